@@ -1,0 +1,214 @@
+// Package state holds the plain values every part of berth shares: the
+// Snapshot the agent publishes, the Problems in it and their codes.
+//
+// It is a leaf: it imports only the standard library and does no I/O. A front
+// end that knows this package can draw everything and reach no credential.
+//
+// The JSON of a Snapshot is what "berth status --json" prints. Its keys are
+// stable: scripts depend on them. All times are RFC 3339 in UTC.
+package state
+
+import "time"
+
+// Snapshot is everything the agent knows, at one moment. It is immutable once
+// published: readers share it without locks, writers publish a new one.
+type Snapshot struct {
+	Agent    Agent     `json:"agent"`
+	Profiles []Profile `json:"profiles"`
+	Tunnels  []Tunnel  `json:"tunnels"`
+	Requests []Request `json:"requests"`
+	Problems []Problem `json:"problems"`
+}
+
+// Agent describes the running agent process.
+type Agent struct {
+	Version    string    `json:"version"`
+	PID        int       `json:"pid"`
+	StartedAt  time.Time `json:"started_at"`
+	ConfigPath string    `json:"config_path"`
+}
+
+// Profile is one proxy's entry in a TELEPORT_HOME.
+type Profile struct {
+	Proxy          string       `json:"proxy"`   // host:port of the Teleport Proxy Service
+	Cluster        string       `json:"cluster"` // the selected cluster: the root, or a leaf
+	User           string       `json:"user"`
+	Home           string       `json:"home"`
+	Roles          []string     `json:"roles"`
+	ActiveRequests []string     `json:"active_requests"`
+	ValidUntil     *time.Time   `json:"valid_until"`     // the earlier of the X.509 and SSH ends; null when logged out
+	SSHValidUntil  *time.Time   `json:"ssh_valid_until"` // null when there is no SSH cert
+	State          ProfileState `json:"state"`
+	Login          Login        `json:"login"`
+}
+
+// ProfileState says whether a profile's session can be used.
+type ProfileState string
+
+// The states of a profile.
+const (
+	ProfileValid     ProfileState = "valid"
+	ProfileExpiring  ProfileState = "expiring" // valid, but for less than ExpiringWithin
+	ProfileExpired   ProfileState = "expired"
+	ProfileLoggedOut ProfileState = "logged_out"
+)
+
+// ExpiringWithin is how long before its end a session is called expiring.
+const ExpiringWithin = 15 * time.Minute
+
+// ProfileStateAt returns the state of a session that ends at validUntil, as
+// of now; a nil validUntil means there is no session.
+func ProfileStateAt(now time.Time, validUntil *time.Time) ProfileState {
+	switch {
+	case validUntil == nil:
+		return ProfileLoggedOut
+	case !now.Before(*validUntil):
+		return ProfileExpired
+	case validUntil.Sub(now) < ExpiringWithin:
+		return ProfileExpiring
+	default:
+		return ProfileValid
+	}
+}
+
+// Login is the state of a login the agent runs for a profile.
+type Login struct {
+	InProgress bool   `json:"in_progress"`
+	URL        string `json:"url"` // the loopback URL tsh printed; empty when there is none
+}
+
+// Kind is what a tunnel leads to.
+type Kind string
+
+// The kinds of tunnels.
+const (
+	KindDB   Kind = "db"
+	KindKube Kind = "kube"
+)
+
+// Engine says who carries a tunnel's bytes.
+type Engine string
+
+// The engines. EngineAuto appears in the config only: a snapshot names the
+// engine that was chosen.
+const (
+	EngineAuto   Engine = "auto"
+	EngineNative Engine = "native"
+	EngineTSH    Engine = "tsh"
+)
+
+// TunnelState is the one word for how a tunnel is.
+type TunnelState string
+
+// The states of a tunnel.
+const (
+	TunnelReady           TunnelState = "ready"             // a client that connects now gets through
+	TunnelConnecting      TunnelState = "connecting"        // a cert is being fetched, or the first attempt runs
+	TunnelWaitingForLogin TunnelState = "waiting_for_login" // no valid session for its profile
+	TunnelPortInUse       TunnelState = "port_in_use"       // another program has the port
+	TunnelError           TunnelState = "error"             // see Problem
+	TunnelStopped         TunnelState = "stopped"           // stopped by the user
+)
+
+// Tunnel is berth's stable local port to one resource.
+type Tunnel struct {
+	Name         string      `json:"name"`
+	Kind         Kind        `json:"kind"`
+	Profile      string      `json:"profile"` // host:port of the proxy; empty when no profile knows the cluster
+	Cluster      string      `json:"cluster"`
+	Resource     string      `json:"resource"`
+	Protocol     string      `json:"protocol"` // empty until the cluster has told
+	Address      string      `json:"address"`  // the first of Addresses
+	Addresses    []string    `json:"addresses"`
+	Engine       Engine      `json:"engine"`
+	EngineReason string      `json:"engine_reason"` // why this engine, in a few words
+	State        TunnelState `json:"state"`
+	Problem      *Problem    `json:"problem"` // null when healthy
+	// Connections counts open client connections, Waiting those of them held
+	// until a login lands, TotalConnections all since the agent started.
+	Connections      int64      `json:"connections"`
+	Waiting          int64      `json:"waiting"`
+	TotalConnections int64      `json:"total_connections"`
+	BytesIn          int64      `json:"bytes_in"`  // from the resource to clients
+	BytesOut         int64      `json:"bytes_out"` // from clients to the resource
+	CertValidUntil   *time.Time `json:"cert_valid_until"`
+	LastErrorAt      *time.Time `json:"last_error_at"`
+}
+
+// RequestState is an access request's state as the auth service says it.
+type RequestState string
+
+// The states of an access request.
+const (
+	RequestPending  RequestState = "pending"
+	RequestApproved RequestState = "approved"
+	RequestDenied   RequestState = "denied"
+	RequestPromoted RequestState = "promoted"
+	RequestExpired  RequestState = "expired"
+)
+
+// Request is an access request.
+type Request struct {
+	ID              string       `json:"id"`
+	Profile         string       `json:"profile"`
+	User            string       `json:"user"`
+	Roles           []string     `json:"roles"`
+	Resources       []string     `json:"resources"`
+	Reason          string       `json:"reason"`
+	State           RequestState `json:"state"`
+	CreatedAt       time.Time    `json:"created_at"`
+	ExpiresAt       time.Time    `json:"expires_at"`
+	Approvals       int          `json:"approvals"`
+	ApprovalsNeeded int          `json:"approvals_needed"`
+	Reviews         []Review     `json:"reviews"`
+	Mine            bool         `json:"mine"`
+	Reviewable      bool         `json:"reviewable"`
+	Assumable       bool         `json:"assumable"`
+	Assumed         bool         `json:"assumed"`
+}
+
+// Review is one reviewer's decision on an access request.
+type Review struct {
+	Author string       `json:"author"`
+	State  RequestState `json:"state"`
+	Reason string       `json:"reason"`
+	At     time.Time    `json:"at"`
+}
+
+// Problem is one thing that is wrong now, in words for a person. Absence
+// means healthy: a Problem that is gone needs no "resolved" event.
+type Problem struct {
+	Code   Code      `json:"code"`
+	Title  string    `json:"title"`  // a few words
+	Text   string    `json:"text"`   // one sentence: what, and which thing
+	Action string    `json:"action"` // the next step, often a command to run
+	Since  time.Time `json:"since"`
+}
+
+// Code names a kind of Problem; it is stable, unlike the words.
+type Code string
+
+// The codes of problems.
+const (
+	CodeConfigInvalid    Code = "config_invalid"    // the config file has mistakes; the last good one runs
+	CodeHomeUnreadable   Code = "home_unreadable"   // a TELEPORT_HOME cannot be read
+	CodeProfileBroken    Code = "profile_broken"    // a profile's files do not make a session
+	CodeInsecureProxy    Code = "insecure_proxy"    // `insecure: true`: the proxy's web cert is not verified
+	CodeProxyUnreachable Code = "proxy_unreachable" // the proxy cannot be dialled
+	CodeProxyUntrusted   Code = "proxy_untrusted"   // the proxy's web cert is not trusted
+	CodeLoginNeeded      Code = "login_needed"      // no valid session
+	CodeNoProfile        Code = "no_profile"        // no profile for the tunnel's cluster
+	CodeUnknownCluster   Code = "unknown_cluster"   // the auth service knows no such cluster
+	CodeUnknownResource  Code = "unknown_resource"  // the cluster lists no such resource (for this user)
+	CodeAccessDenied     Code = "access_denied"     // the cluster refused
+	CodeMFARequired      Code = "mfa_required"      // per-session MFA that cannot be met
+	CodeProtocol         Code = "protocol_unknown"  // the protocol is unknown or unsupported by the engine
+	CodePortInUse        Code = "port_in_use"       // another program has the port
+	CodePortDenied       Code = "port_denied"       // the OS does not allow binding the port
+	CodeTSHMissing       Code = "tsh_missing"       // tsh is needed and cannot be found
+	CodeTSHFailed        Code = "tsh_failed"        // a tsh child keeps failing
+	CodeUpstream         Code = "upstream_failed"   // connections through the proxy fail
+	CodeClockSkew        Code = "clock_skew"        // certs from the future: the clock is wrong
+	CodeInternal         Code = "internal"          // a bug in berth
+	CodeStateUnreadable  Code = "state_unreadable"  // berth's own saved state was set aside
+)
