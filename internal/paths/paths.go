@@ -36,7 +36,7 @@ type Paths struct {
 }
 
 // Resolve returns the paths of the current user's berth, going by env, usually
-// os.Getenv. It creates nothing: see Create.
+// os.Getenv. It creates nothing: see MakeDirs.
 func Resolve(env func(string) string) (Paths, error) {
 	id, err := userID()
 	if err != nil {
@@ -233,9 +233,13 @@ func (p Paths) SocketDir() string {
 	return filepath.Dir(p.Socket)
 }
 
-// Create makes the folders of all paths, for the current user alone. It fails
-// when the socket's folder is there but belongs to someone else.
-func (p Paths) Create() error {
+// LockPID is the file in which the holder of Lock notes its process id. It is
+// not Lock itself, since Windows lets nobody read a locked file.
+func (p Paths) LockPID() string { return p.Lock + ".pid" }
+
+// MakeDirs makes the folders of all paths, for the current user alone. It
+// fails when the socket's folder is there but belongs to someone else.
+func (p Paths) MakeDirs() error {
 	for _, dir := range []string{filepath.Dir(p.Config), p.StateDir, filepath.Dir(p.LogFile)} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return fmt.Errorf("create berth's folder: %w", err)

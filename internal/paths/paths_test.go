@@ -208,7 +208,7 @@ func TestNoHome(t *testing.T) {
 	}
 }
 
-func TestCreate(t *testing.T) {
+func TestMakeDirs(t *testing.T) {
 	dir := t.TempDir()
 	p, err := Resolve(func(name string) string {
 		if name == HomeVar {
@@ -221,11 +221,11 @@ func TestCreate(t *testing.T) {
 	}
 	if p.SocketDir() != "" {
 		if err := p.CheckSocketDir(); !errors.Is(err, fs.ErrNotExist) {
-			t.Errorf("before Create: %v, want a not-exist error", err)
+			t.Errorf("before MakeDirs: %v, want a not-exist error", err)
 		}
 	}
 	for range 2 { // the second time all is there
-		if err := p.Create(); err != nil {
+		if err := p.MakeDirs(); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -260,7 +260,7 @@ func TestSocketDirIsChecked(t *testing.T) {
 		if err := p.CheckSocketDir(); err == nil {
 			t.Error("a folder others can enter passed")
 		}
-		if err := p.Create(); err != nil {
+		if err := p.MakeDirs(); err != nil {
 			t.Fatal(err)
 		}
 		if err := p.CheckSocketDir(); err != nil {
@@ -272,7 +272,7 @@ func TestSocketDirIsChecked(t *testing.T) {
 		if err := os.Symlink(t.TempDir(), p.SocketDir()); err != nil {
 			t.Fatal(err)
 		}
-		if err := p.Create(); err == nil || !strings.Contains(err.Error(), "not a folder") {
+		if err := p.MakeDirs(); err == nil || !strings.Contains(err.Error(), "not a folder") {
 			t.Errorf("a link in the folder's place: error %v", err)
 		}
 	})
@@ -281,7 +281,7 @@ func TestSocketDirIsChecked(t *testing.T) {
 		if err := os.WriteFile(p.SocketDir(), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if err := p.Create(); err == nil {
+		if err := p.MakeDirs(); err == nil {
 			t.Error("a file in the folder's place passed")
 		}
 	})
@@ -296,7 +296,7 @@ func TestSocketDirIsChecked(t *testing.T) {
 		if err := os.Chown(p.SocketDir(), 12345, 12345); err != nil {
 			t.Fatal(err)
 		}
-		if err := p.Create(); err == nil || !strings.Contains(err.Error(), "another user") {
+		if err := p.MakeDirs(); err == nil || !strings.Contains(err.Error(), "another user") {
 			t.Errorf("another user's folder: error %v", err)
 		}
 	})
