@@ -1,0 +1,5 @@
+package proxies
+
+const childEnv = "BERTH_TEST_CHILD"
+
+func runChild(string) {}

@@ -1,0 +1,290 @@
+package proxies
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// earlyMax is how much is read ahead of a client that is not connected
+	// yet, to notice when it hangs up; a greeting is a few hundred bytes.
+	earlyMax = 16 << 10
+	// refuseTimeout is what Config.Refuse may take.
+	refuseTimeout = 2 * time.Second
+	// lingerTimeout is how long a refused client may take to hang up.
+	lingerTimeout = 500 * time.Millisecond
+)
+
+// conn is one client connection.
+//
+// It has two goroutines. The one of serve finds the upstream and then copies
+// from it to the client. The one of readClient reads the client from the first
+// moment on: before there is an upstream it keeps what it reads, and so
+// notices when the client hangs up; afterwards it forwards.
+type conn struct {
+	t      *Tunnel
+	client *net.TCPConn
+	cancel context.CancelCauseFunc // ends Source and Dial
+
+	// settled is closed when upstream is set, or stays nil for good.
+	settled    chan struct{}
+	upstream   net.Conn      // read-only after settled
+	clientDone chan struct{} // closed when readClient has returned
+	copyDone   chan struct{} // closed when nothing more comes from upstream
+
+	// early is what the client sent before there was an upstream. readClient
+	// owns it, and after it has returned serve does.
+	early []byte
+	// waited is how long Source took; serve owns it.
+	waited time.Duration
+
+	in, out   atomic.Int64 // bytes from upstream, bytes from the client
+	clientEOF atomic.Bool  // the client sends no more
+
+	mu     sync.Mutex // guards everything below
+	open   net.Conn   // upstream, to be closed by shut
+	closed bool
+	cause  error // the first thing that went wrong
+}
+
+// start serves a client in goroutines of its own.
+func (t *Tunnel) start(ctx context.Context, nc net.Conn) {
+	tcp, ok := nc.(*net.TCPConn)
+	if !ok { // a TCP listener accepts nothing else
+		panic(fmt.Sprintf("proxies: accepted a %T", nc))
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	c := &conn{
+		t:          t,
+		client:     tcp,
+		cancel:     cancel,
+		settled:    make(chan struct{}),
+		clientDone: make(chan struct{}),
+		copyDone:   make(chan struct{}),
+	}
+	t.total.Add(1)
+	t.mu.Lock()
+	t.conns[c] = struct{}{}
+	t.mu.Unlock()
+	t.wg.Go(func() {
+		defer func() {
+			cancel(nil)
+			t.mu.Lock()
+			delete(t.conns, c)
+			t.mu.Unlock()
+			t.cfg.OnChange()
+		}()
+		c.event(EventAccepted, nil, 0)
+		t.cfg.OnChange()
+		c.serve(ctx)
+	})
+}
+
+// serve sees the connection through, from the dial to the end.
+func (c *conn) serve(ctx context.Context) {
+	go c.readClient()
+	up, err := c.connect(ctx)
+	if err != nil {
+		c.refuse(err)
+		return
+	}
+	c.upstream = up
+	close(c.settled)
+	c.wakeReader()
+	c.event(EventConnected, nil, c.waited)
+
+	c.readUpstream()
+	close(c.copyDone)
+	awaitHalf(c, c.clientDone, &c.out)
+	c.shut(nil)
+	<-c.clientDone
+
+	err = c.why()
+	var broken *ConnError
+	if errors.Is(err, ErrClosedEarly) || errors.As(err, &broken) && broken.Side == SideUpstream {
+		c.t.noteError(err)
+	}
+	c.event(EventClosed, err, c.waited)
+}
+
+// connect waits for a credential, then dials.
+func (c *conn) connect(ctx context.Context) (net.Conn, error) {
+	cfg := &c.t.cfg
+	hold := cfg.Hold
+	if hold <= 0 {
+		hold = cfg.DialTimeout
+	}
+	began := time.Now()
+	holdCtx, cancel := context.WithTimeoutCause(ctx, hold, ErrHoldEnded)
+	defer cancel()
+	marked := make(chan struct{})
+	late := time.AfterFunc(c.t.waitingAfter, func() {
+		defer close(marked)
+		c.markWaiting(began)
+	})
+	dial, err := cfg.Source(holdCtx)
+	c.waited = time.Since(began)
+	ended := context.Cause(holdCtx)
+	if !late.Stop() {
+		<-marked
+		c.unmarkWaiting()
+	}
+	if err != nil {
+		return nil, because(ended, err)
+	}
+
+	dialCtx, cancelDial := context.WithTimeout(ctx, cfg.DialTimeout)
+	defer cancelDial()
+	up, err := dial(dialCtx)
+	if err != nil {
+		return nil, because(context.Cause(ctx), fmt.Errorf("dial: %w", err))
+	}
+	if tcp, ok := up.(*net.TCPConn); ok {
+		_ = tcp.SetKeepAliveConfig(keepAlive) // fails on a dead connection only
+	}
+	if err := c.hold(up); err != nil {
+		return nil, err
+	}
+	return up, nil
+}
+
+// because returns err, or why its context ended when that is the reason.
+func because(cause, err error) error {
+	switch {
+	case cause == nil:
+		return err
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		return cause
+	default: // Source may say more than that time is up
+		return fmt.Errorf("%w: %w", cause, err)
+	}
+}
+
+// hold makes up the one to close in shut, or closes it when it is too late.
+func (c *conn) hold(up net.Conn) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		_ = up.Close() // nobody was told of it
+		return c.cause
+	}
+	c.open = up
+	return nil
+}
+
+// markWaiting counts the client among the held.
+func (c *conn) markWaiting(since time.Time) {
+	c.t.mu.Lock()
+	c.t.waiting[c] = since
+	c.t.mu.Unlock()
+	c.event(EventWaiting, nil, 0)
+	c.t.cfg.OnChange()
+	if c.clientEOF.Load() {
+		c.cancel(ErrClientGone)
+	}
+}
+
+func (c *conn) unmarkWaiting() {
+	c.t.mu.Lock()
+	delete(c.t.waiting, c)
+	c.t.mu.Unlock()
+	c.t.cfg.OnChange()
+}
+
+// refuse ends a connection that never got an upstream.
+func (c *conn) refuse(err error) {
+	close(c.settled)
+	c.wakeReader()
+	<-c.clientDone
+	if errors.Is(err, ErrClientGone) || errors.Is(err, ErrClosed) {
+		c.shut(nil)
+		c.event(EventClosed, err, c.waited)
+		return
+	}
+	if !errors.Is(err, ErrStopped) {
+		c.t.noteError(err)
+	}
+	if refuse := c.t.cfg.Refuse; refuse != nil {
+		_ = c.client.SetDeadline(time.Now().Add(refuseTimeout))
+		refuse(&earlyConn{TCPConn: c.client, early: c.early}, err)
+	}
+	c.event(EventRefused, err, c.waited)
+	c.linger()
+	c.shut(nil)
+}
+
+// linger lets the client read what Refuse wrote: closing a socket with unread
+// data would reset it.
+func (c *conn) linger() {
+	if c.client.CloseWrite() != nil {
+		return
+	}
+	_ = c.client.SetReadDeadline(time.Now().Add(lingerTimeout))
+	_, _ = io.CopyN(io.Discard, c.client, 1<<20)
+}
+
+// earlyConn is a client whose first bytes were read already.
+type earlyConn struct {
+	*net.TCPConn
+	early []byte
+}
+
+// Read returns the early bytes first.
+func (c *earlyConn) Read(p []byte) (int, error) {
+	if len(c.early) > 0 {
+		n := copy(p, c.early)
+		c.early = c.early[n:]
+		return n, nil
+	}
+	return c.TCPConn.Read(p)
+}
+
+// shut closes both ends, for cause; nil means in the usual way.
+func (c *conn) shut(cause error) {
+	c.fail(cause)
+	c.cancel(cause)
+	c.mu.Lock()
+	c.closed = true
+	up := c.open
+	c.mu.Unlock()
+	_ = c.client.Close() // errors when closed already
+	if up != nil {
+		_ = up.Close()
+	}
+}
+
+// fail remembers what went wrong first.
+func (c *conn) fail(cause error) {
+	c.mu.Lock()
+	if c.cause == nil && !c.closed {
+		c.cause = cause
+	}
+	c.mu.Unlock()
+}
+
+func (c *conn) why() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.cause
+}
+
+// wakeReader ends readClient's current read: there is news in settled.
+func (c *conn) wakeReader() { _ = c.client.SetReadDeadline(time.Unix(1, 0)) }
+
+// woken reports whether a read ended because of wakeReader.
+func woken(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
+
+func (c *conn) event(kind EventKind, err error, waited time.Duration) {
+	e := Event{At: time.Now(), Kind: kind, Client: c.client.RemoteAddr(), Err: err, Waited: waited}
+	if kind == EventClosed {
+		e.BytesIn, e.BytesOut = c.in.Load(), c.out.Load()
+	}
+	c.t.cfg.OnEvent(e)
+}

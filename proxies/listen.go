@@ -1,0 +1,181 @@
+package proxies
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"time"
+)
+
+// keepAlive finds a dead peer within a minute and a half.
+var keepAlive = net.KeepAliveConfig{
+	Enable:   true,
+	Idle:     30 * time.Second,
+	Interval: 15 * time.Second,
+	Count:    4,
+}
+
+// bindDelays are the pauses between attempts to bind; the last one repeats.
+// The first are short because a port is often let go by a process just ending.
+var bindDelays = []time.Duration{
+	50 * time.Millisecond, 100 * time.Millisecond, 250 * time.Millisecond,
+	500 * time.Millisecond, time.Second,
+}
+
+// ownerEvery is how often the owner of a taken port is looked up again: on
+// some systems it means walking through every process.
+const ownerEvery = 30 * time.Second
+
+// Bind tries once to listen on every host at the same port, and does nothing
+// when the tunnel is bound already. Either all hosts are bound, but for those
+// that do not exist on this machine, or none. Clients that connect before Run
+// is called wait in the OS's queue. The listeners are closed by Run; a bound
+// tunnel that shall not be served is closed by Run with an ended ctx.
+func (t *Tunnel) Bind() error {
+	t.mu.Lock()
+	if t.closed || len(t.listeners) > 0 {
+		err := t.bindErr
+		t.mu.Unlock()
+		return err
+	}
+	was := t.bindErr
+	ls, absent, err := listenAll(t.cfg.Hosts, t.cfg.Port)
+	if samePortError(was, err) {
+		err = was // it may know the owner already
+	}
+	t.listeners, t.absent, t.bindErr = ls, absent, err
+	t.mu.Unlock()
+	if err == nil {
+		t.log.Info("tunnel bound", "addresses", t.Status().Addresses)
+	}
+	if err == nil || err != was { //nolint:errorlint // identity is meant: the very same value
+		t.cfg.OnChange()
+	}
+	return err
+}
+
+// bindUntil binds the tunnel, however long it takes, and returns its
+// listeners: none when ctx ended first.
+func (t *Tunnel) bindUntil(ctx context.Context) []net.Listener {
+	var asked time.Time
+	for attempt := 0; ctx.Err() == nil; attempt++ {
+		err := t.Bind()
+		if err == nil {
+			break
+		}
+		if attempt == 0 {
+			t.log.Warn("cannot bind, will retry", "err", err)
+		}
+		if attempt >= 2 && time.Since(asked) >= ownerEvery {
+			asked = time.Now()
+			t.nameOwner(ctx, err)
+		}
+		sleep(ctx, bindDelays[min(attempt, len(bindDelays)-1)])
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.listeners
+}
+
+// closeListeners unbinds the tunnel for good.
+func (t *Tunnel) closeListeners() {
+	t.mu.Lock()
+	listeners := t.listeners
+	t.listeners, t.closed, t.bindErr = nil, true, ErrStopped
+	t.mu.Unlock()
+	for _, l := range listeners {
+		if err := l.Close(); err != nil {
+			t.log.Warn("close listener", "err", err)
+		}
+	}
+	t.cfg.OnChange()
+}
+
+// accept starts a goroutine for each client, and never gives up: when the
+// process is out of descriptors it waits for connections to end.
+func (t *Tunnel) accept(ctx context.Context, l net.Listener) {
+	var pause time.Duration
+	for {
+		c, err := l.Accept()
+		switch {
+		case err == nil:
+			pause = 0
+			t.start(ctx, c)
+		case ctx.Err() != nil || errors.Is(err, net.ErrClosed):
+			return
+		default:
+			t.noteError(err)
+			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+			sleep(ctx, pause)
+		}
+	}
+}
+
+// listenAll listens on every host at one port, or on none.
+func listenAll(hosts []string, port int) (ls []net.Listener, absent []string, err error) {
+	attempts := 1
+	if port == 0 {
+		attempts = 20 // the port free on one host may be taken on the next
+	}
+	for range attempts {
+		ls, absent, err = listenOnce(hosts, port)
+		if !errors.Is(err, ErrPortTaken) {
+			break
+		}
+	}
+	return ls, absent, err
+}
+
+func listenOnce(hosts []string, port int) (ls []net.Listener, absent []string, err error) {
+	lc := net.ListenConfig{KeepAliveConfig: keepAlive}
+	var missing error
+	for _, host := range hosts {
+		network := "tcp4"
+		if ip, err := netip.ParseAddr(host); err == nil && !ip.Unmap().Is4() {
+			network = "tcp6"
+		}
+		addr := net.JoinHostPort(host, strconv.Itoa(port))
+		l, err := lc.Listen(context.Background(), network, addr)
+		switch {
+		case err == nil:
+			ls = append(ls, l)
+			port = l.Addr().(*net.TCPAddr).Port
+		case network == "tcp6" && isNoAddress(err):
+			absent, missing = append(absent, host), err
+		default:
+			for _, l := range ls {
+				_ = l.Close() // nothing was accepted: there is nothing to lose
+			}
+			return nil, nil, bindError(host, port, err)
+		}
+	}
+	if len(ls) == 0 {
+		return nil, nil, fmt.Errorf("bind port %d: %w", port, missing)
+	}
+	return ls, absent, nil
+}
+
+// bindError types what the OS said.
+func bindError(host string, port int, err error) error {
+	switch {
+	case isInUse(err):
+		return &PortError{Port: port, Host: host, Reason: ErrPortTaken, Err: err}
+	case isDenied(err):
+		return &PortError{Port: port, Host: host, Reason: ErrPortDenied, Err: err}
+	default:
+		return fmt.Errorf("bind %s port %d: %w", host, port, err)
+	}
+}
+
+// sleep waits for d or until ctx ends.
+func sleep(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}

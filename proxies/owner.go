@@ -1,0 +1,78 @@
+package proxies
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	gnet "github.com/shirou/gopsutil/v4/net"
+	"github.com/shirou/gopsutil/v4/process"
+)
+
+// Owner is the program that listens on a port.
+type Owner struct {
+	PID  int
+	Name string // empty when the OS does not tell
+}
+
+// String names the program: `postgres (pid 812)`.
+func (o *Owner) String() string {
+	if o.Name == "" {
+		return fmt.Sprintf("pid %d", o.PID)
+	}
+	return fmt.Sprintf("%s (pid %d)", o.Name, o.PID)
+}
+
+// PortOwner returns the program that listens on the TCP port, nil when the OS
+// does not tell, as for other users' programs. It may take tenths of a second.
+func PortOwner(ctx context.Context, port int) *Owner {
+	socks, err := gnet.ConnectionsWithContext(ctx, "tcp")
+	if err != nil {
+		return nil
+	}
+	for _, s := range socks {
+		if s.Status != "LISTEN" || int(s.Laddr.Port) != port || s.Pid == 0 {
+			continue
+		}
+		owner := &Owner{PID: int(s.Pid)}
+		if p, err := process.NewProcessWithContext(ctx, s.Pid); err == nil {
+			owner.Name, _ = p.NameWithContext(ctx) // no name is an answer too
+		}
+		return owner
+	}
+	return nil
+}
+
+// nameOwner finds out who has the port that err says is taken.
+func (t *Tunnel) nameOwner(ctx context.Context, err error) {
+	var taken *PortError
+	if !errors.As(err, &taken) || !errors.Is(err, ErrPortTaken) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	owner := PortOwner(ctx, taken.Port)
+	if owner == nil {
+		return
+	}
+	named := *taken
+	named.Owner = owner
+	t.mu.Lock()
+	same := t.bindErr == err //nolint:errorlint // identity is meant: nothing changed meanwhile
+	if same {
+		t.bindErr = &named
+	}
+	t.mu.Unlock()
+	if same {
+		t.log.Warn("port is taken", "local_port", taken.Port, "owner", owner.Name, "owner_pid", owner.PID)
+		t.cfg.OnChange()
+	}
+}
+
+// samePortError reports whether both errors say the same of the same port.
+func samePortError(a, b error) bool {
+	var pa, pb *PortError
+	return errors.As(a, &pa) && errors.As(b, &pb) &&
+		pa.Port == pb.Port && pa.Host == pb.Host && errors.Is(pa.Reason, pb.Reason)
+}

@@ -1,0 +1,187 @@
+package proxies
+
+import (
+	"errors"
+	"io"
+	"net"
+	"sync/atomic"
+	"time"
+)
+
+// readClient reads the client for as long as it sends, and forwards to the
+// upstream once there is one.
+func (c *conn) readClient() {
+	defer close(c.clientDone)
+	err := c.readEarly()
+	select {
+	case <-c.settled:
+	default: // the client has ended, or sent all that is read ahead
+		<-c.settled
+	}
+	if c.upstream == nil {
+		return
+	}
+	_ = c.client.SetReadDeadline(time.Time{}) // fails on a closed connection only
+	if len(c.early) > 0 {
+		if !c.toUpstream(c.early) {
+			return
+		}
+		c.early = nil
+	}
+	r := newReader(c.client)
+	for err == nil {
+		var chunk []byte
+		chunk, err = r.next()
+		ok := len(chunk) == 0 || c.toUpstream(chunk)
+		r.release()
+		if !ok {
+			return
+		}
+		if woken(err) { // wakeReader came after the deadline was reset
+			err = c.client.SetReadDeadline(time.Time{})
+		}
+	}
+	c.clientEnded(err)
+}
+
+// readEarly reads the client until there is an upstream, or it was decided
+// that there will be none, and returns how the client ended, if it did.
+func (c *conn) readEarly() error {
+	buf := make([]byte, 512)
+	for {
+		n, err := c.client.Read(buf)
+		c.early = append(c.early, buf[:n]...)
+		switch {
+		case woken(err):
+			return nil
+		case err == nil && len(c.early) < earlyMax:
+		case err == nil:
+			return nil
+		case errors.Is(err, io.EOF) && len(c.early) > 0 && !c.endedWaiting():
+			// A client may send its request and close its half at once. One
+			// that does so while it is held is more likely gone.
+			return err
+		default:
+			c.cancel(ErrClientGone)
+			return err
+		}
+	}
+}
+
+// clientEnded passes on how the client ended to the upstream.
+func (c *conn) clientEnded(err error) {
+	c.clientEOF.Store(true)
+	if !errors.Is(err, io.EOF) {
+		c.shut(&ConnError{SideClient, "read", err})
+		return
+	}
+	if !closeWrite(c.upstream) {
+		c.shut(nil)
+		return
+	}
+	awaitHalf(c, c.copyDone, &c.in)
+}
+
+// toUpstream forwards one chunk, and reports whether to go on. When the
+// upstream takes no more it may still have something to say: why, perhaps.
+func (c *conn) toUpstream(chunk []byte) bool {
+	n, err := c.upstream.Write(chunk)
+	c.out.Add(int64(n))
+	c.t.bytesOut.Add(int64(n))
+	if err == nil {
+		return true
+	}
+	select {
+	case <-c.copyDone: // it has hung up, and the client did not know
+	default:
+		c.fail(&ConnError{SideUpstream, "write", err})
+	}
+	awaitHalf(c, c.copyDone, &c.in)
+	return false
+}
+
+// readUpstream copies from the upstream to the client until the upstream ends.
+func (c *conn) readUpstream() {
+	r := newReader(c.upstream)
+	for first := true; ; {
+		chunk, err := r.next()
+		if len(chunk) > 0 {
+			if first {
+				first = false
+				c.t.noteOK()
+			}
+			if !c.toClient(chunk) {
+				r.release()
+				return
+			}
+		}
+		r.release()
+		if err != nil {
+			c.upstreamEnded(err, first)
+			return
+		}
+	}
+}
+
+func (c *conn) toClient(chunk []byte) bool {
+	n, err := c.client.Write(chunk)
+	c.in.Add(int64(n))
+	c.t.bytesIn.Add(int64(n))
+	if err != nil {
+		c.shut(&ConnError{SideClient, "write", err})
+	}
+	return err == nil
+}
+
+// upstreamEnded passes on how the upstream ended to the client: an end as an
+// end, anything else as a reset, since to some protocols an end says "that
+// was all".
+func (c *conn) upstreamEnded(err error, silent bool) {
+	if !errors.Is(err, io.EOF) {
+		_ = c.client.SetLinger(0) // fails on a closed connection only
+		c.shut(&ConnError{SideUpstream, "read", err})
+		return
+	}
+	if silent && !c.clientEOF.Load() {
+		c.fail(ErrClosedEarly)
+	}
+	if c.client.CloseWrite() != nil {
+		c.shut(nil)
+	}
+}
+
+// endedWaiting notes that the client sends no more, and reports whether it is
+// being held. markWaiting looks the other way round, so one of both sees it.
+func (c *conn) endedWaiting() bool {
+	c.clientEOF.Store(true)
+	c.t.mu.Lock()
+	defer c.t.mu.Unlock()
+	_, ok := c.t.waiting[c]
+	return ok
+}
+
+// awaitHalf waits for the other half of c to end, as long as bytes still
+// move in it.
+func awaitHalf(c *conn, other <-chan struct{}, moved *atomic.Int64) {
+	tick := time.NewTicker(c.t.halfOpenIdle)
+	defer tick.Stop()
+	for last := moved.Load(); ; {
+		select {
+		case <-other:
+			return
+		case <-tick.C:
+			now := moved.Load()
+			if now == last {
+				c.shut(nil)
+				return
+			}
+			last = now
+		}
+	}
+}
+
+// closeWrite ends the sending half of nc, and reports whether it could.
+func closeWrite(nc net.Conn) bool {
+	half, ok := nc.(interface{ CloseWrite() error })
+	return ok && half.CloseWrite() == nil
+}

@@ -1,0 +1,7 @@
+//go:build unix
+
+package proxies
+
+import "syscall"
+
+const errInUse = syscall.EADDRINUSE

@@ -1,0 +1,5 @@
+package proxies
+
+import "golang.org/x/sys/windows"
+
+const errInUse = windows.WSAEADDRINUSE

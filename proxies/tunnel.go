@@ -1,0 +1,288 @@
+// Package proxies keeps tunnels open: fixed local ports whose connections are
+// carried to a resource behind a Teleport proxy.
+//
+// A Tunnel promises that
+//   - its port is bound once and then held for as long as Run runs, whatever
+//     becomes of credentials, networks and upstreams;
+//   - every client connection lives in goroutines of its own: a client that is
+//     slow, silent or held never delays another;
+//   - a client that comes before there is a credential is held, not refused;
+//   - open connections are left alone when the credential changes;
+//   - when Run returns, everything it started has ended.
+//
+// The package reads no files and knows no profiles: it is handed a Source,
+// which waits for a credential and answers with a Dial.
+package proxies
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Dial opens the upstream half of one client connection. It must give up when
+// ctx ends.
+type Dial func(ctx context.Context) (net.Conn, error)
+
+// Source answers how to dial, waiting until there is a credential to dial
+// with. It returns an error at once when waiting cannot help, and when ctx
+// ends. It is called once for each client connection, concurrently.
+type Source func(ctx context.Context) (Dial, error)
+
+const (
+	// DefaultHold is how long clients are held when the user says nothing
+	// else: long enough to log in, short enough for a client's own patience.
+	DefaultHold = 60 * time.Second
+	// MaxDialTimeout is the longest, and the usual, time a dial may take.
+	MaxDialTimeout = 5 * time.Second
+
+	// waitingAfter is how long Source may take before a connection counts as
+	// waiting: minting a cert takes tens of milliseconds, a person seconds.
+	waitingAfter = 150 * time.Millisecond
+	// halfOpenIdle is how long a connection of which one half has ended may
+	// stay without a byte moving in the other. A peer that is really gone
+	// cannot always be told from one that only stopped sending.
+	halfOpenIdle = 5 * time.Minute
+)
+
+// Config says what a Tunnel is.
+type Config struct {
+	// Name is the tunnel's name, for messages.
+	Name string
+	// Port is the local port, the same on every host. Zero means any free
+	// one, chosen when the tunnel is first bound.
+	Port int
+	// Hosts are the IP addresses to listen on; nil means 127.0.0.1 and ::1.
+	Hosts []string
+	// Source answers how to dial.
+	Source Source
+	// Hold is how long a client may wait for Source. Zero means do not hold:
+	// Source then has DialTimeout to fetch a cert and should not wait for a
+	// person. DefaultHold is the usual value.
+	Hold time.Duration
+	// DialTimeout bounds each dial; zero, or more than MaxDialTimeout, means
+	// MaxDialTimeout.
+	DialTimeout time.Duration
+	// Grace is how long connections may go on after Run's ctx has ended; zero
+	// means they are closed at once.
+	Grace time.Duration
+	// Refuse tells a client why it is refused, in its own protocol. It owns
+	// the client's reads and writes until it returns, reads what the client
+	// has sent from the first byte on, and has a deadline of two seconds set.
+	// The tunnel closes the connection. nil means just close.
+	Refuse func(client net.Conn, err error)
+	// Logger is where to log; nil means nowhere.
+	Logger *slog.Logger
+	// OnChange is called after each change of Status other than bytes moved,
+	// from many goroutines; it must not block. nil means nobody asks.
+	OnChange func()
+	// OnEvent is told each step in a connection's life, in order for one
+	// connection, from many goroutines; it must not block. nil means nobody asks.
+	OnEvent func(Event)
+}
+
+// Tunnel is a stable local port to one resource.
+type Tunnel struct {
+	cfg          Config
+	log          *slog.Logger
+	waitingAfter time.Duration
+	halfOpenIdle time.Duration
+	ran          atomic.Bool
+	wg           sync.WaitGroup // one for each open connection
+
+	total, bytesIn, bytesOut atomic.Int64
+
+	mu          sync.Mutex // guards everything below
+	listeners   []net.Listener
+	absent      []string // hosts that do not exist on this machine
+	closed      bool     // no more binding
+	bindErr     error
+	conns       map[*conn]struct{}
+	waiting     map[*conn]time.Time // since when
+	lastErr     error
+	lastErrAt   time.Time
+	lastOK      time.Time
+	lastWarning time.Time
+}
+
+// New returns a tunnel that is not bound yet. It panics without a Source, or
+// when a host is not an IP address.
+func New(cfg Config) *Tunnel {
+	if cfg.Source == nil {
+		panic("proxies: Config.Source is nil")
+	}
+	if cfg.Hosts == nil {
+		cfg.Hosts = []string{"127.0.0.1", "::1"}
+	}
+	for _, h := range cfg.Hosts {
+		if net.ParseIP(h) == nil {
+			panic("proxies: not an IP address: " + h)
+		}
+	}
+	if cfg.DialTimeout <= 0 || cfg.DialTimeout > MaxDialTimeout {
+		cfg.DialTimeout = MaxDialTimeout
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.OnChange == nil {
+		cfg.OnChange = func() {}
+	}
+	if cfg.OnEvent == nil {
+		cfg.OnEvent = func(Event) {}
+	}
+	return &Tunnel{
+		cfg:          cfg,
+		log:          cfg.Logger.With("tunnel", cfg.Name),
+		waitingAfter: waitingAfter,
+		halfOpenIdle: halfOpenIdle,
+		conns:        make(map[*conn]struct{}),
+		waiting:      make(map[*conn]time.Time),
+	}
+}
+
+// errRan says that a Tunnel was run twice.
+var errRan = errors.New("tunnel was run already")
+
+// Run serves the tunnel until ctx ends. When the tunnel is not bound yet, Run
+// binds it, trying about once a second for as long as the port is taken.
+// When ctx ends, Run stops listening, refuses who is still waiting, lets open
+// connections go on for Grace, closes the rest, and returns nil once all has
+// ended. A Tunnel can be run once.
+func (t *Tunnel) Run(ctx context.Context) error {
+	if t.ran.Swap(true) {
+		return errRan
+	}
+	listeners := t.bindUntil(ctx)
+	serving, stop := context.WithCancelCause(context.WithoutCancel(ctx))
+	var accepting sync.WaitGroup
+	for _, l := range listeners {
+		accepting.Go(func() { t.accept(serving, l) })
+	}
+	<-ctx.Done()
+	stop(ErrStopped)
+	t.closeListeners()
+	accepting.Wait()
+	t.drain()
+	t.cfg.OnChange()
+	return nil
+}
+
+// drain waits for the open connections, and closes them after Grace.
+func (t *Tunnel) drain() {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		t.wg.Wait()
+	}()
+	grace := time.NewTimer(t.cfg.Grace)
+	defer grace.Stop()
+	select {
+	case <-done:
+	case <-grace.C:
+		t.closeConnections(ErrStopped)
+		<-done
+	}
+}
+
+// CloseConnections closes every open connection now; the tunnel goes on
+// listening.
+func (t *Tunnel) CloseConnections() { t.closeConnections(ErrClosed) }
+
+func (t *Tunnel) closeConnections(cause error) {
+	t.mu.Lock()
+	conns := make([]*conn, 0, len(t.conns))
+	for c := range t.conns {
+		conns = append(conns, c)
+	}
+	t.mu.Unlock()
+	for _, c := range conns {
+		c.shut(cause)
+	}
+}
+
+// Status is how a tunnel is, at one moment.
+type Status struct {
+	// Bound reports whether the tunnel listens on all its Addresses.
+	Bound bool
+	// BindError is why it does not; nil before the first attempt. It is a
+	// *PortError when the port is the reason.
+	BindError error
+	// Addresses are the host:port pairs listened on, in the order of Hosts.
+	Addresses []string
+	// Absent are the hosts that do not exist on this machine: ::1 where there
+	// is no IPv6.
+	Absent []string
+	// Connections counts open client connections, Waiting those of them held
+	// until Source answers, OldestWait is when the longest held one began.
+	Connections int
+	Waiting     int
+	OldestWait  time.Time
+	// TotalConnections counts every connection since the tunnel was made.
+	TotalConnections int64
+	// BytesIn counts bytes from the resource to clients, BytesOut the others.
+	BytesIn  int64
+	BytesOut int64
+	// LastError is why a connection was last refused or broken, other than by
+	// its client; LastOK is when the resource last answered one.
+	LastError   error
+	LastErrorAt time.Time
+	LastOK      time.Time
+}
+
+// Status returns how the tunnel is now.
+func (t *Tunnel) Status() Status {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s := Status{
+		Bound:            len(t.listeners) > 0,
+		BindError:        t.bindErr,
+		Absent:           slices.Clone(t.absent),
+		Connections:      len(t.conns),
+		Waiting:          len(t.waiting),
+		TotalConnections: t.total.Load(),
+		BytesIn:          t.bytesIn.Load(),
+		BytesOut:         t.bytesOut.Load(),
+		LastError:        t.lastErr,
+		LastErrorAt:      t.lastErrAt,
+		LastOK:           t.lastOK,
+	}
+	for _, l := range t.listeners {
+		s.Addresses = append(s.Addresses, l.Addr().String())
+	}
+	for _, since := range t.waiting {
+		if s.OldestWait.IsZero() || since.Before(s.OldestWait) {
+			s.OldestWait = since
+		}
+	}
+	return s
+}
+
+// noteError remembers why a connection failed.
+func (t *Tunnel) noteError(err error) {
+	now := time.Now()
+	t.mu.Lock()
+	t.lastErr, t.lastErrAt = err, now
+	warn := now.Sub(t.lastWarning) >= time.Minute
+	if warn {
+		t.lastWarning = now
+	}
+	t.mu.Unlock()
+	level := slog.LevelDebug
+	if warn { // one line a minute says enough: each failure is in the events
+		level = slog.LevelWarn
+	}
+	t.log.Log(context.Background(), level, "connection failed", "err", err)
+}
+
+// noteOK remembers that the resource answered.
+func (t *Tunnel) noteOK() {
+	t.mu.Lock()
+	t.lastOK = time.Now()
+	t.mu.Unlock()
+}

@@ -1,0 +1,378 @@
+package proxies
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+func TestForwardsBothWays(t *testing.T) {
+	up := newUpstream(t, echo)
+	r := run(t, Config{Source: up.source})
+	c := r.connect(t)
+	roundTrip(t, c, "hello")
+	roundTrip(t, c, strings.Repeat("x", 300_000))
+	if err := c.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if rest, err := io.ReadAll(c); err != nil || len(rest) > 0 {
+		t.Fatalf("after half-close: %q, %v", rest, err)
+	}
+	closed := r.await(t, EventClosed, 1)[0]
+	if closed.Err != nil || closed.BytesIn != 300_005 || closed.BytesOut != 300_005 {
+		t.Errorf("closed event = %+v", closed)
+	}
+	eventually(t, "no connection is left", func() bool { return r.Status().Connections == 0 })
+	s := r.Status()
+	if s.BytesIn != 300_005 || s.BytesOut != 300_005 || s.TotalConnections != 1 ||
+		s.LastOK.IsZero() || s.LastError != nil {
+		t.Errorf("status = %+v", s)
+	}
+}
+
+func TestListensOnBothLoopbacks(t *testing.T) {
+	up := newUpstream(t, echo)
+	r := run(t, Config{Source: up.source})
+	s := r.Status()
+	if len(s.Absent) > 0 {
+		t.Logf("this machine has no %v", s.Absent)
+	}
+	if len(s.Addresses)+len(s.Absent) != 2 || !s.Bound {
+		t.Fatalf("status = %+v", s)
+	}
+	for _, addr := range s.Addresses {
+		c, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		roundTrip(t, c, "hello")
+		c.Close()
+	}
+}
+
+func TestHalfCloses(t *testing.T) {
+	// The upstream answers only once the client has said all it has to say.
+	up := newUpstream(t, func(c *net.TCPConn) {
+		all, _ := io.ReadAll(c)
+		fmt.Fprintf(c, "got %d", len(all))
+	})
+	for _, slowDial := range []time.Duration{0, 100 * time.Millisecond} {
+		t.Run(fmt.Sprintf("dial_takes_%v", slowDial), func(t *testing.T) {
+			r := run(t, Config{Source: func(context.Context) (Dial, error) {
+				return func(ctx context.Context) (net.Conn, error) {
+					time.Sleep(slowDial)
+					return up.dial(ctx)
+				}, nil
+			}})
+			c := r.connect(t)
+			fmt.Fprint(c, "request")
+			_ = c.CloseWrite()
+			got, err := io.ReadAll(c)
+			if err != nil || string(got) != "got 7" {
+				t.Fatalf("got %q, %v", got, err)
+			}
+		})
+	}
+}
+
+func TestUpstreamEnds(t *testing.T) {
+	tests := []struct {
+		name       string
+		handle     func(*net.TCPConn)
+		wantClient error // nil means EOF
+		wantErr    error
+	}{
+		{"clean_end", func(c *net.TCPConn) { fmt.Fprint(c, "bye") }, nil, nil},
+		{"no_answer", func(*net.TCPConn) {}, nil, ErrClosedEarly},
+		{"reset", func(c *net.TCPConn) {
+			fmt.Fprint(c, "bye")
+			time.Sleep(50 * time.Millisecond) // the reset must not overtake the data
+			_ = c.SetLinger(0)
+		}, syscall.ECONNRESET, syscall.ECONNRESET},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			up := newUpstream(t, tt.handle)
+			r := run(t, Config{Source: up.source})
+			c := r.connect(t)
+			_, err := io.Copy(io.Discard, c)
+			if !errors.Is(err, tt.wantClient) {
+				t.Errorf("client reads %v, want %v", err, tt.wantClient)
+			}
+			c.Close()
+			closed := r.await(t, EventClosed, 1)[0]
+			if !errors.Is(closed.Err, tt.wantErr) {
+				t.Errorf("closed event says %v, want %v", closed.Err, tt.wantErr)
+			}
+			if s := r.Status(); !errors.Is(s.LastError, tt.wantErr) {
+				t.Errorf("LastError = %v, want %v", s.LastError, tt.wantErr)
+			}
+		})
+	}
+}
+
+func TestUpstreamHalfClose(t *testing.T) {
+	// The upstream has no more to say, but still listens.
+	var got atomic.Value
+	up := newUpstream(t, func(c *net.TCPConn) {
+		fmt.Fprint(c, "greeting")
+		_ = c.CloseWrite()
+		all, _ := io.ReadAll(c)
+		got.Store(string(all))
+	})
+	r := run(t, Config{Source: up.source})
+	c := r.connect(t)
+	if b, err := io.ReadAll(c); err != nil || string(b) != "greeting" {
+		t.Fatalf("read %q, %v", b, err)
+	}
+	fmt.Fprint(c, "last words")
+	c.Close()
+	r.await(t, EventClosed, 1)
+	eventually(t, "the upstream has all", func() bool { return got.Load() == "last words" })
+}
+
+func TestClientResets(t *testing.T) {
+	ended := make(chan struct{})
+	up := newUpstream(t, func(c *net.TCPConn) {
+		echo(c)
+		close(ended)
+	})
+	r := run(t, Config{Source: up.source})
+	c := r.connect(t)
+	roundTrip(t, c, "hello")
+	_ = c.SetLinger(0)
+	c.Close()
+	<-ended
+	closed := r.await(t, EventClosed, 1)[0]
+	var broken *ConnError
+	if !errors.As(closed.Err, &broken) || broken.Side != SideClient {
+		t.Errorf("closed event says %v, want a client error", closed.Err)
+	}
+	if s := r.Status(); s.LastError != nil {
+		t.Errorf("a client's reset is reported as the tunnel's error: %v", s.LastError)
+	}
+}
+
+func TestHalfOpenIsBounded(t *testing.T) {
+	// An upstream that ignores the client's end must not be kept for ever.
+	testDone := make(chan struct{})
+	up := newUpstream(t, func(c *net.TCPConn) {
+		_, _ = io.Copy(io.Discard, c)
+		<-testDone
+	})
+	t.Cleanup(func() { close(testDone) })
+	tun, ev := newTunnel(Config{Source: up.source})
+	tun.halfOpenIdle = 50 * time.Millisecond
+	if err := tun.Bind(); err != nil {
+		t.Fatal(err)
+	}
+	r := runBound(t, tun, ev)
+	c := r.connect(t)
+	c.Close()
+	r.await(t, EventClosed, 1)
+}
+
+func TestEagerClientKeepsOrder(t *testing.T) {
+	up := newUpstream(t, echo)
+	release := make(chan struct{})
+	r := run(t, Config{Hold: patience, Source: func(ctx context.Context) (Dial, error) {
+		select {
+		case <-release:
+			return up.dial, nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}})
+	var want strings.Builder
+	for i := range 20_000 { // more than is read ahead
+		fmt.Fprintf(&want, "line %d\n", i)
+	}
+	c := r.connect(t)
+	var sending sync.WaitGroup
+	sending.Go(func() {
+		for s := want.String(); len(s) > 0; {
+			n := min(777, len(s))
+			if _, err := io.WriteString(c, s[:n]); err != nil {
+				t.Error(err)
+				return
+			}
+			s = s[n:]
+		}
+		_ = c.CloseWrite()
+	})
+	r.await(t, EventWaiting, 1)
+	close(release)
+	got, err := io.ReadAll(c)
+	sending.Wait()
+	if err != nil || string(got) != want.String() {
+		t.Fatalf("got %d bytes, %v; want %d in order", len(got), err, want.Len())
+	}
+}
+
+func TestCloseConnections(t *testing.T) {
+	up := newUpstream(t, echo)
+	r := run(t, Config{Source: up.source})
+	a, b := r.connect(t), r.connect(t)
+	roundTrip(t, a, "a")
+	roundTrip(t, b, "b")
+	r.CloseConnections()
+	for _, c := range []net.Conn{a, b} {
+		if _, err := c.Read(make([]byte, 1)); err == nil {
+			t.Error("the connection is still open")
+		}
+	}
+	for _, e := range r.await(t, EventClosed, 2) {
+		if !errors.Is(e.Err, ErrClosed) {
+			t.Errorf("closed event says %v, want ErrClosed", e.Err)
+		}
+	}
+	roundTrip(t, r.connect(t), "c") // the tunnel goes on
+}
+
+func TestDrain(t *testing.T) {
+	tests := []struct {
+		name    string
+		grace   time.Duration
+		wantErr error
+	}{
+		{"client_ends_in_time", patience, nil},
+		{"client_does_not", 50 * time.Millisecond, ErrStopped},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			up := newUpstream(t, echo)
+			r := run(t, Config{Source: up.source, Grace: tt.grace})
+			addr := r.addr()
+			c := r.connect(t)
+			roundTrip(t, c, "before")
+			stopped := make(chan struct{})
+			go func() {
+				defer close(stopped)
+				r.stop()
+			}()
+			eventually(t, "nobody listens", func() bool {
+				c, err := net.Dial("tcp", addr)
+				if err == nil {
+					c.Close()
+				}
+				return err != nil
+			})
+			if tt.wantErr == nil {
+				roundTrip(t, c, "while draining")
+				c.Close()
+			}
+			<-stopped
+			if closed := r.of(EventClosed); len(closed) == 0 || !errors.Is(closed[0].Err, tt.wantErr) {
+				t.Errorf("closed events = %v, want one with %v", closed, tt.wantErr)
+			}
+		})
+	}
+}
+
+func TestRunTwice(t *testing.T) {
+	up := newUpstream(t, echo)
+	r := run(t, Config{Source: up.source})
+	roundTrip(t, r.connect(t), "hello") // so it runs
+	if err := r.Run(t.Context()); err == nil {
+		t.Error("the second Run returned nil")
+	}
+}
+
+func TestRunEndedContextUnbinds(t *testing.T) {
+	tun, _ := newTunnel(Config{Source: func(context.Context) (Dial, error) { return nil, io.EOF }})
+	if err := tun.Bind(); err != nil {
+		t.Fatal(err)
+	}
+	addr := tun.Status().Addresses[0]
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := tun.Run(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := net.Dial("tcp", addr); err == nil {
+		c.Close()
+		t.Error("the port is still bound")
+	}
+	if err := tun.Bind(); !errors.Is(err, ErrStopped) {
+		t.Errorf("Bind() after Run = %v, want ErrStopped", err)
+	}
+}
+
+func TestManyClientsAtOnce(t *testing.T) {
+	const clients = 500
+	up := newUpstream(t, echo)
+	r := run(t, Config{Source: up.source})
+	var wg sync.WaitGroup
+	var failed atomic.Int64
+	for i := range clients {
+		wg.Go(func() {
+			c, err := net.Dial("tcp", r.addr())
+			if err == nil {
+				err = tryRoundTrip(c, fmt.Sprintf("client %d", i))
+				c.Close()
+			}
+			if err != nil {
+				failed.Add(1)
+				t.Logf("client %d: %v", i, err)
+			}
+		})
+	}
+	wg.Wait()
+	if n := failed.Load(); n > 0 {
+		t.Errorf("%d of %d clients failed", n, clients)
+	}
+	r.await(t, EventClosed, clients)
+	if s := r.Status(); s.TotalConnections != clients {
+		t.Errorf("TotalConnections = %d, want %d", s.TotalConnections, clients)
+	}
+}
+
+func TestOneStalledTunnelAmongMany(t *testing.T) {
+	const tunnels, rounds = 30, 20
+	up := newUpstream(t, echo)
+	stalled := run(t, Config{Source: func(context.Context) (Dial, error) {
+		return func(ctx context.Context) (net.Conn, error) {
+			<-ctx.Done() // a proxy that takes the connection and says nothing
+			return nil, ctx.Err()
+		}, nil
+	}, DialTimeout: patience})
+	var healthy []*running
+	for range tunnels - 1 {
+		healthy = append(healthy, run(t, Config{Source: up.source}))
+	}
+	for range 50 {
+		stalled.connect(t)
+	}
+	var wg sync.WaitGroup
+	for _, r := range healthy {
+		wg.Go(func() {
+			for i := range rounds {
+				c, err := net.Dial("tcp", r.addr())
+				if err == nil {
+					err = tryRoundTrip(c, fmt.Sprint("round ", i))
+					c.Close()
+				}
+				if err != nil {
+					t.Errorf("round %d: %v", i, err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	for _, r := range healthy {
+		if s := r.Status(); s.LastError != nil {
+			t.Errorf("LastError = %v", s.LastError)
+		}
+	}
+	if s := stalled.Status(); s.Connections != 50 {
+		t.Errorf("stalled tunnel has %d connections, want 50", s.Connections)
+	}
+}
