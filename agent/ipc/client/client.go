@@ -1,0 +1,253 @@
+// Package client is how front ends talk to the agent: it asks for snapshots,
+// follows them and sends commands, over the agent's control socket.
+//
+// It promises to answer at once when no agent runs ([ErrNotRunning]), to turn
+// every failure into an [*Error] with a class and a next step, and to reach no
+// credential: it knows berth/agent/state, the wire, and nothing beneath.
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+
+	"berth/agent/ipc"
+	pb "berth/agent/ipc/berthv1"
+	"berth/agent/state"
+)
+
+// The values of the wire, so that a front end needs this package alone.
+type (
+	// Error is what a failed call says: cause, next step and class.
+	Error = ipc.Error
+	// Code is the class of a failed call.
+	Code = ipc.Code
+	// Info says which agent answers.
+	Info = ipc.Info
+	// Resource is something a cluster offers that a tunnel can lead to.
+	Resource = ipc.Resource
+	// ResourceQuery says which resources to list.
+	ResourceQuery = ipc.ResourceQuery
+	// TunnelSpec is a tunnel as the config has it.
+	TunnelSpec = ipc.TunnelSpec
+)
+
+// What decides a program's exit code, for errors.Is.
+var (
+	ErrNotRunning  = ipc.ErrNotRunning
+	ErrLoginNeeded = ipc.ErrLoginNeeded
+)
+
+const (
+	// readTimeout bounds what the agent answers from memory.
+	readTimeout = 10 * time.Second
+	// commandTimeout bounds what may have to ask a cluster; the agent's own
+	// limit is shorter and says more.
+	commandTimeout = 90 * time.Second
+)
+
+// Client talks to one agent. It connects at the first call, and again at the
+// next one when the connection broke; many goroutines may use it.
+type Client struct {
+	address string
+
+	mu   sync.Mutex
+	link *link // nil until a call needs it; guarded by mu
+}
+
+// link is one gRPC connection and why it could not be made.
+type link struct {
+	conn *grpc.ClientConn
+
+	mu      sync.Mutex
+	dialErr error // guarded by mu
+}
+
+// Dial returns a client of the agent at address, which is what [ipc.Address]
+// gives. It does not connect yet.
+func Dial(address string) *Client { return &Client{address: address} }
+
+// Close ends the connection and the calls that use it.
+func (c *Client) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.link == nil {
+		return nil
+	}
+	conn := c.link.conn
+	c.link = nil
+	return conn.Close()
+}
+
+// Info says which agent answers.
+func (c *Client) Info(ctx context.Context) (Info, error) {
+	resp, err := call(ctx, c, readTimeout, &pb.GetInfoRequest{}, pb.AgentClient.GetInfo)
+	if err != nil {
+		return Info{}, err
+	}
+	info := Info{Version: resp.GetVersion(), PID: int(resp.GetPid()), ConfigPath: resp.GetConfigPath()}
+	if t := resp.GetStartedAt(); t != nil {
+		info.StartedAt = t.AsTime()
+	}
+	return info, nil
+}
+
+// Snapshot returns everything the agent knows now.
+func (c *Client) Snapshot(ctx context.Context) (state.Snapshot, error) {
+	resp, err := call(ctx, c, readTimeout, &pb.GetSnapshotRequest{}, pb.AgentClient.GetSnapshot)
+	if err != nil {
+		return state.Snapshot{}, err
+	}
+	return ipc.SnapshotFromProto(resp.GetSnapshot()), nil
+}
+
+// Resources lists what the clusters offer.
+func (c *Client) Resources(ctx context.Context, q ResourceQuery) ([]Resource, error) {
+	req := &pb.ListResourcesRequest{Kind: string(q.Kind), Cluster: q.Cluster}
+	resp, err := call(ctx, c, commandTimeout, req, pb.AgentClient.ListResources)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]Resource, 0, len(resp.GetResources()))
+	for _, r := range resp.GetResources() {
+		list = append(list, ipc.ResourceFromProto(r))
+	}
+	return list, nil
+}
+
+// AddTunnel configures a tunnel and returns it as it stands in the config,
+// with its port.
+func (c *Client) AddTunnel(ctx context.Context, spec TunnelSpec) (TunnelSpec, error) {
+	req := &pb.AddTunnelRequest{Spec: ipc.TunnelSpecToProto(spec)}
+	resp, err := call(ctx, c, commandTimeout, req, pb.AgentClient.AddTunnel)
+	if err != nil {
+		return TunnelSpec{}, err
+	}
+	return ipc.TunnelSpecFromProto(resp.GetSpec()), nil
+}
+
+// RemoveTunnel stops a tunnel and takes it out of the config.
+func (c *Client) RemoveTunnel(ctx context.Context, name string) error {
+	req := &pb.RemoveTunnelRequest{Name: name}
+	_, err := call(ctx, c, commandTimeout, req, pb.AgentClient.RemoveTunnel)
+	return err
+}
+
+// StartTunnel starts a stopped tunnel.
+func (c *Client) StartTunnel(ctx context.Context, name string) error {
+	_, err := call(ctx, c, commandTimeout, &pb.StartTunnelRequest{Name: name}, pb.AgentClient.StartTunnel)
+	return err
+}
+
+// StopTunnel stops a tunnel until it is started again.
+func (c *Client) StopTunnel(ctx context.Context, name string) error {
+	_, err := call(ctx, c, commandTimeout, &pb.StopTunnelRequest{Name: name}, pb.AgentClient.StopTunnel)
+	return err
+}
+
+// RestartTunnel stops a tunnel and starts it again.
+func (c *Client) RestartTunnel(ctx context.Context, name string) error {
+	req := &pb.RestartTunnelRequest{Name: name}
+	_, err := call(ctx, c, commandTimeout, req, pb.AgentClient.RestartTunnel)
+	return err
+}
+
+// ReloadConfig makes the agent read its config file again.
+func (c *Client) ReloadConfig(ctx context.Context) error {
+	_, err := call(ctx, c, commandTimeout, &pb.ReloadConfigRequest{}, pb.AgentClient.ReloadConfig)
+	return err
+}
+
+// Shutdown asks the agent to drain its tunnels and to exit. It returns when
+// the agent has agreed, not when it is gone.
+func (c *Client) Shutdown(ctx context.Context) error {
+	_, err := call(ctx, c, readTimeout, &pb.ShutdownRequest{}, pb.AgentClient.Shutdown)
+	return err
+}
+
+// call makes one call, by a method expression of the generated client.
+func call[Req, Resp any](
+	ctx context.Context, c *Client, limit time.Duration, req Req,
+	method func(pb.AgentClient, context.Context, Req, ...grpc.CallOption) (Resp, error),
+) (Resp, error) {
+	var none Resp
+	l, err := c.connection()
+	if err != nil {
+		return none, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	resp, err := method(pb.NewAgentClient(l.conn), ctx, req)
+	if err != nil {
+		return none, c.failed(l, err)
+	}
+	return resp, nil
+}
+
+func (c *Client) connection() (*link, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.link != nil {
+		return c.link, nil
+	}
+	l := &link{}
+	conn, err := grpc.NewClient("passthrough:///berth",
+		// The peers vouch for each other at the socket; see ipc.Dial.
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+			return l.dial(ctx, c.address)
+		}),
+		grpc.WithNoProxy(),
+		grpc.WithDisableRetry(),
+		grpc.WithDisableServiceConfig(),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(ipc.MaxReplyBytes)),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("connect to the agent: %w", err)
+	}
+	l.conn = conn
+	c.link = l
+	return l, nil
+}
+
+func (l *link) dial(ctx context.Context, address string) (net.Conn, error) {
+	conn, err := ipc.Dial(ctx, address)
+	l.mu.Lock()
+	l.dialErr = err
+	l.mu.Unlock()
+	return conn, err
+}
+
+// failed turns a call's error into what the front end gets. A connection that
+// failed is given up: gRPC would make the next call wait for its backoff, or
+// fail it with an error that is no longer true.
+func (c *Client) failed(l *link, err error) error {
+	if status.Code(err) != codes.Unavailable {
+		return ipc.FromStatus(err)
+	}
+	c.mu.Lock()
+	if c.link == l {
+		c.link = nil
+	}
+	c.mu.Unlock()
+	_ = l.conn.Close() // a second close says so, and that is all
+	l.mu.Lock()
+	dialErr := l.dialErr
+	l.mu.Unlock()
+	var e *Error
+	if errors.As(dialErr, &e) {
+		return e // gRPC's text is about itself; the reason is in here
+	}
+	if dialErr != nil {
+		return &Error{Code: ipc.CodeFailed, Message: dialErr.Error()}
+	}
+	return ipc.FromStatus(err)
+}

@@ -1,0 +1,402 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+
+	"berth/agent/ipc"
+	"berth/agent/state"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// fakeAgent is a backend that records what it is asked.
+type fakeAgent struct {
+	mu       sync.Mutex
+	cur      state.Snapshot
+	watchers map[chan struct{}]struct{}
+	calls    []string
+	err      error // what commands return
+	block    chan struct{}
+}
+
+func (a *fakeAgent) publish(n int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.cur.Agent.PID = n
+	for ch := range a.watchers {
+		select {
+		case ch <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (a *fakeAgent) Snapshot() state.Snapshot {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.cur
+}
+
+func (a *fakeAgent) Subscribe() (<-chan struct{}, func()) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	ch := make(chan struct{}, 1)
+	if a.watchers == nil {
+		a.watchers = map[chan struct{}]struct{}{}
+	}
+	a.watchers[ch] = struct{}{}
+	return ch, func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		delete(a.watchers, ch)
+	}
+}
+
+func (a *fakeAgent) record(ctx context.Context, format string, args ...any) error {
+	if a.block != nil {
+		select {
+		case <-a.block:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	p, ok := ipc.PeerFrom(ctx)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !ok || p.PID != os.Getpid() || p.UID == "" {
+		return fmt.Errorf("peer is %+v, want this process", p)
+	}
+	a.calls = append(a.calls, fmt.Sprintf(format, args...))
+	return a.err
+}
+
+func (a *fakeAgent) ListResources(ctx context.Context, q ipc.ResourceQuery) ([]ipc.Resource, error) {
+	return []ipc.Resource{{Name: "pg", Kind: state.KindDB, Labels: map[string]string{"env": "prod"},
+		DBUsers: []string{"alice"}, DBNames: []string{"*"}}}, a.record(ctx, "list %s %s", q.Kind, q.Cluster)
+}
+
+func (a *fakeAgent) AddTunnel(ctx context.Context, spec ipc.TunnelSpec) (ipc.TunnelSpec, error) {
+	err := a.record(ctx, "add %s", spec.Name)
+	spec.Port = 15432
+	return spec, err
+}
+
+func (a *fakeAgent) RemoveTunnel(ctx context.Context, n string) error {
+	return a.record(ctx, "remove %s", n)
+}
+func (a *fakeAgent) StartTunnel(ctx context.Context, n string) error {
+	return a.record(ctx, "start %s", n)
+}
+func (a *fakeAgent) StopTunnel(ctx context.Context, n string) error {
+	return a.record(ctx, "stop %s", n)
+}
+func (a *fakeAgent) RestartTunnel(ctx context.Context, n string) error {
+	return a.record(ctx, "restart %s", n)
+}
+func (a *fakeAgent) ReloadConfig(ctx context.Context) error { return a.record(ctx, "reload") }
+
+func (a *fakeAgent) Shutdown() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.calls = append(a.calls, "shutdown")
+}
+
+// serve runs a at address until the returned function, or the test's end.
+func serve(t *testing.T, a *fakeAgent, address string) (stop func()) {
+	t.Helper()
+	ln, err := ipc.Listen(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := ipc.NewServer(ipc.ServerConfig{
+		Backend: a, Logger: slog.New(slog.DiscardHandler), Grace: 200 * time.Millisecond,
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- srv.Run(ctx, ln) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
+	t.Cleanup(stop)
+	return stop
+}
+
+func newAddress(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "berth")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	address, err := ipc.Address(filepath.Join(dir, "run"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return address
+}
+
+func newClient(t *testing.T, address string) *Client {
+	t.Helper()
+	c := Dial(address)
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+func TestCommands(t *testing.T) {
+	a := &fakeAgent{cur: state.Snapshot{Agent: state.Agent{
+		Version: "1.2.3", PID: 77, StartedAt: time.Unix(1700000000, 0).UTC(), ConfigPath: "/c.yaml",
+	}}}
+	address := newAddress(t)
+	serve(t, a, address)
+	c := newClient(t, address)
+	ctx := t.Context()
+
+	info, err := c.Info(ctx)
+	want := Info{Version: "1.2.3", PID: 77, StartedAt: time.Unix(1700000000, 0).UTC(), ConfigPath: "/c.yaml"}
+	if diff := cmp.Diff(want, info); err != nil || diff != "" {
+		t.Errorf("Info: %v, (-want +got)\n%s", err, diff)
+	}
+	if s, err := c.Snapshot(ctx); err != nil || s.Agent.PID != 77 {
+		t.Errorf("Snapshot: %+v, %v", s.Agent, err)
+	}
+	list, err := c.Resources(ctx, ResourceQuery{Kind: state.KindDB, Cluster: "leaf"})
+	if err != nil || len(list) != 1 || list[0].Labels["env"] != "prod" || list[0].DBNames[0] != "*" {
+		t.Errorf("Resources: %+v, %v", list, err)
+	}
+	spec, err := c.AddTunnel(ctx, TunnelSpec{Name: "t", Hold: new(time.Second)})
+	if err != nil || spec.Port != 15432 || *spec.Hold != time.Second {
+		t.Errorf("AddTunnel: %+v, %v", spec, err)
+	}
+	for _, f := range []func() error{
+		func() error { return c.StopTunnel(ctx, "t") },
+		func() error { return c.StartTunnel(ctx, "t") },
+		func() error { return c.RestartTunnel(ctx, "t") },
+		func() error { return c.RemoveTunnel(ctx, "t") },
+		func() error { return c.ReloadConfig(ctx) },
+		func() error { return c.Shutdown(ctx) },
+	} {
+		if err := f(); err != nil {
+			t.Error(err)
+		}
+	}
+	wantCalls := []string{"list db leaf", "add t", "stop t", "start t", "restart t", "remove t", "reload", "shutdown"}
+	if diff := cmp.Diff(wantCalls, a.calls); diff != "" {
+		t.Errorf("the agent was asked (-want +got):\n%s", diff)
+	}
+}
+
+func TestCommandErrorKeepsCodeAndHint(t *testing.T) {
+	a := &fakeAgent{err: &Error{Code: ipc.CodeLoginNeeded, Message: "no session", Hint: "berth login"}}
+	address := newAddress(t)
+	serve(t, a, address)
+	c := newClient(t, address)
+	err := c.StartTunnel(t.Context(), "t")
+	var e *Error
+	if !errors.As(err, &e) || !errors.Is(err, ErrLoginNeeded) || e.Hint != "berth login" || e.Message != "no session" {
+		t.Errorf("StartTunnel: %#v", err)
+	}
+}
+
+func TestNotRunningIsSaidAtOnce(t *testing.T) {
+	address := newAddress(t)
+	c := newClient(t, address)
+	start := time.Now()
+	if _, err := c.Snapshot(t.Context()); !errors.Is(err, ErrNotRunning) {
+		t.Errorf("Snapshot without an agent: %v, want ErrNotRunning", err)
+	}
+	for _, err := range c.Watch(t.Context()) {
+		if !errors.Is(err, ErrNotRunning) {
+			t.Errorf("Watch without an agent: %v, want ErrNotRunning", err)
+		}
+	}
+	if took := time.Since(start); took > time.Second {
+		t.Errorf("two refusals took %v", took)
+	}
+
+	// The same client finds an agent that started meanwhile, and loses it.
+	stop := serve(t, &fakeAgent{}, address)
+	if _, err := c.Snapshot(t.Context()); err != nil {
+		t.Errorf("Snapshot of a new agent: %v", err)
+	}
+	stop()
+	if _, err := c.Snapshot(t.Context()); !errors.Is(err, ErrNotRunning) {
+		t.Errorf("Snapshot of a stopped agent: %v, want ErrNotRunning", err)
+	}
+	serve(t, &fakeAgent{}, address)
+	if _, err := c.Snapshot(t.Context()); err != nil {
+		t.Errorf("Snapshot of a restarted agent: %v", err)
+	}
+}
+
+func TestWatchGivesTheNewest(t *testing.T) {
+	a := &fakeAgent{}
+	address := newAddress(t)
+	serve(t, a, address)
+	c := newClient(t, address)
+	a.publish(1)
+	var seen []int
+	for s, err := range c.Watch(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen = append(seen, s.Agent.PID)
+		if s.Agent.PID == 1 {
+			for n := 2; n <= 1000; n++ {
+				a.publish(n)
+			}
+			time.Sleep(100 * time.Millisecond) // a slow front end
+		}
+		if s.Agent.PID == 1000 {
+			break
+		}
+	}
+	if seen[0] != 1 || len(seen) > 3 {
+		t.Errorf("a front end that slept through 999 updates saw %v, want 1 first and at most two more", seen)
+	}
+}
+
+func TestWatchEnds(t *testing.T) {
+	a := &fakeAgent{}
+	address := newAddress(t)
+	stop := serve(t, a, address)
+	c := newClient(t, address)
+
+	t.Run("when_ctx_ends", func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		var last error
+		for _, err := range c.Watch(ctx) {
+			cancel()
+			last = err
+		}
+		if !errors.Is(last, context.Canceled) {
+			t.Errorf("last error = %v, want context.Canceled", last)
+		}
+	})
+	t.Run("when_the_agent_stops", func(t *testing.T) {
+		var last error
+		for _, err := range c.Watch(t.Context()) {
+			if err == nil {
+				go stop()
+			}
+			last = err
+		}
+		var e *Error
+		if !errors.As(last, &e) || e.Code != ipc.CodeNotRunning || e.Message != "the agent is stopping" {
+			t.Errorf("last error = %#v, want the agent to say that it stops", last)
+		}
+	})
+}
+
+func TestFollowOutlivesTheAgent(t *testing.T) {
+	a := &fakeAgent{}
+	a.publish(1)
+	address := newAddress(t)
+	c := newClient(t, address)
+	var seen []string
+	var stop func()
+	for s, err := range c.Follow(t.Context()) {
+		switch {
+		case err != nil && len(seen) == 0:
+			seen = append(seen, "none")
+			stop = serve(t, a, address)
+		case err != nil:
+			seen = append(seen, "down")
+			stop()
+			a.publish(2)
+			stop = serve(t, a, address)
+		default:
+			seen = append(seen, strconv.Itoa(s.Agent.PID))
+			go stop()
+		}
+		if len(seen) == 4 {
+			break
+		}
+	}
+	if diff := cmp.Diff([]string{"none", "1", "down", "2"}, seen); diff != "" {
+		t.Errorf("Follow (-want +got):\n%s", diff)
+	}
+}
+
+func TestShutdownDoesNotWaitForEver(t *testing.T) {
+	a := &fakeAgent{block: make(chan struct{})}
+	address := newAddress(t)
+	stop := serve(t, a, address)
+	c := newClient(t, address)
+	failed := make(chan error, 1)
+	go func() { failed <- c.StopTunnel(context.Background(), "t") }()
+	time.Sleep(50 * time.Millisecond)
+	start := time.Now()
+	stop()
+	if took := time.Since(start); took > 2*time.Second {
+		t.Errorf("stopping with a call in progress took %v, grace is 200ms", took)
+	}
+	if err := <-failed; err == nil {
+		t.Error("the call that was cut short succeeded")
+	}
+}
+
+// TestReachesNoCredential is the rule that a front end, which imports this
+// package, can never reach a credential.
+func TestReachesNoCredential(t *testing.T) {
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "berth/agent/ipc/client").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	allowed := map[string]bool{
+		"berth/agent/ipc": true, "berth/agent/ipc/berthv1": true, "berth/agent/ipc/client": true,
+		"berth/agent/state": true,
+	}
+	for dep := range strings.Lines(string(out)) {
+		dep = strings.TrimSpace(dep)
+		if strings.HasPrefix(dep, "berth/") && !allowed[dep] || strings.HasPrefix(dep, "github.com/gravitational") {
+			t.Errorf("berth/agent/ipc/client reaches %s: front ends never touch credentials", dep)
+		}
+	}
+}
+
+// BenchmarkCall is the agent's part of a command: connect, ask, close.
+func BenchmarkCall(b *testing.B) {
+	dir := b.TempDir()
+	if err := os.Chmod(dir, 0o700); err != nil {
+		b.Fatal(err)
+	}
+	address := filepath.Join(dir, "s")
+	ln, err := ipc.Listen(address)
+	if err != nil {
+		b.Fatal(err)
+	}
+	a := &fakeAgent{cur: state.Snapshot{Tunnels: make([]state.Tunnel, 50)}}
+	srv := ipc.NewServer(ipc.ServerConfig{Backend: a, Logger: slog.New(slog.DiscardHandler)})
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- srv.Run(ctx, ln) }()
+	for b.Loop() {
+		c := Dial(address)
+		if _, err := c.Snapshot(ctx); err != nil {
+			b.Fatal(err)
+		}
+		_ = c.Close()
+	}
+	cancel()
+	if err := <-done; err != nil {
+		b.Fatal(err)
+	}
+}

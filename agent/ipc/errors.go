@@ -1,0 +1,148 @@
+package ipc
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"berth/agent/ipc/berthv1"
+)
+
+// Code is the class of a failed call: what a program decides by.
+type Code string
+
+// The classes of failed calls.
+const (
+	CodeNotRunning  Code = "not_running"  // no agent answers at the address
+	CodeLoginNeeded Code = "login_needed" // no valid session to do it with
+	CodeNotFound    Code = "not_found"    // the thing named does not exist
+	CodeExists      Code = "exists"       // a thing of that name exists already
+	CodeInvalid     Code = "invalid"      // the request makes no sense
+	CodeDenied      Code = "denied"       // the agent or the cluster refused
+	CodeTimeout     Code = "timeout"      // it took too long
+	CodeUnsupported Code = "unsupported"  // the agent is too old, or the system cannot
+	CodeFailed      Code = "failed"       // anything else that went wrong
+	CodeInternal    Code = "internal"     // a bug in berth
+)
+
+// ErrNotRunning and ErrLoginNeeded are matched by every [Error] of their code,
+// for errors.Is.
+var (
+	ErrNotRunning = &Error{
+		Code:    CodeNotRunning,
+		Message: "the agent is not running",
+		Hint:    `start it with "berth agent start", or run "berth agent run" in a terminal`,
+	}
+	ErrLoginNeeded = &Error{
+		Code:    CodeLoginNeeded,
+		Message: "a login is needed",
+		Hint:    `log in with "berth login"`,
+	}
+)
+
+// Error is what a failed call says: the cause, the next step and the class.
+type Error struct {
+	Code    Code
+	Message string // lower case, no full stop
+	Hint    string // the next step, for a person; empty when there is none
+
+	cause error
+}
+
+// Error returns the message without the hint: the caller prints that apart.
+func (e *Error) Error() string { return e.Message }
+
+// Unwrap returns what lies beneath; nil when the error came over the wire.
+func (e *Error) Unwrap() error { return e.cause }
+
+// Is reports whether target is an Error of the same code.
+func (e *Error) Is(target error) bool {
+	t, ok := target.(*Error)
+	return ok && t.Code == e.Code
+}
+
+var grpcCodes = map[Code]codes.Code{
+	CodeNotRunning:  codes.Unavailable,
+	CodeLoginNeeded: codes.Unauthenticated,
+	CodeNotFound:    codes.NotFound,
+	CodeExists:      codes.AlreadyExists,
+	CodeInvalid:     codes.InvalidArgument,
+	CodeDenied:      codes.PermissionDenied,
+	CodeTimeout:     codes.DeadlineExceeded,
+	CodeUnsupported: codes.Unimplemented,
+	CodeFailed:      codes.FailedPrecondition,
+	CodeInternal:    codes.Internal,
+}
+
+// toStatus turns what a backend returned into the error of a gRPC handler.
+func toStatus(err error) error {
+	if err == nil {
+		return nil
+	}
+	e := &Error{}
+	switch {
+	case errors.As(err, &e):
+		// A wrapper may have put more words around the Error: keep them.
+		e = &Error{Code: e.Code, Message: err.Error(), Hint: e.Hint}
+	case errors.Is(err, context.Canceled):
+		return status.FromContextError(err).Err()
+	case errors.Is(err, context.DeadlineExceeded):
+		e = &Error{Code: CodeTimeout, Message: err.Error()}
+	default:
+		e = &Error{Code: CodeFailed, Message: err.Error()}
+	}
+	code, ok := grpcCodes[e.Code]
+	if !ok {
+		code = codes.Unknown
+	}
+	st := status.New(code, utf8(e.Message))
+	detail := &berthv1.ErrorDetail{Code: string(e.Code), Hint: utf8(e.Hint)}
+	if with, err := st.WithDetails(detail); err == nil {
+		st = with
+	}
+	return st.Err()
+}
+
+// FromStatus turns the error of a gRPC call into an [*Error]. An error that is
+// none of gRPC's is returned as it is.
+func FromStatus(err error) error {
+	st, ok := status.FromError(err)
+	if !ok || st == nil || st.Code() == codes.OK {
+		return err
+	}
+	for _, d := range st.Details() {
+		if d, ok := d.(*berthv1.ErrorDetail); ok {
+			return &Error{Code: Code(d.GetCode()), Message: st.Message(), Hint: d.GetHint()}
+		}
+	}
+	e := &Error{Code: CodeFailed, Message: st.Message()}
+	switch st.Code() {
+	case codes.Canceled:
+		e.cause = context.Canceled
+	case codes.DeadlineExceeded:
+		e.Code, e.cause = CodeTimeout, context.DeadlineExceeded
+		e.Message = "the agent did not answer in time"
+		e.Hint = `look at "berth agent logs"`
+	case codes.Unimplemented:
+		e.Code = CodeUnsupported
+		e.Message = "the running agent does not know this command"
+		e.Hint = `it is older than this program: "berth agent restart"`
+	case codes.Unavailable:
+		e.Code = CodeNotRunning
+		e.Message = "the connection to the agent broke"
+		e.Hint = ErrNotRunning.Hint
+	default:
+		for code, c := range grpcCodes {
+			if c == st.Code() {
+				e.Code = code
+			}
+		}
+	}
+	return e
+}
+
+// utf8 replaces what protobuf would refuse to carry.
+func utf8(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }

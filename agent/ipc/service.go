@@ -1,0 +1,117 @@
+package ipc
+
+import (
+	"context"
+
+	"google.golang.org/grpc"
+
+	pb "berth/agent/ipc/berthv1"
+	"berth/agent/state"
+)
+
+// service is berth.v1 in terms of a Backend.
+type service struct {
+	pb.UnimplementedAgentServer
+
+	backend  Backend
+	stopping <-chan struct{}
+}
+
+// GetInfo says which agent this is.
+func (s *service) GetInfo(context.Context, *pb.GetInfoRequest) (*pb.GetInfoResponse, error) {
+	a := SnapshotToProto(state.Snapshot{Agent: s.backend.Snapshot().Agent}).GetAgent()
+	return &pb.GetInfoResponse{
+		Version:    a.GetVersion(),
+		Pid:        a.GetPid(),
+		StartedAt:  a.GetStartedAt(),
+		ConfigPath: a.GetConfigPath(),
+	}, nil
+}
+
+// GetSnapshot returns the newest snapshot.
+func (s *service) GetSnapshot(context.Context, *pb.GetSnapshotRequest) (*pb.GetSnapshotResponse, error) {
+	return &pb.GetSnapshotResponse{Snapshot: SnapshotToProto(s.backend.Snapshot())}, nil
+}
+
+// WatchSnapshots sends the newest snapshot now and after each wake-up. While
+// Send waits for a slow reader wake-ups merge into one, so what is sent next
+// is the newest again.
+func (s *service) WatchSnapshots(
+	_ *pb.WatchSnapshotsRequest, stream grpc.ServerStreamingServer[pb.WatchSnapshotsResponse],
+) error {
+	wake, cancel := s.backend.Subscribe()
+	defer cancel()
+	for {
+		snapshot := SnapshotToProto(s.backend.Snapshot())
+		if err := stream.Send(&pb.WatchSnapshotsResponse{Snapshot: snapshot}); err != nil {
+			return err
+		}
+		select {
+		case <-wake:
+		case <-stream.Context().Done():
+			return stream.Context().Err()
+		case <-s.stopping:
+			return &Error{Code: CodeNotRunning, Message: "the agent is stopping", Hint: ErrNotRunning.Hint}
+		}
+	}
+}
+
+// ListResources asks the clusters what they offer.
+func (s *service) ListResources(
+	ctx context.Context, req *pb.ListResourcesRequest,
+) (*pb.ListResourcesResponse, error) {
+	list, err := s.backend.ListResources(ctx, ResourceQuery{
+		Kind:    state.Kind(req.GetKind()),
+		Cluster: req.GetCluster(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &pb.ListResourcesResponse{Resources: convert(list, ResourceToProto)}, nil
+}
+
+// AddTunnel configures a tunnel.
+func (s *service) AddTunnel(ctx context.Context, req *pb.AddTunnelRequest) (*pb.AddTunnelResponse, error) {
+	spec, err := s.backend.AddTunnel(ctx, TunnelSpecFromProto(req.GetSpec()))
+	if err != nil {
+		return nil, err
+	}
+	return &pb.AddTunnelResponse{Spec: TunnelSpecToProto(spec)}, nil
+}
+
+// RemoveTunnel takes a tunnel out of the config.
+func (s *service) RemoveTunnel(
+	ctx context.Context, req *pb.RemoveTunnelRequest,
+) (*pb.RemoveTunnelResponse, error) {
+	return &pb.RemoveTunnelResponse{}, s.backend.RemoveTunnel(ctx, req.GetName())
+}
+
+// StartTunnel starts a stopped tunnel.
+func (s *service) StartTunnel(ctx context.Context, req *pb.StartTunnelRequest) (*pb.StartTunnelResponse, error) {
+	return &pb.StartTunnelResponse{}, s.backend.StartTunnel(ctx, req.GetName())
+}
+
+// StopTunnel stops a tunnel.
+func (s *service) StopTunnel(ctx context.Context, req *pb.StopTunnelRequest) (*pb.StopTunnelResponse, error) {
+	return &pb.StopTunnelResponse{}, s.backend.StopTunnel(ctx, req.GetName())
+}
+
+// RestartTunnel stops a tunnel and starts it again.
+func (s *service) RestartTunnel(
+	ctx context.Context, req *pb.RestartTunnelRequest,
+) (*pb.RestartTunnelResponse, error) {
+	return &pb.RestartTunnelResponse{}, s.backend.RestartTunnel(ctx, req.GetName())
+}
+
+// ReloadConfig reads the config file again.
+func (s *service) ReloadConfig(
+	ctx context.Context, _ *pb.ReloadConfigRequest,
+) (*pb.ReloadConfigResponse, error) {
+	return &pb.ReloadConfigResponse{}, s.backend.ReloadConfig(ctx)
+}
+
+// Shutdown asks the agent to exit; the answer comes before it does.
+func (s *service) Shutdown(context.Context, *pb.ShutdownRequest) (*pb.ShutdownResponse, error) {
+	s.backend.Shutdown()
+	return &pb.ShutdownResponse{}, nil
+}

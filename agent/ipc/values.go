@@ -1,0 +1,53 @@
+package ipc
+
+import (
+	"time"
+
+	"berth/agent/state"
+)
+
+// Info says which agent answers.
+type Info struct {
+	Version    string    `json:"version"`
+	PID        int       `json:"pid"`
+	StartedAt  time.Time `json:"started_at"`
+	ConfigPath string    `json:"config_path"`
+}
+
+// ResourceQuery says which resources to list.
+type ResourceQuery struct {
+	Kind    state.Kind // empty means all kinds
+	Cluster string     // empty means every cluster the user is logged in to
+}
+
+// Resource is something a cluster offers that a tunnel can lead to.
+type Resource struct {
+	Name        string            `json:"name"`
+	Kind        state.Kind        `json:"kind"`
+	Protocol    string            `json:"protocol"` // empty for kube
+	Description string            `json:"description"`
+	Labels      map[string]string `json:"labels"`
+	Cluster     string            `json:"cluster"`
+	Tunnel      string            `json:"tunnel"`   // the tunnel that leads here; empty when none does
+	DBUsers     []string          `json:"db_users"` // what the user's roles allow; "*" means any
+	DBNames     []string          `json:"db_names"` // likewise
+}
+
+// TunnelSpec is a tunnel as the config has it.
+type TunnelSpec struct {
+	Name     string         `json:"name"`
+	Kind     state.Kind     `json:"kind"`
+	Cluster  string         `json:"cluster"`
+	Resource string         `json:"resource"`
+	DBUser   string         `json:"db_user"`
+	DBName   string         `json:"db_name"`
+	Port     int            `json:"port"`   // zero in a request means: derive one
+	Hold     *time.Duration `json:"hold"`   // nil means the default
+	Engine   state.Engine   `json:"engine"` // empty means auto
+}
+
+// Peer is the process at the other end of a connection.
+type Peer struct {
+	UID string // the numeric user id; on Windows the user's SID
+	PID int    // zero when the system does not tell
+}
