@@ -160,7 +160,7 @@ func because(cause, err error) error {
 	switch {
 	case cause == nil:
 		return err
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+	case errors.Is(err, cause), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return cause
 	default: // Source may say more than that time is up
 		return fmt.Errorf("%w: %w", cause, err)
