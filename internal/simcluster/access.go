@@ -1,0 +1,99 @@
+package simcluster
+
+import (
+	"errors"
+	"slices"
+
+	"berth/certwatch"
+)
+
+// Refusals of the database service, in its own words.
+var (
+	errDBDenied   = errors.New("access to db denied. User does not have permissions. Confirm database user and name.")
+	errDBNeedsMFA = errors.New("access to resource requires MFA")
+)
+
+// allowsDB reports whether the role allows the database at all.
+func (r Role) allowsDB(db Database) bool {
+	if r.NoDatabases {
+		return false
+	}
+	for key, values := range r.DBLabels {
+		if !slices.Contains(values, "*") && !slices.Contains(values, db.Labels[key]) {
+			return false
+		}
+	}
+	return true
+}
+
+func allows(list []string, value string) bool {
+	return list == nil || slices.Contains(list, "*") || slices.Contains(list, value)
+}
+
+// visible reports whether one of the named roles allows the database, so that
+// it is listed.
+func (c *Cluster) visible(roles []string, db Database) bool {
+	return slices.ContainsFunc(c.userRoles(roles), func(r Role) bool { return r.allowsDB(db) })
+}
+
+// authorizeDB decides whether an identity may be user on the database name.
+func (c *Cluster) authorizeDB(id certwatch.Identity, db Database, user, name string) error {
+	roles := c.userRoles(id.Roles)
+	if !slices.ContainsFunc(roles, func(r Role) bool {
+		return r.allowsDB(db) && allows(r.DBUsers, user) && (name == "" || allows(r.DBNames, name))
+	}) {
+		return errDBDenied
+	}
+	if id.MFADeviceID == "" && c.mfaRequired(id.Roles, db) {
+		return errDBNeedsMFA
+	}
+	return nil
+}
+
+// mfaRequired reports whether a role that allows the database wants
+// per-session MFA.
+func (c *Cluster) mfaRequired(roles []string, db Database) bool {
+	return slices.ContainsFunc(c.userRoles(roles), func(r Role) bool {
+		return r.RequireSessionMFA && r.allowsDB(db)
+	})
+}
+
+// anyMFA reports whether any of the roles wants per-session MFA.
+func (c *Cluster) anyMFA(roles []string) bool {
+	return slices.ContainsFunc(c.userRoles(roles), func(r Role) bool { return r.RequireSessionMFA })
+}
+
+// grants collects what the roles allow, as it is written into certs. A role
+// that names none allows any.
+func (c *Cluster) grants(id *certwatch.Identity) {
+	id.DBUsers, id.DBNames, id.KubeUsers, id.KubeGroups = nil, nil, nil, nil
+	for _, r := range c.userRoles(id.Roles) {
+		if !r.NoDatabases {
+			id.DBUsers = union(id.DBUsers, r.DBUsers)
+			id.DBNames = union(id.DBNames, r.DBNames)
+		}
+		for _, u := range r.KubeUsers {
+			id.KubeUsers = appendNew(id.KubeUsers, u)
+		}
+		for _, g := range r.KubeGroups {
+			id.KubeGroups = appendNew(id.KubeGroups, g)
+		}
+	}
+}
+
+func union(to, list []string) []string {
+	if list == nil {
+		return appendNew(to, "*")
+	}
+	for _, s := range list {
+		to = appendNew(to, s)
+	}
+	return to
+}
+
+func appendNew(to []string, s string) []string {
+	if slices.Contains(to, s) {
+		return to
+	}
+	return append(to, s)
+}

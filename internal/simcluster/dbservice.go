@@ -1,0 +1,179 @@
+package simcluster
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/base64"
+	"errors"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/gravitational/teleport/api/constants"
+	"github.com/gravitational/teleport/api/utils/pingconn"
+
+	"berth/certwatch"
+	"berth/internal/simcluster/simdb"
+)
+
+// mysqlVersionALPN is followed by the base64 of a server version, which the
+// client wants to be greeted with.
+const mysqlVersionALPN = "teleport-mysql-"
+
+// dbALPN returns the database protocol that an ALPN protocol stands for,
+// without its ping suffix or version, and whether it is one.
+func dbALPN(proto string) (string, bool) {
+	base := strings.TrimSuffix(proto, constants.ALPNSNIProtocolPingSuffix)
+	switch base {
+	case "teleport-postgres", "teleport-mysql", "teleport-mongodb", "teleport-redis", "teleport-sqlserver",
+		"teleport-oracle", "teleport-cassandra", "teleport-snowflake", "teleport-elasticsearch",
+		"teleport-opensearch", "teleport-dynamodb", "teleport-clickhouse", "teleport-spanner", "teleport-tcp":
+		return base, true
+	}
+	if strings.HasPrefix(base, mysqlVersionALPN) {
+		return "teleport-mysql", true
+	}
+	return "", false
+}
+
+// alpnOf returns the ALPN protocol for a database protocol.
+func alpnOf(protocol string) string {
+	switch protocol {
+	case "cockroachdb":
+		return "teleport-postgres"
+	case "mariadb":
+		return "teleport-mysql"
+	case "clickhouse-http":
+		return "teleport-clickhouse"
+	default:
+		return "teleport-" + protocol
+	}
+}
+
+// mysqlVersion returns the server version the client asks to be greeted with.
+func mysqlVersion(offered []string) string {
+	for _, proto := range offered {
+		if encoded, ok := strings.CutPrefix(proto, mysqlVersionALPN); ok {
+			if version, err := base64.StdEncoding.DecodeString(encoded); err == nil {
+				return string(version)
+			}
+		}
+	}
+	return ""
+}
+
+// serveDB serves a database connection whose client cert has been verified.
+func (c *Cluster) serveDB(raw *conn, tc *tls.Conn, r route) {
+	who, err := callerOf(tc.ConnectionState())
+	if err != nil {
+		return
+	}
+	base, _ := dbALPN(r.proto)
+	ctx, cancel := context.WithCancel(c.ctx)
+	defer cancel()
+	s := sessionOf(who)
+	s.ServerVersion = mysqlVersion(r.offer)
+	if who.identity.DBService == "" {
+		s.Authorize = func(string, string) error {
+			return errors.New("the client certificate does not say which database it is for")
+		}
+		_ = simdb.ForProtocol(strings.TrimPrefix(base, "teleport-")).Serve(ctx, c.dbConn(ctx, tc, r), s)
+		return
+	}
+	db, key, ok := c.routedDB(who.identity)
+	if !ok || alpnOf(db.Protocol) != base {
+		return // a service nobody knows: hung up on without a word
+	}
+	raw.target.Store(&key)
+	if !c.faults.holdAfterTLS(ctx, raw, &key) {
+		return
+	}
+	s.Authorize = func(user, name string) error { return c.authorizeDB(who.identity, db, user, name) }
+	c.disconnectExpired(ctx, raw, who)
+	defer c.counters.dbOpened(key)()
+	if err := db.Backend.Serve(ctx, c.dbConn(ctx, tc, r), s); err != nil {
+		c.cfg.Log.Debug("database connection", "database", key, "err", err)
+	}
+}
+
+// routedDB returns the database an identity is routed to, and its name as
+// faults and counters have it.
+func (c *Cluster) routedDB(id certwatch.Identity) (Database, string, bool) {
+	site := c.root
+	if id.RouteToCluster != "" {
+		if site = c.site(id.RouteToCluster); site == nil {
+			return Database{}, "", false
+		}
+	}
+	db, ok := site.database(id.DBService)
+	return db, site.key(id.DBService), ok
+}
+
+func sessionOf(who caller) simdb.Session {
+	id := who.identity
+	return simdb.Session{
+		User:           id.User,
+		Cluster:        id.RouteToCluster,
+		Roles:          id.Roles,
+		ActiveRequests: id.ActiveRequests,
+		Service:        id.DBService,
+		DBUser:         id.DBUser,
+		DBName:         id.DBName,
+		Serial:         who.cert.parsed.SerialNumber.String(),
+		NotAfter:       who.cert.notAfter,
+	}
+}
+
+// disconnectExpired cuts the connection the second its cert ends, if a role or
+// the cluster says so.
+func (c *Cluster) disconnectExpired(ctx context.Context, raw *conn, who caller) {
+	cut := c.cfg.DisconnectExpiredCert
+	for _, r := range c.userRoles(who.identity.Roles) {
+		cut = cut || r.DisconnectExpiredCert
+	}
+	if !cut {
+		return
+	}
+	c.wg.Go(func() {
+		if sleep(ctx, who.cert.notAfter.Sub(c.now())) == nil {
+			_ = raw.Close()
+		}
+	})
+}
+
+// dbConn returns what a database reads from and writes to: the TLS connection,
+// or the ping protocol over it.
+func (c *Cluster) dbConn(ctx context.Context, tc *tls.Conn, r route) net.Conn {
+	if !strings.HasSuffix(r.proto, constants.ALPNSNIProtocolPingSuffix) {
+		return tc
+	}
+	pc := &pingedConn{PingConn: pingconn.New(tc), tls: tc}
+	c.wg.Go(func() { c.ping(ctx, pc) })
+	return pc
+}
+
+func (c *Cluster) ping(ctx context.Context, pc *pingedConn) {
+	t := time.NewTicker(c.cfg.PingInterval)
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C:
+			if pc.WritePing() != nil {
+				return
+			}
+			c.counters.pings.Add(1)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// pingedConn is a ping connection that can be half-closed, as the TLS
+// connection beneath it can.
+type pingedConn struct {
+	*pingconn.PingConn
+	tls *tls.Conn
+}
+
+// CloseWrite tells the client that nothing more follows.
+func (c *pingedConn) CloseWrite() error { return c.tls.CloseWrite() }

@@ -1,0 +1,164 @@
+package simcluster
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/gravitational/teleport/api/constants"
+
+	"berth/internal/simcluster/simdb"
+)
+
+// Site is one Teleport cluster: the root, or a leaf behind it.
+type Site struct {
+	c      *Cluster
+	name   string
+	root   *Site // nil for the root itself
+	userCA *authority
+	hostCA *authority
+
+	authTLS   *tls.Config // host cert, client cert required: the auth service
+	hostTLS   *tls.Config // host cert only
+	clientTLS *tls.Config // host cert, client cert of the root required
+	auth      *authService
+
+	mu    sync.Mutex
+	dbs   map[string]Database
+	kubes map[string]Kube
+}
+
+// newSite makes a cluster with its own CAs; root is nil for the root cluster.
+func newSite(c *Cluster, name string, root *Site) (*Site, error) {
+	s := &Site{c: c, name: name, root: root, dbs: make(map[string]Database), kubes: make(map[string]Kube)}
+	var err error
+	if s.userCA, err = newAuthority(name, c.serial, c.now()); err != nil {
+		return nil, err
+	}
+	if s.hostCA, err = newAuthority(name, c.serial, c.now()); err != nil {
+		return nil, err
+	}
+	cert, err := s.hostCA.serverCert("proxy."+name, s.hostNames(), c.now())
+	if err != nil {
+		return nil, err
+	}
+	s.hostTLS = &tls.Config{Certificates: []tls.Certificate{cert}, Time: c.now, MinVersion: tls.VersionTLS12}
+	s.clientTLS = s.hostTLS.Clone()
+	s.authTLS = s.hostTLS.Clone()
+	users := s.userCA
+	if root != nil {
+		users = root.userCA // a leaf maps the root's users
+	}
+	trusted := pool(users)
+	for _, cfg := range []*tls.Config{s.clientTLS, s.authTLS} {
+		cfg.ClientAuth = tls.RequireAndVerifyClientCert
+		cfg.ClientCAs = trusted
+		cfg.VerifyConnection = c.verifySession
+	}
+	s.auth = newAuthService(s)
+	return s, nil
+}
+
+// hostNames are the names in the host cert: those clients look for on any
+// Teleport service, and the proxy's own.
+func (s *Site) hostNames() []string {
+	kube := constants.KubeTeleportProxyALPNPrefix
+	return []string{
+		constants.APIDomain,
+		"*." + constants.APIDomain,
+		hex.EncodeToString([]byte(s.name)) + "." + constants.APIDomain,
+		kube + constants.APIDomain,
+		kube + s.c.cfg.ProxyHost,
+		"localhost",
+		s.c.cfg.ProxyHost,
+		s.name,
+	}
+}
+
+func (s *Site) stop() { s.auth.stop() }
+
+// Name returns the cluster's name.
+func (s *Site) Name() string { return s.name }
+
+// HostCAPEM returns the host CA, which signs all of the cluster's server certs
+// but the web cert.
+func (s *Site) HostCAPEM() []byte { return s.hostCA.pem }
+
+// HostCAPool returns the same CA as a pool.
+func (s *Site) HostCAPool() *x509.CertPool { return pool(s.hostCA) }
+
+// UserCAPool returns the CA that signs the certs of the cluster's users.
+func (s *Site) UserCAPool() *x509.CertPool { return pool(s.userCA) }
+
+// key names one of the site's databases in faults and counters.
+func (s *Site) key(service string) string {
+	if s.root == nil {
+		return service
+	}
+	return s.name + "/" + service
+}
+
+// AddDatabase adds a database, or replaces it.
+func (s *Site) AddDatabase(db Database) {
+	if db.Backend == nil {
+		db.Backend = simdb.ForProtocol(db.Protocol)
+	}
+	if db.URI == "" {
+		db.URI = "localhost:0"
+	}
+	db.Replicas = max(db.Replicas, 1)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.dbs[db.Name] = db
+}
+
+// RemoveDatabase takes a database away; its open connections stay.
+func (s *Site) RemoveDatabase(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.dbs, name)
+}
+
+// AddKube adds a Kubernetes cluster, or replaces it.
+func (s *Site) AddKube(k Kube) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.kubes[k.Name] = k
+}
+
+func (s *Site) database(name string) (Database, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	db, ok := s.dbs[name]
+	return db, ok
+}
+
+// databases returns the databases that the roles may see, by name.
+func (s *Site) databases(roles []string) []Database {
+	s.mu.Lock()
+	all := slices.Collect(maps.Values(s.dbs))
+	s.mu.Unlock()
+	all = slices.DeleteFunc(all, func(db Database) bool { return !s.c.visible(roles, db) })
+	slices.SortFunc(all, func(a, b Database) int { return strings.Compare(a.Name, b.Name) })
+	return all
+}
+
+func (s *Site) kube(name string) (Kube, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k, ok := s.kubes[name]
+	return k, ok
+}
+
+// kubeClusters returns the Kubernetes clusters by name.
+func (s *Site) kubeClusters() []Kube {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := slices.Collect(maps.Values(s.kubes))
+	slices.SortFunc(all, func(a, b Kube) int { return strings.Compare(a.Name, b.Name) })
+	return all
+}
