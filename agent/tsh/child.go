@@ -1,0 +1,219 @@
+package tsh
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// probeTries is how often a child may close the probe's connection at once
+// before it is given up: the first certificate may take a moment.
+const probeTries = 3
+
+// errClosesAtOnce is a child that takes connections and drops them.
+var errClosesAtOnce = errors.New("tsh closes every connection at once: " +
+	"its session has expired, or the database cannot be reached")
+
+// child is one run of "tsh proxy db --tunnel".
+type child struct {
+	port   int
+	cmd    *Cmd
+	proc   *process
+	cancel context.CancelFunc
+	stderr *lineWriter
+	banner chan struct{} // closed when the readiness line has come
+	prompt chan string   // what the child asks the user to do; capacity 1
+
+	// The tunnel's lock guards these.
+	conns   int
+	retired bool // replaced, or gated: ends with its last connection
+}
+
+// dbArgs are the arguments of the child that listens on port.
+func (cfg *DBTunnelConfig) dbArgs(port int) []string {
+	args := []string{"proxy", "db", "--tunnel", "--port=" + strconv.Itoa(port)}
+	for _, f := range []struct{ flag, value string }{
+		{"--db-user=", cfg.DBUser},
+		{"--db-name=", cfg.DBName},
+		{"--cluster=", cfg.Cluster},
+		{"--proxy=", cfg.Proxy},
+	} {
+		if f.value != "" {
+			args = append(args, f.flag+f.value)
+		}
+	}
+	if cfg.Insecure {
+		args = append(args, "--insecure")
+	}
+	return append(args, cfg.Database)
+}
+
+// startChild starts a child on a free loopback port. It ends with ctx.
+func (t *DBTunnel) startChild(ctx context.Context) (*child, error) {
+	port, err := freePort(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("find a free port for tsh: %w", err)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	c := &child{
+		port:   port,
+		cancel: cancel,
+		cmd:    Command(ctx, t.cfg.Path, t.cfg.Home, t.cfg.dbArgs(port)...),
+		banner: make(chan struct{}),
+		prompt: make(chan string, 1),
+	}
+	// The line that names the port comes once tsh has bound it, so no other
+	// program can have taken it meanwhile.
+	own := regexp.MustCompile(`:` + strconv.Itoa(port) + `\b`)
+	seen := sync.OnceFunc(func() { close(c.banner) })
+	stdout := &lineWriter{onLine: func(line string) {
+		t.log.Debug("tsh says", "stream", "stdout", "local_port", port, "line", oneLine(line))
+		if own.MatchString(line) {
+			seen()
+		}
+	}}
+	c.stderr = &lineWriter{onLine: func(line string) {
+		t.log.Debug("tsh says", "stream", "stderr", "local_port", port, "line", oneLine(line))
+		if isPrompt(line) {
+			select {
+			case c.prompt <- clip(oneLine(line), maxError):
+			default:
+			}
+		}
+	}}
+	if c.proc, err = c.cmd.start(stdout, c.stderr); err != nil {
+		cancel()
+		return nil, err
+	}
+	return c, nil
+}
+
+// isPrompt reports whether tsh waits for the user: for a tap on a security key
+// or for another device. What it asks of a keyboard it cannot get here.
+func isPrompt(line string) bool {
+	line = strings.ToLower(line)
+	return strings.HasPrefix(line, "tap any ") || strings.HasPrefix(line, "tap your ") ||
+		strings.Contains(line, "using platform authenticator")
+}
+
+// freePort returns a loopback port nobody listens on now.
+func freePort(ctx context.Context) (int, error) {
+	var lc net.ListenConfig
+	ln, err := lc.Listen(ctx, "tcp4", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	port := ln.Addr().(*net.TCPAddr).Port
+	return port, ln.Close()
+}
+
+func (c *child) address() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(c.port)) }
+
+// alive reports whether the child still runs.
+func (c *child) alive() bool {
+	select {
+	case <-c.proc.done:
+		return false
+	default:
+		return true
+	}
+}
+
+// exitError says why the child ended.
+func (c *child) exitError() error {
+	<-c.proc.done
+	if err := c.cmd.exitError(c.proc, c.stderr.lines()); err != nil {
+		return err
+	}
+	return &ExitError{Command: c.cmd.name, Text: lastError(c.stderr.lines())}
+}
+
+// stop ends the child and waits until it is gone.
+func (c *child) stop() {
+	c.cancel()
+	<-c.proc.done
+}
+
+// awaitReady returns nil once the child has said that it listens and a
+// connection to it stays open. onPrompt is called when the user is needed,
+// who then gets more time.
+func (c *child) awaitReady(ctx context.Context, tm timing, onPrompt func(string)) error {
+	timer := time.NewTimer(tm.ready)
+	defer timer.Stop()
+	late := func() error {
+		text := ""
+		if said := lastError(c.stderr.lines()); said != "" {
+			text = ": it last said: " + said
+		}
+		return fmt.Errorf("tsh was not ready in time%s", text)
+	}
+	for waiting := true; waiting; {
+		select {
+		case <-c.banner:
+			waiting = false
+		case text := <-c.prompt:
+			timer.Reset(tm.prompt)
+			onPrompt(text)
+		case <-c.proc.done:
+			return c.exitError()
+		case <-timer.C:
+			return late()
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	var err error
+	for refusals := 0; refusals < probeTries; {
+		if err = c.probe(ctx, tm.settle); err == nil && c.alive() {
+			return nil
+		}
+		if errors.Is(err, errClosesAtOnce) {
+			refusals++
+		}
+		select {
+		case <-c.proc.done:
+			return c.exitError()
+		case text := <-c.prompt:
+			timer.Reset(tm.prompt)
+			onPrompt(text)
+		case <-timer.C:
+			return late()
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(tm.retry):
+		}
+	}
+	return err
+}
+
+// probe connects and sees whether the connection lives for a moment: tsh says
+// that it listens before it has a certificate, and takes connections it cannot
+// carry.
+func (c *child) probe(ctx context.Context, settle time.Duration) error {
+	d := net.Dialer{Timeout: time.Second}
+	conn, err := d.DialContext(ctx, "tcp4", c.address())
+	if err != nil {
+		return err
+	}
+	defer conn.Close() //nolint:errcheck // nothing was sent
+	if err := conn.SetReadDeadline(time.Now().Add(settle)); err != nil {
+		return err
+	}
+	_, err = conn.Read(make([]byte, 1))
+	switch {
+	case err == nil, errors.Is(err, os.ErrDeadlineExceeded): // the server speaks first, or waits
+		return nil
+	case errors.Is(err, io.EOF):
+		return errClosesAtOnce
+	default:
+		return fmt.Errorf("%w (%w)", errClosesAtOnce, err)
+	}
+}

@@ -1,0 +1,133 @@
+package tsh
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+)
+
+const (
+	// killGrace is how long a tsh that was asked to end may take.
+	killGrace = 2 * time.Second
+	// maxOutput bounds what is kept of a command's stdout.
+	maxOutput = 32 << 20
+)
+
+// ExitError is a tsh that did not do what it was asked.
+type ExitError struct {
+	Command string // such as "tsh proxy db"
+	Code    int    // the exit code; -1 when a signal ended it
+	Text    string // the last it said on stderr, redacted; may be empty
+}
+
+// Error names the command, how it ended and what it said last.
+func (e *ExitError) Error() string {
+	how := fmt.Sprintf("exited with code %d", e.Code)
+	if e.Code < 0 {
+		how = "was killed"
+	}
+	if e.Text == "" {
+		return e.Command + " " + how
+	}
+	return fmt.Sprintf("%s %s: %s", e.Command, how, e.Text)
+}
+
+// Cmd is one run of tsh.
+type Cmd struct {
+	cmd    *exec.Cmd
+	name   string
+	ctxErr func() error
+}
+
+// Command returns the run of the tsh at path with args. home is its
+// TELEPORT_HOME; empty means tsh's own default.
+//
+// The child gets the environment without TELEPORT_ variables, an empty stdin
+// and a process group of its own, which ends with ctx and with the agent.
+func Command(ctx context.Context, path, home string, args ...string) *Cmd {
+	cmd := exec.CommandContext(ctx, path, args...)
+	cmd.Env = environment(os.Environ(), home)
+	cmd.WaitDelay = killGrace
+	name := []string{"tsh"}
+	for _, a := range args {
+		if strings.HasPrefix(a, "-") || len(name) == 3 {
+			break
+		}
+		name = append(name, a)
+	}
+	return &Cmd{cmd: cmd, name: strings.Join(name, " "), ctxErr: ctx.Err}
+}
+
+// Output runs the command and returns its stdout. When it exits with another
+// code than 0 the error is an [*ExitError] and stdout is returned all the same:
+// "tsh status" prints its JSON and exits 1 when the session has expired.
+func (c *Cmd) Output() ([]byte, error) {
+	stdout, stderr := &limitedBuffer{limit: maxOutput}, &lineWriter{}
+	p, err := c.start(stdout, stderr)
+	if err != nil {
+		return nil, err
+	}
+	<-p.done
+	return stdout.Bytes(), c.exitError(p, stderr.lines())
+}
+
+// start runs the command; stdout and stderr get what it prints.
+func (c *Cmd) start(stdout, stderr writer) (*process, error) {
+	p, err := startProcess(c, stdout, stderr)
+	if err != nil {
+		return nil, fmt.Errorf("start %s: %w", c.name, err)
+	}
+	return p, nil
+}
+
+// exitError says how p, which is done, has ended; nil means well.
+func (c *Cmd) exitError(p *process, stderr []string) error {
+	var exit *exec.ExitError
+	switch {
+	case p.err == nil:
+		return nil
+	case p.cut != nil: // it did not fail, it was ended
+		return fmt.Errorf("%s: %w", c.name, p.cut)
+	case errors.As(p.err, &exit):
+		return &ExitError{Command: c.name, Code: exit.ExitCode(), Text: lastError(stderr)}
+	default:
+		return fmt.Errorf("%s: %w", c.name, p.err)
+	}
+}
+
+// environment is what a tsh child gets: env without the TELEPORT_ variables,
+// which redirect tsh silently, and with berth's own.
+func environment(env []string, home string) []string {
+	out := make([]string, 0, len(env)+3)
+	for _, kv := range env {
+		if len(kv) >= 9 && strings.EqualFold(kv[:9], "TELEPORT_") { // Windows ignores case
+			continue
+		}
+		out = append(out, kv)
+	}
+	if home != "" {
+		out = append(out, "TELEPORT_HOME="+home)
+	}
+	return append(out,
+		"TELEPORT_LOGIN_BROWSER=none", // an automatic relogin opens no browser
+		"TELEPORT_TOOLS_VERSION=off",  // no other tsh is downloaded and run instead
+	)
+}
+
+// limitedBuffer keeps the first limit bytes and takes the rest in silence.
+type limitedBuffer struct {
+	bytes.Buffer
+
+	limit int
+}
+
+// Write keeps what there is room for.
+func (b *limitedBuffer) Write(p []byte) (int, error) {
+	b.Buffer.Write(p[:min(len(p), max(0, b.limit-b.Len()))])
+	return len(p), nil
+}

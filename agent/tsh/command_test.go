@@ -1,0 +1,156 @@
+package tsh
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestEnvironment(t *testing.T) {
+	in := []string{
+		"PATH=/bin", "HOME=/home/alice", "TELEPORT_HOME=/wrong", "TELEPORT_PROXY=evil:443",
+		"teleport_user=bob", "Teleport_Debug=1", "TELEPORT_LOGIN_BROWSER=firefox", "HTTPS_PROXY=http://p:3128",
+		"NO_PROXY=localhost", "SSL_CERT_FILE=/ca.pem", "TELEPORTX=stays", "TELEPORT_", "EMPTY=",
+	}
+	want := []string{
+		"PATH=/bin", "HOME=/home/alice", "HTTPS_PROXY=http://p:3128", "NO_PROXY=localhost",
+		"SSL_CERT_FILE=/ca.pem", "TELEPORTX=stays", "EMPTY=", "TELEPORT_HOME=/right",
+		"TELEPORT_LOGIN_BROWSER=none", "TELEPORT_TOOLS_VERSION=off",
+	}
+	if got := environment(in, "/right"); !slices.Equal(got, want) {
+		t.Errorf("environment =\n%q, want\n%q", got, want)
+	}
+	for _, kv := range environment(in, "") {
+		if strings.HasPrefix(kv, "TELEPORT_HOME") {
+			t.Errorf("without a home there is %q", kv)
+		}
+	}
+}
+
+func TestCommand(t *testing.T) {
+	t.Run("child_sees_the_scrubbed_environment", func(t *testing.T) {
+		dir := useFake(t, "prints_and_fails")
+		t.Setenv("TELEPORT_PROXY", "evil:443")
+		_, _ = Command(t.Context(), os.Args[0], "/some/home", "status").Output()
+		env := readNote(t, dir, "env")
+		if strings.Contains(env, "evil") || !strings.Contains(env, "\nTELEPORT_HOME=/some/home\n") {
+			t.Errorf("the child's environment:\n%s", env)
+		}
+	})
+	t.Run("output_and_error_together", func(t *testing.T) {
+		useFake(t, "prints_and_fails")
+		out, err := Command(t.Context(), os.Args[0], "", "status", "--format=json").Output()
+		if string(out) != "{\"active\":null}\n" {
+			t.Errorf("stdout = %q", out)
+		}
+		var exit *ExitError
+		if !errors.As(err, &exit) || exit.Code != 1 {
+			t.Fatalf("error = %v, want an ExitError with code 1", err)
+		}
+		if want := "tsh status exited with code 1: Active profile expired."; err.Error() != want {
+			t.Errorf("error = %q, want %q", err, want)
+		}
+	})
+	t.Run("stdin_is_empty", func(t *testing.T) {
+		useFake(t, "reads_stdin")
+		out, err := Command(t.Context(), os.Args[0], "").Output()
+		if err != nil || string(out) != "0 <nil>\n" {
+			t.Errorf("reading stdin: %q, %v", out, err)
+		}
+	})
+	t.Run("arguments_stay_out_of_the_error", func(t *testing.T) {
+		useFake(t, "exits")
+		_, err := Command(t.Context(), os.Args[0], "", "proxy", "db", "--db-user=alice", "pg").Output()
+		if want := `tsh proxy db exited with code 1: database "nope" not found in cluster`; err == nil || err.Error() != want {
+			t.Errorf("error = %v, want %q", err, want)
+		}
+	})
+	t.Run("ends_with_its_context", func(t *testing.T) {
+		useFake(t, "hangs")
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		defer cancel()
+		start := time.Now()
+		_, err := Command(ctx, os.Args[0], "", "login").Output()
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("error = %v, want the context's", err)
+		}
+		if took := time.Since(start); took > 2*time.Second {
+			t.Errorf("it took %v", took)
+		}
+	})
+}
+
+func TestWhatAChildLeavesBehindIsKilled(t *testing.T) {
+	for _, how := range []string{"when_it_ends_itself", "when_it_is_ended"} {
+		t.Run(how, func(t *testing.T) {
+			dir := useFake(t, "parent")
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			if how == "when_it_ends_itself" {
+				t.Setenv("BERTH_FAKE_LEAVE", "1")
+			}
+			done := make(chan error, 1)
+			go func() {
+				_, err := Command(ctx, os.Args[0], "", "proxy").Output()
+				done <- err
+			}()
+			eventually(t, "the grandchild to start", func() bool {
+				_, err := strconv.Atoi(readNote(t, dir, "grandchild"))
+				return err == nil
+			})
+			pid, _ := strconv.Atoi(readNote(t, dir, "grandchild"))
+			if how == "when_it_is_ended" {
+				cancel()
+			}
+			start := time.Now()
+			if err := <-done; err == nil {
+				t.Error("the command succeeded")
+			}
+			if took := time.Since(start); took > 4*time.Second {
+				t.Errorf("ending it took %v", took)
+			}
+			eventually(t, "the grandchild to be gone", func() bool { return !running(pid) })
+		})
+	}
+}
+
+// TestChildOutlivesTheThreadThatAskedForIt: on Linux the death signal comes
+// with the end of the thread that forked.
+func TestChildOutlivesTheThreadThatAskedForIt(t *testing.T) {
+	useFake(t, "hangs")
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	started := make(chan *process)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+		p, err := startProcess(Command(ctx, os.Args[0], ""), &lineWriter{}, &lineWriter{})
+		if err != nil {
+			t.Error(err)
+		}
+		started <- p
+	}()
+	p := <-started
+	select {
+	case <-p.done:
+		t.Fatalf("the child ended with the thread that asked for it: %v", p.err)
+	case <-time.After(300 * time.Millisecond):
+	}
+	cancel()
+	<-p.done
+}
+
+func readNote(t *testing.T, dir, name string) string {
+	t.Helper()
+	raw, err := os.ReadFile(filepath.Join(dir, name))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+	return string(raw)
+}

@@ -1,0 +1,125 @@
+package tsh
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+)
+
+// Dial opens a connection to the database through the child. It waits while a
+// child starts or the gate is closed, and returns the child's own error while
+// it keeps failing.
+func (t *DBTunnel) Dial(ctx context.Context) (net.Conn, error) {
+	c, err := t.acquire(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "tcp4", c.address())
+	if err != nil {
+		t.release(c)
+		return nil, fmt.Errorf("dial tsh: %w", err)
+	}
+	if !c.alive() { // whoever has the port now, it is not tsh
+		t.release(c)
+		return nil, errors.Join(fmt.Errorf("dial tsh: %w", c.exitError()), conn.Close())
+	}
+	return &childConn{TCPConn: conn.(*net.TCPConn), release: sync.OnceFunc(func() { t.release(c) })}, nil
+}
+
+// Ready waits as Dial does and returns nil when Dial would connect at once.
+func (t *DBTunnel) Ready(ctx context.Context) error {
+	c, err := t.acquire(ctx)
+	if err != nil {
+		return err
+	}
+	t.release(c)
+	return nil
+}
+
+// childConn is a connection through a child. It stays a TCPConn for those who
+// copy with splice or pass on a half-close.
+type childConn struct {
+	*net.TCPConn
+
+	release func()
+}
+
+// Close closes the connection and lets a replaced child end.
+func (c *childConn) Close() error {
+	defer c.release()
+	return c.TCPConn.Close()
+}
+
+// acquire returns the child that takes connections, counted as one more.
+func (t *DBTunnel) acquire(ctx context.Context) (*child, error) {
+	for {
+		t.mu.Lock()
+		c, changed := t.current, t.changed
+		state, last := t.status.State, t.status.LastError
+		if c != nil {
+			c.conns++
+		}
+		t.mu.Unlock()
+		switch {
+		case c != nil:
+			return c, nil
+		case state == StateFailing:
+			return nil, last
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			if last != nil {
+				return nil, fmt.Errorf("wait for tsh: %w; its last error: %w", ctx.Err(), last)
+			}
+			return nil, fmt.Errorf("wait for tsh: %w", ctx.Err())
+		}
+	}
+}
+
+// release counts a connection less; a replaced child without any ends.
+func (t *DBTunnel) release(c *child) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	c.conns--
+	if c.retired && c.conns == 0 {
+		c.cancel()
+	}
+}
+
+// retireLocked lets c end with its last connection. t.mu is held.
+func (t *DBTunnel) retireLocked(c *child) {
+	c.retired = true
+	if c.conns == 0 {
+		c.cancel()
+		return
+	}
+	t.draining = append(t.draining, c)
+	if len(t.draining) > maxDraining {
+		oldest := t.draining[0]
+		t.log.Warn("replaced tsh ended with connections open", "connections", oldest.conns)
+		oldest.cancel()
+	}
+}
+
+// enterLocked sets the state. t.mu is held.
+func (t *DBTunnel) enterLocked(s State) {
+	if t.status.State != s {
+		t.status.State, t.status.Since = s, time.Now()
+	}
+}
+
+// notify tells those who wait and the owner that something has changed.
+func (t *DBTunnel) notify() {
+	t.mu.Lock()
+	close(t.changed)
+	t.changed = make(chan struct{})
+	t.mu.Unlock()
+	if t.cfg.OnChange != nil {
+		t.cfg.OnChange()
+	}
+}

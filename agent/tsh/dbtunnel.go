@@ -1,0 +1,413 @@
+package tsh
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+)
+
+// maxDraining bounds the children kept for their open connections: one takes
+// about 100 MB. Past it the oldest ends, and its connections with it.
+const maxDraining = 2
+
+// errSuperseded ends an attempt that a Gate or Restart has made pointless.
+var errSuperseded = errors.New("superseded")
+
+// timing is how long things take.
+type timing struct {
+	ready   time.Duration // from start to ready
+	prompt  time.Duration // the same once the user is asked for something
+	settle  time.Duration // how long a probe must stay open
+	retry   time.Duration // between probes
+	first   time.Duration // the first pause after a failure
+	longest time.Duration // the longest pause
+	healthy time.Duration // after this long ready, failures are forgotten
+}
+
+var defaultTiming = timing{
+	ready:   30 * time.Second,
+	prompt:  2 * time.Minute,
+	settle:  300 * time.Millisecond,
+	retry:   100 * time.Millisecond,
+	first:   500 * time.Millisecond,
+	longest: 30 * time.Second,
+	healthy: time.Minute,
+}
+
+// DBTunnelConfig says what a [DBTunnel] leads to.
+type DBTunnelConfig struct {
+	Path     string       // of tsh; required
+	Home     string       // TELEPORT_HOME; empty means tsh's default
+	Proxy    string       // host:port; empty means the home's current profile
+	Cluster  string       // empty means the profile's
+	Database string       // the resource's name; required
+	DBUser   string       // empty means none is given
+	DBName   string       // likewise
+	Insecure bool         // do not verify the proxy's web certificate
+	Logger   *slog.Logger // required
+	OnChange func()       // called after each change of Status, without locks; nil means none
+}
+
+// DBTunnel keeps a "tsh proxy db --tunnel" child running and hands out
+// connections to it.
+//
+// The child listens on a loopback port of its own choosing that any process of
+// this machine may connect to, whoever's it is: tsh has no other way. berth's
+// own listener checks its clients, the child does not.
+//
+// It starts behind a closed gate: no child runs until [DBTunnel.Gate] is told
+// that there is a session. After a session's end tsh would go on taking
+// connections and drop them, so the gate must be closed then.
+type DBTunnel struct {
+	cfg  DBTunnelConfig
+	log  *slog.Logger
+	time timing
+	wake chan struct{} // capacity 1: Run looks at what has changed
+
+	mu       sync.Mutex // guards what follows
+	open     bool
+	kicked   bool               // a Gate or Restart since the last attempt began
+	abort    context.CancelFunc // ends the attempt that runs; nil when none
+	current  *child             // takes new connections; nil when none
+	draining []*child           // oldest first
+	status   Status
+	changed  chan struct{} // closed and replaced at each change
+
+	children sync.WaitGroup
+}
+
+// State is how a DBTunnel is.
+type State string
+
+// The states of a DBTunnel.
+const (
+	StateGated    State = "gated"    // the gate is closed, nothing runs
+	StateStarting State = "starting" // a child starts
+	StateReady    State = "ready"    // connections are carried
+	StateFailing  State = "failing"  // the last child failed; the next start is some time away
+)
+
+// Status is a DBTunnel at one moment.
+type Status struct {
+	State     State
+	Since     time.Time
+	LastError error  // why the last child failed; nil once one is ready
+	Prompt    string // what the user must do for tsh to go on; empty when nothing
+	Port      int    // of the child that takes connections; zero when none
+	PID       int    // likewise
+	Failures  int    // since the last time it was healthy for a while
+	Draining  int    // replaced children that still have connections
+}
+
+// NewDBTunnel returns a tunnel that [DBTunnel.Run] brings to life.
+func NewDBTunnel(cfg DBTunnelConfig) (*DBTunnel, error) {
+	switch {
+	case cfg.Path == "":
+		return nil, errors.New("tsh tunnel: no path of tsh")
+	case cfg.Database == "":
+		return nil, errors.New("tsh tunnel: no database")
+	case strings.HasPrefix(cfg.Database, "-"): // tsh would take it for a flag
+		return nil, fmt.Errorf("tsh tunnel: database %q begins with a dash", cfg.Database)
+	case cfg.Logger == nil:
+		return nil, errors.New("tsh tunnel: no logger")
+	}
+	return &DBTunnel{
+		cfg:     cfg,
+		log:     cfg.Logger.With("component", "tsh", "cluster", cfg.Cluster, "database", cfg.Database),
+		time:    defaultTiming,
+		wake:    make(chan struct{}, 1),
+		status:  Status{State: StateGated, Since: time.Now()},
+		changed: make(chan struct{}),
+	}, nil
+}
+
+// Status returns how the tunnel is now.
+func (t *DBTunnel) Status() Status {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s := t.status
+	s.Draining = len(t.draining)
+	if t.current != nil {
+		s.Port, s.PID = t.current.port, t.current.proc.pid
+	}
+	return s
+}
+
+// Gate says whether there is a session to run tsh with. Closing it lets no new
+// connection through; those that are open go on, and so does their child.
+func (t *DBTunnel) Gate(open bool) {
+	t.mu.Lock()
+	if t.open == open {
+		t.mu.Unlock()
+		return
+	}
+	t.open = open
+	t.mu.Unlock()
+	t.kick()
+}
+
+// Restart puts a new child in the place of the one that runs, as is needed
+// after access requests were assumed or dropped. The old one takes connections
+// until the new one is ready, and then ends with its last connection. It also
+// ends a pause after a failure.
+func (t *DBTunnel) Restart() { t.kick() }
+
+func (t *DBTunnel) kick() {
+	t.mu.Lock()
+	t.kicked = true
+	if t.abort != nil {
+		t.abort()
+	}
+	t.mu.Unlock()
+	select {
+	case t.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run keeps a child running until ctx ends. It returns nil when all children
+// are gone, and with them every connection through them.
+func (t *DBTunnel) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer t.ended()
+	defer t.children.Wait()
+	defer cancel()
+	pauses := t.newPauses()
+	for t.waitOpen(ctx) {
+		c, err := t.launch(ctx)
+		switch {
+		case errors.Is(err, errSuperseded):
+			continue
+		case err == nil:
+			t.promote(c)
+			ready := time.Now()
+			if err = t.serve(ctx, c); err == nil {
+				pauses.Reset()
+				continue
+			}
+			t.forget(c)
+			if time.Since(ready) >= t.time.healthy {
+				pauses.Reset()
+				t.forgetFailures()
+			}
+		}
+		if ctx.Err() != nil {
+			break
+		}
+		pause := pauses.NextBackOff()
+		t.failed(err, pause)
+		if t.sleep(ctx, pause) {
+			pauses.Reset()
+		}
+	}
+	return nil
+}
+
+func (t *DBTunnel) ended() {
+	t.mu.Lock()
+	t.enterLocked(StateGated)
+	t.mu.Unlock()
+	t.notify()
+}
+
+func (t *DBTunnel) newPauses() *backoff.ExponentialBackOff {
+	b := backoff.NewExponentialBackOff()
+	b.InitialInterval = t.time.first
+	b.MaxInterval = t.time.longest
+	b.Multiplier = 2
+	b.RandomizationFactor = 0.3
+	return b
+}
+
+// waitOpen waits for the gate and reports whether to go on. While the gate is
+// closed no child takes connections.
+func (t *DBTunnel) waitOpen(ctx context.Context) bool {
+	for ctx.Err() == nil {
+		if t.passGate() {
+			return true
+		}
+		select {
+		case <-t.wake:
+		case <-ctx.Done():
+		}
+	}
+	return false
+}
+
+func (t *DBTunnel) passGate() bool {
+	t.mu.Lock()
+	if t.open {
+		t.mu.Unlock()
+		return true
+	}
+	if t.current != nil {
+		t.retireLocked(t.current)
+		t.current = nil
+	}
+	t.enterLocked(StateGated)
+	t.status.LastError, t.status.Prompt, t.status.Failures = nil, "", 0
+	t.mu.Unlock()
+	t.notify()
+	return false
+}
+
+// launch starts a child and waits until it is ready.
+func (t *DBTunnel) launch(ctx context.Context) (*child, error) {
+	attempt, abort := context.WithCancel(ctx)
+	defer abort()
+	t.mu.Lock()
+	if !t.open {
+		t.mu.Unlock()
+		return nil, errSuperseded
+	}
+	t.kicked, t.abort = false, abort
+	if t.current == nil {
+		t.enterLocked(StateStarting)
+	}
+	t.mu.Unlock()
+	t.notify()
+
+	c, err := t.startChild(ctx)
+	if err == nil {
+		t.children.Go(func() { t.watch(c) })
+		if err = c.awaitReady(attempt, t.time, t.prompted); err != nil {
+			c.stop()
+		}
+	}
+	t.mu.Lock()
+	t.abort = nil
+	t.status.Prompt = ""
+	t.mu.Unlock()
+	if err != nil && attempt.Err() != nil {
+		return nil, errSuperseded
+	}
+	return c, err
+}
+
+func (t *DBTunnel) prompted(text string) {
+	t.mu.Lock()
+	same := t.status.Prompt == text
+	t.status.Prompt = text
+	t.mu.Unlock()
+	if same {
+		return
+	}
+	if text != "" {
+		t.log.Info("tsh waits for the user", "prompt", text)
+	}
+	t.notify()
+}
+
+// promote makes c the child that takes connections.
+func (t *DBTunnel) promote(c *child) {
+	t.mu.Lock()
+	if t.current != nil {
+		t.retireLocked(t.current)
+	}
+	t.current = c
+	t.enterLocked(StateReady)
+	t.status.LastError = nil
+	t.mu.Unlock()
+	t.log.Info("tsh tunnel up", "local_port", c.port, "pid", c.proc.pid)
+	t.notify()
+}
+
+// serve waits while c takes connections. It returns nil when the gate or a
+// restart wants something else, and an error when c has ended.
+func (t *DBTunnel) serve(ctx context.Context, c *child) error {
+	asked := time.NewTimer(0) // ends a prompt nobody followed
+	defer asked.Stop()
+	for {
+		t.mu.Lock()
+		leave := t.kicked || !t.open
+		t.mu.Unlock()
+		if leave {
+			return nil
+		}
+		select {
+		case <-t.wake:
+		case text := <-c.prompt: // a new certificate needs the user again
+			asked.Reset(t.time.prompt)
+			t.prompted(text)
+		case <-asked.C:
+			t.prompted("")
+		case <-c.proc.done:
+			return c.exitError()
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// failed publishes why the last child failed. A child that still runs, because
+// the failed one should have replaced it, keeps its place.
+func (t *DBTunnel) failed(err error, pause time.Duration) {
+	t.mu.Lock()
+	t.status.LastError = err
+	t.status.Failures++
+	if t.current == nil {
+		t.enterLocked(StateFailing)
+	}
+	t.mu.Unlock()
+	t.log.Warn("tsh tunnel failed", "err", err, "retry_in", pause.Round(time.Millisecond))
+	t.notify()
+}
+
+func (t *DBTunnel) forgetFailures() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.status.Failures = 0
+}
+
+// sleep pauses and reports whether a gate or restart cut it short.
+func (t *DBTunnel) sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	for {
+		t.mu.Lock()
+		kicked := t.kicked
+		t.mu.Unlock()
+		if kicked {
+			return true
+		}
+		select {
+		case <-timer.C:
+			return false
+		case <-t.wake:
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+// watch takes c off the lists once it has ended.
+func (t *DBTunnel) watch(c *child) {
+	<-c.proc.done
+	c.cancel()
+	t.forget(c)
+	t.notify()
+}
+
+// forget takes an ended child off the lists; the second call does nothing.
+func (t *DBTunnel) forget(c *child) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.draining = slices.DeleteFunc(t.draining, func(d *child) bool { return d == c })
+	if t.current != c {
+		return
+	}
+	t.current = nil
+	t.status.Prompt = ""
+	if t.status.LastError != nil { // what should have replaced it failed before
+		t.enterLocked(StateFailing)
+	} else {
+		t.enterLocked(StateStarting)
+	}
+}

@@ -1,0 +1,417 @@
+package tsh
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// quick is defaultTiming for tests.
+var quick = timing{
+	ready:   5 * time.Second,
+	prompt:  5 * time.Second,
+	settle:  150 * time.Millisecond,
+	retry:   10 * time.Millisecond,
+	first:   50 * time.Millisecond,
+	longest: 200 * time.Millisecond,
+	healthy: time.Minute,
+}
+
+// runTunnel starts a tunnel over the fake that plays part, behind an open gate.
+func runTunnel(t *testing.T, part string, tm timing) (tunnel *DBTunnel, dir string) {
+	t.Helper()
+	dir = useFake(t, part)
+	tunnel, err := NewDBTunnel(DBTunnelConfig{
+		Path: os.Args[0], Home: "/a/home", Proxy: "example.com:443", Cluster: "leaf", Database: "pg",
+		DBUser: "alice", DBName: "app", Insecure: true, Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tunnel.time = tm
+	tunnel.Gate(true)
+	runUntilEnd(t, tunnel)
+	return tunnel, dir
+}
+
+func runUntilEnd(t *testing.T, tunnel *DBTunnel) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- tunnel.Run(ctx) }()
+	t.Cleanup(func() {
+		start := time.Now()
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+		if took := time.Since(start); took > killGrace+2*time.Second {
+			t.Errorf("Run took %v to end", took)
+		}
+		if s := tunnel.Status(); s.Port != 0 || s.Draining != 0 {
+			t.Errorf("after Run children are left: %+v", s)
+		}
+	})
+}
+
+func mustDial(t *testing.T, tunnel *DBTunnel) net.Conn {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	conn, err := tunnel.Dial(ctx)
+	if err != nil {
+		t.Fatalf("Dial: %v (status %+v)", err, tunnel.Status())
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+// ask sends a line and returns the pid of the child that answers.
+func ask(t *testing.T, conn net.Conn) int {
+	t.Helper()
+	_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
+	if _, err := fmt.Fprintln(conn, "hello"); err != nil {
+		t.Fatalf("write: %v", err)
+	}
+	line, err := bufio.NewReader(conn).ReadString('\n')
+	if err != nil {
+		t.Fatalf("read: %v", err)
+	}
+	pid, text, _ := strings.Cut(strings.TrimSpace(line), " ")
+	n, err := strconv.Atoi(pid)
+	if err != nil || text != "hello" {
+		t.Fatalf("the echo is %q", line)
+	}
+	return n
+}
+
+func TestTunnelCarriesConnections(t *testing.T) {
+	for _, part := range []string{"serve", "stubborn"} {
+		t.Run(part, func(t *testing.T) {
+			tunnel, dir := runTunnel(t, part, quick)
+			conn := mustDial(t, tunnel)
+			s := tunnel.Status()
+			if pid := ask(t, conn); s.State != StateReady || s.PID != pid || s.LastError != nil {
+				t.Errorf("status %+v, the child that answers is %d", s, pid)
+			}
+			if _, ok := conn.(interface{ CloseWrite() error }); !ok {
+				t.Error("the connection cannot pass on a half-close")
+			}
+			want := fmt.Sprintf("proxy\ndb\n--tunnel\n--port=%d\n--db-user=alice\n--db-name=app\n--cluster=leaf\n"+
+				"--proxy=example.com:443\n--insecure\npg\n", s.Port)
+			if got := readNote(t, dir, "args"); got != want {
+				t.Errorf("arguments %q, want %q", got, want)
+			}
+			if env := readNote(t, dir, "env"); !strings.Contains(env, "TELEPORT_HOME=/a/home\n") {
+				t.Errorf("no TELEPORT_HOME in %s", env)
+			}
+		})
+	}
+}
+
+func TestServerThatSpeaksFirstIsReady(t *testing.T) {
+	tunnel, _ := runTunnel(t, "speaks_first", quick)
+	buf := make([]byte, 5)
+	if _, err := mustDial(t, tunnel).Read(buf); err != nil || string(buf) != "hello" {
+		t.Errorf("read %q, %v", buf, err)
+	}
+}
+
+func TestTunnelFailures(t *testing.T) {
+	short := quick
+	short.ready = time.Second
+	long := short
+	long.first, long.longest = time.Minute, time.Minute // stays in its first pause
+	tests := []struct {
+		part, says string
+	}{
+		{"exits", `tsh proxy db exited with code 1: database "nope" not found in cluster`},
+		{"exits_after_banner", "tsh proxy db exited with code 1: access to resource requires MFA"},
+		{"hangs", "tsh was not ready in time"},
+		{"garbage", "tsh was not ready in time: it last said: confused"},
+		{"closes_at_once", errClosesAtOnce.Error()},
+	}
+	for _, tt := range tests {
+		t.Run(tt.part, func(t *testing.T) {
+			tunnel, _ := runTunnel(t, tt.part, long)
+			ctx, cancel := context.WithTimeout(t.Context(), 8*time.Second)
+			defer cancel()
+			_, err := tunnel.Dial(ctx)
+			if err == nil || err.Error() != tt.says {
+				t.Errorf("Dial: %v, want %q", err, tt.says)
+			}
+			if s := tunnel.Status(); s.State != StateFailing || s.Failures != 1 || s.Port != 0 {
+				t.Errorf("status %+v", s)
+			}
+			start := time.Now()
+			if err := tunnel.Ready(ctx); err == nil || time.Since(start) > 100*time.Millisecond {
+				t.Errorf("Ready of a failing tunnel: %v after %v, want its error at once", err, time.Since(start))
+			}
+		})
+	}
+}
+
+func TestTunnelTriesAgain(t *testing.T) {
+	tunnel, dir := runTunnel(t, "flaky", quick)
+	eventually(t, "the third child to be ready", func() bool { return tunnel.Status().State == StateReady })
+	if runs := len(readNote(t, dir, "runs")); runs != 3 {
+		t.Errorf("%d children were started, want 3", runs)
+	}
+	if s := tunnel.Status(); s.LastError != nil || s.Failures != 2 {
+		t.Errorf("status %+v, want no error and 2 failures remembered", s)
+	}
+}
+
+func TestTunnelReplacesAChildThatDies(t *testing.T) {
+	tunnel, _ := runTunnel(t, "serve", quick)
+	pid := ask(t, mustDial(t, tunnel))
+	victim, err := os.FindProcess(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := victim.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "another child", func() bool {
+		s := tunnel.Status()
+		return s.State == StateReady && s.PID != pid
+	})
+	if got := ask(t, mustDial(t, tunnel)); got == pid {
+		t.Errorf("the dead child %d answers", pid)
+	}
+}
+
+func TestRestartKeepsOpenConnections(t *testing.T) {
+	tunnel, _ := runTunnel(t, "serve", quick)
+	old := mustDial(t, tunnel)
+	oldPID := ask(t, old)
+	tunnel.Restart()
+	eventually(t, "the new child", func() bool {
+		s := tunnel.Status()
+		return s.State == StateReady && s.PID != oldPID
+	})
+	if pid := ask(t, mustDial(t, tunnel)); pid == oldPID {
+		t.Error("a new connection goes to the old child")
+	}
+	if pid := ask(t, old); pid != oldPID {
+		t.Errorf("the open connection is answered by %d, want the old child %d", pid, oldPID)
+	}
+	if s := tunnel.Status(); s.Draining != 1 {
+		t.Errorf("status %+v, want one child draining", s)
+	}
+	if err := old.Close(); err != nil {
+		t.Error(err)
+	}
+	eventually(t, "the old child to end with its last connection", func() bool {
+		return tunnel.Status().Draining == 0 && !running(oldPID)
+	})
+}
+
+func TestRestartsDoNotPileUpChildren(t *testing.T) {
+	tunnel, _ := runTunnel(t, "serve", quick)
+	var conns []net.Conn
+	for range maxDraining + 2 {
+		conn := mustDial(t, tunnel)
+		conns = append(conns, conn)
+		pid := ask(t, conn)
+		tunnel.Restart()
+		eventually(t, "the next child", func() bool {
+			s := tunnel.Status()
+			return s.State == StateReady && s.PID != pid
+		})
+	}
+	eventually(t, "the oldest children to end", func() bool { return tunnel.Status().Draining == maxDraining })
+	_ = conns[0].SetDeadline(time.Now().Add(5 * time.Second))
+	if _, err := conns[0].Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the oldest connection still lives: %v", err)
+	}
+	ask(t, conns[len(conns)-1])
+}
+
+func TestFailedRestartKeepsTheOldChild(t *testing.T) {
+	tunnel, _ := runTunnel(t, "fails_later", quick)
+	pid := ask(t, mustDial(t, tunnel))
+	tunnel.Restart()
+	eventually(t, "the restart to fail", func() bool { return tunnel.Status().LastError != nil })
+	if s := tunnel.Status(); s.State != StateReady || s.PID != pid {
+		t.Errorf("status %+v, want ready with child %d", s, pid)
+	}
+	if got := ask(t, mustDial(t, tunnel)); got != pid {
+		t.Errorf("child %d answers, want %d", got, pid)
+	}
+}
+
+func TestGate(t *testing.T) {
+	tunnel, dir := runTunnel(t, "serve", quick)
+	open := mustDial(t, tunnel)
+	pid := ask(t, open)
+	tunnel.Gate(false)
+	eventually(t, "the gate to close", func() bool { return tunnel.Status().State == StateGated })
+
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if _, err := tunnel.Dial(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Dial behind a closed gate: %v, want it to wait", err)
+	}
+	if got := ask(t, open); got != pid {
+		t.Errorf("the open connection is answered by %d, want %d", got, pid)
+	}
+	if runs := len(readNote(t, dir, "runs")); runs != 1 {
+		t.Errorf("%d children were started behind a closed gate", runs-1)
+	}
+	_ = open.Close()
+	eventually(t, "the child to end with its last connection", func() bool { return !running(pid) })
+
+	waiting := make(chan error, 1)
+	go func() { waiting <- tunnel.Ready(context.Background()) }()
+	tunnel.Gate(true)
+	if err := <-waiting; err != nil {
+		t.Errorf("a client that waited at the gate: %v", err)
+	}
+	if got := ask(t, mustDial(t, tunnel)); got == pid {
+		t.Error("the old child answers")
+	}
+}
+
+func TestGateClosedDuringAStart(t *testing.T) {
+	tunnel, dir := runTunnel(t, "hangs", quick)
+	eventually(t, "a child to start", func() bool { return readNote(t, dir, "runs") != "" })
+	start := time.Now()
+	tunnel.Gate(false)
+	eventually(t, "the gate to close", func() bool { return tunnel.Status().State == StateGated })
+	if took := time.Since(start); took > 2*time.Second {
+		t.Errorf("closing the gate took %v", took)
+	}
+}
+
+func TestRestartEndsAPause(t *testing.T) {
+	tm := quick
+	tm.first, tm.longest = time.Hour, time.Hour
+	tunnel, _ := runTunnel(t, "flaky", tm)
+	for failures := 1; failures <= 2; failures++ {
+		eventually(t, "the child to fail", func() bool {
+			s := tunnel.Status()
+			return s.State == StateFailing && s.Failures == failures
+		})
+		tunnel.Restart()
+	}
+	eventually(t, "the tunnel to be ready", func() bool { return tunnel.Status().State == StateReady })
+}
+
+func TestPromptGivesMoreTime(t *testing.T) {
+	tm := quick
+	tm.ready = 500 * time.Millisecond // the fake takes a second after it asked
+	tunnel, _ := runTunnel(t, "taps", tm)
+	eventually(t, "the prompt", func() bool { return tunnel.Status().Prompt == "Tap any security key" })
+	ask(t, mustDial(t, tunnel))
+	if s := tunnel.Status(); s.Prompt != "" {
+		t.Errorf("prompt %q is left", s.Prompt)
+	}
+}
+
+func TestOnChangeTellsOfEveryState(t *testing.T) {
+	useFake(t, "serve")
+	var seen []State
+	var calls atomic.Int32
+	all := make(chan State, 100)
+	tunnel, err := NewDBTunnel(DBTunnelConfig{
+		Path: os.Args[0], Database: "pg", Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tunnel.cfg.OnChange = func() {
+		calls.Add(1)
+		all <- tunnel.Status().State // takes the lock: must not be held here
+	}
+	tunnel.time = quick
+	tunnel.Gate(true)
+	runUntilEnd(t, tunnel)
+	for s := range all {
+		seen = append(seen, s)
+		if s == StateReady {
+			break
+		}
+	}
+	if want := []State{StateStarting, StateReady}; !slices.Equal(slices.Compact(seen), want) {
+		t.Errorf("states seen: %v, want %v", seen, want)
+	}
+}
+
+func TestManyClientsDuringRestarts(t *testing.T) {
+	tunnel, _ := runTunnel(t, "serve", quick)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	var failed, served atomic.Int32
+	done := make(chan struct{})
+	for range 8 {
+		go func() {
+			defer func() { done <- struct{}{} }()
+			for ctx.Err() == nil {
+				conn, err := tunnel.Dial(context.Background())
+				if err != nil {
+					failed.Add(1)
+					continue
+				}
+				if _, err = fmt.Fprintln(conn, "hello"); err == nil {
+					_, err = bufio.NewReader(conn).ReadString('\n')
+				}
+				if err != nil {
+					failed.Add(1)
+				}
+				served.Add(1)
+				_ = conn.Close()
+				time.Sleep(5 * time.Millisecond)
+			}
+		}()
+	}
+	for ctx.Err() == nil {
+		tunnel.Restart()
+		time.Sleep(400 * time.Millisecond)
+	}
+	for range 8 {
+		<-done
+	}
+	if failed.Load() > 0 || served.Load() < 100 {
+		t.Errorf("%d of %d connections failed during restarts, want none", failed.Load(), served.Load())
+	}
+}
+
+func TestNewDBTunnelRefuses(t *testing.T) {
+	log := slog.New(slog.DiscardHandler)
+	for name, cfg := range map[string]DBTunnelConfig{
+		"no_path":     {Database: "pg", Logger: log},
+		"no_database": {Path: "tsh", Logger: log},
+		"a_flag":      {Path: "tsh", Database: "--insecure", Logger: log},
+		"no_logger":   {Path: "tsh", Database: "pg"},
+	} {
+		if _, err := NewDBTunnel(cfg); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
+func TestTSHThatIsGone(t *testing.T) {
+	tunnel, err := NewDBTunnel(DBTunnelConfig{
+		Path: "/nowhere/tsh", Database: "pg", Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tunnel.time = quick
+	tunnel.Gate(true)
+	runUntilEnd(t, tunnel)
+	if _, err := tunnel.Dial(t.Context()); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("Dial: %v, want ErrNotExist", err)
+	}
+}

@@ -1,0 +1,13 @@
+// Package tsh runs Teleport's own client where berth does not do the work
+// itself: it finds tsh, asks its version, runs one command, and keeps a
+// "tsh proxy db --tunnel" child alive behind berth's own listener.
+//
+// It promises that a tsh it starts never meets a terminal or opens a browser,
+// sees no TELEPORT_ variable but berth's own, and does not outlive the agent,
+// nor does anything tsh itself has started. What tsh prints reaches logs and
+// errors only after escape codes and whatever looks like a secret are gone.
+//
+// The last promise has one limit: when the agent is killed with no chance to
+// act, Linux ends the tsh child and Windows ends all it started too, while on
+// macOS the child lives on until it is ended by hand.
+package tsh

@@ -1,0 +1,229 @@
+package tsh
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+// The test binary plays tsh, and an agent that can be killed. Which part it
+// plays is in fakeEnv; fakeDirEnv names a folder it leaves notes in.
+const (
+	fakeEnv    = "BERTH_FAKE_TSH"
+	fakeDirEnv = "BERTH_FAKE_DIR"
+)
+
+func TestMain(m *testing.M) {
+	if part := os.Getenv(fakeEnv); part != "" {
+		os.Exit(play(part))
+	}
+	goleak.VerifyTestMain(m)
+}
+
+func play(part string) int {
+	note("args", strings.Join(os.Args[1:], "\n")+"\n")
+	note("env", strings.Join(os.Environ(), "\n")+"\n")
+	note("runs", "x")
+	switch part {
+	case "serve":
+		return serveDB(echo)
+	case "stubborn":
+		signal.Ignore(syscall.SIGTERM)
+		return serveDB(echo)
+	case "closes_at_once":
+		return serveDB(func(c net.Conn) { _ = c.Close() })
+	case "speaks_first":
+		return serveDB(func(c net.Conn) { fmt.Fprint(c, "hello"); echo(c) })
+	case "exits":
+		fmt.Fprintln(os.Stderr, "\x1b[31mERROR: \x1b[0mdatabase \"nope\" not found in cluster")
+		return 1
+	case "exits_after_banner":
+		go serveDB(echo)
+		time.Sleep(100 * time.Millisecond)
+		fmt.Fprintln(os.Stderr, "\x1b[31mERROR: \x1b[0maccess to resource requires MFA")
+		return 1
+	case "flaky": // the first two runs fail
+		if len(notes("runs")) <= 2 {
+			fmt.Fprintln(os.Stderr, "ERROR: not yet")
+			return 1
+		}
+		return serveDB(echo)
+	case "fails_later": // the first run is well, the others are not
+		if len(notes("runs")) > 1 {
+			fmt.Fprintln(os.Stderr, "ERROR: no longer")
+			return 1
+		}
+		return serveDB(echo)
+	case "hangs":
+		select {}
+	case "garbage":
+		for i := range 300 {
+			fmt.Print(strings.Repeat("\x00\xff\x1b[2J", 2000+i))
+		}
+		fmt.Fprintln(os.Stderr, "confused")
+		select {}
+	case "taps":
+		fmt.Fprintln(os.Stderr, "Tap any security key")
+		time.Sleep(time.Second)
+		return serveDB(echo)
+	case "parent":
+		child := exec.Command(os.Args[0])
+		child.Env = append(os.Environ(), fakeEnv+"=orphan")
+		child.Stdout, child.Stderr = os.Stdout, os.Stderr // keeps the pipes open
+		if err := child.Start(); err != nil {
+			return 1
+		}
+		note("grandchild", fmt.Sprint(child.Process.Pid))
+		if os.Getenv("BERTH_FAKE_LEAVE") != "" {
+			return 1
+		}
+		return serveDB(echo)
+	case "orphan":
+		signal.Ignore(syscall.SIGTERM)
+		select {}
+	case "agent":
+		return playAgent()
+	case "version_json":
+		if !contains(os.Args, "--format=json") || !contains(os.Args, "--client") {
+			return 2
+		}
+		fmt.Println(`{"version":"17.2.1","gitref":"v17.2.1-0-gabc","runtime":"go1.23.4"}`)
+		return 0
+	case "version_text":
+		if contains(os.Args, "--format=json") {
+			fmt.Fprintln(os.Stderr, "ERROR: unknown long flag '--format'")
+			return 1
+		}
+		fmt.Println("Teleport v13.4.26 git:v13.4.26-0-g1 go1.21.10")
+		return 0
+	case "prints_and_fails":
+		fmt.Println(`{"active":null}`)
+		fmt.Fprintln(os.Stderr, "\x1b[31mERROR: \x1b[0mActive profile expired.")
+		return 1
+	case "reads_stdin":
+		n, err := io.Copy(io.Discard, os.Stdin)
+		fmt.Println(n, err)
+		return 0
+	}
+	panic("no such part: " + part)
+}
+
+// serveDB listens where it is told to, says so as tsh does, and serves.
+func serveDB(serve func(net.Conn)) int {
+	port := ""
+	for _, a := range os.Args {
+		if p, ok := strings.CutPrefix(a, "--port="); ok {
+			port = p
+		}
+	}
+	ln, err := net.Listen("tcp4", "127.0.0.1:"+port)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "ERROR:", err)
+		return 1
+	}
+	fmt.Printf("Started authenticated tunnel for the PostgreSQL database %q in cluster \"ref.test\" on %s.\n",
+		os.Args[len(os.Args)-1], ln.Addr())
+	for {
+		conn, err := ln.Accept()
+		if err != nil {
+			return 1
+		}
+		go serve(conn)
+	}
+}
+
+// echo sends lines back, each with the pid in front.
+func echo(c net.Conn) {
+	defer c.Close()
+	lines := bufio.NewScanner(c)
+	for lines.Scan() {
+		fmt.Fprintf(c, "%d %s\n", os.Getpid(), lines.Text())
+	}
+}
+
+// playAgent runs a tunnel until it is killed.
+func playAgent() int {
+	if err := os.Setenv(fakeEnv, "serve"); err != nil {
+		return 1
+	}
+	t, err := NewDBTunnel(DBTunnelConfig{
+		Path: os.Args[0], Database: "pg", Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		return 1
+	}
+	t.cfg.OnChange = func() {
+		if s := t.Status(); s.State == StateReady {
+			fmt.Println(s.PID)
+		}
+	}
+	t.Gate(true)
+	if err := t.Run(context.Background()); err != nil {
+		return 1
+	}
+	return 0
+}
+
+func note(name, text string) {
+	dir := os.Getenv(fakeDirEnv)
+	if dir == "" {
+		return
+	}
+	f, err := os.OpenFile(filepath.Join(dir, name), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		panic(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteString(text); err != nil {
+		panic(err)
+	}
+}
+
+func notes(name string) string {
+	raw, _ := os.ReadFile(filepath.Join(os.Getenv(fakeDirEnv), name))
+	return string(raw)
+}
+
+func contains(list []string, s string) bool {
+	for _, v := range list {
+		if v == s {
+			return true
+		}
+	}
+	return false
+}
+
+// useFake makes the programs this test starts play part, and returns the
+// folder of their notes.
+func useFake(t *testing.T, part string) string {
+	t.Helper()
+	dir := t.TempDir()
+	t.Setenv(fakeEnv, part)
+	t.Setenv(fakeDirEnv, dir)
+	return dir
+}
+
+// eventually waits until ok, or fails the test saying what was awaited.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(10 * time.Second)
+	for !ok() {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited 10 s for: %s", what)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}

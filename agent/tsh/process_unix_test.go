@@ -1,0 +1,54 @@
+//go:build unix
+
+package tsh
+
+import (
+	"bufio"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// running reports whether pid is a process that has not ended; one that waits
+// for its parent to notice has.
+func running(pid int) bool {
+	if raw, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat")); err == nil {
+		_, state, _ := strings.Cut(string(raw), ") ")
+		return !strings.HasPrefix(state, "Z")
+	}
+	return syscall.Kill(pid, 0) == nil
+}
+
+func TestChildDiesWithAKilledAgent(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("only Linux ends a child with its parent; see the package's comment")
+	}
+	useFake(t, "agent")
+	agent := exec.CommandContext(t.Context(), os.Args[0])
+	agent.Stderr = os.Stderr
+	out, err := agent.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := agent.Start(); err != nil {
+		t.Fatal(err)
+	}
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatalf("the agent said nothing: %v", err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(line))
+	if err != nil || !running(pid) {
+		t.Fatalf("the child %q does not run: %v", line, err)
+	}
+	if err := agent.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = agent.Wait()
+	eventually(t, "the child to die with its agent", func() bool { return !running(pid) })
+}

@@ -1,0 +1,140 @@
+package tsh
+
+import (
+	"bytes"
+	"regexp"
+	"strings"
+	"sync"
+	"unicode"
+)
+
+const (
+	maxLine  = 4 << 10 // of one line; what is longer is cut
+	tailSize = 16      // lines kept of what a child said last
+	maxError = 500     // bytes of an error's text
+)
+
+// terminalCodes are escape sequences: CSI, OSC up to its end, and two-byte ones.
+var terminalCodes = regexp.MustCompile(
+	"\x1b\\[[0-?]*[ -/]*[@-~]|\x1b\\][^\x07\x1b]*(?:\x07|\x1b\\\\)?|\x1b[ -/]*[0-~]")
+
+// stripTerminal removes escape sequences and every control character but
+// newlines and tabs: tsh colours its errors even without a terminal.
+func stripTerminal(s string) string {
+	s = terminalCodes.ReplaceAllString(strings.ToValidUTF8(s, "\uFFFD"), "")
+	return strings.Map(func(r rune) rune {
+		if r != '\n' && r != '\t' && (unicode.IsControl(r) || unicode.Is(unicode.Cf, r)) {
+			return -1
+		}
+		return r
+	}, s)
+}
+
+// secrets are what must not leave this package: each with what replaces it.
+var secrets = []struct {
+	pattern *regexp.Regexp
+	with    string
+}{
+	{regexp.MustCompile(`(?s)-----BEGIN [A-Z0-9 ]+-----.*?(?:-----END [A-Z0-9 ]+-----|$)`), "[redacted]"},
+	// The path of a loopback login URL logs in whoever opens it.
+	{regexp.MustCompile(`(https?://(?:127\.0\.0\.1|localhost|\[::1\])(?::\d+)?/)[^\s"']+`), "$1[redacted]"},
+	{regexp.MustCompile(`(https?://)[^/\s@"']+@`), "$1[redacted]@"},
+	{regexp.MustCompile(`(https?://[^\s?"']+\?)[^\s"']+`), "$1[redacted]"},
+	{regexp.MustCompile(`\beyJ[\w-]+\.[\w-]+(?:\.[\w-]*)?`), "[redacted]"},
+	{regexp.MustCompile(`(?i)\b((?:bearer|password|passwd|secret|token|cookie|otp)\s*[=:]\s*|bearer\s+)[^\s,;]+`),
+		"${1}[redacted]"},
+	// Invite and session tokens are 32 hexadecimal digits; request ids have dashes.
+	{regexp.MustCompile(`\b[0-9a-fA-F]{32,}\b`), "[redacted]"},
+	{regexp.MustCompile(`\b[A-Za-z0-9+_]{48,}={0,2}`), "[redacted]"},
+}
+
+// redact replaces what looks like a secret. It errs towards replacing.
+func redact(s string) string {
+	for _, r := range secrets {
+		s = r.pattern.ReplaceAllString(s, r.with)
+	}
+	return s
+}
+
+// oneLine makes text from others fit into one line of a log or an error.
+func oneLine(s string) string {
+	return redact(strings.Join(strings.Fields(stripTerminal(s)), " "))
+}
+
+func clip(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	return strings.ToValidUTF8(s[:n], "") + "…"
+}
+
+// lastError returns what a child said last, for an error: from the last line
+// that begins with "ERROR:" on, else the last line.
+func lastError(lines []string) string {
+	from := len(lines) - 1
+	for i, line := range lines {
+		if strings.HasPrefix(line, "ERROR:") {
+			from = i
+		}
+	}
+	if from < 0 {
+		return ""
+	}
+	text := strings.Join(lines[from:], " ")
+	return clip(oneLine(strings.TrimPrefix(text, "ERROR:")), maxError)
+}
+
+// lineWriter cuts a stream into lines, without terminal codes, and keeps the
+// last few. It never fails and never holds more than a line: whatever a child
+// prints, it is not made to wait.
+type lineWriter struct {
+	onLine func(line string) // nil means none
+
+	mu   sync.Mutex
+	buf  []byte   // the line so far; guarded by mu
+	tail []string // guarded by mu
+}
+
+// Write takes the next bytes of the stream.
+func (w *lineWriter) Write(p []byte) (int, error) {
+	n := len(p)
+	for {
+		line, rest, found := bytes.Cut(p, []byte{'\n'})
+		w.mu.Lock()
+		w.buf = append(w.buf, line[:min(len(line), maxLine-len(w.buf))]...)
+		w.mu.Unlock()
+		if !found {
+			return n, nil
+		}
+		w.flush()
+		p = rest
+	}
+}
+
+// flush ends the line so far.
+func (w *lineWriter) flush() {
+	w.mu.Lock()
+	line := strings.TrimSpace(stripTerminal(string(w.buf)))
+	w.buf = w.buf[:0]
+	if line != "" {
+		if len(w.tail) == tailSize {
+			w.tail = append(w.tail[:0], w.tail[1:]...)
+		}
+		w.tail = append(w.tail, line)
+	}
+	w.mu.Unlock()
+	if line != "" && w.onLine != nil {
+		w.onLine(line)
+	}
+}
+
+// lines returns the last lines, with one that has no end yet.
+func (w *lineWriter) lines() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	lines := append([]string(nil), w.tail...)
+	if rest := strings.TrimSpace(stripTerminal(string(w.buf))); rest != "" {
+		lines = append(lines, rest)
+	}
+	return lines
+}
