@@ -1,0 +1,202 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+)
+
+// check adds the mistakes that the schema cannot see. It passes over whatever
+// is known to be wrong.
+func check(root *value, ms *mistakes) {
+	checkText(root, "", ms)
+	if homes := root.get("homes"); homes != nil {
+		for i, h := range homes.list {
+			checkPath(h, fmt.Sprintf("homes[%d]", i), ms)
+		}
+	}
+	checkPath(root.get("tsh").get("path"), "tsh.path", ms)
+	checkProfiles(root.get("profiles"), ms)
+	checkTunnels(root.get("tunnels"), ms)
+	quiet := root.get("notifications").get("quiet_hours")
+	if s, ok := quiet.str(); ok && s != "" {
+		if _, _, ok := parseQuietHours(s); !ok {
+			mark(quiet, "notifications.quiet_hours", ms, "%s is not a span of time: write it as \"22:00-07:00\"", quote(s))
+		}
+	}
+}
+
+func mark(v *value, path string, ms *mistakes, format string, args ...any) {
+	v.wrong = true
+	ms.add(v.at, path, format, args...)
+}
+
+// hidden reports whether r could disturb a terminal or deceive a reader.
+func hidden(r rune) bool {
+	return unicode.IsControl(r) || unicode.Is(unicode.Cf, r) || unicode.Is(unicode.Zl, r) || unicode.Is(unicode.Zp, r)
+}
+
+// checkText refuses control characters in every text below v.
+func checkText(v *value, path string, ms *mistakes) {
+	for i, e := range v.list {
+		checkText(e, fmt.Sprintf("%s[%d]", path, i), ms)
+	}
+	for _, m := range v.keys {
+		checkText(m.val, join(path, m.name), ms)
+	}
+	if s, ok := v.str(); ok && strings.ContainsFunc(s, hidden) {
+		mark(v, path, ms, "%s has an invisible character: delete it", quote(s))
+	}
+}
+
+// checkPath refuses paths that depend on where or by whom berth is started.
+func checkPath(v *value, path string, ms *mistakes) {
+	s, ok := v.str()
+	if !ok || s == "" && path != "homes" && !strings.HasPrefix(path, "homes[") {
+		return
+	}
+	const use = "write an absolute path, or one that starts with ~/"
+	switch {
+	case s == "":
+		mark(v, path, ms, "this is empty: %s", use)
+	case filepath.IsAbs(s), s == "~", strings.HasPrefix(s, "~") && os.IsPathSeparator(s[1]):
+	case strings.HasPrefix(s, "~"):
+		mark(v, path, ms, "%s is another user's home, which berth does not look up: %s", quote(s), use)
+	case strings.ContainsAny(s, "$%"):
+		mark(v, path, ms, "%s has a variable, which berth does not expand: %s", quote(s), use)
+	default:
+		mark(v, path, ms, "%s is relative: %s", quote(s), use)
+	}
+}
+
+func checkProfiles(profiles *value, ms *mistakes) {
+	if profiles == nil {
+		return
+	}
+	seen := make(map[string]*value)
+	for i, p := range profiles.list {
+		path := fmt.Sprintf("profiles[%d]", i)
+		checkProxy(p.get("proxy"), path+".proxy", seen, ms)
+		checkDuration(p.get("renew").get("before"), path+".renew.before", MinRenewBefore, MaxRenewBefore, ms)
+		ca, insecure := p.get("ca_file"), p.get("insecure")
+		checkPath(ca, path+".ca_file", ms)
+		if file, ok := ca.str(); ok && file != "" && insecure != nil && insecure.scalar == true {
+			mark(insecure, path+".insecure", ms, "insecure: true leaves ca_file without effect: delete one of the two")
+		}
+	}
+}
+
+func checkProxy(v *value, path string, seen map[string]*value, ms *mistakes) {
+	s, ok := v.str()
+	if !ok {
+		return
+	}
+	if why := proxyRefusal(s); why != "" {
+		mark(v, path, ms, "%s", why)
+		return
+	}
+	if first := seen[normalProxy(s)]; first != nil {
+		mark(v, path, ms, "%s has its settings on line %d already: join the two", quote(s), first.at.line)
+		return
+	}
+	seen[normalProxy(s)] = v
+}
+
+// proxyRefusal says what is wrong with the address of a proxy; nothing when it
+// is host:port or a host.
+func proxyRefusal(s string) string {
+	const use = "write host:port, as in teleport.example.com:443"
+	if s == "" {
+		return "this is empty: " + use
+	}
+	if _, rest, ok := strings.Cut(s, "://"); ok {
+		return fmt.Sprintf("%s is a URL: write only %s", quote(s), quote(strings.TrimRight(rest, "/")))
+	}
+	host, port, err := net.SplitHostPort(s)
+	if err != nil {
+		if strings.Contains(s, ":") && net.ParseIP(strings.Trim(s, "[]")) == nil {
+			return fmt.Sprintf("%s is not a proxy's address: %s", quote(s), use)
+		}
+		host, port = s, "443"
+	}
+	if host == "" || strings.ContainsAny(host, "/@?#, \t") {
+		return fmt.Sprintf("%s is not a proxy's address: %s", quote(s), use)
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return fmt.Sprintf("%s has no port that can be: %s", quote(s), use)
+	}
+	return ""
+}
+
+func checkTunnels(tunnels *value, ms *mistakes) {
+	if tunnels == nil {
+		return
+	}
+	names := make(map[string]*value)
+	ports := make(map[int64]*value)
+	for i, t := range tunnels.list {
+		path := fmt.Sprintf("tunnels[%d]", i)
+		name := t.get("name")
+		if s, ok := name.str(); ok {
+			if first := names[s]; first != nil {
+				mark(name, path+".name", ms, "the tunnel on line %d is called %s already: no two may share a name", first.at.line, quote(s))
+			} else {
+				names[s] = name
+			}
+		}
+		checkPort(t.get("port"), path+".port", ports, ms)
+		checkDuration(t.get("hold"), path+".hold", 0, MaxHold, ms)
+		for _, key := range []string{"cluster", "resource"} {
+			v := t.get(key)
+			if s, ok := v.str(); ok && strings.TrimSpace(s) != s {
+				mark(v, path+"."+key, ms, "%s begins or ends with a space: delete it", quote(s))
+			}
+		}
+		if k, ok := t.get("kind").str(); ok && Kind(k) == KindKube {
+			for _, key := range []string{"db_user", "db_name"} {
+				if v := t.get(key); v != nil && !v.wrong && v.scalar != "" {
+					mark(v, path+"."+key, ms, "%s is for databases, and this tunnel is of kind kube: delete it", key)
+				}
+			}
+		}
+	}
+}
+
+func checkPort(v *value, path string, ports map[int64]*value, ms *mistakes) {
+	if v == nil || v.wrong {
+		return
+	}
+	n, ok := v.scalar.(int64)
+	if f, isFloat := v.scalar.(float64); isFloat {
+		n, ok = int64(f), true
+	}
+	if !ok {
+		return
+	}
+	if first := ports[n]; first != nil {
+		mark(v, path, ms, "the tunnel on line %d has port %d already: no two may share one", first.at.line, n)
+		return
+	}
+	ports[n] = v
+}
+
+func checkDuration(v *value, path string, least, most time.Duration, ms *mistakes) {
+	s, ok := v.str()
+	if !ok {
+		return
+	}
+	d, err := time.ParseDuration(s)
+	switch {
+	case err != nil:
+		mark(v, path, ms, "%s is not a duration: %s", quote(s), useDuration)
+	case d < least:
+		mark(v, path, ms, "%s is too short: use %s to %s", s, Duration(least), Duration(most))
+	case d > most:
+		mark(v, path, ms, "%s is too long: use %s to %s", clip(s), Duration(least), Duration(most))
+	}
+}

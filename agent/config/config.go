@@ -1,0 +1,314 @@
+// Package config is berth's config file: the desired state, written by people
+// and kept in version control.
+//
+// It promises three things. A file with mistakes is never half used: Parse
+// returns the whole Config or an Error that names every mistake with its line
+// and column. A file that goes bad stops nothing: the Watcher keeps the last
+// good Config. And an edit made by berth changes what was asked and not one
+// byte more: comments, order and line endings stay, or the edit is refused.
+package config
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"berth/agent/state"
+)
+
+// Version is the version of the file's format that this berth reads and
+// writes.
+const Version = 1
+
+// What the keys that are left out mean.
+const (
+	DefaultHold        = 60 * time.Second
+	DefaultRenewBefore = 15 * time.Minute
+)
+
+// The bounds of values, checked by Parse.
+const (
+	MinPort        = 1024
+	MaxPort        = 65535
+	MaxHold        = 10 * time.Minute
+	MinRenewBefore = time.Minute
+	MaxRenewBefore = 24 * time.Hour
+	MaxNameLength  = 64
+)
+
+// Config is a whole config file, as written: what is left out there is zero
+// here. The methods give the values that follow from it. It is not changed
+// once made.
+type Config struct {
+	// Version of the format; Parse makes a missing one 1.
+	Version int `json:"version,omitempty" jsonschema:"enum=1,default=1"`
+	// Homes are the TELEPORT_HOME folders to watch; see HomePaths. None means
+	// $TELEPORT_HOME, else ~/.tsh.
+	Homes []string `json:"homes,omitempty"`
+	// Profiles are settings per proxy. A proxy without an entry has the
+	// zero Profile's.
+	Profiles []Profile `json:"profiles,omitempty"`
+	// Tunnels to keep open, in the order of the file.
+	Tunnels       []Tunnel      `json:"tunnels,omitempty"`
+	Notifications Notifications `json:"notifications,omitzero"`
+	TSH           TSH           `json:"tsh,omitzero"`
+	Log           Log           `json:"log,omitzero"`
+}
+
+// Profile holds the settings of one proxy.
+type Profile struct {
+	Proxy    string `json:"proxy" jsonschema:"required,example=teleport.example.com:443"` // host:port, or a host for port 443
+	Auth     string `json:"auth,omitempty" jsonschema:"example=okta"`                     // connector for tsh login; empty means the cluster's default
+	Renew    Renew  `json:"renew,omitzero"`
+	CAFile   string `json:"ca_file,omitempty" jsonschema:"example=~/certs/proxy-ca.pem"` // see CAFilePath; empty means the system's roots
+	Insecure bool   `json:"insecure,omitempty" jsonschema:"default=false"`               // true means the proxy's web cert is not verified
+}
+
+// Renew says how a session is renewed before it ends.
+type Renew struct {
+	Mode   RenewMode `json:"mode,omitempty" jsonschema:"enum=ask,enum=auto,enum=off,default=ask"` // empty means RenewAsk
+	Before Duration  `json:"before,omitzero" jsonschema:"default=15m"`                            // zero means DefaultRenewBefore
+}
+
+// RenewMode is what berth does when a session nears its end.
+type RenewMode string
+
+// The modes of renewing.
+const (
+	RenewAsk  RenewMode = "ask"  // a notification offers it
+	RenewAuto RenewMode = "auto" // the login is started unasked
+	RenewOff  RenewMode = "off"  // nothing happens
+)
+
+// Tunnel is one stable local port that is wanted.
+type Tunnel struct {
+	Name     string    `json:"name" jsonschema:"required,pattern=^[A-Za-z0-9][A-Za-z0-9._-]*$,maxLength=64,example=prod-pg"`
+	Kind     Kind      `json:"kind" jsonschema:"required,enum=db,enum=kube"`
+	Cluster  string    `json:"cluster" jsonschema:"required,minLength=1,maxLength=256,example=example.com"`
+	Resource string    `json:"resource" jsonschema:"required,minLength=1,maxLength=256,example=pg-prod"`
+	DBUser   string    `json:"db_user,omitempty" jsonschema:"example=alice"` // empty means the client's own choice, where the protocol has one
+	DBName   string    `json:"db_name,omitempty" jsonschema:"example=app"`   // empty means the client's own choice, where the protocol has one
+	Port     int       `json:"port,omitempty" jsonschema:"minimum=1024,maximum=65535,example=15432"`
+	Hold     *Duration `json:"hold,omitempty" jsonschema:"default=60s"`                                   // nil means DefaultHold; zero means never hold
+	Engine   Engine    `json:"engine,omitempty" jsonschema:"enum=auto,enum=native,enum=tsh,default=auto"` // empty means EngineAuto
+}
+
+// Kind is what a tunnel leads to.
+type Kind = state.Kind
+
+// The kinds of tunnels.
+const (
+	KindDB   = state.KindDB
+	KindKube = state.KindKube
+)
+
+// Engine says who carries a tunnel's bytes.
+type Engine = state.Engine
+
+// The engines.
+const (
+	EngineAuto   = state.EngineAuto
+	EngineNative = state.EngineNative
+	EngineTSH    = state.EngineTSH
+)
+
+// Notifications says when the desktop may be bothered.
+type Notifications struct {
+	Enabled    *bool  `json:"enabled,omitempty" jsonschema:"default=true"` // nil means true
+	QuietHours string `json:"quiet_hours,omitempty"`                       // "22:00-07:00" in local time; empty means none; see QuietAt
+}
+
+// TSH says how to run tsh.
+type TSH struct {
+	Path string `json:"path,omitempty" jsonschema:"example=/usr/local/bin/tsh"` // see TSHPath; empty means the one on PATH
+}
+
+// Log says how much the agent logs.
+type Log struct {
+	Level LogLevel `json:"level,omitempty" jsonschema:"enum=debug,enum=info,enum=warn,enum=error,default=info"` // empty means LogInfo
+}
+
+// LogLevel is the least severity that is logged. Its text is one that
+// slog.Level's UnmarshalText takes.
+type LogLevel string
+
+// The levels of logging.
+const (
+	LogDebug LogLevel = "debug"
+	LogInfo  LogLevel = "info"
+	LogWarn  LogLevel = "warn"
+	LogError LogLevel = "error"
+)
+
+// Default is the Config of an empty file.
+func Default() *Config { return &Config{Version: Version} }
+
+// HomePaths is Homes with ~ expanded; empty when the file names none.
+func (c *Config) HomePaths() []string {
+	var paths []string
+	for _, h := range c.Homes {
+		if p := expand(h); !slices.Contains(paths, p) {
+			paths = append(paths, p)
+		}
+	}
+	return paths
+}
+
+// Profile returns the settings for the proxy at addr, and whether the file has
+// any. A port left out on either side is 443.
+func (c *Config) Profile(addr string) (Profile, bool) {
+	want := normalProxy(addr)
+	for _, p := range c.Profiles {
+		if normalProxy(p.Proxy) == want {
+			return p, true
+		}
+	}
+	return Profile{}, false
+}
+
+// Tunnel returns the tunnel called name, and whether there is one.
+func (c *Config) Tunnel(name string) (Tunnel, bool) {
+	for _, t := range c.Tunnels {
+		if t.Name == name {
+			return t, true
+		}
+	}
+	return Tunnel{}, false
+}
+
+// TSHPath is the tsh to run, with ~ expanded; empty means the one on PATH.
+func (c *Config) TSHPath() string { return expand(c.TSH.Path) }
+
+// LogLevel is the level of the log, never empty.
+func (c *Config) LogLevel() LogLevel {
+	if c.Log.Level == "" {
+		return LogInfo
+	}
+	return c.Log.Level
+}
+
+// CAFilePath is CAFile with ~ expanded.
+func (p Profile) CAFilePath() string { return expand(p.CAFile) }
+
+// RenewMode is how the proxy's session is renewed, never empty.
+func (p Profile) RenewMode() RenewMode {
+	if p.Renew.Mode == "" {
+		return RenewAsk
+	}
+	return p.Renew.Mode
+}
+
+// RenewBefore is how long before its end a session is renewed.
+func (p Profile) RenewBefore() time.Duration {
+	if p.Renew.Before == 0 {
+		return DefaultRenewBefore
+	}
+	return time.Duration(p.Renew.Before)
+}
+
+// HoldDuration is how long the tunnel's clients wait for a login; zero means
+// that they do not.
+func (t Tunnel) HoldDuration() time.Duration {
+	if t.Hold == nil {
+		return DefaultHold
+	}
+	return time.Duration(*t.Hold)
+}
+
+// Equal reports whether two tunnels are the same in every key.
+func (t Tunnel) Equal(u Tunnel) bool {
+	if (t.Hold == nil) != (u.Hold == nil) || t.Hold != nil && *t.Hold != *u.Hold {
+		return false
+	}
+	t.Hold, u.Hold = nil, nil
+	return t == u
+}
+
+// On reports whether notifications are shown at all.
+func (n Notifications) On() bool { return n.Enabled == nil || *n.Enabled }
+
+// QuietAt reports whether t, taken as local time, lies in the quiet hours.
+func (n Notifications) QuietAt(t time.Time) bool {
+	from, to, ok := parseQuietHours(n.QuietHours)
+	if !ok {
+		return false
+	}
+	t = t.Local()
+	at := t.Hour()*60 + t.Minute()
+	if from < to {
+		return from <= at && at < to
+	}
+	return at >= from || at < to // over midnight
+}
+
+// parseQuietHours returns the minutes of the day of "22:00-07:00".
+func parseQuietHours(s string) (from, to int, ok bool) {
+	first, second, found := strings.Cut(s, "-")
+	if !found {
+		return 0, 0, false
+	}
+	start, err := time.Parse("15:04", strings.TrimSpace(first))
+	if err != nil {
+		return 0, 0, false
+	}
+	end, err := time.Parse("15:04", strings.TrimSpace(second))
+	if err != nil || end.Equal(start) {
+		return 0, 0, false
+	}
+	return start.Hour()*60 + start.Minute(), end.Hour()*60 + end.Minute(), true
+}
+
+// Duration is a time.Duration that the file spells "90s", "15m" or "1h30m".
+type Duration time.Duration
+
+// String is the shortest such spelling.
+func (d Duration) String() string {
+	s := time.Duration(d).String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (d *Duration) UnmarshalText(text []byte) error {
+	v, err := time.ParseDuration(string(text))
+	if err != nil {
+		return fmt.Errorf("%q is not a duration", text)
+	}
+	*d = Duration(v)
+	return nil
+}
+
+// normalProxy makes addresses of one proxy equal.
+func normalProxy(addr string) string {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		host, port = strings.Trim(addr, "[]"), "443"
+	}
+	return net.JoinHostPort(strings.ToLower(host), port)
+}
+
+// expand replaces a leading ~ by the user's home folder. Where there is none
+// the path stays as it is, and opening it says so.
+func expand(path string) string {
+	rest, ok := strings.CutPrefix(path, "~")
+	if !ok || rest != "" && !os.IsPathSeparator(rest[0]) {
+		return path
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return path
+	}
+	return filepath.Join(home, rest)
+}

@@ -1,0 +1,92 @@
+package config
+
+import "slices"
+
+// Changes is what differs between two configs, so that only that is touched.
+type Changes struct {
+	// Added, Removed and Changed tunnels, by name. Removed ones are as they
+	// were, the others as they are now. What was removed or changed must let
+	// go of its port before what was added or changed takes one: two tunnels
+	// may have swapped theirs.
+	Added, Removed, Changed []Tunnel
+
+	HomesChanged         bool
+	ProfilesChanged      bool
+	NotificationsChanged bool
+	TSHChanged           bool
+	LogChanged           bool
+}
+
+// Diff says what leads from one config to another. The order of tunnels and
+// how the file spells things do not count.
+func Diff(from, to *Config) Changes {
+	var c Changes
+	for _, t := range from.Tunnels {
+		if _, stays := to.Tunnel(t.Name); !stays {
+			c.Removed = append(c.Removed, t)
+		}
+	}
+	for _, t := range to.Tunnels {
+		old, was := from.Tunnel(t.Name)
+		switch {
+		case !was:
+			c.Added = append(c.Added, t)
+		case !old.same(t):
+			c.Changed = append(c.Changed, t)
+		}
+	}
+	c.HomesChanged = !slices.Equal(from.HomePaths(), to.HomePaths())
+	c.ProfilesChanged = !sameProfiles(from.Profiles, to.Profiles)
+	c.NotificationsChanged = from.Notifications.On() != to.Notifications.On() ||
+		from.Notifications.QuietHours != to.Notifications.QuietHours
+	c.TSHChanged = from.TSHPath() != to.TSHPath()
+	c.LogChanged = from.LogLevel() != to.LogLevel()
+	return c
+}
+
+// Empty reports whether nothing differs.
+func (c Changes) Empty() bool {
+	return len(c.Added)+len(c.Removed)+len(c.Changed) == 0 && !c.HomesChanged && !c.ProfilesChanged &&
+		!c.NotificationsChanged && !c.TSHChanged && !c.LogChanged
+}
+
+// same reports whether two tunnels mean the same: a default may be written or
+// left out.
+func (t Tunnel) same(u Tunnel) bool {
+	if t.HoldDuration() != u.HoldDuration() || t.engine() != u.engine() {
+		return false
+	}
+	t.Hold, u.Hold, t.Engine, u.Engine = nil, nil, "", ""
+	return t == u
+}
+
+func (t Tunnel) engine() Engine {
+	if t.Engine == "" {
+		return EngineAuto
+	}
+	return t.Engine
+}
+
+func sameProfiles(from, to []Profile) bool {
+	if len(from) != len(to) {
+		return false
+	}
+	norm := make(map[string]Profile, len(from))
+	for _, p := range from {
+		norm[normalProxy(p.Proxy)] = p.plain()
+	}
+	for _, p := range to {
+		if old, ok := norm[normalProxy(p.Proxy)]; !ok || old != p.plain() {
+			return false
+		}
+	}
+	return true
+}
+
+// plain is p with what is left out filled in.
+func (p Profile) plain() Profile {
+	p.Proxy = normalProxy(p.Proxy)
+	p.Renew = Renew{Mode: p.RenewMode(), Before: Duration(p.RenewBefore())}
+	p.CAFile = p.CAFilePath()
+	return p
+}

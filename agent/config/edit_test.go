@@ -1,0 +1,642 @@
+package config
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// newTunnel is what the cases add; newFlow and newBlock is how it is written.
+var newTunnel = Tunnel{Name: "new", Kind: KindDB, Cluster: "c", Resource: "r", DBUser: "it's \"me\"", Port: 20000}
+
+const (
+	newFlow = `{name: new, kind: db, cluster: c, resource: r, db_user: "it's \"me\"", port: 20000}`
+	a       = `{name: a, kind: db, cluster: c, resource: ra, port: 15001}`
+	b       = `{name: b, kind: db, cluster: c, resource: rb, port: 15002}`
+	c       = `{name: c, kind: kube, cluster: c, resource: rc}`
+)
+
+func add(d *Document) error { return d.AddTunnel(newTunnel) }
+
+func remove(name string) func(*Document) error {
+	return func(d *Document) error { return d.RemoveTunnel(name) }
+}
+
+func set(name string, change func(*Tunnel)) func(*Document) error {
+	return func(d *Document) error {
+		t, _ := d.Config().Tunnel(name)
+		change(&t)
+		return d.SetTunnel(name, t)
+	}
+}
+
+var editCases = map[string]struct {
+	in  string
+	do  func(*Document) error
+	out string
+}{
+	"add_to_no_file": {
+		"", add,
+		header + "\ntunnels:\n  - " + newFlow + "\n",
+	},
+	"add_to_blank_file": {
+		"\n  \n", add,
+		header + "\ntunnels:\n  - " + newFlow + "\n",
+	},
+	"add_to_comments_only": {
+		"# mine\n", add,
+		"# mine\ntunnels:\n  - " + newFlow + "\n",
+	},
+	"add_to_start_marker_only": {
+		"---\n", add,
+		"---\ntunnels:\n  - " + newFlow + "\n",
+	},
+	"add_without_tunnels_key": {
+		"version: 1 # the first\nhomes: [~/.tsh]\n\n# the end\n", add,
+		"version: 1 # the first\nhomes: [~/.tsh]\n\n# the end\ntunnels:\n  - " + newFlow + "\n",
+	},
+	"add_without_tunnels_key_or_last_newline": {
+		"version: 1", add,
+		"version: 1\ntunnels:\n  - " + newFlow + "\n",
+	},
+	"add_to_indented_file": {
+		"  version: 1\n", add,
+		"  version: 1\n  tunnels:\n    - " + newFlow + "\n",
+	},
+	"add_to_file_in_braces": {
+		"{version: 1}\n", add,
+		"{version: 1, tunnels: [" + newFlow + "]}\n",
+	},
+	"add_to_empty_braces": {
+		"{} # nothing\n", add,
+		"{tunnels: [" + newFlow + "]} # nothing\n",
+	},
+	"add_to_null_in_braces": {
+		"{tunnels: , version: 1}\n", add,
+		"{tunnels: [" + newFlow + "] , version: 1}\n",
+	},
+	"add_to_empty_list_in_braces": {
+		"{tunnels: [], version: 1}\n", add,
+		"{tunnels: [" + newFlow + "], version: 1}\n",
+	},
+	"add_to_null": {
+		"version: 1\ntunnels:\nlog: {level: debug}\n", add,
+		"version: 1\ntunnels:\n  - " + newFlow + "\nlog: {level: debug}\n",
+	},
+	"add_to_null_with_comments": {
+		"tunnels:   # none yet\n  # - {name: example}\n\nversion: 1\n", add,
+		"tunnels:   # none yet\n  - " + newFlow + "\n  # - {name: example}\n\nversion: 1\n",
+	},
+	"add_to_null_at_end_of_file": {
+		"tunnels:", add,
+		"tunnels:\n  - " + newFlow + "\n",
+	},
+	"add_to_written_null": {
+		"tunnels: null # none\nversion: 1\n", add,
+		"tunnels: # none\n  - " + newFlow + "\nversion: 1\n",
+	},
+	"add_to_tilde": {
+		"tunnels: ~\n", add,
+		"tunnels:\n  - " + newFlow + "\n",
+	},
+	"add_to_empty_list": {
+		"tunnels: [] # none\nversion: 1\n", add,
+		"tunnels: # none\n  - " + newFlow + "\nversion: 1\n",
+	},
+	"add_to_empty_list_with_comment_inside": {
+		"tunnels: [ # none\n]\n", add,
+		"tunnels: [" + newFlow + " # none\n]\n",
+	},
+	"add_to_list_on_one_line": {
+		"tunnels: [" + a + "] # two\nversion: 1\n", add,
+		"tunnels: [" + a + ", " + newFlow + "] # two\nversion: 1\n",
+	},
+	"add_to_list_on_one_line_with_comma": {
+		"tunnels: [" + a + ", ]\n", add,
+		"tunnels: [" + a + ", " + newFlow + ", ]\n",
+	},
+	"add_to_list_in_brackets": {
+		"tunnels: [\n  " + a + ", # first\n  " + b + " # second\n  # third?\n]\n", add,
+		"tunnels: [\n  " + a + ", # first\n  " + b + ", # second\n  " + newFlow + "\n  # third?\n]\n",
+	},
+	"add_to_list_in_brackets_with_comma": {
+		"tunnels: [\n  " + a + ",\n  " + b + ", # second\n]\n", add,
+		"tunnels: [\n  " + a + ",\n  " + b + ", # second\n  " + newFlow + ",\n]\n",
+	},
+	"add_to_list_in_brackets_closed_on_last_line": {
+		"tunnels: [\n  " + a + ",\n  " + b + "]\n", add,
+		"tunnels: [\n  " + a + ",\n  " + b + ",\n  " + newFlow + "]\n",
+	},
+	"add_to_flow_items": {
+		"tunnels:\n  - " + a + " # A\n  - " + b + " # B\n\n# the rest\nversion: 1\n", add,
+		"tunnels:\n  - " + a + " # A\n  - " + b + " # B\n  - " + newFlow + "\n\n# the rest\nversion: 1\n",
+	},
+	"add_to_items_without_indent": {
+		"tunnels:\n- " + a + "\nversion: 1\n", add,
+		"tunnels:\n- " + a + "\n- " + newFlow + "\nversion: 1\n",
+	},
+	"add_without_last_newline": {
+		"tunnels:\n  - " + a, add,
+		"tunnels:\n  - " + a + "\n  - " + newFlow + "\n",
+	},
+	"add_before_trailing_comments": {
+		"tunnels:\n  - " + a + "\n  # - {name: off}\n", add,
+		"tunnels:\n  - " + a + "\n  - " + newFlow + "\n  # - {name: off}\n",
+	},
+	"add_to_quoted_and_non_ascii": {
+		"tunnels:\n  - {name: \"a\", kind: 'db', cluster: 'it''s', resource: \"\\u0041é # ]}\", db_name: 日本 } # é\n", add,
+		"tunnels:\n  - {name: \"a\", kind: 'db', cluster: 'it''s', resource: \"\\u0041é # ]}\", db_name: 日本 } # é\n  - " + newFlow + "\n",
+	},
+	"add_to_block_items": {
+		"tunnels:\n  - name: a\n    kind: db\n    cluster: c\n    resource: ra # A\n    # port: 15001\n# the end\n", add,
+		"tunnels:\n  - name: a\n    kind: db\n    cluster: c\n    resource: ra # A\n    # port: 15001\n" +
+			"  - name: new\n    kind: db\n    cluster: c\n    resource: r\n    db_user: \"it's \\\"me\\\"\"\n    port: 20000\n# the end\n",
+	},
+	"add_to_block_items_with_their_indent": {
+		"tunnels:\n-   name: a\n    kind: db\n    cluster: c\n    resource: ra\n", add,
+		"tunnels:\n-   name: a\n    kind: db\n    cluster: c\n    resource: ra\n" +
+			"-   name: new\n    kind: db\n    cluster: c\n    resource: r\n    db_user: \"it's \\\"me\\\"\"\n    port: 20000\n",
+	},
+	"add_to_block_items_below_their_dash": {
+		"tunnels:\n  -\n    name: a\n    kind: db\n    cluster: c\n    resource: ra\n", add,
+		"tunnels:\n  -\n    name: a\n    kind: db\n    cluster: c\n    resource: ra\n" +
+			"  - name: new\n    kind: db\n    cluster: c\n    resource: r\n    db_user: \"it's \\\"me\\\"\"\n    port: 20000\n",
+	},
+	"add_to_items_apart": {
+		"tunnels:\n  - " + a + "\n\n  # B\n  - " + b + "\n", add,
+		"tunnels:\n  - " + a + "\n\n  # B\n  - " + b + "\n\n  - " + newFlow + "\n",
+	},
+	"add_to_items_with_anchor_and_alias": {
+		"tunnels:\n  - &a {name: a, kind: db, cluster: c, resource: ra}\n  - {<<: *a, name: b, port: 15002}\n", add,
+		"tunnels:\n  - &a {name: a, kind: db, cluster: c, resource: ra}\n  - {<<: *a, name: b, port: 15002}\n  - " + newFlow + "\n",
+	},
+	"add_to_list_with_anchor": {
+		"tunnels: &all\n  - " + a + "\n", add,
+		"tunnels: &all\n  - " + a + "\n  - " + newFlow + "\n",
+	},
+	"add_with_quoted_key": {
+		"\"tunnels\" :\n  - " + a + "\n", add,
+		"\"tunnels\" :\n  - " + a + "\n  - " + newFlow + "\n",
+	},
+	"add_kube": {
+		"tunnels:\n  - " + a + "\n",
+		func(d *Document) error {
+			return d.AddTunnel(Tunnel{Name: "c", Kind: KindKube, Cluster: "c", Resource: "rc"})
+		},
+		"tunnels:\n  - " + a + "\n  - " + c + "\n",
+	},
+	"add_what_needs_quotes": {
+		"tunnels:\n  - " + a + "\n",
+		func(d *Document) error {
+			return d.AddTunnel(Tunnel{
+				Name: "123", Kind: KindDB, Cluster: "true", Resource: "1e3", DBUser: "arn:aws:iam::1:role/x", DBName: "~",
+				Hold: new(Duration), Engine: EngineTSH,
+			})
+		},
+		"tunnels:\n  - " + a + "\n  - {name: \"123\", kind: db, cluster: \"true\", resource: \"1e3\", " +
+			"db_user: \"arn:aws:iam::1:role/x\", db_name: \"~\", hold: 0s, engine: tsh}\n",
+	},
+	"add_two": {
+		"tunnels: []\n",
+		func(d *Document) error {
+			if err := d.AddTunnel(newTunnel); err != nil {
+				return err
+			}
+			return d.AddTunnel(Tunnel{Name: "c", Kind: KindKube, Cluster: "c", Resource: "rc"})
+		},
+		"tunnels:\n  - " + newFlow + "\n  - " + c + "\n",
+	},
+
+	"remove_first": {
+		"tunnels:\n  # A\n  - " + a + " # a\n  # B\n  - " + b + "\n", remove("a"),
+		"tunnels:\n  # A\n  # B\n  - " + b + "\n",
+	},
+	"remove_last": {
+		"tunnels:\n  - " + a + "\n  - " + b + "\n# the end\n", remove("b"),
+		"tunnels:\n  - " + a + "\n# the end\n",
+	},
+	"remove_last_without_newline": {
+		"tunnels:\n  - " + a + "\n  - " + b, remove("b"),
+		"tunnels:\n  - " + a + "\n",
+	},
+	"remove_only": {
+		"version: 1\ntunnels: # mine\n  - " + a + "\nlog: {level: info}\n", remove("a"),
+		"version: 1\ntunnels: # mine\nlog: {level: info}\n",
+	},
+	"remove_block_item": {
+		"tunnels:\n  - name: a\n    kind: db # a database\n\n    cluster: c\n    resource: ra\n    # port: 1\n  # next\n  - " + b + "\n", remove("a"),
+		"tunnels:\n  # next\n  - " + b + "\n",
+	},
+	"remove_block_item_below_its_dash": {
+		"tunnels:\n  - " + b + "\n  -\n    # it\n    name: a\n    kind: db\n    cluster: c\n    resource: ra\n", remove("a"),
+		"tunnels:\n  - " + b + "\n",
+	},
+	"remove_between_blank_lines": {
+		"tunnels:\n  - " + a + "\n\n  - " + b + "\n\n  - " + c + "\n", remove("b"),
+		"tunnels:\n  - " + a + "\n\n  - " + c + "\n",
+	},
+	"remove_only_from_one_line": {
+		"tunnels: [" + a + "] # x\n", remove("a"),
+		"tunnels: [] # x\n",
+	},
+	"remove_first_from_one_line": {
+		"tunnels: [" + a + ", " + b + "]\n", remove("a"),
+		"tunnels: [" + b + "]\n",
+	},
+	"remove_middle_from_one_line": {
+		"tunnels: [" + a + ", " + b + ", " + c + "]\n", remove("b"),
+		"tunnels: [" + a + ", " + c + "]\n",
+	},
+	"remove_last_from_one_line": {
+		"tunnels: [" + a + ", " + b + " ]\n", remove("b"),
+		"tunnels: [" + a + " ]\n",
+	},
+	"remove_first_in_brackets": {
+		"tunnels: [\n  " + a + ", # A\n  " + b + ", # B\n]\n", remove("a"),
+		"tunnels: [\n  " + b + ", # B\n]\n",
+	},
+	"remove_last_in_brackets": {
+		"tunnels: [\n  " + a + ", # A\n  " + b + " # B\n]\n", remove("b"),
+		"tunnels: [\n  " + a + ", # A\n]\n",
+	},
+	"remove_last_closed_on_its_line": {
+		"tunnels: [\n  " + a + ", # A\n  " + b + "]\n", remove("b"),
+		"tunnels: [\n  " + a + ", # A\n  ]\n",
+	},
+	"remove_from_file_in_braces": {
+		"{version: 1, tunnels: [" + a + ", " + b + "]}\n", remove("b"),
+		"{version: 1, tunnels: [" + a + "]}\n",
+	},
+	"remove_alias_item": {
+		"tunnels:\n  - {<<: &x {kind: db, cluster: c, resource: r}, name: a}\n  - {<<: *x, name: b}\n", remove("b"),
+		"tunnels:\n  - {<<: &x {kind: db, cluster: c, resource: r}, name: a}\n",
+	},
+
+	"set_port": {
+		"tunnels:\n  - {name: a, kind: db, cluster: c, resource: r, port: 15001} # A\n  - " + b + "\n",
+		set("a", func(t *Tunnel) { t.Port = 15009 }),
+		"tunnels:\n  - {name: a, kind: db, cluster: c, resource: r, port: 15009} # A\n  - " + b + "\n",
+	},
+	"set_new_key_in_flow_item": {
+		"tunnels:\n  - {name: a, kind: db, cluster: c, resource: r } # A\n",
+		set("a", func(t *Tunnel) { t.Port = 15009; t.DBUser = "alice" }),
+		"tunnels:\n  - {name: a, kind: db, cluster: c, resource: r, db_user: alice, port: 15009 } # A\n",
+	},
+	"set_new_key_in_block_item": {
+		"tunnels:\n  - name: a\n    kind: db\n    cluster: c\n    resource: r # R\n\n# end\n",
+		set("a", func(t *Tunnel) { t.Port = 15009 }),
+		"tunnels:\n  - name: a\n    kind: db\n    cluster: c\n    resource: r # R\n    port: 15009\n\n# end\n",
+	},
+	"set_empty_key": {
+		"tunnels:\n  - name: a\n    port: # later\n    kind: db\n    cluster: c\n    resource: r\n",
+		set("a", func(t *Tunnel) { t.Port = 15009 }),
+		"tunnels:\n  - name: a\n    port: 15009 # later\n    kind: db\n    cluster: c\n    resource: r\n",
+	},
+	"set_rename_and_drop_port": {
+		"tunnels: [{port: 15001, name: 'a', kind: db, cluster: c, resource: r}]\n",
+		set("a", func(t *Tunnel) { t.Port = 0; t.Name = "z" }),
+		"tunnels: [{name: z, kind: db, cluster: c, resource: r}]\n",
+	},
+	"set_drop_key_on_the_line_of_the_dash": {
+		"tunnels:\n  - port: 15001\n    name: a\n    kind: db\n    cluster: c\n    resource: r\n",
+		set("a", func(t *Tunnel) { t.Port = 0 }),
+		"tunnels:\n  - name: a\n    kind: db\n    cluster: c\n    resource: r\n",
+	},
+	"set_to_kube": {
+		"tunnels:\n  - name: a\n    kind: db\n    cluster: c\n    resource: r\n    db_user: u # U\n    db_name: n\n",
+		set("a", func(t *Tunnel) { t.Kind = KindKube; t.DBUser = ""; t.DBName = "" }),
+		"tunnels:\n  - name: a\n    kind: kube\n    cluster: c\n    resource: r\n",
+	},
+	"set_hold_and_engine": {
+		"tunnels:\n  - name: a\n    kind: db\n    cluster: c\n    resource: r\n    hold: 30s\n",
+		set("a", func(t *Tunnel) { t.Hold = new(Duration(90 * time.Second)); t.Engine = EngineTSH }),
+		"tunnels:\n  - name: a\n    kind: db\n    cluster: c\n    resource: r\n    hold: 1m30s\n    engine: tsh\n",
+	},
+	"set_nothing": {
+		"tunnels: [" + a + "]", set("a", func(*Tunnel) {}),
+		"tunnels: [" + a + "]",
+	},
+}
+
+// Each case is tried as it is, with the line ends of Windows, and with a byte
+// order mark.
+func TestEdit(t *testing.T) {
+	crlf := func(s string) string { return strings.ReplaceAll(s, "\n", "\r\n") }
+	for name, tt := range editCases {
+		t.Run(name, func(t *testing.T) {
+			testEdit(t, tt.in, tt.do, tt.out)
+		})
+		t.Run(name+"_crlf", func(t *testing.T) {
+			if strings.TrimSpace(tt.in) == "" || !strings.Contains(tt.in, "\n") {
+				return // nothing shows how lines end
+			}
+			testEdit(t, crlf(tt.in), tt.do, crlf(tt.out))
+		})
+		t.Run(name+"_bom", func(t *testing.T) {
+			testEdit(t, byteOrderMark+tt.in, tt.do, byteOrderMark+tt.out)
+		})
+	}
+}
+
+func testEdit(t *testing.T, in string, do func(*Document) error, want string) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "config.yaml")
+	if in != "" {
+		writeFile(t, path, in)
+	}
+	if err := Edit(t.Context(), path, do); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, readString(t, path)); diff != "" {
+		t.Errorf("the file differs (-want +got):\n%s", diff)
+	}
+	wantAlone(t, path)
+}
+
+// What cannot be done right is refused, and the file stays as it was.
+func TestEditRefused(t *testing.T) {
+	refused := func(err error) bool { return errors.As(err, new(*RefusedError)) }
+	is := func(want error) func(error) bool {
+		return func(err error) bool { return errors.Is(err, want) }
+	}
+	tests := map[string]struct {
+		in   string
+		do   func(*Document) error
+		is   func(error) bool
+		says string
+	}{
+		"name_exists":    {"tunnels: [" + strings.Replace(a, "name: a", "name: new", 1) + "]\n", add, is(ErrTunnelExists), `"new"`},
+		"port_taken":     {"tunnels: [" + strings.Replace(a, "15001", "20000", 1) + "]\n", add, is(ErrPortTaken), `20000 is that of "a"`},
+		"no_such":        {"tunnels: [" + a + "]\n", remove("b"), is(ErrNoTunnel), `"b"`},
+		"no_such_to_set": {"tunnels: [" + a + "]\n", func(d *Document) error { return d.SetTunnel("b", newTunnel) }, is(ErrNoTunnel), `"b"`},
+		"rename_to_existing": {
+			"tunnels: [" + a + ", " + b + "]\n", set("a", func(t *Tunnel) { t.Name = "b" }), is(ErrTunnelExists), `"b"`,
+		},
+		"invalid_tunnel": {
+			"version: 1\n", func(d *Document) error { return d.AddTunnel(Tunnel{Name: "a b", Kind: "x", Port: 80}) },
+			func(err error) bool { return errors.As(err, new(*InvalidTunnelError)) }, "privileged",
+		},
+		"invalid_file": {
+			"versoin: 1\n", add, func(err error) bool { return errors.As(err, new(*Error)) }, "did you mean version",
+		},
+		"syntax":               {"tunnels: [\n", add, func(err error) bool { return errors.As(err, new(*Error)) }, "bracket"},
+		"list_is_alias":        {"homes: &none []\ntunnels: *none\n", add, refused, newFlow},
+		"document_ends":        {"version: 1\n...\n", add, refused, newFlow},
+		"text_over_lines":      {"tunnels:\n  - name: a\n    kind: db\n    cluster: c\n    resource: very\n      long\n", add, refused, "yourself"},
+		"block_text":           {"tunnels:\n  - name: a\n    kind: db\n    cluster: c\n    resource: |-\n      r\n", remove("a"), refused, "yourself"},
+		"anchor_is_used_later": {"tunnels:\n  - &a {name: a, kind: db, cluster: c, resource: r}\n  - {<<: *a, name: b}\n", remove("a"), refused, "yourself"},
+		"merged_key":           {"tunnels:\n  - &a {name: a, kind: db, cluster: c, resource: r, port: 15001}\n  - {<<: *a, name: b, port: 15002}\n", set("b", func(t *Tunnel) { t.Port = 0 }), refused, "yourself"},
+		"own_error":            {"version: 1\n", func(*Document) error { return context.Canceled }, is(context.Canceled), ""},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "config.yaml")
+			writeFile(t, path, tt.in)
+			err := Edit(t.Context(), path, tt.do)
+			if err == nil || !tt.is(err) {
+				t.Fatalf("error %v (%T)", err, err)
+			}
+			if !strings.Contains(err.Error(), tt.says) {
+				t.Errorf("error %q does not say %q", err, tt.says)
+			}
+			if got := readString(t, path); got != tt.in {
+				t.Errorf("the file was changed to %q", got)
+			}
+			wantAlone(t, path)
+		})
+	}
+}
+
+func TestEditMakesFolder(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "new", "berth", "config.yaml")
+	if err := AddTunnel(t.Context(), path, newTunnel); err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]Tunnel{newTunnel}, cfg.Tunnels); diff != "" {
+		t.Errorf("tunnels differ (-want +got):\n%s", diff)
+	}
+	if runtime.GOOS == "windows" {
+		return
+	}
+	for p, want := range map[string]os.FileMode{path: 0o600, filepath.Dir(path): 0o700} {
+		info, err := os.Stat(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := info.Mode().Perm(); got != want {
+			t.Errorf("mode of %s is %o, want %o", filepath.Base(p), got, want)
+		}
+	}
+	if err := RemoveTunnel(t.Context(), path, "new"); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := readString(t, path), header+"\ntunnels:\n"; got != want {
+		t.Errorf("after the removal: %q, want %q", got, want)
+	}
+}
+
+func TestEditThroughLink(t *testing.T) {
+	dir := t.TempDir()
+	real := filepath.Join(dir, "dotfiles", "berth.yaml")
+	link := filepath.Join(dir, "config.yaml")
+	writeFile(t, real, "version: 1\n")
+	if err := os.Symlink(filepath.Join("dotfiles", "berth.yaml"), link); err != nil {
+		t.Skipf("no symbolic links here: %v", err)
+	}
+	if err := AddTunnel(t.Context(), link, newTunnel); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Lstat(link)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.Mode()&os.ModeSymlink == 0 {
+		t.Error("the link was replaced by a file")
+	}
+	if got := readString(t, real); !strings.Contains(got, newFlow) {
+		t.Errorf("the file behind the link says %q", got)
+	}
+}
+
+// An editor knows nothing of the lock: what it writes during an edit stays.
+func TestEditBesideEditor(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "config.yaml")
+	writeFile(t, path, "version: 1\n")
+	calls := 0
+	err := Edit(t.Context(), path, func(d *Document) error {
+		if calls++; calls == 1 {
+			writeFile(t, path, "version: 1\n# by hand\n")
+		}
+		return d.AddTunnel(newTunnel)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := readString(t, path); !strings.Contains(got, "# by hand") || !strings.Contains(got, newFlow) {
+		t.Errorf("after both: %q", got)
+	}
+	if calls != 2 {
+		t.Errorf("changed %d times, want 2", calls)
+	}
+}
+
+func TestEditWaitsForLock(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "config.yaml")
+	unlock, err := lock(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := AddTunnel(ctx, path, newTunnel); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("edit under another's lock: error %v", err)
+	}
+	unlock()
+	if err := AddTunnel(t.Context(), path, newTunnel); err != nil {
+		t.Error(err)
+	}
+}
+
+// Writers at once, in this process and in others, lose nothing.
+func TestEditConcurrently(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "config.yaml")
+	writeFile(t, path, "# keep me\nversion: 1\n")
+	var wg sync.WaitGroup
+	const writers, each = 6, 8
+	for w := range writers {
+		wg.Go(func() {
+			for i := range each {
+				name := fmt.Sprintf("t-%d-%d", w, i)
+				if err := AddTunnel(t.Context(), path, Tunnel{Name: name, Kind: KindKube, Cluster: "c", Resource: "r"}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	cfg, err := Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, tun := range cfg.Tunnels {
+		names = append(names, tun.Name)
+	}
+	slices.Sort(names)
+	if got := len(slices.Compact(names)); got != writers*each {
+		t.Errorf("%d tunnels, want %d", got, writers*each)
+	}
+	if !strings.HasPrefix(readString(t, path), "# keep me\n") {
+		t.Error("the comment is gone")
+	}
+	wantAlone(t, path)
+}
+
+// editorEnv makes the test binary a process that edits a file without end.
+const editorEnv = "CONFIG_TEST_EDIT"
+
+func editForEver(path string) {
+	t := Tunnel{Name: fmt.Sprintf("p-%d", os.Getpid()), Kind: KindKube, Cluster: "c", Resource: strings.Repeat("r", 200)}
+	for {
+		err := errors.Join(AddTunnel(context.Background(), path, t), RemoveTunnel(context.Background(), path, t.Name))
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	}
+}
+
+// Two processes edit without end and are killed at any moment: the file is
+// whole each time, nothing else in it is touched, and the next edit works.
+func TestEditKilled(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "config.yaml")
+	const before = "# keep me\nversion: 1\ntunnels:\n  - " + a + "\n"
+	writeFile(t, path, before)
+	rounds := 25
+	if testing.Short() {
+		rounds = 5
+	}
+	for round := range rounds {
+		var procs []*exec.Cmd
+		for range 2 {
+			cmd := exec.Command(os.Args[0])
+			cmd.Env = append(os.Environ(), editorEnv+"="+path)
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			procs = append(procs, cmd)
+		}
+		time.Sleep(time.Duration(60+9*round) * time.Millisecond)
+		for _, cmd := range procs {
+			if err := cmd.Process.Kill(); err != nil {
+				t.Fatal(err)
+			}
+			if state, _ := cmd.Process.Wait(); state.Exited() && runtime.GOOS != "windows" {
+				t.Fatalf("an editor ended by itself: %v", state)
+			}
+		}
+		cfg, err := Load(path)
+		if err != nil {
+			t.Fatalf("round %d: %v", round, err)
+		}
+		if !strings.HasPrefix(readString(t, path), before) {
+			t.Fatalf("round %d: the file is now %q", round, readString(t, path))
+		}
+		for _, tun := range cfg.Tunnels[1:] { // what the killed had added and not yet removed
+			if err := RemoveTunnel(t.Context(), path, tun.Name); err != nil {
+				t.Fatalf("round %d: %v", round, err)
+			}
+		}
+	}
+	if got := readString(t, path); got != before {
+		t.Errorf("in the end the file is %q", got)
+	}
+}
+
+func writeFile(t *testing.T, path, content string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func readString(t *testing.T, path string) string {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+// wantAlone fails when an edit left something beside the file.
+func wantAlone(t *testing.T, path string) {
+	t.Helper()
+	entries, err := os.ReadDir(filepath.Dir(path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if e.Name() != filepath.Base(path) && runtime.GOOS != "windows" { // where the lock's file stays
+			t.Errorf("left behind: %s", e.Name())
+		}
+	}
+}

@@ -1,0 +1,55 @@
+package config
+
+// header begins a config file that berth makes.
+const header = `# berth's configuration. The running agent follows every change.
+#   berth config check     looks for mistakes
+#   berth config schema    every key, as a JSON Schema for editors
+version: 1
+`
+
+// Example is a config file with every key and a word on each.
+func Example() string {
+	return `# berth's configuration. The running agent follows every change; a file with
+# mistakes changes nothing until they are mended ("berth config check").
+version: 1
+
+# The folders in which tsh keeps its logins. Default: $TELEPORT_HOME, or ~/.tsh.
+homes: [~/.tsh]
+
+# Settings per Teleport proxy; all but "proxy" may be left out.
+profiles:
+  - proxy: teleport.example.com:443
+    # The connector for tsh login. Default: the cluster's.
+    auth: okta
+    # What to do before a login ends: ask | auto | off.
+    renew: {mode: ask, before: 15m}
+    # The certificate authorities of the proxy's web certificate, if they are
+    # not among the system's. "insecure: true" skips the check: for tests only.
+    ca_file: ~/certs/proxy-ca.pem
+
+# One local port for each database or Kubernetes cluster.
+tunnels:
+  - {name: prod-pg, kind: db, cluster: example.com, resource: pg-prod, db_user: alice, db_name: app, port: 15432}
+  # The same, written out. Without a port, one is derived that is the same on
+  # every machine.
+  - name: orders
+    kind: db
+    cluster: example.com
+    resource: orders-mysql
+    port: 13306
+    # How long a client waits for a login: 0s to 10m. Default: 60s.
+    hold: 2m
+    # Who carries the bytes: auto | native | tsh.
+    engine: auto
+  - {name: prod-k8s, kind: kube, cluster: example.com, resource: prod}
+
+# When the desktop is told of what happens.
+notifications: {enabled: true, quiet_hours: "22:00-07:00"}
+
+# The tsh that does the logins. Default: the one on PATH.
+tsh: {path: /usr/local/bin/tsh}
+
+# What the agent writes to its log: debug | info | warn | error.
+log: {level: info}
+`
+}

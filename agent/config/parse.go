@@ -1,0 +1,155 @@
+package config
+
+import (
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+)
+
+// Parse reads the config in data; path is only for the words of the error,
+// which is an *Error with every mistake. An empty file is the default.
+func Parse(path string, data []byte) (*Config, error) {
+	cfg, _, err := parse(path, data)
+	if err != nil {
+		return nil, err
+	}
+	return cfg, nil
+}
+
+// Load reads the config file at path. Without a file it returns the default.
+// The error is an *Error.
+func Load(path string) (*Config, error) {
+	data, err := readFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Default(), nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return Parse(path, data)
+}
+
+// parse is Parse, and returns the tree as well. The error is an *Error; its
+// type is error so that nil is nil.
+func parse(path string, data []byte) (*Config, *value, error) {
+	if len(data) > maxSize {
+		return nil, nil, tooLarge(path, int64(len(data)))
+	}
+	var ms mistakes
+	root := readTree(data, &ms)
+	if root != nil && (!root.wrong || root.isMap) {
+		validate(root, &ms)
+		check(root, &ms)
+	}
+	if err := ms.err(path); err != nil {
+		return nil, nil, err
+	}
+	if root == nil {
+		return Default(), nil, nil
+	}
+	cfg, err := decode(root)
+	if err != nil {
+		return nil, nil, &Error{Path: path, Mistakes: []Mistake{{Text: err.Error()}}}
+	}
+	return cfg, root, nil
+}
+
+// readTree returns what data says; nil when it says nothing, or is not YAML.
+func readTree(data []byte, ms *mistakes) *value {
+	before := len(*ms)
+	clean := text(data, ms)
+	if len(*ms) > before {
+		return nil
+	}
+	top := parseYAML(clean, ms)
+	if top == nil {
+		return nil
+	}
+	b := builder{ms: ms}
+	root := b.build(top, "", 0)
+	if root.null && !root.wrong {
+		return nil
+	}
+	return root
+}
+
+// decode makes a Config of a tree without mistakes.
+func decode(root *value) (*Config, error) {
+	raw, err := json.Marshal(root.json())
+	if err != nil {
+		return nil, fmt.Errorf("[unexpected] %w", err)
+	}
+	cfg := Default()
+	if err := json.Unmarshal(raw, cfg); err != nil {
+		return nil, fmt.Errorf("[unexpected] %w", err)
+	}
+	return cfg, nil
+}
+
+// Check reads the config file at path as Load does, and looks at what the file
+// names as well: warnings tell of things that a running agent would stumble
+// over, such as a ca_file that is not there.
+func Check(path string) (warnings []Mistake, err error) {
+	data, err := readFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	cfg, root, err := parse(path, data)
+	if err != nil || root == nil {
+		return nil, err
+	}
+	var ms mistakes
+	warn(cfg, root, &ms)
+	if e := ms.err(path); e != nil {
+		return e.Mistakes, nil
+	}
+	return nil, nil
+}
+
+// warn adds what is no mistake, and will not work or should not stay.
+func warn(cfg *Config, root *value, ms *mistakes) {
+	if homes := root.get("homes"); homes != nil {
+		for i, v := range homes.list {
+			info, err := os.Stat(expand(cfg.Homes[i]))
+			if err == nil && !info.IsDir() {
+				ms.add(v.at, fmt.Sprintf("homes[%d]", i), "%s is not a folder", cfg.Homes[i])
+			} else if err != nil && !errors.Is(err, fs.ErrNotExist) { // tsh may make it later
+				ms.add(v.at, fmt.Sprintf("homes[%d]", i), "the folder cannot be read: %v", err)
+			}
+		}
+	}
+	if profiles := root.get("profiles"); profiles != nil {
+		for i, v := range profiles.list {
+			warnProfile(cfg.Profiles[i], v, fmt.Sprintf("profiles[%d]", i), ms)
+		}
+	}
+	if p := cfg.TSHPath(); p != "" {
+		if info, err := os.Stat(p); err != nil {
+			ms.add(root.get("tsh").get("path").at, "tsh.path", "tsh cannot be run: %v", err)
+		} else if info.IsDir() {
+			ms.add(root.get("tsh").get("path").at, "tsh.path", "%s is a folder: name the program in it", p)
+		}
+	}
+}
+
+func warnProfile(p Profile, v *value, path string, ms *mistakes) {
+	if p.Insecure {
+		ms.add(v.get("insecure").at, path+".insecure", "the web certificate of %s is not verified: for tests only", p.Proxy)
+	}
+	if p.CAFile == "" {
+		return
+	}
+	if data, err := os.ReadFile(p.CAFilePath()); err != nil {
+		ms.add(v.get("ca_file").at, path+".ca_file", "the file cannot be read: %v", err)
+	} else if !hasCert(data) {
+		ms.add(v.get("ca_file").at, path+".ca_file", "%s holds no PEM certificate", p.CAFile)
+	}
+}
+
+func hasCert(data []byte) bool { return x509.NewCertPool().AppendCertsFromPEM(data) }

@@ -1,0 +1,149 @@
+package config
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"strings"
+	"sync"
+
+	generator "github.com/invopop/jsonschema"
+	"github.com/santhosh-tekuri/jsonschema/v6"
+)
+
+// descriptions are what the schema, and so editors and the reference, say of
+// each key: the Go type, or the type and the field.
+var descriptions = map[string]string{
+	"Config": "What berth keeps open and how it behaves. The running agent follows every change of the file; " +
+		"a file with mistakes changes nothing until they are mended.",
+	"Config.Version": "The version of the file's format.",
+	"Config.Homes": "The folders in which tsh keeps its logins, each absolute or starting with ~/. All are " +
+		"watched. Without any, $TELEPORT_HOME is, or ~/.tsh.",
+	"Config.Profiles":      "Settings per Teleport proxy. A proxy needs no entry unless something differs from the defaults.",
+	"Config.Tunnels":       "The local ports to keep open, one for each database or Kubernetes cluster.",
+	"Config.Notifications": "When the desktop is told of what happens.",
+	"Config.TSH":           "Which tsh does the logins.",
+	"Config.Log":           "What the agent writes to its log.",
+
+	"Profile.Proxy": "The proxy's address, host:port; the port may be left out when it is 443. It decides which logins " +
+		"the settings are for.",
+	"Profile.Auth": "The name of the connector with which tsh logs in, as in tsh login --auth. Empty means the " +
+		"cluster's default.",
+	"Profile.Renew": "What happens before the login ends.",
+	"Profile.CAFile": "A PEM file with the certificate authorities that signed the proxy's web certificate, absolute " +
+		"or starting with ~/. Empty means that the system's own are asked.",
+	"Profile.Insecure": "Do not verify the proxy's web certificate. Whoever can divert the traffic can then pose as the " +
+		"proxy, so this is for tests only, and berth warns of it for as long as it is set.",
+
+	"Renew.Mode":   "ask offers a new login in a notification, auto starts it unasked, off lets the login end.",
+	"Renew.Before": "How long before its end a login is renewed, as in 15m or 1h30m: from 1m to 24h.",
+
+	"Tunnel.Name": "The tunnel's name in every command, menu and log line: up to 64 letters, digits, dots, dashes and " +
+		"underscores, starting with a letter or a digit. No two tunnels share one.",
+	"Tunnel.Kind":     "What the tunnel leads to: a database (db) or a Kubernetes cluster (kube).",
+	"Tunnel.Cluster":  "The Teleport cluster, root or leaf, to which the resource belongs.",
+	"Tunnel.Resource": "The name of the database or Kubernetes cluster, as listed by berth resources or tsh db ls.",
+	"Tunnel.DBUser": "The database user to connect as, for kind db only. Empty leaves it to the client, where the " +
+		"database's protocol lets it say.",
+	"Tunnel.DBName": "The database to connect to inside the server, for kind db only. Empty leaves it to the client, " +
+		"where the database's protocol lets it say.",
+	"Tunnel.Port": "The local port, from 1024 to 65535, on 127.0.0.1 and ::1. It is bound from the agent's start to its " +
+		"end and never changed by berth. Without one, it is derived from kind, cluster and resource, so that the " +
+		"same file gives the same port on every machine.",
+	"Tunnel.Hold": "How long a client that connects while a login is needed waits for it, as in 90s: from 0s, which " +
+		"refuses at once, to 10m.",
+	"Tunnel.Engine": "Who carries the bytes: native is berth itself, tsh is a tsh that berth runs, auto is native " +
+		"wherever it can.",
+
+	"Notifications.Enabled": "Whether notifications are shown.",
+	"Notifications.QuietHours": "The time of day, local, in which none is shown, as in 22:00-07:00. Empty means that " +
+		"there is no such time.",
+
+	"TSH.Path": "The tsh to run, absolute or starting with ~/. Empty means the one on PATH.",
+
+	"Log.Level": "The least severe lines that are logged.",
+}
+
+// durationPattern is what the schema takes for a duration; time.ParseDuration
+// has the last word.
+const durationPattern = `^(0|([0-9]+(\.[0-9]+)?(ms|s|m|h))+)$`
+
+// JSONSchema describes a Duration to the generator.
+func (Duration) JSONSchema() *generator.Schema {
+	return &generator.Schema{Type: "string", Pattern: durationPattern}
+}
+
+// generate builds the schema from the types above.
+var generate = sync.OnceValue(func() []byte {
+	r := generator.Reflector{
+		Anonymous:                  true,
+		DoNotReference:             true,
+		RequiredFromJSONSchemaTags: true,
+		LookupComment: func(t reflect.Type, field string) string {
+			return descriptions[strings.TrimSuffix(t.Name()+"."+field, ".")]
+		},
+	}
+	s := r.Reflect(&Config{})
+	s.Title = "berth configuration"
+	s.Description = descriptions["Config"]
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	if err := enc.Encode(s); err != nil {
+		panic(fmt.Sprintf("[unexpected] config schema: %v", err))
+	}
+	return b.Bytes()
+})
+
+// Schema is the JSON Schema (draft 2020-12) of the config file, for editors
+// and for people.
+func Schema() []byte { return bytes.Clone(generate()) }
+
+// compiled is the schema, ready to validate.
+var compiled = sync.OnceValue(func() *jsonschema.Schema {
+	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(generate()))
+	if err != nil {
+		panic(fmt.Sprintf("[unexpected] config schema: %v", err))
+	}
+	const name = "config.schema.json"
+	c := jsonschema.NewCompiler()
+	if err := c.AddResource(name, doc); err != nil {
+		panic(fmt.Sprintf("[unexpected] config schema: %v", err))
+	}
+	s, err := c.Compile(name)
+	if err != nil {
+		panic(fmt.Sprintf("[unexpected] config schema: %v", err))
+	}
+	return s
+})
+
+// keySpec is the part of the schema that tells which keys a mapping has.
+type keySpec struct {
+	Type       string             `json:"type"`
+	Properties map[string]keySpec `json:"properties"`
+	Items      *keySpec           `json:"items"`
+	Enum       []any              `json:"enum"`
+}
+
+var keySpecs = sync.OnceValue(func() keySpec {
+	var root keySpec
+	if err := json.Unmarshal(generate(), &root); err != nil {
+		panic(fmt.Sprintf("[unexpected] config schema: %v", err))
+	}
+	return root
+})
+
+// at returns what the schema says of the place that loc, as the validator
+// spells it, leads to.
+func (k keySpec) at(loc []string) keySpec {
+	for _, step := range loc {
+		if k.Items != nil {
+			k = *k.Items
+		} else {
+			k = k.Properties[step]
+		}
+	}
+	return k
+}

@@ -1,0 +1,317 @@
+package config
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+	"github.com/santhosh-tekuri/jsonschema/v6/kind"
+)
+
+// want says of a key what belongs there and how to write it.
+type want struct{ what, use string }
+
+const (
+	usePort     = "use 1024–65535"
+	useDuration = "write a number and a unit, as in 15m"
+	useBool     = "write one of the two, without quotes"
+)
+
+// wants has an entry for every key of the file; the number of a list's entry
+// is left out of its path.
+var wants = map[string]want{
+	"":                          {"a config", "write lines like version: 1 and tunnels: …"},
+	"version":                   {"a version", "write 1"},
+	"homes":                     {"a list of folders", "write [~/.tsh]"},
+	"homes[]":                   {"a folder", "write an absolute path, or one that starts with ~/"},
+	"profiles":                  {"a list of profiles", `start each with "- proxy: "`},
+	"profiles[]":                {"a profile", "write at least proxy: host:port"},
+	"profiles[].proxy":          {"a proxy's address", "write host:port, as in teleport.example.com:443"},
+	"profiles[].auth":           {"a connector's name", "write one word, as in okta"},
+	"profiles[].renew":          {"a group of keys", "write {mode: ask, before: 15m}"},
+	"profiles[].renew.mode":     {"a way to renew", "use ask, auto or off"},
+	"profiles[].renew.before":   {"a duration", useDuration},
+	"profiles[].ca_file":        {"a file", "write an absolute path, or one that starts with ~/"},
+	"profiles[].insecure":       {"true or false", useBool},
+	"tunnels":                   {"a list of tunnels", `start each with "- name: "`},
+	"tunnels[]":                 {"a tunnel", "write at least name, kind, cluster and resource"},
+	"tunnels[].name":            {"a name", "use letters, digits, dots, dashes and underscores"},
+	"tunnels[].kind":            {"a kind of tunnel", "use db or kube"},
+	"tunnels[].cluster":         {"a cluster's name", "write it as tsh clusters shows it"},
+	"tunnels[].resource":        {"a resource's name", "write it as berth resources shows it"},
+	"tunnels[].db_user":         {"a database user", "write a name"},
+	"tunnels[].db_name":         {"a database's name", "write a name"},
+	"tunnels[].port":            {"a port", usePort},
+	"tunnels[].hold":            {"a duration", "write a number and a unit, as in 90s"},
+	"tunnels[].engine":          {"an engine", "use auto, native or tsh"},
+	"notifications":             {"a group of keys", `write {enabled: true, quiet_hours: "22:00-07:00"}`},
+	"notifications.enabled":     {"true or false", useBool},
+	"notifications.quiet_hours": {"a time of day", `write it as "22:00-07:00"`},
+	"tsh":                       {"a group of keys", "write {path: /usr/local/bin/tsh}"},
+	"tsh.path":                  {"a program", "write an absolute path, or one that starts with ~/"},
+	"log":                       {"a group of keys", "write {level: info}"},
+	"log.level":                 {"a level", "use debug, info, warn or error"},
+}
+
+// validate adds a mistake for everything in root that the schema refuses.
+func validate(root *value, ms *mistakes) {
+	unknownEmpty(root, keySpecs(), "", ms)
+	err := compiled().Validate(root.json())
+	var invalid *jsonschema.ValidationError
+	if !errors.As(err, &invalid) {
+		return
+	}
+	leaves(invalid, func(e *jsonschema.ValidationError) { explain(root, e, ms) })
+}
+
+// unknownEmpty adds the unknown keys that are empty: the validator does not see
+// them, since an empty key counts as one left out.
+func unknownEmpty(v *value, spec keySpec, path string, ms *mistakes) {
+	if spec.Items != nil {
+		for i, e := range v.list {
+			unknownEmpty(e, *spec.Items, fmt.Sprintf("%s[%d]", path, i), ms)
+		}
+	}
+	if spec.Properties == nil {
+		return
+	}
+	for _, m := range v.keys {
+		sub, known := spec.Properties[m.name]
+		switch {
+		case known:
+			unknownEmpty(m.val, sub, join(path, m.name), ms)
+		case m.val.null:
+			ms.add(m.at, join(path, m.name), "%s", unknownKey(m.name, spec))
+		}
+	}
+}
+
+// leaves calls f for every error below e that has no cause of its own.
+func leaves(e *jsonschema.ValidationError, f func(*jsonschema.ValidationError)) {
+	if len(e.Causes) == 0 {
+		f(e)
+		return
+	}
+	for _, c := range e.Causes {
+		leaves(c, f)
+	}
+}
+
+// explain turns one error of the validator into mistakes.
+func explain(root *value, e *jsonschema.ValidationError, ms *mistakes) {
+	v, path := find(root, e.InstanceLocation)
+	if v.wrong {
+		return
+	}
+	switch k := e.ErrorKind.(type) {
+	case *kind.AdditionalProperties:
+		explainUnknown(v, path, keySpecs().at(e.InstanceLocation), k.Properties, ms)
+	case *kind.Required:
+		explainMissing(v, path, k.Missing, ms)
+	default:
+		v.wrong = true
+		ms.add(v.at, path, "%s", refusal(v, generic(path), e.ErrorKind))
+	}
+}
+
+func explainUnknown(v *value, path string, spec keySpec, names []string, ms *mistakes) {
+	slices.SortFunc(names, func(a, b string) int {
+		x, y := v.byName[a].at, v.byName[b].at
+		return cmp.Or(cmp.Compare(x.line, y.line), cmp.Compare(x.column, y.column))
+	})
+	for i, name := range names {
+		m := v.byName[name]
+		m.val.wrong = true
+		text := "unknown key"
+		if i < maxMistakes { // no more will be shown, and guessing takes time
+			text = unknownKey(name, spec)
+		}
+		ms.add(m.at, join(path, name), "%s", text)
+	}
+}
+
+func explainMissing(v *value, path string, names []string, ms *mistakes) {
+	var missing []string
+	for _, name := range names {
+		if m := v.byName[name]; m == nil {
+			missing = append(missing, name)
+		} else { // there, and empty
+			ms.add(m.at, join(path, name), "this is empty: %s", wants[generic(join(path, name))].use)
+		}
+	}
+	slices.Sort(missing)
+	switch last := len(missing) - 1; {
+	case last == 0:
+		ms.add(v.at, path, "%s is missing: %s", missing[0], wants[generic(path)].use)
+	case last > 0:
+		list := strings.Join(missing[:last], ", ") + " and " + missing[last]
+		ms.add(v.at, path, "%s are missing: %s", list, wants[generic(path)].use)
+	}
+}
+
+// find returns the value at loc, as the validator spells it, and its path.
+func find(root *value, loc []string) (*value, string) {
+	v, path := root, ""
+	for _, step := range loc {
+		if v.isList {
+			i := 0
+			if _, err := fmt.Sscanf(step, "%d", &i); err != nil || i < 0 || i >= len(v.list) {
+				return v, path
+			}
+			v, path = v.list[i], fmt.Sprintf("%s[%d]", path, i)
+			continue
+		}
+		m := v.byName[step]
+		if m == nil {
+			return v, path
+		}
+		v, path = m.val, join(path, step)
+	}
+	return v, path
+}
+
+var index = regexp.MustCompile(`\[\d+\]`)
+
+// generic is path without the numbers of entries.
+func generic(path string) string { return index.ReplaceAllString(path, "[]") }
+
+// refusal says why v, at the place that the key of wants names, is refused.
+func refusal(v *value, key string, why jsonschema.ErrorKind) string {
+	w := wants[key]
+	switch k := why.(type) {
+	case *kind.Type:
+		return typeRefusal(v, w, k)
+	case *kind.Enum:
+		return enumRefusal(v, key, w)
+	case *kind.MinLength:
+		return "this is empty: " + w.use
+	case *kind.MaxLength:
+		return fmt.Sprintf("%s is longer than %d characters", v.describe(), k.Want)
+	}
+	switch key {
+	case "tunnels[].port":
+		return portRefusal(v)
+	case "tunnels[].name":
+		return nameRefusal(v.scalar)
+	}
+	return fmt.Sprintf("%s is not %s: %s", v.describe(), w.what, w.use)
+}
+
+func typeRefusal(v *value, w want, k *kind.Type) string {
+	if v.scalar == nil || !slices.Equal(k.Want, []string{"string"}) {
+		return fmt.Sprintf("%s is not %s: %s", v.describe(), w.what, w.use)
+	}
+	if w.what == "a duration" {
+		if n, ok := v.scalar.(int64); ok {
+			return fmt.Sprintf("%d has no unit: write %ds or %dm", n, n, n)
+		}
+	}
+	if _, ok := v.scalar.(bool); ok {
+		return fmt.Sprintf("%s is not read as text here: put quotes around it", v.describe())
+	}
+	return fmt.Sprintf("%s is read as a number here: put quotes around it", v.describe())
+}
+
+func enumRefusal(v *value, key string, w want) string {
+	if n, ok := v.scalar.(int64); ok && key == "version" && n > Version {
+		return fmt.Sprintf("version %d is for a newer berth: this one reads version %d", n, Version)
+	}
+	return fmt.Sprintf("%s is not %s: %s", v.describe(), w.what, w.use)
+}
+
+func portRefusal(v *value) string {
+	n, ok := v.scalar.(int64)
+	switch {
+	case ok && n == 0:
+		return "0 is not a port: " + usePort + ", or delete the key to have one derived"
+	case ok && 0 < n && n < MinPort:
+		return fmt.Sprintf("%d is a privileged port, which only an administrator may open: %s", n, usePort)
+	}
+	return fmt.Sprintf("%s is not a port: %s", v.describe(), usePort)
+}
+
+func nameRefusal(scalar any) string {
+	s, _ := scalar.(string)
+	const use = "use letters, digits, dots, dashes and underscores"
+	switch {
+	case s == "":
+		return "this is empty: write a name, as in prod-pg"
+	case strings.ContainsFunc(s, hidden):
+		return fmt.Sprintf("%s has an invisible character: %s", quote(s), use)
+	case strings.ContainsAny(s, " \u00a0"):
+		return fmt.Sprintf("%s has a space: write %s", quote(s), quote(strings.Join(strings.Fields(s), "-")))
+	case strings.HasPrefix(s, ".") || strings.HasPrefix(s, "-") || strings.HasPrefix(s, "_"):
+		return fmt.Sprintf("%s does not start with a letter or a digit", quote(s))
+	}
+	return fmt.Sprintf("%s is not a name: %s", quote(s), use)
+}
+
+// unknownKey says what to do about a key that the mapping does not have.
+func unknownKey(name string, spec keySpec) string {
+	var keys []string
+	for k := range spec.Properties {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	if near := nearest(name, keys); near != "" {
+		return fmt.Sprintf("unknown key: did you mean %s?", near)
+	}
+	return "unknown key: those known here are " + strings.Join(keys, ", ")
+}
+
+// misnomers are words that people bring from elsewhere.
+var misnomers = map[string]string{
+	"database": "db_name", "user": "db_user", "username": "db_user", "localport": "port", "listen": "port",
+	"type": "kind", "db": "resource", "service": "resource", "timeout": "hold", "addr": "proxy", "address": "proxy",
+	"connector": "auth", "ca": "ca_file", "cafile": "ca_file", "quiet": "quiet_hours",
+}
+
+// nearest returns the word of choices that got was probably meant to be, or
+// nothing.
+func nearest(got string, choices []string) string {
+	norm := func(s string) string {
+		return strings.ToLower(strings.NewReplacer("_", "", "-", "", " ", "").Replace(s))
+	}
+	g := norm(clip(got))
+	if m := misnomers[g]; m != "" && slices.Contains(choices, m) {
+		return m
+	}
+	best, bestDist := "", 1+max(1, len(g)/3)
+	for _, c := range choices {
+		if d := distance(g, norm(c)); d < bestDist {
+			best, bestDist = c, d
+		}
+	}
+	return best
+}
+
+// distance is the number of letters to insert, delete, replace or swap with
+// their neighbour that turns a into b.
+func distance(a, b string) int {
+	rows := make([][]int, len(a)+1)
+	for i := range rows {
+		rows[i] = make([]int, len(b)+1)
+		rows[i][0] = i
+	}
+	for j := range rows[0] {
+		rows[0][j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		for j := 1; j <= len(b); j++ {
+			cost := 1
+			if a[i-1] == b[j-1] {
+				cost = 0
+			}
+			d := min(rows[i-1][j]+1, rows[i][j-1]+1, rows[i-1][j-1]+cost)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				d = min(d, rows[i-2][j-2]+1)
+			}
+			rows[i][j] = d
+		}
+	}
+	return rows[len(a)][len(b)]
+}

@@ -1,0 +1,306 @@
+package config
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+
+	"berth/internal/atomicfile"
+)
+
+// How soon a change is read: once nothing more has come for settle, but not
+// later than settleMost after the first sign. Without any sign the file is
+// read every reread, in case the signs do not come (network folders, a limit
+// on watches).
+const (
+	settle     = 100 * time.Millisecond
+	settleMost = time.Second
+	reread     = 15 * time.Second
+	rereadPoll = 2 * time.Second // when nothing can be watched
+)
+
+// WatcherConfig is what a Watcher needs.
+type WatcherConfig struct {
+	Path     string       // the config file
+	LastGood string       // where a copy of the last good file is kept, for a start with a bad one; empty means nowhere
+	Logger   *slog.Logger // nil means no log
+}
+
+// Loaded is what a Watcher knows. It is not changed once published.
+type Loaded struct {
+	Config   *Config   // the last good one; the default when there was none. Never nil
+	Err      *Error    // what is wrong with the file now; nil when Config is what it says
+	Path     string    // of the file
+	LoadedAt time.Time // when Config was read
+}
+
+// Watcher follows a config file. A file that goes bad, is emptied or removed
+// leaves the last good Config in force and sets Err.
+type Watcher struct {
+	path     string
+	lastGood string
+	log      *slog.Logger
+	cur      atomic.Pointer[Loaded]
+
+	settle, settleMost, reread time.Duration
+
+	// Only for the goroutine that reads.
+	seen     string // what the last reading found, to tell changes from noise
+	fromFile bool   // Config was read from a file, not assumed
+
+	mu   sync.Mutex // guards subs
+	subs map[chan struct{}]struct{}
+}
+
+// NewWatcher reads the file, so that Current has an answer at once. It starts
+// nothing: see Run.
+func NewWatcher(c WatcherConfig) (*Watcher, error) {
+	path, err := filepath.Abs(c.Path)
+	if err != nil {
+		return nil, fmt.Errorf("watch config %q: %w", c.Path, err)
+	}
+	w := &Watcher{
+		path: path, lastGood: c.LastGood, log: c.Logger,
+		settle: settle, settleMost: settleMost, reread: reread,
+		subs: make(map[chan struct{}]struct{}),
+	}
+	if w.log == nil {
+		w.log = slog.New(slog.DiscardHandler)
+	}
+	w.log = w.log.With("component", "config")
+	w.cur.Store(&Loaded{Config: Default(), Path: path, LoadedAt: time.Now()})
+	w.read()
+	if w.Current().Err != nil {
+		w.recall()
+	}
+	return w, nil
+}
+
+// Current is the newest state.
+func (w *Watcher) Current() *Loaded { return w.cur.Load() }
+
+// Subscribe returns a channel that gets a value after every change of Current;
+// changes that come together may give one. The function ends it.
+func (w *Watcher) Subscribe() (<-chan struct{}, func()) {
+	ch := make(chan struct{}, 1)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.subs[ch] = struct{}{}
+	return ch, func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		delete(w.subs, ch)
+	}
+}
+
+// Run follows the file until ctx ends, then returns nil.
+func (w *Watcher) Run(ctx context.Context) error {
+	var events chan fsnotify.Event
+	var errs chan error
+	every := w.reread
+	watch, err := fsnotify.NewWatcher()
+	if err != nil {
+		w.log.Warn("config file cannot be watched, reading it every few seconds", "err", err)
+		every = rereadPoll
+	} else {
+		defer func() { _ = watch.Close() }() // nothing was written
+		events, errs = watch.Events, watch.Errors
+	}
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	quiet := time.NewTimer(0) // the first reading is due now
+	defer quiet.Stop()
+	var first time.Time // of the signs since the last reading; zero when there are none
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case ev := <-events:
+			if !w.concerns(ev.Name) {
+				continue
+			}
+		case err := <-errs:
+			w.log.Debug("signs of changes were lost", "err", err)
+		case <-ticker.C:
+			w.follow(watch)
+			continue
+		case <-quiet.C:
+			first = time.Time{}
+			w.follow(watch)
+			continue
+		}
+		if first.IsZero() {
+			first = time.Now()
+		}
+		quiet.Reset(min(w.settle, max(0, w.settleMost-time.Since(first))))
+	}
+}
+
+// follow brings the watches up to date, then reads: in this order nothing is
+// missed.
+func (w *Watcher) follow(watch *fsnotify.Watcher) {
+	if watch != nil {
+		w.rewatch(watch)
+	}
+	w.read()
+}
+
+// dirs returns the folders to watch: the file's own, or the nearest one above
+// that exists; the one above, to see it go and come; and, where the file is a
+// link, the target's.
+func (w *Watcher) dirs() []string {
+	dir := filepath.Dir(w.path)
+	for !isDir(dir) && filepath.Dir(dir) != dir {
+		dir = filepath.Dir(dir)
+	}
+	dirs := []string{dir, filepath.Dir(dir)}
+	if target := w.targetDir(); target != "" {
+		dirs = append(dirs, target)
+	}
+	return dirs
+}
+
+func isDir(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
+}
+
+// targetDir is the folder of the file that the path leads to, if it is a link.
+func (w *Watcher) targetDir() string {
+	target, err := atomicfile.Resolve(w.path)
+	if err != nil || target == w.path {
+		return ""
+	}
+	return filepath.Dir(target)
+}
+
+func (w *Watcher) rewatch(watch *fsnotify.Watcher) {
+	want := make(map[string]bool)
+	for _, dir := range w.dirs() {
+		want[dir] = true
+		// Again each time: the watch of a folder that was replaced is dead.
+		if err := watch.Add(dir); err != nil {
+			w.log.Debug("folder not watched", "dir", dir, "err", err)
+		}
+	}
+	for _, dir := range watch.WatchList() {
+		if !want[dir] {
+			_ = watch.Remove(dir) // it may have gone by itself
+		}
+	}
+}
+
+// concerns reports whether a change of name can change what the file says.
+func (w *Watcher) concerns(name string) bool {
+	base := filepath.Base(w.path)
+	if strings.HasPrefix(filepath.Base(name), "."+base+".") {
+		return false // a lock or temporary file of berth's own
+	}
+	dir := filepath.Dir(name)
+	return dir == filepath.Dir(w.path) || strings.HasPrefix(w.path, name+string(filepath.Separator)) ||
+		dir == w.targetDir()
+}
+
+// read reads the file and publishes what is new.
+func (w *Watcher) read() {
+	data, err := readFile(w.path)
+	now := "content: " + string(data)
+	if err != nil {
+		now = "error: " + err.Error()
+	}
+	if now == w.seen {
+		return
+	}
+	w.seen = now
+	cfg, err := w.judge(data, err)
+	if bad := (*Error)(nil); errors.As(err, &bad) {
+		w.refuse(bad)
+		return
+	}
+	w.accept(cfg, data)
+}
+
+// judge decides what a reading means. The error is an *Error.
+func (w *Watcher) judge(data []byte, err error) (*Config, error) {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		if w.fromFile {
+			return nil, &Error{Path: w.path, Mistakes: []Mistake{{Text: "the file is gone: what it said last stays in force " +
+				"until it is back or the agent is restarted"}}}
+		}
+		return Default(), nil
+	case err != nil:
+		return nil, err
+	case w.fromFile && len(bytes.TrimSpace(data)) == 0:
+		// A full disk or an editor that was interrupted leaves such a file.
+		return nil, &Error{Path: w.path, Mistakes: []Mistake{{Text: "the file is empty: what it said last stays in force; " +
+			"if nothing is wanted any more, write version: 1"}}}
+	}
+	return Parse(w.path, data)
+}
+
+func (w *Watcher) refuse(bad *Error) {
+	old := w.Current()
+	w.log.Warn("config has mistakes, the last good one stays in force",
+		"path", w.path, "mistakes", len(bad.Mistakes), "err", bad.Summary())
+	w.publish(&Loaded{Config: old.Config, Err: bad, Path: w.path, LoadedAt: old.LoadedAt})
+}
+
+func (w *Watcher) accept(cfg *Config, data []byte) {
+	w.fromFile = data != nil
+	w.log.Info("config read", "path", w.path, "tunnels", len(cfg.Tunnels))
+	w.publish(&Loaded{Config: cfg, Path: w.path, LoadedAt: time.Now()})
+	if w.lastGood == "" || data == nil {
+		return
+	}
+	if old, err := os.ReadFile(w.lastGood); err == nil && bytes.Equal(old, data) {
+		return
+	}
+	if err := atomicfile.Write(w.lastGood, data, 0o600); err != nil {
+		w.log.Warn("copy of the config not kept", "err", err)
+	}
+}
+
+// recall puts the copy of the last good file in force: a bad edit does not
+// stop anything even when the agent is started after it.
+func (w *Watcher) recall() {
+	if w.lastGood == "" {
+		return
+	}
+	data, err := readFile(w.lastGood)
+	if err != nil {
+		return // there never was one
+	}
+	cfg, err := Parse(w.lastGood, data)
+	if err != nil {
+		w.log.Warn("copy of the config not usable", "err", err)
+		return
+	}
+	w.fromFile = true
+	w.log.Info("the config that was good last is in force", "tunnels", len(cfg.Tunnels))
+	w.publish(&Loaded{Config: cfg, Err: w.Current().Err, Path: w.path, LoadedAt: time.Now()})
+}
+
+// publish replaces the state and wakes the subscribers.
+func (w *Watcher) publish(l *Loaded) {
+	w.cur.Store(l)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for ch := range w.subs {
+		select {
+		case ch <- struct{}{}:
+		default: // already woken; it will read the newest
+		}
+	}
+}
