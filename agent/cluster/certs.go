@@ -1,0 +1,230 @@
+package cluster
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/gravitational/teleport/api/client/proto"
+	"golang.org/x/crypto/ssh"
+)
+
+// DBRoute says what a database cert is for. It is comparable: two tunnels with
+// the same route share one cert.
+type DBRoute struct {
+	Cluster  string // root or leaf
+	Service  string // the database's name in Teleport
+	Protocol string
+	User     string // database user; needed in the cert by all but postgres and mysql
+	Database string // database name
+}
+
+func (r DBRoute) proto() proto.RouteToDatabase {
+	return proto.RouteToDatabase{
+		ServiceName: r.Service,
+		Protocol:    r.Protocol,
+		Username:    r.User,
+		Database:    r.Database,
+	}
+}
+
+// Cert is a minted cert with the key it belongs to, both only in memory.
+type Cert struct {
+	TLS       *tls.Certificate // Leaf is set
+	MintedAt  time.Time
+	RefreshAt time.Time // when a newer one should be minted
+}
+
+// ValidUntil is the end of the cert.
+func (c *Cert) ValidUntil() time.Time { return c.TLS.Leaf.NotAfter }
+
+// ErrStillborn says that the auth service issued a cert that had already
+// ended, which it does on a connection that outlived its session.
+var ErrStillborn = errors.New("the auth service issued a cert that has already ended")
+
+// minRefresh is the least time between two mints of one route: near its end,
+// two thirds of what is left would come round ever faster.
+const minRefresh = 20 * time.Second
+
+// RefreshAt returns when to mint anew a cert that was minted at mintedAt and
+// ends at notAfter: after two thirds of its life.
+func RefreshAt(mintedAt, notAfter time.Time) time.Time {
+	life := notAfter.Sub(mintedAt)
+	at := mintedAt.Add(life * 2 / 3)
+	if at.Sub(mintedAt) < minRefresh {
+		at = mintedAt.Add(minRefresh)
+	}
+	return at
+}
+
+// certCache keeps the newest cert of every route.
+type certCache struct {
+	mu    sync.Mutex
+	certs map[DBRoute]*Cert
+}
+
+func (cc *certCache) get(r DBRoute) *Cert {
+	cc.mu.Lock()
+	defer cc.mu.Unlock()
+	return cc.certs[r]
+}
+
+func (cc *certCache) put(r DBRoute, c *Cert) {
+	cc.mu.Lock()
+	defer cc.mu.Unlock()
+	if cc.certs == nil {
+		cc.certs = make(map[DBRoute]*Cert)
+	}
+	cc.certs[r] = c
+}
+
+// DBCert returns a cert for the route that is valid now. One that is due for
+// refresh is minted anew first; when that fails and the present one is still
+// valid, the present one is returned together with the error. Callers asking
+// for the same route at the same time share one call to the auth service.
+func (c *Cluster) DBCert(ctx context.Context, r DBRoute) (*Cert, error) {
+	now := time.Now()
+	cur := c.certs.get(r)
+	if cur != nil && now.Before(cur.RefreshAt) && now.Before(cur.ValidUntil()) {
+		return cur, nil
+	}
+	fresh, err := c.mintShared(ctx, r)
+	if err == nil {
+		return fresh, nil
+	}
+	if cur != nil && now.Before(cur.ValidUntil()) {
+		return cur, err
+	}
+	return nil, err
+}
+
+func (c *Cluster) mintShared(ctx context.Context, r DBRoute) (*Cert, error) {
+	key := fmt.Sprintf("db/%q/%q/%q/%q/%q", r.Cluster, r.Service, r.Protocol, r.User, r.Database)
+	ch := c.flight.DoChan(key, func() (any, error) {
+		// The call is shared, so it must not die with the one who happened
+		// to ask first; it has its own clock.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rpcTimeout)
+		defer cancel()
+		cert, err := c.mintDB(ctx, r)
+		if err != nil {
+			return nil, err
+		}
+		c.certs.put(r, cert)
+		return cert, nil
+	})
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case res := <-ch:
+		if res.Err != nil {
+			return nil, res.Err
+		}
+		return res.Val.(*Cert), nil
+	}
+}
+
+// mintDB asks the root's auth service for a cert: leaf clusters are addressed
+// by the cert's route, never minted at (a leaf cannot mint for a mapped user).
+func (c *Cluster) mintDB(ctx context.Context, r DBRoute) (*Cert, error) {
+	op := fmt.Sprintf("mint cert for database %q in %s", r.Service, r.Cluster)
+	clt, err := c.client(ctx, c.root)
+	if err != nil {
+		return nil, err
+	}
+	key, err := newKey()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", op, err)
+	}
+	req := proto.UserCertsRequest{
+		PublicKey:       key.ssh, // v16 servers read only this one
+		SSHPublicKey:    key.ssh,
+		TLSPublicKey:    key.tls, // v17 and later
+		Username:        c.session.Identity.User,
+		Expires:         c.session.ValidUntil,
+		RouteToCluster:  r.Cluster,
+		RouteToDatabase: r.proto(),
+		Usage:           proto.UserCertsRequest_Database,
+		// Certs for a local proxy tunnel may outlive one minute even when
+		// made with MFA, on the promise that they stay in memory.
+		RequesterName: proto.UserCertsRequest_TSH_DB_LOCAL_PROXY_TUNNEL,
+	}
+	mintedAt := time.Now().Round(0)
+	certs, err := clt.GenerateUserCerts(ctx, req)
+	if err != nil {
+		if strings.Contains(err.Error(), "remote cluster") && strings.Contains(err.Error(), "not found") {
+			return nil, &UnknownClusterError{Cluster: r.Cluster, Root: c.root}
+		}
+		return nil, c.classify(ctx, op, err)
+	}
+	cert, err := key.pair(certs.TLS)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", op, err)
+	}
+	notAfter := cert.Leaf.NotAfter
+	if !mintedAt.Before(notAfter) {
+		return nil, fmt.Errorf("%s: %w", op, ErrStillborn)
+	}
+	c.log.Debug("cert minted", "cluster", r.Cluster, "resource", r.Service, "valid_until", notAfter)
+	return &Cert{TLS: cert, MintedAt: mintedAt, RefreshAt: RefreshAt(mintedAt, notAfter)}, nil
+}
+
+// memKey is a private key that is never written anywhere, with its public half
+// in both forms the auth service wants.
+type memKey struct {
+	signer crypto.Signer
+	ssh    []byte // authorized_keys form
+	tls    []byte // PKIX, PEM
+}
+
+func newKey() (*memKey, error) {
+	signer, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, fmt.Errorf("generate key: %w", err)
+	}
+	sshPub, err := ssh.NewPublicKey(signer.Public())
+	if err != nil {
+		return nil, fmt.Errorf("encode ssh public key: %w", err)
+	}
+	der, err := x509.MarshalPKIXPublicKey(signer.Public())
+	if err != nil {
+		return nil, fmt.Errorf("encode public key: %w", err)
+	}
+	return &memKey{
+		signer: signer,
+		ssh:    ssh.MarshalAuthorizedKey(sshPub),
+		tls:    pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}),
+	}, nil
+}
+
+// pair joins the key with the cert chain the auth service returned for it.
+func (k *memKey) pair(chainPEM []byte) (*tls.Certificate, error) {
+	cert := &tls.Certificate{PrivateKey: k.signer}
+	for block, rest := pem.Decode(chainPEM); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type == "CERTIFICATE" {
+			cert.Certificate = append(cert.Certificate, block.Bytes)
+		}
+	}
+	if len(cert.Certificate) == 0 {
+		return nil, errors.New("the auth service returned no TLS cert")
+	}
+	leaf, err := x509.ParseCertificate(cert.Certificate[0])
+	if err != nil {
+		return nil, fmt.Errorf("parse the issued cert: %w", err)
+	}
+	pub, ok := leaf.PublicKey.(*ecdsa.PublicKey)
+	if !ok || !pub.Equal(k.signer.Public()) {
+		return nil, errors.New("the issued cert is for another key")
+	}
+	cert.Leaf = leaf
+	return cert, nil
+}

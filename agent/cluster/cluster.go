@@ -1,0 +1,326 @@
+// Package cluster is one session's live connection to a Teleport cluster: it
+// lists what the session may reach and mints the short-lived certs tunnels
+// use, through the api client, with keys that exist only in memory.
+//
+// A Cluster belongs to one login session and never changes identity. When the
+// session changes (a login, an assumed request) the caller makes a new one and
+// closes the old: an open gRPC connection keeps the identity it was opened
+// with, and would go on minting for it.
+package cluster
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gravitational/teleport/api/client"
+	"github.com/gravitational/teleport/api/types"
+	"golang.org/x/sync/singleflight"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+
+	"berth/certwatch"
+)
+
+const (
+	// dialTimeout bounds one attempt to connect to the proxy. The api's own
+	// default is 30 s, all of which it uses even for a refused connection.
+	dialTimeout = 5 * time.Second
+	// rpcTimeout bounds one call to the auth service. Minting takes
+	// milliseconds; a listing of thousands of resources takes seconds.
+	rpcTimeout = 10 * time.Second
+	// pingTimeout is how long a connection that may be dead is trusted.
+	pingTimeout = 3 * time.Second
+	// listTTL is how long a listing is good for: long enough that fifty
+	// tunnels starting together ask once, short enough that a database
+	// added just now is found by the next attempt.
+	listTTL = 15 * time.Second
+)
+
+// Config says which session a Cluster is for and how it reaches the proxy.
+type Config struct {
+	// Profile is the profile to act for. Its Session must not be nil and its
+	// key must be usable.
+	Profile *certwatch.Profile
+	Logger  *slog.Logger
+}
+
+// Cluster is a session's connection to its root cluster, and through it to
+// the leaf clusters. Its methods are safe for concurrent use.
+type Cluster struct {
+	profile *certwatch.Profile
+	session *certwatch.Session
+	root    string
+	log     *slog.Logger
+	probe   func() bool // whether a connection upgrade is needed; asks once
+
+	mustUpgrade atomic.Bool
+	flight      singleflight.Group
+	certs       certCache
+
+	mu      sync.Mutex
+	closed  bool
+	clients map[string]*client.Client // by cluster name: the root's and the leaves'
+	lists   map[string]databaseList   // by cluster name
+	leafCAs *leafCAs
+}
+
+// ErrNoUsableSession is returned by New for a profile that cannot act: logged
+// out, or with a key berth cannot use (a hardware key).
+var ErrNoUsableSession = errors.New("profile has no session berth can use")
+
+// New returns a Cluster for the session of cfg.Profile. It does not touch the
+// network; the first call that needs the auth service connects.
+func New(cfg Config) (*Cluster, error) {
+	p := cfg.Profile
+	if p == nil || p.Session == nil || p.Session.Cert.PrivateKey == nil {
+		return nil, ErrNoUsableSession
+	}
+	root := p.RootCluster
+	if root == "" {
+		root = p.Cluster
+	}
+	c := &Cluster{
+		profile: p,
+		session: p.Session,
+		root:    root,
+		log:     cfg.Logger.With("component", "cluster", "profile", p.ProxyAddr),
+		clients: make(map[string]*client.Client),
+		lists:   make(map[string]databaseList),
+	}
+	c.probe = sync.OnceValue(func() bool {
+		if p.ConnUpgradeRequired {
+			return true
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), dialTimeout)
+		defer cancel()
+		// The probe sends no credential, so there is nothing a false proxy
+		// could learn: it need not verify the web cert, which may be signed
+		// by a CA only the config knows.
+		return client.IsALPNConnUpgradeRequired(ctx, p.ProxyAddr, true)
+	})
+	return c, nil
+}
+
+// Root is the name of the root cluster.
+func (c *Cluster) Root() string { return c.root }
+
+// Profile is the profile the Cluster acts for.
+func (c *Cluster) Profile() *certwatch.Profile { return c.profile }
+
+// ConnUpgradeRequired reports whether connections to the proxy must be wrapped
+// in an HTTP upgrade because a load balancer in front of it strips ALPN. The
+// first call may probe the proxy, for at most 5 s.
+func (c *Cluster) ConnUpgradeRequired() bool { return c.mustUpgrade.Load() || c.probe() }
+
+// RequireConnUpgrade is for a caller that learnt, from a connection that
+// agreed on no ALPN, that the upgrade is needed after all: networks change
+// while a session lives.
+func (c *Cluster) RequireConnUpgrade() {
+	if !c.mustUpgrade.Swap(true) {
+		c.reset()
+	}
+}
+
+// reset drops the connections to the auth service; the next call makes new
+// ones.
+func (c *Cluster) reset() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for name, clt := range c.clients {
+		if err := clt.Close(); err != nil {
+			c.log.Debug("close client", "cluster", name, "err", err)
+		}
+		delete(c.clients, name)
+	}
+}
+
+// Close ends the connections to the auth service. Certs already minted stay
+// valid until they end.
+func (c *Cluster) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = true
+	var errs []error
+	for name, clt := range c.clients {
+		errs = append(errs, clt.Close())
+		delete(c.clients, name)
+	}
+	return errors.Join(errs...)
+}
+
+// Ping checks that the root cluster's auth service answers and still accepts
+// the session. A connection that looks healthy and does not answer within 3 s,
+// as after a suspend, is dropped, so that the next call makes a new one.
+// Callers at the same time share one ping.
+func (c *Cluster) Ping(ctx context.Context) error {
+	_, err, _ := c.flight.Do("ping", func() (any, error) {
+		clt, err := c.client(ctx, c.root)
+		if err != nil {
+			return nil, err
+		}
+		pingCtx, cancel := context.WithTimeout(ctx, pingTimeout)
+		defer cancel()
+		if _, err = clt.Ping(pingCtx); err == nil {
+			return nil, nil
+		}
+		err = c.classify(pingCtx, "ping "+c.root, err)
+		var away *UnreachableError
+		if errors.As(err, &away) {
+			c.reset()
+		}
+		return nil, err
+	})
+	return err
+}
+
+// ClusterCAs returns the host CAs of a cluster: from the profile where login
+// stored them, else asked of the root's auth service, which also knows leaf
+// clusters that joined after the login.
+func (c *Cluster) ClusterCAs(ctx context.Context, name string) (*x509.CertPool, error) {
+	if len(c.session.CAs[name]) > 0 {
+		return c.session.CAPool(name), nil
+	}
+	if name == c.root {
+		return nil, fmt.Errorf("profile %s has no CA for cluster %q", c.profile.ProxyAddr, name)
+	}
+	leaves, err := c.leaves(ctx)
+	if err != nil {
+		return nil, err
+	}
+	pool, ok := leaves[name]
+	if !ok {
+		return nil, &UnknownClusterError{Cluster: name, Root: c.root}
+	}
+	return pool, nil
+}
+
+// Knows reports whether the session can address the named cluster, without
+// asking anyone: its root cluster, or a leaf that was trusted at login.
+func Knows(p *certwatch.Profile, name string) bool {
+	if p.RootCluster == name || p.Cluster == name {
+		return true
+	}
+	if p.Session == nil {
+		return false
+	}
+	_, ok := p.Session.CAs[name]
+	return ok
+}
+
+// leafCAs are the host CAs of all clusters the root trusts, as of one moment.
+type leafCAs struct {
+	at    time.Time
+	pools map[string]*x509.CertPool
+}
+
+func (c *Cluster) leaves(ctx context.Context) (map[string]*x509.CertPool, error) {
+	c.mu.Lock()
+	cached := c.leafCAs
+	c.mu.Unlock()
+	if cached != nil && time.Since(cached.at) < listTTL {
+		return cached.pools, nil
+	}
+	v, err, _ := c.flight.Do("leaves", func() (any, error) {
+		clt, err := c.client(ctx, c.root)
+		if err != nil {
+			return nil, err
+		}
+		ctx, cancel := context.WithTimeout(ctx, rpcTimeout)
+		defer cancel()
+		cas, err := clt.GetCertAuthorities(ctx, types.HostCA, false)
+		if err != nil {
+			return nil, c.classify(ctx, "list trusted clusters of "+c.root, err)
+		}
+		pools := make(map[string]*x509.CertPool, len(cas))
+		for _, ca := range cas {
+			pool := x509.NewCertPool()
+			for _, kp := range ca.GetTrustedTLSKeyPairs() {
+				pool.AppendCertsFromPEM(kp.Cert)
+			}
+			pools[ca.GetClusterName()] = pool
+		}
+		c.mu.Lock()
+		c.leafCAs = &leafCAs{at: time.Now(), pools: pools}
+		c.mu.Unlock()
+		return pools, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return v.(map[string]*x509.CertPool), nil
+}
+
+// client returns the api client for a cluster's auth service, reached through
+// the root's proxy. Dialling happens in the background of the first call, so a
+// refused connection is reported at once instead of after the dial timeout.
+func (c *Cluster) client(ctx context.Context, name string) (*client.Client, error) {
+	if now := time.Now(); !now.Before(c.session.ValidUntil) {
+		return nil, &SessionExpiredError{Profile: c.profile.ProxyAddr, At: c.session.ValidUntil}
+	}
+	c.mu.Lock()
+	clt, closed := c.clients[name], c.closed
+	c.mu.Unlock()
+	if closed {
+		return nil, errClosed
+	}
+	if clt != nil {
+		return clt, nil
+	}
+	pool, err := c.ClusterCAs(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	clt, err = c.connect(name, pool)
+	if err != nil {
+		return nil, fmt.Errorf("connect to cluster %s through %s: %w", name, c.profile.ProxyAddr, err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if other := c.clients[name]; other != nil || c.closed {
+		if err := clt.Close(); err != nil {
+			c.log.Debug("close surplus client", "err", err)
+		}
+		if c.closed {
+			return nil, errClosed
+		}
+		return other, nil
+	}
+	c.clients[name] = clt
+	return clt, nil
+}
+
+var errClosed = errors.New("session was replaced by a newer one")
+
+func (c *Cluster) connect(name string, pool *x509.CertPool) (*client.Client, error) {
+	return client.New(context.Background(), client.Config{
+		Addrs: []string{c.profile.ProxyAddr},
+		Credentials: []client.Credentials{client.LoadTLS(&tls.Config{
+			Certificates: []tls.Certificate{c.session.Cert},
+			RootCAs:      pool,
+			MinVersion:   tls.VersionTLS12,
+		})},
+		ALPNSNIAuthDialClusterName: name,
+		ALPNConnUpgradeRequired:    c.ConnUpgradeRequired(),
+		DialInBackground:           true,
+		DialTimeout:                dialTimeout,
+		// The TLS connection to the auth service is always verified, with the
+		// cluster's CA. This switch only concerns the outer TLS of a
+		// connection upgrade, which carries nothing but that connection.
+		InsecureAddressDiscovery: true,
+		DialOpts: []grpc.DialOption{
+			// gRPC's own default lets the pause grow to 120 s, during which
+			// every call fails without a try although the proxy is back.
+			grpc.WithConnectParams(grpc.ConnectParams{
+				Backoff:           backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 3 * time.Second},
+				MinConnectTimeout: dialTimeout,
+			}),
+		},
+	})
+}

@@ -1,0 +1,315 @@
+package cluster
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"errors"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/gravitational/trace"
+	"go.uber.org/goleak"
+
+	"berth/certwatch"
+	"berth/internal/simcluster"
+	"berth/internal/tshhome"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func start(t *testing.T, cfg simcluster.Config) *simcluster.Cluster {
+	t.Helper()
+	if cfg.Databases == nil {
+		cfg.Databases = []simcluster.Database{
+			{Name: "pg", Protocol: "postgres", Labels: map[string]string{"env": "test"}, Replicas: 3},
+			{Name: "orders", Protocol: "mysql"},
+		}
+	}
+	sim, err := simcluster.Start(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := sim.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return sim
+}
+
+// connect logs in and returns a Cluster for that session.
+func connect(t *testing.T, sim *simcluster.Cluster, opts ...simcluster.LoginOption) *Cluster {
+	t.Helper()
+	home := filepath.Join(t.TempDir(), "tsh")
+	if err := sim.Login(home, "alice", opts...); err != nil {
+		t.Fatal(err)
+	}
+	var profiles []*certwatch.Profile
+	for settling := true; settling; {
+		var err error
+		if profiles, err = certwatch.Load(home); err != nil || len(profiles) != 1 {
+			t.Fatalf("load the login: %v, %d profiles", err, len(profiles))
+		}
+		settling = profiles[0].Settling // files written this very moment are not believed yet
+	}
+	c, err := New(Config{Profile: profiles[0], Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return c
+}
+
+func route(sim *simcluster.Cluster) DBRoute {
+	return DBRoute{Cluster: sim.Name(), Service: "pg", Protocol: "postgres", User: "alice", Database: "app"}
+}
+
+func TestDatabases(t *testing.T) {
+	c := connect(t, start(t, simcluster.Config{}))
+	dbs, err := c.Databases(t.Context(), c.Root())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, d := range dbs {
+		names = append(names, d.Name+" "+d.Protocol)
+	}
+	if diff := cmp.Diff([]string{"orders mysql", "pg postgres"}, names); diff != "" {
+		t.Errorf("databases, each once and by name (-want +got):\n%s", diff)
+	}
+	_, err = c.Database(t.Context(), c.Root(), "pq")
+	var unknown *UnknownDatabaseError
+	if !errors.As(err, &unknown) || unknown.Similar != "pg" {
+		t.Errorf("Database(pq) = %v, want UnknownDatabaseError that suggests pg", err)
+	}
+}
+
+func TestDBCert(t *testing.T) {
+	for _, version := range []string{simcluster.V16, simcluster.V17} {
+		t.Run(version, func(t *testing.T) {
+			sim := start(t, simcluster.Config{Version: version})
+			c := connect(t, sim, simcluster.WithTTL(time.Hour))
+			cert, err := c.DBCert(t.Context(), route(sim))
+			if err != nil {
+				t.Fatal(err)
+			}
+			id := certwatch.ParseIdentity(cert.TLS.Leaf.Subject)
+			if id.User != "alice" || id.DBService != "pg" || id.DBUser != "alice" || id.RouteToCluster != sim.Name() {
+				t.Errorf("identity = %+v, want alice on pg", id)
+			}
+			if _, ok := cert.TLS.PrivateKey.(*ecdsa.PrivateKey); !ok {
+				t.Errorf("key is %T, want ECDSA", cert.TLS.PrivateKey)
+			}
+			if got, limit := cert.ValidUntil(), c.Profile().Session.ValidUntil; got.After(limit) {
+				t.Errorf("cert ends at %v, after its session at %v", got, limit)
+			}
+			again, err := c.DBCert(t.Context(), route(sim))
+			if err != nil || again != cert {
+				t.Errorf("second DBCert = %p, %v; want the same cert %p", again, err, cert)
+			}
+		})
+	}
+}
+
+func TestDBCertIsSharedByConcurrentCallers(t *testing.T) {
+	sim := start(t, simcluster.Config{})
+	c := connect(t, sim)
+	sim.Faults().RPCDelay("GenerateUserCerts", 200*time.Millisecond)
+	var wg sync.WaitGroup
+	for range 50 {
+		wg.Go(func() {
+			if _, err := c.DBCert(t.Context(), route(sim)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	total := 0
+	for _, n := range sim.Counters().Mints {
+		total += n
+	}
+	if total != 1 {
+		t.Errorf("50 callers caused %d mints, want 1", total)
+	}
+}
+
+// TestDBCertOfACancelledCaller checks that the caller who asked first can give
+// up without taking the others with it.
+func TestDBCertOfACancelledCaller(t *testing.T) {
+	sim := start(t, simcluster.Config{})
+	c := connect(t, sim)
+	sim.Faults().RPCDelay("GenerateUserCerts", 300*time.Millisecond)
+	ctx, cancel := context.WithCancel(t.Context())
+	first := make(chan error, 1)
+	go func() { _, err := c.DBCert(ctx, route(sim)); first <- err }()
+	time.Sleep(100 * time.Millisecond)
+	second := make(chan error, 1)
+	go func() { _, err := c.DBCert(t.Context(), route(sim)); second <- err }()
+	cancel()
+	if err := <-first; !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled caller got %v", err)
+	}
+	if err := <-second; err != nil {
+		t.Errorf("the other caller got %v", err)
+	}
+}
+
+func TestLeafCluster(t *testing.T) {
+	sim := start(t, simcluster.Config{})
+	if _, err := sim.AddLeaf("leaf.test", simcluster.Database{Name: "leafpg", Protocol: "postgres"}); err != nil {
+		t.Fatal(err)
+	}
+	c := connect(t, sim)
+	// A leaf that joins after the login is in no CA file of the profile.
+	if _, err := sim.AddLeaf("late.test", simcluster.Database{Name: "latepg", Protocol: "postgres"}); err != nil {
+		t.Fatal(err)
+	}
+	for leaf, name := range map[string]string{"leaf.test": "leafpg", "late.test": "latepg"} {
+		if _, err := c.Database(t.Context(), leaf, name); err != nil {
+			t.Errorf("Database(%s, %s): %v", leaf, name, err)
+		}
+		cert, err := c.DBCert(t.Context(), DBRoute{Cluster: leaf, Service: name, Protocol: "postgres"})
+		if err != nil {
+			t.Errorf("DBCert for %s: %v", leaf, err)
+			continue
+		}
+		if got := certwatch.ParseIdentity(cert.TLS.Leaf.Subject).RouteToCluster; got != leaf {
+			t.Errorf("cert for %s is routed to %q", leaf, got)
+		}
+	}
+	var unknown *UnknownClusterError
+	if _, err := c.Databases(t.Context(), "nowhere.test"); !errors.As(err, &unknown) {
+		t.Errorf("Databases(nowhere.test) = %v, want UnknownClusterError", err)
+	}
+	if _, err := c.DBCert(t.Context(), DBRoute{Cluster: "nowhere.test", Service: "x"}); !errors.As(err, &unknown) {
+		t.Errorf("DBCert(nowhere.test) = %v, want UnknownClusterError", err)
+	}
+}
+
+func TestErrorsAreClassified(t *testing.T) {
+	t.Run("refused_connection_is_told_at_once", func(t *testing.T) {
+		sim := start(t, simcluster.Config{})
+		c := connect(t, sim)
+		sim.Faults().Stop()
+		begin := time.Now()
+		_, err := c.Databases(t.Context(), c.Root())
+		var away *UnreachableError
+		if !errors.As(err, &away) {
+			t.Errorf("error = %v, want UnreachableError", err)
+		}
+		if took := time.Since(begin); took > 4*time.Second {
+			t.Errorf("it took %v to notice a refused connection", took)
+		}
+		if err := sim.Faults().Start(); err != nil {
+			t.Fatal(err)
+		}
+		deadline := time.Now().Add(10 * time.Second)
+		for {
+			if _, err = c.Databases(t.Context(), c.Root()); err == nil {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("the connection does not recover: %v", err)
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+	})
+	t.Run("denied", func(t *testing.T) {
+		sim := start(t, simcluster.Config{})
+		c := connect(t, sim)
+		sim.Faults().RPCError("GenerateUserCerts", trace.AccessDenied("no"))
+		var denied *AccessDeniedError
+		if _, err := c.DBCert(t.Context(), route(sim)); !errors.As(err, &denied) {
+			t.Errorf("error = %v, want AccessDeniedError", err)
+		}
+	})
+	t.Run("expired", func(t *testing.T) {
+		sim := start(t, simcluster.Config{})
+		sim.Faults().ClockOffset(-2 * time.Hour)
+		c := connect(t, sim, simcluster.WithTTL(time.Hour))
+		var expired *SessionExpiredError
+		if _, err := c.DBCert(t.Context(), route(sim)); !errors.As(err, &expired) {
+			t.Errorf("error = %v, want SessionExpiredError", err)
+		}
+	})
+}
+
+func TestPingDropsADeadConnection(t *testing.T) {
+	sim := start(t, simcluster.Config{})
+	c := connect(t, sim)
+	if err := c.Ping(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := sim.Faults().Proxy(simcluster.Stalled); err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	var away *UnreachableError
+	if err := c.Ping(t.Context()); !errors.As(err, &away) {
+		t.Errorf("ping of a stalled proxy = %v, want UnreachableError", err)
+	}
+	if took := time.Since(begin); took > pingTimeout+time.Second {
+		t.Errorf("it took %v to notice, want %v", took, pingTimeout)
+	}
+	if err := sim.Faults().Clear(); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Ping(t.Context()); err != nil {
+		t.Errorf("ping after the stall: %v", err)
+	}
+}
+
+func TestConnUpgrade(t *testing.T) {
+	sim := start(t, simcluster.Config{BehindLoadBalancer: true})
+	c := connect(t, sim, simcluster.WithProfile(func(p *tshhome.Profile) { p.ConnUpgradeRequired = false }))
+	if !c.ConnUpgradeRequired() {
+		t.Fatal("a proxy that agrees on no ALPN needs a connection upgrade, and the probe did not find out")
+	}
+	if _, err := c.DBCert(t.Context(), route(sim)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestMFARequired(t *testing.T) {
+	sim := start(t, simcluster.Config{Roles: []simcluster.Role{{Name: "access", RequireSessionMFA: true}}})
+	c := connect(t, sim)
+	if got, err := c.MFARequired(t.Context(), route(sim)); err != nil || !got {
+		t.Errorf("MFARequired = %v, %v; want true", got, err)
+	}
+	sim = start(t, simcluster.Config{})
+	c = connect(t, sim)
+	if got, err := c.MFARequired(t.Context(), route(sim)); err != nil || got {
+		t.Errorf("MFARequired without such a role = %v, %v; want false", got, err)
+	}
+}
+
+func TestRefreshAt(t *testing.T) {
+	minted := time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
+	tests := []struct {
+		name string
+		life time.Duration
+		want time.Duration
+	}{
+		{"twelve_hours", 12 * time.Hour, 8 * time.Hour},
+		{"half_an_hour", 30 * time.Minute, 20 * time.Minute},
+		{"one_minute", time.Minute, 40 * time.Second},
+		{"nearly_over", 3 * time.Second, minRefresh},
+		{"over", -time.Minute, minRefresh},
+	}
+	for _, tc := range tests {
+		t.Run(tc.name, func(t *testing.T) {
+			got := RefreshAt(minted, minted.Add(tc.life))
+			if want := minted.Add(tc.want); !got.Equal(want) {
+				t.Errorf("RefreshAt(life %v) = %v, want %v", tc.life, got, want)
+			}
+		})
+	}
+}

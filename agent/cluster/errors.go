@@ -1,0 +1,114 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/gravitational/trace"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// UnreachableError says that the proxy, or the auth service behind it, did not
+// answer. Trying again later can help.
+type UnreachableError struct {
+	Proxy string
+	Err   error
+}
+
+func (e *UnreachableError) Error() string {
+	return fmt.Sprintf("proxy %s does not answer: %v", e.Proxy, e.Err)
+}
+
+func (e *UnreachableError) Unwrap() error { return e.Err }
+
+// SessionExpiredError says that the session ended, so nothing can be asked in
+// its name.
+type SessionExpiredError struct {
+	Profile string
+	At      time.Time
+}
+
+func (e *SessionExpiredError) Error() string {
+	return fmt.Sprintf("the session at %s ended at %s", e.Profile, e.At.UTC().Format(time.RFC3339))
+}
+
+// UnknownClusterError says that the root cluster trusts no cluster of that
+// name.
+type UnknownClusterError struct {
+	Cluster, Root string
+}
+
+func (e *UnknownClusterError) Error() string {
+	return fmt.Sprintf("cluster %q is not known to %s", e.Cluster, e.Root)
+}
+
+// UnknownDatabaseError says that the cluster lists no such database to this
+// user. Teleport itself would mint a cert for it and then hang up on the
+// client without a word.
+type UnknownDatabaseError struct {
+	Cluster, Database string
+	// Similar is the closest name that is listed; empty means none is close.
+	Similar string
+}
+
+func (e *UnknownDatabaseError) Error() string {
+	return fmt.Sprintf("cluster %s lists no database %q for you", e.Cluster, e.Database)
+}
+
+// AccessDeniedError says that the auth service refused the call.
+type AccessDeniedError struct {
+	Op  string
+	Err error
+}
+
+func (e *AccessDeniedError) Error() string { return fmt.Sprintf("%s: %v", e.Op, e.Err) }
+
+func (e *AccessDeniedError) Unwrap() error { return e.Err }
+
+// classify turns what the api client returned for op into one of the errors
+// above where it is one, and adds op where it is not.
+func (c *Cluster) classify(ctx context.Context, op string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(ctx.Err(), context.Canceled):
+		return fmt.Errorf("%s: %w", op, context.Canceled)
+	case !time.Now().Before(c.session.ValidUntil):
+		// Errors for an expired client cert vary with where the connection
+		// breaks (EOF, broken pipe, tls: expired certificate): the clock decides.
+		return &SessionExpiredError{Profile: c.profile.ProxyAddr, At: c.session.ValidUntil}
+	case trace.IsAccessDenied(err), status.Code(err) == codes.PermissionDenied, status.Code(err) == codes.Unauthenticated:
+		return &AccessDeniedError{Op: op, Err: plain(err)}
+	case strings.Contains(err.Error(), "remote cluster") && trace.IsNotFound(err):
+		return fmt.Errorf("%s: %w", op, plain(err))
+	case trace.IsConnectionProblem(err), status.Code(err) == codes.Unavailable,
+		status.Code(err) == codes.DeadlineExceeded, errors.Is(err, context.DeadlineExceeded):
+		return &UnreachableError{Proxy: c.profile.ProxyAddr, Err: plain(err)}
+	default:
+		return fmt.Errorf("%s: %w", op, plain(err))
+	}
+}
+
+// plainError keeps a trace error for errors.Is and As, and drops its stack
+// trace and gRPC dressing from the text.
+type plainError struct {
+	text string
+	err  error
+}
+
+func (e *plainError) Error() string { return e.text }
+
+func (e *plainError) Unwrap() error { return e.err }
+
+func plain(err error) error {
+	text := trace.UserMessage(err)
+	for _, noise := range []string{"rpc error: code = Unavailable desc = ", "connection error: desc = "} {
+		text = strings.ReplaceAll(text, noise, "")
+	}
+	text = strings.ReplaceAll(text, `"transport: Error while dialing: `, `"`)
+	return &plainError{text: strings.Trim(strings.Join(strings.Fields(text), " "), `"`), err: err}
+}
