@@ -1,0 +1,101 @@
+# Everything a developer of berth does, by name. "make" lists it.
+
+GO          ?= go
+VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS     := -s -w -X main.version=$(VERSION)
+GOLANGCI    := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+STATICCHECK := $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOVULNCHECK := $(GO) run golang.org/x/vuln/cmd/govulncheck@v1.9.0
+BUF         := $(GO) run github.com/bufbuild/buf/cmd/buf@v1.75.0
+CROSS       := linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
+FUZZTIME    ?= 20s
+BENCH       ?= .
+
+export CGO_ENABLED ?= 0
+export GOFLAGS += -trimpath
+
+.PHONY: help
+help: ## show this list
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
+
+.PHONY: build
+build: ## build bin/berth
+	$(GO) build -ldflags '$(LDFLAGS)' -o bin/berth ./cmd/berth
+
+.PHONY: demo
+demo: build ## a simulated cluster, an agent and three tunnels, until Ctrl-C
+	./bin/berth demo
+
+.PHONY: test-deps
+test-deps: ## install the database clients and servers the tests use (root on Debian-like systems only)
+	@sh packaging/test-deps.sh
+
+.PHONY: test
+test: test-deps ## all tests with the race detector
+	CGO_ENABLED=1 $(GO) test -race -shuffle=on -timeout 9m ./...
+
+.PHONY: test-short
+test-short: ## the fast tests only
+	$(GO) test -short ./...
+
+.PHONY: e2e
+e2e: ## the journeys against real Teleport; BERTH_E2E_TELEPORT_BIN names the folder with teleport, tsh and tctl
+	@if [ -z "$$BERTH_E2E_TELEPORT_BIN" ]; then \
+		echo "skipped: set BERTH_E2E_TELEPORT_BIN to the folder that holds teleport, tsh and tctl; berth does not bring them along"; \
+	else $(MAKE) --no-print-directory test-deps && $(GO) test -tags e2e -count=1 -v -timeout 25m ./internal/e2e/...; fi
+
+.PHONY: bench
+bench: build ## Go benchmarks and the table of docs/BENCHMARKS.md
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./proxies/... ./certwatch/... ./agent/...
+	$(GO) run ./internal/bench -berth bin/berth
+
+.PHONY: fuzz
+fuzz: ## run every fuzz target for FUZZTIME each
+	@for pkg in $$($(GO) list ./...); do \
+		for f in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
+			echo "== $$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
+		done; done
+
+.PHONY: vet
+vet: ## go vet
+	$(GO) vet ./...
+
+.PHONY: lint
+lint: ## golangci-lint and staticcheck
+	$(GOLANGCI) run ./...
+	$(STATICCHECK) ./...
+
+.PHONY: cross
+cross: ## build and vet for every system berth runs on
+	@for t in $(CROSS); do echo "== $$t"; \
+		GOOS=$${t%/*} GOARCH=$${t#*/} $(GO) build -o /dev/null ./cmd/berth || exit 1; done
+	GOOS=darwin $(GO) vet ./...
+	GOOS=windows $(GO) vet ./...
+
+.PHONY: deps
+deps: ## rewrite cmd/berth/deps.txt, the list of every linked module
+	@$(GO) list -deps -f '{{with .Module}}{{.Path}}{{end}}' ./cmd/berth | sort -u > cmd/berth/deps.txt
+
+.PHONY: deps-check
+deps-check: ## fail if a new dependency slipped in unread
+	@$(GO) list -deps -f '{{with .Module}}{{.Path}}{{end}}' ./cmd/berth | sort -u | diff -u cmd/berth/deps.txt - \
+		|| { echo 'cmd/berth/deps.txt is out of date: read the difference, then run "make deps"'; exit 1; }
+
+.PHONY: tidy-check
+tidy-check: ## fail if go.mod or go.sum would change
+	$(GO) mod tidy -diff
+
+.PHONY: proto
+proto: ## regenerate the berth.v1 API
+	cd agent/ipc && $(BUF) generate
+
+.PHONY: vuln
+vuln: ## known vulnerabilities in what is linked (needs the vulnerability database)
+	$(GOVULNCHECK) ./...
+
+.PHONY: check
+check: tidy-check vet lint cross deps-check ## everything that needs no running program
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin build dist
