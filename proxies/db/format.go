@@ -1,0 +1,166 @@
+package db
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+)
+
+// Endpoint is a tunnel as its clients see it. Empty names are left out of
+// what is made of it: the client then takes its own default.
+type Endpoint struct {
+	Host       string
+	Port       int
+	DBUser     string
+	DBName     string
+	TunnelName string
+}
+
+// addr is host:port.
+func (e Endpoint) addr() string { return net.JoinHostPort(e.Host, strconv.Itoa(e.Port)) }
+
+func (e Endpoint) port() string { return strconv.Itoa(e.Port) }
+
+// check refuses what could break out of a line of a file or a shell.
+func (e Endpoint) check() error {
+	var errs []error
+	for what, value := range map[string]string{
+		"host": e.Host, "database user": e.DBUser, "database name": e.DBName, "tunnel name": e.TunnelName,
+	} {
+		if strings.ContainsFunc(value, unicode.IsControl) {
+			errs = append(errs, fmt.Errorf("%s %q has control characters", what, value))
+		}
+	}
+	if e.Host == "" || e.Port < 1 || e.Port > 65535 {
+		errs = append(errs, fmt.Errorf("%q is no address", e.addr()))
+	}
+	return errors.Join(errs...)
+}
+
+// Format is a way to write down where a tunnel is.
+type Format string
+
+// The formats. Which of them a protocol has, Formats tells.
+const (
+	URL       Format = "url"       // for clients, libraries and DATABASE_URL
+	JDBC      Format = "jdbc"      // for DBeaver, DataGrip and everything in Java
+	DSN       Format = "dsn"       // libpq's keywords, Go's MySQL DSN, an ADO.NET connection string
+	Env       Format = "env"       // lines for a shell to export what clients look at
+	PGService Format = "pgservice" // a section of ~/.pg_service.conf
+	MyCnf     Format = "mycnf"     // sections of ~/.my.cnf
+)
+
+// AllFormats are the formats of every protocol together.
+var AllFormats = []Format{URL, JDBC, DSN, Env, PGService, MyCnf}
+
+// client is how to reach a tunnel with the usual clients of one protocol. A
+// nil field means that there is no such thing.
+type client struct {
+	text    map[Format]func(Endpoint) string
+	env     func(Endpoint) []string
+	clear   []string // see ClearEnv
+	command func(Endpoint) []string
+	refuse  func(Endpoint, Format) error // what a format cannot express
+}
+
+// Formats returns the formats that p has.
+func (p Protocol) Formats() []Format {
+	return slices.DeleteFunc(slices.Clone(AllFormats), func(f Format) bool {
+		if f == Env {
+			return p.client.env == nil
+		}
+		return p.client.text[f] == nil
+	})
+}
+
+// Format writes down where e is, as f. The text ends without a newline.
+func (p Protocol) Format(f Format, e Endpoint) (string, error) {
+	if f == Env {
+		vars, err := p.Env(e)
+		if err != nil {
+			return "", err
+		}
+		for i, kv := range vars {
+			key, value, _ := strings.Cut(kv, "=")
+			vars[i] = "export " + key + "=" + quote(value)
+		}
+		return strings.Join(vars, "\n"), nil
+	}
+	text := p.client.text[f]
+	if text == nil {
+		return "", p.unsupported(f)
+	}
+	if err := e.check(); err != nil {
+		return "", err
+	}
+	if p.client.refuse != nil {
+		if err := p.client.refuse(e, f); err != nil {
+			return "", err
+		}
+	}
+	return text(e), nil
+}
+
+// Env returns the environment, as KEY=VALUE, in which p's usual clients find
+// e by themselves.
+func (p Protocol) Env(e Endpoint) ([]string, error) {
+	if p.client.env == nil {
+		return nil, p.unsupported(Env)
+	}
+	if err := e.check(); err != nil {
+		return nil, err
+	}
+	return p.client.env(e), nil
+}
+
+// ClearEnv returns the variables to remove from an environment beside Env,
+// since p's usual clients would obey them rather than those in Env.
+func (p Protocol) ClearEnv() []string { return slices.Clone(p.client.clear) }
+
+// ClientCommand returns a command that opens e in p's usual client.
+func (p Protocol) ClientCommand(e Endpoint) ([]string, error) {
+	if p.client.command == nil {
+		return nil, fmt.Errorf("%s has no usual command-line client that reaches a tunnel", p.Title)
+	}
+	if err := e.check(); err != nil {
+		return nil, err
+	}
+	return p.client.command(e), nil
+}
+
+// unsupported names what p has instead of f.
+func (p Protocol) unsupported(f Format) error {
+	has := p.Formats()
+	if len(has) == 0 {
+		return fmt.Errorf("%s cannot be written as %q: its clients need what tsh prints", p.Title, f)
+	}
+	names := make([]string, len(has))
+	for i, h := range has {
+		names[i] = string(h)
+	}
+	return fmt.Errorf("%s cannot be written as %q: choose from %s", p.Title, f, strings.Join(names, ", "))
+}
+
+// Quote writes a command for a POSIX shell to take apart again.
+func Quote(argv []string) string {
+	quoted := make([]string, len(argv))
+	for i, arg := range argv {
+		quoted[i] = quote(arg)
+	}
+	return strings.Join(quoted, " ")
+}
+
+// quote returns s as one word of a POSIX shell.
+func quote(s string) string {
+	plain := func(r rune) bool {
+		return r < unicode.MaxASCII && (unicode.IsLetter(r) || unicode.IsDigit(r) || strings.ContainsRune("-_./:,=@%+", r))
+	}
+	if s != "" && !strings.ContainsFunc(s, func(r rune) bool { return !plain(r) }) {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
