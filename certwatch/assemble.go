@@ -8,7 +8,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -36,7 +35,6 @@ var (
 	errChanging    = errors.New("files changed while they were read")
 	errGone        = errors.New("the session's files are gone")
 	errNoSSHYet    = errors.New("the SSH certificate is not there yet")
-	errNoCAsYet    = errors.New("the cluster CAs are not there yet")
 	errSSHOlder    = errors.New("the SSH certificate is older than the X.509 certificate")
 	errTwoLogins   = errors.New("the SSH and X.509 certificates end at different times")
 	errUnfinished  = errors.New("the profile file does not end in a newline")
@@ -197,7 +195,8 @@ func parseKey(key content) (crypto.Signer, error) {
 	}
 	private, err := keys.ParsePrivateKey(key.data)
 	if err != nil {
-		return nil, fmt.Errorf("key %q: %w", key.path, err)
+		// The cause is hidden: it may quote the file.
+		return nil, fmt.Errorf("key %q: it holds no private key of a known kind", key.path)
 	}
 	return private.Signer, nil
 }
@@ -312,7 +311,7 @@ func (r *profileFiles) clusterCAs() (map[string][]*x509.Certificate, error) {
 		}
 		cas[cluster] = certs
 	}
-	if len(r.cas) > 0 || r.allCAs.missing() {
+	if len(r.cas) > 0 {
 		return cas, errors.Join(broken...)
 	}
 	certs, err := readCAs(r.allCAs)
@@ -332,7 +331,7 @@ func readCAs(file content) ([]*x509.Certificate, error) {
 	}
 	certs, err := parseCerts(file.data)
 	if err != nil {
-		return nil, fmt.Errorf("cluster CAs %q: %w", filepath.ToSlash(file.path), err)
+		return nil, fmt.Errorf("cluster CAs %q: %w", file.path, err)
 	}
 	return certs, nil
 }
@@ -353,8 +352,6 @@ func (r *profileFiles) inMotion(session *Session, p patience) error {
 		return errUnfinished
 	case recent && session.SSH == nil:
 		return errNoSSHYet
-	case recent && len(session.CAs) == 0:
-		return errNoCAsYet
 	case session.SSH == nil:
 		return nil
 	case r.younger(cert.mod, p.broken) && cert.mod.After(r.sshMod(session)):

@@ -9,12 +9,10 @@ const (
 	wakeTolerance = 5 * time.Second
 )
 
-// jumped reports whether the wall clock moved otherwise than it should have
-// between two ticks. The monotonic clock says by how much it should have; but
-// on Windows that goes on during sleep, and then the tick is late.
-func jumped(before, now time.Time, interval time.Duration) bool {
-	wall := now.Round(0).Sub(before.Round(0))
-	steady := now.Sub(before)
+// jumped reports whether, between two ticks that should be interval apart, the
+// wall clock moved otherwise than the steady one; or, as on Windows the steady
+// clock goes on during sleep, whether the tick is late.
+func jumped(wall, steady, interval time.Duration) bool {
 	return (wall-steady).Abs() > wakeTolerance || steady > interval+wakeTolerance
 }
 
@@ -54,14 +52,14 @@ func (s *schedule) read(retry time.Duration) {
 // at returns when to read next. While there are events, what is in doubt has
 // to wait too: it is surely changing.
 func (s *schedule) at() time.Time {
-	switch {
-	case !s.quiet.IsZero():
-		return s.quiet
-	case !s.retry.IsZero() && s.retry.Before(s.safety):
-		return s.retry
-	default:
-		return s.safety
+	at := s.quiet
+	if at.IsZero() {
+		at = s.retry
 	}
+	if at.IsZero() || s.safety.Before(at) {
+		at = s.safety
+	}
+	return at
 }
 
 // due reports whether it is time to read.

@@ -69,7 +69,9 @@ type Watcher struct {
 	log  *slog.Logger
 	view atomic.Pointer[View]
 	kick chan struct{} // capacity 1: read now
-	now  func() time.Time
+
+	now       func() time.Time // time.Now, but in tests
+	wakeEvery time.Duration    // wakeInterval, but in tests
 
 	// Owned by New, then by Run.
 	homes  []*home
@@ -90,6 +92,7 @@ func New(cfg Config) *Watcher {
 		log:         cfg.Logger.With("component", "certwatch"),
 		kick:        make(chan struct{}, 1),
 		now:         time.Now,
+		wakeEvery:   wakeInterval,
 		wanted:      cleanHomes(cfg.Homes),
 		subscribers: map[chan struct{}]struct{}{},
 	}
@@ -210,9 +213,12 @@ func sameView(a, b *View) bool {
 
 // Run watches until ctx is done, and then returns nil. It may be called once.
 func (w *Watcher) Run(ctx context.Context) error {
-	watches := openWatches(w.log)
+	return w.watch(ctx, openWatches(w.log))
+}
+
+func (w *Watcher) watch(ctx context.Context, watches *watches) error {
 	defer watches.close()
-	wake := time.NewTicker(wakeInterval)
+	wake := time.NewTicker(w.wakeEvery)
 	defer wake.Stop()
 	ticked := w.now()
 
@@ -234,12 +240,8 @@ func (w *Watcher) Run(ctx context.Context) error {
 		case <-w.kick:
 			now = true
 		case <-wake.C:
-			t := w.now()
-			if now = jumped(ticked, t, wakeInterval); now {
-				w.wokeAt = t.Round(0)
-				w.log.Info("clock jumped: the computer slept or its clock was set")
-			}
-			ticked = t
+			now = w.woke(ticked)
+			ticked = w.now()
 		case <-timer.C:
 			now = s.due() || watches.moved()
 		}
@@ -250,4 +252,16 @@ func (w *Watcher) Run(ctx context.Context) error {
 		}
 		timer.Reset(s.next(watches.interval()))
 	}
+}
+
+// woke reports whether the computer slept, or its clock was set, since the last
+// tick.
+func (w *Watcher) woke(ticked time.Time) bool {
+	now := w.now()
+	if !jumped(now.Round(0).Sub(ticked.Round(0)), now.Sub(ticked), w.wakeEvery) {
+		return false
+	}
+	w.wokeAt = now.Round(0)
+	w.log.Info("clock jumped: the computer slept or its clock was set")
+	return true
 }

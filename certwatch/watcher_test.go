@@ -1,0 +1,292 @@
+package certwatch_test
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"berth/certwatch"
+	"berth/certwatch/certwatchtest"
+	"berth/internal/tshhome"
+)
+
+// loggedIn reports whether the view shows exactly one good session, with the role.
+func loggedIn(role string) func(*certwatch.View) bool {
+	return func(v *certwatch.View) bool {
+		return len(v.Profiles) == 1 && v.Profiles[0].Problem == nil && v.Profiles[0].Session != nil &&
+			slices.Equal(v.Profiles[0].Session.Identity.Roles, []string{role})
+	}
+}
+
+func empty(v *certwatch.View) bool { return len(v.Profiles) == 0 && len(v.HomeProblems) == 0 }
+
+func troubled(v *certwatch.View) bool { return len(v.Profiles) == 0 && len(v.HomeProblems) == 1 }
+
+func loggedOut(v *certwatch.View) bool {
+	return len(v.Profiles) == 1 && v.Profiles[0].Session == nil && v.Profiles[0].Problem == nil &&
+		!v.Profiles[0].Settling
+}
+
+func current(v *certwatch.View) bool { return v.Profiles[0].Current }
+
+// loginAs writes a login with the role.
+func (f *fixture) loginAs(role string) {
+	f.t.Helper()
+	login := certwatchtest.Login{Layout: f.home.Layout}
+	login.Identity.Roles = []string{role}
+	f.prof, f.creds = f.ca.Issue(f.t, login)
+	f.check(f.home.Login(f.prof, f.creds))
+}
+
+// newWatched returns a fixture without a home yet, and a watcher of it. The
+// safety reading is so rare that only notifications can be what tells.
+func newWatched(t *testing.T, home string) (*fixture, *certwatch.Watcher) {
+	t.Helper()
+	f := &fixture{t: t, ca: certwatchtest.NewCA(t, "root"), home: tshhome.Home{Dir: home, Layout: tshhome.V17}}
+	return f, runWatcher(t, certwatch.Config{Homes: []string{home}, Safety: time.Hour})
+}
+
+func TestHomeComesAndGoes(t *testing.T) {
+	top := t.TempDir()
+	f, w := newWatched(t, filepath.Join(top, "not", "yet", ".tsh"))
+	if !empty(w.View()) {
+		t.Fatalf("first view = %+v, want it empty", w.View())
+	}
+	for _, role := range []string{"first", "second"} {
+		f.loginAs(role)
+		view := await(t, w, "the "+role+" login", loggedIn(role))
+		if !current(view) {
+			t.Errorf("%s: the profile is not the current one", role)
+		}
+		f.check(os.RemoveAll(f.home.Dir))
+		await(t, w, "the home's end", empty)
+	}
+	f.loginAs("third")
+	await(t, w, "the third login", loggedIn("third"))
+	f.check(os.RemoveAll(filepath.Join(top, "not"))) // with its parents
+	await(t, w, "the end of all", empty)
+	f.loginAs("fourth")
+	await(t, w, "the fourth login", loggedIn("fourth"))
+	f.loginAs("fifth")
+	await(t, w, "the fifth login", loggedIn("fifth"))
+}
+
+func TestHomeMovedAside(t *testing.T) {
+	f, w := newWatched(t, filepath.Join(t.TempDir(), ".tsh"))
+	f.loginAs("first")
+	await(t, w, "the first login", loggedIn("first"))
+	f.check(os.Rename(f.home.Dir, f.home.Dir+".bak"))
+	await(t, w, "no home", empty)
+	f.loginAs("second")
+	await(t, w, "the second login", loggedIn("second"))
+	f.check(os.RemoveAll(f.home.Dir))
+	f.check(os.Rename(f.home.Dir+".bak", f.home.Dir))
+	await(t, w, "the first login again", loggedIn("first"))
+}
+
+func TestHomeOfAnotherKind(t *testing.T) {
+	f, w := newWatched(t, filepath.Join(t.TempDir(), ".tsh"))
+	f.loginAs("first")
+	await(t, w, "the first login", loggedIn("first"))
+
+	f.check(os.RemoveAll(f.home.Dir))
+	f.check(os.WriteFile(f.home.Dir, nil, 0o600))
+	await(t, w, "that the home is a file", troubled)
+
+	f.check(os.Remove(f.home.Dir))
+	f.check(os.Symlink(f.home.Dir, f.home.Dir))
+	await(t, w, "the symlink loop", troubled)
+
+	f.check(os.Remove(f.home.Dir))
+	real := filepath.Join(t.TempDir(), "real")
+	f.check(os.Mkdir(real, 0o700))
+	f.check(os.Symlink(real, f.home.Dir))
+	await(t, w, "an empty home", empty)
+	f.loginAs("second")
+	await(t, w, "a login behind a symlink", loggedIn("second"))
+
+	other := newFixture(t, certwatchtest.Login{Identity: certwatch.Identity{Roles: []string{"third"}}})
+	f.check(os.Remove(f.home.Dir))
+	f.check(os.Symlink(other.home.Dir, f.home.Dir))
+	await(t, w, "the symlink's new target", loggedIn("third"))
+}
+
+func TestLogout(t *testing.T) {
+	for _, layout := range []tshhome.Layout{tshhome.V16, tshhome.V17} {
+		f, w := newWatched(t, filepath.Join(t.TempDir(), ".tsh"))
+		f.home.Layout = layout
+		f.loginAs("first")
+		await(t, w, "the first login", loggedIn("first"))
+		start := time.Now()
+		f.check(f.home.Logout("proxy.test", "alice"))
+		await(t, w, "the logout", loggedOut)
+		if took := time.Since(start); took > 2500*time.Millisecond {
+			t.Errorf("the logout was seen after %v, want well under the patience for broken files", took)
+		}
+		f.loginAs("second")
+		await(t, w, "the second login", loggedIn("second"))
+		f.check(f.home.LogoutAll())
+		await(t, w, "the logout of all", empty)
+	}
+}
+
+// A broken home keeps its last good session for a while, then says what is
+// wrong, and is well again with the next login.
+func TestBrokenForLong(t *testing.T) {
+	f := newFixture(t, certwatchtest.Login{Identity: certwatch.Identity{Roles: []string{"first"}}})
+	const patience = 400 * time.Millisecond
+	w := runWatcher(t, certwatch.Config{Homes: []string{f.home.Dir}, Safety: time.Hour, Patience: patience})
+	good := await(t, w, "the first login", loggedIn("first")).Profiles[0]
+
+	start := time.Now()
+	f.put("%s/alice.key", f.creds.TLSKey[:40])
+	view := await(t, w, "the problem", func(v *certwatch.View) bool {
+		p := v.Profiles[0]
+		return p != good && p.Problem != nil && p.Session == nil
+	})
+	if took := time.Since(start); took < patience {
+		t.Errorf("problem %v after %v, want it held for %v", view.Profiles[0].Problem, took, patience)
+	}
+	f.loginAs("second")
+	await(t, w, "the second login", loggedIn("second"))
+
+	// Back in time: what is wrong for a moment only is never seen.
+	good = w.View().Profiles[0]
+	changed, cancel := w.Subscribe()
+	defer cancel()
+	f.put("%s/alice.crt", nil)
+	time.Sleep(patience / 2)
+	f.put("%s/alice.crt", f.creds.Cert)
+	select {
+	case <-changed:
+		t.Errorf("a moment's trouble was shown: %+v", w.View().Profiles[0])
+	case <-time.After(2 * patience):
+	}
+	if w.View().Profiles[0] != good {
+		t.Errorf("the same files make another profile value")
+	}
+}
+
+func TestSameSessionIsTheSameValue(t *testing.T) {
+	f := newFixture(t, certwatchtest.Login{})
+	other, creds := f.ca.Issue(t, certwatchtest.Login{Proxy: "another.test:3080"})
+	w := runWatcher(t, certwatch.Config{Homes: []string{f.home.Dir}, Safety: time.Hour})
+	first := await(t, w, "a login", func(v *certwatch.View) bool {
+		return len(v.Profiles) == 1 && v.Profiles[0].Session != nil && v.Profiles[0].Current
+	}).Profiles[0]
+
+	f.check(f.home.Login(other, creds))
+	second := await(t, w, "the other login", func(v *certwatch.View) bool {
+		return len(v.Profiles) == 2 && v.Profiles[0].Session != nil && v.Profiles[0].Current
+	}).Profiles[1]
+	if second == first || second.Current || second.Session != first.Session {
+		t.Errorf("after another profile became current: %+v, want the same session, not current", second)
+	}
+
+	// What "tsh db login" does: all the same bytes once more.
+	changed, cancel := w.Subscribe()
+	defer cancel()
+	f.check(f.home.DBLogin(f.prof, f.creds, "root", "pg", []byte("cert"), []byte("key")))
+	select {
+	case <-changed:
+		t.Errorf("the same bytes were shown as a change")
+	case <-time.After(500 * time.Millisecond):
+	}
+}
+
+func TestSetHomes(t *testing.T) {
+	a := newFixture(t, certwatchtest.Login{Identity: certwatch.Identity{Roles: []string{"a"}}})
+	b := newFixture(t, certwatchtest.Login{Identity: certwatch.Identity{Roles: []string{"b"}}})
+	w := runWatcher(t, certwatch.Config{Homes: []string{a.home.Dir, a.home.Dir + "/."}, Safety: time.Hour})
+	kept := await(t, w, "home a", loggedIn("a")).Profiles[0]
+	w.SetHomes([]string{b.home.Dir, a.home.Dir})
+	view := await(t, w, "both homes", func(v *certwatch.View) bool {
+		return len(v.Profiles) == 2 && v.Profiles[0].Session != nil
+	})
+	if view.Profiles[0].Home != b.home.Dir || view.Profiles[1] != kept {
+		t.Errorf("profiles = %+v, want b's, then the same value of a", view.Profiles)
+	}
+	w.SetHomes([]string{b.home.Dir})
+	await(t, w, "home b alone", loggedIn("b"))
+	a.loginAs("unseen")
+	b.loginAs("seen")
+	await(t, w, "home b's new login", loggedIn("seen"))
+	w.SetHomes(nil)
+	await(t, w, "nothing", empty)
+}
+
+func TestRefreshReadsNow(t *testing.T) {
+	f := newFixture(t, certwatchtest.Login{})
+	w := runWatcher(t, certwatch.Config{Homes: []string{f.home.Dir}, Safety: time.Hour, Debounce: time.Hour, MaxDebounce: time.Hour})
+	await(t, w, "a login", func(v *certwatch.View) bool { return v.Profiles[0].Session != nil })
+	before := w.View().ReadAt
+	f.loginAs("new")
+	time.Sleep(50 * time.Millisecond) // so that the files are at rest
+	w.Refresh()
+	view := await(t, w, "the new login", loggedIn("new"))
+	if !view.ReadAt.After(before) {
+		t.Errorf("read at %v, not after %v", view.ReadAt, before)
+	}
+}
+
+func TestSafetyReading(t *testing.T) {
+	f := newFixture(t, certwatchtest.Login{})
+	f.age()
+	w := runWatcher(t, certwatch.Config{
+		Homes: []string{f.home.Dir}, Safety: 200 * time.Millisecond, Debounce: time.Hour, MaxDebounce: time.Hour,
+	})
+	f.loginAs("unannounced")
+	before := w.View().ReadAt
+	await(t, w, "a login that no notification told of", loggedIn("unannounced"))
+	if !w.View().ReadAt.After(before) {
+		t.Errorf("the reading is not dated")
+	}
+}
+
+func TestSubscribeCoalesces(t *testing.T) {
+	f := newFixture(t, certwatchtest.Login{})
+	w := runWatcher(t, certwatch.Config{Homes: []string{f.home.Dir}, Safety: time.Hour, Debounce: 30 * time.Millisecond})
+	slow, cancelSlow := w.Subscribe()
+	gone, cancelGone := w.Subscribe()
+	cancelGone()
+	defer cancelSlow()
+	for _, role := range []string{"one", "two", "three"} {
+		f.loginAs(role)
+		await(t, w, role, loggedIn(role))
+	}
+	<-slow
+	select {
+	case <-slow:
+		t.Errorf("a slow subscriber got more than one wake-up")
+	case <-gone:
+		t.Errorf("a cancelled subscriber was woken")
+	default:
+	}
+}
+
+// A removed file is overwritten after its name is gone: events for names that
+// do not exist. Many at once, with folders that come and go.
+func TestRestlessLogins(t *testing.T) {
+	f := newFixture(t, certwatchtest.Login{Identity: certwatch.Identity{Roles: []string{"first"}}})
+	w := runWatcher(t, certwatch.Config{Homes: []string{f.home.Dir}, Safety: time.Hour})
+	await(t, w, "the first login", loggedIn("first"))
+	changed, cancel := w.Subscribe()
+	defer cancel()
+	for range 30 {
+		f.loginAs("next")
+	}
+	await(t, w, "the last login", func(v *certwatch.View) bool {
+		p := v.Profiles[0]
+		if p.Session == nil || p.Problem != nil {
+			t.Fatalf("shown on the way: %+v", p)
+		}
+		return string(encodeLeaf(p.Session)) == string(f.creds.Cert)
+	})
+	select {
+	case <-changed:
+	default:
+		t.Errorf("no wake-up for the change")
+	}
+}
