@@ -91,8 +91,25 @@ func (t *Tunnel) closeListeners() {
 			t.log.Warn("close listener", "err", err)
 		}
 	}
+	close(t.released)
 	t.cfg.OnChange()
 }
+
+// PortBusy reports whether a tunnel could not be bound to the port right now,
+// on the usual hosts. It binds the port for a moment to find out.
+func PortBusy(port int) bool {
+	listeners, _, err := listenAll(defaultHosts(), port)
+	for _, l := range listeners {
+		if cerr := l.Close(); cerr != nil {
+			return true
+		}
+	}
+	return err != nil
+}
+
+// defaultHosts are both loopback addresses: clients that are told "localhost"
+// try ::1 first on many systems.
+func defaultHosts() []string { return []string{"127.0.0.1", "::1"} }
 
 // accept starts a goroutine for each client, and never gives up: when the
 // process is out of descriptors it waits for connections to end.

@@ -94,6 +94,7 @@ type Tunnel struct {
 	halfOpenIdle time.Duration
 	ran          atomic.Bool
 	wg           sync.WaitGroup // one for each open connection
+	released     chan struct{}  // closed when the port has been let go for good
 
 	total, bytesIn, bytesOut atomic.Int64
 
@@ -117,7 +118,7 @@ func New(cfg Config) *Tunnel {
 		panic("proxies: Config.Source is nil")
 	}
 	if cfg.Hosts == nil {
-		cfg.Hosts = []string{"127.0.0.1", "::1"}
+		cfg.Hosts = defaultHosts()
 	}
 	for _, h := range cfg.Hosts {
 		if net.ParseIP(h) == nil {
@@ -141,10 +142,15 @@ func New(cfg Config) *Tunnel {
 		log:          cfg.Logger.With("tunnel", cfg.Name),
 		waitingAfter: waitingAfter,
 		halfOpenIdle: halfOpenIdle,
+		released:     make(chan struct{}),
 		conns:        make(map[*conn]struct{}),
 		waiting:      make(map[*conn]time.Time),
 	}
 }
+
+// Released is closed when Run has let the port go, which it does before it
+// drains: another tunnel may bind it from then on.
+func (t *Tunnel) Released() <-chan struct{} { return t.released }
 
 // errRan says that a Tunnel was run twice.
 var errRan = errors.New("tunnel was run already")

@@ -1,0 +1,6 @@
+//go:build !unix
+
+package proxies
+
+// fileLimit is how many files this process may open.
+func fileLimit() int { return 1 << 20 }
