@@ -115,7 +115,8 @@ func proxyRefusal(s string) string {
 		return "this is empty: " + use
 	}
 	if _, rest, ok := strings.Cut(s, "://"); ok {
-		return fmt.Sprintf("%s is a URL: write only %s", quote(s), quote(strings.TrimRight(rest, "/")))
+		addr, _, _ := strings.Cut(rest, "/")
+		return fmt.Sprintf("%s is a URL: write only %s", quote(s), quote(addr))
 	}
 	host, port, err := net.SplitHostPort(s)
 	if err != nil {

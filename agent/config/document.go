@@ -17,10 +17,11 @@ import (
 // Document is the text of a config file that is being edited, and what it
 // says. It is only valid within the function that Edit calls.
 type Document struct {
-	path string
-	mark []byte // a byte order mark, if the file has one
-	text []byte
-	cfg  *Config
+	path  string
+	there bool   // the file exists
+	mark  []byte // a byte order mark, if the file has one
+	text  []byte
+	cfg   *Config
 }
 
 func newDocument(path string, data []byte) (*Document, error) {

@@ -33,6 +33,7 @@ const (
 var (
 	ErrTunnelExists = errors.New("there is a tunnel of that name already")
 	ErrNoTunnel     = errors.New("there is no tunnel of that name")
+	ErrBusy         = errors.New("another berth has been editing the file for some time")
 	ErrPortTaken    = errors.New("another tunnel has that port")
 )
 
@@ -42,7 +43,11 @@ var (
 // the old or the new one. Other edits wait meanwhile; change may be called
 // again when an editor wrote the file in between. A file that is not there is
 // made, and a symbolic link is written through.
-func Edit(ctx context.Context, path string, change func(*Document) error) error {
+func Edit(path string, change func(*Document) error) error {
+	return edit(path, lockFor, change)
+}
+
+func edit(path string, wait time.Duration, change func(*Document) error) error {
 	target, err := atomicfile.Resolve(path)
 	if err != nil {
 		return err
@@ -50,7 +55,7 @@ func Edit(ctx context.Context, path string, change func(*Document) error) error 
 	if err := os.MkdirAll(filepath.Dir(target), 0o700); err != nil {
 		return fmt.Errorf("edit config: %w", err)
 	}
-	unlock, err := lock(ctx, target)
+	unlock, err := lock(target, wait)
 	if err != nil {
 		return err
 	}
@@ -73,10 +78,12 @@ func editOnce(path, target string, change func(*Document) error) (bool, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return false, err
 	}
+	there := err == nil
 	doc, err := newDocument(path, data)
 	if err != nil {
 		return false, err
 	}
+	doc.there = there
 	if err := change(doc); err != nil {
 		return false, err
 	}
@@ -98,20 +105,30 @@ func editOnce(path, target string, change func(*Document) error) (bool, error) {
 }
 
 // AddTunnel adds a tunnel to the config file at path, after those it has.
-func AddTunnel(ctx context.Context, path string, t Tunnel) error {
-	return Edit(ctx, path, func(d *Document) error { return d.AddTunnel(t) })
+func AddTunnel(path string, t Tunnel) error {
+	return Edit(path, func(d *Document) error { return d.AddTunnel(t) })
 }
 
 // RemoveTunnel removes the tunnel called name from the config file at path.
-func RemoveTunnel(ctx context.Context, path, name string) error {
-	return Edit(ctx, path, func(d *Document) error { return d.RemoveTunnel(name) })
+func RemoveTunnel(path, name string) error {
+	return Edit(path, func(d *Document) error { return d.RemoveTunnel(name) })
+}
+
+// Init makes a config file to begin with at path, unless there is one.
+func Init(path string) error {
+	return Edit(path, func(d *Document) error {
+		if !d.there {
+			d.text = []byte(header + starter)
+		}
+		return nil
+	})
 }
 
 // lock keeps other edits of target away until unlock is called. The lock is on
 // a file beside target, so that whoever edits the same file meets there; it
 // ends with the process, however that ends.
-func lock(ctx context.Context, target string) (unlock func(), err error) {
-	ctx, cancel := context.WithTimeout(ctx, lockFor)
+func lock(target string, wait time.Duration) (unlock func(), err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), wait)
 	defer cancel()
 	dir, base := filepath.Split(target)
 	path := filepath.Join(dir, "."+base+".lock")
@@ -119,7 +136,7 @@ func lock(ctx context.Context, target string) (unlock func(), err error) {
 		l := flock.New(path)
 		if _, err := l.TryLockContext(ctx, lockEvery); err != nil {
 			if ctx.Err() != nil {
-				return nil, fmt.Errorf("edit %q: another berth is editing it: %w", target, err)
+				return nil, fmt.Errorf("edit %q: %w", target, ErrBusy)
 			}
 			return nil, fmt.Errorf("edit %q: lock: %w", target, err)
 		}

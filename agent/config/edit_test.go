@@ -355,7 +355,7 @@ func testEdit(t *testing.T, in string, do func(*Document) error, want string) {
 	if in != "" {
 		writeFile(t, path, in)
 	}
-	if err := Edit(t.Context(), path, do); err != nil {
+	if err := Edit(path, do); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(want, readString(t, path)); diff != "" {
@@ -403,7 +403,7 @@ func TestEditRefused(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "config.yaml")
 			writeFile(t, path, tt.in)
-			err := Edit(t.Context(), path, tt.do)
+			err := Edit(path, tt.do)
 			if err == nil || !tt.is(err) {
 				t.Fatalf("error %v (%T)", err, err)
 			}
@@ -420,7 +420,7 @@ func TestEditRefused(t *testing.T) {
 
 func TestEditMakesFolder(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "new", "berth", "config.yaml")
-	if err := AddTunnel(t.Context(), path, newTunnel); err != nil {
+	if err := AddTunnel(path, newTunnel); err != nil {
 		t.Fatal(err)
 	}
 	cfg, err := Load(path)
@@ -442,11 +442,34 @@ func TestEditMakesFolder(t *testing.T) {
 			t.Errorf("mode of %s is %o, want %o", filepath.Base(p), got, want)
 		}
 	}
-	if err := RemoveTunnel(t.Context(), path, "new"); err != nil {
+	if err := RemoveTunnel(path, "new"); err != nil {
 		t.Fatal(err)
 	}
 	if got, want := readString(t, path), header+"\ntunnels:\n"; got != want {
 		t.Errorf("after the removal: %q, want %q", got, want)
+	}
+}
+
+func TestInit(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "config.yaml")
+	if err := Init(path); err != nil {
+		t.Fatal(err)
+	}
+	if got := readString(t, path); got != header+starter {
+		t.Errorf("a new file says %q", got)
+	}
+	if err := AddTunnel(path, newTunnel); err != nil {
+		t.Fatal(err)
+	}
+	want := header + starter + "tunnels:\n  - " + newFlow + "\n"
+	for _, text := range []string{want, ""} { // what is there stays, even when it is nothing
+		writeFile(t, path, text)
+		if err := Init(path); err != nil {
+			t.Fatal(err)
+		}
+		if got := readString(t, path); got != text {
+			t.Errorf("a file that was there says %q, want %q", got, text)
+		}
 	}
 }
 
@@ -458,7 +481,7 @@ func TestEditThroughLink(t *testing.T) {
 	if err := os.Symlink(filepath.Join("dotfiles", "berth.yaml"), link); err != nil {
 		t.Skipf("no symbolic links here: %v", err)
 	}
-	if err := AddTunnel(t.Context(), link, newTunnel); err != nil {
+	if err := AddTunnel(link, newTunnel); err != nil {
 		t.Fatal(err)
 	}
 	info, err := os.Lstat(link)
@@ -478,7 +501,7 @@ func TestEditBesideEditor(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "config.yaml")
 	writeFile(t, path, "version: 1\n")
 	calls := 0
-	err := Edit(t.Context(), path, func(d *Document) error {
+	err := Edit(path, func(d *Document) error {
 		if calls++; calls == 1 {
 			writeFile(t, path, "version: 1\n# by hand\n")
 		}
@@ -497,17 +520,15 @@ func TestEditBesideEditor(t *testing.T) {
 
 func TestEditWaitsForLock(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "config.yaml")
-	unlock, err := lock(t.Context(), path)
+	unlock, err := lock(path, time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	if err := AddTunnel(ctx, path, newTunnel); !errors.Is(err, context.DeadlineExceeded) {
+	if err := edit(path, 50*time.Millisecond, add); !errors.Is(err, ErrBusy) {
 		t.Errorf("edit under another's lock: error %v", err)
 	}
 	unlock()
-	if err := AddTunnel(t.Context(), path, newTunnel); err != nil {
+	if err := AddTunnel(path, newTunnel); err != nil {
 		t.Error(err)
 	}
 }
@@ -522,7 +543,7 @@ func TestEditConcurrently(t *testing.T) {
 		wg.Go(func() {
 			for i := range each {
 				name := fmt.Sprintf("t-%d-%d", w, i)
-				if err := AddTunnel(t.Context(), path, Tunnel{Name: name, Kind: KindKube, Cluster: "c", Resource: "r"}); err != nil {
+				if err := AddTunnel(path, Tunnel{Name: name, Kind: KindKube, Cluster: "c", Resource: "r"}); err != nil {
 					t.Error(err)
 				}
 			}
@@ -553,7 +574,7 @@ const editorEnv = "CONFIG_TEST_EDIT"
 func editForEver(path string) {
 	t := Tunnel{Name: fmt.Sprintf("p-%d", os.Getpid()), Kind: KindKube, Cluster: "c", Resource: strings.Repeat("r", 200)}
 	for {
-		err := errors.Join(AddTunnel(context.Background(), path, t), RemoveTunnel(context.Background(), path, t.Name))
+		err := errors.Join(AddTunnel(path, t), RemoveTunnel(path, t.Name))
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
@@ -598,7 +619,7 @@ func TestEditKilled(t *testing.T) {
 			t.Fatalf("round %d: the file is now %q", round, readString(t, path))
 		}
 		for _, tun := range cfg.Tunnels[1:] { // what the killed had added and not yet removed
-			if err := RemoveTunnel(t.Context(), path, tun.Name); err != nil {
+			if err := RemoveTunnel(path, tun.Name); err != nil {
 				t.Fatalf("round %d: %v", round, err)
 			}
 		}

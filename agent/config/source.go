@@ -61,7 +61,7 @@ func fileError(path string, err error) error {
 
 func tooLarge(path string, size int64) *Error {
 	return &Error{Path: path, Mistakes: []Mistake{{Text: fmt.Sprintf(
-		"the file is too large: %.1f MiB, where %d MiB is the most that berth reads", float64(size)/(1<<20), maxSize>>20)}}}
+		"the file is too large: %d KiB, where %d KiB is the most that berth reads", (size+1023)/1024, maxSize/1024)}}}
 }
 
 // text checks that data is text as YAML knows it and returns it without a byte

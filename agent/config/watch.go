@@ -41,6 +41,7 @@ type WatcherConfig struct {
 type Loaded struct {
 	Config   *Config   // the last good one; the default when there was none. Never nil
 	Err      *Error    // what is wrong with the file now; nil when Config is what it says
+	ErrSince time.Time // when the file went bad; zero when it is good
 	Path     string    // of the file
 	LoadedAt time.Time // when Config was read
 }
@@ -55,9 +56,9 @@ type Watcher struct {
 
 	settle, settleMost, reread time.Duration
 
-	// Only for the goroutine that reads.
-	seen     string // what the last reading found, to tell changes from noise
-	fromFile bool   // Config was read from a file, not assumed
+	reading  sync.Mutex // one reading at a time; guards the following
+	seen     string     // what the last reading found, to tell changes from noise
+	fromFile bool       // Config was read from a file, not assumed
 
 	mu   sync.Mutex // guards subs
 	subs map[chan struct{}]struct{}
@@ -102,6 +103,13 @@ func (w *Watcher) Subscribe() (<-chan struct{}, func()) {
 		defer w.mu.Unlock()
 		delete(w.subs, ch)
 	}
+}
+
+// Reload reads the file now, without waiting for a sign of a change, and
+// returns what is then known.
+func (w *Watcher) Reload() *Loaded {
+	w.read()
+	return w.Current()
 }
 
 // Run follows the file until ctx ends, then returns nil.
@@ -214,6 +222,8 @@ func (w *Watcher) concerns(name string) bool {
 
 // read reads the file and publishes what is new.
 func (w *Watcher) read() {
+	w.reading.Lock()
+	defer w.reading.Unlock()
 	data, err := readFile(w.path)
 	now := "content: " + string(data)
 	if err != nil {
@@ -254,7 +264,11 @@ func (w *Watcher) refuse(bad *Error) {
 	old := w.Current()
 	w.log.Warn("config has mistakes, the last good one stays in force",
 		"path", w.path, "mistakes", len(bad.Mistakes), "err", bad.Summary())
-	w.publish(&Loaded{Config: old.Config, Err: bad, Path: w.path, LoadedAt: old.LoadedAt})
+	since := old.ErrSince
+	if since.IsZero() {
+		since = time.Now()
+	}
+	w.publish(&Loaded{Config: old.Config, Err: bad, ErrSince: since, Path: w.path, LoadedAt: old.LoadedAt})
 }
 
 func (w *Watcher) accept(cfg *Config, data []byte) {
@@ -289,7 +303,8 @@ func (w *Watcher) recall() {
 	}
 	w.fromFile = true
 	w.log.Info("the config that was good last is in force", "tunnels", len(cfg.Tunnels))
-	w.publish(&Loaded{Config: cfg, Err: w.Current().Err, Path: w.path, LoadedAt: time.Now()})
+	bad := w.Current()
+	w.publish(&Loaded{Config: cfg, Err: bad.Err, ErrSince: bad.ErrSince, Path: w.path, LoadedAt: time.Now()})
 }
 
 // publish replaces the state and wakes the subscribers.
