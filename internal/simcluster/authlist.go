@@ -376,4 +376,3 @@ type clusterConfigService struct {
 func (s clusterConfigService) GetAuthPreference(context.Context, *clusterconfigpb.GetAuthPreferenceRequest) (*types.AuthPreferenceV2, error) {
 	return s.a.authPreference()
 }
-

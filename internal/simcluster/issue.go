@@ -180,4 +180,3 @@ func parseAuthorizedKey(b []byte) (ssh.PublicKey, error) {
 	key, _, _, _, err := ssh.ParseAuthorizedKey(b) //nolint:dogsled // the API returns five values
 	return key, err
 }
-
