@@ -1,0 +1,189 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestDiff(t *testing.T) {
+	db := Tunnel{Name: "a", Kind: KindDB, Cluster: "c", Resource: "r", Port: 15000}
+	with := func(change func(*Tunnel)) Tunnel {
+		changed := db
+		change(&changed)
+		return changed
+	}
+	tunnels := func(list ...Tunnel) *Config { return &Config{Version: 1, Tunnels: list} }
+	other := with(func(t *Tunnel) { t.Name = "b" })
+	moved := with(func(t *Tunnel) { t.Port = 15001 })
+	home, err := os.UserHomeDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tests := map[string]struct {
+		from, to *Config
+		want     Changes
+	}{
+		"nothing":         {tunnels(db), tunnels(db), Changes{}},
+		"added":           {tunnels(db), tunnels(other, db), Changes{Added: []Tunnel{other}}},
+		"removed":         {tunnels(db, other), tunnels(other), Changes{Removed: []Tunnel{db}}},
+		"changed":         {tunnels(db, other), tunnels(moved, other), Changes{Changed: []Tunnel{moved}}},
+		"renamed":         {tunnels(db), tunnels(other), Changes{Added: []Tunnel{other}, Removed: []Tunnel{db}}},
+		"order":           {tunnels(db, other), tunnels(other, db), Changes{}},
+		"default_written": {tunnels(db), tunnels(with(func(t *Tunnel) { t.Hold = new(Duration(DefaultHold)); t.Engine = EngineAuto })), Changes{}},
+		"hold":            {tunnels(db), tunnels(with(func(t *Tunnel) { t.Hold = new(Duration) })), Changes{Changed: []Tunnel{with(func(t *Tunnel) { t.Hold = new(Duration) })}}},
+		"engine":          {tunnels(db), tunnels(with(func(t *Tunnel) { t.Engine = EngineTSH })), Changes{Changed: []Tunnel{with(func(t *Tunnel) { t.Engine = EngineTSH })}}},
+		"homes":           {Default(), &Config{Homes: []string{"/x"}}, Changes{HomesChanged: true}},
+		"same_homes":      {&Config{Homes: []string{"~/.tsh"}}, &Config{Homes: []string{filepath.Join(home, ".tsh"), "~/.tsh"}}, Changes{}},
+		"profiles":        {Default(), &Config{Profiles: []Profile{{Proxy: "p"}}}, Changes{ProfilesChanged: true}},
+		"profile_changed": {&Config{Profiles: []Profile{{Proxy: "p"}}}, &Config{Profiles: []Profile{{Proxy: "p", Insecure: true}}}, Changes{ProfilesChanged: true}},
+		"profile_spelt": {
+			&Config{Profiles: []Profile{{Proxy: "p"}, {Proxy: "q"}}},
+			&Config{Profiles: []Profile{{Proxy: "q"}, {Proxy: "P:443", Renew: Renew{RenewAsk, Duration(DefaultRenewBefore)}}}}, Changes{},
+		},
+		"notifications": {Default(), &Config{Notifications: Notifications{Enabled: new(false)}}, Changes{NotificationsChanged: true}},
+		"enabled_spelt": {Default(), &Config{Notifications: Notifications{Enabled: new(true)}}, Changes{}},
+		"quiet_hours":   {Default(), &Config{Notifications: Notifications{QuietHours: "22:00-07:00"}}, Changes{NotificationsChanged: true}},
+		"tsh":           {Default(), &Config{TSH: TSH{"/tsh"}}, Changes{TSHChanged: true}},
+		"log":           {Default(), &Config{Log: Log{LogDebug}}, Changes{LogChanged: true}},
+		"log_spelt":     {Default(), &Config{Log: Log{LogInfo}}, Changes{}},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			got := Diff(tt.from, tt.to)
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("changes differ (-want +got):\n%s", diff)
+			}
+			if got.Empty() != cmp.Equal(tt.want, Changes{}) {
+				t.Errorf("Empty() = %v for %+v", got.Empty(), got)
+			}
+		})
+	}
+}
+
+func TestQuietAt(t *testing.T) {
+	tests := map[string]struct {
+		hours string
+		at    string
+		want  bool
+	}{
+		"none":              {"", "23:00", false},
+		"night_before":      {"22:00-07:00", "21:59", false},
+		"night_begins":      {"22:00-07:00", "22:00", true},
+		"night_after_12":    {"22:00-07:00", "03:00", true},
+		"night_ends":        {"22:00-07:00", "07:00", false},
+		"day_before":        {"12:00-13:30", "11:59", false},
+		"day_within":        {"12:00-13:30", "13:29", true},
+		"day_ends":          {"12:00-13:30", "13:30", false},
+		"spaces":            {"22:00 - 07:00", "23:00", true},
+		"nonsense_is_never": {"22-7", "23:00", false},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			at, err := time.ParseInLocation("15:04", tt.at, time.Local)
+			if err != nil {
+				t.Fatal(err)
+			}
+			// A year in which the zone has its present offset.
+			at = time.Date(2024, 6, 15, at.Hour(), at.Minute(), 30, 0, time.Local)
+			if got := (Notifications{QuietHours: tt.hours}).QuietAt(at.UTC()); got != tt.want {
+				t.Errorf("%q quiet at %s: %v, want %v", tt.hours, tt.at, got, tt.want)
+			}
+		})
+	}
+}
+
+func TestProfile(t *testing.T) {
+	c := &Config{Profiles: []Profile{{Proxy: "t.example.com", Auth: "a"}, {Proxy: "[::1]:3080", Auth: "b"}, {Proxy: "::2", Auth: "d"}}}
+	for addr, want := range map[string]string{
+		"t.example.com:443":  "a",
+		"T.Example.com":      "a",
+		"t.example.com:3080": "",
+		"[::1]:3080":         "b",
+		"[::2]:443":          "d",
+		"other":              "",
+	} {
+		p, ok := c.Profile(addr)
+		if p.Auth != want || ok != (want != "") {
+			t.Errorf("Profile(%q) = %+v, %v", addr, p, ok)
+		}
+	}
+}
+
+func TestDefaults(t *testing.T) {
+	if got := (Tunnel{}).HoldDuration(); got != time.Minute {
+		t.Errorf("hold %v", got)
+	}
+	if got := (Tunnel{Hold: new(Duration)}).HoldDuration(); got != 0 {
+		t.Errorf("hold of 0s is %v", got)
+	}
+	p := Profile{}
+	if p.RenewMode() != RenewAsk || p.RenewBefore() != 15*time.Minute {
+		t.Errorf("renew %s %v", p.RenewMode(), p.RenewBefore())
+	}
+	if !(Notifications{}).On() || (Notifications{Enabled: new(false)}).On() {
+		t.Error("notifications are on unless they are off")
+	}
+}
+
+func TestExpand(t *testing.T) {
+	home := t.TempDir()
+	t.Setenv("HOME", home)
+	t.Setenv("USERPROFILE", home)
+	for path, want := range map[string]string{
+		"~":        home,
+		"~/.tsh":   filepath.Join(home, ".tsh"),
+		"~bob/x":   "~bob/x",
+		"/abs/~/x": "/abs/~/x",
+		"":         "",
+	} {
+		if got := expand(path); got != want {
+			t.Errorf("expand(%q) = %q, want %q", path, got, want)
+		}
+	}
+	c := &Config{Homes: []string{"~/.tsh", filepath.Join(home, ".tsh"), "~/two"}, TSH: TSH{"~/tsh"}}
+	if diff := cmp.Diff([]string{filepath.Join(home, ".tsh"), filepath.Join(home, "two")}, c.HomePaths()); diff != "" {
+		t.Errorf("homes differ (-want +got):\n%s", diff)
+	}
+	if got := c.TSHPath(); got != filepath.Join(home, "tsh") {
+		t.Errorf("tsh is %q", got)
+	}
+	if got := (Profile{CAFile: "~/ca.pem"}).CAFilePath(); got != filepath.Join(home, "ca.pem") {
+		t.Errorf("CA file is %q", got)
+	}
+}
+
+func TestDurationString(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		0: "0s", time.Minute: "1m", 90 * time.Second: "1m30s", time.Hour: "1h", 90 * time.Minute: "1h30m",
+		10 * time.Minute: "10m", 20 * time.Hour: "20h", 100 * time.Millisecond: "100ms", 3601 * time.Second: "1h0m1s",
+	} {
+		if got := Duration(d).String(); got != want {
+			t.Errorf("%v is written %q, want %q", d, got, want)
+		}
+		var back Duration
+		if err := back.UnmarshalText([]byte(want)); err != nil || time.Duration(back) != d {
+			t.Errorf("%q is read as %v, %v", want, time.Duration(back), err)
+		}
+	}
+}
+
+func TestTunnelEqual(t *testing.T) {
+	a := Tunnel{Name: "a", Hold: new(Duration(1))}
+	for name, tt := range map[string]struct {
+		b    Tunnel
+		want bool
+	}{
+		"same":       {Tunnel{Name: "a", Hold: new(Duration(1))}, true},
+		"other_hold": {Tunnel{Name: "a", Hold: new(Duration(2))}, false},
+		"no_hold":    {Tunnel{Name: "a"}, false},
+		"other_name": {Tunnel{Name: "b", Hold: new(Duration(1))}, false},
+	} {
+		if got := a.Equal(tt.b); got != tt.want {
+			t.Errorf("%s: Equal = %v", name, got)
+		}
+	}
+}
