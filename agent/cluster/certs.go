@@ -11,6 +11,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"sync"
 	"time"
@@ -86,6 +87,15 @@ func (cc *certCache) put(r DBRoute, c *Cert) {
 		cc.certs = make(map[DBRoute]*Cert)
 	}
 	cc.certs[r] = c
+}
+
+// Forget drops the certs kept for a database, so that the next one is new.
+func (c *Cluster) Forget(clusterName, service string) {
+	c.certs.mu.Lock()
+	defer c.certs.mu.Unlock()
+	maps.DeleteFunc(c.certs.certs, func(r DBRoute, _ *Cert) bool {
+		return r.Cluster == clusterName && r.Service == service
+	})
 }
 
 // DBCert returns a cert for the route that is valid now. One that is due for

@@ -70,6 +70,9 @@ func (t *DBTunnel) startChild(ctx context.Context) (*child, error) {
 		banner: make(chan struct{}),
 		prompt: make(chan string, 1),
 	}
+	if t.cfg.CAFile != "" {
+		c.cmd.setenv("SSL_CERT_FILE", t.cfg.CAFile) // what tsh trusts the web cert with
+	}
 	// The line that names the port comes once tsh has bound it, so no other
 	// program can have taken it meanwhile.
 	own := regexp.MustCompile(`:` + strconv.Itoa(port) + `\b`)

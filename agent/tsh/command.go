@@ -63,6 +63,9 @@ func Command(ctx context.Context, path, home string, args ...string) *Cmd {
 	return &Cmd{cmd: cmd, name: strings.Join(name, " "), ctxErr: ctx.Err}
 }
 
+// setenv sets a variable of the child's environment.
+func (c *Cmd) setenv(key, value string) { c.cmd.Env = append(c.cmd.Env, key+"="+value) }
+
 // Output runs the command and returns its stdout. When it exits with another
 // code than 0 the error is an [*ExitError] and stdout is returned all the same:
 // "tsh status" prints its JSON and exits 1 when the session has expired.

@@ -51,6 +51,7 @@ type DBTunnelConfig struct {
 	DBUser   string       // empty means none is given
 	DBName   string       // likewise
 	Insecure bool         // do not verify the proxy's web certificate
+	CAFile   string       // PEM file that signed it; empty means the system's roots
 	Logger   *slog.Logger // required
 	OnChange func()       // called after each change of Status, without locks; nil means none
 }

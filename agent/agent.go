@@ -1,0 +1,314 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/gofrs/flock"
+	"golang.org/x/sync/errgroup"
+
+	"berth/agent/config"
+	"berth/agent/ipc"
+	"berth/agent/state"
+	"berth/certwatch"
+	"berth/internal/paths"
+)
+
+// Options say how to run the agent.
+type Options struct {
+	Paths   paths.Paths
+	Version string
+	Logger  *slog.Logger
+	// Grace is how long open connections may go on after the agent was told
+	// to stop. Zero means they are closed at once.
+	Grace time.Duration
+	// Ready is called once, when every port was tried and the socket listens.
+	// Nil means nobody wants to know.
+	Ready func()
+}
+
+// AlreadyRunningError says that another agent serves this user (and this
+// BERTH_HOME) already.
+type AlreadyRunningError struct {
+	PID int // 0 when it could not be read
+}
+
+func (e *AlreadyRunningError) Error() string {
+	if e.PID == 0 {
+		return "an agent is already running"
+	}
+	return fmt.Sprintf("an agent is already running (pid %d)", e.PID)
+}
+
+// Agent is the running daemon. It implements the backend of the control
+// socket.
+type Agent struct {
+	opts    Options
+	log     *slog.Logger
+	started time.Time
+
+	hub      hub
+	sessions *sessions
+	saved    *saved
+	config   *config.Watcher
+	homes    *certwatch.Watcher
+	resolver *resolver
+
+	wokeAt  time.Time     // the last wake-up acted on; followHomes only
+	changed chan struct{} // capacity 1: something in the snapshot moved
+	// ctx is the agent's own: tunnels added by a command live as long as it,
+	// not as long as the command's call.
+	ctx  context.Context
+	stop context.CancelFunc
+
+	mu       sync.Mutex
+	applied  *config.Config // what the tunnels were made from
+	tunnels  map[string]*running
+	startErr []state.Problem // found while starting; they last as long as the agent
+	draining sync.WaitGroup  // tunnels that were removed and still serve open connections
+	// problemSince dates problems of the last snapshot, by code and text.
+	problemSince map[string]time.Time
+}
+
+// Run runs the agent until ctx ends or a client asks it to stop; then it
+// drains and returns nil. It returns AlreadyRunningError when another agent
+// holds the lock.
+func Run(ctx context.Context, opts Options) error {
+	unlock, err := takeLock(opts.Paths)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	a, err := newAgent(ctx, opts)
+	if err != nil {
+		return err
+	}
+	a.ctx, a.stop = ctx, cancel
+	return a.run(ctx)
+}
+
+// takeLock makes sure there is one agent per BERTH_HOME (or user). The lock
+// file holds the pid; the lock itself ends with the process, however it ends.
+func takeLock(p paths.Paths) (unlock func(), err error) {
+	if err := p.MakeDirs(); err != nil {
+		return nil, err
+	}
+	lock := flock.New(p.Lock)
+	ok, err := lock.TryLock()
+	if err != nil {
+		return nil, fmt.Errorf("lock %s: %w", p.Lock, err)
+	}
+	if !ok {
+		pid := 0
+		if raw, err := os.ReadFile(p.LockPID()); err == nil {
+			pid, _ = strconv.Atoi(strings.TrimSpace(string(raw)))
+		}
+		return nil, &AlreadyRunningError{PID: pid}
+	}
+	if err := os.WriteFile(p.LockPID(), []byte(strconv.Itoa(os.Getpid())+"\n"), 0o600); err != nil {
+		return nil, errors.Join(fmt.Errorf("note pid: %w", err), lock.Unlock())
+	}
+	return func() {
+		_ = os.Remove(p.LockPID())
+		_ = lock.Unlock() // the process ends next, and the lock with it
+	}, nil
+}
+
+// newAgent reads what is on disk: config, saved state, homes. No network.
+func newAgent(ctx context.Context, opts Options) (*Agent, error) {
+	a := &Agent{
+		opts:    opts,
+		log:     opts.Logger.With("component", "agent"),
+		started: time.Now().UTC(),
+		changed: make(chan struct{}, 1),
+		tunnels: make(map[string]*running),
+	}
+	cfg, err := config.NewWatcher(config.WatcherConfig{
+		Path: opts.Paths.Config, LastGood: filepath.Join(opts.Paths.StateDir, "config.last-good.yaml"), Logger: opts.Logger,
+	})
+	if err != nil {
+		return nil, err
+	}
+	a.config = cfg
+	a.applied = cfg.Current().Config
+
+	if a.saved, err = loadSaved(opts.Paths.StateFile); err != nil {
+		a.log.Warn("saved state not used", "err", err)
+		a.startErr = append(a.startErr, state.Problem{
+			Code: state.CodeStateUnreadable, Title: "Saved state set aside", Text: err.Error() + ".",
+			Action: "berth tunnel ls", Since: a.started,
+		})
+	}
+	homes, err := homePaths(a.applied)
+	if err != nil {
+		return nil, err
+	}
+	a.homes = certwatch.New(certwatch.Config{Homes: homes, Logger: opts.Logger})
+	a.sessions = newSessions(opts.Logger)
+	a.sessions.update(a.homes.View())
+	a.resolver = &resolver{
+		sessions: a.sessions,
+		settings: a.proxySettings,
+		saved:    a.saved,
+		children: newChildren(ctx, func() string { return a.current().TSHPath() }, opts.Logger),
+		log:      opts.Logger,
+	}
+	return a, nil
+}
+
+// current is the config in force.
+func (a *Agent) current() *config.Config {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.applied
+}
+
+// homePaths are the homes to watch: the config's, else the one tsh uses.
+func homePaths(cfg *config.Config) ([]string, error) {
+	if homes := cfg.HomePaths(); len(homes) > 0 {
+		return homes, nil
+	}
+	home, err := certwatch.DefaultHome()
+	if err != nil {
+		return nil, err
+	}
+	return []string{home}, nil
+}
+
+func (a *Agent) run(ctx context.Context) error {
+	a.startTunnels(ctx)
+	control, err := ipc.Listen(a.opts.Paths.Socket)
+	if err != nil {
+		a.stop()
+		a.stopTunnels()
+		return err
+	}
+	a.publish()
+	a.log.Info("agent started", "version", a.opts.Version, "pid", os.Getpid(), "config", a.opts.Paths.Config,
+		"tunnels", len(a.tunnels))
+	if a.opts.Ready != nil {
+		a.opts.Ready()
+	}
+
+	server := ipc.NewServer(ipc.ServerConfig{Backend: a, Logger: a.opts.Logger})
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return ended(gctx, "watch homes", a.homes.Run(gctx)) })
+	g.Go(func() error { return ended(gctx, "watch config", a.config.Run(gctx)) })
+	g.Go(func() error { return ended(gctx, "serve control socket", server.Run(gctx, control)) })
+	g.Go(func() error { a.followHomes(gctx); return nil })
+	g.Go(func() error { a.followConfig(gctx); return nil })
+	g.Go(func() error { a.keepPublished(gctx); return nil })
+	err = g.Wait()
+	a.stop()
+	a.stopTunnels()
+	a.sessions.close()
+	a.log.Info("agent stopped")
+	return err
+}
+
+// ended makes of a part's end what it means: nothing when the agent is
+// stopping, an error when the part gave up by itself.
+func ended(ctx context.Context, what string, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	if err == nil {
+		err = io.ErrUnexpectedEOF
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}
+
+// followHomes takes over every new view of the Teleport homes.
+func (a *Agent) followHomes(ctx context.Context) {
+	wake, cancel := a.homes.Subscribe()
+	defer cancel()
+	a.adoptView(a.homes.View())
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-wake:
+			a.adoptView(a.homes.View())
+		}
+	}
+}
+
+func (a *Agent) adoptView(view *certwatch.View) {
+	reason := kickChanged
+	if view.WokeAt.After(a.wokeAt) {
+		// After a sleep connections look healthy and are not.
+		a.wokeAt = view.WokeAt
+		reason = kickVerify
+		a.log.Info("woke from sleep, or the clock was set")
+	}
+	a.sessions.update(view)
+	if err := a.saved.remember(servedClusters(view)); err != nil {
+		a.log.Warn("saved state not written", "err", err)
+	}
+	a.kickTunnels(reason)
+	a.touch()
+}
+
+// servedClusters says which profile serves which root cluster, for the day
+// after a logout.
+func servedClusters(view *certwatch.View) map[string]rememberedProfile {
+	served := make(map[string]rememberedProfile)
+	for _, p := range view.Profiles {
+		if p.RootCluster != "" && p.Session != nil {
+			served[p.RootCluster] = rememberedProfile{Proxy: p.ProxyAddr, User: p.User}
+		}
+	}
+	return served
+}
+
+// touch asks for a new snapshot to be published soon.
+func (a *Agent) touch() {
+	select {
+	case a.changed <- struct{}{}:
+	default: // already asked
+	}
+}
+
+const (
+	// publishPause gathers changes that come together into one snapshot.
+	publishPause = 30 * time.Millisecond
+	// publishCounters is how often byte counters are shown to watchers.
+	publishCounters = time.Second
+	// publishIdle is how often time alone (a session that becomes expired)
+	// is looked at when nobody watches.
+	publishIdle = 15 * time.Second
+)
+
+// keepPublished publishes a snapshot after each change, and as time passes.
+func (a *Agent) keepPublished(ctx context.Context) {
+	for {
+		every := publishIdle
+		if a.hub.watched() {
+			every = publishCounters
+		}
+		timer := time.NewTimer(every)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-a.changed:
+			if !sleep(ctx, publishPause) {
+				return
+			}
+		case <-timer.C:
+		}
+		timer.Stop()
+		a.publish()
+	}
+}

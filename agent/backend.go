@@ -1,0 +1,365 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"berth/agent/cluster"
+	"berth/agent/config"
+	"berth/agent/ipc"
+	"berth/agent/state"
+	"berth/proxies"
+	"berth/proxies/db"
+)
+
+// The methods below are the backend of the control socket: what the commands
+// of the CLI, and later the tray, ask for.
+
+var _ ipc.Backend = (*Agent)(nil)
+
+// ListResources asks the clusters what they offer this user. Without a cluster
+// it asks the selected cluster of every valid profile.
+func (a *Agent) ListResources(ctx context.Context, q ipc.ResourceQuery) ([]ipc.Resource, error) {
+	if q.Kind != "" && q.Kind != state.KindDB {
+		return nil, &ipc.Error{Code: ipc.CodeInvalid, Message: fmt.Sprintf("unknown kind of resource %q", q.Kind), Hint: `use "db"`}
+	}
+	now := time.Now()
+	names := []string{q.Cluster}
+	if q.Cluster == "" {
+		names = a.sessions.validClusters(now)
+		if len(names) == 0 {
+			return nil, a.loginNeeded("")
+		}
+	}
+	resources := []ipc.Resource{}
+	for _, name := range names {
+		list, err := a.databases(ctx, name, now)
+		if err != nil {
+			return nil, a.toIPC(err, name)
+		}
+		resources = append(resources, list...)
+	}
+	return resources, nil
+}
+
+func (a *Agent) databases(ctx context.Context, clusterName string, now time.Time) ([]ipc.Resource, error) {
+	f := a.sessions.forCluster(clusterName, now)
+	if f.profile == nil {
+		return nil, errNoProfile
+	}
+	if !f.valid(now) || f.cluster == nil {
+		return nil, errLoginNeeded
+	}
+	dbs, err := f.cluster.Databases(ctx, clusterName)
+	if err != nil {
+		return nil, err
+	}
+	id := f.profile.Session.Identity
+	list := make([]ipc.Resource, 0, len(dbs))
+	for _, d := range dbs {
+		list = append(list, ipc.Resource{
+			Name: d.Name, Kind: state.KindDB, Protocol: d.Protocol, Description: d.Description, Labels: d.Labels,
+			Cluster: clusterName, Tunnel: a.tunnelTo(clusterName, d.Name),
+			DBUsers: id.DBUsers, DBNames: id.DBNames,
+		})
+	}
+	return list, nil
+}
+
+// tunnelTo returns the name of a tunnel that leads to the database.
+func (a *Agent) tunnelTo(clusterName, resource string) string {
+	for _, t := range a.current().Tunnels {
+		if t.Cluster == clusterName && t.Resource == resource {
+			return t.Name
+		}
+	}
+	return ""
+}
+
+// AddTunnel writes a tunnel to the config, with a port that stays, and starts
+// it. While logged in, a resource the cluster does not list is refused; while
+// logged out it is taken on trust.
+func (a *Agent) AddTunnel(ctx context.Context, req ipc.TunnelSpec) (ipc.TunnelSpec, error) {
+	spec := config.Tunnel{
+		Name: req.Name, Kind: req.Kind, Cluster: req.Cluster, Resource: req.Resource,
+		DBUser: req.DBUser, DBName: req.DBName, Port: req.Port, Engine: req.Engine,
+	}
+	if req.Hold != nil {
+		hold := config.Duration(*req.Hold)
+		spec.Hold = &hold
+	}
+	if spec.Cluster == "" {
+		name, err := a.defaultCluster()
+		if err != nil {
+			return ipc.TunnelSpec{}, err
+		}
+		spec.Cluster = name
+	}
+	if err := a.checkResource(ctx, spec); err != nil {
+		return ipc.TunnelSpec{}, err
+	}
+	if spec.Port == 0 {
+		spec.Port = a.freePort(spec)
+	}
+	if err := config.AddTunnel(a.opts.Paths.Config, spec); err != nil {
+		return ipc.TunnelSpec{}, configError(err)
+	}
+	if err := a.ReloadConfig(ctx); err != nil {
+		return ipc.TunnelSpec{}, err
+	}
+	req.Cluster, req.Port = spec.Cluster, spec.Port
+	return req, nil
+}
+
+// defaultCluster is the cluster of the profile tsh would use.
+func (a *Agent) defaultCluster() (string, error) {
+	f := a.sessions.current()
+	switch {
+	case f.profile == nil && len(a.sessions.profiles()) > 1:
+		return "", &ipc.Error{Code: ipc.CodeInvalid, Message: "several profiles, and none is current", Hint: "name one with --cluster"}
+	case f.profile == nil:
+		return "", a.loginNeeded("")
+	default:
+		return f.profile.Cluster, nil
+	}
+}
+
+func (a *Agent) checkResource(ctx context.Context, spec config.Tunnel) error {
+	now := time.Now()
+	f := a.sessions.forCluster(spec.Cluster, now)
+	if !f.valid(now) || f.cluster == nil {
+		return a.checkUnknownCluster(ctx, spec, now)
+	}
+	d, err := f.cluster.Database(ctx, spec.Cluster, spec.Resource)
+	if err != nil {
+		return a.toIPC(err, spec.Cluster)
+	}
+	proto, ok := db.Lookup(d.Protocol)
+	if ok && proto.NeedsDBUser && dbUser(proto, spec) == "" {
+		return &ipc.Error{
+			Code:    ipc.CodeInvalid,
+			Message: fmt.Sprintf("%s takes the database user from the cert, so the tunnel must name one", d.Protocol),
+			Hint:    "add --db-user" + allowedUsers(f.profile.Session.Identity.DBUsers),
+		}
+	}
+	return nil
+}
+
+// checkUnknownCluster refuses a cluster nobody knows while somebody could: a
+// misspelt name should not end up in the config. With no valid session at all
+// the name is taken on trust.
+func (a *Agent) checkUnknownCluster(ctx context.Context, spec config.Tunnel, now time.Time) error {
+	if a.sessions.forCluster(spec.Cluster, now).profile != nil {
+		return nil // known, and logged out
+	}
+	known := a.sessions.validClusters(now)
+	for _, root := range known {
+		f := a.sessions.forCluster(root, now)
+		if f.cluster == nil {
+			continue
+		}
+		// A leaf that joined after the login is known to the root only.
+		if _, err := f.cluster.ClusterCAs(ctx, spec.Cluster); err == nil {
+			return nil
+		}
+	}
+	if len(known) == 0 {
+		return nil
+	}
+	return &ipc.Error{
+		Code:    ipc.CodeNotFound,
+		Message: fmt.Sprintf("no profile knows the cluster %q", spec.Cluster),
+		Hint:    "you are logged in to " + strings.Join(known, ", "),
+	}
+}
+
+// freePort derives the tunnel's port, passing over those of other tunnels and
+// those another program has right now.
+func (a *Agent) freePort(spec config.Tunnel) int {
+	used := make(map[int]bool)
+	for _, t := range a.current().Tunnels {
+		used[t.Port] = true
+	}
+	return proxies.DerivePort(spec.Cluster, string(spec.Kind), spec.Resource, func(port int) bool {
+		return used[port] || proxies.PortBusy(port)
+	})
+}
+
+// RemoveTunnel takes a tunnel out of the config and stops it.
+func (a *Agent) RemoveTunnel(ctx context.Context, name string) error {
+	if err := a.mustHave(name); err != nil {
+		return err
+	}
+	if err := config.RemoveTunnel(a.opts.Paths.Config, name); err != nil {
+		return configError(err)
+	}
+	return a.ReloadConfig(ctx)
+}
+
+// StopTunnel stops a tunnel and frees its port until StartTunnel, over
+// restarts of the agent too.
+func (a *Agent) StopTunnel(_ context.Context, name string) error {
+	if err := a.mustHave(name); err != nil {
+		return err
+	}
+	if err := a.saved.setStopped(name, true); err != nil {
+		return err
+	}
+	a.mu.Lock()
+	if r := a.tunnels[name]; r != nil {
+		a.dropLocked(r)
+	}
+	a.mu.Unlock()
+	a.log.Info("tunnel stopped", "tunnel", name)
+	a.publish()
+	return nil
+}
+
+// StartTunnel starts a tunnel the user stopped; on one that runs it does
+// nothing.
+func (a *Agent) StartTunnel(_ context.Context, name string) error {
+	if err := a.mustHave(name); err != nil {
+		return err
+	}
+	if err := a.saved.setStopped(name, false); err != nil {
+		return err
+	}
+	a.mu.Lock()
+	if r := a.tunnels[name]; r != nil && r.t == nil {
+		a.addLocked(a.ctx, r.spec).start()
+	}
+	a.mu.Unlock()
+	a.log.Info("tunnel started", "tunnel", name)
+	a.publish()
+	return nil
+}
+
+// RestartTunnel closes a tunnel's connections and fetches a new cert; the port
+// stays bound. A stopped tunnel is started.
+func (a *Agent) RestartTunnel(ctx context.Context, name string) error {
+	if err := a.mustHave(name); err != nil {
+		return err
+	}
+	a.mu.Lock()
+	r := a.tunnels[name]
+	a.mu.Unlock()
+	if r == nil || r.t == nil {
+		return a.StartTunnel(ctx, name)
+	}
+	r.t.restart()
+	a.publish()
+	return nil
+}
+
+func (a *Agent) mustHave(name string) error {
+	if _, ok := a.current().Tunnel(name); ok {
+		return nil
+	}
+	return &ipc.Error{Code: ipc.CodeNotFound, Message: fmt.Sprintf("there is no tunnel %q", name), Hint: `see "berth tunnel ls"`}
+}
+
+// ReloadConfig reads the config file now and applies it, instead of waiting
+// for the file watcher to notice.
+func (a *Agent) ReloadConfig(context.Context) error {
+	loaded := a.config.Reload()
+	a.applyConfig(a.ctx)
+	a.publish()
+	if loaded.Err != nil {
+		return configError(loaded.Err)
+	}
+	return nil
+}
+
+// Shutdown asks the agent to drain and exit.
+func (a *Agent) Shutdown() { a.stop() }
+
+// configError words a config that cannot be used or edited.
+func configError(err error) error {
+	var bad *config.Error
+	var tunnel *config.InvalidTunnelError
+	var refused *config.RefusedError
+	switch {
+	case errors.As(err, &bad):
+		return &ipc.Error{Code: ipc.CodeInvalid, Message: bad.Summary(), Hint: `see "berth config check"`}
+	case errors.Is(err, config.ErrTunnelExists):
+		return &ipc.Error{Code: ipc.CodeExists, Message: err.Error(), Hint: `choose another name, or see "berth tunnel ls"`}
+	case errors.Is(err, config.ErrPortTaken):
+		return &ipc.Error{Code: ipc.CodeExists, Message: err.Error(), Hint: "leave --port out, and berth finds a free one"}
+	case errors.As(err, &tunnel):
+		return &ipc.Error{Code: ipc.CodeInvalid, Message: tunnel.Error(), Hint: `see "berth tunnel add db --help"`}
+	case errors.As(err, &refused):
+		return &ipc.Error{Code: ipc.CodeFailed, Message: refused.Error(), Hint: refused.Edit}
+	default:
+		return err
+	}
+}
+
+func (a *Agent) loginNeeded(clusterName string) error {
+	mem, _ := a.saved.profileOf(clusterName)
+	return &ipc.Error{Code: ipc.CodeLoginNeeded, Message: "no valid Teleport session", Hint: loginCommand(mem.Proxy, mem.User)}
+}
+
+// toIPC words a cluster's answer for the caller of a command.
+func (a *Agent) toIPC(err error, clusterName string) error {
+	mem, _ := a.saved.profileOf(clusterName)
+	proxy := mem.Proxy
+	if f := a.sessions.forCluster(clusterName, time.Now()); f.profile != nil {
+		proxy = f.profile.ProxyAddr
+	}
+	var expired *cluster.SessionExpiredError
+	if errors.Is(err, errLoginNeeded) || errors.As(err, &expired) {
+		return &ipc.Error{
+			Code: ipc.CodeLoginNeeded, Message: fmt.Sprintf("no valid session for cluster %s", clusterName),
+			Hint: loginCommand(proxy, mem.User),
+		}
+	}
+	if errors.Is(err, errNoProfile) {
+		hint := loginCommand(mem.Proxy, mem.User)
+		if known := a.sessions.validClusters(time.Now()); len(known) > 0 {
+			hint = "you are logged in to " + strings.Join(known, ", ")
+		}
+		return &ipc.Error{Code: ipc.CodeNotFound, Message: fmt.Sprintf("no profile knows the cluster %q", clusterName), Hint: hint}
+	}
+	p := problemFor(err, config.Tunnel{Cluster: clusterName}, proxy, mem)
+	code := ipc.CodeFailed
+	switch p.Code {
+	case state.CodeUnknownCluster, state.CodeUnknownResource:
+		code = ipc.CodeNotFound
+	case state.CodeAccessDenied:
+		code = ipc.CodeDenied
+	}
+	text := strings.TrimSuffix(p.Text, ".")
+	if p.Code == state.CodeUpstream {
+		text = err.Error()
+	}
+	return &ipc.Error{Code: code, Message: lowerFirst(text), Hint: p.Action}
+}
+
+func lowerFirst(s string) string {
+	if s == "" {
+		return s
+	}
+	return strings.ToLower(s[:1]) + s[1:]
+}
+
+// validClusters are the selected clusters of all profiles with a valid
+// session, each once.
+func (s *sessions) validClusters(now time.Time) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.view == nil {
+		return nil
+	}
+	var names []string
+	for _, p := range s.view.Profiles {
+		f := found{profile: p}
+		if f.valid(now) && !slices.Contains(names, p.Cluster) {
+			names = append(names, p.Cluster)
+		}
+	}
+	return names
+}

@@ -1,0 +1,152 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+
+	"berth/agent/config"
+	"berth/agent/state"
+	"berth/agent/tsh"
+	"berth/certwatch"
+)
+
+// children supervises the tsh processes that carry what native cannot, one
+// per tunnel.
+type children struct {
+	ctx     context.Context // ends with the agent
+	tshPath func() string   // the config's tsh path; empty means: look for it
+	log     *slog.Logger
+
+	mu sync.Mutex
+	by map[string]*child
+	wg sync.WaitGroup
+}
+
+// child is the tsh of one tunnel. It outlives sessions: a new one restarts the
+// process behind it, an ended one closes its gate.
+type child struct {
+	proc   *tsh.DBTunnel
+	args   childArgs
+	fresh  string // fingerprint of the session the process was started with
+	cancel context.CancelFunc
+	done   chan struct{}
+}
+
+// childArgs are what a process is started with; when they change, it is
+// another child.
+type childArgs struct {
+	path, home, proxy, caFile string
+	insecure                  bool
+}
+
+func newChildren(ctx context.Context, tshPath func() string, log *slog.Logger) *children {
+	return &children{ctx: ctx, tshPath: tshPath, log: log, by: make(map[string]*child)}
+}
+
+// ensure returns the tunnel's child, running with the session of the profile.
+func (cs *children) ensure(t *tunnel, p *certwatch.Profile, set proxySettings) (*child, error) {
+	path, err := tsh.Find(tsh.Options{ConfigPath: cs.tshPath()})
+	if err != nil {
+		return nil, err
+	}
+	args := childArgs{path: path, home: p.Home, proxy: p.ProxyAddr, caFile: set.caFile, insecure: set.insecure}
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	c := cs.by[t.spec.Name]
+	if c != nil && c.args != args {
+		cs.stopLocked(t.spec.Name)
+		c = nil
+	}
+	if c == nil {
+		if c, err = cs.startLocked(t, args); err != nil {
+			return nil, err
+		}
+	} else if c.fresh != p.Session.Fingerprint {
+		// tsh would take the new session only when its cert ends.
+		c.proc.Restart()
+	}
+	c.fresh = p.Session.Fingerprint
+	c.proc.Gate(true)
+	return c, nil
+}
+
+func (cs *children) startLocked(t *tunnel, args childArgs) (*child, error) {
+	proc, err := tsh.NewDBTunnel(tsh.DBTunnelConfig{
+		Path: args.path, Home: args.home, Proxy: args.proxy, Cluster: t.spec.Cluster,
+		Database: t.spec.Resource, DBUser: t.spec.DBUser, DBName: t.spec.DBName,
+		Insecure: args.insecure, CAFile: args.caFile, Logger: t.log,
+		OnChange: func() { t.wake(kickChanged) },
+	})
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(cs.ctx)
+	c := &child{proc: proc, args: args, cancel: cancel, done: make(chan struct{})}
+	cs.by[t.spec.Name] = c
+	cs.wg.Go(func() {
+		defer close(c.done)
+		if err := proc.Run(ctx); err != nil && ctx.Err() == nil {
+			cs.log.Error("tsh tunnel ended", "tunnel", t.spec.Name, "err", err)
+		}
+	})
+	return c, nil
+}
+
+// gate closes the way into the tunnel's child, if it has one: its session has
+// ended, and tsh would accept clients only to drop them.
+func (cs *children) gate(name string) {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	if c := cs.by[name]; c != nil {
+		c.proc.Gate(false)
+	}
+}
+
+// stop ends the tunnel's child, if it has one, and waits for it.
+func (cs *children) stop(name string) {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	cs.stopLocked(name)
+}
+
+func (cs *children) stopLocked(name string) {
+	c := cs.by[name]
+	if c == nil {
+		return
+	}
+	delete(cs.by, name)
+	c.cancel()
+	<-c.done
+}
+
+// wait returns when every child has ended; their context must be over.
+func (cs *children) wait() { cs.wg.Wait() }
+
+// Dial opens a connection to the child's own local port.
+func (c *child) Dial(ctx context.Context) (net.Conn, error) { return c.proc.Dial(ctx) }
+
+// state puts the child's state into the tunnel's words.
+func (c *child) state(spec config.Tunnel) (state.TunnelState, *state.Problem) {
+	st := c.proc.Status()
+	switch {
+	case st.Prompt != "":
+		return state.TunnelError, &state.Problem{
+			Code: state.CodeMFARequired, Title: "tsh waits for you", Since: st.Since.UTC(),
+			Text:   fmt.Sprintf("The tsh process behind tunnel %q asks: %s", spec.Name, st.Prompt),
+			Action: "berth tunnel restart " + spec.Name,
+		}
+	case st.State == tsh.StateReady:
+		return state.TunnelReady, nil
+	case st.State == tsh.StateFailing:
+		return state.TunnelError, &state.Problem{
+			Code: state.CodeTSHFailed, Title: "tsh keeps failing", Since: st.Since.UTC(),
+			Text:   fmt.Sprintf("The tsh process behind tunnel %q fails: %v.", spec.Name, st.LastError),
+			Action: "berth tunnel restart " + spec.Name,
+		}
+	default:
+		return state.TunnelConnecting, nil
+	}
+}

@@ -1,0 +1,205 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"berth/agent/cluster"
+	"berth/agent/config"
+	"berth/agent/state"
+	"berth/agent/tsh"
+	"berth/proxies"
+)
+
+// engineError says that the config asks for an engine that cannot do it.
+type engineError struct{ want, why string }
+
+func (e *engineError) Error() string {
+	return "engine " + e.want + " cannot carry this tunnel: " + e.why
+}
+
+// missingDBUserError says that the protocol takes the database user from the
+// cert, so the tunnel must name one.
+type missingDBUserError struct {
+	protocol string
+	allowed  []string
+}
+
+func (e *missingDBUserError) Error() string {
+	return e.protocol + " takes the database user from the cert"
+}
+
+// clockSkewError says that the session begins in the future, so one of the two
+// clocks is wrong.
+type clockSkewError struct{ validFrom time.Time }
+
+func (e *clockSkewError) Error() string {
+	return "the session begins at " + e.validFrom.UTC().Format(time.RFC3339) + ", which is in the future"
+}
+
+// caFileError says that a profile's ca_file cannot be used.
+type caFileError struct {
+	path string
+	err  error
+}
+
+func (e *caFileError) Error() string { return fmt.Sprintf("ca_file %s: %v", e.path, e.err) }
+
+func (e *caFileError) Unwrap() error { return e.err }
+
+// problemFor puts an error into a person's words: what is wrong with which
+// thing, and what to do next. proxy is the tunnel's proxy address, or empty;
+// mem is what the agent remembers of the cluster's last profile.
+func problemFor(err error, spec config.Tunnel, proxy string, mem rememberedProfile) *state.Problem {
+	p := &state.Problem{Since: time.Now().UTC()}
+	if classifySession(p, err, spec, proxy, mem) || classifyCluster(p, err, spec, proxy) || classifyTunnel(p, err, spec) {
+		return p
+	}
+	p.Code, p.Title = state.CodeUpstream, "Tunnel failed"
+	p.Text = fmt.Sprintf("Tunnel %q to %s in %s: %v.", spec.Name, spec.Resource, spec.Cluster, err)
+	p.Action = "berth tunnel restart " + spec.Name
+	return p
+}
+
+// classifySession covers what a login would mend, or a correct clock.
+func classifySession(p *state.Problem, err error, spec config.Tunnel, proxy string, mem rememberedProfile) bool {
+	var expired *cluster.SessionExpiredError
+	var skew *clockSkewError
+	switch {
+	case errors.Is(err, errNoProfile):
+		p.Code, p.Title = state.CodeNoProfile, "Not logged in"
+		p.Text = fmt.Sprintf("No Teleport profile knows the cluster %q that tunnel %q leads to.", spec.Cluster, spec.Name)
+		p.Action = loginCommand(mem.Proxy, mem.User)
+	case errors.Is(err, errLoginNeeded), errors.As(err, &expired):
+		p.Code, p.Title = state.CodeLoginNeeded, "Login needed"
+		p.Text = fmt.Sprintf("There is no valid session at %s, so tunnel %q waits for a login.", proxy, spec.Name)
+		p.Action = loginCommand(proxy, mem.User)
+	case errors.As(err, &skew):
+		p.Code, p.Title = state.CodeClockSkew, "Clock is wrong"
+		p.Text = fmt.Sprintf("The session at %s begins in the future (%s): this machine's clock is behind.",
+			proxy, skew.validFrom.UTC().Format(time.RFC3339))
+		p.Action = "set this machine's clock"
+	default:
+		return false
+	}
+	return true
+}
+
+func loginCommand(proxy, user string) string {
+	if proxy == "" {
+		return "tsh login --proxy=<your proxy>"
+	}
+	cmd := "tsh login --proxy=" + proxy
+	if user != "" {
+		cmd += " --user=" + user
+	}
+	return cmd
+}
+
+// classifyCluster covers what the cluster, or the way to it, refuses.
+func classifyCluster(p *state.Problem, err error, spec config.Tunnel, proxy string) bool {
+	var (
+		away       *cluster.UnreachableError
+		denied     *cluster.AccessDeniedError
+		noCluster  *cluster.UnknownClusterError
+		noDatabase *cluster.UnknownDatabaseError
+		caFile     *caFileError
+	)
+	switch {
+	case errors.As(err, &noDatabase):
+		p.Code, p.Title = state.CodeUnknownResource, "Unknown database"
+		p.Text = fmt.Sprintf("Cluster %s lists no database %q for you.", noDatabase.Cluster, noDatabase.Database)
+		if noDatabase.Similar != "" {
+			p.Text = strings.TrimSuffix(p.Text, ".") + fmt.Sprintf("; did you mean %q?", noDatabase.Similar)
+		}
+		p.Action = "berth resources db --cluster " + noDatabase.Cluster
+	case errors.As(err, &noCluster):
+		p.Code, p.Title = state.CodeUnknownCluster, "Unknown cluster"
+		p.Text = fmt.Sprintf("%s trusts no cluster %q.", noCluster.Root, noCluster.Cluster)
+		p.Action = "tsh clusters"
+	case errors.As(err, &denied):
+		p.Code, p.Title = state.CodeAccessDenied, "Access denied"
+		p.Text = fmt.Sprintf("The cluster refused tunnel %q: %v.", spec.Name, denied)
+		p.Action = "berth resources db --cluster " + spec.Cluster
+	case errors.Is(err, proxies.ErrUntrusted):
+		p.Code, p.Title = state.CodeProxyUntrusted, "Proxy not trusted"
+		p.Text = fmt.Sprintf("The web certificate of %s is not trusted: %v.", proxy, rootCause(err))
+		p.Action = fmt.Sprintf("name its CA in the config: profiles: [{proxy: %q, ca_file: /path/to/ca.pem}]", proxy)
+	case errors.As(err, &caFile):
+		p.Code, p.Title = state.CodeProxyUntrusted, "CA file unusable"
+		p.Text = fmt.Sprintf("The %v.", caFile)
+		p.Action = "berth config edit"
+	case errors.As(err, &away), errors.Is(err, proxies.ErrUnreachable):
+		p.Code, p.Title = state.CodeProxyUnreachable, "Proxy unreachable"
+		p.Text = fmt.Sprintf("The proxy %s does not answer: %v.", proxy, rootCause(err))
+		p.Action = "check the network or VPN; berth keeps trying"
+	case errors.Is(err, proxies.ErrClosedEarly), errors.Is(err, proxies.ErrHandshake):
+		p.Code, p.Title = state.CodeUpstream, "Database hung up"
+		p.Text = fmt.Sprintf("%s was reached, but it hung up on tunnel %q without a word: the service behind database %q may be away.",
+			proxy, spec.Name, spec.Resource)
+		p.Action = "berth resources db --cluster " + spec.Cluster
+	default:
+		return false
+	}
+	return true
+}
+
+// classifyTunnel covers the tunnel itself: its engine, its port.
+func classifyTunnel(p *state.Problem, err error, spec config.Tunnel) bool {
+	var (
+		engine  *engineError
+		dbUser  *missingDBUserError
+		missing *tsh.NotFoundError
+		port    *proxies.PortError
+	)
+	switch {
+	case errors.As(err, &engine):
+		p.Code, p.Title = state.CodeProtocol, "Engine cannot do this"
+		p.Text = fmt.Sprintf("Tunnel %q: %v.", spec.Name, engine)
+		p.Action = "set engine: auto for this tunnel in the config"
+	case errors.As(err, &dbUser):
+		p.Code, p.Title = state.CodeProtocol, "Database user missing"
+		p.Text = fmt.Sprintf("Tunnel %q: %v, so it must name one.", spec.Name, dbUser)
+		p.Action = "add db_user to the tunnel in the config" + allowedUsers(dbUser.allowed)
+	case errors.As(err, &missing):
+		p.Code, p.Title = state.CodeTSHMissing, "tsh not found"
+		p.Text = fmt.Sprintf("Tunnel %q needs tsh, which is not on this machine.", spec.Name)
+		p.Action = "install tsh, or name it in the config: tsh: {path: /path/to/tsh}"
+	case errors.Is(err, proxies.ErrPortTaken):
+		owner := "another program"
+		if errors.As(err, &port) && port.Owner != nil {
+			owner = port.Owner.String()
+		}
+		p.Code, p.Title = state.CodePortInUse, "Port in use"
+		p.Text = fmt.Sprintf("Port %d of tunnel %q is taken by %s.", spec.Port, spec.Name, owner)
+		p.Action = "stop that program; berth takes the port the moment it is free"
+	case errors.Is(err, proxies.ErrPortDenied):
+		p.Code, p.Title = state.CodePortDenied, "Port not allowed"
+		p.Text = fmt.Sprintf("The system does not let berth listen on port %d of tunnel %q.", spec.Port, spec.Name)
+		p.Action = "give the tunnel a port above 1023 in the config"
+	default:
+		return false
+	}
+	return true
+}
+
+func allowedUsers(users []string) string {
+	if len(users) == 0 {
+		return ""
+	}
+	return "; you may use: " + strings.Join(users, ", ")
+}
+
+// rootCause is the innermost error's text: for a network failure it is the
+// only part a person can use.
+func rootCause(err error) error {
+	for {
+		next := errors.Unwrap(err)
+		if next == nil {
+			return err
+		}
+		err = next
+	}
+}

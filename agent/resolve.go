@@ -1,0 +1,349 @@
+package agent
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"berth/agent/cluster"
+	"berth/agent/config"
+	"berth/agent/state"
+	"berth/certwatch"
+	"berth/proxies"
+	"berth/proxies/db"
+)
+
+// resolver finds, for a tunnel, the credential its clients are dialled with.
+// One resolver serves all tunnels; it keeps no state of theirs but the tsh
+// children it supervises.
+type resolver struct {
+	sessions *sessions
+	settings func(proxyAddr string) (proxySettings, error)
+	saved    *saved
+	children *children
+	log      *slog.Logger
+}
+
+// proxySettings is what the config says of one proxy.
+type proxySettings struct {
+	rootCAs  *x509.CertPool // nil: the system's
+	caFile   string         // where rootCAs are from; empty: nowhere
+	insecure bool
+}
+
+// Errors a resolution can end with, besides those of package cluster.
+var (
+	errNoProfile   = errors.New("no profile knows the cluster")
+	errLoginNeeded = errors.New("no valid session")
+	errSettling    = errors.New("the profile's files are being written")
+)
+
+// resolve makes one attempt. It never blocks longer than the deadlines of the
+// calls it makes.
+func (r *resolver) resolve(ctx context.Context, t *tunnel, reason kickReason) resolution {
+	now := time.Now()
+	res := resolution{engine: t.lastEngine(), protocol: r.saved.protocolOf(t.spec.Cluster, t.spec.Resource)}
+	f := r.sessions.forCluster(t.spec.Cluster, now)
+	if f.profile != nil {
+		res.profile = f.profile.ProxyAddr
+	}
+	switch {
+	case f.profile == nil:
+		return r.waiting(t, res, errNoProfile)
+	case f.profile.Settling:
+		// The homes were being written when they were first read; certwatch
+		// tells in a moment what came of it.
+		res.state, res.err = state.TunnelConnecting, errSettling
+		res.next = now.Add(time.Second)
+		return res
+	case !f.valid(now):
+		return r.waiting(t, res, errLoginNeeded)
+	case now.Before(f.profile.Session.ValidFrom):
+		return r.failed(t, res, &clockSkewError{validFrom: f.profile.Session.ValidFrom})
+	}
+	set, err := r.settings(f.profile.ProxyAddr)
+	if err != nil {
+		return r.failed(t, res, err)
+	}
+	if reason == kickVerify && f.cluster != nil {
+		if err := f.cluster.Ping(ctx); err != nil {
+			return r.failed(t, res, err)
+		}
+		t.forgiveUnreachable()
+	}
+	plan, err := r.plan(ctx, t.spec, f)
+	res.engine, res.engineReason = plan.engine, plan.reason
+	if plan.protocol != "" {
+		res.protocol = plan.protocol
+		if err := r.saved.rememberProtocol(t.spec.Cluster, t.spec.Resource, plan.protocol); err != nil {
+			r.log.Warn("saved state not written", "err", err)
+		}
+	}
+	if err != nil {
+		return r.failed(t, res, err)
+	}
+	if plan.engine == state.EngineTSH {
+		return r.viaTSH(t, res, f, set)
+	}
+	r.children.stop(t.spec.Name)
+	return r.native(ctx, t, res, f, set, plan)
+}
+
+// waiting is the outcome when only a login helps.
+func (r *resolver) waiting(t *tunnel, res resolution, err error) resolution {
+	r.children.gate(t.spec.Name)
+	res.state, res.err = state.TunnelWaitingForLogin, err
+	mem, _ := r.saved.profileOf(t.spec.Cluster)
+	res.problem = problemFor(err, t.spec, res.profile, mem)
+	// Nothing but a changed session helps, and that is told at once; the far
+	// next look is for clocks that were set.
+	res.next = time.Now().Add(time.Minute)
+	return res
+}
+
+// failed is the outcome when the attempt met an error. A cert that is still
+// valid goes on serving: a failed refresh never displaces it.
+func (r *resolver) failed(t *tunnel, res resolution, err error) resolution {
+	res.err = err
+	var expired *cluster.SessionExpiredError
+	if errors.As(err, &expired) {
+		return r.waiting(t, res, errLoginNeeded)
+	}
+	mem, _ := r.saved.profileOf(t.spec.Cluster)
+	res.problem = problemFor(err, t.spec, res.profile, mem)
+	res.state = state.TunnelError
+	if t.servesSameIdentity(res) && !refused(err) {
+		res.keep = true
+		if !unreachable(err) {
+			res.state = state.TunnelReady
+		}
+	}
+	return res
+}
+
+// refused reports whether err is the cluster's own no, after which an older
+// cert has no business being used.
+func refused(err error) bool {
+	var denied *cluster.AccessDeniedError
+	var unknown *cluster.UnknownDatabaseError
+	return errors.As(err, &denied) || errors.As(err, &unknown)
+}
+
+func unreachable(err error) bool {
+	var away *cluster.UnreachableError
+	return errors.As(err, &away)
+}
+
+// enginePlan is what a tunnel's bytes will be carried by, and why.
+type enginePlan struct {
+	engine   state.Engine
+	reason   string
+	protocol string
+	proto    db.Protocol
+	route    cluster.DBRoute
+}
+
+// plan decides the engine: native wherever it can, tsh where only tsh can.
+func (r *resolver) plan(ctx context.Context, spec config.Tunnel, f found) (enginePlan, error) {
+	p := enginePlan{engine: state.EngineNative, reason: "native"}
+	if f.cluster == nil {
+		// A session whose key berth cannot use: a hardware key.
+		if spec.Engine == config.EngineNative {
+			return p, &engineError{want: "native", why: "the session's key is a hardware key, which only tsh can use"}
+		}
+		p.engine, p.reason = state.EngineTSH, "the session's key is a hardware key"
+		return p, nil
+	}
+	database, err := f.cluster.Database(ctx, spec.Cluster, spec.Resource)
+	if err != nil {
+		return p, err
+	}
+	p.protocol = database.Protocol
+	proto, known := db.Lookup(database.Protocol)
+	p.proto = proto
+	p.route = cluster.DBRoute{
+		Cluster: spec.Cluster, Service: spec.Resource, Protocol: database.Protocol,
+		User: dbUser(proto, spec), Database: spec.DBName,
+	}
+	why, err := r.needsTSH(ctx, f, p, known)
+	if err != nil {
+		return p, err
+	}
+	switch {
+	case spec.Engine == config.EngineTSH:
+		p.engine, p.reason = state.EngineTSH, "engine: tsh in the config"
+	case why == "" && spec.Engine == config.EngineNative:
+		p.reason = "engine: native in the config"
+	case why == "":
+		p.reason = "native carries " + database.Protocol
+	case spec.Engine == config.EngineNative:
+		return p, &engineError{want: "native", why: why}
+	default:
+		p.engine, p.reason = state.EngineTSH, why
+	}
+	return p, nil
+}
+
+// needsTSH returns why native cannot carry the tunnel; empty means it can.
+func (r *resolver) needsTSH(ctx context.Context, f found, p enginePlan, known bool) (string, error) {
+	prof := f.profile
+	switch {
+	case !known:
+		return fmt.Sprintf("protocol %q is not known to berth", p.protocol), nil
+	case !p.proto.Native:
+		return p.protocol + " needs more than a byte pipe", nil
+	case hardwareKeyPolicy(prof):
+		return "the cluster demands hardware keys (" + prof.PrivateKeyPolicy + ")", nil
+	case !prof.TLSRoutingEnabled:
+		return "the cluster does not use TLS routing", nil
+	}
+	mfa, err := f.cluster.MFARequired(ctx, p.route)
+	if err != nil {
+		return "", err
+	}
+	if mfa {
+		return "the cluster asks for MFA per session", nil
+	}
+	return "", nil
+}
+
+// dbUser is the database user the cert is to name: the tunnel's, else the one
+// the protocol has for nobody in particular.
+func dbUser(proto db.Protocol, spec config.Tunnel) string {
+	if spec.DBUser == "" && proto.NeedsDBUser {
+		return proto.DefaultDBUser
+	}
+	return spec.DBUser
+}
+
+func hardwareKeyPolicy(p *certwatch.Profile) bool {
+	policy := p.PrivateKeyPolicy
+	if p.Session != nil && p.Session.Identity.PrivateKeyPolicy != "" {
+		policy = p.Session.Identity.PrivateKeyPolicy
+	}
+	return policy != "" && policy != "none" && policy != "web_session"
+}
+
+// native mints (or reuses) a cert and makes the dial out of it.
+func (r *resolver) native(ctx context.Context, t *tunnel, res resolution, f found, set proxySettings, plan enginePlan) resolution {
+	if plan.proto.NeedsDBUser && plan.route.User == "" {
+		return r.failed(t, res, &missingDBUserError{
+			protocol: plan.protocol, allowed: f.profile.Session.Identity.DBUsers,
+		})
+	}
+	cert, err := f.cluster.DBCert(ctx, plan.route)
+	if err != nil && cert == nil {
+		return r.failed(t, res, err)
+	}
+	upgrade := f.cluster.ConnUpgradeRequired()
+	var clusterCAs *x509.CertPool
+	if upgrade {
+		// Inside a connection upgrade the proxy answers with a cert of the
+		// root cluster's CA instead of its web cert.
+		if clusterCAs, err = f.cluster.ClusterCAs(ctx, f.cluster.Root()); err != nil {
+			return r.failed(t, res, err)
+		}
+	}
+	host, _, err := net.SplitHostPort(f.profile.ProxyAddr)
+	if err != nil {
+		return r.failed(t, res, fmt.Errorf("profile %s: proxy address: %w", f.profile.Name, err))
+	}
+	route := proxies.Route{
+		ProxyAddr: f.profile.ProxyAddr, ServerName: host, ALPN: plan.proto.ALPN,
+		Cert: cert.TLS, RootCAs: set.rootCAs, Insecure: set.insecure,
+		ConnUpgrade: upgrade, ClusterCAs: clusterCAs,
+	}
+	res.state, res.err = state.TunnelReady, nil
+	res.cred = &credential{
+		dial:       dialer(route, f.cluster.RequireConnUpgrade),
+		validUntil: cert.ValidUntil().Round(0),
+	}
+	res.next = earlier(cert.RefreshAt, cert.ValidUntil())
+	return res
+}
+
+// redial is the pause before a proxy that refused a connection is tried again
+// for the same client: one that restarts is back within a moment.
+const redial = 200 * time.Millisecond
+
+// dialer returns a Dial along the route that tries again, as long as ctx
+// allows, while the proxy is unreachable. noALPN is told when the proxy turns
+// out to need a connection upgrade.
+func dialer(route proxies.Route, noALPN func()) proxies.Dial {
+	return func(ctx context.Context) (net.Conn, error) {
+		for {
+			conn, err := proxies.DialALPN(ctx, route)
+			switch {
+			case err == nil:
+				return conn, nil
+			case errors.Is(err, proxies.ErrUpgradeNeeded):
+				noALPN()
+				return nil, err
+			case !errors.Is(err, proxies.ErrUnreachable) || !sleep(ctx, redial):
+				return nil, err
+			}
+		}
+	}
+}
+
+// viaTSH has a supervised tsh child carry the tunnel.
+func (r *resolver) viaTSH(t *tunnel, res resolution, f found, set proxySettings) resolution {
+	child, err := r.children.ensure(t, f.profile, set)
+	if err != nil {
+		return r.failed(t, res, err)
+	}
+	res.state, res.problem = child.state(t.spec)
+	res.cred = &credential{dial: child.Dial, validUntil: f.profile.Session.ValidUntil.Round(0)}
+	res.next = f.profile.Session.ValidUntil
+	return res
+}
+
+// release drops what the resolver holds for a tunnel: its tsh child and its
+// cert, so that the next resolution starts from nothing.
+func (r *resolver) release(spec config.Tunnel) {
+	r.children.stop(spec.Name)
+	if f := r.sessions.forCluster(spec.Cluster, time.Now()); f.cluster != nil {
+		f.cluster.Forget(spec.Cluster, spec.Resource)
+	}
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+// lastEngine is the engine of the last resolution: what a tunnel says while it
+// cannot know better.
+func (t *tunnel) lastEngine() state.Engine {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.status.engine == "" || t.spec.Engine == config.EngineTSH {
+		if t.spec.Engine == config.EngineTSH {
+			return state.EngineTSH
+		}
+		return state.EngineNative
+	}
+	return t.status.engine
+}
+
+// servesSameIdentity reports whether the tunnel has a valid credential from
+// the same proxy as the failed resolution.
+func (t *tunnel) servesSameIdentity(res resolution) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.cur.validAt(time.Now()) && t.status.profile == res.profile
+}
+
+// forgiveUnreachable forgets a dial failure that was the network's: the proxy
+// just answered.
+func (t *tunnel) forgiveUnreachable() {
+	if f := t.dialFailure(); f != nil && errors.Is(f.err, proxies.ErrUnreachable) {
+		t.setDialFailure(nil)
+	}
+}

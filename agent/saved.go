@@ -1,0 +1,151 @@
+package agent
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"slices"
+	"sync"
+
+	"berth/internal/atomicfile"
+)
+
+// saved is what the agent remembers between runs, beside the config: nothing
+// secret, and nothing the user wrote.
+type saved struct {
+	path string
+
+	mu   sync.Mutex
+	data savedData
+}
+
+type savedData struct {
+	Version int `json:"version"`
+	// Stopped are the tunnels the user stopped; they stay so over restarts.
+	Stopped []string `json:"stopped"`
+	// Clusters says which profile last served a cluster, so that after a
+	// logout, when nothing is left in the home, berth can still name the
+	// login command.
+	Clusters map[string]rememberedProfile `json:"clusters"`
+	// Protocols says what the cluster said of a database ("cluster/name"), so
+	// that connection strings can be printed while logged out.
+	Protocols map[string]string `json:"protocols"`
+}
+
+// rememberedProfile is a profile that once served a cluster.
+type rememberedProfile struct {
+	Proxy string `json:"proxy"`
+	User  string `json:"user"`
+}
+
+// loadSaved reads the state file. One that is missing is empty; one that
+// cannot be understood is set aside, under the same name with ".broken", and
+// the error says so: the state that comes back is usable all the same.
+func loadSaved(path string) (*saved, error) {
+	s := &saved{path: path}
+	s.data.fillIn()
+	raw, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return s, nil
+	}
+	if err != nil {
+		return s, fmt.Errorf("read saved state: %w", err)
+	}
+	var data savedData
+	if err := json.Unmarshal(raw, &data); err != nil {
+		broken := path + ".broken"
+		if mvErr := os.Rename(path, broken); mvErr != nil {
+			return s, fmt.Errorf("saved state %s cannot be understood (%w) nor set aside (%w)", path, err, mvErr)
+		}
+		return s, fmt.Errorf("saved state could not be understood and was set aside as %s: %w", broken, err)
+	}
+	data.fillIn()
+	s.data = data
+	return s, nil
+}
+
+func (d *savedData) fillIn() {
+	d.Version = 1
+	if d.Clusters == nil {
+		d.Clusters = map[string]rememberedProfile{}
+	}
+	if d.Protocols == nil {
+		d.Protocols = map[string]string{}
+	}
+}
+
+func (s *saved) stopped(name string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Contains(s.data.Stopped, name)
+}
+
+func (s *saved) profileOf(clusterName string) (rememberedProfile, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p, ok := s.data.Clusters[clusterName]
+	return p, ok
+}
+
+// setStopped remembers whether the user stopped the tunnel.
+func (s *saved) setStopped(name string, stopped bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	has := slices.Contains(s.data.Stopped, name)
+	if has == stopped {
+		return nil
+	}
+	if stopped {
+		s.data.Stopped = append(s.data.Stopped, name)
+		slices.Sort(s.data.Stopped)
+	} else {
+		s.data.Stopped = slices.DeleteFunc(s.data.Stopped, func(n string) bool { return n == name })
+	}
+	return s.writeLocked()
+}
+
+// remember notes which profiles serve which clusters now.
+func (s *saved) remember(now map[string]rememberedProfile) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	merged := maps.Clone(s.data.Clusters)
+	maps.Copy(merged, now)
+	if maps.Equal(merged, s.data.Clusters) {
+		return nil
+	}
+	s.data.Clusters = merged
+	return s.writeLocked()
+}
+
+// protocolOf returns the protocol the database was last known by, or "".
+func (s *saved) protocolOf(clusterName, resource string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.data.Protocols[clusterName+"/"+resource]
+}
+
+// rememberProtocol notes what the cluster says of a database.
+func (s *saved) rememberProtocol(clusterName, resource, protocol string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	key := clusterName + "/" + resource
+	if s.data.Protocols[key] == protocol {
+		return nil
+	}
+	s.data.Protocols[key] = protocol
+	return s.writeLocked()
+}
+
+func (s *saved) writeLocked() error {
+	raw, err := json.MarshalIndent(s.data, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encode saved state: %w", err)
+	}
+	if err := atomicfile.Write(s.path, append(raw, '\n'), 0o600); err != nil {
+		return fmt.Errorf("save state: %w", err)
+	}
+	return nil
+}

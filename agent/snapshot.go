@@ -1,0 +1,195 @@
+package agent
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"berth/agent/state"
+	"berth/certwatch"
+)
+
+// Snapshot draws what the agent knows now.
+func (a *Agent) Snapshot() state.Snapshot {
+	now := time.Now().Round(0)
+	s := state.Snapshot{
+		Agent: state.Agent{
+			Version: a.opts.Version, PID: os.Getpid(), StartedAt: a.started, ConfigPath: a.opts.Paths.Config,
+		},
+		Profiles: []state.Profile{},
+		Tunnels:  []state.Tunnel{},
+		Requests: []state.Request{},
+		Problems: a.problems(),
+	}
+	for _, p := range a.sessions.profiles() {
+		s.Profiles = append(s.Profiles, profileState(p, now))
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, r := range a.sortedLocked() {
+		s.Tunnels = append(s.Tunnels, r.state())
+	}
+	return s
+}
+
+func (a *Agent) publish() {
+	s := a.Snapshot()
+	a.hub.publish(&s)
+}
+
+// Subscribe returns a channel that receives after each newer snapshot, and the
+// function that ends the subscription.
+func (a *Agent) Subscribe() (<-chan struct{}, func()) {
+	ch, cancel := a.hub.subscribe()
+	a.touch() // the loop may be in its idle sleep; watchers want counters
+	return ch, cancel
+}
+
+func profileState(p *certwatch.Profile, now time.Time) state.Profile {
+	ps := state.Profile{
+		Proxy: p.ProxyAddr, Cluster: p.Cluster, User: p.User, Home: p.Home,
+		Roles: []string{}, ActiveRequests: []string{},
+	}
+	if sess := p.Session; sess != nil {
+		ps.Roles = append(ps.Roles, sess.Identity.Roles...)
+		ps.ActiveRequests = append(ps.ActiveRequests, sess.Identity.ActiveRequests...)
+		ps.ValidUntil = utc(sess.ValidUntil)
+		if sess.SSH != nil {
+			ps.SSHValidUntil = utc(sess.SSH.ValidUntil)
+		}
+	}
+	ps.State = state.ProfileStateAt(now, ps.ValidUntil)
+	return ps
+}
+
+func utc(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.Round(0).UTC()
+	return &t
+}
+
+// state draws one tunnel. What is wrong with its port comes before what is
+// wrong with its cert, since without the port no client gets that far.
+func (r *running) state() state.Tunnel {
+	s := state.Tunnel{
+		Name: r.spec.Name, Kind: state.Kind(r.spec.Kind), Cluster: r.spec.Cluster, Resource: r.spec.Resource,
+		Engine: state.EngineNative, State: state.TunnelStopped,
+		Addresses: []string{fmt.Sprintf("127.0.0.1:%d", r.spec.Port)},
+	}
+	s.Address = s.Addresses[0]
+	if r.t == nil {
+		return s
+	}
+	px := r.t.px.Status()
+	if len(px.Addresses) > 0 {
+		s.Addresses = px.Addresses
+		s.Address = px.Addresses[0]
+	}
+	s.Connections, s.Waiting, s.TotalConnections = int64(px.Connections), int64(px.Waiting), px.TotalConnections
+	s.BytesIn, s.BytesOut = px.BytesIn, px.BytesOut
+	s.LastErrorAt = utc(px.LastErrorAt)
+	r.t.drawResolution(&s)
+	if px.BindError != nil {
+		s.State = state.TunnelPortInUse
+		s.Problem = problemFor(px.BindError, r.spec, s.Profile, rememberedProfile{})
+		if s.Problem.Code != state.CodePortInUse {
+			s.State = state.TunnelError
+		}
+	}
+	return s
+}
+
+// drawResolution fills in what the tunnel's last resolution and last dial say.
+func (t *tunnel) drawResolution(s *state.Tunnel) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	res := t.status
+	s.Profile, s.Protocol = res.profile, res.protocol
+	s.Engine, s.EngineReason = res.engine, res.engineReason
+	s.State, s.Problem = res.state, res.problem
+	if t.cur.validAt(time.Now()) {
+		s.CertValidUntil = utc(t.cur.validUntil)
+	}
+	if t.dialErr != nil && res.state == state.TunnelReady {
+		s.State = state.TunnelError
+		s.Problem = problemFor(t.dialErr.err, t.spec, res.profile, rememberedProfile{})
+		s.Problem.Since = t.dialErr.at.UTC()
+	}
+}
+
+// problems are those that belong to no single tunnel.
+func (a *Agent) problems() []state.Problem {
+	a.mu.Lock()
+	list := slices.Clone(a.startErr)
+	applied := a.applied
+	a.mu.Unlock()
+	if list == nil {
+		list = []state.Problem{}
+	}
+	if loaded := a.config.Current(); loaded.Err != nil {
+		list = append(list, state.Problem{
+			Code: state.CodeConfigInvalid, Title: "Config has mistakes",
+			Text:   fmt.Sprintf("The last good config goes on: %v.", strings.TrimSuffix(oneLine(loaded.Err), ".")),
+			Action: "berth config check", Since: loaded.ErrSince.UTC(),
+		})
+	}
+	for _, p := range applied.Profiles {
+		if p.Insecure {
+			list = append(list, state.Problem{
+				Code: state.CodeInsecureProxy, Title: "INSECURE proxy",
+				Text:   fmt.Sprintf("insecure: true is set for %s: its web certificate is NOT verified, and anyone on the way can read your data.", p.Proxy),
+				Action: "remove insecure: true, or name the CA with ca_file", Since: a.started,
+			})
+		}
+	}
+	return a.stamp(append(list, homeProblems(a.homes.View())...))
+}
+
+// stamp dates problems that do not know since when they are: from the first
+// snapshot they were in.
+func (a *Agent) stamp(list []state.Problem) []state.Problem {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	seen := make(map[string]time.Time, len(list))
+	for i := range list {
+		p := &list[i]
+		key := string(p.Code) + "\x00" + p.Text
+		if since, ok := a.problemSince[key]; ok && p.Since.IsZero() {
+			p.Since = since
+		} else if p.Since.IsZero() {
+			p.Since = time.Now().UTC()
+		}
+		seen[key] = p.Since
+	}
+	a.problemSince = seen
+	return list
+}
+
+func homeProblems(view *certwatch.View) []state.Problem {
+	var list []state.Problem
+	for _, h := range view.HomeProblems {
+		list = append(list, state.Problem{
+			Code: state.CodeHomeUnreadable, Title: "Teleport home unreadable",
+			Text:   fmt.Sprintf("The Teleport home %s cannot be read: %v.", h.Home, h.Err),
+			Action: "berth config edit",
+		})
+	}
+	for _, p := range view.Profiles {
+		if p.Problem != nil {
+			list = append(list, state.Problem{
+				Code: state.CodeProfileBroken, Title: "Profile unusable",
+				Text:   fmt.Sprintf("The profile of %s in %s makes no session: %v.", p.Name, filepath.Clean(p.Home), p.Problem),
+				Action: loginCommand(p.ProxyAddr, p.User),
+			})
+		}
+	}
+	return list
+}
+
+// oneLine makes a multi-line error fit a status line.
+func oneLine(err error) string { return strings.Join(strings.Split(err.Error(), "\n"), "; ") }

@@ -1,0 +1,344 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+
+	"berth/agent/config"
+	"berth/agent/state"
+	"berth/proxies"
+)
+
+const (
+	// clientRetry is the least time between two attempts that clients cause:
+	// a client that hammers a failing tunnel must not hammer the cluster.
+	clientRetry = time.Second
+	// retryMax caps the pause between attempts a tunnel makes by itself.
+	retryMax = 30 * time.Second
+	// wakeEvery is the longest a tunnel sleeps: timers stand still while a
+	// machine is suspended, so every deadline is looked at on the wall clock.
+	wakeEvery = 15 * time.Second
+	// connectWait bounds how long a client waits for a cert that is being
+	// fetched; waiting for a person to log in is bounded by the tunnel's hold.
+	connectWait = 12 * time.Second
+)
+
+// tunnel is one configured tunnel: its listeners, and the credential clients
+// are dialled with, kept current by one goroutine.
+type tunnel struct {
+	spec     config.Tunnel
+	resolver *resolver
+	px       *proxies.Tunnel
+	log      *slog.Logger
+	onChange func()
+	kick     chan kickReason // capacity 1
+
+	mu       sync.Mutex
+	cur      *credential
+	status   resolution
+	attempts int           // resolutions finished so far
+	changed  chan struct{} // closed and replaced at every change of the above
+	dialErr  *dialFailure  // the newest failure since the last success
+	stopped  bool
+}
+
+// kickReason says who wants a tunnel resolved anew.
+type kickReason int
+
+const (
+	kickChanged kickReason = iota // the session or the config changed: at once
+	kickClient                    // a client waits: at once, but not more often than clientRetry
+	kickVerify                    // a dial failed: find out why
+)
+
+// credential is what a tunnel needs to serve a client.
+type credential struct {
+	dial       proxies.Dial
+	validUntil time.Time
+}
+
+func (c *credential) validAt(now time.Time) bool { return c != nil && now.Before(c.validUntil) }
+
+// resolution is the outcome of one attempt to find a tunnel's credential.
+type resolution struct {
+	state        state.TunnelState
+	problem      *state.Problem
+	err          error
+	profile      string // proxy address
+	protocol     string
+	engine       state.Engine
+	engineReason string
+	cred         *credential
+	next         time.Time // when to resolve again by itself; zero: only when something changes
+	keep         bool      // the credential there was may go on being used
+}
+
+type dialFailure struct {
+	at  time.Time
+	err error
+}
+
+// sourceError is why a client got no credential, as opposed to a dial that
+// failed with one.
+type sourceError struct {
+	why error // errHoldEnded or errConnectSlow; nil: the resolution's own error
+	err error // the resolution's error; may be nil
+}
+
+func (e *sourceError) Error() string {
+	switch {
+	case e.why == nil:
+		return e.err.Error()
+	case e.err == nil:
+		return e.why.Error()
+	default:
+		return fmt.Sprintf("%v: %v", e.why, e.err)
+	}
+}
+
+func (e *sourceError) Unwrap() []error { return []error{e.why, e.err} }
+
+var (
+	errHoldEnded   = errors.New("no login came while the client was held")
+	errConnectSlow = errors.New("the cluster took too long to issue a cert")
+)
+
+func newTunnel(spec config.Tunnel, r *resolver, log *slog.Logger, grace time.Duration, onChange func()) *tunnel {
+	t := &tunnel{
+		spec:     spec,
+		resolver: r,
+		log:      log.With("tunnel", spec.Name),
+		onChange: onChange,
+		kick:     make(chan kickReason, 1),
+		changed:  make(chan struct{}),
+		status:   resolution{state: state.TunnelConnecting, engine: state.EngineNative},
+	}
+	t.px = proxies.New(proxies.Config{
+		Name:     spec.Name,
+		Port:     spec.Port,
+		Source:   t.source,
+		Hold:     spec.HoldDuration(),
+		Grace:    grace,
+		Logger:   t.log,
+		OnChange: onChange,
+		OnEvent:  t.observe,
+	})
+	return t
+}
+
+// run serves the tunnel until ctx ends.
+func (t *tunnel) run(ctx context.Context) {
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := t.px.Run(ctx); err != nil && ctx.Err() == nil {
+			t.log.Error("tunnel ended", "err", err)
+		}
+	})
+	t.keepResolved(ctx)
+	t.resolver.children.stop(t.spec.Name)
+	wg.Wait()
+}
+
+// keepResolved is the dull loop: resolve, publish, sleep until something
+// changes or time is up.
+func (t *tunnel) keepResolved(ctx context.Context) {
+	pause := &backoff.ExponentialBackOff{
+		InitialInterval: 500 * time.Millisecond, Multiplier: 2, RandomizationFactor: 0.5, MaxInterval: retryMax,
+	}
+	pause.Reset()
+	var next, last time.Time
+	reason := kickChanged
+	for {
+		if reason == kickClient && time.Since(last) < clientRetry {
+			if !sleep(ctx, clientRetry-time.Since(last)) {
+				return
+			}
+		}
+		res := t.resolver.resolve(ctx, t, reason)
+		if ctx.Err() != nil {
+			return
+		}
+		last = time.Now()
+		if res.err != nil && res.next.IsZero() {
+			res.next = last.Add(pause.NextBackOff())
+		} else if res.err == nil {
+			pause.Reset()
+		}
+		next = res.next.Round(0)
+		t.adopt(res)
+		var ok bool
+		if reason, ok = t.sleepUntil(ctx, next); !ok {
+			return
+		}
+		if reason == kickChanged {
+			pause.Reset()
+		}
+	}
+}
+
+// sleepUntil returns when the wall clock reaches next (never, for the zero
+// time) or somebody kicks the tunnel; false means ctx ended.
+func (t *tunnel) sleepUntil(ctx context.Context, next time.Time) (kickReason, bool) {
+	timer := time.NewTimer(wakeEvery)
+	defer timer.Stop()
+	for {
+		wait := time.Duration(wakeEvery)
+		if !next.IsZero() {
+			left := next.Sub(time.Now().Round(0))
+			if left <= 0 {
+				return kickChanged, true
+			}
+			wait = min(wait, left)
+		}
+		timer.Reset(wait)
+		select {
+		case <-ctx.Done():
+			return 0, false
+		case r := <-t.kick:
+			return r, true
+		case <-timer.C:
+		}
+	}
+}
+
+// adopt makes a resolution the tunnel's present one and wakes held clients.
+func (t *tunnel) adopt(res resolution) {
+	t.mu.Lock()
+	was := t.status
+	switch {
+	case res.cred != nil:
+		t.cur = res.cred
+	case !res.keep:
+		t.cur = nil
+	}
+	if res.problem != nil && was.problem != nil && was.problem.Code == res.problem.Code {
+		res.problem.Since = was.problem.Since
+	}
+	t.status = res
+	t.attempts++
+	close(t.changed)
+	t.changed = make(chan struct{})
+	t.mu.Unlock()
+
+	if was.state != res.state {
+		attrs := []any{"state", res.state, "engine", res.engine}
+		if res.err != nil {
+			attrs = append(attrs, "err", res.err)
+		}
+		t.log.Info("tunnel state", attrs...)
+	}
+	t.onChange()
+}
+
+func (t *tunnel) wake(r kickReason) {
+	select {
+	case t.kick <- r:
+	default: // already kicked; the resolution sees the newest truth
+	}
+}
+
+// source hands a client the way to dial. While nobody is logged in it waits,
+// for as long as ctx allows (the tunnel's hold); while a cert is being fetched
+// it waits for the outcome; any other trouble is tried once more for this
+// client and then told.
+func (t *tunnel) source(ctx context.Context) (proxies.Dial, error) {
+	t.mu.Lock()
+	arrived := t.attempts
+	t.mu.Unlock()
+	deadline := time.Now().Add(connectWait)
+	kicked := false
+	for {
+		t.mu.Lock()
+		cur, status, attempts, changed := t.cur, t.status, t.attempts, t.changed
+		t.mu.Unlock()
+		if cur.validAt(time.Now()) {
+			return cur.dial, nil
+		}
+		waitsForLogin := status.state == state.TunnelWaitingForLogin
+		if attempts > 0 && waitsForLogin && t.spec.HoldDuration() == 0 {
+			return nil, &sourceError{err: status.err}
+		}
+		if attempts > arrived && !waitsForLogin {
+			return nil, &sourceError{err: status.err}
+		}
+		if !kicked && !waitsForLogin {
+			t.wake(kickClient)
+			kicked = true
+		}
+		var expire <-chan time.Time
+		if !waitsForLogin {
+			timer := time.NewTimer(time.Until(deadline))
+			defer timer.Stop()
+			expire = timer.C
+		}
+		select {
+		case <-changed:
+		case <-expire:
+			return nil, &sourceError{why: errConnectSlow, err: status.err}
+		case <-ctx.Done():
+			return nil, &sourceError{why: errHoldEnded, err: status.err}
+		}
+	}
+}
+
+// observe learns from the life of connections whether the upstream works.
+func (t *tunnel) observe(ev proxies.Event) {
+	switch {
+	case ev.Kind == proxies.EventRefused && isDialFailure(ev.Err):
+		t.setDialFailure(&dialFailure{at: ev.At, err: ev.Err})
+		t.wake(kickVerify)
+	case ev.Kind == proxies.EventClosed && errors.Is(ev.Err, proxies.ErrClosedEarly):
+		t.setDialFailure(&dialFailure{at: ev.At, err: ev.Err})
+	case ev.Kind == proxies.EventClosed && ev.BytesIn > 0:
+		t.setDialFailure(nil)
+	}
+}
+
+// isDialFailure reports whether a refused client was refused by the upstream,
+// and not because it left, the tunnel stopped or there was no credential.
+func isDialFailure(err error) bool {
+	var source *sourceError
+	return err != nil && !errors.As(err, &source) && !errors.Is(err, proxies.ErrHoldEnded) &&
+		!errors.Is(err, proxies.ErrClientGone) && !errors.Is(err, proxies.ErrStopped) && !errors.Is(err, proxies.ErrClosed)
+}
+
+func (t *tunnel) setDialFailure(f *dialFailure) {
+	t.mu.Lock()
+	changed := (t.dialErr == nil) != (f == nil)
+	t.dialErr = f
+	t.mu.Unlock()
+	if changed {
+		t.onChange()
+	}
+}
+
+func (t *tunnel) dialFailure() *dialFailure {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.dialErr
+}
+
+// restart closes the open connections and fetches a new cert.
+func (t *tunnel) restart() {
+	t.resolver.release(t.spec)
+	t.px.CloseConnections()
+	t.setDialFailure(nil)
+	t.wake(kickChanged)
+}
+
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}

@@ -1,0 +1,271 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/gravitational/trace"
+
+	"berth/agent/config"
+	"berth/agent/ipc/client"
+	"berth/agent/state"
+	"berth/internal/paths"
+	"berth/internal/simcluster"
+)
+
+var errDenied = trace.AccessDenied("access denied to perform action")
+
+// TestOneStalledTunnel stalls one database among thirty; the clients of the
+// other twenty-nine see no error.
+func TestOneStalledTunnel(t *testing.T) {
+	const tunnels = 30
+	cfg := simcluster.Config{}
+	for i := range tunnels {
+		cfg.Databases = append(cfg.Databases, simcluster.Database{Name: fmt.Sprintf("pg%d", i), Protocol: "postgres"})
+	}
+	e := newEnv(t, cfg)
+	e.login()
+	var items []string
+	var ports []int
+	for i := range tunnels {
+		ports = append(ports, freePort(t))
+		items = append(items, fmt.Sprintf("name: t%d, kind: db, cluster: %s, resource: pg%d, db_user: alice, port: %d",
+			i, e.sim.Name(), i, ports[i]))
+	}
+	e.config(items...)
+	e.start()
+	e.await("all tunnels to be ready", func(s state.Snapshot) bool {
+		for _, tun := range s.Tunnels {
+			if tun.State != state.TunnelReady {
+				return false
+			}
+		}
+		return len(s.Tunnels) == tunnels
+	})
+	e.sim.Faults().Database("pg0", simcluster.Stalled)
+	stalled, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", fmt.Sprintf("127.0.0.1:%d", ports[0]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stalled.Close()
+	var wg sync.WaitGroup
+	var failed atomic.Int64
+	for _, port := range ports[1:] {
+		wg.Go(func() {
+			for range 5 {
+				conn, err := e.pg(t.Context(), port)
+				if err == nil {
+					_, err = servedBy(t.Context(), conn)
+					err = errors.Join(err, conn.Close(t.Context()))
+				}
+				if err != nil {
+					failed.Add(1)
+					t.Logf("port %d: %v", port, err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if n := failed.Load(); n != 0 {
+		t.Errorf("%d queries through healthy tunnels failed, want 0", n)
+	}
+}
+
+func TestManyClientsAtOnce(t *testing.T) {
+	e := newEnv(t, simcluster.Config{})
+	e.login()
+	item, port := e.pgTunnel("pg")
+	e.config(item)
+	e.start()
+	e.awaitState("pg", state.TunnelReady)
+	const clients = 500
+	var wg sync.WaitGroup
+	var failed atomic.Int64
+	for range clients {
+		wg.Go(func() {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			conn, err := e.pg(ctx, port)
+			if err == nil {
+				_, err = servedBy(ctx, conn)
+				err = errors.Join(err, conn.Close(ctx))
+			}
+			if err != nil {
+				failed.Add(1)
+				t.Log(err)
+			}
+		})
+	}
+	wg.Wait()
+	if n := failed.Load(); n != 0 {
+		t.Errorf("%d of %d clients failed", n, clients)
+	}
+	if tun := e.snapshot().Tunnels[0]; tun.TotalConnections != clients {
+		t.Errorf("total_connections = %d, want %d", tun.TotalConnections, clients)
+	}
+}
+
+// TestUnknownServiceHangsUp covers a database that vanishes after its cert was
+// minted: Teleport then hangs up without a word, and berth says so.
+func TestUnknownServiceHangsUp(t *testing.T) {
+	e := newEnv(t, simcluster.Config{})
+	e.login()
+	item, port := e.pgTunnel("pg")
+	e.config(item)
+	e.start()
+	e.awaitState("pg", state.TunnelReady)
+	e.sim.RemoveDatabase("pg")
+	if _, err := e.pg(t.Context(), port); err == nil {
+		t.Fatal("a database that is gone answered")
+	}
+	e.await("the problem", func(s state.Snapshot) bool {
+		p := s.Tunnels[0].Problem
+		return p != nil && (p.Code == state.CodeUpstream || p.Code == state.CodeUnknownResource)
+	})
+}
+
+func TestExpiryIsNoticed(t *testing.T) {
+	e := newEnv(t, simcluster.Config{})
+	e.login(simcluster.WithTTL(4 * time.Second))
+	item, _ := e.pgTunnel("pg")
+	e.config(item)
+	e.start()
+	e.awaitState("pg", state.TunnelReady)
+	tun := e.awaitState("pg", state.TunnelWaitingForLogin)
+	if tun.CertValidUntil != nil {
+		t.Errorf("cert_valid_until = %v after the end", tun.CertValidUntil)
+	}
+	if p := e.snapshot().Profiles[0]; p.State != state.ProfileExpired {
+		t.Errorf("profile state = %s, want expired", p.State)
+	}
+	e.login()
+	e.awaitState("pg", state.TunnelReady)
+}
+
+// TestDrain checks that a stop lets an open connection go on for the grace
+// period and that new ones are refused meanwhile.
+func TestDrain(t *testing.T) {
+	e := newEnv(t, simcluster.Config{})
+	e.login()
+	item, port := e.pgTunnel("pg")
+	e.config(item)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	ready := make(chan struct{})
+	go func() {
+		done <- Run(ctx, Options{Paths: e.p, Version: "test", Grace: 2 * time.Second,
+			Logger: slog.New(slog.DiscardHandler), Ready: func() { close(ready) }})
+	}()
+	<-ready
+	e.awaitState("pg", state.TunnelReady)
+	open := e.mustPG(port)
+	e.serial(open)
+	cancel()
+	deadline := time.Now().Add(wait)
+	for {
+		conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err != nil {
+			break
+		}
+		_ = conn.Close() // it only had to be refused
+		if time.Now().After(deadline) {
+			t.Fatal("the port still listens after the stop")
+		}
+	}
+	e.serial(open)
+	if err := <-done; err != nil {
+		t.Fatalf("agent: %v", err)
+	}
+	if _, err := servedBy(t.Context(), open); err == nil {
+		t.Error("a connection outlived the agent")
+	}
+}
+
+// childEnv makes the test binary run an agent for BERTH_HOME instead.
+const childEnv = "BERTH_TEST_AGENT"
+
+func childAgent() int {
+	p, err := paths.Resolve(os.Getenv)
+	if err == nil {
+		err = Run(context.Background(), Options{Paths: p, Version: "test", Logger: slog.New(slog.NewTextHandler(os.Stderr, nil))})
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
+// TestKilledWhileWriting kills agents that are busy adding and stopping
+// tunnels, at moments nobody chose, and checks that the config and the saved
+// state can be read afterwards and that a new agent starts.
+func TestKilledWhileWriting(t *testing.T) {
+	e := newEnv(t, simcluster.Config{})
+	e.config()
+	for round := range 8 {
+		child := exec.CommandContext(t.Context(), os.Args[0])
+		child.Env = append(os.Environ(), childEnv+"=1", paths.HomeVar+"="+e.dir)
+		child.Stderr = io.Discard
+		if err := child.Start(); err != nil {
+			t.Fatal(err)
+		}
+		e.await("the child agent", func(s state.Snapshot) bool { return s.Agent.PID == child.Process.Pid })
+		busy := make(chan struct{})
+		go func() {
+			defer close(busy)
+			c := client.Dial(e.p.Socket)
+			defer c.Close()
+			for i := range 200 {
+				name := fmt.Sprintf("r%d-%d", round, i)
+				if _, err := c.AddTunnel(t.Context(), client.TunnelSpec{
+					Name: name, Kind: state.KindDB, Cluster: "c.test", Resource: name,
+				}); err != nil {
+					return // the agent is dead
+				}
+				if err := c.StopTunnel(t.Context(), name); err != nil {
+					return
+				}
+			}
+		}()
+		time.Sleep(time.Duration(20+37*round) * time.Millisecond)
+		if err := child.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		_ = child.Wait() // it was killed
+		<-busy
+		if _, err := config.Load(e.p.Config); err != nil {
+			t.Fatalf("round %d: the config cannot be read after kill -9: %v", round, err)
+		}
+		if s, err := loadSaved(e.p.StateFile); err != nil {
+			t.Fatalf("round %d: the saved state cannot be read after kill -9: %v", round, err)
+		} else if round > 2 && len(s.data.Stopped) == 0 {
+			t.Fatal("no tunnel was ever stopped: nothing was tested")
+		}
+	}
+}
+
+func TestSavedStateSetAside(t *testing.T) {
+	e := newEnv(t, simcluster.Config{})
+	e.config()
+	if err := os.WriteFile(e.p.StateFile, []byte(`{"stopped": [`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	e.start()
+	s := e.snapshot()
+	if len(s.Problems) != 1 || s.Problems[0].Code != state.CodeStateUnreadable {
+		t.Errorf("problems = %+v, want one %s", s.Problems, state.CodeStateUnreadable)
+	}
+	if _, err := os.Stat(e.p.StateFile + ".broken"); err != nil {
+		t.Errorf("the broken state was not set aside: %v", err)
+	}
+}
