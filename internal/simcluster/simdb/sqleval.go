@@ -92,7 +92,7 @@ func (ev evaluator) eval(ctx context.Context, e *expr, series int64) (any, error
 func repeat(args []any) (any, error) {
 	n, err := strconv.Atoi(textOf(args[1]))
 	s := textOf(args[0])
-	if err != nil || n*len(s) > maxRepeat {
+	if err != nil || n > maxRepeat/max(len(s), 1) {
 		return nil, fmt.Errorf("repeat: cannot repeat %q times", textOf(args[1]))
 	}
 	return strings.Repeat(s, max(n, 0)), nil

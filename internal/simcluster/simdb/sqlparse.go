@@ -65,7 +65,11 @@ type sqlParser struct {
 	q       *query
 	alias   string // the series' name, known only after the items
 	waiting []*expr
+	depth   int
 }
+
+// maxDepth bounds how deep brackets may nest, for each level is a Go call.
+const maxDepth = 100
 
 // parseSelect parses "select items [from series] [limit n]".
 func parseSelect(tokens []token, d dialect) (*query, error) {
@@ -257,6 +261,10 @@ func castKind(name string) valueKind {
 }
 
 func (p *sqlParser) primary() (*expr, error) {
+	if p.depth++; p.depth > maxDepth {
+		return nil, fmt.Errorf("nested more than %d levels deep", maxDepth)
+	}
+	defer func() { p.depth-- }()
 	tok := p.next()
 	switch tok.kind {
 	case tokenNumber:
