@@ -151,26 +151,36 @@ func BenchmarkConnect(b *testing.B) {
 }
 
 // BenchmarkOpenConnections measures what idle connections keep: all of the
-// process's memory that came with them, TLS included.
+// process's memory that came with them, TLS included; also when the last thing
+// that came was as much as fits.
 func BenchmarkOpenConnections(b *testing.B) {
-	for _, want := range []int{1000, 10_000} {
-		b.Run(fmt.Sprint(want), func(b *testing.B) {
+	for _, bb := range []struct {
+		name string
+		want int
+		cmd  byte
+	}{
+		{"1000", 1000, cmdEcho},
+		{"10000", 10_000, cmdEcho},
+		{"1000_after_a_burst", 1000, cmdBurst},
+	} {
+		b.Run(bb.name, func(b *testing.B) {
+			want := bb.want
 			n := min(want, (fileLimit()-200)/2) // two descriptors each
 			if n < want {
 				b.Logf("this machine's limit of open files allows %d", n)
 			}
 			for b.Loop() {
-				benchOpenConnections(b, n)
+				benchOpenConnections(b, n, bb.cmd)
 			}
 		})
 	}
 }
 
-func benchOpenConnections(b *testing.B, n int) {
+func benchOpenConnections(b *testing.B, n int, cmd byte) {
 	route := startProxy(b, "bench")
 	r := run(b, Config{Source: route.source})
 	before, heapBefore := memory(b)
-	clients := startChild(b, "clients", fmt.Sprintf("%s=%s %d", clientEnv, r.addr(), n))
+	clients := startChild(b, "clients", fmt.Sprintf("%s=%s %d %c", clientEnv, r.addr(), n, cmd))
 	began := time.Now()
 	if s := clients.line(b); s != "ready" {
 		b.Fatal(s)
@@ -201,4 +211,31 @@ func memory(b *testing.B) (rss, inUse int64) {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return int64(info.RSS), int64(m.HeapInuse + m.StackInuse)
+}
+
+// BenchmarkRoundTrip is a small question and its answer on an open connection.
+func BenchmarkRoundTrip(b *testing.B) {
+	for _, alpn := range []string{"plain", "bench"} {
+		for _, way := range []string{"direct", "tunnel"} {
+			b.Run(alpn+"/"+way, func(b *testing.B) {
+				route := startProxy(b, alpn)
+				c := net.Conn(nil)
+				if way == "tunnel" {
+					c = run(b, Config{Source: route.source}).connect(b)
+				} else {
+					c = dialRoute(b, route)
+				}
+				_ = c.SetDeadline(time.Time{})
+				if err := tryRoundTripAfter(c, cmdEcho, "select 1"); err != nil {
+					b.Fatal(err)
+				}
+				for b.Loop() {
+					if err := tryRoundTrip(c, "select 1"); err != nil {
+						b.Fatal(err)
+					}
+				}
+				c.Close()
+			})
+		}
+	}
 }

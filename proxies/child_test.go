@@ -23,7 +23,7 @@ import (
 // what they measure is the tunnel. childEnv says which one to be.
 const (
 	childEnv  = "BERTH_TEST_CHILD"
-	clientEnv = "BERTH_TEST_CLIENT" // "address count"
+	clientEnv = "BERTH_TEST_CLIENT" // "address count command"
 )
 
 // The first byte of a benchmark connection says what it does.
@@ -31,7 +31,10 @@ const (
 	cmdDownload = 'd'
 	cmdUpload   = 'u'
 	cmdEcho     = 'e'
+	cmdBurst    = 'b' // burstSize bytes, then silence
 )
+
+const burstSize = 256 << 10
 
 func runChild(mode string) {
 	switch mode {
@@ -88,6 +91,9 @@ func serveBench(tc *tls.Conn) {
 				return
 			}
 		}
+	case cmdBurst:
+		_, _ = c.Write(make([]byte, burstSize))
+		_, _ = io.CopyBuffer(struct{ io.Writer }{io.Discard}, c, make([]byte, 512))
 	case cmdUpload:
 		_, _ = io.CopyBuffer(struct{ io.Writer }{io.Discard}, c, make([]byte, 64<<10))
 	case cmdEcho:
@@ -106,15 +112,21 @@ func serveBench(tc *tls.Conn) {
 // childClients opens connections, tries each, says so, and keeps them until
 // stdin ends.
 func childClients() {
-	addr, count, _ := strings.Cut(os.Getenv(clientEnv), " ")
-	n, err := strconv.Atoi(count)
+	args := strings.Fields(os.Getenv(clientEnv))
+	addr, cmd := args[0], args[2][0]
+	n, err := strconv.Atoi(args[1])
 	if err != nil {
 		panic(err)
 	}
 	for range n {
 		c, err := net.Dial("tcp", addr)
-		if err == nil {
+		switch {
+		case err != nil:
+		case cmd == cmdEcho:
 			err = tryRoundTripAfter(c, cmdEcho, "hello")
+		default:
+			_, _ = c.Write([]byte{cmd})
+			_, err = io.CopyN(io.Discard, c, burstSize)
 		}
 		if err != nil {
 			fmt.Println("failed:", err)

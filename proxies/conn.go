@@ -213,7 +213,7 @@ func (c *conn) refuse(err error) {
 	}
 	if refuse := c.t.cfg.Refuse; refuse != nil {
 		_ = c.client.SetDeadline(time.Now().Add(refuseTimeout))
-		refuse(&earlyConn{TCPConn: c.client, early: c.early}, err)
+		refuse(&earlyConn{c.client, c.early}, err)
 	}
 	c.event(EventRefused, err, c.waited)
 	c.linger()
@@ -230,9 +230,10 @@ func (c *conn) linger() {
 	_, _ = io.CopyN(io.Discard, c.client, 1<<20)
 }
 
-// earlyConn is a client whose first bytes were read already.
+// earlyConn is a client whose first bytes were read already. It hides all but
+// the net.Conn: a TCPConn's shortcuts for io.Copy would skip those bytes.
 type earlyConn struct {
-	*net.TCPConn
+	net.Conn
 	early []byte
 }
 
@@ -243,7 +244,7 @@ func (c *earlyConn) Read(p []byte) (int, error) {
 		c.early = c.early[n:]
 		return n, nil
 	}
-	return c.TCPConn.Read(p)
+	return c.Conn.Read(p)
 }
 
 // shut closes both ends, for cause; nil means in the usual way.

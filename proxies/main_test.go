@@ -138,14 +138,12 @@ func newTunnel(cfg Config) (*Tunnel, *events) {
 	ev := newEvents()
 	cfg.Name = "test"
 	cfg.OnEvent = ev.add
-	tun := New(cfg)
-	tun.waitingAfter = 20 * time.Millisecond
-	return tun, ev
+	return New(cfg), ev
 }
 
 func runBound(t testing.TB, tun *Tunnel, ev *events) *running {
 	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- tun.Run(ctx) }()
 	stop := sync.OnceFunc(func() {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	gnet "github.com/shirou/gopsutil/v4/net"
@@ -24,15 +25,19 @@ func (o *Owner) String() string {
 	return fmt.Sprintf("%s (pid %d)", o.Name, o.PID)
 }
 
-// PortOwner returns the program that listens on the TCP port, nil when the OS
-// does not tell, as for other users' programs. It may take tenths of a second.
-func PortOwner(ctx context.Context, port int) *Owner {
+// PortOwner returns the program that listens on the TCP port of host, an IP
+// address; nil when the OS does not tell, as for other users' programs. It may
+// take tenths of a second.
+func PortOwner(ctx context.Context, host string, port int) *Owner {
 	socks, err := gnet.ConnectionsWithContext(ctx, "tcp")
 	if err != nil {
 		return nil
 	}
 	for _, s := range socks {
 		if s.Status != "LISTEN" || int(s.Laddr.Port) != port || s.Pid == 0 {
+			continue
+		}
+		if !slices.Contains([]string{host, "0.0.0.0", "::", "*"}, s.Laddr.IP) {
 			continue
 		}
 		owner := &Owner{PID: int(s.Pid)}
@@ -52,7 +57,7 @@ func (t *Tunnel) nameOwner(ctx context.Context, err error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	owner := PortOwner(ctx, taken.Port)
+	owner := PortOwner(ctx, taken.Host, taken.Port)
 	if owner == nil {
 		return
 	}

@@ -6,10 +6,13 @@ import (
 )
 
 const (
-	// busySize is the buffer of a connection that has data to move.
+	// busySize is the buffer of a socket that has data to move.
 	busySize = 64 << 10
-	// idleSize is the buffer of a connection that waits for data and whose
-	// kind cannot wait without one. Most answers of a database fit in it.
+	// recordSize is the buffer of a stream that does: TLS never gives more at
+	// once. It may be kept until the next data comes, so it should be no larger.
+	recordSize = 16 << 10
+	// idleSize is the buffer of a stream that waits: it cannot wait without
+	// one. Most answers of a database fit in it.
 	idleSize = 2 << 10
 )
 
@@ -31,15 +34,21 @@ func newReader(nc net.Conn) reader {
 	return &streamReader{conn: nc}
 }
 
-type buffer [busySize]byte
+type (
+	buffer [busySize]byte
+	record [recordSize]byte
+)
 
-var buffers = sync.Pool{New: func() any { return new(buffer) }}
+var (
+	buffers = sync.Pool{New: func() any { return new(buffer) }}
+	records = sync.Pool{New: func() any { return new(record) }}
+)
 
 // streamReader waits with a small buffer, and takes a large one for as long
 // as reads fill it.
 type streamReader struct {
 	conn net.Conn
-	busy *buffer // nil when idle
+	busy *record // nil when idle
 	full bool    // the last read filled the small buffer
 	idle [idleSize]byte
 }
@@ -47,7 +56,7 @@ type streamReader struct {
 func (r *streamReader) next() ([]byte, error) {
 	buf := r.idle[:]
 	if r.full {
-		r.busy = buffers.Get().(*buffer)
+		r.busy = records.Get().(*record)
 		buf = r.busy[:]
 	}
 	n, err := r.conn.Read(buf)
@@ -57,7 +66,7 @@ func (r *streamReader) next() ([]byte, error) {
 
 func (r *streamReader) release() {
 	if r.busy != nil {
-		buffers.Put(r.busy)
+		records.Put(r.busy)
 		r.busy = nil
 	}
 }

@@ -284,6 +284,7 @@ func (t *Tunnel) noteError(err error) {
 		level = slog.LevelWarn
 	}
 	t.log.Log(context.Background(), level, "connection failed", "err", err)
+	t.cfg.OnChange()
 }
 
 // noteOK remembers that the resource answered.
@@ -291,4 +292,5 @@ func (t *Tunnel) noteOK() {
 	t.mu.Lock()
 	t.lastOK = time.Now()
 	t.mu.Unlock()
+	t.cfg.OnChange()
 }

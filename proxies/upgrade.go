@@ -4,7 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/rand"
-	"crypto/sha1" //nolint:gosec // RFC 6455 asks for it; it protects nothing
+	"crypto/sha1"
 	"crypto/tls"
 	"encoding/base64"
 	"errors"
@@ -27,8 +27,8 @@ func (r Route) upgrade(ctx context.Context, conn net.Conn) (net.Conn, error) {
 		ServerName: r.ServerName,
 		RootCAs:    r.RootCAs,
 		MinVersion: tls.VersionTLS12,
-		//nolint:gosec // G402: what is inside is verified, by ClusterCAs, or the user chose not to
-		InsecureSkipVerify:          r.Insecure || r.ClusterCAs != nil,
+		// What is inside is verified by ClusterCAs, unless the user chose not to.
+		InsecureSkipVerify:          r.Insecure || r.ClusterCAs != nil, //nolint:gosec // G402: see above
 		DynamicRecordSizingDisabled: true,
 	})
 	if err := outer.HandshakeContext(ctx); err != nil {
@@ -67,7 +67,7 @@ func requestUpgrade(ctx context.Context, conn net.Conn, addr string) (net.Conn, 
 	if err != nil {
 		return nil, err
 	}
-	defer resp.Body.Close() //nolint:errcheck // a 101 has no body
+	defer func() { _ = resp.Body.Close() }() // a 101 has no body
 	switch {
 	case resp.StatusCode != http.StatusSwitchingProtocols:
 		return nil, fmt.Errorf("the answer is %q", resp.Status)
@@ -80,9 +80,10 @@ func requestUpgrade(ctx context.Context, conn net.Conn, addr string) (net.Conn, 
 	return &wsConn{Conn: conn, br: br}, nil
 }
 
-// acceptKey is how a WebSocket server proves that it read the request.
+// acceptKey is how a WebSocket server proves that it read the request, RFC
+// 6455, 4.2.2. It protects nothing.
 func acceptKey(key string) string {
-	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11")) //nolint:gosec // see the import
+	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
 	return base64.StdEncoding.EncodeToString(sum[:])
 }
 
