@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"sync"
-	"time"
 )
 
 // Dial opens a connection to the database through the child. It waits while a
@@ -103,23 +102,5 @@ func (t *DBTunnel) retireLocked(c *child) {
 		oldest := t.draining[0]
 		t.log.Warn("replaced tsh ended with connections open", "connections", oldest.conns)
 		oldest.cancel()
-	}
-}
-
-// enterLocked sets the state. t.mu is held.
-func (t *DBTunnel) enterLocked(s State) {
-	if t.status.State != s {
-		t.status.State, t.status.Since = s, time.Now()
-	}
-}
-
-// notify tells those who wait and the owner that something has changed.
-func (t *DBTunnel) notify() {
-	t.mu.Lock()
-	close(t.changed)
-	t.changed = make(chan struct{})
-	t.mu.Unlock()
-	if t.cfg.OnChange != nil {
-		t.cfg.OnChange()
 	}
 }

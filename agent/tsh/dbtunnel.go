@@ -84,29 +84,6 @@ type DBTunnel struct {
 	children sync.WaitGroup
 }
 
-// State is how a DBTunnel is.
-type State string
-
-// The states of a DBTunnel.
-const (
-	StateGated    State = "gated"    // the gate is closed, nothing runs
-	StateStarting State = "starting" // a child starts
-	StateReady    State = "ready"    // connections are carried
-	StateFailing  State = "failing"  // the last child failed; the next start is some time away
-)
-
-// Status is a DBTunnel at one moment.
-type Status struct {
-	State     State
-	Since     time.Time
-	LastError error  // why the last child failed; nil once one is ready
-	Prompt    string // what the user must do for tsh to go on; empty when nothing
-	Port      int    // of the child that takes connections; zero when none
-	PID       int    // likewise
-	Failures  int    // since the last time it was healthy for a while
-	Draining  int    // replaced children that still have connections
-}
-
 // NewDBTunnel returns a tunnel that [DBTunnel.Run] brings to life.
 func NewDBTunnel(cfg DBTunnelConfig) (*DBTunnel, error) {
 	switch {
@@ -127,18 +104,6 @@ func NewDBTunnel(cfg DBTunnelConfig) (*DBTunnel, error) {
 		status:  Status{State: StateGated, Since: time.Now()},
 		changed: make(chan struct{}),
 	}, nil
-}
-
-// Status returns how the tunnel is now.
-func (t *DBTunnel) Status() Status {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	s := t.status
-	s.Draining = len(t.draining)
-	if t.current != nil {
-		s.Port, s.PID = t.current.port, t.current.proc.pid
-	}
-	return s
 }
 
 // Gate says whether there is a session to run tsh with. Closing it lets no new

@@ -260,6 +260,7 @@ func TestWatchGivesTheNewest(t *testing.T) {
 		if s.Agent.PID == 1 {
 			for n := 2; n <= 1000; n++ {
 				a.publish(n)
+				time.Sleep(100 * time.Microsecond) // so that the server sends many
 			}
 			time.Sleep(100 * time.Millisecond) // a slow front end
 		}
