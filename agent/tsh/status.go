@@ -1,0 +1,56 @@
+package tsh
+
+import "time"
+
+// State is how a DBTunnel is.
+type State string
+
+// The states of a DBTunnel.
+const (
+	StateGated    State = "gated"    // the gate is closed, nothing runs
+	StateStarting State = "starting" // a child starts
+	StateReady    State = "ready"    // connections are carried
+	StateFailing  State = "failing"  // the last child failed; the next start is some time away
+)
+
+// Status is a DBTunnel at one moment.
+type Status struct {
+	State     State
+	Since     time.Time
+	LastError error  // why the last child failed; nil once one is ready
+	Prompt    string // what the user must do for tsh to go on; empty when nothing
+	Port      int    // of the child that takes connections; zero when none
+	PID       int    // likewise
+	Failures  int    // since the last time it was healthy for a while
+	Draining  int    // replaced children that still have connections
+}
+
+// Status returns how the tunnel is now.
+func (t *DBTunnel) Status() Status {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s := t.status
+	s.Draining = len(t.draining)
+	if t.current != nil {
+		s.Port, s.PID = t.current.port, t.current.proc.pid
+	}
+	return s
+}
+
+// enterLocked sets the state. t.mu is held.
+func (t *DBTunnel) enterLocked(s State) {
+	if t.status.State != s {
+		t.status.State, t.status.Since = s, time.Now()
+	}
+}
+
+// notify tells those who wait and the owner that something has changed.
+func (t *DBTunnel) notify() {
+	t.mu.Lock()
+	close(t.changed)
+	t.changed = make(chan struct{})
+	t.mu.Unlock()
+	if t.cfg.OnChange != nil {
+		t.cfg.OnChange()
+	}
+}
