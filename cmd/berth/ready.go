@@ -1,0 +1,18 @@
+package main
+
+import "net"
+
+// notifyReady tells a service manager that started the agent with
+// Type=notify that it is ready: the ports are bound. The protocol is
+// sd_notify(3): one datagram to the socket named in the environment.
+func notifyReady(socket string) {
+	if socket == "" {
+		return
+	}
+	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: socket, Net: "unixgram"})
+	if err != nil {
+		return // nobody listens any more; the manager will say so itself
+	}
+	defer conn.Close()
+	_, _ = conn.Write([]byte("READY=1\nSTATUS=Ports bound")) // as above
+}

@@ -1,0 +1,101 @@
+package archtest
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// A rule says which packages a package may not reach, not even through
+// others, and why.
+type rule struct {
+	pkgs   []string // import paths, or prefixes ending in "/..."
+	never  []string // likewise
+	except []string
+	why    string
+}
+
+var rules = []rule{
+	{
+		pkgs:  []string{"berth/agent/state"},
+		never: []string{"berth/...", "github.com/...", "golang.org/...", "google.golang.org/..."},
+		why:   "agent/state holds plain values: it imports the standard library only",
+	},
+	{
+		pkgs:  []string{"berth/tray/...", "berth/notify/...", "berth/agent/ipc/client"},
+		never: []string{"berth/certwatch", "berth/proxies/...", "berth/agent/cluster", "berth/agent", "github.com/gravitational/..."},
+		why:   "a front end never reaches a credential",
+	},
+	{
+		pkgs:   []string{"berth/certwatch", "berth/proxies/..."},
+		never:  []string{"berth/agent/..."},
+		except: []string{"berth/agent/state"},
+		why:    "certwatch and proxies know nothing of the agent: they are handed values and funcs",
+	},
+	{
+		pkgs:  []string{"berth/..."},
+		never: []string{"github.com/gravitational/teleport/lib/...", "github.com/gravitational/teleport/tool/..."},
+		why:   "of Teleport only the api module may be imported",
+	},
+}
+
+// TestImports walks everything each package reaches, through others too.
+func TestImports(t *testing.T) {
+	for pkg, deps := range reachable(t) {
+		for _, r := range rules {
+			if !matches(pkg, r.pkgs) {
+				continue
+			}
+			for _, dep := range deps {
+				if dep != pkg && matches(dep, r.never) && !matches(dep, r.except) {
+					t.Errorf("%s reaches %s: %s", pkg, dep, r.why)
+				}
+			}
+		}
+	}
+}
+
+// TestOnlyCmdWires checks that nothing imports a main package's folder and
+// that the simulation stays out of everything but the demo, tests and tools.
+func TestSimulationStaysOut(t *testing.T) {
+	allowed := []string{"berth/internal/...", "berth/cmd/..."}
+	for pkg, deps := range reachable(t) {
+		if matches(pkg, allowed) {
+			continue
+		}
+		for _, dep := range deps {
+			if matches(dep, []string{"berth/internal/simcluster/...", "berth/internal/demo", "berth/cmd/..."}) {
+				t.Errorf("%s reaches %s: the simulation is for the demo and for tests", pkg, dep)
+			}
+		}
+	}
+}
+
+// reachable returns, for each package of the module, everything it imports.
+func reachable(t *testing.T) map[string][]string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-f", `{{.ImportPath}} {{join .Deps " "}}`, "berth/...")
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v\n%s", err, stderr.String())
+	}
+	pkgs := make(map[string][]string)
+	for line := range strings.Lines(string(out)) {
+		fields := strings.Fields(line)
+		pkgs[fields[0]] = fields[1:]
+	}
+	if len(pkgs["berth/agent/state"]) == 0 {
+		t.Fatal("go list found no berth/agent/state: the rules check nothing")
+	}
+	return pkgs
+}
+
+func matches(pkg string, patterns []string) bool {
+	return slices.ContainsFunc(patterns, func(p string) bool {
+		prefix, wild := strings.CutSuffix(p, "/...")
+		return pkg == prefix || (wild && strings.HasPrefix(pkg, prefix+"/"))
+	})
+}
