@@ -202,8 +202,8 @@ func parseKey(key content) (crypto.Signer, error) {
 }
 
 func samePublicKey(a, b crypto.PublicKey) bool {
-	comparable, ok := a.(interface{ Equal(crypto.PublicKey) bool })
-	return ok && comparable.Equal(b)
+	key, ok := a.(interface{ Equal(crypto.PublicKey) bool })
+	return ok && key.Equal(b)
 }
 
 // parseCerts reads all certificates of a PEM file. A half block at the end is

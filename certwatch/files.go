@@ -51,7 +51,7 @@ func readFile(path string) content {
 		c.err = err
 		return c
 	}
-	defer f.Close() //nolint:errcheck // nothing was written
+	defer f.Close()
 	c.data, c.err = io.ReadAll(io.LimitReader(f, maxFileSize+1))
 	if c.err == nil && len(c.data) > maxFileSize {
 		c.data, c.err = nil, fmt.Errorf("read %q: it is larger than %d bytes", path, maxFileSize)

@@ -45,7 +45,7 @@ func TestUnreadable(t *testing.T) {
 		t.Errorf("problem = %v, want permission denied", p.Problem)
 	}
 	f.check(os.Chmod(f.home.Dir, 0))
-	defer os.Chmod(f.home.Dir, 0o700) //nolint:errcheck // so that the test's folder can be removed
+	t.Cleanup(func() { f.check(os.Chmod(f.home.Dir, 0o700)) }) // so that the folder can be removed
 	if _, err := certwatch.Load(f.home.Dir); err == nil || !strings.Contains(err.Error(), "permission denied") {
 		t.Errorf("Load = %v, want permission denied", err)
 	}

@@ -100,9 +100,9 @@ func TestHomeOfAnotherKind(t *testing.T) {
 	await(t, w, "the symlink loop", troubled)
 
 	f.check(os.Remove(f.home.Dir))
-	real := filepath.Join(t.TempDir(), "real")
-	f.check(os.Mkdir(real, 0o700))
-	f.check(os.Symlink(real, f.home.Dir))
+	target := filepath.Join(t.TempDir(), "target")
+	f.check(os.Mkdir(target, 0o700))
+	f.check(os.Symlink(target, f.home.Dir))
 	await(t, w, "an empty home", empty)
 	f.loginAs("second")
 	await(t, w, "a login behind a symlink", loggedIn("second"))
@@ -136,7 +136,7 @@ func TestLogout(t *testing.T) {
 // wrong, and is well again with the next login.
 func TestBrokenForLong(t *testing.T) {
 	f := newFixture(t, certwatchtest.Login{Identity: certwatch.Identity{Roles: []string{"first"}}})
-	const patience = 400 * time.Millisecond
+	const patience = time.Second
 	w := runWatcher(t, certwatch.Config{Homes: []string{f.home.Dir}, Safety: time.Hour, Patience: patience})
 	good := await(t, w, "the first login", loggedIn("first")).Profiles[0]
 
@@ -157,12 +157,12 @@ func TestBrokenForLong(t *testing.T) {
 	changed, cancel := w.Subscribe()
 	defer cancel()
 	f.put("%s/alice.crt", nil)
-	time.Sleep(patience / 2)
+	time.Sleep(patience / 4)
 	f.put("%s/alice.crt", f.creds.Cert)
 	select {
 	case <-changed:
 		t.Errorf("a moment's trouble was shown: %+v", w.View().Profiles[0])
-	case <-time.After(2 * patience):
+	case <-time.After(patience + patience/2):
 	}
 	if w.View().Profiles[0] != good {
 		t.Errorf("the same files make another profile value")
@@ -288,5 +288,61 @@ func TestRestlessLogins(t *testing.T) {
 	case <-changed:
 	default:
 		t.Errorf("no wake-up for the change")
+	}
+}
+
+// A v17 login stopped after the X.509 pair: key and certificates all belong
+// together in pairs, but are of two logins.
+func TestTwoLoginsAreNeverMixed(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		old  bool // the new files look old, as if moved here from elsewhere
+	}{{"written_in_place", false}, {"moved_from_elsewhere", true}} {
+		t.Run(tt.name, func(t *testing.T) {
+			now := time.Now()
+			f := newFixture(t, certwatchtest.Login{Identity: certwatch.Identity{Roles: []string{"first"}}})
+			w := runWatcher(t, certwatch.Config{Homes: []string{f.home.Dir}, Safety: time.Hour})
+			await(t, w, "the first login", loggedIn("first"))
+			changed, cancel := w.Subscribe()
+			defer cancel()
+
+			second := certwatchtest.Login{NotBefore: now.Add(-20 * time.Second), NotAfter: now.Add(2 * time.Hour)}
+			second.Identity.Roles = []string{"second"}
+			_, creds := f.ca.Issue(t, second)
+			f.put("%s/alice.key", creds.TLSKey)
+			f.put("%s/alice.crt", creds.Cert)
+			if tt.old {
+				past := now.Add(-10 * time.Second)
+				f.check(os.Chtimes(f.path("%s/alice.key"), past, past))
+				f.check(os.Chtimes(f.path("%s/alice.crt"), past, past))
+			}
+			select {
+			case <-changed:
+				t.Errorf("half a login was shown: %v", w.View().Profiles[0].Session)
+			case <-time.After(800 * time.Millisecond):
+			}
+			f.put("%s/alice", creds.SSHKey)
+			f.put("%s/alice.pub", creds.SSHPub)
+			f.put("%s/alice-ssh/root-cert.pub", creds.SSHCerts["root"])
+			view := await(t, w, "the second login", loggedIn("second"))
+			if s := view.Profiles[0].Session; s.SSH == nil || !slices.Equal(s.SSH.Roles, s.Identity.Roles) {
+				t.Errorf("session %v has the SSH certificate %+v", s, s.SSH)
+			}
+		})
+	}
+}
+
+// A changed setting is news, but not a new session.
+func TestProfileChangesSessionStays(t *testing.T) {
+	f := newFixture(t, certwatchtest.Login{Identity: certwatch.Identity{Roles: []string{"first"}}})
+	w := runWatcher(t, certwatch.Config{Homes: []string{f.home.Dir}, Safety: time.Hour})
+	before := await(t, w, "the login", loggedIn("first")).Profiles[0]
+	f.prof.AuthConnector = "okta"
+	f.check(f.home.Touch(f.prof))
+	after := await(t, w, "the connector", func(v *certwatch.View) bool {
+		return v.Profiles[0].AuthConnector == "okta"
+	}).Profiles[0]
+	if after.Session != before.Session {
+		t.Errorf("the session is another value")
 	}
 }
