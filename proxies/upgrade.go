@@ -112,6 +112,9 @@ func (c *wsConn) Read(p []byte) (int, error) {
 	}
 	n, err := c.br.Read(p[:min(int64(len(p)), c.left)])
 	c.left -= int64(n)
+	if errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF
+	}
 	return n, err
 }
 
