@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"strings"
@@ -47,6 +48,8 @@ type Cmd struct {
 // Command returns the run of the tsh at path with args. home is its
 // TELEPORT_HOME; empty means tsh's own default.
 //
+// A path where no program is makes the run fail with a [*NotFoundError].
+//
 // The child gets the environment without TELEPORT_ variables, an empty stdin
 // and a process group of its own, which ends with ctx and with the agent.
 func Command(ctx context.Context, path, home string, args ...string) *Cmd {
@@ -82,6 +85,9 @@ func (c *Cmd) Output() ([]byte, error) {
 // start runs the command; stdout and stderr get what it prints.
 func (c *Cmd) start(stdout, stderr writer) (*process, error) {
 	p, err := startProcess(c, stdout, stderr)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, exec.ErrNotFound) { // Windows has the latter
+		err = &NotFoundError{Looked: []string{c.cmd.Path}}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", c.name, err)
 	}

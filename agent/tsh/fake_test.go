@@ -68,13 +68,13 @@ func play(part string) int {
 		}
 		return serveDB(echo)
 	case "hangs":
-		select {}
+		return hang()
 	case "garbage":
 		for i := range 300 {
 			fmt.Print(strings.Repeat("\x00\xff\x1b[2J", 2000+i))
 		}
 		fmt.Fprintln(os.Stderr, "confused")
-		select {}
+		return hang()
 	case "taps":
 		fmt.Fprintln(os.Stderr, "Tap any security key")
 		time.Sleep(time.Second)
@@ -93,7 +93,7 @@ func play(part string) int {
 		return serveDB(echo)
 	case "orphan":
 		signal.Ignore(syscall.SIGTERM)
-		select {}
+		return hang()
 	case "agent":
 		return playAgent()
 	case "version_json":
@@ -119,6 +119,12 @@ func play(part string) int {
 		return 0
 	}
 	panic("no such part: " + part)
+}
+
+// hang waits to be killed; an empty select would be a deadlock to the runtime.
+func hang() int {
+	time.Sleep(time.Hour)
+	return 0
 }
 
 // serveDB listens where it is told to, says so as tsh does, and serves.
@@ -213,6 +219,7 @@ func useFake(t *testing.T, part string) string {
 	dir := t.TempDir()
 	t.Setenv(fakeEnv, part)
 	t.Setenv(fakeDirEnv, dir)
+	t.Setenv("GORACE", "atexit_sleep_ms=0") // else a child with the race detector lingers for a second
 	return dir
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -36,14 +37,15 @@ func TestFind(t *testing.T) {
 		name, config string
 		path         []string
 		want         string // empty: not found
+		unix         bool
 	}{
-		{"config_wins", second, []string{"one"}, second},
-		{"first_in_path", "", []string{"one", "two"}, first},
-		{"skips_what_cannot_run", "", []string{"data", "folder", "two"}, second},
-		{"usual_place", "", []string{"empty"}, inHome},
-		{"config_is_missing", filepath.Join(dir, "none"), []string{"one"}, ""},
-		{"config_cannot_run", plain, []string{"one"}, ""},
-		{"config_is_a_folder", folder, []string{"one"}, ""},
+		{"config_wins", second, []string{"one"}, second, false},
+		{"first_in_path", "", []string{"one", "two"}, first, false},
+		{"skips_what_cannot_run", "", []string{"data", "folder", "two"}, second, true},
+		{"usual_place", "", []string{"empty"}, inHome, true},
+		{"config_is_missing", filepath.Join(dir, "none"), []string{"one"}, "", false},
+		{"config_cannot_run", plain, []string{"one"}, "", true},
+		{"config_is_a_folder", folder, []string{"one"}, "", false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -56,13 +58,16 @@ func TestFind(t *testing.T) {
 				"HOME": filepath.Join(dir, "home"),
 			}
 			got, err := Find(Options{ConfigPath: tt.config, Env: func(k string) string { return env[k] }})
+			if tt.unix && runtime.GOOS == "windows" {
+				return // a place of Unix, or an execute bit
+			}
 			if got != tt.want || (err == nil) != (tt.want != "") {
 				t.Fatalf("Find = %q, %v, want %q", got, err, tt.want)
 			}
 			var missing *NotFoundError
 			if err != nil && (!errors.As(err, &missing) || !missing.FromConfig || missing.Hint() == "" ||
-				!strings.Contains(err.Error(), tt.config)) {
-				t.Errorf("Find: %v (hint %q), want the config's path and a hint", err, missing.Hint())
+				missing.Looked[0] != tt.config) {
+				t.Errorf("Find: %#v, want the config's path and a hint", err)
 			}
 		})
 	}
@@ -75,7 +80,7 @@ func TestFind(t *testing.T) {
 		if got != "" || !errors.As(err, &missing) {
 			t.Fatalf("Find = %q, %v, want not found", got, err)
 		}
-		if missing.FromConfig || missing.Looked[0] != "PATH" || len(missing.Looked) < 2 || missing.Hint() == "" {
+		if missing.FromConfig || missing.Looked[0] != "PATH" || missing.Hint() == "" {
 			t.Errorf("not found: %+v, want PATH and the usual places", missing)
 		}
 	})

@@ -106,8 +106,9 @@ func TestReadVersion(t *testing.T) {
 	})
 	t.Run("missing", func(t *testing.T) {
 		_, err := ReadVersion(t.Context(), filepath.Join(t.TempDir(), "tsh"))
-		if !errors.Is(err, os.ErrNotExist) {
-			t.Errorf("ReadVersion of a missing program: %v, want ErrNotExist", err)
+		var missing *NotFoundError
+		if !errors.As(err, &missing) {
+			t.Errorf("ReadVersion of a missing program: %v, want a NotFoundError", err)
 		}
 		if err != nil && !strings.Contains(err.Error(), "tsh version") {
 			t.Errorf("the error %q does not name the command", err)
