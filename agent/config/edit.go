@@ -142,9 +142,7 @@ func lock(target string, wait time.Duration) (unlock func(), err error) {
 		}
 		// The holder before may have removed the file that this lock is on:
 		// then others can lock a new one, and so must this.
-		held, err := l.Stat()
-		there, statErr := os.Stat(path)
-		if err == nil && statErr == nil && os.SameFile(held, there) {
+		if stands(l) {
 			return func() {
 				_ = os.Remove(path) // Windows keeps it while it is open
 				_ = l.Unlock()      // closing it unlocks in any case
@@ -154,4 +152,15 @@ func lock(target string, wait time.Duration) (unlock func(), err error) {
 			return nil, fmt.Errorf("edit %q: unlock: %w", target, err)
 		}
 	}
+}
+
+// stands reports whether the file that l has locked is still the one at its
+// path.
+func stands(l *flock.Flock) bool {
+	held, err := l.Stat()
+	if err != nil {
+		return false
+	}
+	there, err := os.Stat(l.Path())
+	return err == nil && os.SameFile(held, there)
 }

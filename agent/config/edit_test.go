@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gofrs/flock"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -397,7 +398,11 @@ func TestEditRefused(t *testing.T) {
 		"block_text":           {"tunnels:\n  - name: a\n    kind: db\n    cluster: c\n    resource: |-\n      r\n", remove("a"), refused, "yourself"},
 		"anchor_is_used_later": {"tunnels:\n  - &a {name: a, kind: db, cluster: c, resource: r}\n  - {<<: *a, name: b}\n", remove("a"), refused, "yourself"},
 		"merged_key":           {"tunnels:\n  - &a {name: a, kind: db, cluster: c, resource: r, port: 15001}\n  - {<<: *a, name: b, port: 15002}\n", set("b", func(t *Tunnel) { t.Port = 0 }), refused, "yourself"},
-		"own_error":            {"version: 1\n", func(*Document) error { return context.Canceled }, is(context.Canceled), ""},
+		"another_value_shines_through": {
+			"tunnels:\n  - &a {name: a, kind: db, cluster: c, resource: r, hold: 30s}\n  - {<<: *a, name: b, hold: 90s}\n",
+			set("b", func(t *Tunnel) { t.Hold = nil }), refused, "yourself",
+		},
+		"own_error": {"version: 1\n", func(*Document) error { return context.Canceled }, is(context.Canceled), ""},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -475,9 +480,9 @@ func TestInit(t *testing.T) {
 
 func TestEditThroughLink(t *testing.T) {
 	dir := t.TempDir()
-	real := filepath.Join(dir, "dotfiles", "berth.yaml")
+	target := filepath.Join(dir, "dotfiles", "berth.yaml")
 	link := filepath.Join(dir, "config.yaml")
-	writeFile(t, real, "version: 1\n")
+	writeFile(t, target, "version: 1\n")
 	if err := os.Symlink(filepath.Join("dotfiles", "berth.yaml"), link); err != nil {
 		t.Skipf("no symbolic links here: %v", err)
 	}
@@ -491,7 +496,7 @@ func TestEditThroughLink(t *testing.T) {
 	if info.Mode()&os.ModeSymlink == 0 {
 		t.Error("the link was replaced by a file")
 	}
-	if got := readString(t, real); !strings.Contains(got, newFlow) {
+	if got := readString(t, target); !strings.Contains(got, newFlow) {
 		t.Errorf("the file behind the link says %q", got)
 	}
 }
@@ -530,6 +535,31 @@ func TestEditWaitsForLock(t *testing.T) {
 	unlock()
 	if err := AddTunnel(path, newTunnel); err != nil {
 		t.Error(err)
+	}
+}
+
+// A lock on a file that its former holder removed keeps nobody out.
+func TestLockStands(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("a locked file cannot be removed here")
+	}
+	l := flock.New(filepath.Join(t.TempDir(), "lock"))
+	if ok, err := l.TryLock(); !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	defer func() { _ = l.Unlock() }()
+	if !stands(l) {
+		t.Error("a fresh lock does not stand")
+	}
+	if err := os.Remove(l.Path()); err != nil {
+		t.Fatal(err)
+	}
+	if stands(l) {
+		t.Error("it stands, and its file is gone")
+	}
+	writeFile(t, l.Path(), "")
+	if stands(l) {
+		t.Error("it stands, and another file is in its place")
 	}
 }
 

@@ -111,13 +111,12 @@ func (s *source) skipSpaces(off int) int {
 // ways that it does not follow: texts over several lines.
 func (s *source) end(n *yaml.Node) (int, bool) {
 	at := s.skipProperties(s.offset(n))
-	switch n.Kind {
-	case yaml.AliasNode:
+	switch {
+	case n.Kind == yaml.AliasNode:
 		return s.wordEnd(at), true
-	case yaml.ScalarNode:
+	case n.Kind == yaml.ScalarNode:
 		return s.scalarEnd(n, at)
-	}
-	if n.Style&yaml.FlowStyle != 0 {
+	case isFlow(n):
 		return s.flowEnd(n, at)
 	}
 	return s.lastEnd(n, at)
