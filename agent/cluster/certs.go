@@ -16,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/gravitational/teleport/api/client"
 	"github.com/gravitational/teleport/api/client/proto"
 	"golang.org/x/crypto/ssh"
 )
@@ -123,9 +124,7 @@ func (c *Cluster) mintShared(ctx context.Context, r DBRoute) (*Cert, error) {
 	ch := c.flight.DoChan(key, func() (any, error) {
 		// The call is shared, so it must not die with the one who happened
 		// to ask first; it has its own clock.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rpcTimeout)
-		defer cancel()
-		cert, err := c.mintDB(ctx, r)
+		cert, err := c.mintDB(context.WithoutCancel(ctx), r)
 		if err != nil {
 			return nil, err
 		}
@@ -147,10 +146,6 @@ func (c *Cluster) mintShared(ctx context.Context, r DBRoute) (*Cert, error) {
 // by the cert's route, never minted at (a leaf cannot mint for a mapped user).
 func (c *Cluster) mintDB(ctx context.Context, r DBRoute) (*Cert, error) {
 	op := fmt.Sprintf("mint cert for database %q in %s", r.Service, r.Cluster)
-	clt, err := c.client(ctx, c.root)
-	if err != nil {
-		return nil, err
-	}
 	key, err := newKey()
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", op, err)
@@ -169,12 +164,16 @@ func (c *Cluster) mintDB(ctx context.Context, r DBRoute) (*Cert, error) {
 		RequesterName: proto.UserCertsRequest_TSH_DB_LOCAL_PROXY_TUNNEL,
 	}
 	mintedAt := time.Now().Round(0)
-	certs, err := clt.GenerateUserCerts(ctx, req)
+	var certs *proto.Certs
+	err = c.call(ctx, c.root, op, func(ctx context.Context, clt *client.Client) (err error) {
+		certs, err = clt.GenerateUserCerts(ctx, req)
+		return err
+	})
 	if err != nil {
 		if strings.Contains(err.Error(), "remote cluster") && strings.Contains(err.Error(), "not found") {
 			return nil, &UnknownClusterError{Cluster: r.Cluster, Root: c.root}
 		}
-		return nil, c.classify(ctx, op, err)
+		return nil, err
 	}
 	cert, err := key.pair(certs.TLS)
 	if err != nil {

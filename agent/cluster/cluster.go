@@ -58,9 +58,9 @@ type Cluster struct {
 	session *certwatch.Session
 	root    string
 	log     *slog.Logger
-	probe   func() bool // whether a connection upgrade is needed; asks once
 
-	mustUpgrade atomic.Bool
+	mustUpgrade atomic.Bool // connections need an upgrade, as far as is known
+	answered    atomic.Bool // the auth service has answered, so what is known is right
 	flight      singleflight.Group
 	certs       certCache
 
@@ -94,17 +94,7 @@ func New(cfg Config) (*Cluster, error) {
 		clients: make(map[string]*client.Client),
 		lists:   make(map[string]databaseList),
 	}
-	c.probe = sync.OnceValue(func() bool {
-		if p.ConnUpgradeRequired {
-			return true
-		}
-		ctx, cancel := context.WithTimeout(context.Background(), dialTimeout)
-		defer cancel()
-		// The probe sends no credential, so there is nothing a false proxy
-		// could learn: it need not verify the web cert, which may be signed
-		// by a CA only the config knows.
-		return client.IsALPNConnUpgradeRequired(ctx, p.ProxyAddr, true)
-	})
+	c.mustUpgrade.Store(p.ConnUpgradeRequired)
 	return c, nil
 }
 
@@ -115,9 +105,26 @@ func (c *Cluster) Root() string { return c.root }
 func (c *Cluster) Profile() *certwatch.Profile { return c.profile }
 
 // ConnUpgradeRequired reports whether connections to the proxy must be wrapped
-// in an HTTP upgrade because a load balancer in front of it strips ALPN. The
-// first call may probe the proxy, for at most 5 s.
-func (c *Cluster) ConnUpgradeRequired() bool { return c.mustUpgrade.Load() || c.probe() }
+// in an HTTP upgrade because a load balancer in front of it strips ALPN. Until
+// the auth service has answered once a call may probe the proxy, for at most
+// 5 s: a probe that fails looks like one that finds no need.
+func (c *Cluster) ConnUpgradeRequired() bool {
+	if c.mustUpgrade.Load() || c.answered.Load() {
+		return c.mustUpgrade.Load()
+	}
+	need, _, _ := c.flight.Do("probe", func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.Background(), dialTimeout)
+		defer cancel()
+		// The probe sends no credential, so there is nothing a false proxy
+		// could learn: it need not verify the web cert, which may be signed
+		// by a CA only the config knows.
+		return client.IsALPNConnUpgradeRequired(ctx, c.profile.ProxyAddr, true), nil
+	})
+	if need == true {
+		c.mustUpgrade.Store(true)
+	}
+	return c.mustUpgrade.Load()
+}
 
 // RequireConnUpgrade is for a caller that learnt, from a connection that
 // agreed on no ALPN, that the upgrade is needed after all: networks change
@@ -161,16 +168,12 @@ func (c *Cluster) Close() error {
 // Callers at the same time share one ping.
 func (c *Cluster) Ping(ctx context.Context) error {
 	_, err, _ := c.flight.Do("ping", func() (any, error) {
-		clt, err := c.client(ctx, c.root)
-		if err != nil {
-			return nil, err
-		}
-		pingCtx, cancel := context.WithTimeout(ctx, pingTimeout)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), pingTimeout) // shared, see mintShared
 		defer cancel()
-		if _, err = clt.Ping(pingCtx); err == nil {
-			return nil, nil
-		}
-		err = c.classify(pingCtx, "ping "+c.root, err)
+		err := c.call(ctx, c.root, "ping "+c.root, func(ctx context.Context, clt *client.Client) error {
+			_, err := clt.Ping(ctx)
+			return err
+		})
 		var away *UnreachableError
 		if errors.As(err, &away) {
 			c.reset()
@@ -178,6 +181,29 @@ func (c *Cluster) Ping(ctx context.Context) error {
 		return nil, err
 	})
 	return err
+}
+
+// call makes one call to a cluster's auth service, within rpcTimeout, and
+// classifies what goes wrong.
+func (c *Cluster) call(ctx context.Context, name, op string, rpc func(context.Context, *client.Client) error) error {
+	clt, err := c.client(ctx, name)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, rpcTimeout)
+	defer cancel()
+	if err := rpc(ctx, clt); err != nil {
+		err = c.classify(ctx, op, err)
+		var away *UnreachableError
+		if errors.As(err, &away) && !c.answered.Load() {
+			// Perhaps the connection was made in the wrong way: the probe
+			// could not know while the proxy was away.
+			c.reset()
+		}
+		return err
+	}
+	c.answered.Store(true)
+	return nil
 }
 
 // ClusterCAs returns the host CAs of a cluster: from the profile where login
@@ -228,15 +254,13 @@ func (c *Cluster) leaves(ctx context.Context) (map[string]*x509.CertPool, error)
 		return cached.pools, nil
 	}
 	v, err, _ := c.flight.Do("leaves", func() (any, error) {
-		clt, err := c.client(ctx, c.root)
+		var cas []types.CertAuthority
+		err := c.call(context.WithoutCancel(ctx), c.root, "list trusted clusters of "+c.root, func(ctx context.Context, clt *client.Client) (err error) {
+			cas, err = clt.GetCertAuthorities(ctx, types.HostCA, false)
+			return err
+		})
 		if err != nil {
 			return nil, err
-		}
-		ctx, cancel := context.WithTimeout(ctx, rpcTimeout)
-		defer cancel()
-		cas, err := clt.GetCertAuthorities(ctx, types.HostCA, false)
-		if err != nil {
-			return nil, c.classify(ctx, "list trusted clusters of "+c.root, err)
 		}
 		pools := make(map[string]*x509.CertPool, len(cas))
 		for _, ca := range cas {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/gravitational/teleport/api/client"
 	"github.com/gravitational/teleport/api/client/proto"
 	"github.com/gravitational/teleport/api/types"
 )
@@ -35,15 +36,13 @@ func (c *Cluster) Databases(ctx context.Context, clusterName string) ([]Database
 		return cached.dbs, nil
 	}
 	v, err, _ := c.flight.Do("databases/"+clusterName, func() (any, error) {
-		clt, err := c.client(ctx, clusterName)
+		var servers []types.DatabaseServer
+		err := c.call(context.WithoutCancel(ctx), clusterName, "list databases of "+clusterName, func(ctx context.Context, clt *client.Client) (err error) {
+			servers, err = clt.GetDatabaseServers(ctx, "default")
+			return err
+		})
 		if err != nil {
 			return nil, err
-		}
-		ctx, cancel := context.WithTimeout(ctx, rpcTimeout)
-		defer cancel()
-		servers, err := clt.GetDatabaseServers(ctx, "default")
-		if err != nil {
-			return nil, c.classify(ctx, "list databases of "+clusterName, err)
 		}
 		list := databaseList{at: time.Now(), dbs: dedupe(servers)}
 		c.mu.Lock()
@@ -123,25 +122,17 @@ func sharedSuffix(a, b string) int {
 // MFARequired reports whether the cluster wants per-session MFA for this
 // route. Only tsh can answer such a challenge with a security key.
 func (c *Cluster) MFARequired(ctx context.Context, r DBRoute) (bool, error) {
-	clt, err := c.client(ctx, c.root)
-	if err != nil {
-		return false, err
-	}
-	if r.Cluster != c.root {
-		// A leaf decides for itself, and its auth service is asked as the
-		// identity mapped there.
-		if clt, err = c.client(ctx, r.Cluster); err != nil {
-			return false, err
-		}
-	}
-	ctx, cancel := context.WithTimeout(ctx, rpcTimeout)
-	defer cancel()
 	route := r.proto()
-	resp, err := clt.IsMFARequired(ctx, &proto.IsMFARequiredRequest{
-		Target: &proto.IsMFARequiredRequest_Database{Database: &route},
+	var resp *proto.IsMFARequiredResponse
+	// A leaf decides for itself, and is asked as the identity mapped there.
+	err := c.call(ctx, r.Cluster, "ask whether "+r.Service+" needs MFA", func(ctx context.Context, clt *client.Client) (err error) {
+		resp, err = clt.IsMFARequired(ctx, &proto.IsMFARequiredRequest{
+			Target: &proto.IsMFARequiredRequest_Database{Database: &route},
+		})
+		return err
 	})
 	if err != nil {
-		return false, c.classify(ctx, "ask whether "+r.Service+" needs MFA", err)
+		return false, err
 	}
 	return resp.Required || resp.MFARequired == proto.MFARequired_MFA_REQUIRED_YES, nil
 }

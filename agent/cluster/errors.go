@@ -83,8 +83,6 @@ func (c *Cluster) classify(ctx context.Context, op string, err error) error {
 		return &SessionExpiredError{Profile: c.profile.ProxyAddr, At: c.session.ValidUntil}
 	case trace.IsAccessDenied(err), status.Code(err) == codes.PermissionDenied, status.Code(err) == codes.Unauthenticated:
 		return &AccessDeniedError{Op: op, Err: plain(err)}
-	case strings.Contains(err.Error(), "remote cluster") && trace.IsNotFound(err):
-		return fmt.Errorf("%s: %w", op, plain(err))
 	case trace.IsConnectionProblem(err), status.Code(err) == codes.Unavailable,
 		status.Code(err) == codes.DeadlineExceeded, errors.Is(err, context.DeadlineExceeded):
 		return &UnreachableError{Proxy: c.profile.ProxyAddr, Err: plain(err)}
