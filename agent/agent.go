@@ -141,7 +141,7 @@ func newAgent(ctx context.Context, opts Options) (*Agent, error) {
 		return nil, err
 	}
 	a.config = cfg
-	a.applied = cfg.Current().Config
+	a.applied = withPorts(cfg.Current().Config)
 
 	if a.saved, err = loadSaved(opts.Paths.StateFile); err != nil {
 		a.log.Warn("saved state not used", "err", err)

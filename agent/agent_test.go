@@ -595,3 +595,22 @@ func TestLogHoldsNoSecret(t *testing.T) {
 		}
 	}
 }
+
+func TestHandWrittenTunnelWithoutPort(t *testing.T) {
+	// A cluster name of its own: the same name would give the same ports to
+	// another test that runs beside this one.
+	e := newEnv(t, simcluster.Config{Name: fmt.Sprintf("ports-%d.test", os.Getpid())})
+	e.login()
+	item := func(name string) string {
+		return fmt.Sprintf("name: %s, kind: db, cluster: %s, resource: pg, db_user: alice, db_name: app", name, e.sim.Name())
+	}
+	e.config(item("one"), item("two"))
+	stop := e.start()
+	first := []string{e.awaitState("one", state.TunnelReady).Address, e.awaitState("two", state.TunnelReady).Address}
+	stop()
+	e.start()
+	again := []string{e.awaitState("one", state.TunnelReady).Address, e.awaitState("two", state.TunnelReady).Address}
+	if diff := cmp.Diff(first, again); diff != "" || first[0] == first[1] {
+		t.Errorf("addresses %v, and after a restart %v; want two, and the same", first, again)
+	}
+}

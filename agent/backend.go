@@ -102,10 +102,15 @@ func (a *Agent) AddTunnel(ctx context.Context, req ipc.TunnelSpec) (ipc.TunnelSp
 	if err := a.checkResource(ctx, spec); err != nil {
 		return ipc.TunnelSpec{}, err
 	}
-	if spec.Port == 0 {
-		spec.Port = a.freePort(spec)
-	}
-	if err := config.AddTunnel(a.opts.Paths.Config, spec); err != nil {
+	// The port is chosen under the file's lock: two commands at once must not
+	// choose the same.
+	err := config.Edit(a.opts.Paths.Config, func(d *config.Document) error {
+		if spec.Port == 0 {
+			spec.Port = derivePort(d.Config(), spec, proxies.PortBusy)
+		}
+		return d.AddTunnel(spec)
+	})
+	if err != nil {
 		return ipc.TunnelSpec{}, configError(err)
 	}
 	if err := a.ReloadConfig(ctx); err != nil {
@@ -177,16 +182,30 @@ func (a *Agent) checkUnknownCluster(ctx context.Context, spec config.Tunnel, now
 	}
 }
 
-// freePort derives the tunnel's port, passing over those of other tunnels and
-// those another program has right now.
-func (a *Agent) freePort(spec config.Tunnel) int {
+// derivePort derives a tunnel's port, passing over those of the config's
+// tunnels and those for which busy is true.
+func derivePort(cfg *config.Config, spec config.Tunnel, busy func(port int) bool) int {
 	used := make(map[int]bool)
-	for _, t := range a.current().Tunnels {
+	for _, t := range cfg.Tunnels {
 		used[t.Port] = true
 	}
 	return proxies.DerivePort(spec.Cluster, string(spec.Kind), spec.Resource, func(port int) bool {
-		return used[port] || proxies.PortBusy(port)
+		return used[port] || busy(port)
 	})
+}
+
+// withPorts returns the config with a port for every tunnel. One that a person
+// wrote without a port gets the derived one, whether it is free right now or
+// not: the same file gives the same addresses on every machine.
+func withPorts(cfg *config.Config) *config.Config {
+	full := *cfg
+	full.Tunnels = slices.Clone(cfg.Tunnels)
+	for i, t := range full.Tunnels {
+		if t.Port == 0 {
+			full.Tunnels[i].Port = derivePort(&full, t, func(int) bool { return false })
+		}
+	}
+	return &full
 }
 
 // RemoveTunnel takes a tunnel out of the config and stops it.

@@ -112,7 +112,7 @@ func (a *Agent) followConfig(ctx context.Context) {
 // those that differ are touched.
 func (a *Agent) applyConfig(ctx context.Context) {
 	a.mu.Lock()
-	next := a.config.Current().Config
+	next := withPorts(a.config.Current().Config)
 	diff := config.Diff(a.applied, next)
 	a.applied = next
 	for _, spec := range slices.Concat(diff.Removed, diff.Changed) {

@@ -172,25 +172,3 @@ func TestDialWithoutAgent(t *testing.T) {
 		}
 	}
 }
-
-func TestAddress(t *testing.T) {
-	short, err := Address("/home/alice/.berth/run")
-	if err != nil || short != "/home/alice/.berth/run/agent.sock" {
-		t.Errorf("Address = %q, %v", short, err)
-	}
-	deep := "/home/alice/" + strings.Repeat("deep/", 30)
-	a, err := Address(deep)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(a) > maxSocketPath {
-		t.Errorf("Address(deep) = %q: %d bytes do not fit", a, len(a))
-	}
-	same, _ := Address(deep + "x/..")
-	other, _ := Address(deep + "x")
-	if a != same || a == other {
-		t.Errorf("addresses %q, %q, %q: want the first two equal, the third another", a, same, other)
-	}
-	ln := mustListen(t, filepath.Join(privateDir(t), filepath.Base(a)))
-	_ = ln.Close()
-}

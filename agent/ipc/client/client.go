@@ -71,7 +71,7 @@ type link struct {
 	dialErr error // guarded by mu
 }
 
-// Dial returns a client of the agent at address, which is what [ipc.Address]
+// Dial returns a client of the agent at address, the Socket of [paths.Paths]
 // gives. It does not connect yet.
 func Dial(address string) *Client { return &Client{address: address} }
 

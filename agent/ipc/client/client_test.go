@@ -19,6 +19,7 @@ import (
 
 	"berth/agent/ipc"
 	"berth/agent/state"
+	"berth/internal/paths"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -145,11 +146,13 @@ func newAddress(t *testing.T) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	address, err := ipc.Address(filepath.Join(dir, "run"))
+	p, err := paths.Resolve(func(key string) string {
+		return map[string]string{paths.HomeVar: dir}[key]
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return address
+	return p.Socket
 }
 
 func newClient(t *testing.T, address string) *Client {
