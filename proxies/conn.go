@@ -140,6 +140,14 @@ func (c *conn) connect(ctx context.Context) (net.Conn, error) {
 		return nil, because(ended, err)
 	}
 
+	// When a login lands hundreds of held clients go on at once; their
+	// handshakes, all together, would each take longer than a dial may.
+	select {
+	case c.t.dials <- struct{}{}:
+		defer func() { <-c.t.dials }()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 	dialCtx, cancelDial := context.WithTimeout(ctx, cfg.DialTimeout)
 	defer cancelDial()
 	up, err := dial(dialCtx)

@@ -40,6 +40,9 @@ const (
 	DefaultHold = 60 * time.Second
 	// MaxDialTimeout is the longest, and the usual, time a dial may take.
 	MaxDialTimeout = 5 * time.Second
+	// maxDials is how many dials of one tunnel may be under way; further
+	// clients wait for one to end, which takes MaxDialTimeout at most.
+	maxDials = 48
 
 	// waitingAfter is how long Source may take before a connection counts as
 	// waiting: minting a cert takes tens of milliseconds, a person seconds.
@@ -94,6 +97,7 @@ type Tunnel struct {
 	halfOpenIdle time.Duration
 	ran          atomic.Bool
 	wg           sync.WaitGroup // one for each open connection
+	dials        chan struct{}  // one element for each dial under way
 	released     chan struct{}  // closed when the port has been let go for good
 
 	total, bytesIn, bytesOut atomic.Int64
@@ -142,6 +146,7 @@ func New(cfg Config) *Tunnel {
 		log:          cfg.Logger.With("tunnel", cfg.Name),
 		waitingAfter: waitingAfter,
 		halfOpenIdle: halfOpenIdle,
+		dials:        make(chan struct{}, maxDials),
 		released:     make(chan struct{}),
 		conns:        make(map[*conn]struct{}),
 		waiting:      make(map[*conn]time.Time),
