@@ -2,14 +2,16 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"berth/agent"
+	"berth/agent/config"
 	"berth/internal/logfile"
 	"berth/internal/paths"
 )
@@ -17,59 +19,87 @@ import (
 // agentGrace is how long open connections may go on after SIGTERM.
 const agentGrace = 5 * time.Second
 
+type agentOptions struct {
+	level string
+	quiet bool
+	grace time.Duration
+}
+
 func (a *app) agentCommand() *cobra.Command {
+	return commandGroup("agent", "Run the agent that owns the tunnels", a.agentRunCommand())
+}
+
+func (a *app) agentRunCommand() *cobra.Command {
+	var o agentOptions
 	cmd := &cobra.Command{
-		Use:   "agent",
-		Short: "Run the agent that owns the tunnels",
-		Args:  noArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
-	var level string
-	var quiet bool
-	grace := agentGrace
-	run := &cobra.Command{
-		Use:   "run",
+		Use:   "run [flags]",
 		Short: "Run the agent in the foreground",
 		Long: `Run the agent in the foreground: it binds every tunnel's port, follows the
-Teleport homes and serves the other commands, until it is told to stop. It logs
-to its log file, and to this terminal.`,
+Teleport homes and serves the other commands, until it is told to stop by Ctrl-C
+or SIGTERM. It logs to its log file and to this terminal.`,
 		Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.runAgent(cmd.Context(), level, quiet, grace)
-		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.runAgent(cmd.Context(), o) },
 	}
-	run.Flags().StringVar(&level, "log-level", "info", "debug, info, warn or error")
-	run.Flags().BoolVar(&quiet, "quiet", false, "log to the file only")
-	run.Flags().DurationVar(&grace, "grace", agentGrace, "how long open connections may go on when the agent stops")
-	must(run.RegisterFlagCompletionFunc("log-level",
+	f := cmd.Flags()
+	f.StringVar(&o.level, "log-level", "", "debug, info, warn or error (default: the config's, else info)")
+	f.BoolVar(&o.quiet, "quiet", false, "log to the file only")
+	f.DurationVar(&o.grace, "grace", agentGrace, "how long open connections may go on when the agent stops")
+	must(cmd.RegisterFlagCompletionFunc("log-level",
 		cobra.FixedCompletions([]string{"debug", "info", "warn", "error"}, cobra.ShellCompDirectiveNoFileComp)))
-	cmd.AddCommand(run)
+	must(cmd.RegisterFlagCompletionFunc("grace", cobra.NoFileCompletions))
 	return cmd
 }
 
-func (a *app) runAgent(ctx context.Context, level string, quiet bool, grace time.Duration) error {
-	var lvl slog.Level
-	if err := lvl.UnmarshalText([]byte(level)); err != nil {
-		return usageError{fmt.Errorf("--log-level %q: use debug, info, warn or error", level)}
-	}
+func (a *app) runAgent(ctx context.Context, o agentOptions) error {
 	p, err := paths.Resolve(a.env)
+	if err != nil {
+		return err
+	}
+	level, err := logLevel(o.level, p.Config)
 	if err != nil {
 		return err
 	}
 	if err := p.MakeDirs(); err != nil {
 		return err
 	}
-	console := a.err
-	if quiet {
-		console = nil
+	var console io.Writer
+	if !o.quiet {
+		console = a.err
 	}
-	log, closeLog := logfile.New(p.LogFile, lvl, console)
+	log, closeLog := logfile.New(p.LogFile, level, console)
 	defer closeLog()
 	// The api client logs through the default logger; its lines belong into
 	// berth's log, and only when somebody debugs.
 	slog.SetDefault(slog.New(logfile.Demote(log.Handler())))
 	return notRunning(agent.Run(ctx, agent.Options{
-		Paths: p, Version: buildVersion(), Logger: log, Grace: grace,
-		Ready: func() { notifyReady(os.Getenv("NOTIFY_SOCKET")) },
+		Paths: p, Version: buildVersion(), Logger: log, Grace: o.grace,
+		Ready: func() { notifyReady(a.env("NOTIFY_SOCKET")) },
 	}))
+}
+
+// logLevel is the level of the agent's log: the flag's, else the config's. A
+// config that cannot be used is the agent's to complain about.
+func logLevel(flag, configFile string) (slog.Level, error) {
+	text := flag
+	if text == "" {
+		cfg, err := config.Load(configFile)
+		if err != nil {
+			cfg = config.Default()
+		}
+		text = string(cfg.LogLevel())
+	}
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(text)); err != nil {
+		return 0, usageError{withHint(fmt.Errorf("no log level %q", text), "use debug, info, warn or error")}
+	}
+	return level, nil
+}
+
+// notRunning gives the lock's answer its next step.
+func notRunning(err error) error {
+	var running *agent.AlreadyRunningError
+	if errors.As(err, &running) {
+		return withHint(err, `see "berth status"`)
+	}
+	return err
 }

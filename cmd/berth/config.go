@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"runtime"
@@ -16,49 +17,69 @@ import (
 )
 
 func (a *app) configCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "config",
-		Short: "The config file: where it is, whether it is right, what it may hold",
-		Args:  noArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
-	var asJSON bool
-	check := &cobra.Command{
-		Use:   "check [FILE]",
-		Short: "Check the config file and name every mistake with its line",
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) <= 1 {
-				return nil
-			}
-			return exactArgs("FILE")(cmd, args)
-		},
-		RunE: func(_ *cobra.Command, args []string) error { return a.configCheck(args, asJSON) },
-	}
-	check.Flags().BoolVar(&asJSON, "json", false, "print the mistakes as JSON")
-	cmd.AddCommand(check,
+	return commandGroup("config", "The config file: where it is, whether it is right, what it may hold",
+		a.configPathCommand(), a.configCheckCommand(),
 		&cobra.Command{
-			Use: "path", Short: "Print where the config file is", Args: noArgs,
-			RunE: func(*cobra.Command, []string) error {
-				p, err := paths.Resolve(a.env)
-				if err != nil {
-					return err
-				}
-				_, err = fmt.Fprintln(a.out, p.Config)
-				return err
-			},
-		},
-		&cobra.Command{
-			Use: "edit", Short: "Open the config file in your editor, and check it afterwards", Args: noArgs,
+			Use:   "edit",
+			Short: "Open the config file in your editor and check it afterwards",
+			Long: `Open the config file in your editor ($VISUAL, else $EDITOR) and check it
+afterwards. A running agent takes every good change by itself; while the file has
+mistakes, the last good config goes on.`,
+			Args: noArgs,
 			RunE: func(cmd *cobra.Command, _ []string) error { return a.configEdit(cmd.Context()) },
 		},
 		&cobra.Command{
-			Use: "schema", Short: "Print the config file's JSON Schema, for editors", Args: noArgs,
+			Use:     "schema",
+			Short:   "Print the config file's JSON Schema, for editors",
+			Example: `  berth config schema > berth.schema.json   # then, as the config's first line:` + "\n" + `  # yaml-language-server: $schema=berth.schema.json`,
+			Args:    noArgs,
 			RunE: func(*cobra.Command, []string) error {
 				_, err := a.out.Write(config.Schema())
 				return err
 			},
 		},
 	)
+}
+
+// filePaths is the JSON of "berth config path".
+type filePaths struct {
+	Config string `json:"config"`
+	State  string `json:"state"`
+	Log    string `json:"log"`
+	Socket string `json:"socket"`
+}
+
+func (a *app) configPathCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "path [flags]",
+		Short: "Print where the config file is",
+		Args:  noArgs,
+		RunE: func(*cobra.Command, []string) error {
+			p, err := paths.Resolve(a.env)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return a.printJSON(filePaths{Config: p.Config, State: p.StateDir, Log: p.LogFile, Socket: p.Socket})
+			}
+			_, err = fmt.Fprintln(a.out, p.Config)
+			return err
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print where config, state, log and socket are as JSON")
+	return cmd
+}
+
+func (a *app) configCheckCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "check [FILE] [flags]",
+		Short: "Check the config file and name every mistake with its line",
+		Args:  optionalArg("FILE"),
+		RunE:  func(_ *cobra.Command, args []string) error { return a.configCheck(args, asJSON) },
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the mistakes as JSON")
 	return cmd
 }
 
@@ -70,9 +91,11 @@ func (a *app) configCheck(args []string, asJSON bool) error {
 	file := p.Config
 	if len(args) == 1 {
 		file = args[0]
-		if _, err := os.Stat(file); err != nil {
-			return err
-		}
+	}
+	_, statErr := os.Stat(file)
+	missing := errors.Is(statErr, fs.ErrNotExist)
+	if missing && len(args) == 1 {
+		return statErr
 	}
 	_, err = config.Load(file)
 	var bad *config.Error
@@ -82,19 +105,31 @@ func (a *app) configCheck(args []string, asJSON bool) error {
 	} else if err != nil {
 		return err
 	}
-	if asJSON {
+	switch {
+	case asJSON:
 		if err := a.printJSON(mistakes); err != nil {
 			return err
 		}
-	} else if err == nil {
+	case err != nil:
+		fmt.Fprintln(a.err, mistakesText(bad))
+	case missing:
+		fmt.Fprintf(a.out, "there is no %s yet: the first tunnel you add makes it\n", file)
+	default:
 		fmt.Fprintf(a.out, "%s is fine\n", file)
-	} else {
-		fmt.Fprintln(a.err, err)
 	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", errSilent, err)
 	}
 	return nil
+}
+
+// mistakesText is one mistake a line, as compilers write them.
+func mistakesText(bad *config.Error) string {
+	lines := strings.Split(bad.Error(), "\n")
+	for i := range lines {
+		lines[i] = clean(lines[i])
+	}
+	return strings.Join(lines, "\n")
 }
 
 // configEdit opens the editor the user named, on a file that exists.
@@ -104,23 +139,50 @@ func (a *app) configEdit(ctx context.Context) error {
 		return err
 	}
 	if err := config.Init(p.Config); err != nil {
-		return err
+		var bad *config.Error
+		if !errors.As(err, &bad) { // to mend mistakes is what an editor is for
+			return err
+		}
 	}
-	editor := a.env("VISUAL")
-	if editor == "" {
-		editor = a.env("EDITOR")
+	editor, err := a.editor()
+	if err != nil {
+		return withHint(err, "set EDITOR, or edit "+p.Config+" by hand: the agent takes every change by itself")
 	}
-	if editor == "" {
-		editor = map[string]string{"windows": "notepad"}[runtime.GOOS]
-	}
-	if editor == "" {
-		return withHint(errors.New("no editor is set"), "set EDITOR, or edit "+p.Config+" by hand: the agent takes every change by itself")
-	}
-	argv := append(strings.Fields(editor), p.Config)
-	child := exec.CommandContext(context.WithoutCancel(ctx), argv[0], argv[1:]...) // Ctrl-C belongs to the editor
+	child := exec.CommandContext(context.WithoutCancel(ctx), editor[0], append(editor[1:], p.Config)...)
 	child.Stdin, child.Stdout, child.Stderr = a.in, a.out, a.err
-	if err := child.Run(); err != nil {
-		return fmt.Errorf("editor %s: %w", argv[0], err)
+	if err := runChild(child); err != nil {
+		return withHint(fmt.Errorf("editor %q: %w", strings.Join(editor, " "), editorEnd(err)),
+			"the file is "+p.Config)
 	}
 	return a.configCheck(nil, false)
+}
+
+// editorEnd makes an error of its own of an editor's exit code: it says nothing
+// about the config.
+func editorEnd(err error) error {
+	var child childError
+	if errors.As(err, &child) {
+		return errors.New(child.Error())
+	}
+	return err
+}
+
+// editor is the editor the user named, or one that every system of its kind
+// has.
+func (a *app) editor() ([]string, error) {
+	for _, name := range []string{"VISUAL", "EDITOR"} {
+		if argv := strings.Fields(a.env(name)); len(argv) > 0 {
+			return argv, nil
+		}
+	}
+	usual := []string{"editor", "vi", "nano"}
+	if runtime.GOOS == "windows" {
+		usual = []string{"notepad"}
+	}
+	for _, name := range usual {
+		if path, err := exec.LookPath(name); err == nil {
+			return []string{path}, nil
+		}
+	}
+	return nil, errors.New("no editor is set, and none of the usual ones is installed")
 }

@@ -4,36 +4,49 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
+	"os/signal"
+	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"berth/proxies/db"
 )
 
 func (a *app) execCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "exec NAME -- COMMAND [ARG...]",
+	cmd := &cobra.Command{
+		Use:   "exec NAME [-- COMMAND [ARG...]]",
 		Short: "Run a client with a tunnel's environment",
-		Long: `Run a client with the environment variables it reads to find its server:
-PGHOST, PGPORT, … for Postgres, MYSQL_HOST, … for MySQL, REDISCLI_… for Redis.
-The exit code is the client's own.`,
-		Example: `  berth exec prod-pg -- psql
-  berth exec prod-pg -- pg_dump --schema-only`,
+		Long: `Run a client with what it looks at to find its server: PGHOST, PGPORT, … for
+Postgres; MYSQL_HOST, … and an option file for MySQL; REDIS_URL, MONGODB_URI, …
+for libraries. redis-cli and mongosh look at nothing: they get arguments.
+
+Without a command it runs the usual client of the protocol. The exit code is the
+client's own.`,
+		Example: `  berth exec prod-pg
+  berth exec prod-pg -- pg_dump --schema-only
+  berth exec cache -- redis-cli --scan`,
 		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) >= 2 {
+			if len(args) >= 1 {
 				return nil
 			}
-			return usageError{withHint(errors.New("exec takes a tunnel and a command"), "usage: "+cmd.UseLine())}
+			return wrongArgs(cmd, "berth exec takes NAME and COMMAND", args)
 		},
-		ValidArgsFunction: a.completeTunnels,
+		ValidArgsFunction: a.completeExec,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.exec(cmd.Context(), args[0], args[1:])
+			argv := args[1:]
+			if len(argv) > 0 && argv[0] == "--" {
+				argv = argv[1:]
+			}
+			return a.exec(cmd.Context(), args[0], argv)
 		},
 	}
+	cmd.Flags().SetInterspersed(false) // what follows NAME is the client's
+	return cmd
 }
 
 func (a *app) exec(ctx context.Context, name string, argv []string) error {
@@ -41,23 +54,117 @@ func (a *app) exec(ctx context.Context, name string, argv []string) error {
 	if err != nil {
 		return err
 	}
-	env, err := proto.Env(ep)
-	if err != nil {
+	if argv, err = clientArgs(proto, ep, argv); err != nil {
 		return err
 	}
 	path, err := exec.LookPath(argv[0])
 	if err != nil {
-		return withHint(fmt.Errorf("run %s: %w", argv[0], errors.Unwrap(err)), "install it, or give its full path")
+		var notFound *exec.Error
+		if errors.As(err, &notFound) {
+			err = notFound.Err // without the name, which is said already
+		}
+		return withHint(fmt.Errorf("run %q: %w", argv[0], err), "install it, or give its full path")
 	}
+	env, err := proto.Env(ep)
+	if err != nil {
+		return err
+	}
+	env = append(without(os.Environ(), proto.ClearEnv()), env...)
+	optionFile, done, err := mysqlHome(proto, ep)
+	if err != nil {
+		return err
+	}
+	defer done()
 	// Ctrl-C reaches the client by itself, through the terminal; it decides
 	// what that means, so it is not killed with ctx.
 	child := exec.CommandContext(context.WithoutCancel(ctx), path, argv[1:]...)
-	child.Env = append(without(os.Environ(), proto.ClearEnv()), env...)
+	child.Args[0] = argv[0]
+	child.Env = append(env, optionFile...)
 	child.Stdin, child.Stdout, child.Stderr = a.in, a.out, a.err
-	if err := child.Run(); err != nil {
-		return fmt.Errorf("run %s: %w", argv[0], err)
+	return runChild(child)
+}
+
+// readsNoEnvironment are clients that find a server by their arguments only.
+var readsNoEnvironment = []string{"redis-cli", "mongosh"}
+
+// clientArgs is the command to run: the usual client when none was named, and
+// with the tunnel's arguments before those given for clients that need them.
+func clientArgs(proto db.Protocol, ep db.Endpoint, argv []string) ([]string, error) {
+	usual, err := proto.ClientCommand(ep)
+	if len(argv) == 0 {
+		if err != nil {
+			return nil, usageError{withHint(err, fmt.Sprintf("name one: berth exec %s -- COMMAND", ep.TunnelName))}
+		}
+		return usual, nil
 	}
-	return nil
+	name := strings.TrimSuffix(filepath.Base(argv[0]), ".exe")
+	if err == nil && usual[0] == name && slices.Contains(readsNoEnvironment, name) {
+		return slices.Concat(argv[:1], usual[1:], argv[1:]), nil
+	}
+	return argv, nil
+}
+
+// mysqlHome makes an option file for MySQL's clients, which take the database
+// user from no variable, and returns the variable that leads them to it. done
+// removes it.
+func mysqlHome(proto db.Protocol, ep db.Endpoint) (env []string, done func(), err error) {
+	if !slices.Contains(proto.Formats(), db.MyCnf) {
+		return nil, func() {}, nil
+	}
+	text, err := proto.Format(db.MyCnf, ep)
+	if err != nil {
+		return nil, nil, err
+	}
+	dir, err := os.MkdirTemp("", "berth-exec-")
+	if err != nil {
+		return nil, nil, fmt.Errorf("make option file: %w", err)
+	}
+	done = func() { _ = os.RemoveAll(dir) } // nothing secret is in it
+	if err := os.WriteFile(filepath.Join(dir, "my.cnf"), []byte(text+"\n"), 0o600); err != nil {
+		done()
+		return nil, nil, fmt.Errorf("make option file: %w", err)
+	}
+	return []string{"MYSQL_HOME=" + dir}, done, nil
+}
+
+// runChild runs a client to its end, and passes on what berth is told to do
+// meanwhile.
+func runChild(child *exec.Cmd) error {
+	// Registered before the start, and until the end: a second Ctrl-C is the
+	// client's affair too.
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	defer signal.Stop(signals)
+	if err := child.Start(); err != nil {
+		return fmt.Errorf("run %q: %w", child.Args[0], err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- child.Wait() }()
+	for {
+		select {
+		case s := <-signals:
+			if s != syscall.SIGINT { // that one it got from the terminal
+				_ = child.Process.Signal(s) // it may have ended just now
+			}
+		case err := <-ended:
+			return childEnd(child.Args[0], err)
+		}
+	}
+}
+
+// childEnd turns the end of a client into that of berth.
+func childEnd(name string, err error) error {
+	var exit *exec.ExitError
+	switch {
+	case err == nil:
+		return nil
+	case !errors.As(err, &exit):
+		return fmt.Errorf("run %q: %w", name, err)
+	}
+	if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+		return childError{code: 128 + int(status.Signal())}
+	}
+	return childError{code: exit.ExitCode()}
 }
 
 // without returns the environment without the named variables: a client would
@@ -67,15 +174,4 @@ func without(env, names []string) []string {
 		name, _, _ := strings.Cut(kv, "=")
 		return slices.Contains(names, name)
 	})
-}
-
-func splitAddress(addr string) (host string, port int, err error) {
-	host, text, err := net.SplitHostPort(addr)
-	if err != nil {
-		return "", 0, fmt.Errorf("address of the tunnel: %w", err)
-	}
-	if port, err = strconv.Atoi(text); err != nil {
-		return "", 0, fmt.Errorf("address of the tunnel: %w", err)
-	}
-	return host, port, nil
 }

@@ -1,14 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -27,22 +25,19 @@ type statusOptions struct {
 func (a *app) statusCommand() *cobra.Command {
 	var o statusOptions
 	cmd := &cobra.Command{
-		Use:   "status [NAME]",
+		Use:   "status [NAME] [flags]",
 		Short: "Show profiles, tunnels and problems",
 		Long: `Show what the agent knows: profiles and how long they are valid, tunnels and
-their addresses, and every problem with its next step. With NAME, one tunnel.
+their addresses, and every problem with its next step. With NAME, all about one
+tunnel.
 
 --wait returns when the tunnel (or every tunnel that is not stopped) has the
 given state. It ends with exit code 4 when a login is what is missing.`,
 		Example: `  berth status
+  berth status prod-pg
   berth status --json | jq '.tunnels[].address'
   berth status --wait --timeout 30s prod-pg`,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) <= 1 {
-				return nil
-			}
-			return exactArgs("NAME")(cmd, args)
-		},
+		Args:              optionalArg("NAME"),
 		ValidArgsFunction: a.completeTunnels,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 1 {
@@ -52,22 +47,33 @@ given state. It ends with exit code 4 when a login is what is missing.`,
 		},
 	}
 	f := cmd.Flags()
-	f.BoolVar(&o.json, "json", false, "print the snapshot as JSON")
+	f.BoolVar(&o.json, "json", false, "print the snapshot as JSON; with --watch, one a line")
 	f.BoolVar(&o.watch, "watch", false, "go on printing at every change, until Ctrl-C")
-	f.StringVar(&o.wait, "wait", "", `return when this state is reached ("ready" when none is named)`)
+	f.StringVar(&o.wait, "wait", "", "return when this `STATE` is reached; --wait alone means --wait=ready")
 	f.Lookup("wait").NoOptDefVal = string(state.TunnelReady)
-	f.DurationVar(&o.timeout, "timeout", 0, "with --wait: give up after this long (0: never)")
+	f.DurationVar(&o.timeout, "timeout", 0, "with --wait: give up after this long; 0 means never")
+	must(cmd.RegisterFlagCompletionFunc("wait",
+		cobra.FixedCompletions(strings.Split(join(waitable), ", "), cobra.ShellCompDirectiveNoFileComp)))
 	return cmd
 }
 
-func (a *app) status(ctx context.Context, o statusOptions) error {
+func (o statusOptions) check() error {
 	switch {
-	case o.wait != "" && o.watch:
-		return usageError{errors.New("--wait and --watch exclude each other")}
+	case o.watch && o.wait != "":
+		return usageError{withHint(errors.New("--watch and --wait do not go together"), "wait first, then watch")}
 	case o.timeout != 0 && o.wait == "":
-		return usageError{errors.New("--timeout goes with --wait")}
+		return usageError{withHint(errors.New("--timeout goes with --wait"), `add --wait`)}
+	case o.timeout < 0:
+		return usageError{withHint(fmt.Errorf("--timeout %s is over before it begins", o.timeout), "use a positive duration, as 30s")}
 	case o.wait != "" && !slices.Contains(waitable, state.TunnelState(o.wait)):
-		return usageError{fmt.Errorf("--wait=%s is no state of a tunnel: use one of %s", o.wait, join(waitable))}
+		return usageError{withHint(fmt.Errorf("%q is no state to wait for", o.wait), "use one of "+join(waitable))}
+	}
+	return nil
+}
+
+func (a *app) status(ctx context.Context, o statusOptions) error {
+	if err := o.check(); err != nil {
+		return err
 	}
 	return a.withAgent(func(c *client.Client) error {
 		if o.watch {
@@ -91,26 +97,21 @@ var waitable = []state.TunnelState{
 	state.TunnelReady, state.TunnelWaitingForLogin, state.TunnelPortInUse, state.TunnelError, state.TunnelStopped,
 }
 
-func join[T ~string](items []T) string {
-	words := make([]string, len(items))
-	for i, it := range items {
-		words[i] = string(it)
-	}
-	return strings.Join(words, ", ")
-}
-
 func (a *app) watchStatus(ctx context.Context, c *client.Client, o statusOptions) error {
+	first := true
 	for s, err := range c.Watch(ctx) {
-		if ctx.Err() != nil {
-			return nil // Ctrl-C is how a watch ends
-		}
 		if err != nil {
-			return err
+			return ignoreStop(ctx, err) // Ctrl-C is how a watch ends
 		}
-		if !o.json {
+		switch {
+		case o.json:
+		case a.terminal:
 			// Home and clear: the screen shows one status, not a roll of them.
 			fmt.Fprint(a.out, "\x1b[H\x1b[2J")
+		case !first:
+			fmt.Fprintln(a.out)
 		}
+		first = false
 		if err := a.printStatus(s, o); err != nil {
 			return err
 		}
@@ -152,12 +153,12 @@ func (a *app) waitFor(ctx context.Context, c *client.Client, o statusOptions) er
 
 // notReached says which tunnel --wait waited for in vain, and why.
 func notReached(t state.Tunnel, o statusOptions) error {
-	err := fmt.Errorf("tunnel %q is not %s after %s: it is %s", t.Name, words(o.wait), o.timeout, words(string(t.State)))
+	err := fmt.Errorf("tunnel %q is not %s after %s: it is %s", t.Name, words(o.wait), o.timeout, words(t.State))
+	if t.Problem != nil {
+		err = withHint(fmt.Errorf("%w\n%s", err, clean(t.Problem.Text)), t.Problem.Action)
+	}
 	if t.State == state.TunnelWaitingForLogin {
 		err = fmt.Errorf("%w: %w", errLoginNeeded, err)
-	}
-	if t.Problem != nil {
-		err = withHint(fmt.Errorf("%w\n  %s", err, clean(t.Problem.Text)), clean(t.Problem.Action))
 	}
 	return err
 }
@@ -182,44 +183,62 @@ func (a *app) printStatus(s state.Snapshot, o statusOptions) error {
 		}
 		s.Tunnels = list
 	}
-	if o.json {
-		if o.watch {
-			return json.NewEncoder(a.out).Encode(s)
-		}
+	switch {
+	case o.json && o.watch:
+		return a.writeJSON(s, "")
+	case o.json:
 		return a.printJSON(s)
+	case o.name != "":
+		return a.printTunnel(s.Tunnels[0], s)
 	}
 	now := time.Now()
 	for _, p := range s.Profiles {
-		fmt.Fprintln(a.out, profileLine(p, now))
+		fmt.Fprintln(a.out, a.profileLine(p, now))
 	}
 	if len(s.Profiles) == 0 {
 		fmt.Fprintln(a.out, `No Teleport profile found. Log in with "tsh login --proxy=<your proxy>".`)
 	}
 	fmt.Fprintln(a.out)
-	if len(s.Tunnels) == 0 {
-		fmt.Fprintln(a.out, `No tunnels yet. See what there is with "berth resources db", then "berth tunnel add db NAME --resource R".`)
-	} else if err := printTunnels(a.out, s.Tunnels); err != nil {
+	if err := a.printTunnels(s.Tunnels); err != nil {
 		return err
 	}
-	return printProblems(a.out, s)
+	return a.printProblems(s)
 }
 
-func (a *app) printJSON(v any) error {
-	enc := json.NewEncoder(a.out)
-	enc.SetIndent("", "  ")
-	return enc.Encode(v)
-}
-
-func profileLine(p state.Profile, now time.Time) string {
-	who := clean(p.User) + " @ " + clean(p.Cluster)
+func (a *app) profileLine(p state.Profile, now time.Time) string {
+	who := cmp.Or(clean(p.User), "?") + " @ " + cmp.Or(clean(p.Cluster), clean(p.Proxy))
+	login := "log in: tsh login --proxy=" + clean(p.Proxy)
+	if p.User != "" {
+		login += " --user=" + clean(p.User)
+	}
 	switch p.State {
 	case state.ProfileValid, state.ProfileExpiring:
-		return fmt.Sprintf("%s · %s left · until %s · roles %s", who, remaining(p.ValidUntil.Sub(now)),
-			p.ValidUntil.Local().Format("15:04:05"), clean(strings.Join(p.Roles, ", ")))
+		left := remaining(p.ValidUntil.Sub(now)) + " left"
+		if p.State == state.ProfileExpiring {
+			left = a.paint(yellow, left)
+		}
+		line := fmt.Sprintf("%s · %s · until %s · roles %s", who, left, clock(*p.ValidUntil, now), clean(join(p.Roles)))
+		if len(p.ActiveRequests) > 0 {
+			line += " · assumed requests " + clean(join(p.ActiveRequests))
+		}
+		return line
 	case state.ProfileExpired:
-		return fmt.Sprintf("%s · expired %s ago · log in: tsh login --proxy=%s", who, remaining(now.Sub(*p.ValidUntil)), p.Proxy)
+		return fmt.Sprintf("%s · %s · %s", who, a.paint(red, "expired "+remaining(now.Sub(*p.ValidUntil))+" ago"), login)
 	default:
-		return fmt.Sprintf("%s · logged out · log in: tsh login --proxy=%s", who, p.Proxy)
+		return fmt.Sprintf("%s · %s · %s", who, a.paint(red, words(p.State)), login)
+	}
+}
+
+// clock words an instant that is not far away, in local time.
+func clock(t, now time.Time) string {
+	t, now = t.Local(), now.Local()
+	switch {
+	case t.YearDay() == now.YearDay() && t.Year() == now.Year():
+		return t.Format("15:04:05")
+	case t.Sub(now).Abs() < 6*24*time.Hour:
+		return t.Format("Mon 15:04")
+	default:
+		return t.Format("2006-01-02 15:04")
 	}
 }
 
@@ -231,34 +250,97 @@ func remaining(d time.Duration) string {
 		return fmt.Sprintf("%d s", int(d.Seconds()))
 	case d < time.Hour:
 		return fmt.Sprintf("%d min", int(d.Minutes()))
-	default:
+	case d < 48*time.Hour:
 		return fmt.Sprintf("%d h %d min", int(d.Hours()), int(d.Minutes())%60)
+	default:
+		return fmt.Sprintf("%d days", int(d.Hours())/24)
 	}
 }
 
-func printTunnels(w io.Writer, tunnels []state.Tunnel) error {
-	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(tw, "TUNNEL\tSTATE\tADDRESS\tRESOURCE\tENGINE\tCONNECTIONS")
+func stateColor(s state.TunnelState) string {
+	switch s {
+	case state.TunnelReady:
+		return green
+	case state.TunnelConnecting, state.TunnelWaitingForLogin:
+		return yellow
+	case state.TunnelPortInUse, state.TunnelError:
+		return red
+	default:
+		return ""
+	}
+}
+
+func (a *app) printTunnels(tunnels []state.Tunnel) error {
+	if len(tunnels) == 0 {
+		_, err := fmt.Fprintln(a.out,
+			"No tunnels yet. \"berth resources db\" lists what there is; then:\n  berth tunnel add db NAME --resource RESOURCE")
+		return err
+	}
+	rows := make([][]string, 0, len(tunnels))
 	for _, t := range tunnels {
-		what := clean(t.Resource)
-		if t.Protocol != "" {
-			what += " (" + clean(t.Protocol) + ")"
-		}
 		conns := fmt.Sprint(t.Connections)
 		if t.Waiting > 0 {
 			conns += fmt.Sprintf(" (%d waiting)", t.Waiting)
 		}
-		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\n", t.Name, words(string(t.State)), t.Address, what, t.Engine, conns)
+		rows = append(rows, []string{t.Name, words(t.State), t.Address, resourceOf(t), string(t.Engine), conns})
 	}
-	return tw.Flush()
+	return a.table([]string{"TUNNEL", "STATE", "ADDRESS", "RESOURCE", "ENGINE", "CONNECTIONS"}, rows,
+		func(column int, cell string) string {
+			if column != 1 {
+				return ""
+			}
+			return stateColor(state.TunnelState(strings.ReplaceAll(cell, " ", "_")))
+		})
+}
+
+func resourceOf(t state.Tunnel) string {
+	if t.Protocol == "" {
+		return t.Resource
+	}
+	return t.Resource + " (" + t.Protocol + ")"
+}
+
+// printTunnel prints all about one tunnel.
+func (a *app) printTunnel(t state.Tunnel, s state.Snapshot) error {
+	now := time.Now()
+	fmt.Fprintf(a.out, "%s · %s\n", clean(t.Name), a.paint(stateColor(t.State), words(t.State)))
+	line := func(what, text string) {
+		if text != "" {
+			fmt.Fprintf(a.out, "  %-12s %s\n", what, clean(text))
+		}
+	}
+	line("address", join(t.Addresses))
+	line("resource", resourceOf(t)+" in "+t.Cluster)
+	engine := string(t.Engine)
+	if t.EngineReason != "" {
+		engine += ": " + t.EngineReason
+	}
+	line("engine", engine)
+	if t.CertValidUntil != nil {
+		line("cert", "until "+clock(*t.CertValidUntil, now)+", then a new one")
+	}
+	line("connections", fmt.Sprintf("%d open, %d waiting, %d since the agent started", t.Connections, t.Waiting, t.TotalConnections))
+	line("traffic", size(t.BytesIn)+" in, "+size(t.BytesOut)+" out")
+	if t.LastErrorAt != nil {
+		line("last error", clock(*t.LastErrorAt, now))
+	}
+	for _, p := range s.Profiles {
+		if p.Proxy == t.Profile {
+			fmt.Fprintf(a.out, "  %-12s %s\n", "profile", a.profileLine(p, now))
+		}
+	}
+	return a.printProblems(s)
 }
 
 // printProblems prints what is wrong, each with its next step, and why a
 // tunnel does not use the native engine.
-func printProblems(w io.Writer, s state.Snapshot) error {
+func (a *app) printProblems(s state.Snapshot) error {
 	var lines []string
 	add := func(name string, p state.Problem) {
-		lines = append(lines, fmt.Sprintf("! %s%s: %s", name, p.Title, clean(p.Text)), "    → "+clean(p.Action))
+		lines = append(lines, fmt.Sprintf("%s %s%s: %s", a.paint(red, "!"), clean(name), clean(p.Title), clean(p.Text)))
+		if p.Action != "" {
+			lines = append(lines, "    → "+clean(p.Action))
+		}
 	}
 	for _, p := range s.Problems {
 		add("", p)
@@ -268,30 +350,12 @@ func printProblems(w io.Writer, s state.Snapshot) error {
 			add(t.Name+": ", *t.Problem)
 		}
 		if t.Engine == state.EngineTSH && t.EngineReason != "" {
-			lines = append(lines, fmt.Sprintf("· %s goes through tsh: %s", t.Name, clean(t.EngineReason)))
+			lines = append(lines, fmt.Sprintf("· %s goes through tsh: %s", clean(t.Name), clean(t.EngineReason)))
 		}
 	}
 	if len(lines) == 0 {
 		return nil
 	}
-	_, err := fmt.Fprintln(w, "\n"+strings.Join(lines, "\n"))
+	_, err := fmt.Fprintln(a.out, "\n"+strings.Join(lines, "\n"))
 	return err
-}
-
-// words turns a state's name into words.
-func words(s string) string { return strings.ReplaceAll(s, "_", " ") }
-
-// clean makes other people's text (names, roles, errors) safe for a terminal:
-// control characters and the marks that turn text around are dropped.
-func clean(s string) string {
-	return strings.Map(func(r rune) rune {
-		switch {
-		case r < 0x20 || r == 0x7f || (r >= 0x80 && r < 0xa0):
-			return -1
-		case r >= 0x202a && r <= 0x202e, r >= 0x2066 && r <= 0x2069, r == 0x200e, r == 0x200f, r == 0x061c:
-			return -1
-		default:
-			return r
-		}
-	}, s)
 }

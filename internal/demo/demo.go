@@ -7,11 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -31,31 +33,51 @@ import (
 type Options struct {
 	Out     io.Writer
 	Version string
+	// Program is how to call berth in what is printed; empty means "berth".
+	Program string
 	// Check takes the tour without a person.
 	Check bool
-	// SessionTTL is how long a session of the simulated cluster lasts.
+	// SessionTTL is how long a session of the simulated cluster lasts, at
+	// least MinSessionTTL.
 	SessionTTL time.Duration
 }
+
+// MinSessionTTL is the shortest session with which there is time to look at
+// anything between two renewals.
+const MinSessionTTL = 3 * time.Second
 
 // startWait bounds how long the demo's parts may take to be ready.
 const startWait = 15 * time.Second
 
 const user = "alice"
 
-// Run runs the demo until ctx ends, or with Check until the tour is done. It
-// leaves nothing behind.
-func Run(ctx context.Context, o Options) error {
+// Run runs the demo until ctx ends, or with Check until the tour is done; a
+// tour that was cut short is an error. It leaves nothing behind.
+func Run(ctx context.Context, o Options) (err error) {
+	if o.SessionTTL < MinSessionTTL {
+		return fmt.Errorf("a session of %s is too short: use %s or more", o.SessionTTL, MinSessionTTL)
+	}
+	if o.Program == "" {
+		o.Program = "berth"
+	}
 	dir, err := os.MkdirTemp("", "berth-demo-")
 	if err != nil {
-		return err
+		return fmt.Errorf("make the demo's folder: %w", err)
 	}
-	defer os.RemoveAll(dir)
 	d := &demo{Options: o, dir: dir, tshHome: filepath.Join(dir, "tsh")}
+	defer func() { err = errors.Join(err, d.clean()) }()
 	if err := d.prepare(); err != nil {
 		return err
 	}
-	defer d.sim.Close()
+	err = d.run(ctx)
+	if ctx.Err() != nil && !o.Check {
+		err = nil // Ctrl-C is how a demo ends
+	}
+	return err
+}
 
+// run runs the demo's parts until one of them ends.
+func (d *demo) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	g, gctx := errgroup.WithContext(ctx)
@@ -65,11 +87,23 @@ func Run(ctx context.Context, o Options) error {
 		defer cancel()
 		return d.show(gctx)
 	})
-	err = g.Wait()
-	if errors.Is(err, context.Canceled) {
-		err = nil
+	return g.Wait()
+}
+
+// clean removes whatever the demo made.
+func (d *demo) clean() error {
+	var errs []error
+	if d.sim != nil {
+		errs = append(errs, d.sim.Close())
 	}
-	return err
+	errs = append(errs, os.RemoveAll(d.dir))
+	// A socket's path is short; in a long temporary folder it lives elsewhere.
+	if dir := d.paths.SocketDir(); dir != "" && dir != "." && !strings.HasPrefix(dir, d.dir) {
+		if err := os.Remove(dir); !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
 }
 
 type demo struct {
@@ -98,22 +132,19 @@ func (d *demo) prepare() error {
 		return fmt.Errorf("start simulated cluster: %w", err)
 	}
 	d.sim = sim
-	if err := d.configure(); err != nil {
-		return errors.Join(err, sim.Close())
-	}
-	return nil
-}
-
-func (d *demo) configure() error {
-	caFile := filepath.Join(d.dir, "web-ca.pem")
-	if err := d.sim.WriteWebCA(caFile); err != nil {
-		return err
-	}
 	if err := d.sim.Login(d.tshHome, user); err != nil {
 		return fmt.Errorf("log in to the simulated cluster: %w", err)
 	}
-	env := map[string]string{paths.HomeVar: filepath.Join(d.dir, "berth")}
-	p, err := paths.Resolve(func(key string) string { return env[key] })
+	return d.configure()
+}
+
+func (d *demo) configure() error {
+	p, err := paths.Resolve(func(key string) string {
+		if key == paths.HomeVar {
+			return d.berthHome()
+		}
+		return os.Getenv(key) // as another terminal will resolve them
+	})
 	if err != nil {
 		return err
 	}
@@ -121,20 +152,27 @@ func (d *demo) configure() error {
 	if err := p.MakeDirs(); err != nil {
 		return err
 	}
+	caFile := filepath.Join(d.dir, "web-ca.pem")
+	if err := d.sim.WriteWebCA(caFile); err != nil {
+		return err
+	}
 	text := fmt.Sprintf("version: 1\nhomes: [%q]\nprofiles:\n  - {proxy: %q, ca_file: %q}\n",
 		d.tshHome, d.sim.ProxyAddr(), caFile)
 	if err := os.WriteFile(p.Config, []byte(text), 0o600); err != nil {
-		return err
+		return fmt.Errorf("write the demo's config: %w", err)
 	}
 	names := map[string]string{"orders": "demo-pg", "shop": "demo-mysql", "cache": "demo-redis"}
+	used := make(map[int]bool)
 	for _, database := range databases() {
 		spec := config.Tunnel{
 			Name: names[database.Name], Kind: state.KindDB, Cluster: d.sim.Name(), Resource: database.Name,
 			DBUser: user, DBName: "app",
 		}
+		// The ports of a berth that runs already are taken, and passed over.
 		spec.Port = proxies.DerivePort(spec.Cluster, string(spec.Kind), spec.Resource, func(port int) bool {
-			return proxies.PortBusy(port)
+			return used[port] || proxies.PortBusy(port)
 		})
+		used[spec.Port] = true
 		if database.Protocol == "redis" {
 			spec.DBName = "0"
 		}
@@ -144,6 +182,8 @@ func (d *demo) configure() error {
 	}
 	return nil
 }
+
+func (d *demo) berthHome() string { return filepath.Join(d.dir, "berth") }
 
 func (d *demo) runAgent(ctx context.Context) error {
 	log, closeLog := logfile.New(d.paths.LogFile, slog.LevelDebug, nil)
@@ -167,8 +207,8 @@ func (d *demo) renew(ctx context.Context) error {
 		}
 		n := d.renewals.add()
 		if !d.Check {
-			fmt.Fprintf(d.Out, "%s  new login no. %d: every tunnel has a new cert, open connections go on\n",
-				time.Now().Format("15:04:05"), n)
+			fmt.Fprintf(d.Out, "%s  login no. %d: new connections get a new cert, open ones go on\n",
+				time.Now().Format("15:04:05"), n+1)
 		}
 	}
 }
@@ -190,11 +230,12 @@ func (d *demo) show(ctx context.Context) error {
 	return nil
 }
 
-func (d *demo) awaitReady(ctx context.Context) ([]state.Tunnel, error) {
-	ctx, cancel := context.WithTimeout(ctx, startWait)
+// awaitReady returns the tunnels when all of them are ready.
+func (d *demo) awaitReady(parent context.Context) (_ []state.Tunnel, err error) {
+	ctx, cancel := context.WithTimeout(parent, startWait)
 	defer cancel()
 	c := client.Dial(d.paths.Socket)
-	defer c.Close()
+	defer func() { err = errors.Join(err, c.Close()) }()
 	var last state.Snapshot
 	for s, err := range c.Follow(ctx) {
 		if err != nil {
@@ -211,37 +252,15 @@ func (d *demo) awaitReady(ctx context.Context) ([]state.Tunnel, error) {
 			return s.Tunnels, nil
 		}
 	}
+	if parent.Err() != nil {
+		return nil, parent.Err()
+	}
 	for _, t := range last.Tunnels {
 		if t.Problem != nil {
 			return nil, fmt.Errorf("the demo's tunnels are not ready: %s", t.Problem.Text)
 		}
 	}
-	return nil, fmt.Errorf("the demo's tunnels are not ready: %w", context.Cause(ctx))
-}
-
-// explain prints what to paste.
-func (d *demo) explain(tunnels []state.Tunnel) error {
-	fmt.Fprintf(d.Out, `berth demo: a simulated Teleport cluster, an agent, and %d tunnels on this machine.
-
-In another terminal:
-
-  export BERTH_HOME=%s
-  berth status
-
-`, len(tunnels), filepath.Join(d.dir, "berth"))
-	for _, t := range tunnels {
-		cmd, err := clientCommand(t)
-		if err != nil {
-			return err
-		}
-		fmt.Fprintf(d.Out, "  %s\n", cmd)
-	}
-	_, err := fmt.Fprintf(d.Out, `
-A session lasts %s and is renewed while you work: keep a client open and watch
-it go on. Ctrl-C ends the demo and removes everything.
-
-`, d.SessionTTL)
-	return err
+	return nil, fmt.Errorf("the demo's tunnels are not ready after %s", startWait)
 }
 
 func endpointOf(t state.Tunnel) (db.Protocol, db.Endpoint, error) {
@@ -260,13 +279,4 @@ func endpointOf(t state.Tunnel) (db.Protocol, db.Endpoint, error) {
 	ep.Host = host
 	ep.Port, err = strconv.Atoi(port)
 	return proto, ep, err
-}
-
-func clientCommand(t state.Tunnel) (string, error) {
-	proto, ep, err := endpointOf(t)
-	if err != nil {
-		return "", err
-	}
-	argv, err := proto.ClientCommand(ep)
-	return db.Quote(argv), err
 }

@@ -44,6 +44,9 @@ func (d *demo) tour(ctx context.Context, tunnels []state.Tunnel) error {
 		sctx, cancel := context.WithTimeout(ctx, 2*d.SessionTTL+startWait)
 		err := s.do(sctx, byProtocol)
 		cancel()
+		if ctx.Err() != nil {
+			return fmt.Errorf("the tour was cut short: %w", context.Cause(ctx))
+		}
 		if err != nil {
 			failed++
 			fmt.Fprintf(d.Out, "FAIL  %s: %v\n", s.name, err)

@@ -1,36 +1,27 @@
 // Package logfile is where the agent's log goes: a file that rotates, and the
 // terminal when there is one.
+//
+// It promises that only the user can read the file, that the files together
+// stay small, and that a log that cannot be written stops nobody.
 package logfile
 
 import (
 	"context"
 	"io"
 	"log/slog"
-
-	"gopkg.in/natefinch/lumberjack.v2"
 )
 
-// Rotation: small enough to attach to a bug report, enough for weeks of one
-// line per transition.
-const (
-	maxSizeMB  = 5
-	maxBackups = 3
-	maxAgeDays = 30
-)
-
-// New returns a logger that writes to the file at path and, unless it is nil,
-// to console. The file is made, 0600, with the first line. The returned
-// function closes the file.
-func New(path string, level slog.Level, console io.Writer) (log *slog.Logger, closeLog func()) {
-	file := &lumberjack.Logger{Filename: path, MaxSize: maxSizeMB, MaxBackups: maxBackups, MaxAge: maxAgeDays}
+// New returns a logger that writes what level lets through to the file at path
+// and, unless it is nil, to console. The file is made with the first line. The
+// returned function closes it.
+func New(path string, level slog.Leveler, console io.Writer) (log *slog.Logger, closeLog func()) {
+	f := &file{path: path, maxSize: maxSize, keep: maxOld}
 	opts := &slog.HandlerOptions{Level: level}
-	handlers := []slog.Handler{slog.NewTextHandler(file, opts)}
+	handlers := []slog.Handler{slog.NewTextHandler(f, opts)}
 	if console != nil {
 		handlers = append(handlers, slog.NewTextHandler(console, opts))
 	}
-	return slog.New(slog.NewMultiHandler(handlers...)), func() {
-		_ = file.Close() // nothing is left to tell it to
-	}
+	return slog.New(slog.NewMultiHandler(handlers...)), f.close
 }
 
 // Demote returns a handler that passes records on as Debug, for libraries

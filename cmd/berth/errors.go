@@ -1,0 +1,105 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"berth/agent/ipc"
+	"berth/agent/ipc/client"
+)
+
+// Exit codes: scripts depend on them. A command cut short by a signal ends
+// with 128 and the signal's number, "berth exec" with its program's own code.
+const (
+	exitFailed          = 1
+	exitUsage           = 2
+	exitAgentNotRunning = 3
+	exitLoginNeeded     = 4
+)
+
+var (
+	// errSilent is wrapped by errors that were told already.
+	errSilent = errors.New("told already")
+	// errLoginNeeded is wrapped by errors that a login would mend.
+	errLoginNeeded = errors.New("login needed")
+)
+
+// usageError is a mistake in how a command was called.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+// hintError adds the next step to an error.
+type hintError struct {
+	error
+	hint string
+}
+
+func (e hintError) Unwrap() error { return e.error }
+
+func withHint(err error, hint string) error { return hintError{error: err, hint: hint} }
+
+// childError is the end of a program that berth ran, which has said for itself
+// what was wrong.
+type childError struct{ code int }
+
+func (e childError) Error() string { return fmt.Sprintf("exit status %d", e.code) }
+
+func (e childError) Is(target error) bool { return target == errSilent }
+
+// complain prints an error, and its next step where it has one.
+func (a *app) complain(err error) {
+	fmt.Fprintf(a.err, "berth: %s\n", cleanLines(err.Error()))
+	if hint := hintOf(err); hint != "" {
+		fmt.Fprintf(a.err, "berth: hint: %s\n", cleanLines(hint))
+	}
+}
+
+func hintOf(err error) string {
+	var h hintError
+	var rpc *client.Error
+	switch {
+	case errors.As(err, &h):
+		return h.hint
+	case errors.Is(err, client.ErrNotRunning):
+		return `start it with "berth agent run"`
+	case errors.As(err, &rpc):
+		return rpc.Hint
+	default:
+		return ""
+	}
+}
+
+func exitCode(err error) int {
+	var (
+		usage usageError
+		child childError
+		rpc   *client.Error
+	)
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &child):
+		return child.code
+	case errors.As(err, &usage):
+		return exitUsage
+	case errors.Is(err, client.ErrNotRunning):
+		return exitAgentNotRunning
+	case errors.Is(err, errLoginNeeded), errors.Is(err, client.ErrLoginNeeded):
+		return exitLoginNeeded
+	case errors.As(err, &rpc) && rpc.Code == ipc.CodeInvalid:
+		return exitUsage
+	default:
+		return exitFailed
+	}
+}
+
+// ignoreStop turns the end of a command that lives until it is told to stop
+// into success.
+func ignoreStop(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}

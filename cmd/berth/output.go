@@ -1,0 +1,155 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+// clean makes other people's text (names, roles, errors) safe for a terminal:
+// it stays on its line, and characters that cannot be seen but do something
+// (control codes, marks that turn text around, hidden letters) are dropped.
+func clean(s string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '\t', r == '\n', r == '\r', unicode.In(r, unicode.Zl, unicode.Zp):
+			return ' '
+		case invisible(r):
+			return -1
+		default:
+			return r
+		}
+	}, s)
+}
+
+// invisible reports whether a terminal would obey r rather than show it.
+func invisible(r rune) bool { return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp) }
+
+// cleanLines cleans a text that may have several lines. Those after the first
+// are indented, so that none can pass for a line of berth's.
+func cleanLines(s string) string {
+	lines := strings.Split(strings.TrimRight(s, "\n"), "\n")
+	for i, line := range lines {
+		indent := ""
+		if i > 0 {
+			indent, line = "  ", strings.TrimPrefix(line, "  ")
+		}
+		lines[i] = indent + clean(line)
+	}
+	return strings.Join(lines, "\n")
+}
+
+// printJSON prints v, indented.
+func (a *app) printJSON(v any) error { return a.writeJSON(v, "  ") }
+
+// writeJSON prints v. What clean would drop is escaped: the JSON says the same,
+// and is safe to look at.
+func (a *app) writeJSON(v any, indent string) error {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false) // connection strings have ampersands
+	enc.SetIndent("", indent)
+	if err := enc.Encode(v); err != nil {
+		return err
+	}
+	_, err := a.out.Write(escapeInvisible(b.Bytes()))
+	return err
+}
+
+// escapeInvisible escapes the invisible characters of a JSON text. Outside of
+// strings there is none but the white space of ASCII.
+func escapeInvisible(text []byte) []byte {
+	if bytes.IndexFunc(text, escaped) < 0 {
+		return text
+	}
+	out := make([]byte, 0, len(text)+64)
+	for len(text) > 0 {
+		r, size := utf8.DecodeRune(text)
+		switch {
+		case !escaped(r):
+			out = append(out, text[:size]...)
+		case r > 0xffff:
+			hi, lo := utf16.EncodeRune(r)
+			out = fmt.Appendf(out, `\u%04x\u%04x`, hi, lo)
+		default:
+			out = fmt.Appendf(out, `\u%04x`, r)
+		}
+		text = text[size:]
+	}
+	return out
+}
+
+func escaped(r rune) bool { return r >= 0x7f && invisible(r) }
+
+// The colours of states. Words say the same.
+const (
+	green  = "\x1b[32m"
+	yellow = "\x1b[33m"
+	red    = "\x1b[31m"
+	reset  = "\x1b[0m"
+)
+
+func (a *app) paint(color, s string) string {
+	if !a.color || color == "" {
+		return s
+	}
+	return color + s + reset
+}
+
+// table prints rows in columns under a header. Every cell is cleaned; color
+// may paint one.
+func (a *app) table(header []string, rows [][]string, color func(column int, cell string) string) error {
+	cells := append([][]string{header}, rows...)
+	widths := make([]int, len(header))
+	for _, row := range cells {
+		for i := range row {
+			row[i] = clean(row[i])
+			widths[i] = max(widths[i], utf8.RuneCountInString(row[i]))
+		}
+	}
+	var b strings.Builder
+	for n, row := range cells {
+		for i, cell := range row {
+			padding := strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell)+2)
+			if i == len(row)-1 {
+				padding = ""
+			}
+			if n > 0 && color != nil {
+				cell = a.paint(color(i, cell), cell)
+			}
+			b.WriteString(cell + padding)
+		}
+		b.WriteByte('\n')
+	}
+	_, err := fmt.Fprint(a.out, b.String())
+	return err
+}
+
+// join joins words of any string type with commas.
+func join[T ~string](items []T) string {
+	words := make([]string, len(items))
+	for i, it := range items {
+		words[i] = string(it)
+	}
+	return strings.Join(words, ", ")
+}
+
+// words turns a state's name into words.
+func words[T ~string](s T) string { return strings.ReplaceAll(string(s), "_", " ") }
+
+// size words a number of bytes.
+func size(n int64) string {
+	const unit = 1000
+	if n < unit {
+		return fmt.Sprintf("%d B", n)
+	}
+	value, names := float64(n)/unit, []string{"kB", "MB", "GB", "TB"}
+	for value >= unit && len(names) > 1 {
+		value, names = value/unit, names[1:]
+	}
+	return fmt.Sprintf("%.1f %s", value, names[0])
+}

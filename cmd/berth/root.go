@@ -1,0 +1,268 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"berth/agent/ipc/client"
+)
+
+// version is set at link time; empty means: see the build info.
+var version string
+
+// The groups of commands in the help.
+const (
+	groupTunnels = "tunnels"
+	groupAgent   = "agent"
+	groupMore    = "more"
+)
+
+func (a *app) rootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "berth",
+		Short: "Teleport databases and Kubernetes clusters on local addresses that never change",
+		Long: `berth keeps database and Kubernetes tunnels through Teleport on local addresses
+that never change, whatever happens to certificates, networks, laptops or logins.
+
+Without a command it shows the status of the running agent.`,
+		Version:           buildVersion(),
+		Args:              noArgs,
+		SilenceUsage:      true,
+		SilenceErrors:     true,
+		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			err := a.status(cmd.Context(), statusOptions{})
+			if !errors.Is(err, client.ErrNotRunning) {
+				return err
+			}
+			if err := cmd.Help(); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintln(a.out, "\nThe agent is not running: start it with \"berth agent run\".")
+			return err
+		},
+	}
+	root.SetOut(a.out)
+	root.SetErr(a.err)
+	root.SetIn(a.in)
+	root.SetVersionTemplate("berth {{.Version}}\n")
+	root.SetUsageTemplate(usageTemplate)
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usageError{withHint(err, seeHelp(cmd))}
+	})
+	root.AddGroup(
+		&cobra.Group{ID: groupTunnels, Title: "Tunnels:"},
+		&cobra.Group{ID: groupAgent, Title: "Agent and config:"},
+		&cobra.Group{ID: groupMore, Title: "More:"},
+	)
+	addTo := func(group string, cmds ...*cobra.Command) {
+		for _, c := range cmds {
+			c.GroupID = group
+		}
+		root.AddCommand(cmds...)
+	}
+	addTo(groupTunnels, a.statusCommand(), a.resourcesCommand(), a.tunnelCommand(), a.execCommand())
+	addTo(groupAgent, a.agentCommand(), a.configCommand())
+	addTo(groupMore, a.demoCommand(), a.versionCommand(), a.completionCommand())
+	help := helpCommand()
+	help.GroupID = groupMore
+	root.SetHelpCommand(help)
+	eachCommand(root, func(c *cobra.Command) {
+		c.InitDefaultHelpFlag()
+		c.Flags().Lookup("help").Usage = "show this help"
+		c.DisableFlagsInUseLine = true
+	})
+	root.InitDefaultVersionFlag()
+	root.Flags().Lookup("version").Usage = "print berth's version"
+	return root
+}
+
+// eachCommand calls f with the command and all beneath it.
+func eachCommand(cmd *cobra.Command, f func(*cobra.Command)) {
+	f(cmd)
+	for _, c := range cmd.Commands() {
+		eachCommand(c, f)
+	}
+}
+
+// usageTemplate is cobra's, without the line that says a group of commands may
+// be run by itself, and without the guess that flags follow the arguments.
+const usageTemplate = `Usage:
+  {{if .HasAvailableSubCommands}}{{.CommandPath}} COMMAND{{else}}{{.UseLine}}{{end}}
+{{- if .HasExample}}
+
+Examples:
+{{.Example}}
+{{- end}}
+{{- if .HasAvailableSubCommands}}{{$cmds := .Commands}}
+{{- if eq (len .Groups) 0}}
+
+Commands:{{range $cmds}}{{if .IsAvailableCommand}}
+  {{rpad .Name .NamePadding}} {{.Short}}{{end}}{{end}}
+{{- else}}{{range $group := .Groups}}
+
+{{.Title}}{{range $cmds}}{{if eq .GroupID $group.ID}}
+  {{rpad .Name .NamePadding}} {{.Short}}{{end}}{{end}}{{end}}{{end}}{{end}}
+{{- if .HasAvailableLocalFlags}}
+
+Flags:
+{{.LocalFlags.FlagUsages | trimTrailingWhitespaces}}
+{{- end}}
+{{- if .HasAvailableSubCommands}}
+
+"{{.CommandPath}} COMMAND --help" tells more about a command.
+{{- end}}
+`
+
+// commandGroup is a command that only holds others.
+func commandGroup(use, short string, cmds ...*cobra.Command) *cobra.Command {
+	group := &cobra.Command{
+		Use: use, Short: short, Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	group.AddCommand(cmds...)
+	return group
+}
+
+func helpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [COMMAND...]",
+		Short: "Show the help of a command",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			target, rest, err := cmd.Root().Find(args)
+			if err == nil && len(rest) > 0 {
+				err = noArgs(target, rest)
+			}
+			if err != nil {
+				return err
+			}
+			return target.Help()
+		},
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			target, _, err := cmd.Root().Find(args)
+			if err != nil {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			var names []string
+			for _, c := range target.Commands() {
+				names = append(names, cobra.CompletionWithDesc(c.Name(), c.Short))
+			}
+			return names, cobra.ShellCompDirectiveNoFileComp
+		},
+	}
+}
+
+// seeHelp is the hint for whoever called cmd in a way it does not know.
+func seeHelp(cmd *cobra.Command) string { return fmt.Sprintf("see %q", cmd.CommandPath()+" --help") }
+
+// noArgs, exactArgs and optionalArg are cobra's checks with berth's words and
+// its exit code for usage.
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	if !cmd.HasSubCommands() {
+		return usageError{withHint(fmt.Errorf("%s takes no argument, got %q", cmd.CommandPath(), args[0]), seeHelp(cmd))}
+	}
+	hint := seeHelp(cmd)
+	if cmd.SuggestionsMinimumDistance <= 0 {
+		cmd.SuggestionsMinimumDistance = 2
+	}
+	if similar := cmd.SuggestionsFor(args[0]); len(similar) > 0 {
+		hint = fmt.Sprintf("did you mean %q?", cmd.CommandPath()+" "+similar[0])
+	}
+	return usageError{withHint(fmt.Errorf("%s has no command %q", cmd.CommandPath(), args[0]), hint)}
+}
+
+func exactArgs(names ...string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) == len(names) {
+			return nil
+		}
+		return wrongArgs(cmd, fmt.Sprintf("%s takes %s", cmd.CommandPath(), strings.Join(names, " and ")), args)
+	}
+}
+
+func optionalArg(name string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) <= 1 {
+			return nil
+		}
+		return wrongArgs(cmd, fmt.Sprintf("%s takes at most one %s", cmd.CommandPath(), name), args)
+	}
+}
+
+// wrongArgs says what a command takes, and what it was given instead.
+func wrongArgs(cmd *cobra.Command, takes string, args []string) error {
+	got := "nothing"
+	if len(args) > 0 {
+		got = fmt.Sprintf("%q", args)
+		got = strings.Trim(got, "[]")
+	}
+	return usageError{withHint(fmt.Errorf("%s, got %s", takes, got), "usage: "+cmd.UseLine())}
+}
+
+// must is for mistakes in how the commands are put together.
+func must(err error) {
+	if err != nil {
+		panic(err)
+	}
+}
+
+// versionInfo is the JSON of "berth version".
+type versionInfo struct {
+	Version string `json:"version"`
+	Commit  string `json:"commit"` // empty when it was not built from a repository
+	Go      string `json:"go"`
+	OS      string `json:"os"`
+	Arch    string `json:"arch"`
+}
+
+func (a *app) versionCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "version",
+		Short: "Print berth's version",
+		Args:  noArgs,
+		RunE: func(*cobra.Command, []string) error {
+			if asJSON {
+				return a.printJSON(versionInfo{
+					Version: buildVersion(), Commit: commit(), Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH,
+				})
+			}
+			_, err := fmt.Fprintln(a.out, "berth", buildVersion())
+			return err
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print version, commit and system as JSON")
+	return cmd
+}
+
+// buildVersion is the version set at link time, else the module's own.
+func buildVersion() string {
+	if version != "" {
+		return version
+	}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(devel)"
+}
+
+func commit() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return ""
+	}
+	i := slices.IndexFunc(info.Settings, func(s debug.BuildSetting) bool { return s.Key == "vcs.revision" })
+	if i < 0 {
+		return ""
+	}
+	return info.Settings[i].Value
+}
