@@ -187,6 +187,7 @@ func homePaths(cfg *config.Config) ([]string, error) {
 }
 
 func (a *Agent) run(ctx context.Context) error {
+	a.shoutInsecure(a.applied)
 	a.startTunnels(ctx)
 	control, err := ipc.Listen(a.opts.Paths.Socket)
 	if err != nil {

@@ -303,6 +303,21 @@ func TestProblemsAreNamed(t *testing.T) {
 			want: state.CodeProxyUntrusted, state: state.TunnelError,
 		},
 		{
+			name: "web_certificate_not_trusted",
+			item: func(e *env) string { item, _ := e.pgTunnel("x"); return item },
+			change: func(e *env) {
+				other := newEnv(e.t, simcluster.Config{Name: "other.test"})
+				raw, err := os.ReadFile(other.caFile())
+				if err == nil {
+					err = os.WriteFile(e.caFile(), raw, 0o600)
+				}
+				if err != nil {
+					e.t.Fatal(err)
+				}
+			},
+			want: state.CodeProxyUntrusted, state: state.TunnelError,
+		},
+		{
 			name: "native_cannot",
 			item: func(e *env) string {
 				return fmt.Sprintf("name: x, kind: db, cluster: %s, resource: ora, engine: native, port: %d", e.sim.Name(), freePort(e.t))
@@ -612,5 +627,30 @@ func TestHandWrittenTunnelWithoutPort(t *testing.T) {
 	again := []string{e.awaitState("one", state.TunnelReady).Address, e.awaitState("two", state.TunnelReady).Address}
 	if diff := cmp.Diff(first, again); diff != "" || first[0] == first[1] {
 		t.Errorf("addresses %v, and after a restart %v; want two, and the same", first, again)
+	}
+}
+
+func TestInsecureIsSaidAloud(t *testing.T) {
+	e := newEnv(t, simcluster.Config{})
+	e.login()
+	item, port := e.pgTunnel("pg")
+	e.config(item)
+	raw, err := os.ReadFile(e.p.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.Replace(string(raw), fmt.Sprintf("ca_file: %q", e.caFile()), "insecure: true", 1)
+	if err := os.WriteFile(e.p.Config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	e.start()
+	e.awaitState("pg", state.TunnelReady)
+	e.serial(e.mustPG(port))
+	s := e.snapshot()
+	if len(s.Problems) != 1 || s.Problems[0].Code != state.CodeInsecureProxy {
+		t.Errorf("problems = %+v, want one %s", s.Problems, state.CodeInsecureProxy)
+	}
+	if !strings.Contains(e.log.String(), "INSECURE") {
+		t.Error("the log does not say that the proxy is not verified")
 	}
 }

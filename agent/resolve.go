@@ -25,6 +25,7 @@ type resolver struct {
 	settings func(proxyAddr string) (proxySettings, error)
 	saved    *saved
 	children *children
+	trust    trust
 	log      *slog.Logger
 }
 
@@ -135,7 +136,7 @@ func refused(err error) bool {
 
 func unreachable(err error) bool {
 	var away *cluster.UnreachableError
-	return errors.As(err, &away)
+	return errors.As(err, &away) || errors.Is(err, proxies.ErrUnreachable)
 }
 
 // enginePlan is what a tunnel's bytes will be carried by, and why.
@@ -247,6 +248,8 @@ func (r *resolver) native(ctx context.Context, t *tunnel, res resolution, f foun
 		if clusterCAs, err = f.cluster.ClusterCAs(ctx, f.cluster.Root()); err != nil {
 			return r.failed(t, res, err)
 		}
+	} else if err := r.trust.check(ctx, f.profile.ProxyAddr, set); err != nil {
+		return r.failed(t, res, err)
 	}
 	host, _, err := net.SplitHostPort(f.profile.ProxyAddr)
 	if err != nil {

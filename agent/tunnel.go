@@ -13,6 +13,7 @@ import (
 	"berth/agent/config"
 	"berth/agent/state"
 	"berth/proxies"
+	"berth/proxies/db"
 )
 
 const (
@@ -125,9 +126,15 @@ func newTunnel(spec config.Tunnel, r *resolver, log *slog.Logger, grace time.Dur
 		Source:   t.source,
 		Hold:     spec.HoldDuration(),
 		Grace:    grace,
-		Logger:   t.log,
+		Logger:   log,
 		OnChange: onChange,
 		OnEvent:  t.observe,
+		AnswerDue: func(sent int64) bool {
+			t.mu.Lock()
+			defer t.mu.Unlock()
+			proto, ok := db.Lookup(t.status.protocol)
+			return !ok || proto.AnswerDue(sent)
+		},
 	})
 	return t
 }
@@ -327,6 +334,10 @@ func (t *tunnel) dialFailure() *dialFailure {
 // restart closes the open connections and fetches a new cert.
 func (t *tunnel) restart() {
 	t.resolver.release(t.spec)
+	t.mu.Lock()
+	t.cur = nil // clients from now on wait for the new cert
+	t.status.state = state.TunnelConnecting
+	t.mu.Unlock()
 	t.px.CloseConnections()
 	t.setDialFailure(nil)
 	t.wake(kickChanged)

@@ -21,6 +21,16 @@ type running struct {
 	done   chan struct{}      // closed when they have ended
 }
 
+// shoutInsecure puts every proxy that is not verified into the log: nobody
+// should find out later.
+func (a *Agent) shoutInsecure(cfg *config.Config) {
+	for _, p := range cfg.Profiles {
+		if p.Insecure {
+			a.log.Warn("INSECURE: this proxy's web certificate is not verified", "proxy", p.Proxy)
+		}
+	}
+}
+
 // startTunnels makes every tunnel of the config and binds its port, before
 // anything else needs time.
 func (a *Agent) startTunnels(ctx context.Context) {
@@ -139,6 +149,7 @@ func (a *Agent) applyConfig(ctx context.Context) {
 		a.homes.SetHomes(homes)
 	}
 	if diff.ProfilesChanged {
+		a.shoutInsecure(next)
 		a.kickTunnels(kickChanged)
 	}
 	if !diff.Empty() {

@@ -269,3 +269,28 @@ func TestSavedStateSetAside(t *testing.T) {
 		t.Errorf("the broken state was not set aside: %v", err)
 	}
 }
+
+// TestCancelRequestIsNoFailure cancels a query the way psql does on Ctrl-C: on
+// a connection of its own that the server closes without an answer.
+func TestCancelRequestIsNoFailure(t *testing.T) {
+	e := newEnv(t, simcluster.Config{})
+	e.login()
+	item, port := e.pgTunnel("pg")
+	e.config(item)
+	e.start()
+	e.awaitState("pg", state.TunnelReady)
+	conn := e.mustPG(port)
+	go func() {
+		time.Sleep(200 * time.Millisecond)
+		_ = conn.PgConn().CancelRequest(t.Context()) // the query's error tells
+	}()
+	if _, err := conn.Exec(t.Context(), "select pg_sleep(10)"); err == nil {
+		t.Error("the query was not cancelled")
+	}
+	tun := e.await("the cancel connection to end", func(s state.Snapshot) bool {
+		return s.Tunnels[0].TotalConnections == 2 && s.Tunnels[0].Connections == 1
+	}).Tunnels[0]
+	if tun.State != state.TunnelReady || tun.Problem != nil || tun.LastErrorAt != nil {
+		t.Errorf("after a cancelled query: state %s, problem %+v, last error %v", tun.State, tun.Problem, tun.LastErrorAt)
+	}
+}

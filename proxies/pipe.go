@@ -142,7 +142,7 @@ func (c *conn) upstreamEnded(err error, silent bool) {
 		c.shut(&ConnError{SideUpstream, "read", err})
 		return
 	}
-	if silent && !c.clientEOF.Load() {
+	if silent && !c.clientEOF.Load() && c.t.cfg.AnswerDue(c.out.Load()) {
 		c.fail(ErrClosedEarly)
 	}
 	if c.client.CloseWrite() != nil {

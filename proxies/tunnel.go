@@ -79,6 +79,10 @@ type Config struct {
 	// has sent from the first byte on, and has a deadline of two seconds set.
 	// The tunnel closes the connection. nil means just close.
 	Refuse func(client net.Conn, err error)
+	// AnswerDue reports whether the upstream owes an answer to a client that
+	// sent so many bytes: an end without one is then ErrClosedEarly. Postgres,
+	// for one, never answers a request to cancel a query. nil means always.
+	AnswerDue func(sent int64) bool
 	// Logger is where to log; nil means nowhere.
 	Logger *slog.Logger
 	// OnChange is called after each change of Status other than bytes moved,
@@ -137,6 +141,9 @@ func New(cfg Config) *Tunnel {
 	}
 	if cfg.OnChange == nil {
 		cfg.OnChange = func() {}
+	}
+	if cfg.AnswerDue == nil {
+		cfg.AnswerDue = func(int64) bool { return true }
 	}
 	if cfg.OnEvent == nil {
 		cfg.OnEvent = func(Event) {}

@@ -55,6 +55,22 @@ var protocols = []Protocol{
 	{Name: "oracle", Title: "Oracle", ALPN: "teleport-oracle", NeedsDBUser: true, client: oracle},
 }
 
+// cancelRequest is the length of Postgres' CancelRequest, which the server acts
+// on and never answers: a length, a code, a process id and a key of four bytes
+// each. See "Message Formats" in Postgres' manual.
+const cancelRequest = 16
+
+// AnswerDue reports whether the server owes an answer to a client that has
+// sent so many bytes since it connected.
+func (p Protocol) AnswerDue(sent int64) bool {
+	switch p.Name {
+	case "postgres", "cockroachdb":
+		return sent != cancelRequest
+	default:
+		return true
+	}
+}
+
 // Lookup returns the protocol of that name.
 func Lookup(name string) (Protocol, bool) {
 	i := slices.IndexFunc(protocols, func(p Protocol) bool { return p.Name == name })
