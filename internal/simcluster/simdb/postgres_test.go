@@ -103,15 +103,19 @@ func TestPostgresErrorsLeaveTheConnectionUsable(t *testing.T) {
 		"select $0":                                "there is no parameter",
 		"select $5000":                             "there is no parameter",
 	} {
-		for _, mode := range []pgx.QueryExecMode{pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol} {
-			_, err := conn.Exec(t.Context(), sql, mode)
+		_, simple := conn.Exec(t.Context(), sql)
+		extended := conn.PgConn().ExecParams(t.Context(), sql, nil, nil, nil, nil).Read().Err
+		for protocol, err := range map[string]error{"simple": simple, "extended": extended} {
 			var pg *pgconn.PgError
 			if !errors.As(err, &pg) || !strings.Contains(pg.Message, want) {
-				t.Errorf("%q: %v, want an error saying %q", sql, err, want)
+				t.Errorf("%q (%s protocol): %v, want an error saying %q", sql, protocol, err, want)
 			}
-			if err := conn.Ping(t.Context()); err != nil {
-				t.Fatalf("ping after %q: %v", sql, err)
-			}
+		}
+		if err := conn.Ping(t.Context()); err != nil {
+			t.Fatalf("ping after %q: %v", sql, err)
+		}
+		if res := conn.PgConn().ExecParams(t.Context(), "select 1", nil, nil, nil, nil).Read(); res.Err != nil || len(res.Rows) != 1 {
+			t.Fatalf("select after %q: %v", sql, res.Err)
 		}
 	}
 }
