@@ -1,0 +1,212 @@
+// Command bench measures the budgets of docs/BENCHMARKS.md and prints them as
+// one table: what, measured, budget, met or not.
+//
+// It promises figures of the real thing: the agent is the berth binary in a
+// process of its own, with memory and CPU of its own; a simulated Teleport
+// cluster and the clients share the runner's process. What is compared (a
+// tunnel with the same stream without it) is measured in turns within one run,
+// because machines are noisy, and a figure is the median of several rounds.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		os.Exit(2)
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// options are the command line.
+type options struct {
+	berth    string
+	only     []string
+	write    string
+	quick    bool
+	patience time.Duration
+	real     realCluster
+}
+
+// A measure is one group of figures.
+type measure struct {
+	name  string
+	about string
+	run   func(*bench, context.Context) error
+}
+
+func measures() []measure {
+	return []measure{
+		{"idle", "memory and CPU of an idle agent with 1 and with 50 tunnels", (*bench).idle},
+		{"start", "from the process's start to its ports and tunnels", (*bench).start},
+		{"stream", "bytes through a tunnel, against the same stream without it", (*bench).stream},
+		{"connect", "what a new connection costs", (*bench).connect},
+		{"open", "memory of open connections", (*bench).open},
+		{"swap", "from a new login to its cert in use", (*bench).swap},
+		{"cli", "a call of the command line", (*bench).cli},
+		{"real", "the same through tsh, on a real cluster (see -home)", (*bench).real},
+	}
+}
+
+func parse(args []string, stderr io.Writer) (options, error) {
+	var o options
+	var only string
+	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
+	fs.SetOutput(stderr)
+	fs.StringVar(&o.berth, "berth", "bin/berth", "the berth `binary` to measure")
+	fs.StringVar(&only, "only", "", "measure these `groups` only, by comma: "+strings.Join(names(), ", "))
+	fs.BoolVar(&o.quick, "quick", false, "fewer and shorter rounds: to see that it works, not for figures")
+	fs.StringVar(&o.write, "write", "", "also put the table between the markers in this `file`")
+	fs.DurationVar(&o.patience, "patience", 30*time.Second, "how long to wait, before each round, for other programs to be quiet")
+	o.real.flags(fs)
+	if err := fs.Parse(args); err != nil {
+		return options{}, err
+	}
+	if fs.NArg() > 0 {
+		return options{}, fmt.Errorf("unexpected argument %q", fs.Arg(0))
+	}
+	for name := range strings.SplitSeq(only, ",") {
+		if name = strings.TrimSpace(name); name == "" {
+			continue
+		}
+		if !slices.Contains(names(), name) {
+			return options{}, fmt.Errorf("-only %s: there is no such group, only %s", name, strings.Join(names(), ", "))
+		}
+		o.only = append(o.only, name)
+	}
+	if o.write != "" && (o.quick || len(o.only) > 0) {
+		return options{}, errors.New("-write is for full runs: leave out -quick and -only")
+	}
+	return o, nil
+}
+
+func names() []string {
+	var all []string
+	for _, m := range measures() {
+		all = append(all, m.name)
+	}
+	return all
+}
+
+// bench is one run.
+type bench struct {
+	options
+	*world
+	stderr io.Writer
+	began  time.Time
+	load   loadMeter
+	rows   []row // measured so far
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err error) {
+	o, err := parse(args, stderr)
+	if err != nil {
+		return err
+	}
+	if err := raiseFileLimit(); err != nil {
+		return err
+	}
+	b := &bench{options: o, stderr: stderr, began: time.Now()}
+	if err := b.load.start(ctx); err != nil {
+		return err
+	}
+	if b.world, err = newWorld(ctx, o.berth, &b.load); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.world.close()) }()
+
+	if err := b.measureAll(ctx); err != nil {
+		return err
+	}
+	report, err := b.report(ctx)
+	if err != nil {
+		return err
+	}
+	if _, err := io.WriteString(stdout, report); err != nil {
+		return err
+	}
+	if o.write == "" {
+		return nil
+	}
+	return rewrite(o.write, report)
+}
+
+// measureAll runs the chosen groups. One that fails does not keep the others
+// from being seen, but the run has failed.
+func (b *bench) measureAll(ctx context.Context) error {
+	var errs []error
+	for _, m := range measures() {
+		if len(b.only) > 0 && !slices.Contains(b.only, m.name) {
+			continue
+		}
+		b.say("%s: %s", m.name, m.about)
+		if err := m.run(b, ctx); err != nil {
+			err = fmt.Errorf("measure %s: %w", m.name, err)
+			b.say("%v", err)
+			errs = append(errs, err)
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// add puts rows into the table, and shows them.
+func (b *bench) add(rows ...row) {
+	for _, r := range rows {
+		b.say("  %s: %s", r.what, r.measured)
+	}
+	b.rows = append(b.rows, rows...)
+}
+
+// say prints progress.
+func (b *bench) say(format string, args ...any) {
+	fmt.Fprintf(b.stderr, "%6.1fs  %s\n", time.Since(b.began).Seconds(), fmt.Sprintf(format, args...))
+}
+
+// times is a number of rounds: fewer when it need only be quick.
+func (b *bench) times(full, quick int) int {
+	if b.quick {
+		return quick
+	}
+	return full
+}
+
+// span is a duration: shorter when it need only be quick.
+func (b *bench) span(full, quick time.Duration) time.Duration {
+	if b.quick {
+		return quick
+	}
+	return full
+}
+
+// pause waits.
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

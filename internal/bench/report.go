@@ -1,0 +1,89 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+
+	"berth/internal/atomicfile"
+)
+
+// verdict says whether a budget is met.
+type verdict string
+
+const (
+	met    verdict = "yes"
+	missed verdict = "**no**"
+)
+
+// within is the verdict on a figure that may be at most so large.
+func within(figure, most float64) verdict {
+	if figure <= most {
+		return met
+	}
+	return missed
+}
+
+// atLeast is the verdict on a figure that may be no smaller.
+func atLeast(figure, least float64) verdict { return within(-figure, -least) }
+
+// row is one line of the table.
+type row struct {
+	what     string
+	measured string
+	budget   string // empty means none
+	verdict  verdict
+	figure   float64 // the measured, for who judges it later
+}
+
+// table is the rows as Markdown.
+func table(rows []row) string {
+	var b strings.Builder
+	b.WriteString("| what | measured | budget | met? |\n|---|---|---|---|\n")
+	cell := strings.NewReplacer("|", "\\|", "\n", " ")
+	for _, r := range rows {
+		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", cell.Replace(r.what), cell.Replace(r.measured), cell.Replace(r.budget), r.verdict)
+	}
+	return b.String()
+}
+
+func (b *bench) report(ctx context.Context) (string, error) {
+	m, err := b.machine(ctx)
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%s\n%s\n", table(b.rows), m), nil
+}
+
+// What the report stands between in a file.
+const (
+	beginMark = "<!-- bench:begin -->\n"
+	endMark   = "<!-- bench:end -->\n"
+)
+
+// between replaces what stands between the marks in a text.
+func between(text, report string) (string, error) {
+	head, rest, ok := strings.Cut(text, beginMark)
+	if !ok {
+		return "", fmt.Errorf("there is no line %q", strings.TrimSpace(beginMark))
+	}
+	_, tail, ok := strings.Cut(rest, endMark)
+	if !ok {
+		return "", fmt.Errorf("there is no line %q after %q", strings.TrimSpace(endMark), strings.TrimSpace(beginMark))
+	}
+	return head + beginMark + "\n" + report + "\n" + endMark + tail, nil
+}
+
+// rewrite puts the report into a file.
+func rewrite(path, report string) error {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	out, err := between(string(text), report)
+	if err != nil {
+		return fmt.Errorf("write the report into %s: %w", path, err)
+	}
+	return atomicfile.Write(path, []byte(out), 0o644)
+}

@@ -1,0 +1,33 @@
+//go:build !linux
+
+package main
+
+import (
+	"time"
+
+	"github.com/shirou/gopsutil/v4/process"
+)
+
+func memoryOf(pid int) (memory, error) {
+	p, err := process.NewProcess(int32(pid))
+	if err != nil {
+		return memory{}, err
+	}
+	info, err := p.MemoryInfo()
+	if err != nil {
+		return memory{}, err
+	}
+	return memory{rss: int64(info.RSS)}, nil
+}
+
+func cpuOf(pid int) (time.Duration, error) {
+	p, err := process.NewProcess(int32(pid))
+	if err != nil {
+		return 0, err
+	}
+	times, err := p.Times()
+	if err != nil {
+		return 0, err
+	}
+	return time.Duration((times.User + times.System) * float64(time.Second)), nil
+}
