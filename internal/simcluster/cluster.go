@@ -126,6 +126,18 @@ func (c *Cluster) Close() error {
 	return errors.Join(errs...)
 }
 
+// spawn runs f in a goroutine that Close waits for, and reports whether it
+// does: a closed cluster starts nothing more.
+func (c *Cluster) spawn(f func()) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return false
+	}
+	c.wg.Go(f)
+	return true
+}
+
 // now is the time by the cluster's clock.
 func (c *Cluster) now() time.Time {
 	return time.Now().Round(0).Add(c.faults.clock())

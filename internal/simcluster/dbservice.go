@@ -134,7 +134,7 @@ func (c *Cluster) disconnectExpired(ctx context.Context, raw *conn, who caller) 
 	if !cut {
 		return
 	}
-	c.wg.Go(func() {
+	c.spawn(func() {
 		if sleep(ctx, who.cert.notAfter.Sub(c.now())) == nil {
 			_ = raw.Close()
 		}
@@ -148,7 +148,7 @@ func (c *Cluster) dbConn(ctx context.Context, tc *tls.Conn, r route) net.Conn {
 		return tc
 	}
 	pc := &pingedConn{PingConn: pingconn.New(tc), tls: tc}
-	c.wg.Go(func() { c.ping(ctx, pc) })
+	c.spawn(func() { c.ping(ctx, pc) })
 	return pc
 }
 

@@ -24,6 +24,7 @@ type order struct {
 	notAfter time.Time
 	tls      crypto.PublicKey
 	ssh      ssh.PublicKey
+	issued   time.Time // zero means now
 }
 
 // issued are the certs of one order.
@@ -36,7 +37,10 @@ type issued struct {
 // issue signs the certs of an order with the root's user CA.
 func (c *Cluster) issue(o order) (issued, error) {
 	out := issued{notAfter: o.notAfter.Truncate(time.Second)}
-	now := c.now()
+	now := o.issued
+	if now.IsZero() {
+		now = c.now()
+	}
 	if o.tls != nil {
 		der, err := c.root.userCA.signClient(o.tls, o.identity.Subject(), now, out.notAfter)
 		if err != nil {

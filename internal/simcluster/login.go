@@ -158,11 +158,14 @@ func (c *Cluster) issueLogin(u User, l login, tlsKey crypto.PublicKey, sshKey ss
 	if err := c.requests.assume(&id, c, l.requests, nil); err != nil {
 		return issued{}, err
 	}
-	ttl := l.ttl
-	if ttl >= 0 {
-		ttl = c.sessionTTL(u, ttl)
+	o := order{identity: id, tls: tlsKey, ssh: sshKey}
+	if l.ttl < 0 { // a whole session that is over
+		o.notAfter = c.now().Add(l.ttl)
+		o.issued = o.notAfter.Add(-c.sessionTTL(u, 0))
+	} else {
+		o.notAfter = c.now().Add(c.sessionTTL(u, l.ttl))
 	}
-	certs, err := c.issue(order{identity: id, notAfter: c.now().Add(ttl), tls: tlsKey, ssh: sshKey})
+	certs, err := c.issue(o)
 	if err == nil {
 		c.counters.logins.Add(1)
 	}

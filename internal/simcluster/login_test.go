@@ -61,6 +61,17 @@ func TestLoginWritesBothLayouts(t *testing.T) {
 	}
 }
 
+func TestLoginThatIsOver(t *testing.T) {
+	c := start(t, Config{SessionTTL: 8 * time.Hour})
+	leaf := loginCert(t, c, "alice", WithTTL(-time.Hour)).Leaf
+	if ago := time.Since(leaf.NotAfter); ago < time.Hour || ago > time.Hour+time.Minute {
+		t.Errorf("ended %v ago, want 1 h", ago)
+	}
+	if got := leaf.NotAfter.Sub(leaf.NotBefore); got < 8*time.Hour || got > 8*time.Hour+2*time.Minute {
+		t.Errorf("it lasted %v, want a whole session", got)
+	}
+}
+
 func TestLoginRefusals(t *testing.T) {
 	c := start(t, Config{})
 	if err := c.Login(t.TempDir(), "mallory"); !errors.Is(err, errBadLogin) {

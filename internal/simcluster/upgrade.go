@@ -84,7 +84,9 @@ func (c *Cluster) upgrade(w http.ResponseWriter, r *http.Request, kind string, w
 		stream = pc
 		c.keepPinging(raw, pc.WritePing)
 	}
-	c.wg.Go(func() { c.route(raw, stream, true) })
+	if !c.spawn(func() { c.route(raw, stream, true) }) {
+		_ = nc.Close()
+	}
 }
 
 // keepPinging pings until the connection is closed.
@@ -92,7 +94,7 @@ func (c *Cluster) keepPinging(raw *conn, ping func() error) {
 	if c.cfg.PingInterval <= 0 {
 		return
 	}
-	c.wg.Go(func() {
+	c.spawn(func() {
 		t := time.NewTicker(c.cfg.PingInterval)
 		defer t.Stop()
 		for {
