@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -114,7 +115,9 @@ func startLeaf(t *testing.T) *teleport {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := leaf.stop(); err != nil {
+		ctx := context.WithoutCancel(t.Context())
+		_, err := lab.teleport.tctl(ctx, "", "rm", "rc/"+leaf.cfg.cluster) // the other tests know one cluster
+		if err := errors.Join(err, leaf.stop()); err != nil {
 			t.Error(err)
 		}
 	})

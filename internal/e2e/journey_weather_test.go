@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"context"
 	"net/url"
 	"strings"
 	"testing"
@@ -66,7 +67,7 @@ func TestProxyRestart(t *testing.T) {
 	p.awaitReady("prod")
 	link := p.berth("tunnel", "url", "prod")
 	watch := p.watch()
-	openSession(t, link)
+	open := openSession(t, link)
 	k := knock(t, addr)
 
 	down := time.Now()
@@ -74,6 +75,11 @@ func TestProxyRestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	begin := time.Now()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	if err := open.conn.Ping(ctx); err == nil || ctx.Err() != nil {
+		t.Errorf("the connection that was open is not closed with the proxy gone: %v", err)
+	}
 	_, err := query(t.Context(), link, "select 'in'")
 	if err == nil {
 		t.Error("a query was answered with the proxy gone")
