@@ -176,8 +176,8 @@ func (w *world) mint(ctx context.Context, clt *client.Client, req proto.UserCert
 	if err != nil {
 		return nil, err
 	}
-	req.PublicKey = ssh.MarshalAuthorizedKey(sshKey)
-	req.SSHPublicKey = req.PublicKey
+	req.PublicKey = ssh.MarshalAuthorizedKey(sshKey) //nolint:staticcheck // SA1019: v16 servers read only this one
+	req.SSHPublicKey = ssh.MarshalAuthorizedKey(sshKey)
 	req.TLSPublicKey = pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
 	certs, err := clt.GenerateUserCerts(ctx, req)
 	if err != nil {
