@@ -20,7 +20,7 @@ func main() {
 	ctx, stop := signalContext(context.Background())
 	app := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, env: os.Getenv}
 	app.terminal = isTerminal(os.Stdout)
-	app.color = app.terminal && wantsColor(os.Getenv)
+	app.color = app.terminal && wantsColor(os.Getenv, runtime.GOOS)
 	code := app.main(ctx, os.Args[1:])
 	stop()
 	os.Exit(code)
@@ -41,7 +41,7 @@ func (a *app) main(ctx context.Context, args []string) int {
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	var sig signalError
-	if errors.Is(err, context.Canceled) && errors.As(context.Cause(ctx), &sig) {
+	if errors.As(context.Cause(ctx), &sig) && (errors.Is(err, context.Canceled) || errors.Is(err, sig)) {
 		return 128 + int(sig.Signal) // whoever sent the signal needs no explanation
 	}
 	if err != nil && !errors.Is(err, errSilent) {
@@ -87,6 +87,6 @@ func isTerminal(f *os.File) bool {
 
 // wantsColor follows no-color.org. Windows consoles are left alone, since the
 // older of them would print the codes.
-func wantsColor(env func(string) string) bool {
-	return env("NO_COLOR") == "" && env("TERM") != "dumb" && runtime.GOOS != "windows"
+func wantsColor(env func(string) string, goos string) bool {
+	return env("NO_COLOR") == "" && env("TERM") != "dumb" && goos != "windows"
 }

@@ -115,8 +115,8 @@ func (a *app) table(header []string, rows [][]string, color func(column int, cel
 	for n, row := range cells {
 		for i, cell := range row {
 			padding := strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell)+2)
-			if i == len(row)-1 {
-				padding = ""
+			if i == len(row)-1 || strings.Join(row[i+1:], "") == "" {
+				padding = "" // nothing follows
 			}
 			if n > 0 && color != nil {
 				cell = a.paint(color(i, cell), cell)
@@ -139,7 +139,7 @@ func join[T ~string](items []T) string {
 }
 
 // words turns a state's name into words.
-func words[T ~string](s T) string { return strings.ReplaceAll(string(s), "_", " ") }
+func words[T ~string](s T) string { return clean(strings.ReplaceAll(string(s), "_", " ")) }
 
 // size words a number of bytes.
 func size(n int64) string {

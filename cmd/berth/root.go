@@ -73,6 +73,7 @@ Without a command it shows the status of the running agent.`,
 	help := helpCommand()
 	help.GroupID = groupMore
 	root.SetHelpCommand(help)
+	root.InitDefaultHelpCmd()
 	eachCommand(root, func(c *cobra.Command) {
 		c.InitDefaultHelpFlag()
 		c.Flags().Lookup("help").Usage = "show this help"
@@ -227,7 +228,7 @@ type versionInfo struct {
 func (a *app) versionCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "version",
+		Use:   "version [flags]",
 		Short: "Print berth's version",
 		Args:  noArgs,
 		RunE: func(*cobra.Command, []string) error {

@@ -1,0 +1,173 @@
+package main
+
+import (
+	"bytes"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// maxHelpWidth is what a terminal beside an editor still shows.
+const maxHelpWidth = 100
+
+func testApp() (a *app, out, errOut *bytes.Buffer) {
+	out, errOut = &bytes.Buffer{}, &bytes.Buffer{}
+	return &app{in: strings.NewReader(""), out: out, err: errOut, env: func(string) string { return "" }}, out, errOut
+}
+
+// noJSON are the commands without --json, each with the reason.
+var noJSON = map[string]string{
+	"berth":               "holds others, and shows the status for people",
+	"berth agent":         "holds others",
+	"berth agent run":     "logs",
+	"berth completion":    "prints a script",
+	"berth config":        "holds others",
+	"berth config edit":   "runs a program",
+	"berth config schema": "prints JSON anyway",
+	"berth demo":          "talks to a person",
+	"berth exec":          "runs a program",
+	"berth help":          "prints help",
+	"berth tunnel":        "holds others",
+	"berth tunnel add":    "holds others",
+}
+
+func TestHelp(t *testing.T) {
+	a, out, _ := testApp()
+	seen := make(map[string]bool)
+	eachCommand(a.rootCommand(), func(cmd *cobra.Command) {
+		path := cmd.CommandPath()
+		seen[path] = true
+		t.Run(strings.ReplaceAll(path, " ", "_"), func(t *testing.T) {
+			out.Reset()
+			if err := cmd.Help(); err != nil {
+				t.Fatal(err)
+			}
+			checkHelpText(t, out.String())
+			checkWords(t, cmd)
+			cmd.LocalFlags().VisitAll(func(f *pflag.Flag) { checkFlag(t, f) })
+			_, without := noJSON[path]
+			if has := cmd.Flags().Lookup("json") != nil; has == without {
+				t.Errorf("has --json: %v, want %v", has, !without)
+			}
+		})
+	})
+	for path := range noJSON {
+		if !seen[path] {
+			t.Errorf("there is no command %q any more", path)
+		}
+	}
+}
+
+func checkHelpText(t *testing.T, help string) {
+	t.Helper()
+	for i, line := range strings.Split(help, "\n") {
+		if n := utf8.RuneCountInString(line); n > maxHelpWidth {
+			t.Errorf("line %d is %d columns wide, more than %d: %q", i+1, n, maxHelpWidth, line)
+		}
+		if strings.TrimRight(line, " \t") != line {
+			t.Errorf("line %d ends in white space: %q", i+1, line)
+		}
+	}
+	if strings.Contains(help, "\t") || strings.Contains(help, "\n\n\n") {
+		t.Errorf("tabs or too many empty lines:\n%s", help)
+	}
+}
+
+func checkWords(t *testing.T, cmd *cobra.Command) {
+	t.Helper()
+	first, _ := utf8.DecodeRuneInString(cmd.Short)
+	if !unicode.IsUpper(first) || strings.HasSuffix(cmd.Short, ".") {
+		t.Errorf("Short = %q, want a capital and no full stop", cmd.Short)
+	}
+	if long := strings.TrimSpace(cmd.Long); long != "" {
+		if long != cmd.Long {
+			t.Error("Long begins or ends in white space")
+		}
+		if !strings.HasSuffix(long, ".") && !strings.Contains(long, "\n  ") {
+			t.Errorf("Long = %q, want sentences or a list", long)
+		}
+	}
+	for line := range strings.Lines(cmd.Example) {
+		if !strings.HasPrefix(line, "  ") {
+			t.Errorf("example %q is not indented", line)
+		}
+	}
+	if !cmd.HasSubCommands() && cmd.Flags().NFlag() == 0 && hasOwnFlags(cmd) && !strings.HasSuffix(cmd.UseLine(), "[flags]") {
+		t.Errorf("usage %q does not tell of its flags", cmd.UseLine())
+	}
+}
+
+// hasOwnFlags reports whether a command has flags other than --help.
+func hasOwnFlags(cmd *cobra.Command) bool {
+	own := false
+	cmd.LocalFlags().VisitAll(func(f *pflag.Flag) { own = own || f.Name != "help" })
+	return own
+}
+
+func checkFlag(t *testing.T, f *pflag.Flag) {
+	t.Helper()
+	_, usage := pflag.UnquoteUsage(f)
+	first, _ := utf8.DecodeRuneInString(usage)
+	word, _, _ := strings.Cut(usage, " ")
+	if usage == "" || strings.HasSuffix(usage, ".") || (unicode.IsUpper(first) && strings.ToUpper(word) != word) {
+		t.Errorf("--%s: %q, want a description without a capital or a full stop", f.Name, usage)
+	}
+}
+
+// The longer commands show how they are used.
+func TestHelpHasExamples(t *testing.T) {
+	a, _, _ := testApp()
+	want := []string{
+		"berth completion", "berth config schema", "berth exec", "berth resources", "berth status", "berth tunnel add db",
+		"berth tunnel url",
+	}
+	eachCommand(a.rootCommand(), func(cmd *cobra.Command) {
+		if has := cmd.Example != ""; has != slices.Contains(want, cmd.CommandPath()) {
+			t.Errorf("%s has an example: %v", cmd.CommandPath(), has)
+		}
+	})
+}
+
+// Every command the help, an example or a hint names is there, with its flags.
+func TestNamedCommandsExist(t *testing.T) {
+	a, out, _ := testApp()
+	root := a.rootCommand()
+	var texts []string
+	eachCommand(root, func(cmd *cobra.Command) {
+		out.Reset()
+		if err := cmd.Help(); err != nil {
+			t.Fatal(err)
+		}
+		texts = append(texts, out.String())
+	})
+	named := regexp.MustCompile(`(?:^  |"|\$\()berth ([a-z]+(?: [a-z]+)*)((?: [^\n|")>]*)?)`)
+	flag := regexp.MustCompile(`--([a-z-]+)`)
+	found := 0
+	for _, text := range texts {
+		for _, line := range strings.Split(text, "\n") {
+			for _, m := range named.FindAllStringSubmatch(line, -1) {
+				cmd, _, err := root.Find(strings.Fields(m[1]))
+				if err != nil || cmd == root {
+					t.Errorf("%q names no command", m[0])
+					continue
+				}
+				found++
+				own, _, _ := strings.Cut(m[2], " -- ")
+				for _, f := range flag.FindAllStringSubmatch(own, -1) {
+					if cmd.Flags().Lookup(f[1]) == nil && cmd.InheritedFlags().Lookup(f[1]) == nil {
+						t.Errorf("%q: %s has no --%s", m[0], cmd.CommandPath(), f[1])
+					}
+				}
+			}
+		}
+	}
+	if found < 20 {
+		t.Errorf("found %d commands in the help: the search is broken", found)
+	}
+}

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"errors"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// TestMain lets the test binary pass for berth: the scripts run it under that
+// name.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"berth": main})
+}
+
+// The scripts know these commands beside testscript's own, which are described
+// in its documentation:
+//
+//	sim                      start a simulated cluster, and write a config that trusts it
+//	login [TTL]              leave in the Teleport home what "tsh login" leaves there
+//	logout                   empty the Teleport home
+//	tunnel NAME RESOURCE     add a tunnel to the config file; $NAME_port is its port
+//	port NAME                set $NAME to a free port
+//	occupy PORT              listen on a port until the script ends
+//	agent [ARG...]           run "berth agent run ARG..." until the script ends or stop
+//	stop-agent [SIGNAL]      signal the agent; it must end with 0
+//	code N COMMAND [ARG...]  run a command that must end with exit code N
+//	shape FILE WANT          compare the keys and types of a JSON file with a list
+//	wait-for FILE PATTERN    wait until a file has a line that matches
+//	mode FILE MODE           check a file's permissions
+//	escapes                  fail if stdout or stderr has invisible characters
+//	term COMMAND [ARG...]    run a command whose output is a terminal
+func scriptCommands() map[string]func(*testscript.TestScript, bool, []string) {
+	return map[string]func(*testscript.TestScript, bool, []string){
+		"sim": cmdSim, "login": cmdLogin, "logout": cmdLogout, "tunnel": cmdTunnel, "port": cmdPort, "occupy": cmdOccupy,
+		"agent": cmdAgent, "stop-agent": cmdStopAgent, "code": cmdCode, "shape": cmdShape, "wait-for": cmdWaitFor,
+		"mode": cmdMode, "escapes": cmdEscapes, "term": cmdTerm, "hostile": cmdHostile,
+	}
+}
+
+func TestScripts(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("SKIPPED: the scripts stop their agents with SIGTERM, which Windows does not have")
+	}
+	if testing.Short() {
+		t.Skip("SKIPPED: -short is set, and every script runs an agent")
+	}
+	testscript.Run(t, testscript.Params{
+		Dir:                 filepath.Join("testdata", "script"),
+		Cmds:                scriptCommands(),
+		RequireUniqueNames:  true,
+		RequireExplicitExec: true,
+		Setup: func(env *testscript.Env) error {
+			w := &world{dir: env.WorkDir, tshHome: filepath.Join(env.WorkDir, "tsh")}
+			env.Values[worldKey{}] = w
+			env.Defer(w.close)
+			// A path of its own for each: the socket's must stay short.
+			home, err := shortTempDir()
+			if err != nil {
+				return err
+			}
+			w.berthHome = home
+			for _, kv := range [][2]string{
+				{"BERTH_HOME", home}, {"TELEPORT_HOME", w.tshHome}, {"HOME", env.WorkDir}, {"TMPDIR", filepath.Join(env.WorkDir, "tmp")},
+				{"NO_COLOR", ""}, {"TERM", "xterm"}, {"VISUAL", ""}, {"EDITOR", ""}, {"PGPASSFILE", "/dev/null"}, {"LC_ALL", "C.UTF-8"},
+			} {
+				env.Setenv(kv[0], kv[1])
+			}
+			return w.makeTmp()
+		},
+		Condition: func(cond string) (bool, error) {
+			return false, errors.New("no such condition: " + cond)
+		},
+	})
+}
+
+// cmdCode checks a command's exit code.
+func cmdCode(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: code N COMMAND [ARG...]")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	got := 0
+	err = ts.Exec(args[1], args[2:]...)
+	var exit *exec.ExitError
+	switch {
+	case errors.As(err, &exit):
+		got = exit.ExitCode()
+	case err != nil:
+		ts.Fatalf("%v", err)
+	}
+	if got != want {
+		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}

@@ -1,0 +1,383 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/creack/pty"
+	"github.com/google/go-cmp/cmp"
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"berth/agent/config"
+	"berth/agent/ipc/client"
+	"berth/agent/state"
+	"berth/internal/paths"
+	"berth/internal/simcluster"
+	"berth/proxies"
+)
+
+// wait bounds anything that should happen at once.
+const wait = 20 * time.Second
+
+// world is what a script's commands share: a cluster, a home, an agent.
+type world struct {
+	dir, tshHome, berthHome string
+
+	sim   *simcluster.Cluster
+	agent *exec.Cmd
+	log   *lockedBuffer // the agent's terminal
+	taken []net.Listener
+}
+
+type worldKey struct{}
+
+func worldOf(ts *testscript.TestScript) *world {
+	w, ok := ts.Value(worldKey{}).(*world)
+	if !ok {
+		ts.Fatalf("the script has no world")
+	}
+	return w
+}
+
+func shortTempDir() (string, error) { return os.MkdirTemp("", "berth-script-") }
+
+func (w *world) makeTmp() error { return os.MkdirAll(filepath.Join(w.dir, "tmp"), 0o700) }
+
+// close ends whatever the script left running.
+func (w *world) close() {
+	if w.agent != nil {
+		_ = w.agent.Process.Kill()
+		_ = w.agent.Wait()
+	}
+	if w.sim != nil {
+		_ = w.sim.Close()
+	}
+	for _, l := range w.taken {
+		_ = l.Close()
+	}
+	_ = os.RemoveAll(w.berthHome)
+}
+
+func (w *world) paths(ts *testscript.TestScript) paths.Paths {
+	p, err := paths.Resolve(ts.Getenv)
+	ts.Check(err)
+	return p
+}
+
+// cmdSim starts a cluster with a database of each kind that has a simulated
+// server, and one that speaks something berth knows no client for.
+func cmdSim(ts *testscript.TestScript, _ bool, _ []string) {
+	w := worldOf(ts)
+	labels := map[string]string{"env": "test", "tier": "1"}
+	sim, err := simcluster.Start(simcluster.Config{
+		Name: "sim.test",
+		Databases: []simcluster.Database{
+			{Name: "orders", Protocol: "postgres", Description: "the orders", Labels: labels},
+			{Name: "shop", Protocol: "mysql"},
+			{Name: "cache", Protocol: "redis"},
+			{Name: "search", Protocol: "elasticsearch"},
+		},
+	})
+	ts.Check(err)
+	w.sim = sim
+	w.configure(ts)
+}
+
+// cmdHostile starts a cluster whose names and texts attack the terminal.
+func cmdHostile(ts *testscript.TestScript, _ bool, _ []string) {
+	w := worldOf(ts)
+	evil := "\x1b]0;owned\a\x1b[2J\u202egnp.exe\u2066\u200b\n! fake: line\r\u009b31m\U000e0041"
+	sim, err := simcluster.Start(simcluster.Config{
+		Name: "sim.test",
+		Databases: []simcluster.Database{
+			{Name: "orders", Protocol: "postgres", Description: evil, Labels: map[string]string{"team": evil}},
+		},
+	})
+	ts.Check(err)
+	w.sim = sim
+	w.configure(ts)
+}
+
+func (w *world) configure(ts *testscript.TestScript) {
+	p := w.paths(ts)
+	ts.Check(p.MakeDirs())
+	caFile := filepath.Join(w.dir, "web-ca.pem")
+	ts.Check(w.sim.WriteWebCA(caFile))
+	text := fmt.Sprintf("version: 1\nhomes: [%q]\nprofiles:\n  - {proxy: %q, ca_file: %q}\n", w.tshHome, w.sim.ProxyAddr(), caFile)
+	ts.Check(os.WriteFile(p.Config, []byte(text), 0o600))
+	ts.Setenv("PROXY", w.sim.ProxyAddr())
+	ts.Setenv("CONFIG", p.Config)
+	ts.Setenv("LOG", p.LogFile)
+}
+
+func cmdLogin(ts *testscript.TestScript, _ bool, args []string) {
+	w := worldOf(ts)
+	var opts []simcluster.LoginOption
+	if len(args) > 0 {
+		ttl, err := time.ParseDuration(args[0])
+		ts.Check(err)
+		opts = append(opts, simcluster.WithTTL(ttl))
+	}
+	ts.Check(w.sim.Login(w.tshHome, "alice", opts...))
+}
+
+func cmdLogout(ts *testscript.TestScript, _ bool, _ []string) {
+	ts.Check(os.RemoveAll(worldOf(ts).tshHome))
+}
+
+func cmdTunnel(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: tunnel NAME RESOURCE")
+	}
+	spec := config.Tunnel{
+		Name: args[0], Kind: state.KindDB, Cluster: "sim.test", Resource: args[1], DBUser: "alice", DBName: "app", Port: freePort(ts),
+	}
+	if args[1] == "cache" {
+		spec.DBName = "0"
+	}
+	ts.Check(config.AddTunnel(worldOf(ts).paths(ts).Config, spec))
+	ts.Setenv(args[0]+"_port", strconv.Itoa(spec.Port))
+}
+
+// lastPort is the last port given to a script: below the ephemeral range, so
+// that no outgoing connection takes one before it is used.
+var lastPort atomic.Int64
+
+func freePort(ts *testscript.TestScript) int {
+	lastPort.CompareAndSwap(0, int64(15000+os.Getpid()%10000))
+	for {
+		port := int(lastPort.Add(1))
+		if port > 30000 {
+			ts.Fatalf("no free port below the ephemeral range")
+		}
+		if !proxies.PortBusy(port) {
+			return port
+		}
+	}
+}
+
+func cmdPort(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 1 {
+		ts.Fatalf("usage: port NAME")
+	}
+	ts.Setenv(args[0], strconv.Itoa(freePort(ts)))
+}
+
+func cmdOccupy(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 1 {
+		ts.Fatalf("usage: occupy PORT")
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:"+args[0])
+	ts.Check(err)
+	w := worldOf(ts)
+	w.taken = append(w.taken, l)
+}
+
+// cmdAgent starts an agent and waits until it answers.
+func cmdAgent(ts *testscript.TestScript, _ bool, args []string) {
+	w := worldOf(ts)
+	path, err := exec.LookPath("berth") // the test's own PATH begins with the stand-in
+	ts.Check(err)
+	w.log = &lockedBuffer{}
+	w.agent = exec.CommandContext(context.Background(), path, append([]string{"agent", "run"}, args...)...)
+	w.agent.Dir = w.dir
+	for _, name := range []string{"BERTH_HOME", "TELEPORT_HOME", "HOME", "TMPDIR", "PATH", "NOTIFY_SOCKET"} {
+		if value := ts.Getenv(name); value != "" {
+			w.agent.Env = append(w.agent.Env, name+"="+value)
+		}
+	}
+	w.agent.Stderr, w.agent.Stdout = w.log, w.log
+	ts.Check(w.agent.Start())
+	ts.Setenv("AGENT_PID", strconv.Itoa(w.agent.Process.Pid))
+	c := client.Dial(w.paths(ts).Socket)
+	defer func() { ts.Check(c.Close()) }()
+	ctx, cancel := context.WithTimeout(context.Background(), wait)
+	defer cancel()
+	for {
+		if _, err = c.Info(ctx); err == nil {
+			return
+		}
+		if ctx.Err() != nil {
+			ts.Fatalf("the agent does not answer: %v\n%s", err, w.log)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// cmdStopAgent checks that the agent ends with 0; its terminal becomes the
+// file agent.out.
+func cmdStopAgent(ts *testscript.TestScript, _ bool, args []string) {
+	w := worldOf(ts)
+	if w.agent == nil {
+		ts.Fatalf("no agent runs")
+	}
+	signals := map[string]syscall.Signal{"TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "HUP": syscall.SIGHUP}
+	name := strings.Join(append(args, "TERM")[:1], "")
+	sig, ok := signals[name]
+	if !ok {
+		ts.Fatalf("unknown signal %s", name)
+	}
+	ts.Check(w.agent.Process.Signal(sig))
+	ended := make(chan error, 1)
+	go func() { ended <- w.agent.Wait() }()
+	var err error
+	select {
+	case err = <-ended:
+	case <-time.After(wait):
+		ts.Fatalf("the agent does not stop:\n%s", w.log)
+	}
+	w.agent = nil
+	ts.Check(os.WriteFile(ts.MkAbs("agent.out"), []byte(w.log.String()), 0o600))
+	if err != nil {
+		ts.Fatalf("the agent ended with %v:\n%s", err, w.log)
+	}
+}
+
+// cmdShape compares what a JSON text is made of, not its values. Several texts
+// in a row, as of --watch, are one.
+func cmdShape(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: shape FILE WANT")
+	}
+	lines := make(map[string]bool)
+	dec := json.NewDecoder(strings.NewReader(ts.ReadFile(args[0])))
+	for dec.More() {
+		var v any
+		if err := dec.Decode(&v); err != nil {
+			ts.Fatalf("%s is no JSON: %v", args[0], err)
+		}
+		shape(lines, "", v)
+	}
+	got := slices.Sorted(maps.Keys(lines))
+	want := strings.Split(strings.Trim(ts.ReadFile(args[1]), "\n"), "\n")
+	slices.Sort(want)
+	if diff := cmp.Diff(want, got); diff != "" {
+		ts.Fatalf("%s differs from %s (-want +got):\n%s", args[0], args[1], diff)
+	}
+}
+
+// shape notes a line for each place in a JSON value: its path and its type.
+func shape(lines map[string]bool, path string, v any) {
+	switch v := v.(type) {
+	case map[string]any:
+		lines[path+" object"] = true
+		for key, item := range v {
+			shape(lines, path+"."+key, item)
+		}
+	case []any:
+		lines[path+" array"] = true
+		for _, item := range v {
+			shape(lines, path+"[]", item)
+		}
+	case string:
+		lines[path+" string"] = true
+	case bool:
+		lines[path+" bool"] = true
+	case nil:
+		lines[path+" null"] = true
+	default:
+		lines[path+" number"] = true
+	}
+}
+
+func cmdWaitFor(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: wait-for FILE PATTERN")
+	}
+	re := regexp.MustCompile("(?m)" + args[1])
+	deadline := time.Now().Add(wait)
+	for {
+		raw, err := os.ReadFile(ts.MkAbs(args[0]))
+		if err == nil && re.Match(raw) {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("%s has no line that matches %s:\n%s", args[0], args[1], raw)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+func cmdMode(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: mode FILE MODE")
+	}
+	info, err := os.Stat(ts.MkAbs(args[0]))
+	ts.Check(err)
+	if got := fmt.Sprintf("%o", info.Mode().Perm()); got != args[1] {
+		ts.Fatalf("%s has mode %s, want %s", args[0], got, args[1])
+	}
+}
+
+func cmdEscapes(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 0 {
+		ts.Fatalf("usage: escapes")
+	}
+	for _, name := range []string{"stdout", "stderr"} {
+		text := ts.ReadFile(name)
+		if i := strings.IndexFunc(text, func(r rune) bool { return r != '\n' && r != '\t' && invisible(r) }); i >= 0 {
+			ts.Fatalf("%s has an invisible character: %q", name, text[max(0, i-20):min(len(text), i+20)])
+		}
+	}
+}
+
+// lockedBuffer is written by one process and read by another goroutine.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// cmdTerm runs a command whose output goes to a terminal, and keeps what the
+// terminal got as stdout.
+func cmdTerm(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: term COMMAND [ARG...]")
+	}
+	terminal, tty, err := pty.Open()
+	ts.Check(err)
+	path, err := exec.LookPath(args[0])
+	ts.Check(err)
+	cmd := exec.CommandContext(context.Background(), path, args[1:]...)
+	for _, name := range []string{"BERTH_HOME", "HOME", "PATH", "NO_COLOR", "TERM"} {
+		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
+	}
+	cmd.Stdout, cmd.Stderr = tty, tty
+	got := make(chan []byte, 1)
+	go func() {
+		raw, _ := io.ReadAll(terminal) // its end is an error: the other side is gone
+		got <- raw
+	}()
+	err = cmd.Run()
+	ts.Check(errors.Join(err, tty.Close()))
+	_, err = ts.Stdout().Write(<-got)
+	ts.Check(errors.Join(err, terminal.Close()))
+}

@@ -1,0 +1,134 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"berth/agent/ipc/client"
+	"berth/agent/state"
+)
+
+func TestProfileLine(t *testing.T) {
+	now := time.Date(2027, 3, 4, 12, 0, 0, 0, time.Local)
+	at := func(d time.Duration) *time.Time { return new(now.Add(d)) }
+	base := state.Profile{Proxy: "p.example.com:443", Cluster: "example.com", User: "alice", Roles: []string{"access", "dba"}}
+	for _, test := range []struct {
+		name   string
+		change func(*state.Profile)
+		want   string
+	}{
+		{"valid", func(p *state.Profile) { p.State, p.ValidUntil = state.ProfileValid, at(7*time.Hour+12*time.Minute) },
+			"alice @ example.com · 7 h 12 min left · until 19:12:00 · roles access, dba"},
+		{"expiring_tomorrow", func(p *state.Profile) { p.State, p.ValidUntil = state.ProfileExpiring, at(12*time.Hour) },
+			"alice @ example.com · 12 h 0 min left · until Fri 00:00 · roles access, dba"},
+		{"assumed", func(p *state.Profile) {
+			p.State, p.ValidUntil, p.ActiveRequests = state.ProfileValid, at(30*24*time.Hour), []string{"r1"}
+		}, "alice @ example.com · 30 days left · until 2027-04-03 12:00 · roles access, dba · assumed requests r1"},
+		{"expired", func(p *state.Profile) { p.State, p.ValidUntil = state.ProfileExpired, at(-90*time.Second) },
+			"alice @ example.com · expired 1 min ago · log in: tsh login --proxy=p.example.com:443 --user=alice"},
+		{"logged_out", func(p *state.Profile) { p.State = state.ProfileLoggedOut },
+			"alice @ example.com · logged out · log in: tsh login --proxy=p.example.com:443 --user=alice"},
+		{"logged_out_and_nameless", func(p *state.Profile) { p.State, p.User, p.Cluster = state.ProfileLoggedOut, "", "" },
+			"? @ p.example.com:443 · logged out · log in: tsh login --proxy=p.example.com:443"},
+		{"hostile", func(p *state.Profile) {
+			p.State, p.User, p.Cluster, p.Proxy = state.ProfileLoggedOut, "\x1b[31ma", "b\u202e", "c\n"
+		}, "[31ma @ b · logged out · log in: tsh login --proxy=c  --user=[31ma"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			p := base
+			test.change(&p)
+			if got := (&app{}).profileLine(p, now); got != test.want {
+				t.Errorf("profileLine =\n %q, want\n %q", got, test.want)
+			}
+		})
+	}
+}
+
+func TestRemaining(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		0: "0 s", 59*time.Second + 400*time.Millisecond: "59 s", 61 * time.Second: "1 min", 59*time.Minute + 59*time.Second: "59 min",
+		time.Hour: "1 h 0 min", 47*time.Hour + 59*time.Minute: "47 h 59 min", 50 * time.Hour: "2 days",
+	} {
+		if got := remaining(d); got != want {
+			t.Errorf("remaining(%s) = %q, want %q", d, got, want)
+		}
+	}
+}
+
+// hostileSnapshot has an attack in every text that comes from elsewhere.
+func hostileSnapshot() state.Snapshot {
+	const evil = "x\x1b[2J\n! fake\u202e"
+	problem := state.Problem{Code: "c", Title: evil, Text: evil, Action: evil}
+	return state.Snapshot{
+		Profiles: []state.Profile{{
+			Proxy: evil, Cluster: evil, User: evil, State: state.ProfileValid, ValidUntil: new(time.Now().Add(time.Hour)),
+			Roles: []string{evil}, ActiveRequests: []string{evil},
+		}},
+		Tunnels: []state.Tunnel{{
+			Name: evil, Cluster: evil, Resource: evil, Protocol: evil, Address: evil, Addresses: []string{evil}, Profile: evil,
+			Engine: state.EngineTSH, EngineReason: evil, State: state.TunnelState(evil), Problem: &problem,
+			CertValidUntil: new(time.Now()), LastErrorAt: new(time.Now()), Waiting: 1,
+		}},
+		Problems: []state.Problem{problem},
+	}
+}
+
+func TestStatusIsSafe(t *testing.T) {
+	s := hostileSnapshot()
+	for _, o := range []statusOptions{{}, {json: true}, {json: true, watch: true}, {name: s.Tunnels[0].Name}} {
+		t.Run(fmt.Sprintf("json_%v_watch_%v_name_%v", o.json, o.watch, o.name != ""), func(t *testing.T) {
+			var out bytes.Buffer
+			if err := (&app{out: &out}).printStatus(s, o); err != nil {
+				t.Fatal(err)
+			}
+			text := out.String()
+			if strings.ContainsFunc(strings.ReplaceAll(text, "\n", ""), invisible) || strings.Contains(text, "\n! fake") {
+				t.Errorf("not safe: %q", text)
+			}
+			if lines := strings.Count(text, "\n"); o.watch && lines != 1 {
+				t.Errorf("a watch prints %d lines for a snapshot, want 1", lines)
+			}
+		})
+	}
+}
+
+func TestComplain(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		err  error
+		code int
+		want string
+	}{
+		{"plain", errors.New("open x: no"), exitFailed, "berth: open x: no\n"},
+		{"hint", withHint(errors.New("no"), "try y"), exitFailed, "berth: no\nberth: hint: try y\n"},
+		{"usage", usageError{withHint(errors.New("no"), "try y")}, exitUsage, "berth: no\nberth: hint: try y\n"},
+		{"not_running", fmt.Errorf("ask: %w", client.ErrNotRunning), exitAgentNotRunning,
+			"berth: ask: the agent is not running\nberth: hint: start it with \"berth agent run\"\n"},
+		{"login_needed", &client.Error{Code: "login_needed", Message: "no session", Hint: "tsh login"}, exitLoginNeeded,
+			"berth: no session\nberth: hint: tsh login\n"},
+		{"login_needed_wrapped", fmt.Errorf("%w: x", errLoginNeeded), exitLoginNeeded, "berth: login needed: x\n"},
+		{"invalid", &client.Error{Code: "invalid", Message: "bad name"}, exitUsage, "berth: bad name\n"},
+		{"not_found", &client.Error{Code: "not_found", Message: "gone", Hint: "look"}, exitFailed, "berth: gone\nberth: hint: look\n"},
+		{"child", fmt.Errorf("x: %w", childError{code: 42}), 42, ""},
+		{"silent", fmt.Errorf("%w: x", errSilent), exitFailed, ""},
+		{"hostile", withHint(errors.New("a\x1b[31m\nberth: hint: run this"), "b\u202e\nc"), exitFailed,
+			"berth: a[31m\n  berth: hint: run this\nberth: hint: b\n  c\n"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if got := exitCode(test.err); got != test.code {
+				t.Errorf("exitCode = %d, want %d", got, test.code)
+			}
+			a, _, errOut := testApp()
+			if !errors.Is(test.err, errSilent) {
+				a.complain(test.err)
+			}
+			if got := errOut.String(); got != test.want {
+				t.Errorf("complain prints %q, want %q", got, test.want)
+			}
+		})
+	}
+}
