@@ -654,3 +654,32 @@ func TestInsecureIsSaidAloud(t *testing.T) {
 		t.Error("the log does not say that the proxy is not verified")
 	}
 }
+
+// TestLeafThatJoinsAfterTheLogin adds a tunnel to a cluster that is in no file
+// of the home: only the root knows of it.
+func TestLeafThatJoinsAfterTheLogin(t *testing.T) {
+	e := newEnv(t, simcluster.Config{})
+	e.login()
+	e.config()
+	e.start()
+	if _, err := e.sim.AddLeaf("leaf.test", simcluster.Database{Name: "leafpg", Protocol: "postgres"}); err != nil {
+		t.Fatal(err)
+	}
+	c := e.client()
+	e.await("the session", func(s state.Snapshot) bool { return len(s.Profiles) == 1 && s.Profiles[0].State == state.ProfileValid })
+	list, err := c.Resources(t.Context(), client.ResourceQuery{Kind: state.KindDB, Cluster: "leaf.test"})
+	if err != nil || len(list) != 1 {
+		t.Fatalf("resources of the leaf = %+v, %v", list, err)
+	}
+	added, err := c.AddTunnel(t.Context(), client.TunnelSpec{
+		Name: "leaf", Kind: state.KindDB, Cluster: "leaf.test", Resource: "leafpg", DBUser: "alice", DBName: "app",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.awaitState("leaf", state.TunnelReady)
+	got, err := servedBy(t.Context(), e.mustPG(added.Port))
+	if err != nil || got["cluster"] != "leaf.test" {
+		t.Errorf("served as %v, %v; want by the leaf", got, err)
+	}
+}

@@ -47,7 +47,7 @@ func (a *Agent) ListResources(ctx context.Context, q ipc.ResourceQuery) ([]ipc.R
 }
 
 func (a *Agent) databases(ctx context.Context, clusterName string, now time.Time) ([]ipc.Resource, error) {
-	f := a.sessions.forCluster(clusterName, now)
+	f := a.sessions.discover(ctx, clusterName, now)
 	if f.profile == nil {
 		return nil, errNoProfile
 	}
@@ -135,9 +135,9 @@ func (a *Agent) defaultCluster() (string, error) {
 
 func (a *Agent) checkResource(ctx context.Context, spec config.Tunnel) error {
 	now := time.Now()
-	f := a.sessions.forCluster(spec.Cluster, now)
+	f := a.sessions.discover(ctx, spec.Cluster, now)
 	if !f.valid(now) || f.cluster == nil {
-		return a.checkUnknownCluster(ctx, spec, now)
+		return a.checkUnknownCluster(spec, f, now)
 	}
 	d, err := f.cluster.Database(ctx, spec.Cluster, spec.Resource)
 	if err != nil {
@@ -157,22 +157,9 @@ func (a *Agent) checkResource(ctx context.Context, spec config.Tunnel) error {
 // checkUnknownCluster refuses a cluster nobody knows while somebody could: a
 // misspelt name should not end up in the config. With no valid session at all
 // the name is taken on trust.
-func (a *Agent) checkUnknownCluster(ctx context.Context, spec config.Tunnel, now time.Time) error {
-	if a.sessions.forCluster(spec.Cluster, now).profile != nil {
-		return nil // known, and logged out
-	}
+func (a *Agent) checkUnknownCluster(spec config.Tunnel, f found, now time.Time) error {
 	known := a.sessions.validClusters(now)
-	for _, root := range known {
-		f := a.sessions.forCluster(root, now)
-		if f.cluster == nil {
-			continue
-		}
-		// A leaf that joined after the login is known to the root only.
-		if _, err := f.cluster.ClusterCAs(ctx, spec.Cluster); err == nil {
-			return nil
-		}
-	}
-	if len(known) == 0 {
+	if f.profile != nil || len(known) == 0 {
 		return nil
 	}
 	return &ipc.Error{
@@ -350,6 +337,7 @@ func (a *Agent) toIPC(err error, clusterName string) error {
 		code = ipc.CodeNotFound
 	case state.CodeAccessDenied:
 		code = ipc.CodeDenied
+	default: // CodeFailed says all there is to say
 	}
 	text := strings.TrimSuffix(p.Text, ".")
 	if p.Code == state.CodeUpstream {

@@ -48,7 +48,7 @@ var (
 func (r *resolver) resolve(ctx context.Context, t *tunnel, reason kickReason) resolution {
 	now := time.Now()
 	res := resolution{engine: t.lastEngine(), protocol: r.saved.protocolOf(t.spec.Cluster, t.spec.Resource)}
-	f := r.sessions.forCluster(t.spec.Cluster, now)
+	f := r.sessions.discover(ctx, t.spec.Cluster, now)
 	if f.profile != nil {
 		res.profile = f.profile.ProxyAddr
 	}
@@ -110,8 +110,7 @@ func (r *resolver) waiting(t *tunnel, res resolution, err error) resolution {
 // valid goes on serving: a failed refresh never displaces it.
 func (r *resolver) failed(t *tunnel, res resolution, err error) resolution {
 	res.err = err
-	var expired *cluster.SessionExpiredError
-	if errors.As(err, &expired) {
+	if _, ok := errors.AsType[*cluster.SessionExpiredError](err); ok {
 		return r.waiting(t, res, errLoginNeeded)
 	}
 	mem, _ := r.saved.profileOf(t.spec.Cluster)

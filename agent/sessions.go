@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"log/slog"
 	"sync"
 	"time"
@@ -129,6 +130,38 @@ func (s *sessions) forCluster(name string, now time.Time) found {
 		}
 	}
 	return best
+}
+
+// discover is forCluster for a cluster no profile names: a leaf that joined
+// after the login is known to its root only, so the live sessions are asked.
+func (s *sessions) discover(ctx context.Context, name string, now time.Time) found {
+	if f := s.forCluster(name, now); f.profile != nil {
+		return f
+	}
+	for _, f := range s.usable(now) {
+		if _, err := f.cluster.ClusterCAs(ctx, name); err == nil {
+			return f
+		}
+	}
+	return found{}
+}
+
+// usable returns the valid sessions that have a live connection.
+func (s *sessions) usable(now time.Time) []found {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var list []found
+	if s.view == nil {
+		return nil
+	}
+	for _, p := range s.view.Profiles {
+		f := found{profile: p}
+		if live := s.live[keyOf(p)]; live != nil && f.valid(now) {
+			f.cluster = live.cluster
+			list = append(list, f)
+		}
+	}
+	return list
 }
 
 // current returns the profile tsh would use: the current one of the first home

@@ -77,7 +77,7 @@ func utc(t time.Time) *time.Time {
 // wrong with its cert, since without the port no client gets that far.
 func (r *running) state() state.Tunnel {
 	s := state.Tunnel{
-		Name: r.spec.Name, Kind: state.Kind(r.spec.Kind), Cluster: r.spec.Cluster, Resource: r.spec.Resource,
+		Name: r.spec.Name, Kind: r.spec.Kind, Cluster: r.spec.Cluster, Resource: r.spec.Resource,
 		Engine: state.EngineNative, State: state.TunnelStopped,
 		Addresses: []string{fmt.Sprintf("127.0.0.1:%d", r.spec.Port)},
 	}

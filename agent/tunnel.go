@@ -46,7 +46,6 @@ type tunnel struct {
 	attempts int           // resolutions finished so far
 	changed  chan struct{} // closed and replaced at every change of the above
 	dialErr  *dialFailure  // the newest failure since the last success
-	stopped  bool
 }
 
 // kickReason says who wants a tunnel resolved anew.
@@ -195,7 +194,7 @@ func (t *tunnel) sleepUntil(ctx context.Context, next time.Time) (kickReason, bo
 	timer := time.NewTimer(wakeEvery)
 	defer timer.Stop()
 	for {
-		wait := time.Duration(wakeEvery)
+		wait := wakeEvery
 		if !next.IsZero() {
 			left := next.Sub(time.Now().Round(0))
 			if left <= 0 {

@@ -49,9 +49,9 @@ func (r *tcpReader) readNow(fd uintptr) bool {
 	for {
 		n, err := syscall.Read(int(fd), buf[:])
 		switch {
-		case err == syscall.EINTR: //nolint:errorlint // straight from the system call
+		case err == syscall.EINTR:
 			continue
-		case err == syscall.EAGAIN: //nolint:errorlint // straight from the system call
+		case err == syscall.EAGAIN:
 			buffers.Put(buf)
 			return false
 		case err != nil:

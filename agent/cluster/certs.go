@@ -151,7 +151,7 @@ func (c *Cluster) mintDB(ctx context.Context, r DBRoute) (*Cert, error) {
 		return nil, fmt.Errorf("%s: %w", op, err)
 	}
 	req := proto.UserCertsRequest{
-		PublicKey:       key.ssh, // v16 servers read only this one
+		PublicKey:       key.ssh, //nolint:staticcheck // SA1019: v16 servers read only this one
 		SSHPublicKey:    key.ssh,
 		TLSPublicKey:    key.tls, // v17 and later
 		Username:        c.session.Identity.User,

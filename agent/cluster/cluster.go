@@ -174,8 +174,7 @@ func (c *Cluster) Ping(ctx context.Context) error {
 			_, err := clt.Ping(ctx)
 			return err
 		})
-		var away *UnreachableError
-		if errors.As(err, &away) {
+		if _, ok := errors.AsType[*UnreachableError](err); ok {
 			c.reset()
 		}
 		return nil, err

@@ -201,8 +201,7 @@ func TestErrorsAreClassified(t *testing.T) {
 		sim.Faults().Stop()
 		begin := time.Now()
 		_, err := c.Databases(t.Context(), c.Root())
-		var away *UnreachableError
-		if !errors.As(err, &away) {
+		if _, ok := errors.AsType[*UnreachableError](err); !ok {
 			t.Errorf("error = %v, want UnreachableError", err)
 		}
 		if took := time.Since(begin); took > 4*time.Second {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -190,11 +191,9 @@ func (b *builder) fail(v *value, path, format string, args ...any) {
 
 // follow builds what an alias stands for.
 func (b *builder) follow(n *yaml.Node, v *value, path string, depth int) *value {
-	for _, o := range b.open {
-		if o == n.Alias {
-			b.fail(v, path, "the alias %s contains itself", quote("*"+n.Value))
-			return v
-		}
+	if slices.Contains(b.open, n.Alias) {
+		b.fail(v, path, "the alias %s contains itself", quote("*"+n.Value))
+		return v
 	}
 	b.open = append(b.open, n.Alias)
 	defer func() { b.open = b.open[:len(b.open)-1] }()

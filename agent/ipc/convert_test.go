@@ -48,8 +48,8 @@ func (f *filler) fill(v reflect.Value) {
 			v.SetMapIndex(key, val)
 		}
 	case reflect.Struct:
-		for i := range v.NumField() {
-			f.fill(v.Field(i))
+		for _, field := range v.Fields() {
+			f.fill(field)
 		}
 	default:
 		panic("filler: no rule for " + v.Type().String())

@@ -37,10 +37,9 @@ func dialAsOther(address string) {
 	_ = conn.SetReadDeadline(time.Now().Add(5 * time.Second))
 	n, err := bufio.NewReader(conn).Read(make([]byte, 1))
 	var timeout net.Error
-	fmt.Printf("read %d bytes, ended: %v\n", n, err != nil && !(errors.As(err, &timeout) && timeout.Timeout()))
+	fmt.Printf("read %d bytes, ended: %v\n", n, err != nil && (!errors.As(err, &timeout) || !timeout.Timeout()))
 	_, err = Dial(context.Background(), address)
-	var e *Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*Error](err); ok {
 		fmt.Println("dial:", e.Code)
 	}
 }

@@ -29,14 +29,14 @@ func (v Version) String() string {
 	return s
 }
 
-// AtLeast reports whether v is min or newer. Pre-releases count as the release
+// AtLeast reports whether v is least or newer. Pre-releases count as the release
 // they lead to: Teleport's own limits are written with a suffix such as "-aa"
 // so that development builds pass.
-func (v Version) AtLeast(min Version) bool {
+func (v Version) AtLeast(least Version) bool {
 	return cmp.Or(
-		cmp.Compare(v.Major, min.Major),
-		cmp.Compare(v.Minor, min.Minor),
-		cmp.Compare(v.Patch, min.Patch),
+		cmp.Compare(v.Major, least.Major),
+		cmp.Compare(v.Minor, least.Minor),
+		cmp.Compare(v.Patch, least.Patch),
 	) >= 0
 }
 

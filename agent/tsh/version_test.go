@@ -61,12 +61,12 @@ func TestAtLeast(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		min, err := ParseVersion(tt.min)
+		least, err := ParseVersion(tt.min)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := v.AtLeast(min); got != tt.want {
-			t.Errorf("%v.AtLeast(%v) = %v, want %v", v, min, got, tt.want)
+		if got := v.AtLeast(least); got != tt.want {
+			t.Errorf("%v.AtLeast(%v) = %v, want %v", v, least, got, tt.want)
 		}
 	}
 }
@@ -106,8 +106,7 @@ func TestReadVersion(t *testing.T) {
 	})
 	t.Run("missing", func(t *testing.T) {
 		_, err := ReadVersion(t.Context(), filepath.Join(t.TempDir(), "tsh"))
-		var missing *NotFoundError
-		if !errors.As(err, &missing) {
+		if _, ok := errors.AsType[*NotFoundError](err); !ok {
 			t.Errorf("ReadVersion of a missing program: %v, want a NotFoundError", err)
 		}
 		if err != nil && !strings.Contains(err.Error(), "tsh version") {

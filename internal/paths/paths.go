@@ -247,7 +247,7 @@ func (p Paths) MakeDirs() error {
 	}
 	// The state holds what only its user should read. The config's folder may
 	// be part of a person's own collection and stays as it is.
-	if err := os.Chmod(p.StateDir, 0o700); err != nil {
+	if err := os.Chmod(p.StateDir, 0o700); err != nil { //nolint:gosec // G302: it is a folder
 		return fmt.Errorf("create berth's folder: %w", err)
 	}
 	dir := p.SocketDir()
@@ -266,7 +266,7 @@ func (p Paths) secureSocketDir(dir string) error {
 	if !errors.Is(err, errOpen) {
 		return err
 	}
-	if err := os.Chmod(dir, 0o700); err != nil {
+	if err := os.Chmod(dir, 0o700); err != nil { //nolint:gosec // G302: it is a folder
 		return fmt.Errorf("close the socket's folder to others: %w", err)
 	}
 	return ownPrivate(dir)

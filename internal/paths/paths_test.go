@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -20,10 +21,8 @@ func fake(goos string, env map[string]string, private ...string) resolver {
 		id:   "1000",
 		home: func() (string, error) { return "/home/db", nil },
 		private: func(path string) error {
-			for _, p := range private {
-				if p == path {
-					return nil
-				}
+			if slices.Contains(private, path) {
+				return nil
 			}
 			return fs.ErrNotExist
 		},

@@ -242,8 +242,7 @@ func (c *Client) failed(l *link, err error) error {
 	l.mu.Lock()
 	dialErr := l.dialErr
 	l.mu.Unlock()
-	var e *Error
-	if errors.As(dialErr, &e) {
+	if e, ok := errors.AsType[*Error](dialErr); ok {
 		return e // gRPC's text is about itself; the reason is in here
 	}
 	if dialErr != nil {

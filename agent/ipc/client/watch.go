@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	followPauseMin = 100 * time.Millisecond
-	followPauseMax = 3 * time.Second
+	followPauseFirst = 100 * time.Millisecond
+	followPauseMax   = 3 * time.Second
 )
 
 // Watch yields the agent's snapshot now and each newer one, until the loop
@@ -81,14 +81,14 @@ func receive(
 // is back. It ends when the loop breaks or ctx ends, without a last error.
 func (c *Client) Follow(ctx context.Context) iter.Seq2[state.Snapshot, error] {
 	return func(yield func(state.Snapshot, error) bool) {
-		pause, told := followPauseMin, false
+		pause, told := followPauseFirst, false
 		for {
 			for snapshot, err := range c.Watch(ctx) {
 				if ctx.Err() != nil {
 					return
 				}
 				if err == nil {
-					pause, told = followPauseMin, false
+					pause, told = followPauseFirst, false
 				} else if told {
 					break
 				} else {
