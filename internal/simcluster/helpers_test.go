@@ -201,7 +201,7 @@ func pgConnect(t *testing.T, conn net.Conn, user string) (*pgx.Conn, error) {
 	cfg.DialFunc = func(context.Context, string, string) (net.Conn, error) { return conn, nil }
 	pc, err := pgx.ConnectConfig(t.Context(), cfg)
 	if err == nil {
-		t.Cleanup(func() { _ = pc.Close(context.Background()) })
+		t.Cleanup(func() { _ = pc.Close(context.WithoutCancel(t.Context())) })
 	}
 	return pc, err
 }

@@ -181,6 +181,6 @@ func publicKeyOf(key ssh.PublicKey) (crypto.PublicKey, error) {
 // parseAuthorizedKey parses a public key in authorized_keys form. Its error is
 // worded as x/crypto's, which clients look for.
 func parseAuthorizedKey(b []byte) (ssh.PublicKey, error) {
-	key, _, _, _, err := ssh.ParseAuthorizedKey(b) //nolint:dogsled // the API returns five values
+	key, _, _, _, err := ssh.ParseAuthorizedKey(b)
 	return key, err
 }

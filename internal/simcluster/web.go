@@ -26,8 +26,8 @@ func (c *Cluster) startHTTP() {
 	mux.HandleFunc("GET /webapi/find", c.handleFind)
 	mux.HandleFunc("POST /webapi/ssh/certs", c.handlePasswordLogin)
 	mux.HandleFunc("POST /webapi/{kind}/login/console", c.handleSSOStart)
-	mux.HandleFunc("GET /sim/idp", c.handleIdPPage)
-	mux.HandleFunc("GET /sim/idp/answer", c.handleIdPAnswer)
+	mux.HandleFunc("GET /sim/idp", c.handleIDPPage)
+	mux.HandleFunc("GET /sim/idp/answer", c.handleIDPAnswer)
 	mux.HandleFunc("GET "+constants.WebAPIConnUpgrade, c.handleUpgrade)
 	for handler, ln := range map[http.Handler]*handoff{mux: c.web, kubeEndpoint{c}: c.kube} {
 		srv := &http.Server{
@@ -193,11 +193,11 @@ func (c *Cluster) find() pingResponse {
 func (c *Cluster) pingConnector(name string) (*Connector, error) {
 	switch {
 	case name == "local":
-		return nil, nil //nolint:nilnil // no connector is an answer
+		return nil, nil // no connector is an answer
 	case name == "" && len(c.cfg.Connectors) > 0:
 		return &c.cfg.Connectors[0], nil
 	case name == "":
-		return nil, nil //nolint:nilnil // no connector is an answer
+		return nil, nil // no connector is an answer
 	}
 	i := slices.IndexFunc(c.cfg.Connectors, func(cn Connector) bool { return cn.Name == name })
 	if i < 0 {

@@ -89,7 +89,7 @@ func checkCallback(raw string) error {
 	return nil
 }
 
-func (c *Cluster) handleIdPPage(w http.ResponseWriter, r *http.Request) {
+func (c *Cluster) handleIDPPage(w http.ResponseWriter, r *http.Request) {
 	id := r.URL.Query().Get("id")
 	if _, ok := c.sso.get(id); !ok {
 		http.Error(w, "no such login", http.StatusNotFound)
@@ -122,9 +122,9 @@ func idpPage(clusterName, id string, users []string) string {
 	return b.String()
 }
 
-// handleIdPAnswer ends a single sign-on: it sends the browser to the client's
+// handleIDPAnswer ends a single sign-on: it sends the browser to the client's
 // loopback listener with the certs, sealed for it, or with a refusal.
-func (c *Cluster) handleIdPAnswer(w http.ResponseWriter, r *http.Request) {
+func (c *Cluster) handleIDPAnswer(w http.ResponseWriter, r *http.Request) {
 	query := r.URL.Query()
 	req, ok := c.sso.take(query.Get("id"))
 	if !ok {

@@ -31,7 +31,7 @@ func (w *world) begin(t *testing.T, args ...string) *running {
 
 func (w *world) beginEnv(t *testing.T, env []string, args ...string) *running {
 	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(t.Context())
 	p := &running{stop: cancel, code: make(chan int, 1)}
 	done := make(chan struct{})
 	go func() {
@@ -72,7 +72,7 @@ func pgSelect(t *testing.T, addr string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer conn.Close(context.Background())
+	defer conn.Close(t.Context())
 	var user string
 	err = conn.QueryRow(t.Context(), "select current_user").Scan(&user)
 	return user, err
@@ -156,7 +156,7 @@ func TestTunnelAfterTheSessionEnded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer open.Close(context.Background())
+	defer open.Close(t.Context())
 	eventually(t, "the session ends", func() bool { return time.Now().After(end) })
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {

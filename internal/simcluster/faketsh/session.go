@@ -27,9 +27,9 @@ import (
 )
 
 var (
-	errNotLoggedIn = errors.New("Not logged in.")                                   //nolint:staticcheck // tsh's words
+	errNotLoggedIn = errors.New("Not logged in.")                                   // tsh's words
 	errCertExpired = errors.New("ssh: cert has expired")                            // what commands say that do not log in again
-	errNoProxy     = errors.New("No proxy address specified, missed --proxy flag?") //nolint:staticcheck // tsh's words
+	errNoProxy     = errors.New("No proxy address specified, missed --proxy flag?") // tsh's words
 )
 
 // session is a profile in a home, and what a login left for it.

@@ -39,7 +39,7 @@ func (t *tsh) status(context.Context) error {
 		return err
 	}
 	if !s.valid() {
-		return errors.New("Active profile expired.") //nolint:staticcheck // tsh's words
+		return errors.New("Active profile expired.") // tsh's words
 	}
 	return nil
 }

@@ -64,7 +64,7 @@ If none of this was to be expected, ask the administrator of your Teleport clust
 func (t *tsh) webRoots() (*x509.CertPool, error) {
 	path := t.env["SSL_CERT_FILE"]
 	if path == "" {
-		return nil, nil //nolint:nilnil // nil means the system's roots
+		return nil, nil // nil means the system's roots
 	}
 	pem, err := os.ReadFile(path)
 	if err != nil {

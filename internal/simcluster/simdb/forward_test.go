@@ -77,8 +77,8 @@ func TestForwardToNobody(t *testing.T) {
 }
 
 func TestForwardPostgres(t *testing.T) {
-	real := serve(t, NewPostgres(), testSession())
-	addr := serve(t, ForwardPostgres{Addr: real.String()}, testSession())
+	backing := serve(t, NewPostgres(), testSession())
+	addr := serve(t, ForwardPostgres{Addr: backing.String()}, testSession())
 	conn, err := pgx.Connect(t.Context(), fmt.Sprintf("postgres://bob@%s/app?sslmode=prefer", addr))
 	if err != nil {
 		t.Fatal(err)
@@ -93,7 +93,7 @@ func TestForwardPostgres(t *testing.T) {
 	if err := conn.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	_, err = pgx.Connect(t.Context(), fmt.Sprintf("postgres://bob@%s/app?sslmode=disable", serve(t, ForwardPostgres{Addr: real.String()}, refuse())))
+	_, err = pgx.Connect(t.Context(), fmt.Sprintf("postgres://bob@%s/app?sslmode=disable", serve(t, ForwardPostgres{Addr: backing.String()}, refuse())))
 	var pg *pgconn.PgError
 	if !errors.As(err, &pg) || pg.Message != "access to db denied" {
 		t.Errorf("refused client was told %v", err)

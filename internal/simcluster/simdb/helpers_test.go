@@ -33,7 +33,7 @@ func serve(t *testing.T, b Backend, s Session) *net.TCPAddr {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for {

@@ -300,7 +300,7 @@ func (c *myConn) call(ctx context.Context, name string, args []any) (any, error)
 		return c.user + "@localhost", nil
 	case "database", "schema":
 		if c.db == "" {
-			return nil, nil //nolint:nilnil // null is a value
+			return nil, nil // null is a value
 		}
 		return c.db, nil
 	case "connection_id":

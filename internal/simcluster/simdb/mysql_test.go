@@ -153,7 +153,7 @@ func TestMySQLKill(t *testing.T) {
 	done := make(chan error, 1)
 	go func() {
 		var n int
-		done <- conn.QueryRowContext(context.Background(), "select sleep(60)").Scan(&n)
+		done <- conn.QueryRowContext(t.Context(), "select sleep(60)").Scan(&n)
 	}()
 	for {
 		if _, err := db.ExecContext(t.Context(), fmt.Sprintf("kill query %d", id)); err != nil {

@@ -19,7 +19,7 @@ func (c *myConn) parse(sql string) (*myStatement, error) {
 		tokens = tokens[:len(tokens)-1]
 	}
 	if len(tokens) == 0 {
-		return nil, fmt.Errorf("Query was empty") //nolint:staticcheck // MySQL's words
+		return nil, fmt.Errorf("Query was empty") // MySQL's words
 	}
 	if isIdentityQuery(tokens) {
 		stmt := &myStatement{columns: []pgColumn{{name: "name"}, {name: "value"}}}

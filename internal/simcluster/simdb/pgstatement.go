@@ -295,7 +295,7 @@ func formatOf(codes []int16, i int) int16 {
 func decodeParam(raw []byte, kind valueKind, format int16) (any, error) {
 	switch {
 	case raw == nil:
-		return nil, nil //nolint:nilnil // null is a value
+		return nil, nil // null is a value
 	case format != pgproto3.BinaryFormat || kind == kindText:
 		return string(raw), nil
 	case kind == kindInt && len(raw) == 8:

@@ -95,7 +95,7 @@ func (c *pgConn) startup(conn net.Conn) (*pgproto3.StartupMessage, error) {
 			return msg, nil
 		case *pgproto3.CancelRequest:
 			c.pg.cancel(msg.ProcessID, string(msg.SecretKey))
-			return nil, nil //nolint:nilnil // nothing follows a cancel request
+			return nil, nil // nothing follows a cancel request
 		case *pgproto3.SSLRequest, *pgproto3.GSSEncRequest:
 			if _, err := conn.Write([]byte{'N'}); err != nil {
 				return nil, err

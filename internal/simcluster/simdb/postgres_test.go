@@ -22,7 +22,7 @@ func pgClient(t *testing.T, b Backend, s Session) *pgx.Conn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	t.Cleanup(func() { _ = conn.Close(context.WithoutCancel(t.Context())) })
 	return conn
 }
 
@@ -166,7 +166,7 @@ func TestPostgresCancel(t *testing.T) {
 	conn := pgClient(t, NewPostgres(), testSession())
 	done := make(chan error, 1)
 	go func() {
-		_, err := conn.Exec(context.Background(), "select pg_sleep(60)")
+		_, err := conn.Exec(t.Context(), "select pg_sleep(60)")
 		done <- err
 	}()
 	for {

@@ -157,11 +157,11 @@ func writeServerCert(t *testing.T, dir string, own func(string)) *x509.CertPool 
 }
 
 func TestForwardToARealPostgres(t *testing.T) {
-	real, roots := startPostgres(t)
+	backing, roots := startPostgres(t)
 	for name, b := range map[string]Backend{
-		"plain": ForwardPostgres{Addr: real},
-		"tls":   ForwardPostgres{Addr: real, TLS: &tls.Config{RootCAs: roots, ServerName: "pg"}},
-		"bytes": Forward{Addr: real},
+		"plain": ForwardPostgres{Addr: backing},
+		"tls":   ForwardPostgres{Addr: backing, TLS: &tls.Config{RootCAs: roots, ServerName: "pg"}},
+		"bytes": Forward{Addr: backing},
 	} {
 		t.Run(name, func(t *testing.T) {
 			conn, err := pgx.Connect(t.Context(), fmt.Sprintf("postgres://bob@%s/postgres?sslmode=disable", serve(t, b, testSession())))

@@ -74,6 +74,7 @@ func (ev evaluator) eval(ctx context.Context, e *expr, series int64) (any, error
 		return series, nil
 	case opBinary:
 		return ev.binary(ctx, e, series)
+	default: // opCall
 	}
 	args := make([]any, len(e.args))
 	for i, arg := range e.args {
@@ -144,7 +145,7 @@ func (ev evaluator) number(ctx context.Context, e *expr, series int64) (int64, e
 // cast makes a value of the kind it is said to have.
 func cast(v any, kind valueKind) (any, error) {
 	if v == nil {
-		return nil, nil //nolint:nilnil // null is a value
+		return nil, nil // null is a value
 	}
 	switch kind {
 	case kindInt:

@@ -275,6 +275,7 @@ func (p *sqlParser) primary() (*expr, error) {
 		return p.param(tok.text)
 	case tokenWord:
 		return p.word(tok.text)
+	default: // a symbol, or the end
 	}
 	switch tok.text {
 	case "(":
