@@ -132,7 +132,7 @@ func newRequest(t *testing.T, user string, expires time.Time) (*proto.UserCertsR
 }
 
 // certOf joins a minted cert with its key.
-func certOf(t *testing.T, certs *proto.Certs, key crypto.Signer) tls.Certificate {
+func certOf(t testing.TB, certs *proto.Certs, key crypto.Signer) tls.Certificate {
 	t.Helper()
 	block, _ := pem.Decode(certs.TLS)
 	if block == nil {
