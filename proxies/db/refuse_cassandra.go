@@ -1,0 +1,84 @@
+package db
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+)
+
+// Frames of Cassandra's native protocol. Source: native_protocol_v3.spec to
+// native_protocol_v5.spec, sections 2 (frames) and 9 (errors). Version 5 has
+// another framing, but only after STARTUP is answered.
+const (
+	cqlHead      = 9 // version, flags, stream, code, length
+	cqlResponse  = 0x80
+	cqlError     = 0x00
+	cqlStartup   = 0x01
+	cqlOptions   = 0x05
+	cqlSupported = 0x06
+	cqlMin       = 3 // before, streams had one byte
+	cqlMax       = 6
+	cqlDSE       = 0x40 // the versions of DataStax Enterprise
+)
+
+// cqlSupports is what the body of SUPPORTED must name: one version of CQL and
+// no compressions.
+var cqlSupports = []byte("\x00\x02\x00\x0bCQL_VERSION\x00\x01\x00\x053.0.0\x00\x0bCOMPRESSION\x00\x00")
+
+// refuseCassandra answers the client's STARTUP with an error. The OPTIONS that
+// most drivers send before get their answer: gocql (conn.go, "options") would
+// drop the text of an error there.
+func refuseCassandra(client io.ReadWriter, r Refusal) error {
+	for range 2 {
+		head, err := cqlRead(client)
+		if err != nil {
+			return err
+		}
+		if head[4] == cqlStartup {
+			text := r.wholeLine()
+			body := binary.BigEndian.AppendUint32(nil, cqlCode(r.Kind))
+			body = binary.BigEndian.AppendUint16(body, uint16(len(text)))
+			return cqlWrite(client, head, cqlError, append(body, text...))
+		}
+		if err := cqlWrite(client, head, cqlSupported, cqlSupports); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("%w: no startup", errGarbage)
+}
+
+// cqlRead reads a frame that a client may begin with and returns its head.
+func cqlRead(r io.Reader) (head [cqlHead]byte, err error) {
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return head, err
+	}
+	version, code, size := head[0], head[4], binary.BigEndian.Uint32(head[5:])
+	known := version >= cqlMin && version <= cqlMax || version&^cqlMax == cqlDSE
+	if !known || code != cqlStartup && code != cqlOptions || size > refuseMax {
+		return head, fmt.Errorf("%w: a frame %#x of version %d and %d bytes", errGarbage, code, version, size)
+	}
+	_, err = io.CopyN(io.Discard, r, int64(size))
+	return head, err
+}
+
+// cqlWrite answers the frame that began with head, in the same version and
+// stream: a client takes nothing else for the answer.
+func cqlWrite(w io.Writer, head [cqlHead]byte, code byte, body []byte) error {
+	frame := []byte{head[0] | cqlResponse, 0, head[2], head[3], code}
+	frame = binary.BigEndian.AppendUint32(frame, uint32(len(body)))
+	_, err := w.Write(append(frame, body...))
+	return err
+}
+
+// cqlCode returns the error code of a refusal, one whose body is nothing but
+// the text; that of "unavailable" has more.
+func cqlCode(kind RefusalKind) uint32 {
+	switch kind {
+	case RefusalLogin, RefusalHoldEnded, RefusalMFA, RefusalDenied:
+		return 0x0100 // bad credentials
+	case RefusalUnknown:
+		return 0x2200 // invalid
+	default:
+		return 0x1001 // overloaded
+	}
+}

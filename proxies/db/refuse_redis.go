@@ -1,0 +1,134 @@
+package db
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+)
+
+// redisSetUp are commands that client libraries send before the user's own,
+// and after whose failure they go on, to try with an older protocol or without
+// a name. Only the error to the user's own command is shown for certain.
+var redisSetUp = map[string]bool{
+	"HELLO": true, "AUTH": true, "CLIENT": true, "COMMAND": true, "INFO": true, "READONLY": true, "SELECT": true,
+}
+
+// refuseRedis answers the client's commands with an error, up to the first
+// that is the user's own. Source: Redis serialization protocol specification.
+func refuseRedis(client io.ReadWriter, r Refusal) error {
+	answer := []byte("-" + redisCode(r.Kind) + " " + r.wholeLine() + "\r\n")
+	in := bufio.NewReader(client)
+	answered := false
+	for {
+		name, args, err := redisCommand(in)
+		if err == nil {
+			_, err = client.Write(answer)
+		}
+		if err != nil {
+			if answered && !errors.Is(err, errGarbage) {
+				return nil // it has been told, and hung up or says no more
+			}
+			return err
+		}
+		answered = true
+		if redisSkip(in, args) != nil || !redisSetUp[name] && in.Buffered() == 0 {
+			return nil
+		}
+	}
+}
+
+// redisCode returns the first word of the error. Clients retry by themselves
+// after some (LOADING, TRYAGAIN) and ask for a password after others (NOAUTH).
+func redisCode(kind RefusalKind) string {
+	if kind == RefusalDenied {
+		return "NOPERM"
+	}
+	return "ERR"
+}
+
+// redisCommand reads the name of the next command, in upper case, and tells
+// how many arguments follow it.
+func redisCommand(in *bufio.Reader) (name string, args int, err error) {
+	for {
+		line, err := redisLine(in)
+		if err != nil {
+			return "", 0, err
+		}
+		if len(line) == 0 {
+			continue // servers skip empty lines
+		}
+		if line[0] != '*' { // an inline command, as typed into telnet
+			word, _, _ := strings.Cut(string(line), " ")
+			return strings.ToUpper(word), 0, nil
+		}
+		n, err := strconv.Atoi(string(line[1:]))
+		if err != nil || n < 0 {
+			return "", 0, fmt.Errorf("%w: a command of %q words", errGarbage, line[1:])
+		}
+		if n == 0 {
+			continue // servers skip these too
+		}
+		size, err := redisBulk(in)
+		if err != nil {
+			return "", 0, err
+		}
+		if size > 64 {
+			return "", 0, fmt.Errorf("%w: a command's name of %d bytes", errGarbage, size)
+		}
+		word := make([]byte, size+2)
+		if _, err := io.ReadFull(in, word); err != nil {
+			return "", 0, err
+		}
+		return strings.ToUpper(string(word[:size])), n - 1, nil
+	}
+}
+
+// redisSkip reads a command's arguments away. It fails where they end early.
+func redisSkip(in *bufio.Reader, args int) error {
+	for range args {
+		size, err := redisBulk(in)
+		if err != nil {
+			return err
+		}
+		if _, err := in.Discard(size + 2); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// redisBulk reads the head of a bulk string and returns its length.
+func redisBulk(in *bufio.Reader) (int, error) {
+	line, err := redisLine(in)
+	if err != nil {
+		return 0, err
+	}
+	if len(line) == 0 || line[0] != '$' {
+		return 0, fmt.Errorf("%w: a word beginning %q", errGarbage, line)
+	}
+	size, err := strconv.Atoi(string(line[1:]))
+	if err != nil || size < 0 || size > refuseMax {
+		return 0, fmt.Errorf("%w: a word of %q bytes", errGarbage, line[1:])
+	}
+	return size, nil
+}
+
+// redisLine reads a line of text; what it returns is valid until the next read.
+func redisLine(in *bufio.Reader) ([]byte, error) {
+	first, err := in.Peek(1)
+	if err != nil {
+		return nil, err
+	}
+	if c := first[0]; c < ' ' && c != '\r' && c != '\n' || c > '~' { // a TLS handshake, for one
+		return nil, fmt.Errorf("%w: a line beginning %q", errGarbage, first)
+	}
+	line, err := in.ReadSlice('\n')
+	if errors.Is(err, bufio.ErrBufferFull) {
+		return nil, fmt.Errorf("%w: a line without an end", errGarbage)
+	}
+	return bytes.TrimRight(line, "\r\n"), err
+}
