@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"berth/agent/ipc/client"
 	"berth/agent/state"
@@ -681,5 +682,37 @@ func TestLeafThatJoinsAfterTheLogin(t *testing.T) {
 	got, err := servedBy(t.Context(), e.mustPG(added.Port))
 	if err != nil || got["cluster"] != "leaf.test" {
 		t.Errorf("served as %v, %v; want by the leaf", got, err)
+	}
+}
+
+// TestRefusedInTheClientsProtocol checks what a Postgres client is told: the
+// tunnel, the cause and the command that helps.
+func TestRefusedInTheClientsProtocol(t *testing.T) {
+	e := newEnv(t, simcluster.Config{})
+	e.login(simcluster.WithTTL(4 * time.Second))
+	item, port := e.pgTunnel("prod-pg", "hold: 0s")
+	e.config(item)
+	e.start()
+	e.awaitState("prod-pg", state.TunnelReady) // the cluster has told the protocol
+	e.awaitState("prod-pg", state.TunnelWaitingForLogin)
+	_, err := e.pg(t.Context(), port)
+	var told *pgconn.PgError
+	if !errors.As(err, &told) {
+		t.Fatalf("refused client got %v, want a Postgres error", err)
+	}
+	if told.Code != "57P03" || !strings.Contains(told.Message+told.Detail, "prod-pg") || !strings.Contains(told.Hint, "tsh login --proxy="+e.sim.ProxyAddr()) {
+		t.Errorf("told %+v, want 57P03, the tunnel's name and the login command", told)
+	}
+
+	e.login()
+	e.awaitState("prod-pg", state.TunnelReady)
+	e.sim.Faults().Stop()
+	begin := time.Now()
+	_, err = e.pg(t.Context(), port)
+	if !errors.As(err, &told) || !strings.Contains(told.Message+told.Detail, e.sim.ProxyAddr()) {
+		t.Errorf("with the proxy gone the client got %v, want an error that names it", err)
+	}
+	if took := time.Since(begin); took > 8*time.Second {
+		t.Errorf("it took %v to refuse a client of a proxy that is gone", took)
 	}
 }

@@ -128,6 +128,7 @@ func newTunnel(spec config.Tunnel, r *resolver, log *slog.Logger, grace time.Dur
 		Logger:   log,
 		OnChange: onChange,
 		OnEvent:  t.observe,
+		Refuse:   t.refuse,
 		AnswerDue: func(sent int64) bool {
 			t.mu.Lock()
 			defer t.mu.Unlock()
