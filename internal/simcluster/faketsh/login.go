@@ -185,9 +185,13 @@ func (t *tsh) readSecret(prompt string) (string, error) {
 	if !ok || !term.IsTerminal(int(file.Fd())) {
 		return "", errors.New("cannot perform password login without a terminal\n\tunderlying reader is not a terminal")
 	}
-	fmt.Fprintf(t.stderr, "%s ", prompt)
+	restore, err := echoOff(int(file.Fd())) // before anyone can know that it is time to type
+	if err != nil {
+		return "", err
+	}
+	defer restore()
+	fmt.Fprintln(t.stderr, prompt)
 	secret, err := term.ReadPassword(int(file.Fd()))
-	fmt.Fprintln(t.stderr)
 	return string(secret), err
 }
 

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -55,8 +56,8 @@ func TestPasswordLogin(t *testing.T) {
 		w := newWorld(t, simcluster.Config{Version: version})
 		prompt := "Enter password for Teleport user alice:"
 		code, screen := w.typed(t, []string{prompt, "wrong"}, "login", "--proxy="+w.ProxyAddr(), "--user=alice")
-		if code != 1 || !strings.Contains(screen, "invalid username or password") {
-			t.Errorf("wrong password: exit %d, %s", code, screen)
+		if want := prompt + "\r\n\x1b[31mERROR: \x1b[0minvalid username or password\r\n\r\n"; code != 1 || runtime.GOOS == "linux" && screen != want {
+			t.Errorf("wrong password: exit %d, %q, want %q", code, screen, want)
 		}
 		if _, err := os.Stat(w.home); err == nil {
 			t.Error("a wrong password left files")
