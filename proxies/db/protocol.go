@@ -2,8 +2,9 @@
 // named on the wire, what a tunnel must know of it, and what to give its
 // clients so that they find the tunnel.
 //
-// It holds tables and text only. Strings it makes are escaped for the client
-// they are meant for and contain no secret: a tunnel's clients need none.
+// Beside tables and text it holds what it takes to refuse a client. Strings it
+// makes are escaped for the client they are meant for and contain no secret: a
+// tunnel's clients need none.
 package db
 
 import "slices"

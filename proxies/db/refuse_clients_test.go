@@ -59,7 +59,7 @@ func refusing(t *testing.T, protocol string, r Refusal) string {
 
 func TestRefusePgx(t *testing.T) {
 	want := map[RefusalKind]string{
-		RefusalOther: "57P03", RefusalLogin: "57P03", RefusalHoldEnded: "57P03", RefusalUnreachable: "57P03",
+		RefusalOther: "57P03", RefusalLogin: "57P03", RefusalHoldEnded: "08004", RefusalUnreachable: "57P03",
 		RefusalDenied: "28000", RefusalMFA: "28000", RefusalUnknown: "3D000",
 	}
 	for kind, name := range kinds {

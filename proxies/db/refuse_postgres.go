@@ -72,6 +72,10 @@ func sqlState(kind RefusalKind) string {
 		return "28000" // invalid_authorization_specification
 	case RefusalUnknown:
 		return "3D000" // invalid_catalog_name
+	case RefusalHoldEnded:
+		// Not cannot_connect_now: a client that was told "localhost" would
+		// try the tunnel's other address, and be held a second time.
+		return "08004" // sqlserver_rejected_establishment_of_sqlconnection
 	default:
 		return "57P03" // cannot_connect_now
 	}
