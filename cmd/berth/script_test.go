@@ -21,6 +21,7 @@ func TestMain(m *testing.M) {
 // in its documentation:
 //
 //	sim                      start a simulated cluster, and write a config that trusts it
+//	hostile                  the same, with names that attack the terminal
 //	login [TTL]              leave in the Teleport home what "tsh login" leaves there
 //	logout                   empty the Teleport home
 //	tunnel NAME RESOURCE     add a tunnel to the config file; $NAME_port is its port
@@ -28,6 +29,7 @@ func TestMain(m *testing.M) {
 //	occupy PORT              listen on a port until the script ends
 //	agent [ARG...]           run "berth agent run ARG..." until the script ends or stop
 //	stop-agent [SIGNAL]      signal the agent; it must end with 0
+//	kill-agent               kill the agent
 //	code N COMMAND [ARG...]  run a command that must end with exit code N
 //	shape FILE WANT          compare the keys and types of a JSON file with a list
 //	wait-for FILE PATTERN    wait until a file has a line that matches
@@ -37,7 +39,7 @@ func TestMain(m *testing.M) {
 func scriptCommands() map[string]func(*testscript.TestScript, bool, []string) {
 	return map[string]func(*testscript.TestScript, bool, []string){
 		"sim": cmdSim, "login": cmdLogin, "logout": cmdLogout, "tunnel": cmdTunnel, "port": cmdPort, "occupy": cmdOccupy,
-		"agent": cmdAgent, "stop-agent": cmdStopAgent, "code": cmdCode, "shape": cmdShape, "wait-for": cmdWaitFor,
+		"agent": cmdAgent, "stop-agent": cmdStopAgent, "kill-agent": cmdKillAgent, "code": cmdCode, "shape": cmdShape, "wait-for": cmdWaitFor,
 		"mode": cmdMode, "escapes": cmdEscapes, "term": cmdTerm, "hostile": cmdHostile,
 	}
 }
@@ -67,6 +69,7 @@ func TestScripts(t *testing.T) {
 			for _, kv := range [][2]string{
 				{"BERTH_HOME", home}, {"TELEPORT_HOME", w.tshHome}, {"HOME", env.WorkDir}, {"TMPDIR", filepath.Join(env.WorkDir, "tmp")},
 				{"NO_COLOR", ""}, {"TERM", "xterm"}, {"VISUAL", ""}, {"EDITOR", ""}, {"PGPASSFILE", "/dev/null"}, {"LC_ALL", "C.UTF-8"},
+				{"GORACE", "atexit_sleep_ms=0"}, // else every berth under the race detector sleeps for a second at its end
 			} {
 				env.Setenv(kv[0], kv[1])
 			}

@@ -198,7 +198,7 @@ func cmdAgent(ts *testscript.TestScript, _ bool, args []string) {
 	w.log = &lockedBuffer{}
 	w.agent = exec.CommandContext(context.Background(), path, append([]string{"agent", "run"}, args...)...)
 	w.agent.Dir = w.dir
-	for _, name := range []string{"BERTH_HOME", "TELEPORT_HOME", "HOME", "TMPDIR", "PATH", "NOTIFY_SOCKET"} {
+	for _, name := range []string{"BERTH_HOME", "TELEPORT_HOME", "HOME", "TMPDIR", "PATH", "NOTIFY_SOCKET", "GORACE"} {
 		if value := ts.Getenv(name); value != "" {
 			w.agent.Env = append(w.agent.Env, name+"="+value)
 		}
@@ -248,6 +248,14 @@ func cmdStopAgent(ts *testscript.TestScript, _ bool, args []string) {
 	if err != nil {
 		ts.Fatalf("the agent ended with %v:\n%s", err, w.log)
 	}
+}
+
+// cmdKillAgent kills the agent, as a power cut would.
+func cmdKillAgent(ts *testscript.TestScript, _ bool, _ []string) {
+	w := worldOf(ts)
+	ts.Check(w.agent.Process.Kill())
+	_ = w.agent.Wait() // it says that it was killed
+	w.agent = nil
 }
 
 // cmdShape compares what a JSON text is made of, not its values. Several texts
@@ -367,7 +375,7 @@ func cmdTerm(ts *testscript.TestScript, neg bool, args []string) {
 	path, err := exec.LookPath(args[0])
 	ts.Check(err)
 	cmd := exec.CommandContext(context.Background(), path, args[1:]...)
-	for _, name := range []string{"BERTH_HOME", "HOME", "PATH", "NO_COLOR", "TERM"} {
+	for _, name := range []string{"BERTH_HOME", "HOME", "PATH", "NO_COLOR", "TERM", "GORACE"} {
 		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
 	}
 	cmd.Stdout, cmd.Stderr = tty, tty

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"berth/agent/ipc"
 	"berth/agent/ipc/client"
 	"berth/agent/state"
 )
@@ -128,27 +129,46 @@ func (a *app) waitFor(ctx context.Context, c *client.Client, o statusOptions) er
 		watchCtx, cancel = context.WithTimeout(ctx, o.timeout)
 		defer cancel()
 	}
-	want := state.TunnelState(o.wait)
-	var missing []state.Tunnel
+	// Asked apart from the watch, so that there is something to tell however
+	// short the timeout is.
+	s, err := c.Snapshot(ctx)
+	if err != nil {
+		return err
+	}
+	missing, err := lacking(s, o)
+	if err != nil || len(missing) == 0 {
+		return err
+	}
 	for s, err := range c.Watch(watchCtx) {
-		if err != nil {
-			if len(missing) > 0 && errors.Is(watchCtx.Err(), context.DeadlineExceeded) {
-				return notReached(missing[0], o)
-			}
+		switch {
+		case err != nil && o.timeout > 0 && timedOut(watchCtx, err):
+			return notReached(missing[0], o)
+		case err != nil:
 			return err
 		}
-		list, err := pick(s.Tunnels, o.name)
-		if err != nil {
+		if missing, err = lacking(s, o); err != nil || len(missing) == 0 {
 			return err
-		}
-		missing = slices.DeleteFunc(list, func(t state.Tunnel) bool {
-			return t.State == want || (o.name == "" && t.State == state.TunnelStopped)
-		})
-		if len(missing) == 0 {
-			return nil
 		}
 	}
 	return watchCtx.Err()
+}
+
+// timedOut reports whether err is the end of ctx's time. The agent knows the
+// deadline too, and may be the first to notice.
+func timedOut(ctx context.Context, err error) bool {
+	var rpc *client.Error
+	return errors.Is(ctx.Err(), context.DeadlineExceeded) || (errors.As(err, &rpc) && rpc.Code == ipc.CodeTimeout)
+}
+
+// lacking are the tunnels that have not reached the state waited for.
+func lacking(s state.Snapshot, o statusOptions) ([]state.Tunnel, error) {
+	list, err := pick(s.Tunnels, o.name)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(list, func(t state.Tunnel) bool {
+		return t.State == state.TunnelState(o.wait) || (o.name == "" && t.State == state.TunnelStopped)
+	}), nil
 }
 
 // notReached says which tunnel --wait waited for in vain, and why.

@@ -1,0 +1,84 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"berth/agent/ipc/client"
+	"berth/agent/state"
+)
+
+// whyJSON is the JSON of "berth tunnel why".
+type whyJSON struct {
+	Tunnel state.Tunnel  `json:"tunnel"`
+	Events []state.Event `json:"events"`
+}
+
+func (a *app) tunnelWhyCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "why NAME [flags]",
+		Short: "Say how a tunnel is, and what happened to it lately",
+		Long: `Say how a tunnel is and what to do about it, then what happened to it since the
+agent started, the newest last: who waited, who was refused and why, when its
+cert was renewed. The agent remembers the last 50 events of each tunnel;
+connections that simply worked share a line.`,
+		Args:              exactArgs("NAME"),
+		ValidArgsFunction: a.completeTunnels,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.withAgent(func(c *client.Client) error {
+				events, err := c.TunnelHistory(cmd.Context(), args[0])
+				if err != nil {
+					return err
+				}
+				t, err := find(cmd.Context(), c, args[0])
+				if err != nil {
+					return err
+				}
+				if asJSON {
+					return a.printJSON(whyJSON{Tunnel: t, Events: events})
+				}
+				return a.printWhy(t, events, time.Now())
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the tunnel and its events as JSON")
+	return cmd
+}
+
+// printWhy prints the present first, then the past.
+func (a *app) printWhy(t state.Tunnel, events []state.Event, now time.Time) error {
+	fmt.Fprintf(a.out, "%s · %s\n", clean(t.Name), a.paint(stateColor(t.State), words(t.State)))
+	if t.Problem != nil {
+		fmt.Fprintf(a.out, "  %s: %s\n", clean(t.Problem.Title), clean(t.Problem.Text))
+		if t.Problem.Action != "" {
+			fmt.Fprintf(a.out, "    → %s\n", clean(t.Problem.Action))
+		}
+	}
+	if t.Waiting > 0 {
+		fmt.Fprintf(a.out, "  %d of %d connections wait\n", t.Waiting, t.Connections)
+	}
+	fmt.Fprintln(a.out)
+	if len(events) == 0 {
+		_, err := fmt.Fprintln(a.out, "Nothing has happened since the agent started.")
+		return err
+	}
+	for _, e := range events {
+		fmt.Fprintln(a.out, eventLine(e, now))
+	}
+	return nil
+}
+
+func eventLine(e state.Event, now time.Time) string {
+	line := clock(e.At, now) + "  " + clean(e.Text)
+	switch {
+	case e.Until == nil:
+	case e.Kind == state.EventCert:
+		line += ", valid until " + clock(*e.Until, now)
+	default:
+		line += " (the last at " + clock(*e.Until, now) + ")"
+	}
+	return line
+}
