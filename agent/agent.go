@@ -63,6 +63,10 @@ type Agent struct {
 	homes    *certwatch.Watcher
 	resolver *resolver
 
+	histories *histories
+	// publishing makes snapshots come in order.
+	publishing sync.Mutex
+
 	wokeAt  time.Time     // the last wake-up acted on; followHomes only
 	changed chan struct{} // capacity 1: something in the snapshot moved
 	// ctx is the agent's own: tunnels added by a command live as long as it,
@@ -157,6 +161,7 @@ func newAgent(ctx context.Context, opts Options) (*Agent, error) {
 	a.homes = certwatch.New(certwatch.Config{Homes: homes, Logger: opts.Logger})
 	a.sessions = newSessions(opts.Logger)
 	a.sessions.update(a.homes.View())
+	a.histories = newHistories(newClientNames())
 	a.resolver = &resolver{
 		sessions: a.sessions,
 		settings: a.proxySettings,
@@ -210,6 +215,7 @@ func (a *Agent) run(ctx context.Context) error {
 	g.Go(func() error { a.followHomes(gctx); return nil })
 	g.Go(func() error { a.followConfig(gctx); return nil })
 	g.Go(func() error { a.keepPublished(gctx); return nil })
+	g.Go(func() error { a.histories.names.run(gctx); return nil })
 	err = g.Wait()
 	a.stop()
 	a.stopTunnels()

@@ -220,6 +220,7 @@ func (a *Agent) StopTunnel(_ context.Context, name string) error {
 		a.dropLocked(r)
 	}
 	a.mu.Unlock()
+	a.histories.of(name).note(time.Now(), state.EventConfig, "stopped on request")
 	a.log.Info("tunnel stopped", "tunnel", name)
 	a.publish()
 	return nil
@@ -239,6 +240,7 @@ func (a *Agent) StartTunnel(_ context.Context, name string) error {
 		a.addLocked(a.ctx, r.spec).start()
 	}
 	a.mu.Unlock()
+	a.histories.of(name).note(time.Now(), state.EventConfig, "started on request")
 	a.log.Info("tunnel started", "tunnel", name)
 	a.publish()
 	return nil
@@ -256,9 +258,19 @@ func (a *Agent) RestartTunnel(ctx context.Context, name string) error {
 	if r == nil || r.t == nil {
 		return a.StartTunnel(ctx, name)
 	}
+	a.histories.of(name).note(time.Now(), state.EventConfig, "restarted on request")
 	r.t.restart()
 	a.publish()
 	return nil
+}
+
+// TunnelHistory returns what happened to a tunnel lately, the oldest first.
+func (a *Agent) TunnelHistory(_ context.Context, name string) ([]state.Event, error) {
+	if err := a.mustHave(name); err != nil {
+		return nil, err
+	}
+	a.publish() // so that the newest state is in it
+	return a.histories.of(name).list(time.Now()), nil
 }
 
 func (a *Agent) mustHave(name string) error {

@@ -49,6 +49,9 @@ func (e *caFileError) Error() string { return fmt.Sprintf("ca_file %s: %v", e.pa
 
 func (e *caFileError) Unwrap() error { return e.err }
 
+// titleTunnelFailed is the title of what no case knows: it says nothing.
+const titleTunnelFailed = "Tunnel failed"
+
 // problemFor puts an error into a person's words: what is wrong with which
 // thing, and what to do next. proxy is the tunnel's proxy address, or empty;
 // mem is what the agent remembers of the cluster's last profile.
@@ -57,7 +60,7 @@ func problemFor(err error, spec config.Tunnel, proxy string, mem rememberedProfi
 	if classifySession(p, err, spec, proxy, mem) || classifyCluster(p, err, spec, proxy) || classifyTunnel(p, err, spec) {
 		return p
 	}
-	p.Code, p.Title = state.CodeUpstream, "Tunnel failed"
+	p.Code, p.Title = state.CodeUpstream, titleTunnelFailed
 	p.Text = fmt.Sprintf("Tunnel %q to %s in %s: %v.", spec.Name, spec.Resource, spec.Cluster, err)
 	p.Action = "berth tunnel restart " + spec.Name
 	return p

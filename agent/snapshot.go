@@ -36,7 +36,10 @@ func (a *Agent) Snapshot() state.Snapshot {
 }
 
 func (a *Agent) publish() {
+	a.publishing.Lock()
+	defer a.publishing.Unlock()
 	s := a.Snapshot()
+	a.histories.record(&s, time.Now())
 	a.hub.publish(&s)
 }
 

@@ -38,6 +38,7 @@ type tunnel struct {
 	px       *proxies.Tunnel
 	log      *slog.Logger
 	onChange func()
+	history  *history
 	kick     chan kickReason // capacity 1
 
 	mu       sync.Mutex
@@ -109,12 +110,13 @@ var (
 	errConnectSlow = errors.New("the cluster took too long to issue a cert")
 )
 
-func newTunnel(spec config.Tunnel, r *resolver, log *slog.Logger, grace time.Duration, onChange func()) *tunnel {
+func newTunnel(spec config.Tunnel, r *resolver, log *slog.Logger, grace time.Duration, h *history, onChange func()) *tunnel {
 	t := &tunnel{
 		spec:     spec,
 		resolver: r,
 		log:      log.With("tunnel", spec.Name),
 		onChange: onChange,
+		history:  h,
 		kick:     make(chan kickReason, 1),
 		changed:  make(chan struct{}),
 		status:   resolution{state: state.TunnelConnecting, engine: state.EngineNative},
@@ -296,6 +298,10 @@ func (t *tunnel) source(ctx context.Context) (proxies.Dial, error) {
 
 // observe learns from the life of connections whether the upstream works.
 func (t *tunnel) observe(ev proxies.Event) {
+	t.mu.Lock()
+	res := t.status
+	t.mu.Unlock()
+	t.history.connection(ev, res.state == state.TunnelWaitingForLogin, func(err error) string { return t.shortly(err, res) })
 	switch {
 	case ev.Kind == proxies.EventRefused && isDialFailure(ev.Err):
 		t.setDialFailure(&dialFailure{at: ev.At, err: ev.Err})
@@ -305,6 +311,15 @@ func (t *tunnel) observe(ev proxies.Event) {
 	case ev.Kind == proxies.EventClosed && ev.BytesIn > 0:
 		t.setDialFailure(nil)
 	}
+}
+
+// shortly puts an error into the few words a history has room for.
+func (t *tunnel) shortly(err error, res resolution) string {
+	p := problemFor(err, t.spec, res.profile, rememberedProfile{})
+	if p.Title == titleTunnelFailed {
+		return err.Error()
+	}
+	return lowerFirst(p.Title)
 }
 
 // isDialFailure reports whether a refused client was refused by the upstream,

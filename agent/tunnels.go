@@ -47,12 +47,13 @@ func (a *Agent) startTunnels(ctx context.Context) {
 // addLocked makes a tunnel and binds its port, unless the user stopped it. A
 // port that cannot be had is the tunnel's problem, not the agent's.
 func (a *Agent) addLocked(ctx context.Context, spec config.Tunnel) *running {
+	history := a.histories.of(spec.Name)
 	r := &running{spec: spec, start: func() {}}
 	a.tunnels[spec.Name] = r
 	if a.saved.stopped(spec.Name) {
 		return r
 	}
-	r.t = newTunnel(spec, a.resolver, a.opts.Logger, a.opts.Grace, a.touch)
+	r.t = newTunnel(spec, a.resolver, a.opts.Logger, a.opts.Grace, history, a.touch)
 	if err := r.t.px.Bind(); err != nil {
 		a.log.Warn("port not bound, will retry", "tunnel", spec.Name, "local_port", spec.Port, "err", err)
 	}
@@ -124,6 +125,7 @@ func (a *Agent) applyConfig(ctx context.Context) {
 	a.mu.Lock()
 	next := withPorts(a.config.Current().Config)
 	diff := config.Diff(a.applied, next)
+	a.histories.configChanged(diff, a.applied)
 	a.applied = next
 	for _, spec := range slices.Concat(diff.Removed, diff.Changed) {
 		if r := a.tunnels[spec.Name]; r != nil {

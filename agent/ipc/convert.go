@@ -322,3 +322,14 @@ func timePtrFromProto(t *timestamppb.Timestamp) *time.Time {
 	}
 	return new(t.AsTime())
 }
+
+func eventToProto(e state.Event) *pb.Event {
+	return &pb.Event{At: timeToProto(e.At), Kind: utf8(string(e.Kind)), Text: utf8(e.Text), Until: timePtrToProto(e.Until)}
+}
+
+// EventFromProto is an event as a front end knows it.
+func EventFromProto(e *pb.Event) state.Event {
+	return state.Event{
+		At: timeFromProto(e.GetAt()), Kind: state.EventKind(e.GetKind()), Text: e.GetText(), Until: timePtrFromProto(e.GetUntil()),
+	}
+}

@@ -46,6 +46,8 @@ type Backend interface {
 	StopTunnel(ctx context.Context, name string) error
 	// RestartTunnel stops a tunnel and starts it again.
 	RestartTunnel(ctx context.Context, name string) error
+	// TunnelHistory returns what happened to a tunnel lately, the oldest first.
+	TunnelHistory(ctx context.Context, name string) ([]state.Event, error)
 	// ReloadConfig reads the config file again.
 	ReloadConfig(ctx context.Context) error
 	// Shutdown asks the agent to exit and returns at once.

@@ -103,6 +103,17 @@ func (s *service) RestartTunnel(
 	return &pb.RestartTunnelResponse{}, s.backend.RestartTunnel(ctx, req.GetName())
 }
 
+// TunnelHistory returns what happened to a tunnel lately.
+func (s *service) TunnelHistory(
+	ctx context.Context, req *pb.TunnelHistoryRequest,
+) (*pb.TunnelHistoryResponse, error) {
+	events, err := s.backend.TunnelHistory(ctx, req.GetName())
+	if err != nil {
+		return nil, err
+	}
+	return &pb.TunnelHistoryResponse{Events: convert(events, eventToProto)}, nil
+}
+
 // ReloadConfig reads the config file again.
 func (s *service) ReloadConfig(
 	ctx context.Context, _ *pb.ReloadConfigRequest,

@@ -860,6 +860,94 @@ func (*RestartTunnelResponse) Descriptor() ([]byte, []int) {
 	return file_berthv1_berth_proto_rawDescGZIP(), []int{18}
 }
 
+type TunnelHistoryRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TunnelHistoryRequest) Reset() {
+	*x = TunnelHistoryRequest{}
+	mi := &file_berthv1_berth_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TunnelHistoryRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TunnelHistoryRequest) ProtoMessage() {}
+
+func (x *TunnelHistoryRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berthv1_berth_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TunnelHistoryRequest.ProtoReflect.Descriptor instead.
+func (*TunnelHistoryRequest) Descriptor() ([]byte, []int) {
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *TunnelHistoryRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type TunnelHistoryResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Events        []*Event               `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TunnelHistoryResponse) Reset() {
+	*x = TunnelHistoryResponse{}
+	mi := &file_berthv1_berth_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TunnelHistoryResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TunnelHistoryResponse) ProtoMessage() {}
+
+func (x *TunnelHistoryResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berthv1_berth_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TunnelHistoryResponse.ProtoReflect.Descriptor instead.
+func (*TunnelHistoryResponse) Descriptor() ([]byte, []int) {
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *TunnelHistoryResponse) GetEvents() []*Event {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
 type ReloadConfigRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -868,7 +956,7 @@ type ReloadConfigRequest struct {
 
 func (x *ReloadConfigRequest) Reset() {
 	*x = ReloadConfigRequest{}
-	mi := &file_berthv1_berth_proto_msgTypes[19]
+	mi := &file_berthv1_berth_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -880,7 +968,7 @@ func (x *ReloadConfigRequest) String() string {
 func (*ReloadConfigRequest) ProtoMessage() {}
 
 func (x *ReloadConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[19]
+	mi := &file_berthv1_berth_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -893,7 +981,7 @@ func (x *ReloadConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadConfigRequest.ProtoReflect.Descriptor instead.
 func (*ReloadConfigRequest) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{19}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{21}
 }
 
 type ReloadConfigResponse struct {
@@ -904,7 +992,7 @@ type ReloadConfigResponse struct {
 
 func (x *ReloadConfigResponse) Reset() {
 	*x = ReloadConfigResponse{}
-	mi := &file_berthv1_berth_proto_msgTypes[20]
+	mi := &file_berthv1_berth_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -916,7 +1004,7 @@ func (x *ReloadConfigResponse) String() string {
 func (*ReloadConfigResponse) ProtoMessage() {}
 
 func (x *ReloadConfigResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[20]
+	mi := &file_berthv1_berth_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -929,7 +1017,7 @@ func (x *ReloadConfigResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadConfigResponse.ProtoReflect.Descriptor instead.
 func (*ReloadConfigResponse) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{20}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{22}
 }
 
 type ShutdownRequest struct {
@@ -940,7 +1028,7 @@ type ShutdownRequest struct {
 
 func (x *ShutdownRequest) Reset() {
 	*x = ShutdownRequest{}
-	mi := &file_berthv1_berth_proto_msgTypes[21]
+	mi := &file_berthv1_berth_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -952,7 +1040,7 @@ func (x *ShutdownRequest) String() string {
 func (*ShutdownRequest) ProtoMessage() {}
 
 func (x *ShutdownRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[21]
+	mi := &file_berthv1_berth_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -965,7 +1053,7 @@ func (x *ShutdownRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownRequest.ProtoReflect.Descriptor instead.
 func (*ShutdownRequest) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{21}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{23}
 }
 
 type ShutdownResponse struct {
@@ -976,7 +1064,7 @@ type ShutdownResponse struct {
 
 func (x *ShutdownResponse) Reset() {
 	*x = ShutdownResponse{}
-	mi := &file_berthv1_berth_proto_msgTypes[22]
+	mi := &file_berthv1_berth_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -988,7 +1076,7 @@ func (x *ShutdownResponse) String() string {
 func (*ShutdownResponse) ProtoMessage() {}
 
 func (x *ShutdownResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[22]
+	mi := &file_berthv1_berth_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1001,7 +1089,7 @@ func (x *ShutdownResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownResponse.ProtoReflect.Descriptor instead.
 func (*ShutdownResponse) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{22}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{24}
 }
 
 // Resource is something a cluster offers that a tunnel can lead to.
@@ -1026,7 +1114,7 @@ type Resource struct {
 
 func (x *Resource) Reset() {
 	*x = Resource{}
-	mi := &file_berthv1_berth_proto_msgTypes[23]
+	mi := &file_berthv1_berth_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1038,7 +1126,7 @@ func (x *Resource) String() string {
 func (*Resource) ProtoMessage() {}
 
 func (x *Resource) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[23]
+	mi := &file_berthv1_berth_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1051,7 +1139,7 @@ func (x *Resource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resource.ProtoReflect.Descriptor instead.
 func (*Resource) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{23}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Resource) GetName() string {
@@ -1139,7 +1227,7 @@ type TunnelSpec struct {
 
 func (x *TunnelSpec) Reset() {
 	*x = TunnelSpec{}
-	mi := &file_berthv1_berth_proto_msgTypes[24]
+	mi := &file_berthv1_berth_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1151,7 +1239,7 @@ func (x *TunnelSpec) String() string {
 func (*TunnelSpec) ProtoMessage() {}
 
 func (x *TunnelSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[24]
+	mi := &file_berthv1_berth_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1164,7 +1252,7 @@ func (x *TunnelSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelSpec.ProtoReflect.Descriptor instead.
 func (*TunnelSpec) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{24}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *TunnelSpec) GetName() string {
@@ -1244,7 +1332,7 @@ type Snapshot struct {
 
 func (x *Snapshot) Reset() {
 	*x = Snapshot{}
-	mi := &file_berthv1_berth_proto_msgTypes[25]
+	mi := &file_berthv1_berth_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1256,7 +1344,7 @@ func (x *Snapshot) String() string {
 func (*Snapshot) ProtoMessage() {}
 
 func (x *Snapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[25]
+	mi := &file_berthv1_berth_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1269,7 +1357,7 @@ func (x *Snapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Snapshot.ProtoReflect.Descriptor instead.
 func (*Snapshot) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{25}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Snapshot) GetAgent() *AgentInfo {
@@ -1320,7 +1408,7 @@ type AgentInfo struct {
 
 func (x *AgentInfo) Reset() {
 	*x = AgentInfo{}
-	mi := &file_berthv1_berth_proto_msgTypes[26]
+	mi := &file_berthv1_berth_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1332,7 +1420,7 @@ func (x *AgentInfo) String() string {
 func (*AgentInfo) ProtoMessage() {}
 
 func (x *AgentInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[26]
+	mi := &file_berthv1_berth_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1345,7 +1433,7 @@ func (x *AgentInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AgentInfo.ProtoReflect.Descriptor instead.
 func (*AgentInfo) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{26}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *AgentInfo) GetVersion() string {
@@ -1398,7 +1486,7 @@ type Profile struct {
 
 func (x *Profile) Reset() {
 	*x = Profile{}
-	mi := &file_berthv1_berth_proto_msgTypes[27]
+	mi := &file_berthv1_berth_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1410,7 +1498,7 @@ func (x *Profile) String() string {
 func (*Profile) ProtoMessage() {}
 
 func (x *Profile) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[27]
+	mi := &file_berthv1_berth_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1423,7 +1511,7 @@ func (x *Profile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Profile.ProtoReflect.Descriptor instead.
 func (*Profile) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{27}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Profile) GetProxy() string {
@@ -1507,7 +1595,7 @@ type Login struct {
 
 func (x *Login) Reset() {
 	*x = Login{}
-	mi := &file_berthv1_berth_proto_msgTypes[28]
+	mi := &file_berthv1_berth_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1519,7 +1607,7 @@ func (x *Login) String() string {
 func (*Login) ProtoMessage() {}
 
 func (x *Login) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[28]
+	mi := &file_berthv1_berth_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1532,7 +1620,7 @@ func (x *Login) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Login.ProtoReflect.Descriptor instead.
 func (*Login) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{28}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Login) GetInProgress() bool {
@@ -1582,7 +1670,7 @@ type Tunnel struct {
 
 func (x *Tunnel) Reset() {
 	*x = Tunnel{}
-	mi := &file_berthv1_berth_proto_msgTypes[29]
+	mi := &file_berthv1_berth_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1594,7 +1682,7 @@ func (x *Tunnel) String() string {
 func (*Tunnel) ProtoMessage() {}
 
 func (x *Tunnel) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[29]
+	mi := &file_berthv1_berth_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1607,7 +1695,7 @@ func (x *Tunnel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tunnel.ProtoReflect.Descriptor instead.
 func (*Tunnel) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{29}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Tunnel) GetName() string {
@@ -1743,6 +1831,78 @@ func (x *Tunnel) GetLastErrorAt() *timestamppb.Timestamp {
 	return nil
 }
 
+// Event is one line of a tunnel's history.
+type Event struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	At    *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=at,proto3" json:"at,omitempty"`
+	// kind is connected, waited, refused, broken, state, cert or config.
+	Kind string `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
+	Text string `protobuf:"bytes,3,opt,name=text,proto3" json:"text,omitempty"`
+	// until is when the last of several happened that share this line, or when
+	// the cert ends it tells of; absent when neither is so.
+	Until         *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=until,proto3" json:"until,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Event) Reset() {
+	*x = Event{}
+	mi := &file_berthv1_berth_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Event) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Event) ProtoMessage() {}
+
+func (x *Event) ProtoReflect() protoreflect.Message {
+	mi := &file_berthv1_berth_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Event.ProtoReflect.Descriptor instead.
+func (*Event) Descriptor() ([]byte, []int) {
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *Event) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *Event) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Event) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *Event) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
 // Request is an access request.
 type Request struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
@@ -1769,7 +1929,7 @@ type Request struct {
 
 func (x *Request) Reset() {
 	*x = Request{}
-	mi := &file_berthv1_berth_proto_msgTypes[30]
+	mi := &file_berthv1_berth_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1781,7 +1941,7 @@ func (x *Request) String() string {
 func (*Request) ProtoMessage() {}
 
 func (x *Request) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[30]
+	mi := &file_berthv1_berth_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1794,7 +1954,7 @@ func (x *Request) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Request.ProtoReflect.Descriptor instead.
 func (*Request) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{30}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Request) GetId() string {
@@ -1923,7 +2083,7 @@ type Review struct {
 
 func (x *Review) Reset() {
 	*x = Review{}
-	mi := &file_berthv1_berth_proto_msgTypes[31]
+	mi := &file_berthv1_berth_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1935,7 +2095,7 @@ func (x *Review) String() string {
 func (*Review) ProtoMessage() {}
 
 func (x *Review) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[31]
+	mi := &file_berthv1_berth_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1948,7 +2108,7 @@ func (x *Review) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Review.ProtoReflect.Descriptor instead.
 func (*Review) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{31}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Review) GetAuthor() string {
@@ -1994,7 +2154,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_berthv1_berth_proto_msgTypes[32]
+	mi := &file_berthv1_berth_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2006,7 +2166,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[32]
+	mi := &file_berthv1_berth_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2019,7 +2179,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{32}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Problem) GetCode() string {
@@ -2099,7 +2259,11 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\x12StopTunnelResponse\"*\n" +
 	"\x14RestartTunnelRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"\x17\n" +
-	"\x15RestartTunnelResponse\"\x15\n" +
+	"\x15RestartTunnelResponse\"*\n" +
+	"\x14TunnelHistoryRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"@\n" +
+	"\x15TunnelHistoryResponse\x12'\n" +
+	"\x06events\x18\x01 \x03(\v2\x0f.berth.v1.EventR\x06events\"\x15\n" +
 	"\x13ReloadConfigRequest\"\x16\n" +
 	"\x14ReloadConfigResponse\"\x11\n" +
 	"\x0fShutdownRequest\"\x12\n" +
@@ -2178,7 +2342,12 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\bbytes_in\x18\x10 \x01(\x03R\abytesIn\x12\x1b\n" +
 	"\tbytes_out\x18\x11 \x01(\x03R\bbytesOut\x12D\n" +
 	"\x10cert_valid_until\x18\x12 \x01(\v2\x1a.google.protobuf.TimestampR\x0ecertValidUntil\x12>\n" +
-	"\rlast_error_at\x18\x13 \x01(\v2\x1a.google.protobuf.TimestampR\vlastErrorAt\"\x80\x04\n" +
+	"\rlast_error_at\x18\x13 \x01(\v2\x1a.google.protobuf.TimestampR\vlastErrorAt\"\x8d\x01\n" +
+	"\x05Event\x12*\n" +
+	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x12\n" +
+	"\x04text\x18\x03 \x01(\tR\x04text\x120\n" +
+	"\x05until\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\"\x80\x04\n" +
 	"\aRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\aprofile\x18\x02 \x01(\tR\aprofile\x12\x12\n" +
@@ -2211,7 +2380,7 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\x05title\x18\x02 \x01(\tR\x05title\x12\x12\n" +
 	"\x04text\x18\x03 \x01(\tR\x04text\x12\x16\n" +
 	"\x06action\x18\x04 \x01(\tR\x06action\x120\n" +
-	"\x05since\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05since2\xca\x06\n" +
+	"\x05since\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05since2\x9c\a\n" +
 	"\x05Agent\x12>\n" +
 	"\aGetInfo\x12\x18.berth.v1.GetInfoRequest\x1a\x19.berth.v1.GetInfoResponse\x12J\n" +
 	"\vGetSnapshot\x12\x1c.berth.v1.GetSnapshotRequest\x1a\x1d.berth.v1.GetSnapshotResponse\x12U\n" +
@@ -2222,7 +2391,8 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\vStartTunnel\x12\x1c.berth.v1.StartTunnelRequest\x1a\x1d.berth.v1.StartTunnelResponse\x12G\n" +
 	"\n" +
 	"StopTunnel\x12\x1b.berth.v1.StopTunnelRequest\x1a\x1c.berth.v1.StopTunnelResponse\x12P\n" +
-	"\rRestartTunnel\x12\x1e.berth.v1.RestartTunnelRequest\x1a\x1f.berth.v1.RestartTunnelResponse\x12M\n" +
+	"\rRestartTunnel\x12\x1e.berth.v1.RestartTunnelRequest\x1a\x1f.berth.v1.RestartTunnelResponse\x12P\n" +
+	"\rTunnelHistory\x12\x1e.berth.v1.TunnelHistoryRequest\x1a\x1f.berth.v1.TunnelHistoryResponse\x12M\n" +
 	"\fReloadConfig\x12\x1d.berth.v1.ReloadConfigRequest\x1a\x1e.berth.v1.ReloadConfigResponse\x12A\n" +
 	"\bShutdown\x12\x19.berth.v1.ShutdownRequest\x1a\x1a.berth.v1.ShutdownResponseB!Z\x1fberth/agent/ipc/berthv1;berthv1b\x06proto3"
 
@@ -2238,7 +2408,7 @@ func file_berthv1_berth_proto_rawDescGZIP() []byte {
 	return file_berthv1_berth_proto_rawDescData
 }
 
-var file_berthv1_berth_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
+var file_berthv1_berth_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_berthv1_berth_proto_goTypes = []any{
 	(*ErrorDetail)(nil),            // 0: berth.v1.ErrorDetail
 	(*GetInfoRequest)(nil),         // 1: berth.v1.GetInfoRequest
@@ -2259,77 +2429,85 @@ var file_berthv1_berth_proto_goTypes = []any{
 	(*StopTunnelResponse)(nil),     // 16: berth.v1.StopTunnelResponse
 	(*RestartTunnelRequest)(nil),   // 17: berth.v1.RestartTunnelRequest
 	(*RestartTunnelResponse)(nil),  // 18: berth.v1.RestartTunnelResponse
-	(*ReloadConfigRequest)(nil),    // 19: berth.v1.ReloadConfigRequest
-	(*ReloadConfigResponse)(nil),   // 20: berth.v1.ReloadConfigResponse
-	(*ShutdownRequest)(nil),        // 21: berth.v1.ShutdownRequest
-	(*ShutdownResponse)(nil),       // 22: berth.v1.ShutdownResponse
-	(*Resource)(nil),               // 23: berth.v1.Resource
-	(*TunnelSpec)(nil),             // 24: berth.v1.TunnelSpec
-	(*Snapshot)(nil),               // 25: berth.v1.Snapshot
-	(*AgentInfo)(nil),              // 26: berth.v1.AgentInfo
-	(*Profile)(nil),                // 27: berth.v1.Profile
-	(*Login)(nil),                  // 28: berth.v1.Login
-	(*Tunnel)(nil),                 // 29: berth.v1.Tunnel
-	(*Request)(nil),                // 30: berth.v1.Request
-	(*Review)(nil),                 // 31: berth.v1.Review
-	(*Problem)(nil),                // 32: berth.v1.Problem
-	nil,                            // 33: berth.v1.Resource.LabelsEntry
-	(*timestamppb.Timestamp)(nil),  // 34: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),    // 35: google.protobuf.Duration
+	(*TunnelHistoryRequest)(nil),   // 19: berth.v1.TunnelHistoryRequest
+	(*TunnelHistoryResponse)(nil),  // 20: berth.v1.TunnelHistoryResponse
+	(*ReloadConfigRequest)(nil),    // 21: berth.v1.ReloadConfigRequest
+	(*ReloadConfigResponse)(nil),   // 22: berth.v1.ReloadConfigResponse
+	(*ShutdownRequest)(nil),        // 23: berth.v1.ShutdownRequest
+	(*ShutdownResponse)(nil),       // 24: berth.v1.ShutdownResponse
+	(*Resource)(nil),               // 25: berth.v1.Resource
+	(*TunnelSpec)(nil),             // 26: berth.v1.TunnelSpec
+	(*Snapshot)(nil),               // 27: berth.v1.Snapshot
+	(*AgentInfo)(nil),              // 28: berth.v1.AgentInfo
+	(*Profile)(nil),                // 29: berth.v1.Profile
+	(*Login)(nil),                  // 30: berth.v1.Login
+	(*Tunnel)(nil),                 // 31: berth.v1.Tunnel
+	(*Event)(nil),                  // 32: berth.v1.Event
+	(*Request)(nil),                // 33: berth.v1.Request
+	(*Review)(nil),                 // 34: berth.v1.Review
+	(*Problem)(nil),                // 35: berth.v1.Problem
+	nil,                            // 36: berth.v1.Resource.LabelsEntry
+	(*timestamppb.Timestamp)(nil),  // 37: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),    // 38: google.protobuf.Duration
 }
 var file_berthv1_berth_proto_depIdxs = []int32{
-	34, // 0: berth.v1.GetInfoResponse.started_at:type_name -> google.protobuf.Timestamp
-	25, // 1: berth.v1.GetSnapshotResponse.snapshot:type_name -> berth.v1.Snapshot
-	25, // 2: berth.v1.WatchSnapshotsResponse.snapshot:type_name -> berth.v1.Snapshot
-	23, // 3: berth.v1.ListResourcesResponse.resources:type_name -> berth.v1.Resource
-	24, // 4: berth.v1.AddTunnelRequest.spec:type_name -> berth.v1.TunnelSpec
-	24, // 5: berth.v1.AddTunnelResponse.spec:type_name -> berth.v1.TunnelSpec
-	33, // 6: berth.v1.Resource.labels:type_name -> berth.v1.Resource.LabelsEntry
-	35, // 7: berth.v1.TunnelSpec.hold:type_name -> google.protobuf.Duration
-	26, // 8: berth.v1.Snapshot.agent:type_name -> berth.v1.AgentInfo
-	27, // 9: berth.v1.Snapshot.profiles:type_name -> berth.v1.Profile
-	29, // 10: berth.v1.Snapshot.tunnels:type_name -> berth.v1.Tunnel
-	30, // 11: berth.v1.Snapshot.requests:type_name -> berth.v1.Request
-	32, // 12: berth.v1.Snapshot.problems:type_name -> berth.v1.Problem
-	34, // 13: berth.v1.AgentInfo.started_at:type_name -> google.protobuf.Timestamp
-	34, // 14: berth.v1.Profile.valid_until:type_name -> google.protobuf.Timestamp
-	34, // 15: berth.v1.Profile.ssh_valid_until:type_name -> google.protobuf.Timestamp
-	28, // 16: berth.v1.Profile.login:type_name -> berth.v1.Login
-	32, // 17: berth.v1.Tunnel.problem:type_name -> berth.v1.Problem
-	34, // 18: berth.v1.Tunnel.cert_valid_until:type_name -> google.protobuf.Timestamp
-	34, // 19: berth.v1.Tunnel.last_error_at:type_name -> google.protobuf.Timestamp
-	34, // 20: berth.v1.Request.created_at:type_name -> google.protobuf.Timestamp
-	34, // 21: berth.v1.Request.expires_at:type_name -> google.protobuf.Timestamp
-	31, // 22: berth.v1.Request.reviews:type_name -> berth.v1.Review
-	34, // 23: berth.v1.Review.at:type_name -> google.protobuf.Timestamp
-	34, // 24: berth.v1.Problem.since:type_name -> google.protobuf.Timestamp
-	1,  // 25: berth.v1.Agent.GetInfo:input_type -> berth.v1.GetInfoRequest
-	3,  // 26: berth.v1.Agent.GetSnapshot:input_type -> berth.v1.GetSnapshotRequest
-	5,  // 27: berth.v1.Agent.WatchSnapshots:input_type -> berth.v1.WatchSnapshotsRequest
-	7,  // 28: berth.v1.Agent.ListResources:input_type -> berth.v1.ListResourcesRequest
-	9,  // 29: berth.v1.Agent.AddTunnel:input_type -> berth.v1.AddTunnelRequest
-	11, // 30: berth.v1.Agent.RemoveTunnel:input_type -> berth.v1.RemoveTunnelRequest
-	13, // 31: berth.v1.Agent.StartTunnel:input_type -> berth.v1.StartTunnelRequest
-	15, // 32: berth.v1.Agent.StopTunnel:input_type -> berth.v1.StopTunnelRequest
-	17, // 33: berth.v1.Agent.RestartTunnel:input_type -> berth.v1.RestartTunnelRequest
-	19, // 34: berth.v1.Agent.ReloadConfig:input_type -> berth.v1.ReloadConfigRequest
-	21, // 35: berth.v1.Agent.Shutdown:input_type -> berth.v1.ShutdownRequest
-	2,  // 36: berth.v1.Agent.GetInfo:output_type -> berth.v1.GetInfoResponse
-	4,  // 37: berth.v1.Agent.GetSnapshot:output_type -> berth.v1.GetSnapshotResponse
-	6,  // 38: berth.v1.Agent.WatchSnapshots:output_type -> berth.v1.WatchSnapshotsResponse
-	8,  // 39: berth.v1.Agent.ListResources:output_type -> berth.v1.ListResourcesResponse
-	10, // 40: berth.v1.Agent.AddTunnel:output_type -> berth.v1.AddTunnelResponse
-	12, // 41: berth.v1.Agent.RemoveTunnel:output_type -> berth.v1.RemoveTunnelResponse
-	14, // 42: berth.v1.Agent.StartTunnel:output_type -> berth.v1.StartTunnelResponse
-	16, // 43: berth.v1.Agent.StopTunnel:output_type -> berth.v1.StopTunnelResponse
-	18, // 44: berth.v1.Agent.RestartTunnel:output_type -> berth.v1.RestartTunnelResponse
-	20, // 45: berth.v1.Agent.ReloadConfig:output_type -> berth.v1.ReloadConfigResponse
-	22, // 46: berth.v1.Agent.Shutdown:output_type -> berth.v1.ShutdownResponse
-	36, // [36:47] is the sub-list for method output_type
-	25, // [25:36] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	37, // 0: berth.v1.GetInfoResponse.started_at:type_name -> google.protobuf.Timestamp
+	27, // 1: berth.v1.GetSnapshotResponse.snapshot:type_name -> berth.v1.Snapshot
+	27, // 2: berth.v1.WatchSnapshotsResponse.snapshot:type_name -> berth.v1.Snapshot
+	25, // 3: berth.v1.ListResourcesResponse.resources:type_name -> berth.v1.Resource
+	26, // 4: berth.v1.AddTunnelRequest.spec:type_name -> berth.v1.TunnelSpec
+	26, // 5: berth.v1.AddTunnelResponse.spec:type_name -> berth.v1.TunnelSpec
+	32, // 6: berth.v1.TunnelHistoryResponse.events:type_name -> berth.v1.Event
+	36, // 7: berth.v1.Resource.labels:type_name -> berth.v1.Resource.LabelsEntry
+	38, // 8: berth.v1.TunnelSpec.hold:type_name -> google.protobuf.Duration
+	28, // 9: berth.v1.Snapshot.agent:type_name -> berth.v1.AgentInfo
+	29, // 10: berth.v1.Snapshot.profiles:type_name -> berth.v1.Profile
+	31, // 11: berth.v1.Snapshot.tunnels:type_name -> berth.v1.Tunnel
+	33, // 12: berth.v1.Snapshot.requests:type_name -> berth.v1.Request
+	35, // 13: berth.v1.Snapshot.problems:type_name -> berth.v1.Problem
+	37, // 14: berth.v1.AgentInfo.started_at:type_name -> google.protobuf.Timestamp
+	37, // 15: berth.v1.Profile.valid_until:type_name -> google.protobuf.Timestamp
+	37, // 16: berth.v1.Profile.ssh_valid_until:type_name -> google.protobuf.Timestamp
+	30, // 17: berth.v1.Profile.login:type_name -> berth.v1.Login
+	35, // 18: berth.v1.Tunnel.problem:type_name -> berth.v1.Problem
+	37, // 19: berth.v1.Tunnel.cert_valid_until:type_name -> google.protobuf.Timestamp
+	37, // 20: berth.v1.Tunnel.last_error_at:type_name -> google.protobuf.Timestamp
+	37, // 21: berth.v1.Event.at:type_name -> google.protobuf.Timestamp
+	37, // 22: berth.v1.Event.until:type_name -> google.protobuf.Timestamp
+	37, // 23: berth.v1.Request.created_at:type_name -> google.protobuf.Timestamp
+	37, // 24: berth.v1.Request.expires_at:type_name -> google.protobuf.Timestamp
+	34, // 25: berth.v1.Request.reviews:type_name -> berth.v1.Review
+	37, // 26: berth.v1.Review.at:type_name -> google.protobuf.Timestamp
+	37, // 27: berth.v1.Problem.since:type_name -> google.protobuf.Timestamp
+	1,  // 28: berth.v1.Agent.GetInfo:input_type -> berth.v1.GetInfoRequest
+	3,  // 29: berth.v1.Agent.GetSnapshot:input_type -> berth.v1.GetSnapshotRequest
+	5,  // 30: berth.v1.Agent.WatchSnapshots:input_type -> berth.v1.WatchSnapshotsRequest
+	7,  // 31: berth.v1.Agent.ListResources:input_type -> berth.v1.ListResourcesRequest
+	9,  // 32: berth.v1.Agent.AddTunnel:input_type -> berth.v1.AddTunnelRequest
+	11, // 33: berth.v1.Agent.RemoveTunnel:input_type -> berth.v1.RemoveTunnelRequest
+	13, // 34: berth.v1.Agent.StartTunnel:input_type -> berth.v1.StartTunnelRequest
+	15, // 35: berth.v1.Agent.StopTunnel:input_type -> berth.v1.StopTunnelRequest
+	17, // 36: berth.v1.Agent.RestartTunnel:input_type -> berth.v1.RestartTunnelRequest
+	19, // 37: berth.v1.Agent.TunnelHistory:input_type -> berth.v1.TunnelHistoryRequest
+	21, // 38: berth.v1.Agent.ReloadConfig:input_type -> berth.v1.ReloadConfigRequest
+	23, // 39: berth.v1.Agent.Shutdown:input_type -> berth.v1.ShutdownRequest
+	2,  // 40: berth.v1.Agent.GetInfo:output_type -> berth.v1.GetInfoResponse
+	4,  // 41: berth.v1.Agent.GetSnapshot:output_type -> berth.v1.GetSnapshotResponse
+	6,  // 42: berth.v1.Agent.WatchSnapshots:output_type -> berth.v1.WatchSnapshotsResponse
+	8,  // 43: berth.v1.Agent.ListResources:output_type -> berth.v1.ListResourcesResponse
+	10, // 44: berth.v1.Agent.AddTunnel:output_type -> berth.v1.AddTunnelResponse
+	12, // 45: berth.v1.Agent.RemoveTunnel:output_type -> berth.v1.RemoveTunnelResponse
+	14, // 46: berth.v1.Agent.StartTunnel:output_type -> berth.v1.StartTunnelResponse
+	16, // 47: berth.v1.Agent.StopTunnel:output_type -> berth.v1.StopTunnelResponse
+	18, // 48: berth.v1.Agent.RestartTunnel:output_type -> berth.v1.RestartTunnelResponse
+	20, // 49: berth.v1.Agent.TunnelHistory:output_type -> berth.v1.TunnelHistoryResponse
+	22, // 50: berth.v1.Agent.ReloadConfig:output_type -> berth.v1.ReloadConfigResponse
+	24, // 51: berth.v1.Agent.Shutdown:output_type -> berth.v1.ShutdownResponse
+	40, // [40:52] is the sub-list for method output_type
+	28, // [28:40] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_berthv1_berth_proto_init() }
@@ -2343,7 +2521,7 @@ func file_berthv1_berth_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berthv1_berth_proto_rawDesc), len(file_berthv1_berth_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   34,
+			NumMessages:   37,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

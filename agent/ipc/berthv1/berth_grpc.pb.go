@@ -38,6 +38,7 @@ const (
 	Agent_StartTunnel_FullMethodName    = "/berth.v1.Agent/StartTunnel"
 	Agent_StopTunnel_FullMethodName     = "/berth.v1.Agent/StopTunnel"
 	Agent_RestartTunnel_FullMethodName  = "/berth.v1.Agent/RestartTunnel"
+	Agent_TunnelHistory_FullMethodName  = "/berth.v1.Agent/TunnelHistory"
 	Agent_ReloadConfig_FullMethodName   = "/berth.v1.Agent/ReloadConfig"
 	Agent_Shutdown_FullMethodName       = "/berth.v1.Agent/Shutdown"
 )
@@ -67,6 +68,9 @@ type AgentClient interface {
 	StopTunnel(ctx context.Context, in *StopTunnelRequest, opts ...grpc.CallOption) (*StopTunnelResponse, error)
 	// RestartTunnel stops a tunnel and starts it again.
 	RestartTunnel(ctx context.Context, in *RestartTunnelRequest, opts ...grpc.CallOption) (*RestartTunnelResponse, error)
+	// TunnelHistory returns what happened to a tunnel lately, in plain words, the
+	// oldest first.
+	TunnelHistory(ctx context.Context, in *TunnelHistoryRequest, opts ...grpc.CallOption) (*TunnelHistoryResponse, error)
 	// ReloadConfig reads the config file again, now.
 	ReloadConfig(ctx context.Context, in *ReloadConfigRequest, opts ...grpc.CallOption) (*ReloadConfigResponse, error)
 	// Shutdown asks the agent to drain its tunnels and to exit.
@@ -180,6 +184,16 @@ func (c *agentClient) RestartTunnel(ctx context.Context, in *RestartTunnelReques
 	return out, nil
 }
 
+func (c *agentClient) TunnelHistory(ctx context.Context, in *TunnelHistoryRequest, opts ...grpc.CallOption) (*TunnelHistoryResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(TunnelHistoryResponse)
+	err := c.cc.Invoke(ctx, Agent_TunnelHistory_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *agentClient) ReloadConfig(ctx context.Context, in *ReloadConfigRequest, opts ...grpc.CallOption) (*ReloadConfigResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ReloadConfigResponse)
@@ -225,6 +239,9 @@ type AgentServer interface {
 	StopTunnel(context.Context, *StopTunnelRequest) (*StopTunnelResponse, error)
 	// RestartTunnel stops a tunnel and starts it again.
 	RestartTunnel(context.Context, *RestartTunnelRequest) (*RestartTunnelResponse, error)
+	// TunnelHistory returns what happened to a tunnel lately, in plain words, the
+	// oldest first.
+	TunnelHistory(context.Context, *TunnelHistoryRequest) (*TunnelHistoryResponse, error)
 	// ReloadConfig reads the config file again, now.
 	ReloadConfig(context.Context, *ReloadConfigRequest) (*ReloadConfigResponse, error)
 	// Shutdown asks the agent to drain its tunnels and to exit.
@@ -265,6 +282,9 @@ func (UnimplementedAgentServer) StopTunnel(context.Context, *StopTunnelRequest) 
 }
 func (UnimplementedAgentServer) RestartTunnel(context.Context, *RestartTunnelRequest) (*RestartTunnelResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RestartTunnel not implemented")
+}
+func (UnimplementedAgentServer) TunnelHistory(context.Context, *TunnelHistoryRequest) (*TunnelHistoryResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method TunnelHistory not implemented")
 }
 func (UnimplementedAgentServer) ReloadConfig(context.Context, *ReloadConfigRequest) (*ReloadConfigResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ReloadConfig not implemented")
@@ -448,6 +468,24 @@ func _Agent_RestartTunnel_Handler(srv interface{}, ctx context.Context, dec func
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Agent_TunnelHistory_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(TunnelHistoryRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AgentServer).TunnelHistory(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Agent_TunnelHistory_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AgentServer).TunnelHistory(ctx, req.(*TunnelHistoryRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Agent_ReloadConfig_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ReloadConfigRequest)
 	if err := dec(in); err != nil {
@@ -522,6 +560,10 @@ var Agent_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RestartTunnel",
 			Handler:    _Agent_RestartTunnel_Handler,
+		},
+		{
+			MethodName: "TunnelHistory",
+			Handler:    _Agent_TunnelHistory_Handler,
 		},
 		{
 			MethodName: "ReloadConfig",

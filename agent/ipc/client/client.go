@@ -160,6 +160,19 @@ func (c *Client) RestartTunnel(ctx context.Context, name string) error {
 	return err
 }
 
+// TunnelHistory returns what happened to a tunnel lately, the oldest first.
+func (c *Client) TunnelHistory(ctx context.Context, name string) ([]state.Event, error) {
+	resp, err := call(ctx, c, readTimeout, &pb.TunnelHistoryRequest{Name: name}, pb.AgentClient.TunnelHistory)
+	if err != nil {
+		return nil, err
+	}
+	events := make([]state.Event, 0, len(resp.GetEvents()))
+	for _, e := range resp.GetEvents() {
+		events = append(events, ipc.EventFromProto(e))
+	}
+	return events, nil
+}
+
 // ReloadConfig makes the agent read its config file again.
 func (c *Client) ReloadConfig(ctx context.Context) error {
 	_, err := call(ctx, c, commandTimeout, &pb.ReloadConfigRequest{}, pb.AgentClient.ReloadConfig)

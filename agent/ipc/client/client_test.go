@@ -108,6 +108,13 @@ func (a *fakeAgent) StopTunnel(ctx context.Context, n string) error {
 func (a *fakeAgent) RestartTunnel(ctx context.Context, n string) error {
 	return a.record(ctx, "restart %s", n)
 }
+
+func (a *fakeAgent) TunnelHistory(ctx context.Context, n string) ([]state.Event, error) {
+	at := time.Date(2026, 5, 1, 14, 2, 11, 0, time.UTC)
+	return []state.Event{
+		{At: at, Kind: state.EventCert, Text: "cert renewed", Until: &at}, {At: at, Kind: state.EventState, Text: "ready"},
+	}, a.record(ctx, "history %s", n)
+}
 func (a *fakeAgent) ReloadConfig(ctx context.Context) error { return a.record(ctx, "reload") }
 
 func (a *fakeAgent) Shutdown() {
@@ -191,6 +198,17 @@ func TestCommands(t *testing.T) {
 		func() error { return c.StopTunnel(ctx, "t") },
 		func() error { return c.StartTunnel(ctx, "t") },
 		func() error { return c.RestartTunnel(ctx, "t") },
+		func() error {
+			at := time.Date(2026, 5, 1, 14, 2, 11, 0, time.UTC)
+			want := []state.Event{
+				{At: at, Kind: state.EventCert, Text: "cert renewed", Until: &at}, {At: at, Kind: state.EventState, Text: "ready"},
+			}
+			got, err := c.TunnelHistory(ctx, "t")
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("history (-want +got):\n%s", diff)
+			}
+			return err
+		},
 		func() error { return c.RemoveTunnel(ctx, "t") },
 		func() error { return c.ReloadConfig(ctx) },
 		func() error { return c.Shutdown(ctx) },
@@ -199,7 +217,7 @@ func TestCommands(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	wantCalls := []string{"list db leaf", "add t", "stop t", "start t", "restart t", "remove t", "reload", "shutdown"}
+	wantCalls := []string{"list db leaf", "add t", "stop t", "start t", "restart t", "history t", "remove t", "reload", "shutdown"}
 	if diff := cmp.Diff(wantCalls, a.calls); diff != "" {
 		t.Errorf("the agent was asked (-want +got):\n%s", diff)
 	}

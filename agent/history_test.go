@@ -1,0 +1,326 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"berth/agent/config"
+	"berth/agent/state"
+	"berth/internal/simcluster"
+	"berth/proxies"
+)
+
+// historyTest plays events into a history, a second apart unless it is told
+// otherwise.
+type historyTest struct {
+	h   *history
+	now time.Time
+}
+
+func newHistoryTest() *historyTest {
+	lookup := func(client net.Addr, found func(proxies.Owner)) {
+		go found(proxies.Owner{PID: client.(*net.TCPAddr).Port, Name: "psql"})
+	}
+	return &historyTest{
+		h:   &history{lookup: lookup, held: make(map[string]*entry)},
+		now: time.Date(2026, 5, 1, 14, 0, 0, 0, time.UTC),
+	}
+}
+
+func (ht *historyTest) step(kind proxies.EventKind, port int, more ...func(*proxies.Event)) {
+	ht.now = ht.now.Add(time.Second)
+	ev := proxies.Event{At: ht.now, Kind: kind, Client: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port}}
+	for _, m := range more {
+		m(&ev)
+	}
+	ht.h.connection(ev, true, func(err error) string { return err.Error() })
+}
+
+func (ht *historyTest) state(s state.TunnelState, code state.Code, text string) {
+	ht.now = ht.now.Add(time.Second)
+	t := state.Tunnel{State: s}
+	if code != "" {
+		t.Problem = &state.Problem{Code: code, Text: text}
+	}
+	ht.h.tunnelState(&t, ht.now)
+}
+
+func failed(err error) func(*proxies.Event) { return func(ev *proxies.Event) { ev.Err = err } }
+
+func waited(d time.Duration) func(*proxies.Event) { return func(ev *proxies.Event) { ev.Waited = d } }
+
+func TestHistoryWords(t *testing.T) {
+	reset := &proxies.ConnError{Side: proxies.SideUpstream, Op: "read", Err: errors.New("connection reset")}
+	gone := &proxies.ConnError{Side: proxies.SideClient, Op: "read", Err: errors.New("connection reset")}
+	for name, tt := range map[string]struct {
+		play func(*historyTest)
+		want []string
+	}{
+		"nothing": {func(*historyTest) {}, nil},
+		"one_connection": {func(h *historyTest) {
+			h.step(proxies.EventAccepted, 812)
+			h.step(proxies.EventConnected, 812)
+			h.step(proxies.EventClosed, 812)
+		}, []string{"1 connection opened"}},
+		"many_connections": {func(h *historyTest) {
+			for range 37 {
+				h.step(proxies.EventConnected, 812)
+			}
+		}, []string{"37 connections opened …14:00:37"}},
+		"connections_after_a_quiet_hour": {func(h *historyTest) {
+			h.step(proxies.EventConnected, 812)
+			h.now = h.now.Add(time.Hour)
+			h.step(proxies.EventConnected, 812)
+		}, []string{"1 connection opened", "1 connection opened"}},
+		"waits": {func(h *historyTest) {
+			h.step(proxies.EventWaiting, 812)
+		}, []string{"psql (pid 812) waits for a login, for 1.0 s now"}},
+		"waited": {func(h *historyTest) {
+			h.step(proxies.EventWaiting, 812)
+			h.step(proxies.EventConnected, 812, waited(21*time.Second))
+			h.step(proxies.EventClosed, 812)
+		}, []string{"psql (pid 812) waited 21 s for a login"}},
+		"waited_in_vain": {func(h *historyTest) {
+			h.step(proxies.EventWaiting, 812)
+			h.step(proxies.EventRefused, 812, waited(time.Minute), failed(proxies.ErrHoldEnded))
+		}, []string{"psql (pid 812) waited 60 s for a login and was refused"}},
+		"waited_and_left": {func(h *historyTest) {
+			h.step(proxies.EventWaiting, 812)
+			h.step(proxies.EventClosed, 812, waited(3*time.Second), failed(proxies.ErrClientGone))
+		}, []string{"psql (pid 812) waited 3.0 s for a login and hung up"}},
+		"many_waited": {func(h *historyTest) {
+			for port := 1; port <= 5; port++ {
+				h.step(proxies.EventWaiting, port)
+			}
+			h.step(proxies.EventConnected, 1, waited(9*time.Minute))
+			h.step(proxies.EventConnected, 2, waited(8*time.Minute))
+			h.step(proxies.EventRefused, 3)
+			h.step(proxies.EventClosed, 4)
+		}, []string{"5 clients, the first of them psql (pid 1), waited up to 9 min for a login," +
+			" 1 refused, 1 hung up, 1 still waiting …14:00:09"}},
+		"refused": {func(h *historyTest) {
+			h.step(proxies.EventRefused, 812, failed(errors.New("access denied")))
+		}, []string{"psql (pid 812) was refused: access denied"}},
+		"refused_for_two_reasons": {func(h *historyTest) {
+			h.step(proxies.EventRefused, 812, failed(errors.New("access denied")))
+			h.step(proxies.EventRefused, 813, failed(errors.New("proxy unreachable")))
+			h.step(proxies.EventRefused, 814, failed(errors.New("access denied")))
+		}, []string{
+			"2 clients, the first of them psql (pid 812), were refused: access denied …14:00:03",
+			"psql (pid 813) was refused: proxy unreachable",
+		}},
+		"refused_while_stopping": {func(h *historyTest) {
+			h.step(proxies.EventRefused, 812, failed(proxies.ErrStopped))
+		}, nil},
+		"broken_by_the_other_side": {func(h *historyTest) {
+			h.step(proxies.EventClosed, 812, failed(reset))
+			h.step(proxies.EventClosed, 812, failed(proxies.ErrClosedEarly))
+			h.step(proxies.EventClosed, 812, failed(gone))
+		}, []string{"1 connection broke: connection reset", "1 connection broke: the other side hung up without an answer"}},
+		"states": {func(h *historyTest) {
+			h.state(state.TunnelConnecting, "", "")
+			h.state(state.TunnelReady, "", "")
+			h.state(state.TunnelReady, "", "")
+			h.state(state.TunnelConnecting, "", "")
+			h.state(state.TunnelReady, "", "")
+			h.state(state.TunnelError, state.CodeAccessDenied, "The cluster refused.")
+			h.state(state.TunnelError, state.CodeProxyUnreachable, "The proxy is away.")
+			h.state(state.TunnelStopped, "", "")
+		}, []string{"ready", "The cluster refused", "The proxy is away", "stopped"}},
+		"better_words": {func(h *historyTest) {
+			h.state(state.TunnelPortInUse, state.CodePortInUse, "Taken by another program.")
+			h.step(proxies.EventConnected, 1)
+			h.state(state.TunnelPortInUse, state.CodePortInUse, "Taken by nc (pid 7).")
+		}, []string{"Taken by nc (pid 7)", "1 connection opened"}},
+		"order_tells_cause_from_effect": {func(h *historyTest) {
+			h.step(proxies.EventConnected, 1)
+			h.state(state.TunnelReady, "", "")
+			h.step(proxies.EventConnected, 2)
+		}, []string{"1 connection opened", "ready", "1 connection opened"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := newHistoryTest()
+				tt.play(h)
+				synctest.Wait() // the names are in
+				var got []string
+				for _, e := range h.h.list(h.now.Add(time.Second)) {
+					line := e.Text
+					if e.Until != nil {
+						line += " …" + e.Until.Format("15:04:05")
+					}
+					got = append(got, line)
+				}
+				if diff := cmp.Diff(tt.want, got); diff != "" {
+					t.Errorf("(-want +got):\n%s", diff)
+				}
+				if len(h.h.held) > h.h.waiting() {
+					t.Errorf("%d clients are remembered as held", len(h.h.held))
+				}
+			})
+		})
+	}
+}
+
+// waiting counts the clients the lines say still wait.
+func (h *history) waiting() int {
+	n := 0
+	for _, e := range h.entries {
+		n += e.waiting
+	}
+	return n
+}
+
+func TestHistoryIsBounded(t *testing.T) {
+	h := newHistoryTest()
+	for i := range 3 * historyMax {
+		h.h.note(h.now, state.EventConfig, fmt.Sprint(i))
+	}
+	got := h.h.list(h.now)
+	if len(got) != historyMax || got[0].Text != "100" || got[historyMax-1].Text != "149" {
+		t.Errorf("%d events from %q to %q, want the last 50 of 150", len(got), got[0].Text, got[len(got)-1].Text)
+	}
+}
+
+func TestHistoryOfCerts(t *testing.T) {
+	h := newHistoryTest()
+	end := h.now.Add(time.Hour)
+	h.h.tunnelState(&state.Tunnel{State: state.TunnelConnecting, CertValidUntil: &end}, h.now)
+	h.h.tunnelState(&state.Tunnel{State: state.TunnelConnecting, CertValidUntil: &end}, h.now)
+	later := end.Add(time.Hour)
+	h.h.tunnelState(&state.Tunnel{State: state.TunnelConnecting, CertValidUntil: &later}, h.now)
+	want := []state.Event{
+		{At: h.now, Kind: state.EventCert, Text: "first cert fetched", Until: &end},
+		{At: h.now, Kind: state.EventCert, Text: "cert renewed", Until: &later},
+	}
+	if diff := cmp.Diff(want, h.h.list(h.now)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestChangedKeys(t *testing.T) {
+	got := changedKeys(config.Tunnel{Port: 5432, DBUser: "alice"}, config.Tunnel{Port: 5433, DBUser: "alice", DBName: "app"})
+	if want := "db_name from nothing to app, port from 5432 to 5433"; got != want {
+		t.Errorf("changedKeys = %q, want %q", got, want)
+	}
+}
+
+func TestClientNamesGathersQuestions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var looks atomic.Int64
+		n := newClientNames()
+		n.scan = func(context.Context) (map[netip.AddrPort]int32, error) {
+			looks.Add(1)
+			return map[netip.AddrPort]int32{netip.MustParseAddrPort("127.0.0.1:1"): 7}, nil
+		}
+		n.name = func(context.Context, int32) string { return "psql" }
+		answers := make(chan proxies.Owner, 200)
+		for range 200 { // more than the queue holds
+			n.lookup(&net.TCPAddr{IP: net.ParseIP("::ffff:127.0.0.1"), Port: 1}, func(o proxies.Owner) { answers <- o })
+		}
+		n.lookup(&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 2}, func(o proxies.Owner) { t.Errorf("an unknown client is %v", o) })
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			n.run(ctx)
+		}()
+		synctest.Wait()
+		if looks.Load() != 1 || len(answers) != namesQueue {
+			t.Errorf("%d looks answered %d questions, want 1 and %d", looks.Load(), len(answers), namesQueue)
+		}
+		owner := <-answers
+		if got, want := owner.String(), "psql (pid 7)"; got != want {
+			t.Errorf("named %q, want %q", got, want)
+		}
+		n.lookup(&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1}, func(proxies.Owner) {})
+		synctest.Wait()
+		if looks.Load() != 1 {
+			t.Error("the second look came without a pause")
+		}
+		time.Sleep(namesPause)
+		synctest.Wait()
+		if n := looks.Load(); n != 2 {
+			t.Errorf("%d looks after the pause, want 2", n)
+		}
+		cancel()
+		<-done
+	})
+}
+
+// TestWhyAClientWaited is the whole way: a held client, the login, the words.
+func TestWhyAClientWaited(t *testing.T) {
+	e := newEnv(t, simcluster.Config{})
+	item, port := e.pgTunnel("pg")
+	e.config(item)
+	e.start()
+	e.awaitState("pg", state.TunnelWaitingForLogin)
+	got := make(chan error, 1)
+	go func() {
+		conn, err := e.pg(t.Context(), port)
+		if err == nil {
+			err = conn.Close(t.Context())
+		}
+		got <- err
+	}()
+	e.await("a held client", func(s state.Snapshot) bool { return s.Tunnels[0].Waiting == 1 })
+	pid := fmt.Sprintf("(pid %d) waits for a login", os.Getpid())
+	e.awaitEvent("pg", state.EventWaited, pid)
+	e.login()
+	if err := <-got; err != nil {
+		t.Fatal(err)
+	}
+	e.awaitState("pg", state.TunnelReady)
+	e.awaitEvent("pg", state.EventWaited, fmt.Sprintf("(pid %d) waited ", os.Getpid()))
+	e.awaitEvent("pg", state.EventCert, "first cert fetched")
+	if _, err := e.client().TunnelHistory(t.Context(), "nope"); err == nil || !strings.Contains(err.Error(), "nope") {
+		t.Errorf("the history of an unknown tunnel gives %v", err)
+	}
+	if err := e.client().RestartTunnel(t.Context(), "pg"); err != nil {
+		t.Fatal(err)
+	}
+	e.awaitEvent("pg", state.EventConfig, "restarted on request")
+	changed := strings.Replace(item, "db_name: app", "db_name: other", 1)
+	e.config(changed)
+	e.awaitEvent("pg", state.EventConfig, "config changed: db_name from app to other")
+	e.config()
+	e.await("the tunnel to go", func(s state.Snapshot) bool { return len(s.Tunnels) == 0 })
+	e.config(item)
+	events := e.awaitEvent("pg", state.EventConfig, "added to the config")
+	if events[0].Text != "added to the config" {
+		t.Errorf("a tunnel that was removed and added remembers %q", events[0].Text)
+	}
+}
+
+// awaitEvent waits for a line of the kind that contains the words, and returns
+// the whole history.
+func (e *env) awaitEvent(tunnel string, kind state.EventKind, words string) []state.Event {
+	e.t.Helper()
+	c := e.client()
+	deadline := time.Now().Add(wait)
+	for {
+		events, err := c.TunnelHistory(e.t.Context(), tunnel)
+		if err == nil {
+			for _, ev := range events {
+				if ev.Kind == kind && strings.Contains(ev.Text, words) {
+					return events
+				}
+			}
+		}
+		if time.Now().After(deadline) {
+			e.t.Fatalf("no event %s %q in %+v, %v", kind, words, events, err)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}

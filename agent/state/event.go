@@ -1,0 +1,27 @@
+package state
+
+import "time"
+
+// Event is one line of a tunnel's history, in plain words.
+type Event struct {
+	At   time.Time `json:"at"`
+	Kind EventKind `json:"kind"`
+	Text string    `json:"text"` // `psql (pid 812) waited 21 s for a login`
+	// Until is when the last of several happened that share this line, or
+	// when the cert ends it tells of; null when neither is so.
+	Until *time.Time `json:"until"`
+}
+
+// EventKind is what an Event is about.
+type EventKind string
+
+// The kinds of events.
+const (
+	EventConnected EventKind = "connected" // clients that got through at once
+	EventWaited    EventKind = "waited"    // clients that were held
+	EventRefused   EventKind = "refused"   // clients that were turned away
+	EventBroken    EventKind = "broken"    // connections that the other side broke
+	EventState     EventKind = "state"     // the tunnel's state, its port's included
+	EventCert      EventKind = "cert"      // a new cert
+	EventConfig    EventKind = "config"    // the config file, or a command
+)
