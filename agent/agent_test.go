@@ -476,8 +476,8 @@ func TestCommands(t *testing.T) {
 	if err := c.StopTunnel(ctx, "pg"); err != nil {
 		t.Fatal(err)
 	}
-	if tun := e.snapshot().Tunnels[0]; tun.State != state.TunnelStopped {
-		t.Errorf("state after stop = %s", tun.State)
+	if tun := e.snapshot().Tunnels[0]; tun.State != state.TunnelStopped || tun.Protocol != "postgres" {
+		t.Errorf("after stop: state %s, protocol %q; want stopped, and the protocol remembered", tun.State, tun.Protocol)
 	}
 	if ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", added.Port)); err != nil {
 		t.Errorf("the port of a stopped tunnel is not free: %v", err)

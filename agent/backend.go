@@ -310,7 +310,7 @@ func configError(err error) error {
 	case errors.As(err, &tunnel):
 		return &ipc.Error{Code: ipc.CodeInvalid, Message: tunnel.Error(), Hint: `see "berth tunnel add db --help"`}
 	case errors.As(err, &refused):
-		return &ipc.Error{Code: ipc.CodeFailed, Message: refused.Error(), Hint: refused.Edit}
+		return &ipc.Error{Code: ipc.CodeFailed, Message: refused.Path + " is written in a way that berth does not edit", Hint: refused.Edit}
 	default:
 		return err
 	}

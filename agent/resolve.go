@@ -149,7 +149,7 @@ type enginePlan struct {
 
 // plan decides the engine: native wherever it can, tsh where only tsh can.
 func (r *resolver) plan(ctx context.Context, spec config.Tunnel, f found) (enginePlan, error) {
-	p := enginePlan{engine: state.EngineNative, reason: "native"}
+	p := enginePlan{engine: state.EngineNative}
 	if f.cluster == nil {
 		// A session whose key berth cannot use: a hardware key.
 		if spec.Engine == config.EngineNative {

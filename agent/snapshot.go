@@ -30,7 +30,7 @@ func (a *Agent) Snapshot() state.Snapshot {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, r := range a.sortedLocked() {
-		s.Tunnels = append(s.Tunnels, r.state())
+		s.Tunnels = append(s.Tunnels, r.state(a.saved.protocolOf(r.spec.Cluster, r.spec.Resource)))
 	}
 	return s
 }
@@ -78,7 +78,9 @@ func utc(t time.Time) *time.Time {
 
 // state draws one tunnel. What is wrong with its port comes before what is
 // wrong with its cert, since without the port no client gets that far.
-func (r *running) state() state.Tunnel {
+// protocol is what the database was last known to speak, for a tunnel that is
+// stopped and cannot ask.
+func (r *running) state(protocol string) state.Tunnel {
 	s := state.Tunnel{
 		Name: r.spec.Name, Kind: r.spec.Kind, Cluster: r.spec.Cluster, Resource: r.spec.Resource,
 		Engine: state.EngineNative, State: state.TunnelStopped,
@@ -86,6 +88,7 @@ func (r *running) state() state.Tunnel {
 	}
 	s.Address = s.Addresses[0]
 	if r.t == nil {
+		s.Protocol = protocol
 		return s
 	}
 	px := r.t.px.Status()

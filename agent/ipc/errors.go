@@ -34,12 +34,12 @@ var (
 	ErrNotRunning = &Error{
 		Code:    CodeNotRunning,
 		Message: "the agent is not running",
-		Hint:    `start it with "berth agent start", or run "berth agent run" in a terminal`,
+		Hint:    `start it with "berth agent run"`,
 	}
 	ErrLoginNeeded = &Error{
 		Code:    CodeLoginNeeded,
 		Message: "a login is needed",
-		Hint:    `log in with "berth login"`,
+		Hint:    `log in with "tsh login"`,
 	}
 )
 
@@ -125,11 +125,11 @@ func FromStatus(err error) error {
 	case codes.DeadlineExceeded:
 		e.Code, e.cause = CodeTimeout, context.DeadlineExceeded
 		e.Message = "the agent did not answer in time"
-		e.Hint = `look at "berth agent logs"`
+		e.Hint = "look at the agent's log"
 	case codes.Unimplemented:
 		e.Code = CodeUnsupported
 		e.Message = "the running agent does not know this command"
-		e.Hint = `it is older than this program: "berth agent restart"`
+		e.Hint = "it is older than this program: stop it and start it again"
 	case codes.Unavailable:
 		e.Code = CodeNotRunning
 		e.Message = "the connection to the agent broke"

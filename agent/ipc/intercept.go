@@ -43,7 +43,7 @@ func (i interceptor) finish(ctx context.Context, method string, start time.Time,
 		*err = &Error{
 			Code:    CodeInternal,
 			Message: "the agent met a bug in itself while doing this",
-			Hint:    `please report it with the lines around "[unexpected]" in "berth agent logs"`,
+			Hint:    `please report it with the lines around "[unexpected]" in the agent's log`,
 		}
 	}
 	p, _ := PeerFrom(ctx)
