@@ -70,7 +70,7 @@ func (a *authService) GenerateUserCerts(ctx context.Context, req *proto.UserCert
 	}
 	now := a.c.now()
 	if req.Expires.Before(now) {
-		return nil, trace.AccessDenied("client credentials have expired, please relogin.")
+		return nil, trace.AccessDenied("access denied: client credentials have expired, please relogin.")
 	}
 	if a.c.cfg.PrivateKeyPolicy != "none" {
 		return nil, trace.BadParameter("private key policy not met: %s", a.c.cfg.PrivateKeyPolicy)

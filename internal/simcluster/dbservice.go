@@ -4,7 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/base64"
-	"errors"
+	"fmt"
 	"net"
 	"strings"
 	"time"
@@ -62,24 +62,23 @@ func mysqlVersion(offered []string) string {
 	return ""
 }
 
-// serveDB serves a database connection whose client cert has been verified.
+// serveDB serves a database connection whose client cert, if it has one, has
+// been verified.
 func (c *Cluster) serveDB(raw *conn, tc *tls.Conn, r route) {
-	who, err := callerOf(tc.ConnectionState())
-	if err != nil {
-		return
-	}
 	base, _ := dbALPN(r.proto)
 	ctx, cancel := context.WithCancel(c.ctx)
 	defer cancel()
-	s := sessionOf(who)
-	s.ServerVersion = mysqlVersion(r.offer)
-	if who.identity.DBService == "" {
-		s.Authorize = func(string, string) error {
-			return errors.New("the client certificate does not say which database it is for")
+	who, err := callerOf(tc.ConnectionState())
+	if err != nil || who.identity.DBService == "" {
+		refuse := simdb.Session{
+			ServerVersion: mysqlVersion(r.offer),
+			Authorize:     func(string, string) error { return c.unrouted(who.identity) },
 		}
-		_ = simdb.ForProtocol(strings.TrimPrefix(base, "teleport-")).Serve(ctx, c.dbConn(ctx, tc, r), s)
+		_ = simdb.ForProtocol(strings.TrimPrefix(base, "teleport-")).Serve(ctx, c.dbConn(ctx, tc, r), refuse)
 		return
 	}
+	s := sessionOf(who)
+	s.ServerVersion = mysqlVersion(r.offer)
 	db, key, ok := c.routedDB(who.identity)
 	if !ok || alpnOf(db.Protocol) != base {
 		return // a service nobody knows: hung up on without a word
@@ -94,6 +93,15 @@ func (c *Cluster) serveDB(raw *conn, tc *tls.Conn, r route) {
 	if err := db.Backend.Serve(ctx, c.dbConn(ctx, tc, r), s); err != nil {
 		c.cfg.Log.Debug("database connection", "database", key, "err", err)
 	}
+}
+
+// unrouted says what an identity leads to that names no database: that of a
+// login, or the empty one of a client without a cert.
+func (c *Cluster) unrouted(id certwatch.Identity) error {
+	if c.site(id.RouteToCluster) == nil {
+		return fmt.Errorf("cluster %q is not found", id.RouteToCluster)
+	}
+	return fmt.Errorf("database %q not found among registered databases in cluster %q", id.DBService, id.RouteToCluster)
 }
 
 // routedDB returns the database an identity is routed to, and its name as

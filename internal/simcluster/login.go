@@ -109,15 +109,23 @@ func (c *Cluster) Profile(user, clusterName string) tshhome.Profile {
 		KubeProxyAddr:       addr,
 		PostgresProxyAddr:   addr,
 		MySQLProxyAddr:      addr,
-		MongoProxyAddr:      addr,
 		User:                user,
 		Cluster:             clusterName,
 		TLSRoutingEnabled:   true,
 		ConnUpgradeRequired: c.cfg.BehindLoadBalancer,
 		AuthConnector:       "local",
 		MFAMode:             "auto",
-		PrivateKeyPolicy:    c.cfg.PrivateKeyPolicy,
+		PrivateKeyPolicy:    ProfilePolicy(c.cfg.PrivateKeyPolicy),
 	}
+}
+
+// ProfilePolicy returns how a profile names a cluster's private key policy:
+// "none", as the cluster and its certs call the default, is left empty.
+func ProfilePolicy(policy string) string {
+	if policy == "none" {
+		return ""
+	}
+	return policy
 }
 
 func (c *Cluster) credentials(u User, l login) (tshhome.Credentials, error) {

@@ -56,8 +56,8 @@ func TestMintRefusals(t *testing.T) {
 		change func(*proto.UserCertsRequest)
 		want   string
 	}{
-		{"no_expiry", func(r *proto.UserCertsRequest) { r.Expires = time.Time{} }, "client credentials have expired, please relogin."},
-		{"expiry_in_the_past", func(r *proto.UserCertsRequest) { r.Expires = time.Now().Add(-time.Second) }, "client credentials have expired, please relogin."},
+		{"no_expiry", func(r *proto.UserCertsRequest) { r.Expires = time.Time{} }, "access denied: client credentials have expired, please relogin."},
+		{"expiry_in_the_past", func(r *proto.UserCertsRequest) { r.Expires = time.Now().Add(-time.Second) }, "access denied: client credentials have expired, please relogin."},
 		{"another_user", func(r *proto.UserCertsRequest) { r.Username = "root" }, "access denied: impersonation is not allowed"},
 		{"unknown_cluster", func(r *proto.UserCertsRequest) { r.RouteToCluster = "x" }, `remote cluster "x" is not found`},
 		{"unknown_kube", func(r *proto.UserCertsRequest) { r.KubernetesCluster = "x" }, `Kubernetes cluster "x" is not registered`},

@@ -70,7 +70,7 @@ func (c *Cluster) setupTLS() error {
 	// As in the real proxy, session tickets are on: a resumed session has the
 	// identity of the handshake it resumes.
 	c.webDB = c.webTLS.Clone()
-	c.webDB.ClientAuth = tls.RequireAndVerifyClientCert
+	c.webDB.ClientAuth = tls.VerifyClientCertIfGiven // who has none is refused in the database's protocol
 	c.webDB.ClientCAs = pool(c.root.userCA)
 	c.webDB.VerifyConnection = c.verifySession
 	c.tls = &tls.Config{
@@ -85,6 +85,9 @@ func (c *Cluster) setupTLS() error {
 // verifySession refuses the certs of sessions that were ended before their
 // time. It runs on resumed handshakes too.
 func (c *Cluster) verifySession(cs tls.ConnectionState) error {
+	if len(cs.PeerCertificates) == 0 {
+		return nil
+	}
 	cert := newClientCert(cs.PeerCertificates[0])
 	if end := c.faults.sessionEnd(cert); end.Before(cert.notAfter) {
 		return fmt.Errorf("session of cert %d was ended at %v", cert.serial, end)
@@ -123,7 +126,7 @@ func (c *Cluster) configOf(r route, inner bool) *tls.Config {
 	case r.kind == routeKube:
 		return c.root.clientTLS
 	case r.kind == routeDB && inner:
-		return c.root.clientTLS
+		return c.root.dbTLS
 	case r.kind == routeDB:
 		return c.webDB
 	case inner:

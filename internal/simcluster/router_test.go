@@ -153,19 +153,34 @@ func TestExpiredCertIsRefusedAfterTheHandshake(t *testing.T) {
 	wantText(t, err, "remote error: tls: expired certificate")
 }
 
-func TestNoCertIsRefusedAfterTheHandshake(t *testing.T) {
+// A client that says nothing of a database is let through the handshake and
+// refused in the protocol.
+func TestNoRouteIsRefusedInTheProtocol(t *testing.T) {
 	c := startDBs(t, Config{})
-	conn, err := tryALPN(t, c, &tls.Config{NextProtos: []string{"teleport-postgres"}})
-	if err != nil {
-		t.Fatalf("the handshake must look done: %v", err)
+	for name, tt := range map[string]struct {
+		certs []tls.Certificate
+		want  string
+	}{
+		"no_cert":      {nil, `cluster "" is not found`},
+		"session_cert": {[]tls.Certificate{loginCert(t, c, "alice")}, `database "" not found among registered databases in cluster "sim.test"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			conn, err := tryALPN(t, c, &tls.Config{Certificates: tt.certs, NextProtos: []string{"teleport-postgres"}})
+			if err != nil {
+				t.Fatalf("the handshake must be done: %v", err)
+			}
+			_, err = pgConnect(t, conn, "bob")
+			wantText(t, err, tt.want)
+		})
 	}
-	_, err = conn.Read(make([]byte, 1))
-	wantText(t, err, "certificate required")
 }
 
 func TestForeignCertIsRefused(t *testing.T) {
 	c, other := startDBs(t, Config{}), start(t, Config{Name: "other.test"})
-	conn, err := tryALPN(t, c, &tls.Config{Certificates: []tls.Certificate{loginCert(t, other, "alice")}, NextProtos: []string{"teleport-postgres"}})
+	foreign := loginCert(t, other, "alice")
+	// Left to itself, a Go client would not offer it to a server of another CA.
+	insist := func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &foreign, nil }
+	conn, err := tryALPN(t, c, &tls.Config{GetClientCertificate: insist, NextProtos: []string{"teleport-postgres"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -182,12 +197,6 @@ func TestUnknownDatabaseIsEOF(t *testing.T) {
 	// Neither does a database answer to another one's protocol.
 	cert = mintDB(t, c, session, proto.RouteToDatabase{ServiceName: "pg", Protocol: "postgres"})
 	wantEOF(t, dialALPN(t, c, cert, "teleport-mysql"))
-}
-
-func TestMissingRouteIsAProtocolError(t *testing.T) {
-	c := startDBs(t, Config{})
-	_, err := pgConnect(t, dialALPN(t, c, loginCert(t, c, "alice"), "teleport-postgres"), "bob")
-	wantText(t, err, "does not say which database")
 }
 
 func TestSSLRequestIsAnsweredN(t *testing.T) {

@@ -25,6 +25,7 @@ type Site struct {
 	authTLS   *tls.Config // host cert, client cert required: the auth service
 	hostTLS   *tls.Config // host cert only
 	clientTLS *tls.Config // host cert, client cert of the root required
+	dbTLS     *tls.Config // the same, but databases refuse those without a cert themselves
 	auth      *authService
 
 	mu    sync.Mutex
@@ -59,6 +60,8 @@ func newSite(c *Cluster, name string, root *Site) (*Site, error) {
 		cfg.ClientCAs = trusted
 		cfg.VerifyConnection = c.verifySession
 	}
+	s.dbTLS = s.clientTLS.Clone()
+	s.dbTLS.ClientAuth = tls.VerifyClientCertIfGiven
 	s.auth = newAuthService(s)
 	return s, nil
 }

@@ -115,12 +115,16 @@ type (
 	proxySettings struct {
 		Kube              kubeSettings `json:"kube"`
 		SSH               sshSettings  `json:"ssh"`
-		DB                struct{}     `json:"db"`
+		DB                dbSettings   `json:"db"`
 		TLSRoutingEnabled bool         `json:"tls_routing_enabled"`
 	}
 	kubeSettings struct {
 		Enabled    bool   `json:"enabled"`
 		ListenAddr string `json:"listen_addr"`
+	}
+	dbSettings struct {
+		PostgresListenAddr string `json:"postgres_listen_addr"`
+		MySQLListenAddr    string `json:"mysql_listen_addr"`
 	}
 	sshSettings struct {
 		ListenAddr       string `json:"listen_addr"`
@@ -179,6 +183,7 @@ func (c *Cluster) find() pingResponse {
 			SSH: sshSettings{
 				ListenAddr: addr, TunnelListenAddr: addr, WebListenAddr: addr, PublicAddr: addr,
 			},
+			DB:                dbSettings{PostgresListenAddr: addr, MySQLListenAddr: addr},
 			TLSRoutingEnabled: true,
 		},
 		ServerVersion:    c.cfg.Version,
@@ -225,5 +230,5 @@ func writeJSON(w http.ResponseWriter, code int, v any) {
 
 // writeError answers in the form of Teleport's web API.
 func writeError(w http.ResponseWriter, code int, message string) {
-	writeJSON(w, code, map[string]any{"error": map[string]string{"message": message}, "message": message})
+	writeJSON(w, code, map[string]any{"error": map[string]string{"message": message}})
 }

@@ -63,7 +63,6 @@ type Profile struct {
 	KubeProxyAddr       string   `yaml:"kube_proxy_addr,omitempty"`
 	PostgresProxyAddr   string   `yaml:"postgres_proxy_addr,omitempty"`
 	MySQLProxyAddr      string   `yaml:"mysql_proxy_addr,omitempty"`
-	MongoProxyAddr      string   `yaml:"mongo_proxy_addr,omitempty"`
 	User                string   `yaml:"user,omitempty"`
 	Cluster             string   `yaml:"cluster,omitempty"`
 	ForwardPorts        []string `yaml:"dynamic_forward_ports,omitempty"`
@@ -73,7 +72,7 @@ type Profile struct {
 	AuthConnector       string   `yaml:"auth_connector,omitempty"`
 	LoadAllCAs          bool     `yaml:"load_all_cas,omitempty"`
 	MFAMode             string   `yaml:"mfa_mode,omitempty"`
-	PrivateKeyPolicy    string   `yaml:"private_key_policy"`
+	PrivateKeyPolicy    string   `yaml:"private_key_policy"` // empty means that the cluster has none
 	PIVSlot             string   `yaml:"piv_slot"`
 }
 
@@ -213,7 +212,7 @@ func (h Home) writeCAs(p Profile, c Credentials) error {
 	if err := h.write(keypaths.TLSCAsPath(h.Dir, p.Name()), all, caMode); err != nil {
 		return err
 	}
-	return h.write(keypaths.KnownHostsPath(h.Dir), c.KnownHosts, caMode)
+	return h.write(keypaths.KnownHostsPath(h.Dir), c.KnownHosts, keyMode)
 }
 
 // userDirs returns the folders with a user's certificates for single clusters

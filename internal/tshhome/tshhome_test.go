@@ -22,7 +22,6 @@ import (
 
 var testProfile = Profile{
 	WebProxyAddr: "proxy.test:443", User: "alice", Cluster: "root", TLSRoutingEnabled: true,
-	PrivateKeyPolicy: "none",
 }
 
 func testCredentials(t *testing.T, layout Layout) Credentials {
@@ -156,6 +155,7 @@ func TestModes(t *testing.T) {
 	for path, want := range map[string]fs.FileMode{
 		"": fs.ModeDir | 0o700, "keys/proxy.test/alice-ssh": fs.ModeDir | 0o700,
 		"keys/proxy.test/alice.key": 0o600, "keys/proxy.test/alice-ssh/root-cert.pub": 0o600,
+		"known_hosts": 0o600,
 	} {
 		info, err := os.Stat(filepath.Join(h.Dir, path))
 		if err != nil {
@@ -219,6 +219,10 @@ func TestProfileLoadsWithTheAPI(t *testing.T) {
 	p, err := profile.FromDir(h.Dir, "")
 	if err != nil {
 		t.Fatal(err)
+	}
+	yaml, err := os.ReadFile(keypaths.ProfileFilePath(h.Dir, p.Name()))
+	if err != nil || !strings.Contains(string(yaml), "private_key_policy: \"\"\n") { // tsh's word for the default
+		t.Errorf("profile file %q, %v", yaml, err)
 	}
 	if p.WebProxyAddr != testProfile.WebProxyAddr || p.Username != "alice" || !p.TLSRoutingEnabled {
 		t.Errorf("profile = %+v, want %+v", p, testProfile)

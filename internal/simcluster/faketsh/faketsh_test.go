@@ -84,7 +84,7 @@ func TestProxyTrouble(t *testing.T) {
 		want(t, 1, "", "WARNING: The proxy you are connecting to has presented a certificate signed by a unknown authority.")
 	w.tshEnv(t, []string{"SSL_CERT_FILE="}, "login", "--insecure", "--proxy="+addr).
 		want(t, 1, "", "WARNING: You are using insecure connection to Teleport proxy https://"+addr)
-	w.tsh(t, "login", "--proxy="+addr, "--auth=nope").want(t, 1, "", "invalid connector name: nope; valid options: ")
+	w.tsh(t, "login", "--proxy="+addr, "--auth=nope").want(t, 1, "", "invalid connector name: nope; valid options: \n")
 	w.Faults().Stop()
 	w.tsh(t, "login", "--proxy="+addr).want(t, 1, "", `Get "https://`+addr+`/webapi/ping": dial tcp`)
 	w.tsh(t, "login", "--proxy="+addr).want(t, 1, "", "connect: connection refused")
@@ -103,6 +103,7 @@ func TestStatus(t *testing.T) {
 		r.want(t, 0, "  Logged in as:       alice", "")
 		r.want(t, 0, "  Roles:              access", "")
 		r.want(t, 0, "[valid for 1h0m]", "")
+		r.want(t, 0, "  Extensions:         login-ip, permit-agent-forwarding, permit-port-forwarding, permit-pty, private-key-policy\n", "")
 		r = w.tsh(t, "status", "--format=json")
 		var got struct {
 			Active statusJSON `json:"active"`
@@ -196,11 +197,12 @@ func TestLogout(t *testing.T) {
 	if files := w.files(t); len(files) != 0 {
 		t.Errorf("left: %v", files)
 	}
+	w.tsh(t, "logout").want(t, 0, "All users logged out.\n", "")
 }
 
 func TestDBList(t *testing.T) {
 	w := newWorld(t, simcluster.Config{Roles: []simcluster.Role{{Name: "access", DBUsers: []string{"reader"}}}})
-	w.tsh(t, "db", "ls").want(t, 1, "", "Not logged in.")
+	w.tsh(t, "db", "ls").want(t, 1, "", red+"No proxy address specified, missed --proxy flag?\n")
 	if err := w.Login(w.home, "alice"); err != nil {
 		t.Fatal(err)
 	}

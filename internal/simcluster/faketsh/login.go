@@ -249,11 +249,11 @@ func (t *tsh) newProfile(ctx context.Context, addr string, p *ping, user string)
 	}
 	return tshhome.Profile{
 		WebProxyAddr: addr, SSHProxyAddr: addr, KubeProxyAddr: addr,
-		PostgresProxyAddr: addr, MySQLProxyAddr: addr, MongoProxyAddr: addr,
+		PostgresProxyAddr: addr, MySQLProxyAddr: addr,
 		User: user, Cluster: p.ClusterName,
 		TLSRoutingEnabled:   p.Proxy.TLSRoutingEnabled,
 		ConnUpgradeRequired: t.upgradeRequired(ctx, addr),
-		AuthConnector:       auth, MFAMode: mfa, PrivateKeyPolicy: p.Auth.PrivateKeyPolicy,
+		AuthConnector:       auth, MFAMode: mfa, PrivateKeyPolicy: simcluster.ProfilePolicy(p.Auth.PrivateKeyPolicy),
 	}
 }
 

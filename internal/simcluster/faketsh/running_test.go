@@ -124,7 +124,7 @@ func TestTunnelBehindALoadBalancer(t *testing.T) {
 
 func TestTunnelErrors(t *testing.T) {
 	w := newWorld(t, simcluster.Config{})
-	w.tsh(t, "proxy", "db", "--tunnel", "pg").want(t, 1, "", "Not logged in.")
+	w.tsh(t, "proxy", "db", "--tunnel", "pg").want(t, 1, "", "No proxy address specified, missed --proxy flag?")
 	if err := w.Login(w.home, "alice"); err != nil {
 		t.Fatal(err)
 	}

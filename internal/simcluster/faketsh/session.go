@@ -68,13 +68,18 @@ func loadProfile(home tshhome.Home, name string) (tshhome.Profile, error) {
 	return p, nil
 }
 
-// load reads the session of --proxy, or the current one.
+// load reads the session of --proxy, or the current one. Commands that find no
+// current one would go on to log in, if they only knew where.
 func (t *tsh) load() (*session, error) {
 	home, err := t.home()
 	if err != nil {
 		return nil, err
 	}
-	p, err := loadProfile(home, profileName(t.flag("proxy", "TELEPORT_PROXY")))
+	name := profileName(t.flag("proxy", "TELEPORT_PROXY"))
+	p, err := loadProfile(home, name)
+	if errors.Is(err, errNotLoggedIn) && name == "" {
+		return nil, errNoProxy
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -29,6 +29,9 @@ type statusJSON struct {
 // status is "tsh status".
 func (t *tsh) status(context.Context) error {
 	s, err := t.load()
+	if errors.Is(err, errNoProxy) {
+		return errNotLoggedIn
+	}
 	if err != nil {
 		return err
 	}
@@ -57,7 +60,9 @@ func (s *session) statusJSON() statusJSON {
 	}
 	if s.ssh != nil {
 		st.ValidUntil = s.validUntil()
-		st.Extensions = slices.Sorted(maps.Keys(s.ssh.Extensions))
+		st.Extensions = slices.DeleteFunc(slices.Sorted(maps.Keys(s.ssh.Extensions)), func(name string) bool {
+			return strings.HasPrefix(name, "teleport-") // told above
+		})
 	}
 	return st
 }
@@ -108,6 +113,10 @@ func (t *tsh) logout(context.Context) error {
 	proxy, user := profileName(t.flag("proxy", "TELEPORT_PROXY")), t.flag("user", "TELEPORT_USER")
 	switch {
 	case proxy == "" && user == "":
+		if _, err := loadProfile(home, ""); errors.Is(err, errNotLoggedIn) {
+			fmt.Fprintln(t.stdout, "All users logged out.")
+			return nil
+		}
 		if err := home.LogoutAll(); err != nil {
 			return err
 		}

@@ -269,11 +269,10 @@ func (c *pgConn) fail(err error) {
 	c.be.Send(&pgproto3.ErrorResponse{Severity: "ERROR", SeverityUnlocalized: "ERROR", Code: code, Message: err.Error()})
 }
 
-// refusePostgres tells a client that it may not log in.
+// refusePostgres tells a client that it may not log in, the way Teleport does:
+// a message and nothing else, so that there is no SQLSTATE to look at.
 func refusePostgres(w io.Writer, reason error) error {
 	be := pgproto3.NewBackend(nil, w)
-	be.Send(&pgproto3.ErrorResponse{
-		Severity: "FATAL", SeverityUnlocalized: "FATAL", Code: "28000", Message: reason.Error(),
-	})
+	be.Send(&pgproto3.ErrorResponse{Message: reason.Error()})
 	return be.Flush()
 }
