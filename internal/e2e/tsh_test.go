@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/creack/pty"
+	"golang.org/x/sys/unix"
 )
 
 // person is a Teleport user at a machine of their own: a TELEPORT_HOME, a
@@ -110,6 +111,9 @@ func (s shell) onTerminal(ctx context.Context, tshHome, question, answer string,
 		screen.Write(buf[:n])
 		if !asked && strings.Contains(screen.String(), question) {
 			asked = true
+			if err := echoIsOff(ctx, terminal); err != nil {
+				return screen.String(), -1, errors.Join(err, cmd.Process.Kill(), cmd.Wait())
+			}
 			if _, err := terminal.WriteString(answer + "\r"); err != nil {
 				return screen.String(), -1, errors.Join(err, cmd.Wait())
 			}
@@ -124,6 +128,26 @@ func (s shell) onTerminal(ctx context.Context, tshHome, question, answer string,
 		err = fmt.Errorf("it did not ask %q", question)
 	}
 	return screen.String(), cmd.ProcessState.ExitCode(), err
+}
+
+// echoIsOff waits until a terminal shows no longer what is typed: tsh asks
+// first and turns the echo off a moment later.
+func echoIsOff(ctx context.Context, terminal *os.File) error {
+	raw, err := terminal.SyscallConn()
+	if err != nil {
+		return err
+	}
+	return until(ctx, 5*time.Second, time.Millisecond, func() error {
+		var mode *unix.Termios
+		var modeErr error
+		if err := raw.Control(func(fd uintptr) { mode, modeErr = unix.IoctlGetTermios(int(fd), unix.TCGETS) }); err != nil {
+			return err
+		}
+		if modeErr == nil && mode.Lflag&unix.ECHO != 0 {
+			modeErr = errors.New("the password would be seen")
+		}
+		return modeErr
+	})
 }
 
 // tsh runs tsh without a terminal; it has to exit 0.
