@@ -81,7 +81,8 @@ func launch(ctx context.Context, berth, dir, config string, ports []int, load *l
 	a.cmd = exec.CommandContext(ctx, berth, "agent", "run", "--quiet", "--grace=0s")
 	a.cmd.Env = append(a.env, ready.env()...)
 	a.cmd.Stderr = logTo
-	a.cmd.WaitDelay = time.Second
+	a.cmd.Cancel = func() error { return interrupt(a.cmd.Process) }
+	a.cmd.WaitDelay = 5 * time.Second
 	a.began = time.Now()
 	if err := a.cmd.Start(); err != nil {
 		return nil, err

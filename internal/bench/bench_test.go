@@ -23,8 +23,8 @@ func TestParse(t *testing.T) {
 		{"groups", "-only idle,\tcli", []string{"idle", "cli"}, ""},
 		{"unknown_group", "-only idle,speed", nil, "there is no such group"},
 		{"write_in_full", "-write x.md", nil, ""},
-		{"write_a_part", "-write x.md -only idle", nil, "-write is for full runs"},
-		{"write_in_haste", "-write x.md -quick", nil, "-write is for full runs"},
+		{"write_a_part", "-write x.md -only idle", []string{"idle"}, ""},
+		{"write_in_haste", "-write x.md -quick", nil, "-write is for figures"},
 		{"a_word_too_many", "now", nil, `unexpected argument "now"`},
 	}
 	for _, tt := range tests {
@@ -197,17 +197,21 @@ func TestTable(t *testing.T) {
 }
 
 func TestRewrite(t *testing.T) {
+	begin, end := marks("")
+	beginIdle, endIdle := marks("idle,cli")
 	tests := []struct {
-		name, text, want, err string
+		name, text, groups, want, err string
 	}{
+		{"full", "# head\n" + begin + "old\n" + end + "tail\n", "", "# head\n" + begin + "\nnew\n\n" + end + "tail\n", ""},
+		{"twice_the_same", begin + "\nnew\n\n" + end, "", begin + "\nnew\n\n" + end, ""},
 		{
-			"between", "# head\n" + beginMark + "old\n" + endMark + "tail\n",
-			"# head\n" + beginMark + "\nnew\n\n" + endMark + "tail\n", "",
+			"a_part", begin + "all\n" + end + beginIdle + "old\n" + endIdle, "idle,cli",
+			begin + "all\n" + end + beginIdle + "\nnew\n\n" + endIdle, "",
 		},
-		{"twice_the_same", beginMark + "\nnew\n\n" + endMark, beginMark + "\nnew\n\n" + endMark, ""},
-		{"no_begin", "# head\n" + endMark, "", "bench:begin"},
-		{"no_end", "# head\n" + beginMark, "", "bench:end"},
-		{"wrong_order", endMark + beginMark, "", "bench:end"},
+		{"another_part", begin + end + beginIdle + endIdle, "idle", "", "<!-- bench idle -->"},
+		{"no_begin", "# head\n" + end, "", "", "<!-- bench -->"},
+		{"no_end", "# head\n" + begin, "", "", "<!-- end of bench -->"},
+		{"wrong_order", end + begin, "", "", "<!-- end of bench -->"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -215,7 +219,7 @@ func TestRewrite(t *testing.T) {
 			if err := os.WriteFile(path, []byte(tt.text), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			err := rewrite(path, "new\n")
+			err := rewrite(path, tt.groups, "new\n")
 			want := tt.want
 			if tt.err != "" {
 				if err == nil || !strings.Contains(err.Error(), tt.err) {

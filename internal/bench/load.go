@@ -76,36 +76,42 @@ const (
 	calmEnough = 0.1
 )
 
-// calm waits until other programs leave the machine alone, for as long as it
-// has patience. Our own agents are idle then.
+// calm waits until other programs leave the machine alone, for as long as
+// there is patience left for the group. Our own agents are idle then.
 func (b *bench) calm(ctx context.Context) error {
-	for began := time.Now(); ; {
-		from, err := cpuTimes(ctx)
-		if err != nil {
+	for {
+		share, err := othersNow(ctx)
+		if err != nil || share <= calmEnough {
 			return err
 		}
-		ownFrom, err := cpuOf(self())
-		if err != nil {
-			return err
-		}
-		if err := pause(ctx, calmSample); err != nil {
-			return err
-		}
-		to, err := cpuTimes(ctx)
-		if err != nil {
-			return err
-		}
-		ownTo, err := cpuOf(self())
-		if err != nil {
-			return err
-		}
-		share := othersShare(from, to, (ownTo - ownFrom).Seconds())
-		if share <= calmEnough {
+		if b.patienceLeft <= 0 {
+			b.restless++
 			return nil
 		}
-		if time.Since(began) >= b.patience {
-			b.say("  (others use %.0f %% of the cores)", 100*share)
-			return nil
-		}
+		b.patienceLeft -= calmSample
 	}
+}
+
+// othersNow is the share of all cores that others use at the moment.
+func othersNow(ctx context.Context) (float64, error) {
+	from, err := cpuTimes(ctx)
+	if err != nil {
+		return 0, err
+	}
+	ownFrom, err := cpuOf(self())
+	if err != nil {
+		return 0, err
+	}
+	if err := pause(ctx, calmSample); err != nil {
+		return 0, err
+	}
+	to, err := cpuTimes(ctx)
+	if err != nil {
+		return 0, err
+	}
+	ownTo, err := cpuOf(self())
+	if err != nil {
+		return 0, err
+	}
+	return othersShare(from, to, (ownTo - ownFrom).Seconds()), nil
 }

@@ -74,8 +74,8 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	fs.StringVar(&o.berth, "berth", "bin/berth", "the berth `binary` to measure")
 	fs.StringVar(&only, "only", "", "measure these `groups` only, by comma: "+strings.Join(names(), ", "))
 	fs.BoolVar(&o.quick, "quick", false, "fewer and shorter rounds: to see that it works, not for figures")
-	fs.StringVar(&o.write, "write", "", "also put the table between the markers in this `file`")
-	fs.DurationVar(&o.patience, "patience", 30*time.Second, "how long to wait, before each round, for other programs to be quiet")
+	fs.StringVar(&o.write, "write", "", "also put the table between the marks in this `file`: those of a full run, or of what -only says")
+	fs.DurationVar(&o.patience, "patience", 30*time.Second, "how long to wait, in each group, for other programs to be quiet")
 	o.real.flags(fs)
 	if err := fs.Parse(args); err != nil {
 		return options{}, err
@@ -92,8 +92,8 @@ func parse(args []string, stderr io.Writer) (options, error) {
 		}
 		o.only = append(o.only, name)
 	}
-	if o.write != "" && (o.quick || len(o.only) > 0) {
-		return options{}, errors.New("-write is for full runs: leave out -quick and -only")
+	if o.write != "" && o.quick {
+		return options{}, errors.New("-write is for figures: leave out -quick")
 	}
 	return o, nil
 }
@@ -114,6 +114,9 @@ type bench struct {
 	began  time.Time
 	load   loadMeter
 	rows   []row // measured so far
+
+	patienceLeft time.Duration // of the group that is measured
+	restless     int           // rounds of it that others disturbed
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err error) {
@@ -146,7 +149,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	if o.write == "" {
 		return nil
 	}
-	return rewrite(o.write, report)
+	return rewrite(o.write, strings.Join(o.only, ","), report)
 }
 
 // measureAll runs the chosen groups. One that fails does not keep the others
@@ -158,6 +161,7 @@ func (b *bench) measureAll(ctx context.Context) error {
 			continue
 		}
 		b.say("%s: %s", m.name, m.about)
+		b.patienceLeft, b.restless = b.patience, 0
 		if err := m.run(b, ctx); err != nil {
 			err = fmt.Errorf("measure %s: %w", m.name, err)
 			b.say("%v", err)
@@ -165,6 +169,9 @@ func (b *bench) measureAll(ctx context.Context) error {
 		}
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
+		}
+		if b.restless > 0 {
+			b.say("  other programs disturbed %d rounds of this", b.restless)
 		}
 	}
 	return errors.Join(errs...)

@@ -56,32 +56,36 @@ func (b *bench) report(ctx context.Context) (string, error) {
 	return fmt.Sprintf("%s\n%s\n", table(b.rows), m), nil
 }
 
-// What the report stands between in a file.
-const (
-	beginMark = "<!-- bench:begin -->\n"
-	endMark   = "<!-- bench:end -->\n"
-)
-
-// between replaces what stands between the marks in a text.
-func between(text, report string) (string, error) {
-	head, rest, ok := strings.Cut(text, beginMark)
-	if !ok {
-		return "", fmt.Errorf("there is no line %q", strings.TrimSpace(beginMark))
+// marks are the lines that a report stands between in a file: of some groups,
+// or of a full run where groups is empty.
+func marks(groups string) (begin, end string) {
+	if groups != "" {
+		groups = " " + groups
 	}
-	_, tail, ok := strings.Cut(rest, endMark)
-	if !ok {
-		return "", fmt.Errorf("there is no line %q after %q", strings.TrimSpace(endMark), strings.TrimSpace(beginMark))
-	}
-	return head + beginMark + "\n" + report + "\n" + endMark + tail, nil
+	return "<!-- bench" + groups + " -->\n", "<!-- end of bench" + groups + " -->\n"
 }
 
-// rewrite puts the report into a file.
-func rewrite(path, report string) error {
+// between replaces what stands between the marks in a text.
+func between(text, groups, report string) (string, error) {
+	begin, end := marks(groups)
+	head, rest, ok := strings.Cut(text, begin)
+	if !ok {
+		return "", fmt.Errorf("there is no line %q", strings.TrimSpace(begin))
+	}
+	_, tail, ok := strings.Cut(rest, end)
+	if !ok {
+		return "", fmt.Errorf("there is no line %q after %q", strings.TrimSpace(end), strings.TrimSpace(begin))
+	}
+	return head + begin + "\n" + report + "\n" + end + tail, nil
+}
+
+// rewrite puts the report of some groups into a file.
+func rewrite(path, groups, report string) error {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return err
 	}
-	out, err := between(string(text), report)
+	out, err := between(string(text), groups, report)
 	if err != nil {
 		return fmt.Errorf("write the report into %s: %w", path, err)
 	}
