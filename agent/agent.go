@@ -64,6 +64,7 @@ type Agent struct {
 	resolver *resolver
 
 	histories *histories
+	logins    logins
 	// publishing makes snapshots come in order.
 	publishing sync.Mutex
 
@@ -218,6 +219,7 @@ func (a *Agent) run(ctx context.Context) error {
 	g.Go(func() error { a.histories.names.run(gctx); return nil })
 	err = g.Wait()
 	a.stop()
+	a.logins.wait()
 	a.stopTunnels()
 	a.sessions.close()
 	a.log.Info("agent stopped")

@@ -23,12 +23,16 @@ import (
 	"berth/agent/state"
 	"berth/internal/paths"
 	"berth/internal/simcluster"
+	"berth/internal/simcluster/faketsh"
 	"berth/proxies"
 )
 
 func TestMain(m *testing.M) {
 	if os.Getenv(childEnv) != "" {
 		os.Exit(childAgent())
+	}
+	if faketsh.Invoked(os.Args[0], os.Environ()) {
+		os.Exit(faketsh.Main(os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr))
 	}
 	goleak.VerifyTestMain(m,
 		// Kept by gRPC's and OpenTelemetry's package state for the process's life.

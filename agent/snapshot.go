@@ -25,7 +25,9 @@ func (a *Agent) Snapshot() state.Snapshot {
 		Problems: a.problems(),
 	}
 	for _, p := range a.sessions.profiles() {
-		s.Profiles = append(s.Profiles, profileState(p, now))
+		ps := profileState(p, now)
+		ps.Login = a.logins.state(loginKey{home: p.Home, proxy: p.ProxyAddr})
+		s.Profiles = append(s.Profiles, ps)
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -48,6 +48,11 @@ type Backend interface {
 	RestartTunnel(ctx context.Context, name string) error
 	// TunnelHistory returns what happened to a tunnel lately, the oldest first.
 	TunnelHistory(ctx context.Context, name string) ([]state.Event, error)
+	// Login logs in, showing each step and taking answers until it is done or
+	// ctx ends. An error of show ends the caller's part in it.
+	Login(ctx context.Context, start LoginStart, answers <-chan LoginAnswer, show func(LoginEvent) error) error
+	// Logout ends the session at a proxy and returns which proxy it was.
+	Logout(ctx context.Context, proxy string) (string, error)
 	// ReloadConfig reads the config file again.
 	ReloadConfig(ctx context.Context) error
 	// Shutdown asks the agent to exit and returns at once.

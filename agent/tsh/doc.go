@@ -1,9 +1,9 @@
 // Package tsh runs Teleport's own client where berth does not do the work
-// itself: it finds tsh, asks its version, runs one command, and keeps a
+// itself: it finds tsh, asks its version, runs one command, logs in, and keeps a
 // "tsh proxy db --tunnel" child alive behind berth's own listener.
 //
-// It promises that a tsh it starts never meets a terminal or opens a browser,
-// sees no TELEPORT_ variable but berth's own, and does not outlive the agent,
+// It promises that a tsh it starts opens no browser, meets no terminal but
+// the one a login reads a password from, sees no TELEPORT_ variable but berth's own, and does not outlive the agent,
 // nor does anything tsh itself has started. What tsh prints reaches logs and
 // errors only after escape codes and whatever looks like a secret are gone.
 //

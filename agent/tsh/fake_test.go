@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"berth/internal/simcluster/faketsh"
 )
 
 // The test binary plays tsh, and an agent that can be killed. Which part it
@@ -68,6 +70,15 @@ func play(part string) int {
 			return 1
 		}
 		return serveDB(echo)
+	case "login":
+		return faketsh.Main(os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr)
+	case "shows_secrets": // asks without turning echo off
+		fmt.Fprint(os.Stderr, "Enter password for Teleport user alice:")
+		return hang()
+	case "asks_unfinished":
+		fmt.Fprintln(os.Stderr, "Shall I?")
+		fmt.Fprint(os.Stderr, "\x1b[1mTap any security key or enter a code from a OTP device:\x1b[0m ")
+		return hang()
 	case "hangs":
 		return hang()
 	case "garbage":

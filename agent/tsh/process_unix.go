@@ -13,7 +13,13 @@ type group struct{ pid int }
 func newGroup(cmd *exec.Cmd) *group {
 	g := &group{}
 	cmd.SysProcAttr = processAttributes()
-	cmd.SysProcAttr.Setpgid = true
+	if cmd.Stdin != nil {
+		// A terminal to read from: a session of its own, which is a group too,
+		// so that no other terminal can be reached.
+		cmd.SysProcAttr.Setsid, cmd.SysProcAttr.Setctty = true, true
+	} else {
+		cmd.SysProcAttr.Setpgid = true
+	}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
 	return g
 }

@@ -33,6 +33,8 @@ var noJSON = map[string]string{
 	"berth demo":          "talks to a person",
 	"berth exec":          "runs a program",
 	"berth help":          "prints help",
+	"berth login":         "talks to a person",
+	"berth logout":        "has nothing to say but that it is done",
 	"berth tunnel":        "holds others",
 	"berth tunnel add":    "holds others",
 }
@@ -124,7 +126,7 @@ func checkFlag(t *testing.T, f *pflag.Flag) {
 func TestHelpHasExamples(t *testing.T) {
 	a, _, _ := testApp()
 	want := []string{
-		"berth completion", "berth config schema", "berth exec", "berth resources", "berth status", "berth tunnel add db",
+		"berth completion", "berth config schema", "berth exec", "berth login", "berth resources", "berth status", "berth tunnel add db",
 		"berth tunnel url",
 	}
 	eachCommand(a.rootCommand(), func(cmd *cobra.Command) {

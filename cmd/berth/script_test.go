@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
@@ -9,13 +10,18 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"berth/internal/simcluster/faketsh"
 )
 
 // TestMain lets the test binary pass for berth: the scripts run it under that
 // name.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"berth": main})
+	testscript.Main(m, map[string]func(){"berth": main, "tsh": fakeTSH})
 }
+
+// fakeTSH lets the test binary pass for tsh as well.
+func fakeTSH() { os.Exit(faketsh.Main(os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr)) }
 
 // The scripts know these commands beside testscript's own, which are described
 // in its documentation:

@@ -2,7 +2,8 @@
 // tray and the notifier. It is spoken over a Unix socket or a named pipe that
 // only the agent's own user can reach, never over TCP.
 //
-// Nothing secret is in it: no key, certificate, password or token.
+// Nothing secret is in what the agent says: no key, certificate, password or
+// token. The one secret that goes to it is the answer to a login's prompt.
 //
 // States, kinds, engines and problem codes are strings, so that a front end
 // older than the agent can show a value it does not know. The values of today
@@ -860,6 +861,409 @@ func (*RestartTunnelResponse) Descriptor() ([]byte, []int) {
 	return file_berthv1_berth_proto_rawDescGZIP(), []int{18}
 }
 
+// LoginRequest is start first, then any number of the others.
+type LoginRequest struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Start  *LoginStart            `protobuf:"bytes,1,opt,name=start,proto3" json:"start,omitempty"`
+	Answer *LoginAnswer           `protobuf:"bytes,2,opt,name=answer,proto3" json:"answer,omitempty"`
+	// cancel ends the login for everybody who takes part in it.
+	Cancel        *LoginCancel `protobuf:"bytes,3,opt,name=cancel,proto3" json:"cancel,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LoginRequest) Reset() {
+	*x = LoginRequest{}
+	mi := &file_berthv1_berth_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LoginRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LoginRequest) ProtoMessage() {}
+
+func (x *LoginRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berthv1_berth_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LoginRequest.ProtoReflect.Descriptor instead.
+func (*LoginRequest) Descriptor() ([]byte, []int) {
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *LoginRequest) GetStart() *LoginStart {
+	if x != nil {
+		return x.Start
+	}
+	return nil
+}
+
+func (x *LoginRequest) GetAnswer() *LoginAnswer {
+	if x != nil {
+		return x.Answer
+	}
+	return nil
+}
+
+func (x *LoginRequest) GetCancel() *LoginCancel {
+	if x != nil {
+		return x.Cancel
+	}
+	return nil
+}
+
+type LoginStart struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// proxy is host:port or host; empty means the current profile's.
+	Proxy string `protobuf:"bytes,1,opt,name=proxy,proto3" json:"proxy,omitempty"`
+	// user is empty for the profile's own.
+	User string `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`
+	// auth is the connector; empty means the default.
+	Auth string `protobuf:"bytes,3,opt,name=auth,proto3" json:"auth,omitempty"`
+	// ttl is absent for what the roles allow.
+	Ttl           *durationpb.Duration `protobuf:"bytes,4,opt,name=ttl,proto3" json:"ttl,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LoginStart) Reset() {
+	*x = LoginStart{}
+	mi := &file_berthv1_berth_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LoginStart) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LoginStart) ProtoMessage() {}
+
+func (x *LoginStart) ProtoReflect() protoreflect.Message {
+	mi := &file_berthv1_berth_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LoginStart.ProtoReflect.Descriptor instead.
+func (*LoginStart) Descriptor() ([]byte, []int) {
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *LoginStart) GetProxy() string {
+	if x != nil {
+		return x.Proxy
+	}
+	return ""
+}
+
+func (x *LoginStart) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *LoginStart) GetAuth() string {
+	if x != nil {
+		return x.Auth
+	}
+	return ""
+}
+
+func (x *LoginStart) GetTtl() *durationpb.Duration {
+	if x != nil {
+		return x.Ttl
+	}
+	return nil
+}
+
+// LoginAnswer is what a person typed.
+type LoginAnswer struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// id is the prompt's.
+	Id            int64  `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Secret        string `protobuf:"bytes,2,opt,name=secret,proto3" json:"secret,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LoginAnswer) Reset() {
+	*x = LoginAnswer{}
+	mi := &file_berthv1_berth_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LoginAnswer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LoginAnswer) ProtoMessage() {}
+
+func (x *LoginAnswer) ProtoReflect() protoreflect.Message {
+	mi := &file_berthv1_berth_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LoginAnswer.ProtoReflect.Descriptor instead.
+func (*LoginAnswer) Descriptor() ([]byte, []int) {
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *LoginAnswer) GetId() int64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *LoginAnswer) GetSecret() string {
+	if x != nil {
+		return x.Secret
+	}
+	return ""
+}
+
+type LoginCancel struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LoginCancel) Reset() {
+	*x = LoginCancel{}
+	mi := &file_berthv1_berth_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LoginCancel) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LoginCancel) ProtoMessage() {}
+
+func (x *LoginCancel) ProtoReflect() protoreflect.Message {
+	mi := &file_berthv1_berth_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LoginCancel.ProtoReflect.Descriptor instead.
+func (*LoginCancel) Descriptor() ([]byte, []int) {
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{22}
+}
+
+// LoginResponse is a step of a login.
+type LoginResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    int64                  `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	// kind is url, password, otp, tap, info, settled or done. password and otp
+	// want an answer; settled says that the prompt of this id wants none any more.
+	Kind string `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
+	Text string `protobuf:"bytes,3,opt,name=text,proto3" json:"text,omitempty"`
+	// url is as tsh printed it: the front end checks it before it opens it.
+	Url string `protobuf:"bytes,4,opt,name=url,proto3" json:"url,omitempty"`
+	// proxy is where the login goes.
+	Proxy string `protobuf:"bytes,5,opt,name=proxy,proto3" json:"proxy,omitempty"`
+	// deadline is until when tsh waits; absent when nobody knows.
+	Deadline      *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=deadline,proto3" json:"deadline,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LoginResponse) Reset() {
+	*x = LoginResponse{}
+	mi := &file_berthv1_berth_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LoginResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LoginResponse) ProtoMessage() {}
+
+func (x *LoginResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berthv1_berth_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LoginResponse.ProtoReflect.Descriptor instead.
+func (*LoginResponse) Descriptor() ([]byte, []int) {
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *LoginResponse) GetId() int64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *LoginResponse) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *LoginResponse) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *LoginResponse) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+func (x *LoginResponse) GetProxy() string {
+	if x != nil {
+		return x.Proxy
+	}
+	return ""
+}
+
+func (x *LoginResponse) GetDeadline() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Deadline
+	}
+	return nil
+}
+
+type LogoutRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// proxy is host:port or host; empty means the current profile's.
+	Proxy         string `protobuf:"bytes,1,opt,name=proxy,proto3" json:"proxy,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LogoutRequest) Reset() {
+	*x = LogoutRequest{}
+	mi := &file_berthv1_berth_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LogoutRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LogoutRequest) ProtoMessage() {}
+
+func (x *LogoutRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berthv1_berth_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LogoutRequest.ProtoReflect.Descriptor instead.
+func (*LogoutRequest) Descriptor() ([]byte, []int) {
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *LogoutRequest) GetProxy() string {
+	if x != nil {
+		return x.Proxy
+	}
+	return ""
+}
+
+type LogoutResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Proxy         string                 `protobuf:"bytes,1,opt,name=proxy,proto3" json:"proxy,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LogoutResponse) Reset() {
+	*x = LogoutResponse{}
+	mi := &file_berthv1_berth_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LogoutResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LogoutResponse) ProtoMessage() {}
+
+func (x *LogoutResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berthv1_berth_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LogoutResponse.ProtoReflect.Descriptor instead.
+func (*LogoutResponse) Descriptor() ([]byte, []int) {
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *LogoutResponse) GetProxy() string {
+	if x != nil {
+		return x.Proxy
+	}
+	return ""
+}
+
 type TunnelHistoryRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -869,7 +1273,7 @@ type TunnelHistoryRequest struct {
 
 func (x *TunnelHistoryRequest) Reset() {
 	*x = TunnelHistoryRequest{}
-	mi := &file_berthv1_berth_proto_msgTypes[19]
+	mi := &file_berthv1_berth_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -881,7 +1285,7 @@ func (x *TunnelHistoryRequest) String() string {
 func (*TunnelHistoryRequest) ProtoMessage() {}
 
 func (x *TunnelHistoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[19]
+	mi := &file_berthv1_berth_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -894,7 +1298,7 @@ func (x *TunnelHistoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelHistoryRequest.ProtoReflect.Descriptor instead.
 func (*TunnelHistoryRequest) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{19}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *TunnelHistoryRequest) GetName() string {
@@ -913,7 +1317,7 @@ type TunnelHistoryResponse struct {
 
 func (x *TunnelHistoryResponse) Reset() {
 	*x = TunnelHistoryResponse{}
-	mi := &file_berthv1_berth_proto_msgTypes[20]
+	mi := &file_berthv1_berth_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -925,7 +1329,7 @@ func (x *TunnelHistoryResponse) String() string {
 func (*TunnelHistoryResponse) ProtoMessage() {}
 
 func (x *TunnelHistoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[20]
+	mi := &file_berthv1_berth_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -938,7 +1342,7 @@ func (x *TunnelHistoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelHistoryResponse.ProtoReflect.Descriptor instead.
 func (*TunnelHistoryResponse) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{20}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *TunnelHistoryResponse) GetEvents() []*Event {
@@ -956,7 +1360,7 @@ type ReloadConfigRequest struct {
 
 func (x *ReloadConfigRequest) Reset() {
 	*x = ReloadConfigRequest{}
-	mi := &file_berthv1_berth_proto_msgTypes[21]
+	mi := &file_berthv1_berth_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -968,7 +1372,7 @@ func (x *ReloadConfigRequest) String() string {
 func (*ReloadConfigRequest) ProtoMessage() {}
 
 func (x *ReloadConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[21]
+	mi := &file_berthv1_berth_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -981,7 +1385,7 @@ func (x *ReloadConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadConfigRequest.ProtoReflect.Descriptor instead.
 func (*ReloadConfigRequest) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{21}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{28}
 }
 
 type ReloadConfigResponse struct {
@@ -992,7 +1396,7 @@ type ReloadConfigResponse struct {
 
 func (x *ReloadConfigResponse) Reset() {
 	*x = ReloadConfigResponse{}
-	mi := &file_berthv1_berth_proto_msgTypes[22]
+	mi := &file_berthv1_berth_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1004,7 +1408,7 @@ func (x *ReloadConfigResponse) String() string {
 func (*ReloadConfigResponse) ProtoMessage() {}
 
 func (x *ReloadConfigResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[22]
+	mi := &file_berthv1_berth_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1017,7 +1421,7 @@ func (x *ReloadConfigResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadConfigResponse.ProtoReflect.Descriptor instead.
 func (*ReloadConfigResponse) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{22}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{29}
 }
 
 type ShutdownRequest struct {
@@ -1028,7 +1432,7 @@ type ShutdownRequest struct {
 
 func (x *ShutdownRequest) Reset() {
 	*x = ShutdownRequest{}
-	mi := &file_berthv1_berth_proto_msgTypes[23]
+	mi := &file_berthv1_berth_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1040,7 +1444,7 @@ func (x *ShutdownRequest) String() string {
 func (*ShutdownRequest) ProtoMessage() {}
 
 func (x *ShutdownRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[23]
+	mi := &file_berthv1_berth_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1053,7 +1457,7 @@ func (x *ShutdownRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownRequest.ProtoReflect.Descriptor instead.
 func (*ShutdownRequest) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{23}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{30}
 }
 
 type ShutdownResponse struct {
@@ -1064,7 +1468,7 @@ type ShutdownResponse struct {
 
 func (x *ShutdownResponse) Reset() {
 	*x = ShutdownResponse{}
-	mi := &file_berthv1_berth_proto_msgTypes[24]
+	mi := &file_berthv1_berth_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1076,7 +1480,7 @@ func (x *ShutdownResponse) String() string {
 func (*ShutdownResponse) ProtoMessage() {}
 
 func (x *ShutdownResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[24]
+	mi := &file_berthv1_berth_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1089,7 +1493,7 @@ func (x *ShutdownResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownResponse.ProtoReflect.Descriptor instead.
 func (*ShutdownResponse) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{24}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{31}
 }
 
 // Resource is something a cluster offers that a tunnel can lead to.
@@ -1114,7 +1518,7 @@ type Resource struct {
 
 func (x *Resource) Reset() {
 	*x = Resource{}
-	mi := &file_berthv1_berth_proto_msgTypes[25]
+	mi := &file_berthv1_berth_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1126,7 +1530,7 @@ func (x *Resource) String() string {
 func (*Resource) ProtoMessage() {}
 
 func (x *Resource) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[25]
+	mi := &file_berthv1_berth_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1139,7 +1543,7 @@ func (x *Resource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resource.ProtoReflect.Descriptor instead.
 func (*Resource) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{25}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Resource) GetName() string {
@@ -1227,7 +1631,7 @@ type TunnelSpec struct {
 
 func (x *TunnelSpec) Reset() {
 	*x = TunnelSpec{}
-	mi := &file_berthv1_berth_proto_msgTypes[26]
+	mi := &file_berthv1_berth_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1239,7 +1643,7 @@ func (x *TunnelSpec) String() string {
 func (*TunnelSpec) ProtoMessage() {}
 
 func (x *TunnelSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[26]
+	mi := &file_berthv1_berth_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1252,7 +1656,7 @@ func (x *TunnelSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelSpec.ProtoReflect.Descriptor instead.
 func (*TunnelSpec) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{26}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *TunnelSpec) GetName() string {
@@ -1332,7 +1736,7 @@ type Snapshot struct {
 
 func (x *Snapshot) Reset() {
 	*x = Snapshot{}
-	mi := &file_berthv1_berth_proto_msgTypes[27]
+	mi := &file_berthv1_berth_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1344,7 +1748,7 @@ func (x *Snapshot) String() string {
 func (*Snapshot) ProtoMessage() {}
 
 func (x *Snapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[27]
+	mi := &file_berthv1_berth_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1357,7 +1761,7 @@ func (x *Snapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Snapshot.ProtoReflect.Descriptor instead.
 func (*Snapshot) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{27}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Snapshot) GetAgent() *AgentInfo {
@@ -1408,7 +1812,7 @@ type AgentInfo struct {
 
 func (x *AgentInfo) Reset() {
 	*x = AgentInfo{}
-	mi := &file_berthv1_berth_proto_msgTypes[28]
+	mi := &file_berthv1_berth_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1420,7 +1824,7 @@ func (x *AgentInfo) String() string {
 func (*AgentInfo) ProtoMessage() {}
 
 func (x *AgentInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[28]
+	mi := &file_berthv1_berth_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1433,7 +1837,7 @@ func (x *AgentInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AgentInfo.ProtoReflect.Descriptor instead.
 func (*AgentInfo) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{28}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *AgentInfo) GetVersion() string {
@@ -1486,7 +1890,7 @@ type Profile struct {
 
 func (x *Profile) Reset() {
 	*x = Profile{}
-	mi := &file_berthv1_berth_proto_msgTypes[29]
+	mi := &file_berthv1_berth_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1498,7 +1902,7 @@ func (x *Profile) String() string {
 func (*Profile) ProtoMessage() {}
 
 func (x *Profile) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[29]
+	mi := &file_berthv1_berth_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1511,7 +1915,7 @@ func (x *Profile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Profile.ProtoReflect.Descriptor instead.
 func (*Profile) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{29}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Profile) GetProxy() string {
@@ -1595,7 +1999,7 @@ type Login struct {
 
 func (x *Login) Reset() {
 	*x = Login{}
-	mi := &file_berthv1_berth_proto_msgTypes[30]
+	mi := &file_berthv1_berth_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1607,7 +2011,7 @@ func (x *Login) String() string {
 func (*Login) ProtoMessage() {}
 
 func (x *Login) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[30]
+	mi := &file_berthv1_berth_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1620,7 +2024,7 @@ func (x *Login) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Login.ProtoReflect.Descriptor instead.
 func (*Login) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{30}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Login) GetInProgress() bool {
@@ -1670,7 +2074,7 @@ type Tunnel struct {
 
 func (x *Tunnel) Reset() {
 	*x = Tunnel{}
-	mi := &file_berthv1_berth_proto_msgTypes[31]
+	mi := &file_berthv1_berth_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1682,7 +2086,7 @@ func (x *Tunnel) String() string {
 func (*Tunnel) ProtoMessage() {}
 
 func (x *Tunnel) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[31]
+	mi := &file_berthv1_berth_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1695,7 +2099,7 @@ func (x *Tunnel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tunnel.ProtoReflect.Descriptor instead.
 func (*Tunnel) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{31}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Tunnel) GetName() string {
@@ -1847,7 +2251,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_berthv1_berth_proto_msgTypes[32]
+	mi := &file_berthv1_berth_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1859,7 +2263,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[32]
+	mi := &file_berthv1_berth_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1872,7 +2276,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{32}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Event) GetAt() *timestamppb.Timestamp {
@@ -1929,7 +2333,7 @@ type Request struct {
 
 func (x *Request) Reset() {
 	*x = Request{}
-	mi := &file_berthv1_berth_proto_msgTypes[33]
+	mi := &file_berthv1_berth_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1941,7 +2345,7 @@ func (x *Request) String() string {
 func (*Request) ProtoMessage() {}
 
 func (x *Request) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[33]
+	mi := &file_berthv1_berth_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1954,7 +2358,7 @@ func (x *Request) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Request.ProtoReflect.Descriptor instead.
 func (*Request) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{33}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Request) GetId() string {
@@ -2083,7 +2487,7 @@ type Review struct {
 
 func (x *Review) Reset() {
 	*x = Review{}
-	mi := &file_berthv1_berth_proto_msgTypes[34]
+	mi := &file_berthv1_berth_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2095,7 +2499,7 @@ func (x *Review) String() string {
 func (*Review) ProtoMessage() {}
 
 func (x *Review) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[34]
+	mi := &file_berthv1_berth_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2108,7 +2512,7 @@ func (x *Review) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Review.ProtoReflect.Descriptor instead.
 func (*Review) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{34}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Review) GetAuthor() string {
@@ -2154,7 +2558,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_berthv1_berth_proto_msgTypes[35]
+	mi := &file_berthv1_berth_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2166,7 +2570,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[35]
+	mi := &file_berthv1_berth_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2179,7 +2583,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{35}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Problem) GetCode() string {
@@ -2259,7 +2663,32 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\x12StopTunnelResponse\"*\n" +
 	"\x14RestartTunnelRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"\x17\n" +
-	"\x15RestartTunnelResponse\"*\n" +
+	"\x15RestartTunnelResponse\"\x98\x01\n" +
+	"\fLoginRequest\x12*\n" +
+	"\x05start\x18\x01 \x01(\v2\x14.berth.v1.LoginStartR\x05start\x12-\n" +
+	"\x06answer\x18\x02 \x01(\v2\x15.berth.v1.LoginAnswerR\x06answer\x12-\n" +
+	"\x06cancel\x18\x03 \x01(\v2\x15.berth.v1.LoginCancelR\x06cancel\"w\n" +
+	"\n" +
+	"LoginStart\x12\x14\n" +
+	"\x05proxy\x18\x01 \x01(\tR\x05proxy\x12\x12\n" +
+	"\x04user\x18\x02 \x01(\tR\x04user\x12\x12\n" +
+	"\x04auth\x18\x03 \x01(\tR\x04auth\x12+\n" +
+	"\x03ttl\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\"5\n" +
+	"\vLoginAnswer\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x03R\x02id\x12\x16\n" +
+	"\x06secret\x18\x02 \x01(\tR\x06secret\"\r\n" +
+	"\vLoginCancel\"\xa7\x01\n" +
+	"\rLoginResponse\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x03R\x02id\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x12\n" +
+	"\x04text\x18\x03 \x01(\tR\x04text\x12\x10\n" +
+	"\x03url\x18\x04 \x01(\tR\x03url\x12\x14\n" +
+	"\x05proxy\x18\x05 \x01(\tR\x05proxy\x126\n" +
+	"\bdeadline\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\bdeadline\"%\n" +
+	"\rLogoutRequest\x12\x14\n" +
+	"\x05proxy\x18\x01 \x01(\tR\x05proxy\"&\n" +
+	"\x0eLogoutResponse\x12\x14\n" +
+	"\x05proxy\x18\x01 \x01(\tR\x05proxy\"*\n" +
 	"\x14TunnelHistoryRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"@\n" +
 	"\x15TunnelHistoryResponse\x12'\n" +
@@ -2380,7 +2809,7 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\x05title\x18\x02 \x01(\tR\x05title\x12\x12\n" +
 	"\x04text\x18\x03 \x01(\tR\x04text\x12\x16\n" +
 	"\x06action\x18\x04 \x01(\tR\x06action\x120\n" +
-	"\x05since\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05since2\x9c\a\n" +
+	"\x05since\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05since2\x97\b\n" +
 	"\x05Agent\x12>\n" +
 	"\aGetInfo\x12\x18.berth.v1.GetInfoRequest\x1a\x19.berth.v1.GetInfoResponse\x12J\n" +
 	"\vGetSnapshot\x12\x1c.berth.v1.GetSnapshotRequest\x1a\x1d.berth.v1.GetSnapshotResponse\x12U\n" +
@@ -2392,7 +2821,9 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\n" +
 	"StopTunnel\x12\x1b.berth.v1.StopTunnelRequest\x1a\x1c.berth.v1.StopTunnelResponse\x12P\n" +
 	"\rRestartTunnel\x12\x1e.berth.v1.RestartTunnelRequest\x1a\x1f.berth.v1.RestartTunnelResponse\x12P\n" +
-	"\rTunnelHistory\x12\x1e.berth.v1.TunnelHistoryRequest\x1a\x1f.berth.v1.TunnelHistoryResponse\x12M\n" +
+	"\rTunnelHistory\x12\x1e.berth.v1.TunnelHistoryRequest\x1a\x1f.berth.v1.TunnelHistoryResponse\x12<\n" +
+	"\x05Login\x12\x16.berth.v1.LoginRequest\x1a\x17.berth.v1.LoginResponse(\x010\x01\x12;\n" +
+	"\x06Logout\x12\x17.berth.v1.LogoutRequest\x1a\x18.berth.v1.LogoutResponse\x12M\n" +
 	"\fReloadConfig\x12\x1d.berth.v1.ReloadConfigRequest\x1a\x1e.berth.v1.ReloadConfigResponse\x12A\n" +
 	"\bShutdown\x12\x19.berth.v1.ShutdownRequest\x1a\x1a.berth.v1.ShutdownResponseB!Z\x1fberth/agent/ipc/berthv1;berthv1b\x06proto3"
 
@@ -2408,7 +2839,7 @@ func file_berthv1_berth_proto_rawDescGZIP() []byte {
 	return file_berthv1_berth_proto_rawDescData
 }
 
-var file_berthv1_berth_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
+var file_berthv1_berth_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
 var file_berthv1_berth_proto_goTypes = []any{
 	(*ErrorDetail)(nil),            // 0: berth.v1.ErrorDetail
 	(*GetInfoRequest)(nil),         // 1: berth.v1.GetInfoRequest
@@ -2429,85 +2860,101 @@ var file_berthv1_berth_proto_goTypes = []any{
 	(*StopTunnelResponse)(nil),     // 16: berth.v1.StopTunnelResponse
 	(*RestartTunnelRequest)(nil),   // 17: berth.v1.RestartTunnelRequest
 	(*RestartTunnelResponse)(nil),  // 18: berth.v1.RestartTunnelResponse
-	(*TunnelHistoryRequest)(nil),   // 19: berth.v1.TunnelHistoryRequest
-	(*TunnelHistoryResponse)(nil),  // 20: berth.v1.TunnelHistoryResponse
-	(*ReloadConfigRequest)(nil),    // 21: berth.v1.ReloadConfigRequest
-	(*ReloadConfigResponse)(nil),   // 22: berth.v1.ReloadConfigResponse
-	(*ShutdownRequest)(nil),        // 23: berth.v1.ShutdownRequest
-	(*ShutdownResponse)(nil),       // 24: berth.v1.ShutdownResponse
-	(*Resource)(nil),               // 25: berth.v1.Resource
-	(*TunnelSpec)(nil),             // 26: berth.v1.TunnelSpec
-	(*Snapshot)(nil),               // 27: berth.v1.Snapshot
-	(*AgentInfo)(nil),              // 28: berth.v1.AgentInfo
-	(*Profile)(nil),                // 29: berth.v1.Profile
-	(*Login)(nil),                  // 30: berth.v1.Login
-	(*Tunnel)(nil),                 // 31: berth.v1.Tunnel
-	(*Event)(nil),                  // 32: berth.v1.Event
-	(*Request)(nil),                // 33: berth.v1.Request
-	(*Review)(nil),                 // 34: berth.v1.Review
-	(*Problem)(nil),                // 35: berth.v1.Problem
-	nil,                            // 36: berth.v1.Resource.LabelsEntry
-	(*timestamppb.Timestamp)(nil),  // 37: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),    // 38: google.protobuf.Duration
+	(*LoginRequest)(nil),           // 19: berth.v1.LoginRequest
+	(*LoginStart)(nil),             // 20: berth.v1.LoginStart
+	(*LoginAnswer)(nil),            // 21: berth.v1.LoginAnswer
+	(*LoginCancel)(nil),            // 22: berth.v1.LoginCancel
+	(*LoginResponse)(nil),          // 23: berth.v1.LoginResponse
+	(*LogoutRequest)(nil),          // 24: berth.v1.LogoutRequest
+	(*LogoutResponse)(nil),         // 25: berth.v1.LogoutResponse
+	(*TunnelHistoryRequest)(nil),   // 26: berth.v1.TunnelHistoryRequest
+	(*TunnelHistoryResponse)(nil),  // 27: berth.v1.TunnelHistoryResponse
+	(*ReloadConfigRequest)(nil),    // 28: berth.v1.ReloadConfigRequest
+	(*ReloadConfigResponse)(nil),   // 29: berth.v1.ReloadConfigResponse
+	(*ShutdownRequest)(nil),        // 30: berth.v1.ShutdownRequest
+	(*ShutdownResponse)(nil),       // 31: berth.v1.ShutdownResponse
+	(*Resource)(nil),               // 32: berth.v1.Resource
+	(*TunnelSpec)(nil),             // 33: berth.v1.TunnelSpec
+	(*Snapshot)(nil),               // 34: berth.v1.Snapshot
+	(*AgentInfo)(nil),              // 35: berth.v1.AgentInfo
+	(*Profile)(nil),                // 36: berth.v1.Profile
+	(*Login)(nil),                  // 37: berth.v1.Login
+	(*Tunnel)(nil),                 // 38: berth.v1.Tunnel
+	(*Event)(nil),                  // 39: berth.v1.Event
+	(*Request)(nil),                // 40: berth.v1.Request
+	(*Review)(nil),                 // 41: berth.v1.Review
+	(*Problem)(nil),                // 42: berth.v1.Problem
+	nil,                            // 43: berth.v1.Resource.LabelsEntry
+	(*timestamppb.Timestamp)(nil),  // 44: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),    // 45: google.protobuf.Duration
 }
 var file_berthv1_berth_proto_depIdxs = []int32{
-	37, // 0: berth.v1.GetInfoResponse.started_at:type_name -> google.protobuf.Timestamp
-	27, // 1: berth.v1.GetSnapshotResponse.snapshot:type_name -> berth.v1.Snapshot
-	27, // 2: berth.v1.WatchSnapshotsResponse.snapshot:type_name -> berth.v1.Snapshot
-	25, // 3: berth.v1.ListResourcesResponse.resources:type_name -> berth.v1.Resource
-	26, // 4: berth.v1.AddTunnelRequest.spec:type_name -> berth.v1.TunnelSpec
-	26, // 5: berth.v1.AddTunnelResponse.spec:type_name -> berth.v1.TunnelSpec
-	32, // 6: berth.v1.TunnelHistoryResponse.events:type_name -> berth.v1.Event
-	36, // 7: berth.v1.Resource.labels:type_name -> berth.v1.Resource.LabelsEntry
-	38, // 8: berth.v1.TunnelSpec.hold:type_name -> google.protobuf.Duration
-	28, // 9: berth.v1.Snapshot.agent:type_name -> berth.v1.AgentInfo
-	29, // 10: berth.v1.Snapshot.profiles:type_name -> berth.v1.Profile
-	31, // 11: berth.v1.Snapshot.tunnels:type_name -> berth.v1.Tunnel
-	33, // 12: berth.v1.Snapshot.requests:type_name -> berth.v1.Request
-	35, // 13: berth.v1.Snapshot.problems:type_name -> berth.v1.Problem
-	37, // 14: berth.v1.AgentInfo.started_at:type_name -> google.protobuf.Timestamp
-	37, // 15: berth.v1.Profile.valid_until:type_name -> google.protobuf.Timestamp
-	37, // 16: berth.v1.Profile.ssh_valid_until:type_name -> google.protobuf.Timestamp
-	30, // 17: berth.v1.Profile.login:type_name -> berth.v1.Login
-	35, // 18: berth.v1.Tunnel.problem:type_name -> berth.v1.Problem
-	37, // 19: berth.v1.Tunnel.cert_valid_until:type_name -> google.protobuf.Timestamp
-	37, // 20: berth.v1.Tunnel.last_error_at:type_name -> google.protobuf.Timestamp
-	37, // 21: berth.v1.Event.at:type_name -> google.protobuf.Timestamp
-	37, // 22: berth.v1.Event.until:type_name -> google.protobuf.Timestamp
-	37, // 23: berth.v1.Request.created_at:type_name -> google.protobuf.Timestamp
-	37, // 24: berth.v1.Request.expires_at:type_name -> google.protobuf.Timestamp
-	34, // 25: berth.v1.Request.reviews:type_name -> berth.v1.Review
-	37, // 26: berth.v1.Review.at:type_name -> google.protobuf.Timestamp
-	37, // 27: berth.v1.Problem.since:type_name -> google.protobuf.Timestamp
-	1,  // 28: berth.v1.Agent.GetInfo:input_type -> berth.v1.GetInfoRequest
-	3,  // 29: berth.v1.Agent.GetSnapshot:input_type -> berth.v1.GetSnapshotRequest
-	5,  // 30: berth.v1.Agent.WatchSnapshots:input_type -> berth.v1.WatchSnapshotsRequest
-	7,  // 31: berth.v1.Agent.ListResources:input_type -> berth.v1.ListResourcesRequest
-	9,  // 32: berth.v1.Agent.AddTunnel:input_type -> berth.v1.AddTunnelRequest
-	11, // 33: berth.v1.Agent.RemoveTunnel:input_type -> berth.v1.RemoveTunnelRequest
-	13, // 34: berth.v1.Agent.StartTunnel:input_type -> berth.v1.StartTunnelRequest
-	15, // 35: berth.v1.Agent.StopTunnel:input_type -> berth.v1.StopTunnelRequest
-	17, // 36: berth.v1.Agent.RestartTunnel:input_type -> berth.v1.RestartTunnelRequest
-	19, // 37: berth.v1.Agent.TunnelHistory:input_type -> berth.v1.TunnelHistoryRequest
-	21, // 38: berth.v1.Agent.ReloadConfig:input_type -> berth.v1.ReloadConfigRequest
-	23, // 39: berth.v1.Agent.Shutdown:input_type -> berth.v1.ShutdownRequest
-	2,  // 40: berth.v1.Agent.GetInfo:output_type -> berth.v1.GetInfoResponse
-	4,  // 41: berth.v1.Agent.GetSnapshot:output_type -> berth.v1.GetSnapshotResponse
-	6,  // 42: berth.v1.Agent.WatchSnapshots:output_type -> berth.v1.WatchSnapshotsResponse
-	8,  // 43: berth.v1.Agent.ListResources:output_type -> berth.v1.ListResourcesResponse
-	10, // 44: berth.v1.Agent.AddTunnel:output_type -> berth.v1.AddTunnelResponse
-	12, // 45: berth.v1.Agent.RemoveTunnel:output_type -> berth.v1.RemoveTunnelResponse
-	14, // 46: berth.v1.Agent.StartTunnel:output_type -> berth.v1.StartTunnelResponse
-	16, // 47: berth.v1.Agent.StopTunnel:output_type -> berth.v1.StopTunnelResponse
-	18, // 48: berth.v1.Agent.RestartTunnel:output_type -> berth.v1.RestartTunnelResponse
-	20, // 49: berth.v1.Agent.TunnelHistory:output_type -> berth.v1.TunnelHistoryResponse
-	22, // 50: berth.v1.Agent.ReloadConfig:output_type -> berth.v1.ReloadConfigResponse
-	24, // 51: berth.v1.Agent.Shutdown:output_type -> berth.v1.ShutdownResponse
-	40, // [40:52] is the sub-list for method output_type
-	28, // [28:40] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	44, // 0: berth.v1.GetInfoResponse.started_at:type_name -> google.protobuf.Timestamp
+	34, // 1: berth.v1.GetSnapshotResponse.snapshot:type_name -> berth.v1.Snapshot
+	34, // 2: berth.v1.WatchSnapshotsResponse.snapshot:type_name -> berth.v1.Snapshot
+	32, // 3: berth.v1.ListResourcesResponse.resources:type_name -> berth.v1.Resource
+	33, // 4: berth.v1.AddTunnelRequest.spec:type_name -> berth.v1.TunnelSpec
+	33, // 5: berth.v1.AddTunnelResponse.spec:type_name -> berth.v1.TunnelSpec
+	20, // 6: berth.v1.LoginRequest.start:type_name -> berth.v1.LoginStart
+	21, // 7: berth.v1.LoginRequest.answer:type_name -> berth.v1.LoginAnswer
+	22, // 8: berth.v1.LoginRequest.cancel:type_name -> berth.v1.LoginCancel
+	45, // 9: berth.v1.LoginStart.ttl:type_name -> google.protobuf.Duration
+	44, // 10: berth.v1.LoginResponse.deadline:type_name -> google.protobuf.Timestamp
+	39, // 11: berth.v1.TunnelHistoryResponse.events:type_name -> berth.v1.Event
+	43, // 12: berth.v1.Resource.labels:type_name -> berth.v1.Resource.LabelsEntry
+	45, // 13: berth.v1.TunnelSpec.hold:type_name -> google.protobuf.Duration
+	35, // 14: berth.v1.Snapshot.agent:type_name -> berth.v1.AgentInfo
+	36, // 15: berth.v1.Snapshot.profiles:type_name -> berth.v1.Profile
+	38, // 16: berth.v1.Snapshot.tunnels:type_name -> berth.v1.Tunnel
+	40, // 17: berth.v1.Snapshot.requests:type_name -> berth.v1.Request
+	42, // 18: berth.v1.Snapshot.problems:type_name -> berth.v1.Problem
+	44, // 19: berth.v1.AgentInfo.started_at:type_name -> google.protobuf.Timestamp
+	44, // 20: berth.v1.Profile.valid_until:type_name -> google.protobuf.Timestamp
+	44, // 21: berth.v1.Profile.ssh_valid_until:type_name -> google.protobuf.Timestamp
+	37, // 22: berth.v1.Profile.login:type_name -> berth.v1.Login
+	42, // 23: berth.v1.Tunnel.problem:type_name -> berth.v1.Problem
+	44, // 24: berth.v1.Tunnel.cert_valid_until:type_name -> google.protobuf.Timestamp
+	44, // 25: berth.v1.Tunnel.last_error_at:type_name -> google.protobuf.Timestamp
+	44, // 26: berth.v1.Event.at:type_name -> google.protobuf.Timestamp
+	44, // 27: berth.v1.Event.until:type_name -> google.protobuf.Timestamp
+	44, // 28: berth.v1.Request.created_at:type_name -> google.protobuf.Timestamp
+	44, // 29: berth.v1.Request.expires_at:type_name -> google.protobuf.Timestamp
+	41, // 30: berth.v1.Request.reviews:type_name -> berth.v1.Review
+	44, // 31: berth.v1.Review.at:type_name -> google.protobuf.Timestamp
+	44, // 32: berth.v1.Problem.since:type_name -> google.protobuf.Timestamp
+	1,  // 33: berth.v1.Agent.GetInfo:input_type -> berth.v1.GetInfoRequest
+	3,  // 34: berth.v1.Agent.GetSnapshot:input_type -> berth.v1.GetSnapshotRequest
+	5,  // 35: berth.v1.Agent.WatchSnapshots:input_type -> berth.v1.WatchSnapshotsRequest
+	7,  // 36: berth.v1.Agent.ListResources:input_type -> berth.v1.ListResourcesRequest
+	9,  // 37: berth.v1.Agent.AddTunnel:input_type -> berth.v1.AddTunnelRequest
+	11, // 38: berth.v1.Agent.RemoveTunnel:input_type -> berth.v1.RemoveTunnelRequest
+	13, // 39: berth.v1.Agent.StartTunnel:input_type -> berth.v1.StartTunnelRequest
+	15, // 40: berth.v1.Agent.StopTunnel:input_type -> berth.v1.StopTunnelRequest
+	17, // 41: berth.v1.Agent.RestartTunnel:input_type -> berth.v1.RestartTunnelRequest
+	26, // 42: berth.v1.Agent.TunnelHistory:input_type -> berth.v1.TunnelHistoryRequest
+	19, // 43: berth.v1.Agent.Login:input_type -> berth.v1.LoginRequest
+	24, // 44: berth.v1.Agent.Logout:input_type -> berth.v1.LogoutRequest
+	28, // 45: berth.v1.Agent.ReloadConfig:input_type -> berth.v1.ReloadConfigRequest
+	30, // 46: berth.v1.Agent.Shutdown:input_type -> berth.v1.ShutdownRequest
+	2,  // 47: berth.v1.Agent.GetInfo:output_type -> berth.v1.GetInfoResponse
+	4,  // 48: berth.v1.Agent.GetSnapshot:output_type -> berth.v1.GetSnapshotResponse
+	6,  // 49: berth.v1.Agent.WatchSnapshots:output_type -> berth.v1.WatchSnapshotsResponse
+	8,  // 50: berth.v1.Agent.ListResources:output_type -> berth.v1.ListResourcesResponse
+	10, // 51: berth.v1.Agent.AddTunnel:output_type -> berth.v1.AddTunnelResponse
+	12, // 52: berth.v1.Agent.RemoveTunnel:output_type -> berth.v1.RemoveTunnelResponse
+	14, // 53: berth.v1.Agent.StartTunnel:output_type -> berth.v1.StartTunnelResponse
+	16, // 54: berth.v1.Agent.StopTunnel:output_type -> berth.v1.StopTunnelResponse
+	18, // 55: berth.v1.Agent.RestartTunnel:output_type -> berth.v1.RestartTunnelResponse
+	27, // 56: berth.v1.Agent.TunnelHistory:output_type -> berth.v1.TunnelHistoryResponse
+	23, // 57: berth.v1.Agent.Login:output_type -> berth.v1.LoginResponse
+	25, // 58: berth.v1.Agent.Logout:output_type -> berth.v1.LogoutResponse
+	29, // 59: berth.v1.Agent.ReloadConfig:output_type -> berth.v1.ReloadConfigResponse
+	31, // 60: berth.v1.Agent.Shutdown:output_type -> berth.v1.ShutdownResponse
+	47, // [47:61] is the sub-list for method output_type
+	33, // [33:47] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_berthv1_berth_proto_init() }
@@ -2521,7 +2968,7 @@ func file_berthv1_berth_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berthv1_berth_proto_rawDesc), len(file_berthv1_berth_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   37,
+			NumMessages:   44,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

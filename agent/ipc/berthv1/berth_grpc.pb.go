@@ -2,7 +2,8 @@
 // tray and the notifier. It is spoken over a Unix socket or a named pipe that
 // only the agent's own user can reach, never over TCP.
 //
-// Nothing secret is in it: no key, certificate, password or token.
+// Nothing secret is in what the agent says: no key, certificate, password or
+// token. The one secret that goes to it is the answer to a login's prompt.
 //
 // States, kinds, engines and problem codes are strings, so that a front end
 // older than the agent can show a value it does not know. The values of today
@@ -39,6 +40,8 @@ const (
 	Agent_StopTunnel_FullMethodName     = "/berth.v1.Agent/StopTunnel"
 	Agent_RestartTunnel_FullMethodName  = "/berth.v1.Agent/RestartTunnel"
 	Agent_TunnelHistory_FullMethodName  = "/berth.v1.Agent/TunnelHistory"
+	Agent_Login_FullMethodName          = "/berth.v1.Agent/Login"
+	Agent_Logout_FullMethodName         = "/berth.v1.Agent/Logout"
 	Agent_ReloadConfig_FullMethodName   = "/berth.v1.Agent/ReloadConfig"
 	Agent_Shutdown_FullMethodName       = "/berth.v1.Agent/Shutdown"
 )
@@ -71,6 +74,12 @@ type AgentClient interface {
 	// TunnelHistory returns what happened to a tunnel lately, in plain words, the
 	// oldest first.
 	TunnelHistory(ctx context.Context, in *TunnelHistoryRequest, opts ...grpc.CallOption) (*TunnelHistoryResponse, error)
+	// Login logs in through tsh: the front end says where, then answers what it
+	// is asked. A login of the same profile that runs already is joined. The last
+	// event is done; a login that failed ends with an error.
+	Login(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[LoginRequest, LoginResponse], error)
+	// Logout ends the session at a proxy, through tsh.
+	Logout(ctx context.Context, in *LogoutRequest, opts ...grpc.CallOption) (*LogoutResponse, error)
 	// ReloadConfig reads the config file again, now.
 	ReloadConfig(ctx context.Context, in *ReloadConfigRequest, opts ...grpc.CallOption) (*ReloadConfigResponse, error)
 	// Shutdown asks the agent to drain its tunnels and to exit.
@@ -194,6 +203,29 @@ func (c *agentClient) TunnelHistory(ctx context.Context, in *TunnelHistoryReques
 	return out, nil
 }
 
+func (c *agentClient) Login(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[LoginRequest, LoginResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Agent_ServiceDesc.Streams[1], Agent_Login_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[LoginRequest, LoginResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Agent_LoginClient = grpc.BidiStreamingClient[LoginRequest, LoginResponse]
+
+func (c *agentClient) Logout(ctx context.Context, in *LogoutRequest, opts ...grpc.CallOption) (*LogoutResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(LogoutResponse)
+	err := c.cc.Invoke(ctx, Agent_Logout_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *agentClient) ReloadConfig(ctx context.Context, in *ReloadConfigRequest, opts ...grpc.CallOption) (*ReloadConfigResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ReloadConfigResponse)
@@ -242,6 +274,12 @@ type AgentServer interface {
 	// TunnelHistory returns what happened to a tunnel lately, in plain words, the
 	// oldest first.
 	TunnelHistory(context.Context, *TunnelHistoryRequest) (*TunnelHistoryResponse, error)
+	// Login logs in through tsh: the front end says where, then answers what it
+	// is asked. A login of the same profile that runs already is joined. The last
+	// event is done; a login that failed ends with an error.
+	Login(grpc.BidiStreamingServer[LoginRequest, LoginResponse]) error
+	// Logout ends the session at a proxy, through tsh.
+	Logout(context.Context, *LogoutRequest) (*LogoutResponse, error)
 	// ReloadConfig reads the config file again, now.
 	ReloadConfig(context.Context, *ReloadConfigRequest) (*ReloadConfigResponse, error)
 	// Shutdown asks the agent to drain its tunnels and to exit.
@@ -285,6 +323,12 @@ func (UnimplementedAgentServer) RestartTunnel(context.Context, *RestartTunnelReq
 }
 func (UnimplementedAgentServer) TunnelHistory(context.Context, *TunnelHistoryRequest) (*TunnelHistoryResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method TunnelHistory not implemented")
+}
+func (UnimplementedAgentServer) Login(grpc.BidiStreamingServer[LoginRequest, LoginResponse]) error {
+	return status.Error(codes.Unimplemented, "method Login not implemented")
+}
+func (UnimplementedAgentServer) Logout(context.Context, *LogoutRequest) (*LogoutResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Logout not implemented")
 }
 func (UnimplementedAgentServer) ReloadConfig(context.Context, *ReloadConfigRequest) (*ReloadConfigResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ReloadConfig not implemented")
@@ -486,6 +530,31 @@ func _Agent_TunnelHistory_Handler(srv interface{}, ctx context.Context, dec func
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Agent_Login_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(AgentServer).Login(&grpc.GenericServerStream[LoginRequest, LoginResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Agent_LoginServer = grpc.BidiStreamingServer[LoginRequest, LoginResponse]
+
+func _Agent_Logout_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(LogoutRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AgentServer).Logout(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Agent_Logout_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AgentServer).Logout(ctx, req.(*LogoutRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Agent_ReloadConfig_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ReloadConfigRequest)
 	if err := dec(in); err != nil {
@@ -566,6 +635,10 @@ var Agent_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _Agent_TunnelHistory_Handler,
 		},
 		{
+			MethodName: "Logout",
+			Handler:    _Agent_Logout_Handler,
+		},
+		{
 			MethodName: "ReloadConfig",
 			Handler:    _Agent_ReloadConfig_Handler,
 		},
@@ -579,6 +652,12 @@ var Agent_ServiceDesc = grpc.ServiceDesc{
 			StreamName:    "WatchSnapshots",
 			Handler:       _Agent_WatchSnapshots_Handler,
 			ServerStreams: true,
+		},
+		{
+			StreamName:    "Login",
+			Handler:       _Agent_Login_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
 		},
 	},
 	Metadata: "berthv1/berth.proto",

@@ -115,6 +115,28 @@ func (a *fakeAgent) TunnelHistory(ctx context.Context, n string) ([]state.Event,
 		{At: at, Kind: state.EventCert, Text: "cert renewed", Until: &at}, {At: at, Kind: state.EventState, Text: "ready"},
 	}, a.record(ctx, "history %s", n)
 }
+
+func (a *fakeAgent) Login(
+	ctx context.Context, start ipc.LoginStart, answers <-chan ipc.LoginAnswer, show func(ipc.LoginEvent) error,
+) error {
+	if err := show(ipc.LoginEvent{ID: 7, Kind: ipc.LoginPassword, Text: "Password:", Proxy: "p:443"}); err != nil {
+		return err
+	}
+	select {
+	case answer := <-answers:
+		if err := a.record(ctx, "login %s %s %s %s: %d %s %v", start.Proxy, start.User, start.Auth, start.TTL,
+			answer.ID, answer.Secret, answer.Cancel); err != nil {
+			return err
+		}
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return show(ipc.LoginEvent{Kind: ipc.LoginDone, Text: "welcome"})
+}
+
+func (a *fakeAgent) Logout(ctx context.Context, proxy string) (string, error) {
+	return "p:443", a.record(ctx, "logout %s", proxy)
+}
 func (a *fakeAgent) ReloadConfig(ctx context.Context) error { return a.record(ctx, "reload") }
 
 func (a *fakeAgent) Shutdown() {
@@ -209,6 +231,26 @@ func TestCommands(t *testing.T) {
 			}
 			return err
 		},
+		func() error {
+			var kinds []ipc.LoginKind
+			start := LoginStart{Proxy: "p", User: "u", Auth: "okta", TTL: time.Hour}
+			err := c.Login(ctx, start, func(e LoginEvent, answer func(string)) error {
+				kinds = append(kinds, e.Kind)
+				answer("hunter2")
+				return nil
+			})
+			if diff := cmp.Diff([]ipc.LoginKind{ipc.LoginPassword, ipc.LoginDone}, kinds); diff != "" {
+				t.Errorf("the steps of the login (-want +got):\n%s", diff)
+			}
+			return err
+		},
+		func() error {
+			proxy, err := c.Logout(ctx, "p")
+			if proxy != "p:443" {
+				t.Errorf("logged out of %q, want what the agent says", proxy)
+			}
+			return err
+		},
 		func() error { return c.RemoveTunnel(ctx, "t") },
 		func() error { return c.ReloadConfig(ctx) },
 		func() error { return c.Shutdown(ctx) },
@@ -217,7 +259,7 @@ func TestCommands(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	wantCalls := []string{"list db leaf", "add t", "stop t", "start t", "restart t", "history t", "remove t", "reload", "shutdown"}
+	wantCalls := []string{"list db leaf", "add t", "stop t", "start t", "restart t", "history t", "login p u okta 1h0m0s: 7 hunter2 false", "logout p", "remove t", "reload", "shutdown"}
 	if diff := cmp.Diff(wantCalls, a.calls); diff != "" {
 		t.Errorf("the agent was asked (-want +got):\n%s", diff)
 	}

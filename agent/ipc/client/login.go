@@ -1,0 +1,74 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+
+	"berth/agent/ipc"
+	pb "berth/agent/ipc/berthv1"
+)
+
+// The values of a login.
+type (
+	// LoginStart says where to log in, and how.
+	LoginStart = ipc.LoginStart
+	// LoginEvent is a step of a login.
+	LoginEvent = ipc.LoginEvent
+)
+
+// Login logs in. show is told each step, the last being of kind done. answer
+// may be called from any goroutine until Login returns; it does nothing for an
+// event that asks for nothing. When ctx ends, or show returns an error, this
+// front end leaves the login, which goes on only if others take part in it.
+func (c *Client) Login(ctx context.Context, start LoginStart, show func(e LoginEvent, answer func(secret string)) error) error {
+	l, err := c.connection()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := pb.NewAgentClient(l.conn).Login(ctx)
+	if err != nil {
+		return c.failed(l, err)
+	}
+	var sending sync.Mutex
+	send := func(req *pb.LoginRequest) error {
+		sending.Lock()
+		defer sending.Unlock()
+		return stream.Send(req)
+	}
+	if err := send(ipc.LoginStartToProto(start)); err != nil && !errors.Is(err, io.EOF) {
+		return c.failed(l, err)
+	}
+	for {
+		resp, err := stream.Recv()
+		switch {
+		case errors.Is(err, io.EOF):
+			return &Error{Code: ipc.CodeFailed, Message: "the agent ended the login without a word"}
+		case err != nil && ctx.Err() != nil:
+			return ctx.Err()
+		case err != nil:
+			return c.failed(l, err)
+		}
+		e := ipc.LoginEventFromProto(resp)
+		err = show(e, func(secret string) {
+			// An error here is one of Recv too.
+			_ = send(&pb.LoginRequest{Answer: &pb.LoginAnswer{Id: e.ID, Secret: secret}})
+		})
+		if err != nil || e.Kind == ipc.LoginDone {
+			return err
+		}
+	}
+}
+
+// Logout ends the session at a proxy, the current profile's when it is empty,
+// and returns which one that was.
+func (c *Client) Logout(ctx context.Context, proxy string) (string, error) {
+	resp, err := call(ctx, c, commandTimeout, &pb.LogoutRequest{Proxy: proxy}, pb.AgentClient.Logout)
+	if err != nil {
+		return "", err
+	}
+	return resp.GetProxy(), nil
+}

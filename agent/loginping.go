@@ -1,0 +1,85 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/gravitational/teleport/api/client/webclient"
+	"github.com/gravitational/teleport/api/constants"
+
+	"berth/agent/ipc"
+	"berth/agent/tsh"
+)
+
+// pingTimeout bounds the question how to log in; tsh is run without an answer.
+const pingTimeout = 5 * time.Second
+
+// loginPing is what a proxy says of itself to anybody.
+type loginPing struct {
+	singleSignOn bool
+	minClient    string
+}
+
+// pingProxy asks a proxy how one logs in with the connector, or without one
+// with its default.
+func pingProxy(ctx context.Context, proxy, connector string, set proxySettings) (loginPing, error) {
+	resp, err := webclient.Ping(&webclient.Config{
+		Context: ctx, ProxyAddr: proxy, ConnectorName: connector, Insecure: set.insecure, Pool: set.rootCAs, Timeout: pingTimeout,
+	})
+	if err != nil {
+		return loginPing{}, fmt.Errorf("ping %s: %w", proxy, err)
+	}
+	sso := resp.Auth.Type == constants.OIDC || resp.Auth.Type == constants.SAML || resp.Auth.Type == constants.Github
+	return loginPing{singleSignOn: sso, minClient: resp.MinClientVersion}, nil
+}
+
+// oldTSHError says that the cluster no longer takes this tsh.
+type oldTSHError struct{ have, least tsh.Version }
+
+func (e *oldTSHError) Error() string {
+	return fmt.Sprintf("tsh %v is too old for this cluster, which wants %v or newer", e.have, e.least)
+}
+
+// checkTSHVersion compares tsh with what the cluster asks for. A version that
+// cannot be read refuses nobody.
+func checkTSHVersion(ctx context.Context, path, least string) error {
+	want, err := tsh.ParseVersion(least)
+	if err != nil {
+		return nil //nolint:nilerr // the cluster asks for nothing that can be understood
+	}
+	have, err := tsh.ReadVersion(ctx, path)
+	if err != nil || have.AtLeast(want) {
+		return nil //nolint:nilerr // tsh tells for itself what is wrong with it
+	}
+	return &oldTSHError{have: have, least: want}
+}
+
+// loginFailed words a login that failed, for the caller.
+func loginFailed(err error, proxy string) error {
+	e := &ipc.Error{Code: ipc.CodeFailed, Message: fmt.Sprintf("cannot log in to %s: %v", proxy, err)}
+	var missing *tsh.NotFoundError
+	var old *oldTSHError
+	switch {
+	case errors.Is(err, errLoginLeft):
+		e.Message = fmt.Sprintf("the login to %s was cancelled", proxy)
+	case errors.Is(err, context.Canceled):
+		return err
+	case errors.As(err, &missing):
+		e.Hint = missing.Hint()
+	case errors.As(err, &old):
+		e.Hint = "update tsh"
+	case errors.Is(err, tsh.ErrUnknownConnector):
+		e.Hint = "choose one with --auth"
+	case errors.Is(err, tsh.ErrProxyUntrusted):
+		e.Hint = fmt.Sprintf("name its CA in the config: profiles: [{proxy: %q, ca_file: /path/to/ca.pem}]", proxy)
+	case errors.Is(err, tsh.ErrProxyUnreachable):
+		e.Hint = "check the address, and the network or VPN"
+	case errors.Is(err, tsh.ErrNoTerminal):
+		e.Hint = fmt.Sprintf("log in by hand, and berth goes on by itself: tsh login --proxy=%s", proxy)
+	case errors.Is(err, tsh.ErrLoginTimeout), errors.Is(err, tsh.ErrBadLogin), errors.Is(err, tsh.ErrLoginRefused):
+		e.Hint = "try again: berth login " + proxy
+	}
+	return e
+}

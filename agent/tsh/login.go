@@ -1,0 +1,258 @@
+package tsh
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// PromptKind is what tsh wants while it logs in.
+type PromptKind string
+
+// The kinds of prompts. Only PromptPassword and PromptOTP are answered.
+const (
+	PromptURL      PromptKind = "url"      // open URL in a browser
+	PromptPassword PromptKind = "password" // type the password
+	PromptOTP      PromptKind = "otp"      // type a one-time code
+	PromptTap      PromptKind = "tap"      // touch the security key
+	PromptInfo     PromptKind = "info"     // read this
+)
+
+// Prompt is one thing that tsh asks or says while it logs in.
+type Prompt struct {
+	Kind     PromptKind
+	Text     string    // in tsh's words, cleaned
+	URL      string    // of PromptURL: as tsh printed it, not checked
+	Deadline time.Time // until when tsh waits; zero when nobody knows
+}
+
+const (
+	// ssoWait is how long tsh waits for a browser to come back, and a bit.
+	ssoWait = 183 * time.Second
+	// typeWait is how long a person may take to type a password or touch a key.
+	typeWait = 3 * time.Minute
+	// silentWait is how long tsh may say nothing before its first prompt or
+	// after an answer; an unreachable proxy takes it half a minute.
+	silentWait = 45 * time.Second
+)
+
+// LoginConfig says how to log in.
+type LoginConfig struct {
+	Path     string        // of tsh
+	Home     string        // TELEPORT_HOME; empty means tsh's default
+	Proxy    string        // host:port
+	User     string        // empty means tsh's own choice; leave it empty for single sign-on
+	Auth     string        // connector; empty means the cluster's default
+	TTL      time.Duration // of the session; zero means what the roles allow
+	Insecure bool          // do not verify the proxy's web certificate
+	CAFile   string        // PEM file that signed it; empty means the system's roots
+	// Terminal gives tsh a terminal to read a password or a code from. Single
+	// sign-on needs none. Windows has none to give.
+	Terminal bool
+	Logger   *slog.Logger
+	// Ask is told of every prompt, in order; it must not block. answer takes
+	// what was typed, once, from any goroutine; for prompts that are not
+	// answered it does nothing.
+	Ask func(p Prompt, answer func(string))
+
+	silent time.Duration // zero means silentWait
+}
+
+// Command returns what a person would type to do the same.
+func (c LoginConfig) command() []string {
+	args := []string{"login", "--proxy=" + c.Proxy}
+	if c.User != "" {
+		args = append(args, "--user="+c.User)
+	}
+	if c.Auth != "" {
+		args = append(args, "--auth="+c.Auth)
+	}
+	if c.TTL > 0 {
+		args = append(args, "--ttl="+strconv.Itoa(max(1, int(c.TTL.Minutes()))))
+	}
+	args = append(args, "--add-keys-to-agent=no", "--browser=none")
+	if c.Insecure {
+		args = append(args, "--insecure")
+	}
+	return args
+}
+
+// Why a login failed: a [*LoginError] matches one of them.
+var (
+	ErrBadLogin         = errors.New("user, password or code is wrong")
+	ErrUnknownConnector = errors.New("there is no such connector")
+	ErrProxyUnreachable = errors.New("the proxy does not answer")
+	ErrProxyUntrusted   = errors.New("the proxy's web certificate is not trusted")
+	ErrLoginTimeout     = errors.New("the login took too long")
+	ErrLoginRefused     = errors.New("the identity provider refused")
+	ErrNoTerminal       = errors.New("tsh needs a terminal for this login")
+	ErrLoginFailed      = errors.New("the login failed") // tsh's words are all there is
+)
+
+// LoginError is a login that tsh ended, or that was ended for it.
+type LoginError struct {
+	Reason error  // one of the errors above
+	Text   string // what tsh said last, cleaned; may be empty
+	Err    error  // how tsh ended; nil when it was ended
+}
+
+// Error says why, and what tsh said where that says more.
+func (e *LoginError) Error() string {
+	if e.Text == "" {
+		return e.Reason.Error()
+	}
+	return fmt.Sprintf("%v: %s", e.Reason, e.Text)
+}
+
+// Unwrap returns the reason and how tsh ended.
+func (e *LoginError) Unwrap() []error { return []error{e.Reason, e.Err} }
+
+// Login runs "tsh login" until it is done, ctx ends, or it takes too long. It
+// returns nil when tsh says that the user is logged in, a [*NotFoundError] when
+// there is no tsh, ctx's error when that ended it, else a [*LoginError]. When
+// it returns, tsh and all it started are gone.
+//
+// What is typed goes to tsh's terminal and nowhere else, and not before tsh has
+// turned the terminal's echo off.
+func Login(ctx context.Context, cfg LoginConfig) error {
+	if cfg.silent == 0 {
+		cfg.silent = silentWait
+	}
+	runCtx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	c := Command(runCtx, cfg.Path, cfg.Home, cfg.command()...)
+	if cfg.CAFile != "" {
+		c.setenv("SSL_CERT_FILE", cfg.CAFile)
+	}
+	l := &loginRun{cfg: cfg, cancel: cancel}
+	if cfg.Terminal {
+		tty, child, err := openTerminal()
+		if err != nil {
+			return &LoginError{Reason: ErrNoTerminal, Err: err}
+		}
+		defer tty.Close() //nolint:errcheck // nothing was written that matters any more
+		l.tty, c.cmd.Stdin = tty, child
+		defer child.Close() //nolint:errcheck // likewise
+	}
+	l.timer = time.AfterFunc(cfg.silent, func() { cancel(ErrLoginTimeout) })
+	defer l.timer.Stop()
+	l.screen = &lineWriter{onLine: l.line}
+	p, err := c.start(&limitedBuffer{limit: 0}, &screenWriter{lines: l.screen})
+	if err != nil {
+		return err
+	}
+	cfg.Logger.Debug("tsh login runs", "proxy", cfg.Proxy, "pid", p.pid, "terminal", cfg.Terminal)
+	<-p.done
+	l.end()
+	said := l.screen.lines()
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case context.Cause(runCtx) != nil:
+		return &LoginError{Reason: context.Cause(runCtx), Text: lastError(said)}
+	case p.err == nil:
+		return nil
+	default:
+		return loginError(said, c.exitError(p, said))
+	}
+}
+
+// loginRun is one login under way.
+type loginRun struct {
+	cfg    LoginConfig
+	cancel context.CancelCauseFunc
+	tty    *os.File // nil without a terminal
+	timer  *time.Timer
+	screen *lineWriter
+
+	urlNext bool // the next line is the login URL; the output's goroutine owns it
+
+	mu     sync.Mutex // guards everything below
+	asked  int        // prompts so far: an answer to an older one is not typed
+	ended  bool
+	typing sync.WaitGroup
+}
+
+// line takes one line of what tsh says.
+func (l *loginRun) line(text string) {
+	p := readPrompt(text, l.urlNext)
+	l.urlNext = announcesURL(text)
+	wait := typeWait
+	switch {
+	case l.urlNext, p.Kind == "":
+		return
+	case p.Kind == PromptInfo:
+		l.cfg.Ask(p, func(string) {})
+		return
+	case p.Kind == PromptURL:
+		wait = ssoWait
+	}
+	l.timer.Reset(wait)
+	p.Deadline = time.Now().Add(wait).Round(0)
+	l.mu.Lock()
+	l.asked++
+	number := l.asked
+	l.mu.Unlock()
+	var once sync.Once
+	l.cfg.Ask(p, func(secret string) { once.Do(func() { l.answer(number, secret) }) })
+}
+
+// answer types what tsh asked for.
+func (l *loginRun) answer(number int, secret string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ended || l.tty == nil || number != l.asked {
+		return
+	}
+	l.timer.Reset(l.cfg.silent)
+	l.typing.Go(func() {
+		if err := typeSecret(l.tty, secret, l.over); err != nil {
+			l.cancel(err)
+		}
+	})
+}
+
+func (l *loginRun) over() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.ended
+}
+
+// end makes answers that come from now on go nowhere.
+func (l *loginRun) end() {
+	l.mu.Lock()
+	l.ended = true
+	l.mu.Unlock()
+	l.typing.Wait()
+}
+
+// echoWait is how long after its prompt tsh may take to turn echo off.
+const echoWait = 5 * time.Second
+
+// typeSecret types a line once the terminal no longer shows what is typed.
+func typeSecret(tty *os.File, secret string, over func() bool) error {
+	for end := time.Now().Add(echoWait); ; {
+		off, err := echoIsOff(tty)
+		switch {
+		case over():
+			return nil
+		case err != nil:
+			return fmt.Errorf("look at tsh's terminal: %w", err)
+		case off:
+			if _, err := tty.WriteString(secret + "\n"); err != nil && !over() {
+				return errors.New("tsh does not read its terminal")
+			}
+			return nil
+		case time.Now().After(end):
+			return errors.New("tsh asks for a secret and would show it")
+		}
+		pause(5 * time.Millisecond)
+	}
+}
+
+func pause(d time.Duration) { <-time.After(d) }

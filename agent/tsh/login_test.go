@@ -1,0 +1,315 @@
+//go:build unix
+
+package tsh
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"berth/internal/simcluster"
+)
+
+// loginWorld is a simulated cluster, and the fake tsh to log in to it with.
+type loginWorld struct {
+	*simcluster.Cluster
+	cfg    LoginConfig
+	log    bytes.Buffer
+	mu     sync.Mutex
+	kinds  []PromptKind
+	noted  string // the folder of the fake's notes
+	caFile string
+}
+
+func newLoginWorld(t *testing.T, part string, cfg simcluster.Config) *loginWorld {
+	t.Helper()
+	sim, err := simcluster.Start(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := sim.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	})
+	w := &loginWorld{Cluster: sim, noted: useFake(t, part), caFile: filepath.Join(t.TempDir(), "ca.pem")}
+	if err := sim.WriteWebCA(w.caFile); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("BERTH_FAKE_TSH_KEY", "ecdsa")
+	w.cfg = LoginConfig{
+		Path: os.Args[0], Home: filepath.Join(t.TempDir(), "home"), Proxy: sim.ProxyAddr(), User: "alice",
+		CAFile: w.caFile, Terminal: true, Logger: slog.New(slog.NewTextHandler(&w.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+	}
+	return w
+}
+
+// answering logs in with answers to the kinds of prompts that have one.
+func (w *loginWorld) answering(ctx context.Context, answers map[PromptKind]string) error {
+	w.cfg.Ask = func(p Prompt, answer func(string)) {
+		w.mu.Lock()
+		w.kinds = append(w.kinds, p.Kind)
+		w.mu.Unlock()
+		if text, ok := answers[p.Kind]; ok {
+			answer(text)
+			answer("the second answer is not typed")
+		}
+	}
+	return Login(ctx, w.cfg)
+}
+
+func (w *loginWorld) loggedIn(t *testing.T) bool {
+	t.Helper()
+	_, err := os.Stat(filepath.Join(w.cfg.Home, "current-profile"))
+	return err == nil
+}
+
+func TestLoginWithAPassword(t *testing.T) {
+	otp := []simcluster.User{{Name: "alice", Password: "hunter2-secret", OTP: "123456"}}
+	plain := []simcluster.User{{Name: "alice", Password: "hunter2-secret"}}
+	for name, tt := range map[string]struct {
+		users   []simcluster.User
+		answers map[PromptKind]string
+		change  func(*loginWorld)
+		want    error
+		asked   []PromptKind
+	}{
+		"password": {users: plain, answers: map[PromptKind]string{PromptPassword: "hunter2-secret"}, asked: []PromptKind{PromptPassword}},
+		"wrong_password": {
+			users: plain, answers: map[PromptKind]string{PromptPassword: "hunter2-wrong"}, want: ErrBadLogin, asked: []PromptKind{PromptPassword},
+		},
+		"one_time_code": {
+			users: otp, answers: map[PromptKind]string{PromptPassword: "hunter2-secret", PromptOTP: "123456"},
+			asked: []PromptKind{PromptPassword, PromptOTP},
+		},
+		"wrong_code": {
+			users: otp, answers: map[PromptKind]string{PromptPassword: "hunter2-secret", PromptOTP: "000000"}, want: ErrBadLogin,
+			asked: []PromptKind{PromptPassword, PromptOTP},
+		},
+		"unknown_connector": {users: plain, change: func(w *loginWorld) { w.cfg.Auth = "nope" }, want: ErrUnknownConnector},
+		"proxy_down":        {users: plain, change: func(w *loginWorld) { w.cfg.Proxy = "127.0.0.1:1" }, want: ErrProxyUnreachable},
+		"untrusted":         {users: plain, change: func(w *loginWorld) { w.cfg.CAFile = "" }, want: ErrProxyUntrusted},
+		"insecure": {
+			users: plain, change: func(w *loginWorld) { w.cfg.CAFile, w.cfg.Insecure = "", true },
+			answers: map[PromptKind]string{PromptPassword: "hunter2-secret"}, asked: []PromptKind{PromptPassword},
+		},
+		"no_terminal": {users: plain, change: func(w *loginWorld) { w.cfg.Terminal = false }, want: ErrNoTerminal},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newLoginWorld(t, "login", simcluster.Config{Users: tt.users})
+			if tt.change != nil {
+				tt.change(w)
+			}
+			err := w.answering(t.Context(), tt.answers)
+			if !errors.Is(err, tt.want) {
+				t.Errorf("Login = %v, want %v", err, tt.want)
+			}
+			if diff := cmp.Diff(tt.asked, w.prompts()); diff != "" {
+				t.Errorf("prompts (-want +got):\n%s", diff)
+			}
+			if w.loggedIn(t) != (tt.want == nil) {
+				t.Errorf("a profile was written: %v", w.loggedIn(t))
+			}
+			seen := w.log.String() + readNote(t, w.noted, "args") + readNote(t, w.noted, "env")
+			if err != nil {
+				seen += err.Error()
+			}
+			if strings.Contains(seen, "hunter2") || strings.Contains(seen, "123456") {
+				t.Errorf("a secret is in the log, the arguments, the environment or the error:\n%s", seen)
+			}
+		})
+	}
+}
+
+// prompts are the kinds of the prompts, without those that only inform.
+func (w *loginWorld) prompts() []PromptKind {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var kinds []PromptKind
+	for _, k := range w.kinds {
+		if k != PromptInfo {
+			kinds = append(kinds, k)
+		}
+	}
+	return kinds
+}
+
+// browse does what a browser and a person do: it opens the login page and
+// follows the link that matches.
+func browse(ctx context.Context, caFile, url, link string) error {
+	raw, err := os.ReadFile(caFile)
+	if err != nil {
+		return err
+	}
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(raw)
+	tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}
+	defer tr.CloseIdleConnections()
+	get := func(url string) (string, *http.Response, error) {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+		if err != nil {
+			return "", nil, err
+		}
+		resp, err := (&http.Client{Transport: tr}).Do(req)
+		if err != nil {
+			return "", nil, err
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		return string(body), resp, err
+	}
+	page, resp, err := get(url)
+	if err != nil {
+		return err
+	}
+	m := regexp.MustCompile(`href="([^"]*` + link + `[^"]*)"`).FindStringSubmatch(page)
+	if m == nil {
+		return errors.New("no such link in " + page)
+	}
+	next, err := resp.Request.URL.Parse(strings.ReplaceAll(m[1], "&amp;", "&"))
+	if err != nil {
+		return err
+	}
+	_, _, err = get(next.String())
+	return err
+}
+
+func TestLoginWithABrowser(t *testing.T) {
+	for name, tt := range map[string]struct {
+		link string
+		want error
+	}{
+		"accepted": {"user=alice", nil},
+		"refused":  {"refuse=1", ErrLoginRefused},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newLoginWorld(t, "login", simcluster.Config{Connectors: []simcluster.Connector{{Name: "okta", Type: simcluster.OIDC}}})
+			w.cfg.Terminal, w.cfg.User = false, ""
+			browsed := make(chan error, 1)
+			w.cfg.Ask = func(p Prompt, _ func(string)) {
+				if p.Kind == PromptURL {
+					if left := time.Until(p.Deadline); left < 170*time.Second {
+						t.Errorf("%v are left for the browser, want 3 min", left)
+					}
+					go func() { browsed <- browse(t.Context(), w.caFile, p.URL, tt.link) }()
+				}
+			}
+			if err := Login(t.Context(), w.cfg); !errors.Is(err, tt.want) {
+				t.Errorf("Login = %v, want %v", err, tt.want)
+			}
+			if err := <-browsed; err != nil {
+				t.Error(err)
+			}
+			if w.loggedIn(t) != (tt.want == nil) {
+				t.Errorf("a profile was written: %v", w.loggedIn(t))
+			}
+		})
+	}
+	t.Run("nobody_comes", func(t *testing.T) {
+		t.Setenv("BERTH_FAKE_TSH_SSO_TIMEOUT", "50ms")
+		w := newLoginWorld(t, "login", simcluster.Config{Connectors: []simcluster.Connector{{Name: "okta", Type: simcluster.OIDC}}})
+		if err := w.answering(t.Context(), nil); !errors.Is(err, ErrLoginTimeout) {
+			t.Errorf("Login = %v, want %v", err, ErrLoginTimeout)
+		}
+	})
+}
+
+// TestLoginWithABadTSH has a tsh that does not do what it should.
+func TestLoginWithABadTSH(t *testing.T) {
+	t.Run("missing", func(t *testing.T) {
+		w := newLoginWorld(t, "login", simcluster.Config{})
+		w.cfg.Path = filepath.Join(t.TempDir(), "tsh")
+		var missing *NotFoundError
+		if err := w.answering(t.Context(), nil); !errors.As(err, &missing) {
+			t.Errorf("Login = %v, want a NotFoundError", err)
+		}
+	})
+	for _, part := range []string{"hangs", "garbage"} {
+		t.Run(part, func(t *testing.T) {
+			w := newLoginWorld(t, part, simcluster.Config{})
+			w.cfg.silent = 300 * time.Millisecond
+			if err := w.answering(t.Context(), nil); !errors.Is(err, ErrLoginTimeout) {
+				t.Errorf("Login = %v, want %v", err, ErrLoginTimeout)
+			}
+		})
+	}
+	t.Run("exits", func(t *testing.T) {
+		w := newLoginWorld(t, "exits", simcluster.Config{})
+		err := w.answering(t.Context(), nil)
+		if !errors.Is(err, ErrLoginFailed) || !strings.Contains(err.Error(), `database "nope" not found`) {
+			t.Errorf("Login = %v, want tsh's own words", err)
+		}
+	})
+	t.Run("cancelled", func(t *testing.T) {
+		w := newLoginWorld(t, "asks_unfinished", simcluster.Config{})
+		ctx, cancel := context.WithCancel(t.Context())
+		w.cfg.Ask = func(p Prompt, _ func(string)) {
+			switch p.Kind {
+			case PromptOTP:
+				cancel()
+			case PromptInfo:
+				if p.Text != "Shall I?" {
+					t.Errorf("shown: %q", p.Text)
+				}
+			default:
+				t.Errorf("prompt %+v", p)
+			}
+		}
+		if err := Login(ctx, w.cfg); !errors.Is(err, context.Canceled) {
+			t.Errorf("Login = %v, want it cancelled", err)
+		}
+	})
+}
+
+func TestSecretIsNotTypedWhileItWouldShow(t *testing.T) {
+	w := newLoginWorld(t, "shows_secrets", simcluster.Config{})
+	began := time.Now()
+	err := w.answering(t.Context(), map[PromptKind]string{PromptPassword: "hunter2"})
+	if err == nil || !strings.Contains(err.Error(), "would show it") || strings.Contains(err.Error(), "hunter2") {
+		t.Errorf("Login = %v, want a refusal to type", err)
+	}
+	if took := time.Since(began); took < echoWait {
+		t.Errorf("it gave up after %v, before tsh had its %v", took, echoWait)
+	}
+}
+
+func TestReadPrompt(t *testing.T) {
+	const url = "http://127.0.0.1:38281/4a1b"
+	for _, tt := range []struct {
+		line        string
+		urlExpected bool
+		want        PromptKind
+	}{
+		{"Enter password for Teleport user alice:", false, PromptPassword},
+		{"Enter password for Teleport user alice@example.com:", false, PromptPassword},
+		{"Enter your OTP token:", false, PromptOTP},
+		{"Enter an OTP code from a device:", false, PromptOTP},
+		{"Tap any security key", false, PromptTap},
+		{"Tap any security key or enter a code from a OTP device", false, PromptOTP},
+		{url, true, PromptURL},
+		{url, false, PromptInfo}, // a URL out of nowhere is shown, not opened
+		{"https://evil.example.com", false, PromptInfo},
+		{"not a URL", true, PromptInfo},
+		{"ERROR: invalid username or password", false, ""},
+		{"WARNING: Ignoring Teleport user (alice) for Single Sign-On (SSO) login.", false, ""},
+		{"Please hop on one leg:", false, PromptInfo},
+	} {
+		if got := readPrompt(tt.line, tt.urlExpected); got.Kind != tt.want {
+			t.Errorf("readPrompt(%q, %v) = %+v, want kind %q", tt.line, tt.urlExpected, got, tt.want)
+		}
+	}
+}

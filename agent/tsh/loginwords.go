@@ -1,0 +1,86 @@
+package tsh
+
+import (
+	"regexp"
+	"strings"
+	"unicode"
+)
+
+// What tsh prints while it logs in, of all versions known.
+var (
+	passwordPrompt = regexp.MustCompile(`^Enter password for Teleport user .+:$`)
+	otpPrompt      = regexp.MustCompile(`(?i)^(Enter|Tap any security key or enter) .*\b(OTP|one-time)\b.*`)
+	tapPrompt      = regexp.MustCompile(`(?i)^(Tap (any|your|a)( registered)? security key|Touch (any|your) )`)
+	urlBefore      = regexp.MustCompile(
+		`(?i)^(Use the following URL to authenticate|If browser window does not open automatically, open it by clicking on the link):$`)
+	urlLine = regexp.MustCompile(`^https?://\S+$`)
+	// uninteresting lines say what berth knows or did on purpose.
+	uninteresting = regexp.MustCompile(`^(WARNING: Ignoring Teleport user|WARNING: You are using insecure connection)`)
+)
+
+func announcesURL(line string) bool { return urlBefore.MatchString(line) }
+
+// readPrompt says what a line asks for. What is not known is shown, not
+// guessed; a Prompt without a kind is not worth showing.
+func readPrompt(line string, urlExpected bool) Prompt {
+	shown := clip(oneLine(line), maxError)
+	switch {
+	case urlExpected && urlLine.MatchString(line):
+		return Prompt{Kind: PromptURL, URL: line, Text: "Log in with your browser."}
+	case passwordPrompt.MatchString(line):
+		return Prompt{Kind: PromptPassword, Text: shown}
+	case otpPrompt.MatchString(line):
+		return Prompt{Kind: PromptOTP, Text: shown}
+	case tapPrompt.MatchString(line):
+		return Prompt{Kind: PromptTap, Text: shown}
+	case shown == "", strings.HasPrefix(line, "ERROR:"), uninteresting.MatchString(line):
+		return Prompt{} // an error is told by how tsh ends
+	default:
+		return Prompt{Kind: PromptInfo, Text: shown}
+	}
+}
+
+// loginErrors are what tsh says of a login that failed, and what it means.
+var loginErrors = []struct {
+	says   *regexp.Regexp
+	reason error
+}{
+	{regexp.MustCompile(`(?i)invalid username(,)? (or )?password|invalid credentials|invalid (one time|OTP|MFA) token`), ErrBadLogin},
+	{regexp.MustCompile(`(?i)invalid connector name|connector .* (is )?not found`), ErrUnknownConnector},
+	{regexp.MustCompile(`(?i)signed by a?n? ?unknown authority|certificate is not trusted|x509:`), ErrProxyUntrusted},
+	{regexp.MustCompile(`(?i)identity provider callback failed`), ErrLoginRefused},
+	{regexp.MustCompile(`(?i)timed out waiting for callback`), ErrLoginTimeout},
+	{regexp.MustCompile(`(?i)without a terminal|not a terminal`), ErrNoTerminal},
+	{regexp.MustCompile(`(?i)connection refused|no such host|i/o timeout|no route to host|network is unreachable|` +
+		`deadline exceeded|connection reset|\bEOF\b|handshake failure`), ErrProxyUnreachable},
+}
+
+// loginError classifies a login that ended with err.
+func loginError(said []string, err error) error {
+	text := lastError(said)
+	all := strings.Join(said, "\n")
+	for _, e := range loginErrors {
+		// tsh says that a certificate is not trusted in a warning.
+		if e.says.MatchString(text) || e.reason == ErrProxyUntrusted && e.says.MatchString(all) { //nolint:errorlint // a row of the table
+			return &LoginError{Reason: e.reason, Text: text, Err: err}
+		}
+	}
+	return &LoginError{Reason: ErrLoginFailed, Text: text, Err: err}
+}
+
+// screenWriter passes a stream on to lines, and takes a prompt that waits at
+// the end of an unfinished line for a line: some versions end it so.
+type screenWriter struct{ lines *lineWriter }
+
+// Write takes the next bytes of the stream.
+func (w *screenWriter) Write(p []byte) (int, error) {
+	n, err := w.lines.Write(p)
+	w.lines.mu.Lock()
+	rest := stripTerminal(string(w.lines.buf))
+	w.lines.mu.Unlock()
+	rest = strings.TrimFunc(rest, unicode.IsSpace)
+	if strings.HasSuffix(rest, ":") && (passwordPrompt.MatchString(rest) || otpPrompt.MatchString(rest)) {
+		w.lines.flush()
+	}
+	return n, err
+}

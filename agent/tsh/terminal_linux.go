@@ -1,0 +1,5 @@
+package tsh
+
+import "golang.org/x/sys/unix"
+
+const getAttributes = unix.TCGETS

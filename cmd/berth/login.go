@@ -1,0 +1,199 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"berth/agent/ipc"
+	"berth/agent/ipc/client"
+	"berth/internal/browser"
+)
+
+func (a *app) loginCommand() *cobra.Command {
+	var start client.LoginStart
+	var noBrowser bool
+	cmd := &cobra.Command{
+		Use:   "login [PROXY] [flags]",
+		Short: "Log in to a Teleport cluster",
+		Long: `Log in through tsh, to the proxy of the current profile or to PROXY. With single
+sign-on your browser opens ($BROWSER names another one); a password or a code is
+typed here and goes to tsh alone. Waiting clients go on the moment it is done.
+
+A login of the same profile that runs already, from a terminal or a tray, is
+joined. A session that is still valid is left alone.`,
+		Example: `  berth login
+  berth login teleport.example.com
+  berth login teleport.example.com --auth okta --no-browser`,
+		Args:              optionalArg("PROXY"),
+		ValidArgsFunction: a.completeProxies,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				start.Proxy = args[0]
+			}
+			return a.withAgent(func(c *client.Client) error {
+				front := &loginFront{app: a, noBrowser: noBrowser}
+				defer front.restore()
+				return c.Login(cmd.Context(), start, func(e client.LoginEvent, answer func(string)) error {
+					return front.show(cmd.Context(), e, answer)
+				})
+			})
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&start.User, "user", "", "log in as this `USER`; default: the profile's")
+	f.StringVar(&start.Auth, "auth", "", "use this `CONNECTOR`; default: the config's, else the cluster's")
+	f.DurationVar(&start.TTL, "ttl", 0, "ask for a session of this length; 0 means what your roles allow")
+	f.BoolVar(&noBrowser, "no-browser", false, "print the address, and open no browser")
+	return cmd
+}
+
+func (a *app) logoutCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "logout [PROXY]",
+		Short: "End the session at a Teleport cluster",
+		Long: `Have tsh end the session, at the proxy of the current profile or at PROXY. Its
+tunnels keep their ports and wait for the next login.`,
+		Args:              optionalArg("PROXY"),
+		ValidArgsFunction: a.completeProxies,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			proxy := ""
+			if len(args) == 1 {
+				proxy = args[0]
+			}
+			return a.withAgent(func(c *client.Client) error {
+				proxy, err := c.Logout(cmd.Context(), proxy)
+				if err != nil {
+					return err
+				}
+				_, err = fmt.Fprintln(a.out, "logged out of", clean(proxy))
+				return err
+			})
+		},
+	}
+}
+
+func (a *app) completeProxies(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, noCompletions
+	}
+	return a.complete(cmd, func(ctx context.Context, c *client.Client) ([]string, error) {
+		s, err := c.Snapshot(ctx)
+		var names []string
+		for _, p := range s.Profiles {
+			if name := described(p.Proxy, p.User+", "+words(p.State)); !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+		}
+		return names, err
+	})
+}
+
+// loginFront is the terminal's side of a login.
+type loginFront struct {
+	*app
+
+	noBrowser bool
+
+	mu     sync.Mutex
+	before *term.State // of the terminal; nil until a secret is asked for
+	asking int64       // the prompt somebody is typing at; 0: none
+}
+
+// show takes one step of a login.
+func (f *loginFront) show(ctx context.Context, e client.LoginEvent, answer func(string)) error {
+	switch e.Kind {
+	case ipc.LoginURL:
+		f.showURL(ctx, e)
+	case ipc.LoginPassword, ipc.LoginOTP:
+		return f.ask(e, answer)
+	case ipc.LoginSettled:
+		f.mu.Lock()
+		mine := f.asking == e.ID
+		f.mu.Unlock()
+		if mine {
+			f.restore()
+			fmt.Fprintln(f.err, "\nanswered elsewhere")
+		}
+	case ipc.LoginDone:
+		text := clean(e.Text)
+		if e.Deadline != nil {
+			text += ", until " + clock(*e.Deadline, time.Now())
+		}
+		_, err := fmt.Fprintln(f.out, text)
+		return err
+	default:
+		fmt.Fprintln(f.err, clean(e.Text))
+	}
+	return nil
+}
+
+// showURL always prints the address: it may be wanted in another browser.
+func (f *loginFront) showURL(ctx context.Context, e client.LoginEvent) {
+	if err := browser.Check(e.URL, e.Proxy); err != nil {
+		fmt.Fprintf(f.err, "tsh wants you to open %s; %v\n", clean(e.URL), err)
+		return
+	}
+	fmt.Fprintf(f.err, "Log in to %s with your browser:\n  %s\n", clean(e.Proxy), clean(e.URL))
+	if e.Deadline != nil {
+		fmt.Fprintf(f.err, "tsh waits for it until %s.\n", clock(*e.Deadline, time.Now()))
+	}
+	if f.noBrowser {
+		return
+	}
+	if err := browser.Open(ctx, e.URL, f.env, e.Proxy); err != nil {
+		fmt.Fprintf(f.err, "No browser was opened (%s): open the address yourself.\n", clean(err.Error()))
+	}
+}
+
+// ask reads a secret from the terminal, without echo, while the login goes on.
+func (f *loginFront) ask(e client.LoginEvent, answer func(string)) error {
+	in, ok := f.in.(*os.File)
+	if !ok || !term.IsTerminal(int(in.Fd())) {
+		return withHint(errors.New("a password is asked for, and there is no terminal to type it at"), "run berth login in a terminal")
+	}
+	before, err := term.GetState(int(in.Fd()))
+	if err != nil {
+		return fmt.Errorf("look at the terminal: %w", err)
+	}
+	f.mu.Lock()
+	if f.before == nil {
+		f.before = before
+	}
+	f.asking = e.ID
+	f.mu.Unlock()
+	fmt.Fprint(f.err, clean(e.Text)+" ")
+	go func() { // ended with the process at the latest: a read cannot be taken back
+		secret, err := term.ReadPassword(int(in.Fd()))
+		f.mu.Lock()
+		mine := f.asking == e.ID
+		if mine {
+			f.asking = 0
+		}
+		f.mu.Unlock()
+		if mine && (err == nil || errors.Is(err, io.EOF) && len(secret) > 0) {
+			fmt.Fprintln(f.err)
+			answer(string(secret))
+		}
+	}()
+	return nil
+}
+
+// restore gives the terminal back as it was.
+func (f *loginFront) restore() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	in, ok := f.in.(*os.File)
+	if ok && f.before != nil {
+		_ = term.Restore(int(in.Fd()), f.before) // it may have gone
+	}
+	f.asking = 0
+}

@@ -1,0 +1,147 @@
+// Package browser opens login pages in the user's own browser.
+//
+// It promises to open nothing but a page on this machine's loopback interface,
+// by plain HTTP, or a page of a Teleport proxy that the caller names, by HTTPS:
+// whatever a program printed, or somebody made it print, no other address is
+// ever handed to the system.
+package browser
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// RefusedError says that a URL is not opened.
+type RefusedError struct{ Why string }
+
+// Error says why not.
+func (e *RefusedError) Error() string { return "the address is not opened: " + e.Why }
+
+// Check returns a [*RefusedError] unless raw is a loopback page or one of the
+// proxies, given as host:port.
+func Check(raw string, proxies ...string) error {
+	for _, r := range raw {
+		// What a browser would read differently from us: white space, other
+		// scripts' look-alikes, backslashes.
+		if r <= ' ' || r > '~' || strings.ContainsRune("\\\"'`<>^|{}", r) {
+			return &RefusedError{"it has unusual characters"}
+		}
+	}
+	u, err := url.Parse(raw)
+	switch {
+	case err != nil:
+		return &RefusedError{"it is no URL"}
+	case u.Opaque != "" || u.Host == "" || !strings.HasPrefix(raw, u.Scheme+"://"):
+		return &RefusedError{"it names no host"}
+	case u.User != nil || strings.Contains(u.Host, "@"):
+		return &RefusedError{"it has a user name in it"}
+	}
+	switch u.Scheme {
+	case "http":
+		return checkLoopback(u)
+	case "https":
+		port := u.Port()
+		if port == "" {
+			port = "443"
+		}
+		host := net.JoinHostPort(strings.ToLower(u.Hostname()), port)
+		if strings.HasSuffix(u.Host, ":") || !slices.ContainsFunc(proxies, func(p string) bool { return withPort(p) == host }) {
+			return &RefusedError{"it is no page of the proxy"}
+		}
+		return nil
+	default:
+		return &RefusedError{"it is neither http nor https"}
+	}
+}
+
+func checkLoopback(u *url.URL) error {
+	port, err := strconv.Atoi(u.Port())
+	switch {
+	case u.Hostname() != "127.0.0.1" && u.Hostname() != "localhost":
+		return &RefusedError{"it is not on this machine"}
+	case err != nil || port < 1 || port > 65535 || u.Host != u.Hostname()+":"+u.Port():
+		return &RefusedError{"it has no port"}
+	case !strings.HasPrefix(u.Path, "/"):
+		return &RefusedError{"it has no path"}
+	}
+	return nil
+}
+
+func withPort(proxy string) string {
+	proxy = strings.ToLower(proxy)
+	if _, _, err := net.SplitHostPort(proxy); err != nil {
+		return net.JoinHostPort(proxy, "443")
+	}
+	return proxy
+}
+
+// openWait is how long the browser's command is watched: one that fails does so
+// at once, and one that is the browser itself stays.
+const openWait = 2 * time.Second
+
+// Open opens raw if [Check] lets it. env reads the environment: BROWSER names
+// the command, in which %s stands for the URL.
+func Open(ctx context.Context, raw string, env func(string) string, proxies ...string) error {
+	if err := Check(raw, proxies...); err != nil {
+		return err
+	}
+	argv := command(runtime.GOOS, env("BROWSER"), raw)
+	if len(argv) == 0 {
+		return errors.New("there is no command that opens a browser")
+	}
+	// It outlives us: a browser started here is the user's.
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), argv[0], argv[1:]...)
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start the browser: %w", err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	timer := time.NewTimer(openWait)
+	defer timer.Stop()
+	select {
+	case err := <-ended:
+		if err != nil {
+			return fmt.Errorf("run %s: %w", argv[0], err)
+		}
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return nil
+}
+
+// command is what opens a URL. There is no shell in between.
+func command(goos, browser, raw string) []string {
+	first, _, _ := strings.Cut(browser, ":")
+	if goos == "windows" || goos == "darwin" {
+		first = browser // there a colon does not part commands
+	}
+	if argv := strings.Fields(first); len(argv) > 0 {
+		placed := false
+		for i, arg := range argv {
+			if strings.Contains(arg, "%s") {
+				argv[i], placed = strings.ReplaceAll(arg, "%s", raw), true
+			}
+		}
+		if !placed {
+			argv = append(argv, raw)
+		}
+		return argv
+	}
+	switch goos {
+	case "windows":
+		return []string{"rundll32", "url.dll,FileProtocolHandler", raw}
+	case "darwin":
+		return []string{"open", raw}
+	default:
+		return []string{"xdg-open", raw}
+	}
+}
