@@ -700,7 +700,7 @@ func TestRefusedInTheClientsProtocol(t *testing.T) {
 	if !errors.As(err, &told) {
 		t.Fatalf("refused client got %v, want a Postgres error", err)
 	}
-	if told.Code != "57P03" || !strings.Contains(told.Message+told.Detail, "prod-pg") || !strings.Contains(told.Hint, "tsh login --proxy="+e.sim.ProxyAddr()) {
+	if told.Code != "57P03" || !strings.Contains(told.Message+told.Detail, "prod-pg") || !strings.Contains(told.Hint, "berth login "+e.sim.ProxyAddr()) {
 		t.Errorf("told %+v, want 57P03, the tunnel's name and the login command", told)
 	}
 

@@ -92,9 +92,9 @@ func classifySession(p *state.Problem, err error, spec config.Tunnel, proxy stri
 
 func loginCommand(proxy, user string) string {
 	if proxy == "" {
-		return "tsh login --proxy=<your proxy>"
+		return "berth login <your proxy>"
 	}
-	cmd := "tsh login --proxy=" + proxy
+	cmd := "berth login " + proxy
 	if user != "" {
 		cmd += " --user=" + user
 	}

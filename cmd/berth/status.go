@@ -216,7 +216,7 @@ func (a *app) printStatus(s state.Snapshot, o statusOptions) error {
 		fmt.Fprintln(a.out, a.profileLine(p, now))
 	}
 	if len(s.Profiles) == 0 {
-		fmt.Fprintln(a.out, `No Teleport profile found. Log in with "tsh login --proxy=<your proxy>".`)
+		fmt.Fprintln(a.out, `No Teleport profile found. Log in with "berth login <your proxy>".`)
 	}
 	fmt.Fprintln(a.out)
 	if err := a.printTunnels(s.Tunnels); err != nil {
@@ -227,7 +227,7 @@ func (a *app) printStatus(s state.Snapshot, o statusOptions) error {
 
 func (a *app) profileLine(p state.Profile, now time.Time) string {
 	who := cmp.Or(clean(p.User), "?") + " @ " + cmp.Or(clean(p.Cluster), clean(p.Proxy))
-	login := "log in: tsh login --proxy=" + clean(p.Proxy)
+	login := "log in: berth login " + clean(p.Proxy)
 	if p.User != "" {
 		login += " --user=" + clean(p.User)
 	}

@@ -29,14 +29,14 @@ func TestProfileLine(t *testing.T) {
 			p.State, p.ValidUntil, p.ActiveRequests = state.ProfileValid, at(30*24*time.Hour), []string{"r1"}
 		}, "alice @ example.com · 30 days left · until 2027-04-03 12:00 · roles access, dba · assumed requests r1"},
 		{"expired", func(p *state.Profile) { p.State, p.ValidUntil = state.ProfileExpired, at(-90*time.Second) },
-			"alice @ example.com · expired 1 min ago · log in: tsh login --proxy=p.example.com:443 --user=alice"},
+			"alice @ example.com · expired 1 min ago · log in: berth login p.example.com:443 --user=alice"},
 		{"logged_out", func(p *state.Profile) { p.State = state.ProfileLoggedOut },
-			"alice @ example.com · logged out · log in: tsh login --proxy=p.example.com:443 --user=alice"},
+			"alice @ example.com · logged out · log in: berth login p.example.com:443 --user=alice"},
 		{"logged_out_and_nameless", func(p *state.Profile) { p.State, p.User, p.Cluster = state.ProfileLoggedOut, "", "" },
-			"? @ p.example.com:443 · logged out · log in: tsh login --proxy=p.example.com:443"},
+			"? @ p.example.com:443 · logged out · log in: berth login p.example.com:443"},
 		{"hostile", func(p *state.Profile) {
 			p.State, p.User, p.Cluster, p.Proxy = state.ProfileLoggedOut, "\x1b[31ma", "b\u202e", "c\n"
-		}, "[31ma @ b · logged out · log in: tsh login --proxy=c  --user=[31ma"},
+		}, "[31ma @ b · logged out · log in: berth login c  --user=[31ma"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			p := base
