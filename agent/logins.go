@@ -1,0 +1,210 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+
+	"berth/agent/ipc"
+	"berth/agent/state"
+	"berth/agent/tsh"
+)
+
+// errLoginLeft is why a login ends that nobody takes part in any more.
+var errLoginLeft = errors.New("login cancelled")
+
+// logins are the logins under way: one for each profile.
+type logins struct {
+	wg sync.WaitGroup // one for each login
+
+	mu sync.Mutex // guards by
+	by map[loginKey]*login
+}
+
+// wait returns when no login runs; their context must be over.
+func (ls *logins) wait() { ls.wg.Wait() }
+
+// loginKey names what a login is for.
+type loginKey struct{ home, proxy string }
+
+// login is one run of "tsh login" and everybody who takes part in it.
+type login struct {
+	cancel context.CancelCauseFunc
+	ended  chan struct{} // closed when tsh is gone
+
+	mu      sync.Mutex // guards everything below
+	people  int
+	steps   []loginStep
+	url     string
+	over    bool
+	err     error
+	changed chan struct{} // closed and replaced at every change of the above
+}
+
+// loginStep is an event that people who join late get too, unless it has been
+// settled.
+type loginStep struct {
+	event   ipc.LoginEvent
+	answer  func(string) // nil: asks for nothing
+	settled bool
+}
+
+// join returns the login of key, started with run when there is none.
+func (ls *logins) join(ctx context.Context, key loginKey, run func(context.Context, *login) error, done func()) *login {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	before := ls.by[key]
+	if before != nil && before.enter() {
+		return before
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	l := &login{cancel: cancel, people: 1, ended: make(chan struct{}), changed: make(chan struct{})}
+	if ls.by == nil {
+		ls.by = make(map[loginKey]*login)
+	}
+	ls.by[key] = l
+	ls.wg.Go(func() {
+		defer close(l.ended)
+		if before != nil {
+			<-before.ended // everybody has left it, and its tsh is about to end
+		}
+		err := run(ctx, l)
+		if cause := context.Cause(ctx); err != nil && cause != nil {
+			err = cause
+		}
+		cancel(nil)
+		ls.mu.Lock()
+		if ls.by[key] == l {
+			delete(ls.by, key)
+		}
+		ls.mu.Unlock()
+		l.finish(err)
+		done()
+	})
+	return l
+}
+
+// state is the login of key as a snapshot has it.
+func (ls *logins) state(key loginKey) state.Login {
+	ls.mu.Lock()
+	l := ls.by[key]
+	ls.mu.Unlock()
+	if l == nil {
+		return state.Login{}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return state.Login{InProgress: true, URL: l.url}
+}
+
+// enter counts one more who takes part; false means that it is too late.
+func (l *login) enter() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.over || l.people == 0 {
+		return false
+	}
+	l.people++
+	return true
+}
+
+// leave counts one less; the last one's leaving ends the login.
+func (l *login) leave() {
+	l.mu.Lock()
+	l.people--
+	last := l.people == 0
+	l.mu.Unlock()
+	if last {
+		l.cancel(errLoginLeft)
+	}
+}
+
+func (l *login) changedLocked() {
+	close(l.changed)
+	l.changed = make(chan struct{})
+}
+
+func (l *login) finish(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.over, l.err = true, err
+	l.changedLocked()
+}
+
+// prompt takes what tsh asks. What it asked before is settled then.
+func (l *login) prompt(proxy string, p tsh.Prompt, answer func(string)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if p.Kind != tsh.PromptInfo {
+		for i := range l.steps {
+			l.settleLocked(i)
+		}
+	}
+	if p.Kind != tsh.PromptPassword && p.Kind != tsh.PromptOTP {
+		answer = nil
+	}
+	l.steps = append(l.steps, loginStep{answer: answer, event: ipc.LoginEvent{
+		ID: int64(len(l.steps) + 1), Kind: ipc.LoginKind(p.Kind), Text: p.Text, URL: p.URL, Proxy: proxy, Deadline: utc(p.Deadline),
+	}})
+	l.url = p.URL
+	l.changedLocked()
+}
+
+// settleLocked says that a step wants no answer any more.
+func (l *login) settleLocked(i int) {
+	if s := &l.steps[i]; s.answer != nil && !s.settled {
+		s.settled = true
+		l.steps = append(l.steps, loginStep{event: ipc.LoginEvent{ID: s.event.ID, Kind: ipc.LoginSettled, Proxy: s.event.Proxy}})
+	}
+}
+
+// answered passes on what somebody typed: the first answer counts.
+func (l *login) answered(a ipc.LoginAnswer) {
+	if a.Cancel {
+		l.cancel(errLoginLeft)
+		return
+	}
+	l.mu.Lock()
+	i := slices.IndexFunc(l.steps, func(s loginStep) bool { return s.event.ID == a.ID && s.answer != nil && !s.settled })
+	var answer func(string)
+	if i >= 0 {
+		answer = l.steps[i].answer
+		l.settleLocked(i)
+		l.changedLocked()
+	}
+	l.mu.Unlock()
+	if answer != nil {
+		answer(a.Secret)
+	}
+}
+
+// follow takes part in the login until it is over or ctx ends.
+func (l *login) follow(ctx context.Context, answers <-chan ipc.LoginAnswer, show func(ipc.LoginEvent) error) error {
+	defer l.leave()
+	for next, joined := 0, true; ; joined = false {
+		l.mu.Lock()
+		fresh := slices.Clone(l.steps[next:])
+		next = len(l.steps)
+		over, err, changed := l.over, l.err, l.changed
+		l.mu.Unlock()
+		for _, s := range fresh {
+			if joined && (s.settled || s.event.Kind == ipc.LoginSettled) {
+				continue // over before this one came
+			}
+			if err := show(s.event); err != nil {
+				return err
+			}
+		}
+		if over {
+			return err
+		}
+		select {
+		case <-changed:
+		case a := <-answers:
+			l.answered(a)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
