@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
@@ -63,7 +64,7 @@ type LoginConfig struct {
 	silent time.Duration // zero means silentWait
 }
 
-// Command returns what a person would type to do the same.
+// command returns tsh's arguments.
 func (c LoginConfig) command() []string {
 	args := []string{"login", "--proxy=" + c.Proxy}
 	if c.User != "" {
@@ -170,7 +171,9 @@ type loginRun struct {
 	timer  *time.Timer
 	screen *lineWriter
 
-	urlNext bool // the next line is the login URL; the output's goroutine owns it
+	// The output's goroutine owns these.
+	urlNext bool // the next line is the login URL
+	failed  bool // what follows belongs to the error, which is told at the end
 
 	mu     sync.Mutex // guards everything below
 	asked  int        // prompts so far: an answer to an older one is not typed
@@ -180,6 +183,9 @@ type loginRun struct {
 
 // line takes one line of what tsh says.
 func (l *loginRun) line(text string) {
+	if l.failed = l.failed || strings.HasPrefix(text, "ERROR:"); l.failed {
+		return
+	}
 	p := readPrompt(text, l.urlNext)
 	l.urlNext = announcesURL(text)
 	wait := typeWait

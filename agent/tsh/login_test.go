@@ -121,6 +121,9 @@ func TestLoginWithAPassword(t *testing.T) {
 			if diff := cmp.Diff(tt.asked, w.prompts()); diff != "" {
 				t.Errorf("prompts (-want +got):\n%s", diff)
 			}
+			if errors.Is(err, ErrNoTerminal) && len(w.kinds) > 0 {
+				t.Errorf("the second line of an error was shown apart: %v", w.kinds)
+			}
 			if w.loggedIn(t) != (tt.want == nil) {
 				t.Errorf("a profile was written: %v", w.loggedIn(t))
 			}
