@@ -19,6 +19,9 @@ import (
 // be read back, so that what the caller does next finds it.
 const loginGrace = 3 * time.Second
 
+// logoutGrace is the same for a session that has ended.
+const logoutGrace = 6 * time.Second
+
 // Login logs in through tsh, or joins the login of the same profile that runs
 // already. A session that is still valid is left alone.
 func (a *Agent) Login(ctx context.Context, start ipc.LoginStart, answers <-chan ipc.LoginAnswer, show func(ipc.LoginEvent) error) error {
@@ -231,6 +234,12 @@ func (a *Agent) Logout(ctx context.Context, proxy string) (string, error) {
 		return "", err
 	}
 	a.log.Info("logged out", "profile", target.proxy)
-	a.homes.Refresh()
+	// The homes' reader takes a moment to believe that a session has gone.
+	for end := time.Now().Add(logoutGrace); time.Now().Before(end); {
+		a.homes.Refresh()
+		if f := (found{profile: a.profileAt(target.proxy)}); !f.valid(time.Now()) || !sleep(ctx, 50*time.Millisecond) {
+			break
+		}
+	}
 	return target.proxy, nil
 }

@@ -135,6 +135,11 @@ func TestLoginWakesTheTunnels(t *testing.T) {
 	if proxy, err := e.client().Logout(t.Context(), ""); err != nil || proxy != e.sim.ProxyAddr() {
 		t.Errorf("Logout = %q, %v", proxy, err)
 	}
+	for _, p := range e.snapshot().Profiles {
+		if p.State == state.ProfileValid {
+			t.Error("right after the logout the profile is valid still")
+		}
+	}
 	e.awaitState("pg", state.TunnelWaitingForLogin)
 }
 
