@@ -4,7 +4,6 @@ GO          ?= go
 VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS     := -s -w -X main.version=$(VERSION)
 GOLANGCI    := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
-STATICCHECK := $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := $(GO) run golang.org/x/vuln/cmd/govulncheck@v1.9.0
 BUF         := $(GO) run github.com/bufbuild/buf/cmd/buf@v1.75.0
 CROSS       := linux/arm64 darwin/arm64 windows/amd64
@@ -60,9 +59,8 @@ vet: ## go vet
 	$(GO) vet ./...
 
 .PHONY: lint
-lint: ## golangci-lint and staticcheck
+lint: ## golangci-lint, staticcheck among its linters
 	$(GOLANGCI) run ./...
-	$(STATICCHECK) ./...
 
 .PHONY: cross
 cross: ## build and vet for the other systems berth runs on

@@ -81,16 +81,17 @@ func (e *entry) waitWords(now time.Time) string {
 		}
 		return text
 	}
-	text := fmt.Sprintf("%s waited up to %s for %s", e.who(), spell(e.longest), what)
+	var text strings.Builder
+	fmt.Fprintf(&text, "%s waited up to %s for %s", e.who(), spell(e.longest), what)
 	for _, some := range []struct {
 		n    int
 		what string
 	}{{e.refused, "refused"}, {e.left, "hung up"}, {e.waiting, "still waiting"}} {
 		if some.n > 0 {
-			text += fmt.Sprintf(", %d %s", some.n, some.what)
+			fmt.Fprintf(&text, ", %d %s", some.n, some.what)
 		}
 	}
-	return text
+	return text.String()
 }
 
 // who names the client, or the first of many.

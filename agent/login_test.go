@@ -9,6 +9,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -279,7 +280,7 @@ func TestOldTSH(t *testing.T) {
 
 // browse does what a browser and a person do: it opens the login page and
 // follows the link that matches.
-func (e *env) browse(url, link string) {
+func (e *env) browse(login, link string) {
 	e.t.Helper()
 	raw, err := os.ReadFile(e.caFile())
 	if err != nil {
@@ -289,8 +290,8 @@ func (e *env) browse(url, link string) {
 	pool.AppendCertsFromPEM(raw)
 	tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}
 	defer tr.CloseIdleConnections()
-	get := func(url string) (string, *http.Response) {
-		req, err := http.NewRequestWithContext(e.t.Context(), http.MethodGet, url, nil)
+	get := func(address string) (page string, at *url.URL) {
+		req, err := http.NewRequestWithContext(e.t.Context(), http.MethodGet, address, nil)
 		if err != nil {
 			e.t.Fatal(err)
 		}
@@ -303,14 +304,14 @@ func (e *env) browse(url, link string) {
 		if err != nil {
 			e.t.Fatal(err)
 		}
-		return string(body), resp
+		return string(body), resp.Request.URL
 	}
-	page, resp := get(url)
+	page, at := get(login)
 	m := regexp.MustCompile(`href="([^"]*` + link + `[^"]*)"`).FindStringSubmatch(page)
 	if m == nil {
 		e.t.Fatalf("no link %s in %s", link, page)
 	}
-	next, err := resp.Request.URL.Parse(strings.ReplaceAll(m[1], "&amp;", "&"))
+	next, err := at.Parse(strings.ReplaceAll(m[1], "&amp;", "&"))
 	if err != nil {
 		e.t.Fatal(err)
 	}

@@ -46,7 +46,8 @@ func secrets(t *testing.T, key crypto.Signer) []string {
 func encodings(raw []byte) []string {
 	return []string{
 		string(raw), hex.EncodeToString(raw), base64.StdEncoding.EncodeToString(raw),
-		strings.Trim(fmt.Sprint(raw), "[]"), fmt.Sprintf("%#v", raw),
+		strings.Trim(fmt.Sprint(raw), "[]"), //nolint:staticcheck // QF1010: the list of numbers is meant
+		fmt.Sprintf("%#v", raw),
 	}
 }
 

@@ -41,6 +41,9 @@ const (
 	// tunnels starting together ask once, short enough that a database
 	// added just now is found by the next attempt.
 	listTTL = 15 * time.Second
+	// missTTL is how long a listing is good for that lacks what was asked
+	// for: people ask again when something was added just now.
+	missTTL = time.Second
 )
 
 // Config says which session a Cluster is for and how it reaches the proxy.
@@ -215,7 +218,10 @@ func (c *Cluster) ClusterCAs(ctx context.Context, name string) (*x509.CertPool, 
 	if name == c.root {
 		return nil, fmt.Errorf("profile %s has no CA for cluster %q", c.profile.ProxyAddr, name)
 	}
-	leaves, err := c.leaves(ctx)
+	leaves, err := c.leaves(ctx, listTTL)
+	if err == nil && leaves[name] == nil {
+		leaves, err = c.leaves(ctx, missTTL) // it may have joined since
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -245,11 +251,12 @@ type leafCAs struct {
 	pools map[string]*x509.CertPool
 }
 
-func (c *Cluster) leaves(ctx context.Context) (map[string]*x509.CertPool, error) {
+// leaves returns the clusters the root trusts, as of maxAge ago at most.
+func (c *Cluster) leaves(ctx context.Context, maxAge time.Duration) (map[string]*x509.CertPool, error) {
 	c.mu.Lock()
 	cached := c.leafCAs
 	c.mu.Unlock()
-	if cached != nil && time.Since(cached.at) < listTTL {
+	if cached != nil && time.Since(cached.at) < maxAge {
 		return cached.pools, nil
 	}
 	v, err, _ := c.flight.Do("leaves", func() (any, error) {

@@ -29,10 +29,15 @@ type databaseList struct {
 // session may see, by name. Several services that carry the same database are
 // one entry.
 func (c *Cluster) Databases(ctx context.Context, clusterName string) ([]Database, error) {
+	return c.listDatabases(ctx, clusterName, missTTL)
+}
+
+// listDatabases is Databases as of maxAge ago at most.
+func (c *Cluster) listDatabases(ctx context.Context, clusterName string, maxAge time.Duration) ([]Database, error) {
 	c.mu.Lock()
 	cached := c.lists[clusterName]
 	c.mu.Unlock()
-	if cached.dbs != nil && time.Since(cached.at) < listTTL {
+	if cached.dbs != nil && time.Since(cached.at) < maxAge {
 		return cached.dbs, nil
 	}
 	v, err, _ := c.flight.Do("databases/"+clusterName, func() (any, error) {
@@ -80,11 +85,15 @@ func dedupe(servers []types.DatabaseServer) []Database {
 
 // Database returns the named database of a cluster, or UnknownDatabaseError.
 func (c *Cluster) Database(ctx context.Context, clusterName, name string) (Database, error) {
-	dbs, err := c.Databases(ctx, clusterName)
+	named := func(db Database) bool { return db.Name == name }
+	dbs, err := c.listDatabases(ctx, clusterName, listTTL)
+	if err == nil && !slices.ContainsFunc(dbs, named) {
+		dbs, err = c.listDatabases(ctx, clusterName, missTTL) // it may have been added since
+	}
 	if err != nil {
 		return Database{}, err
 	}
-	i := slices.IndexFunc(dbs, func(db Database) bool { return db.Name == name })
+	i := slices.IndexFunc(dbs, named)
 	if i < 0 {
 		return Database{}, &UnknownDatabaseError{Cluster: clusterName, Database: name, Similar: similar(name, dbs)}
 	}

@@ -11,6 +11,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -153,7 +154,7 @@ func (w *loginWorld) prompts() []PromptKind {
 
 // browse does what a browser and a person do: it opens the login page and
 // follows the link that matches.
-func browse(ctx context.Context, caFile, url, link string) error {
+func browse(ctx context.Context, caFile, login, link string) error {
 	raw, err := os.ReadFile(caFile)
 	if err != nil {
 		return err
@@ -162,8 +163,8 @@ func browse(ctx context.Context, caFile, url, link string) error {
 	pool.AppendCertsFromPEM(raw)
 	tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}
 	defer tr.CloseIdleConnections()
-	get := func(url string) (string, *http.Response, error) {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	get := func(address string) (page string, at *url.URL, err error) {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 		if err != nil {
 			return "", nil, err
 		}
@@ -173,9 +174,9 @@ func browse(ctx context.Context, caFile, url, link string) error {
 		}
 		defer resp.Body.Close()
 		body, err := io.ReadAll(resp.Body)
-		return string(body), resp, err
+		return string(body), resp.Request.URL, err
 	}
-	page, resp, err := get(url)
+	page, at, err := get(login)
 	if err != nil {
 		return err
 	}
@@ -183,7 +184,7 @@ func browse(ctx context.Context, caFile, url, link string) error {
 	if m == nil {
 		return errors.New("no such link in " + page)
 	}
-	next, err := resp.Request.URL.Parse(strings.ReplaceAll(m[1], "&amp;", "&"))
+	next, err := at.Parse(strings.ReplaceAll(m[1], "&amp;", "&"))
 	if err != nil {
 		return err
 	}

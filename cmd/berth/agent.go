@@ -104,8 +104,7 @@ func logLevel(flag, configFile string) (slog.Level, error) {
 
 // notRunning gives the lock's answer its next step.
 func notRunning(err error) error {
-	var running *agent.AlreadyRunningError
-	if errors.As(err, &running) {
+	if _, ok := errors.AsType[*agent.AlreadyRunningError](err); ok {
 		return withHint(err, `see "berth status"`)
 	}
 	return err

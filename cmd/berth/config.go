@@ -139,8 +139,7 @@ func (a *app) configEdit(ctx context.Context) error {
 		return err
 	}
 	if err := config.Init(p.Config); err != nil {
-		var bad *config.Error
-		if !errors.As(err, &bad) { // to mend mistakes is what an editor is for
+		if _, ok := errors.AsType[*config.Error](err); !ok { // to mend mistakes is what an editor is for
 			return err
 		}
 	}
@@ -160,8 +159,7 @@ func (a *app) configEdit(ctx context.Context) error {
 // editorEnd makes an error of its own of an editor's exit code: it says nothing
 // about the config.
 func editorEnd(err error) error {
-	var child childError
-	if errors.As(err, &child) {
+	if child, ok := errors.AsType[childError](err); ok {
 		return errors.New(child.Error())
 	}
 	return err

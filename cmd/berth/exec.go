@@ -59,8 +59,7 @@ func (a *app) exec(ctx context.Context, name string, argv []string) error {
 	}
 	path, err := exec.LookPath(argv[0])
 	if err != nil {
-		var notFound *exec.Error
-		if errors.As(err, &notFound) {
+		if notFound, ok := errors.AsType[*exec.Error](err); ok {
 			err = notFound.Err // without the name, which is said already
 		}
 		return withHint(fmt.Errorf("run %q: %w", argv[0], err), "install it, or give its full path")

@@ -152,7 +152,7 @@ func TestNamedCommandsExist(t *testing.T) {
 	flag := regexp.MustCompile(`--([a-z-]+)`)
 	found := 0
 	for _, text := range texts {
-		for _, line := range strings.Split(text, "\n") {
+		for line := range strings.SplitSeq(text, "\n") {
 			for _, m := range named.FindAllStringSubmatch(line, -1) {
 				cmd, _, err := root.Find(strings.Fields(m[1]))
 				if err != nil || cmd == root {

@@ -134,7 +134,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	if b.world, err = newWorld(ctx, o.berth, &b.load); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, b.world.close()) }()
+	defer func() { err = errors.Join(err, b.close()) }()
 
 	if err := b.measureAll(ctx); err != nil {
 		return err

@@ -256,7 +256,7 @@ func TestShortSessionIsRefused(t *testing.T) {
 // shortTemp is a temporary folder in which the socket's path fits.
 func shortTemp(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "bd") //nolint:usetesting // t.TempDir is too long for a socket's path
+	dir, err := os.MkdirTemp("", "bd") // t.TempDir is too long for it
 	if err != nil {
 		t.Fatal(err)
 	}

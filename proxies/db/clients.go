@@ -237,12 +237,13 @@ var sqlserver = &client{
 			return s + ";encrypt=false"
 		},
 		DSN: func(e Endpoint) string {
-			s := "Server=tcp:" + e.Host + "," + e.port()
+			var s strings.Builder
+			s.WriteString("Server=tcp:" + e.Host + "," + e.port())
 			for _, kv := range nonEmpty("Database", e.DBName, "User ID", e.DBUser) {
 				key, value, _ := strings.Cut(kv, "=")
-				s += ";" + key + "=" + adoQuote(value)
+				s.WriteString(";" + key + "=" + adoQuote(value))
 			}
-			return s + ";Encrypt=False"
+			return s.String() + ";Encrypt=False"
 		},
 	},
 	env: func(e Endpoint) []string {

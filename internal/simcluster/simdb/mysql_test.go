@@ -209,7 +209,7 @@ func FuzzMySQLMessages(f *testing.F) {
 	login := append(binary.LittleEndian.AppendUint32(nil, myProtocol41), make([]byte, 28)...)
 	f.Add(append(login, "bob\x00"...), []byte{myComQuery, 's'})
 	f.Add(login, []byte{myComStmtExecute, 1, 0, 0, 0, 0, 1, 0, 0, 0})
-	f.Fuzz(func(t *testing.T, login, command []byte) {
+	f.Fuzz(func(_ *testing.T, login, command []byte) {
 		client, server := net.Pipe()
 		defer client.Close()
 		served := make(chan struct{})
