@@ -312,3 +312,32 @@ func TestRefreshAt(t *testing.T) {
 		})
 	}
 }
+
+// TestAddedJustNow asks for a leaf and a database before they are there, and
+// again when they are.
+func TestAddedJustNow(t *testing.T) {
+	sim := start(t, simcluster.Config{})
+	c := connect(t, sim)
+	if _, err := c.ClusterCAs(t.Context(), "late.test"); err == nil {
+		t.Fatal("a cluster that is not there was found")
+	}
+	if _, err := c.Database(t.Context(), c.Root(), "late"); err == nil {
+		t.Fatal("a database that is not there was found")
+	}
+	if _, err := sim.AddLeaf("late.test"); err != nil {
+		t.Fatal(err)
+	}
+	sim.AddDatabase(simcluster.Database{Name: "late", Protocol: "postgres"})
+	for end := time.Now().Add(listTTL / 3); ; time.Sleep(50 * time.Millisecond) {
+		_, err := c.ClusterCAs(t.Context(), "late.test")
+		if err == nil {
+			_, err = c.Database(t.Context(), c.Root(), "late")
+		}
+		if err == nil {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("still not found: %v", err)
+		}
+	}
+}

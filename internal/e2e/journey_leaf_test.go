@@ -70,8 +70,8 @@ func TestLeafCluster(t *testing.T) {
 }
 
 // clustersStale is how long an agent may go on to say that it knows no such
-// cluster: the 15 s it keeps a list, and some to ask anew.
-const clustersStale = 20 * time.Second
+// cluster: it asks anew when its list lacks the name and is older than a second.
+const clustersStale = 5 * time.Second
 
 // useLeaf adds a tunnel to the leaf's database and uses it, within the test t.
 func (p *person) useLeaf(t *testing.T) {
