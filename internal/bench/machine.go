@@ -18,7 +18,7 @@ type machine struct {
 	cores   int // logical
 	memory  uint64
 	system  string
-	virtual string // what it is a guest of; empty means that it is none, or does not know
+	virtual string // what it runs inside of; empty means nothing, or nothing known
 	goVer   string
 	at      time.Time
 	others  float64 // share of all cores used by others meanwhile
@@ -53,7 +53,7 @@ func (b *bench) machine(ctx context.Context) (machine, error) {
 func (m machine) String() string {
 	virtual := ""
 	if m.virtual != "" {
-		virtual = " (virtual machine, " + m.virtual + ")"
+		virtual = " (inside " + m.virtual + ")"
 	}
 	return fmt.Sprintf("Machine: %s, %d cores, %.0f GB of memory; %s%s; %s; %s. Other programs used %.0f %% of its cores meanwhile.",
 		m.cpu, m.cores, float64(m.memory)/1e9, m.system, virtual, m.goVer, m.at.UTC().Format("2006-01-02"), 100*m.others)

@@ -218,7 +218,6 @@ func (b *bench) realStream(ctx context.Context, rivals []rival) error {
 		budget: "berth ≥ tsh", verdict: atLeast(rates[1], rates[2]),
 	}, row{
 		what: "real cluster: CPU-s/GB of the process in between", measured: strings.Join(cpus, ", "),
-		budget: "",
 	})
 	return nil
 }

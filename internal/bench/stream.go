@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -30,8 +31,10 @@ type streamKind struct {
 	least string // the budget of tunnel to direct
 }
 
-// pacedRate is what a network of 1 Gbit/s carries, in MB/s.
-const pacedRate = 125
+// paced is a stream down at the pace of a network, in MB/s.
+func paced(what string, rate uint16) streamKind {
+	return streamKind{what, binary.BigEndian.AppendUint16([]byte{cmdPaced}, rate), 1, "≥ 0.95"}
+}
 
 func (b *bench) stream(ctx context.Context) (err error) {
 	a, err := b.startAgent(ctx, 1)
@@ -47,7 +50,8 @@ func (b *bench) stream(ctx context.Context) (err error) {
 		{"up, 1 connection", []byte{cmdUp}, 1, "≥ 0.95"},
 		{"down, 8 connections", []byte{cmdDown}, 8, "≥ 0.95"},
 		{"up, 8 connections", []byte{cmdUp}, 8, "≥ 0.95"},
-		{"down at 1 Gbit/s", []byte{cmdPaced, 0, pacedRate}, 1, "≥ 0.95"},
+		paced("down at 1 Gbit/s", 125),
+		paced("down at 4 Gbit/s", 500),
 	} {
 		got, err := collect(b.times(7, 1), func(round int) (flowPair, error) { return b.streamPair(ctx, a, k, round) })
 		if err != nil {
