@@ -9,6 +9,9 @@ import (
 	"time"
 )
 
+// betweenLogins lets the agent come to rest after the login before.
+const betweenLogins = 500 * time.Millisecond
+
 // swap measures how soon after a login a new connection has the new cert,
 // while clients connect all the time and others stay.
 func (b *bench) swap(ctx context.Context) (err error) {
@@ -20,10 +23,13 @@ func (b *bench) swap(ctx context.Context) (err error) {
 	if err := a.awaitTunnels(ctx); err != nil {
 		return err
 	}
+	if err := b.calm(ctx); err != nil {
+		return err
+	}
 	w := through(a.addr(0))
 	p := b.passersBy(ctx, w)
-	took, err := collect(b.times(15, 3), func(int) (time.Duration, error) {
-		if err := b.calm(ctx); err != nil {
+	took, err := collect(b.times(25, 3), func(int) (time.Duration, error) {
+		if err := pause(ctx, betweenLogins); err != nil {
 			return 0, err
 		}
 		return b.swapRound(ctx, w)
