@@ -40,6 +40,25 @@ func (r DBRoute) proto() proto.RouteToDatabase {
 	}
 }
 
+func (r DBRoute) resource() (clusterName, name string) { return r.Cluster, r.Service }
+
+func (r DBRoute) what() string { return "database" }
+
+func (r DBRoute) fill(req *proto.UserCertsRequest) {
+	req.RouteToDatabase = r.proto()
+	req.Usage = proto.UserCertsRequest_Database
+	// Certs for a local proxy tunnel may outlive one minute even when
+	// made with MFA, on the promise that they stay in memory.
+	req.RequesterName = proto.UserCertsRequest_TSH_DB_LOCAL_PROXY_TUNNEL
+}
+
+// target is what a cert is for. Targets are comparable: equal ones share a cert.
+type target interface {
+	resource() (clusterName, name string)
+	what() string // the kind of resource, in words
+	fill(req *proto.UserCertsRequest)
+}
+
 // Cert is a minted cert with the key it belongs to, both only in memory.
 type Cert struct {
 	TLS       *tls.Certificate // Leaf is set
@@ -72,30 +91,31 @@ func RefreshAt(mintedAt, notAfter time.Time) time.Time {
 // certCache keeps the newest cert of every route.
 type certCache struct {
 	mu    sync.Mutex
-	certs map[DBRoute]*Cert
+	certs map[target]*Cert
 }
 
-func (cc *certCache) get(r DBRoute) *Cert {
+func (cc *certCache) get(r target) *Cert {
 	cc.mu.Lock()
 	defer cc.mu.Unlock()
 	return cc.certs[r]
 }
 
-func (cc *certCache) put(r DBRoute, c *Cert) {
+func (cc *certCache) put(r target, c *Cert) {
 	cc.mu.Lock()
 	defer cc.mu.Unlock()
 	if cc.certs == nil {
-		cc.certs = make(map[DBRoute]*Cert)
+		cc.certs = make(map[target]*Cert)
 	}
 	cc.certs[r] = c
 }
 
-// Forget drops the certs kept for a database, so that the next one is new.
-func (c *Cluster) Forget(clusterName, service string) {
+// Forget drops the certs kept for a resource, so that the next one is new.
+func (c *Cluster) Forget(clusterName, name string) {
 	c.certs.mu.Lock()
 	defer c.certs.mu.Unlock()
-	maps.DeleteFunc(c.certs.certs, func(r DBRoute, _ *Cert) bool {
-		return r.Cluster == clusterName && r.Service == service
+	maps.DeleteFunc(c.certs.certs, func(r target, _ *Cert) bool {
+		ofCluster, resource := r.resource()
+		return ofCluster == clusterName && resource == name
 	})
 }
 
@@ -103,7 +123,9 @@ func (c *Cluster) Forget(clusterName, service string) {
 // refresh is minted anew first; when that fails and the present one is still
 // valid, the present one is returned together with the error. Callers asking
 // for the same route at the same time share one call to the auth service.
-func (c *Cluster) DBCert(ctx context.Context, r DBRoute) (*Cert, error) {
+func (c *Cluster) DBCert(ctx context.Context, r DBRoute) (*Cert, error) { return c.cert(ctx, r) }
+
+func (c *Cluster) cert(ctx context.Context, r target) (*Cert, error) {
 	now := time.Now()
 	cur := c.certs.get(r)
 	if cur != nil && now.Before(cur.RefreshAt) && now.Before(cur.ValidUntil()) {
@@ -119,12 +141,12 @@ func (c *Cluster) DBCert(ctx context.Context, r DBRoute) (*Cert, error) {
 	return nil, err
 }
 
-func (c *Cluster) mintShared(ctx context.Context, r DBRoute) (*Cert, error) {
-	key := fmt.Sprintf("db/%q/%q/%q/%q/%q", r.Cluster, r.Service, r.Protocol, r.User, r.Database)
+func (c *Cluster) mintShared(ctx context.Context, r target) (*Cert, error) {
+	key := fmt.Sprintf("mint %#v", r)
 	ch := c.flight.DoChan(key, func() (any, error) {
 		// The call is shared, so it must not die with the one who happened
 		// to ask first; it has its own clock.
-		cert, err := c.mintDB(context.WithoutCancel(ctx), r)
+		cert, err := c.mint(context.WithoutCancel(ctx), r)
 		if err != nil {
 			return nil, err
 		}
@@ -142,27 +164,24 @@ func (c *Cluster) mintShared(ctx context.Context, r DBRoute) (*Cert, error) {
 	}
 }
 
-// mintDB asks the root's auth service for a cert: leaf clusters are addressed
+// mint asks the root's auth service for a cert: leaf clusters are addressed
 // by the cert's route, never minted at (a leaf cannot mint for a mapped user).
-func (c *Cluster) mintDB(ctx context.Context, r DBRoute) (*Cert, error) {
-	op := fmt.Sprintf("mint cert for database %q in %s", r.Service, r.Cluster)
+func (c *Cluster) mint(ctx context.Context, r target) (*Cert, error) {
+	clusterName, resource := r.resource()
+	op := fmt.Sprintf("mint cert for %s %q in %s", r.what(), resource, clusterName)
 	key, err := newKey()
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", op, err)
 	}
 	req := proto.UserCertsRequest{
-		PublicKey:       key.ssh, //nolint:staticcheck // SA1019: v16 servers read only this one
-		SSHPublicKey:    key.ssh,
-		TLSPublicKey:    key.tls, // v17 and later
-		Username:        c.session.Identity.User,
-		Expires:         c.session.ValidUntil,
-		RouteToCluster:  r.Cluster,
-		RouteToDatabase: r.proto(),
-		Usage:           proto.UserCertsRequest_Database,
-		// Certs for a local proxy tunnel may outlive one minute even when
-		// made with MFA, on the promise that they stay in memory.
-		RequesterName: proto.UserCertsRequest_TSH_DB_LOCAL_PROXY_TUNNEL,
+		PublicKey:      key.ssh, //nolint:staticcheck // SA1019: v16 servers read only this one
+		SSHPublicKey:   key.ssh,
+		TLSPublicKey:   key.tls, // v17 and later
+		Username:       c.session.Identity.User,
+		Expires:        c.session.ValidUntil,
+		RouteToCluster: clusterName,
 	}
+	r.fill(&req)
 	mintedAt := time.Now().Round(0)
 	var certs *proto.Certs
 	err = c.call(ctx, c.root, op, func(ctx context.Context, clt *client.Client) (err error) {
@@ -171,7 +190,10 @@ func (c *Cluster) mintDB(ctx context.Context, r DBRoute) (*Cert, error) {
 	})
 	if err != nil {
 		if strings.Contains(err.Error(), "remote cluster") && strings.Contains(err.Error(), "not found") {
-			return nil, &UnknownClusterError{Cluster: r.Cluster, Root: c.root}
+			return nil, &UnknownClusterError{Cluster: clusterName, Root: c.root}
+		}
+		if kube, ok := r.(KubeRoute); ok && strings.Contains(err.Error(), "is not registered") {
+			return nil, &UnknownKubeError{Cluster: kube.Cluster, KubeCluster: kube.KubeCluster}
 		}
 		return nil, err
 	}
@@ -183,7 +205,7 @@ func (c *Cluster) mintDB(ctx context.Context, r DBRoute) (*Cert, error) {
 	if !mintedAt.Before(notAfter) {
 		return nil, fmt.Errorf("%s: %w", op, ErrStillborn)
 	}
-	c.log.Debug("cert minted", "cluster", r.Cluster, "resource", r.Service, "valid_until", notAfter)
+	c.log.Debug("cert minted", "cluster", clusterName, "resource", resource, "valid_until", notAfter)
 	return &Cert{TLS: cert, MintedAt: mintedAt, RefreshAt: RefreshAt(mintedAt, notAfter)}, nil
 }
 

@@ -71,6 +71,7 @@ type Cluster struct {
 	closed  bool
 	clients map[string]*client.Client // by cluster name: the root's and the leaves'
 	lists   map[string]databaseList   // by cluster name
+	kubes   map[string]kubeList       // by cluster name
 	leafCAs *leafCAs
 }
 
@@ -96,6 +97,7 @@ func New(cfg Config) (*Cluster, error) {
 		log:     cfg.Logger.With("component", "cluster", "profile", p.ProxyAddr),
 		clients: make(map[string]*client.Client),
 		lists:   make(map[string]databaseList),
+		kubes:   make(map[string]kubeList),
 	}
 	c.mustUpgrade.Store(p.ConnUpgradeRequired)
 	return c, nil

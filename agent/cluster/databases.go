@@ -95,18 +95,22 @@ func (c *Cluster) Database(ctx context.Context, clusterName, name string) (Datab
 	}
 	i := slices.IndexFunc(dbs, named)
 	if i < 0 {
-		return Database{}, &UnknownDatabaseError{Cluster: clusterName, Database: name, Similar: similar(name, dbs)}
+		names := make([]string, len(dbs))
+		for i, db := range dbs {
+			names[i] = db.Name
+		}
+		return Database{}, &UnknownDatabaseError{Cluster: clusterName, Database: name, Similar: similar(name, names)}
 	}
 	return dbs[i], nil
 }
 
 // similar returns the listed name that shares the longest run with name at its
 // start or end, if that run is at least half of it.
-func similar(name string, dbs []Database) string {
+func similar(name string, listed []string) string {
 	best, bestLen := "", (len(name)+1)/2
-	for _, db := range dbs {
-		if n := max(sharedPrefix(name, db.Name), sharedSuffix(name, db.Name)); n >= bestLen {
-			best, bestLen = db.Name, n+1
+	for _, other := range listed {
+		if n := max(sharedPrefix(name, other), sharedSuffix(name, other)); n >= bestLen {
+			best, bestLen = other, n+1
 		}
 	}
 	return best
@@ -132,12 +136,16 @@ func sharedSuffix(a, b string) int {
 // route. Only tsh can answer such a challenge with a security key.
 func (c *Cluster) MFARequired(ctx context.Context, r DBRoute) (bool, error) {
 	route := r.proto()
+	return c.mfaRequired(ctx, r.Cluster, r.Service, &proto.IsMFARequiredRequest{
+		Target: &proto.IsMFARequiredRequest_Database{Database: &route},
+	})
+}
+
+func (c *Cluster) mfaRequired(ctx context.Context, clusterName, resource string, req *proto.IsMFARequiredRequest) (bool, error) {
 	var resp *proto.IsMFARequiredResponse
 	// A leaf decides for itself, and is asked as the identity mapped there.
-	err := c.call(ctx, r.Cluster, "ask whether "+r.Service+" needs MFA", func(ctx context.Context, clt *client.Client) (err error) {
-		resp, err = clt.IsMFARequired(ctx, &proto.IsMFARequiredRequest{
-			Target: &proto.IsMFARequiredRequest_Database{Database: &route},
-		})
+	err := c.call(ctx, clusterName, "ask whether "+resource+" needs MFA", func(ctx context.Context, clt *client.Client) (err error) {
+		resp, err = clt.IsMFARequired(ctx, req)
 		return err
 	})
 	if err != nil {

@@ -59,6 +59,18 @@ func (e *UnknownDatabaseError) Error() string {
 	return fmt.Sprintf("cluster %s lists no database %q for you", e.Cluster, e.Database)
 }
 
+// UnknownKubeError says that the cluster has no such Kubernetes cluster for
+// this user: it does not list it, or refused to mint a cert for it.
+type UnknownKubeError struct {
+	Cluster, KubeCluster string
+	// Similar is the closest name that is listed; empty means none is close.
+	Similar string
+}
+
+func (e *UnknownKubeError) Error() string {
+	return fmt.Sprintf("cluster %s lists no Kubernetes cluster %q for you", e.Cluster, e.KubeCluster)
+}
+
 // AccessDeniedError says that the auth service refused the call.
 type AccessDeniedError struct {
 	Op  string
