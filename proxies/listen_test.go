@@ -139,8 +139,8 @@ func TestAcceptSurvivesExhaustion(t *testing.T) {
 	if err := tun.Bind(); err != nil {
 		t.Fatal(err)
 	}
-	flaky := &flakyListener{Listener: tun.listeners[0], failures: 4}
-	tun.listeners[0] = flaky
+	flaky := &flakyListener{Listener: tun.port.listeners[0], failures: 4}
+	tun.port.listeners[0] = flaky
 	began := time.Now()
 	r := runBound(t, tun, ev)
 	roundTrip(t, r.connect(t), "hello")

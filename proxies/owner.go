@@ -50,7 +50,7 @@ func PortOwner(ctx context.Context, host string, port int) *Owner {
 }
 
 // nameOwner finds out who has the port that err says is taken.
-func (t *Tunnel) nameOwner(ctx context.Context, err error) {
+func (p *Port) nameOwner(ctx context.Context, err error) {
 	var taken *PortError
 	if !errors.As(err, &taken) || !errors.Is(err, ErrPortTaken) {
 		return
@@ -63,15 +63,15 @@ func (t *Tunnel) nameOwner(ctx context.Context, err error) {
 	}
 	named := *taken
 	named.Owner = owner
-	t.mu.Lock()
-	same := t.bindErr == err //nolint:errorlint // identity is meant: nothing changed meanwhile
+	p.mu.Lock()
+	same := p.err == err //nolint:errorlint // identity is meant: nothing changed meanwhile
 	if same {
-		t.bindErr = &named
+		p.err = &named
 	}
-	t.mu.Unlock()
+	p.mu.Unlock()
 	if same {
-		t.log.Warn("port is taken", "local_port", taken.Port, "owner", owner.Name, "owner_pid", owner.PID)
-		t.cfg.OnChange()
+		p.log.Warn("port is taken", "local_port", taken.Port, "owner", owner.Name, "owner_pid", owner.PID)
+		p.onChange()
 	}
 }
 

@@ -37,8 +37,11 @@ type Route struct {
 	// ServerName is the SNI; empty means the host of ProxyAddr.
 	ServerName string
 	// ALPN is the protocol, without "-ping"; pings are used when the proxy
-	// offers them. Empty means none, as for Kubernetes.
+	// offers them. Empty means none.
 	ALPN string
+	// HTTP are the versions of HTTP to offer in place of ALPN, best first: "h2",
+	// "http/1.1". The conn is a *tls.Conn, which knows what was agreed on.
+	HTTP []string
 	// Cert is the client cert that names the resource.
 	Cert *tls.Certificate
 	// RootCAs verify the proxy's web cert; nil means the system's.
@@ -47,11 +50,17 @@ type Route struct {
 	Insecure bool
 	// ConnUpgrade reaches the proxy through a load balancer that ends TLS.
 	ConnUpgrade bool
+	// ClusterCert says that the proxy shows a host cert of the cluster for
+	// ServerName, as it does for Kubernetes, so that ClusterCAs verify it
+	// always and Insecure changes nothing.
+	ClusterCert bool
 	// ClusterCAs verify the proxy inside a connection upgrade, where it shows
 	// a host cert of the cluster. nil means RootCAs do, inside and outside;
 	// when set, the load balancer's own cert is not verified, as nothing it
 	// sees is secret.
 	ClusterCAs *x509.CertPool
+
+	host string // of ProxyAddr
 }
 
 // DialALPN opens a connection to r's resource: TLS to the proxy with r's cert,
@@ -62,11 +71,12 @@ type Route struct {
 // of the cert it began with. With TLS 1.3 a proxy that does not accept Cert
 // says so only in answer to the first read.
 func DialALPN(ctx context.Context, r Route) (net.Conn, error) {
+	host, _, err := net.SplitHostPort(r.ProxyAddr)
+	if err != nil {
+		return nil, fmt.Errorf("dial proxy %q: %w", r.ProxyAddr, err)
+	}
+	r.host = host
 	if r.ServerName == "" {
-		host, _, err := net.SplitHostPort(r.ProxyAddr)
-		if err != nil {
-			return nil, fmt.Errorf("dial proxy %q: %w", r.ProxyAddr, err)
-		}
 		r.ServerName = host
 	}
 	conn, err := r.dial(ctx)
@@ -136,6 +146,10 @@ func (r Route) tlsConfig() *tls.Config {
 	if r.ConnUpgrade && r.ClusterCAs != nil {
 		cfg.RootCAs = r.ClusterCAs
 	}
+	if r.ClusterCert {
+		cfg.RootCAs, cfg.InsecureSkipVerify = r.ClusterCAs, false
+	}
+	cfg.NextProtos = r.HTTP
 	if r.ALPN != "" {
 		cfg.NextProtos = []string{r.ALPN + constants.ALPNSNIProtocolPingSuffix, r.ALPN}
 	}

@@ -19,7 +19,6 @@ import (
 	"errors"
 	"log/slog"
 	"net"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -102,15 +101,11 @@ type Tunnel struct {
 	ran          atomic.Bool
 	wg           sync.WaitGroup // one for each open connection
 	dials        chan struct{}  // one element for each dial under way
-	released     chan struct{}  // closed when the port has been let go for good
+	port         *Port
 
 	total, bytesIn, bytesOut atomic.Int64
 
 	mu          sync.Mutex // guards everything below
-	listeners   []net.Listener
-	absent      []string // hosts that do not exist on this machine
-	closed      bool     // no more binding
-	bindErr     error
 	conns       map[*conn]struct{}
 	waiting     map[*conn]time.Time // since when
 	lastErr     error
@@ -148,13 +143,14 @@ func New(cfg Config) *Tunnel {
 	if cfg.OnEvent == nil {
 		cfg.OnEvent = func(Event) {}
 	}
+	log := cfg.Logger.With("tunnel", cfg.Name)
 	return &Tunnel{
 		cfg:          cfg,
-		log:          cfg.Logger.With("tunnel", cfg.Name),
+		log:          log,
 		waitingAfter: waitingAfter,
 		halfOpenIdle: halfOpenIdle,
 		dials:        make(chan struct{}, maxDials),
-		released:     make(chan struct{}),
+		port:         NewPort(cfg.Hosts, cfg.Port, log, cfg.OnChange),
 		conns:        make(map[*conn]struct{}),
 		waiting:      make(map[*conn]time.Time),
 	}
@@ -162,7 +158,12 @@ func New(cfg Config) *Tunnel {
 
 // Released is closed when Run has let the port go, which it does before it
 // drains: another tunnel may bind it from then on.
-func (t *Tunnel) Released() <-chan struct{} { return t.released }
+func (t *Tunnel) Released() <-chan struct{} { return t.port.Released() }
+
+// Bind tries once to bind the tunnel's port; see Port.Bind. The listeners are
+// closed by Run; a bound tunnel that shall not be served is closed by Run with
+// an ended ctx.
+func (t *Tunnel) Bind() error { return t.port.Bind() }
 
 // errRan says that a Tunnel was run twice.
 var errRan = errors.New("tunnel was run already")
@@ -176,7 +177,7 @@ func (t *Tunnel) Run(ctx context.Context) error {
 	if t.ran.Swap(true) {
 		return errRan
 	}
-	listeners := t.bindUntil(ctx)
+	listeners := t.port.BindUntil(ctx)
 	serving, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	var accepting sync.WaitGroup
 	for _, l := range listeners {
@@ -184,7 +185,7 @@ func (t *Tunnel) Run(ctx context.Context) error {
 	}
 	<-ctx.Done()
 	stop(ErrStopped)
-	t.closeListeners()
+	t.port.Close()
 	accepting.Wait()
 	t.drain()
 	t.cfg.OnChange()
@@ -226,16 +227,7 @@ func (t *Tunnel) closeConnections(cause error) {
 
 // Status is how a tunnel is, at one moment.
 type Status struct {
-	// Bound reports whether the tunnel listens on all its Addresses.
-	Bound bool
-	// BindError is why it does not; nil before the first attempt. It is a
-	// *PortError when the port is the reason.
-	BindError error
-	// Addresses are the host:port pairs listened on, in the order of Hosts.
-	Addresses []string
-	// Absent are the hosts that do not exist on this machine: ::1 where there
-	// is no IPv6.
-	Absent []string
+	PortStatus
 	// Connections counts open client connections, Waiting those of them held
 	// until Source answers, OldestWait is when the longest held one began.
 	Connections int
@@ -258,9 +250,7 @@ func (t *Tunnel) Status() Status {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s := Status{
-		Bound:            len(t.listeners) > 0,
-		BindError:        t.bindErr,
-		Absent:           slices.Clone(t.absent),
+		PortStatus:       t.port.Status(),
 		Connections:      len(t.conns),
 		Waiting:          len(t.waiting),
 		TotalConnections: t.total.Load(),
@@ -269,9 +259,6 @@ func (t *Tunnel) Status() Status {
 		LastError:        t.lastErr,
 		LastErrorAt:      t.lastErrAt,
 		LastOK:           t.lastOK,
-	}
-	for _, l := range t.listeners {
-		s.Addresses = append(s.Addresses, l.Addr().String())
 	}
 	for _, since := range t.waiting {
 		if s.OldestWait.IsZero() || since.Before(s.OldestWait) {

@@ -23,8 +23,12 @@ import (
 // proxy, over HTTP, to take the connection as a raw one. The api module can do
 // the same, but waits for the answer without any deadline.
 func (r Route) upgrade(ctx context.Context, conn net.Conn) (net.Conn, error) {
+	name := r.ServerName
+	if r.ClusterCert { // a name that only the cluster knows
+		name = r.host
+	}
 	outer := tls.Client(conn, &tls.Config{
-		ServerName: r.ServerName,
+		ServerName: name,
 		RootCAs:    r.RootCAs,
 		MinVersion: tls.VersionTLS12,
 		// What is inside is verified by ClusterCAs, unless the user chose not to.
