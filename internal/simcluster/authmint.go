@@ -83,11 +83,21 @@ func (a *authService) GenerateUserCerts(ctx context.Context, req *proto.UserCert
 	if err != nil {
 		return nil, err
 	}
+	rolesEnd, err := a.c.requests.assume(&id, req.AccessRequests, req.DropAccessRequests)
+	if err != nil {
+		return nil, err
+	}
+	a.c.grants(&id)
 	// Never longer than the session; and that may have ended, for nobody
 	// looks at an open connection's cert again.
 	notAfter := req.Expires
 	if end := a.c.faults.sessionEnd(who.cert); notAfter.After(end) {
 		notAfter = end
+	}
+	for _, end := range []time.Time{rolesEnd, a.c.roleEnd(id.Roles)} {
+		if !end.IsZero() && end.Before(notAfter) {
+			notAfter = end
+		}
 	}
 	certs, err := a.c.issue(order{identity: id, notAfter: notAfter, tls: ck.tls, ssh: ck.ssh})
 	if err != nil {
@@ -136,10 +146,6 @@ func (a *authService) routeIdentity(id certwatch.Identity, req *proto.UserCertsR
 		id.Usage = []string{"usage:apps"}
 	default:
 	}
-	if err := a.c.requests.assume(&id, a.c, req.AccessRequests, req.DropAccessRequests); err != nil {
-		return id, "", err
-	}
-	a.c.grants(&id)
 	return id, route, nil
 }
 

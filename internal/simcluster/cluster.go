@@ -32,7 +32,7 @@ type Cluster struct {
 	kube     *handoff
 	servers  []*http.Server
 	sso      ssoSessions
-	requests requestStore
+	requests *requestStore
 
 	ctx    context.Context // ends with Close; connections are served under it
 	cancel context.CancelFunc
@@ -64,6 +64,7 @@ func Start(cfg Config) (*Cluster, error) {
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.faults = newFaults(c)
+	c.requests = newRequestStore(c)
 	for _, u := range cfg.Users {
 		c.PutUser(u)
 	}

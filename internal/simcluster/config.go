@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/gravitational/teleport/api/types"
+
 	"berth/certwatch"
 	"berth/internal/simcluster/simdb"
 )
@@ -90,6 +92,28 @@ type Role struct {
 	MaxSessionTTL         time.Duration
 	DisconnectExpiredCert bool
 	RequireSessionMFA     bool
+
+	// Request is what its holders may ask for.
+	Request RequestRules
+	// Review names the roles whose requests its holders may review, "*"
+	// standing for any run of characters; ReviewWhere is a condition as in
+	// thresholds, empty meaning none.
+	Review      []string
+	ReviewWhere string
+	// RequestVerbs are the verbs of a rule for access requests: list, read,
+	// update, delete, create. Update lets its holders decide any request.
+	RequestVerbs []string
+}
+
+// RequestRules is what the holders of a role may ask for.
+type RequestRules struct {
+	Roles              []string // "*" stands for any run of characters
+	SearchAsRoles      []string // roles that requests for resources may use
+	Thresholds         []types.AccessReviewThreshold
+	SuggestedReviewers []string
+	MaxDuration        time.Duration // zero means that approved roles end with the session
+	RequireReason      bool
+	Prompt             string
 }
 
 // Database is a database service of a cluster.

@@ -163,7 +163,7 @@ func (c *Cluster) issueLogin(u User, l login, tlsKey crypto.PublicKey, sshKey ss
 	}
 	id := c.loginIdentity(u)
 	id.RouteToCluster = l.cluster
-	if err := c.requests.assume(&id, c, l.requests, nil); err != nil {
+	if _, err := c.requests.assume(&id, l.requests, nil); err != nil {
 		return issued{}, err
 	}
 	o := order{identity: id, tls: tlsKey, ssh: sshKey}

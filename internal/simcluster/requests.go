@@ -1,151 +1,216 @@
 package simcluster
 
 import (
+	"cmp"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
-	"github.com/gravitational/teleport/api/client/proto"
+	"github.com/google/uuid"
 	"github.com/gravitational/teleport/api/types"
 	"github.com/gravitational/trace"
-
-	"berth/certwatch"
 )
 
-// AccessRequest is a request for more roles.
+// AccessRequest is a request for more roles, as a test puts it into a cluster.
 type AccessRequest struct {
-	ID      string
+	ID      string // empty means a random one
 	User    string
 	Roles   []string
-	State   types.RequestState
+	State   types.RequestState // zero means pending
 	Reason  string
 	Created time.Time // zero means now
-	Expires time.Time // zero means in an hour
+	Expires time.Time // of the request and the access alike; zero means in an hour
 	// AssumeStart is when the roles may first be used; zero means at once.
 	AssumeStart time.Time
+	// ResolveReason is why it was decided as it was.
+	ResolveReason string
 }
 
-// requestStore holds the access requests.
+// requestStore holds the access requests and tells watchers of changes.
 type requestStore struct {
-	mu   sync.Mutex
-	byID map[string]AccessRequest
+	c *Cluster
+
+	mu       sync.Mutex
+	byID     map[string]*types.AccessRequestV3 // never changed once stored
+	watchers map[*requestWatcher]struct{}
+	faults   watchFaults
 }
 
-// PutAccessRequest adds an access request, or replaces the one of that id.
-func (c *Cluster) PutAccessRequest(r AccessRequest) {
+func newRequestStore(c *Cluster) *requestStore {
+	return &requestStore{
+		c:        c,
+		byID:     make(map[string]*types.AccessRequestV3),
+		watchers: make(map[*requestWatcher]struct{}),
+	}
+}
+
+// PutAccessRequest adds an access request, or replaces the one of that id. It
+// returns the id.
+func (c *Cluster) PutAccessRequest(r AccessRequest) string {
+	if r.ID == "" {
+		r.ID = uuid.NewString()
+	}
 	if r.Created.IsZero() {
 		r.Created = c.now()
 	}
 	if r.Expires.IsZero() {
 		r.Expires = r.Created.Add(time.Hour)
 	}
-	s := &c.requests
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.byID == nil {
-		s.byID = make(map[string]AccessRequest)
+	req := &types.AccessRequestV3{
+		Metadata: types.Metadata{Name: r.ID},
+		Spec: types.AccessRequestSpecV3{
+			User: r.User, Roles: r.Roles, State: cmp.Or(r.State, types.RequestState_PENDING), RequestReason: r.Reason,
+			ResolveReason: r.ResolveReason,
+			Created:       r.Created.UTC(), Expires: r.Expires.UTC(),
+			MaxDuration: r.Expires.UTC(), SessionTTL: r.Expires.UTC(),
+		},
 	}
-	s.byID[r.ID] = r
+	if !r.AssumeStart.IsZero() {
+		req.SetAssumeStartTime(r.AssumeStart)
+	}
+	req.SetExpiry(r.Expires.UTC())
+	c.requestThresholds(req)
+	c.PutAccessRequestV3(req)
+	return r.ID
 }
 
-// of returns a user's requests that have not lapsed, oldest first.
-func (s *requestStore) of(user string, expired func(time.Time) bool) []AccessRequest {
+// PutAccessRequestV3 adds an access request as Teleport describes it, or
+// replaces the one of that id.
+func (c *Cluster) PutAccessRequestV3(req *types.AccessRequestV3) {
+	s := c.requests
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var list []AccessRequest
-	for _, r := range s.byID {
-		if r.User == user && !expired(r.Expires) {
-			list = append(list, r)
+	s.putLocked(req)
+}
+
+// AccessRequest returns a request as it is now, and whether there is one.
+func (c *Cluster) AccessRequest(id string) (*types.AccessRequestV3, bool) {
+	s := c.requests
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sweepLocked()
+	req, ok := s.byID[id]
+	if !ok {
+		return nil, false
+	}
+	return cloneRequest(req), true
+}
+
+// ResolveAccessRequest decides a request as an administrator does with "tctl
+// request approve" or "deny".
+func (c *Cluster) ResolveAccessRequest(id string, state types.RequestState, reason string) error {
+	return c.requests.setState(types.AccessRequestUpdate{RequestID: id, State: state, Reason: reason})
+}
+
+// DeleteAccessRequest takes a request away, as "tctl request rm" does.
+func (c *Cluster) DeleteAccessRequest(id string) {
+	s := c.requests
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.deleteLocked(id)
+}
+
+func cloneRequest(req *types.AccessRequestV3) *types.AccessRequestV3 {
+	out, ok := req.Copy().(*types.AccessRequestV3)
+	if !ok {
+		panic("an access request's copy is none")
+	}
+	return out
+}
+
+// putLocked stores a copy and tells the watchers.
+func (s *requestStore) putLocked(req *types.AccessRequestV3) {
+	req = cloneRequest(req)
+	if err := req.CheckAndSetDefaults(); err != nil {
+		panic(err) // a test's mistake: what clients send is checked before
+	}
+	req.SetRevision(uuid.NewString())
+	s.byID[req.GetName()] = req
+	s.tellLocked(types.Event{Type: types.OpPut, Resource: req})
+}
+
+func (s *requestStore) deleteLocked(id string) {
+	if _, ok := s.byID[id]; !ok {
+		return
+	}
+	delete(s.byID, id)
+	s.tellLocked(types.Event{Type: types.OpDelete, Resource: &types.ResourceHeader{
+		Kind: types.KindAccessRequest, Version: types.V3, Metadata: types.Metadata{Name: id, Namespace: "default"},
+	}})
+}
+
+// sweepLocked deletes what has lapsed.
+func (s *requestStore) sweepLocked() {
+	for id, req := range s.byID {
+		if s.c.expired(req.Expiry()) {
+			s.deleteLocked(id)
 		}
 	}
-	slices.SortFunc(list, func(a, b AccessRequest) int {
-		if c := a.Created.Compare(b.Created); c != 0 {
-			return c
+}
+
+// list returns what matches, oldest first.
+func (s *requestStore) list(match func(*types.AccessRequestV3) bool) []*types.AccessRequestV3 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sweepLocked()
+	var list []*types.AccessRequestV3
+	for _, req := range s.byID {
+		if match(req) {
+			list = append(list, req)
 		}
-		return strings.Compare(a.ID, b.ID)
+	}
+	slices.SortFunc(list, func(a, b *types.AccessRequestV3) int {
+		return cmp.Or(a.GetCreationTime().Compare(b.GetCreationTime()), cmp.Compare(a.GetName(), b.GetName()))
 	})
 	return list
 }
 
-// assume adds requests to an identity and drops others from it; "*" drops all.
-func (s *requestStore) assume(id *certwatch.Identity, c *Cluster, add, drop []string) error {
-	kept := without(id.ActiveRequests, drop)
-	if slices.Contains(drop, "*") {
-		kept = nil
-	}
-	if len(drop) > 0 {
-		// Dropping starts over from the user's own roles.
-		if u, ok := c.user(id.User); ok {
-			id.Roles = slices.Clone(u.Roles)
-		}
-	}
-	id.ActiveRequests = nil
+// update changes one request under the lock.
+func (s *requestStore) update(id, notFound string, change func(*types.AccessRequestV3) error) (*types.AccessRequestV3, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, rid := range append(kept, add...) {
-		r, ok := s.byID[rid]
-		if !ok || r.User != id.User || c.expired(r.Expires) {
-			return trace.NotFound("access request %q not found", rid)
-		}
-		if err := assumable(r, c.now()); err != nil {
-			return err
-		}
-		id.ActiveRequests = appendNew(id.ActiveRequests, rid)
-		for _, role := range r.Roles {
-			id.Roles = appendNew(id.Roles, role)
-		}
+	s.sweepLocked()
+	stored, ok := s.byID[id]
+	if !ok {
+		return nil, trace.NotFound(notFound, id)
 	}
-	return nil
-}
-
-func assumable(r AccessRequest, now time.Time) error {
-	switch r.State {
-	case types.RequestState_APPROVED:
-	case types.RequestState_DENIED:
-		return trace.AccessDenied("access request %q has been denied", r.ID)
-	default:
-		return trace.AccessDenied("access request %q is awaiting approval", r.ID)
-	}
-	if now.Before(r.AssumeStart) {
-		return trace.AccessDenied("access request %q can not be assumed until %v", r.ID, r.AssumeStart.UTC())
-	}
-	return nil
-}
-
-// GetAccessRequestsV2 streams the caller's own access requests.
-func (a *authService) GetAccessRequestsV2(filter *types.AccessRequestFilter, stream proto.AuthService_GetAccessRequestsV2Server) error {
-	who, err := a.caller(stream.Context())
-	if err != nil {
-		return err
-	}
-	for _, r := range a.c.requests.of(who.identity.User, a.c.expired) {
-		req, err := r.resource()
-		if err != nil {
-			return trace.Wrap(err)
-		}
-		if !filter.Match(req) {
-			continue
-		}
-		if err := stream.Send(req); err != nil {
-			return trace.Wrap(err)
-		}
-	}
-	return nil
-}
-
-func (r AccessRequest) resource() (*types.AccessRequestV3, error) {
-	req := &types.AccessRequestV3{
-		Metadata: types.Metadata{Name: r.ID},
-		Spec: types.AccessRequestSpecV3{
-			User: r.User, Roles: r.Roles, State: r.State, RequestReason: r.Reason,
-			Created: r.Created.UTC(), Expires: r.Expires.UTC(),
-			MaxDuration: r.Expires.UTC(), SessionTTL: r.Expires.UTC(),
-		},
-	}
-	req.SetExpiry(r.Expires.UTC())
-	if err := req.CheckAndSetDefaults(); err != nil {
+	req := cloneRequest(stored)
+	if err := change(req); err != nil {
 		return nil, err
 	}
+	s.putLocked(req)
 	return req, nil
+}
+
+// setState decides a request whatever its reviews say. A denial overrules an
+// approval; nothing overrules a denial.
+func (s *requestStore) setState(u types.AccessRequestUpdate) error {
+	if err := u.Check(); err != nil {
+		return err
+	}
+	_, err := s.update(u.RequestID, "cannot set state of access request %q (not found)", func(req *types.AccessRequestV3) error {
+		if err := req.SetState(u.State); err != nil {
+			return err
+		}
+		req.SetResolveReason(u.Reason)
+		for _, role := range u.Roles {
+			if !slices.Contains(req.GetRoles(), role) {
+				return trace.BadParameter("role %q not in original request, overrides must be a subset of original role list", role)
+			}
+		}
+		if len(u.Roles) > 0 {
+			req.SetRoles(u.Roles)
+		}
+		if u.AssumeStartTime != nil {
+			if err := types.ValidateAssumeStartTime(*u.AssumeStartTime, req.GetAccessExpiry(), req.GetCreationTime()); err != nil {
+				return err
+			}
+			req.SetAssumeStartTime(*u.AssumeStartTime)
+		}
+		if u.State.IsApproved() {
+			req.SetExpiry(req.GetAccessExpiry())
+		}
+		return nil
+	})
+	return err
 }

@@ -2,9 +2,7 @@ package faketsh
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/gravitational/teleport/api/client/proto"
@@ -121,75 +119,4 @@ func (t *tsh) selectCluster(ctx context.Context, s *session, name string) error 
 		*s = *fresh
 	}
 	return err
-}
-
-// requestList is "tsh request ls".
-func (t *tsh) requestList(ctx context.Context) error {
-	s, err := t.load()
-	if err != nil {
-		return err
-	}
-	if err := s.need(); err != nil {
-		return err
-	}
-	clt, err := t.auth(ctx, s, s.root())
-	if err != nil {
-		return err
-	}
-	defer clt.Close()
-	list, err := clt.GetAccessRequests(ctx, types.AccessRequestFilter{})
-	if err != nil {
-		return err
-	}
-	if t.flags["format"] == "json" {
-		return t.printRequests(list)
-	}
-	if len(list) == 0 {
-		fmt.Fprintln(t.stdout, "No matching requests found.")
-		return nil
-	}
-	for _, r := range list {
-		fmt.Fprintf(t.stdout, "%s\t%s\t%v\t%s\n", r.GetName(), r.GetUser(), r.GetRoles(), r.GetState())
-	}
-	return nil
-}
-
-// printRequests prints a list as JSON: null if it is empty, and no newline.
-func (t *tsh) printRequests(list []types.AccessRequest) error {
-	if len(list) == 0 {
-		list = nil
-	}
-	out, err := json.MarshalIndent(list, "", "  ")
-	if err != nil {
-		return err
-	}
-	_, err = t.stdout.Write(out)
-	return err
-}
-
-// requestDrop is "tsh request drop [ID…]"; without an id it drops all.
-func (t *tsh) requestDrop(ctx context.Context) error {
-	s, err := t.load()
-	if err != nil {
-		return err
-	}
-	if err := s.need(); err != nil {
-		return err
-	}
-	drop := slices.Clone(t.words)
-	if len(drop) == 0 {
-		drop = []string{"*"}
-	}
-	certs, err := t.reissue(ctx, s, func(r *proto.UserCertsRequest) { r.DropAccessRequests = drop })
-	if err != nil {
-		return err
-	}
-	if err := s.store(certs); err != nil {
-		return err
-	}
-	fresh, err := loadSession(s.home, s.profile)
-	if err != nil {
-		return err
-	}
-	return t.printStatus(fresh)
 }

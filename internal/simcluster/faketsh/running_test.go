@@ -254,3 +254,28 @@ func TestSingleSignOnTimesOut(t *testing.T) {
 	w.tshEnv(t, []string{"BERTH_FAKE_TSH_SSO_TIMEOUT=50ms"}, "login", "--proxy="+w.ProxyAddr()).
 		want(t, 1, "", "timed out waiting for callback")
 }
+
+func TestRequestCreateAndReview(t *testing.T) {
+	w := newWorld(t, simcluster.Config{
+		Users: []simcluster.User{{Name: "alice"}, {Name: "bob", Roles: []string{"reviewer"}}},
+		Roles: []simcluster.Role{
+			{Name: "access", Request: simcluster.RequestRules{Roles: []string{"dba"}}},
+			{Name: "reviewer", Review: []string{"*"}}, {Name: "dba"},
+		},
+	})
+	if err := w.Login(w.home, "alice"); err != nil {
+		t.Fatal(err)
+	}
+	w.tsh(t, "request", "create", "--roles=root", "--nowait").want(t, 1, "", `user "alice" can not request role "root"`)
+	w.tsh(t, "request", "create", "--roles=dba", "--reason=why", "--nowait").want(t, 0, "Status:         PENDING", "")
+	id := w.PutAccessRequest(simcluster.AccessRequest{User: "alice", Roles: []string{"dba"}})
+	w.tsh(t, "request", "review", "--approve", id).want(t, 1, "", `user "alice" cannot submit reviews`)
+	w.tsh(t, "request", "show", id).want(t, 0, "Username:       alice", "")
+	other := t.TempDir()
+	w.env = append(w.env, "TELEPORT_HOME="+other)
+	if err := w.Login(other, "bob"); err != nil {
+		t.Fatal(err)
+	}
+	w.tsh(t, "request", "review", "--approve", "--reason=ok", id).want(t, 0, "", "Successfully submitted review.  Request state: APPROVED")
+	w.tsh(t, "request", "ls", "--my-requests").want(t, 0, "Request TTL", "")
+}
