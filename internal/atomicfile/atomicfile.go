@@ -48,6 +48,13 @@ func Write(path string, data []byte, perm fs.FileMode) error {
 	return nil
 }
 
+// Rename moves from to to, in the place of a file that is there. On Windows it
+// waits a moment for programs that hold either.
+func Rename(from, to string) error { return replace(from, to) }
+
+// SyncDir makes the names in dir durable, where the file system can.
+func SyncDir(dir string) error { return syncDir(dir) }
+
 // fill writes data to f, makes it durable and closes f.
 func fill(f *os.File, data []byte, perm fs.FileMode) error {
 	_, err := f.Write(data)
