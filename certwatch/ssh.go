@@ -25,6 +25,9 @@ type SSHIdentity struct {
 	DeviceID                string
 	PreviousIdentityExpires time.Time
 	Extensions              map[string]string // all of them
+	// PublicKey is the certified key in authorized_keys form; to be certified
+	// anew it has to be sent along.
+	PublicKey []byte `json:"-"`
 }
 
 // parseSSHCert reads an SSH certificate in authorized_keys format.
@@ -47,6 +50,7 @@ func parseSSHCert(data []byte) (*ssh.Certificate, error) {
 func sshIdentity(cert *ssh.Certificate) *SSHIdentity {
 	ext := cert.Extensions
 	id := &SSHIdentity{
+		PublicKey:        ssh.MarshalAuthorizedKey(cert.Key),
 		KeyID:            cert.KeyId,
 		Principals:       cert.ValidPrincipals,
 		ValidAfter:       certTime(cert.ValidAfter),

@@ -48,6 +48,12 @@ func connect(t *testing.T, sim *simcluster.Cluster, opts ...simcluster.LoginOpti
 	if err := sim.Login(home, "alice", opts...); err != nil {
 		t.Fatal(err)
 	}
+	return connectHome(t, home)
+}
+
+// connectHome returns a Cluster for the session in a home.
+func connectHome(t *testing.T, home string) *Cluster {
+	t.Helper()
 	var profiles []*certwatch.Profile
 	for settling := true; settling; {
 		var err error
