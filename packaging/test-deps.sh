@@ -1,10 +1,11 @@
 #!/bin/sh
-# Installs the real database clients and servers the tests drive, where that
+# Installs the real clients, servers and desktop services the tests drive, where that
 # needs no questions: as root on a Debian-like system. Elsewhere the tests that
 # want them skip and say so.
 set -eu
 
-want="psql:postgresql-client pgbench:postgresql-contrib mysql:mariadb-client redis-cli:redis-tools redis-server:redis-server"
+want="psql:postgresql-client pgbench:postgresql-contrib mysql:mariadb-client redis-cli:redis-tools redis-server:redis-server ip:iproute2
+	dbus-daemon:dbus gnome-keyring-daemon:gnome-keyring"
 missing=""
 for pair in $want; do
 	command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair#*:}"
