@@ -1,0 +1,200 @@
+package kube
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"berth/proxies"
+)
+
+const (
+	// headerTimeout is how long a client may take to send a request's header,
+	// and idleTimeout how long it may keep a connection without a request.
+	headerTimeout = 20 * time.Second
+	idleTimeout   = 10 * time.Minute
+	// refuseTime is how long clients are given to read why they are refused
+	// when the listener ends, whatever its Grace.
+	refuseTime = time.Second
+	// maxStreams is how many requests one client connection may have open:
+	// controllers keep a watch for every kind of resource.
+	maxStreams = 1000
+)
+
+// ListenerConfig says what a Listener is.
+type ListenerConfig struct {
+	// Port is the local port, the same on every host. Zero means any free one.
+	Port int
+	// Hosts are the IP addresses to listen on; nil means 127.0.0.1 and ::1.
+	Hosts []string
+	// CA answers with the local CA. It is asked at the first connection, and
+	// again for as long as it fails: ports are bound before keys are read.
+	CA func() (*LocalCA, error)
+	// Grace is how long requests may go on after Run's ctx has ended.
+	Grace time.Duration
+	// Absent is asked what to tell a client of a tunnel that is not there: it
+	// was stopped, or removed from the config. nil means something general.
+	Absent func(serverName string) Refusal
+	// Logger is where to log; nil means nowhere.
+	Logger *slog.Logger
+	// OnChange is called after each change of Status; it must not block. nil
+	// means nobody asks.
+	OnChange func()
+}
+
+// Listener is a local port that admits berth's own clients and hands their
+// requests to tunnels.
+type Listener struct {
+	cfg  ListenerConfig
+	log  *slog.Logger
+	port *proxies.Port
+
+	mu      sync.Mutex // guards everything below
+	tls     *tls.Config
+	tunnels map[string]*Tunnel // by server name
+	only    *Tunnel            // serves whatever name is asked for; nil when shared
+}
+
+// NewListener returns a listener that is not bound yet. It panics without a CA.
+func NewListener(cfg ListenerConfig) *Listener {
+	if cfg.CA == nil {
+		panic("kube: ListenerConfig.CA is nil")
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Absent == nil {
+		cfg.Absent = func(name string) Refusal {
+			return Refusal{Code: http.StatusNotFound, Message: fmt.Sprintf("berth has no tunnel at %s; see: berth tunnel ls", name)}
+		}
+	}
+	log := cfg.Logger.With("component", "kube")
+	return &Listener{
+		cfg: cfg, log: log,
+		port:    proxies.NewPort(cfg.Hosts, cfg.Port, log, cfg.OnChange),
+		tunnels: make(map[string]*Tunnel),
+	}
+}
+
+// Bind tries once to bind the port; see proxies.Port.
+func (l *Listener) Bind() error { return l.port.Bind() }
+
+// Status returns how the port is now.
+func (l *Listener) Status() proxies.PortStatus { return l.port.Status() }
+
+// Released is closed when Run has let the port go.
+func (l *Listener) Released() <-chan struct{} { return l.port.Released() }
+
+// Run serves until ctx ends, binding the port first, however long that takes.
+// It then stops listening, lets requests go on for Grace, and returns nil once
+// all has ended. A Listener can be run once.
+func (l *Listener) Run(ctx context.Context) error {
+	srv := &http.Server{
+		Handler:           http.HandlerFunc(l.serve),
+		TLSConfig:         &tls.Config{MinVersion: tls.VersionTLS12, GetConfigForClient: l.configFor},
+		ReadHeaderTimeout: headerTimeout,
+		IdleTimeout:       idleTimeout,
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
+		ErrorLog:          slog.NewLogLogger(l.log.Handler(), slog.LevelDebug),
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			return context.WithValue(ctx, clientKey{}, &client{addr: c.RemoteAddr()})
+		},
+	}
+	var serving sync.WaitGroup
+	for _, ln := range l.port.BindUntil(ctx) {
+		serving.Go(func() {
+			if err := srv.ServeTLS(ln, "", ""); !errors.Is(err, http.ErrServerClosed) && ctx.Err() == nil {
+				l.log.Error("listener ended", "err", err)
+			}
+		})
+	}
+	<-ctx.Done()
+	l.port.Close()
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), max(l.cfg.Grace, refuseTime))
+	defer cancel()
+	if srv.Shutdown(grace) != nil {
+		_ = srv.Close() // its listeners are closed already
+	}
+	serving.Wait()
+	return nil
+}
+
+// configFor returns the TLS config of a connection: always the same one, so
+// that clients can resume their sessions.
+func (l *Listener) configFor(*tls.ClientHelloInfo) (*tls.Config, error) {
+	l.mu.Lock()
+	cfg := l.tls
+	l.mu.Unlock()
+	if cfg != nil {
+		return cfg, nil
+	}
+	ca, err := l.cfg.CA() // not under the lock: it may ask the OS's keychain
+	if err != nil {
+		l.log.Warn("local CA not available", "err", err)
+		return nil, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.tls == nil {
+		l.tls = ca.serverTLS(l.known)
+	}
+	return l.tls, nil
+}
+
+// known reports whether a client that asks for name may go on to the request.
+func (l *Listener) known(name string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return ours(name) || l.only != nil
+}
+
+// add has requests for the tunnel's name, or all, handed to t.
+func (l *Listener) add(t *Tunnel, all bool) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	name := ServerName(t.cfg.Name)
+	if other := l.tunnels[name]; other != nil && other != t {
+		return fmt.Errorf("tunnel %q: %w", t.cfg.Name, ErrNameTaken)
+	}
+	l.tunnels[name] = t
+	if all {
+		l.only = t
+	}
+	return nil
+}
+
+// ErrNameTaken says that the listener serves a tunnel of that name already.
+var ErrNameTaken = errors.New("another tunnel has this name")
+
+func (l *Listener) remove(t *Tunnel) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if name := ServerName(t.cfg.Name); l.tunnels[name] == t {
+		delete(l.tunnels, name)
+	}
+}
+
+// serve hands a request to its tunnel.
+func (l *Listener) serve(w http.ResponseWriter, r *http.Request) {
+	if why := fromBrowser(r); why != "" {
+		l.log.Warn("request refused", "why", why, "client", r.RemoteAddr)
+		Refusal{Code: http.StatusForbidden, Message: "berth serves no web pages, and this request looks like one's: " + why}.write(w)
+		return
+	}
+	name := r.TLS.ServerName
+	l.mu.Lock()
+	t := l.tunnels[name]
+	if t == nil {
+		t = l.only
+	}
+	l.mu.Unlock()
+	if t == nil || !t.serve(w, r) {
+		l.cfg.Absent(name).write(w)
+	}
+}

@@ -1,0 +1,305 @@
+package kube
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/gobwas/ws"
+
+	"berth/proxies"
+)
+
+func ok(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") }
+
+// TestSharedListener has two tunnels on one port, told apart by name.
+func TestSharedListener(t *testing.T) {
+	l := shared(t)
+	names := []string{"prod", "Prod", "team.prod", "x-1", "under_score"}
+	for _, name := range names {
+		c := newCluster(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, name) })
+		run(t, Config{Name: name, Listener: l, Source: always(c.upstream())})
+	}
+	for _, addr := range l.Status().Addresses {
+		for _, name := range names {
+			if _, body := get(t, kubectl(t, name), "https://"+addr+"/api"); body != name {
+				t.Errorf("a client of %s is led to %s", name, body)
+			}
+		}
+	}
+	twin := New(Config{Name: "prod", Listener: l, Source: always(nil)})
+	if err := twin.Bind(); !errors.Is(err, ErrNameTaken) {
+		t.Errorf("a second tunnel of the name binds: %v", err)
+	}
+	if err := twin.Run(t.Context()); !errors.Is(err, ErrNameTaken) {
+		t.Errorf("a second tunnel of the name runs: %v", err)
+	}
+	resp, body := get(t, kubectl(t, "gone"), "https://"+l.Status().Addresses[0]+"/api")
+	if s := statusOf(t, resp.Code, body); s.Code != 404 || s.Reason != "NotFound" {
+		t.Errorf("a tunnel that is not there says %+v", s)
+	}
+}
+
+func TestOwnListener(t *testing.T) {
+	c := newCluster(t, ok)
+	r := run(t, Config{Source: always(c.upstream())})
+	for _, name := range []string{"prod", "other", ""} { // it has no one else to serve
+		if _, body := get(t, kubectl(t, name), "https://"+r.addr()+"/api"); body != "ok" {
+			t.Errorf("asked for %q it says %q", name, body)
+		}
+	}
+}
+
+// TestStrangersAreRefused tries to get in without the kubeconfig.
+func TestStrangersAreRefused(t *testing.T) {
+	c := newCluster(t, ok)
+	l := shared(t)
+	run(t, Config{Listener: l, Source: always(c.upstream())})
+	other, err := OpenLocalCA(&memStore{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	otherCert, err := tls.X509KeyPair(other.ClientPEM())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca, err := testCA()
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := ca.serverCert()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tests := map[string]struct {
+		change func(*tls.Config)
+		want   string
+	}{
+		"no_client_cert":  {func(c *tls.Config) { c.Certificates = nil }, "certificate required"},
+		"another_ca":      {func(c *tls.Config) { c.Certificates = []tls.Certificate{otherCert} }, "certificate"},
+		"listeners_cert":  {func(c *tls.Config) { c.Certificates = []tls.Certificate{*server} }, "bad certificate"},
+		"another_name":    {func(c *tls.Config) { c.ServerName = "kubernetes.default" }, "unrecognized name"},
+		"below_a_tunnel":  {func(c *tls.Config) { c.ServerName = "a." + ServerName("prod") }, "unrecognized name"},
+		"no_name_at_all":  {func(c *tls.Config) { c.ServerName = "127.0.0.1" }, "unrecognized name"},
+		"outdated_tls_11": {func(c *tls.Config) { c.MinVersion, c.MaxVersion = tls.VersionTLS11, tls.VersionTLS11 }, "protocol version"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			cfg := tlsFor(t, "prod")
+			cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+				if len(cfg.Certificates) == 0 {
+					return &tls.Certificate{}, nil
+				}
+				return &cfg.Certificates[0], nil
+			}
+			tt.change(cfg)
+			client := &http.Client{Transport: &http.Transport{TLSClientConfig: cfg}, Timeout: patienceInTests}
+			defer client.CloseIdleConnections()
+			resp, err := client.Get("https://" + l.Status().Addresses[0] + "/api")
+			if err == nil {
+				resp.Body.Close()
+				t.Fatalf("served with %d", resp.StatusCode)
+			}
+			if !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("refused with %v, want %q", err, tt.want)
+			}
+		})
+	}
+}
+
+// TestWebPagesAreRefused sends what a browser would, even one that was given
+// the client cert.
+func TestWebPagesAreRefused(t *testing.T) {
+	c := newCluster(t, ok)
+	r := run(t, Config{Source: always(c.upstream())})
+	tests := map[string]struct {
+		method, host string
+		header       map[string]string
+		want         int
+	}{
+		"kubectl":          {http.MethodGet, "", nil, 200},
+		"own_name":         {http.MethodGet, ServerName("prod") + ":1", nil, 200},
+		"localhost":        {http.MethodGet, "localhost:1", nil, 200},
+		"ipv6":             {http.MethodGet, "[::1]:1", nil, 200},
+		"own_page":         {http.MethodGet, "localhost:1", map[string]string{"Origin": "https://localhost:1", "Sec-Fetch-Site": "same-origin"}, 200},
+		"typed_address":    {http.MethodGet, "", map[string]string{"Sec-Fetch-Site": "none"}, 200},
+		"rebound_name":     {http.MethodGet, "evil.example.com", nil, 403},
+		"foreign_page":     {http.MethodPost, "", map[string]string{"Origin": "https://evil.example.com"}, 403},
+		"sandboxed_page":   {http.MethodPost, "", map[string]string{"Origin": "null"}, 403},
+		"other_local_page": {http.MethodGet, "localhost:1", map[string]string{"Origin": "http://localhost:1"}, 403},
+		"image_tag":        {http.MethodGet, "", map[string]string{"Sec-Fetch-Site": "cross-site"}, 403},
+		"preflight": {http.MethodOptions, "", map[string]string{
+			"Access-Control-Request-Method": "DELETE", "Sec-Fetch-Site": "same-origin",
+		}, 403},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			req, err := http.NewRequestWithContext(t.Context(), tt.method, "https://"+r.addr()+"/api", http.NoBody)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Host = tt.host
+			for k, v := range tt.header {
+				req.Header.Set(k, v)
+			}
+			resp, err := kubectl(t, "prod").Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			body, _ := io.ReadAll(resp.Body)
+			if resp.StatusCode != tt.want {
+				t.Fatalf("answer is %d %s, want %d", resp.StatusCode, body, tt.want)
+			}
+			if tt.want == 403 {
+				statusOf(t, resp.StatusCode, string(body))
+			}
+			if resp.Header.Get("Access-Control-Allow-Origin") != "" {
+				t.Error("a web page is let in")
+			}
+		})
+	}
+}
+
+// TestUpgrade sends bytes both ways over an upgraded connection, as exec does,
+// while the credential changes.
+func TestUpgrade(t *testing.T) {
+	for _, proto := range []string{"SPDY/3.1", "websocket"} {
+		t.Run(proto, func(t *testing.T) {
+			c := newCluster(t, func(w http.ResponseWriter, r *http.Request) {
+				if r.ProtoMajor != 1 || r.Header.Get("Upgrade") != proto || r.Header.Get("X-Stream-Protocol-Version") != "v4.channel.k8s.io" {
+					http.Error(w, "this is no upgrade: "+r.Proto, http.StatusBadRequest)
+					return
+				}
+				conn, rw, err := http.NewResponseController(w).Hijack()
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer conn.Close()
+				fmt.Fprintf(rw, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n", proto)
+				_ = rw.Flush()
+				for {
+					line, err := rw.ReadString('\n')
+					if err != nil {
+						return
+					}
+					_, _ = io.WriteString(conn, "echo "+line)
+				}
+			})
+			ups := []*Upstream{c.upstream(), c.upstream()}
+			n := -1
+			r := run(t, Config{Source: func(context.Context) (*Upstream, error) { n++; return ups[min(n, 1)], nil }})
+			cfg := tlsFor(t, "prod")
+			cfg.NextProtos = []string{"http/1.1"}
+			conn, err := tls.Dial("tcp", r.addr(), cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			fmt.Fprintf(conn, "POST /exec HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: %s\r\nX-Stream-Protocol-Version: v4.channel.k8s.io\r\nContent-Length: 0\r\n\r\n", proto)
+			br := bufio.NewReader(conn)
+			resp, err := http.ReadResponse(br, nil)
+			if err != nil || resp.StatusCode != 101 || resp.Header.Get("Upgrade") != proto {
+				t.Fatalf("answer is %v, %v", resp, err)
+			}
+			defer resp.Body.Close()
+			say := func(s string) {
+				t.Helper()
+				fmt.Fprintln(conn, s)
+				if line, err := br.ReadString('\n'); err != nil || line != "echo "+s+"\n" {
+					t.Fatalf("heard %q, %v", line, err)
+				}
+			}
+			say("one")
+			// Another request takes another credential; the stream goes on.
+			get(t, kubectl(t, "prod"), "https://"+r.addr()+"/api")
+			say("two")
+			eventually(t, "eight bytes are counted on one stream", func() bool {
+				s := r.Status()
+				return s.Connections == 1 && s.BytesOut == 8
+			})
+			conn.Close()
+			eventually(t, "the stream is closed", func() bool { return r.Status().Connections == 0 })
+		})
+	}
+}
+
+// TestRefusedUpgrade checks that a client of exec is told why as well.
+func TestRefusedUpgrade(t *testing.T) {
+	r := run(t, Config{Source: func(context.Context) (*Upstream, error) { return nil, errors.New("no login") }})
+	cfg := tlsFor(t, "prod")
+	cfg.NextProtos = []string{"http/1.1"}
+	conn, err := tls.Dial("tcp", r.addr(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	d := ws.Dialer{NetDial: nil}
+	_, _, err = d.Upgrade(conn, mustURL("https://127.0.0.1/exec"))
+	var refused ws.StatusError
+	if !errors.As(err, &refused) || int(refused) != 503 {
+		t.Errorf("the upgrade ends with %v, want status 503", err)
+	}
+}
+
+func TestPortInUse(t *testing.T) {
+	c := newCluster(t, ok)
+	a := run(t, Config{Source: always(c.upstream())})
+	var port int
+	if _, err := fmt.Sscanf(a.addr(), "127.0.0.1:%d", &port); err != nil {
+		t.Fatal(err)
+	}
+	b := New(Config{Name: "b", Source: always(c.upstream()), Own: ListenerConfig{Port: port, CA: testCA}})
+	if err := b.Bind(); !errors.Is(err, proxies.ErrPortTaken) {
+		t.Fatalf("bind of a taken port = %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); _ = b.Run(ctx) }()
+	eventually(t, "the owner is named", func() bool {
+		var taken *proxies.PortError
+		return errors.As(b.Status().BindError, &taken) && taken.Owner != nil
+	})
+	a.stop()
+	eventually(t, "the port is taken once it is free", func() bool { return b.Status().Bound })
+	if _, body := get(t, kubectl(t, "b"), "https://"+b.Status().Addresses[0]+"/api"); body != "ok" {
+		t.Errorf("it says %q", body)
+	}
+	cancel()
+	<-done
+}
+
+// TestCAComesLate has the CA fail first, as a locked keychain does.
+func TestCAComesLate(t *testing.T) {
+	c := newCluster(t, ok)
+	calls := 0
+	l := NewListener(ListenerConfig{CA: func() (*LocalCA, error) {
+		if calls++; calls == 1 {
+			return nil, errors.New("keychain is locked")
+		}
+		return testCA()
+	}})
+	if err := l.Bind(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); _ = l.Run(ctx) }()
+	t.Cleanup(func() { cancel(); <-done })
+	run(t, Config{Listener: l, Source: always(c.upstream())})
+	client := kubectl(t, "prod")
+	if resp, err := client.Get("https://" + l.Status().Addresses[0] + "/api"); err == nil {
+		resp.Body.Close()
+		t.Error("served without a CA")
+	}
+	if _, body := get(t, client, "https://"+l.Status().Addresses[0]+"/api"); body != "ok" {
+		t.Errorf("it says %q", body)
+	}
+}

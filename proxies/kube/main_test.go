@@ -1,0 +1,218 @@
+package kube
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"berth/proxies"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// patience is how long tests wait for what must happen.
+const patienceInTests = 10 * time.Second
+
+// memStore is a KeyStore in memory.
+type memStore struct {
+	mu    sync.Mutex
+	data  []byte
+	err   error // of Load
+	saves int
+}
+
+func (s *memStore) Load() ([]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err == nil && s.data == nil {
+		return nil, fs.ErrNotExist
+	}
+	return s.data, s.err
+}
+
+func (s *memStore) Save(data []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.data = data
+	s.saves++
+	return nil
+}
+
+var testCA = sync.OnceValues(func() (*LocalCA, error) { return OpenLocalCA(&memStore{}) })
+
+// cluster is a fake API server behind a fake proxy.
+type cluster struct {
+	*httptest.Server
+	conns, dials atomic.Int32 // open, ever
+}
+
+func newCluster(t *testing.T, h http.HandlerFunc) *cluster {
+	t.Helper()
+	c := &cluster{}
+	c.Server = httptest.NewUnstartedServer(h)
+	c.EnableHTTP2 = true
+	c.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+		switch s {
+		case http.StateNew:
+			c.conns.Add(1)
+			c.dials.Add(1)
+		case http.StateClosed, http.StateHijacked:
+			c.conns.Add(-1)
+		default:
+		}
+	}
+	c.StartTLS()
+	t.Cleanup(func() {
+		c.CloseClientConnections()
+		c.Close()
+	})
+	return c
+}
+
+// upstream is a way to c with a credential of its own.
+func (c *cluster) upstream() *Upstream {
+	roots := x509.NewCertPool()
+	roots.AddCert(c.Certificate())
+	addr := c.Listener.Addr().String()
+	return &Upstream{Dial: func(ctx context.Context, versions ...string) (net.Conn, error) {
+		d := tls.Dialer{Config: &tls.Config{RootCAs: roots, ServerName: "example.com", NextProtos: versions, MinVersion: tls.VersionTLS12}}
+		return d.DialContext(ctx, "tcp", addr)
+	}}
+}
+
+func always(up *Upstream) Source {
+	return func(context.Context) (*Upstream, error) { return up, nil }
+}
+
+// events collects what a tunnel tells.
+type events struct {
+	mu  sync.Mutex
+	all []proxies.Event
+}
+
+func (e *events) add(ev proxies.Event) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.all = append(e.all, ev)
+}
+
+func (e *events) kinds() []proxies.EventKind {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	kinds := make([]proxies.EventKind, len(e.all))
+	for i, ev := range e.all {
+		kinds[i] = ev.Kind
+	}
+	return kinds
+}
+
+// running is a tunnel on a listener of its own or a shared one.
+type running struct {
+	*Tunnel
+	events *events
+	stop   func() // and wait for the end
+}
+
+func (r *running) addr() string { return r.Status().Addresses[0] }
+
+// run starts a tunnel called prod; it ends with the test.
+func run(t *testing.T, cfg Config) *running {
+	t.Helper()
+	ev := &events{}
+	if cfg.Name == "" {
+		cfg.Name = "prod"
+	}
+	cfg.OnEvent = ev.add
+	if cfg.Listener == nil {
+		cfg.Own.CA = testCA
+	}
+	r := &running{Tunnel: New(cfg), events: ev}
+	if err := r.Bind(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := r.Run(ctx); err != nil {
+			t.Error(err)
+		}
+	}()
+	r.stop = func() { cancel(); <-done }
+	t.Cleanup(r.stop)
+	return r
+}
+
+// shared starts a listener; it ends with the test.
+func shared(t *testing.T) *Listener {
+	t.Helper()
+	l := NewListener(ListenerConfig{CA: testCA})
+	if err := l.Bind(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = l.Run(ctx)
+	}()
+	t.Cleanup(func() { cancel(); <-done })
+	return l
+}
+
+// tlsFor is what a kubeconfig gives a client of the named tunnel.
+func tlsFor(t *testing.T, tunnel string) *tls.Config {
+	t.Helper()
+	ca, err := testCA()
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(ca.CAPEM())
+	certPEM, keyPEM := ca.ClientPEM()
+	cert, err := tls.X509KeyPair(certPEM, keyPEM)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
+	if tunnel != "" {
+		cfg.ServerName = ServerName(tunnel)
+	}
+	return cfg
+}
+
+// kubectl is a client as Kubernetes' own are: HTTP/2 where it can.
+func kubectl(t *testing.T, tunnel string) *http.Client {
+	t.Helper()
+	tr := &http.Transport{TLSClientConfig: tlsFor(t, tunnel), ForceAttemptHTTP2: true}
+	t.Cleanup(tr.CloseIdleConnections)
+	return &http.Client{Transport: tr, Timeout: patienceInTests}
+}
+
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patienceInTests); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("still not: %s", what)
+		}
+	}
+}
+
+func mustURL(s string) *url.URL {
+	u, err := url.Parse(s)
+	if err != nil {
+		panic(err)
+	}
+	return u
+}

@@ -1,0 +1,35 @@
+package kube
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"regexp"
+	"strings"
+)
+
+// Domain is what every tunnel's server name ends with. It is never looked up:
+// ".internal" is set aside for names of one's own.
+const Domain = "kube.berth.internal"
+
+// hashed begins the labels of names that cannot be labels themselves.
+const hashed = "x-"
+
+// label is a name that can stand as one label of a host name: names differ in
+// case, host names do not, and a wildcard covers one label only.
+var label = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,48}[a-z0-9])?$`)
+
+// ServerName returns the host name that clients of the named tunnel ask for
+// in the TLS handshake (SNI): it tells the tunnels of a shared listener apart.
+func ServerName(tunnel string) string {
+	if !label.MatchString(tunnel) || strings.HasPrefix(tunnel, hashed) {
+		sum := sha256.Sum256([]byte(tunnel))
+		tunnel = hashed + hex.EncodeToString(sum[:16])
+	}
+	return tunnel + "." + Domain
+}
+
+// ours reports whether name is one a tunnel may have, of any tunnel.
+func ours(name string) bool {
+	first, ok := strings.CutSuffix(name, "."+Domain)
+	return ok && first != "" && !strings.Contains(first, ".")
+}

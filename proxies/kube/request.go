@@ -1,0 +1,305 @@
+package kube
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"berth/proxies"
+)
+
+// patienceMargin is how long before a client gives up it is answered.
+const patienceMargin = 2 * time.Second
+
+type (
+	clientKey  struct{} // of a connection's *client, in its context
+	requestKey struct{} // of the *request, in its own
+)
+
+// client is one client connection.
+type client struct {
+	addr net.Addr
+
+	mu   sync.Mutex // guards held
+	held int        // requests of it that are held
+}
+
+// request is one request through a tunnel.
+type request struct {
+	t      *Tunnel
+	client *client
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	waited time.Duration // how long Source took
+	told   bool          // EventConnected or EventRefused was sent
+
+	in, out atomic.Int64 // bytes to the client, bytes from it
+
+	mu   sync.Mutex // guards everything below
+	held bool       // counted in client.held
+	err  error      // what broke the answer
+}
+
+// serve serves a request, and reports whether it did: a stopped tunnel does
+// not.
+func (t *Tunnel) serve(w http.ResponseWriter, r *http.Request) bool {
+	q := t.begin(r)
+	if q == nil {
+		return false
+	}
+	defer q.finish()
+	q.event(proxies.EventAccepted, nil)
+	up, err := q.upstream(r)
+	if err != nil {
+		q.refuse(w, err)
+		return true
+	}
+	t.warn(w, up)
+	r = r.WithContext(context.WithValue(q.ctx, requestKey{}, q))
+	if r.Body != nil && r.ContentLength != 0 {
+		r.Body = &counted{ReadCloser: r.Body, q: q, sum: &q.out, total: &t.bytesOut}
+	}
+	tr := t.transportOf(up)
+	defer tr.release()
+	tr.proxy.ServeHTTP(w, r) // may panic with http.ErrAbortHandler, which means to hang up
+	return true
+}
+
+// begin counts a request; nil means that the tunnel has stopped.
+func (t *Tunnel) begin(r *http.Request) *request {
+	ctx, cancel := context.WithCancelCause(r.Context())
+	q := &request{t: t, ctx: ctx, cancel: cancel}
+	q.client, _ = r.Context().Value(clientKey{}).(*client)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.stopped {
+		cancel(proxies.ErrStopped)
+		return nil
+	}
+	t.wg.Add(1)
+	t.active[q] = struct{}{}
+	t.total.Add(1)
+	return q
+}
+
+// finish ends a request, whatever became of it.
+func (q *request) finish() {
+	t := q.t
+	q.mu.Lock()
+	err := q.err
+	q.mu.Unlock()
+	if cause := context.Cause(q.ctx); err == nil && cause != nil && !errors.Is(cause, context.Canceled) {
+		err = cause
+	}
+	if q.told && !q.isRefused() {
+		if _, ok := errors.AsType[*proxies.ConnError](err); ok {
+			t.noteError(err)
+		}
+		q.event(proxies.EventClosed, err)
+	}
+	q.cancel(nil)
+	t.mu.Lock()
+	delete(t.active, q)
+	t.mu.Unlock()
+	t.cfg.OnChange()
+	t.wg.Done()
+}
+
+// upstream waits for a credential.
+func (q *request) upstream(r *http.Request) (*Upstream, error) {
+	q.t.cfg.OnChange()
+	hold := q.t.cfg.Hold
+	if hold <= 0 {
+		hold = proxies.MaxDialTimeout
+	}
+	hold = min(hold, patience(r))
+	began := time.Now()
+	ctx, cancel := context.WithTimeoutCause(q.ctx, hold, proxies.ErrHoldEnded)
+	defer cancel()
+	marked := make(chan struct{})
+	late := time.AfterFunc(waitingAfter, func() {
+		defer close(marked)
+		q.hold(began)
+	})
+	up, err := q.t.cfg.Source(ctx)
+	waited, ended := time.Since(began), context.Cause(ctx)
+	if !late.Stop() {
+		<-marked
+	}
+	q.waited = waited
+	q.t.mu.Lock()
+	delete(q.t.waiting, q)
+	q.t.mu.Unlock()
+	switch {
+	case err == nil:
+		return up, nil
+	case ended == nil:
+		return nil, err
+	case errors.Is(ended, context.Canceled): // the request's own context
+		return nil, proxies.ErrClientGone
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		return nil, ended
+	default: // Source may say more than that time is up
+		return nil, fmt.Errorf("%w: %w", ended, err)
+	}
+}
+
+// patience is how long the client can wait for an answer: it says so in the
+// query, as kubectl does when it asks what the cluster has. What a watch says
+// there is how long it is to last.
+func patience(r *http.Request) time.Duration {
+	const forever = 24 * time.Hour
+	query := r.URL.Query()
+	if watch := query.Get("watch"); watch == "true" || watch == "1" {
+		return forever
+	}
+	d, err := time.ParseDuration(query.Get("timeout"))
+	if err != nil || d <= 0 {
+		return forever
+	}
+	return max(d-patienceMargin, d/2)
+}
+
+// hold counts the request among those that wait.
+func (q *request) hold(since time.Time) {
+	q.t.mu.Lock()
+	q.t.waiting[q] = since
+	stopped := q.t.stopped
+	q.t.mu.Unlock()
+	if stopped {
+		q.cancel(proxies.ErrStopped)
+	}
+	q.mu.Lock()
+	q.held = true
+	q.mu.Unlock()
+	if q.client != nil {
+		q.client.mu.Lock()
+		q.client.held++
+		first := q.client.held == 1
+		q.client.mu.Unlock()
+		if first {
+			q.send(proxies.EventWaiting, nil)
+		}
+	}
+	q.t.cfg.OnChange()
+}
+
+// refuse tells the client why it is not served.
+func (q *request) refuse(w http.ResponseWriter, err error) {
+	if errors.Is(err, proxies.ErrClientGone) {
+		q.event(proxies.EventClosed, err)
+		return
+	}
+	if !errors.Is(err, proxies.ErrStopped) && !errors.Is(err, proxies.ErrClosed) {
+		q.t.noteError(err)
+	}
+	q.event(proxies.EventRefused, err)
+	q.setErr(errRefused)
+	q.t.cfg.Refuse(err).write(w)
+}
+
+// errRefused marks a request of which EventRefused was the last word.
+var errRefused = errors.New("refused")
+
+func (q *request) isRefused() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return errors.Is(q.err, errRefused)
+}
+
+func (q *request) setErr(err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.err == nil {
+		q.err = err
+	}
+}
+
+// event tells of a step. As long as other requests of the same connection are
+// held the connection's story is theirs.
+func (q *request) event(kind proxies.EventKind, err error) {
+	if kind == proxies.EventConnected || kind == proxies.EventRefused {
+		q.told = true
+	}
+	if q.client == nil || kind == proxies.EventWaiting {
+		return
+	}
+	q.mu.Lock()
+	held := q.held
+	q.held = false
+	q.mu.Unlock()
+	q.client.mu.Lock()
+	if held {
+		q.client.held--
+	}
+	others := q.client.held > 0
+	q.client.mu.Unlock()
+	if !others {
+		q.send(kind, err)
+	}
+}
+
+func (q *request) send(kind proxies.EventKind, err error) {
+	e := proxies.Event{At: time.Now(), Kind: kind, Client: q.client.addr, Err: err, Waited: q.waited}
+	if kind == proxies.EventClosed {
+		e.BytesIn, e.BytesOut = q.in.Load(), q.out.Load()
+	}
+	q.t.cfg.OnEvent(e)
+}
+
+// counted is a body whose bytes are counted. When fromUpstream, an end other
+// than the body's is what broke the answer.
+type counted struct {
+	io.ReadCloser
+	q            *request
+	sum, total   *atomic.Int64
+	fromUpstream bool
+}
+
+// Read counts.
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.ReadCloser.Read(p)
+	c.sum.Add(int64(n))
+	c.total.Add(int64(n))
+	if c.fromUpstream && err != nil && !errors.Is(err, io.EOF) && c.q.ctx.Err() == nil {
+		c.q.setErr(&proxies.ConnError{Side: proxies.SideUpstream, Op: "read", Err: err})
+	}
+	return n, err
+}
+
+// countedStream is the same for an upgraded connection, which is written to.
+type countedStream struct {
+	counted
+	io.Writer
+}
+
+// Write counts.
+func (c *countedStream) Write(p []byte) (int, error) {
+	n, err := c.Writer.Write(p)
+	c.q.out.Add(int64(n))
+	c.q.t.bytesOut.Add(int64(n))
+	return n, err
+}
+
+// CloseWrite passes on that the client sends no more.
+func (c *countedStream) CloseWrite() error {
+	if half, ok := c.Writer.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return http.ErrNotSupported
+}
+
+// warningHeader is a Warning that says text. Source: RFC 7234, 5.5, and how
+// Kubernetes uses it: code 299, no agent.
+func warningHeader(text string) string {
+	text = strings.ReplaceAll(cleanText(text), "\n", " ")
+	return "299 - " + strconv.Quote(text)
+}

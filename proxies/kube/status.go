@@ -1,0 +1,163 @@
+package kube
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"unicode"
+
+	"berth/proxies"
+)
+
+// Refusal is why a request is not served, as Kubernetes' clients print it.
+type Refusal struct {
+	// Code is the HTTP status; Reason is Kubernetes' word for it, and follows
+	// from Code when empty.
+	Code   int
+	Reason string
+	// Message is one sentence, or a few, with the next step.
+	Message string
+}
+
+// reasons are Kubernetes' words for the codes used here. Source: apimachinery,
+// meta/v1, StatusReason.
+var reasons = map[int]string{
+	http.StatusBadRequest:          "BadRequest",
+	http.StatusUnauthorized:        "Unauthorized",
+	http.StatusForbidden:           "Forbidden",
+	http.StatusNotFound:            "NotFound",
+	http.StatusInternalServerError: "InternalError",
+	http.StatusServiceUnavailable:  "ServiceUnavailable",
+	http.StatusGatewayTimeout:      "Timeout",
+}
+
+// status is a Kubernetes Status object: what an API server answers in place of
+// what was asked for.
+type status struct {
+	Kind       string   `json:"kind"`
+	APIVersion string   `json:"apiVersion"`
+	Metadata   struct{} `json:"metadata"`
+	Status     string   `json:"status"`
+	Message    string   `json:"message"`
+	Reason     string   `json:"reason,omitempty"`
+	Code       int      `json:"code"`
+}
+
+// messageMax is the longest message sent, in bytes.
+const messageMax = 2000
+
+func (r Refusal) body() []byte {
+	s := status{Kind: "Status", APIVersion: "v1", Status: "Failure", Message: cleanText(r.Message), Reason: r.Reason, Code: r.Code}
+	if s.Reason == "" {
+		s.Reason = reasons[r.Code]
+	}
+	b, err := json.Marshal(s)
+	if err != nil { // it is made of texts and a number
+		panic("kube: " + err.Error())
+	}
+	return append(b, '\n')
+}
+
+// write answers with r. There is no Retry-After: with one, clients would try
+// ten more times, each held again.
+func (r Refusal) write(w http.ResponseWriter) {
+	body := r.body()
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Cache-Control", "no-cache, private")
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(r.Code)
+	_, _ = w.Write(body) // the client may have gone
+}
+
+// cleanText makes text harmless for terminals: printable, of bounded length.
+func cleanText(s string) string {
+	s = strings.Map(func(r rune) rune {
+		switch {
+		case r == '\n', unicode.IsPrint(r):
+			return r
+		case unicode.Is(unicode.Cf, r): // bidirectional overrides, zero-width characters
+			return -1
+		}
+		return ' '
+	}, strings.ToValidUTF8(s, "\uFFFD"))
+	if len(s) > messageMax {
+		s = strings.ToValidUTF8(s[:messageMax], "") + "…"
+	}
+	return strings.TrimSpace(s)
+}
+
+// plainRefusal is what a tunnel says that was not told how to say it.
+func plainRefusal(err error) Refusal {
+	code := http.StatusServiceUnavailable
+	switch {
+	case errors.Is(err, proxies.ErrHoldEnded):
+		code = http.StatusUnauthorized
+	case errors.Is(err, context.DeadlineExceeded):
+		code = http.StatusGatewayTimeout
+	}
+	return Refusal{Code: code, Message: "berth: " + err.Error()}
+}
+
+const (
+	// whoToBe is how Teleport says that a user may be several in Kubernetes,
+	// and that the request does not say which.
+	whoToBe = "please select a user to impersonate"
+	// peekMax is how much of an error is read to look for that.
+	peekMax = 64 << 10
+)
+
+// explainForbidden looks for an error that a setting of berth's would mend,
+// and says so in its place.
+func explainForbidden(resp *http.Response, hint string) error {
+	if resp.StatusCode != http.StatusForbidden || hint == "" {
+		return nil
+	}
+	head, err := io.ReadAll(io.LimitReader(resp.Body, peekMax))
+	if err != nil {
+		return err
+	}
+	if !bytes.Contains(head, []byte(whoToBe)) {
+		resp.Body = &spliced{io.MultiReader(bytes.NewReader(head), resp.Body), resp.Body}
+		return nil
+	}
+	_ = resp.Body.Close() // what it says is known
+	body := Refusal{Code: http.StatusForbidden, Message: forbiddenText(head) + ". " + hint}.body()
+	resp.Body = io.NopCloser(bytes.NewReader(body))
+	resp.ContentLength = int64(len(body))
+	resp.Header.Set("Content-Type", "application/json")
+	resp.Header.Set("Content-Length", strconv.Itoa(len(body)))
+	resp.Header.Del("Content-Encoding")
+	resp.TransferEncoding = nil
+	return nil
+}
+
+// forbiddenText is the sentence in an answer that has whoToBe in it: a Status,
+// another JSON object, or plain text.
+func forbiddenText(body []byte) string {
+	var s struct {
+		Message string `json:"message"`
+		Error   struct {
+			Message string `json:"message"`
+		} `json:"error"`
+	}
+	if json.Unmarshal(body, &s) == nil {
+		for _, m := range []string{s.Message, s.Error.Message} {
+			if strings.Contains(m, whoToBe) {
+				return strings.TrimRight(m, ". \n")
+			}
+		}
+	}
+	return whoToBe
+}
+
+// spliced reads from one and closes another.
+type spliced struct {
+	io.Reader
+	io.Closer
+}

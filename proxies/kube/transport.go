@@ -1,0 +1,273 @@
+package kube
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/http/httputil"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"berth/proxies"
+)
+
+const (
+	// idleConnTimeout is how long a connection to the proxy is kept warm.
+	idleConnTimeout = 5 * time.Minute
+	// pingAfter and pingTimeout find a dead HTTP/2 connection, as after a
+	// suspend, within half a minute.
+	pingAfter   = 20 * time.Second
+	pingTimeout = 8 * time.Second
+	// streamBuffer is how much of one answer is taken ahead of its client.
+	streamBuffer = 1 << 20
+	copyBuffer   = 32 << 10
+)
+
+// Dialer opens a TLS connection to the cluster that offers these versions of
+// HTTP, the best first. The conn is a *tls.Conn. It must give up when ctx ends.
+type Dialer func(ctx context.Context, versions ...string) (net.Conn, error)
+
+// transport carries requests with one credential: ordinary ones over a
+// connection they share, upgrades over connections of their own.
+type transport struct {
+	up      *Upstream
+	proxy   *httputil.ReverseProxy
+	shared  *http.Transport
+	upgrade *http.Transport
+	gate    gate
+
+	mu      sync.Mutex // guards everything below
+	open    int        // requests
+	retired bool       // no more requests: close what is idle
+}
+
+func newTransport(t *Tunnel, up *Upstream) *transport {
+	tr := &transport{up: up}
+	dial := func(versions ...string) func(context.Context, string, string) (net.Conn, error) {
+		return func(ctx context.Context, _, _ string) (net.Conn, error) {
+			ctx, cancel := context.WithTimeout(ctx, proxies.MaxDialTimeout)
+			defer cancel()
+			return up.Dial(ctx, versions...)
+		}
+	}
+	tr.shared = &http.Transport{
+		DialTLSContext:     dial("h2", "http/1.1"),
+		ForceAttemptHTTP2:  true,
+		DisableCompression: true, // answers are passed on as they are
+		IdleConnTimeout:    idleConnTimeout,
+		HTTP2: &http.HTTP2Config{
+			SendPingTimeout: pingAfter, PingTimeout: pingTimeout, MaxReceiveBufferPerStream: streamBuffer,
+		},
+	}
+	tr.upgrade = &http.Transport{
+		DialTLSContext:     dial("http/1.1"),
+		TLSNextProto:       map[string]func(string, *tls.Conn) http.RoundTripper{}, // HTTP/2 knows no upgrades
+		DisableCompression: true,
+		IdleConnTimeout:    idleConnTimeout,
+	}
+	tr.proxy = &httputil.ReverseProxy{
+		Transport:     tr,
+		FlushInterval: -1,
+		BufferPool:    &buffers,
+		Rewrite:       t.rewrite,
+		ModifyResponse: func(resp *http.Response) error {
+			return t.answered(resp)
+		},
+		ErrorHandler: t.failed,
+		ErrorLog:     slog.NewLogLogger(t.log.Handler(), slog.LevelDebug),
+	}
+	return tr
+}
+
+// RoundTrip sends a request the way it needs.
+func (tr *transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.Header.Get("Upgrade") != "" {
+		return tr.upgrade.RoundTrip(r)
+	}
+	return tr.gate.roundTrip(tr.shared, r)
+}
+
+func (tr *transport) acquire() {
+	tr.mu.Lock()
+	tr.open++
+	tr.mu.Unlock()
+}
+
+func (tr *transport) release() {
+	tr.mu.Lock()
+	tr.open--
+	last := tr.retired && tr.open == 0
+	tr.mu.Unlock()
+	if last {
+		tr.closeIdle()
+	}
+}
+
+// retire has the connections closed once nobody uses them.
+func (tr *transport) retire() {
+	tr.mu.Lock()
+	tr.retired = true
+	tr.mu.Unlock()
+	tr.closeIdle()
+}
+
+func (tr *transport) closeIdle() {
+	tr.shared.CloseIdleConnections()
+	tr.upgrade.CloseIdleConnections()
+}
+
+// gate lets requests get their connection one after the other: when forty come
+// at once and there is none yet, one dials and all share what it gets, be it a
+// connection or an error. With a warm connection a request is through at once.
+type gate struct {
+	mu  sync.Mutex // guards cur
+	cur *turn      // of the request that is getting its connection
+}
+
+type turn struct {
+	done chan struct{}
+	err  error // why there is no connection; read-only after done
+}
+
+// roundTrip sends r once it is its turn.
+func (g *gate) roundTrip(rt http.RoundTripper, r *http.Request) (*http.Response, error) {
+	mine, err := g.enter(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	var once sync.Once
+	leave := func(err error) { once.Do(func() { g.leave(mine, err) }) }
+	trace := &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { leave(nil) }}
+	resp, err := rt.RoundTrip(r.WithContext(httptrace.WithClientTrace(r.Context(), trace)))
+	if err != nil && r.Context().Err() == nil {
+		leave(err)
+	}
+	leave(nil) // one's own giving up is nobody else's failure
+	return resp, err
+}
+
+func (g *gate) enter(ctx context.Context) (*turn, error) {
+	for {
+		g.mu.Lock()
+		cur := g.cur
+		if cur == nil {
+			cur = &turn{done: make(chan struct{})}
+			g.cur = cur
+			g.mu.Unlock()
+			return cur, nil
+		}
+		g.mu.Unlock()
+		select {
+		case <-cur.done:
+			if cur.err != nil {
+				return nil, cur.err
+			}
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+func (g *gate) leave(mine *turn, err error) {
+	g.mu.Lock()
+	g.cur = nil
+	g.mu.Unlock()
+	mine.err = err
+	close(mine.done)
+}
+
+// rewrite makes the outgoing request: the same one.
+func (t *Tunnel) rewrite(pr *httputil.ProxyRequest) {
+	out, in := pr.Out, pr.In
+	out.URL.Scheme, out.URL.Host = "https", Domain // where to is the dialer's business
+	out.Host = in.Host
+	out.URL.RawQuery = in.URL.RawQuery
+	for _, h := range []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"} {
+		if v, ok := in.Header[h]; ok {
+			out.Header[h] = v
+		}
+	}
+	if t.cfg.As != "" || len(t.cfg.AsGroups) > 0 {
+		t.impersonate(out.Header)
+	}
+}
+
+// impersonate says who to be in Kubernetes, unless the client does.
+func (t *Tunnel) impersonate(h http.Header) {
+	for name := range h {
+		if strings.HasPrefix(name, "Impersonate-") {
+			return
+		}
+	}
+	if t.cfg.As != "" {
+		h.Set("Impersonate-User", t.cfg.As)
+	}
+	for _, group := range t.cfg.AsGroups {
+		h.Add("Impersonate-Group", group)
+	}
+}
+
+// answered looks at an answer before it is passed on.
+func (t *Tunnel) answered(resp *http.Response) error {
+	q := requestOf(resp.Request.Context())
+	t.noteOK()
+	q.event(proxies.EventConnected, nil)
+	if err := explainForbidden(resp, t.cfg.ForbiddenHint); err != nil {
+		return err
+	}
+	body := counted{ReadCloser: resp.Body, q: q, sum: &q.in, total: &t.bytesIn, fromUpstream: true}
+	if stream, ok := resp.Body.(io.ReadWriteCloser); ok && resp.StatusCode == http.StatusSwitchingProtocols {
+		resp.Body = &countedStream{counted: body, Writer: stream}
+		return nil
+	}
+	resp.Body = &body
+	return nil
+}
+
+// failed answers a request whose way to the cluster failed.
+func (t *Tunnel) failed(w http.ResponseWriter, r *http.Request, err error) {
+	q := requestOf(r.Context())
+	cause := context.Cause(q.ctx)
+	switch {
+	case errors.Is(cause, context.Canceled):
+		err = proxies.ErrClientGone
+	case cause != nil:
+		err = cause
+	default:
+		if u, ok := errors.AsType[*url.Error](err); ok { // says nothing but what was asked for
+			err = u.Err
+		}
+	}
+	q.refuse(w, err)
+}
+
+func requestOf(ctx context.Context) *request {
+	q, ok := ctx.Value(requestKey{}).(*request)
+	if !ok { // every request of a tunnel has one
+		panic("kube: a request without its tunnel")
+	}
+	return q
+}
+
+// buffers are for copying answers: shared by all tunnels.
+var buffers bufferPool
+
+type bufferPool struct{ pool sync.Pool }
+
+// Get returns a buffer.
+func (b *bufferPool) Get() []byte {
+	if buf, ok := b.pool.Get().(*[]byte); ok {
+		return *buf
+	}
+	return make([]byte, copyBuffer)
+}
+
+// Put takes it back.
+func (b *bufferPool) Put(buf []byte) { b.pool.Put(&buf) }

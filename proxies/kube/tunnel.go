@@ -1,0 +1,328 @@
+package kube
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"berth/proxies"
+)
+
+const (
+	// waitingAfter is how long Source may take before a request counts as
+	// waiting: minting a cert takes tens of milliseconds, a person seconds.
+	waitingAfter = 150 * time.Millisecond
+	// warnWithin is how long before the session's end clients are warned, and
+	// warnEvery how often.
+	warnWithin = 15 * time.Minute
+	warnEvery  = 5 * time.Minute
+)
+
+// Upstream is a way to one Kubernetes cluster with one credential. It is not
+// changed once made: a new credential is a new Upstream, for the requests that
+// come from then on.
+type Upstream struct {
+	// Dial opens connections to the cluster.
+	Dial Dialer
+	// ValidUntil is when the session behind it ends; zero means that nobody
+	// needs to be warned.
+	ValidUntil time.Time
+}
+
+// Source answers with the way to the cluster, waiting until there is a
+// credential. It returns an error at once when waiting cannot help, and when
+// ctx ends. As long as the credential is the same, so must be the pointer. It
+// is called once for each request, concurrently.
+type Source func(ctx context.Context) (*Upstream, error)
+
+// Config says what a Tunnel is.
+type Config struct {
+	// Name is the tunnel's name; ServerName makes of it what clients ask for.
+	Name string
+	// Listener is the shared listener that serves the tunnel; somebody else
+	// runs it. nil means one of the tunnel's own, made from Own.
+	Listener *Listener
+	Own      ListenerConfig
+	// Source answers with the way to the cluster.
+	Source Source
+	// Hold is how long a request may wait for Source; zero means that Source
+	// has proxies.MaxDialTimeout to fetch a cert and should not wait for a
+	// person. A client that says how long it waits is answered before.
+	Hold time.Duration
+	// As and AsGroups are who to be in Kubernetes, for requests that do not say.
+	As       string
+	AsGroups []string
+	// Grace is how long requests may go on after Run's ctx has ended.
+	Grace time.Duration
+	// Refuse puts into words why a request is refused: an error of Source, of
+	// dialling, or of package proxies. nil means the error's own words.
+	Refuse func(err error) Refusal
+	// ForbiddenHint is the next step for a user who may be several in
+	// Kubernetes and whose request does not say whom; empty means none.
+	ForbiddenHint string
+	// LoginHint is the next step for a user whose session is about to end.
+	LoginHint string
+	// Logger is where to log; nil means nowhere.
+	Logger *slog.Logger
+	// OnChange is called after each change of Status other than bytes moved,
+	// from many goroutines; it must not block. nil means nobody asks.
+	OnChange func()
+	// OnEvent is told each step in a request's life, as proxies.Config.OnEvent
+	// is of a connection's. While a client connection has requests that are
+	// held, they are told of as one. nil means nobody asks.
+	OnEvent func(proxies.Event)
+}
+
+// Tunnel is a stable local name, or port, of one Kubernetes cluster. It has
+// the methods of a proxies.Tunnel.
+type Tunnel struct {
+	cfg      Config
+	log      *slog.Logger
+	listener *Listener
+	ran      atomic.Bool
+	released chan struct{}  // closed when no request is taken any more
+	wg       sync.WaitGroup // one for each request
+
+	total, bytesIn, bytesOut atomic.Int64
+
+	mu          sync.Mutex // guards everything below
+	stopped     bool
+	active      map[*request]struct{}
+	waiting     map[*request]time.Time // since when
+	transport   *transport             // of the newest Upstream
+	warned      time.Time
+	lastErr     error
+	lastErrAt   time.Time
+	lastOK      time.Time
+	lastWarning time.Time // in the log
+}
+
+// New returns a tunnel that serves nobody yet. It panics without a Source.
+func New(cfg Config) *Tunnel {
+	if cfg.Source == nil {
+		panic("kube: Config.Source is nil")
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.OnChange == nil {
+		cfg.OnChange = func() {}
+	}
+	if cfg.OnEvent == nil {
+		cfg.OnEvent = func(proxies.Event) {}
+	}
+	if cfg.Refuse == nil {
+		cfg.Refuse = plainRefusal
+	}
+	t := &Tunnel{
+		cfg: cfg, log: cfg.Logger.With("tunnel", cfg.Name),
+		listener: cfg.Listener,
+		released: make(chan struct{}),
+		active:   make(map[*request]struct{}),
+		waiting:  make(map[*request]time.Time),
+	}
+	if t.listener == nil {
+		cfg.Own.Grace = cfg.Grace
+		cfg.Own.Logger, cfg.Own.OnChange = t.log, cfg.OnChange
+		t.listener = NewListener(cfg.Own)
+	}
+	return t
+}
+
+// Bind has the listener serve the tunnel, and tries once to bind it. Requests
+// that come before Run is called are served.
+func (t *Tunnel) Bind() error {
+	t.mu.Lock()
+	stopped := t.stopped
+	t.mu.Unlock()
+	if stopped {
+		return proxies.ErrStopped
+	}
+	if err := t.listener.add(t, t.cfg.Listener == nil); err != nil {
+		return err
+	}
+	return t.listener.Bind()
+}
+
+// Released is closed when Run takes no more requests, which is before it
+// drains: another tunnel may have the name, and the port if it was the
+// tunnel's own, from then on.
+func (t *Tunnel) Released() <-chan struct{} { return t.released }
+
+// errRan says that a Tunnel was run twice.
+var errRan = errors.New("tunnel was run already")
+
+// Run serves the tunnel until ctx ends. Then it takes no more requests,
+// refuses those that are held, lets the others go on for Grace, ends the rest,
+// and returns nil once all has ended. A Tunnel can be run once.
+func (t *Tunnel) Run(ctx context.Context) error {
+	if t.ran.Swap(true) {
+		return errRan
+	}
+	var listening sync.WaitGroup
+	if err := t.Bind(); errors.Is(err, ErrNameTaken) {
+		close(t.released)
+		return err
+	}
+	if t.cfg.Listener == nil {
+		listening.Go(func() { _ = t.listener.Run(ctx) }) // it returns nil
+	}
+	<-ctx.Done()
+	t.stop()
+	if t.cfg.Listener == nil {
+		<-t.listener.Released()
+	}
+	close(t.released)
+	t.drain()
+	listening.Wait()
+	t.cfg.OnChange()
+	return nil
+}
+
+// stop takes the tunnel off its listener and refuses who is held.
+func (t *Tunnel) stop() {
+	t.listener.remove(t)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.stopped = true
+	for q := range t.waiting {
+		q.cancel(proxies.ErrStopped)
+	}
+}
+
+// drain waits for the open requests, and ends them after Grace.
+func (t *Tunnel) drain() {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		t.wg.Wait()
+	}()
+	grace := time.NewTimer(t.cfg.Grace)
+	defer grace.Stop()
+	select {
+	case <-done:
+	case <-grace.C:
+		t.end(proxies.ErrStopped)
+		<-done
+	}
+	t.mu.Lock()
+	tr := t.transport
+	t.transport = nil
+	t.mu.Unlock()
+	if tr != nil {
+		tr.retire()
+	}
+}
+
+// CloseConnections ends every open request now, and the connections to the
+// proxy; the tunnel goes on.
+func (t *Tunnel) CloseConnections() {
+	t.mu.Lock()
+	tr := t.transport
+	t.transport = nil
+	t.mu.Unlock()
+	if tr != nil {
+		tr.retire()
+	}
+	t.end(proxies.ErrClosed)
+}
+
+func (t *Tunnel) end(cause error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for q := range t.active {
+		q.cancel(cause)
+	}
+}
+
+// Status returns how the tunnel is now: its connections are its requests.
+func (t *Tunnel) Status() proxies.Status {
+	port := t.listener.Status()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s := proxies.Status{
+		PortStatus:       port,
+		Connections:      len(t.active),
+		Waiting:          len(t.waiting),
+		TotalConnections: t.total.Load(),
+		BytesIn:          t.bytesIn.Load(),
+		BytesOut:         t.bytesOut.Load(),
+		LastError:        t.lastErr,
+		LastErrorAt:      t.lastErrAt,
+		LastOK:           t.lastOK,
+	}
+	for _, since := range t.waiting {
+		if s.OldestWait.IsZero() || since.Before(s.OldestWait) {
+			s.OldestWait = since
+		}
+	}
+	return s
+}
+
+// transportOf returns the transport for up, for one request; it must be
+// released.
+func (t *Tunnel) transportOf(up *Upstream) *transport {
+	t.mu.Lock()
+	old, tr := t.transport, t.transport
+	if tr == nil || tr.up != up {
+		tr = newTransport(t, up)
+		t.transport = tr
+	}
+	tr.acquire()
+	t.mu.Unlock()
+	if old != nil && old != tr {
+		old.retire()
+	}
+	return tr
+}
+
+// warn tells the client that the session is about to end, now and then.
+func (t *Tunnel) warn(w http.ResponseWriter, up *Upstream) {
+	now := time.Now()
+	left := up.ValidUntil.Sub(now)
+	if up.ValidUntil.IsZero() || left <= 0 || left >= warnWithin {
+		return
+	}
+	t.mu.Lock()
+	due := now.Sub(t.warned) >= warnEvery
+	if due {
+		t.warned = now
+	}
+	t.mu.Unlock()
+	if !due {
+		return
+	}
+	text := fmt.Sprintf("the Teleport session of tunnel %s ends in %d min", t.cfg.Name, int(left.Minutes())+1)
+	if t.cfg.LoginHint != "" {
+		text += "; to go on: " + t.cfg.LoginHint
+	}
+	w.Header().Add("Warning", warningHeader(text))
+}
+
+// noteError remembers why a request failed.
+func (t *Tunnel) noteError(err error) {
+	now := time.Now()
+	t.mu.Lock()
+	t.lastErr, t.lastErrAt = err, now
+	loud := now.Sub(t.lastWarning) >= time.Minute
+	if loud {
+		t.lastWarning = now
+	}
+	t.mu.Unlock()
+	level := slog.LevelDebug
+	if loud { // one line a minute says enough: each failure is in the events
+		level = slog.LevelWarn
+	}
+	t.log.Log(context.Background(), level, "request failed", "err", err)
+}
+
+func (t *Tunnel) noteOK() {
+	t.mu.Lock()
+	t.lastOK = time.Now()
+	t.mu.Unlock()
+}

@@ -1,0 +1,520 @@
+package kube
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"berth/proxies"
+)
+
+// answer is the head of an http.Response.
+type answer struct {
+	Code   int
+	Header http.Header
+}
+
+func get(t *testing.T, c *http.Client, url string) (answer, string) {
+	t.Helper()
+	resp, err := c.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer{resp.StatusCode, resp.Header}, string(body)
+}
+
+// statusOf is the Status object that kubectl would print.
+func statusOf(t *testing.T, code int, body string) status {
+	t.Helper()
+	var s status
+	if err := json.Unmarshal([]byte(body), &s); err != nil || s.Kind != "Status" || s.Code != code {
+		t.Fatalf("%d with %q is no Status: %v", code, body, err)
+	}
+	return s
+}
+
+// TestRequestIsPassedOnUnchanged compares what the client sent with what
+// arrives, and the same for the answer.
+func TestRequestIsPassedOnUnchanged(t *testing.T) {
+	type seen struct {
+		Proto, Method, URI, Host, Body string
+		Header                         http.Header
+	}
+	got := make(chan seen, 1)
+	c := newCluster(t, func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		got <- seen{r.Proto, r.Method, r.RequestURI, r.Host, string(body), r.Header}
+		w.Header().Set("Audit-Id", "7")
+		w.Header().Set("Trailer", "X-End")
+		w.WriteHeader(http.StatusCreated)
+		_, _ = io.WriteString(w, "made")
+		w.Header().Set("X-End", "yes")
+	})
+	r := run(t, Config{Source: always(c.upstream())})
+	uri := "/api/v1/namespaces/a%2Fb/pods/x:1/proxy//y?fieldManager=a;b&watch=0&q=%zz"
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPatch, "https://"+r.addr()+uri, strings.NewReader("spec: {}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for k, v := range map[string]string{
+		"Content-Type": "application/apply-patch+yaml", "Accept": "application/json;as=Table", "User-Agent": "kubectl/v1",
+		"X-Forwarded-For": "10.0.0.1", "Impersonate-User": "jane", "Impersonate-Extra-Scopes": "view", "Accept-Encoding": "gzip",
+	} {
+		req.Header.Set(k, v)
+	}
+	want := req.Header.Clone()
+	want.Set("Content-Length", "8")
+	resp, err := kubectl(t, "prod").Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, _ := io.ReadAll(resp.Body)
+	if diff := cmp.Diff(seen{"HTTP/2.0", "PATCH", uri, r.addr(), "spec: {}", want}, <-got); diff != "" {
+		t.Errorf("request differs (-sent +arrived):\n%s", diff)
+	}
+	if resp.StatusCode != 201 || string(body) != "made" || resp.Header.Get("Audit-Id") != "7" || resp.Trailer.Get("X-End") != "yes" {
+		t.Errorf("answer is %d %q, %v, %v", resp.StatusCode, body, resp.Header, resp.Trailer)
+	}
+	if s := r.Status(); s.BytesIn != 4 || s.BytesOut != 8 || s.TotalConnections != 1 || s.LastOK.IsZero() {
+		t.Errorf("status counts %+v", s)
+	}
+	r.stop()
+	if diff := cmp.Diff([]proxies.EventKind{proxies.EventAccepted, proxies.EventConnected, proxies.EventClosed}, r.events.kinds()); diff != "" {
+		t.Errorf("events differ (-want +got):\n%s", diff)
+	}
+}
+
+func TestImpersonation(t *testing.T) {
+	c := newCluster(t, func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, "%s %s", r.Header.Get("Impersonate-User"), strings.Join(r.Header.Values("Impersonate-Group"), ","))
+	})
+	tests := map[string]struct {
+		cfg    Config
+		header http.Header
+		want   string
+	}{
+		"setting":              {Config{As: "jane", AsGroups: []string{"dev", "ops"}}, nil, "jane dev,ops"},
+		"groups_alone":         {Config{AsGroups: []string{"dev"}}, nil, " dev"},
+		"client_says_who":      {Config{As: "jane", AsGroups: []string{"dev"}}, http.Header{"Impersonate-User": {"joe"}}, "joe "},
+		"client_says_group":    {Config{As: "jane"}, http.Header{"Impersonate-Group": {"ops"}}, " ops"},
+		"nobody_says_anything": {Config{}, nil, " "},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			tt.cfg.Source = always(c.upstream())
+			r := run(t, tt.cfg)
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+r.addr()+"/api", http.NoBody)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header = tt.header.Clone()
+			resp, err := kubectl(t, "prod").Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			if body, _ := io.ReadAll(resp.Body); string(body) != tt.want {
+				t.Errorf("arrived as %q, want %q", body, tt.want)
+			}
+		})
+	}
+}
+
+// TestFortyAtOnce checks that a crowd of clients shares one connection to the
+// proxy, the very first ones too.
+func TestFortyAtOnce(t *testing.T) {
+	c := newCluster(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "v1") })
+	up := c.upstream()
+	dial := up.Dial
+	up.Dial = func(ctx context.Context, versions ...string) (conn net.Conn, err error) {
+		time.Sleep(50 * time.Millisecond)
+		return dial(ctx, versions...)
+	}
+	r := run(t, Config{Source: always(up)})
+	var wg sync.WaitGroup
+	for range 40 {
+		client := kubectl(t, "prod")
+		wg.Go(func() {
+			resp, err := client.Get("https://" + r.addr() + "/version")
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer resp.Body.Close()
+			if body, err := io.ReadAll(resp.Body); err != nil || string(body) != "v1" {
+				t.Errorf("got %q, %v", body, err)
+			}
+		})
+	}
+	wg.Wait()
+	if n := c.dials.Load(); n != 1 {
+		t.Errorf("40 clients made %d connections to the proxy, want 1", n)
+	}
+}
+
+// TestDialFailureIsShared checks that a crowd does not wait for one failing
+// dial after the other.
+func TestDialFailureIsShared(t *testing.T) {
+	var dials atomic.Int32
+	up := &Upstream{Dial: func(context.Context, ...string) (net.Conn, error) {
+		dials.Add(1)
+		time.Sleep(300 * time.Millisecond)
+		return nil, fmt.Errorf("%w: no route to host", proxies.ErrUnreachable)
+	}}
+	r := run(t, Config{Source: always(up)})
+	begin := time.Now()
+	var wg sync.WaitGroup
+	for range 20 {
+		client := kubectl(t, "prod")
+		wg.Go(func() {
+			resp, err := client.Get("https://" + r.addr() + "/version")
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer resp.Body.Close()
+			if body, _ := io.ReadAll(resp.Body); resp.StatusCode != 503 || !strings.Contains(string(body), "no route to host") {
+				t.Errorf("got %d %q", resp.StatusCode, body)
+			}
+		})
+	}
+	wg.Wait()
+	if took := time.Since(begin); dials.Load() > 3 || took > 2*time.Second {
+		t.Errorf("%d dials in %v", dials.Load(), took)
+	}
+	if s := r.Status(); !errors.Is(s.LastError, proxies.ErrUnreachable) {
+		t.Errorf("last error is %v", s.LastError)
+	}
+}
+
+// watch opens a stream that says a line for every tick it is given.
+func watch(t *testing.T, c *http.Client, addr string) *bufio.Scanner {
+	t.Helper()
+	resp, err := c.Get("https://" + addr + "/api/v1/pods?watch=true")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { resp.Body.Close() })
+	return bufio.NewScanner(resp.Body)
+}
+
+// ticking answers every request with a line per tick.
+func ticking(ticks *sync.Map) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		tick := make(chan string)
+		ticks.Store(tick, true)
+		defer ticks.Delete(tick)
+		_ = http.NewResponseController(w).Flush()
+		for {
+			select {
+			case s := <-tick:
+				fmt.Fprintln(w, s)
+				_ = http.NewResponseController(w).Flush()
+			case <-r.Context().Done():
+				return
+			}
+		}
+	}
+}
+
+func sendAll(ticks *sync.Map, line string) {
+	ticks.Range(func(tick, _ any) bool { tick.(chan string) <- line; return true })
+}
+
+// TestCertIsSwappedUnderWatches gives the tunnel another credential while a
+// watch runs: the watch goes on over the old connection, which is closed when
+// the watch ends; new requests take a new one.
+func TestCertIsSwappedUnderWatches(t *testing.T) {
+	var ticks sync.Map
+	c := newCluster(t, ticking(&ticks))
+	var cur atomic.Pointer[Upstream]
+	cur.Store(c.upstream())
+	r := run(t, Config{Source: func(context.Context) (*Upstream, error) { return cur.Load(), nil }})
+	oldClient := kubectl(t, "prod")
+	old := watch(t, oldClient, r.addr())
+	eventually(t, "watch is open", func() bool { return r.Status().Connections == 1 })
+	for range 3 {
+		cur.Store(c.upstream())
+		fresh := watch(t, kubectl(t, "prod"), r.addr())
+		sendAll(&ticks, "ADDED")
+		if !old.Scan() || old.Text() != "ADDED" || !fresh.Scan() || fresh.Text() != "ADDED" {
+			t.Fatalf("watches say %q, %v and %q, %v", old.Text(), old.Err(), fresh.Text(), fresh.Err())
+		}
+	}
+	if n := c.dials.Load(); n != 4 {
+		t.Errorf("%d connections for 4 credentials", n)
+	}
+	oldClient.CloseIdleConnections()
+	r.end(context.Canceled)
+	eventually(t, "connections of old credentials are closed", func() bool { return c.conns.Load() <= 1 })
+}
+
+// TestHold holds requests until there is a login, all for one.
+func TestHold(t *testing.T) {
+	c := newCluster(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") })
+	up := c.upstream()
+	login := make(chan struct{})
+	r := run(t, Config{Hold: patienceInTests, Source: func(ctx context.Context) (*Upstream, error) {
+		select {
+		case <-login:
+			return up, nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}})
+	client := kubectl(t, "prod") // all requests over one connection
+	var wg sync.WaitGroup
+	for range 5 {
+		wg.Go(func() {
+			resp, err := client.Get("https://" + r.addr() + "/api")
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer resp.Body.Close()
+			if resp.StatusCode != 200 {
+				t.Errorf("answer is %d", resp.StatusCode)
+			}
+		})
+	}
+	eventually(t, "five wait", func() bool { return r.Status().Waiting == 5 })
+	if s := r.Status(); s.Connections != 5 || s.OldestWait.IsZero() {
+		t.Errorf("status of the waiting: %+v", s)
+	}
+	close(login)
+	wg.Wait()
+	eventually(t, "nobody waits", func() bool { s := r.Status(); return s.Waiting == 0 && s.Connections == 0 })
+	waiting := slices.DeleteFunc(r.events.kinds(), func(k proxies.EventKind) bool { return k != proxies.EventWaiting })
+	if len(waiting) != 1 {
+		t.Errorf("the connection was told to wait %d times, want once", len(waiting))
+	}
+}
+
+func TestHoldEnds(t *testing.T) {
+	never := func(ctx context.Context) (*Upstream, error) {
+		<-ctx.Done()
+		return nil, fmt.Errorf("logged out: %w", ctx.Err())
+	}
+	refuse := func(err error) Refusal {
+		if errors.Is(err, proxies.ErrStopped) {
+			return Refusal{Code: 503, Message: "stopped"}
+		}
+		if !errors.Is(err, proxies.ErrHoldEnded) {
+			t.Errorf("refused for %v", err)
+		}
+		return Refusal{Code: 401, Message: "Login needed at example.com.\nRun: berth login \x1b[31mexample.com"}
+	}
+	r := run(t, Config{Hold: 300 * time.Millisecond, Source: never, Refuse: refuse})
+	resp, body := get(t, kubectl(t, "prod"), "https://"+r.addr()+"/api")
+	s := statusOf(t, resp.Code, body)
+	if s.Code != 401 || s.Reason != "Unauthorized" || s.Message != "Login needed at example.com.\nRun: berth login  [31mexample.com" {
+		t.Errorf("status is %+v", s)
+	}
+	// A client that says how long it waits is answered before.
+	r = run(t, Config{Hold: time.Hour, Source: never, Refuse: refuse})
+	begin := time.Now()
+	resp, body = get(t, kubectl(t, "prod"), "https://"+r.addr()+"/api?timeout=2s")
+	statusOf(t, resp.Code, body)
+	if took := time.Since(begin); took > 1900*time.Millisecond {
+		t.Errorf("answered after %v", took)
+	}
+	// One that hangs up is forgotten.
+	ctx, cancel := context.WithCancel(t.Context())
+	req, _ := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+r.addr()+"/api", http.NoBody)
+	go func() {
+		eventually(t, "it waits", func() bool { return r.Status().Waiting == 1 })
+		cancel()
+	}()
+	if resp, err := kubectl(t, "prod").Do(req); err == nil {
+		resp.Body.Close()
+		t.Error("answered after all")
+	}
+	eventually(t, "it is forgotten", func() bool { return r.Status().Connections == 0 })
+	// One that is held when the tunnel stops is told.
+	done := make(chan string, 1)
+	client := kubectl(t, "prod")
+	go func() {
+		resp, err := client.Get("https://" + r.addr() + "/api")
+		if err != nil {
+			done <- err.Error()
+			return
+		}
+		defer resp.Body.Close()
+		done <- resp.Status
+	}()
+	eventually(t, "another waits", func() bool { return r.Status().Waiting == 1 })
+	go r.stop()
+	if got := <-done; !strings.HasPrefix(got, "503") {
+		t.Errorf("a client held while the tunnel stops is told %q", got)
+	}
+}
+
+func TestWarning(t *testing.T) {
+	c := newCluster(t, func(http.ResponseWriter, *http.Request) {})
+	up := c.upstream()
+	up.ValidUntil = time.Now().Add(10 * time.Minute)
+	r := run(t, Config{Source: always(up), LoginHint: "berth login example.com"})
+	client := kubectl(t, "prod")
+	want := `299 - "the Teleport session of tunnel prod ends in 10 min; to go on: berth login example.com"`
+	for i, want := range []string{want, "", ""} {
+		if resp, _ := get(t, client, "https://"+r.addr()+"/api"); resp.Header.Get("Warning") != want {
+			t.Errorf("answer %d warns %q, want %q", i, resp.Header.Get("Warning"), want)
+		}
+	}
+	r.mu.Lock()
+	r.warned = time.Now().Add(-warnEvery)
+	r.mu.Unlock()
+	if resp, _ := get(t, client, "https://"+r.addr()+"/api"); resp.Header.Get("Warning") == "" {
+		t.Error("no warning five minutes later")
+	}
+	late := c.upstream()
+	late.ValidUntil = time.Now().Add(time.Hour)
+	r = run(t, Config{Source: always(late)})
+	if resp, _ := get(t, kubectl(t, "prod"), "https://"+r.addr()+"/api"); resp.Header.Get("Warning") != "" {
+		t.Error("a warning an hour before the end")
+	}
+}
+
+func TestForbiddenIsExplained(t *testing.T) {
+	const teleport = "please select a user to impersonate, refusing to select a user due to several kubernetes_users set up for this user"
+	tests := map[string]struct{ answer, want string }{
+		"status":  {`{"kind":"Status","code":403,"message":"` + teleport + `"}`, teleport + ". Set as."},
+		"error":   {`{"error":{"message":"` + teleport + `"}}`, teleport + ". Set as."},
+		"text":    {"ERROR: " + teleport, "please select a user to impersonate. Set as."},
+		"another": {`{"kind":"Status","code":403,"message":"pods is forbidden"}`, "pods is forbidden"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			c := newCluster(t, func(w http.ResponseWriter, _ *http.Request) {
+				w.WriteHeader(http.StatusForbidden)
+				_, _ = io.WriteString(w, tt.answer)
+			})
+			r := run(t, Config{Source: always(c.upstream()), ForbiddenHint: "Set as."})
+			resp, body := get(t, kubectl(t, "prod"), "https://"+r.addr()+"/api")
+			if s := statusOf(t, resp.Code, body); s.Message != tt.want {
+				t.Errorf("message is %q, want %q", s.Message, tt.want)
+			}
+		})
+	}
+}
+
+// TestManyBytesLittleMemory reads a long log slowly, then fast.
+func TestManyBytesLittleMemory(t *testing.T) {
+	size := int64(1 << 30)
+	if testing.Short() || raceEnabled {
+		size = 64 << 20
+	}
+	c := newCluster(t, func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.CopyN(w, zeros{}, size)
+	})
+	r := run(t, Config{Source: always(c.upstream())})
+	client := kubectl(t, "prod")
+	client.Timeout = 0
+	resp, err := client.Get("https://" + r.addr() + "/logs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	time.Sleep(300 * time.Millisecond) // the client is slow: nothing must pile up
+	n, err := io.Copy(io.Discard, resp.Body)
+	if err != nil || n != size {
+		t.Fatalf("read %d bytes, %v; want %d", n, err, size)
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > 16<<20 {
+		t.Errorf("the heap grew by %d bytes", grown)
+	}
+	if sys := int64(after.HeapSys) - int64(before.HeapSys); sys > 64<<20 {
+		t.Errorf("%d bytes were taken from the system", sys)
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { return len(p), nil }
+
+// TestBrokenUpstream ends the proxy under an open answer: the client sees it
+// break, not end, and the tunnel knows why.
+func TestBrokenUpstream(t *testing.T) {
+	var ticks sync.Map
+	c := newCluster(t, ticking(&ticks))
+	r := run(t, Config{Source: always(c.upstream())})
+	w := watch(t, kubectl(t, "prod"), r.addr())
+	eventually(t, "watch is open", func() bool { return r.Status().Connections == 1 })
+	sendAll(&ticks, "ADDED")
+	if !w.Scan() {
+		t.Fatal(w.Err())
+	}
+	c.CloseClientConnections()
+	if w.Scan() || w.Err() == nil {
+		t.Errorf("after the break: %q, %v; want an error", w.Text(), w.Err())
+	}
+	eventually(t, "the break is noted", func() bool {
+		var broken *proxies.ConnError
+		return errors.As(r.Status().LastError, &broken) && broken.Side == proxies.SideUpstream
+	})
+}
+
+func TestCloseConnections(t *testing.T) {
+	var ticks sync.Map
+	c := newCluster(t, ticking(&ticks))
+	r := run(t, Config{Source: always(c.upstream())})
+	client := kubectl(t, "prod")
+	w := watch(t, client, r.addr())
+	eventually(t, "watch is open", func() bool { return r.Status().Connections == 1 })
+	r.CloseConnections()
+	if w.Scan() {
+		t.Error("the watch goes on")
+	}
+	eventually(t, "the connection to the proxy is closed", func() bool { return c.conns.Load() == 0 })
+	watch(t, client, r.addr()) // the tunnel goes on
+}
+
+func TestDrain(t *testing.T) {
+	var ticks sync.Map
+	c := newCluster(t, ticking(&ticks))
+	l := shared(t)
+	a := run(t, Config{Name: "a", Listener: l, Source: always(c.upstream()), Grace: patienceInTests})
+	b := run(t, Config{Name: "b", Listener: l, Source: always(c.upstream()), Grace: patienceInTests})
+	client := kubectl(t, "a")
+	w := watch(t, client, a.addr())
+	eventually(t, "watch is open", func() bool { return a.Status().Connections == 1 })
+	stopped := make(chan struct{})
+	go func() { defer close(stopped); a.stop() }()
+	<-a.Released()
+	sendAll(&ticks, "LAST")
+	if !w.Scan() || w.Text() != "LAST" {
+		t.Errorf("a draining watch says %q, %v", w.Text(), w.Err())
+	}
+	resp, body := get(t, client, "https://"+l.Status().Addresses[0]+"/api")
+	if s := statusOf(t, resp.Code, body); s.Code != 404 || !strings.Contains(s.Message, ServerName("a")) {
+		t.Errorf("a stopped tunnel says %+v", s)
+	}
+	a.end(proxies.ErrStopped)
+	<-stopped
+	watch(t, kubectl(t, "b"), b.addr())
+}
