@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"berth/agent/config"
+	"berth/agent/install"
 	"berth/agent/ipc"
 	"berth/agent/state"
 	"berth/certwatch"
@@ -65,6 +66,12 @@ type Agent struct {
 
 	histories *histories
 	logins    logins
+	renewals  renewals
+	unasked   sync.WaitGroup // logins that nobody asked for
+	// presence says whether the person is there.
+	presence func() presence
+	// silent says whether a login of the profile would ask nobody.
+	silent func(*certwatch.Profile) bool
 	// publishing makes snapshots come in order.
 	publishing sync.Mutex
 
@@ -138,6 +145,9 @@ func newAgent(ctx context.Context, opts Options) (*Agent, error) {
 		started: time.Now().UTC(),
 		changed: make(chan struct{}, 1),
 		tunnels: make(map[string]*running),
+
+		presence: func() presence { return presence{} },
+		silent:   func(*certwatch.Profile) bool { return false },
 	}
 	cfg, err := config.NewWatcher(config.WatcherConfig{
 		Path: opts.Paths.Config, LastGood: filepath.Join(opts.Paths.StateDir, "config.last-good.yaml"), Logger: opts.Logger,
@@ -158,6 +168,11 @@ func newAgent(ctx context.Context, opts Options) (*Agent, error) {
 	homes, err := homePaths(a.applied)
 	if err != nil {
 		return nil, err
+	}
+	for _, home := range homes {
+		if err := install.Recover(ctx, home, opts.Logger); err != nil {
+			a.log.Warn("what an interrupted login left is not mended", "home", home, "err", err)
+		}
 	}
 	a.homes = certwatch.New(certwatch.Config{Homes: homes, Logger: opts.Logger})
 	a.sessions = newSessions(opts.Logger)
@@ -219,6 +234,7 @@ func (a *Agent) run(ctx context.Context) error {
 	g.Go(func() error { a.histories.names.run(gctx); return nil })
 	err = g.Wait()
 	a.stop()
+	a.unasked.Wait()
 	a.logins.wait()
 	a.stopTunnels()
 	a.sessions.close()
@@ -318,6 +334,7 @@ func (a *Agent) keepPublished(ctx context.Context) {
 		case <-timer.C:
 		}
 		timer.Stop()
+		a.decideRenewals(time.Now().Round(0))
 		a.publish()
 	}
 }

@@ -120,7 +120,7 @@ func TestSecondLogin(t *testing.T) {
 }
 
 // dialAllTheTime connects to the port every few milliseconds; the function it
-// returns ends that and says how often it was refused.
+// returns ends that and says how often it was refused; the log says how.
 func (e *env) dialAllTheTime(port int) func() int {
 	ctx, cancel := context.WithCancel(e.t.Context())
 	refused := 0
@@ -132,6 +132,7 @@ func (e *env) dialAllTheTime(port int) func() int {
 				err = conn.Close()
 			}
 			if err != nil && ctx.Err() == nil {
+				e.t.Logf("refused: %v", err)
 				refused++
 			}
 			if !sleep(ctx, 5*time.Millisecond) {
@@ -545,8 +546,9 @@ func TestSnapshotKeys(t *testing.T) {
 	want := map[string][]string{
 		"":         {"agent", "problems", "profiles", "requests", "tunnels"},
 		"agent":    {"config_path", "pid", "started_at", "version"},
-		"profiles": {"active_requests", "cluster", "home", "login", "proxy", "roles", "ssh_valid_until", "state", "user", "valid_until"},
+		"profiles": {"active_requests", "cluster", "home", "login", "proxy", "renewal", "roles", "ssh_valid_until", "state", "user", "valid_until"},
 		"login":    {"in_progress", "url"},
+		"renewal":  {"at", "mode", "problem", "warning"},
 		"tunnels": {"address", "addresses", "bytes_in", "bytes_out", "cert_valid_until", "cluster", "connections", "engine",
 			"engine_reason", "kind", "last_error_at", "name", "problem", "profile", "protocol", "resource", "state",
 			"total_connections", "waiting"},
@@ -554,7 +556,7 @@ func TestSnapshotKeys(t *testing.T) {
 	profile := got["profiles"].([]any)[0].(map[string]any)
 	for name, m := range map[string]map[string]any{
 		"": got, "agent": got["agent"].(map[string]any), "profiles": profile,
-		"login": profile["login"].(map[string]any), "tunnels": got["tunnels"].([]any)[0].(map[string]any),
+		"login": profile["login"].(map[string]any), "renewal": profile["renewal"].(map[string]any), "tunnels": got["tunnels"].([]any)[0].(map[string]any),
 	} {
 		keys := make([]string, 0, len(m))
 		for k := range m {

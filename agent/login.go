@@ -1,13 +1,10 @@
 package agent
 
 import (
-	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"berth/agent/ipc"
@@ -23,7 +20,8 @@ const loginGrace = 3 * time.Second
 const logoutGrace = 6 * time.Second
 
 // Login logs in through tsh, or joins the login of the same profile that runs
-// already. A session that is still valid is left alone.
+// already. A session that is still valid is left alone, unless it is to be
+// renewed.
 func (a *Agent) Login(ctx context.Context, start ipc.LoginStart, answers <-chan ipc.LoginAnswer, show func(ipc.LoginEvent) error) error {
 	target, err := a.loginTarget(start.Proxy)
 	if err != nil {
@@ -37,15 +35,14 @@ func (a *Agent) Login(ctx context.Context, start ipc.LoginStart, answers <-chan 
 				Hint:    "berth logout " + target.proxy,
 			}
 		}
-		return show(ipc.LoginEvent{
-			Kind: ipc.LoginDone, Proxy: target.proxy, Deadline: utc(f.profile.Session.ValidUntil),
-			Text: fmt.Sprintf("%s is logged in to %s already", target.profile.User, target.proxy),
-		})
+		if !start.Renew {
+			return show(ipc.LoginEvent{
+				Kind: ipc.LoginDone, Proxy: target.proxy, Deadline: utc(f.profile.Session.ValidUntil),
+				Text: fmt.Sprintf("%s is logged in to %s already", target.profile.User, target.proxy),
+			})
+		}
 	}
-	l := a.logins.join(a.ctx, target.key(), func(ctx context.Context, l *login) error {
-		return a.runLogin(ctx, target, start, l)
-	}, a.touch)
-	a.touch()
+	l := a.joinLogin(target, start)
 	if err := l.follow(ctx, answers, show); err != nil {
 		return loginFailed(err, target.proxy)
 	}
@@ -55,6 +52,28 @@ func (a *Agent) Login(ctx context.Context, start ipc.LoginStart, answers <-chan 
 		done.Deadline = utc(p.Session.ValidUntil)
 	}
 	return show(done)
+}
+
+// joinLogin starts a login, or joins the one under way.
+func (a *Agent) joinLogin(target loginTarget, start ipc.LoginStart) *login {
+	l := a.logins.join(a.ctx, target.key(), func(ctx context.Context, l *login) error {
+		return a.runLogin(ctx, target, start, l)
+	}, a.touch)
+	a.touch()
+	return l
+}
+
+// CancelLogin ends the login under way at a proxy, for everybody who takes part
+// in it.
+func (a *Agent) CancelLogin(_ context.Context, proxy string) error {
+	target, err := a.loginTarget(proxy)
+	if err != nil {
+		return err
+	}
+	if !a.logins.cancel(target.key()) {
+		return &ipc.Error{Code: ipc.CodeNotFound, Message: "no login is under way at " + target.proxy, Hint: "berth login " + target.proxy}
+	}
+	return nil
 }
 
 // loginTarget is a proxy to log in to or out of.
@@ -118,67 +137,19 @@ func (a *Agent) runLogin(ctx context.Context, target loginTarget, start ipc.Logi
 	if err != nil {
 		return err
 	}
+	l.browser = a.current().BrowserFor(target.proxy)
 	cfg.Ask = func(p tsh.Prompt, answer func(string)) {
 		l.prompt(target.proxy, p, answer)
 		a.touch()
 	}
 	a.log.Info("login started", "profile", target.proxy, "user", cfg.User, "home", target.home)
-	err = a.unlessLoggedIn(ctx, target, func(ctx context.Context) error { return tsh.Login(ctx, cfg) })
+	err = a.unlessLoggedIn(ctx, target, func(ctx context.Context) error { return a.stagedLogin(ctx, target, cfg, l) })
 	if err != nil {
 		a.log.Info("login failed", "profile", target.proxy, "err", err)
 		return err
 	}
 	a.log.Info("logged in", "profile", target.proxy)
 	return a.awaitSession(ctx, target)
-}
-
-// errLoggedInElsewhere is why a login is ended whose session came by another
-// way.
-var errLoggedInElsewhere = errors.New("logged in by other means")
-
-// unlessLoggedIn runs f until it is done or somebody has logged in by hand
-// meanwhile, which is as good.
-func (a *Agent) unlessLoggedIn(ctx context.Context, target loginTarget, f func(context.Context) error) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	var watching sync.WaitGroup
-	wake, unsubscribe := a.homes.Subscribe()
-	defer unsubscribe()
-	watching.Go(func() {
-		for {
-			select {
-			case <-wake:
-			case <-ctx.Done():
-				return
-			}
-			if f := (found{profile: profileIn(a.homes.View().Profiles, target.proxy)}); f.valid(time.Now()) {
-				cancel(errLoggedInElsewhere)
-			}
-		}
-	})
-	err := f(ctx)
-	elsewhere := errors.Is(context.Cause(ctx), errLoggedInElsewhere)
-	cancel(nil)
-	watching.Wait()
-	if elsewhere {
-		return nil
-	}
-	return err
-}
-
-// awaitSession has the homes read and returns when the new session is there.
-func (a *Agent) awaitSession(ctx context.Context, target loginTarget) error {
-	for end := time.Now().Add(loginGrace); ; {
-		a.homes.Refresh()
-		if f := (found{profile: a.profileAt(target.proxy)}); f.valid(time.Now()) {
-			return nil
-		}
-		if time.Now().After(end) {
-			return fmt.Errorf("tsh says that it has logged in, but there is no session in %s", target.home)
-		}
-		if !sleep(ctx, 50*time.Millisecond) {
-			return ctx.Err()
-		}
-	}
 }
 
 // tshLogin is what tsh is run with.
@@ -193,12 +164,15 @@ func (a *Agent) tshLogin(ctx context.Context, target loginTarget, start ipc.Logi
 	}
 	fromConfig, _ := a.current().Profile(target.proxy)
 	cfg := tsh.LoginConfig{
-		Path: path, Home: target.home, Proxy: target.proxy, Auth: cmp.Or(start.Auth, fromConfig.Auth), TTL: start.TTL,
+		Path: path, Proxy: target.proxy, Auth: connector(start.Auth, fromConfig.Auth, target.profile), TTL: start.TTL,
 		Insecure: set.insecure, CAFile: set.caFile, Terminal: true, Logger: a.log,
 	}
 	user := start.User
 	if user == "" && target.profile != nil {
 		user = target.profile.User
+	}
+	if target.profile != nil {
+		cfg.MFAMode = target.profile.MFAMode
 	}
 	ping, err := pingProxy(ctx, target.proxy, cfg.Auth, set)
 	if err != nil {

@@ -210,10 +210,9 @@ func TestLoginByHandMeanwhile(t *testing.T) {
 }
 
 func TestLoginIsInTheSnapshot(t *testing.T) {
-	cfg := simcluster.Config{Connectors: []simcluster.Connector{{Name: "okta", Type: simcluster.OIDC}}}
-	e := newEnv(t, cfg)
+	e := newEnv(t, simcluster.Config{Connectors: okta})
 	e.withTSH()
-	e.login(simcluster.WithTTL(-time.Hour))
+	e.login(simcluster.WithTTL(-time.Hour), viaOkta)
 	item, _ := e.pgTunnel("pg")
 	e.config(item)
 	e.start()

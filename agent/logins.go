@@ -32,6 +32,9 @@ type loginKey struct{ home, proxy string }
 type login struct {
 	cancel context.CancelCauseFunc
 	ended  chan struct{} // closed when tsh is gone
+	// browser is the command that the config wants pages opened with; set
+	// before the first prompt.
+	browser []string
 
 	mu      sync.Mutex // guards everything below
 	people  int
@@ -83,6 +86,17 @@ func (ls *logins) join(ctx context.Context, key loginKey, run func(context.Conte
 		done()
 	})
 	return l
+}
+
+// cancel ends the login of key; false means that there is none.
+func (ls *logins) cancel(key loginKey) bool {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	l := ls.by[key]
+	if l != nil {
+		l.cancel(errLoginLeft)
+	}
+	return l != nil
 }
 
 // state is the login of key as a snapshot has it.
@@ -144,10 +158,16 @@ func (l *login) prompt(proxy string, p tsh.Prompt, answer func(string)) {
 	if p.Kind != tsh.PromptPassword && p.Kind != tsh.PromptOTP {
 		answer = nil
 	}
-	l.steps = append(l.steps, loginStep{answer: answer, event: ipc.LoginEvent{
+	e := ipc.LoginEvent{
 		ID: int64(len(l.steps) + 1), Kind: ipc.LoginKind(p.Kind), Text: p.Text, URL: p.URL, Proxy: proxy, Deadline: utc(p.Deadline),
-	}})
-	l.url = p.URL
+	}
+	if p.Kind == tsh.PromptURL {
+		e.Browser = l.browser
+	}
+	l.steps = append(l.steps, loginStep{answer: answer, event: e})
+	if p.Kind != tsh.PromptInfo {
+		l.url = p.URL
+	}
 	l.changedLocked()
 }
 
@@ -161,10 +181,6 @@ func (l *login) settleLocked(i int) {
 
 // answered passes on what somebody typed: the first answer counts.
 func (l *login) answered(a ipc.LoginAnswer) {
-	if a.Cancel {
-		l.cancel(errLoginLeft)
-		return
-	}
 	l.mu.Lock()
 	i := slices.IndexFunc(l.steps, func(s loginStep) bool { return s.event.ID == a.ID && s.answer != nil && !s.settled })
 	var answer func(string)

@@ -27,6 +27,7 @@ func (a *Agent) Snapshot() state.Snapshot {
 	for _, p := range a.sessions.profiles() {
 		ps := profileState(p, now)
 		ps.Login = a.logins.state(loginKey{home: p.Home, proxy: p.ProxyAddr})
+		ps.Renewal = a.renewal(p, a.current())
 		s.Profiles = append(s.Profiles, ps)
 	}
 	a.mu.Lock()

@@ -21,6 +21,7 @@ func check(root *value, ms *mistakes) {
 		}
 	}
 	checkPath(root.get("tsh").get("path"), "tsh.path", ms)
+	checkCommand(root.get("browser"), "browser", ms)
 	checkProfiles(root.get("profiles"), ms)
 	checkTunnels(root.get("tunnels"), ms)
 	quiet := root.get("notifications").get("quiet_hours")
@@ -74,6 +75,16 @@ func checkPath(v *value, path string, ms *mistakes) {
 	}
 }
 
+// checkCommand refuses a command without a program.
+func checkCommand(v *value, path string, ms *mistakes) {
+	if v == nil || len(v.list) == 0 {
+		return
+	}
+	if s, ok := v.list[0].str(); ok && strings.TrimSpace(s) == "" {
+		mark(v.list[0], path+"[0]", ms, "this is empty: write the program's name or path")
+	}
+}
+
 func checkProfiles(profiles *value, ms *mistakes) {
 	if profiles == nil {
 		return
@@ -83,6 +94,7 @@ func checkProfiles(profiles *value, ms *mistakes) {
 		path := fmt.Sprintf("profiles[%d]", i)
 		checkProxy(p.get("proxy"), path+".proxy", seen, ms)
 		checkDuration(p.get("renew").get("before"), path+".renew.before", MinRenewBefore, MaxRenewBefore, ms)
+		checkCommand(p.get("browser"), path+".browser", ms)
 		ca, insecure := p.get("ca_file"), p.get("insecure")
 		checkPath(ca, path+".ca_file", ms)
 		if file, ok := ca.str(); ok && file != "" && insecure != nil && insecure.scalar == true {

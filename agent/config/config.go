@@ -56,16 +56,21 @@ type Config struct {
 	Tunnels       []Tunnel      `json:"tunnels,omitempty"`
 	Notifications Notifications `json:"notifications,omitzero"`
 	TSH           TSH           `json:"tsh,omitzero"`
-	Log           Log           `json:"log,omitzero"`
+	// Browser is the command that opens login pages; see BrowserFor. Empty
+	// means $BROWSER, else the system's own.
+	Browser []string `json:"browser,omitempty"`
+	Log     Log      `json:"log,omitzero"`
 }
 
 // Profile holds the settings of one proxy.
 type Profile struct {
-	Proxy    string `json:"proxy" jsonschema:"required,example=teleport.example.com:443"` // host:port, or a host for port 443
-	Auth     string `json:"auth,omitempty" jsonschema:"example=okta"`                     // connector for tsh login; empty means the cluster's default
-	Renew    Renew  `json:"renew,omitzero"`
-	CAFile   string `json:"ca_file,omitempty" jsonschema:"example=~/certs/proxy-ca.pem"` // see CAFilePath; empty means the system's roots
-	Insecure bool   `json:"insecure,omitempty" jsonschema:"default=false"`               // true means the proxy's web cert is not verified
+	Proxy string `json:"proxy" jsonschema:"required,example=teleport.example.com:443"` // host:port, or a host for port 443
+	Auth  string `json:"auth,omitempty" jsonschema:"example=okta"`                     // connector for tsh login; empty means the cluster's default
+	// Browser opens the proxy's login pages; empty means Config.Browser.
+	Browser  []string `json:"browser,omitempty" jsonschema:"example=firefox,example=-P,example=work"`
+	Renew    Renew    `json:"renew,omitzero"`
+	CAFile   string   `json:"ca_file,omitempty" jsonschema:"example=~/certs/proxy-ca.pem"` // see CAFilePath; empty means the system's roots
+	Insecure bool     `json:"insecure,omitempty" jsonschema:"default=false"`               // true means the proxy's web cert is not verified
 }
 
 // Renew says how a session is renewed before it ends.
@@ -75,13 +80,13 @@ type Renew struct {
 }
 
 // RenewMode is what berth does when a session nears its end.
-type RenewMode string
+type RenewMode = state.RenewMode
 
 // The modes of renewing.
 const (
-	RenewAsk  RenewMode = "ask"  // a notification offers it
-	RenewAuto RenewMode = "auto" // the login is started unasked
-	RenewOff  RenewMode = "off"  // nothing happens
+	RenewAsk  = state.RenewAsk
+	RenewAuto = state.RenewAuto
+	RenewOff  = state.RenewOff
 )
 
 // Tunnel is one stable local port that is wanted.
@@ -168,6 +173,15 @@ func (c *Config) Profile(addr string) (Profile, bool) {
 		}
 	}
 	return Profile{}, false
+}
+
+// BrowserFor is the command that opens the login pages of the proxy at addr, in
+// which %s stands for the address; empty means that the file names none.
+func (c *Config) BrowserFor(addr string) []string {
+	if p, _ := c.Profile(addr); len(p.Browser) > 0 {
+		return p.Browser
+	}
+	return c.Browser
 }
 
 // Tunnel returns the tunnel called name, and whether there is one.

@@ -3,6 +3,7 @@ package config
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -110,6 +111,18 @@ func TestProfile(t *testing.T) {
 		if p.Auth != want || ok != (want != "") {
 			t.Errorf("Profile(%q) = %+v, %v", addr, p, ok)
 		}
+	}
+}
+
+func TestBrowserFor(t *testing.T) {
+	c := &Config{Browser: []string{"firefox"}, Profiles: []Profile{{Proxy: "work:443", Browser: []string{"chrome", "--profile=work"}}, {Proxy: "plain"}}}
+	for proxy, want := range map[string]string{"work": "chrome --profile=work", "plain:443": "firefox", "else:443": "firefox"} {
+		if got := strings.Join(c.BrowserFor(proxy), " "); got != want {
+			t.Errorf("BrowserFor(%s) = %q, want %q", proxy, got, want)
+		}
+	}
+	if diff := Diff(&Config{}, c); !diff.BrowserChanged || diff.Empty() {
+		t.Errorf("a new browser changes nothing: %+v", diff)
 	}
 }
 

@@ -1,6 +1,9 @@
 package config
 
-import "slices"
+import (
+	"reflect"
+	"slices"
+)
 
 // Changes is what differs between two configs, so that only that is touched.
 type Changes struct {
@@ -15,6 +18,7 @@ type Changes struct {
 	NotificationsChanged bool
 	TSHChanged           bool
 	LogChanged           bool
+	BrowserChanged       bool
 }
 
 // Diff says what leads from one config to another. The order of tunnels and
@@ -37,6 +41,7 @@ func Diff(from, to *Config) Changes {
 	}
 	c.HomesChanged = !slices.Equal(from.HomePaths(), to.HomePaths())
 	c.ProfilesChanged = !sameProfiles(from.Profiles, to.Profiles)
+	c.BrowserChanged = !slices.Equal(from.Browser, to.Browser)
 	c.NotificationsChanged = from.Notifications.On() != to.Notifications.On() ||
 		from.Notifications.QuietHours != to.Notifications.QuietHours
 	c.TSHChanged = from.TSHPath() != to.TSHPath()
@@ -47,7 +52,7 @@ func Diff(from, to *Config) Changes {
 // Empty reports whether nothing differs.
 func (c Changes) Empty() bool {
 	return len(c.Added)+len(c.Removed)+len(c.Changed) == 0 && !c.HomesChanged && !c.ProfilesChanged &&
-		!c.NotificationsChanged && !c.TSHChanged && !c.LogChanged
+		!c.NotificationsChanged && !c.TSHChanged && !c.LogChanged && !c.BrowserChanged
 }
 
 // same reports whether two tunnels mean the same: a default may be written or
@@ -76,7 +81,7 @@ func sameProfiles(from, to []Profile) bool {
 		norm[normalProxy(p.Proxy)] = p.plain()
 	}
 	for _, p := range to {
-		if old, ok := norm[normalProxy(p.Proxy)]; !ok || old != p.plain() {
+		if old, ok := norm[normalProxy(p.Proxy)]; !ok || !reflect.DeepEqual(old, p.plain()) {
 			return false
 		}
 	}

@@ -30,6 +30,8 @@ profiles:
   - proxy: teleport.example.com:443
     # The connector for tsh login. Default: the cluster's.
     auth: okta
+    # What opens its login pages, such as a browser's profile for work.
+    browser: [firefox, -P, work]
     # What to do before a login ends: ask | auto | off.
     renew: {mode: ask, before: 15m}
     # The certificate authorities of the proxy's web certificate, if they are
@@ -54,6 +56,9 @@ tunnels:
 
 # When the desktop is told of what happens.
 notifications: {enabled: true, quiet_hours: "22:00-07:00"}
+
+# What opens login pages. Default: $BROWSER, or the system's own.
+browser: [firefox, --private-window]
 
 # The tsh that does the logins. Default: the one on PATH.
 tsh: {path: /usr/local/bin/tsh}

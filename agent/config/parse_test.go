@@ -138,7 +138,7 @@ func TestParseMistakes(t *testing.T) {
 		"version_0":      {"version: 0\n", []string{`1:10: version: 0 is not a version: write 1`}},
 		"misspelt_key":   {"tunels: []\n", []string{"1:1: tunels: unknown key: did you mean tunnels?"}},
 		"empty_misspelt": {"tunels:\n", []string{"1:1: tunels: unknown key: did you mean tunnels?"}},
-		"unknown_key":    {"zebra: 1\n", []string{"1:1: zebra: unknown key: those known here are homes, log, notifications, profiles, tsh, tunnels, version"}},
+		"unknown_key":    {"zebra: 1\n", []string{"1:1: zebra: unknown key: those known here are browser, homes, log, notifications, profiles, tsh, tunnels, version"}},
 		"camel_case_key": {tun("dbUser: x, local_port: 15000, type: db"), []string{
 			"2:50: tunnels[0].dbUser: unknown key: did you mean db_user?",
 			"2:61: tunnels[0].local_port: unknown key: did you mean port?",
@@ -207,6 +207,10 @@ func TestParseMistakes(t *testing.T) {
 		"renew":            {"profiles: [{proxy: t, renew: {mode: always, before: 30s}}]", []string{`1:37: profiles[0].renew.mode: "always" is not a way to renew: use ask, auto or off`, "1:53: profiles[0].renew.before: 30s is too short: use 1m to 24h"}},
 		"insecure_word":    {"profiles: [{proxy: t, insecure: yes}]", []string{`1:33: profiles[0].insecure: "yes" is not true or false: write one of the two, without quotes`}},
 		"insecure_with_ca": {"profiles: [{proxy: t, insecure: true, ca_file: /ca.pem}]", []string{"1:33: profiles[0].insecure: insecure: true leaves ca_file without effect: delete one of the two"}},
+		"browser_without_a_program": {"browser: ['']\nprofiles:\n  - {proxy: p, browser: [' ', -P]}\n", []string{
+			"1:11: browser[0]: this is empty: write the program's name or path",
+			"3:26: profiles[0].browser[0]: this is empty: write the program's name or path",
+		}},
 		"relative_paths": {"homes: [.tsh, $HOME/.tsh, ~bob/.tsh, '']\ntsh: {path: tsh}\n", []string{
 			`1:9: homes[0]: ".tsh" is relative: write an absolute path, or one that starts with ~/`,
 			`1:15: homes[1]: "$HOME/.tsh" has a variable, which berth does not expand: write an absolute path, or one that starts with ~/`,

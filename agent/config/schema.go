@@ -24,13 +24,17 @@ var descriptions = map[string]string{
 	"Config.Tunnels":       "The local ports to keep open, one for each database or Kubernetes cluster.",
 	"Config.Notifications": "When the desktop is told of what happens.",
 	"Config.TSH":           "Which tsh does the logins.",
-	"Config.Log":           "What the agent writes to its log.",
+	"Config.Browser": "The command that opens login pages, program and arguments one by one; %s stands for the address, " +
+		"which otherwise comes last. There is no shell in between. Empty means $BROWSER, or the system's own.",
+	"Config.Log": "What the agent writes to its log.",
 
 	"Profile.Proxy": "The proxy's address, host:port; the port may be left out when it is 443. It decides which logins " +
 		"the settings are for.",
 	"Profile.Auth": "The name of the connector with which tsh logs in, as in tsh login --auth. Empty means the " +
 		"cluster's default.",
 	"Profile.Renew": "What happens before the login ends.",
+	"Profile.Browser": "The command that opens this proxy's login pages, instead of the one of the whole file: so that a " +
+		"login can go to another browser, or to another profile of it.",
 	"Profile.CAFile": "A PEM file with the certificate authorities that signed the proxy's web certificate, absolute " +
 		"or starting with ~/. Empty means that the system's own are asked.",
 	"Profile.Insecure": "Do not verify the proxy's web certificate. Whoever can divert the traffic can then pose as the " +

@@ -57,7 +57,24 @@ func profileToProto(p state.Profile) *pb.Profile {
 		SshValidUntil:  timePtrToProto(p.SSHValidUntil),
 		State:          utf8(string(p.State)),
 		Login:          &pb.Login{InProgress: p.Login.InProgress, Url: utf8(p.Login.URL)},
+		Renewal:        renewalToProto(p.Renewal),
 	}
+}
+
+func renewalToProto(r state.Renewal) *pb.Renewal {
+	out := &pb.Renewal{Mode: utf8(string(r.Mode)), At: timePtrToProto(r.At), Warning: utf8(string(r.Warning))}
+	if r.Problem != nil {
+		out.Problem = problemToProto(*r.Problem)
+	}
+	return out
+}
+
+func renewalFromProto(r *pb.Renewal) state.Renewal {
+	out := state.Renewal{Mode: state.RenewMode(r.GetMode()), At: timePtrFromProto(r.GetAt()), Warning: state.RenewalWarning(r.GetWarning())}
+	if r.GetProblem() != nil {
+		out.Problem = new(problemFromProto(r.GetProblem()))
+	}
+	return out
 }
 
 func profileFromProto(p *pb.Profile) state.Profile {
@@ -72,6 +89,7 @@ func profileFromProto(p *pb.Profile) state.Profile {
 		SSHValidUntil:  timePtrFromProto(p.GetSshValidUntil()),
 		State:          state.ProfileState(p.GetState()),
 		Login:          state.Login{InProgress: p.GetLogin().GetInProgress(), URL: p.GetLogin().GetUrl()},
+		Renewal:        renewalFromProto(p.GetRenewal()),
 	}
 }
 

@@ -19,6 +19,7 @@ type LoginStart struct {
 	User  string        // empty means the profile's own
 	Auth  string        // connector; empty means the config's, else the cluster's default
 	TTL   time.Duration // of the session; zero means what the roles allow
+	Renew bool          // log in anew although the session is still valid
 }
 
 // LoginKind is what a LoginEvent is about.
@@ -43,18 +44,24 @@ type LoginEvent struct {
 	URL      string     // of LoginURL, as tsh printed it: to be checked before it is opened
 	Proxy    string     // where the login goes
 	Deadline *time.Time // nil means that nobody knows
+	Browser  []string   // of LoginURL: the command the config wants it opened with; empty means the front end's choice
 }
 
 // LoginAnswer is what a front end says to a prompt.
 type LoginAnswer struct {
 	ID     int64
 	Secret string
-	Cancel bool // ends the login, for everybody who takes part in it
+}
+
+// Snoozed is a session's end put aside.
+type Snoozed struct {
+	Proxy string     `json:"proxy"`
+	Until *time.Time `json:"until"` // when the next word comes; nil when none will
 }
 
 // LogValue keeps the secret out of logs.
 func (a LoginAnswer) LogValue() slog.Value {
-	return slog.GroupValue(slog.Int64("id", a.ID), slog.Bool("cancel", a.Cancel))
+	return slog.GroupValue(slog.Int64("id", a.ID))
 }
 
 // String keeps the secret out of everything else that prints values.
@@ -86,6 +93,7 @@ func (s *service) Login(stream grpc.BidiStreamingServer[pb.LoginRequest, pb.Logi
 	go receiveAnswers(ctx, cancel, stream, answers)
 	return s.backend.Login(ctx, LoginStart{
 		Proxy: start.GetProxy(), User: start.GetUser(), Auth: start.GetAuth(), TTL: start.GetTtl().AsDuration(),
+		Renew: start.GetRenew(),
 	}, answers, func(e LoginEvent) error { return stream.Send(loginEventToProto(e)) })
 }
 
@@ -104,13 +112,21 @@ func receiveAnswers(
 			cancel()
 			return
 		}
-		a := LoginAnswer{ID: req.GetAnswer().GetId(), Secret: req.GetAnswer().GetSecret(), Cancel: req.GetCancel() != nil}
+		a := LoginAnswer{ID: req.GetAnswer().GetId(), Secret: req.GetAnswer().GetSecret()}
 		select {
 		case answers <- a:
 		case <-ctx.Done():
 			return
 		}
 	}
+}
+
+// CancelLogin ends a login under way.
+func (s *service) CancelLogin(ctx context.Context, req *pb.CancelLoginRequest) (*pb.CancelLoginResponse, error) {
+	if err := s.backend.CancelLogin(ctx, req.GetProxy()); err != nil {
+		return nil, err
+	}
+	return &pb.CancelLoginResponse{}, nil
 }
 
 // Logout ends the session at a proxy.
@@ -122,10 +138,19 @@ func (s *service) Logout(ctx context.Context, req *pb.LogoutRequest) (*pb.Logout
 	return &pb.LogoutResponse{Proxy: utf8(proxy)}, nil
 }
 
+// SnoozeRenewal puts aside what is said about a session's end.
+func (s *service) SnoozeRenewal(ctx context.Context, req *pb.SnoozeRenewalRequest) (*pb.SnoozeRenewalResponse, error) {
+	snoozed, err := s.backend.SnoozeRenewal(ctx, req.GetProxy())
+	if err != nil {
+		return nil, err
+	}
+	return &pb.SnoozeRenewalResponse{Proxy: utf8(snoozed.Proxy), Until: timePtrToProto(snoozed.Until)}, nil
+}
+
 func loginEventToProto(e LoginEvent) *pb.LoginResponse {
 	return &pb.LoginResponse{
 		Id: e.ID, Kind: utf8(string(e.Kind)), Text: utf8(e.Text), Url: utf8(e.URL), Proxy: utf8(e.Proxy),
-		Deadline: timePtrToProto(e.Deadline),
+		Deadline: timePtrToProto(e.Deadline), Browser: convert(e.Browser, utf8),
 	}
 }
 
@@ -133,15 +158,20 @@ func loginEventToProto(e LoginEvent) *pb.LoginResponse {
 func LoginEventFromProto(e *pb.LoginResponse) LoginEvent {
 	return LoginEvent{
 		ID: e.GetId(), Kind: LoginKind(e.GetKind()), Text: e.GetText(), URL: e.GetUrl(), Proxy: e.GetProxy(),
-		Deadline: timePtrFromProto(e.GetDeadline()),
+		Deadline: timePtrFromProto(e.GetDeadline()), Browser: e.GetBrowser(),
 	}
 }
 
 // LoginStartToProto is the first message of a login.
 func LoginStartToProto(s LoginStart) *pb.LoginRequest {
-	start := &pb.LoginStart{Proxy: utf8(s.Proxy), User: utf8(s.User), Auth: utf8(s.Auth)}
+	start := &pb.LoginStart{Proxy: utf8(s.Proxy), User: utf8(s.User), Auth: utf8(s.Auth), Renew: s.Renew}
 	if s.TTL > 0 {
 		start.Ttl = durationpb.New(s.TTL)
 	}
 	return &pb.LoginRequest{Start: start}
+}
+
+// SnoozedFromProto is a renewal put aside as a front end knows it.
+func SnoozedFromProto(r *pb.SnoozeRenewalResponse) Snoozed {
+	return Snoozed{Proxy: r.GetProxy(), Until: timePtrFromProto(r.GetUntil())}
 }

@@ -51,8 +51,12 @@ type Backend interface {
 	// Login logs in, showing each step and taking answers until it is done or
 	// ctx ends. An error of show ends the caller's part in it.
 	Login(ctx context.Context, start LoginStart, answers <-chan LoginAnswer, show func(LoginEvent) error) error
+	// CancelLogin ends the login under way at a proxy, for everybody.
+	CancelLogin(ctx context.Context, proxy string) error
 	// Logout ends the session at a proxy and returns which proxy it was.
 	Logout(ctx context.Context, proxy string) (string, error)
+	// SnoozeRenewal puts aside what is said now about a session's end.
+	SnoozeRenewal(ctx context.Context, proxy string) (Snoozed, error)
 	// ReloadConfig reads the config file again.
 	ReloadConfig(ctx context.Context) error
 	// Shutdown asks the agent to exit and returns at once.

@@ -40,6 +40,7 @@ type Profile struct {
 	SSHValidUntil  *time.Time   `json:"ssh_valid_until"` // null when there is no SSH cert
 	State          ProfileState `json:"state"`
 	Login          Login        `json:"login"`
+	Renewal        Renewal      `json:"renewal"`
 }
 
 // ProfileState says whether a profile's session can be used.
@@ -76,6 +77,37 @@ type Login struct {
 	InProgress bool   `json:"in_progress"`
 	URL        string `json:"url"` // the loopback URL tsh printed; empty when there is none
 }
+
+// Renewal is what the agent does about a session's end.
+type Renewal struct {
+	Mode RenewMode `json:"mode"` // as the config has it
+	// At is when the agent does or says something next: a warning, or a login
+	// that it starts. Null when it will not.
+	At      *time.Time     `json:"at"`
+	Warning RenewalWarning `json:"warning"` // what the person is to be told now
+	Problem *Problem       `json:"problem"` // why the last login nobody asked for came to nothing; null when there is none
+}
+
+// RenewMode is what berth does when a session nears its end.
+type RenewMode string
+
+// The modes of renewing.
+const (
+	RenewAsk  RenewMode = "ask"  // a notification offers it
+	RenewAuto RenewMode = "auto" // the login is started unasked
+	RenewOff  RenewMode = "off"  // nothing happens
+)
+
+// RenewalWarning is how urgently a person is told of a session's end.
+type RenewalWarning string
+
+// The warnings.
+const (
+	WarnNot   RenewalWarning = ""
+	WarnSoon  RenewalWarning = "soon"
+	WarnLast  RenewalWarning = "last"
+	WarnEnded RenewalWarning = "ended"
+)
 
 // Kind is what a tunnel leads to.
 type Kind string
@@ -209,6 +241,7 @@ const (
 	CodeTSHFailed        Code = "tsh_failed"        // a tsh child keeps failing
 	CodeUpstream         Code = "upstream_failed"   // connections through the proxy fail
 	CodeClockSkew        Code = "clock_skew"        // certs from the future: the clock is wrong
+	CodeRenewFailed      Code = "renew_failed"      // a login the agent started by itself came to nothing
 	CodeInternal         Code = "internal"          // a bug in berth
 	CodeStateUnreadable  Code = "state_unreadable"  // berth's own saved state was set aside
 )

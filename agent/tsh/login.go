@@ -49,6 +49,7 @@ type LoginConfig struct {
 	Proxy    string        // host:port
 	User     string        // empty means tsh's own choice; leave it empty for single sign-on
 	Auth     string        // connector; empty means the cluster's default
+	MFAMode  string        // second factor to prefer, as in --mfa-mode; empty means tsh's choice
 	TTL      time.Duration // of the session; zero means what the roles allow
 	Insecure bool          // do not verify the proxy's web certificate
 	CAFile   string        // PEM file that signed it; empty means the system's roots
@@ -73,10 +74,18 @@ func (c LoginConfig) command() []string {
 	if c.Auth != "" {
 		args = append(args, "--auth="+c.Auth)
 	}
+	if c.MFAMode != "" {
+		args = append(args, "--mfa-mode="+c.MFAMode)
+	}
 	if c.TTL > 0 {
 		args = append(args, "--ttl="+strconv.Itoa(max(1, int(c.TTL.Minutes()))))
 	}
-	args = append(args, "--add-keys-to-agent=no", "--browser=none")
+	return append(args, c.always()...)
+}
+
+// always are the arguments of every kind of login.
+func (c LoginConfig) always() []string {
+	args := []string{"--add-keys-to-agent=no", "--browser=none"}
 	if c.Insecure {
 		args = append(args, "--insecure")
 	}

@@ -25,13 +25,17 @@ func (a *app) loginCommand() *cobra.Command {
 		Use:   "login [PROXY] [flags]",
 		Short: "Log in to a Teleport cluster",
 		Long: `Log in through tsh, to the proxy of the current profile or to PROXY. With single
-sign-on your browser opens ($BROWSER names another one); a password or a code is
-typed here and goes to tsh alone. Waiting clients go on the moment it is done.
+sign-on your browser opens ("browser" in the config or $BROWSER names another
+one); a password or a code is typed here and goes to tsh alone. Waiting clients
+go on the moment it is done.
 
 A login of the same profile that runs already, from a terminal or a tray, is
-joined. A session that is still valid is left alone.`,
+joined. A session that is still valid is left alone, unless you ask with --renew
+for a new one: it takes the old one's place when it is there, so that nothing
+ever goes without.`,
 		Example: `  berth login
   berth login teleport.example.com
+  berth login --renew
   berth login teleport.example.com --auth okta --no-browser`,
 		Args:              optionalArg("PROXY"),
 		ValidArgsFunction: a.completeProxies,
@@ -52,7 +56,42 @@ joined. A session that is still valid is left alone.`,
 	f.StringVar(&start.User, "user", "", "log in as this `USER`; default: the profile's")
 	f.StringVar(&start.Auth, "auth", "", "use this `CONNECTOR`; default: the config's, else the cluster's")
 	f.DurationVar(&start.TTL, "ttl", 0, "ask for a session of this length; 0 means what your roles allow")
+	f.BoolVar(&start.Renew, "renew", false, "log in anew although the session is still valid")
 	f.BoolVar(&noBrowser, "no-browser", false, "print the address, and open no browser")
+	return cmd
+}
+
+func (a *app) snoozeCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "snooze [PROXY] [flags]",
+		Short: "Put aside what is said about a session's end",
+		Long: `Put aside the present warning about the end of a session, that of the current
+profile or the one at PROXY. The next, more urgent one comes all the same.`,
+		Args:              optionalArg("PROXY"),
+		ValidArgsFunction: a.completeProxies,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			proxy := ""
+			if len(args) == 1 {
+				proxy = args[0]
+			}
+			return a.withAgent(func(c *client.Client) error {
+				snoozed, err := c.SnoozeRenewal(cmd.Context(), proxy)
+				switch {
+				case err != nil:
+					return err
+				case asJSON:
+					return a.printJSON(snoozed)
+				case snoozed.Until == nil:
+					_, err = fmt.Fprintf(a.out, "nothing more is said about the session at %s\n", clean(snoozed.Proxy))
+				default:
+					_, err = fmt.Fprintf(a.out, "nothing is said about the session at %s until %s\n", clean(snoozed.Proxy), clock(*snoozed.Until, time.Now()))
+				}
+				return err
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print until when as JSON")
 	return cmd
 }
 
@@ -149,7 +188,7 @@ func (f *loginFront) showURL(ctx context.Context, e client.LoginEvent) {
 	if f.noBrowser {
 		return
 	}
-	if err := browser.Open(ctx, e.URL, f.env, e.Proxy); err != nil {
+	if err := browser.Open(ctx, e.URL, e.Browser, f.env, e.Proxy); err != nil {
 		fmt.Fprintf(f.err, "No browser was opened (%s): open the address yourself.\n", clean(err.Error()))
 	}
 }

@@ -214,6 +214,7 @@ func (a *app) printStatus(s state.Snapshot, o statusOptions) error {
 	now := time.Now()
 	for _, p := range s.Profiles {
 		fmt.Fprintln(a.out, a.profileLine(p, now))
+		a.printRenewal(p, now)
 	}
 	if len(s.Profiles) == 0 {
 		fmt.Fprintln(a.out, `No Teleport profile found. Log in with "berth login <your proxy>".`)
@@ -246,6 +247,24 @@ func (a *app) profileLine(p state.Profile, now time.Time) string {
 		return fmt.Sprintf("%s · %s · %s", who, a.paint(red, "expired "+remaining(now.Sub(*p.ValidUntil))+" ago"), login)
 	default:
 		return fmt.Sprintf("%s · %s · %s", who, a.paint(red, words(p.State)), login)
+	}
+}
+
+// printRenewal says what is done about the session's end.
+func (a *app) printRenewal(p state.Profile, now time.Time) {
+	r := p.Renewal
+	switch {
+	case p.Login.InProgress && p.Login.URL != "":
+		fmt.Fprintln(a.out, "  a login is under way: "+clean(p.Login.URL))
+	case p.Login.InProgress:
+		fmt.Fprintln(a.out, "  a login is under way")
+	case r.Warning == state.WarnSoon, r.Warning == state.WarnLast:
+		fmt.Fprintln(a.out, "  renew it now: berth login --renew "+clean(p.Proxy))
+	case p.State == state.ProfileExpired, p.State == state.ProfileLoggedOut, r.At == nil:
+	case r.Mode == state.RenewAuto:
+		fmt.Fprintln(a.out, "  berth renews it at "+clock(*r.At, now))
+	case r.Mode == state.RenewAsk:
+		fmt.Fprintln(a.out, "  berth reminds you at "+clock(*r.At, now))
 	}
 }
 
@@ -364,6 +383,11 @@ func (a *app) printProblems(s state.Snapshot) error {
 	}
 	for _, p := range s.Problems {
 		add("", p)
+	}
+	for _, p := range s.Profiles {
+		if p.Renewal.Problem != nil {
+			add("", *p.Renewal.Problem)
+		}
 	}
 	for _, t := range s.Tunnels {
 		if t.Problem != nil {

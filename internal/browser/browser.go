@@ -88,13 +88,16 @@ func withPort(proxy string) string {
 // at once, and one that is the browser itself stays.
 const openWait = 2 * time.Second
 
-// Open opens raw if [Check] lets it. env reads the environment: BROWSER names
-// the command, in which %s stands for the URL.
-func Open(ctx context.Context, raw string, env func(string) string, proxies ...string) error {
+// Open opens raw if [Check] lets it, with the given command; without one with
+// what BROWSER names in the environment that env reads, else as the system
+// does. %s stands for the URL in a command, which otherwise gets it last.
+func Open(ctx context.Context, raw string, argv []string, env func(string) string, proxies ...string) error {
 	if err := Check(raw, proxies...); err != nil {
 		return err
 	}
-	argv := command(runtime.GOOS, env("BROWSER"), raw)
+	if argv = withURL(argv, raw); len(argv) == 0 {
+		argv = command(runtime.GOOS, env("BROWSER"), raw)
+	}
 	if len(argv) == 0 {
 		return errors.New("there is no command that opens a browser")
 	}
@@ -118,22 +121,30 @@ func Open(ctx context.Context, raw string, env func(string) string, proxies ...s
 	return nil
 }
 
+// withURL puts the URL into a command; one without a program stays empty.
+func withURL(command []string, raw string) []string {
+	if len(command) == 0 {
+		return nil
+	}
+	argv, placed := slices.Clone(command), false
+	for i, arg := range argv {
+		if strings.Contains(arg, "%s") {
+			argv[i], placed = strings.ReplaceAll(arg, "%s", raw), true
+		}
+	}
+	if !placed {
+		argv = append(argv, raw)
+	}
+	return argv
+}
+
 // command is what opens a URL. There is no shell in between.
 func command(goos, browser, raw string) []string {
 	first, _, _ := strings.Cut(browser, ":")
 	if goos == "windows" || goos == "darwin" {
 		first = browser // there a colon does not part commands
 	}
-	if argv := strings.Fields(first); len(argv) > 0 {
-		placed := false
-		for i, arg := range argv {
-			if strings.Contains(arg, "%s") {
-				argv[i], placed = strings.ReplaceAll(arg, "%s", raw), true
-			}
-		}
-		if !placed {
-			argv = append(argv, raw)
-		}
+	if argv := withURL(strings.Fields(first), raw); len(argv) > 0 {
 		return argv
 	}
 	switch goos {

@@ -102,22 +102,28 @@ func TestOpen(t *testing.T) {
 	env := func(browser string) func(string) string {
 		return func(key string) string { return map[string]string{"BROWSER": browser}[key] }
 	}
-	if err := Open(t.Context(), "http://127.0.0.1:1/x;rm", env(script+" %s 0")); err != nil {
+	if err := Open(t.Context(), "http://127.0.0.1:1/x;rm", nil, env(script+" %s 0")); err != nil {
 		t.Error(err)
 	}
 	if got, err := os.ReadFile(filepath.Join(dir, "opened")); err != nil || string(got) != "http://127.0.0.1:1/x;rm" {
 		t.Errorf("opened %q, %v", got, err)
 	}
-	if err := Open(t.Context(), "http://127.0.0.1:1/x", env(script+" %s 3")); err == nil {
+	if err := Open(t.Context(), "http://127.0.0.1:1/x", nil, env(script+" %s 3")); err == nil {
 		t.Error("a browser that fails is not told")
 	}
-	if err := Open(t.Context(), "http://127.0.0.1:1/x", env(filepath.Join(dir, "none"))); err == nil {
+	if err := Open(t.Context(), "http://127.0.0.1:1/x", nil, env(filepath.Join(dir, "none"))); err == nil {
 		t.Error("a browser that is not there is not told")
+	}
+	if err := Open(t.Context(), "http://127.0.0.1:1/argv", []string{script}, env("none")); err != nil {
+		t.Error(err)
+	}
+	if got, err := os.ReadFile(filepath.Join(dir, "opened")); err != nil || string(got) != "http://127.0.0.1:1/argv" {
+		t.Errorf("the command handed in opened %q, %v", got, err)
 	}
 	if err := os.Remove(filepath.Join(dir, "opened")); err != nil {
 		t.Fatal(err)
 	}
-	if err := Open(t.Context(), "http://evil.com:1/x", env(script+" %s 0")); err == nil {
+	if err := Open(t.Context(), "http://evil.com:1/x", nil, env(script+" %s 0")); err == nil {
 		t.Error("a strange address was opened")
 	}
 	if _, err := os.Stat(filepath.Join(dir, "opened")); err == nil {

@@ -863,11 +863,9 @@ func (*RestartTunnelResponse) Descriptor() ([]byte, []int) {
 
 // LoginRequest is start first, then any number of the others.
 type LoginRequest struct {
-	state  protoimpl.MessageState `protogen:"open.v1"`
-	Start  *LoginStart            `protobuf:"bytes,1,opt,name=start,proto3" json:"start,omitempty"`
-	Answer *LoginAnswer           `protobuf:"bytes,2,opt,name=answer,proto3" json:"answer,omitempty"`
-	// cancel ends the login for everybody who takes part in it.
-	Cancel        *LoginCancel `protobuf:"bytes,3,opt,name=cancel,proto3" json:"cancel,omitempty"`
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Start         *LoginStart            `protobuf:"bytes,1,opt,name=start,proto3" json:"start,omitempty"`
+	Answer        *LoginAnswer           `protobuf:"bytes,2,opt,name=answer,proto3" json:"answer,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -916,13 +914,6 @@ func (x *LoginRequest) GetAnswer() *LoginAnswer {
 	return nil
 }
 
-func (x *LoginRequest) GetCancel() *LoginCancel {
-	if x != nil {
-		return x.Cancel
-	}
-	return nil
-}
-
 type LoginStart struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// proxy is host:port or host; empty means the current profile's.
@@ -932,7 +923,9 @@ type LoginStart struct {
 	// auth is the connector; empty means the default.
 	Auth string `protobuf:"bytes,3,opt,name=auth,proto3" json:"auth,omitempty"`
 	// ttl is absent for what the roles allow.
-	Ttl           *durationpb.Duration `protobuf:"bytes,4,opt,name=ttl,proto3" json:"ttl,omitempty"`
+	Ttl *durationpb.Duration `protobuf:"bytes,4,opt,name=ttl,proto3" json:"ttl,omitempty"`
+	// renew logs in anew although the session is still valid.
+	Renew         bool `protobuf:"varint,5,opt,name=renew,proto3" json:"renew,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -995,6 +988,13 @@ func (x *LoginStart) GetTtl() *durationpb.Duration {
 	return nil
 }
 
+func (x *LoginStart) GetRenew() bool {
+	if x != nil {
+		return x.Renew
+	}
+	return false
+}
+
 // LoginAnswer is what a person typed.
 type LoginAnswer struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1049,42 +1049,6 @@ func (x *LoginAnswer) GetSecret() string {
 	return ""
 }
 
-type LoginCancel struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *LoginCancel) Reset() {
-	*x = LoginCancel{}
-	mi := &file_berthv1_berth_proto_msgTypes[22]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *LoginCancel) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*LoginCancel) ProtoMessage() {}
-
-func (x *LoginCancel) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[22]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use LoginCancel.ProtoReflect.Descriptor instead.
-func (*LoginCancel) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{22}
-}
-
 // LoginResponse is a step of a login.
 type LoginResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1098,14 +1062,17 @@ type LoginResponse struct {
 	// proxy is where the login goes.
 	Proxy string `protobuf:"bytes,5,opt,name=proxy,proto3" json:"proxy,omitempty"`
 	// deadline is until when tsh waits; absent when nobody knows.
-	Deadline      *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=deadline,proto3" json:"deadline,omitempty"`
+	Deadline *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=deadline,proto3" json:"deadline,omitempty"`
+	// browser is the command that the config wants the url opened with; empty
+	// leaves the choice to the front end.
+	Browser       []string `protobuf:"bytes,7,rep,name=browser,proto3" json:"browser,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *LoginResponse) Reset() {
 	*x = LoginResponse{}
-	mi := &file_berthv1_berth_proto_msgTypes[23]
+	mi := &file_berthv1_berth_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1117,7 +1084,7 @@ func (x *LoginResponse) String() string {
 func (*LoginResponse) ProtoMessage() {}
 
 func (x *LoginResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[23]
+	mi := &file_berthv1_berth_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1130,7 +1097,7 @@ func (x *LoginResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoginResponse.ProtoReflect.Descriptor instead.
 func (*LoginResponse) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{23}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *LoginResponse) GetId() int64 {
@@ -1175,6 +1142,94 @@ func (x *LoginResponse) GetDeadline() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *LoginResponse) GetBrowser() []string {
+	if x != nil {
+		return x.Browser
+	}
+	return nil
+}
+
+type CancelLoginRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// proxy is host:port or host; empty means the current profile's.
+	Proxy         string `protobuf:"bytes,1,opt,name=proxy,proto3" json:"proxy,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CancelLoginRequest) Reset() {
+	*x = CancelLoginRequest{}
+	mi := &file_berthv1_berth_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CancelLoginRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CancelLoginRequest) ProtoMessage() {}
+
+func (x *CancelLoginRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berthv1_berth_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CancelLoginRequest.ProtoReflect.Descriptor instead.
+func (*CancelLoginRequest) Descriptor() ([]byte, []int) {
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *CancelLoginRequest) GetProxy() string {
+	if x != nil {
+		return x.Proxy
+	}
+	return ""
+}
+
+type CancelLoginResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CancelLoginResponse) Reset() {
+	*x = CancelLoginResponse{}
+	mi := &file_berthv1_berth_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CancelLoginResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CancelLoginResponse) ProtoMessage() {}
+
+func (x *CancelLoginResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berthv1_berth_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CancelLoginResponse.ProtoReflect.Descriptor instead.
+func (*CancelLoginResponse) Descriptor() ([]byte, []int) {
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{24}
+}
+
 type LogoutRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// proxy is host:port or host; empty means the current profile's.
@@ -1185,7 +1240,7 @@ type LogoutRequest struct {
 
 func (x *LogoutRequest) Reset() {
 	*x = LogoutRequest{}
-	mi := &file_berthv1_berth_proto_msgTypes[24]
+	mi := &file_berthv1_berth_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1197,7 +1252,7 @@ func (x *LogoutRequest) String() string {
 func (*LogoutRequest) ProtoMessage() {}
 
 func (x *LogoutRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[24]
+	mi := &file_berthv1_berth_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1210,7 +1265,7 @@ func (x *LogoutRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogoutRequest.ProtoReflect.Descriptor instead.
 func (*LogoutRequest) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{24}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *LogoutRequest) GetProxy() string {
@@ -1229,7 +1284,7 @@ type LogoutResponse struct {
 
 func (x *LogoutResponse) Reset() {
 	*x = LogoutResponse{}
-	mi := &file_berthv1_berth_proto_msgTypes[25]
+	mi := &file_berthv1_berth_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1241,7 +1296,7 @@ func (x *LogoutResponse) String() string {
 func (*LogoutResponse) ProtoMessage() {}
 
 func (x *LogoutResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[25]
+	mi := &file_berthv1_berth_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1254,7 +1309,7 @@ func (x *LogoutResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogoutResponse.ProtoReflect.Descriptor instead.
 func (*LogoutResponse) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{25}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *LogoutResponse) GetProxy() string {
@@ -1262,6 +1317,104 @@ func (x *LogoutResponse) GetProxy() string {
 		return x.Proxy
 	}
 	return ""
+}
+
+type SnoozeRenewalRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// proxy is host:port or host; empty means the current profile's.
+	Proxy         string `protobuf:"bytes,1,opt,name=proxy,proto3" json:"proxy,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SnoozeRenewalRequest) Reset() {
+	*x = SnoozeRenewalRequest{}
+	mi := &file_berthv1_berth_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnoozeRenewalRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnoozeRenewalRequest) ProtoMessage() {}
+
+func (x *SnoozeRenewalRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berthv1_berth_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnoozeRenewalRequest.ProtoReflect.Descriptor instead.
+func (*SnoozeRenewalRequest) Descriptor() ([]byte, []int) {
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *SnoozeRenewalRequest) GetProxy() string {
+	if x != nil {
+		return x.Proxy
+	}
+	return ""
+}
+
+type SnoozeRenewalResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Proxy string                 `protobuf:"bytes,1,opt,name=proxy,proto3" json:"proxy,omitempty"`
+	// until is when the next word comes; absent when none will.
+	Until         *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=until,proto3" json:"until,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SnoozeRenewalResponse) Reset() {
+	*x = SnoozeRenewalResponse{}
+	mi := &file_berthv1_berth_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnoozeRenewalResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnoozeRenewalResponse) ProtoMessage() {}
+
+func (x *SnoozeRenewalResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berthv1_berth_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnoozeRenewalResponse.ProtoReflect.Descriptor instead.
+func (*SnoozeRenewalResponse) Descriptor() ([]byte, []int) {
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *SnoozeRenewalResponse) GetProxy() string {
+	if x != nil {
+		return x.Proxy
+	}
+	return ""
+}
+
+func (x *SnoozeRenewalResponse) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
 }
 
 type TunnelHistoryRequest struct {
@@ -1273,7 +1426,7 @@ type TunnelHistoryRequest struct {
 
 func (x *TunnelHistoryRequest) Reset() {
 	*x = TunnelHistoryRequest{}
-	mi := &file_berthv1_berth_proto_msgTypes[26]
+	mi := &file_berthv1_berth_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1285,7 +1438,7 @@ func (x *TunnelHistoryRequest) String() string {
 func (*TunnelHistoryRequest) ProtoMessage() {}
 
 func (x *TunnelHistoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[26]
+	mi := &file_berthv1_berth_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1298,7 +1451,7 @@ func (x *TunnelHistoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelHistoryRequest.ProtoReflect.Descriptor instead.
 func (*TunnelHistoryRequest) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{26}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *TunnelHistoryRequest) GetName() string {
@@ -1317,7 +1470,7 @@ type TunnelHistoryResponse struct {
 
 func (x *TunnelHistoryResponse) Reset() {
 	*x = TunnelHistoryResponse{}
-	mi := &file_berthv1_berth_proto_msgTypes[27]
+	mi := &file_berthv1_berth_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1329,7 +1482,7 @@ func (x *TunnelHistoryResponse) String() string {
 func (*TunnelHistoryResponse) ProtoMessage() {}
 
 func (x *TunnelHistoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[27]
+	mi := &file_berthv1_berth_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1342,7 +1495,7 @@ func (x *TunnelHistoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelHistoryResponse.ProtoReflect.Descriptor instead.
 func (*TunnelHistoryResponse) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{27}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *TunnelHistoryResponse) GetEvents() []*Event {
@@ -1360,7 +1513,7 @@ type ReloadConfigRequest struct {
 
 func (x *ReloadConfigRequest) Reset() {
 	*x = ReloadConfigRequest{}
-	mi := &file_berthv1_berth_proto_msgTypes[28]
+	mi := &file_berthv1_berth_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1372,7 +1525,7 @@ func (x *ReloadConfigRequest) String() string {
 func (*ReloadConfigRequest) ProtoMessage() {}
 
 func (x *ReloadConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[28]
+	mi := &file_berthv1_berth_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1385,7 +1538,7 @@ func (x *ReloadConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadConfigRequest.ProtoReflect.Descriptor instead.
 func (*ReloadConfigRequest) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{28}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{31}
 }
 
 type ReloadConfigResponse struct {
@@ -1396,7 +1549,7 @@ type ReloadConfigResponse struct {
 
 func (x *ReloadConfigResponse) Reset() {
 	*x = ReloadConfigResponse{}
-	mi := &file_berthv1_berth_proto_msgTypes[29]
+	mi := &file_berthv1_berth_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1408,7 +1561,7 @@ func (x *ReloadConfigResponse) String() string {
 func (*ReloadConfigResponse) ProtoMessage() {}
 
 func (x *ReloadConfigResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[29]
+	mi := &file_berthv1_berth_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1421,7 +1574,7 @@ func (x *ReloadConfigResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadConfigResponse.ProtoReflect.Descriptor instead.
 func (*ReloadConfigResponse) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{29}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{32}
 }
 
 type ShutdownRequest struct {
@@ -1432,7 +1585,7 @@ type ShutdownRequest struct {
 
 func (x *ShutdownRequest) Reset() {
 	*x = ShutdownRequest{}
-	mi := &file_berthv1_berth_proto_msgTypes[30]
+	mi := &file_berthv1_berth_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1444,7 +1597,7 @@ func (x *ShutdownRequest) String() string {
 func (*ShutdownRequest) ProtoMessage() {}
 
 func (x *ShutdownRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[30]
+	mi := &file_berthv1_berth_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1457,7 +1610,7 @@ func (x *ShutdownRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownRequest.ProtoReflect.Descriptor instead.
 func (*ShutdownRequest) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{30}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{33}
 }
 
 type ShutdownResponse struct {
@@ -1468,7 +1621,7 @@ type ShutdownResponse struct {
 
 func (x *ShutdownResponse) Reset() {
 	*x = ShutdownResponse{}
-	mi := &file_berthv1_berth_proto_msgTypes[31]
+	mi := &file_berthv1_berth_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1480,7 +1633,7 @@ func (x *ShutdownResponse) String() string {
 func (*ShutdownResponse) ProtoMessage() {}
 
 func (x *ShutdownResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[31]
+	mi := &file_berthv1_berth_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1493,7 +1646,7 @@ func (x *ShutdownResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownResponse.ProtoReflect.Descriptor instead.
 func (*ShutdownResponse) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{31}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{34}
 }
 
 // Resource is something a cluster offers that a tunnel can lead to.
@@ -1518,7 +1671,7 @@ type Resource struct {
 
 func (x *Resource) Reset() {
 	*x = Resource{}
-	mi := &file_berthv1_berth_proto_msgTypes[32]
+	mi := &file_berthv1_berth_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1530,7 +1683,7 @@ func (x *Resource) String() string {
 func (*Resource) ProtoMessage() {}
 
 func (x *Resource) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[32]
+	mi := &file_berthv1_berth_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1543,7 +1696,7 @@ func (x *Resource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resource.ProtoReflect.Descriptor instead.
 func (*Resource) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{32}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Resource) GetName() string {
@@ -1631,7 +1784,7 @@ type TunnelSpec struct {
 
 func (x *TunnelSpec) Reset() {
 	*x = TunnelSpec{}
-	mi := &file_berthv1_berth_proto_msgTypes[33]
+	mi := &file_berthv1_berth_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1643,7 +1796,7 @@ func (x *TunnelSpec) String() string {
 func (*TunnelSpec) ProtoMessage() {}
 
 func (x *TunnelSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[33]
+	mi := &file_berthv1_berth_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1656,7 +1809,7 @@ func (x *TunnelSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelSpec.ProtoReflect.Descriptor instead.
 func (*TunnelSpec) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{33}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *TunnelSpec) GetName() string {
@@ -1736,7 +1889,7 @@ type Snapshot struct {
 
 func (x *Snapshot) Reset() {
 	*x = Snapshot{}
-	mi := &file_berthv1_berth_proto_msgTypes[34]
+	mi := &file_berthv1_berth_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1748,7 +1901,7 @@ func (x *Snapshot) String() string {
 func (*Snapshot) ProtoMessage() {}
 
 func (x *Snapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[34]
+	mi := &file_berthv1_berth_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1761,7 +1914,7 @@ func (x *Snapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Snapshot.ProtoReflect.Descriptor instead.
 func (*Snapshot) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{34}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Snapshot) GetAgent() *AgentInfo {
@@ -1812,7 +1965,7 @@ type AgentInfo struct {
 
 func (x *AgentInfo) Reset() {
 	*x = AgentInfo{}
-	mi := &file_berthv1_berth_proto_msgTypes[35]
+	mi := &file_berthv1_berth_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1824,7 +1977,7 @@ func (x *AgentInfo) String() string {
 func (*AgentInfo) ProtoMessage() {}
 
 func (x *AgentInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[35]
+	mi := &file_berthv1_berth_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1837,7 +1990,7 @@ func (x *AgentInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AgentInfo.ProtoReflect.Descriptor instead.
 func (*AgentInfo) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{35}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *AgentInfo) GetVersion() string {
@@ -1882,15 +2035,16 @@ type Profile struct {
 	// ssh_valid_until is absent when there is no SSH certificate.
 	SshValidUntil *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=ssh_valid_until,json=sshValidUntil,proto3" json:"ssh_valid_until,omitempty"`
 	// state is valid, expiring, expired or logged_out.
-	State         string `protobuf:"bytes,9,opt,name=state,proto3" json:"state,omitempty"`
-	Login         *Login `protobuf:"bytes,10,opt,name=login,proto3" json:"login,omitempty"`
+	State         string   `protobuf:"bytes,9,opt,name=state,proto3" json:"state,omitempty"`
+	Login         *Login   `protobuf:"bytes,10,opt,name=login,proto3" json:"login,omitempty"`
+	Renewal       *Renewal `protobuf:"bytes,11,opt,name=renewal,proto3" json:"renewal,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Profile) Reset() {
 	*x = Profile{}
-	mi := &file_berthv1_berth_proto_msgTypes[36]
+	mi := &file_berthv1_berth_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1902,7 +2056,7 @@ func (x *Profile) String() string {
 func (*Profile) ProtoMessage() {}
 
 func (x *Profile) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[36]
+	mi := &file_berthv1_berth_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1915,7 +2069,7 @@ func (x *Profile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Profile.ProtoReflect.Descriptor instead.
 func (*Profile) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{36}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Profile) GetProxy() string {
@@ -1988,6 +2142,87 @@ func (x *Profile) GetLogin() *Login {
 	return nil
 }
 
+func (x *Profile) GetRenewal() *Renewal {
+	if x != nil {
+		return x.Renewal
+	}
+	return nil
+}
+
+// Renewal is what the agent does about a session's end.
+type Renewal struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// mode is ask, auto or off.
+	Mode string `protobuf:"bytes,1,opt,name=mode,proto3" json:"mode,omitempty"`
+	// at is when the agent does or says something next; absent when it will not.
+	At *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=at,proto3" json:"at,omitempty"`
+	// warning is what the person is to be told now: soon, last, ended, or empty.
+	Warning string `protobuf:"bytes,3,opt,name=warning,proto3" json:"warning,omitempty"`
+	// problem is why the last login that nobody asked for came to nothing; absent
+	// when there is none.
+	Problem       *Problem `protobuf:"bytes,4,opt,name=problem,proto3" json:"problem,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Renewal) Reset() {
+	*x = Renewal{}
+	mi := &file_berthv1_berth_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Renewal) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Renewal) ProtoMessage() {}
+
+func (x *Renewal) ProtoReflect() protoreflect.Message {
+	mi := &file_berthv1_berth_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Renewal.ProtoReflect.Descriptor instead.
+func (*Renewal) Descriptor() ([]byte, []int) {
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *Renewal) GetMode() string {
+	if x != nil {
+		return x.Mode
+	}
+	return ""
+}
+
+func (x *Renewal) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *Renewal) GetWarning() string {
+	if x != nil {
+		return x.Warning
+	}
+	return ""
+}
+
+func (x *Renewal) GetProblem() *Problem {
+	if x != nil {
+		return x.Problem
+	}
+	return nil
+}
+
 // Login is the state of a login the agent runs for a profile.
 type Login struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1999,7 +2234,7 @@ type Login struct {
 
 func (x *Login) Reset() {
 	*x = Login{}
-	mi := &file_berthv1_berth_proto_msgTypes[37]
+	mi := &file_berthv1_berth_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2011,7 +2246,7 @@ func (x *Login) String() string {
 func (*Login) ProtoMessage() {}
 
 func (x *Login) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[37]
+	mi := &file_berthv1_berth_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2024,7 +2259,7 @@ func (x *Login) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Login.ProtoReflect.Descriptor instead.
 func (*Login) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{37}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Login) GetInProgress() bool {
@@ -2074,7 +2309,7 @@ type Tunnel struct {
 
 func (x *Tunnel) Reset() {
 	*x = Tunnel{}
-	mi := &file_berthv1_berth_proto_msgTypes[38]
+	mi := &file_berthv1_berth_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2086,7 +2321,7 @@ func (x *Tunnel) String() string {
 func (*Tunnel) ProtoMessage() {}
 
 func (x *Tunnel) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[38]
+	mi := &file_berthv1_berth_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2099,7 +2334,7 @@ func (x *Tunnel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tunnel.ProtoReflect.Descriptor instead.
 func (*Tunnel) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{38}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Tunnel) GetName() string {
@@ -2251,7 +2486,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_berthv1_berth_proto_msgTypes[39]
+	mi := &file_berthv1_berth_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2263,7 +2498,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[39]
+	mi := &file_berthv1_berth_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2276,7 +2511,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{39}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Event) GetAt() *timestamppb.Timestamp {
@@ -2333,7 +2568,7 @@ type Request struct {
 
 func (x *Request) Reset() {
 	*x = Request{}
-	mi := &file_berthv1_berth_proto_msgTypes[40]
+	mi := &file_berthv1_berth_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2345,7 +2580,7 @@ func (x *Request) String() string {
 func (*Request) ProtoMessage() {}
 
 func (x *Request) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[40]
+	mi := &file_berthv1_berth_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2358,7 +2593,7 @@ func (x *Request) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Request.ProtoReflect.Descriptor instead.
 func (*Request) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{40}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Request) GetId() string {
@@ -2487,7 +2722,7 @@ type Review struct {
 
 func (x *Review) Reset() {
 	*x = Review{}
-	mi := &file_berthv1_berth_proto_msgTypes[41]
+	mi := &file_berthv1_berth_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2499,7 +2734,7 @@ func (x *Review) String() string {
 func (*Review) ProtoMessage() {}
 
 func (x *Review) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[41]
+	mi := &file_berthv1_berth_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2512,7 +2747,7 @@ func (x *Review) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Review.ProtoReflect.Descriptor instead.
 func (*Review) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{41}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Review) GetAuthor() string {
@@ -2558,7 +2793,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_berthv1_berth_proto_msgTypes[42]
+	mi := &file_berthv1_berth_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2570,7 +2805,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[42]
+	mi := &file_berthv1_berth_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2583,7 +2818,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{42}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Problem) GetCode() string {
@@ -2663,32 +2898,40 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\x12StopTunnelResponse\"*\n" +
 	"\x14RestartTunnelRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"\x17\n" +
-	"\x15RestartTunnelResponse\"\x98\x01\n" +
+	"\x15RestartTunnelResponse\"i\n" +
 	"\fLoginRequest\x12*\n" +
 	"\x05start\x18\x01 \x01(\v2\x14.berth.v1.LoginStartR\x05start\x12-\n" +
-	"\x06answer\x18\x02 \x01(\v2\x15.berth.v1.LoginAnswerR\x06answer\x12-\n" +
-	"\x06cancel\x18\x03 \x01(\v2\x15.berth.v1.LoginCancelR\x06cancel\"w\n" +
+	"\x06answer\x18\x02 \x01(\v2\x15.berth.v1.LoginAnswerR\x06answer\"\x8d\x01\n" +
 	"\n" +
 	"LoginStart\x12\x14\n" +
 	"\x05proxy\x18\x01 \x01(\tR\x05proxy\x12\x12\n" +
 	"\x04user\x18\x02 \x01(\tR\x04user\x12\x12\n" +
 	"\x04auth\x18\x03 \x01(\tR\x04auth\x12+\n" +
-	"\x03ttl\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\"5\n" +
+	"\x03ttl\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x12\x14\n" +
+	"\x05renew\x18\x05 \x01(\bR\x05renew\"5\n" +
 	"\vLoginAnswer\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x03R\x02id\x12\x16\n" +
-	"\x06secret\x18\x02 \x01(\tR\x06secret\"\r\n" +
-	"\vLoginCancel\"\xa7\x01\n" +
+	"\x06secret\x18\x02 \x01(\tR\x06secret\"\xc1\x01\n" +
 	"\rLoginResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x03R\x02id\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x12\n" +
 	"\x04text\x18\x03 \x01(\tR\x04text\x12\x10\n" +
 	"\x03url\x18\x04 \x01(\tR\x03url\x12\x14\n" +
 	"\x05proxy\x18\x05 \x01(\tR\x05proxy\x126\n" +
-	"\bdeadline\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\bdeadline\"%\n" +
+	"\bdeadline\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\bdeadline\x12\x18\n" +
+	"\abrowser\x18\a \x03(\tR\abrowser\"*\n" +
+	"\x12CancelLoginRequest\x12\x14\n" +
+	"\x05proxy\x18\x01 \x01(\tR\x05proxy\"\x15\n" +
+	"\x13CancelLoginResponse\"%\n" +
 	"\rLogoutRequest\x12\x14\n" +
 	"\x05proxy\x18\x01 \x01(\tR\x05proxy\"&\n" +
 	"\x0eLogoutResponse\x12\x14\n" +
-	"\x05proxy\x18\x01 \x01(\tR\x05proxy\"*\n" +
+	"\x05proxy\x18\x01 \x01(\tR\x05proxy\",\n" +
+	"\x14SnoozeRenewalRequest\x12\x14\n" +
+	"\x05proxy\x18\x01 \x01(\tR\x05proxy\"_\n" +
+	"\x15SnoozeRenewalResponse\x12\x14\n" +
+	"\x05proxy\x18\x01 \x01(\tR\x05proxy\x120\n" +
+	"\x05until\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\"*\n" +
 	"\x14TunnelHistoryRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"@\n" +
 	"\x15TunnelHistoryResponse\x12'\n" +
@@ -2733,7 +2976,7 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\n" +
 	"started_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tstartedAt\x12\x1f\n" +
 	"\vconfig_path\x18\x04 \x01(\tR\n" +
-	"configPath\"\xde\x02\n" +
+	"configPath\"\x8b\x03\n" +
 	"\aProfile\x12\x14\n" +
 	"\x05proxy\x18\x01 \x01(\tR\x05proxy\x12\x18\n" +
 	"\acluster\x18\x02 \x01(\tR\acluster\x12\x12\n" +
@@ -2746,7 +2989,13 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\x0fssh_valid_until\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\rsshValidUntil\x12\x14\n" +
 	"\x05state\x18\t \x01(\tR\x05state\x12%\n" +
 	"\x05login\x18\n" +
-	" \x01(\v2\x0f.berth.v1.LoginR\x05login\":\n" +
+	" \x01(\v2\x0f.berth.v1.LoginR\x05login\x12+\n" +
+	"\arenewal\x18\v \x01(\v2\x11.berth.v1.RenewalR\arenewal\"\x90\x01\n" +
+	"\aRenewal\x12\x12\n" +
+	"\x04mode\x18\x01 \x01(\tR\x04mode\x12*\n" +
+	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x18\n" +
+	"\awarning\x18\x03 \x01(\tR\awarning\x12+\n" +
+	"\aproblem\x18\x04 \x01(\v2\x11.berth.v1.ProblemR\aproblem\":\n" +
 	"\x05Login\x12\x1f\n" +
 	"\vin_progress\x18\x01 \x01(\bR\n" +
 	"inProgress\x12\x10\n" +
@@ -2809,7 +3058,7 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\x05title\x18\x02 \x01(\tR\x05title\x12\x12\n" +
 	"\x04text\x18\x03 \x01(\tR\x04text\x12\x16\n" +
 	"\x06action\x18\x04 \x01(\tR\x06action\x120\n" +
-	"\x05since\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05since2\x97\b\n" +
+	"\x05since\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05since2\xb5\t\n" +
 	"\x05Agent\x12>\n" +
 	"\aGetInfo\x12\x18.berth.v1.GetInfoRequest\x1a\x19.berth.v1.GetInfoResponse\x12J\n" +
 	"\vGetSnapshot\x12\x1c.berth.v1.GetSnapshotRequest\x1a\x1d.berth.v1.GetSnapshotResponse\x12U\n" +
@@ -2822,8 +3071,10 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"StopTunnel\x12\x1b.berth.v1.StopTunnelRequest\x1a\x1c.berth.v1.StopTunnelResponse\x12P\n" +
 	"\rRestartTunnel\x12\x1e.berth.v1.RestartTunnelRequest\x1a\x1f.berth.v1.RestartTunnelResponse\x12P\n" +
 	"\rTunnelHistory\x12\x1e.berth.v1.TunnelHistoryRequest\x1a\x1f.berth.v1.TunnelHistoryResponse\x12<\n" +
-	"\x05Login\x12\x16.berth.v1.LoginRequest\x1a\x17.berth.v1.LoginResponse(\x010\x01\x12;\n" +
-	"\x06Logout\x12\x17.berth.v1.LogoutRequest\x1a\x18.berth.v1.LogoutResponse\x12M\n" +
+	"\x05Login\x12\x16.berth.v1.LoginRequest\x1a\x17.berth.v1.LoginResponse(\x010\x01\x12J\n" +
+	"\vCancelLogin\x12\x1c.berth.v1.CancelLoginRequest\x1a\x1d.berth.v1.CancelLoginResponse\x12;\n" +
+	"\x06Logout\x12\x17.berth.v1.LogoutRequest\x1a\x18.berth.v1.LogoutResponse\x12P\n" +
+	"\rSnoozeRenewal\x12\x1e.berth.v1.SnoozeRenewalRequest\x1a\x1f.berth.v1.SnoozeRenewalResponse\x12M\n" +
 	"\fReloadConfig\x12\x1d.berth.v1.ReloadConfigRequest\x1a\x1e.berth.v1.ReloadConfigResponse\x12A\n" +
 	"\bShutdown\x12\x19.berth.v1.ShutdownRequest\x1a\x1a.berth.v1.ShutdownResponseB!Z\x1fberth/agent/ipc/berthv1;berthv1b\x06proto3"
 
@@ -2839,7 +3090,7 @@ func file_berthv1_berth_proto_rawDescGZIP() []byte {
 	return file_berthv1_berth_proto_rawDescData
 }
 
-var file_berthv1_berth_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
+var file_berthv1_berth_proto_msgTypes = make([]protoimpl.MessageInfo, 48)
 var file_berthv1_berth_proto_goTypes = []any{
 	(*ErrorDetail)(nil),            // 0: berth.v1.ErrorDetail
 	(*GetInfoRequest)(nil),         // 1: berth.v1.GetInfoRequest
@@ -2863,98 +3114,109 @@ var file_berthv1_berth_proto_goTypes = []any{
 	(*LoginRequest)(nil),           // 19: berth.v1.LoginRequest
 	(*LoginStart)(nil),             // 20: berth.v1.LoginStart
 	(*LoginAnswer)(nil),            // 21: berth.v1.LoginAnswer
-	(*LoginCancel)(nil),            // 22: berth.v1.LoginCancel
-	(*LoginResponse)(nil),          // 23: berth.v1.LoginResponse
-	(*LogoutRequest)(nil),          // 24: berth.v1.LogoutRequest
-	(*LogoutResponse)(nil),         // 25: berth.v1.LogoutResponse
-	(*TunnelHistoryRequest)(nil),   // 26: berth.v1.TunnelHistoryRequest
-	(*TunnelHistoryResponse)(nil),  // 27: berth.v1.TunnelHistoryResponse
-	(*ReloadConfigRequest)(nil),    // 28: berth.v1.ReloadConfigRequest
-	(*ReloadConfigResponse)(nil),   // 29: berth.v1.ReloadConfigResponse
-	(*ShutdownRequest)(nil),        // 30: berth.v1.ShutdownRequest
-	(*ShutdownResponse)(nil),       // 31: berth.v1.ShutdownResponse
-	(*Resource)(nil),               // 32: berth.v1.Resource
-	(*TunnelSpec)(nil),             // 33: berth.v1.TunnelSpec
-	(*Snapshot)(nil),               // 34: berth.v1.Snapshot
-	(*AgentInfo)(nil),              // 35: berth.v1.AgentInfo
-	(*Profile)(nil),                // 36: berth.v1.Profile
-	(*Login)(nil),                  // 37: berth.v1.Login
-	(*Tunnel)(nil),                 // 38: berth.v1.Tunnel
-	(*Event)(nil),                  // 39: berth.v1.Event
-	(*Request)(nil),                // 40: berth.v1.Request
-	(*Review)(nil),                 // 41: berth.v1.Review
-	(*Problem)(nil),                // 42: berth.v1.Problem
-	nil,                            // 43: berth.v1.Resource.LabelsEntry
-	(*timestamppb.Timestamp)(nil),  // 44: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),    // 45: google.protobuf.Duration
+	(*LoginResponse)(nil),          // 22: berth.v1.LoginResponse
+	(*CancelLoginRequest)(nil),     // 23: berth.v1.CancelLoginRequest
+	(*CancelLoginResponse)(nil),    // 24: berth.v1.CancelLoginResponse
+	(*LogoutRequest)(nil),          // 25: berth.v1.LogoutRequest
+	(*LogoutResponse)(nil),         // 26: berth.v1.LogoutResponse
+	(*SnoozeRenewalRequest)(nil),   // 27: berth.v1.SnoozeRenewalRequest
+	(*SnoozeRenewalResponse)(nil),  // 28: berth.v1.SnoozeRenewalResponse
+	(*TunnelHistoryRequest)(nil),   // 29: berth.v1.TunnelHistoryRequest
+	(*TunnelHistoryResponse)(nil),  // 30: berth.v1.TunnelHistoryResponse
+	(*ReloadConfigRequest)(nil),    // 31: berth.v1.ReloadConfigRequest
+	(*ReloadConfigResponse)(nil),   // 32: berth.v1.ReloadConfigResponse
+	(*ShutdownRequest)(nil),        // 33: berth.v1.ShutdownRequest
+	(*ShutdownResponse)(nil),       // 34: berth.v1.ShutdownResponse
+	(*Resource)(nil),               // 35: berth.v1.Resource
+	(*TunnelSpec)(nil),             // 36: berth.v1.TunnelSpec
+	(*Snapshot)(nil),               // 37: berth.v1.Snapshot
+	(*AgentInfo)(nil),              // 38: berth.v1.AgentInfo
+	(*Profile)(nil),                // 39: berth.v1.Profile
+	(*Renewal)(nil),                // 40: berth.v1.Renewal
+	(*Login)(nil),                  // 41: berth.v1.Login
+	(*Tunnel)(nil),                 // 42: berth.v1.Tunnel
+	(*Event)(nil),                  // 43: berth.v1.Event
+	(*Request)(nil),                // 44: berth.v1.Request
+	(*Review)(nil),                 // 45: berth.v1.Review
+	(*Problem)(nil),                // 46: berth.v1.Problem
+	nil,                            // 47: berth.v1.Resource.LabelsEntry
+	(*timestamppb.Timestamp)(nil),  // 48: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),    // 49: google.protobuf.Duration
 }
 var file_berthv1_berth_proto_depIdxs = []int32{
-	44, // 0: berth.v1.GetInfoResponse.started_at:type_name -> google.protobuf.Timestamp
-	34, // 1: berth.v1.GetSnapshotResponse.snapshot:type_name -> berth.v1.Snapshot
-	34, // 2: berth.v1.WatchSnapshotsResponse.snapshot:type_name -> berth.v1.Snapshot
-	32, // 3: berth.v1.ListResourcesResponse.resources:type_name -> berth.v1.Resource
-	33, // 4: berth.v1.AddTunnelRequest.spec:type_name -> berth.v1.TunnelSpec
-	33, // 5: berth.v1.AddTunnelResponse.spec:type_name -> berth.v1.TunnelSpec
+	48, // 0: berth.v1.GetInfoResponse.started_at:type_name -> google.protobuf.Timestamp
+	37, // 1: berth.v1.GetSnapshotResponse.snapshot:type_name -> berth.v1.Snapshot
+	37, // 2: berth.v1.WatchSnapshotsResponse.snapshot:type_name -> berth.v1.Snapshot
+	35, // 3: berth.v1.ListResourcesResponse.resources:type_name -> berth.v1.Resource
+	36, // 4: berth.v1.AddTunnelRequest.spec:type_name -> berth.v1.TunnelSpec
+	36, // 5: berth.v1.AddTunnelResponse.spec:type_name -> berth.v1.TunnelSpec
 	20, // 6: berth.v1.LoginRequest.start:type_name -> berth.v1.LoginStart
 	21, // 7: berth.v1.LoginRequest.answer:type_name -> berth.v1.LoginAnswer
-	22, // 8: berth.v1.LoginRequest.cancel:type_name -> berth.v1.LoginCancel
-	45, // 9: berth.v1.LoginStart.ttl:type_name -> google.protobuf.Duration
-	44, // 10: berth.v1.LoginResponse.deadline:type_name -> google.protobuf.Timestamp
-	39, // 11: berth.v1.TunnelHistoryResponse.events:type_name -> berth.v1.Event
-	43, // 12: berth.v1.Resource.labels:type_name -> berth.v1.Resource.LabelsEntry
-	45, // 13: berth.v1.TunnelSpec.hold:type_name -> google.protobuf.Duration
-	35, // 14: berth.v1.Snapshot.agent:type_name -> berth.v1.AgentInfo
-	36, // 15: berth.v1.Snapshot.profiles:type_name -> berth.v1.Profile
-	38, // 16: berth.v1.Snapshot.tunnels:type_name -> berth.v1.Tunnel
-	40, // 17: berth.v1.Snapshot.requests:type_name -> berth.v1.Request
-	42, // 18: berth.v1.Snapshot.problems:type_name -> berth.v1.Problem
-	44, // 19: berth.v1.AgentInfo.started_at:type_name -> google.protobuf.Timestamp
-	44, // 20: berth.v1.Profile.valid_until:type_name -> google.protobuf.Timestamp
-	44, // 21: berth.v1.Profile.ssh_valid_until:type_name -> google.protobuf.Timestamp
-	37, // 22: berth.v1.Profile.login:type_name -> berth.v1.Login
-	42, // 23: berth.v1.Tunnel.problem:type_name -> berth.v1.Problem
-	44, // 24: berth.v1.Tunnel.cert_valid_until:type_name -> google.protobuf.Timestamp
-	44, // 25: berth.v1.Tunnel.last_error_at:type_name -> google.protobuf.Timestamp
-	44, // 26: berth.v1.Event.at:type_name -> google.protobuf.Timestamp
-	44, // 27: berth.v1.Event.until:type_name -> google.protobuf.Timestamp
-	44, // 28: berth.v1.Request.created_at:type_name -> google.protobuf.Timestamp
-	44, // 29: berth.v1.Request.expires_at:type_name -> google.protobuf.Timestamp
-	41, // 30: berth.v1.Request.reviews:type_name -> berth.v1.Review
-	44, // 31: berth.v1.Review.at:type_name -> google.protobuf.Timestamp
-	44, // 32: berth.v1.Problem.since:type_name -> google.protobuf.Timestamp
-	1,  // 33: berth.v1.Agent.GetInfo:input_type -> berth.v1.GetInfoRequest
-	3,  // 34: berth.v1.Agent.GetSnapshot:input_type -> berth.v1.GetSnapshotRequest
-	5,  // 35: berth.v1.Agent.WatchSnapshots:input_type -> berth.v1.WatchSnapshotsRequest
-	7,  // 36: berth.v1.Agent.ListResources:input_type -> berth.v1.ListResourcesRequest
-	9,  // 37: berth.v1.Agent.AddTunnel:input_type -> berth.v1.AddTunnelRequest
-	11, // 38: berth.v1.Agent.RemoveTunnel:input_type -> berth.v1.RemoveTunnelRequest
-	13, // 39: berth.v1.Agent.StartTunnel:input_type -> berth.v1.StartTunnelRequest
-	15, // 40: berth.v1.Agent.StopTunnel:input_type -> berth.v1.StopTunnelRequest
-	17, // 41: berth.v1.Agent.RestartTunnel:input_type -> berth.v1.RestartTunnelRequest
-	26, // 42: berth.v1.Agent.TunnelHistory:input_type -> berth.v1.TunnelHistoryRequest
-	19, // 43: berth.v1.Agent.Login:input_type -> berth.v1.LoginRequest
-	24, // 44: berth.v1.Agent.Logout:input_type -> berth.v1.LogoutRequest
-	28, // 45: berth.v1.Agent.ReloadConfig:input_type -> berth.v1.ReloadConfigRequest
-	30, // 46: berth.v1.Agent.Shutdown:input_type -> berth.v1.ShutdownRequest
-	2,  // 47: berth.v1.Agent.GetInfo:output_type -> berth.v1.GetInfoResponse
-	4,  // 48: berth.v1.Agent.GetSnapshot:output_type -> berth.v1.GetSnapshotResponse
-	6,  // 49: berth.v1.Agent.WatchSnapshots:output_type -> berth.v1.WatchSnapshotsResponse
-	8,  // 50: berth.v1.Agent.ListResources:output_type -> berth.v1.ListResourcesResponse
-	10, // 51: berth.v1.Agent.AddTunnel:output_type -> berth.v1.AddTunnelResponse
-	12, // 52: berth.v1.Agent.RemoveTunnel:output_type -> berth.v1.RemoveTunnelResponse
-	14, // 53: berth.v1.Agent.StartTunnel:output_type -> berth.v1.StartTunnelResponse
-	16, // 54: berth.v1.Agent.StopTunnel:output_type -> berth.v1.StopTunnelResponse
-	18, // 55: berth.v1.Agent.RestartTunnel:output_type -> berth.v1.RestartTunnelResponse
-	27, // 56: berth.v1.Agent.TunnelHistory:output_type -> berth.v1.TunnelHistoryResponse
-	23, // 57: berth.v1.Agent.Login:output_type -> berth.v1.LoginResponse
-	25, // 58: berth.v1.Agent.Logout:output_type -> berth.v1.LogoutResponse
-	29, // 59: berth.v1.Agent.ReloadConfig:output_type -> berth.v1.ReloadConfigResponse
-	31, // 60: berth.v1.Agent.Shutdown:output_type -> berth.v1.ShutdownResponse
-	47, // [47:61] is the sub-list for method output_type
-	33, // [33:47] is the sub-list for method input_type
-	33, // [33:33] is the sub-list for extension type_name
-	33, // [33:33] is the sub-list for extension extendee
-	0,  // [0:33] is the sub-list for field type_name
+	49, // 8: berth.v1.LoginStart.ttl:type_name -> google.protobuf.Duration
+	48, // 9: berth.v1.LoginResponse.deadline:type_name -> google.protobuf.Timestamp
+	48, // 10: berth.v1.SnoozeRenewalResponse.until:type_name -> google.protobuf.Timestamp
+	43, // 11: berth.v1.TunnelHistoryResponse.events:type_name -> berth.v1.Event
+	47, // 12: berth.v1.Resource.labels:type_name -> berth.v1.Resource.LabelsEntry
+	49, // 13: berth.v1.TunnelSpec.hold:type_name -> google.protobuf.Duration
+	38, // 14: berth.v1.Snapshot.agent:type_name -> berth.v1.AgentInfo
+	39, // 15: berth.v1.Snapshot.profiles:type_name -> berth.v1.Profile
+	42, // 16: berth.v1.Snapshot.tunnels:type_name -> berth.v1.Tunnel
+	44, // 17: berth.v1.Snapshot.requests:type_name -> berth.v1.Request
+	46, // 18: berth.v1.Snapshot.problems:type_name -> berth.v1.Problem
+	48, // 19: berth.v1.AgentInfo.started_at:type_name -> google.protobuf.Timestamp
+	48, // 20: berth.v1.Profile.valid_until:type_name -> google.protobuf.Timestamp
+	48, // 21: berth.v1.Profile.ssh_valid_until:type_name -> google.protobuf.Timestamp
+	41, // 22: berth.v1.Profile.login:type_name -> berth.v1.Login
+	40, // 23: berth.v1.Profile.renewal:type_name -> berth.v1.Renewal
+	48, // 24: berth.v1.Renewal.at:type_name -> google.protobuf.Timestamp
+	46, // 25: berth.v1.Renewal.problem:type_name -> berth.v1.Problem
+	46, // 26: berth.v1.Tunnel.problem:type_name -> berth.v1.Problem
+	48, // 27: berth.v1.Tunnel.cert_valid_until:type_name -> google.protobuf.Timestamp
+	48, // 28: berth.v1.Tunnel.last_error_at:type_name -> google.protobuf.Timestamp
+	48, // 29: berth.v1.Event.at:type_name -> google.protobuf.Timestamp
+	48, // 30: berth.v1.Event.until:type_name -> google.protobuf.Timestamp
+	48, // 31: berth.v1.Request.created_at:type_name -> google.protobuf.Timestamp
+	48, // 32: berth.v1.Request.expires_at:type_name -> google.protobuf.Timestamp
+	45, // 33: berth.v1.Request.reviews:type_name -> berth.v1.Review
+	48, // 34: berth.v1.Review.at:type_name -> google.protobuf.Timestamp
+	48, // 35: berth.v1.Problem.since:type_name -> google.protobuf.Timestamp
+	1,  // 36: berth.v1.Agent.GetInfo:input_type -> berth.v1.GetInfoRequest
+	3,  // 37: berth.v1.Agent.GetSnapshot:input_type -> berth.v1.GetSnapshotRequest
+	5,  // 38: berth.v1.Agent.WatchSnapshots:input_type -> berth.v1.WatchSnapshotsRequest
+	7,  // 39: berth.v1.Agent.ListResources:input_type -> berth.v1.ListResourcesRequest
+	9,  // 40: berth.v1.Agent.AddTunnel:input_type -> berth.v1.AddTunnelRequest
+	11, // 41: berth.v1.Agent.RemoveTunnel:input_type -> berth.v1.RemoveTunnelRequest
+	13, // 42: berth.v1.Agent.StartTunnel:input_type -> berth.v1.StartTunnelRequest
+	15, // 43: berth.v1.Agent.StopTunnel:input_type -> berth.v1.StopTunnelRequest
+	17, // 44: berth.v1.Agent.RestartTunnel:input_type -> berth.v1.RestartTunnelRequest
+	29, // 45: berth.v1.Agent.TunnelHistory:input_type -> berth.v1.TunnelHistoryRequest
+	19, // 46: berth.v1.Agent.Login:input_type -> berth.v1.LoginRequest
+	23, // 47: berth.v1.Agent.CancelLogin:input_type -> berth.v1.CancelLoginRequest
+	25, // 48: berth.v1.Agent.Logout:input_type -> berth.v1.LogoutRequest
+	27, // 49: berth.v1.Agent.SnoozeRenewal:input_type -> berth.v1.SnoozeRenewalRequest
+	31, // 50: berth.v1.Agent.ReloadConfig:input_type -> berth.v1.ReloadConfigRequest
+	33, // 51: berth.v1.Agent.Shutdown:input_type -> berth.v1.ShutdownRequest
+	2,  // 52: berth.v1.Agent.GetInfo:output_type -> berth.v1.GetInfoResponse
+	4,  // 53: berth.v1.Agent.GetSnapshot:output_type -> berth.v1.GetSnapshotResponse
+	6,  // 54: berth.v1.Agent.WatchSnapshots:output_type -> berth.v1.WatchSnapshotsResponse
+	8,  // 55: berth.v1.Agent.ListResources:output_type -> berth.v1.ListResourcesResponse
+	10, // 56: berth.v1.Agent.AddTunnel:output_type -> berth.v1.AddTunnelResponse
+	12, // 57: berth.v1.Agent.RemoveTunnel:output_type -> berth.v1.RemoveTunnelResponse
+	14, // 58: berth.v1.Agent.StartTunnel:output_type -> berth.v1.StartTunnelResponse
+	16, // 59: berth.v1.Agent.StopTunnel:output_type -> berth.v1.StopTunnelResponse
+	18, // 60: berth.v1.Agent.RestartTunnel:output_type -> berth.v1.RestartTunnelResponse
+	30, // 61: berth.v1.Agent.TunnelHistory:output_type -> berth.v1.TunnelHistoryResponse
+	22, // 62: berth.v1.Agent.Login:output_type -> berth.v1.LoginResponse
+	24, // 63: berth.v1.Agent.CancelLogin:output_type -> berth.v1.CancelLoginResponse
+	26, // 64: berth.v1.Agent.Logout:output_type -> berth.v1.LogoutResponse
+	28, // 65: berth.v1.Agent.SnoozeRenewal:output_type -> berth.v1.SnoozeRenewalResponse
+	32, // 66: berth.v1.Agent.ReloadConfig:output_type -> berth.v1.ReloadConfigResponse
+	34, // 67: berth.v1.Agent.Shutdown:output_type -> berth.v1.ShutdownResponse
+	52, // [52:68] is the sub-list for method output_type
+	36, // [36:52] is the sub-list for method input_type
+	36, // [36:36] is the sub-list for extension type_name
+	36, // [36:36] is the sub-list for extension extendee
+	0,  // [0:36] is the sub-list for field type_name
 }
 
 func init() { file_berthv1_berth_proto_init() }
@@ -2968,7 +3230,7 @@ func file_berthv1_berth_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berthv1_berth_proto_rawDesc), len(file_berthv1_berth_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   44,
+			NumMessages:   48,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -41,7 +41,9 @@ const (
 	Agent_RestartTunnel_FullMethodName  = "/berth.v1.Agent/RestartTunnel"
 	Agent_TunnelHistory_FullMethodName  = "/berth.v1.Agent/TunnelHistory"
 	Agent_Login_FullMethodName          = "/berth.v1.Agent/Login"
+	Agent_CancelLogin_FullMethodName    = "/berth.v1.Agent/CancelLogin"
 	Agent_Logout_FullMethodName         = "/berth.v1.Agent/Logout"
+	Agent_SnoozeRenewal_FullMethodName  = "/berth.v1.Agent/SnoozeRenewal"
 	Agent_ReloadConfig_FullMethodName   = "/berth.v1.Agent/ReloadConfig"
 	Agent_Shutdown_FullMethodName       = "/berth.v1.Agent/Shutdown"
 )
@@ -78,8 +80,13 @@ type AgentClient interface {
 	// is asked. A login of the same profile that runs already is joined. The last
 	// event is done; a login that failed ends with an error.
 	Login(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[LoginRequest, LoginResponse], error)
+	// CancelLogin ends the login under way, for everybody who takes part in it.
+	CancelLogin(ctx context.Context, in *CancelLoginRequest, opts ...grpc.CallOption) (*CancelLoginResponse, error)
 	// Logout ends the session at a proxy, through tsh.
 	Logout(ctx context.Context, in *LogoutRequest, opts ...grpc.CallOption) (*LogoutResponse, error)
+	// SnoozeRenewal puts aside what is said now about a session's end. The next,
+	// more urgent word comes all the same.
+	SnoozeRenewal(ctx context.Context, in *SnoozeRenewalRequest, opts ...grpc.CallOption) (*SnoozeRenewalResponse, error)
 	// ReloadConfig reads the config file again, now.
 	ReloadConfig(ctx context.Context, in *ReloadConfigRequest, opts ...grpc.CallOption) (*ReloadConfigResponse, error)
 	// Shutdown asks the agent to drain its tunnels and to exit.
@@ -216,10 +223,30 @@ func (c *agentClient) Login(ctx context.Context, opts ...grpc.CallOption) (grpc.
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Agent_LoginClient = grpc.BidiStreamingClient[LoginRequest, LoginResponse]
 
+func (c *agentClient) CancelLogin(ctx context.Context, in *CancelLoginRequest, opts ...grpc.CallOption) (*CancelLoginResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CancelLoginResponse)
+	err := c.cc.Invoke(ctx, Agent_CancelLogin_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *agentClient) Logout(ctx context.Context, in *LogoutRequest, opts ...grpc.CallOption) (*LogoutResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(LogoutResponse)
 	err := c.cc.Invoke(ctx, Agent_Logout_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *agentClient) SnoozeRenewal(ctx context.Context, in *SnoozeRenewalRequest, opts ...grpc.CallOption) (*SnoozeRenewalResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SnoozeRenewalResponse)
+	err := c.cc.Invoke(ctx, Agent_SnoozeRenewal_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -278,8 +305,13 @@ type AgentServer interface {
 	// is asked. A login of the same profile that runs already is joined. The last
 	// event is done; a login that failed ends with an error.
 	Login(grpc.BidiStreamingServer[LoginRequest, LoginResponse]) error
+	// CancelLogin ends the login under way, for everybody who takes part in it.
+	CancelLogin(context.Context, *CancelLoginRequest) (*CancelLoginResponse, error)
 	// Logout ends the session at a proxy, through tsh.
 	Logout(context.Context, *LogoutRequest) (*LogoutResponse, error)
+	// SnoozeRenewal puts aside what is said now about a session's end. The next,
+	// more urgent word comes all the same.
+	SnoozeRenewal(context.Context, *SnoozeRenewalRequest) (*SnoozeRenewalResponse, error)
 	// ReloadConfig reads the config file again, now.
 	ReloadConfig(context.Context, *ReloadConfigRequest) (*ReloadConfigResponse, error)
 	// Shutdown asks the agent to drain its tunnels and to exit.
@@ -327,8 +359,14 @@ func (UnimplementedAgentServer) TunnelHistory(context.Context, *TunnelHistoryReq
 func (UnimplementedAgentServer) Login(grpc.BidiStreamingServer[LoginRequest, LoginResponse]) error {
 	return status.Error(codes.Unimplemented, "method Login not implemented")
 }
+func (UnimplementedAgentServer) CancelLogin(context.Context, *CancelLoginRequest) (*CancelLoginResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CancelLogin not implemented")
+}
 func (UnimplementedAgentServer) Logout(context.Context, *LogoutRequest) (*LogoutResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Logout not implemented")
+}
+func (UnimplementedAgentServer) SnoozeRenewal(context.Context, *SnoozeRenewalRequest) (*SnoozeRenewalResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SnoozeRenewal not implemented")
 }
 func (UnimplementedAgentServer) ReloadConfig(context.Context, *ReloadConfigRequest) (*ReloadConfigResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ReloadConfig not implemented")
@@ -537,6 +575,24 @@ func _Agent_Login_Handler(srv interface{}, stream grpc.ServerStream) error {
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Agent_LoginServer = grpc.BidiStreamingServer[LoginRequest, LoginResponse]
 
+func _Agent_CancelLogin_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CancelLoginRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AgentServer).CancelLogin(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Agent_CancelLogin_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AgentServer).CancelLogin(ctx, req.(*CancelLoginRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Agent_Logout_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(LogoutRequest)
 	if err := dec(in); err != nil {
@@ -551,6 +607,24 @@ func _Agent_Logout_Handler(srv interface{}, ctx context.Context, dec func(interf
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(AgentServer).Logout(ctx, req.(*LogoutRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Agent_SnoozeRenewal_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SnoozeRenewalRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AgentServer).SnoozeRenewal(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Agent_SnoozeRenewal_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AgentServer).SnoozeRenewal(ctx, req.(*SnoozeRenewalRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -635,8 +709,16 @@ var Agent_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _Agent_TunnelHistory_Handler,
 		},
 		{
+			MethodName: "CancelLogin",
+			Handler:    _Agent_CancelLogin_Handler,
+		},
+		{
 			MethodName: "Logout",
 			Handler:    _Agent_Logout_Handler,
+		},
+		{
+			MethodName: "SnoozeRenewal",
+			Handler:    _Agent_SnoozeRenewal_Handler,
 		},
 		{
 			MethodName: "ReloadConfig",

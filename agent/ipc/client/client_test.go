@@ -124,8 +124,8 @@ func (a *fakeAgent) Login(
 	}
 	select {
 	case answer := <-answers:
-		if err := a.record(ctx, "login %s %s %s %s: %d %s %v", start.Proxy, start.User, start.Auth, start.TTL,
-			answer.ID, answer.Secret, answer.Cancel); err != nil {
+		if err := a.record(ctx, "login %s %s %s %s: %d %s", start.Proxy, start.User, start.Auth, start.TTL,
+			answer.ID, answer.Secret); err != nil {
 			return err
 		}
 	case <-ctx.Done():
@@ -137,6 +137,15 @@ func (a *fakeAgent) Login(
 func (a *fakeAgent) Logout(ctx context.Context, proxy string) (string, error) {
 	return "p:443", a.record(ctx, "logout %s", proxy)
 }
+
+func (a *fakeAgent) CancelLogin(ctx context.Context, proxy string) error {
+	return a.record(ctx, "cancel %s", proxy)
+}
+
+func (a *fakeAgent) SnoozeRenewal(ctx context.Context, proxy string) (ipc.Snoozed, error) {
+	return ipc.Snoozed{Proxy: "p:443", Until: new(time.Unix(1, 0).UTC())}, a.record(ctx, "snooze %s", proxy)
+}
+
 func (a *fakeAgent) ReloadConfig(ctx context.Context) error { return a.record(ctx, "reload") }
 
 func (a *fakeAgent) Shutdown() {
@@ -251,6 +260,14 @@ func TestCommands(t *testing.T) {
 			}
 			return err
 		},
+		func() error {
+			s, err := c.SnoozeRenewal(ctx, "p")
+			if s.Proxy != "p:443" || s.Until == nil || s.Until.Unix() != 1 {
+				t.Errorf("snoozed %+v, want what the agent says", s)
+			}
+			return err
+		},
+		func() error { return c.CancelLogin(ctx, "p") },
 		func() error { return c.RemoveTunnel(ctx, "t") },
 		func() error { return c.ReloadConfig(ctx) },
 		func() error { return c.Shutdown(ctx) },
@@ -259,7 +276,7 @@ func TestCommands(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	wantCalls := []string{"list db leaf", "add t", "stop t", "start t", "restart t", "history t", "login p u okta 1h0m0s: 7 hunter2 false", "logout p", "remove t", "reload", "shutdown"}
+	wantCalls := []string{"list db leaf", "add t", "stop t", "start t", "restart t", "history t", "login p u okta 1h0m0s: 7 hunter2", "logout p", "snooze p", "cancel p", "remove t", "reload", "shutdown"}
 	if diff := cmp.Diff(wantCalls, a.calls); diff != "" {
 		t.Errorf("the agent was asked (-want +got):\n%s", diff)
 	}

@@ -72,3 +72,23 @@ func (c *Client) Logout(ctx context.Context, proxy string) (string, error) {
 	}
 	return resp.GetProxy(), nil
 }
+
+// Snoozed is a session's end put aside.
+type Snoozed = ipc.Snoozed
+
+// SnoozeRenewal puts aside what is said now about the end of the session at a
+// proxy, the current profile's when it is empty.
+func (c *Client) SnoozeRenewal(ctx context.Context, proxy string) (Snoozed, error) {
+	resp, err := call(ctx, c, commandTimeout, &pb.SnoozeRenewalRequest{Proxy: proxy}, pb.AgentClient.SnoozeRenewal)
+	if err != nil {
+		return Snoozed{}, err
+	}
+	return ipc.SnoozedFromProto(resp), nil
+}
+
+// CancelLogin ends the login under way at a proxy, the current profile's when
+// it is empty, for everybody who takes part in it.
+func (c *Client) CancelLogin(ctx context.Context, proxy string) error {
+	_, err := call(ctx, c, commandTimeout, &pb.CancelLoginRequest{Proxy: proxy}, pb.AgentClient.CancelLogin)
+	return err
+}

@@ -1,0 +1,173 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"berth/agent/install"
+	"berth/agent/ipc"
+	"berth/agent/tsh"
+	"berth/certwatch"
+)
+
+// carryTime bounds each of the calls that bring over to a new session what the
+// old one had: they ask nobody.
+const carryTime = 15 * time.Second
+
+// stagedLogin logs in into a home of its own and then puts the session into
+// the real one, all at once. So a session that is still valid serves until
+// there is a new one, and a login that comes to nothing changes nothing.
+func (a *Agent) stagedLogin(ctx context.Context, target loginTarget, cfg tsh.LoginConfig, l *login) (err error) {
+	stage, err := install.NewStaging(ctx, target.home)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if closeErr := stage.Close(); closeErr != nil {
+			a.log.Warn("staging home not removed", "home", stage.Dir, "err", closeErr)
+		}
+	}()
+	cfg.Home = stage.Dir
+	if err := tsh.Login(ctx, cfg); err != nil {
+		return err
+	}
+	if p := target.profile; p != nil && p.Session != nil {
+		a.carryOver(ctx, p, cfg, l)
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return install.Login(ctx, install.Config{Staging: stage.Dir, Home: target.home, Logger: a.log})
+}
+
+// carryOver gives the session in cfg's home what the profile's present one
+// has: its access requests, as far as they still stand, and its selected leaf.
+// What cannot be had is said, and is no reason to go without the session.
+func (a *Agent) carryOver(ctx context.Context, p *certwatch.Profile, cfg tsh.LoginConfig, l *login) {
+	user := cfg.User
+	if user == "" {
+		user = p.User // single sign-on: tsh says who it is, and it is the same person
+	}
+	cfg.User = user
+	lost := func(what string, err error) {
+		a.log.Warn("not carried over to the new session", "what", what, "profile", p.ProxyAddr, "err", err)
+		l.prompt(p.ProxyAddr, tsh.Prompt{Kind: tsh.PromptInfo, Text: fmt.Sprintf("%s did not come along: %v.", what, err)}, nil)
+	}
+	for _, id := range p.Session.Identity.ActiveRequests {
+		if err := within(ctx, carryTime, func(ctx context.Context) error { return tsh.Assume(ctx, cfg, id) }); err != nil {
+			lost("the access request "+id, err)
+		}
+	}
+	if leaf := p.Cluster; leaf != "" && p.RootCluster != "" && leaf != p.RootCluster {
+		if err := within(ctx, carryTime, func(ctx context.Context) error { return tsh.SelectCluster(ctx, cfg, leaf) }); err != nil {
+			lost("the selected cluster "+leaf, err)
+		}
+	}
+}
+
+func within(ctx context.Context, d time.Duration, f func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	return f(ctx)
+}
+
+// errLoggedInElsewhere is why a login is ended whose session came by another
+// way.
+var errLoggedInElsewhere = errors.New("logged in by other means")
+
+// unlessLoggedIn runs f until it is done or somebody has logged in by hand
+// meanwhile, which is as good.
+func (a *Agent) unlessLoggedIn(ctx context.Context, target loginTarget, f func(context.Context) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	var watching sync.WaitGroup
+	wake, unsubscribe := a.homes.Subscribe()
+	defer unsubscribe()
+	watching.Go(func() {
+		for {
+			select {
+			case <-wake:
+			case <-ctx.Done():
+				return
+			}
+			if target.superseded(profileIn(a.homes.View().Profiles, target.proxy)) {
+				cancel(errLoggedInElsewhere)
+			}
+		}
+	})
+	err := f(ctx)
+	elsewhere := errors.Is(context.Cause(ctx), errLoggedInElsewhere)
+	cancel(nil)
+	watching.Wait()
+	if elsewhere {
+		return nil
+	}
+	return err
+}
+
+// superseded reports whether p holds a session that is valid and ends later
+// than the one the login began with: a reissue keeps the end.
+func (t loginTarget) superseded(p *certwatch.Profile) bool {
+	f := found{profile: p}
+	if !f.valid(time.Now()) {
+		return false
+	}
+	return t.profile == nil || t.profile.Session == nil || t.profile.User != p.User ||
+		p.Session.ValidUntil.After(t.profile.Session.ValidUntil)
+}
+
+// awaitSession has the homes read and returns when the new session is there.
+func (a *Agent) awaitSession(ctx context.Context, target loginTarget) error {
+	for end := time.Now().Add(loginGrace); ; {
+		a.homes.Refresh()
+		if p := a.profileAt(target.proxy); p != nil && p.Session != nil &&
+			(target.profile == nil || target.profile.Session == nil || p.Session.Fingerprint != target.profile.Session.Fingerprint) {
+			return a.checkFresh(target, p)
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("tsh says that it has logged in, but there is no new session in %s", target.home)
+		}
+		if !sleep(ctx, 50*time.Millisecond) {
+			return ctx.Err()
+		}
+	}
+}
+
+// checkFresh says what is wrong with a session that was made just now: it can
+// only be a clock.
+func (a *Agent) checkFresh(target loginTarget, p *certwatch.Profile) error {
+	now := time.Now()
+	if now.Before(p.Session.ValidFrom) {
+		return &ipc.Error{
+			Code:    ipc.CodeFailed,
+			Message: fmt.Sprintf("logged in to %s, but the session begins in the future: this machine's clock is behind", target.proxy),
+			Hint:    "set this machine's clock",
+		}
+	}
+	if !now.Before(p.Session.ValidUntil) {
+		return &ipc.Error{
+			Code:    ipc.CodeFailed,
+			Message: fmt.Sprintf("logged in to %s, but the session has ended already: this machine's clock is ahead", target.proxy),
+			Hint:    "set this machine's clock",
+		}
+	}
+	return nil
+}
+
+// connector is the one to log in with: what was asked for, else the config's,
+// else the one of the last login. A home of its own remembers none.
+func connector(asked, configured string, p *certwatch.Profile) string {
+	switch {
+	case asked != "":
+		return asked
+	case configured != "":
+		return configured
+	case p != nil && !strings.HasPrefix(p.AuthConnector, "-"):
+		return p.AuthConnector
+	default:
+		return ""
+	}
+}

@@ -1,0 +1,37 @@
+package tsh
+
+import (
+	"context"
+	"fmt"
+	"strings"
+)
+
+// Assume has the certs of the valid session in cfg's home issued anew with an
+// access request that has been approved. tsh waits without end for one that is
+// pending: ctx must have an end. The error is an [*ExitError] when tsh says no.
+func Assume(ctx context.Context, cfg LoginConfig, requestID string) error {
+	return reissue(ctx, cfg, "--request-id="+requestID)
+}
+
+// SelectCluster makes a leaf cluster the selected one of the valid session in
+// cfg's home, as "tsh login LEAF" does.
+func SelectCluster(ctx context.Context, cfg LoginConfig, leaf string) error {
+	if leaf == "" || strings.HasPrefix(leaf, "-") {
+		return fmt.Errorf("%q is no cluster's name", leaf)
+	}
+	return reissue(ctx, cfg, leaf)
+}
+
+// reissue runs "tsh login" on a session that is valid, which asks nobody.
+func reissue(ctx context.Context, cfg LoginConfig, what string) error {
+	args := []string{"login", "--proxy=" + cfg.Proxy}
+	if cfg.User != "" {
+		args = append(args, "--user="+cfg.User)
+	}
+	c := Command(ctx, cfg.Path, cfg.Home, append(append(args, cfg.always()...), what)...)
+	if cfg.CAFile != "" {
+		c.setenv("SSL_CERT_FILE", cfg.CAFile)
+	}
+	_, err := c.Output()
+	return err
+}
