@@ -47,11 +47,14 @@ func parseYAML(data []byte) (profileFile, error) {
 	if err := yaml.Unmarshal(data, &f); err != nil {
 		return f, fmt.Errorf("profile: %w", err)
 	}
-	if !isName(f.User) || f.User == casName || f.User == allCAsName {
+	if !isUser(f.User) {
 		return f, fmt.Errorf("profile: user %q cannot be a file name", f.User)
 	}
 	return f, nil
 }
+
+// isUser reports whether files can be named after a user.
+func isUser(name string) bool { return isName(name) && name != casName && name != allCAsName }
 
 // Login installs the session of a staged home: all of it, or nothing when it
 // returns an error.

@@ -1,6 +1,7 @@
 package install
 
 import (
+	"crypto"
 	"errors"
 	"io/fs"
 	"log/slog"
@@ -39,6 +40,8 @@ type fixture struct {
 	oldProf tshhome.Profile
 	old     tshhome.Credentials // what the home holds
 	new     tshhome.Credentials // what is staged
+
+	oldTLS, oldSSH crypto.Signer
 }
 
 // newFixture returns a home with nothing in it, and a staged login of layout.
@@ -55,7 +58,10 @@ func newFixture(t testing.TB, layout tshhome.Layout) *fixture {
 func (f *fixture) withOld(layout tshhome.Layout) *fixture {
 	f.t.Helper()
 	f.home.Layout = layout
-	f.oldProf, f.old = f.ca.Issue(f.t, certwatchtest.Login{Layout: layout, Identity: certwatch.Identity{Roles: []string{"old"}}})
+	f.oldTLS, f.oldSSH = certwatchtest.Keys(f.t)
+	f.oldProf, f.old = f.ca.Issue(f.t, certwatchtest.Login{
+		Layout: layout, Identity: certwatch.Identity{Roles: []string{"old"}}, TLSKey: f.oldTLS, SSHKey: f.oldSSH,
+	})
 	f.check(f.home.Login(f.oldProf, f.old))
 	f.check(f.home.DBLogin(f.oldProf, f.old, "root", "pg", []byte("db cert"), []byte("db key")))
 	f.check(f.home.KubeLogin(f.oldProf, f.old, "root", "k", []byte("kube cert"), []byte("kube key")))
