@@ -34,7 +34,7 @@ type entry struct {
 // that vanishes meanwhile makes the error [errDisturbed].
 func readFolder(dir string) (folder, error) {
 	f := folder{}
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+	err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
 		if path == dir {
 			if errors.Is(err, fs.ErrNotExist) {
 				return fs.SkipAll

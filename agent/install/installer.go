@@ -92,8 +92,11 @@ func (in *installer) attempt(ctx context.Context) error {
 	if err := in.commit(ctx, j, before); err != nil {
 		return errors.Join(err, in.back(j)) // which cleans up
 	}
-	settled := in.settle(j, before)
-	return errors.Join(settled, clean(in.disk, in.home, j))
+	err = in.settle(j, before)
+	if left := clean(in.disk, in.home, j); left != nil {
+		in.log.Warn("something is left behind; the next installation removes it", "home", in.home, "err", left)
+	}
+	return err
 }
 
 // plan finds out what is to be replaced. It changes nothing.
@@ -303,9 +306,9 @@ func (in *installer) settle(j *journal, before folder) error {
 
 // resolve follows the symbolic links in path, whose end need not exist.
 func resolve(path string) (string, error) {
-	real, err := filepath.EvalSymlinks(path)
+	resolved, err := filepath.EvalSymlinks(path)
 	if !errors.Is(err, fs.ErrNotExist) {
-		return real, err
+		return resolved, err
 	}
 	if info, err := os.Lstat(path); err == nil && info.Mode()&fs.ModeSymlink != 0 {
 		return "", fmt.Errorf("%q is a symbolic link that leads nowhere", path)

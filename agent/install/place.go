@@ -93,6 +93,13 @@ func mirror(d *disk, from, to, user string) error {
 		if err := d.replace(target, target+tempSuffix, data); err != nil {
 			return err
 		}
+		if path == user+keySuffix {
+			unlock, err := lockKey(context.Background(), d, target) // until its certificate is there too
+			if err != nil {
+				return err
+			}
+			defer unlock()
+		}
 	}
 	paths := dst.paths()
 	slices.Reverse(paths) // what is in a folder before the folder
@@ -173,6 +180,7 @@ func clean(d *disk, home string, j *journal) error {
 		keypaths.ProfileFilePath(home, j.Profile) + tempSuffix,
 		keypaths.CurrentProfileFilePath(home) + tempSuffix,
 		keypaths.KnownHostsPath(home) + tempSuffix,
+		journalPath(home) + tempSuffix,
 	}
 	if now, err := readFolder(j.Dir); err == nil {
 		for path := range now {
@@ -181,11 +189,16 @@ func clean(d *disk, home string, j *journal) error {
 			}
 		}
 	}
-	paths = append(paths, journalPath(home)+tempSuffix, journalPath(home), j.Build, j.Build+oldSuffix)
+	var errs []error
 	for _, path := range paths {
-		if err := d.removeAll(path); err != nil {
-			return fmt.Errorf("clean up: %w", err)
-		}
+		errs = append(errs, d.removeAll(path))
+	}
+	if err := d.remove(journalPath(home)); err != nil {
+		return fmt.Errorf("clean up: %w", errors.Join(append(errs, err)...))
+	}
+	errs = append(errs, d.removeAll(j.Build), d.removeAll(j.Build+oldSuffix))
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("clean up: %w", err)
 	}
 	return nil
 }

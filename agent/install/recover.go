@@ -24,7 +24,11 @@ func recoverWith(ctx context.Context, d *disk, home string, log *slog.Logger) er
 	if err != nil {
 		return err
 	}
-	if _, err := os.Lstat(workDir(home)); errors.Is(err, fs.ErrNotExist) {
+	left, err := orphans(home)
+	if err != nil {
+		return fmt.Errorf("recover home %q: %w", home, err)
+	}
+	if _, err := os.Lstat(workDir(home)); errors.Is(err, fs.ErrNotExist) && len(left) == 0 {
 		return nil
 	}
 	unlock, err := lockHome(ctx, d, home)
@@ -117,16 +121,26 @@ func finishProfile(d *disk, home string, j *journal) error {
 	return placeCurrent(d, home, j)
 }
 
-// removeOrphans removes new folders without a journal. They are beside those
-// they were to replace.
+// removeOrphans removes new folders without a journal.
 func removeOrphans(d *disk, home string) error {
+	left, err := orphans(home)
+	errs := []error{err}
+	for _, dir := range left {
+		errs = append(errs, d.removeAll(dir))
+	}
+	return errors.Join(errs...)
+}
+
+// orphans returns the folders that installers have made, and copies of old
+// ones. They are beside those they were to replace.
+func orphans(home string) ([]string, error) {
 	keys := keypaths.KeyDir(home)
 	entries, err := os.ReadDir(keys)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return nil, nil
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	beside := map[string]bool{keys: true}
 	for _, e := range entries {
@@ -137,17 +151,19 @@ func removeOrphans(d *disk, home string) error {
 			beside[filepath.Dir(dir)] = true
 		}
 	}
-	var errs []error
+	var found []string
 	for dir := range beside {
-		orphans, err := os.ReadDir(dir)
-		errs = append(errs, err)
-		for _, e := range orphans {
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range entries {
 			if e.IsDir() && isBuild(e.Name()) {
-				errs = append(errs, d.removeAll(filepath.Join(dir, e.Name())))
+				found = append(found, filepath.Join(dir, e.Name()))
 			}
 		}
 	}
-	return errors.Join(errs...)
+	return found, nil
 }
 
 // realHome returns a home's own path, behind symbolic links.
@@ -159,11 +175,11 @@ func realHome(home string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("home %q: %w", home, err)
 	}
-	real, err := resolve(abs)
+	resolved, err := resolve(abs)
 	if err != nil {
 		return "", fmt.Errorf("home %q: %w", home, err)
 	}
-	return real, nil
+	return resolved, nil
 }
 
 func orDiscard(log *slog.Logger) *slog.Logger {

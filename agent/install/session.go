@@ -175,7 +175,7 @@ func readKey(path string) (crypto.PublicKey, error) {
 	if err != nil {
 		return nil, fmt.Errorf("key %q: it holds no private key of a known kind", filepath.Base(path))
 	}
-	return key.Signer.Public(), nil
+	return key.Public(), nil
 }
 
 func sameKey(a, b crypto.PublicKey) bool {

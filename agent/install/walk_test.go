@@ -28,6 +28,14 @@ func (k *killer) before(step string) error {
 	return nil
 }
 
+// stride is by how many steps a walk goes on: all are walked but in short tests.
+func stride() int {
+	if testing.Short() {
+		return 5
+	}
+	return 1
+}
+
 // copyHome copies the home that the walk starts from.
 func copyHome(t *testing.T, from, to string) {
 	t.Helper()
@@ -44,12 +52,14 @@ func TestKilledAtEveryStep(t *testing.T) {
 		for oldName, oldLayout := range layouts {
 			for newName, newLayout := range layouts {
 				t.Run(fmt.Sprintf("%s/%s_to_%s", way, oldName, newName), func(t *testing.T) {
+					t.Parallel()
 					f := newFixture(t, newLayout).withOld(oldLayout)
 					walk(t, f, "old", swap, swap == nil)
 				})
 			}
 		}
 		t.Run(way+"/first_login", func(t *testing.T) {
+			t.Parallel()
 			f := newFixture(t, layouts["v17"])
 			f.check(os.MkdirAll(f.home.Dir, 0o700))
 			walk(t, f, "none", swap, true)
@@ -61,7 +71,7 @@ func TestKilledAtEveryStep(t *testing.T) {
 func walk(t *testing.T, f *fixture, old string, swap func(string, string) error, atOnce bool) {
 	pristine := f.home.Dir
 	seen := map[string]int{}
-	for n := 0; ; n++ {
+	for n := 0; ; n += stride() {
 		f.home.Dir = filepath.Join(t.TempDir(), ".tsh")
 		copyHome(t, pristine, f.home.Dir)
 		k := &killer{left: n}

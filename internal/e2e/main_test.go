@@ -34,6 +34,10 @@ type laboratory struct {
 
 // TestMain starts the laboratory, runs the journeys and ends everything.
 func TestMain(m *testing.M) {
+	if os.Getenv(installVar) != "" {
+		installAndDie()
+		return
+	}
 	bin := os.Getenv(binVar)
 	if bin == "" {
 		fmt.Printf("skipped: set %s to the folder that holds teleport, tsh and tctl: "+

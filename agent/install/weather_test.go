@@ -1,0 +1,141 @@
+package install
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+
+	"berth/internal/tshhome"
+)
+
+// Each step may fail, as on a full disk, and not only be the last: the home is
+// then as before, at once and with nothing left behind.
+func TestEveryStepFails(t *testing.T) {
+	for way, swap := range ways {
+		t.Run(way, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t, tshhome.V17).withOld(tshhome.V17)
+			pristine := f.home.Dir
+			for n := 0; ; n += stride() {
+				f.home.Dir = filepath.Join(t.TempDir(), ".tsh")
+				copyHome(t, pristine, f.home.Dir)
+				step := -1
+				where := ""
+				err := login(t.Context(), f.config(), &disk{swap: swap, before: func(s string) error {
+					if step++; step == n {
+						where = s
+						return syscall.ENOSPC
+					}
+					return nil
+				}})
+				if step < n {
+					f.check(err)
+					break
+				}
+				if role := f.role(); role != "old" && role != "new" || err == nil && role == "old" {
+					t.Fatalf("step %d (%s) failed: role = %q, Login = %v", n, where, role, err)
+				}
+				if err != nil && f.role() != "old" {
+					t.Fatalf("step %d (%s) failed: Login = %v, and yet the session is the new one", n, where, err)
+				}
+				f.mustHold(f.role())
+				f.check(Recover(t.Context(), f.home.Dir, nil))
+				f.tidy()
+			}
+		})
+	}
+}
+
+// A link to the home, to its keys or to the profile's keys stays a link.
+func TestSymlinks(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("skipped: links need a privilege on Windows")
+	}
+	for _, link := range []string{"", "keys", filepath.Join("keys", proxyName), proxyName + ".yaml", "known_hosts"} {
+		t.Run("home_"+filepath.Base(link), func(t *testing.T) {
+			f := newFixture(t, tshhome.V17).withOld(tshhome.V17)
+			path, target := filepath.Join(f.home.Dir, link), filepath.Join(t.TempDir(), "target")
+			f.check(os.Rename(path, target))
+			f.check(os.Symlink(target, path))
+			k := &killer{left: 25}
+			_ = login(t.Context(), f.config(), &disk{before: k.before}) // killed
+			f.check(Login(t.Context(), f.config()))
+			f.mustHold("new")
+			if to, err := os.Readlink(path); err != nil || to != target {
+				t.Errorf("the link leads to %q, %v; want %q", to, err, target)
+			}
+			if left := must(os.ReadDir(filepath.Dir(target))); len(left) != 1 {
+				t.Errorf("left beside the link's target: %v", left)
+			}
+		})
+	}
+}
+
+// tinyDisk returns a file system of 256 KB.
+func tinyDisk(t *testing.T) string {
+	t.Helper()
+	if os.Geteuid() != 0 || runtime.GOOS != "linux" {
+		t.Skip("skipped: only root on Linux can mount a tiny disk")
+	}
+	dir := t.TempDir()
+	if out, err := exec.CommandContext(t.Context(), "mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", dir).CombinedOutput(); err != nil {
+		t.Skipf("skipped: no disk can be mounted here: %v %s", err, out)
+	}
+	t.Cleanup(func() {
+		if err := exec.Command("umount", dir).Run(); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+func TestReadOnlyHome(t *testing.T) {
+	f := newFixture(t, tshhome.V17).withOld(tshhome.V17)
+	disk := tinyDisk(t)
+	home := filepath.Join(disk, ".tsh")
+	copyHome(t, f.home.Dir, home)
+	f.home.Dir = home
+	f.check(exec.CommandContext(t.Context(), "mount", "-o", "remount,ro", disk).Run())
+	_, err := NewStaging(t.Context(), home)
+	for what, err := range map[string]error{"Login": Login(t.Context(), f.config()), "NewStaging": err} {
+		if err == nil || !strings.Contains(err.Error(), "writable") {
+			t.Errorf("%s = %v, want advice", what, err)
+		}
+	}
+	f.check(Recover(t.Context(), home, nil)) // nothing to do
+	f.mustHold("old")
+}
+
+// On a full disk the old session stays. Every size of what is free is tried.
+func TestFullDisk(t *testing.T) {
+	f := newFixture(t, tshhome.V17).withOld(tshhome.V17)
+	pristine, disk := f.home.Dir, tinyDisk(t)
+	seen := map[string]int{}
+	for free := 0; free < 256; free += 4 {
+		f.home.Dir = filepath.Join(disk, ".tsh")
+		copyHome(t, pristine, f.home.Dir)
+		filler := filepath.Join(disk, "filler")
+		_ = os.WriteFile(filler, bytes.Repeat([]byte("x"), 256<<10), 0o600) // until it is full
+		info := must(os.Stat(filler))
+		f.check(os.Truncate(filler, max(0, info.Size()/4096*4096-int64(free)<<10)))
+		err := Login(t.Context(), f.config())
+		role := f.role()
+		if err == nil && role != "new" || err != nil && (role != "old" || !strings.Contains(err.Error(), "make room")) {
+			t.Fatalf("%d KB free: Login = %v, and the session is %q", free, err, role)
+		}
+		f.mustHold(role)
+		f.tidy()
+		seen[role]++
+		f.check(os.RemoveAll(f.home.Dir))
+		f.check(os.Remove(filler))
+	}
+	if seen["old"] == 0 || seen["new"] == 0 {
+		t.Errorf("sessions %v, want some of both", seen)
+	}
+	t.Logf("%v", seen)
+}
