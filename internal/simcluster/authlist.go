@@ -89,13 +89,10 @@ func (r Role) resource() (*types.RoleV6, error) {
 		},
 	}
 	if !r.NoDatabases {
-		spec.Allow.DatabaseLabels = types.Labels{"*": []string{"*"}}
-		if r.DBLabels != nil {
-			spec.Allow.DatabaseLabels = make(types.Labels)
-			for key, values := range r.DBLabels {
-				spec.Allow.DatabaseLabels[key] = values
-			}
-		}
+		spec.Allow.DatabaseLabels = orAnyLabel(r.DBLabels)
+	}
+	if !r.NoKubes {
+		spec.Allow.KubernetesLabels = orAnyLabel(r.KubeLabels)
 	}
 	if r.RequireSessionMFA {
 		spec.Options.RequireMFAType = types.RequireMFAType_SESSION
@@ -109,6 +106,17 @@ func (r Role) resource() (*types.RoleV6, error) {
 		return nil, fmt.Errorf("unexpected role type %T", role)
 	}
 	return v6, nil
+}
+
+func orAnyLabel(labels map[string][]string) types.Labels {
+	if labels == nil {
+		return types.Labels{"*": []string{"*"}}
+	}
+	l := make(types.Labels)
+	for key, values := range labels {
+		l[key] = values
+	}
+	return l
 }
 
 func orAny(list []string) []string {
@@ -195,7 +203,7 @@ func (a *authService) resources(ctx context.Context, kind string) ([]*proto.Pagi
 			}
 		}
 	case types.KindKubernetesCluster, types.KindKubeServer:
-		for _, k := range a.site.kubeClusters() {
+		for _, k := range a.site.kubeClusters(who.identity.Roles) {
 			r, err := k.resource(kind)
 			if err != nil {
 				return nil, trace.Wrap(err)

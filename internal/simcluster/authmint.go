@@ -157,6 +157,16 @@ func (a *authService) IsMFARequired(ctx context.Context, req *proto.IsMFARequire
 	}
 	roles := who.identity.Roles
 	no := &proto.IsMFARequiredResponse{MFARequired: proto.MFARequired_MFA_REQUIRED_NO}
+	if name := req.GetKubernetesCluster(); name != "" && a.c.anyMFA(roles) {
+		kube, ok := a.site.kube(name)
+		if !ok {
+			return nil, trace.NotFound("kubernetes cluster %q not found", name)
+		}
+		if a.c.kubeMFARequired(roles, kube) {
+			return &proto.IsMFARequiredResponse{Required: true, MFARequired: proto.MFARequired_MFA_REQUIRED_YES}, nil
+		}
+		return no, nil
+	}
 	target := req.GetDatabase()
 	if target == nil || !a.c.anyMFA(roles) {
 		return no, nil // nothing is looked up while no role wants MFA

@@ -42,8 +42,8 @@ type Config struct {
 	Databases []Database
 	// Kubes are the Kubernetes clusters of the root cluster.
 	Kubes []Kube
-	// KubeHandler answers requests to the Kubernetes endpoint; nil means that
-	// every one is answered 404. KubeIdentity tells it who asks.
+	// KubeHandler answers for all Kubernetes clusters; nil means that each has
+	// its own. KubeIdentity tells it who asks.
 	KubeHandler http.Handler
 	// Connectors are the single sign-on connectors; the first, if any, is the
 	// cluster's default way to log in.
@@ -86,8 +86,12 @@ type Role struct {
 	NoDatabases bool
 	DBUsers     []string // allowed database users; nil means all
 	DBNames     []string // allowed database names; nil means all
-	KubeUsers   []string
-	KubeGroups  []string
+	// KubeLabels a Kubernetes cluster must carry to be allowed; nil means all
+	// of them. NoKubes allows none.
+	KubeLabels map[string][]string
+	NoKubes    bool
+	KubeUsers  []string // whom to be there; nil means the user's own name
+	KubeGroups []string
 	// MaxSessionTTL clips logins; zero means Config.SessionTTL.
 	MaxSessionTTL         time.Duration
 	DisconnectExpiredCert bool
@@ -134,6 +138,9 @@ type Database struct {
 type Kube struct {
 	Name   string
 	Labels map[string]string
+	// Handler answers the clients; nil means a stand-in, which Site.Simkube
+	// returns.
+	Handler http.Handler
 }
 
 // ConnectorType is a kind of single sign-on.
@@ -184,9 +191,6 @@ func (cfg Config) withDefaults() Config {
 	}
 	if cfg.PingInterval == 0 {
 		cfg.PingInterval = 5 * time.Second
-	}
-	if cfg.KubeHandler == nil {
-		cfg.KubeHandler = http.NotFoundHandler()
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)

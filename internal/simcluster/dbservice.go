@@ -135,11 +135,7 @@ func sessionOf(who caller) simdb.Session {
 // disconnectExpired cuts the connection the second its cert ends, if a role or
 // the cluster says so.
 func (c *Cluster) disconnectExpired(ctx context.Context, raw *conn, who caller) {
-	cut := c.cfg.DisconnectExpiredCert
-	for _, r := range c.userRoles(who.identity.Roles) {
-		cut = cut || r.DisconnectExpiredCert
-	}
-	if !cut {
+	if !c.disconnectsExpired(who) {
 		return
 	}
 	c.spawn(func() {
@@ -147,6 +143,16 @@ func (c *Cluster) disconnectExpired(ctx context.Context, raw *conn, who caller) 
 			_ = raw.Close()
 		}
 	})
+}
+
+// disconnectsExpired reports whether a role or the cluster says that what is
+// open ends with its cert.
+func (c *Cluster) disconnectsExpired(who caller) bool {
+	cut := c.cfg.DisconnectExpiredCert
+	for _, r := range c.userRoles(who.identity.Roles) {
+		cut = cut || r.DisconnectExpiredCert
+	}
+	return cut
 }
 
 // dbConn returns what a database reads from and writes to: the TLS connection,

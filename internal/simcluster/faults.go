@@ -148,6 +148,18 @@ func (f *Faults) Database(name string, m Mode) {
 	})
 }
 
+// Kube sets how one Kubernetes cluster misbehaves; that of a leaf is named
+// "leaf/name". A refusing one cuts every request off, a stalled one lets no
+// byte pass.
+func (f *Faults) Kube(name string, m Mode) { f.Database(KubeKey(name), m) }
+
+// SlowKube slows the connections to one Kubernetes cluster down.
+func (f *Faults) SlowKube(name string, l Link) { f.SlowDatabase(KubeKey(name), l) }
+
+// DropKube cuts the connections to one Kubernetes cluster and returns how many
+// there were.
+func (f *Faults) DropKube(name string) int { return f.DropDatabase(KubeKey(name)) }
+
 // SlowProxy slows all connections down.
 func (f *Faults) SlowProxy(l Link) {
 	f.update(func() { f.proxy.link = l })

@@ -12,6 +12,7 @@ import (
 	"github.com/gravitational/teleport/api/constants"
 
 	"berth/internal/simcluster/simdb"
+	"berth/internal/simcluster/simkube"
 )
 
 // Site is one Teleport cluster: the root, or a leaf behind it.
@@ -128,6 +129,9 @@ func (s *Site) RemoveDatabase(name string) {
 
 // AddKube adds a Kubernetes cluster, or replaces it.
 func (s *Site) AddKube(k Kube) {
+	if k.Handler == nil {
+		k.Handler = simkube.New(simkube.Config{Name: k.Name, Log: s.c.cfg.Log})
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.kubes[k.Name] = k
@@ -150,6 +154,27 @@ func (s *Site) databases(roles []string) []Database {
 	return all
 }
 
+// RemoveKube takes a Kubernetes cluster away; what is being answered goes on.
+func (s *Site) RemoveKube(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.kubes, name)
+}
+
+// Simkube returns the stand-in behind a Kubernetes cluster; nil means that
+// there is none.
+func (s *Site) Simkube(name string) *simkube.Server {
+	k, _ := s.kube(name)
+	switch h := k.Handler.(type) {
+	case *simkube.Server:
+		return h
+	case *simkube.Endpoint:
+		return h.Server
+	default:
+		return nil
+	}
+}
+
 func (s *Site) kube(name string) (Kube, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -157,11 +182,14 @@ func (s *Site) kube(name string) (Kube, bool) {
 	return k, ok
 }
 
-// kubeClusters returns the Kubernetes clusters by name.
-func (s *Site) kubeClusters() []Kube {
+// kubeClusters returns the Kubernetes clusters that the roles may see, by name.
+func (s *Site) kubeClusters(roles []string) []Kube {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	all := slices.Collect(maps.Values(s.kubes))
+	s.mu.Unlock()
+	all = slices.DeleteFunc(all, func(k Kube) bool {
+		return !slices.ContainsFunc(s.c.userRoles(roles), func(r Role) bool { return r.allowsKube(k) })
+	})
 	slices.SortFunc(all, func(a, b Kube) int { return strings.Compare(a.Name, b.Name) })
 	return all
 }

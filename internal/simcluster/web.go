@@ -11,8 +11,6 @@ import (
 	"time"
 
 	"github.com/gravitational/teleport/api/constants"
-
-	"berth/certwatch"
 )
 
 // tlsConnKey is where a request's context has its TLS connection.
@@ -42,29 +40,6 @@ func (c *Cluster) startHTTP() {
 		c.servers = append(c.servers, srv)
 		c.wg.Go(func() { _ = srv.Serve(ln) }) // returns when closed; there is nothing else it could tell
 	}
-}
-
-// kubeEndpoint is the Kubernetes endpoint: the configured handler, told who
-// asks.
-type kubeEndpoint struct{ c *Cluster }
-
-type kubeIdentityKey struct{}
-
-// ServeHTTP passes the request on with the identity of its client cert.
-func (k kubeEndpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	who, err := callerOf(*r.TLS)
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusUnauthorized)
-		return
-	}
-	ctx := context.WithValue(r.Context(), kubeIdentityKey{}, who.identity)
-	k.c.cfg.KubeHandler.ServeHTTP(w, r.WithContext(ctx))
-}
-
-// KubeIdentity returns who made a request that Config.KubeHandler was given.
-func KubeIdentity(r *http.Request) certwatch.Identity {
-	id, _ := r.Context().Value(kubeIdentityKey{}).(certwatch.Identity)
-	return id
 }
 
 // rawConn returns the accepted connection beneath a request's.
