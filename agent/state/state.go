@@ -167,46 +167,6 @@ type Tunnel struct {
 	LastErrorAt      *time.Time `json:"last_error_at"`
 }
 
-// RequestState is an access request's state as the auth service says it.
-type RequestState string
-
-// The states of an access request.
-const (
-	RequestPending  RequestState = "pending"
-	RequestApproved RequestState = "approved"
-	RequestDenied   RequestState = "denied"
-	RequestPromoted RequestState = "promoted"
-	RequestExpired  RequestState = "expired"
-)
-
-// Request is an access request.
-type Request struct {
-	ID              string       `json:"id"`
-	Profile         string       `json:"profile"`
-	User            string       `json:"user"`
-	Roles           []string     `json:"roles"`
-	Resources       []string     `json:"resources"`
-	Reason          string       `json:"reason"`
-	State           RequestState `json:"state"`
-	CreatedAt       time.Time    `json:"created_at"`
-	ExpiresAt       time.Time    `json:"expires_at"`
-	Approvals       int          `json:"approvals"`
-	ApprovalsNeeded int          `json:"approvals_needed"`
-	Reviews         []Review     `json:"reviews"`
-	Mine            bool         `json:"mine"`
-	Reviewable      bool         `json:"reviewable"`
-	Assumable       bool         `json:"assumable"`
-	Assumed         bool         `json:"assumed"`
-}
-
-// Review is one reviewer's decision on an access request.
-type Review struct {
-	Author string       `json:"author"`
-	State  RequestState `json:"state"`
-	Reason string       `json:"reason"`
-	At     time.Time    `json:"at"`
-}
-
 // Problem is one thing that is wrong now, in words for a person. Absence
 // means healthy: a Problem that is gone needs no "resolved" event.
 type Problem struct {

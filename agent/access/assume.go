@@ -1,0 +1,142 @@
+package access
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/gravitational/teleport/api/types"
+
+	"berth/agent/cluster"
+)
+
+const (
+	// tshLimit bounds a run of tsh: a login with a pending request would
+	// wait for ever.
+	tshLimit = 20 * time.Second
+	// endTolerance is by how much a session may end earlier without a word:
+	// certs are issued to the second, and clocks differ.
+	endTolerance = 30 * time.Second
+)
+
+// Cluster is what assuming needs of a session's connection.
+type Cluster interface {
+	Request(ctx context.Context, id string) (*types.AccessRequestV3, error)
+	Reissue(ctx context.Context, r cluster.Reissue) (*cluster.SessionCerts, error)
+}
+
+// Changer takes and gives up the roles of requests for a whole session.
+type Changer struct {
+	// Cluster reissues certs; nil means that only tsh can.
+	Cluster Cluster
+	// Install puts reissued certs into the session's home; nil means that
+	// only tsh can.
+	Install func(ctx context.Context, certs *cluster.SessionCerts) error
+	// TSH runs tsh for the session's profile; nil means there is none.
+	TSH func(ctx context.Context, args ...string) ([]byte, error)
+	// SessionEnd is when the session ends now.
+	SessionEnd time.Time
+}
+
+// EarlierEndError says that the session would end earlier than it does now.
+// Nothing has been changed.
+type EarlierEndError struct {
+	ID       string
+	Now, New time.Time
+}
+
+func (e *EarlierEndError) Error() string {
+	return fmt.Sprintf("with access request %s the session ends at %s instead of %s",
+		e.ID, e.New.Local().Format("15:04"), e.Now.Local().Format("Mon 15:04"))
+}
+
+// ErrNoWay says that neither the api nor tsh can change the session's certs.
+var ErrNoWay = errors.New("neither berth nor tsh can change the certs of this session")
+
+// Check asks the server whether a request can be assumed at this moment; the
+// errors are those of cluster.Reissue.
+func Check(ctx context.Context, c Cluster, id string, now time.Time) (*types.AccessRequestV3, error) {
+	req, err := c.Request(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	refuse := func(why, format string, args ...any) error {
+		return &cluster.NotAssumableError{ID: id, Why: why, Err: fmt.Errorf("access request %s "+format, append([]any{id}, args...)...)}
+	}
+	switch s := req.GetState(); {
+	case s.IsDenied() && req.GetResolveReason() != "":
+		return nil, refuse("denied", "was denied: %s", Clean(req.GetResolveReason(), maxReason))
+	case s.IsDenied():
+		return nil, refuse("denied", "was denied")
+	case s.IsPromoted():
+		return nil, refuse("promoted", "was answered with a membership in the access list %q: log in again to have its roles", cleanName(req.GetPromotedAccessListTitle()))
+	case !s.IsApproved():
+		return nil, refuse("pending", "is not approved yet: %s", ProgressOf(req))
+	}
+	if at := req.GetAssumeStartTime(); at != nil && now.Before(*at) {
+		return nil, refuse("early", "cannot be assumed before %s", at.Local().Format("Mon 2 Jan 15:04"))
+	}
+	if at := req.GetAccessExpiry(); !at.IsZero() && !now.Before(at) {
+		return nil, refuse("expired", "expired at %s", at.Local().Format("15:04"))
+	}
+	return req, nil
+}
+
+// Assume takes the roles of a request for the whole session. Unless accepted,
+// it returns EarlierEndError where the session's end would come nearer.
+func (c Changer) Assume(ctx context.Context, id string, acceptEarlierEnd bool) (end time.Time, err error) {
+	var req *types.AccessRequestV3
+	if c.Cluster != nil {
+		if req, err = Check(ctx, c.Cluster, id, time.Now()); err != nil {
+			return end, err
+		}
+	}
+	if c.Cluster != nil && c.Install != nil {
+		return c.reissue(ctx, id, cluster.Reissue{Assume: []string{id}}, acceptEarlierEnd)
+	}
+	if req != nil && !acceptEarlierEnd {
+		if at := instant(req.GetSessionTLL()); at != nil && at.Add(endTolerance).Before(c.SessionEnd) {
+			return end, &EarlierEndError{ID: id, Now: c.SessionEnd, New: *at}
+		}
+	}
+	return end, c.tsh(ctx, "login", "--request-id="+id)
+}
+
+// Drop gives up the roles of requests, or of all when none is named.
+func (c Changer) Drop(ctx context.Context, ids ...string) error {
+	drop := ids
+	if len(drop) == 0 {
+		drop = []string{"*"}
+	}
+	if c.Cluster != nil && c.Install != nil {
+		_, err := c.reissue(ctx, strings.Join(ids, ", "), cluster.Reissue{Drop: drop}, true)
+		return err
+	}
+	return c.tsh(ctx, append([]string{"request", "drop"}, ids...)...)
+}
+
+func (c Changer) reissue(ctx context.Context, id string, r cluster.Reissue, acceptEarlierEnd bool) (time.Time, error) {
+	certs, err := c.Cluster.Reissue(ctx, r)
+	if err != nil {
+		return time.Time{}, err
+	}
+	if !acceptEarlierEnd && certs.ValidUntil.Add(endTolerance).Before(c.SessionEnd) {
+		return time.Time{}, &EarlierEndError{ID: id, Now: c.SessionEnd, New: certs.ValidUntil}
+	}
+	if err := c.Install(ctx, certs); err != nil {
+		return time.Time{}, fmt.Errorf("install the new certs: %w", err)
+	}
+	return certs.ValidUntil, nil
+}
+
+func (c Changer) tsh(ctx context.Context, args ...string) error {
+	if c.TSH == nil {
+		return ErrNoWay
+	}
+	ctx, cancel := context.WithTimeout(ctx, tshLimit)
+	defer cancel()
+	_, err := c.TSH(ctx, args...)
+	return err
+}

@@ -1,0 +1,275 @@
+package access
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/gravitational/teleport/api/types"
+
+	"berth/agent/state"
+)
+
+// Session is one live login session whose requests are followed.
+type Session struct {
+	Who
+	// Key names the profile: the same key means the same person at the same
+	// proxy, after a renewal too.
+	Key string
+	// Fingerprint tells one session of a profile from the next.
+	Fingerprint string
+	Source      Source
+}
+
+// Board joins the requests of all sessions. Its methods are safe for
+// concurrent use.
+type Board struct {
+	log      *slog.Logger
+	onChange func()
+	onEvent  func(state.RequestEvent)
+	changed  chan struct{} // capacity 1
+
+	mu       sync.Mutex
+	ctx      context.Context // Run's; nil before
+	followed map[string]*followed
+	tunnels  map[string][]string // by request id: the tunnels that alone have its roles
+	last     []state.Request     // as drawn for the events
+	lastAt   time.Time
+	running  sync.WaitGroup
+}
+
+// followed is a session and its tracker.
+type followed struct {
+	session Session
+	tracker *Tracker
+	cancel  context.CancelFunc
+	// before is what the session before this one knew, until this one has
+	// listed: a renewal makes no request vanish.
+	before []*types.AccessRequestV3
+	// quiet says that the first list is yet to come: what it has is no news.
+	quiet bool
+}
+
+// NewBoard returns a Board; Run starts it. onChange is called when Requests
+// may return something else, onEvent for each event, in order; neither may
+// call back.
+func NewBoard(log *slog.Logger, onChange func(), onEvent func(state.RequestEvent)) *Board {
+	return &Board{
+		log: log.With("component", "access"), onChange: onChange, onEvent: onEvent,
+		changed: make(chan struct{}, 1), followed: make(map[string]*followed), tunnels: make(map[string][]string),
+	}
+}
+
+// tick is how often the clock alone is looked at: access that may be taken
+// from now on, or is about to end.
+const tick = 2 * time.Second
+
+// Run follows the requests until ctx ends, and returns when all it started has
+// ended.
+func (b *Board) Run(ctx context.Context) {
+	b.mu.Lock()
+	b.ctx = ctx
+	for _, f := range b.followed {
+		b.startLocked(f)
+	}
+	b.mu.Unlock()
+	clock := time.NewTicker(tick)
+	defer clock.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			b.running.Wait()
+			return
+		case <-clock.C:
+			b.update(time.Now().Round(0), false)
+		case <-b.changed:
+			b.update(time.Now().Round(0), true)
+		}
+	}
+}
+
+func (b *Board) touch() {
+	select {
+	case b.changed <- struct{}{}:
+	default: // woken already
+	}
+}
+
+// Follow makes sessions the ones that are followed.
+func (b *Board) Follow(sessions []Session) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	seen := make(map[string]bool, len(sessions))
+	for _, s := range sessions {
+		seen[s.Key] = true
+		old := b.followed[s.Key]
+		if old != nil && old.session.Fingerprint == s.Fingerprint {
+			continue
+		}
+		f := &followed{session: s, quiet: true}
+		if old != nil {
+			old.stop()
+			if old.session.User == s.User {
+				f.before, f.quiet = old.list(), old.quiet
+			}
+		}
+		b.followed[s.Key] = f
+		if b.ctx != nil {
+			b.startLocked(f)
+		}
+	}
+	for k, f := range b.followed {
+		if !seen[k] {
+			f.stop()
+			delete(b.followed, k)
+			// A logout is no news of any request.
+			b.last = slices.DeleteFunc(b.last, func(r state.Request) bool { return r.Profile == f.session.Profile })
+		}
+	}
+	b.touch()
+}
+
+func (b *Board) startLocked(f *followed) {
+	ctx, cancel := context.WithCancel(b.ctx)
+	f.cancel = cancel
+	f.tracker = NewTracker(f.session.Source, b.log.With("profile", f.session.Profile), b.touch)
+	b.running.Go(func() { f.tracker.Run(ctx) })
+}
+
+func (f *followed) stop() {
+	if f.cancel != nil {
+		f.cancel()
+	}
+}
+
+// list returns what is known: of the session before, as long as this one has
+// not listed.
+func (f *followed) list() []*types.AccessRequestV3 {
+	if f.tracker == nil {
+		return f.before
+	}
+	list, listed := f.tracker.List()
+	if !listed {
+		return f.before
+	}
+	return list
+}
+
+// SetTunnels says which tunnels alone have the roles of which requests.
+func (b *Board) SetTunnels(byRequest map[string][]string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if maps.EqualFunc(b.tunnels, byRequest, slices.Equal) {
+		return
+	}
+	b.tunnels = byRequest
+	b.touch()
+}
+
+// Refresh lists at once: something has just been changed.
+func (b *Board) Refresh() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, f := range b.followed {
+		if f.tracker != nil {
+			f.tracker.Refresh()
+		}
+	}
+}
+
+// NoReview notes that a session's user may decide no request: he was told so.
+func (b *Board) NoReview(key string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if f := b.followed[key]; f != nil {
+		f.session.NoReview = true
+		b.touch()
+	}
+}
+
+// Errors returns why requests cannot be listed, by profile.
+func (b *Board) Errors() map[string]error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	errs := make(map[string]error)
+	for _, f := range b.followed {
+		if f.tracker == nil {
+			continue
+		}
+		if err := f.tracker.Err(); err != nil {
+			errs[f.session.Profile] = err
+		}
+	}
+	return errs
+}
+
+// Requests draws all requests as of now, the newest first.
+func (b *Board) Requests(now time.Time) []state.Request {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.drawLocked(now)
+}
+
+func (b *Board) drawLocked(now time.Time) []state.Request {
+	list := []state.Request{}
+	for _, f := range b.followed {
+		for _, req := range f.list() {
+			r := Draw(req, f.session.Who, now)
+			r.Tunnels = append(r.Tunnels, b.tunnels[req.GetName()]...)
+			list = append(list, r)
+		}
+	}
+	slices.SortFunc(list, func(a, c state.Request) int {
+		return cmp.Or(c.CreatedAt.Compare(a.CreatedAt), cmp.Compare(a.Profile, c.Profile), cmp.Compare(a.ID, c.ID))
+	})
+	return list
+}
+
+// update works out what has happened since the last time, and tells it.
+func (b *Board) update(now time.Time, changed bool) {
+	b.mu.Lock()
+	next := b.drawLocked(now)
+	prev, before := b.last, b.lastAt
+	for _, f := range b.followed {
+		if f.tracker == nil {
+			continue
+		}
+		if _, listed := f.tracker.List(); listed && f.quiet {
+			// What the first list has was there before anybody looked.
+			f.quiet = false
+			prev = addQuietly(prev, next, f.session.Profile)
+		} else if f.quiet {
+			next = slices.DeleteFunc(next, func(r state.Request) bool { return r.Profile == f.session.Profile })
+		}
+	}
+	b.last, b.lastAt = next, now
+	b.mu.Unlock()
+	events := Diff(prev, next, before, now)
+	if b.onEvent != nil {
+		for _, ev := range events {
+			b.onEvent(ev)
+		}
+	}
+	if (changed || len(events) > 0) && b.onChange != nil {
+		b.onChange()
+	}
+}
+
+// addQuietly returns prev as if it had had next's requests of a profile.
+func addQuietly(prev, next []state.Request, profile string) []state.Request {
+	out := slices.Clone(prev)
+	have := make(map[key]bool, len(prev))
+	for _, r := range prev {
+		have[keyOf(r)] = true
+	}
+	for _, r := range next {
+		if r.Profile == profile && !have[keyOf(r)] {
+			out = append(out, r)
+		}
+	}
+	return out
+}

@@ -1,0 +1,79 @@
+package access
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"berth/agent/state"
+)
+
+// hookProgram is the test binary run as a hook: it appends its arguments and
+// stdin to a file, fails, or sleeps.
+func hookProgram() {
+	switch os.Getenv("BERTH_TEST_HOOK") {
+	case "fail":
+		fmt.Fprintln(os.Stderr, "\x1b[31mno luck")
+		os.Exit(3)
+	case "sleep":
+		time.Sleep(time.Minute)
+	}
+	line, _ := bufio.NewReader(os.Stdin).ReadString('\n')
+	f, err := os.OpenFile(os.Args[1], os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		os.Exit(4)
+	}
+	fmt.Fprintf(f, "%s|%s", os.Args[2], line)
+	_ = f.Close()
+}
+
+func TestHook(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := filepath.Join(t.TempDir(), "out")
+	ev := state.RequestEvent{Kind: state.RequestEventApproved, At: start, Request: state.Request{ID: "a", Reason: "; rm -rf $HOME"}}
+	t.Setenv("BERTH_TEST_HOOK", "write")
+	hook := Hook{Run: []string{self, out, "$(id)"}, On: []state.RequestEventKind{state.RequestEventApproved}}
+	h := NewHooks(slog.New(slog.DiscardHandler))
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); h.Run(ctx) }()
+	h.Fire([]Hook{hook}, ev)
+	h.Fire([]Hook{hook}, state.RequestEvent{Kind: state.RequestEventDenied}) // not asked for
+	var text string
+	for end := time.Now().Add(10 * time.Second); !strings.HasSuffix(text, "\n"); time.Sleep(5 * time.Millisecond) {
+		raw, _ := os.ReadFile(out)
+		if text = string(raw); time.Now().After(end) {
+			t.Fatal("the hook did not run")
+		}
+	}
+	cancel()
+	<-done
+	arg, line, _ := strings.Cut(text, "|")
+	var got state.RequestEvent
+	if err := json.Unmarshal([]byte(line), &got); err != nil || got.Request.ID != "a" || got.Kind != ev.Kind || arg != "$(id)" {
+		t.Errorf("the hook got %q and %q, %v", arg, line, err)
+	}
+	t.Setenv("BERTH_TEST_HOOK", "fail")
+	if err := RunHook(t.Context(), hook, ev); err == nil || !strings.Contains(err.Error(), "no luck") || strings.Contains(err.Error(), "\x1b") {
+		t.Errorf("a failing hook: %v", err)
+	}
+	t.Setenv("BERTH_TEST_HOOK", "sleep")
+	hook.Timeout = 100 * time.Millisecond
+	began := time.Now()
+	if err := RunHook(t.Context(), hook, ev); err == nil || !strings.Contains(err.Error(), "ended after 100ms") || time.Since(began) > 5*time.Second {
+		t.Errorf("a slow hook: %v after %v", err, time.Since(began))
+	}
+	if err := RunHook(t.Context(), Hook{}, ev); err == nil {
+		t.Error("a hook without a program ran")
+	}
+}

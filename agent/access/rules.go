@@ -1,0 +1,52 @@
+package access
+
+import (
+	"slices"
+
+	"berth/agent/state"
+)
+
+// AutoAssume is a rule of the config: an approved request whose roles are all
+// among Roles is assumed unasked.
+type AutoAssume struct {
+	Roles  []string
+	Tunnel string // only this tunnel gets the roles; empty means the session
+}
+
+// AutoAssumeFor returns the first rule by which a request is to be assumed
+// now. One for resources is only meant by nobody's rule.
+func AutoAssumeFor(rules []AutoAssume, r state.Request) (AutoAssume, bool) {
+	if !r.Assumable || r.Assumed || len(r.Roles) == 0 || len(r.Resources) > 0 {
+		return AutoAssume{}, false
+	}
+	for _, rule := range rules {
+		outside := func(role string) bool { return !slices.Contains(rule.Roles, role) }
+		if !slices.ContainsFunc(r.Roles, outside) && !slices.Contains(r.Tunnels, rule.Tunnel) {
+			return rule, true
+		}
+	}
+	return AutoAssume{}, false
+}
+
+// Notify says which requests a person wants to hear of.
+type Notify string
+
+// What a person may want to hear of.
+const (
+	NotifyMine       Notify = "mine"
+	NotifyReviewable Notify = "reviewable" // one's own, and those that wait for one's review
+	NotifyAll        Notify = "all"
+)
+
+// Wants reports whether an event is one to be told; the zero Notify is
+// NotifyReviewable.
+func (n Notify) Wants(ev state.RequestEvent) bool {
+	switch n {
+	case NotifyAll:
+		return true
+	case NotifyMine:
+		return ev.Request.Mine
+	default:
+		return ev.Request.Mine || ev.Kind == state.RequestEventReviewAsked
+	}
+}

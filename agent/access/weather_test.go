@@ -1,0 +1,421 @@
+package access
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/gravitational/teleport/api/types"
+	"github.com/gravitational/trace"
+	"go.uber.org/goleak"
+
+	"berth/agent/cluster"
+	"berth/agent/state"
+	"berth/certwatch"
+	"berth/internal/simcluster"
+)
+
+func TestMain(m *testing.M) {
+	if os.Getenv("BERTH_TEST_HOOK") != "" {
+		hookProgram()
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// world is a simulated cluster, alice's session and a board that follows it.
+type world struct {
+	*simcluster.Cluster
+	t       *testing.T
+	session *cluster.Cluster
+	profile *certwatch.Profile
+	board   *Board
+
+	mu     sync.Mutex
+	events []state.RequestEvent
+}
+
+func newWorld(t *testing.T, version string, before ...func(*world)) *world {
+	t.Helper()
+	sim, err := simcluster.Start(simcluster.Config{
+		Version: version,
+		Users:   []simcluster.User{{Name: "alice"}, {Name: "bob"}},
+		Roles: []simcluster.Role{
+			{Name: "access", Request: simcluster.RequestRules{Roles: []string{"*"}}, Review: []string{"dba"}},
+			{Name: "dba"}, {Name: "brief", MaxSessionTTL: time.Hour},
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{Cluster: sim, t: t}
+	t.Cleanup(func() {
+		if err := sim.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	home := filepath.Join(t.TempDir(), "tsh")
+	if err := sim.Login(home, "alice"); err != nil {
+		t.Fatal(err)
+	}
+	for settling := true; settling; {
+		list, err := certwatch.Load(home)
+		if err != nil || len(list) != 1 {
+			t.Fatalf("load: %v", err)
+		}
+		w.profile, settling = list[0], list[0].Settling
+	}
+	w.session, err = cluster.New(cluster.Config{Profile: w.profile, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = w.session.Close() })
+	for _, f := range before {
+		f(w)
+	}
+	w.board = NewBoard(slog.New(slog.DiscardHandler), nil, func(ev state.RequestEvent) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.events = append(w.events, ev)
+	})
+	w.follow("one", w.session)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); w.board.Run(ctx) }()
+	t.Cleanup(func() { cancel(); <-done })
+	return w
+}
+
+func (w *world) follow(fingerprint string, source Source, active ...string) {
+	w.board.Follow([]Session{{
+		Who: Who{Profile: w.ProxyAddr(), Cluster: w.Name(), User: "alice", Active: active},
+		Key: "home/localhost", Fingerprint: fingerprint, Source: source,
+	}})
+}
+
+// watching waits until the watch is up.
+func (w *world) watching() {
+	w.t.Helper()
+	w.eventually("the watch is up", func() bool { return w.Counters().RPCs["WatchEvents"] > 0 && w.listed() })
+}
+
+func (w *world) listed() bool {
+	w.board.mu.Lock()
+	defer w.board.mu.Unlock()
+	for _, f := range w.board.followed {
+		if f.tracker == nil || f.quiet {
+			return false
+		}
+	}
+	return true
+}
+
+func (w *world) eventually(what string, ok func() bool) {
+	w.t.Helper()
+	for end := time.Now().Add(10 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			w.t.Fatalf("not within 10 s: %s; events %v", what, w.kinds())
+		}
+	}
+}
+
+// kinds are the events so far.
+func (w *world) kinds() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	out := []string{}
+	for _, ev := range w.events {
+		out = append(out, string(ev.Kind))
+	}
+	return out
+}
+
+func (w *world) request(id string) state.Request {
+	for _, r := range w.board.Requests(time.Now()) {
+		if r.ID == id {
+			return r
+		}
+	}
+	return state.Request{}
+}
+
+func (w *world) becomes(id string, s state.RequestState) {
+	w.t.Helper()
+	w.eventually(id+" becomes "+string(s), func() bool { return w.request(id).State == s })
+}
+
+func (w *world) put(id, user string, state types.RequestState) string {
+	return w.PutAccessRequest(simcluster.AccessRequest{ID: id, User: user, Roles: []string{"dba"}, State: state})
+}
+
+func (w *world) approve(id string) {
+	w.t.Helper()
+	if err := w.ResolveAccessRequest(id, types.RequestState_APPROVED, "ok"); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+const pending = types.RequestState_PENDING
+
+func TestDecisionsArriveAtOnce(t *testing.T) {
+	for _, version := range []string{simcluster.V16, simcluster.V17} {
+		t.Run(version, func(t *testing.T) {
+			w := newWorld(t, version)
+			w.watching()
+			id := w.put("", "alice", pending)
+			w.becomes(id, state.RequestPending)
+			began := time.Now()
+			w.approve(id)
+			w.becomes(id, state.RequestApproved)
+			if took := time.Since(began); took > 2*time.Second {
+				t.Errorf("known after %v", took)
+			}
+			if r := w.request(id); !r.Assumable || r.ResolveReason != "ok" {
+				t.Errorf("%+v", r)
+			}
+			w.DeleteAccessRequest(id)
+			w.eventually("it is gone", func() bool { return w.request(id).ID == "" })
+			w.eventually("all is told", func() bool { return len(w.kinds()) == 3 })
+			if got := w.kinds(); !slices.Equal(got, []string{"created", "approved", "deleted"}) {
+				t.Errorf("events %v", got)
+			}
+		})
+	}
+}
+
+func TestNothingIsMissedInAGap(t *testing.T) {
+	w := newWorld(t, simcluster.V16)
+	w.watching()
+	id := w.put("", "alice", pending)
+	gone := w.put("", "alice", pending)
+	w.becomes(gone, state.RequestPending)
+	w.Faults().LoseEvents(true)
+	w.approve(id)
+	w.DeleteAccessRequest(gone)
+	extra := w.put("", "alice", pending)
+	w.Faults().LoseEvents(false)
+	w.Faults().CutWatches()
+	w.becomes(id, state.RequestApproved)
+	w.becomes(extra, state.RequestPending)
+	w.eventually("the deleted one is gone", func() bool { return w.request(gone).ID == "" })
+}
+
+func TestTwiceAndOutOfOrder(t *testing.T) {
+	w := newWorld(t, simcluster.V16)
+	w.watching()
+	w.Faults().DuplicateEvents(true)
+	id := w.put("", "alice", pending)
+	w.becomes(id, state.RequestPending)
+	w.Faults().DuplicateEvents(false)
+	w.Faults().HoldEvents()
+	w.approve(id)
+	gone := w.put("", "alice", pending)
+	w.DeleteAccessRequest(gone) // its deletion comes before its creation
+	if err := w.ResolveAccessRequest(id, types.RequestState_DENIED, "no"); err != nil {
+		t.Fatal(err)
+	}
+	w.Faults().ReleaseEvents() // the denial comes before the approval
+	w.becomes(id, state.RequestDenied)
+	w.eventually("what does not exist is not shown", func() bool { return w.request(gone).ID == "" })
+	time.Sleep(pollSoon + 200*time.Millisecond)
+	if w.request(id).State != state.RequestDenied || w.request(gone).ID != "" {
+		t.Errorf("in the end %s and %q", w.request(id).State, w.request(gone).ID)
+	}
+	if got := w.kinds(); slices.Contains(got, "approved") {
+		t.Errorf("events %v: an approval that was none any more", got)
+	}
+}
+
+func TestReviewsAreAskedByPolling(t *testing.T) {
+	w := newWorld(t, simcluster.V16)
+	w.watching()
+	id := w.put("", "bob", pending) // not watched: it is another's
+	w.board.Refresh()
+	w.eventually("it is asked", func() bool { return slices.Contains(w.kinds(), "review_asked") })
+	if r := w.request(id); !r.Reviewable || r.Mine {
+		t.Errorf("%+v", r)
+	}
+	if err := w.session.Decide(t.Context(), id, cluster.Decision{Approve: true}); err != nil {
+		t.Fatal(err)
+	}
+	w.board.Refresh()
+	w.eventually("it is done", func() bool { return !w.request(id).Reviewable })
+}
+
+func TestWatchRefusedIsPolled(t *testing.T) {
+	w := newWorld(t, simcluster.V16, func(w *world) {
+		w.Faults().RPCError("WatchEvents", trace.AccessDenied("no watching here"))
+		w.put("first", "alice", pending)
+	})
+	w.becomes("first", state.RequestPending)
+	w.eventually("the watch is refused", func() bool { return w.Counters().RPCs["WatchEvents"] == 1 })
+	w.approve("first")
+	w.board.Refresh()
+	w.becomes("first", state.RequestApproved)
+}
+
+func TestWhatIsThereAtFirstIsNoNews(t *testing.T) {
+	w := newWorld(t, simcluster.V16, func(w *world) {
+		w.put("old", "alice", types.RequestState_APPROVED)
+		w.put("theirs", "bob", pending)
+	})
+	w.becomes("old", state.RequestApproved)
+	w.watching()
+	w.approve("theirs")
+	w.put("new", "alice", pending)
+	w.becomes("new", state.RequestPending)
+	w.eventually("it is told", func() bool { return len(w.kinds()) > 0 })
+	if got := w.kinds(); !slices.Equal(got, []string{"created"}) {
+		t.Errorf("events %v", got)
+	}
+}
+
+func TestRenewalKeepsWhatIsKnown(t *testing.T) {
+	w := newWorld(t, simcluster.V16)
+	w.watching()
+	id := w.put("", "alice", types.RequestState_APPROVED)
+	w.becomes(id, state.RequestApproved)
+	w.eventually("told", func() bool { return len(w.kinds()) == 2 })
+	slow := slowSource{w.session, make(chan struct{})}
+	w.follow("two", slow, id)
+	if r := w.request(id); !r.Assumed {
+		t.Errorf("right after the renewal: %+v", r)
+	}
+	w.eventually("assumed", func() bool { return slices.Contains(w.kinds(), "assumed") })
+	close(slow.allowed)
+	w.watching()
+	w.board.Follow(nil)
+	if list := w.board.Requests(time.Now()); len(list) != 0 {
+		t.Errorf("logged out, and still %d requests", len(list))
+	}
+	time.Sleep(50 * time.Millisecond)
+	if got := w.kinds(); !slices.Equal(got, []string{"created", "approved", "assumed"}) {
+		t.Errorf("events %v: a logout is no news", got)
+	}
+}
+
+// slowSource lists only when it is allowed to.
+type slowSource struct {
+	*cluster.Cluster
+	allowed chan struct{}
+}
+
+func (s slowSource) Requests(ctx context.Context) ([]*types.AccessRequestV3, error) {
+	select {
+	case <-s.allowed:
+		return s.Cluster.Requests(ctx)
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func TestThousandRequests(t *testing.T) {
+	w := newWorld(t, simcluster.V17, func(w *world) {
+		for i := range 1000 {
+			w.put(fmt.Sprintf("r-%04d", i), "alice", pending)
+		}
+	})
+	w.eventually("all are listed", func() bool { return len(w.board.Requests(time.Now())) == 1000 })
+	w.watching()
+	began := time.Now()
+	w.approve("r-0500")
+	w.becomes("r-0500", state.RequestApproved)
+	if took := time.Since(began); took > 2*time.Second {
+		t.Errorf("known after %v", took)
+	}
+}
+
+func TestAssumeAndDrop(t *testing.T) {
+	w := newWorld(t, simcluster.V16)
+	var installed []*cluster.SessionCerts
+	c := Changer{
+		Cluster: w.session, SessionEnd: w.profile.Session.ValidUntil,
+		Install: func(_ context.Context, certs *cluster.SessionCerts) error {
+			installed = append(installed, certs)
+			return nil
+		},
+	}
+	for why, state := range map[string]types.RequestState{
+		"pending": pending, "denied": types.RequestState_DENIED, "promoted": types.RequestState_PROMOTED,
+	} {
+		_, err := c.Assume(t.Context(), w.put("", "alice", state), false)
+		if e, ok := errors.AsType[*cluster.NotAssumableError](err); !ok || e.Why != why {
+			t.Errorf("assume a %s one: %v", why, err)
+		}
+	}
+	for _, id := range []string{w.put("", "bob", types.RequestState_APPROVED), "nope"} {
+		if _, err := c.Assume(t.Context(), id, false); err == nil {
+			t.Errorf("assumed %s", id)
+		}
+	}
+	short := w.PutAccessRequest(simcluster.AccessRequest{User: "alice", Roles: []string{"brief"}, State: types.RequestState_APPROVED, Expires: time.Now().Add(5 * time.Hour)})
+	_, err := c.Assume(t.Context(), short, false)
+	if e, ok := errors.AsType[*EarlierEndError](err); !ok || e.New.After(time.Now().Add(61*time.Minute)) || len(installed) != 0 {
+		t.Errorf("the session's end comes nearer: %v, %d installed", err, len(installed))
+	}
+	end, err := c.Assume(t.Context(), short, true)
+	if err != nil || len(installed) != 1 || !slices.Equal(installed[0].Requests, []string{short}) || time.Until(end) > time.Hour {
+		t.Errorf("accepted: until %v, %v", end, err)
+	}
+	if err := c.Drop(t.Context()); err != nil || len(installed) != 2 || len(installed[1].Requests) != 0 {
+		t.Errorf("drop: %v", err)
+	}
+}
+
+func TestAssumeByTSH(t *testing.T) {
+	w := newWorld(t, simcluster.V16)
+	var ran []string
+	c := Changer{Cluster: w.session, TSH: func(_ context.Context, args ...string) ([]byte, error) {
+		ran = append(ran, strings.Join(args, " "))
+		return nil, nil
+	}}
+	if _, err := c.Assume(t.Context(), w.put("wait", "alice", pending), false); err == nil || len(ran) != 0 {
+		t.Errorf("a pending one would block tsh: %v, ran %q", err, ran)
+	}
+	if _, err := c.Assume(t.Context(), w.put("ok", "alice", types.RequestState_APPROVED), true); err != nil {
+		t.Error(err)
+	}
+	if err := c.Drop(t.Context(), "ok"); err != nil {
+		t.Error(err)
+	}
+	if want := []string{"login --request-id=ok", "request drop ok"}; !slices.Equal(ran, want) {
+		t.Errorf("ran %q, want %q", ran, want)
+	}
+	if err := (Changer{}).Drop(t.Context()); !errors.Is(err, ErrNoWay) {
+		t.Errorf("with neither: %v", err)
+	}
+}
+
+func TestTSHSource(t *testing.T) {
+	out := `[{"kind":"access_request","version":"v3","metadata":{"name":"c19f","expires":"2026-11-23T05:00:32Z"},
+	 "spec":{"user":"alice","roles":["dba"],"state":2,"created":"2026-11-22T05:00:32Z","expires":"2026-11-23T05:00:32Z",
+	  "request_reason":"why","resolve_reason":"ok","thresholds":[{"name":"default","approve":1,"deny":1}],
+	  "suggested_reviewers":["bob"],"max_duration":"2026-11-23T05:00:32Z","session_ttl":"2026-11-23T05:00:32Z"}},{},null]`
+	s := TSH{Run: func(_ context.Context, args ...string) ([]byte, error) {
+		if !slices.Equal(args, []string{"request", "ls", "--format=json"}) {
+			t.Errorf("ran %q", args)
+		}
+		return []byte(out), nil
+	}}
+	list, err := s.Requests(t.Context())
+	if err != nil || len(list) != 1 || !list[0].GetState().IsApproved() || list[0].GetResolveReason() != "ok" {
+		t.Errorf("%v, %v", list, err)
+	}
+	if !errors.Is(s.WatchRequests(t.Context(), nil), ErrNoWatch) {
+		t.Error("tsh watches")
+	}
+	if list, err := ParseList([]byte("null")); err != nil || len(list) != 0 {
+		t.Errorf("none: %v, %v", list, err)
+	}
+	if _, err := ParseList([]byte("ERROR")); err == nil {
+		t.Error("no JSON was parsed")
+	}
+}
