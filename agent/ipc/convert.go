@@ -165,6 +165,10 @@ func requestToProto(r state.Request) *pb.Request {
 		Reviewable:      r.Reviewable,
 		Assumable:       r.Assumable,
 		Assumed:         r.Assumed,
+		Cluster:         utf8(r.Cluster), ResolveReason: utf8(r.ResolveReason),
+		AccessUntil: timePtrToProto(r.AccessUntil), SessionUntil: timePtrToProto(r.SessionUntil), AssumeFrom: timePtrToProto(r.AssumeFrom),
+		PromotedTo: utf8(r.PromotedTo), Progress: utf8(r.Progress),
+		SuggestedReviewers: convert(r.SuggestedReviewers, utf8), Tunnels: convert(r.Tunnels, utf8),
 	}
 }
 
@@ -186,6 +190,10 @@ func requestFromProto(r *pb.Request) state.Request {
 		Reviewable:      r.GetReviewable(),
 		Assumable:       r.GetAssumable(),
 		Assumed:         r.GetAssumed(),
+		Cluster:         r.GetCluster(), ResolveReason: r.GetResolveReason(),
+		AccessUntil: timePtrFromProto(r.GetAccessUntil()), SessionUntil: timePtrFromProto(r.GetSessionUntil()), AssumeFrom: timePtrFromProto(r.GetAssumeFrom()),
+		PromotedTo: r.GetPromotedTo(), Progress: r.GetProgress(),
+		SuggestedReviewers: convert(r.GetSuggestedReviewers(), same), Tunnels: convert(r.GetTunnels(), same),
 	}
 }
 

@@ -136,7 +136,9 @@ func TestConversionOfAbsence(t *testing.T) {
 	want := state.Snapshot{
 		Profiles: []state.Profile{{Roles: []string{}, ActiveRequests: []string{}}},
 		Tunnels:  []state.Tunnel{{Addresses: []string{}}},
-		Requests: []state.Request{{Roles: []string{}, Resources: []string{}, Reviews: []state.Review{}}},
+		Requests: []state.Request{{
+			Roles: []string{}, Resources: []string{}, Reviews: []state.Review{}, SuggestedReviewers: []string{}, Tunnels: []string{},
+		}},
 		Problems: []state.Problem{},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

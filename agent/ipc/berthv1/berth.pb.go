@@ -2562,8 +2562,21 @@ type Request struct {
 	Reviewable      bool                   `protobuf:"varint,14,opt,name=reviewable,proto3" json:"reviewable,omitempty"`
 	Assumable       bool                   `protobuf:"varint,15,opt,name=assumable,proto3" json:"assumable,omitempty"`
 	Assumed         bool                   `protobuf:"varint,16,opt,name=assumed,proto3" json:"assumed,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	Cluster         string                 `protobuf:"bytes,17,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	ResolveReason   string                 `protobuf:"bytes,18,opt,name=resolve_reason,json=resolveReason,proto3" json:"resolve_reason,omitempty"`
+	// access_until, session_until and assume_from are absent when the server
+	// does not say.
+	AccessUntil  *timestamppb.Timestamp `protobuf:"bytes,19,opt,name=access_until,json=accessUntil,proto3" json:"access_until,omitempty"`
+	SessionUntil *timestamppb.Timestamp `protobuf:"bytes,20,opt,name=session_until,json=sessionUntil,proto3" json:"session_until,omitempty"`
+	AssumeFrom   *timestamppb.Timestamp `protobuf:"bytes,21,opt,name=assume_from,json=assumeFrom,proto3" json:"assume_from,omitempty"`
+	PromotedTo   string                 `protobuf:"bytes,22,opt,name=promoted_to,json=promotedTo,proto3" json:"promoted_to,omitempty"`
+	// progress says approvals and approvals_needed in words.
+	Progress           string   `protobuf:"bytes,23,opt,name=progress,proto3" json:"progress,omitempty"`
+	SuggestedReviewers []string `protobuf:"bytes,24,rep,name=suggested_reviewers,json=suggestedReviewers,proto3" json:"suggested_reviewers,omitempty"`
+	// tunnels are those that alone have the request's roles.
+	Tunnels       []string `protobuf:"bytes,25,rep,name=tunnels,proto3" json:"tunnels,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Request) Reset() {
@@ -2706,6 +2719,69 @@ func (x *Request) GetAssumed() bool {
 		return x.Assumed
 	}
 	return false
+}
+
+func (x *Request) GetCluster() string {
+	if x != nil {
+		return x.Cluster
+	}
+	return ""
+}
+
+func (x *Request) GetResolveReason() string {
+	if x != nil {
+		return x.ResolveReason
+	}
+	return ""
+}
+
+func (x *Request) GetAccessUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.AccessUntil
+	}
+	return nil
+}
+
+func (x *Request) GetSessionUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.SessionUntil
+	}
+	return nil
+}
+
+func (x *Request) GetAssumeFrom() *timestamppb.Timestamp {
+	if x != nil {
+		return x.AssumeFrom
+	}
+	return nil
+}
+
+func (x *Request) GetPromotedTo() string {
+	if x != nil {
+		return x.PromotedTo
+	}
+	return ""
+}
+
+func (x *Request) GetProgress() string {
+	if x != nil {
+		return x.Progress
+	}
+	return ""
+}
+
+func (x *Request) GetSuggestedReviewers() []string {
+	if x != nil {
+		return x.SuggestedReviewers
+	}
+	return nil
+}
+
+func (x *Request) GetTunnels() []string {
+	if x != nil {
+		return x.Tunnels
+	}
+	return nil
 }
 
 // Review is one reviewer's decision on an access request.
@@ -3025,7 +3101,7 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x12\n" +
 	"\x04text\x18\x03 \x01(\tR\x04text\x120\n" +
-	"\x05until\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\"\x80\x04\n" +
+	"\x05until\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\"\x86\a\n" +
 	"\aRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\aprofile\x18\x02 \x01(\tR\aprofile\x12\x12\n" +
@@ -3047,7 +3123,18 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"reviewable\x18\x0e \x01(\bR\n" +
 	"reviewable\x12\x1c\n" +
 	"\tassumable\x18\x0f \x01(\bR\tassumable\x12\x18\n" +
-	"\aassumed\x18\x10 \x01(\bR\aassumed\"z\n" +
+	"\aassumed\x18\x10 \x01(\bR\aassumed\x12\x18\n" +
+	"\acluster\x18\x11 \x01(\tR\acluster\x12%\n" +
+	"\x0eresolve_reason\x18\x12 \x01(\tR\rresolveReason\x12=\n" +
+	"\faccess_until\x18\x13 \x01(\v2\x1a.google.protobuf.TimestampR\vaccessUntil\x12?\n" +
+	"\rsession_until\x18\x14 \x01(\v2\x1a.google.protobuf.TimestampR\fsessionUntil\x12;\n" +
+	"\vassume_from\x18\x15 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"assumeFrom\x12\x1f\n" +
+	"\vpromoted_to\x18\x16 \x01(\tR\n" +
+	"promotedTo\x12\x1a\n" +
+	"\bprogress\x18\x17 \x01(\tR\bprogress\x12/\n" +
+	"\x13suggested_reviewers\x18\x18 \x03(\tR\x12suggestedReviewers\x12\x18\n" +
+	"\atunnels\x18\x19 \x03(\tR\atunnels\"z\n" +
 	"\x06Review\x12\x16\n" +
 	"\x06author\x18\x01 \x01(\tR\x06author\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12\x16\n" +
@@ -3178,45 +3265,48 @@ var file_berthv1_berth_proto_depIdxs = []int32{
 	48, // 31: berth.v1.Request.created_at:type_name -> google.protobuf.Timestamp
 	48, // 32: berth.v1.Request.expires_at:type_name -> google.protobuf.Timestamp
 	45, // 33: berth.v1.Request.reviews:type_name -> berth.v1.Review
-	48, // 34: berth.v1.Review.at:type_name -> google.protobuf.Timestamp
-	48, // 35: berth.v1.Problem.since:type_name -> google.protobuf.Timestamp
-	1,  // 36: berth.v1.Agent.GetInfo:input_type -> berth.v1.GetInfoRequest
-	3,  // 37: berth.v1.Agent.GetSnapshot:input_type -> berth.v1.GetSnapshotRequest
-	5,  // 38: berth.v1.Agent.WatchSnapshots:input_type -> berth.v1.WatchSnapshotsRequest
-	7,  // 39: berth.v1.Agent.ListResources:input_type -> berth.v1.ListResourcesRequest
-	9,  // 40: berth.v1.Agent.AddTunnel:input_type -> berth.v1.AddTunnelRequest
-	11, // 41: berth.v1.Agent.RemoveTunnel:input_type -> berth.v1.RemoveTunnelRequest
-	13, // 42: berth.v1.Agent.StartTunnel:input_type -> berth.v1.StartTunnelRequest
-	15, // 43: berth.v1.Agent.StopTunnel:input_type -> berth.v1.StopTunnelRequest
-	17, // 44: berth.v1.Agent.RestartTunnel:input_type -> berth.v1.RestartTunnelRequest
-	29, // 45: berth.v1.Agent.TunnelHistory:input_type -> berth.v1.TunnelHistoryRequest
-	19, // 46: berth.v1.Agent.Login:input_type -> berth.v1.LoginRequest
-	23, // 47: berth.v1.Agent.CancelLogin:input_type -> berth.v1.CancelLoginRequest
-	25, // 48: berth.v1.Agent.Logout:input_type -> berth.v1.LogoutRequest
-	27, // 49: berth.v1.Agent.SnoozeRenewal:input_type -> berth.v1.SnoozeRenewalRequest
-	31, // 50: berth.v1.Agent.ReloadConfig:input_type -> berth.v1.ReloadConfigRequest
-	33, // 51: berth.v1.Agent.Shutdown:input_type -> berth.v1.ShutdownRequest
-	2,  // 52: berth.v1.Agent.GetInfo:output_type -> berth.v1.GetInfoResponse
-	4,  // 53: berth.v1.Agent.GetSnapshot:output_type -> berth.v1.GetSnapshotResponse
-	6,  // 54: berth.v1.Agent.WatchSnapshots:output_type -> berth.v1.WatchSnapshotsResponse
-	8,  // 55: berth.v1.Agent.ListResources:output_type -> berth.v1.ListResourcesResponse
-	10, // 56: berth.v1.Agent.AddTunnel:output_type -> berth.v1.AddTunnelResponse
-	12, // 57: berth.v1.Agent.RemoveTunnel:output_type -> berth.v1.RemoveTunnelResponse
-	14, // 58: berth.v1.Agent.StartTunnel:output_type -> berth.v1.StartTunnelResponse
-	16, // 59: berth.v1.Agent.StopTunnel:output_type -> berth.v1.StopTunnelResponse
-	18, // 60: berth.v1.Agent.RestartTunnel:output_type -> berth.v1.RestartTunnelResponse
-	30, // 61: berth.v1.Agent.TunnelHistory:output_type -> berth.v1.TunnelHistoryResponse
-	22, // 62: berth.v1.Agent.Login:output_type -> berth.v1.LoginResponse
-	24, // 63: berth.v1.Agent.CancelLogin:output_type -> berth.v1.CancelLoginResponse
-	26, // 64: berth.v1.Agent.Logout:output_type -> berth.v1.LogoutResponse
-	28, // 65: berth.v1.Agent.SnoozeRenewal:output_type -> berth.v1.SnoozeRenewalResponse
-	32, // 66: berth.v1.Agent.ReloadConfig:output_type -> berth.v1.ReloadConfigResponse
-	34, // 67: berth.v1.Agent.Shutdown:output_type -> berth.v1.ShutdownResponse
-	52, // [52:68] is the sub-list for method output_type
-	36, // [36:52] is the sub-list for method input_type
-	36, // [36:36] is the sub-list for extension type_name
-	36, // [36:36] is the sub-list for extension extendee
-	0,  // [0:36] is the sub-list for field type_name
+	48, // 34: berth.v1.Request.access_until:type_name -> google.protobuf.Timestamp
+	48, // 35: berth.v1.Request.session_until:type_name -> google.protobuf.Timestamp
+	48, // 36: berth.v1.Request.assume_from:type_name -> google.protobuf.Timestamp
+	48, // 37: berth.v1.Review.at:type_name -> google.protobuf.Timestamp
+	48, // 38: berth.v1.Problem.since:type_name -> google.protobuf.Timestamp
+	1,  // 39: berth.v1.Agent.GetInfo:input_type -> berth.v1.GetInfoRequest
+	3,  // 40: berth.v1.Agent.GetSnapshot:input_type -> berth.v1.GetSnapshotRequest
+	5,  // 41: berth.v1.Agent.WatchSnapshots:input_type -> berth.v1.WatchSnapshotsRequest
+	7,  // 42: berth.v1.Agent.ListResources:input_type -> berth.v1.ListResourcesRequest
+	9,  // 43: berth.v1.Agent.AddTunnel:input_type -> berth.v1.AddTunnelRequest
+	11, // 44: berth.v1.Agent.RemoveTunnel:input_type -> berth.v1.RemoveTunnelRequest
+	13, // 45: berth.v1.Agent.StartTunnel:input_type -> berth.v1.StartTunnelRequest
+	15, // 46: berth.v1.Agent.StopTunnel:input_type -> berth.v1.StopTunnelRequest
+	17, // 47: berth.v1.Agent.RestartTunnel:input_type -> berth.v1.RestartTunnelRequest
+	29, // 48: berth.v1.Agent.TunnelHistory:input_type -> berth.v1.TunnelHistoryRequest
+	19, // 49: berth.v1.Agent.Login:input_type -> berth.v1.LoginRequest
+	23, // 50: berth.v1.Agent.CancelLogin:input_type -> berth.v1.CancelLoginRequest
+	25, // 51: berth.v1.Agent.Logout:input_type -> berth.v1.LogoutRequest
+	27, // 52: berth.v1.Agent.SnoozeRenewal:input_type -> berth.v1.SnoozeRenewalRequest
+	31, // 53: berth.v1.Agent.ReloadConfig:input_type -> berth.v1.ReloadConfigRequest
+	33, // 54: berth.v1.Agent.Shutdown:input_type -> berth.v1.ShutdownRequest
+	2,  // 55: berth.v1.Agent.GetInfo:output_type -> berth.v1.GetInfoResponse
+	4,  // 56: berth.v1.Agent.GetSnapshot:output_type -> berth.v1.GetSnapshotResponse
+	6,  // 57: berth.v1.Agent.WatchSnapshots:output_type -> berth.v1.WatchSnapshotsResponse
+	8,  // 58: berth.v1.Agent.ListResources:output_type -> berth.v1.ListResourcesResponse
+	10, // 59: berth.v1.Agent.AddTunnel:output_type -> berth.v1.AddTunnelResponse
+	12, // 60: berth.v1.Agent.RemoveTunnel:output_type -> berth.v1.RemoveTunnelResponse
+	14, // 61: berth.v1.Agent.StartTunnel:output_type -> berth.v1.StartTunnelResponse
+	16, // 62: berth.v1.Agent.StopTunnel:output_type -> berth.v1.StopTunnelResponse
+	18, // 63: berth.v1.Agent.RestartTunnel:output_type -> berth.v1.RestartTunnelResponse
+	30, // 64: berth.v1.Agent.TunnelHistory:output_type -> berth.v1.TunnelHistoryResponse
+	22, // 65: berth.v1.Agent.Login:output_type -> berth.v1.LoginResponse
+	24, // 66: berth.v1.Agent.CancelLogin:output_type -> berth.v1.CancelLoginResponse
+	26, // 67: berth.v1.Agent.Logout:output_type -> berth.v1.LogoutResponse
+	28, // 68: berth.v1.Agent.SnoozeRenewal:output_type -> berth.v1.SnoozeRenewalResponse
+	32, // 69: berth.v1.Agent.ReloadConfig:output_type -> berth.v1.ReloadConfigResponse
+	34, // 70: berth.v1.Agent.Shutdown:output_type -> berth.v1.ShutdownResponse
+	55, // [55:71] is the sub-list for method output_type
+	39, // [39:55] is the sub-list for method input_type
+	39, // [39:39] is the sub-list for extension type_name
+	39, // [39:39] is the sub-list for extension extendee
+	0,  // [0:39] is the sub-list for field type_name
 }
 
 func init() { file_berthv1_berth_proto_init() }
