@@ -39,6 +39,20 @@ type journal struct {
 	// Placing says that Build is complete and its files are being placed one
 	// by one: the folder may be a mixture until all are.
 	Placing bool
+	// OldSums are the checksums of the files then there, by path: what is of
+	// neither session, somebody else has written.
+	OldSums map[string][]byte
+}
+
+// old is a picture of the folder's files before they were replaced.
+func (j *journal) old() folder {
+	f := folder{}
+	for path, sum := range j.OldSums {
+		e := entry{}
+		copy(e.sum[:], sum)
+		f[path] = e
+	}
+	return f
 }
 
 func journalPath(home string) string { return filepath.Join(workDir(home), journalName) }

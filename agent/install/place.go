@@ -28,7 +28,12 @@ func (in *installer) placeFiles(j *journal) error {
 	if err := copyAll(in.disk, j.Dir, j.Build+oldSuffix, old); err != nil {
 		return err
 	}
-	j.Placing = true
+	j.Placing, j.OldSums = true, map[string][]byte{}
+	for path, e := range old {
+		if e.mode.IsRegular() {
+			j.OldSums[path] = e.sum[:]
+		}
+	}
 	if err := j.write(in.disk, in.home); err != nil {
 		return err
 	}
@@ -66,7 +71,8 @@ func copyAll(d *disk, from, to string, files folder) error {
 }
 
 // mirror makes the session's files in to those in from, each in one step. It
-// can be done again after it was cut short.
+// can be done again after it was cut short. All are written beside their
+// places before the first is placed: then there is room for them.
 func mirror(d *disk, from, to, user string) error {
 	own := ownership{user}
 	src, err := readFolder(from)
@@ -77,20 +83,21 @@ func mirror(d *disk, from, to, user string) error {
 	if err != nil {
 		return err
 	}
+	var differ []string
 	for _, path := range own.ordered(src.paths()) {
 		e := src[path]
-		if have, ok := dst[path]; !e.mode.IsRegular() || ok && have.mode.IsRegular() && have.sum == e.sum {
-			continue
+		if have, ok := dst[path]; e.mode.IsRegular() && (!ok || !have.sameFile(e)) {
+			differ = append(differ, path)
 		}
-		data, err := os.ReadFile(filepath.Join(from, path))
-		if err != nil {
+	}
+	for _, path := range differ {
+		if err := writeBeside(d, filepath.Join(from, path), filepath.Join(to, path)); err != nil {
 			return err
 		}
+	}
+	for _, path := range differ {
 		target := filepath.Join(to, path)
-		if err := d.mkdirAll(filepath.Dir(target)); err != nil {
-			return err
-		}
-		if err := d.replace(target, target+tempSuffix, data); err != nil {
+		if err := d.rename(target+tempSuffix, target); err != nil {
 			return err
 		}
 		if path == user+keySuffix {
@@ -101,15 +108,71 @@ func mirror(d *disk, from, to, user string) error {
 			defer unlock()
 		}
 	}
-	paths := dst.paths()
+	return removeOthers(d, to, dst, src, own)
+}
+
+// writeBeside writes what is at from beside target, for a rename.
+func writeBeside(d *disk, from, target string) error {
+	data, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	if err := d.mkdirAll(filepath.Dir(target)); err != nil {
+		return err
+	}
+	if err := d.remove(target + tempSuffix); err != nil {
+		return err
+	}
+	return d.create(target+tempSuffix, data)
+}
+
+// removeOthers removes the user's files in dir that are not in wanted.
+func removeOthers(d *disk, dir string, have, wanted folder, own ownership) error {
+	paths := have.paths()
 	slices.Reverse(paths) // what is in a folder before the folder
 	for _, path := range paths {
-		_, stays := src[path]
+		_, stays := wanted[path]
 		temp := strings.HasSuffix(path, tempSuffix)
-		if stays || !temp && !own.session(path, dst[path]) {
+		if stays || !temp && !own.session(path, have[path]) {
 			continue
 		}
-		if err := d.remove(filepath.Join(to, path)); err != nil && !dst[path].mode.IsDir() {
+		if err := d.remove(filepath.Join(dir, path)); err != nil && !have[path].mode.IsDir() {
+			return err
+		}
+	}
+	return nil
+}
+
+// putBack undoes placeFiles, by renames as far as can be: the disk may be full.
+func putBack(d *disk, j *journal) error {
+	from := j.Build + oldSuffix
+	old, err := readFolder(from)
+	if err != nil {
+		return err
+	}
+	now, err := readFolder(j.Dir)
+	if err != nil {
+		return err
+	}
+	own := ownership{j.User}
+	if err := removeOthers(d, j.Dir, now, old, own); err != nil {
+		return err
+	}
+	for _, path := range own.ordered(old.paths()) {
+		source, target := filepath.Join(from, path), filepath.Join(j.Dir, path)
+		if e := old[path]; !e.mode.IsRegular() || now[path].sameFile(e) {
+			continue
+		}
+		if err := d.mkdirAll(filepath.Dir(target)); err != nil {
+			return err
+		}
+		if d.rename(source, target) == nil {
+			continue
+		}
+		if err := writeBeside(d, source, target); err != nil { // another file system
+			return err
+		}
+		if err := d.rename(target+tempSuffix, target); err != nil {
 			return err
 		}
 	}
@@ -157,7 +220,7 @@ func (in *installer) back(j *journal) error {
 	var err error
 	switch _, gone := os.Lstat(j.Build); {
 	case j.Placing:
-		err = mirror(in.disk, j.Build+oldSuffix, j.Dir, j.User)
+		err = putBack(in.disk, j)
 	case j.New != j.Old && digest(j.Dir, j.User) != j.New: // nothing was placed
 	case errors.Is(gone, fs.ErrNotExist):
 		err = in.disk.rename(j.Dir, j.Build)

@@ -86,14 +86,15 @@ func finish(d *disk, home string, j *journal) (finished bool, err error) {
 // finishPlacing places the files that are not in place yet, unless somebody has
 // logged in since.
 func finishPlacing(d *disk, j *journal) error {
-	var pictures [3]folder
-	for i, dir := range []string{j.Dir, j.Build + oldSuffix, j.Build} {
-		var err error
-		if pictures[i], err = readFolder(dir); err != nil {
-			return err
-		}
+	now, err := readFolder(j.Dir)
+	if err != nil {
+		return err
 	}
-	if (ownership{j.User}).judge(pictures[0], pictures[1], pictures[2]) == foreign {
+	fresh, err := readFolder(j.Build)
+	if err != nil {
+		return err
+	}
+	if (ownership{j.User}).judge(now, j.old(), fresh) == foreign {
 		return nil
 	}
 	return mirror(d, j.Build, j.Dir, j.User)

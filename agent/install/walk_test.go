@@ -7,6 +7,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"berth/certwatch"
+	"berth/certwatch/certwatchtest"
+	"berth/internal/tshhome"
 )
 
 var errKilled = errors.New("killed")
@@ -142,5 +146,58 @@ func (f *fixture) mustHold(role string) {
 	}
 	if got := f.read("current-profile"); got != proxyName+"\n" {
 		f.t.Errorf("%s: the current profile is %q", role, got)
+	}
+}
+
+// Selecting another cluster than before leaves, at every instant, a profile
+// whose cluster has an SSH certificate.
+func TestLeafKilledAtEveryStep(t *testing.T) {
+	for _, tt := range []struct {
+		name             string
+		oldLeaf, newLeaf bool
+	}{{"root_to_leaf", false, true}, {"leaf_to_root", true, false}, {"leaf_to_leaf", true, true}} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t, tshhome.V17).withOld(tshhome.V17)
+			leaf := func(h tshhome.Home, role string, l certwatchtest.Login) {
+				l.Layout, l.Cluster, l.Identity = tshhome.V17, "leaf", certwatch.Identity{Roles: []string{role}}
+				prof, creds := f.ca.Issue(t, l)
+				f.check(h.Select(prof, creds))
+			}
+			if tt.oldLeaf {
+				leaf(f.home, "old", certwatchtest.Login{TLSKey: f.oldTLS, SSHKey: f.oldSSH})
+			}
+			if tt.newLeaf {
+				var l certwatchtest.Login
+				l.TLSKey, l.SSHKey = certwatchtest.Keys(t)
+				l.Layout, l.Identity = tshhome.V17, certwatch.Identity{Roles: []string{"new"}}
+				f.stage(l)
+				leaf(f.staging, "new", l)
+			}
+			pristine := f.home.Dir
+			for n := 0; ; n += stride() {
+				f.home.Dir = filepath.Join(t.TempDir(), ".tsh")
+				copyHome(t, pristine, f.home.Dir)
+				k := &killer{left: n}
+				err := login(t.Context(), f.config(), &disk{before: k.before})
+				for _, when := range []string{"at once", "recovered"} {
+					profile, yamlErr := parseYAML([]byte(f.read(proxyName + ".yaml")))
+					s, err := readSession(filepath.Join(f.home.Dir, "keys", proxyName), userName)
+					if yamlErr != nil || err != nil || s.sshCerts[profile.Cluster] == nil {
+						t.Fatalf("killed after %d steps (%s), %s: cluster %q has no certificate: %v", n, last(k.steps), when, profile.Cluster, err)
+					}
+					f.check(Recover(t.Context(), f.home.Dir, nil))
+				}
+				want := map[string]bool{"old": tt.oldLeaf, "new": tt.newLeaf}[f.role()]
+				if got := strings.Contains(f.read(proxyName+".yaml"), "cluster: leaf"); got != want {
+					t.Fatalf("killed after %d steps (%s): leaf selected = %v with the %s session", n, last(k.steps), got, f.role())
+				}
+				if !k.dead {
+					f.check(err)
+					f.tidy()
+					break
+				}
+			}
+		})
 	}
 }

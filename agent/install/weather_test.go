@@ -51,6 +51,47 @@ func TestEveryStepFails(t *testing.T) {
 	}
 }
 
+// The disk fails while files are placed one by one, and then the process is
+// killed while it undoes that.
+func TestKilledWhileUndoing(t *testing.T) {
+	f := newFixture(t, tshhome.V17).withOld(tshhome.V17)
+	pristine := f.home.Dir
+	for fails := 1; fails <= 5; fails++ { // the file whose placing fails
+		for n := 0; ; n += stride() {
+			f.home.Dir = filepath.Join(t.TempDir(), ".tsh")
+			copyHome(t, pristine, f.home.Dir)
+			placed, k := 0, &killer{left: n}
+			err := login(t.Context(), f.config(), &disk{swap: noExchange, before: func(step string) error {
+				if strings.HasPrefix(step, "rename ") && strings.Contains(step, filepath.Join("keys", proxyName, userName)) {
+					placed++
+				}
+				switch {
+				case placed < fails:
+					return nil
+				case placed == fails && len(k.steps) == 0 && !k.dead:
+					k.steps = append(k.steps, "fails")
+					return syscall.EIO
+				default:
+					return k.before(step)
+				}
+			}})
+			if err == nil {
+				t.Fatal("Login = nil although the disk fails")
+			}
+			f.check(Recover(t.Context(), f.home.Dir, nil))
+			role := f.role()
+			if role != "old" && (role != "new" || !k.dead) {
+				t.Fatalf("file %d fails, killed %d steps later (%s): role = %q", fails, n, last(k.steps), role)
+			}
+			f.mustHold(role)
+			f.tidy()
+			if !k.dead {
+				break
+			}
+		}
+	}
+}
+
 // A link to the home, to its keys or to the profile's keys stays a link.
 func TestSymlinks(t *testing.T) {
 	if runtime.GOOS == "windows" {
@@ -113,29 +154,42 @@ func TestReadOnlyHome(t *testing.T) {
 
 // On a full disk the old session stays. Every size of what is free is tried.
 func TestFullDisk(t *testing.T) {
-	f := newFixture(t, tshhome.V17).withOld(tshhome.V17)
-	pristine, disk := f.home.Dir, tinyDisk(t)
-	seen := map[string]int{}
-	for free := 0; free < 256; free += 4 {
-		f.home.Dir = filepath.Join(disk, ".tsh")
-		copyHome(t, pristine, f.home.Dir)
-		filler := filepath.Join(disk, "filler")
-		_ = os.WriteFile(filler, bytes.Repeat([]byte("x"), 256<<10), 0o600) // until it is full
-		info := must(os.Stat(filler))
-		f.check(os.Truncate(filler, max(0, info.Size()/4096*4096-int64(free)<<10)))
-		err := Login(t.Context(), f.config())
-		role := f.role()
-		if err == nil && role != "new" || err != nil && (role != "old" || !strings.Contains(err.Error(), "make room")) {
-			t.Fatalf("%d KB free: Login = %v, and the session is %q", free, err, role)
-		}
-		f.mustHold(role)
-		f.tidy()
-		seen[role]++
-		f.check(os.RemoveAll(f.home.Dir))
-		f.check(os.Remove(filler))
+	for way, swap := range ways {
+		t.Run(way, func(t *testing.T) {
+			f := newFixture(t, tshhome.V17).withOld(tshhome.V17)
+			pristine, small := f.home.Dir, tinyDisk(t)
+			seen := map[string]int{}
+			for free := 0; free < 256; free += 4 {
+				f.home.Dir = filepath.Join(small, ".tsh")
+				copyHome(t, pristine, f.home.Dir)
+				filler := fill(t, small, int64(free)<<10)
+				err := login(t.Context(), f.config(), &disk{swap: swap})
+				role := f.role()
+				if err == nil && role != "new" || err != nil && (role != "old" || !strings.Contains(err.Error(), "make room")) {
+					t.Fatalf("%d KB free: Login = %v, and the session is %q", free, err, role)
+				}
+				f.mustHold(role)
+				f.tidy()
+				seen[role]++
+				f.check(os.RemoveAll(f.home.Dir))
+				f.check(os.Remove(filler))
+			}
+			if seen["old"] == 0 || seen["new"] == 0 {
+				t.Errorf("sessions %v, want some of both", seen)
+			}
+			t.Logf("%v", seen)
+		})
 	}
-	if seen["old"] == 0 || seen["new"] == 0 {
-		t.Errorf("sessions %v, want some of both", seen)
+}
+
+// fill leaves free bytes on a tiny disk.
+func fill(t *testing.T, disk string, free int64) (filler string) {
+	t.Helper()
+	filler = filepath.Join(disk, "filler")
+	_ = os.WriteFile(filler, bytes.Repeat([]byte("x"), 256<<10), 0o600) // until it is full
+	size := must(os.Stat(filler)).Size() / 4096 * 4096
+	if err := os.Truncate(filler, max(0, size-free)); err != nil {
+		t.Fatal(err)
 	}
-	t.Logf("%v", seen)
+	return filler
 }
