@@ -23,6 +23,7 @@ const (
 	// when it was just writing, would have mixed an old file into it.
 	settleTime   = 30 * time.Millisecond
 	settleRounds = 20
+	stillRounds  = 4 // after which what does not change is what it stays
 )
 
 // errDisturbed says that something else changed the folder meanwhile.
@@ -284,11 +285,15 @@ func (in *installer) place(j *journal) error {
 // settle looks whether the new session stays in place. When another program
 // was just writing its own, the two may have been mixed.
 func (in *installer) settle(j *journal, before folder) error {
-	for range settleRounds {
+	var last folder
+	for round, still := 0, 0; round < settleRounds && still < stillRounds; round++ {
 		<-time.After(settleTime)
 		now, err := readFolder(j.Dir)
 		if err != nil {
 			continue // it is changing
+		}
+		if still++; !now.same(last) {
+			still, last = 0, now
 		}
 		switch (ownership{in.user}).judge(now, before, in.written) {
 		case isNew:
