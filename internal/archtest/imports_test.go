@@ -24,7 +24,7 @@ var rules = []rule{
 	},
 	{
 		pkgs:  []string{"berth/tray/...", "berth/notify/...", "berth/agent/ipc/client"},
-		never: []string{"berth/certwatch", "berth/proxies/...", "berth/agent/cluster", "berth/agent", "github.com/gravitational/..."},
+		never: []string{"berth/certwatch", "berth/proxies/...", "berth/agent/cluster", "berth/agent/secrets", "berth/agent", "github.com/gravitational/..."},
 		why:   "a front end never reaches a credential",
 	},
 	{

@@ -70,13 +70,3 @@ func start(t *testing.T, m *Monitor) {
 		}
 	})
 }
-
-// eventually waits for ok.
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("waited in vain for %s", what)
-		}
-	}
-}

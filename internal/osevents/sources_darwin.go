@@ -65,18 +65,18 @@ func readRoutes(add func(string)) {
 		if !ok || r.Flags&unix.RTF_GATEWAY == 0 || len(r.Addrs) <= unix.RTAX_GATEWAY {
 			continue
 		}
-		fact := fmt.Sprint(r.Index)
+		fact := fmt.Appendf(nil, "%d", r.Index)
 		for _, a := range []route.Addr{r.Addrs[unix.RTAX_DST], r.Addrs[unix.RTAX_GATEWAY]} {
 			switch a := a.(type) {
 			case *route.Inet4Addr:
-				fact += fmt.Sprintf(" %x", a.IP)
+				fact = fmt.Appendf(fact, " %x", a.IP)
 			case *route.Inet6Addr:
-				fact += fmt.Sprintf(" %x", a.IP)
+				fact = fmt.Appendf(fact, " %x", a.IP)
 			case *route.LinkAddr:
-				fact += " " + a.Name
+				fact = fmt.Appendf(fact, " %s", a.Name)
 			}
 		}
-		add(fact)
+		add(string(fact))
 	}
 }
 

@@ -37,7 +37,7 @@ func readClock() reading {
 	if ok, _, _ := queryUnbiasedInterruptTime.Call(uintptr(unsafe.Pointer(&unbiased))); ok == 0 {
 		return portableClock()
 	}
-	running := time.Duration(unbiased) * 100 //nolint:gosec // 292 years
+	running := time.Duration(unbiased) * 100
 	return reading{
 		wall: time.Now().Round(0), running: running,
 		asleep: windows.DurationSinceBoot() - running, asleepKnown: true,
@@ -74,7 +74,7 @@ func lastInput() (time.Duration, bool) {
 		return 0, false
 	}
 	now, _, _ := getTickCount.Call()
-	ms := uint32(now) - info.ticks //nolint:gosec // both wrap around after 49 days, their difference does not
+	ms := uint32(now) - info.ticks // both wrap around after 49 days, their difference does not
 	return time.Duration(ms) * time.Millisecond, true
 }
 

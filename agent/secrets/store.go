@@ -1,0 +1,234 @@
+package secrets
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync/atomic"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/zalando/go-keyring"
+)
+
+// Kind is what a secret is for.
+type Kind string
+
+// The kinds of secrets.
+const (
+	Password Kind = "password"
+	TOTP     Kind = "totp" // the seed of one-time codes
+)
+
+// Key names a secret.
+type Key struct {
+	Proxy string // host:port
+	User  string // of Teleport
+	Kind  Kind
+}
+
+// Limits are far below what any of the keychains takes: Windows has 2,560 bytes
+// for a secret and 513 characters for its name, macOS 3,000 for both.
+const (
+	maxSecret = 1024
+	maxName   = 200
+)
+
+// service is the name under which the keychain files berth's secrets.
+const service = "berth"
+
+// account is the secret's name in the keychain.
+func (k Key) account() (string, error) {
+	if k.Kind != Password && k.Kind != TOTP {
+		return "", invalid("%q is no kind of secret", k.Kind)
+	}
+	for what, name := range map[string]string{"proxy": k.Proxy, "user": k.User} {
+		if name == "" {
+			return "", invalid("a secret is kept for a %s, and there is none", what)
+		}
+		if len(name) > maxName || !printable(name) || what == "proxy" && strings.ContainsAny(name, "@ ") {
+			return "", invalid("no secret can be kept for a %s of that name", what)
+		}
+	}
+	return string(k.Kind) + " " + k.User + "@" + k.Proxy, nil
+}
+
+func printable(s string) bool {
+	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
+}
+
+// limit bounds each call but Unlock.
+const limit = 3 * time.Second
+
+// keychain is what the operating system offers.
+type keychain struct {
+	// check returns nil, a *NoKeychainError or a *LockedError; it makes no
+	// dialog appear. With unlock one may.
+	check func(ctx context.Context, unlock bool) error
+	set   func(service, account, secret string) error
+	get   func(service, account string) (string, error)
+	del   func(service, account string) error
+}
+
+// Store is the user's keychain. Make one with [New]; several would get into each
+// other's way.
+type Store struct {
+	log      *slog.Logger
+	keychain keychain
+	limit    time.Duration
+	turn     chan struct{} // capacity 1: held by the call under way
+	stuck    atomic.Bool   // the call under way has taken too long
+}
+
+// New returns the user's keychain. It is not touched before the first call.
+func New(log *slog.Logger) *Store {
+	return &Store{
+		log: log.With("component", "secrets"), limit: limit, turn: make(chan struct{}, 1),
+		keychain: keychain{check: check, set: keyring.Set, get: keyring.Get, del: keyring.Delete},
+	}
+}
+
+// Get returns a secret, or ErrNotStored, a *LockedError or a *NoKeychainError.
+func (s *Store) Get(ctx context.Context, k Key) (Secret, error) {
+	account, err := k.account()
+	if err != nil {
+		return Secret{}, err
+	}
+	got := make(chan string, 1)
+	err = s.do(ctx, "read", s.limit, false, func() error {
+		text, err := s.keychain.get(service, account)
+		got <- text
+		return err
+	})
+	if err != nil {
+		return Secret{}, err
+	}
+	return NewSecret(<-got), nil
+}
+
+// Has reports whether there is such a secret.
+func (s *Store) Has(ctx context.Context, k Key) (bool, error) {
+	switch _, err := s.Get(ctx, k); {
+	case err == nil:
+		return true, nil
+	case errors.Is(err, ErrNotStored):
+		return false, nil
+	default:
+		return false, err
+	}
+}
+
+// Set keeps a secret in place of the one before. What cannot be one is refused
+// with an *InvalidError. A keychain that does not answer in time may still take
+// the secret when it does.
+func (s *Store) Set(ctx context.Context, k Key, secret Secret) error {
+	account, err := k.account()
+	if err != nil {
+		return err
+	}
+	text := secret.Reveal()
+	if k.Kind == TOTP {
+		seed, err := ParseSeed(text)
+		if err != nil {
+			return err
+		}
+		text = seed.uri()
+	}
+	switch {
+	case text == "":
+		return invalid("an empty %s is not kept", k.Kind)
+	case len(text) > maxSecret:
+		return invalid("a %s of more than %d bytes is not kept", k.Kind, maxSecret)
+	case strings.ContainsFunc(text, unicode.IsControl) || !utf8.ValidString(text):
+		return invalid("a %s with control characters is not kept: it could not be typed", k.Kind)
+	}
+	return s.do(ctx, "write", s.limit, false, func() error { return s.keychain.set(service, account, text) })
+}
+
+// Delete forgets a secret; one that is not there is forgotten already.
+func (s *Store) Delete(ctx context.Context, k Key) error {
+	account, err := k.account()
+	if err != nil {
+		return err
+	}
+	err = s.do(ctx, "delete from", s.limit, false, func() error { return s.keychain.del(service, account) })
+	if errors.Is(err, ErrNotStored) {
+		return nil
+	}
+	return err
+}
+
+// Check reports what would keep a secret from being kept.
+func (s *Store) Check(ctx context.Context) error {
+	return s.do(ctx, "look at", s.limit, false, func() error { return nil })
+}
+
+// Unlock has the keychain ask for its password where it is locked, and waits
+// for as long as ctx lasts. It is for a user who is there.
+func (s *Store) Unlock(ctx context.Context) error {
+	return s.do(ctx, "unlock", 0, true, func() error { return nil })
+}
+
+// do calls f once nobody else is calling. What does not come back keeps its
+// turn until it does, and the next ones are told at once that it is locked.
+func (s *Store) do(ctx context.Context, what string, limit time.Duration, unlock bool, f func() error) error {
+	if limit > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, limit, &LockedError{Asking: true})
+		defer cancel()
+	}
+	if s.stuck.Load() {
+		return &LockedError{Asking: true}
+	}
+	select {
+	case s.turn <- struct{}{}:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	done := make(chan error, 1)
+	go func() {
+		defer func() { s.stuck.Store(false); <-s.turn }()
+		err := s.keychain.check(ctx, unlock)
+		if err == nil {
+			err = f()
+		}
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		return s.classify(what, err)
+	case <-ctx.Done():
+		s.stuck.Store(true)
+		select {
+		case <-done: // just now
+			s.stuck.Store(false)
+		default: // f's goroutine is yet to come to its end, and clears it there
+		}
+		s.log.Warn("the keychain does not answer", "call", what)
+		return context.Cause(ctx)
+	}
+}
+
+// classify turns what a keychain says into the errors of this package.
+func (s *Store) classify(what string, err error) error {
+	var missing *NoKeychainError
+	var locked *LockedError
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, keyring.ErrNotFound):
+		return ErrNotStored
+	case errors.Is(err, keyring.ErrUnsupportedPlatform):
+		return &NoKeychainError{Err: err}
+	case errors.As(err, &missing), errors.As(err, &locked):
+		s.log.Debug("keychain refused", "call", what, "err", err)
+		return err
+	}
+	if said := classifySystem(err); said != nil {
+		return said
+	}
+	return fmt.Errorf("%s the keychain: %w", what, err)
+}

@@ -1,0 +1,40 @@
+package osevents
+
+import (
+	"testing"
+	"time"
+)
+
+func TestSourcesOfWindows(t *testing.T) {
+	r := newRecorder()
+	m := New(Config{Tell: r.tell})
+	start(t, m)
+	eventually(t, "the callbacks", func() bool { return m.missing() == coverClock })
+
+	onPower(0, powerSuspend, 0)
+	r.want(t, Suspending)
+	onPower(0, powerResumeAutomatic, 0)
+	onPower(0, powerResumeSuspend, 0) // the user came as well
+	if e := r.want(t, Woke); e.Source != "power" {
+		t.Errorf("woken by %s, want power", e.Source)
+	}
+	onChange(0, 0, 0)
+	r.none(t, settle+time.Second) // a hint, and nothing is another
+}
+
+func TestPresenceOnWindows(t *testing.T) {
+	p := New(Config{}).Presence()
+	if !p.IdleKnown || p.Idle < 0 || p.Idle > 50*24*time.Hour {
+		t.Errorf("Presence() = %+v, want to know how long nobody has typed", p)
+	}
+	t.Logf("lock: %v, known: %v", p.Locked, p.LockKnown)
+}
+
+func TestClockOfWindows(t *testing.T) {
+	before := readClock()
+	time.Sleep(50 * time.Millisecond)
+	now := readClock()
+	if slept, set := compare(before, now); !now.asleepKnown || slept != 0 || set != 0 {
+		t.Errorf("slept %v, set %v, known %v; want nothing, and to know", slept, set, now.asleepKnown)
+	}
+}
