@@ -21,6 +21,7 @@ import (
 	"berth/agent/ipc"
 	"berth/agent/state"
 	"berth/certwatch"
+	"berth/internal/osevents"
 	"berth/internal/paths"
 )
 
@@ -68,8 +69,9 @@ type Agent struct {
 	logins    logins
 	renewals  renewals
 	unasked   sync.WaitGroup // logins that nobody asked for
-	// presence says whether the person is there.
-	presence func() presence
+	system    system
+	// away says whether nobody is at the machine.
+	away func() bool
 	// silent says whether a login of the profile would ask nobody.
 	silent func(*certwatch.Profile) bool
 	// publishing makes snapshots come in order.
@@ -94,7 +96,10 @@ type Agent struct {
 // Run runs the agent until ctx ends or a client asks it to stop; then it
 // drains and returns nil. It returns AlreadyRunningError when another agent
 // holds the lock.
-func Run(ctx context.Context, opts Options) error {
+func Run(ctx context.Context, opts Options) error { return runWith(ctx, opts, func(*Agent) {}) }
+
+// runWith is Run; change gets the agent before it runs.
+func runWith(ctx context.Context, opts Options, change func(*Agent)) error {
 	unlock, err := takeLock(opts.Paths)
 	if err != nil {
 		return err
@@ -107,6 +112,7 @@ func Run(ctx context.Context, opts Options) error {
 		return err
 	}
 	a.ctx, a.stop = ctx, cancel
+	change(a)
 	return a.run(ctx)
 }
 
@@ -146,9 +152,10 @@ func newAgent(ctx context.Context, opts Options) (*Agent, error) {
 		changed: make(chan struct{}, 1),
 		tunnels: make(map[string]*running),
 
-		presence: func() presence { return presence{} },
-		silent:   func(*certwatch.Profile) bool { return false },
+		silent: func(*certwatch.Profile) bool { return false },
 	}
+	a.system.monitor = osevents.New(osevents.Config{Logger: opts.Logger, Tell: a.heardFromSystem})
+	a.away = a.personIsAway
 	cfg, err := config.NewWatcher(config.WatcherConfig{
 		Path: opts.Paths.Config, LastGood: filepath.Join(opts.Paths.StateDir, "config.last-good.yaml"), Logger: opts.Logger,
 	})
@@ -228,6 +235,7 @@ func (a *Agent) run(ctx context.Context) error {
 	g.Go(func() error { return ended(gctx, "watch homes", a.homes.Run(gctx)) })
 	g.Go(func() error { return ended(gctx, "watch config", a.config.Run(gctx)) })
 	g.Go(func() error { return ended(gctx, "serve control socket", server.Run(gctx, control)) })
+	g.Go(func() error { return ended(gctx, "listen to the system", a.followSystem(gctx)) })
 	g.Go(func() error { a.followHomes(gctx); return nil })
 	g.Go(func() error { a.followConfig(gctx); return nil })
 	g.Go(func() error { a.keepPublished(gctx); return nil })

@@ -121,17 +121,31 @@ func (e *env) pgTunnel(name string, more ...string) (item string, port int) {
 	return item, port
 }
 
+// startAgent is start for a test that plays the operating system.
+func (e *env) startAgent() *Agent {
+	e.t.Helper()
+	var agent *Agent
+	e.startWith(func(a *Agent) { agent = a })
+	return agent
+}
+
 // start runs an agent until the test ends or stop is called.
 func (e *env) start() (stop func()) {
+	e.t.Helper()
+	return e.startWith(func(*Agent) {})
+}
+
+// startWith is start; change gets the agent before it runs.
+func (e *env) startWith(change func(*Agent)) (stop func()) {
 	e.t.Helper()
 	ctx, cancel := context.WithCancel(e.t.Context())
 	done := make(chan error, 1)
 	ready := make(chan struct{})
 	go func() {
-		done <- Run(ctx, Options{
+		done <- runWith(ctx, Options{
 			Paths: e.p, Version: "test", Logger: slog.New(slog.NewTextHandler(e.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 			Ready: func() { close(ready) },
-		})
+		}, change)
 	}()
 	stop = sync.OnceFunc(func() {
 		cancel()

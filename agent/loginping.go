@@ -58,6 +58,9 @@ func checkTSHVersion(ctx context.Context, path, least string) error {
 
 // loginFailed words a login that failed, for the caller.
 func loginFailed(err error, proxy string) error {
+	if told, ok := errors.AsType[*ipc.Error](err); ok {
+		return told
+	}
 	e := &ipc.Error{Code: ipc.CodeFailed, Message: fmt.Sprintf("cannot log in to %s: %v", proxy, err)}
 	var missing *tsh.NotFoundError
 	var old *oldTSHError

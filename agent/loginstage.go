@@ -35,7 +35,8 @@ func (a *Agent) stagedLogin(ctx context.Context, target loginTarget, cfg tsh.Log
 	if err := tsh.Login(ctx, cfg); err != nil {
 		return err
 	}
-	if p := target.profile; p != nil && p.Session != nil {
+	// What the session has now, not what it had when the login began.
+	if p := a.profileAt(target.proxy); p != nil && p.Session != nil {
 		a.carryOver(ctx, p, cfg, l)
 	}
 	if ctx.Err() != nil {
@@ -123,11 +124,15 @@ func (t loginTarget) superseded(p *certwatch.Profile) bool {
 func (a *Agent) awaitSession(ctx context.Context, target loginTarget) error {
 	for end := time.Now().Add(loginGrace); ; {
 		a.homes.Refresh()
-		if p := a.profileAt(target.proxy); p != nil && p.Session != nil &&
-			(target.profile == nil || target.profile.Session == nil || p.Session.Fingerprint != target.profile.Session.Fingerprint) {
-			return a.checkFresh(target, p)
-		}
-		if time.Now().After(end) {
+		p := a.profileAt(target.proxy)
+		fresh := p != nil && p.Session != nil &&
+			(target.profile == nil || target.profile.Session == nil || p.Session.Fingerprint != target.profile.Session.Fingerprint)
+		switch now := time.Now(); {
+		case fresh && (found{profile: p}).valid(now) && !now.Before(p.Session.ValidFrom):
+			return nil
+		case now.After(end) && fresh:
+			return wrongClock(target, p, now)
+		case now.After(end):
 			return fmt.Errorf("tsh says that it has logged in, but there is no new session in %s", target.home)
 		}
 		if !sleep(ctx, 50*time.Millisecond) {
@@ -136,25 +141,16 @@ func (a *Agent) awaitSession(ctx context.Context, target loginTarget) error {
 	}
 }
 
-// checkFresh says what is wrong with a session that was made just now: it can
+// wrongClock says why a session that was made just now is not valid: it can
 // only be a clock.
-func (a *Agent) checkFresh(target loginTarget, p *certwatch.Profile) error {
-	now := time.Now()
+func wrongClock(target loginTarget, p *certwatch.Profile, now time.Time) error {
+	why := "the session has ended already: this machine's clock is ahead"
 	if now.Before(p.Session.ValidFrom) {
-		return &ipc.Error{
-			Code:    ipc.CodeFailed,
-			Message: fmt.Sprintf("logged in to %s, but the session begins in the future: this machine's clock is behind", target.proxy),
-			Hint:    "set this machine's clock",
-		}
+		why = "the session begins in the future: this machine's clock is behind"
 	}
-	if !now.Before(p.Session.ValidUntil) {
-		return &ipc.Error{
-			Code:    ipc.CodeFailed,
-			Message: fmt.Sprintf("logged in to %s, but the session has ended already: this machine's clock is ahead", target.proxy),
-			Hint:    "set this machine's clock",
-		}
+	return &ipc.Error{
+		Code: ipc.CodeFailed, Message: fmt.Sprintf("logged in to %s, but %s", target.proxy, why), Hint: "set this machine's clock",
 	}
-	return nil
 }
 
 // connector is the one to log in with: what was asked for, else the config's,

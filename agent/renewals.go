@@ -17,10 +17,6 @@ import (
 	"berth/internal/browser"
 )
 
-// presence is what the OS tells of the person: not there counts only when it
-// is known.
-type presence struct{ away bool }
-
 // renewals is what the agent remembers of each profile's session and its end.
 // What to do is for package renew to decide; this does it.
 type renewals struct {
@@ -60,7 +56,7 @@ func (a *Agent) decideRenewals(now time.Time) {
 		}
 		fresh[keyOf(p)] = e
 		before := e.decision
-		e.decision = renew.Decide(a.renewInput(p, e, cfg, held[p.ProxyAddr], view.WokeAt, now))
+		e.decision = renew.Decide(a.renewInput(p, e, cfg, held[p.ProxyAddr], now))
 		if e.decision.Action != before.Action || e.decision.Level != before.Level {
 			a.log.Info("renewal", "profile", p.ProxyAddr, "action", e.decision.Action.String(), "warning", e.decision.Level.String(),
 				"why", e.decision.Why)
@@ -73,17 +69,19 @@ func (a *Agent) decideRenewals(now time.Time) {
 	a.renewals.by = fresh
 }
 
-func (a *Agent) renewInput(p *certwatch.Profile, e *episode, cfg *config.Config, waiting bool, wokeAt, now time.Time) renew.Input {
+func (a *Agent) renewInput(p *certwatch.Profile, e *episode, cfg *config.Config, waiting bool, now time.Time) renew.Input {
 	set, _ := cfg.Profile(p.ProxyAddr)
 	in := renew.Input{
 		Now: now, Mode: set.RenewMode(), Before: set.RenewBefore(), Quiet: cfg.Notifications.QuietAt(now),
-		Away: a.presence().away, Waiting: waiting, WokeAt: wokeAt, Heard: e.heard, Last: e.last,
+		Waiting: waiting, WokeAt: a.lastWake(), Heard: e.heard, Last: e.last,
 		Silent:  a.silent(p),
 		Running: a.logins.state(loginKey{home: p.Home, proxy: p.ProxyAddr}).InProgress,
 	}
 	if p.Session != nil {
 		in.ValidFrom, in.ValidUntil = p.Session.ValidFrom, p.Session.ValidUntil
 	}
+	// The desktop is asked only when the answer counts.
+	in.Away = in.Mode == config.RenewAuto && nearEnd(in) && a.away()
 	return in
 }
 

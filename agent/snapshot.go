@@ -35,7 +35,40 @@ func (a *Agent) Snapshot() state.Snapshot {
 	for _, r := range a.sortedLocked() {
 		s.Tunnels = append(s.Tunnels, r.state(a.saved.protocolOf(r.spec.Cluster, r.spec.Resource)))
 	}
+	shareProblems(&s)
 	return s
+}
+
+// shareProblems makes one problem of what several tunnels have because of the
+// proxy they share: it is among the snapshot's own problems, once, and each of
+// these tunnels has that very problem.
+func shareProblems(s *state.Snapshot) {
+	type cause struct {
+		proxy string
+		code  state.Code
+	}
+	shared := make(map[cause]*state.Problem)
+	var order []cause
+	for i := range s.Tunnels {
+		t := &s.Tunnels[i]
+		if t.Problem == nil || (t.Problem.Code != state.CodeProxyUnreachable && t.Problem.Code != state.CodeProxyUntrusted) {
+			continue
+		}
+		key := cause{t.Profile, t.Problem.Code}
+		first := shared[key]
+		if first == nil {
+			first = new(*t.Problem)
+			shared[key] = first
+			order = append(order, key)
+		}
+		if t.Problem.Since.Before(first.Since) {
+			first.Since = t.Problem.Since
+		}
+		t.Problem = first
+	}
+	for _, key := range order {
+		s.Problems = append(s.Problems, *shared[key])
+	}
 }
 
 func (a *Agent) publish() {
@@ -156,7 +189,33 @@ func (a *Agent) problems() []state.Problem {
 			})
 		}
 	}
+	list = append(list, skewProblems(a.sessions.usable(time.Now()))...)
 	return a.stamp(append(list, homeProblems(a.homes.View())...))
+}
+
+// skewToTell is how far two clocks may differ before berth speaks of it: a
+// cert's beginning is dated back by one minute, so less does no harm.
+const skewToTell = 2 * time.Minute
+
+// skewProblems names the clocks that differ.
+func skewProblems(live []found) []state.Problem {
+	var list []state.Problem
+	for _, f := range live {
+		skew := f.cluster.Skew()
+		if skew.Abs() < skewToTell {
+			continue
+		}
+		way := "ahead of"
+		if skew < 0 {
+			way = "behind"
+		}
+		list = append(list, state.Problem{
+			Code: state.CodeClockSkew, Title: "Clock is wrong",
+			Text:   fmt.Sprintf("This machine's clock is %s %s that of %s.", spell(skew.Abs()), way, f.profile.RootCluster),
+			Action: "set this machine's clock",
+		})
+	}
+	return list
 }
 
 // stamp dates problems that do not know since when they are: from the first

@@ -201,6 +201,7 @@ func (c *Cluster) mint(ctx context.Context, r target) (*Cert, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", op, err)
 	}
+	c.noteSkew(cert.Leaf.NotBefore, mintedAt, time.Now().Round(0))
 	notAfter := cert.Leaf.NotAfter
 	if !mintedAt.Before(notAfter) {
 		return nil, fmt.Errorf("%s: %w", op, ErrStillborn)

@@ -62,8 +62,9 @@ type Cluster struct {
 	root    string
 	log     *slog.Logger
 
-	mustUpgrade atomic.Bool // connections need an upgrade, as far as is known
-	answered    atomic.Bool // the auth service has answered, so what is known is right
+	mustUpgrade atomic.Bool  // connections need an upgrade, as far as is known
+	skew        atomic.Int64 // what Skew returns; 0 means not known
+	answered    atomic.Bool  // the auth service has answered, so what is known is right
 	flight      singleflight.Group
 	certs       certCache
 
@@ -129,6 +130,23 @@ func (c *Cluster) ConnUpgradeRequired() bool {
 		c.mustUpgrade.Store(true)
 	}
 	return c.mustUpgrade.Load()
+}
+
+// backDated is how far the auth service dates a cert's beginning back: the skew
+// it tolerates. Measured with v16.
+const backDated = time.Minute
+
+// Skew returns how far this machine's clock is ahead of the auth service's, or
+// behind it when negative, as the last cert minted told; zero when none did.
+// It is right to about a second.
+func (c *Cluster) Skew() time.Duration { return time.Duration(c.skew.Load()) }
+
+// noteSkew learns the auth service's clock from a cert that it issued between
+// asked and now.
+func (c *Cluster) noteSkew(notBefore, asked, now time.Time) {
+	issued := notBefore.Add(backDated)
+	ours := asked.Add(now.Sub(asked) / 2)
+	c.skew.Store(int64(ours.Sub(issued)))
 }
 
 // RequireConnUpgrade is for a caller that learnt, from a connection that

@@ -390,7 +390,7 @@ func (a *app) printProblems(s state.Snapshot) error {
 		}
 	}
 	for _, t := range s.Tunnels {
-		if t.Problem != nil {
+		if t.Problem != nil && !slices.Contains(s.Problems, *t.Problem) { // the whole cluster's is told once
 			add(t.Name+": ", *t.Problem)
 		}
 		if t.Engine == state.EngineTSH && t.EngineReason != "" {

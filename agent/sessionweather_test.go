@@ -1,0 +1,349 @@
+//go:build unix
+
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"berth/agent/ipc/client"
+	"berth/agent/state"
+	"berth/internal/osevents"
+	"berth/internal/simcluster"
+)
+
+// TestManyHeldClientsOneLogin is the morning after: everything was left open
+// overnight, every client reconnects at once, and one login serves them all.
+func TestManyHeldClientsOneLogin(t *testing.T) {
+	e := newEnv(t, simcluster.Config{})
+	e.withTSH()
+	e.login(simcluster.WithTTL(-time.Hour))
+	const tunnels, clients = 10, 200
+	var items []string
+	var ports []int
+	for i := range tunnels {
+		item, port := e.pgTunnel(fmt.Sprintf("pg%d", i))
+		items, ports = append(items, item), append(ports, port)
+	}
+	e.config(items...)
+	e.start()
+	var wg sync.WaitGroup
+	var failed atomic.Int64
+	for i := range clients {
+		wg.Go(func() {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			conn, err := e.pg(ctx, ports[i%tunnels])
+			if err == nil {
+				_, err = servedBy(ctx, conn)
+				err = errors.Join(err, conn.Close(ctx))
+			}
+			if err != nil {
+				failed.Add(1)
+				t.Log(err)
+			}
+		})
+	}
+	e.await("all clients to wait", func(s state.Snapshot) bool {
+		var held int64
+		for _, tun := range s.Tunnels {
+			held += tun.Waiting
+		}
+		return held == clients
+	})
+	before := e.sim.Counters().Logins
+	people := []*person{
+		e.sit(t.Context(), client.LoginStart{}, "alice-password"), e.sit(t.Context(), client.LoginStart{}), e.sit(t.Context(), client.LoginStart{}),
+	}
+	for _, p := range people {
+		if err := p.result(t); err != nil {
+			t.Error(err)
+		}
+	}
+	wg.Wait()
+	if n := failed.Load(); n != 0 {
+		t.Errorf("%d of %d clients failed", n, clients)
+	}
+	if n := e.sim.Counters().Logins - before; n != 1 {
+		t.Errorf("%d logins at the cluster, want one", n)
+	}
+}
+
+// TestProxyAwayIsOneProblem: a proxy that is away is the cluster's trouble, not
+// that of each of its tunnels, and it goes by itself.
+func TestProxyAwayIsOneProblem(t *testing.T) {
+	e := newEnv(t, simcluster.Config{})
+	e.login()
+	var items []string
+	for i := range 5 {
+		item, _ := e.pgTunnel(fmt.Sprintf("pg%d", i))
+		items = append(items, item)
+	}
+	e.config(items...)
+	e.sim.Faults().Stop()
+	e.start()
+	s := e.await("all tunnels to fail", func(s state.Snapshot) bool {
+		for _, tun := range s.Tunnels {
+			if tun.State != state.TunnelError {
+				return false
+			}
+		}
+		return len(s.Tunnels) == 5
+	})
+	if len(s.Problems) != 1 || s.Problems[0].Code != state.CodeProxyUnreachable {
+		t.Fatalf("problems %+v, want one: the proxy's", s.Problems)
+	}
+	for _, tun := range s.Tunnels {
+		if tun.Problem == nil || *tun.Problem != s.Problems[0] {
+			t.Errorf("tunnel %s has %+v, want the cluster's own problem", tun.Name, tun.Problem)
+		}
+	}
+	if err := e.sim.Faults().Start(); err != nil {
+		t.Fatal(err)
+	}
+	e.await("everything to be well again", func(s state.Snapshot) bool {
+		for _, tun := range s.Tunnels {
+			if tun.State != state.TunnelReady {
+				return false
+			}
+		}
+		return len(s.Problems) == 0
+	})
+}
+
+// TestConnectionsThatDiedInTheSleep: the cluster dropped everything while the
+// machine slept, or the network is another one. The first client after it gets
+// through.
+func TestConnectionsThatDiedInTheSleep(t *testing.T) {
+	for _, kind := range []osevents.Kind{osevents.Woke, osevents.NetworkChanged, osevents.ClockChanged} {
+		t.Run(strings.ReplaceAll(kind.String(), " ", "_"), func(t *testing.T) {
+			e := newEnv(t, simcluster.Config{})
+			e.login()
+			item, port := e.pgTunnel("pg")
+			e.config(item)
+			a := e.startAgent()
+			e.awaitState("pg", state.TunnelReady)
+			e.sim.Faults().Drop()
+			a.heardFromSystem(osevents.Event{Kind: kind, Source: "test"})
+			begun := time.Now()
+			conn := e.mustPG(port)
+			if _, err := servedBy(t.Context(), conn); err != nil {
+				t.Error(err)
+			}
+			if took := time.Since(begun); took > 3*time.Second {
+				t.Errorf("the first client waited %v", took)
+			}
+		})
+	}
+}
+
+func TestClockDiffers(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		server time.Duration // how far its clock is ahead of ours
+		want   string
+	}{
+		{"behind", 5 * time.Minute, "behind that of sim.test"},
+		{"ahead", -5 * time.Minute, "ahead of that of sim.test"},
+		{"a_little", time.Minute, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			e := newEnv(t, simcluster.Config{})
+			if test.server > 0 {
+				e.login() // while it was right: a session of the future is another trouble
+			}
+			e.sim.Faults().ClockOffset(test.server)
+			if test.server < 0 {
+				e.login()
+			}
+			item, port := e.pgTunnel("pg")
+			e.config(item)
+			e.start()
+			e.awaitState("pg", state.TunnelReady)
+			s := e.snapshot()
+			switch {
+			case test.want == "" && len(s.Problems) == 0:
+			case test.want != "" && len(s.Problems) == 1 && s.Problems[0].Code == state.CodeClockSkew && strings.Contains(s.Problems[0].Text, test.want):
+			default:
+				t.Errorf("problems %+v, want %q", s.Problems, test.want)
+			}
+			e.mustPG(port)
+		})
+	}
+}
+
+// TestLoginWithAClockBehind: the session that a login brings begins in the
+// future, and both the login and the tunnel say which clock is wrong.
+func TestLoginWithAClockBehind(t *testing.T) {
+	e, start := loginEnv(t, simcluster.Config{})
+	e.sim.Faults().ClockOffset(5 * time.Minute)
+	err := e.sit(t.Context(), start, "alice-password").result(t)
+	if err == nil || !strings.Contains(err.Error(), "clock is behind") {
+		t.Errorf("Login = %v, want the clock named", err)
+	}
+	e.await("the tunnel to name the clock", func(s state.Snapshot) bool {
+		return s.Tunnels[0].Problem != nil && s.Tunnels[0].Problem.Code == state.CodeClockSkew
+	})
+}
+
+// TestExpiryInTheMiddle: what becomes of an open connection when its session
+// ends is the cluster's to say, and berth adds nothing to it.
+func TestExpiryInTheMiddle(t *testing.T) {
+	for _, cut := range []bool{false, true} {
+		t.Run(fmt.Sprintf("disconnect_expired_cert_%v", cut), func(t *testing.T) {
+			e := newEnv(t, simcluster.Config{DisconnectExpiredCert: cut})
+			e.login(simcluster.WithTTL(4 * time.Second))
+			item, port := e.pgTunnel("pg")
+			e.config(item)
+			e.start()
+			e.awaitState("pg", state.TunnelReady)
+			conn := e.mustPG(port)
+			_, err := conn.Exec(t.Context(), "select pg_sleep(6)")
+			if (err != nil) != cut {
+				t.Errorf("a query over the session's end: %v", err)
+			}
+			e.awaitState("pg", state.TunnelWaitingForLogin)
+			e.login()
+			e.awaitState("pg", state.TunnelReady)
+			e.mustPG(port)
+		})
+	}
+}
+
+// TestLoginsThatCannotBe walks what stands in a login's way. Each is told, the
+// home stays as it was, and the next login succeeds.
+func TestLoginsThatCannotBe(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		spoil func(t *testing.T, e *env) (mend func())
+		want  string
+	}{
+		{"proxy_down", func(t *testing.T, e *env) func() {
+			e.sim.Faults().Stop()
+			return func() {
+				if err := e.sim.Faults().Start(); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}, "does not answer"},
+		{"home_read_only", func(t *testing.T, e *env) func() {
+			if os.Getuid() == 0 {
+				// root writes everywhere: a file stands in the way instead.
+				if err := os.RemoveAll(e.home); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(e.home, nil, 0o400); err != nil {
+					t.Fatal(err)
+				}
+				return func() {
+					if err := os.Remove(e.home); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			if err := os.Chmod(e.home, 0o500); err != nil {
+				t.Fatal(err)
+			}
+			return func() {
+				if err := os.Chmod(e.home, 0o700); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}, "cannot log in"},
+		{"tsh_hangs_up", func(t *testing.T, _ *env) func() {
+			script(t, "exit 3")
+			return func() {}
+		}, "failed"},
+		{"tsh_prints_rubbish", func(t *testing.T, _ *env) func() {
+			script(t, `head -c 100000 /dev/urandom; head -c 100000 /dev/urandom >&2; exit 1`)
+			return func() {}
+		}, "failed"},
+		{"tsh_is_killed", func(t *testing.T, _ *env) func() {
+			script(t, "kill -9 $$")
+			return func() {}
+		}, "failed"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			e := newEnv(t, simcluster.Config{})
+			e.withTSH()
+			e.login(simcluster.WithTTL(-time.Hour))
+			item, _ := e.pgTunnel("pg")
+			e.config(item)
+			e.start()
+			e.awaitState("pg", state.TunnelWaitingForLogin)
+			path := os.Getenv("PATH")
+			mend := test.spoil(t, e)
+			start := client.LoginStart{Proxy: e.sim.ProxyAddr(), User: "alice"}
+			var told *client.Error
+			if err := e.sit(t.Context(), start, "alice-password").result(t); !errors.As(err, &told) || !strings.Contains(told.Message, test.want) {
+				t.Errorf("Login = %v, want %q in it", err, test.want)
+			}
+			mend()
+			t.Setenv("PATH", path)
+			if err := e.sit(t.Context(), start, "alice-password").result(t); err != nil {
+				t.Errorf("after it is mended: %v", err)
+			}
+			e.awaitState("pg", state.TunnelReady)
+			e.nothingStaged()
+		})
+	}
+}
+
+// script makes a shell script the tsh in PATH.
+func script(t *testing.T, body string) {
+	t.Helper()
+	dir := t.TempDir()
+	text := "#!/bin/sh\nif [ \"$1\" = version ]; then echo 'Teleport v16.0.0 git: go1.22'; exit 0; fi\n" + body + "\n"
+	if err := os.WriteFile(filepath.Join(dir, "tsh"), []byte(text), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+string(os.PathListSeparator)+os.Getenv("PATH"))
+}
+
+// TestUnaskedBrowserFails: an unasked login whose page cannot be opened is left
+// to the person.
+func TestUnaskedBrowserFails(t *testing.T) {
+	e := newEnv(t, simcluster.Config{Connectors: okta})
+	e.withTSH()
+	e.login(simcluster.WithTTL(40*time.Second), viaOkta)
+	e.profileConfig("browser: [/nonexistent/browser], renew: {mode: auto}")
+	e.startSession()
+	s := e.await("the failure", func(s state.Snapshot) bool {
+		return s.Profiles[0].Renewal.Problem != nil && s.Profiles[0].Renewal.Warning != state.WarnNot && !s.Profiles[0].Login.InProgress
+	})
+	if p := s.Profiles[0].Renewal.Problem; p.Code != state.CodeRenewFailed || p.Action == "" {
+		t.Errorf("problem %+v", p)
+	}
+}
+
+// TestCallbackPortsTaken: tsh takes a free port for its callback, so a crowded
+// loopback is no trouble of a login's.
+func TestCallbackPortsTaken(t *testing.T) {
+	e := newEnv(t, simcluster.Config{Connectors: okta})
+	e.withTSH()
+	for range 200 {
+		ln, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ln.Close()
+	}
+	e.login(simcluster.WithTTL(-time.Hour), viaOkta)
+	e.config()
+	e.start()
+	e.profile()
+	p := e.sit(t.Context(), client.LoginStart{})
+	e.browse(p.next(t).URL, "user=alice")
+	if err := p.result(t); err != nil {
+		t.Error(err)
+	}
+}
