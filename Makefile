@@ -25,7 +25,7 @@ demo: build ## a simulated cluster, an agent and three tunnels, until Ctrl-C
 	./bin/berth demo
 
 .PHONY: test-deps
-test-deps: ## install the database clients and servers the tests use (root on Debian-like systems only)
+test-deps: ## install the clients and servers the tests drive (root on Debian-like systems), and build kubectl
 	@sh packaging/test-deps.sh
 
 .PHONY: test

@@ -11,6 +11,24 @@ for pair in $want; do
 	command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair#*:}"
 done
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"
+
+# kubectl comes from its own module, built where berth is: Debian's is too old
+# to stream over WebSocket. One that is not, on PATH, will do.
+here=$(cd "$(dirname "$0")" && pwd)
+kubectl="$here/../build/tools/kubectl"
+kubectl_minor() { "$1" version --client -o json 2>/dev/null | sed -n 's/.*"minor": "\([0-9]*\).*/\1/p' | head -n 1; }
+if [ ! -x "$kubectl" ]; then
+	minor=$(kubectl_minor kubectl || true)
+	if [ "${minor:-0}" -lt 31 ]; then
+		version=$(sed -n 's|^[[:space:]]*k8s.io/kubectl v0\.\([0-9.]*\).*|\1|p' "$here/kubectl/go.mod")
+		echo "test-deps: building kubectl 1.$version; this takes a few minutes, once" >&2
+		set_version=k8s.io/component-base/version
+		(cd "$here/kubectl" && CGO_ENABLED=0 ${GO:-go} build -trimpath -ldflags "-s -w -X $set_version.gitVersion=v1.$version \
+			-X $set_version.gitMajor=1 -X $set_version.gitMinor=${version%%.*}" -o "$kubectl" .) ||
+			echo "test-deps: could not build kubectl; the tests that drive it will skip, and fail in CI" >&2
+	fi
+fi
+
 [ -n "$missing" ] || exit 0
 
 if ! command -v apt-get >/dev/null 2>&1; then

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"berth/internal/simcluster/simkube"
 )
 
 const (
@@ -30,6 +32,7 @@ type laboratory struct {
 	webCA    *webCA
 	teleport *teleport
 	postgres *postgres
+	kube     *simkube.Endpoint // behind Teleport's Kubernetes service
 }
 
 // TestMain starts the laboratory, runs the journeys and ends everything.
@@ -117,8 +120,11 @@ func (l *laboratory) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := l.startKube(); err != nil {
+		return err
+	}
 	l.teleport, err = newTeleport(l, teleportConfig{
-		cluster: "ref.test",
+		cluster: "ref.test", kubes: []string{kubeProd, kubeDev}, kubeconfig: l.kubeconfig(),
 		databases: []dbService{
 			{name: "pg", uri: fmt.Sprintf("127.0.0.1:%d", pgPort)},
 			{name: "pg-away", uri: "127.0.0.1:1"}, // nothing listens there
@@ -143,6 +149,9 @@ func (l *laboratory) close() {
 	}
 	if l.postgres != nil {
 		errs = append(errs, l.postgres.stop())
+	}
+	if l.kube != nil {
+		errs = append(errs, l.kube.Close())
 	}
 	if err := errors.Join(errs...); err != nil {
 		fmt.Fprintf(os.Stderr, "end the laboratory: %v\n", err)

@@ -25,6 +25,9 @@ import (
 type teleportConfig struct {
 	cluster   string
 	databases []dbService
+	kubes     []string // Kubernetes clusters, all of them kubeconfig's
+	// kubeconfig has a context for each of kubes.
+	kubeconfig string
 }
 
 // dbService is a PostgreSQL that the cluster offers.
@@ -102,6 +105,14 @@ db_service:
 		fmt.Fprintf(&b, "  - {name: %s, protocol: postgres, uri: %q, static_labels: {env: e2e}, tls: {mode: %s}}\n",
 			db.name, db.uri, mode)
 	}
+	if len(tp.cfg.kubes) > 0 {
+		port, err := freePort()
+		if err != nil {
+			return "", err
+		}
+		fmt.Fprintf(&b, "kubernetes_service:\n  enabled: \"yes\"\n  listen_addr: 127.0.0.1:%d\n"+
+			"  kubeconfig_file: %s\n  labels: {env: e2e}\n", port, tp.cfg.kubeconfig)
+	}
 	return b.String(), nil
 }
 
@@ -127,6 +138,9 @@ func (tp *teleport) start(ctx context.Context) error {
 	})
 	if err == nil {
 		err = until(ctx, 30*time.Second, 100*time.Millisecond, func() error { return tp.servesDatabases(ctx) })
+	}
+	if err == nil {
+		err = until(ctx, 30*time.Second, 100*time.Millisecond, func() error { return tp.servesKubes(ctx) })
 	}
 	if err != nil {
 		return fmt.Errorf("start teleport: %w\n%s", err, tp.proc.tail())
@@ -155,6 +169,22 @@ func (tp *teleport) servesDatabases(ctx context.Context) error {
 	for _, db := range tp.cfg.databases {
 		if !strings.Contains(out, `"`+db.name+`"`) {
 			return fmt.Errorf("database %s is not served yet", db.name)
+		}
+	}
+	return nil
+}
+
+func (tp *teleport) servesKubes(ctx context.Context) error {
+	if len(tp.cfg.kubes) == 0 {
+		return nil
+	}
+	out, err := tp.tctl(ctx, "", "kube", "ls", "--format=json")
+	if err != nil {
+		return err
+	}
+	for _, name := range tp.cfg.kubes {
+		if !strings.Contains(out, `"`+name+`"`) {
+			return fmt.Errorf("Kubernetes cluster %s is not served yet", name)
 		}
 	}
 	return nil
@@ -209,6 +239,7 @@ func (tp *teleport) createRoles(ctx context.Context) error {
 	} {
 		docs = append(docs, fmt.Sprintf(roleTemplate, r.name, r.labels, r.users))
 	}
+	docs = append(docs, kubeRoles...)
 	return tp.apply(ctx, strings.Join(docs, "---\n"))
 }
 

@@ -82,10 +82,15 @@ func (e *Endpoint) authenticated(w http.ResponseWriter, r *http.Request) {
 	e.ServeHTTP(w, r)
 }
 
-// Kubeconfig returns a kubeconfig for the endpoint.
-func (e *Endpoint) Kubeconfig() []byte {
-	return fmt.Appendf(nil, `apiVersion: v1
+// Kubeconfig returns a kubeconfig for the endpoint, with a context of each
+// name, or "sim" alone. The first is the current one.
+func (e *Endpoint) Kubeconfig(contexts ...string) []byte {
+	if len(contexts) == 0 {
+		contexts = []string{"sim"}
+	}
+	text := fmt.Appendf(nil, `apiVersion: v1
 kind: Config
+current-context: %s
 clusters:
 - name: sim
   cluster:
@@ -96,10 +101,11 @@ users:
   user:
     token: %s
 contexts:
-- name: sim
-  context: {cluster: sim, user: sim, namespace: default}
-current-context: sim
-`, e.URL, base64.StdEncoding.EncodeToString(e.CAPEM), e.Token)
+`, contexts[0], e.URL, base64.StdEncoding.EncodeToString(e.CAPEM), e.Token)
+	for _, name := range contexts {
+		text = fmt.Appendf(text, "- name: %s\n  context: {cluster: sim, user: sim, namespace: default}\n", name)
+	}
+	return text
 }
 
 // selfSigned makes a server cert for loopback that is its own CA.
