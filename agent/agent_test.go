@@ -544,7 +544,7 @@ func TestSnapshotKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := map[string][]string{
-		"":         {"agent", "problems", "profiles", "requests", "tunnels"},
+		"":         {"agent", "notices", "problems", "profiles", "requests", "tunnels"},
 		"agent":    {"config_path", "pid", "started_at", "version"},
 		"profiles": {"active_requests", "cluster", "home", "login", "proxy", "renewal", "roles", "ssh_valid_until", "state", "user", "valid_until"},
 		"login":    {"in_progress", "url"},

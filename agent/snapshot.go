@@ -23,6 +23,7 @@ func (a *Agent) Snapshot() state.Snapshot {
 		Tunnels:  []state.Tunnel{},
 		Requests: []state.Request{},
 		Problems: a.problems(),
+		Notices:  []state.Notice{},
 	}
 	for _, p := range a.sessions.profiles() {
 		ps := profileState(p, now)

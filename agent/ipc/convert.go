@@ -24,6 +24,7 @@ func SnapshotToProto(s state.Snapshot) *pb.Snapshot {
 		Tunnels:  convert(s.Tunnels, tunnelToProto),
 		Requests: convert(s.Requests, requestToProto),
 		Problems: convert(s.Problems, problemToProto),
+		Notices:  convert(s.Notices, noticeToProto),
 	}
 }
 
@@ -42,6 +43,7 @@ func SnapshotFromProto(s *pb.Snapshot) state.Snapshot {
 		Tunnels:  convert(s.GetTunnels(), tunnelFromProto),
 		Requests: convert(s.GetRequests(), requestFromProto),
 		Problems: convert(s.GetProblems(), problemFromProto),
+		Notices:  convert(s.GetNotices(), noticeFromProto),
 	}
 }
 

@@ -140,6 +140,7 @@ func TestConversionOfAbsence(t *testing.T) {
 			Roles: []string{}, Resources: []string{}, Reviews: []state.Review{}, SuggestedReviewers: []string{}, Tunnels: []string{},
 		}},
 		Problems: []state.Problem{},
+		Notices:  []state.Notice{},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("lists must be empty, not nil, and times absent (-want +got):\n%s", diff)

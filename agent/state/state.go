@@ -18,6 +18,7 @@ type Snapshot struct {
 	Tunnels  []Tunnel  `json:"tunnels"`
 	Requests []Request `json:"requests"`
 	Problems []Problem `json:"problems"`
+	Notices  []Notice  `json:"notices"`
 }
 
 // Agent describes the running agent process.

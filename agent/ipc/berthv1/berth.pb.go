@@ -1883,6 +1883,7 @@ type Snapshot struct {
 	Tunnels       []*Tunnel              `protobuf:"bytes,3,rep,name=tunnels,proto3" json:"tunnels,omitempty"`
 	Requests      []*Request             `protobuf:"bytes,4,rep,name=requests,proto3" json:"requests,omitempty"`
 	Problems      []*Problem             `protobuf:"bytes,5,rep,name=problems,proto3" json:"problems,omitempty"`
+	Notices       []*Notice              `protobuf:"bytes,6,rep,name=notices,proto3" json:"notices,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1948,6 +1949,13 @@ func (x *Snapshot) GetRequests() []*Request {
 func (x *Snapshot) GetProblems() []*Problem {
 	if x != nil {
 		return x.Problems
+	}
+	return nil
+}
+
+func (x *Snapshot) GetNotices() []*Notice {
+	if x != nil {
+		return x.Notices
 	}
 	return nil
 }
@@ -2854,6 +2862,189 @@ func (x *Review) GetAt() *timestamppb.Timestamp {
 	return nil
 }
 
+// Notice is one thing that a person should be told now. A front end shows each
+// id once, replaces it when the words change, and withdraws it when it is gone.
+type Notice struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Kind  string                 `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
+	// urgency is low, normal or critical.
+	Urgency       string                 `protobuf:"bytes,3,opt,name=urgency,proto3" json:"urgency,omitempty"`
+	Title         string                 `protobuf:"bytes,4,opt,name=title,proto3" json:"title,omitempty"`
+	Body          string                 `protobuf:"bytes,5,opt,name=body,proto3" json:"body,omitempty"`
+	Since         *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=since,proto3" json:"since,omitempty"`
+	Actions       []*NoticeAction        `protobuf:"bytes,7,rep,name=actions,proto3" json:"actions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Notice) Reset() {
+	*x = Notice{}
+	mi := &file_berthv1_berth_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Notice) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Notice) ProtoMessage() {}
+
+func (x *Notice) ProtoReflect() protoreflect.Message {
+	mi := &file_berthv1_berth_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Notice.ProtoReflect.Descriptor instead.
+func (*Notice) Descriptor() ([]byte, []int) {
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *Notice) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Notice) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Notice) GetUrgency() string {
+	if x != nil {
+		return x.Urgency
+	}
+	return ""
+}
+
+func (x *Notice) GetTitle() string {
+	if x != nil {
+		return x.Title
+	}
+	return ""
+}
+
+func (x *Notice) GetBody() string {
+	if x != nil {
+		return x.Body
+	}
+	return ""
+}
+
+func (x *Notice) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *Notice) GetActions() []*NoticeAction {
+	if x != nil {
+		return x.Actions
+	}
+	return nil
+}
+
+// NoticeAction is a button of a notice.
+type NoticeAction struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// verb is login, renew, snooze, assume, approve, deny, drop, restart, details
+	// or dismiss.
+	Verb    string `protobuf:"bytes,1,opt,name=verb,proto3" json:"verb,omitempty"`
+	Label   string `protobuf:"bytes,2,opt,name=label,proto3" json:"label,omitempty"`
+	Proxy   string `protobuf:"bytes,3,opt,name=proxy,proto3" json:"proxy,omitempty"`
+	Request string `protobuf:"bytes,4,opt,name=request,proto3" json:"request,omitempty"`
+	Tunnel  string `protobuf:"bytes,5,opt,name=tunnel,proto3" json:"tunnel,omitempty"`
+	// confirm says that the front end asks once more before it acts.
+	Confirm       bool `protobuf:"varint,6,opt,name=confirm,proto3" json:"confirm,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NoticeAction) Reset() {
+	*x = NoticeAction{}
+	mi := &file_berthv1_berth_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NoticeAction) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NoticeAction) ProtoMessage() {}
+
+func (x *NoticeAction) ProtoReflect() protoreflect.Message {
+	mi := &file_berthv1_berth_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NoticeAction.ProtoReflect.Descriptor instead.
+func (*NoticeAction) Descriptor() ([]byte, []int) {
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *NoticeAction) GetVerb() string {
+	if x != nil {
+		return x.Verb
+	}
+	return ""
+}
+
+func (x *NoticeAction) GetLabel() string {
+	if x != nil {
+		return x.Label
+	}
+	return ""
+}
+
+func (x *NoticeAction) GetProxy() string {
+	if x != nil {
+		return x.Proxy
+	}
+	return ""
+}
+
+func (x *NoticeAction) GetRequest() string {
+	if x != nil {
+		return x.Request
+	}
+	return ""
+}
+
+func (x *NoticeAction) GetTunnel() string {
+	if x != nil {
+		return x.Tunnel
+	}
+	return ""
+}
+
+func (x *NoticeAction) GetConfirm() bool {
+	if x != nil {
+		return x.Confirm
+	}
+	return false
+}
+
 // Problem is one thing that is wrong now, in words for a person.
 type Problem struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2869,7 +3060,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_berthv1_berth_proto_msgTypes[46]
+	mi := &file_berthv1_berth_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2881,7 +3072,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[46]
+	mi := &file_berthv1_berth_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2894,7 +3085,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{46}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Problem) GetCode() string {
@@ -3039,13 +3230,14 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\adb_name\x18\x06 \x01(\tR\x06dbName\x12\x12\n" +
 	"\x04port\x18\a \x01(\x03R\x04port\x12-\n" +
 	"\x04hold\x18\b \x01(\v2\x19.google.protobuf.DurationR\x04hold\x12\x16\n" +
-	"\x06engine\x18\t \x01(\tR\x06engine\"\xee\x01\n" +
+	"\x06engine\x18\t \x01(\tR\x06engine\"\x9a\x02\n" +
 	"\bSnapshot\x12)\n" +
 	"\x05agent\x18\x01 \x01(\v2\x13.berth.v1.AgentInfoR\x05agent\x12-\n" +
 	"\bprofiles\x18\x02 \x03(\v2\x11.berth.v1.ProfileR\bprofiles\x12*\n" +
 	"\atunnels\x18\x03 \x03(\v2\x10.berth.v1.TunnelR\atunnels\x12-\n" +
 	"\brequests\x18\x04 \x03(\v2\x11.berth.v1.RequestR\brequests\x12-\n" +
-	"\bproblems\x18\x05 \x03(\v2\x11.berth.v1.ProblemR\bproblems\"\x93\x01\n" +
+	"\bproblems\x18\x05 \x03(\v2\x11.berth.v1.ProblemR\bproblems\x12*\n" +
+	"\anotices\x18\x06 \x03(\v2\x10.berth.v1.NoticeR\anotices\"\x93\x01\n" +
 	"\tAgentInfo\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x10\n" +
 	"\x03pid\x18\x02 \x01(\x03R\x03pid\x129\n" +
@@ -3139,7 +3331,22 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\x06author\x18\x01 \x01(\tR\x06author\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12*\n" +
-	"\x02at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"\x91\x01\n" +
+	"\x02at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"\xd4\x01\n" +
+	"\x06Notice\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x18\n" +
+	"\aurgency\x18\x03 \x01(\tR\aurgency\x12\x14\n" +
+	"\x05title\x18\x04 \x01(\tR\x05title\x12\x12\n" +
+	"\x04body\x18\x05 \x01(\tR\x04body\x120\n" +
+	"\x05since\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x120\n" +
+	"\aactions\x18\a \x03(\v2\x16.berth.v1.NoticeActionR\aactions\"\x9a\x01\n" +
+	"\fNoticeAction\x12\x12\n" +
+	"\x04verb\x18\x01 \x01(\tR\x04verb\x12\x14\n" +
+	"\x05label\x18\x02 \x01(\tR\x05label\x12\x14\n" +
+	"\x05proxy\x18\x03 \x01(\tR\x05proxy\x12\x18\n" +
+	"\arequest\x18\x04 \x01(\tR\arequest\x12\x16\n" +
+	"\x06tunnel\x18\x05 \x01(\tR\x06tunnel\x12\x18\n" +
+	"\aconfirm\x18\x06 \x01(\bR\aconfirm\"\x91\x01\n" +
 	"\aProblem\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x14\n" +
 	"\x05title\x18\x02 \x01(\tR\x05title\x12\x12\n" +
@@ -3177,7 +3384,7 @@ func file_berthv1_berth_proto_rawDescGZIP() []byte {
 	return file_berthv1_berth_proto_rawDescData
 }
 
-var file_berthv1_berth_proto_msgTypes = make([]protoimpl.MessageInfo, 48)
+var file_berthv1_berth_proto_msgTypes = make([]protoimpl.MessageInfo, 50)
 var file_berthv1_berth_proto_goTypes = []any{
 	(*ErrorDetail)(nil),            // 0: berth.v1.ErrorDetail
 	(*GetInfoRequest)(nil),         // 1: berth.v1.GetInfoRequest
@@ -3225,13 +3432,15 @@ var file_berthv1_berth_proto_goTypes = []any{
 	(*Event)(nil),                  // 43: berth.v1.Event
 	(*Request)(nil),                // 44: berth.v1.Request
 	(*Review)(nil),                 // 45: berth.v1.Review
-	(*Problem)(nil),                // 46: berth.v1.Problem
-	nil,                            // 47: berth.v1.Resource.LabelsEntry
-	(*timestamppb.Timestamp)(nil),  // 48: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),    // 49: google.protobuf.Duration
+	(*Notice)(nil),                 // 46: berth.v1.Notice
+	(*NoticeAction)(nil),           // 47: berth.v1.NoticeAction
+	(*Problem)(nil),                // 48: berth.v1.Problem
+	nil,                            // 49: berth.v1.Resource.LabelsEntry
+	(*timestamppb.Timestamp)(nil),  // 50: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),    // 51: google.protobuf.Duration
 }
 var file_berthv1_berth_proto_depIdxs = []int32{
-	48, // 0: berth.v1.GetInfoResponse.started_at:type_name -> google.protobuf.Timestamp
+	50, // 0: berth.v1.GetInfoResponse.started_at:type_name -> google.protobuf.Timestamp
 	37, // 1: berth.v1.GetSnapshotResponse.snapshot:type_name -> berth.v1.Snapshot
 	37, // 2: berth.v1.WatchSnapshotsResponse.snapshot:type_name -> berth.v1.Snapshot
 	35, // 3: berth.v1.ListResourcesResponse.resources:type_name -> berth.v1.Resource
@@ -3239,74 +3448,77 @@ var file_berthv1_berth_proto_depIdxs = []int32{
 	36, // 5: berth.v1.AddTunnelResponse.spec:type_name -> berth.v1.TunnelSpec
 	20, // 6: berth.v1.LoginRequest.start:type_name -> berth.v1.LoginStart
 	21, // 7: berth.v1.LoginRequest.answer:type_name -> berth.v1.LoginAnswer
-	49, // 8: berth.v1.LoginStart.ttl:type_name -> google.protobuf.Duration
-	48, // 9: berth.v1.LoginResponse.deadline:type_name -> google.protobuf.Timestamp
-	48, // 10: berth.v1.SnoozeRenewalResponse.until:type_name -> google.protobuf.Timestamp
+	51, // 8: berth.v1.LoginStart.ttl:type_name -> google.protobuf.Duration
+	50, // 9: berth.v1.LoginResponse.deadline:type_name -> google.protobuf.Timestamp
+	50, // 10: berth.v1.SnoozeRenewalResponse.until:type_name -> google.protobuf.Timestamp
 	43, // 11: berth.v1.TunnelHistoryResponse.events:type_name -> berth.v1.Event
-	47, // 12: berth.v1.Resource.labels:type_name -> berth.v1.Resource.LabelsEntry
-	49, // 13: berth.v1.TunnelSpec.hold:type_name -> google.protobuf.Duration
+	49, // 12: berth.v1.Resource.labels:type_name -> berth.v1.Resource.LabelsEntry
+	51, // 13: berth.v1.TunnelSpec.hold:type_name -> google.protobuf.Duration
 	38, // 14: berth.v1.Snapshot.agent:type_name -> berth.v1.AgentInfo
 	39, // 15: berth.v1.Snapshot.profiles:type_name -> berth.v1.Profile
 	42, // 16: berth.v1.Snapshot.tunnels:type_name -> berth.v1.Tunnel
 	44, // 17: berth.v1.Snapshot.requests:type_name -> berth.v1.Request
-	46, // 18: berth.v1.Snapshot.problems:type_name -> berth.v1.Problem
-	48, // 19: berth.v1.AgentInfo.started_at:type_name -> google.protobuf.Timestamp
-	48, // 20: berth.v1.Profile.valid_until:type_name -> google.protobuf.Timestamp
-	48, // 21: berth.v1.Profile.ssh_valid_until:type_name -> google.protobuf.Timestamp
-	41, // 22: berth.v1.Profile.login:type_name -> berth.v1.Login
-	40, // 23: berth.v1.Profile.renewal:type_name -> berth.v1.Renewal
-	48, // 24: berth.v1.Renewal.at:type_name -> google.protobuf.Timestamp
-	46, // 25: berth.v1.Renewal.problem:type_name -> berth.v1.Problem
-	46, // 26: berth.v1.Tunnel.problem:type_name -> berth.v1.Problem
-	48, // 27: berth.v1.Tunnel.cert_valid_until:type_name -> google.protobuf.Timestamp
-	48, // 28: berth.v1.Tunnel.last_error_at:type_name -> google.protobuf.Timestamp
-	48, // 29: berth.v1.Event.at:type_name -> google.protobuf.Timestamp
-	48, // 30: berth.v1.Event.until:type_name -> google.protobuf.Timestamp
-	48, // 31: berth.v1.Request.created_at:type_name -> google.protobuf.Timestamp
-	48, // 32: berth.v1.Request.expires_at:type_name -> google.protobuf.Timestamp
-	45, // 33: berth.v1.Request.reviews:type_name -> berth.v1.Review
-	48, // 34: berth.v1.Request.access_until:type_name -> google.protobuf.Timestamp
-	48, // 35: berth.v1.Request.session_until:type_name -> google.protobuf.Timestamp
-	48, // 36: berth.v1.Request.assume_from:type_name -> google.protobuf.Timestamp
-	48, // 37: berth.v1.Review.at:type_name -> google.protobuf.Timestamp
-	48, // 38: berth.v1.Problem.since:type_name -> google.protobuf.Timestamp
-	1,  // 39: berth.v1.Agent.GetInfo:input_type -> berth.v1.GetInfoRequest
-	3,  // 40: berth.v1.Agent.GetSnapshot:input_type -> berth.v1.GetSnapshotRequest
-	5,  // 41: berth.v1.Agent.WatchSnapshots:input_type -> berth.v1.WatchSnapshotsRequest
-	7,  // 42: berth.v1.Agent.ListResources:input_type -> berth.v1.ListResourcesRequest
-	9,  // 43: berth.v1.Agent.AddTunnel:input_type -> berth.v1.AddTunnelRequest
-	11, // 44: berth.v1.Agent.RemoveTunnel:input_type -> berth.v1.RemoveTunnelRequest
-	13, // 45: berth.v1.Agent.StartTunnel:input_type -> berth.v1.StartTunnelRequest
-	15, // 46: berth.v1.Agent.StopTunnel:input_type -> berth.v1.StopTunnelRequest
-	17, // 47: berth.v1.Agent.RestartTunnel:input_type -> berth.v1.RestartTunnelRequest
-	29, // 48: berth.v1.Agent.TunnelHistory:input_type -> berth.v1.TunnelHistoryRequest
-	19, // 49: berth.v1.Agent.Login:input_type -> berth.v1.LoginRequest
-	23, // 50: berth.v1.Agent.CancelLogin:input_type -> berth.v1.CancelLoginRequest
-	25, // 51: berth.v1.Agent.Logout:input_type -> berth.v1.LogoutRequest
-	27, // 52: berth.v1.Agent.SnoozeRenewal:input_type -> berth.v1.SnoozeRenewalRequest
-	31, // 53: berth.v1.Agent.ReloadConfig:input_type -> berth.v1.ReloadConfigRequest
-	33, // 54: berth.v1.Agent.Shutdown:input_type -> berth.v1.ShutdownRequest
-	2,  // 55: berth.v1.Agent.GetInfo:output_type -> berth.v1.GetInfoResponse
-	4,  // 56: berth.v1.Agent.GetSnapshot:output_type -> berth.v1.GetSnapshotResponse
-	6,  // 57: berth.v1.Agent.WatchSnapshots:output_type -> berth.v1.WatchSnapshotsResponse
-	8,  // 58: berth.v1.Agent.ListResources:output_type -> berth.v1.ListResourcesResponse
-	10, // 59: berth.v1.Agent.AddTunnel:output_type -> berth.v1.AddTunnelResponse
-	12, // 60: berth.v1.Agent.RemoveTunnel:output_type -> berth.v1.RemoveTunnelResponse
-	14, // 61: berth.v1.Agent.StartTunnel:output_type -> berth.v1.StartTunnelResponse
-	16, // 62: berth.v1.Agent.StopTunnel:output_type -> berth.v1.StopTunnelResponse
-	18, // 63: berth.v1.Agent.RestartTunnel:output_type -> berth.v1.RestartTunnelResponse
-	30, // 64: berth.v1.Agent.TunnelHistory:output_type -> berth.v1.TunnelHistoryResponse
-	22, // 65: berth.v1.Agent.Login:output_type -> berth.v1.LoginResponse
-	24, // 66: berth.v1.Agent.CancelLogin:output_type -> berth.v1.CancelLoginResponse
-	26, // 67: berth.v1.Agent.Logout:output_type -> berth.v1.LogoutResponse
-	28, // 68: berth.v1.Agent.SnoozeRenewal:output_type -> berth.v1.SnoozeRenewalResponse
-	32, // 69: berth.v1.Agent.ReloadConfig:output_type -> berth.v1.ReloadConfigResponse
-	34, // 70: berth.v1.Agent.Shutdown:output_type -> berth.v1.ShutdownResponse
-	55, // [55:71] is the sub-list for method output_type
-	39, // [39:55] is the sub-list for method input_type
-	39, // [39:39] is the sub-list for extension type_name
-	39, // [39:39] is the sub-list for extension extendee
-	0,  // [0:39] is the sub-list for field type_name
+	48, // 18: berth.v1.Snapshot.problems:type_name -> berth.v1.Problem
+	46, // 19: berth.v1.Snapshot.notices:type_name -> berth.v1.Notice
+	50, // 20: berth.v1.AgentInfo.started_at:type_name -> google.protobuf.Timestamp
+	50, // 21: berth.v1.Profile.valid_until:type_name -> google.protobuf.Timestamp
+	50, // 22: berth.v1.Profile.ssh_valid_until:type_name -> google.protobuf.Timestamp
+	41, // 23: berth.v1.Profile.login:type_name -> berth.v1.Login
+	40, // 24: berth.v1.Profile.renewal:type_name -> berth.v1.Renewal
+	50, // 25: berth.v1.Renewal.at:type_name -> google.protobuf.Timestamp
+	48, // 26: berth.v1.Renewal.problem:type_name -> berth.v1.Problem
+	48, // 27: berth.v1.Tunnel.problem:type_name -> berth.v1.Problem
+	50, // 28: berth.v1.Tunnel.cert_valid_until:type_name -> google.protobuf.Timestamp
+	50, // 29: berth.v1.Tunnel.last_error_at:type_name -> google.protobuf.Timestamp
+	50, // 30: berth.v1.Event.at:type_name -> google.protobuf.Timestamp
+	50, // 31: berth.v1.Event.until:type_name -> google.protobuf.Timestamp
+	50, // 32: berth.v1.Request.created_at:type_name -> google.protobuf.Timestamp
+	50, // 33: berth.v1.Request.expires_at:type_name -> google.protobuf.Timestamp
+	45, // 34: berth.v1.Request.reviews:type_name -> berth.v1.Review
+	50, // 35: berth.v1.Request.access_until:type_name -> google.protobuf.Timestamp
+	50, // 36: berth.v1.Request.session_until:type_name -> google.protobuf.Timestamp
+	50, // 37: berth.v1.Request.assume_from:type_name -> google.protobuf.Timestamp
+	50, // 38: berth.v1.Review.at:type_name -> google.protobuf.Timestamp
+	50, // 39: berth.v1.Notice.since:type_name -> google.protobuf.Timestamp
+	47, // 40: berth.v1.Notice.actions:type_name -> berth.v1.NoticeAction
+	50, // 41: berth.v1.Problem.since:type_name -> google.protobuf.Timestamp
+	1,  // 42: berth.v1.Agent.GetInfo:input_type -> berth.v1.GetInfoRequest
+	3,  // 43: berth.v1.Agent.GetSnapshot:input_type -> berth.v1.GetSnapshotRequest
+	5,  // 44: berth.v1.Agent.WatchSnapshots:input_type -> berth.v1.WatchSnapshotsRequest
+	7,  // 45: berth.v1.Agent.ListResources:input_type -> berth.v1.ListResourcesRequest
+	9,  // 46: berth.v1.Agent.AddTunnel:input_type -> berth.v1.AddTunnelRequest
+	11, // 47: berth.v1.Agent.RemoveTunnel:input_type -> berth.v1.RemoveTunnelRequest
+	13, // 48: berth.v1.Agent.StartTunnel:input_type -> berth.v1.StartTunnelRequest
+	15, // 49: berth.v1.Agent.StopTunnel:input_type -> berth.v1.StopTunnelRequest
+	17, // 50: berth.v1.Agent.RestartTunnel:input_type -> berth.v1.RestartTunnelRequest
+	29, // 51: berth.v1.Agent.TunnelHistory:input_type -> berth.v1.TunnelHistoryRequest
+	19, // 52: berth.v1.Agent.Login:input_type -> berth.v1.LoginRequest
+	23, // 53: berth.v1.Agent.CancelLogin:input_type -> berth.v1.CancelLoginRequest
+	25, // 54: berth.v1.Agent.Logout:input_type -> berth.v1.LogoutRequest
+	27, // 55: berth.v1.Agent.SnoozeRenewal:input_type -> berth.v1.SnoozeRenewalRequest
+	31, // 56: berth.v1.Agent.ReloadConfig:input_type -> berth.v1.ReloadConfigRequest
+	33, // 57: berth.v1.Agent.Shutdown:input_type -> berth.v1.ShutdownRequest
+	2,  // 58: berth.v1.Agent.GetInfo:output_type -> berth.v1.GetInfoResponse
+	4,  // 59: berth.v1.Agent.GetSnapshot:output_type -> berth.v1.GetSnapshotResponse
+	6,  // 60: berth.v1.Agent.WatchSnapshots:output_type -> berth.v1.WatchSnapshotsResponse
+	8,  // 61: berth.v1.Agent.ListResources:output_type -> berth.v1.ListResourcesResponse
+	10, // 62: berth.v1.Agent.AddTunnel:output_type -> berth.v1.AddTunnelResponse
+	12, // 63: berth.v1.Agent.RemoveTunnel:output_type -> berth.v1.RemoveTunnelResponse
+	14, // 64: berth.v1.Agent.StartTunnel:output_type -> berth.v1.StartTunnelResponse
+	16, // 65: berth.v1.Agent.StopTunnel:output_type -> berth.v1.StopTunnelResponse
+	18, // 66: berth.v1.Agent.RestartTunnel:output_type -> berth.v1.RestartTunnelResponse
+	30, // 67: berth.v1.Agent.TunnelHistory:output_type -> berth.v1.TunnelHistoryResponse
+	22, // 68: berth.v1.Agent.Login:output_type -> berth.v1.LoginResponse
+	24, // 69: berth.v1.Agent.CancelLogin:output_type -> berth.v1.CancelLoginResponse
+	26, // 70: berth.v1.Agent.Logout:output_type -> berth.v1.LogoutResponse
+	28, // 71: berth.v1.Agent.SnoozeRenewal:output_type -> berth.v1.SnoozeRenewalResponse
+	32, // 72: berth.v1.Agent.ReloadConfig:output_type -> berth.v1.ReloadConfigResponse
+	34, // 73: berth.v1.Agent.Shutdown:output_type -> berth.v1.ShutdownResponse
+	58, // [58:74] is the sub-list for method output_type
+	42, // [42:58] is the sub-list for method input_type
+	42, // [42:42] is the sub-list for extension type_name
+	42, // [42:42] is the sub-list for extension extendee
+	0,  // [0:42] is the sub-list for field type_name
 }
 
 func init() { file_berthv1_berth_proto_init() }
@@ -3320,7 +3532,7 @@ func file_berthv1_berth_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berthv1_berth_proto_rawDesc), len(file_berthv1_berth_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   48,
+			NumMessages:   50,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
