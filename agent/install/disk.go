@@ -181,6 +181,9 @@ func (d *disk) removeAll(path string) error {
 		return err
 	}
 	if info.IsDir() {
+		if info.Mode().Perm()&dirMode != dirMode { // then nothing could be removed from it
+			_ = os.Chmod(path, dirMode)
+		}
 		entries, err := os.ReadDir(path)
 		if err != nil {
 			return err

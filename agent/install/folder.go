@@ -105,7 +105,7 @@ func (o ownership) session(path string, e entry) bool {
 		return rest == sshSuffix || slices.Contains(resourceSuffixes, rest)
 	default:
 		return slices.Contains([]string{
-			"", pubSuffix, keySuffix, keySuffix + ".lock", crtSuffix, x509Suffix, ppkSuffix,
+			"", pubSuffix, keySuffix, keySuffix + tshLockSuffix, crtSuffix, x509Suffix, ppkSuffix,
 		}, rest)
 	}
 }
@@ -191,7 +191,12 @@ func (o ownership) judge(now, old, fresh folder) verdict {
 // not for a single resource.
 func (o ownership) core(path string, e entry) bool {
 	return e.mode.IsRegular() && o.session(path, e) && !o.resourceFile(path) &&
-		!strings.HasSuffix(path, tempSuffix) && !strings.HasSuffix(path, ".lock")
+		!strings.HasSuffix(path, tempSuffix) && !isLock(path)
+}
+
+// isLock reports whether the path is of a file that is only there to be locked.
+func isLock(path string) bool {
+	return strings.HasSuffix(path, ".lock") || strings.HasSuffix(path, tshLockSuffix)
 }
 
 // sameFile reports whether both are regular files with the same content.

@@ -23,10 +23,15 @@ const (
 	homeWait  = 10 * time.Second
 	lockRetry = 10 * time.Millisecond
 
-	// How long tsh waits for a lock on a key, and how often it looks; an
-	// installer is more patient than tsh is.
-	keyWait  = 2 * time.Second
-	keyRetry = 50 * time.Millisecond
+	// How long tsh's locks on a key and on the known hosts are waited for, and
+	// how often they are looked at. tsh itself waits 200 ms for a key.
+	keyWait   = 2 * time.Second
+	hostsWait = 5 * time.Second
+	keyRetry  = 50 * time.Millisecond
+
+	// tshLockSuffix ends the name of the file that tsh locks on Windows in place
+	// of another. It leaves it behind.
+	tshLockSuffix = ".lock.tmp"
 )
 
 // ErrBusy says that another program is installing into the same home and does
@@ -97,20 +102,26 @@ func unlockHome(d *disk, lock *flock.Flock, home string) {
 }
 
 // lockKey takes tsh's own lock on a key, which v17 and later take to read or
-// write a key and its certificate. Without such a key there is nothing to lock.
+// write a key and its certificate.
 func lockKey(ctx context.Context, d *disk, key string) (unlock func(), err error) {
-	if _, err := os.Stat(key); err != nil {
-		return func() {}, nil //nolint:nilerr // no key, no lock
+	return lockAsTSH(ctx, d, key, keyWait)
+}
+
+// lockAsTSH takes the lock that tsh takes on one of its files. Without the file
+// there is nothing to lock.
+func lockAsTSH(ctx context.Context, d *disk, path string, wait time.Duration) (unlock func(), err error) {
+	if _, err := os.Stat(path); err != nil {
+		return func() {}, nil //nolint:nilerr // no file, no lock
 	}
-	path, flag := key, os.O_RDONLY
-	if runtime.GOOS == "windows" {
-		path, flag = key+".lock", os.O_CREATE|os.O_RDWR
+	lockPath, flag := path, os.O_RDONLY
+	if runtime.GOOS == "windows" { // where a locked file cannot be read
+		lockPath, flag = path+tshLockSuffix, os.O_CREATE|os.O_RDWR
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, keyWait, errors.New("tsh keeps it locked"))
+	ctx, cancel := context.WithTimeoutCause(ctx, wait, errors.New("tsh keeps it locked"))
 	defer cancel()
-	lock, err := lockFile(ctx, d, path, flag, keyRetry)
+	lock, err := lockFile(ctx, d, lockPath, flag, keyRetry)
 	if err != nil {
-		return nil, fmt.Errorf("lock key %q: %w", key, err)
+		return nil, fmt.Errorf("lock %q: %w", path, err)
 	}
 	return func() { _ = lock.Close() }, nil // a lock ends in any case
 }

@@ -167,7 +167,7 @@ func (in *installer) readStaged(dir string) error {
 		return err
 	}
 	for path, e := range files {
-		if !e.mode.IsRegular() || strings.HasSuffix(path, ".lock") {
+		if !e.mode.IsRegular() || isLock(path) {
 			continue
 		}
 		if e.size > maxFile {

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/gravitational/teleport/api/utils/keypaths"
 )
@@ -337,9 +336,6 @@ func undoYAML(d *disk, home string, j *journal) error {
 	}
 }
 
-// hostsWait is how long tsh waits for its lock on the known hosts.
-const hostsWait = 5 * time.Second
-
 // mergeKnownHosts adds the lines that the home does not have. Others' lines
 // stay: the file is of all profiles.
 func (in *installer) mergeKnownHosts(ctx context.Context) error {
@@ -347,15 +343,11 @@ func (in *installer) mergeKnownHosts(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := os.Stat(path); err == nil {
-		ctx, cancel := context.WithTimeoutCause(ctx, hostsWait, errors.New("tsh keeps it locked"))
-		defer cancel()
-		lock, err := lockFile(ctx, in.disk, path, os.O_RDONLY, keyRetry)
-		if err != nil {
-			return fmt.Errorf("lock %q: %w", path, err)
-		}
-		defer lock.Close()
+	unlock, err := lockAsTSH(ctx, in.disk, path, hostsWait)
+	if err != nil {
+		return err
 	}
+	defer unlock()
 	have, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err

@@ -92,6 +92,31 @@ func TestKilledWhileUndoing(t *testing.T) {
 	}
 }
 
+// Odd modes of what is there are no obstacle, and do not last.
+func TestOddModes(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("skipped: Windows has no file modes")
+	}
+	f := newFixture(t, tshhome.V17).withOld(tshhome.V17)
+	keys := filepath.Join(f.home.Dir, "keys", proxyName)
+	f.write(filepath.Join("keys", proxyName, "bob"), "bob's key")
+	for path, mode := range map[string]os.FileMode{
+		"alice.key": 0o444, "alice.crt": 0o000, "alice": 0o666, "bob": 0o400, "alice-ssh": 0o500, "cas": 0o555, "": 0o500,
+	} {
+		f.check(os.Chmod(filepath.Join(keys, path), mode))
+	}
+	f.check(Login(t.Context(), f.config()))
+	for path, want := range map[string]os.FileMode{
+		"alice.key": 0o600, "alice.crt": 0o600, "alice": 0o600, "bob": 0o400, "alice-ssh": 0o700, "cas": 0o700, "": 0o700,
+	} {
+		if got := must(os.Stat(filepath.Join(keys, path))).Mode().Perm(); got != want {
+			t.Errorf("mode of %q = %o, want %o", path, got, want)
+		}
+	}
+	f.mustHold("new")
+	f.tidy()
+}
+
 // A link to the home, to its keys or to the profile's keys stays a link.
 func TestSymlinks(t *testing.T) {
 	if runtime.GOOS == "windows" {
