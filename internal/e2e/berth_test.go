@@ -86,6 +86,20 @@ func (p *person) berth(args ...string) string {
 	return strings.TrimRight(out, "\n")
 }
 
+// berthLogin runs "berth login" on a terminal and types the password.
+func (p *person) berthLogin(args ...string) (screen string) {
+	p.t.Helper()
+	ctx, cancel := context.WithTimeout(p.t.Context(), 60*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, lab.berth, append([]string{"login", lab.teleport.addr(), "--user", p.name}, args...)...)
+	cmd.Env = p.berthEnv()
+	screen, code, err := onTerminal(ctx, cmd, passwordPrompt, p.password)
+	if err != nil || code != 0 {
+		p.t.Fatalf("berth login %q: exit code %d, %v\n%s", args, code, err, screen)
+	}
+	return screen
+}
+
 // tryBerth runs a command that may fail.
 func (p *person) tryBerth(args ...string) result {
 	p.t.Helper()

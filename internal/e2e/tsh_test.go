@@ -97,6 +97,12 @@ const passwordPrompt = "Enter password for Teleport user"
 func (s shell) onTerminal(ctx context.Context, tshHome, question, answer string, args ...string) (string, int, error) {
 	cmd := exec.CommandContext(ctx, s.tsh, args...)
 	cmd.Env = s.env(tshHome)
+	return onTerminal(ctx, cmd, question, answer)
+}
+
+// onTerminal runs a command on a terminal of its own and types answer when it
+// asks the question. It returns all that appeared there.
+func onTerminal(ctx context.Context, cmd *exec.Cmd, question, answer string) (string, int, error) {
 	terminal, err := pty.Start(cmd)
 	if err != nil {
 		return "", -1, err
