@@ -40,9 +40,11 @@ func (e *ExitError) Error() string {
 
 // Cmd is one run of tsh.
 type Cmd struct {
-	cmd    *exec.Cmd
-	name   string
-	ctxErr func() error
+	cmd      *exec.Cmd
+	name     string
+	ctxErr   func() error
+	onCancel func(f func()) (stop func() bool) // calls f when the context ends
+	terminal *terminal                         // nil: none
 }
 
 // Command returns the run of the tsh at path with args. home is its
@@ -63,7 +65,10 @@ func Command(ctx context.Context, path, home string, args ...string) *Cmd {
 		}
 		name = append(name, a)
 	}
-	return &Cmd{cmd: cmd, name: strings.Join(name, " "), ctxErr: ctx.Err}
+	return &Cmd{
+		cmd: cmd, name: strings.Join(name, " "), ctxErr: ctx.Err,
+		onCancel: func(f func()) func() bool { return context.AfterFunc(ctx, f) },
+	}
 }
 
 // setenv sets a variable of the child's environment.

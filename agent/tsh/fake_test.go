@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/term"
 
 	"berth/internal/simcluster/faketsh"
 )
@@ -72,6 +73,8 @@ func play(part string) int {
 		return serveDB(echo)
 	case "login":
 		return faketsh.Main(os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr)
+	case "console", "console_echo":
+		return playConsole(part == "console_echo")
 	case "shows_secrets": // asks without turning echo off
 		fmt.Fprint(os.Stderr, "Enter password for Teleport user alice:")
 		return hang()
@@ -192,6 +195,44 @@ func playAgent() int {
 	if err := t.Run(context.Background()); err != nil {
 		return 1
 	}
+	return 0
+}
+
+// consolePassword is what playConsole takes.
+const consolePassword = "hunter2 correct horse"
+
+// playConsole asks for a password at the terminal that it must have.
+func playConsole(echo bool) int {
+	if err := useConsole(); err != nil {
+		fmt.Fprintln(os.Stderr, "ERROR:", err)
+		return 1
+	}
+	in := int(os.Stdin.Fd())
+	if !term.IsTerminal(in) {
+		fmt.Fprintln(os.Stderr, "ERROR: cannot perform password login without a terminal")
+		return 1
+	}
+	fmt.Fprint(os.Stderr, "Enter password for Teleport user alice:\n")
+	var got string
+	if echo {
+		line, err := bufio.NewReader(os.Stdin).ReadString('\n')
+		if err != nil {
+			return 1
+		}
+		got = strings.TrimRight(line, "\r\n")
+	} else {
+		line, err := term.ReadPassword(in)
+		if err != nil {
+			return 1
+		}
+		got = string(line)
+	}
+	if got != consolePassword {
+		fmt.Fprintln(os.Stderr, "\n\x1b[31mERROR: \x1b[0minvalid username or password")
+		return 1
+	}
+	fmt.Println("\n> Profile URL:        https://proxy.example.com:443")
+	fmt.Println("  Logged in as:       alice")
 	return 0
 }
 

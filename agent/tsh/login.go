@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -54,7 +53,7 @@ type LoginConfig struct {
 	Insecure bool          // do not verify the proxy's web certificate
 	CAFile   string        // PEM file that signed it; empty means the system's roots
 	// Terminal gives tsh a terminal to read a password or a code from. Single
-	// sign-on needs none. Windows has none to give.
+	// sign-on needs none.
 	Terminal bool
 	Logger   *slog.Logger
 	// Ask is told of every prompt, in order; it must not block. answer takes
@@ -141,18 +140,21 @@ func Login(ctx context.Context, cfg LoginConfig) error {
 	}
 	l := &loginRun{cfg: cfg, cancel: cancel}
 	if cfg.Terminal {
-		tty, child, err := openTerminal()
+		tty, err := openTerminal()
 		if err != nil {
 			return &LoginError{Reason: ErrNoTerminal, Err: err}
 		}
 		defer tty.Close() //nolint:errcheck // nothing was written that matters any more
-		l.tty, c.cmd.Stdin = tty, child
-		defer child.Close() //nolint:errcheck // likewise
+		l.tty, c.terminal = tty, tty
 	}
 	l.timer = time.AfterFunc(cfg.silent, func() { cancel(ErrLoginTimeout) })
 	defer l.timer.Stop()
 	l.screen = &lineWriter{onLine: l.line}
-	p, err := c.start(&limitedBuffer{limit: 0}, &screenWriter{lines: l.screen})
+	var screen writer = &screenWriter{lines: l.screen}
+	if l.tty != nil {
+		screen = l.tty.screen(screen)
+	}
+	p, err := c.start(&limitedBuffer{limit: 0}, screen)
 	if err != nil {
 		return err
 	}
@@ -176,7 +178,7 @@ func Login(ctx context.Context, cfg LoginConfig) error {
 type loginRun struct {
 	cfg    LoginConfig
 	cancel context.CancelCauseFunc
-	tty    *os.File // nil without a terminal
+	tty    *terminal // nil without a terminal
 	timer  *time.Timer
 	screen *lineWriter
 
@@ -250,16 +252,16 @@ func (l *loginRun) end() {
 const echoWait = 5 * time.Second
 
 // typeSecret types a line once the terminal no longer shows what is typed.
-func typeSecret(tty *os.File, secret string, over func() bool) error {
+func typeSecret(tty *terminal, secret string, over func() bool) error {
 	for end := time.Now().Add(echoWait); ; {
-		off, err := echoIsOff(tty)
+		off, err := tty.echoIsOff()
 		switch {
 		case over():
 			return nil
 		case err != nil:
 			return fmt.Errorf("look at tsh's terminal: %w", err)
 		case off:
-			if _, err := tty.WriteString(secret + "\n"); err != nil && !over() {
+			if err := tty.typeLine(secret); err != nil && !over() {
 				return errors.New("tsh does not read its terminal")
 			}
 			return nil

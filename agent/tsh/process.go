@@ -48,8 +48,8 @@ func startProcess(c *Cmd, stdout, stderr writer) (*process, error) {
 func (p *process) run(c *Cmd, started chan<- error, outputs ...*output) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	g := newGroup(c.cmd)
-	if err := g.start(c.cmd); err != nil {
+	g := newGroup(c)
+	if err := g.start(); err != nil {
 		for _, o := range outputs {
 			o.discard()
 		}

@@ -2,33 +2,34 @@
 
 package tsh
 
-import (
-	"os/exec"
-	"syscall"
-)
+import "syscall"
 
 // group is a child's process group.
-type group struct{ pid int }
+type group struct {
+	child *Cmd
+	pid   int
+}
 
-func newGroup(cmd *exec.Cmd) *group {
-	g := &group{}
+func newGroup(c *Cmd) *group {
+	cmd := c.cmd
 	cmd.SysProcAttr = processAttributes()
-	if cmd.Stdin != nil {
-		// A terminal to read from: a session of its own, which is a group too,
-		// so that no other terminal can be reached.
+	if c.terminal != nil {
+		// A session of its own, which is a group too, so that no other terminal
+		// can be reached.
+		cmd.Stdin = c.terminal.child
 		cmd.SysProcAttr.Setsid, cmd.SysProcAttr.Setctty = true, true
 	} else {
 		cmd.SysProcAttr.Setpgid = true
 	}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
-	return g
+	return &group{child: c}
 }
 
-func (g *group) start(cmd *exec.Cmd) error {
-	if err := cmd.Start(); err != nil {
+func (g *group) start() error {
+	if err := g.child.cmd.Start(); err != nil {
 		return err
 	}
-	g.pid = cmd.Process.Pid
+	g.pid = g.child.cmd.Process.Pid
 	return nil
 }
 

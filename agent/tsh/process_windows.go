@@ -3,7 +3,6 @@ package tsh
 import (
 	"errors"
 	"fmt"
-	"os/exec"
 	"syscall"
 	"unsafe"
 
@@ -12,19 +11,25 @@ import (
 
 // group is a job: it holds the child and all it starts, and the kernel ends
 // them when the job's last handle is closed, as when the agent dies.
-type group struct{ job windows.Handle }
+type group struct {
+	child *Cmd
+	job   windows.Handle
+	stop  func() bool // of a terminal's child: ends the wait for the context
+}
 
-func newGroup(cmd *exec.Cmd) *group {
-	g := &group{}
-	cmd.SysProcAttr = &syscall.SysProcAttr{
-		// Suspended until it is in the job: it could start others before.
-		CreationFlags: windows.CREATE_SUSPENDED | windows.CREATE_NEW_PROCESS_GROUP | windows.CREATE_NO_WINDOW,
+func newGroup(c *Cmd) *group {
+	g, cmd := &group{child: c}, c.cmd
+	// Suspended until it is in the job: it could start others before.
+	cmd.SysProcAttr = &syscall.SysProcAttr{CreationFlags: windows.CREATE_SUSPENDED | windows.CREATE_NEW_PROCESS_GROUP}
+	if c.terminal == nil {
+		cmd.SysProcAttr.CreationFlags |= windows.CREATE_NO_WINDOW
 	}
 	cmd.Cancel = func() error { return windows.TerminateJobObject(g.job, 1) }
 	return g
 }
 
-func (g *group) start(cmd *exec.Cmd) (err error) {
+func (g *group) start() (err error) {
+	cmd := g.child.cmd
 	if g.job, err = windows.CreateJobObject(nil, nil); err != nil {
 		return fmt.Errorf("make a job: %w", err)
 	}
@@ -39,11 +44,19 @@ func (g *group) start(cmd *exec.Cmd) (err error) {
 		uintptr(unsafe.Pointer(&info)), uint32(unsafe.Sizeof(info))); err != nil {
 		return fmt.Errorf("set up the job: %w", err)
 	}
-	if err = cmd.Start(); err != nil {
+	if t := g.child.terminal; t != nil {
+		err = t.start(cmd)
+	} else {
+		err = cmd.Start()
+	}
+	if err != nil {
 		return err
 	}
 	if err = g.adopt(uint32(cmd.Process.Pid)); err != nil {
 		return errors.Join(err, cmd.Process.Kill(), cmd.Wait())
+	}
+	if g.child.terminal != nil { // the standard library has not started it, and does not end it
+		g.stop = g.child.onCancel(func() { _ = cmd.Cancel() })
 	}
 	return nil
 }
@@ -93,5 +106,13 @@ func resume(pid uint32) error {
 	return nil
 }
 
-// kill ends what is left in the job.
-func (g *group) kill() { _ = windows.CloseHandle(g.job) }
+// kill ends what is left in the job, and its console.
+func (g *group) kill() {
+	if g.stop != nil {
+		g.stop()
+	}
+	_ = windows.CloseHandle(g.job)
+	if g.child.terminal != nil {
+		g.child.terminal.hangUp()
+	}
+}

@@ -3,18 +3,30 @@
 package tsh
 
 import (
+	"errors"
 	"os"
 
 	"github.com/creack/pty"
 	"golang.org/x/sys/unix"
 )
 
-// openTerminal returns a terminal: our end, and the one for tsh to read.
-func openTerminal() (ours, child *os.File, err error) { return pty.Open() }
+// terminal is what tsh reads a password from.
+type terminal struct{ ours, child *os.File }
+
+func openTerminal() (*terminal, error) {
+	ours, child, err := pty.Open()
+	if err != nil {
+		return nil, err
+	}
+	return &terminal{ours: ours, child: child}, nil
+}
+
+// screen returns what reads tsh's stderr: it is no part of the terminal.
+func (*terminal) screen(w writer) writer { return w }
 
 // echoIsOff reports whether the terminal shows nothing of what is typed.
-func echoIsOff(tty *os.File) (bool, error) {
-	conn, err := tty.SyscallConn()
+func (t *terminal) echoIsOff() (bool, error) {
+	conn, err := t.ours.SyscallConn()
 	if err != nil {
 		return false, err
 	}
@@ -29,3 +41,12 @@ func echoIsOff(tty *os.File) (bool, error) {
 	}
 	return attrs.Lflag&unix.ECHO == 0, nil
 }
+
+// typeLine types a line and the return key.
+func (t *terminal) typeLine(line string) error {
+	_, err := t.ours.WriteString(line + "\n")
+	return err
+}
+
+// Close takes the terminal away.
+func (t *terminal) Close() error { return errors.Join(t.ours.Close(), t.child.Close()) }
