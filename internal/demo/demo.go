@@ -122,11 +122,17 @@ func databases() []simcluster.Database {
 	}
 }
 
+// kubes are the Kubernetes clusters of the demo, each with a stand-in for its
+// API server.
+func kubes() []simcluster.Kube {
+	return []simcluster.Kube{{Name: "harbor", Labels: map[string]string{"env": "demo"}}}
+}
+
 // prepare starts the cluster, logs in, and writes a config with a tunnel to
 // each database.
 func (d *demo) prepare() error {
 	sim, err := simcluster.Start(simcluster.Config{
-		Name: "demo.berth", SessionTTL: d.SessionTTL, Databases: databases(),
+		Name: "demo.berth", SessionTTL: d.SessionTTL, Databases: databases(), Kubes: kubes(),
 	})
 	if err != nil {
 		return fmt.Errorf("start simulated cluster: %w", err)

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"berth/internal/simcluster"
 )
 
 // dialogue is one thing a person does with tsh.
@@ -49,7 +51,45 @@ var dialogues = []dialogue{
 // words, the exit codes and the files they leave must agree.
 func TestFakeTSHIsLikeTSH(t *testing.T) {
 	p := newPerson(t, roleDB)
-	sim := newSimulation(t, p)
+	p.compare(t, newSimulation(t, p), dialogues)
+}
+
+// kubeDialogues are those about Kubernetes clusters.
+var kubeDialogues = []dialogue{
+	{name: "kube_login", args: []string{"login", "--proxy=PROXY", "--user=USER", "--auth=local"}, answer: "PASSWORD", loose: true},
+	{name: "kube_ls", args: []string{"kube", "ls"}},
+	{name: "kube_ls_quiet", args: []string{"kube", "ls", "-q"}},
+	{name: "kube_ls_json", args: []string{"kube", "ls", "--format=json"}, loose: true},
+	{name: "kube_credentials", args: []string{"kube", "credentials", "--kube-cluster=prod", "--teleport-cluster=ref.test", "--proxy=PROXY"}, loose: true},
+	{name: "kube_credentials_of_nothing", args: []string{"kube", "credentials", "--kube-cluster=nix", "--teleport-cluster=ref.test", "--proxy=PROXY"}},
+	{name: "proxy_kube_of_nothing", args: []string{"proxy", "kube", "nix"}},
+}
+
+// TestFakeTSHIsLikeTSHWithKubernetes does the same for what needs Kubernetes
+// clusters.
+func TestFakeTSHIsLikeTSHWithKubernetes(t *testing.T) {
+	p := newPerson(t, roleKube)
+	labels := map[string]string{"env": "e2e"}
+	sim, err := simcluster.Start(simcluster.Config{
+		Name: "ref.test", ProxyHost: "127.0.0.1",
+		Users: []simcluster.User{{Name: p.name, Password: p.password, Roles: []string{roleKube}, Logins: []string{"nobody"}}},
+		Roles: []simcluster.Role{{Name: roleKube, KubeGroups: []string{"system:masters"}}},
+		Kubes: []simcluster.Kube{{Name: kubeProd, Labels: labels}, {Name: kubeDev, Labels: labels}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := sim.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	p.compare(t, sim, kubeDialogues)
+}
+
+// compare has the dialogues with both.
+func (p *person) compare(t *testing.T, sim *simcluster.Cluster, dialogues []dialogue) {
+	t.Helper()
 	fake := shell{tsh: filepath.Join(p.dir, "bin", "tsh"), caFile: filepath.Join(p.dir, "sim-ca.pem"), dir: p.dir}
 	if err := sim.WriteWebCA(fake.caFile); err != nil {
 		t.Fatal(err)

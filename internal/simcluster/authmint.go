@@ -132,7 +132,7 @@ func (a *authService) routeIdentity(id certwatch.Identity, req *proto.UserCertsR
 	}
 	if name := req.KubernetesCluster; name != "" {
 		if _, ok := site.kube(name); !ok {
-			return id, "", trace.BadParameter("Kubernetes cluster %q is not registered in this Teleport cluster; you can list registered Kubernetes clusters using 'tsh kube ls'.", name)
+			return id, "", trace.BadParameter("Kubernetes cluster %q is not registered in this Teleport cluster; you can list registered Kubernetes clusters using 'tsh kube ls'", name)
 		}
 		id.KubeCluster = name
 		route = "kube/" + site.key(name)

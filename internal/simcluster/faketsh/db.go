@@ -140,9 +140,17 @@ func (t *tsh) dbLogin(ctx context.Context) error {
 	return nil
 }
 
-// dbCert mints a database cert: for the user's own key in the older layout,
-// for a new one in the newer.
+// dbCert mints a database cert.
 func (t *tsh) dbCert(ctx context.Context, s *session, cluster string, route proto.RouteToDatabase) (cert, key []byte, err error) {
+	return t.resourceCert(ctx, s, func(r *proto.UserCertsRequest) {
+		r.RouteToCluster, r.RouteToDatabase, r.Usage = cluster, route, proto.UserCertsRequest_Database
+		r.RequesterName = proto.UserCertsRequest_TSH_DB_LOCAL_PROXY_TUNNEL
+	})
+}
+
+// resourceCert mints a cert for a resource: for the user's own key in the
+// older layout, for a new one in the newer.
+func (t *tsh) resourceCert(ctx context.Context, s *session, change func(*proto.UserCertsRequest)) (cert, key []byte, err error) {
 	key = s.creds.TLSKey
 	var sshPub, tlsPub []byte
 	if s.home.Layout == tshhome.V17 {
@@ -164,8 +172,7 @@ func (t *tsh) dbCert(ctx context.Context, s *session, cluster string, route prot
 		key, sshPub = made.TLSKey, ssh.MarshalAuthorizedKey(pub)
 	}
 	certs, err := t.reissue(ctx, s, func(r *proto.UserCertsRequest) {
-		r.RouteToCluster, r.RouteToDatabase, r.Usage = cluster, route, proto.UserCertsRequest_Database
-		r.RequesterName = proto.UserCertsRequest_TSH_DB_LOCAL_PROXY_TUNNEL
+		change(r)
 		if tlsPub != nil {
 			r.SSHPublicKey, r.TLSPublicKey = sshPub, tlsPub
 		}

@@ -20,9 +20,10 @@ func longFlags() map[string]bool {
 		"roles": true, "reason": true, "reviewers": true, "resource": true, "max-duration": true, "assume-start-time": true,
 		"request-reviewers": true, "approve": false, "deny": false, "nowait": false, "my-requests": false,
 		"reviewable": false, "suggested": false,
+		"teleport-cluster": true, "as": true, "as-groups": true, "kube-namespace": true, "set-context-name": true,
 		"insecure": false, "debug": false, "client": false, "tunnel": false, "overwrite": false, "headless": false,
 		"skip-version-check": false, "use-local-ssh-agent": false, "enable-escape-sequences": false, "all": false,
-		"verbose": false, "request-nowait": false,
+		"verbose": false, "request-nowait": false, "quiet": false,
 	}
 }
 
@@ -30,7 +31,7 @@ func longFlags() map[string]bool {
 func shortFlags() map[string]string {
 	return map[string]string{
 		"d": "debug", "f": "format", "o": "out", "i": "identity", "p": "port", "k": "add-keys-to-agent", "c": "cluster",
-		"l": "login", "v": "verbose",
+		"l": "login", "v": "verbose", "q": "quiet", "n": "kube-namespace",
 	}
 }
 
