@@ -84,6 +84,10 @@ tidy-check: ## fail if go.mod or go.sum would change
 proto: ## regenerate the berth.v1 API
 	cd agent/ipc && $(BUF) generate
 
+.PHONY: icons
+icons: ## render what the tray shows from packaging/icons
+	$(GO) run ./packaging/icons/cmd/render tray/icons
+
 .PHONY: vuln
 vuln: ## known vulnerabilities in what is linked (needs the vulnerability database)
 	$(GOVULNCHECK) ./...

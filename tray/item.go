@@ -1,0 +1,98 @@
+package tray
+
+import "berth/agent/state"
+
+// Item is a line of the menu. Children make it a submenu; they have none
+// themselves, because some panels leave a third level blank.
+type Item struct {
+	Group    Group // where it stands; children stand under their parent
+	Label    string
+	Action   Action // what a click does; the zero Action does nothing
+	Disabled bool   // shown grey
+	Children []Item
+}
+
+// Group is a stretch of the menu. Groups follow each other in the order of
+// these constants, with lines before GroupNote and GroupFoot.
+type Group int
+
+// The groups.
+const (
+	GroupAgent    Group = iota // that the agent is away
+	GroupNobody                // that nobody is logged in
+	GroupProfiles              // submenus
+	GroupRequests              // submenus
+	GroupNote                  // why there are no tunnels
+	GroupTunnels               // submenus
+	GroupAdd                   // a submenu
+	GroupFoot                  // what is always there
+	groupEnd
+)
+
+// groupShape is how many lines a group has room for, and of which sort: a line
+// that once was a submenu stays one.
+type groupShape struct {
+	slots   int
+	submenu bool
+	line    bool // a line is drawn before it
+}
+
+// The limits of what one menu can show; the rest is in "More…".
+const (
+	maxProfiles = 5
+	maxRequests = 8
+	maxTunnels  = 20
+	maxMore     = 25 // under "More…"
+	maxAdd      = 25
+)
+
+var shapes = [groupEnd]groupShape{
+	GroupAgent:    {slots: 1},
+	GroupNobody:   {slots: 1},
+	GroupProfiles: {slots: maxProfiles + 1, submenu: true},
+	GroupRequests: {slots: maxRequests + 1, submenu: true},
+	GroupNote:     {slots: 1, line: true},
+	GroupTunnels:  {slots: maxTunnels + 1, submenu: true},
+	GroupAdd:      {slots: 1, submenu: true},
+	GroupFoot:     {slots: 6, line: true},
+}
+
+// Do is what an Action does.
+type Do string
+
+// The actions of the menu.
+const (
+	DoNothing     Do = ""
+	DoStartAgent  Do = "start_agent"
+	DoLogin       Do = "login"
+	DoRenew       Do = "renew"
+	DoCancelLogin Do = "cancel_login"
+	DoOpenLogin   Do = "open_login"
+	DoSnooze      Do = "snooze"
+	DoLogout      Do = "logout"
+	DoCopy        Do = "copy" // Action.Text
+	DoStart       Do = "start"
+	DoStop        Do = "stop"
+	DoRestart     Do = "restart"
+	DoWhy         Do = "why"
+	DoAdd         Do = "add"
+	DoListAgain   Do = "list_again"
+	DoTell        Do = "tell" // Action.Title and Action.Text
+	DoOpenConfig  Do = "open_config"
+	DoOpenLogs    Do = "open_logs"
+	DoAbout       Do = "about"
+	DoQuit        Do = "quit"
+)
+
+// Action is what a click on an Item, or on a notification's button, does. It
+// names exact things, so that it can be looked at again before it is done.
+type Action struct {
+	Do       Do
+	Proxy    string
+	Tunnel   string
+	Cluster  string     // of DoAdd
+	Kind     state.Kind // of DoAdd
+	Resource string     // of DoAdd
+	Title    string     // of DoTell
+	Text     string     // of DoCopy and DoTell
+}

@@ -1,0 +1,177 @@
+package tray
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"berth/agent/state"
+)
+
+// Env is what the menu depends on besides the snapshot.
+type Env struct {
+	GOOS string
+	// Away says that no agent answers; the snapshot is then looked at no more.
+	Away bool
+	// Starting says that one was started and has not answered yet.
+	Starting bool
+	Offers   Offers
+	// Client returns the usual client's name and command line for a tunnel,
+	// and false when there is none; nil likewise.
+	Client func(state.Tunnel) (name, command string, ok bool)
+}
+
+// Offers is what the clusters offer, for "Add tunnel".
+type Offers struct {
+	Known   bool // there is a list
+	Failed  string
+	Waiting bool // it is being fetched
+	List    []Offer
+}
+
+// Offer is a resource that a tunnel can lead to.
+type Offer struct {
+	Kind     state.Kind
+	Cluster  string
+	Name     string
+	Protocol string
+}
+
+// Layout decides what the menu says. It is a function of its arguments alone.
+func Layout(s state.Snapshot, env Env, now time.Time) []Item {
+	var items []Item
+	if env.Away {
+		items = awayItems(env)
+	} else {
+		items = slices.Concat(profileItems(s, now), requestItems(s, now), tunnelItems(s, env), addItem(s, env))
+	}
+	items = append(items, footItems(env)...)
+	for i := range items {
+		items[i].Label = finish(env.GOOS, items[i].Label)
+		for k := range items[i].Children {
+			items[i].Children[k].Label = finish(env.GOOS, items[i].Children[k].Label)
+		}
+	}
+	return items
+}
+
+// finish makes a label what the system is told.
+func finish(goos, label string) string { return escape(goos, cut(label, maxLabel)) }
+
+func awayItems(env Env) []Item {
+	start := Item{Group: GroupAgent, Label: "Start agent", Action: Action{Do: DoStartAgent}}
+	if env.Starting {
+		start = Item{Group: GroupAgent, Label: "Starting the agent…", Disabled: true}
+	}
+	return []Item{start, {Group: GroupNote, Label: "Tunnels are down: the agent is not running", Disabled: true}}
+}
+
+func footItems(env Env) []Item {
+	foot := []Item{{Label: "Open config", Action: Action{Do: DoOpenConfig}}}
+	foot = append(foot, Item{Label: "Logs", Action: Action{Do: DoOpenLogs}})
+	quit := "Quit tray (tunnels stay up)"
+	if env.Away {
+		quit = "Quit tray"
+	} else {
+		foot = append(foot, Item{Label: "About berth", Action: Action{Do: DoAbout}})
+	}
+	foot = append(foot, Item{Label: quit, Action: Action{Do: DoQuit}})
+	for i := range foot {
+		foot[i].Group = GroupFoot
+	}
+	return foot
+}
+
+func profileItems(s state.Snapshot, now time.Time) []Item {
+	if len(s.Profiles) == 0 {
+		return []Item{{Group: GroupNobody, Label: "Not logged in: run berth login PROXY", Disabled: true}}
+	}
+	var items []Item
+	for _, p := range s.Profiles {
+		items = append(items, Item{Group: GroupProfiles, Label: profileLabel(p, now), Children: profileActions(p)})
+	}
+	return cutList(items, maxProfiles, func(it Item) Item { return Item{Label: it.Label, Disabled: true} })
+}
+
+// profileLabel is who is logged in where, and for how long.
+func profileLabel(p state.Profile, now time.Time) string {
+	who := cut(hostOf(p.Proxy), maxName)
+	if p.User != "" {
+		who = fmt.Sprintf("%s @ %s", cut(p.User, maxName), cut(cmp.Or(p.Cluster, hostOf(p.Proxy)), maxName))
+	}
+	switch {
+	case p.Login.InProgress:
+		return who + " · logging in…"
+	case p.ValidUntil == nil || p.State == state.ProfileLoggedOut:
+		return who + " · logged out"
+	case !now.Before(*p.ValidUntil):
+		return who + " · session ended"
+	case p.ValidUntil.Sub(now) < state.ExpiringWithin:
+		return "⚠ " + who + " · " + remaining(p.ValidUntil.Sub(now)) + " left"
+	default:
+		return who + " · " + remaining(p.ValidUntil.Sub(now)) + " left"
+	}
+}
+
+func profileActions(p state.Profile) []Item {
+	var items []Item
+	add := func(label string, do Do) {
+		items = append(items, Item{Label: label, Action: Action{Do: do, Proxy: p.Proxy}})
+	}
+	loggedIn := p.State == state.ProfileValid || p.State == state.ProfileExpiring
+	switch {
+	case p.Login.InProgress:
+		if p.Login.URL != "" {
+			add("Open the login page", DoOpenLogin)
+		} else {
+			add("Take part in the login", DoLogin)
+		}
+		add("Cancel the login", DoCancelLogin)
+	case loggedIn:
+		add("Renew now", DoRenew)
+	default:
+		add("Log in", DoLogin)
+	}
+	if p.Renewal.Warning != state.WarnNot && !p.Login.InProgress {
+		add("Remind me later", DoSnooze)
+	}
+	if loggedIn {
+		add("Log out", DoLogout)
+	}
+	if len(p.Roles) > 0 {
+		items = append(items, Item{Label: "Copy roles", Action: Action{Do: DoCopy, Text: joined(p.Roles)}})
+	}
+	return items
+}
+
+// joined is a list of names as it is pasted.
+func joined(names []string) string {
+	cleaned := make([]string, len(names))
+	for i, n := range names {
+		cleaned[i] = clean(n)
+	}
+	return strings.Join(cleaned, ",")
+}
+
+// cutList keeps limit items and puts the next of the rest, in a short form,
+// under "More…".
+func cutList(items []Item, limit int, short func(Item) Item) []Item {
+	if len(items) <= limit {
+		return items
+	}
+	rest := items[limit:]
+	more := Item{Group: items[0].Group, Label: fmt.Sprintf("More… (%d)", len(rest))}
+	for i, it := range rest {
+		if i == maxMore {
+			more.Children = append(more.Children, Item{
+				Label:    fmt.Sprintf("and %d more: see berth status", len(rest)-maxMore),
+				Disabled: true,
+			})
+			break
+		}
+		more.Children = append(more.Children, short(it))
+	}
+	return append(items[:limit:limit], more)
+}

@@ -1,0 +1,137 @@
+package tray
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"berth/agent/state"
+)
+
+// requestItems shows what waits for somebody: what one is asked to decide
+// first, then one's own.
+func requestItems(s state.Snapshot, now time.Time) []Item {
+	shown := make([]state.Request, 0, len(s.Requests))
+	for _, r := range s.Requests {
+		if requestRank(r) > 0 {
+			shown = append(shown, r)
+		}
+	}
+	slices.SortStableFunc(shown, func(a, b state.Request) int {
+		return cmp.Or(cmp.Compare(requestRank(a), requestRank(b)), b.CreatedAt.Compare(a.CreatedAt), cmp.Compare(a.ID, b.ID))
+	})
+	items := make([]Item, 0, len(shown))
+	for _, r := range shown {
+		items = append(items, Item{Group: GroupRequests, Label: requestLabel(r, now), Children: requestActions(r, now)})
+	}
+	return cutList(items, maxRequests, func(it Item) Item {
+		return Item{Label: it.Label, Action: it.Children[len(it.Children)-1].Action} // Details
+	})
+}
+
+// requestRank orders requests by how much they want doing; zero is not shown.
+func requestRank(r state.Request) int {
+	switch {
+	case r.Reviewable && r.State == state.RequestPending:
+		return 1
+	case r.Assumable && !r.Assumed && len(r.Tunnels) == 0:
+		return 2
+	case r.Assumed || len(r.Tunnels) > 0:
+		return 3
+	case r.Mine && r.State == state.RequestPending:
+		return 4
+	case r.Mine && r.State == state.RequestApproved:
+		return 5 // its time has not come
+	default:
+		return 0
+	}
+}
+
+// requestLabel says who, what and why.
+func requestLabel(r state.Request, now time.Time) string {
+	what := cut(asked(r), maxName)
+	switch requestRank(r) {
+	case 1:
+		return fmt.Sprintf("? %s asks for %s%s", cut(r.User, maxName), what, because(r.Reason))
+	case 2:
+		return "✓ " + what + " approved" + until(r.AccessUntil, now)
+	case 3:
+		if !r.Assumed {
+			return fmt.Sprintf("✓ %s assumed for %s%s", what, cut(strings.Join(r.Tunnels, ", "), maxName), until(r.AccessUntil, now))
+		}
+		return "✓ " + what + " assumed" + until(r.AccessUntil, now)
+	case 4:
+		return "… " + what + " asked for" + progress(r)
+	default:
+		label := "✓ " + what + " approved"
+		if r.AssumeFrom != nil {
+			label += ", from " + clock(*r.AssumeFrom, now)
+		}
+		return label
+	}
+}
+
+// asked is what a request asks for, roles before resources.
+func asked(r state.Request) string {
+	names := slices.Clone(r.Roles)
+	for _, res := range r.Resources {
+		names = append(names, res[strings.LastIndexByte(res, '/')+1:])
+	}
+	if len(r.Resources) > 0 && len(r.Roles) > 0 {
+		names = names[len(r.Roles):] // the roles only say how one gets at them
+	}
+	if len(names) == 0 {
+		return "access"
+	}
+	return strings.Join(names, ", ")
+}
+
+func because(reason string) string {
+	if reason = cut(reason, maxReason); reason == "" {
+		return ""
+	}
+	return ": “" + reason + "”"
+}
+
+func until(t *time.Time, now time.Time) string {
+	if t == nil {
+		return ""
+	}
+	return " until " + clock(*t, now)
+}
+
+func progress(r state.Request) string {
+	if r.Progress == "" {
+		return ""
+	}
+	return " · " + cut(r.Progress, maxReason)
+}
+
+// requestActions ends with Details.
+func requestActions(r state.Request, now time.Time) []Item {
+	title, text := requestDetails(r, now)
+	return []Item{
+		{Label: "Copy request ID", Action: Action{Do: DoCopy, Text: clean(r.ID)}},
+		{Label: "Details", Action: Action{Do: DoTell, Title: title, Text: text}},
+	}
+}
+
+// requestDetails says all about a request that fits into a notification.
+func requestDetails(r state.Request, now time.Time) (title, text string) {
+	title = fmt.Sprintf("%s: %s", cut(r.User, maxName), cut(asked(r), maxLabel))
+	lines := []string{fmt.Sprintf("%s, asked %s, ends %s.", words(r.State), clock(r.CreatedAt, now), clock(r.ExpiresAt, now))}
+	if reason := cut(r.Reason, maxTold/2); reason != "" {
+		lines = append(lines, "Reason: “"+reason+"”")
+	}
+	if r.Progress != "" {
+		lines = append(lines, cut(r.Progress, maxLabel))
+	}
+	for _, rev := range r.Reviews {
+		line := fmt.Sprintf("%s by %s", words(rev.State), cut(rev.Author, maxName))
+		lines = append(lines, line+because(rev.Reason))
+	}
+	lines = append(lines, "ID "+cut(r.ID, maxName))
+	return title, cut(strings.Join(lines, " \n"), maxTold)
+}

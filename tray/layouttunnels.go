@@ -1,0 +1,209 @@
+package tray
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"berth/agent/state"
+)
+
+// contextPrefix begins the names of the contexts in berth's kubeconfig.
+const contextPrefix = "berth-"
+
+func tunnelItems(s state.Snapshot, env Env) []Item {
+	if len(s.Tunnels) == 0 {
+		return []Item{{Group: GroupNote, Label: "No tunnels yet: add one below", Disabled: true}}
+	}
+	var items []Item
+	for _, t := range s.Tunnels {
+		items = append(items, Item{Group: GroupTunnels, Label: tunnelLabel(t), Children: tunnelActions(s, t, env)})
+	}
+	return cutList(items, maxTunnels, func(it Item) Item {
+		// The address is what a tunnel is for; the rest is in berth status.
+		return Item{Label: it.Label, Action: it.Children[0].Action}
+	})
+}
+
+// mark is how a tunnel is, told by shape.
+func mark(t state.Tunnel) string {
+	switch t.State {
+	case state.TunnelReady:
+		return "●"
+	case state.TunnelConnecting, state.TunnelWaitingForLogin:
+		return "◐"
+	case state.TunnelStopped:
+		return "○"
+	default:
+		return "▲"
+	}
+}
+
+func tunnelLabel(t state.Tunnel) string {
+	parts := []string{mark(t) + " " + cut(t.Name, maxName)}
+	where := t.Address
+	if t.Kind == state.KindKube {
+		where = "context " + cut(contextPrefix+t.Name, maxName)
+	}
+	switch t.State {
+	case state.TunnelReady:
+		parts = append(parts, where)
+		if t.Connections > 0 {
+			parts = append(parts, fmt.Sprintf("%d open", t.Connections))
+		}
+	case state.TunnelConnecting:
+		parts = append(parts, where, "connecting…")
+	case state.TunnelWaitingForLogin:
+		parts = append(parts, "waiting for login")
+	case state.TunnelPortInUse:
+		parts = append(parts, where, "port taken")
+	case state.TunnelStopped:
+		parts = append(parts, where, "stopped")
+	default:
+		parts = append(parts, problemTitle(t))
+	}
+	if t.Waiting > 0 {
+		parts = append(parts, plural(t.Waiting, "client waits", "clients wait"))
+	}
+	return strings.Join(parts, " · ")
+}
+
+func problemTitle(t state.Tunnel) string {
+	if t.Problem != nil && t.Problem.Title != "" {
+		return cut(t.Problem.Title, maxName)
+	}
+	return words(t.State)
+}
+
+func plural(n int64, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
+
+// tunnelActions starts with copying, which nearly every visit is for.
+func tunnelActions(s state.Snapshot, t state.Tunnel, env Env) []Item {
+	var items []Item
+	add := func(label string, a Action) {
+		a.Tunnel = t.Name
+		items = append(items, Item{Label: label, Action: a})
+	}
+	if t.Kind == state.KindKube {
+		add("Copy context name", Action{Do: DoCopy, Text: contextPrefix + t.Name})
+	} else {
+		add("Copy address", Action{Do: DoCopy, Text: t.Address})
+	}
+	if env.Client != nil {
+		if name, command, ok := env.Client(t); ok {
+			add("Copy "+cut(name, maxName)+" command", Action{Do: DoCopy, Text: command})
+		}
+	}
+	if t.State == state.TunnelWaitingForLogin && t.Profile != "" && !loginRuns(s, t.Profile) {
+		items = append(items, Item{Label: "Log in", Action: Action{Do: DoLogin, Proxy: t.Profile}})
+	}
+	if t.State == state.TunnelStopped {
+		add("Start", Action{Do: DoStart})
+	} else {
+		add("Restart", Action{Do: DoRestart})
+		add("Stop", Action{Do: DoStop})
+	}
+	if t.Problem != nil {
+		add("Why?", Action{Do: DoWhy})
+	}
+	items = append(items, Item{Label: tunnelFact(t), Disabled: true})
+	return items
+}
+
+// tunnelFact is what one may want to know before clicking anything.
+func tunnelFact(t state.Tunnel) string {
+	fact := fmt.Sprintf("%s in %s", cut(cmp.Or(t.Resource, t.Name), maxName), cut(t.Cluster, maxName))
+	if t.Protocol != "" {
+		fact += " · " + cut(t.Protocol, maxName)
+	}
+	return fact
+}
+
+func loginRuns(s state.Snapshot, proxy string) bool {
+	return slices.ContainsFunc(s.Profiles, func(p state.Profile) bool { return p.Proxy == proxy && p.Login.InProgress })
+}
+
+// addItem offers what no tunnel leads to yet.
+func addItem(s state.Snapshot, env Env) []Item {
+	o := env.Offers
+	usable := slices.ContainsFunc(s.Profiles, func(p state.Profile) bool {
+		return p.State == state.ProfileValid || p.State == state.ProfileExpiring
+	})
+	item := Item{Group: GroupAdd, Label: "Add tunnel"}
+	note := func(text string) { item.Children = append(item.Children, Item{Label: text, Disabled: true}) }
+	again := Item{Label: "Ask the cluster again", Action: Action{Do: DoListAgain}}
+	switch {
+	case !usable:
+		note("Log in to see what the cluster offers")
+		return []Item{item}
+	case o.Waiting && !o.Known:
+		note("Asking the cluster…")
+		return []Item{item}
+	case o.Failed != "" && !o.Known:
+		note(cut(o.Failed, maxLabel))
+		item.Children = append(item.Children, again)
+		return []Item{item}
+	case !o.Known:
+		note("The cluster has not been asked yet")
+		item.Children = append(item.Children, again)
+		return []Item{item}
+	}
+	left := withoutTunnels(o.List, s.Tunnels)
+	if len(left) == 0 {
+		note("Everything you may use has a tunnel")
+	}
+	clusters := make(map[string]bool)
+	for _, r := range left {
+		clusters[r.Cluster] = true
+	}
+	for i, r := range left {
+		if i == maxAdd {
+			item.Children = append(item.Children, Item{
+				Label: fmt.Sprintf("More… (%d)", len(left)-maxAdd),
+				Action: Action{
+					Do: DoTell, Title: fmt.Sprintf("%d more resources", len(left)-maxAdd),
+					Text: `"berth resources" lists them all; "berth tunnel add" adds a tunnel to one.`,
+				},
+			})
+			break
+		}
+		item.Children = append(item.Children, offerItem(r, len(clusters) > 1))
+	}
+	item.Children = append(item.Children, again)
+	return []Item{item}
+}
+
+func offerItem(r Offer, nameCluster bool) Item {
+	what := cmp.Or(r.Protocol, string(r.Kind))
+	if r.Kind == state.KindKube {
+		what = "Kubernetes"
+	}
+	label := fmt.Sprintf("%s (%s)", cut(r.Name, maxName), cut(what, maxName))
+	if nameCluster {
+		label += " in " + cut(r.Cluster, maxName)
+	}
+	return Item{Label: label, Action: Action{Do: DoAdd, Kind: r.Kind, Cluster: r.Cluster, Resource: r.Name}}
+}
+
+func withoutTunnels(offers []Offer, tunnels []state.Tunnel) []Offer {
+	taken := make(map[Offer]bool, len(tunnels))
+	for _, t := range tunnels {
+		taken[Offer{Kind: t.Kind, Cluster: t.Cluster, Name: t.Resource}] = true
+	}
+	var left []Offer
+	for _, r := range offers {
+		if !taken[Offer{Kind: r.Kind, Cluster: r.Cluster, Name: r.Name}] {
+			left = append(left, r)
+		}
+	}
+	slices.SortStableFunc(left, func(a, b Offer) int {
+		return cmp.Or(cmp.Compare(a.Cluster, b.Cluster), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Name, b.Name))
+	})
+	return left
+}

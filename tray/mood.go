@@ -1,0 +1,81 @@
+package tray
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"berth/agent/state"
+)
+
+// Mood is what the icon says.
+type Mood string
+
+// The moods, told apart by shape and not by colour alone.
+const (
+	MoodFine   Mood = "fine"
+	MoodSoon   Mood = "soon"   // something ends soon
+	MoodAction Mood = "action" // something wants doing
+	MoodOff    Mood = "off"    // no agent
+)
+
+// Moods are all of them.
+var Moods = []Mood{MoodFine, MoodSoon, MoodAction, MoodOff}
+
+// MoodOf decides which icon is shown.
+func MoodOf(s state.Snapshot, env Env, now time.Time) Mood {
+	switch {
+	case env.Away:
+		return MoodOff
+	case slices.ContainsFunc(s.Tunnels, wantsAction), slices.ContainsFunc(s.Requests, func(r state.Request) bool {
+		rank := requestRank(r)
+		return rank == 1 || rank == 2
+	}):
+		return MoodAction
+	case slices.ContainsFunc(s.Profiles, func(p state.Profile) bool {
+		return p.ValidUntil != nil && now.Before(*p.ValidUntil) && p.ValidUntil.Sub(now) < state.ExpiringWithin
+	}):
+		return MoodSoon
+	case slices.ContainsFunc(s.Requests, func(r state.Request) bool {
+		return r.Assumed && r.AccessUntil != nil && r.AccessUntil.Sub(now) < state.RequestEndsSoon
+	}):
+		return MoodSoon
+	default:
+		return MoodFine
+	}
+}
+
+func wantsAction(t state.Tunnel) bool {
+	switch t.State {
+	case state.TunnelReady, state.TunnelConnecting, state.TunnelStopped:
+		return false
+	default:
+		return true
+	}
+}
+
+// Tooltip is what the icon says when it is pointed at.
+func Tooltip(s state.Snapshot, env Env, now time.Time) string {
+	if env.Away {
+		return "berth: the agent is not running"
+	}
+	ready, wanting := 0, 0
+	for _, t := range s.Tunnels {
+		switch {
+		case t.State == state.TunnelReady:
+			ready++
+		case wantsAction(t):
+			wanting++
+		}
+	}
+	parts := []string{fmt.Sprintf("berth: %d of %s ready", ready, plural(int64(len(s.Tunnels)), "tunnel", "tunnels"))}
+	if wanting > 0 {
+		parts = append(parts, plural(int64(wanting), "needs you", "need you"))
+	}
+	if len(s.Profiles) > 0 {
+		parts = append(parts, profileLabel(s.Profiles[0], now))
+	}
+	// Windows shows 127 characters.
+	return cut(strings.Join(parts, " · "), maxLabel)
+}
