@@ -23,7 +23,9 @@ func check(root *value, ms *mistakes) {
 	checkPath(root.get("tsh").get("path"), "tsh.path", ms)
 	checkCommand(root.get("browser"), "browser", ms)
 	checkProfiles(root.get("profiles"), ms)
-	checkTunnels(root.get("tunnels"), ms)
+	ports := make(map[int64]*value)
+	checkTunnels(root.get("tunnels"), ports, ms)
+	checkPort(root.get("kube").get("port"), "kube.port", ports, ms)
 	quiet := root.get("notifications").get("quiet_hours")
 	if s, ok := quiet.str(); ok && s != "" {
 		if _, _, ok := parseQuietHours(s); !ok {
@@ -146,12 +148,11 @@ func proxyRefusal(s string) string {
 	return ""
 }
 
-func checkTunnels(tunnels *value, ms *mistakes) {
+func checkTunnels(tunnels *value, ports map[int64]*value, ms *mistakes) {
 	if tunnels == nil {
 		return
 	}
 	names := make(map[string]*value)
-	ports := make(map[int64]*value)
 	for i, t := range tunnels.list {
 		path := fmt.Sprintf("tunnels[%d]", i)
 		name := t.get("name")
@@ -174,6 +175,12 @@ func checkTunnels(tunnels *value, ms *mistakes) {
 			for _, key := range []string{"db_user", "db_name"} {
 				if v := t.get(key); v != nil && !v.wrong && v.scalar != "" {
 					mark(v, path+"."+key, ms, "%s is for databases, and this tunnel is of kind kube: delete it", key)
+				}
+			}
+		} else if ok {
+			for _, key := range []string{"as", "as_groups"} {
+				if v := t.get(key); v != nil && !v.wrong && (v.scalar != "" && v.scalar != nil || len(v.list) > 0) {
+					mark(v, path+"."+key, ms, "%s is for Kubernetes, and this tunnel is of kind %s: delete it", key, k)
 				}
 			}
 		}

@@ -13,6 +13,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -54,6 +55,7 @@ type Config struct {
 	Profiles []Profile `json:"profiles,omitempty"`
 	// Tunnels to keep open, in the order of the file.
 	Tunnels       []Tunnel      `json:"tunnels,omitempty"`
+	Kube          Kube          `json:"kube,omitzero"`
 	Notifications Notifications `json:"notifications,omitzero"`
 	TSH           TSH           `json:"tsh,omitzero"`
 	// Browser is the command that opens login pages; see BrowserFor. Empty
@@ -97,9 +99,18 @@ type Tunnel struct {
 	Resource string    `json:"resource" jsonschema:"required,minLength=1,maxLength=256,example=pg-prod"`
 	DBUser   string    `json:"db_user,omitempty" jsonschema:"example=alice"` // empty means the client's own choice, where the protocol has one
 	DBName   string    `json:"db_name,omitempty" jsonschema:"example=app"`   // empty means the client's own choice, where the protocol has one
+	As       string    `json:"as,omitempty" jsonschema:"example=alice"`      // who to be in Kubernetes; empty means the client's own choice
+	AsGroups []string  `json:"as_groups,omitempty" jsonschema:"example=dev"` // likewise
 	Port     int       `json:"port,omitempty" jsonschema:"minimum=1024,maximum=65535,example=15432"`
 	Hold     *Duration `json:"hold,omitempty" jsonschema:"default=60s"`                                   // nil means DefaultHold; zero means never hold
 	Engine   Engine    `json:"engine,omitempty" jsonschema:"enum=auto,enum=native,enum=tsh,default=auto"` // empty means EngineAuto
+}
+
+// Kube is what all tunnels of kind kube share.
+type Kube struct {
+	// Port is where the tunnels without a port of their own listen together;
+	// zero means that berth chooses one, always the same.
+	Port int `json:"port,omitempty" jsonschema:"minimum=1024,maximum=65535,example=15440"`
 }
 
 // Kind is what a tunnel leads to.
@@ -239,7 +250,16 @@ func (t Tunnel) Equal(u Tunnel) bool {
 		return false
 	}
 	t.Hold, u.Hold = nil, nil
-	return t == u
+	return t.sameKeys(u)
+}
+
+// sameKeys compares two tunnels that have no hold.
+func (t Tunnel) sameKeys(u Tunnel) bool {
+	if !slices.Equal(t.AsGroups, u.AsGroups) {
+		return false
+	}
+	t.AsGroups, u.AsGroups = nil, nil
+	return reflect.DeepEqual(t, u)
 }
 
 // On reports whether notifications are shown at all.

@@ -48,9 +48,14 @@ func TestDiff(t *testing.T) {
 		"notifications": {Default(), &Config{Notifications: Notifications{Enabled: new(false)}}, Changes{NotificationsChanged: true}},
 		"enabled_spelt": {Default(), &Config{Notifications: Notifications{Enabled: new(true)}}, Changes{}},
 		"quiet_hours":   {Default(), &Config{Notifications: Notifications{QuietHours: "22:00-07:00"}}, Changes{NotificationsChanged: true}},
-		"tsh":           {Default(), &Config{TSH: TSH{"/tsh"}}, Changes{TSHChanged: true}},
-		"log":           {Default(), &Config{Log: Log{LogDebug}}, Changes{LogChanged: true}},
-		"log_spelt":     {Default(), &Config{Log: Log{LogInfo}}, Changes{}},
+		"kube_port":     {Default(), &Config{Kube: Kube{Port: 15440}}, Changes{KubeChanged: true}},
+		"as_groups": {
+			tunnels(with(func(t *Tunnel) { t.AsGroups = []string{"g"} })), tunnels(with(func(t *Tunnel) { t.AsGroups = []string{"h"} })),
+			Changes{Changed: []Tunnel{with(func(t *Tunnel) { t.AsGroups = []string{"h"} })}},
+		},
+		"tsh":       {Default(), &Config{TSH: TSH{"/tsh"}}, Changes{TSHChanged: true}},
+		"log":       {Default(), &Config{Log: Log{LogDebug}}, Changes{LogChanged: true}},
+		"log_spelt": {Default(), &Config{Log: Log{LogInfo}}, Changes{}},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -17,6 +17,7 @@ type Changes struct {
 	ProfilesChanged      bool
 	NotificationsChanged bool
 	TSHChanged           bool
+	KubeChanged          bool
 	LogChanged           bool
 	BrowserChanged       bool
 }
@@ -45,6 +46,7 @@ func Diff(from, to *Config) Changes {
 	c.NotificationsChanged = from.Notifications.On() != to.Notifications.On() ||
 		from.Notifications.QuietHours != to.Notifications.QuietHours
 	c.TSHChanged = from.TSHPath() != to.TSHPath()
+	c.KubeChanged = from.Kube != to.Kube
 	c.LogChanged = from.LogLevel() != to.LogLevel()
 	return c
 }
@@ -52,7 +54,7 @@ func Diff(from, to *Config) Changes {
 // Empty reports whether nothing differs.
 func (c Changes) Empty() bool {
 	return len(c.Added)+len(c.Removed)+len(c.Changed) == 0 && !c.HomesChanged && !c.ProfilesChanged &&
-		!c.NotificationsChanged && !c.TSHChanged && !c.LogChanged && !c.BrowserChanged
+		!c.NotificationsChanged && !c.TSHChanged && !c.LogChanged && !c.KubeChanged && !c.BrowserChanged
 }
 
 // same reports whether two tunnels mean the same: a default may be written or
@@ -62,7 +64,7 @@ func (t Tunnel) same(u Tunnel) bool {
 		return false
 	}
 	t.Hold, u.Hold, t.Engine, u.Engine = nil, nil, "", ""
-	return t == u
+	return t.sameKeys(u)
 }
 
 func (t Tunnel) engine() Engine {

@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -199,6 +200,7 @@ func tunnelKeys(t Tunnel) []tunnelKey {
 	return []tunnelKey{
 		{"name", token(t.Name)}, {"kind", token(string(t.Kind))}, {"cluster", token(t.Cluster)},
 		{"resource", token(t.Resource)}, {"db_user", token(t.DBUser)}, {"db_name", token(t.DBName)},
+		{"as", token(t.As)}, {"as_groups", tokens(t.AsGroups)},
 		{"port", port}, {"hold", hold}, {"engine", token(string(t.Engine))},
 	}
 }
@@ -240,6 +242,10 @@ func (k tunnelKey) copyTo(to *Tunnel, from Tunnel) {
 		to.DBUser = from.DBUser
 	case "db_name":
 		to.DBName = from.DBName
+	case "as":
+		to.As = from.As
+	case "as_groups":
+		to.AsGroups = from.AsGroups
 	case "port":
 		to.Port = from.Port
 	case "hold":
@@ -269,6 +275,18 @@ func token(s string) string {
 		return strconv.Quote(s)
 	}
 	return string(raw)
+}
+
+// tokens is a list as a YAML value; empty for an empty list.
+func tokens(list []string) string {
+	if len(list) == 0 {
+		return ""
+	}
+	parts := make([]string, len(list))
+	for i, s := range list {
+		parts[i] = cmp.Or(token(s), `""`)
+	}
+	return "[" + strings.Join(parts, ", ") + "]"
 }
 
 // flowItem is a tunnel on one line.

@@ -319,6 +319,11 @@ var editCases = map[string]struct {
 		set("a", func(t *Tunnel) { t.Kind = KindKube; t.DBUser = ""; t.DBName = "" }),
 		"tunnels:\n  - name: a\n    kind: kube\n    cluster: c\n    resource: r\n",
 	},
+	"set_who_to_be": {
+		"tunnels:\n  - name: a\n    kind: kube\n    cluster: c\n    resource: r\n    as: u # U\n",
+		set("a", func(t *Tunnel) { t.As = "v"; t.AsGroups = []string{"dev", "system:masters"} }),
+		"tunnels:\n  - name: a\n    kind: kube\n    cluster: c\n    resource: r\n    as: v # U\n    as_groups: [dev, \"system:masters\"]\n",
+	},
 	"set_hold_and_engine": {
 		"tunnels:\n  - name: a\n    kind: db\n    cluster: c\n    resource: r\n    hold: 30s\n",
 		set("a", func(t *Tunnel) { t.Hold = new(Duration(90 * time.Second)); t.Engine = EngineTSH }),

@@ -52,7 +52,13 @@ tunnels:
     hold: 2m
     # Who carries the bytes: auto | native | tsh.
     engine: auto
-  - {name: prod-k8s, kind: kube, cluster: example.com, resource: prod}
+  # Tunnels to Kubernetes share a port, unless one is given here. Who to be
+  # there, where roles leave the choice, may be said with as and as_groups.
+  - {name: prod-k8s, kind: kube, cluster: example.com, resource: prod, as: alice, as_groups: [dev, ops]}
+
+# The port that tunnels to Kubernetes share. Default: one that is the same on
+# every machine.
+kube: {port: 15440}
 
 # When the desktop is told of what happens.
 notifications: {enabled: true, quiet_hours: "22:00-07:00"}

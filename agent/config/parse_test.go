@@ -34,6 +34,7 @@ func TestParse(t *testing.T) {
 		"zero_hold":          {"tunnels: [{name: a, kind: kube, cluster: c, resource: r, hold: 0s}]", &Config{Version: 1, Tunnels: []Tunnel{{Name: "a", Kind: KindKube, Cluster: "c", Resource: "r", Hold: new(Duration)}}}},
 		"word_like_a_date":   {"tunnels: [{name: 2024-01-02, kind: kube, cluster: c, resource: r}]", &Config{Version: 1, Tunnels: []Tunnel{{Name: "2024-01-02", Kind: KindKube, Cluster: "c", Resource: "r"}}}},
 		"empty_ca_file":      {`profiles: [{proxy: p, ca_file: ""}]`, &Config{Version: 1, Profiles: []Profile{{Proxy: "p"}}}},
+		"kube_as":            {"kube: {port: 15440}\ntunnels: [{name: a, kind: kube, cluster: c, resource: r, as: u, as_groups: [g, h]}]", &Config{Version: 1, Kube: Kube{Port: 15440}, Tunnels: []Tunnel{{Name: "a", Kind: KindKube, Cluster: "c", Resource: "r", As: "u", AsGroups: []string{"g", "h"}}}}},
 		"kube_with_empty_db": {`tunnels: [{name: a, kind: kube, cluster: c, resource: r, db_user: ""}]`, &Config{Version: 1, Tunnels: []Tunnel{{Name: "a", Kind: KindKube, Cluster: "c", Resource: "r"}}}},
 		"anchors_and_merges": {
 			"tunnels:\n  - &a {name: a, kind: db, cluster: c, resource: r, hold: 90s}\n  - {<<: *a, name: b, port: 15000}\n  - {name: d, <<: [*a]}\n",
@@ -138,7 +139,7 @@ func TestParseMistakes(t *testing.T) {
 		"version_0":      {"version: 0\n", []string{`1:10: version: 0 is not a version: write 1`}},
 		"misspelt_key":   {"tunels: []\n", []string{"1:1: tunels: unknown key: did you mean tunnels?"}},
 		"empty_misspelt": {"tunels:\n", []string{"1:1: tunels: unknown key: did you mean tunnels?"}},
-		"unknown_key":    {"zebra: 1\n", []string{"1:1: zebra: unknown key: those known here are browser, homes, log, notifications, profiles, tsh, tunnels, version"}},
+		"unknown_key":    {"zebra: 1\n", []string{"1:1: zebra: unknown key: those known here are browser, homes, kube, log, notifications, profiles, tsh, tunnels, version"}},
 		"camel_case_key": {tun("dbUser: x, local_port: 15000, type: db"), []string{
 			"2:50: tunnels[0].dbUser: unknown key: did you mean db_user?",
 			"2:61: tunnels[0].local_port: unknown key: did you mean port?",
@@ -189,6 +190,8 @@ func TestParseMistakes(t *testing.T) {
 		"name_empty":        {"tunnels: [{name: '', kind: db, cluster: c, resource: r}]", []string{"1:18: tunnels[0].name: this is empty: write a name, as in prod-pg"}},
 		"unknown_kind":      {"tunnels: [{name: a, kind: ssh, cluster: c, resource: r}]", []string{`1:27: tunnels[0].kind: "ssh" is not a kind of tunnel: use db or kube`}},
 		"unknown_engine":    {tun("engine: fast"), []string{`2:58: tunnels[0].engine: "fast" is not an engine: use auto, native or tsh`}},
+		"db_with_kube":      {"tunnels: [{name: a, kind: db, cluster: c, resource: r, as: u, as_groups: [g]}]", []string{"1:60: tunnels[0].as: as is for Kubernetes, and this tunnel is of kind db: delete it", "1:74: tunnels[0].as_groups: as_groups is for Kubernetes, and this tunnel is of kind db: delete it"}},
+		"kube_port_taken":   {"kube: {port: 15001}\ntunnels: [{name: a, kind: db, cluster: c, resource: r, port: 15001}]", []string{"1:14: kube.port: the tunnel on line 2 has port 15001 already: no two may share one"}},
 		"kube_with_db":      {"tunnels: [{name: a, kind: kube, cluster: c, resource: r, db_user: u, db_name: n}]", []string{"1:67: tunnels[0].db_user: db_user is for databases, and this tunnel is of kind kube: delete it", "1:79: tunnels[0].db_name: db_name is for databases, and this tunnel is of kind kube: delete it"}},
 		"hold_number":       {tun("hold: 60"), []string{"2:56: tunnels[0].hold: 60 has no unit: write 60s or 60m"}},
 		"hold_words":        {tun("hold: 5 minutes"), []string{`2:56: tunnels[0].hold: "5 minutes" is not a duration: write a number and a unit, as in 90s`}},
@@ -458,7 +461,7 @@ func TestSchema(t *testing.T) {
 		}
 	}
 	for name := range descriptions {
-		if typ, _, _ := strings.Cut(name, "."); !strings.Contains("Config Profile Renew Tunnel Notifications TSH Log", typ) {
+		if typ, _, _ := strings.Cut(name, "."); !strings.Contains("Config Profile Renew Tunnel Kube Notifications TSH Log", typ) {
 			t.Errorf("descriptions has %q", name)
 		}
 	}

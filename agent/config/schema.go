@@ -22,6 +22,7 @@ var descriptions = map[string]string{
 		"watched. Without any, $TELEPORT_HOME is, or ~/.tsh.",
 	"Config.Profiles":      "Settings per Teleport proxy. A proxy needs no entry unless something differs from the defaults.",
 	"Config.Tunnels":       "The local ports to keep open, one for each database or Kubernetes cluster.",
+	"Config.Kube":          "What the tunnels to Kubernetes clusters share.",
 	"Config.Notifications": "When the desktop is told of what happens.",
 	"Config.TSH":           "Which tsh does the logins.",
 	"Config.Browser": "The command that opens login pages, program and arguments one by one; %s stands for the address, " +
@@ -52,6 +53,12 @@ var descriptions = map[string]string{
 		"database's protocol lets it say.",
 	"Tunnel.DBName": "The database to connect to inside the server, for kind db only. Empty leaves it to the client, " +
 		"where the database's protocol lets it say.",
+	"Tunnel.As": "Who to be in Kubernetes, for kind kube only: a user of those that your roles allow. It is for " +
+		"requests that do not say themselves, as kubectl --as does.",
+	"Tunnel.AsGroups": "The groups to be in, in Kubernetes, for kind kube only. They are for requests that do not say " +
+		"themselves, as kubectl --as-group does.",
+	"Kube.Port": "The local port, from 1024 to 65535, of all tunnels of kind kube that have none of their own. Without " +
+		"one it is the same on every machine.",
 	"Tunnel.Port": "The local port, from 1024 to 65535, on 127.0.0.1 and ::1. It is bound from the agent's start to its " +
 		"end and never changed by berth. Without one, it is derived from kind, cluster and resource, so that the " +
 		"same file gives the same port on every machine.",
