@@ -64,6 +64,7 @@ type Agent struct {
 	config   *config.Watcher
 	homes    *certwatch.Watcher
 	resolver *resolver
+	kube     *kubeHub
 
 	histories *histories
 	logins    logins
@@ -184,6 +185,7 @@ func newAgent(ctx context.Context, opts Options) (*Agent, error) {
 	a.homes = certwatch.New(certwatch.Config{Homes: homes, Logger: opts.Logger})
 	a.sessions = newSessions(opts.Logger)
 	a.sessions.update(a.homes.View())
+	a.kube = newKubeHub(opts.Paths.StateDir, opts.Grace, a.absentKube, a.touch, a.log)
 	a.histories = newHistories(newClientNames())
 	a.resolver = &resolver{
 		sessions: a.sessions,

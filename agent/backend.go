@@ -24,8 +24,8 @@ var _ ipc.Backend = (*Agent)(nil)
 // ListResources asks the clusters what they offer this user. Without a cluster
 // it asks the selected cluster of every valid profile.
 func (a *Agent) ListResources(ctx context.Context, q ipc.ResourceQuery) ([]ipc.Resource, error) {
-	if q.Kind != "" && q.Kind != state.KindDB {
-		return nil, &ipc.Error{Code: ipc.CodeInvalid, Message: fmt.Sprintf("unknown kind of resource %q", q.Kind), Hint: `use "db"`}
+	if q.Kind != "" && q.Kind != state.KindDB && q.Kind != state.KindKube {
+		return nil, &ipc.Error{Code: ipc.CodeInvalid, Message: fmt.Sprintf("unknown kind of resource %q", q.Kind), Hint: `use "db" or "kube"`}
 	}
 	now := time.Now()
 	names := []string{q.Cluster}
@@ -37,11 +37,20 @@ func (a *Agent) ListResources(ctx context.Context, q ipc.ResourceQuery) ([]ipc.R
 	}
 	resources := []ipc.Resource{}
 	for _, name := range names {
-		list, err := a.databases(ctx, name, now)
-		if err != nil {
-			return nil, a.toIPC(err, name)
+		if q.Kind != state.KindKube {
+			list, err := a.databases(ctx, name, now)
+			if err != nil {
+				return nil, a.toIPC(err, name)
+			}
+			resources = append(resources, list...)
 		}
-		resources = append(resources, list...)
+		if q.Kind != state.KindDB {
+			list, err := a.kubeClusters(ctx, name, now)
+			if err != nil {
+				return nil, a.toIPC(err, name)
+			}
+			resources = append(resources, list...)
+		}
 	}
 	return resources, nil
 }
@@ -63,17 +72,17 @@ func (a *Agent) databases(ctx context.Context, clusterName string, now time.Time
 	for _, d := range dbs {
 		list = append(list, ipc.Resource{
 			Name: d.Name, Kind: state.KindDB, Protocol: d.Protocol, Description: d.Description, Labels: d.Labels,
-			Cluster: clusterName, Tunnel: a.tunnelTo(clusterName, d.Name),
+			Cluster: clusterName, Tunnel: a.tunnelTo(state.KindDB, clusterName, d.Name),
 			DBUsers: id.DBUsers, DBNames: id.DBNames,
 		})
 	}
 	return list, nil
 }
 
-// tunnelTo returns the name of a tunnel that leads to the database.
-func (a *Agent) tunnelTo(clusterName, resource string) string {
+// tunnelTo returns the name of a tunnel that leads to the resource.
+func (a *Agent) tunnelTo(kind state.Kind, clusterName, resource string) string {
 	for _, t := range a.current().Tunnels {
-		if t.Cluster == clusterName && t.Resource == resource {
+		if t.Kind == kind && t.Cluster == clusterName && t.Resource == resource {
 			return t.Name
 		}
 	}
@@ -86,7 +95,7 @@ func (a *Agent) tunnelTo(clusterName, resource string) string {
 func (a *Agent) AddTunnel(ctx context.Context, req ipc.TunnelSpec) (ipc.TunnelSpec, error) {
 	spec := config.Tunnel{
 		Name: req.Name, Kind: req.Kind, Cluster: req.Cluster, Resource: req.Resource,
-		DBUser: req.DBUser, DBName: req.DBName, Port: req.Port, Engine: req.Engine,
+		DBUser: req.DBUser, DBName: req.DBName, Port: req.Port, Engine: req.Engine, As: req.As, AsGroups: req.AsGroups,
 	}
 	if req.Hold != nil {
 		hold := config.Duration(*req.Hold)
@@ -105,7 +114,7 @@ func (a *Agent) AddTunnel(ctx context.Context, req ipc.TunnelSpec) (ipc.TunnelSp
 	// The port is chosen under the file's lock: two commands at once must not
 	// choose the same.
 	err := config.Edit(a.opts.Paths.Config, func(d *config.Document) error {
-		if spec.Port == 0 {
+		if spec.Port == 0 && spec.Kind != config.KindKube {
 			spec.Port = derivePort(d.Config(), spec, proxies.PortBusy)
 		}
 		return d.AddTunnel(spec)
@@ -138,6 +147,12 @@ func (a *Agent) checkResource(ctx context.Context, spec config.Tunnel) error {
 	f := a.sessions.discover(ctx, spec.Cluster, now)
 	if !f.valid(now) || f.cluster == nil {
 		return a.checkUnknownCluster(spec, f, now)
+	}
+	if spec.Kind == config.KindKube {
+		if _, err := f.cluster.KubeCluster(ctx, spec.Cluster, spec.Resource); err != nil {
+			return a.toIPC(err, spec.Cluster)
+		}
+		return nil
 	}
 	d, err := f.cluster.Database(ctx, spec.Cluster, spec.Resource)
 	if err != nil {
@@ -172,7 +187,7 @@ func (a *Agent) checkUnknownCluster(spec config.Tunnel, f found, now time.Time) 
 // derivePort derives a tunnel's port, passing over those of the config's
 // tunnels and those for which busy is true.
 func derivePort(cfg *config.Config, spec config.Tunnel, busy func(port int) bool) int {
-	used := make(map[int]bool)
+	used := map[int]bool{sharedKubePort(cfg): true}
 	for _, t := range cfg.Tunnels {
 		used[t.Port] = true
 	}
@@ -188,7 +203,7 @@ func withPorts(cfg *config.Config) *config.Config {
 	full := *cfg
 	full.Tunnels = slices.Clone(cfg.Tunnels)
 	for i, t := range full.Tunnels {
-		if t.Port == 0 {
+		if t.Port == 0 && t.Kind != config.KindKube { // those share one
 			full.Tunnels[i].Port = derivePort(&full, t, func(int) bool { return false })
 		}
 	}
@@ -308,7 +323,7 @@ func configError(err error) error {
 	case errors.Is(err, config.ErrPortTaken):
 		return &ipc.Error{Code: ipc.CodeExists, Message: err.Error(), Hint: "leave --port out, and berth finds a free one"}
 	case errors.As(err, &tunnel):
-		return &ipc.Error{Code: ipc.CodeInvalid, Message: tunnel.Error(), Hint: `see "berth tunnel add db --help"`}
+		return &ipc.Error{Code: ipc.CodeInvalid, Message: tunnel.Error(), Hint: `see "berth tunnel add --help"`}
 	case errors.As(err, &refused):
 		return &ipc.Error{Code: ipc.CodeFailed, Message: refused.Path + " is written in a way that berth does not edit", Hint: refused.Edit}
 	default:

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -108,6 +109,7 @@ func classifyCluster(p *state.Problem, err error, spec config.Tunnel, proxy stri
 		denied     *cluster.AccessDeniedError
 		noCluster  *cluster.UnknownClusterError
 		noDatabase *cluster.UnknownDatabaseError
+		noKube     *cluster.UnknownKubeError
 		caFile     *caFileError
 	)
 	switch {
@@ -118,6 +120,13 @@ func classifyCluster(p *state.Problem, err error, spec config.Tunnel, proxy stri
 			p.Text = strings.TrimSuffix(p.Text, ".") + fmt.Sprintf("; did you mean %q?", noDatabase.Similar)
 		}
 		p.Action = "berth resources db --cluster " + noDatabase.Cluster
+	case errors.As(err, &noKube):
+		p.Code, p.Title = state.CodeUnknownResource, "Unknown Kubernetes cluster"
+		p.Text = fmt.Sprintf("Cluster %s lists no Kubernetes cluster %q for you.", noKube.Cluster, noKube.KubeCluster)
+		if noKube.Similar != "" {
+			p.Text = strings.TrimSuffix(p.Text, ".") + fmt.Sprintf("; did you mean %q?", noKube.Similar)
+		}
+		p.Action = "berth resources kube --cluster " + noKube.Cluster
 	case errors.As(err, &noCluster):
 		p.Code, p.Title = state.CodeUnknownCluster, "Unknown cluster"
 		p.Text = fmt.Sprintf("%s trusts no cluster %q.", noCluster.Root, noCluster.Cluster)
@@ -125,7 +134,7 @@ func classifyCluster(p *state.Problem, err error, spec config.Tunnel, proxy stri
 	case errors.As(err, &denied):
 		p.Code, p.Title = state.CodeAccessDenied, "Access denied"
 		p.Text = fmt.Sprintf("The cluster refused tunnel %q: %v.", spec.Name, denied)
-		p.Action = "berth resources db --cluster " + spec.Cluster
+		p.Action = listCommand(spec)
 	case errors.Is(err, proxies.ErrUntrusted):
 		p.Code, p.Title = state.CodeProxyUntrusted, "Proxy not trusted"
 		p.Text = fmt.Sprintf("The web certificate of %s is not trusted: %v.", proxy, rootCause(err))
@@ -138,15 +147,24 @@ func classifyCluster(p *state.Problem, err error, spec config.Tunnel, proxy stri
 		p.Code, p.Title = state.CodeProxyUnreachable, "Proxy unreachable"
 		p.Text = fmt.Sprintf("The proxy %s does not answer: %v.", proxy, rootCause(err))
 		p.Action = "check the network or VPN; berth keeps trying"
+	case spec.Kind == config.KindKube && errors.Is(err, proxies.ErrHandshake):
+		p.Code, p.Title = state.CodeUpstream, "Kubernetes not reached"
+		p.Text = fmt.Sprintf("%s was reached, but it did not lead tunnel %q to Kubernetes: %v.", proxy, spec.Name, rootCause(err))
+		p.Action = "berth tunnel restart " + spec.Name
 	case errors.Is(err, proxies.ErrClosedEarly), errors.Is(err, proxies.ErrHandshake):
 		p.Code, p.Title = state.CodeUpstream, "Database hung up"
 		p.Text = fmt.Sprintf("%s was reached, but it hung up on tunnel %q without a word: the service behind database %q may be away.",
 			proxy, spec.Name, spec.Resource)
-		p.Action = "berth resources db --cluster " + spec.Cluster
+		p.Action = listCommand(spec)
 	default:
 		return false
 	}
 	return true
+}
+
+// listCommand lists what the tunnel could lead to.
+func listCommand(spec config.Tunnel) string {
+	return fmt.Sprintf("berth resources %s --cluster %s", cmp.Or(spec.Kind, config.KindDB), spec.Cluster)
 }
 
 // classifyTunnel covers the tunnel itself: its engine, its port.

@@ -30,11 +30,7 @@ func (t *tunnel) refuse(client net.Conn, err error) {
 // refusal words a refusal: the same problem that status shows, with the
 // tunnel's name and how long it has been so.
 func (t *tunnel) refusal(err error, res resolution) db.Refusal {
-	p := res.problem
-	if p == nil || isDialFailure(err) {
-		mem, _ := t.resolver.saved.profileOf(t.spec.Cluster)
-		p = problemFor(err, t.spec, res.profile, mem)
-	}
+	p := t.problemOf(err, res)
 	r := db.Refusal{
 		Title: fmt.Sprintf("tunnel %s: %s", t.spec.Name, lowerFirst(p.Title)),
 		Text:  fmt.Sprintf("%s Since %s.", p.Text, p.Since.Local().Format("15:04:05")),
@@ -46,6 +42,15 @@ func (t *tunnel) refusal(err error, res resolution) db.Refusal {
 		r.Text += fmt.Sprintf(" No login came within %s.", t.spec.HoldDuration().Round(time.Second))
 	}
 	return r
+}
+
+// problemOf is what stands between a client and the resource.
+func (t *tunnel) problemOf(err error, res resolution) *state.Problem {
+	if res.problem != nil && !isDialFailure(err) {
+		return res.problem
+	}
+	mem, _ := t.resolver.saved.profileOf(t.spec.Cluster)
+	return problemFor(err, t.spec, res.profile, mem)
 }
 
 func heldInVain(err error) bool {

@@ -76,6 +76,9 @@ func (r *resolver) resolve(ctx context.Context, t *tunnel, reason kickReason) re
 		}
 		t.forgiveUnreachable()
 	}
+	if t.spec.Kind == config.KindKube {
+		return r.resolveKube(ctx, t, res, f, set)
+	}
 	plan, err := r.plan(ctx, t.spec, f)
 	res.engine, res.engineReason = plan.engine, plan.reason
 	if plan.protocol != "" {
@@ -130,7 +133,8 @@ func (r *resolver) failed(t *tunnel, res resolution, err error) resolution {
 func refused(err error) bool {
 	var denied *cluster.AccessDeniedError
 	var unknown *cluster.UnknownDatabaseError
-	return errors.As(err, &denied) || errors.As(err, &unknown)
+	var unknownKube *cluster.UnknownKubeError
+	return errors.As(err, &denied) || errors.As(err, &unknown) || errors.As(err, &unknownKube)
 }
 
 func unreachable(err error) bool {

@@ -121,7 +121,7 @@ func (r *running) state(protocol string) state.Tunnel {
 	s := state.Tunnel{
 		Name: r.spec.Name, Kind: r.spec.Kind, Cluster: r.spec.Cluster, Resource: r.spec.Resource,
 		Engine: state.EngineNative, State: state.TunnelStopped,
-		Addresses: []string{fmt.Sprintf("127.0.0.1:%d", r.spec.Port)},
+		Addresses: []string{fmt.Sprintf("127.0.0.1:%d", r.port)},
 	}
 	s.Address = s.Addresses[0]
 	if r.t == nil {
@@ -139,7 +139,9 @@ func (r *running) state(protocol string) state.Tunnel {
 	r.t.drawResolution(&s)
 	if px.BindError != nil {
 		s.State = state.TunnelPortInUse
-		s.Problem = problemFor(px.BindError, r.spec, s.Profile, rememberedProfile{})
+		spec := r.spec
+		spec.Port = r.port
+		s.Problem = problemFor(px.BindError, spec, s.Profile, rememberedProfile{})
 		if s.Problem.Code != state.CodePortInUse {
 			s.State = state.TunnelError
 		}
@@ -191,6 +193,7 @@ func (a *Agent) problems() []state.Problem {
 		}
 	}
 	list = append(list, skewProblems(a.sessions.usable(time.Now()))...)
+	list = append(list, a.kube.problems()...)
 	return a.stamp(append(list, homeProblems(a.homes.View())...))
 }
 

@@ -14,6 +14,7 @@ import (
 	"berth/agent/state"
 	"berth/proxies"
 	"berth/proxies/db"
+	"berth/proxies/kube"
 )
 
 const (
@@ -35,7 +36,7 @@ const (
 type tunnel struct {
 	spec     config.Tunnel
 	resolver *resolver
-	px       *proxies.Tunnel
+	px       carrier
 	log      *slog.Logger
 	onChange func()
 	history  *history
@@ -47,6 +48,16 @@ type tunnel struct {
 	attempts int           // resolutions finished so far
 	changed  chan struct{} // closed and replaced at every change of the above
 	dialErr  *dialFailure  // the newest failure since the last success
+}
+
+// carrier is the part of a tunnel that serves clients: a proxies.Tunnel, or a
+// kube.Tunnel.
+type carrier interface {
+	Bind() error
+	Run(ctx context.Context) error
+	Released() <-chan struct{}
+	Status() proxies.Status
+	CloseConnections()
 }
 
 // kickReason says who wants a tunnel resolved anew.
@@ -61,6 +72,8 @@ const (
 // credential is what a tunnel needs to serve a client.
 type credential struct {
 	dial       proxies.Dial
+	kube       *kube.Upstream // in place of dial, for a tunnel to Kubernetes
+	identity   any            // what kube was made for; comparable
 	validUntil time.Time
 }
 
@@ -110,8 +123,9 @@ var (
 	errConnectSlow = errors.New("the cluster took too long to issue a cert")
 )
 
-func newTunnel(spec config.Tunnel, r *resolver, log *slog.Logger, grace time.Duration, h *history, onChange func()) *tunnel {
-	t := &tunnel{
+// newTunnel returns a tunnel that still lacks its carrier.
+func newTunnel(spec config.Tunnel, r *resolver, log *slog.Logger, h *history, onChange func()) *tunnel {
+	return &tunnel{
 		spec:     spec,
 		resolver: r,
 		log:      log.With("tunnel", spec.Name),
@@ -121,14 +135,18 @@ func newTunnel(spec config.Tunnel, r *resolver, log *slog.Logger, grace time.Dur
 		changed:  make(chan struct{}),
 		status:   resolution{state: state.TunnelConnecting, engine: state.EngineNative},
 	}
-	t.px = proxies.New(proxies.Config{
-		Name:     spec.Name,
-		Port:     spec.Port,
+}
+
+// newDBCarrier is the part of a tunnel that serves clients of a database.
+func (t *tunnel) newDBCarrier(grace time.Duration, log *slog.Logger) *proxies.Tunnel {
+	return proxies.New(proxies.Config{
+		Name:     t.spec.Name,
+		Port:     t.spec.Port,
 		Source:   t.source,
-		Hold:     spec.HoldDuration(),
+		Hold:     t.spec.HoldDuration(),
 		Grace:    grace,
 		Logger:   log,
-		OnChange: onChange,
+		OnChange: t.onChange,
 		OnEvent:  t.observe,
 		Refuse:   t.refuse,
 		AnswerDue: func(sent int64) bool {
@@ -138,7 +156,6 @@ func newTunnel(spec config.Tunnel, r *resolver, log *slog.Logger, grace time.Dur
 			return !ok || proto.AnswerDue(sent)
 		},
 	})
-	return t
 }
 
 // run serves the tunnel until ctx ends.
@@ -252,11 +269,20 @@ func (t *tunnel) wake(r kickReason) {
 	}
 }
 
-// source hands a client the way to dial. While nobody is logged in it waits,
+// source hands a client the way to dial.
+func (t *tunnel) source(ctx context.Context) (proxies.Dial, error) {
+	cred, err := t.credentialFor(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return cred.dial, nil
+}
+
+// credentialFor hands a client a credential that is valid now. While nobody is logged in it waits,
 // for as long as ctx allows (the tunnel's hold); while a cert is being fetched
 // it waits for the outcome; any other trouble is tried once more for this
 // client and then told.
-func (t *tunnel) source(ctx context.Context) (proxies.Dial, error) {
+func (t *tunnel) credentialFor(ctx context.Context) (*credential, error) {
 	t.mu.Lock()
 	arrived := t.attempts
 	t.mu.Unlock()
@@ -267,7 +293,7 @@ func (t *tunnel) source(ctx context.Context) (proxies.Dial, error) {
 		cur, status, attempts, changed := t.cur, t.status, t.attempts, t.changed
 		t.mu.Unlock()
 		if cur.validAt(time.Now()) {
-			return cur.dial, nil
+			return cur, nil
 		}
 		waitsForLogin := status.state == state.TunnelWaitingForLogin
 		if attempts > 0 && waitsForLogin && t.spec.HoldDuration() == 0 {

@@ -15,6 +15,7 @@ import (
 // user.
 type running struct {
 	spec   config.Tunnel
+	port   int                // the local one
 	t      *tunnel            // nil: stopped
 	start  func()             // starts its goroutines; called once
 	cancel context.CancelFunc // ends them
@@ -42,20 +43,32 @@ func (a *Agent) startTunnels(ctx context.Context) {
 	for _, r := range a.tunnels {
 		r.start()
 	}
+	a.kube.writeConfig(a.applied)
 }
 
 // addLocked makes a tunnel and binds its port, unless the user stopped it. A
 // port that cannot be had is the tunnel's problem, not the agent's.
 func (a *Agent) addLocked(ctx context.Context, spec config.Tunnel) *running {
 	history := a.histories.of(spec.Name)
-	r := &running{spec: spec, start: func() {}}
+	r := &running{spec: spec, port: spec.Port, start: func() {}}
+	if spec.Kind == config.KindKube {
+		r.port = kubePort(a.applied, spec)
+	}
 	a.tunnels[spec.Name] = r
 	if a.saved.stopped(spec.Name) {
 		return r
 	}
-	r.t = newTunnel(spec, a.resolver, a.opts.Logger, a.opts.Grace, history, a.touch)
+	r.t = newTunnel(spec, a.resolver, a.opts.Logger, history, a.touch)
+	switch {
+	case sharesKubePort(spec):
+		r.t.px = r.t.newKubeCarrier(a.kube.shared(ctx, sharedKubePort(a.applied)), a.kube.localCA, a.opts.Grace, a.opts.Logger)
+	case spec.Kind == config.KindKube:
+		r.t.px = r.t.newKubeCarrier(nil, a.kube.localCA, a.opts.Grace, a.opts.Logger)
+	default:
+		r.t.px = r.t.newDBCarrier(a.opts.Grace, a.opts.Logger)
+	}
 	if err := r.t.px.Bind(); err != nil {
-		a.log.Warn("port not bound, will retry", "tunnel", spec.Name, "local_port", spec.Port, "err", err)
+		a.log.Warn("port not bound, will retry", "tunnel", spec.Name, "local_port", r.port, "err", err)
 	}
 	tctx, cancel := context.WithCancel(ctx)
 	t, done := r.t, make(chan struct{})
@@ -91,6 +104,8 @@ func (a *Agent) stopTunnels() {
 	}
 	a.mu.Unlock()
 	a.draining.Wait()
+	a.kube.close()
+	a.kube.running.Wait()
 	a.resolver.children.wait()
 }
 
@@ -125,6 +140,7 @@ func (a *Agent) applyConfig(ctx context.Context) {
 	a.mu.Lock()
 	next := withPorts(a.config.Current().Config)
 	diff := config.Diff(a.applied, next)
+	diff.Changed = append(diff.Changed, movedKube(a.applied, next, diff)...)
 	a.histories.configChanged(diff, a.applied)
 	a.applied = next
 	for _, spec := range slices.Concat(diff.Removed, diff.Changed) {
@@ -133,8 +149,14 @@ func (a *Agent) applyConfig(ctx context.Context) {
 			delete(a.tunnels, spec.Name)
 		}
 	}
+	if !slices.ContainsFunc(next.Tunnels, sharesKubePort) {
+		a.kube.close()
+	}
 	for _, spec := range slices.Concat(diff.Changed, diff.Added) {
 		a.addLocked(ctx, spec).start()
+	}
+	if !diff.Empty() {
+		a.kube.writeConfig(next)
 	}
 	homes, err := homePaths(next)
 	a.mu.Unlock()
@@ -158,6 +180,18 @@ func (a *Agent) applyConfig(ctx context.Context) {
 		a.log.Info("config applied", "added", len(diff.Added), "changed", len(diff.Changed), "removed", len(diff.Removed))
 	}
 	a.touch()
+}
+
+// movedKube are the tunnels that share a port which is another one now, and
+// that are not among the changed ones already.
+func movedKube(from, to *config.Config, diff config.Changes) []config.Tunnel {
+	if sharedKubePort(from) == sharedKubePort(to) {
+		return nil
+	}
+	known := slices.Concat(diff.Added, diff.Changed)
+	return slices.DeleteFunc(kubeTunnels(to), func(t config.Tunnel) bool {
+		return !sharesKubePort(t) || slices.ContainsFunc(known, func(k config.Tunnel) bool { return k.Name == t.Name })
+	})
 }
 
 // sorted returns the tunnels in the order of the config file.

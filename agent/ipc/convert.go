@@ -286,6 +286,8 @@ func TunnelSpecToProto(t TunnelSpec) *pb.TunnelSpec {
 		DbName:   utf8(t.DBName),
 		Port:     int64(t.Port),
 		Engine:   utf8(string(t.Engine)),
+		As:       utf8(t.As),
+		AsGroups: convert(t.AsGroups, utf8),
 	}
 	if t.Hold != nil {
 		out.Hold = durationpb.New(*t.Hold)
@@ -304,6 +306,8 @@ func TunnelSpecFromProto(t *pb.TunnelSpec) TunnelSpec {
 		DBName:   t.GetDbName(),
 		Port:     int(t.GetPort()),
 		Engine:   state.Engine(t.GetEngine()),
+		As:       t.GetAs(),
+		AsGroups: t.GetAsGroups(),
 	}
 	if t.GetHold() != nil {
 		out.Hold = new(t.GetHold().AsDuration())

@@ -57,6 +57,9 @@ type Backend interface {
 	Logout(ctx context.Context, proxy string) (string, error)
 	// SnoozeRenewal puts aside what is said now about a session's end.
 	SnoozeRenewal(ctx context.Context, proxy string) (Snoozed, error)
+	// KubeCredentials returns a credential for a Kubernetes cluster; an empty
+	// cluster means the current profile's.
+	KubeCredentials(ctx context.Context, cluster, kubeCluster string) (KubeCredentials, error)
 	// ReloadConfig reads the config file again.
 	ReloadConfig(ctx context.Context) error
 	// Shutdown asks the agent to exit and returns at once.

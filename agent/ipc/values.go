@@ -44,6 +44,8 @@ type TunnelSpec struct {
 	Port     int            `json:"port"`   // zero in a request means: derive one
 	Hold     *time.Duration `json:"hold"`   // nil means the default
 	Engine   state.Engine   `json:"engine"` // empty means auto
+	As       string         `json:"as"`     // who to be in Kubernetes; empty leaves it to clients
+	AsGroups []string       `json:"as_groups"`
 }
 
 // Peer is the process at the other end of a connection.

@@ -183,26 +183,27 @@ type Code string
 
 // The codes of problems.
 const (
-	CodeConfigInvalid    Code = "config_invalid"    // the config file has mistakes; the last good one runs
-	CodeHomeUnreadable   Code = "home_unreadable"   // a TELEPORT_HOME cannot be read
-	CodeProfileBroken    Code = "profile_broken"    // a profile's files do not make a session
-	CodeInsecureProxy    Code = "insecure_proxy"    // `insecure: true`: the proxy's web cert is not verified
-	CodeProxyUnreachable Code = "proxy_unreachable" // the proxy cannot be dialled
-	CodeProxyUntrusted   Code = "proxy_untrusted"   // the proxy's web cert is not trusted
-	CodeLoginNeeded      Code = "login_needed"      // no valid session
-	CodeNoProfile        Code = "no_profile"        // no profile for the tunnel's cluster
-	CodeUnknownCluster   Code = "unknown_cluster"   // the auth service knows no such cluster
-	CodeUnknownResource  Code = "unknown_resource"  // the cluster lists no such resource (for this user)
-	CodeAccessDenied     Code = "access_denied"     // the cluster refused
-	CodeMFARequired      Code = "mfa_required"      // per-session MFA that cannot be met
-	CodeProtocol         Code = "protocol_unknown"  // the protocol is unknown or unsupported by the engine
-	CodePortInUse        Code = "port_in_use"       // another program has the port
-	CodePortDenied       Code = "port_denied"       // the OS does not allow binding the port
-	CodeTSHMissing       Code = "tsh_missing"       // tsh is needed and cannot be found
-	CodeTSHFailed        Code = "tsh_failed"        // a tsh child keeps failing
-	CodeUpstream         Code = "upstream_failed"   // connections through the proxy fail
-	CodeClockSkew        Code = "clock_skew"        // certs from the future: the clock is wrong
-	CodeRenewFailed      Code = "renew_failed"      // a login the agent started by itself came to nothing
-	CodeInternal         Code = "internal"          // a bug in berth
-	CodeStateUnreadable  Code = "state_unreadable"  // berth's own saved state was set aside
+	CodeConfigInvalid    Code = "config_invalid"        // the config file has mistakes; the last good one runs
+	CodeHomeUnreadable   Code = "home_unreadable"       // a TELEPORT_HOME cannot be read
+	CodeProfileBroken    Code = "profile_broken"        // a profile's files do not make a session
+	CodeInsecureProxy    Code = "insecure_proxy"        // `insecure: true`: the proxy's web cert is not verified
+	CodeProxyUnreachable Code = "proxy_unreachable"     // the proxy cannot be dialled
+	CodeProxyUntrusted   Code = "proxy_untrusted"       // the proxy's web cert is not trusted
+	CodeLoginNeeded      Code = "login_needed"          // no valid session
+	CodeNoProfile        Code = "no_profile"            // no profile for the tunnel's cluster
+	CodeUnknownCluster   Code = "unknown_cluster"       // the auth service knows no such cluster
+	CodeUnknownResource  Code = "unknown_resource"      // the cluster lists no such resource (for this user)
+	CodeAccessDenied     Code = "access_denied"         // the cluster refused
+	CodeMFARequired      Code = "mfa_required"          // per-session MFA that cannot be met
+	CodeProtocol         Code = "protocol_unknown"      // the protocol is unknown or unsupported by the engine
+	CodePortInUse        Code = "port_in_use"           // another program has the port
+	CodePortDenied       Code = "port_denied"           // the OS does not allow binding the port
+	CodeTSHMissing       Code = "tsh_missing"           // tsh is needed and cannot be found
+	CodeTSHFailed        Code = "tsh_failed"            // a tsh child keeps failing
+	CodeUpstream         Code = "upstream_failed"       // connections through the proxy fail
+	CodeClockSkew        Code = "clock_skew"            // certs from the future: the clock is wrong
+	CodeRenewFailed      Code = "renew_failed"          // a login the agent started by itself came to nothing
+	CodeInternal         Code = "internal"              // a bug in berth
+	CodeKubeconfig       Code = "kubeconfig_unwritable" // berth's kubeconfig cannot be written
+	CodeStateUnreadable  Code = "state_unreadable"      // berth's own saved state was set aside
 )

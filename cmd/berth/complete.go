@@ -56,13 +56,20 @@ func (a *app) completeExec(cmd *cobra.Command, args []string, toComplete string)
 	return a.completeTunnels(cmd, args, toComplete)
 }
 
-func (a *app) completeResources(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+// completeResources completes the names of resources of a kind.
+func (a *app) completeResources(kind state.Kind) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+		return a.resourceNames(cmd, kind)
+	}
+}
+
+func (a *app) resourceNames(cmd *cobra.Command, kind state.Kind) ([]string, cobra.ShellCompDirective) {
 	return a.complete(cmd, func(ctx context.Context, c *client.Client) ([]string, error) {
 		clusterName, err := cmd.Flags().GetString("cluster")
 		if err != nil {
 			return nil, err
 		}
-		list, err := c.Resources(ctx, client.ResourceQuery{Kind: state.KindDB, Cluster: clusterName})
+		list, err := c.Resources(ctx, client.ResourceQuery{Kind: kind, Cluster: clusterName})
 		var names []string
 		for _, r := range list {
 			names = append(names, described(r.Name, r.Protocol))

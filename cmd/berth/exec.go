@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"berth/agent/state"
 	"berth/proxies/db"
 )
 
@@ -23,7 +24,8 @@ func (a *app) execCommand() *cobra.Command {
 		Short: "Run a client with a tunnel's environment",
 		Long: `Run a client with what it looks at to find its server: PGHOST, PGPORT, … for
 Postgres; MYSQL_HOST, … and an option file for MySQL; REDIS_URL, MONGODB_URI, …
-for libraries. redis-cli and mongosh look at nothing: they get arguments.
+for libraries. redis-cli and mongosh look at nothing: they get arguments. For a
+Kubernetes cluster it is KUBECONFIG, a file whose current context is the tunnel's.
 
 Without a command it runs the usual client of the protocol. The exit code is the
 client's own.`,
@@ -50,19 +52,23 @@ client's own.`,
 }
 
 func (a *app) exec(ctx context.Context, name string, argv []string) error {
-	proto, ep, err := a.endpoint(ctx, name)
+	t, err := a.tunnel(ctx, name)
+	if err != nil {
+		return err
+	}
+	if t.Kind == state.KindKube {
+		return a.execKube(ctx, t, argv)
+	}
+	proto, ep, err := a.endpoint(t)
 	if err != nil {
 		return err
 	}
 	if argv, err = clientArgs(proto, ep, argv); err != nil {
 		return err
 	}
-	path, err := exec.LookPath(argv[0])
+	path, err := lookPath(argv[0])
 	if err != nil {
-		if notFound, ok := errors.AsType[*exec.Error](err); ok {
-			err = notFound.Err // without the name, which is said already
-		}
-		return withHint(fmt.Errorf("run %q: %w", argv[0], err), "install it, or give its full path")
+		return err
 	}
 	env, err := proto.Env(ep)
 	if err != nil {
@@ -74,11 +80,27 @@ func (a *app) exec(ctx context.Context, name string, argv []string) error {
 		return err
 	}
 	defer done()
+	return a.runClient(ctx, path, argv, append(env, optionFile...))
+}
+
+func lookPath(name string) (string, error) {
+	path, err := exec.LookPath(name)
+	if err != nil {
+		if notFound, ok := errors.AsType[*exec.Error](err); ok {
+			err = notFound.Err // without the name, which is said already
+		}
+		return "", withHint(fmt.Errorf("run %q: %w", name, err), "install it, or give its full path")
+	}
+	return path, nil
+}
+
+// runClient runs a client in the place of berth.
+func (a *app) runClient(ctx context.Context, path string, argv, env []string) error {
 	// Ctrl-C reaches the client by itself, through the terminal; it decides
 	// what that means, so it is not killed with ctx.
 	child := exec.CommandContext(context.WithoutCancel(ctx), path, argv[1:]...)
 	child.Args[0] = argv[0]
-	child.Env = append(env, optionFile...)
+	child.Env = env
 	child.Stdin, child.Stdout, child.Stderr = a.in, a.out, a.err
 	return runChild(child)
 }

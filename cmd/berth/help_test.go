@@ -23,20 +23,23 @@ func testApp() (a *app, out, errOut *bytes.Buffer) {
 
 // noJSON are the commands without --json, each with the reason.
 var noJSON = map[string]string{
-	"berth":               "holds others, and shows the status for people",
-	"berth agent":         "holds others",
-	"berth agent run":     "logs",
-	"berth completion":    "prints a script",
-	"berth config":        "holds others",
-	"berth config edit":   "runs a program",
-	"berth config schema": "prints JSON anyway",
-	"berth demo":          "talks to a person",
-	"berth exec":          "runs a program",
-	"berth help":          "prints help",
-	"berth login":         "talks to a person",
-	"berth logout":        "has nothing to say but that it is done",
-	"berth tunnel":        "holds others",
-	"berth tunnel add":    "holds others",
+	"berth":                  "holds others, and shows the status for people",
+	"berth agent":            "holds others",
+	"berth agent run":        "logs",
+	"berth completion":       "prints a script",
+	"berth config":           "holds others",
+	"berth config edit":      "runs a program",
+	"berth config schema":    "prints JSON anyway",
+	"berth demo":             "talks to a person",
+	"berth exec":             "runs a program",
+	"berth help":             "prints help",
+	"berth kube":             "holds others",
+	"berth kube config":      "prints YAML for other programs",
+	"berth kube credentials": "prints JSON anyway",
+	"berth login":            "talks to a person",
+	"berth logout":           "has nothing to say but that it is done",
+	"berth tunnel":           "holds others",
+	"berth tunnel add":       "holds others",
 }
 
 func TestHelp(t *testing.T) {
@@ -126,8 +129,8 @@ func checkFlag(t *testing.T, f *pflag.Flag) {
 func TestHelpHasExamples(t *testing.T) {
 	a, _, _ := testApp()
 	want := []string{
-		"berth completion", "berth config schema", "berth exec", "berth login", "berth resources", "berth status", "berth tunnel add db",
-		"berth tunnel url",
+		"berth completion", "berth config schema", "berth exec", "berth kube config", "berth kube config merge", "berth kube credentials",
+		"berth login", "berth resources", "berth status", "berth tunnel add db", "berth tunnel add kube", "berth tunnel url",
 	}
 	eachCommand(a.rootCommand(), func(cmd *cobra.Command) {
 		if has := cmd.Example != ""; has != slices.Contains(want, cmd.CommandPath()) {

@@ -16,26 +16,31 @@ import (
 func (a *app) resourcesCommand() *cobra.Command {
 	var clusterName string
 	var asJSON bool
+	kinds := []string{string(state.KindDB), string(state.KindKube)}
 	cmd := &cobra.Command{
-		Use:   "resources [db] [flags]",
+		Use:   "resources [db|kube] [flags]",
 		Short: "List what the cluster offers you",
-		Long: `List the databases the cluster offers you: name, protocol, labels, and the
-tunnel that leads there already, if there is one.`,
+		Long: `List the databases and Kubernetes clusters the cluster offers you: name, protocol,
+labels, and the tunnel that leads there already, if there is one.`,
 		Example: `  berth resources db
   berth resources db --json | jq -r '.[] | select(.tunnel == "") | .name'`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 1 {
 				return wrongArgs(cmd, cmd.CommandPath()+" takes one kind of resource", args)
 			}
-			if len(args) == 1 && args[0] != string(state.KindDB) {
-				return usageError{withHint(fmt.Errorf("unknown kind of resource %q", args[0]), `use "berth resources db"`)}
+			if len(args) == 1 && !slices.Contains(kinds, args[0]) {
+				return usageError{withHint(fmt.Errorf("unknown kind of resource %q", args[0]), `use "berth resources db" or "berth resources kube"`)}
 			}
 			return nil
 		},
-		ValidArgs: []string{string(state.KindDB)},
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		ValidArgs: kinds,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			query := client.ResourceQuery{Cluster: clusterName}
+			if len(args) == 1 {
+				query.Kind = state.Kind(args[0])
+			}
 			return a.withAgent(func(c *client.Client) error {
-				list, err := c.Resources(cmd.Context(), client.ResourceQuery{Kind: state.KindDB, Cluster: clusterName})
+				list, err := c.Resources(cmd.Context(), query)
 				switch {
 				case err != nil:
 					return err
@@ -65,13 +70,13 @@ func (a *app) printResourcesJSON(list []client.Resource) error {
 
 func (a *app) printResources(list []client.Resource) error {
 	if len(list) == 0 {
-		_, err := fmt.Fprintln(a.out, "The cluster offers you no database. Roles decide what is listed; an access request may add some.")
+		_, err := fmt.Fprintln(a.out, "The cluster offers you nothing of the kind. Roles decide what is listed; an access request may add some.")
 		return err
 	}
 	rows := make([][]string, 0, len(list))
 	for _, r := range list {
 		rows = append(rows, []string{
-			r.Name, r.Protocol, r.Cluster, cmp.Or(r.Tunnel, "-"), cmp.Or(labels(r.Labels), "-"), r.Description,
+			r.Name, cmp.Or(r.Protocol, "kubernetes"), r.Cluster, cmp.Or(r.Tunnel, "-"), cmp.Or(labels(r.Labels), "-"), r.Description,
 		})
 	}
 	return a.table([]string{"NAME", "PROTOCOL", "CLUSTER", "TUNNEL", "LABELS", "DESCRIPTION"}, rows, nil)

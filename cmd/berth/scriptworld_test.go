@@ -94,6 +94,7 @@ func cmdSim(ts *testscript.TestScript, _ bool, _ []string) {
 			{Name: "cache", Protocol: "redis"},
 			{Name: "search", Protocol: "elasticsearch"},
 		},
+		Kubes: []simcluster.Kube{{Name: "prod", Labels: map[string]string{"env": "prod"}}, {Name: "dev"}},
 	})
 	ts.Check(err)
 	w.sim = sim

@@ -25,7 +25,7 @@ func (a *app) withAgent(f func(c *client.Client) error) (err error) {
 
 func (a *app) tunnelCommand() *cobra.Command {
 	return commandGroup("tunnel", "Add, list and control tunnels",
-		commandGroup("add", "Add a tunnel to the config", a.tunnelAddDBCommand()),
+		commandGroup("add", "Add a tunnel to the config", a.tunnelAddDBCommand(), a.tunnelAddKubeCommand()),
 		a.tunnelListCommand(), a.tunnelURLCommand(), a.tunnelWhyCommand(), a.tunnelRemoveCommand(),
 		a.tunnelVerb("start", "Start a stopped tunnel", (*client.Client).StartTunnel, "started"),
 		a.tunnelVerb("stop", "Stop a tunnel and free its port until it is started again", (*client.Client).StopTunnel, "stopped"),

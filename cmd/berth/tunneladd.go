@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -39,7 +38,7 @@ resource.`,
   psql "$(berth tunnel url prod-pg)"`,
 		Args:              exactArgs("NAME"),
 		ValidArgsFunction: cobra.NoFileCompletions,
-		PreRunE:           func(cmd *cobra.Command, _ []string) error { return o.check(cmd) },
+		PreRunE:           func(cmd *cobra.Command, _ []string) error { return o.check(cmd, state.KindDB) },
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.spec.Name = args[0]
 			return a.tunnelAdd(cmd.Context(), o)
@@ -55,7 +54,7 @@ resource.`,
 	f.StringVar(&o.engine, "engine", "auto", "who carries the bytes: auto, native or tsh")
 	f.BoolVar(&o.json, "json", false, "print the new tunnel as JSON")
 	must(cmd.MarkFlagRequired("resource")) // for completion; check has the better words
-	must(cmd.RegisterFlagCompletionFunc("resource", a.completeResources))
+	must(cmd.RegisterFlagCompletionFunc("resource", a.completeResources(state.KindDB)))
 	must(cmd.RegisterFlagCompletionFunc("cluster", a.completeClusters))
 	must(cmd.RegisterFlagCompletionFunc("engine",
 		cobra.FixedCompletions([]string{"auto", "native", "tsh"}, cobra.ShellCompDirectiveNoFileComp)))
@@ -65,11 +64,52 @@ resource.`,
 	return cmd
 }
 
+func (a *app) tunnelAddKubeCommand() *cobra.Command {
+	var o addOptions
+	cmd := &cobra.Command{
+		Use:   "kube NAME --resource RESOURCE [flags]",
+		Short: "Add a tunnel to a Kubernetes cluster",
+		Long: `Add a tunnel to a Kubernetes cluster. It becomes the context berth-NAME of berth's
+kubeconfig. All these tunnels share one local port, unless one is given here.
+
+Where your roles let you be several users in Kubernetes, --as says which one to
+be; kubectl's own --as comes first.`,
+		Example: `  berth tunnel add kube prod-k8s --resource prod
+  kubectl --kubeconfig "$(berth kube config --path)" --context berth-prod-k8s get pods`,
+		Args:              exactArgs("NAME"),
+		ValidArgsFunction: cobra.NoFileCompletions,
+		PreRunE:           func(cmd *cobra.Command, _ []string) error { return o.check(cmd, state.KindKube) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.spec.Name = args[0]
+			return a.tunnelAdd(cmd.Context(), o)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.spec.Resource, "resource", "", "the Kubernetes cluster's name in Teleport (required)")
+	f.StringVar(&o.spec.Cluster, "cluster", "", "the Teleport cluster it is in (default: the current profile's)")
+	f.StringVar(&o.spec.As, "as", "", "the user to be in Kubernetes (default: the client's choice)")
+	f.StringArrayVar(&o.spec.AsGroups, "as-group", nil, "a group to be in, in Kubernetes; may be repeated")
+	f.IntVar(&o.spec.Port, "port", 0, "a local port of its own (default: the one all share)")
+	f.DurationVar(&o.hold, "hold", config.DefaultHold, "how long a request is held while a login is needed")
+	f.StringVar(&o.engine, "engine", "auto", "who carries the bytes: auto, native or tsh")
+	f.BoolVar(&o.json, "json", false, "print the new tunnel as JSON")
+	must(cmd.MarkFlagRequired("resource")) // for completion; check has the better words
+	must(cmd.RegisterFlagCompletionFunc("resource", a.completeResources(state.KindKube)))
+	must(cmd.RegisterFlagCompletionFunc("cluster", a.completeClusters))
+	must(cmd.RegisterFlagCompletionFunc("engine",
+		cobra.FixedCompletions([]string{"auto", "native", "tsh"}, cobra.ShellCompDirectiveNoFileComp)))
+	for _, name := range []string{"as", "as-group", "port", "hold"} {
+		must(cmd.RegisterFlagCompletionFunc(name, cobra.NoFileCompletions))
+	}
+	return cmd
+}
+
 // check finds what can be found wrong before the agent is asked.
-func (o *addOptions) check(cmd *cobra.Command) error {
-	o.spec.Kind = state.KindDB
+func (o *addOptions) check(cmd *cobra.Command, kind state.Kind) error {
+	o.spec.Kind = kind
 	if o.spec.Resource == "" {
-		return usageError{withHint(errors.New("--resource is missing: which database?"), `see "berth resources db"`)}
+		what := map[state.Kind]string{state.KindDB: "database", state.KindKube: "Kubernetes cluster"}[kind]
+		return usageError{withHint(fmt.Errorf("--resource is missing: which %s?", what), fmt.Sprintf("see %q", "berth resources "+string(kind)))}
 	}
 	if f := cmd.Flags(); f.Changed("port") && (o.spec.Port < 1 || o.spec.Port > 65535) {
 		return usageError{withHint(fmt.Errorf("port %d does not exist", o.spec.Port), "use a port from 1024 to 65535, or leave --port out")}
@@ -124,7 +164,9 @@ func (a *app) printAdded(t state.Tunnel, spec client.TunnelSpec) error {
 	if t.Problem != nil {
 		fmt.Fprintf(&b, "  ! %s: %s\n    → %s\n", clean(t.Problem.Title), clean(t.Problem.Text), clean(t.Problem.Action))
 	}
-	if proto, ep, err := endpointOf(t, spec.DBUser, spec.DBName); err == nil {
+	if t.Kind == state.KindKube {
+		a.describeKube(&b, t)
+	} else if proto, ep, err := endpointOf(t, spec.DBUser, spec.DBName); err == nil {
 		if argv, err := proto.ClientCommand(ep); err == nil {
 			fmt.Fprintf(&b, "  %s\n", clean(db.Quote(argv)))
 		}

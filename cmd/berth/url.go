@@ -29,7 +29,8 @@ func (a *app) tunnelURLCommand() *cobra.Command {
   dsn        for libpq, Go's MySQL driver and ADO.NET
   env        lines for a shell to export
   pgservice  a section of ~/.pg_service.conf
-  mycnf      sections of ~/.my.cnf`,
+  mycnf      sections of ~/.my.cnf
+A tunnel to a Kubernetes cluster has url, the API server's address, and env.`,
 		Example: `  psql "$(berth tunnel url prod-pg)"
   eval "$(berth tunnel url prod-pg --as env)"
   berth tunnel url prod-pg --as pgservice >> ~/.pg_service.conf`,
@@ -39,7 +40,14 @@ func (a *app) tunnelURLCommand() *cobra.Command {
 			if asJSON && cmd.Flags().Changed("as") {
 				return usageError{withHint(errors.New("--json and --as do not go together"), "--json has every format")}
 			}
-			proto, ep, err := a.endpoint(cmd.Context(), args[0])
+			t, err := a.tunnel(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			if t.Kind == state.KindKube {
+				return a.printKubeURL(t, as, asJSON, cmd.Flags().Changed("as"))
+			}
+			proto, ep, err := a.endpoint(t)
 			if err != nil {
 				return err
 			}
@@ -89,17 +97,18 @@ func connectionOf(proto db.Protocol, ep db.Endpoint) connection {
 	return c
 }
 
-// endpoint finds out what a client needs to know to use a tunnel: the running
-// agent knows the address and protocol, the config the database user and name.
-func (a *app) endpoint(ctx context.Context, name string) (db.Protocol, db.Endpoint, error) {
-	var t state.Tunnel
-	err := a.withAgent(func(c *client.Client) (err error) {
+// tunnel asks the agent for one tunnel.
+func (a *app) tunnel(ctx context.Context, name string) (t state.Tunnel, err error) {
+	err = a.withAgent(func(c *client.Client) (err error) {
 		t, err = find(ctx, c, name)
 		return err
 	})
-	if err != nil {
-		return db.Protocol{}, db.Endpoint{}, err
-	}
+	return t, err
+}
+
+// endpoint finds out what a client needs to know to use a tunnel: the running
+// agent knows the address and protocol, the config the database user and name.
+func (a *app) endpoint(t state.Tunnel) (db.Protocol, db.Endpoint, error) {
 	p, err := paths.Resolve(a.env)
 	if err != nil {
 		return db.Protocol{}, db.Endpoint{}, err
@@ -108,7 +117,7 @@ func (a *app) endpoint(ctx context.Context, name string) (db.Protocol, db.Endpoi
 	if err != nil {
 		return db.Protocol{}, db.Endpoint{}, err
 	}
-	spec, _ := cfg.Tunnel(name) // gone from the file since: its clients choose for themselves
+	spec, _ := cfg.Tunnel(t.Name) // gone from the file since: its clients choose for themselves
 	return endpointOf(t, spec.DBUser, spec.DBName)
 }
 

@@ -3,7 +3,9 @@
 // only the agent's own user can reach, never over TCP.
 //
 // Nothing secret is in what the agent says: no key, certificate, password or
-// token. The one secret that goes to it is the answer to a login's prompt.
+// token. The exception is KubeCredentials, whose purpose it is: it hands a
+// short-lived credential for one Kubernetes cluster to a command that prints it
+// for kubectl. The one secret that goes to it is the answer to a login's prompt.
 //
 // States, kinds, engines and problem codes are strings, so that a front end
 // older than the agent can show a value it does not know. The values of today
@@ -1505,6 +1507,147 @@ func (x *TunnelHistoryResponse) GetEvents() []*Event {
 	return nil
 }
 
+type KubeCredentialsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// cluster is the Teleport cluster; empty means the current profile's.
+	Cluster string `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	// kube_cluster is the Kubernetes cluster's name in Teleport.
+	KubeCluster   string `protobuf:"bytes,2,opt,name=kube_cluster,json=kubeCluster,proto3" json:"kube_cluster,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KubeCredentialsRequest) Reset() {
+	*x = KubeCredentialsRequest{}
+	mi := &file_berthv1_berth_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KubeCredentialsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KubeCredentialsRequest) ProtoMessage() {}
+
+func (x *KubeCredentialsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berthv1_berth_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KubeCredentialsRequest.ProtoReflect.Descriptor instead.
+func (*KubeCredentialsRequest) Descriptor() ([]byte, []int) {
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *KubeCredentialsRequest) GetCluster() string {
+	if x != nil {
+		return x.Cluster
+	}
+	return ""
+}
+
+func (x *KubeCredentialsRequest) GetKubeCluster() string {
+	if x != nil {
+		return x.KubeCluster
+	}
+	return ""
+}
+
+type KubeCredentialsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// cert and key are in PEM. The key is a secret.
+	Cert       []byte                 `protobuf:"bytes,1,opt,name=cert,proto3" json:"cert,omitempty"`
+	Key        []byte                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	ValidUntil *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=valid_until,json=validUntil,proto3" json:"valid_until,omitempty"`
+	// server is the URL of the API server, server_name what to ask for in the TLS
+	// handshake, ca verifies it, in PEM.
+	Server        string `protobuf:"bytes,4,opt,name=server,proto3" json:"server,omitempty"`
+	ServerName    string `protobuf:"bytes,5,opt,name=server_name,json=serverName,proto3" json:"server_name,omitempty"`
+	Ca            []byte `protobuf:"bytes,6,opt,name=ca,proto3" json:"ca,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KubeCredentialsResponse) Reset() {
+	*x = KubeCredentialsResponse{}
+	mi := &file_berthv1_berth_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KubeCredentialsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KubeCredentialsResponse) ProtoMessage() {}
+
+func (x *KubeCredentialsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berthv1_berth_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KubeCredentialsResponse.ProtoReflect.Descriptor instead.
+func (*KubeCredentialsResponse) Descriptor() ([]byte, []int) {
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *KubeCredentialsResponse) GetCert() []byte {
+	if x != nil {
+		return x.Cert
+	}
+	return nil
+}
+
+func (x *KubeCredentialsResponse) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *KubeCredentialsResponse) GetValidUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ValidUntil
+	}
+	return nil
+}
+
+func (x *KubeCredentialsResponse) GetServer() string {
+	if x != nil {
+		return x.Server
+	}
+	return ""
+}
+
+func (x *KubeCredentialsResponse) GetServerName() string {
+	if x != nil {
+		return x.ServerName
+	}
+	return ""
+}
+
+func (x *KubeCredentialsResponse) GetCa() []byte {
+	if x != nil {
+		return x.Ca
+	}
+	return nil
+}
+
 type ReloadConfigRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1513,7 +1656,7 @@ type ReloadConfigRequest struct {
 
 func (x *ReloadConfigRequest) Reset() {
 	*x = ReloadConfigRequest{}
-	mi := &file_berthv1_berth_proto_msgTypes[31]
+	mi := &file_berthv1_berth_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1525,7 +1668,7 @@ func (x *ReloadConfigRequest) String() string {
 func (*ReloadConfigRequest) ProtoMessage() {}
 
 func (x *ReloadConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[31]
+	mi := &file_berthv1_berth_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1538,7 +1681,7 @@ func (x *ReloadConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadConfigRequest.ProtoReflect.Descriptor instead.
 func (*ReloadConfigRequest) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{31}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{33}
 }
 
 type ReloadConfigResponse struct {
@@ -1549,7 +1692,7 @@ type ReloadConfigResponse struct {
 
 func (x *ReloadConfigResponse) Reset() {
 	*x = ReloadConfigResponse{}
-	mi := &file_berthv1_berth_proto_msgTypes[32]
+	mi := &file_berthv1_berth_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1561,7 +1704,7 @@ func (x *ReloadConfigResponse) String() string {
 func (*ReloadConfigResponse) ProtoMessage() {}
 
 func (x *ReloadConfigResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[32]
+	mi := &file_berthv1_berth_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1574,7 +1717,7 @@ func (x *ReloadConfigResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadConfigResponse.ProtoReflect.Descriptor instead.
 func (*ReloadConfigResponse) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{32}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{34}
 }
 
 type ShutdownRequest struct {
@@ -1585,7 +1728,7 @@ type ShutdownRequest struct {
 
 func (x *ShutdownRequest) Reset() {
 	*x = ShutdownRequest{}
-	mi := &file_berthv1_berth_proto_msgTypes[33]
+	mi := &file_berthv1_berth_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1597,7 +1740,7 @@ func (x *ShutdownRequest) String() string {
 func (*ShutdownRequest) ProtoMessage() {}
 
 func (x *ShutdownRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[33]
+	mi := &file_berthv1_berth_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1610,7 +1753,7 @@ func (x *ShutdownRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownRequest.ProtoReflect.Descriptor instead.
 func (*ShutdownRequest) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{33}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{35}
 }
 
 type ShutdownResponse struct {
@@ -1621,7 +1764,7 @@ type ShutdownResponse struct {
 
 func (x *ShutdownResponse) Reset() {
 	*x = ShutdownResponse{}
-	mi := &file_berthv1_berth_proto_msgTypes[34]
+	mi := &file_berthv1_berth_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1633,7 +1776,7 @@ func (x *ShutdownResponse) String() string {
 func (*ShutdownResponse) ProtoMessage() {}
 
 func (x *ShutdownResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[34]
+	mi := &file_berthv1_berth_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1646,7 +1789,7 @@ func (x *ShutdownResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownResponse.ProtoReflect.Descriptor instead.
 func (*ShutdownResponse) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{34}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{36}
 }
 
 // Resource is something a cluster offers that a tunnel can lead to.
@@ -1671,7 +1814,7 @@ type Resource struct {
 
 func (x *Resource) Reset() {
 	*x = Resource{}
-	mi := &file_berthv1_berth_proto_msgTypes[35]
+	mi := &file_berthv1_berth_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1683,7 +1826,7 @@ func (x *Resource) String() string {
 func (*Resource) ProtoMessage() {}
 
 func (x *Resource) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[35]
+	mi := &file_berthv1_berth_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1696,7 +1839,7 @@ func (x *Resource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resource.ProtoReflect.Descriptor instead.
 func (*Resource) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{35}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Resource) GetName() string {
@@ -1777,14 +1920,17 @@ type TunnelSpec struct {
 	// hold is how long a client waits for a login; absent means the default.
 	Hold *durationpb.Duration `protobuf:"bytes,8,opt,name=hold,proto3" json:"hold,omitempty"`
 	// engine is auto, native or tsh; empty means auto.
-	Engine        string `protobuf:"bytes,9,opt,name=engine,proto3" json:"engine,omitempty"`
+	Engine string `protobuf:"bytes,9,opt,name=engine,proto3" json:"engine,omitempty"`
+	// as and as_groups are who to be in Kubernetes; empty leaves it to clients.
+	As            string   `protobuf:"bytes,10,opt,name=as,proto3" json:"as,omitempty"`
+	AsGroups      []string `protobuf:"bytes,11,rep,name=as_groups,json=asGroups,proto3" json:"as_groups,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *TunnelSpec) Reset() {
 	*x = TunnelSpec{}
-	mi := &file_berthv1_berth_proto_msgTypes[36]
+	mi := &file_berthv1_berth_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1796,7 +1942,7 @@ func (x *TunnelSpec) String() string {
 func (*TunnelSpec) ProtoMessage() {}
 
 func (x *TunnelSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[36]
+	mi := &file_berthv1_berth_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1809,7 +1955,7 @@ func (x *TunnelSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelSpec.ProtoReflect.Descriptor instead.
 func (*TunnelSpec) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{36}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *TunnelSpec) GetName() string {
@@ -1875,6 +2021,20 @@ func (x *TunnelSpec) GetEngine() string {
 	return ""
 }
 
+func (x *TunnelSpec) GetAs() string {
+	if x != nil {
+		return x.As
+	}
+	return ""
+}
+
+func (x *TunnelSpec) GetAsGroups() []string {
+	if x != nil {
+		return x.AsGroups
+	}
+	return nil
+}
+
 // Snapshot is everything the agent knows, at one moment.
 type Snapshot struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1890,7 +2050,7 @@ type Snapshot struct {
 
 func (x *Snapshot) Reset() {
 	*x = Snapshot{}
-	mi := &file_berthv1_berth_proto_msgTypes[37]
+	mi := &file_berthv1_berth_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1902,7 +2062,7 @@ func (x *Snapshot) String() string {
 func (*Snapshot) ProtoMessage() {}
 
 func (x *Snapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[37]
+	mi := &file_berthv1_berth_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1915,7 +2075,7 @@ func (x *Snapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Snapshot.ProtoReflect.Descriptor instead.
 func (*Snapshot) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{37}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Snapshot) GetAgent() *AgentInfo {
@@ -1973,7 +2133,7 @@ type AgentInfo struct {
 
 func (x *AgentInfo) Reset() {
 	*x = AgentInfo{}
-	mi := &file_berthv1_berth_proto_msgTypes[38]
+	mi := &file_berthv1_berth_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1985,7 +2145,7 @@ func (x *AgentInfo) String() string {
 func (*AgentInfo) ProtoMessage() {}
 
 func (x *AgentInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[38]
+	mi := &file_berthv1_berth_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1998,7 +2158,7 @@ func (x *AgentInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AgentInfo.ProtoReflect.Descriptor instead.
 func (*AgentInfo) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{38}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *AgentInfo) GetVersion() string {
@@ -2052,7 +2212,7 @@ type Profile struct {
 
 func (x *Profile) Reset() {
 	*x = Profile{}
-	mi := &file_berthv1_berth_proto_msgTypes[39]
+	mi := &file_berthv1_berth_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2064,7 +2224,7 @@ func (x *Profile) String() string {
 func (*Profile) ProtoMessage() {}
 
 func (x *Profile) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[39]
+	mi := &file_berthv1_berth_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2077,7 +2237,7 @@ func (x *Profile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Profile.ProtoReflect.Descriptor instead.
 func (*Profile) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{39}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Profile) GetProxy() string {
@@ -2175,7 +2335,7 @@ type Renewal struct {
 
 func (x *Renewal) Reset() {
 	*x = Renewal{}
-	mi := &file_berthv1_berth_proto_msgTypes[40]
+	mi := &file_berthv1_berth_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2187,7 +2347,7 @@ func (x *Renewal) String() string {
 func (*Renewal) ProtoMessage() {}
 
 func (x *Renewal) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[40]
+	mi := &file_berthv1_berth_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2200,7 +2360,7 @@ func (x *Renewal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Renewal.ProtoReflect.Descriptor instead.
 func (*Renewal) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{40}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Renewal) GetMode() string {
@@ -2242,7 +2402,7 @@ type Login struct {
 
 func (x *Login) Reset() {
 	*x = Login{}
-	mi := &file_berthv1_berth_proto_msgTypes[41]
+	mi := &file_berthv1_berth_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2254,7 +2414,7 @@ func (x *Login) String() string {
 func (*Login) ProtoMessage() {}
 
 func (x *Login) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[41]
+	mi := &file_berthv1_berth_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2267,7 +2427,7 @@ func (x *Login) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Login.ProtoReflect.Descriptor instead.
 func (*Login) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{41}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Login) GetInProgress() bool {
@@ -2317,7 +2477,7 @@ type Tunnel struct {
 
 func (x *Tunnel) Reset() {
 	*x = Tunnel{}
-	mi := &file_berthv1_berth_proto_msgTypes[42]
+	mi := &file_berthv1_berth_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2329,7 +2489,7 @@ func (x *Tunnel) String() string {
 func (*Tunnel) ProtoMessage() {}
 
 func (x *Tunnel) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[42]
+	mi := &file_berthv1_berth_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2342,7 +2502,7 @@ func (x *Tunnel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tunnel.ProtoReflect.Descriptor instead.
 func (*Tunnel) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{42}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Tunnel) GetName() string {
@@ -2494,7 +2654,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_berthv1_berth_proto_msgTypes[43]
+	mi := &file_berthv1_berth_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2506,7 +2666,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[43]
+	mi := &file_berthv1_berth_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2519,7 +2679,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{43}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Event) GetAt() *timestamppb.Timestamp {
@@ -2589,7 +2749,7 @@ type Request struct {
 
 func (x *Request) Reset() {
 	*x = Request{}
-	mi := &file_berthv1_berth_proto_msgTypes[44]
+	mi := &file_berthv1_berth_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2601,7 +2761,7 @@ func (x *Request) String() string {
 func (*Request) ProtoMessage() {}
 
 func (x *Request) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[44]
+	mi := &file_berthv1_berth_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2614,7 +2774,7 @@ func (x *Request) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Request.ProtoReflect.Descriptor instead.
 func (*Request) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{44}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Request) GetId() string {
@@ -2806,7 +2966,7 @@ type Review struct {
 
 func (x *Review) Reset() {
 	*x = Review{}
-	mi := &file_berthv1_berth_proto_msgTypes[45]
+	mi := &file_berthv1_berth_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2818,7 +2978,7 @@ func (x *Review) String() string {
 func (*Review) ProtoMessage() {}
 
 func (x *Review) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[45]
+	mi := &file_berthv1_berth_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2831,7 +2991,7 @@ func (x *Review) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Review.ProtoReflect.Descriptor instead.
 func (*Review) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{45}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Review) GetAuthor() string {
@@ -2880,7 +3040,7 @@ type Notice struct {
 
 func (x *Notice) Reset() {
 	*x = Notice{}
-	mi := &file_berthv1_berth_proto_msgTypes[46]
+	mi := &file_berthv1_berth_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2892,7 +3052,7 @@ func (x *Notice) String() string {
 func (*Notice) ProtoMessage() {}
 
 func (x *Notice) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[46]
+	mi := &file_berthv1_berth_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2905,7 +3065,7 @@ func (x *Notice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Notice.ProtoReflect.Descriptor instead.
 func (*Notice) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{46}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Notice) GetId() string {
@@ -2975,7 +3135,7 @@ type NoticeAction struct {
 
 func (x *NoticeAction) Reset() {
 	*x = NoticeAction{}
-	mi := &file_berthv1_berth_proto_msgTypes[47]
+	mi := &file_berthv1_berth_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2987,7 +3147,7 @@ func (x *NoticeAction) String() string {
 func (*NoticeAction) ProtoMessage() {}
 
 func (x *NoticeAction) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[47]
+	mi := &file_berthv1_berth_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3000,7 +3160,7 @@ func (x *NoticeAction) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NoticeAction.ProtoReflect.Descriptor instead.
 func (*NoticeAction) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{47}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *NoticeAction) GetVerb() string {
@@ -3060,7 +3220,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_berthv1_berth_proto_msgTypes[48]
+	mi := &file_berthv1_berth_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3072,7 +3232,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[48]
+	mi := &file_berthv1_berth_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3085,7 +3245,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{48}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Problem) GetCode() string {
@@ -3202,7 +3362,19 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\x14TunnelHistoryRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"@\n" +
 	"\x15TunnelHistoryResponse\x12'\n" +
-	"\x06events\x18\x01 \x03(\v2\x0f.berth.v1.EventR\x06events\"\x15\n" +
+	"\x06events\x18\x01 \x03(\v2\x0f.berth.v1.EventR\x06events\"U\n" +
+	"\x16KubeCredentialsRequest\x12\x18\n" +
+	"\acluster\x18\x01 \x01(\tR\acluster\x12!\n" +
+	"\fkube_cluster\x18\x02 \x01(\tR\vkubeCluster\"\xc5\x01\n" +
+	"\x17KubeCredentialsResponse\x12\x12\n" +
+	"\x04cert\x18\x01 \x01(\fR\x04cert\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\fR\x03key\x12;\n" +
+	"\vvalid_until\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"validUntil\x12\x16\n" +
+	"\x06server\x18\x04 \x01(\tR\x06server\x12\x1f\n" +
+	"\vserver_name\x18\x05 \x01(\tR\n" +
+	"serverName\x12\x0e\n" +
+	"\x02ca\x18\x06 \x01(\fR\x02ca\"\x15\n" +
 	"\x13ReloadConfigRequest\"\x16\n" +
 	"\x14ReloadConfigResponse\"\x11\n" +
 	"\x0fShutdownRequest\"\x12\n" +
@@ -3219,7 +3391,7 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\bdb_names\x18\t \x03(\tR\adbNames\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xf7\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xa4\x02\n" +
 	"\n" +
 	"TunnelSpec\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
@@ -3230,7 +3402,10 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\adb_name\x18\x06 \x01(\tR\x06dbName\x12\x12\n" +
 	"\x04port\x18\a \x01(\x03R\x04port\x12-\n" +
 	"\x04hold\x18\b \x01(\v2\x19.google.protobuf.DurationR\x04hold\x12\x16\n" +
-	"\x06engine\x18\t \x01(\tR\x06engine\"\x9a\x02\n" +
+	"\x06engine\x18\t \x01(\tR\x06engine\x12\x0e\n" +
+	"\x02as\x18\n" +
+	" \x01(\tR\x02as\x12\x1b\n" +
+	"\tas_groups\x18\v \x03(\tR\basGroups\"\x9a\x02\n" +
 	"\bSnapshot\x12)\n" +
 	"\x05agent\x18\x01 \x01(\v2\x13.berth.v1.AgentInfoR\x05agent\x12-\n" +
 	"\bprofiles\x18\x02 \x03(\v2\x11.berth.v1.ProfileR\bprofiles\x12*\n" +
@@ -3352,7 +3527,8 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\x05title\x18\x02 \x01(\tR\x05title\x12\x12\n" +
 	"\x04text\x18\x03 \x01(\tR\x04text\x12\x16\n" +
 	"\x06action\x18\x04 \x01(\tR\x06action\x120\n" +
-	"\x05since\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05since2\xb5\t\n" +
+	"\x05since\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05since2\x8d\n" +
+	"\n" +
 	"\x05Agent\x12>\n" +
 	"\aGetInfo\x12\x18.berth.v1.GetInfoRequest\x1a\x19.berth.v1.GetInfoResponse\x12J\n" +
 	"\vGetSnapshot\x12\x1c.berth.v1.GetSnapshotRequest\x1a\x1d.berth.v1.GetSnapshotResponse\x12U\n" +
@@ -3368,7 +3544,8 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\x05Login\x12\x16.berth.v1.LoginRequest\x1a\x17.berth.v1.LoginResponse(\x010\x01\x12J\n" +
 	"\vCancelLogin\x12\x1c.berth.v1.CancelLoginRequest\x1a\x1d.berth.v1.CancelLoginResponse\x12;\n" +
 	"\x06Logout\x12\x17.berth.v1.LogoutRequest\x1a\x18.berth.v1.LogoutResponse\x12P\n" +
-	"\rSnoozeRenewal\x12\x1e.berth.v1.SnoozeRenewalRequest\x1a\x1f.berth.v1.SnoozeRenewalResponse\x12M\n" +
+	"\rSnoozeRenewal\x12\x1e.berth.v1.SnoozeRenewalRequest\x1a\x1f.berth.v1.SnoozeRenewalResponse\x12V\n" +
+	"\x0fKubeCredentials\x12 .berth.v1.KubeCredentialsRequest\x1a!.berth.v1.KubeCredentialsResponse\x12M\n" +
 	"\fReloadConfig\x12\x1d.berth.v1.ReloadConfigRequest\x1a\x1e.berth.v1.ReloadConfigResponse\x12A\n" +
 	"\bShutdown\x12\x19.berth.v1.ShutdownRequest\x1a\x1a.berth.v1.ShutdownResponseB!Z\x1fberth/agent/ipc/berthv1;berthv1b\x06proto3"
 
@@ -3384,141 +3561,146 @@ func file_berthv1_berth_proto_rawDescGZIP() []byte {
 	return file_berthv1_berth_proto_rawDescData
 }
 
-var file_berthv1_berth_proto_msgTypes = make([]protoimpl.MessageInfo, 50)
+var file_berthv1_berth_proto_msgTypes = make([]protoimpl.MessageInfo, 52)
 var file_berthv1_berth_proto_goTypes = []any{
-	(*ErrorDetail)(nil),            // 0: berth.v1.ErrorDetail
-	(*GetInfoRequest)(nil),         // 1: berth.v1.GetInfoRequest
-	(*GetInfoResponse)(nil),        // 2: berth.v1.GetInfoResponse
-	(*GetSnapshotRequest)(nil),     // 3: berth.v1.GetSnapshotRequest
-	(*GetSnapshotResponse)(nil),    // 4: berth.v1.GetSnapshotResponse
-	(*WatchSnapshotsRequest)(nil),  // 5: berth.v1.WatchSnapshotsRequest
-	(*WatchSnapshotsResponse)(nil), // 6: berth.v1.WatchSnapshotsResponse
-	(*ListResourcesRequest)(nil),   // 7: berth.v1.ListResourcesRequest
-	(*ListResourcesResponse)(nil),  // 8: berth.v1.ListResourcesResponse
-	(*AddTunnelRequest)(nil),       // 9: berth.v1.AddTunnelRequest
-	(*AddTunnelResponse)(nil),      // 10: berth.v1.AddTunnelResponse
-	(*RemoveTunnelRequest)(nil),    // 11: berth.v1.RemoveTunnelRequest
-	(*RemoveTunnelResponse)(nil),   // 12: berth.v1.RemoveTunnelResponse
-	(*StartTunnelRequest)(nil),     // 13: berth.v1.StartTunnelRequest
-	(*StartTunnelResponse)(nil),    // 14: berth.v1.StartTunnelResponse
-	(*StopTunnelRequest)(nil),      // 15: berth.v1.StopTunnelRequest
-	(*StopTunnelResponse)(nil),     // 16: berth.v1.StopTunnelResponse
-	(*RestartTunnelRequest)(nil),   // 17: berth.v1.RestartTunnelRequest
-	(*RestartTunnelResponse)(nil),  // 18: berth.v1.RestartTunnelResponse
-	(*LoginRequest)(nil),           // 19: berth.v1.LoginRequest
-	(*LoginStart)(nil),             // 20: berth.v1.LoginStart
-	(*LoginAnswer)(nil),            // 21: berth.v1.LoginAnswer
-	(*LoginResponse)(nil),          // 22: berth.v1.LoginResponse
-	(*CancelLoginRequest)(nil),     // 23: berth.v1.CancelLoginRequest
-	(*CancelLoginResponse)(nil),    // 24: berth.v1.CancelLoginResponse
-	(*LogoutRequest)(nil),          // 25: berth.v1.LogoutRequest
-	(*LogoutResponse)(nil),         // 26: berth.v1.LogoutResponse
-	(*SnoozeRenewalRequest)(nil),   // 27: berth.v1.SnoozeRenewalRequest
-	(*SnoozeRenewalResponse)(nil),  // 28: berth.v1.SnoozeRenewalResponse
-	(*TunnelHistoryRequest)(nil),   // 29: berth.v1.TunnelHistoryRequest
-	(*TunnelHistoryResponse)(nil),  // 30: berth.v1.TunnelHistoryResponse
-	(*ReloadConfigRequest)(nil),    // 31: berth.v1.ReloadConfigRequest
-	(*ReloadConfigResponse)(nil),   // 32: berth.v1.ReloadConfigResponse
-	(*ShutdownRequest)(nil),        // 33: berth.v1.ShutdownRequest
-	(*ShutdownResponse)(nil),       // 34: berth.v1.ShutdownResponse
-	(*Resource)(nil),               // 35: berth.v1.Resource
-	(*TunnelSpec)(nil),             // 36: berth.v1.TunnelSpec
-	(*Snapshot)(nil),               // 37: berth.v1.Snapshot
-	(*AgentInfo)(nil),              // 38: berth.v1.AgentInfo
-	(*Profile)(nil),                // 39: berth.v1.Profile
-	(*Renewal)(nil),                // 40: berth.v1.Renewal
-	(*Login)(nil),                  // 41: berth.v1.Login
-	(*Tunnel)(nil),                 // 42: berth.v1.Tunnel
-	(*Event)(nil),                  // 43: berth.v1.Event
-	(*Request)(nil),                // 44: berth.v1.Request
-	(*Review)(nil),                 // 45: berth.v1.Review
-	(*Notice)(nil),                 // 46: berth.v1.Notice
-	(*NoticeAction)(nil),           // 47: berth.v1.NoticeAction
-	(*Problem)(nil),                // 48: berth.v1.Problem
-	nil,                            // 49: berth.v1.Resource.LabelsEntry
-	(*timestamppb.Timestamp)(nil),  // 50: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),    // 51: google.protobuf.Duration
+	(*ErrorDetail)(nil),             // 0: berth.v1.ErrorDetail
+	(*GetInfoRequest)(nil),          // 1: berth.v1.GetInfoRequest
+	(*GetInfoResponse)(nil),         // 2: berth.v1.GetInfoResponse
+	(*GetSnapshotRequest)(nil),      // 3: berth.v1.GetSnapshotRequest
+	(*GetSnapshotResponse)(nil),     // 4: berth.v1.GetSnapshotResponse
+	(*WatchSnapshotsRequest)(nil),   // 5: berth.v1.WatchSnapshotsRequest
+	(*WatchSnapshotsResponse)(nil),  // 6: berth.v1.WatchSnapshotsResponse
+	(*ListResourcesRequest)(nil),    // 7: berth.v1.ListResourcesRequest
+	(*ListResourcesResponse)(nil),   // 8: berth.v1.ListResourcesResponse
+	(*AddTunnelRequest)(nil),        // 9: berth.v1.AddTunnelRequest
+	(*AddTunnelResponse)(nil),       // 10: berth.v1.AddTunnelResponse
+	(*RemoveTunnelRequest)(nil),     // 11: berth.v1.RemoveTunnelRequest
+	(*RemoveTunnelResponse)(nil),    // 12: berth.v1.RemoveTunnelResponse
+	(*StartTunnelRequest)(nil),      // 13: berth.v1.StartTunnelRequest
+	(*StartTunnelResponse)(nil),     // 14: berth.v1.StartTunnelResponse
+	(*StopTunnelRequest)(nil),       // 15: berth.v1.StopTunnelRequest
+	(*StopTunnelResponse)(nil),      // 16: berth.v1.StopTunnelResponse
+	(*RestartTunnelRequest)(nil),    // 17: berth.v1.RestartTunnelRequest
+	(*RestartTunnelResponse)(nil),   // 18: berth.v1.RestartTunnelResponse
+	(*LoginRequest)(nil),            // 19: berth.v1.LoginRequest
+	(*LoginStart)(nil),              // 20: berth.v1.LoginStart
+	(*LoginAnswer)(nil),             // 21: berth.v1.LoginAnswer
+	(*LoginResponse)(nil),           // 22: berth.v1.LoginResponse
+	(*CancelLoginRequest)(nil),      // 23: berth.v1.CancelLoginRequest
+	(*CancelLoginResponse)(nil),     // 24: berth.v1.CancelLoginResponse
+	(*LogoutRequest)(nil),           // 25: berth.v1.LogoutRequest
+	(*LogoutResponse)(nil),          // 26: berth.v1.LogoutResponse
+	(*SnoozeRenewalRequest)(nil),    // 27: berth.v1.SnoozeRenewalRequest
+	(*SnoozeRenewalResponse)(nil),   // 28: berth.v1.SnoozeRenewalResponse
+	(*TunnelHistoryRequest)(nil),    // 29: berth.v1.TunnelHistoryRequest
+	(*TunnelHistoryResponse)(nil),   // 30: berth.v1.TunnelHistoryResponse
+	(*KubeCredentialsRequest)(nil),  // 31: berth.v1.KubeCredentialsRequest
+	(*KubeCredentialsResponse)(nil), // 32: berth.v1.KubeCredentialsResponse
+	(*ReloadConfigRequest)(nil),     // 33: berth.v1.ReloadConfigRequest
+	(*ReloadConfigResponse)(nil),    // 34: berth.v1.ReloadConfigResponse
+	(*ShutdownRequest)(nil),         // 35: berth.v1.ShutdownRequest
+	(*ShutdownResponse)(nil),        // 36: berth.v1.ShutdownResponse
+	(*Resource)(nil),                // 37: berth.v1.Resource
+	(*TunnelSpec)(nil),              // 38: berth.v1.TunnelSpec
+	(*Snapshot)(nil),                // 39: berth.v1.Snapshot
+	(*AgentInfo)(nil),               // 40: berth.v1.AgentInfo
+	(*Profile)(nil),                 // 41: berth.v1.Profile
+	(*Renewal)(nil),                 // 42: berth.v1.Renewal
+	(*Login)(nil),                   // 43: berth.v1.Login
+	(*Tunnel)(nil),                  // 44: berth.v1.Tunnel
+	(*Event)(nil),                   // 45: berth.v1.Event
+	(*Request)(nil),                 // 46: berth.v1.Request
+	(*Review)(nil),                  // 47: berth.v1.Review
+	(*Notice)(nil),                  // 48: berth.v1.Notice
+	(*NoticeAction)(nil),            // 49: berth.v1.NoticeAction
+	(*Problem)(nil),                 // 50: berth.v1.Problem
+	nil,                             // 51: berth.v1.Resource.LabelsEntry
+	(*timestamppb.Timestamp)(nil),   // 52: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),     // 53: google.protobuf.Duration
 }
 var file_berthv1_berth_proto_depIdxs = []int32{
-	50, // 0: berth.v1.GetInfoResponse.started_at:type_name -> google.protobuf.Timestamp
-	37, // 1: berth.v1.GetSnapshotResponse.snapshot:type_name -> berth.v1.Snapshot
-	37, // 2: berth.v1.WatchSnapshotsResponse.snapshot:type_name -> berth.v1.Snapshot
-	35, // 3: berth.v1.ListResourcesResponse.resources:type_name -> berth.v1.Resource
-	36, // 4: berth.v1.AddTunnelRequest.spec:type_name -> berth.v1.TunnelSpec
-	36, // 5: berth.v1.AddTunnelResponse.spec:type_name -> berth.v1.TunnelSpec
+	52, // 0: berth.v1.GetInfoResponse.started_at:type_name -> google.protobuf.Timestamp
+	39, // 1: berth.v1.GetSnapshotResponse.snapshot:type_name -> berth.v1.Snapshot
+	39, // 2: berth.v1.WatchSnapshotsResponse.snapshot:type_name -> berth.v1.Snapshot
+	37, // 3: berth.v1.ListResourcesResponse.resources:type_name -> berth.v1.Resource
+	38, // 4: berth.v1.AddTunnelRequest.spec:type_name -> berth.v1.TunnelSpec
+	38, // 5: berth.v1.AddTunnelResponse.spec:type_name -> berth.v1.TunnelSpec
 	20, // 6: berth.v1.LoginRequest.start:type_name -> berth.v1.LoginStart
 	21, // 7: berth.v1.LoginRequest.answer:type_name -> berth.v1.LoginAnswer
-	51, // 8: berth.v1.LoginStart.ttl:type_name -> google.protobuf.Duration
-	50, // 9: berth.v1.LoginResponse.deadline:type_name -> google.protobuf.Timestamp
-	50, // 10: berth.v1.SnoozeRenewalResponse.until:type_name -> google.protobuf.Timestamp
-	43, // 11: berth.v1.TunnelHistoryResponse.events:type_name -> berth.v1.Event
-	49, // 12: berth.v1.Resource.labels:type_name -> berth.v1.Resource.LabelsEntry
-	51, // 13: berth.v1.TunnelSpec.hold:type_name -> google.protobuf.Duration
-	38, // 14: berth.v1.Snapshot.agent:type_name -> berth.v1.AgentInfo
-	39, // 15: berth.v1.Snapshot.profiles:type_name -> berth.v1.Profile
-	42, // 16: berth.v1.Snapshot.tunnels:type_name -> berth.v1.Tunnel
-	44, // 17: berth.v1.Snapshot.requests:type_name -> berth.v1.Request
-	48, // 18: berth.v1.Snapshot.problems:type_name -> berth.v1.Problem
-	46, // 19: berth.v1.Snapshot.notices:type_name -> berth.v1.Notice
-	50, // 20: berth.v1.AgentInfo.started_at:type_name -> google.protobuf.Timestamp
-	50, // 21: berth.v1.Profile.valid_until:type_name -> google.protobuf.Timestamp
-	50, // 22: berth.v1.Profile.ssh_valid_until:type_name -> google.protobuf.Timestamp
-	41, // 23: berth.v1.Profile.login:type_name -> berth.v1.Login
-	40, // 24: berth.v1.Profile.renewal:type_name -> berth.v1.Renewal
-	50, // 25: berth.v1.Renewal.at:type_name -> google.protobuf.Timestamp
-	48, // 26: berth.v1.Renewal.problem:type_name -> berth.v1.Problem
-	48, // 27: berth.v1.Tunnel.problem:type_name -> berth.v1.Problem
-	50, // 28: berth.v1.Tunnel.cert_valid_until:type_name -> google.protobuf.Timestamp
-	50, // 29: berth.v1.Tunnel.last_error_at:type_name -> google.protobuf.Timestamp
-	50, // 30: berth.v1.Event.at:type_name -> google.protobuf.Timestamp
-	50, // 31: berth.v1.Event.until:type_name -> google.protobuf.Timestamp
-	50, // 32: berth.v1.Request.created_at:type_name -> google.protobuf.Timestamp
-	50, // 33: berth.v1.Request.expires_at:type_name -> google.protobuf.Timestamp
-	45, // 34: berth.v1.Request.reviews:type_name -> berth.v1.Review
-	50, // 35: berth.v1.Request.access_until:type_name -> google.protobuf.Timestamp
-	50, // 36: berth.v1.Request.session_until:type_name -> google.protobuf.Timestamp
-	50, // 37: berth.v1.Request.assume_from:type_name -> google.protobuf.Timestamp
-	50, // 38: berth.v1.Review.at:type_name -> google.protobuf.Timestamp
-	50, // 39: berth.v1.Notice.since:type_name -> google.protobuf.Timestamp
-	47, // 40: berth.v1.Notice.actions:type_name -> berth.v1.NoticeAction
-	50, // 41: berth.v1.Problem.since:type_name -> google.protobuf.Timestamp
-	1,  // 42: berth.v1.Agent.GetInfo:input_type -> berth.v1.GetInfoRequest
-	3,  // 43: berth.v1.Agent.GetSnapshot:input_type -> berth.v1.GetSnapshotRequest
-	5,  // 44: berth.v1.Agent.WatchSnapshots:input_type -> berth.v1.WatchSnapshotsRequest
-	7,  // 45: berth.v1.Agent.ListResources:input_type -> berth.v1.ListResourcesRequest
-	9,  // 46: berth.v1.Agent.AddTunnel:input_type -> berth.v1.AddTunnelRequest
-	11, // 47: berth.v1.Agent.RemoveTunnel:input_type -> berth.v1.RemoveTunnelRequest
-	13, // 48: berth.v1.Agent.StartTunnel:input_type -> berth.v1.StartTunnelRequest
-	15, // 49: berth.v1.Agent.StopTunnel:input_type -> berth.v1.StopTunnelRequest
-	17, // 50: berth.v1.Agent.RestartTunnel:input_type -> berth.v1.RestartTunnelRequest
-	29, // 51: berth.v1.Agent.TunnelHistory:input_type -> berth.v1.TunnelHistoryRequest
-	19, // 52: berth.v1.Agent.Login:input_type -> berth.v1.LoginRequest
-	23, // 53: berth.v1.Agent.CancelLogin:input_type -> berth.v1.CancelLoginRequest
-	25, // 54: berth.v1.Agent.Logout:input_type -> berth.v1.LogoutRequest
-	27, // 55: berth.v1.Agent.SnoozeRenewal:input_type -> berth.v1.SnoozeRenewalRequest
-	31, // 56: berth.v1.Agent.ReloadConfig:input_type -> berth.v1.ReloadConfigRequest
-	33, // 57: berth.v1.Agent.Shutdown:input_type -> berth.v1.ShutdownRequest
-	2,  // 58: berth.v1.Agent.GetInfo:output_type -> berth.v1.GetInfoResponse
-	4,  // 59: berth.v1.Agent.GetSnapshot:output_type -> berth.v1.GetSnapshotResponse
-	6,  // 60: berth.v1.Agent.WatchSnapshots:output_type -> berth.v1.WatchSnapshotsResponse
-	8,  // 61: berth.v1.Agent.ListResources:output_type -> berth.v1.ListResourcesResponse
-	10, // 62: berth.v1.Agent.AddTunnel:output_type -> berth.v1.AddTunnelResponse
-	12, // 63: berth.v1.Agent.RemoveTunnel:output_type -> berth.v1.RemoveTunnelResponse
-	14, // 64: berth.v1.Agent.StartTunnel:output_type -> berth.v1.StartTunnelResponse
-	16, // 65: berth.v1.Agent.StopTunnel:output_type -> berth.v1.StopTunnelResponse
-	18, // 66: berth.v1.Agent.RestartTunnel:output_type -> berth.v1.RestartTunnelResponse
-	30, // 67: berth.v1.Agent.TunnelHistory:output_type -> berth.v1.TunnelHistoryResponse
-	22, // 68: berth.v1.Agent.Login:output_type -> berth.v1.LoginResponse
-	24, // 69: berth.v1.Agent.CancelLogin:output_type -> berth.v1.CancelLoginResponse
-	26, // 70: berth.v1.Agent.Logout:output_type -> berth.v1.LogoutResponse
-	28, // 71: berth.v1.Agent.SnoozeRenewal:output_type -> berth.v1.SnoozeRenewalResponse
-	32, // 72: berth.v1.Agent.ReloadConfig:output_type -> berth.v1.ReloadConfigResponse
-	34, // 73: berth.v1.Agent.Shutdown:output_type -> berth.v1.ShutdownResponse
-	58, // [58:74] is the sub-list for method output_type
-	42, // [42:58] is the sub-list for method input_type
-	42, // [42:42] is the sub-list for extension type_name
-	42, // [42:42] is the sub-list for extension extendee
-	0,  // [0:42] is the sub-list for field type_name
+	53, // 8: berth.v1.LoginStart.ttl:type_name -> google.protobuf.Duration
+	52, // 9: berth.v1.LoginResponse.deadline:type_name -> google.protobuf.Timestamp
+	52, // 10: berth.v1.SnoozeRenewalResponse.until:type_name -> google.protobuf.Timestamp
+	45, // 11: berth.v1.TunnelHistoryResponse.events:type_name -> berth.v1.Event
+	52, // 12: berth.v1.KubeCredentialsResponse.valid_until:type_name -> google.protobuf.Timestamp
+	51, // 13: berth.v1.Resource.labels:type_name -> berth.v1.Resource.LabelsEntry
+	53, // 14: berth.v1.TunnelSpec.hold:type_name -> google.protobuf.Duration
+	40, // 15: berth.v1.Snapshot.agent:type_name -> berth.v1.AgentInfo
+	41, // 16: berth.v1.Snapshot.profiles:type_name -> berth.v1.Profile
+	44, // 17: berth.v1.Snapshot.tunnels:type_name -> berth.v1.Tunnel
+	46, // 18: berth.v1.Snapshot.requests:type_name -> berth.v1.Request
+	50, // 19: berth.v1.Snapshot.problems:type_name -> berth.v1.Problem
+	48, // 20: berth.v1.Snapshot.notices:type_name -> berth.v1.Notice
+	52, // 21: berth.v1.AgentInfo.started_at:type_name -> google.protobuf.Timestamp
+	52, // 22: berth.v1.Profile.valid_until:type_name -> google.protobuf.Timestamp
+	52, // 23: berth.v1.Profile.ssh_valid_until:type_name -> google.protobuf.Timestamp
+	43, // 24: berth.v1.Profile.login:type_name -> berth.v1.Login
+	42, // 25: berth.v1.Profile.renewal:type_name -> berth.v1.Renewal
+	52, // 26: berth.v1.Renewal.at:type_name -> google.protobuf.Timestamp
+	50, // 27: berth.v1.Renewal.problem:type_name -> berth.v1.Problem
+	50, // 28: berth.v1.Tunnel.problem:type_name -> berth.v1.Problem
+	52, // 29: berth.v1.Tunnel.cert_valid_until:type_name -> google.protobuf.Timestamp
+	52, // 30: berth.v1.Tunnel.last_error_at:type_name -> google.protobuf.Timestamp
+	52, // 31: berth.v1.Event.at:type_name -> google.protobuf.Timestamp
+	52, // 32: berth.v1.Event.until:type_name -> google.protobuf.Timestamp
+	52, // 33: berth.v1.Request.created_at:type_name -> google.protobuf.Timestamp
+	52, // 34: berth.v1.Request.expires_at:type_name -> google.protobuf.Timestamp
+	47, // 35: berth.v1.Request.reviews:type_name -> berth.v1.Review
+	52, // 36: berth.v1.Request.access_until:type_name -> google.protobuf.Timestamp
+	52, // 37: berth.v1.Request.session_until:type_name -> google.protobuf.Timestamp
+	52, // 38: berth.v1.Request.assume_from:type_name -> google.protobuf.Timestamp
+	52, // 39: berth.v1.Review.at:type_name -> google.protobuf.Timestamp
+	52, // 40: berth.v1.Notice.since:type_name -> google.protobuf.Timestamp
+	49, // 41: berth.v1.Notice.actions:type_name -> berth.v1.NoticeAction
+	52, // 42: berth.v1.Problem.since:type_name -> google.protobuf.Timestamp
+	1,  // 43: berth.v1.Agent.GetInfo:input_type -> berth.v1.GetInfoRequest
+	3,  // 44: berth.v1.Agent.GetSnapshot:input_type -> berth.v1.GetSnapshotRequest
+	5,  // 45: berth.v1.Agent.WatchSnapshots:input_type -> berth.v1.WatchSnapshotsRequest
+	7,  // 46: berth.v1.Agent.ListResources:input_type -> berth.v1.ListResourcesRequest
+	9,  // 47: berth.v1.Agent.AddTunnel:input_type -> berth.v1.AddTunnelRequest
+	11, // 48: berth.v1.Agent.RemoveTunnel:input_type -> berth.v1.RemoveTunnelRequest
+	13, // 49: berth.v1.Agent.StartTunnel:input_type -> berth.v1.StartTunnelRequest
+	15, // 50: berth.v1.Agent.StopTunnel:input_type -> berth.v1.StopTunnelRequest
+	17, // 51: berth.v1.Agent.RestartTunnel:input_type -> berth.v1.RestartTunnelRequest
+	29, // 52: berth.v1.Agent.TunnelHistory:input_type -> berth.v1.TunnelHistoryRequest
+	19, // 53: berth.v1.Agent.Login:input_type -> berth.v1.LoginRequest
+	23, // 54: berth.v1.Agent.CancelLogin:input_type -> berth.v1.CancelLoginRequest
+	25, // 55: berth.v1.Agent.Logout:input_type -> berth.v1.LogoutRequest
+	27, // 56: berth.v1.Agent.SnoozeRenewal:input_type -> berth.v1.SnoozeRenewalRequest
+	31, // 57: berth.v1.Agent.KubeCredentials:input_type -> berth.v1.KubeCredentialsRequest
+	33, // 58: berth.v1.Agent.ReloadConfig:input_type -> berth.v1.ReloadConfigRequest
+	35, // 59: berth.v1.Agent.Shutdown:input_type -> berth.v1.ShutdownRequest
+	2,  // 60: berth.v1.Agent.GetInfo:output_type -> berth.v1.GetInfoResponse
+	4,  // 61: berth.v1.Agent.GetSnapshot:output_type -> berth.v1.GetSnapshotResponse
+	6,  // 62: berth.v1.Agent.WatchSnapshots:output_type -> berth.v1.WatchSnapshotsResponse
+	8,  // 63: berth.v1.Agent.ListResources:output_type -> berth.v1.ListResourcesResponse
+	10, // 64: berth.v1.Agent.AddTunnel:output_type -> berth.v1.AddTunnelResponse
+	12, // 65: berth.v1.Agent.RemoveTunnel:output_type -> berth.v1.RemoveTunnelResponse
+	14, // 66: berth.v1.Agent.StartTunnel:output_type -> berth.v1.StartTunnelResponse
+	16, // 67: berth.v1.Agent.StopTunnel:output_type -> berth.v1.StopTunnelResponse
+	18, // 68: berth.v1.Agent.RestartTunnel:output_type -> berth.v1.RestartTunnelResponse
+	30, // 69: berth.v1.Agent.TunnelHistory:output_type -> berth.v1.TunnelHistoryResponse
+	22, // 70: berth.v1.Agent.Login:output_type -> berth.v1.LoginResponse
+	24, // 71: berth.v1.Agent.CancelLogin:output_type -> berth.v1.CancelLoginResponse
+	26, // 72: berth.v1.Agent.Logout:output_type -> berth.v1.LogoutResponse
+	28, // 73: berth.v1.Agent.SnoozeRenewal:output_type -> berth.v1.SnoozeRenewalResponse
+	32, // 74: berth.v1.Agent.KubeCredentials:output_type -> berth.v1.KubeCredentialsResponse
+	34, // 75: berth.v1.Agent.ReloadConfig:output_type -> berth.v1.ReloadConfigResponse
+	36, // 76: berth.v1.Agent.Shutdown:output_type -> berth.v1.ShutdownResponse
+	60, // [60:77] is the sub-list for method output_type
+	43, // [43:60] is the sub-list for method input_type
+	43, // [43:43] is the sub-list for extension type_name
+	43, // [43:43] is the sub-list for extension extendee
+	0,  // [0:43] is the sub-list for field type_name
 }
 
 func init() { file_berthv1_berth_proto_init() }
@@ -3532,7 +3714,7 @@ func file_berthv1_berth_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berthv1_berth_proto_rawDesc), len(file_berthv1_berth_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   50,
+			NumMessages:   52,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

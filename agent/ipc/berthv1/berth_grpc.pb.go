@@ -3,7 +3,9 @@
 // only the agent's own user can reach, never over TCP.
 //
 // Nothing secret is in what the agent says: no key, certificate, password or
-// token. The one secret that goes to it is the answer to a login's prompt.
+// token. The exception is KubeCredentials, whose purpose it is: it hands a
+// short-lived credential for one Kubernetes cluster to a command that prints it
+// for kubectl. The one secret that goes to it is the answer to a login's prompt.
 //
 // States, kinds, engines and problem codes are strings, so that a front end
 // older than the agent can show a value it does not know. The values of today
@@ -30,22 +32,23 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Agent_GetInfo_FullMethodName        = "/berth.v1.Agent/GetInfo"
-	Agent_GetSnapshot_FullMethodName    = "/berth.v1.Agent/GetSnapshot"
-	Agent_WatchSnapshots_FullMethodName = "/berth.v1.Agent/WatchSnapshots"
-	Agent_ListResources_FullMethodName  = "/berth.v1.Agent/ListResources"
-	Agent_AddTunnel_FullMethodName      = "/berth.v1.Agent/AddTunnel"
-	Agent_RemoveTunnel_FullMethodName   = "/berth.v1.Agent/RemoveTunnel"
-	Agent_StartTunnel_FullMethodName    = "/berth.v1.Agent/StartTunnel"
-	Agent_StopTunnel_FullMethodName     = "/berth.v1.Agent/StopTunnel"
-	Agent_RestartTunnel_FullMethodName  = "/berth.v1.Agent/RestartTunnel"
-	Agent_TunnelHistory_FullMethodName  = "/berth.v1.Agent/TunnelHistory"
-	Agent_Login_FullMethodName          = "/berth.v1.Agent/Login"
-	Agent_CancelLogin_FullMethodName    = "/berth.v1.Agent/CancelLogin"
-	Agent_Logout_FullMethodName         = "/berth.v1.Agent/Logout"
-	Agent_SnoozeRenewal_FullMethodName  = "/berth.v1.Agent/SnoozeRenewal"
-	Agent_ReloadConfig_FullMethodName   = "/berth.v1.Agent/ReloadConfig"
-	Agent_Shutdown_FullMethodName       = "/berth.v1.Agent/Shutdown"
+	Agent_GetInfo_FullMethodName         = "/berth.v1.Agent/GetInfo"
+	Agent_GetSnapshot_FullMethodName     = "/berth.v1.Agent/GetSnapshot"
+	Agent_WatchSnapshots_FullMethodName  = "/berth.v1.Agent/WatchSnapshots"
+	Agent_ListResources_FullMethodName   = "/berth.v1.Agent/ListResources"
+	Agent_AddTunnel_FullMethodName       = "/berth.v1.Agent/AddTunnel"
+	Agent_RemoveTunnel_FullMethodName    = "/berth.v1.Agent/RemoveTunnel"
+	Agent_StartTunnel_FullMethodName     = "/berth.v1.Agent/StartTunnel"
+	Agent_StopTunnel_FullMethodName      = "/berth.v1.Agent/StopTunnel"
+	Agent_RestartTunnel_FullMethodName   = "/berth.v1.Agent/RestartTunnel"
+	Agent_TunnelHistory_FullMethodName   = "/berth.v1.Agent/TunnelHistory"
+	Agent_Login_FullMethodName           = "/berth.v1.Agent/Login"
+	Agent_CancelLogin_FullMethodName     = "/berth.v1.Agent/CancelLogin"
+	Agent_Logout_FullMethodName          = "/berth.v1.Agent/Logout"
+	Agent_SnoozeRenewal_FullMethodName   = "/berth.v1.Agent/SnoozeRenewal"
+	Agent_KubeCredentials_FullMethodName = "/berth.v1.Agent/KubeCredentials"
+	Agent_ReloadConfig_FullMethodName    = "/berth.v1.Agent/ReloadConfig"
+	Agent_Shutdown_FullMethodName        = "/berth.v1.Agent/Shutdown"
 )
 
 // AgentClient is the client API for Agent service.
@@ -87,6 +90,9 @@ type AgentClient interface {
 	// SnoozeRenewal puts aside what is said now about a session's end. The next,
 	// more urgent word comes all the same.
 	SnoozeRenewal(ctx context.Context, in *SnoozeRenewalRequest, opts ...grpc.CallOption) (*SnoozeRenewalResponse, error)
+	// KubeCredentials returns a credential for a Kubernetes cluster, and how to
+	// reach the cluster with it. It is from memory whenever there is a valid one.
+	KubeCredentials(ctx context.Context, in *KubeCredentialsRequest, opts ...grpc.CallOption) (*KubeCredentialsResponse, error)
 	// ReloadConfig reads the config file again, now.
 	ReloadConfig(ctx context.Context, in *ReloadConfigRequest, opts ...grpc.CallOption) (*ReloadConfigResponse, error)
 	// Shutdown asks the agent to drain its tunnels and to exit.
@@ -253,6 +259,16 @@ func (c *agentClient) SnoozeRenewal(ctx context.Context, in *SnoozeRenewalReques
 	return out, nil
 }
 
+func (c *agentClient) KubeCredentials(ctx context.Context, in *KubeCredentialsRequest, opts ...grpc.CallOption) (*KubeCredentialsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(KubeCredentialsResponse)
+	err := c.cc.Invoke(ctx, Agent_KubeCredentials_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *agentClient) ReloadConfig(ctx context.Context, in *ReloadConfigRequest, opts ...grpc.CallOption) (*ReloadConfigResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ReloadConfigResponse)
@@ -312,6 +328,9 @@ type AgentServer interface {
 	// SnoozeRenewal puts aside what is said now about a session's end. The next,
 	// more urgent word comes all the same.
 	SnoozeRenewal(context.Context, *SnoozeRenewalRequest) (*SnoozeRenewalResponse, error)
+	// KubeCredentials returns a credential for a Kubernetes cluster, and how to
+	// reach the cluster with it. It is from memory whenever there is a valid one.
+	KubeCredentials(context.Context, *KubeCredentialsRequest) (*KubeCredentialsResponse, error)
 	// ReloadConfig reads the config file again, now.
 	ReloadConfig(context.Context, *ReloadConfigRequest) (*ReloadConfigResponse, error)
 	// Shutdown asks the agent to drain its tunnels and to exit.
@@ -367,6 +386,9 @@ func (UnimplementedAgentServer) Logout(context.Context, *LogoutRequest) (*Logout
 }
 func (UnimplementedAgentServer) SnoozeRenewal(context.Context, *SnoozeRenewalRequest) (*SnoozeRenewalResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method SnoozeRenewal not implemented")
+}
+func (UnimplementedAgentServer) KubeCredentials(context.Context, *KubeCredentialsRequest) (*KubeCredentialsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method KubeCredentials not implemented")
 }
 func (UnimplementedAgentServer) ReloadConfig(context.Context, *ReloadConfigRequest) (*ReloadConfigResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ReloadConfig not implemented")
@@ -629,6 +651,24 @@ func _Agent_SnoozeRenewal_Handler(srv interface{}, ctx context.Context, dec func
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Agent_KubeCredentials_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(KubeCredentialsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AgentServer).KubeCredentials(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Agent_KubeCredentials_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AgentServer).KubeCredentials(ctx, req.(*KubeCredentialsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Agent_ReloadConfig_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ReloadConfigRequest)
 	if err := dec(in); err != nil {
@@ -719,6 +759,10 @@ var Agent_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "SnoozeRenewal",
 			Handler:    _Agent_SnoozeRenewal_Handler,
+		},
+		{
+			MethodName: "KubeCredentials",
+			Handler:    _Agent_KubeCredentials_Handler,
 		},
 		{
 			MethodName: "ReloadConfig",

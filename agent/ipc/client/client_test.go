@@ -109,6 +109,13 @@ func (a *fakeAgent) RestartTunnel(ctx context.Context, n string) error {
 	return a.record(ctx, "restart %s", n)
 }
 
+func (a *fakeAgent) KubeCredentials(ctx context.Context, c, k string) (ipc.KubeCredentials, error) {
+	return ipc.KubeCredentials{
+		Cert: []byte("cert"), Key: []byte("key"), ValidUntil: time.Date(2026, 5, 1, 14, 2, 11, 0, time.UTC),
+		Server: "https://p", ServerName: "s", CA: []byte("ca"),
+	}, a.record(ctx, "kube credentials %s %s", c, k)
+}
+
 func (a *fakeAgent) TunnelHistory(ctx context.Context, n string) ([]state.Event, error) {
 	at := time.Date(2026, 5, 1, 14, 2, 11, 0, time.UTC)
 	return []state.Event{
@@ -241,6 +248,17 @@ func TestCommands(t *testing.T) {
 			return err
 		},
 		func() error {
+			want := KubeCredentials{
+				Cert: []byte("cert"), Key: []byte("key"), ValidUntil: time.Date(2026, 5, 1, 14, 2, 11, 0, time.UTC),
+				Server: "https://p", ServerName: "s", CA: []byte("ca"),
+			}
+			got, err := c.KubeCredentials(ctx, "c", "k")
+			if !cmp.Equal(want, got) {
+				t.Error("the credentials of a Kubernetes cluster differ")
+			}
+			return err
+		},
+		func() error {
 			var kinds []ipc.LoginKind
 			start := LoginStart{Proxy: "p", User: "u", Auth: "okta", TTL: time.Hour}
 			err := c.Login(ctx, start, func(e LoginEvent, answer func(string)) error {
@@ -276,7 +294,7 @@ func TestCommands(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	wantCalls := []string{"list db leaf", "add t", "stop t", "start t", "restart t", "history t", "login p u okta 1h0m0s: 7 hunter2", "logout p", "snooze p", "cancel p", "remove t", "reload", "shutdown"}
+	wantCalls := []string{"list db leaf", "add t", "stop t", "start t", "restart t", "history t", "kube credentials c k", "login p u okta 1h0m0s: 7 hunter2", "logout p", "snooze p", "cancel p", "remove t", "reload", "shutdown"}
 	if diff := cmp.Diff(wantCalls, a.calls); diff != "" {
 		t.Errorf("the agent was asked (-want +got):\n%s", diff)
 	}

@@ -11,6 +11,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 
@@ -38,6 +40,15 @@ type Exec struct {
 	Command string
 	Args    []string
 	Env     []string // NAME=value
+}
+
+// Path is where berth's own kubeconfig is, in the folder of what it keeps.
+func Path(stateDir string) string { return filepath.Join(stateDir, "kubeconfig") }
+
+// Exists reports whether there is a file at path.
+func Exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 // ContextName is the name of the tunnel's context.
@@ -88,6 +99,36 @@ func Select(data []byte, tunnel string) ([]byte, error) {
 	}
 	put(out, "current-context", scalar(name))
 	return encode(out), nil
+}
+
+// Contexts returns the contexts of a kubeconfig that Marshal made, without
+// those that ask a program.
+func Contexts(data []byte) ([]Context, error) {
+	doc, err := parse(data)
+	if err != nil {
+		return nil, err
+	}
+	var list []Context
+	for _, name := range names(doc) {
+		cluster, user := get(entry(doc, "clusters", name), "cluster"), get(entry(doc, "users", name), "user")
+		c := Context{
+			Name:   strings.TrimPrefix(name, Prefix),
+			Server: text(get(cluster, "server")), ServerName: text(get(cluster, "tls-server-name")),
+		}
+		for key, to := range map[*yaml.Node]*[]byte{
+			get(cluster, "certificate-authority-data"): &c.CA,
+			get(user, "client-certificate-data"):       &c.ClientCert,
+			get(user, "client-key-data"):               &c.ClientKey,
+		} {
+			if *to, err = base64.StdEncoding.DecodeString(text(key)); err != nil {
+				return nil, &BrokenError{fmt.Errorf("context %s: %w", name, err)}
+			}
+		}
+		if get(user, "exec") == nil {
+			list = append(list, c)
+		}
+	}
+	return list, nil
 }
 
 // add puts the contexts, with their clusters and users, into doc, in place of

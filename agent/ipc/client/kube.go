@@ -1,0 +1,27 @@
+package client
+
+import (
+	"context"
+
+	"berth/agent/ipc"
+	pb "berth/agent/ipc/berthv1"
+)
+
+// KubeCredentials is a credential for one Kubernetes cluster, and how to reach
+// the cluster with it. It is a secret.
+type KubeCredentials = ipc.KubeCredentials
+
+// KubeCredentials asks for a credential for a Kubernetes cluster. An empty
+// cluster means the current profile's. It is for the command that prints it,
+// and for nobody else.
+func (c *Client) KubeCredentials(ctx context.Context, cluster, kubeCluster string) (KubeCredentials, error) {
+	req := &pb.KubeCredentialsRequest{Cluster: cluster, KubeCluster: kubeCluster}
+	resp, err := call(ctx, c, readTimeout, req, pb.AgentClient.KubeCredentials)
+	if err != nil {
+		return KubeCredentials{}, err
+	}
+	return KubeCredentials{
+		Cert: resp.GetCert(), Key: resp.GetKey(), ValidUntil: resp.GetValidUntil().AsTime(),
+		Server: resp.GetServer(), ServerName: resp.GetServerName(), CA: resp.GetCa(),
+	}, nil
+}

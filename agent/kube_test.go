@@ -1,0 +1,363 @@
+package agent
+
+import (
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"berth/agent/ipc/client"
+	"berth/agent/state"
+	"berth/internal/simcluster"
+	"berth/internal/simcluster/kubectltest"
+	"berth/proxies/kube/kubeconfig"
+)
+
+func newKubeEnv(t *testing.T, cfg simcluster.Config) *env {
+	t.Helper()
+	if cfg.Kubes == nil {
+		cfg.Kubes = []simcluster.Kube{{Name: "prod"}, {Name: "dev"}}
+	}
+	return newEnv(t, cfg)
+}
+
+// kubeConfig writes the config with kube tunnels on a shared port of their own.
+func (e *env) kubeConfig(port int, items ...string) {
+	e.t.Helper()
+	e.config(items...)
+	raw, err := os.ReadFile(e.p.Config)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	raw = fmt.Appendf(raw, "kube: {port: %d}\n", port)
+	if err := os.WriteFile(e.p.Config, raw, 0o600); err != nil {
+		e.t.Fatal(err)
+	}
+}
+
+func (e *env) kubeTunnel(name, resource string, more ...string) string {
+	return strings.Join(append([]string{"name: " + name, "kind: kube", "cluster: " + e.sim.Name(), "resource: " + resource}, more...), ", ")
+}
+
+func (e *env) kubeconfig() string { return kubeconfig.Path(e.p.StateDir) }
+
+// kube is a client made from berth's kubeconfig as Kubernetes' own are.
+func (e *env) kube(tunnel string) (get func(path string) (int, string), base string) {
+	e.t.Helper()
+	file, err := clientcmd.LoadFromFile(e.kubeconfig())
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	cfg, err := clientcmd.NewNonInteractiveClientConfig(*file, kubeconfig.ContextName(tunnel), nil, nil).ClientConfig()
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	tlsCfg, err := rest.TLSConfigFor(cfg)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	tr := &http.Transport{TLSClientConfig: tlsCfg, ForceAttemptHTTP2: true}
+	e.t.Cleanup(tr.CloseIdleConnections)
+	c := &http.Client{Transport: tr, Timeout: wait}
+	return func(path string) (int, string) {
+		resp, err := c.Get(cfg.Host + path)
+		if err != nil {
+			return 0, err.Error()
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		if err != nil {
+			return 0, err.Error()
+		}
+		return resp.StatusCode, string(body)
+	}, cfg.Host
+}
+
+const podsPath = "/api/v1/namespaces/default/pods"
+
+// TestKubeTunnels takes two tunnels that share a port and one of its own
+// through a day: logged out, logged in, certificate renewed, restarted.
+func TestKubeTunnels(t *testing.T) {
+	e := newKubeEnv(t, simcluster.Config{})
+	shared, own := freePort(t), freePort(t)
+	e.kubeConfig(shared, e.kubeTunnel("prod", "prod"), e.kubeTunnel("Dev.1", "dev"), e.kubeTunnel("own", "prod", fmt.Sprintf("port: %d", own), "hold: 0s"))
+	stop := e.start()
+	before, err := os.ReadFile(e.kubeconfig())
+	if err != nil {
+		t.Fatalf("there is no kubeconfig before the login: %v", err)
+	}
+	waiting := e.awaitState("own", state.TunnelWaitingForLogin)
+	if want := fmt.Sprintf("127.0.0.1:%d", own); waiting.Address != want || waiting.Kind != state.KindKube {
+		t.Errorf("the tunnel is %+v", waiting)
+	}
+	get, _ := e.kube("own")
+	code, body := get(podsPath)
+	if code != 401 || !strings.Contains(body, `"kind":"Status"`) || !strings.Contains(body, "berth login") {
+		t.Errorf("logged out it says %d %s", code, body)
+	}
+
+	// A request that is held goes on with the login.
+	held := make(chan string, 1)
+	getProd, base := e.kube("prod")
+	if base != fmt.Sprintf("https://127.0.0.1:%d", shared) {
+		t.Errorf("prod is at %s", base)
+	}
+	go func() {
+		code, body := getProd(podsPath)
+		held <- fmt.Sprint(code, body)
+	}()
+	e.await("a request to wait", func(s state.Snapshot) bool { return s.Tunnels[0].Waiting == 1 })
+	e.login()
+	if got := <-held; !strings.HasPrefix(got, "200") || !strings.Contains(got, "web-0") {
+		t.Errorf("the held request got %s", got)
+	}
+	ready := e.awaitState("Dev.1", state.TunnelReady)
+	if ready.Address != fmt.Sprintf("127.0.0.1:%d", shared) || ready.Engine != state.EngineNative || ready.CertValidUntil == nil {
+		t.Errorf("the tunnel is %+v", ready)
+	}
+	e.sim.Root().Simkube("dev").AddPod("default", "only-in-dev", nil)
+	getDev, _ := e.kube("Dev.1")
+	if code, body := getDev(podsPath + "/only-in-dev"); code != 200 {
+		t.Errorf("dev says %d %s", code, body)
+	}
+	if code, _ := getProd(podsPath + "/only-in-dev"); code != 404 {
+		t.Errorf("prod has the pod of dev: %d", code)
+	}
+
+	// Stopped, it says so; the others go on.
+	c := e.client()
+	if err := c.StopTunnel(t.Context(), "prod"); err != nil {
+		t.Fatal(err)
+	}
+	if code, body := getProd(podsPath); code != 503 || !strings.Contains(body, "berth tunnel start prod") {
+		t.Errorf("a stopped tunnel says %d %s", code, body)
+	}
+	if code, _ := getDev(podsPath); code != 200 {
+		t.Errorf("the other says %d", code)
+	}
+	if err := c.StartTunnel(t.Context(), "prod"); err != nil {
+		t.Fatal(err)
+	}
+	e.awaitState("prod", state.TunnelReady)
+	if err := c.RestartTunnel(t.Context(), "prod"); err != nil {
+		t.Fatal(err)
+	}
+	if code, body := getProd(podsPath); code != 200 {
+		t.Errorf("restarted it says %d %s", code, body)
+	}
+	if n := e.sim.Counters().Mints["kube/prod"]; n != 2 { // own shares the first
+		t.Errorf("%d certs for prod", n)
+	}
+	stop()
+	e.start()
+	after, err := os.ReadFile(e.kubeconfig())
+	if err != nil || string(after) != string(before) {
+		t.Errorf("after a restart the kubeconfig is another one: %v", err)
+	}
+	e.awaitState("prod", state.TunnelReady)
+	if code, body := getProd(podsPath); code != 200 {
+		t.Errorf("the same client after the agent's restart: %d %s", code, body)
+	}
+}
+
+// TestKubeConfigChanges edits the config under a running agent: the shared
+// port, a tunnel's setting, the last tunnel gone.
+func TestKubeConfigChanges(t *testing.T) {
+	e := newKubeEnv(t, simcluster.Config{})
+	e.login()
+	e.config()
+	e.start()
+	if _, err := os.Stat(e.kubeconfig()); err == nil {
+		t.Error("a kubeconfig although there is no tunnel")
+	}
+	c := e.client()
+	one := freePort(t)
+	e.kubeConfig(one, e.kubeTunnel("prod", "prod"))
+	if err := c.ReloadConfig(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	e.awaitState("prod", state.TunnelReady)
+	get, base := e.kube("prod")
+	if code, body := get(podsPath); code != 200 || base != fmt.Sprintf("https://127.0.0.1:%d", one) {
+		t.Errorf("at %s: %d %s", base, code, body)
+	}
+	two := freePort(t)
+	e.kubeConfig(two, e.kubeTunnel("prod", "prod", "as: jane", "as_groups: [dev]"), e.kubeTunnel("other", "dev"))
+	if err := c.ReloadConfig(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	e.awaitState("prod", state.TunnelReady)
+	if get, base = e.kube("prod"); base != fmt.Sprintf("https://127.0.0.1:%d", two) {
+		t.Errorf("prod is at %s", base)
+	}
+	if code, body := get(podsPath); code != 403 || !strings.Contains(body, "jane") {
+		t.Errorf("as jane: %d %s", code, body)
+	}
+	e.kubeConfig(two)
+	if err := c.ReloadConfig(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	raw, err := os.ReadFile(e.kubeconfig())
+	if err != nil || strings.Contains(string(raw), "prod") {
+		t.Errorf("the last tunnel is still in the kubeconfig: %v\n%s", err, raw)
+	}
+}
+
+func TestKubeProblems(t *testing.T) {
+	e := newKubeEnv(t, simcluster.Config{Roles: []simcluster.Role{{Name: "access", KubeUsers: []string{"dev-user", "ops-user"}, KubeGroups: []string{"dev"}}}})
+	e.login()
+	e.kubeConfig(freePort(t), e.kubeTunnel("typo", "prdo"), e.kubeTunnel("several", "prod"), e.kubeTunnel("one", "prod", "as: ops-user"))
+	e.start()
+	typo := e.awaitState("typo", state.TunnelError)
+	if typo.Problem == nil || typo.Problem.Code != state.CodeUnknownResource || !strings.Contains(typo.Problem.Action, "berth resources kube") {
+		t.Errorf("problem is %+v", typo.Problem)
+	}
+	get, _ := e.kube("typo")
+	if code, body := get(podsPath); code != 503 || !strings.Contains(body, "lists no Kubernetes cluster") {
+		t.Errorf("it says %d %s", code, body)
+	}
+	e.awaitState("several", state.TunnelReady)
+	get, _ = e.kube("several")
+	if code, body := get(podsPath); code != 403 || !strings.Contains(body, "as: in the config of tunnel several") {
+		t.Errorf("several users: %d %s", code, body)
+	}
+	get, _ = e.kube("one")
+	if code, body := get(podsPath); code != 200 {
+		t.Errorf("as one of them: %d %s", code, body)
+	}
+}
+
+// TestKubectl runs the real kubectl through berth: forty at once, and what
+// streams, while the certificate is renewed under it. The user's own kubeconfig
+// stays as it is.
+func TestKubectl(t *testing.T) {
+	e := newKubeEnv(t, simcluster.Config{})
+	e.login()
+	e.kubeConfig(freePort(t), e.kubeTunnel("prod", "prod"))
+	e.start()
+	e.awaitState("prod", state.TunnelReady)
+	k := kubectltest.New(t, e.kubeconfig())
+	e.sim.Root().Simkube("prod").AddLogPod("default", "chatty", 4<<20)
+	context := "--context=" + kubeconfig.ContextName("prod")
+	mine := filepath.Join(t.TempDir(), "config")
+	if err := os.WriteFile(mine, []byte("apiVersion: v1\nkind: Config\ncurrent-context: minikube\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.Sum256([]byte("apiVersion: v1\nkind: Config\ncurrent-context: minikube\n"))
+
+	if r := k.Run(t, context, "get", "pods"); !strings.Contains(r.Out, "web-0") {
+		t.Fatalf("get pods: %s%s", r.Out, r.Err)
+	}
+	var wg sync.WaitGroup
+	for range 40 {
+		wg.Go(func() {
+			if r := k.Run(t, context, "get", "pods"); !strings.Contains(r.Out, "web-0") {
+				t.Errorf("one of forty: %s%s", r.Out, r.Err)
+			}
+		})
+	}
+	wg.Wait()
+	if n := e.sim.Counters().Mints["kube/prod"]; n != 1 {
+		t.Errorf("%d certs for 41 runs", n)
+	}
+	for name, k := range k.Transports() {
+		t.Run(name, func(t *testing.T) {
+			if r := k.Run(t, context, "exec", "web-0", "--", "echo", "hello"); strings.TrimSpace(r.Out) != "hello" {
+				t.Errorf("exec: %q %s", r.Out, r.Err)
+			}
+			if r := k.Run(t, context, "logs", "chatty"); len(r.Out) != 4<<20 {
+				t.Errorf("logs: %d bytes, %s", len(r.Out), r.Err)
+			}
+			e.login() // a new session, and with it a new certificate
+			time.Sleep(time.Second)
+			if r := k.Run(t, context, "exec", "web-0", "--", "echo", "again"); strings.TrimSpace(r.Out) != "again" {
+				t.Errorf("exec after a login: %q %s", r.Out, r.Err)
+			}
+		})
+	}
+	if raw, err := os.ReadFile(mine); err != nil || sha256.Sum256(raw) != sum {
+		t.Error("the user's own kubeconfig was changed")
+	}
+}
+
+func TestKubeResources(t *testing.T) {
+	e := newKubeEnv(t, simcluster.Config{})
+	e.login()
+	e.config()
+	e.start()
+	e.await("the login to be seen", func(s state.Snapshot) bool { return len(s.Profiles) == 1 && s.Profiles[0].State == state.ProfileValid })
+	c := e.client()
+	added, err := c.AddTunnel(t.Context(), client.TunnelSpec{Name: "prod", Kind: state.KindKube, Resource: "prod", As: "jane", AsGroups: []string{"dev"}})
+	if err != nil || added.Port != 0 {
+		t.Fatalf("added %+v, %v", added, err)
+	}
+	list, err := c.Resources(t.Context(), client.ResourceQuery{Kind: state.KindKube})
+	if err != nil || len(list) != 2 || list[1].Name != "prod" || list[1].Tunnel != "prod" || list[0].Tunnel != "" {
+		t.Errorf("listed %+v, %v", list, err)
+	}
+	if all, err := c.Resources(t.Context(), client.ResourceQuery{}); err != nil || len(all) != 3 {
+		t.Errorf("all kinds: %+v, %v", all, err)
+	}
+	if _, err := c.AddTunnel(t.Context(), client.TunnelSpec{Name: "x", Kind: state.KindKube, Resource: "nope"}); err == nil || !strings.Contains(err.Error(), "lists no Kubernetes cluster") {
+		t.Errorf("a cluster that is not there: %v", err)
+	}
+}
+
+// TestKubeCredentials asks for what "berth kube credentials" prints.
+func TestKubeCredentials(t *testing.T) {
+	e := newKubeEnv(t, simcluster.Config{})
+	e.config()
+	e.start()
+	c := e.client()
+	if _, err := c.KubeCredentials(t.Context(), e.sim.Name(), "prod"); err == nil {
+		t.Errorf("logged out: %v", err)
+	}
+	e.login()
+	e.await("the login to be seen", func(s state.Snapshot) bool { return len(s.Profiles) == 1 && s.Profiles[0].State == state.ProfileValid })
+	k, err := c.KubeCredentials(t.Context(), "", "prod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := tls.X509KeyPair(k.Cert, k.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(k.CA) {
+		t.Fatalf("no CA in %q", k.CA)
+	}
+	tr := &http.Transport{TLSClientConfig: &tls.Config{Certificates: []tls.Certificate{cert}, RootCAs: roots, ServerName: k.ServerName}}
+	defer tr.CloseIdleConnections()
+	resp, err := (&http.Client{Transport: tr}).Get(k.Server + podsPath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != 200 {
+		t.Errorf("with the credential: %s", resp.Status)
+	}
+	began := time.Now()
+	if again, err := c.KubeCredentials(t.Context(), e.sim.Name(), "prod"); err != nil || string(again.Cert) != string(k.Cert) {
+		t.Errorf("the second time it is another one: %v", err)
+	}
+	if took := time.Since(began); took > 50*time.Millisecond {
+		t.Errorf("from memory it took %v", took)
+	}
+	if _, err := c.KubeCredentials(t.Context(), "", "nope"); err == nil || !strings.Contains(err.Error(), "lists no Kubernetes cluster") {
+		t.Errorf("a cluster that is not there: %v", err)
+	}
+	if strings.Contains(e.log.String(), "PRIVATE KEY") || strings.Contains(fmt.Sprintf("%v %+v %#v", k, k, k), "PRIVATE") {
+		t.Error("the key is in the log")
+	}
+}

@@ -1,0 +1,104 @@
+package agent
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/gravitational/teleport/api/constants"
+
+	"berth/agent/cluster"
+	"berth/agent/config"
+	"berth/agent/ipc"
+	"berth/agent/state"
+)
+
+// kubeClusters lists the Kubernetes clusters a Teleport cluster offers.
+func (a *Agent) kubeClusters(ctx context.Context, clusterName string, now time.Time) ([]ipc.Resource, error) {
+	f := a.sessions.discover(ctx, clusterName, now)
+	if f.profile == nil {
+		return nil, errNoProfile
+	}
+	if !f.valid(now) || f.cluster == nil {
+		return nil, errLoginNeeded
+	}
+	kubes, err := f.cluster.KubeClusters(ctx, clusterName)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]ipc.Resource, 0, len(kubes))
+	for _, k := range kubes {
+		list = append(list, ipc.Resource{
+			Name: k.Name, Kind: state.KindKube, Labels: k.Labels, Cluster: clusterName,
+			Tunnel: a.tunnelTo(state.KindKube, clusterName, k.Name),
+		})
+	}
+	return list, nil
+}
+
+// KubeCredentials returns a credential for a Kubernetes cluster, from memory
+// whenever there is a valid one. It waits for no login and starts none: who
+// asks is a program in a pipe.
+func (a *Agent) KubeCredentials(ctx context.Context, clusterName, kubeCluster string) (ipc.KubeCredentials, error) {
+	var none ipc.KubeCredentials
+	if clusterName == "" {
+		name, err := a.defaultCluster()
+		if err != nil {
+			return none, err
+		}
+		clusterName = name
+	}
+	now := time.Now()
+	f := a.sessions.discover(ctx, clusterName, now)
+	switch {
+	case f.profile == nil && len(a.sessions.validClusters(now)) == 0:
+		return none, a.loginNeeded(clusterName)
+	case f.profile == nil:
+		return none, a.toIPC(errNoProfile, clusterName)
+	case !f.valid(now):
+		return none, a.toIPC(errLoginNeeded, clusterName)
+	}
+	spec := config.Tunnel{Kind: config.KindKube, Cluster: clusterName, Resource: kubeCluster}
+	why, err := a.resolver.kubeNeedsTSH(ctx, spec, f)
+	if err != nil {
+		return none, a.toIPC(err, clusterName)
+	}
+	if why != "" {
+		return none, &ipc.Error{
+			Code: ipc.CodeUnsupported, Message: fmt.Sprintf("berth cannot give out a credential for %s: %s", kubeCluster, why),
+			Hint: fmt.Sprintf("use a tunnel: berth tunnel add kube NAME --resource %s --cluster %s", kubeCluster, clusterName),
+		}
+	}
+	cert, err := f.cluster.KubeCert(ctx, cluster.KubeRoute{Cluster: clusterName, KubeCluster: kubeCluster})
+	if cert == nil {
+		return none, a.toIPC(err, clusterName)
+	}
+	return credentialsOf(f, cert)
+}
+
+// credentialsOf puts a cert into the form that other programs read.
+func credentialsOf(f found, cert *cluster.Cert) (ipc.KubeCredentials, error) {
+	host, _, err := net.SplitHostPort(f.profile.ProxyAddr)
+	if err != nil {
+		return ipc.KubeCredentials{}, fmt.Errorf("profile %s: proxy address: %w", f.profile.Name, err)
+	}
+	key, err := x509.MarshalPKCS8PrivateKey(cert.TLS.PrivateKey)
+	if err != nil {
+		return ipc.KubeCredentials{}, fmt.Errorf("encode key: %w", err)
+	}
+	k := ipc.KubeCredentials{
+		Key:        pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}),
+		ValidUntil: cert.ValidUntil(), Server: "https://" + f.profile.ProxyAddr,
+		ServerName: constants.KubeTeleportProxyALPNPrefix + host,
+	}
+	for _, der := range cert.TLS.Certificate {
+		k.Cert = append(k.Cert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)
+	}
+	for _, ca := range f.profile.Session.CAs[f.cluster.Root()] {
+		k.CA = append(k.CA, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.Raw})...)
+	}
+	return k, nil
+}
