@@ -69,6 +69,7 @@ type Agent struct {
 	histories *histories
 	logins    logins
 	renewals  renewals
+	notices   noticeBoard
 	unasked   sync.WaitGroup // logins that nobody asked for
 	system    system
 	// away says whether nobody is at the machine.

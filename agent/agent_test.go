@@ -547,11 +547,11 @@ func TestSnapshotKeys(t *testing.T) {
 		"":         {"agent", "notices", "problems", "profiles", "requests", "tunnels"},
 		"agent":    {"config_path", "pid", "started_at", "version"},
 		"profiles": {"active_requests", "cluster", "home", "login", "proxy", "renewal", "roles", "ssh_valid_until", "state", "user", "valid_until"},
-		"login":    {"in_progress", "url"},
-		"renewal":  {"at", "mode", "problem", "warning"},
+		"login":    {"asks", "in_progress", "url"},
+		"renewal":  {"at", "mode", "problem", "renewed_at", "warning"},
 		"tunnels": {"address", "addresses", "bytes_in", "bytes_out", "cert_valid_until", "cluster", "connections", "engine",
 			"engine_reason", "kind", "last_error_at", "name", "problem", "profile", "protocol", "resource", "state",
-			"total_connections", "waiting"},
+			"total_connections", "waiting", "waiting_client", "waiting_since"},
 	}
 	profile := got["profiles"].([]any)[0].(map[string]any)
 	for name, m := range map[string]map[string]any{

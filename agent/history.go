@@ -184,6 +184,23 @@ func (h *history) countLocked(e *entry, fresh bool, ev proxies.Event) {
 	})
 }
 
+// oldestHeld names the program of the client that is held longest; empty while
+// nobody is held, or nobody knows.
+func (h *history) oldestHeld() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var oldest *entry
+	for _, e := range h.entries {
+		if e.waiting > 0 && (oldest == nil || e.at.Before(oldest.at)) {
+			oldest = e
+		}
+	}
+	if oldest == nil {
+		return ""
+	}
+	return oldest.client
+}
+
 func (h *history) releaseLocked(e *entry, ev proxies.Event) {
 	delete(h.held, ev.Client.String())
 	e.waiting--

@@ -223,7 +223,7 @@ func TestLoginIsInTheSnapshot(t *testing.T) {
 		t.Fatalf("asked %+v, want a loopback URL", ev)
 	}
 	e.await("the login in the snapshot", func(s state.Snapshot) bool {
-		return len(s.Profiles) == 1 && s.Profiles[0].Login == state.Login{InProgress: true, URL: ev.URL}
+		return len(s.Profiles) == 1 && s.Profiles[0].Login == state.Login{InProgress: true, URL: ev.URL, Asks: "url"}
 	})
 	e.browse(ev.URL, "user=alice")
 	if err := p.result(t); err != nil {

@@ -40,6 +40,7 @@ type login struct {
 	people  int
 	steps   []loginStep
 	url     string
+	asks    tsh.PromptKind // what the newest prompt wants; empty when it is settled
 	over    bool
 	err     error
 	changed chan struct{} // closed and replaced at every change of the above
@@ -109,7 +110,7 @@ func (ls *logins) state(key loginKey) state.Login {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return state.Login{InProgress: true, URL: l.url}
+	return state.Login{InProgress: true, URL: l.url, Asks: string(l.asks)}
 }
 
 // enter counts one more who takes part; false means that it is too late.
@@ -166,7 +167,7 @@ func (l *login) prompt(proxy string, p tsh.Prompt, answer func(string)) {
 	}
 	l.steps = append(l.steps, loginStep{answer: answer, event: e})
 	if p.Kind != tsh.PromptInfo {
-		l.url = p.URL
+		l.url, l.asks = p.URL, p.Kind
 	}
 	l.changedLocked()
 }
@@ -175,6 +176,7 @@ func (l *login) prompt(proxy string, p tsh.Prompt, answer func(string)) {
 func (l *login) settleLocked(i int) {
 	if s := &l.steps[i]; s.answer != nil && !s.settled {
 		s.settled = true
+		l.asks = ""
 		l.steps = append(l.steps, loginStep{event: ipc.LoginEvent{ID: s.event.ID, Kind: ipc.LoginSettled, Proxy: s.event.Proxy}})
 	}
 }

@@ -33,6 +33,8 @@ type episode struct {
 	running  bool // a login that nobody asked for
 	decision renew.Decision
 	problem  *state.Problem
+	// renewedAt is when an unasked login brought this session.
+	renewedAt time.Time
 }
 
 // decideRenewals looks at every profile's session and acts: it starts logins
@@ -119,6 +121,7 @@ func (a *Agent) renewal(p *certwatch.Profile, cfg *config.Config) state.Renewal 
 	if e.decision.Action != renew.Stop {
 		r.At = utc(e.decision.At)
 	}
+	r.RenewedAt = utc(e.renewedAt)
 	if e.problem != nil {
 		r.Problem = new(*e.problem)
 	}
@@ -176,6 +179,9 @@ func (a *Agent) renewUnasked(p *certwatch.Profile, e *episode) {
 		e.running = false
 		if cur := a.renewals.by[keyOf(p)]; cur != nil {
 			cur.running = false // the session has changed meanwhile
+			if err == nil {
+				cur.renewedAt = time.Now()
+			}
 		}
 		e.noteAttempt(err, shown, p.ProxyAddr, time.Now())
 		a.renewals.mu.Unlock()

@@ -347,3 +347,28 @@ func TestCallbackPortsTaken(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestClientsOfTheFirstMoment: clients that come while the agent, just started,
+// is not yet sure of what it read in the homes are not turned away.
+func TestClientsOfTheFirstMoment(t *testing.T) {
+	e := newEnv(t, simcluster.Config{})
+	item, port := e.pgTunnel("pg")
+	e.config(item)
+	e.login() // written just now: the first reading does not believe it yet
+	e.start()
+	var wg sync.WaitGroup
+	for range 20 {
+		wg.Go(func() {
+			ctx, cancel := context.WithTimeout(t.Context(), wait)
+			defer cancel()
+			conn, err := e.pg(ctx, port)
+			if err == nil {
+				err = conn.Close(ctx)
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+}

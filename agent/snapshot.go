@@ -12,8 +12,15 @@ import (
 	"berth/certwatch"
 )
 
-// Snapshot draws what the agent knows now.
+// Snapshot is what the agent knows now.
 func (a *Agent) Snapshot() state.Snapshot {
+	s := a.draw()
+	s.Notices = a.notices.current()
+	return s
+}
+
+// draw draws a snapshot but for its notices.
+func (a *Agent) draw() state.Snapshot {
 	now := time.Now().Round(0)
 	s := state.Snapshot{
 		Agent: state.Agent{
@@ -23,7 +30,6 @@ func (a *Agent) Snapshot() state.Snapshot {
 		Tunnels:  []state.Tunnel{},
 		Requests: []state.Request{},
 		Problems: a.problems(),
-		Notices:  []state.Notice{},
 	}
 	for _, p := range a.sessions.profiles() {
 		ps := profileState(p, now)
@@ -75,8 +81,9 @@ func shareProblems(s *state.Snapshot) {
 func (a *Agent) publish() {
 	a.publishing.Lock()
 	defer a.publishing.Unlock()
-	s := a.Snapshot()
+	s := a.draw()
 	a.histories.record(&s, time.Now())
+	s.Notices = a.notices.update(&s, a.noticeInput(time.Now().Round(0)))
 	a.hub.publish(&s)
 }
 
@@ -136,6 +143,9 @@ func (r *running) state(protocol string) state.Tunnel {
 	s.Connections, s.Waiting, s.TotalConnections = int64(px.Connections), int64(px.Waiting), px.TotalConnections
 	s.BytesIn, s.BytesOut = px.BytesIn, px.BytesOut
 	s.LastErrorAt = utc(px.LastErrorAt)
+	if px.Waiting > 0 {
+		s.WaitingSince, s.WaitingClient = utc(px.OldestWait), r.t.history.oldestHeld()
+	}
 	r.t.drawResolution(&s)
 	if px.BindError != nil {
 		s.State = state.TunnelPortInUse

@@ -299,7 +299,7 @@ func (t *tunnel) credentialFor(ctx context.Context) (*credential, error) {
 		if attempts > 0 && waitsForLogin && t.spec.HoldDuration() == 0 {
 			return nil, &sourceError{err: status.err}
 		}
-		if attempts > arrived && !waitsForLogin {
+		if attempts > arrived && !waitsForLogin && !errors.Is(status.err, errSettling) { // the homes' reader tells in a moment
 			return nil, &sourceError{err: status.err}
 		}
 		if !kicked && !waitsForLogin {

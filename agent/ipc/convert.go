@@ -58,13 +58,13 @@ func profileToProto(p state.Profile) *pb.Profile {
 		ValidUntil:     timePtrToProto(p.ValidUntil),
 		SshValidUntil:  timePtrToProto(p.SSHValidUntil),
 		State:          utf8(string(p.State)),
-		Login:          &pb.Login{InProgress: p.Login.InProgress, Url: utf8(p.Login.URL)},
+		Login:          &pb.Login{InProgress: p.Login.InProgress, Url: utf8(p.Login.URL), Asks: utf8(p.Login.Asks)},
 		Renewal:        renewalToProto(p.Renewal),
 	}
 }
 
 func renewalToProto(r state.Renewal) *pb.Renewal {
-	out := &pb.Renewal{Mode: utf8(string(r.Mode)), At: timePtrToProto(r.At), Warning: utf8(string(r.Warning))}
+	out := &pb.Renewal{Mode: utf8(string(r.Mode)), At: timePtrToProto(r.At), Warning: utf8(string(r.Warning)), RenewedAt: timePtrToProto(r.RenewedAt)}
 	if r.Problem != nil {
 		out.Problem = problemToProto(*r.Problem)
 	}
@@ -72,7 +72,7 @@ func renewalToProto(r state.Renewal) *pb.Renewal {
 }
 
 func renewalFromProto(r *pb.Renewal) state.Renewal {
-	out := state.Renewal{Mode: state.RenewMode(r.GetMode()), At: timePtrFromProto(r.GetAt()), Warning: state.RenewalWarning(r.GetWarning())}
+	out := state.Renewal{Mode: state.RenewMode(r.GetMode()), At: timePtrFromProto(r.GetAt()), Warning: state.RenewalWarning(r.GetWarning()), RenewedAt: timePtrFromProto(r.GetRenewedAt())}
 	if r.GetProblem() != nil {
 		out.Problem = new(problemFromProto(r.GetProblem()))
 	}
@@ -90,7 +90,7 @@ func profileFromProto(p *pb.Profile) state.Profile {
 		ValidUntil:     timePtrFromProto(p.GetValidUntil()),
 		SSHValidUntil:  timePtrFromProto(p.GetSshValidUntil()),
 		State:          state.ProfileState(p.GetState()),
-		Login:          state.Login{InProgress: p.GetLogin().GetInProgress(), URL: p.GetLogin().GetUrl()},
+		Login:          state.Login{InProgress: p.GetLogin().GetInProgress(), URL: p.GetLogin().GetUrl(), Asks: p.GetLogin().GetAsks()},
 		Renewal:        renewalFromProto(p.GetRenewal()),
 	}
 }
@@ -115,6 +115,8 @@ func tunnelToProto(t state.Tunnel) *pb.Tunnel {
 		BytesOut:         t.BytesOut,
 		CertValidUntil:   timePtrToProto(t.CertValidUntil),
 		LastErrorAt:      timePtrToProto(t.LastErrorAt),
+		WaitingSince:     timePtrToProto(t.WaitingSince),
+		WaitingClient:    utf8(t.WaitingClient),
 	}
 	if t.Problem != nil {
 		out.Problem = problemToProto(*t.Problem)
@@ -142,6 +144,8 @@ func tunnelFromProto(t *pb.Tunnel) state.Tunnel {
 		BytesOut:         t.GetBytesOut(),
 		CertValidUntil:   timePtrFromProto(t.GetCertValidUntil()),
 		LastErrorAt:      timePtrFromProto(t.GetLastErrorAt()),
+		WaitingSince:     timePtrFromProto(t.GetWaitingSince()),
+		WaitingClient:    t.GetWaitingClient(),
 	}
 	if p := t.GetProblem(); p != nil {
 		out.Problem = new(problemFromProto(p))

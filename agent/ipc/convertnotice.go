@@ -1,6 +1,8 @@
 package ipc
 
 import (
+	"context"
+
 	pb "berth/agent/ipc/berthv1"
 	"berth/agent/state"
 )
@@ -41,4 +43,12 @@ func noticeActionFromProto(a *pb.NoticeAction) state.NoticeAction {
 		Verb: state.Verb(a.GetVerb()), Label: a.GetLabel(), Proxy: a.GetProxy(), Request: a.GetRequest(), Tunnel: a.GetTunnel(),
 		Confirm: a.GetConfirm(),
 	}
+}
+
+// DismissNotice says that a notice need not be shown any more.
+func (s *service) DismissNotice(ctx context.Context, req *pb.DismissNoticeRequest) (*pb.DismissNoticeResponse, error) {
+	if err := s.backend.DismissNotice(ctx, req.GetId()); err != nil {
+		return nil, err
+	}
+	return &pb.DismissNoticeResponse{}, nil
 }

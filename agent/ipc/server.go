@@ -60,6 +60,8 @@ type Backend interface {
 	// KubeCredentials returns a credential for a Kubernetes cluster; an empty
 	// cluster means the current profile's.
 	KubeCredentials(ctx context.Context, cluster, kubeCluster string) (KubeCredentials, error)
+	// DismissNotice says that a notice need not be shown any more.
+	DismissNotice(ctx context.Context, id string) error
 	// ReloadConfig reads the config file again.
 	ReloadConfig(ctx context.Context) error
 	// Shutdown asks the agent to exit and returns at once.

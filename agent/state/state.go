@@ -76,7 +76,8 @@ func ProfileStateAt(now time.Time, validUntil *time.Time) ProfileState {
 // Login is the state of a login the agent runs for a profile.
 type Login struct {
 	InProgress bool   `json:"in_progress"`
-	URL        string `json:"url"` // the loopback URL tsh printed; empty when there is none
+	URL        string `json:"url"`  // the loopback URL tsh printed; empty when there is none
+	Asks       string `json:"asks"` // what it waits for: url, password, otp or tap; empty when for nothing
 }
 
 // Renewal is what the agent does about a session's end.
@@ -86,7 +87,10 @@ type Renewal struct {
 	// that it starts. Null when it will not.
 	At      *time.Time     `json:"at"`
 	Warning RenewalWarning `json:"warning"` // what the person is to be told now
-	Problem *Problem       `json:"problem"` // why the last login nobody asked for came to nothing; null when there is none
+	// RenewedAt is when a login that nobody asked for last brought a session;
+	// null means never.
+	RenewedAt *time.Time `json:"renewed_at"`
+	Problem   *Problem   `json:"problem"` // why the last login nobody asked for came to nothing; null when there is none
 }
 
 // RenewMode is what berth does when a session nears its end.
@@ -166,6 +170,11 @@ type Tunnel struct {
 	BytesOut         int64      `json:"bytes_out"` // from clients to the resource
 	CertValidUntil   *time.Time `json:"cert_valid_until"`
 	LastErrorAt      *time.Time `json:"last_error_at"`
+	// WaitingSince is since when the longest held client waits, and
+	// WaitingClient its program, "psql (pid 812)"; null and empty when nobody
+	// waits or, of the program, while it is not known.
+	WaitingSince  *time.Time `json:"waiting_since"`
+	WaitingClient string     `json:"waiting_client"`
 }
 
 // Problem is one thing that is wrong now, in words for a person. Absence

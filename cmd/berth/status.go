@@ -359,6 +359,9 @@ func (a *app) printTunnel(t state.Tunnel, s state.Snapshot) error {
 		line("cert", "until "+clock(*t.CertValidUntil, now)+", then a new one")
 	}
 	line("connections", fmt.Sprintf("%d open, %d waiting, %d since the agent started", t.Connections, t.Waiting, t.TotalConnections))
+	if t.WaitingSince != nil {
+		line("waiting", fmt.Sprintf("%s, for %s", cmp.Or(t.WaitingClient, "a client"), remaining(now.Sub(*t.WaitingSince))))
+	}
 	line("traffic", size(t.BytesIn)+" in, "+size(t.BytesOut)+" out")
 	if t.LastErrorAt != nil {
 		line("last error", clock(*t.LastErrorAt, now))

@@ -1648,6 +1648,86 @@ func (x *KubeCredentialsResponse) GetCa() []byte {
 	return nil
 }
 
+type DismissNoticeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DismissNoticeRequest) Reset() {
+	*x = DismissNoticeRequest{}
+	mi := &file_berthv1_berth_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DismissNoticeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DismissNoticeRequest) ProtoMessage() {}
+
+func (x *DismissNoticeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berthv1_berth_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DismissNoticeRequest.ProtoReflect.Descriptor instead.
+func (*DismissNoticeRequest) Descriptor() ([]byte, []int) {
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *DismissNoticeRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type DismissNoticeResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DismissNoticeResponse) Reset() {
+	*x = DismissNoticeResponse{}
+	mi := &file_berthv1_berth_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DismissNoticeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DismissNoticeResponse) ProtoMessage() {}
+
+func (x *DismissNoticeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berthv1_berth_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DismissNoticeResponse.ProtoReflect.Descriptor instead.
+func (*DismissNoticeResponse) Descriptor() ([]byte, []int) {
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{34}
+}
+
 type ReloadConfigRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1656,7 +1736,7 @@ type ReloadConfigRequest struct {
 
 func (x *ReloadConfigRequest) Reset() {
 	*x = ReloadConfigRequest{}
-	mi := &file_berthv1_berth_proto_msgTypes[33]
+	mi := &file_berthv1_berth_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1668,7 +1748,7 @@ func (x *ReloadConfigRequest) String() string {
 func (*ReloadConfigRequest) ProtoMessage() {}
 
 func (x *ReloadConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[33]
+	mi := &file_berthv1_berth_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1681,7 +1761,7 @@ func (x *ReloadConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadConfigRequest.ProtoReflect.Descriptor instead.
 func (*ReloadConfigRequest) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{33}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{35}
 }
 
 type ReloadConfigResponse struct {
@@ -1692,7 +1772,7 @@ type ReloadConfigResponse struct {
 
 func (x *ReloadConfigResponse) Reset() {
 	*x = ReloadConfigResponse{}
-	mi := &file_berthv1_berth_proto_msgTypes[34]
+	mi := &file_berthv1_berth_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1704,7 +1784,7 @@ func (x *ReloadConfigResponse) String() string {
 func (*ReloadConfigResponse) ProtoMessage() {}
 
 func (x *ReloadConfigResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[34]
+	mi := &file_berthv1_berth_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1717,7 +1797,7 @@ func (x *ReloadConfigResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadConfigResponse.ProtoReflect.Descriptor instead.
 func (*ReloadConfigResponse) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{34}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{36}
 }
 
 type ShutdownRequest struct {
@@ -1728,7 +1808,7 @@ type ShutdownRequest struct {
 
 func (x *ShutdownRequest) Reset() {
 	*x = ShutdownRequest{}
-	mi := &file_berthv1_berth_proto_msgTypes[35]
+	mi := &file_berthv1_berth_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1740,7 +1820,7 @@ func (x *ShutdownRequest) String() string {
 func (*ShutdownRequest) ProtoMessage() {}
 
 func (x *ShutdownRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[35]
+	mi := &file_berthv1_berth_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1753,7 +1833,7 @@ func (x *ShutdownRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownRequest.ProtoReflect.Descriptor instead.
 func (*ShutdownRequest) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{35}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{37}
 }
 
 type ShutdownResponse struct {
@@ -1764,7 +1844,7 @@ type ShutdownResponse struct {
 
 func (x *ShutdownResponse) Reset() {
 	*x = ShutdownResponse{}
-	mi := &file_berthv1_berth_proto_msgTypes[36]
+	mi := &file_berthv1_berth_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1776,7 +1856,7 @@ func (x *ShutdownResponse) String() string {
 func (*ShutdownResponse) ProtoMessage() {}
 
 func (x *ShutdownResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[36]
+	mi := &file_berthv1_berth_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1789,7 +1869,7 @@ func (x *ShutdownResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownResponse.ProtoReflect.Descriptor instead.
 func (*ShutdownResponse) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{36}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{38}
 }
 
 // Resource is something a cluster offers that a tunnel can lead to.
@@ -1814,7 +1894,7 @@ type Resource struct {
 
 func (x *Resource) Reset() {
 	*x = Resource{}
-	mi := &file_berthv1_berth_proto_msgTypes[37]
+	mi := &file_berthv1_berth_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1826,7 +1906,7 @@ func (x *Resource) String() string {
 func (*Resource) ProtoMessage() {}
 
 func (x *Resource) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[37]
+	mi := &file_berthv1_berth_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1839,7 +1919,7 @@ func (x *Resource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resource.ProtoReflect.Descriptor instead.
 func (*Resource) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{37}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Resource) GetName() string {
@@ -1930,7 +2010,7 @@ type TunnelSpec struct {
 
 func (x *TunnelSpec) Reset() {
 	*x = TunnelSpec{}
-	mi := &file_berthv1_berth_proto_msgTypes[38]
+	mi := &file_berthv1_berth_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1942,7 +2022,7 @@ func (x *TunnelSpec) String() string {
 func (*TunnelSpec) ProtoMessage() {}
 
 func (x *TunnelSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[38]
+	mi := &file_berthv1_berth_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1955,7 +2035,7 @@ func (x *TunnelSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelSpec.ProtoReflect.Descriptor instead.
 func (*TunnelSpec) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{38}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *TunnelSpec) GetName() string {
@@ -2050,7 +2130,7 @@ type Snapshot struct {
 
 func (x *Snapshot) Reset() {
 	*x = Snapshot{}
-	mi := &file_berthv1_berth_proto_msgTypes[39]
+	mi := &file_berthv1_berth_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2062,7 +2142,7 @@ func (x *Snapshot) String() string {
 func (*Snapshot) ProtoMessage() {}
 
 func (x *Snapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[39]
+	mi := &file_berthv1_berth_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2075,7 +2155,7 @@ func (x *Snapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Snapshot.ProtoReflect.Descriptor instead.
 func (*Snapshot) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{39}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Snapshot) GetAgent() *AgentInfo {
@@ -2133,7 +2213,7 @@ type AgentInfo struct {
 
 func (x *AgentInfo) Reset() {
 	*x = AgentInfo{}
-	mi := &file_berthv1_berth_proto_msgTypes[40]
+	mi := &file_berthv1_berth_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2145,7 +2225,7 @@ func (x *AgentInfo) String() string {
 func (*AgentInfo) ProtoMessage() {}
 
 func (x *AgentInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[40]
+	mi := &file_berthv1_berth_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2158,7 +2238,7 @@ func (x *AgentInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AgentInfo.ProtoReflect.Descriptor instead.
 func (*AgentInfo) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{40}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *AgentInfo) GetVersion() string {
@@ -2212,7 +2292,7 @@ type Profile struct {
 
 func (x *Profile) Reset() {
 	*x = Profile{}
-	mi := &file_berthv1_berth_proto_msgTypes[41]
+	mi := &file_berthv1_berth_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2224,7 +2304,7 @@ func (x *Profile) String() string {
 func (*Profile) ProtoMessage() {}
 
 func (x *Profile) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[41]
+	mi := &file_berthv1_berth_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2237,7 +2317,7 @@ func (x *Profile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Profile.ProtoReflect.Descriptor instead.
 func (*Profile) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{41}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Profile) GetProxy() string {
@@ -2328,14 +2408,16 @@ type Renewal struct {
 	Warning string `protobuf:"bytes,3,opt,name=warning,proto3" json:"warning,omitempty"`
 	// problem is why the last login that nobody asked for came to nothing; absent
 	// when there is none.
-	Problem       *Problem `protobuf:"bytes,4,opt,name=problem,proto3" json:"problem,omitempty"`
+	Problem *Problem `protobuf:"bytes,4,opt,name=problem,proto3" json:"problem,omitempty"`
+	// renewed_at is when such a login last brought a session; absent for never.
+	RenewedAt     *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=renewed_at,json=renewedAt,proto3" json:"renewed_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Renewal) Reset() {
 	*x = Renewal{}
-	mi := &file_berthv1_berth_proto_msgTypes[42]
+	mi := &file_berthv1_berth_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2347,7 +2429,7 @@ func (x *Renewal) String() string {
 func (*Renewal) ProtoMessage() {}
 
 func (x *Renewal) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[42]
+	mi := &file_berthv1_berth_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2360,7 +2442,7 @@ func (x *Renewal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Renewal.ProtoReflect.Descriptor instead.
 func (*Renewal) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{42}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Renewal) GetMode() string {
@@ -2391,18 +2473,27 @@ func (x *Renewal) GetProblem() *Problem {
 	return nil
 }
 
+func (x *Renewal) GetRenewedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RenewedAt
+	}
+	return nil
+}
+
 // Login is the state of a login the agent runs for a profile.
 type Login struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	InProgress    bool                   `protobuf:"varint,1,opt,name=in_progress,json=inProgress,proto3" json:"in_progress,omitempty"`
-	Url           string                 `protobuf:"bytes,2,opt,name=url,proto3" json:"url,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	InProgress bool                   `protobuf:"varint,1,opt,name=in_progress,json=inProgress,proto3" json:"in_progress,omitempty"`
+	Url        string                 `protobuf:"bytes,2,opt,name=url,proto3" json:"url,omitempty"`
+	// asks is url, password, otp, tap or empty.
+	Asks          string `protobuf:"bytes,3,opt,name=asks,proto3" json:"asks,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Login) Reset() {
 	*x = Login{}
-	mi := &file_berthv1_berth_proto_msgTypes[43]
+	mi := &file_berthv1_berth_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2414,7 +2505,7 @@ func (x *Login) String() string {
 func (*Login) ProtoMessage() {}
 
 func (x *Login) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[43]
+	mi := &file_berthv1_berth_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2427,7 +2518,7 @@ func (x *Login) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Login.ProtoReflect.Descriptor instead.
 func (*Login) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{43}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Login) GetInProgress() bool {
@@ -2440,6 +2531,13 @@ func (x *Login) GetInProgress() bool {
 func (x *Login) GetUrl() string {
 	if x != nil {
 		return x.Url
+	}
+	return ""
+}
+
+func (x *Login) GetAsks() string {
+	if x != nil {
+		return x.Asks
 	}
 	return ""
 }
@@ -2471,13 +2569,17 @@ type Tunnel struct {
 	BytesOut         int64                  `protobuf:"varint,17,opt,name=bytes_out,json=bytesOut,proto3" json:"bytes_out,omitempty"`
 	CertValidUntil   *timestamppb.Timestamp `protobuf:"bytes,18,opt,name=cert_valid_until,json=certValidUntil,proto3" json:"cert_valid_until,omitempty"`
 	LastErrorAt      *timestamppb.Timestamp `protobuf:"bytes,19,opt,name=last_error_at,json=lastErrorAt,proto3" json:"last_error_at,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// waiting_since and waiting_client are of the longest held client; absent and
+	// empty when nobody waits.
+	WaitingSince  *timestamppb.Timestamp `protobuf:"bytes,40,opt,name=waiting_since,json=waitingSince,proto3" json:"waiting_since,omitempty"`
+	WaitingClient string                 `protobuf:"bytes,41,opt,name=waiting_client,json=waitingClient,proto3" json:"waiting_client,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Tunnel) Reset() {
 	*x = Tunnel{}
-	mi := &file_berthv1_berth_proto_msgTypes[44]
+	mi := &file_berthv1_berth_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2489,7 +2591,7 @@ func (x *Tunnel) String() string {
 func (*Tunnel) ProtoMessage() {}
 
 func (x *Tunnel) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[44]
+	mi := &file_berthv1_berth_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2502,7 +2604,7 @@ func (x *Tunnel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tunnel.ProtoReflect.Descriptor instead.
 func (*Tunnel) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{44}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Tunnel) GetName() string {
@@ -2638,6 +2740,20 @@ func (x *Tunnel) GetLastErrorAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Tunnel) GetWaitingSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.WaitingSince
+	}
+	return nil
+}
+
+func (x *Tunnel) GetWaitingClient() string {
+	if x != nil {
+		return x.WaitingClient
+	}
+	return ""
+}
+
 // Event is one line of a tunnel's history.
 type Event struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2654,7 +2770,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_berthv1_berth_proto_msgTypes[45]
+	mi := &file_berthv1_berth_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2666,7 +2782,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[45]
+	mi := &file_berthv1_berth_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2679,7 +2795,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{45}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Event) GetAt() *timestamppb.Timestamp {
@@ -2749,7 +2865,7 @@ type Request struct {
 
 func (x *Request) Reset() {
 	*x = Request{}
-	mi := &file_berthv1_berth_proto_msgTypes[46]
+	mi := &file_berthv1_berth_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2761,7 +2877,7 @@ func (x *Request) String() string {
 func (*Request) ProtoMessage() {}
 
 func (x *Request) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[46]
+	mi := &file_berthv1_berth_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2774,7 +2890,7 @@ func (x *Request) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Request.ProtoReflect.Descriptor instead.
 func (*Request) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{46}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Request) GetId() string {
@@ -2966,7 +3082,7 @@ type Review struct {
 
 func (x *Review) Reset() {
 	*x = Review{}
-	mi := &file_berthv1_berth_proto_msgTypes[47]
+	mi := &file_berthv1_berth_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2978,7 +3094,7 @@ func (x *Review) String() string {
 func (*Review) ProtoMessage() {}
 
 func (x *Review) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[47]
+	mi := &file_berthv1_berth_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2991,7 +3107,7 @@ func (x *Review) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Review.ProtoReflect.Descriptor instead.
 func (*Review) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{47}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Review) GetAuthor() string {
@@ -3040,7 +3156,7 @@ type Notice struct {
 
 func (x *Notice) Reset() {
 	*x = Notice{}
-	mi := &file_berthv1_berth_proto_msgTypes[48]
+	mi := &file_berthv1_berth_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3052,7 +3168,7 @@ func (x *Notice) String() string {
 func (*Notice) ProtoMessage() {}
 
 func (x *Notice) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[48]
+	mi := &file_berthv1_berth_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3065,7 +3181,7 @@ func (x *Notice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Notice.ProtoReflect.Descriptor instead.
 func (*Notice) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{48}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Notice) GetId() string {
@@ -3135,7 +3251,7 @@ type NoticeAction struct {
 
 func (x *NoticeAction) Reset() {
 	*x = NoticeAction{}
-	mi := &file_berthv1_berth_proto_msgTypes[49]
+	mi := &file_berthv1_berth_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3147,7 +3263,7 @@ func (x *NoticeAction) String() string {
 func (*NoticeAction) ProtoMessage() {}
 
 func (x *NoticeAction) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[49]
+	mi := &file_berthv1_berth_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3160,7 +3276,7 @@ func (x *NoticeAction) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NoticeAction.ProtoReflect.Descriptor instead.
 func (*NoticeAction) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{49}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *NoticeAction) GetVerb() string {
@@ -3220,7 +3336,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_berthv1_berth_proto_msgTypes[50]
+	mi := &file_berthv1_berth_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3232,7 +3348,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[50]
+	mi := &file_berthv1_berth_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3245,7 +3361,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{50}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Problem) GetCode() string {
@@ -3374,7 +3490,10 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\x06server\x18\x04 \x01(\tR\x06server\x12\x1f\n" +
 	"\vserver_name\x18\x05 \x01(\tR\n" +
 	"serverName\x12\x0e\n" +
-	"\x02ca\x18\x06 \x01(\fR\x02ca\"\x15\n" +
+	"\x02ca\x18\x06 \x01(\fR\x02ca\"&\n" +
+	"\x14DismissNoticeRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"\x17\n" +
+	"\x15DismissNoticeResponse\"\x15\n" +
 	"\x13ReloadConfigRequest\"\x16\n" +
 	"\x14ReloadConfigResponse\"\x11\n" +
 	"\x0fShutdownRequest\"\x12\n" +
@@ -3433,16 +3552,19 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\x05state\x18\t \x01(\tR\x05state\x12%\n" +
 	"\x05login\x18\n" +
 	" \x01(\v2\x0f.berth.v1.LoginR\x05login\x12+\n" +
-	"\arenewal\x18\v \x01(\v2\x11.berth.v1.RenewalR\arenewal\"\x90\x01\n" +
+	"\arenewal\x18\v \x01(\v2\x11.berth.v1.RenewalR\arenewal\"\xcb\x01\n" +
 	"\aRenewal\x12\x12\n" +
 	"\x04mode\x18\x01 \x01(\tR\x04mode\x12*\n" +
 	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x18\n" +
 	"\awarning\x18\x03 \x01(\tR\awarning\x12+\n" +
-	"\aproblem\x18\x04 \x01(\v2\x11.berth.v1.ProblemR\aproblem\":\n" +
+	"\aproblem\x18\x04 \x01(\v2\x11.berth.v1.ProblemR\aproblem\x129\n" +
+	"\n" +
+	"renewed_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\trenewedAt\"N\n" +
 	"\x05Login\x12\x1f\n" +
 	"\vin_progress\x18\x01 \x01(\bR\n" +
 	"inProgress\x12\x10\n" +
-	"\x03url\x18\x02 \x01(\tR\x03url\"\xfb\x04\n" +
+	"\x03url\x18\x02 \x01(\tR\x03url\x12\x12\n" +
+	"\x04asks\x18\x03 \x01(\tR\x04asks\"\xe3\x05\n" +
 	"\x06Tunnel\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x18\n" +
@@ -3463,7 +3585,9 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\bbytes_in\x18\x10 \x01(\x03R\abytesIn\x12\x1b\n" +
 	"\tbytes_out\x18\x11 \x01(\x03R\bbytesOut\x12D\n" +
 	"\x10cert_valid_until\x18\x12 \x01(\v2\x1a.google.protobuf.TimestampR\x0ecertValidUntil\x12>\n" +
-	"\rlast_error_at\x18\x13 \x01(\v2\x1a.google.protobuf.TimestampR\vlastErrorAt\"\x8d\x01\n" +
+	"\rlast_error_at\x18\x13 \x01(\v2\x1a.google.protobuf.TimestampR\vlastErrorAt\x12?\n" +
+	"\rwaiting_since\x18( \x01(\v2\x1a.google.protobuf.TimestampR\fwaitingSince\x12%\n" +
+	"\x0ewaiting_client\x18) \x01(\tR\rwaitingClient\"\x8d\x01\n" +
 	"\x05Event\x12*\n" +
 	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x12\n" +
@@ -3527,7 +3651,7 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\x05title\x18\x02 \x01(\tR\x05title\x12\x12\n" +
 	"\x04text\x18\x03 \x01(\tR\x04text\x12\x16\n" +
 	"\x06action\x18\x04 \x01(\tR\x06action\x120\n" +
-	"\x05since\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05since2\x8d\n" +
+	"\x05since\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05since2\xdf\n" +
 	"\n" +
 	"\x05Agent\x12>\n" +
 	"\aGetInfo\x12\x18.berth.v1.GetInfoRequest\x1a\x19.berth.v1.GetInfoResponse\x12J\n" +
@@ -3545,7 +3669,8 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\vCancelLogin\x12\x1c.berth.v1.CancelLoginRequest\x1a\x1d.berth.v1.CancelLoginResponse\x12;\n" +
 	"\x06Logout\x12\x17.berth.v1.LogoutRequest\x1a\x18.berth.v1.LogoutResponse\x12P\n" +
 	"\rSnoozeRenewal\x12\x1e.berth.v1.SnoozeRenewalRequest\x1a\x1f.berth.v1.SnoozeRenewalResponse\x12V\n" +
-	"\x0fKubeCredentials\x12 .berth.v1.KubeCredentialsRequest\x1a!.berth.v1.KubeCredentialsResponse\x12M\n" +
+	"\x0fKubeCredentials\x12 .berth.v1.KubeCredentialsRequest\x1a!.berth.v1.KubeCredentialsResponse\x12P\n" +
+	"\rDismissNotice\x12\x1e.berth.v1.DismissNoticeRequest\x1a\x1f.berth.v1.DismissNoticeResponse\x12M\n" +
 	"\fReloadConfig\x12\x1d.berth.v1.ReloadConfigRequest\x1a\x1e.berth.v1.ReloadConfigResponse\x12A\n" +
 	"\bShutdown\x12\x19.berth.v1.ShutdownRequest\x1a\x1a.berth.v1.ShutdownResponseB!Z\x1fberth/agent/ipc/berthv1;berthv1b\x06proto3"
 
@@ -3561,7 +3686,7 @@ func file_berthv1_berth_proto_rawDescGZIP() []byte {
 	return file_berthv1_berth_proto_rawDescData
 }
 
-var file_berthv1_berth_proto_msgTypes = make([]protoimpl.MessageInfo, 52)
+var file_berthv1_berth_proto_msgTypes = make([]protoimpl.MessageInfo, 54)
 var file_berthv1_berth_proto_goTypes = []any{
 	(*ErrorDetail)(nil),             // 0: berth.v1.ErrorDetail
 	(*GetInfoRequest)(nil),          // 1: berth.v1.GetInfoRequest
@@ -3596,111 +3721,117 @@ var file_berthv1_berth_proto_goTypes = []any{
 	(*TunnelHistoryResponse)(nil),   // 30: berth.v1.TunnelHistoryResponse
 	(*KubeCredentialsRequest)(nil),  // 31: berth.v1.KubeCredentialsRequest
 	(*KubeCredentialsResponse)(nil), // 32: berth.v1.KubeCredentialsResponse
-	(*ReloadConfigRequest)(nil),     // 33: berth.v1.ReloadConfigRequest
-	(*ReloadConfigResponse)(nil),    // 34: berth.v1.ReloadConfigResponse
-	(*ShutdownRequest)(nil),         // 35: berth.v1.ShutdownRequest
-	(*ShutdownResponse)(nil),        // 36: berth.v1.ShutdownResponse
-	(*Resource)(nil),                // 37: berth.v1.Resource
-	(*TunnelSpec)(nil),              // 38: berth.v1.TunnelSpec
-	(*Snapshot)(nil),                // 39: berth.v1.Snapshot
-	(*AgentInfo)(nil),               // 40: berth.v1.AgentInfo
-	(*Profile)(nil),                 // 41: berth.v1.Profile
-	(*Renewal)(nil),                 // 42: berth.v1.Renewal
-	(*Login)(nil),                   // 43: berth.v1.Login
-	(*Tunnel)(nil),                  // 44: berth.v1.Tunnel
-	(*Event)(nil),                   // 45: berth.v1.Event
-	(*Request)(nil),                 // 46: berth.v1.Request
-	(*Review)(nil),                  // 47: berth.v1.Review
-	(*Notice)(nil),                  // 48: berth.v1.Notice
-	(*NoticeAction)(nil),            // 49: berth.v1.NoticeAction
-	(*Problem)(nil),                 // 50: berth.v1.Problem
-	nil,                             // 51: berth.v1.Resource.LabelsEntry
-	(*timestamppb.Timestamp)(nil),   // 52: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),     // 53: google.protobuf.Duration
+	(*DismissNoticeRequest)(nil),    // 33: berth.v1.DismissNoticeRequest
+	(*DismissNoticeResponse)(nil),   // 34: berth.v1.DismissNoticeResponse
+	(*ReloadConfigRequest)(nil),     // 35: berth.v1.ReloadConfigRequest
+	(*ReloadConfigResponse)(nil),    // 36: berth.v1.ReloadConfigResponse
+	(*ShutdownRequest)(nil),         // 37: berth.v1.ShutdownRequest
+	(*ShutdownResponse)(nil),        // 38: berth.v1.ShutdownResponse
+	(*Resource)(nil),                // 39: berth.v1.Resource
+	(*TunnelSpec)(nil),              // 40: berth.v1.TunnelSpec
+	(*Snapshot)(nil),                // 41: berth.v1.Snapshot
+	(*AgentInfo)(nil),               // 42: berth.v1.AgentInfo
+	(*Profile)(nil),                 // 43: berth.v1.Profile
+	(*Renewal)(nil),                 // 44: berth.v1.Renewal
+	(*Login)(nil),                   // 45: berth.v1.Login
+	(*Tunnel)(nil),                  // 46: berth.v1.Tunnel
+	(*Event)(nil),                   // 47: berth.v1.Event
+	(*Request)(nil),                 // 48: berth.v1.Request
+	(*Review)(nil),                  // 49: berth.v1.Review
+	(*Notice)(nil),                  // 50: berth.v1.Notice
+	(*NoticeAction)(nil),            // 51: berth.v1.NoticeAction
+	(*Problem)(nil),                 // 52: berth.v1.Problem
+	nil,                             // 53: berth.v1.Resource.LabelsEntry
+	(*timestamppb.Timestamp)(nil),   // 54: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),     // 55: google.protobuf.Duration
 }
 var file_berthv1_berth_proto_depIdxs = []int32{
-	52, // 0: berth.v1.GetInfoResponse.started_at:type_name -> google.protobuf.Timestamp
-	39, // 1: berth.v1.GetSnapshotResponse.snapshot:type_name -> berth.v1.Snapshot
-	39, // 2: berth.v1.WatchSnapshotsResponse.snapshot:type_name -> berth.v1.Snapshot
-	37, // 3: berth.v1.ListResourcesResponse.resources:type_name -> berth.v1.Resource
-	38, // 4: berth.v1.AddTunnelRequest.spec:type_name -> berth.v1.TunnelSpec
-	38, // 5: berth.v1.AddTunnelResponse.spec:type_name -> berth.v1.TunnelSpec
+	54, // 0: berth.v1.GetInfoResponse.started_at:type_name -> google.protobuf.Timestamp
+	41, // 1: berth.v1.GetSnapshotResponse.snapshot:type_name -> berth.v1.Snapshot
+	41, // 2: berth.v1.WatchSnapshotsResponse.snapshot:type_name -> berth.v1.Snapshot
+	39, // 3: berth.v1.ListResourcesResponse.resources:type_name -> berth.v1.Resource
+	40, // 4: berth.v1.AddTunnelRequest.spec:type_name -> berth.v1.TunnelSpec
+	40, // 5: berth.v1.AddTunnelResponse.spec:type_name -> berth.v1.TunnelSpec
 	20, // 6: berth.v1.LoginRequest.start:type_name -> berth.v1.LoginStart
 	21, // 7: berth.v1.LoginRequest.answer:type_name -> berth.v1.LoginAnswer
-	53, // 8: berth.v1.LoginStart.ttl:type_name -> google.protobuf.Duration
-	52, // 9: berth.v1.LoginResponse.deadline:type_name -> google.protobuf.Timestamp
-	52, // 10: berth.v1.SnoozeRenewalResponse.until:type_name -> google.protobuf.Timestamp
-	45, // 11: berth.v1.TunnelHistoryResponse.events:type_name -> berth.v1.Event
-	52, // 12: berth.v1.KubeCredentialsResponse.valid_until:type_name -> google.protobuf.Timestamp
-	51, // 13: berth.v1.Resource.labels:type_name -> berth.v1.Resource.LabelsEntry
-	53, // 14: berth.v1.TunnelSpec.hold:type_name -> google.protobuf.Duration
-	40, // 15: berth.v1.Snapshot.agent:type_name -> berth.v1.AgentInfo
-	41, // 16: berth.v1.Snapshot.profiles:type_name -> berth.v1.Profile
-	44, // 17: berth.v1.Snapshot.tunnels:type_name -> berth.v1.Tunnel
-	46, // 18: berth.v1.Snapshot.requests:type_name -> berth.v1.Request
-	50, // 19: berth.v1.Snapshot.problems:type_name -> berth.v1.Problem
-	48, // 20: berth.v1.Snapshot.notices:type_name -> berth.v1.Notice
-	52, // 21: berth.v1.AgentInfo.started_at:type_name -> google.protobuf.Timestamp
-	52, // 22: berth.v1.Profile.valid_until:type_name -> google.protobuf.Timestamp
-	52, // 23: berth.v1.Profile.ssh_valid_until:type_name -> google.protobuf.Timestamp
-	43, // 24: berth.v1.Profile.login:type_name -> berth.v1.Login
-	42, // 25: berth.v1.Profile.renewal:type_name -> berth.v1.Renewal
-	52, // 26: berth.v1.Renewal.at:type_name -> google.protobuf.Timestamp
-	50, // 27: berth.v1.Renewal.problem:type_name -> berth.v1.Problem
-	50, // 28: berth.v1.Tunnel.problem:type_name -> berth.v1.Problem
-	52, // 29: berth.v1.Tunnel.cert_valid_until:type_name -> google.protobuf.Timestamp
-	52, // 30: berth.v1.Tunnel.last_error_at:type_name -> google.protobuf.Timestamp
-	52, // 31: berth.v1.Event.at:type_name -> google.protobuf.Timestamp
-	52, // 32: berth.v1.Event.until:type_name -> google.protobuf.Timestamp
-	52, // 33: berth.v1.Request.created_at:type_name -> google.protobuf.Timestamp
-	52, // 34: berth.v1.Request.expires_at:type_name -> google.protobuf.Timestamp
-	47, // 35: berth.v1.Request.reviews:type_name -> berth.v1.Review
-	52, // 36: berth.v1.Request.access_until:type_name -> google.protobuf.Timestamp
-	52, // 37: berth.v1.Request.session_until:type_name -> google.protobuf.Timestamp
-	52, // 38: berth.v1.Request.assume_from:type_name -> google.protobuf.Timestamp
-	52, // 39: berth.v1.Review.at:type_name -> google.protobuf.Timestamp
-	52, // 40: berth.v1.Notice.since:type_name -> google.protobuf.Timestamp
-	49, // 41: berth.v1.Notice.actions:type_name -> berth.v1.NoticeAction
-	52, // 42: berth.v1.Problem.since:type_name -> google.protobuf.Timestamp
-	1,  // 43: berth.v1.Agent.GetInfo:input_type -> berth.v1.GetInfoRequest
-	3,  // 44: berth.v1.Agent.GetSnapshot:input_type -> berth.v1.GetSnapshotRequest
-	5,  // 45: berth.v1.Agent.WatchSnapshots:input_type -> berth.v1.WatchSnapshotsRequest
-	7,  // 46: berth.v1.Agent.ListResources:input_type -> berth.v1.ListResourcesRequest
-	9,  // 47: berth.v1.Agent.AddTunnel:input_type -> berth.v1.AddTunnelRequest
-	11, // 48: berth.v1.Agent.RemoveTunnel:input_type -> berth.v1.RemoveTunnelRequest
-	13, // 49: berth.v1.Agent.StartTunnel:input_type -> berth.v1.StartTunnelRequest
-	15, // 50: berth.v1.Agent.StopTunnel:input_type -> berth.v1.StopTunnelRequest
-	17, // 51: berth.v1.Agent.RestartTunnel:input_type -> berth.v1.RestartTunnelRequest
-	29, // 52: berth.v1.Agent.TunnelHistory:input_type -> berth.v1.TunnelHistoryRequest
-	19, // 53: berth.v1.Agent.Login:input_type -> berth.v1.LoginRequest
-	23, // 54: berth.v1.Agent.CancelLogin:input_type -> berth.v1.CancelLoginRequest
-	25, // 55: berth.v1.Agent.Logout:input_type -> berth.v1.LogoutRequest
-	27, // 56: berth.v1.Agent.SnoozeRenewal:input_type -> berth.v1.SnoozeRenewalRequest
-	31, // 57: berth.v1.Agent.KubeCredentials:input_type -> berth.v1.KubeCredentialsRequest
-	33, // 58: berth.v1.Agent.ReloadConfig:input_type -> berth.v1.ReloadConfigRequest
-	35, // 59: berth.v1.Agent.Shutdown:input_type -> berth.v1.ShutdownRequest
-	2,  // 60: berth.v1.Agent.GetInfo:output_type -> berth.v1.GetInfoResponse
-	4,  // 61: berth.v1.Agent.GetSnapshot:output_type -> berth.v1.GetSnapshotResponse
-	6,  // 62: berth.v1.Agent.WatchSnapshots:output_type -> berth.v1.WatchSnapshotsResponse
-	8,  // 63: berth.v1.Agent.ListResources:output_type -> berth.v1.ListResourcesResponse
-	10, // 64: berth.v1.Agent.AddTunnel:output_type -> berth.v1.AddTunnelResponse
-	12, // 65: berth.v1.Agent.RemoveTunnel:output_type -> berth.v1.RemoveTunnelResponse
-	14, // 66: berth.v1.Agent.StartTunnel:output_type -> berth.v1.StartTunnelResponse
-	16, // 67: berth.v1.Agent.StopTunnel:output_type -> berth.v1.StopTunnelResponse
-	18, // 68: berth.v1.Agent.RestartTunnel:output_type -> berth.v1.RestartTunnelResponse
-	30, // 69: berth.v1.Agent.TunnelHistory:output_type -> berth.v1.TunnelHistoryResponse
-	22, // 70: berth.v1.Agent.Login:output_type -> berth.v1.LoginResponse
-	24, // 71: berth.v1.Agent.CancelLogin:output_type -> berth.v1.CancelLoginResponse
-	26, // 72: berth.v1.Agent.Logout:output_type -> berth.v1.LogoutResponse
-	28, // 73: berth.v1.Agent.SnoozeRenewal:output_type -> berth.v1.SnoozeRenewalResponse
-	32, // 74: berth.v1.Agent.KubeCredentials:output_type -> berth.v1.KubeCredentialsResponse
-	34, // 75: berth.v1.Agent.ReloadConfig:output_type -> berth.v1.ReloadConfigResponse
-	36, // 76: berth.v1.Agent.Shutdown:output_type -> berth.v1.ShutdownResponse
-	60, // [60:77] is the sub-list for method output_type
-	43, // [43:60] is the sub-list for method input_type
-	43, // [43:43] is the sub-list for extension type_name
-	43, // [43:43] is the sub-list for extension extendee
-	0,  // [0:43] is the sub-list for field type_name
+	55, // 8: berth.v1.LoginStart.ttl:type_name -> google.protobuf.Duration
+	54, // 9: berth.v1.LoginResponse.deadline:type_name -> google.protobuf.Timestamp
+	54, // 10: berth.v1.SnoozeRenewalResponse.until:type_name -> google.protobuf.Timestamp
+	47, // 11: berth.v1.TunnelHistoryResponse.events:type_name -> berth.v1.Event
+	54, // 12: berth.v1.KubeCredentialsResponse.valid_until:type_name -> google.protobuf.Timestamp
+	53, // 13: berth.v1.Resource.labels:type_name -> berth.v1.Resource.LabelsEntry
+	55, // 14: berth.v1.TunnelSpec.hold:type_name -> google.protobuf.Duration
+	42, // 15: berth.v1.Snapshot.agent:type_name -> berth.v1.AgentInfo
+	43, // 16: berth.v1.Snapshot.profiles:type_name -> berth.v1.Profile
+	46, // 17: berth.v1.Snapshot.tunnels:type_name -> berth.v1.Tunnel
+	48, // 18: berth.v1.Snapshot.requests:type_name -> berth.v1.Request
+	52, // 19: berth.v1.Snapshot.problems:type_name -> berth.v1.Problem
+	50, // 20: berth.v1.Snapshot.notices:type_name -> berth.v1.Notice
+	54, // 21: berth.v1.AgentInfo.started_at:type_name -> google.protobuf.Timestamp
+	54, // 22: berth.v1.Profile.valid_until:type_name -> google.protobuf.Timestamp
+	54, // 23: berth.v1.Profile.ssh_valid_until:type_name -> google.protobuf.Timestamp
+	45, // 24: berth.v1.Profile.login:type_name -> berth.v1.Login
+	44, // 25: berth.v1.Profile.renewal:type_name -> berth.v1.Renewal
+	54, // 26: berth.v1.Renewal.at:type_name -> google.protobuf.Timestamp
+	52, // 27: berth.v1.Renewal.problem:type_name -> berth.v1.Problem
+	54, // 28: berth.v1.Renewal.renewed_at:type_name -> google.protobuf.Timestamp
+	52, // 29: berth.v1.Tunnel.problem:type_name -> berth.v1.Problem
+	54, // 30: berth.v1.Tunnel.cert_valid_until:type_name -> google.protobuf.Timestamp
+	54, // 31: berth.v1.Tunnel.last_error_at:type_name -> google.protobuf.Timestamp
+	54, // 32: berth.v1.Tunnel.waiting_since:type_name -> google.protobuf.Timestamp
+	54, // 33: berth.v1.Event.at:type_name -> google.protobuf.Timestamp
+	54, // 34: berth.v1.Event.until:type_name -> google.protobuf.Timestamp
+	54, // 35: berth.v1.Request.created_at:type_name -> google.protobuf.Timestamp
+	54, // 36: berth.v1.Request.expires_at:type_name -> google.protobuf.Timestamp
+	49, // 37: berth.v1.Request.reviews:type_name -> berth.v1.Review
+	54, // 38: berth.v1.Request.access_until:type_name -> google.protobuf.Timestamp
+	54, // 39: berth.v1.Request.session_until:type_name -> google.protobuf.Timestamp
+	54, // 40: berth.v1.Request.assume_from:type_name -> google.protobuf.Timestamp
+	54, // 41: berth.v1.Review.at:type_name -> google.protobuf.Timestamp
+	54, // 42: berth.v1.Notice.since:type_name -> google.protobuf.Timestamp
+	51, // 43: berth.v1.Notice.actions:type_name -> berth.v1.NoticeAction
+	54, // 44: berth.v1.Problem.since:type_name -> google.protobuf.Timestamp
+	1,  // 45: berth.v1.Agent.GetInfo:input_type -> berth.v1.GetInfoRequest
+	3,  // 46: berth.v1.Agent.GetSnapshot:input_type -> berth.v1.GetSnapshotRequest
+	5,  // 47: berth.v1.Agent.WatchSnapshots:input_type -> berth.v1.WatchSnapshotsRequest
+	7,  // 48: berth.v1.Agent.ListResources:input_type -> berth.v1.ListResourcesRequest
+	9,  // 49: berth.v1.Agent.AddTunnel:input_type -> berth.v1.AddTunnelRequest
+	11, // 50: berth.v1.Agent.RemoveTunnel:input_type -> berth.v1.RemoveTunnelRequest
+	13, // 51: berth.v1.Agent.StartTunnel:input_type -> berth.v1.StartTunnelRequest
+	15, // 52: berth.v1.Agent.StopTunnel:input_type -> berth.v1.StopTunnelRequest
+	17, // 53: berth.v1.Agent.RestartTunnel:input_type -> berth.v1.RestartTunnelRequest
+	29, // 54: berth.v1.Agent.TunnelHistory:input_type -> berth.v1.TunnelHistoryRequest
+	19, // 55: berth.v1.Agent.Login:input_type -> berth.v1.LoginRequest
+	23, // 56: berth.v1.Agent.CancelLogin:input_type -> berth.v1.CancelLoginRequest
+	25, // 57: berth.v1.Agent.Logout:input_type -> berth.v1.LogoutRequest
+	27, // 58: berth.v1.Agent.SnoozeRenewal:input_type -> berth.v1.SnoozeRenewalRequest
+	31, // 59: berth.v1.Agent.KubeCredentials:input_type -> berth.v1.KubeCredentialsRequest
+	33, // 60: berth.v1.Agent.DismissNotice:input_type -> berth.v1.DismissNoticeRequest
+	35, // 61: berth.v1.Agent.ReloadConfig:input_type -> berth.v1.ReloadConfigRequest
+	37, // 62: berth.v1.Agent.Shutdown:input_type -> berth.v1.ShutdownRequest
+	2,  // 63: berth.v1.Agent.GetInfo:output_type -> berth.v1.GetInfoResponse
+	4,  // 64: berth.v1.Agent.GetSnapshot:output_type -> berth.v1.GetSnapshotResponse
+	6,  // 65: berth.v1.Agent.WatchSnapshots:output_type -> berth.v1.WatchSnapshotsResponse
+	8,  // 66: berth.v1.Agent.ListResources:output_type -> berth.v1.ListResourcesResponse
+	10, // 67: berth.v1.Agent.AddTunnel:output_type -> berth.v1.AddTunnelResponse
+	12, // 68: berth.v1.Agent.RemoveTunnel:output_type -> berth.v1.RemoveTunnelResponse
+	14, // 69: berth.v1.Agent.StartTunnel:output_type -> berth.v1.StartTunnelResponse
+	16, // 70: berth.v1.Agent.StopTunnel:output_type -> berth.v1.StopTunnelResponse
+	18, // 71: berth.v1.Agent.RestartTunnel:output_type -> berth.v1.RestartTunnelResponse
+	30, // 72: berth.v1.Agent.TunnelHistory:output_type -> berth.v1.TunnelHistoryResponse
+	22, // 73: berth.v1.Agent.Login:output_type -> berth.v1.LoginResponse
+	24, // 74: berth.v1.Agent.CancelLogin:output_type -> berth.v1.CancelLoginResponse
+	26, // 75: berth.v1.Agent.Logout:output_type -> berth.v1.LogoutResponse
+	28, // 76: berth.v1.Agent.SnoozeRenewal:output_type -> berth.v1.SnoozeRenewalResponse
+	32, // 77: berth.v1.Agent.KubeCredentials:output_type -> berth.v1.KubeCredentialsResponse
+	34, // 78: berth.v1.Agent.DismissNotice:output_type -> berth.v1.DismissNoticeResponse
+	36, // 79: berth.v1.Agent.ReloadConfig:output_type -> berth.v1.ReloadConfigResponse
+	38, // 80: berth.v1.Agent.Shutdown:output_type -> berth.v1.ShutdownResponse
+	63, // [63:81] is the sub-list for method output_type
+	45, // [45:63] is the sub-list for method input_type
+	45, // [45:45] is the sub-list for extension type_name
+	45, // [45:45] is the sub-list for extension extendee
+	0,  // [0:45] is the sub-list for field type_name
 }
 
 func init() { file_berthv1_berth_proto_init() }
@@ -3714,7 +3845,7 @@ func file_berthv1_berth_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berthv1_berth_proto_rawDesc), len(file_berthv1_berth_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   52,
+			NumMessages:   54,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

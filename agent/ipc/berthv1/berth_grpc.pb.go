@@ -47,6 +47,7 @@ const (
 	Agent_Logout_FullMethodName          = "/berth.v1.Agent/Logout"
 	Agent_SnoozeRenewal_FullMethodName   = "/berth.v1.Agent/SnoozeRenewal"
 	Agent_KubeCredentials_FullMethodName = "/berth.v1.Agent/KubeCredentials"
+	Agent_DismissNotice_FullMethodName   = "/berth.v1.Agent/DismissNotice"
 	Agent_ReloadConfig_FullMethodName    = "/berth.v1.Agent/ReloadConfig"
 	Agent_Shutdown_FullMethodName        = "/berth.v1.Agent/Shutdown"
 )
@@ -93,6 +94,8 @@ type AgentClient interface {
 	// KubeCredentials returns a credential for a Kubernetes cluster, and how to
 	// reach the cluster with it. It is from memory whenever there is a valid one.
 	KubeCredentials(ctx context.Context, in *KubeCredentialsRequest, opts ...grpc.CallOption) (*KubeCredentialsResponse, error)
+	// DismissNotice says that a notice need not be shown any more.
+	DismissNotice(ctx context.Context, in *DismissNoticeRequest, opts ...grpc.CallOption) (*DismissNoticeResponse, error)
 	// ReloadConfig reads the config file again, now.
 	ReloadConfig(ctx context.Context, in *ReloadConfigRequest, opts ...grpc.CallOption) (*ReloadConfigResponse, error)
 	// Shutdown asks the agent to drain its tunnels and to exit.
@@ -269,6 +272,16 @@ func (c *agentClient) KubeCredentials(ctx context.Context, in *KubeCredentialsRe
 	return out, nil
 }
 
+func (c *agentClient) DismissNotice(ctx context.Context, in *DismissNoticeRequest, opts ...grpc.CallOption) (*DismissNoticeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DismissNoticeResponse)
+	err := c.cc.Invoke(ctx, Agent_DismissNotice_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *agentClient) ReloadConfig(ctx context.Context, in *ReloadConfigRequest, opts ...grpc.CallOption) (*ReloadConfigResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ReloadConfigResponse)
@@ -331,6 +344,8 @@ type AgentServer interface {
 	// KubeCredentials returns a credential for a Kubernetes cluster, and how to
 	// reach the cluster with it. It is from memory whenever there is a valid one.
 	KubeCredentials(context.Context, *KubeCredentialsRequest) (*KubeCredentialsResponse, error)
+	// DismissNotice says that a notice need not be shown any more.
+	DismissNotice(context.Context, *DismissNoticeRequest) (*DismissNoticeResponse, error)
 	// ReloadConfig reads the config file again, now.
 	ReloadConfig(context.Context, *ReloadConfigRequest) (*ReloadConfigResponse, error)
 	// Shutdown asks the agent to drain its tunnels and to exit.
@@ -389,6 +404,9 @@ func (UnimplementedAgentServer) SnoozeRenewal(context.Context, *SnoozeRenewalReq
 }
 func (UnimplementedAgentServer) KubeCredentials(context.Context, *KubeCredentialsRequest) (*KubeCredentialsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method KubeCredentials not implemented")
+}
+func (UnimplementedAgentServer) DismissNotice(context.Context, *DismissNoticeRequest) (*DismissNoticeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DismissNotice not implemented")
 }
 func (UnimplementedAgentServer) ReloadConfig(context.Context, *ReloadConfigRequest) (*ReloadConfigResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ReloadConfig not implemented")
@@ -669,6 +687,24 @@ func _Agent_KubeCredentials_Handler(srv interface{}, ctx context.Context, dec fu
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Agent_DismissNotice_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DismissNoticeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AgentServer).DismissNotice(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Agent_DismissNotice_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AgentServer).DismissNotice(ctx, req.(*DismissNoticeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Agent_ReloadConfig_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ReloadConfigRequest)
 	if err := dec(in); err != nil {
@@ -763,6 +799,10 @@ var Agent_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "KubeCredentials",
 			Handler:    _Agent_KubeCredentials_Handler,
+		},
+		{
+			MethodName: "DismissNotice",
+			Handler:    _Agent_DismissNotice_Handler,
 		},
 		{
 			MethodName: "ReloadConfig",

@@ -149,6 +149,10 @@ func (a *fakeAgent) CancelLogin(ctx context.Context, proxy string) error {
 	return a.record(ctx, "cancel %s", proxy)
 }
 
+func (a *fakeAgent) DismissNotice(ctx context.Context, id string) error {
+	return a.record(ctx, "dismiss %s", id)
+}
+
 func (a *fakeAgent) SnoozeRenewal(ctx context.Context, proxy string) (ipc.Snoozed, error) {
 	return ipc.Snoozed{Proxy: "p:443", Until: new(time.Unix(1, 0).UTC())}, a.record(ctx, "snooze %s", proxy)
 }
@@ -286,6 +290,7 @@ func TestCommands(t *testing.T) {
 			return err
 		},
 		func() error { return c.CancelLogin(ctx, "p") },
+		func() error { return c.DismissNotice(ctx, "n") },
 		func() error { return c.RemoveTunnel(ctx, "t") },
 		func() error { return c.ReloadConfig(ctx) },
 		func() error { return c.Shutdown(ctx) },
@@ -294,7 +299,7 @@ func TestCommands(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	wantCalls := []string{"list db leaf", "add t", "stop t", "start t", "restart t", "history t", "kube credentials c k", "login p u okta 1h0m0s: 7 hunter2", "logout p", "snooze p", "cancel p", "remove t", "reload", "shutdown"}
+	wantCalls := []string{"list db leaf", "add t", "stop t", "start t", "restart t", "history t", "kube credentials c k", "login p u okta 1h0m0s: 7 hunter2", "logout p", "snooze p", "cancel p", "dismiss n", "remove t", "reload", "shutdown"}
 	if diff := cmp.Diff(wantCalls, a.calls); diff != "" {
 		t.Errorf("the agent was asked (-want +got):\n%s", diff)
 	}

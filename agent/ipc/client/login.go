@@ -92,3 +92,9 @@ func (c *Client) CancelLogin(ctx context.Context, proxy string) error {
 	_, err := call(ctx, c, commandTimeout, &pb.CancelLoginRequest{Proxy: proxy}, pb.AgentClient.CancelLogin)
 	return err
 }
+
+// DismissNotice says that a notice need not be shown any more.
+func (c *Client) DismissNotice(ctx context.Context, id string) error {
+	_, err := call(ctx, c, commandTimeout, &pb.DismissNoticeRequest{Id: id}, pb.AgentClient.DismissNotice)
+	return err
+}

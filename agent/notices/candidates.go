@@ -1,0 +1,231 @@
+package notices
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"berth/agent/state"
+)
+
+// How long a trouble must last before it is told: most of them mend
+// themselves.
+const (
+	graceProxy  = 30 * time.Second
+	graceTunnel = 20 * time.Second
+	gracePort   = 5 * time.Second
+)
+
+const (
+	// recoveredFor is how long it is told that a trouble is over.
+	recoveredFor = 30 * time.Second
+	// renewedFor is the same for a session that was renewed unasked.
+	renewedFor = time.Minute
+	// deniedFor is how long a denial is news.
+	deniedFor = time.Hour
+)
+
+// candidates are the notices that a snapshot gives cause for.
+func candidates(s *state.Snapshot, in Input) []candidate {
+	var list []candidate
+	for i := range s.Profiles {
+		list = append(list, ofSession(&s.Profiles[i], s, in)...)
+	}
+	for i := range s.Problems {
+		if c, ok := ofProblem(&s.Problems[i], s); ok {
+			list = append(list, c)
+		}
+	}
+	for i := range s.Tunnels {
+		if c, ok := ofTunnel(&s.Tunnels[i], s); ok {
+			list = append(list, c)
+		}
+	}
+	for i := range s.Requests {
+		if r := &s.Requests[i]; in.Requests == nil || in.Requests(*r) {
+			list = append(list, ofRequest(r, s, in)...)
+		}
+	}
+	return list
+}
+
+// ofSession tells of a session's end and of what is done about it.
+func ofSession(p *state.Profile, s *state.Snapshot, in Input) []candidate {
+	where := at(p)
+	id := func(what string) string { return fmt.Sprintf("session/%s/%s/%d", p.Proxy, what, unix(p.ValidUntil)) }
+	var list []candidate
+	r := p.Renewal
+	if r.RenewedAt != nil && in.Now.Sub(*r.RenewedAt) < renewedFor && p.ValidUntil != nil {
+		list = append(list, candidate{onlyFresh: true, Notice: state.Notice{
+			ID: id("renewed"), Kind: state.NoticeRenewed, Urgency: state.UrgencyLow,
+			Title: "Session renewed", Body: fmt.Sprintf("You are logged in to %s until %s.", where, clock(*p.ValidUntil, in.Now)),
+		}})
+	}
+	if p.Login.Asks == "tap" {
+		list = append(list, candidate{Notice: state.Notice{
+			ID: id("tap"), Kind: state.NoticeTap, Urgency: state.UrgencyCritical,
+			Title: "Touch your security key", Body: fmt.Sprintf("The login to %s waits for it.", where),
+		}})
+	}
+	if p.Login.InProgress {
+		return list // somebody is at it
+	}
+	clients := waiting(p, s)
+	renewing := []state.NoticeAction{
+		{Verb: state.VerbRenew, Label: "Renew now", Proxy: p.Proxy}, {Verb: state.VerbSnooze, Label: "Snooze", Proxy: p.Proxy},
+	}
+	logIn := []state.NoticeAction{
+		{Verb: state.VerbLogin, Label: "Log in", Proxy: p.Proxy}, {Verb: state.VerbSnooze, Label: "Not now", Proxy: p.Proxy},
+	}
+	switch {
+	case clients != "":
+		list = append(list, candidate{Notice: state.Notice{
+			ID: id("waiting"), Kind: state.NoticeLoginNeeded, Urgency: state.UrgencyCritical,
+			Title: "Log in to " + where, Body: clients, Actions: logIn,
+		}})
+	case r.Warning == state.WarnEnded:
+		list = append(list, candidate{Notice: state.Notice{
+			ID: id("ended"), Kind: state.NoticeLoginNeeded, Urgency: state.UrgencyNormal,
+			Title: "Session ended", Body: because(r, fmt.Sprintf("Your session at %s has ended. Tunnels keep their ports and wait for a login.", where)), Actions: logIn,
+		}})
+	case r.Warning != state.WarnNot && p.ValidUntil != nil:
+		urgency := state.UrgencyNormal
+		if r.Warning == state.WarnLast {
+			urgency = state.UrgencyCritical
+		}
+		list = append(list, candidate{Notice: state.Notice{
+			ID: id(string(r.Warning)), Kind: state.NoticeSessionEnding, Urgency: urgency,
+			Title: "Session ends at " + clock(*p.ValidUntil, in.Now),
+			Body:  because(r, fmt.Sprintf("Your session at %s ends soon. A new one takes its place without breaking a connection.", where)), Actions: renewing,
+		}})
+	case r.Problem != nil && p.State != state.ProfileLoggedOut:
+		list = append(list, candidate{onlyFresh: true, Notice: state.Notice{
+			ID: id("not-renewed"), Kind: state.NoticeRenewFailed, Urgency: state.UrgencyNormal,
+			Title: r.Problem.Title, Body: r.Problem.Text, Actions: renewing,
+		}})
+	}
+	return list
+}
+
+// because puts why an unasked login came to nothing before what is to be done.
+func because(r state.Renewal, text string) string {
+	if r.Problem == nil {
+		return text
+	}
+	return r.Problem.Text + " " + text
+}
+
+// waiting says which clients wait for a login at the profile's proxy.
+func waiting(p *state.Profile, s *state.Snapshot) string {
+	var first *state.Tunnel
+	var n int64
+	for i := range s.Tunnels {
+		t := &s.Tunnels[i]
+		if t.Profile != p.Proxy || t.State != state.TunnelWaitingForLogin || t.Waiting == 0 {
+			continue
+		}
+		n += t.Waiting
+		if first == nil || t.WaitingSince != nil && (first.WaitingSince == nil || t.WaitingSince.Before(*first.WaitingSince)) {
+			first = t
+		}
+	}
+	if n == 0 {
+		return ""
+	}
+	who := first.WaitingClient
+	if who == "" {
+		who = "A client"
+	}
+	switch n {
+	case 1:
+		return fmt.Sprintf("%s waits for tunnel %s.", who, first.Name)
+	case 2:
+		return fmt.Sprintf("%s waits for tunnel %s, and so does another client.", who, first.Name)
+	default:
+		return fmt.Sprintf("%s waits for tunnel %s, and so do %d others.", who, first.Name, n-1)
+	}
+}
+
+// ofProblem tells of what is wrong with a cluster or with berth itself.
+func ofProblem(p *state.Problem, s *state.Snapshot) (candidate, bool) {
+	c := candidate{Notice: state.Notice{
+		Kind: state.NoticeTunnelBroken, Urgency: state.UrgencyNormal, Title: p.Title, Body: p.Text,
+		Actions: []state.NoticeAction{{Verb: state.VerbDetails, Label: "Details"}},
+	}}
+	switch p.Code {
+	case state.CodeProxyUnreachable, state.CodeProxyUntrusted:
+		proxy := proxyOf(p, s)
+		c.grace = graceProxy
+		c.ID = fmt.Sprintf("problem/%s/%s", p.Code, proxy)
+		c.Actions[0].Proxy = proxy
+		c.recovered = &state.Notice{
+			ID: c.ID + "/over", Kind: state.NoticeTunnelRecovered, Urgency: state.UrgencyLow,
+			Title: "Proxy is back", Body: fmt.Sprintf("Tunnels through %s work again.", proxy),
+		}
+	case state.CodeClockSkew, state.CodeConfigInvalid, state.CodeHomeUnreadable, state.CodeStateUnreadable:
+		c.ID = "problem/" + string(p.Code)
+		c.grace = gracePort
+	default:
+		return candidate{}, false
+	}
+	return c, true
+}
+
+// proxyOf is the proxy that a shared problem is about.
+func proxyOf(p *state.Problem, s *state.Snapshot) string {
+	for i := range s.Tunnels {
+		if t := &s.Tunnels[i]; t.Problem != nil && *t.Problem == *p {
+			return t.Profile
+		}
+	}
+	return ""
+}
+
+// ofTunnel tells of what is wrong with a tunnel alone.
+func ofTunnel(t *state.Tunnel, s *state.Snapshot) (candidate, bool) {
+	if t.Problem == nil || (t.State != state.TunnelError && t.State != state.TunnelPortInUse) || slices.Contains(s.Problems, *t.Problem) {
+		return candidate{}, false
+	}
+	c := candidate{grace: graceTunnel, Notice: state.Notice{
+		ID: fmt.Sprintf("tunnel/%s/%s", t.Name, t.Problem.Code), Kind: state.NoticeTunnelBroken, Urgency: state.UrgencyNormal,
+		Title: fmt.Sprintf("%s: %s", t.Name, strings.ToLower(t.Problem.Title[:min(1, len(t.Problem.Title))])+t.Problem.Title[min(1, len(t.Problem.Title)):]),
+		Body:  t.Problem.Text,
+		Actions: []state.NoticeAction{
+			{Verb: state.VerbDetails, Label: "Why?", Tunnel: t.Name}, {Verb: state.VerbRestart, Label: "Restart", Tunnel: t.Name},
+		},
+	}}
+	c.recovered = &state.Notice{
+		ID: c.ID + "/over", Kind: state.NoticeTunnelRecovered, Urgency: state.UrgencyLow,
+		Title: t.Name + " works again", Body: fmt.Sprintf("Tunnel %s is at %s as always.", t.Name, t.Address),
+	}
+	if t.State == state.TunnelPortInUse {
+		c.Kind, c.grace = state.NoticePortTaken, gracePort
+		c.Actions = c.Actions[:1]
+	}
+	return c, true
+}
+
+// at names where a profile leads.
+func at(p *state.Profile) string {
+	if p.Cluster != "" {
+		return p.Cluster
+	}
+	return p.Proxy
+}
+
+func unix(t *time.Time) int64 {
+	if t == nil {
+		return 0
+	}
+	return t.Unix()
+}
+
+// clock words an instant that is not far away, in local time.
+func clock(t, now time.Time) string {
+	t, now = t.Local(), now.Local()
+	if t.YearDay() == now.YearDay() && t.Year() == now.Year() {
+		return t.Format("15:04")
+	}
+	return t.Format("Mon 15:04")
+}

@@ -1,0 +1,314 @@
+package notices
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"berth/agent/state"
+)
+
+var noon = time.Date(2027, 3, 4, 12, 0, 0, 0, time.Local)
+
+// world is a snapshot that a test changes, and the clock.
+type world struct {
+	t   *testing.T
+	tr  *Tracker
+	s   state.Snapshot
+	in  Input
+	had []string // what the last look told
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := &world{t: t, tr: New(), in: Input{Now: noon, Enabled: true}}
+	w.s.Profiles = []state.Profile{{
+		Proxy: "p.example.com:443", Cluster: "example.com", User: "alice", State: state.ProfileValid, ValidUntil: new(noon.Add(15 * time.Minute)),
+		Renewal: state.Renewal{Mode: state.RenewAsk},
+	}}
+	for _, name := range []string{"prod-pg", "orders"} {
+		w.s.Tunnels = append(w.s.Tunnels, state.Tunnel{
+			Name: name, Profile: "p.example.com:443", State: state.TunnelReady, Address: "127.0.0.1:15432",
+		})
+	}
+	return w
+}
+
+// after moves the clock and returns the IDs that are told then.
+func (w *world) after(d time.Duration) []string {
+	w.t.Helper()
+	w.in.Now = w.in.Now.Add(d)
+	var ids []string
+	for _, n := range w.tr.Update(&w.s, w.in) {
+		ids = append(ids, n.ID)
+	}
+	w.had = ids
+	return ids
+}
+
+// want moves the clock and checks the kinds that are told then.
+func (w *world) want(d time.Duration, kinds ...state.NoticeKind) []state.Notice {
+	w.t.Helper()
+	w.in.Now = w.in.Now.Add(d)
+	list := w.tr.Update(&w.s, w.in)
+	got := make([]state.NoticeKind, 0, len(list))
+	for _, n := range list {
+		got = append(got, n.Kind)
+		if n.Title == "" || n.Since.IsZero() || n.Urgency == "" {
+			w.t.Errorf("an unfinished notice: %+v", n)
+		}
+	}
+	if kinds == nil {
+		kinds = []state.NoticeKind{}
+	}
+	if diff := cmp.Diff(kinds, got); diff != "" {
+		w.t.Fatalf("told at %v (-want +got):\n%s", w.in.Now.Sub(noon), diff)
+	}
+	return list
+}
+
+func (w *world) profile() *state.Profile { return &w.s.Profiles[0] }
+
+func (w *world) down() {
+	p := state.Problem{Code: state.CodeProxyUnreachable, Title: "Proxy unreachable", Text: "The proxy does not answer.", Since: w.in.Now}
+	w.s.Problems = []state.Problem{p}
+	for i := range w.s.Tunnels {
+		w.s.Tunnels[i].State, w.s.Tunnels[i].Problem = state.TunnelError, new(p)
+	}
+}
+
+func (w *world) up() {
+	w.s.Problems = nil
+	for i := range w.s.Tunnels {
+		w.s.Tunnels[i].State, w.s.Tunnels[i].Problem = state.TunnelReady, nil
+	}
+}
+
+func TestSessionsEnd(t *testing.T) {
+	w := newWorld(t)
+	w.want(0)
+	w.profile().Renewal.Warning = state.WarnSoon
+	soon := w.want(time.Minute, state.NoticeSessionEnding)[0]
+	if soon.Title != "Session ends at 12:15" || soon.Actions[0].Verb != state.VerbRenew || soon.Actions[1].Verb != state.VerbSnooze {
+		t.Errorf("told %+v", soon)
+	}
+	if again := w.want(time.Minute, state.NoticeSessionEnding)[0]; again.ID != soon.ID || again.Title != soon.Title || !again.Since.Equal(soon.Since) {
+		t.Errorf("a minute later it is another notice: %+v", again)
+	}
+	w.profile().Renewal.Warning = state.WarnNot // snoozed
+	w.want(time.Minute)
+	w.profile().Renewal.Warning = state.WarnLast
+	if last := w.want(6*time.Minute, state.NoticeSessionEnding)[0]; last.Urgency != state.UrgencyCritical || last.ID == soon.ID {
+		t.Errorf("the last warning is %+v", last)
+	}
+	w.profile().Login.InProgress = true
+	w.want(time.Second)
+	w.profile().Login = state.Login{}
+	w.profile().Renewal.Warning = state.WarnNot
+	w.profile().ValidUntil = new(noon.Add(8 * time.Hour))
+	w.want(time.Second)
+	w.profile().Renewal.Warning = state.WarnSoon
+	w.want(8*time.Hour, state.NoticeSessionEnding) // the next session's end is news
+}
+
+func TestWaitingClientIsNamed(t *testing.T) {
+	w := newWorld(t)
+	w.want(0)
+	w.profile().State, w.profile().Renewal.Warning = state.ProfileExpired, state.WarnEnded
+	w.want(time.Second, state.NoticeLoginNeeded)
+	w.s.Tunnels[0].State, w.s.Tunnels[0].Waiting = state.TunnelWaitingForLogin, 1
+	w.s.Tunnels[0].WaitingClient, w.s.Tunnels[0].WaitingSince = "DBeaver (pid 812)", new(noon)
+	n := w.want(time.Second, state.NoticeLoginNeeded)[0]
+	if n.Body != "DBeaver (pid 812) waits for tunnel prod-pg." || n.Urgency != state.UrgencyCritical {
+		t.Errorf("told %+v", n)
+	}
+	w.s.Tunnels[1].State, w.s.Tunnels[1].Waiting = state.TunnelWaitingForLogin, 2
+	w.s.Tunnels[1].WaitingSince = new(noon.Add(-time.Minute))
+	if n := w.want(time.Second, state.NoticeLoginNeeded)[0]; n.Body != "A client waits for tunnel orders, and so do 2 others." {
+		t.Errorf("told %q", n.Body)
+	}
+	if !w.tr.Dismiss(n.ID) || w.tr.Dismiss("nonsense") {
+		t.Error("Dismiss is wrong about what there is")
+	}
+	w.profile().Renewal.Warning = state.WarnNot
+	for range 60 { // a client that tries all night
+		w.want(10 * time.Minute)
+	}
+}
+
+func TestOnePerCause(t *testing.T) {
+	w := newWorld(t)
+	w.want(0)
+	w.down()
+	w.want(time.Second)
+	w.want(29 * time.Second)
+	n := w.want(2*time.Second, state.NoticeTunnelBroken)[0]
+	if n.Body != "The proxy does not answer." || n.Actions[0].Proxy != "p.example.com:443" {
+		t.Errorf("told %+v", n)
+	}
+	w.up()
+	over := w.want(time.Second, state.NoticeTunnelRecovered)[0]
+	if !strings.Contains(over.Body, "p.example.com:443") {
+		t.Errorf("told %+v", over)
+	}
+	w.want(recoveredFor + time.Second)
+	w.down() // flapping
+	w.want(time.Minute)
+	w.up()
+	w.want(time.Second)
+	w.down()
+	w.want(20 * time.Minute)
+	w.want(time.Minute, state.NoticeTunnelBroken)
+}
+
+func TestShortTroubleIsNotTold(t *testing.T) {
+	w := newWorld(t)
+	w.want(0)
+	for range 20 {
+		w.down()
+		w.want(10 * time.Second)
+		w.want(10 * time.Second)
+		w.up()
+		w.want(time.Second)
+	}
+}
+
+func TestTunnelsOwnTrouble(t *testing.T) {
+	w := newWorld(t)
+	w.want(0)
+	w.s.Tunnels[0].State = state.TunnelPortInUse
+	w.s.Tunnels[0].Problem = &state.Problem{Code: state.CodePortInUse, Title: "Port in use", Text: "Port 15432 is taken by postgres (pid 7)."}
+	w.s.Tunnels[1].State = state.TunnelError
+	w.s.Tunnels[1].Problem = &state.Problem{Code: state.CodeAccessDenied, Title: "Access denied", Text: "The cluster refused."}
+	w.want(time.Second)
+	if n := w.want(6*time.Second, state.NoticePortTaken)[0]; n.Title != "prod-pg: port in use" {
+		t.Errorf("told %+v", n)
+	}
+	w.want(20*time.Second, state.NoticePortTaken, state.NoticeTunnelBroken)
+	w.up()
+	w.want(time.Second, state.NoticeTunnelRecovered, state.NoticeTunnelRecovered)
+}
+
+func TestSilence(t *testing.T) {
+	for name, change := range map[string]func(*Input){
+		"quiet_hours":  func(in *Input) { in.Quiet = true },
+		"just_woken":   func(in *Input) { in.WokeAt = in.Now },
+		"switched_off": func(in *Input) { in.Enabled = false },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.want(0)
+			w.profile().Renewal.Warning = state.WarnSoon
+			w.in.Now = w.in.Now.Add(time.Minute)
+			change(&w.in)
+			w.want(0)
+			w.want(9 * time.Second)
+			w.in.Quiet, w.in.Enabled = false, true
+			w.want(time.Second, state.NoticeSessionEnding)
+		})
+	}
+}
+
+func TestRateLimit(t *testing.T) {
+	w := newWorld(t)
+	w.want(0)
+	for i := range 20 {
+		w.s.Requests = append(w.s.Requests, state.Request{ID: fmt.Sprint(i), User: "carol", Roles: []string{"dba"}, State: state.RequestPending, Reviewable: true})
+	}
+	w.in.Now = w.in.Now.Add(time.Second)
+	list := w.tr.Update(&w.s, w.in)
+	if len(list) != perMinute+1 {
+		t.Fatalf("%d notices at once, want %d", len(list), perMinute+1)
+	}
+	i := slices.IndexFunc(list, func(n state.Notice) bool { return n.Kind == state.NoticeMore })
+	if i < 0 || list[i].Title != "15 more things to tell" {
+		t.Errorf("those held back are not counted: %+v", list)
+	}
+	w.profile().Renewal.Warning = state.WarnLast
+	if ids := w.after(time.Second); !slices.ContainsFunc(ids, func(id string) bool { return strings.Contains(id, "/last/") }) {
+		t.Errorf("what is urgent was held back: %v", ids)
+	}
+	if !w.tr.Dismiss(moreID) || w.tr.Dismiss(moreID) {
+		t.Error("the count cannot be dismissed, or twice")
+	}
+	if ids := w.after(2 * time.Minute); len(ids) != perMinute+1 {
+		t.Errorf("after the dismissal %d are told: %v", len(ids), ids)
+	}
+}
+
+func TestRequests(t *testing.T) {
+	w := newWorld(t)
+	old := state.Request{ID: "old", Mine: true, Roles: []string{"dba"}, State: state.RequestApproved, Assumable: true}
+	w.s.Requests = []state.Request{old}
+	w.want(0) // decided before anybody looked
+	mine := state.Request{ID: "mine", Profile: "p.example.com:443", Mine: true, Roles: []string{"dba", "admin"}, State: state.RequestPending, CreatedAt: noon}
+	w.s.Requests = []state.Request{old, mine}
+	w.want(time.Second)
+	mine.State, mine.Assumable, mine.AccessUntil = state.RequestApproved, true, new(noon.Add(6*time.Hour))
+	mine.Reviews = []state.Review{{Author: "bob", Reason: "ok for incident 42", At: noon}}
+	w.s.Requests = []state.Request{old, mine}
+	n := w.want(time.Second, state.NoticeApproved)[0]
+	if n.Title != "Approved: dba, admin until 18:00" || n.Body != "bob: “ok for incident 42”" || n.Actions[0].Verb != state.VerbAssume {
+		t.Errorf("told %+v", n)
+	}
+	mine.Assumed = true
+	w.s.Requests = []state.Request{mine}
+	w.want(time.Second)
+	w.profile().ValidUntil = new(noon.Add(12 * time.Hour))
+	w.want(5*time.Hour+55*time.Minute, state.NoticeAssumedEnding)
+	w.profile().ValidUntil = new(noon.Add(6 * time.Hour)) // the session ends then as well: that is told
+	w.want(time.Second)
+
+	denied := state.Request{ID: "no", Mine: true, Resources: []string{"/c/db/a", "/c/db/b", "/c/db/c", "/c/db/d"}, State: state.RequestDenied, CreatedAt: w.in.Now, ResolveReason: "no"}
+	review := state.Request{
+		ID: "rev", User: "carol", Roles: []string{"admin"}, State: state.RequestPending, Reviewable: true, Reason: "incident 42", Progress: "0 of 2 approvals",
+	}
+	w.s.Requests = []state.Request{denied, review}
+	w.in.Sensitive = func(r state.Request) bool { return slices.Contains(r.Roles, "admin") }
+	list := w.want(time.Second, state.NoticeDenied, state.NoticeReview)
+	if list[0].Title != "Denied: /c/db/a, /c/db/b and 2 more" || list[0].Body != "“no”" {
+		t.Errorf("told %+v", list[0])
+	}
+	if n := list[1]; n.Title != "carol asks for admin" || n.Body != "“incident 42”\n0 of 2 approvals" || !n.Actions[0].Confirm || !n.Actions[1].Confirm {
+		t.Errorf("told %+v", n)
+	}
+	w.in.Requests = func(r state.Request) bool { return r.Mine }
+	w.want(time.Second, state.NoticeDenied)
+	w.want(2 * time.Hour)
+}
+
+func TestRenewedUnasked(t *testing.T) {
+	w := newWorld(t)
+	w.want(0)
+	p := w.profile()
+	p.Login = state.Login{InProgress: true, Asks: "tap"}
+	w.want(time.Second, state.NoticeTap)
+	p.Login = state.Login{}
+	p.ValidUntil, p.Renewal.RenewedAt = new(noon.Add(8*time.Hour)), new(w.in.Now)
+	if n := w.want(time.Second, state.NoticeRenewed)[0]; n.Body != "You are logged in to example.com until 20:00." {
+		t.Errorf("told %+v", n)
+	}
+	w.want(renewedFor)
+	p.Renewal.Problem = &state.Problem{Title: "Not renewed", Text: "The proxy was away."}
+	w.want(time.Second, state.NoticeRenewFailed)
+	p.Renewal.Warning = state.WarnSoon
+	if n := w.want(time.Second, state.NoticeSessionEnding)[0]; !strings.HasPrefix(n.Body, "The proxy was away. ") {
+		t.Errorf("the warning does not say why: %+v", n)
+	}
+}
+
+// TestMemoryIsBounded: a tracker that sees new causes for weeks forgets them.
+func TestMemoryIsBounded(t *testing.T) {
+	w := newWorld(t)
+	for i := range 5000 {
+		w.s.Requests = []state.Request{{ID: fmt.Sprint(i), User: "carol", State: state.RequestPending, Reviewable: true}}
+		w.after(time.Minute)
+	}
+	if n := len(w.tr.by); n > 24*60+10 {
+		t.Errorf("%d causes are remembered", n)
+	}
+}
