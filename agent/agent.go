@@ -19,6 +19,7 @@ import (
 	"berth/agent/config"
 	"berth/agent/install"
 	"berth/agent/ipc"
+	"berth/agent/secrets"
 	"berth/agent/state"
 	"berth/certwatch"
 	"berth/internal/osevents"
@@ -75,7 +76,8 @@ type Agent struct {
 	// away says whether nobody is at the machine.
 	away func() bool
 	// silent says whether a login of the profile would ask nobody.
-	silent func(*certwatch.Profile) bool
+	silent   func(*certwatch.Profile) bool
+	keychain keychain
 	// publishing makes snapshots come in order.
 	publishing sync.Mutex
 
@@ -154,8 +156,9 @@ func newAgent(ctx context.Context, opts Options) (*Agent, error) {
 		changed: make(chan struct{}, 1),
 		tunnels: make(map[string]*running),
 
-		silent: func(*certwatch.Profile) bool { return false },
+		keychain: secrets.New(opts.Logger),
 	}
+	a.silent = a.remembersPassword
 	a.system.monitor = osevents.New(osevents.Config{Logger: opts.Logger, Tell: a.heardFromSystem})
 	a.away = a.personIsAway
 	cfg, err := config.NewWatcher(config.WatcherConfig{

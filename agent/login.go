@@ -27,6 +27,12 @@ func (a *Agent) Login(ctx context.Context, start ipc.LoginStart, answers <-chan 
 	if err != nil {
 		return err
 	}
+	if start.Remember || start.TOTPSeed != "" {
+		if err := a.readyToRemember(ctx, start); err != nil {
+			return err
+		}
+		start.Renew = true // what is not typed cannot be remembered
+	}
 	if f := (found{profile: target.profile}); f.valid(time.Now()) {
 		if start.User != "" && start.User != target.profile.User {
 			return &ipc.Error{
@@ -59,6 +65,7 @@ func (a *Agent) joinLogin(target loginTarget, start ipc.LoginStart) *login {
 	l := a.logins.join(a.ctx, target.key(), func(ctx context.Context, l *login) error {
 		return a.runLogin(ctx, target, start, l)
 	}, a.touch)
+	l.want(start)
 	a.touch()
 	return l
 }
@@ -138,18 +145,29 @@ func (a *Agent) runLogin(ctx context.Context, target loginTarget, start ipc.Logi
 		return err
 	}
 	l.browser = a.current().BrowserFor(target.proxy)
-	cfg.Ask = func(p tsh.Prompt, answer func(string)) {
-		l.prompt(target.proxy, p, answer)
-		a.touch()
+	if (start.Remember || start.TOTPSeed != "") && !cfg.Terminal {
+		return errNoPassword
 	}
+	typist := a.newTypist(ctx, target, cfg, l)
+	cfg.Ask = func(p tsh.Prompt, answer func(string)) { typist.ask(ctx, p, answer) }
 	a.log.Info("login started", "profile", target.proxy, "user", cfg.User, "home", target.home)
-	err = a.unlessLoggedIn(ctx, target, func(ctx context.Context) error { return a.stagedLogin(ctx, target, cfg, l) })
+	err = a.unlessLoggedIn(ctx, target, func(ctx context.Context) error {
+		err := a.stagedLogin(ctx, target, cfg, l)
+		typist.proved = err == nil
+		return err
+	})
+	typist.waiting.Wait()
 	if err != nil {
+		err = typist.failed(ctx, err)
 		a.log.Info("login failed", "profile", target.proxy, "err", err)
 		return err
 	}
 	a.log.Info("logged in", "profile", target.proxy)
-	return a.awaitSession(ctx, target)
+	if err := a.awaitSession(ctx, target); err != nil {
+		return err
+	}
+	typist.succeeded(ctx)
+	return nil
 }
 
 // tshLogin is what tsh is run with.

@@ -56,6 +56,10 @@ func checkTSHVersion(ctx context.Context, path, least string) error {
 	return &oldTSHError{have: have, least: want}
 }
 
+// errNoPassword is why nothing can be remembered where one logs in by single
+// sign-on.
+var errNoPassword = errors.New("its users log in by single sign-on, so there is no password to remember")
+
 // loginFailed words a login that failed, for the caller.
 func loginFailed(err error, proxy string) error {
 	if told, ok := errors.AsType[*ipc.Error](err); ok {
@@ -64,7 +68,12 @@ func loginFailed(err error, proxy string) error {
 	e := &ipc.Error{Code: ipc.CodeFailed, Message: fmt.Sprintf("cannot log in to %s: %v", proxy, err)}
 	var missing *tsh.NotFoundError
 	var old *oldTSHError
+	var wrong *wrongStoredError
 	switch {
+	case errors.As(err, &wrong):
+		e.Hint = "log in, and store the new one: berth login --remember " + proxy
+	case errors.Is(err, errNoPassword):
+		e.Hint = "berth login " + proxy
 	case errors.Is(err, errLoginLeft):
 		e.Message = fmt.Sprintf("the login to %s was cancelled", proxy)
 	case errors.Is(err, context.Canceled):

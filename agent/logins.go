@@ -36,14 +36,16 @@ type login struct {
 	// before the first prompt.
 	browser []string
 
-	mu      sync.Mutex // guards everything below
-	people  int
-	steps   []loginStep
-	url     string
-	asks    tsh.PromptKind // what the newest prompt wants; empty when it is settled
-	over    bool
-	err     error
-	changed chan struct{} // closed and replaced at every change of the above
+	mu       sync.Mutex // guards everything below
+	people   int
+	steps    []loginStep
+	url      string
+	asks     tsh.PromptKind // what the newest prompt wants; empty when it is settled
+	over     bool
+	err      error
+	wanted   ipc.LoginStart // what is to be remembered, of all who take part
+	seedUsed bool           // the seed to be remembered has answered a prompt
+	changed  chan struct{}  // closed and replaced at every change of the above
 }
 
 // loginStep is an event that people who join late get too, unless it has been
@@ -145,6 +147,34 @@ func (l *login) finish(err error) {
 	defer l.mu.Unlock()
 	l.over, l.err = true, err
 	l.changedLocked()
+}
+
+// want notes what somebody who takes part wants remembered.
+func (l *login) want(start ipc.LoginStart) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.wanted.Remember = l.wanted.Remember || start.Remember
+	if start.TOTPSeed != "" {
+		l.wanted.TOTPSeed, l.seedUsed = start.TOTPSeed, false
+	}
+}
+
+// wants is what want has noted.
+func (l *login) wants() ipc.LoginStart {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.wanted
+}
+
+// takeSeed returns the seed that is to be remembered, once.
+func (l *login) takeSeed() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.seedUsed {
+		return ""
+	}
+	l.seedUsed = true
+	return l.wanted.TOTPSeed
 }
 
 // prompt takes what tsh asks. What it asked before is settled then.

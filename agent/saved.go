@@ -33,6 +33,9 @@ type savedData struct {
 	// Protocols says what the cluster said of a database ("cluster/name"), so
 	// that connection strings can be printed while logged out.
 	Protocols map[string]string `json:"protocols"`
+	// Stored says what the keychain holds for "user@proxy": password, totp. The
+	// keychain is asked for nothing else.
+	Stored map[string][]string `json:"stored,omitempty"`
 }
 
 // rememberedProfile is a profile that once served a cluster.
@@ -136,6 +139,35 @@ func (s *saved) rememberProtocol(clusterName, resource, protocol string) error {
 		return nil
 	}
 	s.data.Protocols[key] = protocol
+	return s.writeLocked()
+}
+
+// stored returns what the keychain holds for a user at a proxy.
+func (s *saved) stored(proxy, user string) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.data.Stored[user+"@"+proxy])
+}
+
+// setStored notes whether the keychain holds something of that kind.
+func (s *saved) setStored(proxy, user, kind string, stored bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	key := user + "@" + proxy
+	kinds := slices.DeleteFunc(slices.Clone(s.data.Stored[key]), func(k string) bool { return k == kind })
+	if stored {
+		kinds = append(kinds, kind)
+		slices.Sort(kinds)
+	}
+	if slices.Equal(kinds, s.data.Stored[key]) {
+		return nil
+	}
+	if s.data.Stored == nil {
+		s.data.Stored = map[string][]string{}
+	}
+	if s.data.Stored[key] = kinds; len(kinds) == 0 {
+		delete(s.data.Stored, key)
+	}
 	return s.writeLocked()
 }
 

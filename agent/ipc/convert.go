@@ -60,6 +60,7 @@ func profileToProto(p state.Profile) *pb.Profile {
 		State:          utf8(string(p.State)),
 		Login:          &pb.Login{InProgress: p.Login.InProgress, Url: utf8(p.Login.URL), Asks: utf8(p.Login.Asks)},
 		Renewal:        renewalToProto(p.Renewal),
+		Stored:         convert(p.Stored, utf8),
 	}
 }
 
@@ -92,6 +93,7 @@ func profileFromProto(p *pb.Profile) state.Profile {
 		State:          state.ProfileState(p.GetState()),
 		Login:          state.Login{InProgress: p.GetLogin().GetInProgress(), URL: p.GetLogin().GetUrl(), Asks: p.GetLogin().GetAsks()},
 		Renewal:        renewalFromProto(p.GetRenewal()),
+		Stored:         append([]string{}, p.GetStored()...),
 	}
 }
 

@@ -20,6 +20,30 @@ type LoginStart struct {
 	Auth  string        // connector; empty means the config's, else the cluster's default
 	TTL   time.Duration // of the session; zero means what the roles allow
 	Renew bool          // log in anew although the session is still valid
+	// Remember keeps what is typed as the password in the keychain, once it has
+	// proved right.
+	Remember bool
+	// TOTPSeed is kept likewise, and answers prompts for one-time codes; empty
+	// means none.
+	TOTPSeed string
+}
+
+// LogValue keeps the seed out of logs.
+func (s LoginStart) LogValue() slog.Value {
+	return slog.GroupValue(slog.String("proxy", s.Proxy), slog.String("user", s.User), slog.Bool("renew", s.Renew), slog.Bool("remember", s.Remember))
+}
+
+// String keeps the seed out of everything else that prints values.
+func (s LoginStart) String() string { return "login of " + s.User + " at " + s.Proxy }
+
+// GoString does the same for %#v.
+func (s LoginStart) GoString() string { return s.String() }
+
+// Forgotten is what the keychain held and holds no more.
+type Forgotten struct {
+	Proxy  string   `json:"proxy"`
+	User   string   `json:"user"`
+	Stored []string `json:"stored"` // password, totp
 }
 
 // LoginKind is what a LoginEvent is about.
@@ -93,7 +117,7 @@ func (s *service) Login(stream grpc.BidiStreamingServer[pb.LoginRequest, pb.Logi
 	go receiveAnswers(ctx, cancel, stream, answers)
 	return s.backend.Login(ctx, LoginStart{
 		Proxy: start.GetProxy(), User: start.GetUser(), Auth: start.GetAuth(), TTL: start.GetTtl().AsDuration(),
-		Renew: start.GetRenew(),
+		Renew: start.GetRenew(), Remember: start.GetRemember(), TOTPSeed: start.GetTotpSeed(),
 	}, answers, func(e LoginEvent) error { return stream.Send(loginEventToProto(e)) })
 }
 
@@ -127,6 +151,15 @@ func (s *service) CancelLogin(ctx context.Context, req *pb.CancelLoginRequest) (
 		return nil, err
 	}
 	return &pb.CancelLoginResponse{}, nil
+}
+
+// ForgetLogin deletes what the keychain holds.
+func (s *service) ForgetLogin(ctx context.Context, req *pb.ForgetLoginRequest) (*pb.ForgetLoginResponse, error) {
+	f, err := s.backend.ForgetLogin(ctx, req.GetProxy(), req.GetUser())
+	if err != nil {
+		return nil, err
+	}
+	return &pb.ForgetLoginResponse{Proxy: utf8(f.Proxy), User: utf8(f.User), Stored: convert(f.Stored, utf8)}, nil
 }
 
 // Logout ends the session at a proxy.
@@ -164,7 +197,7 @@ func LoginEventFromProto(e *pb.LoginResponse) LoginEvent {
 
 // LoginStartToProto is the first message of a login.
 func LoginStartToProto(s LoginStart) *pb.LoginRequest {
-	start := &pb.LoginStart{Proxy: utf8(s.Proxy), User: utf8(s.User), Auth: utf8(s.Auth), Renew: s.Renew}
+	start := &pb.LoginStart{Proxy: utf8(s.Proxy), User: utf8(s.User), Auth: utf8(s.Auth), Renew: s.Renew, Remember: s.Remember, TotpSeed: utf8(s.TOTPSeed)}
 	if s.TTL > 0 {
 		start.Ttl = durationpb.New(s.TTL)
 	}
@@ -174,4 +207,9 @@ func LoginStartToProto(s LoginStart) *pb.LoginRequest {
 // SnoozedFromProto is a renewal put aside as a front end knows it.
 func SnoozedFromProto(r *pb.SnoozeRenewalResponse) Snoozed {
 	return Snoozed{Proxy: r.GetProxy(), Until: timePtrFromProto(r.GetUntil())}
+}
+
+// ForgottenFromProto is what was forgotten as a front end knows it.
+func ForgottenFromProto(r *pb.ForgetLoginResponse) Forgotten {
+	return Forgotten{Proxy: r.GetProxy(), User: r.GetUser(), Stored: append([]string{}, r.GetStored()...)}
 }

@@ -55,6 +55,9 @@ type Backend interface {
 	CancelLogin(ctx context.Context, proxy string) error
 	// Logout ends the session at a proxy and returns which proxy it was.
 	Logout(ctx context.Context, proxy string) (string, error)
+	// ForgetLogin deletes what the keychain holds for a user at a proxy; an empty
+	// user means the profile's own.
+	ForgetLogin(ctx context.Context, proxy, user string) (Forgotten, error)
 	// SnoozeRenewal puts aside what is said now about a session's end.
 	SnoozeRenewal(ctx context.Context, proxy string) (Snoozed, error)
 	// KubeCredentials returns a credential for a Kubernetes cluster; an empty

@@ -34,48 +34,6 @@ func runCopy(t *testing.T, bus *dbustest.Bus, test string) {
 	}
 }
 
-// gnomeKeyring starts a keyring without a display on a bus of its own.
-func gnomeKeyring(t *testing.T, bus *dbustest.Bus) {
-	t.Helper()
-	if _, err := exec.LookPath("gnome-keyring-daemon"); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatalf("no keyring to test with: %v", err)
-		}
-		t.Skipf("no keyring to test with (%v): \"make test-deps\" installs it", err)
-	}
-	home, err := os.MkdirTemp("", "keyring") // short enough for sockets
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command("gnome-keyring-daemon", "--foreground", "--unlock", "--components=secrets", "--control-directory="+home)
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + home, "XDG_RUNTIME_DIR=" + home,
-		"XDG_DATA_HOME=" + home, "DBUS_SESSION_BUS_ADDRESS=" + bus.Address}
-	cmd.Stdin = strings.NewReader("the keyring's own password")
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-		_ = os.RemoveAll(home)
-	})
-	conn := bus.Connect(t)
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		var owned bool
-		if err := conn.BusObject().Call("org.freedesktop.DBus.NameHasOwner", 0, secretsName).Store(&owned); err != nil {
-			t.Fatal(err)
-		}
-		if owned {
-			return
-		}
-		if time.Now().After(end) {
-			t.Fatalf("the keyring does not come up:\n%s", &out)
-		}
-	}
-}
-
 func TestGnomeKeyring(t *testing.T) {
 	if os.Getenv(copyEnv) != "" {
 		s := New(slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})))
@@ -83,28 +41,13 @@ func TestGnomeKeyring(t *testing.T) {
 		if err := s.Set(t.Context(), aliceKey, NewSecret(hunter)); err != nil {
 			t.Fatal(err)
 		}
-		lockKeyring(t)
+		dbustest.LockKeyring(t, os.Getenv("DBUS_SESSION_BUS_ADDRESS"))
 		testLocked(t, s)
 		return
 	}
 	bus := dbustest.Start(t)
-	gnomeKeyring(t, bus)
+	bus.StartKeyring(t)
 	runCopy(t, bus, "TestGnomeKeyring")
-}
-
-func lockKeyring(t *testing.T) {
-	t.Helper()
-	conn, err := dbus.Connect(os.Getenv("DBUS_SESSION_BUS_ADDRESS"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	var locked []dbus.ObjectPath
-	var prompt dbus.ObjectPath
-	if err := conn.Object(secretsName, secretsPath).Call(secretsRoot+"Service.Lock", 0,
-		[]dbus.ObjectPath{loginCollection}).Store(&locked, &prompt); err != nil || len(locked) != 1 {
-		t.Fatalf("lock the keyring: %v, %v", locked, err)
-	}
 }
 
 func testLocked(t *testing.T, s *Store) {

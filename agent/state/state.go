@@ -42,6 +42,7 @@ type Profile struct {
 	State          ProfileState `json:"state"`
 	Login          Login        `json:"login"`
 	Renewal        Renewal      `json:"renewal"`
+	Stored         []string     `json:"stored"` // what the keychain holds for the user: password, totp
 }
 
 // ProfileState says whether a profile's session can be used.

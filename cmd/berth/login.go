@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -20,7 +21,7 @@ import (
 
 func (a *app) loginCommand() *cobra.Command {
 	var start client.LoginStart
-	var noBrowser bool
+	var noBrowser, forget, asJSON, rememberTOTP bool
 	cmd := &cobra.Command{
 		Use:   "login [PROXY] [flags]",
 		Short: "Log in to a Teleport cluster",
@@ -32,10 +33,18 @@ go on the moment it is done.
 A login of the same profile that runs already, from a terminal or a tray, is
 joined. A session that is still valid is left alone, unless you ask with --renew
 for a new one: it takes the old one's place when it is there, so that nothing
-ever goes without.`,
+ever goes without.
+
+--remember keeps the password you type in the keychain of your system, and
+--remember-totp the seed of your one-time codes, so that later logins ask you
+nothing. Both lie side by side then: whoever can read your keychain can log in as
+you. Nothing is ever kept in a file, what turns out to be wrong is tried once and
+forgotten, and --forget deletes both.`,
 		Example: `  berth login
   berth login teleport.example.com
   berth login --renew
+  berth login --remember
+  berth login --forget
   berth login teleport.example.com --auth okta --no-browser`,
 		Args:              optionalArg("PROXY"),
 		ValidArgsFunction: a.completeProxies,
@@ -43,9 +52,22 @@ ever goes without.`,
 			if len(args) == 1 {
 				start.Proxy = args[0]
 			}
+			if forget && (start.Remember || rememberTOTP || start.Renew) {
+				return usageError{withHint(errors.New("--forget does not log in"), "berth login --forget, then berth login --remember")}
+			}
 			return a.withAgent(func(c *client.Client) error {
+				if forget {
+					return a.forgetLogin(cmd.Context(), c, start, asJSON)
+				}
 				front := &loginFront{app: a, noBrowser: noBrowser}
 				defer front.restore()
+				if rememberTOTP {
+					seed, err := front.askSeed()
+					if err != nil {
+						return err
+					}
+					start.TOTPSeed = seed
+				}
 				return c.Login(cmd.Context(), start, func(e client.LoginEvent, answer func(string)) error {
 					return front.show(cmd.Context(), e, answer)
 				})
@@ -58,7 +80,28 @@ ever goes without.`,
 	f.DurationVar(&start.TTL, "ttl", 0, "ask for a session of this length; 0 means what your roles allow")
 	f.BoolVar(&start.Renew, "renew", false, "log in anew although the session is still valid")
 	f.BoolVar(&noBrowser, "no-browser", false, "print the address, and open no browser")
+	f.BoolVar(&start.Remember, "remember", false, "log in anew, and keep the password in the system's keychain")
+	f.BoolVar(&rememberTOTP, "remember-totp", false, "ask for the seed of your one-time codes, and keep it there too")
+	f.BoolVar(&forget, "forget", false, "do not log in: delete what the keychain holds for the user")
+	f.BoolVar(&asJSON, "json", false, "with --forget: print what was deleted as JSON")
 	return cmd
+}
+
+// forgetLogin deletes what the keychain holds.
+func (a *app) forgetLogin(ctx context.Context, c *client.Client, start client.LoginStart, asJSON bool) error {
+	f, err := c.ForgetLogin(ctx, start.Proxy, start.User)
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		return a.printJSON(f)
+	}
+	text := fmt.Sprintf("nothing was stored for %s at %s", clean(f.User), clean(f.Proxy))
+	if len(f.Stored) > 0 {
+		text = fmt.Sprintf("forgotten for %s at %s: %s", clean(f.User), clean(f.Proxy), clean(strings.Join(f.Stored, " and ")))
+	}
+	_, err = fmt.Fprintln(a.out, text)
+	return err
 }
 
 func (a *app) snoozeCommand() *cobra.Command {
@@ -224,6 +267,24 @@ func (f *loginFront) ask(e client.LoginEvent, answer func(string)) error {
 		}
 	}()
 	return nil
+}
+
+// askSeed reads the seed of one-time codes, without echo.
+func (f *loginFront) askSeed() (string, error) {
+	in, ok := f.in.(*os.File)
+	if !ok || !term.IsTerminal(int(in.Fd())) {
+		return "", withHint(errors.New("a seed is asked for, and there is no terminal to type it at"), "run berth login in a terminal")
+	}
+	fmt.Fprint(f.err, "Seed that your authenticator app was set up with (its letters, or the otpauth:// address): ")
+	seed, err := term.ReadPassword(int(in.Fd()))
+	fmt.Fprintln(f.err)
+	if err != nil {
+		return "", fmt.Errorf("read the seed: %w", err)
+	}
+	if len(strings.TrimSpace(string(seed))) == 0 {
+		return "", errors.New("no seed was typed; nothing was done")
+	}
+	return string(seed), nil
 }
 
 // restore gives the terminal back as it was.

@@ -42,11 +42,12 @@ func fakeTSH() { os.Exit(faketsh.Main(os.Args[1:], os.Environ(), os.Stdin, os.St
 //	mode FILE MODE           check a file's permissions
 //	escapes                  fail if stdout or stderr has invisible characters
 //	term COMMAND [ARG...]    run a command whose output is a terminal
-func scriptCommands() map[string]func(*testscript.TestScript, bool, []string) {
+func scriptCommands(t *testing.T) map[string]func(*testscript.TestScript, bool, []string) {
 	return map[string]func(*testscript.TestScript, bool, []string){
 		"sim": cmdSim, "login": cmdLogin, "logout": cmdLogout, "tunnel": cmdTunnel, "port": cmdPort, "occupy": cmdOccupy,
 		"agent": cmdAgent, "stop-agent": cmdStopAgent, "kill-agent": cmdKillAgent, "code": cmdCode, "shape": cmdShape, "wait-for": cmdWaitFor,
-		"mode": cmdMode, "escapes": cmdEscapes, "term": cmdTerm, "hostile": cmdHostile,
+		"mode": cmdMode, "escapes": cmdEscapes, "term": cmdTerm, "hostile": cmdHostile, "password": cmdPassword,
+		"keyring": func(ts *testscript.TestScript, _ bool, args []string) { cmdKeyring(t, ts, args) },
 	}
 }
 
@@ -59,7 +60,7 @@ func TestScripts(t *testing.T) {
 	}
 	testscript.Run(t, testscript.Params{
 		Dir:                 filepath.Join("testdata", "script"),
-		Cmds:                scriptCommands(),
+		Cmds:                scriptCommands(t),
 		RequireUniqueNames:  true,
 		RequireExplicitExec: true,
 		Setup: func(env *testscript.Env) error {

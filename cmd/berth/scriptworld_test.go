@@ -126,6 +126,7 @@ func (w *world) configure(ts *testscript.TestScript) {
 	ts.Setenv("PROXY", w.sim.ProxyAddr())
 	ts.Setenv("CONFIG", p.Config)
 	ts.Setenv("LOG", p.LogFile)
+	ts.Setenv("STATE", p.StateFile)
 }
 
 func cmdLogin(ts *testscript.TestScript, _ bool, args []string) {
@@ -199,7 +200,7 @@ func cmdAgent(ts *testscript.TestScript, _ bool, args []string) {
 	w.log = &lockedBuffer{}
 	w.agent = exec.CommandContext(context.Background(), path, append([]string{"agent", "run"}, args...)...)
 	w.agent.Dir = w.dir
-	for _, name := range []string{"BERTH_HOME", "TELEPORT_HOME", "HOME", "TMPDIR", "PATH", "NOTIFY_SOCKET", "GORACE"} {
+	for _, name := range []string{"BERTH_HOME", "TELEPORT_HOME", "HOME", "TMPDIR", "PATH", "NOTIFY_SOCKET", "GORACE", "DBUS_SESSION_BUS_ADDRESS", "DBUS_SYSTEM_BUS_ADDRESS"} {
 		if value := ts.Getenv(name); value != "" {
 			w.agent.Env = append(w.agent.Env, name+"="+value)
 		}

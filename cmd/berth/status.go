@@ -252,6 +252,9 @@ func (a *app) profileLine(p state.Profile, now time.Time) string {
 
 // printRenewal says what is done about the session's end.
 func (a *app) printRenewal(p state.Profile, now time.Time) {
+	if len(p.Stored) > 0 {
+		fmt.Fprintln(a.out, "  "+clean(strings.Join(p.Stored, " and "))+" stored; delete: berth login --forget "+clean(p.Proxy))
+	}
 	r := p.Renewal
 	switch {
 	case p.Login.InProgress && p.Login.URL != "":

@@ -247,6 +247,16 @@ func (c *Cluster) user(name string) (User, bool) {
 	return u, ok
 }
 
+// SetLogin changes what a user logs in with; an empty otp means that no code is
+// asked for.
+func (c *Cluster) SetLogin(name, password, otp string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	u := c.users[name]
+	u.Password, u.OTP = password, otp
+	c.users[name] = u
+}
+
 // userRoles returns those of the named roles that exist.
 func (c *Cluster) userRoles(names []string) []Role {
 	c.mu.Lock()

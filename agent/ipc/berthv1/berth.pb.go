@@ -927,7 +927,13 @@ type LoginStart struct {
 	// ttl is absent for what the roles allow.
 	Ttl *durationpb.Duration `protobuf:"bytes,4,opt,name=ttl,proto3" json:"ttl,omitempty"`
 	// renew logs in anew although the session is still valid.
-	Renew         bool `protobuf:"varint,5,opt,name=renew,proto3" json:"renew,omitempty"`
+	Renew bool `protobuf:"varint,5,opt,name=renew,proto3" json:"renew,omitempty"`
+	// remember keeps the password that is typed in the keychain, once it has
+	// proved right.
+	Remember bool `protobuf:"varint,6,opt,name=remember,proto3" json:"remember,omitempty"`
+	// totp_seed is kept likewise, and answers this login's prompts for one-time
+	// codes; empty means none. It is a secret.
+	TotpSeed      string `protobuf:"bytes,7,opt,name=totp_seed,json=totpSeed,proto3" json:"totp_seed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -995,6 +1001,20 @@ func (x *LoginStart) GetRenew() bool {
 		return x.Renew
 	}
 	return false
+}
+
+func (x *LoginStart) GetRemember() bool {
+	if x != nil {
+		return x.Remember
+	}
+	return false
+}
+
+func (x *LoginStart) GetTotpSeed() string {
+	if x != nil {
+		return x.TotpSeed
+	}
+	return ""
 }
 
 // LoginAnswer is what a person typed.
@@ -1232,6 +1252,121 @@ func (*CancelLoginResponse) Descriptor() ([]byte, []int) {
 	return file_berthv1_berth_proto_rawDescGZIP(), []int{24}
 }
 
+type ForgetLoginRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// proxy is host:port or host; empty means the current profile's.
+	Proxy string `protobuf:"bytes,1,opt,name=proxy,proto3" json:"proxy,omitempty"`
+	// user is empty for the profile's own.
+	User          string `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForgetLoginRequest) Reset() {
+	*x = ForgetLoginRequest{}
+	mi := &file_berthv1_berth_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForgetLoginRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForgetLoginRequest) ProtoMessage() {}
+
+func (x *ForgetLoginRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berthv1_berth_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForgetLoginRequest.ProtoReflect.Descriptor instead.
+func (*ForgetLoginRequest) Descriptor() ([]byte, []int) {
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *ForgetLoginRequest) GetProxy() string {
+	if x != nil {
+		return x.Proxy
+	}
+	return ""
+}
+
+func (x *ForgetLoginRequest) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+type ForgetLoginResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Proxy string                 `protobuf:"bytes,1,opt,name=proxy,proto3" json:"proxy,omitempty"`
+	User  string                 `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`
+	// stored is what was forgotten: password, totp.
+	Stored        []string `protobuf:"bytes,3,rep,name=stored,proto3" json:"stored,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForgetLoginResponse) Reset() {
+	*x = ForgetLoginResponse{}
+	mi := &file_berthv1_berth_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForgetLoginResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForgetLoginResponse) ProtoMessage() {}
+
+func (x *ForgetLoginResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berthv1_berth_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForgetLoginResponse.ProtoReflect.Descriptor instead.
+func (*ForgetLoginResponse) Descriptor() ([]byte, []int) {
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *ForgetLoginResponse) GetProxy() string {
+	if x != nil {
+		return x.Proxy
+	}
+	return ""
+}
+
+func (x *ForgetLoginResponse) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *ForgetLoginResponse) GetStored() []string {
+	if x != nil {
+		return x.Stored
+	}
+	return nil
+}
+
 type LogoutRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// proxy is host:port or host; empty means the current profile's.
@@ -1242,7 +1377,7 @@ type LogoutRequest struct {
 
 func (x *LogoutRequest) Reset() {
 	*x = LogoutRequest{}
-	mi := &file_berthv1_berth_proto_msgTypes[25]
+	mi := &file_berthv1_berth_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1254,7 +1389,7 @@ func (x *LogoutRequest) String() string {
 func (*LogoutRequest) ProtoMessage() {}
 
 func (x *LogoutRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[25]
+	mi := &file_berthv1_berth_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1267,7 +1402,7 @@ func (x *LogoutRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogoutRequest.ProtoReflect.Descriptor instead.
 func (*LogoutRequest) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{25}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *LogoutRequest) GetProxy() string {
@@ -1286,7 +1421,7 @@ type LogoutResponse struct {
 
 func (x *LogoutResponse) Reset() {
 	*x = LogoutResponse{}
-	mi := &file_berthv1_berth_proto_msgTypes[26]
+	mi := &file_berthv1_berth_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1298,7 +1433,7 @@ func (x *LogoutResponse) String() string {
 func (*LogoutResponse) ProtoMessage() {}
 
 func (x *LogoutResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[26]
+	mi := &file_berthv1_berth_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1311,7 +1446,7 @@ func (x *LogoutResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogoutResponse.ProtoReflect.Descriptor instead.
 func (*LogoutResponse) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{26}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *LogoutResponse) GetProxy() string {
@@ -1331,7 +1466,7 @@ type SnoozeRenewalRequest struct {
 
 func (x *SnoozeRenewalRequest) Reset() {
 	*x = SnoozeRenewalRequest{}
-	mi := &file_berthv1_berth_proto_msgTypes[27]
+	mi := &file_berthv1_berth_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1343,7 +1478,7 @@ func (x *SnoozeRenewalRequest) String() string {
 func (*SnoozeRenewalRequest) ProtoMessage() {}
 
 func (x *SnoozeRenewalRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[27]
+	mi := &file_berthv1_berth_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1356,7 +1491,7 @@ func (x *SnoozeRenewalRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnoozeRenewalRequest.ProtoReflect.Descriptor instead.
 func (*SnoozeRenewalRequest) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{27}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *SnoozeRenewalRequest) GetProxy() string {
@@ -1377,7 +1512,7 @@ type SnoozeRenewalResponse struct {
 
 func (x *SnoozeRenewalResponse) Reset() {
 	*x = SnoozeRenewalResponse{}
-	mi := &file_berthv1_berth_proto_msgTypes[28]
+	mi := &file_berthv1_berth_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1389,7 +1524,7 @@ func (x *SnoozeRenewalResponse) String() string {
 func (*SnoozeRenewalResponse) ProtoMessage() {}
 
 func (x *SnoozeRenewalResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[28]
+	mi := &file_berthv1_berth_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1402,7 +1537,7 @@ func (x *SnoozeRenewalResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnoozeRenewalResponse.ProtoReflect.Descriptor instead.
 func (*SnoozeRenewalResponse) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{28}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *SnoozeRenewalResponse) GetProxy() string {
@@ -1428,7 +1563,7 @@ type TunnelHistoryRequest struct {
 
 func (x *TunnelHistoryRequest) Reset() {
 	*x = TunnelHistoryRequest{}
-	mi := &file_berthv1_berth_proto_msgTypes[29]
+	mi := &file_berthv1_berth_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1440,7 +1575,7 @@ func (x *TunnelHistoryRequest) String() string {
 func (*TunnelHistoryRequest) ProtoMessage() {}
 
 func (x *TunnelHistoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[29]
+	mi := &file_berthv1_berth_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1453,7 +1588,7 @@ func (x *TunnelHistoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelHistoryRequest.ProtoReflect.Descriptor instead.
 func (*TunnelHistoryRequest) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{29}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *TunnelHistoryRequest) GetName() string {
@@ -1472,7 +1607,7 @@ type TunnelHistoryResponse struct {
 
 func (x *TunnelHistoryResponse) Reset() {
 	*x = TunnelHistoryResponse{}
-	mi := &file_berthv1_berth_proto_msgTypes[30]
+	mi := &file_berthv1_berth_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1484,7 +1619,7 @@ func (x *TunnelHistoryResponse) String() string {
 func (*TunnelHistoryResponse) ProtoMessage() {}
 
 func (x *TunnelHistoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[30]
+	mi := &file_berthv1_berth_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1497,7 +1632,7 @@ func (x *TunnelHistoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelHistoryResponse.ProtoReflect.Descriptor instead.
 func (*TunnelHistoryResponse) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{30}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *TunnelHistoryResponse) GetEvents() []*Event {
@@ -1519,7 +1654,7 @@ type KubeCredentialsRequest struct {
 
 func (x *KubeCredentialsRequest) Reset() {
 	*x = KubeCredentialsRequest{}
-	mi := &file_berthv1_berth_proto_msgTypes[31]
+	mi := &file_berthv1_berth_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1531,7 +1666,7 @@ func (x *KubeCredentialsRequest) String() string {
 func (*KubeCredentialsRequest) ProtoMessage() {}
 
 func (x *KubeCredentialsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[31]
+	mi := &file_berthv1_berth_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1544,7 +1679,7 @@ func (x *KubeCredentialsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KubeCredentialsRequest.ProtoReflect.Descriptor instead.
 func (*KubeCredentialsRequest) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{31}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *KubeCredentialsRequest) GetCluster() string {
@@ -1578,7 +1713,7 @@ type KubeCredentialsResponse struct {
 
 func (x *KubeCredentialsResponse) Reset() {
 	*x = KubeCredentialsResponse{}
-	mi := &file_berthv1_berth_proto_msgTypes[32]
+	mi := &file_berthv1_berth_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1590,7 +1725,7 @@ func (x *KubeCredentialsResponse) String() string {
 func (*KubeCredentialsResponse) ProtoMessage() {}
 
 func (x *KubeCredentialsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[32]
+	mi := &file_berthv1_berth_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1603,7 +1738,7 @@ func (x *KubeCredentialsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KubeCredentialsResponse.ProtoReflect.Descriptor instead.
 func (*KubeCredentialsResponse) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{32}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *KubeCredentialsResponse) GetCert() []byte {
@@ -1657,7 +1792,7 @@ type DismissNoticeRequest struct {
 
 func (x *DismissNoticeRequest) Reset() {
 	*x = DismissNoticeRequest{}
-	mi := &file_berthv1_berth_proto_msgTypes[33]
+	mi := &file_berthv1_berth_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1669,7 +1804,7 @@ func (x *DismissNoticeRequest) String() string {
 func (*DismissNoticeRequest) ProtoMessage() {}
 
 func (x *DismissNoticeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[33]
+	mi := &file_berthv1_berth_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1682,7 +1817,7 @@ func (x *DismissNoticeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DismissNoticeRequest.ProtoReflect.Descriptor instead.
 func (*DismissNoticeRequest) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{33}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *DismissNoticeRequest) GetId() string {
@@ -1700,7 +1835,7 @@ type DismissNoticeResponse struct {
 
 func (x *DismissNoticeResponse) Reset() {
 	*x = DismissNoticeResponse{}
-	mi := &file_berthv1_berth_proto_msgTypes[34]
+	mi := &file_berthv1_berth_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1712,7 +1847,7 @@ func (x *DismissNoticeResponse) String() string {
 func (*DismissNoticeResponse) ProtoMessage() {}
 
 func (x *DismissNoticeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[34]
+	mi := &file_berthv1_berth_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1725,7 +1860,7 @@ func (x *DismissNoticeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DismissNoticeResponse.ProtoReflect.Descriptor instead.
 func (*DismissNoticeResponse) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{34}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{36}
 }
 
 type ReloadConfigRequest struct {
@@ -1736,7 +1871,7 @@ type ReloadConfigRequest struct {
 
 func (x *ReloadConfigRequest) Reset() {
 	*x = ReloadConfigRequest{}
-	mi := &file_berthv1_berth_proto_msgTypes[35]
+	mi := &file_berthv1_berth_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1748,7 +1883,7 @@ func (x *ReloadConfigRequest) String() string {
 func (*ReloadConfigRequest) ProtoMessage() {}
 
 func (x *ReloadConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[35]
+	mi := &file_berthv1_berth_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1761,7 +1896,7 @@ func (x *ReloadConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadConfigRequest.ProtoReflect.Descriptor instead.
 func (*ReloadConfigRequest) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{35}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{37}
 }
 
 type ReloadConfigResponse struct {
@@ -1772,7 +1907,7 @@ type ReloadConfigResponse struct {
 
 func (x *ReloadConfigResponse) Reset() {
 	*x = ReloadConfigResponse{}
-	mi := &file_berthv1_berth_proto_msgTypes[36]
+	mi := &file_berthv1_berth_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1784,7 +1919,7 @@ func (x *ReloadConfigResponse) String() string {
 func (*ReloadConfigResponse) ProtoMessage() {}
 
 func (x *ReloadConfigResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[36]
+	mi := &file_berthv1_berth_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1797,7 +1932,7 @@ func (x *ReloadConfigResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadConfigResponse.ProtoReflect.Descriptor instead.
 func (*ReloadConfigResponse) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{36}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{38}
 }
 
 type ShutdownRequest struct {
@@ -1808,7 +1943,7 @@ type ShutdownRequest struct {
 
 func (x *ShutdownRequest) Reset() {
 	*x = ShutdownRequest{}
-	mi := &file_berthv1_berth_proto_msgTypes[37]
+	mi := &file_berthv1_berth_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1820,7 +1955,7 @@ func (x *ShutdownRequest) String() string {
 func (*ShutdownRequest) ProtoMessage() {}
 
 func (x *ShutdownRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[37]
+	mi := &file_berthv1_berth_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1833,7 +1968,7 @@ func (x *ShutdownRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownRequest.ProtoReflect.Descriptor instead.
 func (*ShutdownRequest) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{37}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{39}
 }
 
 type ShutdownResponse struct {
@@ -1844,7 +1979,7 @@ type ShutdownResponse struct {
 
 func (x *ShutdownResponse) Reset() {
 	*x = ShutdownResponse{}
-	mi := &file_berthv1_berth_proto_msgTypes[38]
+	mi := &file_berthv1_berth_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1856,7 +1991,7 @@ func (x *ShutdownResponse) String() string {
 func (*ShutdownResponse) ProtoMessage() {}
 
 func (x *ShutdownResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[38]
+	mi := &file_berthv1_berth_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1869,7 +2004,7 @@ func (x *ShutdownResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownResponse.ProtoReflect.Descriptor instead.
 func (*ShutdownResponse) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{38}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{40}
 }
 
 // Resource is something a cluster offers that a tunnel can lead to.
@@ -1894,7 +2029,7 @@ type Resource struct {
 
 func (x *Resource) Reset() {
 	*x = Resource{}
-	mi := &file_berthv1_berth_proto_msgTypes[39]
+	mi := &file_berthv1_berth_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1906,7 +2041,7 @@ func (x *Resource) String() string {
 func (*Resource) ProtoMessage() {}
 
 func (x *Resource) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[39]
+	mi := &file_berthv1_berth_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1919,7 +2054,7 @@ func (x *Resource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resource.ProtoReflect.Descriptor instead.
 func (*Resource) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{39}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Resource) GetName() string {
@@ -2010,7 +2145,7 @@ type TunnelSpec struct {
 
 func (x *TunnelSpec) Reset() {
 	*x = TunnelSpec{}
-	mi := &file_berthv1_berth_proto_msgTypes[40]
+	mi := &file_berthv1_berth_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2022,7 +2157,7 @@ func (x *TunnelSpec) String() string {
 func (*TunnelSpec) ProtoMessage() {}
 
 func (x *TunnelSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[40]
+	mi := &file_berthv1_berth_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2035,7 +2170,7 @@ func (x *TunnelSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelSpec.ProtoReflect.Descriptor instead.
 func (*TunnelSpec) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{40}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *TunnelSpec) GetName() string {
@@ -2130,7 +2265,7 @@ type Snapshot struct {
 
 func (x *Snapshot) Reset() {
 	*x = Snapshot{}
-	mi := &file_berthv1_berth_proto_msgTypes[41]
+	mi := &file_berthv1_berth_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2142,7 +2277,7 @@ func (x *Snapshot) String() string {
 func (*Snapshot) ProtoMessage() {}
 
 func (x *Snapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[41]
+	mi := &file_berthv1_berth_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2155,7 +2290,7 @@ func (x *Snapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Snapshot.ProtoReflect.Descriptor instead.
 func (*Snapshot) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{41}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Snapshot) GetAgent() *AgentInfo {
@@ -2213,7 +2348,7 @@ type AgentInfo struct {
 
 func (x *AgentInfo) Reset() {
 	*x = AgentInfo{}
-	mi := &file_berthv1_berth_proto_msgTypes[42]
+	mi := &file_berthv1_berth_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2225,7 +2360,7 @@ func (x *AgentInfo) String() string {
 func (*AgentInfo) ProtoMessage() {}
 
 func (x *AgentInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[42]
+	mi := &file_berthv1_berth_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2238,7 +2373,7 @@ func (x *AgentInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AgentInfo.ProtoReflect.Descriptor instead.
 func (*AgentInfo) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{42}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *AgentInfo) GetVersion() string {
@@ -2283,16 +2418,18 @@ type Profile struct {
 	// ssh_valid_until is absent when there is no SSH certificate.
 	SshValidUntil *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=ssh_valid_until,json=sshValidUntil,proto3" json:"ssh_valid_until,omitempty"`
 	// state is valid, expiring, expired or logged_out.
-	State         string   `protobuf:"bytes,9,opt,name=state,proto3" json:"state,omitempty"`
-	Login         *Login   `protobuf:"bytes,10,opt,name=login,proto3" json:"login,omitempty"`
-	Renewal       *Renewal `protobuf:"bytes,11,opt,name=renewal,proto3" json:"renewal,omitempty"`
+	State   string   `protobuf:"bytes,9,opt,name=state,proto3" json:"state,omitempty"`
+	Login   *Login   `protobuf:"bytes,10,opt,name=login,proto3" json:"login,omitempty"`
+	Renewal *Renewal `protobuf:"bytes,11,opt,name=renewal,proto3" json:"renewal,omitempty"`
+	// stored is what the keychain holds for the profile's user: password, totp.
+	Stored        []string `protobuf:"bytes,12,rep,name=stored,proto3" json:"stored,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Profile) Reset() {
 	*x = Profile{}
-	mi := &file_berthv1_berth_proto_msgTypes[43]
+	mi := &file_berthv1_berth_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2304,7 +2441,7 @@ func (x *Profile) String() string {
 func (*Profile) ProtoMessage() {}
 
 func (x *Profile) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[43]
+	mi := &file_berthv1_berth_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2317,7 +2454,7 @@ func (x *Profile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Profile.ProtoReflect.Descriptor instead.
 func (*Profile) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{43}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Profile) GetProxy() string {
@@ -2397,6 +2534,13 @@ func (x *Profile) GetRenewal() *Renewal {
 	return nil
 }
 
+func (x *Profile) GetStored() []string {
+	if x != nil {
+		return x.Stored
+	}
+	return nil
+}
+
 // Renewal is what the agent does about a session's end.
 type Renewal struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2417,7 +2561,7 @@ type Renewal struct {
 
 func (x *Renewal) Reset() {
 	*x = Renewal{}
-	mi := &file_berthv1_berth_proto_msgTypes[44]
+	mi := &file_berthv1_berth_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2429,7 +2573,7 @@ func (x *Renewal) String() string {
 func (*Renewal) ProtoMessage() {}
 
 func (x *Renewal) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[44]
+	mi := &file_berthv1_berth_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2442,7 +2586,7 @@ func (x *Renewal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Renewal.ProtoReflect.Descriptor instead.
 func (*Renewal) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{44}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Renewal) GetMode() string {
@@ -2493,7 +2637,7 @@ type Login struct {
 
 func (x *Login) Reset() {
 	*x = Login{}
-	mi := &file_berthv1_berth_proto_msgTypes[45]
+	mi := &file_berthv1_berth_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2505,7 +2649,7 @@ func (x *Login) String() string {
 func (*Login) ProtoMessage() {}
 
 func (x *Login) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[45]
+	mi := &file_berthv1_berth_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2518,7 +2662,7 @@ func (x *Login) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Login.ProtoReflect.Descriptor instead.
 func (*Login) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{45}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Login) GetInProgress() bool {
@@ -2579,7 +2723,7 @@ type Tunnel struct {
 
 func (x *Tunnel) Reset() {
 	*x = Tunnel{}
-	mi := &file_berthv1_berth_proto_msgTypes[46]
+	mi := &file_berthv1_berth_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2591,7 +2735,7 @@ func (x *Tunnel) String() string {
 func (*Tunnel) ProtoMessage() {}
 
 func (x *Tunnel) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[46]
+	mi := &file_berthv1_berth_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2604,7 +2748,7 @@ func (x *Tunnel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tunnel.ProtoReflect.Descriptor instead.
 func (*Tunnel) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{46}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Tunnel) GetName() string {
@@ -2770,7 +2914,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_berthv1_berth_proto_msgTypes[47]
+	mi := &file_berthv1_berth_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2782,7 +2926,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[47]
+	mi := &file_berthv1_berth_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2795,7 +2939,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{47}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Event) GetAt() *timestamppb.Timestamp {
@@ -2865,7 +3009,7 @@ type Request struct {
 
 func (x *Request) Reset() {
 	*x = Request{}
-	mi := &file_berthv1_berth_proto_msgTypes[48]
+	mi := &file_berthv1_berth_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2877,7 +3021,7 @@ func (x *Request) String() string {
 func (*Request) ProtoMessage() {}
 
 func (x *Request) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[48]
+	mi := &file_berthv1_berth_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2890,7 +3034,7 @@ func (x *Request) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Request.ProtoReflect.Descriptor instead.
 func (*Request) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{48}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Request) GetId() string {
@@ -3082,7 +3226,7 @@ type Review struct {
 
 func (x *Review) Reset() {
 	*x = Review{}
-	mi := &file_berthv1_berth_proto_msgTypes[49]
+	mi := &file_berthv1_berth_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3094,7 +3238,7 @@ func (x *Review) String() string {
 func (*Review) ProtoMessage() {}
 
 func (x *Review) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[49]
+	mi := &file_berthv1_berth_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3107,7 +3251,7 @@ func (x *Review) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Review.ProtoReflect.Descriptor instead.
 func (*Review) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{49}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Review) GetAuthor() string {
@@ -3156,7 +3300,7 @@ type Notice struct {
 
 func (x *Notice) Reset() {
 	*x = Notice{}
-	mi := &file_berthv1_berth_proto_msgTypes[50]
+	mi := &file_berthv1_berth_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3168,7 +3312,7 @@ func (x *Notice) String() string {
 func (*Notice) ProtoMessage() {}
 
 func (x *Notice) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[50]
+	mi := &file_berthv1_berth_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3181,7 +3325,7 @@ func (x *Notice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Notice.ProtoReflect.Descriptor instead.
 func (*Notice) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{50}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Notice) GetId() string {
@@ -3251,7 +3395,7 @@ type NoticeAction struct {
 
 func (x *NoticeAction) Reset() {
 	*x = NoticeAction{}
-	mi := &file_berthv1_berth_proto_msgTypes[51]
+	mi := &file_berthv1_berth_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3263,7 +3407,7 @@ func (x *NoticeAction) String() string {
 func (*NoticeAction) ProtoMessage() {}
 
 func (x *NoticeAction) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[51]
+	mi := &file_berthv1_berth_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3276,7 +3420,7 @@ func (x *NoticeAction) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NoticeAction.ProtoReflect.Descriptor instead.
 func (*NoticeAction) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{51}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *NoticeAction) GetVerb() string {
@@ -3336,7 +3480,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_berthv1_berth_proto_msgTypes[52]
+	mi := &file_berthv1_berth_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3348,7 +3492,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[52]
+	mi := &file_berthv1_berth_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3361,7 +3505,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{52}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Problem) GetCode() string {
@@ -3444,14 +3588,16 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\x15RestartTunnelResponse\"i\n" +
 	"\fLoginRequest\x12*\n" +
 	"\x05start\x18\x01 \x01(\v2\x14.berth.v1.LoginStartR\x05start\x12-\n" +
-	"\x06answer\x18\x02 \x01(\v2\x15.berth.v1.LoginAnswerR\x06answer\"\x8d\x01\n" +
+	"\x06answer\x18\x02 \x01(\v2\x15.berth.v1.LoginAnswerR\x06answer\"\xc6\x01\n" +
 	"\n" +
 	"LoginStart\x12\x14\n" +
 	"\x05proxy\x18\x01 \x01(\tR\x05proxy\x12\x12\n" +
 	"\x04user\x18\x02 \x01(\tR\x04user\x12\x12\n" +
 	"\x04auth\x18\x03 \x01(\tR\x04auth\x12+\n" +
 	"\x03ttl\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x12\x14\n" +
-	"\x05renew\x18\x05 \x01(\bR\x05renew\"5\n" +
+	"\x05renew\x18\x05 \x01(\bR\x05renew\x12\x1a\n" +
+	"\bremember\x18\x06 \x01(\bR\bremember\x12\x1b\n" +
+	"\ttotp_seed\x18\a \x01(\tR\btotpSeed\"5\n" +
 	"\vLoginAnswer\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x03R\x02id\x12\x16\n" +
 	"\x06secret\x18\x02 \x01(\tR\x06secret\"\xc1\x01\n" +
@@ -3465,7 +3611,14 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\abrowser\x18\a \x03(\tR\abrowser\"*\n" +
 	"\x12CancelLoginRequest\x12\x14\n" +
 	"\x05proxy\x18\x01 \x01(\tR\x05proxy\"\x15\n" +
-	"\x13CancelLoginResponse\"%\n" +
+	"\x13CancelLoginResponse\">\n" +
+	"\x12ForgetLoginRequest\x12\x14\n" +
+	"\x05proxy\x18\x01 \x01(\tR\x05proxy\x12\x12\n" +
+	"\x04user\x18\x02 \x01(\tR\x04user\"W\n" +
+	"\x13ForgetLoginResponse\x12\x14\n" +
+	"\x05proxy\x18\x01 \x01(\tR\x05proxy\x12\x12\n" +
+	"\x04user\x18\x02 \x01(\tR\x04user\x12\x16\n" +
+	"\x06stored\x18\x03 \x03(\tR\x06stored\"%\n" +
 	"\rLogoutRequest\x12\x14\n" +
 	"\x05proxy\x18\x01 \x01(\tR\x05proxy\"&\n" +
 	"\x0eLogoutResponse\x12\x14\n" +
@@ -3538,7 +3691,7 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\n" +
 	"started_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tstartedAt\x12\x1f\n" +
 	"\vconfig_path\x18\x04 \x01(\tR\n" +
-	"configPath\"\x8b\x03\n" +
+	"configPath\"\xa3\x03\n" +
 	"\aProfile\x12\x14\n" +
 	"\x05proxy\x18\x01 \x01(\tR\x05proxy\x12\x18\n" +
 	"\acluster\x18\x02 \x01(\tR\acluster\x12\x12\n" +
@@ -3552,7 +3705,8 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\x05state\x18\t \x01(\tR\x05state\x12%\n" +
 	"\x05login\x18\n" +
 	" \x01(\v2\x0f.berth.v1.LoginR\x05login\x12+\n" +
-	"\arenewal\x18\v \x01(\v2\x11.berth.v1.RenewalR\arenewal\"\xcb\x01\n" +
+	"\arenewal\x18\v \x01(\v2\x11.berth.v1.RenewalR\arenewal\x12\x16\n" +
+	"\x06stored\x18\f \x03(\tR\x06stored\"\xcb\x01\n" +
 	"\aRenewal\x12\x12\n" +
 	"\x04mode\x18\x01 \x01(\tR\x04mode\x12*\n" +
 	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x18\n" +
@@ -3651,8 +3805,7 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\x05title\x18\x02 \x01(\tR\x05title\x12\x12\n" +
 	"\x04text\x18\x03 \x01(\tR\x04text\x12\x16\n" +
 	"\x06action\x18\x04 \x01(\tR\x06action\x120\n" +
-	"\x05since\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05since2\xdf\n" +
-	"\n" +
+	"\x05since\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05since2\xab\v\n" +
 	"\x05Agent\x12>\n" +
 	"\aGetInfo\x12\x18.berth.v1.GetInfoRequest\x1a\x19.berth.v1.GetInfoResponse\x12J\n" +
 	"\vGetSnapshot\x12\x1c.berth.v1.GetSnapshotRequest\x1a\x1d.berth.v1.GetSnapshotResponse\x12U\n" +
@@ -3666,7 +3819,8 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\rRestartTunnel\x12\x1e.berth.v1.RestartTunnelRequest\x1a\x1f.berth.v1.RestartTunnelResponse\x12P\n" +
 	"\rTunnelHistory\x12\x1e.berth.v1.TunnelHistoryRequest\x1a\x1f.berth.v1.TunnelHistoryResponse\x12<\n" +
 	"\x05Login\x12\x16.berth.v1.LoginRequest\x1a\x17.berth.v1.LoginResponse(\x010\x01\x12J\n" +
-	"\vCancelLogin\x12\x1c.berth.v1.CancelLoginRequest\x1a\x1d.berth.v1.CancelLoginResponse\x12;\n" +
+	"\vCancelLogin\x12\x1c.berth.v1.CancelLoginRequest\x1a\x1d.berth.v1.CancelLoginResponse\x12J\n" +
+	"\vForgetLogin\x12\x1c.berth.v1.ForgetLoginRequest\x1a\x1d.berth.v1.ForgetLoginResponse\x12;\n" +
 	"\x06Logout\x12\x17.berth.v1.LogoutRequest\x1a\x18.berth.v1.LogoutResponse\x12P\n" +
 	"\rSnoozeRenewal\x12\x1e.berth.v1.SnoozeRenewalRequest\x1a\x1f.berth.v1.SnoozeRenewalResponse\x12V\n" +
 	"\x0fKubeCredentials\x12 .berth.v1.KubeCredentialsRequest\x1a!.berth.v1.KubeCredentialsResponse\x12P\n" +
@@ -3686,7 +3840,7 @@ func file_berthv1_berth_proto_rawDescGZIP() []byte {
 	return file_berthv1_berth_proto_rawDescData
 }
 
-var file_berthv1_berth_proto_msgTypes = make([]protoimpl.MessageInfo, 54)
+var file_berthv1_berth_proto_msgTypes = make([]protoimpl.MessageInfo, 56)
 var file_berthv1_berth_proto_goTypes = []any{
 	(*ErrorDetail)(nil),             // 0: berth.v1.ErrorDetail
 	(*GetInfoRequest)(nil),          // 1: berth.v1.GetInfoRequest
@@ -3713,84 +3867,86 @@ var file_berthv1_berth_proto_goTypes = []any{
 	(*LoginResponse)(nil),           // 22: berth.v1.LoginResponse
 	(*CancelLoginRequest)(nil),      // 23: berth.v1.CancelLoginRequest
 	(*CancelLoginResponse)(nil),     // 24: berth.v1.CancelLoginResponse
-	(*LogoutRequest)(nil),           // 25: berth.v1.LogoutRequest
-	(*LogoutResponse)(nil),          // 26: berth.v1.LogoutResponse
-	(*SnoozeRenewalRequest)(nil),    // 27: berth.v1.SnoozeRenewalRequest
-	(*SnoozeRenewalResponse)(nil),   // 28: berth.v1.SnoozeRenewalResponse
-	(*TunnelHistoryRequest)(nil),    // 29: berth.v1.TunnelHistoryRequest
-	(*TunnelHistoryResponse)(nil),   // 30: berth.v1.TunnelHistoryResponse
-	(*KubeCredentialsRequest)(nil),  // 31: berth.v1.KubeCredentialsRequest
-	(*KubeCredentialsResponse)(nil), // 32: berth.v1.KubeCredentialsResponse
-	(*DismissNoticeRequest)(nil),    // 33: berth.v1.DismissNoticeRequest
-	(*DismissNoticeResponse)(nil),   // 34: berth.v1.DismissNoticeResponse
-	(*ReloadConfigRequest)(nil),     // 35: berth.v1.ReloadConfigRequest
-	(*ReloadConfigResponse)(nil),    // 36: berth.v1.ReloadConfigResponse
-	(*ShutdownRequest)(nil),         // 37: berth.v1.ShutdownRequest
-	(*ShutdownResponse)(nil),        // 38: berth.v1.ShutdownResponse
-	(*Resource)(nil),                // 39: berth.v1.Resource
-	(*TunnelSpec)(nil),              // 40: berth.v1.TunnelSpec
-	(*Snapshot)(nil),                // 41: berth.v1.Snapshot
-	(*AgentInfo)(nil),               // 42: berth.v1.AgentInfo
-	(*Profile)(nil),                 // 43: berth.v1.Profile
-	(*Renewal)(nil),                 // 44: berth.v1.Renewal
-	(*Login)(nil),                   // 45: berth.v1.Login
-	(*Tunnel)(nil),                  // 46: berth.v1.Tunnel
-	(*Event)(nil),                   // 47: berth.v1.Event
-	(*Request)(nil),                 // 48: berth.v1.Request
-	(*Review)(nil),                  // 49: berth.v1.Review
-	(*Notice)(nil),                  // 50: berth.v1.Notice
-	(*NoticeAction)(nil),            // 51: berth.v1.NoticeAction
-	(*Problem)(nil),                 // 52: berth.v1.Problem
-	nil,                             // 53: berth.v1.Resource.LabelsEntry
-	(*timestamppb.Timestamp)(nil),   // 54: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),     // 55: google.protobuf.Duration
+	(*ForgetLoginRequest)(nil),      // 25: berth.v1.ForgetLoginRequest
+	(*ForgetLoginResponse)(nil),     // 26: berth.v1.ForgetLoginResponse
+	(*LogoutRequest)(nil),           // 27: berth.v1.LogoutRequest
+	(*LogoutResponse)(nil),          // 28: berth.v1.LogoutResponse
+	(*SnoozeRenewalRequest)(nil),    // 29: berth.v1.SnoozeRenewalRequest
+	(*SnoozeRenewalResponse)(nil),   // 30: berth.v1.SnoozeRenewalResponse
+	(*TunnelHistoryRequest)(nil),    // 31: berth.v1.TunnelHistoryRequest
+	(*TunnelHistoryResponse)(nil),   // 32: berth.v1.TunnelHistoryResponse
+	(*KubeCredentialsRequest)(nil),  // 33: berth.v1.KubeCredentialsRequest
+	(*KubeCredentialsResponse)(nil), // 34: berth.v1.KubeCredentialsResponse
+	(*DismissNoticeRequest)(nil),    // 35: berth.v1.DismissNoticeRequest
+	(*DismissNoticeResponse)(nil),   // 36: berth.v1.DismissNoticeResponse
+	(*ReloadConfigRequest)(nil),     // 37: berth.v1.ReloadConfigRequest
+	(*ReloadConfigResponse)(nil),    // 38: berth.v1.ReloadConfigResponse
+	(*ShutdownRequest)(nil),         // 39: berth.v1.ShutdownRequest
+	(*ShutdownResponse)(nil),        // 40: berth.v1.ShutdownResponse
+	(*Resource)(nil),                // 41: berth.v1.Resource
+	(*TunnelSpec)(nil),              // 42: berth.v1.TunnelSpec
+	(*Snapshot)(nil),                // 43: berth.v1.Snapshot
+	(*AgentInfo)(nil),               // 44: berth.v1.AgentInfo
+	(*Profile)(nil),                 // 45: berth.v1.Profile
+	(*Renewal)(nil),                 // 46: berth.v1.Renewal
+	(*Login)(nil),                   // 47: berth.v1.Login
+	(*Tunnel)(nil),                  // 48: berth.v1.Tunnel
+	(*Event)(nil),                   // 49: berth.v1.Event
+	(*Request)(nil),                 // 50: berth.v1.Request
+	(*Review)(nil),                  // 51: berth.v1.Review
+	(*Notice)(nil),                  // 52: berth.v1.Notice
+	(*NoticeAction)(nil),            // 53: berth.v1.NoticeAction
+	(*Problem)(nil),                 // 54: berth.v1.Problem
+	nil,                             // 55: berth.v1.Resource.LabelsEntry
+	(*timestamppb.Timestamp)(nil),   // 56: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),     // 57: google.protobuf.Duration
 }
 var file_berthv1_berth_proto_depIdxs = []int32{
-	54, // 0: berth.v1.GetInfoResponse.started_at:type_name -> google.protobuf.Timestamp
-	41, // 1: berth.v1.GetSnapshotResponse.snapshot:type_name -> berth.v1.Snapshot
-	41, // 2: berth.v1.WatchSnapshotsResponse.snapshot:type_name -> berth.v1.Snapshot
-	39, // 3: berth.v1.ListResourcesResponse.resources:type_name -> berth.v1.Resource
-	40, // 4: berth.v1.AddTunnelRequest.spec:type_name -> berth.v1.TunnelSpec
-	40, // 5: berth.v1.AddTunnelResponse.spec:type_name -> berth.v1.TunnelSpec
+	56, // 0: berth.v1.GetInfoResponse.started_at:type_name -> google.protobuf.Timestamp
+	43, // 1: berth.v1.GetSnapshotResponse.snapshot:type_name -> berth.v1.Snapshot
+	43, // 2: berth.v1.WatchSnapshotsResponse.snapshot:type_name -> berth.v1.Snapshot
+	41, // 3: berth.v1.ListResourcesResponse.resources:type_name -> berth.v1.Resource
+	42, // 4: berth.v1.AddTunnelRequest.spec:type_name -> berth.v1.TunnelSpec
+	42, // 5: berth.v1.AddTunnelResponse.spec:type_name -> berth.v1.TunnelSpec
 	20, // 6: berth.v1.LoginRequest.start:type_name -> berth.v1.LoginStart
 	21, // 7: berth.v1.LoginRequest.answer:type_name -> berth.v1.LoginAnswer
-	55, // 8: berth.v1.LoginStart.ttl:type_name -> google.protobuf.Duration
-	54, // 9: berth.v1.LoginResponse.deadline:type_name -> google.protobuf.Timestamp
-	54, // 10: berth.v1.SnoozeRenewalResponse.until:type_name -> google.protobuf.Timestamp
-	47, // 11: berth.v1.TunnelHistoryResponse.events:type_name -> berth.v1.Event
-	54, // 12: berth.v1.KubeCredentialsResponse.valid_until:type_name -> google.protobuf.Timestamp
-	53, // 13: berth.v1.Resource.labels:type_name -> berth.v1.Resource.LabelsEntry
-	55, // 14: berth.v1.TunnelSpec.hold:type_name -> google.protobuf.Duration
-	42, // 15: berth.v1.Snapshot.agent:type_name -> berth.v1.AgentInfo
-	43, // 16: berth.v1.Snapshot.profiles:type_name -> berth.v1.Profile
-	46, // 17: berth.v1.Snapshot.tunnels:type_name -> berth.v1.Tunnel
-	48, // 18: berth.v1.Snapshot.requests:type_name -> berth.v1.Request
-	52, // 19: berth.v1.Snapshot.problems:type_name -> berth.v1.Problem
-	50, // 20: berth.v1.Snapshot.notices:type_name -> berth.v1.Notice
-	54, // 21: berth.v1.AgentInfo.started_at:type_name -> google.protobuf.Timestamp
-	54, // 22: berth.v1.Profile.valid_until:type_name -> google.protobuf.Timestamp
-	54, // 23: berth.v1.Profile.ssh_valid_until:type_name -> google.protobuf.Timestamp
-	45, // 24: berth.v1.Profile.login:type_name -> berth.v1.Login
-	44, // 25: berth.v1.Profile.renewal:type_name -> berth.v1.Renewal
-	54, // 26: berth.v1.Renewal.at:type_name -> google.protobuf.Timestamp
-	52, // 27: berth.v1.Renewal.problem:type_name -> berth.v1.Problem
-	54, // 28: berth.v1.Renewal.renewed_at:type_name -> google.protobuf.Timestamp
-	52, // 29: berth.v1.Tunnel.problem:type_name -> berth.v1.Problem
-	54, // 30: berth.v1.Tunnel.cert_valid_until:type_name -> google.protobuf.Timestamp
-	54, // 31: berth.v1.Tunnel.last_error_at:type_name -> google.protobuf.Timestamp
-	54, // 32: berth.v1.Tunnel.waiting_since:type_name -> google.protobuf.Timestamp
-	54, // 33: berth.v1.Event.at:type_name -> google.protobuf.Timestamp
-	54, // 34: berth.v1.Event.until:type_name -> google.protobuf.Timestamp
-	54, // 35: berth.v1.Request.created_at:type_name -> google.protobuf.Timestamp
-	54, // 36: berth.v1.Request.expires_at:type_name -> google.protobuf.Timestamp
-	49, // 37: berth.v1.Request.reviews:type_name -> berth.v1.Review
-	54, // 38: berth.v1.Request.access_until:type_name -> google.protobuf.Timestamp
-	54, // 39: berth.v1.Request.session_until:type_name -> google.protobuf.Timestamp
-	54, // 40: berth.v1.Request.assume_from:type_name -> google.protobuf.Timestamp
-	54, // 41: berth.v1.Review.at:type_name -> google.protobuf.Timestamp
-	54, // 42: berth.v1.Notice.since:type_name -> google.protobuf.Timestamp
-	51, // 43: berth.v1.Notice.actions:type_name -> berth.v1.NoticeAction
-	54, // 44: berth.v1.Problem.since:type_name -> google.protobuf.Timestamp
+	57, // 8: berth.v1.LoginStart.ttl:type_name -> google.protobuf.Duration
+	56, // 9: berth.v1.LoginResponse.deadline:type_name -> google.protobuf.Timestamp
+	56, // 10: berth.v1.SnoozeRenewalResponse.until:type_name -> google.protobuf.Timestamp
+	49, // 11: berth.v1.TunnelHistoryResponse.events:type_name -> berth.v1.Event
+	56, // 12: berth.v1.KubeCredentialsResponse.valid_until:type_name -> google.protobuf.Timestamp
+	55, // 13: berth.v1.Resource.labels:type_name -> berth.v1.Resource.LabelsEntry
+	57, // 14: berth.v1.TunnelSpec.hold:type_name -> google.protobuf.Duration
+	44, // 15: berth.v1.Snapshot.agent:type_name -> berth.v1.AgentInfo
+	45, // 16: berth.v1.Snapshot.profiles:type_name -> berth.v1.Profile
+	48, // 17: berth.v1.Snapshot.tunnels:type_name -> berth.v1.Tunnel
+	50, // 18: berth.v1.Snapshot.requests:type_name -> berth.v1.Request
+	54, // 19: berth.v1.Snapshot.problems:type_name -> berth.v1.Problem
+	52, // 20: berth.v1.Snapshot.notices:type_name -> berth.v1.Notice
+	56, // 21: berth.v1.AgentInfo.started_at:type_name -> google.protobuf.Timestamp
+	56, // 22: berth.v1.Profile.valid_until:type_name -> google.protobuf.Timestamp
+	56, // 23: berth.v1.Profile.ssh_valid_until:type_name -> google.protobuf.Timestamp
+	47, // 24: berth.v1.Profile.login:type_name -> berth.v1.Login
+	46, // 25: berth.v1.Profile.renewal:type_name -> berth.v1.Renewal
+	56, // 26: berth.v1.Renewal.at:type_name -> google.protobuf.Timestamp
+	54, // 27: berth.v1.Renewal.problem:type_name -> berth.v1.Problem
+	56, // 28: berth.v1.Renewal.renewed_at:type_name -> google.protobuf.Timestamp
+	54, // 29: berth.v1.Tunnel.problem:type_name -> berth.v1.Problem
+	56, // 30: berth.v1.Tunnel.cert_valid_until:type_name -> google.protobuf.Timestamp
+	56, // 31: berth.v1.Tunnel.last_error_at:type_name -> google.protobuf.Timestamp
+	56, // 32: berth.v1.Tunnel.waiting_since:type_name -> google.protobuf.Timestamp
+	56, // 33: berth.v1.Event.at:type_name -> google.protobuf.Timestamp
+	56, // 34: berth.v1.Event.until:type_name -> google.protobuf.Timestamp
+	56, // 35: berth.v1.Request.created_at:type_name -> google.protobuf.Timestamp
+	56, // 36: berth.v1.Request.expires_at:type_name -> google.protobuf.Timestamp
+	51, // 37: berth.v1.Request.reviews:type_name -> berth.v1.Review
+	56, // 38: berth.v1.Request.access_until:type_name -> google.protobuf.Timestamp
+	56, // 39: berth.v1.Request.session_until:type_name -> google.protobuf.Timestamp
+	56, // 40: berth.v1.Request.assume_from:type_name -> google.protobuf.Timestamp
+	56, // 41: berth.v1.Review.at:type_name -> google.protobuf.Timestamp
+	56, // 42: berth.v1.Notice.since:type_name -> google.protobuf.Timestamp
+	53, // 43: berth.v1.Notice.actions:type_name -> berth.v1.NoticeAction
+	56, // 44: berth.v1.Problem.since:type_name -> google.protobuf.Timestamp
 	1,  // 45: berth.v1.Agent.GetInfo:input_type -> berth.v1.GetInfoRequest
 	3,  // 46: berth.v1.Agent.GetSnapshot:input_type -> berth.v1.GetSnapshotRequest
 	5,  // 47: berth.v1.Agent.WatchSnapshots:input_type -> berth.v1.WatchSnapshotsRequest
@@ -3800,35 +3956,37 @@ var file_berthv1_berth_proto_depIdxs = []int32{
 	13, // 51: berth.v1.Agent.StartTunnel:input_type -> berth.v1.StartTunnelRequest
 	15, // 52: berth.v1.Agent.StopTunnel:input_type -> berth.v1.StopTunnelRequest
 	17, // 53: berth.v1.Agent.RestartTunnel:input_type -> berth.v1.RestartTunnelRequest
-	29, // 54: berth.v1.Agent.TunnelHistory:input_type -> berth.v1.TunnelHistoryRequest
+	31, // 54: berth.v1.Agent.TunnelHistory:input_type -> berth.v1.TunnelHistoryRequest
 	19, // 55: berth.v1.Agent.Login:input_type -> berth.v1.LoginRequest
 	23, // 56: berth.v1.Agent.CancelLogin:input_type -> berth.v1.CancelLoginRequest
-	25, // 57: berth.v1.Agent.Logout:input_type -> berth.v1.LogoutRequest
-	27, // 58: berth.v1.Agent.SnoozeRenewal:input_type -> berth.v1.SnoozeRenewalRequest
-	31, // 59: berth.v1.Agent.KubeCredentials:input_type -> berth.v1.KubeCredentialsRequest
-	33, // 60: berth.v1.Agent.DismissNotice:input_type -> berth.v1.DismissNoticeRequest
-	35, // 61: berth.v1.Agent.ReloadConfig:input_type -> berth.v1.ReloadConfigRequest
-	37, // 62: berth.v1.Agent.Shutdown:input_type -> berth.v1.ShutdownRequest
-	2,  // 63: berth.v1.Agent.GetInfo:output_type -> berth.v1.GetInfoResponse
-	4,  // 64: berth.v1.Agent.GetSnapshot:output_type -> berth.v1.GetSnapshotResponse
-	6,  // 65: berth.v1.Agent.WatchSnapshots:output_type -> berth.v1.WatchSnapshotsResponse
-	8,  // 66: berth.v1.Agent.ListResources:output_type -> berth.v1.ListResourcesResponse
-	10, // 67: berth.v1.Agent.AddTunnel:output_type -> berth.v1.AddTunnelResponse
-	12, // 68: berth.v1.Agent.RemoveTunnel:output_type -> berth.v1.RemoveTunnelResponse
-	14, // 69: berth.v1.Agent.StartTunnel:output_type -> berth.v1.StartTunnelResponse
-	16, // 70: berth.v1.Agent.StopTunnel:output_type -> berth.v1.StopTunnelResponse
-	18, // 71: berth.v1.Agent.RestartTunnel:output_type -> berth.v1.RestartTunnelResponse
-	30, // 72: berth.v1.Agent.TunnelHistory:output_type -> berth.v1.TunnelHistoryResponse
-	22, // 73: berth.v1.Agent.Login:output_type -> berth.v1.LoginResponse
-	24, // 74: berth.v1.Agent.CancelLogin:output_type -> berth.v1.CancelLoginResponse
-	26, // 75: berth.v1.Agent.Logout:output_type -> berth.v1.LogoutResponse
-	28, // 76: berth.v1.Agent.SnoozeRenewal:output_type -> berth.v1.SnoozeRenewalResponse
-	32, // 77: berth.v1.Agent.KubeCredentials:output_type -> berth.v1.KubeCredentialsResponse
-	34, // 78: berth.v1.Agent.DismissNotice:output_type -> berth.v1.DismissNoticeResponse
-	36, // 79: berth.v1.Agent.ReloadConfig:output_type -> berth.v1.ReloadConfigResponse
-	38, // 80: berth.v1.Agent.Shutdown:output_type -> berth.v1.ShutdownResponse
-	63, // [63:81] is the sub-list for method output_type
-	45, // [45:63] is the sub-list for method input_type
+	25, // 57: berth.v1.Agent.ForgetLogin:input_type -> berth.v1.ForgetLoginRequest
+	27, // 58: berth.v1.Agent.Logout:input_type -> berth.v1.LogoutRequest
+	29, // 59: berth.v1.Agent.SnoozeRenewal:input_type -> berth.v1.SnoozeRenewalRequest
+	33, // 60: berth.v1.Agent.KubeCredentials:input_type -> berth.v1.KubeCredentialsRequest
+	35, // 61: berth.v1.Agent.DismissNotice:input_type -> berth.v1.DismissNoticeRequest
+	37, // 62: berth.v1.Agent.ReloadConfig:input_type -> berth.v1.ReloadConfigRequest
+	39, // 63: berth.v1.Agent.Shutdown:input_type -> berth.v1.ShutdownRequest
+	2,  // 64: berth.v1.Agent.GetInfo:output_type -> berth.v1.GetInfoResponse
+	4,  // 65: berth.v1.Agent.GetSnapshot:output_type -> berth.v1.GetSnapshotResponse
+	6,  // 66: berth.v1.Agent.WatchSnapshots:output_type -> berth.v1.WatchSnapshotsResponse
+	8,  // 67: berth.v1.Agent.ListResources:output_type -> berth.v1.ListResourcesResponse
+	10, // 68: berth.v1.Agent.AddTunnel:output_type -> berth.v1.AddTunnelResponse
+	12, // 69: berth.v1.Agent.RemoveTunnel:output_type -> berth.v1.RemoveTunnelResponse
+	14, // 70: berth.v1.Agent.StartTunnel:output_type -> berth.v1.StartTunnelResponse
+	16, // 71: berth.v1.Agent.StopTunnel:output_type -> berth.v1.StopTunnelResponse
+	18, // 72: berth.v1.Agent.RestartTunnel:output_type -> berth.v1.RestartTunnelResponse
+	32, // 73: berth.v1.Agent.TunnelHistory:output_type -> berth.v1.TunnelHistoryResponse
+	22, // 74: berth.v1.Agent.Login:output_type -> berth.v1.LoginResponse
+	24, // 75: berth.v1.Agent.CancelLogin:output_type -> berth.v1.CancelLoginResponse
+	26, // 76: berth.v1.Agent.ForgetLogin:output_type -> berth.v1.ForgetLoginResponse
+	28, // 77: berth.v1.Agent.Logout:output_type -> berth.v1.LogoutResponse
+	30, // 78: berth.v1.Agent.SnoozeRenewal:output_type -> berth.v1.SnoozeRenewalResponse
+	34, // 79: berth.v1.Agent.KubeCredentials:output_type -> berth.v1.KubeCredentialsResponse
+	36, // 80: berth.v1.Agent.DismissNotice:output_type -> berth.v1.DismissNoticeResponse
+	38, // 81: berth.v1.Agent.ReloadConfig:output_type -> berth.v1.ReloadConfigResponse
+	40, // 82: berth.v1.Agent.Shutdown:output_type -> berth.v1.ShutdownResponse
+	64, // [64:83] is the sub-list for method output_type
+	45, // [45:64] is the sub-list for method input_type
 	45, // [45:45] is the sub-list for extension type_name
 	45, // [45:45] is the sub-list for extension extendee
 	0,  // [0:45] is the sub-list for field type_name
@@ -3845,7 +4003,7 @@ func file_berthv1_berth_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berthv1_berth_proto_rawDesc), len(file_berthv1_berth_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   54,
+			NumMessages:   56,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -44,6 +44,7 @@ const (
 	Agent_TunnelHistory_FullMethodName   = "/berth.v1.Agent/TunnelHistory"
 	Agent_Login_FullMethodName           = "/berth.v1.Agent/Login"
 	Agent_CancelLogin_FullMethodName     = "/berth.v1.Agent/CancelLogin"
+	Agent_ForgetLogin_FullMethodName     = "/berth.v1.Agent/ForgetLogin"
 	Agent_Logout_FullMethodName          = "/berth.v1.Agent/Logout"
 	Agent_SnoozeRenewal_FullMethodName   = "/berth.v1.Agent/SnoozeRenewal"
 	Agent_KubeCredentials_FullMethodName = "/berth.v1.Agent/KubeCredentials"
@@ -86,6 +87,8 @@ type AgentClient interface {
 	Login(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[LoginRequest, LoginResponse], error)
 	// CancelLogin ends the login under way, for everybody who takes part in it.
 	CancelLogin(ctx context.Context, in *CancelLoginRequest, opts ...grpc.CallOption) (*CancelLoginResponse, error)
+	// ForgetLogin deletes what the keychain holds for a user at a proxy.
+	ForgetLogin(ctx context.Context, in *ForgetLoginRequest, opts ...grpc.CallOption) (*ForgetLoginResponse, error)
 	// Logout ends the session at a proxy, through tsh.
 	Logout(ctx context.Context, in *LogoutRequest, opts ...grpc.CallOption) (*LogoutResponse, error)
 	// SnoozeRenewal puts aside what is said now about a session's end. The next,
@@ -242,6 +245,16 @@ func (c *agentClient) CancelLogin(ctx context.Context, in *CancelLoginRequest, o
 	return out, nil
 }
 
+func (c *agentClient) ForgetLogin(ctx context.Context, in *ForgetLoginRequest, opts ...grpc.CallOption) (*ForgetLoginResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ForgetLoginResponse)
+	err := c.cc.Invoke(ctx, Agent_ForgetLogin_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *agentClient) Logout(ctx context.Context, in *LogoutRequest, opts ...grpc.CallOption) (*LogoutResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(LogoutResponse)
@@ -336,6 +349,8 @@ type AgentServer interface {
 	Login(grpc.BidiStreamingServer[LoginRequest, LoginResponse]) error
 	// CancelLogin ends the login under way, for everybody who takes part in it.
 	CancelLogin(context.Context, *CancelLoginRequest) (*CancelLoginResponse, error)
+	// ForgetLogin deletes what the keychain holds for a user at a proxy.
+	ForgetLogin(context.Context, *ForgetLoginRequest) (*ForgetLoginResponse, error)
 	// Logout ends the session at a proxy, through tsh.
 	Logout(context.Context, *LogoutRequest) (*LogoutResponse, error)
 	// SnoozeRenewal puts aside what is said now about a session's end. The next,
@@ -395,6 +410,9 @@ func (UnimplementedAgentServer) Login(grpc.BidiStreamingServer[LoginRequest, Log
 }
 func (UnimplementedAgentServer) CancelLogin(context.Context, *CancelLoginRequest) (*CancelLoginResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CancelLogin not implemented")
+}
+func (UnimplementedAgentServer) ForgetLogin(context.Context, *ForgetLoginRequest) (*ForgetLoginResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ForgetLogin not implemented")
 }
 func (UnimplementedAgentServer) Logout(context.Context, *LogoutRequest) (*LogoutResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Logout not implemented")
@@ -633,6 +651,24 @@ func _Agent_CancelLogin_Handler(srv interface{}, ctx context.Context, dec func(i
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Agent_ForgetLogin_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ForgetLoginRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AgentServer).ForgetLogin(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Agent_ForgetLogin_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AgentServer).ForgetLogin(ctx, req.(*ForgetLoginRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Agent_Logout_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(LogoutRequest)
 	if err := dec(in); err != nil {
@@ -787,6 +823,10 @@ var Agent_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "CancelLogin",
 			Handler:    _Agent_CancelLogin_Handler,
+		},
+		{
+			MethodName: "ForgetLogin",
+			Handler:    _Agent_ForgetLogin_Handler,
 		},
 		{
 			MethodName: "Logout",

@@ -145,6 +145,10 @@ func (a *fakeAgent) Logout(ctx context.Context, proxy string) (string, error) {
 	return "p:443", a.record(ctx, "logout %s", proxy)
 }
 
+func (a *fakeAgent) ForgetLogin(ctx context.Context, proxy, user string) (ipc.Forgotten, error) {
+	return ipc.Forgotten{Proxy: "p:443", User: "u", Stored: []string{"password"}}, a.record(ctx, "forget %s", proxy+" "+user)
+}
+
 func (a *fakeAgent) CancelLogin(ctx context.Context, proxy string) error {
 	return a.record(ctx, "cancel %s", proxy)
 }
@@ -291,6 +295,13 @@ func TestCommands(t *testing.T) {
 		},
 		func() error { return c.CancelLogin(ctx, "p") },
 		func() error { return c.DismissNotice(ctx, "n") },
+		func() error {
+			f, err := c.ForgetLogin(ctx, "p", "u")
+			if diff := cmp.Diff(ipc.Forgotten{Proxy: "p:443", User: "u", Stored: []string{"password"}}, f); diff != "" {
+				t.Errorf("forgotten (-want +got):\n%s", diff)
+			}
+			return err
+		},
 		func() error { return c.RemoveTunnel(ctx, "t") },
 		func() error { return c.ReloadConfig(ctx) },
 		func() error { return c.Shutdown(ctx) },
@@ -299,7 +310,7 @@ func TestCommands(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	wantCalls := []string{"list db leaf", "add t", "stop t", "start t", "restart t", "history t", "kube credentials c k", "login p u okta 1h0m0s: 7 hunter2", "logout p", "snooze p", "cancel p", "dismiss n", "remove t", "reload", "shutdown"}
+	wantCalls := []string{"list db leaf", "add t", "stop t", "start t", "restart t", "history t", "kube credentials c k", "login p u okta 1h0m0s: 7 hunter2", "logout p", "snooze p", "cancel p", "dismiss n", "forget p u", "remove t", "reload", "shutdown"}
 	if diff := cmp.Diff(wantCalls, a.calls); diff != "" {
 		t.Errorf("the agent was asked (-want +got):\n%s", diff)
 	}

@@ -73,6 +73,19 @@ func (c *Client) Logout(ctx context.Context, proxy string) (string, error) {
 	return resp.GetProxy(), nil
 }
 
+// Forgotten is what the keychain held and holds no more.
+type Forgotten = ipc.Forgotten
+
+// ForgetLogin deletes what the keychain holds for a user at a proxy; empty ones
+// mean the current profile's.
+func (c *Client) ForgetLogin(ctx context.Context, proxy, user string) (Forgotten, error) {
+	resp, err := call(ctx, c, commandTimeout, &pb.ForgetLoginRequest{Proxy: proxy, User: user}, pb.AgentClient.ForgetLogin)
+	if err != nil {
+		return Forgotten{}, err
+	}
+	return ipc.ForgottenFromProto(resp), nil
+}
+
 // Snoozed is a session's end put aside.
 type Snoozed = ipc.Snoozed
 

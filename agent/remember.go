@@ -1,0 +1,268 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"berth/agent/ipc"
+	"berth/agent/secrets"
+	"berth/agent/tsh"
+	"berth/certwatch"
+)
+
+// unlockWait is how long a person who wants a password stored may take to
+// unlock the keychain.
+const unlockWait = time.Minute
+
+// keychain is where passwords are kept; a *secrets.Store.
+type keychain interface {
+	Get(ctx context.Context, k secrets.Key) (secrets.Secret, error)
+	Set(ctx context.Context, k secrets.Key, s secrets.Secret) error
+	Delete(ctx context.Context, k secrets.Key) error
+	Unlock(ctx context.Context) error
+}
+
+// readyToRemember refuses what could not be kept before anything is typed.
+func (a *Agent) readyToRemember(ctx context.Context, start ipc.LoginStart) error {
+	if start.TOTPSeed != "" {
+		if _, err := secrets.ParseSeed(start.TOTPSeed); err != nil {
+			return &ipc.Error{Code: ipc.CodeInvalid, Message: err.Error(), Hint: "nothing was stored; try again: berth login --remember-totp"}
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, unlockWait)
+	defer cancel()
+	if err := a.keychain.Unlock(ctx); err != nil {
+		return keychainFailed(err)
+	}
+	return nil
+}
+
+// keychainFailed words what a keychain refuses, for the caller.
+func keychainFailed(err error) error {
+	e := &ipc.Error{Code: ipc.CodeFailed, Message: err.Error()}
+	var hinter interface{ Hint() string }
+	if errors.As(err, &hinter) {
+		e.Hint = hinter.Hint()
+	}
+	return e
+}
+
+// remembersPassword reports whether a login of the profile would most likely ask
+// nobody.
+func (a *Agent) remembersPassword(p *certwatch.Profile) bool {
+	local := p.AuthConnector == "" || p.AuthConnector == "local"
+	return local && slices.Contains(a.saved.stored(p.ProxyAddr, p.User), string(secrets.Password))
+}
+
+// ForgetLogin deletes what the keychain holds for a user at a proxy.
+func (a *Agent) ForgetLogin(ctx context.Context, proxy, user string) (ipc.Forgotten, error) {
+	target, err := a.loginTarget(proxy)
+	if err != nil {
+		return ipc.Forgotten{}, err
+	}
+	if user == "" && target.profile != nil {
+		user = target.profile.User
+	}
+	if user == "" {
+		return ipc.Forgotten{}, &ipc.Error{Code: ipc.CodeInvalid, Message: "it is not known whose password is meant", Hint: "name the user: berth login --forget --user USER " + target.proxy}
+	}
+	f := ipc.Forgotten{Proxy: target.proxy, User: user, Stored: append([]string{}, a.saved.stored(target.proxy, user)...)}
+	for _, kind := range []secrets.Kind{secrets.Password, secrets.TOTP} {
+		err := a.keychain.Delete(ctx, secrets.Key{Proxy: target.proxy, User: user, Kind: kind})
+		var missing *secrets.NoKeychainError
+		if err != nil && (slices.Contains(f.Stored, string(kind)) || !errors.As(err, &missing)) {
+			return ipc.Forgotten{}, keychainFailed(err)
+		}
+		a.noteStored(target.proxy, user, kind, false)
+	}
+	a.touch()
+	return f, nil
+}
+
+// noteStored notes what the keychain holds.
+func (a *Agent) noteStored(proxy, user string, kind secrets.Kind, stored bool) {
+	if err := a.saved.setStored(proxy, user, string(kind), stored); err != nil {
+		a.log.Warn("state not saved", "err", err)
+	}
+}
+
+// typist answers what tsh asks during one login, where the keychain holds the
+// answer, and notes what people type who want it remembered. What is stored is
+// tried once.
+type typist struct {
+	a           *Agent
+	l           *login
+	proxy, user string
+	waiting     sync.WaitGroup // for codes
+
+	mu       sync.Mutex                      // guards what follows
+	stored   map[secrets.Kind]secrets.Secret // not tried yet
+	tried    []secrets.Kind
+	password string // as typed
+	proved   bool   // tsh has logged in with it
+}
+
+// newTypist reads what the keychain holds for the login. One that is locked or
+// gone holds nothing: the person is asked.
+func (a *Agent) newTypist(ctx context.Context, target loginTarget, cfg tsh.LoginConfig, l *login) *typist {
+	t := &typist{a: a, l: l, proxy: target.proxy, user: cfg.User, stored: make(map[secrets.Kind]secrets.Secret)}
+	if !cfg.Terminal || cfg.User == "" {
+		return t
+	}
+	for _, kind := range a.saved.stored(target.proxy, cfg.User) {
+		secret, err := a.keychain.Get(ctx, t.key(secrets.Kind(kind)))
+		switch {
+		case err == nil:
+			t.stored[secrets.Kind(kind)] = secret
+		case errors.Is(err, secrets.ErrNotStored):
+			a.noteStored(target.proxy, cfg.User, secrets.Kind(kind), false)
+		default:
+			a.log.Warn("stored secret not read", "profile", target.proxy, "kind", kind, "err", err)
+			t.inform(fmt.Sprintf("The stored %s cannot be used: %v.", secretName(secrets.Kind(kind)), err))
+		}
+	}
+	return t
+}
+
+func (t *typist) key(kind secrets.Kind) secrets.Key {
+	return secrets.Key{Proxy: t.proxy, User: t.user, Kind: kind}
+}
+
+func (t *typist) inform(text string) {
+	t.l.prompt(t.proxy, tsh.Prompt{Kind: tsh.PromptInfo, Text: text}, nil)
+}
+
+func secretName(kind secrets.Kind) string {
+	if kind == secrets.TOTP {
+		return "seed of the one-time codes"
+	}
+	return "password"
+}
+
+// ask takes a prompt of tsh: it answers it, or passes it on to people.
+func (t *typist) ask(ctx context.Context, p tsh.Prompt, answer func(string)) {
+	defer t.a.touch()
+	switch p.Kind {
+	case tsh.PromptPassword:
+		if password, ok := t.take(secrets.Password); ok {
+			t.inform("The stored password is used.")
+			answer(password.Reveal())
+			return
+		}
+		pass := answer
+		answer = func(typed string) {
+			t.mu.Lock()
+			t.password = typed
+			t.mu.Unlock()
+			pass(typed)
+		}
+	case tsh.PromptOTP:
+		if seed, ok := t.takeSeed(); ok {
+			t.inform("A code from the stored seed is used.")
+			t.waiting.Go(func() {
+				if code, err := seed.Fresh(ctx); err == nil {
+					answer(code.Reveal())
+				}
+			})
+			return
+		}
+	case tsh.PromptURL, tsh.PromptTap, tsh.PromptInfo:
+	}
+	t.l.prompt(t.proxy, p, answer)
+}
+
+// take returns what is stored, once. A person who wants a new password
+// remembered is asked for it.
+func (t *typist) take(kind secrets.Kind) (secrets.Secret, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	secret, ok := t.stored[kind]
+	if !ok || kind == secrets.Password && t.l.wants().Remember {
+		return secrets.Secret{}, false
+	}
+	delete(t.stored, kind)
+	t.tried = append(t.tried, kind)
+	return secret, true
+}
+
+// takeSeed returns the seed that a person has just given, else the stored one.
+func (t *typist) takeSeed() (secrets.Seed, bool) {
+	text := t.l.takeSeed()
+	if text == "" {
+		secret, ok := t.take(secrets.TOTP)
+		if !ok {
+			return secrets.Seed{}, false
+		}
+		text = secret.Reveal()
+	}
+	seed, err := secrets.ParseSeed(text)
+	return seed, err == nil
+}
+
+// wrongStoredError is a login that failed with what was stored.
+type wrongStoredError struct {
+	what string
+	err  error
+}
+
+func (e *wrongStoredError) Error() string {
+	return fmt.Sprintf("%v; the stored %s has been forgotten", e.err, e.what)
+}
+
+func (e *wrongStoredError) Unwrap() error { return e.err }
+
+// failed forgets what was stored and is wrong, so that it is never tried again:
+// a few more times, and the account would be locked. A seed is kept when the
+// password was typed: that is likelier to be wrong.
+func (t *typist) failed(ctx context.Context, err error) error {
+	t.mu.Lock()
+	tried := slices.Clone(t.tried)
+	t.mu.Unlock()
+	if !errors.Is(err, tsh.ErrBadLogin) || !slices.Contains(tried, secrets.Password) {
+		return err
+	}
+	names := make([]string, 0, len(tried))
+	for _, kind := range tried {
+		t.a.noteStored(t.proxy, t.user, kind, false) // first: without it the keychain is not asked
+		if err := t.a.keychain.Delete(context.WithoutCancel(ctx), t.key(kind)); err != nil {
+			t.a.log.Warn("wrong secret left in the keychain, and not used any more", "profile", t.proxy, "kind", kind, "err", err)
+		}
+		names = append(names, secretName(kind))
+	}
+	t.a.log.Info("stored secret forgotten: it is wrong", "profile", t.proxy, "user", t.user)
+	return &wrongStoredError{what: strings.Join(names, " and the "), err: err}
+}
+
+// succeeded keeps what was typed, for those who wanted that.
+func (t *typist) succeeded(ctx context.Context) {
+	t.mu.Lock()
+	password, proved := t.password, t.proved
+	t.mu.Unlock()
+	p := t.a.profileAt(t.proxy)
+	wants := t.l.wants()
+	if !proved || p == nil {
+		return
+	}
+	t.proxy, t.user = p.ProxyAddr, p.User // as they are looked up
+	if wants.Remember && password != "" {
+		t.keep(ctx, secrets.Password, password)
+	}
+	if wants.TOTPSeed != "" {
+		t.keep(ctx, secrets.TOTP, wants.TOTPSeed)
+	}
+}
+
+func (t *typist) keep(ctx context.Context, kind secrets.Kind, text string) {
+	if err := t.a.keychain.Set(ctx, t.key(kind), secrets.NewSecret(text)); err != nil {
+		t.a.log.Warn("secret not stored", "profile", t.proxy, "kind", kind, "err", err)
+		t.inform(fmt.Sprintf("The %s was not stored: %v.", secretName(kind), err))
+		return
+	}
+	t.a.noteStored(t.proxy, t.user, kind, true)
+	t.inform(fmt.Sprintf("The %s is stored in the keychain.", secretName(kind)))
+}

@@ -1,0 +1,252 @@
+//go:build unix
+
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"berth/agent/ipc"
+	"berth/agent/ipc/client"
+	"berth/agent/secrets"
+	"berth/agent/state"
+	"berth/agent/tsh"
+	"berth/internal/simcluster"
+)
+
+// fakeKeychain is a keychain in memory.
+type fakeKeychain struct {
+	mu   sync.Mutex
+	kept map[secrets.Key]secrets.Secret
+	gets []secrets.Kind
+	err  error
+}
+
+func (k *fakeKeychain) Get(_ context.Context, key secrets.Key) (secrets.Secret, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.gets = append(k.gets, key.Kind)
+	if k.err != nil {
+		return secrets.Secret{}, k.err
+	}
+	s, ok := k.kept[key]
+	if !ok {
+		return secrets.Secret{}, secrets.ErrNotStored
+	}
+	return s, nil
+}
+
+func (k *fakeKeychain) Set(_ context.Context, key secrets.Key, s secrets.Secret) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.kept == nil {
+		k.kept = make(map[secrets.Key]secrets.Secret)
+	}
+	k.kept[key] = s
+	return k.err
+}
+
+func (k *fakeKeychain) Delete(_ context.Context, key secrets.Key) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.kept, key)
+	return k.err
+}
+
+func (k *fakeKeychain) Unlock(context.Context) error { return k.err }
+
+func (k *fakeKeychain) has(kind secrets.Kind) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return slices.ContainsFunc(slices.Collect(func(yield func(secrets.Key) bool) {
+		for key := range k.kept {
+			if !yield(key) {
+				return
+			}
+		}
+	}), func(key secrets.Key) bool { return key.Kind == kind })
+}
+
+// rememberEnv runs an agent with a keychain and a session.
+func rememberEnv(t *testing.T, cfg simcluster.Config, mode string, opts ...simcluster.LoginOption) (*env, *fakeKeychain) {
+	t.Helper()
+	e, k := newEnv(t, cfg), &fakeKeychain{}
+	e.withTSH()
+	e.login(opts...)
+	e.profileConfig("renew: {mode: " + mode + ", before: 5m}")
+	e.startWith(func(a *Agent) { a.keychain = k })
+	e.await("a session", func(s state.Snapshot) bool { return len(s.Profiles) == 1 && s.Profiles[0].ValidUntil != nil })
+	return e, k
+}
+
+func (e *env) noSecretsTold(secrets ...string) {
+	e.t.Helper()
+	for _, s := range secrets {
+		if strings.Contains(e.log.String(), s) {
+			e.t.Errorf("%q is in the log", s)
+		}
+	}
+}
+
+func TestRenewsUnaskedByStoredPassword(t *testing.T) {
+	e, k := rememberEnv(t, simcluster.Config{}, "auto")
+	p := e.sit(t.Context(), client.LoginStart{Remember: true}, "alice-password")
+	if err := p.result(t); err != nil || !k.has(secrets.Password) {
+		t.Fatalf("login: %v, stored: %v", err, k.has(secrets.Password))
+	}
+	e.await("the stored password to be told", func(s state.Snapshot) bool { return cmp.Equal(s.Profiles[0].Stored, []string{"password"}) })
+	logins := e.sim.Counters().Logins
+	e.login(simcluster.WithTTL(40 * time.Second))
+	e.await("a renewed session", func(s state.Snapshot) bool {
+		return e.sim.Counters().Logins > logins && time.Until(*s.Profiles[0].ValidUntil) > time.Hour
+	})
+	if r := e.profile().Renewal; r.Problem != nil {
+		t.Errorf("problem %+v, want none", r.Problem)
+	}
+	e.noSecretsTold("alice-password")
+}
+
+func TestWrongStoredPasswordIsTriedOnce(t *testing.T) {
+	e, k := rememberEnv(t, simcluster.Config{}, "ask")
+	if err := e.sit(t.Context(), client.LoginStart{Remember: true}, "alice-password").result(t); err != nil {
+		t.Fatal(err)
+	}
+	e.sim.SetLogin("alice", "another-password", "")
+	failed := e.sim.Counters().FailedLogins
+	for range 3 {
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		p := e.sit(ctx, client.LoginStart{Renew: true}) // nobody answers
+		if err := p.result(t); err == nil {
+			t.Fatal("logged in with a wrong password")
+		}
+		cancel()
+	}
+	if n := e.sim.Counters().FailedLogins - failed; n != 1 {
+		t.Errorf("%d logins with the wrong password, want one: a few lock the account", n)
+	}
+	if k.has(secrets.Password) || len(e.profile().Stored) != 0 {
+		t.Errorf("the wrong password is still stored: %v", e.profile().Stored)
+	}
+	e.noSecretsTold("alice-password", "another-password")
+}
+
+func TestMistypedPasswordIsNotStored(t *testing.T) {
+	e, k := rememberEnv(t, simcluster.Config{}, "ask")
+	if err := e.sit(t.Context(), client.LoginStart{Remember: true}, "mistyped").result(t); err == nil {
+		t.Fatal("logged in with a mistyped password")
+	}
+	if err := e.sit(t.Context(), client.LoginStart{Renew: true}, "alice-password").result(t); err != nil { // not asked to
+		t.Fatal(err)
+	}
+	if len(k.kept) != 0 || len(e.profile().Stored) != 0 {
+		t.Errorf("stored: %d in the keychain, %v in the snapshot; want nothing", len(k.kept), e.profile().Stored)
+	}
+}
+
+func TestStoredSeedAnswers(t *testing.T) {
+	const uri = "otpauth://totp/x?period=300&secret=GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"
+	seed, err := secrets.ParseSeed(uri)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, until, err := seed.CodeAt(time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if left := time.Until(until); left < 45*time.Second { // one code must last for the test
+		time.Sleep(left)
+	}
+	code, _, _ := seed.CodeAt(time.Now())
+	e, k := rememberEnv(t, simcluster.Config{Users: []simcluster.User{{Name: "alice", Password: "alice-password", OTP: code.Reveal()}}}, "ask")
+	p := e.sit(t.Context(), client.LoginStart{Remember: true, TOTPSeed: uri}, "alice-password")
+	if err := p.result(t); err != nil {
+		t.Fatal(err)
+	}
+	if want := []ipc.LoginKind{ipc.LoginPassword, ipc.LoginSettled, ipc.LoginDone}; !cmp.Equal(want, p.saw()) {
+		t.Errorf("steps %v, want %v: the seed answers at once", p.saw(), want)
+	}
+	if diff := cmp.Diff([]string{"password", "totp"}, e.profile().Stored); diff != "" {
+		t.Errorf("stored (-want +got):\n%s", diff)
+	}
+	p = e.sit(t.Context(), client.LoginStart{Renew: true})
+	if err := p.result(t); err != nil || !cmp.Equal([]ipc.LoginKind{ipc.LoginDone}, p.saw()) {
+		t.Errorf("second login: %v, steps %v; want nothing asked", err, p.saw())
+	}
+	f, err := e.client().ForgetLogin(t.Context(), "", "")
+	want := client.Forgotten{Proxy: e.sim.ProxyAddr(), User: "alice", Stored: []string{"password", "totp"}}
+	if diff := cmp.Diff(want, f); err != nil || diff != "" {
+		t.Errorf("ForgetLogin: %v (-want +got):\n%s", err, diff)
+	}
+	if len(k.kept) != 0 || len(e.profile().Stored) != 0 {
+		t.Errorf("stored after it was forgotten: %v", e.profile().Stored)
+	}
+	e.noSecretsTold("alice-password", "GEZDGNBV", code.Reveal())
+}
+
+func TestWhatCannotBeRemembered(t *testing.T) {
+	e, k := rememberEnv(t, simcluster.Config{Connectors: okta}, "ask", viaOkta)
+	tests := []struct {
+		name  string
+		start client.LoginStart
+		err   error
+		says  string
+	}{
+		{"single_sign_on", client.LoginStart{Remember: true}, nil, "single sign-on"},
+		{"no_seed", client.LoginStart{TOTPSeed: "hunter2!"}, nil, "no seed of one-time codes"},
+		{"no_keychain", client.LoginStart{Remember: true}, &secrets.NoKeychainError{Err: errors.New("no bus")}, "no keychain"},
+		{"locked", client.LoginStart{Remember: true}, &secrets.LockedError{}, "locked"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			k.mu.Lock()
+			k.err = tt.err
+			k.mu.Unlock()
+			p := e.sit(t.Context(), tt.start)
+			err := p.result(t)
+			var told *client.Error
+			if !errors.As(err, &told) || !strings.Contains(told.Message, tt.says) || told.Hint == "" || len(p.saw()) != 0 {
+				t.Errorf("login: %#v after %v, want an error that says %q and what to do", err, p.saw(), tt.says)
+			}
+		})
+	}
+	if _, err := e.client().ForgetLogin(t.Context(), "nobody.test:443", ""); err == nil || !strings.Contains(err.Error(), "whose password") {
+		t.Errorf("ForgetLogin without a user: %v", err)
+	}
+}
+
+// TestKeychainIsLeftAlone: it is asked only for what is known to be there.
+func TestKeychainIsLeftAlone(t *testing.T) {
+	e, k := rememberEnv(t, simcluster.Config{}, "ask")
+	if err := e.sit(t.Context(), client.LoginStart{Renew: true}, "alice-password").result(t); err != nil {
+		t.Fatal(err)
+	}
+	if len(k.gets) != 0 {
+		t.Errorf("the keychain was asked for %v, and nothing was ever stored", k.gets)
+	}
+}
+
+func TestSeedDoesNotPrint(t *testing.T) {
+	start := ipc.LoginStart{Proxy: "p:443", User: "alice", Remember: true, TOTPSeed: "GEZDGNBVGY3TQOJQ"}
+	var out strings.Builder
+	fmt.Fprintf(&out, "%v %+v %#v %s", start, start, start, start)
+	slog.New(slog.NewJSONHandler(&out, nil)).Info("login", "start", start)
+	if strings.Contains(out.String(), start.TOTPSeed) {
+		t.Errorf("the seed was printed: %s", &out)
+	}
+}
+
+func TestWrongStoredKeepsItsReason(t *testing.T) {
+	err := &wrongStoredError{what: "password", err: &tsh.LoginError{Reason: tsh.ErrBadLogin}}
+	if !errors.Is(err, tsh.ErrBadLogin) || !strings.Contains(err.Error(), "forgotten") {
+		t.Errorf("%v is no wrong login that says what was done", err)
+	}
+}
