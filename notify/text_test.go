@@ -1,0 +1,126 @@
+package notify
+
+import (
+	"strings"
+	"testing"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestClean(t *testing.T) {
+	long := strings.Repeat("word ", 2048)
+	tests := []struct {
+		name        string
+		title, body string
+		wantTitle   string
+		wantBody    string
+	}{
+		{"plain", "Approved: dba", "Until 18:00.\nFor prod-pg.", "Approved: dba", "Until 18:00.\nFor prod-pg."},
+		{"escape_codes", "\x1b[31mred\x1b[0m \x1b]0;title\x07x", "\u009b31mc1\x1b]8;;http://x\x1b\\link", "red x", "c1link"},
+		{"controls", "a\x00b\x07c\rd", "tab\there\x7f", "abc d", "tab here"},
+		{"turned_writing", "user \u202egnp.exe\u202c", "\u2066x\u2069\u200f\u200b", "user gnp.exe", "x"},
+		{"other_scripts_stay", "שלום", "مرحبا", "שלום", "مرحبا"},
+		{"newlines_in_title", "a\nb\u2028c", "\n\n a \n\n\n b \n", "a b c", "a\nb"},
+		{"many_lines", "t", strings.Repeat("x\n", 50), "t", "x\nx\nx\nx\nx\nx …"},
+		{"long", long, long, cut(strings.TrimSpace(long), maxTitle), cut(strings.TrimSpace(long[:maxRaw]), maxBody)},
+		{"accents", "e" + strings.Repeat("\u0301", 400) + "!", "", "e\u0301\u0301\u0301!", ""},
+		{"markup_is_text", "<b>x</b>", `<img src="file:///etc/passwd">`, "<b>x</b>", `<img src="file:///etc/passwd">`},
+		{"not_utf8", "a\xffb", "\xf0\x9f", "ab", ""},
+		{"nothing_left", "\u202e\x07", "", "berth", ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got, err := clean(Notification{ID: "x", Title: tt.title, Body: tt.body}, "berth")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff([]string{tt.wantTitle, tt.wantBody}, []string{got.Title, got.Body}); diff != "" {
+				t.Errorf("clean() (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestCleanRefuses(t *testing.T) {
+	tests := []struct {
+		name string
+		n    Notification
+	}{
+		{"no_id", Notification{Title: "x"}},
+		{"long_id", Notification{ID: strings.Repeat("x", maxKey+1)}},
+		{"no_key", Notification{ID: "x", Actions: []Action{{"", "OK"}}}},
+		{"key_with_newline", Notification{ID: "x", Actions: []Action{{"a\nb", "OK"}}}},
+		{"key_not_utf8", Notification{ID: "x", Actions: []Action{{"\xff", "OK"}}}},
+		{"key_twice", Notification{ID: "x", Actions: []Action{{"a", "OK"}, {"a", "No"}}}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if _, err := clean(tt.n, "berth"); err == nil {
+				t.Errorf("clean(%+v) = nil, want an error", tt.n)
+			}
+		})
+	}
+}
+
+func TestHarmless(t *testing.T) {
+	tests := []struct{ name, in, want string }{
+		{"words", "Session of alice@example.com ends: 5 min.", "Session of alice@example.com ends: 5 min."},
+		{"powershell", "$(calc) `whoami` \"@\n$x", "(calc) whoami @\nx"},
+		{"smart_quotes", "“@ ‘x’", "x"},
+		{"xml", "]]></text><text>&amp;", "/text text amp;"},
+		{"option", "--help", "help"},
+		{"option_in_second_line", "a\n-x", "a\nx"},
+		{"script", `" with title "x\`, "with title x"},
+		{"other_scripts", "Größe 東京", "Größe 東京"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := harmless(tt.in); got != tt.want {
+				t.Errorf("harmless(%q) = %q, want %q", tt.in, got, tt.want)
+			}
+		})
+	}
+}
+
+func TestWithoutTags(t *testing.T) {
+	for in, want := range map[string]string{
+		"<b>bold</b> <a href='x'>link</a>": "bold link", "a < b and c > d": "a < b and c > d", "<3": "<3",
+	} {
+		if got := withoutTags(in); got != want {
+			t.Errorf("withoutTags(%q) = %q, want %q", in, got, want)
+		}
+	}
+}
+
+// FuzzClean checks what every desktop may rely on, whatever others have written.
+func FuzzClean(f *testing.F) {
+	f.Add("Approved", "Until <18:00> & more\x1b[31m")
+	f.Add("\u202e\xff", "]]>$(x)`\n\n")
+	f.Fuzz(func(t *testing.T, title, body string) {
+		n, err := clean(Notification{ID: "x", Title: title, Body: body}, "berth")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n.Title == "" || utf8.RuneCountInString(n.Title) > maxTitle || utf8.RuneCountInString(n.Body) > maxBody {
+			t.Errorf("sizes %d, %d", len(n.Title), len(n.Body))
+		}
+		for _, s := range []string{n.Title, n.Body} {
+			if !utf8.ValidString(s) || strings.ContainsFunc(strings.ReplaceAll(s, "\n", ""), func(r rune) bool {
+				return unicode.IsControl(r) || unicode.Is(unicode.Cf, r)
+			}) {
+				t.Errorf("%q is not clean", s)
+			}
+			if h := harmless(s); strings.ContainsAny(h, "$`\"'<>&\\]|") || strings.HasPrefix(h, "-") {
+				t.Errorf("harmless(%q) = %q", s, h)
+			}
+			if e := escaped(s); strings.ContainsAny(e, "<>\"'") {
+				t.Errorf("escaped(%q) = %q", s, e)
+			}
+		}
+		if strings.Contains(n.Title, "\n") {
+			t.Errorf("title %q has lines", n.Title)
+		}
+	})
+}
