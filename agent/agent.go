@@ -71,6 +71,7 @@ type Agent struct {
 	logins    logins
 	renewals  renewals
 	notices   noticeBoard
+	requests  *requests
 	unasked   sync.WaitGroup // logins that nobody asked for
 	system    system
 	// away says whether nobody is at the machine.
@@ -190,6 +191,7 @@ func newAgent(ctx context.Context, opts Options) (*Agent, error) {
 	a.sessions = newSessions(opts.Logger)
 	a.sessions.update(a.homes.View())
 	a.kube = newKubeHub(opts.Paths.StateDir, opts.Grace, a.absentKube, a.touch, a.log)
+	a.requests = a.newRequests()
 	a.histories = newHistories(newClientNames())
 	a.resolver = &resolver{
 		sessions: a.sessions,
@@ -197,6 +199,9 @@ func newAgent(ctx context.Context, opts Options) (*Agent, error) {
 		saved:    a.saved,
 		children: newChildren(ctx, func() string { return a.current().TSHPath() }, opts.Logger),
 		log:      opts.Logger,
+
+		requestCommand: a.requestCommand,
+		grantRefused:   a.grantRefused,
 	}
 	return a, nil
 }
@@ -236,7 +241,7 @@ func (a *Agent) run(ctx context.Context) error {
 		a.opts.Ready()
 	}
 
-	server := ipc.NewServer(ipc.ServerConfig{Backend: a, Logger: a.opts.Logger})
+	server := ipc.NewServer(ipc.ServerConfig{Backend: a, Requests: a, Logger: a.opts.Logger})
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return ended(gctx, "watch homes", a.homes.Run(gctx)) })
 	g.Go(func() error { return ended(gctx, "watch config", a.config.Run(gctx)) })
@@ -246,6 +251,7 @@ func (a *Agent) run(ctx context.Context) error {
 	g.Go(func() error { a.followConfig(gctx); return nil })
 	g.Go(func() error { a.keepPublished(gctx); return nil })
 	g.Go(func() error { a.histories.names.run(gctx); return nil })
+	g.Go(func() error { a.runRequests(gctx); return nil })
 	err = g.Wait()
 	a.stop()
 	a.unasked.Wait()
@@ -291,7 +297,10 @@ func (a *Agent) adoptView(view *certwatch.View) {
 		reason = kickVerify
 		a.log.Info("woke from sleep, or the clock was set")
 	}
+	rolesBefore := a.sessions.roles()
 	a.sessions.update(view)
+	a.rolesDropped(lostRoles(rolesBefore, a.sessions.roles()))
+	a.followRequests()
 	if err := a.saved.remember(servedClusters(view)); err != nil {
 		a.log.Warn("saved state not written", "err", err)
 	}

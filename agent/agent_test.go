@@ -550,7 +550,7 @@ func TestSnapshotKeys(t *testing.T) {
 		"login":    {"asks", "in_progress", "url"},
 		"renewal":  {"at", "mode", "problem", "renewed_at", "warning"},
 		"tunnels": {"address", "addresses", "bytes_in", "bytes_out", "cert_valid_until", "cluster", "connections", "engine",
-			"engine_reason", "kind", "last_error_at", "name", "problem", "profile", "protocol", "resource", "state",
+			"engine_reason", "kind", "last_error_at", "name", "problem", "profile", "protocol", "resource", "stale_connections", "state",
 			"total_connections", "waiting", "waiting_client", "waiting_since"},
 	}
 	profile := got["profiles"].([]any)[0].(map[string]any)

@@ -275,15 +275,20 @@ func (r *resolver) resolveKube(ctx context.Context, t *tunnel, res resolution, f
 	engine, why, err := r.planKube(ctx, t.spec, f)
 	res.engine, res.engineReason = engine, why
 	if err != nil {
-		return r.failed(t, res, err)
+		return r.suggestRequest(ctx, t, r.failed(t, res, err), f)
 	}
 	if engine == state.EngineTSH {
 		return r.failed(t, res, &engineError{want: "tsh", why: "berth runs no tsh for Kubernetes (" + why + ")"})
 	}
 	r.children.stop(t.spec.Name)
-	cert, err := f.cluster.KubeCert(ctx, cluster.KubeRoute{Cluster: t.spec.Cluster, KubeCluster: t.spec.Resource})
+	kubeRoute := cluster.KubeRoute{Cluster: t.spec.Cluster, KubeCluster: t.spec.Resource, Requests: r.grants(t.spec.Name)}
+	cert, err := f.cluster.KubeCert(ctx, kubeRoute)
+	if err != nil && kubeRoute.Requests != "" && r.grantRefused(t.spec.Name, err) {
+		kubeRoute.Requests = r.grants(t.spec.Name)
+		cert, err = f.cluster.KubeCert(ctx, kubeRoute)
+	}
 	if err != nil && cert == nil {
-		return r.failed(t, res, err)
+		return r.suggestRequest(ctx, t, r.failed(t, res, err), f)
 	}
 	// The proxy shows a cert of the root cluster's CA, whichever cluster the
 	// tunnel leads to.
@@ -352,7 +357,15 @@ func (r *resolver) kubeNeedsTSH(ctx context.Context, spec config.Tunnel, f found
 	case !f.profile.TLSRoutingEnabled:
 		return "the cluster does not use TLS routing", nil
 	}
-	if _, err := f.cluster.KubeCluster(ctx, spec.Cluster, spec.Resource); err != nil {
+	_, err := f.cluster.KubeCluster(ctx, spec.Cluster, spec.Resource)
+	if _, unknown := errors.AsType[*cluster.UnknownKubeError](err); unknown && r.grants(spec.Name) != "" {
+		// The session does not see it, but the tunnel may.
+		err = f.cluster.As(ctx, r.saved.grants(spec.Name), func(c *cluster.Cluster) error {
+			_, err := c.KubeCluster(ctx, spec.Cluster, spec.Resource)
+			return err
+		})
+	}
+	if err != nil {
 		return "", err
 	}
 	mfa, err := f.cluster.KubeMFARequired(ctx, cluster.KubeRoute{Cluster: spec.Cluster, KubeCluster: spec.Resource})

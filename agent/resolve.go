@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"strings"
 	"time"
 
 	"berth/agent/cluster"
@@ -27,6 +28,12 @@ type resolver struct {
 	children *children
 	trust    trust
 	log      *slog.Logger
+	// requestCommand is the command that asks for access to what a tunnel was
+	// refused, or empty; grantRefused is told of a cert that was refused with
+	// the access requests of the tunnel, and reports whether it took those
+	// that are over from it.
+	requestCommand func(ctx context.Context, f found, spec config.Tunnel) string
+	grantRefused   func(tunnel string, err error) bool
 }
 
 // proxySettings is what the config says of one proxy.
@@ -88,13 +95,29 @@ func (r *resolver) resolve(ctx context.Context, t *tunnel, reason kickReason) re
 		}
 	}
 	if err != nil {
-		return r.failed(t, res, err)
+		return r.suggestRequest(ctx, t, r.failed(t, res, err), f)
 	}
 	if plan.engine == state.EngineTSH {
 		return r.viaTSH(t, res, f, set)
 	}
 	r.children.stop(t.spec.Name)
 	return r.native(ctx, t, res, f, set, plan)
+}
+
+// grants are the access requests whose roles the tunnel alone has, as a route
+// names them.
+func (r *resolver) grants(tunnel string) string { return strings.Join(r.saved.grants(tunnel), ",") }
+
+// suggestRequest adds to a refusal by the cluster the command that asks for
+// access, where there is something to ask for.
+func (r *resolver) suggestRequest(ctx context.Context, t *tunnel, res resolution, f found) resolution {
+	if res.problem == nil || res.err == nil || !refused(res.err) {
+		return res
+	}
+	if cmd := r.requestCommand(ctx, f, t.spec); cmd != "" {
+		res.problem.Action = cmd
+	}
+	return res
 }
 
 // waiting is the outcome when only a login helps.
@@ -163,6 +186,14 @@ func (r *resolver) plan(ctx context.Context, spec config.Tunnel, f found) (engin
 		return p, nil
 	}
 	database, err := f.cluster.Database(ctx, spec.Cluster, spec.Resource)
+	if _, unknown := errors.AsType[*cluster.UnknownDatabaseError](err); unknown && r.grants(spec.Name) != "" {
+		// The session does not see it, but the tunnel may.
+		err = f.cluster.As(ctx, r.saved.grants(spec.Name), func(c *cluster.Cluster) error {
+			database, err = c.Database(ctx, spec.Cluster, spec.Resource)
+			return err
+		})
+		r.grantRefused(spec.Name, err)
+	}
 	if err != nil {
 		return p, err
 	}
@@ -171,7 +202,7 @@ func (r *resolver) plan(ctx context.Context, spec config.Tunnel, f found) (engin
 	p.proto = proto
 	p.route = cluster.DBRoute{
 		Cluster: spec.Cluster, Service: spec.Resource, Protocol: database.Protocol,
-		User: dbUser(proto, spec), Database: spec.DBName,
+		User: dbUser(proto, spec), Database: spec.DBName, Requests: r.grants(spec.Name),
 	}
 	why, err := r.needsTSH(ctx, f, p, known)
 	if err != nil {
@@ -240,8 +271,12 @@ func (r *resolver) native(ctx context.Context, t *tunnel, res resolution, f foun
 		})
 	}
 	cert, err := f.cluster.DBCert(ctx, plan.route)
+	if err != nil && plan.route.Requests != "" && r.grantRefused(t.spec.Name, err) {
+		plan.route.Requests = r.grants(t.spec.Name)
+		cert, err = f.cluster.DBCert(ctx, plan.route)
+	}
 	if err != nil && cert == nil {
-		return r.failed(t, res, err)
+		return r.suggestRequest(ctx, t, r.failed(t, res, err), f)
 	}
 	upgrade := f.cluster.ConnUpgradeRequired()
 	var clusterCAs *x509.CertPool

@@ -36,6 +36,9 @@ type savedData struct {
 	// Stored says what the keychain holds for "user@proxy": password, totp. The
 	// keychain is asked for nothing else.
 	Stored map[string][]string `json:"stored,omitempty"`
+	// Grants are the access requests whose roles a tunnel alone has, by the
+	// tunnel's name.
+	Grants map[string][]string `json:"grants,omitempty"`
 }
 
 // rememberedProfile is a profile that once served a cluster.
@@ -74,6 +77,9 @@ func (d *savedData) fillIn() {
 	d.Version = 1
 	if d.Clusters == nil {
 		d.Clusters = map[string]rememberedProfile{}
+	}
+	if d.Grants == nil {
+		d.Grants = map[string][]string{}
 	}
 	if d.Protocols == nil {
 		d.Protocols = map[string]string{}
@@ -167,6 +173,41 @@ func (s *saved) setStored(proxy, user, kind string, stored bool) error {
 	}
 	if s.data.Stored[key] = kinds; len(kinds) == 0 {
 		delete(s.data.Stored, key)
+	}
+	return s.writeLocked()
+}
+
+// grants returns the access requests whose roles a tunnel alone has.
+func (s *saved) grants(tunnel string) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.data.Grants[tunnel])
+}
+
+// granted returns the tunnels that alone have a request's roles, by request.
+func (s *saved) granted() map[string][]string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	by := make(map[string][]string)
+	for _, tunnel := range slices.Sorted(maps.Keys(s.data.Grants)) {
+		for _, id := range s.data.Grants[tunnel] {
+			by[id] = append(by[id], tunnel)
+		}
+	}
+	return by
+}
+
+// setGrants remembers which requests' roles a tunnel alone has.
+func (s *saved) setGrants(tunnel string, ids []string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if slices.Equal(s.data.Grants[tunnel], ids) {
+		return nil
+	}
+	if len(ids) == 0 {
+		delete(s.data.Grants, tunnel)
+	} else {
+		s.data.Grants[tunnel] = slices.Clone(ids)
 	}
 	return s.writeLocked()
 }

@@ -28,7 +28,7 @@ func (a *Agent) draw() state.Snapshot {
 		},
 		Profiles: []state.Profile{},
 		Tunnels:  []state.Tunnel{},
-		Requests: []state.Request{},
+		Requests: a.requests.board.Requests(now),
 		Problems: a.problems(),
 	}
 	for _, p := range a.sessions.profiles() {
@@ -141,6 +141,7 @@ func (r *running) state(protocol string) state.Tunnel {
 		s.Addresses = px.Addresses
 		s.Address = px.Addresses[0]
 	}
+	s.StaleConnections = int64(px.Marked)
 	s.Connections, s.Waiting, s.TotalConnections = int64(px.Connections), int64(px.Waiting), px.TotalConnections
 	s.BytesIn, s.BytesOut = px.BytesIn, px.BytesOut
 	s.LastErrorAt = utc(px.LastErrorAt)

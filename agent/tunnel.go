@@ -58,6 +58,8 @@ type carrier interface {
 	Released() <-chan struct{}
 	Status() proxies.Status
 	CloseConnections()
+	MarkConnections()
+	CloseMarked()
 }
 
 // kickReason says who wants a tunnel resolved anew.

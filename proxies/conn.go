@@ -45,6 +45,8 @@ type conn struct {
 	// waited is how long Source took; serve owns it.
 	waited time.Duration
 
+	marked bool // guarded by t.mu; see MarkConnections
+
 	in, out   atomic.Int64 // bytes from upstream, bytes from the client
 	clientEOF atomic.Bool  // the client sends no more
 

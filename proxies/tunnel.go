@@ -213,11 +213,34 @@ func (t *Tunnel) drain() {
 // listening.
 func (t *Tunnel) CloseConnections() { t.closeConnections(ErrClosed) }
 
+// MarkConnections marks every connection that is open now: Status counts those
+// that are still open as Marked. The owner marks what was opened with a
+// credential that should not be used any more.
+func (t *Tunnel) MarkConnections() {
+	t.mu.Lock()
+	for c := range t.conns {
+		c.marked = true
+	}
+	t.mu.Unlock()
+	t.cfg.OnChange()
+}
+
+// CloseMarked closes the connections that are marked.
+func (t *Tunnel) CloseMarked() { t.closeThose(ErrClosed, func(c *conn) bool { return c.marked }) }
+
 func (t *Tunnel) closeConnections(cause error) {
+	t.closeThose(cause, func(*conn) bool { return true })
+}
+
+// closeThose closes the connections for which which is true; it is called with
+// the lock held.
+func (t *Tunnel) closeThose(cause error, which func(*conn) bool) {
 	t.mu.Lock()
 	conns := make([]*conn, 0, len(t.conns))
 	for c := range t.conns {
-		conns = append(conns, c)
+		if which(c) {
+			conns = append(conns, c)
+		}
 	}
 	t.mu.Unlock()
 	for _, c := range conns {
@@ -232,6 +255,7 @@ type Status struct {
 	// until Source answers, OldestWait is when the longest held one began.
 	Connections int
 	Waiting     int
+	Marked      int // see MarkConnections
 	OldestWait  time.Time
 	// TotalConnections counts every connection since the tunnel was made.
 	TotalConnections int64
@@ -259,6 +283,11 @@ func (t *Tunnel) Status() Status {
 		LastError:        t.lastErr,
 		LastErrorAt:      t.lastErrAt,
 		LastOK:           t.lastOK,
+	}
+	for c := range t.conns {
+		if c.marked {
+			s.Marked++
+		}
 	}
 	for _, since := range t.waiting {
 		if s.OldestWait.IsZero() || since.Before(s.OldestWait) {

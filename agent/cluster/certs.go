@@ -29,6 +29,9 @@ type DBRoute struct {
 	Protocol string
 	User     string // database user; needed in the cert by all but postgres and mysql
 	Database string // database name
+	// Requests are the access requests whose roles this cert alone carries,
+	// beside those of the session: ids, joined by commas.
+	Requests string
 }
 
 func (r DBRoute) proto() proto.RouteToDatabase {
@@ -46,10 +49,19 @@ func (r DBRoute) what() string { return "database" }
 
 func (r DBRoute) fill(req *proto.UserCertsRequest) {
 	req.RouteToDatabase = r.proto()
+	req.AccessRequests = splitIDs(r.Requests)
 	req.Usage = proto.UserCertsRequest_Database
 	// Certs for a local proxy tunnel may outlive one minute even when
 	// made with MFA, on the promise that they stay in memory.
 	req.RequesterName = proto.UserCertsRequest_TSH_DB_LOCAL_PROXY_TUNNEL
+}
+
+// splitIDs undoes strings.Join(ids, ","); ids hold no comma.
+func splitIDs(joined string) []string {
+	if joined == "" {
+		return nil
+	}
+	return strings.Split(joined, ",")
 }
 
 // target is what a cert is for. Targets are comparable: equal ones share a cert.
@@ -194,6 +206,9 @@ func (c *Cluster) mint(ctx context.Context, r target) (*Cert, error) {
 		}
 		if kube, ok := r.(KubeRoute); ok && strings.Contains(err.Error(), "is not registered") {
 			return nil, &UnknownKubeError{Cluster: kube.Cluster, KubeCluster: kube.KubeCluster}
+		}
+		if len(req.AccessRequests) > 0 {
+			return nil, requestError(strings.Join(req.AccessRequests, ","), err)
 		}
 		return nil, err
 	}

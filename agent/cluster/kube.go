@@ -23,6 +23,7 @@ type KubeCluster struct {
 type KubeRoute struct {
 	Cluster     string // the Teleport cluster: root or leaf
 	KubeCluster string // the Kubernetes cluster's name in Teleport
+	Requests    string // as in DBRoute
 }
 
 func (r KubeRoute) resource() (clusterName, name string) { return r.Cluster, r.KubeCluster }
@@ -31,6 +32,7 @@ func (r KubeRoute) what() string { return "Kubernetes cluster" }
 
 func (r KubeRoute) fill(req *proto.UserCertsRequest) {
 	req.KubernetesCluster = r.KubeCluster
+	req.AccessRequests = splitIDs(r.Requests)
 	req.Usage = proto.UserCertsRequest_Kubernetes
 	req.RequesterName = proto.UserCertsRequest_TSH_KUBE_LOCAL_PROXY // as in DBRoute.fill
 }

@@ -77,6 +77,47 @@ func (c *Cluster) Reissue(ctx context.Context, r Reissue) (*SessionCerts, error)
 	return out, nil
 }
 
+// As calls f with a Cluster that has the roles of access requests as well: a
+// session that exists only in memory, and only until f returns.
+func (c *Cluster) As(ctx context.Context, requests []string, f func(*Cluster) error) error {
+	const op = "mint a cert with access requests"
+	key, err := newKey()
+	if err != nil {
+		return fmt.Errorf("%s: %w", op, err)
+	}
+	var certs *proto.Certs
+	err = c.call(ctx, c.root, op, func(ctx context.Context, clt *client.Client) (err error) {
+		certs, err = clt.GenerateUserCerts(ctx, proto.UserCertsRequest{
+			PublicKey:      key.ssh, //nolint:staticcheck // SA1019: v16 servers read only this one
+			SSHPublicKey:   key.ssh,
+			TLSPublicKey:   key.tls,
+			Username:       c.session.Identity.User,
+			Expires:        c.session.ValidUntil,
+			RouteToCluster: c.root,
+			AccessRequests: requests,
+		})
+		return err
+	})
+	if err != nil {
+		return requestError(strings.Join(requests, ", "), err)
+	}
+	cert, err := key.pair(certs.TLS)
+	if err != nil {
+		return fmt.Errorf("%s: %w", op, err)
+	}
+	session, profile := *c.session, *c.profile
+	session.Cert, session.SSH, session.Identity = *cert, nil, certwatch.ParseIdentity(cert.Leaf.Subject)
+	if cert.Leaf.NotAfter.Before(session.ValidUntil) {
+		session.ValidUntil = cert.Leaf.NotAfter
+	}
+	profile.Session = &session
+	with, err := New(Config{Profile: &profile, Logger: c.log})
+	if err != nil {
+		return fmt.Errorf("%s: %w", op, err)
+	}
+	return errors.Join(f(with), with.Close())
+}
+
 // checkReissued makes sure that certs are for the session's keys and valid.
 func (c *Cluster) checkReissued(certs *proto.Certs, signer crypto.Signer) (*SessionCerts, error) {
 	block, _ := pem.Decode(certs.TLS)

@@ -26,6 +26,7 @@ func check(root *value, ms *mistakes) {
 	ports := make(map[int64]*value)
 	checkTunnels(root.get("tunnels"), ports, ms)
 	checkPort(root.get("kube").get("port"), "kube.port", ports, ms)
+	checkAccess(root.get("access"), root.get("tunnels"), ms)
 	quiet := root.get("notifications").get("quiet_hours")
 	if s, ok := quiet.str(); ok && s != "" {
 		if _, _, ok := parseQuietHours(s); !ok {

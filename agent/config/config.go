@@ -57,6 +57,7 @@ type Config struct {
 	Tunnels       []Tunnel      `json:"tunnels,omitempty"`
 	Kube          Kube          `json:"kube,omitzero"`
 	Notifications Notifications `json:"notifications,omitzero"`
+	Access        Access        `json:"access,omitzero"`
 	TSH           TSH           `json:"tsh,omitzero"`
 	// Browser is the command that opens login pages; see BrowserFor. Empty
 	// means $BROWSER, else the system's own.

@@ -16,6 +16,7 @@ type Changes struct {
 	HomesChanged         bool
 	ProfilesChanged      bool
 	NotificationsChanged bool
+	AccessChanged        bool
 	TSHChanged           bool
 	KubeChanged          bool
 	LogChanged           bool
@@ -45,6 +46,7 @@ func Diff(from, to *Config) Changes {
 	c.BrowserChanged = !slices.Equal(from.Browser, to.Browser)
 	c.NotificationsChanged = from.Notifications.On() != to.Notifications.On() ||
 		from.Notifications.QuietHours != to.Notifications.QuietHours
+	c.AccessChanged = !reflect.DeepEqual(from.Access.plain(), to.Access.plain())
 	c.TSHChanged = from.TSHPath() != to.TSHPath()
 	c.KubeChanged = from.Kube != to.Kube
 	c.LogChanged = from.LogLevel() != to.LogLevel()
@@ -54,7 +56,7 @@ func Diff(from, to *Config) Changes {
 // Empty reports whether nothing differs.
 func (c Changes) Empty() bool {
 	return len(c.Added)+len(c.Removed)+len(c.Changed) == 0 && !c.HomesChanged && !c.ProfilesChanged &&
-		!c.NotificationsChanged && !c.TSHChanged && !c.LogChanged && !c.KubeChanged && !c.BrowserChanged
+		!c.NotificationsChanged && !c.AccessChanged && !c.TSHChanged && !c.LogChanged && !c.KubeChanged && !c.BrowserChanged
 }
 
 // same reports whether two tunnels mean the same: a default may be written or

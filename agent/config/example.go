@@ -63,6 +63,18 @@ kube: {port: 15440}
 # When the desktop is told of what happens.
 notifications: {enabled: true, quiet_hours: "22:00-07:00"}
 
+# What happens about access requests unasked.
+access:
+  # Roles to take as soon as they are approved, for one tunnel or the session.
+  auto_assume: [{roles: [dba], tunnel: prod-pg}]
+  # Which requests to tell of: mine | reviewable (mine, and those that wait for
+  # my review) | all.
+  notify: reviewable
+  # What becomes of connections whose roles are dropped: keep | close.
+  on_drop: keep
+  # Programs to run; each gets the event as a line of JSON.
+  hooks: [{on: [approved, denied], run: [/usr/local/bin/tell-me, --quietly], timeout: 30s}]
+
 # What opens login pages. Default: $BROWSER, or the system's own.
 browser: [firefox, --private-window]
 

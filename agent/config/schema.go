@@ -24,6 +24,7 @@ var descriptions = map[string]string{
 	"Config.Tunnels":       "The local ports to keep open, one for each database or Kubernetes cluster.",
 	"Config.Kube":          "What the tunnels to Kubernetes clusters share.",
 	"Config.Notifications": "When the desktop is told of what happens.",
+	"Config.Access":        "What berth does about access requests unasked.",
 	"Config.TSH":           "Which tsh does the logins.",
 	"Config.Browser": "The command that opens login pages, program and arguments one by one; %s stands for the address, " +
 		"which otherwise comes last. There is no shell in between. Empty means $BROWSER, or the system's own.",
@@ -70,6 +71,22 @@ var descriptions = map[string]string{
 	"Notifications.Enabled": "Whether notifications are shown.",
 	"Notifications.QuietHours": "The time of day, local, in which none is shown, as in 22:00-07:00. Empty means that " +
 		"there is no such time.",
+
+	"Access.AutoAssume": "Which access requests are assumed as soon as they are approved, without a question.",
+	"Access.Notify": "Which access requests are told of: mine, those and the ones that wait for my review (reviewable), " +
+		"or all that I may see.",
+	"Access.OnDrop": "What becomes of connections that were opened with roles that are dropped: keep leaves and marks " +
+		"them, close closes them.",
+	"Access.Hooks": "Programs that are run when something happens to an access request.",
+
+	"AutoAssume.Roles":  "The rule is for requests all of whose roles are among these.",
+	"AutoAssume.Tunnel": "The tunnel that alone gets the roles. Empty means that the whole session does.",
+
+	"Hook.On": "The events it is run for: created, review_asked, reviewed, approved, denied, promoted, assumable, " +
+		"assumed, dropped, ends_soon, expired, deleted. Empty means all.",
+	"Hook.Run": "The program and its arguments, one by one; there is no shell in between. The event is its standard " +
+		"input, one line of JSON.",
+	"Hook.Timeout": "How long it may run, from 1s to 10m.",
 
 	"TSH.Path": "The tsh to run, absolute or starting with ~/. Empty means the one on PATH.",
 

@@ -22,6 +22,7 @@ const (
 	CodeExists      Code = "exists"       // a thing of that name exists already
 	CodeInvalid     Code = "invalid"      // the request makes no sense
 	CodeDenied      Code = "denied"       // the agent or the cluster refused
+	CodeConfirm     Code = "confirm"      // it would do more than was asked: ask the person
 	CodeTimeout     Code = "timeout"      // it took too long
 	CodeUnsupported Code = "unsupported"  // the agent is too old, or the system cannot
 	CodeFailed      Code = "failed"       // anything else that went wrong
@@ -71,6 +72,7 @@ var grpcCodes = map[Code]codes.Code{
 	CodeExists:      codes.AlreadyExists,
 	CodeInvalid:     codes.InvalidArgument,
 	CodeDenied:      codes.PermissionDenied,
+	CodeConfirm:     codes.Aborted,
 	CodeTimeout:     codes.DeadlineExceeded,
 	CodeUnsupported: codes.Unimplemented,
 	CodeFailed:      codes.FailedPrecondition,

@@ -75,6 +75,8 @@ type Backend interface {
 type ServerConfig struct {
 	Backend Backend      // required
 	Logger  *slog.Logger // required
+	// Requests answers for access requests; nil means that nothing does.
+	Requests RequestBackend
 	// Grace is how long calls in progress may go on at the end; zero means 2 s.
 	Grace time.Duration
 	// CallTimeout bounds each call that is not a stream; zero means a minute.
@@ -121,6 +123,10 @@ func (s *Server) Run(ctx context.Context, ln net.Listener) error {
 	)
 	stopping := make(chan struct{})
 	pb.RegisterAgentServer(srv, &service{backend: s.cfg.Backend, stopping: stopping})
+
+	if s.cfg.Requests != nil {
+		pb.RegisterAccessRequestsServer(srv, &requestService{backend: s.cfg.Requests, stopping: stopping})
+	}
 
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(ln) }()

@@ -164,9 +164,12 @@ type Tunnel struct {
 	Problem      *Problem    `json:"problem"` // null when healthy
 	// Connections counts open client connections, Waiting those of them held
 	// until a login lands, TotalConnections all since the agent started.
-	Connections      int64      `json:"connections"`
-	Waiting          int64      `json:"waiting"`
-	TotalConnections int64      `json:"total_connections"`
+	Connections      int64 `json:"connections"`
+	Waiting          int64 `json:"waiting"`
+	TotalConnections int64 `json:"total_connections"`
+	// StaleConnections counts those of Connections that were opened with roles
+	// that have been dropped since; restarting the tunnel closes them.
+	StaleConnections int64      `json:"stale_connections"`
 	BytesIn          int64      `json:"bytes_in"`  // from the resource to clients
 	BytesOut         int64      `json:"bytes_out"` // from clients to the resource
 	CertValidUntil   *time.Time `json:"cert_valid_until"`

@@ -71,6 +71,10 @@ func Command(ctx context.Context, path, home string, args ...string) *Cmd {
 	}
 }
 
+// TrustCA makes tsh verify the proxy's web certificate with the CAs in a PEM
+// file instead of the system's.
+func (c *Cmd) TrustCA(file string) { c.setenv("SSL_CERT_FILE", file) }
+
 // setenv sets a variable of the child's environment.
 func (c *Cmd) setenv(key, value string) { c.cmd.Env = append(c.cmd.Env, key+"="+value) }
 

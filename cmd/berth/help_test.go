@@ -38,6 +38,7 @@ var noJSON = map[string]string{
 	"berth kube credentials": "prints JSON anyway",
 	"berth login":            "talks to a person",
 	"berth logout":           "has nothing to say but that it is done",
+	"berth request":          "holds others",
 	"berth tunnel":           "holds others",
 	"berth tunnel add":       "holds others",
 }
@@ -130,7 +131,8 @@ func TestHelpHasExamples(t *testing.T) {
 	a, _, _ := testApp()
 	want := []string{
 		"berth completion", "berth config schema", "berth exec", "berth kube config", "berth kube config merge", "berth kube credentials",
-		"berth login", "berth resources", "berth status", "berth tunnel add db", "berth tunnel add kube", "berth tunnel url",
+		"berth login", "berth request approve", "berth request assume", "berth request create", "berth request deny",
+		"berth request drop", "berth request watch", "berth resources", "berth status", "berth tunnel add db", "berth tunnel add kube", "berth tunnel url",
 	}
 	eachCommand(a.rootCommand(), func(cmd *cobra.Command) {
 		if has := cmd.Example != ""; has != slices.Contains(want, cmd.CommandPath()) {

@@ -40,6 +40,7 @@ type request struct {
 	cancel context.CancelCauseFunc
 	waited time.Duration // how long Source took
 	told   bool          // EventConnected or EventRefused was sent
+	marked bool          // guarded by t.mu; see Tunnel.MarkConnections
 
 	in, out atomic.Int64 // bytes to the client, bytes from it
 

@@ -232,11 +232,33 @@ func (t *Tunnel) CloseConnections() {
 	t.end(proxies.ErrClosed)
 }
 
-func (t *Tunnel) end(cause error) {
+// MarkConnections marks every request that is open now: Status counts those
+// that are still open as Marked. The owner marks what was begun with a
+// credential that should not be used any more.
+func (t *Tunnel) MarkConnections() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for q := range t.active {
-		q.cancel(cause)
+		q.marked = true
+	}
+}
+
+// CloseMarked ends the requests that are marked.
+func (t *Tunnel) CloseMarked() {
+	t.endThose(proxies.ErrClosed, func(q *request) bool { return q.marked })
+}
+
+func (t *Tunnel) end(cause error) { t.endThose(cause, func(*request) bool { return true }) }
+
+// endThose ends the requests for which which is true; it is called with the
+// lock held.
+func (t *Tunnel) endThose(cause error, which func(*request) bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for q := range t.active {
+		if which(q) {
+			q.cancel(cause)
+		}
 	}
 }
 
@@ -255,6 +277,11 @@ func (t *Tunnel) Status() proxies.Status {
 		LastError:        t.lastErr,
 		LastErrorAt:      t.lastErrAt,
 		LastOK:           t.lastOK,
+	}
+	for q := range t.active {
+		if q.marked {
+			s.Marked++
+		}
 	}
 	for _, since := range t.waiting {
 		if s.OldestWait.IsZero() || since.Before(s.OldestWait) {

@@ -2717,8 +2717,10 @@ type Tunnel struct {
 	// empty when nobody waits.
 	WaitingSince  *timestamppb.Timestamp `protobuf:"bytes,40,opt,name=waiting_since,json=waitingSince,proto3" json:"waiting_since,omitempty"`
 	WaitingClient string                 `protobuf:"bytes,41,opt,name=waiting_client,json=waitingClient,proto3" json:"waiting_client,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// stale_connections are those opened with roles that were dropped since.
+	StaleConnections int64 `protobuf:"varint,20,opt,name=stale_connections,json=staleConnections,proto3" json:"stale_connections,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *Tunnel) Reset() {
@@ -2896,6 +2898,13 @@ func (x *Tunnel) GetWaitingClient() string {
 		return x.WaitingClient
 	}
 	return ""
+}
+
+func (x *Tunnel) GetStaleConnections() int64 {
+	if x != nil {
+		return x.StaleConnections
+	}
+	return 0
 }
 
 // Event is one line of a tunnel's history.
@@ -3718,7 +3727,7 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\vin_progress\x18\x01 \x01(\bR\n" +
 	"inProgress\x12\x10\n" +
 	"\x03url\x18\x02 \x01(\tR\x03url\x12\x12\n" +
-	"\x04asks\x18\x03 \x01(\tR\x04asks\"\xe3\x05\n" +
+	"\x04asks\x18\x03 \x01(\tR\x04asks\"\x90\x06\n" +
 	"\x06Tunnel\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x18\n" +
@@ -3741,7 +3750,8 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\x10cert_valid_until\x18\x12 \x01(\v2\x1a.google.protobuf.TimestampR\x0ecertValidUntil\x12>\n" +
 	"\rlast_error_at\x18\x13 \x01(\v2\x1a.google.protobuf.TimestampR\vlastErrorAt\x12?\n" +
 	"\rwaiting_since\x18( \x01(\v2\x1a.google.protobuf.TimestampR\fwaitingSince\x12%\n" +
-	"\x0ewaiting_client\x18) \x01(\tR\rwaitingClient\"\x8d\x01\n" +
+	"\x0ewaiting_client\x18) \x01(\tR\rwaitingClient\x12+\n" +
+	"\x11stale_connections\x18\x14 \x01(\x03R\x10staleConnections\"\x8d\x01\n" +
 	"\x05Event\x12*\n" +
 	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x12\n" +

@@ -1,0 +1,476 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"berth/agent/access"
+	"berth/agent/cluster"
+	"berth/agent/install"
+	"berth/agent/ipc"
+	"berth/agent/state"
+	"berth/certwatch"
+)
+
+var _ ipc.RequestBackend = (*Agent)(nil)
+
+// lookupWait is how long a request that is not listed is waited for: right
+// after a login nothing has been listed yet.
+const lookupWait = 2 * time.Second
+
+// wholeID is the length of an id that is not the beginning of one: a UUID.
+const wholeID = 36
+
+// lookup finds a request by its id or the beginning of it.
+func (a *Agent) lookup(ctx context.Context, id string) (state.Request, error) {
+	for end := time.Now().Add(lookupWait); ; {
+		r, err := access.Find(a.requests.board.Requests(time.Now()), id)
+		if err == nil {
+			return r, nil
+		}
+		if len(a.sessions.usable(time.Now())) == 0 && len(a.requests.board.Requests(time.Now())) == 0 {
+			return r, a.loginNeeded("")
+		}
+		if _, unknown := errors.AsType[*access.UnknownIDError](err); !unknown || time.Now().After(end) {
+			if unknown && len(id) == wholeID {
+				err = &cluster.UnknownRequestError{ID: id} // it was there when somebody copied it
+			}
+			return r, a.requestIPC(err, state.Request{ID: id})
+		}
+		a.requests.board.Refresh()
+		if !sleep(ctx, lookupWait/10) {
+			return r, ctx.Err()
+		}
+	}
+}
+
+// RequestAbilities says what the user may ask for.
+func (a *Agent) RequestAbilities(ctx context.Context, profile string, resources []string) (ipc.RequestAbilities, error) {
+	f, err := a.requestSession(profile)
+	if err != nil {
+		return ipc.RequestAbilities{}, err
+	}
+	able, err := f.cluster.RequestAbilities(ctx, resources)
+	if err != nil {
+		return ipc.RequestAbilities{}, a.requestIPC(err, state.Request{Profile: f.profile.ProxyAddr})
+	}
+	names := func(list []string) []string {
+		out := []string{}
+		for _, s := range list {
+			out = append(out, access.Clean(s, 200))
+		}
+		slices.Sort(out)
+		return out
+	}
+	return ipc.RequestAbilities{
+		Roles: names(able.Roles), ResourceRoles: names(able.ResourceRoles), Reviewers: names(able.Reviewers),
+		RequireReason: able.RequireReason, Prompt: access.Clean(able.Prompt, 500),
+	}, nil
+}
+
+// requestSession returns the session to make a request in.
+func (a *Agent) requestSession(profile string) (found, error) {
+	target, err := a.loginTarget(profile)
+	if err != nil {
+		return found{}, err
+	}
+	if target.profile == nil {
+		return found{}, a.loginNeeded("")
+	}
+	f := a.sessions.at(target.proxy)
+	switch {
+	case !f.valid(time.Now()):
+		return f, &ipc.Error{
+			Code: ipc.CodeLoginNeeded, Message: "no valid session at " + target.proxy, Hint: loginCommand(target.proxy, target.profile.User),
+		}
+	case f.cluster == nil:
+		return f, &ipc.Error{
+			Code: ipc.CodeUnsupported, Message: "only tsh can use the key of this session",
+			Hint: "tsh request create --proxy=" + target.proxy + " --roles=… --nowait",
+		}
+	default:
+		return f, nil
+	}
+}
+
+// CreateRequest makes an access request.
+func (a *Agent) CreateRequest(ctx context.Context, n ipc.NewRequest) (state.Request, error) {
+	f, err := a.requestSession(n.Profile)
+	if err != nil {
+		return state.Request{}, err
+	}
+	ask := cluster.NewRequest{Roles: n.Roles, Resources: n.Resources, Reason: n.Reason, Reviewers: n.Reviewers, For: n.For}
+	if n.Start != nil {
+		ask.Start = *n.Start
+	}
+	made, err := f.cluster.CreateRequest(ctx, ask)
+	if err != nil {
+		return state.Request{}, a.createRefused(ctx, f, n, err)
+	}
+	a.requests.board.Refresh()
+	return access.Draw(made, whoOf(f.profile), time.Now()), nil
+}
+
+func whoOf(p *certwatch.Profile) access.Who {
+	return access.Who{Profile: p.ProxyAddr, Cluster: p.RootCluster, User: p.User, Active: p.Session.Identity.ActiveRequests}
+}
+
+// createRefused says what the user might ask for instead.
+func (a *Agent) createRefused(ctx context.Context, f found, n ipc.NewRequest, err error) error {
+	out := a.requestIPC(err, state.Request{Profile: f.profile.ProxyAddr})
+	e, ok := errors.AsType[*ipc.Error](out)
+	able, ableErr := a.abilities(ctx, f)
+	if !ok || ableErr != nil || e.Code == ipc.CodeLoginNeeded {
+		return out
+	}
+	refusal := *e
+	switch {
+	case n.Reason == "" && able.RequireReason:
+		refusal.Code, refusal.Message, refusal.Hint = ipc.CodeInvalid, "the cluster wants a reason", "add --reason '…'"
+		if able.Prompt != "" {
+			refusal.Message += ": " + access.Clean(able.Prompt, 500)
+		}
+	case len(able.Roles) == 0:
+		refusal.Hint = "there is no role that you may ask for"
+	default:
+		refusal.Hint = "you may ask for: " + access.Clean(strings.Join(able.Roles, ", "), 500)
+	}
+	return &refusal
+}
+
+// DecideRequest approves or denies a request.
+func (a *Agent) DecideRequest(ctx context.Context, id string, approve bool, reason string) (state.Request, error) {
+	r, err := a.lookup(ctx, id)
+	if err != nil {
+		return r, err
+	}
+	if r.Mine {
+		return r, &ipc.Error{Code: ipc.CodeDenied, Message: "nobody decides his own access request", Hint: "ask a reviewer" + askWhom(r)}
+	}
+	f := a.sessions.at(r.Profile)
+	if !f.valid(time.Now()) || f.cluster == nil {
+		return r, a.requestIPC(errLoginNeeded, r)
+	}
+	if err := f.cluster.Decide(ctx, r.ID, cluster.Decision{Approve: approve, Reason: reason}); err != nil {
+		a.requests.board.Refresh()
+		if _, ok := errors.AsType[*cluster.CannotReviewError](err); ok {
+			a.requests.board.NoReview(f.profile.Home + "\x00" + f.profile.Name)
+		}
+		return r, a.requestIPC(err, r)
+	}
+	a.requests.board.Refresh()
+	req, err := f.cluster.Request(ctx, r.ID)
+	if err != nil {
+		// A decision can make it vanish from what one may see.
+		return r, nil //nolint:nilerr // it is decided all the same
+	}
+	return access.Draw(req, whoOf(f.profile), time.Now()), nil
+}
+
+// AssumeRequest takes a request's roles.
+func (a *Agent) AssumeRequest(ctx context.Context, want ipc.Assume) (ipc.Assumed, error) {
+	if want.Tunnel != "" {
+		if err := a.mustHave(want.Tunnel); err != nil {
+			return ipc.Assumed{}, err
+		}
+	}
+	r, err := a.lookup(ctx, want.ID)
+	if err != nil {
+		return ipc.Assumed{}, err
+	}
+	end, err := a.assume(ctx, r, want.Tunnel, want.AcceptEarlierEnd)
+	if err != nil {
+		a.requests.board.Refresh()
+		return ipc.Assumed{}, a.requestIPC(err, r)
+	}
+	if now, err := access.Find(a.requests.board.Requests(time.Now()), r.ID); err == nil {
+		r = now
+	}
+	return ipc.Assumed{Request: r, SessionUntil: utc(end)}, nil
+}
+
+// assume takes a request's roles for the session, or for one tunnel alone.
+func (a *Agent) assume(ctx context.Context, r state.Request, tunnel string, acceptEarlierEnd bool) (time.Time, error) {
+	f := a.sessions.at(r.Profile)
+	switch {
+	case !f.valid(time.Now()):
+		return time.Time{}, errLoginNeeded
+	case !r.Mine:
+		return time.Time{}, &ipc.Error{
+			Code: ipc.CodeDenied, Message: fmt.Sprintf("access request %s is %s's, who alone can assume it", r.ID, r.User), Hint: `see "berth request ls --mine"`,
+		}
+	case tunnel != "":
+		return time.Time{}, a.assumeFor(ctx, f, r, tunnel)
+	case r.Assumed:
+		return f.profile.Session.ValidUntil, nil
+	}
+	// A renewal under way would put another session in the place of the one
+	// these certs are for.
+	if err := a.awaitLogin(ctx, f.profile); err != nil {
+		return time.Time{}, err
+	}
+	f = a.sessions.at(r.Profile)
+	if !f.valid(time.Now()) {
+		return time.Time{}, errLoginNeeded
+	}
+	if _, err := a.changer(f, false).Assume(ctx, r.ID, acceptEarlierEnd); err != nil {
+		return time.Time{}, err
+	}
+	p, err := a.awaitRequests(ctx, f.profile, func(active []string) bool { return slices.Contains(active, r.ID) })
+	if err != nil {
+		return time.Time{}, err
+	}
+	a.log.Info("access request assumed", "request_id", r.ID, "roles", r.Roles, "profile", r.Profile)
+	return p.Session.ValidUntil, nil
+}
+
+// assumeFor gives one tunnel the roles.
+func (a *Agent) assumeFor(ctx context.Context, f found, r state.Request, tunnel string) error {
+	spec, ok := a.current().Tunnel(tunnel)
+	if !ok {
+		return a.mustHave(tunnel)
+	}
+	if serving := a.sessions.forCluster(spec.Cluster, time.Now()); serving.profile == nil || serving.profile.ProxyAddr != r.Profile {
+		return &ipc.Error{
+			Code: ipc.CodeInvalid, Message: fmt.Sprintf("tunnel %s leads to cluster %s, and the request is of %s", tunnel, spec.Cluster, r.Cluster),
+			Hint: "choose a tunnel of that cluster, or leave --tunnel out",
+		}
+	}
+	if t := a.runningTunnel(tunnel); f.cluster == nil || t != nil && t.lastEngine() == state.EngineTSH {
+		return &ipc.Error{
+			Code: ipc.CodeUnsupported, Message: fmt.Sprintf("tunnel %s is carried by tsh, which takes the session's roles", tunnel),
+			Hint: "leave --tunnel out",
+		}
+	}
+	if _, err := access.Check(ctx, f.cluster, r.ID, time.Now()); err != nil {
+		return err
+	}
+	if err := a.grant(tunnel, r.ID); err != nil {
+		return err
+	}
+	a.log.Info("access request assumed for a tunnel", "request_id", r.ID, "roles", r.Roles, "tunnel", tunnel)
+	return nil
+}
+
+// changer changes the certs of a session.
+func (a *Agent) changer(f found, dropping bool) access.Changer {
+	p := f.profile
+	c := access.Changer{TSH: a.tshRunner(p), SessionEnd: p.Session.ValidUntil}
+	if f.cluster == nil {
+		return c
+	}
+	c.Cluster = f.cluster
+	if p.Session.SSH == nil {
+		return c // there is no SSH cert to be made anew
+	}
+	c.Install = func(ctx context.Context, certs *cluster.SessionCerts) error {
+		return install.Certs(ctx, install.CertsConfig{
+			Home: p.Home, ProxyHost: p.Name, User: p.User, Cert: certs.TLS,
+			SSHCerts: map[string][]byte{certs.Cluster: certs.SSH}, DropResources: dropping, Logger: a.log,
+		})
+	}
+	return c
+}
+
+// awaitLogin waits until no login of a profile is under way.
+func (a *Agent) awaitLogin(ctx context.Context, p *certwatch.Profile) error {
+	key := loginKey{home: p.Home, proxy: p.ProxyAddr}
+	for a.logins.state(key).InProgress {
+		if !sleep(ctx, 100*time.Millisecond) {
+			return &ipc.Error{Code: ipc.CodeTimeout, Message: "a login at " + p.ProxyAddr + " is under way", Hint: "finish it, and try again"}
+		}
+	}
+	return nil
+}
+
+// awaitRequests waits until a profile's session is read back with the active
+// requests that ok accepts.
+func (a *Agent) awaitRequests(ctx context.Context, was *certwatch.Profile, ok func(active []string) bool) (*certwatch.Profile, error) {
+	for end := time.Now().Add(loginGrace); ; {
+		a.homes.Refresh()
+		for _, p := range a.sessions.profiles() {
+			if keyOf(p) == keyOf(was) && p.Session != nil && ok(p.Session.Identity.ActiveRequests) {
+				a.followRequests()
+				return p, nil
+			}
+		}
+		if time.Now().After(end) {
+			return nil, fmt.Errorf("the new certs are in %s, but they were not read back", was.Home)
+		}
+		if !sleep(ctx, 20*time.Millisecond) {
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// DropRequests gives roles up: those of a tunnel, or those of the session and
+// of all tunnels that have a named request's.
+func (a *Agent) DropRequests(ctx context.Context, ids []string, tunnel string) ([]string, error) {
+	if tunnel != "" {
+		if err := a.mustHave(tunnel); err != nil {
+			return nil, err
+		}
+	}
+	wanted := make([]string, 0, len(ids))
+	for _, id := range ids {
+		r, err := a.findActive(id)
+		if err != nil {
+			return nil, a.requestIPC(err, state.Request{ID: id})
+		}
+		wanted = append(wanted, r)
+	}
+	named := func(id string) bool { return len(wanted) == 0 || slices.Contains(wanted, id) }
+	dropped := a.dropGrants(tunnel, named)
+	if tunnel == "" {
+		for _, f := range a.sessions.all() {
+			more, err := a.dropOf(ctx, f, wanted, named)
+			if err != nil {
+				return nil, a.requestIPC(err, state.Request{Profile: f.profile.ProxyAddr})
+			}
+			dropped = append(dropped, more...)
+		}
+	}
+	slices.Sort(dropped)
+	dropped = slices.Compact(dropped)
+	if len(dropped) == 0 && (len(ids) > 0 || tunnel != "") {
+		return nil, &ipc.Error{Code: ipc.CodeNotFound, Message: "no such access request is assumed", Hint: `see "berth request ls --mine"`}
+	}
+	return dropped, nil
+}
+
+// findActive finds an assumed request by the beginning of its id. One may be
+// assumed that is listed no more.
+func (a *Agent) findActive(id string) (string, error) {
+	var active []state.Request
+	add := func(id string) {
+		if !slices.ContainsFunc(active, func(r state.Request) bool { return r.ID == id }) {
+			active = append(active, state.Request{ID: id})
+		}
+	}
+	for _, f := range a.sessions.all() {
+		if f.valid(time.Now()) {
+			for _, id := range f.profile.Session.Identity.ActiveRequests {
+				add(id)
+			}
+		}
+	}
+	for id := range a.saved.granted() {
+		add(id)
+	}
+	r, err := access.Find(active, id)
+	if _, unknown := errors.AsType[*access.UnknownIDError](err); unknown {
+		return "", &ipc.Error{Code: ipc.CodeNotFound, Message: fmt.Sprintf("access request %q is not assumed", access.Clean(id, 200)), Hint: `see "berth request ls --mine"`}
+	}
+	return r.ID, err
+}
+
+func (a *Agent) dropGrants(tunnel string, named func(string) bool) []string {
+	var dropped []string
+	for id, tunnels := range a.saved.granted() {
+		for _, t := range tunnels {
+			if (tunnel == "" || t == tunnel) && named(id) {
+				a.ungrant(t, id)
+				dropped = append(dropped, id)
+			}
+		}
+	}
+	return dropped
+}
+
+// dropOf drops a session's requests; ids are those that were named.
+func (a *Agent) dropOf(ctx context.Context, f found, ids []string, named func(string) bool) ([]string, error) {
+	if !f.valid(time.Now()) {
+		return nil, nil
+	}
+	drop := slices.DeleteFunc(slices.Clone(f.profile.Session.Identity.ActiveRequests), func(id string) bool { return !named(id) })
+	if len(drop) == 0 {
+		return nil, nil
+	}
+	if err := a.awaitLogin(ctx, f.profile); err != nil {
+		return nil, err
+	}
+	if f = a.sessions.at(f.profile.ProxyAddr); !f.valid(time.Now()) {
+		return nil, errLoginNeeded
+	}
+	what := drop
+	if len(ids) == 0 {
+		what = nil // all, those unknown here included
+	}
+	if err := a.changer(f, true).Drop(ctx, what...); err != nil {
+		return nil, err
+	}
+	_, err := a.awaitRequests(ctx, f.profile, func(active []string) bool {
+		return !slices.ContainsFunc(active, func(id string) bool { return slices.Contains(drop, id) })
+	})
+	a.log.Info("access requests dropped", "request_ids", drop, "profile", f.profile.ProxyAddr)
+	return drop, err
+}
+
+func askWhom(r state.Request) string {
+	if len(r.SuggestedReviewers) == 0 {
+		return ""
+	}
+	return ": " + strings.Join(r.SuggestedReviewers, ", ")
+}
+
+// requestIPC words what went wrong with a request.
+func (a *Agent) requestIPC(err error, r state.Request) error {
+	var (
+		known     *ipc.Error
+		ambiguous *access.AmbiguousIDError
+		noID      *access.UnknownIDError
+		gone      *cluster.UnknownRequestError
+		not       *cluster.NotAssumableError
+		noReview  *cluster.CannotReviewError
+		earlier   *access.EarlierEndError
+		denied    *cluster.AccessDeniedError
+		expired   *cluster.SessionExpiredError
+		away      *cluster.UnreachableError
+	)
+	fail := func(code ipc.Code, message, hint string) error {
+		return &ipc.Error{Code: code, Message: message, Hint: hint}
+	}
+	switch {
+	case errors.As(err, &known):
+		return err
+	case errors.Is(err, errLoginNeeded), errors.As(err, &expired):
+		return fail(ipc.CodeLoginNeeded, "no valid session at "+r.Profile, loginCommand(r.Profile, ""))
+	case errors.As(err, &ambiguous):
+		return fail(ipc.CodeInvalid, ambiguous.Error(), "write more of the id")
+	case errors.As(err, &noID):
+		return fail(ipc.CodeNotFound, noID.Error(), `see "berth request ls"`)
+	case errors.As(err, &gone):
+		return fail(ipc.CodeNotFound, fmt.Sprintf("access request %s is not there any more: it expired, or was taken away; nothing was done", access.Clean(r.ID, 200)), `see "berth request ls"`)
+	case errors.As(err, &not):
+		return fail(ipc.CodeDenied, access.Clean(not.Error(), 1000), assumeHint(not.Why, r))
+	case errors.As(err, &noReview):
+		return fail(ipc.CodeDenied, noReview.Error(), fmt.Sprintf("who may: https://%s/web/requests/%s", r.Profile, r.ID))
+	case errors.As(err, &earlier):
+		return fail(ipc.CodeConfirm, earlier.Error(), "assume it all the same with --yes, or for one tunnel with --tunnel NAME")
+	case errors.As(err, &denied):
+		return fail(ipc.CodeDenied, access.Clean(denied.Error(), 1000), fmt.Sprintf("see %q", strings.TrimSpace("berth request show "+r.ID)))
+	case errors.As(err, &away):
+		return a.toIPC(err, r.Cluster)
+	case errors.Is(err, install.ErrChanged):
+		return fail(ipc.CodeFailed, "a new session came in the meantime", "try again")
+	default:
+		return fail(ipc.CodeFailed, access.Clean(err.Error(), 1000), "")
+	}
+}
+
+func assumeHint(why string, r state.Request) string {
+	switch why {
+	case "pending":
+		return "berth request watch" + strings.Replace(askWhom(r), ": ", ", or ask ", 1)
+	case "denied", "expired":
+		return "berth request create --role " + strings.Join(r.Roles, ",")
+	case "promoted":
+		return loginCommand(r.Profile, "") + " --renew"
+	default:
+		return "berth request show " + r.ID
+	}
+}

@@ -1,0 +1,128 @@
+package config
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"berth/agent/state"
+)
+
+// Access says what berth does about access requests unasked.
+type Access struct {
+	// AutoAssume are the requests to assume as soon as they are approved.
+	AutoAssume []AutoAssume `json:"auto_assume,omitempty"`
+	// Notify says which requests are told of; empty means NotifyReviewable.
+	Notify Notify `json:"notify,omitempty" jsonschema:"enum=mine,enum=reviewable,enum=all,default=reviewable"`
+	// OnDrop says what becomes of connections that were opened with roles that
+	// are dropped; empty means OnDropKeep.
+	OnDrop OnDrop `json:"on_drop,omitempty" jsonschema:"enum=keep,enum=close,default=keep"`
+	// Hooks are run for what is told of.
+	Hooks []Hook `json:"hooks,omitempty"`
+}
+
+// AutoAssume is a rule for requests whose roles are all among Roles.
+type AutoAssume struct {
+	Roles  []string `json:"roles" jsonschema:"required,minItems=1"`
+	Tunnel string   `json:"tunnel,omitempty" jsonschema:"example=prod-pg"` // empty means the session
+}
+
+// Hook is a program that is run for events of access requests.
+type Hook struct {
+	On      []state.RequestEventKind `json:"on,omitempty"` // empty means every one
+	Run     []string                 `json:"run" jsonschema:"required,minItems=1"`
+	Timeout Duration                 `json:"timeout,omitzero" jsonschema:"default=30s"` // zero means DefaultHookTimeout
+}
+
+// Notify says which requests are told of.
+type Notify string
+
+// What may be told of.
+const (
+	NotifyMine       Notify = "mine"
+	NotifyReviewable Notify = "reviewable"
+	NotifyAll        Notify = "all"
+)
+
+// OnDrop is what becomes of connections whose roles are dropped.
+type OnDrop string
+
+// What may become of them.
+const (
+	OnDropKeep  OnDrop = "keep"
+	OnDropClose OnDrop = "close"
+)
+
+// The bounds of a hook's time limit.
+const (
+	DefaultHookTimeout = 30 * time.Second
+	MinHookTimeout     = time.Second
+	MaxHookTimeout     = 10 * time.Minute
+)
+
+// hookEvents are the events a hook may name.
+var hookEvents = []state.RequestEventKind{
+	state.RequestEventCreated, state.RequestEventReviewAsked, state.RequestEventReviewed, state.RequestEventApproved,
+	state.RequestEventDenied, state.RequestEventPromoted, state.RequestEventAssumable, state.RequestEventAssumed,
+	state.RequestEventDropped, state.RequestEventEndsSoon, state.RequestEventExpired, state.RequestEventDeleted,
+}
+
+// plain is a with what is left out filled in.
+func (a Access) plain() Access {
+	a.Notify, a.OnDrop = cmp.Or(a.Notify, NotifyReviewable), cmp.Or(a.OnDrop, OnDropKeep)
+	a.Hooks = slices.Clone(a.Hooks)
+	for i := range a.Hooks {
+		a.Hooks[i].Timeout = cmp.Or(a.Hooks[i].Timeout, Duration(DefaultHookTimeout))
+	}
+	return a
+}
+
+// checkAccess refuses what the schema cannot: tunnels that do not exist, events
+// that never happen, hooks without a program.
+func checkAccess(access, tunnels *value, ms *mistakes) {
+	if access == nil {
+		return
+	}
+	if rules := access.get("auto_assume"); rules != nil {
+		for i, rule := range rules.list {
+			name, ok := rule.get("tunnel").str()
+			if ok && name != "" && !hasTunnel(tunnels, name) {
+				mark(rule.get("tunnel"), fmt.Sprintf("access.auto_assume[%d].tunnel", i), ms, "there is no tunnel %s", quote(name))
+			}
+		}
+	}
+	hooks := access.get("hooks")
+	if hooks == nil {
+		return
+	}
+	for i, hook := range hooks.list {
+		path := fmt.Sprintf("access.hooks[%d]", i)
+		checkCommand(hook.get("run"), path+".run", ms)
+		checkDuration(hook.get("timeout"), path+".timeout", MinHookTimeout, MaxHookTimeout, ms)
+		on := hook.get("on")
+		if on == nil {
+			continue
+		}
+		for n, ev := range on.list {
+			if s, ok := ev.str(); ok && !slices.Contains(hookEvents, state.RequestEventKind(s)) {
+				names := make([]string, len(hookEvents))
+				for i, e := range hookEvents {
+					names[i] = string(e)
+				}
+				mark(ev, fmt.Sprintf("%s.on[%d]", path, n), ms, "%s never happens: use one of %s", quote(s), strings.Join(names, ", "))
+			}
+		}
+	}
+}
+
+func hasTunnel(tunnels *value, name string) bool {
+	if tunnels == nil {
+		return false
+	}
+	return slices.ContainsFunc(tunnels.list, func(t *value) bool {
+		s, _ := t.get("name").str()
+		return s == name
+	})
+}

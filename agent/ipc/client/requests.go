@@ -1,0 +1,132 @@
+package client
+
+import (
+	"context"
+	"iter"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"berth/agent/ipc"
+	pb "berth/agent/ipc/berthv1"
+	"berth/agent/state"
+)
+
+// The values of access requests.
+type (
+	// RequestAbilities is what a user may ask for.
+	RequestAbilities = ipc.RequestAbilities
+	// NewRequest is an access request to be made.
+	NewRequest = ipc.NewRequest
+	// Assume says which request's roles to take, and for what.
+	Assume = ipc.Assume
+	// Assumed is what came of it.
+	Assumed = ipc.Assumed
+)
+
+// RequestAbilities says what the user may ask for at a profile, empty meaning
+// the current one.
+func (c *Client) RequestAbilities(ctx context.Context, profile string, resources []string) (RequestAbilities, error) {
+	req := &pb.AbilitiesRequest{Profile: profile, Resources: resources}
+	resp, err := callRequests(ctx, c, req, pb.AccessRequestsClient.Abilities)
+	if err != nil {
+		return RequestAbilities{}, err
+	}
+	return ipc.AbilitiesFromProto(resp), nil
+}
+
+// CreateRequest makes an access request.
+func (c *Client) CreateRequest(ctx context.Context, n NewRequest) (state.Request, error) {
+	resp, err := callRequests(ctx, c, ipc.NewRequestToProto(n), pb.AccessRequestsClient.Create)
+	if err != nil {
+		return state.Request{}, err
+	}
+	return ipc.RequestFromProto(resp.GetRequest()), nil
+}
+
+// DecideRequest approves or denies a request and returns it as it then is.
+func (c *Client) DecideRequest(ctx context.Context, id string, approve bool, reason string) (state.Request, error) {
+	req := &pb.DecideRequest{Id: id, Approve: approve, Reason: reason}
+	resp, err := callRequests(ctx, c, req, pb.AccessRequestsClient.Decide)
+	if err != nil {
+		return state.Request{}, err
+	}
+	return ipc.RequestFromProto(resp.GetRequest()), nil
+}
+
+// AssumeRequest takes a request's roles. An error with ipc.CodeConfirm says
+// that the session would end earlier: ask, and set AcceptEarlierEnd.
+func (c *Client) AssumeRequest(ctx context.Context, a Assume) (Assumed, error) {
+	req := &pb.AssumeRequest{Id: a.ID, Tunnel: a.Tunnel, AcceptEarlierEnd: a.AcceptEarlierEnd}
+	resp, err := callRequests(ctx, c, req, pb.AccessRequestsClient.Assume)
+	if err != nil {
+		return Assumed{}, err
+	}
+	return ipc.AssumedFromProto(resp), nil
+}
+
+// DropRequests gives the roles of requests up, of all when none is named. It
+// returns the requests' ids.
+func (c *Client) DropRequests(ctx context.Context, ids []string, tunnel string) ([]string, error) {
+	resp, err := callRequests(ctx, c, &pb.DropRequest{Ids: ids, Tunnel: tunnel}, pb.AccessRequestsClient.Drop)
+	if err != nil {
+		return nil, err
+	}
+	return resp.GetIds(), nil
+}
+
+// RequestEvents yields each event of an access request from now on, until the
+// loop breaks, ctx ends or the agent goes away; the last two yield an error,
+// once, as the last thing.
+func (c *Client) RequestEvents(ctx context.Context) iter.Seq2[state.RequestEvent, error] {
+	return func(yield func(state.RequestEvent, error) bool) {
+		l, err := c.connection()
+		if err != nil {
+			yield(state.RequestEvent{}, err)
+			return
+		}
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		stream, err := pb.NewAccessRequestsClient(l.conn).Watch(ctx, &pb.WatchRequest{})
+		if err != nil {
+			yield(state.RequestEvent{}, c.failed(l, err))
+			return
+		}
+		for {
+			resp, err := stream.Recv()
+			switch {
+			case err != nil && ctx.Err() != nil:
+				yield(state.RequestEvent{}, ctx.Err())
+				return
+			case err != nil:
+				yield(state.RequestEvent{}, c.failed(l, err))
+				return
+			case !yield(ipc.RequestEventFromProto(resp), nil):
+				return
+			}
+		}
+	}
+}
+
+// callRequests is call for the service of access requests.
+func callRequests[Req, Resp any](
+	ctx context.Context, c *Client, req Req,
+	method func(pb.AccessRequestsClient, context.Context, Req, ...grpc.CallOption) (Resp, error),
+) (Resp, error) {
+	var none Resp
+	l, err := c.connection()
+	if err != nil {
+		return none, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	resp, err := method(pb.NewAccessRequestsClient(l.conn), ctx, req)
+	if err != nil {
+		return none, c.failed(l, err)
+	}
+	return resp, nil
+}
+
+// requestTimeout bounds a call about access requests: those ask a cluster,
+// and an assume may wait for tsh.
+const requestTimeout = 90 * time.Second

@@ -1,0 +1,407 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gravitational/teleport/api/types"
+
+	"berth/agent/ipc"
+	"berth/agent/ipc/client"
+	"berth/agent/state"
+	"berth/certwatch"
+	"berth/internal/simcluster"
+)
+
+// requestsConfig is a cluster where alice may ask for dba, who alone may use
+// the database secret, and where bob's requests wait for her review.
+func requestsConfig() simcluster.Config {
+	return simcluster.Config{
+		Users: []simcluster.User{{Name: "alice", Password: "alice-password"}, {Name: "bob"}},
+		Roles: []simcluster.Role{
+			{
+				Name: "access", DBLabels: map[string][]string{"env": {"test"}},
+				Request: simcluster.RequestRules{Roles: []string{"dba", "brief"}}, Review: []string{"dba"},
+			},
+			{Name: "dba"}, {Name: "brief", MaxSessionTTL: time.Hour},
+		},
+		Databases: []simcluster.Database{
+			{Name: "pg", Protocol: "postgres", Labels: map[string]string{"env": "test"}},
+			{Name: "secret", Protocol: "postgres", Labels: map[string]string{"env": "prod"}},
+		},
+	}
+}
+
+// requestsEnv is an agent with the tunnels pg and other, logged in and ready.
+func requestsEnv(t *testing.T, more ...string) (e *env, port int) {
+	t.Helper()
+	e = newEnv(t, requestsConfig())
+	e.login()
+	tun, port := e.pgTunnel("pg")
+	other, _ := e.pgTunnel("other")
+	e.config(tun, other)
+	e.appendConfig(more...)
+	e.start()
+	e.awaitState("pg", state.TunnelReady)
+	e.awaitState("other", state.TunnelReady)
+	e.awaitWatch()
+	return e, port
+}
+
+// awaitWatch waits until the requests have been listed by a watch that is up.
+func (e *env) awaitWatch() {
+	e.t.Helper()
+	for end := time.Now().Add(wait); e.sim.Counters().RPCs["WatchEvents"] == 0 || e.sim.Counters().RPCs["GetAccessRequestsV2"] < 2; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			e.t.Fatal("nobody watches the access requests")
+		}
+	}
+}
+
+// appendConfig adds lines to the config file.
+func (e *env) appendConfig(lines ...string) {
+	e.t.Helper()
+	f, err := os.OpenFile(e.p.Config, os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	for _, l := range lines {
+		fmt.Fprintln(f, l)
+	}
+	if err := f.Close(); err != nil {
+		e.t.Fatal(err)
+	}
+}
+
+func (e *env) approved(roles ...string) string {
+	e.t.Helper()
+	id := e.sim.PutAccessRequest(simcluster.AccessRequest{
+		User: "alice", Roles: roles, State: types.RequestState_APPROVED, Expires: time.Now().Add(13 * time.Hour),
+	})
+	e.awaitRequest(id, func(r state.Request) bool { return r.Assumable })
+	return id
+}
+
+func (e *env) awaitRequest(id string, ok func(state.Request) bool) state.Request {
+	e.t.Helper()
+	var got state.Request
+	e.await("access request "+id, func(s state.Snapshot) bool {
+		i := slices.IndexFunc(s.Requests, func(r state.Request) bool { return r.ID == id })
+		if i < 0 {
+			return false
+		}
+		got = s.Requests[i]
+		return ok(got)
+	})
+	return got
+}
+
+// rolesIn are the roles of the session in the home, as tsh would say.
+func (e *env) rolesIn() []string {
+	e.t.Helper()
+	list, err := certwatch.Load(e.home)
+	if err != nil || len(list) != 1 || list[0].Session == nil {
+		e.t.Fatalf("load the home: %v", err)
+	}
+	if ssh := list[0].Session.SSH; ssh == nil || !slices.Equal(slices.Sorted(slices.Values(ssh.Roles)), slices.Sorted(slices.Values(list[0].Session.Identity.Roles))) {
+		e.t.Errorf("the SSH cert has other roles: %+v", ssh)
+	}
+	return slices.Sorted(slices.Values(list[0].Session.Identity.Roles))
+}
+
+// rolesAt are the roles that a new connection through a tunnel has.
+func (e *env) rolesAt(port int) string {
+	e.t.Helper()
+	conn := e.mustPG(port)
+	got, err := servedBy(e.t.Context(), conn)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	roles := strings.Split(got["roles"], ",")
+	slices.Sort(roles)
+	return strings.Join(roles, ",")
+}
+
+// within2s waits until a new connection's roles are those.
+func (e *env) within2s(port int, want string) {
+	e.t.Helper()
+	began := time.Now()
+	for got := ""; ; time.Sleep(20 * time.Millisecond) {
+		if got = e.rolesAt(port); got == want {
+			return
+		}
+		if time.Since(began) > 2*time.Second {
+			e.t.Fatalf("2 s later a new connection has the roles %q, want %q", got, want)
+		}
+	}
+}
+
+func wantCode(t *testing.T, err error, code ipc.Code, text string) {
+	t.Helper()
+	var e *client.Error
+	if !errors.As(err, &e) || e.Code != code || !strings.Contains(e.Message+" | "+e.Hint, text) {
+		t.Errorf("error %v (%+v), want code %s with %q", err, e, code, text)
+	}
+}
+
+func TestAssumeForTheSession(t *testing.T) {
+	e, port := requestsEnv(t)
+	c := e.client()
+	old := e.mustPG(port)
+	id := e.approved("dba")
+	got, err := c.AssumeRequest(t.Context(), client.Assume{ID: id[:8]})
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	if _, err := c.AssumeRequest(t.Context(), client.Assume{ID: id}); err != nil {
+		t.Errorf("assume again: %v", err)
+	}
+	if got.SessionUntil == nil || time.Until(*got.SessionUntil) < 11*time.Hour {
+		t.Errorf("assumed %+v", got)
+	}
+	e.within2s(port, "access,dba")
+	if roles := e.rolesIn(); !slices.Equal(roles, []string{"access", "dba"}) {
+		t.Errorf("the home has the roles %q", roles)
+	}
+	if _, err := servedBy(t.Context(), old); err != nil {
+		t.Errorf("the connection from before: %v", err)
+	}
+	e.awaitRequest(id, func(r state.Request) bool { return r.Assumed && !r.Assumable })
+
+	withRoles := e.mustPG(port)
+	dropped, err := c.DropRequests(t.Context(), nil, "")
+	if err != nil || !slices.Equal(dropped, []string{id}) {
+		t.Fatalf("dropped %q, %v", dropped, err)
+	}
+	e.within2s(port, "access")
+	if roles := e.rolesIn(); !slices.Equal(roles, []string{"access"}) {
+		t.Errorf("after the drop the home has the roles %q", roles)
+	}
+	if _, err := servedBy(t.Context(), withRoles); err != nil {
+		t.Errorf("on_drop is keep, and the connection broke: %v", err)
+	}
+	e.await("the connections to be marked", func(s state.Snapshot) bool { return s.Tunnels[0].StaleConnections >= 2 })
+	if err := c.RestartTunnel(t.Context(), "pg"); err != nil {
+		t.Fatal(err)
+	}
+	e.await("none to be marked", func(s state.Snapshot) bool { return s.Tunnels[0].StaleConnections == 0 })
+	if again, err := c.DropRequests(t.Context(), nil, ""); err != nil || len(again) != 0 {
+		t.Errorf("dropping nothing: %q, %v", again, err)
+	}
+}
+
+func TestAssumeForOneTunnel(t *testing.T) {
+	e, port := requestsEnv(t, "access: {on_drop: close}")
+	c := e.client()
+	id := e.approved("dba")
+	got, err := c.AssumeRequest(t.Context(), client.Assume{ID: id, Tunnel: "pg"})
+	if err != nil || !slices.Equal(got.Request.Tunnels, []string{"pg"}) {
+		t.Fatalf("assumed %+v, %v", got.Request, err)
+	}
+	e.within2s(port, "access,dba")
+	if roles := e.rolesIn(); !slices.Equal(roles, []string{"access"}) {
+		t.Errorf("the session has the roles %q", roles)
+	}
+	other := e.snapshot().Tunnels[1]
+	var otherPort int
+	if _, err := fmt.Sscanf(other.Address, "127.0.0.1:%d", &otherPort); err != nil {
+		t.Fatal(err)
+	}
+	if roles := e.rolesAt(otherPort); roles != "access" {
+		t.Errorf("the other tunnel has the roles %q", roles)
+	}
+	conn := e.mustPG(port)
+	e.sim.DeleteAccessRequest(id)
+	e.within2s(port, "access")
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	if _, err := servedBy(ctx, conn); err == nil {
+		t.Error("on_drop is close, and the connection lives")
+	}
+	_, err = c.DropRequests(t.Context(), []string{id}, "")
+	wantCode(t, err, ipc.CodeNotFound, "is not assumed")
+}
+
+func TestTunnelsGrantOutlivesTheAgent(t *testing.T) {
+	e := newEnv(t, requestsConfig())
+	e.login()
+	tun, port := e.pgTunnel("pg")
+	e.config(tun)
+	stop := e.start()
+	e.awaitState("pg", state.TunnelReady)
+	e.awaitWatch()
+	id := e.approved("dba")
+	if _, err := e.client().AssumeRequest(t.Context(), client.Assume{ID: id, Tunnel: "pg"}); err != nil {
+		t.Fatal(err)
+	}
+	e.within2s(port, "access,dba")
+	stop()
+	e.start()
+	e.awaitState("pg", state.TunnelReady)
+	e.within2s(port, "access,dba")
+	stop2 := e.sim.ResolveAccessRequest(id, types.RequestState_DENIED, "changed my mind")
+	if stop2 != nil {
+		t.Fatal(stop2)
+	}
+	e.within2s(port, "access")
+}
+
+func TestWhatCannotBeAssumed(t *testing.T) {
+	e, _ := requestsEnv(t)
+	c := e.client()
+	put := func(user, reason string, s types.RequestState) string {
+		id := e.sim.PutAccessRequest(simcluster.AccessRequest{User: user, Roles: []string{"dba"}, State: s, ResolveReason: reason})
+		if user != "alice" {
+			return id
+		}
+		e.awaitRequest(id, func(state.Request) bool { return true })
+		return id
+	}
+	assume := func(id string) error {
+		_, err := c.AssumeRequest(t.Context(), client.Assume{ID: id})
+		return err
+	}
+	wantCode(t, assume(put("alice", "", types.RequestState_PENDING)), ipc.CodeDenied, "is not approved yet: 0 of 1 approval")
+	wantCode(t, assume(put("alice", "no \x1b[31mway", types.RequestState_DENIED)), ipc.CodeDenied, "was denied: no way")
+	wantCode(t, assume(put("alice", "", types.RequestState_PROMOTED)), ipc.CodeDenied, "access list")
+	wantCode(t, assume(put("bob", "", types.RequestState_APPROVED)), ipc.CodeDenied, "is bob's, who alone can assume it")
+	wantCode(t, assume("00000000-dead"), ipc.CodeNotFound, "no access request has an id")
+	_, err := c.AssumeRequest(t.Context(), client.Assume{ID: "x", Tunnel: "nope"})
+	wantCode(t, err, ipc.CodeNotFound, `there is no tunnel "nope"`)
+
+	// The end of the session is told before it comes nearer.
+	id := e.approved("brief")
+	err = assume(id)
+	wantCode(t, err, ipc.CodeConfirm, "the session ends at")
+	if roles := e.rolesIn(); !slices.Equal(roles, []string{"access"}) {
+		t.Errorf("nothing was to change, and the roles are %q", roles)
+	}
+	for _, id := range []string{"aaaa-1", "aaaa-2"} {
+		e.sim.PutAccessRequest(simcluster.AccessRequest{ID: id, User: "alice", Roles: []string{"dba"}})
+		e.awaitRequest(id, func(state.Request) bool { return true })
+	}
+	wantCode(t, assume("aaaa"), ipc.CodeInvalid, "aaaa-1 (dba for alice)")
+}
+
+func TestReviews(t *testing.T) {
+	e, _ := requestsEnv(t)
+	c := e.client()
+	decide := func(id string) (state.Request, error) { return c.DecideRequest(t.Context(), id, true, "fine") }
+	id := e.sim.PutAccessRequest(simcluster.AccessRequest{User: "bob", Roles: []string{"dba"}})
+	if r, err := decide(id); err != nil || r.State != state.RequestApproved { // not listed yet: it is looked for
+		t.Errorf("approve: %+v, %v", r, err)
+	}
+	_, err := decide(id)
+	wantCode(t, err, ipc.CodeDenied, "has already")
+	_, err = decide(e.approved("dba"))
+	wantCode(t, err, ipc.CodeDenied, "nobody decides his own")
+	// It expires while the notification is up.
+	gone := e.sim.PutAccessRequest(simcluster.AccessRequest{User: "bob", Roles: []string{"dba"}})
+	if _, err := c.DecideRequest(t.Context(), gone[:3]+"zzz", true, ""); err == nil {
+		t.Error("decided what does not exist")
+	}
+	e.awaitRequest(gone, func(r state.Request) bool { return r.Reviewable })
+	e.sim.DeleteAccessRequest(gone)
+	_, err = decide(gone)
+	wantCode(t, err, ipc.CodeNotFound, "is not there any more")
+}
+
+func TestCreateAndWatch(t *testing.T) {
+	e, _ := requestsEnv(t)
+	c := e.client()
+	able, err := c.RequestAbilities(t.Context(), "", nil)
+	if err != nil || !slices.Equal(able.Roles, []string{"brief", "dba"}) {
+		t.Errorf("abilities %+v, %v", able, err)
+	}
+	_, err = c.CreateRequest(t.Context(), client.NewRequest{Roles: []string{"root"}})
+	wantCode(t, err, ipc.CodeFailed, "you may ask for: ")
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	events := make(chan state.RequestEvent, 10)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for ev, err := range c.RequestEvents(ctx) {
+			if err == nil {
+				events <- ev
+			}
+		}
+	}()
+	time.Sleep(100 * time.Millisecond) // until the agent knows of the watch
+	made, err := c.CreateRequest(t.Context(), client.NewRequest{Roles: []string{"dba"}, Reason: "<b>incident\u202e 42"})
+	if err != nil || made.State != state.RequestPending {
+		t.Fatalf("made %+v, %v", made, err)
+	}
+	if made.Reason != "<b>incident 42" {
+		t.Errorf("reason %q", made.Reason)
+	}
+	began := time.Now()
+	if err := e.sim.ResolveAccessRequest(made.ID, types.RequestState_APPROVED, "ok"); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []state.RequestEventKind{state.RequestEventCreated, state.RequestEventApproved} {
+		select {
+		case ev := <-events:
+			if ev.Kind != want || ev.Request.ID != made.ID {
+				t.Errorf("event %s of %s, want %s", ev.Kind, ev.Request.ID, want)
+			}
+		case <-time.After(wait):
+			t.Fatalf("no event %s", want)
+		}
+	}
+	if took := time.Since(began); took > 2*time.Second {
+		t.Errorf("told after %v", took)
+	}
+	cancel()
+	<-ended
+}
+
+func TestRuleAssumes(t *testing.T) {
+	e, port := requestsEnv(t, "access: {auto_assume: [{roles: [dba], tunnel: pg}]}")
+	e.sim.PutAccessRequest(simcluster.AccessRequest{ID: "wide", User: "alice", Roles: []string{"dba", "brief"}, State: types.RequestState_APPROVED})
+	id := e.sim.PutAccessRequest(simcluster.AccessRequest{User: "alice", Roles: []string{"dba"}})
+	e.awaitRequest(id, func(r state.Request) bool { return r.State == state.RequestPending })
+	if err := e.sim.ResolveAccessRequest(id, types.RequestState_APPROVED, "ok"); err != nil {
+		t.Fatal(err)
+	}
+	e.awaitRequest(id, func(r state.Request) bool { return slices.Equal(r.Tunnels, []string{"pg"}) })
+	e.within2s(port, "access,dba")
+	if _, err := e.client().DropRequests(t.Context(), []string{id}, ""); err != nil {
+		t.Fatal(err)
+	}
+	e.within2s(port, "access")
+	e.awaitRequest("wide", func(r state.Request) bool { return r.Assumable && len(r.Tunnels) == 0 })
+}
+
+func TestRefusalNamesTheRequest(t *testing.T) {
+	e := newEnv(t, requestsConfig())
+	e.login()
+	tun, _ := e.pgTunnel("secret")
+	e.config(strings.Replace(tun, "resource: pg", "resource: secret", 1))
+	e.start()
+	e.awaitState("secret", state.TunnelError)
+	got := e.snapshot().Tunnels[0]
+	if got.Problem == nil || !strings.HasPrefix(got.Problem.Action, "berth request create --role brief") || !strings.Contains(got.Problem.Action, "dba") {
+		t.Errorf("problem %+v, want the command that asks for access", got.Problem)
+	}
+}
+
+func TestLoggedOutAssume(t *testing.T) {
+	e := newEnv(t, requestsConfig())
+	e.config()
+	e.start()
+	id := e.sim.PutAccessRequest(simcluster.AccessRequest{User: "alice", Roles: []string{"dba"}, State: types.RequestState_APPROVED})
+	_, err := e.client().AssumeRequest(t.Context(), client.Assume{ID: id})
+	wantCode(t, err, ipc.CodeLoginNeeded, "berth login")
+	e.login()
+	e.await("the session", func(s state.Snapshot) bool { return len(s.Profiles) == 1 && s.Profiles[0].State == state.ProfileValid })
+	if _, err := e.client().AssumeRequest(t.Context(), client.Assume{ID: id, AcceptEarlierEnd: true}); err != nil {
+		t.Errorf("after the login: %v", err)
+	}
+}

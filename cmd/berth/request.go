@@ -1,0 +1,444 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"berth/agent/access"
+	"berth/agent/ipc"
+	"berth/agent/ipc/client"
+	"berth/agent/state"
+)
+
+func (a *app) requestCommand() *cobra.Command {
+	cmd := commandGroup("request", "List, make, decide and assume access requests",
+		a.requestListCommand(), a.requestShowCommand(), a.requestCreateCommand(),
+		a.requestDecideCommand("approve", "Approve somebody's access request", true),
+		a.requestDecideCommand("deny", "Deny somebody's access request", false),
+		a.requestAssumeCommand(), a.requestDropCommand(), a.requestWatchCommand(),
+	)
+	cmd.Aliases = []string{"requests"}
+	return cmd
+}
+
+func (a *app) requestListCommand() *cobra.Command {
+	var asJSON, mine, reviewable bool
+	cmd := &cobra.Command{
+		Use:     "ls [flags]",
+		Aliases: []string{"list"},
+		Short:   "List access requests",
+		Long: `List the access requests of every cluster you are logged in to, the newest
+first: your own, and those that you may review.`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.withAgent(func(c *client.Client) error {
+				s, err := c.Snapshot(cmd.Context())
+				if err != nil {
+					return err
+				}
+				list := slices.DeleteFunc(s.Requests, func(r state.Request) bool {
+					return mine && !r.Mine || reviewable && !r.Reviewable
+				})
+				if asJSON {
+					return a.printJSON(list)
+				}
+				return a.printRequests(list, time.Now())
+			})
+		},
+	}
+	f := cmd.Flags()
+	f.BoolVar(&mine, "mine", false, "only your own")
+	f.BoolVar(&reviewable, "reviewable", false, "only those that wait for your review")
+	f.BoolVar(&asJSON, "json", false, "print the requests as JSON")
+	cmd.MarkFlagsMutuallyExclusive("mine", "reviewable")
+	return cmd
+}
+
+// requestIDs completes the ids of the requests that want is true for.
+func (a *app) requestIDs(want func(state.Request) bool) func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	return func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+		return a.complete(cmd, func(ctx context.Context, c *client.Client) ([]string, error) {
+			s, err := c.Snapshot(ctx)
+			var ids []string
+			for _, r := range s.Requests {
+				if want(r) && !slices.Contains(args, r.ID) {
+					ids = append(ids, described(r.ID, fmt.Sprintf("%s for %s, %s", rolesOf(r), r.User, r.State)))
+				}
+			}
+			return ids, err
+		})
+	}
+}
+
+func (a *app) requestShowCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:               "show ID [flags]",
+		Short:             "Say all about one access request",
+		Long:              "Say all about one access request. The beginning of its id will do.",
+		Args:              exactArgs("ID"),
+		ValidArgsFunction: a.requestIDs(func(state.Request) bool { return true }),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.withAgent(func(c *client.Client) error {
+				r, err := findRequest(cmd.Context(), c, args[0])
+				switch {
+				case err != nil:
+					return err
+				case asJSON:
+					return a.printJSON(r)
+				default:
+					return a.printRequest(r, time.Now())
+				}
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the request as JSON")
+	return cmd
+}
+
+func findRequest(ctx context.Context, c *client.Client, id string) (state.Request, error) {
+	s, err := c.Snapshot(ctx)
+	if err != nil {
+		return state.Request{}, err
+	}
+	r, err := access.Find(s.Requests, id)
+	if _, ok := errors.AsType[*access.AmbiguousIDError](err); ok {
+		return r, usageError{withHint(err, "write more of the id")}
+	}
+	if err != nil {
+		return r, withHint(err, `see "berth request ls"`)
+	}
+	return r, nil
+}
+
+// requestCreateOptions are the flags of "berth request create".
+type requestCreateOptions struct {
+	client.NewRequest
+
+	start        string
+	wait, asJSON bool
+	timeout      time.Duration
+}
+
+func (a *app) requestCreateCommand() *cobra.Command {
+	var o requestCreateOptions
+	cmd := &cobra.Command{
+		Use:   "create [flags]",
+		Short: "Ask for roles, or for access to resources",
+		Long: `Ask for roles, or for access to resources. The cluster says which roles you may
+ask for and whether it wants a reason; completion lists the roles.
+
+With --wait the command ends when the request is decided: with 0 when it was
+approved, else with 1. "berth request assume" then takes the roles.`,
+		Example: `  berth request create --role dba --reason 'incident 42'
+  berth request create --role dba --for 4h --wait
+  berth request create --resource /example.com/db/pg-prod`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if len(o.Roles) == 0 && len(o.Resources) == 0 {
+				return usageError{withHint(errors.New("neither a role nor a resource is asked for"), "name one with --role or --resource")}
+			}
+			if err := o.parseStart(time.Now()); err != nil {
+				return err
+			}
+			return a.withAgent(func(c *client.Client) error { return a.createRequest(cmd.Context(), c, o) })
+		},
+	}
+	f := cmd.Flags()
+	f.StringSliceVar(&o.Roles, "role", nil, "ask for this `ROLE`; may be given several times")
+	f.StringSliceVar(&o.Resources, "resource", nil, "ask for this `RESOURCE`, as /CLUSTER/db/NAME; may be given several times")
+	f.StringVar(&o.Reason, "reason", "", "why you need it")
+	f.StringSliceVar(&o.Reviewers, "reviewer", nil, "suggest this `USER` as reviewer; default: those your roles suggest")
+	f.DurationVar(&o.For, "for", 0, "how long the access is to last, as in 4h; 0 means as long as the session")
+	f.StringVar(&o.start, "start", "", "when it is to begin: a `TIME` as 15:04 or in RFC 3339; default: at once")
+	f.StringVar(&o.Profile, "profile", "", "ask at this `PROXY` or cluster; default: the current profile's")
+	f.BoolVar(&o.wait, "wait", false, "wait until it is decided")
+	f.DurationVar(&o.timeout, "timeout", 0, "how long --wait waits; 0 means without end")
+	f.BoolVar(&o.asJSON, "json", false, "print the request as JSON")
+	must(cmd.RegisterFlagCompletionFunc("role", a.completeAbilities(func(r client.RequestAbilities) []string { return r.Roles })))
+	must(cmd.RegisterFlagCompletionFunc("reviewer", a.completeAbilities(func(r client.RequestAbilities) []string { return r.Reviewers })))
+	must(cmd.RegisterFlagCompletionFunc("profile", a.completeProxies))
+	return cmd
+}
+
+// parseStart reads --start: a time of day means the next one.
+func (o *requestCreateOptions) parseStart(now time.Time) error {
+	if o.start == "" {
+		return nil
+	}
+	if at, err := time.Parse(time.RFC3339, o.start); err == nil {
+		o.Start = &at
+		return nil
+	}
+	day, err := time.ParseInLocation("15:04", o.start, time.Local)
+	if err != nil {
+		return usageError{withHint(fmt.Errorf("%q is no time", o.start), "write it as 15:04 or 2006-01-02T15:04:05Z")}
+	}
+	at := time.Date(now.Year(), now.Month(), now.Day(), day.Hour(), day.Minute(), 0, 0, time.Local)
+	if !at.After(now) {
+		at = at.AddDate(0, 0, 1)
+	}
+	o.Start = &at
+	return nil
+}
+
+func (a *app) completeAbilities(which func(client.RequestAbilities) []string) func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	return func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+		return a.complete(cmd, func(ctx context.Context, c *client.Client) ([]string, error) {
+			profile, err := cmd.Flags().GetString("profile")
+			if err != nil {
+				return nil, err
+			}
+			able, err := c.RequestAbilities(ctx, profile, nil)
+			names := which(able)
+			for i := range names {
+				names[i] = clean(names[i])
+			}
+			return names, err
+		})
+	}
+}
+
+func (a *app) createRequest(ctx context.Context, c *client.Client, o requestCreateOptions) error {
+	r, err := c.CreateRequest(ctx, o.NewRequest)
+	if err != nil {
+		return err
+	}
+	if o.wait {
+		if !o.asJSON {
+			fmt.Fprintf(a.err, "asked for %s as %s; waiting for a decision\n", clean(rolesOf(r)), clean(r.ID))
+		}
+		if r, err = awaitDecision(ctx, c, r, o.timeout); err != nil {
+			return err
+		}
+	}
+	if o.asJSON {
+		err = a.printJSON(r)
+	} else {
+		err = a.printCreated(r, time.Now())
+	}
+	if err == nil && o.wait && r.State != state.RequestApproved {
+		return childError{exitFailed} // told already
+	}
+	return err
+}
+
+// awaitDecision waits until a request is no longer pending.
+func awaitDecision(ctx context.Context, c *client.Client, r state.Request, limit time.Duration) (state.Request, error) {
+	if limit > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, limit)
+		defer cancel()
+	}
+	seen := false
+	for s, err := range c.Watch(ctx) {
+		if err != nil {
+			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				return r, fmt.Errorf("access request %s was not decided within %s", r.ID, limit)
+			}
+			return r, err
+		}
+		i := slices.IndexFunc(s.Requests, func(x state.Request) bool { return x.ID == r.ID })
+		switch {
+		case i >= 0 && s.Requests[i].State != state.RequestPending:
+			return s.Requests[i], nil
+		case i < 0 && seen:
+			r.State = state.RequestExpired
+			return r, nil
+		}
+		seen = seen || i >= 0
+	}
+	return r, ctx.Err()
+}
+
+func (a *app) requestDecideCommand(verb, short string, approve bool) *cobra.Command {
+	var reason string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   verb + " ID [flags]",
+		Short: short,
+		Long: short + `. The beginning of its id will do. Your review counts by the
+cluster's rules: more than one may be needed.`,
+		Example:           fmt.Sprintf("  berth request %s 7c1f --reason 'as discussed'", verb),
+		Args:              exactArgs("ID"),
+		ValidArgsFunction: a.requestIDs(func(r state.Request) bool { return r.Reviewable }),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.withAgent(func(c *client.Client) error {
+				r, err := c.DecideRequest(cmd.Context(), args[0], approve, reason)
+				if err != nil {
+					return err
+				}
+				if asJSON {
+					return a.printJSON(r)
+				}
+				_, err = fmt.Fprintln(a.out, clean(decidedLine(r, verb)))
+				return err
+			})
+		},
+	}
+	cmd.Flags().StringVar(&reason, "reason", "", "why; the requester sees it")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the request, as it is afterwards, as JSON")
+	return cmd
+}
+
+func (a *app) requestAssumeCommand() *cobra.Command {
+	var want client.Assume
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "assume ID [flags]",
+		Short: "Take the roles of an approved access request",
+		Long: `Take the roles of an approved access request, for the whole session: tsh has
+them too, and every tunnel uses them from its next connection on. With --tunnel
+that tunnel alone gets them, and the session stays as it is.
+
+Where the session would end earlier with these roles you are asked first. While
+logged out, the login comes first.`,
+		Example: `  berth request assume 7c1f
+  berth request assume 7c1f --tunnel prod-pg`,
+		Args:              exactArgs("ID"),
+		ValidArgsFunction: a.requestIDs(func(r state.Request) bool { return r.Assumable }),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			want.ID = args[0]
+			return a.withAgent(func(c *client.Client) error {
+				got, err := a.assumeRequest(cmd.Context(), c, want)
+				switch {
+				case err != nil:
+					return err
+				case asJSON:
+					return a.printJSON(got.Request)
+				default:
+					_, err = fmt.Fprintln(a.out, clean(assumedLine(got, want.Tunnel, time.Now())))
+					return err
+				}
+			})
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&want.Tunnel, "tunnel", "", "give the roles to this tunnel `NAME` alone")
+	f.BoolVarP(&want.AcceptEarlierEnd, "yes", "y", false, "do not ask when the session ends earlier with these roles")
+	f.BoolVar(&asJSON, "json", false, "print the request, as it is afterwards, as JSON")
+	must(cmd.RegisterFlagCompletionFunc("tunnel", a.completeTunnels))
+	return cmd
+}
+
+// assumeRequest assumes, after a login or a question where one is needed.
+func (a *app) assumeRequest(ctx context.Context, c *client.Client, want client.Assume) (client.Assumed, error) {
+	for asked := false; ; asked = true {
+		got, err := c.AssumeRequest(ctx, want)
+		var rpc *client.Error
+		switch {
+		case err == nil || asked && !errors.As(err, &rpc):
+			return got, err
+		case errors.Is(err, client.ErrLoginNeeded) && !asked && a.canAsk():
+			a.complain(err)
+			front := &loginFront{app: a}
+			err := c.Login(ctx, client.LoginStart{}, func(e client.LoginEvent, answer func(string)) error { return front.show(ctx, e, answer) })
+			front.restore()
+			if err != nil {
+				return got, err
+			}
+		case errors.As(err, &rpc) && rpc.Code == ipc.CodeConfirm && a.canAsk() && a.confirm(rpc.Message+". Assume it?"):
+			want.AcceptEarlierEnd = true
+		default:
+			return got, err
+		}
+	}
+}
+
+// canAsk reports whether somebody is there to answer.
+func (a *app) canAsk() bool {
+	in, ok := a.in.(*os.File)
+	return ok && term.IsTerminal(int(in.Fd()))
+}
+
+// confirm asks a yes or no; no answer means no.
+func (a *app) confirm(question string) bool {
+	fmt.Fprintf(a.err, "%s [y/N] ", clean(question))
+	answer, err := bufio.NewReader(a.in).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return false
+	}
+	answer = strings.ToLower(strings.TrimSpace(answer))
+	return answer == "y" || answer == "yes"
+}
+
+func (a *app) requestDropCommand() *cobra.Command {
+	var tunnel string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "drop [ID...] [flags]",
+		Short: "Give up the roles of assumed access requests",
+		Long: `Give up the roles of assumed access requests, of all without an ID. Tunnels do
+without them from their next connection on; connections that were opened with
+them are left alone ("on_drop: close" in the config closes them), and "berth
+tunnel restart" closes them now.`,
+		Example: `  berth request drop
+  berth request drop 7c1f
+  berth request drop --tunnel prod-pg`,
+		ValidArgsFunction: a.requestIDs(func(r state.Request) bool { return r.Assumed || len(r.Tunnels) > 0 }),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.withAgent(func(c *client.Client) error {
+				ids, err := c.DropRequests(cmd.Context(), args, tunnel)
+				if err != nil {
+					return err
+				}
+				if asJSON {
+					return a.printJSON(ids)
+				}
+				if len(ids) == 0 {
+					_, err = fmt.Fprintln(a.out, "no access request is assumed")
+					return err
+				}
+				_, err = fmt.Fprintln(a.out, "dropped", clean(join(ids)))
+				return err
+			})
+		},
+	}
+	cmd.Flags().StringVar(&tunnel, "tunnel", "", "only what this tunnel `NAME` alone has")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the ids that were dropped as JSON")
+	must(cmd.RegisterFlagCompletionFunc("tunnel", a.completeTunnels))
+	return cmd
+}
+
+func (a *app) requestWatchCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "watch [flags]",
+		Short: "Print what happens to access requests",
+		Long: `Print a line for each thing that happens to an access request, until Ctrl-C:
+created, approved, denied, a review asked of you, about to end, and so on.`,
+		Example: `  berth request watch
+  berth request watch --json | jq -r 'select(.kind == "approved") | .request.id'`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.withAgent(func(c *client.Client) error {
+				for ev, err := range c.RequestEvents(cmd.Context()) {
+					if err != nil {
+						return ignoreStop(cmd.Context(), err)
+					}
+					if asJSON {
+						err = a.writeJSON(ev, "")
+					} else {
+						_, err = fmt.Fprintln(a.out, clean(requestEventLine(ev, time.Now())))
+					}
+					if err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print an event as one line of JSON each")
+	return cmd
+}

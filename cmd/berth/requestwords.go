@@ -1,0 +1,190 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"strings"
+	"time"
+
+	"berth/agent/ipc/client"
+	"berth/agent/state"
+)
+
+// shortID is enough of an id to name a request, most of the time.
+func shortID(id string) string { return id[:min(8, len(id))] }
+
+// rolesOf is what a request asks for.
+func rolesOf(r state.Request) string {
+	what := strings.Join(r.Roles, ", ")
+	if len(r.Resources) > 0 {
+		what = strings.TrimPrefix(what+" on "+strings.Join(r.Resources, ", "), " on ")
+	}
+	return what
+}
+
+// requestState says how a request is, in a few words.
+func requestState(r state.Request, now time.Time) string {
+	switch {
+	case r.Assumed:
+		return "assumed"
+	case len(r.Tunnels) > 0:
+		return "assumed for " + strings.Join(r.Tunnels, ", ")
+	case r.State == state.RequestApproved && r.AssumeFrom != nil && now.Before(*r.AssumeFrom):
+		return "approved from " + clock(*r.AssumeFrom, now)
+	case r.State == state.RequestPending && r.Progress != "":
+		return "pending: " + r.Progress
+	default:
+		return words(r.State)
+	}
+}
+
+// requestEnd is when a request, or its access, ends.
+func requestEnd(r state.Request, now time.Time) string {
+	end := r.ExpiresAt
+	if r.State == state.RequestApproved && r.AccessUntil != nil {
+		end = *r.AccessUntil
+	}
+	if end.IsZero() || r.State == state.RequestDenied || r.State == state.RequestPromoted {
+		return "-"
+	}
+	return clock(end, now)
+}
+
+func (a *app) printRequests(list []state.Request, now time.Time) error {
+	if len(list) == 0 {
+		_, err := fmt.Fprintln(a.out, "There is no access request. \"berth request create\" makes one.")
+		return err
+	}
+	rows := make([][]string, 0, len(list))
+	for _, r := range list {
+		rows = append(rows, []string{
+			shortID(r.ID), r.User, rolesOf(r), requestState(r, now), requestEnd(r, now), cmp.Or(r.Reason, "-"),
+		})
+	}
+	return a.table([]string{"ID", "USER", "ASKS FOR", "STATE", "UNTIL", "REASON"}, rows, nil)
+}
+
+func (a *app) printRequest(r state.Request, now time.Time) error {
+	line := func(name, value string) {
+		if value != "" {
+			fmt.Fprintf(a.out, "%-12s %s\n", name, clean(value))
+		}
+	}
+	at := func(t *time.Time) string {
+		if t == nil {
+			return ""
+		}
+		return clock(*t, now)
+	}
+	line("id", r.ID)
+	line("user", r.User)
+	line("cluster", r.Cluster)
+	line("roles", strings.Join(r.Roles, ", "))
+	line("resources", strings.Join(r.Resources, ", "))
+	line("reason", r.Reason)
+	line("state", requestState(r, now))
+	line("because", r.ResolveReason)
+	line("access list", r.PromotedTo)
+	line("created", clock(r.CreatedAt, now))
+	if r.State == state.RequestPending {
+		line("lapses", clock(r.ExpiresAt, now))
+	}
+	line("from", at(r.AssumeFrom))
+	line("until", at(r.AccessUntil))
+	line("reviewers", strings.Join(r.SuggestedReviewers, ", "))
+	for _, rev := range r.Reviews {
+		text := words(rev.State) + " by " + rev.Author + " at " + clock(rev.At, now)
+		if rev.Reason != "" {
+			text += ": " + rev.Reason
+		}
+		line("review", text)
+	}
+	if next := nextStep(r); next != "" {
+		fmt.Fprintf(a.out, "\n→ %s\n", next)
+	}
+	return nil
+}
+
+// nextStep is what may be done about a request.
+func nextStep(r state.Request) string {
+	switch {
+	case r.Assumable:
+		return "berth request assume " + shortID(r.ID)
+	case r.Reviewable:
+		return "berth request approve " + shortID(r.ID) + ", or deny"
+	case r.Assumed || len(r.Tunnels) > 0:
+		return "berth request drop " + shortID(r.ID)
+	default:
+		return ""
+	}
+}
+
+func (a *app) printCreated(r state.Request, now time.Time) error {
+	fmt.Fprintf(a.out, "access request %s for %s: %s\n", clean(r.ID), clean(rolesOf(r)), clean(requestState(r, now)))
+	if r.ResolveReason != "" {
+		fmt.Fprintf(a.out, "because: %s\n", clean(r.ResolveReason))
+	}
+	if next := nextStep(r); next != "" {
+		fmt.Fprintf(a.out, "→ %s\n", next)
+	}
+	return nil
+}
+
+func decidedLine(r state.Request, verb string) string {
+	who := fmt.Sprintf("%s's request for %s", r.User, rolesOf(r))
+	switch {
+	case r.State == state.RequestPending:
+		return fmt.Sprintf("your review of %s counts; it is still pending: %s", who, r.Progress)
+	case verb == "approve" && r.State == state.RequestApproved, verb == "deny" && r.State == state.RequestDenied:
+		return fmt.Sprintf("%s is %s", who, words(r.State))
+	default:
+		return fmt.Sprintf("your review is in, and %s is %s", who, words(r.State))
+	}
+}
+
+func assumedLine(got client.Assumed, tunnel string, now time.Time) string {
+	line := "assumed " + rolesOf(got.Request)
+	if tunnel != "" {
+		line += " for tunnel " + tunnel + " alone"
+	}
+	switch {
+	case got.SessionUntil != nil:
+		line += "; the session ends at " + clock(*got.SessionUntil, now)
+	case got.Request.AccessUntil != nil:
+		line += ", until " + clock(*got.Request.AccessUntil, now)
+	}
+	return line
+}
+
+// requestEventWords say what happened.
+var requestEventWords = map[state.RequestEventKind]string{
+	state.RequestEventCreated:     "was made",
+	state.RequestEventReviewAsked: "waits for your review",
+	state.RequestEventReviewed:    "got a review",
+	state.RequestEventApproved:    "was approved",
+	state.RequestEventDenied:      "was denied",
+	state.RequestEventPromoted:    "was answered with a membership in an access list",
+	state.RequestEventAssumable:   "can be assumed now",
+	state.RequestEventAssumed:     "was assumed",
+	state.RequestEventDropped:     "was dropped",
+	state.RequestEventEndsSoon:    "ends soon",
+	state.RequestEventExpired:     "expired",
+	state.RequestEventDeleted:     "was taken away",
+}
+
+func requestEventLine(ev state.RequestEvent, now time.Time) string {
+	r := ev.Request
+	line := fmt.Sprintf("%s  %s  %s's request for %s %s", clock(ev.At, now), shortID(r.ID), r.User, rolesOf(r),
+		cmp.Or(requestEventWords[ev.Kind], words(ev.Kind)))
+	switch {
+	case ev.Kind == state.RequestEventReviewed && r.Progress != "":
+		line += ": " + r.Progress
+	case (ev.Kind == state.RequestEventApproved || ev.Kind == state.RequestEventDenied) && r.ResolveReason != "":
+		line += ": " + r.ResolveReason
+	case (ev.Kind == state.RequestEventCreated || ev.Kind == state.RequestEventReviewAsked) && r.Reason != "":
+		line += ": " + r.Reason
+	case ev.Kind == state.RequestEventEndsSoon && r.AccessUntil != nil:
+		line += ", at " + clock(*r.AccessUntil, now)
+	}
+	return line
+}
