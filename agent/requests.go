@@ -288,9 +288,14 @@ func (a *Agent) rolesDropped(keys []profileKey) {
 	a.makeStale(stale...)
 }
 
+// makeStale has tunnels give up the credential they have, whose roles were
+// dropped; the caller kicks them, and clients wait for the next one.
 func (a *Agent) makeStale(tunnels ...*tunnel) {
 	closing := a.current().Access.OnDrop == config.OnDropClose
 	for _, t := range tunnels {
+		t.mu.Lock()
+		t.cur = nil
+		t.mu.Unlock()
 		t.px.MarkConnections()
 		if closing {
 			t.px.CloseMarked()
