@@ -24,8 +24,8 @@ import (
 // berthEnv is the environment berth runs in. It has no SSL_CERT_FILE: the
 // proxy's CA is named in the config alone.
 func (p *person) berthEnv() []string {
-	return environment("HOME="+p.dir, "BERTH_HOME="+p.berthHome(), "TELEPORT_HOME="+p.tshHome,
-		"PATH="+lab.bin+string(os.PathListSeparator)+os.Getenv("PATH"))
+	return append(environment("HOME="+p.dir, "BERTH_HOME="+p.berthHome(), "TELEPORT_HOME="+p.tshHome,
+		"PATH="+lab.bin+string(os.PathListSeparator)+os.Getenv("PATH")), p.more...)
 }
 
 // startAgent starts "berth agent run" and waits until it answers. Before, it

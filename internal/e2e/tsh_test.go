@@ -31,6 +31,7 @@ type person struct {
 	dir      string
 	tshHome  string
 	agent    *proc
+	more     []string // more of berth's environment
 }
 
 var people atomic.Int64
