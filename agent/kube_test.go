@@ -291,6 +291,47 @@ func TestKubectl(t *testing.T) {
 	}
 }
 
+// TestKubectlIsToldWhy checks what kubectl prints while nobody is logged in,
+// with and without knowing what the cluster has.
+func TestKubectlIsToldWhy(t *testing.T) {
+	e := newKubeEnv(t, simcluster.Config{})
+	e.kubeConfig(freePort(t), e.kubeTunnel("prod", "prod", "hold: 0s"))
+	e.login()
+	stop := e.start()
+	e.awaitState("prod", state.TunnelReady)
+	k := kubectltest.New(t, e.kubeconfig())
+	context := "--context=" + kubeconfig.ContextName("prod")
+	commands := [][]string{{"get", "pods"}, {"exec", "web-0", "--", "true"}, {"logs", "web-0"}, {"get", "--raw", podsPath}}
+	for _, cached := range []bool{false, true} {
+		if cached { // kubectl remembers what a cluster has
+			e.login()
+			e.start()
+			e.awaitState("prod", state.TunnelReady)
+			k.Must(t, context, "get", "pods")
+			if err := os.RemoveAll(e.home); err != nil {
+				t.Fatal(err)
+			}
+		} else {
+			stop()
+			if err := os.RemoveAll(e.home); err != nil {
+				t.Fatal(err)
+			}
+			stop = e.start()
+		}
+		e.awaitState("prod", state.TunnelWaitingForLogin)
+		for _, args := range commands {
+			r := k.Run(t, append([]string{context}, args...)...)
+			last := r.Err[strings.LastIndex(strings.TrimSpace(r.Err), "\n")+1:]
+			if r.Code == 0 || !strings.Contains(last, "tunnel prod") || !strings.Contains(last, "berth login "+e.sim.ProxyAddr()) {
+				t.Errorf("kubectl %v (cached: %v) ends with %d and says %s", args, cached, r.Code, r.Err)
+			}
+		}
+		if !cached {
+			stop()
+		}
+	}
+}
+
 func TestKubeResources(t *testing.T) {
 	e := newKubeEnv(t, simcluster.Config{})
 	e.login()

@@ -184,7 +184,7 @@ func (l *Listener) remove(t *Tunnel) {
 func (l *Listener) serve(w http.ResponseWriter, r *http.Request) {
 	if why := fromBrowser(r); why != "" {
 		l.log.Warn("request refused", "why", why, "client", r.RemoteAddr)
-		Refusal{Code: http.StatusForbidden, Message: "berth serves no web pages, and this request looks like one's: " + why}.write(w)
+		Refusal{Code: http.StatusForbidden, Message: "berth serves no web pages, and this request looks like one's: " + why}.write(w, r)
 		return
 	}
 	name := r.TLS.ServerName
@@ -195,6 +195,6 @@ func (l *Listener) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	l.mu.Unlock()
 	if t == nil || !t.serve(w, r) {
-		l.cfg.Absent(name).write(w)
+		l.cfg.Absent(name).write(w, r)
 	}
 }

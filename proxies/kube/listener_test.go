@@ -28,7 +28,7 @@ func TestSharedListener(t *testing.T) {
 	}
 	for _, addr := range l.Status().Addresses {
 		for _, name := range names {
-			if _, body := get(t, kubectl(t, name), "https://"+addr+"/api"); body != name {
+			if _, body := get(t, kubectl(t, name), "https://"+addr+"/api/v1/pods"); body != name {
 				t.Errorf("a client of %s is led to %s", name, body)
 			}
 		}
@@ -40,7 +40,7 @@ func TestSharedListener(t *testing.T) {
 	if err := twin.Run(t.Context()); !errors.Is(err, ErrNameTaken) {
 		t.Errorf("a second tunnel of the name runs: %v", err)
 	}
-	resp, body := get(t, kubectl(t, "gone"), "https://"+l.Status().Addresses[0]+"/api")
+	resp, body := get(t, kubectl(t, "gone"), "https://"+l.Status().Addresses[0]+"/api/v1/pods")
 	if s := statusOf(t, resp.Code, body); s.Code != 404 || s.Reason != "NotFound" {
 		t.Errorf("a tunnel that is not there says %+v", s)
 	}
@@ -50,7 +50,7 @@ func TestOwnListener(t *testing.T) {
 	c := newCluster(t, ok)
 	r := run(t, Config{Source: always(c.upstream())})
 	for _, name := range []string{"prod", "other", ""} { // it has no one else to serve
-		if _, body := get(t, kubectl(t, name), "https://"+r.addr()+"/api"); body != "ok" {
+		if _, body := get(t, kubectl(t, name), "https://"+r.addr()+"/api/v1/pods"); body != "ok" {
 			t.Errorf("asked for %q it says %q", name, body)
 		}
 	}
@@ -101,7 +101,7 @@ func TestStrangersAreRefused(t *testing.T) {
 			tt.change(cfg)
 			client := &http.Client{Transport: &http.Transport{TLSClientConfig: cfg}, Timeout: patienceInTests}
 			defer client.CloseIdleConnections()
-			resp, err := client.Get("https://" + l.Status().Addresses[0] + "/api")
+			resp, err := client.Get("https://" + l.Status().Addresses[0] + "/api/v1/pods")
 			if err == nil {
 				resp.Body.Close()
 				t.Fatalf("served with %d", resp.StatusCode)
@@ -140,7 +140,7 @@ func TestWebPagesAreRefused(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			req, err := http.NewRequestWithContext(t.Context(), tt.method, "https://"+r.addr()+"/api", http.NoBody)
+			req, err := http.NewRequestWithContext(t.Context(), tt.method, "https://"+r.addr()+"/api/v1/pods", http.NoBody)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -219,7 +219,7 @@ func TestUpgrade(t *testing.T) {
 			}
 			say("one")
 			// Another request takes another credential; the stream goes on.
-			get(t, kubectl(t, "prod"), "https://"+r.addr()+"/api")
+			get(t, kubectl(t, "prod"), "https://"+r.addr()+"/api/v1/pods")
 			say("two")
 			eventually(t, "eight bytes are counted on one stream", func() bool {
 				s := r.Status()
@@ -269,7 +269,7 @@ func TestPortInUse(t *testing.T) {
 	})
 	a.stop()
 	eventually(t, "the port is taken once it is free", func() bool { return b.Status().Bound })
-	if _, body := get(t, kubectl(t, "b"), "https://"+b.Status().Addresses[0]+"/api"); body != "ok" {
+	if _, body := get(t, kubectl(t, "b"), "https://"+b.Status().Addresses[0]+"/api/v1/pods"); body != "ok" {
 		t.Errorf("it says %q", body)
 	}
 	cancel()
@@ -295,11 +295,11 @@ func TestCAComesLate(t *testing.T) {
 	t.Cleanup(func() { cancel(); <-done })
 	run(t, Config{Listener: l, Source: always(c.upstream())})
 	client := kubectl(t, "prod")
-	if resp, err := client.Get("https://" + l.Status().Addresses[0] + "/api"); err == nil {
+	if resp, err := client.Get("https://" + l.Status().Addresses[0] + "/api/v1/pods"); err == nil {
 		resp.Body.Close()
 		t.Error("served without a CA")
 	}
-	if _, body := get(t, client, "https://"+l.Status().Addresses[0]+"/api"); body != "ok" {
+	if _, body := get(t, client, "https://"+l.Status().Addresses[0]+"/api/v1/pods"); body != "ok" {
 		t.Errorf("it says %q", body)
 	}
 }

@@ -16,6 +16,14 @@ import (
 	"berth/proxies"
 )
 
+const (
+	// forgetVain is how long a client that was held in vain is not held
+	// again, and holdAgain how long its requests may take all the same:
+	// kubectl asks five times what the cluster has before it gives up.
+	forgetVain = time.Minute
+	holdAgain  = 500 * time.Millisecond
+)
+
 // patienceMargin is how long before a client gives up it is answered.
 const patienceMargin = 2 * time.Second
 
@@ -28,8 +36,29 @@ type (
 type client struct {
 	addr net.Addr
 
-	mu   sync.Mutex // guards held
-	held int        // requests of it that are held
+	mu     sync.Mutex // guards everything below
+	held   int        // requests of it that are held
+	inVain time.Time  // when the hold of one last ended without a login
+}
+
+// holdEnded notes that a request was held in vain.
+func (c *client) holdEnded() {
+	if c == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.inVain = time.Now()
+}
+
+// lostPatience reports whether the client was held in vain lately.
+func (c *client) lostPatience() bool {
+	if c == nil {
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.inVain.IsZero() && time.Since(c.inVain) < forgetVain
 }
 
 // request is one request through a tunnel.
@@ -60,7 +89,7 @@ func (t *Tunnel) serve(w http.ResponseWriter, r *http.Request) bool {
 	q.event(proxies.EventAccepted, nil)
 	up, err := q.upstream(r)
 	if err != nil {
-		q.refuse(w, err)
+		q.refuse(w, r, err)
 		return true
 	}
 	t.warn(w, up)
@@ -122,6 +151,9 @@ func (q *request) upstream(r *http.Request) (*Upstream, error) {
 		hold = proxies.MaxDialTimeout
 	}
 	hold = min(hold, patience(r))
+	if q.client.lostPatience() {
+		hold = min(hold, holdAgain)
+	}
 	began := time.Now()
 	ctx, cancel := context.WithTimeoutCause(q.ctx, hold, proxies.ErrHoldEnded)
 	defer cancel()
@@ -139,6 +171,9 @@ func (q *request) upstream(r *http.Request) (*Upstream, error) {
 	q.t.mu.Lock()
 	delete(q.t.waiting, q)
 	q.t.mu.Unlock()
+	if errors.Is(ended, proxies.ErrHoldEnded) {
+		q.client.holdEnded()
+	}
 	switch {
 	case err == nil:
 		return up, nil
@@ -194,7 +229,7 @@ func (q *request) hold(since time.Time) {
 }
 
 // refuse tells the client why it is not served.
-func (q *request) refuse(w http.ResponseWriter, err error) {
+func (q *request) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	if errors.Is(err, proxies.ErrClientGone) {
 		q.event(proxies.EventClosed, err)
 		return
@@ -204,7 +239,7 @@ func (q *request) refuse(w http.ResponseWriter, err error) {
 	}
 	q.event(proxies.EventRefused, err)
 	q.setErr(errRefused)
-	q.t.cfg.Refuse(err).write(w)
+	q.t.cfg.Refuse(err).write(w, r)
 }
 
 // errRefused marks a request of which EventRefused was the last word.

@@ -63,16 +63,32 @@ func (r Refusal) body() []byte {
 	return append(b, '\n')
 }
 
-// write answers with r. There is no Retry-After: with one, clients would try
-// ten more times, each held again.
-func (r Refusal) write(w http.ResponseWriter) {
-	body := r.body()
+// write answers req with r. There is no Retry-After: with one, clients would
+// try ten more times, each held again.
+func (r Refusal) write(w http.ResponseWriter, req *http.Request) {
+	body, contentType := r.body(), "application/json"
+	if readRaw(req.URL.Path) {
+		// client-go does not look for a Status in the answers to these. The
+		// one message it passes on unchanged is that of a 403 in plain text.
+		r.Code, body, contentType = http.StatusForbidden, []byte(cleanText(r.Message)+"\n"), "text/plain; charset=utf-8"
+	}
 	h := w.Header()
-	h.Set("Content-Type", "application/json")
+	h.Set("Content-Type", contentType)
 	h.Set("Cache-Control", "no-cache, private")
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(r.Code)
 	_, _ = w.Write(body) // the client may have gone
+}
+
+// readRaw reports whether clients read the answer themselves rather than
+// through their usual decoder: when they ask what the cluster has.
+func readRaw(path string) bool {
+	first, _, _ := strings.Cut(strings.Trim(path, "/"), "/")
+	switch strings.Trim(path, "/") {
+	case "api", "apis", "version":
+		return true
+	}
+	return first == "openapi"
 }
 
 // cleanText makes text harmless for terminals: printable, of bounded length.

@@ -245,7 +245,7 @@ func (t *Tunnel) failed(w http.ResponseWriter, r *http.Request, err error) {
 			err = u.Err
 		}
 	}
-	q.refuse(w, err)
+	q.refuse(w, r, err)
 }
 
 func requestOf(ctx context.Context) *request {

@@ -123,7 +123,7 @@ func TestImpersonation(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			tt.cfg.Source = always(c.upstream())
 			r := run(t, tt.cfg)
-			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+r.addr()+"/api", http.NoBody)
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+r.addr()+"/api/v1/pods", http.NoBody)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -187,7 +187,7 @@ func TestDialFailureIsShared(t *testing.T) {
 	for range 20 {
 		client := kubectl(t, "prod")
 		wg.Go(func() {
-			resp, err := client.Get("https://" + r.addr() + "/version")
+			resp, err := client.Get("https://" + r.addr() + "/api/v1/pods")
 			if err != nil {
 				t.Error(err)
 				return
@@ -286,7 +286,7 @@ func TestHold(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 5 {
 		wg.Go(func() {
-			resp, err := client.Get("https://" + r.addr() + "/api")
+			resp, err := client.Get("https://" + r.addr() + "/api/v1/pods")
 			if err != nil {
 				t.Error(err)
 				return
@@ -325,7 +325,7 @@ func TestHoldEnds(t *testing.T) {
 		return Refusal{Code: 401, Message: "Login needed at example.com.\nRun: berth login \x1b[31mexample.com"}
 	}
 	r := run(t, Config{Hold: 300 * time.Millisecond, Source: never, Refuse: refuse})
-	resp, body := get(t, kubectl(t, "prod"), "https://"+r.addr()+"/api")
+	resp, body := get(t, kubectl(t, "prod"), "https://"+r.addr()+"/api/v1/pods")
 	s := statusOf(t, resp.Code, body)
 	if s.Code != 401 || s.Reason != "Unauthorized" || s.Message != "Login needed at example.com.\nRun: berth login  [31mexample.com" {
 		t.Errorf("status is %+v", s)
@@ -333,14 +333,14 @@ func TestHoldEnds(t *testing.T) {
 	// A client that says how long it waits is answered before.
 	r = run(t, Config{Hold: time.Hour, Source: never, Refuse: refuse})
 	begin := time.Now()
-	resp, body = get(t, kubectl(t, "prod"), "https://"+r.addr()+"/api?timeout=2s")
+	resp, body = get(t, kubectl(t, "prod"), "https://"+r.addr()+"/api/v1/pods?timeout=2s")
 	statusOf(t, resp.Code, body)
 	if took := time.Since(begin); took > 1900*time.Millisecond {
 		t.Errorf("answered after %v", took)
 	}
 	// One that hangs up is forgotten.
 	ctx, cancel := context.WithCancel(t.Context())
-	req, _ := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+r.addr()+"/api", http.NoBody)
+	req, _ := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+r.addr()+"/api/v1/pods", http.NoBody)
 	go func() {
 		eventually(t, "it waits", func() bool { return r.Status().Waiting == 1 })
 		cancel()
@@ -354,7 +354,7 @@ func TestHoldEnds(t *testing.T) {
 	done := make(chan string, 1)
 	client := kubectl(t, "prod")
 	go func() {
-		resp, err := client.Get("https://" + r.addr() + "/api")
+		resp, err := client.Get("https://" + r.addr() + "/api/v1/pods")
 		if err != nil {
 			done <- err.Error()
 			return
@@ -377,20 +377,20 @@ func TestWarning(t *testing.T) {
 	client := kubectl(t, "prod")
 	want := `299 - "the Teleport session of tunnel prod ends in 10 min; to go on: berth login example.com"`
 	for i, want := range []string{want, "", ""} {
-		if resp, _ := get(t, client, "https://"+r.addr()+"/api"); resp.Header.Get("Warning") != want {
+		if resp, _ := get(t, client, "https://"+r.addr()+"/api/v1/pods"); resp.Header.Get("Warning") != want {
 			t.Errorf("answer %d warns %q, want %q", i, resp.Header.Get("Warning"), want)
 		}
 	}
 	r.mu.Lock()
 	r.warned = time.Now().Add(-warnEvery)
 	r.mu.Unlock()
-	if resp, _ := get(t, client, "https://"+r.addr()+"/api"); resp.Header.Get("Warning") == "" {
+	if resp, _ := get(t, client, "https://"+r.addr()+"/api/v1/pods"); resp.Header.Get("Warning") == "" {
 		t.Error("no warning five minutes later")
 	}
 	late := c.upstream()
 	late.ValidUntil = time.Now().Add(time.Hour)
 	r = run(t, Config{Source: always(late)})
-	if resp, _ := get(t, kubectl(t, "prod"), "https://"+r.addr()+"/api"); resp.Header.Get("Warning") != "" {
+	if resp, _ := get(t, kubectl(t, "prod"), "https://"+r.addr()+"/api/v1/pods"); resp.Header.Get("Warning") != "" {
 		t.Error("a warning an hour before the end")
 	}
 }
@@ -410,7 +410,7 @@ func TestForbiddenIsExplained(t *testing.T) {
 				_, _ = io.WriteString(w, tt.answer)
 			})
 			r := run(t, Config{Source: always(c.upstream()), ForbiddenHint: "Set as."})
-			resp, body := get(t, kubectl(t, "prod"), "https://"+r.addr()+"/api")
+			resp, body := get(t, kubectl(t, "prod"), "https://"+r.addr()+"/api/v1/pods")
 			if s := statusOf(t, resp.Code, body); s.Message != tt.want {
 				t.Errorf("message is %q, want %q", s.Message, tt.want)
 			}
@@ -510,11 +510,36 @@ func TestDrain(t *testing.T) {
 	if !w.Scan() || w.Text() != "LAST" {
 		t.Errorf("a draining watch says %q, %v", w.Text(), w.Err())
 	}
-	resp, body := get(t, client, "https://"+l.Status().Addresses[0]+"/api")
+	resp, body := get(t, client, "https://"+l.Status().Addresses[0]+"/api/v1/pods")
 	if s := statusOf(t, resp.Code, body); s.Code != 404 || !strings.Contains(s.Message, ServerName("a")) {
 		t.Errorf("a stopped tunnel says %+v", s)
 	}
 	a.end(proxies.ErrStopped)
 	<-stopped
 	watch(t, kubectl(t, "b"), b.addr())
+}
+
+// TestDiscoveryIsRefusedInWords checks the answers that clients read without
+// looking for a Status, and that a client is held once, not five times.
+func TestDiscoveryIsRefusedInWords(t *testing.T) {
+	r := run(t, Config{
+		Hold:   800 * time.Millisecond,
+		Source: func(ctx context.Context) (*Upstream, error) { <-ctx.Done(); return nil, ctx.Err() },
+		Refuse: func(error) Refusal { return Refusal{Code: 401, Message: "Run: berth login"} },
+	})
+	client := kubectl(t, "prod")
+	began := time.Now()
+	for _, path := range []string{"/api?timeout=32s", "/apis", "/version", "/openapi/v3"} {
+		resp, body := get(t, client, "https://"+r.addr()+path)
+		if resp.Code != 403 || body != "Run: berth login\n" || !strings.HasPrefix(resp.Header.Get("Content-Type"), "text/plain") {
+			t.Errorf("%s says %d %q, %v", path, resp.Code, body, resp.Header)
+		}
+	}
+	if took := time.Since(began); took > 800*time.Millisecond+3*holdAgain+time.Second {
+		t.Errorf("four requests of one client were held for %v", took)
+	}
+	resp, body := get(t, client, "https://"+r.addr()+"/apis/apps/v1/deployments")
+	if s := statusOf(t, resp.Code, body); s.Code != 401 {
+		t.Errorf("a list says %+v", s)
+	}
 }
