@@ -197,7 +197,7 @@ func newAgent(ctx context.Context, opts Options) (*Agent, error) {
 		sessions: a.sessions,
 		settings: a.proxySettings,
 		saved:    a.saved,
-		children: newChildren(ctx, func() string { return a.current().TSHPath() }, opts.Logger),
+		children: newChildren(ctx, func() string { return a.current().TSHPath() }, filepath.Join(opts.Paths.StateDir, "kube"), opts.Logger),
 		log:      opts.Logger,
 
 		requestCommand: a.requestCommand,

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
+	"path/filepath"
 	"sync"
 
 	"berth/agent/config"
@@ -18,6 +20,7 @@ import (
 type children struct {
 	ctx     context.Context // ends with the agent
 	tshPath func() string   // the config's tsh path; empty means: look for it
+	dir     string          // for the kubeconfigs that tsh writes
 	log     *slog.Logger
 
 	mu sync.Mutex
@@ -42,8 +45,8 @@ type childArgs struct {
 	insecure                  bool
 }
 
-func newChildren(ctx context.Context, tshPath func() string, log *slog.Logger) *children {
-	return &children{ctx: ctx, tshPath: tshPath, log: log, by: make(map[string]*child)}
+func newChildren(ctx context.Context, tshPath func() string, dir string, log *slog.Logger) *children {
+	return &children{ctx: ctx, tshPath: tshPath, dir: dir, log: log, by: make(map[string]*child)}
 }
 
 // ensure returns the tunnel's child, running with the session of the profile.
@@ -74,12 +77,20 @@ func (cs *children) ensure(t *tunnel, p *certwatch.Profile, set proxySettings) (
 }
 
 func (cs *children) startLocked(t *tunnel, args childArgs) (*child, error) {
-	proc, err := tsh.NewDBTunnel(tsh.DBTunnelConfig{
+	cfg := tsh.DBTunnelConfig{
 		Path: args.path, Home: args.home, Proxy: args.proxy, Cluster: t.spec.Cluster,
-		Database: t.spec.Resource, DBUser: t.spec.DBUser, DBName: t.spec.DBName,
 		Insecure: args.insecure, CAFile: args.caFile, Logger: t.log,
 		OnChange: func() { t.wake(kickChanged) },
-	})
+	}
+	if t.spec.Kind == config.KindKube {
+		cfg.Kube, cfg.Kubeconfig = t.spec.Resource, filepath.Join(cs.dir, t.spec.Name+".tsh")
+		if err := os.MkdirAll(cs.dir, 0o700); err != nil {
+			return nil, err
+		}
+	} else {
+		cfg.Database, cfg.DBUser, cfg.DBName = t.spec.Resource, t.spec.DBUser, t.spec.DBName
+	}
+	proc, err := tsh.NewDBTunnel(cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -149,4 +160,13 @@ func (c *child) state(spec config.Tunnel) (state.TunnelState, *state.Problem) {
 	default:
 		return state.TunnelConnecting, nil
 	}
+}
+
+// identity is the child and the session it runs with: what its connections
+// stand for.
+func (c *child) identity() any {
+	return struct {
+		c       *child
+		session string
+	}{c, c.fresh}
 }

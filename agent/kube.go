@@ -278,7 +278,7 @@ func (r *resolver) resolveKube(ctx context.Context, t *tunnel, res resolution, f
 		return r.suggestRequest(ctx, t, r.failed(t, res, err), f)
 	}
 	if engine == state.EngineTSH {
-		return r.failed(t, res, &engineError{want: "tsh", why: "berth runs no tsh for Kubernetes (" + why + ")"})
+		return r.kubeViaTSH(t, res, f, set)
 	}
 	r.children.stop(t.spec.Name)
 	kubeRoute := cluster.KubeRoute{Cluster: t.spec.Cluster, KubeCluster: t.spec.Resource, Requests: r.grants(t.spec.Name)}
@@ -312,6 +312,18 @@ func (r *resolver) resolveKube(ctx context.Context, t *tunnel, res resolution, f
 		return dialer(route, f.cluster.RequireConnUpgrade)(ctx)
 	}, cert.ValidUntil())
 	res.next = earlier(cert.RefreshAt, cert.ValidUntil())
+	return res
+}
+
+// kubeViaTSH has a supervised "tsh proxy kube" carry the tunnel.
+func (r *resolver) kubeViaTSH(t *tunnel, res resolution, f found, set proxySettings) resolution {
+	child, err := r.children.ensure(t, f.profile, set)
+	if err != nil {
+		return r.failed(t, res, err)
+	}
+	res.state, res.problem = child.state(t.spec)
+	res.cred = t.kubeCredential(child.identity(), child.proc.DialKube, f.profile.Session.ValidUntil)
+	res.next = f.profile.Session.ValidUntil
 	return res
 }
 

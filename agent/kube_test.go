@@ -402,3 +402,62 @@ func TestKubeCredentials(t *testing.T) {
 		t.Error("the key is in the log")
 	}
 }
+
+// TestKubeThroughTSH has a supervised tsh carry a tunnel behind the same
+// address and kubeconfig, through a new session and the end of one.
+func TestKubeThroughTSH(t *testing.T) {
+	e := newKubeEnv(t, simcluster.Config{})
+	e.login()
+	e.kubeConfig(freePort(t), e.kubeTunnel("prod", "prod", "engine: tsh", "hold: 0s"))
+	e.useFakeTSH()
+	e.start()
+	before, err := os.ReadFile(e.kubeconfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ready := e.awaitState("prod", state.TunnelReady)
+	if ready.Engine != state.EngineTSH || ready.EngineReason != "engine: tsh in the config" {
+		t.Errorf("the tunnel is %+v", ready)
+	}
+	get, _ := e.kube("prod")
+	if code, body := get(podsPath); code != 200 || !strings.Contains(body, "web-0") {
+		t.Fatalf("through tsh: %d %s", code, body)
+	}
+	k := kubectltest.New(t, e.kubeconfig())
+	if out := k.Must(t, "--context="+kubeconfig.ContextName("prod"), "exec", "web-0", "--", "echo", "hello"); strings.TrimSpace(out) != "hello" {
+		t.Errorf("exec says %q", out)
+	}
+	e.login() // tsh is started anew with the new session
+	for range 3 {
+		time.Sleep(300 * time.Millisecond)
+		if code, body := get(podsPath); code != 200 {
+			t.Errorf("after a login: %d %s", code, body)
+		}
+	}
+	if err := os.RemoveAll(e.home); err != nil {
+		t.Fatal(err)
+	}
+	e.awaitState("prod", state.TunnelWaitingForLogin)
+	if code, body := get(podsPath); code != 401 || !strings.Contains(body, "berth login") {
+		t.Errorf("logged out: %d %s", code, body)
+	}
+	if after, err := os.ReadFile(e.kubeconfig()); err != nil || string(after) != string(before) {
+		t.Errorf("the kubeconfig is another one: %v", err)
+	}
+}
+
+// useFakeTSH has the agent run this program in the part of tsh.
+func (e *env) useFakeTSH() {
+	e.t.Helper()
+	path := filepath.Join(e.t.TempDir(), "tsh")
+	if err := os.Symlink(os.Args[0], path); err != nil {
+		e.t.Skip("no symbolic links here:", err)
+	}
+	raw, err := os.ReadFile(e.p.Config)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	if err := os.WriteFile(e.p.Config, fmt.Appendf(raw, "tsh: {path: %q}\n", path), 0o600); err != nil {
+		e.t.Fatal(err)
+	}
+}

@@ -20,9 +20,9 @@ const probeTries = 3
 
 // errClosesAtOnce is a child that takes connections and drops them.
 var errClosesAtOnce = errors.New("tsh closes every connection at once: " +
-	"its session has expired, or the database cannot be reached")
+	"its session has expired, or the resource cannot be reached")
 
-// child is one run of "tsh proxy db --tunnel".
+// child is one run of "tsh proxy db --tunnel" or "tsh proxy kube".
 type child struct {
 	port   int
 	cmd    *Cmd
@@ -31,6 +31,7 @@ type child struct {
 	stderr *lineWriter
 	banner chan struct{} // closed when the readiness line has come
 	prompt chan string   // what the child asks the user to do; capacity 1
+	access *kubeAccess   // set before it is ready, for Kubernetes
 
 	// The tunnel's lock guards these.
 	conns   int
@@ -62,16 +63,23 @@ func (t *DBTunnel) startChild(ctx context.Context) (*child, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find a free port for tsh: %w", err)
 	}
+	args := t.cfg.dbArgs(port)
+	if t.cfg.Kube != "" {
+		args = t.cfg.kubeArgs(port)
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	c := &child{
 		port:   port,
 		cancel: cancel,
-		cmd:    Command(ctx, t.cfg.Path, t.cfg.Home, t.cfg.dbArgs(port)...),
+		cmd:    Command(ctx, t.cfg.Path, t.cfg.Home, args...),
 		banner: make(chan struct{}),
 		prompt: make(chan string, 1),
 	}
 	if t.cfg.CAFile != "" {
 		c.cmd.setenv("SSL_CERT_FILE", t.cfg.CAFile) // what tsh trusts the web cert with
+	}
+	if t.cfg.Kube != "" {
+		c.cmd.setenv("TELEPORT_KUBECONFIG", t.cfg.kubeconfigOf(port)) // tsh removes it when it ends
 	}
 	// The line that names the port comes once tsh has bound it, so no other
 	// program can have taken it meanwhile.

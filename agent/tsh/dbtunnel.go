@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -43,21 +44,27 @@ var defaultTiming = timing{
 
 // DBTunnelConfig says what a [DBTunnel] leads to.
 type DBTunnelConfig struct {
-	Path     string       // of tsh; required
-	Home     string       // TELEPORT_HOME; empty means tsh's default
-	Proxy    string       // host:port; empty means the home's current profile
-	Cluster  string       // empty means the profile's
-	Database string       // the resource's name; required
-	DBUser   string       // empty means none is given
-	DBName   string       // likewise
-	Insecure bool         // do not verify the proxy's web certificate
-	CAFile   string       // PEM file that signed it; empty means the system's roots
-	Logger   *slog.Logger // required
-	OnChange func()       // called after each change of Status, without locks; nil means none
+	Path     string // of tsh; required
+	Home     string // TELEPORT_HOME; empty means tsh's default
+	Proxy    string // host:port; empty means the home's current profile
+	Cluster  string // empty means the profile's
+	Database string // the resource's name; this or Kube is required
+	// Kube is the name of a Kubernetes cluster: the child is "tsh proxy kube"
+	// then, and [DBTunnel.DialKube] leads through it. Kubeconfig begins the
+	// names of the files that children write their kubeconfigs to, for berth
+	// alone to read; it must lie in a folder nobody else can enter.
+	Kube       string
+	Kubeconfig string
+	DBUser     string       // empty means none is given
+	DBName     string       // likewise
+	Insecure   bool         // do not verify the proxy's web certificate
+	CAFile     string       // PEM file that signed it; empty means the system's roots
+	Logger     *slog.Logger // required
+	OnChange   func()       // called after each change of Status, without locks; nil means none
 }
 
-// DBTunnel keeps a "tsh proxy db --tunnel" child running and hands out
-// connections to it.
+// DBTunnel keeps a "tsh proxy db --tunnel" child running, or a "tsh proxy kube",
+// and hands out connections to it.
 //
 // The child listens on a loopback port of its own choosing that any process of
 // this machine may connect to, whoever's it is: tsh has no other way. berth's
@@ -89,16 +96,18 @@ func NewDBTunnel(cfg DBTunnelConfig) (*DBTunnel, error) {
 	switch {
 	case cfg.Path == "":
 		return nil, errors.New("tsh tunnel: no path of tsh")
-	case cfg.Database == "":
-		return nil, errors.New("tsh tunnel: no database")
-	case strings.HasPrefix(cfg.Database, "-"): // tsh would take it for a flag
-		return nil, fmt.Errorf("tsh tunnel: database %q begins with a dash", cfg.Database)
+	case (cfg.Database == "") == (cfg.Kube == ""):
+		return nil, errors.New("tsh tunnel: it needs a database or a Kubernetes cluster")
+	case cfg.Kube != "" && cfg.Kubeconfig == "":
+		return nil, errors.New("tsh tunnel: no file for the kubeconfig")
+	case strings.HasPrefix(cfg.Database+cfg.Kube, "-"): // tsh would take it for a flag
+		return nil, fmt.Errorf("tsh tunnel: the name %q begins with a dash", cfg.Database+cfg.Kube)
 	case cfg.Logger == nil:
 		return nil, errors.New("tsh tunnel: no logger")
 	}
 	return &DBTunnel{
 		cfg:     cfg,
-		log:     cfg.Logger.With("component", "tsh", "cluster", cfg.Cluster, "database", cfg.Database),
+		log:     cfg.Logger.With("component", "tsh", "cluster", cfg.Cluster, "resource", cfg.Database+cfg.Kube),
 		time:    defaultTiming,
 		wake:    make(chan struct{}, 1),
 		status:  Status{State: StateGated, Since: time.Now()},
@@ -243,7 +252,10 @@ func (t *DBTunnel) launch(ctx context.Context) (*child, error) {
 	c, err := t.startChild(ctx)
 	if err == nil {
 		t.children.Go(func() { t.watch(c) })
-		if err = c.awaitReady(attempt, t.time, t.prompted); err != nil {
+		if err = c.awaitReady(attempt, t.time, t.prompted); err == nil && t.cfg.Kube != "" {
+			err = c.awaitAccess(attempt, t.cfg.kubeconfigOf(c.port))
+		}
+		if err != nil {
 			c.stop()
 		}
 	}
@@ -357,6 +369,9 @@ func (t *DBTunnel) sleep(ctx context.Context, d time.Duration) bool {
 func (t *DBTunnel) watch(c *child) {
 	<-c.proc.done
 	c.cancel()
+	if t.cfg.Kube != "" {
+		_ = os.Remove(t.cfg.kubeconfigOf(c.port)) // a tsh that was killed left it
+	}
 	t.forget(c)
 	t.notify()
 }
