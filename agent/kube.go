@@ -296,12 +296,12 @@ func (r *resolver) resolveKube(ctx context.Context, t *tunnel, res resolution, f
 	if err != nil {
 		return r.failed(t, res, err)
 	}
-	host, _, err := net.SplitHostPort(f.profile.ProxyAddr)
+	serverName, err := kubeServerName(f.profile.ProxyAddr)
 	if err != nil {
 		return r.failed(t, res, fmt.Errorf("profile %s: proxy address: %w", f.profile.Name, err))
 	}
 	route := proxies.Route{
-		ProxyAddr: f.profile.ProxyAddr, ServerName: constants.KubeTeleportProxyALPNPrefix + host,
+		ProxyAddr: f.profile.ProxyAddr, ServerName: serverName,
 		Cert: cert.TLS, ClusterCert: true, ClusterCAs: cas, RootCAs: set.rootCAs,
 		ConnUpgrade: f.cluster.ConnUpgradeRequired(),
 	}
@@ -313,6 +313,20 @@ func (r *resolver) resolveKube(ctx context.Context, t *tunnel, res resolution, f
 	}, cert.ValidUntil())
 	res.next = earlier(cert.RefreshAt, cert.ValidUntil())
 	return res
+}
+
+// kubeServerName is the name by which a proxy is asked for Kubernetes, and for
+// which it shows a cert of the cluster. One that is known by its IP address has
+// no name of its own in that cert.
+func kubeServerName(proxyAddr string) (string, error) {
+	host, _, err := net.SplitHostPort(proxyAddr)
+	if err != nil {
+		return "", err
+	}
+	if net.ParseIP(host) != nil {
+		host = constants.APIDomain
+	}
+	return constants.KubeTeleportProxyALPNPrefix + host, nil
 }
 
 // kubeViaTSH has a supervised "tsh proxy kube" carry the tunnel.

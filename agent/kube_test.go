@@ -461,3 +461,16 @@ func (e *env) useFakeTSH() {
 		e.t.Fatal(err)
 	}
 }
+
+func TestKubeServerName(t *testing.T) {
+	for addr, want := range map[string]string{
+		"proxy.example.com:443": "kube-teleport-proxy-alpn.proxy.example.com",
+		"127.0.0.1:3080":        "kube-teleport-proxy-alpn.teleport.cluster.local",
+		"[::1]:3080":            "kube-teleport-proxy-alpn.teleport.cluster.local",
+		"no port":               "",
+	} {
+		if got, err := kubeServerName(addr); got != want || (err == nil) != (want != "") {
+			t.Errorf("kubeServerName(%q) = %q, %v; want %q", addr, got, err, want)
+		}
+	}
+}

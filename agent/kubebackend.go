@@ -5,10 +5,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
-	"net"
 	"time"
-
-	"github.com/gravitational/teleport/api/constants"
 
 	"berth/agent/cluster"
 	"berth/agent/config"
@@ -81,7 +78,7 @@ func (a *Agent) KubeCredentials(ctx context.Context, clusterName, kubeCluster st
 
 // credentialsOf puts a cert into the form that other programs read.
 func credentialsOf(f found, cert *cluster.Cert) (ipc.KubeCredentials, error) {
-	host, _, err := net.SplitHostPort(f.profile.ProxyAddr)
+	serverName, err := kubeServerName(f.profile.ProxyAddr)
 	if err != nil {
 		return ipc.KubeCredentials{}, fmt.Errorf("profile %s: proxy address: %w", f.profile.Name, err)
 	}
@@ -92,7 +89,7 @@ func credentialsOf(f found, cert *cluster.Cert) (ipc.KubeCredentials, error) {
 	k := ipc.KubeCredentials{
 		Key:        pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}),
 		ValidUntil: cert.ValidUntil(), Server: "https://" + f.profile.ProxyAddr,
-		ServerName: constants.KubeTeleportProxyALPNPrefix + host,
+		ServerName: serverName,
 	}
 	for _, der := range cert.TLS.Certificate {
 		k.Cert = append(k.Cert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)

@@ -119,11 +119,15 @@ func (c *Cmd) exitError(p *process, stderr []string) error {
 }
 
 // environment is what a tsh child gets: env without the TELEPORT_ variables,
-// which redirect tsh silently, and with berth's own.
+// which redirect tsh silently, and with berth's own. The user's kubeconfig is
+// out of its sight: a logout, for one, would write it anew.
 func environment(env []string, home string) []string {
-	out := make([]string, 0, len(env)+3)
+	out := make([]string, 0, len(env)+4)
 	for _, kv := range env {
 		if len(kv) >= 9 && strings.EqualFold(kv[:9], "TELEPORT_") { // Windows ignores case
+			continue
+		}
+		if name, _, _ := strings.Cut(kv, "="); strings.EqualFold(name, "KUBECONFIG") {
 			continue
 		}
 		out = append(out, kv)
@@ -134,6 +138,7 @@ func environment(env []string, home string) []string {
 	return append(out,
 		"TELEPORT_LOGIN_BROWSER=none", // an automatic relogin opens no browser
 		"TELEPORT_TOOLS_VERSION=off",  // no other tsh is downloaded and run instead
+		"KUBECONFIG="+os.DevNull,
 	)
 }
 

@@ -17,12 +17,12 @@ func TestEnvironment(t *testing.T) {
 	in := []string{
 		"PATH=/bin", "HOME=/home/alice", "TELEPORT_HOME=/wrong", "TELEPORT_PROXY=evil:443",
 		"teleport_user=bob", "Teleport_Debug=1", "TELEPORT_LOGIN_BROWSER=firefox", "HTTPS_PROXY=http://p:3128",
-		"NO_PROXY=localhost", "SSL_CERT_FILE=/ca.pem", "TELEPORTX=stays", "TELEPORT_", "EMPTY=",
+		"NO_PROXY=localhost", "SSL_CERT_FILE=/ca.pem", "TELEPORTX=stays", "TELEPORT_", "EMPTY=", "KUBECONFIG=/home/alice/k",
 	}
 	want := []string{
 		"PATH=/bin", "HOME=/home/alice", "HTTPS_PROXY=http://p:3128", "NO_PROXY=localhost",
 		"SSL_CERT_FILE=/ca.pem", "TELEPORTX=stays", "EMPTY=", "TELEPORT_HOME=/right",
-		"TELEPORT_LOGIN_BROWSER=none", "TELEPORT_TOOLS_VERSION=off",
+		"TELEPORT_LOGIN_BROWSER=none", "TELEPORT_TOOLS_VERSION=off", "KUBECONFIG=" + os.DevNull,
 	}
 	if got := environment(in, "/right"); !slices.Equal(got, want) {
 		t.Errorf("environment =\n%q, want\n%q", got, want)
