@@ -121,3 +121,6 @@ func decodeRawConfig(r io.Reader) (image.Config, error) {
 		Width:      int(binary.BigEndian.Uint16(size)), Height: int(binary.BigEndian.Uint16(size[2:])),
 	}, nil
 }
+
+// AppIcon is berth's icon as a PNG, for notifications.
+func AppIcon() []byte { return iconFile(string(MoodFine) + ".png") }

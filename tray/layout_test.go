@@ -15,7 +15,7 @@ import (
 	"berth/agent/state"
 )
 
-var update = flag.Bool("update", false, "rewrite the golden files")
+var rewrite = flag.Bool("update", false, "rewrite the golden files")
 
 // noon is when all the menus are drawn.
 var noon = time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
@@ -258,7 +258,7 @@ func checkShape(t *testing.T, items []Item) {
 
 func golden(t *testing.T, path, got string) {
 	t.Helper()
-	if *update {
+	if *rewrite {
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			t.Fatal(err)
 		}

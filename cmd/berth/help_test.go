@@ -39,6 +39,9 @@ var noJSON = map[string]string{
 	"berth login":            "talks to a person",
 	"berth logout":           "has nothing to say but that it is done",
 	"berth request":          "holds others",
+	"berth tray":             "shows itself",
+	"berth tray install":     "has nothing to say but that it is done",
+	"berth tray uninstall":   "has nothing to say but that it is done",
 	"berth tunnel":           "holds others",
 	"berth tunnel add":       "holds others",
 }

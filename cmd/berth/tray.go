@@ -1,0 +1,284 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/gofrs/flock"
+	"github.com/spf13/cobra"
+
+	"berth/agent/config"
+	"berth/agent/ipc/client"
+	"berth/agent/state"
+	"berth/internal/browser"
+	"berth/internal/lean"
+	"berth/internal/logfile"
+	"berth/internal/paths"
+	"berth/notify"
+	"berth/proxies/db"
+	"berth/tray"
+	"berth/tray/autostart"
+)
+
+type trayOptions struct {
+	level string
+	quiet bool
+}
+
+func (a *app) trayCommand() *cobra.Command {
+	var o trayOptions
+	cmd := &cobra.Command{
+		Use:   "tray [flags]",
+		Short: "Show berth's icon, menu and notifications",
+		Long: `Show berth's icon, menu and notifications, until it is quit. It is a client of
+the agent like the other commands: quitting it leaves every tunnel as it is, and
+it comes back to an agent that was restarted. Without a panel that shows icons
+the notifications work all the same.
+
+"berth tray install" has your desktop start it when you log in.`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.runTray(cmd.Context(), o) },
+	}
+	cmd.Flags().StringVar(&o.level, "log-level", "info", "debug, info, warn or error")
+	cmd.Flags().BoolVar(&o.quiet, "quiet", false, "log to the file only")
+	must(cmd.RegisterFlagCompletionFunc("log-level",
+		cobra.FixedCompletions([]string{"debug", "info", "warn", "error"}, cobra.ShellCompDirectiveNoFileComp)))
+	cmd.AddCommand(a.trayInstallCommand(), a.trayUninstallCommand())
+	return cmd
+}
+
+func (a *app) trayInstallCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "install",
+		Short: "Have your desktop start the tray when you log in",
+		Long: `Have your desktop start the tray when you log in, for you alone: an XDG autostart
+entry, a LaunchAgent or a value under the Run key. Calling it again after berth
+was moved mends the entry.`,
+		Args: noArgs,
+		RunE: func(*cobra.Command, []string) error {
+			if a.env(paths.HomeVar) != "" {
+				return withHint(fmt.Errorf("%s is set: a tray that starts at login is for your usual berth", paths.HomeVar),
+					"unset it and try again")
+			}
+			self, err := os.Executable()
+			if err != nil {
+				return fmt.Errorf("find berth's own path: %w", err)
+			}
+			r, err := autostart.Install(autostart.Entry{Program: self, Args: []string{"tray", "--quiet"}}, a.env)
+			if err != nil {
+				return err
+			}
+			what := "was installed already"
+			if r.Changed {
+				what = "starts when you log in"
+			}
+			fmt.Fprintf(a.out, "the tray %s: %s\n", what, r.Path)
+			if r.Off {
+				fmt.Fprintln(a.out, "it is switched off in the Task Manager, under Startup apps: switch it on there")
+			}
+			return nil
+		},
+	}
+}
+
+func (a *app) trayUninstallCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "uninstall",
+		Short: "Have your desktop start the tray no more",
+		Args:  noArgs,
+		RunE: func(*cobra.Command, []string) error {
+			r, err := autostart.Uninstall(a.env)
+			if err != nil {
+				return err
+			}
+			what := "was not installed"
+			if r.Changed {
+				what = "starts no more when you log in"
+			}
+			_, err = fmt.Fprintf(a.out, "the tray %s: %s\n", what, r.Path)
+			return err
+		},
+	}
+}
+
+// trayGCPercent and trayTrimAfter keep the tray small: it is the same large
+// program as the agent and does very little, so what the start needed is
+// given back once it is over.
+const (
+	trayGCPercent = 50
+	trayTrimAfter = 5 * time.Second
+)
+
+func (a *app) runTray(ctx context.Context, o trayOptions) error {
+	if a.env("GOGC") == "" {
+		debug.SetGCPercent(trayGCPercent)
+	}
+	p, err := paths.Resolve(a.env)
+	if err != nil {
+		return err
+	}
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(o.level)); err != nil {
+		return usageError{withHint(fmt.Errorf("no log level %q", o.level), "use debug, info, warn or error")}
+	}
+	if err := p.MakeDirs(); err != nil {
+		return err
+	}
+	unlock, err := lockTray(p)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	var console io.Writer
+	if !o.quiet {
+		console = a.err
+	}
+	log, closeLog := logfile.New(filepath.Join(filepath.Dir(p.LogFile), "tray.log"), level, console)
+	defer closeLog()
+	// systray logs through the standard logger.
+	slog.SetDefault(slog.New(logfile.Demote(log.Handler())))
+	c := client.Dial(p.Socket)
+	defer func() { _ = c.Close() }()
+	trim := time.AfterFunc(trayTrimAfter, func() {
+		if err := lean.Trim(); err != nil {
+			log.Debug("memory not given back", "err", err)
+		}
+	})
+	defer trim.Stop()
+	log.Info("tray started", "version", buildVersion(), "pid", os.Getpid())
+	defer log.Info("tray stopped")
+	return a.trayError(tray.Run(ctx, a.trayConfig(p, c, log)))
+}
+
+// lockTray makes this the only tray of its user or BERTH_HOME.
+func lockTray(p paths.Paths) (unlock func(), err error) {
+	lock := flock.New(filepath.Join(p.StateDir, "tray.lock"), flock.SetPermissions(0o600))
+	mine, err := lock.TryLock()
+	if err != nil {
+		return nil, fmt.Errorf("lock the tray: %w", err)
+	}
+	if !mine {
+		return nil, withHint(errors.New("a tray is running already"), "look for its icon; a panel without a tray shows none")
+	}
+	return func() { _ = lock.Unlock() }, nil
+}
+
+// trayError gives what the tray ends with its next step.
+func (a *app) trayError(err error) error {
+	if err == nil {
+		return nil
+	}
+	if runtime.GOOS == "linux" && a.env("DBUS_SESSION_BUS_ADDRESS") == "" {
+		return withHint(err, `start it in a graphical session; without one there is "berth status --watch"`)
+	}
+	return err
+}
+
+func (a *app) trayConfig(p paths.Paths, c *client.Client, log *slog.Logger) tray.Config {
+	return tray.Config{
+		Logger: log, Agent: c,
+		Notifier: func(acted func(id, key string), closed func(id string)) tray.Notifier {
+			return notify.New(notify.Config{
+				Logger: log, DesktopEntry: "berth", Icon: tray.AppIcon(), OnAction: acted, OnClosed: closed,
+				StateFile: filepath.Join(p.StateDir, "notifications.json"),
+			})
+		},
+		StartAgent:  func(ctx context.Context) error { return startAgent(ctx, p) },
+		StartAtOnce: runtime.GOOS == "windows", // which has no service of one's own
+		Browse: func(ctx context.Context, url string, command []string, proxy string) error {
+			return browser.Open(ctx, url, command, a.env, proxy)
+		},
+		Open: openFile,
+		Copy: tray.Copy,
+		Client: (&clientCommands{
+			app: a, config: p.Config,
+		}).of,
+		ConfigFile: p.Config, LogFile: p.LogFile, Version: buildVersion(),
+	}
+}
+
+// startAgent starts an agent that outlives the tray.
+func startAgent(ctx context.Context, _ paths.Paths) error {
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find berth's own path: %w", err)
+	}
+	return startDetached(ctx, self, "agent", "run", "--quiet")
+}
+
+// openFile shows a file in the user's own program for it.
+func openFile(ctx context.Context, path string) error {
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("there is no %s yet", path)
+	}
+	argv := map[string][]string{
+		"windows": {"notepad.exe", path},
+		"darwin":  {"open", "-t", path},
+	}[runtime.GOOS]
+	if argv == nil {
+		argv = []string{"xdg-open", path}
+	}
+	return startDetached(ctx, argv[0], argv[1:]...)
+}
+
+// clientCommands knows the usual client's command line for a tunnel: the
+// config has the database user and name.
+type clientCommands struct {
+	app    *app
+	config string // the path
+
+	mu     sync.Mutex // guards what follows
+	loaded *config.Config
+	from   time.Time // when the file was last changed
+}
+
+func (k *clientCommands) of(t state.Tunnel) (name, command string, ok bool) {
+	var argv []string
+	if t.Kind == state.KindKube {
+		path, err := k.app.kubeconfigPath()
+		if err != nil {
+			return "", "", false
+		}
+		argv = kubectl(path, t.Name)
+	} else {
+		spec := k.spec(t.Name)
+		proto, ep, err := endpointOf(t, spec.DBUser, spec.DBName)
+		if err != nil {
+			return "", "", false
+		}
+		if argv, err = proto.ClientCommand(ep); err != nil {
+			return "", "", false
+		}
+	}
+	return filepath.Base(argv[0]), db.Quote(argv), true
+}
+
+// spec is a tunnel as the config has it. The file is read when it has changed.
+func (k *clientCommands) spec(name string) config.Tunnel {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	info, err := os.Stat(k.config)
+	if err != nil {
+		return config.Tunnel{}
+	}
+	if k.loaded == nil || !info.ModTime().Equal(k.from) {
+		k.from = info.ModTime()
+		cfg, err := config.Load(k.config)
+		if err != nil {
+			return config.Tunnel{} // the agent says what is wrong
+		}
+		k.loaded = cfg
+	}
+	spec, _ := k.loaded.Tunnel(name)
+	return spec
+}

@@ -1,0 +1,6 @@
+// Package lean keeps a small process of a large program small.
+//
+// Starting the program touches much of it: each package prepares itself. What
+// is mapped from its file stays counted as the process's memory although it is
+// the file's, and most of it is never needed again. Trim gives it back.
+package lean

@@ -1,0 +1,167 @@
+package tray
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"berth/agent/state"
+	"berth/notify"
+)
+
+// act does what a pressed button of a notification says.
+func (f *front) act(ctx context.Context, p press) {
+	a, ok := f.meant(p)
+	if !ok {
+		f.Logger.Warn("a button means nothing", "notification", p.id)
+		return
+	}
+	f.Logger.Debug("pressed", "notification", p.id, "verb", a.Verb)
+	f.notes.settle(p.id)
+	if a.Confirm {
+		f.confirmed(ctx, p.id, a)
+		return
+	}
+	f.do(ctx, p.id, a)
+}
+
+// meant is the action behind a button.
+func (f *front) meant(p press) (state.NoticeAction, bool) {
+	if p.key != notify.DefaultKey {
+		return actionOf(p.key)
+	}
+	i := slices.IndexFunc(f.snapshot.Notices, func(n state.Notice) bool { return n.ID == p.id })
+	if i < 0 || len(f.snapshot.Notices[i].Actions) == 0 {
+		return state.NoticeAction{}, false
+	}
+	return f.snapshot.Notices[i].Actions[0], true
+}
+
+// confirmed asks once more before it acts.
+func (f *front) confirmed(ctx context.Context, id string, a state.NoticeAction) {
+	key := Action{Do: DoTell, Title: id, Text: keyOf(a)}
+	f.beside(ctx, key, func(ctx context.Context) func() {
+		yes, err := f.confirm(ctx, "berth", f.question(a), capital(words(a.Verb)), commandFor(a))
+		return func() {
+			switch {
+			case err != nil && ctx.Err() == nil:
+				f.notes.again(id)
+				f.tell("Nothing was done", sentence(err))
+			case yes:
+				f.do(ctx, id, a)
+			default:
+				f.notes.again(id) // not decided: it may be shown again
+			}
+		}
+	})
+}
+
+// do makes the call that a verb names. The agent looks at the true state again
+// before it does anything.
+func (f *front) do(ctx context.Context, id string, a state.NoticeAction) {
+	switch a.Verb {
+	case state.VerbLogin:
+		f.start(ctx, Action{Do: DoLogin, Proxy: a.Proxy})
+	case state.VerbRenew:
+		f.start(ctx, Action{Do: DoRenew, Proxy: a.Proxy})
+	case state.VerbSnooze:
+		f.start(ctx, Action{Do: DoSnooze, Proxy: a.Proxy})
+	case state.VerbRestart:
+		f.start(ctx, Action{Do: DoRestart, Tunnel: a.Tunnel})
+	case state.VerbDetails:
+		f.details(a)
+		f.dismiss(ctx, id)
+	case state.VerbDismiss:
+		f.dismiss(ctx, id)
+	default:
+		f.Logger.Error("[unexpected] a notification's button does nothing that is known", "verb", a.Verb)
+		f.tell("Nothing was done", fmt.Sprintf("The agent is newer than the tray, which does not know how to %s: restart the tray.", words(a.Verb)))
+	}
+}
+
+// dismiss tells the agent that nobody needs a notice any more.
+func (f *front) dismiss(ctx context.Context, id string) {
+	f.notes.settle(id)
+	if !slices.ContainsFunc(f.snapshot.Notices, func(n state.Notice) bool { return n.ID == id }) {
+		return // the tray's own, or over
+	}
+	f.beside(ctx, Action{Do: DoTell, Title: id}, func(ctx context.Context) func() {
+		if err := f.Agent.DismissNotice(ctx, id); err != nil && ctx.Err() == nil {
+			f.Logger.Warn("notice not dismissed", "notice", id, "err", err)
+		}
+		return nil
+	})
+}
+
+// details tells more about what a notice is about.
+func (f *front) details(a state.NoticeAction) {
+	switch {
+	case a.Tunnel != "":
+		t, ok := f.tunnel(a.Tunnel)
+		if !ok || t.Problem == nil {
+			f.tell(cut(a.Tunnel, maxName), "Nothing is wrong with it any more.")
+			return
+		}
+		f.tellProblem(cut(t.Name, maxName)+": ", *t.Problem)
+	case a.Request != "":
+		r, ok := f.request(a.Request)
+		if !ok {
+			f.tell("Access request", "It is gone.")
+			return
+		}
+		f.tell(requestDetails(r, time.Now()))
+	case len(f.snapshot.Problems) > 0:
+		f.tellProblem("", f.snapshot.Problems[0])
+	default:
+		p, ok := f.profile(a.Proxy)
+		if !ok {
+			f.tell("Nothing is wrong any more", "The tray's menu shows how things are.")
+			return
+		}
+		f.tell(profileLabel(p, time.Now()), "Choose Log in or Renew now under it in the tray's menu.")
+	}
+}
+
+func (f *front) request(id string) (state.Request, bool) {
+	i := slices.IndexFunc(f.snapshot.Requests, func(r state.Request) bool { return r.ID == id })
+	if i < 0 {
+		return state.Request{}, false
+	}
+	return f.snapshot.Requests[i], true
+}
+
+// question is what is asked before an action that wants it.
+func (f *front) question(a state.NoticeAction) string {
+	switch {
+	case a.Request != "":
+		r, ok := f.request(a.Request)
+		if !ok {
+			return capital(words(a.Verb)) + " this access request?"
+		}
+		return fmt.Sprintf("%s the request of %s for %s%s?", capital(words(a.Verb)), cut(r.User, maxName), cut(asked(r), maxLabel), because(r.Reason))
+	case a.Tunnel != "":
+		return fmt.Sprintf("%s %s?", capital(words(a.Verb)), cut(a.Tunnel, maxName))
+	default:
+		return fmt.Sprintf("%s at %s?", capital(words(a.Verb)), cut(hostOf(a.Proxy), maxName))
+	}
+}
+
+// commandFor is the command that does the same as an action.
+func commandFor(a state.NoticeAction) string {
+	switch {
+	case a.Request != "":
+		return fmt.Sprintf("berth request %s %s", a.Verb, a.Request)
+	case a.Tunnel != "":
+		return fmt.Sprintf("berth tunnel %s %s", a.Verb, a.Tunnel)
+	default:
+		return fmt.Sprintf("berth %s %s", a.Verb, hostOf(a.Proxy))
+	}
+}
+
+func capital(s string) string {
+	if s == "" {
+		return ""
+	}
+	return asSentence(s)[:len(s)]
+}

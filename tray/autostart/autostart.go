@@ -1,0 +1,25 @@
+// Package autostart has the desktop start the tray when its user logs in.
+//
+// It promises to write one entry for the current user alone, in the place the
+// system has for that, to say whether anything changed, and to take away
+// nothing but its own.
+package autostart
+
+// Name is what the entry is called.
+const Name = "berth-tray"
+
+// Entry is what is started at login.
+type Entry struct {
+	// Program is the absolute path of berth, and Args what it is called with.
+	Program string
+	Args    []string
+}
+
+// Result is what became of the entry.
+type Result struct {
+	Path    string // where it is, or was: a file or a registry value
+	Changed bool   // false when it was so already
+	// Off says that the user has switched the entry off in the system's own
+	// settings, which is left as it is.
+	Off bool
+}

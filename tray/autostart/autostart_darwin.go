@@ -1,0 +1,29 @@
+package autostart
+
+import "path/filepath"
+
+// Install has launchd start e at login.
+func Install(e Entry, env func(string) string) (Result, error) {
+	path, err := path(env)
+	if err != nil {
+		return Result{}, err
+	}
+	return writeEntry(path, launchAgent(e))
+}
+
+// Uninstall takes the entry away. What runs goes on until it is quit.
+func Uninstall(env func(string) string) (Result, error) {
+	path, err := path(env)
+	if err != nil {
+		return Result{}, err
+	}
+	return removeEntry(path)
+}
+
+func path(env func(string) string) (string, error) {
+	home, err := homeDir(env)
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(home, "Library", "LaunchAgents", launchLabel+".plist"), nil
+}

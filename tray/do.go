@@ -1,0 +1,264 @@
+package tray
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"berth/agent/ipc/client"
+	"berth/agent/state"
+	"berth/notify"
+)
+
+// beside does what takes time beside run, unless the same is under way. What
+// work returns is called by run.
+func (f *front) beside(ctx context.Context, a Action, work func(ctx context.Context) func()) {
+	if f.running[a] {
+		f.Logger.Debug("it is under way", "action", a.Do)
+		return
+	}
+	f.running[a] = true
+	f.parts.Go(func() {
+		done := work(ctx)
+		f.results <- func() {
+			delete(f.running, a)
+			if done != nil {
+				done()
+			}
+		}
+	})
+}
+
+// try does something beside run and tells a person if it came to nothing.
+func (f *front) try(ctx context.Context, a Action, failed string, work func(ctx context.Context) error) {
+	f.beside(ctx, a, func(ctx context.Context) func() {
+		err := work(ctx)
+		if err == nil || ctx.Err() != nil || errors.Is(err, ErrDismissed) {
+			return nil
+		}
+		f.Logger.Warn("an action came to nothing", "action", a.Do, "err", err)
+		return func() { f.tell(failed, sentence(err)) }
+	})
+}
+
+// start does what a line of the menu says, if that is still so.
+func (f *front) start(ctx context.Context, a Action) {
+	f.Logger.Debug("clicked", "action", a.Do, "tunnel", a.Tunnel, "proxy", a.Proxy)
+	switch a.Do {
+	case DoStartAgent:
+		f.startAgent(ctx, a)
+	case DoLogin, DoRenew, DoCancelLogin, DoOpenLogin, DoSnooze, DoLogout:
+		f.startSession(ctx, a)
+	case DoStart, DoStop, DoRestart, DoWhy:
+		f.startTunnel(ctx, a)
+	case DoCopy:
+		f.try(ctx, a, "Nothing was copied", func(ctx context.Context) error { return f.Copy(ctx, a.Text) })
+	case DoAdd:
+		f.add(ctx, a)
+	case DoListAgain:
+		f.ask(ctx)
+		f.draw()
+	case DoTell:
+		f.tell(a.Title, a.Text)
+	case DoOpenConfig:
+		f.try(ctx, a, "The config was not opened", func(ctx context.Context) error { return f.Open(ctx, f.ConfigFile) })
+	case DoOpenLogs:
+		f.try(ctx, a, "The log was not opened", func(ctx context.Context) error { return f.Open(ctx, f.LogFile) })
+	case DoAbout:
+		f.tell("berth "+f.Version, f.about())
+	default:
+		f.Logger.Error("[unexpected] a line of the menu does nothing that is known", "action", a.Do)
+	}
+}
+
+func (f *front) about() string {
+	agent := f.snapshot.Agent
+	text := "Databases and Kubernetes clusters on local addresses that never change."
+	if agent.Version != f.Version {
+		text += fmt.Sprintf("\nThe agent is version %s: restart whichever is older.", agent.Version)
+	}
+	return fmt.Sprintf("%s\n%s on %s, agent %d.", text, runtime.Version(), runtime.GOOS, agent.PID)
+}
+
+func (f *front) startAgent(ctx context.Context, a Action) {
+	if !f.env.Away || f.env.Starting {
+		return
+	}
+	f.env.Starting = true
+	f.startedBy = time.NewTimer(startWait)
+	f.draw()
+	f.beside(ctx, a, func(ctx context.Context) func() {
+		err := f.StartAgent(ctx)
+		if err == nil {
+			return nil
+		}
+		f.Logger.Error("agent not started", "err", err)
+		return func() {
+			if f.startedBy != nil {
+				f.startedBy.Stop()
+				f.startedBy = nil
+			}
+			f.env.Starting = false
+			f.tell("The agent has not started", sentence(err))
+		}
+	})
+}
+
+// profile returns the profile of a proxy.
+func (f *front) profile(proxy string) (state.Profile, bool) {
+	i := slices.IndexFunc(f.snapshot.Profiles, func(p state.Profile) bool { return p.Proxy == proxy })
+	if i < 0 {
+		return state.Profile{}, false
+	}
+	return f.snapshot.Profiles[i], true
+}
+
+func (f *front) startSession(ctx context.Context, a Action) {
+	p, ok := f.profile(a.Proxy)
+	if !ok {
+		f.tell("Nothing was done", fmt.Sprintf("The profile of %s is gone.", hostOf(a.Proxy)))
+		return
+	}
+	switch a.Do {
+	case DoLogin:
+		f.login(ctx, a.Proxy, false)
+	case DoRenew:
+		f.login(ctx, a.Proxy, true)
+	case DoCancelLogin:
+		f.try(ctx, a, "The login goes on", func(ctx context.Context) error { return f.Agent.CancelLogin(ctx, a.Proxy) })
+	case DoOpenLogin:
+		f.try(ctx, a, "The login page was not opened", func(ctx context.Context) error {
+			return f.Browse(ctx, p.Login.URL, nil, a.Proxy)
+		})
+	case DoSnooze:
+		f.try(ctx, a, "Not put aside", func(ctx context.Context) error {
+			_, err := f.Agent.SnoozeRenewal(ctx, a.Proxy)
+			return err
+		})
+	case DoLogout:
+		f.logout(ctx, a, p)
+	}
+}
+
+// logout asks first: one cannot take it back.
+func (f *front) logout(ctx context.Context, a Action, p state.Profile) {
+	f.try(ctx, a, "You are still logged in", func(ctx context.Context) error {
+		text := fmt.Sprintf("End the session of %s at %s? Tunnels keep their addresses and wait for the next login.",
+			cut(p.User, maxName), cut(hostOf(p.Proxy), maxName))
+		yes, err := f.confirm(ctx, "Log out", text, "Log out", "berth logout "+hostOf(p.Proxy))
+		if err != nil || !yes {
+			return err
+		}
+		_, err = f.Agent.Logout(ctx, a.Proxy)
+		return err
+	})
+}
+
+func (f *front) tunnel(name string) (state.Tunnel, bool) {
+	i := slices.IndexFunc(f.snapshot.Tunnels, func(t state.Tunnel) bool { return t.Name == name })
+	if i < 0 {
+		return state.Tunnel{}, false
+	}
+	return f.snapshot.Tunnels[i], true
+}
+
+func (f *front) startTunnel(ctx context.Context, a Action) {
+	t, ok := f.tunnel(a.Tunnel)
+	if !ok {
+		f.tell("Nothing was done", fmt.Sprintf("The tunnel %s is gone.", cut(a.Tunnel, maxName)))
+		return
+	}
+	name := cut(t.Name, maxName)
+	switch a.Do {
+	case DoStart:
+		f.try(ctx, a, name+" was not started", func(ctx context.Context) error { return f.Agent.StartTunnel(ctx, a.Tunnel) })
+	case DoStop:
+		f.try(ctx, a, name+" was not stopped", func(ctx context.Context) error { return f.Agent.StopTunnel(ctx, a.Tunnel) })
+	case DoRestart:
+		f.try(ctx, a, name+" was not restarted", func(ctx context.Context) error { return f.Agent.RestartTunnel(ctx, a.Tunnel) })
+	case DoWhy:
+		if t.Problem == nil {
+			f.tell(name, "Nothing is wrong with it.")
+			return
+		}
+		f.tellProblem(name+": ", *t.Problem)
+	}
+}
+
+func (f *front) tellProblem(prefix string, p state.Problem) {
+	text := p.Text
+	if p.Action != "" {
+		text += "\n" + p.Action
+	}
+	f.tell(prefix+p.Title, text)
+}
+
+func (f *front) add(ctx context.Context, a Action) {
+	spec := client.TunnelSpec{
+		Name: freeName(a.Resource, f.snapshot.Tunnels), Kind: a.Kind, Cluster: a.Cluster, Resource: a.Resource,
+	}
+	f.beside(ctx, a, func(ctx context.Context) func() {
+		added, err := f.Agent.AddTunnel(ctx, spec)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
+			f.Logger.Warn("tunnel not added", "tunnel", spec.Name, "err", err)
+			return func() { f.tell("No tunnel to "+cut(a.Resource, maxName), sentence(err)) }
+		}
+		return func() {
+			address := net.JoinHostPort("127.0.0.1", strconv.Itoa(added.Port))
+			f.tell("Added "+added.Name, fmt.Sprintf("%s is at %s from now on.", cut(a.Resource, maxName), address))
+		}
+	})
+}
+
+// nameFrom makes a tunnel's name of a resource's: letters and digits, with
+// dots, dashes and underscores between.
+func nameFrom(resource string) string {
+	name := strings.Map(func(r rune) rune {
+		if r < utf8.RuneSelf && (unicode.IsLetter(r) || unicode.IsDigit(r) || strings.ContainsRune("._-", r)) {
+			return r
+		}
+		return '-'
+	}, clean(resource))
+	name = strings.Trim(name, "._-")
+	if len(name) > maxName {
+		name = strings.TrimRight(name[:maxName], "._-")
+	}
+	if name == "" {
+		return "tunnel"
+	}
+	return name
+}
+
+// tell answers a person.
+func (f *front) tell(title, text string) {
+	f.notes.tell(context.Background(), notify.Notification{ID: "answer", Title: title, Body: text, Group: "answer"})
+}
+
+// sentence is an error as a person reads it, with the next step.
+func sentence(err error) string {
+	text := asSentence(err.Error())
+	if e, ok := errors.AsType[*client.Error](err); ok && e.Hint != "" {
+		text += " " + asSentence(e.Hint)
+	}
+	return text
+}
+
+func asSentence(s string) string {
+	s = cut(s, maxTold/2)
+	r, size := utf8.DecodeRuneInString(s)
+	if s = string(unicode.ToUpper(r)) + s[size:]; !strings.ContainsAny(s[len(s)-1:], ".!?") {
+		s += "."
+	}
+	return s
+}

@@ -1,0 +1,292 @@
+package tray
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"log/slog"
+	"runtime"
+	"sync"
+	"time"
+
+	"berth/agent/ipc/client"
+	"berth/agent/state"
+	"berth/notify"
+)
+
+// Agent is what the tray asks of the agent: methods of client.Client.
+type Agent interface {
+	Follow(ctx context.Context) iter.Seq2[state.Snapshot, error]
+	Resources(ctx context.Context, q client.ResourceQuery) ([]client.Resource, error)
+	AddTunnel(ctx context.Context, spec client.TunnelSpec) (client.TunnelSpec, error)
+	StartTunnel(ctx context.Context, name string) error
+	StopTunnel(ctx context.Context, name string) error
+	RestartTunnel(ctx context.Context, name string) error
+	Login(ctx context.Context, start client.LoginStart, show func(e client.LoginEvent, answer func(secret string)) error) error
+	CancelLogin(ctx context.Context, proxy string) error
+	Logout(ctx context.Context, proxy string) (string, error)
+	SnoozeRenewal(ctx context.Context, proxy string) (client.Snoozed, error)
+	DismissNotice(ctx context.Context, id string) error
+}
+
+// Notifier shows notifications: methods of notify.Notifier.
+type Notifier interface {
+	Show(ctx context.Context, n notify.Notification) error
+	Close(id string)
+	Capabilities() notify.Capabilities
+	Run(ctx context.Context) error
+}
+
+// Config says how to run the tray. What is not said to be optional must be set.
+type Config struct {
+	Logger *slog.Logger
+	Agent  Agent
+	// Notifier makes what shows notifications, which tells acted of a pressed
+	// button and closed of a notification that a person has put away.
+	Notifier func(acted func(id, key string), closed func(id string)) Notifier
+	// Prompter opens dialogs; nil means that nothing here can, and whatever
+	// needs one names the command to run instead.
+	Prompter Prompter
+	// StartAgent starts an agent and returns without waiting for it to answer.
+	StartAgent func(ctx context.Context) error
+	// StartAtOnce starts an agent when none answers at the beginning.
+	StartAtOnce bool
+	// Browse opens a login page if it is one of proxy's or of this machine.
+	Browse func(ctx context.Context, url string, command []string, proxy string) error
+	// Open shows a file to the person.
+	Open func(ctx context.Context, path string) error
+	// Copy puts text on the clipboard.
+	Copy func(ctx context.Context, text string) error
+	// Client is Env's; nil means that no commands are offered.
+	Client func(state.Tunnel) (name, command string, ok bool)
+	// ConfigFile and LogFile are what the menu opens.
+	ConfigFile, LogFile string
+	Version             string
+}
+
+const (
+	drawEvery  = time.Second      // the shortest time between two drawings
+	startWait  = 20 * time.Second // for an agent that was started to answer
+	offersKeep = 30 * time.Minute // a list of resources is asked for again after
+	awayGrace  = 5 * time.Second  // that notices outlive the agent
+)
+
+// Run shows the tray until ctx ends, or somebody quits it. It must be called
+// on the main goroutine.
+func Run(ctx context.Context, cfg Config) error {
+	cfg.Logger = cfg.Logger.With("component", "tray")
+	var errOver error
+	err := withHost(ctx, cfg.Logger, func(ctx context.Context) error {
+		return runTray(ctx, MoodOff, func(ctx context.Context, m *menu) error {
+			errOver = newFront(cfg, m).run(ctx)
+			return errOver
+		})
+	})
+	if errors.Is(err, errQuit) {
+		return nil
+	}
+	return err
+}
+
+var errQuit = errors.New("quit")
+
+// front joins the agent, the menu and the notifications. What it remembers is
+// run's alone; everything that takes time goes on beside it and comes back
+// through a channel.
+type front struct {
+	Config
+	menu     *menu
+	notifier Notifier
+	notes    *notes
+
+	snapshots chan update // capacity 1: the newest
+	pressed   chan press
+	results   chan func() // for run to call
+
+	running map[Action]bool // by what they do, so that nothing is done twice at once
+	parts   sync.WaitGroup
+
+	snapshot state.Snapshot
+	env      Env
+	known    bool // an answer, or that there is none, has come
+
+	drawn     time.Time
+	due       *time.Timer // for the next drawing; nil means none is due
+	asked     string      // for whom the resources were asked for
+	askedAt   time.Time
+	startedBy *time.Timer
+}
+
+// update is a snapshot, or that the agent is away.
+type update struct {
+	snapshot state.Snapshot
+	err      error
+}
+
+// press is a button of a notification.
+type press struct{ id, key string }
+
+func newFront(cfg Config, m *menu) *front {
+	f := &front{
+		Config: cfg, menu: m,
+		snapshots: make(chan update, 1), pressed: make(chan press, queued), results: make(chan func()),
+		running: make(map[Action]bool),
+		env:     Env{GOOS: runtime.GOOS, Away: true, Client: cfg.Client},
+	}
+	f.notifier = cfg.Notifier(f.press, f.dismissed)
+	f.notes = newNotes(f.notifier, cfg.Logger)
+	return f
+}
+
+// press takes a pressed button over. Its caller does not wait.
+func (f *front) press(id, key string) {
+	select {
+	case f.pressed <- press{id, key}:
+	default:
+		f.Logger.Warn("a pressed button is lost: earlier ones are still being dealt with", "notification", id)
+	}
+}
+
+// dismissed takes over that a notification was put away.
+func (f *front) dismissed(id string) { f.press(id, keyOf(state.NoticeAction{Verb: state.VerbDismiss})) }
+
+// run follows the agent until ctx ends or somebody quits.
+func (f *front) run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	f.parts.Go(func() { f.follow(ctx) })
+	f.parts.Go(func() {
+		if err := f.notifier.Run(ctx); err != nil {
+			f.Logger.Error("notifications have ended", "err", err)
+		}
+	})
+	err := f.loop(ctx)
+	cancel()
+	f.drain()
+	return err
+}
+
+// drain waits for everything that goes on beside run.
+func (f *front) drain() {
+	ended := make(chan struct{})
+	go func() {
+		f.parts.Wait()
+		f.notes.wait()
+		close(ended)
+	}()
+	for {
+		select {
+		case <-f.results: // nobody is interested any more
+		case <-ended:
+			return
+		}
+	}
+}
+
+// follow keeps the newest of what the agent says in snapshots.
+func (f *front) follow(ctx context.Context) {
+	for s, err := range f.Agent.Follow(ctx) {
+		select {
+		case <-f.snapshots: // not taken yet, and out of date now
+		default:
+		}
+		f.snapshots <- update{s, err}
+	}
+}
+
+func (f *front) loop(ctx context.Context) error {
+	minute := time.NewTimer(untilMinute(time.Now()))
+	defer minute.Stop()
+	for {
+		var due <-chan time.Time
+		if f.due != nil {
+			due = f.due.C
+		}
+		var late <-chan time.Time
+		if f.startedBy != nil {
+			late = f.startedBy.C
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case u := <-f.snapshots:
+			f.update(ctx, u)
+		case a := <-f.menu.clicks:
+			if a.Do == DoQuit {
+				f.Logger.Info("tray quit from its menu")
+				return errQuit
+			}
+			f.start(ctx, a)
+		case p := <-f.pressed:
+			f.act(ctx, p)
+		case done := <-f.results:
+			done()
+			f.draw()
+		case <-due:
+			f.due = nil
+			f.draw()
+		case <-late:
+			f.startedBy, f.env.Starting = nil, false
+			f.tell("The agent has not started", "Its log may say why: choose Logs in the tray's menu.")
+			f.draw()
+		case <-minute.C:
+			minute.Reset(untilMinute(time.Now()))
+			if f.known && !f.env.Away {
+				f.draw()
+				f.askAgain(ctx)
+			}
+		}
+	}
+}
+
+// untilMinute is the time to the next change of a clock: times are drawn by
+// the minute.
+func untilMinute(now time.Time) time.Duration {
+	return now.Truncate(time.Minute).Add(time.Minute).Sub(now)
+}
+
+// update takes what the agent says.
+func (f *front) update(ctx context.Context, u update) {
+	first := !f.known
+	f.known = true
+	if u.err != nil {
+		if !f.env.Away || first {
+			f.Logger.Info("no agent answers", "err", u.err)
+		}
+		f.env.Away, f.env.Offers, f.asked = true, Offers{}, ""
+		f.snapshot = state.Snapshot{}
+		f.notes.clearAfter(awayGrace)
+		f.draw()
+		if first && f.StartAtOnce {
+			f.start(ctx, Action{Do: DoStartAgent})
+		}
+		return
+	}
+	if f.env.Away {
+		f.Logger.Info("the agent answers", "version", u.snapshot.Agent.Version, "pid", u.snapshot.Agent.PID)
+	}
+	if f.startedBy != nil {
+		f.startedBy.Stop()
+		f.startedBy = nil
+	}
+	f.env.Away, f.env.Starting = false, false
+	f.snapshot = u.snapshot
+	f.notes.follow(ctx, u.snapshot.Notices)
+	f.askAgain(ctx)
+	f.draw()
+}
+
+// draw draws now, or when enough time has passed since the last drawing.
+func (f *front) draw() {
+	if f.due != nil {
+		return
+	}
+	now := time.Now()
+	if wait := drawEvery - now.Sub(f.drawn); wait > 0 && !f.drawn.IsZero() {
+		f.due = time.NewTimer(wait)
+		return
+	}
+	f.drawn = now
+	wall := now.Round(0)
+	f.menu.draw(Layout(f.snapshot, f.env, wall), now)
+	f.menu.face(MoodOf(f.snapshot, f.env, wall), Tooltip(f.snapshot, f.env, wall))
+}

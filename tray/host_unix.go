@@ -1,0 +1,103 @@
+//go:build !windows && !darwin
+
+package tray
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/godbus/dbus/v5"
+
+	"berth/internal/busaddr"
+)
+
+// watcherName is who panels with a tray listen as. Stock GNOME has none.
+const watcherName = "org.kde.StatusNotifierWatcher"
+
+// errBusGone says that the session is over, or its bus at least. systray does
+// not connect again: whoever started the tray starts it once more.
+var errBusGone = errors.New("the D-Bus session has ended, and the tray with it")
+
+// withHost runs body as long as there is a session bus. It says in the log
+// whether anything shows the icon; systray itself registers whenever that
+// changes.
+func withHost(ctx context.Context, log *slog.Logger, body func(context.Context) error) error {
+	address, err := busaddr.Session()
+	if err != nil {
+		return fmt.Errorf("show the tray: %w", err)
+	}
+	conn, err := dbus.Connect(address, dbus.WithContext(context.WithoutCancel(ctx)))
+	if err != nil {
+		return fmt.Errorf("show the tray: connect to the D-Bus session: %w", err)
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		select {
+		case <-conn.Context().Done():
+			cancel(errBusGone)
+		case <-ctx.Done():
+		}
+	}()
+	stop, err := watchHost(conn, log)
+	if err == nil {
+		err = body(ctx)
+		stop()
+	}
+	cause := context.Cause(ctx)
+	cancel(nil)
+	<-watched
+	_ = conn.Close() // nothing of ours is on it any more
+	if errors.Is(cause, errBusGone) {
+		return errBusGone
+	}
+	return err
+}
+
+// watchHost logs whether anything shows the icon, and each change of it.
+func watchHost(conn *dbus.Conn, log *slog.Logger) (stop func(), err error) {
+	err = conn.AddMatchSignal(
+		dbus.WithMatchSender("org.freedesktop.DBus"), dbus.WithMatchInterface("org.freedesktop.DBus"),
+		dbus.WithMatchMember("NameOwnerChanged"), dbus.WithMatchArg(0, watcherName),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("watch for a panel with a tray: %w", err)
+	}
+	changes := make(chan *dbus.Signal, queued)
+	conn.Signal(changes)
+	var there bool
+	if err := conn.BusObject().Call("org.freedesktop.DBus.NameHasOwner", 0, watcherName).Store(&there); err != nil {
+		return nil, fmt.Errorf("look for a panel with a tray: %w", err)
+	}
+	logHost(log, there)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for s := range changes {
+			if len(s.Body) != 3 || s.Body[0] != watcherName {
+				continue // for somebody else on this connection
+			}
+			if now := s.Body[2] != ""; now != there {
+				there = now
+				logHost(log, there)
+			}
+		}
+	}()
+	return func() {
+		conn.RemoveSignal(changes)
+		close(changes)
+		<-ended
+	}, nil
+}
+
+func logHost(log *slog.Logger, there bool) {
+	if there {
+		log.Info("a panel shows the icon")
+		return
+	}
+	log.Warn("no panel shows the icon; it appears as soon as one with a StatusNotifierWatcher runs " +
+		"(on GNOME: the AppIndicator extension); notifications and berth status work without it")
+}
