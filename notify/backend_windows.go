@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/windows/registry"
 
 	"berth/internal/atomicfile"
+	"berth/notify/internal/words"
 )
 
 const remedy = `allow notifications in the system's settings; until then look at berth's menu or "berth status"`
@@ -223,7 +224,7 @@ func iconFile(cfg Config) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("find a place for the icon: %w", err)
 	}
-	path := filepath.Join(folder, word(cfg.AppName), "notification.png")
+	path := filepath.Join(folder, words.Slug(cfg.AppName), "notification.png")
 	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, cfg.Icon) {
 		return path, nil
 	}

@@ -13,6 +13,8 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 	"github.com/godbus/dbus/v5"
+
+	"berth/notify/internal/words"
 )
 
 const (
@@ -348,7 +350,7 @@ func (b *bus) ask(conn *dbus.Conn, owner string) (server, error) {
 	var vendor, version string
 	err = errors.Join(err, object.CallWithContext(ctx, serverName+".GetServerInformation", dbus.FlagNoAutoStart).
 		Store(&s.name, &vendor, &version, &s.spec))
-	if s.name = oneLine(s.name+" "+version, maxLabel); s.name == "" {
+	if s.name = words.Line(s.name+" "+version, maxLabel); s.name == "" {
 		s.name = "unnamed"
 	}
 	return s, err

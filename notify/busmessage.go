@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/godbus/dbus/v5"
+
+	"berth/notify/internal/words"
 )
 
 const (
@@ -50,11 +52,11 @@ func (s server) message(n Notification, cfg Config, picture any) message {
 	}
 	switch {
 	case !s.can["body"] && len(s.can) > 0: // a service that says nothing shows a body
-		m.summary = cut(strings.TrimSuffix(n.Title+": "+strings.ReplaceAll(body, "\n", " "), ": "), maxTitle+maxBody)
+		m.summary = words.Cut(strings.TrimSuffix(n.Title+": "+strings.ReplaceAll(body, "\n", " "), ": "), maxTitle+maxBody)
 	case s.can["body-markup"]:
-		m.body = escaped(body)
+		m.body = words.Escape(body)
 	default:
-		m.body = withoutTags(body)
+		m.body = words.WithoutTags(body)
 	}
 	m.urgency(n.Urgency)
 	if n.Group != "" {
@@ -66,7 +68,7 @@ func (s server) message(n Notification, cfg Config, picture any) message {
 	if picture != nil {
 		m.hints[s.pictureHint()] = dbus.MakeVariant(picture)
 	} else {
-		m.icon = word(cfg.AppName)
+		m.icon = words.Slug(cfg.AppName)
 	}
 	return m
 }

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"berth/notify/internal/words"
 )
 
 // Urgency is how much a notification may disturb.
@@ -156,12 +158,12 @@ func clean(n Notification, appName string) (Notification, error) {
 	if err := checkKey(n.ID); err != nil {
 		return n, fmt.Errorf("notification ID: %w", err)
 	}
-	n.Title = oneLine(n.Title, maxTitle)
+	n.Title = words.Line(n.Title, maxTitle)
 	if n.Title == "" {
 		n.Title = appName
 	}
-	n.Body = lines(n.Body, maxBody, maxLines)
-	n.Group = word(n.Group)
+	n.Body = words.Lines(n.Body, maxBody, maxLines)
+	n.Group = words.Slug(n.Group)
 	n.Urgency = min(max(n.Urgency, UrgencyLow), UrgencyCritical)
 	actions := make([]Action, 0, min(len(n.Actions), maxCards))
 	for _, a := range n.Actions {
@@ -174,8 +176,8 @@ func clean(n Notification, appName string) (Notification, error) {
 		if len(actions) == maxCards {
 			break
 		}
-		if a.Label = oneLine(a.Label, maxLabel); a.Label == "" {
-			a.Label = oneLine(a.Key, maxLabel)
+		if a.Label = words.Line(a.Label, maxLabel); a.Label == "" {
+			a.Label = words.Line(a.Key, maxLabel)
 		}
 		actions = append(actions, a)
 	}

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/gen2brain/beeep"
+
+	"berth/notify/internal/words"
 )
 
 // plainTime is for the last resort, which may wait until its popup is gone.
@@ -22,7 +24,7 @@ type plainer struct {
 
 func newPlainer(cfg Config) *plainer {
 	// The name goes into command lines and scripts too.
-	beeep.AppName = harmless(cfg.AppName)
+	beeep.AppName = words.Harmless(cfg.AppName)
 	var icon any = ""
 	if len(cfg.Icon) > 0 {
 		icon = cfg.Icon
@@ -36,7 +38,7 @@ func (p *plainer) show(ctx context.Context, n Notification) error {
 	if !p.busy.TryLock() {
 		return fmt.Errorf("%w (the message before has not gone out)", ErrUnavailable)
 	}
-	title, body := harmless(n.Title), harmless(n.Body)
+	title, body := words.Harmless(n.Title), words.Harmless(n.Body)
 	if title == "" {
 		title = beeep.AppName
 	}

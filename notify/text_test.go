@@ -7,6 +7,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
+
+	"berth/notify/internal/words"
 )
 
 func TestClean(t *testing.T) {
@@ -24,7 +26,7 @@ func TestClean(t *testing.T) {
 		{"other_scripts_stay", "שלום", "مرحبا", "שלום", "مرحبا"},
 		{"newlines_in_title", "a\nb\u2028c", "\n\n a \n\n\n b \n", "a b c", "a\nb"},
 		{"many_lines", "t", strings.Repeat("x\n", 50), "t", "x\nx\nx\nx\nx\nx …"},
-		{"long", long, long, cut(strings.TrimSpace(long), maxTitle), cut(strings.TrimSpace(long[:maxRaw]), maxBody)},
+		{"long", long, long, words.Cut(strings.TrimSpace(long), maxTitle), words.Cut(strings.TrimSpace(long[:4<<10]), maxBody)},
 		{"accents", "e" + strings.Repeat("\u0301", 400) + "!", "", "e\u0301\u0301\u0301!", ""},
 		{"markup_is_text", "<b>x</b>", `<img src="file:///etc/passwd">`, "<b>x</b>", `<img src="file:///etc/passwd">`},
 		{"not_utf8", "a\xffb", "\xf0\x9f", "ab", ""},
@@ -64,36 +66,6 @@ func TestCleanRefuses(t *testing.T) {
 	}
 }
 
-func TestHarmless(t *testing.T) {
-	tests := []struct{ name, in, want string }{
-		{"words", "Session of alice@example.com ends: 5 min.", "Session of alice@example.com ends: 5 min."},
-		{"powershell", "$(calc) `whoami` \"@\n$x", "(calc) whoami @\nx"},
-		{"smart_quotes", "“@ ‘x’", "x"},
-		{"xml", "]]></text><text>&amp;", "/text text amp;"},
-		{"option", "--help", "help"},
-		{"option_in_second_line", "a\n-x", "a\nx"},
-		{"script", `" with title "x\`, "with title x"},
-		{"other_scripts", "Größe 東京", "Größe 東京"},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			if got := harmless(tt.in); got != tt.want {
-				t.Errorf("harmless(%q) = %q, want %q", tt.in, got, tt.want)
-			}
-		})
-	}
-}
-
-func TestWithoutTags(t *testing.T) {
-	for in, want := range map[string]string{
-		"<b>bold</b> <a href='x'>link</a>": "bold link", "a < b and c > d": "a < b and c > d", "<3": "<3",
-	} {
-		if got := withoutTags(in); got != want {
-			t.Errorf("withoutTags(%q) = %q, want %q", in, got, want)
-		}
-	}
-}
-
 // FuzzClean checks what every desktop may rely on, whatever others have written.
 func FuzzClean(f *testing.F) {
 	f.Add("Approved", "Until <18:00> & more\x1b[31m")
@@ -112,11 +84,11 @@ func FuzzClean(f *testing.F) {
 			}) {
 				t.Errorf("%q is not clean", s)
 			}
-			if h := harmless(s); strings.ContainsAny(h, "$`\"'<>&\\]|") || strings.HasPrefix(h, "-") {
-				t.Errorf("harmless(%q) = %q", s, h)
+			if h := words.Harmless(s); strings.ContainsAny(h, "$`\"'<>&\\]|") || strings.HasPrefix(h, "-") {
+				t.Errorf("words.Harmless(%q) = %q", s, h)
 			}
-			if e := escaped(s); strings.ContainsAny(e, "<>\"'") {
-				t.Errorf("escaped(%q) = %q", s, e)
+			if e := words.Escape(s); strings.ContainsAny(e, "<>\"'") {
+				t.Errorf("words.Escape(%q) = %q", s, e)
 			}
 		}
 		if strings.Contains(n.Title, "\n") {

@@ -5,7 +5,8 @@
 set -eu
 
 want="psql:postgresql-client pgbench:postgresql-contrib mysql:mariadb-client redis-cli:redis-tools redis-server:redis-server ip:iproute2
-	dbus-daemon:dbus gnome-keyring-daemon:gnome-keyring"
+	dbus-daemon:dbus gnome-keyring-daemon:gnome-keyring
+	Xvfb:xvfb xdotool:xdotool zenity:zenity dunst:dunst"
 missing=""
 for pair in $want; do
 	command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair#*:}"

@@ -1,4 +1,7 @@
-package notify
+// Package words makes text that others have written fit to be drawn by a
+// desktop: short, without control characters, and text wherever markup, XML or
+// a script would be understood.
+package words
 
 import (
 	"regexp"
@@ -44,13 +47,13 @@ func scrub(s string) string {
 	}, s)
 }
 
-// oneLine returns s as a line of at most limit characters.
-func oneLine(s string, limit int) string {
-	return cut(strings.Join(strings.Fields(scrub(s)), " "), limit)
+// Line returns s as a line of at most limit characters.
+func Line(s string, limit int) string {
+	return Cut(strings.Join(strings.Fields(scrub(s)), " "), limit)
 }
 
-// lines returns s as at most count lines of at most limit characters together.
-func lines(s string, limit, count int) string {
+// Lines returns s as at most count lines of at most limit characters together.
+func Lines(s string, limit, count int) string {
 	var kept []string
 	for line := range strings.SplitSeq(scrub(s), "\n") {
 		line = strings.Join(strings.Fields(line), " ")
@@ -63,11 +66,11 @@ func lines(s string, limit, count int) string {
 		}
 		kept = append(kept, line)
 	}
-	return cut(strings.Join(kept, "\n"), limit)
+	return Cut(strings.Join(kept, "\n"), limit)
 }
 
-// cut shortens s to limit characters, the last of which then is an ellipsis.
-func cut(s string, limit int) string {
+// Cut shortens s to limit characters, the last of which then is an ellipsis.
+func Cut(s string, limit int) string {
 	if utf8.RuneCountInString(s) <= limit {
 		return s
 	}
@@ -75,8 +78,8 @@ func cut(s string, limit int) string {
 	return strings.TrimRight(string(runes[:limit-1]), " \n") + "…"
 }
 
-// word returns the letters, digits and dashes of s in lower case.
-func word(s string) string {
+// Slug returns the letters, digits and dashes of s in lower case.
+func Slug(s string) string {
 	s = strings.Map(func(r rune) rune {
 		switch {
 		case 'a' <= r && r <= 'z', '0' <= r && r <= '9', r == '-':
@@ -94,18 +97,18 @@ func word(s string) string {
 // tags are what a server that knows no markup might still take for some.
 var tags = regexp.MustCompile(`</?[a-zA-Z][^<>]*>`)
 
-// withoutTags removes what looks like markup.
-func withoutTags(s string) string { return tags.ReplaceAllString(s, "") }
+// WithoutTags removes what looks like markup.
+func WithoutTags(s string) string { return tags.ReplaceAllString(s, "") }
 
 var markup = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", `"`, "&quot;", "'", "&apos;")
 
-// escaped returns s for places that read markup.
-func escaped(s string) string { return markup.Replace(s) }
+// Escape returns s for places that read markup.
+func Escape(s string) string { return markup.Replace(s) }
 
-// harmless returns what is left of s when everything is taken away that means
+// Harmless returns what is left of s when everything is taken away that means
 // something to a shell, a script, a template or a command line: letters,
 // digits and quiet punctuation.
-func harmless(s string) string {
+func Harmless(s string) string {
 	s = strings.Map(func(r rune) rune {
 		switch {
 		case unicode.IsLetter(r), unicode.IsDigit(r), unicode.Is(unicode.Mn, r), strings.ContainsRune(" \n.,:;-_/()!?+@", r):
@@ -122,4 +125,11 @@ func harmless(s string) string {
 		}
 	}
 	return strings.Join(kept, "\n")
+}
+
+// LastLine returns the last line of s that says something, cut to limit
+// characters.
+func LastLine(s string, limit int) string {
+	s = strings.TrimSpace(s)
+	return Line(s[strings.LastIndexByte(s, '\n')+1:], limit)
 }

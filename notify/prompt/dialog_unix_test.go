@@ -1,0 +1,182 @@
+//go:build !windows && !darwin
+
+package prompt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// desktop makes a display that answers and a folder with programs, which are
+// shell scripts, and nothing else of this machine.
+func desktop(t *testing.T, programs map[string]string) (folder string) {
+	t.Helper()
+	folder, err := os.MkdirTemp("", "desk") // t.TempDir's names may be too long for a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(folder) })
+	listener, err := net.Listen("unix", filepath.Join(folder, "wayland-9"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = listener.Close() })
+	for name, script := range programs {
+		script = fmt.Sprintf("#!/bin/sh\nfor a in \"$@\"; do printf '%%s\\n' \"$a\"; done > %s/args\n%s\n", folder, script)
+		if err := os.WriteFile(filepath.Join(folder, name), []byte(script), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("PATH", folder)
+	t.Setenv("DISPLAY", "")
+	t.Setenv("WAYLAND_DISPLAY", "wayland-9")
+	t.Setenv("XDG_RUNTIME_DIR", folder)
+	t.Setenv("XDG_CURRENT_DESKTOP", "XFCE")
+	return folder
+}
+
+func arguments(t *testing.T, folder string) string {
+	t.Helper()
+	args, err := os.ReadFile(filepath.Join(folder, "args"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(args)
+}
+
+func TestDialogPrograms(t *testing.T) {
+	q := Question{Title: "Log in to example.com", Text: "Password of <b>alice</b> & co_op\nsecond", OK: "Log in", Cancel: "Not now"}
+	type outcome struct {
+		answer   string
+		canceled bool
+		text     string // of the error
+	}
+	scripts := []struct {
+		name, script string
+		want         outcome
+	}{
+		{"answers", "echo ' hunter2 '", outcome{answer: " hunter2 "}},
+		{"nothing_typed", "echo", outcome{}},
+		{"canceled", "exit 1", outcome{canceled: true}},
+		{"breaks", "echo first >&2; echo 'cannot \033[31mdraw' >&2; exit 3", outcome{text: "cannot draw"}},
+	}
+	ask := map[kind]func(*Asker) (string, error){
+		kindPassword: func(a *Asker) (string, error) { return a.Password(t.Context(), q) },
+		kindCode:     func(a *Asker) (string, error) { return a.Code(t.Context(), q) },
+		kindConfirm:  func(a *Asker) (string, error) { return "", a.Confirm(t.Context(), q) },
+	}
+	for _, program := range []string{"zenity", "kdialog"} {
+		for k, ask := range ask {
+			for _, tt := range scripts {
+				t.Run(program+"/"+string(k)+"/"+tt.name, func(t *testing.T) {
+					folder := desktop(t, map[string]string{program: tt.script})
+					answer, err := ask(New(Config{Logger: testLog(t)}))
+					if k == kindConfirm {
+						tt.want.answer = ""
+					}
+					if answer != tt.want.answer || errors.Is(err, ErrCanceled) != tt.want.canceled ||
+						(err == nil) != (tt.want.text == "" && !tt.want.canceled) {
+						t.Errorf("got %q, %v, want %+v", answer, err, tt.want)
+					}
+					if err != nil && !strings.Contains(err.Error(), tt.want.text) {
+						t.Errorf("error %q does not say %q", err, tt.want.text)
+					}
+					args := arguments(t, folder)
+					for _, want := range []string{q.Title, q.OK, q.Cancel, "alice"} {
+						if !strings.Contains(args, want) {
+							t.Errorf("%s was not told %q: %q", program, want, args)
+						}
+					}
+					if strings.Contains(args, "hunter2") {
+						t.Errorf("the secret is in the arguments: %q", args)
+					}
+					if program == "kdialog" && strings.Contains(args, "<b>") {
+						t.Errorf("markup in %q", args)
+					}
+				})
+			}
+		}
+	}
+}
+
+func TestProgramChosen(t *testing.T) {
+	tests := []struct {
+		name, desktop string
+		installed     []string
+		want          string
+	}{
+		{"kde", "KDE", []string{"zenity", "kdialog"}, "kdialog"},
+		{"kde_without", "KDE", []string{"zenity"}, "zenity"},
+		{"gnome", "ubuntu:GNOME", []string{"zenity", "kdialog"}, "zenity"},
+		{"only_kdialog", "XFCE", []string{"kdialog"}, "kdialog"},
+		{"none", "XFCE", nil, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			programs := map[string]string{}
+			for _, name := range tt.installed {
+				programs[name] = ""
+			}
+			desktop(t, programs)
+			t.Setenv("XDG_CURRENT_DESKTOP", tt.desktop)
+			got, err := program()
+			var unavailable *UnavailableError
+			if got != tt.want || (err != nil) != (tt.want == "") || (err != nil && (!errors.As(err, &unavailable) || !strings.Contains(unavailable.Hint, "install"))) {
+				t.Errorf("program() = %q, %v, want %q", got, err, tt.want)
+			}
+		})
+	}
+}
+
+func TestDisplay(t *testing.T) {
+	tests := []struct {
+		name, x11, wayland string
+		ok                 bool
+	}{
+		{"none", "", "", false},
+		{"wayland", "", "wayland-9", true},
+		{"wayland_gone", "", "wayland-8", false},
+		{"x11_gone", ":64999", "", false},
+		{"screen_of_x11_gone", "unix:64999.0", "", false},
+		{"elsewhere", "localhost:10.0", "", true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			desktop(t, map[string]string{"zenity": ""})
+			t.Setenv("DISPLAY", tt.x11)
+			t.Setenv("WAYLAND_DISPLAY", tt.wayland)
+			err := New(Config{Logger: testLog(t)}).Available()
+			var unavailable *UnavailableError
+			if (err == nil) != tt.ok || (err != nil && (!errors.As(err, &unavailable) || unavailable.Hint == "")) {
+				t.Errorf("Available() = %v, want %v", err, tt.ok)
+			}
+		})
+	}
+}
+
+func TestClosesTheDialog(t *testing.T) {
+	for _, program := range []string{"zenity", "kdialog"} {
+		t.Run(program, func(t *testing.T) {
+			sleep, err := exec.LookPath("sleep")
+			if err != nil {
+				t.Fatal(err)
+			}
+			desktop(t, map[string]string{program: "exec " + sleep + " 60"})
+			ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+			defer cancel()
+			start := time.Now()
+			_, err = New(Config{Logger: testLog(t)}).Password(ctx, Question{Text: "x"})
+			if !errors.Is(err, context.DeadlineExceeded) || time.Since(start) > 10*time.Second {
+				t.Errorf("Password() = %v after %v, want that time ran out", err, time.Since(start))
+			}
+		})
+	}
+}

@@ -1,0 +1,160 @@
+package prompt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"berth/notify/internal/words"
+)
+
+// ErrCanceled says that the person does not want to, or said no.
+var ErrCanceled = errors.New("canceled in the dialog")
+
+// ErrBusy says that too many dialogs wait for their turn.
+var ErrBusy = fmt.Errorf("more than %d dialogs wait: answer the open one first", maxWaiting)
+
+// UnavailableError says that nobody can be asked.
+type UnavailableError struct {
+	Reason string // why
+	Hint   string // what to do about it
+}
+
+func (e *UnavailableError) Error() string { return "no dialog can be shown: " + e.Reason }
+
+// Question is what a dialog says. Its texts may come from others: they are
+// shown as text, and cut.
+type Question struct {
+	// Title is the window's, and says what the question is about: some systems
+	// leave little room for Text.
+	Title string
+	// Text is a sentence or two.
+	Text string
+	// OK and Cancel are the buttons; empty means the desktop's own.
+	OK, Cancel string
+}
+
+// Config says how to ask.
+type Config struct {
+	// Logger is where it is told that a dialog opened and how it ended. It must
+	// be set.
+	Logger *slog.Logger
+	// Limit is how long a dialog stays open; zero means five minutes.
+	Limit time.Duration
+}
+
+const (
+	defaultLimit = 5 * time.Minute
+	maxWaiting   = 8
+	maxTitle     = 80 // characters
+	maxText      = 400
+	maxLines     = 6
+	maxButton    = 30
+	maxAnswer    = 4 << 10 // bytes
+)
+
+// kind is what a dialog asks for.
+type kind string
+
+const (
+	kindPassword kind = "password"
+	kindCode     kind = "code"
+	kindConfirm  kind = "confirm"
+)
+
+// Asker asks. Its methods may be called at the same time.
+type Asker struct {
+	log   *slog.Logger
+	limit time.Duration
+	turn  chan struct{} // holds a value while a dialog is open
+	queue chan struct{} // holds a value for each that is open or waits
+
+	show      func(context.Context, kind, Question) (string, error)
+	available func() error
+}
+
+// New returns an Asker for this desktop.
+func New(cfg Config) *Asker {
+	if cfg.Logger == nil {
+		panic("prompt: no Logger")
+	}
+	if cfg.Limit == 0 {
+		cfg.Limit = defaultLimit
+	}
+	return &Asker{
+		log: cfg.Logger.With("component", "prompt"), limit: cfg.Limit,
+		turn: make(chan struct{}, 1), queue: make(chan struct{}, maxWaiting+1),
+		show: showDialog, available: available,
+	}
+}
+
+// Available returns nil when dialogs can be shown, else an *UnavailableError.
+func (a *Asker) Available() error { return a.available() }
+
+// Password asks for a password, which is not shown while it is typed.
+func (a *Asker) Password(ctx context.Context, q Question) (string, error) {
+	return a.ask(ctx, kindPassword, q)
+}
+
+// Code asks for a one-time code.
+func (a *Asker) Code(ctx context.Context, q Question) (string, error) {
+	return a.ask(ctx, kindCode, q)
+}
+
+// Confirm asks whether to go on; nil means yes and ErrCanceled means no, which
+// is what the desktop suggests.
+func (a *Asker) Confirm(ctx context.Context, q Question) error {
+	_, err := a.ask(ctx, kindConfirm, q)
+	return err
+}
+
+// ask opens the dialog when it is its turn. It returns the person's answer,
+// ErrCanceled, ErrBusy, an *UnavailableError, or why ctx or the time limit
+// ended it.
+func (a *Asker) ask(ctx context.Context, k kind, q Question) (string, error) {
+	if err := a.available(); err != nil {
+		return "", err
+	}
+	select {
+	case a.queue <- struct{}{}:
+		defer func() { <-a.queue }()
+	default:
+		return "", ErrBusy
+	}
+	select {
+	case a.turn <- struct{}{}:
+		defer func() { <-a.turn }()
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
+	ctx, cancel := context.WithTimeout(ctx, a.limit)
+	defer cancel()
+	if err := ctx.Err(); err != nil { // both were ready
+		return "", err
+	}
+	a.log.Debug("dialog opened", "kind", k)
+	answer, err := a.show(ctx, k, clean(q))
+	if ctx.Err() != nil {
+		err = ctx.Err() // whatever the dialog says about being closed
+	}
+	if err == nil && len(answer) > maxAnswer {
+		err = fmt.Errorf("the answer has more than %d bytes", maxAnswer)
+	}
+	if err != nil {
+		a.log.Debug("dialog ended without an answer", "kind", k, "err", err)
+		return "", err
+	}
+	a.log.Debug("dialog answered", "kind", k)
+	return answer, nil
+}
+
+func clean(q Question) Question {
+	return Question{
+		Title:  words.Line(q.Title, maxTitle),
+		Text:   words.Lines(q.Text, maxText, maxLines),
+		OK:     words.Line(q.OK, maxButton),
+		Cancel: words.Line(q.Cancel, maxButton),
+	}
+}

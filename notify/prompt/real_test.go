@@ -1,0 +1,119 @@
+//go:build !windows && !darwin
+
+package prompt
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestRealDialog types into dialogs that real programs draw.
+func TestRealDialog(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts a display")
+	}
+	var dialogs []string
+	for _, name := range []string{"zenity", "kdialog"} {
+		if _, err := exec.LookPath(name); err == nil {
+			dialogs = append(dialogs, name)
+		}
+	}
+	for _, name := range []string{"Xvfb", "xdotool"} {
+		if _, err := exec.LookPath(name); err != nil || len(dialogs) == 0 {
+			if os.Getenv("CI") != "" {
+				t.Fatalf("no display or dialog program to test with: %v, %q", err, dialogs)
+			}
+			t.Skipf("no display or dialog program to test with (%v, %q): \"make test-deps\" installs them", err, dialogs)
+		}
+	}
+	startDisplay(t)
+	q := Question{Title: "berth test", Text: "Password of <b>alice</b> & co_op", OK: "Log in", Cancel: "Not now"}
+	for _, name := range dialogs {
+		t.Run(name, func(t *testing.T) {
+			if name == "kdialog" {
+				t.Setenv("XDG_CURRENT_DESKTOP", "KDE")
+			}
+			a := New(Config{Logger: testLog(t), Limit: time.Minute})
+			tests := []struct {
+				name     string
+				keys     []string
+				ask      func(context.Context, Question) (string, error)
+				want     string
+				canceled bool
+			}{
+				{"password", []string{"type", "pass word$1"}, a.Password, "pass word$1", false},
+				{"code", []string{"type", "123456"}, a.Code, "123456", false},
+				{"canceled", []string{"key", "Escape"}, a.Password, "", true},
+				{"no_is_suggested", []string{"key", "Return"},
+					func(ctx context.Context, q Question) (string, error) { return "", a.Confirm(ctx, q) }, "", true},
+			}
+			for _, tt := range tests {
+				t.Run(tt.name, func(t *testing.T) {
+					ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+					defer cancel()
+					var answer string
+					var err error
+					done := make(chan struct{})
+					go func() { defer close(done); answer, err = tt.ask(ctx, q) }()
+					focus(t, ctx)
+					xdotool(ctx, tt.keys...)
+					if tt.keys[0] == "type" {
+						xdotool(ctx, "key", "Return")
+					}
+					<-done
+					if answer != tt.want || errors.Is(err, ErrCanceled) != tt.canceled || (err != nil) != tt.canceled {
+						t.Errorf("got %q, %v, want %q (canceled %v)", answer, err, tt.want, tt.canceled)
+					}
+				})
+			}
+		})
+	}
+}
+
+// startDisplay starts a display that ends with the test.
+func startDisplay(t *testing.T) {
+	t.Helper()
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = read.Close() }()
+	cmd := exec.CommandContext(context.Background(), "Xvfb", "-displayfd", "3", "-screen", "0", "800x600x24", "-nolisten", "tcp")
+	cmd.ExtraFiles = []*os.File{write}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	_ = write.Close()
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	number, err := bufio.NewReader(read).ReadString('\n')
+	if err != nil {
+		t.Fatalf("Xvfb named no display: %v", err)
+	}
+	t.Setenv("DISPLAY", ":"+strings.TrimSpace(number))
+	t.Setenv("WAYLAND_DISPLAY", "")
+	t.Setenv("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nonexistent")
+	t.Setenv("HOME", t.TempDir())
+	t.Setenv("NO_AT_BRIDGE", "1")
+	t.Setenv("QT_QPA_PLATFORM", "xcb")
+}
+
+// focus gives the dialog the keyboard, once it is there: there is no window
+// manager to do so.
+func focus(t *testing.T, ctx context.Context) {
+	t.Helper()
+	if out, err := exec.CommandContext(ctx, "xdotool", "search", "--sync", "--onlyvisible", "--limit", "1", "--name", "^berth test$",
+		"windowfocus", "--sync").CombinedOutput(); err != nil {
+		t.Errorf("find the dialog: %v: %s", err, out)
+	}
+	time.Sleep(300 * time.Millisecond) // for the program to notice the focus
+}
+
+func xdotool(ctx context.Context, args ...string) {
+	_ = exec.CommandContext(ctx, "xdotool", args...).Run()
+}
