@@ -68,6 +68,7 @@ type request struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	waited time.Duration // how long Source took
+	watch  bool          // its answer may end anywhere: the client asks again
 	told   bool          // EventConnected or EventRefused was sent
 	marked bool          // guarded by t.mu; see Tunnel.MarkConnections
 
@@ -92,7 +93,9 @@ func (t *Tunnel) serve(w http.ResponseWriter, r *http.Request) bool {
 		q.refuse(w, r, err)
 		return true
 	}
-	t.warn(w, up)
+	if !readRaw(r.URL.Path) { // there kubectl does not show it
+		t.warn(w, up)
+	}
 	r = r.WithContext(context.WithValue(q.ctx, requestKey{}, q))
 	if r.Body != nil && r.ContentLength != 0 {
 		r.Body = &counted{ReadCloser: r.Body, q: q, sum: &q.out, total: &t.bytesOut}
@@ -106,7 +109,7 @@ func (t *Tunnel) serve(w http.ResponseWriter, r *http.Request) bool {
 // begin counts a request; nil means that the tunnel has stopped.
 func (t *Tunnel) begin(r *http.Request) *request {
 	ctx, cancel := context.WithCancelCause(r.Context())
-	q := &request{t: t, ctx: ctx, cancel: cancel}
+	q := &request{t: t, ctx: ctx, cancel: cancel, watch: isWatch(r)}
 	q.client, _ = r.Context().Value(clientKey{}).(*client)
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -193,15 +196,20 @@ func (q *request) upstream(r *http.Request) (*Upstream, error) {
 // there is how long it is to last.
 func patience(r *http.Request) time.Duration {
 	const forever = 24 * time.Hour
-	query := r.URL.Query()
-	if watch := query.Get("watch"); watch == "true" || watch == "1" {
+	if isWatch(r) {
 		return forever
 	}
-	d, err := time.ParseDuration(query.Get("timeout"))
+	d, err := time.ParseDuration(r.URL.Query().Get("timeout"))
 	if err != nil || d <= 0 {
 		return forever
 	}
 	return max(d-patienceMargin, d/2)
+}
+
+// isWatch reports whether the request asks to be told of changes.
+func isWatch(r *http.Request) bool {
+	watch := r.URL.Query().Get("watch")
+	return watch == "true" || watch == "1"
 }
 
 // hold counts the request among those that wait.
@@ -292,7 +300,8 @@ func (q *request) send(kind proxies.EventKind, err error) {
 }
 
 // counted is a body whose bytes are counted. When fromUpstream, an end other
-// than the body's is what broke the answer.
+// than the body's is what broke the answer; to the client of a watch it looks
+// like any other end of a watch, after which it asks again.
 type counted struct {
 	io.ReadCloser
 	q            *request
@@ -307,6 +316,9 @@ func (c *counted) Read(p []byte) (int, error) {
 	c.total.Add(int64(n))
 	if c.fromUpstream && err != nil && !errors.Is(err, io.EOF) && c.q.ctx.Err() == nil {
 		c.q.setErr(&proxies.ConnError{Side: proxies.SideUpstream, Op: "read", Err: err})
+		if c.q.watch {
+			err = io.EOF
+		}
 	}
 	return n, err
 }

@@ -457,21 +457,30 @@ type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { return len(p), nil }
 
-// TestBrokenUpstream ends the proxy under an open answer: the client sees it
-// break, not end, and the tunnel knows why.
+// TestBrokenUpstream ends the proxy under open answers: a log breaks and does
+// not end, a watch ends, after which clients ask again; the tunnel knows why.
 func TestBrokenUpstream(t *testing.T) {
 	var ticks sync.Map
 	c := newCluster(t, ticking(&ticks))
 	r := run(t, Config{Source: always(c.upstream())})
 	w := watch(t, kubectl(t, "prod"), r.addr())
-	eventually(t, "watch is open", func() bool { return r.Status().Connections == 1 })
+	resp, err := kubectl(t, "prod").Get("https://" + r.addr() + "/logs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	logs := bufio.NewScanner(resp.Body)
+	eventually(t, "both are open", func() bool { return r.Status().Connections == 2 })
 	sendAll(&ticks, "ADDED")
-	if !w.Scan() {
-		t.Fatal(w.Err())
+	if !w.Scan() || !logs.Scan() {
+		t.Fatal(w.Err(), logs.Err())
 	}
 	c.CloseClientConnections()
-	if w.Scan() || w.Err() == nil {
-		t.Errorf("after the break: %q, %v; want an error", w.Text(), w.Err())
+	if logs.Scan() || logs.Err() == nil {
+		t.Errorf("after the break the log says %q, %v; want an error", logs.Text(), logs.Err())
+	}
+	if w.Scan() || w.Err() != nil {
+		t.Errorf("after the break the watch says %q, %v; want its end", w.Text(), w.Err())
 	}
 	eventually(t, "the break is noted", func() bool {
 		var broken *proxies.ConnError

@@ -1,0 +1,145 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"berth/agent/state"
+	"berth/internal/simcluster"
+	"berth/internal/simcluster/kubectltest"
+	"berth/internal/simcluster/simkube"
+	"berth/proxies/kube/kubeconfig"
+)
+
+// informers starts n of client-go's own informers for pods through the tunnel;
+// seen tells how many of them know a pod.
+func (e *env) informers(tunnel string, n int) (seen func(pod string) int) {
+	e.t.Helper()
+	file, err := clientcmd.LoadFromFile(e.kubeconfig())
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	cfg, err := clientcmd.NewNonInteractiveClientConfig(*file, kubeconfig.ContextName(tunnel), nil, nil).ClientConfig()
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	client, err := dynamic.NewForConfig(cfg)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	pods := client.Resource(schema.GroupVersionResource{Version: "v1", Resource: "pods"}).Namespace("default")
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	stores := make([]cache.Store, n)
+	for i := range n {
+		var ctl cache.Controller
+		stores[i], ctl = cache.NewInformerWithOptions(cache.InformerOptions{
+			ListerWatcher: &cache.ListWatch{
+				ListFunc:  func(o metav1.ListOptions) (runtime.Object, error) { return pods.List(ctx, o) },
+				WatchFunc: func(o metav1.ListOptions) (watch.Interface, error) { return pods.Watch(ctx, o) },
+			},
+			ObjectType: &unstructured.Unstructured{},
+			Handler:    cache.ResourceEventHandlerFuncs{},
+		})
+		running.Go(func() { ctl.Run(ctx.Done()) })
+	}
+	e.t.Cleanup(func() {
+		cancel()
+		running.Wait()
+	})
+	return func(pod string) int {
+		known := 0
+		for _, s := range stores {
+			if _, ok, err := s.GetByKey("default/" + pod); ok && err == nil {
+				known++
+			}
+		}
+		return known
+	}
+}
+
+func (e *env) eventually(what string, ok func() bool) {
+	e.t.Helper()
+	for end := time.Now().Add(2 * wait); !ok(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			e.t.Fatalf("still not: %s", what)
+		}
+	}
+}
+
+// TestKubeProxyRestart restarts the proxy under fifty informers, and gives them
+// a new certificate: they find their way again, by client-go's own means.
+func TestKubeProxyRestart(t *testing.T) {
+	e := newKubeEnv(t, simcluster.Config{})
+	e.login()
+	e.kubeConfig(freePort(t), e.kubeTunnel("prod", "prod"))
+	e.start()
+	e.awaitState("prod", state.TunnelReady)
+	const n = 50
+	seen := e.informers("prod", n)
+	e.eventually("all informers know what there is", func() bool { return seen("web-0") == n })
+	prod := e.sim.Root().Simkube("prod")
+
+	e.login() // under open watches
+	prod.AddPod("default", "after-login", nil)
+	e.eventually("all informers saw what came after a login", func() bool { return seen("after-login") == n })
+
+	if err := e.sim.Faults().Restart(t.Context(), 500*time.Millisecond); err != nil {
+		t.Fatal(err)
+	}
+	prod.AddPod("default", "after-restart", nil)
+	e.eventually("all informers saw what came after a restart", func() bool { return seen("after-restart") == n })
+	if got := e.awaitState("prod", state.TunnelReady); got.Connections > 2*n {
+		t.Errorf("%d requests are open for %d informers", got.Connections, n)
+	}
+}
+
+// TestKubeStreamsOutliveTheSession ends the session under a watch and a log
+// that is followed: both go on; new requests are told to log in.
+func TestKubeStreamsOutliveTheSession(t *testing.T) {
+	e := newKubeEnv(t, simcluster.Config{})
+	e.login(simcluster.WithTTL(20 * time.Second))
+	e.kubeConfig(freePort(t), e.kubeTunnel("prod", "prod", "hold: 0s"))
+	e.start()
+	e.awaitState("prod", state.TunnelReady)
+	k := kubectltest.New(t, e.kubeconfig())
+	args := "--context=" + kubeconfig.ContextName("prod")
+	w := k.Start(t, args, "get", "pods", "-w", "--output-watch-events")
+	w.Await(t, simkube.PodWeb)
+	logs := k.Start(t, args, "logs", "-f", simkube.PodTalker)
+	logs.Await(t, "still here, 1")
+	if r := k.Run(t, args, "get", "pods"); !strings.Contains(r.Err, "the Teleport session of tunnel prod ends in") {
+		// The watch or the log may have been warned in its place.
+		if out := w.Output() + logs.Output(); !strings.Contains(out, "the Teleport session of tunnel prod ends in") {
+			t.Errorf("nobody was warned of the session's end: %s%s", r.Err, out)
+		}
+	}
+	var ended atomic.Bool
+	e.eventually("the session has ended", func() bool {
+		if !ended.Load() {
+			ended.Store(e.snapshot().Tunnels[0].State == state.TunnelWaitingForLogin)
+		}
+		return ended.Load()
+	})
+	e.sim.Root().Simkube("prod").AddPod("default", "late", nil)
+	w.Await(t, "late")
+	lines := strings.Count(logs.Output(), "\n")
+	logs.Await(t, fmt.Sprintf("still here, %d", lines+2))
+	if r := k.Run(t, args, "get", "pods"); r.Code == 0 || !strings.Contains(r.Err, "berth login") {
+		t.Errorf("a new request after the end: %+v", r)
+	}
+}
