@@ -41,6 +41,7 @@ type bus struct {
 	patience time.Duration // for a service to answer
 	picture  any           // the icon as the service wants it; nil means none
 	kick     chan struct{} // capacity 1: somebody waits for a connection
+	dirty    chan struct{} // capacity 1: the state file is out of date
 
 	mu      sync.Mutex    // guards what follows
 	changed chan struct{} // closed and replaced when any of it changes
@@ -66,14 +67,15 @@ type server struct {
 
 // shown is what the service has been given.
 type shown struct {
-	num  uint32
-	keys []string
+	num    uint32
+	keys   []string
+	before bool // by a process before this one
 }
 
 func newBus(cfg Config, address func() (string, error), plain *plainer) *bus {
 	return &bus{
 		cfg: cfg, log: cfg.Logger, address: address, plain: plain, patience: callTime, picture: picture(cfg.Icon),
-		kick: make(chan struct{}, 1), changed: make(chan struct{}),
+		kick: make(chan struct{}, 1), dirty: make(chan struct{}, 1), changed: make(chan struct{}),
 		shown: make(map[string]shown), byNum: make(map[uint32]string), late: make(map[string]bool),
 	}
 }
@@ -177,14 +179,20 @@ func (b *bus) session(ctx context.Context, to sink) error {
 		clear(b.byNum)
 		clear(b.late)
 	})
-	starts := b.canStart(ctx, conn)
+	starts, busID := b.canStart(ctx, conn), b.recall(ctx, conn, owner)
 	b.change(func() {
 		b.conn, b.err, b.tried, b.starts, b.server.owner = conn, nil, true, starts, owner
 	})
 	// Asking may take the service long, and signals must not wait for it.
 	var asking sync.WaitGroup
 	defer asking.Wait()
-	defer func() { _ = conn.Close() }() // before waiting: it ends all calls
+	defer func() {
+		if ctx.Err() != nil {
+			b.save(busID)
+		}
+		_ = conn.Close() // before waiting: it ends all calls
+	}()
+	asking.Go(func() { b.remember(conn.Context(), busID) })
 	if owner != "" {
 		asking.Go(func() { b.meet(conn, owner, to) })
 	}
@@ -237,12 +245,7 @@ func isError(err error, names ...string) bool {
 	if !errors.As(err, &e) {
 		return false
 	}
-	for _, name := range names {
-		if e.Name == name {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(names, e.Name)
 }
 
 // newOwner returns who owns the service's name from now on.

@@ -139,6 +139,7 @@ func (b *bus) given(conn *dbus.Conn, s server, n Notification, call *dbus.Call, 
 		keys = append(keys, text.Key)
 	}
 	b.shown[n.ID], b.byNum[num] = shown{num: num, keys: keys}, n.ID
+	b.touched()
 	return nil
 }
 
@@ -167,6 +168,7 @@ func (b *bus) withdraw(ctx context.Context, id string) error {
 	delete(b.late, id)
 	if b.byNum[what.num] == id {
 		delete(b.byNum, what.num)
+		b.touched()
 	}
 	b.mu.Unlock()
 	if conn == nil || owner == "" || what.num == 0 {
@@ -203,6 +205,7 @@ func (b *bus) signal(s *dbus.Signal, to sink) {
 	if action || closed { // either takes it from the screen: a second click does not count
 		delete(b.byNum, num)
 		delete(b.shown, id)
+		b.touched()
 	}
 	b.mu.Unlock()
 	switch {

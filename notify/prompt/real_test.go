@@ -61,7 +61,7 @@ func TestRealDialog(t *testing.T) {
 					var err error
 					done := make(chan struct{})
 					go func() { defer close(done); answer, err = tt.ask(ctx, q) }()
-					focus(t, ctx)
+					focus(ctx, t)
 					xdotool(ctx, tt.keys...)
 					if tt.keys[0] == "type" {
 						xdotool(ctx, "key", "Return")
@@ -105,7 +105,7 @@ func startDisplay(t *testing.T) {
 
 // focus gives the dialog the keyboard, once it is there: there is no window
 // manager to do so.
-func focus(t *testing.T, ctx context.Context) {
+func focus(ctx context.Context, t *testing.T) {
 	t.Helper()
 	if out, err := exec.CommandContext(ctx, "xdotool", "search", "--sync", "--onlyvisible", "--limit", "1", "--name", "^berth test$",
 		"windowfocus", "--sync").CombinedOutput(); err != nil {
