@@ -68,6 +68,7 @@ type Agent struct {
 	kube     *kubeHub
 
 	histories *histories
+	watchman  *watchman
 	logins    logins
 	renewals  renewals
 	notices   noticeBoard
@@ -193,6 +194,7 @@ func newAgent(ctx context.Context, opts Options) (*Agent, error) {
 	a.kube = newKubeHub(opts.Paths.StateDir, opts.Grace, a.absentKube, a.touch, a.log)
 	a.requests = a.newRequests()
 	a.histories = newHistories(newClientNames())
+	a.watchman = newWatchman(ctx, a.log)
 	a.resolver = &resolver{
 		sessions: a.sessions,
 		settings: a.proxySettings,

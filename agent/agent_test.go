@@ -546,11 +546,11 @@ func TestSnapshotKeys(t *testing.T) {
 	want := map[string][]string{
 		"":         {"agent", "notices", "problems", "profiles", "requests", "tunnels"},
 		"agent":    {"config_path", "pid", "started_at", "version"},
-		"profiles": {"active_requests", "cluster", "home", "login", "proxy", "renewal", "roles", "ssh_valid_until", "state", "user", "valid_until"},
+		"profiles": {"active_requests", "cluster", "home", "login", "proxy", "renewal", "roles", "ssh_valid_until", "state", "stored", "user", "valid_until"},
 		"login":    {"asks", "in_progress", "url"},
 		"renewal":  {"at", "mode", "problem", "renewed_at", "warning"},
 		"tunnels": {"address", "addresses", "bytes_in", "bytes_out", "cert_valid_until", "cluster", "connections", "engine",
-			"engine_reason", "kind", "last_error_at", "name", "problem", "profile", "protocol", "resource", "stale_connections", "state",
+			"engine_reason", "foreign_at", "foreign_user", "guard", "kind", "last_error_at", "name", "problem", "profile", "protocol", "resource", "stale_connections", "state",
 			"total_connections", "waiting", "waiting_client", "waiting_since"},
 	}
 	profile := got["profiles"].([]any)[0].(map[string]any)

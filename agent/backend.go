@@ -95,7 +95,7 @@ func (a *Agent) tunnelTo(kind state.Kind, clusterName, resource string) string {
 func (a *Agent) AddTunnel(ctx context.Context, req ipc.TunnelSpec) (ipc.TunnelSpec, error) {
 	spec := config.Tunnel{
 		Name: req.Name, Kind: req.Kind, Cluster: req.Cluster, Resource: req.Resource,
-		DBUser: req.DBUser, DBName: req.DBName, Port: req.Port, Engine: req.Engine, As: req.As, AsGroups: req.AsGroups,
+		DBUser: req.DBUser, DBName: req.DBName, Port: req.Port, Engine: req.Engine, Guard: req.Guard, As: req.As, AsGroups: req.AsGroups,
 	}
 	if req.Hold != nil {
 		hold := config.Duration(*req.Hold)

@@ -145,6 +145,7 @@ func changedKeys(from, to config.Tunnel) string {
 	differ("port", from.Port, to.Port)
 	differ("hold", from.HoldDuration(), to.HoldDuration())
 	differ("engine", from.Engine, to.Engine)
+	differ("guard", from.Guarded(), to.Guarded())
 	return strings.Join(keys, ", ")
 }
 

@@ -41,7 +41,7 @@ func (a *Agent) draw() state.Snapshot {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, r := range a.sortedLocked() {
-		s.Tunnels = append(s.Tunnels, r.state(a.saved.protocolOf(r.spec.Cluster, r.spec.Resource)))
+		s.Tunnels = append(s.Tunnels, r.state(a.saved.protocolOf(r.spec.Cluster, r.spec.Resource), a.watchman))
 	}
 	shareProblems(&s)
 	return s
@@ -125,10 +125,10 @@ func utc(t time.Time) *time.Time {
 // wrong with its cert, since without the port no client gets that far.
 // protocol is what the database was last known to speak, for a tunnel that is
 // stopped and cannot ask.
-func (r *running) state(protocol string) state.Tunnel {
+func (r *running) state(protocol string, w *watchman) state.Tunnel {
 	s := state.Tunnel{
 		Name: r.spec.Name, Kind: r.spec.Kind, Cluster: r.spec.Cluster, Resource: r.spec.Resource,
-		Engine: state.EngineNative, State: state.TunnelStopped,
+		Engine: state.EngineNative, State: state.TunnelStopped, Guard: w.state(r.spec),
 		Addresses: []string{fmt.Sprintf("127.0.0.1:%d", r.port)},
 	}
 	s.Address = s.Addresses[0]
@@ -148,6 +148,8 @@ func (r *running) state(protocol string) state.Tunnel {
 	if px.Waiting > 0 {
 		s.WaitingSince, s.WaitingClient = utc(px.OldestWait), r.t.history.oldestHeld()
 	}
+	name, at := r.t.foreign.last()
+	s.ForeignUser, s.ForeignAt = name, utc(at)
 	r.t.drawResolution(&s)
 	if px.BindError != nil {
 		s.State = state.TunnelPortInUse

@@ -40,6 +40,8 @@ type tunnel struct {
 	log      *slog.Logger
 	onChange func()
 	history  *history
+	watchman *watchman
+	foreign  foreigners
 	kick     chan kickReason // capacity 1
 
 	mu       sync.Mutex
@@ -126,9 +128,10 @@ var (
 )
 
 // newTunnel returns a tunnel that still lacks its carrier.
-func newTunnel(spec config.Tunnel, r *resolver, log *slog.Logger, h *history, onChange func()) *tunnel {
+func newTunnel(spec config.Tunnel, r *resolver, log *slog.Logger, h *history, w *watchman, onChange func()) *tunnel {
 	return &tunnel{
 		spec:     spec,
+		watchman: w,
 		resolver: r,
 		log:      log.With("tunnel", spec.Name),
 		onChange: onChange,
@@ -151,6 +154,7 @@ func (t *tunnel) newDBCarrier(grace time.Duration, log *slog.Logger) *proxies.Tu
 		OnChange: t.onChange,
 		OnEvent:  t.observe,
 		Refuse:   t.refuse,
+		Guard:    t.watchman.of(t.spec),
 		AnswerDue: func(sent int64) bool {
 			t.mu.Lock()
 			defer t.mu.Unlock()
@@ -329,6 +333,9 @@ func (t *tunnel) observe(ev proxies.Event) {
 	t.mu.Lock()
 	res := t.status
 	t.mu.Unlock()
+	if away, ok := errors.AsType[*proxies.TurnedAwayError](ev.Err); ok {
+		t.foreign.note(away, ev.At, t.log)
+	}
 	t.history.connection(ev, res.state == state.TunnelWaitingForLogin, func(err error) string { return t.shortly(err, res) })
 	switch {
 	case ev.Kind == proxies.EventRefused && isDialFailure(ev.Err):
@@ -343,6 +350,9 @@ func (t *tunnel) observe(ev proxies.Event) {
 
 // shortly puts an error into the few words a history has room for.
 func (t *tunnel) shortly(err error, res resolution) string {
+	if why, ok := turnedAway(err); ok {
+		return why
+	}
 	p := problemFor(err, t.spec, res.profile, rememberedProfile{})
 	if p.Title == titleTunnelFailed {
 		return err.Error()
@@ -354,7 +364,8 @@ func (t *tunnel) shortly(err error, res resolution) string {
 // and not because it left, the tunnel stopped or there was no credential.
 func isDialFailure(err error) bool {
 	var source *sourceError
-	return err != nil && !errors.As(err, &source) && !errors.Is(err, proxies.ErrHoldEnded) &&
+	var away *proxies.TurnedAwayError
+	return err != nil && !errors.As(err, &away) && !errors.As(err, &source) && !errors.Is(err, proxies.ErrHoldEnded) &&
 		!errors.Is(err, proxies.ErrClientGone) && !errors.Is(err, proxies.ErrStopped) && !errors.Is(err, proxies.ErrClosed)
 }
 

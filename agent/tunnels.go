@@ -58,7 +58,7 @@ func (a *Agent) addLocked(ctx context.Context, spec config.Tunnel) *running {
 	if a.saved.stopped(spec.Name) {
 		return r
 	}
-	r.t = newTunnel(spec, a.resolver, a.opts.Logger, history, a.touch)
+	r.t = newTunnel(spec, a.resolver, a.opts.Logger, history, a.watchman, a.touch)
 	switch {
 	case sharesKubePort(spec):
 		r.t.px = r.t.newKubeCarrier(a.kube.shared(ctx, sharedKubePort(a.applied)), a.kube.localCA, a.opts.Grace, a.opts.Logger)

@@ -91,6 +91,12 @@ func (t *Tunnel) start(ctx context.Context, nc net.Conn) {
 
 // serve sees the connection through, from the dial to the end.
 func (c *conn) serve(ctx context.Context) {
+	if guard := c.t.cfg.Guard; guard != nil {
+		if err := guard(c.client); err != nil {
+			c.turnAway(&TurnedAwayError{err})
+			return
+		}
+	}
 	go c.readClient()
 	up, err := c.connect(ctx)
 	if err != nil {
@@ -228,6 +234,18 @@ func (c *conn) refuse(err error) {
 	c.event(EventRefused, err, c.waited)
 	c.linger()
 	c.shut(nil)
+}
+
+// turnAway ends a connection that the guard did not let in: it is told nothing.
+func (c *conn) turnAway(err error) {
+	close(c.settled)
+	close(c.clientDone)
+	c.shut(nil)
+	if errors.Is(err, ErrClientGone) {
+		c.event(EventClosed, ErrClientGone, 0)
+		return
+	}
+	c.event(EventRefused, err, 0)
 }
 
 // linger lets the client read what Refuse wrote: closing a socket with unread

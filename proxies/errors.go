@@ -22,6 +22,15 @@ var (
 	ErrClosedEarly = errors.New("upstream hung up without an answer")
 )
 
+// TurnedAwayError says that Config.Guard did not let a client in.
+type TurnedAwayError struct{ Err error }
+
+// Error is the guard's.
+func (e *TurnedAwayError) Error() string { return "turned away: " + e.Err.Error() }
+
+// Unwrap returns what the guard said.
+func (e *TurnedAwayError) Unwrap() error { return e.Err }
+
 // Why a port cannot be bound: a *PortError matches one of them.
 var (
 	// ErrPortTaken means that another program has the port.

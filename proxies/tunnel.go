@@ -78,6 +78,9 @@ type Config struct {
 	// has sent from the first byte on, and has a deadline of two seconds set.
 	// The tunnel closes the connection. nil means just close.
 	Refuse func(client net.Conn, err error)
+	// Guard is asked about each client at once when it comes; one it returns an
+	// error for is turned away without a word. nil means that all are served.
+	Guard func(client net.Conn) error
 	// AnswerDue reports whether the upstream owes an answer to a client that
 	// sent so many bytes: an end without one is then ErrClosedEarly. Postgres,
 	// for one, never answers a request to cancel a query. nil means always.

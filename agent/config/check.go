@@ -173,6 +173,9 @@ func checkTunnels(tunnels *value, ports map[int64]*value, ms *mistakes) {
 			}
 		}
 		if k, ok := t.get("kind").str(); ok && Kind(k) == KindKube {
+			if v := t.get("guard"); v != nil && !v.wrong && v.scalar != "" {
+				mark(v, path+".guard", ms, "guard is for databases: clients of a tunnel of kind kube show a certificate: delete it")
+			}
 			for _, key := range []string{"db_user", "db_name"} {
 				if v := t.get(key); v != nil && !v.wrong && v.scalar != "" {
 					mark(v, path+"."+key, ms, "%s is for databases, and this tunnel is of kind kube: delete it", key)

@@ -105,7 +105,17 @@ type Tunnel struct {
 	Port     int       `json:"port,omitempty" jsonschema:"minimum=1024,maximum=65535,example=15432"`
 	Hold     *Duration `json:"hold,omitempty" jsonschema:"default=60s"`                                   // nil means DefaultHold; zero means never hold
 	Engine   Engine    `json:"engine,omitempty" jsonschema:"enum=auto,enum=native,enum=tsh,default=auto"` // empty means EngineAuto
+	Guard    Guard     `json:"guard,omitempty" jsonschema:"enum=on,enum=off,default=on"`                  // empty means GuardOn
 }
+
+// Guard says whether only the agent's own OS user may use a tunnel.
+type Guard = state.Guard
+
+// The guards. The config knows no other.
+const (
+	GuardOn  = state.GuardOn
+	GuardOff = state.GuardOff
+)
 
 // Kube is what all tunnels of kind kube share.
 type Kube struct {
@@ -244,6 +254,9 @@ func (t Tunnel) HoldDuration() time.Duration {
 	}
 	return time.Duration(*t.Hold)
 }
+
+// Guarded reports whether only the agent's own OS user may use the tunnel.
+func (t Tunnel) Guarded() bool { return t.Guard != GuardOff }
 
 // Equal reports whether two tunnels are the same in every key.
 func (t Tunnel) Equal(u Tunnel) bool {

@@ -62,10 +62,10 @@ func (c Changes) Empty() bool {
 // same reports whether two tunnels mean the same: a default may be written or
 // left out.
 func (t Tunnel) same(u Tunnel) bool {
-	if t.HoldDuration() != u.HoldDuration() || t.engine() != u.engine() {
+	if t.HoldDuration() != u.HoldDuration() || t.engine() != u.engine() || t.Guarded() != u.Guarded() {
 		return false
 	}
-	t.Hold, u.Hold, t.Engine, u.Engine = nil, nil, "", ""
+	t.Hold, u.Hold, t.Engine, u.Engine, t.Guard, u.Guard = nil, nil, "", "", "", ""
 	return t.sameKeys(u)
 }
 

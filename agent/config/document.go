@@ -201,7 +201,7 @@ func tunnelKeys(t Tunnel) []tunnelKey {
 		{"name", token(t.Name)}, {"kind", token(string(t.Kind))}, {"cluster", token(t.Cluster)},
 		{"resource", token(t.Resource)}, {"db_user", token(t.DBUser)}, {"db_name", token(t.DBName)},
 		{"as", token(t.As)}, {"as_groups", tokens(t.AsGroups)},
-		{"port", port}, {"hold", hold}, {"engine", token(string(t.Engine))},
+		{"port", port}, {"hold", hold}, {"engine", token(string(t.Engine))}, {"guard", token(string(t.Guard))},
 	}
 }
 
@@ -252,6 +252,8 @@ func (k tunnelKey) copyTo(to *Tunnel, from Tunnel) {
 		to.Hold = from.Hold
 	case "engine":
 		to.Engine = from.Engine
+	case "guard":
+		to.Guard = from.Guard
 	}
 }
 

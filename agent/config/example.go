@@ -52,6 +52,8 @@ tunnels:
     hold: 2m
     # Who carries the bytes: auto | native | tsh.
     engine: auto
+    # off serves other users of this machine, and containers, too.
+    guard: on
   # Tunnels to Kubernetes share a port, unless one is given here. Who to be
   # there, where roles leave the choice, may be said with as and as_groups.
   - {name: prod-k8s, kind: kube, cluster: example.com, resource: prod, as: alice, as_groups: [dev, ops]}

@@ -214,6 +214,10 @@ func TestParseMistakes(t *testing.T) {
 			"1:11: browser[0]: this is empty: write the program's name or path",
 			"3:26: profiles[0].browser[0]: this is empty: write the program's name or path",
 		}},
+		"guards": {"tunnels:\n  - {name: a, kind: db, cluster: c, resource: r, guard: none}\n  - {name: b, kind: kube, cluster: c, resource: r, guard: off}\n", []string{
+			`2:57: tunnels[0].guard: "none" is not a guard: use on or off`,
+			"3:59: tunnels[1].guard: guard is for databases: clients of a tunnel of kind kube show a certificate: delete it",
+		}},
 		"relative_paths": {"homes: [.tsh, $HOME/.tsh, ~bob/.tsh, '']\ntsh: {path: tsh}\n", []string{
 			`1:9: homes[0]: ".tsh" is relative: write an absolute path, or one that starts with ~/`,
 			`1:15: homes[1]: "$HOME/.tsh" has a variable, which berth does not expand: write an absolute path, or one that starts with ~/`,

@@ -65,6 +65,8 @@ var descriptions = map[string]string{
 		"same file gives the same port on every machine.",
 	"Tunnel.Hold": "How long a client that connects while a login is needed waits for it, as in 90s: from 0s, which " +
 		"refuses at once, to 10m.",
+	"Tunnel.Guard": "on serves only programs of the user who runs berth; off serves every user of this machine, and every " +
+		"container that reaches its loopback. For kind db only: Kubernetes clients show a certificate.",
 	"Tunnel.Engine": "Who carries the bytes: native is berth itself, tsh is a tsh that berth runs, auto is native " +
 		"wherever it can.",
 

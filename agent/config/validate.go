@@ -56,6 +56,7 @@ var wants = map[string]want{
 	"kube.port":                    {"a port", usePort},
 	"tunnels[].port":               {"a port", usePort},
 	"tunnels[].hold":               {"a duration", "write a number and a unit, as in 90s"},
+	"tunnels[].guard":              {"a guard", "use on or off"},
 	"tunnels[].engine":             {"an engine", "use auto, native or tsh"},
 	"notifications":                {"a group of keys", `write {enabled: true, quiet_hours: "22:00-07:00"}`},
 	"notifications.enabled":        {"true or false", useBool},

@@ -120,6 +120,9 @@ func tunnelToProto(t state.Tunnel) *pb.Tunnel {
 		LastErrorAt:      timePtrToProto(t.LastErrorAt),
 		WaitingSince:     timePtrToProto(t.WaitingSince),
 		WaitingClient:    utf8(t.WaitingClient),
+		Guard:            utf8(string(t.Guard)),
+		ForeignUser:      utf8(t.ForeignUser),
+		ForeignAt:        timePtrToProto(t.ForeignAt),
 	}
 	if t.Problem != nil {
 		out.Problem = problemToProto(*t.Problem)
@@ -150,6 +153,9 @@ func tunnelFromProto(t *pb.Tunnel) state.Tunnel {
 		LastErrorAt:      timePtrFromProto(t.GetLastErrorAt()),
 		WaitingSince:     timePtrFromProto(t.GetWaitingSince()),
 		WaitingClient:    t.GetWaitingClient(),
+		Guard:            state.Guard(t.GetGuard()),
+		ForeignUser:      t.GetForeignUser(),
+		ForeignAt:        timePtrFromProto(t.GetForeignAt()),
 	}
 	if p := t.GetProblem(); p != nil {
 		out.Problem = new(problemFromProto(p))
@@ -294,6 +300,7 @@ func TunnelSpecToProto(t TunnelSpec) *pb.TunnelSpec {
 		DbName:   utf8(t.DBName),
 		Port:     int64(t.Port),
 		Engine:   utf8(string(t.Engine)),
+		Guard:    utf8(string(t.Guard)),
 		As:       utf8(t.As),
 		AsGroups: convert(t.AsGroups, utf8),
 	}
@@ -314,6 +321,7 @@ func TunnelSpecFromProto(t *pb.TunnelSpec) TunnelSpec {
 		DBName:   t.GetDbName(),
 		Port:     int(t.GetPort()),
 		Engine:   state.Engine(t.GetEngine()),
+		Guard:    state.Guard(t.GetGuard()),
 		As:       t.GetAs(),
 		AsGroups: t.GetAsGroups(),
 	}

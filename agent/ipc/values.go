@@ -44,6 +44,7 @@ type TunnelSpec struct {
 	Port     int            `json:"port"`   // zero in a request means: derive one
 	Hold     *time.Duration `json:"hold"`   // nil means the default
 	Engine   state.Engine   `json:"engine"` // empty means auto
+	Guard    state.Guard    `json:"guard"`  // empty means on
 	As       string         `json:"as"`     // who to be in Kubernetes; empty leaves it to clients
 	AsGroups []string       `json:"as_groups"`
 }

@@ -24,6 +24,8 @@ const (
 	renewedFor = time.Minute
 	// deniedFor is how long a denial is news.
 	deniedFor = time.Hour
+	// foreignFor is how long another user's knocking is news.
+	foreignFor = 10 * time.Minute
 )
 
 // candidates are the notices that a snapshot gives cause for.
@@ -39,6 +41,9 @@ func candidates(s *state.Snapshot, in Input) []candidate {
 	}
 	for i := range s.Tunnels {
 		if c, ok := ofTunnel(&s.Tunnels[i], s); ok {
+			list = append(list, c)
+		}
+		if c, ok := ofForeigner(&s.Tunnels[i], in.Now); ok {
 			list = append(list, c)
 		}
 	}
@@ -204,6 +209,19 @@ func ofTunnel(t *state.Tunnel, s *state.Snapshot) (candidate, bool) {
 		c.Actions = c.Actions[:1]
 	}
 	return c, true
+}
+
+// ofForeigner tells of another user's program that was turned away.
+func ofForeigner(t *state.Tunnel, now time.Time) (candidate, bool) {
+	if t.ForeignAt == nil || now.Sub(*t.ForeignAt) > foreignFor {
+		return candidate{}, false
+	}
+	return candidate{Notice: state.Notice{
+		ID: fmt.Sprintf("foreign/%s/%s", t.Name, t.ForeignUser), Kind: state.NoticeForeign, Urgency: state.UrgencyNormal,
+		Title:   "Another user's program was turned away",
+		Body:    fmt.Sprintf("A program of %s tried to use your tunnel %s.", t.ForeignUser, t.Name),
+		Actions: []state.NoticeAction{{Verb: state.VerbDetails, Label: "Details", Tunnel: t.Name}, {Verb: state.VerbDismiss, Label: "Dismiss"}},
+	}}, true
 }
 
 // at names where a profile leads.

@@ -301,6 +301,21 @@ func TestRenewedUnasked(t *testing.T) {
 	}
 }
 
+func TestForeigners(t *testing.T) {
+	w := newWorld(t)
+	w.want(0)
+	w.s.Tunnels[0].ForeignUser, w.s.Tunnels[0].ForeignAt = "bob (uid 1001)", new(noon)
+	if n := w.want(time.Second, state.NoticeForeign)[0]; n.Body != "A program of bob (uid 1001) tried to use your tunnel prod-pg." {
+		t.Errorf("told %+v", n)
+	}
+	w.s.Tunnels[0].ForeignAt = new(noon.Add(time.Minute)) // again: told once
+	first := w.want(time.Minute, state.NoticeForeign)[0]
+	if !first.Since.Equal(noon.Add(time.Second)) {
+		t.Errorf("told anew: %+v", first)
+	}
+	w.want(foreignFor + time.Minute)
+}
+
 // TestMemoryIsBounded: a tracker that sees new causes for weeks forgets them.
 func TestMemoryIsBounded(t *testing.T) {
 	w := newWorld(t)

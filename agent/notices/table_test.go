@@ -40,7 +40,7 @@ func TestTable(t *testing.T) {
 	b.WriteString(tableHead)
 	for _, kind := range []state.NoticeKind{
 		state.NoticeSessionEnding, state.NoticeLoginNeeded, state.NoticeTap, state.NoticeRenewed, state.NoticeRenewFailed, state.NoticeTunnelBroken,
-		state.NoticeTunnelRecovered, state.NoticePortTaken, state.NoticeApproved, state.NoticeDenied, state.NoticeReview, state.NoticeAssumedEnding,
+		state.NoticeTunnelRecovered, state.NoticePortTaken, state.NoticeForeign, state.NoticeApproved, state.NoticeDenied, state.NoticeReview, state.NoticeAssumedEnding,
 		state.NoticeMore,
 	} {
 		if len(told[kind]) == 0 {
@@ -149,6 +149,9 @@ func examples() []example {
 		{"another program has a tunnel's port", func(w *world) {
 			w.s.Tunnels[0].State = state.TunnelPortInUse
 			w.s.Tunnels[0].Problem = problem(state.CodePortInUse, "Port in use", `Port 15432 of tunnel "prod-pg" is taken by postgres (pid 7).`)
+		}, nil, ""},
+		{"a program of another user of the machine connected to a tunnel", func(w *world) {
+			w.s.Tunnels[0].ForeignUser, w.s.Tunnels[0].ForeignAt = "bob (uid 1001)", new(noon)
 		}, nil, ""},
 		{"the config file has mistakes, the clock is wrong, a Teleport home or berth's state cannot be read", func(w *world) {
 			w.s.Problems = []state.Problem{*problem(state.CodeConfigInvalid, "Config has mistakes", "The last good config goes on: config.yaml:7: unknown key.")}

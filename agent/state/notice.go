@@ -32,6 +32,7 @@ const (
 	NoticeTunnelBroken    NoticeKind = "tunnel_broken"    // tunnels do not work
 	NoticeTunnelRecovered NoticeKind = "tunnel_recovered" // they do again
 	NoticePortTaken       NoticeKind = "port_taken"
+	NoticeForeign         NoticeKind = "foreign_client" // another user's program was turned away
 	NoticeApproved        NoticeKind = "request_approved"
 	NoticeDenied          NoticeKind = "request_denied"
 	NoticeReview          NoticeKind = "review_asked"

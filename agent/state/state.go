@@ -135,6 +135,16 @@ const (
 	EngineTSH    Engine = "tsh"
 )
 
+// Guard says whether only the agent's own OS user may use a tunnel.
+type Guard string
+
+// The guards. GuardNone is in a snapshot only.
+const (
+	GuardOn   Guard = "on"   // other users' programs are turned away
+	GuardOff  Guard = "off"  // every user of this machine may use the tunnel
+	GuardNone Guard = "none" // the system does not say who a client is, or need not
+)
+
 // TunnelState is the one word for how a tunnel is.
 type TunnelState string
 
@@ -179,6 +189,11 @@ type Tunnel struct {
 	// waits or, of the program, while it is not known.
 	WaitingSince  *time.Time `json:"waiting_since"`
 	WaitingClient string     `json:"waiting_client"`
+	Guard         Guard      `json:"guard"`
+	// ForeignUser is the OS user whose program was last turned away by the
+	// guard, at ForeignAt; empty and null when none was.
+	ForeignUser string     `json:"foreign_user"`
+	ForeignAt   *time.Time `json:"foreign_at"`
 }
 
 // Problem is one thing that is wrong now, in words for a person. Absence

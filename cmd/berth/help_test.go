@@ -36,7 +36,6 @@ var noJSON = map[string]string{
 	"berth kube":             "holds others",
 	"berth kube config":      "prints YAML for other programs",
 	"berth kube credentials": "prints JSON anyway",
-	"berth login":            "talks to a person",
 	"berth logout":           "has nothing to say but that it is done",
 	"berth request":          "holds others",
 	"berth tray":             "shows itself",

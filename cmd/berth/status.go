@@ -365,6 +365,12 @@ func (a *app) printTunnel(t state.Tunnel, s state.Snapshot) error {
 	if t.WaitingSince != nil {
 		line("waiting", fmt.Sprintf("%s, for %s", cmp.Or(t.WaitingClient, "a client"), remaining(now.Sub(*t.WaitingSince))))
 	}
+	if t.Guard == state.GuardOff {
+		line("guard", "off: every user of this machine may use this tunnel")
+	}
+	if t.ForeignAt != nil {
+		line("turned away", t.ForeignUser+" at "+clock(*t.ForeignAt, now))
+	}
 	line("traffic", size(t.BytesIn)+" in, "+size(t.BytesOut)+" out")
 	if t.LastErrorAt != nil {
 		line("last error", clock(*t.LastErrorAt, now))
@@ -398,6 +404,9 @@ func (a *app) printProblems(s state.Snapshot) error {
 	for _, t := range s.Tunnels {
 		if t.Problem != nil && !slices.Contains(s.Problems, *t.Problem) { // the whole cluster's is told once
 			add(t.Name+": ", *t.Problem)
+		}
+		if t.Guard == state.GuardOff {
+			lines = append(lines, fmt.Sprintf("· %s is open to every user of this machine: guard is off", clean(t.Name)))
 		}
 		if t.Engine == state.EngineTSH && t.EngineReason != "" {
 			lines = append(lines, fmt.Sprintf("· %s goes through tsh: %s", clean(t.Name), clean(t.EngineReason)))

@@ -21,6 +21,7 @@ const settleWait = 3 * time.Second
 type addOptions struct {
 	spec   client.TunnelSpec
 	hold   time.Duration
+	guard  string
 	engine string
 	json   bool
 }
@@ -52,12 +53,14 @@ resource.`,
 	f.IntVar(&o.spec.Port, "port", 0, "the local port (default: derived from cluster and resource)")
 	f.DurationVar(&o.hold, "hold", config.DefaultHold, "how long a client is held while a login is needed")
 	f.StringVar(&o.engine, "engine", "auto", "who carries the bytes: auto, native or tsh")
+	f.StringVar(&o.guard, "guard", "on", "off serves other users' programs too, and containers")
 	f.BoolVar(&o.json, "json", false, "print the new tunnel as JSON")
 	must(cmd.MarkFlagRequired("resource")) // for completion; check has the better words
 	must(cmd.RegisterFlagCompletionFunc("resource", a.completeResources(state.KindDB)))
 	must(cmd.RegisterFlagCompletionFunc("cluster", a.completeClusters))
 	must(cmd.RegisterFlagCompletionFunc("engine",
 		cobra.FixedCompletions([]string{"auto", "native", "tsh"}, cobra.ShellCompDirectiveNoFileComp)))
+	must(cmd.RegisterFlagCompletionFunc("guard", cobra.FixedCompletions([]string{"on", "off"}, cobra.ShellCompDirectiveNoFileComp)))
 	for _, name := range []string{"db-user", "db-name", "port", "hold"} {
 		must(cmd.RegisterFlagCompletionFunc(name, cobra.NoFileCompletions))
 	}
@@ -119,6 +122,9 @@ func (o *addOptions) check(cmd *cobra.Command, kind state.Kind) error {
 	}
 	if cmd.Flags().Changed("engine") {
 		o.spec.Engine = state.Engine(o.engine)
+	}
+	if cmd.Flags().Changed("guard") {
+		o.spec.Guard = state.Guard(o.guard)
 	}
 	return nil
 }

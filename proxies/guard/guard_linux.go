@@ -39,7 +39,7 @@ func (s *system) check(client, server netip.AddrPort) error {
 	switch {
 	case err != nil:
 		return err
-	case uid != uint32(os.Getuid()): //nolint:gosec // a uid fits
+	case uid != uint32(os.Getuid()):
 		return &ForeignError{UID: strconv.FormatUint(uint64(uid), 10)}
 	}
 	return nil
@@ -137,7 +137,7 @@ func readAnswer(m syscall.NetlinkMessage) (uint32, error) {
 	ne := binary.NativeEndian
 	switch {
 	case m.Header.Type == unix.NLMSG_ERROR && len(m.Data) >= 4:
-		errno := unix.Errno(-int32(ne.Uint32(m.Data))) //nolint:gosec // the kernel's negative errno
+		errno := unix.Errno(-int32(ne.Uint32(m.Data)))
 		if errno == unix.ENOENT {
 			return 0, ErrUnknown
 		}

@@ -2137,8 +2137,10 @@ type TunnelSpec struct {
 	// engine is auto, native or tsh; empty means auto.
 	Engine string `protobuf:"bytes,9,opt,name=engine,proto3" json:"engine,omitempty"`
 	// as and as_groups are who to be in Kubernetes; empty leaves it to clients.
-	As            string   `protobuf:"bytes,10,opt,name=as,proto3" json:"as,omitempty"`
-	AsGroups      []string `protobuf:"bytes,11,rep,name=as_groups,json=asGroups,proto3" json:"as_groups,omitempty"`
+	As       string   `protobuf:"bytes,10,opt,name=as,proto3" json:"as,omitempty"`
+	AsGroups []string `protobuf:"bytes,11,rep,name=as_groups,json=asGroups,proto3" json:"as_groups,omitempty"`
+	// guard is on or off; empty means on.
+	Guard         string `protobuf:"bytes,12,opt,name=guard,proto3" json:"guard,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2248,6 +2250,13 @@ func (x *TunnelSpec) GetAsGroups() []string {
 		return x.AsGroups
 	}
 	return nil
+}
+
+func (x *TunnelSpec) GetGuard() string {
+	if x != nil {
+		return x.Guard
+	}
+	return ""
 }
 
 // Snapshot is everything the agent knows, at one moment.
@@ -2715,12 +2724,18 @@ type Tunnel struct {
 	LastErrorAt      *timestamppb.Timestamp `protobuf:"bytes,19,opt,name=last_error_at,json=lastErrorAt,proto3" json:"last_error_at,omitempty"`
 	// waiting_since and waiting_client are of the longest held client; absent and
 	// empty when nobody waits.
-	WaitingSince  *timestamppb.Timestamp `protobuf:"bytes,40,opt,name=waiting_since,json=waitingSince,proto3" json:"waiting_since,omitempty"`
-	WaitingClient string                 `protobuf:"bytes,41,opt,name=waiting_client,json=waitingClient,proto3" json:"waiting_client,omitempty"`
+	WaitingSince  *timestamppb.Timestamp `protobuf:"bytes,21,opt,name=waiting_since,json=waitingSince,proto3" json:"waiting_since,omitempty"`
+	WaitingClient string                 `protobuf:"bytes,22,opt,name=waiting_client,json=waitingClient,proto3" json:"waiting_client,omitempty"`
 	// stale_connections are those opened with roles that were dropped since.
 	StaleConnections int64 `protobuf:"varint,20,opt,name=stale_connections,json=staleConnections,proto3" json:"stale_connections,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// guard is on, off or none.
+	Guard string `protobuf:"bytes,23,opt,name=guard,proto3" json:"guard,omitempty"`
+	// foreign_user is the OS user whose program was last turned away, at
+	// foreign_at; empty and absent when none was.
+	ForeignUser   string                 `protobuf:"bytes,24,opt,name=foreign_user,json=foreignUser,proto3" json:"foreign_user,omitempty"`
+	ForeignAt     *timestamppb.Timestamp `protobuf:"bytes,25,opt,name=foreign_at,json=foreignAt,proto3" json:"foreign_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Tunnel) Reset() {
@@ -2905,6 +2920,27 @@ func (x *Tunnel) GetStaleConnections() int64 {
 		return x.StaleConnections
 	}
 	return 0
+}
+
+func (x *Tunnel) GetGuard() string {
+	if x != nil {
+		return x.Guard
+	}
+	return ""
+}
+
+func (x *Tunnel) GetForeignUser() string {
+	if x != nil {
+		return x.ForeignUser
+	}
+	return ""
+}
+
+func (x *Tunnel) GetForeignAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ForeignAt
+	}
+	return nil
 }
 
 // Event is one line of a tunnel's history.
@@ -3672,7 +3708,7 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\bdb_names\x18\t \x03(\tR\adbNames\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xa4\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xba\x02\n" +
 	"\n" +
 	"TunnelSpec\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
@@ -3686,7 +3722,8 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\x06engine\x18\t \x01(\tR\x06engine\x12\x0e\n" +
 	"\x02as\x18\n" +
 	" \x01(\tR\x02as\x12\x1b\n" +
-	"\tas_groups\x18\v \x03(\tR\basGroups\"\x9a\x02\n" +
+	"\tas_groups\x18\v \x03(\tR\basGroups\x12\x14\n" +
+	"\x05guard\x18\f \x01(\tR\x05guard\"\x9a\x02\n" +
 	"\bSnapshot\x12)\n" +
 	"\x05agent\x18\x01 \x01(\v2\x13.berth.v1.AgentInfoR\x05agent\x12-\n" +
 	"\bprofiles\x18\x02 \x03(\v2\x11.berth.v1.ProfileR\bprofiles\x12*\n" +
@@ -3727,7 +3764,7 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\vin_progress\x18\x01 \x01(\bR\n" +
 	"inProgress\x12\x10\n" +
 	"\x03url\x18\x02 \x01(\tR\x03url\x12\x12\n" +
-	"\x04asks\x18\x03 \x01(\tR\x04asks\"\x90\x06\n" +
+	"\x04asks\x18\x03 \x01(\tR\x04asks\"\x84\a\n" +
 	"\x06Tunnel\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x18\n" +
@@ -3749,9 +3786,13 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\tbytes_out\x18\x11 \x01(\x03R\bbytesOut\x12D\n" +
 	"\x10cert_valid_until\x18\x12 \x01(\v2\x1a.google.protobuf.TimestampR\x0ecertValidUntil\x12>\n" +
 	"\rlast_error_at\x18\x13 \x01(\v2\x1a.google.protobuf.TimestampR\vlastErrorAt\x12?\n" +
-	"\rwaiting_since\x18( \x01(\v2\x1a.google.protobuf.TimestampR\fwaitingSince\x12%\n" +
-	"\x0ewaiting_client\x18) \x01(\tR\rwaitingClient\x12+\n" +
-	"\x11stale_connections\x18\x14 \x01(\x03R\x10staleConnections\"\x8d\x01\n" +
+	"\rwaiting_since\x18\x15 \x01(\v2\x1a.google.protobuf.TimestampR\fwaitingSince\x12%\n" +
+	"\x0ewaiting_client\x18\x16 \x01(\tR\rwaitingClient\x12+\n" +
+	"\x11stale_connections\x18\x14 \x01(\x03R\x10staleConnections\x12\x14\n" +
+	"\x05guard\x18\x17 \x01(\tR\x05guard\x12!\n" +
+	"\fforeign_user\x18\x18 \x01(\tR\vforeignUser\x129\n" +
+	"\n" +
+	"foreign_at\x18\x19 \x01(\v2\x1a.google.protobuf.TimestampR\tforeignAt\"\x8d\x01\n" +
 	"\x05Event\x12*\n" +
 	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x12\n" +
@@ -3945,61 +3986,62 @@ var file_berthv1_berth_proto_depIdxs = []int32{
 	56, // 30: berth.v1.Tunnel.cert_valid_until:type_name -> google.protobuf.Timestamp
 	56, // 31: berth.v1.Tunnel.last_error_at:type_name -> google.protobuf.Timestamp
 	56, // 32: berth.v1.Tunnel.waiting_since:type_name -> google.protobuf.Timestamp
-	56, // 33: berth.v1.Event.at:type_name -> google.protobuf.Timestamp
-	56, // 34: berth.v1.Event.until:type_name -> google.protobuf.Timestamp
-	56, // 35: berth.v1.Request.created_at:type_name -> google.protobuf.Timestamp
-	56, // 36: berth.v1.Request.expires_at:type_name -> google.protobuf.Timestamp
-	51, // 37: berth.v1.Request.reviews:type_name -> berth.v1.Review
-	56, // 38: berth.v1.Request.access_until:type_name -> google.protobuf.Timestamp
-	56, // 39: berth.v1.Request.session_until:type_name -> google.protobuf.Timestamp
-	56, // 40: berth.v1.Request.assume_from:type_name -> google.protobuf.Timestamp
-	56, // 41: berth.v1.Review.at:type_name -> google.protobuf.Timestamp
-	56, // 42: berth.v1.Notice.since:type_name -> google.protobuf.Timestamp
-	53, // 43: berth.v1.Notice.actions:type_name -> berth.v1.NoticeAction
-	56, // 44: berth.v1.Problem.since:type_name -> google.protobuf.Timestamp
-	1,  // 45: berth.v1.Agent.GetInfo:input_type -> berth.v1.GetInfoRequest
-	3,  // 46: berth.v1.Agent.GetSnapshot:input_type -> berth.v1.GetSnapshotRequest
-	5,  // 47: berth.v1.Agent.WatchSnapshots:input_type -> berth.v1.WatchSnapshotsRequest
-	7,  // 48: berth.v1.Agent.ListResources:input_type -> berth.v1.ListResourcesRequest
-	9,  // 49: berth.v1.Agent.AddTunnel:input_type -> berth.v1.AddTunnelRequest
-	11, // 50: berth.v1.Agent.RemoveTunnel:input_type -> berth.v1.RemoveTunnelRequest
-	13, // 51: berth.v1.Agent.StartTunnel:input_type -> berth.v1.StartTunnelRequest
-	15, // 52: berth.v1.Agent.StopTunnel:input_type -> berth.v1.StopTunnelRequest
-	17, // 53: berth.v1.Agent.RestartTunnel:input_type -> berth.v1.RestartTunnelRequest
-	31, // 54: berth.v1.Agent.TunnelHistory:input_type -> berth.v1.TunnelHistoryRequest
-	19, // 55: berth.v1.Agent.Login:input_type -> berth.v1.LoginRequest
-	23, // 56: berth.v1.Agent.CancelLogin:input_type -> berth.v1.CancelLoginRequest
-	25, // 57: berth.v1.Agent.ForgetLogin:input_type -> berth.v1.ForgetLoginRequest
-	27, // 58: berth.v1.Agent.Logout:input_type -> berth.v1.LogoutRequest
-	29, // 59: berth.v1.Agent.SnoozeRenewal:input_type -> berth.v1.SnoozeRenewalRequest
-	33, // 60: berth.v1.Agent.KubeCredentials:input_type -> berth.v1.KubeCredentialsRequest
-	35, // 61: berth.v1.Agent.DismissNotice:input_type -> berth.v1.DismissNoticeRequest
-	37, // 62: berth.v1.Agent.ReloadConfig:input_type -> berth.v1.ReloadConfigRequest
-	39, // 63: berth.v1.Agent.Shutdown:input_type -> berth.v1.ShutdownRequest
-	2,  // 64: berth.v1.Agent.GetInfo:output_type -> berth.v1.GetInfoResponse
-	4,  // 65: berth.v1.Agent.GetSnapshot:output_type -> berth.v1.GetSnapshotResponse
-	6,  // 66: berth.v1.Agent.WatchSnapshots:output_type -> berth.v1.WatchSnapshotsResponse
-	8,  // 67: berth.v1.Agent.ListResources:output_type -> berth.v1.ListResourcesResponse
-	10, // 68: berth.v1.Agent.AddTunnel:output_type -> berth.v1.AddTunnelResponse
-	12, // 69: berth.v1.Agent.RemoveTunnel:output_type -> berth.v1.RemoveTunnelResponse
-	14, // 70: berth.v1.Agent.StartTunnel:output_type -> berth.v1.StartTunnelResponse
-	16, // 71: berth.v1.Agent.StopTunnel:output_type -> berth.v1.StopTunnelResponse
-	18, // 72: berth.v1.Agent.RestartTunnel:output_type -> berth.v1.RestartTunnelResponse
-	32, // 73: berth.v1.Agent.TunnelHistory:output_type -> berth.v1.TunnelHistoryResponse
-	22, // 74: berth.v1.Agent.Login:output_type -> berth.v1.LoginResponse
-	24, // 75: berth.v1.Agent.CancelLogin:output_type -> berth.v1.CancelLoginResponse
-	26, // 76: berth.v1.Agent.ForgetLogin:output_type -> berth.v1.ForgetLoginResponse
-	28, // 77: berth.v1.Agent.Logout:output_type -> berth.v1.LogoutResponse
-	30, // 78: berth.v1.Agent.SnoozeRenewal:output_type -> berth.v1.SnoozeRenewalResponse
-	34, // 79: berth.v1.Agent.KubeCredentials:output_type -> berth.v1.KubeCredentialsResponse
-	36, // 80: berth.v1.Agent.DismissNotice:output_type -> berth.v1.DismissNoticeResponse
-	38, // 81: berth.v1.Agent.ReloadConfig:output_type -> berth.v1.ReloadConfigResponse
-	40, // 82: berth.v1.Agent.Shutdown:output_type -> berth.v1.ShutdownResponse
-	64, // [64:83] is the sub-list for method output_type
-	45, // [45:64] is the sub-list for method input_type
-	45, // [45:45] is the sub-list for extension type_name
-	45, // [45:45] is the sub-list for extension extendee
-	0,  // [0:45] is the sub-list for field type_name
+	56, // 33: berth.v1.Tunnel.foreign_at:type_name -> google.protobuf.Timestamp
+	56, // 34: berth.v1.Event.at:type_name -> google.protobuf.Timestamp
+	56, // 35: berth.v1.Event.until:type_name -> google.protobuf.Timestamp
+	56, // 36: berth.v1.Request.created_at:type_name -> google.protobuf.Timestamp
+	56, // 37: berth.v1.Request.expires_at:type_name -> google.protobuf.Timestamp
+	51, // 38: berth.v1.Request.reviews:type_name -> berth.v1.Review
+	56, // 39: berth.v1.Request.access_until:type_name -> google.protobuf.Timestamp
+	56, // 40: berth.v1.Request.session_until:type_name -> google.protobuf.Timestamp
+	56, // 41: berth.v1.Request.assume_from:type_name -> google.protobuf.Timestamp
+	56, // 42: berth.v1.Review.at:type_name -> google.protobuf.Timestamp
+	56, // 43: berth.v1.Notice.since:type_name -> google.protobuf.Timestamp
+	53, // 44: berth.v1.Notice.actions:type_name -> berth.v1.NoticeAction
+	56, // 45: berth.v1.Problem.since:type_name -> google.protobuf.Timestamp
+	1,  // 46: berth.v1.Agent.GetInfo:input_type -> berth.v1.GetInfoRequest
+	3,  // 47: berth.v1.Agent.GetSnapshot:input_type -> berth.v1.GetSnapshotRequest
+	5,  // 48: berth.v1.Agent.WatchSnapshots:input_type -> berth.v1.WatchSnapshotsRequest
+	7,  // 49: berth.v1.Agent.ListResources:input_type -> berth.v1.ListResourcesRequest
+	9,  // 50: berth.v1.Agent.AddTunnel:input_type -> berth.v1.AddTunnelRequest
+	11, // 51: berth.v1.Agent.RemoveTunnel:input_type -> berth.v1.RemoveTunnelRequest
+	13, // 52: berth.v1.Agent.StartTunnel:input_type -> berth.v1.StartTunnelRequest
+	15, // 53: berth.v1.Agent.StopTunnel:input_type -> berth.v1.StopTunnelRequest
+	17, // 54: berth.v1.Agent.RestartTunnel:input_type -> berth.v1.RestartTunnelRequest
+	31, // 55: berth.v1.Agent.TunnelHistory:input_type -> berth.v1.TunnelHistoryRequest
+	19, // 56: berth.v1.Agent.Login:input_type -> berth.v1.LoginRequest
+	23, // 57: berth.v1.Agent.CancelLogin:input_type -> berth.v1.CancelLoginRequest
+	25, // 58: berth.v1.Agent.ForgetLogin:input_type -> berth.v1.ForgetLoginRequest
+	27, // 59: berth.v1.Agent.Logout:input_type -> berth.v1.LogoutRequest
+	29, // 60: berth.v1.Agent.SnoozeRenewal:input_type -> berth.v1.SnoozeRenewalRequest
+	33, // 61: berth.v1.Agent.KubeCredentials:input_type -> berth.v1.KubeCredentialsRequest
+	35, // 62: berth.v1.Agent.DismissNotice:input_type -> berth.v1.DismissNoticeRequest
+	37, // 63: berth.v1.Agent.ReloadConfig:input_type -> berth.v1.ReloadConfigRequest
+	39, // 64: berth.v1.Agent.Shutdown:input_type -> berth.v1.ShutdownRequest
+	2,  // 65: berth.v1.Agent.GetInfo:output_type -> berth.v1.GetInfoResponse
+	4,  // 66: berth.v1.Agent.GetSnapshot:output_type -> berth.v1.GetSnapshotResponse
+	6,  // 67: berth.v1.Agent.WatchSnapshots:output_type -> berth.v1.WatchSnapshotsResponse
+	8,  // 68: berth.v1.Agent.ListResources:output_type -> berth.v1.ListResourcesResponse
+	10, // 69: berth.v1.Agent.AddTunnel:output_type -> berth.v1.AddTunnelResponse
+	12, // 70: berth.v1.Agent.RemoveTunnel:output_type -> berth.v1.RemoveTunnelResponse
+	14, // 71: berth.v1.Agent.StartTunnel:output_type -> berth.v1.StartTunnelResponse
+	16, // 72: berth.v1.Agent.StopTunnel:output_type -> berth.v1.StopTunnelResponse
+	18, // 73: berth.v1.Agent.RestartTunnel:output_type -> berth.v1.RestartTunnelResponse
+	32, // 74: berth.v1.Agent.TunnelHistory:output_type -> berth.v1.TunnelHistoryResponse
+	22, // 75: berth.v1.Agent.Login:output_type -> berth.v1.LoginResponse
+	24, // 76: berth.v1.Agent.CancelLogin:output_type -> berth.v1.CancelLoginResponse
+	26, // 77: berth.v1.Agent.ForgetLogin:output_type -> berth.v1.ForgetLoginResponse
+	28, // 78: berth.v1.Agent.Logout:output_type -> berth.v1.LogoutResponse
+	30, // 79: berth.v1.Agent.SnoozeRenewal:output_type -> berth.v1.SnoozeRenewalResponse
+	34, // 80: berth.v1.Agent.KubeCredentials:output_type -> berth.v1.KubeCredentialsResponse
+	36, // 81: berth.v1.Agent.DismissNotice:output_type -> berth.v1.DismissNoticeResponse
+	38, // 82: berth.v1.Agent.ReloadConfig:output_type -> berth.v1.ReloadConfigResponse
+	40, // 83: berth.v1.Agent.Shutdown:output_type -> berth.v1.ShutdownResponse
+	65, // [65:84] is the sub-list for method output_type
+	46, // [46:65] is the sub-list for method input_type
+	46, // [46:46] is the sub-list for extension type_name
+	46, // [46:46] is the sub-list for extension extendee
+	0,  // [0:46] is the sub-list for field type_name
 }
 
 func init() { file_berthv1_berth_proto_init() }
