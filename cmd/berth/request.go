@@ -41,6 +41,9 @@ func (a *app) requestListCommand() *cobra.Command {
 first: your own, and those that you may review.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if mine && reviewable {
+				return usageError{withHint(errors.New("nobody reviews his own access requests"), "give one of --mine and --reviewable")}
+			}
 			return a.withAgent(func(c *client.Client) error {
 				s, err := c.Snapshot(cmd.Context())
 				if err != nil {
@@ -60,7 +63,6 @@ first: your own, and those that you may review.`,
 	f.BoolVar(&mine, "mine", false, "only your own")
 	f.BoolVar(&reviewable, "reviewable", false, "only those that wait for your review")
 	f.BoolVar(&asJSON, "json", false, "print the requests as JSON")
-	cmd.MarkFlagsMutuallyExclusive("mine", "reviewable")
 	return cmd
 }
 

@@ -47,6 +47,7 @@ func scriptCommands(t *testing.T) map[string]func(*testscript.TestScript, bool, 
 		"sim": cmdSim, "login": cmdLogin, "logout": cmdLogout, "tunnel": cmdTunnel, "port": cmdPort, "occupy": cmdOccupy,
 		"agent": cmdAgent, "stop-agent": cmdStopAgent, "kill-agent": cmdKillAgent, "code": cmdCode, "shape": cmdShape, "wait-for": cmdWaitFor,
 		"mode": cmdMode, "escapes": cmdEscapes, "term": cmdTerm, "hostile": cmdHostile, "password": cmdPassword,
+		"requests": cmdRequests, "request": cmdRequest,
 		"keyring": func(ts *testscript.TestScript, _ bool, args []string) { cmdKeyring(t, ts, args) },
 	}
 }

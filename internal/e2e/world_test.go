@@ -38,6 +38,10 @@ type world struct {
 	home      string // logged in
 	shortHome string // logged in, for a session that ends soon
 
+	// decide resolves an access request as an administrator; nil where no
+	// probe needs it.
+	decide func(ctx context.Context, id, verb, reason string) error
+
 	clt   *client.Client // of home
 	short *client.Client // of shortHome; connected while that session was valid
 	db    *tls.Certificate
