@@ -22,6 +22,7 @@ require (
 	github.com/gravitational/trace v1.4.0
 	github.com/invopop/jsonschema v0.14.0
 	github.com/jackc/pgx/v5 v5.12.0
+	github.com/kardianos/service v1.3.0
 	github.com/moby/spdystream v0.5.1
 	github.com/ncruces/zenity v0.10.14
 	github.com/pquerna/otp v1.5.0

@@ -27,7 +27,9 @@ type agentOptions struct {
 }
 
 func (a *app) agentCommand() *cobra.Command {
-	return commandGroup("agent", "Run the agent that owns the tunnels", a.agentRunCommand())
+	return commandGroup("agent", "Install and run the agent that owns the tunnels",
+		a.agentInstallCommand(), a.agentUninstallCommand(), a.agentStartCommand(), a.agentStopCommand(), a.agentRestartCommand(),
+		a.agentStatusCommand(), a.agentLogsCommand(), a.agentRunCommand())
 }
 
 func (a *app) agentRunCommand() *cobra.Command {

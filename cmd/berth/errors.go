@@ -63,7 +63,7 @@ func hintOf(err error) string {
 	case errors.As(err, &h):
 		return h.hint
 	case errors.Is(err, client.ErrNotRunning):
-		return `start it with "berth agent run"`
+		return `start it with "berth agent install", or in this terminal with "berth agent run"`
 	case errors.As(err, &rpc):
 		return rpc.Hint
 	default:

@@ -25,7 +25,13 @@ func testApp() (a *app, out, errOut *bytes.Buffer) {
 var noJSON = map[string]string{
 	"berth":                  "holds others, and shows the status for people",
 	"berth agent":            "holds others",
+	"berth agent install":    "talks to a person",
+	"berth agent logs":       "prints the log as it is",
+	"berth agent restart":    "talks to a person",
 	"berth agent run":        "logs",
+	"berth agent start":      "talks to a person",
+	"berth agent stop":       "talks to a person",
+	"berth agent uninstall":  "talks to a person",
 	"berth completion":       "prints a script",
 	"berth config":           "holds others",
 	"berth config edit":      "runs a program",

@@ -44,7 +44,7 @@ Without a command it shows the status of the running agent.`,
 			if err := cmd.Help(); err != nil {
 				return err
 			}
-			_, err = fmt.Fprintln(a.out, "\nThe agent is not running: start it with \"berth agent run\".")
+			_, err = fmt.Fprintln(a.out, "\nThe agent is not running: start it with \"berth agent install\".")
 			return err
 		},
 	}

@@ -66,6 +66,7 @@ func (w *world) close() {
 		_ = w.agent.Process.Kill()
 		_ = w.agent.Wait()
 	}
+	w.killService()
 	if w.sim != nil {
 		_ = w.sim.Close()
 	}
@@ -73,6 +74,19 @@ func (w *world) close() {
 		_ = l.Close()
 	}
 	_ = os.RemoveAll(w.berthHome)
+}
+
+// killService ends an agent that a failed script left behind as a service.
+func (w *world) killService() {
+	raw, err := os.ReadFile(filepath.Join(w.berthHome, "state", "agent.lock.pid"))
+	if err != nil {
+		return
+	}
+	if pid, err := strconv.Atoi(strings.TrimSpace(string(raw))); err == nil && pid > 1 {
+		if p, err := os.FindProcess(pid); err == nil {
+			_ = p.Kill()
+		}
+	}
 }
 
 func (w *world) paths(ts *testscript.TestScript) paths.Paths {

@@ -1,0 +1,280 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"berth/agent/ipc/client"
+	"berth/internal/osservice"
+	"berth/internal/paths"
+)
+
+// agentWait is how long the agent may take to answer, or to be gone, after the
+// system was told to start or stop it.
+const agentWait = 20 * time.Second
+
+// answerWait is how long an agent may take to say who it is before it counts
+// as hung.
+const answerWait = 3 * time.Second
+
+// agentService is the agent as a service of this user: what the system knows
+// of it, and the agent itself.
+type agentService struct {
+	osservice.Manager
+	app   *app
+	paths paths.Paths
+	cfg   osservice.Config
+}
+
+func (a *app) agentService() (*agentService, error) {
+	p, err := paths.Resolve(a.env)
+	if err != nil {
+		return nil, err
+	}
+	program, err := ownProgram()
+	if err != nil {
+		return nil, err
+	}
+	cfg := osservice.Config{
+		Name: serviceName(a.env(paths.HomeVar)), Description: "berth, Teleport tunnels on local addresses that never change",
+		Program: program, Args: []string{"agent", "run"}, Env: serviceEnv(a.env, exec.LookPath), LogDir: filepath.Dir(p.LogFile),
+	}
+	m, err := osservice.New(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if m.Kind() != osservice.KindSystemd {
+		// Only the journal is a place where a second log is of use.
+		cfg.Args = append(cfg.Args, "--quiet")
+		if m, err = osservice.New(cfg); err != nil {
+			return nil, err
+		}
+	}
+	return &agentService{Manager: m, app: a, paths: p, cfg: cfg}, nil
+}
+
+// ownProgram is the path under which berth was called, if that leads to this
+// program: a link that a package manager moves to the next version shall stay
+// a link.
+func ownProgram() (string, error) {
+	own, err := os.Executable()
+	if err != nil {
+		return "", fmt.Errorf("find berth's own program: %w", err)
+	}
+	ownInfo, err := os.Stat(own)
+	if err != nil {
+		return "", withHint(fmt.Errorf("find berth's own program: %w", err), "it was moved or removed while it ran: call it anew")
+	}
+	called, err := exec.LookPath(os.Args[0])
+	if err != nil {
+		return own, nil
+	}
+	if called, err = filepath.Abs(called); err != nil {
+		return own, nil
+	}
+	if info, err := os.Stat(called); err == nil && os.SameFile(info, ownInfo) {
+		return called, nil
+	}
+	return own, nil
+}
+
+// serviceName tells the services of second instances apart.
+func serviceName(home string) string {
+	if home == "" {
+		return "berth"
+	}
+	if abs, err := filepath.Abs(home); err == nil {
+		home = abs
+	}
+	sum := sha256.Sum256([]byte(home))
+	return "berth-" + hex.EncodeToString(sum[:4])
+}
+
+// carried are the variables that say where berth's and Teleport's files are:
+// with others the agent and the commands would not meet.
+var carried = []string{
+	paths.HomeVar, "TELEPORT_HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "SSL_CERT_FILE", "SSL_CERT_DIR",
+	"HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "NO_PROXY", "no_proxy",
+}
+
+// serviceEnv is what the agent must find in its environment beside what the
+// system gives it. A proxy's address that has a password in it stays out: the
+// unit is no place for one.
+func serviceEnv(env func(string) string, look func(string) (string, error)) []osservice.EnvVar {
+	var vars []osservice.EnvVar
+	for _, name := range carried {
+		value := env(name)
+		if value == "" || strings.Contains(value, "@") && strings.HasSuffix(strings.ToUpper(name), "_PROXY") {
+			continue
+		}
+		if name == paths.HomeVar {
+			if abs, err := filepath.Abs(value); err == nil && !strings.HasPrefix(value, "~") {
+				value = abs
+			}
+		}
+		vars = append(vars, osservice.EnvVar{Name: name, Value: value})
+	}
+	if tsh, err := look("tsh"); err == nil && !slices.Contains(usualPath, filepath.Dir(tsh)) {
+		vars = append(vars, osservice.EnvVar{Name: "PATH", Value: env("PATH")})
+	}
+	return vars
+}
+
+// usualPath are the folders in which every service finds programs.
+var usualPath = []string{"/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"}
+
+// running is the agent that answers, if any.
+func (s *agentService) running(ctx context.Context) (info client.Info, ok bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, answerWait)
+	defer cancel()
+	err = s.app.withAgent(func(c *client.Client) (err error) {
+		info, err = c.Info(ctx)
+		return err
+	})
+	if errors.Is(err, client.ErrNotRunning) {
+		return client.Info{}, false, nil
+	}
+	return info, err == nil, err
+}
+
+// runningUnder is running, for a service: if its agent does not answer it can
+// still be restarted.
+func (s *agentService) runningUnder(ctx context.Context, st osservice.Status) (client.Info, bool, error) {
+	info, ok, err := s.running(ctx)
+	if err != nil && s.Kind().Supervises() && st.Running {
+		return client.Info{PID: st.PID}, true, nil
+	}
+	return info, ok, err
+}
+
+// shutdown tells a running agent to stop, and waits until it is gone.
+func (s *agentService) shutdown(ctx context.Context, pid int) error {
+	err := s.app.withAgent(func(c *client.Client) error { return c.Shutdown(ctx) })
+	if err != nil && !errors.Is(err, client.ErrNotRunning) {
+		return fmt.Errorf("stop the agent (pid %d): %w", pid, err)
+	}
+	return s.await(ctx, "the agent does not stop", func() bool {
+		_, err := os.Stat(s.paths.LockPID()) // gone when the last connection is
+		return errors.Is(err, fs.ErrNotExist)
+	})
+}
+
+// awaitAnswer waits until an agent answers.
+func (s *agentService) awaitAnswer(ctx context.Context) (info client.Info, err error) {
+	err = s.await(ctx, "the agent was started, and does not answer", func() bool {
+		var ok bool
+		info, ok, _ = s.running(ctx)
+		return ok
+	})
+	return info, err
+}
+
+// await waits until done, for as long as an agent may take.
+func (s *agentService) await(ctx context.Context, otherwise string, done func() bool) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, agentWait, withHint(errors.New(otherwise), `see "berth agent logs"`))
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for !done() {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-tick.C:
+		}
+	}
+	return nil
+}
+
+// startService starts the installed service and waits until the agent answers.
+func (s *agentService) startService(ctx context.Context) (client.Info, error) {
+	if err := s.Start(ctx); err != nil {
+		return client.Info{}, withHint(err, `see "berth agent logs"`)
+	}
+	return s.awaitAnswer(ctx)
+}
+
+// restartService ends the agent that runs, whoever started it, and starts the
+// service.
+func (s *agentService) restartService(ctx context.Context, st osservice.Status, agent client.Info, ok bool) (client.Info, error) {
+	switch {
+	case ok && !s.ours(st, agent):
+		if err := s.shutdown(ctx, agent.PID); err != nil {
+			return client.Info{}, err
+		}
+	case st.Running && s.Kind().Supervises():
+		if err := s.Restart(ctx); err != nil {
+			return client.Info{}, withHint(err, `see "berth agent logs"`)
+		}
+		return s.awaitAnswer(ctx)
+	}
+	return s.startService(ctx)
+}
+
+// ours reports whether an agent is the one that the manager looks after.
+func (s *agentService) ours(st osservice.Status, agent client.Info) bool {
+	return s.Kind().Supervises() && st.Running && st.PID == agent.PID
+}
+
+// outdated reports whether the running agent is not the program that is
+// installed now: another version, or the same one built anew.
+func outdated(agent client.Info, program string) bool {
+	if agent.Version != buildVersion() {
+		return true
+	}
+	own, err := os.Stat(program)
+	if err != nil {
+		return false
+	}
+	if runtime.GOOS == "linux" {
+		exe, err := os.Stat(fmt.Sprintf("/proc/%d/exe", agent.PID))
+		return err == nil && !os.SameFile(exe, own)
+	}
+	return own.ModTime().After(agent.StartedAt)
+}
+
+// explainService gives what can go wrong with services its next step.
+func explainService(err error) error {
+	if err == nil {
+		return nil
+	}
+	if _, ok := errors.AsType[*osservice.NoManagerError](err); ok {
+		return withHint(err, `install from a login session of your own (not su or sudo; else "loginctl enable-linger" first),`+
+			` or run the agent by hand: "berth agent run"`)
+	}
+	if errors.Is(err, osservice.ErrNotInstalled) {
+		return withHint(err, `install it with "berth agent install", or run it here with "berth agent run"`)
+	}
+	if errors.Is(err, fs.ErrPermission) || strings.Contains(err.Error(), "read-only file system") {
+		return withHint(err, `make the folder writable, or run the agent by hand: "berth agent run"`)
+	}
+	return err
+}
+
+// serviceRun is the body of a command about the service.
+func (a *app) serviceRun(f func(context.Context, *agentService) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, _ []string) error {
+		s, err := a.agentService()
+		if err != nil {
+			return err
+		}
+		return explainService(f(cmd.Context(), s))
+	}
+}
+
+func (a *app) say(format string, args ...any) error {
+	_, err := fmt.Fprintln(a.out, cleanLines(fmt.Sprintf(format, args...)))
+	return err
+}

@@ -1,0 +1,293 @@
+package osservice
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// portsBack is how long a restarted agent's ports may be away, counted from
+// the start of its process.
+const portsBack = 200 * time.Millisecond
+
+// noManager: systemd runs, but not for this user.
+func (in *inside) noManager() {
+	in.exits(1, `by hand: "berth agent run"`, "agent", "install")
+	in.exits(1, "cannot be reached", "agent", "uninstall")
+	in.exits(3, "not running", "agent", "status")
+}
+
+// verify has systemd read the unit, in the awkward form too.
+func (in *inside) verify() {
+	in.login()
+	for _, cfg := range []Config{plain, awkward} {
+		cfg.Program = in.program()
+		if cfg.Name == awkward.Name {
+			cfg.Program = filepath.Join(in.home, `al ice 100% $x {{y}};#`, "berth")
+			if err := os.MkdirAll(filepath.Dir(cfg.Program), 0o755); err != nil {
+				in.t.Fatal(err)
+			}
+			if err := os.Symlink(in.program(), cfg.Program); err != nil {
+				in.t.Fatal(err)
+			}
+		}
+		file := filepath.Join(in.home, cfg.Name+".service")
+		if err := os.WriteFile(file, []byte(Unit(cfg)), 0o644); err != nil {
+			in.t.Fatal(err)
+		}
+		out, err := in.asUser("", "systemd-analyze", "verify", "--user", file).CombinedOutput()
+		if err != nil || len(out) > 0 {
+			in.t.Errorf("systemd-analyze verify: %v\n%s", err, out)
+		}
+	}
+}
+
+func (in *inside) neverInstalled() {
+	in.must("was not installed", "agent", "uninstall")
+	in.exits(1, "berth agent install", "agent", "start")
+	in.exits(1, "berth agent install", "agent", "restart")
+	in.must("is not running", "agent", "stop")
+	in.exits(3, "not installed", "agent", "status")
+}
+
+func (in *inside) install() {
+	in.must("was started", "agent", "install")
+	in.up("v1")
+	unit, err := os.ReadFile(in.userUnit())
+	if err != nil {
+		in.t.Fatal(err)
+	}
+	want := plain
+	want.Program = in.program()
+	if string(unit) != Unit(want) {
+		in.t.Errorf("the unit is\n%s\nwant\n%s", unit, Unit(want))
+	}
+	in.must("running by systemd", "agent", "status")
+	in.must("agent started", "agent", "logs")
+}
+
+func (in *inside) installAgain() {
+	before := in.up("v1")
+	in.must("installed already", "agent", "install")
+	if after := in.up("v1"); after != before {
+		in.t.Errorf("the second installation restarted the agent: pid %d, then %d", before, after)
+	}
+}
+
+func (in *inside) killed() {
+	pid := in.up("v1")
+	killed := time.Now()
+	in.signal(pid, syscall.SIGKILL)
+	in.await("a new agent", func() bool {
+		st := in.status()
+		return st.Agent != nil && st.Agent.PID != pid && st.Trouble == ""
+	})
+	in.up("v1")
+	in.t.Logf("killed, and back after %s", time.Since(killed).Round(time.Millisecond))
+}
+
+// upgrade replaces the program and, by another environment, the unit.
+func (in *inside) upgrade() {
+	before := in.up("v1")
+	in.place("v2")
+	if st := in.status(); !st.Agent.Outdated || st.Action != "berth agent restart" {
+		in.t.Errorf("status = %+v, want the agent to be outdated", st)
+	}
+	in.env = []string{"TELEPORT_HOME=" + filepath.Join(in.home, "tele port")}
+	in.must("was restarted", "agent", "install")
+	if after := in.up("v2"); after == before {
+		in.t.Error("the old agent runs on")
+	}
+	unit, err := os.ReadFile(in.userUnit())
+	if err != nil || !strings.Contains(string(unit), `Environment="TELEPORT_HOME=`) {
+		in.t.Errorf("the unit was not replaced: %v\n%s", err, unit)
+	}
+	if _, err := os.Stat(in.userUnit() + ".berth-old"); !errors.Is(err, fs.ErrNotExist) {
+		in.t.Errorf("the old unit is there still: %v", err)
+	}
+	ready := time.Duration(in.status().Agent.ReadyMS * float64(time.Millisecond))
+	in.t.Logf("FIGURE: %d ports bound %s after the start of the upgraded agent's process", tunnelCount, ready)
+	if ready > portsBack {
+		in.t.Errorf("the ports were back after %s, want %s", ready, portsBack)
+	}
+}
+
+// hung: an agent that does not answer is restarted all the same.
+func (in *inside) hung() {
+	pid := in.up("v2")
+	in.signal(pid, syscall.SIGSTOP)
+	st := in.status()
+	if !strings.Contains(st.Trouble, "does not answer") || st.Action != "berth agent restart" {
+		in.t.Errorf("status = %+v", st)
+	}
+	in.must("was started", "agent", "restart")
+	if after := in.up("v2"); after == pid {
+		in.t.Error("the hung agent is there still")
+	}
+}
+
+func (in *inside) stopAndStart() {
+	in.must("is stopped", "agent", "stop")
+	in.down()
+	in.must("is not running", "agent", "stop")
+	in.must("was started", "agent", "start")
+	pid := in.up("v2")
+	in.must("running already", "agent", "start")
+	in.must("was started", "agent", "restart")
+	if after := in.up("v2"); after == pid {
+		in.t.Error("restart left the agent alone")
+	}
+}
+
+// byHand: an agent that somebody started in a terminal gives way.
+func (in *inside) byHand() {
+	in.must("is stopped", "agent", "stop")
+	hand := in.asUser("", filepath.Join(in.home, "v1", "berth"), "agent", "run", "--quiet")
+	if err := hand.Start(); err != nil {
+		in.t.Fatal(err)
+	}
+	in.await("the agent by hand", func() bool { return in.status().Agent != nil })
+	if st := in.status(); st.Agent.ByService || !strings.Contains(st.Trouble, "not the service's") {
+		in.t.Errorf("status = %+v with agent %+v", st, st.Agent)
+	}
+	in.must("was restarted", "agent", "install")
+	if err := hand.Wait(); err != nil {
+		in.t.Errorf("the agent by hand: %v", err)
+	}
+	in.up("v2")
+}
+
+// nextLogin: nobody touches anything.
+func (in *inside) nextLogin() {
+	before := in.up("v2")
+	in.logout()
+	for _, port := range in.ports {
+		if open(port) {
+			in.t.Errorf("port %d outlived the login", port)
+		}
+	}
+	in.login()
+	in.await("the agent", func() bool { return in.status().Agent != nil })
+	if after := in.up("v2"); after == before {
+		in.t.Error("the same process as before the login")
+	}
+}
+
+// moved: the program goes elsewhere after the installation.
+func (in *inside) moved() {
+	in.must("is stopped", "agent", "stop")
+	if err := os.Rename(in.program(), in.program()+"-moved"); err != nil {
+		in.t.Fatal(err)
+	}
+	elsewhere := filepath.Join(in.home, "v2", "berth")
+	run := func(args ...string) string {
+		out, _ := in.asUser("", append([]string{elsewhere}, args...)...).CombinedOutput()
+		in.t.Logf("%s", out)
+		return string(out)
+	}
+	if out := run("agent", "status"); !strings.Contains(out, "which is gone") || !strings.Contains(out, "berth agent install") {
+		in.t.Errorf("status says nothing of the program that is gone")
+	}
+	if out := run("agent", "start"); !strings.Contains(out, "which is gone") {
+		in.t.Errorf("start says nothing of the program that is gone")
+	}
+	if out := run("agent", "install"); !strings.Contains(out, "was started") {
+		in.t.Errorf("not installed from its new place")
+	}
+	if err := os.Rename(in.program()+"-moved", in.program()); err != nil {
+		in.t.Fatal(err)
+	}
+	if st := in.status(); st.Program != elsewhere {
+		in.t.Errorf("the service starts %q, want %q", st.Program, elsewhere)
+	}
+	in.must("was restarted", "agent", "install")
+	in.up("v2")
+}
+
+// readOnly: the folder of units cannot be written; what is there stays.
+func (in *inside) readOnly() {
+	dir := filepath.Dir(in.userUnit())
+	if err := os.Chmod(dir, 0o555); err != nil {
+		in.t.Fatal(err)
+	}
+	in.env = nil // so that the unit would change
+	code, out := in.berth("agent", "install")
+	if code != 1 || !strings.Contains(out, "make the folder writable") {
+		in.t.Errorf("exit code %d: %s", code, out)
+	}
+	if _, err := os.Stat(in.userUnit()); err != nil {
+		in.t.Errorf("the unit is gone: %v", err)
+	}
+	if err := os.Chmod(dir, 0o755); err != nil {
+		in.t.Fatal(err)
+	}
+	in.up("v2")
+}
+
+func (in *inside) uninstall() {
+	in.must("Your config stays", "agent", "uninstall")
+	in.down()
+	for _, file := range []string{in.userUnit(), filepath.Join(filepath.Dir(in.userUnit()), "default.target.wants", "berth.service")} {
+		if _, err := os.Lstat(file); !errors.Is(err, fs.ErrNotExist) {
+			in.t.Errorf("%s is there still: %v", file, err)
+		}
+	}
+	for _, file := range []string{in.configFile(), filepath.Join(in.home, ".local", "state", "berth")} {
+		if _, err := os.Stat(file); err != nil {
+			in.t.Errorf("uninstall took more than the service: %v", err)
+		}
+	}
+	in.must("was not installed", "agent", "uninstall")
+}
+
+// packaged: a unit that a package brought is enabled, not copied.
+func (in *inside) packaged() {
+	cfg := plain
+	cfg.Program = in.program()
+	file := "/etc/systemd/user/berth.service"
+	if err := os.WriteFile(file, []byte(Unit(cfg)), 0o644); err != nil {
+		in.t.Fatal(err)
+	}
+	if out, err := in.asUser("", "systemctl", "--user", "daemon-reload").CombinedOutput(); err != nil {
+		in.t.Fatalf("%v: %s", err, out)
+	}
+	if st := in.status(); st.Installed || st.Enabled {
+		in.t.Errorf("status = %+v, want a packaged unit to count as not installed", st)
+	}
+	in.must("was started", "agent", "install")
+	in.up("v2")
+	// systemd may call the folder /etc/xdg/systemd/user.
+	if st := in.status(); !strings.HasPrefix(st.File, "/etc/") {
+		in.t.Errorf("the unit is %s, want %s", st.File, file)
+	}
+	if _, err := os.Stat(in.userUnit()); !errors.Is(err, fs.ErrNotExist) {
+		in.t.Errorf("the unit was copied: %v", err)
+	}
+	in.logout()
+	in.login()
+	in.await("the agent", func() bool { return in.status().Agent != nil })
+	in.must("is gone", "agent", "uninstall")
+	in.down()
+	if _, err := os.Stat(file); err != nil {
+		in.t.Errorf("the package's unit: %v", err)
+	}
+	if st := in.status(); st.Installed || st.Enabled {
+		in.t.Errorf("status after uninstall = %+v", st)
+	}
+}
+
+func (in *inside) purge() {
+	in.must("was started", "agent", "install")
+	in.up("v2")
+	in.must("are gone too", "agent", "uninstall", "--purge")
+	in.down()
+	for _, path := range []string{filepath.Dir(in.configFile()), filepath.Join(in.home, ".local", "state", "berth")} {
+		if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+			in.t.Errorf("%s is there still: %v", path, err)
+		}
+	}
+}
