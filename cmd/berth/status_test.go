@@ -107,7 +107,7 @@ func TestComplain(t *testing.T) {
 		{"hint", withHint(errors.New("no"), "try y"), exitFailed, "berth: no\nberth: hint: try y\n"},
 		{"usage", usageError{withHint(errors.New("no"), "try y")}, exitUsage, "berth: no\nberth: hint: try y\n"},
 		{"not_running", fmt.Errorf("ask: %w", client.ErrNotRunning), exitAgentNotRunning,
-			"berth: ask: the agent is not running\nberth: hint: start it with \"berth agent run\"\n"},
+			"berth: ask: the agent is not running\nberth: hint: start it with \"berth agent install\", or in this terminal with \"berth agent run\"\n"},
 		{"login_needed", &client.Error{Code: "login_needed", Message: "no session", Hint: "tsh login"}, exitLoginNeeded,
 			"berth: no session\nberth: hint: tsh login\n"},
 		{"login_needed_wrapped", fmt.Errorf("%w: x", errLoginNeeded), exitLoginNeeded, "berth: login needed: x\n"},
