@@ -24,6 +24,7 @@ type requests struct {
 	hooks *access.Hooks
 	// queue takes events from the board, which must not wait.
 	queue chan state.RequestEvent
+	rules sync.WaitGroup // rules that are being followed
 
 	mu      sync.Mutex
 	watches map[chan state.RequestEvent]struct{}
@@ -44,6 +45,9 @@ const (
 	eventQueue = 4096
 	// followEvery is how often the sessions are looked at for one that ended.
 	followEvery = 5 * time.Second
+	// ruleWait is how long a rule may take to be followed: a login that is
+	// under way comes first.
+	ruleWait = 5 * time.Minute
 )
 
 func (a *Agent) newRequests() *requests {
@@ -67,7 +71,10 @@ func (a *Agent) runRequests(ctx context.Context) {
 	a.followRequests()
 	wg.Go(func() { a.requests.board.Run(ctx) })
 	wg.Go(func() { a.requests.hooks.Run(ctx) })
-	defer wg.Wait()
+	defer func() {
+		a.requests.rules.Wait()
+		wg.Wait()
+	}()
 	clock := time.NewTicker(followEvery)
 	defer clock.Stop()
 	for {
@@ -175,9 +182,14 @@ func (a *Agent) autoAssume(ctx context.Context, r state.Request) {
 		return
 	}
 	a.log.Info("rule assumes an access request", "request_id", r.ID, "tunnel", rule.Tunnel)
-	if _, err := a.assume(ctx, r, rule.Tunnel, true); err != nil {
-		a.log.Warn("rule could not assume an access request", "request_id", r.ID, "err", err)
-	}
+	// A login may be under way that waits for a person.
+	a.requests.rules.Go(func() {
+		ctx, cancel := context.WithTimeout(ctx, ruleWait)
+		defer cancel()
+		if _, err := a.assume(ctx, r, rule.Tunnel, true); err != nil {
+			a.log.Warn("rule could not assume an access request", "request_id", r.ID, "err", err)
+		}
+	})
 }
 
 // tell hands an event to whoever watches; one that does not keep up loses it.

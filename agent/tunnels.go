@@ -162,7 +162,7 @@ func (a *Agent) applyConfig(ctx context.Context) {
 	a.mu.Unlock()
 
 	for _, spec := range diff.Removed {
-		if err := a.saved.setStopped(spec.Name, false); err != nil {
+		if err := errors.Join(a.saved.setStopped(spec.Name, false), a.saved.setGrants(spec.Name, nil)); err != nil {
 			a.log.Warn("saved state not written", "err", err)
 		}
 	}

@@ -66,7 +66,7 @@ func NewBoard(log *slog.Logger, onChange func(), onEvent func(state.RequestEvent
 
 // tick is how often the clock alone is looked at: access that may be taken
 // from now on, or is about to end.
-const tick = 2 * time.Second
+const tick = 5 * time.Second
 
 // Run follows the requests until ctx ends, and returns when all it started has
 // ended.

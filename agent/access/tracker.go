@@ -22,6 +22,8 @@ const (
 	pollQuiet = 30 * time.Second
 	// pollSoon is when to list again after something that cannot be right.
 	pollSoon = 500 * time.Millisecond
+	// pollTSH is pollQuiet where each list is a process of tsh's.
+	pollTSH = time.Minute
 	// watchRetry and watchRetryMax bound the pause before a watch that broke
 	// is begun again.
 	watchRetry    = 200 * time.Millisecond
@@ -57,6 +59,7 @@ type Tracker struct {
 	seq     int            // counts events and lists
 	doubt   bool           // the last list is asked for because of something odd
 	listed  bool
+	noWatch bool  // the source can only list
 	err     error // why the last list failed; nil if it did not
 }
 
@@ -123,7 +126,13 @@ func (t *Tracker) watch(ctx context.Context) {
 			}
 			t.take(ev)
 		})
-		if ctx.Err() != nil || errors.Is(err, ErrNoWatch) {
+		if ctx.Err() != nil {
+			return
+		}
+		if errors.Is(err, ErrNoWatch) {
+			t.mu.Lock()
+			t.noWatch = true
+			t.mu.Unlock()
 			return
 		}
 		wait := pause.NextBackOff()
@@ -213,6 +222,9 @@ func (t *Tracker) interval() time.Duration {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	every := pollQuiet
+	if t.noWatch {
+		every = pollTSH
+	}
 	for _, e := range t.entries {
 		if e.req.GetState().IsPending() {
 			every = pollBusy

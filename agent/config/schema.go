@@ -74,7 +74,8 @@ var descriptions = map[string]string{
 	"Notifications.QuietHours": "The time of day, local, in which none is shown, as in 22:00-07:00. Empty means that " +
 		"there is no such time.",
 
-	"Access.AutoAssume": "Which access requests are assumed as soon as they are approved, without a question.",
+	"Access.AutoAssume": "Which access requests are assumed as soon as they are approved, without a question: not even when the " +
+		"session ends earlier with their roles.",
 	"Access.Notify": "Which access requests are told of: mine, those and the ones that wait for my review (reviewable), " +
 		"or all that I may see.",
 	"Access.OnDrop": "What becomes of connections that were opened with roles that are dropped: keep leaves and marks " +
