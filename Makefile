@@ -21,7 +21,7 @@ build: ## build bin/berth
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/berth ./cmd/berth
 
 .PHONY: demo
-demo: build ## a simulated cluster, an agent and three tunnels, until Ctrl-C
+demo: build ## a simulated cluster, an agent and four tunnels, until Ctrl-C
 	./bin/berth demo
 
 .PHONY: test-deps

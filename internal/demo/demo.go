@@ -129,7 +129,7 @@ func kubes() []simcluster.Kube {
 }
 
 // prepare starts the cluster, logs in, and writes a config with a tunnel to
-// each database.
+// each database and each Kubernetes cluster.
 func (d *demo) prepare() error {
 	sim, err := simcluster.Start(simcluster.Config{
 		Name: "demo.berth", SessionTTL: d.SessionTTL, Databases: databases(), Kubes: kubes(),
@@ -186,8 +186,21 @@ func (d *demo) configure() error {
 			return err
 		}
 	}
+	for _, k := range kubes() {
+		// A port of its own: the one they share is another berth's, perhaps.
+		spec := config.Tunnel{Name: kubeTunnel, Kind: state.KindKube, Cluster: d.sim.Name(), Resource: k.Name}
+		spec.Port = proxies.DerivePort(spec.Cluster, string(spec.Kind), spec.Resource, func(port int) bool {
+			return used[port] || proxies.PortBusy(port)
+		})
+		if err := config.AddTunnel(p.Config, spec); err != nil {
+			return err
+		}
+	}
 	return nil
 }
+
+// kubeTunnel is the name of the tunnel to Kubernetes.
+const kubeTunnel = "demo-kube"
 
 func (d *demo) berthHome() string { return filepath.Join(d.dir, "berth") }
 
@@ -254,7 +267,7 @@ func (d *demo) awaitReady(parent context.Context) (_ []state.Tunnel, err error) 
 				ready++
 			}
 		}
-		if ready == len(databases()) {
+		if ready == len(databases())+len(kubes()) {
 			return s.Tunnels, nil
 		}
 	}

@@ -12,13 +12,13 @@ import (
 
 // explain tells a person what there is and what to paste.
 func (d *demo) explain(tunnels []state.Tunnel) error {
-	clients, err := clientLines(tunnels)
+	clients, err := d.clientLines(tunnels)
 	if err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(d.Out, `A simulated Teleport cluster runs on this machine, %[1]s is logged in to it, and
-an agent keeps %[2]d tunnels to its databases. Your own logins, config and tunnels
-are not touched.
+an agent keeps %[2]d tunnels to its databases and its Kubernetes cluster. Your own
+logins, config, tunnels and kubeconfig are not touched.
 
 In another terminal:
 
@@ -53,21 +53,30 @@ func setHome(dir string) string {
 
 // clientLines is a line for each tunnel: its protocol, and the command of its
 // usual client.
-func clientLines(tunnels []state.Tunnel) (string, error) {
+func (d *demo) clientLines(tunnels []state.Tunnel) (string, error) {
 	var b strings.Builder
 	for _, t := range tunnels {
-		proto, ep, err := endpointOf(t)
+		title, argv, err := d.clientOf(t)
 		if err != nil {
 			return "", err
 		}
-		argv, err := proto.ClientCommand(ep)
-		if err != nil {
-			return "", err
-		}
-		fmt.Fprintf(&b, "  %-10s  %s\n", proto.Title, db.Quote(argv))
+		fmt.Fprintf(&b, "  %-10s  %s\n", title, db.Quote(argv))
 		if _, err := exec.LookPath(argv[0]); err != nil {
 			fmt.Fprintf(&b, "  %-10s  (%s is not installed here)\n", "", argv[0])
 		}
 	}
 	return b.String(), nil
+}
+
+// clientOf returns what a tunnel speaks, and the command of its usual client.
+func (d *demo) clientOf(t state.Tunnel) (title string, argv []string, err error) {
+	if t.Kind == state.KindKube {
+		return "Kubernetes", []string{d.Program, "exec", t.Name, "--", "kubectl", "get", "pods"}, nil
+	}
+	proto, ep, err := endpointOf(t)
+	if err != nil {
+		return "", nil, err
+	}
+	argv, err = proto.ClientCommand(ep)
+	return proto.Title, argv, err
 }

@@ -32,6 +32,7 @@ func (d *demo) tour(ctx context.Context, tunnels []state.Tunnel) error {
 		{"Postgres answers a query through demo-pg", d.tryPostgres},
 		{"MySQL answers a query through demo-mysql", d.tryMySQL},
 		{"Redis answers PING through demo-redis", d.tryRedis},
+		{"Kubernetes lists its pods through " + kubeTunnel, d.tryKube},
 		{"an open Postgres connection outlives a renewal, and new ones use the new cert", d.tryRenewal},
 		{"the status is all ready", d.tryStatus},
 	}
