@@ -49,8 +49,8 @@ func (e *env) informers(tunnel string, n int) (seen func(pod string) int) {
 		var ctl cache.Controller
 		stores[i], ctl = cache.NewInformerWithOptions(cache.InformerOptions{
 			ListerWatcher: &cache.ListWatch{
-				ListFunc:  func(o metav1.ListOptions) (runtime.Object, error) { return pods.List(ctx, o) },
-				WatchFunc: func(o metav1.ListOptions) (watch.Interface, error) { return pods.Watch(ctx, o) },
+				ListWithContextFunc:  func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return pods.List(ctx, o) },
+				WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) { return pods.Watch(ctx, o) },
 			},
 			ObjectType: &unstructured.Unstructured{},
 			Handler:    cache.ResourceEventHandlerFuncs{},
