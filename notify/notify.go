@@ -146,7 +146,7 @@ func New(cfg Config) Notifier {
 const (
 	maxKey   = 256 // bytes of an ID or a key
 	maxTitle = 100 // characters
-	maxBody  = 500
+	maxBody  = 320
 	maxLabel = 40
 	maxLines = 6
 	maxCards = 5 // actions of one notification

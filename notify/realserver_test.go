@@ -1,0 +1,145 @@
+//go:build !windows && !darwin
+
+package notify
+
+import (
+	"bufio"
+	"context"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"berth/internal/dbustest"
+)
+
+// realServers are notification services, with the paths where they may be.
+var realServers = []struct {
+	name    string
+	paths   []string
+	actions bool // it says that it has buttons
+}{
+	{"dunst", []string{"dunst"}, true},
+	{"xfce4-notifyd", []string{"/usr/lib/x86_64-linux-gnu/xfce4/notifyd/xfce4-notifyd",
+		"/usr/lib/aarch64-linux-gnu/xfce4/notifyd/xfce4-notifyd", "/usr/lib/xfce4/notifyd/xfce4-notifyd"}, true},
+}
+
+// TestRealServers shows, replaces, withdraws and restarts with real services on
+// a display of the test's own.
+func TestRealServers(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts a display")
+	}
+	if _, err := exec.LookPath("Xvfb"); err != nil {
+		missing(t, "no display to test with", err)
+	}
+	for _, tt := range realServers {
+		t.Run(tt.name, func(t *testing.T) {
+			path := ""
+			for _, p := range tt.paths {
+				if found, err := exec.LookPath(p); err == nil {
+					path = found
+				}
+			}
+			if path == "" {
+				if tt.name == "dunst" {
+					missing(t, "no dunst", exec.ErrNotFound)
+				}
+				t.Skipf("no %s on this machine", tt.name)
+			}
+			bus := dbustest.Start(t)
+			t.Setenv("DBUS_SESSION_BUS_ADDRESS", bus.Address)
+			t.Setenv("HOME", t.TempDir())
+			t.Setenv("XDG_CONFIG_HOME", "")
+			t.Setenv("NO_AT_BRIDGE", "1")
+			startDisplay(t)
+			stop := startServer(t, path)
+			d := newDesk(t, at(bus))
+			d.ready(t)
+			c := d.Capabilities()
+			t.Logf("%+v", c)
+			if c.Actions != tt.actions || !c.Replace || c.Problem != nil {
+				t.Errorf("Capabilities() = %+v", c)
+			}
+			evil := request
+			evil.Body = "<b>bold</b> & <img src='x'> \x1b[31m\u202e" + strings.Repeat("long ", 3000)
+			d.mustShow(t, evil)
+			first := d.number(evil.ID)
+			evil.Title = "<b>Other</b> &amp; words & <i>title</i> " + strings.Repeat("x", 70)
+			d.mustShow(t, evil)
+			if again := d.number(evil.ID); first == 0 || again != first {
+				t.Errorf("it was shown as %d and replaced by %d, want the same number", first, again)
+			}
+			d.mustShow(t, Notification{ID: "two", Title: "Two"})
+			d.Close("two")
+			d.mustShow(t, Notification{ID: "three", Title: "Three"}) // after the withdrawal
+			if n := d.number("two"); n != 0 {
+				t.Errorf("what was withdrawn is still there as %d", n)
+			}
+			stop()
+			eventually(t, "the loss", func() bool { return d.Capabilities().Server == "" })
+			startServer(t, path)
+			eventually(t, "what was open", func() bool { return d.number(evil.ID) != 0 })
+		})
+	}
+}
+
+// number is what the service calls a notification.
+func (d *desk) number(id string) uint32 {
+	d.backend.mu.Lock()
+	defer d.backend.mu.Unlock()
+	if d.backend.server.owner == "" {
+		return 0
+	}
+	return d.backend.shown[id].num
+}
+
+// missing skips, or fails where the environment says CI.
+func missing(t *testing.T, what string, err error) {
+	t.Helper()
+	if os.Getenv("CI") != "" {
+		t.Fatalf("%s: %v", what, err)
+	}
+	t.Skipf("%s (%v): \"make test-deps\" installs it", what, err)
+}
+
+func startServer(t *testing.T, path string) (stop func()) {
+	t.Helper()
+	cmd := exec.CommandContext(context.Background(), path)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := false
+	stop = func() {
+		if !ended {
+			ended = true
+			_ = cmd.Process.Kill()
+			_ = cmd.Wait()
+		}
+	}
+	t.Cleanup(stop)
+	return stop
+}
+
+// startDisplay starts a display that ends with the test.
+func startDisplay(t *testing.T) {
+	t.Helper()
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = read.Close() }()
+	cmd := exec.CommandContext(context.Background(), "Xvfb", "-displayfd", "3", "-screen", "0", "800x600x24", "-nolisten", "tcp")
+	cmd.ExtraFiles = []*os.File{write}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	_ = write.Close()
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	number, err := bufio.NewReader(read).ReadString('\n')
+	if err != nil {
+		t.Fatalf("Xvfb named no display: %v", err)
+	}
+	t.Setenv("DISPLAY", ":"+strings.TrimSpace(number))
+	t.Setenv("WAYLAND_DISPLAY", "")
+}
