@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"berth/agent/access"
 	"berth/agent/ipc"
 	"berth/agent/notices"
 	"berth/agent/state"
@@ -50,7 +51,10 @@ func (b *noticeBoard) dismiss(id string) bool {
 
 func (a *Agent) noticeInput(now time.Time) notices.Input {
 	set := a.current().Notifications
-	return notices.Input{Now: now, Enabled: set.On(), Quiet: set.QuietAt(now), WokeAt: a.lastWake()}
+	return notices.Input{
+		Now: now, Enabled: set.On(), Quiet: set.QuietAt(now), WokeAt: a.lastWake(),
+		Requests: access.Notify(a.current().Access.Notify).WantsRequest,
+	}
 }
 
 // DismissNotice says that a notice need not be shown any more.

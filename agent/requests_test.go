@@ -2,9 +2,12 @@ package agent
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -478,5 +481,31 @@ func TestAssumeDuringARenewal(t *testing.T) {
 	e.within2s(port, "access,dba")
 	if roles := e.rolesIn(); !slices.Equal(roles, []string{"access", "dba"}) {
 		t.Errorf("the home has the roles %q", roles)
+	}
+}
+
+func TestHooksRun(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("SKIPPED: the hook of this test is cp")
+	}
+	out := filepath.Join(t.TempDir(), "event")
+	e, _ := requestsEnv(t, fmt.Sprintf("access: {hooks: [{on: [denied], run: [cp, /dev/stdin, %q]}]}", out))
+	id := e.sim.PutAccessRequest(simcluster.AccessRequest{User: "alice", Roles: []string{"dba"}})
+	e.awaitRequest(id, func(r state.Request) bool { return r.State == state.RequestPending })
+	if err := e.sim.ResolveAccessRequest(id, types.RequestState_DENIED, "no"); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(wait); ; time.Sleep(10 * time.Millisecond) {
+		var ev state.RequestEvent
+		raw, err := os.ReadFile(out)
+		if err == nil && json.Unmarshal(raw, &ev) == nil {
+			if ev.Kind != state.RequestEventDenied || ev.Request.ID != id || ev.Request.ResolveReason != "no" {
+				t.Errorf("the hook got %s", raw)
+			}
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("the hook did not run: %v", err)
+		}
 	}
 }

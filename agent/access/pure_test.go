@@ -279,11 +279,13 @@ func TestRules(t *testing.T) {
 			t.Errorf("%s: %+v, %v", name, rule, ok)
 		}
 	}
-	if diff := cmp.Diff([]bool{true, false, true, true}, []bool{
+	if diff := cmp.Diff([]bool{true, false, true, true, true, false, true}, []bool{
 		Notify("").Wants(state.RequestEvent{Kind: state.RequestEventReviewAsked}),
 		NotifyMine.Wants(state.RequestEvent{Kind: state.RequestEventReviewAsked}),
 		NotifyMine.Wants(state.RequestEvent{Request: state.Request{Mine: true}}),
 		NotifyAll.Wants(state.RequestEvent{}),
+		Notify("").WantsRequest(state.Request{Reviewable: true}), NotifyMine.WantsRequest(state.Request{Reviewable: true}),
+		NotifyAll.WantsRequest(state.Request{}),
 	}); diff != "" {
 		t.Error(diff)
 	}

@@ -38,6 +38,18 @@ const (
 	NotifyAll        Notify = "all"
 )
 
+// WantsRequest reports whether a request is one to be told of at all.
+func (n Notify) WantsRequest(r state.Request) bool {
+	switch n {
+	case NotifyAll:
+		return true
+	case NotifyMine:
+		return r.Mine
+	default:
+		return r.Mine || r.Reviewable
+	}
+}
+
 // Wants reports whether an event is one to be told; the zero Notify is
 // NotifyReviewable.
 func (n Notify) Wants(ev state.RequestEvent) bool {

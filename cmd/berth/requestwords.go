@@ -64,6 +64,19 @@ func (a *app) printRequests(list []state.Request, now time.Time) error {
 	return a.table([]string{"ID", "USER", "ASKS FOR", "STATE", "UNTIL", "REASON"}, rows, nil)
 }
 
+// printAskedOfYou names the access requests that wait for a person: to be
+// assumed, or to be decided.
+func (a *app) printAskedOfYou(list []state.Request, now time.Time) {
+	for _, r := range list {
+		switch {
+		case r.Assumable && len(r.Tunnels) == 0:
+			fmt.Fprintf(a.out, "\nAccess to %s is approved until %s.\n  → berth request assume %s\n", clean(rolesOf(r)), requestEnd(r, now), clean(shortID(r.ID)))
+		case r.Reviewable:
+			fmt.Fprintf(a.out, "\n%s asks for %s.\n  → berth request show %s\n", clean(r.User), clean(rolesOf(r)), clean(shortID(r.ID)))
+		}
+	}
+}
+
 func (a *app) printRequest(r state.Request, now time.Time) error {
 	line := func(name, value string) {
 		if value != "" {

@@ -27,6 +27,7 @@ func fakeTSH() { os.Exit(faketsh.Main(os.Args[1:], os.Environ(), os.Stdin, os.St
 // in its documentation:
 //
 //	sim                      start a simulated cluster, and write a config that trusts it
+//	approve-all              approve the access requests that are pending, once there is one
 //	hostile                  the same, with names that attack the terminal
 //	login [TTL]              leave in the Teleport home what "tsh login" leaves there
 //	logout                   empty the Teleport home
@@ -47,7 +48,7 @@ func scriptCommands(t *testing.T) map[string]func(*testscript.TestScript, bool, 
 		"sim": cmdSim, "login": cmdLogin, "logout": cmdLogout, "tunnel": cmdTunnel, "port": cmdPort, "occupy": cmdOccupy,
 		"agent": cmdAgent, "stop-agent": cmdStopAgent, "kill-agent": cmdKillAgent, "code": cmdCode, "shape": cmdShape, "wait-for": cmdWaitFor,
 		"mode": cmdMode, "escapes": cmdEscapes, "term": cmdTerm, "hostile": cmdHostile, "password": cmdPassword,
-		"requests": cmdRequests, "request": cmdRequest,
+		"requests": cmdRequests, "request": cmdRequest, "approve-all": cmdApproveAll,
 		"keyring": func(ts *testscript.TestScript, _ bool, args []string) { cmdKeyring(t, ts, args) },
 	}
 }

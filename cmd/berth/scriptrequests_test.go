@@ -32,6 +32,26 @@ func cmdRequests(ts *testscript.TestScript, _ bool, _ []string) {
 	ts.Setenv("SSL_CERT_FILE", ts.MkAbs("web-ca.pem")) // for tsh
 }
 
+// cmdApproveAll approves what is pending, as an administrator does.
+func cmdApproveAll(ts *testscript.TestScript, _ bool, _ []string) {
+	w := worldOf(ts)
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		n := 0
+		for _, r := range w.sim.AccessRequests() {
+			if r.GetState().IsPending() {
+				ts.Check(w.sim.ResolveAccessRequest(r.GetName(), types.RequestState_APPROVED, "go ahead"))
+				n++
+			}
+		}
+		if n > 0 {
+			return
+		}
+		if time.Now().After(end) {
+			ts.Fatalf("nothing is pending")
+		}
+	}
+}
+
 // cmdRequest puts an access request into the cluster. The state "hostile" is a
 // pending one with a reason that attacks the terminal.
 func cmdRequest(ts *testscript.TestScript, neg bool, args []string) {

@@ -223,6 +223,7 @@ func (a *app) printStatus(s state.Snapshot, o statusOptions) error {
 	if err := a.printTunnels(s.Tunnels); err != nil {
 		return err
 	}
+	a.printAskedOfYou(s.Requests, now)
 	return a.printProblems(s)
 }
 

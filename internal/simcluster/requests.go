@@ -96,6 +96,11 @@ func (c *Cluster) AccessRequest(id string) (*types.AccessRequestV3, bool) {
 	return cloneRequest(req), true
 }
 
+// AccessRequests returns all requests as they are now, the oldest first.
+func (c *Cluster) AccessRequests() []*types.AccessRequestV3 {
+	return c.requests.list(func(*types.AccessRequestV3) bool { return true })
+}
+
 // ResolveAccessRequest decides a request as an administrator does with "tctl
 // request approve" or "deny".
 func (c *Cluster) ResolveAccessRequest(id string, state types.RequestState, reason string) error {
