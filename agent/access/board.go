@@ -34,7 +34,7 @@ type Board struct {
 	changed  chan struct{} // capacity 1
 
 	mu       sync.Mutex
-	ctx      context.Context // Run's; nil before
+	ctx      context.Context // Run's; nil before and after
 	followed map[string]*followed
 	tunnels  map[string][]string // by request id: the tunnels that alone have its roles
 	last     []state.Request     // as drawn for the events
@@ -82,6 +82,9 @@ func (b *Board) Run(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
+			b.mu.Lock()
+			b.ctx = nil // nothing more is started
+			b.mu.Unlock()
 			b.running.Wait()
 			return
 		case <-clock.C:

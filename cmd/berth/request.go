@@ -1,21 +1,15 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"berth/agent/access"
-	"berth/agent/ipc"
 	"berth/agent/ipc/client"
 	"berth/agent/state"
 )
@@ -290,125 +284,6 @@ cluster's rules: more than one may be needed.`,
 	}
 	cmd.Flags().StringVar(&reason, "reason", "", "why; the requester sees it")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the request, as it is afterwards, as JSON")
-	return cmd
-}
-
-func (a *app) requestAssumeCommand() *cobra.Command {
-	var want client.Assume
-	var asJSON bool
-	cmd := &cobra.Command{
-		Use:   "assume ID [flags]",
-		Short: "Take the roles of an approved access request",
-		Long: `Take the roles of an approved access request, for the whole session: tsh has
-them too, and every tunnel uses them from its next connection on. With --tunnel
-that tunnel alone gets them, and the session stays as it is.
-
-Where the session would end earlier with these roles you are asked first. While
-logged out, the login comes first.`,
-		Example: `  berth request assume 7c1f
-  berth request assume 7c1f --tunnel prod-pg`,
-		Args:              exactArgs("ID"),
-		ValidArgsFunction: a.requestIDs(func(r state.Request) bool { return r.Assumable }),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			want.ID = args[0]
-			return a.withAgent(func(c *client.Client) error {
-				got, err := a.assumeRequest(cmd.Context(), c, want)
-				switch {
-				case err != nil:
-					return err
-				case asJSON:
-					return a.printJSON(got.Request)
-				default:
-					_, err = fmt.Fprintln(a.out, clean(assumedLine(got, want.Tunnel, time.Now())))
-					return err
-				}
-			})
-		},
-	}
-	f := cmd.Flags()
-	f.StringVar(&want.Tunnel, "tunnel", "", "give the roles to this tunnel `NAME` alone")
-	f.BoolVarP(&want.AcceptEarlierEnd, "yes", "y", false, "do not ask when the session ends earlier with these roles")
-	f.BoolVar(&asJSON, "json", false, "print the request, as it is afterwards, as JSON")
-	must(cmd.RegisterFlagCompletionFunc("tunnel", a.completeTunnels))
-	return cmd
-}
-
-// assumeRequest assumes, after a login or a question where one is needed.
-func (a *app) assumeRequest(ctx context.Context, c *client.Client, want client.Assume) (client.Assumed, error) {
-	for asked := false; ; asked = true {
-		got, err := c.AssumeRequest(ctx, want)
-		var rpc *client.Error
-		switch {
-		case err == nil || asked && !errors.As(err, &rpc):
-			return got, err
-		case errors.Is(err, client.ErrLoginNeeded) && !asked && a.canAsk():
-			a.complain(err)
-			front := &loginFront{app: a}
-			err := c.Login(ctx, client.LoginStart{}, func(e client.LoginEvent, answer func(string)) error { return front.show(ctx, e, answer) })
-			front.restore()
-			if err != nil {
-				return got, err
-			}
-		case errors.As(err, &rpc) && rpc.Code == ipc.CodeConfirm && a.canAsk() && a.confirm(rpc.Message+". Assume it?"):
-			want.AcceptEarlierEnd = true
-		default:
-			return got, err
-		}
-	}
-}
-
-// canAsk reports whether somebody is there to answer.
-func (a *app) canAsk() bool {
-	in, ok := a.in.(*os.File)
-	return ok && term.IsTerminal(int(in.Fd()))
-}
-
-// confirm asks a yes or no; no answer means no.
-func (a *app) confirm(question string) bool {
-	fmt.Fprintf(a.err, "%s [y/N] ", clean(question))
-	answer, err := bufio.NewReader(a.in).ReadString('\n')
-	if err != nil && !errors.Is(err, io.EOF) {
-		return false
-	}
-	answer = strings.ToLower(strings.TrimSpace(answer))
-	return answer == "y" || answer == "yes"
-}
-
-func (a *app) requestDropCommand() *cobra.Command {
-	var tunnel string
-	var asJSON bool
-	cmd := &cobra.Command{
-		Use:   "drop [ID...] [flags]",
-		Short: "Give up the roles of assumed access requests",
-		Long: `Give up the roles of assumed access requests, of all without an ID. Tunnels do
-without them from their next connection on; connections that were opened with
-them are left alone ("on_drop: close" in the config closes them), and "berth
-tunnel restart" closes them now.`,
-		Example: `  berth request drop
-  berth request drop 7c1f
-  berth request drop --tunnel prod-pg`,
-		ValidArgsFunction: a.requestIDs(func(r state.Request) bool { return r.Assumed || len(r.Tunnels) > 0 }),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.withAgent(func(c *client.Client) error {
-				ids, err := c.DropRequests(cmd.Context(), args, tunnel)
-				if err != nil {
-					return err
-				}
-				if asJSON {
-					return a.printJSON(ids)
-				}
-				if len(ids) == 0 {
-					_, err = fmt.Fprintln(a.out, "no access request is assumed")
-					return err
-				}
-				_, err = fmt.Fprintln(a.out, "dropped", clean(join(ids)))
-				return err
-			})
-		},
-	}
-	cmd.Flags().StringVar(&tunnel, "tunnel", "", "only what this tunnel `NAME` alone has")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print the ids that were dropped as JSON")
-	must(cmd.RegisterFlagCompletionFunc("tunnel", a.completeTunnels))
 	return cmd
 }
 

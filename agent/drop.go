@@ -1,0 +1,116 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"berth/agent/access"
+	"berth/agent/ipc"
+	"berth/agent/state"
+)
+
+// DropRequests gives roles up: those of a tunnel, or those of the session and
+// of all tunnels that have a named request's.
+func (a *Agent) DropRequests(ctx context.Context, ids []string, tunnel string) ([]string, error) {
+	if tunnel != "" {
+		if err := a.mustHave(tunnel); err != nil {
+			return nil, err
+		}
+	}
+	wanted := make([]string, 0, len(ids))
+	for _, id := range ids {
+		r, err := a.findActive(id)
+		if err != nil {
+			return nil, a.requestIPC(err, state.Request{ID: id})
+		}
+		wanted = append(wanted, r)
+	}
+	named := func(id string) bool { return len(wanted) == 0 || slices.Contains(wanted, id) }
+	dropped := a.dropGrants(tunnel, named)
+	if tunnel == "" {
+		for _, f := range a.sessions.all() {
+			more, err := a.dropOf(ctx, f, wanted, named)
+			if err != nil {
+				return nil, a.requestIPC(err, state.Request{Profile: f.profile.ProxyAddr})
+			}
+			dropped = append(dropped, more...)
+		}
+	}
+	slices.Sort(dropped)
+	dropped = slices.Compact(dropped)
+	if len(dropped) == 0 && (len(ids) > 0 || tunnel != "") {
+		return nil, &ipc.Error{Code: ipc.CodeNotFound, Message: "no such access request is assumed", Hint: `see "berth request ls --mine"`}
+	}
+	return dropped, nil
+}
+
+// findActive finds an assumed request by the beginning of its id. One may be
+// assumed that is listed no more.
+func (a *Agent) findActive(id string) (string, error) {
+	var active []state.Request
+	add := func(id string) {
+		if !slices.ContainsFunc(active, func(r state.Request) bool { return r.ID == id }) {
+			active = append(active, state.Request{ID: id})
+		}
+	}
+	for _, f := range a.sessions.all() {
+		if f.valid(time.Now()) {
+			for _, id := range f.profile.Session.Identity.ActiveRequests {
+				add(id)
+			}
+		}
+	}
+	for id := range a.saved.granted() {
+		add(id)
+	}
+	r, err := access.Find(active, id)
+	if _, unknown := errors.AsType[*access.UnknownIDError](err); unknown {
+		return "", &ipc.Error{Code: ipc.CodeNotFound, Message: fmt.Sprintf("access request %q is not assumed", access.Clean(id, 200)), Hint: `see "berth request ls --mine"`}
+	}
+	return r.ID, err
+}
+
+func (a *Agent) dropGrants(tunnel string, named func(string) bool) []string {
+	var dropped []string
+	for id, tunnels := range a.saved.granted() {
+		for _, t := range tunnels {
+			if (tunnel == "" || t == tunnel) && named(id) {
+				a.ungrant(t, id)
+				dropped = append(dropped, id)
+			}
+		}
+	}
+	return dropped
+}
+
+// dropOf drops a session's requests; ids are those that were named.
+func (a *Agent) dropOf(ctx context.Context, f found, ids []string, named func(string) bool) ([]string, error) {
+	if !f.valid(time.Now()) {
+		return nil, nil
+	}
+	drop := slices.DeleteFunc(slices.Clone(f.profile.Session.Identity.ActiveRequests), func(id string) bool { return !named(id) })
+	if len(drop) == 0 {
+		return nil, nil
+	}
+	if err := a.awaitLogin(ctx, f.profile); err != nil {
+		return nil, err
+	}
+	if f = a.sessions.at(f.profile.ProxyAddr); !f.valid(time.Now()) {
+		return nil, errLoginNeeded
+	}
+	what := drop
+	if len(ids) == 0 {
+		what = nil // all, those unknown here included
+	}
+	if err := a.changer(f, true).Drop(ctx, what...); err != nil {
+		return nil, err
+	}
+	_, err := a.awaitRequests(ctx, f.profile, func(active []string) bool {
+		return !slices.ContainsFunc(active, func(id string) bool { return slices.Contains(drop, id) })
+	})
+	a.log.Info("access requests dropped", "request_ids", drop, "profile", f.profile.ProxyAddr)
+	return drop, err
+}

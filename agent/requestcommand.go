@@ -1,0 +1,71 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"strings"
+	"time"
+
+	"berth/agent/access"
+	"berth/agent/cluster"
+	"berth/agent/config"
+	"berth/agent/state"
+)
+
+// abilities is what a session's user may ask for, as of a while ago.
+func (a *Agent) abilities(ctx context.Context, f found) (cluster.RequestAbilities, error) {
+	const fresh = time.Minute
+	key := keyOf(f.profile)
+	a.requests.mu.Lock()
+	known := a.requests.able[key]
+	a.requests.mu.Unlock()
+	if known.fingerprint == f.profile.Session.Fingerprint && time.Since(known.at) < fresh {
+		return known.able, nil
+	}
+	able, err := f.cluster.RequestAbilities(ctx, nil)
+	if err != nil {
+		return able, err
+	}
+	a.requests.mu.Lock()
+	defer a.requests.mu.Unlock()
+	maps.DeleteFunc(a.requests.able, func(_ profileKey, k knownAbilities) bool { return time.Since(k.at) > fresh })
+	a.requests.able[key] = knownAbilities{at: time.Now(), fingerprint: f.profile.Session.Fingerprint, able: able}
+	return able, nil
+}
+
+// requestCommand is the command that asks for what a tunnel was refused; empty
+// means that the user may ask for nothing that could help.
+func (a *Agent) requestCommand(ctx context.Context, f found, spec config.Tunnel) string {
+	if f.cluster == nil || f.profile.Session == nil {
+		return ""
+	}
+	resource := fmt.Sprintf("/%s/%s/%s", spec.Cluster, kindInID(spec.Kind), spec.Resource)
+	if able, err := f.cluster.RequestAbilities(ctx, []string{resource}); err == nil && len(able.ResourceRoles) > 0 {
+		return "berth request create --resource " + resource + reasonFlag(able)
+	}
+	able, err := a.abilities(ctx, f)
+	if err != nil || len(able.Roles) == 0 {
+		return ""
+	}
+	cmd := "berth request create --role " + access.Clean(able.Roles[0], 100) + reasonFlag(able)
+	if len(able.Roles) > 1 {
+		cmd += " (you may ask for: " + access.Clean(strings.Join(able.Roles, ", "), 300) + ")"
+	}
+	return cmd
+}
+
+func reasonFlag(able cluster.RequestAbilities) string {
+	if able.RequireReason {
+		return " --reason '…'"
+	}
+	return ""
+}
+
+// kindInID is a kind as the id of a resource has it.
+func kindInID(k state.Kind) string {
+	if k == state.KindKube {
+		return "kube_cluster"
+	}
+	return "db"
+}

@@ -1,0 +1,78 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"berth/agent/access"
+	"berth/agent/cluster"
+	"berth/agent/install"
+	"berth/agent/ipc"
+	"berth/agent/state"
+)
+
+func askWhom(r state.Request) string {
+	if len(r.SuggestedReviewers) == 0 {
+		return ""
+	}
+	return ": " + strings.Join(r.SuggestedReviewers, ", ")
+}
+
+// requestIPC words what went wrong with a request.
+func (a *Agent) requestIPC(err error, r state.Request) error {
+	var (
+		known     *ipc.Error
+		ambiguous *access.AmbiguousIDError
+		noID      *access.UnknownIDError
+		gone      *cluster.UnknownRequestError
+		not       *cluster.NotAssumableError
+		noReview  *cluster.CannotReviewError
+		earlier   *access.EarlierEndError
+		denied    *cluster.AccessDeniedError
+		expired   *cluster.SessionExpiredError
+		away      *cluster.UnreachableError
+	)
+	fail := func(code ipc.Code, message, hint string) error {
+		return &ipc.Error{Code: code, Message: message, Hint: hint}
+	}
+	switch {
+	case errors.As(err, &known):
+		return err
+	case errors.Is(err, errLoginNeeded), errors.As(err, &expired):
+		return fail(ipc.CodeLoginNeeded, "no valid session at "+r.Profile, loginCommand(r.Profile, ""))
+	case errors.As(err, &ambiguous):
+		return fail(ipc.CodeInvalid, ambiguous.Error(), "write more of the id")
+	case errors.As(err, &noID):
+		return fail(ipc.CodeNotFound, noID.Error(), `see "berth request ls"`)
+	case errors.As(err, &gone):
+		return fail(ipc.CodeNotFound, fmt.Sprintf("access request %s is not there any more: it expired, or was taken away; nothing was done", access.Clean(r.ID, 200)), `see "berth request ls"`)
+	case errors.As(err, &not):
+		return fail(ipc.CodeDenied, access.Clean(not.Error(), 1000), assumeHint(not.Why, r))
+	case errors.As(err, &noReview):
+		return fail(ipc.CodeDenied, noReview.Error(), fmt.Sprintf("who may: https://%s/web/requests/%s", r.Profile, r.ID))
+	case errors.As(err, &earlier):
+		return fail(ipc.CodeConfirm, earlier.Error(), "assume it all the same with --yes, or for one tunnel with --tunnel NAME")
+	case errors.As(err, &denied):
+		return fail(ipc.CodeDenied, access.Clean(denied.Error(), 1000), fmt.Sprintf("see %q", strings.TrimSpace("berth request show "+r.ID)))
+	case errors.As(err, &away):
+		return a.toIPC(err, r.Cluster)
+	case errors.Is(err, install.ErrChanged):
+		return fail(ipc.CodeFailed, "a new session came in the meantime", "try again")
+	default:
+		return fail(ipc.CodeFailed, access.Clean(err.Error(), 1000), "")
+	}
+}
+
+func assumeHint(why string, r state.Request) string {
+	switch why {
+	case "pending":
+		return "berth request watch" + strings.Replace(askWhom(r), ": ", ", or ask ", 1)
+	case "denied", "expired":
+		return "berth request create --role " + strings.Join(r.Roles, ",")
+	case "promoted":
+		return loginCommand(r.Profile, "") + " --renew"
+	default:
+		return "berth request show " + r.ID
+	}
+}
