@@ -252,6 +252,7 @@ func (a *Agent) assumeFor(ctx context.Context, f found, r state.Request, tunnel 
 	if err := a.grant(tunnel, r.ID); err != nil {
 		return err
 	}
+	a.histories.of(tunnel).note(time.Now(), state.EventConfig, fmt.Sprintf("has %s alone, by access request %s", strings.Join(r.Roles, ", "), r.ID))
 	a.log.Info("access request assumed for a tunnel", "request_id", r.ID, "roles", r.Roles, "tunnel", tunnel)
 	return nil
 }

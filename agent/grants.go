@@ -4,9 +4,11 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"time"
 
 	"berth/agent/cluster"
 	"berth/agent/config"
+	"berth/agent/state"
 )
 
 // lostRoles reports which profiles' sessions lack roles that the ones before
@@ -126,6 +128,7 @@ func (a *Agent) ungrant(tunnel, id string) {
 	if err := a.saved.setGrants(tunnel, left); err != nil {
 		a.log.Warn("saved state not written", "err", err)
 	}
+	a.histories.of(tunnel).note(time.Now(), state.EventConfig, "has the roles of access request "+id+" no more")
 	if t := a.runningTunnel(tunnel); t != nil {
 		a.makeStale(t)
 	}

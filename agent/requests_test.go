@@ -235,6 +235,15 @@ func TestAssumeForOneTunnel(t *testing.T) {
 	}
 	_, err = c.DropRequests(t.Context(), []string{id}, "")
 	wantCode(t, err, ipc.CodeNotFound, "is not assumed")
+	events, err := c.TunnelHistory(t.Context(), "pg")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"has dba alone, by access request " + id, "has the roles of access request " + id + " no more"} {
+		if !slices.ContainsFunc(events, func(ev state.Event) bool { return ev.Text == want }) {
+			t.Errorf("the tunnel's history lacks %q: %+v", want, events)
+		}
+	}
 }
 
 func TestTunnelsGrantOutlivesTheAgent(t *testing.T) {
@@ -434,54 +443,6 @@ func TestTunnelReachesWhatTheSessionDoesNotSee(t *testing.T) {
 		t.Fatal(err)
 	}
 	e.awaitState("secret", state.TunnelError)
-}
-
-// A renewal puts another session in the place of the one that an assume is for.
-func TestAssumeDuringARenewal(t *testing.T) {
-	e := newEnv(t, requestsConfig())
-	e.withTSH()
-	e.login()
-	tun, port := e.pgTunnel("pg")
-	e.config(tun)
-	e.start()
-	e.awaitState("pg", state.TunnelReady)
-	e.awaitWatch()
-	id := e.approved("dba")
-	answered := make(chan struct{})
-	renewal := make(chan error, 1)
-	c := e.client()
-	asked := make(chan struct{})
-	go func() {
-		renewal <- c.Login(t.Context(), client.LoginStart{Renew: true}, func(ev client.LoginEvent, answer func(string)) error {
-			if ev.Kind == ipc.LoginPassword {
-				close(asked)
-				go func() { <-answered; answer("alice-password") }()
-			}
-			return nil
-		})
-	}()
-	<-asked
-	assumed := make(chan error, 1)
-	go func() {
-		_, err := c.AssumeRequest(t.Context(), client.Assume{ID: id, AcceptEarlierEnd: true})
-		assumed <- err
-	}()
-	select {
-	case err := <-assumed:
-		t.Fatalf("assumed while the renewal was under way: %v", err)
-	case <-time.After(300 * time.Millisecond):
-	}
-	close(answered)
-	if err := <-renewal; err != nil {
-		t.Errorf("renewal: %v", err)
-	}
-	if err := <-assumed; err != nil {
-		t.Errorf("assume: %v", err)
-	}
-	e.within2s(port, "access,dba")
-	if roles := e.rolesIn(); !slices.Equal(roles, []string{"access", "dba"}) {
-		t.Errorf("the home has the roles %q", roles)
-	}
 }
 
 func TestHooksRun(t *testing.T) {
