@@ -84,6 +84,14 @@ tidy-check: ## fail if go.mod or go.sum would change
 proto: ## regenerate the berth.v1 API
 	cd agent/ipc && $(BUF) generate
 
+.PHONY: docs
+docs: ## rewrite the pages of docs/ that are made from the code
+	$(GO) test ./cmd/berth ./agent/config ./agent/notices -run '^(TestDocs.*Reference|TestTable)$$' -count=1 -update
+
+.PHONY: docs-check
+docs-check: ## fail on a dead link, a command that does not exist, or a made page out of date
+	$(GO) test ./internal/doctest ./cmd/berth ./agent/config ./agent/notices -run '^(TestDocs.*|TestTable)$$' -count=1
+
 .PHONY: icons
 icons: ## render what the tray shows from packaging/icons
 	$(GO) run ./packaging/icons/cmd/render tray/icons
@@ -93,7 +101,7 @@ vuln: ## known vulnerabilities in what is linked (needs the vulnerability databa
 	$(GOVULNCHECK) ./...
 
 .PHONY: check
-check: tidy-check vet lint cross deps-check ## everything that needs no running program
+check: tidy-check vet lint cross deps-check docs-check ## everything that needs no running program
 
 .PHONY: clean
 clean: ## remove what was built
