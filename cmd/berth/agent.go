@@ -13,6 +13,7 @@ import (
 
 	"berth/agent"
 	"berth/agent/config"
+	"berth/internal/lean"
 	"berth/internal/logfile"
 	"berth/internal/paths"
 )
@@ -82,9 +83,20 @@ func (a *app) runAgent(ctx context.Context, o agentOptions) error {
 	slog.SetDefault(slog.New(logfile.Demote(log.Handler())))
 	return notRunning(agent.Run(ctx, agent.Options{
 		Paths: p, Version: buildVersion(), Logger: log, Grace: o.grace,
-		Ready: func() { notifyReady(a.env("NOTIFY_SOCKET")) },
+		Ready: func() {
+			notifyReady(a.env("NOTIFY_SOCKET"))
+			time.AfterFunc(agentTrimAfter, func() {
+				if err := lean.Trim(); err != nil {
+					log.Debug("memory that only the start needed is not given back", "err", err)
+				}
+			})
+		},
 	}))
 }
+
+// agentTrimAfter is when the start is over and its memory is given back:
+// homes are read, connections made, certs fetched.
+const agentTrimAfter = 15 * time.Second
 
 // logLevel is the level of the agent's log: the flag's, else the config's. A
 // config that cannot be used is the agent's to complain about.

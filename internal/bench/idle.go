@@ -56,7 +56,7 @@ func (b *bench) idleRound(ctx context.Context, n int) (got idleAgent, err error)
 
 // rest lets a process settle, and then watches it.
 func (b *bench) rest(ctx context.Context, pid int) (got idleAgent, err error) {
-	if err := pause(ctx, b.span(10*time.Second, 2*time.Second)); err != nil {
+	if err := pause(ctx, b.span(30*time.Second, 20*time.Second)); err != nil { // the agent gives back what the start needed after 15 s
 		return got, err
 	}
 	began := time.Now()
