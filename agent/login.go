@@ -140,13 +140,17 @@ func profileIn(profiles []*certwatch.Profile, proxy string) *certwatch.Profile {
 // runLogin is the login itself: it finds out what the proxy wants, runs tsh
 // and waits until its session has been read.
 func (a *Agent) runLogin(ctx context.Context, target loginTarget, start ipc.LoginStart, l *login) error {
-	cfg, err := a.tshLogin(ctx, target, start)
+	cfg, note, err := a.tshLogin(ctx, target, start)
 	if err != nil {
 		return err
 	}
 	l.browser = a.current().BrowserFor(target.proxy)
 	if (start.Remember || start.TOTPSeed != "") && !cfg.Terminal {
 		return errNoPassword
+	}
+	if note != "" {
+		a.log.Warn("tsh may not be right for this cluster", "profile", target.proxy, "note", note)
+		l.prompt(target.proxy, tsh.Prompt{Kind: tsh.PromptInfo, Text: note}, nil)
 	}
 	typist := a.newTypist(ctx, target, cfg, l)
 	cfg.Ask = func(p tsh.Prompt, answer func(string)) { typist.ask(ctx, p, answer) }
@@ -170,18 +174,18 @@ func (a *Agent) runLogin(ctx context.Context, target loginTarget, start ipc.Logi
 	return nil
 }
 
-// tshLogin is what tsh is run with.
-func (a *Agent) tshLogin(ctx context.Context, target loginTarget, start ipc.LoginStart) (tsh.LoginConfig, error) {
+// tshLogin is what tsh is run with, and what the person should know of it.
+func (a *Agent) tshLogin(ctx context.Context, target loginTarget, start ipc.LoginStart) (cfg tsh.LoginConfig, note string, err error) {
 	path, err := tsh.Find(tsh.Options{ConfigPath: a.current().TSHPath()})
 	if err != nil {
-		return tsh.LoginConfig{}, err
+		return cfg, "", err
 	}
 	set, err := a.proxySettings(target.proxy)
 	if err != nil {
-		return tsh.LoginConfig{}, err
+		return cfg, "", err
 	}
 	fromConfig, _ := a.current().Profile(target.proxy)
-	cfg := tsh.LoginConfig{
+	cfg = tsh.LoginConfig{
 		Path: path, Proxy: target.proxy, Auth: connector(start.Auth, fromConfig.Auth, target.profile), TTL: start.TTL,
 		Insecure: set.insecure, CAFile: set.caFile, Terminal: true, Logger: a.log,
 	}
@@ -197,15 +201,15 @@ func (a *Agent) tshLogin(ctx context.Context, target loginTarget, start ipc.Logi
 		// tsh meets the same trouble, and says what it is.
 		a.log.Debug("proxy not asked how to log in", "profile", target.proxy, "err", err)
 		cfg.User = user
-		return cfg, nil
+		return cfg, "", nil
 	}
-	if err := checkTSHVersion(ctx, path, ping.minClient); err != nil {
-		return tsh.LoginConfig{}, err
+	if note, err = checkTSHVersion(ctx, path, ping); err != nil {
+		return cfg, "", err
 	}
 	if cfg.Terminal = !ping.singleSignOn; cfg.Terminal {
 		cfg.User = user
 	}
-	return cfg, nil
+	return cfg, note, nil
 }
 
 // Logout has tsh end the session at a proxy.

@@ -277,6 +277,24 @@ func TestOldTSH(t *testing.T) {
 	}
 }
 
+func TestNewTSH(t *testing.T) {
+	e := newEnv(t, simcluster.Config{})
+	e.withTSH()
+	t.Setenv("BERTH_FAKE_TSH_VERSION", "99.1.0")
+	e.config()
+	e.start()
+	var told []string
+	err := e.client().Login(t.Context(), client.LoginStart{Proxy: e.sim.ProxyAddr(), User: "alice"}, func(ev client.LoginEvent, answer func(string)) error {
+		if told = append(told, ev.Text); ev.Kind == ipc.LoginPassword {
+			answer("alice-password")
+		}
+		return nil
+	})
+	if err != nil || !strings.Contains(told[0], "tsh 99.1.0 is newer than the cluster") {
+		t.Errorf("Login = %v, told %q", err, told)
+	}
+}
+
 // browse does what a browser and a person do: it opens the login page and
 // follows the link that matches.
 func (e *env) browse(login, link string) {

@@ -19,7 +19,8 @@ const pingTimeout = 5 * time.Second
 // loginPing is what a proxy says of itself to anybody.
 type loginPing struct {
 	singleSignOn bool
-	minClient    string
+	minClient    string // the least version of tsh it takes
+	server       string // its own version
 }
 
 // pingProxy asks a proxy how one logs in with the connector, or without one
@@ -32,7 +33,7 @@ func pingProxy(ctx context.Context, proxy, connector string, set proxySettings) 
 		return loginPing{}, fmt.Errorf("ping %s: %w", proxy, err)
 	}
 	sso := resp.Auth.Type == constants.OIDC || resp.Auth.Type == constants.SAML || resp.Auth.Type == constants.Github
-	return loginPing{singleSignOn: sso, minClient: resp.MinClientVersion}, nil
+	return loginPing{singleSignOn: sso, minClient: resp.MinClientVersion, server: resp.ServerVersion}, nil
 }
 
 // oldTSHError says that the cluster no longer takes this tsh.
@@ -42,18 +43,23 @@ func (e *oldTSHError) Error() string {
 	return fmt.Sprintf("tsh %v is too old for this cluster, which wants %v or newer", e.have, e.least)
 }
 
-// checkTSHVersion compares tsh with what the cluster asks for. A version that
-// cannot be read refuses nobody.
-func checkTSHVersion(ctx context.Context, path, least string) error {
-	want, err := tsh.ParseVersion(least)
-	if err != nil {
-		return nil //nolint:nilerr // the cluster asks for nothing that can be understood
-	}
+// checkTSHVersion compares tsh with what the cluster asks for. One that is too
+// old is an error, one of a later major version worth a note: Teleport promises
+// nothing of it, and it mostly works. A version that cannot be read refuses
+// nobody.
+func checkTSHVersion(ctx context.Context, path string, ping loginPing) (note string, err error) {
 	have, err := tsh.ReadVersion(ctx, path)
-	if err != nil || have.AtLeast(want) {
-		return nil //nolint:nilerr // tsh tells for itself what is wrong with it
+	if err != nil {
+		return "", nil //nolint:nilerr // tsh tells for itself what is wrong with it
 	}
-	return &oldTSHError{have: have, least: want}
+	if least, err := tsh.ParseVersion(ping.minClient); err == nil && !have.AtLeast(least) {
+		return "", &oldTSHError{have: have, least: least}
+	}
+	if server, err := tsh.ParseVersion(ping.server); err == nil && have.Major > server.Major {
+		return fmt.Sprintf("tsh %v is newer than the cluster (%v), which Teleport does not support; if the login fails, use tsh %d.",
+			have, server, server.Major), nil
+	}
+	return "", nil
 }
 
 // errNoPassword is why nothing can be remembered where one logs in by single
