@@ -117,7 +117,10 @@ func (a *Agent) AddTunnel(ctx context.Context, req ipc.TunnelSpec) (ipc.TunnelSp
 		if spec.Port == 0 && spec.Kind != config.KindKube {
 			spec.Port = derivePort(d.Config(), spec, proxies.PortBusy)
 		}
-		return d.AddTunnel(spec)
+		if err := d.AddTunnel(spec); err != nil {
+			return err
+		}
+		return writeKubePort(d, spec, proxies.PortBusy)
 	})
 	if err != nil {
 		return ipc.TunnelSpec{}, configError(err)

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -17,6 +18,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"berth/agent/config"
 	"berth/agent/ipc/client"
 	"berth/agent/state"
 	"berth/internal/simcluster"
@@ -352,6 +354,85 @@ func TestKubeResources(t *testing.T) {
 	}
 	if _, err := c.AddTunnel(t.Context(), client.TunnelSpec{Name: "x", Kind: state.KindKube, Resource: "nope"}); err == nil || !strings.Contains(err.Error(), "lists no Kubernetes cluster") {
 		t.Errorf("a cluster that is not there: %v", err)
+	}
+}
+
+// TestKubePortIsWritten adds tunnels by command: the port that they share is in
+// the config from the first one on, and stays when somebody wants it.
+func TestKubePortIsWritten(t *testing.T) {
+	e := newKubeEnv(t, simcluster.Config{})
+	e.login()
+	e.config()
+	e.start()
+	e.await("the login to be seen", func(s state.Snapshot) bool { return len(s.Profiles) == 1 && s.Profiles[0].State == state.ProfileValid })
+	c := e.client()
+	add := func(spec client.TunnelSpec) {
+		t.Helper()
+		if _, err := c.AddTunnel(t.Context(), spec); err != nil {
+			t.Fatal(err)
+		}
+	}
+	port := func() int {
+		t.Helper()
+		cfg, err := config.Load(e.p.Config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return cfg.Kube.Port
+	}
+	add(client.TunnelSpec{Name: "own", Kind: state.KindKube, Resource: "dev", Port: freePort(t)})
+	if got := port(); got != 0 {
+		t.Errorf("a tunnel with a port of its own made the shared one %d", got)
+	}
+	add(client.TunnelSpec{Name: "prod", Kind: state.KindKube, Resource: "prod"})
+	shared := port()
+	if ready := e.awaitState("prod", state.TunnelReady); shared == 0 || ready.Address != fmt.Sprintf("127.0.0.1:%d", shared) {
+		t.Errorf("the config says %d, and the tunnel is at %s", shared, ready.Address)
+	}
+	add(client.TunnelSpec{Name: "dev", Kind: state.KindKube, Resource: "dev"})
+	if got := port(); got != shared {
+		t.Errorf("a second tunnel made the port %d, before it was %d", got, shared)
+	}
+	if _, err := c.AddTunnel(t.Context(), client.TunnelSpec{Name: "pg", Kind: state.KindDB, Resource: "pg", DBUser: "alice", Port: shared}); err == nil {
+		t.Error("another tunnel could have the shared port")
+	}
+}
+
+func TestWriteKubePort(t *testing.T) {
+	edit := func(text string, spec config.Tunnel, busy ...int) int {
+		t.Helper()
+		path := filepath.Join(t.TempDir(), "config.yaml")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := config.Edit(path, func(d *config.Document) error {
+			if err := d.AddTunnel(spec); err != nil {
+				return err
+			}
+			return writeKubePort(d, spec, func(port int) bool { return slices.Contains(busy, port) })
+		}); err != nil {
+			t.Fatal(err)
+		}
+		cfg, err := config.Load(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return cfg.Kube.Port
+	}
+	spec := config.Tunnel{Name: "k", Kind: config.KindKube, Cluster: "c", Resource: "r"}
+	usual := sharedKubePort(config.Default())
+	if got := edit("", spec); got != usual {
+		t.Errorf("the first tunnel: port %d, want %d", got, usual)
+	}
+	if got := edit("", spec, usual); got == usual || got == 0 {
+		t.Errorf("somebody has it: port %d", got)
+	}
+	byHand := "tunnels: [{name: h, kind: kube, cluster: c, resource: r}]\n"
+	if got := edit(byHand, spec, usual); got != usual {
+		t.Errorf("berth itself has it: port %d, want %d", got, usual)
+	}
+	if got := edit("kube: {port: 15999}\n", spec); got != 15999 {
+		t.Errorf("one was written: port %d", got)
 	}
 }
 

@@ -42,6 +42,10 @@ func set(name string, change func(*Tunnel)) func(*Document) error {
 	}
 }
 
+func kubePort(port int) func(*Document) error {
+	return func(d *Document) error { return d.SetKubePort(port) }
+}
+
 var editCases = map[string]struct {
 	in  string
 	do  func(*Document) error
@@ -329,6 +333,36 @@ var editCases = map[string]struct {
 		set("a", func(t *Tunnel) { t.Hold = new(Duration(90 * time.Second)); t.Engine = EngineTSH }),
 		"tunnels:\n  - name: a\n    kind: db\n    cluster: c\n    resource: r\n    hold: 1m30s\n    engine: tsh\n",
 	},
+	"kube_port_new_key": {
+		"version: 1\ntunnels:\n  - " + c + "\n# end\n", kubePort(15440),
+		"version: 1\ntunnels:\n  - " + c + "\n# end\nkube: {port: 15440}\n",
+	},
+	"kube_port_no_last_newline": {
+		"tunnels:\n  - " + c, kubePort(15440),
+		"tunnels:\n  - " + c + "\nkube: {port: 15440}\n",
+	},
+	"kube_port_in_braces": {
+		"{version: 1, tunnels: [" + c + "]}\n", kubePort(15440),
+		"{version: 1, tunnels: [" + c + "], kube: {port: 15440}}\n",
+	},
+	"kube_port_null": {
+		"kube: # later\nversion: 1\n", kubePort(15440),
+		"kube: {port: 15440} # later\nversion: 1\n",
+	},
+	"kube_port_empty": {
+		"kube: {} # later\n", kubePort(15440),
+		"kube: {port: 15440} # later\n",
+	},
+	"kube_port_changed": {
+		"kube:\n  # of old\n  port: 15441 # P\nversion: 1\n", kubePort(15440),
+		"kube:\n  # of old\n  port: 15440 # P\nversion: 1\n",
+	},
+	"kube_port_with_the_tunnel": {
+		"", func(d *Document) error {
+			return errors.Join(d.AddTunnel(Tunnel{Name: "c", Kind: KindKube, Cluster: "c", Resource: "rc"}), d.SetKubePort(15440))
+		},
+		header + "\ntunnels:\n  - " + c + "\nkube: {port: 15440}\n",
+	},
 	"set_nothing": {
 		"tunnels: [" + a + "]", set("a", func(*Tunnel) {}),
 		"tunnels: [" + a + "]",
@@ -407,7 +441,10 @@ func TestEditRefused(t *testing.T) {
 			"tunnels:\n  - &a {name: a, kind: db, cluster: c, resource: r, hold: 30s}\n  - {<<: *a, name: b, hold: 90s}\n",
 			set("b", func(t *Tunnel) { t.Hold = nil }), refused, "yourself",
 		},
-		"own_error": {"version: 1\n", func(*Document) error { return context.Canceled }, is(context.Canceled), ""},
+		"kube_port_after_the_end": {"version: 1\n...\n", kubePort(15440), refused, "kube: {port: 15440}"},
+		"kube_port_privileged":    {"version: 1\n", kubePort(80), refused, "kube: {port: 80}"},
+		"kube_port_of_a_tunnel":   {"tunnels: [" + a + "]\n", kubePort(15001), refused, "kube: {port: 15001}"},
+		"own_error":               {"version: 1\n", func(*Document) error { return context.Canceled }, is(context.Canceled), ""},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
