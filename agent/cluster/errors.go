@@ -95,12 +95,18 @@ func (c *Cluster) classify(ctx context.Context, op string, err error) error {
 		return &SessionExpiredError{Profile: c.profile.ProxyAddr, At: c.session.ValidUntil}
 	case trace.IsAccessDenied(err), status.Code(err) == codes.PermissionDenied, status.Code(err) == codes.Unauthenticated:
 		return &AccessDeniedError{Op: op, Err: plain(err)}
-	case trace.IsConnectionProblem(err), status.Code(err) == codes.Unavailable,
+	case trace.IsConnectionProblem(err), status.Code(err) == codes.Unavailable, closedUnder(err),
 		status.Code(err) == codes.DeadlineExceeded, errors.Is(err, context.DeadlineExceeded):
 		return &UnreachableError{Proxy: c.profile.ProxyAddr, Err: plain(err)}
 	default:
 		return fmt.Errorf("%s: %w", op, plain(err))
 	}
+}
+
+// closedUnder reports whether the connection was closed while the call was
+// under way: another call gave it up, see call.
+func closedUnder(err error) bool {
+	return status.Code(err) == codes.Canceled || strings.Contains(err.Error(), "client connection is closing")
 }
 
 // plainError keeps a trace error for errors.Is and As, and drops its stack

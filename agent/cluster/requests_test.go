@@ -189,3 +189,31 @@ func TestRequestsByThePage(t *testing.T) {
 		t.Errorf("%d requests, %v; want 250", len(list), err)
 	}
 }
+
+// One call gives the connection up; another that is under way on it must not
+// take that for more than it is.
+func TestConnectionGivenUpByAnother(t *testing.T) {
+	sim := start(t, requestConfig(simcluster.V16))
+	alice := as(t, sim, "alice")
+	if _, err := alice.Requests(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	sim.Faults().RPCDelay("GetAccessRequestsV2", 5*time.Second)
+	before := sim.Counters().RPCs["GetAccessRequestsV2"]
+	ended := make(chan error, 1)
+	go func() {
+		_, err := alice.Requests(t.Context())
+		ended <- err
+	}()
+	for end := time.Now().Add(5 * time.Second); sim.Counters().RPCs["GetAccessRequestsV2"] == before && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
+	alice.reset()
+	if err := <-ended; err != nil {
+		if _, ok := errors.AsType[*UnreachableError](err); !ok {
+			t.Errorf("error %v (%T), want UnreachableError", err, err)
+		}
+	} else {
+		t.Error("the call went through")
+	}
+}
