@@ -50,10 +50,11 @@ func (b *noticeBoard) dismiss(id string) bool {
 }
 
 func (a *Agent) noticeInput(now time.Time) notices.Input {
-	set := a.current().Notifications
+	set, rules := a.current().Notifications, a.current().Access
 	return notices.Input{
 		Now: now, Enabled: set.On(), Quiet: set.QuietAt(now), WokeAt: a.lastWake(),
-		Requests: access.Notify(a.current().Access.Notify).WantsRequest,
+		Requests:  access.Notify(rules.Notify).WantsRequest,
+		Sensitive: func(r state.Request) bool { return rules.IsSensitive(r.Roles) },
 	}
 }
 

@@ -3,6 +3,7 @@ package config
 import (
 	"cmp"
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -19,8 +20,21 @@ type Access struct {
 	// OnDrop says what becomes of connections that were opened with roles that
 	// are dropped; empty means OnDropKeep.
 	OnDrop OnDrop `json:"on_drop,omitempty" jsonschema:"enum=keep,enum=close,default=keep"`
+	// Sensitive are the roles, as patterns, that are approved only after one
+	// more question; see IsSensitive.
+	Sensitive []string `json:"sensitive,omitempty" jsonschema:"example=admin,example=prod-*"`
 	// Hooks are run for what is told of.
 	Hooks []Hook `json:"hooks,omitempty"`
+}
+
+// IsSensitive reports whether approving these roles takes one more question.
+func (a Access) IsSensitive(roles []string) bool {
+	return slices.ContainsFunc(roles, func(role string) bool {
+		return slices.ContainsFunc(a.Sensitive, func(pattern string) bool {
+			match, err := path.Match(pattern, role)
+			return match || err != nil && pattern == role
+		})
+	})
 }
 
 // AutoAssume is a rule for requests whose roles are all among Roles.

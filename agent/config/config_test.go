@@ -119,6 +119,18 @@ func TestProfile(t *testing.T) {
 	}
 }
 
+func TestSensitiveRoles(t *testing.T) {
+	a := Access{Sensitive: []string{"admin", "prod-*", "[odd"}}
+	for role, want := range map[string]bool{"admin": true, "prod-dba": true, "[odd": true, "dba": false, "administrator": false} {
+		if got := a.IsSensitive([]string{"viewer", role}); got != want {
+			t.Errorf("IsSensitive(%s) = %v, want %v", role, got, want)
+		}
+	}
+	if (Access{}).IsSensitive([]string{"admin"}) {
+		t.Error("without a list a role is sensitive")
+	}
+}
+
 func TestBrowserFor(t *testing.T) {
 	c := &Config{Browser: []string{"firefox"}, Profiles: []Profile{{Proxy: "work:443", Browser: []string{"chrome", "--profile=work"}}, {Proxy: "plain"}}}
 	for proxy, want := range map[string]string{"work": "chrome --profile=work", "plain:443": "firefox", "else:443": "firefox"} {

@@ -74,6 +74,8 @@ access:
   notify: reviewable
   # What becomes of connections whose roles are dropped: keep | close.
   on_drop: keep
+  # Roles whose approval asks once more.
+  sensitive: [admin, "prod-*"]
   # Programs to run; each gets the event as a line of JSON.
   hooks: [{on: [approved, denied], run: [/usr/local/bin/tell-me, --quietly], timeout: 30s}]
 

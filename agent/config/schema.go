@@ -80,6 +80,8 @@ var descriptions = map[string]string{
 		"or all that I may see.",
 	"Access.OnDrop": "What becomes of connections that were opened with roles that are dropped: keep leaves and marks " +
 		"them, close closes them.",
+	"Access.Sensitive": "The roles that are approved, in the menu or a notification, only after one more question. * stands " +
+		"for anything, as in prod-*.",
 	"Access.Hooks": "Programs that are run when something happens to an access request.",
 
 	"AutoAssume.Roles":  "The rule is for requests all of whose roles are among these.",

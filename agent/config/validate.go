@@ -69,6 +69,8 @@ var wants = map[string]want{
 	"access.auto_assume[].tunnel":  {"a tunnel's name", "write it as berth tunnel ls shows it"},
 	"access.notify":                {"a choice", "use mine, reviewable or all"},
 	"access.on_drop":               {"a choice", "use keep or close"},
+	"access.sensitive":             {"a list of roles", "write [admin, prod-*]"},
+	"access.sensitive[]":           {"a role", "write its name, in which * stands for anything"},
 	"access.hooks":                 {"a list of hooks", `start each with "- run: "`},
 	"access.hooks[]":               {"a hook", "write {on: [approved], run: [notify-send, berth]}"},
 	"access.hooks[].on":            {"a list of events", "write [approved, denied]"},
