@@ -42,6 +42,11 @@ e2e: ## the journeys against real Teleport; BERTH_E2E_TELEPORT_BIN names the fol
 		echo "skipped: set BERTH_E2E_TELEPORT_BIN to the folder that holds teleport, tsh and tctl; berth does not bring them along"; \
 	else $(MAKE) --no-print-directory test-deps && $(GO) test -tags e2e -count=1 -v -timeout 25m ./internal/e2e/...; fi
 
+.PHONY: desktop-test
+desktop-test: build ## the tray on a real desktop without a screen; pictures of each step are left in build/desktop
+	@sh packaging/desktop-deps.sh
+	$(GO) test -tags desktop -count=1 -v -timeout 9m ./internal/desktop
+
 .PHONY: bench
 bench: build ## Go benchmarks and the table of docs/BENCHMARKS.md
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./proxies/... ./certwatch/... ./agent/...

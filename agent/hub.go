@@ -1,8 +1,10 @@
 package agent
 
 import (
+	"reflect"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"berth/agent/state"
 )
@@ -14,12 +16,22 @@ type hub struct {
 
 	mu       sync.Mutex
 	watchers map[chan struct{}]struct{}
+	told     time.Time // when the watchers were last woken
 }
 
+// sameAgain is how often watchers are told of a snapshot in which nothing has
+// changed: by the minute is how they draw the time that is left.
+const sameAgain = time.Minute
+
 func (h *hub) publish(s *state.Snapshot) {
-	h.cur.Store(s)
+	old := h.cur.Swap(s)
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if now := time.Now(); old == nil || now.Sub(h.told) >= sameAgain || !reflect.DeepEqual(old, s) {
+		h.told = now
+	} else {
+		return
+	}
 	for ch := range h.watchers {
 		select {
 		case ch <- struct{}{}:

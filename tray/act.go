@@ -8,6 +8,7 @@ import (
 
 	"berth/agent/state"
 	"berth/notify"
+	"berth/notify/prompt"
 )
 
 // act does what a pressed button of a notification says.
@@ -41,8 +42,9 @@ func (f *front) meant(p press) (state.NoticeAction, bool) {
 // confirmed asks once more before it acts.
 func (f *front) confirmed(ctx context.Context, id string, a state.NoticeAction) {
 	key := Action{Do: DoTell, Title: id, Text: keyOf(a)}
+	question := f.question(a)
 	f.beside(ctx, key, func(ctx context.Context) func() {
-		yes, err := f.confirm(ctx, "berth", f.question(a), capital(words(a.Verb)), commandFor(a))
+		yes, err := f.confirm(ctx, question, commandFor(a))
 		return func() {
 			switch {
 			case err != nil && ctx.Err() == nil:
@@ -69,6 +71,13 @@ func (f *front) do(ctx context.Context, id string, a state.NoticeAction) {
 		f.start(ctx, Action{Do: DoSnooze, Proxy: a.Proxy})
 	case state.VerbRestart:
 		f.start(ctx, Action{Do: DoRestart, Tunnel: a.Tunnel})
+	case state.VerbAssume:
+		f.start(ctx, Action{Do: DoAssume, Request: a.Request, Tunnel: a.Tunnel})
+	case state.VerbDrop:
+		f.start(ctx, Action{Do: DoDrop, Request: a.Request, Tunnel: a.Tunnel})
+	case state.VerbApprove, state.VerbDeny:
+		// Whatever is to be confirmed was confirmed.
+		f.decide(ctx, a.Request, a.Verb == state.VerbApprove)
 	case state.VerbDetails:
 		f.details(a)
 		f.dismiss(ctx, id)
@@ -105,12 +114,7 @@ func (f *front) details(a state.NoticeAction) {
 		}
 		f.tellProblem(cut(t.Name, maxName)+": ", *t.Problem)
 	case a.Request != "":
-		r, ok := f.request(a.Request)
-		if !ok {
-			f.tell("Access request", "It is gone.")
-			return
-		}
-		f.tell(requestDetails(r, time.Now()))
+		f.tellRequest(a.Request)
 	case len(f.snapshot.Problems) > 0:
 		f.tellProblem("", f.snapshot.Problems[0])
 	default:
@@ -123,28 +127,29 @@ func (f *front) details(a state.NoticeAction) {
 	}
 }
 
-func (f *front) request(id string) (state.Request, bool) {
-	i := slices.IndexFunc(f.snapshot.Requests, func(r state.Request) bool { return r.ID == id })
-	if i < 0 {
-		return state.Request{}, false
-	}
-	return f.snapshot.Requests[i], true
-}
-
 // question is what is asked before an action that wants it.
-func (f *front) question(a state.NoticeAction) string {
+func (f *front) question(a state.NoticeAction) prompt.Question {
+	verb := capital(words(a.Verb))
+	q := prompt.Question{Title: verb + "?", OK: verb}
 	switch {
 	case a.Request != "":
 		r, ok := f.request(a.Request)
 		if !ok {
-			return capital(words(a.Verb)) + " this access request?"
+			q.Text = verb + " this access request?"
+			return q
 		}
-		return fmt.Sprintf("%s the request of %s for %s%s?", capital(words(a.Verb)), cut(r.User, maxName), cut(asked(r), maxLabel), because(r.Reason))
+		who, what := cut(r.User, maxName), cut(asked(r), maxLabel)
+		q.Title = fmt.Sprintf("%s %s for %s?", verb, what, who)
+		q.Text = fmt.Sprintf("%s the request of %s for %s?", verb, who, what)
+		if reason := cut(r.Reason, maxTold/4); reason != "" {
+			q.Text += "\nReason: “" + reason + "”"
+		}
 	case a.Tunnel != "":
-		return fmt.Sprintf("%s %s?", capital(words(a.Verb)), cut(a.Tunnel, maxName))
+		q.Text = fmt.Sprintf("%s %s?", verb, cut(a.Tunnel, maxName))
 	default:
-		return fmt.Sprintf("%s at %s?", capital(words(a.Verb)), cut(hostOf(a.Proxy), maxName))
+		q.Text = fmt.Sprintf("%s at %s?", verb, cut(hostOf(a.Proxy), maxName))
 	}
+	return q
 }
 
 // commandFor is the command that does the same as an action.

@@ -16,6 +16,7 @@ import (
 	"berth/agent/ipc/client"
 	"berth/agent/state"
 	"berth/notify"
+	"berth/notify/prompt"
 )
 
 // beside does what takes time beside run, unless the same is under way. What
@@ -41,7 +42,7 @@ func (f *front) beside(ctx context.Context, a Action, work func(ctx context.Cont
 func (f *front) try(ctx context.Context, a Action, failed string, work func(ctx context.Context) error) {
 	f.beside(ctx, a, func(ctx context.Context) func() {
 		err := work(ctx)
-		if err == nil || ctx.Err() != nil || errors.Is(err, ErrDismissed) {
+		if err == nil || ctx.Err() != nil || errors.Is(err, prompt.ErrCanceled) {
 			return nil
 		}
 		f.Logger.Warn("an action came to nothing", "action", a.Do, "err", err)
@@ -59,6 +60,8 @@ func (f *front) start(ctx context.Context, a Action) {
 		f.startSession(ctx, a)
 	case DoStart, DoStop, DoRestart, DoWhy:
 		f.startTunnel(ctx, a)
+	case DoApprove, DoDeny, DoAssume, DoDrop:
+		f.startRequest(ctx, a)
 	case DoCopy:
 		f.try(ctx, a, "Nothing was copied", func(ctx context.Context) error { return f.Copy(ctx, a.Text) })
 	case DoAdd:
@@ -145,6 +148,7 @@ func (f *front) startSession(ctx context.Context, a Action) {
 		})
 	case DoLogout:
 		f.logout(ctx, a, p)
+	default: // start has sorted them
 	}
 }
 
@@ -153,7 +157,7 @@ func (f *front) logout(ctx context.Context, a Action, p state.Profile) {
 	f.try(ctx, a, "You are still logged in", func(ctx context.Context) error {
 		text := fmt.Sprintf("End the session of %s at %s? Tunnels keep their addresses and wait for the next login.",
 			cut(p.User, maxName), cut(hostOf(p.Proxy), maxName))
-		yes, err := f.confirm(ctx, "Log out", text, "Log out", "berth logout "+hostOf(p.Proxy))
+		yes, err := f.confirm(ctx, prompt.Question{Title: "Log out", Text: text, OK: "Log out"}, "berth logout "+hostOf(p.Proxy))
 		if err != nil || !yes {
 			return err
 		}
@@ -190,6 +194,7 @@ func (f *front) startTunnel(ctx context.Context, a Action) {
 			return
 		}
 		f.tellProblem(name+": ", *t.Problem)
+	default: // start has sorted them
 	}
 }
 
@@ -249,6 +254,9 @@ func (f *front) tell(title, text string) {
 func sentence(err error) string {
 	text := asSentence(err.Error())
 	if e, ok := errors.AsType[*client.Error](err); ok && e.Hint != "" {
+		text += " " + asSentence(e.Hint)
+	}
+	if e, ok := errors.AsType[*prompt.UnavailableError](err); ok && e.Hint != "" {
 		text += " " + asSentence(e.Hint)
 	}
 	return text

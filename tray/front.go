@@ -27,6 +27,9 @@ type Agent interface {
 	Logout(ctx context.Context, proxy string) (string, error)
 	SnoozeRenewal(ctx context.Context, proxy string) (client.Snoozed, error)
 	DismissNotice(ctx context.Context, id string) error
+	DecideRequest(ctx context.Context, id string, approve bool, reason string) (state.Request, error)
+	AssumeRequest(ctx context.Context, a client.Assume) (client.Assumed, error)
+	DropRequests(ctx context.Context, ids []string, tunnel string) ([]string, error)
 }
 
 // Notifier shows notifications: methods of notify.Notifier.
@@ -44,8 +47,6 @@ type Config struct {
 	// Notifier makes what shows notifications, which tells acted of a pressed
 	// button and closed of a notification that a person has put away.
 	Notifier func(acted func(id, key string), closed func(id string)) Notifier
-	// Prompter opens dialogs; nil means that nothing here can, and whatever
-	// needs one names the command to run instead.
 	Prompter Prompter
 	// StartAgent starts an agent and returns without waiting for it to answer.
 	StartAgent func(ctx context.Context) error
@@ -62,6 +63,9 @@ type Config struct {
 	// ConfigFile and LogFile are what the menu opens.
 	ConfigFile, LogFile string
 	Version             string
+	// Rest is called now and then after something happened and nothing does any
+	// more; nil means that nobody cares.
+	Rest func()
 }
 
 const (
@@ -70,6 +74,11 @@ const (
 	offersKeep = 30 * time.Minute // a list of resources is asked for again after
 	awayGrace  = 5 * time.Second  // that notices outlive the agent
 )
+
+// faceAgain are the times after the start at which icon and tooltip are drawn
+// once more: on Linux systray loses what it is told while it connects, and does
+// not say when it has.
+var faceAgain = []time.Duration{time.Second, 4 * time.Second, 25 * time.Second}
 
 // Run shows the tray until ctx ends, or somebody quits it. It must be called
 // on the main goroutine.
@@ -111,6 +120,7 @@ type front struct {
 	known    bool // an answer, or that there is none, has come
 
 	drawn     time.Time
+	restless  bool        // something has happened since Rest was called
 	due       *time.Timer // for the next drawing; nil means none is due
 	asked     string      // for whom the resources were asked for
 	askedAt   time.Time
@@ -196,6 +206,9 @@ func (f *front) follow(ctx context.Context) {
 func (f *front) loop(ctx context.Context) error {
 	minute := time.NewTimer(untilMinute(time.Now()))
 	defer minute.Stop()
+	again := faceAgain
+	face := time.NewTimer(again[0])
+	defer face.Stop()
 	for {
 		var due <-chan time.Time
 		if f.due != nil {
@@ -209,6 +222,7 @@ func (f *front) loop(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case u := <-f.snapshots:
+			f.restless = true
 			f.update(ctx, u)
 		case a := <-f.menu.clicks:
 			if a.Do == DoQuit {
@@ -228,13 +242,28 @@ func (f *front) loop(ctx context.Context) error {
 			f.startedBy, f.env.Starting = nil, false
 			f.tell("The agent has not started", "Its log may say why: choose Logs in the tray's menu.")
 			f.draw()
+		case <-face.C:
+			f.menu.forgetFace()
+			f.draw()
+			if again = again[1:]; len(again) > 0 {
+				face.Reset(again[0])
+			}
 		case <-minute.C:
 			minute.Reset(untilMinute(time.Now()))
+			f.rest()
 			if f.known && !f.env.Away {
 				f.draw()
 				f.askAgain(ctx)
 			}
 		}
+	}
+}
+
+// rest calls Rest in the minute after something happened.
+func (f *front) rest() {
+	if f.restless && f.Rest != nil {
+		f.restless = false
+		f.Rest()
 	}
 }
 

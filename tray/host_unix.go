@@ -73,10 +73,20 @@ func watchHost(conn *dbus.Conn, log *slog.Logger) (stop func(), err error) {
 		return nil, fmt.Errorf("look for a panel with a tray: %w", err)
 	}
 	logHost(log, there)
-	ended := make(chan struct{})
+	done, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
-		for s := range changes {
+		for {
+			var s *dbus.Signal
+			var ok bool
+			select {
+			case <-done:
+				return
+			case s, ok = <-changes:
+			}
+			if !ok {
+				return // the connection has ended, and closed it
+			}
 			if len(s.Body) != 3 || s.Body[0] != watcherName {
 				continue // for somebody else on this connection
 			}
@@ -87,8 +97,7 @@ func watchHost(conn *dbus.Conn, log *slog.Logger) (stop func(), err error) {
 		}
 	}()
 	return func() {
-		conn.RemoveSignal(changes)
-		close(changes)
+		close(done)
 		<-ended
 	}, nil
 }

@@ -58,8 +58,8 @@ func encodeRaw(data []byte) []byte {
 	}
 	bounds := decoded.Bounds()
 	out := []byte(rawMagic)
-	out = binary.BigEndian.AppendUint16(out, uint16(bounds.Dx())) //nolint:gosec // G115: an icon is small
-	out = binary.BigEndian.AppendUint16(out, uint16(bounds.Dy())) //nolint:gosec // G115: an icon is small
+	out = binary.BigEndian.AppendUint16(out, uint16(bounds.Dx()))
+	out = binary.BigEndian.AppendUint16(out, uint16(bounds.Dy()))
 	for y := range bounds.Dy() {
 		for x := range bounds.Dx() {
 			c, _ := color.NRGBAModel.Convert(decoded.At(x, y)).(color.NRGBA)

@@ -76,6 +76,10 @@ const (
 	DoRestart     Do = "restart"
 	DoWhy         Do = "why"
 	DoAdd         Do = "add"
+	DoApprove     Do = "approve"
+	DoDeny        Do = "deny"
+	DoAssume      Do = "assume" // for Action.Tunnel alone when it is named
+	DoDrop        Do = "drop"   // likewise
 	DoListAgain   Do = "list_again"
 	DoTell        Do = "tell" // Action.Title and Action.Text
 	DoOpenConfig  Do = "open_config"
@@ -90,6 +94,7 @@ type Action struct {
 	Do       Do
 	Proxy    string
 	Tunnel   string
+	Request  string
 	Cluster  string     // of DoAdd
 	Kind     state.Kind // of DoAdd
 	Resource string     // of DoAdd

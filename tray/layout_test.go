@@ -11,6 +11,7 @@ import (
 	"unicode"
 
 	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
 
 	"berth/agent/state"
 )
@@ -24,7 +25,10 @@ func in(d time.Duration) *time.Time { t := noon.Add(d); return &t }
 
 func TestMain(m *testing.M) {
 	time.Local = time.UTC // instants are worded in local time
-	os.Exit(m.Run())
+	if os.Getenv(childVar) != "" {
+		os.Exit(runChild())
+	}
+	goleak.VerifyTestMain(m)
 }
 
 func alice() state.Profile {
@@ -68,7 +72,7 @@ func busy() state.Snapshot {
 				CreatedAt: noon.Add(-time.Minute), ExpiresAt: noon.Add(time.Hour), Progress: "0 of 2 approvals",
 			},
 			{
-				ID: "r-2", User: "alice", Roles: []string{"dba"}, State: state.RequestApproved, Mine: true, Assumable: true,
+				ID: "r-2", User: "alice", Profile: "teleport.example.com:443", Roles: []string{"dba"}, State: state.RequestApproved, Mine: true, Assumable: true,
 				CreatedAt: noon.Add(-time.Hour), ExpiresAt: noon.Add(time.Hour), AccessUntil: in(6 * time.Hour),
 				Reviews: []state.Review{{Author: "bob", State: state.RequestApproved, Reason: "fine"}},
 			},
@@ -187,7 +191,7 @@ func drawing(items []Item, c struct {
 		}
 		if a := it.Action; a.Do != DoNothing {
 			fmt.Fprintf(&b, "  -> %s", a.Do)
-			for _, word := range []string{a.Proxy, a.Tunnel, string(a.Kind), a.Cluster, a.Resource, a.Title, a.Text} {
+			for _, word := range []string{a.Proxy, a.Request, a.Tunnel, string(a.Kind), a.Cluster, a.Resource, a.Title, a.Text} {
 				if word != "" {
 					fmt.Fprintf(&b, " %q", word)
 				}

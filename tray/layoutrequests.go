@@ -24,7 +24,7 @@ func requestItems(s state.Snapshot, now time.Time) []Item {
 	})
 	items := make([]Item, 0, len(shown))
 	for _, r := range shown {
-		items = append(items, Item{Group: GroupRequests, Label: requestLabel(r, now), Children: requestActions(r, now)})
+		items = append(items, Item{Group: GroupRequests, Label: requestLabel(r, now), Children: requestActions(s, r, now)})
 	}
 	return cutList(items, maxRequests, func(it Item) Item {
 		return Item{Label: it.Label, Action: it.Children[len(it.Children)-1].Action} // Details
@@ -109,13 +109,40 @@ func progress(r state.Request) string {
 	return " · " + cut(r.Progress, maxReason)
 }
 
+// maxOnly is for how many tunnels alone a request's roles are offered.
+const maxOnly = 5
+
 // requestActions ends with Details.
-func requestActions(r state.Request, now time.Time) []Item {
-	title, text := requestDetails(r, now)
-	return []Item{
-		{Label: "Copy request ID", Action: Action{Do: DoCopy, Text: clean(r.ID)}},
-		{Label: "Details", Action: Action{Do: DoTell, Title: title, Text: text}},
+func requestActions(s state.Snapshot, r state.Request, now time.Time) []Item {
+	var items []Item
+	add := func(label string, do Do, tunnel string) {
+		items = append(items, Item{Label: label, Action: Action{Do: do, Request: r.ID, Tunnel: tunnel}})
 	}
+	rank := requestRank(r)
+	if rank == 1 {
+		add("Approve…", DoApprove, "")
+		add("Deny…", DoDeny, "")
+	}
+	if r.Assumable && !r.Assumed {
+		add("Assume", DoAssume, "")
+		n := 0
+		for _, t := range s.Tunnels {
+			if n < maxOnly && t.Profile == r.Profile && !slices.Contains(r.Tunnels, t.Name) {
+				add("Assume for "+cut(t.Name, maxName)+" only", DoAssume, t.Name)
+				n++
+			}
+		}
+	}
+	if r.Assumed {
+		add("Drop", DoDrop, "")
+	}
+	for _, name := range r.Tunnels[:min(len(r.Tunnels), maxOnly)] {
+		add("Drop for "+cut(name, maxName), DoDrop, name)
+	}
+	title, text := requestDetails(r, now)
+	return append(items,
+		Item{Label: "Copy request ID", Action: Action{Do: DoCopy, Text: clean(r.ID)}},
+		Item{Label: "Details", Action: Action{Do: DoTell, Title: title, Text: text}})
 }
 
 // requestDetails says all about a request that fits into a notification.

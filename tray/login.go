@@ -8,6 +8,7 @@ import (
 
 	"berth/agent/ipc"
 	"berth/agent/ipc/client"
+	"berth/notify/prompt"
 )
 
 // login logs in at a proxy, or takes part in a login that runs there already:
@@ -24,7 +25,7 @@ func (f *front) login(ctx context.Context, proxy string, renew bool) {
 			l.step(ctx, cancel, e, answer)
 			return nil
 		})
-		if cause := context.Cause(ctx); errors.Is(cause, ErrDismissed) {
+		if cause := context.Cause(ctx); errors.Is(cause, prompt.ErrCanceled) {
 			// Whoever closes the dialog does not want to log in now; others who
 			// take part in it may.
 			f.Logger.Info("login left", "profile", proxy)
@@ -91,8 +92,13 @@ func (l *login) ask(ctx context.Context, leave context.CancelCauseFunc, e client
 	l.mu.Unlock()
 	l.parts.Go(func() {
 		defer cancel()
-		title := fmt.Sprintf("Log in to %s", cut(hostOf(e.Proxy), maxName))
-		secret, err := l.secret(asking, title, cut(e.Text, maxTold/2))
+		ask := l.Prompter.Password
+		if e.Kind == ipc.LoginOTP {
+			ask = l.Prompter.Code
+		}
+		secret, err := ask(asking, prompt.Question{
+			Title: fmt.Sprintf("Log in to %s", cut(hostOf(e.Proxy), maxName)), Text: cut(e.Text, maxTold/2), OK: "Log in",
+		})
 		switch {
 		case err == nil:
 			answer(secret)

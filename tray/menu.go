@@ -203,3 +203,6 @@ func (m *menu) face(mood Mood, tip string) {
 		m.kit.tooltip(tip)
 	}
 }
+
+// forgetFace has the next face drawn whatever is there.
+func (m *menu) forgetFace() { m.icon, m.tip = "", "" }

@@ -65,6 +65,9 @@ func (e *fakeEntry) setEnabled(on bool)       { e.change(func() { e.grey = !on }
 func (e *fakeEntry) setShown(on bool)         { e.change(func() { e.hidden = !on }) }
 func (e *fakeEntry) clicked() <-chan struct{} { return e.ch }
 
+// count is how often the toolkit was called.
+func (k *fakeKit) count() int { k.mu.Lock(); defer k.mu.Unlock(); return k.calls }
+
 // screen is what a person sees.
 func (k *fakeKit) screen() []string {
 	k.mu.Lock()

@@ -3,34 +3,27 @@ package tray
 import (
 	"context"
 	"errors"
+	"fmt"
+
+	"berth/notify/prompt"
 )
 
-// Prompter asks a person in a window of its own. Each method returns when it is
-// answered, or as soon as ctx ends.
+// Prompter asks a person in a window of its own: methods of prompt.Asker.
 type Prompter interface {
-	// Secret asks for a password or a code; ErrDismissed says that the person
-	// does not want to give it.
-	Secret(ctx context.Context, title, text string) (string, error)
-	// Confirm reports whether the person agrees; yes is what the button for it
-	// says.
-	Confirm(ctx context.Context, title, text, yes string) (bool, error)
-}
-
-// ErrDismissed says that a person closed a dialog without an answer.
-var ErrDismissed = errors.New("the dialog was closed")
-
-// secret asks for a secret.
-func (f *front) secret(ctx context.Context, title, text string) (string, error) {
-	if f.Prompter == nil {
-		return "", errors.New("it asks for a secret and there is no program for dialogs here: run \"berth login\" in a terminal")
-	}
-	return f.Prompter.Secret(ctx, title, text)
+	Password(ctx context.Context, q prompt.Question) (string, error)
+	Code(ctx context.Context, q prompt.Question) (string, error)
+	Confirm(ctx context.Context, q prompt.Question) error
 }
 
 // confirm asks whether to do what a command would do as well.
-func (f *front) confirm(ctx context.Context, title, text, yes, command string) (bool, error) {
-	if f.Prompter == nil {
-		return false, errors.New("it wants to be confirmed and there is no program for dialogs here: run \"" + command + "\" in a terminal")
+func (f *front) confirm(ctx context.Context, q prompt.Question, command string) (bool, error) {
+	err := f.Prompter.Confirm(ctx, q)
+	switch {
+	case err == nil:
+		return true, nil
+	case errors.Is(err, prompt.ErrCanceled), ctx.Err() != nil:
+		return false, nil
+	default:
+		return false, fmt.Errorf("it wants to be confirmed: %w; or run \"%s\" in a terminal", err, command)
 	}
-	return f.Prompter.Confirm(ctx, title, text, yes)
 }

@@ -21,6 +21,9 @@ func (systrayKit) tooltip(text string)    { systray.SetTooltip(text) }
 
 func (systrayKit) icon(mood Mood) {
 	data, template := iconFor(runtime.GOOS, mood)
+	// SetIcon panics when the bus has gone; withHost notices that as well, and
+	// ends the tray with words.
+	defer func() { _ = recover() }()
 	if template {
 		systray.SetTemplateIcon(data, data)
 	} else {

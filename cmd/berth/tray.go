@@ -25,6 +25,7 @@ import (
 	"berth/internal/logfile"
 	"berth/internal/paths"
 	"berth/notify"
+	"berth/notify/prompt"
 	"berth/proxies/db"
 	"berth/tray"
 	"berth/tray/autostart"
@@ -111,13 +112,10 @@ func (a *app) trayUninstallCommand() *cobra.Command {
 	}
 }
 
-// trayGCPercent and trayTrimAfter keep the tray small: it is the same large
-// program as the agent and does very little, so what the start needed is
-// given back once it is over.
-const (
-	trayGCPercent = 50
-	trayTrimAfter = 5 * time.Second
-)
+// trayGCPercent keeps the tray small: it is the same large program as the agent
+// and does very little. What its start, or a busy minute, needed is given back
+// when nothing happens.
+const trayGCPercent = 50
 
 func (a *app) runTray(ctx context.Context, o trayOptions) error {
 	if a.env("GOGC") == "" {
@@ -149,12 +147,6 @@ func (a *app) runTray(ctx context.Context, o trayOptions) error {
 	slog.SetDefault(slog.New(logfile.Demote(log.Handler())))
 	c := client.Dial(p.Socket)
 	defer func() { _ = c.Close() }()
-	trim := time.AfterFunc(trayTrimAfter, func() {
-		if err := lean.Trim(); err != nil {
-			log.Debug("memory not given back", "err", err)
-		}
-	})
-	defer trim.Stop()
 	log.Info("tray started", "version", buildVersion(), "pid", os.Getpid())
 	defer log.Info("tray stopped")
 	return a.trayError(tray.Run(ctx, a.trayConfig(p, c, log)))
@@ -186,7 +178,7 @@ func (a *app) trayError(err error) error {
 
 func (a *app) trayConfig(p paths.Paths, c *client.Client, log *slog.Logger) tray.Config {
 	return tray.Config{
-		Logger: log, Agent: c,
+		Logger: log, Agent: c, Prompter: prompt.New(prompt.Config{Logger: log}),
 		Notifier: func(acted func(id, key string), closed func(id string)) tray.Notifier {
 			return notify.New(notify.Config{
 				Logger: log, DesktopEntry: "berth", Icon: tray.AppIcon(), OnAction: acted, OnClosed: closed,
@@ -204,6 +196,11 @@ func (a *app) trayConfig(p paths.Paths, c *client.Client, log *slog.Logger) tray
 			app: a, config: p.Config,
 		}).of,
 		ConfigFile: p.Config, LogFile: p.LogFile, Version: buildVersion(),
+		Rest: func() {
+			if err := lean.Trim(); err != nil {
+				log.Debug("memory not given back", "err", err)
+			}
+		},
 	}
 }
 

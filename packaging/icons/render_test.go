@@ -130,16 +130,16 @@ func TestReadable(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, panel := range []color.NRGBA{{0xff, 0xff, 0xff, 0xff}, {0x1e, 0x1e, 0x1e, 0xff}} {
-			clear := 0
+			plain := 0
 			for y := range 22 {
 				for x := range 22 {
 					if c := img.NRGBAAt(x, y); c.A > 200 && contrast(c, panel) >= 2.4 {
-						clear++
+						plain++
 					}
 				}
 			}
-			if clear < 60 {
-				t.Errorf("%s on %v: only %d pixels stand out", state, panel, clear)
+			if plain < 60 {
+				t.Errorf("%s on %v: only %d pixels stand out", state, panel, plain)
 			}
 		}
 	}

@@ -1,0 +1,427 @@
+//go:build desktop && linux
+
+package desktop
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gravitational/teleport/api/types"
+
+	"berth/agent/config"
+	"berth/agent/ipc/client"
+	"berth/agent/state"
+	"berth/internal/paths"
+	"berth/internal/simcluster"
+	"berth/proxies"
+	"berth/tray"
+)
+
+const (
+	// Where the panel draws the icon, and the lines of its menu.
+	iconX, iconY = 20, 16
+	firstLine    = 49
+	lineHeight   = 25
+)
+
+// browserScript stands in for a browser, and for the person who logs in there
+// as alice.
+const browserScript = `#!/bin/sh
+page=$(curl -sSkL -o page.html -w '%{url_effective}' "$1")
+link=$(sed -n 's/.*href="\([^"]*user=alice[^"]*\)".*/\1/p' page.html | sed 's/&amp;/\&/g')
+curl -sSkL -o /dev/null "$(printf %s "$page" | sed 's|\(https://[^/]*\).*|\1|')$link"
+`
+
+// world is what the journeys share.
+type world struct {
+	*screen
+
+	berth string // the program under test
+	sim   *simcluster.Cluster
+	agent *client.Client
+	paths paths.Paths
+
+	tray, agentProcess *exec.Cmd
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	shots := filepath.Join(root, "build", "desktop")
+	if err := os.RemoveAll(shots); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(shots, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	w := &world{screen: newScreen(t, shots), berth: filepath.Join(root, "bin", "berth")}
+	if _, err := os.Stat(w.berth); err != nil {
+		t.Fatalf("no program to test: %v", err)
+	}
+	w.startCluster()
+	w.startAgent()
+	return w
+}
+
+func (w *world) startCluster() {
+	w.t.Helper()
+	build := exec.CommandContext(w.t.Context(), "go", "build", "-o", filepath.Join(w.dir, "tsh"), "berth/internal/simcluster/cmd/tsh")
+	if out, err := build.CombinedOutput(); err != nil {
+		w.t.Fatalf("build the stand-in for tsh: %v\n%s", err, out)
+	}
+	sim, err := simcluster.Start(simcluster.Config{
+		Name: "example.com", SessionTTL: 12 * time.Hour,
+		Roles: []simcluster.Role{
+			{Name: "access", Request: simcluster.RequestRules{Roles: []string{"dba"}}, Review: []string{"admin"}}, {Name: "dba"}, {Name: "admin"},
+		},
+		Users:      []simcluster.User{{Name: "alice"}, {Name: "carol"}},
+		Connectors: []simcluster.Connector{{Name: "okta", Type: "saml"}},
+		Databases: []simcluster.Database{
+			{Name: "pg-prod", Protocol: "postgres"}, {Name: "orders", Protocol: "mysql"}, {Name: "cache", Protocol: "redis"},
+			{Name: "pg-staging", Protocol: "postgres"},
+		},
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.sim = sim
+	w.t.Cleanup(func() {
+		if err := sim.Close(); err != nil {
+			w.t.Error(err)
+		}
+	})
+	home := filepath.Join(w.dir, "berth")
+	browser := filepath.Join(w.dir, "browser")
+	if err := os.WriteFile(browser, []byte(browserScript), 0o700); err != nil {
+		w.t.Fatal(err)
+	}
+	w.environ = append(w.environ, paths.HomeVar+"="+home, "TELEPORT_HOME="+filepath.Join(w.dir, "tsh-home"), "BROWSER="+browser)
+	w.paths, err = paths.Resolve(func(name string) string {
+		if name == paths.HomeVar {
+			return home
+		}
+		return os.Getenv(name)
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if err := w.paths.MakeDirs(); err != nil {
+		w.t.Fatal(err)
+	}
+	w.configure()
+}
+
+// configure writes a config with two tunnels and logs in.
+func (w *world) configure() {
+	w.t.Helper()
+	ca := filepath.Join(w.dir, "web-ca.pem")
+	if err := w.sim.WriteWebCA(ca); err != nil {
+		w.t.Fatal(err)
+	}
+	tshHome := filepath.Join(w.dir, "tsh-home")
+	text := fmt.Sprintf("version: 1\nhomes: [%q]\nprofiles:\n  - {proxy: %q, ca_file: %q, auth: okta}\ntsh: {path: %q}\n",
+		tshHome, w.sim.ProxyAddr(), ca, filepath.Join(w.dir, "tsh"))
+	if err := os.WriteFile(w.paths.Config, []byte(text), 0o600); err != nil {
+		w.t.Fatal(err)
+	}
+	for name, resource := range map[string]string{"prod_pg": "pg-prod", "shop": "orders"} {
+		spec := config.Tunnel{Name: name, Kind: state.KindDB, Cluster: "example.com", Resource: resource, DBUser: "alice", DBName: "app"}
+		spec.Port = proxies.DerivePort(spec.Cluster, "db", resource, proxies.PortBusy)
+		if err := config.AddTunnel(w.paths.Config, spec); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	if err := w.sim.Login(tshHome, "alice"); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *world) startAgent() {
+	w.t.Helper()
+	w.agentProcess = w.start("agent", w.berth, "agent", "run")
+	w.agent = client.Dial(w.paths.Socket)
+	w.t.Cleanup(func() { _ = w.agent.Close() })
+	w.become("two ready tunnels", func(s state.Snapshot) bool {
+		return len(s.Tunnels) == 2 && !slices.ContainsFunc(s.Tunnels, func(t state.Tunnel) bool { return t.State != state.TunnelReady })
+	})
+}
+
+func (w *world) startTray() {
+	w.t.Helper()
+	w.tray = w.start("tray", w.berth, "tray", "--log-level", "debug")
+	w.until("the icon", func() bool {
+		log, err := os.ReadFile(filepath.Join(w.shots, "tray.log"))
+		return err == nil && strings.Contains(string(log), "the agent answers")
+	})
+	settle()
+	settle()
+}
+
+// become waits until the agent says that something is so.
+func (w *world) become(what string, is func(state.Snapshot) bool) {
+	w.t.Helper()
+	w.until(what, func() bool {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		s, err := w.agent.Snapshot(ctx)
+		return err == nil && is(s)
+	})
+}
+
+func (w *world) tunnel(name string) state.Tunnel {
+	w.t.Helper()
+	s, err := w.agent.Snapshot(w.t.Context())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, t := range s.Tunnels {
+		if t.Name == name {
+			return t
+		}
+	}
+	w.t.Fatalf("no tunnel %s", name)
+	return state.Tunnel{}
+}
+
+// line is a line of the menu that is opened by clicking the icon: its place on
+// the screen, and how many lines down from the first of its submenu a child is.
+func (w *world) line(parent, child string) (y, down int) {
+	w.t.Helper()
+	s, err := w.agent.Snapshot(w.t.Context())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	psql := func(t state.Tunnel) (string, string, bool) { return "psql", "psql", true }
+	y = firstLine
+	group := tray.GroupAgent
+	for _, it := range tray.Layout(s, tray.Env{GOOS: "linux", Client: psql}, time.Now()) {
+		for _, line := range []tray.Group{tray.GroupNote, tray.GroupFoot} {
+			if group < line && it.Group >= line {
+				y++ // of the line between
+			}
+		}
+		group = it.Group
+		if strings.Contains(it.Label, parent) {
+			for i, c := range it.Children {
+				if c.Label == child {
+					return y, i
+				}
+			}
+			if child == "" {
+				return y, 0
+			}
+		}
+		y += lineHeight
+	}
+	w.t.Fatalf("the menu has no %q with %q", parent, child)
+	return 0, 0
+}
+
+// choose clicks a line of a submenu, and takes a picture before.
+func (w *world) choose(shot, parent, child string) {
+	w.t.Helper()
+	y, down := w.line(parent, child)
+	w.click(iconX, iconY)
+	w.point(100, y)
+	settle()
+	w.key("Right")
+	for range down {
+		w.output("xdotool", "key", "Down")
+	}
+	settle()
+	if shot != "" {
+		w.shot(shot)
+	}
+	w.key("Return")
+}
+
+func TestDesktop(t *testing.T) {
+	w := newWorld(t)
+	w.startTray()
+	w.click(iconX, iconY)
+	w.shot("menu")
+	w.key("Escape")
+
+	w.choose("copy-address", "prod__pg", "Copy address")
+	w.until("the address on the clipboard", func() bool { return w.clipboard() == w.tunnel("prod_pg").Address })
+	w.choose("copy-command", "shop", "Copy psql command")
+	w.until("the command on the clipboard", func() bool { return strings.HasPrefix(w.clipboard(), "mysql ") })
+
+	w.choose("stop", "shop", "Stop")
+	w.become("a stopped tunnel", func(state.Snapshot) bool { return w.tunnel("shop").State == state.TunnelStopped })
+	settle()
+	w.choose("start", "shop", "Start")
+	w.become("a started tunnel", func(state.Snapshot) bool { return w.tunnel("shop").State == state.TunnelReady })
+
+	settle()
+	w.click(iconX, iconY)
+	y, _ := w.line("Add tunnel", "")
+	w.point(100, y)
+	settle()
+	w.shot("add-tunnel")
+	w.key("Right")
+	w.key("Return")
+	w.become("a third tunnel", func(s state.Snapshot) bool { return len(s.Tunnels) == 3 && s.Tunnels[2].State == state.TunnelReady })
+	settle()
+	w.shot("added")
+
+	before := w.validUntil()
+	time.Sleep(1100 * time.Millisecond)
+	w.choose("renew", "alice", "Renew now")
+	w.become("a later end", func(state.Snapshot) bool { return w.validUntil().After(before) })
+	settle()
+	w.shot("renewed")
+
+	if err := w.sim.Login(filepath.Join(w.dir, "tsh-home"), "alice", simcluster.WithTTL(40*time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	w.become("a notice", func(s state.Snapshot) bool { return len(s.Notices) > 0 })
+	settle()
+	settle()
+	w.shot("expiring")
+	before = w.validUntil()
+	w.press(0, 2) // Renew now
+	w.become("a later end, and no notice", func(s state.Snapshot) bool {
+		return w.validUntil().Sub(before) > time.Hour && len(s.Notices) == 0
+	})
+	settle()
+	w.shot("renewed-by-button")
+
+	w.requests()
+	w.agentAway()
+	w.small()
+}
+
+// requests reviews one access request and assumes another, by the buttons of
+// their notifications.
+func (w *world) requests() {
+	w.t.Helper()
+	asked := w.sim.PutAccessRequest(simcluster.AccessRequest{User: "carol", Roles: []string{"admin"}, Reason: "incident 42: <b>orders</b> & co"})
+	w.noticed("review")
+	w.click(iconX, iconY)
+	w.shot("review-menu")
+	w.key("Escape")
+	w.press(0, 2) // Approve
+	w.until("the approval", func() bool {
+		r, ok := w.sim.AccessRequest(asked)
+		return ok && r.GetState() == types.RequestState_APPROVED
+	})
+	settle()
+
+	mine := w.sim.PutAccessRequest(simcluster.AccessRequest{User: "alice", Roles: []string{"dba"}, Reason: "migration"})
+	w.become("a request of one's own", func(s state.Snapshot) bool { return len(s.Requests) > 1 })
+	if err := w.sim.ResolveAccessRequest(mine, types.RequestState_APPROVED, "ok for tonight"); err != nil {
+		w.t.Fatal(err)
+	}
+	w.noticed("approved")
+	w.press(0, 2)      // Assume
+	w.agree("confirm") // since the session ends earlier with it
+	w.become("the role", func(s state.Snapshot) bool {
+		return len(s.Profiles) == 1 && slices.Contains(s.Profiles[0].Roles, "dba")
+	})
+	settle()
+	settle()
+	w.click(iconX, iconY)
+	w.shot("assumed-menu")
+	w.key("Escape")
+}
+
+// noticed waits for a notice and takes a picture of it.
+func (w *world) noticed(shot string) {
+	w.t.Helper()
+	w.become("a notice", func(s state.Snapshot) bool { return len(s.Notices) > 0 })
+	settle()
+	settle()
+	w.shot(shot)
+}
+
+// agentAway kills the agent, and starts it from the menu.
+func (w *world) agentAway() {
+	w.t.Helper()
+	_ = w.agentProcess.Process.Kill()
+	w.until("the agent's end", func() bool { _, err := w.agent.Snapshot(w.t.Context()); return err != nil })
+	settle()
+	settle()
+	w.click(iconX, iconY)
+	w.shot("away")
+	w.click(100, firstLine)
+	w.t.Cleanup(func() {
+		if err := w.agent.Shutdown(context.Background()); err != nil {
+			w.t.Errorf("end the agent that the tray started: %v", err)
+		}
+	})
+	w.become("an agent that works", func(s state.Snapshot) bool {
+		return len(s.Tunnels) == 3 && s.Tunnels[0].State == state.TunnelReady
+	})
+	settle()
+	settle()
+	w.shot("back")
+}
+
+// small looks at what the tray costs when nothing happens.
+func (w *world) small() {
+	w.t.Helper()
+	time.Sleep(65 * time.Second) // the minute in which it rests
+	pid := w.tray.Process.Pid
+	rss := procNumber(w.t, fmt.Sprintf("/proc/%d/status", pid), "VmRSS:")
+	wakeups := func() (n int) {
+		tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
+		for _, task := range tasks {
+			n += procNumber(w.t, task, "voluntary_ctxt_switches:")
+		}
+		return n
+	}
+	before := wakeups()
+	time.Sleep(10 * time.Second)
+	woke := wakeups() - before
+	w.t.Logf("the tray: %d kB, woken %d times in 10 s", rss, woke)
+	if rss > 30_000 {
+		w.t.Errorf("the tray has %d kB, want 30 MB at most", rss)
+	}
+	// A drawing a minute may fall into these ten seconds.
+	if woke > 60 {
+		w.t.Errorf("the tray was woken %d times in 10 s in which nothing happened", woke)
+	}
+}
+
+// procNumber is a number of a file of /proc.
+func procNumber(t *testing.T, path, key string) int {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(data)) {
+		if rest, ok := strings.CutPrefix(line, key); ok {
+			var n int
+			if _, err := fmt.Sscan(rest, &n); err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
+	}
+	t.Fatalf("no %s in %s", key, path)
+	return 0
+}
+
+func (w *world) validUntil() time.Time {
+	w.t.Helper()
+	s, err := w.agent.Snapshot(w.t.Context())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if len(s.Profiles) != 1 || s.Profiles[0].ValidUntil == nil {
+		return time.Time{}
+	}
+	return *s.Profiles[0].ValidUntil
+}

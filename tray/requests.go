@@ -1,0 +1,111 @@
+package tray
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"berth/agent/ipc"
+	"berth/agent/ipc/client"
+	"berth/agent/state"
+	"berth/notify/prompt"
+)
+
+// startRequest does what a line of the menu says about an access request, if
+// that can still be done.
+func (f *front) startRequest(ctx context.Context, a Action) {
+	r, ok := f.request(a.Request)
+	if !ok {
+		f.tell("Nothing was done", "The access request is gone.")
+		return
+	}
+	what := cut(asked(r), maxName)
+	switch a.Do {
+	case DoApprove, DoDeny:
+		f.review(ctx, a, r)
+	case DoAssume:
+		f.assume(ctx, a, what)
+	case DoDrop:
+		f.try(ctx, a, what+" was not dropped", func(ctx context.Context) error {
+			_, err := f.Agent.DropRequests(ctx, []string{a.Request}, a.Tunnel)
+			return err
+		})
+	default: // start has sorted them
+	}
+}
+
+// review asks first, with all that the menu had no room for.
+func (f *front) review(ctx context.Context, a Action, r state.Request) {
+	verb := state.VerbDeny
+	if a.Do == DoApprove {
+		verb = state.VerbApprove
+	}
+	action := state.NoticeAction{Verb: verb, Request: r.ID}
+	question, command := f.question(action), commandFor(action)
+	f.beside(ctx, a, func(ctx context.Context) func() {
+		yes, err := f.confirm(ctx, question, command)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
+			return func() { f.tell("Nothing was decided", sentence(err)) }
+		case !yes:
+			return nil
+		}
+		return func() { f.decide(ctx, r.ID, verb == state.VerbApprove) }
+	})
+}
+
+// decide tells the agent of a decision, which looks whether there is still
+// one to be made.
+func (f *front) decide(ctx context.Context, id string, approve bool) {
+	do := DoDeny
+	if approve {
+		do = DoApprove
+	}
+	f.try(ctx, Action{Do: do, Request: id, Title: "decided"}, "Nothing was decided", func(ctx context.Context) error {
+		_, err := f.Agent.DecideRequest(ctx, id, approve, "")
+		return err
+	})
+}
+
+// assume takes a request's roles, and asks when that costs something.
+func (f *front) assume(ctx context.Context, a Action, what string) {
+	f.try(ctx, a, what+" was not assumed", func(ctx context.Context) error {
+		_, err := f.Agent.AssumeRequest(ctx, client.Assume{ID: a.Request, Tunnel: a.Tunnel})
+		e, ok := errors.AsType[*client.Error](err)
+		if !ok || e.Code != ipc.CodeConfirm {
+			return err
+		}
+		why := asSentence(strings.ReplaceAll(e.Message, "access request "+a.Request, what))
+		yes, err := f.confirm(ctx, prompt.Question{
+			Title: "Assume " + what + "?", Text: fmt.Sprintf("%s Assume %s all the same?", why, what), OK: "Assume",
+		}, "berth request assume "+cut(a.Request, maxName))
+		if err != nil || !yes {
+			return err
+		}
+		_, err = f.Agent.AssumeRequest(ctx, client.Assume{ID: a.Request, Tunnel: a.Tunnel, AcceptEarlierEnd: true})
+		return err
+	})
+}
+
+func (f *front) request(id string) (state.Request, bool) {
+	for _, r := range f.snapshot.Requests {
+		if r.ID == id {
+			return r, true
+		}
+	}
+	return state.Request{}, false
+}
+
+// tellRequest tells all about a request.
+func (f *front) tellRequest(id string) {
+	r, ok := f.request(id)
+	if !ok {
+		f.tell("Access request", "It is gone.")
+		return
+	}
+	f.tell(requestDetails(r, time.Now()))
+}
