@@ -62,6 +62,7 @@ fuzz: ## run every fuzz target for FUZZTIME each
 .PHONY: vet
 vet: ## go vet
 	$(GO) vet ./...
+	$(GO) vet -tags release ./cmd/berth
 
 .PHONY: lint
 lint: ## golangci-lint, staticcheck among its linters
@@ -107,6 +108,19 @@ vuln: ## known vulnerabilities in what is linked (needs the vulnerability databa
 
 .PHONY: check
 check: tidy-check vet lint cross deps-check docs-check ## everything that needs no running program
+
+.PHONY: dist-deps
+dist-deps:
+	@sh packaging/dist-deps.sh
+
+.PHONY: dist
+dist: dist-deps ## packages, archives, installer, checksums and SBOMs of every system, into build/dist
+	cd packaging/dist && $(GO) run . -root ../..
+
+.PHONY: test-packages
+test-packages: dist-deps ## build twice and compare, check the packages, install the deb here and remove it (root on Debian-like systems)
+	cd packaging/dist && $(GO) vet ./... && $(GO) test ./...
+	@sh packaging/test-packages.sh
 
 .PHONY: clean
 clean: ## remove what was built

@@ -23,6 +23,9 @@ const (
 	groupMore    = "more"
 )
 
+// extraCommands are those of special builds; berth's own has none.
+var extraCommands []func(*app) *cobra.Command
+
 func (a *app) rootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "berth",
@@ -70,6 +73,9 @@ Without a command it shows the status of the running agent.`,
 	addTo(groupTunnels, a.statusCommand(), a.loginCommand(), a.logoutCommand(), a.snoozeCommand(), a.resourcesCommand(), a.tunnelCommand(), a.kubeCommand(), a.execCommand(), a.requestCommand())
 	addTo(groupAgent, a.agentCommand(), a.trayCommand(), a.configCommand())
 	addTo(groupMore, a.demoCommand(), a.versionCommand(), a.completionCommand())
+	for _, extra := range extraCommands {
+		addTo(groupMore, extra(a))
+	}
 	help := helpCommand()
 	help.GroupID = groupMore
 	root.SetHelpCommand(help)

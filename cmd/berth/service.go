@@ -48,10 +48,8 @@ func (a *app) agentService() (*agentService, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg := osservice.Config{
-		Name: serviceName(a.env(paths.HomeVar)), Description: "berth, Teleport tunnels on local addresses that never change",
-		Program: program, Args: []string{"agent", "run"}, Env: serviceEnv(a.env, exec.LookPath), LogDir: filepath.Dir(p.LogFile),
-	}
+	cfg := serviceConfig(serviceName(a.env(paths.HomeVar)), program)
+	cfg.Env, cfg.LogDir = serviceEnv(a.env, exec.LookPath), filepath.Dir(p.LogFile)
 	m, err := osservice.New(cfg)
 	if err != nil {
 		return nil, err
@@ -64,6 +62,14 @@ func (a *app) agentService() (*agentService, error) {
 		}
 	}
 	return &agentService{Manager: m, app: a, paths: p, cfg: cfg}, nil
+}
+
+// serviceConfig is what every agent's service has in common.
+func serviceConfig(name, program string) osservice.Config {
+	return osservice.Config{
+		Name: name, Description: "berth, Teleport tunnels on local addresses that never change",
+		Program: program, Args: []string{"agent", "run"},
+	}
 }
 
 // ownProgram is the path under which berth was called, if that leads to this

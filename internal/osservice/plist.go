@@ -68,7 +68,7 @@ func Plist(cfg Config) string {
 
 // label is the name launchd knows a service by, in reverse DNS as is the
 // custom there.
-func label(name string) string { return "berth.agent" + strings.TrimPrefix(name, "berth") }
+func label(name string) string { return "dev.berth.agent" + strings.TrimPrefix(name, "berth") }
 
 // plistText escapes for XML. Braces are escaped since the text passes through
 // a template engine afterwards.

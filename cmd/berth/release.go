@@ -1,0 +1,102 @@
+//go:build release
+
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"image/png"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/cobra/doc"
+
+	"berth/internal/osservice"
+	"berth/packaging/icons"
+)
+
+func init() { extraCommands = append(extraCommands, (*app).releaseFilesCommand) }
+
+// iconSizes are the sizes of the icon theme.
+var iconSizes = []int{16, 22, 24, 32, 48, 64, 128, 256}
+
+// releaseFilesCommand writes what packages hold beside the program. It is a
+// command of a build of its own, so that nobody else's berth knows man pages.
+func (a *app) releaseFilesCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:    "release-files FOLDER",
+		Short:  "Write man pages, completions, unit and icons",
+		Args:   exactArgs("FOLDER"),
+		Hidden: true,
+		RunE: func(_ *cobra.Command, args []string) error {
+			for name, write := range map[string]func(*cobra.Command, string) error{
+				"man": writeManPages, "completions": writeCompletions, "systemd": writeUnit, "icons": writeIcons,
+			} {
+				dir := filepath.Join(args[0], name)
+				if err := os.MkdirAll(dir, 0o755); err != nil {
+					return err
+				}
+				if err := write(a.releaseRoot(), dir); err != nil {
+					return fmt.Errorf("%s: %w", name, err)
+				}
+			}
+			return nil
+		},
+	}
+}
+
+// releaseRoot is the command tree of the released program.
+func (a *app) releaseRoot() *cobra.Command {
+	root := a.rootCommand()
+	eachCommand(root, func(c *cobra.Command) {
+		c.DisableAutoGenTag = true // it has a date
+	})
+	return root
+}
+
+func writeManPages(root *cobra.Command, dir string) error {
+	return doc.GenManTree(root, &doc.GenManHeader{Title: "BERTH", Section: "1", Source: "berth", Manual: "berth manual"}, dir)
+}
+
+func writeCompletions(root *cobra.Command, dir string) error {
+	for name, write := range map[string]func(string) error{
+		"berth.bash": func(f string) error { return root.GenBashCompletionFileV2(f, true) },
+		"_berth":     root.GenZshCompletionFile,
+		"berth.fish": func(f string) error { return root.GenFishCompletionFile(f, true) },
+		"berth.ps1":  root.GenPowerShellCompletionFileWithDesc,
+	} {
+		if err := write(filepath.Join(dir, name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeUnit writes the unit that "berth agent install" would write for the
+// packaged program, so that it finds its own.
+func writeUnit(_ *cobra.Command, dir string) error {
+	unit := osservice.Unit(serviceConfig("berth", osservice.PackagedProgram))
+	return os.WriteFile(filepath.Join(dir, "berth.service"), []byte(unit), 0o644) //nolint:gosec // G306: everybody's
+}
+
+func writeIcons(_ *cobra.Command, dir string) error {
+	for _, size := range iconSizes {
+		img, err := icons.Render("fine", size)
+		if err != nil {
+			return err
+		}
+		var b bytes.Buffer
+		if err := png.Encode(&b, img); err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("%d.png", size)), b.Bytes(), 0o644); err != nil { //nolint:gosec // G306: everybody's
+			return err
+		}
+	}
+	files, err := icons.Files()
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, "berth.ico"), files["fine.ico"], 0o644) //nolint:gosec // G306: everybody's
+}
