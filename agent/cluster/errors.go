@@ -121,10 +121,14 @@ func (e *plainError) Error() string { return e.text }
 func (e *plainError) Unwrap() error { return e.err }
 
 func plain(err error) error {
-	text := trace.UserMessage(err)
+	said := trace.UserMessage(err)
+	text := said
 	for _, noise := range []string{"rpc error: code = Unavailable desc = ", "connection error: desc = "} {
 		text = strings.ReplaceAll(text, noise, "")
 	}
 	text = strings.ReplaceAll(text, `"transport: Error while dialing: `, `"`)
-	return &plainError{text: strings.Trim(strings.Join(strings.Fields(text), " "), `"`), err: err}
+	if text != said { // the dressing has put the rest in quotes
+		text = strings.Trim(text, `"`)
+	}
+	return &plainError{text: strings.Join(strings.Fields(text), " "), err: err}
 }

@@ -38,7 +38,7 @@ func TestDocsCommands(t *testing.T) {
 			}
 		}
 	}
-	if found < 40 {
+	if found < 100 {
 		t.Errorf("found %d commands in %d files: the search is broken", found, len(files))
 	}
 }

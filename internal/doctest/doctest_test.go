@@ -28,7 +28,7 @@ func TestDocsLinks(t *testing.T) {
 		pages[name] = Parse(name, string(raw))
 		links += len(pages[name].Links)
 	}
-	if len(pages) < 5 || links < 8 {
+	if len(pages) < 5 || links < 20 {
 		t.Fatalf("found %d pages with %d links: the search is broken", len(pages), links)
 	}
 	exists := func(name string) bool {
