@@ -108,6 +108,9 @@ func (k *Kubectl) With(env ...string) *Kubectl {
 	return &c
 }
 
+// Env is the environment of its runs, for those who run it by other means.
+func (k *Kubectl) Env() []string { return append([]string(nil), k.env...) }
+
 // Transports returns a kubectl for each way that exec and port-forward can
 // travel, by its name.
 func (k *Kubectl) Transports() map[string]*Kubectl {
