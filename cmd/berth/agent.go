@@ -75,6 +75,8 @@ func (a *app) runAgent(ctx context.Context, o agentOptions) error {
 	var console io.Writer
 	if !o.quiet {
 		console = a.err
+	} else {
+		leaveConsole()
 	}
 	log, closeLog := logfile.New(p.LogFile, level, console)
 	defer closeLog()

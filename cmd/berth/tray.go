@@ -140,6 +140,8 @@ func (a *app) runTray(ctx context.Context, o trayOptions) error {
 	var console io.Writer
 	if !o.quiet {
 		console = a.err
+	} else {
+		leaveConsole()
 	}
 	log, closeLog := logfile.New(filepath.Join(filepath.Dir(p.LogFile), "tray.log"), level, console)
 	defer closeLog()
