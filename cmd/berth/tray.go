@@ -71,9 +71,9 @@ was moved mends the entry.`,
 				return withHint(fmt.Errorf("%s is set: a tray that starts at login is for your usual berth", paths.HomeVar),
 					"unset it and try again")
 			}
-			self, err := os.Executable()
+			self, err := ownProgram()
 			if err != nil {
-				return fmt.Errorf("find berth's own path: %w", err)
+				return err
 			}
 			r, err := autostart.Install(autostart.Entry{Program: self, Args: []string{"tray", "--quiet"}}, a.env)
 			if err != nil {
@@ -187,7 +187,7 @@ func (a *app) trayConfig(p paths.Paths, c *client.Client, log *slog.Logger) tray
 				StateFile: filepath.Join(p.StateDir, "notifications.json"),
 			})
 		},
-		StartAgent:  func(ctx context.Context) error { return startAgent(ctx, p) },
+		StartAgent:  a.startAgent,
 		StartAtOnce: runtime.GOOS == "windows", // which has no service of one's own
 		Browse: func(ctx context.Context, url string, command []string, proxy string) error {
 			return browser.Open(ctx, url, command, a.env, proxy)
@@ -206,11 +206,19 @@ func (a *app) trayConfig(p paths.Paths, c *client.Client, log *slog.Logger) tray
 	}
 }
 
-// startAgent starts an agent that outlives the tray.
-func startAgent(ctx context.Context, _ paths.Paths) error {
-	self, err := os.Executable()
+// startAgent starts the installed service, else an agent that outlives the
+// tray.
+func (a *app) startAgent(ctx context.Context) error {
+	service, err := a.agentService()
+	if err == nil {
+		_, err = service.installed(ctx)
+	}
+	if err == nil {
+		return service.Start(ctx)
+	}
+	self, err := ownProgram()
 	if err != nil {
-		return fmt.Errorf("find berth's own path: %w", err)
+		return err
 	}
 	return startDetached(ctx, self, "agent", "run", "--quiet")
 }

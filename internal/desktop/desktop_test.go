@@ -201,7 +201,7 @@ func (w *world) line(parent, child string) (y, down int) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	psql := func(t state.Tunnel) (string, string, bool) { return "psql", "psql", true }
+	psql := func(state.Tunnel) (string, string, bool) { return "psql", "psql", true }
 	y = firstLine
 	group := tray.GroupAgent
 	for _, it := range tray.Layout(s, tray.Env{GOOS: "linux", Client: psql}, time.Now()) {
@@ -340,6 +340,7 @@ func (w *world) requests() {
 func (w *world) noticed(shot string) {
 	w.t.Helper()
 	w.become("a notice", func(s state.Snapshot) bool { return len(s.Notices) > 0 })
+	w.point(500, 500) // not over its buttons
 	settle()
 	settle()
 	w.shot(shot)
@@ -362,6 +363,10 @@ func (w *world) agentAway() {
 	})
 	w.become("an agent that works", func(s state.Snapshot) bool {
 		return len(s.Tunnels) == 3 && s.Tunnels[0].State == state.TunnelReady
+	})
+	w.until("the tray's answer", func() bool {
+		log, err := os.ReadFile(filepath.Join(w.shots, "tray.log"))
+		return err == nil && strings.Count(string(log), "the agent answers") == 2
 	})
 	settle()
 	settle()

@@ -186,7 +186,7 @@ func (s *screen) shot(name string) {
 	s.n++
 	path := filepath.Join(s.shots, fmt.Sprintf("%02d-%s.png", s.n, name))
 	_ = os.Remove(path)
-	if out, err := s.command("scrot", "-p", path).CombinedOutput(); err != nil {
+	if out, err := s.command("scrot", path).CombinedOutput(); err != nil {
 		s.t.Errorf("take the picture %s: %v\n%s", name, err, out)
 	}
 }
