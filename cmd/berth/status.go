@@ -366,8 +366,11 @@ func (a *app) printTunnel(t state.Tunnel, s state.Snapshot) error {
 	if t.WaitingSince != nil {
 		line("waiting", fmt.Sprintf("%s, for %s", cmp.Or(t.WaitingClient, "a client"), remaining(now.Sub(*t.WaitingSince))))
 	}
-	if t.Guard == state.GuardOff {
+	switch {
+	case t.Guard == state.GuardOff:
 		line("guard", "off: every user of this machine may use this tunnel")
+	case t.Guard == state.GuardNone && t.Kind == state.KindDB:
+		line("guard", "none: this system does not say whose program a client is")
 	}
 	if t.ForeignAt != nil {
 		line("turned away", t.ForeignUser+" at "+clock(*t.ForeignAt, now))
