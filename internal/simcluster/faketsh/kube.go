@@ -27,7 +27,7 @@ const kubeSlack = time.Minute
 
 // errKubeLock is what tsh says for ever after one relogin of an exec plugin
 // failed, until someone logs in by hand and the lock file is gone.
-var errKubeLock = errors.New("Having problems with relogin, please use 'tsh login/tsh kube login' manually") //nolint:staticcheck // tsh's words
+var errKubeLock = errors.New("Having problems with relogin, please use 'tsh login/tsh kube login' manually")
 
 // kubes lists the Kubernetes clusters of a cluster, by name.
 func (t *tsh) kubes(ctx context.Context, s *session, cluster string) ([]types.KubeCluster, error) {
