@@ -23,3 +23,11 @@ type Result struct {
 	// settings, which is left as it is.
 	Off bool
 }
+
+// State is how the entry is now.
+type State struct {
+	Path      string // where it is, or would be
+	Installed bool
+	Current   bool // it is what Install would write
+	Off       bool // as in Result
+}

@@ -11,6 +11,15 @@ func Install(e Entry, env func(string) string) (Result, error) {
 	return writeEntry(path, launchAgent(e))
 }
 
+// Look says how e's entry is, and changes nothing.
+func Look(e Entry, env func(string) string) (State, error) {
+	path, err := path(env)
+	if err != nil {
+		return State{}, err
+	}
+	return lookAt(path, launchAgent(e))
+}
+
 // Uninstall takes the entry away. What runs goes on until it is quit.
 func Uninstall(env func(string) string) (Result, error) {
 	path, err := path(env)

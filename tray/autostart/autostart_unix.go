@@ -13,6 +13,15 @@ func Install(e Entry, env func(string) string) (Result, error) {
 	return writeEntry(path, desktopEntry(e))
 }
 
+// Look says how e's entry is, and changes nothing.
+func Look(e Entry, env func(string) string) (State, error) {
+	path, err := path(env)
+	if err != nil {
+		return State{}, err
+	}
+	return lookAt(path, desktopEntry(e))
+}
+
 // Uninstall takes the entry away.
 func Uninstall(env func(string) string) (Result, error) {
 	path, err := path(env)

@@ -33,6 +33,28 @@ func Install(e Entry, _ func(string) string) (Result, error) {
 	return r, nil
 }
 
+// Look says how e's entry is, and changes nothing.
+func Look(e Entry, _ func(string) string) (State, error) {
+	st := State{Path: `HKCU\` + runKey + `\` + Name, Off: switchedOff()}
+	key, err := registry.OpenKey(registry.CURRENT_USER, runKey, registry.QUERY_VALUE)
+	if errors.Is(err, registry.ErrNotExist) {
+		return st, nil
+	}
+	if err != nil {
+		return st, fmt.Errorf("open the registry's list of what is started: %w", err)
+	}
+	defer func() { _ = key.Close() }() // it was only read
+	is, _, err := key.GetStringValue(Name)
+	if errors.Is(err, registry.ErrNotExist) {
+		return st, nil
+	}
+	if err != nil {
+		return st, fmt.Errorf("read the registry's list of what is started: %w", err)
+	}
+	st.Installed, st.Current = true, is == commandLine(e)
+	return st, nil
+}
+
 // Uninstall takes the entry away.
 func Uninstall(func(string) string) (Result, error) {
 	r := Result{Path: `HKCU\` + runKey + `\` + Name}

@@ -33,6 +33,18 @@ func writeEntry(path string, content []byte) (Result, error) {
 	return r, nil
 }
 
+// lookAt compares the file at path with content.
+func lookAt(path string, content []byte) (State, error) {
+	is, err := os.ReadFile(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return State{Path: path}, nil
+	case err != nil:
+		return State{Path: path}, fmt.Errorf("read the autostart entry: %w", err)
+	}
+	return State{Path: path, Installed: true, Current: bytes.Equal(is, content)}, nil
+}
+
 func removeEntry(path string) (Result, error) {
 	r := Result{Path: path}
 	err := os.Remove(path)

@@ -1,0 +1,162 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"berth/internal/doctor"
+	"berth/internal/osservice"
+	"berth/internal/paths"
+	"berth/tray/autostart"
+)
+
+type doctorOptions struct {
+	json, fix bool
+	bundle    string
+}
+
+func (a *app) doctorCommand() *cobra.Command {
+	var o doctorOptions
+	cmd := &cobra.Command{
+		Use:   "doctor [flags]",
+		Short: "Find out what is wrong, and what to do about it",
+		Long: `Find out what is wrong, and what to do about it: the agent and its service, the
+config, files that others can read, tsh, its homes, every proxy step by step,
+every tunnel as a client would use it, ports, the keychain and the desktop. It
+takes no more than ten seconds, works without an agent, and changes nothing.
+
+With --fix it does what is safe: it closes files to other users, writes an
+autostart entry anew that starts a moved program, and takes away what a killed
+agent has left behind.
+
+With --bundle it also writes what it found, the config, the status and the ends
+of the logs to an archive (tar.gz) for whoever helps you. Passwords, keys, tokens
+and certificates are taken out; names of proxies, clusters and databases are not.
+
+The exit code is 1 if anything does not work.`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.doctor(cmd.Context(), o) },
+	}
+	cmd.Flags().BoolVar(&o.json, "json", false, "print the findings as a JSON array")
+	cmd.Flags().BoolVar(&o.fix, "fix", false, "do what is safe about them")
+	cmd.Flags().StringVar(&o.bundle, "bundle", "", "write an archive without secrets to this file")
+	must(cmd.MarkFlagFilename("bundle", "tar.gz", "tgz"))
+	return cmd
+}
+
+func (a *app) doctor(ctx context.Context, o doctorOptions) error {
+	cfg, err := a.doctorConfig(o)
+	if err != nil {
+		return err
+	}
+	report := doctor.Run(ctx, cfg)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if o.fix {
+		report.Findings = doctor.Mend(ctx, report.Findings)
+	}
+	if o.json {
+		err = a.printJSON(report.Findings)
+	} else {
+		err = a.printFindings(report.Findings, o.fix)
+	}
+	if err != nil {
+		return err
+	}
+	if o.bundle != "" {
+		if err := doctor.WriteBundle(o.bundle, cfg, report, os.Environ()); err != nil {
+			return withHint(err, "choose another place: berth doctor --bundle FILE")
+		}
+		if _, err := fmt.Fprintf(a.err, "written: %s; look into it before you send it\n", clean(o.bundle)); err != nil {
+			return err
+		}
+	}
+	if report.Failed() {
+		return fmt.Errorf("something does not work (%w)", errSilent)
+	}
+	return nil
+}
+
+func (a *app) doctorConfig(o doctorOptions) (doctor.Config, error) {
+	p, err := paths.Resolve(a.env)
+	if err != nil {
+		return doctor.Config{}, err
+	}
+	cfg := doctor.Config{Logger: slog.New(slog.DiscardHandler), Paths: p, Version: buildVersion(), Env: a.env}
+	cfg.Service = func(ctx context.Context) (osservice.Status, error) {
+		s, err := a.agentService()
+		if err != nil {
+			return osservice.Status{}, err
+		}
+		return s.Status(ctx)
+	}
+	if program, err := os.Executable(); err == nil && a.env(paths.HomeVar) == "" {
+		cfg.Autostart = autostart.Entry{Program: program, Args: []string{"tray", "--quiet"}}
+	}
+	if a.terminal && !o.json {
+		cfg.Progress = func(done, total int) { _, _ = io.WriteString(a.out, progress(done, total)) }
+	}
+	return cfg, nil
+}
+
+// progress is a line that writes over the one before, and in the end is gone.
+func progress(done, total int) string {
+	if done == total {
+		return "\r\x1b[K"
+	}
+	return fmt.Sprintf("\r\x1b[Klooking: %d of %d done", done, total)
+}
+
+// printFindings prints what is wrong with its next step, and what is fine.
+func (a *app) printFindings(findings []doctor.Finding, fixing bool) error {
+	var b strings.Builder
+	counts := make(map[doctor.Status]int)
+	mendable := false
+	for _, f := range findings {
+		counts[f.Status]++
+		mendable = mendable || f.Mendable()
+		word, color := statusWord(f.Status)
+		fmt.Fprintf(&b, "%s  %s\n", a.paint(color, word), clean(f.Text))
+		switch {
+		case f.Fixed != "":
+			fmt.Fprintf(&b, "      → mended: %s\n", clean(f.Fixed))
+		case f.Fix != "":
+			fmt.Fprintf(&b, "      → %s\n", clean(f.Fix))
+		}
+	}
+	switch {
+	case counts[doctor.Fail] > 0:
+		fmt.Fprintf(&b, "\n%d of %d do not work, %d could be better\n", counts[doctor.Fail], len(findings), counts[doctor.Warn])
+	case counts[doctor.Warn] > 0:
+		fmt.Fprintf(&b, "\nall works; %d could be better\n", counts[doctor.Warn])
+	default:
+		b.WriteString("\nall is well\n")
+	}
+	if mendable && !fixing {
+		b.WriteString("\"berth doctor --fix\" does what is safe about them\n")
+	}
+	_, err := io.WriteString(a.out, b.String())
+	return err
+}
+
+func statusWord(s doctor.Status) (word, color string) {
+	switch s {
+	case doctor.OK:
+		return "ok  ", green
+	case doctor.Warn:
+		return "warn", yellow
+	case doctor.Fail:
+		return "FAIL", red
+	case doctor.Skip:
+		return "skip", ""
+	}
+	panic(errors.New("no word for status " + string(s)))
+}

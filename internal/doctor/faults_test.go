@@ -1,0 +1,372 @@
+//go:build !windows
+
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"berth/internal/osservice"
+	"berth/internal/paths"
+	"berth/internal/simcluster"
+	"berth/tray/autostart"
+)
+
+// bench is a healthy berth, for a test to break.
+type bench struct {
+	t    *testing.T
+	sim  *simcluster.Cluster
+	dir  string
+	home string
+	cfg  Config
+	env  map[string]string
+}
+
+func newBench(t *testing.T, change func(*simcluster.Config)) *bench {
+	t.Helper()
+	simCfg := simcluster.Config{Databases: []simcluster.Database{{Name: "orders", Protocol: "postgres"}}}
+	if change != nil {
+		change(&simCfg)
+	}
+	sim, err := simcluster.Start(simCfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = sim.Close() })
+	dir, err := os.MkdirTemp("", "doctor") // t.TempDir's names may be too long for a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	b := &bench{t: t, sim: sim, dir: dir, home: filepath.Join(dir, "tsh")}
+	b.env = map[string]string{"BERTH_HOME": filepath.Join(dir, "berth"), "HOME": dir, "PATH": filepath.Join(dir, "bin")}
+	env := func(name string) string { return b.env[name] }
+	p, err := paths.Resolve(env)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.cfg = Config{Logger: slog.New(slog.DiscardHandler), Paths: p, Version: "1.0.0", Env: env}
+	b.must(p.MakeDirs())
+	b.must(sim.WriteWebCA(b.path("ca.pem")))
+	b.must(sim.Login(b.home, "alice"))
+	b.config("ca_file: " + b.path("ca.pem"))
+	b.tsh("16.4.12")
+	return b
+}
+
+func (b *bench) must(err error) {
+	b.t.Helper()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+func (b *bench) path(name string) string { return filepath.Join(b.dir, name) }
+
+func (b *bench) write(path, text string, mode os.FileMode) {
+	b.t.Helper()
+	b.must(os.MkdirAll(filepath.Dir(path), 0o700))
+	b.must(os.WriteFile(path, []byte(text), mode))
+	b.must(os.Chmod(path, mode))
+}
+
+// config writes the config, with settings of the proxy and further lines.
+func (b *bench) config(proxy string, lines ...string) {
+	b.t.Helper()
+	text := fmt.Sprintf("version: 1\nhomes: [%q]\nprofiles:\n  - {proxy: %q, %s}\n%s\n", b.home, b.sim.ProxyAddr(), proxy, strings.Join(lines, "\n"))
+	b.write(b.cfg.Paths.Config, text, 0o600)
+}
+
+func (b *bench) tsh(version string) {
+	b.t.Helper()
+	b.write(b.path("bin/tsh"), "#!/bin/sh\necho 'Teleport v"+version+" git:v go1.22'\n", 0o700)
+}
+
+func (b *bench) listen(network, address string) net.Listener {
+	b.t.Helper()
+	l, err := new(net.ListenConfig).Listen(context.Background(), network, address)
+	b.must(err)
+	b.t.Cleanup(func() { _ = l.Close() })
+	return l
+}
+
+// find returns the findings of a check.
+func find(r Report, check string) []Finding {
+	var found []Finding
+	for _, f := range r.Findings {
+		if f.Check == check {
+			found = append(found, f)
+		}
+	}
+	return found
+}
+
+// wants fails unless a check found something of a status whose text says
+// words, and whose next step says more of them.
+func wants(t *testing.T, r Report, check string, status Status, text, fix string) {
+	t.Helper()
+	for _, f := range find(r, check) {
+		if f.Status == status && strings.Contains(f.Text, text) && strings.Contains(f.Fix, fix) {
+			return
+		}
+	}
+	t.Errorf("no finding %s, %s, %q, %q in:", check, status, text, fix)
+	for _, f := range r.Findings {
+		t.Logf("%s %s: %s → %s", f.Check, f.Status, f.Text, f.Fix)
+	}
+}
+
+// TestHealthy: nothing is found where nothing but the agent is missing, so that
+// each fault below is found for what it is.
+func TestHealthy(t *testing.T) {
+	b := newBench(t, nil)
+	r := Run(t.Context(), b.cfg)
+	for _, f := range r.Findings {
+		if f.Check != "agent" && (f.Status == Fail || f.Status == Warn) {
+			t.Errorf("%s %s: %s", f.Check, f.Status, f.Text)
+		}
+	}
+	wants(t, r, "proxy", OK, "reached and trusted", "")
+	wants(t, r, "home", OK, "1 profiles, layout v16", "")
+	wants(t, r, "tsh", OK, "tsh 16.4.12", "")
+}
+
+// TestFaults plants one fault after the other.
+func TestFaults(t *testing.T) {
+	for name, c := range map[string]struct {
+		sim       func(*simcluster.Config)
+		plant     func(*bench)
+		check     string
+		status    Status
+		text, fix string
+	}{
+		"no_agent": {check: "agent", status: Fail, text: "is not running", fix: "berth agent install"},
+		"agent_hangs": {
+			plant: func(b *bench) { b.listen("unix", b.cfg.Paths.Socket) },
+			check: "agent", status: Fail, text: "does not answer", fix: "berth agent restart",
+		},
+		"agent_killed": {
+			plant: func(b *bench) { b.write(b.cfg.Paths.LockPID(), "999999\n", 0o600) },
+			check: "stale_state", status: Warn, text: "left", fix: "--fix",
+		},
+		"bad_config": {
+			plant: func(b *bench) { b.config("ca_file: x", "tunnels:", "  - {name: a b, kind: db}") },
+			check: "config", status: Fail, text: "6:", fix: "berth config edit",
+		},
+		"no_tsh": {
+			plant: func(b *bench) { b.config("ca_file: "+b.path("ca.pem"), "tsh: {path: /no/such/tsh}") },
+			check: "tsh", status: Fail, text: "/no/such/tsh", fix: "correct the path",
+		},
+		"old_tsh": {
+			plant: func(b *bench) { b.tsh("9.0.0") },
+			check: "tsh_version", status: Fail, text: "tsh 9.0.0 is too old", fix: "update tsh",
+		},
+		"home_is_a_file": {
+			plant: func(b *bench) { b.must(os.RemoveAll(b.home)); b.write(b.home, "x", 0o600) },
+			check: "home", status: Fail, text: "is a file", fix: "homes",
+		},
+		"home_is_empty": {
+			plant: func(b *bench) { b.must(os.RemoveAll(b.home)) },
+			check: "home", status: Warn, text: "nobody has logged in", fix: "berth login",
+		},
+		"session_ended": {
+			plant: func(b *bench) { b.cfg.Now = func() time.Time { return time.Now().Add(13 * time.Hour) } },
+			check: "session", status: Warn, text: "ended at", fix: "berth login localhost",
+		},
+		"broken_profile": {
+			plant: func(b *bench) {
+				key := filepath.Join(b.home, "keys", "localhost", "alice-x509.pem")
+				b.write(key, "no certificate\n", 0o600)
+				old := time.Now().Add(-time.Hour) // nobody is still writing
+				b.must(filepath.WalkDir(b.home, func(path string, _ os.DirEntry, err error) error {
+					return errors.Join(err, os.Chtimes(path, old, old))
+				}))
+			},
+			check: "profile", status: Fail, text: "is broken", fix: "berth login",
+		},
+		"dns": {
+			plant: func(b *bench) {
+				b.cfg.Resolver = &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
+					return nil, errors.New("there is no network")
+				}}
+				b.write(b.cfg.Paths.Config, "homes: [/nowhere]\nprofiles: [{proxy: \"tele.example.com:443\"}]\n", 0o600)
+			},
+			check: "proxy_dns", status: Fail, text: "tele.example.com is not found", fix: "VPN",
+		},
+		"tcp": {
+			plant: func(b *bench) { b.sim.Faults().Stop() },
+			check: "proxy_tcp", status: Fail, text: "cannot be connected to", fix: "firewall",
+		},
+		"proxy_hangs": {
+			plant: func(b *bench) { b.must(b.sim.Faults().Proxy(simcluster.Stalled)) },
+			check: "proxy_tls", status: Fail, text: "does not answer", fix: "address",
+		},
+		"tls": {
+			plant: func(b *bench) { b.config("insecure: false") },
+			check: "proxy_tls", status: Fail, text: "is not trusted", fix: "ca_file",
+		},
+		"ca_file": {
+			plant: func(b *bench) { b.config("ca_file: /no/such.pem") },
+			check: "proxy_tls", status: Fail, text: "cannot be read", fix: "ca_file",
+		},
+		"load_balancer": {
+			sim: func(c *simcluster.Config) { c.BehindLoadBalancer = true },
+			plant: func(b *bench) {
+				file := filepath.Join(b.home, "localhost.yaml")
+				text, err := os.ReadFile(file)
+				b.must(err)
+				b.write(file, strings.ReplaceAll(string(text), "tls_routing_conn_upgrade_required: true\n", ""), 0o600)
+			},
+			check: "proxy_alpn", status: Fail, text: "load balancer", fix: "log in anew",
+		},
+		"clock": {
+			plant: func(b *bench) { b.cfg.Now = func() time.Time { return time.Now().Add(10 * time.Minute) } },
+			check: "clock", status: Fail, text: "s ahead of that of localhost", fix: "set the clock",
+		},
+		"port": {
+			plant: func(b *bench) {
+				port := b.listen("tcp", "127.0.0.1:0").Addr().(*net.TCPAddr).Port
+				b.config("ca_file: "+b.path("ca.pem"),
+					fmt.Sprintf("tunnels: [{name: pg, kind: db, cluster: sim.test, resource: orders, port: %d}]", port))
+			},
+			check: "port", status: Fail, text: fmt.Sprintf("(pid %d)", os.Getpid()), fix: "stop that program",
+		},
+		"open_state": {
+			plant: func(b *bench) { b.must(os.Chmod(b.cfg.Paths.StateDir, 0o755)) },
+			check: "files", status: Fail, text: "(mode 0755)", fix: "chmod 0700",
+		},
+		"open_key": {
+			plant: func(b *bench) { b.must(os.Chmod(filepath.Join(b.home, "keys", "localhost", "alice"), 0o644)) },
+			check: "files", status: Fail, text: "keys/localhost/alice (mode 0644)", fix: "chmod 0600",
+		},
+		"service_moved": {
+			plant: func(b *bench) {
+				b.cfg.Service = func(context.Context) (osservice.Status, error) {
+					return osservice.Status{Kind: osservice.KindSystemd, Installed: true, Enabled: true, Program: "/old/berth", ProgramMissing: true}, nil
+				}
+			},
+			check: "service", status: Fail, text: "/old/berth", fix: "berth agent install",
+		},
+		"autostart_moved": {
+			plant: func(b *bench) {
+				b.env["XDG_CONFIG_HOME"] = b.path("xdg")
+				_, err := autostart.Install(autostart.Entry{Program: "/old/berth"}, b.cfg.Env)
+				b.must(err)
+				b.cfg.Autostart = autostart.Entry{Program: "/new/berth"}
+			},
+			check: "autostart", status: Warn, text: "moved", fix: "berth tray install",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t, c.sim)
+			if c.plant != nil {
+				c.plant(b)
+			}
+			started := time.Now()
+			r := Run(t.Context(), b.cfg)
+			if took := time.Since(started); took > MaxTime {
+				t.Errorf("took %v", took)
+			}
+			wants(t, r, c.check, c.status, c.text, c.fix)
+			if c.status == Fail && !r.Failed() {
+				t.Error("the report says that all works")
+			}
+		})
+	}
+}
+
+// TestMend: what is safe is mended, is well then, and nothing else is touched.
+func TestMend(t *testing.T) {
+	b := newBench(t, nil)
+	key := filepath.Join(b.home, "keys", "localhost", "alice")
+	b.must(os.Chmod(b.home, 0o755))
+	b.must(os.Chmod(key, 0o644))
+	b.must(os.Chmod(b.cfg.Paths.Config, 0o666))
+	b.write(b.cfg.Paths.LockPID(), "999999\n", 0o600)
+	before := Run(t.Context(), b.cfg)
+	mended := 0
+	for _, f := range Mend(t.Context(), before.Findings) {
+		if f.Fixed != "" {
+			mended++
+			if f.Status != OK || f.Mendable() {
+				t.Errorf("mended, and %+v", f)
+			}
+		}
+	}
+	if mended != 4 {
+		t.Errorf("%d findings mended, want 4", mended)
+	}
+	for path, want := range map[string]os.FileMode{b.home: 0o700, key: 0o600, b.cfg.Paths.Config: 0o600} {
+		info, err := os.Stat(path)
+		b.must(err)
+		if info.Mode().Perm() != want {
+			t.Errorf("%s has mode %o, want %o", path, info.Mode().Perm(), want)
+		}
+	}
+	if _, err := os.Stat(b.cfg.Paths.LockPID()); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the lock's note is still there: %v", err)
+	}
+	after := Run(t.Context(), b.cfg)
+	if left := append(find(after, "stale_state"), find(after, "files")...); len(left) != 1 || left[0].Status != OK {
+		t.Errorf("after mending: %+v", left)
+	}
+}
+
+// TestEverythingHangs: what never answers is told as such, in time.
+func TestEverythingHangs(t *testing.T) {
+	b := newBench(t, nil)
+	release := make(chan struct{})
+	ended := make(chan struct{})
+	d := newDoctor(t.Context(), b.cfg)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	found := d.runAll(ctx, []check{
+		{"stuck", func(context.Context) []Finding { defer close(ended); <-release; return nil }},
+		{"fine", func(context.Context) []Finding { return one("fine", OK, "evil\x1b[2J\u202etext\nline", "") }},
+	})
+	close(release)
+	<-ended
+	if len(found) != 2 || found[0].Check != "stuck" || found[0].Status != Fail || !strings.Contains(found[0].Text, "did not come to an end") {
+		t.Errorf("found %+v", found)
+	}
+	if want := "evil[2Jtext line"; found[1].Text != want {
+		t.Errorf("text %q, want %q", found[1].Text, want)
+	}
+}
+
+// TestManyProfiles: a home of 500 profiles is looked at in time, and told of in
+// few lines.
+func TestManyProfiles(t *testing.T) {
+	b := newBench(t, nil)
+	text, err := os.ReadFile(filepath.Join(b.home, "localhost.yaml"))
+	b.must(err)
+	for i := range 500 {
+		host := fmt.Sprintf("p%d.localhost", i)
+		b.write(filepath.Join(b.home, host+".yaml"), strings.ReplaceAll(string(text), "localhost:", host+":"), 0o600)
+	}
+	b.cfg.Resolver = &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}}
+	started := time.Now()
+	r := Run(t.Context(), b.cfg)
+	if took := time.Since(started); took > MaxTime {
+		t.Errorf("took %v", took)
+	}
+	wants(t, r, "home", OK, "256 profiles", "")
+	wants(t, r, "home", Warn, "245 more are left aside", "")
+	wants(t, r, "profile", Warn, "235 more profiles", "")
+	wants(t, r, "proxy", Skip, "224 more proxies", "")
+	if len(r.Findings) > 80 {
+		t.Errorf("%d findings", len(r.Findings))
+	}
+}

@@ -1,0 +1,16 @@
+package doctor
+
+import (
+	"os"
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) {
+	for _, name := range []string{"HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"} {
+		_ = os.Unsetenv(name)
+	}
+	_ = os.Setenv("DBUS_SESSION_BUS_ADDRESS", "none:") // a test that wants a desktop has its own
+	goleak.VerifyTestMain(m)
+}

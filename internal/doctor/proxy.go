@@ -1,0 +1,287 @@
+package doctor
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/gravitational/teleport/api/utils"
+
+	"berth/certwatch"
+	"berth/proxies"
+)
+
+const (
+	maxProxies = 32      // that are asked
+	maxPing    = 1 << 20 // bytes of what a proxy says of itself
+	// probeALPN is a protocol that every Teleport proxy knows, and for which the
+	// handshake needs no cert.
+	probeALPN = "teleport-reversetunnel"
+)
+
+// target is a proxy to look at.
+type target struct {
+	addr        string // host:port
+	host        string
+	caFile      string
+	roots       *x509.CertPool // nil means the system's
+	insecure    bool
+	upgrade     bool // the profile says that a connection upgrade is needed
+	knowsProxy  bool // there is a profile that says so, or the opposite
+	unreadable  error
+	throughHTTP bool // the environment has an HTTP proxy for it
+}
+
+func (d *doctor) checkProxies(ctx context.Context) []Finding {
+	targets, err := d.targets(ctx)
+	if err != nil {
+		return one("proxy", Fail, "the homes of tsh cannot be read in time, so berth does not know which proxies to ask", "")
+	}
+	if len(targets) == 0 {
+		return one("proxy", Skip, "no profile and no config names a proxy", "berth login PROXY")
+	}
+	var more []Finding
+	if n := len(targets) - maxProxies; n > 0 {
+		more = one("proxy", Skip, fmt.Sprintf("%d more proxies were not asked", n), "")
+		targets = targets[:maxProxies]
+	}
+	return append(each(ctx, targets, d.checkProxy), more...)
+}
+
+// targets are the proxies of the config and of the profiles: those with a
+// session first, since they are in use.
+func (d *doctor) targets(ctx context.Context) ([]target, error) {
+	conf, err := d.config.get(ctx)
+	if err != nil {
+		return nil, err
+	}
+	homes, err := d.homes.get(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var profiles []*certwatch.Profile
+	for _, h := range homes {
+		profiles = append(profiles, h.profiles...)
+	}
+	slices.SortStableFunc(profiles, func(a, b *certwatch.Profile) int { return rank(a) - rank(b) })
+	var targets []target
+	add := func(addr string, p *certwatch.Profile) {
+		t := target{addr: withPort(addr)}
+		if slices.ContainsFunc(targets, func(o target) bool { return strings.EqualFold(o.addr, t.addr) }) {
+			return
+		}
+		t.host, _, _ = net.SplitHostPort(t.addr) // it has a port
+		if p != nil {
+			t.upgrade, t.knowsProxy = p.ConnUpgradeRequired, true
+		}
+		t.throughHTTP = utils.GetProxyURL(t.addr) != nil
+		if set, ok := conf.cfg.Profile(t.addr); ok {
+			t.insecure, t.caFile = set.Insecure, set.CAFilePath()
+			t.roots, t.unreadable = readRoots(t.caFile)
+		}
+		targets = append(targets, t)
+	}
+	for _, p := range profiles {
+		add(p.ProxyAddr, p)
+	}
+	for _, p := range conf.cfg.Profiles {
+		add(p.Proxy, nil)
+	}
+	return targets, nil
+}
+
+func rank(p *certwatch.Profile) int {
+	if p.Session != nil || p.Current {
+		return 0
+	}
+	return 1
+}
+
+func withPort(addr string) string {
+	if _, _, err := net.SplitHostPort(addr); err == nil {
+		return addr
+	}
+	return net.JoinHostPort(strings.Trim(addr, "[]"), "443")
+}
+
+// readRoots reads a ca_file; none means the system's roots.
+func readRoots(path string) (*x509.CertPool, error) {
+	if path == "" {
+		return nil, nil //nolint:nilnil // no file is no error, and nil are the system's roots
+	}
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(raw) {
+		return nil, fmt.Errorf("%s holds no certificate", path)
+	}
+	return roots, nil
+}
+
+// checkProxy takes one step after the other, and stops at the first that fails.
+func (d *doctor) checkProxy(ctx context.Context, t target) []Finding {
+	if t.unreadable != nil {
+		return one("proxy_tls", Fail, fmt.Sprintf("the ca_file of %s cannot be read: %v", t.addr, t.unreadable), "correct ca_file in the config")
+	}
+	steps := []func(context.Context, target) []Finding{d.proxyDNS, d.proxyTCP, d.proxyTLS, d.proxyALPN}
+	if t.throughHTTP { // it finds and reaches the proxy
+		steps = steps[2:]
+	}
+	for _, step := range steps {
+		if found := step(ctx, t); found != nil {
+			return found
+		}
+	}
+	found := d.proxyWeb(ctx, t)
+	if t.insecure {
+		found = append(found, one("proxy_tls", Warn, fmt.Sprintf("the certificate of %s is not verified: the config says insecure", t.addr),
+			"name the proxy's CA with ca_file, and take insecure out")...)
+	}
+	if len(found) > 0 {
+		return found
+	}
+	way := ""
+	if t.upgrade {
+		way = ", through a load balancer (connection upgrade)"
+	}
+	return one("proxy", OK, t.addr+" is reached and trusted, and the clocks agree"+way, "")
+}
+
+func (d *doctor) proxyDNS(ctx context.Context, t target) []Finding {
+	if net.ParseIP(t.host) != nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, stepTime)
+	defer cancel()
+	if _, err := d.Resolver.LookupHost(ctx, t.host); err != nil {
+		return one("proxy_dns", Fail, fmt.Sprintf("the name %s is not found: %v", t.host, err), "check the name, the network and the VPN")
+	}
+	return nil
+}
+
+func (d *doctor) proxyTCP(ctx context.Context, t target) []Finding {
+	ctx, cancel := context.WithTimeout(ctx, stepTime)
+	defer cancel()
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", t.addr)
+	if err != nil {
+		return one("proxy_tcp", Fail, fmt.Sprintf("%s cannot be connected to: %v", t.addr, err), "check the address and port, the firewall and the VPN")
+	}
+	_ = conn.Close() // nothing was sent
+	return nil
+}
+
+func (d *doctor) proxyTLS(ctx context.Context, t target) []Finding {
+	err := probe(ctx, proxies.Route{ProxyAddr: t.addr, RootCAs: t.roots, Insecure: t.insecure})
+	var invalid x509.CertificateInvalidError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired && d.Now().Before(invalid.Cert.NotBefore):
+		return one("clock", Fail, fmt.Sprintf("the certificate of %s begins at %s, which by this computer's clock is in the future", t.addr,
+			invalid.Cert.NotBefore.UTC().Format(time.RFC3339)), "set the clock: switch on its setting over the network")
+	case errors.Is(err, proxies.ErrUntrusted):
+		return one("proxy_tls", Fail, fmt.Sprintf("the certificate of %s is not trusted: %v", t.addr, err),
+			fmt.Sprintf("name its CA in the config: profiles: [{proxy: %q, ca_file: /path/to/ca.pem}]; if the network inspects TLS, the CA is the network's", t.addr))
+	default:
+		return one("proxy_tls", Fail, fmt.Sprintf("%s does not answer as a TLS server: %v", t.addr, err), "check that the address is a Teleport proxy's web address")
+	}
+}
+
+// probe dials and hangs up.
+func probe(ctx context.Context, r proxies.Route) error {
+	ctx, cancel := context.WithTimeout(ctx, stepTime)
+	defer cancel()
+	conn, err := proxies.DialALPN(ctx, r)
+	if err != nil {
+		return err
+	}
+	_ = conn.Close() // nothing was sent
+	return nil
+}
+
+// proxyALPN finds out whether Teleport's protocols arrive at the proxy, or a
+// load balancer stands before it, and whether the profile knows.
+func (d *doctor) proxyALPN(ctx context.Context, t target) []Finding {
+	route := proxies.Route{ProxyAddr: t.addr, RootCAs: t.roots, Insecure: t.insecure, ALPN: probeALPN}
+	err := probe(ctx, route)
+	if err == nil {
+		return nil
+	}
+	if !errors.Is(err, proxies.ErrUpgradeNeeded) {
+		return one("proxy_alpn", Fail, fmt.Sprintf("%s refuses Teleport's protocols (ALPN): %v", t.addr, err),
+			"check that the address is a Teleport proxy's, with TLS routing")
+	}
+	if t.knowsProxy && !t.upgrade {
+		return one("proxy_alpn", Fail, fmt.Sprintf("a load balancer before %s ends TLS, and the profile does not know of it", t.addr),
+			"log in anew, so that tsh notes it: tsh logout, then berth login "+t.addr)
+	}
+	return nil
+}
+
+// proxyWeb asks what the proxy says of itself: the versions it takes, and the
+// time.
+func (d *doctor) proxyWeb(ctx context.Context, t target) []Finding {
+	least, skew, err := d.ping(ctx, t)
+	if err != nil {
+		return one("proxy_web", Fail, fmt.Sprintf("%s does not answer as a Teleport proxy: %v", t.addr, err), "check the address")
+	}
+	found := d.tooOld(ctx, t.addr, least)
+	if skew.Abs() > maxClock {
+		word := "behind"
+		if skew < 0 {
+			word = "ahead of"
+		}
+		found = append(found, one("clock", Fail, fmt.Sprintf("the clock of this computer is %v %s that of %s", skew.Abs().Round(time.Second), word, t.addr),
+			"set the clock: switch on its setting over the network")...)
+	}
+	return found
+}
+
+// ping returns the oldest client the proxy takes, and how far its clock is
+// ahead of this computer's.
+func (d *doctor) ping(ctx context.Context, t target) (least string, skew time.Duration, err error) {
+	ctx, cancel := context.WithTimeout(ctx, stepTime)
+	defer cancel()
+	transport := &http.Transport{
+		Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true,
+		TLSClientConfig: &tls.Config{RootCAs: t.roots, InsecureSkipVerify: t.insecure, MinVersion: tls.VersionTLS12}, //nolint:gosec // G402: the user's explicit choice for this proxy
+	}
+	defer transport.CloseIdleConnections()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+t.addr+"/webapi/ping", http.NoBody)
+	if err != nil {
+		return "", 0, err
+	}
+	started := d.Now()
+	client := &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	resp, err := client.Do(req)
+	if err != nil {
+		return "", 0, err
+	}
+	defer func() { _ = resp.Body.Close() }() // only read
+	if at, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
+		skew = at.Sub(started)
+	}
+	var said struct {
+		ServerVersion    string `json:"server_version"`
+		MinClientVersion string `json:"min_client_version"`
+	}
+	switch err := json.NewDecoder(io.LimitReader(resp.Body, maxPing)).Decode(&said); {
+	case resp.StatusCode != http.StatusOK:
+		return "", 0, fmt.Errorf("the answer is %q", resp.Status)
+	case err != nil || said.ServerVersion == "":
+		return "", 0, errors.New("the answer to /webapi/ping is not Teleport's")
+	}
+	return said.MinClientVersion, skew, nil
+}
