@@ -83,6 +83,7 @@ func (d *demo) run(ctx context.Context) error {
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return d.runAgent(gctx) })
 	g.Go(func() error { return d.renew(gctx) })
+	g.Go(func() error { return d.decide(gctx) })
 	g.Go(func() error {
 		defer cancel()
 		return d.show(gctx)
@@ -132,7 +133,7 @@ func kubes() []simcluster.Kube {
 // each database and each Kubernetes cluster.
 func (d *demo) prepare() error {
 	sim, err := simcluster.Start(simcluster.Config{
-		Name: "demo.berth", SessionTTL: d.SessionTTL, Databases: databases(), Kubes: kubes(),
+		Name: "demo.berth", SessionTTL: d.SessionTTL, Databases: databases(), Kubes: kubes(), Roles: roles(),
 	})
 	if err != nil {
 		return fmt.Errorf("start simulated cluster: %w", err)

@@ -33,9 +33,12 @@ What to look at:
   %[4]s status --watch
   %[4]s exec demo-pg -- psql -c 'select session identity'
   %[4]s tunnel url demo-pg --as jdbc
+  %[4]s request create --role dba --reason trying --wait
+  %[4]s request assume ID --tunnel demo-pg
 
 A session lasts %[6]s and is renewed before that. Keep a client open: it goes on,
 while new connections get a new cert (the "serial" that the second line shows).
+Requests are approved after three seconds.
 
 Ctrl-C ends the demo and removes everything.
 

@@ -1,0 +1,42 @@
+package demo
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/gravitational/teleport/api/types"
+
+	"berth/internal/simcluster"
+)
+
+// A request waits long enough to be seen, and is approved then.
+func TestDecide(t *testing.T) {
+	sim, err := simcluster.Start(simcluster.Config{Roles: roles()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = sim.Close() })
+	d := &demo{sim: sim}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	done := make(chan error, 1)
+	go func() { done <- d.decide(ctx) }()
+	asked := time.Now()
+	id := sim.PutAccessRequest(simcluster.AccessRequest{User: user, Roles: []string{"dba"}})
+	for ctx.Err() == nil {
+		if r, ok := sim.AccessRequest(id); ok && r.GetState() == types.RequestState_APPROVED {
+			break
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	if ctx.Err() != nil {
+		t.Error("the request was not approved")
+	}
+	if took := time.Since(asked); took < deciderPause-time.Second {
+		t.Errorf("it was approved after %s: too soon to be seen", took)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Errorf("decide = %v", err)
+	}
+}
