@@ -21,15 +21,16 @@ import (
 
 // agent is a running "berth agent run".
 type agent struct {
-	cmd    *exec.Cmd
-	load   *loadMeter
-	env    []string
-	socket string
-	ports  []int
-	logged string // the file its standard error goes to
-	began  time.Time
-	bound  time.Duration // from began until the ports were bound
-	exited chan error
+	cmd     *exec.Cmd
+	load    *loadMeter
+	env     []string
+	socket  string
+	ports   []int
+	tunnels int    // how many it has; they may share ports
+	logged  string // the file its standard error goes to
+	began   time.Time
+	bound   time.Duration // from began until the ports were bound
+	exited  chan error
 }
 
 // startAgent starts an agent with tunnels to the first n databases, in a
@@ -64,7 +65,7 @@ func launch(ctx context.Context, berth, dir, config string, ports []int, load *l
 		return nil, err
 	}
 	a := &agent{
-		load: load, socket: p.Socket, ports: ports, exited: make(chan error, 1), logged: filepath.Join(dir, "stderr.log"),
+		load: load, socket: p.Socket, ports: ports, tunnels: len(ports), exited: make(chan error, 1), logged: filepath.Join(dir, "stderr.log"),
 		env: append(os.Environ(), paths.HomeVar+"="+dir),
 	}
 	ready, err := listenReady(dir)
@@ -126,7 +127,7 @@ func (a *agent) awaitTunnels(ctx context.Context) error {
 				ready++
 			}
 		}
-		if ready == len(a.ports) {
+		if ready == a.tunnels {
 			return nil
 		}
 	}

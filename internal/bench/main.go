@@ -20,9 +20,14 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"berth/internal/simcluster/faketsh"
 )
 
 func main() {
+	if faketsh.Invoked(os.Args[0], os.Environ()) { // run as the tsh of the simulated cluster
+		os.Exit(faketsh.Main(os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr))
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
@@ -62,6 +67,7 @@ func measures() []measure {
 		{"open", "memory of open connections", (*bench).open},
 		{"swap", "from a new login to its cert in use", (*bench).swap},
 		{"cli", "a call of the command line", (*bench).cli},
+		{"kube", "requests to Kubernetes, and kubectl", (*bench).kube},
 		{"real", "the same through tsh, on a real cluster (see -home)", (*bench).real},
 	}
 }

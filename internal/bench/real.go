@@ -24,12 +24,14 @@ import (
 // tsh at.
 type realCluster struct {
 	home, cluster, database, user, name string
+	kube                                string
 }
 
 func (r *realCluster) flags(fs *flag.FlagSet) {
 	fs.StringVar(&r.home, "home", "", "for the group real: a TELEPORT_HOME `folder` that is logged in to a real cluster")
 	fs.StringVar(&r.cluster, "cluster", "", "for the group real: the `name` of that cluster")
 	fs.StringVar(&r.database, "database", "", "for the group real: the `name` of a PostgreSQL there")
+	fs.StringVar(&r.kube, "kube", "", "for the group real: the `name` of a Kubernetes cluster there, to measure kubectl")
 	fs.StringVar(&r.user, "db-user", "postgres", "for the group real: the database `user`")
 	fs.StringVar(&r.name, "db-name", "postgres", "for the group real: the `name` of the database in it")
 }
@@ -48,10 +50,18 @@ type rival struct {
 func (b *bench) real(ctx context.Context) (err error) {
 	bin := os.Getenv(tshVar)
 	if bin == "" || b.options.real.home == "" {
-		b.say("  skipped: set %s to the folder that holds tsh, and -home, -cluster and -database to a PostgreSQL behind Teleport", tshVar)
+		b.say("  skipped: set %s to the folder that holds tsh, -home and -cluster to a login, and -database to a PostgreSQL or -kube to a Kubernetes cluster behind Teleport", tshVar)
 		return nil
 	}
 	r := b.options.real
+	if r.kube != "" {
+		if err := b.realKube(ctx, filepath.Join(bin, "tsh")); err != nil {
+			return err
+		}
+	}
+	if r.database == "" {
+		return nil
+	}
 	route, err := mintRoute(ctx, r.home, cluster.DBRoute{
 		Cluster: r.cluster, Service: r.database, Protocol: protocol, User: r.user, Database: r.name,
 	})
@@ -84,6 +94,25 @@ func (b *bench) real(ctx context.Context) (err error) {
 		return err
 	}
 	return b.realStream(ctx, rivals)
+}
+
+// realKube compares kubectl through berth with what tsh offers.
+func (b *bench) realKube(ctx context.Context, tsh string) (err error) {
+	kubectl, err := exec.LookPath("kubectl")
+	if err != nil {
+		return err
+	}
+	r := b.options.real
+	a, err := launchKube(ctx, b.world, filepath.Join(b.dir, "real-kube"), fmt.Sprintf(
+		"version: 1\nhomes: [%q]\ntunnels:\n  - {name: real, kind: kube, engine: native, cluster: %q, resource: %q}\n",
+		r.home, r.cluster, r.kube), 1)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, a.stop()) }()
+	return b.kubectls(ctx, a, kubectlRun{
+		kubectl: kubectl, tsh: tsh, home: r.home, cluster: r.cluster, kube: r.kube, tunnel: "real", real: true,
+	})
 }
 
 // startBerth runs an agent with one tunnel. The CA of a private web cert is

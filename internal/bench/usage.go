@@ -2,9 +2,13 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
+
+	"github.com/shirou/gopsutil/v4/process"
 )
 
 // memory is what a process has resident, in bytes.
@@ -37,3 +41,16 @@ func parseStatus(text []byte) (memory, error) {
 
 // self is the runner's own process.
 func self() int { return os.Getpid() }
+
+// childrenOf counts the processes that a process has started and that run.
+func childrenOf(ctx context.Context, pid int) (int, error) {
+	p, err := process.NewProcessWithContext(ctx, int32(pid))
+	if err != nil {
+		return 0, err
+	}
+	children, err := p.ChildrenWithContext(ctx)
+	if errors.Is(err, process.ErrorNoChildren) {
+		return 0, nil
+	}
+	return len(children), err
+}

@@ -71,7 +71,13 @@ func newWorld(ctx context.Context, berth string, load *loadMeter) (_ *world, err
 	for i := range most {
 		databases = append(databases, simcluster.Database{Name: databaseName(i), Protocol: protocol, Backend: w.backend})
 	}
-	if w.sim, err = simcluster.Start(simcluster.Config{Databases: databases, PingInterval: pingEvery}); err != nil {
+	var kubes []simcluster.Kube
+	for i := range mostKubes {
+		kubes = append(kubes, simcluster.Kube{Name: kubeName(i)})
+	}
+	if w.sim, err = simcluster.Start(simcluster.Config{
+		Databases: databases, Kubes: kubes, KubeHandler: kubeUpstream(), PingInterval: pingEvery,
+	}); err != nil {
 		return nil, err
 	}
 	if err := w.sim.WriteWebCA(w.caFile); err != nil {
