@@ -57,7 +57,7 @@ type cluster struct {
 	conns, dials atomic.Int32 // open, ever
 }
 
-func newCluster(t *testing.T, h http.HandlerFunc) *cluster {
+func newCluster(t testing.TB, h http.HandlerFunc) *cluster {
 	t.Helper()
 	c := &cluster{}
 	c.Server = httptest.NewUnstartedServer(h)
@@ -127,7 +127,7 @@ type running struct {
 func (r *running) addr() string { return r.Status().Addresses[0] }
 
 // run starts a tunnel called prod; it ends with the test.
-func run(t *testing.T, cfg Config) *running {
+func run(t testing.TB, cfg Config) *running {
 	t.Helper()
 	ev := &events{}
 	if cfg.Name == "" {
@@ -155,7 +155,7 @@ func run(t *testing.T, cfg Config) *running {
 }
 
 // shared starts a listener; it ends with the test.
-func shared(t *testing.T) *Listener {
+func shared(t testing.TB) *Listener {
 	t.Helper()
 	l := NewListener(ListenerConfig{CA: testCA})
 	if err := l.Bind(); err != nil {
@@ -172,7 +172,7 @@ func shared(t *testing.T) *Listener {
 }
 
 // tlsFor is what a kubeconfig gives a client of the named tunnel.
-func tlsFor(t *testing.T, tunnel string) *tls.Config {
+func tlsFor(t testing.TB, tunnel string) *tls.Config {
 	t.Helper()
 	ca, err := testCA()
 	if err != nil {
@@ -193,7 +193,7 @@ func tlsFor(t *testing.T, tunnel string) *tls.Config {
 }
 
 // kubectl is a client as Kubernetes' own are: HTTP/2 where it can.
-func kubectl(t *testing.T, tunnel string) *http.Client {
+func kubectl(t testing.TB, tunnel string) *http.Client {
 	t.Helper()
 	tr := &http.Transport{TLSClientConfig: tlsFor(t, tunnel), ForceAttemptHTTP2: true}
 	t.Cleanup(tr.CloseIdleConnections)
