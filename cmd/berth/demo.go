@@ -23,7 +23,7 @@ func (a *app) demoCommand() *cobra.Command {
 		Use:   "demo [flags]",
 		Short: "Try berth against a simulated cluster on this machine",
 		Long: `Start a simulated Teleport cluster on this machine, log in to it, and run an
-agent with three tunnels (Postgres, MySQL, Redis) under temporary folders, until
+agent with four tunnels (Postgres, MySQL, Redis, Kubernetes) under temporary folders, until
 Ctrl-C; then everything is removed. Sessions last a minute and are renewed while
 you work, so you can see certificates change under an open connection. Your own
 Teleport logins and berth config are not touched.`,

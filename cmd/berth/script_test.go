@@ -17,7 +17,7 @@ import (
 // TestMain lets the test binary pass for berth: the scripts run it under that
 // name.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"berth": main, "tsh": fakeTSH})
+	testscript.Main(m, map[string]func(){"berth": main, "tsh": fakeTSH, "person": person})
 }
 
 // fakeTSH lets the test binary pass for tsh as well.
@@ -26,7 +26,8 @@ func fakeTSH() { os.Exit(faketsh.Main(os.Args[1:], os.Environ(), os.Stdin, os.St
 // The scripts know these commands beside testscript's own, which are described
 // in its documentation:
 //
-//	sim                      start a simulated cluster, and write a config that trusts it
+//	sim [CONNECTOR]          start a simulated cluster, and write a config that trusts it; users log in by the connector
+//	person URL               a browser with alice at it: log in at the page (a program)
 //	approve-all              approve the access requests that are pending, once there is one
 //	hostile                  the same, with names that attack the terminal
 //	login [TTL]              leave in the Teleport home what "tsh login" leaves there

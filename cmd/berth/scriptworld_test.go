@@ -97,11 +97,16 @@ func (w *world) paths(ts *testscript.TestScript) paths.Paths {
 
 // cmdSim starts a cluster with a database of each kind that has a simulated
 // server, and one that speaks something berth knows no client for.
-func cmdSim(ts *testscript.TestScript, _ bool, _ []string) {
+func cmdSim(ts *testscript.TestScript, _ bool, args []string) {
 	w := worldOf(ts)
 	labels := map[string]string{"env": "test", "tier": "1"}
+	var connectors []simcluster.Connector
+	for _, name := range args {
+		connectors = append(connectors, simcluster.Connector{Name: name, Type: simcluster.OIDC})
+	}
 	sim, err := simcluster.Start(simcluster.Config{
-		Name: "sim.test",
+		Name:       "sim.test",
+		Connectors: connectors,
 		Databases: []simcluster.Database{
 			{Name: "orders", Protocol: "postgres", Description: "the orders", Labels: labels},
 			{Name: "shop", Protocol: "mysql"},
