@@ -4,10 +4,13 @@ package doctor
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -225,7 +228,7 @@ func TestFaults(t *testing.T) {
 				b.must(err)
 				b.write(file, strings.ReplaceAll(string(text), "tls_routing_conn_upgrade_required: true\n", ""), 0o600)
 			},
-			check: "proxy_alpn", status: Fail, text: "load balancer", fix: "log in anew",
+			check: "proxy_alpn", status: Warn, text: "load balancer", fix: "log in anew",
 		},
 		"clock": {
 			plant: func(b *bench) { b.cfg.Now = func() time.Time { return time.Now().Add(10 * time.Minute) } },
@@ -282,6 +285,24 @@ func TestFaults(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestBehindLoadBalancer: the upgrade is tried where it is needed and known.
+func TestBehindLoadBalancer(t *testing.T) {
+	b := newBench(t, func(c *simcluster.Config) { c.BehindLoadBalancer = true })
+	wants(t, Run(t.Context(), b.cfg), "proxy", OK, "through a load balancer", "")
+}
+
+// TestNoUpgrade: a load balancer that lets no upgrade pass is named.
+func TestNoUpgrade(t *testing.T) {
+	b := newBench(t, nil)
+	balancer := httptest.NewTLSServer(http.NotFoundHandler())
+	defer balancer.Close()
+	roots := x509.NewCertPool()
+	roots.AddCert(balancer.Certificate())
+	at := target{addr: balancer.Listener.Addr().String(), host: "127.0.0.1", roots: roots, clusterCAs: roots, upgrade: true, knowsProxy: true}
+	d := newDoctor(t.Context(), b.cfg)
+	wants(t, Report{Findings: d.checkProxy(t.Context(), at)}, "proxy_upgrade", Fail, "does not let", "WebSocket")
 }
 
 // TestMend: what is safe is mended, is well then, and nothing else is touched.

@@ -27,6 +27,8 @@ const (
 	// probeALPN is a protocol that every Teleport proxy knows, and for which the
 	// handshake needs no cert.
 	probeALPN = "teleport-reversetunnel"
+	// upgradeALPN is one that goes through the connection upgrade, as tunnels do.
+	upgradeALPN = "teleport-postgres"
 )
 
 // target is a proxy to look at.
@@ -36,8 +38,9 @@ type target struct {
 	caFile      string
 	roots       *x509.CertPool // nil means the system's
 	insecure    bool
-	upgrade     bool // the profile says that a connection upgrade is needed
-	knowsProxy  bool // there is a profile that says so, or the opposite
+	clusterCAs  *x509.CertPool // of the session; nil means that there is none
+	upgrade     bool           // the profile says that a connection upgrade is needed
+	knowsProxy  bool           // there is a profile that says so, or the opposite
 	unreadable  error
 	throughHTTP bool // the environment has an HTTP proxy for it
 }
@@ -83,6 +86,9 @@ func (d *doctor) targets(ctx context.Context) ([]target, error) {
 		t.host, _, _ = net.SplitHostPort(t.addr) // it has a port
 		if p != nil {
 			t.upgrade, t.knowsProxy = p.ConnUpgradeRequired, true
+			if p.Session != nil {
+				t.clusterCAs = p.Session.CAPool()
+			}
 		}
 		t.throughHTTP = utils.GetProxyURL(t.addr) != nil
 		if set, ok := conf.cfg.Profile(t.addr); ok {
@@ -130,7 +136,7 @@ func readRoots(path string) (*x509.CertPool, error) {
 	return roots, nil
 }
 
-// checkProxy takes one step after the other, and stops at the first that fails.
+// checkProxy takes one step after the other, and stops at one that fails.
 func (d *doctor) checkProxy(ctx context.Context, t target) []Finding {
 	if t.unreadable != nil {
 		return one("proxy_tls", Fail, fmt.Sprintf("the ca_file of %s cannot be read: %v", t.addr, t.unreadable), "correct ca_file in the config")
@@ -139,12 +145,14 @@ func (d *doctor) checkProxy(ctx context.Context, t target) []Finding {
 	if t.throughHTTP { // it finds and reaches the proxy
 		steps = steps[2:]
 	}
-	for _, step := range steps {
-		if found := step(ctx, t); found != nil {
+	var found []Finding
+	for _, step := range append(steps, d.proxyWeb) {
+		said := step(ctx, t)
+		found = append(found, said...)
+		if (Report{Findings: said}).Failed() {
 			return found
 		}
 	}
-	found := d.proxyWeb(ctx, t)
 	if t.insecure {
 		found = append(found, one("proxy_tls", Warn, fmt.Sprintf("the certificate of %s is not verified: the config says insecure", t.addr),
 			"name the proxy's CA with ca_file, and take insecure out")...)
@@ -223,8 +231,21 @@ func (d *doctor) proxyALPN(ctx context.Context, t target) []Finding {
 		return one("proxy_alpn", Fail, fmt.Sprintf("%s refuses Teleport's protocols (ALPN): %v", t.addr, err),
 			"check that the address is a Teleport proxy's, with TLS routing")
 	}
+	// Inside the upgrade the proxy shows a cert that only a session can verify.
+	if t.clusterCAs != nil {
+		route.ALPN, route.ConnUpgrade, route.ClusterCAs = upgradeALPN, true, t.clusterCAs
+		err := probe(ctx, route)
+		if errors.Is(err, proxies.ErrUntrusted) {
+			return one("proxy_upgrade", Fail, fmt.Sprintf("what answers behind the load balancer of %s is not known to the session: %v", t.addr, err),
+				"log in anew, which brings the cluster's present CAs: berth login "+t.addr)
+		}
+		if err != nil {
+			return one("proxy_upgrade", Fail, fmt.Sprintf("a load balancer before %s ends TLS, and does not let Teleport's connection upgrade pass: %v", t.addr, err),
+				"ask who runs the load balancer to pass on WebSocket upgrades of /webapi/connectionupgrade")
+		}
+	}
 	if t.knowsProxy && !t.upgrade {
-		return one("proxy_alpn", Fail, fmt.Sprintf("a load balancer before %s ends TLS, and the profile does not know of it", t.addr),
+		return one("proxy_alpn", Warn, fmt.Sprintf("a load balancer before %s ends TLS, and the profile does not know of it: berth finds out by itself, tsh does not", t.addr),
 			"log in anew, so that tsh notes it: tsh logout, then berth login "+t.addr)
 	}
 	return nil
