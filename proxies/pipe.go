@@ -2,6 +2,7 @@ package proxies
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"sync/atomic"
@@ -94,7 +95,11 @@ func (c *conn) toUpstream(chunk []byte) bool {
 	select {
 	case <-c.copyDone: // it has hung up, and the client did not know
 	default:
-		c.fail(&ConnError{SideUpstream, "write", err})
+		why := error(&ConnError{SideUpstream, "write", err})
+		if c.in.Load() == 0 && c.t.cfg.AnswerDue(c.out.Load()) {
+			why = fmt.Errorf("%w: %w", ErrClosedEarly, why)
+		}
+		c.fail(why)
 	}
 	awaitHalf(c, c.copyDone, &c.in)
 	return false

@@ -235,13 +235,20 @@ func (b *Board) drawLocked(now time.Time) []state.Request {
 // update works out what has happened since the last time, and tells it.
 func (b *Board) update(now time.Time, changed bool) {
 	b.mu.Lock()
+	// Asked ahead of drawing: a list that comes in between is the next time's.
+	listed := make(map[*followed]bool, len(b.followed))
+	for _, f := range b.followed {
+		if f.tracker != nil {
+			_, listed[f] = f.tracker.List()
+		}
+	}
 	next := b.drawLocked(now)
 	prev, before := b.last, b.lastAt
 	for _, f := range b.followed {
 		if f.tracker == nil {
 			continue
 		}
-		if _, listed := f.tracker.List(); listed && f.quiet {
+		if listed[f] && f.quiet {
 			// What the first list has was there before anybody looked.
 			f.quiet = false
 			prev = addQuietly(prev, next, f.session.Profile)

@@ -291,6 +291,9 @@ func (p *process) line(ctx context.Context, text string) error {
 		if _, ok := errors.AsType[exitNow](last); ok {
 			return last
 		}
+		if ctx.Err() != nil {
+			return last // whoever runs it is gone: a signal would have ended it
+		}
 	}
 	return last
 }
