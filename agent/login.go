@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -223,7 +224,11 @@ func (a *Agent) Logout(ctx context.Context, proxy string) (string, error) {
 	}
 	path, err := tsh.Find(tsh.Options{ConfigPath: a.current().TSHPath()})
 	if err != nil {
-		return "", loginFailed(err, target.proxy)
+		told := &ipc.Error{Code: ipc.CodeFailed, Message: fmt.Sprintf("cannot log out of %s: %v", target.proxy, err)}
+		if missing, ok := errors.AsType[*tsh.NotFoundError](err); ok {
+			told.Hint = missing.Hint()
+		}
+		return "", told
 	}
 	args := []string{"logout", "--proxy=" + target.proxy, "--user=" + target.profile.User}
 	if _, err := tsh.Command(ctx, path, target.home, args...).Output(); err != nil {

@@ -185,7 +185,7 @@ func TestDecisionsArriveAtOnce(t *testing.T) {
 			w.eventually("it is gone", func() bool { return w.request(id).ID == "" })
 			w.eventually("all is told", func() bool { return len(w.kinds()) == 3 })
 			if got := w.kinds(); !slices.Equal(got, []string{"created", "approved", "deleted"}) {
-		t.Errorf("events %v", got)
+				t.Errorf("events %v", got)
 			}
 		})
 	}
