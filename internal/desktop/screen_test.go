@@ -77,7 +77,7 @@ func (s *screen) startX() {
 		s.t.Fatal(err)
 	}
 	defer func() { _ = r.Close() }()
-	x := s.command("Xvfb", "-displayfd", "3", "-screen", "0", "1000x640x24", "-nolisten", "tcp")
+	x := s.command("Xvfb", "-displayfd", "3", "-screen", "0", "1000x640x24", "-nolisten", "tcp", "-noreset")
 	x.ExtraFiles = []*os.File{w}
 	s.run("Xvfb", x)
 	_ = w.Close()
