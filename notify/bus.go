@@ -34,6 +34,8 @@ const (
 
 // bus shows notifications through the session's message bus.
 type bus struct {
+	saving sync.Mutex // one writer of the state file at a time
+
 	cfg      Config
 	log      *slog.Logger
 	address  func() (string, error)

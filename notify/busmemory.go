@@ -112,6 +112,8 @@ func (b *bus) save(busID string) {
 	if b.cfg.StateFile == "" || busID == "" {
 		return
 	}
+	b.saving.Lock() // what was looked at first is not written last
+	defer b.saving.Unlock()
 	b.mu.Lock()
 	m := memory{Bus: busID, Server: b.server.owner, Shown: make(map[string]memoir, len(b.shown))}
 	for id, one := range b.shown {

@@ -86,8 +86,11 @@ func (c *conn) clientEnded(err error) {
 // toUpstream forwards one chunk, and reports whether to go on. When the
 // upstream takes no more it may still have something to say: why, perhaps.
 func (c *conn) toUpstream(chunk []byte) bool {
+	// Counted ahead: the upstream may have read it, and hung up, before Write
+	// returns here, and then how much was sent decides whether that was rude.
+	c.out.Add(int64(len(chunk)))
 	n, err := c.upstream.Write(chunk)
-	c.out.Add(int64(n))
+	c.out.Add(int64(n - len(chunk)))
 	c.t.bytesOut.Add(int64(n))
 	if err == nil {
 		return true
