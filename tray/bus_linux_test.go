@@ -206,8 +206,9 @@ func TestPanelComesLaterAndIsRestarted(t *testing.T) {
 		t.Errorf("the item's identity is %q, %v", id, err)
 	}
 	var lines map[string]int32
-	c.until("the menu", func() bool { lines = menuOf(t, conn, tray); return lines["Add tunnel"] != 0 })
-	for _, want := range []string{"● prod__pg · 127.0.0.1:15432 · 3 open", "Copy address", "Stop", "Quit tray (tunnels stay up)"} {
+	// A menu is drawn line by line: its last line tells that it is whole.
+	c.until("the menu", func() bool { lines = menuOf(t, conn, tray); return lines["Quit tray (tunnels stay up)"] != 0 })
+	for _, want := range []string{"● prod__pg · 127.0.0.1:15432 · 3 open", "Copy address", "Stop", "Add tunnel"} {
 		if lines[want] == 0 {
 			t.Errorf("the menu has no %q: %v", want, lines)
 		}
