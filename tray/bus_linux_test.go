@@ -13,11 +13,13 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/godbus/dbus/v5"
+	"github.com/godbus/dbus/v5/prop"
 
 	"berth/internal/dbustest"
 	"berth/notify"
@@ -117,19 +119,37 @@ func (c *child) until(what string, is func() bool) {
 }
 
 // panel is a StatusNotifierWatcher.
-type panel chan dbus.Sender
+type panel struct {
+	items chan string
+	props *prop.Properties
+	deaf  atomic.Int32 // how many items it still does not hear of
+}
 
 // RegisterStatusNotifierItem is the watcher's method.
-func (p panel) RegisterStatusNotifierItem(_ string, s dbus.Sender) *dbus.Error {
-	p <- s
+func (p *panel) RegisterStatusNotifierItem(path string, s dbus.Sender) *dbus.Error {
+	if p.deaf.Add(-1) >= 0 {
+		return nil
+	}
+	p.props.SetMust(watcherName, itemsProperty, []string{string(s) + path})
+	p.items <- string(s)
 	return nil
 }
 
-func startPanel(t *testing.T, bus *dbustest.Bus) (*dbus.Conn, panel) {
+// itemsProperty is the panel's list of what it shows.
+const itemsProperty = "RegisteredStatusNotifierItems"
+
+func startPanel(t *testing.T, bus *dbustest.Bus, deaf int32) (*dbus.Conn, *panel) {
 	t.Helper()
-	p := make(panel, 4)
+	p := &panel{items: make(chan string, 4)}
+	p.deaf.Store(deaf)
 	conn := bus.Connect(t)
-	if err := conn.Export(p, "/StatusNotifierWatcher", watcherName); err != nil {
+	var err error
+	const path = "/StatusNotifierWatcher"
+	p.props, err = prop.Export(conn, path, prop.Map{watcherName: {itemsProperty: {Value: []string{":1.9999/other"}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.Export(p, path, watcherName); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := conn.RequestName(watcherName, dbus.NameFlagDoNotQueue); err != nil {
@@ -138,11 +158,11 @@ func startPanel(t *testing.T, bus *dbustest.Bus) (*dbus.Conn, panel) {
 	return conn, p
 }
 
-func (p panel) registered(t *testing.T) string {
+func (p *panel) registered(t *testing.T) string {
 	t.Helper()
 	select {
-	case s := <-p:
-		return string(s)
+	case s := <-p.items:
+		return s
 	case <-time.After(20 * time.Second):
 		t.Fatal("the tray has not registered with the panel")
 		return ""
@@ -197,7 +217,7 @@ func TestPanelComesLaterAndIsRestarted(t *testing.T) {
 	c := startChild(t, bus.Address)
 	c.says("no panel shows the icon")
 	c.says("the agent answers")
-	conn, p := startPanel(t, bus)
+	conn, p := startPanel(t, bus, 0)
 	tray := p.registered(t)
 	c.says("a panel shows the icon")
 
@@ -229,9 +249,27 @@ func TestPanelComesLaterAndIsRestarted(t *testing.T) {
 		defer c.mu.Unlock()
 		return strings.Count(strings.Join(c.lines, "\n"), "no panel shows the icon") == 2
 	})
-	_, again := startPanel(t, bus)
+	_, again := startPanel(t, bus, 0)
 	if got := again.registered(t); got != tray {
 		t.Errorf("%s registered, and %s before", got, tray)
+	}
+}
+
+// TestPanelThatMissedTheIcon: an icon that the panel does not have is
+// registered once more, and one that it has is not.
+func TestPanelThatMissedTheIcon(t *testing.T) {
+	for name, missed := range map[string]int32{"has_it": 0, "missed_it": 1} {
+		t.Run(name, func(t *testing.T) {
+			bus := dbustest.Start(t)
+			_, p := startPanel(t, bus, missed)
+			startChild(t, bus.Address)
+			p.registered(t)
+			select {
+			case <-p.items:
+				t.Error("the icon was registered once too often")
+			case <-time.After(2 * registers):
+			}
+		})
 	}
 }
 
@@ -240,7 +278,7 @@ func TestPanelComesLaterAndIsRestarted(t *testing.T) {
 // decodeRaw no more.
 func TestIconOverTheBus(t *testing.T) {
 	bus := dbustest.Start(t)
-	conn, p := startPanel(t, bus)
+	conn, p := startPanel(t, bus, 0)
 	c := startChild(t, bus.Address)
 	tray := p.registered(t)
 	want, err := png.Decode(bytes.NewReader(iconFile("action.png")))

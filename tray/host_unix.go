@@ -7,6 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"time"
 
 	"github.com/godbus/dbus/v5"
 
@@ -15,6 +19,9 @@ import (
 
 // watcherName is who panels with a tray listen as. Stock GNOME has none.
 const watcherName = "org.kde.StatusNotifierWatcher"
+
+// registers is how long systray is given to register with a panel.
+const registers = time.Second
 
 // errBusGone says that the session is over, or its bus at least. systray does
 // not connect again: whoever started the tray starts it once more.
@@ -76,12 +83,19 @@ func watchHost(conn *dbus.Conn, log *slog.Logger) (stop func(), err error) {
 	done, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
+		second := time.NewTimer(registers)
+		defer second.Stop()
 		for {
 			var s *dbus.Signal
 			var ok bool
 			select {
 			case <-done:
 				return
+			case <-second.C:
+				if there {
+					registerAgain(conn, log)
+				}
+				continue
 			case s, ok = <-changes:
 			}
 			if !ok {
@@ -93,6 +107,7 @@ func watchHost(conn *dbus.Conn, log *slog.Logger) (stop func(), err error) {
 			if now := s.Body[2] != ""; now != there {
 				there = now
 				logHost(log, there)
+				second.Reset(registers)
 			}
 		}
 	}()
@@ -100,6 +115,37 @@ func watchHost(conn *dbus.Conn, log *slog.Logger) (stop func(), err error) {
 		close(done)
 		<-ended
 	}, nil
+}
+
+// registerAgain registers the icon if the panel does not have it. systray asks
+// for the panel first and listens for its coming afterwards: it misses one that
+// comes in between, as happens when a desktop starts both at once.
+func registerAgain(conn *dbus.Conn, log *slog.Logger) {
+	var items []string
+	watcher := conn.Object(watcherName, "/StatusNotifierWatcher")
+	if err := watcher.StoreProperty(watcherName+".RegisteredStatusNotifierItems", &items); err != nil {
+		log.Debug("the panel does not tell which icons it shows", "error", err)
+		return
+	}
+	trays, err := dbus.SessionBus() // the connection that systray has
+	if err != nil {
+		log.Debug("the tray is not on the bus", "error", err)
+		return
+	}
+	ours := slices.Concat(trays.Names(), []string{fmt.Sprintf("org.kde.StatusNotifierItem-%d-1", os.Getpid())})
+	for _, item := range items {
+		// What stands in the list is NAME/PATH, or a name alone.
+		if name, _, _ := strings.Cut(item, "/"); slices.Contains(ours, name) {
+			return
+		}
+	}
+	err = trays.Object(watcherName, "/StatusNotifierWatcher").
+		Call(watcherName+".RegisterStatusNotifierItem", 0, "/StatusNotifierItem").Err
+	if err != nil {
+		log.Warn("the panel does not take the icon", "error", err)
+		return
+	}
+	log.Info("the panel had missed the icon and has it now")
 }
 
 func logHost(log *slog.Logger, there bool) {
