@@ -1,7 +1,8 @@
 // Package secrets keeps what a user has asked berth to remember, passwords and
-// the seeds of one-time codes, in the keychain of the operating system: the
-// Secret Service on Linux, the Keychain on macOS, the Credential Manager on
-// Windows. Nothing is ever written to a file instead.
+// the seeds of one-time codes, and the key of the CA that local clients of
+// Kubernetes trust, in the keychain of the operating system: the Secret Service
+// on Linux, the Keychain on macOS, the Credential Manager on Windows. Here
+// nothing is ever written to a file instead.
 //
 // A keychain may be missing, locked, or busy showing a dialog for ever. No call
 // takes longer than three seconds or makes a dialog appear, except [Store.Unlock],

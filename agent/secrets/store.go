@@ -20,14 +20,16 @@ type Kind string
 // The kinds of secrets.
 const (
 	Password Kind = "password"
-	TOTP     Kind = "totp" // the seed of one-time codes
+	TOTP     Kind = "totp"    // the seed of one-time codes
+	KubeCA   Kind = "kube-ca" // the key of the CA that local clients of Kubernetes trust
 )
 
 // Key names a secret.
 type Key struct {
-	Proxy string // host:port
-	User  string // of Teleport
+	Proxy string // host:port; empty for a KubeCA
+	User  string // of Teleport; empty for a KubeCA
 	Kind  Kind
+	CA    string // which CA a KubeCA is the key of; empty for all else
 }
 
 // Limits are far below what any of the keychains takes: Windows has 2,560 bytes
@@ -42,7 +44,14 @@ const service = "berth"
 
 // account is the secret's name in the keychain.
 func (k Key) account() (string, error) {
-	if k.Kind != Password && k.Kind != TOTP {
+	switch k.Kind {
+	case Password, TOTP:
+	case KubeCA:
+		if k.CA == "" || len(k.CA) > maxName || !printable(k.CA) {
+			return "", invalid("no key can be kept for a CA of that name")
+		}
+		return string(k.Kind) + " " + k.CA, nil
+	default:
 		return "", invalid("%q is no kind of secret", k.Kind)
 	}
 	for what, name := range map[string]string{"proxy": k.Proxy, "user": k.User} {
@@ -71,6 +80,8 @@ type keychain struct {
 	set   func(service, account, secret string) error
 	get   func(service, account string) (string, error)
 	del   func(service, account string) error
+	// delAll forgets all of a service; none is no error.
+	delAll func(service string) error
 }
 
 // Store is the user's keychain. Make one with [New]; several would get into each
@@ -87,7 +98,7 @@ type Store struct {
 func New(log *slog.Logger) *Store {
 	return &Store{
 		log: log.With("component", "secrets"), limit: limit, turn: make(chan struct{}, 1),
-		keychain: keychain{check: check, set: keyring.Set, get: keyring.Get, del: keyring.Delete},
+		keychain: keychain{check: check, set: keyring.Set, get: keyring.Get, del: keyring.Delete, delAll: keyring.DeleteAll},
 	}
 }
 
@@ -159,6 +170,12 @@ func (s *Store) Delete(ctx context.Context, k Key) error {
 		return nil
 	}
 	return err
+}
+
+// DeleteAll forgets everything that berth ever kept in this keychain, also for
+// agents of other BERTH_HOMEs. It is for who removes berth.
+func (s *Store) DeleteAll(ctx context.Context) error {
+	return s.do(ctx, "empty", s.limit, false, func() error { return s.keychain.delAll(service) })
 }
 
 // Check reports what would keep a secret from being kept.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"strings"
 	"sync"
 	"testing"
@@ -82,6 +83,15 @@ func (f *fakeKeychain) store(log *slog.Logger) *Store {
 			delete(f.kept, service+"/"+account)
 			return nil
 		},
+		delAll: func(service string) error {
+			if err := f.enter(); err != nil {
+				return err
+			}
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			maps.DeleteFunc(f.kept, func(name, _ string) bool { return strings.HasPrefix(name, service+"/") })
+			return nil
+		},
 	}
 	return s
 }
@@ -143,6 +153,32 @@ func roundTrip(t *testing.T, s *Store) {
 	if err := s.Delete(ctx, seed); err != nil {
 		t.Errorf("Delete() of the seed = %v", err)
 	}
+	everything(t, s)
+}
+
+// everything checks that all kinds of secrets are forgotten together.
+func everything(t *testing.T, s *Store) {
+	t.Helper()
+	ctx := t.Context()
+	keys := []Key{aliceKey, {Kind: KubeCA, CA: "0123abcd"}, {Kind: KubeCA, CA: "4567ef"}}
+	for i, k := range keys {
+		if err := s.Set(ctx, k, NewSecret(fmt.Sprintf("%s %d", hunter, i))); err != nil {
+			t.Fatalf("Set(%v) = %v", k, err)
+		}
+	}
+	if got, err := s.Get(ctx, keys[1]); err != nil || got.Reveal() != hunter+" 1" {
+		t.Errorf("Get(%v) = %q, %v", keys[1], got.Reveal(), err)
+	}
+	for range 2 { // the second time there is nothing
+		if err := s.DeleteAll(ctx); err != nil {
+			t.Errorf("DeleteAll() = %v", err)
+		}
+	}
+	for _, k := range keys {
+		if has, err := s.Has(ctx, k); has || err != nil {
+			t.Errorf("Has(%v) after DeleteAll = %v, %v", k, has, err)
+		}
+	}
 }
 
 func TestStore(t *testing.T) {
@@ -167,6 +203,8 @@ func TestWhatIsNotKept(t *testing.T) {
 		{"user_with_a_newline", hunter, Key{Proxy: "p:443", User: "a\nb", Kind: Password}, "user"},
 		{"long_user", hunter, Key{Proxy: "p:443", User: long, Kind: Password}, "user"},
 		{"ambiguous_proxy", hunter, Key{Proxy: "b@p:443", User: "a", Kind: Password}, "proxy"},
+		{"no_ca", hunter, Key{Kind: KubeCA}, "CA"},
+		{"ca_with_a_newline", hunter, Key{Kind: KubeCA, CA: "a\nb"}, "CA"},
 		{"no_kind", hunter, Key{Proxy: "p:443", User: "alice"}, "kind"},
 		{"no_seed", hunter + "!", Key{Proxy: "p:443", User: "alice", Kind: TOTP}, "no seed"},
 	}
@@ -286,6 +324,9 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 			}
 			if err := s.Set(t.Context(), aliceKey, NewSecret(hunter)); err == nil || strings.Contains(err.Error(), hunter) {
 				t.Errorf("Set() = %v, want an error without the secret", err)
+			}
+			if err := s.DeleteAll(t.Context()); !errors.As(err, tt.want) {
+				t.Errorf("DeleteAll() = %v, want a %T", err, tt.want)
 			}
 		})
 	}
