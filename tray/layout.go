@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"berth/agent/state"
+	"berth/internal/when"
 )
 
 // Env is what the menu depends on besides the snapshot.
@@ -109,9 +110,9 @@ func profileLabel(p state.Profile, now time.Time) string {
 	case !now.Before(*p.ValidUntil):
 		return who + " · session ended"
 	case p.ValidUntil.Sub(now) < state.ExpiringWithin:
-		return "⚠ " + who + " · " + remaining(p.ValidUntil.Sub(now)) + " left"
+		return "⚠ " + who + " · " + when.Span(p.ValidUntil.Sub(now)) + " left"
 	default:
-		return who + " · " + remaining(p.ValidUntil.Sub(now)) + " left"
+		return who + " · " + when.Span(p.ValidUntil.Sub(now)) + " left"
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"berth/agent/state"
+	"berth/internal/when"
 )
 
 // requestItems shows what waits for somebody: what one is asked to decide
@@ -67,7 +68,7 @@ func requestLabel(r state.Request, now time.Time) string {
 	default:
 		label := "✓ " + what + " approved"
 		if r.AssumeFrom != nil {
-			label += ", from " + clock(*r.AssumeFrom, now)
+			label += ", from " + when.Clock(*r.AssumeFrom, now)
 		}
 		return label
 	}
@@ -99,7 +100,7 @@ func until(t *time.Time, now time.Time) string {
 	if t == nil {
 		return ""
 	}
-	return " until " + clock(*t, now)
+	return " until " + when.Clock(*t, now)
 }
 
 func progress(r state.Request) string {
@@ -148,7 +149,7 @@ func requestActions(s state.Snapshot, r state.Request, now time.Time) []Item {
 // requestDetails says all about a request that fits into a notification.
 func requestDetails(r state.Request, now time.Time) (title, text string) {
 	title = fmt.Sprintf("%s: %s", cut(r.User, maxName), cut(asked(r), maxLabel))
-	lines := []string{fmt.Sprintf("%s, asked %s, ends %s.", words(r.State), clock(r.CreatedAt, now), clock(r.ExpiresAt, now))}
+	lines := []string{fmt.Sprintf("%s, asked %s, ends %s.", words(r.State), when.Clock(r.CreatedAt, now), when.Clock(r.ExpiresAt, now))}
 	if reason := cut(r.Reason, maxTold/2); reason != "" {
 		lines = append(lines, "Reason: “"+reason+"”")
 	}

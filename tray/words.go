@@ -1,9 +1,7 @@
 package tray
 
 import (
-	"fmt"
 	"strings"
-	"time"
 	"unicode"
 	"unicode/utf8"
 )
@@ -83,35 +81,6 @@ func escape(goos, label string) string {
 		return label
 	default:
 		return strings.ReplaceAll(label, "_", "__")
-	}
-}
-
-// remaining words a time span by the minute: it need not be drawn more often.
-func remaining(d time.Duration) string {
-	switch {
-	case d <= 0:
-		return "0 min"
-	case d < time.Minute:
-		return "under 1 min"
-	case d < time.Hour:
-		return fmt.Sprintf("%d min", int(d.Minutes()))
-	case d < 48*time.Hour:
-		return fmt.Sprintf("%d h %d min", int(d.Hours()), int(d.Minutes())%60)
-	default:
-		return fmt.Sprintf("%d days", int(d.Hours())/24)
-	}
-}
-
-// clock words an instant that is near.
-func clock(t, now time.Time) string {
-	t, now = t.Local(), now.Local()
-	switch {
-	case t.YearDay() == now.YearDay() && t.Year() == now.Year():
-		return t.Format("15:04")
-	case t.Sub(now).Abs() < 6*24*time.Hour:
-		return t.Format("Mon 15:04")
-	default:
-		return t.Format("2006-01-02 15:04")
 	}
 }
 

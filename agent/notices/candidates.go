@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"berth/agent/state"
+	"berth/internal/when"
 )
 
 // How long a trouble must last before it is told: most of them mend
@@ -64,7 +65,7 @@ func ofSession(p *state.Profile, s *state.Snapshot, in Input) []candidate {
 	if r.RenewedAt != nil && in.Now.Sub(*r.RenewedAt) < renewedFor && p.ValidUntil != nil {
 		list = append(list, candidate{onlyFresh: true, Notice: state.Notice{
 			ID: id("renewed"), Kind: state.NoticeRenewed, Urgency: state.UrgencyLow,
-			Title: "Session renewed", Body: fmt.Sprintf("You are logged in to %s until %s.", where, clock(*p.ValidUntil, in.Now)),
+			Title: "Session renewed", Body: fmt.Sprintf("You are logged in to %s until %s.", where, when.Clock(*p.ValidUntil, in.Now)),
 		}})
 	}
 	if p.Login.Asks == "tap" {
@@ -101,7 +102,7 @@ func ofSession(p *state.Profile, s *state.Snapshot, in Input) []candidate {
 		}
 		list = append(list, candidate{Notice: state.Notice{
 			ID: id(string(r.Warning)), Kind: state.NoticeSessionEnding, Urgency: urgency,
-			Title: "Session ends at " + clock(*p.ValidUntil, in.Now),
+			Title: "Session ends at " + when.Clock(*p.ValidUntil, in.Now),
 			Body:  because(r, fmt.Sprintf("Your session at %s ends soon. A new one takes its place without breaking a connection.", where)), Actions: renewing,
 		}})
 	case r.Problem != nil && p.State != state.ProfileLoggedOut:
@@ -237,13 +238,4 @@ func unix(t *time.Time) int64 {
 		return 0
 	}
 	return t.Unix()
-}
-
-// clock words an instant that is not far away, in local time.
-func clock(t, now time.Time) string {
-	t, now = t.Local(), now.Local()
-	if t.YearDay() == now.YearDay() && t.Year() == now.Year() {
-		return t.Format("15:04")
-	}
-	return t.Format("Mon 15:04")
 }

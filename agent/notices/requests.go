@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"berth/agent/state"
+	"berth/internal/when"
 )
 
 // ofRequest tells of an access request: one's own that was decided, somebody
@@ -20,7 +21,7 @@ func ofRequest(r *state.Request, s *state.Snapshot, in Input) []candidate {
 		until := accessEnd(r)
 		return []candidate{{Notice: state.Notice{
 			ID: id("ending"), Kind: state.NoticeAssumedEnding, Urgency: state.UrgencyNormal,
-			Title: fmt.Sprintf("%s ends at %s", what, clock(until, in.Now)), Body: "New connections lose these roles then.",
+			Title: fmt.Sprintf("%s ends at %s", what, when.Clock(until, in.Now)), Body: "New connections lose these roles then.",
 			Actions: []state.NoticeAction{details, {Verb: state.VerbDrop, Label: "Drop now", Request: r.ID, Proxy: r.Profile}},
 		}}}
 	case r.Mine && r.State == state.RequestApproved && r.Assumable && !r.Assumed && len(r.Tunnels) == 0:
@@ -89,7 +90,7 @@ func said(r *state.Request, plain string) string {
 
 func untilWords(r *state.Request, now time.Time) string {
 	if end := accessEnd(r); !end.IsZero() {
-		return " until " + clock(end, now)
+		return " until " + when.Clock(end, now)
 	}
 	return ""
 }

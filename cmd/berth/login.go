@@ -17,6 +17,7 @@ import (
 	"berth/agent/ipc"
 	"berth/agent/ipc/client"
 	"berth/internal/browser"
+	"berth/internal/when"
 )
 
 func (a *app) loginCommand() *cobra.Command {
@@ -128,7 +129,7 @@ profile or the one at PROXY. The next, more urgent one comes all the same.`,
 				case snoozed.Until == nil:
 					_, err = fmt.Fprintf(a.out, "nothing more is said about the session at %s\n", clean(snoozed.Proxy))
 				default:
-					_, err = fmt.Fprintf(a.out, "nothing is said about the session at %s until %s\n", clean(snoozed.Proxy), clock(*snoozed.Until, time.Now()))
+					_, err = fmt.Fprintf(a.out, "nothing is said about the session at %s until %s\n", clean(snoozed.Proxy), when.ClockSeconds(*snoozed.Until, time.Now()))
 				}
 				return err
 			})
@@ -208,7 +209,7 @@ func (f *loginFront) show(ctx context.Context, e client.LoginEvent, answer func(
 	case ipc.LoginDone:
 		text := clean(e.Text)
 		if e.Deadline != nil {
-			text += ", until " + clock(*e.Deadline, time.Now())
+			text += ", until " + when.ClockSeconds(*e.Deadline, time.Now())
 		}
 		_, err := fmt.Fprintln(f.out, text)
 		return err
@@ -226,7 +227,7 @@ func (f *loginFront) showURL(ctx context.Context, e client.LoginEvent) {
 	}
 	fmt.Fprintf(f.err, "Log in to %s with your browser:\n  %s\n", clean(e.Proxy), clean(e.URL))
 	if e.Deadline != nil {
-		fmt.Fprintf(f.err, "tsh waits for it until %s.\n", clock(*e.Deadline, time.Now()))
+		fmt.Fprintf(f.err, "tsh waits for it until %s.\n", when.ClockSeconds(*e.Deadline, time.Now()))
 	}
 	if f.noBrowser {
 		return

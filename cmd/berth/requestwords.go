@@ -8,6 +8,7 @@ import (
 
 	"berth/agent/ipc/client"
 	"berth/agent/state"
+	"berth/internal/when"
 )
 
 // shortID is enough of an id to name a request, most of the time.
@@ -30,7 +31,7 @@ func requestState(r state.Request, now time.Time) string {
 	case len(r.Tunnels) > 0:
 		return "assumed for " + strings.Join(r.Tunnels, ", ")
 	case r.State == state.RequestApproved && r.AssumeFrom != nil && now.Before(*r.AssumeFrom):
-		return "approved from " + clock(*r.AssumeFrom, now)
+		return "approved from " + when.ClockSeconds(*r.AssumeFrom, now)
 	case r.State == state.RequestPending && r.Progress != "":
 		return "pending: " + r.Progress
 	default:
@@ -47,7 +48,7 @@ func requestEnd(r state.Request, now time.Time) string {
 	if end.IsZero() || r.State == state.RequestDenied || r.State == state.RequestPromoted {
 		return "-"
 	}
-	return clock(end, now)
+	return when.ClockSeconds(end, now)
 }
 
 func (a *app) printRequests(list []state.Request, now time.Time) error {
@@ -87,7 +88,7 @@ func (a *app) printRequest(r state.Request, now time.Time) error {
 		if t == nil {
 			return ""
 		}
-		return clock(*t, now)
+		return when.ClockSeconds(*t, now)
 	}
 	line("id", r.ID)
 	line("user", r.User)
@@ -98,15 +99,15 @@ func (a *app) printRequest(r state.Request, now time.Time) error {
 	line("state", requestState(r, now))
 	line("because", r.ResolveReason)
 	line("access list", r.PromotedTo)
-	line("created", clock(r.CreatedAt, now))
+	line("created", when.ClockSeconds(r.CreatedAt, now))
 	if r.State == state.RequestPending {
-		line("lapses", clock(r.ExpiresAt, now))
+		line("lapses", when.ClockSeconds(r.ExpiresAt, now))
 	}
 	line("from", at(r.AssumeFrom))
 	line("until", at(r.AccessUntil))
 	line("reviewers", strings.Join(r.SuggestedReviewers, ", "))
 	for _, rev := range r.Reviews {
-		text := words(rev.State) + " by " + rev.Author + " at " + clock(rev.At, now)
+		text := words(rev.State) + " by " + rev.Author + " at " + when.ClockSeconds(rev.At, now)
 		if rev.Reason != "" {
 			text += ": " + rev.Reason
 		}
@@ -162,9 +163,9 @@ func assumedLine(got client.Assumed, tunnel string, now time.Time) string {
 	}
 	switch {
 	case got.SessionUntil != nil:
-		line += "; the session ends at " + clock(*got.SessionUntil, now)
+		line += "; the session ends at " + when.ClockSeconds(*got.SessionUntil, now)
 	case got.Request.AccessUntil != nil:
-		line += ", until " + clock(*got.Request.AccessUntil, now)
+		line += ", until " + when.ClockSeconds(*got.Request.AccessUntil, now)
 	}
 	return line
 }
@@ -187,7 +188,7 @@ var requestEventWords = map[state.RequestEventKind]string{
 
 func requestEventLine(ev state.RequestEvent, now time.Time) string {
 	r := ev.Request
-	line := fmt.Sprintf("%s  %s  %s's request for %s %s", clock(ev.At, now), shortID(r.ID), r.User, rolesOf(r),
+	line := fmt.Sprintf("%s  %s  %s's request for %s %s", when.ClockSeconds(ev.At, now), shortID(r.ID), r.User, rolesOf(r),
 		cmp.Or(requestEventWords[ev.Kind], words(ev.Kind)))
 	switch {
 	case ev.Kind == state.RequestEventReviewed && r.Progress != "":
@@ -197,7 +198,7 @@ func requestEventLine(ev state.RequestEvent, now time.Time) string {
 	case (ev.Kind == state.RequestEventCreated || ev.Kind == state.RequestEventReviewAsked) && r.Reason != "":
 		line += ": " + r.Reason
 	case ev.Kind == state.RequestEventEndsSoon && r.AccessUntil != nil:
-		line += ", at " + clock(*r.AccessUntil, now)
+		line += ", at " + when.ClockSeconds(*r.AccessUntil, now)
 	}
 	return line
 }

@@ -14,6 +14,7 @@ import (
 	"berth/agent/ipc"
 	"berth/agent/ipc/client"
 	"berth/agent/state"
+	"berth/internal/when"
 )
 
 type statusOptions struct {
@@ -235,17 +236,17 @@ func (a *app) profileLine(p state.Profile, now time.Time) string {
 	}
 	switch p.State {
 	case state.ProfileValid, state.ProfileExpiring:
-		left := remaining(p.ValidUntil.Sub(now)) + " left"
+		left := when.SpanSeconds(p.ValidUntil.Sub(now)) + " left"
 		if p.State == state.ProfileExpiring {
 			left = a.paint(yellow, left)
 		}
-		line := fmt.Sprintf("%s · %s · until %s · roles %s", who, left, clock(*p.ValidUntil, now), clean(join(p.Roles)))
+		line := fmt.Sprintf("%s · %s · until %s · roles %s", who, left, when.ClockSeconds(*p.ValidUntil, now), clean(join(p.Roles)))
 		if len(p.ActiveRequests) > 0 {
 			line += " · assumed requests " + clean(join(p.ActiveRequests))
 		}
 		return line
 	case state.ProfileExpired:
-		return fmt.Sprintf("%s · %s · %s", who, a.paint(red, "expired "+remaining(now.Sub(*p.ValidUntil))+" ago"), login)
+		return fmt.Sprintf("%s · %s · %s", who, a.paint(red, "expired "+when.SpanSeconds(now.Sub(*p.ValidUntil))+" ago"), login)
 	default:
 		return fmt.Sprintf("%s · %s · %s", who, a.paint(red, words(p.State)), login)
 	}
@@ -266,37 +267,9 @@ func (a *app) printRenewal(p state.Profile, now time.Time) {
 		fmt.Fprintln(a.out, "  renew it now: berth login --renew "+clean(p.Proxy))
 	case p.State == state.ProfileExpired, p.State == state.ProfileLoggedOut, r.At == nil:
 	case r.Mode == state.RenewAuto:
-		fmt.Fprintln(a.out, "  berth renews it at "+clock(*r.At, now))
+		fmt.Fprintln(a.out, "  berth renews it at "+when.ClockSeconds(*r.At, now))
 	case r.Mode == state.RenewAsk:
-		fmt.Fprintln(a.out, "  berth reminds you at "+clock(*r.At, now))
-	}
-}
-
-// clock words an instant that is not far away, in local time.
-func clock(t, now time.Time) string {
-	t, now = t.Local(), now.Local()
-	switch {
-	case t.YearDay() == now.YearDay() && t.Year() == now.Year():
-		return t.Format("15:04:05")
-	case t.Sub(now).Abs() < 6*24*time.Hour:
-		return t.Format("Mon 15:04")
-	default:
-		return t.Format("2006-01-02 15:04")
-	}
-}
-
-// remaining words a duration the way a person would say it.
-func remaining(d time.Duration) string {
-	d = d.Round(time.Second)
-	switch {
-	case d < time.Minute:
-		return fmt.Sprintf("%d s", int(d.Seconds()))
-	case d < time.Hour:
-		return fmt.Sprintf("%d min", int(d.Minutes()))
-	case d < 48*time.Hour:
-		return fmt.Sprintf("%d h %d min", int(d.Hours()), int(d.Minutes())%60)
-	default:
-		return fmt.Sprintf("%d days", int(d.Hours())/24)
+		fmt.Fprintln(a.out, "  berth reminds you at "+when.ClockSeconds(*r.At, now))
 	}
 }
 
@@ -360,11 +333,11 @@ func (a *app) printTunnel(t state.Tunnel, s state.Snapshot) error {
 	}
 	line("engine", engine)
 	if t.CertValidUntil != nil {
-		line("cert", "until "+clock(*t.CertValidUntil, now)+", then a new one")
+		line("cert", "until "+when.ClockSeconds(*t.CertValidUntil, now)+", then a new one")
 	}
 	line("connections", fmt.Sprintf("%d open, %d waiting, %d since the agent started", t.Connections, t.Waiting, t.TotalConnections))
 	if t.WaitingSince != nil {
-		line("waiting", fmt.Sprintf("%s, for %s", cmp.Or(t.WaitingClient, "a client"), remaining(now.Sub(*t.WaitingSince))))
+		line("waiting", fmt.Sprintf("%s, for %s", cmp.Or(t.WaitingClient, "a client"), when.SpanSeconds(now.Sub(*t.WaitingSince))))
 	}
 	switch {
 	case t.Guard == state.GuardOff:
@@ -373,11 +346,11 @@ func (a *app) printTunnel(t state.Tunnel, s state.Snapshot) error {
 		line("guard", "none: this system does not say whose program a client is")
 	}
 	if t.ForeignAt != nil {
-		line("turned away", t.ForeignUser+" at "+clock(*t.ForeignAt, now))
+		line("turned away", t.ForeignUser+" at "+when.ClockSeconds(*t.ForeignAt, now))
 	}
 	line("traffic", size(t.BytesIn)+" in, "+size(t.BytesOut)+" out")
 	if t.LastErrorAt != nil {
-		line("last error", clock(*t.LastErrorAt, now))
+		line("last error", when.ClockSeconds(*t.LastErrorAt, now))
 	}
 	for _, p := range s.Profiles {
 		if p.Proxy == t.Profile {

@@ -48,17 +48,6 @@ func TestProfileLine(t *testing.T) {
 	}
 }
 
-func TestRemaining(t *testing.T) {
-	for d, want := range map[time.Duration]string{
-		0: "0 s", 59*time.Second + 400*time.Millisecond: "59 s", 61 * time.Second: "1 min", 59*time.Minute + 59*time.Second: "59 min",
-		time.Hour: "1 h 0 min", 47*time.Hour + 59*time.Minute: "47 h 59 min", 50 * time.Hour: "2 days",
-	} {
-		if got := remaining(d); got != want {
-			t.Errorf("remaining(%s) = %q, want %q", d, got, want)
-		}
-	}
-}
-
 // hostileSnapshot has an attack in every text that comes from elsewhere.
 func hostileSnapshot() state.Snapshot {
 	const evil = "x\x1b[2J\n! fake\u202e"

@@ -8,6 +8,7 @@ import (
 
 	"berth/agent/ipc/client"
 	"berth/agent/state"
+	"berth/internal/when"
 )
 
 // whyJSON is the JSON of "berth tunnel why".
@@ -72,13 +73,13 @@ func (a *app) printWhy(t state.Tunnel, events []state.Event, now time.Time) erro
 }
 
 func eventLine(e state.Event, now time.Time) string {
-	line := clock(e.At, now) + "  " + clean(e.Text)
+	line := when.ClockSeconds(e.At, now) + "  " + clean(e.Text)
 	switch {
 	case e.Until == nil:
 	case e.Kind == state.EventCert:
-		line += ", valid until " + clock(*e.Until, now)
+		line += ", valid until " + when.ClockSeconds(*e.Until, now)
 	default:
-		line += " (the last at " + clock(*e.Until, now) + ")"
+		line += " (the last at " + when.ClockSeconds(*e.Until, now) + ")"
 	}
 	return line
 }
