@@ -40,8 +40,9 @@ type kubeProxy struct {
 	cluster string
 	kube    string
 
-	mu   sync.Mutex
-	pair kubePair // of the last mint
+	mu      sync.Mutex
+	session *session // as of the last mint
+	pair    kubePair // of the last mint
 }
 
 // proxyKube is "tsh proxy kube KUBE".
@@ -97,7 +98,7 @@ func (t *tsh) newKubeProxy(ctx context.Context) (*kubeProxy, *session, error) {
 	if len(t.words) != 1 {
 		return nil, nil, errors.New("this simulated tsh knows 'proxy kube' with one Kubernetes cluster only")
 	}
-	p := &kubeProxy{t: t, cluster: t.cluster(s), kube: t.words[0]}
+	p := &kubeProxy{t: t, session: s, cluster: t.cluster(s), kube: t.words[0]}
 	list, err := t.kubes(ctx, s, p.cluster)
 	if err != nil {
 		return nil, nil, err
@@ -231,24 +232,17 @@ func (p *kubeProxy) handle(w http.ResponseWriter, r *http.Request) {
 	rp.ServeHTTP(w, r)
 }
 
-// transport looks at the home anew and returns a way to the cluster.
+// transport returns a way to the cluster. The home is looked at only when a
+// new cert is due: in between somebody may be writing there.
 func (p *kubeProxy) transport(ctx context.Context) (*http.Transport, *session, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s, err := p.t.load()
-	if err != nil {
-		return nil, nil, err
-	}
 	if !time.Now().Before(p.pair.notAfter) {
-		if !s.valid() {
-			if s, err = p.t.relogin(ctx, s); err != nil {
-				return nil, nil, err
-			}
-		}
-		if p.pair, err = p.t.kubeCert(ctx, s, p.cluster, p.kube); err != nil {
+		if err := p.renew(ctx); err != nil {
 			return nil, nil, err
 		}
 	}
+	s := p.session
 	cert, err := tls.X509KeyPair(p.pair.cert, p.pair.key)
 	if err != nil {
 		return nil, nil, err
@@ -257,6 +251,25 @@ func (p *kubeProxy) transport(ctx context.Context) (*http.Transport, *session, e
 		Certificates: []tls.Certificate{cert}, RootCAs: s.clusterCAs(s.root()),
 		ServerName: constants.KubeTeleportProxyALPNPrefix + s.profile.Name(), MinVersion: tls.VersionTLS12,
 	}}, s, nil
+}
+
+// renew gets a new cert with the session that the home has by now.
+func (p *kubeProxy) renew(ctx context.Context) error {
+	s, err := p.t.load()
+	if err != nil {
+		return err
+	}
+	if !s.valid() {
+		if s, err = p.t.relogin(ctx, s); err != nil {
+			return err
+		}
+	}
+	pair, err := p.t.kubeCert(ctx, s, p.cluster, p.kube)
+	if err != nil {
+		return err
+	}
+	p.session, p.pair = s, pair
+	return nil
 }
 
 // localCA is a throw-away cert that is CA, server and client in one.
