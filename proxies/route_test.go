@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -210,9 +211,15 @@ func TestExpiredCertShowsAtTheFirstRead(t *testing.T) {
 	tun := run(t, Config{Source: func(context.Context) (Dial, error) {
 		return func(ctx context.Context) (net.Conn, error) { return DialALPN(ctx, r) }, nil
 	}})
-	c := tun.connect(t)
-	fmt.Fprint(c, "hello")
-	_, _ = io.ReadAll(c)
+	// The refusal may be quicker than the client's own connect.
+	if c, err := net.Dial("tcp", tun.addr()); err == nil {
+		_ = c.SetDeadline(time.Now().Add(patience))
+		fmt.Fprint(c, "hello")
+		_, _ = io.ReadAll(c)
+		_ = c.Close()
+	} else if !errors.Is(err, syscall.ECONNRESET) {
+		t.Fatal(err)
+	}
 	closed := tun.await(t, EventClosed, 1)[0]
 	var broken *ConnError
 	if !errors.As(closed.Err, &broken) || broken.Side != SideUpstream {

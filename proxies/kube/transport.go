@@ -19,6 +19,8 @@ import (
 )
 
 const (
+	// streamEnds is when the stream of a canceled request is gone for sure.
+	streamEnds = time.Second
 	// idleConnTimeout is how long a connection to the proxy is kept warm.
 	idleConnTimeout = 5 * time.Minute
 	// pingAfter and pingTimeout find a dead HTTP/2 connection, as after a
@@ -107,6 +109,9 @@ func (tr *transport) release() {
 	tr.mu.Unlock()
 	if last {
 		tr.closeIdle()
+		// The stream of a request that was canceled ends a moment after it, and
+		// keeps its connection from being idle until then.
+		time.AfterFunc(streamEnds, tr.closeIdle)
 	}
 }
 
