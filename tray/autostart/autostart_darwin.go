@@ -2,33 +2,7 @@ package autostart
 
 import "path/filepath"
 
-// Install has launchd start e at login.
-func Install(e Entry, env func(string) string) (Result, error) {
-	path, err := path(env)
-	if err != nil {
-		return Result{}, err
-	}
-	return writeEntry(path, launchAgent(e))
-}
-
-// Look says how e's entry is, and changes nothing.
-func Look(e Entry, env func(string) string) (State, error) {
-	path, err := path(env)
-	if err != nil {
-		return State{}, err
-	}
-	return lookAt(path, launchAgent(e))
-}
-
-// Uninstall takes the entry away. What runs goes on until it is quit.
-func Uninstall(env func(string) string) (Result, error) {
-	path, err := path(env)
-	if err != nil {
-		return Result{}, err
-	}
-	return removeEntry(path)
-}
-
+// path is where launchd looks for what a user wants started.
 func path(env func(string) string) (string, error) {
 	home, err := homeDir(env)
 	if err != nil {
@@ -36,3 +10,5 @@ func path(env func(string) string) (string, error) {
 	}
 	return filepath.Join(home, "Library", "LaunchAgents", launchLabel+".plist"), nil
 }
+
+func content(e Entry) []byte { return launchAgent(e) }
