@@ -29,14 +29,10 @@ func (f *front) act(ctx context.Context, p press) {
 
 // meant is the action behind a button.
 func (f *front) meant(p press) (state.NoticeAction, bool) {
-	if p.key != notify.DefaultKey {
-		return actionOf(p.key)
+	if p.key == notify.DefaultKey {
+		p.key = f.notes.first(p.id)
 	}
-	i := slices.IndexFunc(f.snapshot.Notices, func(n state.Notice) bool { return n.ID == p.id })
-	if i < 0 || len(f.snapshot.Notices[i].Actions) == 0 {
-		return state.NoticeAction{}, false
-	}
-	return f.snapshot.Notices[i].Actions[0], true
+	return actionOf(p.key)
 }
 
 // confirmed asks once more before it acts.
@@ -78,6 +74,10 @@ func (f *front) do(ctx context.Context, id string, a state.NoticeAction) {
 	case state.VerbApprove, state.VerbDeny:
 		// Whatever is to be confirmed was confirmed.
 		f.decide(ctx, a.Request, a.Verb == state.VerbApprove)
+	case verbReport:
+		f.start(ctx, Action{Do: DoOpenReport})
+	case verbStartAgent:
+		f.start(ctx, Action{Do: DoStartAgent})
 	case state.VerbDetails:
 		f.details(a)
 		f.dismiss(ctx, id)

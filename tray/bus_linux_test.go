@@ -13,13 +13,9 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/godbus/dbus/v5"
-	"github.com/godbus/dbus/v5/prop"
 
 	"berth/internal/dbustest"
 	"berth/notify"
@@ -118,98 +114,6 @@ func (c *child) until(what string, is func() bool) {
 	}
 }
 
-// panel is a StatusNotifierWatcher.
-type panel struct {
-	items chan string
-	props *prop.Properties
-	deaf  atomic.Int32 // how many items it still does not hear of
-}
-
-// RegisterStatusNotifierItem is the watcher's method.
-func (p *panel) RegisterStatusNotifierItem(path string, s dbus.Sender) *dbus.Error {
-	if p.deaf.Add(-1) >= 0 {
-		return nil
-	}
-	p.props.SetMust(watcherName, itemsProperty, []string{string(s) + path})
-	p.items <- string(s)
-	return nil
-}
-
-// itemsProperty is the panel's list of what it shows.
-const itemsProperty = "RegisteredStatusNotifierItems"
-
-func startPanel(t *testing.T, bus *dbustest.Bus, deaf int32) (*dbus.Conn, *panel) {
-	t.Helper()
-	p := &panel{items: make(chan string, 4)}
-	p.deaf.Store(deaf)
-	conn := bus.Connect(t)
-	var err error
-	const path = "/StatusNotifierWatcher"
-	p.props, err = prop.Export(conn, path, prop.Map{watcherName: {itemsProperty: {Value: []string{":1.9999/other"}}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := conn.Export(p, path, watcherName); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := conn.RequestName(watcherName, dbus.NameFlagDoNotQueue); err != nil {
-		t.Fatal(err)
-	}
-	return conn, p
-}
-
-func (p *panel) registered(t *testing.T) string {
-	t.Helper()
-	select {
-	case s := <-p.items:
-		return s
-	case <-time.After(20 * time.Second):
-		t.Fatal("the tray has not registered with the panel")
-		return ""
-	}
-}
-
-// node is a line of a menu as dbusmenu has it.
-type node struct {
-	ID       int32
-	Props    map[string]dbus.Variant
-	Children []dbus.Variant
-}
-
-// lines returns the visible lines: label by id.
-func (n node) lines(t *testing.T, into map[string]int32) map[string]int32 {
-	t.Helper()
-	for _, v := range n.Children {
-		var c node
-		if err := dbus.Store([]any{v.Value()}, &c); err != nil {
-			t.Fatal(err)
-		}
-		if shown, ok := c.Props["visible"].Value().(bool); ok && !shown {
-			continue
-		}
-		if label, ok := c.Props["label"].Value().(string); ok {
-			into[label] = c.ID
-		}
-		c.lines(t, into)
-	}
-	return into
-}
-
-func menuOf(t *testing.T, conn *dbus.Conn, tray string) map[string]int32 {
-	t.Helper()
-	var revision uint32
-	var root node
-	// The first answer has one level only, on purpose.
-	for range 2 {
-		err := conn.Object(tray, "/StatusNotifierItem/menu").
-			Call("com.canonical.dbusmenu.GetLayout", 0, int32(0), int32(-1), []string{}).Store(&revision, &root)
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	return root.lines(t, make(map[string]int32))
-}
-
 // TestPanelComesLaterAndIsRestarted: a tray lives without a panel, is shown by
 // one that comes, and again by the next; its menu works.
 func TestPanelComesLaterAndIsRestarted(t *testing.T) {
@@ -217,41 +121,34 @@ func TestPanelComesLaterAndIsRestarted(t *testing.T) {
 	c := startChild(t, bus.Address)
 	c.says("no panel shows the icon")
 	c.says("the agent answers")
-	conn, p := startPanel(t, bus, 0)
-	tray := p.registered(t)
+	p := bus.StartPanel(t, 0)
+	tray := p.Registered(t)
 	c.says("a panel shows the icon")
 
 	var id string
-	if err := conn.Object(tray, "/StatusNotifierItem").StoreProperty("org.kde.StatusNotifierItem.Id", &id); err != nil || id != "berth" {
+	if err := tray.Property("Id", &id); err != nil || id != "berth" {
 		t.Errorf("the item's identity is %q, %v", id, err)
 	}
 	var lines map[string]int32
 	// A menu is drawn line by line: its last line tells that it is whole.
-	c.until("the menu", func() bool { lines = menuOf(t, conn, tray); return lines["Quit tray (tunnels stay up)"] != 0 })
+	c.until("the menu", func() bool { lines = tray.Menu(t); return lines["Quit tray (tunnels stay up)"] != 0 })
 	for _, want := range []string{"● prod__pg · 127.0.0.1:15432 · 3 open", "Copy address", "Stop", "Add tunnel"} {
 		if lines[want] == 0 {
 			t.Errorf("the menu has no %q: %v", want, lines)
 		}
 	}
 	time.Sleep(settle)
-	err := conn.Object(tray, "/StatusNotifierItem/menu").
-		Call("com.canonical.dbusmenu.Event", 0, lines["Stop"], "clicked", dbus.MakeVariant(""), uint32(0)).Err
-	if err != nil {
-		t.Fatal(err)
-	}
+	tray.Click(t, lines["Stop"])
 	c.says("stop ") // of whichever tunnel the last line of that name is
 
-	if _, err := conn.ReleaseName(watcherName); err != nil {
-		t.Fatal(err)
-	}
+	p.End(t)
 	c.until("the panel to be missed", func() bool {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		return strings.Count(strings.Join(c.lines, "\n"), "no panel shows the icon") == 2
 	})
-	_, again := startPanel(t, bus, 0)
-	if got := again.registered(t); got != tray {
-		t.Errorf("%s registered, and %s before", got, tray)
+	if got := bus.StartPanel(t, 0).Registered(t); got.Name != tray.Name {
+		t.Errorf("%s registered, and %s before", got.Name, tray.Name)
 	}
 }
 
@@ -261,11 +158,11 @@ func TestPanelThatMissedTheIcon(t *testing.T) {
 	for name, missed := range map[string]int32{"has_it": 0, "missed_it": 1} {
 		t.Run(name, func(t *testing.T) {
 			bus := dbustest.Start(t)
-			_, p := startPanel(t, bus, missed)
+			p := bus.StartPanel(t, missed)
 			startChild(t, bus.Address)
-			p.registered(t)
+			p.Registered(t)
 			select {
-			case <-p.items:
+			case <-p.Items:
 				t.Error("the icon was registered once too often")
 			case <-time.After(2 * registers):
 			}
@@ -278,9 +175,9 @@ func TestPanelThatMissedTheIcon(t *testing.T) {
 // decodeRaw no more.
 func TestIconOverTheBus(t *testing.T) {
 	bus := dbustest.Start(t)
-	conn, p := startPanel(t, bus, 0)
+	p := bus.StartPanel(t, 0)
 	c := startChild(t, bus.Address)
-	tray := p.registered(t)
+	tray := p.Registered(t)
 	want, err := png.Decode(bytes.NewReader(iconFile("action.png")))
 	if err != nil {
 		t.Fatal(err)
@@ -291,8 +188,7 @@ func TestIconOverTheBus(t *testing.T) {
 	}
 	c.until("the icon that says that something wants doing", func() bool {
 		var got []pixmap
-		err := conn.Object(tray, "/StatusNotifierItem").StoreProperty("org.kde.StatusNotifierItem.IconPixmap", &got)
-		if err != nil || len(got) != 1 || int(got[0].W) != want.Bounds().Dx() {
+		if err := tray.Property("IconPixmap", &got); err != nil || len(got) != 1 || int(got[0].W) != want.Bounds().Dx() {
 			return false
 		}
 		for i := range int(got[0].W * got[0].H) {

@@ -75,6 +75,10 @@ func (f *front) start(ctx context.Context, a Action) {
 		f.try(ctx, a, "The config was not opened", func(ctx context.Context) error { return f.Open(ctx, f.ConfigFile) })
 	case DoOpenLogs:
 		f.try(ctx, a, "The log was not opened", func(ctx context.Context) error { return f.Open(ctx, f.LogFile) })
+	case DoDoctor:
+		f.examine(ctx, a)
+	case DoOpenReport:
+		f.try(ctx, a, "The report was not opened", func(ctx context.Context) error { return f.Open(ctx, f.ReportFile) })
 	case DoAbout:
 		f.tell("berth "+f.Version, f.about())
 	default:
@@ -246,8 +250,15 @@ func nameFrom(resource string) string {
 }
 
 // tell answers a person.
-func (f *front) tell(title, text string) {
-	f.notes.tell(context.Background(), notify.Notification{ID: "answer", Title: title, Body: text, Group: "answer"})
+func (f *front) tell(title, text string, buttons ...notify.Action) {
+	f.notes.tell(context.Background(), notify.Notification{ID: "answer", Title: title, Body: text, Group: "answer", Actions: buttons})
+}
+
+// stepError is an error of the program around the tray that knows what to do
+// next.
+type stepError interface {
+	error
+	NextStep() string
 }
 
 // sentence is an error as a person reads it, with the next step.
@@ -258,6 +269,9 @@ func sentence(err error) string {
 	}
 	if e, ok := errors.AsType[*prompt.UnavailableError](err); ok && e.Hint != "" {
 		text += " " + asSentence(e.Hint)
+	}
+	if e, ok := errors.AsType[stepError](err); ok && e.NextStep() != "" {
+		text += " " + asSentence(e.NextStep())
 	}
 	return text
 }

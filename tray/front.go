@@ -54,15 +54,20 @@ type Config struct {
 	StartAtOnce bool
 	// Browse opens a login page if it is one of proxy's or of this machine.
 	Browse func(ctx context.Context, url string, command []string, proxy string) error
+	// Doctor finds out what is wrong, and writes it to ReportFile.
+	Doctor func(ctx context.Context) (Checkup, error)
+	// Show is told when somebody starts the tray a second time; nil means that
+	// nobody tells.
+	Show <-chan struct{}
 	// Open shows a file to the person.
 	Open func(ctx context.Context, path string) error
 	// Copy puts text on the clipboard.
 	Copy func(ctx context.Context, text string) error
 	// Client is Env's; nil means that no commands are offered.
 	Client func(state.Tunnel) (name, command string, ok bool)
-	// ConfigFile and LogFile are what the menu opens.
-	ConfigFile, LogFile string
-	Version             string
+	// ConfigFile, LogFile and ReportFile are what the menu opens.
+	ConfigFile, LogFile, ReportFile string
+	Version                         string
 	// Rest is called now and then after something happened and nothing does any
 	// more; nil means that nobody cares.
 	Rest func()
@@ -80,14 +85,19 @@ const (
 // not say when it has.
 var faceAgain = []time.Duration{time.Second, 4 * time.Second, 25 * time.Second}
 
+// Checkup is what the doctor found, in a few words.
+type Checkup struct{ Title, Text string }
+
 // Run shows the tray until ctx ends, or somebody quits it. It must be called
 // on the main goroutine.
 func Run(ctx context.Context, cfg Config) error {
 	cfg.Logger = cfg.Logger.With("component", "tray")
 	var errOver error
-	err := withHost(ctx, cfg.Logger, func(ctx context.Context) error {
+	err := withHost(ctx, cfg.Logger, func(ctx context.Context, hosted func() bool) error {
 		return runTray(ctx, MoodOff, func(ctx context.Context, m *menu) error {
-			errOver = newFront(cfg, m).run(ctx)
+			f := newFront(cfg, m)
+			f.hosted = hosted
+			errOver = f.run(ctx)
 			return errOver
 		})
 	})
@@ -107,6 +117,7 @@ type front struct {
 	menu     *menu
 	notifier Notifier
 	notes    *notes
+	hosted   func() bool // whether anything shows the icon
 
 	snapshots chan update // capacity 1: the newest
 	pressed   chan press
@@ -140,8 +151,8 @@ func newFront(cfg Config, m *menu) *front {
 	f := &front{
 		Config: cfg, menu: m,
 		snapshots: make(chan update, 1), pressed: make(chan press, queued), results: make(chan func()),
-		running: make(map[Action]bool),
-		env:     Env{GOOS: runtime.GOOS, Away: true, Client: cfg.Client},
+		running: make(map[Action]bool), hosted: func() bool { return true },
+		env: Env{GOOS: runtime.GOOS, Away: true, Client: cfg.Client},
 	}
 	f.notifier = cfg.Notifier(f.press, f.dismissed)
 	f.notes = newNotes(f.notifier, cfg.Logger)
@@ -232,6 +243,8 @@ func (f *front) loop(ctx context.Context) error {
 			f.start(ctx, a)
 		case p := <-f.pressed:
 			f.act(ctx, p)
+		case <-f.Show:
+			f.showStatus()
 		case done := <-f.results:
 			done()
 			f.draw()

@@ -119,6 +119,7 @@ type fakeNotifier struct {
 	cards map[string]notify.Notification
 	shown int
 	fail  error
+	bare  bool // it shows no buttons
 }
 
 func (n *fakeNotifier) Show(_ context.Context, c notify.Notification) error {
@@ -138,7 +139,7 @@ func (n *fakeNotifier) Close(id string) {
 	delete(n.cards, id)
 }
 func (n *fakeNotifier) Capabilities() notify.Capabilities {
-	return notify.Capabilities{Server: "gnome-shell"}
+	return notify.Capabilities{Server: "gnome-shell", Actions: !n.bare}
 }
 func (n *fakeNotifier) Run(ctx context.Context) error { <-ctx.Done(); return nil }
 
@@ -221,6 +222,9 @@ type desk struct {
 	copied string
 	opened string
 	starts int
+	files  []string // that were opened
+	show   chan struct{}
+	doctor func() (Checkup, error)
 }
 
 // onDesk runs a test with a tray whose time is the test's own.
@@ -228,13 +232,14 @@ func onDesk(t *testing.T, test func(d *desk)) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &desk{
 			T: t, agent: &fakeAgent{updates: make(chan update)}, prompter: &fakePrompter{}, kit: &fakeKit{},
-			notifier: &fakeNotifier{cards: make(map[string]notify.Notification)},
+			notifier: &fakeNotifier{cards: make(map[string]notify.Notification)}, show: make(chan struct{}, 1),
 		}
 		d.menu = newMenu(d.kit)
 		defer d.menu.close()
 		cfg := Config{
 			Logger: slog.New(slog.DiscardHandler), Agent: d.agent, Prompter: d.prompter, Version: "1.2.3",
-			ConfigFile: "/config.yaml", LogFile: "/agent.log",
+			ConfigFile: "/config.yaml", LogFile: "/agent.log", ReportFile: "/doctor.txt", Show: d.show,
+			Doctor: func(context.Context) (Checkup, error) { return d.doctor() },
 			Notifier: func(acted func(id, key string), closed func(id string)) Notifier {
 				d.notifier.acted, d.notifier.closed = acted, closed
 				return d.notifier
@@ -246,7 +251,15 @@ func onDesk(t *testing.T, test func(d *desk)) {
 				d.opened = url
 				return nil
 			},
-			Open: func(context.Context, string) error { return errors.New("no program") },
+			Open: func(_ context.Context, path string) error {
+				d.mu.Lock()
+				defer d.mu.Unlock()
+				d.files = append(d.files, path)
+				if path == "/agent.log" {
+					return errors.New("no program")
+				}
+				return nil
+			},
 			Copy: func(_ context.Context, text string) error {
 				d.mu.Lock()
 				defer d.mu.Unlock()

@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/godbus/dbus/v5"
@@ -30,7 +31,7 @@ var errBusGone = errors.New("the D-Bus session has ended, and the tray with it")
 // withHost runs body as long as there is a session bus. It says in the log
 // whether anything shows the icon; systray itself registers whenever that
 // changes.
-func withHost(ctx context.Context, log *slog.Logger, body func(context.Context) error) error {
+func withHost(ctx context.Context, log *slog.Logger, body func(ctx context.Context, hosted func() bool) error) error {
 	address, err := busaddr.Session()
 	if err != nil {
 		return fmt.Errorf("show the tray: %w", err)
@@ -49,9 +50,10 @@ func withHost(ctx context.Context, log *slog.Logger, body func(context.Context) 
 		case <-ctx.Done():
 		}
 	}()
-	stop, err := watchHost(conn, log)
+	var hosted atomic.Bool
+	stop, err := watchHost(conn, log, &hosted)
 	if err == nil {
-		err = body(ctx)
+		err = body(ctx, hosted.Load)
 		stop()
 	}
 	cause := context.Cause(ctx)
@@ -64,8 +66,9 @@ func withHost(ctx context.Context, log *slog.Logger, body func(context.Context) 
 	return err
 }
 
-// watchHost logs whether anything shows the icon, and each change of it.
-func watchHost(conn *dbus.Conn, log *slog.Logger) (stop func(), err error) {
+// watchHost keeps in hosted whether anything shows the icon, and logs each
+// change of it.
+func watchHost(conn *dbus.Conn, log *slog.Logger, hosted *atomic.Bool) (stop func(), err error) {
 	err = conn.AddMatchSignal(
 		dbus.WithMatchSender("org.freedesktop.DBus"), dbus.WithMatchInterface("org.freedesktop.DBus"),
 		dbus.WithMatchMember("NameOwnerChanged"), dbus.WithMatchArg(0, watcherName),
@@ -79,6 +82,7 @@ func watchHost(conn *dbus.Conn, log *slog.Logger) (stop func(), err error) {
 	if err := conn.BusObject().Call("org.freedesktop.DBus.NameHasOwner", 0, watcherName).Store(&there); err != nil {
 		return nil, fmt.Errorf("look for a panel with a tray: %w", err)
 	}
+	hosted.Store(there)
 	logHost(log, there)
 	done, ended := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -106,6 +110,7 @@ func watchHost(conn *dbus.Conn, log *slog.Logger) (stop func(), err error) {
 			}
 			if now := s.Body[2] != ""; now != there {
 				there = now
+				hosted.Store(there)
 				logHost(log, there)
 				second.Reset(registers)
 			}

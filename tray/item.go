@@ -84,6 +84,8 @@ const (
 	DoTell        Do = "tell" // Action.Title and Action.Text
 	DoOpenConfig  Do = "open_config"
 	DoOpenLogs    Do = "open_logs"
+	DoDoctor      Do = "doctor"
+	DoOpenReport  Do = "open_report"
 	DoAbout       Do = "about"
 	DoQuit        Do = "quit"
 )

@@ -18,7 +18,9 @@ type Env struct {
 	Away bool
 	// Starting says that one was started and has not answered yet.
 	Starting bool
-	Offers   Offers
+	// Examining says that the doctor is looking.
+	Examining bool
+	Offers    Offers
 	// Client returns the usual client's name and command line for a tunnel,
 	// and false when there is none; nil likewise.
 	Client func(state.Tunnel) (name, command string, ok bool)
@@ -70,8 +72,11 @@ func awayItems(env Env) []Item {
 }
 
 func footItems(env Env) []Item {
-	foot := []Item{{Label: "Open config", Action: Action{Do: DoOpenConfig}}}
-	foot = append(foot, Item{Label: "Logs", Action: Action{Do: DoOpenLogs}})
+	foot := []Item{
+		{Label: "Open config", Action: Action{Do: DoOpenConfig}},
+		{Label: "Logs", Action: Action{Do: DoOpenLogs}},
+		doctorItem(env),
+	}
 	quit := "Quit tray (tunnels stay up)"
 	if env.Away {
 		quit = "Quit tray"
@@ -83,6 +88,14 @@ func footItems(env Env) []Item {
 		foot[i].Group = GroupFoot
 	}
 	return foot
+}
+
+// doctorItem is there while the agent is away too: above all then.
+func doctorItem(env Env) Item {
+	if env.Examining {
+		return Item{Label: "Doctor is looking…", Disabled: true}
+	}
+	return Item{Label: "Doctor", Action: Action{Do: DoDoctor}}
 }
 
 func profileItems(s state.Snapshot, now time.Time) []Item {

@@ -60,6 +60,16 @@ func Tooltip(s state.Snapshot, env Env, now time.Time) string {
 	if env.Away {
 		return "berth: the agent is not running"
 	}
+	parts := []string{"berth: " + tally(s)}
+	if len(s.Profiles) > 0 {
+		parts = append(parts, profileLabel(s.Profiles[0], now))
+	}
+	// Windows shows 127 characters.
+	return cut(strings.Join(parts, " · "), maxLabel)
+}
+
+// tally counts the tunnels that are ready, and those that are not but should be.
+func tally(s state.Snapshot) string {
 	ready, wanting := 0, 0
 	for _, t := range s.Tunnels {
 		switch {
@@ -69,13 +79,9 @@ func Tooltip(s state.Snapshot, env Env, now time.Time) string {
 			wanting++
 		}
 	}
-	parts := []string{fmt.Sprintf("berth: %d of %s ready", ready, plural(int64(len(s.Tunnels)), "tunnel", "tunnels"))}
+	text := fmt.Sprintf("%d of %s ready", ready, plural(int64(len(s.Tunnels)), "tunnel", "tunnels"))
 	if wanting > 0 {
-		parts = append(parts, plural(int64(wanting), "needs you", "need you"))
+		text += " · " + plural(int64(wanting), "needs you", "need you")
 	}
-	if len(s.Profiles) > 0 {
-		parts = append(parts, profileLabel(s.Profiles[0], now))
-	}
-	// Windows shows 127 characters.
-	return cut(strings.Join(parts, " · "), maxLabel)
+	return text
 }

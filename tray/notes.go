@@ -70,6 +70,7 @@ func (n *notes) follow(ctx context.Context, notices []state.Notice) {
 func (n *notes) tell(ctx context.Context, card notify.Notification) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	card = n.withText(card)
 	card.ID = ownPrefix + card.ID
 	delete(n.cards, card.ID) // the same words once more are news
 	n.show(ctx, card)
@@ -83,6 +84,17 @@ func (n *notes) settle(id string) {
 	if c := n.cards[id]; c != nil {
 		c.done = true
 	}
+}
+
+// first is the key of a notification's first button; empty means that it has
+// none, or is gone.
+func (n *notes) first(id string) string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if c := n.cards[id]; c != nil && len(c.want.Actions) > 0 {
+		return c.want.Actions[0].Key
+	}
+	return ""
 }
 
 // again says that dealing with it came to nothing.
@@ -185,8 +197,13 @@ func (n *notes) card(notice state.Notice) notify.Notification {
 	for _, a := range notice.Actions {
 		card.Actions = append(card.Actions, notify.Action{Key: keyOf(a), Label: a.Label})
 	}
-	if len(notice.Actions) > 0 && textIsClicked(n.notifier.Capabilities().Server) {
-		card.Actions = append(card.Actions, notify.Action{Key: notify.DefaultKey, Label: notice.Actions[0].Label})
+	return n.withText(card)
+}
+
+// withText has a click on a card's text do what its first button does.
+func (n *notes) withText(card notify.Notification) notify.Notification {
+	if len(card.Actions) > 0 && textIsClicked(n.notifier.Capabilities().Server) {
+		card.Actions = append(card.Actions, notify.Action{Key: notify.DefaultKey, Label: card.Actions[0].Label})
 	}
 	return card
 }

@@ -19,3 +19,6 @@ func startDetached(ctx context.Context, program string, args ...string) error {
 	go func() { _ = cmd.Wait() }() // how it ends is its own affair
 	return nil
 }
+
+// hideConsole does something on Windows only.
+func hideConsole(*exec.Cmd) {}

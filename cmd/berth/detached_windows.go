@@ -19,3 +19,8 @@ func startDetached(ctx context.Context, program string, args ...string) error {
 	go func() { _ = cmd.Wait() }() // how it ends is its own affair
 	return nil
 }
+
+// hideConsole keeps a console window from opening for cmd.
+func hideConsole(cmd *exec.Cmd) {
+	cmd.SysProcAttr = &syscall.SysProcAttr{HideWindow: true, CreationFlags: windows.CREATE_NO_WINDOW}
+}

@@ -38,6 +38,9 @@ type hintError struct {
 
 func (e hintError) Unwrap() error { return e.error }
 
+// NextStep is the hint, for the tray, which words errors itself.
+func (e hintError) NextStep() string { return e.hint }
+
 func withHint(err error, hint string) error { return hintError{error: err, hint: hint} }
 
 // childError is the end of a program that berth ran, which has said for itself

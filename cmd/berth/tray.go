@@ -44,7 +44,8 @@ func (a *app) trayCommand() *cobra.Command {
 		Long: `Show berth's icon, menu and notifications, until it is quit. It is a client of
 the agent like the other commands: quitting it leaves every tunnel as it is, and
 it comes back to an agent that was restarted. Without a panel that shows icons
-the notifications work all the same.
+the notifications work all the same. Where a tray runs already, that one shows
+how things are, and this one ends.
 
 "berth tray install" has your desktop start it when you log in.`,
 		Args: noArgs,
@@ -69,7 +70,7 @@ was moved mends the entry.`,
 		RunE: func(*cobra.Command, []string) error {
 			if a.env(paths.HomeVar) != "" {
 				return withHint(fmt.Errorf("%s is set: a tray that starts at login is for your usual berth", paths.HomeVar),
-					"unset it and try again")
+					"unset it and try again; the tray of this one starts with \"berth tray\"")
 			}
 			self, err := ownProgram()
 			if err != nil {
@@ -132,9 +133,12 @@ func (a *app) runTray(ctx context.Context, o trayOptions) error {
 	if err := p.MakeDirs(); err != nil {
 		return err
 	}
-	unlock, err := lockTray(p)
+	unlock, mine, err := lockTray(p)
 	if err != nil {
 		return err
+	}
+	if !mine {
+		return a.callTray(ctx, p)
 	}
 	defer unlock()
 	var console io.Writer
@@ -151,20 +155,26 @@ func (a *app) runTray(ctx context.Context, o trayOptions) error {
 	defer func() { _ = c.Close() }()
 	log.Info("tray started", "version", buildVersion(), "pid", os.Getpid())
 	defer log.Info("tray stopped")
-	return a.trayError(tray.Run(ctx, a.trayConfig(p, c, log)))
+	cfg := a.trayConfig(p, c, log)
+	bell, err := hangBell(p.TraySocket(), log)
+	if err != nil {
+		log.Warn("a second tray cannot have this one show itself", "err", err)
+	} else {
+		cfg.Show = bell.rung
+		defer bell.close()
+	}
+	return a.trayError(tray.Run(ctx, cfg))
 }
 
-// lockTray makes this the only tray of its user or BERTH_HOME.
-func lockTray(p paths.Paths) (unlock func(), err error) {
+// lockTray makes this the only tray of its user or BERTH_HOME, if there is no
+// other.
+func lockTray(p paths.Paths) (unlock func(), mine bool, err error) {
 	lock := flock.New(filepath.Join(p.StateDir, "tray.lock"), flock.SetPermissions(0o600))
-	mine, err := lock.TryLock()
+	mine, err = lock.TryLock()
 	if err != nil {
-		return nil, fmt.Errorf("lock the tray: %w", err)
+		return nil, false, fmt.Errorf("lock the tray: %w", err)
 	}
-	if !mine {
-		return nil, withHint(errors.New("a tray is running already"), "look for its icon; a panel without a tray shows none")
-	}
-	return func() { _ = lock.Unlock() }, nil
+	return func() { _ = lock.Unlock() }, mine, nil
 }
 
 // trayError gives what the tray ends with its next step.
@@ -192,12 +202,13 @@ func (a *app) trayConfig(p paths.Paths, c *client.Client, log *slog.Logger) tray
 		Browse: func(ctx context.Context, url string, command []string, proxy string) error {
 			return browser.Open(ctx, url, command, a.env, proxy)
 		},
-		Open: openFile,
-		Copy: tray.Copy,
+		Doctor: func(ctx context.Context) (tray.Checkup, error) { return a.checkup(ctx, p) },
+		Open:   openFile,
+		Copy:   tray.Copy,
 		Client: (&clientCommands{
 			app: a, config: p.Config,
 		}).of,
-		ConfigFile: p.Config, LogFile: p.LogFile, Version: buildVersion(),
+		ConfigFile: p.Config, LogFile: p.LogFile, ReportFile: reportFile(p), Version: buildVersion(),
 		Rest: func() {
 			if err := lean.Trim(); err != nil {
 				log.Debug("memory not given back", "err", err)

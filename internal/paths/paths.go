@@ -233,6 +233,15 @@ func (p Paths) SocketDir() string {
 	return filepath.Dir(p.Socket)
 }
 
+// TraySocket is where the running tray hears of a second one: a socket beside
+// the agent's, or a pipe named like it.
+func (p Paths) TraySocket() string {
+	if dir := p.SocketDir(); dir != "" {
+		return filepath.Join(dir, "tray.sock")
+	}
+	return p.Socket + "-tray"
+}
+
 // LockPID is the file in which the holder of Lock notes its process id. It is
 // not Lock itself, since Windows lets nobody read a locked file.
 func (p Paths) LockPID() string { return p.Lock + ".pid" }

@@ -1,0 +1,125 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"berth/internal/atomicfile"
+	"berth/internal/doctor"
+	"berth/internal/paths"
+	"berth/tray"
+)
+
+const (
+	checkupTime = doctor.MaxTime + 5*time.Second // for a machine that is busy
+	maxNamed    = 2                              // findings that fit into a notification
+)
+
+// reportFile is where the tray's menu puts what the doctor found.
+func reportFile(p paths.Paths) string { return filepath.Join(p.StateDir, "doctor.txt") }
+
+// checkup runs "berth doctor" in a process of its own, since the tray keeps
+// away from the files it looks into, and writes the report.
+func (a *app) checkup(ctx context.Context, p paths.Paths) (tray.Checkup, error) {
+	self, err := ownProgram()
+	if err != nil {
+		return tray.Checkup{}, err
+	}
+	findings, err := askDoctor(ctx, self)
+	if err != nil {
+		return tray.Checkup{}, withHint(err, `run "berth doctor" in a terminal`)
+	}
+	var report bytes.Buffer
+	fmt.Fprintf(&report, "berth %s, looked at on %s\n\n", buildVersion(), time.Now().Format("2006-01-02 at 15:04:05"))
+	printer := *a
+	printer.out, printer.color = &report, false
+	if err := printer.printFindings(findings, false); err != nil {
+		return tray.Checkup{}, err
+	}
+	report.WriteString("\nIn a terminal, \"berth doctor\" looks again; \"berth doctor --fix\" also does what is safe.\n")
+	if err := atomicfile.Write(reportFile(p), report.Bytes(), 0o600); err != nil {
+		return tray.Checkup{}, fmt.Errorf("write the report: %w", err)
+	}
+	return summary(findings), nil
+}
+
+// askDoctor runs program as the doctor.
+func askDoctor(ctx context.Context, program string) ([]doctor.Finding, error) {
+	ctx, cancel := context.WithTimeout(ctx, checkupTime)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, program, "doctor", "--json")
+	hideConsole(cmd)
+	var complaint bytes.Buffer
+	cmd.Stderr = &complaint
+	out, err := cmd.Output()
+	var findings []doctor.Finding
+	if json.Unmarshal(out, &findings) == nil && len(findings) > 0 {
+		return findings, nil // its exit code says what they say
+	}
+	switch {
+	case ctx.Err() != nil:
+		return nil, errors.New("the doctor did not come to an end")
+	case complaint.Len() > 0:
+		return nil, fmt.Errorf("run the doctor: %s", lastLine(complaint.String()))
+	case err != nil:
+		return nil, fmt.Errorf("run the doctor: %w", err)
+	default:
+		return nil, errors.New("the doctor found nothing to look at")
+	}
+}
+
+func lastLine(s string) string {
+	s = strings.TrimSpace(s)
+	return s[strings.LastIndexByte(s, '\n')+1:]
+}
+
+// summary is what a notification says of the findings.
+func summary(findings []doctor.Finding) tray.Checkup {
+	var failed, poor []doctor.Finding
+	for _, f := range findings {
+		switch f.Status {
+		case doctor.Fail:
+			failed = append(failed, f)
+		case doctor.Warn:
+			poor = append(poor, f)
+		case doctor.OK, doctor.Skip:
+		}
+	}
+	worst := append(failed, poor...)
+	var c tray.Checkup
+	switch {
+	case len(failed) > 0:
+		c.Title = things(len(failed), "does not work", "do not work")
+	case len(poor) > 0:
+		c.Title = "All works; " + things(len(poor), "could be better", "could be better")
+	default:
+		return tray.Checkup{Title: "All is well", Text: fmt.Sprintf("The doctor looked at %d things.", len(findings))}
+	}
+	var lines []string
+	for i, f := range worst {
+		if i == maxNamed {
+			lines = append(lines, fmt.Sprintf("and %d more", len(worst)-maxNamed))
+			break
+		}
+		lines = append(lines, clean(f.Text))
+		if f.Fix != "" {
+			lines = append(lines, "→ "+clean(f.Fix))
+		}
+	}
+	c.Text = strings.Join(lines, "\n")
+	return c
+}
+
+func things(n int, one, many string) string {
+	if n == 1 {
+		return "1 thing " + one
+	}
+	return fmt.Sprintf("%d things %s", n, many)
+}

@@ -1,0 +1,140 @@
+package dbustest
+
+import (
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+	"github.com/godbus/dbus/v5/prop"
+)
+
+const (
+	// WatcherName is who panels with a tray listen as.
+	WatcherName   = "org.kde.StatusNotifierWatcher"
+	watcherPath   = "/StatusNotifierWatcher"
+	itemsProperty = "RegisteredStatusNotifierItems"
+	registerTime  = 20 * time.Second
+)
+
+// Panel is a panel with a tray, without a display.
+type Panel struct {
+	Items chan string // who registers an icon; it must be read
+
+	conn  *dbus.Conn
+	props *prop.Properties
+	deaf  atomic.Int32 // how many items it still does not hear of
+}
+
+// StartPanel starts a panel that ends with the test, and that misses the first
+// icons that are registered with it, as many as deaf says.
+func (b *Bus) StartPanel(t testing.TB, deaf int32) *Panel {
+	t.Helper()
+	p := &Panel{Items: make(chan string, 4), conn: b.Connect(t)}
+	p.deaf.Store(deaf)
+	var err error
+	p.props, err = prop.Export(p.conn, watcherPath, prop.Map{WatcherName: {itemsProperty: {Value: []string{":1.9999/other"}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.conn.Export(p, watcherPath, WatcherName); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.conn.RequestName(WatcherName, dbus.NameFlagDoNotQueue); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// RegisterStatusNotifierItem is the method that trays call.
+func (p *Panel) RegisterStatusNotifierItem(path string, s dbus.Sender) *dbus.Error {
+	if p.deaf.Add(-1) >= 0 {
+		return nil
+	}
+	p.props.SetMust(WatcherName, itemsProperty, []string{string(s) + path})
+	p.Items <- string(s)
+	return nil
+}
+
+// End has the panel go, as far as anybody on the bus can tell.
+func (p *Panel) End(t testing.TB) {
+	t.Helper()
+	if _, err := p.conn.ReleaseName(WatcherName); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Registered waits for a tray to register its icon, and returns the tray.
+func (p *Panel) Registered(t testing.TB) *Tray {
+	t.Helper()
+	select {
+	case s := <-p.Items:
+		return &Tray{Name: s, conn: p.conn}
+	case <-time.After(registerTime):
+		t.Fatal("the tray has not registered with the panel")
+		return nil
+	}
+}
+
+// Tray is an icon with a menu, as a panel has it.
+type Tray struct {
+	Name string // on the bus
+	conn *dbus.Conn
+}
+
+// Property reads a property of the icon. The tray may not have it yet.
+func (tr *Tray) Property(name string, into any) error {
+	return tr.conn.Object(tr.Name, "/StatusNotifierItem").StoreProperty("org.kde.StatusNotifierItem."+name, into)
+}
+
+// node is a line of a menu as dbusmenu has it.
+type node struct {
+	ID       int32
+	Props    map[string]dbus.Variant
+	Children []dbus.Variant
+}
+
+// Menu returns the visible lines of all levels: number by label. Of lines with
+// the same label it returns one.
+func (tr *Tray) Menu(t testing.TB) map[string]int32 {
+	t.Helper()
+	var revision uint32
+	var root node
+	// The first answer has one level only, on purpose.
+	for range 2 {
+		err := tr.conn.Object(tr.Name, "/StatusNotifierItem/menu").
+			Call("com.canonical.dbusmenu.GetLayout", 0, int32(0), int32(-1), []string{}).Store(&revision, &root)
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return root.lines(t, make(map[string]int32))
+}
+
+func (n node) lines(t testing.TB, into map[string]int32) map[string]int32 {
+	t.Helper()
+	for _, v := range n.Children {
+		var c node
+		if err := dbus.Store([]any{v.Value()}, &c); err != nil {
+			t.Fatal(err)
+		}
+		if shown, ok := c.Props["visible"].Value().(bool); ok && !shown {
+			continue
+		}
+		if label, ok := c.Props["label"].Value().(string); ok {
+			into[label] = c.ID
+		}
+		c.lines(t, into)
+	}
+	return into
+}
+
+// Click clicks the line with a number.
+func (tr *Tray) Click(t testing.TB, line int32) {
+	t.Helper()
+	err := tr.conn.Object(tr.Name, "/StatusNotifierItem/menu").
+		Call("com.canonical.dbusmenu.Event", 0, line, "clicked", dbus.MakeVariant(""), uint32(0)).Err
+	if err != nil {
+		t.Fatal(err)
+	}
+}
