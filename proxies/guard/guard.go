@@ -12,8 +12,8 @@
 // another user's program has handed over the tunnel.
 //
 // On Linux one question costs some microseconds, whatever the number of
-// sockets. On macOS the system offers no documented way to ask: there
-// [Supported] says so, and every client is let through.
+// sockets; on Windows and macOS the system hands out the list of all of them.
+// Where it says nothing [Supported] is false, and every client is let through.
 package guard
 
 import (
