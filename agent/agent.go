@@ -70,6 +70,7 @@ type Agent struct {
 	histories *histories
 	watchman  *watchman
 	logins    logins
+	held      heldAssumes
 	renewals  renewals
 	notices   noticeBoard
 	requests  *requests

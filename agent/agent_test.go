@@ -546,7 +546,7 @@ func TestSnapshotKeys(t *testing.T) {
 	want := map[string][]string{
 		"":         {"agent", "notices", "problems", "profiles", "requests", "tunnels"},
 		"agent":    {"config_path", "pid", "started_at", "version"},
-		"profiles": {"active_requests", "cluster", "home", "login", "proxy", "renewal", "roles", "ssh_valid_until", "state", "stored", "user", "valid_until"},
+		"profiles": {"active_requests", "cluster", "held_requests", "home", "login", "proxy", "renewal", "roles", "ssh_valid_until", "state", "stored", "user", "valid_until"},
 		"login":    {"asks", "in_progress", "url"},
 		"renewal":  {"at", "mode", "problem", "renewed_at", "warning"},
 		"tunnels": {"address", "addresses", "bytes_in", "bytes_out", "cert_valid_until", "cluster", "connections", "engine",

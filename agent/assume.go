@@ -32,10 +32,11 @@ func (a *Agent) lookup(ctx context.Context, id string) (state.Request, error) {
 		if err == nil {
 			return r, nil
 		}
-		if len(a.sessions.usable(time.Now())) == 0 && len(a.requests.board.Requests(time.Now())) == 0 {
+		_, unknown := errors.AsType[*access.UnknownIDError](err)
+		if unknown && !a.sessionAt("") {
 			return r, a.loginNeeded("")
 		}
-		if _, unknown := errors.AsType[*access.UnknownIDError](err); !unknown || time.Now().After(end) {
+		if !unknown || time.Now().After(end) {
 			if unknown && len(id) == wholeID {
 				err = &cluster.UnknownRequestError{ID: id} // it was there when somebody copied it
 			}
@@ -171,61 +172,104 @@ func (a *Agent) DecideRequest(ctx context.Context, id string, approve bool, reas
 	return access.Draw(req, whoOf(f.profile), time.Now()), nil
 }
 
-// AssumeRequest takes a request's roles.
+// AssumeRequest takes a request's roles. While no session is there to do it
+// with it is held, as clients of tunnels are, and done once somebody has logged
+// in.
 func (a *Agent) AssumeRequest(ctx context.Context, want ipc.Assume) (ipc.Assumed, error) {
 	if want.Tunnel != "" {
 		if err := a.mustHave(want.Tunnel); err != nil {
 			return ipc.Assumed{}, err
 		}
 	}
-	r, err := a.lookup(ctx, want.ID)
-	if err != nil {
-		return ipc.Assumed{}, err
+	for until := time.Now().Add(a.hold(want)); ; {
+		r, got, err := a.tryAssume(ctx, want)
+		if !errors.Is(err, ipc.ErrLoginNeeded) || a.sessionAt(r.Profile) {
+			return got, err
+		}
+		if err := a.awaitSessionFor(ctx, want, r, until); err != nil {
+			return got, err
+		}
+	}
+}
+
+// tryAssume is one attempt, and the request that it was for, as far as that is
+// known.
+func (a *Agent) tryAssume(ctx context.Context, want ipc.Assume) (r state.Request, got ipc.Assumed, err error) {
+	if r, err = a.lookup(ctx, want.ID); err != nil {
+		return r, got, err
 	}
 	end, err := a.assume(ctx, r, want.Tunnel, want.AcceptEarlierEnd)
 	if err != nil {
 		a.requests.board.Refresh()
-		return ipc.Assumed{}, a.requestIPC(err, r)
+		return r, got, a.requestIPC(err, r)
 	}
+	got = ipc.Assumed{Request: r, SessionUntil: utc(end)}
 	if now, err := access.Find(a.requests.board.Requests(time.Now()), r.ID); err == nil {
-		r = now
+		got.Request = now
 	}
-	return ipc.Assumed{Request: r, SessionUntil: utc(end)}, nil
+	return r, got, nil
 }
 
 // assume takes a request's roles for the session, or for one tunnel alone.
 func (a *Agent) assume(ctx context.Context, r state.Request, tunnel string, acceptEarlierEnd bool) (time.Time, error) {
 	f := a.sessions.at(r.Profile)
 	switch {
-	case !f.valid(time.Now()):
-		return time.Time{}, errLoginNeeded
 	case !r.Mine:
 		return time.Time{}, &ipc.Error{
 			Code: ipc.CodeDenied, Message: fmt.Sprintf("access request %s is %s's, who alone can assume it", r.ID, r.User), Hint: `see "berth request ls --mine"`,
 		}
+	case !f.valid(time.Now()):
+		return time.Time{}, errLoginNeeded
 	case tunnel != "":
 		return time.Time{}, a.assumeFor(ctx, f, r, tunnel)
-	case r.Assumed:
-		return f.profile.Session.ValidUntil, nil
 	}
-	// A renewal under way would put another session in the place of the one
-	// these certs are for.
-	if err := a.awaitLogin(ctx, f.profile); err != nil {
-		return time.Time{}, err
-	}
-	f = a.sessions.at(r.Profile)
-	if !f.valid(time.Now()) {
-		return time.Time{}, errLoginNeeded
-	}
-	if _, err := a.changer(f, false).Assume(ctx, r.ID, acceptEarlierEnd); err != nil {
-		return time.Time{}, err
-	}
-	p, err := a.awaitRequests(ctx, f.profile, func(active []string) bool { return slices.Contains(active, r.ID) })
+	var p *certwatch.Profile
+	err := a.changeSession(ctx, f, func(f found) (err error) {
+		if p = f.profile; slices.Contains(p.Session.Identity.ActiveRequests, r.ID) {
+			return nil
+		}
+		if _, err := a.changer(f, false).Assume(ctx, r.ID, acceptEarlierEnd); err != nil {
+			return err
+		}
+		a.log.Info("access request assumed", "request_id", r.ID, "roles", r.Roles, "profile", r.Profile)
+		p, err = a.awaitRequests(ctx, f.profile, func(active []string) bool { return slices.Contains(active, r.ID) })
+		return err
+	})
 	if err != nil {
 		return time.Time{}, err
 	}
-	a.log.Info("access request assumed", "request_id", r.ID, "roles", r.Roles, "profile", r.Profile)
 	return p.Session.ValidUntil, nil
+}
+
+// changeTries is how often a change of a session's certs is begun anew because
+// another session has come in between.
+const changeTries = 3
+
+// changeSession has the certs of a session changed, one change after the other:
+// each is made from the certs that the one before has left. A login that is
+// under way, which would put another session in the place of the one that they
+// are for, is waited for.
+func (a *Agent) changeSession(ctx context.Context, f found, change func(found) error) error {
+	turn := a.requests.turn(keyOf(f.profile))
+	select {
+	case turn <- struct{}{}:
+		defer func() { <-turn }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	for try := 1; ; try++ {
+		if err := a.awaitLogin(ctx, f.profile); err != nil {
+			return err
+		}
+		if f = a.sessions.at(f.profile.ProxyAddr); !f.valid(time.Now()) {
+			return errLoginNeeded
+		}
+		err := change(f)
+		if !errors.Is(err, install.ErrChanged) || try == changeTries {
+			return err
+		}
+		a.homes.Refresh()
+	}
 }
 
 // assumeFor gives one tunnel the roles.

@@ -91,26 +91,25 @@ func (a *Agent) dropOf(ctx context.Context, f found, ids []string, named func(st
 	if !f.valid(time.Now()) {
 		return nil, nil
 	}
-	drop := slices.DeleteFunc(slices.Clone(f.profile.Session.Identity.ActiveRequests), func(id string) bool { return !named(id) })
-	if len(drop) == 0 {
-		return nil, nil
-	}
-	if err := a.awaitLogin(ctx, f.profile); err != nil {
-		return nil, err
-	}
-	if f = a.sessions.at(f.profile.ProxyAddr); !f.valid(time.Now()) {
-		return nil, errLoginNeeded
-	}
-	what := drop
-	if len(ids) == 0 {
-		what = nil // all, those unknown here included
-	}
-	if err := a.changer(f, true).Drop(ctx, what...); err != nil {
-		return nil, err
-	}
-	_, err := a.awaitRequests(ctx, f.profile, func(active []string) bool {
-		return !slices.ContainsFunc(active, func(id string) bool { return slices.Contains(drop, id) })
+	var dropped []string
+	err := a.changeSession(ctx, f, func(f found) error {
+		drop := slices.DeleteFunc(slices.Clone(f.profile.Session.Identity.ActiveRequests), func(id string) bool { return !named(id) })
+		if len(drop) == 0 {
+			return nil
+		}
+		what := drop
+		if len(ids) == 0 {
+			what = nil // all, those unknown here included
+		}
+		if err := a.changer(f, true).Drop(ctx, what...); err != nil {
+			return err
+		}
+		dropped = drop
+		a.log.Info("access requests dropped", "request_ids", drop, "profile", f.profile.ProxyAddr)
+		_, err := a.awaitRequests(ctx, f.profile, func(active []string) bool {
+			return !slices.ContainsFunc(active, func(id string) bool { return slices.Contains(drop, id) })
+		})
+		return err
 	})
-	a.log.Info("access requests dropped", "request_ids", drop, "profile", f.profile.ProxyAddr)
-	return drop, err
+	return dropped, err
 }

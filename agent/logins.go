@@ -102,11 +102,16 @@ func (ls *logins) cancel(key loginKey) bool {
 	return l != nil
 }
 
+// of returns the login of key; nil when none is under way.
+func (ls *logins) of(key loginKey) *login {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	return ls.by[key]
+}
+
 // state is the login of key as a snapshot has it.
 func (ls *logins) state(key loginKey) state.Login {
-	ls.mu.Lock()
-	l := ls.by[key]
-	ls.mu.Unlock()
+	l := ls.of(key)
 	if l == nil {
 		return state.Login{}
 	}
@@ -147,6 +152,14 @@ func (l *login) finish(err error) {
 	defer l.mu.Unlock()
 	l.over, l.err = true, err
 	l.changedLocked()
+}
+
+// failure is why the login came to nothing; nil while it goes on, and when it
+// has not.
+func (l *login) failure() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.err
 }
 
 // want notes what somebody who takes part wants remembered.

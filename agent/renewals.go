@@ -87,7 +87,7 @@ func (a *Agent) renewInput(p *certwatch.Profile, e *episode, cfg *config.Config,
 	return in
 }
 
-// heldClients says at which proxies clients wait for a login.
+// heldClients says at which proxies clients, or assumes, wait for a login.
 func (a *Agent) heldClients() map[string]bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -101,6 +101,9 @@ func (a *Agent) heldClients() map[string]bool {
 			held[r.t.status.profile] = true
 		}
 		r.t.mu.Unlock()
+	}
+	for _, p := range a.sessions.profiles() {
+		held[p.ProxyAddr] = held[p.ProxyAddr] || len(a.held.at(p.ProxyAddr)) > 0
 	}
 	return held
 }

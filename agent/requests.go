@@ -25,6 +25,7 @@ type requests struct {
 	watches map[chan state.RequestEvent]struct{}
 	tried   map[string]bool // requests that a rule was followed for
 	able    map[profileKey]knownAbilities
+	turns   map[profileKey]chan struct{}
 }
 
 // knownAbilities are what a user may ask for, as of a moment.
@@ -49,6 +50,7 @@ func (a *Agent) newRequests() *requests {
 	rs := &requests{
 		hooks: access.NewHooks(a.opts.Logger), queue: make(chan state.RequestEvent, eventQueue),
 		watches: make(map[chan state.RequestEvent]struct{}), tried: make(map[string]bool), able: make(map[profileKey]knownAbilities),
+		turns: make(map[profileKey]chan struct{}),
 	}
 	rs.board = access.NewBoard(a.opts.Logger, a.touch, func(ev state.RequestEvent) {
 		select {
@@ -58,6 +60,17 @@ func (a *Agent) newRequests() *requests {
 		}
 	})
 	return rs
+}
+
+// turn returns what changes to a profile's session take turns by: whoever has
+// put something into it has it.
+func (rs *requests) turn(key profileKey) chan struct{} {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	if rs.turns[key] == nil {
+		rs.turns[key] = make(chan struct{}, 1)
+	}
+	return rs.turns[key]
 }
 
 // runRequests follows the access requests until ctx ends.
@@ -90,10 +103,11 @@ func (a *Agent) followRequests() {
 	var list []access.Session
 	for _, f := range a.sessions.all() {
 		p := f.profile
-		if !f.valid(now) {
+		if p.Session == nil {
 			continue
 		}
 		s := access.Session{
+			Ended: !f.valid(now),
 			Who: access.Who{
 				Profile: p.ProxyAddr, Cluster: p.RootCluster, User: p.User, Active: p.Session.Identity.ActiveRequests,
 			},

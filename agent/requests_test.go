@@ -415,7 +415,7 @@ func TestLoggedOutAssume(t *testing.T) {
 	e.config()
 	e.start()
 	id := e.sim.PutAccessRequest(simcluster.AccessRequest{User: "alice", Roles: []string{"dba"}, State: types.RequestState_APPROVED})
-	_, err := e.client().AssumeRequest(t.Context(), client.Assume{ID: id})
+	_, err := e.client().AssumeRequest(t.Context(), client.Assume{ID: id, Hold: new(time.Duration)})
 	wantCode(t, err, ipc.CodeLoginNeeded, "berth login")
 	e.login()
 	e.await("the session", func(s state.Snapshot) bool { return len(s.Profiles) == 1 && s.Profiles[0].State == state.ProfileValid })

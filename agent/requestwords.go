@@ -69,7 +69,7 @@ func assumeHint(why string, r state.Request) string {
 	case "pending":
 		return "berth request watch" + strings.Replace(askWhom(r), ": ", ", or ask ", 1)
 	case "denied", "expired":
-		return "berth request create --role " + strings.Join(r.Roles, ",")
+		return r.AskAgain()
 	case "promoted":
 		return loginCommand(r.Profile, "") + " --renew"
 	default:

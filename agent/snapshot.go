@@ -35,6 +35,7 @@ func (a *Agent) draw() state.Snapshot {
 		ps := profileState(p, now)
 		ps.Login = a.logins.state(loginKey{home: p.Home, proxy: p.ProxyAddr})
 		ps.Renewal = a.renewal(p, a.current())
+		ps.HeldRequests = append(ps.HeldRequests, a.held.at(p.ProxyAddr)...)
 		ps.Stored = append(ps.Stored, a.saved.stored(p.ProxyAddr, p.User)...)
 		s.Profiles = append(s.Profiles, ps)
 	}
@@ -99,7 +100,7 @@ func (a *Agent) Subscribe() (<-chan struct{}, func()) {
 func profileState(p *certwatch.Profile, now time.Time) state.Profile {
 	ps := state.Profile{
 		Proxy: p.ProxyAddr, Cluster: p.Cluster, User: p.User, Home: p.Home,
-		Roles: []string{}, ActiveRequests: []string{}, Stored: []string{},
+		Roles: []string{}, ActiveRequests: []string{}, Stored: []string{}, HeldRequests: []string{},
 	}
 	if sess := p.Session; sess != nil {
 		ps.Roles = append(ps.Roles, sess.Identity.Roles...)

@@ -701,3 +701,45 @@ func TestNameFrom(t *testing.T) {
 		t.Errorf("freeName = %q", got)
 	}
 }
+
+// TestAssumeLoggedOut: the click on Assume is the click on Log in as well, once;
+// the agent holds what was to be assumed until then.
+func TestAssumeLoggedOut(t *testing.T) {
+	expired := func() state.Snapshot {
+		s := waking()
+		until := time.Now().Add(-time.Minute)
+		s.Profiles[0].State, s.Profiles[0].ValidUntil = state.ProfileExpired, &until
+		s.Notices = []state.Notice{{ID: "n", Title: "Approved: dba", Actions: []state.NoticeAction{
+			{Verb: state.VerbAssume, Label: "Assume", Request: "r-2", Proxy: s.Profiles[0].Proxy},
+		}}}
+		return s
+	}
+	const want = `assume r-2 tunnel="" accept=false; login teleport.example.com:443 renew=false`
+	for name, click := range map[string]func(*desk){
+		"menu":         func(d *desk) { d.click("✓ dba", "Assume") },
+		"notification": func(d *desk) { d.notifier.press(d.T, "n", "Assume") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			onDesk(t, func(d *desk) {
+				d.say(expired())
+				click(d)
+				calls := strings.Split(d.agent.asked(), "; ")
+				slices.Sort(calls)
+				if got := strings.Join(calls, "; "); got != want {
+					t.Errorf("asked for %q, want %q", got, want)
+				}
+			})
+		})
+	}
+	t.Run("nobody_logged_in", func(t *testing.T) {
+		onDesk(t, func(d *desk) {
+			d.agent.assume = &client.Error{Code: ipc.CodeLoginNeeded, Message: "no login came within 60 s: access request r-2 was not assumed", Hint: "berth login p"}
+			d.say(expired())
+			d.click("✓ dba", "Assume")
+			card := d.notifier.cards[ownPrefix+"answer"]
+			if card.Title != "dba was not assumed" || card.Body != "No login came within 60 s: access request r-2 was not assumed. Berth login p." {
+				t.Errorf("shown: %+v", card)
+			}
+		})
+	})
+}

@@ -27,6 +27,9 @@ func (f *front) startRequest(ctx context.Context, a Action) {
 		f.review(ctx, a, r)
 	case DoAssume:
 		f.assume(ctx, a, what)
+		if p, ok := f.profile(r.Profile); ok && (p.State == state.ProfileExpired || p.State == state.ProfileLoggedOut) {
+			f.login(ctx, r.Profile, false) // the agent holds the assume until then
+		}
 	case DoDrop:
 		f.try(ctx, a, what+" was not dropped", func(ctx context.Context) error {
 			_, err := f.Agent.DropRequests(ctx, []string{a.Request}, a.Tunnel)

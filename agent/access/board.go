@@ -14,7 +14,7 @@ import (
 	"berth/agent/state"
 )
 
-// Session is one live login session whose requests are followed.
+// Session is one login session whose requests are followed.
 type Session struct {
 	Who
 	// Key names the profile: the same key means the same person at the same
@@ -23,6 +23,9 @@ type Session struct {
 	// Fingerprint tells one session of a profile from the next.
 	Fingerprint string
 	Source      Source
+	// Ended says that the session is over, and that the cluster cannot be
+	// asked. What the user may assume after his next login stays listed.
+	Ended bool
 }
 
 // Board joins the requests of all sessions. Its methods are safe for
@@ -110,7 +113,11 @@ func (b *Board) Follow(sessions []Session) {
 	for _, s := range sessions {
 		seen[s.Key] = true
 		old := b.followed[s.Key]
-		if old != nil && old.session.Fingerprint == s.Fingerprint {
+		if old != nil && old.session.Fingerprint == s.Fingerprint && old.session.Ended == s.Ended {
+			continue
+		}
+		if s.Ended {
+			b.endLocked(old, s)
 			continue
 		}
 		f := &followed{session: s, quiet: true}
@@ -130,10 +137,36 @@ func (b *Board) Follow(sessions []Session) {
 			f.stop()
 			delete(b.followed, k)
 			// A logout is no news of any request.
-			b.last = slices.DeleteFunc(b.last, func(r state.Request) bool { return r.Profile == f.session.Profile })
+			b.forgetLocked(f.session.Profile, nil)
 		}
 	}
 	b.touch()
+}
+
+// endLocked keeps of a session that is over what can be assumed after the next
+// login. That the rest is listed no more is no news.
+func (b *Board) endLocked(old *followed, s Session) {
+	if old == nil {
+		return // nothing was known
+	}
+	old.stop()
+	now := time.Now()
+	f := &followed{session: s, quiet: true}
+	kept := make(map[string]bool)
+	for _, req := range old.list() {
+		if r := Draw(req, old.session.Who, now); r.Mine && r.State == state.RequestApproved && !r.Assumed {
+			f.before = append(f.before, req)
+			kept[r.ID] = true
+		}
+	}
+	b.followed[s.Key] = f
+	b.forgetLocked(s.Profile, kept)
+}
+
+// forgetLocked forgets what was told last of a profile's requests, but for
+// those kept.
+func (b *Board) forgetLocked(profile string, kept map[string]bool) {
+	b.last = slices.DeleteFunc(b.last, func(r state.Request) bool { return r.Profile == profile && !kept[r.ID] })
 }
 
 func (b *Board) startLocked(f *followed) {
@@ -253,7 +286,8 @@ func (b *Board) update(now time.Time, changed bool) {
 			f.quiet = false
 			prev = addQuietly(prev, next, f.session.Profile)
 		} else if f.quiet {
-			next = slices.DeleteFunc(next, func(r state.Request) bool { return r.Profile == f.session.Profile })
+			of := func(r state.Request) bool { return r.Profile == f.session.Profile }
+			next, prev = slices.DeleteFunc(next, of), slices.DeleteFunc(slices.Clone(prev), of)
 		}
 	}
 	b.last, b.lastAt = next, now

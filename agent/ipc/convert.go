@@ -61,6 +61,7 @@ func profileToProto(p state.Profile) *pb.Profile {
 		Login:          &pb.Login{InProgress: p.Login.InProgress, Url: utf8(p.Login.URL), Asks: utf8(p.Login.Asks)},
 		Renewal:        renewalToProto(p.Renewal),
 		Stored:         convert(p.Stored, utf8),
+		HeldRequests:   convert(p.HeldRequests, utf8),
 	}
 }
 
@@ -94,6 +95,7 @@ func profileFromProto(p *pb.Profile) state.Profile {
 		Login:          state.Login{InProgress: p.GetLogin().GetInProgress(), URL: p.GetLogin().GetUrl(), Asks: p.GetLogin().GetAsks()},
 		Renewal:        renewalFromProto(p.GetRenewal()),
 		Stored:         append([]string{}, p.GetStored()...),
+		HeldRequests:   convert(p.GetHeldRequests(), same),
 	}
 }
 

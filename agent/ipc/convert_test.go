@@ -134,7 +134,7 @@ func TestConversionOfAbsence(t *testing.T) {
 		Profiles: []state.Profile{{}}, Tunnels: []state.Tunnel{{}}, Requests: []state.Request{{}},
 	})
 	want := state.Snapshot{
-		Profiles: []state.Profile{{Roles: []string{}, ActiveRequests: []string{}, Stored: []string{}}},
+		Profiles: []state.Profile{{Roles: []string{}, ActiveRequests: []string{}, Stored: []string{}, HeldRequests: []string{}}},
 		Tunnels:  []state.Tunnel{{Addresses: []string{}}},
 		Requests: []state.Request{{
 			Roles: []string{}, Resources: []string{}, Reviews: []state.Review{}, SuggestedReviewers: []string{}, Tunnels: []string{},

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+
+	pb "berth/agent/ipc/berthv1"
 )
 
 // interceptor stands around every call: it bounds its time, turns a panic into
@@ -21,8 +23,11 @@ type interceptor struct {
 func (i interceptor) unary(
 	ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler,
 ) (resp any, err error) {
-	ctx, cancel := context.WithTimeout(ctx, i.timeout)
-	defer cancel()
+	if info.FullMethod != pb.AccessRequests_Assume_FullMethodName { // which waits for a login as long as it is told to
+		var cancel func()
+		ctx, cancel = context.WithTimeout(ctx, i.timeout)
+		defer cancel()
+	}
 	defer i.finish(ctx, info.FullMethod, time.Now(), &err)
 	return next(ctx, req)
 }

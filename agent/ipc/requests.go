@@ -21,8 +21,9 @@ type RequestBackend interface {
 	CreateRequest(ctx context.Context, n NewRequest) (state.Request, error)
 	// DecideRequest approves or denies a request and returns it as it then is.
 	DecideRequest(ctx context.Context, id string, approve bool, reason string) (state.Request, error)
-	// AssumeRequest takes a request's roles. Where the session's end would
-	// come nearer, and that is not accepted, the error has CodeConfirm.
+	// AssumeRequest takes a request's roles, after the login that it takes.
+	// Where the session's end would come nearer, and that is not accepted, the
+	// error has CodeConfirm.
 	AssumeRequest(ctx context.Context, a Assume) (Assumed, error)
 	// DropRequests gives roles up and returns the ids of the requests.
 	DropRequests(ctx context.Context, ids []string, tunnel string) ([]string, error)
@@ -55,6 +56,9 @@ type Assume struct {
 	ID               string
 	Tunnel           string // empty means the session
 	AcceptEarlierEnd bool
+	// Hold is how long a login is waited for where one is needed; zero means
+	// not at all, nil that it is the tunnel's own, else config.DefaultHold.
+	Hold *time.Duration
 }
 
 // Assumed is what came of it.
@@ -126,8 +130,17 @@ func (s *requestService) Decide(ctx context.Context, req *pb.DecideRequest) (*pb
 
 // Assume takes a request's roles.
 func (s *requestService) Assume(ctx context.Context, req *pb.AssumeRequest) (*pb.AssumeResponse, error) {
-	got, err := s.backend.AssumeRequest(ctx, Assume{ID: req.GetId(), Tunnel: req.GetTunnel(), AcceptEarlierEnd: req.GetAcceptEarlierEnd()})
-	if err != nil {
+	want := Assume{ID: req.GetId(), Tunnel: req.GetTunnel(), AcceptEarlierEnd: req.GetAcceptEarlierEnd()}
+	if req.Hold != nil {
+		want.Hold = new(req.Hold.AsDuration())
+	}
+	held, cancel := context.WithCancel(ctx)
+	defer s.untilStopping(held, cancel)()
+	got, err := s.backend.AssumeRequest(held, want)
+	switch {
+	case err != nil && ctx.Err() == nil && errors.Is(err, context.Canceled):
+		return nil, errStopping
+	case err != nil:
 		return nil, err
 	}
 	return &pb.AssumeResponse{Request: requestToProto(got.Request), SessionUntil: timePtrToProto(got.SessionUntil)}, nil
@@ -147,26 +160,36 @@ func (s *requestService) Drop(ctx context.Context, req *pb.DropRequest) (*pb.Dro
 	return &pb.DropResponse{Ids: convert(ids, utf8)}, nil
 }
 
-// Watch sends each event from now on.
-func (s *requestService) Watch(_ *pb.WatchRequest, stream grpc.ServerStreamingServer[pb.WatchResponse]) error {
-	ctx, cancel := context.WithCancel(stream.Context())
-	defer cancel()
-	stopped := make(chan struct{})
+// untilStopping has cancel called when the server is to stop, unless ctx ends
+// before. The caller calls what it returns at the end.
+func (s *requestService) untilStopping(ctx context.Context, cancel func()) (wait func()) {
+	done := make(chan struct{})
 	go func() {
-		defer close(stopped)
+		defer close(done)
 		select {
 		case <-s.stopping:
 			cancel()
 		case <-ctx.Done():
 		}
 	}()
+	return func() {
+		cancel()
+		<-done
+	}
+}
+
+// errStopping is what a call is answered that the server's end cut short.
+var errStopping = &Error{Code: CodeNotRunning, Message: "the agent is stopping", Hint: ErrNotRunning.Hint}
+
+// Watch sends each event from now on.
+func (s *requestService) Watch(_ *pb.WatchRequest, stream grpc.ServerStreamingServer[pb.WatchResponse]) error {
+	ctx, cancel := context.WithCancel(stream.Context())
+	defer s.untilStopping(ctx, cancel)()
 	err := s.backend.WatchRequests(ctx, func(ev state.RequestEvent) error {
 		return stream.Send(&pb.WatchResponse{Kind: utf8(string(ev.Kind)), At: timeToProto(ev.At), Request: requestToProto(ev.Request)})
 	})
-	cancel()
-	<-stopped
 	if stream.Context().Err() == nil && errors.Is(err, context.Canceled) {
-		return &Error{Code: CodeNotRunning, Message: "the agent is stopping", Hint: ErrNotRunning.Hint}
+		return errStopping
 	}
 	return err
 }

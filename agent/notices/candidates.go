@@ -77,7 +77,7 @@ func ofSession(p *state.Profile, s *state.Snapshot, in Input) []candidate {
 	if p.Login.InProgress {
 		return list // somebody is at it
 	}
-	clients := waiting(p, s)
+	clients := strings.TrimSpace(waiting(p, s) + " " + held(p, s))
 	renewing := []state.NoticeAction{
 		{Verb: state.VerbRenew, Label: "Renew now", Proxy: p.Proxy}, {Verb: state.VerbSnooze, Label: "Snooze", Proxy: p.Proxy},
 	}
@@ -151,6 +151,23 @@ func waiting(p *state.Profile, s *state.Snapshot) string {
 	default:
 		return fmt.Sprintf("%s waits for tunnel %s, and so do %d others.", who, first.Name, n-1)
 	}
+}
+
+// held says which access requests wait for a login to be assumed.
+func held(p *state.Profile, s *state.Snapshot) string {
+	if len(p.HeldRequests) == 0 {
+		return ""
+	}
+	what := "an access request"
+	for i := range s.Requests {
+		if r := &s.Requests[i]; r.Profile == p.Proxy && r.ID == p.HeldRequests[0] {
+			what = wanted(r)
+		}
+	}
+	if n := len(p.HeldRequests) - 1; n > 0 {
+		what += fmt.Sprintf(" and %d more", n)
+	}
+	return fmt.Sprintf("You wanted to assume %s.", what)
 }
 
 // ofProblem tells of what is wrong with a cluster or with berth itself.

@@ -131,6 +131,12 @@ func TestWaitingClientIsNamed(t *testing.T) {
 	if n := w.want(time.Second, state.NoticeLoginNeeded)[0]; n.Body != "A client waits for tunnel orders, and so do 2 others." {
 		t.Errorf("told %q", n.Body)
 	}
+	w.profile().HeldRequests = []string{"7c1f", "91c2"}
+	w.s.Requests = []state.Request{{ID: "7c1f", Profile: w.profile().Proxy, Roles: []string{"dba"}, Mine: true}}
+	if n := w.want(time.Second, state.NoticeLoginNeeded)[0]; n.Body != "A client waits for tunnel orders, and so do 2 others. You wanted to assume dba and 1 more." {
+		t.Errorf("told %q", n.Body)
+	}
+	w.profile().HeldRequests, w.s.Requests = nil, nil
 	if !w.tr.Dismiss(n.ID) || w.tr.Dismiss("nonsense") {
 		t.Error("Dismiss is wrong about what there is")
 	}

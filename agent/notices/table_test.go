@@ -128,6 +128,10 @@ func examples() []example {
 		{"a client waits for a login", func(w *world) {
 			w.s.Tunnels[0].State, w.s.Tunnels[0].Waiting, w.s.Tunnels[0].WaitingClient = state.TunnelWaitingForLogin, 2, "DBeaver (pid 812)"
 		}, nil, ""},
+		{"an access request that was assumed while logged out waits for the login", func(w *world) {
+			w.profile().State, w.profile().HeldRequests = state.ProfileExpired, []string{"8f4c"}
+			w.s.Requests = []state.Request{{ID: "8f4c", Profile: "p.example.com:443", Roles: []string{"dba"}, Mine: true}}
+		}, nil, ""},
 		{"a login wants the security key", func(w *world) { w.profile().Login = state.Login{InProgress: true, Asks: "tap"} }, nil, ""},
 		{"a session was renewed unasked; goes by itself after a minute", func(*world) {}, func(w *world) {
 			w.profile().ValidUntil, w.profile().Renewal.RenewedAt = new(noon.Add(8*time.Hour)), new(w.in.Now.Add(50*time.Second))

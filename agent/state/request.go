@@ -1,6 +1,9 @@
 package state
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // RequestState is an access request's state as the auth service says it.
 type RequestState string
@@ -47,6 +50,36 @@ type Request struct {
 	Assumable          bool     `json:"assumable"`  // yours, approved by the server, and its time has come
 	Assumed            bool     `json:"assumed"`    // the session has its roles
 	Tunnels            []string `json:"tunnels"`    // those that alone have its roles
+}
+
+// AskAgain is the command that asks for the same once more.
+func (r Request) AskAgain() string {
+	var b strings.Builder
+	b.WriteString("berth request create")
+	add := func(flag string, values []string) {
+		for _, v := range values {
+			if strings.ContainsFunc(v, special) {
+				v = "'" + strings.ReplaceAll(v, "'", `'\''`) + "'"
+			}
+			b.WriteString(" --" + flag + " " + v)
+		}
+	}
+	if len(r.Resources) > 0 { // whose roles are the cluster's choice
+		add("resource", r.Resources)
+	} else {
+		add("role", r.Roles)
+	}
+	return b.String()
+}
+
+// special reports whether a shell may make something of r.
+func special(r rune) bool {
+	switch {
+	case 'a' <= r && r <= 'z', 'A' <= r && r <= 'Z', '0' <= r && r <= '9', strings.ContainsRune("-_./:@", r):
+		return false
+	default:
+		return true
+	}
 }
 
 // Review is one reviewer's decision on an access request.

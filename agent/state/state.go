@@ -43,6 +43,9 @@ type Profile struct {
 	Login          Login        `json:"login"`
 	Renewal        Renewal      `json:"renewal"`
 	Stored         []string     `json:"stored"` // what the keychain holds for the user: password, totp
+	// HeldRequests are the access requests, by id or its beginning, whose
+	// assume is held until there is a session.
+	HeldRequests []string `json:"held_requests"`
 }
 
 // ProfileState says whether a profile's session can be used.

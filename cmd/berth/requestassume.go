@@ -20,6 +20,7 @@ import (
 
 func (a *app) requestAssumeCommand() *cobra.Command {
 	var want client.Assume
+	var hold time.Duration
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "assume ID [flags]",
@@ -29,13 +30,17 @@ them too, and every tunnel uses them from its next connection on. With --tunnel
 that tunnel alone gets them, and the session stays as it is.
 
 Where the session would end earlier with these roles you are asked first. While
-logged out, the login comes first.`,
+logged out, the login comes first: at a terminal you are asked, else the command
+is held until somebody logs in, as a tunnel's clients are.`,
 		Example: `  berth request assume 7c1f
   berth request assume 7c1f --tunnel prod-pg`,
 		Args:              exactArgs("ID"),
 		ValidArgsFunction: a.requestIDs(func(r state.Request) bool { return r.Assumable }),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			want.ID = args[0]
+			if cmd.Flags().Changed("hold") {
+				want.Hold = &hold
+			}
 			return a.withAgent(func(c *client.Client) error {
 				got, err := a.assumeRequest(cmd.Context(), c, want)
 				switch {
@@ -53,6 +58,7 @@ logged out, the login comes first.`,
 	f := cmd.Flags()
 	f.StringVar(&want.Tunnel, "tunnel", "", "give the roles to this tunnel `NAME` alone")
 	f.BoolVarP(&want.AcceptEarlierEnd, "yes", "y", false, "do not ask when the session ends earlier with these roles")
+	f.DurationVar(&hold, "hold", 0, "wait this long for somebody to log in, 0 means not at all; default: at a terminal you are asked, else the tunnel's hold, or 60s")
 	f.BoolVar(&asJSON, "json", false, "print the request, as it is afterwards, as JSON")
 	must(cmd.RegisterFlagCompletionFunc("tunnel", a.completeTunnels))
 	return cmd
@@ -60,13 +66,17 @@ logged out, the login comes first.`,
 
 // assumeRequest assumes, after a login or a question where one is needed.
 func (a *app) assumeRequest(ctx context.Context, c *client.Client, want client.Assume) (client.Assumed, error) {
+	asks := a.canAsk() && want.Hold == nil
+	if asks {
+		want.Hold = new(time.Duration)
+	}
 	for asked := false; ; asked = true {
 		got, err := c.AssumeRequest(ctx, want)
 		var rpc *client.Error
 		switch {
 		case err == nil || asked && !errors.As(err, &rpc):
 			return got, err
-		case errors.Is(err, client.ErrLoginNeeded) && !asked && a.canAsk():
+		case errors.Is(err, client.ErrLoginNeeded) && !asked && asks:
 			a.complain(err)
 			front := &loginFront{app: a}
 			err := c.Login(ctx, client.LoginStart{}, func(e client.LoginEvent, answer func(string)) error { return front.show(ctx, e, answer) })

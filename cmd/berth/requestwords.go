@@ -113,23 +113,33 @@ func (a *app) printRequest(r state.Request, now time.Time) error {
 		}
 		line("review", text)
 	}
-	if next := nextStep(r); next != "" {
-		fmt.Fprintf(a.out, "\n→ %s\n", next)
+	if next := nextStep(r, now); next != "" {
+		fmt.Fprintf(a.out, "\n→ %s\n", clean(next))
 	}
 	return nil
 }
 
-// nextStep is what may be done about a request.
-func nextStep(r state.Request) string {
+// nextStep is what may be done about a request, by the one who asks; empty
+// means nothing.
+func nextStep(r state.Request, now time.Time) string {
+	id := shortID(r.ID)
 	switch {
-	case r.Assumable:
-		return "berth request assume " + shortID(r.ID)
-	case r.Reviewable:
-		return "berth request approve " + shortID(r.ID) + ", or deny"
 	case r.Assumed || len(r.Tunnels) > 0:
-		return "berth request drop " + shortID(r.ID)
-	default:
+		return "berth request drop " + id
+	case r.Assumable:
+		return "berth request assume " + id
+	case r.Reviewable:
+		return "berth request approve " + id + ", or deny"
+	case !r.Mine:
 		return ""
+	case r.State == state.RequestPending:
+		return "berth request watch"
+	case r.State == state.RequestApproved && r.AssumeFrom != nil && now.Before(*r.AssumeFrom):
+		return "berth request assume " + id + ", from " + when.ClockSeconds(*r.AssumeFrom, now) + " on"
+	case r.State == state.RequestPromoted:
+		return "berth login " + r.Profile + " --renew"
+	default: // denied, or over
+		return r.AskAgain()
 	}
 }
 
@@ -138,8 +148,8 @@ func (a *app) printCreated(r state.Request, now time.Time) error {
 	if r.ResolveReason != "" {
 		fmt.Fprintf(a.out, "because: %s\n", clean(r.ResolveReason))
 	}
-	if next := nextStep(r); next != "" {
-		fmt.Fprintf(a.out, "→ %s\n", next)
+	if next := nextStep(r, now); next != "" {
+		fmt.Fprintf(a.out, "→ %s\n", clean(next))
 	}
 	return nil
 }

@@ -2431,7 +2431,10 @@ type Profile struct {
 	Login   *Login   `protobuf:"bytes,10,opt,name=login,proto3" json:"login,omitempty"`
 	Renewal *Renewal `protobuf:"bytes,11,opt,name=renewal,proto3" json:"renewal,omitempty"`
 	// stored is what the keychain holds for the profile's user: password, totp.
-	Stored        []string `protobuf:"bytes,12,rep,name=stored,proto3" json:"stored,omitempty"`
+	Stored []string `protobuf:"bytes,12,rep,name=stored,proto3" json:"stored,omitempty"`
+	// held_requests are the access requests, by id or its beginning, whose assume
+	// is held until there is a session.
+	HeldRequests  []string `protobuf:"bytes,13,rep,name=held_requests,json=heldRequests,proto3" json:"held_requests,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2546,6 +2549,13 @@ func (x *Profile) GetRenewal() *Renewal {
 func (x *Profile) GetStored() []string {
 	if x != nil {
 		return x.Stored
+	}
+	return nil
+}
+
+func (x *Profile) GetHeldRequests() []string {
+	if x != nil {
+		return x.HeldRequests
 	}
 	return nil
 }
@@ -3737,7 +3747,7 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\n" +
 	"started_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tstartedAt\x12\x1f\n" +
 	"\vconfig_path\x18\x04 \x01(\tR\n" +
-	"configPath\"\xa3\x03\n" +
+	"configPath\"\xc8\x03\n" +
 	"\aProfile\x12\x14\n" +
 	"\x05proxy\x18\x01 \x01(\tR\x05proxy\x12\x18\n" +
 	"\acluster\x18\x02 \x01(\tR\acluster\x12\x12\n" +
@@ -3752,7 +3762,8 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\x05login\x18\n" +
 	" \x01(\v2\x0f.berth.v1.LoginR\x05login\x12+\n" +
 	"\arenewal\x18\v \x01(\v2\x11.berth.v1.RenewalR\arenewal\x12\x16\n" +
-	"\x06stored\x18\f \x03(\tR\x06stored\"\xcb\x01\n" +
+	"\x06stored\x18\f \x03(\tR\x06stored\x12#\n" +
+	"\rheld_requests\x18\r \x03(\tR\fheldRequests\"\xcb\x01\n" +
 	"\aRenewal\x12\x12\n" +
 	"\x04mode\x18\x01 \x01(\tR\x04mode\x12*\n" +
 	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x18\n" +

@@ -406,8 +406,11 @@ type AssumeRequest struct {
 	Tunnel string `protobuf:"bytes,2,opt,name=tunnel,proto3" json:"tunnel,omitempty"`
 	// accept_earlier_end is for a session that ends earlier with these roles.
 	AcceptEarlierEnd bool `protobuf:"varint,3,opt,name=accept_earlier_end,json=acceptEarlierEnd,proto3" json:"accept_earlier_end,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// hold is how long a login is waited for where one is needed; zero means not
+	// at all. Absent, it is the tunnel's own, else 60 s.
+	Hold          *durationpb.Duration `protobuf:"bytes,4,opt,name=hold,proto3" json:"hold,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AssumeRequest) Reset() {
@@ -459,6 +462,13 @@ func (x *AssumeRequest) GetAcceptEarlierEnd() bool {
 		return x.AcceptEarlierEnd
 	}
 	return false
+}
+
+func (x *AssumeRequest) GetHold() *durationpb.Duration {
+	if x != nil {
+		return x.Hold
+	}
+	return nil
 }
 
 type AssumeResponse struct {
@@ -741,11 +751,12 @@ const file_berthv1_requests_proto_rawDesc = "" +
 	"\aapprove\x18\x02 \x01(\bR\aapprove\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\"=\n" +
 	"\x0eDecideResponse\x12+\n" +
-	"\arequest\x18\x01 \x01(\v2\x11.berth.v1.RequestR\arequest\"e\n" +
+	"\arequest\x18\x01 \x01(\v2\x11.berth.v1.RequestR\arequest\"\x94\x01\n" +
 	"\rAssumeRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06tunnel\x18\x02 \x01(\tR\x06tunnel\x12,\n" +
-	"\x12accept_earlier_end\x18\x03 \x01(\bR\x10acceptEarlierEnd\"~\n" +
+	"\x12accept_earlier_end\x18\x03 \x01(\bR\x10acceptEarlierEnd\x12-\n" +
+	"\x04hold\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x04hold\"~\n" +
 	"\x0eAssumeResponse\x12+\n" +
 	"\arequest\x18\x01 \x01(\v2\x11.berth.v1.RequestR\arequest\x12?\n" +
 	"\rsession_until\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\fsessionUntil\"7\n" +
@@ -802,27 +813,28 @@ var file_berthv1_requests_proto_depIdxs = []int32{
 	13, // 1: berth.v1.CreateRequest.start:type_name -> google.protobuf.Timestamp
 	14, // 2: berth.v1.CreateResponse.request:type_name -> berth.v1.Request
 	14, // 3: berth.v1.DecideResponse.request:type_name -> berth.v1.Request
-	14, // 4: berth.v1.AssumeResponse.request:type_name -> berth.v1.Request
-	13, // 5: berth.v1.AssumeResponse.session_until:type_name -> google.protobuf.Timestamp
-	13, // 6: berth.v1.WatchResponse.at:type_name -> google.protobuf.Timestamp
-	14, // 7: berth.v1.WatchResponse.request:type_name -> berth.v1.Request
-	0,  // 8: berth.v1.AccessRequests.Abilities:input_type -> berth.v1.AbilitiesRequest
-	2,  // 9: berth.v1.AccessRequests.Create:input_type -> berth.v1.CreateRequest
-	4,  // 10: berth.v1.AccessRequests.Decide:input_type -> berth.v1.DecideRequest
-	6,  // 11: berth.v1.AccessRequests.Assume:input_type -> berth.v1.AssumeRequest
-	8,  // 12: berth.v1.AccessRequests.Drop:input_type -> berth.v1.DropRequest
-	10, // 13: berth.v1.AccessRequests.Watch:input_type -> berth.v1.WatchRequest
-	1,  // 14: berth.v1.AccessRequests.Abilities:output_type -> berth.v1.AbilitiesResponse
-	3,  // 15: berth.v1.AccessRequests.Create:output_type -> berth.v1.CreateResponse
-	5,  // 16: berth.v1.AccessRequests.Decide:output_type -> berth.v1.DecideResponse
-	7,  // 17: berth.v1.AccessRequests.Assume:output_type -> berth.v1.AssumeResponse
-	9,  // 18: berth.v1.AccessRequests.Drop:output_type -> berth.v1.DropResponse
-	11, // 19: berth.v1.AccessRequests.Watch:output_type -> berth.v1.WatchResponse
-	14, // [14:20] is the sub-list for method output_type
-	8,  // [8:14] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	12, // 4: berth.v1.AssumeRequest.hold:type_name -> google.protobuf.Duration
+	14, // 5: berth.v1.AssumeResponse.request:type_name -> berth.v1.Request
+	13, // 6: berth.v1.AssumeResponse.session_until:type_name -> google.protobuf.Timestamp
+	13, // 7: berth.v1.WatchResponse.at:type_name -> google.protobuf.Timestamp
+	14, // 8: berth.v1.WatchResponse.request:type_name -> berth.v1.Request
+	0,  // 9: berth.v1.AccessRequests.Abilities:input_type -> berth.v1.AbilitiesRequest
+	2,  // 10: berth.v1.AccessRequests.Create:input_type -> berth.v1.CreateRequest
+	4,  // 11: berth.v1.AccessRequests.Decide:input_type -> berth.v1.DecideRequest
+	6,  // 12: berth.v1.AccessRequests.Assume:input_type -> berth.v1.AssumeRequest
+	8,  // 13: berth.v1.AccessRequests.Drop:input_type -> berth.v1.DropRequest
+	10, // 14: berth.v1.AccessRequests.Watch:input_type -> berth.v1.WatchRequest
+	1,  // 15: berth.v1.AccessRequests.Abilities:output_type -> berth.v1.AbilitiesResponse
+	3,  // 16: berth.v1.AccessRequests.Create:output_type -> berth.v1.CreateResponse
+	5,  // 17: berth.v1.AccessRequests.Decide:output_type -> berth.v1.DecideResponse
+	7,  // 18: berth.v1.AccessRequests.Assume:output_type -> berth.v1.AssumeResponse
+	9,  // 19: berth.v1.AccessRequests.Drop:output_type -> berth.v1.DropResponse
+	11, // 20: berth.v1.AccessRequests.Watch:output_type -> berth.v1.WatchResponse
+	15, // [15:21] is the sub-list for method output_type
+	9,  // [9:15] is the sub-list for method input_type
+	9,  // [9:9] is the sub-list for extension type_name
+	9,  // [9:9] is the sub-list for extension extendee
+	0,  // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_berthv1_requests_proto_init() }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"berth/agent/ipc"
 	pb "berth/agent/ipc/berthv1"
@@ -28,7 +29,7 @@ type (
 // the current one.
 func (c *Client) RequestAbilities(ctx context.Context, profile string, resources []string) (RequestAbilities, error) {
 	req := &pb.AbilitiesRequest{Profile: profile, Resources: resources}
-	resp, err := callRequests(ctx, c, req, pb.AccessRequestsClient.Abilities)
+	resp, err := callRequests(ctx, c, requestTimeout, req, pb.AccessRequestsClient.Abilities)
 	if err != nil {
 		return RequestAbilities{}, err
 	}
@@ -37,7 +38,7 @@ func (c *Client) RequestAbilities(ctx context.Context, profile string, resources
 
 // CreateRequest makes an access request.
 func (c *Client) CreateRequest(ctx context.Context, n NewRequest) (state.Request, error) {
-	resp, err := callRequests(ctx, c, ipc.NewRequestToProto(n), pb.AccessRequestsClient.Create)
+	resp, err := callRequests(ctx, c, requestTimeout, ipc.NewRequestToProto(n), pb.AccessRequestsClient.Create)
 	if err != nil {
 		return state.Request{}, err
 	}
@@ -47,18 +48,22 @@ func (c *Client) CreateRequest(ctx context.Context, n NewRequest) (state.Request
 // DecideRequest approves or denies a request and returns it as it then is.
 func (c *Client) DecideRequest(ctx context.Context, id string, approve bool, reason string) (state.Request, error) {
 	req := &pb.DecideRequest{Id: id, Approve: approve, Reason: reason}
-	resp, err := callRequests(ctx, c, req, pb.AccessRequestsClient.Decide)
+	resp, err := callRequests(ctx, c, requestTimeout, req, pb.AccessRequestsClient.Decide)
 	if err != nil {
 		return state.Request{}, err
 	}
 	return ipc.RequestFromProto(resp.GetRequest()), nil
 }
 
-// AssumeRequest takes a request's roles. An error with ipc.CodeConfirm says
+// AssumeRequest takes a request's roles. Where that takes a login it waits for
+// one, see Assume.Hold. An error with ipc.CodeConfirm says
 // that the session would end earlier: ask, and set AcceptEarlierEnd.
 func (c *Client) AssumeRequest(ctx context.Context, a Assume) (Assumed, error) {
 	req := &pb.AssumeRequest{Id: a.ID, Tunnel: a.Tunnel, AcceptEarlierEnd: a.AcceptEarlierEnd}
-	resp, err := callRequests(ctx, c, req, pb.AccessRequestsClient.Assume)
+	if a.Hold != nil {
+		req.Hold = durationpb.New(*a.Hold)
+	}
+	resp, err := callRequests(ctx, c, assumeTimeout, req, pb.AccessRequestsClient.Assume)
 	if err != nil {
 		return Assumed{}, err
 	}
@@ -68,7 +73,7 @@ func (c *Client) AssumeRequest(ctx context.Context, a Assume) (Assumed, error) {
 // DropRequests gives the roles of requests up, of all when none is named. It
 // returns the requests' ids.
 func (c *Client) DropRequests(ctx context.Context, ids []string, tunnel string) ([]string, error) {
-	resp, err := callRequests(ctx, c, &pb.DropRequest{Ids: ids, Tunnel: tunnel}, pb.AccessRequestsClient.Drop)
+	resp, err := callRequests(ctx, c, requestTimeout, &pb.DropRequest{Ids: ids, Tunnel: tunnel}, pb.AccessRequestsClient.Drop)
 	if err != nil {
 		return nil, err
 	}
@@ -110,7 +115,7 @@ func (c *Client) RequestEvents(ctx context.Context) iter.Seq2[state.RequestEvent
 
 // callRequests is call for the service of access requests.
 func callRequests[Req, Resp any](
-	ctx context.Context, c *Client, req Req,
+	ctx context.Context, c *Client, limit time.Duration, req Req,
 	method func(pb.AccessRequestsClient, context.Context, Req, ...grpc.CallOption) (Resp, error),
 ) (Resp, error) {
 	var none Resp
@@ -118,7 +123,7 @@ func callRequests[Req, Resp any](
 	if err != nil {
 		return none, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	resp, err := method(pb.NewAccessRequestsClient(l.conn), ctx, req)
 	if err != nil {
@@ -130,3 +135,7 @@ func callRequests[Req, Resp any](
 // requestTimeout bounds a call about access requests: those ask a cluster,
 // and an assume may wait for tsh.
 const requestTimeout = 90 * time.Second
+
+// assumeTimeout bounds a call that may be held for a login, for ten minutes at
+// most, and for the person who is at it.
+const assumeTimeout = 20 * time.Minute

@@ -1,0 +1,191 @@
+//go:build unix
+
+package agent
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"berth/agent/ipc"
+	"berth/agent/ipc/client"
+	"berth/agent/state"
+	"berth/internal/simcluster"
+)
+
+// endedEnv is an agent with the tunnel pg whose session has just ended, and
+// two approved requests of alice's, for dba and for brief.
+func endedEnv(t *testing.T, more ...string) (e *env, port int, dba, brief string) {
+	t.Helper()
+	e = newEnv(t, requestsConfig())
+	e.withTSH()
+	e.login(simcluster.WithTTL(4 * time.Second))
+	tun, port := e.pgTunnel("pg")
+	e.config(tun)
+	e.appendConfig(more...)
+	e.start()
+	e.awaitState("pg", state.TunnelReady)
+	e.awaitWatch()
+	dba, brief = e.approved("dba"), e.approved("brief")
+	e.await("the session's end", func(s state.Snapshot) bool {
+		return s.Profiles[0].State == state.ProfileExpired && s.Tunnels[0].State == state.TunnelWaitingForLogin
+	})
+	return e, port, dba, brief
+}
+
+// assuming assumes beside the test.
+func (e *env) assuming(want client.Assume) <-chan error {
+	done := make(chan error, 1)
+	c := e.client()
+	go func() {
+		_, err := c.AssumeRequest(e.t.Context(), want)
+		done <- err
+	}()
+	return done
+}
+
+func (e *env) result(of <-chan error) error {
+	e.t.Helper()
+	select {
+	case err := <-of:
+		return err
+	case <-time.After(wait):
+		e.t.Fatal("the assume does not end")
+		return nil
+	}
+}
+
+// One login serves every assume that is held, and the held client of a tunnel.
+func TestAssumeIsHeldForALogin(t *testing.T) {
+	e, port, dba, brief := endedEnv(t)
+	time.Sleep(followEvery) // whatever comes of the session's end has come
+	for _, r := range e.snapshot().Requests {
+		if !r.Assumable {
+			t.Errorf("after the session's end: %+v, want it to be assumable after the next login", r)
+		}
+	}
+	logins := e.sim.Counters().Logins
+	held := []<-chan error{
+		e.assuming(client.Assume{ID: dba[:8], AcceptEarlierEnd: true}),
+		e.assuming(client.Assume{ID: brief, AcceptEarlierEnd: true}),
+		e.assuming(client.Assume{ID: dba, AcceptEarlierEnd: true}),
+		e.assuming(client.Assume{ID: brief, Tunnel: "pg"}),
+	}
+	conn := make(chan error, 1)
+	go func() {
+		c, err := e.pg(t.Context(), port)
+		if err == nil {
+			err = c.Close(t.Context())
+		}
+		conn <- err
+	}()
+	want := slices.Sorted(slices.Values([]string{dba, brief}))
+	e.await("all to be held", func(s state.Snapshot) bool {
+		return slices.Equal(s.Profiles[0].HeldRequests, want) && s.Tunnels[0].Waiting == 1 &&
+			slices.ContainsFunc(s.Notices, func(n state.Notice) bool {
+				return strings.HasPrefix(n.Title, "Log in to ") && strings.Contains(n.Body, "pg") && strings.Contains(n.Body, "assume")
+			})
+	})
+	p := e.sit(t.Context(), client.LoginStart{}, "alice-password")
+	if err := p.result(t); err != nil {
+		t.Fatal(err)
+	}
+	for i, of := range held {
+		if err := e.result(of); err != nil {
+			t.Errorf("held assume %d: %v", i, err)
+		}
+	}
+	if err := <-conn; err != nil {
+		t.Errorf("held client: %v", err)
+	}
+	if n := e.sim.Counters().Logins - logins; n != 1 {
+		t.Errorf("%d logins, want one", n)
+	}
+	e.within2s(port, "access,brief,dba")
+	if roles := e.rolesIn(); !slices.Equal(roles, []string{"access", "brief", "dba"}) {
+		t.Errorf("the home has the roles %q", roles)
+	}
+	e.await("nothing to be held", func(s state.Snapshot) bool { return len(s.Profiles[0].HeldRequests) == 0 })
+}
+
+func TestNobodyLogsInForAnAssume(t *testing.T) {
+	e, _, dba, _ := endedEnv(t)
+	began := time.Now()
+	err := e.result(e.assuming(client.Assume{ID: dba, Hold: new(1200 * time.Millisecond)}))
+	wantCode(t, err, ipc.CodeLoginNeeded, fmt.Sprintf("no login at %s came within 1.2 s: access request %s was not assumed | berth login %s --user=alice",
+		e.sim.ProxyAddr(), dba, e.sim.ProxyAddr()))
+	if took := time.Since(began); took < time.Second {
+		t.Errorf("held for %v", took)
+	}
+	// One whose id the agent has never heard is held as well: only the cluster
+	// knows whether there is one.
+	err = e.result(e.assuming(client.Assume{ID: "\x1b[31m7c1f", Hold: new(50 * time.Millisecond)}))
+	wantCode(t, err, ipc.CodeLoginNeeded, "access request 7c1f was not assumed")
+	err = e.result(e.assuming(client.Assume{ID: dba, Hold: new(time.Duration)}))
+	wantCode(t, err, ipc.CodeLoginNeeded, "no valid session at "+e.sim.ProxyAddr())
+}
+
+// Whoever cancels the login, or may not log in, is not left waiting.
+func TestLoginForAnAssumeComesToNothing(t *testing.T) {
+	e, _, dba, _ := endedEnv(t)
+	held := e.assuming(client.Assume{ID: dba})
+	e.await("it to be held", func(s state.Snapshot) bool { return len(s.Profiles[0].HeldRequests) == 1 })
+	p := e.sit(t.Context(), client.LoginStart{})
+	p.next(t)
+	if err := e.client().CancelLogin(t.Context(), ""); err != nil {
+		t.Fatal(err)
+	}
+	wantCode(t, e.result(held), ipc.CodeLoginNeeded, "was cancelled; access request "+dba+" was not assumed")
+	if p.result(t) == nil {
+		t.Error("the cancelled login succeeded")
+	}
+	e.await("nothing to be held", func(s state.Snapshot) bool { return len(s.Profiles[0].HeldRequests) == 0 })
+}
+
+func TestTunnelThatHoldsNobodyHoldsNoAssume(t *testing.T) {
+	e, _, dba, _ := endedEnv(t)
+	tun, _ := e.pgTunnel("impatient", "hold: 0s")
+	e.config(tun)
+	e.await("the tunnel", func(s state.Snapshot) bool { return len(s.Tunnels) == 1 && s.Tunnels[0].Name == "impatient" })
+	began := time.Now()
+	err := e.result(e.assuming(client.Assume{ID: dba, Tunnel: "impatient"}))
+	wantCode(t, err, ipc.CodeLoginNeeded, "no valid session at")
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("held for %v", took)
+	}
+}
+
+// An agent that stops does not wait for a login.
+func TestAgentStopsWithAHeldAssume(t *testing.T) {
+	e := newEnv(t, requestsConfig())
+	e.login(simcluster.WithTTL(time.Second))
+	e.config()
+	stop := e.start()
+	e.await("the session's end", func(s state.Snapshot) bool { return s.Profiles[0].State == state.ProfileExpired })
+	held := e.assuming(client.Assume{ID: "7c1f"})
+	e.await("it to be held", func(s state.Snapshot) bool { return len(s.Profiles[0].HeldRequests) == 1 })
+	began := time.Now()
+	stop()
+	if took := time.Since(began); took > time.Second {
+		t.Errorf("the agent stopped after %v", took)
+	}
+	wantCode(t, e.result(held), ipc.CodeNotRunning, "")
+}
+
+// Requests that are assumed at once come one after the other: no cert is made
+// from one that lacks the others' roles.
+func TestAssumesAtOnce(t *testing.T) {
+	e, port := requestsEnv(t)
+	dba, brief := e.approved("dba"), e.approved("brief")
+	held := []<-chan error{
+		e.assuming(client.Assume{ID: dba, AcceptEarlierEnd: true}), e.assuming(client.Assume{ID: brief, AcceptEarlierEnd: true}),
+	}
+	for _, of := range held {
+		if err := e.result(of); err != nil {
+			t.Error(err)
+		}
+	}
+	e.within2s(port, "access,brief,dba")
+}
