@@ -183,7 +183,8 @@ func TestRenewsUnasked(t *testing.T) {
 	item, _ := e.pgTunnel("pg")
 	e.profileConfig(browser+", renew: {mode: auto, before: 5m}", item)
 	before := e.startSession()
-	if r := e.profile().Renewal; r.Mode != state.RenewAuto || r.At == nil || !r.At.Equal(before.Add(-5*time.Minute)) {
+	r := e.await("a plan", func(s state.Snapshot) bool { return s.Profiles[0].Renewal.At != nil }).Profiles[0].Renewal
+	if r.Mode != state.RenewAuto || !r.At.Equal(before.Add(-5*time.Minute)) {
 		t.Errorf("renewal %+v, want a login at 5 minutes before %v", r, before)
 	}
 	e.login(simcluster.WithTTL(40*time.Second), viaOkta) // more than half of it is over: a cert begins a minute back
