@@ -300,9 +300,10 @@ func (a *Agent) mustHave(name string) error {
 
 // ReloadConfig reads the config file now and applies it, instead of waiting
 // for the file watcher to notice.
-func (a *Agent) ReloadConfig(context.Context) error {
+func (a *Agent) ReloadConfig(ctx context.Context) error {
 	loaded := a.config.Reload()
 	a.applyConfig(a.ctx)
+	a.kube.files.settled(ctx)
 	a.publish()
 	if loaded.Err != nil {
 		return configError(loaded.Err)

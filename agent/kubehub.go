@@ -2,56 +2,41 @@ package agent
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"path/filepath"
 	"sync"
 	"time"
 
-	"berth/agent/config"
-	"berth/agent/state"
 	"berth/proxies/kube"
 	"berth/proxies/kube/kubeconfig"
 )
 
-// kubeHub is what the tunnels to Kubernetes share: the local CA, the listener
-// and the kubeconfig.
+// kubeHub is what the tunnels to Kubernetes share: the listener, and the files
+// by which clients know it.
 type kubeHub struct {
-	store  kube.KeyStore
-	path   string // of the kubeconfig
+	files  *kubeFiles
 	grace  time.Duration
 	absent func(serverName string) kube.Refusal
 	touch  func()
 	log    *slog.Logger
 
-	mu       sync.Mutex // guards everything below
-	ca       *kube.LocalCA
+	mu       sync.Mutex     // guards everything below
 	listener *kube.Listener // nil while no tunnel needs it
 	port     int            // of the listener
 	stop     context.CancelFunc
-	problem  *state.Problem // with the kubeconfig
 	running  sync.WaitGroup
 }
 
-func newKubeHub(stateDir string, grace time.Duration, absent func(string) kube.Refusal, touch func(), log *slog.Logger) *kubeHub {
+// newKubeHub returns the hub of an agent; keys go into files where vault is nil.
+func newKubeHub(stateDir string, vault kube.Vault, grace time.Duration, absent func(string) kube.Refusal, touch func(), log *slog.Logger) *kubeHub {
 	return &kubeHub{
-		store: kube.FileStore(filepath.Join(stateDir, "kube-ca.pem")), path: kubeconfig.Path(stateDir),
+		files: &kubeFiles{
+			store: kube.CAStore{File: kube.FileStore(filepath.Join(stateDir, "kube-ca.pem")), Vault: vault},
+			path:  kubeconfig.Path(stateDir), touch: touch, log: log,
+			asked: make(chan struct{}, 1), moved: make(chan struct{}),
+		},
 		grace: grace, absent: absent, touch: touch, log: log,
 	}
-}
-
-// localCA opens the local CA, once it can be.
-func (h *kubeHub) localCA() (*kube.LocalCA, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.ca == nil {
-		ca, err := kube.OpenLocalCA(h.store)
-		if err != nil {
-			return nil, err
-		}
-		h.ca = ca
-	}
-	return h.ca, nil
 }
 
 // shared returns the listener that tunnels share, bound to the port if it is
@@ -65,7 +50,7 @@ func (h *kubeHub) shared(ctx context.Context, port int) *kube.Listener {
 	}
 	h.closeLocked()
 	l := kube.NewListener(kube.ListenerConfig{
-		Port: port, CA: h.localCA, Grace: h.grace, Absent: h.absent, Logger: h.log, OnChange: h.touch,
+		Port: port, CA: h.files.localCA, Grace: h.grace, Absent: h.absent, Logger: h.log, OnChange: h.touch,
 	})
 	if err := l.Bind(); err != nil {
 		h.log.Warn("port not bound, will retry", "local_port", port, "err", err)
@@ -93,53 +78,4 @@ func (h *kubeHub) close() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.closeLocked()
-}
-
-// writeConfig brings the kubeconfig in line with the tunnels. While there is
-// none, no file is made.
-func (h *kubeHub) writeConfig(cfg *config.Config) {
-	err := h.tryWrite(cfg)
-	if err != nil {
-		h.log.Warn("kubeconfig not written", "path", h.path, "err", err)
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.problem = nil
-	if err != nil {
-		h.problem = &state.Problem{
-			Code: state.CodeKubeconfig, Title: "Kubeconfig not written",
-			Text:   fmt.Sprintf("The kubeconfig %s is not up to date: %v.", h.path, err),
-			Action: "make the folder writable; berth writes it at the next change of the config or restart of the agent",
-		}
-	}
-}
-
-func (h *kubeHub) tryWrite(cfg *config.Config) error {
-	tunnels := kubeTunnels(cfg)
-	if len(tunnels) == 0 && !kubeconfig.Exists(h.path) {
-		return nil
-	}
-	ca, err := h.localCA()
-	if err != nil {
-		return err
-	}
-	cert, key := ca.ClientPEM()
-	contexts := make([]kubeconfig.Context, 0, len(tunnels))
-	for _, t := range tunnels {
-		contexts = append(contexts, kubeconfig.Context{
-			Name: t.Name, Server: fmt.Sprintf("https://127.0.0.1:%d", kubePort(cfg, t)), ServerName: kube.ServerName(t.Name),
-			CA: ca.CAPEM(), ClientCert: cert, ClientKey: key,
-		})
-	}
-	return kubeconfig.Write(h.path, kubeconfig.Marshal(contexts))
-}
-
-// problems are those with the kubeconfig.
-func (h *kubeHub) problems() []state.Problem {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.problem == nil {
-		return nil
-	}
-	return []state.Problem{*h.problem}
 }

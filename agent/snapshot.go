@@ -208,7 +208,7 @@ func (a *Agent) problems() []state.Problem {
 		}
 	}
 	list = append(list, skewProblems(a.sessions.usable(time.Now()))...)
-	list = append(list, a.kube.problems()...)
+	list = append(list, a.kube.files.problems()...)
 	return a.stamp(append(list, homeProblems(a.homes.View())...))
 }
 

@@ -36,14 +36,15 @@ func (a *Agent) shoutInsecure(cfg *config.Config) {
 // anything else needs time.
 func (a *Agent) startTunnels(ctx context.Context) {
 	a.mu.Lock()
-	defer a.mu.Unlock()
 	for _, spec := range a.applied.Tunnels {
 		a.addLocked(ctx, spec)
 	}
 	for _, r := range a.tunnels {
 		r.start()
 	}
-	a.kube.writeConfig(a.applied)
+	a.kube.files.want(a.applied)
+	a.mu.Unlock()
+	a.kube.files.start(ctx)
 }
 
 // addLocked makes a tunnel and binds its port, unless the user stopped it. A
@@ -61,9 +62,9 @@ func (a *Agent) addLocked(ctx context.Context, spec config.Tunnel) *running {
 	r.t = newTunnel(spec, a.resolver, a.opts.Logger, history, a.watchman, a.touch)
 	switch {
 	case sharesKubePort(spec):
-		r.t.px = r.t.newKubeCarrier(a.kube.shared(ctx, sharedKubePort(a.applied)), a.kube.localCA, a.opts.Grace, a.opts.Logger)
+		r.t.px = r.t.newKubeCarrier(a.kube.shared(ctx, sharedKubePort(a.applied)), a.kube.files.localCA, a.opts.Grace, a.opts.Logger)
 	case spec.Kind == config.KindKube:
-		r.t.px = r.t.newKubeCarrier(nil, a.kube.localCA, a.opts.Grace, a.opts.Logger)
+		r.t.px = r.t.newKubeCarrier(nil, a.kube.files.localCA, a.opts.Grace, a.opts.Logger)
 	default:
 		r.t.px = r.t.newDBCarrier(a.opts.Grace, a.opts.Logger)
 	}
@@ -156,7 +157,7 @@ func (a *Agent) applyConfig(ctx context.Context) {
 		a.addLocked(ctx, spec).start()
 	}
 	if !diff.Empty() {
-		a.kube.writeConfig(next)
+		a.kube.files.want(next)
 	}
 	homes, err := homePaths(next)
 	a.mu.Unlock()

@@ -33,6 +33,7 @@ type Paths struct {
 	LogFile   string // the agent's log
 	Socket    string // the agent's control socket; on Windows the name of its pipe
 	Lock      string // held by the running agent: one per user or BERTH_HOME
+	Home      string // BERTH_HOME's folder, which has all of these; empty when they are in the platform's places
 }
 
 // Resolve returns the paths of the current user's berth, going by env, usually
@@ -82,7 +83,7 @@ func (r resolver) underOne(dir string) (Paths, error) {
 		return Paths{}, fmt.Errorf("%s: %w", HomeVar, err)
 	}
 	p := state(filepath.Join(dir, "state"))
-	p.Config = filepath.Join(dir, "config.yaml")
+	p.Home, p.Config = dir, filepath.Join(dir, "config.yaml")
 	if r.goos == "windows" {
 		p.Socket = r.pipe(strings.ToLower(dir))
 	} else {

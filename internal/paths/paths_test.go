@@ -113,6 +113,7 @@ func TestResolve(t *testing.T) {
 				LogFile:   "/b/state/agent.log",
 				Socket:    "/b/run/agent.sock",
 				Lock:      "/b/state/agent.lock",
+				Home:      "/b",
 			},
 		},
 		"berth_home_with_tilde": {
@@ -124,6 +125,7 @@ func TestResolve(t *testing.T) {
 				LogFile:   "/Users/alice/b/state/agent.log",
 				Socket:    "/Users/alice/b/run/agent.sock",
 				Lock:      "/Users/alice/b/state/agent.lock",
+				Home:      "/Users/alice/b",
 			},
 		},
 		"berth_home_on_windows": {
@@ -135,6 +137,7 @@ func TestResolve(t *testing.T) {
 				LogFile:   "/b/state/agent.log",
 				Socket:    `\\.\pipe\berth-1000-` + shortHash("/b"),
 				Lock:      "/b/state/agent.lock",
+				Home:      "/b",
 			},
 		},
 		"long_berth_home": {
@@ -146,6 +149,7 @@ func TestResolve(t *testing.T) {
 				LogFile:   long + "/state/agent.log",
 				Socket:    "/var/tmp/berth-1000-" + shortHash(long+"/run") + "/agent.sock",
 				Lock:      long + "/state/agent.lock",
+				Home:      long,
 			},
 		},
 	}

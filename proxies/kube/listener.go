@@ -33,8 +33,9 @@ type ListenerConfig struct {
 	Port int
 	// Hosts are the IP addresses to listen on; nil means 127.0.0.1 and ::1.
 	Hosts []string
-	// CA answers with the local CA. It is asked at the first connection, and
-	// again for as long as it fails: ports are bound before keys are read.
+	// CA answers with the local CA, which may be another one later. It is asked
+	// at each connection and must not block: ports are bound before keys are
+	// read, and a connection that comes before fails.
 	CA func() (*LocalCA, error)
 	// Grace is how long requests may go on after Run's ctx has ended.
 	Grace time.Duration
@@ -56,6 +57,7 @@ type Listener struct {
 	port *proxies.Port
 
 	mu      sync.Mutex // guards everything below
+	ca      *LocalCA   // what tls was made for
 	tls     *tls.Config
 	tunnels map[string]*Tunnel // by server name
 	only    *Tunnel            // serves whatever name is asked for; nil when shared
@@ -125,24 +127,18 @@ func (l *Listener) Run(ctx context.Context) error {
 	return nil
 }
 
-// configFor returns the TLS config of a connection: always the same one, so
-// that clients can resume their sessions.
+// configFor returns the TLS config of a connection: the same one for as long as
+// the CA is, so that clients can resume their sessions.
 func (l *Listener) configFor(*tls.ClientHelloInfo) (*tls.Config, error) {
-	l.mu.Lock()
-	cfg := l.tls
-	l.mu.Unlock()
-	if cfg != nil {
-		return cfg, nil
-	}
-	ca, err := l.cfg.CA() // not under the lock: it may ask the OS's keychain
+	ca, err := l.cfg.CA()
 	if err != nil {
 		l.log.Warn("local CA not available", "err", err)
 		return nil, err
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.tls == nil {
-		l.tls = ca.serverTLS(l.known)
+	if l.ca != ca {
+		l.ca, l.tls = ca, ca.serverTLS(l.known)
 	}
 	return l.tls, nil
 }

@@ -61,7 +61,7 @@ func TestStrangersAreRefused(t *testing.T) {
 	c := newCluster(t, ok)
 	l := shared(t)
 	run(t, Config{Listener: l, Source: always(c.upstream())})
-	other, err := OpenLocalCA(&memStore{})
+	other, err := CAStore{File: &memStore{}}.Make(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -280,19 +280,12 @@ func TestPortInUse(t *testing.T) {
 func TestCAComesLate(t *testing.T) {
 	c := newCluster(t, ok)
 	calls := 0
-	l := NewListener(ListenerConfig{CA: func() (*LocalCA, error) {
+	l := startListener(t, ListenerConfig{CA: func() (*LocalCA, error) {
 		if calls++; calls == 1 {
 			return nil, errors.New("keychain is locked")
 		}
 		return testCA()
 	}})
-	if err := l.Bind(); err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() { defer close(done); _ = l.Run(ctx) }()
-	t.Cleanup(func() { cancel(); <-done })
 	run(t, Config{Listener: l, Source: always(c.upstream())})
 	client := kubectl(t, "prod")
 	if resp, err := client.Get("https://" + l.Status().Addresses[0] + "/api/v1/pods"); err == nil {

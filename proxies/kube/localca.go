@@ -11,16 +11,10 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
-	"fmt"
-	"io/fs"
 	"math/big"
 	"net"
-	"os"
-	"path/filepath"
 	"sync"
 	"time"
-
-	"berth/internal/atomicfile"
 )
 
 const (
@@ -29,49 +23,24 @@ const (
 	caLife = 10 * 365 * 24 * time.Hour
 	// caRenew is how long before its end a local CA is made anew.
 	caRenew = 60 * 24 * time.Hour
-	// serverLife and serverRenew are the same for the listeners' cert, which
-	// is never stored.
+	// serverLife and serverRenew are the same for a listeners' cert that is not
+	// stored, since the CA's key is at hand.
 	serverLife  = 90 * 24 * time.Hour
 	serverRenew = 30 * 24 * time.Hour
+	// keptLife and keptRenew are the same for one that is: a keychain that is
+	// locked for half a year does no harm.
+	keptLife  = 365 * 24 * time.Hour
+	keptRenew = 183 * 24 * time.Hour
 	// backdate forgives clocks that were set back since.
 	backdate = 24 * time.Hour
 )
-
-// KeyStore keeps one secret across restarts: the local CA, its key and the
-// client's.
-type KeyStore interface {
-	// Load returns what was saved last; fs.ErrNotExist when nothing was.
-	Load() ([]byte, error)
-	Save(data []byte) error
-}
-
-// FileStore is a KeyStore in the file of that path, which only its owner may
-// read.
-type FileStore string
-
-// Load reads the file.
-func (f FileStore) Load() ([]byte, error) {
-	data, err := os.ReadFile(string(f))
-	if err != nil {
-		return nil, fmt.Errorf("read the local CA: %w", err)
-	}
-	return data, nil
-}
-
-// Save replaces the file, making its folder if need be.
-func (f FileStore) Save(data []byte) error {
-	if err := os.MkdirAll(filepath.Dir(string(f)), 0o700); err != nil {
-		return fmt.Errorf("save the local CA: %w", err)
-	}
-	return atomicfile.Write(string(f), data, 0o600)
-}
 
 // LocalCA is this machine's own authority for the listeners: clients trust it
 // to know a listener by, and it signed the one cert that listeners admit. It
 // is good for loopback addresses and names under Domain alone.
 type LocalCA struct {
 	ca        *x509.Certificate
-	caKey     crypto.Signer
+	caKey     crypto.Signer // nil: it is in a Vault, and server is set
 	caPEM     []byte
 	client    *x509.Certificate
 	clientPEM []byte
@@ -79,34 +48,6 @@ type LocalCA struct {
 
 	mu     sync.Mutex // guards server
 	server *tls.Certificate
-}
-
-// OpenLocalCA returns the CA that store keeps. A new one is made, and kept,
-// when there is none, when what is kept is not one, and near its end; every
-// kubeconfig must then be written anew. An error of the store is returned: a CA
-// that cannot be read now may be readable later, and is not to be replaced.
-func OpenLocalCA(store KeyStore) (*LocalCA, error) {
-	data, err := store.Load()
-	switch {
-	case err == nil:
-		if ca, err := parseLocalCA(data); err == nil && time.Until(ca.ca.NotAfter) > caRenew {
-			return ca, nil
-		}
-	case !errors.Is(err, fs.ErrNotExist):
-		return nil, err
-	}
-	ca, err := newLocalCA(time.Now())
-	if err != nil {
-		return nil, fmt.Errorf("make a local CA: %w", err)
-	}
-	data, err = ca.marshal()
-	if err != nil {
-		return nil, fmt.Errorf("make a local CA: %w", err)
-	}
-	if err := store.Save(data); err != nil {
-		return nil, err
-	}
-	return ca, nil
 }
 
 // CAPEM is the CA's cert.
@@ -149,64 +90,55 @@ func newLocalCA(now time.Time) (*LocalCA, error) {
 	return l, err
 }
 
-// marshal is what is kept: the CA and its key, the client's cert and key.
-func (l *LocalCA) marshal() ([]byte, error) {
-	key, err := encodeKey(l.caKey)
-	if err != nil {
-		return nil, err
+// keyInFile reports whether the CA's key is with its cert, and not in a Vault.
+func (l *LocalCA) keyInFile() bool { return l.caKey != nil }
+
+// ServesUntil is when the listeners' cert ends, if it is not renewed.
+func (l *LocalCA) ServesUntil() time.Time {
+	if l.keyInFile() {
+		return l.ca.NotAfter // it is renewed as long as the CA lasts
 	}
-	return bytes.Join([][]byte{l.caPEM, key, l.clientPEM, l.keyPEM}, nil), nil
+	return l.server.Leaf.NotAfter
 }
 
-var errNotLocalCA = errors.New("this is not a local CA and its client")
-
-func parseLocalCA(data []byte) (*LocalCA, error) {
-	var blocks [4]*pem.Block
-	for i := range blocks {
-		if blocks[i], data = pem.Decode(data); blocks[i] == nil {
-			return nil, errNotLocalCA
-		}
+// with is the same CA with a listeners' cert.
+func (l *LocalCA) with(server *tls.Certificate) *LocalCA {
+	return &LocalCA{
+		ca: l.ca, caKey: l.caKey, caPEM: l.caPEM, client: l.client, clientPEM: l.clientPEM, keyPEM: l.keyPEM, server: server,
 	}
-	l := &LocalCA{caPEM: pem.EncodeToMemory(blocks[0]), clientPEM: pem.EncodeToMemory(blocks[2]), keyPEM: pem.EncodeToMemory(blocks[3])}
-	ca, err := tls.X509KeyPair(l.caPEM, pem.EncodeToMemory(blocks[1]))
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errNotLocalCA, err)
-	}
-	client, err := tls.X509KeyPair(l.clientPEM, l.keyPEM)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errNotLocalCA, err)
-	}
-	signer, ok := ca.PrivateKey.(crypto.Signer)
-	l.ca, l.caKey, l.client = ca.Leaf, signer, client.Leaf
-	if !ok || !l.ca.IsCA || l.client.CheckSignatureFrom(l.ca) != nil {
-		return nil, errNotLocalCA
-	}
-	return l, nil
 }
 
-// serverCert is the cert of every listener. It is made when first asked for,
-// and again in time before its end.
+// serverCert is the cert of every listener. With the CA's key at hand it is made
+// when first asked for, and again in time before its end.
 func (l *LocalCA) serverCert() (*tls.Certificate, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	now := time.Now()
-	if l.server != nil && l.server.Leaf.NotAfter.Sub(now) > serverRenew {
+	if l.server != nil && (!l.keyInFile() || time.Until(l.server.Leaf.NotAfter) > serverRenew) {
 		return l.server, nil
 	}
+	server, err := l.signServer(l.caKey, serverLife)
+	if err != nil {
+		return nil, err
+	}
+	l.server = server
+	return server, nil
+}
+
+// signServer makes a cert for listeners with the CA's key.
+func (l *LocalCA) signServer(caKey crypto.Signer, life time.Duration) (*tls.Certificate, error) {
 	key, err := newKey()
 	if err != nil {
 		return nil, err
 	}
-	tmpl := template("berth", now, serverLife)
+	tmpl := template("berth", time.Now(), life)
 	tmpl.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
 	tmpl.DNSNames = []string{"*." + Domain, Domain, "localhost"}
 	tmpl.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1).To4(), net.IPv6loopback}
-	leaf, _, err := sign(tmpl, l.ca, key.Public(), l.caKey)
+	leaf, _, err := sign(tmpl, l.ca, key.Public(), caKey)
 	if err != nil {
 		return nil, err
 	}
-	l.server = &tls.Certificate{Certificate: [][]byte{leaf.Raw}, PrivateKey: key, Leaf: leaf}
-	return l.server, nil
+	return &tls.Certificate{Certificate: [][]byte{leaf.Raw}, PrivateKey: key, Leaf: leaf}, nil
 }
 
 // serverTLS is for a listener that admits this CA's one client, and the server
@@ -238,6 +170,12 @@ func (l *LocalCA) serverTLS(known func(name string) bool) *tls.Config {
 
 var errNotAdmitted = errors.New("the client shows a cert that berth did not give out")
 
+// Kinds of PEM blocks.
+const (
+	typeCert = "CERTIFICATE"
+	typeKey  = "PRIVATE KEY"
+)
+
 func newKey() (*ecdsa.PrivateKey, error) { return ecdsa.GenerateKey(elliptic.P256(), rand.Reader) }
 
 func encodeKey(key crypto.Signer) ([]byte, error) {
@@ -245,7 +183,7 @@ func encodeKey(key crypto.Signer) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
+	return pem.EncodeToMemory(&pem.Block{Type: typeKey, Bytes: der}), nil
 }
 
 func template(name string, now time.Time, life time.Duration) *x509.Certificate {
@@ -268,5 +206,5 @@ func sign(tmpl, parent *x509.Certificate, pub crypto.PublicKey, key crypto.Signe
 	if err != nil {
 		return nil, nil, err
 	}
-	return cert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), nil
+	return cert, pem.EncodeToMemory(&pem.Block{Type: typeCert, Bytes: der}), nil
 }

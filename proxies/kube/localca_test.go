@@ -1,95 +1,12 @@
 package kube
 
 import (
-	"bytes"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 )
-
-func TestLocalCAIsKept(t *testing.T) {
-	store := FileStore(filepath.Join(t.TempDir(), "state", "kube-ca.pem"))
-	a, err := OpenLocalCA(store)
-	if err != nil {
-		t.Fatal(err)
-	}
-	info, err := os.Stat(string(store))
-	if err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("the file has mode %v, %v", info.Mode(), err)
-	}
-	b, err := OpenLocalCA(store)
-	if err != nil {
-		t.Fatal(err)
-	}
-	certA, keyA := a.ClientPEM()
-	certB, keyB := b.ClientPEM()
-	if !bytes.Equal(a.CAPEM(), b.CAPEM()) || !bytes.Equal(certA, certB) || !bytes.Equal(keyA, keyB) {
-		t.Error("the second time it is another CA")
-	}
-}
-
-func TestLocalCAIsMadeAnew(t *testing.T) {
-	fresh, err := newLocalCA(time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	old, err := newLocalCA(time.Now().Add(-caLife + caRenew - time.Hour))
-	if err != nil {
-		t.Fatal(err)
-	}
-	other, err := newLocalCA(time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	pemOf := func(l *LocalCA) []byte {
-		data, err := l.marshal()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return data
-	}
-	mixed := &LocalCA{caPEM: fresh.caPEM, caKey: fresh.caKey, clientPEM: other.clientPEM, keyPEM: other.keyPEM}
-	swapped := &LocalCA{caPEM: fresh.caPEM, caKey: fresh.caKey, clientPEM: fresh.clientPEM, keyPEM: other.keyPEM}
-	tests := map[string]struct {
-		kept []byte
-		anew bool
-	}{
-		"good":          {pemOf(fresh), false},
-		"near_its_end":  {pemOf(old), true},
-		"nothing":       {nil, true},
-		"empty":         {[]byte{}, true},
-		"cut_short":     {pemOf(fresh)[:1500], true},
-		"other_client":  {pemOf(mixed), true},
-		"other_key":     {pemOf(swapped), true},
-		"not_pem":       {[]byte("hello"), true},
-		"client_is_ca":  {append(append([]byte{}, pemOf(fresh)[bytes.Index(pemOf(fresh), fresh.clientPEM):]...), pemOf(fresh)...), true},
-		"trailing_junk": {append(pemOf(fresh), "junk"...), false},
-	}
-	for name, tt := range tests {
-		t.Run(name, func(t *testing.T) {
-			store := &memStore{data: tt.kept}
-			ca, err := OpenLocalCA(store)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if anew := store.saves == 1; anew != tt.anew {
-				t.Errorf("made anew: %v, want %v", anew, tt.anew)
-			}
-			if again, err := OpenLocalCA(store); err != nil || !bytes.Equal(again.CAPEM(), ca.CAPEM()) {
-				t.Errorf("what was kept is another: %v", err)
-			}
-		})
-	}
-	store := &memStore{data: pemOf(fresh), err: errors.New("keychain is locked")}
-	if _, err := OpenLocalCA(store); err == nil || store.saves != 0 {
-		t.Errorf("a CA that cannot be read now was replaced: %v", err)
-	}
-}
 
 // TestLocalCASignsNothingElse checks the name constraints: who steals the CA's
 // key cannot pose as another host to a client that trusts it.

@@ -49,7 +49,7 @@ func (s *memStore) Save(data []byte) error {
 	return nil
 }
 
-var testCA = sync.OnceValues(func() (*LocalCA, error) { return OpenLocalCA(&memStore{}) })
+var testCA = sync.OnceValues(func() (*LocalCA, error) { return CAStore{File: &memStore{}}.Make(context.Background()) })
 
 // cluster is a fake API server behind a fake proxy.
 type cluster struct {
@@ -157,7 +157,12 @@ func run(t testing.TB, cfg Config) *running {
 // shared starts a listener; it ends with the test.
 func shared(t testing.TB) *Listener {
 	t.Helper()
-	l := NewListener(ListenerConfig{CA: testCA})
+	return startListener(t, ListenerConfig{CA: testCA})
+}
+
+func startListener(t testing.TB, cfg ListenerConfig) *Listener {
+	t.Helper()
+	l := NewListener(cfg)
 	if err := l.Bind(); err != nil {
 		t.Fatal(err)
 	}
@@ -178,6 +183,11 @@ func tlsFor(t testing.TB, tunnel string) *tls.Config {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return tlsOf(t, ca, tunnel)
+}
+
+func tlsOf(t testing.TB, ca *LocalCA, tunnel string) *tls.Config {
+	t.Helper()
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(ca.CAPEM())
 	certPEM, keyPEM := ca.ClientPEM()
@@ -195,7 +205,16 @@ func tlsFor(t testing.TB, tunnel string) *tls.Config {
 // kubectl is a client as Kubernetes' own are: HTTP/2 where it can.
 func kubectl(t testing.TB, tunnel string) *http.Client {
 	t.Helper()
-	tr := &http.Transport{TLSClientConfig: tlsFor(t, tunnel), ForceAttemptHTTP2: true}
+	ca, err := testCA()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return clientOf(t, ca, tunnel)
+}
+
+func clientOf(t testing.TB, ca *LocalCA, tunnel string) *http.Client {
+	t.Helper()
+	tr := &http.Transport{TLSClientConfig: tlsOf(t, ca, tunnel), ForceAttemptHTTP2: true}
 	t.Cleanup(tr.CloseIdleConnections)
 	return &http.Client{Transport: tr, Timeout: patienceInTests}
 }

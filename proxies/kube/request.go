@@ -314,11 +314,14 @@ func (c *counted) Read(p []byte) (int, error) {
 	n, err := c.ReadCloser.Read(p)
 	c.sum.Add(int64(n))
 	c.total.Add(int64(n))
-	if c.fromUpstream && err != nil && !errors.Is(err, io.EOF) && c.q.ctx.Err() == nil {
+	if !c.fromUpstream || err == nil || errors.Is(err, io.EOF) {
+		return n, err
+	}
+	if c.q.ctx.Err() == nil {
 		c.q.setErr(&proxies.ConnError{Side: proxies.SideUpstream, Op: "read", Err: err})
-		if c.q.watch {
-			err = io.EOF
-		}
+	}
+	if c.q.watch {
+		err = io.EOF // also when it is berth that ends it
 	}
 	return n, err
 }

@@ -496,8 +496,8 @@ func TestCloseConnections(t *testing.T) {
 	w := watch(t, client, r.addr())
 	eventually(t, "watch is open", func() bool { return r.Status().Connections == 1 })
 	r.CloseConnections()
-	if w.Scan() {
-		t.Error("the watch goes on")
+	if w.Scan() || w.Err() != nil {
+		t.Errorf("the watch says %q, %v; want its end, so that the client asks again", w.Text(), w.Err())
 	}
 	eventually(t, "the connection to the proxy is closed", func() bool { return c.conns.Load() == 0 })
 	watch(t, client, r.addr()) // the tunnel goes on
