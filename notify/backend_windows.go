@@ -46,13 +46,11 @@ var (
 type toasts struct {
 	cfg   Config
 	log   *slog.Logger
-	plain *plainer
 	jobs  chan toastJob
 
 	mu      sync.Mutex // guards what follows
 	problem error      // why the last toast came to nothing
 	answers bool       // clicks arrive
-	plainly bool
 }
 
 // toastJob is a toast for the thread that talks to COM.
@@ -65,14 +63,14 @@ func newBackend(cfg Config) backend {
 	if cfg.AppID == "" {
 		cfg.AppID = defaultAppID
 	}
-	return &toasts{cfg: cfg, log: cfg.Logger, plain: newPlainer(cfg), jobs: make(chan toastJob)}
+	return &toasts{cfg: cfg, log: cfg.Logger, jobs: make(chan toastJob)}
 }
 
 // capabilities implements backend.
 func (t *toasts) capabilities() Capabilities {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	c := Capabilities{Backend: "toast", Actions: t.answers, Plain: t.plainly, Problem: t.problem}
+	c := Capabilities{Backend: "toast", Actions: t.answers && t.problem == nil, Problem: t.problem}
 	if t.problem == nil {
 		c.Server = "Windows"
 	}
@@ -133,11 +131,19 @@ func (t *toasts) answer(ctx context.Context) error {
 // push pushes toasts until ctx ends.
 func (t *toasts) push(ctx context.Context) {
 	runtime.LockOSThread() // as in answer
+	var never error        // why there will be none; nil means that there may be
 	for {
 		select {
 		case job := <-t.jobs:
-			// Without options: the library's other way is a script made of the text.
-			job.done <- wintoast.Push(t.cfg.AppID, job.xml)
+			err := never
+			if err == nil {
+				// Without options: the library's other way is a script made of the text.
+				err = wintoast.Push(t.cfg.AppID, job.xml)
+			}
+			if e, ok := errors.AsType[*ole.OleError](err); ok && e.Code() == ole.E_NOINTERFACE {
+				never = err // the library does nothing from now on, and calls that success
+			}
+			job.done <- err
 		case <-ctx.Done():
 			return
 		}
@@ -161,17 +167,13 @@ func (t *toasts) show(ctx context.Context, n Notification) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	plainly := false
 	if err != nil {
+		// There is no last resort here: what others have is a script on Windows.
 		err = fmt.Errorf("%w (%w)", ErrUnavailable, err)
-		plainly = t.plain.show(ctx, n) == nil
 	}
 	t.mu.Lock()
-	t.problem, t.plainly = err, plainly
+	t.problem = err
 	t.mu.Unlock()
-	if plainly {
-		return nil
-	}
 	return err
 }
 

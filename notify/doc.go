@@ -22,5 +22,6 @@
 //	macOS       UNUserNotificationCenter, inside an application bundle
 //
 // Where that cannot be had, a plain notification without buttons is tried
-// before Show gives up with ErrUnavailable.
+// before Show gives up with ErrUnavailable; not so on Windows, where what is
+// plain would be a script made of the words.
 package notify

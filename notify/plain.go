@@ -1,3 +1,5 @@
+//go:build !windows
+
 package notify
 
 import (
@@ -32,8 +34,8 @@ func newPlainer(cfg Config) *plainer {
 	return &plainer{send: beeep.Notify, icon: icon}
 }
 
-// show shows the words of n. They pass through command lines and, on Windows,
-// a script: only harmless characters are let through.
+// show shows the words of n. They pass through command lines: only harmless
+// characters are let through.
 func (p *plainer) show(ctx context.Context, n Notification) error {
 	if !p.busy.TryLock() {
 		return fmt.Errorf("%w (the message before has not gone out)", ErrUnavailable)

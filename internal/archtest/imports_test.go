@@ -1,6 +1,7 @@
 package archtest
 
 import (
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -68,6 +69,28 @@ func TestSimulationStaysOut(t *testing.T) {
 			if matches(dep, []string{"berth/internal/simcluster/...", "berth/internal/demo", "berth/cmd/..."}) {
 				t.Errorf("%s reaches %s: the simulation is for the demo and for tests", pkg, dep)
 			}
+		}
+	}
+}
+
+// TestNoScriptsOnWindows: these libraries show a toast by a PowerShell script
+// made of its words when the usual way fails.
+func TestNoScriptsOnWindows(t *testing.T) {
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-deps", "berth/cmd/berth")
+	cmd.Env = append(os.Environ(), "GOOS=windows", "GOARCH=amd64", "CGO_ENABLED=0")
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v\n%s", err, stderr.String())
+	}
+	linked := strings.Fields(string(out))
+	if !slices.Contains(linked, "git.sr.ht/~jackmordaunt/go-toast/v2/wintoast") {
+		t.Error("what berth shows toasts with is another library: see that it runs no script")
+	}
+	for _, pkg := range []string{"github.com/gen2brain/beeep", "git.sr.ht/~jackmordaunt/go-toast", "git.sr.ht/~jackmordaunt/go-toast/v2"} {
+		if slices.Contains(linked, pkg) {
+			t.Errorf("berth.exe links %s", pkg)
 		}
 	}
 }
