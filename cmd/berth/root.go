@@ -27,6 +27,9 @@ const (
 var extraCommands []func(*app) *cobra.Command
 
 func (a *app) rootCommand() *cobra.Command {
+	// Else cobra tells whoever is started by Explorer, as the tray is at login,
+	// to open a console, and ends it.
+	cobra.MousetrapHelpText = ""
 	root := &cobra.Command{
 		Use:   "berth",
 		Short: "Teleport databases and Kubernetes clusters on local addresses that never change",
