@@ -47,6 +47,11 @@ desktop-test: build ## the tray on a real desktop without a screen; pictures of 
 	@sh packaging/desktop-deps.sh
 	$(GO) test -tags desktop -count=1 -v -timeout 9m ./internal/desktop
 
+.PHONY: wine-test
+wine-test: ## berth.exe under Wine 10 or later: on PATH, or BERTH_WINE="chroot FOLDER" with BERTH_WINE_ROOT=FOLDER
+	@sh packaging/wine-deps.sh
+	$(GO) test -tags wine -count=1 -v -timeout 9m ./internal/winetest
+
 .PHONY: bench
 bench: build ## Go benchmarks and the table of docs/BENCHMARKS.md
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./proxies/... ./certwatch/... ./agent/...

@@ -44,9 +44,9 @@ var (
 
 // toasts shows notifications through COM.
 type toasts struct {
-	cfg   Config
-	log   *slog.Logger
-	jobs  chan toastJob
+	cfg  Config
+	log  *slog.Logger
+	jobs chan toastJob
 
 	mu      sync.Mutex // guards what follows
 	problem error      // why the last toast came to nothing

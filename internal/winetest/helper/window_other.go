@@ -1,0 +1,6 @@
+//go:build !windows
+
+package main
+
+// windowSeen is for Windows.
+func windowSeen(string) bool { return false }
