@@ -3,7 +3,6 @@
 package notify
 
 import (
-	"bufio"
 	"context"
 	"os"
 	"os/exec"
@@ -11,6 +10,7 @@ import (
 	"testing"
 
 	"berth/internal/dbustest"
+	"berth/internal/displaytest"
 )
 
 // realServers are notification services, with the paths where they may be.
@@ -29,9 +29,6 @@ var realServers = []struct {
 func TestRealServers(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts a display")
-	}
-	if _, err := exec.LookPath("Xvfb"); err != nil {
-		missing(t, "no display to test with", err)
 	}
 	for _, tt := range realServers {
 		t.Run(tt.name, func(t *testing.T) {
@@ -52,7 +49,8 @@ func TestRealServers(t *testing.T) {
 			t.Setenv("HOME", t.TempDir())
 			t.Setenv("XDG_CONFIG_HOME", "")
 			t.Setenv("NO_AT_BRIDGE", "1")
-			startDisplay(t)
+			t.Setenv("DISPLAY", displaytest.Start(t, "800x600x24"))
+			t.Setenv("WAYLAND_DISPLAY", "")
 			stop := startServer(t, path)
 			d := newDesk(t, at(bus))
 			d.ready(t)
@@ -119,27 +117,4 @@ func startServer(t *testing.T, path string) (stop func()) {
 	}
 	t.Cleanup(stop)
 	return stop
-}
-
-// startDisplay starts a display that ends with the test.
-func startDisplay(t *testing.T) {
-	t.Helper()
-	read, write, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = read.Close() }()
-	cmd := exec.CommandContext(context.Background(), "Xvfb", "-displayfd", "3", "-screen", "0", "800x600x24", "-nolisten", "tcp", "-noreset")
-	cmd.ExtraFiles = []*os.File{write}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	_ = write.Close()
-	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-	number, err := bufio.NewReader(read).ReadString('\n')
-	if err != nil {
-		t.Fatalf("Xvfb named no display: %v", err)
-	}
-	t.Setenv("DISPLAY", ":"+strings.TrimSpace(number))
-	t.Setenv("WAYLAND_DISPLAY", "")
 }

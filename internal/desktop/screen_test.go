@@ -3,7 +3,6 @@
 package desktop
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"os"
@@ -14,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"berth/internal/displaytest"
 )
 
 // patience bounds whatever should happen soon.
@@ -49,7 +50,7 @@ func newScreen(t *testing.T, shots string) *screen {
 		"XDG_CACHE_HOME="+filepath.Join(dir, "cache"), "XDG_DATA_HOME="+filepath.Join(dir, "data"),
 		"GTK_THEME=Adwaita", "NO_AT_BRIDGE=1", "LANG=C.UTF-8", "GTK_USE_PORTAL=0",
 	)
-	s.startX()
+	s.environ = append(s.environ, "DISPLAY="+displaytest.Start(t, "1000x640x24"))
 	s.startBus()
 	s.configurePanel()
 	s.start("xfce4-panel", "xfce4-panel", "--disable-wm-check")
@@ -67,25 +68,6 @@ func one(t *testing.T, pattern string) string {
 		t.Fatalf("no %s: is everything of packaging/desktop-deps.sh installed?", pattern)
 	}
 	return found[0]
-}
-
-// startX starts an X server that chooses its own display.
-func (s *screen) startX() {
-	s.t.Helper()
-	r, w, err := os.Pipe()
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	defer func() { _ = r.Close() }()
-	x := s.command("Xvfb", "-displayfd", "3", "-screen", "0", "1000x640x24", "-nolisten", "tcp", "-noreset")
-	x.ExtraFiles = []*os.File{w}
-	s.run("Xvfb", x)
-	_ = w.Close()
-	line, err := bufio.NewReader(r).ReadString('\n')
-	if err != nil {
-		s.t.Fatalf("Xvfb named no display: %v", err)
-	}
-	s.environ = append(s.environ, "DISPLAY=:"+strings.TrimSpace(line))
 }
 
 func (s *screen) startBus() {

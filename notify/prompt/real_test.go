@@ -3,14 +3,14 @@
 package prompt
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"os"
 	"os/exec"
-	"strings"
 	"testing"
 	"time"
+
+	"berth/internal/displaytest"
 )
 
 // TestRealDialog types into dialogs that real programs draw.
@@ -24,15 +24,18 @@ func TestRealDialog(t *testing.T) {
 			dialogs = append(dialogs, name)
 		}
 	}
-	for _, name := range []string{"Xvfb", "xdotool"} {
-		if _, err := exec.LookPath(name); err != nil || len(dialogs) == 0 {
-			if os.Getenv("CI") != "" {
-				t.Fatalf("no display or dialog program to test with: %v, %q", err, dialogs)
-			}
-			t.Skipf("no display or dialog program to test with (%v, %q): \"make test-deps\" installs them", err, dialogs)
+	if _, err := exec.LookPath("xdotool"); err != nil || len(dialogs) == 0 {
+		if os.Getenv("CI") != "" {
+			t.Fatalf("no keyboard or dialog program to test with: %v, %q", err, dialogs)
 		}
+		t.Skipf("no keyboard or dialog program to test with (%v, %q): \"make test-deps\" installs them", err, dialogs)
 	}
-	startDisplay(t)
+	for name, value := range map[string]string{
+		"DISPLAY": displaytest.Start(t, "800x600x24"), "WAYLAND_DISPLAY": "", "QT_QPA_PLATFORM": "xcb",
+		"DBUS_SESSION_BUS_ADDRESS": "unix:path=/nonexistent", "HOME": t.TempDir(), "NO_AT_BRIDGE": "1",
+	} {
+		t.Setenv(name, value)
+	}
 	q := Question{Title: "berth test", Text: "Password of <b>alice</b> & co_op", OK: "Log in", Cancel: "Not now"}
 	for _, name := range dialogs {
 		t.Run(name, func(t *testing.T) {
@@ -74,33 +77,6 @@ func TestRealDialog(t *testing.T) {
 			}
 		})
 	}
-}
-
-// startDisplay starts a display that ends with the test.
-func startDisplay(t *testing.T) {
-	t.Helper()
-	read, write, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = read.Close() }()
-	cmd := exec.CommandContext(context.Background(), "Xvfb", "-displayfd", "3", "-screen", "0", "800x600x24", "-nolisten", "tcp", "-noreset")
-	cmd.ExtraFiles = []*os.File{write}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	_ = write.Close()
-	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-	number, err := bufio.NewReader(read).ReadString('\n')
-	if err != nil {
-		t.Fatalf("Xvfb named no display: %v", err)
-	}
-	t.Setenv("DISPLAY", ":"+strings.TrimSpace(number))
-	t.Setenv("WAYLAND_DISPLAY", "")
-	t.Setenv("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nonexistent")
-	t.Setenv("HOME", t.TempDir())
-	t.Setenv("NO_AT_BRIDGE", "1")
-	t.Setenv("QT_QPA_PLATFORM", "xcb")
 }
 
 // focus gives the dialog the keyboard, once it is there: there is no window
