@@ -37,13 +37,6 @@ const (
 	rpcTimeout = 10 * time.Second
 	// pingTimeout is how long a connection that may be dead is trusted.
 	pingTimeout = 3 * time.Second
-	// listTTL is how long a listing is good for: long enough that fifty
-	// tunnels starting together ask once, short enough that a database
-	// added just now is found by the next attempt.
-	listTTL = 15 * time.Second
-	// missTTL is how long a listing is good for that lacks what was asked
-	// for: people ask again when something was added just now.
-	missTTL = time.Second
 )
 
 // Config says which session a Cluster is for and how it reaches the proxy.
@@ -67,13 +60,13 @@ type Cluster struct {
 	answered    atomic.Bool  // the auth service has answered, so what is known is right
 	flight      singleflight.Group
 	certs       certCache
+	databases   *listing[Database]
+	kubes       *listing[KubeCluster]
+	leafCAs     recent[map[string]*x509.CertPool]
 
 	mu      sync.Mutex
 	closed  bool
 	clients map[string]*client.Client // by cluster name: the root's and the leaves'
-	lists   map[string]databaseList   // by cluster name
-	kubes   map[string]kubeList       // by cluster name
-	leafCAs *leafCAs
 }
 
 // ErrNoUsableSession is returned by New for a profile that cannot act: logged
@@ -92,13 +85,12 @@ func New(cfg Config) (*Cluster, error) {
 		root = p.Cluster
 	}
 	c := &Cluster{
-		profile: p,
-		session: p.Session,
-		root:    root,
-		log:     cfg.Logger.With("component", "cluster", "profile", p.ProxyAddr),
-		clients: make(map[string]*client.Client),
-		lists:   make(map[string]databaseList),
-		kubes:   make(map[string]kubeList),
+		profile:   p,
+		session:   p.Session,
+		root:      root,
+		log:       cfg.Logger.With("component", "cluster", "profile", p.ProxyAddr),
+		clients:   make(map[string]*client.Client),
+		databases: databases(), kubes: kubes(),
 	}
 	c.mustUpgrade.Store(p.ConnUpgradeRequired)
 	return c, nil
@@ -265,29 +257,15 @@ func Knows(p *certwatch.Profile, name string) bool {
 	return ok
 }
 
-// leafCAs are the host CAs of all clusters the root trusts, as of one moment.
-type leafCAs struct {
-	at    time.Time
-	pools map[string]*x509.CertPool
-}
-
-// leaves returns the clusters the root trusts, as of maxAge ago at most.
+// leaves returns the host CAs of the clusters the root trusts, as of maxAge ago
+// at most.
 func (c *Cluster) leaves(ctx context.Context, maxAge time.Duration) (map[string]*x509.CertPool, error) {
-	c.mu.Lock()
-	cached := c.leafCAs
-	c.mu.Unlock()
-	if cached != nil && time.Since(cached.at) < maxAge {
-		return cached.pools, nil
-	}
-	v, err, _ := c.flight.Do("leaves", func() (any, error) {
+	return c.leafCAs.get(c.root, maxAge, func() (map[string]*x509.CertPool, error) {
 		var cas []types.CertAuthority
 		err := c.call(context.WithoutCancel(ctx), c.root, "list trusted clusters of "+c.root, func(ctx context.Context, clt *client.Client) (err error) {
 			cas, err = clt.GetCertAuthorities(ctx, types.HostCA, false)
 			return err
 		})
-		if err != nil {
-			return nil, err
-		}
 		pools := make(map[string]*x509.CertPool, len(cas))
 		for _, ca := range cas {
 			pool := x509.NewCertPool()
@@ -296,15 +274,8 @@ func (c *Cluster) leaves(ctx context.Context, maxAge time.Duration) (map[string]
 			}
 			pools[ca.GetClusterName()] = pool
 		}
-		c.mu.Lock()
-		c.leafCAs = &leafCAs{at: time.Now(), pools: pools}
-		c.mu.Unlock()
-		return pools, nil
+		return pools, err
 	})
-	if err != nil {
-		return nil, err
-	}
-	return v.(map[string]*x509.CertPool), nil
 }
 
 // client returns the api client for a cluster's auth service, reached through

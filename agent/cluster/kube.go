@@ -3,13 +3,9 @@ package cluster
 import (
 	"context"
 	"maps"
-	"slices"
-	"strings"
-	"time"
 
 	"github.com/gravitational/teleport/api/client"
 	"github.com/gravitational/teleport/api/client/proto"
-	"github.com/gravitational/teleport/api/types"
 )
 
 // KubeCluster is a Kubernetes cluster the Teleport cluster offers to this user.
@@ -43,79 +39,37 @@ func (r KubeRoute) fill(req *proto.UserCertsRequest) {
 // when it is connected to.
 func (c *Cluster) KubeCert(ctx context.Context, r KubeRoute) (*Cert, error) { return c.cert(ctx, r) }
 
-type kubeList struct {
-	at    time.Time
-	kubes []KubeCluster
+func kubes() *listing[KubeCluster] {
+	return &listing[KubeCluster]{
+		kind: "Kubernetes clusters", name: func(k KubeCluster) string { return k.Name },
+		fetch: func(ctx context.Context, clt *client.Client) ([]KubeCluster, error) {
+			servers, err := clt.GetKubernetesServers(ctx)
+			list := make([]KubeCluster, 0, len(servers))
+			for _, s := range servers {
+				if k := s.GetCluster(); k != nil {
+					list = append(list, KubeCluster{Name: k.GetName(), Labels: maps.Clone(k.GetAllLabels())})
+				}
+			}
+			return list, err
+		},
+	}
 }
 
 // KubeClusters lists the Kubernetes clusters of a Teleport cluster (the root,
 // or a leaf) that the session may see, by name. Several services that carry
 // the same one are one entry.
 func (c *Cluster) KubeClusters(ctx context.Context, clusterName string) ([]KubeCluster, error) {
-	return c.listKubes(ctx, clusterName, missTTL)
-}
-
-// listKubes is KubeClusters as of maxAge ago at most.
-func (c *Cluster) listKubes(ctx context.Context, clusterName string, maxAge time.Duration) ([]KubeCluster, error) {
-	c.mu.Lock()
-	cached := c.kubes[clusterName]
-	c.mu.Unlock()
-	if cached.kubes != nil && time.Since(cached.at) < maxAge {
-		return cached.kubes, nil
-	}
-	v, err, _ := c.flight.Do("kubes/"+clusterName, func() (any, error) {
-		var servers []types.KubeServer
-		err := c.call(context.WithoutCancel(ctx), clusterName, "list Kubernetes clusters of "+clusterName, func(ctx context.Context, clt *client.Client) (err error) {
-			servers, err = clt.GetKubernetesServers(ctx)
-			return err
-		})
-		if err != nil {
-			return nil, err
-		}
-		list := kubeList{at: time.Now(), kubes: dedupeKubes(servers)}
-		c.mu.Lock()
-		c.kubes[clusterName] = list
-		c.mu.Unlock()
-		return list.kubes, nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	return v.([]KubeCluster), nil
-}
-
-func dedupeKubes(servers []types.KubeServer) []KubeCluster {
-	byName := make(map[string]KubeCluster, len(servers))
-	for _, s := range servers {
-		if kube := s.GetCluster(); kube != nil {
-			byName[kube.GetName()] = KubeCluster{Name: kube.GetName(), Labels: maps.Clone(kube.GetAllLabels())}
-		}
-	}
-	kubes := slices.AppendSeq(make([]KubeCluster, 0, len(byName)), maps.Values(byName))
-	slices.SortFunc(kubes, func(a, b KubeCluster) int { return strings.Compare(a.Name, b.Name) })
-	return kubes
+	return c.kubes.all(ctx, c, clusterName, missTTL)
 }
 
 // KubeCluster returns the named Kubernetes cluster of a Teleport cluster, or
 // UnknownKubeError.
 func (c *Cluster) KubeCluster(ctx context.Context, clusterName, name string) (KubeCluster, error) {
-	named := func(k KubeCluster) bool { return k.Name == name }
-	kubes, err := c.listKubes(ctx, clusterName, listTTL)
-	if err == nil && !slices.ContainsFunc(kubes, named) {
-		kubes, err = c.listKubes(ctx, clusterName, missTTL) // it may have been added since
+	k, like, ok, err := c.kubes.one(ctx, c, clusterName, name)
+	if err == nil && !ok {
+		err = &UnknownKubeError{Cluster: clusterName, KubeCluster: name, Similar: like}
 	}
-	if err != nil {
-		return KubeCluster{}, err
-	}
-	i := slices.IndexFunc(kubes, named)
-	if i < 0 {
-		names := make([]string, len(kubes))
-		for i, k := range kubes {
-			names[i] = k.Name
-		}
-		return KubeCluster{}, &UnknownKubeError{Cluster: clusterName, KubeCluster: name, Similar: similar(name, names)}
-	}
-	return kubes[i], nil
+	return k, err
 }
 
 // KubeMFARequired reports whether the cluster wants per-session MFA for this
