@@ -18,6 +18,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -107,14 +108,11 @@ type Tunnel struct {
 	port         *Port
 
 	total, bytesIn, bytesOut atomic.Int64
+	outcome                  Outcome
 
-	mu          sync.Mutex // guards everything below
-	conns       map[*conn]struct{}
-	waiting     map[*conn]time.Time // since when
-	lastErr     error
-	lastErrAt   time.Time
-	lastOK      time.Time
-	lastWarning time.Time
+	mu      sync.Mutex // guards everything below
+	conns   map[*conn]struct{}
+	waiting map[*conn]time.Time // since when
 }
 
 // New returns a tunnel that is not bound yet. It panics without a Source, or
@@ -251,77 +249,35 @@ func (t *Tunnel) closeThose(cause error, which func(*conn) bool) {
 	}
 }
 
-// Status is how a tunnel is, at one moment.
-type Status struct {
-	PortStatus
-	// Connections counts open client connections, Waiting those of them held
-	// until Source answers, OldestWait is when the longest held one began.
-	Connections int
-	Waiting     int
-	Marked      int // see MarkConnections
-	OldestWait  time.Time
-	// TotalConnections counts every connection since the tunnel was made.
-	TotalConnections int64
-	// BytesIn counts bytes from the resource to clients, BytesOut the others.
-	BytesIn  int64
-	BytesOut int64
-	// LastError is why a connection was last refused or broken, other than by
-	// its client; LastOK is when the resource last answered one.
-	LastError   error
-	LastErrorAt time.Time
-	LastOK      time.Time
-}
-
 // Status returns how the tunnel is now.
 func (t *Tunnel) Status() Status {
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	s := Status{
 		PortStatus:       t.port.Status(),
-		Connections:      len(t.conns),
-		Waiting:          len(t.waiting),
 		TotalConnections: t.total.Load(),
 		BytesIn:          t.bytesIn.Load(),
 		BytesOut:         t.bytesOut.Load(),
-		LastError:        t.lastErr,
-		LastErrorAt:      t.lastErrAt,
-		LastOK:           t.lastOK,
 	}
-	for c := range t.conns {
-		if c.marked {
-			s.Marked++
+	t.outcome.Tell(&s)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s.Count(func(yield func(bool) bool) {
+		for c := range t.conns {
+			if !yield(c.marked) {
+				return
+			}
 		}
-	}
-	for _, since := range t.waiting {
-		if s.OldestWait.IsZero() || since.Before(s.OldestWait) {
-			s.OldestWait = since
-		}
-	}
+	}, maps.Values(t.waiting))
 	return s
 }
 
 // noteError remembers why a connection failed.
 func (t *Tunnel) noteError(err error) {
-	now := time.Now()
-	t.mu.Lock()
-	t.lastErr, t.lastErrAt = err, now
-	warn := now.Sub(t.lastWarning) >= time.Minute
-	if warn {
-		t.lastWarning = now
-	}
-	t.mu.Unlock()
-	level := slog.LevelDebug
-	if warn { // one line a minute says enough: each failure is in the events
-		level = slog.LevelWarn
-	}
-	t.log.Log(context.Background(), level, "connection failed", "err", err)
+	t.log.Log(context.Background(), t.outcome.Failed(err), "connection failed", "err", err)
 	t.cfg.OnChange()
 }
 
 // noteOK remembers that the resource answered.
 func (t *Tunnel) noteOK() {
-	t.mu.Lock()
-	t.lastOK = time.Now()
-	t.mu.Unlock()
+	t.outcome.Answered()
 	t.cfg.OnChange()
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -89,17 +90,14 @@ type Tunnel struct {
 	wg       sync.WaitGroup // one for each request
 
 	total, bytesIn, bytesOut atomic.Int64
+	outcome                  proxies.Outcome
 
-	mu          sync.Mutex // guards everything below
-	stopped     bool
-	active      map[*request]struct{}
-	waiting     map[*request]time.Time // since when
-	transport   *transport             // of the newest Upstream
-	warned      time.Time
-	lastErr     error
-	lastErrAt   time.Time
-	lastOK      time.Time
-	lastWarning time.Time // in the log
+	mu        sync.Mutex // guards everything below
+	stopped   bool
+	active    map[*request]struct{}
+	waiting   map[*request]time.Time // since when
+	transport *transport             // of the newest Upstream
+	warned    time.Time
 }
 
 // New returns a tunnel that serves nobody yet. It panics without a Source.
@@ -264,30 +262,22 @@ func (t *Tunnel) endThose(cause error, which func(*request) bool) {
 
 // Status returns how the tunnel is now: its connections are its requests.
 func (t *Tunnel) Status() proxies.Status {
-	port := t.listener.Status()
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	s := proxies.Status{
-		PortStatus:       port,
-		Connections:      len(t.active),
-		Waiting:          len(t.waiting),
+		PortStatus:       t.listener.Status(),
 		TotalConnections: t.total.Load(),
 		BytesIn:          t.bytesIn.Load(),
 		BytesOut:         t.bytesOut.Load(),
-		LastError:        t.lastErr,
-		LastErrorAt:      t.lastErrAt,
-		LastOK:           t.lastOK,
 	}
-	for q := range t.active {
-		if q.marked {
-			s.Marked++
+	t.outcome.Tell(&s)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s.Count(func(yield func(bool) bool) {
+		for q := range t.active {
+			if !yield(q.marked) {
+				return
+			}
 		}
-	}
-	for _, since := range t.waiting {
-		if s.OldestWait.IsZero() || since.Before(s.OldestWait) {
-			s.OldestWait = since
-		}
-	}
+	}, maps.Values(t.waiting))
 	return s
 }
 
@@ -333,23 +323,5 @@ func (t *Tunnel) warn(w http.ResponseWriter, up *Upstream) {
 
 // noteError remembers why a request failed.
 func (t *Tunnel) noteError(err error) {
-	now := time.Now()
-	t.mu.Lock()
-	t.lastErr, t.lastErrAt = err, now
-	loud := now.Sub(t.lastWarning) >= time.Minute
-	if loud {
-		t.lastWarning = now
-	}
-	t.mu.Unlock()
-	level := slog.LevelDebug
-	if loud { // one line a minute says enough: each failure is in the events
-		level = slog.LevelWarn
-	}
-	t.log.Log(context.Background(), level, "request failed", "err", err)
-}
-
-func (t *Tunnel) noteOK() {
-	t.mu.Lock()
-	t.lastOK = time.Now()
-	t.mu.Unlock()
+	t.log.Log(context.Background(), t.outcome.Failed(err), "request failed", "err", err)
 }
