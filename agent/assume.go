@@ -211,7 +211,7 @@ func (a *Agent) tryAssume(ctx context.Context, want ipc.Assume) (r state.Request
 }
 
 // assume takes a request's roles for the session, or for one tunnel alone.
-func (a *Agent) assume(ctx context.Context, r state.Request, tunnel string, acceptEarlierEnd bool) (time.Time, error) {
+func (a *Agent) assume(ctx context.Context, r state.Request, tunnel string, acceptCost bool) (time.Time, error) {
 	f := a.sessions.at(r.Profile)
 	switch {
 	case !r.Mine:
@@ -228,7 +228,9 @@ func (a *Agent) assume(ctx context.Context, r state.Request, tunnel string, acce
 		if p = f.profile; slices.Contains(p.Session.Identity.ActiveRequests, r.ID) {
 			return nil
 		}
-		if _, err := a.changer(f, false).Assume(ctx, r.ID, acceptEarlierEnd); err != nil {
+		c := a.changer(f, false)
+		c.Tunnels, c.Resources = a.tunnelsOutside(r), r.Resources
+		if _, err := c.Assume(ctx, r.ID, acceptCost); err != nil {
 			return err
 		}
 		a.log.Info("access request assumed", "request_id", r.ID, "roles", r.Roles, "profile", r.Profile)
@@ -282,6 +284,12 @@ func (a *Agent) assumeFor(ctx context.Context, f found, r state.Request, tunnel 
 		return &ipc.Error{
 			Code: ipc.CodeInvalid, Message: fmt.Sprintf("tunnel %s leads to cluster %s, and the request is of %s", tunnel, spec.Cluster, r.Cluster),
 			Hint: "choose a tunnel of that cluster, or leave --tunnel out",
+		}
+	}
+	if !requestReaches(r, spec) {
+		return &ipc.Error{
+			Code: ipc.CodeInvalid, Message: fmt.Sprintf("tunnel %s leads to %s, and the request gives access to %s alone", tunnel, spec.Resource, strings.Join(r.Resources, ", ")),
+			Hint: "choose a tunnel that leads there, or ask for more: berth request create --resource " + resourceID(spec),
 		}
 	}
 	if t := a.runningTunnel(tunnel); f.cluster == nil || t != nil && t.lastEngine() == state.EngineTSH {

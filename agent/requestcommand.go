@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"strings"
@@ -40,7 +41,13 @@ func (a *Agent) requestCommand(ctx context.Context, f found, spec config.Tunnel)
 	if f.cluster == nil || f.profile.Session == nil {
 		return ""
 	}
-	resource := fmt.Sprintf("/%s/%s/%s", spec.Cluster, kindInID(spec.Kind), spec.Resource)
+	if id := f.profile.Session.Identity; id.AllowedResourceIDs != "" {
+		var reached state.Request
+		if err := json.Unmarshal([]byte(id.AllowedResourceIDs), &reached.Resources); err == nil && !requestReaches(reached, spec) {
+			return "berth request drop" // whatever the roles allow
+		}
+	}
+	resource := resourceID(spec)
 	if able, err := f.cluster.RequestAbilities(ctx, []string{resource}); err == nil && len(able.ResourceRoles) > 0 {
 		return "berth request create --resource " + resource + reasonFlag(able)
 	}
@@ -60,6 +67,32 @@ func reasonFlag(able cluster.RequestAbilities) string {
 		return " --reason '…'"
 	}
 	return ""
+}
+
+// resourceID is what a tunnel leads to, as requests name it.
+func resourceID(spec config.Tunnel) string {
+	return fmt.Sprintf("/%s/%s/%s", spec.Cluster, kindInID(spec.Kind), spec.Resource)
+}
+
+// requestReaches reports whether the access of a request leads where a tunnel
+// does.
+func requestReaches(r state.Request, spec config.Tunnel) bool {
+	return access.Reaches(r, spec.Cluster, kindInID(spec.Kind), spec.Resource)
+}
+
+// tunnelsOutside are the tunnels of a session that lead to what it reaches no
+// more once it has assumed the request: with one for resources it reaches those
+// alone.
+func (a *Agent) tunnelsOutside(r state.Request) []string {
+	var names []string
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, run := range a.sortedLocked() {
+		if run.t != nil && run.t.servedBy() == r.Profile && !requestReaches(r, run.spec) {
+			names = append(names, run.spec.Name)
+		}
+	}
+	return names
 }
 
 // kindInID is a kind as the id of a resource has it.

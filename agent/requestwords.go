@@ -28,7 +28,7 @@ func (a *Agent) requestIPC(err error, r state.Request) error {
 		gone      *cluster.UnknownRequestError
 		not       *cluster.NotAssumableError
 		noReview  *cluster.CannotReviewError
-		earlier   *access.EarlierEndError
+		cost      *access.CostError
 		denied    *cluster.AccessDeniedError
 		expired   *cluster.SessionExpiredError
 		away      *cluster.UnreachableError
@@ -51,8 +51,8 @@ func (a *Agent) requestIPC(err error, r state.Request) error {
 		return fail(ipc.CodeDenied, access.Clean(not.Error(), 1000), assumeHint(not.Why, r))
 	case errors.As(err, &noReview):
 		return fail(ipc.CodeDenied, noReview.Error(), fmt.Sprintf("who may: https://%s/web/requests/%s", r.Profile, r.ID))
-	case errors.As(err, &earlier):
-		return fail(ipc.CodeConfirm, earlier.Error(), "assume it all the same with --yes, or for one tunnel with --tunnel NAME")
+	case errors.As(err, &cost):
+		return fail(ipc.CodeConfirm, cost.Error(), "assume it all the same with --yes, or for one tunnel with --tunnel NAME")
 	case errors.As(err, &denied):
 		return fail(ipc.CodeDenied, access.Clean(denied.Error(), 1000), fmt.Sprintf("see %q", strings.TrimSpace("berth request show "+r.ID)))
 	case errors.As(err, &away):

@@ -1,6 +1,7 @@
 package access
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -38,18 +39,51 @@ type Changer struct {
 	TSH func(ctx context.Context, args ...string) ([]byte, error)
 	// SessionEnd is when the session ends now.
 	SessionEnd time.Time
+	// Tunnels are those that would lose their access, for the session would
+	// reach Resources alone.
+	Tunnels, Resources []string
 }
 
-// EarlierEndError says that the session would end earlier than it does now.
-// Nothing has been changed.
-type EarlierEndError struct {
-	ID       string
+// cost is what a session costs that ends at end; nil means nothing.
+func (c Changer) cost(id string, end time.Time) error {
+	e := &CostError{ID: id, Now: c.SessionEnd, New: c.SessionEnd, Tunnels: c.Tunnels, Resources: c.Resources}
+	if end.Add(endTolerance).Before(c.SessionEnd) {
+		e.New = end
+	}
+	if e.New.Equal(e.Now) && len(e.Tunnels) == 0 {
+		return nil
+	}
+	return e
+}
+
+// CostError says what a session would lose by assuming a request: time, or
+// what tunnels lead to. Nothing has been changed.
+type CostError struct {
+	ID string
+	// Now and New are the session's ends; equal when it would end as it does.
 	Now, New time.Time
+	// Tunnels would lose their access, for the session would reach Resources
+	// alone.
+	Tunnels, Resources []string
 }
 
-func (e *EarlierEndError) Error() string {
-	return fmt.Sprintf("with access request %s the session ends at %s instead of %s",
-		e.ID, e.New.Local().Format("15:04"), e.Now.Local().Format("Mon 15:04"))
+// maxTunnels is how many tunnels a CostError names.
+const maxTunnels = 5
+
+func (e *CostError) Error() string {
+	var costs []string
+	if e.New.Before(e.Now) {
+		costs = append(costs, fmt.Sprintf("ends at %s instead of %s", e.New.Local().Format("15:04"), e.Now.Local().Format("Mon 15:04")))
+	}
+	if n := len(e.Tunnels); n > 0 {
+		which := strings.Join(e.Tunnels[:min(n, maxTunnels)], ", ")
+		if n > maxTunnels {
+			which += fmt.Sprintf(" and %d more", n-maxTunnels)
+		}
+		costs = append(costs, fmt.Sprintf("reaches %s alone until it is dropped, which leaves these tunnels without access: %s",
+			strings.Join(e.Resources, ", "), which))
+	}
+	return fmt.Sprintf("with access request %s the session %s", e.ID, strings.Join(costs, " and "))
 }
 
 // ErrNoWay says that neither the api nor tsh can change the session's certs.
@@ -85,8 +119,8 @@ func Check(ctx context.Context, c Cluster, id string, now time.Time) (*types.Acc
 }
 
 // Assume takes the roles of a request for the whole session. Unless accepted,
-// it returns EarlierEndError where the session's end would come nearer.
-func (c Changer) Assume(ctx context.Context, id string, acceptEarlierEnd bool) (end time.Time, err error) {
+// it returns CostError where that costs something.
+func (c Changer) Assume(ctx context.Context, id string, acceptCost bool) (end time.Time, err error) {
 	var req *types.AccessRequestV3
 	if c.Cluster != nil {
 		if req, err = Check(ctx, c.Cluster, id, time.Now()); err != nil {
@@ -94,11 +128,15 @@ func (c Changer) Assume(ctx context.Context, id string, acceptEarlierEnd bool) (
 		}
 	}
 	if c.Cluster != nil && c.Install != nil {
-		return c.reissue(ctx, id, cluster.Reissue{Assume: []string{id}}, acceptEarlierEnd)
+		return c.reissue(ctx, id, cluster.Reissue{Assume: []string{id}}, acceptCost)
 	}
-	if req != nil && !acceptEarlierEnd {
-		if at := instant(req.GetSessionTLL()); at != nil && at.Add(endTolerance).Before(c.SessionEnd) {
-			return end, &EarlierEndError{ID: id, Now: c.SessionEnd, New: *at}
+	if !acceptCost {
+		at := c.SessionEnd
+		if req != nil {
+			at = *cmp.Or(instant(req.GetSessionTLL()), &at)
+		}
+		if err := c.cost(id, at); err != nil {
+			return end, err
 		}
 	}
 	return end, c.tsh(ctx, "login", "--request-id="+id)
@@ -117,13 +155,15 @@ func (c Changer) Drop(ctx context.Context, ids ...string) error {
 	return c.tsh(ctx, append([]string{"request", "drop"}, ids...)...)
 }
 
-func (c Changer) reissue(ctx context.Context, id string, r cluster.Reissue, acceptEarlierEnd bool) (time.Time, error) {
+func (c Changer) reissue(ctx context.Context, id string, r cluster.Reissue, acceptCost bool) (time.Time, error) {
 	certs, err := c.Cluster.Reissue(ctx, r)
 	if err != nil {
 		return time.Time{}, err
 	}
-	if !acceptEarlierEnd && certs.ValidUntil.Add(endTolerance).Before(c.SessionEnd) {
-		return time.Time{}, &EarlierEndError{ID: id, Now: c.SessionEnd, New: certs.ValidUntil}
+	if !acceptCost {
+		if err := c.cost(id, certs.ValidUntil); err != nil {
+			return time.Time{}, err
+		}
 	}
 	if err := c.Install(ctx, certs); err != nil {
 		return time.Time{}, fmt.Errorf("install the new certs: %w", err)

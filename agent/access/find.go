@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/gravitational/teleport/api/types"
+
 	"berth/agent/state"
 )
 
@@ -32,6 +34,20 @@ func (e *AmbiguousIDError) Error() string {
 		fmt.Fprintf(&b, " %s (%s for %s)", r.ID, strings.Join(r.Roles, ", "), r.User)
 	}
 	return b.String()
+}
+
+// Reaches reports whether the access that a request gives leads to a resource,
+// as far as the request says: one for roles may lead anywhere, one for
+// resources leads to those alone.
+func Reaches(r state.Request, cluster, kind, name string) bool {
+	return len(r.Resources) == 0 || slices.ContainsFunc(r.Resources, func(s string) bool {
+		id, err := types.ResourceIDFromString(s)
+		if err != nil {
+			return false
+		}
+		inside := kind == types.KindKubernetesCluster && slices.Contains(types.KubernetesResourcesKinds, id.Kind)
+		return id.ClusterName == cluster && id.Name == cleanName(name) && (id.Kind == kind || inside)
+	})
 }
 
 // maxMatches is how many requests an AmbiguousIDError lists.

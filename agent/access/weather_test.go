@@ -363,7 +363,7 @@ func TestAssumeAndDrop(t *testing.T) {
 	}
 	short := w.PutAccessRequest(simcluster.AccessRequest{User: "alice", Roles: []string{"brief"}, State: types.RequestState_APPROVED, Expires: time.Now().Add(5 * time.Hour)})
 	_, err := c.Assume(t.Context(), short, false)
-	if e, ok := errors.AsType[*EarlierEndError](err); !ok || e.New.After(time.Now().Add(61*time.Minute)) || len(installed) != 0 {
+	if e, ok := errors.AsType[*CostError](err); !ok || e.New.After(time.Now().Add(61*time.Minute)) || len(installed) != 0 {
 		t.Errorf("the session's end comes nearer: %v, %d installed", err, len(installed))
 	}
 	end, err := c.Assume(t.Context(), short, true)

@@ -22,8 +22,8 @@ type RequestBackend interface {
 	// DecideRequest approves or denies a request and returns it as it then is.
 	DecideRequest(ctx context.Context, id string, approve bool, reason string) (state.Request, error)
 	// AssumeRequest takes a request's roles, after the login that it takes.
-	// Where the session's end would come nearer, and that is not accepted, the
-	// error has CodeConfirm.
+	// Where the session's end would come nearer, or the session lose what other
+	// tunnels lead to, and that is not accepted, the error has CodeConfirm.
 	AssumeRequest(ctx context.Context, a Assume) (Assumed, error)
 	// DropRequests gives roles up and returns the ids of the requests.
 	DropRequests(ctx context.Context, ids []string, tunnel string) ([]string, error)
@@ -53,8 +53,10 @@ type NewRequest struct {
 
 // Assume says which request's roles to take, and for what.
 type Assume struct {
-	ID               string
-	Tunnel           string // empty means the session
+	ID     string
+	Tunnel string // empty means the session
+	// AcceptEarlierEnd accepts what it costs: an earlier end of the session or,
+	// with a request for resources, what other tunnels lead to.
 	AcceptEarlierEnd bool
 	// Hold is how long a login is waited for where one is needed; zero means
 	// not at all, nil that it is the tunnel's own, else config.DefaultHold.

@@ -76,6 +76,19 @@ func TestRequestsAreLikeReality(t *testing.T) {
 	runProbes(t, worlds, requestProbes)
 }
 
+// TestResourceRequestsNeedEnterprise shows why requests for resources are tried
+// against the simulation alone: the community edition has no role to ask by.
+func TestResourceRequestsNeedEnterprise(t *testing.T) {
+	err := lab.teleport.apply(t.Context(), `kind: role
+version: v7
+metadata: {name: req-searcher}
+spec: {allow: {request: {search_as_roles: [req-reporter]}}}
+`)
+	if err == nil || !strings.Contains(err.Error(), "search_as_roles is only available in enterprise subscriptions") {
+		t.Errorf("a role that may ask for resources: %v, want it to be refused", err)
+	}
+}
+
 // ask makes an access request for roles, changed before it is sent.
 func (w *world) ask(ctx context.Context, change func(*types.AccessRequestV3), roles ...string) (types.AccessRequest, error) {
 	req, err := types.NewAccessRequest(uuid.NewString(), w.user, roles...)

@@ -4,13 +4,16 @@ import (
 	"errors"
 	"slices"
 
+	"github.com/gravitational/teleport/api/types"
+
 	"berth/certwatch"
 )
 
 // Refusals of the database service, in its own words.
 var (
-	errDBDenied   = errors.New("access to db denied. User does not have permissions. Confirm database user and name.")
-	errDBNeedsMFA = errors.New("access to resource requires MFA")
+	errDBDenied            = errors.New("access to db denied. User does not have permissions. Confirm database user and name.")
+	errDBNotAmongResources = errors.New("access to db denied, not in allowed resource IDs")
+	errDBNeedsMFA          = errors.New("access to resource requires MFA")
 )
 
 // allowsDB reports whether the role allows the database at all.
@@ -30,14 +33,40 @@ func allows(list []string, value string) bool {
 	return list == nil || slices.Contains(list, "*") || slices.Contains(list, value)
 }
 
-// visible reports whether one of the named roles allows the database, so that
-// it is listed.
-func (c *Cluster) visible(roles []string, db Database) bool {
-	return slices.ContainsFunc(c.userRoles(roles), func(r Role) bool { return r.allowsDB(db) })
+// reaches reports whether an identity may have to do with a resource of the
+// site at all: one that was made with a request for resources reaches those
+// alone, whatever its roles allow.
+func (s *Site) reaches(id certwatch.Identity, kind, name string) bool {
+	if id.AllowedResourceIDs == "" {
+		return true
+	}
+	ids, err := types.ResourceIDsFromString(id.AllowedResourceIDs)
+	return err == nil && slices.ContainsFunc(ids, func(r types.ResourceID) bool {
+		// What is in a Kubernetes cluster leads to the cluster.
+		sameKind := r.Kind == kind || kind == types.KindKubernetesCluster && slices.Contains(types.KubernetesResourcesKinds, r.Kind)
+		return r.ClusterName == s.name && sameKind && r.Name == name
+	})
 }
 
-// authorizeDB decides whether an identity may be user on the database name.
-func (c *Cluster) authorizeDB(id certwatch.Identity, db Database, user, name string) error {
+// visible reports whether an identity's roles allow the database, so that it
+// is listed.
+func (s *Site) visible(id certwatch.Identity, db Database) bool {
+	return s.reaches(id, types.KindDatabase, db.Name) &&
+		slices.ContainsFunc(s.c.userRoles(id.Roles), func(r Role) bool { return r.allowsDB(db) })
+}
+
+// visibleKube is visible for a Kubernetes cluster.
+func (s *Site) visibleKube(id certwatch.Identity, kube Kube) bool {
+	return s.reaches(id, types.KindKubernetesCluster, kube.Name) &&
+		slices.ContainsFunc(s.c.userRoles(id.Roles), func(r Role) bool { return r.allowsKube(kube) })
+}
+
+// authorizeDB decides whether an identity may be user on the database name of
+// the site.
+func (c *Cluster) authorizeDB(id certwatch.Identity, site *Site, db Database, user, name string) error {
+	if !site.reaches(id, types.KindDatabase, db.Name) {
+		return errDBNotAmongResources
+	}
 	roles := c.userRoles(id.Roles)
 	if !slices.ContainsFunc(roles, func(r Role) bool {
 		return r.allowsDB(db) && allows(r.DBUsers, user) && (name == "" || allows(r.DBNames, name))

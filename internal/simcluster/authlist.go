@@ -191,7 +191,7 @@ func (a *authService) resources(ctx context.Context, kind string) ([]*proto.Pagi
 	var list []*proto.PaginatedResource
 	switch kind {
 	case types.KindDatabaseServer:
-		for _, db := range a.site.databases(who.identity.Roles) {
+		for _, db := range a.site.databases(who.identity) {
 			for replica := range db.Replicas {
 				server, err := db.resource(a.c.cfg.Version, replica)
 				if err != nil {
@@ -203,7 +203,7 @@ func (a *authService) resources(ctx context.Context, kind string) ([]*proto.Pagi
 			}
 		}
 	case types.KindKubernetesCluster, types.KindKubeServer:
-		for _, k := range a.site.kubeClusters(who.identity.Roles) {
+		for _, k := range a.site.kubeClusters(who.identity) {
 			r, err := k.resource(kind)
 			if err != nil {
 				return nil, trace.Wrap(err)

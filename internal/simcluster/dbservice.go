@@ -79,15 +79,16 @@ func (c *Cluster) serveDB(raw *conn, tc *tls.Conn, r route) {
 	}
 	s := sessionOf(who)
 	s.ServerVersion = mysqlVersion(r.offer)
-	db, key, ok := c.routedDB(who.identity)
+	db, site, ok := c.routedDB(who.identity)
 	if !ok || alpnOf(db.Protocol) != base {
 		return // a service nobody knows: hung up on without a word
 	}
+	key := site.key(db.Name)
 	raw.target.Store(&key)
 	if !c.faults.holdAfterTLS(ctx, raw, &key) {
 		return
 	}
-	s.Authorize = func(user, name string) error { return c.authorizeDB(who.identity, db, user, name) }
+	s.Authorize = func(user, name string) error { return c.authorizeDB(who.identity, site, db, user, name) }
 	c.disconnectExpired(ctx, raw, who)
 	defer c.counters.dbOpened(key)()
 	if err := db.Backend.Serve(ctx, c.dbConn(ctx, tc, r), s); err != nil {
@@ -104,17 +105,16 @@ func (c *Cluster) unrouted(id certwatch.Identity) error {
 	return fmt.Errorf("database %q not found among registered databases in cluster %q", id.DBService, id.RouteToCluster)
 }
 
-// routedDB returns the database an identity is routed to, and its name as
-// faults and counters have it.
-func (c *Cluster) routedDB(id certwatch.Identity) (Database, string, bool) {
+// routedDB returns the database an identity is routed to, and where it is.
+func (c *Cluster) routedDB(id certwatch.Identity) (Database, *Site, bool) {
 	site := c.root
 	if id.RouteToCluster != "" {
 		if site = c.site(id.RouteToCluster); site == nil {
-			return Database{}, "", false
+			return Database{}, nil, false
 		}
 	}
 	db, ok := site.database(id.DBService)
-	return db, site.key(id.DBService), ok
+	return db, site, ok
 }
 
 func sessionOf(who caller) simdb.Session {

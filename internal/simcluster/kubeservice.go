@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/gravitational/teleport/api/types"
+
 	"berth/certwatch"
 	"berth/internal/simcluster/simkube"
 )
@@ -67,7 +69,7 @@ func (k kubeEndpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			panic(http.ErrAbortHandler) // the service is gone
 		}
 	}
-	if err := k.c.authorizeKube(who.identity, kube, r.Header); err != nil {
+	if err := k.c.authorizeKube(who.identity, site, kube, r.Header); err != nil {
 		k.refuse(w, r, err)
 		return
 	}
@@ -157,7 +159,7 @@ func (r Role) allowsKube(kube Kube) bool {
 
 // authorizeKube decides whether an identity may use a Kubernetes cluster, and
 // writes into the header who it is to be there.
-func (c *Cluster) authorizeKube(id certwatch.Identity, kube Kube, h http.Header) error {
+func (c *Cluster) authorizeKube(id certwatch.Identity, site *Site, kube Kube, h http.Header) error {
 	var users, groups []string
 	allowed := false
 	for _, r := range c.userRoles(id.Roles) {
@@ -173,7 +175,7 @@ func (c *Cluster) authorizeKube(id certwatch.Identity, kube Kube, h http.Header)
 		}
 	}
 	switch {
-	case !allowed, id.MFADeviceID == "" && c.kubeMFARequired(id.Roles, kube):
+	case !allowed, !site.reaches(id, types.KindKubernetesCluster, kube.Name), id.MFADeviceID == "" && c.kubeMFARequired(id.Roles, kube):
 		return kubeForbidden("kubernetes cluster %q not found", kube.Name) // it is not told apart
 	case len(users)+len(groups) == 0:
 		return kubeNotFound("Your user's Teleport role does not allow Kubernetes access." +

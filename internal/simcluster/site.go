@@ -11,6 +11,7 @@ import (
 
 	"github.com/gravitational/teleport/api/constants"
 
+	"berth/certwatch"
 	"berth/internal/simcluster/simdb"
 	"berth/internal/simcluster/simkube"
 )
@@ -144,12 +145,12 @@ func (s *Site) database(name string) (Database, bool) {
 	return db, ok
 }
 
-// databases returns the databases that the roles may see, by name.
-func (s *Site) databases(roles []string) []Database {
+// databases returns the databases that an identity may see, by name.
+func (s *Site) databases(id certwatch.Identity) []Database {
 	s.mu.Lock()
 	all := slices.Collect(maps.Values(s.dbs))
 	s.mu.Unlock()
-	all = slices.DeleteFunc(all, func(db Database) bool { return !s.c.visible(roles, db) })
+	all = slices.DeleteFunc(all, func(db Database) bool { return !s.visible(id, db) })
 	slices.SortFunc(all, func(a, b Database) int { return strings.Compare(a.Name, b.Name) })
 	return all
 }
@@ -182,14 +183,13 @@ func (s *Site) kube(name string) (Kube, bool) {
 	return k, ok
 }
 
-// kubeClusters returns the Kubernetes clusters that the roles may see, by name.
-func (s *Site) kubeClusters(roles []string) []Kube {
+// kubeClusters returns the Kubernetes clusters that an identity may see, by
+// name.
+func (s *Site) kubeClusters(id certwatch.Identity) []Kube {
 	s.mu.Lock()
 	all := slices.Collect(maps.Values(s.kubes))
 	s.mu.Unlock()
-	all = slices.DeleteFunc(all, func(k Kube) bool {
-		return !slices.ContainsFunc(s.c.userRoles(roles), func(r Role) bool { return r.allowsKube(k) })
-	})
+	all = slices.DeleteFunc(all, func(k Kube) bool { return !s.visibleKube(id, k) })
 	slices.SortFunc(all, func(a, b Kube) int { return strings.Compare(a.Name, b.Name) })
 	return all
 }

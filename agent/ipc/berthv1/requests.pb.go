@@ -404,7 +404,8 @@ type AssumeRequest struct {
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// tunnel is the one that alone gets the roles; empty means the session.
 	Tunnel string `protobuf:"bytes,2,opt,name=tunnel,proto3" json:"tunnel,omitempty"`
-	// accept_earlier_end is for a session that ends earlier with these roles.
+	// accept_earlier_end is for a session that ends earlier with these roles, or
+	// that reaches the request's resources alone, while tunnels lead elsewhere.
 	AcceptEarlierEnd bool `protobuf:"varint,3,opt,name=accept_earlier_end,json=acceptEarlierEnd,proto3" json:"accept_earlier_end,omitempty"`
 	// hold is how long a login is waited for where one is needed; zero means not
 	// at all. Absent, it is the tunnel's own, else 60 s.

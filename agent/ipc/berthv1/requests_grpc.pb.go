@@ -40,7 +40,7 @@ type AccessRequestsClient interface {
 	Create(ctx context.Context, in *CreateRequest, opts ...grpc.CallOption) (*CreateResponse, error)
 	// Decide approves or denies a request.
 	Decide(ctx context.Context, in *DecideRequest, opts ...grpc.CallOption) (*DecideResponse, error)
-	// Assume takes an approved request's roles.
+	// Assume takes an approved request's roles, after the login that it takes.
 	Assume(ctx context.Context, in *AssumeRequest, opts ...grpc.CallOption) (*AssumeResponse, error)
 	// Drop gives roles up again.
 	Drop(ctx context.Context, in *DropRequest, opts ...grpc.CallOption) (*DropResponse, error)
@@ -138,7 +138,7 @@ type AccessRequestsServer interface {
 	Create(context.Context, *CreateRequest) (*CreateResponse, error)
 	// Decide approves or denies a request.
 	Decide(context.Context, *DecideRequest) (*DecideResponse, error)
-	// Assume takes an approved request's roles.
+	// Assume takes an approved request's roles, after the login that it takes.
 	Assume(context.Context, *AssumeRequest) (*AssumeResponse, error)
 	// Drop gives roles up again.
 	Drop(context.Context, *DropRequest) (*DropResponse, error)
