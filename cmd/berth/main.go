@@ -31,8 +31,9 @@ type app struct {
 	in       io.Reader
 	out, err io.Writer
 	env      func(string) string
-	terminal bool // out is a terminal
-	color    bool // out shows colours
+	terminal bool  // out is a terminal
+	color    bool  // out shows colours
+	unknown  error // that help was asked for of a command there is not
 }
 
 // main runs the command line and returns the exit code.
@@ -40,6 +41,9 @@ func (a *app) main(ctx context.Context, args []string) int {
 	root := a.rootCommand()
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
+	if err == nil {
+		err = a.unknown
+	}
 	var sig signalError
 	if errors.As(context.Cause(ctx), &sig) && (errors.Is(err, context.Canceled) || errors.Is(err, sig)) {
 		return 128 + int(sig.Signal) // whoever sent the signal needs no explanation

@@ -79,6 +79,7 @@ Without a command it shows the status of the running agent.`,
 	for _, extra := range extraCommands {
 		addTo(groupMore, extra(a))
 	}
+	a.helpOfKnown(root)
 	help := helpCommand()
 	help.GroupID = groupMore
 	root.SetHelpCommand(help)
@@ -166,6 +167,20 @@ func helpCommand() *cobra.Command {
 			return names, cobra.ShellCompDirectiveNoFileComp
 		},
 	}
+}
+
+// helpOfKnown has --help show nothing but the help of what was asked for: cobra
+// would answer "berth nonsense --help" with the help of berth.
+func (a *app) helpOfKnown(root *cobra.Command) {
+	show := root.HelpFunc()
+	root.SetHelpFunc(func(cmd *cobra.Command, args []string) {
+		if cmd.HasSubCommands() {
+			if a.unknown = noArgs(cmd, cmd.Flags().Args()); a.unknown != nil {
+				return
+			}
+		}
+		show(cmd, args)
+	})
 }
 
 // seeHelp is the hint for whoever called cmd in a way it does not know.

@@ -18,6 +18,7 @@ import (
 
 	"berth/agent/state"
 	"berth/internal/atomicfile"
+	"berth/internal/logfile"
 )
 
 const (
@@ -32,7 +33,8 @@ findings.json   what berth doctor says
 snapshot.json   what the agent says, if one runs
 config.yaml     the config's shape: comments, commands and database users are left out
 environment.txt which variables that matter are set, not to what
-agent.log, tray.log   the end of the logs
+agent.log, tray.log   the end of the logs; .1 to .3 are older ones
+agent.output.log      what the system kept of the agent's output (macOS)
 
 Keys, certificates, passwords and tokens are taken out, and so are login pages.
 Names of proxies, clusters, databases, tunnels and Teleport users are in it: read
@@ -66,7 +68,7 @@ func WriteBundle(path string, cfg Config, r Report, environ []string) error {
 		b.addOr("config.yaml", err, func() string { return red.config(data) })
 	}
 	b.add("environment.txt", environment(cfg.Env))
-	for _, path := range []string{cfg.Paths.LogFile, filepath.Join(filepath.Dir(cfg.Paths.LogFile), "tray.log")} {
+	for _, path := range logs(filepath.Dir(cfg.Paths.LogFile), cfg.Paths.LogFile) {
 		if data, err := readEnd(path, logBytes); !errors.Is(err, fs.ErrNotExist) {
 			b.addOr(filepath.Base(path), err, func() string { return red.quoted(wholeLines(data)) })
 		}
@@ -78,6 +80,12 @@ func WriteBundle(path string, cfg Config, r Report, environ []string) error {
 		return fmt.Errorf("write the bundle: %w", err)
 	}
 	return nil
+}
+
+// logs are the files that the logs may consist of.
+func logs(dir, agent string) []string {
+	files := append(logfile.Files(agent), logfile.Files(filepath.Join(dir, "tray.log"))...)
+	return append(files, filepath.Join(dir, "agent.output.log"))
 }
 
 // bundle is an archive under way.

@@ -103,6 +103,14 @@ func TestBundleHasNoSecrets(t *testing.T) {
 	b.must(err)
 	b.write(b.cfg.Paths.LogFile, "level=INFO msg=started tunnel=pg\n"+all, 0o600)
 	b.write(filepath.Join(filepath.Dir(b.cfg.Paths.LogFile), "tray.log"), strings.ReplaceAll(all, "\n", `\n`), 0o600)
+	// Of a log set aside the end is taken too; of this one, from amid a key on.
+	const line = "level=INFO msg=older\n"
+	end := "level=WARN msg=\"set aside\"\n" + all
+	filler := strings.Repeat(line, (logBytes-len(end)-len(key)/2)/len(line))
+	b.write(b.cfg.Paths.LogFile+".1", string(key)+filler+end, 0o600)
+	b.write(b.cfg.Paths.LogFile+".3", all+"level=INFO msg=oldest\n", 0o600)
+	b.write(filepath.Join(filepath.Dir(b.cfg.Paths.LogFile), "tray.log.2"), "level=INFO msg=tray\n"+all, 0o600)
+	b.write(filepath.Join(filepath.Dir(b.cfg.Paths.LogFile), "agent.output.log"), "panic: "+all, 0o600)
 	snap := state.Snapshot{
 		Agent:    state.Agent{Version: "1.0.0", StartedAt: time.Now()},
 		Profiles: []state.Profile{{Proxy: "p", Login: state.Login{URL: "http://127.0.0.1:3456/5f3a-login-page"}}},
@@ -153,7 +161,7 @@ func checkUseful(t *testing.T, files map[string]string, broken bool) {
 	for file, words := range map[string][]string{
 		"versions.json": {"1.0.0", "linux"}, "findings.json": {`"fail"`}, "snapshot.json": {`"name": "pg"`}, "agent.log": {"level=INFO msg=started tunnel=pg"},
 		"environment.txt": {"HTTPS_PROXY set", "TELEPORT_HOME not set"}, "config.yaml": {"resource: orders", "port: 20001", "kind: db"}, "tray.log": {gone},
-		"README.txt": {"read"},
+		"README.txt": {"read"}, "agent.log.1": {`msg="set aside"`}, "agent.log.3": {"msg=oldest"}, "tray.log.2": {"msg=tray"}, "agent.output.log": {"panic: "},
 	} {
 		if file == "config.yaml" && broken {
 			words = []string{"no YAML"}

@@ -14,7 +14,7 @@ import (
 	"berth/proxies/kube/kubeconfig"
 )
 
-const maxKeys = 2000 // files of a home that are looked at
+const maxKeys = 20_000 // files of a home that are looked at
 
 // private is a file or folder that nobody else should have access to.
 type private struct {

@@ -25,6 +25,8 @@ var patterns = []struct {
 }{
 	// PEM, whole or cut off, also where its line ends are written as \n.
 	{regexp.MustCompile(`(?s)-----BEGIN [A-Z0-9 ]+-----.*?(?:-----END [A-Z0-9 ]+-----|\z)`), gone},
+	// One whose beginning was cut off: the lines of it that are left.
+	{regexp.MustCompile(`(?:[A-Za-z0-9+/=]*(?:\r?\n|\\n))*-----END [A-Z0-9 ]+-----`), gone},
 	{regexp.MustCompile(`(?:ssh|ecdsa|sk)-[a-z0-9@.-]+ [A-Za-z0-9+/=]{20,}`), gone},
 	{regexp.MustCompile(`otpauth://[^\s"']+`), gone},
 	// JSON Web Tokens, and the names that services give their tokens.

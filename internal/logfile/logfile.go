@@ -24,6 +24,17 @@ func New(path string, level slog.Leveler, console io.Writer) (log *slog.Logger, 
 	return slog.New(slog.NewMultiHandler(handlers...)), f.close
 }
 
+// Files returns the files that a log at path may consist of, the newest first:
+// the one in use, and those set aside.
+func Files(path string) []string {
+	f := file{path: path}
+	files := []string{path}
+	for n := 1; n <= maxOld; n++ {
+		files = append(files, f.old(n))
+	}
+	return files
+}
+
 // Demote returns a handler that passes records on as Debug, for libraries
 // whose "info" is not the user's.
 func Demote(h slog.Handler) slog.Handler { return demoted{h} }
