@@ -17,8 +17,12 @@ import (
 // A home may hold rubbish: what is read of it is bounded.
 const (
 	maxFileSize = 1 << 20
-	maxEntries  = 256 // of a kind, in one folder
+	maxEntries  = 256 // files of a kind, in one folder of a profile
 )
+
+// MaxProfiles is how many profiles of a home are looked at. Who works for many
+// customers has hundreds.
+const MaxProfiles = 4096
 
 // clockSkew is by how much a file server's clock may be ahead of ours for the
 // times it gives to files to be of use.

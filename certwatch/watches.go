@@ -192,7 +192,7 @@ func subfolders(dir string) []string {
 		} else if !entry.IsDir() {
 			continue
 		}
-		if folders = append(folders, path); len(folders) == maxEntries {
+		if folders = append(folders, path); len(folders) == MaxProfiles {
 			break
 		}
 	}

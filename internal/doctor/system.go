@@ -18,13 +18,21 @@ import (
 func (d *doctor) checkDisk(ctx context.Context) []Finding {
 	dir := existing(d.Paths.StateDir)
 	use, err := disk.UsageWithContext(ctx, dir)
-	switch {
-	case err != nil:
+	if err != nil {
 		return one("disk", Warn, fmt.Sprintf("the space left at %s is not known: %v", dir, err), "")
+	}
+	return space(dir, use)
+}
+
+// space tells how much room there is. A file system can also be out of files;
+// those that do not count them say that there are none in all.
+func space(dir string, use *disk.UsageStat) []Finding {
+	const fix = "free some space"
+	switch {
 	case use.Free < noSpace || use.InodesTotal > 0 && use.InodesFree == 0:
-		return one("disk", Fail, fmt.Sprintf("no space left at %s: logins, the config and the log cannot be written", dir), "free some space")
+		return one("disk", Fail, fmt.Sprintf("no space left at %s: logins, the config and the log cannot be written", dir), fix)
 	case use.Free < lowSpace:
-		return one("disk", Warn, fmt.Sprintf("only %d MB are left at %s", use.Free>>20, dir), "free some space")
+		return one("disk", Warn, fmt.Sprintf("only %d MB are left at %s", use.Free>>20, dir), fix)
 	default:
 		return one("disk", OK, fmt.Sprintf("%d GB are free at %s", use.Free>>30, dir), "")
 	}
