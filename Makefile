@@ -6,9 +6,12 @@ LDFLAGS     := -s -w -X main.version=$(VERSION)
 GOLANGCI    := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 GOVULNCHECK := $(GO) run golang.org/x/vuln/cmd/govulncheck@v1.9.0
 BUF         := $(GO) run github.com/bufbuild/buf/cmd/buf@v1.75.0
+DISTFLAGS   := -trimpath -buildvcs=false -gcflags=all=-dwarf=false
 CROSS       := linux/arm64 darwin/arm64 windows/amd64
 FUZZTIME    ?= 20s
 BENCH       ?= .
+MAINTAINER  ?=
+HOMEPAGE    ?=
 
 export CGO_ENABLED ?= 0
 
@@ -119,8 +122,8 @@ dist-deps:
 	@sh packaging/dist-deps.sh
 
 .PHONY: dist
-dist: dist-deps ## packages, archives, installer, checksums and SBOMs of every system, into build/dist
-	cd packaging/dist && $(GO) run . -root ../..
+dist: dist-deps ## packages, archives, installer, checksums and SBOMs of every system, into build/dist; MAINTAINER='NAME <ADDRESS>' HOMEPAGE=URL
+	cd packaging/dist && $(GO) run $(DISTFLAGS) . -root ../.. $(if $(MAINTAINER),-maintainer '$(MAINTAINER)') $(if $(HOMEPAGE),-homepage '$(HOMEPAGE)')
 
 .PHONY: test-packages
 test-packages: dist-deps ## build twice and compare, check the packages, install the deb here and remove it (root on Debian-like systems)

@@ -4,14 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
+	"log/slog"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"berth/agent/ipc/client"
+	"berth/agent/secrets"
 	"berth/internal/osservice"
 )
 
@@ -110,11 +110,14 @@ func (a *app) agentUninstallCommand() *cobra.Command {
 		Use:   "uninstall [flags]",
 		Short: "Stop the agent, and start it at login no more",
 		Long: `Stop the agent and take away its service. Your config, berth's state and its
-logs stay, unless --purge says otherwise.`,
+logs stay, unless --purge says otherwise; with it, the passwords that you had
+berth keep in the keychain go too, and the tray starts no more when you log in.
+Contexts that you merged into your own kubeconfig are yours: take them out before,
+with "berth kube config merge --undo".`,
 		Args: noArgs,
 		RunE: a.serviceRun(func(ctx context.Context, s *agentService) error { return s.uninstall(ctx, purge) }),
 	}
-	cmd.Flags().BoolVar(&purge, "purge", false, "remove the config, the state and the logs too")
+	cmd.Flags().BoolVar(&purge, "purge", false, "remove the config, the state, the logs, stored passwords and the tray's autostart entry too")
 	return cmd
 }
 
@@ -138,31 +141,12 @@ func (s *agentService) uninstall(ctx context.Context, purge bool) error {
 		return err
 	}
 	if purge {
-		return s.purge()
+		return s.purge(ctx, secrets.New(slog.New(slog.DiscardHandler)))
 	}
 	if _, err := os.Stat(s.paths.Config); err != nil {
 		return nil // there is none to speak of
 	}
 	return s.app.say("Your config stays: %s", s.paths.Config)
-}
-
-// purge removes what is berth's own: of the config's folder only the config,
-// since it may be part of a person's own collection.
-func (s *agentService) purge() error {
-	errs := []error{os.RemoveAll(s.paths.StateDir)}
-	files, _ := filepath.Glob(s.paths.LogFile + ".[0-9]") // the rotated ones; the pattern is sound
-	for _, file := range append(files, s.paths.Config, s.paths.LogFile, filepath.Join(s.cfg.LogDir, "agent.output.log")) {
-		if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			errs = append(errs, err)
-		}
-	}
-	for _, dir := range []string{s.paths.SocketDir(), filepath.Dir(s.paths.Config), s.cfg.LogDir} {
-		_ = os.Remove(dir) // what is not empty is not berth's alone
-	}
-	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("remove berth's files: %w", err)
-	}
-	return s.app.say("Config, state and logs are gone too.")
 }
 
 func (a *app) agentStartCommand() *cobra.Command {

@@ -12,6 +12,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -22,6 +23,7 @@ import (
 	"berth/agent/config"
 	"berth/agent/ipc/client"
 	"berth/agent/state"
+	"berth/certwatch"
 	"berth/internal/logfile"
 	"berth/internal/paths"
 	"berth/internal/simcluster"
@@ -49,7 +51,11 @@ const MinSessionTTL = 3 * time.Second
 // startWait bounds how long the demo's parts may take to be ready.
 const startWait = 15 * time.Second
 
-const user = "alice"
+// Who logs in to the simulated cluster, and with what.
+const (
+	user     = "alice"
+	password = "demo"
+)
 
 // Run runs the demo until ctx ends, or with Check until the tour is done; a
 // tour that was cut short is an error. It leaves nothing behind.
@@ -134,6 +140,7 @@ func kubes() []simcluster.Kube {
 func (d *demo) prepare() error {
 	sim, err := simcluster.Start(simcluster.Config{
 		Name: "demo.berth", SessionTTL: d.SessionTTL, Databases: databases(), Kubes: kubes(), Roles: roles(),
+		Users: []simcluster.User{{Name: user, Password: password}},
 	})
 	if err != nil {
 		return fmt.Errorf("start simulated cluster: %w", err)
@@ -163,8 +170,12 @@ func (d *demo) configure() error {
 	if err := d.sim.WriteWebCA(caFile); err != nil {
 		return err
 	}
-	text := fmt.Sprintf("version: 1\nhomes: [%q]\nprofiles:\n  - {proxy: %q, ca_file: %q}\n",
-		d.tshHome, d.sim.ProxyAddr(), caFile)
+	tsh, err := d.makeTSH()
+	if err != nil {
+		return err
+	}
+	text := fmt.Sprintf("version: 1\nhomes: [%q]\ntsh: {path: %q}\nprofiles:\n  - {proxy: %q, ca_file: %q}\n",
+		d.tshHome, tsh, d.sim.ProxyAddr(), caFile)
 	if err := os.WriteFile(p.Config, []byte(text), 0o600); err != nil {
 		return fmt.Errorf("write the demo's config: %w", err)
 	}
@@ -212,7 +223,8 @@ func (d *demo) runAgent(ctx context.Context) error {
 }
 
 // renew logs in anew at two thirds of each session, as a person with tsh in a
-// terminal would, so that certificates change while connections are open.
+// terminal would, so that certificates change while connections are open. Who
+// has logged out stays so.
 func (d *demo) renew(ctx context.Context) error {
 	every := time.NewTicker(d.SessionTTL * 2 / 3)
 	defer every.Stop()
@@ -221,6 +233,9 @@ func (d *demo) renew(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-every.C:
+		}
+		if !d.loggedIn() {
+			continue
 		}
 		if err := d.sim.Login(d.tshHome, user); err != nil {
 			return fmt.Errorf("renew the simulated login: %w", err)
@@ -231,6 +246,12 @@ func (d *demo) renew(ctx context.Context) error {
 				time.Now().Format("15:04:05"), n+1)
 		}
 	}
+}
+
+// loggedIn reports whether the home holds a session, be it over.
+func (d *demo) loggedIn() bool {
+	profiles, err := certwatch.Load(d.tshHome)
+	return err == nil && slices.ContainsFunc(profiles, func(p *certwatch.Profile) bool { return p.Session != nil })
 }
 
 // show waits until the tunnels are ready and then takes the tour, or tells a

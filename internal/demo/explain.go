@@ -35,14 +35,18 @@ What to look at:
   %[4]s tunnel url demo-pg --as jdbc
   %[4]s request create --role dba --reason trying --wait
   %[4]s request assume ID --tunnel demo-pg
+  %[4]s logout
+  %[4]s login
+  %[4]s doctor
 
+The password is %[7]s. While you are logged out, clients that connect wait for you.
 A session lasts %[6]s and is renewed before that. Keep a client open: it goes on,
 while new connections get a new cert (the "serial" that the second line shows).
 Requests are approved after three seconds.
 
 Ctrl-C ends the demo and removes everything.
 
-`, user, len(tunnels), setHome(d.berthHome()), d.Program, clients, d.SessionTTL)
+`, user, len(tunnels), setHome(d.berthHome()), d.Program, clients, d.SessionTTL, password)
 	return err
 }
 

@@ -138,7 +138,7 @@ func TestHealthy(t *testing.T) {
 		}
 	}
 	wants(t, r, "proxy", OK, "reached and trusted", "")
-	wants(t, r, "home", OK, "1 profiles, layout v16", "")
+	wants(t, r, "home", OK, "1 profile, layout v16", "")
 	wants(t, r, "tsh", OK, "tsh 16.4.12", "")
 }
 

@@ -104,7 +104,7 @@ func (d *doctor) checkHome(h homeFacts) []Finding {
 	if len(layouts) > 0 {
 		layout = "layout " + strings.Join(layouts, " and ")
 	}
-	found := one("home", OK, fmt.Sprintf("%s: %d profiles, %s", h.path, len(h.profiles), layout), "")
+	found := one("home", OK, fmt.Sprintf("%s: %s, %s", h.path, count(len(h.profiles), "profile"), layout), "")
 	if aside := countProfiles(h.path) - len(h.profiles); aside > 0 {
 		found = append(found, one("home", Warn, fmt.Sprintf("%s: that is as many profiles as berth looks at; %d more are left aside", h.path, aside),
 			"log out of clusters that are not used any more: tsh logout")...)
@@ -137,6 +137,14 @@ func (d *doctor) checkProfile(p *certwatch.Profile) []Finding {
 	default:
 		return nil
 	}
+}
+
+// count says how many of something there are.
+func count(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprintf("%d %s", n, what)
 }
 
 // countProfiles counts the profile files of a home.

@@ -26,26 +26,49 @@ func (r *release) command(ctx context.Context, dir string, env []string, name st
 	return out.String(), nil
 }
 
+// buildFlags are those of every build here, so that all have in common what they
+// can. Of the place a program is built in nothing remains, and what debuggers
+// need, which the linker would throw away, is not made in the first place: that
+// is a seventh of the work.
+var buildFlags = []string{"-trimpath", "-buildvcs=false", "-gcflags=all=-dwarf=false"}
+
+// goBuild runs "go COMMAND" with the flags of all builds, and more.
+func (r *release) goBuild(ctx context.Context, dir string, env []string, command string, args ...string) error {
+	_, err := r.command(ctx, dir, env, "go", slices.Concat([]string{command}, buildFlags, args)...)
+	return err
+}
+
 // commonFiles writes man pages, completions, unit and icons, by a build of
 // berth for this machine that knows how.
 func (r *release) commonFiles(ctx context.Context) error {
-	_, err := r.command(ctx, r.root, nil, "go", "run", "-buildvcs=false", "-tags", "release", "./cmd/berth", "release-files", r.common())
-	return err
+	return r.goBuild(ctx, r.root, nil, "run", "-tags", "release", "./cmd/berth", "release-files", r.common())
 }
+
+// buildNFPM builds the tool that packs for the Linux distributions, once for all
+// packages.
+func (r *release) buildNFPM(ctx context.Context) error {
+	return r.goBuild(ctx, filepath.Join(r.root, "packaging", "dist"), nil, "build", "-o", r.nfpm(), "github.com/goreleaser/nfpm/v2/cmd/nfpm")
+}
+
+func (r *release) nfpm() string { return filepath.Join(r.work, "nfpm") }
 
 func (r *release) common(elem ...string) string {
 	return filepath.Join(append([]string{r.work, "common"}, elem...)...)
 }
 
-// compile builds the program: of the place it is built in nothing remains.
-func (r *release) compile(ctx context.Context, t target) (string, error) {
-	program := filepath.Join(r.work, t.os+"-"+t.arch, "berth")
+// compile builds the program.
+func (r *release) compile(ctx context.Context, t target) error {
+	return r.goBuild(ctx, r.root, []string{"GOOS=" + t.os, "GOARCH=" + t.arch}, "build",
+		"-ldflags", "-s -w -buildid= -X main.version="+r.version.semver(), "-o", r.program(t), "./cmd/berth")
+}
+
+// program is where the program of a system is.
+func (r *release) program(t target) string {
+	name := "berth"
 	if t.os == "windows" {
-		program += ".exe"
+		name = "berth.exe"
 	}
-	_, err := r.command(ctx, r.root, []string{"GOOS=" + t.os, "GOARCH=" + t.arch}, "go", "build", "-trimpath", "-buildvcs=false",
-		"-ldflags", "-s -w -buildid= -X main.version="+r.version.semver(), "-o", program, "./cmd/berth")
-	return program, err
+	return filepath.Join(r.work, t.os+"-"+t.arch, name)
 }
 
 // writeNotices gathers the licences of every module in the program: each asks

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -144,9 +145,10 @@ func modes(t *testing.T, kind string, data []byte) map[string]os.FileMode {
 
 func TestDebianChangelog(t *testing.T) {
 	changes := "# Changes\n\n## Unreleased\n\n- First " + strings.Repeat("word ", 30) + "\n  goes on.\n- Second.\n\n## 1.0.0\n\n- Old.\n"
-	got := string(debianChangelog("1.2.3", changes, testTime))
+	r := &release{version: version{base: "1.2.3"}, epoch: testTime, maintainer: "Jane Doe <jane@example.org>"}
+	got := string(r.debianChangelog(changes))
 	for _, want := range []string{
-		"berth (1.2.3) stable; urgency=medium\n\n  * First word", "\n    word", "goes on.\n  * Second.\n", "  Sun, 22 Nov 2026 20:15:04 +0000\n",
+		"berth (1.2.3) stable; urgency=medium\n\n  * First word", "\n    word", "goes on.\n  * Second.\n", " -- Jane Doe <jane@example.org>  Sun, 22 Nov 2026 20:15:04 +0000\n",
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("no %q in:\n%s", want, got)
@@ -209,15 +211,31 @@ func TestNoticesNeedALicence(t *testing.T) {
 func TestTemplate(t *testing.T) {
 	for _, f := range formats {
 		var b bytes.Buffer
-		err := nfpmTemplate.Execute(&b, map[string]string{"Arch": "amd64", "Version": "1.2.3", "Tree": "/t", "Packager": f.packager, "Time": "now"})
+		err := nfpmTemplate.Execute(&b, map[string]string{
+			"Arch": "amd64", "Version": "1.2.3", "Tree": "/t", "Packager": f.packager, "Time": "now",
+			"Maintainer": strconv.Quote("Jane \"J\" Doe <jane@example.org>"), "Homepage": strconv.Quote(""),
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
 		if got, want := strings.Contains(b.String(), "vendor-completions"), f.packager == "deb"; got != want {
 			t.Errorf("%s: zsh's Debian folder is there: %v", f.packager, got)
 		}
-		if !strings.Contains(b.String(), maintainer) {
-			t.Errorf("%s: the maintainer is another than the changelog's", f.packager)
+		for _, line := range []string{`maintainer: "Jane \"J\" Doe <jane@example.org>"`, `homepage: ""`} {
+			if !strings.Contains(b.String(), "\n"+line+"\n") {
+				t.Errorf("%s: no line %s in\n%s", f.packager, line, b.String())
+			}
+		}
+	}
+}
+
+func TestMaintainer(t *testing.T) {
+	for maintainer, want := range map[string]bool{
+		placeholder: true, "Jane Doe <jane@example.org>": true, "jane@example.org": false, "": false, "Jane <jane": false,
+		"Jane\nDoe <jane@example.org>": false,
+	} {
+		if got := namesSomebody(maintainer); got != want {
+			t.Errorf("namesSomebody(%q) = %v, want %v", maintainer, got, want)
 		}
 	}
 }

@@ -4,7 +4,10 @@ go 1.26.0
 
 tool github.com/goreleaser/nfpm/v2/cmd/nfpm
 
-require github.com/CycloneDX/cyclonedx-go v0.9.2
+require (
+	github.com/CycloneDX/cyclonedx-go v0.9.2
+	golang.org/x/sync v0.24.0
+)
 
 require (
 	dario.cat/mergo v1.0.2 // indirect

@@ -10,13 +10,19 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
+	"net/mail"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 func main() {
@@ -47,11 +53,25 @@ type release struct {
 	version version
 	epoch   time.Time // the time of everything in it
 	targets []target
+
+	maintainer, homepage string
+}
+
+// placeholder stands for the maintainer where whoever builds the packages names
+// none: packages must name one, and this address is nobody's, by RFC 2606.
+const placeholder = "The berth maintainers <maintainers@berth.invalid>"
+
+// namesSomebody reports whether a maintainer is written as packages want it.
+func namesSomebody(maintainer string) bool {
+	a, err := mail.ParseAddress(maintainer)
+	return err == nil && a.Name != "" && !strings.ContainsAny(maintainer, "\r\n")
 }
 
 func run(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("dist", flag.ContinueOnError)
 	root := flags.String("root", "../..", "the folder of berth's source")
+	maintainer := flags.String("maintainer", placeholder, "whom the packages name, as NAME <ADDRESS>")
+	homepage := flags.String("homepage", "", "the address that the packages name; empty means none")
 	out := flags.String("out", "", "where the results go (default: build/dist in the source)")
 	only := flags.String("only", "", "build for these systems only, such as linux/amd64,windows/amd64")
 	if err := flags.Parse(args); err != nil {
@@ -60,6 +80,9 @@ func run(ctx context.Context, args []string) error {
 	r, err := newRelease(ctx, *root, *out, *only)
 	if err != nil {
 		return err
+	}
+	if r.maintainer, r.homepage = *maintainer, *homepage; !namesSomebody(r.maintainer) {
+		return fmt.Errorf("-maintainer %q: write it as NAME <ADDRESS>", r.maintainer)
 	}
 	begun := time.Now()
 	if err := r.build(ctx); err != nil {
@@ -107,7 +130,10 @@ func chosen(only string) (list []target, err error) {
 	return list, nil
 }
 
-// build does everything, from an empty folder.
+// build does everything, from an empty folder: first everything that is
+// compiled, then everything that is packed. Compiling takes nearly all of the
+// time, and much of it is one large package at a time: two programs at once keep
+// both of a small machine's cores busy.
 func (r *release) build(ctx context.Context) error {
 	for _, dir := range []string{r.out, r.work} {
 		if err := os.RemoveAll(dir); err != nil {
@@ -118,25 +144,65 @@ func (r *release) build(ctx context.Context) error {
 		}
 	}
 	defer os.RemoveAll(r.work)
-	if err := r.commonFiles(ctx); err != nil {
+	if err := r.compileAll(ctx); err != nil {
 		return err
 	}
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(atOnce)
 	for _, t := range r.targets {
-		begun := time.Now()
-		if err := r.buildTarget(ctx, t); err != nil {
-			return fmt.Errorf("%s: %w", t, err)
-		}
-		fmt.Printf("dist: %s (%s)\n", t, time.Since(begun).Round(100*time.Millisecond))
+		g.Go(func() error { return timed(t.String()+" packed", func() error { return r.pack(gctx, t) }) })
+	}
+	if err := g.Wait(); err != nil {
+		return err
 	}
 	return r.writeSums()
 }
 
-// buildTarget builds the program for one system and packs it.
-func (r *release) buildTarget(ctx context.Context, t target) error {
-	program, err := r.compile(ctx, t)
-	if err != nil {
-		return err
+// atOnce is how many programs are built, and how many packed, at a time.
+const atOnce = 2
+
+// compileAll builds the program for every system, and what the packages need
+// besides. The program for this machine is compiled after the one that writes
+// the files they share: the two have nearly everything in common.
+func (r *release) compileAll(ctx context.Context) error {
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(atOnce)
+	shared := make(chan struct{})
+	g.Go(func() error {
+		defer close(shared)
+		return timed("files for all", func() error { return errors.Join(r.commonFiles(gctx), r.buildNFPM(gctx)) })
+	})
+	own := target{runtime.GOOS, runtime.GOARCH}
+	last := func(t target) int {
+		if t == own {
+			return 1
+		}
+		return 0
 	}
+	for _, t := range slices.SortedStableFunc(slices.Values(r.targets), func(a, b target) int { return last(a) - last(b) }) {
+		g.Go(func() error {
+			if t == own {
+				<-shared
+			}
+			return timed(t.String()+" compiled", func() error { return r.compile(gctx, t) })
+		})
+	}
+	return g.Wait()
+}
+
+// timed does a part of the work, and says how long it took.
+func timed(what string, f func() error) error {
+	begun := time.Now()
+	if err := f(); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	fmt.Printf("dist: %s (%s)\n", what, time.Since(begun).Round(100*time.Millisecond))
+	return nil
+}
+
+// pack packs the program of one system.
+func (r *release) pack(ctx context.Context, t target) error {
+	program := r.program(t)
 	notices, err := r.writeNotices(ctx, t)
 	if err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"text/template"
 )
 
@@ -43,7 +44,8 @@ func (r *release) writeMSI(ctx context.Context, program, notices string) error {
 		}
 	}
 	var source bytes.Buffer
-	if err := wxsTemplate.Execute(&source, map[string]string{"Version": r.version.base}); err != nil {
+	manufacturer, _, _ := strings.Cut(r.maintainer, " <")
+	if err := wxsTemplate.Execute(&source, map[string]string{"Version": r.version.base, "Manufacturer": manufacturer}); err != nil {
 		return err
 	}
 	if err := place(dir, "berth.wxs", source.Bytes()); err != nil {

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"text/template"
 	"time"
@@ -52,6 +53,7 @@ func (r *release) writePackages(ctx context.Context, t target, program, notices 
 		var config bytes.Buffer
 		err := nfpmTemplate.Execute(&config, map[string]string{
 			"Arch": t.arch, "Version": v, "Tree": tree, "Packager": f.packager, "Time": r.epoch.Format(time.RFC3339),
+			"Maintainer": strconv.Quote(r.maintainer), "Homepage": strconv.Quote(r.homepage),
 		})
 		if err != nil {
 			return err
@@ -60,7 +62,7 @@ func (r *release) writePackages(ctx context.Context, t target, program, notices 
 		if err := place(dir, name, config.Bytes()); err != nil {
 			return err
 		}
-		_, err = r.command(ctx, filepath.Join(r.root, "packaging", "dist"), nil, "go", "tool", "nfpm", "package",
+		_, err = r.command(ctx, dir, nil, r.nfpm(), "package",
 			"--config", filepath.Join(dir, name), "--packager", f.packager, "--target", filepath.Join(r.out, f.file(v, t.arch)))
 		if err != nil {
 			return err
@@ -138,13 +140,13 @@ func (r *release) layOutPressed(tree string) error {
 	if err != nil {
 		return err
 	}
-	return placePressed(tree, "usr/share/doc/berth/changelog.gz", debianChangelog(r.version.deb(), string(changes), r.epoch))
+	return placePressed(tree, "usr/share/doc/berth/changelog.gz", r.debianChangelog(string(changes)))
 }
 
 // debianChangelog writes the newest section of the changelog in Debian's form.
-func debianChangelog(version, changes string, at time.Time) []byte {
+func (r *release) debianChangelog(changes string) []byte {
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "berth (%s) stable; urgency=medium\n\n", version)
+	fmt.Fprintf(&b, "berth (%s) stable; urgency=medium\n\n", r.version.deb())
 	_, section, _ := strings.Cut(changes, "\n## ")
 	section, _, _ = strings.Cut(section, "\n## ")
 	_, items, _ := strings.Cut(section, "\n- ") // after the heading
@@ -159,15 +161,12 @@ func debianChangelog(version, changes string, at time.Time) []byte {
 		}
 		fmt.Fprintln(&b, line)
 	}
-	fmt.Fprintf(&b, "\n -- %s  %s\n", maintainer, at.Format(time.RFC1123Z))
+	fmt.Fprintf(&b, "\n -- %s  %s\n", r.maintainer, r.epoch.Format(time.RFC1123Z))
 	return b.Bytes()
 }
 
 // changelogWidth is how long Debian wants a changelog's lines.
 const changelogWidth = 78
-
-// maintainer is whom packages name.
-const maintainer = "The berth maintainers <maintainers@berth.invalid>"
 
 func placePressed(tree, to string, data []byte) error {
 	var b bytes.Buffer

@@ -1,0 +1,113 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"berth/agent"
+	"berth/agent/secrets"
+	"berth/internal/logfile"
+	"berth/internal/paths"
+	"berth/tray/autostart"
+)
+
+// keychain is what purge asks of the user's keychain; a *secrets.Store.
+type keychain interface {
+	Delete(ctx context.Context, k secrets.Key) error
+	DeleteAll(ctx context.Context) error
+}
+
+// purge removes what is berth's own, and says what that was.
+func (s *agentService) purge(ctx context.Context, kc keychain) error {
+	forgotten, kcErr := s.forget(ctx, kc) // by what the state says, so it comes first
+	if err := s.removeFiles(); err != nil {
+		return errors.Join(err, kcErr)
+	}
+	if err := s.app.say("Config, state and logs are gone too."); err != nil {
+		return err
+	}
+	if err := s.forgetTray(); err != nil {
+		return errors.Join(err, kcErr)
+	}
+	for _, k := range forgotten {
+		if err := s.app.say("The %s of %s at %s is no longer in the keychain.", secretWord(k.Kind), k.User, k.Proxy); err != nil {
+			return err
+		}
+	}
+	return kcErr
+}
+
+// forgetTray has the desktop start the tray no more. That is for the user's usual
+// berth, so a second one leaves it alone.
+func (s *agentService) forgetTray() error {
+	if s.app.env(paths.HomeVar) != "" {
+		return nil
+	}
+	r, err := autostart.Uninstall(s.app.env)
+	if err != nil || !r.Changed {
+		return err
+	}
+	return s.app.say("The tray starts no more when you log in: %s", r.Path)
+}
+
+// forget takes what berth keeps out of the keychain, and returns which people's
+// secrets those were. A berth with a BERTH_HOME of its own takes its own only:
+// the rest is that of the user's usual one.
+func (s *agentService) forget(ctx context.Context, kc keychain) ([]secrets.Key, error) {
+	known, err := agent.StoredSecrets(s.paths.StateFile)
+	if err != nil {
+		known = nil // it is going to be removed anyway
+	}
+	if s.app.env(paths.HomeVar) == "" {
+		err = kc.DeleteAll(ctx)
+	} else {
+		err = nil
+		for _, k := range known {
+			if err = kc.Delete(ctx, k); err != nil {
+				break
+			}
+		}
+	}
+	if _, none := errors.AsType[*secrets.NoKeychainError](err); none && len(known) == 0 {
+		return nil, nil // where there is no keychain, nothing is in it
+	}
+	if err != nil {
+		return nil, withHint(fmt.Errorf("the keychain still has what berth stored in it: %w", err),
+			`unlock the keychain and remove the entries named "berth" there`)
+	}
+	return known, nil
+}
+
+// secretWord is what people call a secret.
+func secretWord(k secrets.Kind) string {
+	if k == secrets.TOTP {
+		return "seed of one-time codes"
+	}
+	return "password"
+}
+
+// removeFiles removes config, state and logs; of the config's folder only the
+// config, since it may be part of a person's own collection.
+func (s *agentService) removeFiles() error {
+	errs := []error{os.RemoveAll(s.paths.StateDir)}
+	dir := filepath.Dir(s.paths.LogFile)
+	files := slices.Concat(logfile.Files(s.paths.LogFile), logfile.Files(filepath.Join(dir, "tray.log")),
+		[]string{s.paths.Config, filepath.Join(s.cfg.LogDir, "agent.output.log")})
+	for _, file := range files {
+		if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	for _, dir := range []string{s.paths.SocketDir(), filepath.Dir(s.paths.Config), s.cfg.LogDir} {
+		_ = os.Remove(dir) // what is not empty is not berth's alone
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("remove berth's files: %w", err)
+	}
+	return nil
+}
