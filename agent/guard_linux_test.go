@@ -1,16 +1,140 @@
 package agent
 
 import (
+	"context"
+	"crypto/tls"
+	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"berth/agent/state"
 	"berth/internal/simcluster"
 )
+
+// nobody is a second user, whom every Linux has.
+const nobody = 65534
+
+// dialAs connects as another user does. The socket is that of the thread's user
+// at the moment it is made; the thread ends with the goroutine.
+func dialAs(ctx context.Context, uid int, addr string) (conn net.Conn, err error) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // and never unlocked
+		if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, uintptr(uid), uintptr(uid), uintptr(uid)); errno != 0 {
+			err = errno
+			return
+		}
+		conn, err = (&net.Dialer{}).DialContext(ctx, "tcp", addr)
+	}()
+	<-done
+	return conn, err
+}
+
+// TestNoTunnelServesAnotherUser knocks at every kind of tunnel as the agent's
+// user, who is answered, and as another one, who gets nothing: not from a
+// database, through whichever engine, and not from Kubernetes, on a port that
+// tunnels share or one of its own.
+func TestNoTunnelServesAnotherUser(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("SKIPPED: needs root, to be another user for a moment")
+	}
+	e := newKubeEnv(t, simcluster.Config{})
+	e.login()
+	pg, pgPort := e.pgTunnel("pg")
+	viaTSH, tshPort := e.pgTunnel("pg-tsh", "engine: tsh")
+	shared, own, ownTSH := freePort(t), freePort(t), freePort(t)
+	e.kubeConfig(shared, pg, viaTSH, e.kubeTunnel("shared", "prod"),
+		e.kubeTunnel("own", "dev", fmt.Sprintf("port: %d", own)),
+		e.kubeTunnel("own-tsh", "prod", "engine: tsh", fmt.Sprintf("port: %d", ownTSH)))
+	e.useFakeTSH()
+	e.start()
+	for _, name := range []string{"pg", "pg-tsh", "shared", "own", "own-tsh"} {
+		e.awaitState(name, state.TunnelReady)
+	}
+	for _, tt := range []struct {
+		name string
+		port int
+		ask  func(net.Conn) error
+	}{
+		{"db_native", pgPort, askPostgres}, {"db_tsh", tshPort, askPostgres},
+		{"kube_shared", shared, askKube}, {"kube_own", own, askKube}, {"kube_own_tsh", ownTSH, askKube},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			for _, host := range []string{"127.0.0.1", "::1"} {
+				conn, err := dialAs(t.Context(), nobody, net.JoinHostPort(host, fmt.Sprint(tt.port)))
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer conn.Close()
+				if err := tt.ask(conn); err == nil {
+					t.Errorf("another user was answered at %s", host)
+				}
+			}
+		})
+	}
+	e.mustPG(pgPort)
+	e.mustPG(tshPort)
+	for _, name := range []string{"shared", "own", "own-tsh"} {
+		get, _ := e.kube(name)
+		if code, body := get(podsPath); code != 200 {
+			t.Errorf("%s answers its own user %d %s", name, code, body)
+		}
+	}
+	s := e.await("whom the databases turned away", func(s state.Snapshot) bool {
+		return s.Tunnels[0].ForeignAt != nil && s.Tunnels[1].ForeignAt != nil
+	})
+	for _, tun := range s.Tunnels {
+		want := state.GuardOn
+		if tun.Kind == state.KindKube {
+			want = state.GuardNone // the certificate is the guard
+		}
+		if tun.Guard != want || tun.LastErrorAt != nil || tun.Problem != nil {
+			t.Errorf("the tunnel is %+v", tun)
+		}
+	}
+}
+
+// askPostgres asks whether the server speaks TLS: a byte is the answer.
+func askPostgres(conn net.Conn) error {
+	if err := conn.SetDeadline(time.Now().Add(wait)); err != nil {
+		return err
+	}
+	if _, err := conn.Write([]byte("\x00\x00\x00\x08\x04\xd2\x16\x2f")); err != nil {
+		return err
+	}
+	_, err := conn.Read(make([]byte, 1))
+	return err
+}
+
+// askKube asks as who has no certificate to show.
+func askKube(conn net.Conn) error {
+	if err := conn.SetDeadline(time.Now().Add(wait)); err != nil {
+		return err
+	}
+	client := tls.Client(conn, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}})
+	if _, err := client.Write([]byte("GET " + podsPath + " HTTP/1.1\r\nHost: localhost\r\n\r\n")); err != nil {
+		return err
+	}
+	buf := make([]byte, 12)
+	n, err := client.Read(buf)
+	if err != nil {
+		return err
+	}
+	if strings.HasPrefix(string(buf[:n]), "HTTP/1.1 4") {
+		return errors.New(string(buf[:n]))
+	}
+	return nil
+}
 
 // TestOtherUsersAreTurnedAway: a second OS user gets nothing from a tunnel, is
 // told of, and gets through once the guard is off.
@@ -21,7 +145,6 @@ func TestOtherUsersAreTurnedAway(t *testing.T) {
 	if _, err := exec.LookPath("bash"); err != nil {
 		t.Skip("SKIPPED: needs bash, for its /dev/tcp")
 	}
-	const nobody = 65534
 	e := newEnv(t, simcluster.Config{})
 	e.login()
 	guarded, port := e.pgTunnel("pg")
