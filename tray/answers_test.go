@@ -75,6 +75,36 @@ func TestDoctorWithoutButtons(t *testing.T) {
 	})
 }
 
+// TestLastWordsStay: whatever comes while a notification is on its way, what is
+// on the screen in the end was said last.
+func TestLastWordsStay(t *testing.T) {
+	onDesk(t, func(d *desk) {
+		gate := make(chan struct{})
+		d.notifier.gate = gate
+		d.say(waking())
+		d.show <- struct{}{}
+		synctest.Wait() // on its way
+		d.away()
+		d.show <- struct{}{}
+		s := waking()
+		s.Notices = []state.Notice{ending("a", "A")}
+		d.say(s)
+		s.Notices = nil
+		d.say(s) // withdrawn on its way
+		s.Notices = []state.Notice{ending("a", "A again")}
+		d.say(s) // and there again
+		close(gate)
+		if got := d.notifier.titles(); got != "A again; berth: the agent is not running" {
+			t.Errorf("shown: %q", got)
+		}
+		s.Notices = nil
+		d.say(s)
+		if got := d.notifier.titles(); got != "berth: the agent is not running" {
+			t.Errorf("shown: %q", got)
+		}
+	})
+}
+
 type errorWithStep struct{ error }
 
 func (errorWithStep) NextStep() string { return "run it in a terminal" }

@@ -119,10 +119,14 @@ type fakeNotifier struct {
 	cards map[string]notify.Notification
 	shown int
 	fail  error
-	bare  bool // it shows no buttons
+	bare  bool          // it shows no buttons
+	gate  chan struct{} // what is shown waits for it to be closed; nil means that nothing waits
 }
 
 func (n *fakeNotifier) Show(_ context.Context, c notify.Notification) error {
+	if n.gate != nil {
+		<-n.gate
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.fail != nil {

@@ -25,20 +25,21 @@ type notes struct {
 	log      *slog.Logger
 	parts    sync.WaitGroup
 
-	mu     sync.Mutex
-	cards  map[string]*noted // guarded by mu
-	forget *time.Timer       // guarded by mu; nil means that the agent is there
+	mu       sync.Mutex
+	cards    map[string]*noted // guarded by mu
+	bringing map[string]bool   // IDs that somebody is showing; guarded by mu
+	forget   *time.Timer       // guarded by mu; nil means that the agent is there
 }
 
 // noted is a notice that is, or is about to be, on the screen.
 type noted struct {
-	want notify.Notification
-	busy bool // somebody is showing it
-	done bool // dealt with: it is not shown again
+	want    notify.Notification
+	pending bool // its words are not on their way yet
+	done    bool // dealt with: it is not shown again
 }
 
 func newNotes(n Notifier, log *slog.Logger) *notes {
-	return &notes{notifier: n, log: log, cards: make(map[string]*noted)}
+	return &notes{notifier: n, log: log, cards: make(map[string]*noted), bringing: make(map[string]bool)}
 }
 
 // wait waits for what is on its way to the screen.
@@ -138,45 +139,37 @@ func (n *notes) show(ctx context.Context, card notify.Notification) {
 	c := n.cards[card.ID]
 	switch {
 	case c == nil:
-		c = &noted{want: card}
+		c = &noted{}
 		n.cards[card.ID] = c
 	case c.done, same(c.want, card):
 		return
-	default:
-		c.want = card
 	}
-	if c.busy {
+	c.want, c.pending = card, true
+	if n.bringing[card.ID] {
 		return
 	}
-	c.busy = true
-	n.parts.Go(func() { n.bring(ctx, c) })
+	n.bringing[card.ID] = true
+	n.parts.Go(func() { n.bring(ctx, card.ID) })
 }
 
-// bring brings a card to the screen, until it says what it is to say.
-func (n *notes) bring(ctx context.Context, c *noted) {
-	for {
-		n.mu.Lock()
+// bring brings what there is to be seen under an ID to the screen, until that
+// is there. Only one does so at a time: the last words must be the last ones.
+func (n *notes) bring(ctx context.Context, id string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	defer delete(n.bringing, id)
+	for c := n.cards[id]; c != nil && c.pending && ctx.Err() == nil; c = n.cards[id] {
+		c.pending = false
 		card := c.want
 		n.mu.Unlock()
 		err := n.notifier.Show(ctx, card)
 		if err != nil && ctx.Err() == nil && !errors.Is(err, notify.ErrStopped) {
-			n.log.Warn("not shown as a notification", "notification", card.ID, "title", card.Title, "err", err)
+			n.log.Warn("not shown as a notification", "notification", id, "title", card.Title, "err", err)
 		}
 		n.mu.Lock()
-		if n.cards[card.ID] != c { // withdrawn while it was on its way
-			c.busy = false
-			if n.cards[card.ID] == nil {
-				n.notifier.Close(card.ID)
-			}
-			n.mu.Unlock()
-			return
+		if n.cards[id] == nil { // withdrawn while it was on its way
+			n.notifier.Close(id)
 		}
-		if same(c.want, card) || ctx.Err() != nil {
-			c.busy = false
-			n.mu.Unlock()
-			return
-		}
-		n.mu.Unlock()
 	}
 }
 
