@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"google.golang.org/grpc"
@@ -118,6 +119,44 @@ func TestWatchCoalescesForASlowReader(t *testing.T) {
 	if n := b.subscribers(); n != 0 {
 		t.Errorf("%d subscriptions are left", n)
 	}
+}
+
+// TestWatchIsPaced: what changes a thousand times a second is sent a few times,
+// and the last of it is.
+func TestWatchIsPaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newFakeBackend()
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		stream := &blockedStream{ctx: ctx, take: make(chan int)}
+		svc := &service{backend: b, stopping: make(chan struct{})}
+		go func() { _ = svc.WatchSnapshots(&pb.WatchSnapshotsRequest{}, stream) }()
+		var sent []int
+		go func() {
+			for {
+				select {
+				case n := <-stream.take:
+					sent = append(sent, n)
+				case <-ctx.Done():
+					return
+				}
+			}
+		}()
+		for n := range 1000 {
+			b.publish(n + 1)
+			time.Sleep(time.Millisecond)
+		}
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if most := int(time.Second/watchPace) + 2; len(sent) > most || sent[len(sent)-1] != 1000 {
+			t.Errorf("%d snapshots were sent (%v), want %d at most and the last", len(sent), sent, most)
+		}
+		b.publish(1001)
+		synctest.Wait()
+		if sent[len(sent)-1] != 1001 {
+			t.Error("after a while of quiet a snapshot waits")
+		}
+	})
 }
 
 func TestPanicEndsOneCallOnly(t *testing.T) {

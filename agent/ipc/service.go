@@ -2,6 +2,7 @@ package ipc
 
 import (
 	"context"
+	"time"
 
 	"google.golang.org/grpc"
 
@@ -33,25 +34,39 @@ func (s *service) GetSnapshot(context.Context, *pb.GetSnapshotRequest) (*pb.GetS
 	return &pb.GetSnapshotResponse{Snapshot: SnapshotToProto(s.backend.Snapshot())}, nil
 }
 
-// WatchSnapshots sends the newest snapshot now and after each wake-up. While
-// Send waits for a slow reader wake-ups merge into one, so what is sent next
-// is the newest again.
+// watchPace is the shortest time between two snapshots for one follower: what
+// changes faster is nobody's to read.
+const watchPace = 50 * time.Millisecond
+
+// WatchSnapshots sends the newest snapshot now and after each wake-up, but not
+// faster than watchPace. Meanwhile, and while Send waits for a slow reader,
+// wake-ups merge into one, so what is sent next is the newest again.
 func (s *service) WatchSnapshots(
 	_ *pb.WatchSnapshotsRequest, stream grpc.ServerStreamingServer[pb.WatchSnapshotsResponse],
 ) error {
 	wake, cancel := s.backend.Subscribe()
 	defer cancel()
+	pace := time.NewTimer(watchPace)
+	defer pace.Stop()
 	for {
+		pace.Reset(watchPace)
 		snapshot := SnapshotToProto(s.backend.Snapshot())
 		if err := stream.Send(&pb.WatchSnapshotsResponse{Snapshot: snapshot}); err != nil {
 			return err
 		}
-		select {
-		case <-wake:
-		case <-stream.Context().Done():
-			return stream.Context().Err()
-		case <-s.stopping:
-			return &Error{Code: CodeNotRunning, Message: "the agent is stopping", Hint: ErrNotRunning.Hint}
+		paced := pace.C
+		next := wake
+		for paced != nil || next != nil {
+			select {
+			case <-next:
+				next = nil
+			case <-paced:
+				paced = nil
+			case <-stream.Context().Done():
+				return stream.Context().Err()
+			case <-s.stopping:
+				return &Error{Code: CodeNotRunning, Message: "the agent is stopping", Hint: ErrNotRunning.Hint}
+			}
 		}
 	}
 }
