@@ -86,6 +86,7 @@ func (s *screen) press(t *testing.T, c card, label string) {
 	if i < 1 {
 		t.Fatalf("notification %q has no button %q: %q", c.title, label, c.actions)
 	}
+	time.Sleep(200 * time.Millisecond) // nobody presses what they have not seen
 	if err := s.conn.Emit(screenPath, screenName+".ActionInvoked", c.id, c.actions[i-1]); err != nil {
 		t.Fatal(err)
 	}
@@ -178,8 +179,9 @@ func (w *trayWorld) choose(tray *dbustest.Tray, label string) {
 	}
 }
 
-// awaitAgent waits for the agent to answer, and ends it with the test.
-func (w *trayWorld) awaitAgent() {
+// awaitAgent waits for the agent to answer and for the tray to show it, and
+// ends it with the test.
+func (w *trayWorld) awaitAgent(tray *dbustest.Tray) {
 	w.Helper()
 	c := client.Dial(w.paths.Socket)
 	w.Cleanup(func() { _ = c.Close() })
@@ -202,6 +204,11 @@ func (w *trayWorld) awaitAgent() {
 			time.Sleep(20 * time.Millisecond)
 		}
 	})
+	for end := time.Now().Add(wait); tray.Menu(w)["Quit tray (tunnels stay up)"] == 0; time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(end) {
+			w.Fatalf("the menu does not show the agent: %v", tray.Menu(w))
+		}
+	}
 }
 
 // TestStartAgentFromTheMenu: the one thing to do when there is no agent.
@@ -209,15 +216,9 @@ func TestStartAgentFromTheMenu(t *testing.T) {
 	w := newTrayWorld(t)
 	tray := w.startTray()
 	w.choose(tray, "Start agent")
-	w.awaitAgent()
-	for end := time.Now().Add(wait); ; time.Sleep(50 * time.Millisecond) {
-		lines := tray.Menu(t)
-		if lines["Start agent"] == 0 && lines["About berth"] != 0 {
-			break
-		}
-		if time.Now().After(end) {
-			t.Fatalf("the menu does not show the agent: %v", lines)
-		}
+	w.awaitAgent(tray)
+	if lines := tray.Menu(t); lines["Start agent"] != 0 {
+		t.Errorf("the menu still has a line for it: %v", lines)
 	}
 }
 
@@ -225,14 +226,14 @@ func TestStartAgentFromTheMenu(t *testing.T) {
 // that helps, and ends.
 func TestSecondTray(t *testing.T) {
 	w := newTrayWorld(t)
-	w.startTray()
+	tray := w.startTray()
 	out, err := w.command("tray").CombinedOutput()
 	if err != nil || string(out) != "a tray is running already: it shows how things are\n" {
 		t.Errorf("a second tray: %v, %s", err, out)
 	}
 	shown := w.screen.shows(t, "berth: the agent is not running")
 	w.screen.press(t, shown, "Start agent")
-	w.awaitAgent()
+	w.awaitAgent(tray)
 	if out, err := w.command("tray", "--quiet").CombinedOutput(); err != nil {
 		t.Errorf("a third tray: %v, %s", err, out)
 	}
@@ -248,7 +249,7 @@ func TestDoctorFromTheMenu(t *testing.T) {
 	w.choose(tray, "Doctor")
 	w.screen.shows(t, "The doctor is looking")
 	found := w.screen.shows(t, "not work")
-	if !strings.Contains(found.body, "the agent is not running") {
+	if !strings.Contains(found.body, "The agent is not running") {
 		t.Errorf("shown: %+v", found)
 	}
 	w.screen.press(t, found, "Open report")

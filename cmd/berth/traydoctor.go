@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"berth/internal/atomicfile"
 	"berth/internal/doctor"
@@ -108,7 +110,7 @@ func summary(findings []doctor.Finding) tray.Checkup {
 			lines = append(lines, fmt.Sprintf("and %d more", len(worst)-maxNamed))
 			break
 		}
-		lines = append(lines, clean(f.Text))
+		lines = append(lines, capital(clean(f.Text)))
 		if f.Fix != "" {
 			lines = append(lines, "→ "+clean(f.Fix))
 		}
@@ -122,4 +124,10 @@ func things(n int, one, many string) string {
 		return "1 thing " + one
 	}
 	return fmt.Sprintf("%d things %s", n, many)
+}
+
+// capital begins a finding like a sentence: in a notification it stands alone.
+func capital(s string) string {
+	r, size := utf8.DecodeRuneInString(s)
+	return string(unicode.ToUpper(r)) + s[size:]
 }

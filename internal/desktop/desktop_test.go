@@ -40,6 +40,9 @@ link=$(sed -n 's/.*href="\([^"]*user=alice[^"]*\)".*/\1/p' page.html | sed 's/&a
 curl -sSkL -o /dev/null "$(printf %s "$page" | sed 's|\(https://[^/]*\).*|\1|')$link"
 `
 
+// openerScript stands in for the program that opens files.
+const openerScript = "#!/bin/sh\necho \"$1\" > opened\n"
+
 // world is what the journeys share.
 type world struct {
 	*screen
@@ -103,10 +106,12 @@ func (w *world) startCluster() {
 	})
 	home := filepath.Join(w.dir, "berth")
 	browser := filepath.Join(w.dir, "browser")
-	if err := os.WriteFile(browser, []byte(browserScript), 0o700); err != nil {
-		w.t.Fatal(err)
+	for name, script := range map[string]string{browser: browserScript, filepath.Join(w.dir, "xdg-open"): openerScript} {
+		if err := os.WriteFile(name, []byte(script), 0o700); err != nil {
+			w.t.Fatal(err)
+		}
 	}
-	w.environ = append(w.environ, paths.HomeVar+"="+home, "TELEPORT_HOME="+filepath.Join(w.dir, "tsh-home"), "BROWSER="+browser)
+	w.environ = append(w.environ, "PATH="+w.dir+":"+os.Getenv("PATH"), paths.HomeVar+"="+home, "TELEPORT_HOME="+filepath.Join(w.dir, "tsh-home"), "BROWSER="+browser)
 	w.paths, err = paths.Resolve(func(name string) string {
 		if name == paths.HomeVar {
 			return home
@@ -299,6 +304,7 @@ func TestDesktop(t *testing.T) {
 	w.shot("renewed-by-button")
 
 	w.requests()
+	w.answers()
 	w.agentAway()
 	w.small()
 }
@@ -335,6 +341,31 @@ func (w *world) requests() {
 	w.click(iconX, iconY)
 	w.shot("assumed-menu")
 	w.key("Escape")
+}
+
+// answers looks at what the tray says for itself: to a second start, and of
+// what the doctor found, whose report is opened by the notification's button.
+func (w *world) answers() {
+	w.t.Helper()
+	w.output(w.berth, "tray")
+	w.point(500, 500)
+	settle()
+	w.shot("second-start")
+	w.click(iconX, iconY)
+	y, _ := w.line("Doctor", "")
+	w.point(100, y)
+	settle()
+	w.click(100, y)
+	report := filepath.Join(w.dir, "berth", "state", "doctor.txt")
+	w.until("the doctor's report", func() bool { _, err := os.Stat(report); return err == nil })
+	settle()
+	settle()
+	w.shot("doctor")
+	w.press(0, 1) // Open report
+	w.until("the report to be opened", func() bool {
+		opened, err := os.ReadFile(filepath.Join(w.dir, "opened"))
+		return err == nil && strings.TrimSpace(string(opened)) == report
+	})
 }
 
 // noticed waits for a notice and takes a picture of it.
