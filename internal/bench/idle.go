@@ -56,7 +56,12 @@ func (b *bench) idleRound(ctx context.Context, n int) (got idleAgent, err error)
 
 // rest lets a process settle, and then watches it.
 func (b *bench) rest(ctx context.Context, pid int) (got idleAgent, err error) {
-	if err := pause(ctx, b.span(30*time.Second, 20*time.Second)); err != nil { // the agent gives back what the start needed after 15 s
+	return b.watch(ctx, pid, b.span(30*time.Second, 20*time.Second)) // the agent gives back what the start needed after 15 s
+}
+
+// watch watches a process after a while.
+func (b *bench) watch(ctx context.Context, pid int, after time.Duration) (got idleAgent, err error) {
+	if err := pause(ctx, after); err != nil {
 		return got, err
 	}
 	began := time.Now()
@@ -67,11 +72,11 @@ func (b *bench) rest(ctx context.Context, pid int) (got idleAgent, err error) {
 	if err := pause(ctx, b.span(30*time.Second, 5*time.Second)); err != nil {
 		return got, err
 	}
-	after, err := cpuOf(pid)
+	then, err := cpuOf(pid)
 	if err != nil {
 		return got, err
 	}
-	got.core = (after - before).Seconds() / time.Since(began).Seconds()
+	got.core = (then - before).Seconds() / time.Since(began).Seconds()
 	got.memory, err = memoryOf(pid)
 	return got, err
 }

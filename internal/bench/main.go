@@ -68,6 +68,7 @@ func measures() []measure {
 		{"swap", "from a new login to its cert in use", (*bench).swap},
 		{"cli", "a call of the command line", (*bench).cli},
 		{"kube", "requests to Kubernetes, and kubectl", (*bench).kube},
+		{"tray", "memory and CPU of the tray, left alone and talked at", (*bench).tray},
 		{"real", "the same through tsh, on a real cluster (see -home)", (*bench).real},
 	}
 }
