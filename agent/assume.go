@@ -292,13 +292,7 @@ func (a *Agent) assumeFor(ctx context.Context, f found, r state.Request, tunnel 
 			Hint: "choose a tunnel that leads there, or ask for more: berth request create --resource " + resourceID(spec),
 		}
 	}
-	if t := a.runningTunnel(tunnel); f.cluster == nil || t != nil && t.lastEngine() == state.EngineTSH {
-		return &ipc.Error{
-			Code: ipc.CodeUnsupported, Message: fmt.Sprintf("tunnel %s is carried by tsh, which takes the session's roles", tunnel),
-			Hint: "leave --tunnel out",
-		}
-	}
-	if _, err := access.Check(ctx, f.cluster, r.ID, time.Now()); err != nil {
+	if err := a.check(ctx, f, r); err != nil {
 		return err
 	}
 	if err := a.grant(tunnel, r.ID); err != nil {
@@ -306,6 +300,19 @@ func (a *Agent) assumeFor(ctx context.Context, f found, r state.Request, tunnel 
 	}
 	a.histories.of(tunnel).note(time.Now(), state.EventConfig, fmt.Sprintf("has %s alone, by access request %s", strings.Join(r.Roles, ", "), r.ID))
 	a.log.Info("access request assumed for a tunnel", "request_id", r.ID, "roles", r.Roles, "tunnel", tunnel)
+	return nil
+}
+
+// check asks the server whether a request can be assumed now; where only tsh
+// can ask, what it has listed counts.
+func (a *Agent) check(ctx context.Context, f found, r state.Request) error {
+	if f.cluster != nil {
+		_, err := access.Check(ctx, f.cluster, r.ID, time.Now())
+		return err
+	}
+	if !access.AssumableAt(r, time.Now()) {
+		return &cluster.NotAssumableError{ID: r.ID, Why: string(r.State), Err: fmt.Errorf("access request %s is %s and cannot be assumed now", r.ID, r.State)}
+	}
 	return nil
 }
 

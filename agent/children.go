@@ -36,6 +36,7 @@ type child struct {
 	fresh  string // fingerprint of the session the process was started with
 	cancel context.CancelFunc
 	done   chan struct{}
+	homes  elevations // private ones, for roles that the tunnel alone has
 }
 
 // childArgs are what a process is started with; when they change, it is
@@ -49,8 +50,9 @@ func newChildren(ctx context.Context, tshPath func() string, dir string, log *sl
 	return &children{ctx: ctx, tshPath: tshPath, dir: dir, log: log, by: make(map[string]*child)}
 }
 
-// ensure returns the tunnel's child, running with the session of the profile.
-func (cs *children) ensure(t *tunnel, p *certwatch.Profile, set proxySettings) (*child, error) {
+// ensure returns the tunnel's child, running with the session of the profile or,
+// if there is one, with its elevation.
+func (cs *children) ensure(t *tunnel, p *certwatch.Profile, set proxySettings, up *elevation) (*child, error) {
 	path, err := tsh.Find(tsh.Options{ConfigPath: cs.tshPath()})
 	if err != nil {
 		return nil, err
@@ -60,6 +62,7 @@ func (cs *children) ensure(t *tunnel, p *certwatch.Profile, set proxySettings) (
 	defer cs.mu.Unlock()
 	c := cs.by[t.spec.Name]
 	if c != nil && c.args != args {
+		c.homes.give(up)
 		cs.stopLocked(t.spec.Name)
 		c = nil
 	}
@@ -67,13 +70,33 @@ func (cs *children) ensure(t *tunnel, p *certwatch.Profile, set proxySettings) (
 		if c, err = cs.startLocked(t, args); err != nil {
 			return nil, err
 		}
-	} else if c.fresh != p.Session.Fingerprint {
+	} else if c.fresh != p.Session.Fingerprint && c.homes.current() == up {
 		// tsh would take the new session only when its cert ends.
 		c.proc.Restart()
 	}
+	if was := c.homes.current(); was != up {
+		home := args.home
+		if up != nil {
+			home = up.stage.Dir
+		}
+		c.homes.take(up)
+		c.proc.Rehome(home, was.hasMoreThan(up))
+	}
+	c.homes.tidy(c.proc.Home)
 	c.fresh = p.Session.Fingerprint
 	c.proc.Gate(true)
 	return c, nil
+}
+
+// elevation is the one that the tunnel's child runs with, or is about to; nil
+// when it has none.
+func (cs *children) elevation(name string) *elevation {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	if c := cs.by[name]; c != nil {
+		return c.homes.current()
+	}
+	return nil
 }
 
 func (cs *children) startLocked(t *tunnel, args childArgs) (*child, error) {
@@ -96,9 +119,11 @@ func (cs *children) startLocked(t *tunnel, args childArgs) (*child, error) {
 	}
 	ctx, cancel := context.WithCancel(cs.ctx)
 	c := &child{proc: proc, args: args, cancel: cancel, done: make(chan struct{})}
+	c.homes.log = cs.log
 	cs.by[t.spec.Name] = c
 	cs.wg.Go(func() {
 		defer close(c.done)
+		defer c.homes.close()
 		if err := proc.Run(ctx); err != nil && ctx.Err() == nil {
 			cs.log.Error("tsh tunnel ended", "tunnel", t.spec.Name, "err", err)
 		}
@@ -107,12 +132,17 @@ func (cs *children) startLocked(t *tunnel, args childArgs) (*child, error) {
 }
 
 // gate closes the way into the tunnel's child, if it has one: its session has
-// ended, and tsh would accept clients only to drop them.
+// ended, and tsh would accept clients only to drop them, or the cluster refuses
+// what it leads to.
 func (cs *children) gate(name string) {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
 	if c := cs.by[name]; c != nil {
 		c.proc.Gate(false)
+		if c.homes.current() != nil {
+			c.homes.close()
+			c.proc.Rehome(c.args.home, true)
+		}
 	}
 }
 
@@ -168,5 +198,6 @@ func (c *child) identity() any {
 	return struct {
 		c       *child
 		session string
-	}{c, c.fresh}
+		up      *elevation
+	}{c, c.fresh, c.homes.current()}
 }

@@ -24,7 +24,7 @@ func (r *resolver) resolveKube(ctx context.Context, t *tunnel, res resolution, f
 		return r.suggestRequest(ctx, t, r.failed(t, res, err), f)
 	}
 	if engine == state.EngineTSH {
-		return r.kubeViaTSH(t, res, f, set)
+		return r.kubeViaTSH(ctx, t, res, f, set)
 	}
 	r.children.stop(t.spec.Name)
 	kubeRoute := cluster.KubeRoute{Cluster: t.spec.Cluster, KubeCluster: t.spec.Resource, Requests: r.grants(t.spec.Name)}
@@ -76,14 +76,14 @@ func kubeServerName(proxyAddr string) (string, error) {
 }
 
 // kubeViaTSH has a supervised "tsh proxy kube" carry the tunnel.
-func (r *resolver) kubeViaTSH(t *tunnel, res resolution, f found, set proxySettings) resolution {
-	child, err := r.children.ensure(t, f.profile, set)
+func (r *resolver) kubeViaTSH(ctx context.Context, t *tunnel, res resolution, f found, set proxySettings) resolution {
+	child, until, err := r.childFor(ctx, t, f, set)
 	if err != nil {
 		return r.failed(t, res, err)
 	}
 	res.state, res.problem = child.state(t.spec)
-	res.cred = t.kubeCredential(child.identity(), child.proc.DialKube, f.profile.Session.ValidUntil)
-	res.next = f.profile.Session.ValidUntil
+	res.cred = t.kubeCredential(child.identity(), child.proc.DialKube, until)
+	res.next = until
 	return res
 }
 

@@ -111,4 +111,3 @@ func TestCostsAreToldTogether(t *testing.T) {
 		t.Errorf("nothing was to change, and the roles are %q", roles)
 	}
 }
-

@@ -98,7 +98,7 @@ func (r *resolver) resolve(ctx context.Context, t *tunnel, reason kickReason) re
 		return r.suggestRequest(ctx, t, r.failed(t, res, err), f)
 	}
 	if plan.engine == state.EngineTSH {
-		return r.viaTSH(t, res, f, set)
+		return r.viaTSH(ctx, t, res, f, set)
 	}
 	r.children.stop(t.spec.Name)
 	return r.native(ctx, t, res, f, set, plan)
@@ -142,6 +142,9 @@ func (r *resolver) failed(t *tunnel, res resolution, err error) resolution {
 	mem, _ := r.saved.profileOf(t.spec.Cluster)
 	res.problem = problemFor(err, t.spec, res.profile, mem)
 	res.state = state.TunnelError
+	if refused(err) {
+		r.children.gate(t.spec.Name)
+	}
 	if t.servesSameIdentity(res) && !refused(err) {
 		res.keep = true
 		if !unreachable(err) {
@@ -329,18 +332,6 @@ func dialer(route proxies.Route, noALPN func()) proxies.Dial {
 			}
 		}
 	}
-}
-
-// viaTSH has a supervised tsh child carry the tunnel.
-func (r *resolver) viaTSH(t *tunnel, res resolution, f found, set proxySettings) resolution {
-	child, err := r.children.ensure(t, f.profile, set)
-	if err != nil {
-		return r.failed(t, res, err)
-	}
-	res.state, res.problem = child.state(t.spec)
-	res.cred = &credential{dial: child.Dial, validUntil: f.profile.Session.ValidUntil.Round(0)}
-	res.next = f.profile.Session.ValidUntil
-	return res
 }
 
 // release drops what the resolver holds for a tunnel: its tsh child and its

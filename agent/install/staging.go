@@ -108,6 +108,11 @@ func copyFolder(d *disk, from, to string) error {
 	if err := d.mkdir(to); err != nil {
 		return err
 	}
+	return copyFiles(d, files, from, to)
+}
+
+// copyFiles copies the files of a picture of a folder.
+func copyFiles(d *disk, files folder, from, to string) error {
 	for _, path := range files.paths() {
 		e := files[path]
 		if e.mode.IsDir() {

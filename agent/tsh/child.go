@@ -25,6 +25,7 @@ var errClosesAtOnce = errors.New("tsh closes every connection at once: " +
 // child is one run of "tsh proxy db --tunnel" or "tsh proxy kube".
 type child struct {
 	port   int
+	home   string // TELEPORT_HOME
 	cmd    *Cmd
 	proc   *process
 	cancel context.CancelFunc
@@ -67,11 +68,15 @@ func (t *DBTunnel) startChild(ctx context.Context) (*child, error) {
 	if t.cfg.Kube != "" {
 		args = t.cfg.kubeArgs(port)
 	}
+	t.mu.Lock()
+	home := t.home
+	t.mu.Unlock()
 	ctx, cancel := context.WithCancel(ctx)
 	c := &child{
 		port:   port,
+		home:   home,
 		cancel: cancel,
-		cmd:    Command(ctx, t.cfg.Path, t.cfg.Home, args...),
+		cmd:    Command(ctx, t.cfg.Path, home, args...),
 		banner: make(chan struct{}),
 		prompt: make(chan string, 1),
 	}

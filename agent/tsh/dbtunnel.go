@@ -81,6 +81,7 @@ type DBTunnel struct {
 
 	mu       sync.Mutex // guards what follows
 	open     bool
+	home     string             // of the children to come
 	kicked   bool               // a Gate or Restart since the last attempt began
 	abort    context.CancelFunc // ends the attempt that runs; nil when none
 	current  *child             // takes new connections; nil when none
@@ -110,6 +111,7 @@ func NewDBTunnel(cfg DBTunnelConfig) (*DBTunnel, error) {
 		log:     cfg.Logger.With("component", "tsh", "cluster", cfg.Cluster, "resource", cfg.Database+cfg.Kube),
 		time:    defaultTiming,
 		wake:    make(chan struct{}, 1),
+		home:    cfg.Home,
 		status:  Status{State: StateGated, Since: time.Now()},
 		changed: make(chan struct{}),
 	}, nil

@@ -155,7 +155,10 @@ func TestAccessRequest(t *testing.T) {
 	p.awaitReady("pg")
 	p.addTunnel("elevated")
 	p.awaitReady("elevated")
+	p.addTunnel("viatsh", "--engine", "tsh")
+	p.awaitReady("viatsh")
 	link, elevated := p.berth("tunnel", "url", "pg"), p.berth("tunnel", "url", "elevated")
+	viaTSH := p.berth("tunnel", "url", "viatsh")
 	events := p.requestEvents(t)
 
 	if r := p.tryBerth("request", "create", "--role", roleDB); r.code != 1 || !strings.Contains(r.err, "you may ask for: "+roleReporter) {
@@ -193,6 +196,18 @@ func TestAccessRequest(t *testing.T) {
 		}
 		p.berth("request", "drop", "--tunnel", "elevated")
 		p.worksAs(elevated, "reporter", false)
+	})
+	t.Run("for_one_tunnel_of_tsh", func(t *testing.T) {
+		p.worksAs(viaTSH, "reporter", false)
+		p.berth("request", "assume", req.ID[:8], "--tunnel", "viatsh")
+		t.Logf("assume --tunnel, carried by tsh -> its roles are used: %s", p.worksAs(viaTSH, "reporter", true).Round(time.Millisecond))
+		p.worksAs(link, "reporter", false)
+		if got := p.rolesByTSH(); got != roleAsker {
+			t.Errorf("tsh status shows the roles %s", got)
+		}
+		p.berth("request", "drop", "--tunnel", "viatsh")
+		t.Logf("drop --tunnel, carried by tsh -> its roles are gone: %s", p.worksAs(viaTSH, "reporter", false).Round(time.Millisecond))
+		p.worksAs(viaTSH, "app", true)
 	})
 	t.Run("for_the_session", func(t *testing.T) {
 		p.berth("request", "assume", req.ID[:8])

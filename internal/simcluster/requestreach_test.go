@@ -31,12 +31,10 @@ func TestResourceRequestReachesThoseAlone(t *testing.T) {
 	plain := authClient(t, c, c.Root(), session)
 	ask := newAccessRequest(t, "alice", "all")
 	ask.Spec.Roles = nil // the cluster chooses
-	for _, r := range []types.ResourceID{
+	ask.Spec.RequestedResourceIDs = []types.ResourceID{
 		{ClusterName: c.Name(), Kind: types.KindDatabase, Name: "secret"},
 		{ClusterName: c.Name(), Kind: types.KindKubePod, Name: "prod", SubResourceName: "ns/web"},
 		{ClusterName: "elsewhere", Kind: types.KindDatabase, Name: "pg"},
-	} {
-		ask.Spec.RequestedResourceIDs = append(ask.Spec.RequestedResourceIDs, r)
 	}
 	id := create(t, plain, ask).GetName()
 	if err := c.ResolveAccessRequest(id, types.RequestState_APPROVED, "ok"); err != nil {

@@ -1,0 +1,203 @@
+package agent
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"berth/agent/cluster"
+	"berth/agent/install"
+	"berth/agent/tsh"
+)
+
+// elevation is a private home for the tsh of one tunnel: a copy of the session
+// whose certs have the roles of access requests as well. It lasts as long as
+// the tunnel's child runs with it, and is removed with all that is in it.
+type elevation struct {
+	stage       *install.Staging
+	fingerprint string   // of the session that it was made from
+	requests    []string // that it has
+	validUntil  time.Time
+}
+
+// fits reports whether e is what a tunnel needs now.
+func (e *elevation) fits(fingerprint string, requests []string, now time.Time) bool {
+	return e != nil && e.fingerprint == fingerprint && slices.Equal(e.requests, requests) && now.Before(e.validUntil)
+}
+
+// hasMoreThan reports whether e has roles that next has not; either may be nil.
+func (e *elevation) hasMoreThan(next *elevation) bool {
+	return e != nil && (next == nil || slices.ContainsFunc(e.requests, func(id string) bool { return !slices.Contains(next.requests, id) }))
+}
+
+// elevations are the private homes of one child: the one it runs with or is
+// about to, last, and those before it that its process may still use.
+type elevations struct {
+	log *slog.Logger
+
+	mu   sync.Mutex // guards list
+	list []*elevation
+}
+
+// current is the one to run with; nil means the session's own home.
+func (es *elevations) current() *elevation {
+	es.mu.Lock()
+	defer es.mu.Unlock()
+	if len(es.list) == 0 {
+		return nil
+	}
+	return es.list[len(es.list)-1]
+}
+
+// take makes e the one to run with; nil means none.
+func (es *elevations) take(e *elevation) {
+	es.mu.Lock()
+	defer es.mu.Unlock()
+	es.list = append(es.list, e)
+}
+
+// give takes e off the list, for another child to run with.
+func (es *elevations) give(e *elevation) {
+	es.mu.Lock()
+	defer es.mu.Unlock()
+	es.list = slices.DeleteFunc(es.list, func(have *elevation) bool { return have == e })
+}
+
+// tidy removes the homes that are used no more: served says which one the
+// process that takes connections uses.
+func (es *elevations) tidy(served func() (home string, ok bool)) {
+	home, ok := served()
+	es.mu.Lock()
+	defer es.mu.Unlock()
+	if len(es.list) == 0 {
+		return
+	}
+	last := es.list[len(es.list)-1]
+	if !ok || last != nil && last.stage.Dir != home {
+		return // the process is yet to come
+	}
+	if last == nil && slices.ContainsFunc(es.list, func(e *elevation) bool { return e != nil && e.stage.Dir == home }) {
+		return // likewise
+	}
+	es.closeLocked(es.list[:len(es.list)-1])
+	if es.list = es.list[len(es.list)-1:]; last == nil {
+		es.list = nil
+	}
+}
+
+// close removes them all.
+func (es *elevations) close() {
+	es.mu.Lock()
+	defer es.mu.Unlock()
+	es.closeLocked(es.list)
+	es.list = nil
+}
+
+func (es *elevations) closeLocked(list []*elevation) {
+	for _, e := range list {
+		if e == nil {
+			continue
+		}
+		if err := e.stage.Close(); err != nil {
+			es.log.Warn("private home not removed", "home", e.stage.Dir, "err", err)
+		}
+	}
+}
+
+// viaTSH has a supervised tsh child carry the tunnel.
+func (r *resolver) viaTSH(ctx context.Context, t *tunnel, res resolution, f found, set proxySettings) resolution {
+	child, until, err := r.childFor(ctx, t, f, set)
+	if err != nil {
+		return r.failed(t, res, err)
+	}
+	res.state, res.problem = child.state(t.spec)
+	res.cred = &credential{dial: child.Dial, validUntil: until}
+	res.next = until
+	return res
+}
+
+// childFor returns the tsh child that is to carry the tunnel, and the end of
+// the certs that it has.
+func (r *resolver) childFor(ctx context.Context, t *tunnel, f found, set proxySettings) (*child, time.Time, error) {
+	up, err := r.elevationFor(ctx, t, f, set)
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	until := f.profile.Session.ValidUntil.Round(0)
+	if up != nil {
+		until = up.validUntil.Round(0)
+	}
+	child, err := r.children.ensure(t, f.profile, set, up)
+	if err != nil && up != nil && r.children.elevation(t.spec.Name) != up {
+		(&elevations{log: r.log, list: []*elevation{up}}).close() // nobody else will
+	}
+	return child, until, err
+}
+
+// elevationFor returns the private home that a tunnel's tsh needs for the roles
+// that the tunnel alone has; nil means that it has none. Access requests that
+// are over are taken from the tunnel.
+func (r *resolver) elevationFor(ctx context.Context, t *tunnel, f found, set proxySettings) (*elevation, error) {
+	for {
+		requests := r.saved.grants(t.spec.Name)
+		if len(requests) == 0 {
+			return nil, nil
+		}
+		if e := r.children.elevation(t.spec.Name); e.fits(f.profile.Session.Fingerprint, requests, time.Now()) {
+			return e, nil
+		}
+		e, err := r.elevate(ctx, f, set, requests)
+		if err == nil || !r.grantRefused(t.spec.Name, err) {
+			return e, err
+		}
+	}
+}
+
+// elevate makes a private home.
+func (r *resolver) elevate(ctx context.Context, f found, set proxySettings, requests []string) (_ *elevation, err error) {
+	p := f.profile
+	stage, err := install.CopySession(ctx, p.Home, p.Name, p.User)
+	if err != nil {
+		return nil, err
+	}
+	e := &elevation{stage: stage, fingerprint: p.Session.Fingerprint, requests: requests, validUntil: p.Session.ValidUntil}
+	defer func() {
+		if err != nil {
+			(&elevations{log: r.log, list: []*elevation{e}}).close()
+		}
+	}()
+	if f.cluster == nil || p.Session.SSH == nil {
+		return e, r.elevateByTSH(ctx, e, f, set)
+	}
+	certs, err := f.cluster.Reissue(ctx, cluster.Reissue{Assume: requests})
+	if err != nil {
+		return nil, err
+	}
+	if certs.ValidUntil.Before(e.validUntil) {
+		e.validUntil = certs.ValidUntil
+	}
+	return e, install.Certs(ctx, install.CertsConfig{
+		Home: stage.Dir, ProxyHost: p.Name, User: p.User, Cert: certs.TLS,
+		SSHCerts: map[string][]byte{certs.Cluster: certs.SSH}, Logger: r.log,
+	})
+}
+
+// elevateByTSH has tsh assume in the private home, where berth cannot use the
+// session's key.
+func (r *resolver) elevateByTSH(ctx context.Context, e *elevation, f found, set proxySettings) error {
+	path, err := tsh.Find(tsh.Options{ConfigPath: r.children.tshPath()})
+	if err != nil {
+		return err
+	}
+	cfg := tsh.LoginConfig{
+		Path: path, Home: e.stage.Dir, Proxy: f.profile.ProxyAddr, User: f.profile.User, Insecure: set.insecure, CAFile: set.caFile, Logger: r.log,
+	}
+	for _, id := range e.requests {
+		if err := within(ctx, carryTime, func(ctx context.Context) error { return tsh.Assume(ctx, cfg, id) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,187 @@
+//go:build unix
+
+package agent
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gravitational/teleport/api/types"
+
+	"berth/agent/ipc/client"
+	"berth/agent/state"
+	"berth/certwatch"
+)
+
+// comesToHave waits until a new connection's roles are those.
+func (e *env) comesToHave(port int, want string) {
+	e.t.Helper()
+	got := ""
+	for end := time.Now().Add(wait); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		if got = e.rolesAt(port); got == want {
+			return
+		}
+	}
+	e.t.Fatalf("a new connection has the roles %q, want %q", got, want)
+}
+
+// privateHomes are the homes that berth made in the real one.
+func (e *env) privateHomes() []string {
+	e.t.Helper()
+	var found []string
+	if err := filepath.WalkDir(e.home, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() && strings.HasPrefix(d.Name(), "staging-") {
+			found = append(found, path)
+		}
+		return nil
+	}); err != nil {
+		e.t.Fatal(err)
+	}
+	return found
+}
+
+func (e *env) awaitNoPrivateHome(when string) {
+	e.t.Helper()
+	for end := time.Now().Add(wait); len(e.privateHomes()) > 0; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			e.t.Fatalf("%s there is still %q", when, e.privateHomes())
+		}
+	}
+}
+
+// A tunnel that tsh carries gets the roles of a request alone, too: its tsh runs
+// in a private home, which goes when the roles do.
+func TestTunnelThroughTSHHasRolesAlone(t *testing.T) {
+	e := newEnv(t, requestsConfig())
+	e.withTSH()
+	e.login()
+	item, port := e.pgTunnel("pg", "engine: tsh")
+	otherItem, other := e.pgTunnel("other", "engine: tsh")
+	e.config(item, otherItem)
+	e.start()
+	e.awaitState("pg", state.TunnelReady)
+	e.awaitState("other", state.TunnelReady)
+	e.awaitWatch()
+	c := e.client()
+	before := e.mustPG(port)
+	id := e.approved("dba")
+	got, err := c.AssumeRequest(t.Context(), client.Assume{ID: id, Tunnel: "pg"})
+	if err != nil || !slices.Equal(got.Request.Tunnels, []string{"pg"}) {
+		t.Fatalf("assumed %+v, %v", got.Request, err)
+	}
+	e.comesToHave(port, "access,dba")
+	if roles := e.rolesAt(other); roles != "access" {
+		t.Errorf("the other tunnel has the roles %q", roles)
+	}
+	if roles := e.rolesIn(); !slices.Equal(roles, []string{"access"}) {
+		t.Errorf("the home has the roles %q", roles)
+	}
+	if _, err := servedBy(t.Context(), before); err != nil {
+		t.Errorf("the connection from before: %v", err)
+	}
+	homes := e.privateHomes()
+	if len(homes) != 1 {
+		t.Fatalf("private homes %q, want one", homes)
+	}
+	if info, err := os.Stat(homes[0]); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("the private home's mode is %v, %v", info.Mode(), err)
+	}
+
+	e.login() // a new session: the tunnel keeps the roles
+	e.await("the new session", func(s state.Snapshot) bool { return s.Profiles[0].State == state.ProfileValid })
+	e.comesToHave(port, "access,dba")
+
+	withRoles := e.mustPG(port)
+	if _, err := c.DropRequests(t.Context(), nil, "pg"); err != nil {
+		t.Fatal(err)
+	}
+	if roles := e.rolesAt(port); roles != "access" { // at once: the old tsh takes nobody any more
+		t.Errorf("after the drop a new connection has the roles %q", roles)
+	}
+	if _, err := servedBy(t.Context(), withRoles); err != nil {
+		t.Errorf("on_drop is keep, and the connection broke: %v", err)
+	}
+	e.awaitNoPrivateHome("after the drop")
+}
+
+// What only the roles see, tsh reaches as well; and it loses them with the
+// request.
+func TestTunnelThroughTSHLosesItsRequest(t *testing.T) {
+	e := newEnv(t, requestsConfig())
+	e.withTSH()
+	e.login()
+	item, port := e.pgTunnel("secret", "engine: tsh")
+	e.config(strings.Replace(item, "resource: pg", "resource: secret", 1))
+	stop := e.start()
+	e.awaitState("secret", state.TunnelError)
+	e.awaitWatch()
+	id := e.approved("dba")
+	if _, err := e.client().AssumeRequest(t.Context(), client.Assume{ID: id, Tunnel: "secret"}); err != nil {
+		t.Fatal(err)
+	}
+	e.awaitState("secret", state.TunnelReady)
+	e.comesToHave(port, "access,dba")
+	stop()
+	e.awaitNoPrivateHome("after the agent's end")
+	e.start() // it remembers
+	e.awaitState("secret", state.TunnelReady)
+	e.comesToHave(port, "access,dba")
+	if err := e.sim.ResolveAccessRequest(id, types.RequestState_DENIED, "changed my mind"); err != nil {
+		t.Fatal(err)
+	}
+	e.awaitState("secret", state.TunnelError)
+	e.awaitNoPrivateHome("after the denial")
+	if err := os.RemoveAll(e.home); err != nil {
+		t.Fatal(err)
+	}
+	e.awaitState("secret", state.TunnelWaitingForLogin)
+}
+
+// Where berth cannot use the session's key, tsh assumes in the private home.
+func TestElevationByTSH(t *testing.T) {
+	e := newEnv(t, requestsConfig())
+	e.withTSH()
+	e.login()
+	e.config()
+	a := e.startAgent()
+	e.awaitWatch()
+	id := e.approved("dba")
+	found := a.sessions.at(e.sim.ProxyAddr())
+	found.cluster = nil
+	set, err := a.proxySettings(e.sim.ProxyAddr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	up, err := a.resolver.elevate(t.Context(), found, set, []string{id})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var roles []string
+	for end := time.Now().Add(wait); roles == nil && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		// It is read once it has been still for a moment.
+		if list, err := certwatch.Load(up.stage.Dir); err == nil && len(list) == 1 && list[0].Session != nil {
+			roles = slices.Sorted(slices.Values(list[0].Session.Identity.Roles))
+		}
+	}
+	if !slices.Equal(roles, []string{"access", "dba"}) {
+		t.Errorf("the private home has the roles %q", roles)
+	}
+	if err := up.stage.Close(); err != nil {
+		t.Error(err)
+	}
+	if roles := e.rolesIn(); !slices.Equal(roles, []string{"access"}) {
+		t.Errorf("the home has the roles %q", roles)
+	}
+	if err := e.sim.ResolveAccessRequest(id, types.RequestState_DENIED, "no"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.resolver.elevate(t.Context(), found, set, []string{id}); err == nil || !strings.Contains(err.Error(), "DENIED") {
+		t.Errorf("elevated by a denied request: %v", err)
+	}
+	e.awaitNoPrivateHome("after a refusal")
+}
