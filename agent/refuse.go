@@ -12,17 +12,21 @@ import (
 )
 
 // refuse tells a client why its tunnel cannot serve it, in the client's own
-// protocol. Where the protocol is not known yet, or has no way to say it, the
-// client just sees the connection close.
+// protocol. Where that is not known yet, what the client says first tells;
+// where it has no way to say it, the client just sees the connection close.
 func (t *tunnel) refuse(client net.Conn, err error) {
 	t.mu.Lock()
 	res := t.status
 	t.mu.Unlock()
-	proto, ok := db.Lookup(res.protocol)
-	if !ok {
-		return
+	say := db.RefuseUnknown
+	if res.protocol != "" {
+		proto, ok := db.Lookup(res.protocol)
+		if !ok {
+			return
+		}
+		say = proto.Refuse
 	}
-	if err := proto.Refuse(client, t.refusal(err, res)); err != nil && !errors.Is(err, errors.ErrUnsupported) {
+	if err := say(client, t.refusal(err, res)); err != nil && !errors.Is(err, errors.ErrUnsupported) {
 		t.log.Debug("client not told why it was refused", "err", err)
 	}
 }

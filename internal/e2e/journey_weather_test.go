@@ -37,8 +37,8 @@ func TestClientsBeforeLogin(t *testing.T) {
 	begin := time.Now()
 	refused := p.psql(linkTo(eager, "app"), "select 1")
 	took := time.Since(begin)
-	if refused.code != 2 || took > time.Second {
-		t.Errorf("with hold 0 psql ends after %s with code %d", took, refused.code)
+	if refused.code != 2 || took > time.Second || !strings.Contains(refused.err, "FATAL:  tunnel eager") {
+		t.Errorf("with hold 0 psql ends after %s with code %d: %s", took, refused.code, refused.err)
 	}
 	t.Logf("hold 0: refused after %s: %s", took.Round(time.Millisecond), strings.TrimSpace(refused.err))
 

@@ -52,13 +52,19 @@ func cqlRead(r io.Reader) (head [cqlHead]byte, err error) {
 	if _, err := io.ReadFull(r, head[:]); err != nil {
 		return head, err
 	}
-	version, code, size := head[0], head[4], binary.BigEndian.Uint32(head[5:])
-	known := version >= cqlMin && version <= cqlMax || version&^cqlMax == cqlDSE
-	if !known || code != cqlStartup && code != cqlOptions || size > refuseMax {
-		return head, fmt.Errorf("%w: a frame %#x of version %d and %d bytes", errGarbage, code, version, size)
+	size := binary.BigEndian.Uint32(head[5:])
+	if !cqlOpens(head) || size > refuseMax {
+		return head, fmt.Errorf("%w: a frame %#x of version %d and %d bytes", errGarbage, head[4], head[0], size)
 	}
 	_, err = io.CopyN(io.Discard, r, int64(size))
 	return head, err
+}
+
+// cqlOpens reports whether a client may begin with a frame of that head.
+func cqlOpens(head [cqlHead]byte) bool {
+	version, code := head[0], head[4]
+	known := version >= cqlMin && version <= cqlMax || version&^cqlMax == cqlDSE
+	return known && (code == cqlStartup || code == cqlOptions)
 }
 
 // cqlWrite answers the frame that began with head, in the same version and
