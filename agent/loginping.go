@@ -96,7 +96,9 @@ func loginFailed(err error, proxy string) error {
 		e.Hint = "check the address, and the network or VPN"
 	case errors.Is(err, tsh.ErrNoTerminal):
 		e.Hint = fmt.Sprintf("log in by hand, and berth goes on by itself: tsh login --proxy=%s", proxy)
-	case errors.Is(err, tsh.ErrLoginTimeout), errors.Is(err, tsh.ErrBadLogin), errors.Is(err, tsh.ErrLoginRefused):
+	case errors.Is(err, tsh.ErrBadLogin):
+		e.Hint = fmt.Sprintf("try again: berth login %s, with --user NAME if yours is another there than here", proxy)
+	case errors.Is(err, tsh.ErrLoginTimeout), errors.Is(err, tsh.ErrLoginRefused):
 		e.Hint = "try again: berth login " + proxy
 	}
 	return e

@@ -36,8 +36,11 @@ export BERTH_VERSION SOURCE_DATE_EPOCH
 mkdir "$work/elsewhere"
 (cd "$root" && git ls-files -z --cached --others --exclude-standard | tar -c --null -T - -f - 2>/dev/null) | tar -x -C "$work/elsewhere" -f -
 only=linux/amd64,windows/amd64
-(cd "$here/dist" && go run . -root "$root" -out "$work/a" -only $only)
-(cd "$work/elsewhere/packaging/dist" && go run . -root ../.. -out "$work/b" -only $only)
+flags="-trimpath -buildvcs=false -gcflags=all=-dwarf=false" # those of "make dist", so that the cache serves both
+# shellcheck disable=SC2086 # a list on purpose
+(cd "$here/dist" && go run $flags . -root "$root" -out "$work/a" -only $only)
+# shellcheck disable=SC2086
+(cd "$work/elsewhere/packaging/dist" && go run $flags . -root ../.. -out "$work/b" -only $only)
 
 same_sums() {
 	for d in a b; do grep -v '\.msi$' "$work/$d/SHA256SUMS" >"$work/$d.sums"; done

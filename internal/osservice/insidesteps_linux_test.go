@@ -98,7 +98,9 @@ func (in *inside) upgrade() {
 		in.t.Errorf("status = %+v, want the agent to be outdated", st)
 	}
 	in.env = []string{"TELEPORT_HOME=" + filepath.Join(in.home, "tele port")}
+	away := in.watchPort()
 	in.must("was restarted", "agent", "install")
+	in.t.Logf("FIGURE: a port was away for %s during the upgrade", away().Round(time.Millisecond))
 	if after := in.up("v2"); after == before {
 		in.t.Error("the old agent runs on")
 	}
@@ -114,6 +116,29 @@ func (in *inside) upgrade() {
 	if ready > portsBack {
 		in.t.Errorf("the ports were back after %s, want %s", ready, portsBack)
 	}
+}
+
+// watchPort connects to a port over and over until the returned function is
+// called, which tells how long it was away in one piece.
+func (in *inside) watchPort() (away func() time.Duration) {
+	stop, longest := make(chan struct{}), make(chan time.Duration)
+	go func() {
+		var worst time.Duration
+		answered := time.Now()
+		for {
+			select {
+			case <-stop:
+				longest <- worst
+				return
+			case <-time.After(2 * time.Millisecond):
+			}
+			if open(in.ports[0]) {
+				answered = time.Now()
+			}
+			worst = max(worst, time.Since(answered))
+		}
+	}()
+	return func() time.Duration { close(stop); return <-longest }
 }
 
 // hung: an agent that does not answer is restarted all the same.
