@@ -76,7 +76,7 @@ forgotten, and --forget deletes both.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&start.User, "user", "", "log in as this `USER`; default: the profile's, else your name on this computer")
+	f.StringVar(&start.User, "user", "", "log in as this `USER`; default: the profile's, else your name here")
 	f.StringVar(&start.Auth, "auth", "", "use this `CONNECTOR`; default: the config's, else the cluster's")
 	f.DurationVar(&start.TTL, "ttl", 0, "ask for a session of this length; 0 means what your roles allow")
 	f.BoolVar(&start.Renew, "renew", false, "log in anew although the session is still valid")

@@ -73,14 +73,18 @@ func (s *agentService) forget(ctx context.Context, kc keychain) ([]secrets.Key, 
 			}
 		}
 	}
-	if _, none := errors.AsType[*secrets.NoKeychainError](err); none && len(known) == 0 {
-		return nil, nil // where there is no keychain, nothing is in it
-	}
-	if err != nil {
+	_, none := errors.AsType[*secrets.NoKeychainError](err)
+	switch {
+	case err == nil:
+		return known, nil
+	case none && len(known) == 0: // where there is no keychain, nothing is in it
+		return nil, nil
+	case len(known) == 0: // most likely nothing: many a keychain is locked for good
+		return nil, s.app.say("Nobody's password was stored, going by berth's state; the keychain was not looked into: %v.", err)
+	default:
 		return nil, withHint(fmt.Errorf("the keychain still has what berth stored in it: %w", err),
 			`unlock the keychain and remove the entries named "berth" there`)
 	}
-	return known, nil
 }
 
 // secretWord is what people call a secret.

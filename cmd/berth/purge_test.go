@@ -64,7 +64,10 @@ func TestPurge(t *testing.T) {
 		"broken_state":         {state: `{`, all: true, says: []string{"Config, state and logs are gone too."}},
 		"no_keychain":          {state: `{"version":1}`, keychain: fakeKeychain{err: &secrets.NoKeychainError{Err: errors.New("no bus")}}},
 		"no_keychain_any_more": {state: twoSecrets, keychain: fakeKeychain{err: &secrets.NoKeychainError{Err: errors.New("no bus")}}, err: "still has what berth stored"},
-		"locked":               {state: twoSecrets, keychain: fakeKeychain{err: &secrets.LockedError{}}, err: "the keychain still has what berth stored in it: the keychain is locked"},
+		"locked_and_nothing_stored": {state: `{"version":1}`, keychain: fakeKeychain{err: &secrets.LockedError{}}, says: []string{
+			"Config, state and logs are gone too.", "the keychain was not looked into: the keychain is locked.",
+		}},
+		"locked": {state: twoSecrets, keychain: fakeKeychain{err: &secrets.LockedError{}}, err: "the keychain still has what berth stored in it: the keychain is locked"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()

@@ -117,7 +117,7 @@ with "berth kube config merge --undo".`,
 		Args: noArgs,
 		RunE: a.serviceRun(func(ctx context.Context, s *agentService) error { return s.uninstall(ctx, purge) }),
 	}
-	cmd.Flags().BoolVar(&purge, "purge", false, "remove the config, the state, the logs, stored passwords and the tray's autostart entry too")
+	cmd.Flags().BoolVar(&purge, "purge", false, "remove config, state, logs, stored passwords and the tray's autostart too")
 	return cmd
 }
 
