@@ -11,6 +11,7 @@ import (
 	"github.com/gravitational/teleport/api/types"
 
 	"berth/agent/cluster"
+	"berth/internal/when"
 )
 
 const (
@@ -73,7 +74,8 @@ const maxTunnels = 5
 func (e *CostError) Error() string {
 	var costs []string
 	if e.New.Before(e.Now) {
-		costs = append(costs, fmt.Sprintf("ends at %s instead of %s", e.New.Local().Format("15:04"), e.Now.Local().Format("Mon 15:04")))
+		now := time.Now() // days are named as seen from whoever reads this
+		costs = append(costs, fmt.Sprintf("ends at %s instead of %s", when.Clock(e.New, now), when.Clock(e.Now, now)))
 	}
 	if n := len(e.Tunnels); n > 0 {
 		which := strings.Join(e.Tunnels[:min(n, maxTunnels)], ", ")
