@@ -71,6 +71,7 @@ fuzz: ## run every fuzz target for FUZZTIME each
 vet: ## go vet
 	$(GO) vet ./...
 	$(GO) vet -tags release ./cmd/berth
+	$(GO) vet -tags desktop,wine ./internal/desktop ./internal/winetest/...
 
 .PHONY: lint
 lint: ## golangci-lint, staticcheck among its linters

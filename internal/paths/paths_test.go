@@ -202,6 +202,17 @@ func TestSocketTooLongEverywhere(t *testing.T) {
 	}
 }
 
+func TestTraySocket(t *testing.T) {
+	for socket, want := range map[string]string{
+		filepath.Join("run", "berth", "agent.sock"): filepath.Join("run", "berth", "tray.sock"),
+		`\\.\pipe\berth-1000-abcd`:                  `\\.\pipe\berth-1000-abcd-tray`,
+	} {
+		if got := (Paths{Socket: socket}).TraySocket(); got != want {
+			t.Errorf("beside %s: %s, want %s", socket, got, want)
+		}
+	}
+}
+
 func TestNoHome(t *testing.T) {
 	r := fake("linux", nil)
 	r.home = func() (string, error) { return "", errors.New("no such user") }
