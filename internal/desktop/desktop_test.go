@@ -140,7 +140,8 @@ func (w *world) configure() {
 	if err := os.WriteFile(w.paths.Config, []byte(text), 0o600); err != nil {
 		w.t.Fatal(err)
 	}
-	for name, resource := range map[string]string{"prod_pg": "pg-prod", "shop": "orders"} {
+	for _, names := range [][2]string{{"prod_pg", "pg-prod"}, {"shop", "orders"}} { // in an order, for the pictures
+		name, resource := names[0], names[1]
 		spec := config.Tunnel{Name: name, Kind: state.KindDB, Cluster: "example.com", Resource: resource, DBUser: "alice", DBName: "app"}
 		spec.Port = proxies.DerivePort(spec.Cluster, "db", resource, proxies.PortBusy)
 		if err := config.AddTunnel(w.paths.Config, spec); err != nil {
