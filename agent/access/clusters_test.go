@@ -1,0 +1,169 @@
+package access
+
+import (
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/gravitational/teleport/api/types"
+
+	"berth/agent/cluster"
+	"berth/agent/state"
+	"berth/certwatch"
+	"berth/internal/simcluster"
+)
+
+// Requests of several clusters stand side by side, and what happens to the one
+// is nothing to the other.
+func TestTwoClusters(t *testing.T) {
+	w := newWorld(t, simcluster.V16)
+	other := newWorld(t, simcluster.V17)
+	w.watching()
+	other.watching()
+	here, there := w.put("same", "alice", pending), other.put("same", "alice", pending)
+	session := func(of *world, key string) Session {
+		return Session{
+			Who: Who{Profile: of.ProxyAddr(), Cluster: of.Name(), User: "alice"}, Key: key, Fingerprint: key, Source: of.session,
+		}
+	}
+	w.board.Follow([]Session{session(w, "a"), session(other, "b")})
+	in := func(of *world) state.Request {
+		for _, r := range w.board.Requests(time.Now()) {
+			if r.Profile == of.ProxyAddr() {
+				return r
+			}
+		}
+		return state.Request{}
+	}
+	w.eventually("both are listed", func() bool { return in(w).ID == here && in(other).ID == there && w.listed() })
+	w.eventually("both are watched", func() bool { return w.Counters().RPCs["WatchEvents"] > 1 && other.Counters().RPCs["WatchEvents"] > 1 })
+	if err := other.Close(); err != nil {
+		t.Fatal(err)
+	}
+	w.approve(here)
+	w.eventually("the decision is known", func() bool { return in(w).State == state.RequestApproved })
+	if r := in(other); r.State != state.RequestPending {
+		t.Errorf("the other cluster's request: %+v", r)
+	}
+	w.eventually("it is told", func() bool { return slices.Contains(w.kinds(), "approved") })
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, ev := range w.events {
+		if ev.Kind == state.RequestEventApproved && ev.Request.Profile != w.ProxyAddr() {
+			t.Errorf("told of the other cluster's: %+v", ev.Request)
+		}
+	}
+}
+
+// reviewer returns a session of one who may review.
+func reviewer(t *testing.T, sim *simcluster.Cluster, name string) *cluster.Cluster {
+	t.Helper()
+	home := filepath.Join(t.TempDir(), "tsh")
+	if err := sim.Login(home, name); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		list, err := certwatch.Load(home)
+		if err != nil || len(list) != 1 {
+			t.Fatalf("load: %v", err)
+		}
+		if list[0].Settling {
+			continue
+		}
+		c, err := cluster.New(cluster.Config{Profile: list[0], Logger: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = c.Close() })
+		return c
+	}
+}
+
+// Whatever the thresholds, their filters and the rules that lead to them: what
+// is counted is done exactly when the (simulated) auth service approves.
+func TestProgressAgreesWithTheServer(t *testing.T) {
+	cfg := simcluster.Config{Users: []simcluster.User{{Name: "alice"}}, Roles: []simcluster.Role{{Name: "dba"}, {Name: "admin"}, {Name: "access"}}}
+	teams := []string{"security", "ops"}
+	for _, team := range teams {
+		cfg.Roles = append(cfg.Roles, simcluster.Role{Name: team, Review: []string{"*"}})
+	}
+	var names []string
+	for i := range 6 {
+		names = append(names, fmt.Sprintf("reviewer-%d", i))
+		cfg.Users = append(cfg.Users, simcluster.User{Name: names[i], Roles: []string{teams[i%2]}})
+	}
+	sim, err := simcluster.Start(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = sim.Close() })
+	var reviewers []*cluster.Cluster
+	for _, name := range names {
+		reviewers = append(reviewers, reviewer(t, sim, name))
+	}
+	rng := rand.New(rand.NewPCG(1, 2))
+	outcomes := make(map[types.RequestState]int)
+	for i := range 60 {
+		req := randomRequest(t, rng, fmt.Sprintf("r-%02d", i), teams)
+		sim.PutAccessRequestV3(req)
+		said := ""
+		for _, who := range rng.Perm(len(reviewers)) {
+			approve := rng.IntN(4) > 0
+			said += fmt.Sprintf("%s:%v ", names[who], approve)
+			if err := reviewers[who].Decide(t.Context(), req.GetName(), cluster.Decision{Approve: approve}); err != nil {
+				t.Fatal(err)
+			}
+			now, _ := sim.AccessRequest(req.GetName())
+			p := ProgressOf(now)
+			if p.Done != now.GetState().IsApproved() && !now.GetState().IsDenied() {
+				t.Fatalf("%s: counted %q, done %v, and the server says %s\nreviews %s\nthresholds %+v\nrules %+v",
+					req.GetName(), p, p.Done, now.GetState(), said, now.GetThresholds(), now.GetRoleThresholdMapping())
+			}
+			if !now.GetState().IsPending() {
+				outcomes[now.GetState()]++
+				break
+			}
+		}
+	}
+	if outcomes[types.RequestState_APPROVED] < 10 || outcomes[types.RequestState_DENIED] < 10 {
+		t.Errorf("outcomes %v prove little", outcomes)
+	}
+}
+
+// randomRequest has up to four thresholds, and up to two rules for each role.
+func randomRequest(t *testing.T, rng *rand.Rand, id string, teams []string) *types.AccessRequestV3 {
+	t.Helper()
+	req := newRequest(func(r *types.AccessRequestV3) {
+		r.SetName(id)
+		r.Spec.Roles = []string{"dba", "admin"}[:1+rng.IntN(2)]
+		r.Spec.Thresholds, r.Spec.RoleThresholdMapping = nil, make(map[string]types.ThresholdIndexSets)
+		for i := range 1 + rng.IntN(4) {
+			th := types.AccessReviewThreshold{Name: fmt.Sprintf("t%d", i), Approve: uint32(1 + rng.IntN(3)), Deny: uint32(1 + rng.IntN(2))}
+			if rng.IntN(2) == 0 {
+				th.Filter = fmt.Sprintf("contains(reviewer.roles, %q)", teams[rng.IntN(len(teams))])
+			}
+			r.Spec.Thresholds = append(r.Spec.Thresholds, th)
+		}
+		for _, role := range r.Spec.Roles {
+			var of types.ThresholdIndexSets
+			for range 1 + rng.IntN(2) {
+				var set types.ThresholdIndexSet
+				for i := range r.Spec.Thresholds {
+					if rng.IntN(2) == 0 || len(set.Indexes) == 0 {
+						set.Indexes = append(set.Indexes, uint32(i))
+					}
+				}
+				of.Sets = append(of.Sets, set)
+			}
+			r.Spec.RoleThresholdMapping[role] = of
+		}
+	})
+	now := time.Now()
+	req.Spec.Created, req.Spec.Expires = now, now.Add(time.Hour)
+	req.SetExpiry(now.Add(time.Hour))
+	return req
+}
