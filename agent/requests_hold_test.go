@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gravitational/teleport/api/types"
+
 	"berth/agent/ipc"
 	"berth/agent/ipc/client"
 	"berth/agent/state"
@@ -188,4 +190,27 @@ func TestAssumesAtOnce(t *testing.T) {
 		}
 	}
 	e.within2s(port, "access,brief,dba")
+}
+
+// A rule is followed for what was approved while nobody was logged in.
+func TestRuleIsFollowedAfterTheLogin(t *testing.T) {
+	e := newEnv(t, requestsConfig())
+	e.login(simcluster.WithTTL(4 * time.Second))
+	tun, port := e.pgTunnel("pg")
+	e.config(tun)
+	e.appendConfig("access: {auto_assume: [{roles: [dba], tunnel: pg}]}")
+	e.start()
+	e.awaitState("pg", state.TunnelReady)
+	e.awaitWatch()
+	id := e.sim.PutAccessRequest(simcluster.AccessRequest{User: "alice", Roles: []string{"dba"}})
+	e.awaitRequest(id, func(r state.Request) bool { return r.State == state.RequestPending })
+	e.await("the session's end", func(s state.Snapshot) bool {
+		return s.Profiles[0].State == state.ProfileExpired && len(s.Requests) == 0
+	})
+	if err := e.sim.ResolveAccessRequest(id, types.RequestState_APPROVED, "ok"); err != nil {
+		t.Fatal(err)
+	}
+	e.login()
+	e.awaitRequest(id, func(r state.Request) bool { return slices.Equal(r.Tunnels, []string{"pg"}) })
+	e.comesToHave(port, "access,dba")
 }

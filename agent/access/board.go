@@ -55,6 +55,9 @@ type followed struct {
 	before []*types.AccessRequestV3
 	// quiet says that the first list is yet to come: what it has is no news.
 	quiet bool
+	// away says that the session is over, or that the one after it has not
+	// listed yet: what has happened is told then.
+	away bool
 }
 
 // NewBoard returns a Board; Run starts it. onChange is called when Requests
@@ -124,7 +127,7 @@ func (b *Board) Follow(sessions []Session) {
 		if old != nil {
 			old.stop()
 			if old.session.User == s.User {
-				f.before, f.quiet = old.list(), old.quiet
+				f.before, f.quiet, f.away = old.list(), old.quiet, old.away
 			}
 		}
 		b.followed[s.Key] = f
@@ -137,10 +140,15 @@ func (b *Board) Follow(sessions []Session) {
 			f.stop()
 			delete(b.followed, k)
 			// A logout is no news of any request.
-			b.forgetLocked(f.session.Profile, nil)
+			b.last = slices.DeleteFunc(b.last, of(f.session.Profile))
 		}
 	}
 	b.touch()
+}
+
+// of returns what is true for the requests of a profile.
+func of(profile string) func(state.Request) bool {
+	return func(r state.Request) bool { return r.Profile == profile }
 }
 
 // endLocked keeps of a session that is over what can be assumed after the next
@@ -151,22 +159,13 @@ func (b *Board) endLocked(old *followed, s Session) {
 	}
 	old.stop()
 	now := time.Now()
-	f := &followed{session: s, quiet: true}
-	kept := make(map[string]bool)
+	f := &followed{session: s, quiet: old.quiet, away: true}
 	for _, req := range old.list() {
 		if r := Draw(req, old.session.Who, now); r.Mine && r.State == state.RequestApproved && !r.Assumed {
 			f.before = append(f.before, req)
-			kept[r.ID] = true
 		}
 	}
 	b.followed[s.Key] = f
-	b.forgetLocked(s.Profile, kept)
-}
-
-// forgetLocked forgets what was told last of a profile's requests, but for
-// those kept.
-func (b *Board) forgetLocked(profile string, kept map[string]bool) {
-	b.last = slices.DeleteFunc(b.last, func(r state.Request) bool { return r.Profile == profile && !kept[r.ID] })
 }
 
 func (b *Board) startLocked(f *followed) {
@@ -277,20 +276,28 @@ func (b *Board) update(now time.Time, changed bool) {
 	}
 	next := b.drawLocked(now)
 	prev, before := b.last, b.lastAt
+	var unchanged []state.Request // as told last, of sessions that nothing is heard of
 	for _, f := range b.followed {
-		if f.tracker == nil {
-			continue
-		}
-		if listed[f] && f.quiet {
+		switch {
+		case f.away && !listed[f]:
+			for _, r := range prev {
+				if r.Profile == f.session.Profile {
+					unchanged = append(unchanged, r)
+				}
+			}
+			next, prev = without(next, f.session.Profile), without(prev, f.session.Profile)
+		case f.tracker == nil:
+		case f.quiet && listed[f]:
 			// What the first list has was there before anybody looked.
-			f.quiet = false
+			f.quiet, f.away = false, false
 			prev = addQuietly(prev, next, f.session.Profile)
-		} else if f.quiet {
-			of := func(r state.Request) bool { return r.Profile == f.session.Profile }
-			next, prev = slices.DeleteFunc(next, of), slices.DeleteFunc(slices.Clone(prev), of)
+		case f.quiet:
+			next = without(next, f.session.Profile)
+		default:
+			f.away = false
 		}
 	}
-	b.last, b.lastAt = next, now
+	b.last, b.lastAt = append(slices.Clone(next), unchanged...), now
 	b.mu.Unlock()
 	events := Diff(prev, next, before, now)
 	if b.onEvent != nil {
@@ -301,6 +308,11 @@ func (b *Board) update(now time.Time, changed bool) {
 	if (changed || len(events) > 0) && b.onChange != nil {
 		b.onChange()
 	}
+}
+
+// without returns a list less the requests of a profile.
+func without(list []state.Request, profile string) []state.Request {
+	return slices.DeleteFunc(slices.Clone(list), of(profile))
 }
 
 // addQuietly returns prev as if it had had next's requests of a profile.

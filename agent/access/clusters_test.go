@@ -167,3 +167,37 @@ func randomRequest(t *testing.T, rng *rand.Rand, id string, teams []string) *typ
 	req.SetExpiry(now.Add(time.Hour))
 	return req
 }
+
+// While a session is over, what can be assumed after the next login stays
+// listed; what has happened meanwhile is told then.
+func TestWhatHappensWhileLoggedOut(t *testing.T) {
+	w := newWorld(t, simcluster.V16)
+	w.watching()
+	asked, usable, theirs := w.put("asked", "alice", pending), w.put("usable", "alice", types.RequestState_APPROVED), w.put("theirs", "bob", pending)
+	w.board.Refresh()
+	w.eventually("all is told", func() bool { return len(w.kinds()) == 4 }) // asked and usable made, usable approved, theirs to be reviewed
+	end := Session{
+		Who: Who{Profile: w.ProxyAddr(), Cluster: w.Name(), User: "alice"}, Key: "home/localhost", Fingerprint: "one", Ended: true,
+	}
+	w.board.Follow([]Session{end})
+	w.board.Follow([]Session{end}) // again, as time passes
+	list := w.board.Requests(time.Now())
+	if len(list) != 1 || list[0].ID != usable || !list[0].Assumable {
+		t.Errorf("after the end: %+v, want what can be assumed", list)
+	}
+	w.approve(asked)
+	if err := w.ResolveAccessRequest(usable, types.RequestState_DENIED, "no"); err != nil {
+		t.Fatal(err)
+	}
+	w.DeleteAccessRequest(theirs)
+	time.Sleep(100 * time.Millisecond)
+	if got := w.kinds(); len(got) != 4 {
+		t.Errorf("told while logged out: %v", got[4:])
+	}
+	w.follow("two", w.session)
+	w.eventually("it is told", func() bool { return len(w.kinds()) >= 6 })
+	time.Sleep(50 * time.Millisecond)
+	if got := w.kinds()[4:]; !slices.Equal(slices.Sorted(slices.Values(got)), []string{"approved", "denied"}) {
+		t.Errorf("told after the login: %v", got)
+	}
+}
