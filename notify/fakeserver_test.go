@@ -203,6 +203,13 @@ func (d *desk) mustShow(t *testing.T, n Notification) {
 	}
 }
 
+// knows waits until the service's answer has come, without which a click on
+// the notification means nothing. Nobody presses as fast as a test.
+func (d *desk) knows(t *testing.T, id string) {
+	t.Helper()
+	eventually(t, "the number of "+id, func() bool { return d.number(id) != 0 })
+}
+
 // ready waits until the service is known.
 func (d *desk) ready(t *testing.T) {
 	t.Helper()

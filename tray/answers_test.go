@@ -145,6 +145,12 @@ func TestSecondStartShowsTheStatus(t *testing.T) {
 			t.Errorf("shown: %+v", got)
 		}
 		d.say(waking())
+		d.noPanel.Store(true)
+		d.show <- struct{}{}
+		if got := d.answer().Body; !strings.HasPrefix(got, "No panel here shows the icon") || !strings.Contains(got, "staging-pg") {
+			t.Errorf("shown: %q", got)
+		}
+		d.noPanel.Store(false)
 		for range 2 { // the same words once more are news
 			before := d.notifier.shown
 			d.show <- struct{}{}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -222,13 +223,14 @@ type desk struct {
 	kit      *fakeKit
 	menu     *menu
 
-	mu     sync.Mutex
-	copied string
-	opened string
-	starts int
-	files  []string // that were opened
-	show   chan struct{}
-	doctor func() (Checkup, error)
+	mu      sync.Mutex
+	copied  string
+	opened  string
+	starts  int
+	files   []string // that were opened
+	show    chan struct{}
+	noPanel atomic.Bool // nothing shows the icon
+	doctor  func() (Checkup, error)
 }
 
 // onDesk runs a test with a tray whose time is the test's own.
@@ -273,7 +275,9 @@ func onDesk(t *testing.T, test func(d *desk)) {
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
-		go func() { ended <- newFront(cfg, d.menu).run(ctx) }()
+		f := newFront(cfg, d.menu)
+		f.hosted = func() bool { return !d.noPanel.Load() }
+		go func() { ended <- f.run(ctx) }()
 		defer func() {
 			cancel()
 			if err := <-ended; err != nil && !errors.Is(err, errQuit) {
