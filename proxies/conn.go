@@ -39,9 +39,12 @@ type conn struct {
 	clientDone chan struct{} // closed when readClient has returned
 	copyDone   chan struct{} // closed when nothing more comes from upstream
 
-	// early is what the client sent before there was an upstream. readClient
-	// owns it, and after it has returned serve does.
-	early []byte
+	// early is what the client has sent while nobody has answered it, before
+	// there was an upstream and after, unless talked: then it has an answer, or
+	// has said too much. readClient owns both, and after it has returned serve
+	// does.
+	early  []byte
+	talked bool
 	// waited is how long Source took; serve owns it.
 	waited time.Duration
 
@@ -49,6 +52,7 @@ type conn struct {
 
 	in, out   atomic.Int64 // bytes from upstream, bytes from the client
 	clientEOF atomic.Bool  // the client sends no more
+	unread    atomic.Bool  // readClient is to leave the rest to serve
 
 	mu     sync.Mutex // guards everything below
 	open   net.Conn   // upstream, to be closed by shut
@@ -110,7 +114,11 @@ func (c *conn) serve(ctx context.Context) {
 
 	c.readUpstream()
 	close(c.copyDone)
-	awaitHalf(c, c.clientDone, &c.out)
+	if c.unanswered() {
+		c.answer()
+	} else {
+		awaitHalf(c, c.clientDone, &c.out)
+	}
 	c.shut(nil)
 	<-c.clientDone
 
@@ -227,13 +235,38 @@ func (c *conn) refuse(err error) {
 	if !errors.Is(err, ErrStopped) {
 		c.t.noteError(err)
 	}
-	if refuse := c.t.cfg.Refuse; refuse != nil {
-		_ = c.client.SetDeadline(time.Now().Add(refuseTimeout))
-		refuse(&earlyConn{c.client, c.early}, err)
-	}
+	c.tell(err)
 	c.event(EventRefused, err, c.waited)
 	c.linger()
 	c.shut(nil)
+}
+
+// tell has the client told why it is refused.
+func (c *conn) tell(why error) {
+	if refuse := c.t.cfg.Refuse; refuse != nil {
+		_ = c.client.SetDeadline(time.Now().Add(refuseTimeout))
+		refuse(&earlyConn{c.client, c.early}, why)
+	}
+}
+
+// answer tells the client why its upstream hung up instead of answering, from
+// the client's first byte on, as if there had been no upstream.
+func (c *conn) answer() {
+	c.unread.Store(true)
+	_ = c.upstream.Close() // it is gone; a write to it need not find out
+	c.wakeReader()
+	<-c.clientDone
+	if c.talked {
+		return
+	}
+	c.tell(c.why())
+	c.linger()
+}
+
+// unanswered reports whether the client has to be told that its upstream hung
+// up instead of answering.
+func (c *conn) unanswered() bool {
+	return c.t.cfg.Refuse != nil && errors.Is(c.why(), ErrClosedEarly)
 }
 
 // turnAway ends a connection that the guard did not let in: it is told nothing.

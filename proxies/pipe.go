@@ -23,16 +23,17 @@ func (c *conn) readClient() {
 		return
 	}
 	_ = c.client.SetReadDeadline(time.Time{}) // fails on a closed connection only
-	if len(c.early) > 0 {
-		if !c.toUpstream(c.early) {
-			return
-		}
-		c.early = nil
+	if len(c.early) > 0 && !c.toUpstream(c.early) {
+		return
 	}
 	r := newReader(c.client)
 	for err == nil {
+		if c.unread.Load() {
+			return
+		}
 		var chunk []byte
 		chunk, err = r.next()
+		c.remember(chunk)
 		ok := len(chunk) == 0 || c.toUpstream(chunk)
 		r.release()
 		if !ok {
@@ -69,6 +70,17 @@ func (c *conn) readEarly() error {
 	}
 }
 
+// remember keeps what the client says as long as it has no answer.
+func (c *conn) remember(chunk []byte) {
+	switch {
+	case c.talked:
+	case c.in.Load() > 0 || len(c.early)+len(chunk) > earlyMax:
+		c.early, c.talked = nil, true
+	default:
+		c.early = append(c.early, chunk...)
+	}
+}
+
 // clientEnded passes on how the client ended to the upstream.
 func (c *conn) clientEnded(err error) {
 	c.clientEOF.Store(true)
@@ -100,7 +112,7 @@ func (c *conn) toUpstream(chunk []byte) bool {
 	default:
 		why := error(&ConnError{SideUpstream, "write", err})
 		if c.in.Load() == 0 && c.t.cfg.AnswerDue(c.out.Load()) {
-			why = fmt.Errorf("%w: %w", ErrClosedEarly, why)
+			why = closedEarly(why)
 		}
 		c.fail(why)
 	}
@@ -145,17 +157,31 @@ func (c *conn) toClient(chunk []byte) bool {
 // end, anything else as a reset, since to some protocols an end says "that
 // was all".
 func (c *conn) upstreamEnded(err error, silent bool) {
+	var why error
 	if !errors.Is(err, io.EOF) {
-		_ = c.client.SetLinger(0) // fails on a closed connection only
-		c.shut(&ConnError{SideUpstream, "read", err})
-		return
+		why = &ConnError{SideUpstream, "read", err}
 	}
 	if silent && !c.clientEOF.Load() && c.t.cfg.AnswerDue(c.out.Load()) {
-		c.fail(ErrClosedEarly)
+		c.fail(closedEarly(why))
+		if c.unanswered() {
+			return
+		}
 	}
-	if c.client.CloseWrite() != nil {
+	switch {
+	case why != nil:
+		_ = c.client.SetLinger(0) // fails on a closed connection only
+		c.shut(why)
+	case c.client.CloseWrite() != nil:
 		c.shut(nil)
 	}
+}
+
+// closedEarly is ErrClosedEarly with what showed it, which may be nothing.
+func closedEarly(why error) error {
+	if why == nil {
+		return ErrClosedEarly
+	}
+	return fmt.Errorf("%w: %w", ErrClosedEarly, why)
 }
 
 // endedWaiting notes that the client sends no more, and reports whether it is

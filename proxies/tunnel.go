@@ -77,7 +77,9 @@ type Config struct {
 	// Refuse tells a client why it is refused, in its own protocol. It owns
 	// the client's reads and writes until it returns, reads what the client
 	// has sent from the first byte on, and has a deadline of two seconds set.
-	// The tunnel closes the connection. nil means just close.
+	// The tunnel closes the connection. nil means just close. It is called
+	// with ErrClosedEarly too, for a client whose upstream hung up on its first
+	// words.
 	Refuse func(client net.Conn, err error)
 	// Guard is asked about each client at once when it comes; one it returns an
 	// error for is turned away without a word. nil means that all are served.

@@ -59,8 +59,8 @@ func TestLeafCluster(t *testing.T) {
 		begin := time.Now()
 		r := late.psql(link, "select 1")
 		t.Logf("psql is told after %s: %s", time.Since(begin).Round(time.Millisecond), strings.TrimSpace(r.err))
-		if r.code != 2 {
-			t.Errorf("psql exits %d with the leaf gone", r.code)
+		if r.code != 2 || !strings.Contains(r.err, "FATAL:  tunnel leafy: database hung up") {
+			t.Errorf("psql exits %d with the leaf gone: %s", r.code, r.err)
 		}
 		got, err := query(t.Context(), late.berth("tunnel", "url", "rooty"), "select current_user::text")
 		if err != nil || got != "app" {
