@@ -57,8 +57,8 @@ func copyProgram(from, to string) (err error) {
 	if err != nil {
 		return err
 	}
-	defer in.Close() //nolint:errcheck // it is only read
-	out, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o700)
+	defer in.Close()                                                      //nolint:errcheck // it is only read
+	out, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o700) //nolint:gosec // G302: a program, for its user alone
 	if err != nil {
 		return err
 	}
