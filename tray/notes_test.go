@@ -1,0 +1,148 @@
+package tray
+
+import (
+	"testing"
+	"time"
+
+	"berth/agent/state"
+	"berth/notify"
+	"berth/notify/prompt"
+)
+
+func ending(id, title string) state.Notice {
+	return state.Notice{
+		ID: id, Kind: state.NoticeSessionEnding, Title: title, Urgency: state.UrgencyNormal,
+		Actions: []state.NoticeAction{
+			{Verb: state.VerbRenew, Label: "Renew now", Proxy: "teleport.example.com:443"},
+			{Verb: state.VerbSnooze, Label: "Snooze", Proxy: "teleport.example.com:443"},
+			{Verb: state.VerbDeny, Label: "Deny", Request: "r-1", Confirm: true},
+		},
+	}
+}
+
+func TestNoticesAreFollowed(t *testing.T) {
+	onDesk(t, func(d *desk) {
+		s := waking()
+		s.Notices = []state.Notice{ending("a", "A"), ending("b", "B")}
+		d.say(s)
+		if got := d.notifier.titles(); got != "A; B" {
+			t.Errorf("shown: %q", got)
+		}
+		d.say(s)
+		if d.notifier.shown != 2 {
+			t.Errorf("%d were shown, want 2", d.notifier.shown)
+		}
+		s.Notices = []state.Notice{ending("a", "A2")}
+		d.say(s)
+		if got := d.notifier.titles(); got != "A2" {
+			t.Errorf("shown: %q", got)
+		}
+		// Put away: the agent is told, and it does not come back meanwhile.
+		d.notifier.Close("a")
+		d.notifier.closed("a")
+		if got := d.agent.asked(); got != "dismiss a" {
+			t.Errorf("asked for %q", got)
+		}
+		s.Notices = []state.Notice{ending("a", "A3")}
+		d.say(s)
+		if got := d.notifier.titles(); got != "" {
+			t.Errorf("shown: %q", got)
+		}
+		// Gone and there again is another trouble.
+		s.Notices = nil
+		d.say(s)
+		s.Notices = []state.Notice{ending("a", "A4")}
+		d.say(s)
+		if got := d.notifier.titles(); got != "A4" {
+			t.Errorf("shown: %q", got)
+		}
+	})
+}
+
+func TestButtons(t *testing.T) {
+	cases := map[string]struct {
+		label, want string
+		refuse      bool
+	}{
+		"renew":    {label: "Renew now", want: "login teleport.example.com:443 renew=true"},
+		"snooze":   {label: "Snooze", want: "snooze teleport.example.com:443"},
+		"deny":     {label: "Deny", want: "decide r-1 false"},
+		"deny_not": {label: "Deny", refuse: true},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			onDesk(t, func(d *desk) {
+				if c.refuse {
+					d.prompter.err = prompt.ErrCanceled
+				}
+				s := waking()
+				s.Notices = []state.Notice{ending("a", "A")}
+				d.say(s)
+				d.notifier.press(t, "a", c.label)
+				if got := d.agent.asked(); got != c.want {
+					t.Errorf("asked for %q, want %q", got, c.want)
+				}
+			})
+		})
+	}
+	t.Run("the_text_is_the_first_button", func(t *testing.T) {
+		onDesk(t, func(d *desk) {
+			s := waking()
+			s.Notices = []state.Notice{ending("a", "A")}
+			d.say(s)
+			d.notifier.acted("a", notify.DefaultKey)
+			if got := d.agent.asked(); got != "login teleport.example.com:443 renew=true" {
+				t.Errorf("asked for %q", got)
+			}
+			d.notifier.acted("gone", notify.DefaultKey)
+			d.notifier.acted("a", "%zz?%zz")
+			d.notifier.acted("a", "format_disk")
+			if got := d.agent.asked(); got != "" {
+				t.Errorf("asked for %q", got)
+			}
+		})
+	})
+}
+
+func TestKeysSayAll(t *testing.T) {
+	for _, a := range append(ending("a", "A").Actions,
+		state.NoticeAction{Verb: state.VerbAssume, Request: "r&=?%;\n", Tunnel: "t 1", Proxy: "p:1"}) {
+		a.Label = ""
+		if got, ok := actionOf(keyOf(a)); !ok || got != a {
+			t.Errorf("actionOf(keyOf(%+v)) = %+v, %v", a, got, ok)
+		}
+	}
+}
+
+// TestNoticesOutliveAShortRestart of the agent, and no longer one.
+func TestNoticesOutliveAShortRestart(t *testing.T) {
+	onDesk(t, func(d *desk) {
+		s := waking()
+		s.Notices = []state.Notice{ending("a", "A")}
+		d.say(s)
+		d.away()
+		d.say(s)
+		time.Sleep(2 * awayGrace)
+		if got := d.notifier.titles(); got != "A" || d.notifier.shown != 1 {
+			t.Errorf("shown: %q, %d times", got, d.notifier.shown)
+		}
+		d.away()
+		time.Sleep(2 * awayGrace)
+		if got := d.notifier.titles(); got != "" {
+			t.Errorf("shown: %q", got)
+		}
+	})
+}
+
+func TestNotificationsThatFailDoNoHarm(t *testing.T) {
+	onDesk(t, func(d *desk) {
+		d.notifier.fail = notify.ErrUnavailable
+		s := waking()
+		s.Notices = []state.Notice{ending("a", "A")}
+		d.say(s)
+		d.click("● prod__pg", "Stop")
+		if got := d.agent.asked(); got != "stop prod_pg" {
+			t.Errorf("asked for %q", got)
+		}
+	})
+}
