@@ -30,8 +30,11 @@ them too, and every tunnel uses them from its next connection on. With --tunnel
 that tunnel alone gets them, and the session stays as it is.
 
 Where the session would end earlier with these roles, or no longer reach what
-other tunnels lead to, you are asked first. While logged out, the login comes first: at a terminal you are asked, else the command
-is held until somebody logs in, as a tunnel's clients are.`,
+other tunnels lead to, you are asked first.
+
+While logged out, the login comes first: at a terminal you are asked for it.
+Elsewhere, and with --hold, the command is held until somebody logs in, as a
+tunnel's clients are: for the tunnel's hold, or 60 s.`,
 		Example: `  berth request assume 7c1f
   berth request assume 7c1f --tunnel prod-pg`,
 		Args:              exactArgs("ID"),
@@ -58,7 +61,7 @@ is held until somebody logs in, as a tunnel's clients are.`,
 	f := cmd.Flags()
 	f.StringVar(&want.Tunnel, "tunnel", "", "give the roles to this tunnel `NAME` alone")
 	f.BoolVarP(&want.AcceptEarlierEnd, "yes", "y", false, "do not ask when the session ends earlier, or reaches less")
-	f.DurationVar(&hold, "hold", 0, "wait this long for somebody to log in, 0 means not at all; default: at a terminal you are asked, else the tunnel's hold, or 60s")
+	f.DurationVar(&hold, "hold", 0, "while logged out: wait this long for somebody to log in; 0 means not at all")
 	f.BoolVar(&asJSON, "json", false, "print the request, as it is afterwards, as JSON")
 	must(cmd.RegisterFlagCompletionFunc("tunnel", a.completeTunnels))
 	return cmd
