@@ -21,6 +21,7 @@ func (t *tunnel) newKubeCarrier(listener *kube.Listener, ca func() (*kube.LocalC
 		Listener: listener,
 		Own:      kube.ListenerConfig{Port: t.spec.Port, CA: ca},
 		Source:   t.kubeSource,
+		Now:      t.kubeNow,
 		Hold:     t.spec.HoldDuration(),
 		As:       t.spec.As, AsGroups: t.spec.AsGroups,
 		Grace:  grace,
@@ -44,6 +45,17 @@ func (t *tunnel) kubeSource(ctx context.Context) (*kube.Upstream, error) {
 		return nil, errors.New("the tunnel has no way to Kubernetes")
 	}
 	return cred.kube, nil
+}
+
+// kubeNow is kubeSource for when there is a credential, as nearly always.
+func (t *tunnel) kubeNow() *kube.Upstream {
+	t.mu.Lock()
+	cur := t.cur
+	t.mu.Unlock()
+	if !cur.validAt(time.Now()) {
+		return nil
+	}
+	return cur.kube
 }
 
 // refuseKube words a refusal for clients of Kubernetes.

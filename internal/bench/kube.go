@@ -13,8 +13,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"k8s.io/client-go/rest"
@@ -161,24 +159,6 @@ func (c apiClient) open(ctx context.Context, path string) (*http.Response, error
 	return resp, err
 }
 
-// perSecond has several askers ask for some time.
-func (c apiClient) perSecond(ctx context.Context, path string, askers int, d time.Duration) (float64, error) {
-	var asked atomic.Int64
-	errs := make([]error, askers)
-	began := time.Now()
-	var wg sync.WaitGroup
-	for i := range askers {
-		wg.Go(func() {
-			for time.Since(began) < d && errs[i] == nil {
-				errs[i] = c.get(ctx, path)
-				asked.Add(1)
-			}
-		})
-	}
-	wg.Wait()
-	return float64(asked.Load()) / time.Since(began).Seconds(), errors.Join(errs...)
-}
-
 // kube measures tunnels to Kubernetes.
 func (b *bench) kube(ctx context.Context) (err error) {
 	a, err := b.startKubeAgent(ctx, mostKubes)
@@ -215,53 +195,6 @@ func (w *world) fakeTSH() (string, error) {
 	}
 	path := filepath.Join(w.dir, "bin", "tsh")
 	return path, errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.Symlink(self, path))
-}
-
-// kubeRate compares requests through berth with the same ones without it, in
-// turns, over one connection each.
-func (b *bench) kubeRate(ctx context.Context, a *kubeAgent) error {
-	berth, err := a.through(kubeName(0))
-	if err != nil {
-		return err
-	}
-	direct, err := a.direct(ctx, b.sim.Name(), kubeName(0))
-	if err != nil {
-		return err
-	}
-	defer berth.http.CloseIdleConnections()
-	defer direct.http.CloseIdleConnections()
-	for _, load := range []struct {
-		about, path string
-		askers      int
-	}{
-		{fmt.Sprintf("an API that answers in %d ms, 10 clients at once", slowFor.Milliseconds()), slowPath, 10},
-		{"an API that answers at once, 8 clients at once", plainPath, 8},
-	} {
-		rates := map[string][]float64{}
-		span := b.span(3*time.Second, 200*time.Millisecond)
-		for range b.times(7, 1) {
-			if err := b.calm(ctx); err != nil {
-				return err
-			}
-			for _, c := range []apiClient{berth, direct} {
-				rate, err := c.perSecond(ctx, load.path, load.askers, span)
-				if err != nil {
-					return fmt.Errorf("%s: %w", c.name, err)
-				}
-				rates[c.name] = append(rates[c.name], rate)
-			}
-		}
-		ratios := make([]float64, len(rates["berth"]))
-		for i := range ratios {
-			ratios[i] = rates["berth"][i] / rates["direct"][i]
-		}
-		b.add(row{
-			what:     "Kubernetes, requests/s, " + load.about + ": tunnel ÷ direct",
-			measured: fmt.Sprintf("%.2f (%.0f ÷ %.0f)", median(ratios), median(rates["berth"]), median(rates["direct"])),
-			budget:   "≥ 0.9", verdict: atLeast(median(ratios), 0.9), figure: median(ratios),
-		})
-	}
-	return nil
 }
 
 // kubeMemory measures an agent with many tunnels and many open watches.

@@ -28,6 +28,13 @@ func main() {
 	if faketsh.Invoked(os.Args[0], os.Environ()) { // run as the tsh of the simulated cluster
 		os.Exit(faketsh.Main(os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr))
 	}
+	if os.Getenv(bareEnv) != "" { // run as a proxy to compare with
+		if err := runBare(os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"strconv"
 	"strings"
 	"sync"
@@ -69,6 +70,7 @@ type request struct {
 	cancel context.CancelCauseFunc
 	waited time.Duration // how long Source took
 	watch  bool          // its answer may end anywhere: the client asks again
+	turn   *turn         // of the transport's gate; nil before and for upgrades
 	told   bool          // EventConnected or EventRefused was sent
 	marked bool          // guarded by t.mu; see Tunnel.MarkConnections
 
@@ -96,7 +98,10 @@ func (t *Tunnel) serve(w http.ResponseWriter, r *http.Request) bool {
 	if !readRaw(r.URL.Path) { // there kubectl does not show it
 		t.warn(w, up)
 	}
-	r = r.WithContext(context.WithValue(q.ctx, requestKey{}, q))
+	ctx := httptrace.WithClientTrace(context.WithValue(q.ctx, requestKey{}, q), &httptrace.ClientTrace{
+		GotConn: func(httptrace.GotConnInfo) { q.turn.leave(nil) },
+	})
+	r = r.WithContext(ctx)
 	if r.Body != nil && r.ContentLength != 0 {
 		r.Body = &counted{ReadCloser: r.Body, q: q, sum: &q.out, total: &t.bytesOut}
 	}
@@ -149,6 +154,9 @@ func (q *request) finish() {
 // upstream waits for a credential.
 func (q *request) upstream(r *http.Request) (*Upstream, error) {
 	q.t.cfg.OnChange()
+	if up := q.t.cfg.Now(); up != nil && q.ctx.Err() == nil {
+		return up, nil
+	}
 	hold := q.t.cfg.Hold
 	if hold <= 0 {
 		hold = proxies.MaxDialTimeout

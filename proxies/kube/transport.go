@@ -8,11 +8,11 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/http/httptrace"
 	"net/http/httputil"
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"berth/proxies"
@@ -136,25 +136,27 @@ type gate struct {
 	cur *turn      // of the request that is getting its connection
 }
 
+// turn is a request's, until it has its connection.
 type turn struct {
-	done chan struct{}
+	gate *gate
+	done chan struct{} // closed when it is over
+	over atomic.Bool
 	err  error // why there is no connection; read-only after done
 }
 
-// roundTrip sends r once it is its turn.
+// roundTrip sends r once it is its turn, which is over when r's trace has seen
+// a connection.
 func (g *gate) roundTrip(rt http.RoundTripper, r *http.Request) (*http.Response, error) {
 	mine, err := g.enter(r.Context())
 	if err != nil {
 		return nil, err
 	}
-	var once sync.Once
-	leave := func(err error) { once.Do(func() { g.leave(mine, err) }) }
-	trace := &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { leave(nil) }}
-	resp, err := rt.RoundTrip(r.WithContext(httptrace.WithClientTrace(r.Context(), trace)))
+	requestOf(r.Context()).turn = mine
+	resp, err := rt.RoundTrip(r)
 	if err != nil && r.Context().Err() == nil {
-		leave(err)
+		mine.leave(err)
 	}
-	leave(nil) // one's own giving up is nobody else's failure
+	mine.leave(nil) // one's own giving up is nobody else's failure
 	return resp, err
 }
 
@@ -163,7 +165,7 @@ func (g *gate) enter(ctx context.Context) (*turn, error) {
 		g.mu.Lock()
 		cur := g.cur
 		if cur == nil {
-			cur = &turn{done: make(chan struct{})}
+			cur = &turn{gate: g, done: make(chan struct{})}
 			g.cur = cur
 			g.mu.Unlock()
 			return cur, nil
@@ -180,12 +182,17 @@ func (g *gate) enter(ctx context.Context) (*turn, error) {
 	}
 }
 
-func (g *gate) leave(mine *turn, err error) {
-	g.mu.Lock()
-	g.cur = nil
-	g.mu.Unlock()
-	mine.err = err
-	close(mine.done)
+// leave ends the turn; only the first counts. It may be nil: an upgrade's
+// connection is its own.
+func (t *turn) leave(err error) {
+	if t == nil || t.over.Swap(true) {
+		return
+	}
+	t.gate.mu.Lock()
+	t.gate.cur = nil
+	t.gate.mu.Unlock()
+	t.err = err
+	close(t.done)
 }
 
 // rewrite makes the outgoing request: the same one.

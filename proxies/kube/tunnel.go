@@ -51,6 +51,9 @@ type Config struct {
 	Own      ListenerConfig
 	// Source answers with the way to the cluster.
 	Source Source
+	// Now is asked first: the way to the cluster, if Source would answer with
+	// it at once. nil means ask Source.
+	Now func() *Upstream
 	// Hold is how long a request may wait for Source; zero means that Source
 	// has proxies.MaxDialTimeout to fetch a cert and should not wait for a
 	// person. A client that says how long it waits is answered before.
@@ -107,6 +110,9 @@ func New(cfg Config) *Tunnel {
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Now == nil {
+		cfg.Now = func() *Upstream { return nil }
 	}
 	if cfg.OnChange == nil {
 		cfg.OnChange = func() {}
