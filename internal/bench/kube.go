@@ -166,7 +166,12 @@ func (b *bench) kube(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, a.stop()) }()
-	if err := b.kubeRate(ctx, a); err != nil {
+	name := kubeName(0)
+	if err := b.kubeRate(ctx, a, rateRun{tunnel: name, cluster: b.sim.Name(), kube: name, loads: []rateLoad{
+		{fmt.Sprintf("an API that answers in %d ms", slowFor.Milliseconds()), slowPath, 10},
+		{fmt.Sprintf("an API that answers in %d ms", slowFor.Milliseconds()), slowPath, 1},
+		{"an API that answers at once", plainPath, 8},
+	}}); err != nil {
 		return err
 	}
 	if err := b.kubeMemory(ctx); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -52,19 +53,30 @@ func (c apiClient) perSecond(ctx context.Context, path string, askers int, d tim
 	}, errors.Join(append(errs, err, err2)...)
 }
 
+// rateRun says which requests to measure, and on which cluster.
+type rateRun struct {
+	tunnel, cluster, kube string
+	loads                 []rateLoad
+}
+
+type rateLoad struct {
+	about, path string
+	askers      int
+}
+
 // kubeRate compares requests through berth with the same ones without it, and
 // with those through the least that a proxy can be, in turns and over one
 // connection each.
-func (b *bench) kubeRate(ctx context.Context, a *kubeAgent) error {
-	berth, err := a.through(kubeName(0))
+func (b *bench) kubeRate(ctx context.Context, a *kubeAgent, r rateRun) error {
+	berth, err := a.through(r.tunnel)
 	if err != nil {
 		return err
 	}
-	direct, err := a.direct(ctx, b.sim.Name(), kubeName(0))
+	direct, err := a.direct(ctx, r.cluster, r.kube)
 	if err != nil {
 		return err
 	}
-	bare, stop, err := a.bare(ctx, b.sim.Name(), kubeName(0))
+	bare, stop, err := a.bare(ctx, r.cluster, r.kube)
 	if err != nil {
 		return err
 	}
@@ -74,13 +86,7 @@ func (b *bench) kubeRate(ctx context.Context, a *kubeAgent) error {
 		defer c.http.CloseIdleConnections()
 	}
 	pids := map[string]int{berth.name: a.pid(), bare.name: bare.pid}
-	for _, load := range []struct {
-		about, path string
-		askers      int
-	}{
-		{fmt.Sprintf("an API that answers in %d ms, 10 clients at once", slowFor.Milliseconds()), slowPath, 10},
-		{"an API that answers at once, 8 clients at once", plainPath, 8},
-	} {
+	for _, load := range r.loads {
 		got := map[string][]asked{}
 		span := b.span(3*time.Second, 200*time.Millisecond)
 		for range b.times(7, 1) {
@@ -95,7 +101,7 @@ func (b *bench) kubeRate(ctx context.Context, a *kubeAgent) error {
 				got[c.name] = append(got[c.name], one)
 			}
 		}
-		b.add(rateRows(load.about, got["berth"], got["direct"], got["bare"])...)
+		b.add(rateRows(load.about+", clients: "+strconv.Itoa(load.askers), got["berth"], got["direct"], got["bare"])...)
 	}
 	return nil
 }
@@ -113,7 +119,7 @@ func rateRows(about string, berth, direct, bare []asked) []row {
 	rate := func(of []asked) float64 { return median(each(of, func(a asked) float64 { return a.rate })) }
 	cpu := func(of []asked) time.Duration { return median(each(of, func(a asked) time.Duration { return a.cpu })) }
 	all := func(of []asked) time.Duration { return median(each(of, func(a asked) time.Duration { return a.all })) }
-	what := "Kubernetes, requests/s, " + about
+	what := "requests/s, " + about
 	return []row{
 		{
 			what:     what + ": tunnel ÷ direct",

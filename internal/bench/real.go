@@ -110,6 +110,12 @@ func (b *bench) realKube(ctx context.Context, tsh string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, a.stop()) }()
+	if err := b.kubeRate(ctx, a, rateRun{tunnel: "real", cluster: r.cluster, kube: r.kube, loads: []rateLoad{
+		{"real cluster, a list of pods", "/api/v1/namespaces/default/pods", 1},
+		{"real cluster, a list of pods", "/api/v1/namespaces/default/pods", 10},
+	}}); err != nil {
+		return err
+	}
 	return b.kubectls(ctx, a, kubectlRun{
 		kubectl: kubectl, tsh: tsh, home: r.home, cluster: r.cluster, kube: r.kube, tunnel: "real", real: true,
 	})

@@ -249,6 +249,46 @@ func TestRefusedUpgrade(t *testing.T) {
 	}
 }
 
+// TestUpgradeAfterARefusedOne has an API server refuse an upgrade as one does
+// that has left HTTP already, and never looks at that connection again.
+func TestUpgradeAfterARefusedOne(t *testing.T) {
+	c := newCluster(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/refused" {
+			ok(w, r)
+			return
+		}
+		conn, buffered, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		t.Cleanup(func() { conn.Close() })
+		_, _ = buffered.WriteString("HTTP/1.1 400 Bad Request\r\nContent-Length: 2\r\n\r\nno")
+		_ = buffered.Flush()
+	})
+	r := run(t, Config{Source: always(c.upstream())})
+	client := kubectl(t, "prod")
+	client.Transport.(*http.Transport).ForceAttemptHTTP2 = false // it knows no upgrades
+	for path, want := range map[string]int{"/refused": http.StatusBadRequest, "/exec": http.StatusOK} {
+		for range 2 {
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://"+r.addr()+path, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("Connection", "Upgrade")
+			req.Header.Set("Upgrade", "SPDY/3.1")
+			resp, err := client.Do(req)
+			if err != nil {
+				t.Fatalf("%s: %v", path, err)
+			}
+			resp.Body.Close()
+			if resp.StatusCode != want {
+				t.Errorf("%s ends with %d, want %d", path, resp.StatusCode, want)
+			}
+		}
+	}
+}
+
 func TestPortInUse(t *testing.T) {
 	c := newCluster(t, ok)
 	a := run(t, Config{Source: always(c.upstream())})

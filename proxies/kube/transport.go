@@ -72,7 +72,7 @@ func newTransport(t *Tunnel, up *Upstream) *transport {
 		DialTLSContext:     dial("http/1.1"),
 		TLSNextProto:       map[string]func(string, *tls.Conn) http.RoundTripper{}, // HTTP/2 knows no upgrades
 		DisableCompression: true,
-		IdleConnTimeout:    idleConnTimeout,
+		DisableKeepAlives:  true, // who refuses an upgrade may have given up HTTP on that connection already
 	}
 	tr.proxy = &httputil.ReverseProxy{
 		Transport:     tr,

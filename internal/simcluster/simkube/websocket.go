@@ -44,6 +44,9 @@ func upgradeWebSocket(w http.ResponseWriter, r *http.Request, protocols ...strin
 	up := ws.HTTPUpgrader{Protocol: func(p string) bool { return slices.Contains(protocols, p) }}
 	conn, buffered, hs, err := up.Upgrade(r, w)
 	if err != nil {
+		if conn != nil {
+			_ = conn.Close() // it is no HTTP server's any more
+		}
 		return nil, nil // the upgrader answered
 	}
 	if hs.Protocol == "" {
