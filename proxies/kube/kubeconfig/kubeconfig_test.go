@@ -291,6 +291,8 @@ func TestMergeRefuses(t *testing.T) {
 		"another_kind":   {"kind: Pod\napiVersion: v1\n", nil, broken},
 		"no_list":        {"clusters: {a: b}\n", nil, broken},
 		"key_twice":      {"kind: Config\nkind: Config\n", nil, broken},
+		"kubectl_cannot": {"kind: Config\napiVersion: v1\nclusters:\n- name: a\n  cluster: {insecure-skip-tls-verify: sometimes}\n", nil, broken},
+		"old_version":    {"kind: Config\napiVersion: v0\n", nil, broken},
 		"binary":         {"\x00\x01", nil, broken},
 		"read_only":      {theirs, func(p string) error { return os.Chmod(p, 0o400) }, is(ErrReadOnly)},
 		"being_changed":  {theirs, func(p string) error { return os.WriteFile(p+".lock", nil, 0o600) }, is(ErrBusy)},
@@ -312,6 +314,30 @@ func TestMergeRefuses(t *testing.T) {
 				t.Error("the file was changed")
 			}
 		})
+	}
+}
+
+// TestCheckSeesWhatIsLost makes changes that no merge may make.
+func TestCheckSeesWhatIsLost(t *testing.T) {
+	for name, change := range map[string][2]string{
+		"current_context": {"current-context: minikube", "current-context: other"},
+		"server":          {"192.168.49.2", "192.168.49.3"},
+		"a_token":         {"s3cret", "secret"},
+		"a_name":          {"name: minikube", "name: minikub"},
+	} {
+		after := strings.Replace(theirs, change[0], change[1], 1)
+		if after == theirs {
+			t.Fatalf("%s: there is no %q to change", name, change[0])
+		}
+		if err := check([]byte(theirs), []byte(after)); !errors.Is(err, errOthers) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := check([]byte(theirs), []byte("kind: Pod")); err == nil {
+		t.Error("a Pod would have been written")
+	}
+	if err := check([]byte(theirs), []byte(theirs)); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -214,6 +214,9 @@ func (m Merger) edit(ctx context.Context, change func(path string, data []byte, 
 		if err != nil || !write {
 			return err
 		}
+		if err := check(data, next); err != nil {
+			return err
+		}
 		if mode&0o200 == 0 {
 			return fmt.Errorf("%s: %w", path, ErrReadOnly)
 		}
