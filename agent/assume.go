@@ -270,8 +270,27 @@ func (a *Agent) changeSession(ctx context.Context, f found, change func(found) e
 		if !errors.Is(err, install.ErrChanged) || try == changeTries {
 			return err
 		}
-		a.homes.Refresh()
+		if !a.awaitAnother(ctx, f) {
+			return err
+		}
 	}
+}
+
+// awaitAnother waits until a session is read back as another one, or as none:
+// the homes' reader takes a moment to believe that one has gone. False means
+// that it stays as it is.
+func (a *Agent) awaitAnother(ctx context.Context, was found) bool {
+	for end := time.Now().Add(logoutGrace); time.Now().Before(end); {
+		a.homes.Refresh()
+		now := a.sessions.at(was.profile.ProxyAddr)
+		if !now.valid(time.Now()) || now.profile.Session.Fingerprint != was.profile.Session.Fingerprint {
+			return true
+		}
+		if !sleep(ctx, 50*time.Millisecond) {
+			return false
+		}
+	}
+	return false
 }
 
 // assumeFor gives one tunnel the roles.

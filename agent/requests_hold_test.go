@@ -4,6 +4,7 @@ package agent
 
 import (
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -213,4 +214,26 @@ func TestRuleIsFollowedAfterTheLogin(t *testing.T) {
 	e.login()
 	e.awaitRequest(id, func(r state.Request) bool { return slices.Equal(r.Tunnels, []string{"pg"}) })
 	e.comesToHave(port, "access,dba")
+}
+
+// Right after a logout by hand the agent still believes in the session; the
+// assume finds out, and is held all the same.
+func TestAssumeRightAfterALogout(t *testing.T) {
+	e, port := requestsEnv(t)
+	id := e.approved("dba")
+	if err := os.RemoveAll(e.home); err != nil {
+		t.Fatal(err)
+	}
+	held := e.assuming(client.Assume{ID: id})
+	e.await("the logout to be seen", func(s state.Snapshot) bool { return len(s.Profiles) == 0 })
+	select {
+	case err := <-held:
+		t.Fatalf("not held: %v", err)
+	case <-time.After(300 * time.Millisecond):
+	}
+	e.login()
+	if err := e.result(held); err != nil {
+		t.Error(err)
+	}
+	e.within2s(port, "access,dba")
 }

@@ -226,6 +226,28 @@ func TestAccessRequest(t *testing.T) {
 		}
 		t.Logf("drop -> its roles are gone: %s", p.worksAs(link, "reporter", false).Round(time.Millisecond))
 	})
+	t.Run("held_for_a_login", func(t *testing.T) {
+		p.logout()
+		if r := p.tryBerth("request", "assume", req.ID, "--hold", "1s"); r.code != 4 || !strings.Contains(r.err, "no login at ") {
+			t.Errorf("nobody logs in: exit code %d\n%s", r.code, r.err)
+		}
+		held := make(chan result, 1)
+		go func() { held <- p.tryBerth("request", "assume", req.ID, "--hold", "60s", "--yes") }()
+		select {
+		case r := <-held:
+			t.Fatalf("not held: exit code %d\n%s", r.code, r.err)
+		case <-time.After(time.Second):
+		}
+		p.login()
+		if r := <-held; r.code != 0 {
+			t.Errorf("after the login: exit code %d\n%s", r.code, r.err)
+		}
+		if got, want := p.rolesByTSH(), roleAsker+","+roleReporter; got != want {
+			t.Errorf("tsh status shows the roles %s, want %s", got, want)
+		}
+		p.worksAs(link, "reporter", true)
+		p.berth("request", "drop")
+	})
 	t.Run("denied_and_deleted", func(t *testing.T) {
 		other := p.createRequest("--for", "30m")
 		if _, err := lab.teleport.tctl(t.Context(), "", "request", "deny", "--reason=no", other.ID); err != nil {
