@@ -457,6 +457,43 @@ type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { return len(p), nil }
 
+// TestSlowServer has an answer come in pieces, with and without a length that
+// is known: each is passed on as it comes.
+func TestSlowServer(t *testing.T) {
+	next := make(chan struct{})
+	c := newCluster(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/known" {
+			w.Header().Set("Content-Length", "6")
+		}
+		for _, piece := range []string{"on", "tw", "th"} {
+			<-next
+			_, _ = io.WriteString(w, piece)
+			_ = http.NewResponseController(w).Flush()
+		}
+	})
+	r := run(t, Config{Source: always(c.upstream())})
+	for _, path := range []string{"/known", "/unknown"} {
+		go func() { next <- struct{}{} }() // the header comes with the first piece
+		resp, err := kubectl(t, "prod").Get("https://" + r.addr() + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		for i, want := range []string{"on", "tw", "th"} {
+			if i > 0 {
+				next <- struct{}{}
+			}
+			got := make([]byte, len(want))
+			if _, err := io.ReadFull(resp.Body, got); err != nil || string(got) != want {
+				t.Fatalf("%s: piece %d is %q, %v", path, i, got, err)
+			}
+		}
+		if rest, err := io.ReadAll(resp.Body); err != nil || len(rest) != 0 {
+			t.Errorf("%s: after its end come %q, %v", path, rest, err)
+		}
+	}
+}
+
 // TestBrokenUpstream ends the proxy under open answers: a log breaks and does
 // not end, a watch ends, after which clients ask again; the tunnel knows why.
 func TestBrokenUpstream(t *testing.T) {
