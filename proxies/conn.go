@@ -18,6 +18,8 @@ const (
 	earlyMax = 16 << 10
 	// refuseTimeout is what Config.Refuse may take.
 	refuseTimeout = 2 * time.Second
+	// restAfter is how long an answer may pause without having ended.
+	restAfter = 200 * time.Millisecond
 	// lingerTimeout is how long a refused client may take to hang up.
 	lingerTimeout = 500 * time.Millisecond
 )
@@ -51,6 +53,8 @@ type conn struct {
 	marked bool // guarded by t.mu; see MarkConnections
 
 	in, out   atomic.Int64 // bytes from upstream, bytes from the client
+	asked     atomic.Int64 // when the client spoke last, in Tunnel.now
+	answered  atomic.Int64 // when the upstream did
 	clientEOF atomic.Bool  // the client sends no more
 	unread    atomic.Bool  // readClient is to leave the rest to serve
 
@@ -108,6 +112,7 @@ func (c *conn) serve(ctx context.Context) {
 		return
 	}
 	c.upstream = up
+	c.answered.Store(c.t.now())
 	close(c.settled)
 	c.wakeReader()
 	c.event(EventConnected, nil, c.waited)
@@ -329,6 +334,16 @@ func (c *conn) fail(cause error) {
 		c.cause = cause
 	}
 	c.mu.Unlock()
+}
+
+// atRest reports whether nobody is owed an answer: the upstream was the last to
+// speak, and has said no more for a while.
+func (c *conn) atRest() bool {
+	c.mu.Lock()
+	connected := c.open != nil
+	c.mu.Unlock()
+	answered := c.answered.Load()
+	return connected && answered >= c.asked.Load() && c.t.now()-answered > int64(restAfter)
 }
 
 func (c *conn) why() error {

@@ -101,6 +101,7 @@ func (c *conn) toUpstream(chunk []byte) bool {
 	// Counted ahead: the upstream may have read it, and hung up, before Write
 	// returns here, and then how much was sent decides whether that was rude.
 	c.out.Add(int64(len(chunk)))
+	c.asked.Store(c.t.now())
 	n, err := c.upstream.Write(chunk)
 	c.out.Add(int64(n - len(chunk)))
 	c.t.bytesOut.Add(int64(n))
@@ -144,6 +145,7 @@ func (c *conn) readUpstream() {
 }
 
 func (c *conn) toClient(chunk []byte) bool {
+	c.answered.Store(c.t.now()) // before the client can ask again
 	n, err := c.client.Write(chunk)
 	c.in.Add(int64(n))
 	c.t.bytesIn.Add(int64(n))

@@ -72,7 +72,8 @@ type Config struct {
 	// MaxDialTimeout.
 	DialTimeout time.Duration
 	// Grace is how long connections may go on after Run's ctx has ended; zero
-	// means they are closed at once.
+	// means they are closed at once. Those on which nobody is owed an answer
+	// are closed at once in any case: a pool of connections never ends.
 	Grace time.Duration
 	// Refuse tells a client why it is refused, in its own protocol. It owns
 	// the client's reads and writes until it returns, reads what the client
@@ -104,6 +105,7 @@ type Tunnel struct {
 	log          *slog.Logger
 	waitingAfter time.Duration
 	halfOpenIdle time.Duration
+	began        time.Time
 	ran          atomic.Bool
 	wg           sync.WaitGroup // one for each open connection
 	dials        chan struct{}  // one element for each dial under way
@@ -152,6 +154,7 @@ func New(cfg Config) *Tunnel {
 		log:          log,
 		waitingAfter: waitingAfter,
 		halfOpenIdle: halfOpenIdle,
+		began:        time.Now(),
 		dials:        make(chan struct{}, maxDials),
 		port:         NewPort(cfg.Hosts, cfg.Port, log, cfg.OnChange),
 		conns:        make(map[*conn]struct{}),
@@ -174,8 +177,8 @@ var errRan = errors.New("tunnel was run already")
 // Run serves the tunnel until ctx ends. When the tunnel is not bound yet, Run
 // binds it, trying about once a second for as long as the port is taken.
 // When ctx ends, Run stops listening, refuses who is still waiting, lets open
-// connections go on for Grace, closes the rest, and returns nil once all has
-// ended. A Tunnel can be run once.
+// connections go on until they are at rest or Grace is over, and returns nil
+// once all has ended. A Tunnel can be run once.
 func (t *Tunnel) Run(ctx context.Context) error {
 	if t.ran.Swap(true) {
 		return errRan
@@ -195,7 +198,7 @@ func (t *Tunnel) Run(ctx context.Context) error {
 	return nil
 }
 
-// drain waits for the open connections, and closes them after Grace.
+// drain closes the open connections as they come to rest, and all after Grace.
 func (t *Tunnel) drain() {
 	done := make(chan struct{})
 	go func() {
@@ -204,13 +207,24 @@ func (t *Tunnel) drain() {
 	}()
 	grace := time.NewTimer(t.cfg.Grace)
 	defer grace.Stop()
-	select {
-	case <-done:
-	case <-grace.C:
-		t.closeConnections(ErrStopped)
-		<-done
+	tick := time.NewTicker(restAfter / 4)
+	defer tick.Stop()
+	for {
+		t.closeThose(ErrStopped, (*conn).atRest)
+		select {
+		case <-done:
+			return
+		case <-grace.C:
+			t.closeConnections(ErrStopped)
+			<-done
+			return
+		case <-tick.C:
+		}
 	}
 }
+
+// now is a point of time for comparing it with others of this tunnel.
+func (t *Tunnel) now() int64 { return int64(time.Since(t.began)) }
 
 // CloseConnections closes every open connection now; the tunnel goes on
 // listening.

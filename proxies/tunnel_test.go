@@ -237,41 +237,73 @@ func TestCloseConnections(t *testing.T) {
 	roundTrip(t, r.connect(t), "c") // the tunnel goes on
 }
 
+// TestDrain: a tunnel that ends lets answers end, and keeps nobody who is owed
+// none.
 func TestDrain(t *testing.T) {
-	tests := []struct {
-		name    string
+	for name, tc := range map[string]struct {
 		grace   time.Duration
-		wantErr error
+		asks    bool // the client waits for an answer when the tunnel ends
+		answers bool // and gets it
+		want    error
 	}{
-		{"client_ends_in_time", patience, nil},
-		{"client_does_not", 50 * time.Millisecond, ErrStopped},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			up := newUpstream(t, echo)
-			r := run(t, Config{Source: up.source, Grace: tt.grace})
+		"answered_in_time":   {patience, true, true, ErrStopped},
+		"client_ends":        {patience, true, true, nil},
+		"not_answered":       {50 * time.Millisecond, true, false, ErrStopped},
+		"nobody_is_owed_one": {patience, false, false, ErrStopped},
+		"no_grace":           {0, true, false, ErrStopped},
+	} {
+		t.Run(name, func(t *testing.T) {
+			answer := make(chan struct{})
+			up := newUpstream(t, func(c *net.TCPConn) {
+				buf := make([]byte, 16)
+				for {
+					n, err := c.Read(buf)
+					if err != nil {
+						return
+					}
+					if string(buf[:n]) == "slow" {
+						<-answer
+					}
+					_, _ = c.Write(buf[:n])
+				}
+			})
+			t.Cleanup(sync.OnceFunc(func() { close(answer) }))
+			r := run(t, Config{Source: up.source, Grace: tc.grace})
 			addr := r.addr()
 			c := r.connect(t)
 			roundTrip(t, c, "before")
+			if tc.asks {
+				fmt.Fprint(c, "slow")
+				eventually(t, "the question is passed on", func() bool { return r.Status().BytesOut == int64(len("beforeslow")) })
+			}
 			stopped := make(chan struct{})
+			began := time.Now()
 			go func() {
 				defer close(stopped)
 				r.stop()
 			}()
-			eventually(t, "nobody listens", func() bool {
-				c, err := net.Dial("tcp", addr)
-				if err == nil {
-					c.Close()
+			<-r.Released()
+			if c, err := net.Dial("tcp", addr); err == nil {
+				c.Close()
+				t.Error("somebody listens")
+			}
+			if tc.answers {
+				time.Sleep(2 * restAfter) // it is not at rest
+				answer <- struct{}{}
+				got := make([]byte, 4)
+				if _, err := io.ReadFull(c, got); err != nil || string(got) != "slow" {
+					t.Errorf("the answer is %q, %v", got, err)
 				}
-				return err != nil
-			})
-			if tt.wantErr == nil {
-				roundTrip(t, c, "while draining")
+			}
+			if tc.want == nil {
 				c.Close()
 			}
 			<-stopped
-			if closed := r.of(EventClosed); len(closed) == 0 || !errors.Is(closed[0].Err, tt.wantErr) {
-				t.Errorf("closed events = %v, want one with %v", closed, tt.wantErr)
+			if took := time.Since(began); took > patience-time.Second {
+				t.Errorf("it took %v", took)
+			}
+			if closed := r.of(EventClosed); len(closed) != 1 || !errors.Is(closed[0].Err, tc.want) {
+				t.Errorf("closed events = %v, want one with %v", closed, tc.want)
 			}
 		})
 	}
