@@ -333,8 +333,11 @@ func (a *Agent) touch() {
 }
 
 const (
-	// publishPause gathers changes that come together into one snapshot.
-	publishPause = 30 * time.Millisecond
+	// publishPause gathers changes that come together into one snapshot. While
+	// there is no end of them, as under many connections a second, the pause
+	// grows to publishPauseMax.
+	publishPause    = 30 * time.Millisecond
+	publishPauseMax = 250 * time.Millisecond
 	// publishCounters is how often byte counters are shown to watchers.
 	publishCounters = time.Second
 	// publishIdle is how often time alone (a session that becomes expired)
@@ -344,6 +347,7 @@ const (
 
 // keepPublished publishes a snapshot after each change, and as time passes.
 func (a *Agent) keepPublished(ctx context.Context) {
+	pause := publishPause
 	for {
 		every := publishIdle
 		if a.hub.watched() {
@@ -355,13 +359,25 @@ func (a *Agent) keepPublished(ctx context.Context) {
 			timer.Stop()
 			return
 		case <-a.changed:
-			if !sleep(ctx, publishPause) {
+			if !sleep(ctx, pause) {
 				return
 			}
+			pause = a.nextPause(pause)
 		case <-timer.C:
 		}
 		timer.Stop()
 		a.decideRenewals(time.Now().Round(0))
 		a.publish()
+	}
+}
+
+// nextPause takes back what changed during a pause, which the next snapshot
+// has, and returns the pause for the change after it.
+func (a *Agent) nextPause(pause time.Duration) time.Duration {
+	select {
+	case <-a.changed:
+		return min(2*pause, publishPauseMax)
+	default:
+		return publishPause
 	}
 }

@@ -199,8 +199,10 @@ func (t *Tunnel) stop() {
 	}
 }
 
-// drain waits for the open requests, and ends them after Grace.
+// drain ends the watches, whose clients ask again anyway, waits for the other
+// requests, and ends them after Grace.
 func (t *Tunnel) drain() {
+	t.endThose(proxies.ErrStopped, func(q *request) bool { return q.watch })
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

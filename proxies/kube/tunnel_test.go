@@ -210,7 +210,13 @@ func TestDialFailureIsShared(t *testing.T) {
 // watch opens a stream that says a line for every tick it is given.
 func watch(t *testing.T, c *http.Client, addr string) *bufio.Scanner {
 	t.Helper()
-	resp, err := c.Get("https://" + addr + "/api/v1/pods?watch=true")
+	return follow(t, c, "https://"+addr+"/api/v1/pods?watch=true")
+}
+
+// follow opens a stream and reads its lines.
+func follow(t *testing.T, c *http.Client, address string) *bufio.Scanner {
+	t.Helper()
+	resp, err := c.Get(address)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -540,6 +546,8 @@ func TestCloseConnections(t *testing.T) {
 	watch(t, client, r.addr()) // the tunnel goes on
 }
 
+// TestDrain: a tunnel that ends lets requests end, but for watches, which have
+// no end and are asked for again.
 func TestDrain(t *testing.T) {
 	var ticks sync.Map
 	c := newCluster(t, ticking(&ticks))
@@ -548,13 +556,22 @@ func TestDrain(t *testing.T) {
 	b := run(t, Config{Name: "b", Listener: l, Source: always(c.upstream()), Grace: patienceInTests})
 	client := kubectl(t, "a")
 	w := watch(t, client, a.addr())
-	eventually(t, "watch is open", func() bool { return a.Status().Connections == 1 })
+	logs := follow(t, client, "https://"+a.addr()+"/api/v1/namespaces/default/pods/web-0/log?follow=true")
+	eventually(t, "both are open", func() bool { return a.Status().Connections == 2 })
 	stopped := make(chan struct{})
 	go func() { defer close(stopped); a.stop() }()
 	<-a.Released()
+	if w.Scan() || w.Err() != nil {
+		t.Errorf("a draining watch says %q, %v, want its end", w.Text(), w.Err())
+	}
+	eventually(t, "the watch is over at the cluster too", func() bool {
+		n := 0
+		ticks.Range(func(_, _ any) bool { n++; return true })
+		return n == 1
+	})
 	sendAll(&ticks, "LAST")
-	if !w.Scan() || w.Text() != "LAST" {
-		t.Errorf("a draining watch says %q, %v", w.Text(), w.Err())
+	if !logs.Scan() || logs.Text() != "LAST" {
+		t.Errorf("draining logs say %q, %v", logs.Text(), logs.Err())
 	}
 	resp, body := get(t, client, "https://"+l.Status().Addresses[0]+"/api/v1/pods")
 	if s := statusOf(t, resp.Code, body); s.Code != 404 || !strings.Contains(s.Message, ServerName("a")) {
