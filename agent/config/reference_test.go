@@ -4,12 +4,13 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	generator "github.com/invopop/jsonschema"
+
+	"berth/internal/doctest"
 )
 
 var update = flag.Bool("update", false, "rewrite docs/CONFIG.md")
@@ -39,19 +40,7 @@ func TestDocsConfigReference(t *testing.T) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s```yaml\n%s```\n", referenceHead, Example())
 	describeKeys(&b, "", &schema)
-	path := filepath.Join("..", "..", "docs", "CONFIG.md")
-	if *update {
-		if err := os.WriteFile(path, []byte(b.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	raw, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if string(raw) != b.String() {
-		t.Error("docs/CONFIG.md is out of date: make docs")
-	}
+	doctest.Made(t, filepath.Join("..", ".."), "CONFIG.md", b.String(), *update)
 	if rows := strings.Count(b.String(), "\n| `"); rows < 40 {
 		t.Errorf("the reference has %d keys: the walk over the schema is broken", rows)
 	}

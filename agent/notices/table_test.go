@@ -3,13 +3,13 @@ package notices
 import (
 	"flag"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"berth/agent/state"
+	"berth/internal/doctest"
 )
 
 var update = flag.Bool("update", false, "write docs/NOTIFICATIONS.md")
@@ -50,19 +50,7 @@ func TestTable(t *testing.T) {
 			fmt.Fprintf(&b, "| %s | **%s**<br>%s | %s | %s |\n", r.when, r.n.Title, strings.ReplaceAll(r.n.Body, "\n", "<br>"), r.n.Urgency, buttons(r.n))
 		}
 	}
-	path := filepath.Join("..", "..", "docs", "NOTIFICATIONS.md")
-	if *update {
-		if err := os.WriteFile(path, []byte(b.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	raw, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if string(raw) != b.String() {
-		t.Error("docs/NOTIFICATIONS.md is out of date: go test ./agent/notices -run TestTable -update")
-	}
+	doctest.Made(t, filepath.Join("..", ".."), "NOTIFICATIONS.md", b.String(), *update)
 }
 
 type row struct {

@@ -139,19 +139,7 @@ func TestCheckCall(t *testing.T) {
 func TestDocsCommandReference(t *testing.T) {
 	a, _, _ := testApp()
 	got := commandReference(a.rootCommand())
-	path := filepath.Join(projectRoot, "docs", "COMMANDS.md")
-	if *updateDocs {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	raw, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if string(raw) != got {
-		t.Error("docs/COMMANDS.md is out of date: make docs")
-	}
+	doctest.Made(t, projectRoot, "COMMANDS.md", got, *updateDocs)
 }
 
 const referenceHead = `# Commands

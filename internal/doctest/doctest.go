@@ -1,6 +1,7 @@
 // Package doctest reads the project's Markdown for the tests that keep it
 // true: which links it has, which headings they may lead to, and which berth
-// commands it tells people to type. It promises to find every link and every
+// commands it tells people to type. It also keeps the pages that are made from
+// the code what the code makes of them. It promises to find every link and every
 // command of the plain Markdown the project writes, each with its line; it is
 // no parser of Markdown in general.
 package doctest
