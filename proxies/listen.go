@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"strconv"
 	"time"
+
+	"berth/internal/wake"
 )
 
 // keepAlive finds a dead peer within a minute and a half.
@@ -49,7 +51,7 @@ func (t *Tunnel) accept(ctx context.Context, l net.Listener) {
 		default:
 			t.noteError(err)
 			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
-			sleep(ctx, pause)
+			wake.Sleep(ctx, pause) // Accept returns once ctx has ended
 		}
 	}
 }
@@ -107,15 +109,5 @@ func bindError(host string, port int, err error) error {
 		return &PortError{Port: port, Host: host, Reason: ErrPortDenied, Err: err}
 	default:
 		return fmt.Errorf("bind %s port %d: %w", host, port, err)
-	}
-}
-
-// sleep waits for d or until ctx ends.
-func sleep(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
 	}
 }

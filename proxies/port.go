@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"berth/internal/wake"
 )
 
 // bindDelays are the pauses between attempts to bind; the last one repeats.
@@ -122,7 +124,7 @@ func (p *Port) BindUntil(ctx context.Context) []net.Listener {
 			asked = time.Now()
 			p.nameOwner(ctx, err)
 		}
-		sleep(ctx, bindDelays[min(attempt, len(bindDelays)-1)])
+		wake.Sleep(ctx, bindDelays[min(attempt, len(bindDelays)-1)])
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
