@@ -31,7 +31,7 @@ type children struct {
 // child is the tsh of one tunnel. It outlives sessions: a new one restarts the
 // process behind it, an ended one closes its gate.
 type child struct {
-	proc   *tsh.DBTunnel
+	proc   *tsh.Tunnel
 	args   childArgs
 	fresh  string // fingerprint of the session the process was started with
 	cancel context.CancelFunc
@@ -100,20 +100,20 @@ func (cs *children) elevation(name string) *elevation {
 }
 
 func (cs *children) startLocked(t *tunnel, args childArgs) (*child, error) {
-	cfg := tsh.DBTunnelConfig{
+	cfg := tsh.TunnelConfig{
 		Path: args.path, Home: args.home, Proxy: args.proxy, Cluster: t.spec.Cluster,
 		Insecure: args.insecure, CAFile: args.caFile, Logger: t.log,
 		OnChange: func() { t.wake(kickChanged) },
 	}
 	if t.spec.Kind == config.KindKube {
-		cfg.Kube, cfg.Kubeconfig = t.spec.Resource, filepath.Join(cs.dir, t.spec.Name+".tsh")
+		cfg.Target = tsh.KubeCluster{Name: t.spec.Resource, Kubeconfig: filepath.Join(cs.dir, t.spec.Name+".tsh")}
 		if err := os.MkdirAll(cs.dir, 0o700); err != nil {
 			return nil, err
 		}
 	} else {
-		cfg.Database, cfg.DBUser, cfg.DBName = t.spec.Resource, t.spec.DBUser, t.spec.DBName
+		cfg.Target = tsh.Database{Name: t.spec.Resource, User: t.spec.DBUser, DBName: t.spec.DBName}
 	}
-	proc, err := tsh.NewDBTunnel(cfg)
+	proc, err := tsh.NewTunnel(cfg)
 	if err != nil {
 		return nil, err
 	}

@@ -82,7 +82,7 @@ func (r *resolver) kubeViaTSH(ctx context.Context, t *tunnel, res resolution, f 
 		return r.failed(t, res, err)
 	}
 	res.state, res.problem = child.state(t.spec)
-	res.cred = t.kubeCredential(child.identity(), child.proc.DialKube, until)
+	res.cred = t.kubeCredential(child.identity(), child.proc.Dial, until)
 	res.next = until
 	return res
 }

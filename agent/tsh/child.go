@@ -18,12 +18,17 @@ import (
 // before it is given up: the first certificate may take a moment.
 const probeTries = 3
 
+// reachWait is how long a child that listens may take until it is known how it
+// leads to its target: tsh writes a kubeconfig right after it has begun to listen.
+const reachWait = 5 * time.Second
+
 // errClosesAtOnce is a child that takes connections and drops them.
 var errClosesAtOnce = errors.New("tsh closes every connection at once: " +
 	"its session has expired, or the resource cannot be reached")
 
-// child is one run of "tsh proxy db --tunnel" or "tsh proxy kube".
+// child is one run of tsh that listens for a [Tunnel].
 type child struct {
+	target Target
 	port   int
 	home   string // TELEPORT_HOME
 	cmd    *Cmd
@@ -32,60 +37,51 @@ type child struct {
 	stderr *lineWriter
 	banner chan struct{} // closed when the readiness line has come
 	prompt chan string   // what the child asks the user to do; capacity 1
-	access *kubeAccess   // set before it is ready, for Kubernetes
+	reach  connect       // set before the child takes connections
 
 	// The tunnel's lock guards these.
 	conns   int
 	retired bool // replaced, or gated: ends with its last connection
 }
 
-// dbArgs are the arguments of the child that listens on port.
-func (cfg *DBTunnelConfig) dbArgs(port int) []string {
-	args := []string{"proxy", "db", "--tunnel", "--port=" + strconv.Itoa(port)}
-	for _, f := range []struct{ flag, value string }{
-		{"--db-user=", cfg.DBUser},
-		{"--db-name=", cfg.DBName},
-		{"--cluster=", cfg.Cluster},
-		{"--proxy=", cfg.Proxy},
-	} {
-		if f.value != "" {
-			args = append(args, f.flag+f.value)
-		}
+// args are the arguments of the child that listens on port.
+func (cfg *TunnelConfig) args(port int) []string {
+	args := cfg.Target.args(port)
+	if cfg.Cluster != "" {
+		args = append(args, "--cluster="+cfg.Cluster)
+	}
+	if cfg.Proxy != "" {
+		args = append(args, "--proxy="+cfg.Proxy)
 	}
 	if cfg.Insecure {
 		args = append(args, "--insecure")
 	}
-	return append(args, cfg.Database)
+	return append(args, cfg.Target.name())
 }
 
 // startChild starts a child on a free loopback port. It ends with ctx.
-func (t *DBTunnel) startChild(ctx context.Context) (*child, error) {
+func (t *Tunnel) startChild(ctx context.Context) (*child, error) {
 	port, err := freePort(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("find a free port for tsh: %w", err)
-	}
-	args := t.cfg.dbArgs(port)
-	if t.cfg.Kube != "" {
-		args = t.cfg.kubeArgs(port)
 	}
 	t.mu.Lock()
 	home := t.home
 	t.mu.Unlock()
 	ctx, cancel := context.WithCancel(ctx)
 	c := &child{
+		target: t.cfg.Target,
 		port:   port,
 		home:   home,
 		cancel: cancel,
-		cmd:    Command(ctx, t.cfg.Path, home, args...),
+		cmd:    Command(ctx, t.cfg.Path, home, t.cfg.args(port)...),
 		banner: make(chan struct{}),
 		prompt: make(chan string, 1),
 	}
 	if t.cfg.CAFile != "" {
-		c.cmd.setenv("SSL_CERT_FILE", t.cfg.CAFile) // what tsh trusts the web cert with
+		c.cmd.TrustCA(t.cfg.CAFile)
 	}
-	if t.cfg.Kube != "" {
-		c.cmd.setenv("TELEPORT_KUBECONFIG", t.cfg.kubeconfigOf(port)) // tsh removes it when it ends
-	}
+	c.cmd.cmd.Env = append(c.cmd.cmd.Env, t.cfg.Target.env(port)...)
 	// The line that names the port comes once tsh has bound it, so no other
 	// program can have taken it meanwhile.
 	own := regexp.MustCompile(`:` + strconv.Itoa(port) + `\b`)
@@ -208,6 +204,27 @@ func (c *child) awaitReady(ctx context.Context, tm timing, onPrompt func(string)
 		}
 	}
 	return err
+}
+
+// awaitReach waits until it is known how the child, which listens, leads to its
+// target.
+func (c *child) awaitReach(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, reachWait)
+	defer cancel()
+	for {
+		reach, err := c.target.reach(c.port)
+		if err == nil {
+			c.reach = reach
+			return nil
+		}
+		select {
+		case <-c.proc.done:
+			return c.exitError()
+		case <-ctx.Done():
+			return err
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
 }
 
 // probe connects and sees whether the connection lives for a moment: tsh says

@@ -8,29 +8,34 @@ import (
 	"sync"
 )
 
-// Dial opens a connection to the database through the child. It waits while a
-// child starts or the gate is closed, and returns the child's own error while
-// it keeps failing.
-func (t *DBTunnel) Dial(ctx context.Context) (net.Conn, error) {
+// Dial opens a connection to the target through the child, to a Kubernetes
+// cluster by TLS that offers these versions of HTTP. It waits while a child
+// starts or the gate is closed, and returns the child's own error while it keeps
+// failing.
+func (t *Tunnel) Dial(ctx context.Context, versions ...string) (net.Conn, error) {
 	c, err := t.acquire(ctx)
 	if err != nil {
 		return nil, err
 	}
 	var d net.Dialer
-	conn, err := d.DialContext(ctx, "tcp4", c.address())
+	raw, err := d.DialContext(ctx, "tcp4", c.address())
 	if err != nil {
 		t.release(c)
 		return nil, fmt.Errorf("dial tsh: %w", err)
 	}
+	conn := &childConn{TCPConn: raw.(*net.TCPConn), release: sync.OnceFunc(func() { t.release(c) })}
 	if !c.alive() { // whoever has the port now, it is not tsh
-		t.release(c)
 		return nil, errors.Join(fmt.Errorf("dial tsh: %w", c.exitError()), conn.Close())
 	}
-	return &childConn{TCPConn: conn.(*net.TCPConn), release: sync.OnceFunc(func() { t.release(c) })}, nil
+	through, err := c.reach(ctx, conn, versions)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("dial tsh: %w", err), conn.Close())
+	}
+	return through, nil
 }
 
 // Ready waits as Dial does and returns nil when Dial would connect at once.
-func (t *DBTunnel) Ready(ctx context.Context) error {
+func (t *Tunnel) Ready(ctx context.Context) error {
 	c, err := t.acquire(ctx)
 	if err != nil {
 		return err
@@ -54,7 +59,7 @@ func (c *childConn) Close() error {
 }
 
 // acquire returns the child that takes connections, counted as one more.
-func (t *DBTunnel) acquire(ctx context.Context) (*child, error) {
+func (t *Tunnel) acquire(ctx context.Context) (*child, error) {
 	for {
 		t.mu.Lock()
 		c, changed := t.current, t.changed
@@ -81,7 +86,7 @@ func (t *DBTunnel) acquire(ctx context.Context) (*child, error) {
 }
 
 // release counts a connection less; a replaced child without any ends.
-func (t *DBTunnel) release(c *child) {
+func (t *Tunnel) release(c *child) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	c.conns--
@@ -91,7 +96,7 @@ func (t *DBTunnel) release(c *child) {
 }
 
 // retireLocked lets c end with its last connection. t.mu is held.
-func (t *DBTunnel) retireLocked(c *child) {
+func (t *Tunnel) retireLocked(c *child) {
 	c.retired = true
 	if c.conns == 0 {
 		c.cancel()

@@ -180,8 +180,8 @@ func playAgent() int {
 	if err := os.Setenv(fakeEnv, "serve"); err != nil {
 		return 1
 	}
-	t, err := NewDBTunnel(DBTunnelConfig{
-		Path: os.Args[0], Database: "pg", Logger: slog.New(slog.DiscardHandler),
+	t, err := NewTunnel(TunnelConfig{
+		Path: os.Args[0], Target: Database{Name: "pg"}, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		return 1

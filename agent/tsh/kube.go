@@ -13,61 +13,56 @@ import (
 	"net/url"
 	"os"
 	"strconv"
-	"sync"
 	"time"
 
 	"go.yaml.in/yaml/v3"
 )
 
-// accessWait is how long a child that listens may take to write its
-// kubeconfig, which it does right after.
-const accessWait = 5 * time.Second
+// KubeCluster is a tunnel to a Kubernetes cluster: its child is a "tsh proxy
+// kube".
+type KubeCluster struct {
+	Name string // required
+	// Kubeconfig begins the names of the files that children write their
+	// kubeconfigs to, for berth alone to read; it must lie in a folder that no
+	// other user can enter. Required.
+	Kubeconfig string
+}
+
+func (k KubeCluster) name() string { return k.Name }
+
+func (k KubeCluster) check() error {
+	if k.Kubeconfig == "" {
+		return errors.New("no file for the kubeconfig")
+	}
+	return nil
+}
+
+func (k KubeCluster) args(port int) []string {
+	return []string{"proxy", "kube", "--port=" + strconv.Itoa(port)}
+}
+
+func (k KubeCluster) env(port int) []string { return []string{"TELEPORT_KUBECONFIG=" + k.file(port)} }
+
+// file is where the child on port writes its kubeconfig: one for each, since a
+// child that ends removes its own.
+func (k KubeCluster) file(port int) string { return k.Kubeconfig + "." + strconv.Itoa(port) }
+
+func (k KubeCluster) reach(port int) (connect, error) {
+	access, err := readAccess(k.file(port))
+	if err != nil {
+		return nil, fmt.Errorf("tsh wrote no kubeconfig that berth understands: %w", err)
+	}
+	return access.connect, nil
+}
+
+// clean removes the kubeconfig that a killed tsh has left.
+func (k KubeCluster) clean(port int) { _ = os.Remove(k.file(port)) }
 
 // kubeAccess is how clients reach a "tsh proxy kube": through the HTTP forward
 // proxy it listens as, to a TLS listener that admits its own throw-away client.
 type kubeAccess struct {
 	server string // host:port, as the forward proxy is asked for
 	tls    *tls.Config
-}
-
-// kubeArgs are the arguments of the child that listens on port.
-func (cfg *DBTunnelConfig) kubeArgs(port int) []string {
-	args := []string{"proxy", "kube", "--port=" + strconv.Itoa(port)}
-	for _, f := range []struct{ flag, value string }{{"--cluster=", cfg.Cluster}, {"--proxy=", cfg.Proxy}} {
-		if f.value != "" {
-			args = append(args, f.flag+f.value)
-		}
-	}
-	if cfg.Insecure {
-		args = append(args, "--insecure")
-	}
-	return append(args, cfg.Kube)
-}
-
-// kubeconfigOf is where the child on port writes its kubeconfig: one for each,
-// since a child that ends removes its own.
-func (cfg *DBTunnelConfig) kubeconfigOf(port int) string {
-	return cfg.Kubeconfig + "." + strconv.Itoa(port)
-}
-
-// awaitAccess reads the child's kubeconfig once it is there.
-func (c *child) awaitAccess(ctx context.Context, path string) error {
-	ctx, cancel := context.WithTimeout(ctx, accessWait)
-	defer cancel()
-	for {
-		access, err := readAccess(path)
-		if err == nil {
-			c.access = access
-			return nil
-		}
-		select {
-		case <-c.proc.done:
-			return c.exitError()
-		case <-ctx.Done():
-			return fmt.Errorf("tsh wrote no kubeconfig that berth understands: %w", err)
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
 }
 
 // tshKubeconfig is what is needed of the kubeconfig that tsh writes, which has
@@ -128,33 +123,7 @@ func readAccess(path string) (*kubeAccess, error) {
 	}}, nil
 }
 
-// DialKube opens a TLS connection to the Kubernetes cluster through the child,
-// offering these versions of HTTP. It waits as Dial does.
-func (t *DBTunnel) DialKube(ctx context.Context, versions ...string) (net.Conn, error) {
-	c, err := t.acquire(ctx)
-	if err != nil {
-		return nil, err
-	}
-	release := sync.OnceFunc(func() { t.release(c) })
-	if c.access == nil {
-		release()
-		return nil, errors.New("dial tsh: it does not lead to Kubernetes")
-	}
-	var d net.Dialer
-	raw, err := d.DialContext(ctx, "tcp4", c.address())
-	if err != nil {
-		release()
-		return nil, fmt.Errorf("dial tsh: %w", err)
-	}
-	tcp := &childConn{TCPConn: raw.(*net.TCPConn), release: release}
-	conn, err := c.access.connect(ctx, tcp, versions)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("dial tsh: %w", err), tcp.Close())
-	}
-	return conn, nil
-}
-
-// connect goes through the forward proxy and then speaks TLS.
+// connect goes through the forward proxy on conn and then speaks TLS.
 func (a *kubeAccess) connect(ctx context.Context, conn net.Conn, versions []string) (net.Conn, error) {
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	req := &http.Request{Method: http.MethodConnect, URL: &url.URL{Opaque: a.server}, Host: a.server, Header: make(http.Header)}

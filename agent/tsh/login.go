@@ -136,7 +136,7 @@ func Login(ctx context.Context, cfg LoginConfig) error {
 	defer cancel(nil)
 	c := Command(runCtx, cfg.Path, cfg.Home, cfg.command()...)
 	if cfg.CAFile != "" {
-		c.setenv("SSL_CERT_FILE", cfg.CAFile)
+		c.TrustCA(cfg.CAFile)
 	}
 	l := &loginRun{cfg: cfg, cancel: cancel}
 	if cfg.Terminal {

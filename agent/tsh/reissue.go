@@ -30,7 +30,7 @@ func reissue(ctx context.Context, cfg LoginConfig, what string) error {
 	}
 	c := Command(ctx, cfg.Path, cfg.Home, append(append(args, cfg.always()...), what)...)
 	if cfg.CAFile != "" {
-		c.setenv("SSL_CERT_FILE", cfg.CAFile)
+		c.TrustCA(cfg.CAFile)
 	}
 	_, err := c.Output()
 	return err

@@ -2,10 +2,10 @@ package tsh
 
 import "time"
 
-// State is how a DBTunnel is.
+// State is how a Tunnel is.
 type State string
 
-// The states of a DBTunnel.
+// The states of a Tunnel.
 const (
 	StateGated    State = "gated"    // the gate is closed, nothing runs
 	StateStarting State = "starting" // a child starts
@@ -13,7 +13,7 @@ const (
 	StateFailing  State = "failing"  // the last child failed; the next start is some time away
 )
 
-// Status is a DBTunnel at one moment.
+// Status is a Tunnel at one moment.
 type Status struct {
 	State     State
 	Since     time.Time
@@ -26,7 +26,7 @@ type Status struct {
 }
 
 // Status returns how the tunnel is now.
-func (t *DBTunnel) Status() Status {
+func (t *Tunnel) Status() Status {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s := t.status
@@ -38,14 +38,14 @@ func (t *DBTunnel) Status() Status {
 }
 
 // enterLocked sets the state. t.mu is held.
-func (t *DBTunnel) enterLocked(s State) {
+func (t *Tunnel) enterLocked(s State) {
 	if t.status.State != s {
 		t.status.State, t.status.Since = s, time.Now()
 	}
 }
 
 // notify tells those who wait and the owner that something has changed.
-func (t *DBTunnel) notify() {
+func (t *Tunnel) notify() {
 	t.mu.Lock()
 	close(t.changed)
 	t.changed = make(chan struct{})

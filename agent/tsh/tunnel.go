@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -42,39 +41,31 @@ var defaultTiming = timing{
 	healthy: time.Minute,
 }
 
-// DBTunnelConfig says what a [DBTunnel] leads to.
-type DBTunnelConfig struct {
-	Path     string // of tsh; required
-	Home     string // TELEPORT_HOME; empty means tsh's default
-	Proxy    string // host:port; empty means the home's current profile
-	Cluster  string // empty means the profile's
-	Database string // the resource's name; this or Kube is required
-	// Kube is the name of a Kubernetes cluster: the child is "tsh proxy kube"
-	// then, and [DBTunnel.DialKube] leads through it. Kubeconfig begins the
-	// names of the files that children write their kubeconfigs to, for berth
-	// alone to read; it must lie in a folder nobody else can enter.
-	Kube       string
-	Kubeconfig string
-	DBUser     string       // empty means none is given
-	DBName     string       // likewise
-	Insecure   bool         // do not verify the proxy's web certificate
-	CAFile     string       // PEM file that signed it; empty means the system's roots
-	Logger     *slog.Logger // required
-	OnChange   func()       // called after each change of Status, without locks; nil means none
+// TunnelConfig says what a [Tunnel] leads to, and how.
+type TunnelConfig struct {
+	Path     string       // of tsh; required
+	Home     string       // TELEPORT_HOME; empty means tsh's default
+	Proxy    string       // host:port; empty means the home's current profile
+	Cluster  string       // empty means the profile's
+	Target   Target       // required
+	Insecure bool         // do not verify the proxy's web certificate
+	CAFile   string       // PEM file that signed it; empty means the system's roots
+	Logger   *slog.Logger // required
+	OnChange func()       // called after each change of Status, without locks; nil means none
 }
 
-// DBTunnel keeps a "tsh proxy db --tunnel" child running, or a "tsh proxy kube",
-// and hands out connections to it.
+// Tunnel keeps a child running that carries connections to a [Target], and hands
+// out such connections.
 //
 // The child listens on a loopback port of its own choosing that any process of
 // this machine may connect to, whoever's it is: tsh has no other way. berth's
 // own listener checks its clients, the child does not.
 //
-// It starts behind a closed gate: no child runs until [DBTunnel.Gate] is told
-// that there is a session. After a session's end tsh would go on taking
+// It starts behind a closed gate: no child runs until [Tunnel.Gate] opens it,
+// once there is a session. After a session's end tsh would go on taking
 // connections and drop them, so the gate must be closed then.
-type DBTunnel struct {
-	cfg  DBTunnelConfig
+type Tunnel struct {
+	cfg  TunnelConfig
 	log  *slog.Logger
 	time timing
 	wake chan struct{} // capacity 1: Run looks at what has changed
@@ -92,23 +83,24 @@ type DBTunnel struct {
 	children sync.WaitGroup
 }
 
-// NewDBTunnel returns a tunnel that [DBTunnel.Run] brings to life.
-func NewDBTunnel(cfg DBTunnelConfig) (*DBTunnel, error) {
+// NewTunnel returns a tunnel that [Tunnel.Run] brings to life.
+func NewTunnel(cfg TunnelConfig) (*Tunnel, error) {
 	switch {
 	case cfg.Path == "":
 		return nil, errors.New("tsh tunnel: no path of tsh")
-	case (cfg.Database == "") == (cfg.Kube == ""):
+	case cfg.Target == nil || cfg.Target.name() == "":
 		return nil, errors.New("tsh tunnel: it needs a database or a Kubernetes cluster")
-	case cfg.Kube != "" && cfg.Kubeconfig == "":
-		return nil, errors.New("tsh tunnel: no file for the kubeconfig")
-	case strings.HasPrefix(cfg.Database+cfg.Kube, "-"): // tsh would take it for a flag
-		return nil, fmt.Errorf("tsh tunnel: the name %q begins with a dash", cfg.Database+cfg.Kube)
+	case strings.HasPrefix(cfg.Target.name(), "-"): // tsh would take it for a flag
+		return nil, fmt.Errorf("tsh tunnel: the name %q begins with a dash", cfg.Target.name())
 	case cfg.Logger == nil:
 		return nil, errors.New("tsh tunnel: no logger")
 	}
-	return &DBTunnel{
+	if err := cfg.Target.check(); err != nil {
+		return nil, fmt.Errorf("tsh tunnel: %w", err)
+	}
+	return &Tunnel{
 		cfg:     cfg,
-		log:     cfg.Logger.With("component", "tsh", "cluster", cfg.Cluster, "resource", cfg.Database+cfg.Kube),
+		log:     cfg.Logger.With("component", "tsh", "cluster", cfg.Cluster, "resource", cfg.Target.name()),
 		time:    defaultTiming,
 		wake:    make(chan struct{}, 1),
 		home:    cfg.Home,
@@ -119,7 +111,7 @@ func NewDBTunnel(cfg DBTunnelConfig) (*DBTunnel, error) {
 
 // Gate says whether there is a session to run tsh with. Closing it lets no new
 // connection through; those that are open go on, and so does their child.
-func (t *DBTunnel) Gate(open bool) {
+func (t *Tunnel) Gate(open bool) {
 	t.mu.Lock()
 	if t.open == open {
 		t.mu.Unlock()
@@ -134,9 +126,9 @@ func (t *DBTunnel) Gate(open bool) {
 // after access requests were assumed or dropped. The old one takes connections
 // until the new one is ready, and then ends with its last connection. It also
 // ends a pause after a failure.
-func (t *DBTunnel) Restart() { t.kick() }
+func (t *Tunnel) Restart() { t.kick() }
 
-func (t *DBTunnel) kick() {
+func (t *Tunnel) kick() {
 	t.mu.Lock()
 	t.kicked = true
 	if t.abort != nil {
@@ -149,9 +141,34 @@ func (t *DBTunnel) kick() {
 	}
 }
 
+// Rehome is Restart with another TELEPORT_HOME for the new child. With leave the
+// old one takes no further connection: clients wait for the new one.
+func (t *Tunnel) Rehome(home string, leave bool) {
+	t.mu.Lock()
+	t.home = home
+	if leave && t.current != nil {
+		t.retireLocked(t.current)
+		t.current = nil
+		t.enterLocked(StateStarting)
+	}
+	t.mu.Unlock()
+	t.kick()
+}
+
+// Home returns the TELEPORT_HOME of the child that takes connections; false
+// means that none does.
+func (t *Tunnel) Home() (string, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.current == nil {
+		return "", false
+	}
+	return t.current.home, true
+}
+
 // Run keeps a child running until ctx ends. It returns nil when all children
 // are gone, and with them every connection through them.
-func (t *DBTunnel) Run(ctx context.Context) error {
+func (t *Tunnel) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer t.ended()
 	defer t.children.Wait()
@@ -187,14 +204,14 @@ func (t *DBTunnel) Run(ctx context.Context) error {
 	return nil
 }
 
-func (t *DBTunnel) ended() {
+func (t *Tunnel) ended() {
 	t.mu.Lock()
 	t.enterLocked(StateGated)
 	t.mu.Unlock()
 	t.notify()
 }
 
-func (t *DBTunnel) newPauses() *backoff.ExponentialBackOff {
+func (t *Tunnel) newPauses() *backoff.ExponentialBackOff {
 	b := backoff.NewExponentialBackOff()
 	b.InitialInterval = t.time.first
 	b.MaxInterval = t.time.longest
@@ -205,7 +222,7 @@ func (t *DBTunnel) newPauses() *backoff.ExponentialBackOff {
 
 // waitOpen waits for the gate and reports whether to go on. While the gate is
 // closed no child takes connections.
-func (t *DBTunnel) waitOpen(ctx context.Context) bool {
+func (t *Tunnel) waitOpen(ctx context.Context) bool {
 	for ctx.Err() == nil {
 		if t.passGate() {
 			return true
@@ -218,7 +235,7 @@ func (t *DBTunnel) waitOpen(ctx context.Context) bool {
 	return false
 }
 
-func (t *DBTunnel) passGate() bool {
+func (t *Tunnel) passGate() bool {
 	t.mu.Lock()
 	if t.open {
 		t.mu.Unlock()
@@ -236,7 +253,7 @@ func (t *DBTunnel) passGate() bool {
 }
 
 // launch starts a child and waits until it is ready.
-func (t *DBTunnel) launch(ctx context.Context) (*child, error) {
+func (t *Tunnel) launch(ctx context.Context) (*child, error) {
 	attempt, abort := context.WithCancel(ctx)
 	defer abort()
 	t.mu.Lock()
@@ -254,8 +271,8 @@ func (t *DBTunnel) launch(ctx context.Context) (*child, error) {
 	c, err := t.startChild(ctx)
 	if err == nil {
 		t.children.Go(func() { t.watch(c) })
-		if err = c.awaitReady(attempt, t.time, t.prompted); err == nil && t.cfg.Kube != "" {
-			err = c.awaitAccess(attempt, t.cfg.kubeconfigOf(c.port))
+		if err = c.awaitReady(attempt, t.time, t.prompted); err == nil {
+			err = c.awaitReach(attempt)
 		}
 		if err != nil {
 			c.stop()
@@ -271,7 +288,7 @@ func (t *DBTunnel) launch(ctx context.Context) (*child, error) {
 	return c, err
 }
 
-func (t *DBTunnel) prompted(text string) {
+func (t *Tunnel) prompted(text string) {
 	t.mu.Lock()
 	same := t.status.Prompt == text
 	t.status.Prompt = text
@@ -286,7 +303,7 @@ func (t *DBTunnel) prompted(text string) {
 }
 
 // promote makes c the child that takes connections.
-func (t *DBTunnel) promote(c *child) {
+func (t *Tunnel) promote(c *child) {
 	t.mu.Lock()
 	if t.current != nil {
 		t.retireLocked(t.current)
@@ -301,7 +318,7 @@ func (t *DBTunnel) promote(c *child) {
 
 // serve waits while c takes connections. It returns nil when the gate or a
 // restart wants something else, and an error when c has ended.
-func (t *DBTunnel) serve(ctx context.Context, c *child) error {
+func (t *Tunnel) serve(ctx context.Context, c *child) error {
 	asked := time.NewTimer(0) // ends a prompt nobody followed
 	defer asked.Stop()
 	for {
@@ -328,7 +345,7 @@ func (t *DBTunnel) serve(ctx context.Context, c *child) error {
 
 // failed publishes why the last child failed. A child that still runs, because
 // the failed one should have replaced it, keeps its place.
-func (t *DBTunnel) failed(err error, pause time.Duration) {
+func (t *Tunnel) failed(err error, pause time.Duration) {
 	t.mu.Lock()
 	t.status.LastError = err
 	t.status.Failures++
@@ -340,14 +357,14 @@ func (t *DBTunnel) failed(err error, pause time.Duration) {
 	t.notify()
 }
 
-func (t *DBTunnel) forgetFailures() {
+func (t *Tunnel) forgetFailures() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.status.Failures = 0
 }
 
 // sleep pauses and reports whether a gate or restart cut it short.
-func (t *DBTunnel) sleep(ctx context.Context, d time.Duration) bool {
+func (t *Tunnel) sleep(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	for {
@@ -368,18 +385,16 @@ func (t *DBTunnel) sleep(ctx context.Context, d time.Duration) bool {
 }
 
 // watch takes c off the lists once it has ended.
-func (t *DBTunnel) watch(c *child) {
+func (t *Tunnel) watch(c *child) {
 	<-c.proc.done
 	c.cancel()
-	if t.cfg.Kube != "" {
-		_ = os.Remove(t.cfg.kubeconfigOf(c.port)) // a tsh that was killed left it
-	}
+	t.cfg.Target.clean(c.port)
 	t.forget(c)
 	t.notify()
 }
 
 // forget takes an ended child off the lists; the second call does nothing.
-func (t *DBTunnel) forget(c *child) {
+func (t *Tunnel) forget(c *child) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.draining = slices.DeleteFunc(t.draining, func(d *child) bool { return d == c })

@@ -28,12 +28,12 @@ var quick = timing{
 }
 
 // runTunnel starts a tunnel over the fake that plays part, behind an open gate.
-func runTunnel(t *testing.T, part string, tm timing) (tunnel *DBTunnel, dir string) {
+func runTunnel(t *testing.T, part string, tm timing) (tunnel *Tunnel, dir string) {
 	t.Helper()
 	dir = useFake(t, part)
-	tunnel, err := NewDBTunnel(DBTunnelConfig{
-		Path: os.Args[0], Home: "/a/home", Proxy: "example.com:443", Cluster: "leaf", Database: "pg",
-		DBUser: "alice", DBName: "app", Insecure: true, Logger: slog.New(slog.DiscardHandler),
+	tunnel, err := NewTunnel(TunnelConfig{
+		Path: os.Args[0], Home: "/a/home", Proxy: "example.com:443", Cluster: "leaf",
+		Target: Database{Name: "pg", User: "alice", DBName: "app"}, Insecure: true, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -44,7 +44,7 @@ func runTunnel(t *testing.T, part string, tm timing) (tunnel *DBTunnel, dir stri
 	return tunnel, dir
 }
 
-func runUntilEnd(t *testing.T, tunnel *DBTunnel) {
+func runUntilEnd(t *testing.T, tunnel *Tunnel) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -64,7 +64,7 @@ func runUntilEnd(t *testing.T, tunnel *DBTunnel) {
 	})
 }
 
-func mustDial(t *testing.T, tunnel *DBTunnel) net.Conn {
+func mustDial(t *testing.T, tunnel *Tunnel) net.Conn {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
@@ -324,8 +324,8 @@ func TestOnChangeTellsOfEveryState(t *testing.T) {
 	var seen []State
 	var calls atomic.Int32
 	all := make(chan State, 100)
-	tunnel, err := NewDBTunnel(DBTunnelConfig{
-		Path: os.Args[0], Database: "pg", Logger: slog.New(slog.DiscardHandler),
+	tunnel, err := NewTunnel(TunnelConfig{
+		Path: os.Args[0], Target: Database{Name: "pg"}, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -387,23 +387,25 @@ func TestManyClientsDuringRestarts(t *testing.T) {
 	}
 }
 
-func TestNewDBTunnelRefuses(t *testing.T) {
+func TestNewTunnelRefuses(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
-	for name, cfg := range map[string]DBTunnelConfig{
-		"no_path":     {Database: "pg", Logger: log},
-		"no_database": {Path: "tsh", Logger: log},
-		"a_flag":      {Path: "tsh", Database: "--insecure", Logger: log},
-		"no_logger":   {Path: "tsh", Database: "pg"},
+	for name, cfg := range map[string]TunnelConfig{
+		"no_path":       {Target: Database{Name: "pg"}, Logger: log},
+		"no_target":     {Path: "tsh", Logger: log},
+		"no_database":   {Path: "tsh", Target: Database{User: "alice"}, Logger: log},
+		"no_kubeconfig": {Path: "tsh", Target: KubeCluster{Name: "prod"}, Logger: log},
+		"a_flag":        {Path: "tsh", Target: Database{Name: "--insecure"}, Logger: log},
+		"no_logger":     {Path: "tsh", Target: Database{Name: "pg"}},
 	} {
-		if _, err := NewDBTunnel(cfg); err == nil {
+		if _, err := NewTunnel(cfg); err == nil {
 			t.Errorf("%s: no error", name)
 		}
 	}
 }
 
 func TestTSHThatIsGone(t *testing.T) {
-	tunnel, err := NewDBTunnel(DBTunnelConfig{
-		Path: "/nowhere/tsh", Database: "pg", Logger: slog.New(slog.DiscardHandler),
+	tunnel, err := NewTunnel(TunnelConfig{
+		Path: "/nowhere/tsh", Target: Database{Name: "pg"}, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)
