@@ -82,13 +82,17 @@ cross: ## build and vet for the other systems berth runs on
 	@for t in $(CROSS); do echo "== $$t"; export GOOS=$${t%/*} GOARCH=$${t#*/}; \
 		$(GO) build -o /dev/null ./cmd/berth && $(GO) vet ./... || exit 1; done
 
+# every module that berth links on one of the systems it is built for
+LIST_DEPS := for os in linux windows darwin; do GOOS=$$os CGO_ENABLED=0 \
+	$(GO) list -deps -f '{{with .Module}}{{.Path}}{{end}}' ./cmd/berth || exit 1; done
+
 .PHONY: deps
 deps: ## rewrite cmd/berth/deps.txt, the list of every linked module
-	@$(GO) list -deps -f '{{with .Module}}{{.Path}}{{end}}' ./cmd/berth | sort -u > cmd/berth/deps.txt
+	@{ $(LIST_DEPS); } | LC_ALL=C sort -u > cmd/berth/deps.txt
 
 .PHONY: deps-check
 deps-check: ## fail if a new dependency slipped in unread
-	@$(GO) list -deps -f '{{with .Module}}{{.Path}}{{end}}' ./cmd/berth | sort -u | diff -u cmd/berth/deps.txt - \
+	@{ $(LIST_DEPS); } | LC_ALL=C sort -u | diff -u cmd/berth/deps.txt - \
 		|| { echo 'cmd/berth/deps.txt is out of date: read the difference, then run "make deps"'; exit 1; }
 
 .PHONY: tidy-check

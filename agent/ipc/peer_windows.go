@@ -30,12 +30,12 @@ func serverOf(conn net.Conn) (Peer, error) {
 }
 
 func pipePeer(conn net.Conn, ask func(windows.Handle, *uint32) error) (Peer, error) {
-	pipe, ok := conn.(*pipeConn)
+	pipe, ok := conn.(interface{ Fd() uintptr })
 	if !ok {
 		return Peer{}, fmt.Errorf("no peer process on a %T", conn)
 	}
 	var pid uint32
-	if err := ask(pipe.handle, &pid); err != nil {
+	if err := ask(windows.Handle(pipe.Fd()), &pid); err != nil {
 		return Peer{}, fmt.Errorf("read peer process: %w", err)
 	}
 	p := Peer{PID: int(pid)}
