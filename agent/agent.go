@@ -19,7 +19,9 @@ import (
 	"berth/agent/config"
 	"berth/agent/install"
 	"berth/agent/ipc"
+	"berth/agent/memory"
 	"berth/agent/secrets"
+	"berth/agent/sessions"
 	"berth/agent/state"
 	"berth/certwatch"
 	"berth/internal/osevents"
@@ -60,8 +62,8 @@ type Agent struct {
 	started time.Time
 
 	hub      hub
-	sessions *sessions
-	saved    *saved
+	sessions *sessions.Sessions
+	saved    *memory.Store
 	config   *config.Watcher
 	homes    *certwatch.Watcher
 	resolver *resolver
@@ -84,7 +86,6 @@ type Agent struct {
 	// publishing makes snapshots come in order.
 	publishing sync.Mutex
 
-	wokeAt  time.Time     // the last wake-up acted on; followHomes only
 	changed chan struct{} // capacity 1: something in the snapshot moved
 	// ctx is the agent's own: tunnels added by a command live as long as it,
 	// not as long as the command's call.
@@ -173,7 +174,7 @@ func newAgent(ctx context.Context, opts Options) (*Agent, error) {
 	a.config = cfg
 	a.applied = withPorts(cfg.Current().Config)
 
-	if a.saved, err = loadSaved(opts.Paths.StateFile); err != nil {
+	if a.saved, err = memory.Load(opts.Paths.StateFile); err != nil {
 		a.log.Warn("saved state not used", "err", err)
 		a.startErr = append(a.startErr, state.Problem{
 			Code: state.CodeStateUnreadable, Title: "Saved state set aside", Text: err.Error() + ".",
@@ -190,8 +191,8 @@ func newAgent(ctx context.Context, opts Options) (*Agent, error) {
 		}
 	}
 	a.homes = certwatch.New(certwatch.Config{Homes: homes, Logger: opts.Logger})
-	a.sessions = newSessions(opts.Logger)
-	a.sessions.update(a.homes.View())
+	a.sessions = sessions.New(opts.Logger)
+	a.sessions.Update(a.homes.View())
 	a.kube = newKubeHub(opts.Paths.StateDir, a.kubeVault(), opts.Grace, a.absentKube, a.touch, a.log)
 	a.requests = a.newRequests()
 	a.histories = newHistories(newClientNames())
@@ -261,7 +262,7 @@ func (a *Agent) run(ctx context.Context) error {
 	a.unasked.Wait()
 	a.logins.wait()
 	a.stopTunnels()
-	a.sessions.close()
+	a.sessions.Close()
 	a.log.Info("agent stopped")
 	return err
 }
@@ -295,17 +296,14 @@ func (a *Agent) followHomes(ctx context.Context) {
 
 func (a *Agent) adoptView(view *certwatch.View) {
 	reason := kickChanged
-	if view.WokeAt.After(a.wokeAt) {
+	if a.system.woke(view.WokeAt) {
 		// After a sleep connections look healthy and are not.
-		a.wokeAt = view.WokeAt
 		reason = kickVerify
 		a.log.Info("woke from sleep, or the clock was set")
 	}
-	rolesBefore := a.sessions.roles()
-	a.sessions.update(view)
-	a.rolesDropped(lostRoles(rolesBefore, a.sessions.roles()))
+	a.rolesDropped(a.sessions.Update(view))
 	a.followRequests()
-	if err := a.saved.remember(servedClusters(view)); err != nil {
+	if err := a.saved.RememberClusters(servedClusters(view)); err != nil {
 		a.log.Warn("saved state not written", "err", err)
 	}
 	a.kickTunnels(reason)
@@ -314,11 +312,11 @@ func (a *Agent) adoptView(view *certwatch.View) {
 
 // servedClusters says which profile serves which root cluster, for the day
 // after a logout.
-func servedClusters(view *certwatch.View) map[string]rememberedProfile {
-	served := make(map[string]rememberedProfile)
+func servedClusters(view *certwatch.View) map[string]memory.Profile {
+	served := make(map[string]memory.Profile)
 	for _, p := range view.Profiles {
 		if p.RootCluster != "" && p.Session != nil {
-			served[p.RootCluster] = rememberedProfile{Proxy: p.ProxyAddr, User: p.User}
+			served[p.RootCluster] = memory.Profile{Proxy: p.ProxyAddr, User: p.User}
 		}
 	}
 	return served

@@ -12,6 +12,7 @@ import (
 	"berth/agent/cluster"
 	"berth/agent/install"
 	"berth/agent/ipc"
+	"berth/agent/sessions"
 	"berth/agent/state"
 	"berth/certwatch"
 )
@@ -33,7 +34,7 @@ func (a *Agent) lookup(ctx context.Context, id string) (state.Request, error) {
 			return r, nil
 		}
 		_, unknown := errors.AsType[*access.UnknownIDError](err)
-		if unknown && !a.sessionAt("") {
+		if unknown && !a.sessions.ValidAt("", time.Now()) {
 			return r, a.loginNeeded("")
 		}
 		if !unknown || time.Now().After(end) {
@@ -55,9 +56,9 @@ func (a *Agent) RequestAbilities(ctx context.Context, profile string, resources 
 	if err != nil {
 		return ipc.RequestAbilities{}, err
 	}
-	able, err := f.cluster.RequestAbilities(ctx, resources)
+	able, err := f.Cluster.RequestAbilities(ctx, resources)
 	if err != nil {
-		return ipc.RequestAbilities{}, a.requestIPC(err, state.Request{Profile: f.profile.ProxyAddr})
+		return ipc.RequestAbilities{}, a.requestIPC(err, state.Request{Profile: f.Profile.ProxyAddr})
 	}
 	names := func(list []string) []string {
 		out := []string{}
@@ -74,21 +75,21 @@ func (a *Agent) RequestAbilities(ctx context.Context, profile string, resources 
 }
 
 // requestSession returns the session to make a request in.
-func (a *Agent) requestSession(profile string) (found, error) {
+func (a *Agent) requestSession(profile string) (sessions.Session, error) {
 	target, err := a.loginTarget(profile)
 	if err != nil {
-		return found{}, err
+		return sessions.Session{}, err
 	}
 	if target.profile == nil {
-		return found{}, a.loginNeeded("")
+		return sessions.Session{}, a.loginNeeded("")
 	}
-	f := a.sessions.at(target.proxy)
+	f := a.sessions.At(target.proxy)
 	switch {
-	case !f.valid(time.Now()):
+	case !f.Valid(time.Now()):
 		return f, &ipc.Error{
-			Code: ipc.CodeLoginNeeded, Message: "no valid session at " + target.proxy, Hint: loginCommand(target.proxy, target.profile.User),
+			Code: ipc.CodeLoginNeeded, Message: "no valid session at " + target.proxy, Hint: sessions.LoginCommand(target.proxy, target.profile.User),
 		}
-	case f.cluster == nil:
+	case f.Cluster == nil:
 		return f, &ipc.Error{
 			Code: ipc.CodeUnsupported, Message: "only tsh can use the key of this session",
 			Hint: "tsh request create --proxy=" + target.proxy + " --roles=… --nowait",
@@ -108,12 +109,12 @@ func (a *Agent) CreateRequest(ctx context.Context, n ipc.NewRequest) (state.Requ
 	if n.Start != nil {
 		ask.Start = *n.Start
 	}
-	made, err := f.cluster.CreateRequest(ctx, ask)
+	made, err := f.Cluster.CreateRequest(ctx, ask)
 	if err != nil {
 		return state.Request{}, a.createRefused(ctx, f, n, err)
 	}
 	a.requests.board.Refresh()
-	return access.Draw(made, whoOf(f.profile), time.Now()), nil
+	return access.Draw(made, whoOf(f.Profile), time.Now()), nil
 }
 
 func whoOf(p *certwatch.Profile) access.Who {
@@ -121,8 +122,8 @@ func whoOf(p *certwatch.Profile) access.Who {
 }
 
 // createRefused says what the user might ask for instead.
-func (a *Agent) createRefused(ctx context.Context, f found, n ipc.NewRequest, err error) error {
-	out := a.requestIPC(err, state.Request{Profile: f.profile.ProxyAddr})
+func (a *Agent) createRefused(ctx context.Context, f sessions.Session, n ipc.NewRequest, err error) error {
+	out := a.requestIPC(err, state.Request{Profile: f.Profile.ProxyAddr})
 	e, ok := errors.AsType[*ipc.Error](out)
 	able, ableErr := a.abilities(ctx, f)
 	if !ok || ableErr != nil || e.Code == ipc.CodeLoginNeeded {
@@ -152,24 +153,24 @@ func (a *Agent) DecideRequest(ctx context.Context, id string, approve bool, reas
 	if r.Mine {
 		return r, &ipc.Error{Code: ipc.CodeDenied, Message: "nobody decides his own access request", Hint: "ask a reviewer" + askWhom(r)}
 	}
-	f := a.sessions.at(r.Profile)
-	if !f.valid(time.Now()) || f.cluster == nil {
-		return r, a.requestIPC(errLoginNeeded, r)
+	f := a.sessions.At(r.Profile)
+	if !f.Valid(time.Now()) || f.Cluster == nil {
+		return r, a.requestIPC(sessions.ErrLoginNeeded, r)
 	}
-	if err := f.cluster.Decide(ctx, r.ID, cluster.Decision{Approve: approve, Reason: reason}); err != nil {
+	if err := f.Cluster.Decide(ctx, r.ID, cluster.Decision{Approve: approve, Reason: reason}); err != nil {
 		a.requests.board.Refresh()
 		if _, ok := errors.AsType[*cluster.CannotReviewError](err); ok {
-			a.requests.board.NoReview(f.profile.Home + "\x00" + f.profile.Name)
+			a.requests.board.NoReview(f.Profile.ID())
 		}
 		return r, a.requestIPC(err, r)
 	}
 	a.requests.board.Refresh()
-	req, err := f.cluster.Request(ctx, r.ID)
+	req, err := f.Cluster.Request(ctx, r.ID)
 	if err != nil {
 		// A decision can make it vanish from what one may see.
 		return r, nil //nolint:nilerr // it is decided all the same
 	}
-	return access.Draw(req, whoOf(f.profile), time.Now()), nil
+	return access.Draw(req, whoOf(f.Profile), time.Now()), nil
 }
 
 // AssumeRequest takes a request's roles. While no session is there to do it
@@ -183,7 +184,7 @@ func (a *Agent) AssumeRequest(ctx context.Context, want ipc.Assume) (ipc.Assumed
 	}
 	for until := time.Now().Add(a.hold(want)); ; {
 		r, got, err := a.tryAssume(ctx, want)
-		if !errors.Is(err, ipc.ErrLoginNeeded) || a.sessionAt(r.Profile) {
+		if !errors.Is(err, ipc.ErrLoginNeeded) || a.sessions.ValidAt(r.Profile, time.Now()) {
 			return got, err
 		}
 		if err := a.awaitSessionFor(ctx, want, r, until); err != nil {
@@ -212,20 +213,20 @@ func (a *Agent) tryAssume(ctx context.Context, want ipc.Assume) (r state.Request
 
 // assume takes a request's roles for the session, or for one tunnel alone.
 func (a *Agent) assume(ctx context.Context, r state.Request, tunnel string, acceptCost bool) (time.Time, error) {
-	f := a.sessions.at(r.Profile)
+	f := a.sessions.At(r.Profile)
 	switch {
 	case !r.Mine:
 		return time.Time{}, &ipc.Error{
 			Code: ipc.CodeDenied, Message: fmt.Sprintf("access request %s is %s's, who alone can assume it", r.ID, r.User), Hint: `see "berth request ls --mine"`,
 		}
-	case !f.valid(time.Now()):
-		return time.Time{}, errLoginNeeded
+	case !f.Valid(time.Now()):
+		return time.Time{}, sessions.ErrLoginNeeded
 	case tunnel != "":
 		return time.Time{}, a.assumeFor(ctx, f, r, tunnel)
 	}
 	var p *certwatch.Profile
-	err := a.changeSession(ctx, f, func(f found) (err error) {
-		if p = f.profile; slices.Contains(p.Session.Identity.ActiveRequests, r.ID) {
+	err := a.changeSession(ctx, f, func(f sessions.Session) (err error) {
+		if p = f.Profile; slices.Contains(p.Session.Identity.ActiveRequests, r.ID) {
 			return nil
 		}
 		c := a.changer(f, false)
@@ -234,7 +235,7 @@ func (a *Agent) assume(ctx context.Context, r state.Request, tunnel string, acce
 			return err
 		}
 		a.log.Info("access request assumed", "request_id", r.ID, "roles", r.Roles, "profile", r.Profile)
-		p, err = a.awaitRequests(ctx, f.profile, func(active []string) bool { return slices.Contains(active, r.ID) })
+		p, err = a.awaitRequests(ctx, f.Profile, func(active []string) bool { return slices.Contains(active, r.ID) })
 		return err
 	})
 	if err != nil {
@@ -251,8 +252,8 @@ const changeTries = 3
 // each is made from the certs that the one before has left. A login that is
 // under way, which would put another session in the place of the one that they
 // are for, is waited for.
-func (a *Agent) changeSession(ctx context.Context, f found, change func(found) error) error {
-	turn := a.requests.turn(keyOf(f.profile))
+func (a *Agent) changeSession(ctx context.Context, f sessions.Session, change func(sessions.Session) error) error {
+	turn := a.requests.turn(f.Profile.ID())
 	select {
 	case turn <- struct{}{}:
 		defer func() { <-turn }()
@@ -260,11 +261,11 @@ func (a *Agent) changeSession(ctx context.Context, f found, change func(found) e
 		return ctx.Err()
 	}
 	for try := 1; ; try++ {
-		if err := a.awaitLogin(ctx, f.profile); err != nil {
+		if err := a.awaitLogin(ctx, f.Profile); err != nil {
 			return err
 		}
-		if f = a.sessions.at(f.profile.ProxyAddr); !f.valid(time.Now()) {
-			return errLoginNeeded
+		if f = a.sessions.At(f.Profile.ProxyAddr); !f.Valid(time.Now()) {
+			return sessions.ErrLoginNeeded
 		}
 		err := change(f)
 		if !errors.Is(err, install.ErrChanged) || try == changeTries {
@@ -279,27 +280,21 @@ func (a *Agent) changeSession(ctx context.Context, f found, change func(found) e
 // awaitAnother waits until a session is read back as another one, or as none:
 // the homes' reader takes a moment to believe that one has gone. False means
 // that it stays as it is.
-func (a *Agent) awaitAnother(ctx context.Context, was found) bool {
-	for end := time.Now().Add(logoutGrace); time.Now().Before(end); {
-		a.homes.Refresh()
-		now := a.sessions.at(was.profile.ProxyAddr)
-		if !now.valid(time.Now()) || now.profile.Session.Fingerprint != was.profile.Session.Fingerprint {
-			return true
-		}
-		if !sleep(ctx, 50*time.Millisecond) {
-			return false
-		}
-	}
-	return false
+func (a *Agent) awaitAnother(ctx context.Context, was sessions.Session) bool {
+	a.homes.Refresh()
+	return a.sessions.Moved.Until(ctx, logoutGrace, func() bool {
+		now := a.sessions.At(was.Profile.ProxyAddr)
+		return !now.Valid(time.Now()) || now.Profile.Session.Fingerprint != was.Profile.Session.Fingerprint
+	})
 }
 
 // assumeFor gives one tunnel the roles.
-func (a *Agent) assumeFor(ctx context.Context, f found, r state.Request, tunnel string) error {
+func (a *Agent) assumeFor(ctx context.Context, f sessions.Session, r state.Request, tunnel string) error {
 	spec, ok := a.current().Tunnel(tunnel)
 	if !ok {
 		return a.mustHave(tunnel)
 	}
-	if serving := a.sessions.forCluster(spec.Cluster, time.Now()); serving.profile == nil || serving.profile.ProxyAddr != r.Profile {
+	if serving := a.sessions.ForCluster(spec.Cluster, time.Now()); serving.Profile == nil || serving.Profile.ProxyAddr != r.Profile {
 		return &ipc.Error{
 			Code: ipc.CodeInvalid, Message: fmt.Sprintf("tunnel %s leads to cluster %s, and the request is of %s", tunnel, spec.Cluster, r.Cluster),
 			Hint: "choose a tunnel of that cluster, or leave --tunnel out",
@@ -324,9 +319,9 @@ func (a *Agent) assumeFor(ctx context.Context, f found, r state.Request, tunnel 
 
 // check asks the server whether a request can be assumed now; where only tsh
 // can ask, what it has listed counts.
-func (a *Agent) check(ctx context.Context, f found, r state.Request) error {
-	if f.cluster != nil {
-		_, err := access.Check(ctx, f.cluster, r.ID, time.Now())
+func (a *Agent) check(ctx context.Context, f sessions.Session, r state.Request) error {
+	if f.Cluster != nil {
+		_, err := access.Check(ctx, f.Cluster, r.ID, time.Now())
 		return err
 	}
 	if !access.AssumableAt(r, time.Now()) {
@@ -336,13 +331,13 @@ func (a *Agent) check(ctx context.Context, f found, r state.Request) error {
 }
 
 // changer changes the certs of a session.
-func (a *Agent) changer(f found, dropping bool) access.Changer {
-	p := f.profile
+func (a *Agent) changer(f sessions.Session, dropping bool) access.Changer {
+	p := f.Profile
 	c := access.Changer{TSH: a.tshRunner(p), SessionEnd: p.Session.ValidUntil}
-	if f.cluster == nil {
+	if f.Cluster == nil {
 		return c
 	}
-	c.Cluster = f.cluster
+	c.Cluster = f.Cluster
 	if p.Session.SSH == nil {
 		return c // there is no SSH cert to be made anew
 	}
@@ -369,19 +364,19 @@ func (a *Agent) awaitLogin(ctx context.Context, p *certwatch.Profile) error {
 // awaitRequests waits until a profile's session is read back with the active
 // requests that ok accepts.
 func (a *Agent) awaitRequests(ctx context.Context, was *certwatch.Profile, ok func(active []string) bool) (*certwatch.Profile, error) {
-	for end := time.Now().Add(loginGrace); ; {
-		a.homes.Refresh()
-		for _, p := range a.sessions.profiles() {
-			if keyOf(p) == keyOf(was) && p.Session != nil && ok(p.Session.Identity.ActiveRequests) {
-				a.followRequests()
-				return p, nil
-			}
-		}
-		if time.Now().After(end) {
-			return nil, fmt.Errorf("the new certs are in %s, but they were not read back", was.Home)
-		}
-		if !sleep(ctx, 20*time.Millisecond) {
-			return nil, ctx.Err()
-		}
+	a.homes.Refresh()
+	var p *certwatch.Profile
+	read := a.sessions.Moved.Until(ctx, loginGrace, func() bool {
+		p = a.sessions.Of(was.ID()).Profile
+		return p != nil && p.Session != nil && ok(p.Session.Identity.ActiveRequests)
+	})
+	switch {
+	case read:
+		a.followRequests()
+		return p, nil
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	default:
+		return nil, fmt.Errorf("the new certs are in %s, but they were not read back", was.Home)
 	}
 }

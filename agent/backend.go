@@ -9,6 +9,7 @@ import (
 
 	"berth/agent/config"
 	"berth/agent/ipc"
+	"berth/agent/sessions"
 	"berth/agent/state"
 	"berth/proxies"
 	"berth/proxies/db"
@@ -28,7 +29,7 @@ func (a *Agent) ListResources(ctx context.Context, q ipc.ResourceQuery) ([]ipc.R
 	now := time.Now()
 	names := []string{q.Cluster}
 	if q.Cluster == "" {
-		names = a.sessions.validClusters(now)
+		names = a.sessions.ValidClusters(now)
 		if len(names) == 0 {
 			return nil, a.loginNeeded("")
 		}
@@ -54,18 +55,18 @@ func (a *Agent) ListResources(ctx context.Context, q ipc.ResourceQuery) ([]ipc.R
 }
 
 func (a *Agent) databases(ctx context.Context, clusterName string, now time.Time) ([]ipc.Resource, error) {
-	f := a.sessions.discover(ctx, clusterName, now)
-	if f.profile == nil {
-		return nil, errNoProfile
+	f := a.sessions.Discover(ctx, clusterName, now)
+	if f.Profile == nil {
+		return nil, sessions.ErrNoProfile
 	}
-	if !f.valid(now) || f.cluster == nil {
-		return nil, errLoginNeeded
+	if !f.Valid(now) || f.Cluster == nil {
+		return nil, sessions.ErrLoginNeeded
 	}
-	dbs, err := f.cluster.Databases(ctx, clusterName)
+	dbs, err := f.Cluster.Databases(ctx, clusterName)
 	if err != nil {
 		return nil, err
 	}
-	id := f.profile.Session.Identity
+	id := f.Profile.Session.Identity
 	list := make([]ipc.Resource, 0, len(dbs))
 	for _, d := range dbs {
 		list = append(list, ipc.Resource{
@@ -132,30 +133,30 @@ func (a *Agent) AddTunnel(ctx context.Context, req ipc.TunnelSpec) (ipc.TunnelSp
 
 // defaultCluster is the cluster of the profile tsh would use.
 func (a *Agent) defaultCluster() (string, error) {
-	f := a.sessions.current()
+	f := a.sessions.Current()
 	switch {
-	case f.profile == nil && len(a.sessions.profiles()) > 1:
+	case f.Profile == nil && len(a.sessions.All()) > 1:
 		return "", &ipc.Error{Code: ipc.CodeInvalid, Message: "several profiles, and none is current", Hint: "name one with --cluster"}
-	case f.profile == nil:
+	case f.Profile == nil:
 		return "", a.loginNeeded("")
 	default:
-		return f.profile.Cluster, nil
+		return f.Profile.Cluster, nil
 	}
 }
 
 func (a *Agent) checkResource(ctx context.Context, spec config.Tunnel) error {
 	now := time.Now()
-	f := a.sessions.discover(ctx, spec.Cluster, now)
-	if !f.valid(now) || f.cluster == nil {
+	f := a.sessions.Discover(ctx, spec.Cluster, now)
+	if !f.Valid(now) || f.Cluster == nil {
 		return a.checkUnknownCluster(spec, f, now)
 	}
 	if spec.Kind == config.KindKube {
-		if _, err := f.cluster.KubeCluster(ctx, spec.Cluster, spec.Resource); err != nil {
+		if _, err := f.Cluster.KubeCluster(ctx, spec.Cluster, spec.Resource); err != nil {
 			return a.toIPC(err, spec.Cluster)
 		}
 		return nil
 	}
-	d, err := f.cluster.Database(ctx, spec.Cluster, spec.Resource)
+	d, err := f.Cluster.Database(ctx, spec.Cluster, spec.Resource)
 	if err != nil {
 		return a.toIPC(err, spec.Cluster)
 	}
@@ -164,7 +165,7 @@ func (a *Agent) checkResource(ctx context.Context, spec config.Tunnel) error {
 		return &ipc.Error{
 			Code:    ipc.CodeInvalid,
 			Message: fmt.Sprintf("%s takes the database user from the cert, so the tunnel must name one", d.Protocol),
-			Hint:    "add --db-user" + allowedUsers(f.profile.Session.Identity.DBUsers),
+			Hint:    "add --db-user" + allowedUsers(f.Profile.Session.Identity.DBUsers),
 		}
 	}
 	return nil
@@ -173,9 +174,9 @@ func (a *Agent) checkResource(ctx context.Context, spec config.Tunnel) error {
 // checkUnknownCluster refuses a cluster nobody knows while somebody could: a
 // misspelt name should not end up in the config. With no valid session at all
 // the name is taken on trust.
-func (a *Agent) checkUnknownCluster(spec config.Tunnel, f found, now time.Time) error {
-	known := a.sessions.validClusters(now)
-	if f.profile != nil || len(known) == 0 {
+func (a *Agent) checkUnknownCluster(spec config.Tunnel, f sessions.Session, now time.Time) error {
+	known := a.sessions.ValidClusters(now)
+	if f.Profile != nil || len(known) == 0 {
 		return nil
 	}
 	return &ipc.Error{
@@ -228,7 +229,7 @@ func (a *Agent) StopTunnel(_ context.Context, name string) error {
 	if err := a.mustHave(name); err != nil {
 		return err
 	}
-	if err := a.saved.setStopped(name, true); err != nil {
+	if err := a.saved.SetStopped(name, true); err != nil {
 		return err
 	}
 	a.mu.Lock()
@@ -248,7 +249,7 @@ func (a *Agent) StartTunnel(_ context.Context, name string) error {
 	if err := a.mustHave(name); err != nil {
 		return err
 	}
-	if err := a.saved.setStopped(name, false); err != nil {
+	if err := a.saved.SetStopped(name, false); err != nil {
 		return err
 	}
 	a.mu.Lock()
@@ -311,21 +312,3 @@ func (a *Agent) ReloadConfig(ctx context.Context) error {
 
 // Shutdown asks the agent to drain and exit.
 func (a *Agent) Shutdown() { a.stop() }
-
-// validClusters are the selected clusters of all profiles with a valid
-// session, each once.
-func (s *sessions) validClusters(now time.Time) []string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.view == nil {
-		return nil
-	}
-	var names []string
-	for _, p := range s.view.Profiles {
-		f := found{profile: p}
-		if f.valid(now) && !slices.Contains(names, p.Cluster) {
-			names = append(names, p.Cluster)
-		}
-	}
-	return names
-}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"berth/agent/sessions"
 	"berth/agent/state"
 	"berth/proxies"
 	"berth/proxies/kube"
@@ -80,7 +81,7 @@ func (t *tunnel) credentialFor(ctx context.Context) (*credential, error) {
 		if attempts > 0 && waitsForLogin && t.spec.HoldDuration() == 0 {
 			return nil, &sourceError{err: status.err}
 		}
-		if attempts > arrived && !waitsForLogin && !errors.Is(status.err, errSettling) { // the homes' reader tells in a moment
+		if attempts > arrived && !waitsForLogin && !errors.Is(status.err, sessions.ErrSettling) { // the homes' reader tells in a moment
 			return nil, &sourceError{err: status.err}
 		}
 		if !kicked && !waitsForLogin {

@@ -9,6 +9,7 @@ import (
 
 	"berth/agent/access"
 	"berth/agent/ipc"
+	"berth/agent/sessions"
 	"berth/agent/state"
 )
 
@@ -31,10 +32,10 @@ func (a *Agent) DropRequests(ctx context.Context, ids []string, tunnel string) (
 	named := func(id string) bool { return len(wanted) == 0 || slices.Contains(wanted, id) }
 	dropped := a.dropGrants(tunnel, named)
 	if tunnel == "" {
-		for _, f := range a.sessions.all() {
+		for _, f := range a.sessions.All() {
 			more, err := a.dropOf(ctx, f, wanted, named)
 			if err != nil {
-				return nil, a.requestIPC(err, state.Request{Profile: f.profile.ProxyAddr})
+				return nil, a.requestIPC(err, state.Request{Profile: f.Profile.ProxyAddr})
 			}
 			dropped = append(dropped, more...)
 		}
@@ -56,14 +57,14 @@ func (a *Agent) findActive(id string) (string, error) {
 			active = append(active, state.Request{ID: id})
 		}
 	}
-	for _, f := range a.sessions.all() {
-		if f.valid(time.Now()) {
-			for _, id := range f.profile.Session.Identity.ActiveRequests {
+	for _, f := range a.sessions.All() {
+		if f.Valid(time.Now()) {
+			for _, id := range f.Profile.Session.Identity.ActiveRequests {
 				add(id)
 			}
 		}
 	}
-	for id := range a.saved.granted() {
+	for id := range a.saved.Granted() {
 		add(id)
 	}
 	r, err := access.Find(active, id)
@@ -75,7 +76,7 @@ func (a *Agent) findActive(id string) (string, error) {
 
 func (a *Agent) dropGrants(tunnel string, named func(string) bool) []string {
 	var dropped []string
-	for id, tunnels := range a.saved.granted() {
+	for id, tunnels := range a.saved.Granted() {
 		for _, t := range tunnels {
 			if (tunnel == "" || t == tunnel) && named(id) {
 				a.ungrant(t, id)
@@ -87,13 +88,13 @@ func (a *Agent) dropGrants(tunnel string, named func(string) bool) []string {
 }
 
 // dropOf drops a session's requests; ids are those that were named.
-func (a *Agent) dropOf(ctx context.Context, f found, ids []string, named func(string) bool) ([]string, error) {
-	if !f.valid(time.Now()) {
+func (a *Agent) dropOf(ctx context.Context, f sessions.Session, ids []string, named func(string) bool) ([]string, error) {
+	if !f.Valid(time.Now()) {
 		return nil, nil
 	}
 	var dropped []string
-	err := a.changeSession(ctx, f, func(f found) error {
-		drop := slices.DeleteFunc(slices.Clone(f.profile.Session.Identity.ActiveRequests), func(id string) bool { return !named(id) })
+	err := a.changeSession(ctx, f, func(f sessions.Session) error {
+		drop := slices.DeleteFunc(slices.Clone(f.Profile.Session.Identity.ActiveRequests), func(id string) bool { return !named(id) })
 		if len(drop) == 0 {
 			return nil
 		}
@@ -105,8 +106,8 @@ func (a *Agent) dropOf(ctx context.Context, f found, ids []string, named func(st
 			return err
 		}
 		dropped = drop
-		a.log.Info("access requests dropped", "request_ids", drop, "profile", f.profile.ProxyAddr)
-		_, err := a.awaitRequests(ctx, f.profile, func(active []string) bool {
+		a.log.Info("access requests dropped", "request_ids", drop, "profile", f.Profile.ProxyAddr)
+		_, err := a.awaitRequests(ctx, f.Profile, func(active []string) bool {
 			return !slices.ContainsFunc(active, func(id string) bool { return slices.Contains(drop, id) })
 		})
 		return err

@@ -9,6 +9,7 @@ import (
 
 	"berth/agent/cluster"
 	"berth/agent/install"
+	"berth/agent/sessions"
 	"berth/agent/tsh"
 )
 
@@ -107,7 +108,7 @@ func (es *elevations) closeLocked(list []*elevation) {
 }
 
 // viaTSH has a supervised tsh child carry the tunnel.
-func (r *resolver) viaTSH(ctx context.Context, t *tunnel, res resolution, f found, set proxySettings) resolution {
+func (r *resolver) viaTSH(ctx context.Context, t *tunnel, res resolution, f sessions.Session, set proxySettings) resolution {
 	child, until, err := r.childFor(ctx, t, f, set)
 	if err != nil {
 		return r.failed(t, res, err)
@@ -120,16 +121,16 @@ func (r *resolver) viaTSH(ctx context.Context, t *tunnel, res resolution, f foun
 
 // childFor returns the tsh child that is to carry the tunnel, and the end of
 // the certs that it has.
-func (r *resolver) childFor(ctx context.Context, t *tunnel, f found, set proxySettings) (*child, time.Time, error) {
+func (r *resolver) childFor(ctx context.Context, t *tunnel, f sessions.Session, set proxySettings) (*child, time.Time, error) {
 	up, err := r.elevationFor(ctx, t, f, set)
 	if err != nil {
 		return nil, time.Time{}, err
 	}
-	until := f.profile.Session.ValidUntil.Round(0)
+	until := f.Profile.Session.ValidUntil.Round(0)
 	if up != nil {
 		until = up.validUntil.Round(0)
 	}
-	child, err := r.children.ensure(t, f.profile, set, up)
+	child, err := r.children.ensure(t, f.Profile, set, up)
 	if err != nil && up != nil && r.children.elevation(t.spec.Name) != up {
 		(&elevations{log: r.log, list: []*elevation{up}}).close() // nobody else will
 	}
@@ -139,13 +140,13 @@ func (r *resolver) childFor(ctx context.Context, t *tunnel, f found, set proxySe
 // elevationFor returns the private home that a tunnel's tsh needs for the roles
 // that the tunnel alone has; nil means that it has none. Access requests that
 // are over are taken from the tunnel.
-func (r *resolver) elevationFor(ctx context.Context, t *tunnel, f found, set proxySettings) (*elevation, error) {
+func (r *resolver) elevationFor(ctx context.Context, t *tunnel, f sessions.Session, set proxySettings) (*elevation, error) {
 	for {
-		requests := r.saved.grants(t.spec.Name)
+		requests := r.saved.Grants(t.spec.Name)
 		if len(requests) == 0 {
 			return nil, nil
 		}
-		if e := r.children.elevation(t.spec.Name); e.fits(f.profile.Session.Fingerprint, requests, time.Now()) {
+		if e := r.children.elevation(t.spec.Name); e.fits(f.Profile.Session.Fingerprint, requests, time.Now()) {
 			return e, nil
 		}
 		e, err := r.elevate(ctx, f, set, requests)
@@ -156,8 +157,8 @@ func (r *resolver) elevationFor(ctx context.Context, t *tunnel, f found, set pro
 }
 
 // elevate makes a private home.
-func (r *resolver) elevate(ctx context.Context, f found, set proxySettings, requests []string) (_ *elevation, err error) {
-	p := f.profile
+func (r *resolver) elevate(ctx context.Context, f sessions.Session, set proxySettings, requests []string) (_ *elevation, err error) {
+	p := f.Profile
 	stage, err := install.CopySession(ctx, p.Home, p.Name, p.User)
 	if err != nil {
 		return nil, err
@@ -168,10 +169,10 @@ func (r *resolver) elevate(ctx context.Context, f found, set proxySettings, requ
 			(&elevations{log: r.log, list: []*elevation{e}}).close()
 		}
 	}()
-	if f.cluster == nil || p.Session.SSH == nil {
+	if f.Cluster == nil || p.Session.SSH == nil {
 		return e, r.elevateByTSH(ctx, e, f, set)
 	}
-	certs, err := f.cluster.Reissue(ctx, cluster.Reissue{Assume: requests})
+	certs, err := f.Cluster.Reissue(ctx, cluster.Reissue{Assume: requests})
 	if err != nil {
 		return nil, err
 	}
@@ -186,13 +187,13 @@ func (r *resolver) elevate(ctx context.Context, f found, set proxySettings, requ
 
 // elevateByTSH has tsh assume in the private home, where berth cannot use the
 // session's key.
-func (r *resolver) elevateByTSH(ctx context.Context, e *elevation, f found, set proxySettings) error {
+func (r *resolver) elevateByTSH(ctx context.Context, e *elevation, f sessions.Session, set proxySettings) error {
 	path, err := tsh.Find(tsh.Options{ConfigPath: r.children.tshPath()})
 	if err != nil {
 		return err
 	}
 	cfg := tsh.LoginConfig{
-		Path: path, Home: e.stage.Dir, Proxy: f.profile.ProxyAddr, User: f.profile.User, Insecure: set.insecure, CAFile: set.caFile, Logger: r.log,
+		Path: path, Home: e.stage.Dir, Proxy: f.Profile.ProxyAddr, User: f.Profile.User, Insecure: set.insecure, CAFile: set.caFile, Logger: r.log,
 	}
 	for _, id := range e.requests {
 		if err := within(ctx, carryTime, func(ctx context.Context) error { return tsh.Assume(ctx, cfg, id) }); err != nil {

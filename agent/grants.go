@@ -9,66 +9,15 @@ import (
 	"berth/agent/cluster"
 	"berth/agent/config"
 	"berth/agent/state"
+	"berth/certwatch"
 )
-
-// lostRoles reports which profiles' sessions lack roles that the ones before
-// had: connections opened with those are stale.
-func lostRoles(before, after map[profileKey][]string) []profileKey {
-	var lost []profileKey
-	for key, had := range before {
-		has, ok := after[key]
-		if ok && slices.ContainsFunc(had, func(role string) bool { return !slices.Contains(has, role) }) {
-			lost = append(lost, key)
-		}
-	}
-	return lost
-}
-
-// roles returns the roles of every session.
-func (s *sessions) roles() map[profileKey][]string {
-	roles := make(map[profileKey][]string)
-	for _, p := range s.profiles() {
-		if p.Session != nil {
-			roles[keyOf(p)] = p.Session.Identity.Roles
-		}
-	}
-	return roles
-}
-
-// all returns every profile with what there is of a connection.
-func (s *sessions) all() []found {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.view == nil {
-		return nil
-	}
-	list := make([]found, 0, len(s.view.Profiles))
-	for _, p := range s.view.Profiles {
-		f := found{profile: p}
-		if live := s.live[keyOf(p)]; live != nil {
-			f.cluster = live.cluster
-		}
-		list = append(list, f)
-	}
-	return list
-}
-
-// at returns the session of a profile given by its proxy's address.
-func (s *sessions) at(proxy string) found {
-	for _, f := range s.all() {
-		if f.profile.ProxyAddr == proxy {
-			return f
-		}
-	}
-	return found{}
-}
 
 // rolesDropped marks the connections of the tunnels that went through those
 // profiles, and closes them where the config wants that.
-func (a *Agent) rolesDropped(keys []profileKey) {
+func (a *Agent) rolesDropped(ids []certwatch.ProfileID) {
 	proxies := make(map[string]bool)
-	for _, p := range a.sessions.profiles() {
-		if slices.Contains(keys, keyOf(p)) {
+	for _, id := range ids {
+		if p := a.sessions.Of(id).Profile; p != nil {
 			proxies[p.ProxyAddr] = true
 		}
 	}
@@ -107,11 +56,11 @@ func (t *tunnel) servedBy() string {
 
 // grant gives a tunnel alone the roles of a request.
 func (a *Agent) grant(tunnel, id string) error {
-	ids := a.saved.grants(tunnel)
+	ids := a.saved.Grants(tunnel)
 	if slices.Contains(ids, id) {
 		return nil
 	}
-	if err := a.saved.setGrants(tunnel, append(ids, id)); err != nil {
+	if err := a.saved.SetGrants(tunnel, append(ids, id)); err != nil {
 		return err
 	}
 	a.grantsChanged(tunnel)
@@ -120,12 +69,12 @@ func (a *Agent) grant(tunnel, id string) error {
 
 // ungrant takes them back: connections opened with them are stale.
 func (a *Agent) ungrant(tunnel, id string) {
-	ids := a.saved.grants(tunnel)
+	ids := a.saved.Grants(tunnel)
 	left := slices.DeleteFunc(slices.Clone(ids), func(have string) bool { return have == id })
 	if len(left) == len(ids) {
 		return
 	}
-	if err := a.saved.setGrants(tunnel, left); err != nil {
+	if err := a.saved.SetGrants(tunnel, left); err != nil {
 		a.log.Warn("saved state not written", "err", err)
 	}
 	a.histories.of(tunnel).note(time.Now(), state.EventConfig, "has the roles of access request "+id+" no more")
@@ -136,7 +85,7 @@ func (a *Agent) ungrant(tunnel, id string) {
 }
 
 func (a *Agent) grantsChanged(tunnel string) {
-	a.requests.board.SetTunnels(a.saved.granted())
+	a.requests.board.SetTunnels(a.saved.Granted())
 	if t := a.runningTunnel(tunnel); t != nil {
 		t.wake(kickChanged)
 	}
@@ -160,7 +109,7 @@ func (a *Agent) grantRefused(tunnel string, err error) bool {
 	if !errors.As(err, &unknown) && !errors.As(err, &not) {
 		return false
 	}
-	ids := a.saved.grants(tunnel)
+	ids := a.saved.Grants(tunnel)
 	if len(ids) == 0 {
 		return false
 	}

@@ -12,6 +12,7 @@ import (
 	"berth/agent/access"
 	"berth/agent/config"
 	"berth/agent/ipc"
+	"berth/agent/sessions"
 	"berth/agent/state"
 )
 
@@ -74,7 +75,7 @@ func (a *Agent) awaitSessionFor(ctx context.Context, want ipc.Assume, r state.Re
 		}()
 	}
 	var under *login
-	for !a.sessionAt(r.Profile) {
+	for !a.sessions.ValidAt(r.Profile, time.Now()) {
 		if l := a.logins.of(target.key()); l != nil {
 			under = l
 		} else if under != nil && under.failure() != nil {
@@ -99,15 +100,6 @@ func (a *Agent) holdTarget(proxy string) loginTarget {
 	return target
 }
 
-// sessionAt reports whether there is a valid session at a proxy; empty means
-// any.
-func (a *Agent) sessionAt(proxy string) bool {
-	now := time.Now()
-	return slices.ContainsFunc(a.sessions.all(), func(f found) bool {
-		return (proxy == "" || f.profile.ProxyAddr == proxy) && f.valid(now)
-	})
-}
-
 // notHeldAnyMore is what an assume is answered that no login came for. failed
 // is why the login came to nothing; nil means that there was none in time.
 func (a *Agent) notHeldAnyMore(target loginTarget, want ipc.Assume, r state.Request, failed error) error {
@@ -115,7 +107,7 @@ func (a *Agent) notHeldAnyMore(target loginTarget, want ipc.Assume, r state.Requ
 	if target.profile != nil {
 		user = target.profile.User
 	}
-	e := &ipc.Error{Code: ipc.CodeLoginNeeded, Hint: loginCommand(target.proxy, user)}
+	e := &ipc.Error{Code: ipc.CodeLoginNeeded, Hint: sessions.LoginCommand(target.proxy, user)}
 	where := ""
 	if target.proxy != "" {
 		where = " at " + target.proxy

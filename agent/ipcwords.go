@@ -9,6 +9,7 @@ import (
 	"berth/agent/cluster"
 	"berth/agent/config"
 	"berth/agent/ipc"
+	"berth/agent/sessions"
 	"berth/agent/state"
 )
 
@@ -34,27 +35,27 @@ func configError(err error) error {
 }
 
 func (a *Agent) loginNeeded(clusterName string) error {
-	mem, _ := a.saved.profileOf(clusterName)
-	return &ipc.Error{Code: ipc.CodeLoginNeeded, Message: "no valid Teleport session", Hint: loginCommand(mem.Proxy, mem.User)}
+	mem, _ := a.saved.ProfileOf(clusterName)
+	return &ipc.Error{Code: ipc.CodeLoginNeeded, Message: "no valid Teleport session", Hint: sessions.LoginCommand(mem.Proxy, mem.User)}
 }
 
 // toIPC words a cluster's answer for the caller of a command.
 func (a *Agent) toIPC(err error, clusterName string) error {
-	mem, _ := a.saved.profileOf(clusterName)
+	mem, _ := a.saved.ProfileOf(clusterName)
 	proxy := mem.Proxy
-	if f := a.sessions.forCluster(clusterName, time.Now()); f.profile != nil {
-		proxy = f.profile.ProxyAddr
+	if f := a.sessions.ForCluster(clusterName, time.Now()); f.Profile != nil {
+		proxy = f.Profile.ProxyAddr
 	}
 	var expired *cluster.SessionExpiredError
-	if errors.Is(err, errLoginNeeded) || errors.As(err, &expired) {
+	if errors.Is(err, sessions.ErrLoginNeeded) || errors.As(err, &expired) {
 		return &ipc.Error{
 			Code: ipc.CodeLoginNeeded, Message: fmt.Sprintf("no valid session for cluster %s", clusterName),
-			Hint: loginCommand(proxy, mem.User),
+			Hint: sessions.LoginCommand(proxy, mem.User),
 		}
 	}
-	if errors.Is(err, errNoProfile) {
-		hint := loginCommand(mem.Proxy, mem.User)
-		if known := a.sessions.validClusters(time.Now()); len(known) > 0 {
+	if errors.Is(err, sessions.ErrNoProfile) {
+		hint := sessions.LoginCommand(mem.Proxy, mem.User)
+		if known := a.sessions.ValidClusters(time.Now()); len(known) > 0 {
 			hint = "you are logged in to " + strings.Join(known, ", ")
 		}
 		return &ipc.Error{Code: ipc.CodeNotFound, Message: fmt.Sprintf("no profile knows the cluster %q", clusterName), Hint: hint}

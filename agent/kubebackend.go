@@ -10,19 +10,20 @@ import (
 	"berth/agent/cluster"
 	"berth/agent/config"
 	"berth/agent/ipc"
+	"berth/agent/sessions"
 	"berth/agent/state"
 )
 
 // kubeClusters lists the Kubernetes clusters a Teleport cluster offers.
 func (a *Agent) kubeClusters(ctx context.Context, clusterName string, now time.Time) ([]ipc.Resource, error) {
-	f := a.sessions.discover(ctx, clusterName, now)
-	if f.profile == nil {
-		return nil, errNoProfile
+	f := a.sessions.Discover(ctx, clusterName, now)
+	if f.Profile == nil {
+		return nil, sessions.ErrNoProfile
 	}
-	if !f.valid(now) || f.cluster == nil {
-		return nil, errLoginNeeded
+	if !f.Valid(now) || f.Cluster == nil {
+		return nil, sessions.ErrLoginNeeded
 	}
-	kubes, err := f.cluster.KubeClusters(ctx, clusterName)
+	kubes, err := f.Cluster.KubeClusters(ctx, clusterName)
 	if err != nil {
 		return nil, err
 	}
@@ -49,14 +50,14 @@ func (a *Agent) KubeCredentials(ctx context.Context, clusterName, kubeCluster st
 		clusterName = name
 	}
 	now := time.Now()
-	f := a.sessions.discover(ctx, clusterName, now)
+	f := a.sessions.Discover(ctx, clusterName, now)
 	switch {
-	case f.profile == nil && len(a.sessions.validClusters(now)) == 0:
+	case f.Profile == nil && len(a.sessions.ValidClusters(now)) == 0:
 		return none, a.loginNeeded(clusterName)
-	case f.profile == nil:
-		return none, a.toIPC(errNoProfile, clusterName)
-	case !f.valid(now):
-		return none, a.toIPC(errLoginNeeded, clusterName)
+	case f.Profile == nil:
+		return none, a.toIPC(sessions.ErrNoProfile, clusterName)
+	case !f.Valid(now):
+		return none, a.toIPC(sessions.ErrLoginNeeded, clusterName)
 	}
 	spec := config.Tunnel{Kind: config.KindKube, Cluster: clusterName, Resource: kubeCluster}
 	why, err := a.resolver.kubeNeedsTSH(ctx, spec, f)
@@ -69,7 +70,7 @@ func (a *Agent) KubeCredentials(ctx context.Context, clusterName, kubeCluster st
 			Hint: fmt.Sprintf("use a tunnel: berth tunnel add kube NAME --resource %s --cluster %s", kubeCluster, clusterName),
 		}
 	}
-	cert, err := f.cluster.KubeCert(ctx, cluster.KubeRoute{Cluster: clusterName, KubeCluster: kubeCluster})
+	cert, err := f.Cluster.KubeCert(ctx, cluster.KubeRoute{Cluster: clusterName, KubeCluster: kubeCluster})
 	if cert == nil {
 		return none, a.toIPC(err, clusterName)
 	}
@@ -77,10 +78,10 @@ func (a *Agent) KubeCredentials(ctx context.Context, clusterName, kubeCluster st
 }
 
 // credentialsOf puts a cert into the form that other programs read.
-func credentialsOf(f found, cert *cluster.Cert) (ipc.KubeCredentials, error) {
-	serverName, err := kubeServerName(f.profile.ProxyAddr)
+func credentialsOf(f sessions.Session, cert *cluster.Cert) (ipc.KubeCredentials, error) {
+	serverName, err := kubeServerName(f.Profile.ProxyAddr)
 	if err != nil {
-		return ipc.KubeCredentials{}, fmt.Errorf("profile %s: proxy address: %w", f.profile.Name, err)
+		return ipc.KubeCredentials{}, fmt.Errorf("profile %s: proxy address: %w", f.Profile.Name, err)
 	}
 	key, err := x509.MarshalPKCS8PrivateKey(cert.TLS.PrivateKey)
 	if err != nil {
@@ -88,13 +89,13 @@ func credentialsOf(f found, cert *cluster.Cert) (ipc.KubeCredentials, error) {
 	}
 	k := ipc.KubeCredentials{
 		Key:        pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}),
-		ValidUntil: cert.ValidUntil(), Server: "https://" + f.profile.ProxyAddr,
+		ValidUntil: cert.ValidUntil(), Server: "https://" + f.Profile.ProxyAddr,
 		ServerName: serverName,
 	}
 	for _, der := range cert.TLS.Certificate {
 		k.Cert = append(k.Cert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)
 	}
-	for _, ca := range f.profile.Session.CAs[f.cluster.Root()] {
+	for _, ca := range f.Profile.Session.CAs[f.Cluster.Root()] {
 		k.CA = append(k.CA, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.Raw})...)
 	}
 	return k, nil

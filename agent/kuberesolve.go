@@ -11,13 +11,14 @@ import (
 
 	"berth/agent/cluster"
 	"berth/agent/config"
+	"berth/agent/sessions"
 	"berth/agent/state"
 	"berth/proxies"
 	"berth/proxies/kube"
 )
 
 // resolveKube finds the way to a Kubernetes cluster.
-func (r *resolver) resolveKube(ctx context.Context, t *tunnel, res resolution, f found, set proxySettings) resolution {
+func (r *resolver) resolveKube(ctx context.Context, t *tunnel, res resolution, f sessions.Session, set proxySettings) resolution {
 	engine, why, err := r.planKube(ctx, t.spec, f)
 	res.engine, res.engineReason = engine, why
 	if err != nil {
@@ -28,34 +29,34 @@ func (r *resolver) resolveKube(ctx context.Context, t *tunnel, res resolution, f
 	}
 	r.children.stop(t.spec.Name)
 	kubeRoute := cluster.KubeRoute{Cluster: t.spec.Cluster, KubeCluster: t.spec.Resource, Requests: r.grants(t.spec.Name)}
-	cert, err := f.cluster.KubeCert(ctx, kubeRoute)
+	cert, err := f.Cluster.KubeCert(ctx, kubeRoute)
 	if err != nil && kubeRoute.Requests != "" && r.grantRefused(t.spec.Name, err) {
 		kubeRoute.Requests = r.grants(t.spec.Name)
-		cert, err = f.cluster.KubeCert(ctx, kubeRoute)
+		cert, err = f.Cluster.KubeCert(ctx, kubeRoute)
 	}
 	if err != nil && cert == nil {
 		return r.suggestRequest(ctx, t, r.failed(t, res, err), f)
 	}
 	// The proxy shows a cert of the root cluster's CA, whichever cluster the
 	// tunnel leads to.
-	cas, err := f.cluster.ClusterCAs(ctx, f.cluster.Root())
+	cas, err := f.Cluster.ClusterCAs(ctx, f.Cluster.Root())
 	if err != nil {
 		return r.failed(t, res, err)
 	}
-	serverName, err := kubeServerName(f.profile.ProxyAddr)
+	serverName, err := kubeServerName(f.Profile.ProxyAddr)
 	if err != nil {
-		return r.failed(t, res, fmt.Errorf("profile %s: proxy address: %w", f.profile.Name, err))
+		return r.failed(t, res, fmt.Errorf("profile %s: proxy address: %w", f.Profile.Name, err))
 	}
 	route := proxies.Route{
-		ProxyAddr: f.profile.ProxyAddr, ServerName: serverName,
+		ProxyAddr: f.Profile.ProxyAddr, ServerName: serverName,
 		Cert: cert.TLS, ClusterCert: true, ClusterCAs: cas, RootCAs: set.rootCAs,
-		ConnUpgrade: f.cluster.ConnUpgradeRequired(),
+		ConnUpgrade: f.Cluster.ConnUpgradeRequired(),
 	}
 	res.state, res.err = state.TunnelReady, nil
 	res.cred = t.kubeCredential(cert.TLS, func(ctx context.Context, versions ...string) (net.Conn, error) {
 		route := route
 		route.HTTP = versions
-		return dialer(route, f.cluster.RequireConnUpgrade)(ctx)
+		return dialer(route, f.Cluster.RequireConnUpgrade)(ctx)
 	}, cert.ValidUntil())
 	res.next = earlier(cert.RefreshAt, cert.ValidUntil())
 	return res
@@ -76,7 +77,7 @@ func kubeServerName(proxyAddr string) (string, error) {
 }
 
 // kubeViaTSH has a supervised "tsh proxy kube" carry the tunnel.
-func (r *resolver) kubeViaTSH(ctx context.Context, t *tunnel, res resolution, f found, set proxySettings) resolution {
+func (r *resolver) kubeViaTSH(ctx context.Context, t *tunnel, res resolution, f sessions.Session, set proxySettings) resolution {
 	child, until, err := r.childFor(ctx, t, f, set)
 	if err != nil {
 		return r.failed(t, res, err)
@@ -100,7 +101,7 @@ func (t *tunnel) kubeCredential(identity any, dial kube.Dialer, validUntil time.
 }
 
 // planKube decides the engine, and says why.
-func (r *resolver) planKube(ctx context.Context, spec config.Tunnel, f found) (state.Engine, string, error) {
+func (r *resolver) planKube(ctx context.Context, spec config.Tunnel, f sessions.Session) (state.Engine, string, error) {
 	why, err := r.kubeNeedsTSH(ctx, spec, f)
 	if err != nil {
 		return state.EngineNative, "", err
@@ -120,19 +121,19 @@ func (r *resolver) planKube(ctx context.Context, spec config.Tunnel, f found) (s
 }
 
 // kubeNeedsTSH returns why native cannot carry the tunnel; empty means it can.
-func (r *resolver) kubeNeedsTSH(ctx context.Context, spec config.Tunnel, f found) (string, error) {
+func (r *resolver) kubeNeedsTSH(ctx context.Context, spec config.Tunnel, f sessions.Session) (string, error) {
 	switch {
-	case f.cluster == nil:
+	case f.Cluster == nil:
 		return "the session's key is a hardware key", nil
-	case hardwareKeyPolicy(f.profile):
-		return "the cluster demands hardware keys (" + f.profile.PrivateKeyPolicy + ")", nil
-	case !f.profile.TLSRoutingEnabled:
+	case hardwareKeyPolicy(f.Profile):
+		return "the cluster demands hardware keys (" + f.Profile.PrivateKeyPolicy + ")", nil
+	case !f.Profile.TLSRoutingEnabled:
 		return "the cluster does not use TLS routing", nil
 	}
-	_, err := f.cluster.KubeCluster(ctx, spec.Cluster, spec.Resource)
+	_, err := f.Cluster.KubeCluster(ctx, spec.Cluster, spec.Resource)
 	if _, unknown := errors.AsType[*cluster.UnknownKubeError](err); unknown && r.grants(spec.Name) != "" {
 		// The session does not see it, but the tunnel may.
-		err = f.cluster.As(ctx, r.saved.grants(spec.Name), func(c *cluster.Cluster) error {
+		err = f.Cluster.As(ctx, r.saved.Grants(spec.Name), func(c *cluster.Cluster) error {
 			_, err := c.KubeCluster(ctx, spec.Cluster, spec.Resource)
 			return err
 		})
@@ -140,7 +141,7 @@ func (r *resolver) kubeNeedsTSH(ctx context.Context, spec config.Tunnel, f found
 	if err != nil {
 		return "", err
 	}
-	mfa, err := f.cluster.KubeMFARequired(ctx, cluster.KubeRoute{Cluster: spec.Cluster, KubeCluster: spec.Resource})
+	mfa, err := f.Cluster.KubeMFARequired(ctx, cluster.KubeRoute{Cluster: spec.Cluster, KubeCluster: spec.Resource})
 	if err != nil {
 		return "", err
 	}

@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
 	"berth/agent/ipc"
+	"berth/agent/sessions"
 	"berth/agent/tsh"
 	"berth/certwatch"
 )
@@ -34,7 +34,7 @@ func (a *Agent) Login(ctx context.Context, start ipc.LoginStart, answers <-chan 
 		}
 		start.Renew = true // what is not typed cannot be remembered
 	}
-	if f := (found{profile: target.profile}); f.valid(time.Now()) {
+	if f := (sessions.Session{Profile: target.profile}); f.Valid(time.Now()) {
 		if start.User != "" && start.User != target.profile.User {
 			return &ipc.Error{
 				Code:    ipc.CodeInvalid,
@@ -44,7 +44,7 @@ func (a *Agent) Login(ctx context.Context, start ipc.LoginStart, answers <-chan 
 		}
 		if !start.Renew {
 			return show(ipc.LoginEvent{
-				Kind: ipc.LoginDone, Proxy: target.proxy, Deadline: utc(f.profile.Session.ValidUntil),
+				Kind: ipc.LoginDone, Proxy: target.proxy, Deadline: utc(f.Profile.Session.ValidUntil),
 				Text: fmt.Sprintf("%s is logged in to %s already", target.profile.User, target.proxy),
 			})
 		}
@@ -54,7 +54,7 @@ func (a *Agent) Login(ctx context.Context, start ipc.LoginStart, answers <-chan 
 		return loginFailed(err, target.proxy)
 	}
 	done := ipc.LoginEvent{Kind: ipc.LoginDone, Proxy: target.proxy, Text: "logged in to " + target.proxy}
-	if p := a.profileAt(target.proxy); p != nil && p.Session != nil {
+	if p := a.sessions.Find(target.proxy).Profile; p != nil && p.Session != nil {
 		done.Text = fmt.Sprintf("logged in to %s as %s", target.proxy, p.User)
 		done.Deadline = utc(p.Session.ValidUntil)
 	}
@@ -100,9 +100,9 @@ func (a *Agent) loginTarget(proxy string) (loginTarget, error) {
 	}
 	var p *certwatch.Profile
 	if proxy == "" {
-		p = a.sessions.current().profile
+		p = a.sessions.Current().Profile
 	} else {
-		p = a.profileAt(proxy)
+		p = a.sessions.Find(proxy).Profile
 	}
 	homes, err := homePaths(a.current())
 	switch {
@@ -117,25 +117,6 @@ func (a *Agent) loginTarget(proxy string) (loginTarget, error) {
 	default:
 		return loginTarget{}, &ipc.Error{Code: ipc.CodeInvalid, Message: "there is no current profile", Hint: "name the proxy: berth login host:port"}
 	}
-}
-
-// profileAt returns the profile of a proxy, given as its address, its host or
-// its cluster's name; nil when there is none.
-func (a *Agent) profileAt(proxy string) *certwatch.Profile {
-	return profileIn(a.sessions.profiles(), proxy)
-}
-
-func profileIn(profiles []*certwatch.Profile, proxy string) *certwatch.Profile {
-	for _, same := range []func(*certwatch.Profile) bool{
-		func(p *certwatch.Profile) bool { return p.ProxyAddr == proxy },
-		func(p *certwatch.Profile) bool { return p.Name == proxy || p.ProxyAddr == proxy+":443" },
-		func(p *certwatch.Profile) bool { return p.RootCluster == proxy },
-	} {
-		if i := slices.IndexFunc(profiles, same); i >= 0 {
-			return profiles[i]
-		}
-	}
-	return nil
 }
 
 // runLogin is the login itself: it finds out what the proxy wants, runs tsh
@@ -235,12 +216,8 @@ func (a *Agent) Logout(ctx context.Context, proxy string) (string, error) {
 		return "", err
 	}
 	a.log.Info("logged out", "profile", target.proxy)
-	// The homes' reader takes a moment to believe that a session has gone.
-	for end := time.Now().Add(logoutGrace); time.Now().Before(end); {
-		a.homes.Refresh()
-		if f := (found{profile: a.profileAt(target.proxy)}); !f.valid(time.Now()) || !sleep(ctx, 50*time.Millisecond) {
-			break
-		}
-	}
+	// certwatch takes a moment to believe that a session has gone.
+	a.homes.Refresh()
+	a.sessions.Moved.Until(ctx, logoutGrace, func() bool { return !a.sessions.Find(target.proxy).Valid(time.Now()) })
 	return target.proxy, nil
 }

@@ -10,6 +10,7 @@ import (
 
 	"berth/agent/install"
 	"berth/agent/ipc"
+	"berth/agent/sessions"
 	"berth/agent/tsh"
 	"berth/certwatch"
 )
@@ -36,7 +37,7 @@ func (a *Agent) stagedLogin(ctx context.Context, target loginTarget, cfg tsh.Log
 		return err
 	}
 	// What the session has now, not what it had when the login began.
-	if p := a.profileAt(target.proxy); p != nil && p.Session != nil {
+	if p := a.sessions.Find(target.proxy).Profile; p != nil && p.Session != nil {
 		a.carryOver(ctx, p, cfg, l)
 	}
 	if ctx.Err() != nil {
@@ -85,17 +86,15 @@ var errLoggedInElsewhere = errors.New("logged in by other means")
 func (a *Agent) unlessLoggedIn(ctx context.Context, target loginTarget, f func(context.Context) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	var watching sync.WaitGroup
-	wake, unsubscribe := a.homes.Subscribe()
-	defer unsubscribe()
 	watching.Go(func() {
-		for {
-			select {
-			case <-wake:
-			case <-ctx.Done():
-				return
-			}
-			if target.superseded(profileIn(a.homes.View().Profiles, target.proxy)) {
+		for ctx.Err() == nil {
+			moved := a.sessions.Moved.Changed()
+			if target.superseded(a.sessions.Find(target.proxy)) {
 				cancel(errLoggedInElsewhere)
+			}
+			select {
+			case <-moved:
+			case <-ctx.Done():
 			}
 		}
 	})
@@ -109,35 +108,38 @@ func (a *Agent) unlessLoggedIn(ctx context.Context, target loginTarget, f func(c
 	return err
 }
 
-// superseded reports whether p holds a session that is valid and ends later
-// than the one the login began with: a reissue keeps the end.
-func (t loginTarget) superseded(p *certwatch.Profile) bool {
-	f := found{profile: p}
-	if !f.valid(time.Now()) {
+// superseded reports whether f is valid and expires later than the session that
+// the login began with: a reissue keeps the end.
+func (t loginTarget) superseded(f sessions.Session) bool {
+	if !f.Valid(time.Now()) {
 		return false
 	}
-	return t.profile == nil || t.profile.Session == nil || t.profile.User != p.User ||
-		p.Session.ValidUntil.After(t.profile.Session.ValidUntil)
+	return t.profile == nil || t.profile.Session == nil || t.profile.User != f.Profile.User ||
+		f.Profile.Session.ValidUntil.After(t.profile.Session.ValidUntil)
 }
 
 // awaitSession has the homes read and returns when the new session is there.
 func (a *Agent) awaitSession(ctx context.Context, target loginTarget) error {
-	for end := time.Now().Add(loginGrace); ; {
-		a.homes.Refresh()
-		p := a.profileAt(target.proxy)
-		fresh := p != nil && p.Session != nil &&
-			(target.profile == nil || target.profile.Session == nil || p.Session.Fingerprint != target.profile.Session.Fingerprint)
-		switch now := time.Now(); {
-		case fresh && (found{profile: p}).valid(now) && !now.Before(p.Session.ValidFrom):
-			return nil
-		case now.After(end) && fresh:
-			return wrongClock(target, p, now)
-		case now.After(end):
-			return fmt.Errorf("tsh says that it has logged in, but there is no new session in %s", target.home)
-		}
-		if !sleep(ctx, 50*time.Millisecond) {
-			return ctx.Err()
-		}
+	a.homes.Refresh()
+	var f sessions.Session
+	fresh := func() bool {
+		return f.Profile != nil && f.Profile.Session != nil && (target.profile == nil || target.profile.Session == nil ||
+			f.Profile.Session.Fingerprint != target.profile.Session.Fingerprint)
+	}
+	usable := a.sessions.Moved.Until(ctx, loginGrace, func() bool {
+		f = a.sessions.Find(target.proxy)
+		now := time.Now()
+		return fresh() && f.Valid(now) && !now.Before(f.Profile.Session.ValidFrom)
+	})
+	switch {
+	case usable:
+		return nil
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case fresh():
+		return wrongClock(target, f.Profile, time.Now())
+	default:
+		return fmt.Errorf("tsh says that it has logged in, but there is no new session in %s", target.home)
 	}
 }
 

@@ -52,7 +52,7 @@ func (b *noticeBoard) dismiss(id string) bool {
 func (a *Agent) noticeInput(now time.Time) notices.Input {
 	set, rules := a.current().Notifications, a.current().Access
 	return notices.Input{
-		Now: now, Enabled: set.On(), Quiet: set.QuietAt(now), WokeAt: a.lastWake(),
+		Now: now, Enabled: set.On(), Quiet: set.QuietAt(now), WokeAt: a.system.lastWake(),
 		Requests:  access.Notify(rules.Notify).WantsRequest,
 		Sensitive: func(r state.Request) bool { return rules.IsSensitive(r.Roles) },
 	}

@@ -9,6 +9,8 @@ import (
 
 	"berth/agent/cluster"
 	"berth/agent/config"
+	"berth/agent/memory"
+	"berth/agent/sessions"
 	"berth/agent/state"
 	"berth/agent/tsh"
 	"berth/proxies"
@@ -56,7 +58,7 @@ const titleTunnelFailed = "Tunnel failed"
 // problemFor puts an error into a person's words: what is wrong with which
 // thing, and what to do next. proxy is the tunnel's proxy address, or empty;
 // mem is what the agent remembers of the cluster's last profile.
-func problemFor(err error, spec config.Tunnel, proxy string, mem rememberedProfile) *state.Problem {
+func problemFor(err error, spec config.Tunnel, proxy string, mem memory.Profile) *state.Problem {
 	p := &state.Problem{Since: time.Now().UTC()}
 	if classifySession(p, err, spec, proxy, mem) || classifyCluster(p, err, spec, proxy) || classifyTunnel(p, err, spec) {
 		return p
@@ -68,18 +70,18 @@ func problemFor(err error, spec config.Tunnel, proxy string, mem rememberedProfi
 }
 
 // classifySession covers what a login would mend, or a correct clock.
-func classifySession(p *state.Problem, err error, spec config.Tunnel, proxy string, mem rememberedProfile) bool {
+func classifySession(p *state.Problem, err error, spec config.Tunnel, proxy string, mem memory.Profile) bool {
 	var expired *cluster.SessionExpiredError
 	var skew *clockSkewError
 	switch {
-	case errors.Is(err, errNoProfile):
+	case errors.Is(err, sessions.ErrNoProfile):
 		p.Code, p.Title = state.CodeNoProfile, "Not logged in"
 		p.Text = fmt.Sprintf("No Teleport profile knows the cluster %q that tunnel %q leads to.", spec.Cluster, spec.Name)
-		p.Action = loginCommand(mem.Proxy, mem.User)
-	case errors.Is(err, errLoginNeeded), errors.As(err, &expired):
+		p.Action = sessions.LoginCommand(mem.Proxy, mem.User)
+	case errors.Is(err, sessions.ErrLoginNeeded), errors.As(err, &expired):
 		p.Code, p.Title = state.CodeLoginNeeded, "Login needed"
 		p.Text = fmt.Sprintf("There is no valid session at %s, so tunnel %q waits for a login.", proxy, spec.Name)
-		p.Action = loginCommand(proxy, mem.User)
+		p.Action = sessions.LoginCommand(proxy, mem.User)
 	case errors.As(err, &skew):
 		p.Code, p.Title = state.CodeClockSkew, "Clock is wrong"
 		p.Text = fmt.Sprintf("The session at %s begins in the future (%s): this machine's clock is behind.",
@@ -89,17 +91,6 @@ func classifySession(p *state.Problem, err error, spec config.Tunnel, proxy stri
 		return false
 	}
 	return true
-}
-
-func loginCommand(proxy, user string) string {
-	if proxy == "" {
-		return "berth login <your proxy>"
-	}
-	cmd := "berth login " + proxy
-	if user != "" {
-		cmd += " --user=" + user
-	}
-	return cmd
 }
 
 // classifyCluster covers what the cluster, or the way to it, refuses.

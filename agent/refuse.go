@@ -53,7 +53,7 @@ func (t *tunnel) problemOf(err error, res resolution) *state.Problem {
 	if res.problem != nil && !isDialFailure(err) {
 		return res.problem
 	}
-	mem, _ := t.resolver.saved.profileOf(t.spec.Cluster)
+	mem, _ := t.resolver.saved.ProfileOf(t.spec.Cluster)
 	return problemFor(err, t.spec, res.profile, mem)
 }
 

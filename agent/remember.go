@@ -56,7 +56,7 @@ func keychainFailed(err error) error {
 // nobody.
 func (a *Agent) remembersPassword(p *certwatch.Profile) bool {
 	local := p.AuthConnector == "" || p.AuthConnector == "local"
-	return local && slices.Contains(a.saved.stored(p.ProxyAddr, p.User), string(secrets.Password))
+	return local && slices.Contains(a.saved.Stored(p.ProxyAddr, p.User), string(secrets.Password))
 }
 
 // ForgetLogin deletes what the keychain holds for a user at a proxy.
@@ -71,7 +71,7 @@ func (a *Agent) ForgetLogin(ctx context.Context, proxy, user string) (ipc.Forgot
 	if user == "" {
 		return ipc.Forgotten{}, &ipc.Error{Code: ipc.CodeInvalid, Message: "it is not known whose password is meant", Hint: "name the user: berth login --forget --user USER " + target.proxy}
 	}
-	f := ipc.Forgotten{Proxy: target.proxy, User: user, Stored: append([]string{}, a.saved.stored(target.proxy, user)...)}
+	f := ipc.Forgotten{Proxy: target.proxy, User: user, Stored: append([]string{}, a.saved.Stored(target.proxy, user)...)}
 	for _, kind := range []secrets.Kind{secrets.Password, secrets.TOTP} {
 		err := a.keychain.Delete(ctx, secrets.Key{Proxy: target.proxy, User: user, Kind: kind})
 		var missing *secrets.NoKeychainError
@@ -86,7 +86,7 @@ func (a *Agent) ForgetLogin(ctx context.Context, proxy, user string) (ipc.Forgot
 
 // noteStored notes what the keychain holds.
 func (a *Agent) noteStored(proxy, user string, kind secrets.Kind, stored bool) {
-	if err := a.saved.setStored(proxy, user, string(kind), stored); err != nil {
+	if err := a.saved.SetStored(proxy, user, string(kind), stored); err != nil {
 		a.log.Warn("state not saved", "err", err)
 	}
 }
@@ -114,7 +114,7 @@ func (a *Agent) newTypist(ctx context.Context, target loginTarget, cfg tsh.Login
 	if !cfg.Terminal || cfg.User == "" {
 		return t
 	}
-	for _, kind := range a.saved.stored(target.proxy, cfg.User) {
+	for _, kind := range a.saved.Stored(target.proxy, cfg.User) {
 		secret, err := a.keychain.Get(ctx, t.key(secrets.Kind(kind)))
 		switch {
 		case err == nil:
@@ -243,7 +243,7 @@ func (t *typist) succeeded(ctx context.Context) {
 	t.mu.Lock()
 	password, proved := t.password, t.proved
 	t.mu.Unlock()
-	p := t.a.profileAt(t.proxy)
+	p := t.a.sessions.Find(t.proxy).Profile
 	wants := t.l.wants()
 	if !proved || p == nil {
 		return

@@ -21,7 +21,7 @@ import (
 // What to do is for package renew to decide; this does it.
 type renewals struct {
 	mu sync.Mutex // guards by
-	by map[profileKey]*episode
+	by map[certwatch.ProfileID]*episode
 }
 
 // episode is one session's end, from its first warning on. A reissue, which
@@ -41,14 +41,14 @@ type episode struct {
 // and notes what the person is to be told. It is called ahead of every
 // snapshot, so what the snapshot says is what was decided.
 func (a *Agent) decideRenewals(now time.Time) {
-	view := a.homes.View()
+	view := a.sessions.View()
 	cfg := a.current()
 	held := a.heldClients()
 	a.renewals.mu.Lock()
 	defer a.renewals.mu.Unlock()
-	fresh := make(map[profileKey]*episode, len(view.Profiles))
+	fresh := make(map[certwatch.ProfileID]*episode, len(view.Profiles))
 	for _, p := range view.Profiles {
-		e := a.renewals.by[keyOf(p)]
+		e := a.renewals.by[p.ID()]
 		var until time.Time
 		if p.Session != nil {
 			until = p.Session.ValidUntil
@@ -56,7 +56,7 @@ func (a *Agent) decideRenewals(now time.Time) {
 		if e == nil || !e.until.Equal(until) {
 			e = &episode{until: until, running: e != nil && e.running}
 		}
-		fresh[keyOf(p)] = e
+		fresh[p.ID()] = e
 		before := e.decision
 		e.decision = renew.Decide(a.renewInput(p, e, cfg, held[p.ProxyAddr], now))
 		if e.decision.Action != before.Action || e.decision.Level != before.Level {
@@ -75,7 +75,7 @@ func (a *Agent) renewInput(p *certwatch.Profile, e *episode, cfg *config.Config,
 	set, _ := cfg.Profile(p.ProxyAddr)
 	in := renew.Input{
 		Now: now, Mode: set.RenewMode(), Before: set.RenewBefore(), Quiet: cfg.Notifications.QuietAt(now),
-		Waiting: waiting, WokeAt: a.lastWake(), Heard: e.heard, Last: e.last,
+		Waiting: waiting, WokeAt: a.system.lastWake(), Heard: e.heard, Last: e.last,
 		Silent:  a.silent(p),
 		Running: a.logins.state(loginKey{home: p.Home, proxy: p.ProxyAddr}).InProgress,
 	}
@@ -102,7 +102,7 @@ func (a *Agent) heldClients() map[string]bool {
 		}
 		r.t.mu.Unlock()
 	}
-	for _, p := range a.sessions.profiles() {
+	for _, p := range a.sessions.View().Profiles {
 		held[p.ProxyAddr] = held[p.ProxyAddr] || len(a.held.at(p.ProxyAddr)) > 0
 	}
 	return held
@@ -114,7 +114,7 @@ func (a *Agent) renewal(p *certwatch.Profile, cfg *config.Config) state.Renewal 
 	r := state.Renewal{Mode: set.RenewMode()}
 	a.renewals.mu.Lock()
 	defer a.renewals.mu.Unlock()
-	e := a.renewals.by[keyOf(p)]
+	e := a.renewals.by[p.ID()]
 	if e == nil {
 		return r
 	}
@@ -142,7 +142,7 @@ func (a *Agent) SnoozeRenewal(_ context.Context, proxy string) (ipc.Snoozed, err
 	}
 	a.decideRenewals(time.Now())
 	a.renewals.mu.Lock()
-	e := a.renewals.by[keyOf(target.profile)]
+	e := a.renewals.by[target.profile.ID()]
 	snoozed := ipc.Snoozed{Proxy: target.proxy}
 	if e != nil {
 		if e.decision.Action == renew.Warn {
@@ -180,7 +180,7 @@ func (a *Agent) renewUnasked(p *certwatch.Profile, e *episode) {
 		}
 		a.renewals.mu.Lock()
 		e.running = false
-		if cur := a.renewals.by[keyOf(p)]; cur != nil {
+		if cur := a.renewals.by[p.ID()]; cur != nil {
 			cur.running = false // the session has changed meanwhile
 			if err == nil {
 				cur.renewedAt = time.Now()

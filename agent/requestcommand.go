@@ -11,44 +11,46 @@ import (
 	"berth/agent/access"
 	"berth/agent/cluster"
 	"berth/agent/config"
+	"berth/agent/sessions"
 	"berth/agent/state"
+	"berth/certwatch"
 )
 
 // abilities is what a session's user may ask for, as of a while ago.
-func (a *Agent) abilities(ctx context.Context, f found) (cluster.RequestAbilities, error) {
+func (a *Agent) abilities(ctx context.Context, f sessions.Session) (cluster.RequestAbilities, error) {
 	const fresh = time.Minute
-	key := keyOf(f.profile)
+	key := f.Profile.ID()
 	a.requests.mu.Lock()
 	known := a.requests.able[key]
 	a.requests.mu.Unlock()
-	if known.fingerprint == f.profile.Session.Fingerprint && time.Since(known.at) < fresh {
+	if known.fingerprint == f.Profile.Session.Fingerprint && time.Since(known.at) < fresh {
 		return known.able, nil
 	}
-	able, err := f.cluster.RequestAbilities(ctx, nil)
+	able, err := f.Cluster.RequestAbilities(ctx, nil)
 	if err != nil {
 		return able, err
 	}
 	a.requests.mu.Lock()
 	defer a.requests.mu.Unlock()
-	maps.DeleteFunc(a.requests.able, func(_ profileKey, k knownAbilities) bool { return time.Since(k.at) > fresh })
-	a.requests.able[key] = knownAbilities{at: time.Now(), fingerprint: f.profile.Session.Fingerprint, able: able}
+	maps.DeleteFunc(a.requests.able, func(_ certwatch.ProfileID, k knownAbilities) bool { return time.Since(k.at) > fresh })
+	a.requests.able[key] = knownAbilities{at: time.Now(), fingerprint: f.Profile.Session.Fingerprint, able: able}
 	return able, nil
 }
 
 // requestCommand is the command that asks for what a tunnel was refused; empty
 // means that the user may ask for nothing that could help.
-func (a *Agent) requestCommand(ctx context.Context, f found, spec config.Tunnel) string {
-	if f.cluster == nil || f.profile.Session == nil {
+func (a *Agent) requestCommand(ctx context.Context, f sessions.Session, spec config.Tunnel) string {
+	if f.Cluster == nil || f.Profile.Session == nil {
 		return ""
 	}
-	if id := f.profile.Session.Identity; id.AllowedResourceIDs != "" {
+	if id := f.Profile.Session.Identity; id.AllowedResourceIDs != "" {
 		var reached state.Request
 		if err := json.Unmarshal([]byte(id.AllowedResourceIDs), &reached.Resources); err == nil && !requestReaches(reached, spec) {
 			return "berth request drop" // whatever the roles allow
 		}
 	}
 	resource := resourceID(spec)
-	if able, err := f.cluster.RequestAbilities(ctx, []string{resource}); err == nil && len(able.ResourceRoles) > 0 {
+	if able, err := f.Cluster.RequestAbilities(ctx, []string{resource}); err == nil && len(able.ResourceRoles) > 0 {
 		return "berth request create --resource " + resource + reasonFlag(able)
 	}
 	able, err := a.abilities(ctx, f)

@@ -24,8 +24,8 @@ type requests struct {
 	mu      sync.Mutex
 	watches map[chan state.RequestEvent]struct{}
 	tried   map[string]bool // requests that a rule was followed for
-	able    map[profileKey]knownAbilities
-	turns   map[profileKey]chan struct{}
+	able    map[certwatch.ProfileID]knownAbilities
+	turns   map[certwatch.ProfileID]chan struct{}
 }
 
 // knownAbilities are what a user may ask for, as of a moment.
@@ -49,8 +49,8 @@ const (
 func (a *Agent) newRequests() *requests {
 	rs := &requests{
 		hooks: access.NewHooks(a.opts.Logger), queue: make(chan state.RequestEvent, eventQueue),
-		watches: make(map[chan state.RequestEvent]struct{}), tried: make(map[string]bool), able: make(map[profileKey]knownAbilities),
-		turns: make(map[profileKey]chan struct{}),
+		watches: make(map[chan state.RequestEvent]struct{}), tried: make(map[string]bool), able: make(map[certwatch.ProfileID]knownAbilities),
+		turns: make(map[certwatch.ProfileID]chan struct{}),
 	}
 	rs.board = access.NewBoard(a.opts.Logger, a.touch, func(ev state.RequestEvent) {
 		select {
@@ -64,7 +64,7 @@ func (a *Agent) newRequests() *requests {
 
 // turn returns what changes to a profile's session take turns by: whoever has
 // put something into it has it.
-func (rs *requests) turn(key profileKey) chan struct{} {
+func (rs *requests) turn(key certwatch.ProfileID) chan struct{} {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
 	if rs.turns[key] == nil {
@@ -101,26 +101,26 @@ func (a *Agent) runRequests(ctx context.Context) {
 func (a *Agent) followRequests() {
 	now := time.Now()
 	var list []access.Session
-	for _, f := range a.sessions.all() {
-		p := f.profile
+	for _, f := range a.sessions.All() {
+		p := f.Profile
 		if p.Session == nil {
 			continue
 		}
 		s := access.Session{
-			Ended: !f.valid(now),
+			Ended: !f.Valid(now),
 			Who: access.Who{
 				Profile: p.ProxyAddr, Cluster: p.RootCluster, User: p.User, Active: p.Session.Identity.ActiveRequests,
 			},
-			Key: p.Home + "\x00" + p.Name, Fingerprint: p.Session.Fingerprint,
+			Key: p.ID(), Fingerprint: p.Session.Fingerprint,
 			Source: access.TSH{Run: a.tshRunner(p)},
 		}
-		if f.cluster != nil {
-			s.Source = f.cluster
+		if f.Cluster != nil {
+			s.Source = f.Cluster
 		}
 		list = append(list, s)
 	}
 	a.requests.board.Follow(list)
-	a.requests.board.SetTunnels(a.saved.granted())
+	a.requests.board.SetTunnels(a.saved.Granted())
 }
 
 // tshRunner returns what runs tsh for a profile.
@@ -158,7 +158,7 @@ func (a *Agent) requestEvent(ctx context.Context, ev state.RequestEvent) {
 	a.requests.tell(ev)
 	switch ev.Kind {
 	case state.RequestEventExpired, state.RequestEventDeleted, state.RequestEventDenied:
-		for _, tunnel := range a.saved.granted()[r.ID] {
+		for _, tunnel := range a.saved.Granted()[r.ID] {
 			a.log.Info("tunnel loses an access request's roles", "tunnel", tunnel, "request_id", r.ID, "why", ev.Kind)
 			a.ungrant(tunnel, r.ID)
 		}

@@ -151,8 +151,8 @@ func TestElevationByTSH(t *testing.T) {
 	a := e.startAgent()
 	e.awaitWatch()
 	id := e.approved("dba")
-	found := a.sessions.at(e.sim.ProxyAddr())
-	found.cluster = nil
+	found := a.sessions.At(e.sim.ProxyAddr())
+	found.Cluster = nil
 	set, err := a.proxySettings(e.sim.ProxyAddr())
 	if err != nil {
 		t.Fatal(err)

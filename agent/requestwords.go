@@ -9,6 +9,7 @@ import (
 	"berth/agent/cluster"
 	"berth/agent/install"
 	"berth/agent/ipc"
+	"berth/agent/sessions"
 	"berth/agent/state"
 )
 
@@ -39,8 +40,8 @@ func (a *Agent) requestIPC(err error, r state.Request) error {
 	switch {
 	case errors.As(err, &known):
 		return err
-	case errors.Is(err, errLoginNeeded), errors.As(err, &expired):
-		return fail(ipc.CodeLoginNeeded, "no valid session at "+r.Profile, loginCommand(r.Profile, ""))
+	case errors.Is(err, sessions.ErrLoginNeeded), errors.As(err, &expired):
+		return fail(ipc.CodeLoginNeeded, "no valid session at "+r.Profile, sessions.LoginCommand(r.Profile, ""))
 	case errors.As(err, &ambiguous):
 		return fail(ipc.CodeInvalid, ambiguous.Error(), "write more of the id")
 	case errors.As(err, &noID):
@@ -71,7 +72,7 @@ func assumeHint(why string, r state.Request) string {
 	case "denied", "expired":
 		return r.AskAgain()
 	case "promoted":
-		return loginCommand(r.Profile, "") + " --renew"
+		return sessions.LoginCommand(r.Profile, "") + " --renew"
 	default:
 		return "berth request show " + r.ID
 	}

@@ -12,6 +12,8 @@ import (
 
 	"berth/agent/cluster"
 	"berth/agent/config"
+	"berth/agent/memory"
+	"berth/agent/sessions"
 	"berth/agent/state"
 	"berth/certwatch"
 	"berth/proxies"
@@ -22,9 +24,9 @@ import (
 // One resolver serves all tunnels; it keeps no state of theirs but the tsh
 // children it supervises.
 type resolver struct {
-	sessions *sessions
+	sessions *sessions.Sessions
 	settings func(proxyAddr string) (proxySettings, error)
-	saved    *saved
+	saved    *memory.Store
 	children *children
 	trust    trust
 	log      *slog.Logger
@@ -32,7 +34,7 @@ type resolver struct {
 	// refused, or empty; grantRefused is told of a cert that was refused with
 	// the access requests of the tunnel, and reports whether it took those
 	// that are over from it.
-	requestCommand func(ctx context.Context, f found, spec config.Tunnel) string
+	requestCommand func(ctx context.Context, f sessions.Session, spec config.Tunnel) string
 	grantRefused   func(tunnel string, err error) bool
 }
 
@@ -43,42 +45,35 @@ type proxySettings struct {
 	insecure bool
 }
 
-// Errors a resolution can end with, besides those of package cluster.
-var (
-	errNoProfile   = errors.New("no profile knows the cluster")
-	errLoginNeeded = errors.New("no valid session")
-	errSettling    = errors.New("the profile's files are being written")
-)
-
 // resolve makes one attempt. It never blocks longer than the deadlines of the
 // calls it makes.
 func (r *resolver) resolve(ctx context.Context, t *tunnel, reason kickReason) resolution {
 	now := time.Now()
-	res := resolution{engine: t.lastEngine(), protocol: r.saved.protocolOf(t.spec.Cluster, t.spec.Resource)}
-	f := r.sessions.discover(ctx, t.spec.Cluster, now)
-	if f.profile != nil {
-		res.profile = f.profile.ProxyAddr
+	res := resolution{engine: t.lastEngine(), protocol: r.saved.ProtocolOf(t.spec.Cluster, t.spec.Resource)}
+	f := r.sessions.Discover(ctx, t.spec.Cluster, now)
+	if f.Profile != nil {
+		res.profile = f.Profile.ProxyAddr
 	}
 	switch {
-	case f.profile == nil:
-		return r.waiting(t, res, errNoProfile)
-	case f.profile.Settling:
+	case f.Profile == nil:
+		return r.waiting(t, res, sessions.ErrNoProfile)
+	case f.Profile.Settling:
 		// The homes were being written when they were first read; certwatch
 		// tells in a moment what came of it.
-		res.state, res.err = state.TunnelConnecting, errSettling
+		res.state, res.err = state.TunnelConnecting, sessions.ErrSettling
 		res.next = now.Add(time.Second)
 		return res
-	case !f.valid(now):
-		return r.waiting(t, res, errLoginNeeded)
-	case now.Before(f.profile.Session.ValidFrom):
-		return r.failed(t, res, &clockSkewError{validFrom: f.profile.Session.ValidFrom})
+	case !f.Valid(now):
+		return r.waiting(t, res, sessions.ErrLoginNeeded)
+	case now.Before(f.Profile.Session.ValidFrom):
+		return r.failed(t, res, &clockSkewError{validFrom: f.Profile.Session.ValidFrom})
 	}
-	set, err := r.settings(f.profile.ProxyAddr)
+	set, err := r.settings(f.Profile.ProxyAddr)
 	if err != nil {
 		return r.failed(t, res, err)
 	}
-	if reason == kickVerify && f.cluster != nil {
-		if err := f.cluster.Ping(ctx); err != nil {
+	if reason == kickVerify && f.Cluster != nil {
+		if err := f.Cluster.Ping(ctx); err != nil {
 			return r.failed(t, res, err)
 		}
 		t.forgiveUnreachable()
@@ -90,7 +85,7 @@ func (r *resolver) resolve(ctx context.Context, t *tunnel, reason kickReason) re
 	res.engine, res.engineReason = plan.engine, plan.reason
 	if plan.protocol != "" {
 		res.protocol = plan.protocol
-		if err := r.saved.rememberProtocol(t.spec.Cluster, t.spec.Resource, plan.protocol); err != nil {
+		if err := r.saved.RememberProtocol(t.spec.Cluster, t.spec.Resource, plan.protocol); err != nil {
 			r.log.Warn("saved state not written", "err", err)
 		}
 	}
@@ -106,11 +101,11 @@ func (r *resolver) resolve(ctx context.Context, t *tunnel, reason kickReason) re
 
 // grants are the access requests whose roles the tunnel alone has, as a route
 // names them.
-func (r *resolver) grants(tunnel string) string { return strings.Join(r.saved.grants(tunnel), ",") }
+func (r *resolver) grants(tunnel string) string { return strings.Join(r.saved.Grants(tunnel), ",") }
 
 // suggestRequest adds to a refusal by the cluster the command that asks for
 // access, where there is something to ask for.
-func (r *resolver) suggestRequest(ctx context.Context, t *tunnel, res resolution, f found) resolution {
+func (r *resolver) suggestRequest(ctx context.Context, t *tunnel, res resolution, f sessions.Session) resolution {
 	if res.problem == nil || res.err == nil || !refused(res.err) {
 		return res
 	}
@@ -124,7 +119,7 @@ func (r *resolver) suggestRequest(ctx context.Context, t *tunnel, res resolution
 func (r *resolver) waiting(t *tunnel, res resolution, err error) resolution {
 	r.children.gate(t.spec.Name)
 	res.state, res.err = state.TunnelWaitingForLogin, err
-	mem, _ := r.saved.profileOf(t.spec.Cluster)
+	mem, _ := r.saved.ProfileOf(t.spec.Cluster)
 	res.problem = problemFor(err, t.spec, res.profile, mem)
 	// Nothing but a changed session helps, and that is told at once; the far
 	// next look is for clocks that were set.
@@ -137,9 +132,9 @@ func (r *resolver) waiting(t *tunnel, res resolution, err error) resolution {
 func (r *resolver) failed(t *tunnel, res resolution, err error) resolution {
 	res.err = err
 	if _, ok := errors.AsType[*cluster.SessionExpiredError](err); ok {
-		return r.waiting(t, res, errLoginNeeded)
+		return r.waiting(t, res, sessions.ErrLoginNeeded)
 	}
-	mem, _ := r.saved.profileOf(t.spec.Cluster)
+	mem, _ := r.saved.ProfileOf(t.spec.Cluster)
 	res.problem = problemFor(err, t.spec, res.profile, mem)
 	res.state = state.TunnelError
 	if refused(err) {
@@ -178,9 +173,9 @@ type enginePlan struct {
 }
 
 // plan decides the engine: native wherever it can, tsh where only tsh can.
-func (r *resolver) plan(ctx context.Context, spec config.Tunnel, f found) (enginePlan, error) {
+func (r *resolver) plan(ctx context.Context, spec config.Tunnel, f sessions.Session) (enginePlan, error) {
 	p := enginePlan{engine: state.EngineNative}
-	if f.cluster == nil {
+	if f.Cluster == nil {
 		// A session whose key berth cannot use: a hardware key.
 		if spec.Engine == config.EngineNative {
 			return p, &engineError{want: "native", why: "the session's key is a hardware key, which only tsh can use"}
@@ -188,10 +183,10 @@ func (r *resolver) plan(ctx context.Context, spec config.Tunnel, f found) (engin
 		p.engine, p.reason = state.EngineTSH, "the session's key is a hardware key"
 		return p, nil
 	}
-	database, err := f.cluster.Database(ctx, spec.Cluster, spec.Resource)
+	database, err := f.Cluster.Database(ctx, spec.Cluster, spec.Resource)
 	if _, unknown := errors.AsType[*cluster.UnknownDatabaseError](err); unknown && r.grants(spec.Name) != "" {
 		// The session does not see it, but the tunnel may.
-		err = f.cluster.As(ctx, r.saved.grants(spec.Name), func(c *cluster.Cluster) error {
+		err = f.Cluster.As(ctx, r.saved.Grants(spec.Name), func(c *cluster.Cluster) error {
 			database, err = c.Database(ctx, spec.Cluster, spec.Resource)
 			return err
 		})
@@ -227,8 +222,8 @@ func (r *resolver) plan(ctx context.Context, spec config.Tunnel, f found) (engin
 }
 
 // needsTSH returns why native cannot carry the tunnel; empty means it can.
-func (r *resolver) needsTSH(ctx context.Context, f found, p enginePlan, known bool) (string, error) {
-	prof := f.profile
+func (r *resolver) needsTSH(ctx context.Context, f sessions.Session, p enginePlan, known bool) (string, error) {
+	prof := f.Profile
 	switch {
 	case !known:
 		return fmt.Sprintf("protocol %q is not known to berth", p.protocol), nil
@@ -239,7 +234,7 @@ func (r *resolver) needsTSH(ctx context.Context, f found, p enginePlan, known bo
 	case !prof.TLSRoutingEnabled:
 		return "the cluster does not use TLS routing", nil
 	}
-	mfa, err := f.cluster.MFARequired(ctx, p.route)
+	mfa, err := f.Cluster.MFARequired(ctx, p.route)
 	if err != nil {
 		return "", err
 	}
@@ -267,43 +262,43 @@ func hardwareKeyPolicy(p *certwatch.Profile) bool {
 }
 
 // native mints (or reuses) a cert and makes the dial out of it.
-func (r *resolver) native(ctx context.Context, t *tunnel, res resolution, f found, set proxySettings, plan enginePlan) resolution {
+func (r *resolver) native(ctx context.Context, t *tunnel, res resolution, f sessions.Session, set proxySettings, plan enginePlan) resolution {
 	if plan.proto.NeedsDBUser && plan.route.User == "" {
 		return r.failed(t, res, &missingDBUserError{
-			protocol: plan.protocol, allowed: f.profile.Session.Identity.DBUsers,
+			protocol: plan.protocol, allowed: f.Profile.Session.Identity.DBUsers,
 		})
 	}
-	cert, err := f.cluster.DBCert(ctx, plan.route)
+	cert, err := f.Cluster.DBCert(ctx, plan.route)
 	if err != nil && plan.route.Requests != "" && r.grantRefused(t.spec.Name, err) {
 		plan.route.Requests = r.grants(t.spec.Name)
-		cert, err = f.cluster.DBCert(ctx, plan.route)
+		cert, err = f.Cluster.DBCert(ctx, plan.route)
 	}
 	if err != nil && cert == nil {
 		return r.suggestRequest(ctx, t, r.failed(t, res, err), f)
 	}
-	upgrade := f.cluster.ConnUpgradeRequired()
+	upgrade := f.Cluster.ConnUpgradeRequired()
 	var clusterCAs *x509.CertPool
 	if upgrade {
 		// Inside a connection upgrade the proxy answers with a cert of the
 		// root cluster's CA instead of its web cert.
-		if clusterCAs, err = f.cluster.ClusterCAs(ctx, f.cluster.Root()); err != nil {
+		if clusterCAs, err = f.Cluster.ClusterCAs(ctx, f.Cluster.Root()); err != nil {
 			return r.failed(t, res, err)
 		}
-	} else if err := r.trust.check(ctx, f.profile.ProxyAddr, set); err != nil {
+	} else if err := r.trust.check(ctx, f.Profile.ProxyAddr, set); err != nil {
 		return r.failed(t, res, err)
 	}
-	host, _, err := net.SplitHostPort(f.profile.ProxyAddr)
+	host, _, err := net.SplitHostPort(f.Profile.ProxyAddr)
 	if err != nil {
-		return r.failed(t, res, fmt.Errorf("profile %s: proxy address: %w", f.profile.Name, err))
+		return r.failed(t, res, fmt.Errorf("profile %s: proxy address: %w", f.Profile.Name, err))
 	}
 	route := proxies.Route{
-		ProxyAddr: f.profile.ProxyAddr, ServerName: host, ALPN: plan.proto.ALPN,
+		ProxyAddr: f.Profile.ProxyAddr, ServerName: host, ALPN: plan.proto.ALPN,
 		Cert: cert.TLS, RootCAs: set.rootCAs, Insecure: set.insecure,
 		ConnUpgrade: upgrade, ClusterCAs: clusterCAs,
 	}
 	res.state, res.err = state.TunnelReady, nil
 	res.cred = &credential{
-		dial:       dialer(route, f.cluster.RequireConnUpgrade),
+		dial:       dialer(route, f.Cluster.RequireConnUpgrade),
 		validUntil: cert.ValidUntil().Round(0),
 	}
 	res.next = earlier(cert.RefreshAt, cert.ValidUntil())
@@ -338,8 +333,8 @@ func dialer(route proxies.Route, noALPN func()) proxies.Dial {
 // cert, so that the next resolution starts from nothing.
 func (r *resolver) release(spec config.Tunnel) {
 	r.children.stop(spec.Name)
-	if f := r.sessions.forCluster(spec.Cluster, time.Now()); f.cluster != nil {
-		f.cluster.Forget(spec.Cluster, spec.Resource)
+	if f := r.sessions.ForCluster(spec.Cluster, time.Now()); f.Cluster != nil {
+		f.Cluster.Forget(spec.Cluster, spec.Resource)
 	}
 }
 

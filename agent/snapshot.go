@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"berth/agent/memory"
+	"berth/agent/sessions"
 	"berth/agent/state"
 	"berth/certwatch"
 )
@@ -31,18 +33,18 @@ func (a *Agent) draw() state.Snapshot {
 		Requests: a.requests.board.Requests(now),
 		Problems: a.problems(),
 	}
-	for _, p := range a.sessions.profiles() {
+	for _, p := range a.sessions.View().Profiles {
 		ps := profileState(p, now)
 		ps.Login = a.logins.state(loginKey{home: p.Home, proxy: p.ProxyAddr})
 		ps.Renewal = a.renewal(p, a.current())
 		ps.HeldRequests = append(ps.HeldRequests, a.held.at(p.ProxyAddr)...)
-		ps.Stored = append(ps.Stored, a.saved.stored(p.ProxyAddr, p.User)...)
+		ps.Stored = append(ps.Stored, a.saved.Stored(p.ProxyAddr, p.User)...)
 		s.Profiles = append(s.Profiles, ps)
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, r := range a.sortedLocked() {
-		s.Tunnels = append(s.Tunnels, r.state(a.saved.protocolOf(r.spec.Cluster, r.spec.Resource), a.watchman))
+		s.Tunnels = append(s.Tunnels, r.state(a.saved.ProtocolOf(r.spec.Cluster, r.spec.Resource), a.watchman))
 	}
 	shareProblems(&s)
 	return s
@@ -156,7 +158,7 @@ func (r *running) state(protocol string, w *watchman) state.Tunnel {
 		s.State = state.TunnelPortInUse
 		spec := r.spec
 		spec.Port = r.port
-		s.Problem = problemFor(px.BindError, spec, s.Profile, rememberedProfile{})
+		s.Problem = problemFor(px.BindError, spec, s.Profile, memory.Profile{})
 		if s.Problem.Code != state.CodePortInUse {
 			s.State = state.TunnelError
 		}
@@ -177,7 +179,7 @@ func (t *tunnel) drawResolution(s *state.Tunnel) {
 	}
 	if t.dialErr != nil && res.state == state.TunnelReady {
 		s.State = state.TunnelError
-		s.Problem = problemFor(t.dialErr.err, t.spec, res.profile, rememberedProfile{})
+		s.Problem = problemFor(t.dialErr.err, t.spec, res.profile, memory.Profile{})
 		s.Problem.Since = t.dialErr.at.UTC()
 	}
 }
@@ -207,9 +209,9 @@ func (a *Agent) problems() []state.Problem {
 			})
 		}
 	}
-	list = append(list, skewProblems(a.sessions.usable(time.Now()))...)
+	list = append(list, skewProblems(a.sessions.Usable(time.Now()))...)
 	list = append(list, a.kube.files.problems()...)
-	return a.stamp(append(list, homeProblems(a.homes.View())...))
+	return a.stamp(append(list, homeProblems(a.sessions.View())...))
 }
 
 // skewToTell is how far two clocks may differ before berth speaks of it: a
@@ -217,10 +219,10 @@ func (a *Agent) problems() []state.Problem {
 const skewToTell = 2 * time.Minute
 
 // skewProblems names the clocks that differ.
-func skewProblems(live []found) []state.Problem {
+func skewProblems(live []sessions.Session) []state.Problem {
 	var list []state.Problem
 	for _, f := range live {
-		skew := f.cluster.Skew()
+		skew := f.Cluster.Skew()
 		if skew.Abs() < skewToTell {
 			continue
 		}
@@ -230,7 +232,7 @@ func skewProblems(live []found) []state.Problem {
 		}
 		list = append(list, state.Problem{
 			Code: state.CodeClockSkew, Title: "Clock is wrong",
-			Text:   fmt.Sprintf("This machine's clock is %s %s that of %s.", spell(skew.Abs()), way, f.profile.RootCluster),
+			Text:   fmt.Sprintf("This machine's clock is %s %s that of %s.", spell(skew.Abs()), way, f.Profile.RootCluster),
 			Action: "set this machine's clock",
 		})
 	}
@@ -271,7 +273,7 @@ func homeProblems(view *certwatch.View) []state.Problem {
 			list = append(list, state.Problem{
 				Code: state.CodeProfileBroken, Title: "Profile unusable",
 				Text:   fmt.Sprintf("The profile of %s in %s makes no session: %v.", p.Name, filepath.Clean(p.Home), p.Problem),
-				Action: loginCommand(p.ProxyAddr, p.User),
+				Action: sessions.LoginCommand(p.ProxyAddr, p.User),
 			})
 		}
 	}

@@ -18,7 +18,24 @@ type system struct {
 	monitor *osevents.Monitor
 
 	mu     sync.Mutex // guards wokeAt
-	wokeAt time.Time
+	wokeAt time.Time  // when the machine last woke, as far as anything noticed
+}
+
+// woke notes that the machine woke, and reports whether that was not known.
+func (s *system) woke(at time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !at.After(s.wokeAt) {
+		return false
+	}
+	s.wokeAt = at
+	return true
+}
+
+func (s *system) lastWake() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.wokeAt
 }
 
 // followSystem listens to the operating system until ctx ends.
@@ -30,9 +47,7 @@ func (a *Agent) heardFromSystem(ev osevents.Event) {
 	a.log.Info("the system tells", "event", ev.Kind.String(), "by", ev.By, "source", ev.Source)
 	switch ev.Kind {
 	case osevents.Woke:
-		a.system.mu.Lock()
-		a.system.wokeAt = time.Now().Round(0)
-		a.system.mu.Unlock()
+		a.system.woke(time.Now().Round(0))
 		a.homes.Refresh()
 		a.kickTunnels(kickVerify)
 	case osevents.NetworkChanged:
@@ -43,16 +58,6 @@ func (a *Agent) heardFromSystem(ev osevents.Event) {
 	case osevents.Suspending, osevents.Locked, osevents.Unlocked:
 	}
 	a.touch()
-}
-
-// wokeAt is when the machine last woke, as far as anybody noticed.
-func (a *Agent) lastWake() time.Time {
-	a.system.mu.Lock()
-	defer a.system.mu.Unlock()
-	if seen := a.homes.View().WokeAt; seen.After(a.system.wokeAt) {
-		return seen
-	}
-	return a.system.wokeAt
 }
 
 // personIsAway says whether nobody is at the machine. What is not known counts

@@ -10,6 +10,7 @@ import (
 	"github.com/cenkalti/backoff/v5"
 
 	"berth/agent/config"
+	"berth/agent/memory"
 	"berth/agent/state"
 	"berth/proxies"
 	"berth/proxies/db"
@@ -260,7 +261,7 @@ func (t *tunnel) shortly(err error, res resolution) string {
 	if why, ok := turnedAway(err); ok {
 		return why
 	}
-	p := problemFor(err, t.spec, res.profile, rememberedProfile{})
+	p := problemFor(err, t.spec, res.profile, memory.Profile{})
 	if p.Title == titleTunnelFailed {
 		return err.Error()
 	}

@@ -56,7 +56,7 @@ func (a *Agent) addLocked(ctx context.Context, spec config.Tunnel) *running {
 		r.port = kubePort(a.applied, spec)
 	}
 	a.tunnels[spec.Name] = r
-	if a.saved.stopped(spec.Name) {
+	if a.saved.Stopped(spec.Name) {
 		return r
 	}
 	r.t = newTunnel(spec, a.resolver, a.opts.Logger, history, a.watchman, a.touch)
@@ -163,7 +163,7 @@ func (a *Agent) applyConfig(ctx context.Context) {
 	a.mu.Unlock()
 
 	for _, spec := range diff.Removed {
-		if err := errors.Join(a.saved.setStopped(spec.Name, false), a.saved.setGrants(spec.Name, nil)); err != nil {
+		if err := errors.Join(a.saved.SetStopped(spec.Name, false), a.saved.SetGrants(spec.Name, nil)); err != nil {
 			a.log.Warn("saved state not written", "err", err)
 		}
 	}

@@ -43,6 +43,15 @@ type Profile struct {
 	Problem error
 }
 
+// ProfileID is a profile's identity: the same proxy may be in several homes.
+type ProfileID struct {
+	Home string // absolute
+	Name string // the proxy's host, without port
+}
+
+// ID returns the profile's identity.
+func (p *Profile) ID() ProfileID { return ProfileID{Home: p.Home, Name: p.Name} }
+
 // LogValue describes the profile; it shows no key.
 func (p Profile) LogValue() slog.Value {
 	attrs := []slog.Attr{

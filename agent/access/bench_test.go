@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"berth/certwatch"
+
 	"github.com/gravitational/teleport/api/types"
 )
 
@@ -19,7 +21,7 @@ func BenchmarkBoard(b *testing.B) {
 			r.Spec.RequestReason = "incident 42 in the cluster of the north"
 		}))
 	}
-	board.followed["one"] = f
+	board.followed[certwatch.ProfileID{Name: "one"}] = f
 	for b.Loop() {
 		if n := len(board.Requests(time.Now())); n != 1000 {
 			b.Fatal(n)

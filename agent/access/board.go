@@ -12,6 +12,7 @@ import (
 	"github.com/gravitational/teleport/api/types"
 
 	"berth/agent/state"
+	"berth/certwatch"
 )
 
 // Session is one login session whose requests are followed.
@@ -19,7 +20,7 @@ type Session struct {
 	Who
 	// Key names the profile: the same key means the same person at the same
 	// proxy, after a renewal too.
-	Key string
+	Key certwatch.ProfileID
 	// Fingerprint tells one session of a profile from the next.
 	Fingerprint string
 	Source      Source
@@ -38,7 +39,7 @@ type Board struct {
 
 	mu       sync.Mutex
 	ctx      context.Context // Run's; nil before and after
-	followed map[string]*followed
+	followed map[certwatch.ProfileID]*followed
 	tunnels  map[string][]string // by request id: the tunnels that alone have its roles
 	last     []state.Request     // as drawn for the events
 	lastAt   time.Time
@@ -66,7 +67,7 @@ type followed struct {
 func NewBoard(log *slog.Logger, onChange func(), onEvent func(state.RequestEvent)) *Board {
 	return &Board{
 		log: log.With("component", "access"), onChange: onChange, onEvent: onEvent,
-		changed: make(chan struct{}, 1), followed: make(map[string]*followed), tunnels: make(map[string][]string),
+		changed: make(chan struct{}, 1), followed: make(map[certwatch.ProfileID]*followed), tunnels: make(map[string][]string),
 	}
 }
 
@@ -112,7 +113,7 @@ func (b *Board) touch() {
 func (b *Board) Follow(sessions []Session) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	seen := make(map[string]bool, len(sessions))
+	seen := make(map[certwatch.ProfileID]bool, len(sessions))
 	for _, s := range sessions {
 		seen[s.Key] = true
 		old := b.followed[s.Key]
@@ -216,8 +217,8 @@ func (b *Board) Refresh() {
 	}
 }
 
-// NoReview notes that a session's user may decide no request: he was told so.
-func (b *Board) NoReview(key string) {
+// NoReview notes that the cluster refused to let a session's user review.
+func (b *Board) NoReview(key certwatch.ProfileID) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if f := b.followed[key]; f != nil {

@@ -27,7 +27,7 @@ func TestTwoClusters(t *testing.T) {
 	here, there := w.put("same", "alice", pending), other.put("same", "alice", pending)
 	session := func(of *world, key string) Session {
 		return Session{
-			Who: Who{Profile: of.ProxyAddr(), Cluster: of.Name(), User: "alice"}, Key: key, Fingerprint: key, Source: of.session,
+			Who: Who{Profile: of.ProxyAddr(), Cluster: of.Name(), User: "alice"}, Key: certwatch.ProfileID{Name: key}, Fingerprint: key, Source: of.session,
 		}
 	}
 	w.board.Follow([]Session{session(w, "a"), session(other, "b")})
@@ -177,7 +177,7 @@ func TestWhatHappensWhileLoggedOut(t *testing.T) {
 	w.board.Refresh()
 	w.eventually("all is told", func() bool { return len(w.kinds()) == 4 }) // asked and usable made, usable approved, theirs to be reviewed
 	end := Session{
-		Who: Who{Profile: w.ProxyAddr(), Cluster: w.Name(), User: "alice"}, Key: "home/localhost", Fingerprint: "one", Ended: true,
+		Who: Who{Profile: w.ProxyAddr(), Cluster: w.Name(), User: "alice"}, Key: certwatch.ProfileID{Name: "localhost"}, Fingerprint: "one", Ended: true,
 	}
 	w.board.Follow([]Session{end})
 	w.board.Follow([]Session{end}) // again, as time passes

@@ -97,7 +97,7 @@ func newWorld(t *testing.T, version string, before ...func(*world)) *world {
 func (w *world) follow(fingerprint string, source Source, active ...string) {
 	w.board.Follow([]Session{{
 		Who: Who{Profile: w.ProxyAddr(), Cluster: w.Name(), User: "alice", Active: active},
-		Key: "home/localhost", Fingerprint: fingerprint, Source: source,
+		Key: certwatch.ProfileID{Name: "localhost"}, Fingerprint: fingerprint, Source: source,
 	}})
 }
 

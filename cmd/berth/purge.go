@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 
-	"berth/agent"
+	"berth/agent/memory"
 	"berth/agent/secrets"
 	"berth/internal/logfile"
 	"berth/internal/paths"
@@ -59,7 +59,7 @@ func (s *agentService) forgetTray() error {
 // secrets those were. A berth with a BERTH_HOME of its own takes its own only:
 // the rest is that of the user's usual one.
 func (s *agentService) forget(ctx context.Context, kc keychain) ([]secrets.Key, error) {
-	known, err := agent.StoredSecrets(s.paths.StateFile)
+	known, err := memory.StoredSecrets(s.paths.StateFile)
 	if err != nil {
 		known = nil // it is going to be removed anyway
 	}

@@ -1,4 +1,4 @@
-package agent
+package memory
 
 import (
 	"os"
@@ -16,16 +16,16 @@ func TestStoredSecrets(t *testing.T) {
 	if keys, err := StoredSecrets(file); keys != nil || err != nil {
 		t.Errorf("StoredSecrets() of no file = %v, %v", keys, err)
 	}
-	s, err := loadSaved(file)
+	s, err := Load(file)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, k := range []secrets.Kind{secrets.TOTP, secrets.Password} {
-		if err := s.setStored("tele.example.com:443", "bob@example.com", string(k), true); err != nil {
+		if err := s.SetStored("tele.example.com:443", "bob@example.com", string(k), true); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := s.setStored("other.example.com:3080", "alice", string(secrets.Password), true); err != nil {
+	if err := s.SetStored("other.example.com:3080", "alice", string(secrets.Password), true); err != nil {
 		t.Fatal(err)
 	}
 	keys, err := StoredSecrets(file)

@@ -1,4 +1,4 @@
-package agent
+package memory
 
 import (
 	"encoding/json"
@@ -12,8 +12,8 @@ import (
 	"berth/agent/secrets"
 )
 
-// StoredSecrets returns what the keychain holds for people's logins, going by
-// the state file of an agent that does not run: its keys, in order.
+// StoredSecrets returns the sorted keys of what the keychain holds for logins,
+// by the state file of an agent that no longer runs.
 func StoredSecrets(stateFile string) ([]secrets.Key, error) {
 	raw, err := os.ReadFile(stateFile)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -22,7 +22,7 @@ func StoredSecrets(stateFile string) ([]secrets.Key, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read saved state: %w", err)
 	}
-	var data savedData
+	var data contents
 	if err := json.Unmarshal(raw, &data); err != nil {
 		return nil, fmt.Errorf("read saved state: %w", err)
 	}

@@ -1,0 +1,233 @@
+// Package memory keeps what the agent remembers between runs, beside the
+// config: the tunnels that the user stopped, who served which cluster, which
+// requests a tunnel alone has, and what the keychain holds. Nothing in the state
+// file is secret, and nothing in it was written by the user. Every change is on
+// disk, atomically and 0600, before the call that makes it returns.
+package memory
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"slices"
+	"sync"
+
+	"berth/internal/atomicfile"
+)
+
+// Store is the state file: what the agent remembers between runs.
+type Store struct {
+	path string
+
+	writing sync.Mutex // held over a change and its writing; taken before mu
+	mu      sync.Mutex // guards data; never held over the disk, since snapshots read
+	data    contents
+}
+
+type contents struct {
+	Version int `json:"version"`
+	// Stopped are the tunnels the user stopped; they stay so over restarts.
+	Stopped []string `json:"stopped"`
+	// Clusters says which profile last served a cluster, so that after a
+	// logout, when nothing is left in the home, berth can still name the
+	// login command.
+	Clusters map[string]Profile `json:"clusters"`
+	// Protocols says what the cluster said of a database ("cluster/name"), so
+	// that connection strings can be printed while logged out.
+	Protocols map[string]string `json:"protocols"`
+	// Stored says what the keychain holds for "user@proxy": password, totp. The
+	// keychain is asked for nothing else.
+	Stored map[string][]string `json:"stored,omitempty"`
+	// Grants are the access requests whose roles a tunnel alone has, by the
+	// tunnel's name.
+	Grants map[string][]string `json:"grants,omitempty"`
+}
+
+// Profile is a profile that once served a cluster.
+type Profile struct {
+	Proxy string `json:"proxy"`
+	User  string `json:"user"`
+}
+
+// Load reads the state file. A missing file is empty. A file that cannot be
+// parsed is renamed to the same name with ".broken" and the error says so; the
+// Store that comes back is empty and usable.
+func Load(path string) (*Store, error) {
+	s := &Store{path: path}
+	s.data.fillIn()
+	raw, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return s, nil
+	}
+	if err != nil {
+		return s, fmt.Errorf("read saved state: %w", err)
+	}
+	var data contents
+	if err := json.Unmarshal(raw, &data); err != nil {
+		broken := path + ".broken"
+		if mvErr := os.Rename(path, broken); mvErr != nil {
+			return s, fmt.Errorf("saved state %s cannot be understood (%w) nor set aside (%w)", path, err, mvErr)
+		}
+		return s, fmt.Errorf("saved state could not be understood and was set aside as %s: %w", broken, err)
+	}
+	data.fillIn()
+	s.data = data
+	return s, nil
+}
+
+func (d *contents) fillIn() {
+	d.Version = 1
+	if d.Clusters == nil {
+		d.Clusters = map[string]Profile{}
+	}
+	if d.Grants == nil {
+		d.Grants = map[string][]string{}
+	}
+	if d.Stored == nil {
+		d.Stored = map[string][]string{}
+	}
+	if d.Protocols == nil {
+		d.Protocols = map[string]string{}
+	}
+}
+
+// change applies f to the contents and, if f reports a difference, writes them.
+// Changes are written in the order in which they are made.
+func (s *Store) change(f func(*contents) bool) error {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	s.mu.Lock()
+	differs := f(&s.data)
+	raw, err := json.MarshalIndent(s.data, "", "  ")
+	s.mu.Unlock()
+	if err != nil {
+		return fmt.Errorf("encode saved state: %w", err)
+	}
+	if !differs {
+		return nil
+	}
+	if err := atomicfile.Write(s.path, append(raw, '\n'), 0o600); err != nil {
+		return fmt.Errorf("save state: %w", err)
+	}
+	return nil
+}
+
+// Stopped reports whether the user stopped the tunnel.
+func (s *Store) Stopped(name string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Contains(s.data.Stopped, name)
+}
+
+// SetStopped remembers whether the user stopped the tunnel.
+func (s *Store) SetStopped(name string, stopped bool) error {
+	return s.change(func(d *contents) bool {
+		before := d.Stopped
+		d.Stopped = with(before, name, stopped)
+		return !slices.Equal(before, d.Stopped)
+	})
+}
+
+// ProfileOf returns the profile that last served a cluster; false means that
+// none is known.
+func (s *Store) ProfileOf(clusterName string) (Profile, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p, ok := s.data.Clusters[clusterName]
+	return p, ok
+}
+
+// RememberClusters notes which profiles serve which clusters now.
+func (s *Store) RememberClusters(now map[string]Profile) error {
+	return s.change(func(d *contents) bool {
+		before := maps.Clone(d.Clusters)
+		maps.Copy(d.Clusters, now)
+		return !maps.Equal(before, d.Clusters)
+	})
+}
+
+// ProtocolOf returns the protocol the database was last known by, or "".
+func (s *Store) ProtocolOf(clusterName, resource string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.data.Protocols[clusterName+"/"+resource]
+}
+
+// RememberProtocol notes what the cluster says of a database.
+func (s *Store) RememberProtocol(clusterName, resource, protocol string) error {
+	return s.change(func(d *contents) bool {
+		key := clusterName + "/" + resource
+		before := d.Protocols[key]
+		d.Protocols[key] = protocol
+		return before != protocol
+	})
+}
+
+// Stored returns what the keychain holds for a user at a proxy.
+func (s *Store) Stored(proxy, user string) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.data.Stored[user+"@"+proxy])
+}
+
+// SetStored notes whether the keychain holds a secret of that kind.
+func (s *Store) SetStored(proxy, user, kind string, stored bool) error {
+	return s.change(func(d *contents) bool { return setList(d.Stored, user+"@"+proxy, kind, stored) })
+}
+
+// Grants returns the access requests whose roles a tunnel alone has.
+func (s *Store) Grants(tunnel string) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.data.Grants[tunnel])
+}
+
+// Granted returns, by request, the tunnels that alone have its roles.
+func (s *Store) Granted() map[string][]string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	by := make(map[string][]string)
+	for _, tunnel := range slices.Sorted(maps.Keys(s.data.Grants)) {
+		for _, id := range s.data.Grants[tunnel] {
+			by[id] = append(by[id], tunnel)
+		}
+	}
+	return by
+}
+
+// SetGrants remembers which requests' roles a tunnel alone has.
+func (s *Store) SetGrants(tunnel string, ids []string) error {
+	return s.change(func(d *contents) bool {
+		before := d.Grants[tunnel]
+		if len(ids) == 0 {
+			delete(d.Grants, tunnel)
+		} else {
+			d.Grants[tunnel] = slices.Clone(ids)
+		}
+		return !slices.Equal(before, ids)
+	})
+}
+
+// setList adds name to the list of a key or takes it out, and reports whether
+// that made a difference. A list without names has no key.
+func setList(lists map[string][]string, key, name string, in bool) bool {
+	before := lists[key]
+	after := with(before, name, in)
+	if lists[key] = after; len(after) == 0 {
+		delete(lists, key)
+	}
+	return !slices.Equal(before, after)
+}
+
+// with returns a sorted copy of list that contains name, or does not.
+func with(list []string, name string, in bool) []string {
+	list = slices.DeleteFunc(slices.Clone(list), func(have string) bool { return have == name })
+	if in {
+		list = append(list, name)
+		slices.Sort(list)
+	}
+	return list
+}

@@ -1,0 +1,265 @@
+// Package sessions knows which login session serves which cluster. It keeps one
+// live connection for each session that berth can use, and replaces it when the
+// session is a new one: an open connection would go on acting with the old
+// identity. Readers never lock and never wait.
+package sessions
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"berth/agent/cluster"
+	"berth/certwatch"
+	"berth/internal/wake"
+)
+
+// Why a cluster cannot be reached for want of a session.
+var (
+	ErrNoProfile   = errors.New("no profile knows the cluster")
+	ErrLoginNeeded = errors.New("no valid session")
+	ErrSettling    = errors.New("the profile's files are being written")
+)
+
+// Session is a profile and the connection that acts with its session. The zero
+// Session belongs to no profile.
+type Session struct {
+	Profile *certwatch.Profile // nil: no profile is meant
+	Cluster *cluster.Cluster   // nil: berth cannot use the profile's session, or there is none
+}
+
+// Valid reports whether the profile has a session that has not expired.
+func (s Session) Valid(now time.Time) bool {
+	return s.Profile != nil && s.Profile.Session != nil && now.Before(s.Profile.Session.ValidUntil)
+}
+
+// Sessions are the sessions of all profiles in the watched homes.
+type Sessions struct {
+	log *slog.Logger
+	now atomic.Pointer[known]
+	// Moved is woken after every Update.
+	Moved wake.Broadcast
+}
+
+// known is immutable.
+type known struct {
+	view *certwatch.View
+	all  []Session // in the order of the view's profiles
+}
+
+func (k *known) of(id certwatch.ProfileID) Session {
+	for _, s := range k.all {
+		if s.Profile.ID() == id {
+			return s
+		}
+	}
+	return Session{}
+}
+
+// New returns Sessions that know of no profile yet.
+func New(log *slog.Logger) *Sessions {
+	s := &Sessions{log: log}
+	s.now.Store(&known{view: &certwatch.View{}})
+	return s
+}
+
+// Update adopts a new view of the homes and returns the profiles whose session
+// lacks roles that the one before had: connections opened with those are stale.
+// It must not be called from two goroutines at once.
+func (s *Sessions) Update(view *certwatch.View) (lostRoles []certwatch.ProfileID) {
+	old := s.now.Load()
+	next := &known{view: view, all: make([]Session, 0, len(view.Profiles))}
+	kept := make(map[*cluster.Cluster]bool)
+	for _, p := range view.Profiles {
+		was, is := old.of(p.ID()), Session{Profile: p}
+		switch {
+		case p.Session == nil:
+		case was.Cluster != nil && was.Profile.Session.Fingerprint == p.Session.Fingerprint:
+			is.Cluster = was.Cluster
+			kept[is.Cluster] = true
+		default:
+			is.Cluster = s.open(p)
+		}
+		if lacksRoles(was.Profile, p) {
+			lostRoles = append(lostRoles, p.ID())
+		}
+		next.all = append(next.all, is)
+	}
+	s.now.Store(next)
+	for _, was := range old.all {
+		if was.Cluster != nil && !kept[was.Cluster] {
+			s.close(was)
+		}
+	}
+	s.Moved.Wake()
+	return lostRoles
+}
+
+// open connects a session, or returns nil for one that only tsh can use: its
+// key is in hardware.
+func (s *Sessions) open(p *certwatch.Profile) *cluster.Cluster {
+	c, err := cluster.New(cluster.Config{Profile: p, Logger: s.log})
+	if err != nil {
+		s.log.Debug("session not usable without tsh", "profile", p.ProxyAddr, "err", err)
+		return nil
+	}
+	s.log.Info("session loaded", "profile", p.ProxyAddr, "user", p.User, "home", p.Home,
+		"valid_until", p.Session.ValidUntil.UTC())
+	return c
+}
+
+func (s *Sessions) close(old Session) {
+	if err := old.Cluster.Close(); err != nil {
+		s.log.Debug("close replaced session", "profile", old.Profile.Name, "err", err)
+	}
+}
+
+func lacksRoles(was, is *certwatch.Profile) bool {
+	return was != nil && was.Session != nil && is.Session != nil &&
+		slices.ContainsFunc(was.Session.Identity.Roles, func(role string) bool {
+			return !slices.Contains(is.Session.Identity.Roles, role)
+		})
+}
+
+// Close closes every connection. Sessions are of no use afterwards.
+func (s *Sessions) Close() {
+	old := s.now.Swap(&known{view: &certwatch.View{}})
+	for _, was := range old.all {
+		if was.Cluster != nil {
+			s.close(was)
+		}
+	}
+}
+
+// View is the view that was adopted last.
+func (s *Sessions) View() *certwatch.View { return s.now.Load().view }
+
+// All returns every profile with its connection. The slice must not be changed.
+func (s *Sessions) All() []Session { return s.now.Load().all }
+
+// Of returns the session of a profile.
+func (s *Sessions) Of(id certwatch.ProfileID) Session { return s.now.Load().of(id) }
+
+// At returns the session at a proxy, given by its address.
+func (s *Sessions) At(proxyAddr string) Session {
+	return s.first(func(p *certwatch.Profile) bool { return p.ProxyAddr == proxyAddr })
+}
+
+// Find returns the session at a proxy that a person named: by its address, its
+// host, or its cluster's name.
+func (s *Sessions) Find(name string) Session {
+	for _, same := range []func(*certwatch.Profile) bool{
+		func(p *certwatch.Profile) bool { return p.ProxyAddr == name },
+		func(p *certwatch.Profile) bool { return p.Name == name || p.ProxyAddr == name+":443" },
+		func(p *certwatch.Profile) bool { return p.RootCluster == name },
+	} {
+		if found := s.first(same); found.Profile != nil {
+			return found
+		}
+	}
+	return Session{}
+}
+
+func (s *Sessions) first(same func(*certwatch.Profile) bool) Session {
+	for _, f := range s.All() {
+		if same(f.Profile) {
+			return f
+		}
+	}
+	return Session{}
+}
+
+// Current returns the profile that tsh would use: the current one of the first
+// home that has one, else the only one there is.
+func (s *Sessions) Current() Session {
+	current := s.first(func(p *certwatch.Profile) bool { return p.Current })
+	if all := s.All(); current.Profile == nil && len(all) == 1 {
+		return all[0]
+	}
+	return current
+}
+
+// ForCluster returns the profile that serves the named cluster: among those
+// that know it, one with a valid session before one without, a root cluster's
+// before one that knows it as a leaf, and then in the order of the homes.
+func (s *Sessions) ForCluster(name string, now time.Time) Session {
+	var best Session
+	bestRank := -1
+	for _, f := range s.All() {
+		if !cluster.Knows(f.Profile, name) {
+			continue
+		}
+		rank := 0
+		if f.Valid(now) {
+			rank += 2
+		}
+		if f.Profile.RootCluster == name {
+			rank++
+		}
+		if rank > bestRank {
+			best, bestRank = f, rank
+		}
+	}
+	return best
+}
+
+// Discover is ForCluster for a cluster that no profile names: a leaf that joined
+// after the login is known to its root only, so the live sessions are asked.
+func (s *Sessions) Discover(ctx context.Context, name string, now time.Time) Session {
+	if f := s.ForCluster(name, now); f.Profile != nil {
+		return f
+	}
+	for _, f := range s.Usable(now) {
+		if _, err := f.Cluster.ClusterCAs(ctx, name); err == nil {
+			return f
+		}
+	}
+	return Session{}
+}
+
+// Usable returns the valid sessions that have a connection.
+func (s *Sessions) Usable(now time.Time) []Session {
+	var list []Session
+	for _, f := range s.All() {
+		if f.Cluster != nil && f.Valid(now) {
+			list = append(list, f)
+		}
+	}
+	return list
+}
+
+// ValidAt reports whether there is a valid session at a proxy; an empty address
+// means at any.
+func (s *Sessions) ValidAt(proxyAddr string, now time.Time) bool {
+	return slices.ContainsFunc(s.All(), func(f Session) bool {
+		return (proxyAddr == "" || f.Profile.ProxyAddr == proxyAddr) && f.Valid(now)
+	})
+}
+
+// ValidClusters returns the selected cluster of every profile with a valid
+// session, each once.
+func (s *Sessions) ValidClusters(now time.Time) []string {
+	var names []string
+	for _, f := range s.All() {
+		if f.Valid(now) && !slices.Contains(names, f.Profile.Cluster) {
+			names = append(names, f.Profile.Cluster)
+		}
+	}
+	return names
+}
+
+// LoginCommand returns the command that logs in at a proxy; empty arguments are
+// not known.
+func LoginCommand(proxyAddr, user string) string {
+	if proxyAddr == "" {
+		return "berth login <your proxy>"
+	}
+	cmd := "berth login " + proxyAddr
+	if user != "" {
+		cmd += " --user=" + user
+	}
+	return cmd
+}

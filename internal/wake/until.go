@@ -1,0 +1,27 @@
+package wake
+
+import (
+	"context"
+	"time"
+)
+
+// Until waits until cond holds, for limit at most, and reports whether it does.
+// cond is looked at now, after each Wake, and once more when the limit has
+// passed or ctx has ended; it is called by the caller's goroutine.
+func (b *Broadcast) Until(ctx context.Context, limit time.Duration, cond func() bool) bool {
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	for {
+		changed := b.Changed()
+		if cond() {
+			return true
+		}
+		select {
+		case <-changed:
+		case <-timer.C:
+			return cond()
+		case <-ctx.Done():
+			return cond()
+		}
+	}
+}
