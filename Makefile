@@ -25,7 +25,8 @@ build: ## build bin/berth
 
 .PHONY: demo
 demo: build ## a simulated cluster, an agent and four tunnels, until Ctrl-C
-	./bin/berth demo
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/berth-demo ./cmd/berth-demo
+	@./bin/berth-demo
 
 .PHONY: test-deps
 test-deps: ## install the clients and servers the tests drive (root on Debian-like systems), and build kubectl

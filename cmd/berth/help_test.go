@@ -36,7 +36,6 @@ var noJSON = map[string]string{
 	"berth config":           "holds others",
 	"berth config edit":      "runs a program",
 	"berth config schema":    "prints JSON anyway",
-	"berth demo":             "talks to a person",
 	"berth exec":             "runs a program",
 	"berth help":             "prints help",
 	"berth kube":             "holds others",

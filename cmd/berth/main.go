@@ -14,12 +14,9 @@ import (
 	"os/signal"
 	"runtime"
 	"syscall"
-
-	"berth/internal/demo"
 )
 
 func main() {
-	demo.ServeAsTSH()
 	ctx, stop := signalContext(context.Background())
 	app := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, env: os.Getenv}
 	app.terminal = isTerminal(os.Stdout)

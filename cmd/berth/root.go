@@ -75,7 +75,7 @@ Without a command it shows the status of the running agent.`,
 	}
 	addTo(groupTunnels, a.statusCommand(), a.loginCommand(), a.logoutCommand(), a.snoozeCommand(), a.resourcesCommand(), a.tunnelCommand(), a.kubeCommand(), a.execCommand(), a.requestCommand())
 	addTo(groupAgent, a.agentCommand(), a.trayCommand(), a.configCommand(), a.doctorCommand())
-	addTo(groupMore, a.demoCommand(), a.versionCommand(), a.completionCommand())
+	addTo(groupMore, a.versionCommand(), a.completionCommand())
 	for _, extra := range extraCommands {
 		addTo(groupMore, extra(a))
 	}

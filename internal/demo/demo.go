@@ -1,5 +1,6 @@
-// Package demo is "berth demo": a simulated Teleport cluster and a real agent
-// in one process, so that berth can be tried on a machine that has neither.
+// Package demo is what berth-demo runs: a simulated Teleport cluster and a real
+// agent in one process, so that berth can be tried on a machine that has
+// neither.
 package demo
 
 import (
@@ -35,8 +36,9 @@ import (
 type Options struct {
 	Out     io.Writer
 	Version string
-	// Program is how to call berth in what is printed; empty means "berth".
-	Program string
+	// Berth is the program that the printed lines call; empty means the one
+	// beside this program, else the one on PATH.
+	Berth string
 	// Check takes the tour without a person.
 	Check bool
 	// SessionTTL is how long a session of the simulated cluster lasts, at
@@ -47,6 +49,9 @@ type Options struct {
 // MinSessionTTL is the shortest session with which there is time to look at
 // anything between two renewals.
 const MinSessionTTL = 3 * time.Second
+
+// ErrShortSession is the error for a session shorter than MinSessionTTL.
+var ErrShortSession = errors.New("the session is too short")
 
 // startWait bounds how long the demo's parts may take to be ready.
 const startWait = 15 * time.Second
@@ -61,10 +66,7 @@ const (
 // tour that was cut short is an error. It leaves nothing behind.
 func Run(ctx context.Context, o Options) (err error) {
 	if o.SessionTTL < MinSessionTTL {
-		return fmt.Errorf("a session of %s is too short: use %s or more", o.SessionTTL, MinSessionTTL)
-	}
-	if o.Program == "" {
-		o.Program = "berth"
+		return fmt.Errorf("%w: %s, use %s or more", ErrShortSession, o.SessionTTL, MinSessionTTL)
 	}
 	dir, err := os.MkdirTemp("", "berth-demo-")
 	if err != nil {

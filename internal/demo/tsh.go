@@ -15,7 +15,7 @@ import (
 const tshMark = ".berth-demo-tsh"
 
 // ServeAsTSH runs the simulated tsh, and does not return, if this program was
-// started as the tsh of a demo: a link to berth in the demo's own folder. Every
+// started as the tsh of a demo: a link to it in the demo's own folder. Every
 // main of a program that runs a demo begins with it.
 func ServeAsTSH() {
 	if _, err := os.Stat(filepath.Join(filepath.Dir(os.Args[0]), tshMark)); err != nil || !faketsh.Invoked(os.Args[0], nil) {
@@ -29,7 +29,7 @@ func ServeAsTSH() {
 func (d *demo) makeTSH() (string, error) {
 	self, err := os.Executable()
 	if err != nil {
-		return "", fmt.Errorf("find berth's own program: %w", err)
+		return "", fmt.Errorf("find this program: %w", err)
 	}
 	dir := filepath.Join(d.dir, "bin")
 	path := filepath.Join(dir, "tsh")

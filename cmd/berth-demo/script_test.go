@@ -1,0 +1,87 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"berth/internal/demo"
+)
+
+// TestMain lets the test binary pass for berth-demo, and for the demo's tsh.
+func TestMain(m *testing.M) {
+	demo.ServeAsTSH()
+	testscript.Main(m, map[string]func(){"berth-demo": main})
+}
+
+// wait bounds anything that should happen at once.
+const wait = 20 * time.Second
+
+// The scripts know one command beside testscript's own:
+//
+//	wait-for FILE PATTERN    wait until a file has a line that matches
+func TestScripts(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("SKIPPED: the scripts stop the demo with SIGINT, which Windows does not have")
+	}
+	if testing.Short() {
+		t.Skip("SKIPPED: -short is set, and the script takes the tour three times")
+	}
+	berth := buildBerth(t)
+	testscript.Run(t, testscript.Params{
+		Dir:                 filepath.Join("testdata", "script"),
+		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"wait-for": waitFor},
+		RequireUniqueNames:  true,
+		RequireExplicitExec: true,
+		Setup: func(env *testscript.Env) error {
+			tmp := filepath.Join(env.WorkDir, "tmp")
+			env.Setenv("PATH", filepath.Dir(berth)+string(filepath.ListSeparator)+env.Getenv("PATH"))
+			env.Setenv("HOME", env.WorkDir)
+			env.Setenv("TMPDIR", tmp)
+			env.Setenv("GORACE", "atexit_sleep_ms=0") // else every berth under the race detector sleeps at its end
+			return os.Mkdir(tmp, 0o700)
+		},
+	})
+}
+
+// buildBerth builds berth as this test was built, so that the build cache has
+// its packages already.
+func buildBerth(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "berth")
+	args := []string{"build", "-o", path}
+	if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
+		args = append(args, "-race")
+	}
+	out, err := exec.CommandContext(t.Context(), "go", append(args, "berth/cmd/berth")...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("build berth: %v\n%s", err, out)
+	}
+	return path
+}
+
+func waitFor(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: wait-for FILE PATTERN")
+	}
+	re := regexp.MustCompile("(?m)" + args[1])
+	deadline := time.Now().Add(wait)
+	for {
+		raw, err := os.ReadFile(ts.MkAbs(args[0]))
+		if err == nil && re.Match(raw) {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("%s has no line that matches %s:\n%s", args[0], args[1], raw)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
