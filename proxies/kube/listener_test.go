@@ -2,13 +2,17 @@ package kube
 
 import (
 	"bufio"
+	"bytes"
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/gobwas/ws"
@@ -228,6 +232,80 @@ func TestUpgrade(t *testing.T) {
 			conn.Close()
 			eventually(t, "the stream is closed", func() bool { return r.Status().Connections == 0 })
 		})
+	}
+}
+
+// TestUpgradeLosesNoByte carries copies both ways at once. The first bytes of
+// the cluster come in one piece with its answer, as from a pod that speaks
+// before its client can have asked for anything.
+func TestUpgradeLosesNoByte(t *testing.T) {
+	const size = 2 << 20
+	up, down := make([]byte, size), make([]byte, size)
+	_, _ = rand.Read(up) // it never fails
+	_, _ = rand.Read(down)
+	arrived := make(chan []byte, 1)
+	c := newCluster(t, func(w http.ResponseWriter, _ *http.Request) {
+		conn, rw, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close()
+		var sent sync.WaitGroup
+		sent.Go(func() {
+			first, rest := down[:5000], down[5000:]
+			answer := "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+			_, err := conn.Write(append([]byte(answer), first...))
+			for piece := range slices.Chunk(rest, 32771) { // never at the edge of a buffer
+				if err == nil {
+					_, err = conn.Write(piece)
+				}
+			}
+			if err != nil {
+				t.Errorf("send to the client: %v", err)
+			}
+		})
+		got := make([]byte, size)
+		if _, err := io.ReadFull(rw, got); err != nil {
+			t.Errorf("read from the client: %v", err)
+		}
+		sent.Wait()
+		arrived <- got
+	})
+	r := run(t, Config{Source: always(c.upstream())})
+	cfg := tlsFor(t, "prod")
+	cfg.NextProtos = []string{"http/1.1"}
+	conn, err := tls.Dial("tcp", r.addr(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprint(conn, "GET /exec HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+	br := bufio.NewReader(conn)
+	resp, err := http.ReadResponse(br, nil)
+	if err != nil || resp.StatusCode != 101 {
+		t.Fatalf("answer is %v, %v", resp, err)
+	}
+	defer resp.Body.Close()
+	var sent sync.WaitGroup
+	sent.Go(func() {
+		for piece := range slices.Chunk(up, 10007) {
+			if _, err := conn.Write(piece); err != nil {
+				t.Errorf("send to the cluster: %v", err)
+				return
+			}
+		}
+	})
+	got := make([]byte, size)
+	if _, err := io.ReadFull(br, got); err != nil {
+		t.Errorf("read from the cluster: %v", err)
+	}
+	sent.Wait()
+	if !bytes.Equal(got, down) {
+		t.Error("what the cluster sent is another thing at the client")
+	}
+	if !bytes.Equal(<-arrived, up) {
+		t.Error("what the client sent is another thing at the cluster")
 	}
 }
 
