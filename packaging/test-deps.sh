@@ -13,15 +13,16 @@ for pair in $want; do
 done
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"
 
-# kubectl comes from its own module, built where berth is: Debian's is too old
-# to stream over WebSocket. One that is not, on PATH, will do.
+# kubectl comes from its own module, built where berth is and once for each
+# version: Debian's is too old to stream over WebSocket, and those up to 1.33
+# lose what a pod sends first. A newer one on PATH will do.
 here=$(cd "$(dirname "$0")" && pwd)
 kubectl="$here/../build/tools/kubectl"
-kubectl_minor() { "$1" version --client -o json 2>/dev/null | sed -n 's/.*"minor": "\([0-9]*\).*/\1/p' | head -n 1; }
-if [ ! -x "$kubectl" ]; then
-	minor=$(kubectl_minor kubectl || true)
-	if [ "${minor:-0}" -lt 31 ]; then
-		version=$(sed -n 's|^[[:space:]]*k8s.io/kubectl v0\.\([0-9.]*\).*|\1|p' "$here/kubectl/go.mod")
+kubectl_is() { "$1" version --client -o json 2>/dev/null | sed -n "s/.*\"$2\": \"v*\([0-9.]*\).*/\1/p" | head -n 1; }
+version=$(sed -n 's|^[[:space:]]*k8s.io/kubectl v0\.\([0-9.]*\).*|\1|p' "$here/kubectl/go.mod")
+if [ "$(kubectl_is "$kubectl" gitVersion)" != "1.$version" ]; then
+	minor=$(kubectl_is kubectl minor)
+	if [ "${minor:-0}" -lt 34 ]; then
 		echo "test-deps: building kubectl 1.$version; this takes a few minutes, once" >&2
 		set_version=k8s.io/component-base/version
 		(cd "$here/kubectl" && CGO_ENABLED=0 ${GO:-go} build -trimpath -ldflags "-s -w -X $set_version.gitVersion=v1.$version \

@@ -5,6 +5,7 @@ package kubectltest
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -21,28 +22,31 @@ import (
 // Var names a kubectl to use instead of the one that is found.
 const Var = "BERTH_TEST_KUBECTL"
 
-// webSocketMinor is the minor version from which on kubectl streams over
-// WebSocket; what is older knows SPDY alone.
-const webSocketMinor = 31
+// leastMinor is the oldest minor version of kubectl that loses nothing. Those
+// from 1.30 to 1.33 read from a WebSocket before they have made the streams,
+// and drop what comes first: the beginning of what "exec" prints or "cp"
+// copies. Source: client-go, tools/remotecommand/websocket.go, where 0.34.0
+// waits for readyChan (kubernetes/kubernetes#131203).
+const leastMinor = 34
 
 // patience bounds one run.
 const patience = 60 * time.Second
 
 // Kubectl is a kubectl with a kubeconfig.
 type Kubectl struct {
-	Path  string
-	Minor int // of its version 1.MINOR
-	env   []string
-	dir   string
+	Path string
+	env  []string
+	dir  string
 }
 
 // New returns the real kubectl, to be used with a kubeconfig. Where there is
-// none the test is skipped, and fails in CI: "make test-deps" installs one.
+// none that is new enough the test is skipped, and fails in CI: "make
+// test-deps" builds one.
 func New(t testing.TB, kubeconfig string) *Kubectl {
 	t.Helper()
-	path, tried := find()
-	if path == "" {
-		text := fmt.Sprintf("no kubectl: looked at %s; \"make test-deps\" installs one", strings.Join(tried, ", "))
+	path, err := found()
+	if err != nil {
+		text := fmt.Sprintf("needs kubectl 1.%d or later: make test-deps builds it (%v)", leastMinor, err)
 		if os.Getenv("CI") != "" {
 			t.Fatal(text)
 		}
@@ -55,26 +59,54 @@ func New(t testing.TB, kubeconfig string) *Kubectl {
 			k.env = append(k.env, name+"="+v)
 		}
 	}
-	k.Minor = k.minor(t)
 	return k
 }
 
-// find returns the kubectl to use, or where it was looked for.
-func find() (path string, tried []string) {
-	if path = os.Getenv(Var); path != "" {
-		return path, nil
+// found looks for a kubectl once in a test program's life.
+var found = sync.OnceValues(find)
+
+// find returns the first kubectl that will do: the one that Var names and no
+// other, the one that "make test-deps" builds, or the one on PATH.
+func find() (string, error) {
+	if path := os.Getenv(Var); path != "" {
+		return path, usable(path)
 	}
-	if built, err := Built(); err == nil {
-		if _, err := os.Stat(built); err == nil {
+	built, err := Built()
+	if err == nil {
+		if err = usable(built); err == nil {
 			return built, nil
 		}
-		tried = append(tried, built)
 	}
-	path, err := exec.LookPath("kubectl")
+	path, pathErr := exec.LookPath("kubectl")
+	if pathErr == nil {
+		pathErr = usable(path)
+	}
+	if pathErr == nil {
+		return path, nil
+	}
+	return "", errors.Join(err, pathErr)
+}
+
+// usable returns why a kubectl will not do.
+func usable(path string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, path, "version", "--client", "-o", "json").Output()
 	if err != nil {
-		tried = append(tried, "PATH")
+		return fmt.Errorf("%s: %w", path, err)
 	}
-	return path, tried
+	var v struct{ ClientVersion struct{ Minor string } }
+	if err := json.Unmarshal(out, &v); err != nil {
+		return fmt.Errorf("%s: read its version: %w", path, err)
+	}
+	minor, err := strconv.Atoi(strings.TrimRight(v.ClientVersion.Minor, "+"))
+	if err != nil {
+		return fmt.Errorf("%s: read its version: %w", path, err)
+	}
+	if minor < leastMinor {
+		return fmt.Errorf("%s is 1.%d", path, minor)
+	}
+	return nil
 }
 
 // Built returns where "make test-deps" puts the kubectl it builds.
@@ -88,17 +120,6 @@ func Built() (string, error) {
 		name += ".exe"
 	}
 	return filepath.Join(filepath.Dir(file), "..", "..", "..", "build", "tools", name), nil
-}
-
-func (k *Kubectl) minor(t testing.TB) int {
-	t.Helper()
-	r := k.Run(t, "version", "--client", "-o", "json")
-	_, text, _ := strings.Cut(r.Out, `"minor": "`)
-	n, err := strconv.Atoi(strings.TrimRight(strings.SplitN(text, `"`, 2)[0], "+"))
-	if err != nil {
-		t.Fatalf("%s does not tell its version: %v\n%s%s", k.Path, err, r.Out, r.Err)
-	}
-	return n
 }
 
 // With returns the same kubectl with more variables, such as NAME=value.
@@ -117,11 +138,7 @@ func (k *Kubectl) Transports() map[string]*Kubectl {
 	set := func(v string) *Kubectl {
 		return k.With("KUBECTL_REMOTE_COMMAND_WEBSOCKETS="+v, "KUBECTL_PORT_FORWARD_WEBSOCKETS="+v)
 	}
-	all := map[string]*Kubectl{"spdy": set("false")}
-	if k.Minor >= webSocketMinor {
-		all["websocket"] = set("true")
-	}
-	return all
+	return map[string]*Kubectl{"spdy": set("false"), "websocket": set("true")}
 }
 
 // Result is how a run ended.

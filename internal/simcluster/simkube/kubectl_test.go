@@ -348,9 +348,7 @@ func TestKubectlAsks(t *testing.T) {
 	if last := calls[len(calls)-1]; last.ImpersonateUser != "bob" || strings.Join(last.ImpersonateGroups, ",") != "dev" {
 		t.Errorf("last call %+v", last)
 	}
-	if k.Minor >= 28 {
-		wantContains(t, k.Must(t, "auth", "whoami", "--as=carol"), "carol", "system:authenticated")
-	}
+	wantContains(t, k.Must(t, "auth", "whoami", "--as=carol"), "carol", "system:authenticated")
 }
 
 // eventually waits until ok.

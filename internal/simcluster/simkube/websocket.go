@@ -136,6 +136,20 @@ func webSocketTerminal(w http.ResponseWriter, r *http.Request, o execOptions, en
 	if err != nil || s == nil {
 		return nil, err
 	}
+	// The real server says first of all that the connection is established: with
+	// an empty message on the lowest channel that the client reads. Source:
+	// k8s.io/apiserver, pkg/util/proxy/websocket.go, webSocketServerStreams.
+	lowest := byte(channelError)
+	switch {
+	case o.stdout:
+		lowest = channelStdout
+	case o.stderr:
+		lowest = channelStderr
+	}
+	if err := s.send([]byte{lowest}); err != nil {
+		_ = s.conn.Close()
+		return nil, nil // the client is gone
+	}
 	stdin, toStdin := io.Pipe()
 	resize, toResize := io.Pipe()
 	go func() {
