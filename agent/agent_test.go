@@ -447,7 +447,7 @@ func TestCommands(t *testing.T) {
 	ctx := t.Context()
 	e.await("the session", func(s state.Snapshot) bool { return len(s.Profiles) == 1 && s.Profiles[0].State == state.ProfileValid })
 
-	added, err := c.AddTunnel(ctx, client.TunnelSpec{Name: "pg", Kind: state.KindDB, Resource: "pg", DBUser: "alice", DBName: "app"})
+	added, err := c.AddTunnel(ctx, state.TunnelSpec{Name: "pg", Kind: state.KindDB, Resource: "pg", DBUser: "alice", DBName: "app"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -464,7 +464,7 @@ func TestCommands(t *testing.T) {
 	if len(list) != 1 || list[0].Tunnel != "pg" || list[0].Protocol != "postgres" {
 		t.Errorf("resources = %+v, want pg with its tunnel", list)
 	}
-	for name, spec := range map[string]client.TunnelSpec{
+	for name, spec := range map[string]state.TunnelSpec{
 		"unknown_resource": {Name: "a", Kind: state.KindDB, Resource: "pgg"},
 		"unknown_cluster":  {Name: "a", Kind: state.KindDB, Resource: "pg", Cluster: "nowhere.test"},
 		"same_name":        {Name: "pg", Kind: state.KindDB, Resource: "pg"},
@@ -678,7 +678,7 @@ func TestLeafThatJoinsAfterTheLogin(t *testing.T) {
 	if err != nil || len(list) != 1 {
 		t.Fatalf("resources of the leaf = %+v, %v", list, err)
 	}
-	added, err := c.AddTunnel(t.Context(), client.TunnelSpec{
+	added, err := c.AddTunnel(t.Context(), state.TunnelSpec{
 		Name: "leaf", Kind: state.KindDB, Cluster: "leaf.test", Resource: "leafpg", DBUser: "alice", DBName: "app",
 	})
 	if err != nil {

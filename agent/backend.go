@@ -91,29 +91,21 @@ func (a *Agent) tunnelTo(kind state.Kind, clusterName, resource string) string {
 // AddTunnel writes a tunnel to the config, with a port that stays, and starts
 // it. While logged in, a resource the cluster does not list is refused; while
 // logged out it is taken on trust.
-func (a *Agent) AddTunnel(ctx context.Context, req ipc.TunnelSpec) (ipc.TunnelSpec, error) {
-	spec := config.Tunnel{
-		Name: req.Name, Kind: req.Kind, Cluster: req.Cluster, Resource: req.Resource,
-		DBUser: req.DBUser, DBName: req.DBName, Port: req.Port, Engine: req.Engine, Guard: req.Guard, As: req.As, AsGroups: req.AsGroups,
-	}
-	if req.Hold != nil {
-		hold := config.Duration(*req.Hold)
-		spec.Hold = &hold
-	}
+func (a *Agent) AddTunnel(ctx context.Context, spec state.TunnelSpec) (state.TunnelSpec, error) {
 	if spec.Cluster == "" {
 		name, err := a.defaultCluster()
 		if err != nil {
-			return ipc.TunnelSpec{}, err
+			return state.TunnelSpec{}, err
 		}
 		spec.Cluster = name
 	}
 	if err := a.checkResource(ctx, spec); err != nil {
-		return ipc.TunnelSpec{}, err
+		return state.TunnelSpec{}, err
 	}
 	// The port is chosen under the file's lock: two commands at once must not
 	// choose the same.
 	err := config.Edit(a.opts.Paths.Config, func(d *config.Document) error {
-		if spec.Port == 0 && spec.Kind != config.KindKube {
+		if spec.Port == 0 && spec.Kind != state.KindKube {
 			spec.Port = derivePort(d.Config(), spec, proxies.PortBusy)
 		}
 		if err := d.AddTunnel(spec); err != nil {
@@ -122,13 +114,12 @@ func (a *Agent) AddTunnel(ctx context.Context, req ipc.TunnelSpec) (ipc.TunnelSp
 		return writeKubePort(d, spec, proxies.PortBusy)
 	})
 	if err != nil {
-		return ipc.TunnelSpec{}, configError(err)
+		return state.TunnelSpec{}, configError(err)
 	}
 	if err := a.ReloadConfig(ctx); err != nil {
-		return ipc.TunnelSpec{}, err
+		return state.TunnelSpec{}, err
 	}
-	req.Cluster, req.Port = spec.Cluster, spec.Port
-	return req, nil
+	return spec, nil
 }
 
 // defaultCluster is the cluster of the profile tsh would use.
@@ -144,13 +135,13 @@ func (a *Agent) defaultCluster() (string, error) {
 	}
 }
 
-func (a *Agent) checkResource(ctx context.Context, spec config.Tunnel) error {
+func (a *Agent) checkResource(ctx context.Context, spec state.TunnelSpec) error {
 	now := time.Now()
 	f := a.sessions.Discover(ctx, spec.Cluster, now)
 	if !f.Valid(now) || f.Cluster == nil {
 		return a.checkUnknownCluster(spec, f, now)
 	}
-	if spec.Kind == config.KindKube {
+	if spec.Kind == state.KindKube {
 		if _, err := f.Cluster.KubeCluster(ctx, spec.Cluster, spec.Resource); err != nil {
 			return a.toIPC(err, spec.Cluster)
 		}
@@ -174,7 +165,7 @@ func (a *Agent) checkResource(ctx context.Context, spec config.Tunnel) error {
 // checkUnknownCluster refuses a cluster nobody knows while somebody could: a
 // misspelt name should not end up in the config. With no valid session at all
 // the name is taken on trust.
-func (a *Agent) checkUnknownCluster(spec config.Tunnel, f sessions.Session, now time.Time) error {
+func (a *Agent) checkUnknownCluster(spec state.TunnelSpec, f sessions.Session, now time.Time) error {
 	known := a.sessions.ValidClusters(now)
 	if f.Profile != nil || len(known) == 0 {
 		return nil
@@ -188,7 +179,7 @@ func (a *Agent) checkUnknownCluster(spec config.Tunnel, f sessions.Session, now 
 
 // derivePort derives a tunnel's port, passing over those of the config's
 // tunnels and those for which busy is true.
-func derivePort(cfg *config.Config, spec config.Tunnel, busy func(port int) bool) int {
+func derivePort(cfg *config.Config, spec state.TunnelSpec, busy func(port int) bool) int {
 	used := map[int]bool{sharedKubePort(cfg): true}
 	for _, t := range cfg.Tunnels {
 		used[t.Port] = true
@@ -205,7 +196,7 @@ func withPorts(cfg *config.Config) *config.Config {
 	full := *cfg
 	full.Tunnels = slices.Clone(cfg.Tunnels)
 	for i, t := range full.Tunnels {
-		if t.Port == 0 && t.Kind != config.KindKube { // those share one
+		if t.Port == 0 && t.Kind != state.KindKube { // those share one
 			full.Tunnels[i].Port = derivePort(&full, t, func(int) bool { return false })
 		}
 	}

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"sync"
 
-	"berth/agent/config"
 	"berth/agent/state"
 	"berth/agent/tsh"
 	"berth/certwatch"
@@ -105,7 +104,7 @@ func (cs *children) startLocked(t *tunnel, args childArgs) (*child, error) {
 		Insecure: args.insecure, CAFile: args.caFile, Logger: t.log,
 		OnChange: func() { t.wake(kickChanged) },
 	}
-	if t.spec.Kind == config.KindKube {
+	if t.spec.Kind == state.KindKube {
 		cfg.Target = tsh.KubeCluster{Name: t.spec.Resource, Kubeconfig: filepath.Join(cs.dir, t.spec.Name+".tsh")}
 		if err := os.MkdirAll(cs.dir, 0o700); err != nil {
 			return nil, err
@@ -170,7 +169,7 @@ func (cs *children) wait() { cs.wg.Wait() }
 func (c *child) Dial(ctx context.Context) (net.Conn, error) { return c.proc.Dial(ctx) }
 
 // state puts the child's state into the tunnel's words.
-func (c *child) state(spec config.Tunnel) (state.TunnelState, *state.Problem) {
+func (c *child) state(spec state.TunnelSpec) (state.TunnelState, *state.Problem) {
 	st := c.proc.Status()
 	switch {
 	case st.Prompt != "":

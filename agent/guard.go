@@ -10,7 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"berth/agent/config"
 	"berth/agent/state"
 	"berth/proxies"
 	"berth/proxies/guard"
@@ -63,9 +62,9 @@ func (w *watchman) tryOut(ctx context.Context) error {
 }
 
 // state is what a snapshot says of a tunnel's guard.
-func (w *watchman) state(spec config.Tunnel) state.Guard {
+func (w *watchman) state(spec state.TunnelSpec) state.Guard {
 	switch {
-	case spec.Kind == config.KindKube: // its clients show a certificate
+	case spec.Kind == state.KindKube: // its clients show a certificate
 		return state.GuardNone
 	case !spec.Guarded():
 		return state.GuardOff
@@ -77,7 +76,7 @@ func (w *watchman) state(spec config.Tunnel) state.Guard {
 }
 
 // of is the guard of a tunnel's clients; nil means that all are served.
-func (w *watchman) of(spec config.Tunnel) func(net.Conn) error {
+func (w *watchman) of(spec state.TunnelSpec) func(net.Conn) error {
 	if w.state(spec) != state.GuardOn {
 		return nil
 	}

@@ -15,7 +15,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"berth/agent/config"
 	"berth/agent/state"
 	"berth/internal/simcluster"
 	"berth/proxies"
@@ -210,7 +209,7 @@ func TestHistoryOfCerts(t *testing.T) {
 }
 
 func TestChangedKeys(t *testing.T) {
-	got := changedKeys(config.Tunnel{Port: 5432, DBUser: "alice"}, config.Tunnel{Port: 5433, DBUser: "alice", DBName: "app"})
+	got := changedKeys(state.TunnelSpec{Port: 5432, DBUser: "alice"}, state.TunnelSpec{Port: 5433, DBUser: "alice", DBName: "app"})
 	if want := "db_name from nothing to app, port from 5432 to 5433"; got != want {
 		t.Errorf("changedKeys = %q, want %q", got, want)
 	}

@@ -5,7 +5,6 @@ import (
 	"strings"
 	"time"
 
-	"berth/agent/config"
 	"berth/agent/state"
 )
 
@@ -130,7 +129,7 @@ func spell(d time.Duration) string {
 func trimStop(s string) string { return strings.TrimSuffix(s, ".") }
 
 // changedKeys names the config keys in which two versions of a tunnel differ.
-func changedKeys(from, to config.Tunnel) string {
+func changedKeys(from, to state.TunnelSpec) string {
 	var keys []string
 	differ := func(key string, a, b any) {
 		if a != b {

@@ -60,7 +60,7 @@ func (a *Agent) toIPC(err error, clusterName string) error {
 		}
 		return &ipc.Error{Code: ipc.CodeNotFound, Message: fmt.Sprintf("no profile knows the cluster %q", clusterName), Hint: hint}
 	}
-	p := problemFor(err, config.Tunnel{Cluster: clusterName}, proxy, mem)
+	p := problemFor(err, state.TunnelSpec{Cluster: clusterName}, proxy, mem)
 	code := ipc.CodeFailed
 	switch p.Code {
 	case state.CodeUnknownCluster, state.CodeUnknownResource:

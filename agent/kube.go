@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"time"
 
-	"berth/agent/config"
 	"berth/agent/state"
 	"berth/proxies"
 	"berth/proxies/kube"
@@ -98,7 +97,7 @@ func kubeCode(code state.Code) int {
 // absentKube tells a client of a tunnel that is not served why.
 func (a *Agent) absentKube(serverName string) kube.Refusal {
 	for _, t := range a.current().Tunnels {
-		if t.Kind == config.KindKube && kube.ServerName(t.Name) == serverName {
+		if t.Kind == state.KindKube && kube.ServerName(t.Name) == serverName {
 			return kube.Refusal{
 				Code:    http.StatusServiceUnavailable,
 				Message: fmt.Sprintf("tunnel %s is stopped; to start it: berth tunnel start %s", t.Name, t.Name),

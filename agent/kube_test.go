@@ -341,7 +341,7 @@ func TestKubeResources(t *testing.T) {
 	e.start()
 	e.await("the login to be seen", func(s state.Snapshot) bool { return len(s.Profiles) == 1 && s.Profiles[0].State == state.ProfileValid })
 	c := e.client()
-	added, err := c.AddTunnel(t.Context(), client.TunnelSpec{Name: "prod", Kind: state.KindKube, Resource: "prod", As: "jane", AsGroups: []string{"dev"}})
+	added, err := c.AddTunnel(t.Context(), state.TunnelSpec{Name: "prod", Kind: state.KindKube, Resource: "prod", As: "jane", AsGroups: []string{"dev"}})
 	if err != nil || added.Port != 0 {
 		t.Fatalf("added %+v, %v", added, err)
 	}
@@ -352,7 +352,7 @@ func TestKubeResources(t *testing.T) {
 	if all, err := c.Resources(t.Context(), client.ResourceQuery{}); err != nil || len(all) != 3 {
 		t.Errorf("all kinds: %+v, %v", all, err)
 	}
-	if _, err := c.AddTunnel(t.Context(), client.TunnelSpec{Name: "x", Kind: state.KindKube, Resource: "nope"}); err == nil || !strings.Contains(err.Error(), "lists no Kubernetes cluster") {
+	if _, err := c.AddTunnel(t.Context(), state.TunnelSpec{Name: "x", Kind: state.KindKube, Resource: "nope"}); err == nil || !strings.Contains(err.Error(), "lists no Kubernetes cluster") {
 		t.Errorf("a cluster that is not there: %v", err)
 	}
 }
@@ -366,7 +366,7 @@ func TestKubePortIsWritten(t *testing.T) {
 	e.start()
 	e.await("the login to be seen", func(s state.Snapshot) bool { return len(s.Profiles) == 1 && s.Profiles[0].State == state.ProfileValid })
 	c := e.client()
-	add := func(spec client.TunnelSpec) {
+	add := func(spec state.TunnelSpec) {
 		t.Helper()
 		if _, err := c.AddTunnel(t.Context(), spec); err != nil {
 			t.Fatal(err)
@@ -380,26 +380,26 @@ func TestKubePortIsWritten(t *testing.T) {
 		}
 		return cfg.Kube.Port
 	}
-	add(client.TunnelSpec{Name: "own", Kind: state.KindKube, Resource: "dev", Port: freePort(t)})
+	add(state.TunnelSpec{Name: "own", Kind: state.KindKube, Resource: "dev", Port: freePort(t)})
 	if got := port(); got != 0 {
 		t.Errorf("a tunnel with a port of its own made the shared one %d", got)
 	}
-	add(client.TunnelSpec{Name: "prod", Kind: state.KindKube, Resource: "prod"})
+	add(state.TunnelSpec{Name: "prod", Kind: state.KindKube, Resource: "prod"})
 	shared := port()
 	if ready := e.awaitState("prod", state.TunnelReady); shared == 0 || ready.Address != fmt.Sprintf("127.0.0.1:%d", shared) {
 		t.Errorf("the config says %d, and the tunnel is at %s", shared, ready.Address)
 	}
-	add(client.TunnelSpec{Name: "dev", Kind: state.KindKube, Resource: "dev"})
+	add(state.TunnelSpec{Name: "dev", Kind: state.KindKube, Resource: "dev"})
 	if got := port(); got != shared {
 		t.Errorf("a second tunnel made the port %d, before it was %d", got, shared)
 	}
-	if _, err := c.AddTunnel(t.Context(), client.TunnelSpec{Name: "pg", Kind: state.KindDB, Resource: "pg", DBUser: "alice", Port: shared}); err == nil {
+	if _, err := c.AddTunnel(t.Context(), state.TunnelSpec{Name: "pg", Kind: state.KindDB, Resource: "pg", DBUser: "alice", Port: shared}); err == nil {
 		t.Error("another tunnel could have the shared port")
 	}
 }
 
 func TestWriteKubePort(t *testing.T) {
-	edit := func(text string, spec config.Tunnel, busy ...int) int {
+	edit := func(text string, spec state.TunnelSpec, busy ...int) int {
 		t.Helper()
 		path := filepath.Join(t.TempDir(), "config.yaml")
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -419,7 +419,7 @@ func TestWriteKubePort(t *testing.T) {
 		}
 		return cfg.Kube.Port
 	}
-	spec := config.Tunnel{Name: "k", Kind: config.KindKube, Cluster: "c", Resource: "r"}
+	spec := state.TunnelSpec{Name: "k", Kind: state.KindKube, Cluster: "c", Resource: "r"}
 	usual := sharedKubePort(config.Default())
 	if got := edit("", spec); got != usual {
 		t.Errorf("the first tunnel: port %d, want %d", got, usual)

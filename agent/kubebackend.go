@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"berth/agent/cluster"
-	"berth/agent/config"
 	"berth/agent/ipc"
 	"berth/agent/sessions"
 	"berth/agent/state"
@@ -59,7 +58,7 @@ func (a *Agent) KubeCredentials(ctx context.Context, clusterName, kubeCluster st
 	case !f.Valid(now):
 		return none, a.toIPC(sessions.ErrLoginNeeded, clusterName)
 	}
-	spec := config.Tunnel{Kind: config.KindKube, Cluster: clusterName, Resource: kubeCluster}
+	spec := state.TunnelSpec{Kind: state.KindKube, Cluster: clusterName, Resource: kubeCluster}
 	why, err := a.resolver.kubeNeedsTSH(ctx, spec, f)
 	if err != nil {
 		return none, a.toIPC(err, clusterName)

@@ -183,7 +183,7 @@ func TestLocalCAOverYears(t *testing.T) {
 		log := &syncBuffer{}
 		h := newKubeHub(dir, kubeVault{k}, 0, nil, func() {}, slog.New(slog.NewTextHandler(log, nil)))
 		f := h.files
-		f.want(&config.Config{Tunnels: []config.Tunnel{{Name: "prod", Kind: config.KindKube}}})
+		f.want(&config.Config{Tunnels: []state.TunnelSpec{{Name: "prod", Kind: state.KindKube}}})
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		go f.run(ctx)
@@ -273,7 +273,7 @@ func TestKubeconfigIsTriedAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 		f := newKubeHub(dir, nil, 0, nil, func() {}, slog.New(slog.DiscardHandler)).files
-		f.want(&config.Config{Tunnels: []config.Tunnel{{Name: "prod", Kind: config.KindKube}}})
+		f.want(&config.Config{Tunnels: []state.TunnelSpec{{Name: "prod", Kind: state.KindKube}}})
 		f.start(t.Context())
 		if p := f.problems(); len(p) != 1 || p[0].Code != state.CodeKubeconfig {
 			t.Fatalf("the problems are %+v", p)

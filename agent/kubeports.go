@@ -4,14 +4,15 @@ import (
 	"errors"
 
 	"berth/agent/config"
+	"berth/agent/state"
 	"berth/proxies"
 )
 
 // kubeTunnels are the config's tunnels to Kubernetes.
-func kubeTunnels(cfg *config.Config) []config.Tunnel {
-	var list []config.Tunnel
+func kubeTunnels(cfg *config.Config) []state.TunnelSpec {
+	var list []state.TunnelSpec
 	for _, t := range cfg.Tunnels {
-		if t.Kind == config.KindKube {
+		if t.Kind == state.KindKube {
 			list = append(list, t)
 		}
 	}
@@ -20,7 +21,7 @@ func kubeTunnels(cfg *config.Config) []config.Tunnel {
 
 // kubePort is where a tunnel to Kubernetes listens: at its own port, or at the
 // one that all share. The same config gives the same one on every machine.
-func kubePort(cfg *config.Config, t config.Tunnel) int {
+func kubePort(cfg *config.Config, t state.TunnelSpec) int {
 	if t.Port != 0 {
 		return t.Port
 	}
@@ -41,14 +42,14 @@ func deriveKubePort(cfg *config.Config, busy func(port int) bool) int {
 	for _, t := range cfg.Tunnels {
 		used[t.Port] = true
 	}
-	return proxies.DerivePort("berth", string(config.KindKube), "", func(port int) bool { return used[port] || busy(port) })
+	return proxies.DerivePort("berth", string(state.KindKube), "", func(port int) bool { return used[port] || busy(port) })
 }
 
 // writeKubePort writes the port that tunnels to Kubernetes share into the
 // config to which spec was added, as the port of any other tunnel is: what the
 // config says later must not move it. That of tunnels that share one already is
 // the one they have; else it is one that nobody has.
-func writeKubePort(d *config.Document, spec config.Tunnel, busy func(port int) bool) error {
+func writeKubePort(d *config.Document, spec state.TunnelSpec, busy func(port int) bool) error {
 	cfg := d.Config()
 	if cfg.Kube.Port != 0 || !sharesKubePort(spec) {
 		return nil
@@ -66,4 +67,4 @@ func writeKubePort(d *config.Document, spec config.Tunnel, busy func(port int) b
 }
 
 // sharesKubePort reports whether a tunnel listens where the others do.
-func sharesKubePort(t config.Tunnel) bool { return t.Kind == config.KindKube && t.Port == 0 }
+func sharesKubePort(t state.TunnelSpec) bool { return t.Kind == state.KindKube && t.Port == 0 }

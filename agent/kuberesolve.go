@@ -10,7 +10,6 @@ import (
 	"github.com/gravitational/teleport/api/constants"
 
 	"berth/agent/cluster"
-	"berth/agent/config"
 	"berth/agent/sessions"
 	"berth/agent/state"
 	"berth/proxies"
@@ -101,19 +100,19 @@ func (t *tunnel) kubeCredential(identity any, dial kube.Dialer, validUntil time.
 }
 
 // planKube decides the engine, and says why.
-func (r *resolver) planKube(ctx context.Context, spec config.Tunnel, f sessions.Session) (state.Engine, string, error) {
+func (r *resolver) planKube(ctx context.Context, spec state.TunnelSpec, f sessions.Session) (state.Engine, string, error) {
 	why, err := r.kubeNeedsTSH(ctx, spec, f)
 	if err != nil {
 		return state.EngineNative, "", err
 	}
 	switch {
-	case spec.Engine == config.EngineTSH:
+	case spec.Engine == state.EngineTSH:
 		return state.EngineTSH, "engine: tsh in the config", nil
-	case why == "" && spec.Engine == config.EngineNative:
+	case why == "" && spec.Engine == state.EngineNative:
 		return state.EngineNative, "engine: native in the config", nil
 	case why == "":
 		return state.EngineNative, "native carries Kubernetes", nil
-	case spec.Engine == config.EngineNative:
+	case spec.Engine == state.EngineNative:
 		return state.EngineNative, "", &engineError{want: "native", why: why}
 	default:
 		return state.EngineTSH, why, nil
@@ -121,7 +120,7 @@ func (r *resolver) planKube(ctx context.Context, spec config.Tunnel, f sessions.
 }
 
 // kubeNeedsTSH returns why native cannot carry the tunnel; empty means it can.
-func (r *resolver) kubeNeedsTSH(ctx context.Context, spec config.Tunnel, f sessions.Session) (string, error) {
+func (r *resolver) kubeNeedsTSH(ctx context.Context, spec state.TunnelSpec, f sessions.Session) (string, error) {
 	switch {
 	case f.Cluster == nil:
 		return "the session's key is a hardware key", nil

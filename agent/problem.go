@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"berth/agent/cluster"
-	"berth/agent/config"
 	"berth/agent/memory"
 	"berth/agent/sessions"
 	"berth/agent/state"
@@ -58,7 +57,7 @@ const titleTunnelFailed = "Tunnel failed"
 // problemFor puts an error into a person's words: what is wrong with which
 // thing, and what to do next. proxy is the tunnel's proxy address, or empty;
 // mem is what the agent remembers of the cluster's last profile.
-func problemFor(err error, spec config.Tunnel, proxy string, mem memory.Profile) *state.Problem {
+func problemFor(err error, spec state.TunnelSpec, proxy string, mem memory.Profile) *state.Problem {
 	p := &state.Problem{Since: time.Now().UTC()}
 	if classifySession(p, err, spec, proxy, mem) || classifyCluster(p, err, spec, proxy) || classifyTunnel(p, err, spec) {
 		return p
@@ -70,7 +69,7 @@ func problemFor(err error, spec config.Tunnel, proxy string, mem memory.Profile)
 }
 
 // classifySession covers what a login would mend, or a correct clock.
-func classifySession(p *state.Problem, err error, spec config.Tunnel, proxy string, mem memory.Profile) bool {
+func classifySession(p *state.Problem, err error, spec state.TunnelSpec, proxy string, mem memory.Profile) bool {
 	var expired *cluster.SessionExpiredError
 	var skew *clockSkewError
 	switch {
@@ -94,7 +93,7 @@ func classifySession(p *state.Problem, err error, spec config.Tunnel, proxy stri
 }
 
 // classifyCluster covers what the cluster, or the way to it, refuses.
-func classifyCluster(p *state.Problem, err error, spec config.Tunnel, proxy string) bool {
+func classifyCluster(p *state.Problem, err error, spec state.TunnelSpec, proxy string) bool {
 	var (
 		away       *cluster.UnreachableError
 		denied     *cluster.AccessDeniedError
@@ -138,7 +137,7 @@ func classifyCluster(p *state.Problem, err error, spec config.Tunnel, proxy stri
 		p.Code, p.Title = state.CodeProxyUnreachable, "Proxy unreachable"
 		p.Text = fmt.Sprintf("The proxy %s does not answer: %v.", proxy, rootCause(err))
 		p.Action = "check the network or VPN; berth keeps trying"
-	case spec.Kind == config.KindKube && errors.Is(err, proxies.ErrHandshake):
+	case spec.Kind == state.KindKube && errors.Is(err, proxies.ErrHandshake):
 		p.Code, p.Title = state.CodeUpstream, "Kubernetes not reached"
 		p.Text = fmt.Sprintf("%s was reached, but it did not lead tunnel %q to Kubernetes: %v.", proxy, spec.Name, rootCause(err))
 		p.Action = "berth tunnel restart " + spec.Name
@@ -154,12 +153,12 @@ func classifyCluster(p *state.Problem, err error, spec config.Tunnel, proxy stri
 }
 
 // listCommand lists what the tunnel could lead to.
-func listCommand(spec config.Tunnel) string {
-	return fmt.Sprintf("berth resources %s --cluster %s", cmp.Or(spec.Kind, config.KindDB), spec.Cluster)
+func listCommand(spec state.TunnelSpec) string {
+	return fmt.Sprintf("berth resources %s --cluster %s", cmp.Or(spec.Kind, state.KindDB), spec.Cluster)
 }
 
 // classifyTunnel covers the tunnel itself: its engine, its port.
-func classifyTunnel(p *state.Problem, err error, spec config.Tunnel) bool {
+func classifyTunnel(p *state.Problem, err error, spec state.TunnelSpec) bool {
 	var (
 		engine  *engineError
 		dbUser  *missingDBUserError

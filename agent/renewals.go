@@ -83,7 +83,7 @@ func (a *Agent) renewInput(p *certwatch.Profile, e *episode, cfg *config.Config,
 		in.ValidFrom, in.ValidUntil = p.Session.ValidFrom, p.Session.ValidUntil
 	}
 	// The desktop is asked only when the answer counts.
-	in.Away = in.Mode == config.RenewAuto && nearEnd(in) && a.away()
+	in.Away = in.Mode == state.RenewAuto && nearEnd(in) && a.away()
 	return in
 }
 

@@ -10,7 +10,6 @@ import (
 
 	"berth/agent/access"
 	"berth/agent/cluster"
-	"berth/agent/config"
 	"berth/agent/sessions"
 	"berth/agent/state"
 	"berth/certwatch"
@@ -39,7 +38,7 @@ func (a *Agent) abilities(ctx context.Context, f sessions.Session) (cluster.Requ
 
 // requestCommand is the command that asks for what a tunnel was refused; empty
 // means that the user may ask for nothing that could help.
-func (a *Agent) requestCommand(ctx context.Context, f sessions.Session, spec config.Tunnel) string {
+func (a *Agent) requestCommand(ctx context.Context, f sessions.Session, spec state.TunnelSpec) string {
 	if f.Cluster == nil || f.Profile.Session == nil {
 		return ""
 	}
@@ -72,13 +71,13 @@ func reasonFlag(able cluster.RequestAbilities) string {
 }
 
 // resourceID is what a tunnel leads to, as requests name it.
-func resourceID(spec config.Tunnel) string {
+func resourceID(spec state.TunnelSpec) string {
 	return fmt.Sprintf("/%s/%s/%s", spec.Cluster, kindInID(spec.Kind), spec.Resource)
 }
 
 // requestReaches reports whether the access of a request leads where a tunnel
 // does.
-func requestReaches(r state.Request, spec config.Tunnel) bool {
+func requestReaches(r state.Request, spec state.TunnelSpec) bool {
 	return access.Reaches(r, spec.Cluster, kindInID(spec.Kind), spec.Resource)
 }
 

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"berth/agent/cluster"
-	"berth/agent/config"
 	"berth/agent/memory"
 	"berth/agent/sessions"
 	"berth/agent/state"
@@ -34,7 +33,7 @@ type resolver struct {
 	// refused, or empty; grantRefused is told of a cert that was refused with
 	// the access requests of the tunnel, and reports whether it took those
 	// that are over from it.
-	requestCommand func(ctx context.Context, f sessions.Session, spec config.Tunnel) string
+	requestCommand func(ctx context.Context, f sessions.Session, spec state.TunnelSpec) string
 	grantRefused   func(tunnel string, err error) bool
 }
 
@@ -78,7 +77,7 @@ func (r *resolver) resolve(ctx context.Context, t *tunnel, reason kickReason) re
 		}
 		t.forgiveUnreachable()
 	}
-	if t.spec.Kind == config.KindKube {
+	if t.spec.Kind == state.KindKube {
 		return r.resolveKube(ctx, t, res, f, set)
 	}
 	plan, err := r.plan(ctx, t.spec, f)
@@ -173,11 +172,11 @@ type enginePlan struct {
 }
 
 // plan decides the engine: native wherever it can, tsh where only tsh can.
-func (r *resolver) plan(ctx context.Context, spec config.Tunnel, f sessions.Session) (enginePlan, error) {
+func (r *resolver) plan(ctx context.Context, spec state.TunnelSpec, f sessions.Session) (enginePlan, error) {
 	p := enginePlan{engine: state.EngineNative}
 	if f.Cluster == nil {
 		// A session whose key berth cannot use: a hardware key.
-		if spec.Engine == config.EngineNative {
+		if spec.Engine == state.EngineNative {
 			return p, &engineError{want: "native", why: "the session's key is a hardware key, which only tsh can use"}
 		}
 		p.engine, p.reason = state.EngineTSH, "the session's key is a hardware key"
@@ -207,13 +206,13 @@ func (r *resolver) plan(ctx context.Context, spec config.Tunnel, f sessions.Sess
 		return p, err
 	}
 	switch {
-	case spec.Engine == config.EngineTSH:
+	case spec.Engine == state.EngineTSH:
 		p.engine, p.reason = state.EngineTSH, "engine: tsh in the config"
-	case why == "" && spec.Engine == config.EngineNative:
+	case why == "" && spec.Engine == state.EngineNative:
 		p.reason = "engine: native in the config"
 	case why == "":
 		p.reason = "native carries " + database.Protocol
-	case spec.Engine == config.EngineNative:
+	case spec.Engine == state.EngineNative:
 		return p, &engineError{want: "native", why: why}
 	default:
 		p.engine, p.reason = state.EngineTSH, why
@@ -246,7 +245,7 @@ func (r *resolver) needsTSH(ctx context.Context, f sessions.Session, p enginePla
 
 // dbUser is the database user the cert is to name: the tunnel's, else the one
 // the protocol has for nobody in particular.
-func dbUser(proto db.Protocol, spec config.Tunnel) string {
+func dbUser(proto db.Protocol, spec state.TunnelSpec) string {
 	if spec.DBUser == "" && proto.NeedsDBUser {
 		return proto.DefaultDBUser
 	}
@@ -331,7 +330,7 @@ func dialer(route proxies.Route, noALPN func()) proxies.Dial {
 
 // release drops what the resolver holds for a tunnel: its tsh child and its
 // cert, so that the next resolution starts from nothing.
-func (r *resolver) release(spec config.Tunnel) {
+func (r *resolver) release(spec state.TunnelSpec) {
 	r.children.stop(spec.Name)
 	if f := r.sessions.ForCluster(spec.Cluster, time.Now()); f.Cluster != nil {
 		f.Cluster.Forget(spec.Cluster, spec.Resource)
@@ -350,8 +349,8 @@ func earlier(a, b time.Time) time.Time {
 func (t *tunnel) lastEngine() state.Engine {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.status.engine == "" || t.spec.Engine == config.EngineTSH {
-		if t.spec.Engine == config.EngineTSH {
+	if t.status.engine == "" || t.spec.Engine == state.EngineTSH {
+		if t.spec.Engine == state.EngineTSH {
 			return state.EngineTSH
 		}
 		return state.EngineNative

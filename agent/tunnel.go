@@ -9,7 +9,6 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 
-	"berth/agent/config"
 	"berth/agent/memory"
 	"berth/agent/state"
 	"berth/proxies"
@@ -30,7 +29,7 @@ const (
 // tunnel is one configured tunnel: its listeners, and the credential clients
 // are dialled with, kept current by one goroutine.
 type tunnel struct {
-	spec     config.Tunnel
+	spec     state.TunnelSpec
 	resolver *resolver
 	px       carrier
 	log      *slog.Logger
@@ -89,7 +88,7 @@ type dialFailure struct {
 }
 
 // newTunnel returns a tunnel that still lacks its carrier.
-func newTunnel(spec config.Tunnel, r *resolver, log *slog.Logger, h *history, w *watchman, onChange func()) *tunnel {
+func newTunnel(spec state.TunnelSpec, r *resolver, log *slog.Logger, h *history, w *watchman, onChange func()) *tunnel {
 	return &tunnel{
 		spec:     spec,
 		watchman: w,

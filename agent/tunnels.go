@@ -9,12 +9,13 @@ import (
 	"slices"
 
 	"berth/agent/config"
+	"berth/agent/state"
 )
 
 // running is a tunnel of the config: with its goroutines, or stopped by the
 // user.
 type running struct {
-	spec   config.Tunnel
+	spec   state.TunnelSpec
 	port   int                // the local one
 	t      *tunnel            // nil: stopped
 	start  func()             // starts its goroutines; called once
@@ -49,10 +50,10 @@ func (a *Agent) startTunnels(ctx context.Context) {
 
 // addLocked makes a tunnel and binds its port, unless the user stopped it. A
 // port that cannot be had is the tunnel's problem, not the agent's.
-func (a *Agent) addLocked(ctx context.Context, spec config.Tunnel) *running {
+func (a *Agent) addLocked(ctx context.Context, spec state.TunnelSpec) *running {
 	history := a.histories.of(spec.Name)
 	r := &running{spec: spec, port: spec.Port, start: func() {}}
-	if spec.Kind == config.KindKube {
+	if spec.Kind == state.KindKube {
 		r.port = kubePort(a.applied, spec)
 	}
 	a.tunnels[spec.Name] = r
@@ -63,7 +64,7 @@ func (a *Agent) addLocked(ctx context.Context, spec config.Tunnel) *running {
 	switch {
 	case sharesKubePort(spec):
 		r.t.px = r.t.newKubeCarrier(a.kube.shared(ctx, sharedKubePort(a.applied)), a.kube.files.localCA, a.opts.Grace, a.opts.Logger)
-	case spec.Kind == config.KindKube:
+	case spec.Kind == state.KindKube:
 		r.t.px = r.t.newKubeCarrier(nil, a.kube.files.localCA, a.opts.Grace, a.opts.Logger)
 	default:
 		r.t.px = r.t.newDBCarrier(a.opts.Grace, a.opts.Logger)
@@ -185,13 +186,13 @@ func (a *Agent) applyConfig(ctx context.Context) {
 
 // movedKube are the tunnels that share a port which is another one now, and
 // that are not among the changed ones already.
-func movedKube(from, to *config.Config, diff config.Changes) []config.Tunnel {
+func movedKube(from, to *config.Config, diff config.Changes) []state.TunnelSpec {
 	if sharedKubePort(from) == sharedKubePort(to) {
 		return nil
 	}
 	known := slices.Concat(diff.Added, diff.Changed)
-	return slices.DeleteFunc(kubeTunnels(to), func(t config.Tunnel) bool {
-		return !sharesKubePort(t) || slices.ContainsFunc(known, func(k config.Tunnel) bool { return k.Name == t.Name })
+	return slices.DeleteFunc(kubeTunnels(to), func(t state.TunnelSpec) bool {
+		return !sharesKubePort(t) || slices.ContainsFunc(known, func(k state.TunnelSpec) bool { return k.Name == t.Name })
 	})
 }
 

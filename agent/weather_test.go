@@ -240,7 +240,7 @@ func TestKilledWhileWriting(t *testing.T) {
 			defer c.Close()
 			for i := range 200 {
 				name := fmt.Sprintf("r%d-%d", round, i)
-				if _, err := c.AddTunnel(t.Context(), client.TunnelSpec{
+				if _, err := c.AddTunnel(t.Context(), state.TunnelSpec{
 					Name: name, Kind: state.KindDB, Cluster: "c.test", Resource: name,
 				}); err != nil {
 					return // the agent is dead

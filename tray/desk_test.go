@@ -67,7 +67,7 @@ func (a *fakeAgent) Resources(context.Context, client.ResourceQuery) ([]client.R
 	return []client.Resource{{Name: "orders db", Kind: state.KindDB, Protocol: "mysql", Cluster: "example.com"}}, nil
 }
 
-func (a *fakeAgent) AddTunnel(_ context.Context, s client.TunnelSpec) (client.TunnelSpec, error) {
+func (a *fakeAgent) AddTunnel(_ context.Context, s state.TunnelSpec) (state.TunnelSpec, error) {
 	s.Port = 15001
 	return s, a.call("add %s %s", s.Name, s.Resource)
 }

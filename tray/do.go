@@ -211,7 +211,7 @@ func (f *front) tellProblem(prefix string, p state.Problem) {
 }
 
 func (f *front) add(ctx context.Context, a Action) {
-	spec := client.TunnelSpec{
+	spec := state.TunnelSpec{
 		Name: freeName(a.Resource, f.snapshot.Tunnels), Kind: a.Kind, Cluster: a.Cluster, Resource: a.Resource,
 	}
 	f.beside(ctx, a, func(ctx context.Context) func() {

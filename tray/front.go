@@ -18,7 +18,7 @@ import (
 type Agent interface {
 	Follow(ctx context.Context) iter.Seq2[state.Snapshot, error]
 	Resources(ctx context.Context, q client.ResourceQuery) ([]client.Resource, error)
-	AddTunnel(ctx context.Context, spec client.TunnelSpec) (client.TunnelSpec, error)
+	AddTunnel(ctx context.Context, spec state.TunnelSpec) (state.TunnelSpec, error)
 	StartTunnel(ctx context.Context, name string) error
 	StopTunnel(ctx context.Context, name string) error
 	RestartTunnel(ctx context.Context, name string) error

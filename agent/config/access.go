@@ -47,7 +47,7 @@ type AutoAssume struct {
 type Hook struct {
 	On      []state.RequestEventKind `json:"on,omitempty"` // empty means every one
 	Run     []string                 `json:"run" jsonschema:"required,minItems=1"`
-	Timeout Duration                 `json:"timeout,omitzero" jsonschema:"default=30s"` // zero means DefaultHookTimeout
+	Timeout state.Duration           `json:"timeout,omitzero" jsonschema:"default=30s"` // zero means DefaultHookTimeout
 }
 
 // Notify says which requests are told of.
@@ -88,7 +88,7 @@ func (a Access) plain() Access {
 	a.Notify, a.OnDrop = cmp.Or(a.Notify, NotifyReviewable), cmp.Or(a.OnDrop, OnDropKeep)
 	a.Hooks = slices.Clone(a.Hooks)
 	for i := range a.Hooks {
-		a.Hooks[i].Timeout = cmp.Or(a.Hooks[i].Timeout, Duration(DefaultHookTimeout))
+		a.Hooks[i].Timeout = cmp.Or(a.Hooks[i].Timeout, state.Duration(DefaultHookTimeout))
 	}
 	return a
 }

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"berth/agent/state"
 )
 
 // check adds the mistakes that the schema cannot see. It passes over whatever
@@ -172,7 +174,7 @@ func checkTunnels(tunnels *value, ports map[int64]*value, ms *mistakes) {
 				mark(v, path+"."+key, ms, "%s begins or ends with a space: delete it", quote(s))
 			}
 		}
-		if k, ok := t.get("kind").str(); ok && Kind(k) == KindKube {
+		if k, ok := t.get("kind").str(); ok && state.Kind(k) == state.KindKube {
 			if v := t.get("guard"); v != nil && !v.wrong && v.scalar != "" {
 				mark(v, path+".guard", ms, "guard is for databases: clients of a tunnel of kind kube show a certificate: delete it")
 			}
@@ -219,8 +221,8 @@ func checkDuration(v *value, path string, least, most time.Duration, ms *mistake
 	case err != nil:
 		mark(v, path, ms, "%s is not a duration: %s", quote(s), useDuration)
 	case d < least:
-		mark(v, path, ms, "%s is too short: use %s to %s", s, Duration(least), Duration(most))
+		mark(v, path, ms, "%s is too short: use %s to %s", s, state.Duration(least), state.Duration(most))
 	case d > most:
-		mark(v, path, ms, "%s is too long: use %s to %s", clip(s), Duration(least), Duration(most))
+		mark(v, path, ms, "%s is too long: use %s to %s", clip(s), state.Duration(least), state.Duration(most))
 	}
 }

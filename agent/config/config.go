@@ -9,11 +9,9 @@
 package config
 
 import (
-	"fmt"
 	"net"
 	"os"
 	"path/filepath"
-	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -25,11 +23,8 @@ import (
 // writes.
 const Version = 1
 
-// What the keys that are left out mean.
-const (
-	DefaultHold        = 60 * time.Second
-	DefaultRenewBefore = 15 * time.Minute
-)
+// DefaultRenewBefore is what a renew.before that is left out means.
+const DefaultRenewBefore = 15 * time.Minute
 
 // The bounds of values, checked by Parse.
 const (
@@ -54,11 +49,11 @@ type Config struct {
 	// zero Profile's.
 	Profiles []Profile `json:"profiles,omitempty"`
 	// Tunnels to keep open, in the order of the file.
-	Tunnels       []Tunnel      `json:"tunnels,omitempty"`
-	Kube          Kube          `json:"kube,omitzero"`
-	Notifications Notifications `json:"notifications,omitzero"`
-	Access        Access        `json:"access,omitzero"`
-	TSH           TSH           `json:"tsh,omitzero"`
+	Tunnels       []state.TunnelSpec `json:"tunnels,omitempty"`
+	Kube          Kube               `json:"kube,omitzero"`
+	Notifications Notifications      `json:"notifications,omitzero"`
+	Access        Access             `json:"access,omitzero"`
+	TSH           TSH                `json:"tsh,omitzero"`
 	// Browser is the command that opens login pages; see BrowserFor. Empty
 	// means $BROWSER, else the system's own.
 	Browser []string `json:"browser,omitempty"`
@@ -78,44 +73,9 @@ type Profile struct {
 
 // Renew says how a session is renewed before it ends.
 type Renew struct {
-	Mode   RenewMode `json:"mode,omitempty" jsonschema:"enum=ask,enum=auto,enum=off,default=ask"` // empty means RenewAsk
-	Before Duration  `json:"before,omitzero" jsonschema:"default=15m"`                            // zero means DefaultRenewBefore
+	Mode   state.RenewMode `json:"mode,omitempty" jsonschema:"enum=ask,enum=auto,enum=off,default=ask"` // empty means RenewAsk
+	Before state.Duration  `json:"before,omitzero" jsonschema:"default=15m"`                            // zero means DefaultRenewBefore
 }
-
-// RenewMode is what berth does when a session nears its end.
-type RenewMode = state.RenewMode
-
-// The modes of renewing.
-const (
-	RenewAsk  = state.RenewAsk
-	RenewAuto = state.RenewAuto
-	RenewOff  = state.RenewOff
-)
-
-// Tunnel is one stable local port that is wanted.
-type Tunnel struct {
-	Name     string    `json:"name" jsonschema:"required,pattern=^[A-Za-z0-9][A-Za-z0-9._-]*$,maxLength=64,example=prod-pg"`
-	Kind     Kind      `json:"kind" jsonschema:"required,enum=db,enum=kube"`
-	Cluster  string    `json:"cluster" jsonschema:"required,minLength=1,maxLength=256,example=example.com"`
-	Resource string    `json:"resource" jsonschema:"required,minLength=1,maxLength=256,example=pg-prod"`
-	DBUser   string    `json:"db_user,omitempty" jsonschema:"example=alice"` // empty means the client's own choice, where the protocol has one
-	DBName   string    `json:"db_name,omitempty" jsonschema:"example=app"`   // empty means the client's own choice, where the protocol has one
-	As       string    `json:"as,omitempty" jsonschema:"example=alice"`      // who to be in Kubernetes; empty means the client's own choice
-	AsGroups []string  `json:"as_groups,omitempty" jsonschema:"example=dev"` // likewise
-	Port     int       `json:"port,omitempty" jsonschema:"minimum=1024,maximum=65535,example=15432"`
-	Hold     *Duration `json:"hold,omitempty" jsonschema:"default=60s"`                                   // nil means DefaultHold; zero means never hold
-	Engine   Engine    `json:"engine,omitempty" jsonschema:"enum=auto,enum=native,enum=tsh,default=auto"` // empty means EngineAuto
-	Guard    Guard     `json:"guard,omitempty" jsonschema:"enum=on,enum=off,default=on"`                  // empty means GuardOn
-}
-
-// Guard says whether only the agent's own OS user may use a tunnel.
-type Guard = state.Guard
-
-// The guards. The config knows no other.
-const (
-	GuardOn  = state.GuardOn
-	GuardOff = state.GuardOff
-)
 
 // Kube is what all tunnels of kind kube share.
 type Kube struct {
@@ -123,25 +83,6 @@ type Kube struct {
 	// zero means that berth chooses one, always the same.
 	Port int `json:"port,omitempty" jsonschema:"minimum=1024,maximum=65535,example=15440"`
 }
-
-// Kind is what a tunnel leads to.
-type Kind = state.Kind
-
-// The kinds of tunnels.
-const (
-	KindDB   = state.KindDB
-	KindKube = state.KindKube
-)
-
-// Engine says who carries a tunnel's bytes.
-type Engine = state.Engine
-
-// The engines.
-const (
-	EngineAuto   = state.EngineAuto
-	EngineNative = state.EngineNative
-	EngineTSH    = state.EngineTSH
-)
 
 // Notifications says when the desktop may be bothered.
 type Notifications struct {
@@ -207,13 +148,13 @@ func (c *Config) BrowserFor(addr string) []string {
 }
 
 // Tunnel returns the tunnel called name, and whether there is one.
-func (c *Config) Tunnel(name string) (Tunnel, bool) {
+func (c *Config) Tunnel(name string) (state.TunnelSpec, bool) {
 	for _, t := range c.Tunnels {
 		if t.Name == name {
 			return t, true
 		}
 	}
-	return Tunnel{}, false
+	return state.TunnelSpec{}, false
 }
 
 // TSHPath is the tsh to run, with ~ expanded; empty means the one on PATH.
@@ -231,9 +172,9 @@ func (c *Config) LogLevel() LogLevel {
 func (p Profile) CAFilePath() string { return expand(p.CAFile) }
 
 // RenewMode is how the proxy's session is renewed, never empty.
-func (p Profile) RenewMode() RenewMode {
+func (p Profile) RenewMode() state.RenewMode {
 	if p.Renew.Mode == "" {
-		return RenewAsk
+		return state.RenewAsk
 	}
 	return p.Renew.Mode
 }
@@ -244,36 +185,6 @@ func (p Profile) RenewBefore() time.Duration {
 		return DefaultRenewBefore
 	}
 	return time.Duration(p.Renew.Before)
-}
-
-// HoldDuration is how long the tunnel's clients wait for a login; zero means
-// that they do not.
-func (t Tunnel) HoldDuration() time.Duration {
-	if t.Hold == nil {
-		return DefaultHold
-	}
-	return time.Duration(*t.Hold)
-}
-
-// Guarded reports whether only the agent's own OS user may use the tunnel.
-func (t Tunnel) Guarded() bool { return t.Guard != GuardOff }
-
-// Equal reports whether two tunnels are the same in every key.
-func (t Tunnel) Equal(u Tunnel) bool {
-	if (t.Hold == nil) != (u.Hold == nil) || t.Hold != nil && *t.Hold != *u.Hold {
-		return false
-	}
-	t.Hold, u.Hold = nil, nil
-	return t.sameKeys(u)
-}
-
-// sameKeys compares two tunnels that have no hold.
-func (t Tunnel) sameKeys(u Tunnel) bool {
-	if !slices.Equal(t.AsGroups, u.AsGroups) {
-		return false
-	}
-	t.AsGroups, u.AsGroups = nil, nil
-	return reflect.DeepEqual(t, u)
 }
 
 // On reports whether notifications are shown at all.
@@ -308,34 +219,6 @@ func parseQuietHours(s string) (from, to int, ok bool) {
 		return 0, 0, false
 	}
 	return start.Hour()*60 + start.Minute(), end.Hour()*60 + end.Minute(), true
-}
-
-// Duration is a time.Duration that the file spells "90s", "15m" or "1h30m".
-type Duration time.Duration
-
-// String is the shortest such spelling.
-func (d Duration) String() string {
-	s := time.Duration(d).String()
-	if strings.HasSuffix(s, "m0s") {
-		s = strings.TrimSuffix(s, "0s")
-	}
-	if strings.HasSuffix(s, "h0m") {
-		s = strings.TrimSuffix(s, "0m")
-	}
-	return s
-}
-
-// MarshalText implements encoding.TextMarshaler.
-func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
-
-// UnmarshalText implements encoding.TextUnmarshaler.
-func (d *Duration) UnmarshalText(text []byte) error {
-	v, err := time.ParseDuration(string(text))
-	if err != nil {
-		return fmt.Errorf("%q is not a duration", text)
-	}
-	*d = Duration(v)
-	return nil
 }
 
 // normalProxy makes addresses of one proxy equal.

@@ -7,19 +7,21 @@ import (
 	"testing"
 	"time"
 
+	"berth/agent/state"
+
 	"github.com/google/go-cmp/cmp"
 )
 
 func TestDiff(t *testing.T) {
-	db := Tunnel{Name: "a", Kind: KindDB, Cluster: "c", Resource: "r", Port: 15000}
-	with := func(change func(*Tunnel)) Tunnel {
+	db := state.TunnelSpec{Name: "a", Kind: state.KindDB, Cluster: "c", Resource: "r", Port: 15000}
+	with := func(change func(*state.TunnelSpec)) state.TunnelSpec {
 		changed := db
 		change(&changed)
 		return changed
 	}
-	tunnels := func(list ...Tunnel) *Config { return &Config{Version: 1, Tunnels: list} }
-	other := with(func(t *Tunnel) { t.Name = "b" })
-	moved := with(func(t *Tunnel) { t.Port = 15001 })
+	tunnels := func(list ...state.TunnelSpec) *Config { return &Config{Version: 1, Tunnels: list} }
+	other := with(func(t *state.TunnelSpec) { t.Name = "b" })
+	moved := with(func(t *state.TunnelSpec) { t.Port = 15001 })
 	home, err := os.UserHomeDir()
 	if err != nil {
 		t.Fatal(err)
@@ -28,30 +30,33 @@ func TestDiff(t *testing.T) {
 		from, to *Config
 		want     Changes
 	}{
-		"nothing":         {tunnels(db), tunnels(db), Changes{}},
-		"added":           {tunnels(db), tunnels(other, db), Changes{Added: []Tunnel{other}}},
-		"removed":         {tunnels(db, other), tunnels(other), Changes{Removed: []Tunnel{db}}},
-		"changed":         {tunnels(db, other), tunnels(moved, other), Changes{Changed: []Tunnel{moved}}},
-		"renamed":         {tunnels(db), tunnels(other), Changes{Added: []Tunnel{other}, Removed: []Tunnel{db}}},
-		"order":           {tunnels(db, other), tunnels(other, db), Changes{}},
-		"default_written": {tunnels(db), tunnels(with(func(t *Tunnel) { t.Hold = new(Duration(DefaultHold)); t.Engine = EngineAuto })), Changes{}},
-		"hold":            {tunnels(db), tunnels(with(func(t *Tunnel) { t.Hold = new(Duration) })), Changes{Changed: []Tunnel{with(func(t *Tunnel) { t.Hold = new(Duration) })}}},
-		"engine":          {tunnels(db), tunnels(with(func(t *Tunnel) { t.Engine = EngineTSH })), Changes{Changed: []Tunnel{with(func(t *Tunnel) { t.Engine = EngineTSH })}}},
+		"nothing": {tunnels(db), tunnels(db), Changes{}},
+		"added":   {tunnels(db), tunnels(other, db), Changes{Added: []state.TunnelSpec{other}}},
+		"removed": {tunnels(db, other), tunnels(other), Changes{Removed: []state.TunnelSpec{db}}},
+		"changed": {tunnels(db, other), tunnels(moved, other), Changes{Changed: []state.TunnelSpec{moved}}},
+		"renamed": {tunnels(db), tunnels(other), Changes{Added: []state.TunnelSpec{other}, Removed: []state.TunnelSpec{db}}},
+		"order":   {tunnels(db, other), tunnels(other, db), Changes{}},
+		"default_written": {tunnels(db), tunnels(with(func(t *state.TunnelSpec) {
+			t.Hold = new(state.Duration(state.DefaultHold))
+			t.Engine = state.EngineAuto
+		})), Changes{}},
+		"hold":            {tunnels(db), tunnels(with(func(t *state.TunnelSpec) { t.Hold = new(state.Duration) })), Changes{Changed: []state.TunnelSpec{with(func(t *state.TunnelSpec) { t.Hold = new(state.Duration) })}}},
+		"engine":          {tunnels(db), tunnels(with(func(t *state.TunnelSpec) { t.Engine = state.EngineTSH })), Changes{Changed: []state.TunnelSpec{with(func(t *state.TunnelSpec) { t.Engine = state.EngineTSH })}}},
 		"homes":           {Default(), &Config{Homes: []string{"/x"}}, Changes{HomesChanged: true}},
 		"same_homes":      {&Config{Homes: []string{"~/.tsh"}}, &Config{Homes: []string{filepath.Join(home, ".tsh"), "~/.tsh"}}, Changes{}},
 		"profiles":        {Default(), &Config{Profiles: []Profile{{Proxy: "p"}}}, Changes{ProfilesChanged: true}},
 		"profile_changed": {&Config{Profiles: []Profile{{Proxy: "p"}}}, &Config{Profiles: []Profile{{Proxy: "p", Insecure: true}}}, Changes{ProfilesChanged: true}},
 		"profile_spelt": {
 			&Config{Profiles: []Profile{{Proxy: "p"}, {Proxy: "q"}}},
-			&Config{Profiles: []Profile{{Proxy: "q"}, {Proxy: "P:443", Renew: Renew{RenewAsk, Duration(DefaultRenewBefore)}}}}, Changes{},
+			&Config{Profiles: []Profile{{Proxy: "q"}, {Proxy: "P:443", Renew: Renew{state.RenewAsk, state.Duration(DefaultRenewBefore)}}}}, Changes{},
 		},
 		"notifications": {Default(), &Config{Notifications: Notifications{Enabled: new(false)}}, Changes{NotificationsChanged: true}},
 		"enabled_spelt": {Default(), &Config{Notifications: Notifications{Enabled: new(true)}}, Changes{}},
 		"quiet_hours":   {Default(), &Config{Notifications: Notifications{QuietHours: "22:00-07:00"}}, Changes{NotificationsChanged: true}},
 		"kube_port":     {Default(), &Config{Kube: Kube{Port: 15440}}, Changes{KubeChanged: true}},
 		"as_groups": {
-			tunnels(with(func(t *Tunnel) { t.AsGroups = []string{"g"} })), tunnels(with(func(t *Tunnel) { t.AsGroups = []string{"h"} })),
-			Changes{Changed: []Tunnel{with(func(t *Tunnel) { t.AsGroups = []string{"h"} })}},
+			tunnels(with(func(t *state.TunnelSpec) { t.AsGroups = []string{"g"} })), tunnels(with(func(t *state.TunnelSpec) { t.AsGroups = []string{"h"} })),
+			Changes{Changed: []state.TunnelSpec{with(func(t *state.TunnelSpec) { t.AsGroups = []string{"h"} })}},
 		},
 		"tsh":       {Default(), &Config{TSH: TSH{"/tsh"}}, Changes{TSHChanged: true}},
 		"log":       {Default(), &Config{Log: Log{LogDebug}}, Changes{LogChanged: true}},
@@ -144,14 +149,14 @@ func TestBrowserFor(t *testing.T) {
 }
 
 func TestDefaults(t *testing.T) {
-	if got := (Tunnel{}).HoldDuration(); got != time.Minute {
+	if got := (state.TunnelSpec{}).HoldDuration(); got != time.Minute {
 		t.Errorf("hold %v", got)
 	}
-	if got := (Tunnel{Hold: new(Duration)}).HoldDuration(); got != 0 {
+	if got := (state.TunnelSpec{Hold: new(state.Duration)}).HoldDuration(); got != 0 {
 		t.Errorf("hold of 0s is %v", got)
 	}
 	p := Profile{}
-	if p.RenewMode() != RenewAsk || p.RenewBefore() != 15*time.Minute {
+	if p.RenewMode() != state.RenewAsk || p.RenewBefore() != 15*time.Minute {
 		t.Errorf("renew %s %v", p.RenewMode(), p.RenewBefore())
 	}
 	if !(Notifications{}).On() || (Notifications{Enabled: new(false)}).On() {
@@ -191,29 +196,12 @@ func TestDurationString(t *testing.T) {
 		0: "0s", time.Minute: "1m", 90 * time.Second: "1m30s", time.Hour: "1h", 90 * time.Minute: "1h30m",
 		10 * time.Minute: "10m", 20 * time.Hour: "20h", 100 * time.Millisecond: "100ms", 3601 * time.Second: "1h0m1s",
 	} {
-		if got := Duration(d).String(); got != want {
+		if got := state.Duration(d).String(); got != want {
 			t.Errorf("%v is written %q, want %q", d, got, want)
 		}
-		var back Duration
+		var back state.Duration
 		if err := back.UnmarshalText([]byte(want)); err != nil || time.Duration(back) != d {
 			t.Errorf("%q is read as %v, %v", want, time.Duration(back), err)
-		}
-	}
-}
-
-func TestTunnelEqual(t *testing.T) {
-	a := Tunnel{Name: "a", Hold: new(Duration(1))}
-	for name, tt := range map[string]struct {
-		b    Tunnel
-		want bool
-	}{
-		"same":       {Tunnel{Name: "a", Hold: new(Duration(1))}, true},
-		"other_hold": {Tunnel{Name: "a", Hold: new(Duration(2))}, false},
-		"no_hold":    {Tunnel{Name: "a"}, false},
-		"other_name": {Tunnel{Name: "b", Hold: new(Duration(1))}, false},
-	} {
-		if got := a.Equal(tt.b); got != tt.want {
-			t.Errorf("%s: Equal = %v", name, got)
 		}
 	}
 }

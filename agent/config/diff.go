@@ -1,8 +1,11 @@
 package config
 
 import (
+	"cmp"
 	"reflect"
 	"slices"
+
+	"berth/agent/state"
 )
 
 // Changes is what differs between two configs, so that only that is touched.
@@ -11,7 +14,7 @@ type Changes struct {
 	// were, the others as they are now. What was removed or changed must let
 	// go of its port before what was added or changed takes one: two tunnels
 	// may have swapped theirs.
-	Added, Removed, Changed []Tunnel
+	Added, Removed, Changed []state.TunnelSpec
 
 	HomesChanged         bool
 	ProfilesChanged      bool
@@ -37,7 +40,7 @@ func Diff(from, to *Config) Changes {
 		switch {
 		case !was:
 			c.Added = append(c.Added, t)
-		case !old.same(t):
+		case !sameTunnel(old, t):
 			c.Changed = append(c.Changed, t)
 		}
 	}
@@ -59,21 +62,20 @@ func (c Changes) Empty() bool {
 		!c.NotificationsChanged && !c.AccessChanged && !c.TSHChanged && !c.LogChanged && !c.KubeChanged && !c.BrowserChanged
 }
 
-// same reports whether two tunnels mean the same: a default may be written or
-// left out.
-func (t Tunnel) same(u Tunnel) bool {
-	if t.HoldDuration() != u.HoldDuration() || t.engine() != u.engine() || t.Guarded() != u.Guarded() {
-		return false
-	}
-	t.Hold, u.Hold, t.Engine, u.Engine, t.Guard, u.Guard = nil, nil, "", "", "", ""
-	return t.sameKeys(u)
+// sameTunnel reports whether two tunnels mean the same: a default may be
+// written or left out.
+func sameTunnel(t, u state.TunnelSpec) bool {
+	return reflect.DeepEqual(plainTunnel(t), plainTunnel(u))
 }
 
-func (t Tunnel) engine() Engine {
-	if t.Engine == "" {
-		return EngineAuto
+// plainTunnel is t with what is left out filled in.
+func plainTunnel(t state.TunnelSpec) state.TunnelSpec {
+	t.Hold = new(state.Duration(t.HoldDuration()))
+	t.Engine, t.Guard = cmp.Or(t.Engine, state.EngineAuto), cmp.Or(t.Guard, state.GuardOn)
+	if len(t.AsGroups) == 0 {
+		t.AsGroups = nil
 	}
-	return t.Engine
+	return t
 }
 
 func sameProfiles(from, to []Profile) bool {
@@ -95,7 +97,7 @@ func sameProfiles(from, to []Profile) bool {
 // plain is p with what is left out filled in.
 func (p Profile) plain() Profile {
 	p.Proxy = normalProxy(p.Proxy)
-	p.Renew = Renew{Mode: p.RenewMode(), Before: Duration(p.RenewBefore())}
+	p.Renew = Renew{Mode: p.RenewMode(), Before: state.Duration(p.RenewBefore())}
 	p.CAFile = p.CAFilePath()
 	return p
 }

@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 
+	"berth/agent/state"
+
 	"go.yaml.in/yaml/v3"
 )
 
@@ -66,7 +68,7 @@ func (e *RefusedError) Error() string {
 
 // AddTunnel adds a tunnel after those that are there. It is written as the
 // last of them is: on one line, or a line for each key.
-func (d *Document) AddTunnel(t Tunnel) error {
+func (d *Document) AddTunnel(t state.TunnelSpec) error {
 	if _, there := d.cfg.Tunnel(t.Name); there {
 		return fmt.Errorf("add tunnel %q: %w", t.Name, ErrTunnelExists)
 	}
@@ -82,20 +84,20 @@ func (d *Document) AddTunnel(t Tunnel) error {
 // RemoveTunnel removes the tunnel called name, and the comments within its
 // lines. Comments on lines of their own above it stay.
 func (d *Document) RemoveTunnel(name string) error {
-	i := slices.IndexFunc(d.cfg.Tunnels, func(t Tunnel) bool { return t.Name == name })
+	i := slices.IndexFunc(d.cfg.Tunnels, func(t state.TunnelSpec) bool { return t.Name == name })
 	if i < 0 {
 		return fmt.Errorf("remove tunnel %q: %w", name, ErrNoTunnel)
 	}
 	want := *d.cfg
 	want.Tunnels = slices.Delete(slices.Clone(d.cfg.Tunnels), i, i+1)
 	byHand := &RefusedError{Path: d.path, Edit: fmt.Sprintf("delete the tunnel %q from it yourself", name)}
-	return d.splice(removeTunnel(i), Tunnel{}, &want, byHand)
+	return d.splice(removeTunnel(i), state.TunnelSpec{}, &want, byHand)
 }
 
 // SetTunnel makes the tunnel called name be t, which may have another name.
 // Keys that stay the same are not touched.
-func (d *Document) SetTunnel(name string, t Tunnel) error {
-	i := slices.IndexFunc(d.cfg.Tunnels, func(t Tunnel) bool { return t.Name == name })
+func (d *Document) SetTunnel(name string, t state.TunnelSpec) error {
+	i := slices.IndexFunc(d.cfg.Tunnels, func(t state.TunnelSpec) bool { return t.Name == name })
 	if i < 0 {
 		return fmt.Errorf("change tunnel %q: %w", name, ErrNoTunnel)
 	}
@@ -124,17 +126,13 @@ func (d *Document) SetTunnel(name string, t Tunnel) error {
 }
 
 // checkTunnel returns what is wrong with t beside the others.
-func (d *Document) checkTunnel(t Tunnel, others []Tunnel) error {
+func (d *Document) checkTunnel(t state.TunnelSpec, others []state.TunnelSpec) error {
 	for _, o := range others {
 		if t.Port != 0 && o.Port == t.Port {
 			return fmt.Errorf("tunnel %q: port %d is that of %q: %w", t.Name, t.Port, o.Name, ErrPortTaken)
 		}
 	}
-	raw, err := json.Marshal(Config{Tunnels: []Tunnel{t}})
-	if err != nil {
-		return fmt.Errorf("tunnel %q: %w", t.Name, err)
-	}
-	_, err = Parse(d.path, raw) // JSON is YAML
+	_, err := Parse(d.path, []byte("tunnels: ["+flowItem(t)+"]"))
 	bad := (*Error)(nil)
 	if !errors.As(err, &bad) {
 		return err
@@ -149,11 +147,11 @@ func (d *Document) checkTunnel(t Tunnel, others []Tunnel) error {
 
 // A change finds the splices that bring t into the text, or those that the
 // change is about. It reports false where it does not know how.
-type change func(s *source, top *yaml.Node, t Tunnel) ([]splice, bool)
+type change func(s *source, top *yaml.Node, t state.TunnelSpec) ([]splice, bool)
 
 // splice applies a change and makes sure that the text then says exactly want:
 // what cannot be proven right is refused.
-func (d *Document) splice(c change, t Tunnel, want *Config, byHand error) error {
+func (d *Document) splice(c change, t state.TunnelSpec, want *Config, byHand error) error {
 	var ms mistakes
 	top := parseYAML(d.text, &ms)
 	s := newSource(d.text)
@@ -189,7 +187,7 @@ type tunnelKey struct {
 }
 
 // tunnelKeys lists the keys of t, in the order in which they are written.
-func tunnelKeys(t Tunnel) []tunnelKey {
+func tunnelKeys(t state.TunnelSpec) []tunnelKey {
 	port, hold := "", ""
 	if t.Port != 0 {
 		port = strconv.Itoa(t.Port)
@@ -198,21 +196,21 @@ func tunnelKeys(t Tunnel) []tunnelKey {
 		hold = t.Hold.String()
 	}
 	return []tunnelKey{
-		{"name", token(t.Name)}, {"kind", token(string(t.Kind))}, {"cluster", token(t.Cluster)},
-		{"resource", token(t.Resource)}, {"db_user", token(t.DBUser)}, {"db_name", token(t.DBName)},
+		{"name", needed(t.Name)}, {"kind", needed(string(t.Kind))}, {"cluster", needed(t.Cluster)},
+		{"resource", needed(t.Resource)}, {"db_user", token(t.DBUser)}, {"db_name", token(t.DBName)},
 		{"as", token(t.As)}, {"as_groups", tokens(t.AsGroups)},
 		{"port", port}, {"hold", hold}, {"engine", token(string(t.Engine))}, {"guard", token(string(t.Guard))},
 	}
 }
 
 // writtenKeys is tunnelKeys without those that are left out.
-func writtenKeys(t Tunnel) []tunnelKey {
+func writtenKeys(t state.TunnelSpec) []tunnelKey {
 	return slices.DeleteFunc(tunnelKeys(t), func(k tunnelKey) bool { return k.token == "" })
 }
 
 // changedKeys lists what in to differs from from, keys to be removed first: a
 // tunnel that becomes one of kind kube must lose its database first.
-func changedKeys(from, to Tunnel) []tunnelKey {
+func changedKeys(from, to state.TunnelSpec) []tunnelKey {
 	old := tunnelKeys(from)
 	var gone, changed []tunnelKey
 	for i, k := range tunnelKeys(to) {
@@ -228,7 +226,7 @@ func changedKeys(from, to Tunnel) []tunnelKey {
 }
 
 // copyTo copies the key's value from one tunnel to another.
-func (k tunnelKey) copyTo(to *Tunnel, from Tunnel) {
+func (k tunnelKey) copyTo(to *state.TunnelSpec, from state.TunnelSpec) {
 	switch k.name {
 	case "name":
 		to.Name = from.Name
@@ -279,6 +277,9 @@ func token(s string) string {
 	return string(raw)
 }
 
+// needed is token for a key that is never left out.
+func needed(s string) string { return cmp.Or(token(s), `""`) }
+
 // tokens is a list as a YAML value; empty for an empty list.
 func tokens(list []string) string {
 	if len(list) == 0 {
@@ -286,13 +287,13 @@ func tokens(list []string) string {
 	}
 	parts := make([]string, len(list))
 	for i, s := range list {
-		parts[i] = cmp.Or(token(s), `""`)
+		parts[i] = needed(s)
 	}
 	return "[" + strings.Join(parts, ", ") + "]"
 }
 
 // flowItem is a tunnel on one line.
-func flowItem(t Tunnel) string {
+func flowItem(t state.TunnelSpec) string {
 	var parts []string
 	for _, k := range writtenKeys(t) {
 		parts = append(parts, k.name+": "+k.token)
@@ -302,7 +303,7 @@ func flowItem(t Tunnel) string {
 
 // blockItem is a tunnel with a line for each key, each but the first after
 // indent.
-func blockItem(t Tunnel, indent, eol string) string {
+func blockItem(t state.TunnelSpec, indent, eol string) string {
 	var parts []string
 	for _, k := range writtenKeys(t) {
 		parts = append(parts, k.name+": "+k.token)

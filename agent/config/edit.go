@@ -12,6 +12,7 @@ import (
 
 	"github.com/gofrs/flock"
 
+	"berth/agent/state"
 	"berth/internal/atomicfile"
 )
 
@@ -105,7 +106,7 @@ func editOnce(path, target string, change func(*Document) error) (bool, error) {
 }
 
 // AddTunnel adds a tunnel to the config file at path, after those it has.
-func AddTunnel(path string, t Tunnel) error {
+func AddTunnel(path string, t state.TunnelSpec) error {
 	return Edit(path, func(d *Document) error { return d.AddTunnel(t) })
 }
 

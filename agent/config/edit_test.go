@@ -14,12 +14,14 @@ import (
 	"testing"
 	"time"
 
+	"berth/agent/state"
+
 	"github.com/gofrs/flock"
 	"github.com/google/go-cmp/cmp"
 )
 
 // newTunnel is what the cases add; newFlow and newBlock is how it is written.
-var newTunnel = Tunnel{Name: "new", Kind: KindDB, Cluster: "c", Resource: "r", DBUser: "it's \"me\"", Port: 20000}
+var newTunnel = state.TunnelSpec{Name: "new", Kind: state.KindDB, Cluster: "c", Resource: "r", DBUser: "it's \"me\"", Port: 20000}
 
 const (
 	newFlow = `{name: new, kind: db, cluster: c, resource: r, db_user: "it's \"me\"", port: 20000}`
@@ -34,7 +36,7 @@ func remove(name string) func(*Document) error {
 	return func(d *Document) error { return d.RemoveTunnel(name) }
 }
 
-func set(name string, change func(*Tunnel)) func(*Document) error {
+func set(name string, change func(*state.TunnelSpec)) func(*Document) error {
 	return func(d *Document) error {
 		t, _ := d.Config().Tunnel(name)
 		change(&t)
@@ -197,16 +199,16 @@ var editCases = map[string]struct {
 	"add_kube": {
 		"tunnels:\n  - " + a + "\n",
 		func(d *Document) error {
-			return d.AddTunnel(Tunnel{Name: "c", Kind: KindKube, Cluster: "c", Resource: "rc"})
+			return d.AddTunnel(state.TunnelSpec{Name: "c", Kind: state.KindKube, Cluster: "c", Resource: "rc"})
 		},
 		"tunnels:\n  - " + a + "\n  - " + c + "\n",
 	},
 	"add_what_needs_quotes": {
 		"tunnels:\n  - " + a + "\n",
 		func(d *Document) error {
-			return d.AddTunnel(Tunnel{
-				Name: "123", Kind: KindDB, Cluster: "true", Resource: "1e3", DBUser: "arn:aws:iam::1:role/x", DBName: "~",
-				Hold: new(Duration), Engine: EngineTSH,
+			return d.AddTunnel(state.TunnelSpec{
+				Name: "123", Kind: state.KindDB, Cluster: "true", Resource: "1e3", DBUser: "arn:aws:iam::1:role/x", DBName: "~",
+				Hold: new(state.Duration), Engine: state.EngineTSH,
 			})
 		},
 		"tunnels:\n  - " + a + "\n  - {name: \"123\", kind: db, cluster: \"true\", resource: \"1e3\", " +
@@ -218,7 +220,7 @@ var editCases = map[string]struct {
 			if err := d.AddTunnel(newTunnel); err != nil {
 				return err
 			}
-			return d.AddTunnel(Tunnel{Name: "c", Kind: KindKube, Cluster: "c", Resource: "rc"})
+			return d.AddTunnel(state.TunnelSpec{Name: "c", Kind: state.KindKube, Cluster: "c", Resource: "rc"})
 		},
 		"tunnels:\n  - " + newFlow + "\n  - " + c + "\n",
 	},
@@ -290,47 +292,47 @@ var editCases = map[string]struct {
 
 	"set_port": {
 		"tunnels:\n  - {name: a, kind: db, cluster: c, resource: r, port: 15001} # A\n  - " + b + "\n",
-		set("a", func(t *Tunnel) { t.Port = 15009 }),
+		set("a", func(t *state.TunnelSpec) { t.Port = 15009 }),
 		"tunnels:\n  - {name: a, kind: db, cluster: c, resource: r, port: 15009} # A\n  - " + b + "\n",
 	},
 	"set_new_key_in_flow_item": {
 		"tunnels:\n  - {name: a, kind: db, cluster: c, resource: r } # A\n",
-		set("a", func(t *Tunnel) { t.Port = 15009; t.DBUser = "alice" }),
+		set("a", func(t *state.TunnelSpec) { t.Port = 15009; t.DBUser = "alice" }),
 		"tunnels:\n  - {name: a, kind: db, cluster: c, resource: r, db_user: alice, port: 15009 } # A\n",
 	},
 	"set_new_key_in_block_item": {
 		"tunnels:\n  - name: a\n    kind: db\n    cluster: c\n    resource: r # R\n\n# end\n",
-		set("a", func(t *Tunnel) { t.Port = 15009 }),
+		set("a", func(t *state.TunnelSpec) { t.Port = 15009 }),
 		"tunnels:\n  - name: a\n    kind: db\n    cluster: c\n    resource: r # R\n    port: 15009\n\n# end\n",
 	},
 	"set_empty_key": {
 		"tunnels:\n  - name: a\n    port: # later\n    kind: db\n    cluster: c\n    resource: r\n",
-		set("a", func(t *Tunnel) { t.Port = 15009 }),
+		set("a", func(t *state.TunnelSpec) { t.Port = 15009 }),
 		"tunnels:\n  - name: a\n    port: 15009 # later\n    kind: db\n    cluster: c\n    resource: r\n",
 	},
 	"set_rename_and_drop_port": {
 		"tunnels: [{port: 15001, name: 'a', kind: db, cluster: c, resource: r}]\n",
-		set("a", func(t *Tunnel) { t.Port = 0; t.Name = "z" }),
+		set("a", func(t *state.TunnelSpec) { t.Port = 0; t.Name = "z" }),
 		"tunnels: [{name: z, kind: db, cluster: c, resource: r}]\n",
 	},
 	"set_drop_key_on_the_line_of_the_dash": {
 		"tunnels:\n  - port: 15001\n    name: a\n    kind: db\n    cluster: c\n    resource: r\n",
-		set("a", func(t *Tunnel) { t.Port = 0 }),
+		set("a", func(t *state.TunnelSpec) { t.Port = 0 }),
 		"tunnels:\n  - name: a\n    kind: db\n    cluster: c\n    resource: r\n",
 	},
 	"set_to_kube": {
 		"tunnels:\n  - name: a\n    kind: db\n    cluster: c\n    resource: r\n    db_user: u # U\n    db_name: n\n",
-		set("a", func(t *Tunnel) { t.Kind = KindKube; t.DBUser = ""; t.DBName = "" }),
+		set("a", func(t *state.TunnelSpec) { t.Kind = state.KindKube; t.DBUser = ""; t.DBName = "" }),
 		"tunnels:\n  - name: a\n    kind: kube\n    cluster: c\n    resource: r\n",
 	},
 	"set_who_to_be": {
 		"tunnels:\n  - name: a\n    kind: kube\n    cluster: c\n    resource: r\n    as: u # U\n",
-		set("a", func(t *Tunnel) { t.As = "v"; t.AsGroups = []string{"dev", "system:masters"} }),
+		set("a", func(t *state.TunnelSpec) { t.As = "v"; t.AsGroups = []string{"dev", "system:masters"} }),
 		"tunnels:\n  - name: a\n    kind: kube\n    cluster: c\n    resource: r\n    as: v # U\n    as_groups: [dev, \"system:masters\"]\n",
 	},
 	"set_hold_and_engine": {
 		"tunnels:\n  - name: a\n    kind: db\n    cluster: c\n    resource: r\n    hold: 30s\n",
-		set("a", func(t *Tunnel) { t.Hold = new(Duration(90 * time.Second)); t.Engine = EngineTSH }),
+		set("a", func(t *state.TunnelSpec) { t.Hold = new(state.Duration(90 * time.Second)); t.Engine = state.EngineTSH }),
 		"tunnels:\n  - name: a\n    kind: db\n    cluster: c\n    resource: r\n    hold: 1m30s\n    engine: tsh\n",
 	},
 	"kube_port_new_key": {
@@ -359,12 +361,12 @@ var editCases = map[string]struct {
 	},
 	"kube_port_with_the_tunnel": {
 		"", func(d *Document) error {
-			return errors.Join(d.AddTunnel(Tunnel{Name: "c", Kind: KindKube, Cluster: "c", Resource: "rc"}), d.SetKubePort(15440))
+			return errors.Join(d.AddTunnel(state.TunnelSpec{Name: "c", Kind: state.KindKube, Cluster: "c", Resource: "rc"}), d.SetKubePort(15440))
 		},
 		header + "\ntunnels:\n  - " + c + "\nkube: {port: 15440}\n",
 	},
 	"set_nothing": {
-		"tunnels: [" + a + "]", set("a", func(*Tunnel) {}),
+		"tunnels: [" + a + "]", set("a", func(*state.TunnelSpec) {}),
 		"tunnels: [" + a + "]",
 	},
 }
@@ -421,10 +423,10 @@ func TestEditRefused(t *testing.T) {
 		"no_such":        {"tunnels: [" + a + "]\n", remove("b"), is(ErrNoTunnel), `"b"`},
 		"no_such_to_set": {"tunnels: [" + a + "]\n", func(d *Document) error { return d.SetTunnel("b", newTunnel) }, is(ErrNoTunnel), `"b"`},
 		"rename_to_existing": {
-			"tunnels: [" + a + ", " + b + "]\n", set("a", func(t *Tunnel) { t.Name = "b" }), is(ErrTunnelExists), `"b"`,
+			"tunnels: [" + a + ", " + b + "]\n", set("a", func(t *state.TunnelSpec) { t.Name = "b" }), is(ErrTunnelExists), `"b"`,
 		},
 		"invalid_tunnel": {
-			"version: 1\n", func(d *Document) error { return d.AddTunnel(Tunnel{Name: "a b", Kind: "x", Port: 80}) },
+			"version: 1\n", func(d *Document) error { return d.AddTunnel(state.TunnelSpec{Name: "a b", Kind: "x", Port: 80}) },
 			func(err error) bool { return errors.As(err, new(*InvalidTunnelError)) }, "privileged",
 		},
 		"invalid_file": {
@@ -436,10 +438,10 @@ func TestEditRefused(t *testing.T) {
 		"text_over_lines":      {"tunnels:\n  - name: a\n    kind: db\n    cluster: c\n    resource: very\n      long\n", add, refused, "yourself"},
 		"block_text":           {"tunnels:\n  - name: a\n    kind: db\n    cluster: c\n    resource: |-\n      r\n", remove("a"), refused, "yourself"},
 		"anchor_is_used_later": {"tunnels:\n  - &a {name: a, kind: db, cluster: c, resource: r}\n  - {<<: *a, name: b}\n", remove("a"), refused, "yourself"},
-		"merged_key":           {"tunnels:\n  - &a {name: a, kind: db, cluster: c, resource: r, port: 15001}\n  - {<<: *a, name: b, port: 15002}\n", set("b", func(t *Tunnel) { t.Port = 0 }), refused, "yourself"},
+		"merged_key":           {"tunnels:\n  - &a {name: a, kind: db, cluster: c, resource: r, port: 15001}\n  - {<<: *a, name: b, port: 15002}\n", set("b", func(t *state.TunnelSpec) { t.Port = 0 }), refused, "yourself"},
 		"another_value_shines_through": {
 			"tunnels:\n  - &a {name: a, kind: db, cluster: c, resource: r, hold: 30s}\n  - {<<: *a, name: b, hold: 90s}\n",
-			set("b", func(t *Tunnel) { t.Hold = nil }), refused, "yourself",
+			set("b", func(t *state.TunnelSpec) { t.Hold = nil }), refused, "yourself",
 		},
 		"kube_port_after_the_end": {"version: 1\n...\n", kubePort(15440), refused, "kube: {port: 15440}"},
 		"kube_port_privileged":    {"version: 1\n", kubePort(80), refused, "kube: {port: 80}"},
@@ -474,7 +476,7 @@ func TestEditMakesFolder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]Tunnel{newTunnel}, cfg.Tunnels); diff != "" {
+	if diff := cmp.Diff([]state.TunnelSpec{newTunnel}, cfg.Tunnels); diff != "" {
 		t.Errorf("tunnels differ (-want +got):\n%s", diff)
 	}
 	if runtime.GOOS == "windows" {
@@ -615,7 +617,7 @@ func TestEditConcurrently(t *testing.T) {
 		wg.Go(func() {
 			for i := range each {
 				name := fmt.Sprintf("t-%d-%d", w, i)
-				if err := AddTunnel(path, Tunnel{Name: name, Kind: KindKube, Cluster: "c", Resource: "r"}); err != nil {
+				if err := AddTunnel(path, state.TunnelSpec{Name: name, Kind: state.KindKube, Cluster: "c", Resource: "r"}); err != nil {
 					t.Error(err)
 				}
 			}
@@ -644,7 +646,7 @@ func TestEditConcurrently(t *testing.T) {
 const editorEnv = "CONFIG_TEST_EDIT"
 
 func editForEver(path string) {
-	t := Tunnel{Name: fmt.Sprintf("p-%d", os.Getpid()), Kind: KindKube, Cluster: "c", Resource: strings.Repeat("r", 200)}
+	t := state.TunnelSpec{Name: fmt.Sprintf("p-%d", os.Getpid()), Kind: state.KindKube, Cluster: "c", Resource: strings.Repeat("r", 200)}
 	for {
 		err := errors.Join(AddTunnel(path, t), RemoveTunnel(path, t.Name))
 		if err != nil {

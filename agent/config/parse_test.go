@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"berth/agent/state"
+
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -29,19 +31,19 @@ func TestParse(t *testing.T) {
 		"windows_line_ends":  {"version: 1\r\nlog: {level: warn}\r\n", &Config{Version: 1, Log: Log{LogWarn}}},
 		"no_last_line_end":   {"log:\n  level: debug", &Config{Version: 1, Log: Log{LogDebug}}},
 		"json":               {`{"version": 1, "homes": ["~/.tsh"]}`, &Config{Version: 1, Homes: []string{"~/.tsh"}}},
-		"hexadecimal_port":   {"tunnels: [{name: a, kind: db, cluster: c, resource: r, port: 0x2000}]", &Config{Version: 1, Tunnels: []Tunnel{{Name: "a", Kind: KindDB, Cluster: "c", Resource: "r", Port: 8192}}}},
-		"off_is_a_mode":      {"profiles: [{proxy: p, renew: {mode: off}}]", &Config{Version: 1, Profiles: []Profile{{Proxy: "p", Renew: Renew{Mode: RenewOff}}}}},
-		"zero_hold":          {"tunnels: [{name: a, kind: kube, cluster: c, resource: r, hold: 0s}]", &Config{Version: 1, Tunnels: []Tunnel{{Name: "a", Kind: KindKube, Cluster: "c", Resource: "r", Hold: new(Duration)}}}},
-		"word_like_a_date":   {"tunnels: [{name: 2024-01-02, kind: kube, cluster: c, resource: r}]", &Config{Version: 1, Tunnels: []Tunnel{{Name: "2024-01-02", Kind: KindKube, Cluster: "c", Resource: "r"}}}},
+		"hexadecimal_port":   {"tunnels: [{name: a, kind: db, cluster: c, resource: r, port: 0x2000}]", &Config{Version: 1, Tunnels: []state.TunnelSpec{{Name: "a", Kind: state.KindDB, Cluster: "c", Resource: "r", Port: 8192}}}},
+		"off_is_a_mode":      {"profiles: [{proxy: p, renew: {mode: off}}]", &Config{Version: 1, Profiles: []Profile{{Proxy: "p", Renew: Renew{Mode: state.RenewOff}}}}},
+		"zero_hold":          {"tunnels: [{name: a, kind: kube, cluster: c, resource: r, hold: 0s}]", &Config{Version: 1, Tunnels: []state.TunnelSpec{{Name: "a", Kind: state.KindKube, Cluster: "c", Resource: "r", Hold: new(state.Duration)}}}},
+		"word_like_a_date":   {"tunnels: [{name: 2024-01-02, kind: kube, cluster: c, resource: r}]", &Config{Version: 1, Tunnels: []state.TunnelSpec{{Name: "2024-01-02", Kind: state.KindKube, Cluster: "c", Resource: "r"}}}},
 		"empty_ca_file":      {`profiles: [{proxy: p, ca_file: ""}]`, &Config{Version: 1, Profiles: []Profile{{Proxy: "p"}}}},
-		"kube_as":            {"kube: {port: 15440}\ntunnels: [{name: a, kind: kube, cluster: c, resource: r, as: u, as_groups: [g, h]}]", &Config{Version: 1, Kube: Kube{Port: 15440}, Tunnels: []Tunnel{{Name: "a", Kind: KindKube, Cluster: "c", Resource: "r", As: "u", AsGroups: []string{"g", "h"}}}}},
-		"kube_with_empty_db": {`tunnels: [{name: a, kind: kube, cluster: c, resource: r, db_user: ""}]`, &Config{Version: 1, Tunnels: []Tunnel{{Name: "a", Kind: KindKube, Cluster: "c", Resource: "r"}}}},
+		"kube_as":            {"kube: {port: 15440}\ntunnels: [{name: a, kind: kube, cluster: c, resource: r, as: u, as_groups: [g, h]}]", &Config{Version: 1, Kube: Kube{Port: 15440}, Tunnels: []state.TunnelSpec{{Name: "a", Kind: state.KindKube, Cluster: "c", Resource: "r", As: "u", AsGroups: []string{"g", "h"}}}}},
+		"kube_with_empty_db": {`tunnels: [{name: a, kind: kube, cluster: c, resource: r, db_user: ""}]`, &Config{Version: 1, Tunnels: []state.TunnelSpec{{Name: "a", Kind: state.KindKube, Cluster: "c", Resource: "r"}}}},
 		"anchors_and_merges": {
 			"tunnels:\n  - &a {name: a, kind: db, cluster: c, resource: r, hold: 90s}\n  - {<<: *a, name: b, port: 15000}\n  - {name: d, <<: [*a]}\n",
-			&Config{Version: 1, Tunnels: []Tunnel{
-				{Name: "a", Kind: KindDB, Cluster: "c", Resource: "r", Hold: new(Duration(90 * time.Second))},
-				{Name: "b", Kind: KindDB, Cluster: "c", Resource: "r", Hold: new(Duration(90 * time.Second)), Port: 15000},
-				{Name: "d", Kind: KindDB, Cluster: "c", Resource: "r", Hold: new(Duration(90 * time.Second))},
+			&Config{Version: 1, Tunnels: []state.TunnelSpec{
+				{Name: "a", Kind: state.KindDB, Cluster: "c", Resource: "r", Hold: new(state.Duration(90 * time.Second))},
+				{Name: "b", Kind: state.KindDB, Cluster: "c", Resource: "r", Hold: new(state.Duration(90 * time.Second)), Port: 15000},
+				{Name: "d", Kind: state.KindDB, Cluster: "c", Resource: "r", Hold: new(state.Duration(90 * time.Second))},
 			}},
 		},
 		"all_of_it": {
@@ -62,12 +64,12 @@ log: {level: error}
 			&Config{
 				Version: 1, Homes: []string{"~/.tsh", "~"},
 				Profiles: []Profile{
-					{Proxy: "teleport.example.com:443", Auth: "okta", Renew: Renew{RenewAuto, Duration(90 * time.Minute)}, Insecure: true},
+					{Proxy: "teleport.example.com:443", Auth: "okta", Renew: Renew{state.RenewAuto, state.Duration(90 * time.Minute)}, Insecure: true},
 					{Proxy: "[::1]:3080"},
 				},
-				Tunnels: []Tunnel{{
-					Name: "prod-pg", Kind: KindDB, Cluster: "example.com", Resource: "pg-prod", DBUser: "alice", DBName: "app",
-					Port: 15432, Hold: new(Duration(10 * time.Minute)), Engine: EngineTSH,
+				Tunnels: []state.TunnelSpec{{
+					Name: "prod-pg", Kind: state.KindDB, Cluster: "example.com", Resource: "pg-prod", DBUser: "alice", DBName: "app",
+					Port: 15432, Hold: new(state.Duration(10 * time.Minute)), Engine: state.EngineTSH,
 				}},
 				Notifications: Notifications{Enabled: new(false), QuietHours: "22:00-07:00"},
 				TSH:           TSH{"~/bin/tsh"}, Log: Log{LogError},
@@ -465,7 +467,7 @@ func TestSchema(t *testing.T) {
 		}
 	}
 	for name := range descriptions {
-		if typ, _, _ := strings.Cut(name, "."); !strings.Contains("Config Profile Renew Tunnel Kube Notifications Access AutoAssume Hook TSH Log", typ) {
+		if typ, _, _ := strings.Cut(name, "."); !strings.Contains("Config Profile Renew TunnelSpec Kube Notifications Access AutoAssume Hook TSH Log", typ) {
 			t.Errorf("descriptions has %q", name)
 		}
 	}

@@ -3,13 +3,15 @@ package config
 import (
 	"strings"
 
+	"berth/agent/state"
+
 	"go.yaml.in/yaml/v3"
 )
 
 // setKey brings one key of the i-th tunnel to the value it shall have: changes
 // it, adds it, or removes it.
 func setKey(i int, key tunnelKey) change {
-	return func(s *source, top *yaml.Node, _ Tunnel) ([]splice, bool) {
+	return func(s *source, top *yaml.Node, _ state.TunnelSpec) ([]splice, bool) {
 		_, list := tunnelsOf(top)
 		if list == nil || list.Kind != yaml.SequenceNode || i >= len(list.Content) {
 			return nil, false

@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 
+	"berth/agent/state"
+
 	"go.yaml.in/yaml/v3"
 )
 
@@ -13,12 +15,12 @@ func (d *Document) SetKubePort(port int) error {
 	want := *d.cfg
 	want.Kube.Port = port
 	byHand := &RefusedError{Path: d.path, Edit: fmt.Sprintf("add this to it yourself:\nkube: {port: %d}", port)}
-	return d.splice(setKubePort(strconv.Itoa(port)), Tunnel{}, &want, byHand)
+	return d.splice(setKubePort(strconv.Itoa(port)), state.TunnelSpec{}, &want, byHand)
 }
 
 // setKubePort writes the port where "kube" says it, or at the end of the file.
 func setKubePort(port string) change {
-	return func(s *source, top *yaml.Node, _ Tunnel) ([]splice, bool) {
+	return func(s *source, top *yaml.Node, _ state.TunnelSpec) ([]splice, bool) {
 		if top == nil || top.Kind != yaml.MappingNode || len(top.Content) == 0 {
 			return nil, false
 		}

@@ -3,6 +3,8 @@ package config
 import (
 	"strings"
 
+	"berth/agent/state"
+
 	"go.yaml.in/yaml/v3"
 )
 
@@ -23,7 +25,7 @@ func lookup(mapping *yaml.Node, name string) (key, val *yaml.Node) {
 func isFlow(n *yaml.Node) bool { return n.Style&yaml.FlowStyle != 0 }
 
 // insertTunnel adds t after the tunnels that are there.
-func insertTunnel(s *source, top *yaml.Node, t Tunnel) ([]splice, bool) {
+func insertTunnel(s *source, top *yaml.Node, t state.TunnelSpec) ([]splice, bool) {
 	eol := s.eol()
 	end := len(s.text)
 	section := "tunnels:" + eol + "  - " + flowItem(t) + eol
@@ -61,7 +63,7 @@ func insertTunnel(s *source, top *yaml.Node, t Tunnel) ([]splice, bool) {
 }
 
 // fillNull makes "tunnels:", with nothing or null after it, a list of t.
-func (s *source) fillNull(top, key, val *yaml.Node, t Tunnel) ([]splice, bool) {
+func (s *source) fillNull(top, key, val *yaml.Node, t state.TunnelSpec) ([]splice, bool) {
 	colon, ok := s.colon(key)
 	if !ok {
 		return nil, false
@@ -81,7 +83,7 @@ func (s *source) fillNull(top, key, val *yaml.Node, t Tunnel) ([]splice, bool) {
 
 // fillEmpty makes "tunnels: []" a list of t: a block of lines, unless the
 // brackets are part of something larger or hold comments.
-func (s *source) fillEmpty(top, key, val *yaml.Node, t Tunnel) ([]splice, bool) {
+func (s *source) fillEmpty(top, key, val *yaml.Node, t state.TunnelSpec) ([]splice, bool) {
 	open := s.skipProperties(s.offset(val))
 	end, ok := s.end(val)
 	if !ok {
@@ -100,7 +102,7 @@ func (s *source) fillEmpty(top, key, val *yaml.Node, t Tunnel) ([]splice, bool) 
 }
 
 // startBlock begins a list below key, whose value so far is taken away.
-func (s *source) startBlock(key *yaml.Node, gone splice, t Tunnel) ([]splice, bool) {
+func (s *source) startBlock(key *yaml.Node, gone splice, t state.TunnelSpec) ([]splice, bool) {
 	if s.line(gone.from) != s.line(gone.to) || !s.ends(gone.to) {
 		return nil, false
 	}
@@ -111,7 +113,7 @@ func (s *source) startBlock(key *yaml.Node, gone splice, t Tunnel) ([]splice, bo
 
 // appendFlow adds t to a list in brackets, on a line of its own if the last
 // one is.
-func (s *source) appendFlow(list *yaml.Node, t Tunnel) ([]splice, bool) {
+func (s *source) appendFlow(list *yaml.Node, t state.TunnelSpec) ([]splice, bool) {
 	last := list.Content[len(list.Content)-1]
 	end, ok := s.end(last)
 	if !ok {
@@ -138,7 +140,7 @@ func (s *source) appendFlow(list *yaml.Node, t Tunnel) ([]splice, bool) {
 }
 
 // appendBlock adds t to a list of lines, written as the last one is.
-func (s *source) appendBlock(list *yaml.Node, t Tunnel) ([]splice, bool) {
+func (s *source) appendBlock(list *yaml.Node, t state.TunnelSpec) ([]splice, bool) {
 	last := list.Content[len(list.Content)-1]
 	end, ok := s.end(last)
 	if !ok {
@@ -200,7 +202,7 @@ func (s *source) blankAbove(off int) bool {
 
 // removeTunnel removes the i-th tunnel.
 func removeTunnel(i int) change {
-	return func(s *source, top *yaml.Node, _ Tunnel) ([]splice, bool) {
+	return func(s *source, top *yaml.Node, _ state.TunnelSpec) ([]splice, bool) {
 		_, list := tunnelsOf(top)
 		if list == nil || list.Kind != yaml.SequenceNode || i >= len(list.Content) {
 			return nil, false

@@ -292,7 +292,7 @@ func ResourceFromProto(r *pb.Resource) Resource {
 }
 
 // TunnelSpecToProto returns t as it goes over the wire.
-func TunnelSpecToProto(t TunnelSpec) *pb.TunnelSpec {
+func TunnelSpecToProto(t state.TunnelSpec) *pb.TunnelSpec {
 	out := &pb.TunnelSpec{
 		Name:     utf8(t.Name),
 		Kind:     utf8(string(t.Kind)),
@@ -307,14 +307,14 @@ func TunnelSpecToProto(t TunnelSpec) *pb.TunnelSpec {
 		AsGroups: convert(t.AsGroups, utf8),
 	}
 	if t.Hold != nil {
-		out.Hold = durationpb.New(*t.Hold)
+		out.Hold = durationpb.New(time.Duration(*t.Hold))
 	}
 	return out
 }
 
 // TunnelSpecFromProto is the way back.
-func TunnelSpecFromProto(t *pb.TunnelSpec) TunnelSpec {
-	out := TunnelSpec{
+func TunnelSpecFromProto(t *pb.TunnelSpec) state.TunnelSpec {
+	out := state.TunnelSpec{
 		Name:     t.GetName(),
 		Kind:     state.Kind(t.GetKind()),
 		Cluster:  t.GetCluster(),
@@ -328,7 +328,7 @@ func TunnelSpecFromProto(t *pb.TunnelSpec) TunnelSpec {
 		AsGroups: t.GetAsGroups(),
 	}
 	if t.GetHold() != nil {
-		out.Hold = new(t.GetHold().AsDuration())
+		out.Hold = new(state.Duration(t.GetHold().AsDuration()))
 	}
 	return out
 }

@@ -119,7 +119,7 @@ func TestConversionKeepsEveryField(t *testing.T) {
 		}
 	})
 	t.Run("tunnel_spec", func(t *testing.T) {
-		v := filled[TunnelSpec]()
+		v := filled[state.TunnelSpec]()
 		if diff := cmp.Diff(v, roundTrip(t, TunnelSpecToProto, TunnelSpecFromProto, v)); diff != "" {
 			t.Errorf("tunnel spec changed on the wire (-sent +received):\n%s", diff)
 		}
@@ -145,7 +145,7 @@ func TestConversionOfAbsence(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("lists must be empty, not nil, and times absent (-want +got):\n%s", diff)
 	}
-	spec := roundTrip(t, TunnelSpecToProto, TunnelSpecFromProto, TunnelSpec{Hold: new(time.Duration)})
+	spec := roundTrip(t, TunnelSpecToProto, TunnelSpecFromProto, state.TunnelSpec{Hold: new(state.Duration)})
 	if spec.Hold == nil || *spec.Hold != 0 {
 		t.Errorf("hold of 0 arrived as %v, want a pointer to 0: it differs from the default", spec.Hold)
 	}

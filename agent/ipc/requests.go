@@ -59,7 +59,7 @@ type Assume struct {
 	// with a request for resources, what other tunnels lead to.
 	AcceptEarlierEnd bool
 	// Hold is how long a login is waited for where one is needed; zero means
-	// not at all, nil that it is the tunnel's own, else config.DefaultHold.
+	// not at all, nil that it is the tunnel's own, else state.DefaultHold.
 	Hold *time.Duration
 }
 

@@ -37,7 +37,7 @@ type Backend interface {
 	// ListResources asks the clusters what they offer.
 	ListResources(ctx context.Context, q ResourceQuery) ([]Resource, error)
 	// AddTunnel configures a tunnel and returns it with its port.
-	AddTunnel(ctx context.Context, spec TunnelSpec) (TunnelSpec, error)
+	AddTunnel(ctx context.Context, spec state.TunnelSpec) (state.TunnelSpec, error)
 	// RemoveTunnel stops a tunnel and takes it out of the config.
 	RemoveTunnel(ctx context.Context, name string) error
 	// StartTunnel starts a stopped tunnel.

@@ -33,22 +33,6 @@ type Resource struct {
 	DBNames     []string          `json:"db_names"` // likewise
 }
 
-// TunnelSpec is a tunnel as the config has it.
-type TunnelSpec struct {
-	Name     string         `json:"name"`
-	Kind     state.Kind     `json:"kind"`
-	Cluster  string         `json:"cluster"`
-	Resource string         `json:"resource"`
-	DBUser   string         `json:"db_user"`
-	DBName   string         `json:"db_name"`
-	Port     int            `json:"port"`   // zero in a request means: derive one
-	Hold     *time.Duration `json:"hold"`   // nil means the default
-	Engine   state.Engine   `json:"engine"` // empty means auto
-	Guard    state.Guard    `json:"guard"`  // empty means on
-	As       string         `json:"as"`     // who to be in Kubernetes; empty leaves it to clients
-	AsGroups []string       `json:"as_groups"`
-}
-
 // Peer is the process at the other end of a connection.
 type Peer struct {
 	UID string // the numeric user id; on Windows the user's SID

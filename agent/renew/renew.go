@@ -9,7 +9,7 @@ package renew
 import (
 	"time"
 
-	"berth/agent/config"
+	"berth/agent/state"
 )
 
 // Action is what to do now.
@@ -81,7 +81,7 @@ type Input struct {
 	// ValidUntil is the session's end; zero means that there is no session.
 	ValidUntil time.Time
 
-	Mode   config.RenewMode
+	Mode   state.RenewMode
 	Before time.Duration // of the first warning, or of the login, to the end
 
 	Quiet   bool      // these are quiet hours
@@ -108,7 +108,7 @@ func Decide(in Input) Decision {
 	switch {
 	case in.ValidUntil.IsZero():
 		return Decision{Action: Stop, Why: "no session"}
-	case in.Mode == config.RenewOff:
+	case in.Mode == state.RenewOff:
 		return Decision{Action: Stop, Why: "renewing is off"}
 	case in.Now.After(in.ValidUntil.Add(stale)):
 		return Decision{Action: Stop, Why: "it ended long ago"}
@@ -124,7 +124,7 @@ func Decide(in Input) Decision {
 	case !in.WokeAt.IsZero() && in.Now.Before(quietUntil) && !in.Now.Before(in.WokeAt):
 		return Decision{Action: Wait, At: quietUntil, Why: "just woken"}
 	}
-	if in.Mode == config.RenewAuto {
+	if in.Mode == state.RenewAuto {
 		if d, ok := unasked(in, level, next); ok {
 			return d
 		}

@@ -4,18 +4,18 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
+	"berth/agent/state"
 
-	"berth/agent/config"
+	"github.com/google/go-cmp/cmp"
 )
 
 func TestDecide(t *testing.T) {
 	end := time.Date(2027, 3, 4, 18, 0, 0, 0, time.UTC)
 	base := Input{
-		ValidFrom: end.Add(-8 * time.Hour), ValidUntil: end, Mode: config.RenewAsk, Before: 15 * time.Minute,
+		ValidFrom: end.Add(-8 * time.Hour), ValidUntil: end, Mode: state.RenewAsk, Before: 15 * time.Minute,
 	}
 	at := func(left time.Duration) time.Time { return end.Add(-left) }
-	auto := func(in *Input) { in.Mode = config.RenewAuto }
+	auto := func(in *Input) { in.Mode = state.RenewAuto }
 	for _, test := range []struct {
 		name   string
 		left   time.Duration
@@ -34,8 +34,8 @@ func TestDecide(t *testing.T) {
 		{"end_put_aside", -time.Hour, func(in *Input) { in.Heard = Ended }, Wait, None, time.Time{}},
 		{"ended_long_ago", -25 * time.Hour, nil, Stop, None, time.Time{}},
 		{"quiet_hours", 10 * time.Minute, func(in *Input) { in.Quiet = true }, Wait, None, at(5 * time.Minute)},
-		{"off", 10 * time.Minute, func(in *Input) { in.Mode = config.RenewOff }, Stop, None, time.Time{}},
-		{"off_and_over", -time.Minute, func(in *Input) { in.Mode = config.RenewOff }, Stop, None, time.Time{}},
+		{"off", 10 * time.Minute, func(in *Input) { in.Mode = state.RenewOff }, Stop, None, time.Time{}},
+		{"off_and_over", -time.Minute, func(in *Input) { in.Mode = state.RenewOff }, Stop, None, time.Time{}},
 		{"logged_out", 0, func(in *Input) { in.ValidUntil = time.Time{} }, Stop, None, time.Time{}},
 		{"login_under_way", 10 * time.Minute, func(in *Input) { in.Running = true }, Wait, None, at(5 * time.Minute)},
 		{"just_woken", -9 * time.Hour, func(in *Input) { in.WokeAt = in.Now.Add(-3 * time.Second) }, Wait, None, at(-9*time.Hour - 7*time.Second)},
@@ -114,7 +114,7 @@ func TestTimes(t *testing.T) {
 func TestEveryMinuteOfANight(t *testing.T) {
 	end := time.Date(2027, 3, 4, 23, 30, 0, 0, time.UTC)
 	quiet := func(now time.Time) bool { return now.Hour() >= 22 || now.Hour() < 7 }
-	for _, mode := range []config.RenewMode{config.RenewAsk, config.RenewAuto, config.RenewOff} {
+	for _, mode := range []state.RenewMode{state.RenewAsk, state.RenewAuto, state.RenewOff} {
 		logins := 0
 		for now := end.Add(-8 * time.Hour); now.Before(end.Add(7 * time.Hour)); now = now.Add(time.Minute) {
 			d := Decide(Input{

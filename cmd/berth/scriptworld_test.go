@@ -167,7 +167,7 @@ func cmdTunnel(ts *testscript.TestScript, _ bool, args []string) {
 	if len(args) != 2 {
 		ts.Fatalf("usage: tunnel NAME RESOURCE")
 	}
-	spec := config.Tunnel{
+	spec := state.TunnelSpec{
 		Name: args[0], Kind: state.KindDB, Cluster: "sim.test", Resource: args[1], DBUser: "alice", DBName: "app", Port: freePort(ts),
 	}
 	if args[1] == "cache" {

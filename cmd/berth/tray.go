@@ -282,18 +282,18 @@ func (k *clientCommands) of(t state.Tunnel) (name, command string, ok bool) {
 }
 
 // spec is a tunnel as the config has it. The file is read when it has changed.
-func (k *clientCommands) spec(name string) config.Tunnel {
+func (k *clientCommands) spec(name string) state.TunnelSpec {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	info, err := os.Stat(k.config)
 	if err != nil {
-		return config.Tunnel{}
+		return state.TunnelSpec{}
 	}
 	if k.loaded == nil || !info.ModTime().Equal(k.from) {
 		k.from = info.ModTime()
 		cfg, err := config.Load(k.config)
 		if err != nil {
-			return config.Tunnel{} // the agent says what is wrong
+			return state.TunnelSpec{} // the agent says what is wrong
 		}
 		k.loaded = cfg
 	}

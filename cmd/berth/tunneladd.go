@@ -8,7 +8,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"berth/agent/config"
 	"berth/agent/ipc/client"
 	"berth/agent/state"
 	"berth/proxies/db"
@@ -19,7 +18,7 @@ import (
 const settleWait = 3 * time.Second
 
 type addOptions struct {
-	spec   client.TunnelSpec
+	spec   state.TunnelSpec
 	hold   time.Duration
 	guard  string
 	engine string
@@ -51,7 +50,7 @@ resource.`,
 	f.StringVar(&o.spec.DBUser, "db-user", "", "the database user (default: the client's choice)")
 	f.StringVar(&o.spec.DBName, "db-name", "", "the database in the server (default: the client's choice)")
 	f.IntVar(&o.spec.Port, "port", 0, "the local port (default: derived from cluster and resource)")
-	f.DurationVar(&o.hold, "hold", config.DefaultHold, "how long a client is held while a login is needed")
+	f.DurationVar(&o.hold, "hold", state.DefaultHold, "how long a client is held while a login is needed")
 	f.StringVar(&o.engine, "engine", "auto", "who carries the bytes: auto, native or tsh")
 	f.StringVar(&o.guard, "guard", "on", "off serves other users' programs too, and containers")
 	f.BoolVar(&o.json, "json", false, "print the new tunnel as JSON")
@@ -93,7 +92,7 @@ be; kubectl's own --as comes first.`,
 	f.StringVar(&o.spec.As, "as", "", "the user to be in Kubernetes (default: the client's choice)")
 	f.StringArrayVar(&o.spec.AsGroups, "as-group", nil, "a group to be in, in Kubernetes; may be repeated")
 	f.IntVar(&o.spec.Port, "port", 0, "a local port of its own (default: the one all share)")
-	f.DurationVar(&o.hold, "hold", config.DefaultHold, "how long a request is held while a login is needed")
+	f.DurationVar(&o.hold, "hold", state.DefaultHold, "how long a request is held while a login is needed")
 	f.StringVar(&o.engine, "engine", "auto", "who carries the bytes: auto, native or tsh")
 	f.BoolVar(&o.json, "json", false, "print the new tunnel as JSON")
 	must(cmd.MarkFlagRequired("resource")) // for completion; check has the better words
@@ -118,7 +117,7 @@ func (o *addOptions) check(cmd *cobra.Command, kind state.Kind) error {
 		return usageError{withHint(fmt.Errorf("port %d does not exist", o.spec.Port), "use a port from 1024 to 65535, or leave --port out")}
 	}
 	if cmd.Flags().Changed("hold") {
-		o.spec.Hold = &o.hold
+		o.spec.Hold = new(state.Duration(o.hold))
 	}
 	if cmd.Flags().Changed("engine") {
 		o.spec.Engine = state.Engine(o.engine)
@@ -164,7 +163,7 @@ func settled(ctx context.Context, c *client.Client, name string) (state.Tunnel, 
 }
 
 // printAdded says where a new tunnel is and what to do with it.
-func (a *app) printAdded(t state.Tunnel, spec client.TunnelSpec) error {
+func (a *app) printAdded(t state.Tunnel, spec state.TunnelSpec) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "added %s: %s → %s, %s\n", t.Name, t.Address, clean(resourceOf(t)), words(t.State))
 	if t.Problem != nil {

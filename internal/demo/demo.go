@@ -184,7 +184,7 @@ func (d *demo) configure() error {
 	names := map[string]string{"orders": "demo-pg", "shop": "demo-mysql", "cache": "demo-redis"}
 	used := make(map[int]bool)
 	for _, database := range databases() {
-		spec := config.Tunnel{
+		spec := state.TunnelSpec{
 			Name: names[database.Name], Kind: state.KindDB, Cluster: d.sim.Name(), Resource: database.Name,
 			DBUser: user, DBName: "app",
 		}
@@ -202,7 +202,7 @@ func (d *demo) configure() error {
 	}
 	for _, k := range kubes() {
 		// A port of its own: the one they share is another berth's, perhaps.
-		spec := config.Tunnel{Name: kubeTunnel, Kind: state.KindKube, Cluster: d.sim.Name(), Resource: k.Name}
+		spec := state.TunnelSpec{Name: kubeTunnel, Kind: state.KindKube, Cluster: d.sim.Name(), Resource: k.Name}
 		spec.Port = proxies.DerivePort(spec.Cluster, string(spec.Kind), spec.Resource, func(port int) bool {
 			return used[port] || proxies.PortBusy(port)
 		})

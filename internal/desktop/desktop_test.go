@@ -141,7 +141,7 @@ func (w *world) configure() {
 	}
 	for _, names := range [][2]string{{"prod_pg", "pg-prod"}, {"shop", "orders"}} { // in an order, for the pictures
 		name, resource := names[0], names[1]
-		spec := config.Tunnel{Name: name, Kind: state.KindDB, Cluster: "example.com", Resource: resource, DBUser: "alice", DBName: "app"}
+		spec := state.TunnelSpec{Name: name, Kind: state.KindDB, Cluster: "example.com", Resource: resource, DBUser: "alice", DBName: "app"}
 		spec.Port = proxies.DerivePort(spec.Cluster, "db", resource, proxies.PortBusy)
 		if err := config.AddTunnel(w.paths.Config, spec); err != nil {
 			w.t.Fatal(err)

@@ -13,7 +13,6 @@ import (
 	"slices"
 	"time"
 
-	"berth/agent/config"
 	"berth/agent/state"
 	"berth/proxies"
 	"berth/proxies/kube/kubeconfig"
@@ -26,7 +25,7 @@ func (d *doctor) checkPorts(ctx context.Context) []Finding {
 		return nil
 	}
 	snap, running := d.snapshot(ctx)
-	var taken []config.Tunnel
+	var taken []state.TunnelSpec
 	for _, t := range conf.cfg.Tunnels {
 		if t.Port == 0 {
 			continue
@@ -43,7 +42,7 @@ func (d *doctor) checkPorts(ctx context.Context) []Finding {
 	if len(taken) == 0 {
 		return one("port", OK, "no other program has a port of the config's tunnels", "")
 	}
-	return each(ctx, taken, func(ctx context.Context, t config.Tunnel) []Finding {
+	return each(ctx, taken, func(ctx context.Context, t state.TunnelSpec) []Finding {
 		who := "another program, perhaps another user's"
 		for _, host := range []string{"127.0.0.1", "::1"} {
 			if owner := proxies.PortOwner(ctx, host, t.Port); owner != nil {
@@ -228,7 +227,7 @@ func (d *doctor) checkKubeconfig(ctx context.Context) []Finding {
 	}
 	var wanted []string
 	for _, t := range conf.cfg.Tunnels {
-		if t.Kind == config.KindKube {
+		if t.Kind == state.KindKube {
 			wanted = append(wanted, t.Name)
 		}
 	}

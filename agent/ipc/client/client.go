@@ -36,8 +36,6 @@ type (
 	Resource = ipc.Resource
 	// ResourceQuery says which resources to list.
 	ResourceQuery = ipc.ResourceQuery
-	// TunnelSpec is a tunnel as the config has it.
-	TunnelSpec = ipc.TunnelSpec
 )
 
 // What decides a program's exit code, for errors.Is.
@@ -125,11 +123,11 @@ func (c *Client) Resources(ctx context.Context, q ResourceQuery) ([]Resource, er
 
 // AddTunnel configures a tunnel and returns it as it stands in the config,
 // with its port.
-func (c *Client) AddTunnel(ctx context.Context, spec TunnelSpec) (TunnelSpec, error) {
+func (c *Client) AddTunnel(ctx context.Context, spec state.TunnelSpec) (state.TunnelSpec, error) {
 	req := &pb.AddTunnelRequest{Spec: ipc.TunnelSpecToProto(spec)}
 	resp, err := call(ctx, c, commandTimeout, req, pb.AgentClient.AddTunnel)
 	if err != nil {
-		return TunnelSpec{}, err
+		return state.TunnelSpec{}, err
 	}
 	return ipc.TunnelSpecFromProto(resp.GetSpec()), nil
 }

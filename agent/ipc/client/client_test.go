@@ -90,7 +90,7 @@ func (a *fakeAgent) ListResources(ctx context.Context, q ipc.ResourceQuery) ([]i
 		DBUsers: []string{"alice"}, DBNames: []string{"*"}}}, a.record(ctx, "list %s %s", q.Kind, q.Cluster)
 }
 
-func (a *fakeAgent) AddTunnel(ctx context.Context, spec ipc.TunnelSpec) (ipc.TunnelSpec, error) {
+func (a *fakeAgent) AddTunnel(ctx context.Context, spec state.TunnelSpec) (state.TunnelSpec, error) {
 	err := a.record(ctx, "add %s", spec.Name)
 	spec.Port = 15432
 	return spec, err
@@ -236,8 +236,8 @@ func TestCommands(t *testing.T) {
 	if err != nil || len(list) != 1 || list[0].Labels["env"] != "prod" || list[0].DBNames[0] != "*" {
 		t.Errorf("Resources: %+v, %v", list, err)
 	}
-	spec, err := c.AddTunnel(ctx, TunnelSpec{Name: "t", Hold: new(time.Second)})
-	if err != nil || spec.Port != 15432 || *spec.Hold != time.Second {
+	spec, err := c.AddTunnel(ctx, state.TunnelSpec{Name: "t", Hold: new(state.Duration(time.Second))})
+	if err != nil || spec.Port != 15432 || spec.HoldDuration() != time.Second {
 		t.Errorf("AddTunnel: %+v, %v", spec, err)
 	}
 	for _, f := range []func() error{

@@ -1,0 +1,149 @@
+package state
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Kind is what a tunnel leads to.
+type Kind string
+
+// The kinds of tunnels.
+const (
+	KindDB   Kind = "db"
+	KindKube Kind = "kube"
+)
+
+// Engine says who carries a tunnel's bytes.
+type Engine string
+
+// The engines. EngineAuto appears in the config only: a snapshot names the
+// engine that was chosen.
+const (
+	EngineAuto   Engine = "auto"
+	EngineNative Engine = "native"
+	EngineTSH    Engine = "tsh"
+)
+
+// Guard says whether only the agent's own OS user may use a tunnel.
+type Guard string
+
+// The guards. GuardNone is in a snapshot only.
+const (
+	GuardOn   Guard = "on"   // other users' programs are turned away
+	GuardOff  Guard = "off"  // every user of this machine may use the tunnel
+	GuardNone Guard = "none" // the system does not say who a client is, or need not
+)
+
+// DefaultHold is how long a tunnel holds its clients unless its spec says
+// otherwise.
+const DefaultHold = 60 * time.Second
+
+// TunnelSpec is a tunnel as the config asks for it: what is left out there is
+// zero here. The methods give the values that follow from it.
+type TunnelSpec struct {
+	Name     string    `json:"name" jsonschema:"required,pattern=^[A-Za-z0-9][A-Za-z0-9._-]*$,maxLength=64,example=prod-pg"`
+	Kind     Kind      `json:"kind" jsonschema:"required,enum=db,enum=kube"`
+	Cluster  string    `json:"cluster" jsonschema:"required,minLength=1,maxLength=256,example=example.com"`
+	Resource string    `json:"resource" jsonschema:"required,minLength=1,maxLength=256,example=pg-prod"`
+	DBUser   string    `json:"db_user" jsonschema:"example=alice"`                              // empty leaves it to clients, where the protocol lets them choose
+	DBName   string    `json:"db_name" jsonschema:"example=app"`                                // the same
+	As       string    `json:"as" jsonschema:"example=alice"`                                   // who to be in Kubernetes; empty leaves it to clients
+	AsGroups []string  `json:"as_groups" jsonschema:"example=dev"`                              // the same
+	Port     int       `json:"port" jsonschema:"minimum=1024,maximum=65535,example=15432"`      // zero means that berth derives one
+	Hold     *Duration `json:"hold" jsonschema:"default=60s"`                                   // nil means DefaultHold; zero means never hold
+	Engine   Engine    `json:"engine" jsonschema:"enum=auto,enum=native,enum=tsh,default=auto"` // empty means EngineAuto
+	Guard    Guard     `json:"guard" jsonschema:"enum=on,enum=off,default=on"`                  // empty means GuardOn
+}
+
+// HoldDuration is how long the tunnel's clients wait for a login; zero means
+// that they do not.
+func (t TunnelSpec) HoldDuration() time.Duration {
+	if t.Hold == nil {
+		return DefaultHold
+	}
+	return time.Duration(*t.Hold)
+}
+
+// Guarded reports whether only the agent's own OS user may use the tunnel.
+func (t TunnelSpec) Guarded() bool { return t.Guard != GuardOff }
+
+// TunnelState is the one word for how a tunnel is.
+type TunnelState string
+
+// The states of a tunnel.
+const (
+	TunnelReady           TunnelState = "ready"             // a client that connects now gets through
+	TunnelConnecting      TunnelState = "connecting"        // a cert is being fetched, or the first attempt runs
+	TunnelWaitingForLogin TunnelState = "waiting_for_login" // no valid session for its profile
+	TunnelPortInUse       TunnelState = "port_in_use"       // another program has the port
+	TunnelError           TunnelState = "error"             // see Problem
+	TunnelStopped         TunnelState = "stopped"           // stopped by the user
+)
+
+// Tunnel is berth's stable local port to one resource.
+type Tunnel struct {
+	Name         string      `json:"name"`
+	Kind         Kind        `json:"kind"`
+	Profile      string      `json:"profile"` // host:port of the proxy; empty when no profile knows the cluster
+	Cluster      string      `json:"cluster"`
+	Resource     string      `json:"resource"`
+	Protocol     string      `json:"protocol"` // empty until the cluster has told
+	Address      string      `json:"address"`  // the first of Addresses
+	Addresses    []string    `json:"addresses"`
+	Engine       Engine      `json:"engine"`
+	EngineReason string      `json:"engine_reason"` // why this engine, in a few words
+	State        TunnelState `json:"state"`
+	Problem      *Problem    `json:"problem"` // null when healthy
+	// Connections counts open client connections, Waiting those of them held
+	// until a login lands, TotalConnections all since the agent started.
+	Connections      int64 `json:"connections"`
+	Waiting          int64 `json:"waiting"`
+	TotalConnections int64 `json:"total_connections"`
+	// StaleConnections counts those of Connections that were opened with roles
+	// that have been dropped since; restarting the tunnel closes them.
+	StaleConnections int64      `json:"stale_connections"`
+	BytesIn          int64      `json:"bytes_in"`  // from the resource to clients
+	BytesOut         int64      `json:"bytes_out"` // from clients to the resource
+	CertValidUntil   *time.Time `json:"cert_valid_until"`
+	LastErrorAt      *time.Time `json:"last_error_at"`
+	// WaitingSince is since when the longest held client waits, and
+	// WaitingClient its program, "psql (pid 812)"; null and empty when nobody
+	// waits or, of the program, while it is not known.
+	WaitingSince  *time.Time `json:"waiting_since"`
+	WaitingClient string     `json:"waiting_client"`
+	Guard         Guard      `json:"guard"`
+	// ForeignUser is the OS user whose program was last turned away by the
+	// guard, at ForeignAt; empty and null when none was.
+	ForeignUser string     `json:"foreign_user"`
+	ForeignAt   *time.Time `json:"foreign_at"`
+}
+
+// Duration is a time.Duration that the file spells "90s", "15m" or "1h30m".
+type Duration time.Duration
+
+// String is the shortest such spelling.
+func (d Duration) String() string {
+	s := time.Duration(d).String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (d *Duration) UnmarshalText(text []byte) error {
+	v, err := time.ParseDuration(string(text))
+	if err != nil {
+		return fmt.Errorf("%q is not a duration", text)
+	}
+	*d = Duration(v)
+	return nil
+}
