@@ -13,6 +13,7 @@ import (
 	"github.com/gravitational/teleport/api/types"
 
 	"berth/agent/cluster"
+	"berth/internal/wake"
 )
 
 const (
@@ -140,7 +141,7 @@ func (t *Tracker) watch(ctx context.Context) {
 			wait = watchRefused
 		}
 		t.log.Debug("watch of access requests ended", "err", err, "again_in", wait)
-		if !sleep(ctx, wait) {
+		if !wake.Sleep(ctx, wait) {
 			return
 		}
 	}
@@ -208,7 +209,7 @@ func (t *Tracker) poll(ctx context.Context) {
 			t.mu.Lock()
 			doubt := t.doubt
 			t.mu.Unlock()
-			if doubt && !sleep(ctx, pollSoon) { // several odd events come together
+			if doubt && !wake.Sleep(ctx, pollSoon) { // several odd events come together
 				return
 			}
 		case <-timer.C:
@@ -297,16 +298,4 @@ func (t *Tracker) adoptLocked(list []*types.AccessRequestV3, mark int, sure bool
 		t.changedLocked()
 	}
 	return again
-}
-
-// sleep waits; false means that ctx ended.
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	}
 }

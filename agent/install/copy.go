@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/gravitational/teleport/api/utils/keypaths"
+
+	"berth/internal/wake"
 )
 
 const (
@@ -40,9 +42,7 @@ func CopySession(ctx context.Context, home, proxyHost, user string) (*Staging, e
 		if closeErr := s.Close(); try == copyTries || closeErr != nil {
 			return nil, errors.Join(fmt.Errorf("copy the session of %q at %q: %w", user, proxyHost, err), closeErr)
 		}
-		select { // it is being written
-		case <-time.After(copyPause):
-		case <-ctx.Done():
+		if !wake.Sleep(ctx, copyPause) { // it is being written
 			return nil, ctx.Err()
 		}
 	}

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/gravitational/teleport/api/utils/keypaths"
+
+	"berth/internal/wake"
 )
 
 const (
@@ -93,7 +95,7 @@ func (in *installer) attempt(ctx context.Context) error {
 	if err := in.commit(ctx, j, before); err != nil {
 		return errors.Join(err, in.back(j)) // which cleans up
 	}
-	err = in.settle(j, before)
+	err = in.settle(ctx, j, before)
 	if left := clean(in.disk, in.home, j); left != nil {
 		in.log.Warn("something is left behind; the next installation removes it", "home", in.home, "err", left)
 	}
@@ -284,10 +286,10 @@ func (in *installer) place(j *journal) error {
 
 // settle looks whether the new session stays in place. When another program
 // was just writing its own, the two may have been mixed.
-func (in *installer) settle(j *journal, before folder) error {
+func (in *installer) settle(ctx context.Context, j *journal, before folder) error {
 	var last folder
-	for round, still := 0, 0; round < settleRounds && still < stillRounds; round++ {
-		<-time.After(settleTime)
+	for awake, round, still := true, 0, 0; awake && round < settleRounds && still < stillRounds; round++ {
+		awake = wake.Sleep(ctx, settleTime) // once ctx has ended, one look must do
 		now, err := readFolder(j.Dir)
 		if err != nil {
 			continue // it is changing

@@ -12,6 +12,8 @@ import (
 
 	"github.com/pquerna/otp"
 	"github.com/pquerna/otp/totp"
+
+	"berth/internal/wake"
 )
 
 const (
@@ -130,10 +132,8 @@ func (s Seed) Fresh(ctx context.Context) (Secret, error) {
 	if err != nil || until.Sub(now) >= stillValid {
 		return code, err
 	}
-	select {
-	case <-ctx.Done():
+	if !wake.Sleep(ctx, until.Sub(now)) {
 		return Secret{}, ctx.Err()
-	case <-time.After(until.Sub(now)):
 	}
 	code, _, err = s.CodeAt(time.Now())
 	return code, err

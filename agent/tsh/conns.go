@@ -61,8 +61,9 @@ func (c *childConn) Close() error {
 // acquire returns the child that takes connections, counted as one more.
 func (t *Tunnel) acquire(ctx context.Context) (*child, error) {
 	for {
+		changed := t.changed.Changed()
 		t.mu.Lock()
-		c, changed := t.current, t.changed
+		c := t.current
 		state, last := t.status.State, t.status.LastError
 		if c != nil {
 			c.conns++

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"berth/internal/wake"
 )
 
 // PromptKind is what tsh wants while it logs in.
@@ -138,7 +140,7 @@ func Login(ctx context.Context, cfg LoginConfig) error {
 	if cfg.CAFile != "" {
 		c.TrustCA(cfg.CAFile)
 	}
-	l := &loginRun{cfg: cfg, cancel: cancel}
+	l := &loginRun{cfg: cfg, ctx: runCtx, cancel: cancel}
 	if cfg.Terminal {
 		tty, err := openTerminal()
 		if err != nil {
@@ -160,13 +162,14 @@ func Login(ctx context.Context, cfg LoginConfig) error {
 	}
 	cfg.Logger.Debug("tsh login runs", "proxy", cfg.Proxy, "pid", p.pid, "terminal", cfg.Terminal)
 	<-p.done
+	cause := context.Cause(runCtx)
 	l.end()
 	said := l.screen.lines()
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
-	case context.Cause(runCtx) != nil:
-		return &LoginError{Reason: context.Cause(runCtx), Text: lastError(said)}
+	case cause != nil:
+		return &LoginError{Reason: cause, Text: lastError(said)}
 	case p.err == nil:
 		return nil
 	default:
@@ -177,6 +180,7 @@ func Login(ctx context.Context, cfg LoginConfig) error {
 // loginRun is one login under way.
 type loginRun struct {
 	cfg    LoginConfig
+	ctx    context.Context // ends when tsh must, and with tsh
 	cancel context.CancelCauseFunc
 	tty    *terminal // nil without a terminal
 	timer  *time.Timer
@@ -186,10 +190,9 @@ type loginRun struct {
 	urlNext bool // the next line is the login URL
 	failed  bool // what follows belongs to the error, which is told at the end
 
-	mu     sync.Mutex // guards everything below
-	asked  int        // prompts so far: an answer to an older one is not typed
-	ended  bool
-	typing sync.WaitGroup
+	mu      sync.Mutex // guards everything below
+	asked   int        // prompts so far: an answer to an older one is not typed
+	typists sync.WaitGroup
 }
 
 // line takes one line of what tsh says.
@@ -223,53 +226,46 @@ func (l *loginRun) line(text string) {
 func (l *loginRun) answer(number int, secret string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.ended || l.tty == nil || number != l.asked {
+	if l.ctx.Err() != nil || l.tty == nil || number != l.asked {
 		return
 	}
 	l.timer.Reset(l.cfg.silent)
-	l.typing.Go(func() {
-		if err := typeSecret(l.tty, secret, l.over); err != nil {
+	l.typists.Go(func() {
+		if err := typeSecret(l.ctx, l.tty, secret); err != nil {
 			l.cancel(err)
 		}
 	})
 }
 
-func (l *loginRun) over() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.ended
-}
-
 // end makes answers that come from now on go nowhere.
 func (l *loginRun) end() {
 	l.mu.Lock()
-	l.ended = true
+	l.cancel(nil)
 	l.mu.Unlock()
-	l.typing.Wait()
+	l.typists.Wait()
 }
 
 // echoWait is how long after its prompt tsh may take to turn echo off.
 const echoWait = 5 * time.Second
 
-// typeSecret types a line once the terminal no longer shows what is typed.
-func typeSecret(tty *terminal, secret string, over func() bool) error {
+// typeSecret types a line once the terminal no longer shows what is typed. When
+// ctx ends it leaves off, which is no error.
+func typeSecret(ctx context.Context, tty *terminal, secret string) error {
 	for end := time.Now().Add(echoWait); ; {
 		off, err := tty.echoIsOff()
 		switch {
-		case over():
+		case ctx.Err() != nil:
 			return nil
 		case err != nil:
 			return fmt.Errorf("look at tsh's terminal: %w", err)
 		case off:
-			if err := tty.typeLine(secret); err != nil && !over() {
+			if err := tty.typeLine(secret); err != nil && ctx.Err() == nil {
 				return errors.New("tsh does not read its terminal")
 			}
 			return nil
 		case time.Now().After(end):
 			return errors.New("tsh asks for a secret and would show it")
 		}
-		pause(5 * time.Millisecond)
+		wake.Sleep(ctx, 5*time.Millisecond)
 	}
 }
-
-func pause(d time.Duration) { <-time.After(d) }

@@ -46,10 +46,7 @@ func (t *Tunnel) enterLocked(s State) {
 
 // notify tells those who wait and the owner that something has changed.
 func (t *Tunnel) notify() {
-	t.mu.Lock()
-	close(t.changed)
-	t.changed = make(chan struct{})
-	t.mu.Unlock()
+	t.changed.Wake()
 	if t.cfg.OnChange != nil {
 		t.cfg.OnChange()
 	}

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
+
+	"berth/internal/wake"
 )
 
 // maxDraining bounds the children kept for their open connections: one takes
@@ -65,10 +67,11 @@ type TunnelConfig struct {
 // once there is a session. After a session's end tsh would go on taking
 // connections and drop them, so the gate must be closed then.
 type Tunnel struct {
-	cfg  TunnelConfig
-	log  *slog.Logger
-	time timing
-	wake chan struct{} // capacity 1: Run looks at what has changed
+	cfg     TunnelConfig
+	log     *slog.Logger
+	time    timing
+	wake    wake.Signal    // Run looks at what has changed
+	changed wake.Broadcast // at each change of status or current
 
 	mu       sync.Mutex // guards what follows
 	open     bool
@@ -78,7 +81,6 @@ type Tunnel struct {
 	current  *child             // takes new connections; nil when none
 	draining []*child           // oldest first
 	status   Status
-	changed  chan struct{} // closed and replaced at each change
 
 	children sync.WaitGroup
 }
@@ -99,13 +101,12 @@ func NewTunnel(cfg TunnelConfig) (*Tunnel, error) {
 		return nil, fmt.Errorf("tsh tunnel: %w", err)
 	}
 	return &Tunnel{
-		cfg:     cfg,
-		log:     cfg.Logger.With("component", "tsh", "cluster", cfg.Cluster, "resource", cfg.Target.name()),
-		time:    defaultTiming,
-		wake:    make(chan struct{}, 1),
-		home:    cfg.Home,
-		status:  Status{State: StateGated, Since: time.Now()},
-		changed: make(chan struct{}),
+		cfg:    cfg,
+		log:    cfg.Logger.With("component", "tsh", "cluster", cfg.Cluster, "resource", cfg.Target.name()),
+		time:   defaultTiming,
+		wake:   wake.NewSignal(),
+		home:   cfg.Home,
+		status: Status{State: StateGated, Since: time.Now()},
 	}, nil
 }
 
@@ -135,10 +136,7 @@ func (t *Tunnel) kick() {
 		t.abort()
 	}
 	t.mu.Unlock()
-	select {
-	case t.wake <- struct{}{}:
-	default:
-	}
+	t.wake.Wake()
 }
 
 // Rehome is Restart with another TELEPORT_HOME for the new child. With leave the

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"berth/internal/paths"
+	"berth/internal/wake"
 )
 
 const (
@@ -93,10 +94,8 @@ func (a *app) logs(ctx context.Context, o logsOptions) error {
 		return fmt.Errorf("read the log: %w", err)
 	}
 	for o.follow {
-		select {
-		case <-ctx.Done():
+		if !wake.Sleep(ctx, logPoll) {
 			return nil
-		case <-time.After(logPoll):
 		}
 		if log, err = followed(log, p.LogFile); err != nil {
 			return fmt.Errorf("read the log: %w", err)

@@ -12,6 +12,7 @@ import (
 
 	"berth/agent/ipc"
 	"berth/internal/paths"
+	"berth/internal/wake"
 )
 
 const (
@@ -63,11 +64,7 @@ func ringBell(ctx context.Context, address string) error {
 	ctx, cancel := context.WithTimeout(ctx, bellWait)
 	defer cancel()
 	conn, err := ipc.Dial(ctx, address)
-	for errors.Is(err, ipc.ErrNotRunning) && ctx.Err() == nil {
-		select {
-		case <-time.After(bellStep):
-		case <-ctx.Done():
-		}
+	for errors.Is(err, ipc.ErrNotRunning) && wake.Sleep(ctx, bellStep) {
 		conn, err = ipc.Dial(ctx, address)
 	}
 	if err != nil {

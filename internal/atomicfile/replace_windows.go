@@ -1,11 +1,14 @@
 package atomicfile
 
 import (
+	"context"
 	"errors"
 	"os"
 	"time"
 
 	"golang.org/x/sys/windows"
+
+	"berth/internal/wake"
 )
 
 // A virus scanner or an indexer may hold either file for a moment; replace
@@ -35,7 +38,9 @@ func replace(from, to string) error {
 		if !held(err) || time.Now().After(end) {
 			return &os.LinkError{Op: "rename", Old: from, New: to, Err: err}
 		}
-		<-time.After(replaceEvery)
+		// No context ends this: whoever writes while berth stops would lose what
+		// they write.
+		wake.Sleep(context.Background(), replaceEvery)
 	}
 }
 

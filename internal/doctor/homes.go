@@ -13,6 +13,7 @@ import (
 
 	"berth/agent/state"
 	"berth/certwatch"
+	"berth/internal/wake"
 )
 
 // maxProfiles is how many profiles of a home are told one by one.
@@ -61,9 +62,7 @@ func loadSettled(ctx context.Context, path string) ([]*certwatch.Profile, error)
 		if try == maxTries || !slices.ContainsFunc(profiles, func(p *certwatch.Profile) bool { return p.Settling }) {
 			return profiles, err
 		}
-		select {
-		case <-time.After(tryAgain):
-		case <-ctx.Done():
+		if !wake.Sleep(ctx, tryAgain) {
 			return profiles, err
 		}
 	}

@@ -14,6 +14,7 @@ import (
 
 	"berth/certwatch"
 	"berth/internal/simcluster/simdb"
+	"berth/internal/wake"
 )
 
 // mysqlVersionALPN is followed by the base64 of a server version, which the
@@ -139,7 +140,7 @@ func (c *Cluster) disconnectExpired(ctx context.Context, raw *conn, who caller) 
 		return
 	}
 	c.spawn(func() {
-		if sleep(ctx, who.cert.notAfter.Sub(c.now())) == nil {
+		if wake.Sleep(ctx, who.cert.notAfter.Sub(c.now())) {
 			_ = raw.Close()
 		}
 	})

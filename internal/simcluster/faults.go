@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"berth/internal/wake"
 )
 
 // Mode is how the proxy, or one database, misbehaves.
@@ -201,8 +203,8 @@ func (f *Faults) Start() error { return f.c.listen() }
 // Restart stops the proxy, for the given time, and starts it again.
 func (f *Faults) Restart(ctx context.Context, down time.Duration) error {
 	f.Stop()
-	if err := sleep(ctx, down); err != nil {
-		return fmt.Errorf("restart of the simulated proxy: %w", err)
+	if !wake.Sleep(ctx, down) {
+		return fmt.Errorf("restart of the simulated proxy: %w", ctx.Err())
 	}
 	return f.Start()
 }
@@ -259,10 +261,8 @@ func (f *Faults) rpc(ctx context.Context, method string) error {
 		err = f.rpcError[""]
 	}
 	f.mu.Unlock()
-	if delay > 0 {
-		if err := sleep(ctx, delay); err != nil {
-			return err
-		}
+	if delay > 0 && !wake.Sleep(ctx, delay) {
+		return ctx.Err()
 	}
 	return err
 }

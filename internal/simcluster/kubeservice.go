@@ -12,6 +12,7 @@ import (
 
 	"berth/certwatch"
 	"berth/internal/simcluster/simkube"
+	"berth/internal/wake"
 )
 
 // The headers by which Teleport's Kubernetes service acts for a user.
@@ -92,7 +93,7 @@ func (k kubeEndpoint) endWithCert(ctx context.Context, who caller, end func()) {
 		return
 	}
 	k.c.spawn(func() {
-		if sleep(ctx, who.cert.notAfter.Sub(k.c.now())) == nil {
+		if wake.Sleep(ctx, who.cert.notAfter.Sub(k.c.now())) {
 			end()
 		}
 	})

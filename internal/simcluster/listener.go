@@ -7,6 +7,8 @@ import (
 	"net"
 	"strconv"
 	"time"
+
+	"berth/internal/wake"
 )
 
 // listenPatience is how long to try for a port that was free a moment ago: a
@@ -45,7 +47,7 @@ func listenWithin(ctx context.Context, addr string, patient bool) (net.Listener,
 		if err == nil || !patient {
 			return ln, err
 		}
-		if sleep(ctx, 50*time.Millisecond) != nil {
+		if !wake.Sleep(ctx, 50*time.Millisecond) {
 			return nil, err
 		}
 	}
@@ -70,7 +72,7 @@ func (c *Cluster) accept(ln net.Listener) {
 				return
 			}
 			c.cfg.Log.Debug("accept", "err", err)
-			if sleep(c.ctx, 10*time.Millisecond) != nil {
+			if !wake.Sleep(c.ctx, 10*time.Millisecond) {
 				return
 			}
 			continue

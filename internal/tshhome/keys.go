@@ -66,9 +66,6 @@ func withKeyLock(keyPath string, write func() error) (err error) {
 	return write()
 }
 
-// pause waits for d.
-func pause(d time.Duration) { <-time.After(d) }
-
 func hostOf(addr string) string {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {

@@ -12,7 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"time"
 
 	"github.com/gravitational/teleport/api/utils/keypaths"
 	"go.yaml.in/yaml/v3"
@@ -51,9 +50,9 @@ type Home struct {
 	// Rename writes each file as a temporary one and renames it into place.
 	// tsh never does; careful installers do.
 	Rename bool
-	// CAPause is how long after the first time the CAs are written again.
-	// Zero means they are written once; tsh takes about 50 ms.
-	CAPause time.Duration
+	// CAsAgain is called before the CAs are written a second time, which tsh
+	// does about 50 ms after the first. Nil means that they are written once.
+	CAsAgain func()
 }
 
 // Profile is the content of a profile's yaml file, in tsh's own order.
@@ -151,8 +150,8 @@ func (h Home) writeSession(p Profile, c Credentials) error {
 	if err := h.writeCAs(p, c); err != nil {
 		return err
 	}
-	if h.CAPause > 0 {
-		pause(h.CAPause)
+	if h.CAsAgain != nil {
+		h.CAsAgain()
 		if err := h.writeCAs(p, c); err != nil {
 			return err
 		}

@@ -128,7 +128,7 @@ func TestOrder(t *testing.T) {
 		}, keysV16},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			h := Home{Dir: t.TempDir(), Layout: tt.layout, CAPause: 1}
+			h := Home{Dir: t.TempDir(), Layout: tt.layout, CAsAgain: func() {}}
 			c := testCredentials(t, tt.layout)
 			if err := h.Login(testProfile, c); err != nil {
 				t.Fatal(err)

@@ -15,6 +15,7 @@ import (
 
 	"berth/internal/simcluster"
 	"berth/internal/tshhome"
+	"berth/internal/wake"
 )
 
 // Invoked reports whether a program started as argv0 with that environment is
@@ -58,6 +59,7 @@ type tsh struct {
 	stdout, stderr io.Writer
 	flags          flags
 	words          []string // what is left after the command
+	betweenCAs     func()   // waits between the two times that tsh writes the CAs
 }
 
 func environment(env []string) map[string]string {
@@ -106,6 +108,7 @@ func (t *tsh) run(ctx context.Context, args []string) error {
 		return err
 	}
 	t.flags = f
+	t.betweenCAs = func() { wake.Sleep(ctx, 50*time.Millisecond) }
 	line := strings.Join(words, " ") + " "
 	for _, cmd := range commands() {
 		if strings.HasPrefix(line, cmd.name+" ") {
@@ -121,7 +124,7 @@ func (t *tsh) run(ctx context.Context, args []string) error {
 
 // home returns the TELEPORT_HOME to read and write.
 func (t *tsh) home() (tshhome.Home, error) {
-	h := tshhome.Home{Dir: t.env["TELEPORT_HOME"], Layout: t.layout(), CAPause: 50 * time.Millisecond}
+	h := tshhome.Home{Dir: t.env["TELEPORT_HOME"], Layout: t.layout(), CAsAgain: t.betweenCAs}
 	if h.Dir != "" {
 		return h, nil
 	}

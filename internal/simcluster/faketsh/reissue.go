@@ -10,6 +10,7 @@ import (
 	"github.com/gravitational/teleport/api/utils/keys"
 
 	"berth/internal/tshhome"
+	"berth/internal/wake"
 )
 
 // certRequest asks for certs for the session's own keys, as long as it lasts.
@@ -93,10 +94,8 @@ func (t *tsh) awaitRequest(ctx context.Context, s *session, id string) (types.Ac
 			waiting = true
 			fmt.Fprintln(t.stderr, "Waiting for request approval...")
 		}
-		select {
-		case <-ctx.Done():
+		if !wake.Sleep(ctx, requestPoll) {
 			return nil, ctx.Err()
-		case <-time.After(requestPoll):
 		}
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"berth/internal/atomicfile"
+	"berth/internal/wake"
 )
 
 // backupSuffix ends the name of the copy that a merge leaves beside the file.
@@ -258,10 +259,8 @@ func lock(ctx context.Context, path string) (unlock func(), err error) {
 		if time.Now().After(end) {
 			return nil, fmt.Errorf("%w: %s is there; remove it if no program is", ErrBusy, name)
 		}
-		select {
-		case <-ctx.Done():
+		if !wake.Sleep(ctx, lockPoll) {
 			return nil, ctx.Err()
-		case <-time.After(lockPoll):
 		}
 	}
 }
