@@ -12,8 +12,8 @@ import (
 	"berth/agent/cluster"
 	"berth/agent/sessions"
 	"berth/agent/state"
-	"berth/proxies"
 	"berth/proxies/kube"
+	"berth/proxies/route"
 )
 
 // resolveKube finds the way to a Kubernetes cluster.
@@ -46,17 +46,14 @@ func (r *resolver) resolveKube(ctx context.Context, t *tunnel, res resolution, f
 	if err != nil {
 		return r.failed(t, res, fmt.Errorf("profile %s: proxy address: %w", f.Profile.Name, err))
 	}
-	route := proxies.Route{
+	to := route.Route{
 		ProxyAddr: f.Profile.ProxyAddr, ServerName: serverName,
 		Cert: cert.TLS, ClusterCert: true, ClusterCAs: cas, RootCAs: set.rootCAs,
 		ConnUpgrade: f.Cluster.ConnUpgradeRequired(),
 	}
 	res.state, res.err = state.TunnelReady, nil
-	res.cred = t.kubeCredential(cert.TLS, func(ctx context.Context, versions ...string) (net.Conn, error) {
-		route := route
-		route.HTTP = versions
-		return dialer(route, f.Cluster.RequireConnUpgrade)(ctx)
-	}, cert.ValidUntil())
+	dialer := route.Dialer{Route: to, UpgradeNeeded: f.Cluster.RequireConnUpgrade}
+	res.cred = t.kubeCredential(cert.TLS, dialer.DialHTTP, cert.ValidUntil())
 	res.next = earlier(cert.RefreshAt, cert.ValidUntil())
 	return res
 }

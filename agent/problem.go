@@ -13,6 +13,7 @@ import (
 	"berth/agent/state"
 	"berth/agent/tsh"
 	"berth/proxies"
+	"berth/proxies/route"
 )
 
 // engineError says that the config asks for an engine that cannot do it.
@@ -125,7 +126,7 @@ func classifyCluster(p *state.Problem, err error, spec state.TunnelSpec, proxy s
 		p.Code, p.Title = state.CodeAccessDenied, "Access denied"
 		p.Text = fmt.Sprintf("The cluster refused tunnel %q: %v.", spec.Name, denied)
 		p.Action = listCommand(spec)
-	case errors.Is(err, proxies.ErrUntrusted):
+	case errors.Is(err, route.ErrUntrusted):
 		p.Code, p.Title = state.CodeProxyUntrusted, "Proxy not trusted"
 		p.Text = fmt.Sprintf("The web certificate of %s is not trusted: %v.", proxy, rootCause(err))
 		p.Action = fmt.Sprintf("name its CA in the config: profiles: [{proxy: %q, ca_file: /path/to/ca.pem}]", proxy)
@@ -133,15 +134,15 @@ func classifyCluster(p *state.Problem, err error, spec state.TunnelSpec, proxy s
 		p.Code, p.Title = state.CodeProxyUntrusted, "CA file unusable"
 		p.Text = fmt.Sprintf("The %v.", caFile)
 		p.Action = "berth config edit"
-	case errors.As(err, &away), errors.Is(err, proxies.ErrUnreachable):
+	case errors.As(err, &away), errors.Is(err, route.ErrUnreachable):
 		p.Code, p.Title = state.CodeProxyUnreachable, "Proxy unreachable"
 		p.Text = fmt.Sprintf("The proxy %s does not answer: %v.", proxy, rootCause(err))
 		p.Action = "check the network or VPN; berth keeps trying"
-	case spec.Kind == state.KindKube && errors.Is(err, proxies.ErrHandshake):
+	case spec.Kind == state.KindKube && errors.Is(err, route.ErrHandshake):
 		p.Code, p.Title = state.CodeUpstream, "Kubernetes not reached"
 		p.Text = fmt.Sprintf("%s was reached, but it did not lead tunnel %q to Kubernetes: %v.", proxy, spec.Name, rootCause(err))
 		p.Action = "berth tunnel restart " + spec.Name
-	case errors.Is(err, proxies.ErrClosedEarly), errors.Is(err, proxies.ErrHandshake):
+	case errors.Is(err, proxies.ErrClosedEarly), errors.Is(err, route.ErrHandshake):
 		p.Code, p.Title = state.CodeUpstream, "Database hung up"
 		p.Text = fmt.Sprintf("%s was reached, but it hung up on tunnel %q without a word: the service behind database %q may be away.",
 			proxy, spec.Name, spec.Resource)

@@ -15,8 +15,8 @@ import (
 	"berth/agent/sessions"
 	"berth/agent/state"
 	"berth/certwatch"
-	"berth/proxies"
 	"berth/proxies/db"
+	"berth/proxies/route"
 )
 
 // resolver finds, for a tunnel, the credential its clients are dialled with.
@@ -159,7 +159,7 @@ func refused(err error) bool {
 
 func unreachable(err error) bool {
 	var away *cluster.UnreachableError
-	return errors.As(err, &away) || errors.Is(err, proxies.ErrUnreachable)
+	return errors.As(err, &away) || errors.Is(err, route.ErrUnreachable)
 }
 
 // enginePlan is what a tunnel's bytes will be carried by, and why.
@@ -290,42 +290,18 @@ func (r *resolver) native(ctx context.Context, t *tunnel, res resolution, f sess
 	if err != nil {
 		return r.failed(t, res, fmt.Errorf("profile %s: proxy address: %w", f.Profile.Name, err))
 	}
-	route := proxies.Route{
+	to := route.Route{
 		ProxyAddr: f.Profile.ProxyAddr, ServerName: host, ALPN: plan.proto.ALPN,
 		Cert: cert.TLS, RootCAs: set.rootCAs, Insecure: set.insecure,
 		ConnUpgrade: upgrade, ClusterCAs: clusterCAs,
 	}
 	res.state, res.err = state.TunnelReady, nil
 	res.cred = &credential{
-		dial:       dialer(route, f.Cluster.RequireConnUpgrade),
+		dial:       route.Dialer{Route: to, UpgradeNeeded: f.Cluster.RequireConnUpgrade}.Dial,
 		validUntil: cert.ValidUntil().Round(0),
 	}
 	res.next = earlier(cert.RefreshAt, cert.ValidUntil())
 	return res
-}
-
-// redial is the pause before a proxy that refused a connection is tried again
-// for the same client: one that restarts is back within a moment.
-const redial = 200 * time.Millisecond
-
-// dialer returns a Dial along the route that tries again, as long as ctx
-// allows, while the proxy is unreachable. noALPN is told when the proxy turns
-// out to need a connection upgrade.
-func dialer(route proxies.Route, noALPN func()) proxies.Dial {
-	return func(ctx context.Context) (net.Conn, error) {
-		for {
-			conn, err := proxies.DialALPN(ctx, route)
-			switch {
-			case err == nil:
-				return conn, nil
-			case errors.Is(err, proxies.ErrUpgradeNeeded):
-				noALPN()
-				return nil, err
-			case !errors.Is(err, proxies.ErrUnreachable) || !sleep(ctx, redial):
-				return nil, err
-			}
-		}
-	}
 }
 
 // release drops what the resolver holds for a tunnel: its tsh child and its
@@ -369,7 +345,7 @@ func (t *tunnel) servesSameIdentity(res resolution) bool {
 // forgiveUnreachable forgets a dial failure that was the network's: the proxy
 // just answered.
 func (t *tunnel) forgiveUnreachable() {
-	if f := t.dialFailure(); f != nil && errors.Is(f.err, proxies.ErrUnreachable) {
+	if f := t.dialFailure(); f != nil && errors.Is(f.err, route.ErrUnreachable) {
 		t.setDialFailure(nil)
 	}
 }

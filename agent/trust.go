@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"berth/proxies"
+	"berth/proxies/route"
 )
 
 // trust remembers which proxies' web certificates were verified, so that a
@@ -23,7 +24,7 @@ type trustKey struct{ proxy, caFile string }
 
 // check makes one TLS handshake with the proxy, without a client cert, unless
 // that went well before. It returns an error that matches
-// proxies.ErrUntrusted when the web certificate is not to be trusted.
+// route.ErrUntrusted when the web certificate is not to be trusted.
 func (tr *trust) check(ctx context.Context, proxyAddr string, set proxySettings) error {
 	key := trustKey{proxy: proxyAddr, caFile: set.caFile}
 	tr.mu.Lock()
@@ -36,7 +37,7 @@ func (tr *trust) check(ctx context.Context, proxyAddr string, set proxySettings)
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), proxies.MaxDialTimeout)
 		defer cancel()
 		var conn net.Conn
-		conn, err := proxies.DialALPN(ctx, proxies.Route{ProxyAddr: proxyAddr, RootCAs: set.rootCAs})
+		conn, err := route.Route{ProxyAddr: proxyAddr, RootCAs: set.rootCAs}.Dial(ctx)
 		if err != nil {
 			return nil, err
 		}

@@ -176,7 +176,7 @@ func (c *conn) connect(ctx context.Context) (net.Conn, error) {
 		return nil, because(context.Cause(ctx), fmt.Errorf("dial: %w", err))
 	}
 	if tcp, ok := up.(*net.TCPConn); ok {
-		_ = tcp.SetKeepAliveConfig(keepAlive) // fails on a dead connection only
+		_ = tcp.SetKeepAliveConfig(KeepAlive) // fails on a dead connection only
 	}
 	if err := c.hold(up); err != nil {
 		return nil, err

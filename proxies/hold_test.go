@@ -10,16 +10,18 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"berth/proxies/internal/nettest"
 )
 
 // gate is a Source that waits until it is opened.
 type gate struct {
-	up   *upstream
+	up   *nettest.Server
 	open chan struct{}
 	err  error // answered instead of a Dial, once open
 }
 
-func newGate(up *upstream) *gate { return &gate{up: up, open: make(chan struct{})} }
+func newGate(up *nettest.Server) *gate { return &gate{up: up, open: make(chan struct{})} }
 
 func (g *gate) source(ctx context.Context) (Dial, error) {
 	select {
@@ -27,7 +29,7 @@ func (g *gate) source(ctx context.Context) (Dial, error) {
 		if g.err != nil {
 			return nil, g.err
 		}
-		return g.up.dial, nil
+		return g.up.Dial, nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
@@ -35,25 +37,25 @@ func (g *gate) source(ctx context.Context) (Dial, error) {
 
 func TestHeldClientsGoOnTogether(t *testing.T) {
 	const clients = 100
-	g := newGate(newUpstream(t, echo))
-	r := run(t, Config{Source: g.source, Hold: patience})
+	g := newGate(nettest.Serve(t, nettest.Echo))
+	r := run(t, Config{Source: g.source, Hold: nettest.Patience})
 	var wg sync.WaitGroup
 	for i := range clients {
 		c := r.connect(t)
 		wg.Go(func() {
-			if err := tryRoundTrip(c, fmt.Sprintf("client %d", i)); err != nil {
+			if err := nettest.TryRoundTrip(c, fmt.Sprintf("client %d", i)); err != nil {
 				t.Errorf("client %d: %v", i, err)
 			}
 		})
 	}
 	eventually(t, "all are held", func() bool { return r.Status().Waiting == clients })
-	if s := r.Status(); s.OldestWait.IsZero() || time.Since(s.OldestWait) > patience {
+	if s := r.Status(); s.OldestWait.IsZero() || time.Since(s.OldestWait) > nettest.Patience {
 		t.Errorf("OldestWait = %v", s.OldestWait)
 	}
 	opened := time.Now()
 	close(g.open)
 	wg.Wait()
-	if took := time.Since(opened); took > patience/2 {
+	if took := time.Since(opened); took > nettest.Patience/2 {
 		t.Errorf("the held clients took %v to go on", took)
 	}
 	if s := r.Status(); s.Waiting != 0 || !s.OldestWait.IsZero() || s.LastError != nil {
@@ -67,7 +69,7 @@ func TestHeldClientsGoOnTogether(t *testing.T) {
 }
 
 func TestHoldEnds(t *testing.T) {
-	g := newGate(newUpstream(t, echo))
+	g := newGate(nettest.Serve(t, nettest.Echo))
 	r := run(t, Config{Source: g.source, Hold: 100 * time.Millisecond})
 	c := r.connect(t)
 	fmt.Fprint(c, "startup message")
@@ -97,16 +99,16 @@ func TestHoldEndsWithSourcesOwnWords(t *testing.T) {
 }
 
 func TestNoHoldStillLeavesTimeToMint(t *testing.T) {
-	up := newUpstream(t, echo)
+	up := nettest.Serve(t, nettest.Echo)
 	r := run(t, Config{Source: func(ctx context.Context) (Dial, error) {
 		select {
 		case <-time.After(50 * time.Millisecond):
-			return up.dial, nil
+			return up.Dial, nil
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
 	}})
-	roundTrip(t, r.connect(t), "hello")
+	nettest.RoundTrip(t, r.connect(t), "hello")
 }
 
 func TestClientHangsUp(t *testing.T) {
@@ -160,7 +162,7 @@ func TestClientHangsUp(t *testing.T) {
 func TestClientHangsUpJustBeforeItIsHeld(t *testing.T) {
 	// The end of a client that has sent something looks like a half-close
 	// until it turns out that the client would have to wait.
-	g := newGate(newUpstream(t, echo))
+	g := newGate(nettest.Serve(t, nettest.Echo))
 	r := run(t, Config{Source: g.source, Hold: time.Minute})
 	c := r.connect(t)
 	fmt.Fprint(c, "startup")
@@ -173,14 +175,14 @@ func TestClientHangsUpJustBeforeItIsHeld(t *testing.T) {
 
 func TestSilentClientIsServed(t *testing.T) {
 	// In MySQL the server speaks first.
-	up := newUpstream(t, func(c *net.TCPConn) { fmt.Fprint(c, "8.0.0"); echo(c) })
-	r := run(t, Config{Source: up.source})
+	up := nettest.Serve(t, func(c *net.TCPConn) { fmt.Fprint(c, "8.0.0"); nettest.Echo(c) })
+	r := run(t, Config{Source: source(up)})
 	c := r.connect(t)
 	greeting := make([]byte, 5)
 	if _, err := io.ReadFull(c, greeting); err != nil || string(greeting) != "8.0.0" {
 		t.Fatalf("greeting %q, %v", greeting, err)
 	}
-	roundTrip(t, c, "hello")
+	nettest.RoundTrip(t, c, "hello")
 }
 
 func TestRefuse(t *testing.T) {
@@ -227,7 +229,7 @@ func TestRefuse(t *testing.T) {
 }
 
 func TestStopRefusesHeldClients(t *testing.T) {
-	g := newGate(newUpstream(t, echo))
+	g := newGate(nettest.Serve(t, nettest.Echo))
 	var told atomic.Value
 	r := run(t, Config{Source: g.source, Hold: time.Minute, Grace: time.Minute,
 		Refuse: func(_ net.Conn, err error) { told.Store(err) }})

@@ -12,8 +12,9 @@ import (
 	"berth/internal/wake"
 )
 
-// keepAlive finds a dead peer within a minute and a half.
-var keepAlive = net.KeepAliveConfig{
+// KeepAlive is how both ends of a connection are probed: a dead peer is found
+// within a minute and a half.
+var KeepAlive = net.KeepAliveConfig{
 	Enable:   true,
 	Idle:     30 * time.Second,
 	Interval: 15 * time.Second,
@@ -72,7 +73,7 @@ func listenAll(hosts []string, port int) (ls []net.Listener, absent []string, er
 }
 
 func listenOnce(hosts []string, port int) (ls []net.Listener, absent []string, err error) {
-	lc := net.ListenConfig{KeepAliveConfig: keepAlive}
+	lc := net.ListenConfig{KeepAliveConfig: KeepAlive}
 	var missing error
 	for _, host := range hosts {
 		network := "tcp4"

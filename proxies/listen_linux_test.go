@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"berth/proxies/internal/nettest"
 )
 
 // capNetBindService lets root bind ports below 1024.
@@ -25,7 +27,7 @@ func TestPrivilegedPort(t *testing.T) {
 			result <- err
 			return
 		}
-		tun, _ := newTunnel(Config{Source: newUpstream(t, echo).source, Port: 1023})
+		tun, _ := newTunnel(Config{Source: source(nettest.Serve(t, nettest.Echo)), Port: 1023})
 		result <- tun.Bind()
 	}()
 	err = <-result

@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"berth/proxies/internal/nettest"
 )
 
 // freePort returns a port nobody has at the moment.
@@ -31,8 +33,8 @@ func TestPortTakenThenFreed(t *testing.T) {
 				t.Skipf("this machine has no %s: %v", host, err)
 			}
 			defer squatter.Close()
-			up := newUpstream(t, echo)
-			tun, ev := newTunnel(Config{Source: up.source, Port: port})
+			up := nettest.Serve(t, nettest.Echo)
+			tun, ev := newTunnel(Config{Source: source(up), Port: port})
 
 			err = tun.Bind()
 			var taken *PortError
@@ -59,13 +61,13 @@ func TestPortTakenThenFreed(t *testing.T) {
 			if s := r.Status(); s.BindError != nil {
 				t.Errorf("BindError = %v, want nil", s.BindError)
 			}
-			roundTrip(t, r.connect(t), "hello")
+			nettest.RoundTrip(t, r.connect(t), "hello")
 		})
 	}
 }
 
 func TestBindIsIdempotent(t *testing.T) {
-	r := run(t, Config{Source: newUpstream(t, echo).source})
+	r := run(t, Config{Source: source(nettest.Serve(t, nettest.Echo))})
 	before := r.addr()
 	if err := r.Bind(); err != nil {
 		t.Fatal(err)
@@ -77,13 +79,13 @@ func TestBindIsIdempotent(t *testing.T) {
 
 func TestAbsentAddress(t *testing.T) {
 	// 2001:db8::/32 is for documentation: no machine has it, as some have no ::1.
-	up := newUpstream(t, echo)
-	r := run(t, Config{Source: up.source, Hosts: []string{"127.0.0.1", "2001:db8::1"}})
+	up := nettest.Serve(t, nettest.Echo)
+	r := run(t, Config{Source: source(up), Hosts: []string{"127.0.0.1", "2001:db8::1"}})
 	s := r.Status()
 	if !s.Bound || len(s.Addresses) != 1 || len(s.Absent) != 1 || s.Absent[0] != "2001:db8::1" {
 		t.Errorf("status = %+v", s)
 	}
-	none, _ := newTunnel(Config{Source: up.source, Hosts: []string{"2001:db8::1"}})
+	none, _ := newTunnel(Config{Source: source(up), Hosts: []string{"2001:db8::1"}})
 	if err := none.Bind(); err == nil || none.Status().Bound {
 		t.Errorf("Bind() on no address = %v", err)
 	}
@@ -134,8 +136,8 @@ func (l *flakyListener) Accept() (net.Conn, error) {
 }
 
 func TestAcceptSurvivesExhaustion(t *testing.T) {
-	up := newUpstream(t, echo)
-	tun, ev := newTunnel(Config{Source: up.source, Hosts: []string{"127.0.0.1"}})
+	up := nettest.Serve(t, nettest.Echo)
+	tun, ev := newTunnel(Config{Source: source(up), Hosts: []string{"127.0.0.1"}})
 	if err := tun.Bind(); err != nil {
 		t.Fatal(err)
 	}
@@ -143,7 +145,7 @@ func TestAcceptSurvivesExhaustion(t *testing.T) {
 	tun.port.listeners[0] = flaky
 	began := time.Now()
 	r := runBound(t, tun, ev)
-	roundTrip(t, r.connect(t), "hello")
+	nettest.RoundTrip(t, r.connect(t), "hello")
 	if took := time.Since(began); took < 50*time.Millisecond {
 		t.Errorf("four failures took %v: no pause between them", took)
 	}
@@ -171,8 +173,8 @@ func TestNewPanics(t *testing.T) {
 
 func TestOnChangeIsCalled(t *testing.T) {
 	woken := make(chan struct{}, 1)
-	up := newUpstream(t, echo)
-	r := run(t, Config{Source: up.source, OnChange: func() {
+	up := nettest.Serve(t, nettest.Echo)
+	r := run(t, Config{Source: source(up), OnChange: func() {
 		select {
 		case woken <- struct{}{}:
 		default:
@@ -180,7 +182,7 @@ func TestOnChangeIsCalled(t *testing.T) {
 	}})
 	<-woken // bound
 	c := r.connect(t)
-	roundTrip(t, c, "hello")
+	nettest.RoundTrip(t, c, "hello")
 	<-woken // a connection
 	c.Close()
 	r.await(t, EventClosed, 1)

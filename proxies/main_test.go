@@ -2,72 +2,21 @@ package proxies
 
 import (
 	"context"
-	"errors"
-	"io"
 	"net"
-	"os"
 	"sync"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
+
+	"berth/proxies/internal/nettest"
 )
 
-func TestMain(m *testing.M) {
-	if mode := os.Getenv(childEnv); mode != "" {
-		runChild(mode)
-		return
-	}
-	goleak.VerifyTestMain(m)
-}
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// patience is how long a test waits for what must happen.
-const patience = 10 * time.Second
-
-// upstream is a TCP server for Dial to reach, with a handler per connection.
-type upstream struct {
-	net.Listener
-	wg sync.WaitGroup
-}
-
-func newUpstream(t testing.TB, handle func(*net.TCPConn)) *upstream {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	u := &upstream{Listener: l}
-	u.wg.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			u.wg.Go(func() {
-				defer c.Close()
-				handle(c.(*net.TCPConn))
-			})
-		}
-	})
-	t.Cleanup(func() {
-		l.Close()
-		u.wg.Wait()
-	})
-	return u
-}
-
-// source dials the upstream at once.
-func (u *upstream) source(context.Context) (Dial, error) { return u.dial, nil }
-
-func (u *upstream) dial(ctx context.Context) (net.Conn, error) {
-	var d net.Dialer
-	return d.DialContext(ctx, "tcp", u.Addr().String())
-}
-
-// echo sends back what it gets, passing on the half-close.
-func echo(c *net.TCPConn) {
-	_, _ = io.Copy(c, c)
-	_ = c.CloseWrite()
+// source is a Source that dials the server at once.
+func source(s *nettest.Server) Source {
+	return func(context.Context) (Dial, error) { return s.Dial, nil }
 }
 
 // events collects what happened.
@@ -104,7 +53,7 @@ func (e *events) of(kind EventKind) []Event {
 // await returns the events of the kind once there are n of them.
 func (e *events) await(t testing.TB, kind EventKind, n int) []Event {
 	t.Helper()
-	timeout := time.After(patience)
+	timeout := time.After(nettest.Patience)
 	for {
 		if found := e.of(kind); len(found) >= n {
 			return found
@@ -153,7 +102,7 @@ func runBound(t testing.TB, tun *Tunnel, ev *events) *running {
 			if err != nil {
 				t.Errorf("Run() = %v, want nil", err)
 			}
-		case <-time.After(patience):
+		case <-time.After(nettest.Patience):
 			t.Error("Run has not returned")
 		}
 	})
@@ -171,38 +120,16 @@ func (r *running) connect(t testing.TB) *net.TCPConn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	_ = c.SetDeadline(time.Now().Add(patience))
+	_ = c.SetDeadline(time.Now().Add(nettest.Patience))
 	return c.(*net.TCPConn)
-}
-
-// roundTrip sends a message and wants it back.
-func roundTrip(t testing.TB, c net.Conn, msg string) {
-	t.Helper()
-	if err := tryRoundTrip(c, msg); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func tryRoundTrip(c net.Conn, msg string) error {
-	if _, err := io.WriteString(c, msg); err != nil {
-		return err
-	}
-	got := make([]byte, len(msg))
-	if _, err := io.ReadFull(c, got); err != nil {
-		return err
-	}
-	if string(got) != msg {
-		return errors.New("got " + string(got) + ", want " + msg)
-	}
-	return nil
 }
 
 // eventually waits for a claim to come true.
 func eventually(t testing.TB, what string, claim func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); !claim(); time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(nettest.Patience); !claim(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("not within %v: %s", patience, what)
+			t.Fatalf("not within %v: %s", nettest.Patience, what)
 		}
 	}
 }

@@ -12,14 +12,16 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"berth/proxies/internal/nettest"
 )
 
 func TestForwardsBothWays(t *testing.T) {
-	up := newUpstream(t, echo)
-	r := run(t, Config{Source: up.source})
+	up := nettest.Serve(t, nettest.Echo)
+	r := run(t, Config{Source: source(up)})
 	c := r.connect(t)
-	roundTrip(t, c, "hello")
-	roundTrip(t, c, strings.Repeat("x", 300_000))
+	nettest.RoundTrip(t, c, "hello")
+	nettest.RoundTrip(t, c, strings.Repeat("x", 300_000))
 	if err := c.CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
@@ -39,8 +41,8 @@ func TestForwardsBothWays(t *testing.T) {
 }
 
 func TestListensOnBothLoopbacks(t *testing.T) {
-	up := newUpstream(t, echo)
-	r := run(t, Config{Source: up.source})
+	up := nettest.Serve(t, nettest.Echo)
+	r := run(t, Config{Source: source(up)})
 	s := r.Status()
 	if len(s.Absent) > 0 {
 		t.Logf("this machine has no %v", s.Absent)
@@ -53,14 +55,14 @@ func TestListensOnBothLoopbacks(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		roundTrip(t, c, "hello")
+		nettest.RoundTrip(t, c, "hello")
 		c.Close()
 	}
 }
 
 func TestHalfCloses(t *testing.T) {
 	// The upstream answers only once the client has said all it has to say.
-	up := newUpstream(t, func(c *net.TCPConn) {
+	up := nettest.Serve(t, func(c *net.TCPConn) {
 		all, _ := io.ReadAll(c)
 		fmt.Fprintf(c, "got %d", len(all))
 	})
@@ -69,7 +71,7 @@ func TestHalfCloses(t *testing.T) {
 			r := run(t, Config{Source: func(context.Context) (Dial, error) {
 				return func(ctx context.Context) (net.Conn, error) {
 					time.Sleep(slowDial)
-					return up.dial(ctx)
+					return up.Dial(ctx)
 				}, nil
 			}})
 			c := r.connect(t)
@@ -100,8 +102,8 @@ func TestUpstreamEnds(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			up := newUpstream(t, tt.handle)
-			r := run(t, Config{Source: up.source})
+			up := nettest.Serve(t, tt.handle)
+			r := run(t, Config{Source: source(up)})
 			c := r.connect(t)
 			_, err := io.Copy(io.Discard, c)
 			if !errors.Is(err, tt.wantClient) {
@@ -122,13 +124,13 @@ func TestUpstreamEnds(t *testing.T) {
 func TestUpstreamHalfClose(t *testing.T) {
 	// The upstream has no more to say, but still listens.
 	var got atomic.Value
-	up := newUpstream(t, func(c *net.TCPConn) {
+	up := nettest.Serve(t, func(c *net.TCPConn) {
 		fmt.Fprint(c, "greeting")
 		_ = c.CloseWrite()
 		all, _ := io.ReadAll(c)
 		got.Store(string(all))
 	})
-	r := run(t, Config{Source: up.source})
+	r := run(t, Config{Source: source(up)})
 	c := r.connect(t)
 	if b, err := io.ReadAll(c); err != nil || string(b) != "greeting" {
 		t.Fatalf("read %q, %v", b, err)
@@ -141,13 +143,13 @@ func TestUpstreamHalfClose(t *testing.T) {
 
 func TestClientResets(t *testing.T) {
 	ended := make(chan struct{})
-	up := newUpstream(t, func(c *net.TCPConn) {
-		echo(c)
+	up := nettest.Serve(t, func(c *net.TCPConn) {
+		nettest.Echo(c)
 		close(ended)
 	})
-	r := run(t, Config{Source: up.source})
+	r := run(t, Config{Source: source(up)})
 	c := r.connect(t)
-	roundTrip(t, c, "hello")
+	nettest.RoundTrip(t, c, "hello")
 	_ = c.SetLinger(0)
 	c.Close()
 	<-ended
@@ -164,12 +166,12 @@ func TestClientResets(t *testing.T) {
 func TestHalfOpenIsBounded(t *testing.T) {
 	// An upstream that ignores the client's end must not be kept for ever.
 	testDone := make(chan struct{})
-	up := newUpstream(t, func(c *net.TCPConn) {
+	up := nettest.Serve(t, func(c *net.TCPConn) {
 		_, _ = io.Copy(io.Discard, c)
 		<-testDone
 	})
 	t.Cleanup(func() { close(testDone) })
-	tun, ev := newTunnel(Config{Source: up.source})
+	tun, ev := newTunnel(Config{Source: source(up)})
 	tun.halfOpenIdle = 50 * time.Millisecond
 	if err := tun.Bind(); err != nil {
 		t.Fatal(err)
@@ -181,12 +183,12 @@ func TestHalfOpenIsBounded(t *testing.T) {
 }
 
 func TestEagerClientKeepsOrder(t *testing.T) {
-	up := newUpstream(t, echo)
+	up := nettest.Serve(t, nettest.Echo)
 	release := make(chan struct{})
-	r := run(t, Config{Hold: patience, Source: func(ctx context.Context) (Dial, error) {
+	r := run(t, Config{Hold: nettest.Patience, Source: func(ctx context.Context) (Dial, error) {
 		select {
 		case <-release:
-			return up.dial, nil
+			return up.Dial, nil
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
@@ -218,11 +220,11 @@ func TestEagerClientKeepsOrder(t *testing.T) {
 }
 
 func TestCloseConnections(t *testing.T) {
-	up := newUpstream(t, echo)
-	r := run(t, Config{Source: up.source})
+	up := nettest.Serve(t, nettest.Echo)
+	r := run(t, Config{Source: source(up)})
 	a, b := r.connect(t), r.connect(t)
-	roundTrip(t, a, "a")
-	roundTrip(t, b, "b")
+	nettest.RoundTrip(t, a, "a")
+	nettest.RoundTrip(t, b, "b")
 	r.CloseConnections()
 	for _, c := range []net.Conn{a, b} {
 		if _, err := c.Read(make([]byte, 1)); err == nil {
@@ -234,7 +236,7 @@ func TestCloseConnections(t *testing.T) {
 			t.Errorf("closed event says %v, want ErrClosed", e.Err)
 		}
 	}
-	roundTrip(t, r.connect(t), "c") // the tunnel goes on
+	nettest.RoundTrip(t, r.connect(t), "c") // the tunnel goes on
 }
 
 // TestDrain: a tunnel that ends lets answers end, and keeps nobody who is owed
@@ -246,15 +248,15 @@ func TestDrain(t *testing.T) {
 		answers bool // and gets it
 		want    error
 	}{
-		"answered_in_time":   {patience, true, true, ErrStopped},
-		"client_ends":        {patience, true, true, nil},
+		"answered_in_time":   {nettest.Patience, true, true, ErrStopped},
+		"client_ends":        {nettest.Patience, true, true, nil},
 		"not_answered":       {50 * time.Millisecond, true, false, ErrStopped},
-		"nobody_is_owed_one": {patience, false, false, ErrStopped},
+		"nobody_is_owed_one": {nettest.Patience, false, false, ErrStopped},
 		"no_grace":           {0, true, false, ErrStopped},
 	} {
 		t.Run(name, func(t *testing.T) {
 			answer := make(chan struct{})
-			up := newUpstream(t, func(c *net.TCPConn) {
+			up := nettest.Serve(t, func(c *net.TCPConn) {
 				buf := make([]byte, 16)
 				for {
 					n, err := c.Read(buf)
@@ -268,10 +270,10 @@ func TestDrain(t *testing.T) {
 				}
 			})
 			t.Cleanup(sync.OnceFunc(func() { close(answer) }))
-			r := run(t, Config{Source: up.source, Grace: tc.grace})
+			r := run(t, Config{Source: source(up), Grace: tc.grace})
 			addr := r.addr()
 			c := r.connect(t)
-			roundTrip(t, c, "before")
+			nettest.RoundTrip(t, c, "before")
 			if tc.asks {
 				fmt.Fprint(c, "slow")
 				eventually(t, "the question is passed on", func() bool { return r.Status().BytesOut == int64(len("beforeslow")) })
@@ -299,7 +301,7 @@ func TestDrain(t *testing.T) {
 				c.Close()
 			}
 			<-stopped
-			if took := time.Since(began); took > patience-time.Second {
+			if took := time.Since(began); took > nettest.Patience-time.Second {
 				t.Errorf("it took %v", took)
 			}
 			if closed := r.of(EventClosed); len(closed) != 1 || !errors.Is(closed[0].Err, tc.want) {
@@ -310,9 +312,9 @@ func TestDrain(t *testing.T) {
 }
 
 func TestRunTwice(t *testing.T) {
-	up := newUpstream(t, echo)
-	r := run(t, Config{Source: up.source})
-	roundTrip(t, r.connect(t), "hello") // so it runs
+	up := nettest.Serve(t, nettest.Echo)
+	r := run(t, Config{Source: source(up)})
+	nettest.RoundTrip(t, r.connect(t), "hello") // so it runs
 	if err := r.Run(t.Context()); err == nil {
 		t.Error("the second Run returned nil")
 	}
@@ -340,15 +342,15 @@ func TestRunEndedContextUnbinds(t *testing.T) {
 
 func TestManyClientsAtOnce(t *testing.T) {
 	const clients = 500
-	up := newUpstream(t, echo)
-	r := run(t, Config{Source: up.source})
+	up := nettest.Serve(t, nettest.Echo)
+	r := run(t, Config{Source: source(up)})
 	var wg sync.WaitGroup
 	var failed atomic.Int64
 	for i := range clients {
 		wg.Go(func() {
 			c, err := net.Dial("tcp", r.addr())
 			if err == nil {
-				err = tryRoundTrip(c, fmt.Sprintf("client %d", i))
+				err = nettest.TryRoundTrip(c, fmt.Sprintf("client %d", i))
 				c.Close()
 			}
 			if err != nil {
@@ -369,16 +371,16 @@ func TestManyClientsAtOnce(t *testing.T) {
 
 func TestOneStalledTunnelAmongMany(t *testing.T) {
 	const tunnels, rounds = 30, 20
-	up := newUpstream(t, echo)
+	up := nettest.Serve(t, nettest.Echo)
 	stalled := run(t, Config{Source: func(context.Context) (Dial, error) {
 		return func(ctx context.Context) (net.Conn, error) {
 			<-ctx.Done() // a proxy that takes the connection and says nothing
 			return nil, ctx.Err()
 		}, nil
-	}, DialTimeout: patience})
+	}, DialTimeout: nettest.Patience})
 	var healthy []*running
 	for range tunnels - 1 {
-		healthy = append(healthy, run(t, Config{Source: up.source}))
+		healthy = append(healthy, run(t, Config{Source: source(up)}))
 	}
 	for range 50 {
 		stalled.connect(t)
@@ -389,7 +391,7 @@ func TestOneStalledTunnelAmongMany(t *testing.T) {
 			for i := range rounds {
 				c, err := net.Dial("tcp", r.addr())
 				if err == nil {
-					err = tryRoundTrip(c, fmt.Sprint("round ", i))
+					err = nettest.TryRoundTrip(c, fmt.Sprint("round ", i))
 					c.Close()
 				}
 				if err != nil {

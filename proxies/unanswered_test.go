@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"berth/proxies/internal/nettest"
 )
 
 // TestUnansweredIsTold: a client whose upstream hangs up on its first words is
@@ -34,8 +36,8 @@ func TestUnansweredIsTold(t *testing.T) {
 		"said_too_much":     {readAll(earlyMax + 1), strings.Repeat("x", earlyMax+1), "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			up := newUpstream(t, tc.upstream)
-			r := run(t, Config{Source: up.source, Refuse: func(c net.Conn, err error) {
+			up := nettest.Serve(t, tc.upstream)
+			r := run(t, Config{Source: source(up), Refuse: func(c net.Conn, err error) {
 				if !errors.Is(err, ErrClosedEarly) {
 					t.Errorf("refused with %v", err)
 				}

@@ -35,6 +35,11 @@ var rules = []rule{
 		why:    "certwatch and proxies know nothing of the agent: they are handed values and funcs",
 	},
 	{
+		pkgs:  []string{"berth/proxies", "berth/proxies/db", "berth/proxies/guard", "berth/proxies/kube/..."},
+		never: []string{"berth/proxies/route", "github.com/gravitational/...", "google.golang.org/grpc/...", "github.com/gobwas/..."},
+		why:   "proxies carry what they are handed: the way through Teleport is proxies/route's",
+	},
+	{
 		pkgs:  []string{"berth/..."},
 		never: []string{"github.com/gravitational/teleport/lib/...", "github.com/gravitational/teleport/tool/..."},
 		why:   "of Teleport only the api module may be imported",

@@ -17,7 +17,6 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"berth/agent/cluster"
-	"berth/proxies"
 )
 
 // realCluster is a PostgreSQL behind a real Teleport, to compare berth with
@@ -68,7 +67,7 @@ func (b *bench) real(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	rivals := []rival{{name: "direct", dial: func(ctx context.Context) (net.Conn, error) { return proxies.DialALPN(ctx, route) }}}
+	rivals := []rival{{name: "direct", dial: route.Dial}}
 
 	a, err := r.startBerth(ctx, b)
 	if err != nil {

@@ -13,8 +13,8 @@ import (
 	"berth/agent/cluster"
 	"berth/certwatch"
 	"berth/internal/simcluster"
-	"berth/proxies"
 	"berth/proxies/db"
+	"berth/proxies/route"
 )
 
 const (
@@ -38,7 +38,7 @@ type world struct {
 	caFile  string
 	sim     *simcluster.Cluster
 	backend *bulk
-	direct  proxies.Route // to the first database
+	direct  route.Route // to the first database
 	load    *loadMeter
 	agents  int // started so far
 }
@@ -100,7 +100,7 @@ func (w *world) close() error {
 
 // directRoute is the route to the first database that a tunnel of an agent
 // takes, with a cert minted in the same way.
-func (w *world) directRoute(ctx context.Context) (proxies.Route, error) {
+func (w *world) directRoute(ctx context.Context) (route.Route, error) {
 	r, err := mintRoute(ctx, w.home, cluster.DBRoute{
 		Cluster: w.sim.Name(), Service: databaseName(0), Protocol: protocol, User: user, Database: dbName,
 	})
@@ -110,25 +110,25 @@ func (w *world) directRoute(ctx context.Context) (proxies.Route, error) {
 
 // mintRoute mints a cert for a database with the session in home. Who may
 // vouch for the proxy is left to the caller.
-func mintRoute(ctx context.Context, home string, to cluster.DBRoute) (_ proxies.Route, err error) {
+func mintRoute(ctx context.Context, home string, to cluster.DBRoute) (_ route.Route, err error) {
 	p, err := loadProfile(ctx, home, to.Cluster)
 	if err != nil {
-		return proxies.Route{}, err
+		return route.Route{}, err
 	}
 	proto, ok := db.Lookup(to.Protocol)
 	if !ok {
-		return proxies.Route{}, fmt.Errorf("unknown protocol %q", to.Protocol)
+		return route.Route{}, fmt.Errorf("unknown protocol %q", to.Protocol)
 	}
 	c, err := cluster.New(cluster.Config{Profile: p, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
-		return proxies.Route{}, err
+		return route.Route{}, err
 	}
 	defer func() { err = errors.Join(err, c.Close()) }()
 	cert, err := c.DBCert(ctx, to)
 	if err != nil {
-		return proxies.Route{}, err
+		return route.Route{}, err
 	}
-	return proxies.Route{ProxyAddr: p.ProxyAddr, ALPN: proto.ALPN, Cert: cert.TLS}, nil
+	return route.Route{ProxyAddr: p.ProxyAddr, ALPN: proto.ALPN, Cert: cert.TLS}, nil
 }
 
 // loadProfile returns the profile in home that is logged in to a cluster.
@@ -162,7 +162,7 @@ type way struct {
 
 // without is the way without berth.
 func (w *world) without() way {
-	return way{"direct", func(ctx context.Context) (net.Conn, error) { return proxies.DialALPN(ctx, w.direct) }}
+	return way{"direct", w.direct.Dial}
 }
 
 // through is the way through a tunnel.

@@ -18,7 +18,7 @@ import (
 	"github.com/gravitational/teleport/api/utils"
 
 	"berth/certwatch"
-	"berth/proxies"
+	"berth/proxies/route"
 )
 
 const (
@@ -191,7 +191,7 @@ func (d *doctor) proxyTCP(ctx context.Context, t target) []Finding {
 }
 
 func (d *doctor) proxyTLS(ctx context.Context, t target) []Finding {
-	err := probe(ctx, proxies.Route{ProxyAddr: t.addr, RootCAs: t.roots, Insecure: t.insecure})
+	err := probe(ctx, route.Route{ProxyAddr: t.addr, RootCAs: t.roots, Insecure: t.insecure})
 	var invalid x509.CertificateInvalidError
 	switch {
 	case err == nil:
@@ -199,7 +199,7 @@ func (d *doctor) proxyTLS(ctx context.Context, t target) []Finding {
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired && d.Now().Before(invalid.Cert.NotBefore):
 		return one("clock", Fail, fmt.Sprintf("the certificate of %s begins at %s, which by this computer's clock is in the future", t.addr,
 			invalid.Cert.NotBefore.UTC().Format(time.RFC3339)), "set the clock: switch on its setting over the network")
-	case errors.Is(err, proxies.ErrUntrusted):
+	case errors.Is(err, route.ErrUntrusted):
 		return one("proxy_tls", Fail, fmt.Sprintf("the certificate of %s is not trusted: %v", t.addr, err),
 			fmt.Sprintf("name its CA in the config: profiles: [{proxy: %q, ca_file: /path/to/ca.pem}]; if the network inspects TLS, the CA is the network's", t.addr))
 	default:
@@ -208,10 +208,10 @@ func (d *doctor) proxyTLS(ctx context.Context, t target) []Finding {
 }
 
 // probe dials and hangs up.
-func probe(ctx context.Context, r proxies.Route) error {
+func probe(ctx context.Context, r route.Route) error {
 	ctx, cancel := context.WithTimeout(ctx, stepTime)
 	defer cancel()
-	conn, err := proxies.DialALPN(ctx, r)
+	conn, err := r.Dial(ctx)
 	if err != nil {
 		return err
 	}
@@ -222,20 +222,20 @@ func probe(ctx context.Context, r proxies.Route) error {
 // proxyALPN finds out whether Teleport's protocols arrive at the proxy, or a
 // load balancer stands before it, and whether the profile knows.
 func (d *doctor) proxyALPN(ctx context.Context, t target) []Finding {
-	route := proxies.Route{ProxyAddr: t.addr, RootCAs: t.roots, Insecure: t.insecure, ALPN: probeALPN}
-	err := probe(ctx, route)
+	to := route.Route{ProxyAddr: t.addr, RootCAs: t.roots, Insecure: t.insecure, ALPN: probeALPN}
+	err := probe(ctx, to)
 	if err == nil {
 		return nil
 	}
-	if !errors.Is(err, proxies.ErrUpgradeNeeded) {
+	if !errors.Is(err, route.ErrUpgradeNeeded) {
 		return one("proxy_alpn", Fail, fmt.Sprintf("%s refuses Teleport's protocols (ALPN): %v", t.addr, err),
 			"check that the address is a Teleport proxy's, with TLS routing")
 	}
 	// Inside the upgrade the proxy shows a cert that only a session can verify.
 	if t.clusterCAs != nil {
-		route.ALPN, route.ConnUpgrade, route.ClusterCAs = upgradeALPN, true, t.clusterCAs
-		err := probe(ctx, route)
-		if errors.Is(err, proxies.ErrUntrusted) {
+		to.ALPN, to.ConnUpgrade, to.ClusterCAs = upgradeALPN, true, t.clusterCAs
+		err := probe(ctx, to)
+		if errors.Is(err, route.ErrUntrusted) {
 			return one("proxy_upgrade", Fail, fmt.Sprintf("what answers behind the load balancer of %s is not known to the session: %v", t.addr, err),
 				"log in anew, which brings the cluster's present CAs: berth login "+t.addr)
 		}

@@ -176,10 +176,11 @@ func TestFortyAtOnce(t *testing.T) {
 // dial after the other.
 func TestDialFailureIsShared(t *testing.T) {
 	var dials atomic.Int32
+	noRoute := errors.New("no route to host")
 	up := &Upstream{Dial: func(context.Context, ...string) (net.Conn, error) {
 		dials.Add(1)
 		time.Sleep(300 * time.Millisecond)
-		return nil, fmt.Errorf("%w: no route to host", proxies.ErrUnreachable)
+		return nil, noRoute
 	}}
 	r := run(t, Config{Source: always(up)})
 	begin := time.Now()
@@ -202,7 +203,7 @@ func TestDialFailureIsShared(t *testing.T) {
 	if took := time.Since(begin); dials.Load() > 3 || took > 2*time.Second {
 		t.Errorf("%d dials in %v", dials.Load(), took)
 	}
-	if s := r.Status(); !errors.Is(s.LastError, proxies.ErrUnreachable) {
+	if s := r.Status(); !errors.Is(s.LastError, noRoute) {
 		t.Errorf("last error is %v", s.LastError)
 	}
 }

@@ -1,4 +1,4 @@
-package proxies
+package route
 
 import (
 	"bufio"
@@ -181,8 +181,8 @@ func (c *wsConn) SetDeadline(t time.Time) error {
 func (c *wsConn) writeFrame(op ws.OpCode, payload []byte) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	buf := buffers.Get().(*buffer)
-	defer buffers.Put(buf)
+	buf := framePool.Get().(*frame)
+	defer framePool.Put(buf)
 	w := appendTo{buf[:0]}
 	h := ws.Header{Fin: true, OpCode: op, Masked: true, Length: int64(len(payload))}
 	if err := ws.WriteHeader(&w, h); err != nil {
@@ -199,6 +199,13 @@ func (c *wsConn) writeFrame(op ws.OpCode, payload []byte) error {
 	_, err := c.Conn.Write(w.b)
 	return err
 }
+
+// frame has room for one frame of the TLS inside: a record of 16 KiB and what
+// TLS and the WebSocket add. Frames are pooled since most connections are idle
+// most of the time.
+type frame [17 << 10]byte
+
+var framePool = sync.Pool{New: func() any { return new(frame) }}
 
 // appendTo is a Writer that appends, beyond the buffer it was given if need be.
 type appendTo struct{ b []byte }

@@ -1,4 +1,4 @@
-package proxies
+package route
 
 import (
 	"bufio"
@@ -17,6 +17,8 @@ import (
 	"crypto/x509"
 
 	"github.com/gravitational/teleport/api/utils/pingconn"
+
+	"berth/proxies/internal/nettest"
 )
 
 // Benchmarks run the proxy and the clients in processes of their own, so that
@@ -142,7 +144,7 @@ func tryRoundTripAfter(c net.Conn, cmd byte, msg string) error {
 	if _, err := c.Write([]byte{cmd}); err != nil {
 		return err
 	}
-	return tryRoundTrip(c, msg)
+	return nettest.TryRoundTrip(c, msg)
 }
 
 // child is another process of this binary.

@@ -1,4 +1,8 @@
-package proxies
+// Package route opens connections to resources behind a Teleport proxy: TLS by
+// the resource's cert, with the ALPN protocol that names it, through an HTTP
+// proxy and a connection upgrade where needed. It is the part of carrying that
+// knows Teleport; package proxies carries whatever it is handed.
+package route
 
 import (
 	"context"
@@ -13,20 +17,22 @@ import (
 	"github.com/gravitational/teleport/api/constants"
 	"github.com/gravitational/teleport/api/utils"
 	"github.com/gravitational/teleport/api/utils/pingconn"
+
+	"berth/proxies"
 )
 
-// Why DialALPN failed: its error matches one of them, and its cause.
+// Why a dial failed: its error matches one of them, and its cause.
 var (
 	// ErrUnreachable means that the proxy, or the HTTP proxy before it, could
 	// not be connected to, or did not answer in time.
 	ErrUnreachable = errors.New("proxy is unreachable")
-	// ErrUntrusted means that the proxy's certificate is not to be trusted.
+	// ErrUntrusted means that the proxy's certificate could not be verified.
 	ErrUntrusted = errors.New("proxy is not trusted")
-	// ErrHandshake means that the proxy answered, but not as needed: it
-	// refused the TLS handshake, the ALPN protocol or the connection upgrade.
+	// ErrHandshake means that the proxy answered and refused the TLS
+	// handshake, the ALPN protocol or the connection upgrade.
 	ErrHandshake = errors.New("proxy refused the connection")
-	// ErrUpgradeNeeded is an ErrHandshake in which the ALPN protocol did not
-	// arrive: something before the proxy ends TLS, try with ConnUpgrade.
+	// ErrUpgradeNeeded is an ErrHandshake in which no ALPN protocol was agreed
+	// on: something before the proxy ends TLS, and ConnUpgrade may help.
 	ErrUpgradeNeeded = fmt.Errorf("%w: no ALPN protocol was agreed on", ErrHandshake)
 )
 
@@ -63,14 +69,14 @@ type Route struct {
 	host string // of ProxyAddr
 }
 
-// DialALPN opens a connection to r's resource: TLS to the proxy with r's cert,
+// Dial opens a connection to r's resource: TLS to the proxy with r's cert,
 // through the HTTP proxy of the environment and a connection upgrade where
 // needed. ctx bounds all of it. The conn passes on half-closes.
 //
 // TLS sessions are never resumed: a resumed session would keep the identity
 // of the cert it began with. With TLS 1.3 a proxy that does not accept Cert
 // says so only in answer to the first read.
-func DialALPN(ctx context.Context, r Route) (net.Conn, error) {
+func (r Route) Dial(ctx context.Context) (net.Conn, error) {
 	host, _, err := net.SplitHostPort(r.ProxyAddr)
 	if err != nil {
 		return nil, fmt.Errorf("dial proxy %q: %w", r.ProxyAddr, err)
@@ -189,7 +195,7 @@ func isNoALPN(err error) bool {
 // dialTCP connects to addr as the environment's proxy variables say. The raw
 // conn is the socket below conn.
 func dialTCP(ctx context.Context, addr string, rootCAs *x509.CertPool) (raw, conn net.Conn, err error) {
-	dialer := &net.Dialer{KeepAliveConfig: keepAlive}
+	dialer := &net.Dialer{KeepAliveConfig: proxies.KeepAlive}
 	httpProxy := utils.GetProxyURL(addr)
 	if httpProxy == nil {
 		conn, err = dialer.DialContext(ctx, "tcp", addr)

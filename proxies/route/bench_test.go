@@ -1,7 +1,6 @@
-package proxies
+package route
 
 import (
-	"context"
 	"fmt"
 	"net"
 	"os"
@@ -11,12 +10,9 @@ import (
 	"time"
 
 	"github.com/shirou/gopsutil/v4/process"
-)
 
-// source dials r for every client.
-func (r Route) source(context.Context) (Dial, error) {
-	return func(ctx context.Context) (net.Conn, error) { return DialALPN(ctx, r) }, nil
-}
+	"berth/proxies/internal/nettest"
+)
 
 // BenchmarkThroughput compares a stream through a tunnel with the same TLS
 // stream without the local hop. The proxy is another process; a client of the
@@ -37,7 +33,7 @@ func benchThroughput(b *testing.B, alpn string, cmd byte, tunnel bool) {
 	route := startProxy(b, alpn)
 	var c net.Conn
 	if tunnel {
-		c = run(b, Config{Source: route.source}).connect(b)
+		c = run(b, route.Dial).connect(b)
 		_ = c.SetDeadline(time.Time{})
 	} else {
 		c = dialRoute(b, route)
@@ -98,7 +94,7 @@ func BenchmarkConnect(b *testing.B) {
 	route := startProxy(b, "bench")
 	b.Run("direct", func(b *testing.B) {
 		for b.Loop() {
-			c, err := DialALPN(b.Context(), route)
+			c, err := route.Dial(b.Context())
 			if err == nil {
 				err = tryRoundTripAfter(c, cmdEcho, "hello")
 			}
@@ -109,7 +105,7 @@ func BenchmarkConnect(b *testing.B) {
 		}
 	})
 	b.Run("tunnel", func(b *testing.B) {
-		r := run(b, Config{Source: route.source})
+		r := run(b, route.Dial)
 		for b.Loop() {
 			c, err := net.Dial("tcp", r.addr())
 			if err == nil {
@@ -122,12 +118,12 @@ func BenchmarkConnect(b *testing.B) {
 		}
 	})
 	b.Run("tunnel_without_TLS", func(b *testing.B) { // the tunnel's own share
-		up := newUpstream(b, echo)
-		r := run(b, Config{Source: up.source})
+		up := nettest.Serve(b, nettest.Echo)
+		r := run(b, up.Dial)
 		for b.Loop() {
 			c, err := net.Dial("tcp", r.addr())
 			if err == nil {
-				err = tryRoundTrip(c, "hello")
+				err = nettest.TryRoundTrip(c, "hello")
 			}
 			if err != nil {
 				b.Fatal(err)
@@ -136,11 +132,11 @@ func BenchmarkConnect(b *testing.B) {
 		}
 	})
 	b.Run("no_tunnel_without_TLS", func(b *testing.B) {
-		up := newUpstream(b, echo)
+		up := nettest.Serve(b, nettest.Echo)
 		for b.Loop() {
-			c, err := up.dial(b.Context())
+			c, err := up.Dial(b.Context())
 			if err == nil {
-				err = tryRoundTrip(c, "hello")
+				err = nettest.TryRoundTrip(c, "hello")
 			}
 			if err != nil {
 				b.Fatal(err)
@@ -178,7 +174,7 @@ func BenchmarkOpenConnections(b *testing.B) {
 
 func benchOpenConnections(b *testing.B, n int, cmd byte) {
 	route := startProxy(b, "bench")
-	r := run(b, Config{Source: route.source})
+	r := run(b, route.Dial)
 	before, heapBefore := memory(b)
 	clients := startChild(b, "clients", fmt.Sprintf("%s=%s %d %c", clientEnv, r.addr(), n, cmd))
 	began := time.Now()
@@ -221,7 +217,7 @@ func BenchmarkRoundTrip(b *testing.B) {
 				route := startProxy(b, alpn)
 				c := net.Conn(nil)
 				if way == "tunnel" {
-					c = run(b, Config{Source: route.source}).connect(b)
+					c = run(b, route.Dial).connect(b)
 				} else {
 					c = dialRoute(b, route)
 				}
@@ -230,7 +226,7 @@ func BenchmarkRoundTrip(b *testing.B) {
 					b.Fatal(err)
 				}
 				for b.Loop() {
-					if err := tryRoundTrip(c, "select 1"); err != nil {
+					if err := nettest.TryRoundTrip(c, "select 1"); err != nil {
 						b.Fatal(err)
 					}
 				}

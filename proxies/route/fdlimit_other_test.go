@@ -1,6 +1,6 @@
 //go:build !unix
 
-package proxies
+package route
 
 // fileLimit is how many files this process may open.
 func fileLimit() int { return 1 << 20 }

@@ -1,4 +1,4 @@
-package proxies
+package route
 
 import (
 	"bufio"
@@ -21,6 +21,8 @@ import (
 
 	"github.com/gobwas/ws"
 	"github.com/gravitational/teleport/api/utils/pingconn"
+
+	"berth/proxies/internal/nettest"
 )
 
 // authority is a throwaway CA.
@@ -123,7 +125,7 @@ func newFakeProxy(t testing.TB, cfg fakeConfig) *fakeProxy {
 	}
 	p.hostTLS = p.cluster.issue(t, "host", time.Time{}, proxyHost)
 	webTLS := p.web.issue(t, "web", time.Time{}, proxyHost)
-	up := newUpstream(t, func(c *net.TCPConn) {
+	up := nettest.Serve(t, func(c *net.TCPConn) {
 		if cfg.stallAfter == "accept" {
 			_, _ = io.Copy(io.Discard, c)
 			return

@@ -1,6 +1,6 @@
 //go:build unix
 
-package proxies
+package route
 
 import "syscall"
 

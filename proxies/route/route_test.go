@@ -1,4 +1,4 @@
-package proxies
+package route
 
 import (
 	"bufio"
@@ -18,6 +18,9 @@ import (
 
 	"github.com/gravitational/teleport/api/client"
 	"github.com/gravitational/teleport/api/utils/pingconn"
+
+	"berth/proxies"
+	"berth/proxies/internal/nettest"
 )
 
 // route leads to p's echo.
@@ -33,18 +36,18 @@ func (p *fakeProxy) route(t testing.TB) Route {
 
 func dialRoute(t testing.TB, r Route) net.Conn {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), MaxDialTimeout)
+	ctx, cancel := context.WithTimeout(t.Context(), proxies.MaxDialTimeout)
 	defer cancel()
-	c, err := DialALPN(ctx, r)
+	c, err := r.Dial(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	_ = c.SetDeadline(time.Now().Add(patience))
+	_ = c.SetDeadline(time.Now().Add(nettest.Patience))
 	return c
 }
 
-func TestDialALPN(t *testing.T) {
+func TestDial(t *testing.T) {
 	tests := []struct {
 		name     string
 		cfg      fakeConfig
@@ -84,10 +87,10 @@ func TestDialALPN(t *testing.T) {
 				tt.change(p, &r)
 			}
 			c := dialRoute(t, r)
-			roundTrip(t, c, "hello")
-			roundTrip(t, c, strings.Repeat("y", 100_000))
-			if !closeWrite(c) {
-				t.Fatal("the conn cannot pass on a half-close")
+			nettest.RoundTrip(t, c, "hello")
+			nettest.RoundTrip(t, c, strings.Repeat("y", 100_000))
+			if err := c.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
+				t.Fatal(err)
 			}
 			if rest, err := io.ReadAll(c); len(rest) > 0 || err != nil && !errors.Is(err, io.EOF) {
 				t.Errorf("after the half-close: %q, %v", rest, err)
@@ -99,7 +102,7 @@ func TestDialALPN(t *testing.T) {
 	}
 }
 
-func TestDialALPNErrors(t *testing.T) {
+func TestDialErrors(t *testing.T) {
 	nobody, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -139,19 +142,19 @@ func TestDialALPNErrors(t *testing.T) {
 			if tt.change != nil {
 				tt.change(p, &r)
 			}
-			timeout := patience // loading the system's roots may take a while
+			timeout := nettest.Patience // loading the system's roots may take a while
 			if errors.Is(tt.want, ErrUnreachable) {
 				timeout = 200 * time.Millisecond
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), timeout)
 			defer cancel()
 			began := time.Now()
-			c, err := DialALPN(ctx, r)
+			c, err := r.Dial(ctx)
 			if err == nil {
 				c.Close()
 			}
 			if !errors.Is(err, tt.want) {
-				t.Errorf("DialALPN() = %v, want %v", err, tt.want)
+				t.Errorf("Dial() = %v, want %v", err, tt.want)
 			}
 			if took := time.Since(began); took > timeout+2*time.Second {
 				t.Errorf("gave up after %v, want %v", took, timeout)
@@ -173,7 +176,7 @@ func TestFakeProxyIsLikeTheReal(t *testing.T) {
 				cas = p.cluster.pool()
 			}
 			conn, err := client.NewALPNDialer(client.ALPNDialerConfig{
-				DialTimeout:             patience,
+				DialTimeout:             nettest.Patience,
 				ALPNConnUpgradeRequired: upgrade,
 				TLSConfig: &tls.Config{
 					RootCAs: cas, ServerName: proxyHost, InsecureSkipVerify: upgrade,
@@ -185,7 +188,7 @@ func TestFakeProxyIsLikeTheReal(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer conn.Close()
-			roundTrip(t, pingconn.NewTLS(conn.(*tls.Conn)), "hello")
+			nettest.RoundTrip(t, pingconn.NewTLS(conn.(*tls.Conn)), "hello")
 		})
 	}
 }
@@ -196,7 +199,7 @@ func TestNoSessionIsResumed(t *testing.T) {
 		r := p.route(t)
 		r.Cert = p.cluster.issue(t, user, time.Time{})
 		c := dialRoute(t, r)
-		roundTrip(t, c, "hello") // a ticket has come with the answer
+		nettest.RoundTrip(t, c, "hello") // a ticket has come with the answer
 		c.Close()
 	}
 	if p.resumed > 0 || strings.Join(p.clients, " ") != "alice bob alice" {
@@ -208,21 +211,19 @@ func TestExpiredCertShowsAtTheFirstRead(t *testing.T) {
 	p := newFakeProxy(t, fakeConfig{})
 	r := p.route(t)
 	r.Cert = p.cluster.issue(t, "alice", time.Now().Add(-time.Minute))
-	tun := run(t, Config{Source: func(context.Context) (Dial, error) {
-		return func(ctx context.Context) (net.Conn, error) { return DialALPN(ctx, r) }, nil
-	}})
+	tun := run(t, r.Dial)
 	// The refusal may be quicker than the client's own connect.
 	if c, err := net.Dial("tcp", tun.addr()); err == nil {
-		_ = c.SetDeadline(time.Now().Add(patience))
+		_ = c.SetDeadline(time.Now().Add(nettest.Patience))
 		fmt.Fprint(c, "hello")
 		_, _ = io.ReadAll(c)
 		_ = c.Close()
 	} else if !errors.Is(err, syscall.ECONNRESET) {
 		t.Fatal(err)
 	}
-	closed := tun.await(t, EventClosed, 1)[0]
-	var broken *ConnError
-	if !errors.As(closed.Err, &broken) || broken.Side != SideUpstream {
+	closed := tun.closed(t)
+	var broken *proxies.ConnError
+	if !errors.As(closed.Err, &broken) || broken.Side != proxies.SideUpstream {
 		t.Errorf("closed event says %v, want an upstream error", closed.Err)
 	}
 	if s := tun.Status(); s.LastError == nil || !s.LastOK.IsZero() {
@@ -235,9 +236,7 @@ func TestThroughTunnelToProxy(t *testing.T) {
 		t.Run(alpn, func(t *testing.T) {
 			p := newFakeProxy(t, fakeConfig{alpn: []string{alpn}, pings: 1})
 			r := p.route(t)
-			tun := run(t, Config{Source: func(context.Context) (Dial, error) {
-				return func(ctx context.Context) (net.Conn, error) { return DialALPN(ctx, r) }, nil
-			}})
+			tun := run(t, r.Dial)
 			c := tun.connect(t)
 			want := strings.Repeat("0123456789", 200_000)
 			var sending sync.WaitGroup
@@ -250,7 +249,7 @@ func TestThroughTunnelToProxy(t *testing.T) {
 			if err != nil || string(got) != want {
 				t.Fatalf("got %d bytes of %d, %v", len(got), len(want), err)
 			}
-			if e := tun.await(t, EventClosed, 1)[0]; e.Err != nil {
+			if e := tun.closed(t); e.Err != nil {
 				t.Errorf("closed event says %v", e.Err)
 			}
 		})
@@ -261,7 +260,7 @@ func TestHTTPProxyOfTheEnvironment(t *testing.T) {
 	p := newFakeProxy(t, fakeConfig{})
 	var asked, answer atomic.Value
 	answer.Store("HTTP/1.1 200 OK\r\n\r\n")
-	connect := newUpstream(t, func(c *net.TCPConn) {
+	connect := nettest.Serve(t, func(c *net.TCPConn) {
 		br := bufio.NewReader(c)
 		req, err := http.ReadRequest(br)
 		if err != nil {
@@ -285,7 +284,7 @@ func TestHTTPProxyOfTheEnvironment(t *testing.T) {
 	r := p.route(t)
 	r.ProxyAddr = proxyHost + ":443"
 	c := dialRoute(t, r)
-	roundTrip(t, c, "hello")
+	nettest.RoundTrip(t, c, "hello")
 	c.Close()
 	if got := asked.Load(); got != "CONNECT proxy.test:443" {
 		t.Errorf("the HTTP proxy was asked %q", got)
@@ -299,9 +298,9 @@ func TestHTTPProxyOfTheEnvironment(t *testing.T) {
 			answer.Store(bad)
 			ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 			defer cancel()
-			_, err := DialALPN(ctx, r)
+			_, err := r.Dial(ctx)
 			if !errors.Is(err, ErrUnreachable) || strings.Contains(err.Error(), "secret") {
-				t.Errorf("DialALPN() = %v, want ErrUnreachable without the password", err)
+				t.Errorf("Dial() = %v, want ErrUnreachable without the password", err)
 			}
 		})
 	}
