@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
+
+	"berth/internal/wake"
 )
 
 // Kind says what has happened.
@@ -172,9 +174,7 @@ func (m *Monitor) keep(ctx context.Context, s source) {
 		if !since.IsZero() && time.Since(since) >= settledAfter {
 			pause.Reset()
 		}
-		select {
-		case <-time.After(pause.NextBackOff()):
-		case <-ctx.Done():
+		if !wake.Sleep(ctx, pause.NextBackOff()) {
 			return
 		}
 	}
