@@ -27,6 +27,7 @@ require (
 	github.com/moby/spdystream v0.5.1
 	github.com/ncruces/zenity v0.10.14
 	github.com/pquerna/otp v1.5.0
+	github.com/rivo/uniseg v0.4.7
 	github.com/rogpeppe/go-internal v1.16.0
 	github.com/santhosh-tekuri/jsonschema/v6 v6.0.3
 	github.com/shirou/gopsutil/v4 v4.26.10

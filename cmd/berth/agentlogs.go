@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"berth/internal/paths"
+	"berth/internal/plain"
 	"berth/internal/wake"
 )
 
@@ -167,14 +168,6 @@ func copyClean(w io.Writer, r io.Reader) error {
 	if err != nil || len(text) == 0 {
 		return err
 	}
-	var b bytes.Buffer
-	for line := range bytes.Lines(text) {
-		end := bytes.HasSuffix(line, []byte("\n"))
-		b.WriteString(clean(string(bytes.TrimRight(line, "\r\n"))))
-		if end {
-			b.WriteByte('\n')
-		}
-	}
-	_, err = w.Write(b.Bytes())
+	_, err = io.WriteString(w, plain.Text(string(text)))
 	return err
 }

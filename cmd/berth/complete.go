@@ -10,6 +10,7 @@ import (
 
 	"berth/agent/ipc/client"
 	"berth/agent/state"
+	"berth/internal/plain"
 )
 
 // completeWait bounds a completion: a shell must not hang on Tab.
@@ -91,7 +92,9 @@ func (a *app) completeClusters(cmd *cobra.Command, _ []string, _ string) ([]stri
 	})
 }
 
-func described(name, text string) string { return cobra.CompletionWithDesc(clean(name), clean(text)) }
+func described(name, text string) string {
+	return cobra.CompletionWithDesc(plain.Line(name), plain.Line(text))
+}
 
 func (a *app) completionCommand() *cobra.Command {
 	write := map[string]func(*cobra.Command) error{

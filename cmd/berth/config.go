@@ -14,6 +14,7 @@ import (
 
 	"berth/agent/config"
 	"berth/internal/paths"
+	"berth/internal/plain"
 )
 
 func (a *app) configCommand() *cobra.Command {
@@ -124,13 +125,7 @@ func (a *app) configCheck(args []string, asJSON bool) error {
 }
 
 // mistakesText is one mistake a line, as compilers write them.
-func mistakesText(bad *config.Error) string {
-	lines := strings.Split(bad.Error(), "\n")
-	for i := range lines {
-		lines[i] = clean(lines[i])
-	}
-	return strings.Join(lines, "\n")
-}
+func mistakesText(bad *config.Error) string { return plain.Text(bad.Error()) }
 
 // configEdit opens the editor the user named, on a file that exists.
 func (a *app) configEdit(ctx context.Context) error {

@@ -14,6 +14,7 @@ import (
 	"berth/internal/doctor"
 	"berth/internal/osservice"
 	"berth/internal/paths"
+	"berth/internal/plain"
 	"berth/tray/autostart"
 )
 
@@ -75,7 +76,7 @@ func (a *app) doctor(ctx context.Context, o doctorOptions) error {
 		if err := doctor.WriteBundle(o.bundle, cfg, report, os.Environ()); err != nil {
 			return withHint(err, "choose another place: berth doctor --bundle FILE")
 		}
-		if _, err := fmt.Fprintf(a.err, "written: %s; look into it before you send it\n", clean(o.bundle)); err != nil {
+		if _, err := fmt.Fprintf(a.err, "written: %s; look into it before you send it\n", plain.Line(o.bundle)); err != nil {
 			return err
 		}
 	}
@@ -124,12 +125,12 @@ func (a *app) printFindings(findings []doctor.Finding, fixing bool) error {
 		counts[f.Status]++
 		mendable = mendable || f.Mendable()
 		word, color := statusWord(f.Status)
-		fmt.Fprintf(&b, "%s  %s\n", a.paint(color, word), clean(f.Text))
+		fmt.Fprintf(&b, "%s  %s\n", a.paint(color, word), plain.Line(f.Text))
 		switch {
 		case f.Fixed != "":
-			fmt.Fprintf(&b, "      → mended: %s\n", clean(f.Fixed))
+			fmt.Fprintf(&b, "      → mended: %s\n", plain.Line(f.Fixed))
 		case f.Fix != "":
-			fmt.Fprintf(&b, "      → %s\n", clean(f.Fix))
+			fmt.Fprintf(&b, "      → %s\n", plain.Line(f.Fix))
 		}
 	}
 	switch {

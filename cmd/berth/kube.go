@@ -15,6 +15,7 @@ import (
 	"berth/agent/ipc/client"
 	"berth/agent/state"
 	"berth/internal/paths"
+	"berth/internal/plain"
 	"berth/proxies/kube/kubeconfig"
 )
 
@@ -231,18 +232,18 @@ func mergeError(err error, path string) error {
 func (a *app) printMerged(res kubeconfig.Result) error {
 	var b strings.Builder
 	for _, name := range res.Added {
-		fmt.Fprintf(&b, "added %s\n", clean(name))
+		fmt.Fprintf(&b, "added %s\n", plain.Line(name))
 	}
 	for _, name := range res.Removed {
-		fmt.Fprintf(&b, "removed %s\n", clean(name))
+		fmt.Fprintf(&b, "removed %s\n", plain.Line(name))
 	}
 	switch {
 	case !res.Changed:
-		fmt.Fprintf(&b, "%s is up to date\n", clean(res.Path))
+		fmt.Fprintf(&b, "%s is up to date\n", plain.Line(res.Path))
 	case res.Backup != "":
-		fmt.Fprintf(&b, "changed %s; what it was before is in %s\n", clean(res.Path), clean(res.Backup))
+		fmt.Fprintf(&b, "changed %s; what it was before is in %s\n", plain.Line(res.Path), plain.Line(res.Backup))
 	default:
-		fmt.Fprintf(&b, "changed %s\n", clean(res.Path))
+		fmt.Fprintf(&b, "changed %s\n", plain.Line(res.Path))
 	}
 	_, err := fmt.Fprint(a.out, b.String())
 	return err

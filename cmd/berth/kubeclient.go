@@ -10,6 +10,7 @@ import (
 
 	"berth/agent/state"
 	"berth/internal/paths"
+	"berth/internal/plain"
 	"berth/proxies/db"
 	"berth/proxies/kube/kubeconfig"
 )
@@ -60,7 +61,7 @@ func (a *app) describeKube(w io.Writer, t state.Tunnel) {
 	if err != nil {
 		return // the tunnel is there all the same
 	}
-	_, _ = fmt.Fprintf(w, "  %s get pods\nin your own kubeconfig: berth kube config merge\n", clean(db.Quote(kubectl(path, t.Name))))
+	_, _ = fmt.Fprintf(w, "  %s get pods\nin your own kubeconfig: berth kube config merge\n", plain.Line(db.Quote(kubectl(path, t.Name))))
 }
 
 // execKube runs a client with a kubeconfig whose current context is the

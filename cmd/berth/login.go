@@ -17,6 +17,7 @@ import (
 	"berth/agent/ipc"
 	"berth/agent/ipc/client"
 	"berth/internal/browser"
+	"berth/internal/plain"
 	"berth/internal/when"
 )
 
@@ -97,9 +98,9 @@ func (a *app) forgetLogin(ctx context.Context, c *client.Client, start client.Lo
 	if asJSON {
 		return a.printJSON(f)
 	}
-	text := fmt.Sprintf("nothing was stored for %s at %s", clean(f.User), clean(f.Proxy))
+	text := fmt.Sprintf("nothing was stored for %s at %s", plain.Line(f.User), plain.Line(f.Proxy))
 	if len(f.Stored) > 0 {
-		text = fmt.Sprintf("forgotten for %s at %s: %s", clean(f.User), clean(f.Proxy), clean(strings.Join(f.Stored, " and ")))
+		text = fmt.Sprintf("forgotten for %s at %s: %s", plain.Line(f.User), plain.Line(f.Proxy), plain.Line(strings.Join(f.Stored, " and ")))
 	}
 	_, err = fmt.Fprintln(a.out, text)
 	return err
@@ -127,9 +128,9 @@ profile or the one at PROXY. The next, more urgent one comes all the same.`,
 				case asJSON:
 					return a.printJSON(snoozed)
 				case snoozed.Until == nil:
-					_, err = fmt.Fprintf(a.out, "nothing more is said about the session at %s\n", clean(snoozed.Proxy))
+					_, err = fmt.Fprintf(a.out, "nothing more is said about the session at %s\n", plain.Line(snoozed.Proxy))
 				default:
-					_, err = fmt.Fprintf(a.out, "nothing is said about the session at %s until %s\n", clean(snoozed.Proxy), when.ClockSeconds(*snoozed.Until, time.Now()))
+					_, err = fmt.Fprintf(a.out, "nothing is said about the session at %s until %s\n", plain.Line(snoozed.Proxy), when.ClockSeconds(*snoozed.Until, time.Now()))
 				}
 				return err
 			})
@@ -157,7 +158,7 @@ tunnels keep their ports and wait for the next login.`,
 				if err != nil {
 					return err
 				}
-				_, err = fmt.Fprintln(a.out, "logged out of", clean(proxy))
+				_, err = fmt.Fprintln(a.out, "logged out of", plain.Line(proxy))
 				return err
 			})
 		},
@@ -207,14 +208,14 @@ func (f *loginFront) show(ctx context.Context, e client.LoginEvent, answer func(
 			fmt.Fprintln(f.err, "\nanswered elsewhere")
 		}
 	case ipc.LoginDone:
-		text := clean(e.Text)
+		text := plain.Line(e.Text)
 		if e.Deadline != nil {
 			text += ", until " + when.ClockSeconds(*e.Deadline, time.Now())
 		}
 		_, err := fmt.Fprintln(f.out, text)
 		return err
 	default:
-		fmt.Fprintln(f.err, clean(e.Text))
+		fmt.Fprintln(f.err, plain.Line(e.Text))
 	}
 	return nil
 }
@@ -222,10 +223,10 @@ func (f *loginFront) show(ctx context.Context, e client.LoginEvent, answer func(
 // showURL always prints the address: it may be wanted in another browser.
 func (f *loginFront) showURL(ctx context.Context, e client.LoginEvent) {
 	if err := browser.Check(e.URL, e.Proxy); err != nil {
-		fmt.Fprintf(f.err, "tsh wants you to open %s; %v\n", clean(e.URL), err)
+		fmt.Fprintf(f.err, "tsh wants you to open %s; %v\n", plain.Line(e.URL), err)
 		return
 	}
-	fmt.Fprintf(f.err, "Log in to %s with your browser:\n  %s\n", clean(e.Proxy), clean(e.URL))
+	fmt.Fprintf(f.err, "Log in to %s with your browser:\n  %s\n", plain.Line(e.Proxy), plain.Line(e.URL))
 	if e.Deadline != nil {
 		fmt.Fprintf(f.err, "tsh waits for it until %s.\n", when.ClockSeconds(*e.Deadline, time.Now()))
 	}
@@ -233,7 +234,7 @@ func (f *loginFront) showURL(ctx context.Context, e client.LoginEvent) {
 		return
 	}
 	if err := browser.Open(ctx, e.URL, e.Browser, f.env, e.Proxy); err != nil {
-		fmt.Fprintf(f.err, "No browser was opened (%s): open the address yourself.\n", clean(err.Error()))
+		fmt.Fprintf(f.err, "No browser was opened (%s): open the address yourself.\n", plain.Line(err.Error()))
 	}
 }
 
@@ -253,7 +254,7 @@ func (f *loginFront) ask(e client.LoginEvent, answer func(string)) error {
 	}
 	f.asking = e.ID
 	f.mu.Unlock()
-	fmt.Fprint(f.err, clean(e.Text)+" ")
+	fmt.Fprint(f.err, plain.Line(e.Text)+" ")
 	go func() { // ended with the process at the latest: a read cannot be taken back
 		secret, err := term.ReadPassword(int(in.Fd()))
 		f.mu.Lock()

@@ -5,40 +5,18 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
-	"unicode"
 	"unicode/utf16"
 	"unicode/utf8"
+
+	"berth/internal/plain"
 )
-
-// clean makes other people's text (names, roles, errors) safe for a terminal:
-// it stays on its line, and characters that cannot be seen but do something
-// (control codes, marks that turn text around, hidden letters) are dropped.
-func clean(s string) string {
-	return strings.Map(func(r rune) rune {
-		switch {
-		case r == '\t', r == '\n', r == '\r', unicode.In(r, unicode.Zl, unicode.Zp):
-			return ' '
-		case invisible(r):
-			return -1
-		default:
-			return r
-		}
-	}, s)
-}
-
-// invisible reports whether a terminal would obey r rather than show it.
-func invisible(r rune) bool { return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp) }
 
 // cleanLines cleans a text that may have several lines. Those after the first
 // are indented, so that none can pass for a line of berth's.
 func cleanLines(s string) string {
-	lines := strings.Split(strings.TrimRight(s, "\n"), "\n")
-	for i, line := range lines {
-		indent := ""
-		if i > 0 {
-			indent, line = "  ", strings.TrimPrefix(line, "  ")
-		}
-		lines[i] = indent + clean(line)
+	lines := strings.Split(strings.TrimRight(plain.Text(s), "\n"), "\n")
+	for i, line := range lines[1:] {
+		lines[i+1] = "  " + strings.TrimPrefix(line, "  ")
 	}
 	return strings.Join(lines, "\n")
 }
@@ -46,7 +24,7 @@ func cleanLines(s string) string {
 // printJSON prints v, indented.
 func (a *app) printJSON(v any) error { return a.writeJSON(v, "  ") }
 
-// writeJSON prints v. What clean would drop is escaped: the JSON says the same,
+// writeJSON prints v. What [plain.Invisible] matches is escaped: the JSON says the same,
 // and is safe to look at.
 func (a *app) writeJSON(v any, indent string) error {
 	var b bytes.Buffer
@@ -83,7 +61,7 @@ func escapeInvisible(text []byte) []byte {
 	return out
 }
 
-func escaped(r rune) bool { return r >= 0x7f && invisible(r) }
+func escaped(r rune) bool { return r >= 0x7f && plain.Invisible(r) }
 
 // The colours of states. Words say the same.
 const (
@@ -107,14 +85,14 @@ func (a *app) table(header []string, rows [][]string, color func(column int, cel
 	widths := make([]int, len(header))
 	for _, row := range cells {
 		for i := range row {
-			row[i] = clean(row[i])
-			widths[i] = max(widths[i], utf8.RuneCountInString(row[i]))
+			row[i] = plain.Line(row[i])
+			widths[i] = max(widths[i], plain.Width(row[i]))
 		}
 	}
 	var b strings.Builder
 	for n, row := range cells {
 		for i, cell := range row {
-			padding := strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell)+2)
+			padding := strings.Repeat(" ", widths[i]-plain.Width(cell)+2)
 			if i == len(row)-1 || strings.Join(row[i+1:], "") == "" {
 				padding = "" // nothing follows
 			}
@@ -139,7 +117,7 @@ func join[T ~string](items []T) string {
 }
 
 // words turns a state's name into words.
-func words[T ~string](s T) string { return clean(strings.ReplaceAll(string(s), "_", " ")) }
+func words[T ~string](s T) string { return plain.Line(strings.ReplaceAll(string(s), "_", " ")) }
 
 // size words a number of bytes.
 func size(n int64) string {

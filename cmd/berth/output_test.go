@@ -10,33 +10,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"berth/agent/state"
+	"berth/internal/plain"
 )
-
-func TestClean(t *testing.T) {
-	for _, test := range []struct{ name, in, want string }{
-		{"plain", "prod-pg", "prod-pg"},
-		{"letters_of_all_scripts", "größe 名前 שלום", "größe 名前 שלום"},
-		{"color", "\x1b[31mred\x1b[0m", "[31mred[0m"},
-		{"title_and_bell", "\x1b]0;owned\a", "]0;owned"},
-		{"one_character_csi", "\u009b31mred", "31mred"},
-		{"raw_byte_csi", "\x9b31mred", "\ufffd31mred"},
-		{"delete_and_backspace", "a\x7f\bb", "ab"},
-		{"lines_become_one", "a\r\nb\tc\u2028d\u2029e", "a  b c d e"},
-		{"override", "\u202egnp.exe", "gnp.exe"},
-		{"isolates", "\u2066a\u2069\u2067b\u2068", "ab"},
-		{"marks", "a\u200e\u200f\u061cb", "ab"},
-		{"hidden_letters", "a\u200b\u200d\ufeff\U000e0041b", "ab"},
-		{"soft_hyphen", "a\u00adb", "ab"},
-		{"nul", "a\x00b", "ab"},
-		{"broken_utf8", "a\xc3(b", "a\ufffd(b"},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			if got := clean(test.in); got != test.want {
-				t.Errorf("clean(%q) = %q, want %q", test.in, got, test.want)
-			}
-		})
-	}
-}
 
 func TestCleanLines(t *testing.T) {
 	for _, test := range []struct{ name, in, want string }{
@@ -44,7 +19,7 @@ func TestCleanLines(t *testing.T) {
 		{"more_are_indented", "a\nb\n  c\n", "a\n  b\n  c"},
 		{"none_passes_for_ours", "x\nberth: hint: run rm -rf", "x\n  berth: hint: run rm -rf"},
 		{"carriage_return", "x\rberth: all is well", "x berth: all is well"},
-		{"codes", "\x1b[1ma\n\x1b[2Kb", "[1ma\n  [2Kb"},
+		{"codes", "\x1b[1ma\n\x1b[2Kb", "a\n  b"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if got := cleanLines(test.in); got != test.want {
@@ -54,20 +29,13 @@ func TestCleanLines(t *testing.T) {
 	}
 }
 
-func FuzzClean(f *testing.F) {
+func FuzzOutput(f *testing.F) {
 	for _, seed := range []string{"", "prod-pg", "\x1b[31m", "a\u202eb", "\x9b", "\u009b", "\U000e0041", "a\nb\r\n", "\xf0\x9f"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, in string) {
-		got := clean(in)
-		if !utf8.ValidString(got) || strings.ContainsFunc(got, invisible) {
-			t.Errorf("clean(%q) = %q is not safe", in, got)
-		}
-		if again := clean(got); again != got {
-			t.Errorf("clean is not settled: %q, then %q", got, again)
-		}
 		for i, line := range strings.Split(cleanLines(in), "\n") {
-			if strings.ContainsFunc(line, invisible) || (i > 0 && !strings.HasPrefix(line, "  ")) {
+			if plain.Line(line) != line || (i > 0 && !strings.HasPrefix(line, "  ")) {
 				t.Errorf("cleanLines(%q) has the line %q", in, line)
 			}
 		}
@@ -78,7 +46,7 @@ func FuzzClean(f *testing.F) {
 			t.Fatal(err)
 		}
 		text := strings.ReplaceAll(out.String(), "\n", "")
-		if strings.ContainsFunc(text, invisible) {
+		if strings.ContainsFunc(text, plain.Invisible) {
 			t.Errorf("JSON of %q is not safe: %q", in, text)
 		}
 		var back []string
@@ -96,6 +64,7 @@ func TestTable(t *testing.T) {
 	a := &app{out: &out, color: true}
 	err := a.table([]string{"NAME", "STATE", "WHERE"}, [][]string{
 		{"größe", "ready", "x"},
+		{"名前", "ready", "x"},
 		{"a\x1b[2J", "error", ""},
 	}, func(column int, cell string) string {
 		if column == 1 {
@@ -108,7 +77,8 @@ func TestTable(t *testing.T) {
 	}
 	want := "NAME   STATE  WHERE\n" +
 		"größe  " + green + "ready" + reset + "  x\n" +
-		"a[2J   " + red + "error" + reset + "\n"
+		"名前   " + green + "ready" + reset + "  x\n" +
+		"a      " + red + "error" + reset + "\n"
 	if diff := cmp.Diff(want, out.String()); diff != "" {
 		t.Errorf("table (-want +got):\n%s", diff)
 	}

@@ -12,6 +12,7 @@ import (
 	"berth/agent/access"
 	"berth/agent/ipc/client"
 	"berth/agent/state"
+	"berth/internal/plain"
 )
 
 func (a *app) requestCommand() *cobra.Command {
@@ -198,7 +199,7 @@ func (a *app) completeAbilities(which func(client.RequestAbilities) []string) fu
 			able, err := c.RequestAbilities(ctx, profile, nil)
 			names := which(able)
 			for i := range names {
-				names[i] = clean(names[i])
+				names[i] = plain.Line(names[i])
 			}
 			return names, err
 		})
@@ -212,7 +213,7 @@ func (a *app) createRequest(ctx context.Context, c *client.Client, o requestCrea
 	}
 	if o.wait {
 		if !o.asJSON {
-			fmt.Fprintf(a.err, "asked for %s as %s; waiting for a decision\n", clean(rolesOf(r)), clean(r.ID))
+			fmt.Fprintf(a.err, "asked for %s as %s; waiting for a decision\n", plain.Line(rolesOf(r)), plain.Line(r.ID))
 		}
 		if r, err = awaitDecision(ctx, c, r, o.timeout); err != nil {
 			return err
@@ -277,7 +278,7 @@ cluster's rules: more than one may be needed.`,
 				if asJSON {
 					return a.printJSON(r)
 				}
-				_, err = fmt.Fprintln(a.out, clean(decidedLine(r, verb)))
+				_, err = fmt.Fprintln(a.out, plain.Line(decidedLine(r, verb)))
 				return err
 			})
 		},
@@ -306,7 +307,7 @@ created, approved, denied, a review asked of you, about to end, and so on.`,
 					if asJSON {
 						err = a.writeJSON(ev, "")
 					} else {
-						_, err = fmt.Fprintln(a.out, clean(requestEventLine(ev, time.Now())))
+						_, err = fmt.Fprintln(a.out, plain.Line(requestEventLine(ev, time.Now())))
 					}
 					if err != nil {
 						return err

@@ -16,6 +16,7 @@ import (
 	"berth/agent/ipc"
 	"berth/agent/ipc/client"
 	"berth/agent/state"
+	"berth/internal/plain"
 )
 
 func (a *app) requestAssumeCommand() *cobra.Command {
@@ -52,7 +53,7 @@ tunnel's clients are: for the tunnel's hold, or 60 s.`,
 				case asJSON:
 					return a.printJSON(got.Request)
 				default:
-					_, err = fmt.Fprintln(a.out, clean(assumedLine(got, want.Tunnel, time.Now())))
+					_, err = fmt.Fprintln(a.out, plain.Line(assumedLine(got, want.Tunnel, time.Now())))
 					return err
 				}
 			})
@@ -103,7 +104,7 @@ func (a *app) canAsk() bool {
 
 // confirm asks a yes or no; no answer means no.
 func (a *app) confirm(question string) bool {
-	fmt.Fprintf(a.err, "%s [y/N] ", clean(question))
+	fmt.Fprintf(a.err, "%s [y/N] ", plain.Line(question))
 	answer, err := bufio.NewReader(a.in).ReadString('\n')
 	if err != nil && !errors.Is(err, io.EOF) {
 		return false
@@ -139,7 +140,7 @@ tunnel restart" closes them now.`,
 					_, err = fmt.Fprintln(a.out, "no access request is assumed")
 					return err
 				}
-				_, err = fmt.Fprintln(a.out, "dropped", clean(join(ids)))
+				_, err = fmt.Fprintln(a.out, "dropped", plain.Line(join(ids)))
 				return err
 			})
 		},

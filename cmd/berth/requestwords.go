@@ -8,6 +8,7 @@ import (
 
 	"berth/agent/ipc/client"
 	"berth/agent/state"
+	"berth/internal/plain"
 	"berth/internal/when"
 )
 
@@ -71,9 +72,9 @@ func (a *app) printAskedOfYou(list []state.Request, now time.Time) {
 	for _, r := range list {
 		switch {
 		case r.Assumable && len(r.Tunnels) == 0:
-			fmt.Fprintf(a.out, "\nAccess to %s is approved until %s.\n  → berth request assume %s\n", clean(rolesOf(r)), requestEnd(r, now), clean(shortID(r.ID)))
+			fmt.Fprintf(a.out, "\nAccess to %s is approved until %s.\n  → berth request assume %s\n", plain.Line(rolesOf(r)), requestEnd(r, now), plain.Line(shortID(r.ID)))
 		case r.Reviewable:
-			fmt.Fprintf(a.out, "\n%s asks for %s.\n  → berth request show %s\n", clean(r.User), clean(rolesOf(r)), clean(shortID(r.ID)))
+			fmt.Fprintf(a.out, "\n%s asks for %s.\n  → berth request show %s\n", plain.Line(r.User), plain.Line(rolesOf(r)), plain.Line(shortID(r.ID)))
 		}
 	}
 }
@@ -81,7 +82,7 @@ func (a *app) printAskedOfYou(list []state.Request, now time.Time) {
 func (a *app) printRequest(r state.Request, now time.Time) error {
 	line := func(name, value string) {
 		if value != "" {
-			fmt.Fprintf(a.out, "%-12s %s\n", name, clean(value))
+			fmt.Fprintf(a.out, "%-12s %s\n", name, plain.Line(value))
 		}
 	}
 	at := func(t *time.Time) string {
@@ -114,7 +115,7 @@ func (a *app) printRequest(r state.Request, now time.Time) error {
 		line("review", text)
 	}
 	if next := nextStep(r, now); next != "" {
-		fmt.Fprintf(a.out, "\n→ %s\n", clean(next))
+		fmt.Fprintf(a.out, "\n→ %s\n", plain.Line(next))
 	}
 	return nil
 }
@@ -144,12 +145,12 @@ func nextStep(r state.Request, now time.Time) string {
 }
 
 func (a *app) printCreated(r state.Request, now time.Time) error {
-	fmt.Fprintf(a.out, "access request %s for %s: %s\n", clean(r.ID), clean(rolesOf(r)), clean(requestState(r, now)))
+	fmt.Fprintf(a.out, "access request %s for %s: %s\n", plain.Line(r.ID), plain.Line(rolesOf(r)), plain.Line(requestState(r, now)))
 	if r.ResolveReason != "" {
-		fmt.Fprintf(a.out, "because: %s\n", clean(r.ResolveReason))
+		fmt.Fprintf(a.out, "because: %s\n", plain.Line(r.ResolveReason))
 	}
 	if next := nextStep(r, now); next != "" {
-		fmt.Fprintf(a.out, "→ %s\n", clean(next))
+		fmt.Fprintf(a.out, "→ %s\n", plain.Line(next))
 	}
 	return nil
 }

@@ -29,6 +29,7 @@ import (
 	"berth/agent/ipc/client"
 	"berth/agent/state"
 	"berth/internal/paths"
+	"berth/internal/plain"
 	"berth/internal/simcluster"
 	"berth/proxies"
 )
@@ -361,7 +362,7 @@ func cmdEscapes(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	for _, name := range []string{"stdout", "stderr"} {
 		text := ts.ReadFile(name)
-		if i := strings.IndexFunc(text, func(r rune) bool { return r != '\n' && r != '\t' && invisible(r) }); i >= 0 {
+		if i := strings.IndexFunc(text, func(r rune) bool { return r != '\n' && r != '\t' && plain.Invisible(r) }); i >= 0 {
 			ts.Fatalf("%s has an invisible character: %q", name, text[max(0, i-20):min(len(text), i+20)])
 		}
 	}

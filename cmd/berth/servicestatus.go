@@ -10,6 +10,7 @@ import (
 
 	"berth/agent/ipc/client"
 	"berth/internal/osservice"
+	"berth/internal/plain"
 )
 
 // serviceStatus is the JSON of "berth agent status".
@@ -172,7 +173,7 @@ func (s *agentService) printStatus(st serviceStatus) error {
 		lines = append(lines, "Next:     "+st.Action)
 	}
 	for _, line := range lines {
-		if _, err := fmt.Fprintln(s.app.out, clean(line)); err != nil {
+		if _, err := fmt.Fprintln(s.app.out, plain.Line(line)); err != nil {
 			return err
 		}
 	}

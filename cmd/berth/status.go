@@ -14,6 +14,7 @@ import (
 	"berth/agent/ipc"
 	"berth/agent/ipc/client"
 	"berth/agent/state"
+	"berth/internal/plain"
 	"berth/internal/when"
 )
 
@@ -176,7 +177,7 @@ func lacking(s state.Snapshot, o statusOptions) ([]state.Tunnel, error) {
 func notReached(t state.Tunnel, o statusOptions) error {
 	err := fmt.Errorf("tunnel %q is not %s after %s: it is %s", t.Name, words(o.wait), o.timeout, words(t.State))
 	if t.Problem != nil {
-		err = withHint(fmt.Errorf("%w\n%s", err, clean(t.Problem.Text)), t.Problem.Action)
+		err = withHint(fmt.Errorf("%w\n%s", err, plain.Line(t.Problem.Text)), t.Problem.Action)
 	}
 	if t.State == state.TunnelWaitingForLogin {
 		err = fmt.Errorf("%w: %w", errLoginNeeded, err)
@@ -229,10 +230,10 @@ func (a *app) printStatus(s state.Snapshot, o statusOptions) error {
 }
 
 func (a *app) profileLine(p state.Profile, now time.Time) string {
-	who := cmp.Or(clean(p.User), "?") + " @ " + cmp.Or(clean(p.Cluster), clean(p.Proxy))
-	login := "log in: berth login " + clean(p.Proxy)
+	who := cmp.Or(plain.Line(p.User), "?") + " @ " + cmp.Or(plain.Line(p.Cluster), plain.Line(p.Proxy))
+	login := "log in: berth login " + plain.Line(p.Proxy)
 	if p.User != "" {
-		login += " --user=" + clean(p.User)
+		login += " --user=" + plain.Line(p.User)
 	}
 	switch p.State {
 	case state.ProfileValid, state.ProfileExpiring:
@@ -240,9 +241,9 @@ func (a *app) profileLine(p state.Profile, now time.Time) string {
 		if p.State == state.ProfileExpiring {
 			left = a.paint(yellow, left)
 		}
-		line := fmt.Sprintf("%s · %s · until %s · roles %s", who, left, when.ClockSeconds(*p.ValidUntil, now), clean(join(p.Roles)))
+		line := fmt.Sprintf("%s · %s · until %s · roles %s", who, left, when.ClockSeconds(*p.ValidUntil, now), plain.Line(join(p.Roles)))
 		if len(p.ActiveRequests) > 0 {
-			line += " · assumed requests " + clean(join(p.ActiveRequests))
+			line += " · assumed requests " + plain.Line(join(p.ActiveRequests))
 		}
 		return line
 	case state.ProfileExpired:
@@ -255,16 +256,16 @@ func (a *app) profileLine(p state.Profile, now time.Time) string {
 // printRenewal says what is done about the session's end.
 func (a *app) printRenewal(p state.Profile, now time.Time) {
 	if len(p.Stored) > 0 {
-		fmt.Fprintln(a.out, "  "+clean(strings.Join(p.Stored, " and "))+" stored; delete: berth login --forget "+clean(p.Proxy))
+		fmt.Fprintln(a.out, "  "+plain.Line(strings.Join(p.Stored, " and "))+" stored; delete: berth login --forget "+plain.Line(p.Proxy))
 	}
 	r := p.Renewal
 	switch {
 	case p.Login.InProgress && p.Login.URL != "":
-		fmt.Fprintln(a.out, "  a login is under way: "+clean(p.Login.URL))
+		fmt.Fprintln(a.out, "  a login is under way: "+plain.Line(p.Login.URL))
 	case p.Login.InProgress:
 		fmt.Fprintln(a.out, "  a login is under way")
 	case r.Warning == state.WarnSoon, r.Warning == state.WarnLast:
-		fmt.Fprintln(a.out, "  renew it now: berth login --renew "+clean(p.Proxy))
+		fmt.Fprintln(a.out, "  renew it now: berth login --renew "+plain.Line(p.Proxy))
 	case p.State == state.ProfileExpired, p.State == state.ProfileLoggedOut, r.At == nil:
 	case r.Mode == state.RenewAuto:
 		fmt.Fprintln(a.out, "  berth renews it at "+when.ClockSeconds(*r.At, now))
@@ -319,10 +320,10 @@ func resourceOf(t state.Tunnel) string {
 // printTunnel prints all about one tunnel.
 func (a *app) printTunnel(t state.Tunnel, s state.Snapshot) error {
 	now := time.Now()
-	fmt.Fprintf(a.out, "%s · %s\n", clean(t.Name), a.paint(stateColor(t.State), words(t.State)))
+	fmt.Fprintf(a.out, "%s · %s\n", plain.Line(t.Name), a.paint(stateColor(t.State), words(t.State)))
 	line := func(what, text string) {
 		if text != "" {
-			fmt.Fprintf(a.out, "  %-12s %s\n", what, clean(text))
+			fmt.Fprintf(a.out, "  %-12s %s\n", what, plain.Line(text))
 		}
 	}
 	line("address", join(t.Addresses))
@@ -365,9 +366,9 @@ func (a *app) printTunnel(t state.Tunnel, s state.Snapshot) error {
 func (a *app) printProblems(s state.Snapshot) error {
 	var lines []string
 	add := func(name string, p state.Problem) {
-		lines = append(lines, fmt.Sprintf("%s %s%s: %s", a.paint(red, "!"), clean(name), clean(p.Title), clean(p.Text)))
+		lines = append(lines, fmt.Sprintf("%s %s%s: %s", a.paint(red, "!"), plain.Line(name), plain.Line(p.Title), plain.Line(p.Text)))
 		if p.Action != "" {
-			lines = append(lines, "    → "+clean(p.Action))
+			lines = append(lines, "    → "+plain.Line(p.Action))
 		}
 	}
 	for _, p := range s.Problems {
@@ -383,10 +384,10 @@ func (a *app) printProblems(s state.Snapshot) error {
 			add(t.Name+": ", *t.Problem)
 		}
 		if t.Guard == state.GuardOff {
-			lines = append(lines, fmt.Sprintf("· %s is open to every user of this machine: guard is off", clean(t.Name)))
+			lines = append(lines, fmt.Sprintf("· %s is open to every user of this machine: guard is off", plain.Line(t.Name)))
 		}
 		if t.Engine == state.EngineTSH && t.EngineReason != "" {
-			lines = append(lines, fmt.Sprintf("· %s goes through tsh: %s", clean(t.Name), clean(t.EngineReason)))
+			lines = append(lines, fmt.Sprintf("· %s goes through tsh: %s", plain.Line(t.Name), plain.Line(t.EngineReason)))
 		}
 	}
 	if len(lines) == 0 {

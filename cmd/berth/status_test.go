@@ -10,6 +10,7 @@ import (
 
 	"berth/agent/ipc/client"
 	"berth/agent/state"
+	"berth/internal/plain"
 )
 
 func TestProfileLine(t *testing.T) {
@@ -75,7 +76,7 @@ func TestStatusIsSafe(t *testing.T) {
 				t.Fatal(err)
 			}
 			text := out.String()
-			if strings.ContainsFunc(strings.ReplaceAll(text, "\n", ""), invisible) || strings.Contains(text, "\n! fake") {
+			if strings.ContainsFunc(strings.ReplaceAll(text, "\n", ""), plain.Invisible) || strings.Contains(text, "\n! fake") {
 				t.Errorf("not safe: %q", text)
 			}
 			if lines := strings.Count(text, "\n"); o.watch && lines != 1 {

@@ -16,6 +16,7 @@ import (
 	"berth/internal/atomicfile"
 	"berth/internal/doctor"
 	"berth/internal/paths"
+	"berth/internal/plain"
 	"berth/tray"
 )
 
@@ -110,9 +111,9 @@ func summary(findings []doctor.Finding) tray.Checkup {
 			lines = append(lines, fmt.Sprintf("and %d more", len(worst)-maxNamed))
 			break
 		}
-		lines = append(lines, capital(clean(f.Text)))
+		lines = append(lines, capital(plain.Line(f.Text)))
 		if f.Fix != "" {
-			lines = append(lines, "→ "+clean(f.Fix))
+			lines = append(lines, "→ "+plain.Line(f.Fix))
 		}
 	}
 	c.Text = strings.Join(lines, "\n")

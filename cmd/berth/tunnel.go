@@ -10,6 +10,7 @@ import (
 	"berth/agent/ipc/client"
 	"berth/agent/state"
 	"berth/internal/paths"
+	"berth/internal/plain"
 )
 
 // withAgent runs f with a client of the running agent.
@@ -111,7 +112,7 @@ func (a *app) told(asJSON bool, done string, t state.Tunnel) error {
 	if asJSON {
 		return a.printJSON(t)
 	}
-	_, err := fmt.Fprintln(a.out, done, clean(t.Name))
+	_, err := fmt.Fprintln(a.out, done, plain.Line(t.Name))
 	return err
 }
 

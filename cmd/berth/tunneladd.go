@@ -10,6 +10,7 @@ import (
 
 	"berth/agent/ipc/client"
 	"berth/agent/state"
+	"berth/internal/plain"
 	"berth/proxies/db"
 )
 
@@ -165,15 +166,15 @@ func settled(ctx context.Context, c *client.Client, name string) (state.Tunnel, 
 // printAdded says where a new tunnel is and what to do with it.
 func (a *app) printAdded(t state.Tunnel, spec state.TunnelSpec) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "added %s: %s → %s, %s\n", t.Name, t.Address, clean(resourceOf(t)), words(t.State))
+	fmt.Fprintf(&b, "added %s: %s → %s, %s\n", t.Name, t.Address, plain.Line(resourceOf(t)), words(t.State))
 	if t.Problem != nil {
-		fmt.Fprintf(&b, "  ! %s: %s\n    → %s\n", clean(t.Problem.Title), clean(t.Problem.Text), clean(t.Problem.Action))
+		fmt.Fprintf(&b, "  ! %s: %s\n    → %s\n", plain.Line(t.Problem.Title), plain.Line(t.Problem.Text), plain.Line(t.Problem.Action))
 	}
 	if t.Kind == state.KindKube {
 		a.describeKube(&b, t)
 	} else if proto, ep, err := endpointOf(t, spec.DBUser, spec.DBName); err == nil {
 		if argv, err := proto.ClientCommand(ep); err == nil {
-			fmt.Fprintf(&b, "  %s\n", clean(db.Quote(argv)))
+			fmt.Fprintf(&b, "  %s\n", plain.Line(db.Quote(argv)))
 		}
 		if formats := proto.Formats(); len(formats) > 0 {
 			fmt.Fprintf(&b, "other clients: berth tunnel url %s --as %s\n", t.Name, strings.ReplaceAll(join(formats), ", ", "|"))

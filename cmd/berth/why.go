@@ -8,6 +8,7 @@ import (
 
 	"berth/agent/ipc/client"
 	"berth/agent/state"
+	"berth/internal/plain"
 	"berth/internal/when"
 )
 
@@ -51,11 +52,11 @@ connections that simply worked share a line.`,
 
 // printWhy prints the present first, then the past.
 func (a *app) printWhy(t state.Tunnel, events []state.Event, now time.Time) error {
-	fmt.Fprintf(a.out, "%s · %s\n", clean(t.Name), a.paint(stateColor(t.State), words(t.State)))
+	fmt.Fprintf(a.out, "%s · %s\n", plain.Line(t.Name), a.paint(stateColor(t.State), words(t.State)))
 	if t.Problem != nil {
-		fmt.Fprintf(a.out, "  %s: %s\n", clean(t.Problem.Title), clean(t.Problem.Text))
+		fmt.Fprintf(a.out, "  %s: %s\n", plain.Line(t.Problem.Title), plain.Line(t.Problem.Text))
 		if t.Problem.Action != "" {
-			fmt.Fprintf(a.out, "    → %s\n", clean(t.Problem.Action))
+			fmt.Fprintf(a.out, "    → %s\n", plain.Line(t.Problem.Action))
 		}
 	}
 	if t.Waiting > 0 {
@@ -73,7 +74,7 @@ func (a *app) printWhy(t state.Tunnel, events []state.Event, now time.Time) erro
 }
 
 func eventLine(e state.Event, now time.Time) string {
-	line := when.ClockSeconds(e.At, now) + "  " + clean(e.Text)
+	line := when.ClockSeconds(e.At, now) + "  " + plain.Line(e.Text)
 	switch {
 	case e.Until == nil:
 	case e.Kind == state.EventCert:
