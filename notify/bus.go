@@ -14,7 +14,7 @@ import (
 	"github.com/cenkalti/backoff/v5"
 	"github.com/godbus/dbus/v5"
 
-	"berth/notify/internal/words"
+	"berth/internal/plain"
 )
 
 const (
@@ -355,7 +355,7 @@ func (b *bus) ask(conn *dbus.Conn, owner string) (server, error) {
 	var vendor, version string
 	err = errors.Join(err, object.CallWithContext(ctx, serverName+".GetServerInformation", dbus.FlagNoAutoStart).
 		Store(&s.name, &vendor, &version, &s.spec))
-	if s.name = words.Line(s.name+" "+version, maxLabel); s.name == "" {
+	if s.name = plain.Short(s.name+" "+version, maxLabel); s.name == "" {
 		s.name = "unnamed"
 	}
 	return s, err

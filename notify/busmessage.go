@@ -11,6 +11,7 @@ import (
 
 	"github.com/godbus/dbus/v5"
 
+	"berth/internal/plain"
 	"berth/notify/internal/words"
 )
 
@@ -52,7 +53,7 @@ func (s server) message(n Notification, cfg Config, picture any) message {
 	}
 	switch {
 	case !s.can["body"] && len(s.can) > 0: // a service that says nothing shows a body
-		m.summary = words.Cut(strings.TrimSuffix(n.Title+": "+strings.ReplaceAll(body, "\n", " "), ": "), maxTitle+maxBody)
+		m.summary = plain.Cut(strings.TrimSuffix(n.Title+": "+strings.ReplaceAll(body, "\n", " "), ": "), maxTitle+maxBody)
 	case s.can["body-markup"]:
 		m.body = words.Escape(body)
 	default:

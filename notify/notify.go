@@ -10,6 +10,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"berth/internal/plain"
 	"berth/notify/internal/words"
 )
 
@@ -145,7 +146,7 @@ func New(cfg Config) Notifier {
 
 const (
 	maxKey   = 256 // bytes of an ID or a key
-	maxTitle = 100 // characters
+	maxTitle = 100 // columns
 	maxBody  = 320
 	maxLabel = 40
 	maxLines = 6
@@ -158,7 +159,7 @@ func clean(n Notification, appName string) (Notification, error) {
 	if err := checkKey(n.ID); err != nil {
 		return n, fmt.Errorf("notification ID: %w", err)
 	}
-	n.Title = words.Line(n.Title, maxTitle)
+	n.Title = plain.Short(n.Title, maxTitle)
 	if n.Title == "" {
 		n.Title = appName
 	}
@@ -176,8 +177,8 @@ func clean(n Notification, appName string) (Notification, error) {
 		if len(actions) == maxCards {
 			break
 		}
-		if a.Label = words.Line(a.Label, maxLabel); a.Label == "" {
-			a.Label = words.Line(a.Key, maxLabel)
+		if a.Label = plain.Short(a.Label, maxLabel); a.Label == "" {
+			a.Label = plain.Short(a.Key, maxLabel)
 		}
 		actions = append(actions, a)
 	}

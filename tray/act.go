@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"berth/agent/state"
+	"berth/internal/plain"
 	"berth/notify"
 	"berth/notify/prompt"
 )
@@ -109,10 +110,10 @@ func (f *front) details(a state.NoticeAction) {
 	case a.Tunnel != "":
 		t, ok := f.tunnel(a.Tunnel)
 		if !ok || t.Problem == nil {
-			f.tell(cut(a.Tunnel, maxName), "Nothing is wrong with it any more.")
+			f.tell(plain.Short(a.Tunnel, maxName), "Nothing is wrong with it any more.")
 			return
 		}
-		f.tellProblem(cut(t.Name, maxName)+": ", *t.Problem)
+		f.tellProblem(plain.Short(t.Name, maxName)+": ", *t.Problem)
 	case a.Request != "":
 		f.tellRequest(a.Request)
 	case len(f.snapshot.Problems) > 0:
@@ -138,16 +139,16 @@ func (f *front) question(a state.NoticeAction) prompt.Question {
 			q.Text = verb + " this access request?"
 			return q
 		}
-		who, what := cut(r.User, maxName), cut(asked(r), maxLabel)
+		who, what := plain.Short(r.User, maxName), plain.Short(asked(r), maxLabel)
 		q.Title = fmt.Sprintf("%s %s for %s?", verb, what, who)
 		q.Text = fmt.Sprintf("%s the request of %s for %s?", verb, who, what)
-		if reason := cut(r.Reason, maxTold/4); reason != "" {
+		if reason := plain.Short(r.Reason, maxTold/4); reason != "" {
 			q.Text += "\nReason: “" + reason + "”"
 		}
 	case a.Tunnel != "":
-		q.Text = fmt.Sprintf("%s %s?", verb, cut(a.Tunnel, maxName))
+		q.Text = fmt.Sprintf("%s %s?", verb, plain.Short(a.Tunnel, maxName))
 	default:
-		q.Text = fmt.Sprintf("%s at %s?", verb, cut(hostOf(a.Proxy), maxName))
+		q.Text = fmt.Sprintf("%s at %s?", verb, plain.Short(hostOf(a.Proxy), maxName))
 	}
 	return q
 }

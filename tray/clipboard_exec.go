@@ -11,6 +11,8 @@ import (
 	"os/exec"
 	"runtime"
 	"strings"
+
+	"berth/internal/plain"
 )
 
 // Copy puts text on the clipboard, with the program of the desktop that is
@@ -64,5 +66,5 @@ func clipboardProgram(goos string, env func(string) string, find func(string) (s
 // lastLine is the last line that says anything, as it can be shown.
 func lastLine(said []byte) string {
 	lines := bytes.Split(bytes.TrimSpace(said), []byte("\n"))
-	return cut(string(lines[len(lines)-1]), maxLabel)
+	return plain.Short(string(lines[len(lines)-1]), maxLabel)
 }

@@ -15,6 +15,7 @@ import (
 
 	"berth/agent/ipc/client"
 	"berth/agent/state"
+	"berth/internal/plain"
 	"berth/notify"
 	"berth/notify/prompt"
 )
@@ -160,7 +161,7 @@ func (f *front) startSession(ctx context.Context, a Action) {
 func (f *front) logout(ctx context.Context, a Action, p state.Profile) {
 	f.try(ctx, a, "You are still logged in", func(ctx context.Context) error {
 		text := fmt.Sprintf("End the session of %s at %s? Tunnels keep their addresses and wait for the next login.",
-			cut(p.User, maxName), cut(hostOf(p.Proxy), maxName))
+			plain.Short(p.User, maxName), plain.Short(hostOf(p.Proxy), maxName))
 		yes, err := f.confirm(ctx, prompt.Question{Title: "Log out", Text: text, OK: "Log out"}, "berth logout "+hostOf(p.Proxy))
 		if err != nil || !yes {
 			return err
@@ -181,10 +182,10 @@ func (f *front) tunnel(name string) (state.Tunnel, bool) {
 func (f *front) startTunnel(ctx context.Context, a Action) {
 	t, ok := f.tunnel(a.Tunnel)
 	if !ok {
-		f.tell("Nothing was done", fmt.Sprintf("The tunnel %s is gone.", cut(a.Tunnel, maxName)))
+		f.tell("Nothing was done", fmt.Sprintf("The tunnel %s is gone.", plain.Short(a.Tunnel, maxName)))
 		return
 	}
-	name := cut(t.Name, maxName)
+	name := plain.Short(t.Name, maxName)
 	switch a.Do {
 	case DoStart:
 		f.try(ctx, a, name+" was not started", func(ctx context.Context) error { return f.Agent.StartTunnel(ctx, a.Tunnel) })
@@ -221,11 +222,11 @@ func (f *front) add(ctx context.Context, a Action) {
 			return nil
 		case err != nil:
 			f.Logger.Warn("tunnel not added", "tunnel", spec.Name, "err", err)
-			return func() { f.tell("No tunnel to "+cut(a.Resource, maxName), sentence(err)) }
+			return func() { f.tell("No tunnel to "+plain.Short(a.Resource, maxName), sentence(err)) }
 		}
 		return func() {
 			address := net.JoinHostPort("127.0.0.1", strconv.Itoa(added.Port))
-			f.tell("Added "+added.Name, fmt.Sprintf("%s is at %s from now on.", cut(a.Resource, maxName), address))
+			f.tell("Added "+added.Name, fmt.Sprintf("%s is at %s from now on.", plain.Short(a.Resource, maxName), address))
 		}
 	})
 }
@@ -238,7 +239,7 @@ func nameFrom(resource string) string {
 			return r
 		}
 		return '-'
-	}, clean(resource))
+	}, plain.Words(resource))
 	name = strings.Trim(name, "._-")
 	if len(name) > maxName {
 		name = strings.TrimRight(name[:maxName], "._-")
@@ -277,7 +278,7 @@ func sentence(err error) string {
 }
 
 func asSentence(s string) string {
-	s = cut(s, maxTold/2)
+	s = plain.Short(s, maxTold/2)
 	r, size := utf8.DecodeRuneInString(s)
 	if s = string(unicode.ToUpper(r)) + s[size:]; !strings.ContainsAny(s[len(s)-1:], ".!?") {
 		s += "."

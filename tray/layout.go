@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"berth/agent/state"
+	"berth/internal/plain"
 	"berth/internal/when"
 )
 
@@ -61,7 +62,7 @@ func Layout(s state.Snapshot, env Env, now time.Time) []Item {
 }
 
 // finish makes a label what the system is told.
-func finish(goos, label string) string { return escape(goos, cut(label, maxLabel)) }
+func finish(goos, label string) string { return escape(goos, plain.Short(label, maxLabel)) }
 
 func awayItems(env Env) []Item {
 	start := Item{Group: GroupAgent, Label: "Start agent", Action: Action{Do: DoStartAgent}}
@@ -111,9 +112,9 @@ func profileItems(s state.Snapshot, now time.Time) []Item {
 
 // profileLabel is who is logged in where, and for how long.
 func profileLabel(p state.Profile, now time.Time) string {
-	who := cut(hostOf(p.Proxy), maxName)
+	who := plain.Short(hostOf(p.Proxy), maxName)
 	if p.User != "" {
-		who = fmt.Sprintf("%s @ %s", cut(p.User, maxName), cut(cmp.Or(p.Cluster, hostOf(p.Proxy)), maxName))
+		who = fmt.Sprintf("%s @ %s", plain.Short(p.User, maxName), plain.Short(cmp.Or(p.Cluster, hostOf(p.Proxy)), maxName))
 	}
 	switch {
 	case p.Login.InProgress:
@@ -164,7 +165,7 @@ func profileActions(p state.Profile) []Item {
 func joined(names []string) string {
 	cleaned := make([]string, len(names))
 	for i, n := range names {
-		cleaned[i] = clean(n)
+		cleaned[i] = plain.Words(n)
 	}
 	return strings.Join(cleaned, ",")
 }

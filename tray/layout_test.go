@@ -8,12 +8,12 @@ import (
 	"strings"
 	"testing"
 	"time"
-	"unicode"
 
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
 	"berth/agent/state"
+	"berth/internal/plain"
 )
 
 var rewrite = flag.Bool("update", false, "rewrite the golden files")
@@ -230,13 +230,11 @@ func checkShape(t *testing.T, items []Item) {
 			t.Errorf("%q has %d children in group %d", it.Label, len(it.Children), it.Group)
 		}
 		for _, line := range append([]Item{it}, it.Children...) {
-			for _, r := range line.Label {
-				if unicode.In(r, unicode.Cc, unicode.Cf) {
-					t.Errorf("label %q holds %U", line.Label, r)
-				}
+			if plain.Line(line.Label) != line.Label {
+				t.Errorf("label %q is not clean", line.Label)
 			}
-			if n := len([]rune(line.Label)); n > 2*maxLabel || n == 0 {
-				t.Errorf("label %q has %d characters", line.Label, n)
+			if n := plain.Width(line.Label); n > 2*maxLabel || n == 0 {
+				t.Errorf("label %q has %d columns", line.Label, n)
 			}
 			if line.Children != nil && line.Action != (Action{}) {
 				t.Errorf("submenu %q has an action", line.Label)
@@ -287,11 +285,11 @@ func FuzzLabel(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s string) {
 		for _, goos := range []string{"linux", "windows", "darwin"} {
 			got := finish(goos, s)
-			if strings.ContainsFunc(got, func(r rune) bool { return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp) }) {
+			if plain.Line(got) != got {
 				t.Errorf("finish(%q) = %q", s, got)
 			}
-			if n := len([]rune(got)); n > 4*2*maxLabel+1 {
-				t.Errorf("finish made %d characters", n)
+			if n := plain.Width(got); n > 2*maxLabel {
+				t.Errorf("finish made %d columns", n)
 			}
 			if goos == "linux" && strings.Count(got, "_")%2 != 0 {
 				t.Errorf("finish(%q) = %q: an underscore is single", s, got)

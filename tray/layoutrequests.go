@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"berth/agent/state"
+	"berth/internal/plain"
 	"berth/internal/when"
 )
 
@@ -52,15 +53,15 @@ func requestRank(r state.Request) int {
 
 // requestLabel says who, what and why.
 func requestLabel(r state.Request, now time.Time) string {
-	what := cut(asked(r), maxName)
+	what := plain.Short(asked(r), maxName)
 	switch requestRank(r) {
 	case 1:
-		return fmt.Sprintf("? %s asks for %s%s", cut(r.User, maxName), what, because(r.Reason))
+		return fmt.Sprintf("? %s asks for %s%s", plain.Short(r.User, maxName), what, because(r.Reason))
 	case 2:
 		return "✓ " + what + " approved" + until(r.AccessUntil, now)
 	case 3:
 		if !r.Assumed {
-			return fmt.Sprintf("✓ %s assumed for %s%s", what, cut(strings.Join(r.Tunnels, ", "), maxName), until(r.AccessUntil, now))
+			return fmt.Sprintf("✓ %s assumed for %s%s", what, plain.Short(strings.Join(r.Tunnels, ", "), maxName), until(r.AccessUntil, now))
 		}
 		return "✓ " + what + " assumed" + until(r.AccessUntil, now)
 	case 4:
@@ -90,7 +91,7 @@ func asked(r state.Request) string {
 }
 
 func because(reason string) string {
-	if reason = cut(reason, maxReason); reason == "" {
+	if reason = plain.Short(reason, maxReason); reason == "" {
 		return ""
 	}
 	return ": “" + reason + "”"
@@ -107,7 +108,7 @@ func progress(r state.Request) string {
 	if r.Progress == "" {
 		return ""
 	}
-	return " · " + cut(r.Progress, maxReason)
+	return " · " + plain.Short(r.Progress, maxReason)
 }
 
 // maxOnly is for how many tunnels alone a request's roles are offered.
@@ -129,7 +130,7 @@ func requestActions(s state.Snapshot, r state.Request, now time.Time) []Item {
 		n := 0
 		for _, t := range s.Tunnels {
 			if n < maxOnly && t.Profile == r.Profile && !slices.Contains(r.Tunnels, t.Name) {
-				add("Assume for "+cut(t.Name, maxName)+" only", DoAssume, t.Name)
+				add("Assume for "+plain.Short(t.Name, maxName)+" only", DoAssume, t.Name)
 				n++
 			}
 		}
@@ -138,28 +139,28 @@ func requestActions(s state.Snapshot, r state.Request, now time.Time) []Item {
 		add("Drop", DoDrop, "")
 	}
 	for _, name := range r.Tunnels[:min(len(r.Tunnels), maxOnly)] {
-		add("Drop for "+cut(name, maxName), DoDrop, name)
+		add("Drop for "+plain.Short(name, maxName), DoDrop, name)
 	}
 	title, text := requestDetails(r, now)
 	return append(items,
-		Item{Label: "Copy request ID", Action: Action{Do: DoCopy, Text: clean(r.ID)}},
+		Item{Label: "Copy request ID", Action: Action{Do: DoCopy, Text: plain.Words(r.ID)}},
 		Item{Label: "Details", Action: Action{Do: DoTell, Title: title, Text: text}})
 }
 
 // requestDetails says all about a request that fits into a notification.
 func requestDetails(r state.Request, now time.Time) (title, text string) {
-	title = fmt.Sprintf("%s: %s", cut(r.User, maxName), cut(asked(r), maxLabel))
+	title = fmt.Sprintf("%s: %s", plain.Short(r.User, maxName), plain.Short(asked(r), maxLabel))
 	lines := []string{fmt.Sprintf("%s, asked %s, ends %s.", words(r.State), when.Clock(r.CreatedAt, now), when.Clock(r.ExpiresAt, now))}
-	if reason := cut(r.Reason, maxTold/2); reason != "" {
+	if reason := plain.Short(r.Reason, maxTold/2); reason != "" {
 		lines = append(lines, "Reason: “"+reason+"”")
 	}
 	if r.Progress != "" {
-		lines = append(lines, cut(r.Progress, maxLabel))
+		lines = append(lines, plain.Short(r.Progress, maxLabel))
 	}
 	for _, rev := range r.Reviews {
-		line := fmt.Sprintf("%s by %s", words(rev.State), cut(rev.Author, maxName))
+		line := fmt.Sprintf("%s by %s", words(rev.State), plain.Short(rev.Author, maxName))
 		lines = append(lines, line+because(rev.Reason))
 	}
-	lines = append(lines, "ID "+cut(r.ID, maxName))
-	return title, cut(strings.Join(lines, " \n"), maxTold)
+	lines = append(lines, "ID "+plain.Short(r.ID, maxName))
+	return title, plain.Short(strings.Join(lines, " \n"), maxTold)
 }

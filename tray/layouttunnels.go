@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"berth/agent/state"
+	"berth/internal/plain"
 )
 
 // contextPrefix begins the names of the contexts in berth's kubeconfig.
@@ -41,10 +42,10 @@ func mark(t state.Tunnel) string {
 }
 
 func tunnelLabel(t state.Tunnel) string {
-	parts := []string{mark(t) + " " + cut(t.Name, maxName)}
+	parts := []string{mark(t) + " " + plain.Short(t.Name, maxName)}
 	where := t.Address
 	if t.Kind == state.KindKube {
-		where = "context " + cut(contextPrefix+t.Name, maxName)
+		where = "context " + plain.Short(contextPrefix+t.Name, maxName)
 	}
 	switch t.State {
 	case state.TunnelReady:
@@ -71,7 +72,7 @@ func tunnelLabel(t state.Tunnel) string {
 
 func problemTitle(t state.Tunnel) string {
 	if t.Problem != nil && t.Problem.Title != "" {
-		return cut(t.Problem.Title, maxName)
+		return plain.Short(t.Problem.Title, maxName)
 	}
 	return words(t.State)
 }
@@ -97,7 +98,7 @@ func tunnelActions(s state.Snapshot, t state.Tunnel, env Env) []Item {
 	}
 	if env.Client != nil {
 		if name, command, ok := env.Client(t); ok {
-			add("Copy "+cut(name, maxName)+" command", Action{Do: DoCopy, Text: command})
+			add("Copy "+plain.Short(name, maxName)+" command", Action{Do: DoCopy, Text: command})
 		}
 	}
 	if t.State == state.TunnelWaitingForLogin && t.Profile != "" && !loginRuns(s, t.Profile) {
@@ -118,9 +119,9 @@ func tunnelActions(s state.Snapshot, t state.Tunnel, env Env) []Item {
 
 // tunnelFact is what one may want to know before clicking anything.
 func tunnelFact(t state.Tunnel) string {
-	fact := fmt.Sprintf("%s in %s", cut(cmp.Or(t.Resource, t.Name), maxName), cut(t.Cluster, maxName))
+	fact := fmt.Sprintf("%s in %s", plain.Short(cmp.Or(t.Resource, t.Name), maxName), plain.Short(t.Cluster, maxName))
 	if t.Protocol != "" {
-		fact += " · " + cut(t.Protocol, maxName)
+		fact += " · " + plain.Short(t.Protocol, maxName)
 	}
 	return fact
 }
@@ -146,7 +147,7 @@ func addItem(s state.Snapshot, env Env) []Item {
 		note("Asking the cluster…")
 		return []Item{item}
 	case o.Failed != "" && !o.Known:
-		note(cut(o.Failed, maxLabel))
+		note(plain.Short(o.Failed, maxLabel))
 		item.Children = append(item.Children, again)
 		return []Item{item}
 	case !o.Known:
@@ -184,9 +185,9 @@ func offerItem(r Offer, nameCluster bool) Item {
 	if r.Kind == state.KindKube {
 		what = "Kubernetes"
 	}
-	label := fmt.Sprintf("%s (%s)", cut(r.Name, maxName), cut(what, maxName))
+	label := fmt.Sprintf("%s (%s)", plain.Short(r.Name, maxName), plain.Short(what, maxName))
 	if nameCluster {
-		label += " in " + cut(r.Cluster, maxName)
+		label += " in " + plain.Short(r.Cluster, maxName)
 	}
 	return Item{Label: label, Action: Action{Do: DoAdd, Kind: r.Kind, Cluster: r.Cluster, Resource: r.Name}}
 }

@@ -8,6 +8,7 @@ import (
 
 	"berth/agent/ipc"
 	"berth/agent/ipc/client"
+	"berth/internal/plain"
 	"berth/notify/prompt"
 )
 
@@ -97,7 +98,7 @@ func (l *login) ask(ctx context.Context, leave context.CancelCauseFunc, e client
 			ask = l.Prompter.Code
 		}
 		secret, err := ask(asking, prompt.Question{
-			Title: fmt.Sprintf("Log in to %s", cut(hostOf(e.Proxy), maxName)), Text: cut(e.Text, maxTold/2), OK: "Log in",
+			Title: fmt.Sprintf("Log in to %s", plain.Short(hostOf(e.Proxy), maxName)), Text: plain.Short(e.Text, maxTold/2), OK: "Log in",
 		})
 		switch {
 		case err == nil:

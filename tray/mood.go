@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"berth/agent/state"
+	"berth/internal/plain"
 )
 
 // Mood is what the icon says.
@@ -65,7 +66,7 @@ func Tooltip(s state.Snapshot, env Env, now time.Time) string {
 		parts = append(parts, profileLabel(s.Profiles[0], now))
 	}
 	// Windows shows 127 characters.
-	return cut(strings.Join(parts, " · "), maxLabel)
+	return plain.Short(strings.Join(parts, " · "), maxLabel)
 }
 
 // tally counts the tunnels that are ready, and those that are not but should be.

@@ -10,6 +10,7 @@ import (
 	"berth/agent/ipc"
 	"berth/agent/ipc/client"
 	"berth/agent/state"
+	"berth/internal/plain"
 	"berth/notify/prompt"
 )
 
@@ -21,7 +22,7 @@ func (f *front) startRequest(ctx context.Context, a Action) {
 		f.tell("Nothing was done", "The access request is gone.")
 		return
 	}
-	what := cut(asked(r), maxName)
+	what := plain.Short(asked(r), maxName)
 	switch a.Do {
 	case DoApprove, DoDeny:
 		f.review(ctx, a, r)
@@ -85,7 +86,7 @@ func (f *front) assume(ctx context.Context, a Action, what string) {
 		why := asSentence(strings.ReplaceAll(e.Message, "access request "+a.Request, what))
 		yes, err := f.confirm(ctx, prompt.Question{
 			Title: "Assume " + what + "?", Text: fmt.Sprintf("%s Assume %s all the same?", why, what), OK: "Assume",
-		}, "berth request assume "+cut(a.Request, maxName))
+		}, "berth request assume "+plain.Short(a.Request, maxName))
 		if err != nil || !yes {
 			return err
 		}

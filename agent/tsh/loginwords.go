@@ -4,6 +4,8 @@ import (
 	"regexp"
 	"strings"
 	"unicode"
+
+	"berth/internal/plain"
 )
 
 // What tsh prints while it logs in, of all versions known.
@@ -76,7 +78,7 @@ type screenWriter struct{ lines *lineWriter }
 func (w *screenWriter) Write(p []byte) (int, error) {
 	n, err := w.lines.Write(p)
 	w.lines.mu.Lock()
-	rest := stripTerminal(string(w.lines.buf))
+	rest := plain.Line(string(w.lines.buf))
 	w.lines.mu.Unlock()
 	rest = strings.TrimFunc(rest, unicode.IsSpace)
 	if strings.HasSuffix(rest, ":") && (passwordPrompt.MatchString(rest) || otpPrompt.MatchString(rest)) {

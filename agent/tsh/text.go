@@ -5,7 +5,8 @@ import (
 	"regexp"
 	"strings"
 	"sync"
-	"unicode"
+
+	"berth/internal/plain"
 )
 
 const (
@@ -13,22 +14,6 @@ const (
 	tailSize = 16      // lines kept of what a child said last
 	maxError = 500     // bytes of an error's text
 )
-
-// terminalCodes are escape sequences: CSI, OSC up to its end, and two-byte ones.
-var terminalCodes = regexp.MustCompile(
-	"\x1b\\[[0-?]*[ -/]*[@-~]|\x1b\\][^\x07\x1b]*(?:\x07|\x1b\\\\)?|\x1b[ -/]*[0-~]")
-
-// stripTerminal removes escape sequences and every control character but
-// newlines and tabs: tsh colours its errors even without a terminal.
-func stripTerminal(s string) string {
-	s = terminalCodes.ReplaceAllString(strings.ToValidUTF8(s, "\uFFFD"), "")
-	return strings.Map(func(r rune) rune {
-		if r != '\n' && r != '\t' && (unicode.IsControl(r) || unicode.Is(unicode.Cf, r)) {
-			return -1
-		}
-		return r
-	}, s)
-}
 
 // secrets are what must not leave this package: each with what replaces it.
 var secrets = []struct {
@@ -57,15 +42,14 @@ func redact(s string) string {
 }
 
 // oneLine makes text from others fit into one line of a log or an error.
-func oneLine(s string) string {
-	return redact(strings.Join(strings.Fields(stripTerminal(s)), " "))
-}
+func oneLine(s string) string { return redact(plain.Words(s)) }
 
+// clip shortens a line to n bytes.
 func clip(s string, n int) string {
 	if len(s) <= n {
 		return s
 	}
-	return strings.ToValidUTF8(s[:n], "") + "…"
+	return plain.Head(s, n) + "…"
 }
 
 // lastError returns what a child said last, for an error: from the last line
@@ -114,7 +98,7 @@ func (w *lineWriter) Write(p []byte) (int, error) {
 // flush ends the line so far.
 func (w *lineWriter) flush() {
 	w.mu.Lock()
-	line := strings.TrimSpace(stripTerminal(string(w.buf)))
+	line := strings.TrimSpace(plain.Line(string(w.buf)))
 	w.buf = w.buf[:0]
 	if line != "" {
 		if len(w.tail) == tailSize {
@@ -133,7 +117,7 @@ func (w *lineWriter) lines() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	lines := append([]string(nil), w.tail...)
-	if rest := strings.TrimSpace(stripTerminal(string(w.buf))); rest != "" {
+	if rest := strings.TrimSpace(plain.Line(string(w.buf))); rest != "" {
 		lines = append(lines, rest)
 	}
 	return lines

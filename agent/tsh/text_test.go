@@ -56,7 +56,7 @@ func TestLastError(t *testing.T) {
 		{"goes_on", []string{"ERROR: cannot log in", "reader is not a terminal"}, "cannot log in reader is not a terminal"},
 		{"last_of_two", []string{"ERROR: first", "retrying", "ERROR: second"}, "second"},
 		{"no_prefix", []string{"one", "two"}, "two"},
-		{"long", []string{strings.Repeat("word ", 400)}, strings.Repeat("word ", 100) + "…"},
+		{"long", []string{strings.Repeat("word ", 400)}, strings.Repeat("word ", 99) + "word…"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

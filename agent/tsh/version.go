@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"strconv"
 	"time"
+
+	"berth/internal/plain"
 )
 
 // versionTimeout is generous: tsh answers in 0.1 s from a warm cache, and a
@@ -54,7 +56,7 @@ func ParseVersion(text string) (Version, error) {
 	if json.Unmarshal([]byte(text), &parsed) == nil && parsed.Version != "" {
 		text = parsed.Version
 	}
-	m := versionPattern.FindStringSubmatch(stripTerminal(text))
+	m := versionPattern.FindStringSubmatch(plain.Text(text))
 	if m == nil {
 		return Version{}, fmt.Errorf("no version in %q", clip(oneLine(text), 80))
 	}

@@ -15,16 +15,15 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"strings"
 	"sync"
 	"time"
-	"unicode"
 
 	"berth/agent/config"
 	"berth/agent/state"
 	"berth/certwatch"
 	"berth/internal/osservice"
 	"berth/internal/paths"
+	"berth/internal/plain"
 	"berth/tray/autostart"
 )
 
@@ -38,7 +37,7 @@ const (
 	stepTime  = 3 * time.Second        // for one thing on the network
 	atOnce    = 16                     // things on the network at the same time
 	maxClock  = 2 * time.Minute        // which a clock may be wrong by
-	maxText   = 600                    // characters of a finding
+	maxText   = 600                    // columns of a finding
 	lowSpace  = uint64(500 << 20)      // bytes
 	noSpace   = uint64(20 << 20)       // bytes
 	pulseTime = 400 * time.Millisecond // for a server that speaks second to hang up
@@ -244,23 +243,8 @@ func Mend(ctx context.Context, findings []Finding) []Finding {
 	return mended
 }
 
-// clean keeps other people's text on its line and harmless to a terminal.
-func clean(s string) string {
-	s = strings.Map(func(r rune) rune {
-		switch {
-		case r == '\t', r == '\n', r == '\r', unicode.In(r, unicode.Zl, unicode.Zp):
-			return ' '
-		case unicode.In(r, unicode.Cc, unicode.Cf), r == unicode.ReplacementChar:
-			return -1
-		default:
-			return r
-		}
-	}, s)
-	if runes := []rune(s); len(runes) > maxText {
-		s = string(runes[:maxText-1]) + "…"
-	}
-	return s
-}
+// clean keeps other people's text on its line, and that of a length to read.
+func clean(s string) string { return plain.Cut(plain.Line(s), maxText) }
 
 // lazy is a value that is looked up once, by whoever needs it first.
 type lazy[T any] struct {

@@ -34,7 +34,7 @@ func TestEverythingHangs(t *testing.T) {
 	if len(found) != 2 || found[0].Check != "stuck" || found[0].Status != Fail || !strings.Contains(found[0].Text, "did not come to an end") {
 		t.Errorf("found %+v", found)
 	}
-	if want := "evil[2Jtext line"; found[1].Text != want {
+	if want := "eviltext line"; found[1].Text != want {
 		t.Errorf("text %q, want %q", found[1].Text, want)
 	}
 }

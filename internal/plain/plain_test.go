@@ -167,6 +167,12 @@ func TestCut(t *testing.T) {
 	}
 }
 
+func TestShort(t *testing.T) {
+	if got, want := plain.Short(" a\n\x1b[31m  b\tcd", 4), "a b…"; got != want {
+		t.Errorf("Short = %q, want %q", got, want)
+	}
+}
+
 func TestHead(t *testing.T) {
 	for _, tt := range []struct {
 		s     string
@@ -232,6 +238,7 @@ func FuzzPlain(f *testing.F) {
 			}
 		}
 		safe(t, "Cut", line, plain.Cut(line, n))
+		safe(t, "Short", in, plain.Short(in, n))
 		safe(t, "Head", line, plain.Head(line, n))
 	})
 }

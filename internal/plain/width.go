@@ -41,6 +41,9 @@ func Cut(s string, columns int) string {
 	return s
 }
 
+// Short returns the words of s, which may be anything, cut to so many columns.
+func Short(s string, columns int) string { return Cut(Words(s), columns) }
+
 // Pad returns s with blanks behind it, so that it takes at least so many
 // columns.
 func Pad(s string, columns int) string {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	"berth/internal/plain"
 	"berth/notify/internal/words"
 )
 
@@ -48,7 +49,7 @@ type Config struct {
 const (
 	defaultLimit = 5 * time.Minute
 	maxWaiting   = 8
-	maxTitle     = 80 // characters
+	maxTitle     = 80 // columns
 	maxText      = 400
 	maxLines     = 6
 	maxButton    = 30
@@ -152,9 +153,9 @@ func (a *Asker) ask(ctx context.Context, k kind, q Question) (string, error) {
 
 func clean(q Question) Question {
 	return Question{
-		Title:  words.Line(q.Title, maxTitle),
+		Title:  plain.Short(q.Title, maxTitle),
 		Text:   words.Lines(q.Text, maxText, maxLines),
-		OK:     words.Line(q.OK, maxButton),
-		Cancel: words.Line(q.Cancel, maxButton),
+		OK:     plain.Short(q.OK, maxButton),
+		Cancel: plain.Short(q.Cancel, maxButton),
 	}
 }
