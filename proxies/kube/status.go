@@ -9,8 +9,8 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"unicode"
 
+	"berth/internal/plain"
 	"berth/proxies"
 )
 
@@ -91,21 +91,13 @@ func readRaw(path string) bool {
 	return first == "openapi"
 }
 
-// cleanText makes text harmless for terminals: printable, of bounded length.
+// cleanText makes text harmless for terminals, and of bounded length.
 func cleanText(s string) string {
-	s = strings.Map(func(r rune) rune {
-		switch {
-		case r == '\n', unicode.IsPrint(r):
-			return r
-		case unicode.Is(unicode.Cf, r): // bidirectional overrides, zero-width characters
-			return -1
-		}
-		return ' '
-	}, strings.ToValidUTF8(s, "\uFFFD"))
+	s = strings.TrimSpace(plain.Text(s))
 	if len(s) > messageMax {
-		s = strings.ToValidUTF8(s[:messageMax], "") + "…"
+		s = plain.Head(s, messageMax) + "…"
 	}
-	return strings.TrimSpace(s)
+	return s
 }
 
 // plainRefusal is what a tunnel says that was not told how to say it.
