@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/fsnotify/fsnotify"
+
+	"berth/internal/testwait"
 )
 
 func TestJumped(t *testing.T) {
@@ -198,7 +200,7 @@ func TestOverflowReadsEverything(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- w.watch(ctx, ws) }()
-	waitFor(t, func() bool { return slices.Contains(ws.fs.WatchList(), dir) })
+	testwait.Eventually(t, "the folder to be watched", func() bool { return slices.Contains(ws.fs.WatchList(), dir) })
 	if err := ws.fs.Remove(dir); err != nil { // deaf, as after a flood
 		t.Fatal(err)
 	}
@@ -211,8 +213,8 @@ func TestOverflowReadsEverything(t *testing.T) {
 		t.Fatalf("%d profiles although nothing tells of them", n)
 	}
 	ws.fs.Errors <- fsnotify.ErrEventOverflow
-	waitFor(t, func() bool { return len(w.View().Profiles) == 1 })
-	waitFor(t, func() bool { return slices.Contains(ws.fs.WatchList(), dir) })
+	testwait.Eventually(t, "the profile to be seen", func() bool { return len(w.View().Profiles) == 1 })
+	testwait.Eventually(t, "the folder to be watched again", func() bool { return slices.Contains(ws.fs.WatchList(), dir) })
 	cancel()
 	if err := <-ended; err != nil {
 		t.Errorf("Run = %v, want nil", err)
@@ -233,18 +235,9 @@ func TestPolling(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "p.yaml"), []byte(yaml), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	waitFor(t, func() bool { return len(w.View().Profiles) == 1 })
+	testwait.Eventually(t, "the profile to be seen", func() bool { return len(w.View().Profiles) == 1 })
 	cancel()
 	if err := <-ended; err != nil {
 		t.Errorf("Run = %v, want nil", err)
-	}
-}
-
-func waitFor(t *testing.T, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("it never happened")
-		}
 	}
 }

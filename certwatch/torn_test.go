@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -146,17 +147,21 @@ func TestNeverTorn(t *testing.T) {
 			defer cancel()
 
 			done := make(chan error, 1)
-			go func() {
+			var writing sync.WaitGroup
+			writing.Go(func() {
 				restless := restless(h)
 				for _, g := range gens[1:] {
-					if err := g.write(restless); err != nil {
+					if err := g.write(restless); err != nil || t.Context().Err() != nil {
 						done <- err
 						return
 					}
 					time.Sleep(time.Duration(20+rand.IntN(40)) * time.Millisecond)
 				}
 				done <- nil
-			}()
+			})
+			// The last generation can be seen before the last of its files is
+			// written, and the home is removed with the test.
+			t.Cleanup(writing.Wait)
 
 			last, shown := 0, 0
 			deadline := time.After(3 * time.Minute)

@@ -15,6 +15,7 @@ import (
 
 	"berth/internal/busaddr"
 	"berth/internal/dbustest"
+	"berth/internal/testwait"
 )
 
 func TestShowsWithButtons(t *testing.T) {
@@ -73,7 +74,7 @@ func TestClicks(t *testing.T) {
 		d.mustShow(t, request)
 		num := server.last(t).num
 		d.Close("request-1")
-		eventually(t, "the withdrawal", func() bool { return len(server.withdrawn()) == 1 })
+		testwait.Eventually(t, "the withdrawal", func() bool { return len(server.withdrawn()) == 1 })
 		server.click(num, "assume:1")
 		d.none(t)
 	})
@@ -173,12 +174,12 @@ func TestServerRestarted(t *testing.T) {
 	d.mustShow(t, Notification{ID: "expired", Title: "Expired"})
 	first.dismiss(3, 1)
 	d.Close("closed")
-	eventually(t, "the withdrawal", func() bool { return len(first.withdrawn()) == 1 })
-	eventually(t, "the end of the expired one", func() bool { return len(openIDs(d.notifier)) == 1 })
+	testwait.Eventually(t, "the withdrawal", func() bool { return len(first.withdrawn()) == 1 })
+	testwait.Eventually(t, "the end of the expired one", func() bool { return len(openIDs(d.notifier)) == 1 })
 
 	_ = first.conn.Close()
 	second := serve(t, bus, &fakeServer{can: []string{"body"}, next: 40})
-	eventually(t, "what was open", func() bool { return len(second.got()) == 1 })
+	testwait.Eventually(t, "what was open", func() bool { return len(second.got()) == 1 })
 	got := second.last(t)
 	if got.summary != request.Title || got.replaces != 0 || len(got.actions) != 0 {
 		t.Errorf("the second service was given %+v", got)
@@ -191,10 +192,10 @@ func TestServerRestarted(t *testing.T) {
 	d.mustShow(t, request)
 	_ = second.conn.Close()
 	third := serve(t, bus, &fakeServer{can: everything})
-	eventually(t, "what was open", func() bool { return len(third.got()) == 1 })
+	testwait.Eventually(t, "what was open", func() bool { return len(third.got()) == 1 })
 	_ = third.conn.Close()
 	fourth := serve(t, bus, &fakeServer{can: everything})
-	eventually(t, "the fourth service", func() bool { return len(openIDs(d.notifier)) == 0 })
+	testwait.Eventually(t, "the fourth service", func() bool { return len(openIDs(d.notifier)) == 0 })
 	if n := len(fourth.got()); n != 0 {
 		t.Errorf("the fourth service was given %d notifications, want none", n)
 	}
@@ -238,7 +239,7 @@ func TestPlainWay(t *testing.T) {
 		t.Errorf("Capabilities() = %+v, want plain", c)
 	}
 	server := serve(t, bus, &fakeServer{can: everything})
-	eventually(t, "buttons for what went out plainly", func() bool { return len(server.got()) == 1 })
+	testwait.Eventually(t, "buttons for what went out plainly", func() bool { return len(server.got()) == 1 })
 	if c := d.Capabilities(); c.Plain || c.Server != "fake 1.0" {
 		t.Errorf("Capabilities() = %+v, want the service", c)
 	}
@@ -264,7 +265,7 @@ func TestBusRestarted(t *testing.T) {
 	d := newDesk(t, at(bus))
 	d.mustShow(t, request)
 	bus.Stop(t)
-	eventually(t, "the loss", func() bool { return d.Capabilities().Problem != nil })
+	testwait.Eventually(t, "the loss", func() bool { return d.Capabilities().Problem != nil })
 	bus.Start(t)
 	server := serve(t, bus, &fakeServer{can: everything})
 	d.knows(t, request.ID)
@@ -286,18 +287,18 @@ func TestSlowServer(t *testing.T) {
 		t.Errorf("Show() = %v, want ErrUnavailable", err)
 	}
 	d.Close("second") // its answer is still to come
-	eventually(t, "the end of the second", func() bool { return len(openIDs(d.notifier)) == 1 })
+	testwait.Eventually(t, "the end of the second", func() bool { return len(openIDs(d.notifier)) == 1 })
 	time.Sleep(50 * time.Millisecond)
 	close(slow)
 
-	eventually(t, "both", func() bool { return len(server.got()) == 2 })
-	eventually(t, "the withdrawal", func() bool { return len(server.withdrawn()) == 1 })
+	testwait.Eventually(t, "both", func() bool { return len(server.got()) == 2 })
+	testwait.Eventually(t, "the withdrawal", func() bool { return len(server.withdrawn()) == 1 })
 	for _, n := range server.got() {
 		if n.summary == "Second" && server.withdrawn()[0] != n.num {
 			t.Errorf("withdrew %d, want %d", server.withdrawn()[0], n.num)
 		}
 	}
-	eventually(t, "a number for the first", func() bool {
+	testwait.Eventually(t, "a number for the first", func() bool {
 		d.backend.mu.Lock()
 		defer d.backend.mu.Unlock()
 		return d.backend.shown["request-1"].num != 0
@@ -320,7 +321,7 @@ func TestServerThatDoesNotSayWhatItCan(t *testing.T) {
 		t.Errorf("the service was given %q, %q", got.body, got.actions)
 	}
 	close(mute)
-	eventually(t, "an answer", func() bool { return d.Capabilities().Actions })
+	testwait.Eventually(t, "an answer", func() bool { return d.Capabilities().Actions })
 }
 
 func TestHostileServer(t *testing.T) {
@@ -355,7 +356,7 @@ func TestMany(t *testing.T) {
 	for i := range 200 {
 		d.Close(fmt.Sprint(i))
 	}
-	eventually(t, "all to be withdrawn", func() bool { return len(openIDs(d.notifier)) == 0 })
+	testwait.Eventually(t, "all to be withdrawn", func() bool { return len(openIDs(d.notifier)) == 0 })
 }
 
 func TestWithdrawsAtTheEnd(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"berth/internal/dbustest"
+	"berth/internal/testwait"
 )
 
 // TestAfterBeingKilled starts a Notifier with what one that was killed has left.
@@ -22,7 +23,7 @@ func TestAfterBeingKilled(t *testing.T) {
 		d := newDesk(t, at(bus), remembers)
 		d.mustShow(t, request)
 		d.mustShow(t, Notification{ID: "two", Title: "Two", Actions: []Action{{"ok:2", "OK"}}})
-		eventually(t, "the state file", func() bool {
+		testwait.Eventually(t, "the state file", func() bool {
 			left, _ = os.ReadFile(path)
 			return strings.Contains(string(left), "ok:2")
 		})

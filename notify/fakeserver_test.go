@@ -12,6 +12,7 @@ import (
 	"github.com/godbus/dbus/v5"
 
 	"berth/internal/dbustest"
+	"berth/internal/testwait"
 )
 
 // note is what a service was given.
@@ -207,13 +208,13 @@ func (d *desk) mustShow(t *testing.T, n Notification) {
 // the notification means nothing. Nobody presses as fast as a test.
 func (d *desk) knows(t *testing.T, id string) {
 	t.Helper()
-	eventually(t, "the number of "+id, func() bool { return d.number(id) != 0 })
+	testwait.Eventually(t, "the number of "+id, func() bool { return d.number(id) != 0 })
 }
 
 // ready waits until the service is known.
 func (d *desk) ready(t *testing.T) {
 	t.Helper()
-	eventually(t, "the service", func() bool { return d.Capabilities().Server != "" })
+	testwait.Eventually(t, "the service", func() bool { return d.Capabilities().Server != "" })
 }
 
 var everything = []string{"actions", "body", "body-markup", "persistence"}

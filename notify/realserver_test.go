@@ -11,6 +11,7 @@ import (
 
 	"berth/internal/dbustest"
 	"berth/internal/displaytest"
+	"berth/internal/testwait"
 )
 
 // realServers are notification services, with the paths where they may be.
@@ -75,9 +76,9 @@ func TestRealServers(t *testing.T) {
 				t.Errorf("what was withdrawn is still there as %d", n)
 			}
 			stop()
-			eventually(t, "the loss", func() bool { return d.Capabilities().Server == "" })
+			testwait.Eventually(t, "the loss", func() bool { return d.Capabilities().Server == "" })
 			startServer(t, path)
-			eventually(t, "what was open", func() bool { return d.number(evil.ID) != 0 })
+			testwait.Eventually(t, "what was open", func() bool { return d.number(evil.ID) != 0 })
 		})
 	}
 }

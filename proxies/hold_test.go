@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"berth/internal/testwait"
 	"berth/proxies/internal/nettest"
 )
 
@@ -48,7 +49,7 @@ func TestHeldClientsGoOnTogether(t *testing.T) {
 			}
 		})
 	}
-	eventually(t, "all are held", func() bool { return r.Status().Waiting == clients })
+	testwait.Eventually(t, "all are held", func() bool { return r.Status().Waiting == clients })
 	if s := r.Status(); s.OldestWait.IsZero() || time.Since(s.OldestWait) > nettest.Patience {
 		t.Errorf("OldestWait = %v", s.OldestWait)
 	}

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"berth/internal/testwait"
 	"berth/proxies/internal/nettest"
 )
 
@@ -51,13 +52,13 @@ func TestPortTakenThenFreed(t *testing.T) {
 			}
 
 			r := runBound(t, tun, ev)
-			eventually(t, "the owner is named", func() bool {
+			testwait.Eventually(t, "the owner is named", func() bool {
 				var taken *PortError
 				return errors.As(r.Status().BindError, &taken) && taken.Owner != nil &&
 					taken.Owner.PID == os.Getpid() && taken.Owner.Name != ""
 			})
 			squatter.Close()
-			eventually(t, "the port is bound", func() bool { return r.Status().Bound })
+			testwait.Eventually(t, "the port is bound", func() bool { return r.Status().Bound })
 			if s := r.Status(); s.BindError != nil {
 				t.Errorf("BindError = %v, want nil", s.BindError)
 			}

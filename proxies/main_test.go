@@ -123,13 +123,3 @@ func (r *running) connect(t testing.TB) *net.TCPConn {
 	_ = c.SetDeadline(time.Now().Add(nettest.Patience))
 	return c.(*net.TCPConn)
 }
-
-// eventually waits for a claim to come true.
-func eventually(t testing.TB, what string, claim func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(nettest.Patience); !claim(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within %v: %s", nettest.Patience, what)
-		}
-	}
-}

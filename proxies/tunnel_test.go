@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"berth/internal/testwait"
 	"berth/proxies/internal/nettest"
 )
 
@@ -32,7 +33,7 @@ func TestForwardsBothWays(t *testing.T) {
 	if closed.Err != nil || closed.BytesIn != 300_005 || closed.BytesOut != 300_005 {
 		t.Errorf("closed event = %+v", closed)
 	}
-	eventually(t, "no connection is left", func() bool { return r.Status().Connections == 0 })
+	testwait.Eventually(t, "no connection is left", func() bool { return r.Status().Connections == 0 })
 	s := r.Status()
 	if s.BytesIn != 300_005 || s.BytesOut != 300_005 || s.TotalConnections != 1 ||
 		s.LastOK.IsZero() || s.LastError != nil {
@@ -138,7 +139,7 @@ func TestUpstreamHalfClose(t *testing.T) {
 	fmt.Fprint(c, "last words")
 	c.Close()
 	r.await(t, EventClosed, 1)
-	eventually(t, "the upstream has all", func() bool { return got.Load() == "last words" })
+	testwait.Eventually(t, "the upstream has all", func() bool { return got.Load() == "last words" })
 }
 
 func TestClientResets(t *testing.T) {
@@ -276,7 +277,7 @@ func TestDrain(t *testing.T) {
 			nettest.RoundTrip(t, c, "before")
 			if tc.asks {
 				fmt.Fprint(c, "slow")
-				eventually(t, "the question is passed on", func() bool { return r.Status().BytesOut == int64(len("beforeslow")) })
+				testwait.Eventually(t, "the question is passed on", func() bool { return r.Status().BytesOut == int64(len("beforeslow")) })
 			}
 			stopped := make(chan struct{})
 			began := time.Now()

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"berth/internal/dbustest"
+	"berth/internal/testwait"
 	"berth/notify"
 )
 
@@ -103,14 +104,12 @@ func (c *child) says(what string) {
 
 func (c *child) until(what string, is func() bool) {
 	c.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !is(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			_ = c.cmd.Process.Signal(syscall.SIGQUIT) // it says what it is at
-			time.Sleep(time.Second)
-			c.mu.Lock()
-			defer c.mu.Unlock()
-			c.Fatalf("not within 10 s: %s; the tray said:\n%s", what, strings.Join(c.lines, "\n"))
-		}
+	if !testwait.Until(is) {
+		_ = c.cmd.Process.Signal(syscall.SIGQUIT) // it prints what its goroutines do
+		c.ended <- <-c.ended
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.Fatalf("waited in vain for: %s; the tray said:\n%s", what, strings.Join(c.lines, "\n"))
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"berth/agent/state"
+	"berth/internal/testwait"
 )
 
 // hookProgram is the test binary run as a hook: it appends its arguments and
@@ -50,12 +51,11 @@ func TestHook(t *testing.T) {
 	h.Fire([]Hook{hook}, ev)
 	h.Fire([]Hook{hook}, state.RequestEvent{Kind: state.RequestEventDenied}) // not asked for
 	var text string
-	for end := time.Now().Add(10 * time.Second); !strings.HasSuffix(text, "\n"); time.Sleep(5 * time.Millisecond) {
+	testwait.Eventually(t, "the hook's line", func() bool {
 		raw, _ := os.ReadFile(out)
-		if text = string(raw); time.Now().After(end) {
-			t.Fatal("the hook did not run")
-		}
-	}
+		text = string(raw)
+		return strings.HasSuffix(text, "\n")
+	})
 	cancel()
 	<-done
 	arg, line, _ := strings.Cut(text, "|")

@@ -21,6 +21,7 @@ import (
 	"berth/agent/state"
 	"berth/certwatch"
 	"berth/internal/simcluster"
+	"berth/internal/testwait"
 )
 
 func TestMain(m *testing.M) {
@@ -120,10 +121,8 @@ func (w *world) listed() bool {
 
 func (w *world) eventually(what string, ok func() bool) {
 	w.t.Helper()
-	for end := time.Now().Add(10 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			w.t.Fatalf("not within 10 s: %s; events %v", what, w.kinds())
-		}
+	if !testwait.Until(ok) {
+		w.t.Fatalf("waited in vain for: %s; events %v", what, w.kinds())
 	}
 }
 

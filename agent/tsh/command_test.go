@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"berth/internal/testwait"
 )
 
 func TestEnvironment(t *testing.T) {
@@ -101,7 +103,7 @@ func TestWhatAChildLeavesBehindIsKilled(t *testing.T) {
 				_, err := Command(ctx, os.Args[0], "", "proxy").Output()
 				done <- err
 			}()
-			eventually(t, "the grandchild to start", func() bool {
+			testwait.Eventually(t, "the grandchild to start", func() bool {
 				_, err := strconv.Atoi(readNote(t, dir, "grandchild"))
 				return err == nil
 			})
@@ -116,7 +118,7 @@ func TestWhatAChildLeavesBehindIsKilled(t *testing.T) {
 			if took := time.Since(start); took > 4*time.Second {
 				t.Errorf("ending it took %v", took)
 			}
-			eventually(t, "the grandchild to be gone", func() bool { return !running(pid) })
+			testwait.Eventually(t, "the grandchild to be gone", func() bool { return !running(pid) })
 		})
 	}
 }

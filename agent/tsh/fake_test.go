@@ -270,15 +270,3 @@ func useFake(t *testing.T, part string) string {
 	t.Setenv("GORACE", "atexit_sleep_ms=0") // else a child with the race detector lingers for a second
 	return dir
 }
-
-// eventually waits until ok, or fails the test saying what was awaited.
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
-	for !ok() {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited 10 s for: %s", what)
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-}

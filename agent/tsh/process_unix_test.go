@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"berth/internal/testwait"
 )
 
 // running reports whether pid is a process that has not ended; one that waits
@@ -50,7 +52,7 @@ func TestChildDiesWithAKilledAgent(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = agent.Wait()
-	eventually(t, "the child to die with its agent", func() bool { return !running(pid) })
+	testwait.Eventually(t, "the child to die with its agent", func() bool { return !running(pid) })
 }
 
 // useConsole has nothing to make up for.

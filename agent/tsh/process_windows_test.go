@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/windows"
+
+	"berth/internal/testwait"
 )
 
 const stillActive = 259
@@ -47,5 +49,5 @@ func TestChildDiesWithAKilledAgent(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = agent.Wait()
-	eventually(t, "the child to die with its agent", func() bool { return !running(pid) })
+	testwait.Eventually(t, "the child to die with its agent", func() bool { return !running(pid) })
 }

@@ -14,6 +14,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"berth/internal/testwait"
 )
 
 // quick is defaultTiming for tests.
@@ -163,7 +165,7 @@ func TestTunnelFailures(t *testing.T) {
 
 func TestTunnelTriesAgain(t *testing.T) {
 	tunnel, dir := runTunnel(t, "flaky", quick)
-	eventually(t, "the third child to be ready", func() bool { return tunnel.Status().State == StateReady })
+	testwait.Eventually(t, "the third child to be ready", func() bool { return tunnel.Status().State == StateReady })
 	if runs := len(readNote(t, dir, "runs")); runs != 3 {
 		t.Errorf("%d children were started, want 3", runs)
 	}
@@ -182,7 +184,7 @@ func TestTunnelReplacesAChildThatDies(t *testing.T) {
 	if err := victim.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "another child", func() bool {
+	testwait.Eventually(t, "another child", func() bool {
 		s := tunnel.Status()
 		return s.State == StateReady && s.PID != pid
 	})
@@ -196,7 +198,7 @@ func TestRestartKeepsOpenConnections(t *testing.T) {
 	old := mustDial(t, tunnel)
 	oldPID := ask(t, old)
 	tunnel.Restart()
-	eventually(t, "the new child", func() bool {
+	testwait.Eventually(t, "the new child", func() bool {
 		s := tunnel.Status()
 		return s.State == StateReady && s.PID != oldPID
 	})
@@ -212,7 +214,7 @@ func TestRestartKeepsOpenConnections(t *testing.T) {
 	if err := old.Close(); err != nil {
 		t.Error(err)
 	}
-	eventually(t, "the old child to end with its last connection", func() bool {
+	testwait.Eventually(t, "the old child to end with its last connection", func() bool {
 		return tunnel.Status().Draining == 0 && !running(oldPID)
 	})
 }
@@ -225,12 +227,12 @@ func TestRestartsDoNotPileUpChildren(t *testing.T) {
 		conns = append(conns, conn)
 		pid := ask(t, conn)
 		tunnel.Restart()
-		eventually(t, "the next child", func() bool {
+		testwait.Eventually(t, "the next child", func() bool {
 			s := tunnel.Status()
 			return s.State == StateReady && s.PID != pid
 		})
 	}
-	eventually(t, "the oldest children to end", func() bool { return tunnel.Status().Draining == maxDraining })
+	testwait.Eventually(t, "the oldest children to end", func() bool { return tunnel.Status().Draining == maxDraining })
 	_ = conns[0].SetDeadline(time.Now().Add(5 * time.Second))
 	if _, err := conns[0].Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("the oldest connection still lives: %v", err)
@@ -242,7 +244,7 @@ func TestFailedRestartKeepsTheOldChild(t *testing.T) {
 	tunnel, _ := runTunnel(t, "fails_later", quick)
 	pid := ask(t, mustDial(t, tunnel))
 	tunnel.Restart()
-	eventually(t, "the restart to fail", func() bool { return tunnel.Status().LastError != nil })
+	testwait.Eventually(t, "the restart to fail", func() bool { return tunnel.Status().LastError != nil })
 	if s := tunnel.Status(); s.State != StateReady || s.PID != pid {
 		t.Errorf("status %+v, want ready with child %d", s, pid)
 	}
@@ -256,7 +258,7 @@ func TestGate(t *testing.T) {
 	open := mustDial(t, tunnel)
 	pid := ask(t, open)
 	tunnel.Gate(false)
-	eventually(t, "the gate to close", func() bool { return tunnel.Status().State == StateGated })
+	testwait.Eventually(t, "the gate to close", func() bool { return tunnel.Status().State == StateGated })
 
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
@@ -270,7 +272,7 @@ func TestGate(t *testing.T) {
 		t.Errorf("%d children were started behind a closed gate", runs-1)
 	}
 	_ = open.Close()
-	eventually(t, "the child to end with its last connection", func() bool { return !running(pid) })
+	testwait.Eventually(t, "the child to end with its last connection", func() bool { return !running(pid) })
 
 	waiting := make(chan error, 1)
 	go func() { waiting <- tunnel.Ready(context.Background()) }()
@@ -285,10 +287,10 @@ func TestGate(t *testing.T) {
 
 func TestGateClosedDuringAStart(t *testing.T) {
 	tunnel, dir := runTunnel(t, "hangs", quick)
-	eventually(t, "a child to start", func() bool { return readNote(t, dir, "runs") != "" })
+	testwait.Eventually(t, "a child to start", func() bool { return readNote(t, dir, "runs") != "" })
 	start := time.Now()
 	tunnel.Gate(false)
-	eventually(t, "the gate to close", func() bool { return tunnel.Status().State == StateGated })
+	testwait.Eventually(t, "the gate to close", func() bool { return tunnel.Status().State == StateGated })
 	if took := time.Since(start); took > 2*time.Second {
 		t.Errorf("closing the gate took %v", took)
 	}
@@ -299,20 +301,20 @@ func TestRestartEndsAPause(t *testing.T) {
 	tm.first, tm.longest = time.Hour, time.Hour
 	tunnel, _ := runTunnel(t, "flaky", tm)
 	for failures := 1; failures <= 2; failures++ {
-		eventually(t, "the child to fail", func() bool {
+		testwait.Eventually(t, "the child to fail", func() bool {
 			s := tunnel.Status()
 			return s.State == StateFailing && s.Failures == failures
 		})
 		tunnel.Restart()
 	}
-	eventually(t, "the tunnel to be ready", func() bool { return tunnel.Status().State == StateReady })
+	testwait.Eventually(t, "the tunnel to be ready", func() bool { return tunnel.Status().State == StateReady })
 }
 
 func TestPromptGivesMoreTime(t *testing.T) {
 	tm := quick
 	tm.ready = 500 * time.Millisecond // the fake takes a second after it asked
 	tunnel, _ := runTunnel(t, "taps", tm)
-	eventually(t, "the prompt", func() bool { return tunnel.Status().Prompt == "Tap any security key" })
+	testwait.Eventually(t, "the prompt", func() bool { return tunnel.Status().Prompt == "Tap any security key" })
 	ask(t, mustDial(t, tunnel))
 	if s := tunnel.Status(); s.Prompt != "" {
 		t.Errorf("prompt %q is left", s.Prompt)

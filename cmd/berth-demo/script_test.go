@@ -14,6 +14,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"berth/internal/demo"
+	"berth/internal/testwait"
 )
 
 // TestMain lets the test binary pass for berth-demo, and for the demo's tsh.
@@ -73,15 +74,12 @@ func waitFor(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: wait-for FILE PATTERN")
 	}
 	re := regexp.MustCompile("(?m)" + args[1])
-	deadline := time.Now().Add(wait)
-	for {
-		raw, err := os.ReadFile(ts.MkAbs(args[0]))
-		if err == nil && re.Match(raw) {
-			return
-		}
-		if time.Now().After(deadline) {
-			ts.Fatalf("%s has no line that matches %s:\n%s", args[0], args[1], raw)
-		}
-		time.Sleep(20 * time.Millisecond)
+	var raw []byte
+	if !testwait.Until(func() bool {
+		var err error
+		raw, err = os.ReadFile(ts.MkAbs(args[0]))
+		return err == nil && re.Match(raw)
+	}) {
+		ts.Fatalf("%s has no line that matches %s:\n%s", args[0], args[1], raw)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"berth/internal/simcluster"
+	"berth/internal/testwait"
 )
 
 // cmdRequests starts a cluster where alice may ask for dba, giving a reason,
@@ -35,7 +36,7 @@ func cmdRequests(ts *testscript.TestScript, _ bool, _ []string) {
 // cmdApproveAll approves what is pending, as an administrator does.
 func cmdApproveAll(ts *testscript.TestScript, _ bool, _ []string) {
 	w := worldOf(ts)
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	if !testwait.Until(func() bool {
 		n := 0
 		for _, r := range w.sim.AccessRequests() {
 			if r.GetState().IsPending() {
@@ -43,12 +44,9 @@ func cmdApproveAll(ts *testscript.TestScript, _ bool, _ []string) {
 				n++
 			}
 		}
-		if n > 0 {
-			return
-		}
-		if time.Now().After(end) {
-			ts.Fatalf("nothing is pending")
-		}
+		return n > 0
+	}) {
+		ts.Fatalf("nothing is pending")
 	}
 }
 
@@ -73,12 +71,7 @@ func cmdRequest(ts *testscript.TestScript, neg bool, args []string) {
 		return // it is not watched: whoever acts on it looks for it
 	}
 	// The watch brings it within the second.
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		if ts.Exec("berth", "request", "show", r.ID) == nil {
-			return
-		}
-		if time.Now().After(end) {
-			ts.Fatalf("berth does not show request %s", r.ID)
-		}
+	if !testwait.Until(func() bool { return ts.Exec("berth", "request", "show", r.ID) == nil }) {
+		ts.Fatalf("berth does not show request %s", r.ID)
 	}
 }

@@ -31,6 +31,7 @@ import (
 	"berth/internal/paths"
 	"berth/internal/plain"
 	"berth/internal/simcluster"
+	"berth/internal/testwait"
 	"berth/proxies"
 )
 
@@ -232,14 +233,8 @@ func cmdAgent(ts *testscript.TestScript, _ bool, args []string) {
 	defer func() { ts.Check(c.Close()) }()
 	ctx, cancel := context.WithTimeout(context.Background(), wait)
 	defer cancel()
-	for {
-		if _, err = c.Info(ctx); err == nil {
-			return
-		}
-		if ctx.Err() != nil {
-			ts.Fatalf("the agent does not answer: %v\n%s", err, w.log)
-		}
-		time.Sleep(20 * time.Millisecond)
+	if !testwait.Until(func() bool { _, err = c.Info(ctx); return err == nil }) {
+		ts.Fatalf("the agent does not answer: %v\n%s", err, w.log)
 	}
 }
 
@@ -332,16 +327,13 @@ func cmdWaitFor(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: wait-for FILE PATTERN")
 	}
 	re := regexp.MustCompile("(?m)" + args[1])
-	deadline := time.Now().Add(wait)
-	for {
-		raw, err := os.ReadFile(ts.MkAbs(args[0]))
-		if err == nil && re.Match(raw) {
-			return
-		}
-		if time.Now().After(deadline) {
-			ts.Fatalf("%s has no line that matches %s:\n%s", args[0], args[1], raw)
-		}
-		time.Sleep(20 * time.Millisecond)
+	var raw []byte
+	if !testwait.Until(func() bool {
+		var err error
+		raw, err = os.ReadFile(ts.MkAbs(args[0]))
+		return err == nil && re.Match(raw)
+	}) {
+		ts.Fatalf("%s has no line that matches %s:\n%s", args[0], args[1], raw)
 	}
 }
 

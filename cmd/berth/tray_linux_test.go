@@ -17,6 +17,7 @@ import (
 	"berth/agent/ipc/client"
 	"berth/internal/dbustest"
 	"berth/internal/paths"
+	"berth/internal/testwait"
 )
 
 // screen is a notification service that shows nothing, and whose buttons a
@@ -167,16 +168,12 @@ func (w *trayWorld) startTray() *dbustest.Tray {
 // choose clicks a line of the menu once it is there.
 func (w *trayWorld) choose(tray *dbustest.Tray, label string) {
 	w.Helper()
-	for end := time.Now().Add(wait); ; time.Sleep(20 * time.Millisecond) {
-		if line := tray.Menu(w)[label]; line != 0 {
-			time.Sleep(time.Second) // a line that has just come is not clicked
-			tray.Click(w, line)
-			return
-		}
-		if time.Now().After(end) {
-			w.Fatalf("the menu has no %q: %v", label, tray.Menu(w))
-		}
+	var line int32
+	if !testwait.Until(func() bool { line = tray.Menu(w)[label]; return line != 0 }) {
+		w.Fatalf("the menu has no %q: %v", label, tray.Menu(w))
 	}
+	time.Sleep(time.Second) // a line that has just come is not clicked
+	tray.Click(w, line)
 }
 
 // awaitAgent waits for the agent to answer and for the tray to show it, and
@@ -185,30 +182,21 @@ func (w *trayWorld) awaitAgent(tray *dbustest.Tray) {
 	w.Helper()
 	c := client.Dial(w.paths.Socket)
 	w.Cleanup(func() { _ = c.Close() })
-	for end := time.Now().Add(wait); ; time.Sleep(50 * time.Millisecond) {
-		_, err := c.Snapshot(w.Context())
-		if err == nil {
-			break
-		}
-		if time.Now().After(end) {
-			w.Fatalf("no agent was started: %v", err)
-		}
-	}
+	testwait.Eventually(w, "an agent", func() bool { _, err := c.Snapshot(w.Context()); return err == nil })
 	w.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), wait)
 		defer cancel()
 		if err := c.Shutdown(ctx); err != nil {
 			w.Errorf("end the agent: %v", err)
 		}
-		for _, err := c.Info(ctx); err == nil; _, err = c.Info(ctx) { // its files are still in use
-			time.Sleep(20 * time.Millisecond)
-		}
+		testwait.Eventually(w, "the agent's end: its files are in use until then", func() bool {
+			_, err := c.Info(ctx)
+			return err != nil
+		})
 	})
-	for end := time.Now().Add(wait); tray.Menu(w)["Quit tray (tunnels stay up)"] == 0; time.Sleep(50 * time.Millisecond) {
-		if time.Now().After(end) {
-			w.Fatalf("the menu does not show the agent: %v", tray.Menu(w))
-		}
-	}
+	testwait.Eventually(w, "the menu to show the agent", func() bool {
+		return tray.Menu(w)["Quit tray (tunnels stay up)"] != 0
+	})
 }
 
 // TestStartAgentFromTheMenu: the one thing to do when there is no agent.
@@ -254,11 +242,10 @@ func TestDoctorFromTheMenu(t *testing.T) {
 	}
 	w.screen.press(t, found, "Open report")
 	var opened []byte
-	for end := time.Now().Add(wait); len(opened) == 0; time.Sleep(20 * time.Millisecond) {
-		if opened, _ = os.ReadFile(w.opened); time.Now().After(end) {
-			t.Fatal("no report was opened")
-		}
-	}
+	testwait.Eventually(t, "the report to be opened", func() bool {
+		opened, _ = os.ReadFile(w.opened)
+		return len(opened) > 0
+	})
 	path := string(bytes.TrimSpace(opened))
 	report, err := os.ReadFile(path)
 	if err != nil || !bytes.Contains(report, []byte("FAIL  the agent is not running")) || bytes.Contains(report, []byte("\x1b")) {

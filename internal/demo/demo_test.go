@@ -20,6 +20,7 @@ import (
 
 	"berth/agent/ipc/client"
 	"berth/agent/state"
+	"berth/internal/testwait"
 	"berth/proxies"
 )
 
@@ -89,12 +90,8 @@ func start(t *testing.T, ttl time.Duration) (out *transcript, stop func() error)
 
 func await(t *testing.T, out *transcript, text string) {
 	t.Helper()
-	deadline := time.Now().Add(wait)
-	for !strings.Contains(out.String(), text) {
-		if time.Now().After(deadline) {
-			t.Fatalf("the demo never says %q:\n%s", text, out)
-		}
-		time.Sleep(10 * time.Millisecond)
+	if !testwait.Until(func() bool { return strings.Contains(out.String(), text) }) {
+		t.Fatalf("the demo never says %q:\n%s", text, out)
 	}
 }
 

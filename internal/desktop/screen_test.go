@@ -15,10 +15,8 @@ import (
 	"time"
 
 	"berth/internal/displaytest"
+	"berth/internal/testwait"
 )
-
-// patience bounds whatever should happen soon.
-const patience = 60 * time.Second
 
 // screen is a desktop: an X server, a bus, a panel with a tray and a
 // notification service, which all end with the test.
@@ -154,11 +152,9 @@ func (s *screen) output(name string, args ...string) string {
 // until waits for something to become so.
 func (s *screen) until(what string, is func() bool) {
 	s.t.Helper()
-	for deadline := time.Now().Add(patience); !is(); time.Sleep(50 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			s.shot("failed")
-			s.t.Fatalf("not after %s: %s", patience, what)
-		}
+	if !testwait.Until(is) {
+		s.shot("failed")
+		s.t.Fatalf("waited in vain for: %s", what)
 	}
 }
 

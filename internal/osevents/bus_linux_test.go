@@ -11,6 +11,7 @@ import (
 	"github.com/godbus/dbus/v5/prop"
 
 	"berth/internal/dbustest"
+	"berth/internal/testwait"
 )
 
 const (
@@ -114,7 +115,7 @@ func monitorOn(t *testing.T, system, session string) (*Monitor, *recorder) {
 		m.sources = append(m.sources, source{name: "screensaver", covers: coverSleep, listen: listenScreenSaver})
 	}
 	start(t, m)
-	eventually(t, "the bus", func() bool { return m.missing()&coverSleep == 0 })
+	testwait.Eventually(t, "the bus", func() bool { return m.missing()&coverSleep == 0 })
 	return m, r
 }
 
@@ -178,9 +179,9 @@ func TestLockAndIdleOfTheSession(t *testing.T) {
 
 	f.ses.SetMust(loginSession, "IdleHint", true)
 	f.ses.SetMust(loginSession, "IdleSinceHint", uint64(time.Now().Add(-time.Hour).UnixMicro()))
-	eventually(t, "an hour of idleness", func() bool { p := m.Presence(); return p.IdleKnown && p.Idle.Round(time.Minute) == time.Hour })
+	testwait.Eventually(t, "an hour of idleness", func() bool { p := m.Presence(); return p.IdleKnown && p.Idle.Round(time.Minute) == time.Hour })
 	f.ses.SetMust(loginSession, "IdleHint", false)
-	eventually(t, "the user's return", func() bool { p := m.Presence(); return p.IdleKnown && p.Idle == 0 })
+	testwait.Eventually(t, "the user's return", func() bool { p := m.Presence(); return p.IdleKnown && p.Idle == 0 })
 
 	if err := f.conn.Emit(fakeSession, loginSession+".Lock"); err != nil {
 		t.Fatal(err)
@@ -192,7 +193,7 @@ func TestLockAndIdleOfTheSession(t *testing.T) {
 	r.want(t, Unlocked)
 
 	f.user.SetMust(loginUser, "Display", display{"", "/"})
-	eventually(t, "the session's end", func() bool { return m.Presence() == (Presence{}) })
+	testwait.Eventually(t, "the session's end", func() bool { return m.Presence() == (Presence{}) })
 }
 
 func TestForgedSignalsAreNotBelieved(t *testing.T) {
@@ -246,10 +247,10 @@ func TestBusAndLoginManagerComeBack(t *testing.T) {
 
 	bus.Stop(t)
 	r.want(t, Unlocked)
-	eventually(t, "the loss of the bus", func() bool { return m.missing()&coverSleep != 0 })
+	testwait.Eventually(t, "the loss of the bus", func() bool { return m.missing()&coverSleep != 0 })
 	bus.Start(t)
 	f = newFakeLogind(t, bus)
-	eventually(t, "the bus again", func() bool { return m.missing()&coverSleep == 0 })
+	testwait.Eventually(t, "the bus again", func() bool { return m.missing()&coverSleep == 0 })
 	f.sleep(true)
 	r.want(t, Suspending)
 }
@@ -282,7 +283,7 @@ func TestScreenSaver(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.want(t, Unlocked)
-	eventually(t, "the shell's idle time", func() bool {
+	testwait.Eventually(t, "the shell's idle time", func() bool {
 		return m.Presence() == Presence{LockKnown: true, Idle: 90 * time.Second, IdleKnown: true}
 	})
 	if err := bus.Connect(t).Emit(savers[name], name+".ActiveChanged", true); err != nil { // somebody else
@@ -295,5 +296,5 @@ func TestScreenSaver(t *testing.T) {
 	if _, err := conn.ReleaseName(name); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the saver's end", func() bool { return !m.Presence().LockKnown })
+	testwait.Eventually(t, "the saver's end", func() bool { return !m.Presence().LockKnown })
 }

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"berth/internal/testwait"
 )
 
 // insideEnv is set for the copy of the test that has a network of its own.
@@ -51,7 +53,7 @@ func testNetlinkInside(t *testing.T) {
 	m := New(Config{Tell: r.tell})
 	m.sources = []source{{name: "netlink", covers: coverSleep | coverClock | coverNetwork, listen: listenNetlink}}
 	start(t, m)
-	eventually(t, "the socket", func() bool { return m.missing() == 0 })
+	testwait.Eventually(t, "the socket", func() bool { return m.missing() == 0 })
 	r.none(t, settle+time.Second)
 
 	interfaceUp(t, "lo")
@@ -108,8 +110,8 @@ func TestTimer(t *testing.T) {
 	machine := newFakeMachine()
 	m := machine.monitor(Config{Tell: r.tell}, source{name: "timerfd", covers: coverSleep | coverClock | coverNetwork, listen: listenTimer})
 	start(t, m)
-	eventually(t, "the timer", func() bool { return m.missing() == 0 })
-	eventually(t, "a look at what came before", func() bool { return machine.clocks.Load() == 2 })
+	testwait.Eventually(t, "the timer", func() bool { return m.missing() == 0 })
+	testwait.Eventually(t, "a look at what came before", func() bool { return machine.clocks.Load() == 2 })
 	machine.do(func(f *fakeMachine) { f.slept += 9 * time.Hour })
 	r.none(t, 100*time.Millisecond) // the kernel has not spoken
 

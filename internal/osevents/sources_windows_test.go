@@ -3,13 +3,15 @@ package osevents
 import (
 	"testing"
 	"time"
+
+	"berth/internal/testwait"
 )
 
 func TestSourcesOfWindows(t *testing.T) {
 	r := newRecorder()
 	m := New(Config{Tell: r.tell})
 	start(t, m)
-	eventually(t, "the callbacks", func() bool { return m.missing() == coverClock })
+	testwait.Eventually(t, "the callbacks", func() bool { return m.missing() == coverClock })
 
 	onPower(0, powerSuspend, 0)
 	r.want(t, Suspending)

@@ -12,7 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
+
+	"berth/internal/testwait"
 )
 
 // tunnelCount is how many ports the agent of these tests binds.
@@ -286,11 +287,7 @@ func open(port int) bool {
 
 func (in *inside) await(what string, done func() bool) {
 	in.t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !done(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			in.t.Fatalf("waited in vain for %s", what)
-		}
-	}
+	testwait.Eventually(in.t, what, done)
 }
 
 func (in *inside) journalTail() string {

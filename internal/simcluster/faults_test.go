@@ -12,6 +12,8 @@ import (
 
 	"github.com/gravitational/teleport/api/client/proto"
 	"github.com/gravitational/trace"
+
+	"berth/internal/testwait"
 )
 
 // echoConn opens a connection to the database echo and checks that it works.
@@ -105,7 +107,7 @@ func TestAPIClientSurvivesARestart(t *testing.T) {
 	if err := c.Faults().Start(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the client is back", func() bool {
+	testwait.Eventually(t, "the client is back", func() bool {
 		time.Sleep(500 * time.Millisecond) // many failing calls trip the client's circuit breaker
 		_, err := clt.Ping(t.Context())
 		return err == nil
@@ -295,7 +297,7 @@ func TestDisconnectExpiredCert(t *testing.T) {
 		c := startDBs(t, Config{Roles: []Role{{Name: "access", DisconnectExpiredCert: disconnect}}})
 		session := loginCert(t, c, "alice", WithTTL(2*time.Second))
 		conn := echoConn(t, c, mintDB(t, c, session, proto.RouteToDatabase{ServiceName: "echo"}))
-		eventually(t, "the cert ends", func() bool { return time.Now().After(session.Leaf.NotAfter.Add(200 * time.Millisecond)) })
+		testwait.Eventually(t, "the cert ends", func() bool { return time.Now().After(session.Leaf.NotAfter.Add(200 * time.Millisecond)) })
 		if err := ping(conn, 5*time.Second); (err != nil) != disconnect {
 			t.Errorf("disconnect_expired_cert %v: after the end %v", disconnect, err)
 		}
@@ -313,7 +315,7 @@ func TestCounters(t *testing.T) {
 	if err := conn.Close(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the connection is counted out", func() bool { return c.Counters().DBOpen["echo"] == 0 })
+	testwait.Eventually(t, "the connection is counted out", func() bool { return c.Counters().DBOpen["echo"] == 0 })
 	if n := c.Counters(); n.DBTotal["echo"] != 1 {
 		t.Errorf("total after the end: %+v", n)
 	}

@@ -240,14 +240,3 @@ func wantText(t *testing.T, err error, text string) {
 		t.Errorf("error %v, want one saying %q", err, text)
 	}
 }
-
-// eventually waits until ok.
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		if ok() {
-			return
-		}
-	}
-	t.Fatalf("%s: not within 10 s", what)
-}

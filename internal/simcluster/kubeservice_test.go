@@ -14,6 +14,8 @@ import (
 	"github.com/gravitational/teleport/api/client"
 	"github.com/gravitational/teleport/api/client/proto"
 	"github.com/gravitational/teleport/api/types"
+
+	"berth/internal/testwait"
 )
 
 // mintKube mints a Kubernetes cert at the root.
@@ -244,7 +246,7 @@ func TestKubeStreamsEndWithTheCert(t *testing.T) {
 	if left := time.Until(cert.Leaf.NotAfter); left > 0 {
 		t.Errorf("cut %s before the cert's end", left)
 	}
-	eventually(t, "no watch is left", func() bool { return c.Root().Simkube("prod").Stats().Watches == 0 })
+	testwait.Eventually(t, "no watch is left", func() bool { return c.Root().Simkube("prod").Stats().Watches == 0 })
 }
 
 func TestKubeFaults(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"berth/certwatch"
+	"berth/internal/testwait"
 )
 
 func TestMintIsClippedToTheSession(t *testing.T) {
@@ -105,7 +106,7 @@ func TestMintAfterTheSessionEnded(t *testing.T) {
 	if _, err := clt.Ping(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the session ends", func() bool { return time.Now().After(session.Leaf.NotAfter) })
+	testwait.Eventually(t, "the session ends", func() bool { return time.Now().After(session.Leaf.NotAfter) })
 	req, key := newRequest(t, "alice", time.Now().Add(time.Hour))
 	certs, err := clt.GenerateUserCerts(t.Context(), *req)
 	if err != nil {

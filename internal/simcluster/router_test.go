@@ -13,6 +13,8 @@ import (
 	"github.com/gravitational/teleport/api/client/proto"
 	"github.com/gravitational/teleport/api/client/webclient"
 	"github.com/jackc/pgx/v5/pgproto3"
+
+	"berth/internal/testwait"
 )
 
 func TestWebPing(t *testing.T) {
@@ -98,7 +100,7 @@ func TestPingsAreSent(t *testing.T) {
 	c := startDBs(t, Config{PingInterval: 5 * time.Millisecond})
 	cert := mintDB(t, c, loginCert(t, c, "alice"), proto.RouteToDatabase{ServiceName: "echo", Protocol: "mongodb"})
 	conn := dialALPN(t, c, cert, "teleport-mongodb-ping")
-	eventually(t, "three pings", func() bool { return c.Counters().Pings >= 3 })
+	testwait.Eventually(t, "three pings", func() bool { return c.Counters().Pings >= 3 })
 	if _, err := conn.Write([]byte("hello")); err != nil {
 		t.Fatal(err)
 	}

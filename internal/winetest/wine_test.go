@@ -20,6 +20,7 @@ import (
 	"berth/internal/displaytest"
 	"berth/internal/simcluster"
 	"berth/internal/simcluster/simdb"
+	"berth/internal/testwait"
 	"berth/proxies"
 )
 
@@ -150,12 +151,10 @@ func (w *wine) explore(program string, args ...string) *exec.Cmd {
 
 func (w *wine) until(what string, is func() bool) {
 	w.t.Helper()
-	for end := time.Now().Add(patience); !is(); time.Sleep(200 * time.Millisecond) {
-		if time.Now().After(end) {
-			w.shot("failed")
-			log, _ := os.ReadFile(filepath.Join(w.dir, "berth", "state", "tray.log"))
-			w.t.Fatalf("not after %s: %s; the tray's log:\n%s", patience, what, log)
-		}
+	if !testwait.Until(is) {
+		w.shot("failed")
+		log, _ := os.ReadFile(filepath.Join(w.dir, "berth", "state", "tray.log"))
+		w.t.Fatalf("waited in vain for: %s; the tray's log:\n%s", what, log)
 	}
 }
 

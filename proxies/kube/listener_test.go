@@ -17,6 +17,7 @@ import (
 
 	"github.com/gobwas/ws"
 
+	"berth/internal/testwait"
 	"berth/proxies"
 )
 
@@ -225,12 +226,12 @@ func TestUpgrade(t *testing.T) {
 			// Another request takes another credential; the stream goes on.
 			get(t, kubectl(t, "prod"), "https://"+r.addr()+"/api/v1/pods")
 			say("two")
-			eventually(t, "eight bytes are counted on one stream", func() bool {
+			testwait.Eventually(t, "eight bytes are counted on one stream", func() bool {
 				s := r.Status()
 				return s.Connections == 1 && s.BytesOut == 8
 			})
 			conn.Close()
-			eventually(t, "the stream is closed", func() bool { return r.Status().Connections == 0 })
+			testwait.Eventually(t, "the stream is closed", func() bool { return r.Status().Connections == 0 })
 		})
 	}
 }
@@ -381,12 +382,12 @@ func TestPortInUse(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() { defer close(done); _ = b.Run(ctx) }()
-	eventually(t, "the owner is named", func() bool {
+	testwait.Eventually(t, "the owner is named", func() bool {
 		var taken *proxies.PortError
 		return errors.As(b.Status().BindError, &taken) && taken.Owner != nil
 	})
 	a.stop()
-	eventually(t, "the port is taken once it is free", func() bool { return b.Status().Bound })
+	testwait.Eventually(t, "the port is taken once it is free", func() bool { return b.Status().Bound })
 	if _, body := get(t, kubectl(t, "b"), "https://"+b.Status().Addresses[0]+"/api/v1/pods"); body != "ok" {
 		t.Errorf("it says %q", body)
 	}

@@ -219,15 +219,6 @@ func clientOf(t testing.TB, ca *LocalCA, tunnel string) *http.Client {
 	return &http.Client{Transport: tr, Timeout: patienceInTests}
 }
 
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(patienceInTests); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("still not: %s", what)
-		}
-	}
-}
-
 func mustURL(s string) *url.URL {
 	u, err := url.Parse(s)
 	if err != nil {

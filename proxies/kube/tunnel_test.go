@@ -19,6 +19,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"berth/internal/testwait"
 	"berth/proxies"
 )
 
@@ -259,7 +260,7 @@ func TestCertIsSwappedUnderWatches(t *testing.T) {
 	r := run(t, Config{Source: func(context.Context) (*Upstream, error) { return cur.Load(), nil }})
 	oldClient := kubectl(t, "prod")
 	old := watch(t, oldClient, r.addr())
-	eventually(t, "watch is open", func() bool { return r.Status().Connections == 1 })
+	testwait.Eventually(t, "watch is open", func() bool { return r.Status().Connections == 1 })
 	for range 3 {
 		cur.Store(c.upstream())
 		fresh := watch(t, kubectl(t, "prod"), r.addr())
@@ -273,7 +274,7 @@ func TestCertIsSwappedUnderWatches(t *testing.T) {
 	}
 	oldClient.CloseIdleConnections()
 	r.end(context.Canceled)
-	eventually(t, "connections of old credentials are closed", func() bool { return c.conns.Load() <= 1 })
+	testwait.Eventually(t, "connections of old credentials are closed", func() bool { return c.conns.Load() <= 1 })
 }
 
 // TestHold holds requests until there is a login, all for one.
@@ -304,13 +305,13 @@ func TestHold(t *testing.T) {
 			}
 		})
 	}
-	eventually(t, "five wait", func() bool { return r.Status().Waiting == 5 })
+	testwait.Eventually(t, "five wait", func() bool { return r.Status().Waiting == 5 })
 	if s := r.Status(); s.Connections != 5 || s.OldestWait.IsZero() {
 		t.Errorf("status of the waiting: %+v", s)
 	}
 	close(login)
 	wg.Wait()
-	eventually(t, "nobody waits", func() bool { s := r.Status(); return s.Waiting == 0 && s.Connections == 0 })
+	testwait.Eventually(t, "nobody waits", func() bool { s := r.Status(); return s.Waiting == 0 && s.Connections == 0 })
 	waiting := slices.DeleteFunc(r.events.kinds(), func(k proxies.EventKind) bool { return k != proxies.EventWaiting })
 	if len(waiting) != 1 {
 		t.Errorf("the connection was told to wait %d times, want once", len(waiting))
@@ -349,14 +350,14 @@ func TestHoldEnds(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	req, _ := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+r.addr()+"/api/v1/pods", http.NoBody)
 	go func() {
-		eventually(t, "it waits", func() bool { return r.Status().Waiting == 1 })
+		testwait.Eventually(t, "it waits", func() bool { return r.Status().Waiting == 1 })
 		cancel()
 	}()
 	if resp, err := kubectl(t, "prod").Do(req); err == nil {
 		resp.Body.Close()
 		t.Error("answered after all")
 	}
-	eventually(t, "it is forgotten", func() bool { return r.Status().Connections == 0 })
+	testwait.Eventually(t, "it is forgotten", func() bool { return r.Status().Connections == 0 })
 	// One that is held when the tunnel stops is told.
 	done := make(chan string, 1)
 	client := kubectl(t, "prod")
@@ -369,7 +370,7 @@ func TestHoldEnds(t *testing.T) {
 		defer resp.Body.Close()
 		done <- resp.Status
 	}()
-	eventually(t, "another waits", func() bool { return r.Status().Waiting == 1 })
+	testwait.Eventually(t, "another waits", func() bool { return r.Status().Waiting == 1 })
 	go r.stop()
 	if got := <-done; !strings.HasPrefix(got, "503") {
 		t.Errorf("a client held while the tunnel stops is told %q", got)
@@ -514,7 +515,7 @@ func TestBrokenUpstream(t *testing.T) {
 	}
 	defer resp.Body.Close()
 	logs := bufio.NewScanner(resp.Body)
-	eventually(t, "both are open", func() bool { return r.Status().Connections == 2 })
+	testwait.Eventually(t, "both are open", func() bool { return r.Status().Connections == 2 })
 	sendAll(&ticks, "ADDED")
 	if !w.Scan() || !logs.Scan() {
 		t.Fatal(w.Err(), logs.Err())
@@ -526,7 +527,7 @@ func TestBrokenUpstream(t *testing.T) {
 	if w.Scan() || w.Err() != nil {
 		t.Errorf("after the break the watch says %q, %v; want its end", w.Text(), w.Err())
 	}
-	eventually(t, "the break is noted", func() bool {
+	testwait.Eventually(t, "the break is noted", func() bool {
 		var broken *proxies.ConnError
 		return errors.As(r.Status().LastError, &broken) && broken.Side == proxies.SideUpstream
 	})
@@ -538,12 +539,12 @@ func TestCloseConnections(t *testing.T) {
 	r := run(t, Config{Source: always(c.upstream())})
 	client := kubectl(t, "prod")
 	w := watch(t, client, r.addr())
-	eventually(t, "watch is open", func() bool { return r.Status().Connections == 1 })
+	testwait.Eventually(t, "watch is open", func() bool { return r.Status().Connections == 1 })
 	r.CloseConnections()
 	if w.Scan() || w.Err() != nil {
 		t.Errorf("the watch says %q, %v; want its end, so that the client asks again", w.Text(), w.Err())
 	}
-	eventually(t, "the connection to the proxy is closed", func() bool { return c.conns.Load() == 0 })
+	testwait.Eventually(t, "the connection to the proxy is closed", func() bool { return c.conns.Load() == 0 })
 	watch(t, client, r.addr()) // the tunnel goes on
 }
 
@@ -558,14 +559,14 @@ func TestDrain(t *testing.T) {
 	client := kubectl(t, "a")
 	w := watch(t, client, a.addr())
 	logs := follow(t, client, "https://"+a.addr()+"/api/v1/namespaces/default/pods/web-0/log?follow=true")
-	eventually(t, "both are open", func() bool { return a.Status().Connections == 2 })
+	testwait.Eventually(t, "both are open", func() bool { return a.Status().Connections == 2 })
 	stopped := make(chan struct{})
 	go func() { defer close(stopped); a.stop() }()
 	<-a.Released()
 	if w.Scan() || w.Err() != nil {
 		t.Errorf("a draining watch says %q, %v, want its end", w.Text(), w.Err())
 	}
-	eventually(t, "the watch is over at the cluster too", func() bool {
+	testwait.Eventually(t, "the watch is over at the cluster too", func() bool {
 		n := 0
 		ticks.Range(func(_, _ any) bool { n++; return true })
 		return n == 1

@@ -11,6 +11,7 @@ import (
 
 	"berth/internal/simcluster"
 	"berth/internal/simcluster/kubectltest"
+	"berth/internal/testwait"
 )
 
 // kubeWorld has two Kubernetes clusters and someone logged in.
@@ -84,7 +85,7 @@ func TestKubeCredentials(t *testing.T) {
 func TestKubeCredentialsLeaveALockBehind(t *testing.T) {
 	w := kubeWorld(t, "", simcluster.WithTTL(time.Second))
 	args := []string{"kube", "credentials", "--kube-cluster=prod", "--teleport-cluster=" + w.Name()}
-	eventually(t, "end of the session", func() bool { return w.tsh(t, "status").code != 0 })
+	testwait.Eventually(t, "end of the session", func() bool { return w.tsh(t, "status").code != 0 })
 	w.tsh(t, args...).want(t, 1, "", "terminal")
 	w.tsh(t, args...).want(t, 1, "", "Having problems with relogin")
 	if _, err := os.Stat(filepath.Join(w.home, "keys", w.ProxyHost(), "kube_credentials.lock")); err != nil {
@@ -113,7 +114,7 @@ func runKubeProxy(t *testing.T, w *world, args ...string) string {
 			t.Error("the kubeconfig is still there")
 		}
 	})
-	eventually(t, "kubeconfig", func() bool { _, err := os.Stat(path); return err == nil })
+	testwait.Eventually(t, "kubeconfig", func() bool { _, err := os.Stat(path); return err == nil })
 	for _, want := range []string{"Started local proxy for Kubernetes on 127.0.0.1:", "KUBECONFIG=" + path} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in:\n%s", want, out.String())
@@ -146,7 +147,7 @@ func TestProxyKubeWithoutASession(t *testing.T) {
 	w := kubeWorld(t, "", simcluster.WithTTL(4*time.Second))
 	k := kubectltest.New(t, runKubeProxy(t, w, "prod"))
 	k.Must(t, "get", "--raw", "/api")
-	eventually(t, "end of the session", func() bool { return w.tsh(t, "status").code != 0 })
+	testwait.Eventually(t, "end of the session", func() bool { return w.tsh(t, "status").code != 0 })
 	if r := k.Run(t, "get", "--raw", "/api"); r.Code == 0 || !strings.Contains(r.Err, "InternalError") {
 		t.Errorf("after the session's end: %+v", r)
 	}

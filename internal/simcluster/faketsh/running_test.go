@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"berth/internal/simcluster"
+	"berth/internal/testwait"
 )
 
 // running is a tsh that goes on until it is stopped.
@@ -62,7 +63,7 @@ var readiness = regexp.MustCompile(`Started authenticated tunnel for the (\S+) d
 func (w *world) beginTunnel(t *testing.T, args ...string) (p *running, addr string) {
 	t.Helper()
 	p = w.begin(t, append([]string{"proxy", "db", "--tunnel"}, args...)...)
-	eventually(t, "the readiness line", func() bool { return readiness.MatchString(p.stdout.String()) })
+	testwait.Eventually(t, "the readiness line", func() bool { return readiness.MatchString(p.stdout.String()) })
 	return p, readiness.FindStringSubmatch(p.stdout.String())[4]
 }
 
@@ -157,7 +158,7 @@ func TestTunnelAfterTheSessionEnded(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer open.Close(t.Context())
-	eventually(t, "the session ends", func() bool { return time.Now().After(end) })
+	testwait.Eventually(t, "the session ends", func() bool { return time.Now().After(end) })
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatalf("the listener must stay: %v", err)
@@ -234,7 +235,7 @@ func TestSingleSignOn(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newWorld(t, simcluster.Config{Connectors: []simcluster.Connector{{Name: "corp", Type: tt.kind}}})
 			p := w.beginEnv(t, tt.env, append([]string{"login", "--proxy=" + w.ProxyAddr()}, tt.args...)...)
-			eventually(t, "the login URL", func() bool { return loginURL.MatchString(p.stderr.String()) })
+			testwait.Eventually(t, "the login URL", func() bool { return loginURL.MatchString(p.stderr.String()) })
 			if !strings.Contains(p.stderr.String(), tt.says) {
 				t.Errorf("it said %q, want %q", p.stderr.String(), tt.says)
 			}

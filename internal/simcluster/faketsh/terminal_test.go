@@ -17,6 +17,7 @@ import (
 	"github.com/gravitational/teleport/api/identityfile"
 
 	"berth/internal/simcluster"
+	"berth/internal/testwait"
 )
 
 // typed runs the test binary as tsh on a terminal, and answers prompts: pairs
@@ -40,7 +41,7 @@ func (w *world) typed(t *testing.T, dialogue []string, args ...string) (int, str
 		_, _ = io.Copy(&screen, terminal) // ends with an error when the process does
 	}()
 	for i := 0; i+1 < len(dialogue); i += 2 {
-		eventually(t, dialogue[i], func() bool { return strings.Contains(screen.String(), dialogue[i]) })
+		testwait.Eventually(t, dialogue[i], func() bool { return strings.Contains(screen.String(), dialogue[i]) })
 		if _, err := io.WriteString(terminal, dialogue[i+1]+"\n"); err != nil {
 			t.Fatal(err)
 		}

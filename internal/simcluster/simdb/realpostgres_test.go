@@ -22,6 +22,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"berth/internal/testwait"
 )
 
 // postgresBinary finds a program that comes with a PostgreSQL server.
@@ -111,16 +113,14 @@ func startPostgres(t *testing.T) (string, *x509.CertPool) {
 		_ = cmd.Process.Signal(syscall.SIGINT)
 		_ = cmd.Wait()
 	})
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	testwait.Eventually(t, "PostgreSQL to answer", func() bool {
 		conn, err := pgx.Connect(t.Context(), fmt.Sprintf("postgres://bob@%s/postgres?sslmode=disable", addr))
 		if err == nil {
 			_ = conn.Close(t.Context())
-			return addr.String(), roots
 		}
-		if time.Now().After(deadline) {
-			t.Fatalf("PostgreSQL does not answer: %v", err)
-		}
-	}
+		return err == nil
+	})
+	return addr.String(), roots
 }
 
 func writeServerCert(t *testing.T, dir string, own func(string)) *x509.CertPool {

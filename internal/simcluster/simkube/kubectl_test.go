@@ -17,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"berth/internal/simcluster/kubectltest"
+	"berth/internal/testwait"
 )
 
 func TestMain(m *testing.M) {
@@ -181,7 +182,7 @@ func TestKubectlWatches(t *testing.T) {
 	e, k := startEndpoint(t, Config{})
 	p := k.Start(t, "get", "pods", "-w", "--output-watch-events")
 	p.Await(t, "web-0")
-	eventually(t, "watch", func() bool { return e.Stats().Watches == 1 })
+	testwait.Eventually(t, "watch", func() bool { return e.Stats().Watches == 1 })
 	e.AddPod("default", "fresh", nil)
 	p.Await(t, "ADDED      fresh")
 	if err := e.SetLabel("default", "fresh", "a", "b"); err != nil {
@@ -193,7 +194,7 @@ func TestKubectlWatches(t *testing.T) {
 	}
 	p.Await(t, "DELETED    fresh")
 	e.CutStreams()
-	eventually(t, "end of the watch", func() bool { return p.Ended() && e.Stats().Watches == 0 })
+	testwait.Eventually(t, "end of the watch", func() bool { return p.Ended() && e.Stats().Watches == 0 })
 }
 
 func TestKubectlLogs(t *testing.T) {
@@ -219,7 +220,7 @@ func TestKubectlLogs(t *testing.T) {
 	if err := e.RemovePod("default", PodWeb); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "end of the log", p.Ended)
+	testwait.Eventually(t, "end of the log", p.Ended)
 }
 
 func TestKubectlExec(t *testing.T) {
@@ -349,15 +350,4 @@ func TestKubectlAsks(t *testing.T) {
 		t.Errorf("last call %+v", last)
 	}
 	wantContains(t, k.Must(t, "auth", "whoami", "--as=carol"), "carol", "system:authenticated")
-}
-
-// eventually waits until ok.
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(15 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		if ok() {
-			return
-		}
-	}
-	t.Fatalf("%s: not within 15 s", what)
 }

@@ -1,0 +1,50 @@
+// Package testwait waits in tests for what another goroutine or program
+// brings about. In a synctest bubble it waits in the bubble's time.
+package testwait
+
+import (
+	"testing"
+	"time"
+)
+
+const (
+	// Patience is how long anything may take that should happen at once. It is
+	// generous: a busy machine is no reason for a test to fail.
+	Patience = time.Minute
+	// moment is how long Never watches.
+	moment = 200 * time.Millisecond
+	// Between two looks it waits from pollMin on, and longer each time.
+	pollMin, pollMax = time.Millisecond, 20 * time.Millisecond
+)
+
+// Eventually waits until ok, and fails the test when that takes too long.
+func Eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	if !Until(ok) {
+		t.Fatalf("waited %s in vain for: %s", Patience, what)
+	}
+}
+
+// Until waits until ok and reports whether it came true: for those who have
+// more to say of a failure than Eventually.
+func Until(ok func() bool) bool { return within(Patience, ok) }
+
+// Never fails the test when ok comes true within a moment. A wait shows an
+// absence only by chance: where an event tells that the time has passed,
+// await that event and look once.
+func Never(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	if within(moment, ok) {
+		t.Fatalf("this must not happen: %s", what)
+	}
+}
+
+func within(limit time.Duration, ok func() bool) bool {
+	for deadline, poll := time.Now().Add(limit), pollMin; !ok(); poll = min(2*poll, pollMax) {
+		if time.Now().After(deadline) {
+			return false
+		}
+		time.Sleep(poll)
+	}
+	return true
+}

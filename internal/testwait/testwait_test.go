@@ -1,0 +1,60 @@
+package testwait
+
+import (
+	"fmt"
+	"runtime"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// failed records how a test of the helpers would have ended.
+type failed struct {
+	testing.TB
+	text string
+}
+
+func (f *failed) Helper() {}
+
+func (f *failed) Fatalf(format string, args ...any) {
+	f.text = fmt.Sprintf(format, args...)
+	runtime.Goexit()
+}
+
+// ending runs a wait and returns what it failed with.
+func ending(wait func(testing.TB)) string {
+	f := &failed{}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		wait(f)
+	}()
+	<-done
+	return f.text
+}
+
+func TestEventually(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		after := func(d time.Duration) func() bool { return func() bool { return time.Since(began) >= d } }
+		if text := ending(func(tb testing.TB) { Eventually(tb, "an hour", after(time.Hour)) }); text != "waited 1m0s in vain for: an hour" {
+			t.Errorf("failed with %q", text)
+		}
+		if text := ending(func(tb testing.TB) { Eventually(tb, "three quarters", after(45*time.Second)) }); text != "" {
+			t.Errorf("failed with %q", text)
+		}
+	})
+}
+
+func TestNever(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		after := func(d time.Duration) func() bool { return func() bool { return time.Since(began) >= d } }
+		if text := ending(func(tb testing.TB) { Never(tb, "a second", after(time.Second)) }); text != "" {
+			t.Errorf("failed with %q", text)
+		}
+		if text := ending(func(tb testing.TB) { Never(tb, "the past", after(0)) }); text != "this must not happen: the past" {
+			t.Errorf("failed with %q", text)
+		}
+	})
+}
