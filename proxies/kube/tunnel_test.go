@@ -335,7 +335,7 @@ func TestHoldEnds(t *testing.T) {
 	r := run(t, Config{Hold: 300 * time.Millisecond, Source: never, Refuse: refuse})
 	resp, body := get(t, kubectl(t, "prod"), "https://"+r.addr()+"/api/v1/pods")
 	s := statusOf(t, resp.Code, body)
-	if s.Code != 401 || s.Reason != "Unauthorized" || s.Message != "Login needed at example.com.\nRun: berth login  [31mexample.com" {
+	if s.Code != 401 || s.Reason != "Unauthorized" || s.Message != "Login needed at example.com.\nRun: berth login example.com" {
 		t.Errorf("status is %+v", s)
 	}
 	// A client that says how long it waits is answered before.
