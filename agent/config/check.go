@@ -8,9 +8,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 
 	"berth/agent/state"
+	"berth/internal/plain"
 )
 
 // check adds the mistakes that the schema cannot see. It passes over whatever
@@ -42,12 +42,8 @@ func mark(v *value, path string, ms *mistakes, format string, args ...any) {
 	ms.add(v.at, path, format, args...)
 }
 
-// hidden reports whether r could disturb a terminal or deceive a reader.
-func hidden(r rune) bool {
-	return unicode.IsControl(r) || unicode.Is(unicode.Cf, r) || unicode.Is(unicode.Zl, r) || unicode.Is(unicode.Zp, r)
-}
-
-// checkText refuses control characters in every text below v.
+// checkText refuses, in every text below v, what could disturb a terminal or
+// deceive a reader.
 func checkText(v *value, path string, ms *mistakes) {
 	for i, e := range v.list {
 		checkText(e, fmt.Sprintf("%s[%d]", path, i), ms)
@@ -55,7 +51,7 @@ func checkText(v *value, path string, ms *mistakes) {
 	for _, m := range v.keys {
 		checkText(m.val, join(path, m.name), ms)
 	}
-	if s, ok := v.str(); ok && strings.ContainsFunc(s, hidden) {
+	if s, ok := v.str(); ok && plain.Line(s) != s {
 		mark(v, path, ms, "%s has an invisible character: delete it", quote(s))
 	}
 }
@@ -223,6 +219,6 @@ func checkDuration(v *value, path string, least, most time.Duration, ms *mistake
 	case d < least:
 		mark(v, path, ms, "%s is too short: use %s to %s", s, state.Duration(least), state.Duration(most))
 	case d > most:
-		mark(v, path, ms, "%s is too long: use %s to %s", clip(s), state.Duration(least), state.Duration(most))
+		mark(v, path, ms, "%s is too long: use %s to %s", plain.Short(s, maxValue), state.Duration(least), state.Duration(most))
 	}
 }

@@ -255,16 +255,16 @@ func (k tunnelKey) copyTo(to *state.TunnelSpec, from state.TunnelSpec) {
 	}
 }
 
-// plain is text that needs no quotes anywhere in YAML, if it is not read as
+// unquoted is text that needs no quotes anywhere in YAML, if it is not read as
 // something else than text.
-var plain = regexp.MustCompile(`^[A-Za-z0-9_./~][A-Za-z0-9_./@~+-]*$`)
+var unquoted = regexp.MustCompile(`^[A-Za-z0-9_./~][A-Za-z0-9_./@~+-]*$`)
 
 // token is s as a YAML value; empty for an empty text.
 func token(s string) string {
 	if s == "" {
 		return ""
 	}
-	if plain.MatchString(s) {
+	if unquoted.MatchString(s) {
 		n := yaml.Node{Kind: yaml.ScalarNode, Value: s}
 		if n.ShortTag() == "!!str" {
 			return s

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"berth/agent/state"
+	"berth/internal/plain"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -200,6 +201,7 @@ func TestParseMistakes(t *testing.T) {
 		"hold_too_long":     {tun("hold: 11m"), []string{"2:56: tunnels[0].hold: 11m is too long: use 0s to 10m"}},
 		"hold_overflow":     {tun("hold: 99999999999h"), []string{`2:56: tunnels[0].hold: "99999999999h" is not a duration: write a number and a unit, as in 15m`}},
 		"hold_negative":     {tun("hold: -5s"), []string{`2:56: tunnels[0].hold: "-5s" is not a duration: write a number and a unit, as in 90s`}},
+		"db_user_blank":     {tun(`db_user: "al\u3164ice"`), []string{`2:59: tunnels[0].db_user: "al\u3164ice" has an invisible character: delete it`}},
 		"db_user_hidden":    {tun(`db_user: "al\u202eice"`), []string{`2:59: tunnels[0].db_user: "al\u202eice" has an invisible character: delete it`}},
 		"resource_spaces":   {"tunnels: [{name: a, kind: db, cluster: c, resource: ' r'}]", []string{`1:53: tunnels[0].resource: " r" begins or ends with a space: delete it`}},
 
@@ -517,7 +519,7 @@ func FuzzParse(f *testing.F) {
 			if m.Line < 0 || m.Line > lines || m.Column < 0 || m.Column > len(data)+1 || m.Text == "" {
 				t.Errorf("mistake %+v in a file of %d lines", m, lines)
 			}
-			if strings.ContainsFunc(m.String(), hidden) || strings.Contains(m.Text, "[unexpected]") {
+			if plain.Line(m.String()) != m.String() || strings.Contains(m.Text, "[unexpected]") {
 				t.Errorf("mistake %q", m.String())
 			}
 		}

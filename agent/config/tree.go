@@ -7,9 +7,12 @@ import (
 	"io"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"berth/internal/plain"
 )
 
 // Bounds against files that are small and grow when they are read.
@@ -107,7 +110,7 @@ func (v *value) describe() string {
 	if s, ok := v.scalar.(string); ok {
 		return quote(s)
 	}
-	return clip(v.written)
+	return plain.Short(v.written, maxValue)
 }
 
 // parseYAML returns the top of the one document in text, or nil when there is
@@ -295,15 +298,21 @@ func plainKey(s string) bool {
 	return s != "" && len(s) <= 64 && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-<") == ""
 }
 
-// quote is s in quotes, without anything that could disturb a terminal, and
-// not too long for a line.
-func quote(s string) string { return fmt.Sprintf("%q", clip(s)) }
+// maxValue is how much of a value an error shows, in columns: the last may be an
+// ellipsis.
+const maxValue = 61
 
-// clip shortens what is too long for a line.
-func clip(s string) string {
-	const most = 60
-	if r := []rune(s); len(r) > most {
-		return string(r[:most]) + "…"
+// quote is s in quotes, with what cannot be seen written out, and not too long
+// for a line.
+func quote(s string) string {
+	var b strings.Builder
+	for _, r := range strconv.Quote(s) {
+		if plain.Invisible(r) { // in what strconv takes for printable
+			fmt.Fprintf(&b, `\u%04x`, r)
+		} else {
+			b.WriteRune(r)
+		}
 	}
-	return s
+	quoted := b.String()
+	return `"` + plain.Cut(plain.Line(quoted[1:len(quoted)-1]), maxValue) + `"`
 }

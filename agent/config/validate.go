@@ -10,6 +10,8 @@ import (
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/santhosh-tekuri/jsonschema/v6/kind"
+
+	"berth/internal/plain"
 )
 
 // want says of a key what belongs there and how to write it.
@@ -267,7 +269,7 @@ func nameRefusal(scalar any) string {
 	switch {
 	case s == "":
 		return "this is empty: write a name, as in prod-pg"
-	case strings.ContainsFunc(s, hidden):
+	case plain.Line(s) != s:
 		return fmt.Sprintf("%s has an invisible character: %s", quote(s), use)
 	case strings.ContainsAny(s, " \u00a0"):
 		return fmt.Sprintf("%s has a space: write %s", quote(s), quote(strings.Join(strings.Fields(s), "-")))
@@ -303,7 +305,7 @@ func nearest(got string, choices []string) string {
 	norm := func(s string) string {
 		return strings.ToLower(strings.NewReplacer("_", "", "-", "", " ", "").Replace(s))
 	}
-	g := norm(clip(got))
+	g := norm(plain.Head(got, maxValue))
 	if m := misnomers[g]; m != "" && slices.Contains(choices, m) {
 		return m
 	}
