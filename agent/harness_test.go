@@ -243,7 +243,7 @@ func (e *env) mustPG(port int) *pgx.Conn {
 
 // servedBy asks the simulated Postgres about the cert it was reached with.
 func servedBy(ctx context.Context, conn *pgx.Conn) (map[string]string, error) {
-	rows, err := conn.Query(ctx, "select session identity", pgx.QueryExecModeSimpleProtocol)
+	rows, err := conn.Query(ctx, "select * from session_identity", pgx.QueryExecModeSimpleProtocol)
 	if err != nil {
 		return nil, err
 	}

@@ -32,7 +32,7 @@ What to look at:
 
   berth status
   berth status --watch
-  berth exec demo-pg -- psql -c 'select session identity'
+  berth exec demo-pg -- psql -c 'select * from session_identity'
   berth tunnel url demo-pg --as jdbc
   berth request create --role dba --reason trying --wait
   berth request assume ID --tunnel demo-pg

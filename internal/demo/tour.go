@@ -175,7 +175,7 @@ func (d *demo) tryRenewal(ctx context.Context, tunnels map[string]state.Tunnel) 
 
 // certSerial asks the simulated Postgres which cert it was reached with.
 func certSerial(ctx context.Context, c *pgx.Conn) (string, error) {
-	rows, err := c.Query(ctx, "select session identity", pgx.QueryExecModeSimpleProtocol)
+	rows, err := c.Query(ctx, "select * from session_identity", pgx.QueryExecModeSimpleProtocol)
 	if err != nil {
 		return "", err
 	}

@@ -209,7 +209,7 @@ func pgConnect(t *testing.T, conn net.Conn, user string) (*pgx.Conn, error) {
 // dbIdentity asks a PostgreSQL connection which cert it was made with.
 func dbIdentity(t *testing.T, pc *pgx.Conn) map[string]string {
 	t.Helper()
-	rows, err := pc.Query(t.Context(), "select session identity")
+	rows, err := pc.Query(t.Context(), "select * from session_identity")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,8 +1,8 @@
 package simdb
 
 import (
+	"bytes"
 	"context"
-	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -11,13 +11,14 @@ import (
 	"time"
 )
 
-// dialTimeout is how long a real server behind a Forward may take to answer.
-const dialTimeout = 5 * time.Second
+// A Dialer connects to the real server behind a database service. That server
+// lets in whoever comes: the service has checked who the client is.
+type Dialer func(ctx context.Context) (net.Conn, error)
 
-// Forward passes the bytes to a real server at Addr, as they are. A refused
-// client is hung up on.
+// Forward passes the bytes to a real server as they are. A refused client is
+// hung up on.
 type Forward struct {
-	Addr string
+	Dial Dialer
 }
 
 // Serve pipes both ways, passing half-closes on.
@@ -25,19 +26,18 @@ func (f Forward) Serve(ctx context.Context, conn net.Conn, s Session) error {
 	if err := s.authorize(s.DBUser, s.DBName); err != nil {
 		return err
 	}
-	server, err := dial(ctx, f.Addr)
+	server, err := f.Dial(ctx)
 	if err != nil {
 		return err
 	}
 	return pipe(ctx, conn, server)
 }
 
-// ForwardPostgres passes connections to a real PostgreSQL at Addr. As in
-// Teleport, the client is told that there is no TLS inside the tunnel, and the
-// server is spoken to over TLS if TLS is set.
+// ForwardPostgres passes connections to a real PostgreSQL. As in Teleport, the
+// client learns that there is no TLS inside the tunnel. The server learns what
+// the client cert says as settings: teleport.serial and so on.
 type ForwardPostgres struct {
-	Addr string
-	TLS  *tls.Config // nil means plain
+	Dial Dialer
 }
 
 // PostgreSQL's codes for the packets that may come before a start-up.
@@ -60,20 +60,30 @@ func (f ForwardPostgres) Serve(ctx context.Context, conn net.Conn, s Session) er
 		if err := s.authorize(params["user"], params["database"]); err != nil {
 			return errors.Join(err, refusePostgres(conn, err))
 		}
+		packet = withSettings(packet, s)
 	}
-	server, err := dial(ctx, f.Addr)
+	server, err := f.Dial(ctx)
 	if err != nil {
-		return err
-	}
-	if f.TLS != nil {
-		if server, err = postgresTLS(ctx, server, f.TLS); err != nil {
-			return err
-		}
+		return errors.Join(err, refusePostgres(conn, err))
 	}
 	if _, err := server.Write(packet); err != nil {
 		return errors.Join(err, server.Close())
 	}
 	return pipe(ctx, conn, server)
+}
+
+// withSettings adds what the session says of itself to a start-up packet.
+func withSettings(packet []byte, s Session) []byte {
+	if len(packet) < 9 || packet[len(packet)-1] != 0 {
+		return packet // the server will say what is wrong with it
+	}
+	packet = packet[:len(packet)-1] // a zero ends the list
+	for _, kv := range s.identity() {
+		packet = fmt.Appendf(packet, "teleport.%s\x00%s\x00", kv[0], kv[1])
+	}
+	packet = append(packet, 0)
+	binary.BigEndian.PutUint32(packet, uint32(len(packet)))
+	return packet
 }
 
 // startupPacket reads the client's start-up or cancel packet, after saying no
@@ -121,34 +131,80 @@ func startupParams(b []byte) map[string]string {
 	return params
 }
 
-// postgresTLS asks the server for TLS and does the handshake.
-func postgresTLS(ctx context.Context, server net.Conn, cfg *tls.Config) (net.Conn, error) {
-	ask := binary.BigEndian.AppendUint32([]byte{0, 0, 0, 8}, pgSSL)
-	answer := make([]byte, 1)
-	_, err := server.Write(ask)
-	if err == nil {
-		_, err = io.ReadFull(server, answer)
-	}
-	if err == nil && answer[0] != 'S' {
-		err = errors.New("the PostgreSQL server does not speak TLS")
-	}
-	tc := tls.Client(server, cfg)
-	if err == nil {
-		err = tc.HandshakeContext(ctx)
-	}
-	if err != nil {
-		return nil, errors.Join(err, server.Close())
-	}
-	return tc, nil
+// ForwardMySQL passes connections to a real MySQL or MariaDB. As in Teleport,
+// there is no TLS inside the tunnel, and no password is of use.
+type ForwardMySQL struct {
+	Dial Dialer
 }
 
-func dial(ctx context.Context, addr string) (net.Conn, error) {
-	d := net.Dialer{Timeout: dialTimeout}
-	server, err := d.DialContext(ctx, "tcp", addr)
+// Serve reads along until the client has said who it is, and pipes the rest.
+func (f ForwardMySQL) Serve(ctx context.Context, conn net.Conn, s Session) error {
+	defer closeOnDone(ctx, conn)()
+	server, err := f.Dial(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("dial the real server: %w", err)
+		return errors.Join(err, newMyWire(conn).refuse(err))
 	}
-	return server, nil
+	defer closeOnDone(ctx, server)()
+	login, err := forwardLogin(conn, server, s)
+	if err == nil {
+		_, err = server.Write(login)
+	}
+	if err != nil {
+		return errors.Join(err, server.Close())
+	}
+	return pipe(ctx, conn, server)
+}
+
+// forwardLogin passes the server's greeting on, and returns the client's answer
+// to it if the client may log in.
+func forwardLogin(conn, server net.Conn, s Session) ([]byte, error) {
+	greeting, err := readPacket(server)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := conn.Write(plainGreeting(greeting, s.ServerVersion)); err != nil {
+		return nil, err
+	}
+	login, err := readPacket(conn)
+	if err != nil {
+		return nil, err
+	}
+	user, db, err := parseLogin(login[4:])
+	if err != nil {
+		return nil, err
+	}
+	if err := s.authorize(user, db); err != nil {
+		wire := newMyWire(conn)
+		wire.seq = login[3] + 1
+		return nil, errors.Join(err, wire.refuse(err))
+	}
+	return login, nil
+}
+
+// plainGreeting returns the packet of a server's greeting without its offers to
+// encrypt and to compress, and with another version unless that is empty.
+func plainGreeting(packet []byte, version string) []byte {
+	const offersTLS, compresses, compressesZstd = 1 << 11, 1 << 5, 1 << 26
+	body := packet[4:]
+	end := bytes.IndexByte(body, 0)
+	// After the version come a zero, the connection's number, the salt, another
+	// zero, and the capabilities in two halves around character set and status.
+	const capsLow, capsHigh = 1 + 4 + 8 + 1, 1 + 4 + 8 + 1 + 2 + 3
+	if end < 0 || body[0] != 10 || len(body) < end+capsHigh+2 {
+		return packet // an error, perhaps: the client will know
+	}
+	rest := bytes.Clone(body[end:])
+	low, high := rest[capsLow:], rest[capsHigh:]
+	binary.LittleEndian.PutUint16(low, binary.LittleEndian.Uint16(low)&^(offersTLS|compresses))
+	binary.LittleEndian.PutUint16(high, binary.LittleEndian.Uint16(high)&^(compressesZstd>>16))
+	if version == "" {
+		version = string(body[1:end])
+	}
+	plain := append([]byte{0, 0, 0, packet[3], body[0]}, version...)
+	plain = append(plain, rest...)
+	n := len(plain) - 4
+	plain[0], plain[1], plain[2] = byte(n), byte(n>>8), byte(n>>16)
+	return plain
 }
 
 // pipe copies both ways until both have ended, and closes the server's end.
@@ -162,7 +218,7 @@ func pipe(ctx context.Context, client, server net.Conn) error {
 	}()
 	_, err := io.Copy(client, server)
 	err = errors.Join(err, closeWrite(client))
-	// Once the server has ended there is nobody to send to.
+	// Once the server has ended there is no one to send to.
 	_ = client.SetReadDeadline(time.Now())
 	return errors.Join(err, <-up, server.Close())
 }

@@ -1,23 +1,24 @@
 package simdb
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
-	"encoding/binary"
+	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"testing"
 	"time"
 
+	"github.com/go-sql-driver/mysql"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 )
+
+// to dials addr.
+func to(addr string) Dialer {
+	return func(ctx context.Context) (net.Conn, error) { return (&net.Dialer{}).DialContext(ctx, "tcp", addr) }
+}
 
 // half checks that bytes and the half-close come back through addr.
 func half(t *testing.T, addr *net.TCPAddr) {
@@ -43,11 +44,11 @@ func half(t *testing.T, addr *net.TCPAddr) {
 func TestEchoAndForward(t *testing.T) {
 	echo := serve(t, Echo{}, testSession())
 	half(t, echo)
-	half(t, serve(t, Forward{Addr: echo.String()}, testSession()))
+	half(t, serve(t, Forward{Dial: to(echo.String())}, testSession()))
 }
 
 func TestRefusedWithoutAProtocol(t *testing.T) {
-	for _, b := range []Backend{Echo{}, Forward{Addr: "127.0.0.1:1"}} {
+	for _, b := range []Backend{Echo{}, Forward{Dial: to("127.0.0.1:1")}} {
 		conn, err := net.Dial("tcp", serve(t, b, refuse()).String())
 		if err != nil {
 			t.Fatal(err)
@@ -66,7 +67,7 @@ func TestForwardToNobody(t *testing.T) {
 	}
 	dead := ln.Addr().String()
 	_ = ln.Close()
-	conn, err := net.Dial("tcp", serve(t, Forward{Addr: dead}, testSession()).String())
+	conn, err := net.Dial("tcp", serve(t, Forward{Dial: to(dead)}, testSession()).String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +79,7 @@ func TestForwardToNobody(t *testing.T) {
 
 func TestForwardPostgres(t *testing.T) {
 	backing := serve(t, NewPostgres(), testSession())
-	addr := serve(t, ForwardPostgres{Addr: backing.String()}, testSession())
+	addr := serve(t, ForwardPostgres{Dial: to(backing.String())}, testSession())
 	conn, err := pgx.Connect(t.Context(), fmt.Sprintf("postgres://bob@%s/app?sslmode=prefer", addr))
 	if err != nil {
 		t.Fatal(err)
@@ -93,62 +94,84 @@ func TestForwardPostgres(t *testing.T) {
 	if err := conn.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	_, err = pgx.Connect(t.Context(), fmt.Sprintf("postgres://bob@%s/app?sslmode=disable", serve(t, ForwardPostgres{Addr: backing.String()}, refuse())))
+	_, err = pgx.Connect(t.Context(), fmt.Sprintf("postgres://bob@%s/app?sslmode=disable", serve(t, ForwardPostgres{Dial: to(backing.String())}, refuse())))
 	var pg *pgconn.PgError
 	if !errors.As(err, &pg) || pg.Message != "access to db denied" {
 		t.Errorf("refused client was told %v", err)
 	}
 }
 
-func TestForwardPostgresOverTLS(t *testing.T) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{"pg"}}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	roots := x509.NewCertPool()
-	roots.AddCert(cert)
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	served := make(chan error, 1)
+// What the client cert says reaches the server as settings.
+func TestForwardPostgresSettings(t *testing.T) {
+	client, server := net.Pipe()
+	defer client.Close()
+	got := make(chan map[string]string, 1)
 	go func() {
-		conn, err := ln.Accept()
+		defer server.Close()
+		packet, err := startupPacket(server)
 		if err != nil {
-			served <- err
-			return
+			packet = make([]byte, 8)
 		}
-		defer conn.Close()
-		ask := make([]byte, 8)
-		if _, err := io.ReadFull(conn, ask); err != nil || binary.BigEndian.Uint32(ask[4:]) != pgSSL {
-			served <- fmt.Errorf("asked %x, %w", ask, err)
-			return
-		}
-		_, _ = conn.Write([]byte("S"))
-		tc := tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}})
-		served <- NewPostgres().Serve(t.Context(), tc, testSession())
+		got <- startupParams(packet[8:])
 	}()
-	addr := serve(t, ForwardPostgres{Addr: ln.Addr().String(), TLS: &tls.Config{RootCAs: roots, ServerName: "pg"}}, testSession())
-	conn, err := pgx.Connect(t.Context(), fmt.Sprintf("postgres://bob@%s/app?sslmode=disable", addr))
+	f := ForwardPostgres{Dial: func(context.Context) (net.Conn, error) { return client, nil }}
+	_, _ = pgx.Connect(t.Context(), fmt.Sprintf("postgres://bob@%s/app?sslmode=disable", serve(t, f, testSession())))
+	params := <-got
+	for name, want := range map[string]string{"user": "bob", "teleport.serial": "4711", "teleport.roles": "access,dba"} {
+		if params[name] != want {
+			t.Errorf("%s = %q, want %q in %v", name, params[name], want, params)
+		}
+	}
+}
+
+func TestForwardMySQL(t *testing.T) {
+	f := ForwardMySQL{Dial: to(serve(t, NewMySQL(), testSession()).String())}
+	var user, version string
+	err := myClient(t, f, testSession()).QueryRowContext(t.Context(), "select current_user(), version()").Scan(&user, &version)
+	if err != nil || user != "bob@localhost" || version != mysqlVersion {
+		t.Errorf("through a service: %s, %s, %v", user, version, err)
+	}
+	var my *mysql.MySQLError
+	if err := myClient(t, f, refuse()).PingContext(t.Context()); !errors.As(err, &my) || my.Message != "access to db denied" {
+		t.Errorf("a refused client got %v", err)
+	}
+	f.Dial = func(context.Context) (net.Conn, error) { return nil, errors.New("no server") }
+	if err := myClient(t, f, testSession()).PingContext(t.Context()); !errors.As(err, &my) || my.Message != "no server" {
+		t.Errorf("without a server a client got %v", err)
+	}
+}
+
+// A client is not offered what ends at the service: TLS and compression.
+func TestPlainGreeting(t *testing.T) {
+	client, server := net.Pipe()
+	go func() {
+		defer server.Close()
+		_ = NewMySQL().Serve(t.Context(), server, testSession())
+	}()
+	defer client.Close()
+	packet, err := readPacket(client)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var one int
-	if err := conn.QueryRow(t.Context(), "select 1").Scan(&one); err != nil || one != 1 {
-		t.Errorf("select 1 = %d, %v", one, err)
+	at := 4 + 1 + len(mysqlVersion) + 1 + 4 + 8 + 1
+	packet[at] |= 1 << 5   // compression
+	packet[at+1] |= 1 << 3 // TLS
+	packet[at+6] |= 1 << 2 // zstd, in the upper half
+	got, err := readPacket(bytes.NewReader(plainGreeting(packet, "5.7.44")))
+	if err != nil {
+		t.Fatal(err)
 	}
-	_ = conn.Close(t.Context())
-	_ = ln.Close()
-	if err := <-served; err != nil {
-		t.Errorf("the TLS server: %v", err)
+	if version, _, _ := bytes.Cut(got[5:], []byte{0}); string(version) != "5.7.44" {
+		t.Errorf("version %q", version)
+	}
+	at -= len(mysqlVersion) - len("5.7.44")
+	if got[at]&(1<<5) != 0 || got[at+1]&(1<<3) != 0 || got[at+6]&(1<<2) != 0 || got[at+1]&(1<<7) == 0 {
+		t.Errorf("capabilities % x", got[at:at+7])
+	}
+	for n := range packet[4:] { // what is cut short is passed on
+		short := append([]byte{byte(n), 0, 0, 0}, packet[4:4+n]...)
+		if _, err := readPacket(bytes.NewReader(plainGreeting(short, ""))); err != nil {
+			t.Errorf("a greeting of %d bytes: %v", n, err)
+		}
 	}
 }

@@ -8,64 +8,39 @@ import (
 	"io"
 	"net"
 	"strings"
-	"sync"
-	"time"
+	"sync/atomic"
 )
 
 // mysqlVersion is what Teleport's proxy greets MySQL clients with by default.
 const mysqlVersion = "8.0.0-Teleport"
 
-// MySQL is a simulated MySQL. It takes any password, for Teleport has checked
-// who the client is, and knows the same select as Postgres does, with MySQL's
-// functions and variables.
+// MySQL is a simulated MySQL. It takes any password, since Teleport has checked
+// who the client is, and knows the select of what is known of the connection,
+// sleep, and the statements that clients send on their own. It has no tables and
+// no prepared statements.
 type MySQL struct {
-	mu      sync.Mutex
-	nextID  uint32
-	running map[uint32]*myConn
+	lastID atomic.Uint32
 }
 
 // NewMySQL returns a simulated MySQL.
-func NewMySQL() *MySQL { return &MySQL{running: make(map[uint32]*myConn)} }
+func NewMySQL() *MySQL { return &MySQL{} }
 
 // myConn is one client connection.
 type myConn struct {
-	my         *MySQL
-	wire       *myWire
-	session    Session
-	id         uint32
-	user, db   string
-	version    string
-	statements map[uint32]*myPrepared
-	nextStmt   uint32
-
-	mu     sync.Mutex
-	cancel context.CancelCauseFunc // of the query that runs; nil between queries
-}
-
-// myStatement is a parsed statement: a query, or fixed rows, or just OK.
-type myStatement struct {
-	q       *query
-	columns []pgColumn
-	fixed   [][]any
-	use     string // the database to switch to
-	kill    uint32 // the connection whose query is to end
-}
-
-// myPrepared is a statement of the binary protocol.
-type myPrepared struct {
-	*myStatement
-	types []byte // of the parameters, as bound last
+	wire     *myWire
+	session  Session
+	id       uint32
+	user, db string
+	version  string
 }
 
 // Serve speaks MySQL's protocol with one client.
 func (my *MySQL) Serve(ctx context.Context, conn net.Conn, s Session) error {
 	defer closeOnDone(ctx, conn)()
-	c := &myConn{my: my, wire: newMyWire(conn), session: s, version: s.ServerVersion, statements: make(map[uint32]*myPrepared)}
+	c := &myConn{wire: newMyWire(conn), session: s, id: my.lastID.Add(1), version: s.ServerVersion}
 	if c.version == "" {
 		c.version = mysqlVersion
 	}
-	my.register(c)
-	defer my.forget(c)
 	if err := c.greet(); err != nil {
 		return err
 	}
@@ -73,44 +48,16 @@ func (my *MySQL) Serve(ctx context.Context, conn net.Conn, s Session) error {
 	if err != nil {
 		return err
 	}
-	if err := c.parseLogin(reply); err != nil {
+	if c.user, c.db, err = parseLogin(reply); err != nil {
 		return err
 	}
 	if err := s.authorize(c.user, c.db); err != nil {
-		return errors.Join(err, c.wire.fail(1105, "HY000", err.Error()), c.wire.flush())
+		return errors.Join(err, c.wire.refuse(err))
 	}
 	if err := c.wire.ok(); err != nil {
 		return err
 	}
 	return c.loop(ctx)
-}
-
-func (my *MySQL) register(c *myConn) {
-	my.mu.Lock()
-	defer my.mu.Unlock()
-	my.nextID++
-	c.id = my.nextID
-	my.running[c.id] = c
-}
-
-func (my *MySQL) forget(c *myConn) {
-	my.mu.Lock()
-	defer my.mu.Unlock()
-	delete(my.running, c.id)
-}
-
-func (my *MySQL) kill(id uint32) {
-	my.mu.Lock()
-	c := my.running[id]
-	my.mu.Unlock()
-	if c == nil {
-		return
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.cancel != nil {
-		c.cancel(errCanceled)
-	}
 }
 
 // greet sends the first packet: in MySQL the server speaks first.
@@ -132,14 +79,16 @@ func (c *myConn) greet() error {
 	return c.wire.flush()
 }
 
-func (c *myConn) parseLogin(reply []byte) error {
+// parseLogin returns the user and the database of a client's answer to the
+// greeting.
+func parseLogin(reply []byte) (user, db string, err error) {
 	r := &myReader{b: reply}
 	caps := r.uint32()
 	r.take(4 + 1 + 23) // largest packet, character set, filler
 	if caps&myProtocol41 == 0 || r.err != nil {
-		return errors.New("client does not speak MySQL's protocol 4.1")
+		return "", "", errors.New("client does not speak MySQL's protocol 4.1")
 	}
-	c.user = r.zeroString()
+	user = r.zeroString()
 	switch {
 	case caps&myLenencAuth != 0:
 		r.lenenc()
@@ -149,9 +98,9 @@ func (c *myConn) parseLogin(reply []byte) error {
 		r.zeroString()
 	}
 	if caps&myConnectWithDB != 0 {
-		c.db = r.zeroString()
+		db = r.zeroString()
 	}
-	return r.err
+	return user, db, r.err
 }
 
 // loop answers commands until the client leaves.
@@ -170,174 +119,79 @@ func (c *myConn) loop(ctx context.Context) error {
 		if len(msg) == 0 || msg[0] == myComQuit {
 			return nil
 		}
-		err = c.command(ctx, msg[0], msg[1:])
-		if my := (*mySQLError)(nil); errors.As(err, &my) {
-			err = c.wire.fail(my.code, my.state, my.text)
-		}
-		if err != nil {
+		if err := c.command(ctx, msg[0], string(msg[1:])); err != nil {
 			return err
 		}
 	}
 }
 
-// mySQLError is an error to tell the client, after which the connection goes
-// on.
-type mySQLError struct {
-	code        uint16
-	state, text string
-}
-
-func (e *mySQLError) Error() string { return e.text }
-
-func myError(err error) error {
-	if errors.Is(err, errCanceled) {
-		return &mySQLError{1317, "70100", "Query execution was interrupted"}
-	}
-	return &mySQLError{1064, "42000", err.Error()}
-}
-
-func (c *myConn) command(ctx context.Context, com byte, arg []byte) error {
+func (c *myConn) command(ctx context.Context, com byte, arg string) error {
 	switch com {
-	case myComPing, myComSetOption, myComReset, myComStmtReset:
+	case myComPing, myComReset:
 		return c.wire.ok()
 	case myComInitDB:
-		c.db = string(arg)
+		c.db = arg
 		return c.wire.ok()
-	case myComQuery:
-		return c.query(ctx, string(arg))
 	case myComFieldList:
 		return c.wire.eof()
-	case myComStatistics:
-		return c.wire.write([]byte("Uptime: 1  Threads: 1  Questions: 1"))
-	case myComProcessKill:
-		c.my.kill((&myReader{b: arg}).uint32())
-		return c.wire.ok()
-	case myComChangeUser:
-		c.user = (&myReader{b: arg}).zeroString()
-		return c.wire.ok()
-	case myComStmtPrepare:
-		return c.prepare(string(arg))
-	case myComStmtExecute:
-		return c.execute(ctx, arg)
-	case myComStmtClose:
-		delete(c.statements, (&myReader{b: arg}).uint32())
-		return nil // no answer
-	case myComStmtLong:
-		return nil // no answer; such parameters stay empty
+	case myComQuery:
 	default:
-		return &mySQLError{1047, "08S01", "Unknown command"}
+		return c.wire.fail(1047, "08S01", "Unknown command")
 	}
-}
-
-// query answers the first statement of a script; drivers send one at a time.
-func (c *myConn) query(ctx context.Context, sql string) error {
-	stmt, err := c.parse(sql)
-	if err != nil {
-		return myError(err)
-	}
-	return c.run(ctx, stmt, nil, func(row []any) error { return c.wire.textRow(row) })
-}
-
-// run executes a statement and sends its result.
-func (c *myConn) run(ctx context.Context, stmt *myStatement, params []any, emit func([]any) error) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	c.mu.Lock()
-	c.cancel = cancel
-	c.mu.Unlock()
-	defer func() {
-		c.mu.Lock()
-		c.cancel = nil
-		c.mu.Unlock()
-	}()
-	if stmt.use != "" {
-		c.db = stmt.use
-	}
-	if stmt.kill != 0 {
-		c.my.kill(stmt.kill)
-	}
-	if len(stmt.columns) == 0 {
+	r, err := c.answer(ctx, arg)
+	switch {
+	case err != nil:
+		return c.wire.fail(1064, "42000", err.Error())
+	case len(r.Columns) == 0:
 		return c.wire.ok()
 	}
-	if err := c.wire.write(appendLenencInt(nil, uint64(len(stmt.columns)))); err != nil {
-		return err
-	}
-	if err := c.wire.columns(stmt.columns); err != nil {
-		return err
-	}
-	if err := c.rows(ctx, stmt, params, emit); err != nil {
-		return err
-	}
-	return c.wire.eof()
+	return c.wire.result(r)
 }
 
-func (c *myConn) rows(ctx context.Context, stmt *myStatement, params []any, emit func([]any) error) error {
-	if stmt.q == nil {
-		for _, row := range stmt.fixed {
-			if err := emit(row); err != nil {
-				return err
-			}
-		}
-		return nil
+// answer answers the first statement of a script; drivers send one at a time.
+func (c *myConn) answer(ctx context.Context, script string) (*Result, error) {
+	all := statements(script)
+	if len(all) == 0 {
+		return nil, errors.New("Query was empty") //nolint:staticcheck // ST1005: MySQL's words
 	}
-	var broken error
-	_, err := evaluator{call: c.call, params: params}.rows(ctx, stmt.q, func(row []any) error {
-		broken = emit(row)
-		return broken
-	})
-	if err != nil && broken == nil {
-		return myError(err)
+	sql := all[0]
+	switch firstWord(sql) {
+	case "set", "begin", "start", "commit", "rollback":
+		return &Result{}, nil
+	case "use":
+		c.db = strings.Trim(sql[len("use"):], " `")
+		return &Result{}, nil
+	case "show":
+		return &Result{Columns: []string{"Name"}}, nil
 	}
-	return broken
+	if identityQuery.MatchString(sql) {
+		return identityResult(c.session), nil
+	}
+	r, ok, err := selectList(ctx, sql, c.value)
+	if !ok && err == nil {
+		err = fmt.Errorf("the simulated MySQL does not know %q", sql)
+	}
+	return r, err
 }
 
-// call evaluates a function or variable.
-func (c *myConn) call(ctx context.Context, name string, args []any) (any, error) {
+// value returns the value of a function without arguments, or of a variable.
+func (c *myConn) value(name string) (any, bool) {
 	switch name {
 	case "version", "@@version":
-		return c.version, nil
-	case "user", "current_user", "session_user", "system_user":
-		return c.user + "@localhost", nil
+		return c.version, true
+	case "@@version_comment":
+		return "simulated MySQL", true
+	case "@@max_allowed_packet":
+		return int64(myMaxPayload), true
+	case "user", "current_user", "session_user":
+		return c.user + "@localhost", true
 	case "database", "schema":
 		if c.db == "" {
-			return nil, nil // null is a value
+			return nil, true
 		}
-		return c.db, nil
+		return c.db, true
 	case "connection_id":
-		return int64(c.id), nil
-	case "now", "current_timestamp":
-		return time.Now().UTC().Format("2006-01-02 15:04:05"), nil
-	case "sleep":
-		return int64(0), pause(ctx, args[0])
-	case "length":
-		return int64(len(textOf(args[0]))), nil
+		return int64(c.id), true
 	}
-	if variable, ok := strings.CutPrefix(name, "@@"); ok {
-		return myVariable(variable), nil
-	}
-	return nil, fmt.Errorf("FUNCTION %s does not exist", name)
-}
-
-func myVariable(name string) string {
-	name = strings.TrimPrefix(strings.TrimPrefix(name, "session."), "global.")
-	switch name {
-	case "version_comment":
-		return "simulated MySQL"
-	case "max_allowed_packet":
-		return "67108864"
-	case "autocommit", "auto_increment_increment":
-		return "1"
-	case "character_set_client", "character_set_connection", "character_set_results", "character_set_server":
-		return "utf8mb4"
-	case "collation_server", "collation_connection":
-		return "utf8mb4_general_ci"
-	case "transaction_isolation", "tx_isolation":
-		return "REPEATABLE-READ"
-	case "time_zone", "system_time_zone":
-		return "UTC"
-	case "net_write_timeout", "interactive_timeout", "wait_timeout":
-		return "28800"
-	default:
-		return "0"
-	}
+	return nil, false
 }

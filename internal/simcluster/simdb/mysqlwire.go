@@ -11,63 +11,54 @@ import (
 // MySQL capability flags.
 const (
 	myLongPassword     = 1 << 0
-	myFoundRows        = 1 << 1
 	myLongFlag         = 1 << 2
 	myConnectWithDB    = 1 << 3
-	myIgnoreSpace      = 1 << 8
 	myProtocol41       = 1 << 9
 	myTransactions     = 1 << 13
 	mySecureConnection = 1 << 15
-	myMultiStatements  = 1 << 16
-	myMultiResults     = 1 << 17
-	myPSMultiResults   = 1 << 18
 	myPluginAuth       = 1 << 19
 	myConnectAttrs     = 1 << 20
 	myLenencAuth       = 1 << 21
 
-	myCapabilities = myLongPassword | myFoundRows | myLongFlag | myConnectWithDB | myIgnoreSpace | myProtocol41 |
-		myTransactions | mySecureConnection | myMultiStatements | myMultiResults | myPSMultiResults | myPluginAuth |
-		myConnectAttrs | myLenencAuth
+	myCapabilities = myLongPassword | myLongFlag | myConnectWithDB | myProtocol41 | myTransactions |
+		mySecureConnection | myPluginAuth | myConnectAttrs | myLenencAuth
 )
 
 // MySQL column types.
 const (
-	myTypeTiny     = 1
-	myTypeShort    = 2
-	myTypeLong     = 3
-	myTypeFloat    = 4
-	myTypeDouble   = 5
-	myTypeNull     = 6
 	myTypeLongLong = 8
-	myTypeInt24    = 9
 	myTypeVarStr   = 253
 )
 
-// myMaxPayload is the most one packet carries; longer payloads go on in the
-// next.
+// myMaxPayload is the most one packet carries; clients and servers here say
+// less at once.
 const myMaxPayload = 1<<24 - 1
-
-// myMaxMessage is the most a client may send at once.
-const myMaxMessage = 64 << 20
 
 // myCommands are the first bytes of a client's messages.
 const (
-	myComQuit        = 0x01
-	myComInitDB      = 0x02
-	myComQuery       = 0x03
-	myComFieldList   = 0x04
-	myComStatistics  = 0x09
-	myComProcessKill = 0x0c
-	myComPing        = 0x0e
-	myComChangeUser  = 0x11
-	myComStmtPrepare = 0x16
-	myComStmtExecute = 0x17
-	myComStmtLong    = 0x18
-	myComStmtClose   = 0x19
-	myComStmtReset   = 0x1a
-	myComSetOption   = 0x1b
-	myComReset       = 0x1f
+	myComQuit      = 0x01
+	myComInitDB    = 0x02
+	myComQuery     = 0x03
+	myComFieldList = 0x04
+	myComPing      = 0x0e
+	myComReset     = 0x1f
 )
+
+// readPacket returns the next packet with its head: three bytes of length, one
+// of sequence.
+func readPacket(r io.Reader) ([]byte, error) {
+	var head [4]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return nil, err
+	}
+	size := int(head[0]) | int(head[1])<<8 | int(head[2])<<16
+	if size == myMaxPayload {
+		return nil, fmt.Errorf("MySQL message of %d bytes or more", size)
+	}
+	packet := append(head[:], make([]byte, size)...)
+	_, err := io.ReadFull(r, packet[len(head):])
+	return packet, err
+}
 
 // myWire reads and writes MySQL packets.
 type myWire struct {
@@ -82,45 +73,24 @@ func newMyWire(rw io.ReadWriter) *myWire {
 
 // read returns the payload of the next message.
 func (m *myWire) read() ([]byte, error) {
-	var payload []byte
-	for {
-		var head [4]byte
-		if _, err := io.ReadFull(m.r, head[:]); err != nil {
-			return nil, err
-		}
-		size := int(head[0]) | int(head[1])<<8 | int(head[2])<<16
-		m.seq = head[3] + 1
-		if len(payload)+size > myMaxMessage {
-			return nil, fmt.Errorf("MySQL message of more than %d bytes", myMaxMessage)
-		}
-		start := len(payload)
-		payload = append(payload, make([]byte, size)...)
-		if _, err := io.ReadFull(m.r, payload[start:]); err != nil {
-			return nil, err
-		}
-		if size < myMaxPayload {
-			return payload, nil
-		}
+	packet, err := readPacket(m.r)
+	if err != nil {
+		return nil, err
 	}
+	m.seq = packet[3] + 1
+	return packet[4:], nil
 }
 
 // write sends a message; it is buffered until flush.
 func (m *myWire) write(payload []byte) error {
-	for {
-		part := payload[:min(len(payload), myMaxPayload)]
-		head := []byte{byte(len(part)), byte(len(part) >> 8), byte(len(part) >> 16), m.seq}
-		m.seq++
-		if _, err := m.w.Write(head); err != nil {
-			return err
-		}
-		if _, err := m.w.Write(part); err != nil {
-			return err
-		}
-		payload = payload[len(part):]
-		if len(part) < myMaxPayload {
-			return nil
-		}
+	n := len(payload)
+	head := []byte{byte(n), byte(n >> 8), byte(n >> 16), m.seq}
+	m.seq++
+	if _, err := m.w.Write(head); err != nil {
+		return err
 	}
+	_, err := m.w.Write(payload)
+	return err
 }
 
 func (m *myWire) flush() error { return m.w.Flush() }
@@ -142,23 +112,33 @@ func (m *myWire) fail(code uint16, state, message string) error {
 	return m.write(append(b, message...))
 }
 
-// columns describes the columns of a result.
-func (m *myWire) columns(cols []pgColumn) error {
-	for _, col := range cols {
-		typ, charset := byte(myTypeVarStr), uint16(45)
-		if col.kind == kindInt {
-			typ, charset = myTypeLongLong, 63
+// refuse tells a client that it may not log in.
+func (m *myWire) refuse(reason error) error {
+	return errors.Join(m.fail(1105, "HY000", reason.Error()), m.flush())
+}
+
+// result sends rows as text.
+func (m *myWire) result(r *Result) error {
+	if err := m.write(appendLenencInt(nil, uint64(len(r.Columns)))); err != nil {
+		return err
+	}
+	for i, name := range r.Columns {
+		if err := m.column(name, len(r.Rows) > 0 && isInt(r.Rows[0][i])); err != nil {
+			return err
 		}
-		b := appendLenenc(nil, "def")
-		for range 3 { // schema, table, original table
-			b = appendLenenc(b, "")
+	}
+	if err := m.eof(); err != nil {
+		return err
+	}
+	for _, row := range r.Rows {
+		var b []byte
+		for _, v := range row {
+			if v == nil {
+				b = append(b, 0xfb)
+				continue
+			}
+			b = appendLenenc(b, fmt.Sprint(v))
 		}
-		b = appendLenenc(b, col.name)
-		b = appendLenenc(b, col.name)
-		b = append(b, 0x0c)
-		b = binary.LittleEndian.AppendUint16(b, charset)
-		b = binary.LittleEndian.AppendUint32(b, 1024)
-		b = append(b, typ, 0, 0, 0, 0, 0)
 		if err := m.write(b); err != nil {
 			return err
 		}
@@ -166,48 +146,27 @@ func (m *myWire) columns(cols []pgColumn) error {
 	return m.eof()
 }
 
-// textRow sends a row as text.
-func (m *myWire) textRow(row []any) error {
-	var b []byte
-	for _, v := range row {
-		if v == nil {
-			b = append(b, 0xfb)
-			continue
-		}
-		b = appendLenenc(b, myText(v))
-	}
-	return m.write(b)
+func isInt(v any) bool {
+	_, ok := v.(int64)
+	return ok
 }
 
-// binaryRow sends a row as the answer to a prepared statement.
-func (m *myWire) binaryRow(row []any, cols []pgColumn) error {
-	b := make([]byte, 1+(len(row)+9)/8)
-	for i, v := range row {
-		if v == nil {
-			b[1+(i+2)/8] |= 1 << ((i + 2) % 8)
-		}
+// column describes a column of a result.
+func (m *myWire) column(name string, number bool) error {
+	typ, charset := byte(myTypeVarStr), uint16(45)
+	if number {
+		typ, charset = myTypeLongLong, 63
 	}
-	for i, v := range row {
-		switch n, isInt := v.(int64); {
-		case v == nil:
-		case isInt && cols[i].kind == kindInt:
-			b = binary.LittleEndian.AppendUint64(b, uint64(n))
-		default:
-			b = appendLenenc(b, myText(v))
-		}
+	b := appendLenenc(nil, "def")
+	for range 3 { // schema, table, original table
+		b = appendLenenc(b, "")
 	}
-	return m.write(b)
-}
-
-// myText returns a value as MySQL prints it.
-func myText(v any) string {
-	if b, ok := v.(bool); ok {
-		if b {
-			return "1"
-		}
-		return "0"
-	}
-	return textOf(v)
+	b = appendLenenc(b, name)
+	b = appendLenenc(b, name)
+	b = append(b, 0x0c)
+	b = binary.LittleEndian.AppendUint16(b, charset)
+	b = binary.LittleEndian.AppendUint32(b, 1024)
+	return m.write(append(b, typ, 0, 0, 0, 0, 0))
 }
 
 func appendLenenc(b []byte, s string) []byte {
@@ -220,10 +179,8 @@ func appendLenencInt(b []byte, n uint64) []byte {
 		return append(b, byte(n))
 	case n < 1<<16:
 		return binary.LittleEndian.AppendUint16(append(b, 0xfc), uint16(n))
-	case n < 1<<24:
-		return append(b, 0xfd, byte(n), byte(n>>8), byte(n>>16))
 	default:
-		return binary.LittleEndian.AppendUint64(append(b, 0xfe), n)
+		return append(b, 0xfd, byte(n), byte(n>>8), byte(n>>16))
 	}
 }
 

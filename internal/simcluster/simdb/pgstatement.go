@@ -3,9 +3,11 @@ package simdb
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"regexp"
+	"strconv"
 	"strings"
-	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 )
@@ -14,230 +16,108 @@ import (
 const (
 	oidBool = 16
 	oidInt8 = 20
+	oidInt2 = 21
+	oidInt4 = 23
 	oidText = 25
-	oidVoid = 2278
 )
 
-func (k valueKind) oid() uint32 {
-	switch k {
-	case kindInt:
-		return oidInt8
-	case kindBool:
-		return oidBool
-	case kindVoid:
-		return oidVoid
-	default:
-		return oidText
-	}
+// pgTags are the statements that are done by saying so, with what PostgreSQL
+// calls them.
+var pgTags = map[string]string{
+	"begin": "BEGIN", "start": "BEGIN", "commit": "COMMIT", "end": "COMMIT", "rollback": "ROLLBACK", "abort": "ROLLBACK",
+	"set": "SET", "reset": "RESET", "discard": "DISCARD ALL", "deallocate": "DEALLOCATE", "listen": "LISTEN", "vacuum": "VACUUM",
 }
 
-// pgColumn is a column of a result.
-type pgColumn struct {
-	name string
-	kind valueKind
+// pgSettings is what SHOW says; the others are empty.
+var pgSettings = map[string]string{
+	"server_version": pgVersion, "server_encoding": "UTF8", "client_encoding": "UTF8", "search_path": `"$user", public`,
+	"transaction isolation level": "read committed", "transaction_isolation": "read committed",
+	"transaction_read_only": "off", "default_transaction_read_only": "off", "in_hot_standby": "off",
+	"standard_conforming_strings": "on", "integer_datetimes": "on", "max_index_keys": "32",
 }
 
-// pgStatement is a parsed statement.
-type pgStatement struct {
-	tag     string // of CommandComplete, without the number of rows
-	columns []pgColumn
-	params  []valueKind
-	rows    func(ctx context.Context, c *pgConn, params []any, emit func([]any) error) (int, error)
-	change  func(c *pgConn) // what it changes in the connection; nil means nothing
-}
-
-// pgPortal is a statement with its parameters.
-type pgPortal struct {
-	stmt    *pgStatement
-	params  []any
-	formats []int16
-}
-
-func noRows(context.Context, *pgConn, []any, func([]any) error) (int, error) { return 0, nil }
-
-// fixedRows returns a statement with rows of text that are known already.
-func fixedRows(tag string, columns []string, rows ...[]any) *pgStatement {
-	stmt := &pgStatement{tag: tag}
-	for _, name := range columns {
-		stmt.columns = append(stmt.columns, pgColumn{name: name})
-	}
-	stmt.rows = func(_ context.Context, _ *pgConn, _ []any, emit func([]any) error) (int, error) {
-		for _, row := range rows {
-			if err := emit(row); err != nil {
-				return 0, err
-			}
+// answer answers one statement.
+func (c *pgConn) answer(ctx context.Context, sql string) (*Result, error) {
+	word := firstWord(sql)
+	tag, known := pgTags[word]
+	switch {
+	case identityQuery.MatchString(sql):
+		return identityResult(c.session), nil
+	case known:
+		switch tag {
+		case "BEGIN":
+			c.inTransaction = true
+		case "COMMIT", "ROLLBACK":
+			c.inTransaction = false
 		}
-		return len(rows), nil
+		return &Result{Tag: tag}, nil
+	case word == "show":
+		name := strings.ToLower(strings.TrimSpace(sql[len(word):]))
+		column := strings.ReplaceAll(strings.TrimSuffix(name, " level"), " ", "_")
+		return &Result{Columns: []string{column}, Rows: [][]any{{pgSettings[name]}}, Tag: "SHOW"}, nil
 	}
-	return stmt
+	if r, ok, err := selectList(ctx, sql, c.value); ok || err != nil {
+		return r, err
+	}
+	if c.pg.Query != nil {
+		return c.pg.Query(ctx, c.db, sql)
+	}
+	return nil, fmt.Errorf("the simulated PostgreSQL does not know %q", sql)
 }
 
-// parse parses one statement.
-func (c *pgConn) parse(sql string) (*pgStatement, error) {
-	tokens, err := lexSQL(sql)
-	if err != nil {
-		return nil, err
-	}
-	for len(tokens) > 0 && tokens[len(tokens)-1].text == ";" {
-		tokens = tokens[:len(tokens)-1]
-	}
-	if len(tokens) == 0 {
-		return &pgStatement{rows: noRows}, nil
-	}
-	if isIdentityQuery(tokens) {
-		return c.identityStatement(), nil
-	}
-	switch word := tokens[0].text; word {
-	case "select":
-		return c.parseSelect(tokens)
-	case "show":
-		name := ""
-		if len(tokens) > 1 {
-			name = tokens[1].text
-		}
-		return fixedRows("SHOW", []string{name}, []any{pgSetting(name)}), nil
-	case "begin", "start":
-		return &pgStatement{tag: "BEGIN", rows: noRows, change: func(c *pgConn) { c.inTransaction = true }}, nil
-	case "commit", "end", "rollback", "abort":
-		tag := "COMMIT"
-		if word == "rollback" || word == "abort" {
-			tag = "ROLLBACK"
-		}
-		return &pgStatement{tag: tag, rows: noRows, change: func(c *pgConn) { c.inTransaction = false }}, nil
-	case "set", "reset", "discard", "deallocate", "listen", "unlisten", "vacuum":
-		return &pgStatement{tag: strings.ToUpper(word), rows: noRows}, nil
-	default:
-		return nil, fmt.Errorf("the simulated PostgreSQL does not know %q", tokens[0].text)
-	}
-}
-
-// isIdentityQuery reports whether the statement asks which cert the connection
-// was made with.
-func isIdentityQuery(tokens []token) bool {
-	return len(tokens) == 3 && (tokens[0].text == "select" || tokens[0].text == "show") &&
-		tokens[1].text == "session" && tokens[2].text == "identity"
-}
-
-func (c *pgConn) identityStatement() *pgStatement {
-	var rows [][]any
-	for _, kv := range c.session.identity() {
-		rows = append(rows, []any{kv[0], kv[1]})
-	}
-	return fixedRows("SELECT", []string{"name", "value"}, rows...)
-}
-
-func pgSetting(name string) string {
-	switch name {
-	case "server_version":
-		return pgVersion
-	case "transaction", "transaction_isolation", "default_transaction_isolation":
-		return "read committed"
-	case "standard_conforming_strings", "integer_datetimes":
-		return "on"
-	case "server_encoding", "client_encoding":
-		return "UTF8"
-	case "transaction_read_only", "default_transaction_read_only", "in_hot_standby":
-		return "off"
-	default:
-		return ""
-	}
-}
-
-func (c *pgConn) parseSelect(tokens []token) (*pgStatement, error) {
-	q, err := parseSelect(tokens, pgDialect{})
-	if err != nil {
-		return nil, err
-	}
-	stmt := &pgStatement{tag: "SELECT", params: q.params}
-	for _, item := range q.items {
-		stmt.columns = append(stmt.columns, pgColumn{name: item.name, kind: item.kind})
-	}
-	stmt.rows = func(ctx context.Context, c *pgConn, params []any, emit func([]any) error) (int, error) {
-		return evaluator{call: c.call, params: params}.rows(ctx, q, emit)
-	}
-	return stmt, nil
-}
-
-// pgDialect knows PostgreSQL's functions.
-type pgDialect struct{}
-
-func (pgDialect) kindOf(name string, args int) (valueKind, bool) {
-	switch name {
-	case "current_user", "session_user", "user", "current_role", "current_database", "current_catalog", "version",
-		"now", "current_timestamp", "clock_timestamp", "current_schema", "inet_server_addr":
-		return kindText, args == 0
-	case "repeat":
-		return kindText, args == 2
-	case "pg_backend_pid", "inet_server_port":
-		return kindInt, args == 0
-	case "pg_sleep":
-		return kindVoid, args == 1
-	case "pg_is_in_recovery":
-		return kindBool, args == 0
-	case "length":
-		return kindInt, args == 1
-	case "current_setting":
-		return kindText, args == 1
-	default:
-		return kindText, false
-	}
-}
-
-// call evaluates a function.
-func (c *pgConn) call(ctx context.Context, name string, args []any) (any, error) {
+// value returns the value of a function without arguments.
+func (c *pgConn) value(name string) (any, bool) {
 	switch name {
 	case "current_user", "session_user", "user", "current_role":
-		return c.user, nil
+		return c.user, true
 	case "current_database", "current_catalog":
-		return c.db, nil
-	case "version":
-		return "PostgreSQL " + pgVersion + " (simulated)", nil
-	case "now", "current_timestamp", "clock_timestamp":
-		return time.Now().UTC().Format("2006-01-02 15:04:05.999999-07"), nil
+		return c.db, true
 	case "current_schema":
-		return "public", nil
-	case "inet_server_addr":
-		return "127.0.0.1", nil
-	case "inet_server_port":
-		return int64(5432), nil
+		return "public", true
+	case "version":
+		return "PostgreSQL " + pgVersion + " (simulated)", true
 	case "pg_backend_pid":
-		return int64(c.pid), nil
-	case "pg_sleep":
-		return "", pause(ctx, args[0])
+		return int64(c.pid), true
 	case "pg_is_in_recovery":
-		return false, nil
-	case "length":
-		return int64(len([]rune(textOf(args[0])))), nil
-	case "current_setting":
-		return pgSetting(textOf(args[0])), nil
-	default:
-		return nil, fmt.Errorf("function %s does not exist", name)
+		return false, true
 	}
+	return nil, false
 }
+
+// pgStatement is a prepared statement.
+type pgStatement struct {
+	sql    string
+	params []uint32 // object ids
+}
+
+// pgPortal is a statement with its parameters. It runs when it is first asked
+// what its rows look like.
+type pgPortal struct {
+	sql     string
+	formats []int16
+	result  *Result // nil until it has run
+}
+
+// param is a parameter in a statement.
+var param = regexp.MustCompile(`\$([1-9]\d?)\b`)
 
 // extended answers a message of the extended protocol.
 func (c *pgConn) extended(ctx context.Context, msg pgproto3.FrontendMessage) {
 	var err error
 	switch msg := msg.(type) {
 	case *pgproto3.Parse:
-		var stmt *pgStatement
-		if stmt, err = c.parse(msg.Query); err == nil {
-			c.statements[msg.Name] = stmt
-			c.be.Send(&pgproto3.ParseComplete{})
-		}
+		err = c.parse(msg)
 	case *pgproto3.Bind:
 		err = c.bind(msg)
 	case *pgproto3.Describe:
-		err = c.describe(msg)
+		err = c.describe(ctx, msg)
 	case *pgproto3.Execute:
-		portal, ok := c.portals[msg.Portal]
-		switch {
-		case !ok:
+		portal := c.portals[msg.Portal]
+		if portal == nil {
 			err = fmt.Errorf("portal %q does not exist", msg.Portal)
-		case portal.stmt.tag == "":
-			c.be.Send(&pgproto3.EmptyQueryResponse{})
-		default:
-			err = c.run(ctx, portal.stmt, portal.params, portal.formats)
+		} else if err = c.runPortal(ctx, portal); err == nil {
+			c.send(portal.result, portal.formats)
+			portal.result = nil
 		}
 	case *pgproto3.Close:
 		if msg.ObjectType == 'S' {
@@ -255,34 +135,199 @@ func (c *pgConn) extended(ctx context.Context, msg pgproto3.FrontendMessage) {
 	}
 }
 
+func (c *pgConn) parse(msg *pgproto3.Parse) error {
+	stmt := &pgStatement{}
+	switch all := statements(msg.Query); len(all) {
+	case 0:
+	case 1:
+		stmt.sql = all[0]
+	default:
+		return errors.New("cannot insert multiple commands into a prepared statement")
+	}
+	for _, m := range param.FindAllStringSubmatch(stmt.sql, -1) {
+		n, err := strconv.Atoi(m[1])
+		if err != nil {
+			return err
+		}
+		for len(stmt.params) < n {
+			stmt.params = append(stmt.params, oidText)
+		}
+	}
+	for i, oid := range msg.ParameterOIDs {
+		if i < len(stmt.params) && oid != 0 {
+			stmt.params[i] = oid
+		}
+	}
+	c.statements[msg.Name] = stmt
+	c.be.Send(&pgproto3.ParseComplete{})
+	return nil
+}
+
+// bind puts the parameters into the text of the statement.
 func (c *pgConn) bind(msg *pgproto3.Bind) error {
-	stmt, ok := c.statements[msg.PreparedStatement]
-	if !ok {
+	stmt := c.statements[msg.PreparedStatement]
+	if stmt == nil {
 		return fmt.Errorf("prepared statement %q does not exist", msg.PreparedStatement)
 	}
 	if len(msg.Parameters) != len(stmt.params) {
 		return fmt.Errorf("bind message supplies %d parameters, but the statement requires %d",
 			len(msg.Parameters), len(stmt.params))
 	}
-	portal := &pgPortal{stmt: stmt, formats: append([]int16(nil), msg.ResultFormatCodes...)}
+	literals := make([]string, len(msg.Parameters))
 	for i, raw := range msg.Parameters {
-		v, err := decodeParam(raw, stmt.params[i], formatOf(msg.ParameterFormatCodes, i))
+		literal, err := literalOf(raw, stmt.params[i], formatOf(msg.ParameterFormatCodes, i))
 		if err != nil {
 			return err
 		}
-		portal.params = append(portal.params, v)
+		literals[i] = literal
 	}
-	c.portals[msg.DestinationPortal] = portal
+	c.portals[msg.DestinationPortal] = &pgPortal{
+		sql: substitute(stmt.sql, literals), formats: append([]int16(nil), msg.ResultFormatCodes...),
+	}
 	c.be.Send(&pgproto3.BindComplete{})
 	return nil
+}
+
+// substitute replaces the parameters of a statement; those without a literal
+// become null.
+func substitute(sql string, literals []string) string {
+	return param.ReplaceAllStringFunc(sql, func(m string) string {
+		if n, err := strconv.Atoi(m[1:]); err == nil && n <= len(literals) {
+			return literals[n-1]
+		}
+		return "null"
+	})
+}
+
+// literalOf returns a parameter as SQL.
+func literalOf(raw []byte, oid uint32, format int16) (string, error) {
+	number := oid == oidInt2 || oid == oidInt4 || oid == oidInt8
+	switch {
+	case raw == nil:
+		return "null", nil
+	case format == pgproto3.BinaryFormat && number && len(raw) <= 8:
+		n := int64(0)
+		for i, b := range raw {
+			if i == 0 {
+				n = int64(int8(b)) // the sign
+				continue
+			}
+			n = n<<8 | int64(b)
+		}
+		return strconv.FormatInt(n, 10), nil
+	case format == pgproto3.BinaryFormat && oid != oidText:
+		return "", fmt.Errorf("incorrect binary data format in bind parameter")
+	case number:
+		n, err := strconv.ParseInt(string(raw), 10, 64)
+		return strconv.FormatInt(n, 10), err
+	default:
+		return "'" + strings.ReplaceAll(string(raw), "'", "''") + "'", nil
+	}
+}
+
+// describe says what the rows of a statement or portal look like.
+func (c *pgConn) describe(ctx context.Context, msg *pgproto3.Describe) error {
+	portal := c.portals[msg.Name]
+	if msg.ObjectType == 'S' {
+		stmt := c.statements[msg.Name]
+		if stmt == nil {
+			return fmt.Errorf("prepared statement %q does not exist", msg.Name)
+		}
+		c.be.Send(&pgproto3.ParameterDescription{ParameterOIDs: stmt.params})
+		portal = &pgPortal{sql: dry(stmt.sql)}
+	}
+	if portal == nil {
+		return fmt.Errorf("portal %q does not exist", msg.Name)
+	}
+	if err := c.runPortal(ctx, portal); err != nil {
+		return err
+	}
+	if len(portal.result.Columns) == 0 {
+		c.be.Send(&pgproto3.NoData{})
+		return nil
+	}
+	c.be.Send(describe(portal.result, portal.formats))
+	return nil
+}
+
+// sleeps are the calls that take their time.
+var sleeps = regexp.MustCompile(`(?i)(pg_sleep\()[\d.]+`)
+
+// dry returns a statement that has the columns of sql and does nothing: a
+// statement can be described before it has parameters.
+func dry(sql string) string {
+	switch firstWord(sql) {
+	case "select", "show", "table", "with", "values":
+		return sleeps.ReplaceAllString(substitute(sql, nil), "${1}0")
+	}
+	return ""
+}
+
+// runPortal runs a portal that has not run yet.
+func (c *pgConn) runPortal(ctx context.Context, p *pgPortal) error {
+	if p.result != nil {
+		return nil
+	}
+	if p.sql == "" {
+		p.result = &Result{Tag: emptyTag}
+		return nil
+	}
+	var err error
+	p.result, err = c.run(ctx, p.sql)
+	return err
+}
+
+// emptyTag stands for the statement that is none.
+const emptyTag = " "
+
+// send sends the rows of a result and its end.
+func (c *pgConn) send(r *Result, formats []int16) {
+	if r.Tag == emptyTag {
+		c.be.Send(&pgproto3.EmptyQueryResponse{})
+		return
+	}
+	for _, row := range r.Rows {
+		data := &pgproto3.DataRow{Values: make([][]byte, len(row))}
+		for i, v := range row {
+			data.Values[i] = encodeValue(v, formatOf(formats, i))
+		}
+		c.be.Send(data)
+	}
+	tag := r.Tag
+	if tag == "" {
+		tag = fmt.Sprintf("SELECT %d", len(r.Rows))
+	}
+	c.be.Send(&pgproto3.CommandComplete{CommandTag: []byte(tag)})
+}
+
+// describe returns the description of a result's rows. The type of a column is
+// that of its first value.
+func describe(r *Result, formats []int16) *pgproto3.RowDescription {
+	desc := &pgproto3.RowDescription{}
+	for i, name := range r.Columns {
+		field := pgproto3.FieldDescription{
+			Name: []byte(name), DataTypeOID: oidText, DataTypeSize: -1, TypeModifier: -1, Format: formatOf(formats, i),
+		}
+		for _, row := range r.Rows {
+			switch row[i].(type) {
+			case nil:
+				continue
+			case int64:
+				field.DataTypeOID, field.DataTypeSize = oidInt8, 8
+			case bool:
+				field.DataTypeOID, field.DataTypeSize = oidBool, 1
+			}
+			break
+		}
+		desc.Fields = append(desc.Fields, field)
+	}
+	return desc
 }
 
 // formatOf returns the format of column or parameter i: none given means text,
 // one holds for all.
 func formatOf(codes []int16, i int) int16 {
 	switch {
-	case len(codes) == 0:
-		return pgproto3.TextFormat
 	case len(codes) == 1:
 		return codes[0]
 	case i < len(codes):
@@ -292,96 +337,23 @@ func formatOf(codes []int16, i int) int16 {
 	}
 }
 
-func decodeParam(raw []byte, kind valueKind, format int16) (any, error) {
-	switch {
-	case raw == nil:
-		return nil, nil // null is a value
-	case format != pgproto3.BinaryFormat || kind == kindText:
-		return string(raw), nil
-	case kind == kindInt && len(raw) == 8:
-		return int64(binary.BigEndian.Uint64(raw)), nil
-	case kind == kindBool && len(raw) == 1:
-		return raw[0] != 0, nil
-	default:
-		return nil, fmt.Errorf("incorrect binary data format in bind parameter")
-	}
-}
-
-func (c *pgConn) describe(msg *pgproto3.Describe) error {
-	var stmt *pgStatement
-	var formats []int16
-	if msg.ObjectType == 'S' {
-		stmt = c.statements[msg.Name]
-	} else if portal := c.portals[msg.Name]; portal != nil {
-		stmt, formats = portal.stmt, portal.formats
-	}
-	if stmt == nil {
-		return fmt.Errorf("there is no statement or portal %q", msg.Name)
-	}
-	if msg.ObjectType == 'S' {
-		desc := &pgproto3.ParameterDescription{}
-		for _, kind := range stmt.params {
-			desc.ParameterOIDs = append(desc.ParameterOIDs, kind.oid())
-		}
-		c.be.Send(desc)
-	}
-	if len(stmt.columns) == 0 {
-		c.be.Send(&pgproto3.NoData{})
-		return nil
-	}
-	c.be.Send(stmt.describe(formats))
-	return nil
-}
-
-// describe returns the description of a statement's rows.
-func (s *pgStatement) describe(formats []int16) *pgproto3.RowDescription {
-	desc := &pgproto3.RowDescription{}
-	for i, col := range s.columns {
-		size := int16(-1)
-		switch col.kind {
-		case kindInt:
-			size = 8
-		case kindBool:
-			size = 1
-		case kindVoid:
-			size = 4
-		default:
-		}
-		desc.Fields = append(desc.Fields, pgproto3.FieldDescription{
-			Name: []byte(col.name), DataTypeOID: col.kind.oid(), DataTypeSize: size, TypeModifier: -1,
-			Format: formatOf(formats, i),
-		})
-	}
-	return desc
-}
-
-// encode returns a row as the client wants it, and its size.
-func (s *pgStatement) encode(row []any, formats []int16) (*pgproto3.DataRow, int) {
-	data := &pgproto3.DataRow{Values: make([][]byte, len(row))}
-	size := 0
-	for i, v := range row {
-		if v == nil {
-			continue
-		}
-		data.Values[i] = encodeValue(v, formatOf(formats, i))
-		size += len(data.Values[i])
-	}
-	return data, size
-}
-
 func encodeValue(v any, format int16) []byte {
-	if format != pgproto3.BinaryFormat {
-		return []byte(textOf(v))
-	}
+	binaryFormat := format == pgproto3.BinaryFormat
 	switch v := v.(type) {
+	case nil:
+		return nil
 	case int64:
-		return binary.BigEndian.AppendUint64(nil, uint64(v))
-	case bool:
-		if v {
-			return []byte{1}
+		if binaryFormat {
+			return binary.BigEndian.AppendUint64(nil, uint64(v))
 		}
-		return []byte{0}
+		return strconv.AppendInt(nil, v, 10)
+	case bool:
+		b := map[bool]string{true: "t", false: "f"}[v]
+		if binaryFormat {
+			b = map[bool]string{true: "\x01", false: "\x00"}[v]
+		}
+		return []byte(b)
 	default:
-		return []byte(textOf(v))
+		return []byte(fmt.Sprint(v))
 	}
 }

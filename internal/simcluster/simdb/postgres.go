@@ -15,13 +15,13 @@ import (
 // pgVersion is what the simulated PostgreSQL passes for.
 const pgVersion = "16.4"
 
-// errCanceled ends a query that another connection canceled.
-var errCanceled = errors.New("canceling statement due to user request")
-
-// Postgres is a simulated PostgreSQL. It knows "select" over literals,
-// parameters, a handful of functions and generate_series, the commands drivers
-// send on their own, and "select session identity". It has no tables.
+// Postgres is a simulated PostgreSQL. It knows the statements that clients send
+// on their own, a select of numbers, texts and what it knows of the connection,
+// pg_sleep, and "select * from session_identity". It has no tables.
 type Postgres struct {
+	// Query answers what else clients ask of a database; nil means an error.
+	Query func(ctx context.Context, db, sql string) (*Result, error)
+
 	mu      sync.Mutex
 	nextPID uint32
 	running map[uint32]*pgConn
@@ -197,68 +197,38 @@ func (c *pgConn) loop(ctx context.Context) error {
 
 // simpleQuery answers a script of statements, up to the first that fails.
 func (c *pgConn) simpleQuery(ctx context.Context, script string) {
-	statements, err := splitSQL(script)
-	if err != nil {
-		c.fail(err)
-		return
-	}
-	if len(statements) == 0 {
+	all := statements(script)
+	if len(all) == 0 {
 		c.be.Send(&pgproto3.EmptyQueryResponse{})
 		return
 	}
-	for _, sql := range statements {
-		stmt, err := c.parse(sql)
-		if err == nil && len(stmt.columns) > 0 {
-			c.be.Send(stmt.describe(nil))
-		}
-		if err == nil {
-			err = c.run(ctx, stmt, nil, nil)
-		}
+	for _, sql := range all {
+		r, err := c.run(ctx, sql)
 		if err != nil {
 			c.fail(err)
 			return
 		}
+		if len(r.Columns) > 0 {
+			c.be.Send(describe(r, nil))
+		}
+		c.send(r, nil)
 	}
 }
 
-// run executes a statement and sends its rows and its end.
-func (c *pgConn) run(ctx context.Context, stmt *pgStatement, params []any, formats []int16) error {
+// run runs a statement that another connection may cancel.
+func (c *pgConn) run(ctx context.Context, sql string) (*Result, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	c.mu.Lock()
-	c.cancel = cancel
-	c.mu.Unlock()
-	defer func() {
-		c.mu.Lock()
-		c.cancel = nil
-		c.mu.Unlock()
-	}()
-	if stmt.change != nil {
-		stmt.change(c)
-	}
-	sent := 0
-	n, err := stmt.rows(ctx, c, params, func(row []any) error {
-		data, size := stmt.encode(row, formats)
-		c.be.Send(data)
-		if sent += size; sent < flushAt {
-			return nil
-		}
-		sent = 0
-		return c.be.Flush()
-	})
-	if err != nil {
-		return err
-	}
-	tag := stmt.tag
-	if len(stmt.columns) > 0 {
-		tag = fmt.Sprintf("%s %d", stmt.tag, n)
-	}
-	c.be.Send(&pgproto3.CommandComplete{CommandTag: []byte(tag)})
-	return nil
+	c.setCancel(cancel)
+	defer c.setCancel(nil)
+	return c.answer(ctx, sql)
 }
 
-// flushAt is how many bytes of rows are collected before they are sent.
-const flushAt = 32 << 10
+func (c *pgConn) setCancel(cancel context.CancelCauseFunc) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.cancel = cancel
+}
 
 // fail tells the client of an error.
 func (c *pgConn) fail(err error) {

@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -29,51 +26,34 @@ func pgClient(t *testing.T, b Backend, s Session) *pgx.Conn {
 
 func TestPostgresSelect(t *testing.T) {
 	conn := pgClient(t, NewPostgres(), testSession())
-	for _, tt := range []struct {
-		name, sql string
-		args      []any
-		want      string
-	}{
-		{"one", "select 1", nil, "1"},
-		{"upper_case_and_semicolon", "SELECT 1;", nil, "1"},
-		{"comments", "/* a; b */ select -- c\n 1", nil, "1"},
-		{"arithmetic", "select 1 + 2 * 3 - 4", nil, "3"},
-		{"brackets", "select (1 + 2) * 3", nil, "9"},
-		{"negative", "select -5", nil, "-5"},
-		{"text", "select 'it''s'", nil, "it's"},
-		{"concatenation", "select 'a' || 'b' || 1", nil, "ab1"},
-		{"user", "select current_user", nil, "bob"},
-		{"database", "select current_database()", nil, "app"},
-		{"schema_qualified", "select pg_catalog.current_database()", nil, "app"},
-		{"int_param", "select $1::int + 1", []any{41}, "42"},
-		{"text_param", "select $1", []any{"hello"}, "hello"},
-		{"two_params", "select $2::text || $1::text", []any{"a", "b"}, "ba"},
-		{"bool", "select true", nil, "true"},
-		{"null", "select null", nil, "NULL"},
-		{"cast", "select '7'::int", nil, "7"},
-		{"repeat", "select length(repeat('ab', 1000))", nil, "2000"},
-		{"sleep", "select pg_sleep(0.01)", nil, ""},
-		{"alias", "select 5 as n", nil, "5"},
-		{"recovery", "select pg_is_in_recovery()", nil, "false"},
+	for _, tt := range []struct{ name, sql, want string }{
+		{"one", "select 1", "1"},
+		{"upper_case_and_semicolon", "SELECT 1;", "1"},
+		{"comments", "/* a; b */ select -- c\n 1", "1"},
+		{"text", "select 'It;s -- a text'", "It;s -- a text"},
+		{"user", "select current_user", "bob"},
+		{"database", "select current_database()", "app"},
+		{"schema_qualified", "select pg_catalog.current_database()", "app"},
+		{"sleep", "select pg_sleep(0.01)", ""},
+		{"alias", "select 5 as n", "5"},
+		{"recovery", "select pg_is_in_recovery()", "false"},
+		{"setting", "show transaction isolation level", "read committed"},
+		{"identity", "select * from session_identity", "serial"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			for _, mode := range []pgx.QueryExecMode{pgx.QueryExecModeSimpleProtocol, pgx.QueryExecModeCacheStatement, pgx.QueryExecModeDescribeExec} {
-				if mode == pgx.QueryExecModeSimpleProtocol && tt.args != nil {
-					continue // pgx would quote them itself
-				}
-				rows, err := conn.Query(t.Context(), tt.sql, append([]any{mode}, tt.args...)...)
+				rows, err := conn.Query(t.Context(), tt.sql, mode)
 				if err != nil {
 					t.Fatal(err)
 				}
-				got := "no row"
+				got := ""
 				for rows.Next() {
 					values, err := rows.Values()
 					if err != nil {
 						t.Fatal(err)
 					}
-					got = fmt.Sprint(values[0])
-					if values[0] == nil {
-						got = "NULL"
+					if got == "" {
+						got = fmt.Sprint(values[0])
 					}
 				}
 				if err := rows.Err(); err != nil || got != tt.want {
@@ -87,22 +67,14 @@ func TestPostgresSelect(t *testing.T) {
 func TestPostgresErrorsLeaveTheConnectionUsable(t *testing.T) {
 	conn := pgClient(t, NewPostgres(), testSession())
 	for sql, want := range map[string]string{
-		"select":                                   "syntax error at end of input",
-		"select nonsense":                          `column "nonsense" does not exist`,
-		"select nonsense()":                        "function nonsense does not exist",
-		"select * from users":                      `relation "users" does not exist`,
-		"select *":                                 "no tables specified",
-		"insert into t values (1)":                 "does not know",
-		"select 'a":                                "unterminated quote",
-		"select 1 +":                               "syntax error",
-		"select (1":                                "syntax error",
-		"select 99999999999999999999":              "out of range",
-		"select 'x'::int":                          "invalid input syntax for type integer",
-		"select repeat('x', 999999999999)":         "cannot repeat",
-		"select " + strings.Repeat("(", 500):       "nested more than",
-		"select repeat('xx', 9223372036854775807)": "cannot repeat",
-		"select $0":                                "there is no parameter",
-		"select $5000":                             "there is no parameter",
+		"select":                           "does not know",
+		"select nonsense()":                "does not know",
+		"select * from users":              "does not know",
+		"insert into t values (1)":         "does not know",
+		"select 'a":                        "does not know",
+		"select 1 +":                       "does not know",
+		"select repeat('x', 999999999999)": "cannot repeat",
+		"select pg_sleep(1.2.3)":           "invalid duration",
 	} {
 		_, simple := conn.Exec(t.Context(), sql)
 		extended := conn.PgConn().ExecParams(t.Context(), sql, nil, nil, nil, nil).Read().Err
@@ -142,24 +114,45 @@ func TestPostgresScriptsAndTransactions(t *testing.T) {
 	}
 }
 
-func TestPostgresBulk(t *testing.T) {
-	conn := pgClient(t, NewPostgres(), testSession())
-	const n = 20000
-	rows, err := conn.Query(t.Context(), "select i, repeat('x', 100) from generate_series(1, $1::int) as i", n)
+// What the server does not know itself is asked of Query, once, with the
+// parameters in it.
+func TestPostgresQuery(t *testing.T) {
+	pg := NewPostgres()
+	var asked []string
+	pg.Query = func(_ context.Context, db, sql string) (*Result, error) {
+		asked = append(asked, db+": "+sql)
+		if strings.HasPrefix(sql, "insert") {
+			return &Result{Tag: "INSERT 0 1"}, nil
+		}
+		return &Result{Columns: []string{"id", "name", "there"}, Rows: [][]any{{nil, nil, nil}, {int64(7), "it's", true}}}, nil
+	}
+	conn := pgClient(t, pg, testSession())
+	tag, err := conn.Exec(t.Context(), "insert into t values ($1, $2)", "it's", "2")
+	if err != nil || tag.String() != "INSERT 0 1" {
+		t.Errorf("insert: %s, %v", tag, err)
+	}
+	rows, err := conn.Query(t.Context(), "select id, name, there from t where id < $1::int", "9")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var sum, bytes, i int
-	var text string
-	if _, err := pgx.ForEachRow(rows, []any{&i, &text}, func() error {
-		sum += i
-		bytes += len(text)
-		return nil
-	}); err != nil {
-		t.Fatal(err)
+	var got [][]any
+	for rows.Next() {
+		values, err := rows.Values()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, values)
 	}
-	if sum != n*(n+1)/2 || bytes != 100*n {
-		t.Errorf("sum %d, %d bytes", sum, bytes)
+	if diff := cmp.Diff([][]any{{nil, nil, nil}, {int64(7), "it's", true}}, got); rows.Err() != nil || diff != "" {
+		t.Errorf("rows (-want +got), %v:\n%s", rows.Err(), diff)
+	}
+	want := []string{
+		"app: insert into t values ('it''s', '2')",
+		"app: select id, name, there from t where id < null::int", // to know the columns
+		"app: select id, name, there from t where id < '9'::int",
+	}
+	if diff := cmp.Diff(want, asked); diff != "" {
+		t.Errorf("asked (-want +got):\n%s", diff)
 	}
 }
 
@@ -217,28 +210,11 @@ func TestPSQL(t *testing.T) {
 	url := fmt.Sprintf("postgres://bob@%s/app?sslmode=prefer", addr)
 	for sql, want := range map[string]string{
 		"select 1": "1",
-		"select current_user, current_database()":     "bob|app",
-		"select session identity":                     "serial|4711\nteleport_user|alice\ncluster|sim.test\nservice|db\nroles|access,dba\nrequests|r1\nnot_after|2030-01-02T03:04:05Z",
-		"select n from generate_series(1, 3) t(n)":    "1\n2\n3",
-		"select * from generate_series(1, 3) limit 2": "1\n2",
+		"select current_user, current_database()": "bob|app",
+		"select * from session_identity":          "serial|4711\nteleport_user|alice\ncluster|sim.test\nservice|db\nroles|access,dba\nrequests|r1\nnot_after|2030-01-02T03:04:05Z",
 	} {
 		if got, err := run(t, "psql", "-X", "-At", url, "-c", sql); err != nil || got != want {
 			t.Errorf("psql: %s = %q, %v; want %q", sql, got, err, want)
-		}
-	}
-}
-
-func TestPgbench(t *testing.T) {
-	addr := serve(t, NewPostgres(), testSession())
-	script := filepath.Join(t.TempDir(), "s.sql")
-	if err := os.WriteFile(script, []byte("begin;\nselect :client_id + 1;\nend;\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for _, protocol := range []string{"simple", "extended", "prepared"} {
-		out, err := run(t, "pgbench", "-n", "-c", "3", "-t", "20", "-M", protocol, "-f", script,
-			"-h", "127.0.0.1", "-p", strconv.Itoa(addr.Port), "-U", "bob", "app")
-		if err != nil || !strings.Contains(out, "number of transactions actually processed: 60/60") {
-			t.Errorf("pgbench -M %s: %v\n%s", protocol, err, out)
 		}
 	}
 }

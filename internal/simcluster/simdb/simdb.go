@@ -47,7 +47,7 @@ func (s Session) authorize(dbUser, dbName string) error {
 }
 
 // identity returns the session as rows of name and value: the answer to
-// "select session identity".
+// "select * from session_identity".
 func (s Session) identity() [][2]string {
 	return [][2]string{
 		{"serial", s.Serial},
