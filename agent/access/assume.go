@@ -23,8 +23,8 @@ const (
 	endTolerance = 30 * time.Second
 )
 
-// Cluster is what assuming needs of a session's connection.
-type Cluster interface {
+// connection is what assuming needs of a session's [cluster.Cluster].
+type connection interface {
 	Request(ctx context.Context, id string) (*types.AccessRequestV3, error)
 	Reissue(ctx context.Context, r cluster.Reissue) (*cluster.SessionCerts, error)
 }
@@ -32,7 +32,7 @@ type Cluster interface {
 // Changer takes and gives up the roles of requests for a whole session.
 type Changer struct {
 	// Cluster reissues certs; nil means that only tsh can.
-	Cluster Cluster
+	Cluster connection
 	// Install puts reissued certs into the session's home; nil means that
 	// only tsh can.
 	Install func(ctx context.Context, certs *cluster.SessionCerts) error
@@ -88,12 +88,12 @@ func (e *CostError) Error() string {
 	return fmt.Sprintf("with access request %s the session %s", e.ID, strings.Join(costs, " and "))
 }
 
-// ErrNoWay says that neither the api nor tsh can change the session's certs.
-var ErrNoWay = errors.New("neither berth nor tsh can change the certs of this session")
+// errNoWay says that neither the api nor tsh can change the session's certs.
+var errNoWay = errors.New("neither berth nor tsh can change the certs of this session")
 
 // Check asks the server whether a request can be assumed at this moment; the
 // errors are those of cluster.Reissue.
-func Check(ctx context.Context, c Cluster, id string, now time.Time) (*types.AccessRequestV3, error) {
+func Check(ctx context.Context, c connection, id string, now time.Time) (*types.AccessRequestV3, error) {
 	req, err := c.Request(ctx, id)
 	if err != nil {
 		return nil, err
@@ -109,7 +109,7 @@ func Check(ctx context.Context, c Cluster, id string, now time.Time) (*types.Acc
 	case s.IsPromoted():
 		return nil, refuse("promoted", "was answered with a membership in the access list %q: log in again to have its roles", cleanName(req.GetPromotedAccessListTitle()))
 	case !s.IsApproved():
-		return nil, refuse("pending", "is not approved yet: %s", ProgressOf(req))
+		return nil, refuse("pending", "is not approved yet: %s", progressOf(req))
 	}
 	if at := req.GetAssumeStartTime(); at != nil && now.Before(*at) {
 		return nil, refuse("early", "cannot be assumed before %s", at.Local().Format("Mon 2 Jan 15:04"))
@@ -175,7 +175,7 @@ func (c Changer) reissue(ctx context.Context, id string, r cluster.Reissue, acce
 
 func (c Changer) tsh(ctx context.Context, args ...string) error {
 	if c.TSH == nil {
-		return ErrNoWay
+		return errNoWay
 	}
 	ctx, cancel := context.WithTimeout(ctx, tshLimit)
 	defer cancel()

@@ -13,6 +13,7 @@ import (
 
 	"berth/agent/state"
 	"berth/certwatch"
+	"berth/internal/wake"
 )
 
 // Session is one login session whose requests are followed.
@@ -23,9 +24,9 @@ type Session struct {
 	Key certwatch.ProfileID
 	// Fingerprint tells one session of a profile from the next.
 	Fingerprint string
-	Source      Source
+	Source      source
 	// Ended says that the session is over, and that the cluster cannot be
-	// asked. What the user may assume after his next login stays listed.
+	// asked. What the user may assume after their next login stays listed.
 	Ended bool
 }
 
@@ -35,7 +36,7 @@ type Board struct {
 	log      *slog.Logger
 	onChange func()
 	onEvent  func(state.RequestEvent)
-	changed  chan struct{} // capacity 1
+	changed  wake.Signal
 
 	mu       sync.Mutex
 	ctx      context.Context // Run's; nil before and after
@@ -49,7 +50,7 @@ type Board struct {
 // followed is a session and its tracker.
 type followed struct {
 	session Session
-	tracker *Tracker
+	tracker *tracker
 	cancel  context.CancelFunc
 	// before is what the session before this one knew, until this one has
 	// listed: a renewal makes no request vanish.
@@ -67,7 +68,7 @@ type followed struct {
 func NewBoard(log *slog.Logger, onChange func(), onEvent func(state.RequestEvent)) *Board {
 	return &Board{
 		log: log.With("component", "access"), onChange: onChange, onEvent: onEvent,
-		changed: make(chan struct{}, 1), followed: make(map[certwatch.ProfileID]*followed), tunnels: make(map[string][]string),
+		changed: wake.NewSignal(), followed: make(map[certwatch.ProfileID]*followed), tunnels: make(map[string][]string),
 	}
 }
 
@@ -99,13 +100,6 @@ func (b *Board) Run(ctx context.Context) {
 		case <-b.changed:
 			b.update(time.Now().Round(0), true)
 		}
-	}
-}
-
-func (b *Board) touch() {
-	select {
-	case b.changed <- struct{}{}:
-	default: // woken already
 	}
 }
 
@@ -144,7 +138,7 @@ func (b *Board) Follow(sessions []Session) {
 			b.last = slices.DeleteFunc(b.last, of(f.session.Profile))
 		}
 	}
-	b.touch()
+	b.changed.Wake()
 }
 
 // of returns what is true for the requests of a profile.
@@ -172,7 +166,7 @@ func (b *Board) endLocked(old *followed, s Session) {
 func (b *Board) startLocked(f *followed) {
 	ctx, cancel := context.WithCancel(b.ctx)
 	f.cancel = cancel
-	f.tracker = NewTracker(f.session.Source, b.log.With("profile", f.session.Profile), b.touch)
+	f.tracker = newTracker(f.session.Source, b.log.With("profile", f.session.Profile), b.changed.Wake)
 	b.running.Go(func() { f.tracker.Run(ctx) })
 }
 
@@ -203,7 +197,7 @@ func (b *Board) SetTunnels(byRequest map[string][]string) {
 		return
 	}
 	b.tunnels = byRequest
-	b.touch()
+	b.changed.Wake()
 }
 
 // Refresh lists at once: something has just been changed.
@@ -223,24 +217,8 @@ func (b *Board) NoReview(key certwatch.ProfileID) {
 	defer b.mu.Unlock()
 	if f := b.followed[key]; f != nil {
 		f.session.NoReview = true
-		b.touch()
+		b.changed.Wake()
 	}
-}
-
-// Errors returns why requests cannot be listed, by profile.
-func (b *Board) Errors() map[string]error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	errs := make(map[string]error)
-	for _, f := range b.followed {
-		if f.tracker == nil {
-			continue
-		}
-		if err := f.tracker.Err(); err != nil {
-			errs[f.session.Profile] = err
-		}
-	}
-	return errs
 }
 
 // Requests draws all requests as of now, the newest first.
@@ -265,9 +243,23 @@ func (b *Board) drawLocked(now time.Time) []state.Request {
 	return list
 }
 
-// update works out what has happened since the last time, and tells it.
+// update tells what has happened since the last time.
 func (b *Board) update(now time.Time, changed bool) {
+	events := b.news(now)
+	if b.onEvent != nil {
+		for _, ev := range events {
+			b.onEvent(ev)
+		}
+	}
+	if (changed || len(events) > 0) && b.onChange != nil {
+		b.onChange()
+	}
+}
+
+// news compares what is known with what was known the last time.
+func (b *Board) news(now time.Time) []state.RequestEvent {
 	b.mu.Lock()
+	defer b.mu.Unlock()
 	// Asked ahead of drawing: a list that comes in between is the next time's.
 	listed := make(map[*followed]bool, len(b.followed))
 	for _, f := range b.followed {
@@ -277,38 +269,60 @@ func (b *Board) update(now time.Time, changed bool) {
 	}
 	next := b.drawLocked(now)
 	prev, before := b.last, b.lastAt
-	var unchanged []state.Request // as told last, of sessions that nothing is heard of
+	var kept []state.Request // as known the last time
 	for _, f := range b.followed {
-		switch {
-		case f.away && !listed[f]:
-			for _, r := range prev {
-				if r.Profile == f.session.Profile {
-					unchanged = append(unchanged, r)
-				}
-			}
-			next, prev = without(next, f.session.Profile), without(prev, f.session.Profile)
-		case f.tracker == nil:
-		case f.quiet && listed[f]:
-			// What the first list has was there before anybody looked.
+		profile := f.session.Profile
+		switch f.compare(listed[f]) {
+		case nothingHeard:
+			kept = append(kept, only(prev, profile)...)
+			next, prev = without(next, profile), without(prev, profile)
+		case nothingKnown:
+			next = without(next, profile)
+		case firstList:
+			prev = addQuietly(prev, next, profile)
+		case usual:
+		}
+		if listed[f] {
 			f.quiet, f.away = false, false
-			prev = addQuietly(prev, next, f.session.Profile)
-		case f.quiet:
-			next = without(next, f.session.Profile)
-		default:
-			f.away = false
 		}
 	}
-	b.last, b.lastAt = append(slices.Clone(next), unchanged...), now
-	b.mu.Unlock()
-	events := Diff(prev, next, before, now)
-	if b.onEvent != nil {
-		for _, ev := range events {
-			b.onEvent(ev)
-		}
+	b.last, b.lastAt = append(slices.Clone(next), kept...), now
+	return diff(prev, next, before, now)
+}
+
+// comparison is how the requests of a session are compared with those of the
+// last time.
+type comparison int
+
+const (
+	usual        comparison = iota // what differs is news
+	nothingHeard                   // not now: what has happened is told once the session lists
+	nothingKnown                   // not at all: there is no list yet
+	firstList                      // what it has was there before anybody looked, and is no news
+)
+
+// compare returns how the session's requests are compared, when it has or has
+// not listed yet:
+//
+//	             quiet         away          quiet, away   neither
+//	listed       firstList     usual         firstList     usual
+//	not listed   nothingKnown  nothingHeard  nothingHeard  usual
+func (f *followed) compare(listed bool) comparison {
+	switch {
+	case listed && f.quiet:
+		return firstList
+	case !listed && f.away:
+		return nothingHeard
+	case !listed && f.quiet:
+		return nothingKnown
+	default:
+		return usual
 	}
-	if (changed || len(events) > 0) && b.onChange != nil {
-		b.onChange()
-	}
+}
+
+// only returns the requests of a profile in a list.
+func only(list []state.Request, profile string) []state.Request {
+	return slices.DeleteFunc(slices.Clone(list), func(r state.Request) bool { return r.Profile != profile })
 }
 
 // without returns a list less the requests of a profile.

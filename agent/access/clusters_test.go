@@ -118,7 +118,7 @@ func TestProgressAgreesWithTheServer(t *testing.T) {
 				t.Fatal(err)
 			}
 			now, _ := sim.AccessRequest(req.GetName())
-			p := ProgressOf(now)
+			p := progressOf(now)
 			if p.Done != now.GetState().IsApproved() && !now.GetState().IsDenied() {
 				t.Fatalf("%s: counted %q, done %v, and the server says %s\nreviews %s\nthresholds %+v\nrules %+v",
 					req.GetName(), p, p.Done, now.GetState(), said, now.GetThresholds(), now.GetRoleThresholdMapping())

@@ -11,9 +11,9 @@ type key struct{ profile, id string }
 
 func keyOf(r state.Request) key { return key{r.Profile, r.ID} }
 
-// Diff returns what happened between two lists of requests, as they were drawn
+// diff returns what happened between two lists of requests, as they were drawn
 // at before and at now. What is in both and did not change makes no event.
-func Diff(prev, next []state.Request, before, now time.Time) []state.RequestEvent {
+func diff(prev, next []state.Request, before, now time.Time) []state.RequestEvent {
 	was := make(map[key]state.Request, len(prev))
 	for _, r := range prev {
 		was[keyOf(r)] = r

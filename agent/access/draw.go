@@ -20,7 +20,7 @@ type Who struct {
 
 // Draw returns a request as the snapshot has it, at now.
 func Draw(req *types.AccessRequestV3, who Who, now time.Time) state.Request {
-	p := ProgressOf(req)
+	p := progressOf(req)
 	r := state.Request{
 		ID: cleanName(req.GetName()), Profile: who.Profile, Cluster: who.Cluster, User: cleanName(req.GetUser()),
 		Roles: cleanNames(req.GetRoles()), Resources: []string{},

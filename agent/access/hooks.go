@@ -18,12 +18,12 @@ import (
 type Hook struct {
 	On      []state.RequestEventKind // empty means every one
 	Run     []string                 // the program and its arguments; no shell looks at them
-	Timeout time.Duration            // zero means DefaultHookTimeout
+	Timeout time.Duration            // zero means defaultHookTimeout
 }
 
 const (
-	// DefaultHookTimeout is how long a hook may run.
-	DefaultHookTimeout = 30 * time.Second
+	// defaultHookTimeout is how long a hook may run.
+	defaultHookTimeout = 30 * time.Second
 	// hookQueue is how many runs may be due before more are left out.
 	hookQueue = 100
 	// hookGrace is how long a hook that was ended may keep its output open.
@@ -69,22 +69,22 @@ func (h *Hooks) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case run := <-h.queue:
-			if err := RunHook(ctx, run.hook, run.event); err != nil && ctx.Err() == nil {
+			if err := runHook(ctx, run.hook, run.event); err != nil && ctx.Err() == nil {
 				h.log.Warn("hook failed", "event", run.event.Kind, "request_id", run.event.Request.ID, "err", err)
 			}
 		}
 	}
 }
 
-// RunHook runs one hook: the event is its stdin, as one line of JSON. What it
+// runHook runs one hook: the event is its stdin, as one line of JSON. What it
 // prints is only looked at when it fails.
-func RunHook(ctx context.Context, hook Hook, ev state.RequestEvent) error {
+func runHook(ctx context.Context, hook Hook, ev state.RequestEvent) error {
 	if len(hook.Run) == 0 {
 		return errors.New("hook names no program")
 	}
 	limit := hook.Timeout
 	if limit <= 0 {
-		limit = DefaultHookTimeout
+		limit = defaultHookTimeout
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()

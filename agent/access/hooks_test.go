@@ -64,16 +64,16 @@ func TestHook(t *testing.T) {
 		t.Errorf("the hook got %q and %q, %v", arg, line, err)
 	}
 	t.Setenv("BERTH_TEST_HOOK", "fail")
-	if err := RunHook(t.Context(), hook, ev); err == nil || !strings.Contains(err.Error(), "no luck") || strings.Contains(err.Error(), "\x1b") {
+	if err := runHook(t.Context(), hook, ev); err == nil || !strings.Contains(err.Error(), "no luck") || strings.Contains(err.Error(), "\x1b") {
 		t.Errorf("a failing hook: %v", err)
 	}
 	t.Setenv("BERTH_TEST_HOOK", "sleep")
 	hook.Timeout = 100 * time.Millisecond
 	began := time.Now()
-	if err := RunHook(t.Context(), hook, ev); err == nil || !strings.Contains(err.Error(), "ended after 100ms") || time.Since(began) > 5*time.Second {
+	if err := runHook(t.Context(), hook, ev); err == nil || !strings.Contains(err.Error(), "ended after 100ms") || time.Since(began) > 5*time.Second {
 		t.Errorf("a slow hook: %v after %v", err, time.Since(began))
 	}
-	if err := RunHook(t.Context(), Hook{}, ev); err == nil {
+	if err := runHook(t.Context(), Hook{}, ev); err == nil {
 		t.Error("a hook without a program ran")
 	}
 }

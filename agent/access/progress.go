@@ -9,10 +9,10 @@ import (
 	"github.com/gravitational/teleport/api/types"
 )
 
-// Progress is how far a request is from being approved, as the auth service
+// progress is how far a request is from being approved, as the auth service
 // counts: of each rule that allows a role, one threshold has to be reached,
 // and a review counts for those thresholds whose filter it meets.
-type Progress struct {
+type progress struct {
 	Approvals int // those that count for the rule that is furthest from its end
 	Needed    int // what that rule needs; zero means that no review can approve
 	Denials   int // reviews against it
@@ -23,7 +23,7 @@ type Progress struct {
 }
 
 // String is the progress in words, "1 of 2 approvals, needs security".
-func (p Progress) String() string {
+func (p progress) String() string {
 	if p.Needed == 0 && !p.Done {
 		return "no review can approve it"
 	}
@@ -48,10 +48,10 @@ type count struct {
 
 func (c count) left() int { return max(0, c.needed-c.have) }
 
-// ProgressOf counts the reviews of a request.
-func ProgressOf(req types.AccessRequest) Progress {
+// progressOf counts the reviews of a request.
+func progressOf(req types.AccessRequest) progress {
 	counts := approvals(req)
-	p := Progress{Done: true}
+	p := progress{Done: true}
 	for _, rev := range req.GetReviews() {
 		if rev.ProposedState.IsDenied() {
 			p.Denials++
@@ -78,7 +78,7 @@ func ProgressOf(req types.AccessRequest) Progress {
 	if blocked || furthest.needed == 0 {
 		// A rule without a threshold to approve by, or a server that says
 		// nothing of thresholds.
-		return Progress{Denials: p.Denials, Missing: p.Missing, Done: req.GetState().IsApproved()}
+		return progress{Denials: p.Denials, Missing: p.Missing, Done: req.GetState().IsApproved()}
 	}
 	p.Approvals, p.Needed = min(furthest.have, furthest.needed), furthest.needed
 	p.Done = furthest.left() == 0

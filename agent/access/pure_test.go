@@ -138,7 +138,7 @@ func TestProgress(t *testing.T) {
 		"bad_index":           {[]func(*types.AccessRequestV3){mapping(map[string]types.ThresholdIndexSets{"dba": sets([]uint32{77})}), reviewed("bob", yes, 99)}, "no review can approve it", false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := ProgressOf(newRequest(tc.change...))
+			got := progressOf(newRequest(tc.change...))
 			if got.String() != tc.want || got.Done != tc.done {
 				t.Errorf("progress %q, done %v; want %q, %v", got, got.Done, tc.want, tc.done)
 			}
@@ -227,7 +227,7 @@ func TestDiff(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var kinds []state.RequestEventKind
-			for _, ev := range Diff(tc.prev, tc.next, start, start.Add(tc.after)) {
+			for _, ev := range diff(tc.prev, tc.next, start, start.Add(tc.after)) {
 				kinds = append(kinds, ev.Kind)
 			}
 			if got := fmt.Sprint(kinds); got != tc.want {

@@ -34,25 +34,26 @@ const (
 	watchRefused = 10 * time.Minute
 )
 
-// Source is where the requests of one session come from.
-type Source interface {
+// source is where the requests of one session come from: its connection to
+// the cluster, or [TSH].
+type source interface {
 	// Requests lists all that the user may see.
 	Requests(ctx context.Context) ([]*types.AccessRequestV3, error)
-	// WatchRequests tells of changes to his own, see cluster.WatchRequests. A
-	// source that cannot returns an error that matches ErrNoWatch.
+	// WatchRequests tells of changes to the user's own, see cluster.WatchRequests. A
+	// source that cannot returns an error that matches errNoWatch.
 	WatchRequests(ctx context.Context, handle func(cluster.RequestEvent)) error
 }
 
-// ErrNoWatch says that a Source can only list.
-var ErrNoWatch = errors.New("access requests cannot be watched here")
+// errNoWatch says that a source can only list.
+var errNoWatch = errors.New("access requests cannot be watched here")
 
-// Tracker follows the access requests of one session. It is handed a Source
+// tracker follows the access requests of one session. It is handed a source
 // and knows nothing of where that gets them.
-type Tracker struct {
-	source   Source
+type tracker struct {
+	source   source
 	onChange func()
 	log      *slog.Logger
-	relist   chan struct{} // capacity 1: list now
+	relist   wake.Signal // list now
 
 	mu      sync.Mutex
 	entries map[string]entry
@@ -60,8 +61,8 @@ type Tracker struct {
 	seq     int            // counts events and lists
 	doubt   bool           // the last list is asked for because of something odd
 	listed  bool
-	noWatch bool  // the source can only list
-	err     error // why the last list failed; nil if it did not
+	noWatch bool // the source can only list
+	failed  bool // the last list did, and the log says so
 }
 
 // entry is a request and when it was last heard of.
@@ -70,18 +71,18 @@ type entry struct {
 	seq int
 }
 
-// NewTracker returns a Tracker; Run starts it. onChange is called, from any
+// newTracker returns a tracker; Run starts it. onChange is called, from any
 // goroutine, when List may return something else.
-func NewTracker(source Source, log *slog.Logger, onChange func()) *Tracker {
-	return &Tracker{
-		source: source, onChange: onChange, log: log, relist: make(chan struct{}, 1),
+func newTracker(source source, log *slog.Logger, onChange func()) *tracker {
+	return &tracker{
+		source: source, onChange: onChange, log: log, relist: wake.NewSignal(),
 		entries: make(map[string]entry), gone: make(map[string]int),
 	}
 }
 
 // List returns the requests as last heard, in no order, and whether they have
 // been listed at all. What it returns is not to be changed.
-func (t *Tracker) List() (list []*types.AccessRequestV3, listed bool) {
+func (t *tracker) List() (list []*types.AccessRequestV3, listed bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	list = make([]*types.AccessRequestV3, 0, len(t.entries))
@@ -91,23 +92,11 @@ func (t *Tracker) List() (list []*types.AccessRequestV3, listed bool) {
 	return list, t.listed
 }
 
-// Err returns why the requests could not be listed; nil means they could.
-func (t *Tracker) Err() error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.err
-}
-
 // Refresh lists now: the caller knows that something has changed.
-func (t *Tracker) Refresh() {
-	select {
-	case t.relist <- struct{}{}:
-	default: // asked for already
-	}
-}
+func (t *tracker) Refresh() { t.relist.Wake() }
 
 // Run follows the requests until ctx ends.
-func (t *Tracker) Run(ctx context.Context) {
+func (t *tracker) Run(ctx context.Context) {
 	var wg sync.WaitGroup
 	wg.Go(func() { t.watch(ctx) })
 	t.poll(ctx)
@@ -115,7 +104,7 @@ func (t *Tracker) Run(ctx context.Context) {
 }
 
 // watch keeps a watch going.
-func (t *Tracker) watch(ctx context.Context) {
+func (t *tracker) watch(ctx context.Context) {
 	pause := &backoff.ExponentialBackOff{
 		InitialInterval: watchRetry, Multiplier: 2, RandomizationFactor: 0.5, MaxInterval: watchRetryMax,
 	}
@@ -130,7 +119,7 @@ func (t *Tracker) watch(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		if errors.Is(err, ErrNoWatch) {
+		if errors.Is(err, errNoWatch) {
 			t.mu.Lock()
 			t.noWatch = true
 			t.mu.Unlock()
@@ -148,7 +137,7 @@ func (t *Tracker) watch(ctx context.Context) {
 }
 
 // take adopts what the watch saw.
-func (t *Tracker) take(ev cluster.RequestEvent) {
+func (t *tracker) take(ev cluster.RequestEvent) {
 	if ev.Ready {
 		t.Refresh() // what happened before is found by listing
 		return
@@ -178,7 +167,7 @@ func (t *Tracker) take(ev cluster.RequestEvent) {
 }
 
 // changedLocked tells the owner, who must neither wait nor call back.
-func (t *Tracker) changedLocked() {
+func (t *tracker) changedLocked() {
 	if t.onChange != nil {
 		t.onChange()
 	}
@@ -193,7 +182,7 @@ func backward(old, next *types.AccessRequestV3) bool {
 }
 
 // poll lists at intervals, and whenever asked.
-func (t *Tracker) poll(ctx context.Context) {
+func (t *tracker) poll(ctx context.Context) {
 	for {
 		again := t.list(ctx)
 		if again <= 0 {
@@ -219,7 +208,7 @@ func (t *Tracker) poll(ctx context.Context) {
 
 // interval is the pause until the next list, with some jitter, so that many
 // agents do not ask at the same moment.
-func (t *Tracker) interval() time.Duration {
+func (t *tracker) interval() time.Duration {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	every := pollQuiet
@@ -237,7 +226,7 @@ func (t *Tracker) interval() time.Duration {
 
 // list asks for everything and adopts it. It returns when to ask again if that
 // is to be soon.
-func (t *Tracker) list(ctx context.Context) time.Duration {
+func (t *tracker) list(ctx context.Context) time.Duration {
 	t.mu.Lock()
 	mark, sure := t.seq, t.doubt
 	t.doubt = false
@@ -249,10 +238,10 @@ func (t *Tracker) list(ctx context.Context) time.Duration {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if err != nil {
-		if t.err == nil {
+		if !t.failed {
 			t.log.Info("access requests cannot be listed", "err", err)
 		}
-		t.err = err
+		t.failed = true
 		return 0
 	}
 	return t.adoptLocked(list, mark, sure)
@@ -261,7 +250,7 @@ func (t *Tracker) list(ctx context.Context) time.Duration {
 // adoptLocked makes a list the truth, but for what an event said since the
 // list was asked for. A list older than what is known is not believed unless
 // it is the second to say so.
-func (t *Tracker) adoptLocked(list []*types.AccessRequestV3, mark int, sure bool) time.Duration {
+func (t *tracker) adoptLocked(list []*types.AccessRequestV3, mark int, sure bool) time.Duration {
 	again := time.Duration(0)
 	t.seq++
 	next := make(map[string]entry, len(list))
@@ -283,7 +272,7 @@ func (t *Tracker) adoptLocked(list []*types.AccessRequestV3, mark int, sure bool
 			next[id] = entry{req: req, seq: t.seq}
 		}
 	}
-	changed := !t.listed || t.err != nil || len(next) != len(t.entries)
+	changed := !t.listed || len(next) != len(t.entries)
 	for id, old := range t.entries {
 		if _, ok := next[id]; !ok && old.seq > mark {
 			next[id] = old // it came while the list was on its way
@@ -293,7 +282,7 @@ func (t *Tracker) adoptLocked(list []*types.AccessRequestV3, mark int, sure bool
 		}
 	}
 	maps.DeleteFunc(t.gone, func(_ string, seq int) bool { return seq <= mark })
-	t.entries, t.listed, t.err = next, true, nil
+	t.entries, t.listed, t.failed = next, true, false
 	if changed {
 		t.changedLocked()
 	}

@@ -10,7 +10,7 @@ import (
 	"berth/agent/cluster"
 )
 
-// TSH is a Source that asks tsh. It is for sessions whose key only tsh can
+// TSH is a source that asks tsh. It is for sessions whose key only tsh can
 // use; it costs a process at each list and cannot watch.
 type TSH struct {
 	// Run runs tsh for the profile with args and returns its stdout.
@@ -25,15 +25,15 @@ func (s TSH) Requests(ctx context.Context) ([]*types.AccessRequestV3, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list access requests: %w", err)
 	}
-	return ParseList(out)
+	return parseList(out)
 }
 
-// WatchRequests returns ErrNoWatch.
-func (TSH) WatchRequests(context.Context, func(cluster.RequestEvent)) error { return ErrNoWatch }
+// WatchRequests returns errNoWatch.
+func (TSH) WatchRequests(context.Context, func(cluster.RequestEvent)) error { return errNoWatch }
 
-// ParseList parses what "tsh request ls --format=json" prints: an array, or
+// parseList parses what "tsh request ls --format=json" prints: an array, or
 // null when there are none.
-func ParseList(out []byte) ([]*types.AccessRequestV3, error) {
+func parseList(out []byte) ([]*types.AccessRequestV3, error) {
 	var list []*types.AccessRequestV3
 	if err := json.Unmarshal(out, &list); err != nil {
 		return nil, fmt.Errorf("parse tsh's list of access requests: %w", err)

@@ -95,7 +95,7 @@ func newWorld(t *testing.T, version string, before ...func(*world)) *world {
 	return w
 }
 
-func (w *world) follow(fingerprint string, source Source, active ...string) {
+func (w *world) follow(fingerprint string, source source, active ...string) {
 	w.board.Follow([]Session{{
 		Who: Who{Profile: w.ProxyAddr(), Cluster: w.Name(), User: "alice", Active: active},
 		Key: certwatch.ProfileID{Name: "localhost"}, Fingerprint: fingerprint, Source: source,
@@ -393,7 +393,7 @@ func TestAssumeByTSH(t *testing.T) {
 	if want := []string{"login --request-id=ok", "request drop ok"}; !slices.Equal(ran, want) {
 		t.Errorf("ran %q, want %q", ran, want)
 	}
-	if err := (Changer{}).Drop(t.Context()); !errors.Is(err, ErrNoWay) {
+	if err := (Changer{}).Drop(t.Context()); !errors.Is(err, errNoWay) {
 		t.Errorf("with neither: %v", err)
 	}
 }
@@ -413,13 +413,13 @@ func TestTSHSource(t *testing.T) {
 	if err != nil || len(list) != 1 || !list[0].GetState().IsApproved() || list[0].GetResolveReason() != "ok" {
 		t.Errorf("%v, %v", list, err)
 	}
-	if !errors.Is(s.WatchRequests(t.Context(), nil), ErrNoWatch) {
+	if !errors.Is(s.WatchRequests(t.Context(), nil), errNoWatch) {
 		t.Error("tsh watches")
 	}
-	if list, err := ParseList([]byte("null")); err != nil || len(list) != 0 {
+	if list, err := parseList([]byte("null")); err != nil || len(list) != 0 {
 		t.Errorf("none: %v, %v", list, err)
 	}
-	if _, err := ParseList([]byte("ERROR")); err == nil {
+	if _, err := parseList([]byte("ERROR")); err == nil {
 		t.Error("no JSON was parsed")
 	}
 }
