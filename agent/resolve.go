@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -243,13 +244,10 @@ func (r *resolver) needsTSH(ctx context.Context, f sessions.Session, p enginePla
 	return "", nil
 }
 
-// dbUser is the database user the cert is to name: the tunnel's, else the one
-// the protocol has for nobody in particular.
+// dbUser is the database user that the cert names: the tunnel's, else the
+// protocol's default.
 func dbUser(proto db.Protocol, spec state.TunnelSpec) string {
-	if spec.DBUser == "" && proto.NeedsDBUser {
-		return proto.DefaultDBUser
-	}
-	return spec.DBUser
+	return cmp.Or(spec.DBUser, proto.DefaultDBUser)
 }
 
 func hardwareKeyPolicy(p *certwatch.Profile) bool {

@@ -105,9 +105,6 @@ func (a *app) runClient(ctx context.Context, path string, argv, env []string) er
 	return runChild(child)
 }
 
-// readsNoEnvironment are clients that find a server by their arguments only.
-var readsNoEnvironment = []string{"redis-cli", "mongosh"}
-
 // clientArgs is the command to run: the usual client when none was named, and
 // with the tunnel's arguments before those given for clients that need them.
 func clientArgs(proto db.Protocol, ep db.Endpoint, argv []string) ([]string, error) {
@@ -119,7 +116,7 @@ func clientArgs(proto db.Protocol, ep db.Endpoint, argv []string) ([]string, err
 		return usual, nil
 	}
 	name := strings.TrimSuffix(filepath.Base(argv[0]), ".exe")
-	if err == nil && usual[0] == name && slices.Contains(readsNoEnvironment, name) {
+	if err == nil && usual[0] == name && proto.ArgsOnly {
 		return slices.Concat(argv[:1], usual[1:], argv[1:]), nil
 	}
 	return argv, nil

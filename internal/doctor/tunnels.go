@@ -15,6 +15,7 @@ import (
 
 	"berth/agent/state"
 	"berth/proxies"
+	"berth/proxies/db"
 	"berth/proxies/kube/kubeconfig"
 )
 
@@ -106,16 +107,6 @@ func problemAction(t state.Tunnel) string {
 	return t.Problem.Action
 }
 
-// hello is what a client of a protocol sends first, when the answer needs no
-// login; an empty one means that the server speaks first.
-var hello = map[string]string{
-	"postgres":    "\x00\x00\x00\x08\x04\xd2\x16\x2f", // SSLRequest
-	"cockroachdb": "\x00\x00\x00\x08\x04\xd2\x16\x2f",
-	"redis":       "*1\r\n$4\r\nPING\r\n",
-	"mysql":       "",
-	"mariadb":     "",
-}
-
 // knock connects to the tunnel's port, and returns what that proved.
 func (d *doctor) knock(ctx context.Context, t state.Tunnel) (said string, err error) {
 	if t.Kind == state.KindKube {
@@ -127,8 +118,9 @@ func (d *doctor) knock(ctx context.Context, t state.Tunnel) (said string, err er
 	}
 	defer func() { _ = conn.Close() }() // nothing is to be sent any more
 	until, _ := ctx.Deadline()          // it has one
-	first, known := hello[t.Protocol]
-	if !known { // it is enough that nobody hangs up
+	proto, _ := db.Lookup(t.Protocol)
+	first, known := proto.Hello()
+	if !known { // it is enough that the connection stays open
 		until = time.Now().Add(pulseTime)
 	}
 	if err := conn.SetDeadline(until); err != nil {

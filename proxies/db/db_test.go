@@ -27,7 +27,7 @@ var (
 )
 
 func TestLookup(t *testing.T) {
-	for _, p := range Protocols() {
+	for _, p := range protocols {
 		got, ok := Lookup(p.Name)
 		if !ok || got.Name != p.Name {
 			t.Errorf("Lookup(%q) = %v, %v", p.Name, got.Name, ok)
@@ -35,11 +35,14 @@ func TestLookup(t *testing.T) {
 		if !strings.HasPrefix(p.ALPN, "teleport-") || p.Title == "" {
 			t.Errorf("%s: ALPN %q, title %q", p.Name, p.ALPN, p.Title)
 		}
+		if p.guess != nil && p.refuse == nil {
+			t.Errorf("%s is recognised by a client's first words, and cannot refuse the client", p.Name)
+		}
 	}
 	if p, ok := Lookup("dbase"); ok {
 		t.Errorf("Lookup(dbase) = %v", p)
 	}
-	if p, _ := Lookup("mysql"); !p.ServerFirst || p.NeedsDBUser || !p.Native {
+	if p, _ := Lookup("mysql"); !p.serverFirst || p.NeedsDBUser || !p.Native {
 		t.Errorf("mysql = %+v", p)
 	}
 	if p, _ := Lookup("oracle"); p.Native {
@@ -50,7 +53,7 @@ func TestLookup(t *testing.T) {
 // TestGolden writes down everything for every protocol, to be read by a person.
 func TestGolden(t *testing.T) {
 	var b strings.Builder
-	for _, p := range Protocols() {
+	for _, p := range protocols {
 		for _, e := range []Endpoint{usual, bare, nasty} {
 			fmt.Fprintf(&b, "## %s %q %q\n", p.Name, e.DBUser, e.DBName)
 			for _, f := range p.Formats() {
@@ -139,7 +142,7 @@ func TestMySQLRoundTrip(t *testing.T) {
 }
 
 func TestURLRoundTrip(t *testing.T) {
-	for _, p := range Protocols() {
+	for _, p := range protocols {
 		if !slices.Contains(p.Formats(), URL) {
 			continue
 		}
@@ -196,7 +199,7 @@ func TestHostileNamesAreRefused(t *testing.T) {
 		"port_out_of_range": {Host: "127.0.0.1", Port: 70000},
 	} {
 		t.Run(name, func(t *testing.T) {
-			for _, p := range Protocols() {
+			for _, p := range protocols {
 				for _, f := range p.Formats() {
 					if s, err := p.Format(f, e); err == nil {
 						t.Errorf("%s as %s: %q, want an error", p.Name, f, s)
@@ -243,5 +246,36 @@ export PGGSSENCMODE=disable
 export DATABASE_URL='postgres://o%27hara@127.0.0.1:15432/my%20db?sslmode=disable'`
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// TestHello: what a client may say first is its protocol's, or a protocol's that
+// begins alike.
+func TestHello(t *testing.T) {
+	answers := map[string]bool{"postgres": true, "cockroachdb": true, "mysql": true, "mariadb": true, "redis": true}
+	for _, p := range protocols {
+		first, ok := p.Hello()
+		if ok != answers[p.Name] {
+			t.Errorf("%s: a hello that is answered: %v", p.Name, ok)
+		}
+		if !ok {
+			continue
+		}
+		if like, known := guess([]byte(first)); !known || like.ALPN != p.ALPN {
+			t.Errorf("%s: %q is taken for %q", p.Name, first, like.Name)
+		}
+	}
+}
+
+func TestAnswerDue(t *testing.T) {
+	const cancel = "\x00\x00\x00\x10\x04\xd2\x16\x2e\x00\x00\x00\x01\x00\x00\x00\x02"
+	for _, p := range protocols {
+		silent := p.ALPN == "teleport-postgres"
+		if due := p.AnswerDue(int64(len(cancel))); due == silent {
+			t.Errorf("%s: an answer to a request to cancel is due: %v", p.Name, due)
+		}
+		if !p.AnswerDue(8) {
+			t.Errorf("%s: no answer is due to eight bytes", p.Name)
+		}
 	}
 }

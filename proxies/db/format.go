@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,7 +26,8 @@ func (e Endpoint) addr() string { return net.JoinHostPort(e.Host, strconv.Itoa(e
 
 func (e Endpoint) port() string { return strconv.Itoa(e.Port) }
 
-// check refuses what could break out of a line of a file or a shell.
+// check returns an error for what could break out of a line of a file or a
+// shell.
 func (e Endpoint) check() error {
 	var errs []error
 	for what, value := range map[string]string{
@@ -44,7 +46,7 @@ func (e Endpoint) check() error {
 // Format is a way to write down where a tunnel is.
 type Format string
 
-// The formats. Which of them a protocol has, Formats tells.
+// The formats. Formats returns those that a protocol has.
 const (
 	URL       Format = "url"       // for clients, libraries and DATABASE_URL
 	JDBC      Format = "jdbc"      // for DBeaver, DataGrip and everything in Java
@@ -163,4 +165,66 @@ func quote(s string) string {
 		return s
 	}
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+// unusedPassword is for clients that insist on one: Teleport looks at the
+// cert, not at the password.
+const unusedPassword = "unused"
+
+// makeURL writes scheme://user@host:port/path?query; user and path may be empty.
+func makeURL(scheme, user string, e Endpoint, path string, query ...string) string {
+	u := url.URL{Scheme: scheme, Host: e.addr()}
+	if user != "" {
+		u.User = url.User(user)
+	}
+	if path != "" {
+		u.Path, u.RawPath = "/"+path, "/"+escapePath(path)
+	}
+	u.RawQuery = params("&", query...)
+	return u.String()
+}
+
+// escapePath escapes one part of a path. A plus is escaped too, as Java's
+// decoder takes it for a space.
+func escapePath(s string) string { return strings.ReplaceAll(url.PathEscape(s), "+", "%2B") }
+
+// jdbcURL writes jdbc:scheme://host:port/db?query. Some drivers need the slash
+// even without a name after it.
+func jdbcURL(scheme string, e Endpoint, db string, query ...string) string {
+	s := "jdbc:" + scheme + "://" + e.addr() + "/" + escapePath(db)
+	if q := params("&", query...); q != "" {
+		s += "?" + q
+	}
+	return s
+}
+
+// params writes key=value pairs, leaving out those without a value. A space is
+// %20, which every client takes, unlike "+".
+func params(separator string, pairs ...string) string {
+	var parts []string
+	for i := 0; i < len(pairs); i += 2 {
+		if pairs[i+1] != "" {
+			parts = append(parts, pairs[i]+"="+strings.ReplaceAll(url.QueryEscape(pairs[i+1]), "+", "%20"))
+		}
+	}
+	return strings.Join(parts, separator)
+}
+
+// nonEmpty returns the KEY=VALUE pairs that have a value.
+func nonEmpty(pairs ...string) []string {
+	var vars []string
+	for i := 0; i < len(pairs); i += 2 {
+		if pairs[i+1] != "" {
+			vars = append(vars, pairs[i]+"="+pairs[i+1])
+		}
+	}
+	return vars
+}
+
+// args appends flag and value to argv when there is a value.
+func args(argv []string, flag, value string) []string {
+	if value == "" {
+		return argv
+	}
+	return append(argv, flag, value)
 }

@@ -1,10 +1,12 @@
 package db
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"time"
 )
 
@@ -15,7 +17,7 @@ type RefusalKind int
 // The kinds of refusal.
 const (
 	RefusalOther       RefusalKind = iota // none of the below
-	RefusalLogin                          // nobody is logged in
+	RefusalLogin                          // there is no valid session
 	RefusalHoldEnded                      // the client was held, and no login came
 	RefusalDenied                         // the cluster refused
 	RefusalMFA                            // the cluster wants a second factor that cannot be had now
@@ -23,8 +25,8 @@ const (
 	RefusalUnknown                        // the cluster has no such database
 )
 
-// Refusal is what a refused client is told. The texts may come from anywhere:
-// each protocol's writer makes them harmless and short enough.
+// Refusal is the text that a refused client gets. It may come from anywhere:
+// Refuse makes it harmless and short enough for the protocol.
 type Refusal struct {
 	// Title says what is wrong in a few words. Some clients print nothing
 	// else, so it is best when it names the tunnel.
@@ -53,39 +55,17 @@ var errGarbage = errors.New("it does not speak the protocol")
 // the texts of r are clean.
 type refuser func(client io.ReadWriter, r Refusal) error
 
-// refusers is what each protocol has; the rest has no way to be told.
-//
-// That rest is oracle, whose clients speak to tsh, and spanner, whose clients
-// speak gRPC.
-var refusers = map[string]refuser{
-	"postgres":        refusePostgres,
-	"cockroachdb":     refusePostgres,
-	"mysql":           refuseMySQL,
-	"mariadb":         refuseMySQL,
-	"mongodb":         refuseMongoDB,
-	"redis":           refuseRedis,
-	"sqlserver":       refuseSQLServer,
-	"cassandra":       refuseCassandra,
-	"clickhouse":      refuseClickHouse,
-	"clickhouse-http": refuseHTTP(clickHousePage),
-	"elasticsearch":   refuseHTTP(elasticPage),
-	"opensearch":      refuseHTTP(elasticPage),
-	"dynamodb":        refuseHTTP(dynamoPage),
-	"snowflake":       refuseHTTP(snowflakePage),
-}
-
-// Refuse tells a client why it is refused, in its own protocol: it answers
-// from conn's first byte on up to the first place where the protocol has room
-// for an error. The caller closes conn.
+// Refuse answers a client with the reason, in its own protocol: it reads from
+// conn's first byte on, up to the first place where the protocol has room for
+// an error. The caller closes conn.
 //
 // It returns within two seconds whatever the client does, and sets conn's
-// deadline to see to that. The error says why the client was not told:
-// because it hung up, said nothing or spoke something else; or, as
-// errors.ErrUnsupported, because p has no way to tell it.
+// deadline to see to that. The error says why the client got no answer: it hung
+// up, said nothing or spoke something else; or p has no way to refuse, which is
+// errors.ErrUnsupported.
 func (p Protocol) Refuse(conn net.Conn, r Refusal) error {
-	refuse := refusers[p.Name]
-	if refuse == nil {
-		return fmt.Errorf("tell a client of %s that it is refused: %w", p.Title, errors.ErrUnsupported)
+	if p.refuse == nil {
+		return fmt.Errorf("refuse a client of %s: %w", p.Title, errors.ErrUnsupported)
 	}
 	err := conn.SetDeadline(time.Now().Add(refuseTimeout))
 	if err == nil {
@@ -93,10 +73,57 @@ func (p Protocol) Refuse(conn net.Conn, r Refusal) error {
 			io.Reader
 			io.Writer
 		}{io.LimitReader(conn, refuseMax), conn}
-		err = refuse(client, r.clean())
+		err = p.refuse(client, r.clean())
 	}
 	if err != nil {
-		return fmt.Errorf("tell a client of %s that it is refused: %w", p.Title, err)
+		return fmt.Errorf("refuse a client of %s: %w", p.Title, err)
 	}
 	return nil
+}
+
+// speaksFirst is how long a client may be silent before it is taken for one of
+// a protocol in which the server speaks first. Others send their first message
+// together with the connection, and it has a loopback's way to go.
+const speaksFirst = 500 * time.Millisecond
+
+// RefuseUnknown is Refuse for a client of a database whose protocol is not
+// known yet, as before the first login. It takes the protocol from what the
+// client says first, or from its silence; a client that fits none gets no
+// answer. It promises what Refuse does.
+func RefuseUnknown(conn net.Conn, r Refusal) error {
+	if err := refuseGuessed(conn, r.clean()); err != nil {
+		return fmt.Errorf("refuse a client: %w", err)
+	}
+	return nil
+}
+
+func refuseGuessed(conn net.Conn, r Refusal) error {
+	in := bufio.NewReader(io.LimitReader(conn, refuseMax))
+	if err := conn.SetDeadline(time.Now().Add(speaksFirst)); err != nil {
+		return err
+	}
+	_, err := in.Peek(1)
+	if silent := errors.Is(err, os.ErrDeadlineExceeded); err != nil && !silent {
+		return err
+	}
+	if err := conn.SetDeadline(time.Now().Add(refuseTimeout - speaksFirst)); err != nil {
+		return err
+	}
+	first, err := in.Peek(in.Buffered())
+	if err != nil {
+		return err
+	}
+	p, known := guess(first)
+	if !known {
+		return fmt.Errorf("%w that berth knows: %d bytes", errGarbage, len(first))
+	}
+	return p.refuse(struct {
+		io.Reader
+		io.Writer
+	}{in, conn}, r)
+}
+
+// guess returns a protocol of the family to which a client's first bytes belong.
+func guess(first []byte) (Protocol, bool) {
+	return find(func(p Protocol) bool { return p.guess != nil && p.guess(first) })
 }

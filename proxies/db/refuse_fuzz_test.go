@@ -20,8 +20,10 @@ import (
 
 func refuserNames() []string {
 	var names []string
-	for name := range refusers {
-		names = append(names, name)
+	for _, p := range protocols {
+		if p.refuse != nil {
+			names = append(names, p.Name)
+		}
 	}
 	slices.Sort(names)
 	return names

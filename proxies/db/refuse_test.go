@@ -56,7 +56,7 @@ func refuseSaid(t testing.TB, protocol string, said io.Reader, r Refusal) (heard
 	}
 	c := &fakeClient{say: said}
 	err = p.Refuse(c, r)
-	if refusers[protocol] != nil && c.deadline.IsZero() {
+	if p.refuse != nil && c.deadline.IsZero() {
 		t.Errorf("%s: refused without a deadline", protocol)
 	}
 	return c.heard.String(), err
@@ -128,7 +128,7 @@ func TestRefuseEveryKind(t *testing.T) {
 		fmt.Fprintf(&b, "%v %s: %s\n", o, strings.Join(names, ","), last)
 	}
 	golden(t, "refusals.golden", b.String())
-	for name := range refusers {
+	for _, name := range refuserNames() {
 		if !told[name] {
 			t.Errorf("%s is in no opening", name)
 		}
@@ -191,7 +191,7 @@ func TestRefuseGarbage(t *testing.T) {
 		{"long_postgres", "\x00\x00\x27\x11\x00\x03\x00\x00"},
 	}
 	for _, tt := range tests {
-		for name := range refusers {
+		for _, name := range refuserNames() {
 			if name == "mysql" || name == "mariadb" {
 				continue // the server speaks first, and says all it will
 			}
@@ -232,7 +232,7 @@ func TestRefuseSilent(t *testing.T) {
 		}, func(error) bool { return true }},
 	}
 	for _, tt := range tests {
-		for name := range refusers {
+		for _, name := range refuserNames() {
 			t.Run(tt.name+"_"+name, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					server, client := net.Pipe()
@@ -258,7 +258,7 @@ func TestRefuseBounded(t *testing.T) {
 	for _, again := range []string{
 		"\x00\x00\x00\x08\x04\xd2\x16/", "*1\r\n$5\r\nHELLO\r\n", "x: y\r\n", "\x00", "\r\n", "*0\r\n",
 	} {
-		for name := range refusers {
+		for _, name := range refuserNames() {
 			said := &countReader{r: strings.NewReader("GET / HTTP/1.1\r\n" + strings.Repeat(again, 1<<20/len(again)))}
 			if again[0] != 'x' {
 				said.r = strings.NewReader(strings.Repeat(again, 1<<20/len(again)))
@@ -283,7 +283,7 @@ func (c *countReader) Read(p []byte) (int, error) {
 }
 
 func TestRefuseUnsupported(t *testing.T) {
-	for _, p := range Protocols() {
+	for _, p := range protocols {
 		_, err := refuseSaid(t, p.Name, strings.NewReader(""), waiting)
 		want := p.Name == "oracle" || p.Name == "spanner"
 		if got := errors.Is(err, errors.ErrUnsupported); got != want {

@@ -87,3 +87,6 @@ func lastRune(s string) rune {
 	r, _ := utf8.DecodeLastRuneInString(s)
 	return r
 }
+
+// wholeLine is all of r in one line, where length is no matter.
+func (r Refusal) wholeLine() string { return r.line(titleMax + textMax + hintMax) }

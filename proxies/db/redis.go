@@ -10,6 +10,43 @@ import (
 	"strings"
 )
 
+var redis = Protocol{
+	Name:          "redis",
+	Title:         "Redis",
+	ALPN:          "teleport-redis",
+	Native:        true,
+	DefaultDBUser: "default",
+	ArgsOnly:      true,
+	hello:         "*1\r\n$4\r\nPING\r\n",
+	guess:         isRedis,
+	refuse:        refuseRedis,
+	client:        redisClient,
+}
+
+// redisClient names no user: clients would try to log in as it.
+var redisClient = client{
+	text: map[Format]func(Endpoint) string{
+		URL:  redisURL,
+		JDBC: func(e Endpoint) string { return jdbcURL("redis", e, redisDB(e)) },
+	},
+	// redis-cli has no variables for host and port; many libraries take this.
+	env: func(e Endpoint) []string { return []string{"REDIS_URL=" + redisURL(e)} },
+	command: func(e Endpoint) []string {
+		return args([]string{"redis-cli", "-h", e.Host, "-p", e.port()}, "-n", redisDB(e))
+	},
+	clear: []string{"REDISCLI_AUTH"}, // it would be sent, and refused
+}
+
+func redisURL(e Endpoint) string { return makeURL("redis", "", e, redisDB(e)) }
+
+// redisDB is the database's number: Redis has no names for them.
+func redisDB(e Endpoint) string {
+	if _, err := strconv.ParseUint(e.DBName, 10, 16); err != nil {
+		return ""
+	}
+	return e.DBName
+}
+
 // redisSetUp are commands that client libraries send before the user's own,
 // and after whose failure they go on, to try with an older protocol or without
 // a name. Only the error to the user's own command is shown for certain.
@@ -30,7 +67,7 @@ func refuseRedis(client io.ReadWriter, r Refusal) error {
 		}
 		if err != nil {
 			if answered && !errors.Is(err, errGarbage) {
-				return nil // it has been told, and hung up or says no more
+				return nil // it has its answer, and hung up or is silent
 			}
 			return err
 		}
@@ -50,8 +87,8 @@ func redisCode(kind RefusalKind) string {
 	return "ERR"
 }
 
-// redisCommand reads the name of the next command, in upper case, and tells
-// how many arguments follow it.
+// redisCommand reads the name of the next command and returns it in upper case,
+// with how many arguments follow.
 func redisCommand(in *bufio.Reader) (name string, args int, err error) {
 	for {
 		line, err := redisLine(in)
@@ -132,3 +169,6 @@ func redisLine(in *bufio.Reader) ([]byte, error) {
 	}
 	return bytes.TrimRight(line, "\r\n"), err
 }
+
+// isRedis knows a command by the array that it is.
+func isRedis(first []byte) bool { return len(first) > 0 && first[0] == '*' }

@@ -5,7 +5,37 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"strings"
 )
+
+var mongodb = Protocol{
+	Name:        "mongodb",
+	Title:       "MongoDB",
+	ALPN:        "teleport-mongodb",
+	Native:      true,
+	NeedsDBUser: true,
+	ArgsOnly:    true,
+	guess:       isMongoDB,
+	refuse:      refuseMongoDB,
+	client:      mongoClient,
+}
+
+// mongoClient names no user: clients would try to log in as it.
+var mongoClient = client{
+	text: map[Format]func(Endpoint) string{URL: mongoURL},
+	env: func(e Endpoint) []string {
+		return []string{"MONGODB_URI=" + mongoURL(e), "DATABASE_URL=" + mongoURL(e)}
+	},
+	command: func(e Endpoint) []string { return []string{"mongosh", mongoURL(e)} },
+}
+
+func mongoURL(e Endpoint) string {
+	u := makeURL("mongodb", "", e, e.DBName, "directConnection", "true")
+	if e.DBName == "" { // the slash before the question mark is required
+		u = strings.Replace(u, "?", "/?", 1)
+	}
+	return u
+}
 
 // Messages by their code. Source: MongoDB Wire Protocol. Drivers say hello in
 // the old form unless an API version is asked for.
@@ -84,4 +114,14 @@ func mongoCode(kind RefusalKind) (uint32, string) {
 	default:
 		return 6, "HostUnreachable"
 	}
+}
+
+// isMongoDB knows a message by its code: its length, which comes first, may be
+// anything.
+func isMongoDB(first []byte) bool {
+	if len(first) < mongoHead {
+		return false
+	}
+	size, code := binary.LittleEndian.Uint32(first), binary.LittleEndian.Uint32(first[12:])
+	return (code == mongoQuery || code == mongoMsg) && size >= mongoHead && size <= refuseMax
 }

@@ -4,8 +4,71 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"strings"
 	"unicode/utf16"
 )
+
+var sqlserver = Protocol{
+	Name:   "sqlserver",
+	Title:  "SQL Server",
+	ALPN:   "teleport-sqlserver",
+	Native: true,
+	guess:  isSQLServer,
+	refuse: refuseSQLServer,
+	client: client{
+		text: map[Format]func(Endpoint) string{
+			URL: sqlserverURL,
+			JDBC: func(e Endpoint) string {
+				s := "jdbc:sqlserver://" + e.addr()
+				if strings.Contains(e.Host, ":") { // the driver takes no brackets
+					s = "jdbc:sqlserver://;serverName=" + e.Host + ";port=" + e.port()
+				}
+				for _, kv := range nonEmpty("databaseName", e.DBName, "user", e.DBUser) {
+					key, value, _ := strings.Cut(kv, "=")
+					s += ";" + key + "=" + braces(value)
+				}
+				return s + ";encrypt=false"
+			},
+			DSN: func(e Endpoint) string {
+				var s strings.Builder
+				s.WriteString("Server=tcp:" + e.Host + "," + e.port())
+				for _, kv := range nonEmpty("Database", e.DBName, "User ID", e.DBUser) {
+					key, value, _ := strings.Cut(kv, "=")
+					s.WriteString(";" + key + "=" + adoQuote(value))
+				}
+				return s.String() + ";Encrypt=False"
+			},
+		},
+		env: func(e Endpoint) []string {
+			return nonEmpty("SQLCMDSERVER", "tcp:"+e.Host+","+e.port(), "SQLCMDUSER", e.DBUser,
+				"SQLCMDPASSWORD", unusedPassword, "SQLCMDDBNAME", e.DBName, "DATABASE_URL", sqlserverURL(e))
+		},
+		command: func(e Endpoint) []string {
+			argv := args([]string{"sqlcmd", "-S", "tcp:" + e.Host + "," + e.port()}, "-U", e.DBUser)
+			return args(append(argv, "-P", unusedPassword), "-d", e.DBName)
+		},
+	},
+}
+
+func sqlserverURL(e Endpoint) string {
+	return makeURL("sqlserver", e.DBUser, e, "", "database", e.DBName, "encrypt", "disable")
+}
+
+// braces quotes a property of a SQL Server JDBC URL.
+func braces(s string) string {
+	if !strings.ContainsAny(s, ";{}= ") {
+		return s
+	}
+	return "{" + strings.ReplaceAll(s, "}", "}}") + "}"
+}
+
+// adoQuote quotes a value of an ADO.NET connection string.
+func adoQuote(s string) string {
+	if !strings.ContainsAny(s, `;"'= `) {
+		return s
+	}
+	return `"` + strings.ReplaceAll(s, `"`, `""`) + `"`
+}
 
 // Packets and tokens of TDS. Source: [MS-TDS], sections 2.2.3 (packets),
 // 2.2.6.5 (PRELOGIN), 2.2.7.10 (ERROR) and 2.2.7.6 (DONE).
@@ -129,4 +192,9 @@ func tdsCode(kind RefusalKind) uint32 {
 	default:
 		return 17142 // paused, no new connections will be allowed
 	}
+}
+
+// isSQLServer knows the types of the first packet.
+func isSQLServer(first []byte) bool {
+	return len(first) > 0 && (first[0] == tdsPrelogin || first[0] == tdsLogin7)
 }

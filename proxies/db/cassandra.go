@@ -6,6 +6,31 @@ import (
 	"io"
 )
 
+var cassandra = Protocol{
+	Name:        "cassandra",
+	Title:       "Cassandra",
+	ALPN:        "teleport-cassandra",
+	Native:      true,
+	NeedsDBUser: true,
+	guess:       isCassandra,
+	refuse:      refuseCassandra,
+	client: client{
+		text: map[Format]func(Endpoint) string{
+			JDBC: func(e Endpoint) string { return jdbcURL("cassandra", e, e.DBName) },
+		},
+		env: func(e Endpoint) []string {
+			return []string{"CQLSH_HOST=" + e.Host, "CQLSH_PORT=" + e.port()}
+		},
+		command: func(e Endpoint) []string {
+			argv := []string{"cqlsh"}
+			if e.DBUser != "" {
+				argv = append(argv, "-u", e.DBUser, "-p", unusedPassword)
+			}
+			return append(args(argv, "-k", e.DBName), e.Host, e.port())
+		},
+	},
+}
+
 // Frames of Cassandra's native protocol. Source: native_protocol_v3.spec to
 // native_protocol_v5.spec, sections 2 (frames) and 9 (errors). Version 5 has
 // another framing, but only after STARTUP is answered.
@@ -88,3 +113,6 @@ func cqlCode(kind RefusalKind) uint32 {
 		return 0x1001 // overloaded
 	}
 }
+
+// isCassandra knows a frame by its head.
+func isCassandra(first []byte) bool { return len(first) >= cqlHead && cqlOpens([cqlHead]byte(first)) }

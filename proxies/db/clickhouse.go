@@ -1,0 +1,117 @@
+package db
+
+import (
+	"bufio"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"strconv"
+)
+
+var clickhouse = Protocol{
+	Name:        "clickhouse",
+	Title:       "ClickHouse",
+	ALPN:        "teleport-clickhouse",
+	Native:      true,
+	NeedsDBUser: true,
+	guess:       isClickHouse,
+	refuse:      refuseClickHouse,
+	client: client{
+		text: map[Format]func(Endpoint) string{URL: clickhouseURL},
+		env: func(e Endpoint) []string {
+			return nonEmpty("CLICKHOUSE_HOST", e.Host, "CLICKHOUSE_PORT", e.port(), "CLICKHOUSE_USER", e.DBUser,
+				"DATABASE_URL", clickhouseURL(e))
+		},
+		command: func(e Endpoint) []string {
+			argv := []string{"clickhouse-client", "--host", e.Host, "--port", e.port()}
+			return args(args(argv, "--user", e.DBUser), "--database", e.DBName)
+		},
+	},
+}
+
+var clickhouseHTTP = Protocol{
+	Name:        "clickhouse-http",
+	Title:       "ClickHouse (HTTP)",
+	ALPN:        "teleport-clickhouse",
+	Native:      true,
+	NeedsDBUser: true,
+	refuse:      refuseHTTP(clickHousePage),
+	client: client{
+		text: map[Format]func(Endpoint) string{
+			URL: httpURL,
+			JDBC: func(e Endpoint) string {
+				return jdbcURL("clickhouse", e, e.DBName, "user", e.DBUser, "ssl", "false")
+			},
+		},
+		env:     func(e Endpoint) []string { return []string{"CLICKHOUSE_URL=" + httpURL(e)} },
+		command: curl,
+	},
+}
+
+func clickhouseURL(e Endpoint) string { return makeURL("clickhouse", e.DBUser, e, e.DBName) }
+
+// Packets of ClickHouse's native protocol. Source: ClickHouse documentation,
+// "Native protocol", client and server packets.
+const (
+	chHello     = 0
+	chException = 2
+)
+
+// refuseClickHouse answers the client's hello with an exception. A client that
+// speaks HTTP to this port gets its answer too: one database has both.
+func refuseClickHouse(client io.ReadWriter, r Refusal) error {
+	in := bufio.NewReader(client)
+	first, err := in.Peek(1)
+	if err != nil {
+		return err
+	}
+	switch c := first[0]; {
+	case c == chHello: // what else it says does not matter
+		_, err := client.Write(clickHouseException(r))
+		return err
+	case 'A' <= c && c <= 'Z':
+		return answerHTTP(client, in, clickHousePage(r))
+	}
+	return fmt.Errorf("%w: a packet %#x", errGarbage, first[0])
+}
+
+func clickHouseException(r Refusal) []byte {
+	text := func(b []byte, s string) []byte {
+		return append(binary.AppendUvarint(b, uint64(len(s))), s...)
+	}
+	code, name := clickHouseCode(r.Kind)
+	b := binary.LittleEndian.AppendUint32([]byte{chException}, uint32(code))
+	b = text(b, "DB::Exception")
+	b = text(b, fmt.Sprintf("DB::Exception: %s (%s)", r.wholeLine(), name))
+	b = text(b, "")     // stack trace
+	return append(b, 0) // no nested exception
+}
+
+// clickHouseCode returns the error of a refusal. Source: ErrorCodes.cpp of
+// ClickHouse. AUTHENTICATION_FAILED is not among them: its client would ask
+// for a password.
+func clickHouseCode(kind RefusalKind) (int, string) {
+	switch kind {
+	case RefusalDenied, RefusalMFA:
+		return 497, "ACCESS_DENIED"
+	case RefusalUnknown:
+		return 81, "UNKNOWN_DATABASE"
+	default:
+		return 210, "NETWORK_ERROR"
+	}
+}
+
+// clickHousePage is an exception of ClickHouse. Source: ClickHouse
+// documentation, "HTTP Interface".
+func clickHousePage(r Refusal) page {
+	code, name := clickHouseCode(r.Kind)
+	return page{
+		status: httpStatus(r.Kind), contentType: "text/plain; charset=UTF-8",
+		header: map[string]string{"X-ClickHouse-Exception-Code": strconv.Itoa(code)},
+		body:   fmt.Sprintf("Code: %d. DB::Exception: %s (%s)\n", code, r.wholeLine(), name),
+	}
+}
+
+// isClickHouse knows a hello by its code; the client's name follows, with its
+// length before it.
+func isClickHouse(first []byte) bool { return len(first) >= 2 && first[0] == chHello }

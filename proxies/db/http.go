@@ -1,0 +1,94 @@
+package db
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+)
+
+// page is an answer to an HTTP request.
+type page struct {
+	status      int
+	contentType string
+	header      map[string]string // beside the usual ones
+	body        string
+}
+
+// refuseHTTP answers the first request with what write makes. The request's
+// body is left unread: no client waits for it to be.
+func refuseHTTP(write func(Refusal) page) refuser {
+	return func(client io.ReadWriter, r Refusal) error {
+		return answerHTTP(client, bufio.NewReader(client), write(r))
+	}
+}
+
+func answerHTTP(client io.Writer, in *bufio.Reader, p page) error {
+	req, err := http.ReadRequest(in)
+	var gone net.Error
+	switch {
+	case err == nil:
+		return p.answer(client, req)
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.As(err, &gone):
+		return err
+	default:
+		return fmt.Errorf("%w: %w", errGarbage, err)
+	}
+}
+
+// answer writes p and announces the end of the connection.
+func (p page) answer(w io.Writer, req *http.Request) error {
+	resp := http.Response{
+		StatusCode: p.status, ProtoMajor: 1, ProtoMinor: 1,
+		Header:        http.Header{"Content-Type": {p.contentType}, "Cache-Control": {"no-store"}},
+		Body:          io.NopCloser(strings.NewReader(p.body)),
+		ContentLength: int64(len(p.body)),
+		Request:       req, // the answer to a HEAD has no body
+		Close:         true,
+	}
+	if p.status == http.StatusServiceUnavailable {
+		resp.Header.Set("Retry-After", "5") // a person is needed, so not at once
+	}
+	for key, value := range p.header {
+		resp.Header.Set(key, value)
+	}
+	return resp.Write(w)
+}
+
+func httpStatus(kind RefusalKind) int {
+	switch kind {
+	case RefusalDenied, RefusalMFA:
+		return http.StatusForbidden
+	case RefusalUnknown:
+		return http.StatusNotFound
+	default:
+		return http.StatusServiceUnavailable
+	}
+}
+
+func jsonText(v any) string {
+	b, err := json.Marshal(v)
+	if err != nil { // it is made of texts, numbers and maps
+		panic("db: " + err.Error())
+	}
+	return string(b) + "\n"
+}
+
+var httpMethods = []string{
+	http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions,
+}
+
+// isHTTP knows a request by its method.
+func isHTTP(first []byte) bool {
+	method, _, found := strings.Cut(string(first[:min(len(first), len(http.MethodOptions)+1)]), " ")
+	return found && slices.Contains(httpMethods, method)
+}
+
+func httpURL(e Endpoint) string { return makeURL("http", "", e, "") }
+
+func curl(e Endpoint) []string { return []string{"curl", httpURL(e) + "/"} }

@@ -1,0 +1,172 @@
+package db
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+)
+
+var postgres = Protocol{
+	Name:      "postgres",
+	Title:     "PostgreSQL",
+	ALPN:      "teleport-postgres",
+	Native:    true,
+	hello:     pgHello,
+	guess:     isPostgres,
+	answerDue: pgAnswerDue,
+	refuse:    refusePostgres,
+	client:    pgClient,
+}
+
+// cockroachdb speaks Postgres' protocol.
+var cockroachdb = Protocol{
+	Name:      "cockroachdb",
+	Title:     "CockroachDB",
+	ALPN:      "teleport-postgres",
+	Native:    true,
+	hello:     pgHello,
+	answerDue: pgAnswerDue,
+	refuse:    refusePostgres,
+	client:    pgClient,
+}
+
+// pgHello is an SSLRequest, which Teleport declines before it looks at anything
+// else.
+const pgHello = "\x00\x00\x00\x08\x04\xd2\x16\x2f"
+
+var pgClient = client{
+	text: map[Format]func(Endpoint) string{
+		URL: postgresURL,
+		JDBC: func(e Endpoint) string {
+			return jdbcURL("postgresql", e, e.DBName, "user", e.DBUser, "sslmode", "disable")
+		},
+		DSN: func(e Endpoint) string {
+			vars := nonEmpty("host", e.Host, "port", e.port(), "user", e.DBUser, "dbname", e.DBName)
+			for i, kv := range vars {
+				key, value, _ := strings.Cut(kv, "=")
+				vars[i] = key + "=" + libpqQuote(value)
+			}
+			return strings.Join(append(vars, "sslmode=disable"), " ")
+		},
+		PGService: func(e Endpoint) string {
+			lines := nonEmpty("host", e.Host, "port", e.port(), "user", e.DBUser, "dbname", e.DBName)
+			return "[" + e.TunnelName + "]\n" + strings.Join(append(lines, "sslmode=disable"), "\n")
+		},
+	},
+	env: func(e Endpoint) []string {
+		return nonEmpty("PGHOST", e.Host, "PGPORT", e.port(), "PGUSER", e.DBUser, "PGDATABASE", e.DBName,
+			"PGSSLMODE", "disable",
+			"PGGSSENCMODE", "disable", // with a Kerberos ticket libpq would ask for it first
+			"DATABASE_URL", postgresURL(e))
+	},
+	clear: []string{"PGHOSTADDR", "PGSERVICE"},
+	command: func(e Endpoint) []string {
+		return []string{"psql", postgresURL(e)}
+	},
+	refuse: func(e Endpoint, f Format) error {
+		if f == PGService && (e.TunnelName == "" || strings.ContainsAny(e.TunnelName, "[]")) {
+			return fmt.Errorf("%q cannot name a section of a service file", e.TunnelName)
+		}
+		return nil
+	},
+}
+
+func postgresURL(e Endpoint) string {
+	return makeURL("postgres", e.DBUser, e, e.DBName, "sslmode", "disable")
+}
+
+// libpqQuote quotes a value of a libpq connection string.
+func libpqQuote(s string) string {
+	if s != "" && !strings.ContainsAny(s, ` '\`) {
+		return s
+	}
+	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(s) + "'"
+}
+
+// What a Postgres client may say first, each after a length of four bytes.
+// Source: PostgreSQL documentation, "Message Formats" and "Message Flow".
+// pgproto3 reads these as well, but only from clients of versions it knows.
+const (
+	pgCancel     = 80877102
+	pgSSL        = 80877103
+	pgGSSENC     = 80877104
+	pgMajor      = 3      // upper half of the version in a StartupMessage
+	pgStartupMax = 10_000 // MAX_STARTUP_PACKET_LENGTH in PostgreSQL's pqcomm.h
+)
+
+// refusePostgres declines encryption as often as it is asked for, and answers
+// the startup message with a fatal error.
+func refusePostgres(client io.ReadWriter, r Refusal) error {
+	for {
+		var head [8]byte
+		if _, err := io.ReadFull(client, head[:]); err != nil {
+			return err
+		}
+		size, code := binary.BigEndian.Uint32(head[:]), binary.BigEndian.Uint32(head[4:])
+		switch {
+		case size == 8 && (code == pgSSL || code == pgGSSENC):
+			if _, err := client.Write([]byte{'N'}); err != nil {
+				return err
+			}
+		case code == pgCancel:
+			return nil // never answered, by any server
+		case code>>16 == pgMajor && size >= 8 && size <= pgStartupMax:
+			if _, err := io.CopyN(io.Discard, client, int64(size)-8); err != nil {
+				return err
+			}
+			return pgFatal(client, r)
+		default:
+			return fmt.Errorf("%w: a message %#x of %d bytes", errGarbage, code, size)
+		}
+	}
+}
+
+func pgFatal(w io.Writer, r Refusal) error {
+	msg := pgproto3.ErrorResponse{
+		Severity:            "FATAL",
+		SeverityUnlocalized: "FATAL",
+		Code:                sqlState(r.Kind),
+		Message:             r.Title,
+		Detail:              r.Text,
+		Hint:                r.Hint,
+	}
+	b, err := msg.Encode(nil)
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(b)
+	return err
+}
+
+// sqlState returns the SQLSTATE of a refusal. Source: PostgreSQL
+// documentation, "PostgreSQL Error Codes". After cannot_connect_now libpq
+// tries the next address it has, and pg_isready says "rejecting connections".
+func sqlState(kind RefusalKind) string {
+	switch kind {
+	case RefusalDenied, RefusalMFA:
+		return "28000" // invalid_authorization_specification
+	case RefusalUnknown:
+		return "3D000" // invalid_catalog_name
+	case RefusalHoldEnded:
+		// Not cannot_connect_now: a client that connects to "localhost" would
+		// try the tunnel's other address, and be held a second time.
+		return "08004" // sqlserver_rejected_establishment_of_sqlconnection
+	default:
+		return "57P03" // cannot_connect_now
+	}
+}
+
+// isPostgres knows a message by the length before it: four bytes, of which the
+// first two are zero since no startup message is that long.
+func isPostgres(first []byte) bool { return len(first) >= 2 && first[0] == 0 && first[1] == 0 }
+
+// pgCancelSize is the length of a CancelRequest: a length, a code, a process id
+// and a key of four bytes each.
+const pgCancelSize = 16
+
+// pgAnswerDue knows the one message that the server acts on and never answers:
+// a CancelRequest, alone on its connection.
+func pgAnswerDue(sent int64) bool { return sent != pgCancelSize }

@@ -1,0 +1,14 @@
+package db
+
+// spanner's clients speak plaintext gRPC to what they take for an emulator. There
+// is no refusal for them.
+var spanner = Protocol{
+	Name:        "spanner",
+	Title:       "Spanner",
+	ALPN:        "teleport-spanner",
+	Native:      true,
+	NeedsDBUser: true,
+	client: client{
+		env: func(e Endpoint) []string { return []string{"SPANNER_EMULATOR_HOST=" + e.addr()} },
+	},
+}
