@@ -553,8 +553,9 @@ func TestSnapshotKeys(t *testing.T) {
 		"profiles": {"active_requests", "cluster", "held_requests", "home", "login", "proxy", "renewal", "roles", "ssh_valid_until", "state", "stored", "user", "valid_until"},
 		"login":    {"asks", "in_progress", "url"},
 		"renewal":  {"at", "mode", "problem", "renewed_at", "warning"},
-		"tunnels": {"address", "addresses", "bytes_in", "bytes_out", "cert_valid_until", "cluster", "connections", "engine",
-			"engine_reason", "foreign_at", "foreign_user", "guard", "kind", "last_error_at", "name", "problem", "profile", "protocol", "resource", "stale_connections", "state",
+		"tunnels": {"address", "addresses", "as", "as_groups", "bytes_in", "bytes_out", "cert_valid_until", "cluster", "connections",
+			"db_name", "db_user", "engine", "engine_reason", "foreign_at", "foreign_user", "guard", "hold", "kind",
+			"last_error_at", "name", "port", "problem", "profile", "protocol", "resource", "stale_connections", "state",
 			"total_connections", "waiting", "waiting_client", "waiting_since"},
 	}
 	profile := got["profiles"].([]any)[0].(map[string]any)

@@ -16,7 +16,7 @@ func TestHubWakesWatchersForChanges(t *testing.T) {
 		defer cancel()
 		publish := func(connections int64, want bool) {
 			t.Helper()
-			h.publish(&state.Snapshot{Tunnels: []state.Tunnel{{Name: "a", Connections: connections}}})
+			h.publish(&state.Snapshot{Tunnels: []state.Tunnel{{TunnelSpec: state.TunnelSpec{Name: "a"}, Connections: connections}}})
 			select {
 			case <-woken:
 				if !want {

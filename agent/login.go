@@ -9,6 +9,7 @@ import (
 
 	"berth/agent/ipc"
 	"berth/agent/sessions"
+	"berth/agent/state"
 	"berth/agent/tsh"
 	"berth/certwatch"
 )
@@ -44,7 +45,7 @@ func (a *Agent) Login(ctx context.Context, start ipc.LoginStart, answers <-chan 
 		}
 		if !start.Renew {
 			return show(ipc.LoginEvent{
-				Kind: ipc.LoginDone, Proxy: target.proxy, Deadline: utc(f.Profile.Session.ValidUntil),
+				Kind: state.LoginDone, Proxy: target.proxy, Deadline: utc(f.Profile.Session.ValidUntil),
 				Text: fmt.Sprintf("%s is logged in to %s already", target.profile.User, target.proxy),
 			})
 		}
@@ -53,7 +54,7 @@ func (a *Agent) Login(ctx context.Context, start ipc.LoginStart, answers <-chan 
 	if err := l.follow(ctx, answers, show); err != nil {
 		return loginFailed(err, target.proxy)
 	}
-	done := ipc.LoginEvent{Kind: ipc.LoginDone, Proxy: target.proxy, Text: "logged in to " + target.proxy}
+	done := ipc.LoginEvent{Kind: state.LoginDone, Proxy: target.proxy, Text: "logged in to " + target.proxy}
 	if p := a.sessions.Find(target.proxy).Profile; p != nil && p.Session != nil {
 		done.Text = fmt.Sprintf("logged in to %s as %s", target.proxy, p.User)
 		done.Deadline = utc(p.Session.ValidUntil)
@@ -132,7 +133,7 @@ func (a *Agent) runLogin(ctx context.Context, target loginTarget, start ipc.Logi
 	}
 	if note != "" {
 		a.log.Warn("tsh may not be right for this cluster", "profile", target.proxy, "note", note)
-		l.prompt(target.proxy, tsh.Prompt{Kind: tsh.PromptInfo, Text: note}, nil)
+		l.prompt(target.proxy, tsh.Prompt{Kind: state.LoginInfo, Text: note}, nil)
 	}
 	typist := a.newTypist(ctx, target, cfg, l)
 	cfg.Ask = func(p tsh.Prompt, answer func(string)) { typist.ask(ctx, p, answer) }

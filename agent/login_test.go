@@ -45,7 +45,7 @@ func (e *env) withTSH() {
 // person is a front end with somebody at it.
 type person struct {
 	mu     sync.Mutex
-	kinds  []ipc.LoginKind
+	kinds  []state.LoginKind
 	events chan client.LoginEvent // those that are not info, as they come
 	done   chan error
 }
@@ -57,14 +57,14 @@ func (e *env) sit(ctx context.Context, start client.LoginStart, answers ...strin
 	c := e.client()
 	go func() {
 		p.done <- c.Login(ctx, start, func(ev client.LoginEvent, answer func(string)) error {
-			if ev.Kind == ipc.LoginInfo {
+			if ev.Kind == state.LoginInfo {
 				return nil
 			}
 			p.mu.Lock()
 			p.kinds = append(p.kinds, ev.Kind)
 			p.mu.Unlock()
 			p.events <- ev
-			if (ev.Kind == ipc.LoginPassword || ev.Kind == ipc.LoginOTP) && len(answers) > 0 {
+			if (ev.Kind == state.LoginPassword || ev.Kind == state.LoginOTP) && len(answers) > 0 {
 				answer(answers[0])
 				answers = answers[1:]
 			}
@@ -98,7 +98,7 @@ func (p *person) result(t *testing.T) error {
 	}
 }
 
-func (p *person) saw() []ipc.LoginKind {
+func (p *person) saw() []state.LoginKind {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.kinds
@@ -121,7 +121,7 @@ func TestLoginWakesTheTunnels(t *testing.T) {
 	if err := p.result(t); err != nil {
 		t.Fatal(err)
 	}
-	want := []ipc.LoginKind{ipc.LoginPassword, ipc.LoginSettled, ipc.LoginOTP, ipc.LoginSettled, ipc.LoginDone}
+	want := []state.LoginKind{state.LoginPassword, state.LoginSettled, state.LoginOTP, state.LoginSettled, state.LoginDone}
 	if diff := cmp.Diff(want, p.saw()); diff != "" {
 		t.Errorf("steps (-want +got):\n%s", diff)
 	}
@@ -147,7 +147,7 @@ func TestLoginWakesTheTunnels(t *testing.T) {
 func TestLoginIsJoined(t *testing.T) {
 	e, start := loginEnv(t, simcluster.Config{})
 	first := e.sit(t.Context(), start)
-	if ev := first.next(t); ev.Kind != ipc.LoginPassword {
+	if ev := first.next(t); ev.Kind != state.LoginPassword {
 		t.Fatalf("asked %+v", ev)
 	}
 	second := e.sit(t.Context(), start, "alice-password")
@@ -156,7 +156,7 @@ func TestLoginIsJoined(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	want := []ipc.LoginKind{ipc.LoginPassword, ipc.LoginSettled, ipc.LoginDone}
+	want := []state.LoginKind{state.LoginPassword, state.LoginSettled, state.LoginDone}
 	for _, p := range []*person{first, second} {
 		if diff := cmp.Diff(want, p.saw()); diff != "" {
 			t.Errorf("steps (-want +got):\n%s", diff)
@@ -219,7 +219,7 @@ func TestLoginIsInTheSnapshot(t *testing.T) {
 	e.awaitState("pg", state.TunnelWaitingForLogin)
 	p := e.sit(t.Context(), client.LoginStart{})
 	ev := p.next(t)
-	if ev.Kind != ipc.LoginURL || !strings.HasPrefix(ev.URL, "http://127.0.0.1:") || ev.Proxy != e.sim.ProxyAddr() || ev.Deadline == nil {
+	if ev.Kind != state.LoginURL || !strings.HasPrefix(ev.URL, "http://127.0.0.1:") || ev.Proxy != e.sim.ProxyAddr() || ev.Deadline == nil {
 		t.Fatalf("asked %+v, want a loopback URL", ev)
 	}
 	e.await("the login in the snapshot", func(s state.Snapshot) bool {
@@ -285,7 +285,7 @@ func TestNewTSH(t *testing.T) {
 	e.start()
 	var told []string
 	err := e.client().Login(t.Context(), client.LoginStart{Proxy: e.sim.ProxyAddr(), User: "alice"}, func(ev client.LoginEvent, answer func(string)) error {
-		if told = append(told, ev.Text); ev.Kind == ipc.LoginPassword {
+		if told = append(told, ev.Text); ev.Kind == state.LoginPassword {
 			answer("alice-password")
 		}
 		return nil

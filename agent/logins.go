@@ -40,7 +40,7 @@ type login struct {
 	people   int
 	steps    []loginStep
 	url      string
-	asks     tsh.PromptKind // what the newest prompt wants; empty when it is settled
+	asks     state.LoginKind // what the newest prompt wants; empty when it is settled
 	over     bool
 	err      error
 	wanted   ipc.LoginStart // what is to be remembered, of all who take part
@@ -117,7 +117,7 @@ func (ls *logins) state(key loginKey) state.Login {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return state.Login{InProgress: true, URL: l.url, Asks: string(l.asks)}
+	return state.Login{InProgress: true, URL: l.url, Asks: l.asks}
 }
 
 // enter counts one more who takes part; false means that it is too late.
@@ -194,22 +194,22 @@ func (l *login) takeSeed() string {
 func (l *login) prompt(proxy string, p tsh.Prompt, answer func(string)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if p.Kind != tsh.PromptInfo {
+	if p.Kind != state.LoginInfo {
 		for i := range l.steps {
 			l.settleLocked(i)
 		}
 	}
-	if p.Kind != tsh.PromptPassword && p.Kind != tsh.PromptOTP {
+	if p.Kind != state.LoginPassword && p.Kind != state.LoginOTP {
 		answer = nil
 	}
 	e := ipc.LoginEvent{
-		ID: int64(len(l.steps) + 1), Kind: ipc.LoginKind(p.Kind), Text: p.Text, URL: p.URL, Proxy: proxy, Deadline: utc(p.Deadline),
+		ID: int64(len(l.steps) + 1), Kind: p.Kind, Text: p.Text, URL: p.URL, Proxy: proxy, Deadline: utc(p.Deadline),
 	}
-	if p.Kind == tsh.PromptURL {
+	if p.Kind == state.LoginURL {
 		e.Browser = l.browser
 	}
 	l.steps = append(l.steps, loginStep{answer: answer, event: e})
-	if p.Kind != tsh.PromptInfo {
+	if p.Kind != state.LoginInfo {
 		l.url, l.asks = p.URL, p.Kind
 	}
 	l.changedLocked()
@@ -220,7 +220,7 @@ func (l *login) settleLocked(i int) {
 	if s := &l.steps[i]; s.answer != nil && !s.settled {
 		s.settled = true
 		l.asks = ""
-		l.steps = append(l.steps, loginStep{event: ipc.LoginEvent{ID: s.event.ID, Kind: ipc.LoginSettled, Proxy: s.event.Proxy}})
+		l.steps = append(l.steps, loginStep{event: ipc.LoginEvent{ID: s.event.ID, Kind: state.LoginSettled, Proxy: s.event.Proxy}})
 	}
 }
 
@@ -250,7 +250,7 @@ func (l *login) follow(ctx context.Context, answers <-chan ipc.LoginAnswer, show
 		over, err, changed := l.over, l.err, l.changed
 		l.mu.Unlock()
 		for _, s := range fresh {
-			if joined && (s.settled || s.event.Kind == ipc.LoginSettled) {
+			if joined && (s.settled || s.event.Kind == state.LoginSettled) {
 				continue // over before this one came
 			}
 			if err := show(s.event); err != nil {

@@ -11,6 +11,7 @@ import (
 	"berth/agent/install"
 	"berth/agent/ipc"
 	"berth/agent/sessions"
+	"berth/agent/state"
 	"berth/agent/tsh"
 	"berth/certwatch"
 )
@@ -57,7 +58,7 @@ func (a *Agent) carryOver(ctx context.Context, p *certwatch.Profile, cfg tsh.Log
 	cfg.User = user
 	lost := func(what string, err error) {
 		a.log.Warn("not carried over to the new session", "what", what, "profile", p.ProxyAddr, "err", err)
-		l.prompt(p.ProxyAddr, tsh.Prompt{Kind: tsh.PromptInfo, Text: fmt.Sprintf("%s did not come along: %v.", what, err)}, nil)
+		l.prompt(p.ProxyAddr, tsh.Prompt{Kind: state.LoginInfo, Text: fmt.Sprintf("%s did not come along: %v.", what, err)}, nil)
 	}
 	for _, id := range p.Session.Identity.ActiveRequests {
 		if err := within(ctx, carryTime, func(ctx context.Context) error { return tsh.Assume(ctx, cfg, id) }); err != nil {

@@ -11,6 +11,7 @@ import (
 
 	"berth/agent/ipc"
 	"berth/agent/secrets"
+	"berth/agent/state"
 	"berth/agent/tsh"
 	"berth/certwatch"
 )
@@ -134,7 +135,7 @@ func (t *typist) key(kind secrets.Kind) secrets.Key {
 }
 
 func (t *typist) inform(text string) {
-	t.l.prompt(t.proxy, tsh.Prompt{Kind: tsh.PromptInfo, Text: text}, nil)
+	t.l.prompt(t.proxy, tsh.Prompt{Kind: state.LoginInfo, Text: text}, nil)
 }
 
 func secretName(kind secrets.Kind) string {
@@ -148,7 +149,7 @@ func secretName(kind secrets.Kind) string {
 func (t *typist) ask(ctx context.Context, p tsh.Prompt, answer func(string)) {
 	defer t.a.touch()
 	switch p.Kind {
-	case tsh.PromptPassword:
+	case state.LoginPassword:
 		if password, ok := t.take(secrets.Password); ok {
 			t.inform("The stored password is used.")
 			answer(password.Reveal())
@@ -161,7 +162,7 @@ func (t *typist) ask(ctx context.Context, p tsh.Prompt, answer func(string)) {
 			t.mu.Unlock()
 			pass(typed)
 		}
-	case tsh.PromptOTP:
+	case state.LoginOTP:
 		if seed, ok := t.takeSeed(); ok {
 			t.inform("A code from the stored seed is used.")
 			t.waiting.Go(func() {
@@ -171,7 +172,7 @@ func (t *typist) ask(ctx context.Context, p tsh.Prompt, answer func(string)) {
 			})
 			return
 		}
-	case tsh.PromptURL, tsh.PromptTap, tsh.PromptInfo:
+	case state.LoginURL, state.LoginTap, state.LoginInfo:
 	}
 	t.l.prompt(t.proxy, p, answer)
 }

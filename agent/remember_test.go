@@ -116,14 +116,14 @@ func TestStoredSeedAnswers(t *testing.T) {
 	if err := p.result(t); err != nil {
 		t.Fatal(err)
 	}
-	if want := []ipc.LoginKind{ipc.LoginPassword, ipc.LoginSettled, ipc.LoginDone}; !cmp.Equal(want, p.saw()) {
+	if want := []state.LoginKind{state.LoginPassword, state.LoginSettled, state.LoginDone}; !cmp.Equal(want, p.saw()) {
 		t.Errorf("steps %v, want %v: the seed answers at once", p.saw(), want)
 	}
 	if diff := cmp.Diff([]string{"password", "totp"}, e.profile().Stored); diff != "" {
 		t.Errorf("stored (-want +got):\n%s", diff)
 	}
 	p = e.sit(t.Context(), client.LoginStart{Renew: true})
-	if err := p.result(t); err != nil || !cmp.Equal([]ipc.LoginKind{ipc.LoginDone}, p.saw()) {
+	if err := p.result(t); err != nil || !cmp.Equal([]state.LoginKind{state.LoginDone}, p.saw()) {
 		t.Errorf("second login: %v, steps %v; want nothing asked", err, p.saw())
 	}
 	f, err := e.client().ForgetLogin(t.Context(), "", "")

@@ -164,14 +164,14 @@ func (a *Agent) renewUnasked(p *certwatch.Profile, e *episode) {
 		l := a.joinLogin(target, ipc.LoginStart{Proxy: p.ProxyAddr, Renew: true})
 		err := l.follow(a.ctx, nil, func(ev ipc.LoginEvent) error {
 			switch ev.Kind {
-			case ipc.LoginURL:
+			case state.LoginURL:
 				shown = true
 				return a.openUnasked(ev)
-			case ipc.LoginTap:
+			case state.LoginTap:
 				shown = true
-			case ipc.LoginPassword, ipc.LoginOTP:
+			case state.LoginPassword, state.LoginOTP:
 				return errNeedsPerson
-			case ipc.LoginInfo, ipc.LoginSettled, ipc.LoginDone:
+			case state.LoginInfo, state.LoginSettled, state.LoginDone:
 			}
 			return nil
 		})

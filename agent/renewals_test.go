@@ -17,7 +17,6 @@ import (
 
 	"github.com/gravitational/teleport/api/types"
 
-	"berth/agent/ipc"
 	"berth/agent/ipc/client"
 	"berth/agent/renew"
 	"berth/agent/state"
@@ -215,7 +214,7 @@ func TestDismissedIsNotAskedAgain(t *testing.T) {
 	e.await("the login", func(s state.Snapshot) bool { return s.Profiles[0].Login.URL != "" })
 	c := e.client()
 	err := c.Login(t.Context(), client.LoginStart{Renew: true}, func(ev client.LoginEvent, _ func(string)) error {
-		if ev.Kind == ipc.LoginURL {
+		if ev.Kind == state.LoginURL {
 			return c.CancelLogin(t.Context(), ev.Proxy)
 		}
 		return nil

@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"berth/agent/ipc"
 	"berth/agent/ipc/client"
 	"berth/agent/state"
 )
@@ -29,7 +28,7 @@ func TestAssumeDuringARenewal(t *testing.T) {
 	asked := make(chan struct{})
 	go func() {
 		renewal <- c.Login(t.Context(), client.LoginStart{Renew: true}, func(ev client.LoginEvent, answer func(string)) error {
-			if ev.Kind == ipc.LoginPassword {
+			if ev.Kind == state.LoginPassword {
 				close(asked)
 				go func() { <-answered; answer("alice-password") }()
 			}

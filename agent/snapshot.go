@@ -130,11 +130,10 @@ func utc(t time.Time) *time.Time {
 // stopped and cannot ask.
 func (r *running) state(protocol string, w *watchman) state.Tunnel {
 	s := state.Tunnel{
-		Name: r.spec.Name, Kind: r.spec.Kind, Cluster: r.spec.Cluster, Resource: r.spec.Resource,
-		Engine: state.EngineNative, State: state.TunnelStopped, Guard: w.state(r.spec),
+		TunnelSpec: r.spec, Engine: state.EngineNative, State: state.TunnelStopped, Guard: w.state(r.spec),
 		Addresses: []string{fmt.Sprintf("127.0.0.1:%d", r.port)},
 	}
-	s.Address = s.Addresses[0]
+	s.Port, s.Address = r.port, s.Addresses[0]
 	if r.t == nil {
 		s.Protocol = protocol
 		return s

@@ -159,11 +159,11 @@ func TestLoginAsksAndOpens(t *testing.T) {
 		d.prompter.secret = "hunter2"
 		var got string
 		d.agent.login = func(show func(client.LoginEvent, func(string)) error) error {
-			_ = show(client.LoginEvent{Kind: ipc.LoginURL, URL: "http://127.0.0.1:1/x"}, nil)
+			_ = show(client.LoginEvent{Kind: state.LoginURL, URL: "http://127.0.0.1:1/x"}, nil)
 			answered := make(chan struct{})
-			_ = show(client.LoginEvent{ID: 7, Kind: ipc.LoginPassword, Text: "Password:"}, func(s string) { got = s; close(answered) })
+			_ = show(client.LoginEvent{ID: 7, Kind: state.LoginPassword, Text: "Password:"}, func(s string) { got = s; close(answered) })
 			<-answered
-			return show(client.LoginEvent{Kind: ipc.LoginDone}, nil)
+			return show(client.LoginEvent{Kind: state.LoginDone}, nil)
 		}
 		d.say(waking())
 		d.click("alice", "Renew now")
@@ -183,9 +183,9 @@ func TestLoginAnsweredElsewhereClosesTheDialog(t *testing.T) {
 	onDesk(t, func(d *desk) {
 		d.prompter.wait = make(chan struct{}) // nobody types here
 		d.agent.login = func(show func(client.LoginEvent, func(string)) error) error {
-			_ = show(client.LoginEvent{ID: 7, Kind: ipc.LoginOTP}, func(string) { t.Error("answered") })
+			_ = show(client.LoginEvent{ID: 7, Kind: state.LoginOTP}, func(string) { t.Error("answered") })
 			time.Sleep(time.Minute)
-			_ = show(client.LoginEvent{ID: 7, Kind: ipc.LoginSettled}, nil)
+			_ = show(client.LoginEvent{ID: 7, Kind: state.LoginSettled}, nil)
 			return nil
 		}
 		d.say(waking())
@@ -256,7 +256,7 @@ func TestNameFrom(t *testing.T) {
 			t.Errorf("nameFrom(%q) = %q, want %q", in, got, want)
 		}
 	}
-	taken := []state.Tunnel{{Name: "pg"}, {Name: "pg-2"}}
+	taken := []state.Tunnel{{TunnelSpec: state.TunnelSpec{Name: "pg"}}, {TunnelSpec: state.TunnelSpec{Name: "pg-2"}}}
 	if got := freeName("pg", taken); got != "pg-3" {
 		t.Errorf("freeName = %q", got)
 	}

@@ -40,8 +40,8 @@ func alice() state.Profile {
 
 func tunnel(name string, st state.TunnelState) state.Tunnel {
 	return state.Tunnel{
-		Name: name, Kind: state.KindDB, Profile: "teleport.example.com:443", Cluster: "example.com",
-		Resource: name + "-db", Protocol: "postgres", Address: "127.0.0.1:15432", State: st,
+		TunnelSpec: state.TunnelSpec{Name: name, Kind: state.KindDB, Cluster: "example.com", Resource: name + "-db"},
+		Profile:    "teleport.example.com:443", Protocol: "postgres", Address: "127.0.0.1:15432", State: st,
 	}
 }
 

@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"sync"
 
-	"berth/agent/ipc"
 	"berth/agent/ipc/client"
+	"berth/agent/state"
 	"berth/internal/plain"
 	"berth/notify/prompt"
 )
@@ -61,11 +61,11 @@ func (l *login) end() {
 // a notice of the agent's.
 func (l *login) step(ctx context.Context, leave context.CancelCauseFunc, e client.LoginEvent, answer func(string)) {
 	switch e.Kind {
-	case ipc.LoginURL:
+	case state.LoginURL:
 		l.parts.Go(func() { l.browse(ctx, e) })
-	case ipc.LoginPassword, ipc.LoginOTP:
+	case state.LoginPassword, state.LoginOTP:
 		l.ask(ctx, leave, e, answer)
-	case ipc.LoginSettled:
+	case state.LoginSettled:
 		l.mu.Lock()
 		if cancel := l.asking[e.ID]; cancel != nil {
 			cancel() // answered elsewhere
@@ -94,7 +94,7 @@ func (l *login) ask(ctx context.Context, leave context.CancelCauseFunc, e client
 	l.parts.Go(func() {
 		defer cancel()
 		ask := l.Prompter.Password
-		if e.Kind == ipc.LoginOTP {
+		if e.Kind == state.LoginOTP {
 			ask = l.Prompter.Code
 		}
 		secret, err := ask(asking, prompt.Question{

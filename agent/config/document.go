@@ -171,12 +171,10 @@ func (d *Document) splice(c change, t state.TunnelSpec, want *Config, byHand err
 // sameConfig compares configs; a list that is empty is one that is left out.
 func sameConfig(a, b *Config) bool {
 	x, y := *a, *b
-	for _, c := range []*Config{&x, &y} {
-		if len(c.Tunnels) == 0 {
-			c.Tunnels = nil
-		}
-	}
-	return reflect.DeepEqual(x, y)
+	x.Tunnels, y.Tunnels = nil, nil
+	return reflect.DeepEqual(x, y) && slices.EqualFunc(a.Tunnels, b.Tunnels, func(t, u state.TunnelSpec) bool {
+		return slices.Equal(tunnelKeys(t), tunnelKeys(u))
+	})
 }
 
 // tunnelKey is one key of a tunnel and its value as text; empty when the key

@@ -35,12 +35,12 @@ var (
 	ErrNotRunning = &Error{
 		Code:    CodeNotRunning,
 		Message: "the agent is not running",
-		Hint:    `start it with "berth agent run"`,
+		Hint:    `start it with "berth agent install"`,
 	}
 	ErrLoginNeeded = &Error{
 		Code:    CodeLoginNeeded,
 		Message: "a login is needed",
-		Hint:    `log in with "tsh login"`,
+		Hint:    `log in with "berth login"`,
 	}
 )
 

@@ -4,8 +4,6 @@ import (
 	"context"
 	"time"
 
-	"google.golang.org/protobuf/types/known/timestamppb"
-
 	pb "berth/agent/ipc/berthv1"
 )
 
@@ -34,8 +32,5 @@ func (s *service) KubeCredentials(
 	if err != nil {
 		return nil, err
 	}
-	return &pb.KubeCredentialsResponse{
-		Cert: k.Cert, Key: k.Key, ValidUntil: timestamppb.New(k.ValidUntil),
-		Server: utf8(k.Server), ServerName: utf8(k.ServerName), Ca: k.CA,
-	}, nil
+	return ToProto[pb.KubeCredentialsResponse](k), nil
 }

@@ -8,9 +8,9 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/protobuf/types/known/durationpb"
 
 	pb "berth/agent/ipc/berthv1"
+	"berth/agent/state"
 )
 
 // LoginStart says where to log in, and how.
@@ -46,24 +46,10 @@ type Forgotten struct {
 	Stored []string `json:"stored"` // password, totp
 }
 
-// LoginKind is what a LoginEvent is about.
-type LoginKind string
-
-// The kinds of login events. LoginPassword and LoginOTP want an answer.
-const (
-	LoginURL      LoginKind = "url"
-	LoginPassword LoginKind = "password"
-	LoginOTP      LoginKind = "otp"
-	LoginTap      LoginKind = "tap"
-	LoginInfo     LoginKind = "info"
-	LoginSettled  LoginKind = "settled" // the prompt of this ID needs no answer any more
-	LoginDone     LoginKind = "done"    // logged in; nothing follows
-)
-
 // LoginEvent is a step of a login.
 type LoginEvent struct {
 	ID       int64 // of a prompt, for its answer
-	Kind     LoginKind
+	Kind     state.LoginKind
 	Text     string
 	URL      string     // of LoginURL, as tsh printed it: to be checked before it is opened
 	Proxy    string     // where the login goes
@@ -115,10 +101,8 @@ func (s *service) Login(stream grpc.BidiStreamingServer[pb.LoginRequest, pb.Logi
 		}
 	}()
 	go receiveAnswers(ctx, cancel, stream, answers)
-	return s.backend.Login(ctx, LoginStart{
-		Proxy: start.GetProxy(), User: start.GetUser(), Auth: start.GetAuth(), TTL: start.GetTtl().AsDuration(),
-		Renew: start.GetRenew(), Remember: start.GetRemember(), TOTPSeed: start.GetTotpSeed(),
-	}, answers, func(e LoginEvent) error { return stream.Send(loginEventToProto(e)) })
+	return s.backend.Login(ctx, FromProto[LoginStart](start), answers,
+		func(e LoginEvent) error { return stream.Send(ToProto[pb.LoginResponse](e)) })
 }
 
 // receiveAnswers passes answers on until the front end leaves, which ends its
@@ -136,9 +120,8 @@ func receiveAnswers(
 			cancel()
 			return
 		}
-		a := LoginAnswer{ID: req.GetAnswer().GetId(), Secret: req.GetAnswer().GetSecret()}
 		select {
-		case answers <- a:
+		case answers <- FromProto[LoginAnswer](req.GetAnswer()):
 		case <-ctx.Done():
 			return
 		}
@@ -159,7 +142,7 @@ func (s *service) ForgetLogin(ctx context.Context, req *pb.ForgetLoginRequest) (
 	if err != nil {
 		return nil, err
 	}
-	return &pb.ForgetLoginResponse{Proxy: utf8(f.Proxy), User: utf8(f.User), Stored: convert(f.Stored, utf8)}, nil
+	return ToProto[pb.ForgetLoginResponse](f), nil
 }
 
 // Logout ends the session at a proxy.
@@ -177,39 +160,5 @@ func (s *service) SnoozeRenewal(ctx context.Context, req *pb.SnoozeRenewalReques
 	if err != nil {
 		return nil, err
 	}
-	return &pb.SnoozeRenewalResponse{Proxy: utf8(snoozed.Proxy), Until: timePtrToProto(snoozed.Until)}, nil
-}
-
-func loginEventToProto(e LoginEvent) *pb.LoginResponse {
-	return &pb.LoginResponse{
-		Id: e.ID, Kind: utf8(string(e.Kind)), Text: utf8(e.Text), Url: utf8(e.URL), Proxy: utf8(e.Proxy),
-		Deadline: timePtrToProto(e.Deadline), Browser: convert(e.Browser, utf8),
-	}
-}
-
-// LoginEventFromProto is a login's step as a front end knows it.
-func LoginEventFromProto(e *pb.LoginResponse) LoginEvent {
-	return LoginEvent{
-		ID: e.GetId(), Kind: LoginKind(e.GetKind()), Text: e.GetText(), URL: e.GetUrl(), Proxy: e.GetProxy(),
-		Deadline: timePtrFromProto(e.GetDeadline()), Browser: e.GetBrowser(),
-	}
-}
-
-// LoginStartToProto is the first message of a login.
-func LoginStartToProto(s LoginStart) *pb.LoginRequest {
-	start := &pb.LoginStart{Proxy: utf8(s.Proxy), User: utf8(s.User), Auth: utf8(s.Auth), Renew: s.Renew, Remember: s.Remember, TotpSeed: utf8(s.TOTPSeed)}
-	if s.TTL > 0 {
-		start.Ttl = durationpb.New(s.TTL)
-	}
-	return &pb.LoginRequest{Start: start}
-}
-
-// SnoozedFromProto is a renewal put aside as a front end knows it.
-func SnoozedFromProto(r *pb.SnoozeRenewalResponse) Snoozed {
-	return Snoozed{Proxy: r.GetProxy(), Until: timePtrFromProto(r.GetUntil())}
-}
-
-// ForgottenFromProto is what was forgotten as a front end knows it.
-func ForgottenFromProto(r *pb.ForgetLoginResponse) Forgotten {
-	return Forgotten{Proxy: r.GetProxy(), User: r.GetUser(), Stored: append([]string{}, r.GetStored()...)}
+	return ToProto[pb.SnoozeRenewalResponse](snoozed), nil
 }

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/protobuf/types/known/durationpb"
 
 	pb "berth/agent/ipc/berthv1"
 	"berth/agent/state"
@@ -83,42 +82,16 @@ func (s *requestService) Abilities(ctx context.Context, req *pb.AbilitiesRequest
 	if err != nil {
 		return nil, err
 	}
-	return &pb.AbilitiesResponse{
-		Roles: convert(able.Roles, utf8), ResourceRoles: convert(able.ResourceRoles, utf8), Reviewers: convert(able.Reviewers, utf8),
-		RequireReason: able.RequireReason, Prompt: utf8(able.Prompt),
-	}, nil
-}
-
-// AbilitiesFromProto is the other direction.
-func AbilitiesFromProto(r *pb.AbilitiesResponse) RequestAbilities {
-	return RequestAbilities{
-		Roles: convert(r.GetRoles(), same), ResourceRoles: convert(r.GetResourceRoles(), same),
-		Reviewers: convert(r.GetReviewers(), same), RequireReason: r.GetRequireReason(), Prompt: r.GetPrompt(),
-	}
+	return ToProto[pb.AbilitiesResponse](able), nil
 }
 
 // Create makes a request.
 func (s *requestService) Create(ctx context.Context, req *pb.CreateRequest) (*pb.CreateResponse, error) {
-	made, err := s.backend.CreateRequest(ctx, NewRequest{
-		Profile: req.GetProfile(), Roles: req.GetRoles(), Resources: req.GetResources(), Reason: req.GetReason(),
-		Reviewers: req.GetReviewers(), For: req.GetFor().AsDuration(), Start: timePtrFromProto(req.GetStart()),
-	})
+	made, err := s.backend.CreateRequest(ctx, FromProto[NewRequest](req))
 	if err != nil {
 		return nil, err
 	}
-	return &pb.CreateResponse{Request: requestToProto(made)}, nil
-}
-
-// NewRequestToProto is the other direction.
-func NewRequestToProto(n NewRequest) *pb.CreateRequest {
-	req := &pb.CreateRequest{
-		Profile: utf8(n.Profile), Roles: convert(n.Roles, utf8), Resources: convert(n.Resources, utf8), Reason: utf8(n.Reason),
-		Reviewers: convert(n.Reviewers, utf8), Start: timePtrToProto(n.Start),
-	}
-	if n.For > 0 {
-		req.For = durationpb.New(n.For)
-	}
-	return req
+	return &pb.CreateResponse{Request: ToProto[pb.Request](made)}, nil
 }
 
 // Decide approves or denies a request.
@@ -127,30 +100,21 @@ func (s *requestService) Decide(ctx context.Context, req *pb.DecideRequest) (*pb
 	if err != nil {
 		return nil, err
 	}
-	return &pb.DecideResponse{Request: requestToProto(r)}, nil
+	return &pb.DecideResponse{Request: ToProto[pb.Request](r)}, nil
 }
 
 // Assume takes a request's roles.
 func (s *requestService) Assume(ctx context.Context, req *pb.AssumeRequest) (*pb.AssumeResponse, error) {
-	want := Assume{ID: req.GetId(), Tunnel: req.GetTunnel(), AcceptEarlierEnd: req.GetAcceptEarlierEnd()}
-	if req.Hold != nil {
-		want.Hold = new(req.Hold.AsDuration())
-	}
 	held, cancel := context.WithCancel(ctx)
 	defer s.untilStopping(held, cancel)()
-	got, err := s.backend.AssumeRequest(held, want)
+	got, err := s.backend.AssumeRequest(held, FromProto[Assume](req))
 	switch {
 	case err != nil && ctx.Err() == nil && errors.Is(err, context.Canceled):
 		return nil, errStopping
 	case err != nil:
 		return nil, err
 	}
-	return &pb.AssumeResponse{Request: requestToProto(got.Request), SessionUntil: timePtrToProto(got.SessionUntil)}, nil
-}
-
-// AssumedFromProto is the other direction.
-func AssumedFromProto(r *pb.AssumeResponse) Assumed {
-	return Assumed{Request: requestFromProto(r.GetRequest()), SessionUntil: timePtrFromProto(r.GetSessionUntil())}
+	return ToProto[pb.AssumeResponse](got), nil
 }
 
 // Drop gives roles up.
@@ -159,7 +123,7 @@ func (s *requestService) Drop(ctx context.Context, req *pb.DropRequest) (*pb.Dro
 	if err != nil {
 		return nil, err
 	}
-	return &pb.DropResponse{Ids: convert(ids, utf8)}, nil
+	return &pb.DropResponse{Ids: ids}, nil
 }
 
 // untilStopping has cancel called when the server is to stop, unless ctx ends
@@ -188,20 +152,10 @@ func (s *requestService) Watch(_ *pb.WatchRequest, stream grpc.ServerStreamingSe
 	ctx, cancel := context.WithCancel(stream.Context())
 	defer s.untilStopping(ctx, cancel)()
 	err := s.backend.WatchRequests(ctx, func(ev state.RequestEvent) error {
-		return stream.Send(&pb.WatchResponse{Kind: utf8(string(ev.Kind)), At: timeToProto(ev.At), Request: requestToProto(ev.Request)})
+		return stream.Send(ToProto[pb.WatchResponse](ev))
 	})
 	if stream.Context().Err() == nil && errors.Is(err, context.Canceled) {
 		return errStopping
 	}
 	return err
-}
-
-// RequestFromProto turns a request of the wire into a value.
-func RequestFromProto(r *pb.Request) state.Request { return requestFromProto(r) }
-
-// RequestEventFromProto turns an event of the wire into a value.
-func RequestEventFromProto(r *pb.WatchResponse) state.RequestEvent {
-	return state.RequestEvent{
-		Kind: state.RequestEventKind(r.GetKind()), At: timeFromProto(r.GetAt()), Request: requestFromProto(r.GetRequest()),
-	}
 }

@@ -20,18 +20,12 @@ type service struct {
 
 // GetInfo says which agent this is.
 func (s *service) GetInfo(context.Context, *pb.GetInfoRequest) (*pb.GetInfoResponse, error) {
-	a := SnapshotToProto(state.Snapshot{Agent: s.backend.Snapshot().Agent}).GetAgent()
-	return &pb.GetInfoResponse{
-		Version:    a.GetVersion(),
-		Pid:        a.GetPid(),
-		StartedAt:  a.GetStartedAt(),
-		ConfigPath: a.GetConfigPath(),
-	}, nil
+	return &pb.GetInfoResponse{Agent: ToProto[pb.AgentInfo](s.backend.Snapshot().Agent)}, nil
 }
 
 // GetSnapshot returns the newest snapshot.
 func (s *service) GetSnapshot(context.Context, *pb.GetSnapshotRequest) (*pb.GetSnapshotResponse, error) {
-	return &pb.GetSnapshotResponse{Snapshot: SnapshotToProto(s.backend.Snapshot())}, nil
+	return &pb.GetSnapshotResponse{Snapshot: ToProto[pb.Snapshot](s.backend.Snapshot())}, nil
 }
 
 // watchPace is the shortest time between two snapshots for one follower: what
@@ -50,7 +44,7 @@ func (s *service) WatchSnapshots(
 	defer pace.Stop()
 	for {
 		pace.Reset(watchPace)
-		snapshot := SnapshotToProto(s.backend.Snapshot())
+		snapshot := ToProto[pb.Snapshot](s.backend.Snapshot())
 		if err := stream.Send(&pb.WatchSnapshotsResponse{Snapshot: snapshot}); err != nil {
 			return err
 		}
@@ -75,23 +69,20 @@ func (s *service) WatchSnapshots(
 func (s *service) ListResources(
 	ctx context.Context, req *pb.ListResourcesRequest,
 ) (*pb.ListResourcesResponse, error) {
-	list, err := s.backend.ListResources(ctx, ResourceQuery{
-		Kind:    state.Kind(req.GetKind()),
-		Cluster: req.GetCluster(),
-	})
+	list, err := s.backend.ListResources(ctx, FromProto[ResourceQuery](req))
 	if err != nil {
 		return nil, err
 	}
-	return &pb.ListResourcesResponse{Resources: convert(list, ResourceToProto)}, nil
+	return &pb.ListResourcesResponse{Resources: toProtos[pb.Resource](list)}, nil
 }
 
 // AddTunnel configures a tunnel.
 func (s *service) AddTunnel(ctx context.Context, req *pb.AddTunnelRequest) (*pb.AddTunnelResponse, error) {
-	spec, err := s.backend.AddTunnel(ctx, TunnelSpecFromProto(req.GetSpec()))
+	spec, err := s.backend.AddTunnel(ctx, FromProto[state.TunnelSpec](req.GetSpec()))
 	if err != nil {
 		return nil, err
 	}
-	return &pb.AddTunnelResponse{Spec: TunnelSpecToProto(spec)}, nil
+	return &pb.AddTunnelResponse{Spec: ToProto[pb.TunnelSpec](spec)}, nil
 }
 
 // RemoveTunnel takes a tunnel out of the config.
@@ -126,7 +117,15 @@ func (s *service) TunnelHistory(
 	if err != nil {
 		return nil, err
 	}
-	return &pb.TunnelHistoryResponse{Events: convert(events, eventToProto)}, nil
+	return &pb.TunnelHistoryResponse{Events: toProtos[pb.Event](events)}, nil
+}
+
+// DismissNotice says that a notice need not be shown any more.
+func (s *service) DismissNotice(ctx context.Context, req *pb.DismissNoticeRequest) (*pb.DismissNoticeResponse, error) {
+	if err := s.backend.DismissNotice(ctx, req.GetId()); err != nil {
+		return nil, err
+	}
+	return &pb.DismissNoticeResponse{}, nil
 }
 
 // ReloadConfig reads the config file again.

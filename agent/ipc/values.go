@@ -1,18 +1,8 @@
 package ipc
 
 import (
-	"time"
-
 	"berth/agent/state"
 )
-
-// Info says which agent answers.
-type Info struct {
-	Version    string    `json:"version"`
-	PID        int       `json:"pid"`
-	StartedAt  time.Time `json:"started_at"`
-	ConfigPath string    `json:"config_path"`
-}
 
 // ResourceQuery says which resources to list.
 type ResourceQuery struct {

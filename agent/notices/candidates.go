@@ -68,7 +68,7 @@ func ofSession(p *state.Profile, s *state.Snapshot, in Input) []candidate {
 			Title: "Session renewed", Body: fmt.Sprintf("You are logged in to %s until %s.", where, when.Clock(*p.ValidUntil, in.Now)),
 		}})
 	}
-	if p.Login.Asks == "tap" {
+	if p.Login.Asks == state.LoginTap {
 		list = append(list, candidate{Notice: state.Notice{
 			ID: id("tap"), Kind: state.NoticeTap, Urgency: state.UrgencyCritical,
 			Title: "Touch your security key", Body: fmt.Sprintf("The login to %s waits for it.", where),

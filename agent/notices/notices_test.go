@@ -32,7 +32,7 @@ func newWorld(t *testing.T) *world {
 	}}
 	for _, name := range []string{"prod-pg", "orders"} {
 		w.s.Tunnels = append(w.s.Tunnels, state.Tunnel{
-			Name: name, Profile: "p.example.com:443", State: state.TunnelReady, Address: "127.0.0.1:15432",
+			TunnelSpec: state.TunnelSpec{Name: name}, Profile: "p.example.com:443", State: state.TunnelReady, Address: "127.0.0.1:15432",
 		})
 	}
 	return w

@@ -162,7 +162,7 @@ func examples() []example {
 		}, nil, ""},
 		{"more than five at once", func(w *world) {
 			for i := range 7 {
-				w.s.Tunnels = append(w.s.Tunnels, state.Tunnel{Name: fmt.Sprint(i), State: state.TunnelError, Problem: problem(state.CodeAccessDenied, "Access denied", "No.")})
+				w.s.Tunnels = append(w.s.Tunnels, state.Tunnel{TunnelSpec: state.TunnelSpec{Name: fmt.Sprint(i)}, State: state.TunnelError, Problem: problem(state.CodeAccessDenied, "Access denied", "No.")})
 			}
 		}, nil, state.NoticeMore},
 	}

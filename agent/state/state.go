@@ -79,9 +79,9 @@ func ProfileStateAt(now time.Time, validUntil *time.Time) ProfileState {
 
 // Login is the state of a login the agent runs for a profile.
 type Login struct {
-	InProgress bool   `json:"in_progress"`
-	URL        string `json:"url"`  // the loopback URL tsh printed; empty when there is none
-	Asks       string `json:"asks"` // what it waits for: url, password, otp or tap; empty when for nothing
+	InProgress bool      `json:"in_progress"`
+	URL        string    `json:"url"`  // the loopback URL tsh printed; empty when there is none
+	Asks       LoginKind `json:"asks"` // what it waits for: url, password, otp or tap; empty when for nothing
 }
 
 // Renewal is what the agent does about a session's end.

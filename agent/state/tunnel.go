@@ -82,17 +82,16 @@ const (
 	TunnelStopped         TunnelState = "stopped"           // stopped by the user
 )
 
-// Tunnel is berth's stable local port to one resource.
+// Tunnel is berth's stable local port to one resource: what the config asks for
+// and what became of it.
 type Tunnel struct {
-	Name         string      `json:"name"`
-	Kind         Kind        `json:"kind"`
-	Profile      string      `json:"profile"` // host:port of the proxy; empty when no profile knows the cluster
-	Cluster      string      `json:"cluster"`
-	Resource     string      `json:"resource"`
-	Protocol     string      `json:"protocol"` // empty until the cluster has told
+	TunnelSpec // its Port is the one the tunnel has, also where the config names none
+
+	Profile      string      `json:"profile"`  // host:port of the proxy; empty when no profile knows the cluster
+	Protocol     string      `json:"protocol"` // empty until the cluster has said
 	Address      string      `json:"address"`  // the first of Addresses
 	Addresses    []string    `json:"addresses"`
-	Engine       Engine      `json:"engine"`
+	Engine       Engine      `json:"engine"`        // the one that was chosen, whatever TunnelSpec.Engine asks for
 	EngineReason string      `json:"engine_reason"` // why this engine, in a few words
 	State        TunnelState `json:"state"`
 	Problem      *Problem    `json:"problem"` // null when healthy
@@ -113,7 +112,7 @@ type Tunnel struct {
 	// waits or, of the program, while it is not known.
 	WaitingSince  *time.Time `json:"waiting_since"`
 	WaitingClient string     `json:"waiting_client"`
-	Guard         Guard      `json:"guard"`
+	Guard         Guard      `json:"guard"` // the one that works, whatever TunnelSpec.Guard asks for
 	// ForeignUser is the OS user whose program was last turned away by the
 	// guard, at ForeignAt; empty and null when none was.
 	ForeignUser string     `json:"foreign_user"`

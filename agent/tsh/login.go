@@ -10,26 +10,15 @@ import (
 	"sync"
 	"time"
 
+	"berth/agent/state"
 	"berth/internal/wake"
-)
-
-// PromptKind is what tsh wants while it logs in.
-type PromptKind string
-
-// The kinds of prompts. Only PromptPassword and PromptOTP are answered.
-const (
-	PromptURL      PromptKind = "url"      // open URL in a browser
-	PromptPassword PromptKind = "password" // type the password
-	PromptOTP      PromptKind = "otp"      // type a one-time code
-	PromptTap      PromptKind = "tap"      // touch the security key
-	PromptInfo     PromptKind = "info"     // read this
 )
 
 // Prompt is one thing that tsh asks or says while it logs in.
 type Prompt struct {
-	Kind     PromptKind
+	Kind     state.LoginKind
 	Text     string    // in tsh's words, cleaned
-	URL      string    // of PromptURL: as tsh printed it, not checked
+	URL      string    // of LoginURL: as tsh printed it, not checked
 	Deadline time.Time // until when tsh waits; zero when nobody knows
 }
 
@@ -206,10 +195,10 @@ func (l *loginRun) line(text string) {
 	switch {
 	case l.urlNext, p.Kind == "":
 		return
-	case p.Kind == PromptInfo:
+	case p.Kind == state.LoginInfo:
 		l.cfg.Ask(p, func(string) {})
 		return
-	case p.Kind == PromptURL:
+	case p.Kind == state.LoginURL:
 		wait = ssoWait
 	}
 	l.timer.Reset(wait)

@@ -22,6 +22,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"berth/agent/state"
 	"berth/internal/simcluster"
 )
 
@@ -31,7 +32,7 @@ type loginWorld struct {
 	cfg    LoginConfig
 	log    bytes.Buffer
 	mu     sync.Mutex
-	kinds  []PromptKind
+	kinds  []state.LoginKind
 	noted  string // the folder of the fake's notes
 	caFile string
 }
@@ -60,7 +61,7 @@ func newLoginWorld(t *testing.T, part string, cfg simcluster.Config) *loginWorld
 }
 
 // answering logs in with answers to the kinds of prompts that have one.
-func (w *loginWorld) answering(ctx context.Context, answers map[PromptKind]string) error {
+func (w *loginWorld) answering(ctx context.Context, answers map[state.LoginKind]string) error {
 	w.cfg.Ask = func(p Prompt, answer func(string)) {
 		w.mu.Lock()
 		w.kinds = append(w.kinds, p.Kind)
@@ -84,29 +85,29 @@ func TestLoginWithAPassword(t *testing.T) {
 	plain := []simcluster.User{{Name: "alice", Password: "hunter2-secret"}}
 	for name, tt := range map[string]struct {
 		users   []simcluster.User
-		answers map[PromptKind]string
+		answers map[state.LoginKind]string
 		change  func(*loginWorld)
 		want    error
-		asked   []PromptKind
+		asked   []state.LoginKind
 	}{
-		"password": {users: plain, answers: map[PromptKind]string{PromptPassword: "hunter2-secret"}, asked: []PromptKind{PromptPassword}},
+		"password": {users: plain, answers: map[state.LoginKind]string{state.LoginPassword: "hunter2-secret"}, asked: []state.LoginKind{state.LoginPassword}},
 		"wrong_password": {
-			users: plain, answers: map[PromptKind]string{PromptPassword: "hunter2-wrong"}, want: ErrBadLogin, asked: []PromptKind{PromptPassword},
+			users: plain, answers: map[state.LoginKind]string{state.LoginPassword: "hunter2-wrong"}, want: ErrBadLogin, asked: []state.LoginKind{state.LoginPassword},
 		},
 		"one_time_code": {
-			users: otp, answers: map[PromptKind]string{PromptPassword: "hunter2-secret", PromptOTP: "123456"},
-			asked: []PromptKind{PromptPassword, PromptOTP},
+			users: otp, answers: map[state.LoginKind]string{state.LoginPassword: "hunter2-secret", state.LoginOTP: "123456"},
+			asked: []state.LoginKind{state.LoginPassword, state.LoginOTP},
 		},
 		"wrong_code": {
-			users: otp, answers: map[PromptKind]string{PromptPassword: "hunter2-secret", PromptOTP: "000000"}, want: ErrBadLogin,
-			asked: []PromptKind{PromptPassword, PromptOTP},
+			users: otp, answers: map[state.LoginKind]string{state.LoginPassword: "hunter2-secret", state.LoginOTP: "000000"}, want: ErrBadLogin,
+			asked: []state.LoginKind{state.LoginPassword, state.LoginOTP},
 		},
 		"unknown_connector": {users: plain, change: func(w *loginWorld) { w.cfg.Auth = "nope" }, want: ErrUnknownConnector},
 		"proxy_down":        {users: plain, change: func(w *loginWorld) { w.cfg.Proxy = "127.0.0.1:1" }, want: ErrProxyUnreachable},
 		"untrusted":         {users: plain, change: func(w *loginWorld) { w.cfg.CAFile = "" }, want: ErrProxyUntrusted},
 		"insecure": {
 			users: plain, change: func(w *loginWorld) { w.cfg.CAFile, w.cfg.Insecure = "", true },
-			answers: map[PromptKind]string{PromptPassword: "hunter2-secret"}, asked: []PromptKind{PromptPassword},
+			answers: map[state.LoginKind]string{state.LoginPassword: "hunter2-secret"}, asked: []state.LoginKind{state.LoginPassword},
 		},
 		"no_terminal": {users: plain, change: func(w *loginWorld) { w.cfg.Terminal = false }, want: ErrNoTerminal},
 	} {
@@ -140,12 +141,12 @@ func TestLoginWithAPassword(t *testing.T) {
 }
 
 // prompts are the kinds of the prompts, without those that only inform.
-func (w *loginWorld) prompts() []PromptKind {
+func (w *loginWorld) prompts() []state.LoginKind {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	var kinds []PromptKind
+	var kinds []state.LoginKind
 	for _, k := range w.kinds {
-		if k != PromptInfo {
+		if k != state.LoginInfo {
 			kinds = append(kinds, k)
 		}
 	}
@@ -205,7 +206,7 @@ func TestLoginWithABrowser(t *testing.T) {
 			w.cfg.Terminal, w.cfg.User = false, ""
 			browsed := make(chan error, 1)
 			w.cfg.Ask = func(p Prompt, _ func(string)) {
-				if p.Kind == PromptURL {
+				if p.Kind == state.LoginURL {
 					if left := time.Until(p.Deadline); left < 170*time.Second {
 						t.Errorf("%v are left for the browser, want 3 min", left)
 					}
@@ -263,9 +264,9 @@ func TestLoginWithABadTSH(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		w.cfg.Ask = func(p Prompt, _ func(string)) {
 			switch p.Kind {
-			case PromptOTP:
+			case state.LoginOTP:
 				cancel()
-			case PromptInfo:
+			case state.LoginInfo:
 				if p.Text != "Shall I?" {
 					t.Errorf("shown: %q", p.Text)
 				}
@@ -282,7 +283,7 @@ func TestLoginWithABadTSH(t *testing.T) {
 func TestSecretIsNotTypedWhileItWouldShow(t *testing.T) {
 	w := newLoginWorld(t, "shows_secrets", simcluster.Config{})
 	began := time.Now()
-	err := w.answering(t.Context(), map[PromptKind]string{PromptPassword: "hunter2"})
+	err := w.answering(t.Context(), map[state.LoginKind]string{state.LoginPassword: "hunter2"})
 	if err == nil || !strings.Contains(err.Error(), "would show it") || strings.Contains(err.Error(), "hunter2") {
 		t.Errorf("Login = %v, want a refusal to type", err)
 	}
@@ -296,21 +297,21 @@ func TestReadPrompt(t *testing.T) {
 	for _, tt := range []struct {
 		line        string
 		urlExpected bool
-		want        PromptKind
+		want        state.LoginKind
 	}{
-		{"Enter password for Teleport user alice:", false, PromptPassword},
-		{"Enter password for Teleport user alice@example.com:", false, PromptPassword},
-		{"Enter your OTP token:", false, PromptOTP},
-		{"Enter an OTP code from a device:", false, PromptOTP},
-		{"Tap any security key", false, PromptTap},
-		{"Tap any security key or enter a code from a OTP device", false, PromptOTP},
-		{url, true, PromptURL},
-		{url, false, PromptInfo}, // a URL out of nowhere is shown, not opened
-		{"https://evil.example.com", false, PromptInfo},
-		{"not a URL", true, PromptInfo},
+		{"Enter password for Teleport user alice:", false, state.LoginPassword},
+		{"Enter password for Teleport user alice@example.com:", false, state.LoginPassword},
+		{"Enter your OTP token:", false, state.LoginOTP},
+		{"Enter an OTP code from a device:", false, state.LoginOTP},
+		{"Tap any security key", false, state.LoginTap},
+		{"Tap any security key or enter a code from a OTP device", false, state.LoginOTP},
+		{url, true, state.LoginURL},
+		{url, false, state.LoginInfo}, // a URL out of nowhere is shown, not opened
+		{"https://evil.example.com", false, state.LoginInfo},
+		{"not a URL", true, state.LoginInfo},
 		{"ERROR: invalid username or password", false, ""},
 		{"WARNING: Ignoring Teleport user (alice) for Single Sign-On (SSO) login.", false, ""},
-		{"Please hop on one leg:", false, PromptInfo},
+		{"Please hop on one leg:", false, state.LoginInfo},
 	} {
 		if got := readPrompt(tt.line, tt.urlExpected); got.Kind != tt.want {
 			t.Errorf("readPrompt(%q, %v) = %+v, want kind %q", tt.line, tt.urlExpected, got, tt.want)

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"unicode"
 
+	"berth/agent/state"
 	"berth/internal/plain"
 )
 
@@ -28,17 +29,17 @@ func readPrompt(line string, urlExpected bool) Prompt {
 	shown := clip(oneLine(line), maxError)
 	switch {
 	case urlExpected && urlLine.MatchString(line):
-		return Prompt{Kind: PromptURL, URL: line, Text: "Log in with your browser."}
+		return Prompt{Kind: state.LoginURL, URL: line, Text: "Log in with your browser."}
 	case passwordPrompt.MatchString(line):
-		return Prompt{Kind: PromptPassword, Text: shown}
+		return Prompt{Kind: state.LoginPassword, Text: shown}
 	case otpPrompt.MatchString(line):
-		return Prompt{Kind: PromptOTP, Text: shown}
+		return Prompt{Kind: state.LoginOTP, Text: shown}
 	case tapPrompt.MatchString(line):
-		return Prompt{Kind: PromptTap, Text: shown}
+		return Prompt{Kind: state.LoginTap, Text: shown}
 	case shown == "", strings.HasPrefix(line, "ERROR:"), uninteresting.MatchString(line):
 		return Prompt{} // an error is told by how tsh ends
 	default:
-		return Prompt{Kind: PromptInfo, Text: shown}
+		return Prompt{Kind: state.LoginInfo, Text: shown}
 	}
 }
 

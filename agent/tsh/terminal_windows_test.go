@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"berth/agent/state"
+
 	"golang.org/x/sys/windows"
 )
 
@@ -32,7 +34,7 @@ func useConsole() error {
 }
 
 // consoleLogin runs a login in a console; the test binary plays tsh.
-func consoleLogin(t *testing.T, part, password string) (kinds []PromptKind, said string, err error) {
+func consoleLogin(t *testing.T, part, password string) (kinds []state.LoginKind, said string, err error) {
 	t.Helper()
 	useFake(t, part)
 	var log bytes.Buffer
@@ -42,7 +44,7 @@ func consoleLogin(t *testing.T, part, password string) (kinds []PromptKind, said
 		Ask: func(p Prompt, answer func(string)) {
 			kinds = append(kinds, p.Kind)
 			said += p.Text + "\n"
-			if p.Kind == PromptPassword {
+			if p.Kind == state.LoginPassword {
 				answer(password)
 			}
 		},
@@ -61,7 +63,7 @@ func consoleLogin(t *testing.T, part, password string) (kinds []PromptKind, said
 
 func TestPasswordByConsole(t *testing.T) {
 	kinds, said, err := consoleLogin(t, "console", consolePassword)
-	if err != nil || len(kinds) == 0 || kinds[0] != PromptPassword {
+	if err != nil || len(kinds) == 0 || kinds[0] != state.LoginPassword {
 		t.Fatalf("Login() = %v after %v:\n%s", err, kinds, said)
 	}
 	if strings.Contains(said, "Profile URL") {

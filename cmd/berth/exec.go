@@ -59,7 +59,7 @@ func (a *app) exec(ctx context.Context, name string, argv []string) error {
 	if t.Kind == state.KindKube {
 		return a.execKube(ctx, t, argv)
 	}
-	proto, ep, err := a.endpoint(t)
+	proto, ep, err := endpointOf(t)
 	if err != nil {
 		return err
 	}

@@ -70,19 +70,19 @@ func TestUnknownProtocol(t *testing.T) {
 		code       int
 		text, hint string
 	}{
-		{"new_one", state.Tunnel{Name: "t", Protocol: "graphql", Address: "127.0.0.1:1"}, exitFailed,
+		{"new_one", state.Tunnel{TunnelSpec: state.TunnelSpec{Name: "t"}, Protocol: "graphql", Address: "127.0.0.1:1"}, exitFailed,
 			`berth does not know the protocol "graphql" of tunnel "t"`, "connect your client to 127.0.0.1:1"},
-		{"stopped", state.Tunnel{Name: "t", State: state.TunnelStopped}, exitFailed,
+		{"stopped", state.Tunnel{TunnelSpec: state.TunnelSpec{Name: "t"}, State: state.TunnelStopped}, exitFailed,
 			`tunnel "t" is stopped`, `start it with "berth tunnel start t"`},
-		{"login", state.Tunnel{Name: "t", State: state.TunnelWaitingForLogin, Problem: problem}, exitLoginNeeded,
+		{"login", state.Tunnel{TunnelSpec: state.TunnelSpec{Name: "t"}, State: state.TunnelWaitingForLogin, Problem: problem}, exitLoginNeeded,
 			`login needed: what tunnel "t" leads to is not known yet: No session`, "tsh login"},
-		{"problem", state.Tunnel{Name: "t", State: state.TunnelError, Problem: problem}, exitFailed,
+		{"problem", state.Tunnel{TunnelSpec: state.TunnelSpec{Name: "t"}, State: state.TunnelError, Problem: problem}, exitFailed,
 			`what tunnel "t" leads to is not known yet: No session`, "tsh login"},
-		{"connecting", state.Tunnel{Name: "t", State: state.TunnelConnecting}, exitFailed,
+		{"connecting", state.Tunnel{TunnelSpec: state.TunnelSpec{Name: "t"}, State: state.TunnelConnecting}, exitFailed,
 			`what tunnel "t" leads to is not known yet`, `wait with "berth status --wait --timeout 30s t"`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			_, _, err := endpointOf(test.tunnel, "", "")
+			_, _, err := endpointOf(test.tunnel)
 			if err == nil || err.Error() != test.text || hintOf(err) != test.hint || exitCode(err) != test.code {
 				t.Errorf("got %v (hint %q, code %d), want %s (%q, %d)", err, hintOf(err), exitCode(err), test.text, test.hint, test.code)
 			}

@@ -14,8 +14,8 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"berth/agent/ipc"
 	"berth/agent/ipc/client"
+	"berth/agent/state"
 	"berth/internal/browser"
 	"berth/internal/plain"
 	"berth/internal/when"
@@ -195,11 +195,11 @@ type loginFront struct {
 // show takes one step of a login.
 func (f *loginFront) show(ctx context.Context, e client.LoginEvent, answer func(string)) error {
 	switch e.Kind {
-	case ipc.LoginURL:
+	case state.LoginURL:
 		f.showURL(ctx, e)
-	case ipc.LoginPassword, ipc.LoginOTP:
+	case state.LoginPassword, state.LoginOTP:
 		return f.ask(e, answer)
-	case ipc.LoginSettled:
+	case state.LoginSettled:
 		f.mu.Lock()
 		mine := f.asking == e.ID
 		f.mu.Unlock()
@@ -207,7 +207,7 @@ func (f *loginFront) show(ctx context.Context, e client.LoginEvent, answer func(
 			f.restore()
 			fmt.Fprintln(f.err, "\nanswered elsewhere")
 		}
-	case ipc.LoginDone:
+	case state.LoginDone:
 		text := plain.Line(e.Text)
 		if e.Deadline != nil {
 			text += ", until " + when.ClockSeconds(*e.Deadline, time.Now())

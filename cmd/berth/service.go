@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"berth/agent/ipc/client"
+	"berth/agent/state"
 	"berth/internal/osservice"
 	"berth/internal/paths"
 )
@@ -143,7 +144,7 @@ func serviceEnv(env func(string) string, look func(string) (string, error)) []os
 var usualPath = []string{"/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"}
 
 // running is the agent that answers, if any.
-func (s *agentService) running(ctx context.Context) (info client.Info, ok bool, err error) {
+func (s *agentService) running(ctx context.Context) (info state.Agent, ok bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, answerWait)
 	defer cancel()
 	err = s.app.withAgent(func(c *client.Client) (err error) {
@@ -151,17 +152,17 @@ func (s *agentService) running(ctx context.Context) (info client.Info, ok bool, 
 		return err
 	})
 	if errors.Is(err, client.ErrNotRunning) {
-		return client.Info{}, false, nil
+		return state.Agent{}, false, nil
 	}
 	return info, err == nil, err
 }
 
 // runningUnder is running, for a service: if its agent does not answer it can
 // still be restarted.
-func (s *agentService) runningUnder(ctx context.Context, st osservice.Status) (client.Info, bool, error) {
+func (s *agentService) runningUnder(ctx context.Context, st osservice.Status) (state.Agent, bool, error) {
 	info, ok, err := s.running(ctx)
 	if err != nil && s.Kind().Supervises() && st.Running {
-		return client.Info{PID: st.PID}, true, nil
+		return state.Agent{PID: st.PID}, true, nil
 	}
 	return info, ok, err
 }
@@ -179,7 +180,7 @@ func (s *agentService) shutdown(ctx context.Context, pid int) error {
 }
 
 // awaitAnswer waits until an agent answers.
-func (s *agentService) awaitAnswer(ctx context.Context) (info client.Info, err error) {
+func (s *agentService) awaitAnswer(ctx context.Context) (info state.Agent, err error) {
 	err = s.await(ctx, "the agent was started, and does not answer", func() bool {
 		var ok bool
 		info, ok, _ = s.running(ctx)
@@ -205,24 +206,24 @@ func (s *agentService) await(ctx context.Context, otherwise string, done func() 
 }
 
 // startService starts the installed service and waits until the agent answers.
-func (s *agentService) startService(ctx context.Context) (client.Info, error) {
+func (s *agentService) startService(ctx context.Context) (state.Agent, error) {
 	if err := s.Start(ctx); err != nil {
-		return client.Info{}, withHint(err, `see "berth agent logs"`)
+		return state.Agent{}, withHint(err, `see "berth agent logs"`)
 	}
 	return s.awaitAnswer(ctx)
 }
 
 // restartService ends the agent that runs, whoever started it, and starts the
 // service.
-func (s *agentService) restartService(ctx context.Context, st osservice.Status, agent client.Info, ok bool) (client.Info, error) {
+func (s *agentService) restartService(ctx context.Context, st osservice.Status, agent state.Agent, ok bool) (state.Agent, error) {
 	switch {
 	case ok && !s.ours(st, agent):
 		if err := s.shutdown(ctx, agent.PID); err != nil {
-			return client.Info{}, err
+			return state.Agent{}, err
 		}
 	case st.Running && s.Kind().Supervises():
 		if err := s.Restart(ctx); err != nil {
-			return client.Info{}, withHint(err, `see "berth agent logs"`)
+			return state.Agent{}, withHint(err, `see "berth agent logs"`)
 		}
 		return s.awaitAnswer(ctx)
 	}
@@ -230,13 +231,13 @@ func (s *agentService) restartService(ctx context.Context, st osservice.Status, 
 }
 
 // ours reports whether an agent is the one that the manager looks after.
-func (s *agentService) ours(st osservice.Status, agent client.Info) bool {
+func (s *agentService) ours(st osservice.Status, agent state.Agent) bool {
 	return s.Kind().Supervises() && st.Running && st.PID == agent.PID
 }
 
 // outdated reports whether the running agent is not the program that is
 // installed now: another version, or the same one built anew.
-func outdated(agent client.Info, program string) bool {
+func outdated(agent state.Agent, program string) bool {
 	if agent.Version != buildVersion() {
 		return true
 	}

@@ -10,8 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"berth/agent/ipc/client"
 	"berth/agent/secrets"
+	"berth/agent/state"
 	"berth/internal/osservice"
 )
 
@@ -173,7 +173,7 @@ ports are bound.`,
 	}
 }
 
-func (s *agentService) sayStarted(ctx context.Context, agent client.Info) error {
+func (s *agentService) sayStarted(ctx context.Context, agent state.Agent) error {
 	st, err := s.Status(ctx)
 	if err != nil {
 		return err

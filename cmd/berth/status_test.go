@@ -59,7 +59,7 @@ func hostileSnapshot() state.Snapshot {
 			Roles: []string{evil}, ActiveRequests: []string{evil},
 		}},
 		Tunnels: []state.Tunnel{{
-			Name: evil, Cluster: evil, Resource: evil, Protocol: evil, Address: evil, Addresses: []string{evil}, Profile: evil,
+			TunnelSpec: state.TunnelSpec{Name: evil, Cluster: evil, Resource: evil}, Protocol: evil, Address: evil, Addresses: []string{evil}, Profile: evil,
 			Engine: state.EngineTSH, EngineReason: evil, State: state.TunnelState(evil), Problem: &problem,
 			CertValidUntil: new(time.Now()), LastErrorAt: new(time.Now()), Waiting: 1,
 		}},

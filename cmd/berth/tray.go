@@ -11,13 +11,10 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
-	"sync"
-	"time"
 
 	"github.com/gofrs/flock"
 	"github.com/spf13/cobra"
 
-	"berth/agent/config"
 	"berth/agent/ipc/client"
 	"berth/agent/state"
 	"berth/internal/browser"
@@ -202,12 +199,10 @@ func (a *app) trayConfig(p paths.Paths, c *client.Client, log *slog.Logger) tray
 		Browse: func(ctx context.Context, url string, command []string, proxy string) error {
 			return browser.Open(ctx, url, command, a.env, proxy)
 		},
-		Doctor: func(ctx context.Context) (tray.Checkup, error) { return a.checkup(ctx, p) },
-		Open:   openFile,
-		Copy:   tray.Copy,
-		Client: (&clientCommands{
-			app: a, config: p.Config,
-		}).of,
+		Doctor:     func(ctx context.Context) (tray.Checkup, error) { return a.checkup(ctx, p) },
+		Open:       openFile,
+		Copy:       tray.Copy,
+		Client:     a.usualClient,
 		ConfigFile: p.Config, LogFile: p.LogFile, ReportFile: reportFile(p), Version: buildVersion(),
 		Rest: func() {
 			if err := lean.Trim(); err != nil {
@@ -249,28 +244,18 @@ func openFile(ctx context.Context, path string) error {
 	return startDetached(ctx, argv[0], argv[1:]...)
 }
 
-// clientCommands knows the usual client's command line for a tunnel: the
-// config has the database user and name.
-type clientCommands struct {
-	app    *app
-	config string // the path
-
-	mu     sync.Mutex // guards what follows
-	loaded *config.Config
-	from   time.Time // when the file was last changed
-}
-
-func (k *clientCommands) of(t state.Tunnel) (name, command string, ok bool) {
+// usualClient is the program that people use with what a tunnel leads to, and
+// its command line for this one.
+func (a *app) usualClient(t state.Tunnel) (name, command string, ok bool) {
 	var argv []string
 	if t.Kind == state.KindKube {
-		path, err := k.app.kubeconfigPath()
+		path, err := a.kubeconfigPath()
 		if err != nil {
 			return "", "", false
 		}
 		argv = kubectl(path, t.Name)
 	} else {
-		spec := k.spec(t.Name)
-		proto, ep, err := endpointOf(t, spec.DBUser, spec.DBName)
+		proto, ep, err := endpointOf(t)
 		if err != nil {
 			return "", "", false
 		}
@@ -279,24 +264,4 @@ func (k *clientCommands) of(t state.Tunnel) (name, command string, ok bool) {
 		}
 	}
 	return filepath.Base(argv[0]), db.Quote(argv), true
-}
-
-// spec is a tunnel as the config has it. The file is read when it has changed.
-func (k *clientCommands) spec(name string) state.TunnelSpec {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	info, err := os.Stat(k.config)
-	if err != nil {
-		return state.TunnelSpec{}
-	}
-	if k.loaded == nil || !info.ModTime().Equal(k.from) {
-		k.from = info.ModTime()
-		cfg, err := config.Load(k.config)
-		if err != nil {
-			return state.TunnelSpec{} // the agent says what is wrong
-		}
-		k.loaded = cfg
-	}
-	spec, _ := k.loaded.Tunnel(name)
-	return spec
 }

@@ -142,7 +142,7 @@ func (a *app) tunnelAdd(ctx context.Context, o addOptions) error {
 		if o.json {
 			return a.printJSON(t)
 		}
-		return a.printAdded(t, added)
+		return a.printAdded(t)
 	})
 }
 
@@ -164,7 +164,7 @@ func settled(ctx context.Context, c *client.Client, name string) (state.Tunnel, 
 }
 
 // printAdded says where a new tunnel is and what to do with it.
-func (a *app) printAdded(t state.Tunnel, spec state.TunnelSpec) error {
+func (a *app) printAdded(t state.Tunnel) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "added %s: %s → %s, %s\n", t.Name, t.Address, plain.Line(resourceOf(t)), words(t.State))
 	if t.Problem != nil {
@@ -172,7 +172,7 @@ func (a *app) printAdded(t state.Tunnel, spec state.TunnelSpec) error {
 	}
 	if t.Kind == state.KindKube {
 		a.describeKube(&b, t)
-	} else if proto, ep, err := endpointOf(t, spec.DBUser, spec.DBName); err == nil {
+	} else if proto, ep, err := endpointOf(t); err == nil {
 		if argv, err := proto.ClientCommand(ep); err == nil {
 			fmt.Fprintf(&b, "  %s\n", plain.Line(db.Quote(argv)))
 		}

@@ -10,10 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"berth/agent/config"
 	"berth/agent/ipc/client"
 	"berth/agent/state"
-	"berth/internal/paths"
 	"berth/proxies/db"
 )
 
@@ -47,7 +45,7 @@ A tunnel to a Kubernetes cluster has url, the API server's address, and env.`,
 			if t.Kind == state.KindKube {
 				return a.printKubeURL(t, as, asJSON, cmd.Flags().Changed("as"))
 			}
-			proto, ep, err := a.endpoint(t)
+			proto, ep, err := endpointOf(t)
 			if err != nil {
 				return err
 			}
@@ -106,23 +104,9 @@ func (a *app) tunnel(ctx context.Context, name string) (t state.Tunnel, err erro
 	return t, err
 }
 
-// endpoint finds out what a client needs to know to use a tunnel: the running
-// agent knows the address and protocol, the config the database user and name.
-func (a *app) endpoint(t state.Tunnel) (db.Protocol, db.Endpoint, error) {
-	p, err := paths.Resolve(a.env)
-	if err != nil {
-		return db.Protocol{}, db.Endpoint{}, err
-	}
-	cfg, err := config.Load(p.Config)
-	if err != nil {
-		return db.Protocol{}, db.Endpoint{}, err
-	}
-	spec, _ := cfg.Tunnel(t.Name) // gone from the file since: its clients choose for themselves
-	return endpointOf(t, spec.DBUser, spec.DBName)
-}
-
-func endpointOf(t state.Tunnel, dbUser, dbName string) (db.Protocol, db.Endpoint, error) {
-	ep := db.Endpoint{DBUser: dbUser, DBName: dbName, TunnelName: t.Name}
+// endpointOf is what a client needs to know to use a tunnel.
+func endpointOf(t state.Tunnel) (db.Protocol, db.Endpoint, error) {
+	ep := db.Endpoint{DBUser: t.DBUser, DBName: t.DBName, TunnelName: t.Name}
 	proto, ok := db.Lookup(t.Protocol)
 	if !ok {
 		return proto, ep, unknownProtocol(t)

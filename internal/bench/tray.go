@@ -146,8 +146,10 @@ func newChatter() *chatter {
 	}}
 	for i := range trayTunnels {
 		c.now.Tunnels = append(c.now.Tunnels, state.Tunnel{
-			Name: databaseName(i), Kind: state.KindDB, Profile: "proxy.example.com:443", Cluster: "example.com",
-			Resource: databaseName(i), Protocol: protocol, Address: "127.0.0.1:15432", State: state.TunnelReady,
+			TunnelSpec: state.TunnelSpec{
+				Name: databaseName(i), Kind: state.KindDB, Cluster: "example.com", Resource: databaseName(i),
+			},
+			Profile: "proxy.example.com:443", Protocol: protocol, Address: "127.0.0.1:15432", State: state.TunnelReady,
 		})
 	}
 	return c

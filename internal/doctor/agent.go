@@ -17,7 +17,7 @@ import (
 
 // agentFacts is what the running agent says.
 type agentFacts struct {
-	info     client.Info
+	info     state.Agent
 	snapshot state.Snapshot
 	err      error // why it says nothing
 }

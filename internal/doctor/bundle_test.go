@@ -116,7 +116,7 @@ func TestBundleHasNoSecrets(t *testing.T) {
 		Profiles: []state.Profile{{Proxy: "p", Login: state.Login{URL: "http://127.0.0.1:3456/5f3a-login-page"}}},
 		Requests: []state.Request{{Reason: all}},
 		Problems: []state.Problem{{Text: all}},
-		Tunnels:  []state.Tunnel{{Name: "pg", Problem: &state.Problem{Text: all}}},
+		Tunnels:  []state.Tunnel{{TunnelSpec: state.TunnelSpec{Name: "pg"}, Problem: &state.Problem{Text: all}}},
 	}
 	var findings []Finding
 	for _, p := range append(slices.Clone(planted), all) {

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"testing"
 
-	"berth/agent/ipc/client"
 	"berth/agent/state"
 )
 
@@ -37,7 +36,7 @@ func serve(t *testing.T, f func(net.Conn)) (addr string) {
 }
 
 // withAgent is a doctor whose agent says what the test wants.
-func withAgent(info client.Info, tunnels ...state.Tunnel) *doctor {
+func withAgent(info state.Agent, tunnels ...state.Tunnel) *doctor {
 	d := newDoctor(context.Background(), Config{Logger: slog.New(slog.DiscardHandler), Version: "1.0.0"})
 	d.agent = newLazy(func() agentFacts { return agentFacts{info: info, snapshot: state.Snapshot{Tunnels: tunnels}} })
 	return d
@@ -74,7 +73,7 @@ func TestKnock(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			d := withAgent(client.Info{}, state.Tunnel{Name: "x", Kind: state.KindDB, State: state.TunnelReady, Protocol: c.protocol, Address: serve(t, c.server)})
+			d := withAgent(state.Agent{}, state.Tunnel{TunnelSpec: state.TunnelSpec{Name: "x", Kind: state.KindDB}, State: state.TunnelReady, Protocol: c.protocol, Address: serve(t, c.server)})
 			found := d.checkTunnels(t.Context())
 			if len(found) != 1 || found[0].Status != c.status || !strings.Contains(found[0].Text, c.text) {
 				t.Errorf("found %+v, want %s, %q", found, c.status, c.text)
@@ -90,15 +89,15 @@ func TestTunnelStates(t *testing.T) {
 		status    Status
 		text, fix string
 	}{
-		"stopped":     {state.Tunnel{Name: "x", State: state.TunnelStopped}, Skip, "stopped by you", "berth tunnel start x"},
-		"connecting":  {state.Tunnel{Name: "x", State: state.TunnelConnecting}, Warn, "is connecting", "berth tunnel why x"},
-		"waiting":     {state.Tunnel{Name: "x", State: state.TunnelWaitingForLogin, Problem: problem}, Warn, "waits for a login: It is so.", "do this"},
-		"error":       {state.Tunnel{Name: "x", State: state.TunnelError, Problem: problem}, Fail, "does not work: It is so.", "do this"},
-		"unexplained": {state.Tunnel{Name: "x", State: state.TunnelError}, Fail, "does not work", "berth tunnel why x"},
-		"unheard_of":  {state.Tunnel{Name: "x", State: "odd"}, Fail, "is odd", "berth tunnel why x"},
+		"stopped":     {state.Tunnel{TunnelSpec: state.TunnelSpec{Name: "x"}, State: state.TunnelStopped}, Skip, "stopped by you", "berth tunnel start x"},
+		"connecting":  {state.Tunnel{TunnelSpec: state.TunnelSpec{Name: "x"}, State: state.TunnelConnecting}, Warn, "is connecting", "berth tunnel why x"},
+		"waiting":     {state.Tunnel{TunnelSpec: state.TunnelSpec{Name: "x"}, State: state.TunnelWaitingForLogin, Problem: problem}, Warn, "waits for a login: It is so.", "do this"},
+		"error":       {state.Tunnel{TunnelSpec: state.TunnelSpec{Name: "x"}, State: state.TunnelError, Problem: problem}, Fail, "does not work: It is so.", "do this"},
+		"unexplained": {state.Tunnel{TunnelSpec: state.TunnelSpec{Name: "x"}, State: state.TunnelError}, Fail, "does not work", "berth tunnel why x"},
+		"unheard_of":  {state.Tunnel{TunnelSpec: state.TunnelSpec{Name: "x"}, State: "odd"}, Fail, "is odd", "berth tunnel why x"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			found := withAgent(client.Info{}, c.tunnel).checkTunnels(t.Context())
+			found := withAgent(state.Agent{}, c.tunnel).checkTunnels(t.Context())
 			if len(found) != 1 || found[0].Status != c.status || !strings.Contains(found[0].Text, c.text) || found[0].Fix != c.fix {
 				t.Errorf("found %+v, want %s, %q, %q", found, c.status, c.text, c.fix)
 			}
@@ -107,9 +106,9 @@ func TestTunnelStates(t *testing.T) {
 }
 
 func TestGuardAndVersion(t *testing.T) {
-	d := withAgent(client.Info{Version: "0.9.0", PID: 7},
-		state.Tunnel{Name: "off", Kind: state.KindDB, Guard: state.GuardOff}, state.Tunnel{Name: "none", Kind: state.KindDB, Guard: state.GuardNone},
-		state.Tunnel{Name: "on", Kind: state.KindDB, Guard: state.GuardOn}, state.Tunnel{Name: "k8s", Kind: state.KindKube, Guard: state.GuardNone})
+	d := withAgent(state.Agent{Version: "0.9.0", PID: 7},
+		state.Tunnel{TunnelSpec: state.TunnelSpec{Name: "off", Kind: state.KindDB}, Guard: state.GuardOff}, state.Tunnel{TunnelSpec: state.TunnelSpec{Name: "none", Kind: state.KindDB}, Guard: state.GuardNone},
+		state.Tunnel{TunnelSpec: state.TunnelSpec{Name: "on", Kind: state.KindDB}, Guard: state.GuardOn}, state.Tunnel{TunnelSpec: state.TunnelSpec{Name: "k8s", Kind: state.KindKube}, Guard: state.GuardNone})
 	found := d.checkGuard(t.Context())
 	if len(found) != 2 || !strings.Contains(found[0].Text, "tunnel off") || !strings.Contains(found[1].Text, "tunnel none") ||
 		found[0].Status != Warn || found[1].Status != Warn {

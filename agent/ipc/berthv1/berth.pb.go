@@ -20,14 +20,13 @@
 package berthv1
 
 import (
-	reflect "reflect"
-	sync "sync"
-	unsafe "unsafe"
-
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
+	reflect "reflect"
+	sync "sync"
+	unsafe "unsafe"
 )
 
 const (
@@ -131,10 +130,7 @@ func (*GetInfoRequest) Descriptor() ([]byte, []int) {
 
 type GetInfoResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Version       string                 `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
-	Pid           int64                  `protobuf:"varint,2,opt,name=pid,proto3" json:"pid,omitempty"`
-	StartedAt     *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
-	ConfigPath    string                 `protobuf:"bytes,4,opt,name=config_path,json=configPath,proto3" json:"config_path,omitempty"`
+	Agent         *AgentInfo             `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -169,32 +165,11 @@ func (*GetInfoResponse) Descriptor() ([]byte, []int) {
 	return file_berthv1_berth_proto_rawDescGZIP(), []int{2}
 }
 
-func (x *GetInfoResponse) GetVersion() string {
+func (x *GetInfoResponse) GetAgent() *AgentInfo {
 	if x != nil {
-		return x.Version
-	}
-	return ""
-}
-
-func (x *GetInfoResponse) GetPid() int64 {
-	if x != nil {
-		return x.Pid
-	}
-	return 0
-}
-
-func (x *GetInfoResponse) GetStartedAt() *timestamppb.Timestamp {
-	if x != nil {
-		return x.StartedAt
+		return x.Agent
 	}
 	return nil
-}
-
-func (x *GetInfoResponse) GetConfigPath() string {
-	if x != nil {
-		return x.ConfigPath
-	}
-	return ""
 }
 
 type GetSnapshotRequest struct {
@@ -2709,42 +2684,39 @@ func (x *Login) GetAsks() string {
 // Tunnel is berth's stable local port to one resource.
 type Tunnel struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// kind is db or kube.
-	Kind      string   `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
-	Profile   string   `protobuf:"bytes,3,opt,name=profile,proto3" json:"profile,omitempty"`
-	Cluster   string   `protobuf:"bytes,4,opt,name=cluster,proto3" json:"cluster,omitempty"`
-	Resource  string   `protobuf:"bytes,5,opt,name=resource,proto3" json:"resource,omitempty"`
-	Protocol  string   `protobuf:"bytes,6,opt,name=protocol,proto3" json:"protocol,omitempty"`
-	Address   string   `protobuf:"bytes,7,opt,name=address,proto3" json:"address,omitempty"`
-	Addresses []string `protobuf:"bytes,8,rep,name=addresses,proto3" json:"addresses,omitempty"`
-	// engine is native or tsh.
-	Engine       string `protobuf:"bytes,9,opt,name=engine,proto3" json:"engine,omitempty"`
-	EngineReason string `protobuf:"bytes,10,opt,name=engine_reason,json=engineReason,proto3" json:"engine_reason,omitempty"`
+	// tunnel_spec is what the config asks for, with the port that the tunnel has.
+	TunnelSpec *TunnelSpec `protobuf:"bytes,1,opt,name=tunnel_spec,json=tunnelSpec,proto3" json:"tunnel_spec,omitempty"`
+	Profile    string      `protobuf:"bytes,2,opt,name=profile,proto3" json:"profile,omitempty"`
+	Protocol   string      `protobuf:"bytes,3,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	Address    string      `protobuf:"bytes,4,opt,name=address,proto3" json:"address,omitempty"`
+	Addresses  []string    `protobuf:"bytes,5,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	// engine is the one that was chosen: native or tsh.
+	Engine       string `protobuf:"bytes,6,opt,name=engine,proto3" json:"engine,omitempty"`
+	EngineReason string `protobuf:"bytes,7,opt,name=engine_reason,json=engineReason,proto3" json:"engine_reason,omitempty"`
 	// state is ready, connecting, waiting_for_login, port_in_use, error or
 	// stopped.
-	State string `protobuf:"bytes,11,opt,name=state,proto3" json:"state,omitempty"`
+	State string `protobuf:"bytes,8,opt,name=state,proto3" json:"state,omitempty"`
 	// problem is absent when healthy.
-	Problem          *Problem               `protobuf:"bytes,12,opt,name=problem,proto3" json:"problem,omitempty"`
-	Connections      int64                  `protobuf:"varint,13,opt,name=connections,proto3" json:"connections,omitempty"`
-	Waiting          int64                  `protobuf:"varint,14,opt,name=waiting,proto3" json:"waiting,omitempty"`
-	TotalConnections int64                  `protobuf:"varint,15,opt,name=total_connections,json=totalConnections,proto3" json:"total_connections,omitempty"`
-	BytesIn          int64                  `protobuf:"varint,16,opt,name=bytes_in,json=bytesIn,proto3" json:"bytes_in,omitempty"`
-	BytesOut         int64                  `protobuf:"varint,17,opt,name=bytes_out,json=bytesOut,proto3" json:"bytes_out,omitempty"`
-	CertValidUntil   *timestamppb.Timestamp `protobuf:"bytes,18,opt,name=cert_valid_until,json=certValidUntil,proto3" json:"cert_valid_until,omitempty"`
-	LastErrorAt      *timestamppb.Timestamp `protobuf:"bytes,19,opt,name=last_error_at,json=lastErrorAt,proto3" json:"last_error_at,omitempty"`
-	// waiting_since and waiting_client are of the longest held client; absent and
-	// empty when nobody waits.
-	WaitingSince  *timestamppb.Timestamp `protobuf:"bytes,21,opt,name=waiting_since,json=waitingSince,proto3" json:"waiting_since,omitempty"`
-	WaitingClient string                 `protobuf:"bytes,22,opt,name=waiting_client,json=waitingClient,proto3" json:"waiting_client,omitempty"`
+	Problem          *Problem `protobuf:"bytes,9,opt,name=problem,proto3" json:"problem,omitempty"`
+	Connections      int64    `protobuf:"varint,10,opt,name=connections,proto3" json:"connections,omitempty"`
+	Waiting          int64    `protobuf:"varint,11,opt,name=waiting,proto3" json:"waiting,omitempty"`
+	TotalConnections int64    `protobuf:"varint,12,opt,name=total_connections,json=totalConnections,proto3" json:"total_connections,omitempty"`
 	// stale_connections are those opened with roles that were dropped since.
-	StaleConnections int64 `protobuf:"varint,20,opt,name=stale_connections,json=staleConnections,proto3" json:"stale_connections,omitempty"`
-	// guard is on, off or none.
-	Guard string `protobuf:"bytes,23,opt,name=guard,proto3" json:"guard,omitempty"`
+	StaleConnections int64                  `protobuf:"varint,13,opt,name=stale_connections,json=staleConnections,proto3" json:"stale_connections,omitempty"`
+	BytesIn          int64                  `protobuf:"varint,14,opt,name=bytes_in,json=bytesIn,proto3" json:"bytes_in,omitempty"`
+	BytesOut         int64                  `protobuf:"varint,15,opt,name=bytes_out,json=bytesOut,proto3" json:"bytes_out,omitempty"`
+	CertValidUntil   *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=cert_valid_until,json=certValidUntil,proto3" json:"cert_valid_until,omitempty"`
+	LastErrorAt      *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=last_error_at,json=lastErrorAt,proto3" json:"last_error_at,omitempty"`
+	// waiting_since and waiting_client are of the longest held client; absent and
+	// empty while no client waits.
+	WaitingSince  *timestamppb.Timestamp `protobuf:"bytes,18,opt,name=waiting_since,json=waitingSince,proto3" json:"waiting_since,omitempty"`
+	WaitingClient string                 `protobuf:"bytes,19,opt,name=waiting_client,json=waitingClient,proto3" json:"waiting_client,omitempty"`
+	// guard is the one that works: on, off or none.
+	Guard string `protobuf:"bytes,20,opt,name=guard,proto3" json:"guard,omitempty"`
 	// foreign_user is the OS user whose program was last turned away, at
 	// foreign_at; empty and absent when none was.
-	ForeignUser   string                 `protobuf:"bytes,24,opt,name=foreign_user,json=foreignUser,proto3" json:"foreign_user,omitempty"`
-	ForeignAt     *timestamppb.Timestamp `protobuf:"bytes,25,opt,name=foreign_at,json=foreignAt,proto3" json:"foreign_at,omitempty"`
+	ForeignUser   string                 `protobuf:"bytes,21,opt,name=foreign_user,json=foreignUser,proto3" json:"foreign_user,omitempty"`
+	ForeignAt     *timestamppb.Timestamp `protobuf:"bytes,22,opt,name=foreign_at,json=foreignAt,proto3" json:"foreign_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2779,37 +2751,16 @@ func (*Tunnel) Descriptor() ([]byte, []int) {
 	return file_berthv1_berth_proto_rawDescGZIP(), []int{48}
 }
 
-func (x *Tunnel) GetName() string {
+func (x *Tunnel) GetTunnelSpec() *TunnelSpec {
 	if x != nil {
-		return x.Name
+		return x.TunnelSpec
 	}
-	return ""
-}
-
-func (x *Tunnel) GetKind() string {
-	if x != nil {
-		return x.Kind
-	}
-	return ""
+	return nil
 }
 
 func (x *Tunnel) GetProfile() string {
 	if x != nil {
 		return x.Profile
-	}
-	return ""
-}
-
-func (x *Tunnel) GetCluster() string {
-	if x != nil {
-		return x.Cluster
-	}
-	return ""
-}
-
-func (x *Tunnel) GetResource() string {
-	if x != nil {
-		return x.Resource
 	}
 	return ""
 }
@@ -2884,6 +2835,13 @@ func (x *Tunnel) GetTotalConnections() int64 {
 	return 0
 }
 
+func (x *Tunnel) GetStaleConnections() int64 {
+	if x != nil {
+		return x.StaleConnections
+	}
+	return 0
+}
+
 func (x *Tunnel) GetBytesIn() int64 {
 	if x != nil {
 		return x.BytesIn
@@ -2924,13 +2882,6 @@ func (x *Tunnel) GetWaitingClient() string {
 		return x.WaitingClient
 	}
 	return ""
-}
-
-func (x *Tunnel) GetStaleConnections() int64 {
-	if x != nil {
-		return x.StaleConnections
-	}
-	return 0
 }
 
 func (x *Tunnel) GetGuard() string {
@@ -3607,14 +3558,9 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\vErrorDetail\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x12\n" +
 	"\x04hint\x18\x02 \x01(\tR\x04hint\"\x10\n" +
-	"\x0eGetInfoRequest\"\x99\x01\n" +
-	"\x0fGetInfoResponse\x12\x18\n" +
-	"\aversion\x18\x01 \x01(\tR\aversion\x12\x10\n" +
-	"\x03pid\x18\x02 \x01(\x03R\x03pid\x129\n" +
-	"\n" +
-	"started_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tstartedAt\x12\x1f\n" +
-	"\vconfig_path\x18\x04 \x01(\tR\n" +
-	"configPath\"\x14\n" +
+	"\x0eGetInfoRequest\"<\n" +
+	"\x0fGetInfoResponse\x12)\n" +
+	"\x05agent\x18\x01 \x01(\v2\x13.berth.v1.AgentInfoR\x05agent\"\x14\n" +
 	"\x12GetSnapshotRequest\"E\n" +
 	"\x13GetSnapshotResponse\x12.\n" +
 	"\bsnapshot\x18\x01 \x01(\v2\x12.berth.v1.SnapshotR\bsnapshot\"\x17\n" +
@@ -3776,35 +3722,33 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\vin_progress\x18\x01 \x01(\bR\n" +
 	"inProgress\x12\x10\n" +
 	"\x03url\x18\x02 \x01(\tR\x03url\x12\x12\n" +
-	"\x04asks\x18\x03 \x01(\tR\x04asks\"\x84\a\n" +
-	"\x06Tunnel\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
-	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x18\n" +
-	"\aprofile\x18\x03 \x01(\tR\aprofile\x12\x18\n" +
-	"\acluster\x18\x04 \x01(\tR\acluster\x12\x1a\n" +
-	"\bresource\x18\x05 \x01(\tR\bresource\x12\x1a\n" +
-	"\bprotocol\x18\x06 \x01(\tR\bprotocol\x12\x18\n" +
-	"\aaddress\x18\a \x01(\tR\aaddress\x12\x1c\n" +
-	"\taddresses\x18\b \x03(\tR\taddresses\x12\x16\n" +
-	"\x06engine\x18\t \x01(\tR\x06engine\x12#\n" +
-	"\rengine_reason\x18\n" +
-	" \x01(\tR\fengineReason\x12\x14\n" +
-	"\x05state\x18\v \x01(\tR\x05state\x12+\n" +
-	"\aproblem\x18\f \x01(\v2\x11.berth.v1.ProblemR\aproblem\x12 \n" +
-	"\vconnections\x18\r \x01(\x03R\vconnections\x12\x18\n" +
-	"\awaiting\x18\x0e \x01(\x03R\awaiting\x12+\n" +
-	"\x11total_connections\x18\x0f \x01(\x03R\x10totalConnections\x12\x19\n" +
-	"\bbytes_in\x18\x10 \x01(\x03R\abytesIn\x12\x1b\n" +
-	"\tbytes_out\x18\x11 \x01(\x03R\bbytesOut\x12D\n" +
-	"\x10cert_valid_until\x18\x12 \x01(\v2\x1a.google.protobuf.TimestampR\x0ecertValidUntil\x12>\n" +
-	"\rlast_error_at\x18\x13 \x01(\v2\x1a.google.protobuf.TimestampR\vlastErrorAt\x12?\n" +
-	"\rwaiting_since\x18\x15 \x01(\v2\x1a.google.protobuf.TimestampR\fwaitingSince\x12%\n" +
-	"\x0ewaiting_client\x18\x16 \x01(\tR\rwaitingClient\x12+\n" +
-	"\x11stale_connections\x18\x14 \x01(\x03R\x10staleConnections\x12\x14\n" +
-	"\x05guard\x18\x17 \x01(\tR\x05guard\x12!\n" +
-	"\fforeign_user\x18\x18 \x01(\tR\vforeignUser\x129\n" +
+	"\x04asks\x18\x03 \x01(\tR\x04asks\"\xdd\x06\n" +
+	"\x06Tunnel\x125\n" +
+	"\vtunnel_spec\x18\x01 \x01(\v2\x14.berth.v1.TunnelSpecR\n" +
+	"tunnelSpec\x12\x18\n" +
+	"\aprofile\x18\x02 \x01(\tR\aprofile\x12\x1a\n" +
+	"\bprotocol\x18\x03 \x01(\tR\bprotocol\x12\x18\n" +
+	"\aaddress\x18\x04 \x01(\tR\aaddress\x12\x1c\n" +
+	"\taddresses\x18\x05 \x03(\tR\taddresses\x12\x16\n" +
+	"\x06engine\x18\x06 \x01(\tR\x06engine\x12#\n" +
+	"\rengine_reason\x18\a \x01(\tR\fengineReason\x12\x14\n" +
+	"\x05state\x18\b \x01(\tR\x05state\x12+\n" +
+	"\aproblem\x18\t \x01(\v2\x11.berth.v1.ProblemR\aproblem\x12 \n" +
+	"\vconnections\x18\n" +
+	" \x01(\x03R\vconnections\x12\x18\n" +
+	"\awaiting\x18\v \x01(\x03R\awaiting\x12+\n" +
+	"\x11total_connections\x18\f \x01(\x03R\x10totalConnections\x12+\n" +
+	"\x11stale_connections\x18\r \x01(\x03R\x10staleConnections\x12\x19\n" +
+	"\bbytes_in\x18\x0e \x01(\x03R\abytesIn\x12\x1b\n" +
+	"\tbytes_out\x18\x0f \x01(\x03R\bbytesOut\x12D\n" +
+	"\x10cert_valid_until\x18\x10 \x01(\v2\x1a.google.protobuf.TimestampR\x0ecertValidUntil\x12>\n" +
+	"\rlast_error_at\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\vlastErrorAt\x12?\n" +
+	"\rwaiting_since\x18\x12 \x01(\v2\x1a.google.protobuf.TimestampR\fwaitingSince\x12%\n" +
+	"\x0ewaiting_client\x18\x13 \x01(\tR\rwaitingClient\x12\x14\n" +
+	"\x05guard\x18\x14 \x01(\tR\x05guard\x12!\n" +
+	"\fforeign_user\x18\x15 \x01(\tR\vforeignUser\x129\n" +
 	"\n" +
-	"foreign_at\x18\x19 \x01(\v2\x1a.google.protobuf.TimestampR\tforeignAt\"\x8d\x01\n" +
+	"foreign_at\x18\x16 \x01(\v2\x1a.google.protobuf.TimestampR\tforeignAt\"\x8d\x01\n" +
 	"\x05Event\x12*\n" +
 	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x12\n" +
@@ -3961,11 +3905,11 @@ var file_berthv1_berth_proto_goTypes = []any{
 	(*NoticeAction)(nil),            // 53: berth.v1.NoticeAction
 	(*Problem)(nil),                 // 54: berth.v1.Problem
 	nil,                             // 55: berth.v1.Resource.LabelsEntry
-	(*timestamppb.Timestamp)(nil),   // 56: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),     // 57: google.protobuf.Duration
+	(*durationpb.Duration)(nil),     // 56: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),   // 57: google.protobuf.Timestamp
 }
 var file_berthv1_berth_proto_depIdxs = []int32{
-	56, // 0: berth.v1.GetInfoResponse.started_at:type_name -> google.protobuf.Timestamp
+	44, // 0: berth.v1.GetInfoResponse.agent:type_name -> berth.v1.AgentInfo
 	43, // 1: berth.v1.GetSnapshotResponse.snapshot:type_name -> berth.v1.Snapshot
 	43, // 2: berth.v1.WatchSnapshotsResponse.snapshot:type_name -> berth.v1.Snapshot
 	41, // 3: berth.v1.ListResourcesResponse.resources:type_name -> berth.v1.Resource
@@ -3973,87 +3917,88 @@ var file_berthv1_berth_proto_depIdxs = []int32{
 	42, // 5: berth.v1.AddTunnelResponse.spec:type_name -> berth.v1.TunnelSpec
 	20, // 6: berth.v1.LoginRequest.start:type_name -> berth.v1.LoginStart
 	21, // 7: berth.v1.LoginRequest.answer:type_name -> berth.v1.LoginAnswer
-	57, // 8: berth.v1.LoginStart.ttl:type_name -> google.protobuf.Duration
-	56, // 9: berth.v1.LoginResponse.deadline:type_name -> google.protobuf.Timestamp
-	56, // 10: berth.v1.SnoozeRenewalResponse.until:type_name -> google.protobuf.Timestamp
+	56, // 8: berth.v1.LoginStart.ttl:type_name -> google.protobuf.Duration
+	57, // 9: berth.v1.LoginResponse.deadline:type_name -> google.protobuf.Timestamp
+	57, // 10: berth.v1.SnoozeRenewalResponse.until:type_name -> google.protobuf.Timestamp
 	49, // 11: berth.v1.TunnelHistoryResponse.events:type_name -> berth.v1.Event
-	56, // 12: berth.v1.KubeCredentialsResponse.valid_until:type_name -> google.protobuf.Timestamp
+	57, // 12: berth.v1.KubeCredentialsResponse.valid_until:type_name -> google.protobuf.Timestamp
 	55, // 13: berth.v1.Resource.labels:type_name -> berth.v1.Resource.LabelsEntry
-	57, // 14: berth.v1.TunnelSpec.hold:type_name -> google.protobuf.Duration
+	56, // 14: berth.v1.TunnelSpec.hold:type_name -> google.protobuf.Duration
 	44, // 15: berth.v1.Snapshot.agent:type_name -> berth.v1.AgentInfo
 	45, // 16: berth.v1.Snapshot.profiles:type_name -> berth.v1.Profile
 	48, // 17: berth.v1.Snapshot.tunnels:type_name -> berth.v1.Tunnel
 	50, // 18: berth.v1.Snapshot.requests:type_name -> berth.v1.Request
 	54, // 19: berth.v1.Snapshot.problems:type_name -> berth.v1.Problem
 	52, // 20: berth.v1.Snapshot.notices:type_name -> berth.v1.Notice
-	56, // 21: berth.v1.AgentInfo.started_at:type_name -> google.protobuf.Timestamp
-	56, // 22: berth.v1.Profile.valid_until:type_name -> google.protobuf.Timestamp
-	56, // 23: berth.v1.Profile.ssh_valid_until:type_name -> google.protobuf.Timestamp
+	57, // 21: berth.v1.AgentInfo.started_at:type_name -> google.protobuf.Timestamp
+	57, // 22: berth.v1.Profile.valid_until:type_name -> google.protobuf.Timestamp
+	57, // 23: berth.v1.Profile.ssh_valid_until:type_name -> google.protobuf.Timestamp
 	47, // 24: berth.v1.Profile.login:type_name -> berth.v1.Login
 	46, // 25: berth.v1.Profile.renewal:type_name -> berth.v1.Renewal
-	56, // 26: berth.v1.Renewal.at:type_name -> google.protobuf.Timestamp
+	57, // 26: berth.v1.Renewal.at:type_name -> google.protobuf.Timestamp
 	54, // 27: berth.v1.Renewal.problem:type_name -> berth.v1.Problem
-	56, // 28: berth.v1.Renewal.renewed_at:type_name -> google.protobuf.Timestamp
-	54, // 29: berth.v1.Tunnel.problem:type_name -> berth.v1.Problem
-	56, // 30: berth.v1.Tunnel.cert_valid_until:type_name -> google.protobuf.Timestamp
-	56, // 31: berth.v1.Tunnel.last_error_at:type_name -> google.protobuf.Timestamp
-	56, // 32: berth.v1.Tunnel.waiting_since:type_name -> google.protobuf.Timestamp
-	56, // 33: berth.v1.Tunnel.foreign_at:type_name -> google.protobuf.Timestamp
-	56, // 34: berth.v1.Event.at:type_name -> google.protobuf.Timestamp
-	56, // 35: berth.v1.Event.until:type_name -> google.protobuf.Timestamp
-	56, // 36: berth.v1.Request.created_at:type_name -> google.protobuf.Timestamp
-	56, // 37: berth.v1.Request.expires_at:type_name -> google.protobuf.Timestamp
-	51, // 38: berth.v1.Request.reviews:type_name -> berth.v1.Review
-	56, // 39: berth.v1.Request.access_until:type_name -> google.protobuf.Timestamp
-	56, // 40: berth.v1.Request.session_until:type_name -> google.protobuf.Timestamp
-	56, // 41: berth.v1.Request.assume_from:type_name -> google.protobuf.Timestamp
-	56, // 42: berth.v1.Review.at:type_name -> google.protobuf.Timestamp
-	56, // 43: berth.v1.Notice.since:type_name -> google.protobuf.Timestamp
-	53, // 44: berth.v1.Notice.actions:type_name -> berth.v1.NoticeAction
-	56, // 45: berth.v1.Problem.since:type_name -> google.protobuf.Timestamp
-	1,  // 46: berth.v1.Agent.GetInfo:input_type -> berth.v1.GetInfoRequest
-	3,  // 47: berth.v1.Agent.GetSnapshot:input_type -> berth.v1.GetSnapshotRequest
-	5,  // 48: berth.v1.Agent.WatchSnapshots:input_type -> berth.v1.WatchSnapshotsRequest
-	7,  // 49: berth.v1.Agent.ListResources:input_type -> berth.v1.ListResourcesRequest
-	9,  // 50: berth.v1.Agent.AddTunnel:input_type -> berth.v1.AddTunnelRequest
-	11, // 51: berth.v1.Agent.RemoveTunnel:input_type -> berth.v1.RemoveTunnelRequest
-	13, // 52: berth.v1.Agent.StartTunnel:input_type -> berth.v1.StartTunnelRequest
-	15, // 53: berth.v1.Agent.StopTunnel:input_type -> berth.v1.StopTunnelRequest
-	17, // 54: berth.v1.Agent.RestartTunnel:input_type -> berth.v1.RestartTunnelRequest
-	31, // 55: berth.v1.Agent.TunnelHistory:input_type -> berth.v1.TunnelHistoryRequest
-	19, // 56: berth.v1.Agent.Login:input_type -> berth.v1.LoginRequest
-	23, // 57: berth.v1.Agent.CancelLogin:input_type -> berth.v1.CancelLoginRequest
-	25, // 58: berth.v1.Agent.ForgetLogin:input_type -> berth.v1.ForgetLoginRequest
-	27, // 59: berth.v1.Agent.Logout:input_type -> berth.v1.LogoutRequest
-	29, // 60: berth.v1.Agent.SnoozeRenewal:input_type -> berth.v1.SnoozeRenewalRequest
-	33, // 61: berth.v1.Agent.KubeCredentials:input_type -> berth.v1.KubeCredentialsRequest
-	35, // 62: berth.v1.Agent.DismissNotice:input_type -> berth.v1.DismissNoticeRequest
-	37, // 63: berth.v1.Agent.ReloadConfig:input_type -> berth.v1.ReloadConfigRequest
-	39, // 64: berth.v1.Agent.Shutdown:input_type -> berth.v1.ShutdownRequest
-	2,  // 65: berth.v1.Agent.GetInfo:output_type -> berth.v1.GetInfoResponse
-	4,  // 66: berth.v1.Agent.GetSnapshot:output_type -> berth.v1.GetSnapshotResponse
-	6,  // 67: berth.v1.Agent.WatchSnapshots:output_type -> berth.v1.WatchSnapshotsResponse
-	8,  // 68: berth.v1.Agent.ListResources:output_type -> berth.v1.ListResourcesResponse
-	10, // 69: berth.v1.Agent.AddTunnel:output_type -> berth.v1.AddTunnelResponse
-	12, // 70: berth.v1.Agent.RemoveTunnel:output_type -> berth.v1.RemoveTunnelResponse
-	14, // 71: berth.v1.Agent.StartTunnel:output_type -> berth.v1.StartTunnelResponse
-	16, // 72: berth.v1.Agent.StopTunnel:output_type -> berth.v1.StopTunnelResponse
-	18, // 73: berth.v1.Agent.RestartTunnel:output_type -> berth.v1.RestartTunnelResponse
-	32, // 74: berth.v1.Agent.TunnelHistory:output_type -> berth.v1.TunnelHistoryResponse
-	22, // 75: berth.v1.Agent.Login:output_type -> berth.v1.LoginResponse
-	24, // 76: berth.v1.Agent.CancelLogin:output_type -> berth.v1.CancelLoginResponse
-	26, // 77: berth.v1.Agent.ForgetLogin:output_type -> berth.v1.ForgetLoginResponse
-	28, // 78: berth.v1.Agent.Logout:output_type -> berth.v1.LogoutResponse
-	30, // 79: berth.v1.Agent.SnoozeRenewal:output_type -> berth.v1.SnoozeRenewalResponse
-	34, // 80: berth.v1.Agent.KubeCredentials:output_type -> berth.v1.KubeCredentialsResponse
-	36, // 81: berth.v1.Agent.DismissNotice:output_type -> berth.v1.DismissNoticeResponse
-	38, // 82: berth.v1.Agent.ReloadConfig:output_type -> berth.v1.ReloadConfigResponse
-	40, // 83: berth.v1.Agent.Shutdown:output_type -> berth.v1.ShutdownResponse
-	65, // [65:84] is the sub-list for method output_type
-	46, // [46:65] is the sub-list for method input_type
-	46, // [46:46] is the sub-list for extension type_name
-	46, // [46:46] is the sub-list for extension extendee
-	0,  // [0:46] is the sub-list for field type_name
+	57, // 28: berth.v1.Renewal.renewed_at:type_name -> google.protobuf.Timestamp
+	42, // 29: berth.v1.Tunnel.tunnel_spec:type_name -> berth.v1.TunnelSpec
+	54, // 30: berth.v1.Tunnel.problem:type_name -> berth.v1.Problem
+	57, // 31: berth.v1.Tunnel.cert_valid_until:type_name -> google.protobuf.Timestamp
+	57, // 32: berth.v1.Tunnel.last_error_at:type_name -> google.protobuf.Timestamp
+	57, // 33: berth.v1.Tunnel.waiting_since:type_name -> google.protobuf.Timestamp
+	57, // 34: berth.v1.Tunnel.foreign_at:type_name -> google.protobuf.Timestamp
+	57, // 35: berth.v1.Event.at:type_name -> google.protobuf.Timestamp
+	57, // 36: berth.v1.Event.until:type_name -> google.protobuf.Timestamp
+	57, // 37: berth.v1.Request.created_at:type_name -> google.protobuf.Timestamp
+	57, // 38: berth.v1.Request.expires_at:type_name -> google.protobuf.Timestamp
+	51, // 39: berth.v1.Request.reviews:type_name -> berth.v1.Review
+	57, // 40: berth.v1.Request.access_until:type_name -> google.protobuf.Timestamp
+	57, // 41: berth.v1.Request.session_until:type_name -> google.protobuf.Timestamp
+	57, // 42: berth.v1.Request.assume_from:type_name -> google.protobuf.Timestamp
+	57, // 43: berth.v1.Review.at:type_name -> google.protobuf.Timestamp
+	57, // 44: berth.v1.Notice.since:type_name -> google.protobuf.Timestamp
+	53, // 45: berth.v1.Notice.actions:type_name -> berth.v1.NoticeAction
+	57, // 46: berth.v1.Problem.since:type_name -> google.protobuf.Timestamp
+	1,  // 47: berth.v1.Agent.GetInfo:input_type -> berth.v1.GetInfoRequest
+	3,  // 48: berth.v1.Agent.GetSnapshot:input_type -> berth.v1.GetSnapshotRequest
+	5,  // 49: berth.v1.Agent.WatchSnapshots:input_type -> berth.v1.WatchSnapshotsRequest
+	7,  // 50: berth.v1.Agent.ListResources:input_type -> berth.v1.ListResourcesRequest
+	9,  // 51: berth.v1.Agent.AddTunnel:input_type -> berth.v1.AddTunnelRequest
+	11, // 52: berth.v1.Agent.RemoveTunnel:input_type -> berth.v1.RemoveTunnelRequest
+	13, // 53: berth.v1.Agent.StartTunnel:input_type -> berth.v1.StartTunnelRequest
+	15, // 54: berth.v1.Agent.StopTunnel:input_type -> berth.v1.StopTunnelRequest
+	17, // 55: berth.v1.Agent.RestartTunnel:input_type -> berth.v1.RestartTunnelRequest
+	31, // 56: berth.v1.Agent.TunnelHistory:input_type -> berth.v1.TunnelHistoryRequest
+	19, // 57: berth.v1.Agent.Login:input_type -> berth.v1.LoginRequest
+	23, // 58: berth.v1.Agent.CancelLogin:input_type -> berth.v1.CancelLoginRequest
+	25, // 59: berth.v1.Agent.ForgetLogin:input_type -> berth.v1.ForgetLoginRequest
+	27, // 60: berth.v1.Agent.Logout:input_type -> berth.v1.LogoutRequest
+	29, // 61: berth.v1.Agent.SnoozeRenewal:input_type -> berth.v1.SnoozeRenewalRequest
+	33, // 62: berth.v1.Agent.KubeCredentials:input_type -> berth.v1.KubeCredentialsRequest
+	35, // 63: berth.v1.Agent.DismissNotice:input_type -> berth.v1.DismissNoticeRequest
+	37, // 64: berth.v1.Agent.ReloadConfig:input_type -> berth.v1.ReloadConfigRequest
+	39, // 65: berth.v1.Agent.Shutdown:input_type -> berth.v1.ShutdownRequest
+	2,  // 66: berth.v1.Agent.GetInfo:output_type -> berth.v1.GetInfoResponse
+	4,  // 67: berth.v1.Agent.GetSnapshot:output_type -> berth.v1.GetSnapshotResponse
+	6,  // 68: berth.v1.Agent.WatchSnapshots:output_type -> berth.v1.WatchSnapshotsResponse
+	8,  // 69: berth.v1.Agent.ListResources:output_type -> berth.v1.ListResourcesResponse
+	10, // 70: berth.v1.Agent.AddTunnel:output_type -> berth.v1.AddTunnelResponse
+	12, // 71: berth.v1.Agent.RemoveTunnel:output_type -> berth.v1.RemoveTunnelResponse
+	14, // 72: berth.v1.Agent.StartTunnel:output_type -> berth.v1.StartTunnelResponse
+	16, // 73: berth.v1.Agent.StopTunnel:output_type -> berth.v1.StopTunnelResponse
+	18, // 74: berth.v1.Agent.RestartTunnel:output_type -> berth.v1.RestartTunnelResponse
+	32, // 75: berth.v1.Agent.TunnelHistory:output_type -> berth.v1.TunnelHistoryResponse
+	22, // 76: berth.v1.Agent.Login:output_type -> berth.v1.LoginResponse
+	24, // 77: berth.v1.Agent.CancelLogin:output_type -> berth.v1.CancelLoginResponse
+	26, // 78: berth.v1.Agent.ForgetLogin:output_type -> berth.v1.ForgetLoginResponse
+	28, // 79: berth.v1.Agent.Logout:output_type -> berth.v1.LogoutResponse
+	30, // 80: berth.v1.Agent.SnoozeRenewal:output_type -> berth.v1.SnoozeRenewalResponse
+	34, // 81: berth.v1.Agent.KubeCredentials:output_type -> berth.v1.KubeCredentialsResponse
+	36, // 82: berth.v1.Agent.DismissNotice:output_type -> berth.v1.DismissNoticeResponse
+	38, // 83: berth.v1.Agent.ReloadConfig:output_type -> berth.v1.ReloadConfigResponse
+	40, // 84: berth.v1.Agent.Shutdown:output_type -> berth.v1.ShutdownResponse
+	66, // [66:85] is the sub-list for method output_type
+	47, // [47:66] is the sub-list for method input_type
+	47, // [47:47] is the sub-list for extension type_name
+	47, // [47:47] is the sub-list for extension extendee
+	0,  // [0:47] is the sub-list for field type_name
 }
 
 func init() { file_berthv1_berth_proto_init() }

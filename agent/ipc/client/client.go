@@ -30,8 +30,6 @@ type (
 	Error = ipc.Error
 	// Code is the class of a failed call.
 	Code = ipc.Code
-	// Info says which agent answers.
-	Info = ipc.Info
 	// Resource is something a cluster offers that a tunnel can lead to.
 	Resource = ipc.Resource
 	// ResourceQuery says which resources to list.
@@ -86,16 +84,12 @@ func (c *Client) Close() error {
 }
 
 // Info says which agent answers.
-func (c *Client) Info(ctx context.Context) (Info, error) {
+func (c *Client) Info(ctx context.Context) (state.Agent, error) {
 	resp, err := call(ctx, c, readTimeout, &pb.GetInfoRequest{}, pb.AgentClient.GetInfo)
 	if err != nil {
-		return Info{}, err
+		return state.Agent{}, err
 	}
-	info := Info{Version: resp.GetVersion(), PID: int(resp.GetPid()), ConfigPath: resp.GetConfigPath()}
-	if t := resp.GetStartedAt(); t != nil {
-		info.StartedAt = t.AsTime()
-	}
-	return info, nil
+	return ipc.FromProto[state.Agent](resp.GetAgent()), nil
 }
 
 // Snapshot returns everything the agent knows now.
@@ -104,32 +98,27 @@ func (c *Client) Snapshot(ctx context.Context) (state.Snapshot, error) {
 	if err != nil {
 		return state.Snapshot{}, err
 	}
-	return ipc.SnapshotFromProto(resp.GetSnapshot()), nil
+	return ipc.FromProto[state.Snapshot](resp.GetSnapshot()), nil
 }
 
 // Resources lists what the clusters offer.
 func (c *Client) Resources(ctx context.Context, q ResourceQuery) ([]Resource, error) {
-	req := &pb.ListResourcesRequest{Kind: string(q.Kind), Cluster: q.Cluster}
-	resp, err := call(ctx, c, commandTimeout, req, pb.AgentClient.ListResources)
+	resp, err := call(ctx, c, commandTimeout, ipc.ToProto[pb.ListResourcesRequest](q), pb.AgentClient.ListResources)
 	if err != nil {
 		return nil, err
 	}
-	list := make([]Resource, 0, len(resp.GetResources()))
-	for _, r := range resp.GetResources() {
-		list = append(list, ipc.ResourceFromProto(r))
-	}
-	return list, nil
+	return ipc.FromProtos[Resource](resp.GetResources()), nil
 }
 
 // AddTunnel configures a tunnel and returns it as it stands in the config,
 // with its port.
 func (c *Client) AddTunnel(ctx context.Context, spec state.TunnelSpec) (state.TunnelSpec, error) {
-	req := &pb.AddTunnelRequest{Spec: ipc.TunnelSpecToProto(spec)}
+	req := &pb.AddTunnelRequest{Spec: ipc.ToProto[pb.TunnelSpec](spec)}
 	resp, err := call(ctx, c, commandTimeout, req, pb.AgentClient.AddTunnel)
 	if err != nil {
 		return state.TunnelSpec{}, err
 	}
-	return ipc.TunnelSpecFromProto(resp.GetSpec()), nil
+	return ipc.FromProto[state.TunnelSpec](resp.GetSpec()), nil
 }
 
 // RemoveTunnel stops a tunnel and takes it out of the config.
@@ -164,11 +153,7 @@ func (c *Client) TunnelHistory(ctx context.Context, name string) ([]state.Event,
 	if err != nil {
 		return nil, err
 	}
-	events := make([]state.Event, 0, len(resp.GetEvents()))
-	for _, e := range resp.GetEvents() {
-		events = append(events, ipc.EventFromProto(e))
-	}
-	return events, nil
+	return ipc.FromProtos[state.Event](resp.GetEvents()), nil
 }
 
 // ReloadConfig makes the agent read its config file again.

@@ -126,7 +126,7 @@ func (a *fakeAgent) TunnelHistory(ctx context.Context, n string) ([]state.Event,
 func (a *fakeAgent) Login(
 	ctx context.Context, start ipc.LoginStart, answers <-chan ipc.LoginAnswer, show func(ipc.LoginEvent) error,
 ) error {
-	if err := show(ipc.LoginEvent{ID: 7, Kind: ipc.LoginPassword, Text: "Password:", Proxy: "p:443"}); err != nil {
+	if err := show(ipc.LoginEvent{ID: 7, Kind: state.LoginPassword, Text: "Password:", Proxy: "p:443"}); err != nil {
 		return err
 	}
 	select {
@@ -138,7 +138,7 @@ func (a *fakeAgent) Login(
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	return show(ipc.LoginEvent{Kind: ipc.LoginDone, Text: "welcome"})
+	return show(ipc.LoginEvent{Kind: state.LoginDone, Text: "welcome"})
 }
 
 func (a *fakeAgent) Logout(ctx context.Context, proxy string) (string, error) {
@@ -225,7 +225,7 @@ func TestCommands(t *testing.T) {
 	ctx := t.Context()
 
 	info, err := c.Info(ctx)
-	want := Info{Version: "1.2.3", PID: 77, StartedAt: time.Unix(1700000000, 0).UTC(), ConfigPath: "/c.yaml"}
+	want := state.Agent{Version: "1.2.3", PID: 77, StartedAt: time.Unix(1700000000, 0).UTC(), ConfigPath: "/c.yaml"}
 	if diff := cmp.Diff(want, info); err != nil || diff != "" {
 		t.Errorf("Info: %v, (-want +got)\n%s", err, diff)
 	}
@@ -267,14 +267,14 @@ func TestCommands(t *testing.T) {
 			return err
 		},
 		func() error {
-			var kinds []ipc.LoginKind
+			var kinds []state.LoginKind
 			start := LoginStart{Proxy: "p", User: "u", Auth: "okta", TTL: time.Hour}
 			err := c.Login(ctx, start, func(e LoginEvent, answer func(string)) error {
 				kinds = append(kinds, e.Kind)
 				answer("hunter2")
 				return nil
 			})
-			if diff := cmp.Diff([]ipc.LoginKind{ipc.LoginPassword, ipc.LoginDone}, kinds); diff != "" {
+			if diff := cmp.Diff([]state.LoginKind{state.LoginPassword, state.LoginDone}, kinds); diff != "" {
 				t.Errorf("the steps of the login (-want +got):\n%s", diff)
 			}
 			return err

@@ -20,8 +20,5 @@ func (c *Client) KubeCredentials(ctx context.Context, cluster, kubeCluster strin
 	if err != nil {
 		return KubeCredentials{}, err
 	}
-	return KubeCredentials{
-		Cert: resp.GetCert(), Key: resp.GetKey(), ValidUntil: resp.GetValidUntil().AsTime(),
-		Server: resp.GetServer(), ServerName: resp.GetServerName(), CA: resp.GetCa(),
-	}, nil
+	return ipc.FromProto[KubeCredentials](resp), nil
 }

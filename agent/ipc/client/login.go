@@ -8,6 +8,7 @@ import (
 
 	"berth/agent/ipc"
 	pb "berth/agent/ipc/berthv1"
+	"berth/agent/state"
 )
 
 // The values of a login.
@@ -39,7 +40,7 @@ func (c *Client) Login(ctx context.Context, start LoginStart, show func(e LoginE
 		defer sending.Unlock()
 		return stream.Send(req)
 	}
-	if err := send(ipc.LoginStartToProto(start)); err != nil && !errors.Is(err, io.EOF) {
+	if err := send(&pb.LoginRequest{Start: ipc.ToProto[pb.LoginStart](start)}); err != nil && !errors.Is(err, io.EOF) {
 		return c.failed(l, err)
 	}
 	for {
@@ -52,12 +53,12 @@ func (c *Client) Login(ctx context.Context, start LoginStart, show func(e LoginE
 		case err != nil:
 			return c.failed(l, err)
 		}
-		e := ipc.LoginEventFromProto(resp)
+		e := ipc.FromProto[LoginEvent](resp)
 		err = show(e, func(secret string) {
 			// An error here is one of Recv too.
-			_ = send(&pb.LoginRequest{Answer: &pb.LoginAnswer{Id: e.ID, Secret: secret}})
+			_ = send(&pb.LoginRequest{Answer: ipc.ToProto[pb.LoginAnswer](ipc.LoginAnswer{ID: e.ID, Secret: secret})})
 		})
-		if err != nil || e.Kind == ipc.LoginDone {
+		if err != nil || e.Kind == state.LoginDone {
 			return err
 		}
 	}
@@ -83,7 +84,7 @@ func (c *Client) ForgetLogin(ctx context.Context, proxy, user string) (Forgotten
 	if err != nil {
 		return Forgotten{}, err
 	}
-	return ipc.ForgottenFromProto(resp), nil
+	return ipc.FromProto[Forgotten](resp), nil
 }
 
 // Snoozed is a session's end put aside.
@@ -96,7 +97,7 @@ func (c *Client) SnoozeRenewal(ctx context.Context, proxy string) (Snoozed, erro
 	if err != nil {
 		return Snoozed{}, err
 	}
-	return ipc.SnoozedFromProto(resp), nil
+	return ipc.FromProto[Snoozed](resp), nil
 }
 
 // CancelLogin ends the login under way at a proxy, the current profile's when

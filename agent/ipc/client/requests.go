@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/protobuf/types/known/durationpb"
 
 	"berth/agent/ipc"
 	pb "berth/agent/ipc/berthv1"
@@ -33,16 +32,16 @@ func (c *Client) RequestAbilities(ctx context.Context, profile string, resources
 	if err != nil {
 		return RequestAbilities{}, err
 	}
-	return ipc.AbilitiesFromProto(resp), nil
+	return ipc.FromProto[RequestAbilities](resp), nil
 }
 
 // CreateRequest makes an access request.
 func (c *Client) CreateRequest(ctx context.Context, n NewRequest) (state.Request, error) {
-	resp, err := callRequests(ctx, c, requestTimeout, ipc.NewRequestToProto(n), pb.AccessRequestsClient.Create)
+	resp, err := callRequests(ctx, c, requestTimeout, ipc.ToProto[pb.CreateRequest](n), pb.AccessRequestsClient.Create)
 	if err != nil {
 		return state.Request{}, err
 	}
-	return ipc.RequestFromProto(resp.GetRequest()), nil
+	return ipc.FromProto[state.Request](resp.GetRequest()), nil
 }
 
 // DecideRequest approves or denies a request and returns it as it then is.
@@ -52,22 +51,18 @@ func (c *Client) DecideRequest(ctx context.Context, id string, approve bool, rea
 	if err != nil {
 		return state.Request{}, err
 	}
-	return ipc.RequestFromProto(resp.GetRequest()), nil
+	return ipc.FromProto[state.Request](resp.GetRequest()), nil
 }
 
 // AssumeRequest takes a request's roles. Where that takes a login it waits for
 // one, see Assume.Hold. An error with ipc.CodeConfirm says
 // that the session would end earlier: ask, and set AcceptEarlierEnd.
 func (c *Client) AssumeRequest(ctx context.Context, a Assume) (Assumed, error) {
-	req := &pb.AssumeRequest{Id: a.ID, Tunnel: a.Tunnel, AcceptEarlierEnd: a.AcceptEarlierEnd}
-	if a.Hold != nil {
-		req.Hold = durationpb.New(*a.Hold)
-	}
-	resp, err := callRequests(ctx, c, assumeTimeout, req, pb.AccessRequestsClient.Assume)
+	resp, err := callRequests(ctx, c, assumeTimeout, ipc.ToProto[pb.AssumeRequest](a), pb.AccessRequestsClient.Assume)
 	if err != nil {
 		return Assumed{}, err
 	}
-	return ipc.AssumedFromProto(resp), nil
+	return ipc.FromProto[Assumed](resp), nil
 }
 
 // DropRequests gives the roles of requests up, of all when none is named. It
@@ -106,7 +101,7 @@ func (c *Client) RequestEvents(ctx context.Context) iter.Seq2[state.RequestEvent
 			case err != nil:
 				yield(state.RequestEvent{}, c.failed(l, err))
 				return
-			case !yield(ipc.RequestEventFromProto(resp), nil):
+			case !yield(ipc.FromProto[state.RequestEvent](resp), nil):
 				return
 			}
 		}

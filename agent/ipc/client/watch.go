@@ -39,7 +39,7 @@ func (c *Client) Watch(ctx context.Context) iter.Seq2[state.Snapshot, error] {
 		ended := make(chan error, 1)
 		go receive(stream, newest, ended)
 		for snapshot := range newest {
-			if !yield(ipc.SnapshotFromProto(snapshot), nil) {
+			if !yield(ipc.FromProto[state.Snapshot](snapshot), nil) {
 				cancel()
 				for range newest { // until the receiver has ended
 				}

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
+	pb "berth/agent/ipc/berthv1"
 	"berth/agent/state"
 )
 
@@ -31,6 +32,8 @@ func (f *filler) fill(v reflect.Value) {
 		v.SetInt(f.n)
 	case reflect.Bool:
 		v.SetBool(true)
+	case reflect.Uint8:
+		v.SetUint(uint64(f.n))
 	case reflect.Pointer:
 		v.Set(reflect.New(v.Type().Elem()))
 		f.fill(v.Elem())
@@ -62,20 +65,21 @@ func filled[T any]() T {
 	return v
 }
 
-// roundTrip sends v over the wire's encoding and back. Every field of every
-// message must have been set on the way.
-func roundTrip[T any, P proto.Message](t *testing.T, to func(T) P, from func(P) T, v T) T {
+// roundTrip sends v over the wire's encoding and back.
+func roundTrip[P any, M interface {
+	*P
+	proto.Message
+}, T any](t *testing.T, v T) T {
 	t.Helper()
-	sent := to(v)
-	raw, err := proto.Marshal(sent)
+	raw, err := proto.Marshal(M(ToProto[P](v)))
 	if err != nil {
 		t.Fatalf("marshal: %v", err)
 	}
-	received := sent.ProtoReflect().New().Interface().(P)
+	received := M(new(P))
 	if err := proto.Unmarshal(raw, received); err != nil {
 		t.Fatalf("unmarshal: %v", err)
 	}
-	return from(received)
+	return FromProto[T](received)
 }
 
 // unset lists the fields of m, and of the messages in it, that carry nothing.
@@ -99,43 +103,52 @@ func unset(m protoreflect.Message) []string {
 	return missing
 }
 
-func TestConversionKeepsEveryField(t *testing.T) {
-	t.Run("snapshot", func(t *testing.T) {
-		v := filled[state.Snapshot]()
-		if diff := cmp.Diff(v, roundTrip(t, SnapshotToProto, SnapshotFromProto, v)); diff != "" {
-			t.Errorf("snapshot changed on the wire (-sent +received):\n%s", diff)
+// keeps checks that every field of a T arrives, and that every field of its
+// message has a use.
+func keeps[T, P any, M interface {
+	*P
+	proto.Message
+}](t *testing.T) {
+	t.Helper()
+	t.Run(fmt.Sprintf("%T", *new(T)), func(t *testing.T) {
+		v := filled[T]()
+		if diff := cmp.Diff(v, roundTrip[P, M](t, v)); diff != "" {
+			t.Errorf("changed on the wire (-sent +received):\n%s", diff)
 		}
-		if m := unset(SnapshotToProto(v).ProtoReflect()); len(m) > 0 {
-			t.Errorf("fields of the proto that are never sent: %v", m)
-		}
-	})
-	t.Run("resource", func(t *testing.T) {
-		v := filled[Resource]()
-		if diff := cmp.Diff(v, roundTrip(t, ResourceToProto, ResourceFromProto, v)); diff != "" {
-			t.Errorf("resource changed on the wire (-sent +received):\n%s", diff)
-		}
-		if m := unset(ResourceToProto(v).ProtoReflect()); len(m) > 0 {
-			t.Errorf("fields of the proto that are never sent: %v", m)
-		}
-	})
-	t.Run("tunnel_spec", func(t *testing.T) {
-		v := filled[state.TunnelSpec]()
-		if diff := cmp.Diff(v, roundTrip(t, TunnelSpecToProto, TunnelSpecFromProto, v)); diff != "" {
-			t.Errorf("tunnel spec changed on the wire (-sent +received):\n%s", diff)
-		}
-		if m := unset(TunnelSpecToProto(v).ProtoReflect()); len(m) > 0 {
-			t.Errorf("fields of the proto that are never sent: %v", m)
+		if m := unset(M(ToProto[P](v)).ProtoReflect()); len(m) > 0 {
+			t.Errorf("fields of the message that are never sent: %v", m)
 		}
 	})
 }
 
-func TestConversionOfAbsence(t *testing.T) {
-	got := roundTrip(t, SnapshotToProto, SnapshotFromProto, state.Snapshot{
+func TestWireKeepsEveryField(t *testing.T) {
+	keeps[state.Agent, pb.AgentInfo](t)
+	keeps[state.Snapshot, pb.Snapshot](t)
+	keeps[state.TunnelSpec, pb.TunnelSpec](t)
+	keeps[state.Event, pb.Event](t)
+	keeps[state.Request, pb.Request](t)
+	keeps[state.RequestEvent, pb.WatchResponse](t)
+	keeps[Resource, pb.Resource](t)
+	keeps[ResourceQuery, pb.ListResourcesRequest](t)
+	keeps[LoginStart, pb.LoginStart](t)
+	keeps[LoginEvent, pb.LoginResponse](t)
+	keeps[LoginAnswer, pb.LoginAnswer](t)
+	keeps[Snoozed, pb.SnoozeRenewalResponse](t)
+	keeps[Forgotten, pb.ForgetLoginResponse](t)
+	keeps[KubeCredentials, pb.KubeCredentialsResponse](t)
+	keeps[RequestAbilities, pb.AbilitiesResponse](t)
+	keeps[NewRequest, pb.CreateRequest](t)
+	keeps[Assume, pb.AssumeRequest](t)
+	keeps[Assumed, pb.AssumeResponse](t)
+}
+
+func TestWireOfAbsence(t *testing.T) {
+	got := roundTrip[pb.Snapshot](t, state.Snapshot{
 		Profiles: []state.Profile{{}}, Tunnels: []state.Tunnel{{}}, Requests: []state.Request{{}},
 	})
 	want := state.Snapshot{
 		Profiles: []state.Profile{{Roles: []string{}, ActiveRequests: []string{}, Stored: []string{}, HeldRequests: []string{}}},
-		Tunnels:  []state.Tunnel{{Addresses: []string{}}},
+		Tunnels:  []state.Tunnel{{TunnelSpec: state.TunnelSpec{AsGroups: []string{}}, Addresses: []string{}}},
 		Requests: []state.Request{{
 			Roles: []string{}, Resources: []string{}, Reviews: []state.Review{}, SuggestedReviewers: []string{}, Tunnels: []string{},
 		}},
@@ -145,22 +158,33 @@ func TestConversionOfAbsence(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("lists must be empty, not nil, and times absent (-want +got):\n%s", diff)
 	}
-	spec := roundTrip(t, TunnelSpecToProto, TunnelSpecFromProto, state.TunnelSpec{Hold: new(state.Duration)})
+	spec := roundTrip[pb.TunnelSpec](t, state.TunnelSpec{Hold: new(state.Duration)})
 	if spec.Hold == nil || *spec.Hold != 0 {
 		t.Errorf("hold of 0 arrived as %v, want a pointer to 0: it differs from the default", spec.Hold)
 	}
 }
 
-func TestConversionRepairsText(t *testing.T) {
+func TestWireRepairsText(t *testing.T) {
 	bad := "caf\xe9"
-	got := roundTrip(t, SnapshotToProto, SnapshotFromProto, state.Snapshot{
+	got := roundTrip[pb.Snapshot](t, state.Snapshot{
 		Requests: []state.Request{{Reason: bad, Roles: []string{bad}}},
 	})
 	if r := got.Requests[0]; r.Reason != "caf\uFFFD" || r.Roles[0] != "caf\uFFFD" {
 		t.Errorf("text %q arrived as %q and %q", bad, r.Reason, r.Roles[0])
 	}
-	res := roundTrip(t, ResourceToProto, ResourceFromProto, Resource{Labels: map[string]string{bad: bad}})
+	res := roundTrip[pb.Resource](t, Resource{Labels: map[string]string{bad: bad}})
 	if res.Labels["caf\uFFFD"] != "caf\uFFFD" {
 		t.Errorf("labels arrived as %q", res.Labels)
+	}
+}
+
+func BenchmarkSnapshotOverTheWire(b *testing.B) {
+	s := filled[state.Snapshot]()
+	for range 5 {
+		s.Tunnels = append(s.Tunnels, s.Tunnels...)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		FromProto[state.Snapshot](ToProto[pb.Snapshot](s))
 	}
 }
