@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"os/exec"
 	"runtime"
 	"strings"
@@ -18,6 +17,7 @@ import (
 
 	"berth/agent/state"
 	"berth/internal/simcluster"
+	"berth/internal/testneeds"
 )
 
 // nobody is a second user, whom every Linux has.
@@ -45,9 +45,7 @@ func dialAs(ctx context.Context, uid int, addr string) (conn net.Conn, err error
 // database, through whichever engine, and not from Kubernetes, on a port that
 // tunnels share or one of its own.
 func TestNoTunnelServesAnotherUser(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("SKIPPED: needs root, to be another user for a moment")
-	}
+	testneeds.Root(t, "it is another user for a moment")
 	e := newKubeEnv(t, simcluster.Config{})
 	e.login()
 	pg, pgPort := e.pgTunnel("pg")
@@ -139,12 +137,8 @@ func askKube(conn net.Conn) error {
 // TestOtherUsersAreTurnedAway: a second OS user gets nothing from a tunnel, is
 // told of, and gets through once the guard is off.
 func TestOtherUsersAreTurnedAway(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("SKIPPED: needs root, to be another user for a moment")
-	}
-	if _, err := exec.LookPath("bash"); err != nil {
-		t.Skip("SKIPPED: needs bash, for its /dev/tcp")
-	}
+	testneeds.Root(t, "it is another user for a moment")
+	testneeds.Program(t, "bash") // for its /dev/tcp
 	e := newEnv(t, simcluster.Config{})
 	e.login()
 	guarded, port := e.pgTunnel("pg")

@@ -4,7 +4,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -13,6 +12,7 @@ import (
 	"berth/agent/state"
 	"berth/internal/simcluster"
 	"berth/internal/simcluster/kubectltest"
+	"berth/internal/testneeds"
 	"berth/proxies/kube/kubeconfig"
 )
 
@@ -76,9 +76,7 @@ func testKubeExecWhileTheCertEnds(t *testing.T, cut bool) {
 // TestKubectlFromXargs runs forty kubectl at once, as scripts do: none fails,
 // one cert serves them all, and no tsh is run.
 func TestKubectlFromXargs(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		t.Skip("SKIPPED: there is no xargs on Windows")
-	}
+	testneeds.Unix(t, "there is no xargs on Windows")
 	e := newKubeEnv(t, simcluster.Config{})
 	e.login()
 	e.kubeConfig(freePort(t), e.kubeTunnel("prod", "prod"))

@@ -23,6 +23,7 @@ import (
 	"berth/agent/state"
 	"berth/internal/simcluster"
 	"berth/internal/simcluster/kubectltest"
+	"berth/internal/testneeds"
 	"berth/proxies/kube/kubeconfig"
 )
 
@@ -531,9 +532,7 @@ func TestKubeThroughTSH(t *testing.T) {
 func (e *env) useFakeTSH() {
 	e.t.Helper()
 	path := filepath.Join(e.t.TempDir(), "tsh")
-	if err := os.Symlink(os.Args[0], path); err != nil {
-		e.t.Skip("no symbolic links here:", err)
-	}
+	testneeds.Here(e.t, "symbolic links", os.Symlink(os.Args[0], path))
 	raw, err := os.ReadFile(e.p.Config)
 	if err != nil {
 		e.t.Fatal(err)

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -20,6 +19,7 @@ import (
 	"berth/agent/state"
 	"berth/certwatch"
 	"berth/internal/simcluster"
+	"berth/internal/testneeds"
 )
 
 // requestsConfig is a cluster where alice may ask for dba, who alone may use
@@ -446,9 +446,7 @@ func TestTunnelReachesWhatTheSessionDoesNotSee(t *testing.T) {
 }
 
 func TestHooksRun(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		t.Skip("SKIPPED: the hook of this test is cp")
-	}
+	testneeds.Unix(t, "the hook of this test is cp")
 	out := filepath.Join(t.TempDir(), "event")
 	e, _ := requestsEnv(t, fmt.Sprintf("access: {hooks: [{on: [denied], run: [cp, /dev/stdin, %q]}]}", out))
 	id := e.sim.PutAccessRequest(simcluster.AccessRequest{User: "alice", Roles: []string{"dba"}})

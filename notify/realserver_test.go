@@ -4,13 +4,13 @@ package notify
 
 import (
 	"context"
-	"os"
 	"os/exec"
 	"strings"
 	"testing"
 
 	"berth/internal/dbustest"
 	"berth/internal/displaytest"
+	"berth/internal/testneeds"
 	"berth/internal/testwait"
 )
 
@@ -28,9 +28,7 @@ var realServers = []struct {
 // TestRealServers shows, replaces, withdraws and restarts with real services on
 // a display of the test's own.
 func TestRealServers(t *testing.T) {
-	if testing.Short() {
-		t.Skip("starts a display")
-	}
+	testneeds.Time(t, "it starts a display")
 	for _, tt := range realServers {
 		t.Run(tt.name, func(t *testing.T) {
 			path := ""
@@ -41,9 +39,9 @@ func TestRealServers(t *testing.T) {
 			}
 			if path == "" {
 				if tt.name == "dunst" {
-					missing(t, "no dunst", exec.ErrNotFound)
+					testneeds.Tool(t, tt.name, exec.ErrNotFound)
 				}
-				t.Skipf("no %s on this machine", tt.name)
+				testneeds.Skip(t, tt.name, "it is tried where its desktop is installed")
 			}
 			bus := dbustest.Start(t)
 			t.Setenv("DBUS_SESSION_BUS_ADDRESS", bus.Address)
@@ -92,16 +90,6 @@ func (d *desk) number(id string) uint32 {
 	}
 	return d.backend.shown[id].num
 }
-
-// missing skips, or fails where the environment says CI.
-func missing(t *testing.T, what string, err error) {
-	t.Helper()
-	if os.Getenv("CI") != "" {
-		t.Fatalf("%s: %v", what, err)
-	}
-	t.Skipf("%s (%v): \"make test-deps\" installs it", what, err)
-}
-
 func startServer(t *testing.T, path string) (stop func()) {
 	t.Helper()
 	cmd := exec.CommandContext(context.Background(), path)

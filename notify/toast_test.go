@@ -65,7 +65,7 @@ func FuzzToast(f *testing.F) {
 	f.Fuzz(func(t *testing.T, id, title, body, key, label string) {
 		n, err := clean(Notification{ID: id, Title: title, Body: body, Actions: []Action{{key, label}}}, "berth")
 		if err != nil {
-			t.Skip("refused before it gets here")
+			return // it is refused before it gets here
 		}
 		text, err := toast(n)
 		if err != nil {

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"berth/internal/testneeds"
 	"berth/proxies/internal/nettest"
 )
 
@@ -18,7 +19,7 @@ const capNetBindService = 10
 func TestPrivilegedPort(t *testing.T) {
 	start, err := os.ReadFile("/proc/sys/net/ipv4/ip_unprivileged_port_start")
 	if err == nil && strings.TrimSpace(string(start)) != "1024" {
-		t.Skipf("this machine lets everyone bind port 1023: first unprivileged port is %s", start)
+		testneeds.Skip(t, "privileged ports", "here the first unprivileged one is "+strings.TrimSpace(string(start)))
 	}
 	result := make(chan error, 1)
 	go func() {

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"berth/internal/testneeds"
 	"berth/internal/testwait"
 	"berth/proxies/internal/nettest"
 )
@@ -31,7 +32,7 @@ func TestPortTakenThenFreed(t *testing.T) {
 			port := freePort(t)
 			squatter, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
 			if err != nil {
-				t.Skipf("this machine has no %s: %v", host, err)
+				testneeds.Skip(t, host, err.Error())
 			}
 			defer squatter.Close()
 			up := nettest.Serve(t, nettest.Echo)

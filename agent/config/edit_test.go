@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"berth/agent/state"
+	"berth/internal/testneeds"
 
 	"github.com/gofrs/flock"
 	"github.com/google/go-cmp/cmp"
@@ -527,9 +528,7 @@ func TestEditThroughLink(t *testing.T) {
 	target := filepath.Join(dir, "dotfiles", "berth.yaml")
 	link := filepath.Join(dir, "config.yaml")
 	writeFile(t, target, "version: 1\n")
-	if err := os.Symlink(filepath.Join("dotfiles", "berth.yaml"), link); err != nil {
-		t.Skipf("no symbolic links here: %v", err)
-	}
+	testneeds.Here(t, "symbolic links", os.Symlink(filepath.Join("dotfiles", "berth.yaml"), link))
 	if err := AddTunnel(link, newTunnel); err != nil {
 		t.Fatal(err)
 	}
@@ -584,9 +583,7 @@ func TestEditWaitsForLock(t *testing.T) {
 
 // A lock on a file that its former holder removed keeps nobody out.
 func TestLockStands(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		t.Skip("a locked file cannot be removed here")
-	}
+	testneeds.Unix(t, "a locked file cannot be removed here")
 	l := flock.New(filepath.Join(t.TempDir(), "lock"))
 	if ok, err := l.TryLock(); !ok || err != nil {
 		t.Fatal(ok, err)

@@ -6,13 +6,13 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
 
 	"berth/agent/state"
 	"berth/internal/plain"
+	"berth/internal/testneeds"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -97,9 +97,7 @@ func tun(keys string) string {
 
 // Every case lists all that Parse says, without the file's name.
 func TestParseMistakes(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		t.Skip("absolute paths are written as on Unix")
-	}
+	testneeds.Unix(t, "absolute paths are written as on Unix")
 	tests := map[string]struct {
 		in   string
 		want []string
@@ -413,9 +411,7 @@ func TestCheckWarns(t *testing.T) {
 }
 
 func TestExample(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		t.Skip("the example's path of tsh is one of Unix")
-	}
+	testneeds.Unix(t, "the example's path of tsh is one of Unix")
 	for name, text := range map[string]string{"example": Example(), "header": header} {
 		cfg, err := Parse(name, []byte(text))
 		if err != nil {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"berth/internal/atomicfile"
+	"berth/internal/testneeds"
 )
 
 // soon is how long a change may take to be seen in a test before it counts as
@@ -116,7 +117,7 @@ func TestWatch(t *testing.T) {
 		w := watch(t, WatcherConfig{Path: path})
 		if err := os.Rename(filepath.Dir(path), filepath.Dir(path)+".old"); err != nil {
 			if runtime.GOOS == "windows" {
-				t.Skipf("a watched folder cannot be moved here: %v", err)
+				testneeds.Here(t, "to move a watched folder", err)
 			}
 			t.Fatal(err)
 		}
@@ -175,9 +176,7 @@ func TestWatch(t *testing.T) {
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.Symlink(target, path); err != nil {
-			t.Skipf("no symbolic links here: %v", err)
-		}
+		testneeds.Here(t, "symbolic links", os.Symlink(target, path))
 		w := watch(t, WatcherConfig{Path: path})
 		rewrite(t, target, levelText("debug"))
 		w.untilLevel("debug")

@@ -2,6 +2,7 @@ package install
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"syscall"
 	"testing"
 
+	"berth/internal/testneeds"
 	"berth/internal/tshhome"
 )
 
@@ -94,9 +96,7 @@ func TestKilledWhileUndoing(t *testing.T) {
 
 // Odd modes of what is there are no obstacle, and do not last.
 func TestOddModes(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		t.Skip("skipped: Windows has no file modes")
-	}
+	testneeds.Unix(t, "Windows has no file modes")
 	f := newFixture(t, tshhome.V17).withOld(tshhome.V17)
 	keys := filepath.Join(f.home.Dir, "keys", proxyName)
 	f.write(filepath.Join("keys", proxyName, "bob"), "bob's key")
@@ -119,9 +119,7 @@ func TestOddModes(t *testing.T) {
 
 // A link to the home, to its keys or to the profile's keys stays a link.
 func TestSymlinks(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		t.Skip("skipped: links need a privilege on Windows")
-	}
+	testneeds.Unix(t, "links need a privilege on Windows")
 	for _, link := range []string{"", "keys", filepath.Join("keys", proxyName), proxyName + ".yaml", "known_hosts"} {
 		t.Run("home_"+filepath.Base(link), func(t *testing.T) {
 			f := newFixture(t, tshhome.V17).withOld(tshhome.V17)
@@ -145,12 +143,13 @@ func TestSymlinks(t *testing.T) {
 // tinyDisk returns a file system of 256 KB.
 func tinyDisk(t *testing.T) string {
 	t.Helper()
-	if os.Geteuid() != 0 || runtime.GOOS != "linux" {
-		t.Skip("skipped: only root on Linux can mount a tiny disk")
+	testneeds.Root(t, "it mounts a tiny disk")
+	if runtime.GOOS != "linux" {
+		testneeds.Skip(t, "Linux", "it mounts a tiny disk")
 	}
 	dir := t.TempDir()
 	if out, err := exec.CommandContext(t.Context(), "mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", dir).CombinedOutput(); err != nil {
-		t.Skipf("skipped: no disk can be mounted here: %v %s", err, out)
+		testneeds.Here(t, "to mount a disk", fmt.Errorf("%w: %s", err, out))
 	}
 	t.Cleanup(func() {
 		if err := exec.Command("umount", dir).Run(); err != nil {

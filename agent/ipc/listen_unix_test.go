@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"berth/internal/testneeds"
 )
 
 // privateDir returns a new folder of mode 0700 with a short path.
@@ -113,9 +115,7 @@ func TestListenRefuses(t *testing.T) {
 			}
 		}, "is not a socket", CodeExists},
 		{"folder_of_another_user", func(t *testing.T, dir string) {
-			if os.Geteuid() != 0 {
-				t.Skip("only root can give a folder away")
-			}
+			testneeds.Root(t, "it gives a folder away")
 			mkdir(t, dir+"/run", 0o700)
 			if err := os.Chown(dir+"/run", 65534, 65534); err != nil {
 				t.Fatal(err)

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+
+	"berth/internal/testneeds"
 )
 
 // lockedBuffer is a log many goroutines write.
@@ -36,9 +38,7 @@ func (b *lockedBuffer) String() string {
 // TestForeignUserIsRefused takes the folder's protection away, so that the
 // peer check alone stands between another user and the agent.
 func TestForeignUserIsRefused(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: only root can start a process of another user")
-	}
+	testneeds.Root(t, "it starts a process of another user")
 	dir := privateDir(t)
 	address := filepath.Join(dir, "agent.sock")
 	ln := mustListen(t, address)

@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"testing"
 
+	"berth/internal/testneeds"
 	"berth/internal/testwait"
 )
 
@@ -28,7 +29,7 @@ func running(pid int) bool {
 
 func TestChildDiesWithAKilledAgent(t *testing.T) {
 	if runtime.GOOS != "linux" {
-		t.Skip("only Linux ends a child with its parent; see the package's comment")
+		testneeds.Skip(t, "Linux", "no other system ends a child with its parent")
 	}
 	useFake(t, "agent")
 	agent := exec.CommandContext(t.Context(), os.Args[0])

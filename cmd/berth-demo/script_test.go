@@ -5,7 +5,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"runtime/debug"
 	"slices"
 	"testing"
@@ -14,6 +13,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"berth/internal/demo"
+	"berth/internal/testneeds"
 	"berth/internal/testwait"
 )
 
@@ -30,12 +30,8 @@ const wait = 20 * time.Second
 //
 //	wait-for FILE PATTERN    wait until a file has a line that matches
 func TestScripts(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		t.Skip("SKIPPED: the scripts stop the demo with SIGINT, which Windows does not have")
-	}
-	if testing.Short() {
-		t.Skip("SKIPPED: -short is set, and the script takes the tour three times")
-	}
+	testneeds.Unix(t, "the scripts stop the demo with SIGINT, which Windows does not have")
+	testneeds.Time(t, "the script takes the tour three times")
 	berth := buildBerth(t)
 	testscript.Run(t, testscript.Params{
 		Dir:                 filepath.Join("testdata", "script"),

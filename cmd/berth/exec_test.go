@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"berth/agent/state"
+	"berth/internal/testneeds"
 	"berth/proxies/db"
 )
 
@@ -115,9 +116,7 @@ func TestNotifyReady(t *testing.T) {
 }
 
 func TestSignalContext(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		t.Skip("SKIPPED: a process on Windows cannot signal itself")
-	}
+	testneeds.Unix(t, "a process on Windows cannot signal itself")
 	ctx, stop := signalContext(t.Context())
 	defer stop()
 	self, err := os.FindProcess(os.Getpid())

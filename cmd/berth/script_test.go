@@ -5,13 +5,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"berth/internal/simcluster/faketsh"
+	"berth/internal/testneeds"
 )
 
 // TestMain lets the test binary pass for berth: the scripts run it under that
@@ -57,12 +57,8 @@ func scriptCommands(t *testing.T) map[string]func(*testscript.TestScript, bool, 
 }
 
 func TestScripts(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		t.Skip("SKIPPED: the scripts stop their agents with SIGTERM, which Windows does not have")
-	}
-	if testing.Short() {
-		t.Skip("SKIPPED: -short is set, and every script runs an agent")
-	}
+	testneeds.Unix(t, "the scripts stop their agents with SIGTERM, which Windows does not have")
+	testneeds.Time(t, "every script runs an agent")
 	testscript.Run(t, testscript.Params{
 		Dir:                 filepath.Join("testdata", "script"),
 		Cmds:                scriptCommands(t),

@@ -17,6 +17,7 @@ import (
 	"berth/agent/ipc/client"
 	"berth/internal/dbustest"
 	"berth/internal/paths"
+	"berth/internal/testneeds"
 	"berth/internal/testwait"
 )
 
@@ -106,9 +107,7 @@ type trayWorld struct {
 
 func newTrayWorld(t *testing.T) *trayWorld {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("SKIPPED: -short is set, and this runs an agent")
-	}
+	testneeds.Time(t, "it runs an agent")
 	home, err := shortTempDir()
 	if err != nil {
 		t.Fatal(err)

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"berth/internal/testneeds"
 )
 
 // killEnv makes the test binary a writer that never stops: see TestWriteKilled.
@@ -59,9 +61,7 @@ func TestWrite(t *testing.T) {
 }
 
 func TestWriteMode(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		t.Skip("Windows has no such modes")
-	}
+	testneeds.Unix(t, "Windows has no such modes")
 	path := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(path, []byte("old"), 0o644); err != nil {
 		t.Fatal(err)
@@ -226,9 +226,7 @@ func TestResolve(t *testing.T) {
 		"linkeddir": filepath.Join("dotfiles", "berth"),
 		"loop":      "loop",
 	} {
-		if err := os.Symlink(to, in(filepath.FromSlash(link))); err != nil {
-			t.Skipf("no symbolic links here: %v", err)
-		}
+		testneeds.Here(t, "symbolic links", os.Symlink(to, in(filepath.FromSlash(link))))
 	}
 	// ".." after a linked folder means the parent of where the link leads.
 	if err := os.Symlink(filepath.Join("..", "real"), in("dotfiles", "berth", "parent")); err != nil {

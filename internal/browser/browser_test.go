@@ -4,9 +4,10 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"testing"
+
+	"berth/internal/testneeds"
 )
 
 func TestCheck(t *testing.T) {
@@ -91,9 +92,7 @@ func TestCommand(t *testing.T) {
 }
 
 func TestOpen(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		t.Skip("SKIPPED: the stand-in for a browser is a shell script")
-	}
+	testneeds.Unix(t, "the stand-in for a browser is a shell script")
 	dir := t.TempDir()
 	script := filepath.Join(dir, "browser")
 	if err := os.WriteFile(script, []byte("#!/bin/sh\nprintf '%s' \"$1\" >"+filepath.Join(dir, "opened")+"\nexit $2\n"), 0o700); err != nil {

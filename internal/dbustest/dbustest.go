@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"github.com/godbus/dbus/v5"
+
+	"berth/internal/testneeds"
 )
 
 // There is no <servicedir>: a bus of the usual kind would start the machine's
@@ -32,12 +34,7 @@ type Bus struct {
 // test is skipped, or fails where the environment says CI.
 func Start(t testing.TB) *Bus {
 	t.Helper()
-	if _, err := exec.LookPath("dbus-daemon"); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatalf("no dbus-daemon to test with: %v", err)
-		}
-		t.Skipf("no dbus-daemon to test with (%v): \"make test-deps\" installs it", err)
-	}
+	testneeds.Program(t, "dbus-daemon")
 	folder, err := os.MkdirTemp("", "bus") // t.TempDir's names may be too long for a socket
 	if err != nil {
 		t.Fatal(err)

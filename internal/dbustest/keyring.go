@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/godbus/dbus/v5"
+
+	"berth/internal/testneeds"
 )
 
 const (
@@ -23,12 +25,7 @@ const (
 // the test is skipped, or fails where the environment says CI.
 func (b *Bus) StartKeyring(t testing.TB) {
 	t.Helper()
-	if _, err := exec.LookPath("gnome-keyring-daemon"); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatalf("no keyring to test with: %v", err)
-		}
-		t.Skipf("no keyring to test with (%v): \"make test-deps\" installs it", err)
-	}
+	testneeds.Program(t, "gnome-keyring-daemon")
 	home, err := os.MkdirTemp("", "keyring") // short enough for sockets
 	if err != nil {
 		t.Fatal(err)

@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -20,6 +19,7 @@ import (
 
 	"berth/agent/ipc/client"
 	"berth/agent/state"
+	"berth/internal/testneeds"
 	"berth/internal/testwait"
 	"berth/proxies"
 )
@@ -204,9 +204,7 @@ func TestInterruptedCheck(t *testing.T) {
 
 // In a long temporary folder the socket lives elsewhere; it goes too.
 func TestLongTemporaryFolder(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		t.Skip("SKIPPED: Windows has a pipe, whose name is short anyway")
-	}
+	testneeds.Unix(t, "Windows has a pipe, whose name is short anyway")
 	dir := filepath.Join(t.TempDir(), strings.Repeat("long", 20))
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)

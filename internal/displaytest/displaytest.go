@@ -8,6 +8,8 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+
+	"berth/internal/testneeds"
 )
 
 // Start starts an X server of a size (WIDTHxHEIGHTxDEPTH) that ends with the
@@ -16,12 +18,7 @@ import (
 // fails where the environment says CI.
 func Start(t testing.TB, size string) (display string) {
 	t.Helper()
-	if _, err := exec.LookPath("Xvfb"); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatalf("no display to test with: %v", err)
-		}
-		t.Skipf("no display to test with (%v): \"make test-deps\" installs it", err)
-	}
+	testneeds.Program(t, "Xvfb")
 	read, write, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)

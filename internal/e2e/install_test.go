@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"berth/agent/install"
+	"berth/internal/testneeds"
 )
 
 // installVar makes the test binary install a session and kill itself before
@@ -99,9 +100,7 @@ func TestInstallKilledAtEveryStep(t *testing.T) {
 
 	t.Run("exchange", func(t *testing.T) { p.walkInstall(t, staged, ends, nil) })
 	t.Run("one_by_one", func(t *testing.T) {
-		if os.Geteuid() != 0 {
-			t.Skip("skipped: only root can mount a folder, so that it cannot be exchanged")
-		}
+		testneeds.Root(t, "it mounts a folder, so that it cannot be exchanged")
 		p.walkInstall(t, staged, ends, mountKeys)
 	})
 }
@@ -148,7 +147,7 @@ func mountKeys(t *testing.T, home string) {
 	t.Helper()
 	keys := filepath.Join(home, "keys", proxyName)
 	if err := syscall.Mount(keys, keys, "", syscall.MS_BIND, ""); err != nil {
-		t.Skipf("skipped: no mounts can be made here, so no folder that cannot be exchanged: %v", err)
+		testneeds.Here(t, "to mount a folder, so that it cannot be exchanged", err)
 	}
 	t.Cleanup(func() {
 		if err := syscall.Unmount(keys, syscall.MNT_DETACH); err != nil {

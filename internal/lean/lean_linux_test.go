@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"berth/internal/testneeds"
 )
 
 // TestTrim: less is counted as the process's memory, and it still works.
@@ -34,7 +36,7 @@ func fileMemory(t *testing.T) int {
 			return n
 		}
 	}
-	t.Skip("this kernel does not say what is mapped from files")
+	testneeds.Skip(t, "another kernel", "this one does not say what is mapped from files")
 	return 0
 }
 

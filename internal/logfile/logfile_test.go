@@ -13,6 +13,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
+
+	"berth/internal/testneeds"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -139,9 +141,7 @@ func TestSizeCountsWhatWasThere(t *testing.T) {
 }
 
 func TestRemovedFileIsMadeAnew(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		t.Skip("SKIPPED: Windows lets nobody remove a file that is open")
-	}
+	testneeds.Unix(t, "Windows lets nobody remove a file that is open")
 	path := filepath.Join(t.TempDir(), "agent.log")
 	l := &file{path: path, maxSize: maxSize, keep: maxOld}
 	defer l.close()

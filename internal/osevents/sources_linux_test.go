@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"berth/internal/testneeds"
 	"berth/internal/testwait"
 )
 
@@ -24,9 +25,7 @@ func TestNetlink(t *testing.T) {
 		testNetlinkInside(t)
 		return
 	}
-	if testing.Short() {
-		t.Skip("waits for networks to settle")
-	}
+	testneeds.Time(t, "it waits for networks to settle")
 	cmd := exec.Command(os.Args[0], "-test.run=^TestNetlink$", "-test.v")
 	cmd.Env = append(os.Environ(), insideEnv+"=1")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
@@ -38,7 +37,7 @@ func TestNetlink(t *testing.T) {
 	var out strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Start(); err != nil {
-		t.Skipf("NOT TESTED: this machine lets nobody make a network of their own (%v), so no change of it can be tried", err)
+		testneeds.Here(t, "a network of its own", err)
 	}
 	if err := cmd.Wait(); err != nil || !strings.Contains(out.String(), "--- PASS: TestNetlink") {
 		t.Errorf("in a network of its own: %v\n%s", err, &out)
@@ -118,7 +117,7 @@ func TestTimer(t *testing.T) {
 	// Only setting the clock wakes the timer: a nanosecond on, and back again.
 	for _, by := range []unix.Timeval{{Usec: 1}, {Sec: -1, Usec: 999_999_999}} {
 		if _, err := unix.Adjtimex(&unix.Timex{Modes: unix.ADJ_SETOFFSET | unix.ADJ_NANO, Time: by}); err != nil {
-			t.Skipf("NOT TESTED: only root may set the clock (%v), and only that wakes the timer", err)
+			testneeds.Here(t, "to set the clock, which alone wakes the timer", err)
 		}
 	}
 	if e := r.want(t, Woke); e.By != 9*time.Hour || e.Source != "timerfd" {

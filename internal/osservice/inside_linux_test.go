@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"testing"
 
+	"berth/internal/testneeds"
 	"berth/internal/testwait"
 )
 
@@ -52,7 +53,7 @@ type agentJSON struct {
 func TestInside(t *testing.T) {
 	home := os.Getenv(insideVar)
 	if home == "" {
-		t.Skip("SKIPPED: TestUserManager runs this, in namespaces of its own")
+		testneeds.Skip(t, "TestUserManager", "it runs this in namespaces of its own")
 	}
 	in := &inside{t: t, home: home}
 	in.writeConfig()

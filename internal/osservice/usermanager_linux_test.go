@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"berth/internal/testneeds"
 )
 
 // testUID is the user of the tests: nobody's, it is hoped.
@@ -66,19 +68,14 @@ func TestUserManager(t *testing.T) {
 // skipWithoutManager says loudly what is missing for a user manager.
 func skipWithoutManager(t *testing.T) {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("SKIPPED: -short is set, and this builds berth twice and runs a user manager")
-	}
-	if os.Getuid() != 0 {
-		t.Skip("SKIPPED: not root. Only root can give a user manager namespaces and a control group of its own")
-	}
+	testneeds.Time(t, "it builds berth twice and runs a user manager")
+	testneeds.Root(t, "a user manager gets namespaces and a control group of its own")
 	for _, tool := range []string{"unshare", "setpriv", "systemctl", "systemd-analyze", "/lib/systemd/systemd"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			t.Skipf("SKIPPED: no %s. The service cannot be tried under a real user manager: %v", tool, err)
-		}
+		_, err := exec.LookPath(tool)
+		testneeds.Here(t, tool, err) // a container often has no systemd
 	}
 	if out, err := exec.Command("unshare", "--mount", "--cgroup", "--pid", "--fork", "true").CombinedOutput(); err != nil {
-		t.Skipf("SKIPPED: no namespaces here (%v: %s). The service cannot be tried under a real user manager", err, out)
+		testneeds.Here(t, "namespaces", fmt.Errorf("%w: %s", err, out))
 	}
 }
 

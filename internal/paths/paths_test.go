@@ -5,12 +5,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"berth/internal/testneeds"
 )
 
 // fake is a resolver with an environment, and the folders that are private.
@@ -30,9 +31,7 @@ func fake(goos string, env map[string]string, private ...string) resolver {
 }
 
 func TestResolve(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		t.Skip("the wanted paths are written with slashes and roots of Unix")
-	}
+	testneeds.Unix(t, "the wanted paths are written with slashes and roots of Unix")
 	long := "/home/" + strings.Repeat("x", 100)
 	tests := map[string]struct {
 		r    resolver
@@ -254,9 +253,7 @@ func TestMakeDirs(t *testing.T) {
 }
 
 func TestSocketDirIsChecked(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		t.Skip("a pipe has no folder")
-	}
+	testneeds.Unix(t, "a pipe has no folder")
 	newPaths := func(t *testing.T) Paths {
 		dir := t.TempDir()
 		return Paths{
@@ -300,9 +297,7 @@ func TestSocketDirIsChecked(t *testing.T) {
 		}
 	})
 	t.Run("another_user", func(t *testing.T) {
-		if os.Getuid() != 0 {
-			t.Skip("only root can give a folder away")
-		}
+		testneeds.Root(t, "it gives a folder away")
 		p := newPaths(t)
 		if err := os.Mkdir(p.SocketDir(), 0o700); err != nil {
 			t.Fatal(err)

@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 
@@ -18,6 +17,8 @@ import (
 	"github.com/gravitational/teleport/api/profile"
 	"github.com/gravitational/teleport/api/utils/keypaths"
 	"github.com/gravitational/teleport/api/utils/keys"
+
+	"berth/internal/testneeds"
 )
 
 var testProfile = Profile{
@@ -145,9 +146,7 @@ func TestOrder(t *testing.T) {
 }
 
 func TestModes(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		t.Skip("Windows has no file modes")
-	}
+	testneeds.Unix(t, "Windows has no file modes")
 	h := Home{Dir: filepath.Join(t.TempDir(), ".tsh"), Layout: V17}
 	if err := h.Login(testProfile, testCredentials(t, V17)); err != nil {
 		t.Fatal(err)

@@ -20,6 +20,7 @@ import (
 	"berth/internal/displaytest"
 	"berth/internal/simcluster"
 	"berth/internal/simcluster/simdb"
+	"berth/internal/testneeds"
 	"berth/internal/testwait"
 	"berth/proxies"
 )
@@ -52,13 +53,14 @@ func newWine(t *testing.T) *wine {
 		w.root = "/"
 	}
 	out, err := w.command(t.Context(), nil, "wine", "--version").Output()
+	want := fmt.Sprintf("wine %d or later", minWine)
 	if err != nil {
-		t.Skipf("SKIPPED: no wine to test berth.exe with (%v); install wine %d or later, or name it in BERTH_WINE", err, minWine)
+		testneeds.Skip(t, want, fmt.Sprintf("install it, or name it in BERTH_WINE (%v)", err))
 	}
 	version, ok := strings.CutPrefix(strings.TrimSpace(string(out)), "wine-")
 	major, err := strconv.Atoi(strings.FieldsFunc(version+".", func(r rune) bool { return r < '0' || r > '9' })[0])
 	if !ok || err != nil || major < minWine {
-		t.Skipf("SKIPPED: wine is version %q, and berth.exe wants %d or later; name another in BERTH_WINE", version, minWine)
+		testneeds.Skip(t, want, fmt.Sprintf("name it in BERTH_WINE, this one is %q", version))
 	}
 	t.Logf("wine %s", version)
 	if w.dir, err = os.MkdirTemp(filepath.Join(w.root, "tmp"), "berth-wine-"); err != nil {

@@ -5,31 +5,27 @@ package prompt
 import (
 	"context"
 	"errors"
-	"os"
 	"os/exec"
 	"testing"
 	"time"
 
 	"berth/internal/displaytest"
+	"berth/internal/testneeds"
 )
 
 // TestRealDialog types into dialogs that real programs draw.
 func TestRealDialog(t *testing.T) {
-	if testing.Short() {
-		t.Skip("starts a display")
-	}
+	testneeds.Time(t, "it starts a display")
 	var dialogs []string
 	for _, name := range []string{"zenity", "kdialog"} {
 		if _, err := exec.LookPath(name); err == nil {
 			dialogs = append(dialogs, name)
 		}
 	}
-	if _, err := exec.LookPath("xdotool"); err != nil || len(dialogs) == 0 {
-		if os.Getenv("CI") != "" {
-			t.Fatalf("no keyboard or dialog program to test with: %v, %q", err, dialogs)
-		}
-		t.Skipf("no keyboard or dialog program to test with (%v, %q): \"make test-deps\" installs them", err, dialogs)
+	if len(dialogs) == 0 {
+		testneeds.Tool(t, "zenity", exec.ErrNotFound)
 	}
+	testneeds.Program(t, "xdotool")
 	for name, value := range map[string]string{
 		"DISPLAY": displaytest.Start(t, "800x600x24"), "WAYLAND_DISPLAY": "", "QT_QPA_PLATFORM": "xcb",
 		"DBUS_SESSION_BUS_ADDRESS": "unix:path=/nonexistent", "HOME": t.TempDir(), "NO_AT_BRIDGE": "1",

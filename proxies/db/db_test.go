@@ -14,6 +14,8 @@ import (
 	sqldriver "github.com/go-sql-driver/mysql"
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
+
+	"berth/internal/testneeds"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -218,10 +220,7 @@ func TestHostileNamesAreRefused(t *testing.T) {
 }
 
 func TestQuoteSurvivesTheShell(t *testing.T) {
-	sh, err := exec.LookPath("sh")
-	if err != nil {
-		t.Skip("no POSIX shell on this machine")
-	}
+	sh := testneeds.Program(t, "sh")
 	argv := []string{"", "plain-1.0", "two words", `a'b"c\d`, "$HOME `id` *", nasty.DBUser, nasty.DBName}
 	out, err := exec.CommandContext(t.Context(), sh, "-c", `for a in `+Quote(argv)+`; do printf '%s\n' "$a"; done`).Output()
 	if err != nil {

@@ -11,17 +11,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5/pgproto3"
-)
 
-// realClient finds a client; without it the test is skipped.
-func realClient(t *testing.T, name string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err != nil {
-		t.Skipf("SKIPPED: %s is not installed, so what it makes of our strings is not tested", name)
-	}
-	return path
-}
+	"berth/internal/testneeds"
+)
 
 // startups accepts Postgres clients, refuses them politely, and returns what
 // each asked for. What a client would encrypt first, it asks for as "encrypt".
@@ -59,7 +51,7 @@ func startups(t *testing.T) (port int, asked <-chan map[string]string) {
 }
 
 func TestRealPsql(t *testing.T) {
-	psql := realClient(t, "psql")
+	psql := testneeds.Program(t, "psql")
 	p, _ := Lookup("postgres")
 	for _, e := range []Endpoint{usual, nasty} {
 		port, asked := startups(t)
@@ -108,7 +100,7 @@ func TestRealPsql(t *testing.T) {
 }
 
 func TestRealOptionFile(t *testing.T) {
-	reader := realClient(t, "my_print_defaults")
+	reader := testneeds.Program(t, "my_print_defaults")
 	for _, e := range []Endpoint{usual, nasty} {
 		file := filepath.Join(t.TempDir(), "my.cnf")
 		if err := os.WriteFile(file, []byte(format(t, "mysql", MyCnf, e)+"\n"), 0o600); err != nil {

@@ -22,6 +22,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"berth/internal/testneeds"
 	"berth/proxies"
 )
 
@@ -183,7 +184,7 @@ func TestRefuseRealClients(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			path := realClient(t, tt.program)
+			path := testneeds.Program(t, tt.program)
 			host, port, err := net.SplitHostPort(refusing(t, tt.protocol, waiting))
 			if err != nil {
 				t.Fatal(err)

@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"berth/internal/testneeds"
 )
 
 // TestMain is the program of another user as well: it connects and waits.
@@ -28,9 +30,7 @@ func TestMain(m *testing.M) {
 func listen(t testing.TB, addr string) net.Listener {
 	t.Helper()
 	ln, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", addr)
-	if err != nil {
-		t.Skipf("SKIPPED: cannot listen on %s: %v", addr, err)
-	}
+	testneeds.Here(t, "to listen on "+addr, err)
 	t.Cleanup(func() { _ = ln.Close() })
 	return ln
 }
@@ -68,9 +68,7 @@ func TestDualStack(t *testing.T) {
 	ln := listen(t, "[::]:0")
 	_, port, _ := net.SplitHostPort(ln.Addr().String())
 	client, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", "127.0.0.1:"+port)
-	if err != nil {
-		t.Skipf("SKIPPED: no dual stack: %v", err)
-	}
+	testneeds.Here(t, "a dual stack", err)
 	defer client.Close()
 	accepted, err := ln.Accept()
 	if err != nil {
@@ -95,9 +93,7 @@ func TestGoneClient(t *testing.T) {
 }
 
 func TestForeignClient(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("SKIPPED: needs root, to be another user for a moment")
-	}
+	testneeds.Root(t, "it is another user for a moment")
 	const nobody = 65534
 	ln := listen(t, "127.0.0.1:0")
 	exe, err := os.Executable()

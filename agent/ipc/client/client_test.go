@@ -20,6 +20,7 @@ import (
 	"berth/agent/ipc"
 	"berth/agent/state"
 	"berth/internal/paths"
+	"berth/internal/testneeds"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -471,10 +472,8 @@ func TestShutdownDoesNotWaitForEver(t *testing.T) {
 // TestReachesNoCredential is the rule that a front end, which imports this
 // package, can never reach a credential.
 func TestReachesNoCredential(t *testing.T) {
-	if _, err := exec.LookPath("go"); err != nil {
-		t.Skip("needs the go command, to list what this package reaches")
-	}
-	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "berth/agent/ipc/client").Output()
+	goCommand := testneeds.Program(t, "go")
+	out, err := exec.CommandContext(t.Context(), goCommand, "list", "-deps", "berth/agent/ipc/client").Output()
 	if err != nil {
 		t.Fatalf("go list: %v", err)
 	}

@@ -17,6 +17,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"berth/internal/testneeds"
 )
 
 // Var names a kubectl to use instead of the one that is found.
@@ -45,13 +47,7 @@ type Kubectl struct {
 func New(t testing.TB, kubeconfig string) *Kubectl {
 	t.Helper()
 	path, err := found()
-	if err != nil {
-		text := fmt.Sprintf("needs kubectl 1.%d or later: make test-deps builds it (%v)", leastMinor, err)
-		if os.Getenv("CI") != "" {
-			t.Fatal(text)
-		}
-		t.Skip(text)
-	}
+	testneeds.Tool(t, fmt.Sprintf("kubectl 1.%d or later", leastMinor), err)
 	k := &Kubectl{Path: path, dir: t.TempDir()}
 	k.env = []string{"KUBECONFIG=" + kubeconfig, "HOME=" + k.dir, "KUBECACHEDIR=" + k.dir}
 	for _, name := range []string{"PATH", "SYSTEMROOT", "TMPDIR", "TEMP", "TELEPORT_HOME"} {

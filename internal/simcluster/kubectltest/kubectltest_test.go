@@ -3,16 +3,15 @@ package kubectltest
 import (
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
+
+	"berth/internal/testneeds"
 )
 
 // TestUsable refuses the versions that lose what a pod sends first.
 func TestUsable(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		t.Skip("needs a shell: the stand-ins are scripts")
-	}
+	testneeds.Unix(t, "needs a shell: the stand-ins are scripts")
 	for minor, want := range map[string]string{
 		"32+": "is 1.32", "33": "is 1.33", "34": "", "37": "", "": "read its version",
 	} {

@@ -13,6 +13,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/client-go/tools/clientcmd/api"
+
+	"berth/internal/testneeds"
 )
 
 var contexts = []Context{
@@ -251,9 +253,7 @@ func TestUndoKeepsLaterChanges(t *testing.T) {
 func TestMergeThroughALink(t *testing.T) {
 	m := merger(t, theirs)
 	link := filepath.Join(t.TempDir(), "link")
-	if err := os.Symlink(m.Path, link); err != nil {
-		t.Skip("no symbolic links here:", err)
-	}
+	testneeds.Here(t, "symbolic links", os.Symlink(m.Path, link))
 	file := m.Path
 	m.Path = link
 	res, err := m.Merge(t.Context(), contexts)

@@ -1,0 +1,47 @@
+package archtest
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+var skips = regexp.MustCompile(`(\w+)\.(Skip|Skipf|SkipNow)\(`)
+
+// TestSkips checks that tests skip by internal/testneeds alone: its words are
+// those by which "make test" lists what was skipped.
+func TestSkips(t *testing.T) {
+	root := filepath.Join("..", "..")
+	seen := 0
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && (d.Name() == "testneeds" || d.Name() == "build" || strings.HasPrefix(d.Name(), ".") && path != root) {
+			return filepath.SkipDir
+		}
+		if d.IsDir() || filepath.Ext(path) != ".go" {
+			return nil
+		}
+		src, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		for _, m := range skips.FindAllSubmatch(src, -1) {
+			if string(m[1]) != "testneeds" {
+				t.Errorf("%s skips by %s, not by testneeds", path, m[0])
+			}
+			seen++
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if seen == 0 {
+		t.Error("no skip was seen: the check looks at the wrong folder")
+	}
+}

@@ -1,0 +1,81 @@
+// Package testneeds skips tests that lack what they need, and says so in one
+// spelling, "needs WHAT: WHY OR WHAT TO DO", by which "make test" lists them.
+// What "make test-deps" installs must be there where the variable CI is set:
+// without it the test fails.
+package testneeds
+
+import (
+	"cmp"
+	"os"
+	"os/exec"
+	"runtime"
+	"testing"
+)
+
+// packages are the Debian packages of programs that are named otherwise.
+var packages = map[string]string{
+	"psql": "postgresql-client", "pg_isready": "postgresql-client", "pgbench": "postgresql-contrib",
+	"initdb": "postgresql", "postgres": "postgresql",
+	"mysql": "mariadb-client", "my_print_defaults": "mariadb-client", "redis-cli": "redis-tools",
+	"Xvfb": "xvfb", "dbus-daemon": "dbus", "gnome-keyring-daemon": "gnome-keyring", "go": "golang-go", "sh": "dash",
+}
+
+// Program returns the path of a program.
+func Program(t testing.TB, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	Tool(t, name, err)
+	return path
+}
+
+// Tool goes on if err is nil. It is what came of looking for a program.
+func Tool(t testing.TB, what string, err error) {
+	t.Helper()
+	pkg := cmp.Or(packages[what], what)
+	switch {
+	case err == nil:
+	case os.Getenv("CI") != "":
+		t.Fatalf("needs %s: install %s, as make test-deps does (%v)", what, pkg, err)
+	default:
+		t.Skipf("needs %s: install %s, as make test-deps does (%v)", what, pkg, err)
+	}
+}
+
+// Root goes on as root alone.
+func Root(t testing.TB, why string) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		Skip(t, "root", why)
+	}
+}
+
+// Unix goes on anywhere but on Windows.
+func Unix(t testing.TB, why string) {
+	t.Helper()
+	if runtime.GOOS == "windows" {
+		Skip(t, "Unix", why)
+	}
+}
+
+// Time goes on unless the tests are to be short.
+func Time(t testing.TB, why string) {
+	t.Helper()
+	if testing.Short() {
+		Skip(t, "time", "run without -short; "+why)
+	}
+}
+
+// Here goes on if err is nil. It is what came of trying something that not
+// every machine allows.
+func Here(t testing.TB, what string, err error) {
+	t.Helper()
+	if err != nil {
+		Skip(t, what, err.Error())
+	}
+}
+
+// Skip skips the test.
+func Skip(t testing.TB, what, why string) {
+	t.Helper()
+	t.Skipf("needs %s: %s", what, why)
+}
