@@ -66,10 +66,10 @@ func Start(cfg Config) (*Cluster, error) {
 	c.faults = newFaults(c)
 	c.requests = newRequestStore(c)
 	for _, u := range cfg.Users {
-		c.PutUser(u)
+		c.putUser(u)
 	}
 	for _, r := range cfg.Roles {
-		c.PutRole(r)
+		c.putRole(r)
 	}
 	if err := c.build(); err != nil {
 		return nil, errors.Join(fmt.Errorf("start simulated cluster %s: %w", cfg.Name, err), c.Close())
@@ -162,11 +162,8 @@ func (c *Cluster) Port() int {
 	return c.port
 }
 
-// WebCAPEM returns the CA of the proxy's web cert. Real clusters often have
-// such a private one; clients must be told to trust it.
-func (c *Cluster) WebCAPEM() []byte { return c.webCA.pem }
-
-// WebCAPool returns the same CA as a pool.
+// WebCAPool returns the CA of the proxy's web cert. Real clusters often have
+// such a private one, which clients need to trust.
 func (c *Cluster) WebCAPool() *x509.CertPool { return pool(c.webCA) }
 
 // WriteWebCA writes the web CA to a file, for SSL_CERT_FILE or ca_file.
@@ -219,8 +216,8 @@ func (c *Cluster) site(name string) *Site {
 	return c.leaves[name]
 }
 
-// PutUser adds a user, or replaces one.
-func (c *Cluster) PutUser(u User) {
+// putUser adds a user, or replaces one.
+func (c *Cluster) putUser(u User) {
 	if u.Roles == nil {
 		u.Roles = []string{"access"}
 	}
@@ -232,9 +229,8 @@ func (c *Cluster) PutUser(u User) {
 	c.users[u.Name] = u
 }
 
-// PutRole adds a role, or replaces one. It takes effect at the next cert and
-// the next connection, as in Teleport.
-func (c *Cluster) PutRole(r Role) {
+// putRole adds a role, or replaces one.
+func (c *Cluster) putRole(r Role) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.roles[r.Name] = r

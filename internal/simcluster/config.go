@@ -100,10 +100,8 @@ type Role struct {
 	// Request is what its holders may ask for.
 	Request RequestRules
 	// Review names the roles whose requests its holders may review, "*"
-	// standing for any run of characters; ReviewWhere is a condition as in
-	// thresholds, empty meaning none.
-	Review      []string
-	ReviewWhere string
+	// standing for any run of characters.
+	Review []string
 	// RequestVerbs are the verbs of a rule for access requests: list, read,
 	// update, delete, create. Update lets its holders decide any request.
 	RequestVerbs []string

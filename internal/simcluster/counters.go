@@ -16,7 +16,6 @@ type Counters struct {
 	Mints        map[string]int // certs issued by route: "db/pg", "kube/prod", "" for a plain reissue
 	DBOpen       map[string]int // database connections open
 	DBTotal      map[string]int // database connections so far
-	KubeOpen     map[string]int // requests to Kubernetes clusters being answered
 	KubeTotal    map[string]int // requests to Kubernetes clusters so far
 	RPCs         map[string]int // calls of the auth services by bare method name
 	Upgrades     int            // connection upgrades
@@ -28,7 +27,7 @@ type counters struct {
 
 	mu                           sync.Mutex
 	mints, dbOpen, dbTotal, rpcs map[string]int
-	kubeOpen, kubeTotal          map[string]int
+	kubeTotal                    map[string]int
 }
 
 func count(m *map[string]int, key string, n int) {
@@ -63,18 +62,11 @@ func (c *counters) dbOpened(key string) func() {
 	}
 }
 
-// kubeOpened counts a request to a Kubernetes cluster; the func returned
-// counts its end.
-func (c *counters) kubeOpened(key string) func() {
+// kubeAsked counts a request to a Kubernetes cluster.
+func (c *counters) kubeAsked(key string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	count(&c.kubeOpen, key, 1)
 	count(&c.kubeTotal, key, 1)
-	return func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		count(&c.kubeOpen, key, -1)
-	}
 }
 
 // Counters returns what has happened so far.
@@ -93,7 +85,6 @@ func (c *Cluster) Counters() Counters {
 		Mints:        maps.Clone(n.mints),
 		DBOpen:       maps.Clone(n.dbOpen),
 		DBTotal:      maps.Clone(n.dbTotal),
-		KubeOpen:     maps.Clone(n.kubeOpen),
 		KubeTotal:    maps.Clone(n.kubeTotal),
 		RPCs:         maps.Clone(n.rpcs),
 		Upgrades:     int(n.upgrades.Load()),

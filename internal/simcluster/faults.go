@@ -155,9 +155,6 @@ func (f *Faults) Database(name string, m Mode) {
 // byte pass.
 func (f *Faults) Kube(name string, m Mode) { f.Database(KubeKey(name), m) }
 
-// SlowKube slows the connections to one Kubernetes cluster down.
-func (f *Faults) SlowKube(name string, l Link) { f.SlowDatabase(KubeKey(name), l) }
-
 // DropKube cuts the connections to one Kubernetes cluster and returns how many
 // there were.
 func (f *Faults) DropKube(name string) int { return f.DropDatabase(KubeKey(name)) }

@@ -74,7 +74,7 @@ func (k kubeEndpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		k.refuse(w, r, err)
 		return
 	}
-	defer k.c.counters.kubeOpened(site.key(kube.Name))()
+	k.c.counters.kubeAsked(site.key(kube.Name))
 	ctx, cancel := context.WithCancelCause(context.WithValue(r.Context(), kubeIdentityKey{}, who.identity))
 	defer cancel(nil)
 	k.endWithCert(ctx, who, func() { cancel(errCertEnded) })

@@ -49,9 +49,6 @@ func WithLayout(layout tshhome.Layout) LoginOption {
 	return func(l *login) { l.home.Layout = layout }
 }
 
-// WithHome has the files written as h says; its Dir is replaced.
-func WithHome(h tshhome.Home) LoginOption { return func(l *login) { l.home = h } }
-
 // WithKey chooses the kind of the user's key; else it is ECDSA, for speed.
 func WithKey(k KeyKind) LoginOption { return func(l *login) { l.key = k } }
 

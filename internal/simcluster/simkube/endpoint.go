@@ -36,15 +36,12 @@ type Endpoint struct {
 
 // Start starts a stand-in on a free port of 127.0.0.1. It runs until it is
 // closed.
-func Start(cfg Config) (*Endpoint, error) { return StartAt("127.0.0.1:0", cfg) }
-
-// StartAt is Start on an address of the caller's choice.
-func StartAt(addr string, cfg Config) (*Endpoint, error) {
+func Start(cfg Config) (*Endpoint, error) {
 	cert, certPEM, err := selfSigned()
 	if err != nil {
 		return nil, fmt.Errorf("start Kubernetes stand-in: %w", err)
 	}
-	ln, err := net.Listen("tcp", addr) //nolint:noctx // a listener on loopback never waits
+	ln, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // a listener on loopback never waits
 	if err != nil {
 		return nil, fmt.Errorf("start Kubernetes stand-in: %w", err)
 	}

@@ -2,13 +2,11 @@ package simkube
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 )
 
@@ -84,18 +82,9 @@ func (s *Server) serveExec(w http.ResponseWriter, r *http.Request, rec *record, 
 
 // runIn runs the command, or attaches to what the pod runs anyway.
 func (s *Server) runIn(ctx context.Context, k key, t *terminal, o execOptions, sub string) error {
-	var size atomic.Pointer[string]
-	p := &process{
-		s: s, pod: k, stdin: t.stdin, stdout: t.stdout, stderr: t.stderr, tty: o.tty,
-		size: func() string {
-			if text := size.Load(); text != nil {
-				return *text
-			}
-			return "0 0"
-		},
-	}
+	p := &process{s: s, pod: k, stdin: t.stdin, stdout: t.stdout, stderr: t.stderr, tty: o.tty}
 	if t.resize != nil {
-		go readSizes(t.resize, &size) // ends with the connection
+		go func() { _, _ = io.Copy(io.Discard, t.resize) }() // ends with the connection
 	}
 	if sub == "exec" {
 		return p.run(ctx, o.command)
@@ -104,17 +93,6 @@ func (s *Server) runIn(ctx context.Context, k key, t *terminal, o execOptions, s
 		return p.cat(ctx, nil)
 	}
 	return s.copyLog(ctx, t.stdout, nil, k, logOptions{follow: true, limit: -1, tail: 0})
-}
-
-func readSizes(r io.Reader, size *atomic.Pointer[string]) {
-	for dec := json.NewDecoder(r); ; {
-		var v struct{ Width, Height uint16 }
-		if dec.Decode(&v) != nil {
-			return
-		}
-		text := strconv.Itoa(int(v.Height)) + " " + strconv.Itoa(int(v.Width))
-		size.Store(&text)
-	}
 }
 
 // exitReport tells how a command ended, as the error stream of the fourth

@@ -181,27 +181,19 @@ func completeDeployment(o object, name string) error {
 // serveScale answers for the number of replicas alone.
 func (s *Server) serveScale(w http.ResponseWriter, r *http.Request, t target, rec *record) error {
 	if r.Method != http.MethodGet {
-		v, media, err := body(r)
+		v, _, err := body(r)
 		if err != nil {
 			return err
 		}
+		p, ok := v.(object)
+		if !ok {
+			return badRequest("a Scale is an object")
+		}
 		rec, err = s.change(r, target{gv: t.gv, res: t.res, namespace: t.namespace, name: t.name}, func(o object) (object, error) {
-			scale := scaleOf(o)
-			switch p, ok := v.(object); {
-			case media == "application/json-patch+json":
-				if scale, err = jsonPatch(scale, v); err != nil {
-					return nil, err
-				}
-			case !ok:
-				return nil, badRequest("a Scale is an object")
-			default:
-				scale = mergeObject(scale, p, false)
-			}
-			was := clone(o)
+			scale := merge(scaleOf(o), p)
 			metaOf(o)["resourceVersion"] = str(scale, "metadata", "resourceVersion")
 			spec, _ := o["spec"].(object)
 			spec["replicas"] = float64(number(at(scale, "spec", "replicas")))
-			manage(o, was, manager(r), "Update")
 			return o, nil
 		})
 		if err != nil {

@@ -166,13 +166,6 @@ func (s *Server) Calls() []Call {
 	return append([]Call(nil), s.calls...)
 }
 
-// ForgetCalls makes Calls start anew.
-func (s *Server) ForgetCalls() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.calls = nil
-}
-
 // Stats returns what has happened and what is going on.
 func (s *Server) Stats() Stats {
 	return Stats{

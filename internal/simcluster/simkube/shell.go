@@ -20,7 +20,6 @@ type process struct {
 	stdout io.Writer
 	stderr io.Writer
 	tty    bool
-	size   func() string // of the terminal: "ROWS COLUMNS"
 }
 
 // exitStatus is how a command that failed ended.
@@ -39,10 +38,8 @@ func (e notFoundError) Error() string {
 
 func programs() map[string]func(*process, context.Context, []string) error {
 	return map[string]func(*process, context.Context, []string) error{
-		"cat": (*process).cat, "echo": (*process).echo, "env": (*process).env, "false": (*process).fail, "ls": (*process).ls,
-		"sh": (*process).sh, "bash": (*process).sh, "sleep": (*process).sleep, "stty": (*process).stty, "tar": (*process).tar,
-		"test": (*process).test, "true": (*process).succeed, "wc": (*process).wc, "yes": (*process).yes,
-		"hostname": (*process).hostname,
+		"cat": (*process).cat, "echo": (*process).echo, "ls": (*process).ls, "sh": (*process).sh, "sleep": (*process).sleep,
+		"tar": (*process).tar, "test": (*process).test, "true": (*process).succeed,
 	}
 }
 
@@ -71,19 +68,10 @@ func (p *process) complain(code int, format string, args ...any) error {
 }
 
 func (*process) succeed(context.Context, []string) error { return nil }
-func (*process) fail(context.Context, []string) error    { return exitStatus(1) }
-
-func (p *process) hostname(context.Context, []string) error { return p.say("%s\n", p.pod.name) }
 
 func (p *process) echo(_ context.Context, args []string) error {
 	return p.say("%s\n", strings.Join(args, " "))
 }
-
-func (p *process) env(context.Context, []string) error {
-	return p.say("HOSTNAME=%s\nPATH=/bin\nHOME=/root\n", p.pod.name)
-}
-
-func (p *process) stty(context.Context, []string) error { return p.say("%s\n", p.size()) }
 
 func (p *process) cat(_ context.Context, args []string) error {
 	if len(args) == 0 {
@@ -100,28 +88,6 @@ func (p *process) cat(_ context.Context, args []string) error {
 		}
 	}
 	return nil
-}
-
-// wc counts the bytes of stdin, whatever it is asked for.
-func (p *process) wc(context.Context, []string) error {
-	n, err := io.Copy(io.Discard, p.stdin)
-	if err != nil {
-		return err
-	}
-	return p.say("%d\n", n)
-}
-
-// yes writes lines for ever, or as many bytes as it is told.
-func (p *process) yes(ctx context.Context, args []string) error {
-	size := int64(1) << 62
-	if len(args) == 1 {
-		n, err := strconv.ParseInt(args[0], 10, 64)
-		if err != nil {
-			return p.complain(2, "yes: %s: not a number of bytes", args[0])
-		}
-		size = n
-	}
-	return madeUpLog(ctx, p.stdout, size)
 }
 
 func (p *process) sleep(ctx context.Context, args []string) error {
@@ -161,20 +127,9 @@ func (p *process) ls(_ context.Context, args []string) error {
 	return nil
 }
 
+// test knows what "kubectl cp" asks of it: whether a folder is there.
 func (p *process) test(_ context.Context, args []string) error {
-	if len(args) == 2 {
-		switch args[0] {
-		case "-d":
-			return asStatus(p.s.files.isDir(p.pod, args[1]))
-		case "-e", "-f":
-			return asStatus(p.s.files.exists(p.pod, args[1]))
-		}
-	}
-	return exitStatus(2)
-}
-
-func asStatus(ok bool) error {
-	if ok {
+	if len(args) == 2 && args[0] == "-d" && p.s.files.isDir(p.pod, args[1]) {
 		return nil
 	}
 	return exitStatus(1)
@@ -298,7 +253,7 @@ func (p *process) line(ctx context.Context, text string) error {
 	return last
 }
 
-// command runs one command of a shell, with ">&2" and "> FILE".
+// command runs one command of a shell, with ">&2".
 func (p *process) command(ctx context.Context, words []string) error {
 	if words[0] == "exit" {
 		code := 0
@@ -311,13 +266,6 @@ func (p *process) command(ctx context.Context, words []string) error {
 		q := *p
 		q.stdout = p.stderr
 		return q.run(ctx, words[:n-1])
-	} else if n > 2 && words[n-2] == ">" {
-		var out strings.Builder
-		q := *p
-		q.stdout = &out
-		err := q.run(ctx, words[:n-2])
-		made := &file{data: []byte(out.String()), mode: 0o644, modified: time.Now()}
-		return errors.Join(err, p.s.files.write(p.pod, words[n-1], made))
 	}
 	return p.run(ctx, words)
 }

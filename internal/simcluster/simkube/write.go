@@ -33,7 +33,7 @@ func body(r *http.Request) (any, string, error) {
 	}
 	var v any
 	switch media {
-	case "", "application/json", "application/json-patch+json", "application/merge-patch+json",
+	case "", "application/json", "application/merge-patch+json",
 		"application/strategic-merge-patch+json":
 		err = json.Unmarshal(raw, &v)
 	case "application/yaml", "application/apply-patch+yaml":
@@ -101,10 +101,13 @@ func (s *Server) create(w http.ResponseWriter, r *http.Request, t target, f form
 	if err != nil {
 		return err
 	}
+	return s.createFrom(w, r, t, o, f)
+}
+
+func (s *Server) createFrom(w http.ResponseWriter, r *http.Request, t target, o object, f form) error {
 	if err := s.prepare(t, o); err != nil {
 		return err
 	}
-	manage(o, object{}, manager(r), "Update")
 	rec, err := s.commit(r, t.res, o)
 	if err != nil {
 		return err
@@ -183,7 +186,6 @@ func (s *Server) replace(w http.ResponseWriter, r *http.Request, t target, f for
 		if t.sub == "" && o["status"] == nil && old["status"] != nil {
 			o["status"] = old["status"]
 		}
-		manage(o, old, manager(r), "Update")
 		return o, nil
 	})
 	if err != nil {
