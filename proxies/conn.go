@@ -64,39 +64,6 @@ type conn struct {
 	cause  error // the first thing that went wrong
 }
 
-// start serves a client in goroutines of its own.
-func (t *Tunnel) start(ctx context.Context, nc net.Conn) {
-	tcp, ok := nc.(*net.TCPConn)
-	if !ok { // a TCP listener accepts nothing else
-		panic(fmt.Sprintf("proxies: accepted a %T", nc))
-	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	c := &conn{
-		t:          t,
-		client:     tcp,
-		cancel:     cancel,
-		settled:    make(chan struct{}),
-		clientDone: make(chan struct{}),
-		copyDone:   make(chan struct{}),
-	}
-	t.total.Add(1)
-	t.mu.Lock()
-	t.conns[c] = struct{}{}
-	t.mu.Unlock()
-	t.wg.Go(func() {
-		defer func() {
-			cancel(nil)
-			t.mu.Lock()
-			delete(t.conns, c)
-			t.mu.Unlock()
-			t.cfg.OnChange()
-		}()
-		c.event(EventAccepted, nil, 0)
-		t.cfg.OnChange()
-		c.serve(ctx)
-	})
-}
-
 // serve sees the connection through, from the dial to the end.
 func (c *conn) serve(ctx context.Context) {
 	if guard := c.t.cfg.Guard; guard != nil {
@@ -113,6 +80,7 @@ func (c *conn) serve(ctx context.Context) {
 	}
 	c.upstream = up
 	c.answered.Store(c.t.now())
+	c.t.spoke.Wake()
 	close(c.settled)
 	c.wakeReader()
 	c.event(EventConnected, nil, c.waited)
@@ -138,27 +106,18 @@ func (c *conn) serve(ctx context.Context) {
 // connect waits for a credential, then dials.
 func (c *conn) connect(ctx context.Context) (net.Conn, error) {
 	cfg := &c.t.cfg
-	hold := cfg.Hold
-	if hold <= 0 {
-		hold = cfg.DialTimeout
+	limit := cfg.Hold
+	if limit <= 0 {
+		limit = c.t.dialTimeout
 	}
-	began := time.Now()
-	holdCtx, cancel := context.WithTimeoutCause(ctx, hold, ErrHoldEnded)
-	defer cancel()
-	marked := make(chan struct{})
-	late := time.AfterFunc(c.t.waitingAfter, func() {
-		defer close(marked)
-		c.markWaiting(began)
+	var dial Dial
+	var err error
+	c.waited, err = Hold{Limit: limit, Begin: c.markWaiting, End: c.unmarkWaiting}.Wait(ctx, func(ctx context.Context) (err error) {
+		dial, err = cfg.Source(ctx)
+		return err
 	})
-	dial, err := cfg.Source(holdCtx)
-	c.waited = time.Since(began)
-	ended := context.Cause(holdCtx)
-	if !late.Stop() {
-		<-marked
-		c.unmarkWaiting()
-	}
 	if err != nil {
-		return nil, because(ended, err)
+		return nil, err
 	}
 
 	// When a login lands hundreds of held clients go on at once; their
@@ -169,7 +128,7 @@ func (c *conn) connect(ctx context.Context) (net.Conn, error) {
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-	dialCtx, cancelDial := context.WithTimeout(ctx, cfg.DialTimeout)
+	dialCtx, cancelDial := context.WithTimeout(ctx, c.t.dialTimeout)
 	defer cancelDial()
 	up, err := dial(dialCtx)
 	if err != nil {
@@ -178,30 +137,18 @@ func (c *conn) connect(ctx context.Context) (net.Conn, error) {
 	if tcp, ok := up.(*net.TCPConn); ok {
 		_ = tcp.SetKeepAliveConfig(KeepAlive) // fails on a dead connection only
 	}
-	if err := c.hold(up); err != nil {
+	if err := c.adopt(up); err != nil {
 		return nil, err
 	}
 	return up, nil
 }
 
-// because returns err, or why its context ended when that is the reason.
-func because(cause, err error) error {
-	switch {
-	case cause == nil:
-		return err
-	case errors.Is(err, cause), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
-		return cause
-	default: // Source may say more than that time is up
-		return fmt.Errorf("%w: %w", cause, err)
-	}
-}
-
-// hold makes up the one to close in shut, or closes it when it is too late.
-func (c *conn) hold(up net.Conn) error {
+// adopt has shut close up too, or closes it at once when shut was faster.
+func (c *conn) adopt(up net.Conn) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
-		_ = up.Close() // nobody was told of it
+		_ = up.Close() // nothing was sent
 		return c.cause
 	}
 	c.open = up
@@ -336,14 +283,15 @@ func (c *conn) fail(cause error) {
 	c.mu.Unlock()
 }
 
-// atRest reports whether nobody is owed an answer: the upstream was the last to
-// speak, and has said no more for a while.
-func (c *conn) atRest() bool {
+// restIn returns when the connection is at rest: the upstream was the last to
+// speak, and has been silent for restAfter since. answered is false while the
+// client is owed an answer, or has no upstream yet.
+func (c *conn) restIn() (left time.Duration, answered bool) {
 	c.mu.Lock()
 	connected := c.open != nil
 	c.mu.Unlock()
-	answered := c.answered.Load()
-	return connected && answered >= c.asked.Load() && c.t.now()-answered > int64(restAfter)
+	last := c.answered.Load()
+	return restAfter - time.Duration(c.t.now()-last), connected && last >= c.asked.Load()
 }
 
 func (c *conn) why() error {

@@ -6,12 +6,15 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"berth/internal/testwait"
+	"berth/internal/wake"
 	"berth/proxies/internal/nettest"
 )
 
@@ -247,14 +250,88 @@ func TestStopRefusesHeldClients(t *testing.T) {
 }
 
 func TestDialTimesOut(t *testing.T) {
-	r := run(t, Config{DialTimeout: 50 * time.Millisecond, Source: func(context.Context) (Dial, error) {
+	tun, ev := newTunnel(Config{Source: func(context.Context) (Dial, error) {
 		return func(ctx context.Context) (net.Conn, error) {
 			<-ctx.Done()
 			return nil, ctx.Err()
 		}, nil
 	}})
+	tun.dialTimeout = 50 * time.Millisecond
+	if err := tun.Bind(); err != nil {
+		t.Fatal(err)
+	}
+	r := runBound(t, tun, ev)
 	r.connect(t)
 	if err := r.await(t, EventRefused, 1)[0].Err; !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("refused with %v, want a deadline", err)
+	}
+}
+
+// TestHoldWait: a client counts as held from the moment on that its wait is a
+// long one, and is given the reason that ended it.
+func TestHoldWait(t *testing.T) {
+	denied, left := errors.New("access denied"), errors.New("it left")
+	for _, test := range []struct {
+		name   string
+		takes  time.Duration // until source answers
+		answer error         // of source; nil after its ctx has ended means the ctx's error
+		leaves time.Duration // when the client hangs up
+		held   bool
+		want   []error
+	}{
+		{name: "at_once"},
+		{name: "soon", takes: heldAfter / 2},
+		{name: "after_a_login", takes: 5 * time.Second, held: true},
+		{name: "denied", takes: heldAfter / 2, answer: denied, want: []error{denied}},
+		{name: "denied_after_a_while", takes: 5 * time.Second, answer: denied, held: true, want: []error{denied}},
+		{name: "no_login", takes: time.Hour, held: true, want: []error{ErrHoldEnded}},
+		{name: "no_login_with_a_reason", takes: time.Hour, answer: denied, held: true, want: []error{ErrHoldEnded, denied}},
+		{name: "hangs_up", takes: time.Hour, leaves: 5 * time.Second, held: true, want: []error{left}},
+		{name: "hangs_up_early", takes: time.Hour, leaves: heldAfter / 2, want: []error{left}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithCancelCause(t.Context())
+				defer cancel(nil)
+				if test.leaves > 0 {
+					defer time.AfterFunc(test.leaves, func() { cancel(left) }).Stop()
+				}
+				var calls []string
+				began := time.Now()
+				waited, err := Hold{
+					Limit: time.Minute,
+					Begin: func(since time.Time) {
+						if !since.Equal(began) {
+							t.Errorf("held since %v, want since %v", since, began)
+						}
+						calls = append(calls, "begin")
+					},
+					End: func() { calls = append(calls, "end") },
+				}.Wait(ctx, func(ctx context.Context) error {
+					if !wake.Sleep(ctx, test.takes) && test.answer == nil {
+						return ctx.Err()
+					}
+					return test.answer
+				})
+				if took := time.Since(began); waited != took || took > time.Minute {
+					t.Errorf("waited %v of %v", waited, took)
+				}
+				for _, want := range test.want {
+					if !errors.Is(err, want) {
+						t.Errorf("error %v, want %v", err, want)
+					}
+				}
+				if (err == nil) != (len(test.want) == 0) {
+					t.Errorf("error %v, want %v", err, test.want)
+				}
+				want := ""
+				if test.held {
+					want = "begin end"
+				}
+				if got := strings.Join(calls, " "); got != want {
+					t.Errorf("called %q, want %q", got, want)
+				}
+			})
+		})
 	}
 }

@@ -124,13 +124,10 @@ func (c *conn) toUpstream(chunk []byte) bool {
 // readUpstream copies from the upstream to the client until the upstream ends.
 func (c *conn) readUpstream() {
 	r := newReader(c.upstream)
-	for first := true; ; {
+	for silent := true; ; {
 		chunk, err := r.next()
 		if len(chunk) > 0 {
-			if first {
-				first = false
-				c.t.noteOK()
-			}
+			silent = false
 			if !c.toClient(chunk) {
 				r.release()
 				return
@@ -138,14 +135,17 @@ func (c *conn) readUpstream() {
 		}
 		r.release()
 		if err != nil {
-			c.upstreamEnded(err, first)
+			c.upstreamEnded(err, silent)
 			return
 		}
 	}
 }
 
 func (c *conn) toClient(chunk []byte) bool {
-	c.answered.Store(c.t.now()) // before the client can ask again
+	// Before the client can ask again.
+	if c.answered.Swap(c.t.now()) < c.asked.Load() {
+		c.t.spoke.Wake()
+	}
 	n, err := c.client.Write(chunk)
 	c.in.Add(int64(n))
 	c.t.bytesIn.Add(int64(n))

@@ -2,9 +2,12 @@ package proxies
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"net"
-	"slices"
+	"net/netip"
+	"strconv"
 	"sync"
 	"time"
 
@@ -22,6 +25,15 @@ var bindDelays = []time.Duration{
 // some systems it means walking through every process.
 const ownerEvery = 30 * time.Second
 
+// KeepAlive is how both ends of a connection are probed: a dead peer is found
+// within a minute and a half.
+var KeepAlive = net.KeepAliveConfig{
+	Enable:   true,
+	Idle:     30 * time.Second,
+	Interval: 15 * time.Second,
+	Count:    4,
+}
+
 // Port is a local port that is listened on for as long as its owner wants it:
 // bound once, on every host or on none, and retried while it is taken. Its
 // methods may be called from many goroutines.
@@ -31,11 +43,11 @@ type Port struct {
 	log      *slog.Logger
 	onChange func()
 	released chan struct{} // closed when the port has been let go for good
+	binding  sync.Mutex    // held by the one attempt to bind; Status and Close do not wait for it
 
 	mu        sync.Mutex // guards everything below
 	listeners []net.Listener
-	absent    []string // hosts that do not exist on this machine
-	closed    bool     // no more binding
+	closed    bool // no more binding
 	err       error
 }
 
@@ -57,23 +69,19 @@ func NewPort(hosts []string, number int, log *slog.Logger, onChange func()) *Por
 
 // PortStatus is how a port is, at one moment.
 type PortStatus struct {
-	// Bound reports whether all Addresses are listened on.
-	Bound bool
-	// BindError is why they are not; nil before the first attempt. It is a
-	// *PortError when the port is the reason.
+	// BindError is why the port is not bound; nil before the first attempt. It
+	// is a *PortError when the port is the reason.
 	BindError error
-	// Addresses are the host:port pairs listened on, in the order of hosts.
+	// Addresses are the host:port pairs listened on, in the order of hosts;
+	// none while the port is not bound.
 	Addresses []string
-	// Absent are the hosts that do not exist on this machine: ::1 where there
-	// is no IPv6.
-	Absent []string
 }
 
 // Status returns how the port is now.
 func (p *Port) Status() PortStatus {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s := PortStatus{Bound: len(p.listeners) > 0, BindError: p.err, Absent: slices.Clone(p.absent)}
+	s := PortStatus{BindError: p.err}
 	for _, l := range p.listeners {
 		s.Addresses = append(s.Addresses, l.Addr().String())
 	}
@@ -85,19 +93,28 @@ func (p *Port) Status() PortStatus {
 // that do not exist on this machine, or none. Clients that connect before
 // their connections are accepted wait in the OS's queue.
 func (p *Port) Bind() error {
+	p.binding.Lock()
+	defer p.binding.Unlock()
 	p.mu.Lock()
-	if p.closed || len(p.listeners) > 0 {
-		err := p.err
-		p.mu.Unlock()
-		return err
+	was, done := p.err, p.closed || len(p.listeners) > 0
+	p.mu.Unlock()
+	if done {
+		return was
 	}
-	was := p.err
-	ls, absent, err := listenAll(p.hosts, p.number)
+	ls, err := listenAll(p.hosts, p.number)
 	if samePortError(was, err) {
 		err = was // it may know the owner already
 	}
-	p.listeners, p.absent, p.err = ls, absent, err
+	p.mu.Lock()
+	closed := p.closed // meanwhile
+	if !closed {
+		p.listeners, p.err = ls, err
+	}
 	p.mu.Unlock()
+	if closed {
+		closeAll(ls)
+		return ErrStopped
+	}
 	if err == nil {
 		p.log.Info("port bound", "addresses", p.Status().Addresses)
 	}
@@ -148,3 +165,81 @@ func (p *Port) Close() {
 
 // Released is closed when Close has let the port go.
 func (p *Port) Released() <-chan struct{} { return p.released }
+
+// PortBusy reports whether a tunnel could not be bound to the port right now,
+// on the usual hosts. It binds the port for a moment to find out.
+func PortBusy(port int) bool {
+	listeners, err := listenAll(defaultHosts(), port)
+	for _, l := range listeners {
+		if cerr := l.Close(); cerr != nil {
+			return true
+		}
+	}
+	return err != nil
+}
+
+// defaultHosts are both loopback addresses: clients that are told "localhost"
+// try ::1 first on many systems.
+func defaultHosts() []string { return []string{"127.0.0.1", "::1"} }
+
+// listenAll listens on every host at one port, or on none. Hosts that do not
+// exist on this machine are left out, like ::1 where there is no IPv6.
+func listenAll(hosts []string, port int) (ls []net.Listener, err error) {
+	attempts := 1
+	if port == 0 {
+		attempts = 20 // the port free on one host may be taken on the next
+	}
+	for range attempts {
+		ls, err = listenOnce(hosts, port)
+		if !errors.Is(err, ErrPortTaken) {
+			break
+		}
+	}
+	return ls, err
+}
+
+func listenOnce(hosts []string, port int) (ls []net.Listener, err error) {
+	lc := net.ListenConfig{KeepAliveConfig: KeepAlive}
+	var missing error
+	for _, host := range hosts {
+		network := "tcp4"
+		if ip, err := netip.ParseAddr(host); err == nil && !ip.Unmap().Is4() {
+			network = "tcp6"
+		}
+		addr := net.JoinHostPort(host, strconv.Itoa(port))
+		l, err := lc.Listen(context.Background(), network, addr)
+		switch {
+		case err == nil:
+			ls = append(ls, l)
+			port = l.Addr().(*net.TCPAddr).Port
+		case network == "tcp6" && isNoAddress(err):
+			missing = err
+		default:
+			closeAll(ls)
+			return nil, bindError(host, port, err)
+		}
+	}
+	if len(ls) == 0 {
+		return nil, fmt.Errorf("bind port %d: %w", port, missing)
+	}
+	return ls, nil
+}
+
+// closeAll closes listeners that have accepted nothing.
+func closeAll(ls []net.Listener) {
+	for _, l := range ls {
+		_ = l.Close() // there is nothing to lose
+	}
+}
+
+// bindError types what the OS said.
+func bindError(host string, port int, err error) error {
+	switch {
+	case isInUse(err):
+		return &PortError{Port: port, Host: host, Reason: ErrPortTaken, Err: err}
+	case isDenied(err):
+		return &PortError{Port: port, Host: host, Reason: ErrPortDenied, Err: err}
+	default:
+		return fmt.Errorf("bind %s port %d: %w", host, port, err)
+	}
+}

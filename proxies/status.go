@@ -22,10 +22,9 @@ type Status struct {
 	BytesIn  int64
 	BytesOut int64
 	// LastError is why a connection was last refused or broken, other than by
-	// its client; LastOK is when the resource last answered one.
+	// its client, and LastErrorAt when.
 	LastError   error
 	LastErrorAt time.Time
-	LastOK      time.Time
 }
 
 // Count adds open connections, given by whether they are marked, and those that
@@ -45,14 +44,13 @@ func (s *Status) Count(open iter.Seq[bool], waiting iter.Seq[time.Time]) {
 	}
 }
 
-// Outcome is how the connections of a tunnel ended lately. The zero value is
-// ready to use.
+// Outcome is how a connection of a tunnel failed last. The zero value is ready
+// to use.
 type Outcome struct {
-	mu        sync.Mutex // guards everything below
-	err       error
-	failed    time.Time
-	answered  time.Time
-	lastShout time.Time // in the log
+	mu     sync.Mutex // guards everything below
+	err    error
+	failed time.Time
+	logged time.Time // at Warn
 }
 
 // Failed remembers why a connection failed, and returns the level at which to
@@ -62,23 +60,16 @@ func (o *Outcome) Failed(err error) slog.Level {
 	defer o.mu.Unlock()
 	now := time.Now()
 	o.err, o.failed = err, now
-	if now.Sub(o.lastShout) < time.Minute {
+	if now.Sub(o.logged) < time.Minute {
 		return slog.LevelDebug
 	}
-	o.lastShout = now
+	o.logged = now
 	return slog.LevelWarn
-}
-
-// Answered remembers that the resource answered.
-func (o *Outcome) Answered() {
-	o.mu.Lock()
-	o.answered = time.Now()
-	o.mu.Unlock()
 }
 
 // Tell fills in the outcome.
 func (o *Outcome) Tell(s *Status) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	s.LastError, s.LastErrorAt, s.LastOK = o.err, o.failed, o.answered
+	s.LastError, s.LastErrorAt = o.err, o.failed
 }

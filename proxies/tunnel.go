@@ -17,12 +17,15 @@ package proxies
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"net"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"berth/internal/wake"
 )
 
 // Dial opens the upstream half of one client connection. It must give up when
@@ -35,18 +38,12 @@ type Dial func(ctx context.Context) (net.Conn, error)
 type Source func(ctx context.Context) (Dial, error)
 
 const (
-	// DefaultHold is how long clients are held when the user says nothing
-	// else: long enough to log in, short enough for a client's own patience.
-	DefaultHold = 60 * time.Second
-	// MaxDialTimeout is the longest, and the usual, time a dial may take.
+	// MaxDialTimeout is how long a dial may take.
 	MaxDialTimeout = 5 * time.Second
 	// maxDials is how many dials of one tunnel may be under way; further
 	// clients wait for one to end, which takes MaxDialTimeout at most.
 	maxDials = 48
 
-	// waitingAfter is how long Source may take before a connection counts as
-	// waiting: minting a cert takes tens of milliseconds, a person seconds.
-	waitingAfter = 150 * time.Millisecond
 	// halfOpenIdle is how long a connection of which one half has ended may
 	// stay without a byte moving in the other. A peer that is really gone
 	// cannot always be told from one that only stopped sending.
@@ -65,12 +62,9 @@ type Config struct {
 	// Source answers how to dial.
 	Source Source
 	// Hold is how long a client may wait for Source. Zero means do not hold:
-	// Source then has DialTimeout to fetch a cert and should not wait for a
-	// person. DefaultHold is the usual value.
+	// Source then has MaxDialTimeout to fetch a cert and should not wait for a
+	// person.
 	Hold time.Duration
-	// DialTimeout bounds each dial; zero, or more than MaxDialTimeout, means
-	// MaxDialTimeout.
-	DialTimeout time.Duration
 	// Grace is how long connections may go on after Run's ctx has ended; zero
 	// means they are closed at once. Those on which nobody is owed an answer
 	// are closed at once in any case: a pool of connections never ends.
@@ -103,12 +97,13 @@ type Config struct {
 type Tunnel struct {
 	cfg          Config
 	log          *slog.Logger
-	waitingAfter time.Duration
+	dialTimeout  time.Duration
 	halfOpenIdle time.Duration
 	began        time.Time
 	ran          atomic.Bool
 	wg           sync.WaitGroup // one for each open connection
 	dials        chan struct{}  // one element for each dial under way
+	spoke        wake.Signal    // a client has its answer, or is connected; for drain
 	port         *Port
 
 	total, bytesIn, bytesOut atomic.Int64
@@ -133,9 +128,6 @@ func New(cfg Config) *Tunnel {
 			panic("proxies: not an IP address: " + h)
 		}
 	}
-	if cfg.DialTimeout <= 0 || cfg.DialTimeout > MaxDialTimeout {
-		cfg.DialTimeout = MaxDialTimeout
-	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -152,10 +144,11 @@ func New(cfg Config) *Tunnel {
 	return &Tunnel{
 		cfg:          cfg,
 		log:          log,
-		waitingAfter: waitingAfter,
+		dialTimeout:  MaxDialTimeout,
 		halfOpenIdle: halfOpenIdle,
 		began:        time.Now(),
 		dials:        make(chan struct{}, maxDials),
+		spoke:        wake.NewSignal(),
 		port:         NewPort(cfg.Hosts, cfg.Port, log, cfg.OnChange),
 		conns:        make(map[*conn]struct{}),
 		waiting:      make(map[*conn]time.Time),
@@ -198,6 +191,59 @@ func (t *Tunnel) Run(ctx context.Context) error {
 	return nil
 }
 
+// accept starts a goroutine for each client, and never gives up: when the
+// process is out of descriptors it waits for connections to end.
+func (t *Tunnel) accept(ctx context.Context, l net.Listener) {
+	var pause time.Duration
+	for {
+		c, err := l.Accept()
+		switch {
+		case err == nil:
+			pause = 0
+			t.start(ctx, c)
+		case ctx.Err() != nil || errors.Is(err, net.ErrClosed):
+			return
+		default:
+			t.noteError(err)
+			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+			wake.Sleep(ctx, pause) // Accept returns once ctx has ended
+		}
+	}
+}
+
+// start serves a client in goroutines of its own.
+func (t *Tunnel) start(ctx context.Context, nc net.Conn) {
+	tcp, ok := nc.(*net.TCPConn)
+	if !ok { // a TCP listener accepts nothing else
+		panic(fmt.Sprintf("proxies: accepted a %T", nc))
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	c := &conn{
+		t:          t,
+		client:     tcp,
+		cancel:     cancel,
+		settled:    make(chan struct{}),
+		clientDone: make(chan struct{}),
+		copyDone:   make(chan struct{}),
+	}
+	t.total.Add(1)
+	t.mu.Lock()
+	t.conns[c] = struct{}{}
+	t.mu.Unlock()
+	t.wg.Go(func() {
+		defer func() {
+			cancel(nil)
+			t.mu.Lock()
+			delete(t.conns, c)
+			t.mu.Unlock()
+			t.cfg.OnChange()
+		}()
+		c.event(EventAccepted, nil, 0)
+		t.cfg.OnChange()
+		c.serve(ctx)
+	})
+}
+
 // drain closes the open connections as they come to rest, and all after Grace.
 func (t *Tunnel) drain() {
 	done := make(chan struct{})
@@ -207,10 +253,7 @@ func (t *Tunnel) drain() {
 	}()
 	grace := time.NewTimer(t.cfg.Grace)
 	defer grace.Stop()
-	tick := time.NewTicker(restAfter / 4)
-	defer tick.Stop()
 	for {
-		t.closeThose(ErrStopped, (*conn).atRest)
 		select {
 		case <-done:
 			return
@@ -218,9 +261,24 @@ func (t *Tunnel) drain() {
 			t.closeConnections(ErrStopped)
 			<-done
 			return
-		case <-tick.C:
+		case <-t.spoke:
+		case <-time.After(t.closeResting()):
 		}
 	}
+}
+
+// closeResting closes the connections at rest, and returns how long to wait
+// before the next one can be, unless one gets an answer before.
+func (t *Tunnel) closeResting() time.Duration {
+	next := t.cfg.Grace
+	t.closeThose(ErrStopped, func(c *conn) bool {
+		left, answered := c.restIn()
+		if answered && left > 0 {
+			next = min(next, left)
+		}
+		return answered && left <= 0
+	})
+	return next
 }
 
 // now is a point of time for comparing it with others of this tunnel.
@@ -249,13 +307,12 @@ func (t *Tunnel) closeConnections(cause error) {
 	t.closeThose(cause, func(*conn) bool { return true })
 }
 
-// closeThose closes the connections for which which is true; it is called with
-// the lock held.
-func (t *Tunnel) closeThose(cause error, which func(*conn) bool) {
+// closeThose closes the connections that match; match is called with t.mu held.
+func (t *Tunnel) closeThose(cause error, match func(*conn) bool) {
 	t.mu.Lock()
 	conns := make([]*conn, 0, len(t.conns))
 	for c := range t.conns {
-		if which(c) {
+		if match(c) {
 			conns = append(conns, c)
 		}
 	}
@@ -289,11 +346,5 @@ func (t *Tunnel) Status() Status {
 // noteError remembers why a connection failed.
 func (t *Tunnel) noteError(err error) {
 	t.log.Log(context.Background(), t.outcome.Failed(err), "connection failed", "err", err)
-	t.cfg.OnChange()
-}
-
-// noteOK remembers that the resource answered.
-func (t *Tunnel) noteOK() {
-	t.outcome.Answered()
 	t.cfg.OnChange()
 }

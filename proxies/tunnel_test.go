@@ -36,7 +36,7 @@ func TestForwardsBothWays(t *testing.T) {
 	testwait.Eventually(t, "no connection is left", func() bool { return r.Status().Connections == 0 })
 	s := r.Status()
 	if s.BytesIn != 300_005 || s.BytesOut != 300_005 || s.TotalConnections != 1 ||
-		s.LastOK.IsZero() || s.LastError != nil {
+		s.LastError != nil {
 		t.Errorf("status = %+v", s)
 	}
 }
@@ -44,12 +44,15 @@ func TestForwardsBothWays(t *testing.T) {
 func TestListensOnBothLoopbacks(t *testing.T) {
 	up := nettest.Serve(t, nettest.Echo)
 	r := run(t, Config{Source: source(up)})
-	s := r.Status()
-	if len(s.Absent) > 0 {
-		t.Logf("this machine has no %v", s.Absent)
+	s, want := r.Status(), 2
+	if l, err := net.Listen("tcp6", "[::1]:0"); err != nil {
+		t.Logf("this machine has no ::1: %v", err)
+		want = 1
+	} else {
+		l.Close()
 	}
-	if len(s.Addresses)+len(s.Absent) != 2 || !s.Bound {
-		t.Fatalf("status = %+v", s)
+	if len(s.Addresses) != want {
+		t.Fatalf("status = %+v, want %d addresses", s, want)
 	}
 	for _, addr := range s.Addresses {
 		c, err := net.Dial("tcp", addr)
@@ -378,7 +381,7 @@ func TestOneStalledTunnelAmongMany(t *testing.T) {
 			<-ctx.Done() // a proxy that takes the connection and says nothing
 			return nil, ctx.Err()
 		}, nil
-	}, DialTimeout: nettest.Patience})
+	}})
 	var healthy []*running
 	for range tunnels - 1 {
 		healthy = append(healthy, run(t, Config{Source: source(up)}))

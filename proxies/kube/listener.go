@@ -156,7 +156,7 @@ func (l *Listener) add(t *Tunnel, all bool) error {
 	defer l.mu.Unlock()
 	name := ServerName(t.cfg.Name)
 	if other := l.tunnels[name]; other != nil && other != t {
-		return fmt.Errorf("tunnel %q: %w", t.cfg.Name, ErrNameTaken)
+		return fmt.Errorf("tunnel %q: %w", t.cfg.Name, errNameTaken)
 	}
 	l.tunnels[name] = t
 	if all {
@@ -165,8 +165,8 @@ func (l *Listener) add(t *Tunnel, all bool) error {
 	return nil
 }
 
-// ErrNameTaken says that the listener serves a tunnel of that name already.
-var ErrNameTaken = errors.New("another tunnel has this name")
+// errNameTaken says that the listener serves a tunnel of that name already.
+var errNameTaken = errors.New("another tunnel has this name")
 
 func (l *Listener) remove(t *Tunnel) {
 	l.mu.Lock()

@@ -39,10 +39,10 @@ func TestSharedListener(t *testing.T) {
 		}
 	}
 	twin := New(Config{Name: "prod", Listener: l, Source: always(nil)})
-	if err := twin.Bind(); !errors.Is(err, ErrNameTaken) {
+	if err := twin.Bind(); !errors.Is(err, errNameTaken) {
 		t.Errorf("a second tunnel of the name binds: %v", err)
 	}
-	if err := twin.Run(t.Context()); !errors.Is(err, ErrNameTaken) {
+	if err := twin.Run(t.Context()); !errors.Is(err, errNameTaken) {
 		t.Errorf("a second tunnel of the name runs: %v", err)
 	}
 	resp, body := get(t, kubectl(t, "gone"), "https://"+l.Status().Addresses[0]+"/api/v1/pods")
@@ -387,7 +387,7 @@ func TestPortInUse(t *testing.T) {
 		return errors.As(b.Status().BindError, &taken) && taken.Owner != nil
 	})
 	a.stop()
-	testwait.Eventually(t, "the port is taken once it is free", func() bool { return b.Status().Bound })
+	testwait.Eventually(t, "the port is taken once it is free", func() bool { return len(b.Status().Addresses) > 0 })
 	if _, body := get(t, kubectl(t, "b"), "https://"+b.Status().Addresses[0]+"/api/v1/pods"); body != "ok" {
 		t.Errorf("it says %q", body)
 	}

@@ -3,11 +3,9 @@ package kube
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptrace"
 	"strconv"
 	"strings"
 	"sync"
@@ -81,53 +79,6 @@ type request struct {
 	err  error      // what broke the answer
 }
 
-// serve serves a request, and reports whether it did: a stopped tunnel does
-// not.
-func (t *Tunnel) serve(w http.ResponseWriter, r *http.Request) bool {
-	q := t.begin(r)
-	if q == nil {
-		return false
-	}
-	defer q.finish()
-	q.event(proxies.EventAccepted, nil)
-	up, err := q.upstream(r)
-	if err != nil {
-		q.refuse(w, r, err)
-		return true
-	}
-	if !readRaw(r.URL.Path) { // there kubectl does not show it
-		t.warn(w, up)
-	}
-	ctx := httptrace.WithClientTrace(context.WithValue(q.ctx, requestKey{}, q), &httptrace.ClientTrace{
-		GotConn: func(httptrace.GotConnInfo) { q.turn.leave(nil) },
-	})
-	r = r.WithContext(ctx)
-	if r.Body != nil && r.ContentLength != 0 {
-		r.Body = &counted{ReadCloser: r.Body, q: q, sum: &q.out, total: &t.bytesOut}
-	}
-	tr := t.transportOf(up)
-	defer tr.release()
-	tr.proxy.ServeHTTP(w, r) // may panic with http.ErrAbortHandler, which means to hang up
-	return true
-}
-
-// begin counts a request; nil means that the tunnel has stopped.
-func (t *Tunnel) begin(r *http.Request) *request {
-	ctx, cancel := context.WithCancelCause(r.Context())
-	q := &request{t: t, ctx: ctx, cancel: cancel, watch: isWatch(r)}
-	q.client, _ = r.Context().Value(clientKey{}).(*client)
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.stopped {
-		cancel(proxies.ErrStopped)
-		return nil
-	}
-	t.wg.Add(1)
-	t.active[q] = struct{}{}
-	t.total.Add(1)
-	return q
-}
-
 // finish ends a request, whatever became of it.
 func (q *request) finish() {
 	t := q.t
@@ -165,38 +116,21 @@ func (q *request) upstream(r *http.Request) (*Upstream, error) {
 	if q.client.lostPatience() {
 		hold = min(hold, holdAgain)
 	}
-	began := time.Now()
-	ctx, cancel := context.WithTimeoutCause(q.ctx, hold, proxies.ErrHoldEnded)
-	defer cancel()
-	marked := make(chan struct{})
-	late := time.AfterFunc(waitingAfter, func() {
-		defer close(marked)
-		q.hold(began)
+	var up *Upstream
+	waited, err := proxies.Hold{Limit: hold, Begin: q.hold, End: q.unhold}.Wait(q.ctx, func(ctx context.Context) (err error) {
+		up, err = q.t.cfg.Source(ctx)
+		return err
 	})
-	up, err := q.t.cfg.Source(ctx)
-	waited, ended := time.Since(began), context.Cause(ctx)
-	if !late.Stop() {
-		<-marked
-	}
 	q.waited = waited
-	q.t.mu.Lock()
-	delete(q.t.waiting, q)
-	q.t.mu.Unlock()
-	if errors.Is(ended, proxies.ErrHoldEnded) {
-		q.client.holdEnded()
-	}
 	switch {
 	case err == nil:
 		return up, nil
-	case ended == nil:
-		return nil, err
-	case errors.Is(ended, context.Canceled): // the request's own context
-		return nil, proxies.ErrClientGone
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
-		return nil, ended
-	default: // Source may say more than that time is up
-		return nil, fmt.Errorf("%w: %w", ended, err)
+	case errors.Is(err, proxies.ErrHoldEnded):
+		q.client.holdEnded()
+	case errors.Is(context.Cause(q.ctx), context.Canceled): // the request's own context
+		err = proxies.ErrClientGone
 	}
+	return nil, err
 }
 
 // patience is how long the client can wait for an answer: it says so in the
@@ -244,7 +178,15 @@ func (q *request) hold(since time.Time) {
 	q.t.cfg.OnChange()
 }
 
-// refuse tells the client why it is not served.
+// unhold takes the request from among those that wait.
+func (q *request) unhold() {
+	q.t.mu.Lock()
+	delete(q.t.waiting, q)
+	q.t.mu.Unlock()
+	q.t.cfg.OnChange()
+}
+
+// refuse answers the client with why it is not served.
 func (q *request) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	if errors.Is(err, proxies.ErrClientGone) {
 		q.event(proxies.EventClosed, err)

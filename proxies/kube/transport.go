@@ -229,7 +229,6 @@ func (t *Tunnel) impersonate(h http.Header) {
 // answered looks at an answer before it is passed on.
 func (t *Tunnel) answered(resp *http.Response) error {
 	q := requestOf(resp.Request.Context())
-	t.outcome.Answered()
 	q.event(proxies.EventConnected, nil)
 	if err := explainForbidden(resp, t.cfg.ForbiddenHint); err != nil {
 		return err

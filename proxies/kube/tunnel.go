@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
+	"net/http/httptrace"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,9 +16,6 @@ import (
 )
 
 const (
-	// waitingAfter is how long Source may take before a request counts as
-	// waiting: minting a cert takes tens of milliseconds, a person seconds.
-	waitingAfter = 150 * time.Millisecond
 	// warnWithin is how long before the session's end clients are warned, and
 	// warnEvery how often.
 	warnWithin = 15 * time.Minute
@@ -169,7 +167,7 @@ func (t *Tunnel) Run(ctx context.Context) error {
 		return errRan
 	}
 	var listening sync.WaitGroup
-	if err := t.Bind(); errors.Is(err, ErrNameTaken) {
+	if err := t.Bind(); errors.Is(err, errNameTaken) {
 		close(t.released)
 		return err
 	}
@@ -186,6 +184,53 @@ func (t *Tunnel) Run(ctx context.Context) error {
 	listening.Wait()
 	t.cfg.OnChange()
 	return nil
+}
+
+// serve serves a request, and reports whether it did: a stopped tunnel does
+// not.
+func (t *Tunnel) serve(w http.ResponseWriter, r *http.Request) bool {
+	q := t.begin(r)
+	if q == nil {
+		return false
+	}
+	defer q.finish()
+	q.event(proxies.EventAccepted, nil)
+	up, err := q.upstream(r)
+	if err != nil {
+		q.refuse(w, r, err)
+		return true
+	}
+	if !readRaw(r.URL.Path) { // there kubectl does not show it
+		t.warn(w, up)
+	}
+	ctx := httptrace.WithClientTrace(context.WithValue(q.ctx, requestKey{}, q), &httptrace.ClientTrace{
+		GotConn: func(httptrace.GotConnInfo) { q.turn.leave(nil) },
+	})
+	r = r.WithContext(ctx)
+	if r.Body != nil && r.ContentLength != 0 {
+		r.Body = &counted{ReadCloser: r.Body, q: q, sum: &q.out, total: &t.bytesOut}
+	}
+	tr := t.transportOf(up)
+	defer tr.release()
+	tr.proxy.ServeHTTP(w, r) // may panic with http.ErrAbortHandler, which means to hang up
+	return true
+}
+
+// begin counts a request; nil means that the tunnel has stopped.
+func (t *Tunnel) begin(r *http.Request) *request {
+	ctx, cancel := context.WithCancelCause(r.Context())
+	q := &request{t: t, ctx: ctx, cancel: cancel, watch: isWatch(r)}
+	q.client, _ = r.Context().Value(clientKey{}).(*client)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.stopped {
+		cancel(proxies.ErrStopped)
+		return nil
+	}
+	t.wg.Add(1)
+	t.active[q] = struct{}{}
+	t.total.Add(1)
+	return q
 }
 
 // stop takes the tunnel off its listener and refuses who is held.
@@ -256,13 +301,12 @@ func (t *Tunnel) CloseMarked() {
 
 func (t *Tunnel) end(cause error) { t.endThose(cause, func(*request) bool { return true }) }
 
-// endThose ends the requests for which which is true; it is called with the
-// lock held.
-func (t *Tunnel) endThose(cause error, which func(*request) bool) {
+// endThose ends the requests that match; match is called with t.mu held.
+func (t *Tunnel) endThose(cause error, match func(*request) bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for q := range t.active {
-		if which(q) {
+		if match(q) {
 			q.cancel(cause)
 		}
 	}

@@ -73,8 +73,8 @@ func Write(path string, data []byte) error {
 	return atomicfile.Write(path, data, 0o600)
 }
 
-// ErrNoContext says that a kubeconfig has no such context.
-var ErrNoContext = errors.New("there is no such context")
+// errNoContext says that a kubeconfig has no such context.
+var errNoContext = errors.New("there is no such context")
 
 // Select returns a kubeconfig of one tunnel's context, which is its current
 // one, taken from data: for a program that is started for this tunnel alone.
@@ -86,7 +86,7 @@ func Select(data []byte, tunnel string) ([]byte, error) {
 	name := ContextName(tunnel)
 	context := entry(doc, "contexts", name)
 	if context == nil {
-		return nil, fmt.Errorf("%w: %s", ErrNoContext, name)
+		return nil, fmt.Errorf("%w: %s", errNoContext, name)
 	}
 	of := get(context, "context")
 	out := mapping("apiVersion", scalar("v1"), "kind", scalar("Config"))

@@ -86,7 +86,7 @@ func TestSelect(t *testing.T) {
 	if err := clientcmd.ConfirmUsable(*cfg, ""); err != nil {
 		t.Error(err)
 	}
-	if _, err := Select(Marshal(contexts), "other"); !errors.Is(err, ErrNoContext) {
+	if _, err := Select(Marshal(contexts), "other"); !errors.Is(err, errNoContext) {
 		t.Errorf("a context that is not there: %v", err)
 	}
 }

@@ -10,8 +10,8 @@ import (
 // ephemeral ports (Linux from 32768, macOS and Windows from 49152), from which
 // the OS would give them to somebody else, and above the crowd below 15000.
 const (
-	FirstDerivedPort = 15000
-	LastDerivedPort  = 29999
+	firstDerivedPort = 15000
+	lastDerivedPort  = 29999
 )
 
 // wellKnown are ports within the range that other software listens on by
@@ -104,12 +104,12 @@ var wellKnown = map[int]string{
 // the next one up. taken may be nil. The answer is 0 only when every port in
 // the range is taken.
 func DerivePort(cluster, kind, resource string, taken func(port int) bool) int {
-	const size = LastDerivedPort - FirstDerivedPort + 1
+	const size = lastDerivedPort - firstDerivedPort + 1
 	// NUL keeps apart ("a", "bc") and ("ab", "c").
 	sum := sha256.Sum256([]byte(strings.Join([]string{cluster, kind, resource}, "\x00")))
 	start := int(binary.BigEndian.Uint64(sum[:]) % size)
 	for i := range size {
-		port := FirstDerivedPort + (start+i)%size
+		port := firstDerivedPort + (start+i)%size
 		if _, known := wellKnown[port]; known || taken != nil && taken(port) {
 			continue
 		}
