@@ -19,13 +19,18 @@ import (
 	"berth/agent/config"
 	"berth/agent/install"
 	"berth/agent/ipc"
+	"berth/agent/kubelocal"
 	"berth/agent/memory"
+	"berth/agent/ports"
 	"berth/agent/secrets"
 	"berth/agent/sessions"
 	"berth/agent/state"
+	"berth/agent/tunnel"
 	"berth/certwatch"
 	"berth/internal/osevents"
 	"berth/internal/paths"
+	"berth/internal/wake"
+	"berth/proxies/kube"
 )
 
 // Options say how to run the agent.
@@ -39,6 +44,8 @@ type Options struct {
 	// Ready is called once, when every port was tried and the socket listens.
 	// Nil means nobody wants to know.
 	Ready func()
+
+	localCAKeychain kubelocal.Keychain // in place of the system's, for tests
 }
 
 // AlreadyRunningError says that another agent serves this user (and this
@@ -66,23 +73,22 @@ type Agent struct {
 	saved    *memory.Store
 	config   *config.Watcher
 	homes    *certwatch.Watcher
-	resolver *resolver
-	kube     *kubeHub
+	kube     *kubelocal.Local
+	tunnels  *tunnel.Set
 
-	histories *histories
-	watchman  *watchman
-	logins    logins
-	held      heldAssumes
-	renewals  renewals
-	notices   noticeBoard
-	requests  *requests
-	unasked   sync.WaitGroup // logins that nobody asked for
-	system    system
+	logins   logins
+	held     heldAssumes
+	renewals renewals
+	notices  noticeBoard
+	requests *requests
+	unasked  sync.WaitGroup // logins that nobody asked for
+	system   system
 	// away says whether nobody is at the machine.
 	away func() bool
 	// silent says whether a login of the profile would ask nobody.
 	silent   func(*certwatch.Profile) bool
 	keychain keychain
+	applying sync.Mutex // one config after the other; may be held while ports are bound
 	// publishing makes snapshots come in order.
 	publishing sync.Mutex
 
@@ -93,10 +99,8 @@ type Agent struct {
 	stop context.CancelFunc
 
 	mu       sync.Mutex
-	applied  *config.Config // what the tunnels were made from
-	tunnels  map[string]*running
+	applied  *config.Config  // what the tunnels were made from
 	startErr []state.Problem // found while starting; they last as long as the agent
-	draining sync.WaitGroup  // tunnels that were removed and still serve open connections
 	// problemSince dates problems of the last snapshot, by code and text.
 	problemSince map[string]time.Time
 }
@@ -154,12 +158,10 @@ func takeLock(p paths.Paths) (unlock func(), err error) {
 // newAgent reads what is on disk: config, saved state, homes. No network.
 func newAgent(ctx context.Context, opts Options) (*Agent, error) {
 	a := &Agent{
-		opts:    opts,
-		log:     opts.Logger.With("component", "agent"),
-		started: time.Now().UTC(),
-		changed: make(chan struct{}, 1),
-		tunnels: make(map[string]*running),
-
+		opts:     opts,
+		log:      opts.Logger.With("component", "agent"),
+		started:  time.Now().UTC(),
+		changed:  make(chan struct{}, 1),
 		keychain: secrets.New(opts.Logger),
 	}
 	a.silent = a.remembersPassword
@@ -172,7 +174,7 @@ func newAgent(ctx context.Context, opts Options) (*Agent, error) {
 		return nil, err
 	}
 	a.config = cfg
-	a.applied = withPorts(cfg.Current().Config)
+	a.applied = ports.Fill(cfg.Current().Config)
 
 	if a.saved, err = memory.Load(opts.Paths.StateFile); err != nil {
 		a.log.Warn("saved state not used", "err", err)
@@ -193,20 +195,16 @@ func newAgent(ctx context.Context, opts Options) (*Agent, error) {
 	a.homes = certwatch.New(certwatch.Config{Homes: homes, Logger: opts.Logger})
 	a.sessions = sessions.New(opts.Logger)
 	a.sessions.Update(a.homes.View())
-	a.kube = newKubeHub(opts.Paths.StateDir, a.kubeVault(), opts.Grace, a.absentKube, a.touch, a.log)
+	a.kube = kubelocal.New(kubelocal.Config{
+		StateDir: opts.Paths.StateDir, Keychain: a.kubeKeychain(), Grace: opts.Grace, OnChange: a.touch, Logger: a.log,
+		Absent: func(serverName string) kube.Refusal { return a.tunnels.AbsentKube(serverName) },
+	})
 	a.requests = a.newRequests()
-	a.histories = newHistories(newClientNames())
-	a.watchman = newWatchman(ctx, a.log)
-	a.resolver = &resolver{
-		sessions: a.sessions,
-		settings: a.proxySettings,
-		saved:    a.saved,
-		children: newChildren(ctx, func() string { return a.current().TSHPath() }, filepath.Join(opts.Paths.StateDir, "kube"), opts.Logger),
-		log:      opts.Logger,
-
-		requestCommand: a.requestCommand,
-		grantRefused:   a.grantRefused,
-	}
+	a.tunnels = tunnel.New(ctx, tunnel.Config{
+		StateDir: opts.Paths.StateDir, Grace: opts.Grace, Config: a.current, Sessions: a.sessions, Memory: a.saved, Kube: a.kube,
+		RequestCommand: a.requestCommand, OnChange: a.touch, Logger: opts.Logger,
+		OnGrants: func() { a.requests.board.SetTunnels(a.saved.Granted()) },
+	})
 	return a, nil
 }
 
@@ -231,16 +229,17 @@ func homePaths(cfg *config.Config) ([]string, error) {
 
 func (a *Agent) run(ctx context.Context) error {
 	a.shoutInsecure(a.applied)
-	a.startTunnels(ctx)
+	a.tunnels.Start(a.applied)
+	a.kube.Start(ctx, a.applied)
 	control, err := ipc.Listen(a.opts.Paths.Socket)
 	if err != nil {
 		a.stop()
-		a.stopTunnels()
+		a.tunnels.Close()
 		return err
 	}
 	a.publish()
 	a.log.Info("agent started", "version", a.opts.Version, "pid", os.Getpid(), "config", a.opts.Paths.Config,
-		"tunnels", len(a.tunnels))
+		"tunnels", len(a.applied.Tunnels))
 	if a.opts.Ready != nil {
 		a.opts.Ready()
 	}
@@ -254,14 +253,14 @@ func (a *Agent) run(ctx context.Context) error {
 	g.Go(func() error { a.followHomes(gctx); return nil })
 	g.Go(func() error { a.followConfig(gctx); return nil })
 	g.Go(func() error { a.keepPublished(gctx); return nil })
-	g.Go(func() error { a.histories.names.run(gctx); return nil })
+	g.Go(func() error { a.tunnels.Run(gctx); return nil })
 	g.Go(func() error { a.runRequests(gctx); return nil })
-	g.Go(func() error { a.kube.files.run(gctx); return nil })
+	g.Go(func() error { a.kube.Run(gctx); return nil })
 	err = g.Wait()
 	a.stop()
 	a.unasked.Wait()
 	a.logins.wait()
-	a.stopTunnels()
+	a.tunnels.Close()
 	a.sessions.Close()
 	a.log.Info("agent stopped")
 	return err
@@ -295,18 +294,19 @@ func (a *Agent) followHomes(ctx context.Context) {
 }
 
 func (a *Agent) adoptView(view *certwatch.View) {
-	reason := kickChanged
+	reason := tunnel.Changed
 	if a.system.woke(view.WokeAt) {
 		// After a sleep connections look healthy and are not.
-		reason = kickVerify
+		reason = tunnel.Verify
 		a.log.Info("woke from sleep, or the clock was set")
 	}
-	a.rolesDropped(a.sessions.Update(view))
+	lost := a.sessions.Update(view)
+	a.tunnels.RolesLost(a.proxiesOf(lost))
 	a.followRequests()
 	if err := a.saved.RememberClusters(servedClusters(view)); err != nil {
 		a.log.Warn("saved state not written", "err", err)
 	}
-	a.kickTunnels(reason)
+	a.tunnels.Kick(reason)
 	a.touch()
 }
 
@@ -357,7 +357,7 @@ func (a *Agent) keepPublished(ctx context.Context) {
 			timer.Stop()
 			return
 		case <-a.changed:
-			if !sleep(ctx, pause) {
+			if !wake.Sleep(ctx, pause) {
 				return
 			}
 			pause = a.nextPause(pause)
@@ -378,4 +378,26 @@ func (a *Agent) nextPause(pause time.Duration) time.Duration {
 	default:
 		return publishPause
 	}
+}
+
+// kubeKeychain is where the local CA's key is kept: in the keychain, which an
+// agent with a BERTH_HOME of its own leaves alone.
+func (a *Agent) kubeKeychain() kubelocal.Keychain {
+	if a.opts.localCAKeychain != nil {
+		return a.opts.localCAKeychain
+	}
+	if a.opts.Paths.Home != "" {
+		return nil
+	}
+	return a.keychain
+}
+
+func (a *Agent) proxiesOf(ids []certwatch.ProfileID) []string {
+	var proxies []string
+	for _, id := range ids {
+		if p := a.sessions.Of(id).Profile; p != nil {
+			proxies = append(proxies, p.ProxyAddr)
+		}
+	}
+	return proxies
 }

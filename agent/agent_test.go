@@ -22,6 +22,7 @@ import (
 	"berth/agent/state"
 	"berth/internal/simcluster"
 	"berth/internal/tshhome"
+	"berth/internal/wake"
 )
 
 func TestTunnelCarriesQueries(t *testing.T) {
@@ -135,7 +136,7 @@ func (e *env) dialAllTheTime(port int) func() int {
 				e.t.Logf("refused: %v", err)
 				refused++
 			}
-			if !sleep(ctx, 5*time.Millisecond) {
+			if !wake.Sleep(ctx, 5*time.Millisecond) {
 				return
 			}
 		}

@@ -14,7 +14,9 @@ import (
 	"berth/agent/ipc"
 	"berth/agent/sessions"
 	"berth/agent/state"
+	"berth/agent/tunnel"
 	"berth/certwatch"
+	"berth/internal/wake"
 )
 
 var _ ipc.RequestBackend = (*Agent)(nil)
@@ -44,7 +46,7 @@ func (a *Agent) lookup(ctx context.Context, id string) (state.Request, error) {
 			return r, a.requestIPC(err, state.Request{ID: id})
 		}
 		a.requests.board.Refresh()
-		if !sleep(ctx, lookupWait/10) {
+		if !wake.Sleep(ctx, lookupWait/10) {
 			return r, ctx.Err()
 		}
 	}
@@ -204,7 +206,7 @@ func (a *Agent) tryAssume(ctx context.Context, want ipc.Assume) (r state.Request
 		a.requests.board.Refresh()
 		return r, got, a.requestIPC(err, r)
 	}
-	got = ipc.Assumed{Request: r, SessionUntil: utc(end)}
+	got = ipc.Assumed{Request: r, SessionUntil: state.Instant(end)}
 	if now, err := access.Find(a.requests.board.Requests(time.Now()), r.ID); err == nil {
 		got.Request = now
 	}
@@ -230,7 +232,7 @@ func (a *Agent) assume(ctx context.Context, r state.Request, tunnel string, acce
 			return nil
 		}
 		c := a.changer(f, false)
-		c.Tunnels, c.Resources = a.tunnelsOutside(r), r.Resources
+		c.Tunnels, c.Resources = a.tunnels.Outside(r), r.Resources
 		if _, err := c.Assume(ctx, r.ID, acceptCost); err != nil {
 			return err
 		}
@@ -289,31 +291,30 @@ func (a *Agent) awaitAnother(ctx context.Context, was sessions.Session) bool {
 }
 
 // assumeFor gives one tunnel the roles.
-func (a *Agent) assumeFor(ctx context.Context, f sessions.Session, r state.Request, tunnel string) error {
-	spec, ok := a.current().Tunnel(tunnel)
+func (a *Agent) assumeFor(ctx context.Context, f sessions.Session, r state.Request, name string) error {
+	spec, ok := a.current().Tunnel(name)
 	if !ok {
-		return a.mustHave(tunnel)
+		return a.mustHave(name)
 	}
 	if serving := a.sessions.ForCluster(spec.Cluster, time.Now()); serving.Profile == nil || serving.Profile.ProxyAddr != r.Profile {
 		return &ipc.Error{
-			Code: ipc.CodeInvalid, Message: fmt.Sprintf("tunnel %s leads to cluster %s, and the request is of %s", tunnel, spec.Cluster, r.Cluster),
+			Code: ipc.CodeInvalid, Message: fmt.Sprintf("tunnel %s leads to cluster %s, and the request is of %s", name, spec.Cluster, r.Cluster),
 			Hint: "choose a tunnel of that cluster, or leave --tunnel out",
 		}
 	}
-	if !requestReaches(r, spec) {
+	if !tunnel.Reaches(r, spec) {
 		return &ipc.Error{
-			Code: ipc.CodeInvalid, Message: fmt.Sprintf("tunnel %s leads to %s, and the request gives access to %s alone", tunnel, spec.Resource, strings.Join(r.Resources, ", ")),
+			Code: ipc.CodeInvalid, Message: fmt.Sprintf("tunnel %s leads to %s, and the request gives access to %s alone", name, spec.Resource, strings.Join(r.Resources, ", ")),
 			Hint: "choose a tunnel that leads there, or ask for more: berth request create --resource " + resourceID(spec),
 		}
 	}
 	if err := a.check(ctx, f, r); err != nil {
 		return err
 	}
-	if err := a.grant(tunnel, r.ID); err != nil {
+	if err := a.tunnels.Grant(name, r); err != nil {
 		return err
 	}
-	a.histories.of(tunnel).note(time.Now(), state.EventConfig, fmt.Sprintf("has %s alone, by access request %s", strings.Join(r.Roles, ", "), r.ID))
-	a.log.Info("access request assumed for a tunnel", "request_id", r.ID, "roles", r.Roles, "tunnel", tunnel)
+	a.log.Info("access request assumed for a tunnel", "request_id", r.ID, "roles", r.Roles, "tunnel", name)
 	return nil
 }
 
@@ -354,7 +355,7 @@ func (a *Agent) changer(f sessions.Session, dropping bool) access.Changer {
 func (a *Agent) awaitLogin(ctx context.Context, p *certwatch.Profile) error {
 	key := loginKey{home: p.Home, proxy: p.ProxyAddr}
 	for a.logins.state(key).InProgress {
-		if !sleep(ctx, 100*time.Millisecond) {
+		if !wake.Sleep(ctx, 100*time.Millisecond) {
 			return &ipc.Error{Code: ipc.CodeTimeout, Message: "a login at " + p.ProxyAddr + " is under way", Hint: "finish it, and try again"}
 		}
 	}

@@ -2,17 +2,20 @@ package agent
 
 import (
 	"context"
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
+	"berth/agent/cluster"
 	"berth/agent/config"
 	"berth/agent/ipc"
+	"berth/agent/ports"
 	"berth/agent/sessions"
 	"berth/agent/state"
+	"berth/agent/tunnel"
 	"berth/proxies"
-	"berth/proxies/db"
 )
 
 // The methods below are the backend of the control socket: what the commands
@@ -36,15 +39,11 @@ func (a *Agent) ListResources(ctx context.Context, q ipc.ResourceQuery) ([]ipc.R
 	}
 	resources := []ipc.Resource{}
 	for _, name := range names {
-		if q.Kind != state.KindKube {
-			list, err := a.databases(ctx, name, now)
-			if err != nil {
-				return nil, a.toIPC(err, name)
+		for _, kind := range []state.Kind{state.KindDB, state.KindKube} {
+			if q.Kind != "" && q.Kind != kind {
+				continue
 			}
-			resources = append(resources, list...)
-		}
-		if q.Kind != state.KindDB {
-			list, err := a.kubeClusters(ctx, name, now)
+			list, err := a.resources(ctx, kind, name, now)
 			if err != nil {
 				return nil, a.toIPC(err, name)
 			}
@@ -54,7 +53,7 @@ func (a *Agent) ListResources(ctx context.Context, q ipc.ResourceQuery) ([]ipc.R
 	return resources, nil
 }
 
-func (a *Agent) databases(ctx context.Context, clusterName string, now time.Time) ([]ipc.Resource, error) {
+func (a *Agent) resources(ctx context.Context, kind state.Kind, clusterName string, now time.Time) ([]ipc.Resource, error) {
 	f := a.sessions.Discover(ctx, clusterName, now)
 	if f.Profile == nil {
 		return nil, sessions.ErrNoProfile
@@ -62,30 +61,11 @@ func (a *Agent) databases(ctx context.Context, clusterName string, now time.Time
 	if !f.Valid(now) || f.Cluster == nil {
 		return nil, sessions.ErrLoginNeeded
 	}
-	dbs, err := f.Cluster.Databases(ctx, clusterName)
-	if err != nil {
-		return nil, err
+	list, err := tunnel.List(ctx, kind, f, clusterName)
+	for i := range list {
+		list[i].Tunnel = a.tunnels.TunnelTo(list[i])
 	}
-	id := f.Profile.Session.Identity
-	list := make([]ipc.Resource, 0, len(dbs))
-	for _, d := range dbs {
-		list = append(list, ipc.Resource{
-			Name: d.Name, Kind: state.KindDB, Protocol: d.Protocol, Description: d.Description, Labels: d.Labels,
-			Cluster: clusterName, Tunnel: a.tunnelTo(state.KindDB, clusterName, d.Name),
-			DBUsers: id.DBUsers, DBNames: id.DBNames,
-		})
-	}
-	return list, nil
-}
-
-// tunnelTo returns the name of a tunnel that leads to the resource.
-func (a *Agent) tunnelTo(kind state.Kind, clusterName, resource string) string {
-	for _, t := range a.current().Tunnels {
-		if t.Kind == kind && t.Cluster == clusterName && t.Resource == resource {
-			return t.Name
-		}
-	}
-	return ""
+	return list, err
 }
 
 // AddTunnel writes a tunnel to the config, with a port that stays, and starts
@@ -106,12 +86,12 @@ func (a *Agent) AddTunnel(ctx context.Context, spec state.TunnelSpec) (state.Tun
 	// choose the same.
 	err := config.Edit(a.opts.Paths.Config, func(d *config.Document) error {
 		if spec.Port == 0 && spec.Kind != state.KindKube {
-			spec.Port = derivePort(d.Config(), spec, proxies.PortBusy)
+			spec.Port = ports.Derive(d.Config(), spec, proxies.PortBusy)
 		}
 		if err := d.AddTunnel(spec); err != nil {
 			return err
 		}
-		return writeKubePort(d, spec, proxies.PortBusy)
+		return ports.WriteKube(d, spec, proxies.PortBusy)
 	})
 	if err != nil {
 		return state.TunnelSpec{}, configError(err)
@@ -141,23 +121,8 @@ func (a *Agent) checkResource(ctx context.Context, spec state.TunnelSpec) error 
 	if !f.Valid(now) || f.Cluster == nil {
 		return a.checkUnknownCluster(spec, f, now)
 	}
-	if spec.Kind == state.KindKube {
-		if _, err := f.Cluster.KubeCluster(ctx, spec.Cluster, spec.Resource); err != nil {
-			return a.toIPC(err, spec.Cluster)
-		}
-		return nil
-	}
-	d, err := f.Cluster.Database(ctx, spec.Cluster, spec.Resource)
-	if err != nil {
+	if err := tunnel.Check(ctx, f, spec); err != nil {
 		return a.toIPC(err, spec.Cluster)
-	}
-	proto, ok := db.Lookup(d.Protocol)
-	if ok && proto.NeedsDBUser && dbUser(proto, spec) == "" {
-		return &ipc.Error{
-			Code:    ipc.CodeInvalid,
-			Message: fmt.Sprintf("%s takes the database user from the cert, so the tunnel must name one", d.Protocol),
-			Hint:    "add --db-user" + allowedUsers(f.Profile.Session.Identity.DBUsers),
-		}
 	}
 	return nil
 }
@@ -177,32 +142,6 @@ func (a *Agent) checkUnknownCluster(spec state.TunnelSpec, f sessions.Session, n
 	}
 }
 
-// derivePort derives a tunnel's port, passing over those of the config's
-// tunnels and those for which busy is true.
-func derivePort(cfg *config.Config, spec state.TunnelSpec, busy func(port int) bool) int {
-	used := map[int]bool{sharedKubePort(cfg): true}
-	for _, t := range cfg.Tunnels {
-		used[t.Port] = true
-	}
-	return proxies.DerivePort(spec.Cluster, string(spec.Kind), spec.Resource, func(port int) bool {
-		return used[port] || busy(port)
-	})
-}
-
-// withPorts returns the config with a port for every tunnel. One that a person
-// wrote without a port gets the derived one, whether it is free right now or
-// not: the same file gives the same addresses on every machine.
-func withPorts(cfg *config.Config) *config.Config {
-	full := *cfg
-	full.Tunnels = slices.Clone(cfg.Tunnels)
-	for i, t := range full.Tunnels {
-		if t.Port == 0 && t.Kind != state.KindKube { // those share one
-			full.Tunnels[i].Port = derivePort(&full, t, func(int) bool { return false })
-		}
-	}
-	return &full
-}
-
 // RemoveTunnel takes a tunnel out of the config and stops it.
 func (a *Agent) RemoveTunnel(ctx context.Context, name string) error {
 	if err := a.mustHave(name); err != nil {
@@ -214,60 +153,31 @@ func (a *Agent) RemoveTunnel(ctx context.Context, name string) error {
 	return a.ReloadConfig(ctx)
 }
 
-// StopTunnel stops a tunnel and frees its port until StartTunnel, over
-// restarts of the agent too.
-func (a *Agent) StopTunnel(_ context.Context, name string) error {
-	if err := a.mustHave(name); err != nil {
-		return err
-	}
-	if err := a.saved.SetStopped(name, true); err != nil {
-		return err
-	}
-	a.mu.Lock()
-	if r := a.tunnels[name]; r != nil {
-		a.dropLocked(r)
-	}
-	a.mu.Unlock()
-	a.histories.of(name).note(time.Now(), state.EventConfig, "stopped on request")
-	a.log.Info("tunnel stopped", "tunnel", name)
-	a.publish()
-	return nil
+// StopTunnel stops a tunnel and frees its port until StartTunnel, over restarts
+// of the agent too.
+func (a *Agent) StopTunnel(ctx context.Context, name string) error {
+	return a.forTunnel(ctx, name, a.tunnels.Stop)
 }
 
-// StartTunnel starts a tunnel the user stopped; on one that runs it does
-// nothing.
-func (a *Agent) StartTunnel(_ context.Context, name string) error {
-	if err := a.mustHave(name); err != nil {
-		return err
-	}
-	if err := a.saved.SetStopped(name, false); err != nil {
-		return err
-	}
-	a.mu.Lock()
-	if r := a.tunnels[name]; r != nil && r.t == nil {
-		a.addLocked(a.ctx, r.spec).start()
-	}
-	a.mu.Unlock()
-	a.histories.of(name).note(time.Now(), state.EventConfig, "started on request")
-	a.log.Info("tunnel started", "tunnel", name)
-	a.publish()
-	return nil
+// StartTunnel starts a tunnel the user stopped; on a running one it does nothing.
+func (a *Agent) StartTunnel(ctx context.Context, name string) error {
+	return a.forTunnel(ctx, name, a.tunnels.Resume)
 }
 
 // RestartTunnel closes a tunnel's connections and fetches a new cert; the port
 // stays bound. A stopped tunnel is started.
 func (a *Agent) RestartTunnel(ctx context.Context, name string) error {
+	return a.forTunnel(ctx, name, a.tunnels.Restart)
+}
+
+// forTunnel does something with a tunnel of the config, and publishes the result.
+func (a *Agent) forTunnel(ctx context.Context, name string, do func(context.Context, string) error) error {
 	if err := a.mustHave(name); err != nil {
 		return err
 	}
-	a.mu.Lock()
-	r := a.tunnels[name]
-	a.mu.Unlock()
-	if r == nil || r.t == nil {
-		return a.StartTunnel(ctx, name)
+	if err := do(ctx, name); err != nil {
+		return err
 	}
-	a.histories.of(name).note(time.Now(), state.EventConfig, "restarted on request")
-	r.t.restart()
 	a.publish()
 	return nil
 }
@@ -278,7 +188,7 @@ func (a *Agent) TunnelHistory(_ context.Context, name string) ([]state.Event, er
 		return nil, err
 	}
 	a.publish() // so that the newest state is in it
-	return a.histories.of(name).list(time.Now()), nil
+	return a.tunnels.History(name), nil
 }
 
 func (a *Agent) mustHave(name string) error {
@@ -292,8 +202,8 @@ func (a *Agent) mustHave(name string) error {
 // for the file watcher to notice.
 func (a *Agent) ReloadConfig(ctx context.Context) error {
 	loaded := a.config.Reload()
-	a.applyConfig(a.ctx)
-	a.kube.files.settled(ctx)
+	a.applyConfig()
+	a.kube.Settled(ctx)
 	a.publish()
 	if loaded.Err != nil {
 		return configError(loaded.Err)
@@ -303,3 +213,62 @@ func (a *Agent) ReloadConfig(ctx context.Context) error {
 
 // Shutdown asks the agent to drain and exit.
 func (a *Agent) Shutdown() { a.stop() }
+
+// KubeCredentials returns a credential for a Kubernetes cluster, from memory
+// whenever there is a valid one. It waits for no login and starts none: who
+// asks is a program in a pipe.
+func (a *Agent) KubeCredentials(ctx context.Context, clusterName, kubeCluster string) (ipc.KubeCredentials, error) {
+	var none ipc.KubeCredentials
+	if clusterName == "" {
+		name, err := a.defaultCluster()
+		if err != nil {
+			return none, err
+		}
+		clusterName = name
+	}
+	now := time.Now()
+	f := a.sessions.Discover(ctx, clusterName, now)
+	switch {
+	case f.Profile == nil && len(a.sessions.ValidClusters(now)) == 0:
+		return none, a.loginNeeded(clusterName)
+	case f.Profile == nil:
+		return none, a.toIPC(sessions.ErrNoProfile, clusterName)
+	case !f.Valid(now):
+		return none, a.toIPC(sessions.ErrLoginNeeded, clusterName)
+	}
+	cert, why, err := a.tunnels.KubeCert(ctx, f, clusterName, kubeCluster)
+	switch {
+	case err != nil:
+		return none, a.toIPC(err, clusterName)
+	case why != "":
+		return none, &ipc.Error{
+			Code: ipc.CodeUnsupported, Message: fmt.Sprintf("berth cannot give out a credential for %s: %s", kubeCluster, why),
+			Hint: fmt.Sprintf("use a tunnel: berth tunnel add kube NAME --resource %s --cluster %s", kubeCluster, clusterName),
+		}
+	}
+	return credentialsOf(f, cert)
+}
+
+// credentialsOf puts a cert into the form that other programs read.
+func credentialsOf(f sessions.Session, cert *cluster.Cert) (ipc.KubeCredentials, error) {
+	serverName, err := tunnel.KubeServerName(f.Profile.ProxyAddr)
+	if err != nil {
+		return ipc.KubeCredentials{}, fmt.Errorf("profile %s: proxy address: %w", f.Profile.Name, err)
+	}
+	key, err := x509.MarshalPKCS8PrivateKey(cert.TLS.PrivateKey)
+	if err != nil {
+		return ipc.KubeCredentials{}, fmt.Errorf("encode key: %w", err)
+	}
+	k := ipc.KubeCredentials{
+		Key:        pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}),
+		ValidUntil: cert.ValidUntil(), Server: "https://" + f.Profile.ProxyAddr,
+		ServerName: serverName,
+	}
+	for _, der := range cert.TLS.Certificate {
+		k.Cert = append(k.Cert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)
+	}
+	for _, ca := range f.Profile.Session.CAs[f.Cluster.Root()] {
+		k.CA = append(k.CA, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.Raw})...)
+	}
+	return k, nil
+}

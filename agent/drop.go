@@ -79,7 +79,7 @@ func (a *Agent) dropGrants(tunnel string, named func(string) bool) []string {
 	for id, tunnels := range a.saved.Granted() {
 		for _, t := range tunnels {
 			if (tunnel == "" || t == tunnel) && named(id) {
-				a.ungrant(t, id)
+				a.tunnels.Ungrant(t, id)
 				dropped = append(dropped, id)
 			}
 		}

@@ -135,14 +135,21 @@ func (e *env) start() (stop func()) {
 // startWith is start; change gets the agent before it runs.
 func (e *env) startWith(change func(*Agent)) (stop func()) {
 	e.t.Helper()
+	return e.startOptions(func(*Options) {}, change)
+}
+
+func (e *env) startOptions(with func(*Options), change func(*Agent)) (stop func()) {
+	e.t.Helper()
 	ctx, cancel := context.WithCancel(e.t.Context())
 	done := make(chan error, 1)
 	ready := make(chan struct{})
 	go func() {
-		done <- runWith(ctx, Options{
+		opts := Options{
 			Paths: e.p, Version: "test", Logger: slog.New(slog.NewTextHandler(e.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 			Ready: func() { close(ready) },
-		}, change)
+		}
+		with(&opts)
+		done <- runWith(ctx, opts, change)
 	}()
 	stop = sync.OnceFunc(func() {
 		cancel()

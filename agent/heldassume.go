@@ -14,6 +14,8 @@ import (
 	"berth/agent/ipc"
 	"berth/agent/sessions"
 	"berth/agent/state"
+	"berth/internal/wake"
+	"berth/internal/when"
 )
 
 // heldAssumes are the assumes that wait for a login, as clients of a tunnel do:
@@ -83,7 +85,7 @@ func (a *Agent) awaitSessionFor(ctx context.Context, want ipc.Assume, r state.Re
 		} else if !time.Now().Before(until) {
 			return a.notHeldAnyMore(target, want, r, nil)
 		}
-		if !sleep(ctx, holdEvery) {
+		if !wake.Sleep(ctx, holdEvery) {
 			return ctx.Err()
 		}
 	}
@@ -118,7 +120,7 @@ func (a *Agent) notHeldAnyMore(target loginTarget, want ipc.Assume, r state.Requ
 		told := loginFailed(failed, target.proxy)
 		e.Message = fmt.Sprintf("%v; %s", told, what)
 	case held > 0:
-		e.Message = fmt.Sprintf("no login%s came within %s: %s", where, spell(held), what)
+		e.Message = fmt.Sprintf("no login%s came within %s: %s", where, when.Wait(held), what)
 	default:
 		e.Message = "no valid session" + where
 	}

@@ -11,6 +11,7 @@ import (
 	"berth/agent/ipc"
 	"berth/agent/sessions"
 	"berth/agent/state"
+	"berth/agent/tunnel"
 )
 
 // configError words a config that cannot be used or edited.
@@ -41,6 +42,9 @@ func (a *Agent) loginNeeded(clusterName string) error {
 
 // toIPC words a cluster's answer for the caller of a command.
 func (a *Agent) toIPC(err error, clusterName string) error {
+	if told, ok := errors.AsType[*ipc.Error](err); ok {
+		return told
+	}
 	mem, _ := a.saved.ProfileOf(clusterName)
 	proxy := mem.Proxy
 	if f := a.sessions.ForCluster(clusterName, time.Now()); f.Profile != nil {
@@ -60,7 +64,7 @@ func (a *Agent) toIPC(err error, clusterName string) error {
 		}
 		return &ipc.Error{Code: ipc.CodeNotFound, Message: fmt.Sprintf("no profile knows the cluster %q", clusterName), Hint: hint}
 	}
-	p := problemFor(err, state.TunnelSpec{Cluster: clusterName}, proxy, mem)
+	p := tunnel.Problem(err, state.TunnelSpec{Cluster: clusterName}, proxy, mem)
 	code := ipc.CodeFailed
 	switch p.Code {
 	case state.CodeUnknownCluster, state.CodeUnknownResource:
@@ -73,12 +77,5 @@ func (a *Agent) toIPC(err error, clusterName string) error {
 	if p.Code == state.CodeUpstream {
 		text = err.Error()
 	}
-	return &ipc.Error{Code: code, Message: lowerFirst(text), Hint: p.Action}
-}
-
-func lowerFirst(s string) string {
-	if s == "" {
-		return s
-	}
-	return strings.ToLower(s[:1]) + s[1:]
+	return &ipc.Error{Code: code, Message: state.LowerFirst(text), Hint: p.Action}
 }

@@ -20,7 +20,9 @@ import (
 
 	"berth/agent/config"
 	"berth/agent/ipc/client"
+	"berth/agent/ports"
 	"berth/agent/state"
+	"berth/agent/tunnel"
 	"berth/internal/simcluster"
 	"berth/internal/simcluster/kubectltest"
 	"berth/internal/testneeds"
@@ -410,7 +412,7 @@ func TestWriteKubePort(t *testing.T) {
 			if err := d.AddTunnel(spec); err != nil {
 				return err
 			}
-			return writeKubePort(d, spec, func(port int) bool { return slices.Contains(busy, port) })
+			return ports.WriteKube(d, spec, func(port int) bool { return slices.Contains(busy, port) })
 		}); err != nil {
 			t.Fatal(err)
 		}
@@ -421,7 +423,7 @@ func TestWriteKubePort(t *testing.T) {
 		return cfg.Kube.Port
 	}
 	spec := state.TunnelSpec{Name: "k", Kind: state.KindKube, Cluster: "c", Resource: "r"}
-	usual := sharedKubePort(config.Default())
+	usual := ports.SharedKube(config.Default())
 	if got := edit("", spec); got != usual {
 		t.Errorf("the first tunnel: port %d, want %d", got, usual)
 	}
@@ -549,8 +551,8 @@ func TestKubeServerName(t *testing.T) {
 		"[::1]:3080":            "kube-teleport-proxy-alpn.teleport.cluster.local",
 		"no port":               "",
 	} {
-		if got, err := kubeServerName(addr); got != want || (err == nil) != (want != "") {
-			t.Errorf("kubeServerName(%q) = %q, %v; want %q", addr, got, err, want)
+		if got, err := tunnel.KubeServerName(addr); got != want || (err == nil) != (want != "") {
+			t.Errorf("tunnel.KubeServerName(%q) = %q, %v; want %q", addr, got, err, want)
 		}
 	}
 }

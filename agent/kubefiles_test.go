@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"io/fs"
-	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -14,15 +13,13 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
-	"berth/agent/config"
+	"berth/agent/kubelocal"
 	"berth/agent/secrets"
+	"berth/agent/secrets/secretstest"
 	"berth/agent/state"
 	"berth/internal/simcluster"
-	"berth/proxies/kube"
-	"berth/proxies/kube/kubeconfig"
 )
 
 func (e *env) caPath() string { return filepath.Join(e.p.StateDir, "kube-ca.pem") }
@@ -37,9 +34,9 @@ func (e *env) mustRead(path string) []byte {
 }
 
 // startVault starts an agent whose local CA may use the keychain.
-func (e *env) startVault(k keychain) (stop func()) {
+func (e *env) startVault(k kubelocal.Keychain) (stop func()) {
 	e.t.Helper()
-	return e.startWith(func(a *Agent) { a.kube.files.store.Vault = kubeVault{k} })
+	return e.startOptions(func(o *Options) { o.localCAKeychain = k }, func(*Agent) {})
 }
 
 // awaitKubeconfig waits until the agent's first kubeconfig is there: where a
@@ -73,7 +70,8 @@ func TestLocalCAInKeychain(t *testing.T) {
 			e := newKubeEnv(t, simcluster.Config{})
 			e.login()
 			e.kubeConfig(freePort(t), e.kubeTunnel("prod", "prod"))
-			k := &fakeKeychain{err: tt.err}
+			k := &secretstest.Keychain{}
+			k.Fail(tt.err)
 			stop := e.startVault(k)
 			before := e.awaitKubeconfig()
 			file := e.mustRead(e.caPath())
@@ -86,7 +84,7 @@ func TestLocalCAInKeychain(t *testing.T) {
 				t.Errorf("the file has %d keys, want the client's and one more", inFile)
 			}
 			if tt.inKeychain {
-				key, secret := k.only(t)
+				key, secret := k.Only(t)
 				der, err := base64.StdEncoding.DecodeString(secret)
 				if key.Kind != secrets.KubeCA || err != nil {
 					t.Fatalf("the keychain has a secret of kind %s, %v", key.Kind, err)
@@ -101,9 +99,9 @@ func TestLocalCAInKeychain(t *testing.T) {
 			stop()
 
 			// Whatever the keychain does later: it is not asked.
-			asked := len(k.gets)
+			asked := len(k.Asked())
 			for _, err := range []error{&secrets.LockedError{Asking: true}, nil} {
-				k.fail(err)
+				k.Fail(err)
 				stop := e.startVault(k)
 				if after := e.mustRead(e.kubeconfig()); !bytes.Equal(after, before) {
 					t.Error("after a restart the kubeconfig is another one")
@@ -114,8 +112,8 @@ func TestLocalCAInKeychain(t *testing.T) {
 				}
 				stop()
 			}
-			if !bytes.Equal(e.mustRead(e.caPath()), file) || len(k.gets) != asked {
-				t.Errorf("the file has changed, or the keychain was asked: %d times", len(k.gets)-asked)
+			if !bytes.Equal(e.mustRead(e.caPath()), file) || len(k.Asked()) != asked {
+				t.Errorf("the file has changed, or the keychain was asked: %d times", len(k.Asked())-asked)
 			}
 		})
 	}
@@ -123,7 +121,7 @@ func TestLocalCAInKeychain(t *testing.T) {
 
 // silentKeychain never answers: worse than the real one, which gives up.
 type silentKeychain struct {
-	fakeKeychain
+	secretstest.Keychain
 	asked chan struct{} // capacity 1
 	end   chan struct{}
 }
@@ -173,121 +171,4 @@ func TestStartWaitsForNoKeychain(t *testing.T) {
 	if code, body := get(podsPath); code != http.StatusOK {
 		t.Errorf("in the end it says %d %s", code, body)
 	}
-}
-
-// TestLocalCAOverYears lets twelve years pass.
-func TestLocalCAOverYears(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		dir := t.TempDir()
-		k := &fakeKeychain{}
-		log := &syncBuffer{}
-		h := newKubeHub(dir, kubeVault{k}, 0, nil, func() {}, slog.New(slog.NewTextHandler(log, nil)))
-		f := h.files
-		f.want(&config.Config{Tunnels: []state.TunnelSpec{{Name: "prod", Kind: state.KindKube}}})
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		go f.run(ctx)
-		synctest.Wait()
-		begin := time.Now()
-		at := func(d time.Duration) {
-			t.Helper()
-			time.Sleep(time.Until(begin.Add(d)))
-			synctest.Wait()
-		}
-		read := func() string {
-			t.Helper()
-			data, err := os.ReadFile(kubeconfig.Path(dir))
-			if err != nil {
-				t.Fatal(err)
-			}
-			return string(data)
-		}
-		serves := func() time.Time {
-			t.Helper()
-			ca, err := f.localCA()
-			if err != nil {
-				t.Fatal(err)
-			}
-			return ca.ServesUntil()
-		}
-		const day = 24 * time.Hour
-		first, served := read(), serves()
-		at(200 * day)
-		if !serves().After(served) || read() != first || len(f.problems()) != 0 {
-			t.Errorf("after 200 days it serves until %v; the kubeconfig is the same: %v", serves(), read() == first)
-		}
-
-		// Locked for half a year, and longer.
-		k.fail(&secrets.LockedError{})
-		at(500 * day)
-		if p := f.problems(); len(p) != 0 {
-			t.Errorf("long before its end people are told: %+v", p)
-		}
-		at(550 * day)
-		p := f.problems()
-		if len(p) != 1 || p[0].Code != state.CodeKubeconfig || !strings.Contains(p[0].Text, "locked") || !strings.Contains(p[0].Action, "unlock") {
-			t.Errorf("near its end the problems are %+v", p)
-		}
-		k.fail(nil)
-		at(550*day + 2*time.Hour)
-		if p := f.problems(); len(p) != 0 || read() != first {
-			t.Errorf("unlocked, the problems are %+v; the kubeconfig is the same: %v", p, read() == first)
-		}
-
-		// Deleted by a person: noticed when it is needed.
-		k.mu.Lock()
-		clear(k.kept)
-		k.mu.Unlock()
-		at(600 * day)
-		if read() != first {
-			t.Error("another CA although the one there is serves")
-		}
-		at(800 * day)
-		second := read()
-		if second == first || time.Until(serves()) < 100*day {
-			t.Errorf("without its key the CA goes on, and serves until %v", serves())
-		}
-		k.only(t)
-
-		at(800*day + 9*365*day)
-		if read() != second {
-			t.Error("another CA before its time")
-		}
-		at(12 * 366 * day)
-		if third := read(); third == second || time.Until(serves()) < 100*day {
-			t.Errorf("the CA was not made anew; it serves until %v", serves())
-		}
-		key, _ := k.only(t) // the former key is gone
-		ca, err := kube.CAStore{File: f.store.File}.Open()
-		if err != nil || time.Until(ca.ServesUntil()) < 100*day || key.CA == "" {
-			t.Errorf("what is on disk: %v", err)
-		}
-	})
-}
-
-// TestKubeconfigIsTriedAgain makes the folder writable again, and nothing else.
-func TestKubeconfigIsTriedAgain(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		dir := filepath.Join(t.TempDir(), "state")
-		if err := os.WriteFile(dir, nil, 0o600); err != nil { // a file in the folder's place
-			t.Fatal(err)
-		}
-		f := newKubeHub(dir, nil, 0, nil, func() {}, slog.New(slog.DiscardHandler)).files
-		f.want(&config.Config{Tunnels: []state.TunnelSpec{{Name: "prod", Kind: state.KindKube}}})
-		f.start(t.Context())
-		if p := f.problems(); len(p) != 1 || p[0].Code != state.CodeKubeconfig {
-			t.Fatalf("the problems are %+v", p)
-		}
-		if err := os.Remove(dir); err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		go f.run(ctx)
-		time.Sleep(2 * time.Minute)
-		synctest.Wait()
-		if p := f.problems(); len(p) != 0 || !kubeconfig.Exists(f.path) {
-			t.Errorf("two minutes later the problems are %+v", p)
-		}
-	})
 }

@@ -45,7 +45,7 @@ func (a *Agent) Login(ctx context.Context, start ipc.LoginStart, answers <-chan 
 		}
 		if !start.Renew {
 			return show(ipc.LoginEvent{
-				Kind: state.LoginDone, Proxy: target.proxy, Deadline: utc(f.Profile.Session.ValidUntil),
+				Kind: state.LoginDone, Proxy: target.proxy, Deadline: state.Instant(f.Profile.Session.ValidUntil),
 				Text: fmt.Sprintf("%s is logged in to %s already", target.profile.User, target.proxy),
 			})
 		}
@@ -57,7 +57,7 @@ func (a *Agent) Login(ctx context.Context, start ipc.LoginStart, answers <-chan 
 	done := ipc.LoginEvent{Kind: state.LoginDone, Proxy: target.proxy, Text: "logged in to " + target.proxy}
 	if p := a.sessions.Find(target.proxy).Profile; p != nil && p.Session != nil {
 		done.Text = fmt.Sprintf("logged in to %s as %s", target.proxy, p.User)
-		done.Deadline = utc(p.Session.ValidUntil)
+		done.Deadline = state.Instant(p.Session.ValidUntil)
 	}
 	return show(done)
 }
@@ -163,14 +163,14 @@ func (a *Agent) tshLogin(ctx context.Context, target loginTarget, start ipc.Logi
 	if err != nil {
 		return cfg, "", err
 	}
-	set, err := a.proxySettings(target.proxy)
+	set, err := a.current().ProxyTrust(target.proxy)
 	if err != nil {
 		return cfg, "", err
 	}
 	fromConfig, _ := a.current().Profile(target.proxy)
 	cfg = tsh.LoginConfig{
 		Path: path, Proxy: target.proxy, Auth: connector(start.Auth, fromConfig.Auth, target.profile), TTL: start.TTL,
-		Insecure: set.insecure, CAFile: set.caFile, Terminal: true, Logger: a.log,
+		Insecure: set.Insecure, CAFile: set.CAFile, Terminal: true, Logger: a.log,
 	}
 	user := start.User
 	if user == "" && target.profile != nil {

@@ -9,6 +9,7 @@ import (
 	"github.com/gravitational/teleport/api/client/webclient"
 	"github.com/gravitational/teleport/api/constants"
 
+	"berth/agent/config"
 	"berth/agent/ipc"
 	"berth/agent/tsh"
 )
@@ -25,9 +26,9 @@ type loginPing struct {
 
 // pingProxy asks a proxy how one logs in with the connector, or without one
 // with its default.
-func pingProxy(ctx context.Context, proxy, connector string, set proxySettings) (loginPing, error) {
+func pingProxy(ctx context.Context, proxy, connector string, set config.ProxyTrust) (loginPing, error) {
 	resp, err := webclient.Ping(&webclient.Config{
-		Context: ctx, ProxyAddr: proxy, ConnectorName: connector, Insecure: set.insecure, Pool: set.rootCAs, Timeout: pingTimeout,
+		Context: ctx, ProxyAddr: proxy, ConnectorName: connector, Insecure: set.Insecure, Pool: set.RootCAs, Timeout: pingTimeout,
 	})
 	if err != nil {
 		return loginPing{}, fmt.Errorf("ping %s: %w", proxy, err)

@@ -16,15 +16,16 @@ import (
 	"berth/agent/ipc"
 	"berth/agent/ipc/client"
 	"berth/agent/secrets"
+	"berth/agent/secrets/secretstest"
 	"berth/agent/state"
 	"berth/agent/tsh"
 	"berth/internal/simcluster"
 )
 
 // rememberEnv runs an agent with a keychain and a session.
-func rememberEnv(t *testing.T, cfg simcluster.Config, mode string, opts ...simcluster.LoginOption) (*env, *fakeKeychain) {
+func rememberEnv(t *testing.T, cfg simcluster.Config, mode string, opts ...simcluster.LoginOption) (*env, *secretstest.Keychain) {
 	t.Helper()
-	e, k := newEnv(t, cfg), &fakeKeychain{}
+	e, k := newEnv(t, cfg), &secretstest.Keychain{}
 	e.withTSH()
 	e.login(opts...)
 	e.profileConfig("renew: {mode: " + mode + ", before: 5m}")
@@ -45,8 +46,8 @@ func (e *env) noSecretsTold(secrets ...string) {
 func TestRenewsUnaskedByStoredPassword(t *testing.T) {
 	e, k := rememberEnv(t, simcluster.Config{}, "auto")
 	p := e.sit(t.Context(), client.LoginStart{Remember: true}, "alice-password")
-	if err := p.result(t); err != nil || !k.has(secrets.Password) {
-		t.Fatalf("login: %v, stored: %v", err, k.has(secrets.Password))
+	if err := p.result(t); err != nil || !k.Has(secrets.Password) {
+		t.Fatalf("login: %v, stored: %v", err, k.Has(secrets.Password))
 	}
 	e.await("the stored password to be told", func(s state.Snapshot) bool { return cmp.Equal(s.Profiles[0].Stored, []string{"password"}) })
 	logins := e.sim.Counters().Logins
@@ -78,7 +79,7 @@ func TestWrongStoredPasswordIsTriedOnce(t *testing.T) {
 	if n := e.sim.Counters().FailedLogins - failed; n != 1 {
 		t.Errorf("%d logins with the wrong password, want one: a few lock the account", n)
 	}
-	if k.has(secrets.Password) || len(e.profile().Stored) != 0 {
+	if k.Has(secrets.Password) || len(e.profile().Stored) != 0 {
 		t.Errorf("the wrong password is still stored: %v", e.profile().Stored)
 	}
 	e.noSecretsTold("alice-password", "another-password")
@@ -92,8 +93,8 @@ func TestMistypedPasswordIsNotStored(t *testing.T) {
 	if err := e.sit(t.Context(), client.LoginStart{Renew: true}, "alice-password").result(t); err != nil { // not asked to
 		t.Fatal(err)
 	}
-	if len(k.kept) != 0 || len(e.profile().Stored) != 0 {
-		t.Errorf("stored: %d in the keychain, %v in the snapshot; want nothing", len(k.kept), e.profile().Stored)
+	if k.Len() != 0 || len(e.profile().Stored) != 0 {
+		t.Errorf("stored: %d in the keychain, %v in the snapshot; want nothing", k.Len(), e.profile().Stored)
 	}
 }
 
@@ -131,7 +132,7 @@ func TestStoredSeedAnswers(t *testing.T) {
 	if diff := cmp.Diff(want, f); err != nil || diff != "" {
 		t.Errorf("ForgetLogin: %v (-want +got):\n%s", err, diff)
 	}
-	if len(k.kept) != 0 || len(e.profile().Stored) != 0 {
+	if k.Len() != 0 || len(e.profile().Stored) != 0 {
 		t.Errorf("stored after it was forgotten: %v", e.profile().Stored)
 	}
 	e.noSecretsTold("alice-password", "GEZDGNBV", code.Reveal())
@@ -152,9 +153,7 @@ func TestWhatCannotBeRemembered(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			k.mu.Lock()
-			k.err = tt.err
-			k.mu.Unlock()
+			k.Fail(tt.err)
 			p := e.sit(t.Context(), tt.start)
 			err := p.result(t)
 			var told *client.Error
@@ -174,8 +173,8 @@ func TestKeychainIsLeftAlone(t *testing.T) {
 	if err := e.sit(t.Context(), client.LoginStart{Renew: true}, "alice-password").result(t); err != nil {
 		t.Fatal(err)
 	}
-	if len(k.gets) != 0 {
-		t.Errorf("the keychain was asked for %v, and nothing was ever stored", k.gets)
+	if len(k.Asked()) != 0 {
+		t.Errorf("the keychain was asked for %v, and nothing was ever stored", k.Asked())
 	}
 }
 

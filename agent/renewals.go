@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -89,19 +90,7 @@ func (a *Agent) renewInput(p *certwatch.Profile, e *episode, cfg *config.Config,
 
 // heldClients says at which proxies clients, or assumes, wait for a login.
 func (a *Agent) heldClients() map[string]bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	held := make(map[string]bool)
-	for _, r := range a.tunnels {
-		if r.t == nil || r.t.px.Status().Waiting == 0 {
-			continue
-		}
-		r.t.mu.Lock()
-		if r.t.status.state == state.TunnelWaitingForLogin {
-			held[r.t.status.profile] = true
-		}
-		r.t.mu.Unlock()
-	}
+	held := a.tunnels.Held()
 	for _, p := range a.sessions.View().Profiles {
 		held[p.ProxyAddr] = held[p.ProxyAddr] || len(a.held.at(p.ProxyAddr)) > 0
 	}
@@ -122,9 +111,9 @@ func (a *Agent) renewal(p *certwatch.Profile, cfg *config.Config) state.Renewal 
 		r.Warning = state.RenewalWarning(e.decision.Level.String())
 	}
 	if e.decision.Action != renew.Stop {
-		r.At = utc(e.decision.At)
+		r.At = state.Instant(e.decision.At)
 	}
-	r.RenewedAt = utc(e.renewedAt)
+	r.RenewedAt = state.Instant(e.renewedAt)
 	if e.problem != nil {
 		r.Problem = new(*e.problem)
 	}
@@ -148,7 +137,7 @@ func (a *Agent) SnoozeRenewal(_ context.Context, proxy string) (ipc.Snoozed, err
 		if e.decision.Action == renew.Warn {
 			e.heard = e.decision.Level
 		}
-		snoozed.Until = utc(e.decision.At)
+		snoozed.Until = state.Instant(e.decision.At)
 	}
 	a.renewals.mu.Unlock()
 	a.touch()
@@ -222,7 +211,7 @@ func (e *episode) noteAttempt(err error, shown bool, proxy string, now time.Time
 	}
 	e.problem = &state.Problem{
 		Code: state.CodeRenewFailed, Title: "Not renewed",
-		Text:   fmt.Sprintf("The session at %s was to be renewed: %v.", proxy, trimStop(err.Error())),
+		Text:   fmt.Sprintf("The session at %s was to be renewed: %v.", proxy, strings.TrimSuffix(err.Error(), ".")),
 		Action: "berth login --renew " + proxy, Since: now.UTC(),
 	}
 }

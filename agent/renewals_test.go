@@ -23,6 +23,7 @@ import (
 	"berth/agent/tsh"
 	"berth/internal/simcluster"
 	"berth/internal/tshhome"
+	"berth/internal/wake"
 )
 
 // profileConfig writes the config with more keys for the one profile, given in
@@ -67,7 +68,7 @@ func testBrowser(t *testing.T, e *env, logIn bool) (argv string, opened func() i
 					done++
 					e.browse(list[done-1], "user=alice")
 				}
-				sleep(ctx, 10*time.Millisecond)
+				wake.Sleep(ctx, 10*time.Millisecond)
 			}
 		})
 	}

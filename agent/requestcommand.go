@@ -12,6 +12,7 @@ import (
 	"berth/agent/cluster"
 	"berth/agent/sessions"
 	"berth/agent/state"
+	"berth/agent/tunnel"
 	"berth/certwatch"
 )
 
@@ -44,7 +45,7 @@ func (a *Agent) requestCommand(ctx context.Context, f sessions.Session, spec sta
 	}
 	if id := f.Profile.Session.Identity; id.AllowedResourceIDs != "" {
 		var reached state.Request
-		if err := json.Unmarshal([]byte(id.AllowedResourceIDs), &reached.Resources); err == nil && !requestReaches(reached, spec) {
+		if err := json.Unmarshal([]byte(id.AllowedResourceIDs), &reached.Resources); err == nil && !tunnel.Reaches(reached, spec) {
 			return "berth request drop" // whatever the roles allow
 		}
 	}
@@ -72,34 +73,5 @@ func reasonFlag(able cluster.RequestAbilities) string {
 
 // resourceID is what a tunnel leads to, as requests name it.
 func resourceID(spec state.TunnelSpec) string {
-	return fmt.Sprintf("/%s/%s/%s", spec.Cluster, kindInID(spec.Kind), spec.Resource)
-}
-
-// requestReaches reports whether the access of a request leads where a tunnel
-// does.
-func requestReaches(r state.Request, spec state.TunnelSpec) bool {
-	return access.Reaches(r, spec.Cluster, kindInID(spec.Kind), spec.Resource)
-}
-
-// tunnelsOutside are the tunnels of a session that lead to what it reaches no
-// more once it has assumed the request: with one for resources it reaches those
-// alone.
-func (a *Agent) tunnelsOutside(r state.Request) []string {
-	var names []string
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for _, run := range a.sortedLocked() {
-		if run.t != nil && run.t.servedBy() == r.Profile && !requestReaches(r, run.spec) {
-			names = append(names, run.spec.Name)
-		}
-	}
-	return names
-}
-
-// kindInID is a kind as the id of a resource has it.
-func kindInID(k state.Kind) string {
-	if k == state.KindKube {
-		return "kube_cluster"
-	}
-	return "db"
+	return fmt.Sprintf("/%s/%s/%s", spec.Cluster, spec.Kind.InResourceID(), spec.Resource)
 }

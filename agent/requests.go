@@ -130,17 +130,17 @@ func (a *Agent) tshRunner(p *certwatch.Profile) func(context.Context, ...string)
 		if err != nil {
 			return nil, err
 		}
-		set, err := a.proxySettings(p.ProxyAddr)
+		set, err := a.current().ProxyTrust(p.ProxyAddr)
 		if err != nil {
 			return nil, err
 		}
 		args = append(args, "--proxy="+p.ProxyAddr, "--user="+p.User)
-		if set.insecure {
+		if set.Insecure {
 			args = append(args, "--insecure")
 		}
 		cmd := tsh.Command(ctx, path, p.Home, args...)
-		if set.caFile != "" {
-			cmd.TrustCA(set.caFile)
+		if set.CAFile != "" {
+			cmd.TrustCA(set.CAFile)
 		}
 		return cmd.Output()
 	}
@@ -160,7 +160,7 @@ func (a *Agent) requestEvent(ctx context.Context, ev state.RequestEvent) {
 	case state.RequestEventExpired, state.RequestEventDeleted, state.RequestEventDenied:
 		for _, tunnel := range a.saved.Granted()[r.ID] {
 			a.log.Info("tunnel loses an access request's roles", "tunnel", tunnel, "request_id", r.ID, "why", ev.Kind)
-			a.ungrant(tunnel, r.ID)
+			a.tunnels.Ungrant(tunnel, r.ID)
 		}
 	case state.RequestEventApproved, state.RequestEventAssumable:
 		a.autoAssume(ctx, r)

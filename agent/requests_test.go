@@ -239,7 +239,7 @@ func TestAssumeForOneTunnel(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"has dba alone, by access request " + id, "has the roles of access request " + id + " no more"} {
+	for _, want := range []string{"has dba alone, by access request " + id, "no longer has the roles of access request " + id} {
 		if !slices.ContainsFunc(events, func(ev state.Event) bool { return ev.Text == want }) {
 			t.Errorf("the tunnel's history lacks %q: %+v", want, events)
 		}

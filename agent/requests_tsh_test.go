@@ -15,7 +15,6 @@ import (
 
 	"berth/agent/ipc/client"
 	"berth/agent/state"
-	"berth/certwatch"
 )
 
 // comesToHave waits until a new connection's roles are those.
@@ -140,48 +139,4 @@ func TestTunnelThroughTSHLosesItsRequest(t *testing.T) {
 		t.Fatal(err)
 	}
 	e.awaitState("secret", state.TunnelWaitingForLogin)
-}
-
-// Where berth cannot use the session's key, tsh assumes in the private home.
-func TestElevationByTSH(t *testing.T) {
-	e := newEnv(t, requestsConfig())
-	e.withTSH()
-	e.login()
-	e.config()
-	a := e.startAgent()
-	e.awaitWatch()
-	id := e.approved("dba")
-	found := a.sessions.At(e.sim.ProxyAddr())
-	found.Cluster = nil
-	set, err := a.proxySettings(e.sim.ProxyAddr())
-	if err != nil {
-		t.Fatal(err)
-	}
-	up, err := a.resolver.elevate(t.Context(), found, set, []string{id})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var roles []string
-	for end := time.Now().Add(wait); roles == nil && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		// It is read once it has been still for a moment.
-		if list, err := certwatch.Load(up.stage.Dir); err == nil && len(list) == 1 && list[0].Session != nil {
-			roles = slices.Sorted(slices.Values(list[0].Session.Identity.Roles))
-		}
-	}
-	if !slices.Equal(roles, []string{"access", "dba"}) {
-		t.Errorf("the private home has the roles %q", roles)
-	}
-	if err := up.stage.Close(); err != nil {
-		t.Error(err)
-	}
-	if roles := e.rolesIn(); !slices.Equal(roles, []string{"access"}) {
-		t.Errorf("the home has the roles %q", roles)
-	}
-	if err := e.sim.ResolveAccessRequest(id, types.RequestState_DENIED, "no"); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := a.resolver.elevate(t.Context(), found, set, []string{id}); err == nil || !strings.Contains(err.Error(), "DENIED") {
-		t.Errorf("elevated by a denied request: %v", err)
-	}
-	e.awaitNoPrivateHome("after a refusal")
 }

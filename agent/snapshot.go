@@ -8,10 +8,10 @@ import (
 	"strings"
 	"time"
 
-	"berth/agent/memory"
 	"berth/agent/sessions"
 	"berth/agent/state"
 	"berth/certwatch"
+	"berth/internal/when"
 )
 
 // Snapshot is what the agent knows now.
@@ -29,7 +29,7 @@ func (a *Agent) draw() state.Snapshot {
 			Version: a.opts.Version, PID: os.Getpid(), StartedAt: a.started, ConfigPath: a.opts.Paths.Config,
 		},
 		Profiles: []state.Profile{},
-		Tunnels:  []state.Tunnel{},
+		Tunnels:  a.tunnels.States(),
 		Requests: a.requests.board.Requests(now),
 		Problems: a.problems(),
 	}
@@ -40,11 +40,6 @@ func (a *Agent) draw() state.Snapshot {
 		ps.HeldRequests = append(ps.HeldRequests, a.held.at(p.ProxyAddr)...)
 		ps.Stored = append(ps.Stored, a.saved.Stored(p.ProxyAddr, p.User)...)
 		s.Profiles = append(s.Profiles, ps)
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for _, r := range a.sortedLocked() {
-		s.Tunnels = append(s.Tunnels, r.state(a.saved.ProtocolOf(r.spec.Cluster, r.spec.Resource), a.watchman))
 	}
 	shareProblems(&s)
 	return s
@@ -86,7 +81,7 @@ func (a *Agent) publish() {
 	a.publishing.Lock()
 	defer a.publishing.Unlock()
 	s := a.draw()
-	a.histories.record(&s, time.Now())
+	a.tunnels.Record(&s)
 	s.Notices = a.notices.update(&s, a.noticeInput(time.Now().Round(0)))
 	a.hub.publish(&s)
 }
@@ -107,80 +102,13 @@ func profileState(p *certwatch.Profile, now time.Time) state.Profile {
 	if sess := p.Session; sess != nil {
 		ps.Roles = append(ps.Roles, sess.Identity.Roles...)
 		ps.ActiveRequests = append(ps.ActiveRequests, sess.Identity.ActiveRequests...)
-		ps.ValidUntil = utc(sess.ValidUntil)
+		ps.ValidUntil = state.Instant(sess.ValidUntil)
 		if sess.SSH != nil {
-			ps.SSHValidUntil = utc(sess.SSH.ValidUntil)
+			ps.SSHValidUntil = state.Instant(sess.SSH.ValidUntil)
 		}
 	}
 	ps.State = state.ProfileStateAt(now, ps.ValidUntil)
 	return ps
-}
-
-func utc(t time.Time) *time.Time {
-	if t.IsZero() {
-		return nil
-	}
-	t = t.Round(0).UTC()
-	return &t
-}
-
-// state draws one tunnel. What is wrong with its port comes before what is
-// wrong with its cert, since without the port no client gets that far.
-// protocol is what the database was last known to speak, for a tunnel that is
-// stopped and cannot ask.
-func (r *running) state(protocol string, w *watchman) state.Tunnel {
-	s := state.Tunnel{
-		TunnelSpec: r.spec, Engine: state.EngineNative, State: state.TunnelStopped, Guard: w.state(r.spec),
-		Addresses: []string{fmt.Sprintf("127.0.0.1:%d", r.port)},
-	}
-	s.Port, s.Address = r.port, s.Addresses[0]
-	if r.t == nil {
-		s.Protocol = protocol
-		return s
-	}
-	px := r.t.px.Status()
-	if len(px.Addresses) > 0 {
-		s.Addresses = px.Addresses
-		s.Address = px.Addresses[0]
-	}
-	s.StaleConnections = int64(px.Marked)
-	s.Connections, s.Waiting, s.TotalConnections = int64(px.Connections), int64(px.Waiting), px.TotalConnections
-	s.BytesIn, s.BytesOut = px.BytesIn, px.BytesOut
-	s.LastErrorAt = utc(px.LastErrorAt)
-	if px.Waiting > 0 {
-		s.WaitingSince, s.WaitingClient = utc(px.OldestWait), r.t.history.oldestHeld()
-	}
-	name, at := r.t.foreign.last()
-	s.ForeignUser, s.ForeignAt = name, utc(at)
-	r.t.drawResolution(&s)
-	if px.BindError != nil {
-		s.State = state.TunnelPortInUse
-		spec := r.spec
-		spec.Port = r.port
-		s.Problem = problemFor(px.BindError, spec, s.Profile, memory.Profile{})
-		if s.Problem.Code != state.CodePortInUse {
-			s.State = state.TunnelError
-		}
-	}
-	return s
-}
-
-// drawResolution fills in what the tunnel's last resolution and last dial say.
-func (t *tunnel) drawResolution(s *state.Tunnel) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	res := t.status
-	s.Profile, s.Protocol = res.profile, res.protocol
-	s.Engine, s.EngineReason = res.engine, res.engineReason
-	s.State, s.Problem = res.state, res.problem
-	if t.cur.validAt(time.Now()) {
-		s.CertValidUntil = utc(t.cur.validUntil)
-	}
-	if t.dialErr != nil && res.state == state.TunnelReady {
-		s.State = state.TunnelError
-		s.Problem = problemFor(t.dialErr.err, t.spec, res.profile, memory.Profile{})
-		s.Problem.Since = t.dialErr.at.UTC()
-	}
 }
 
 // problems are those that belong to no single tunnel.
@@ -209,7 +137,7 @@ func (a *Agent) problems() []state.Problem {
 		}
 	}
 	list = append(list, skewProblems(a.sessions.Usable(time.Now()))...)
-	list = append(list, a.kube.files.problems()...)
+	list = append(list, a.kube.Problems()...)
 	return a.stamp(append(list, homeProblems(a.sessions.View())...))
 }
 
@@ -231,7 +159,7 @@ func skewProblems(live []sessions.Session) []state.Problem {
 		}
 		list = append(list, state.Problem{
 			Code: state.CodeClockSkew, Title: "Clock is wrong",
-			Text:   fmt.Sprintf("This machine's clock is %s %s that of %s.", spell(skew.Abs()), way, f.Profile.RootCluster),
+			Text:   fmt.Sprintf("This machine's clock is %s %s that of %s.", when.Wait(skew.Abs()), way, f.Profile.RootCluster),
 			Action: "set this machine's clock",
 		})
 	}

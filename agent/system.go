@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"berth/agent/renew"
+	"berth/agent/tunnel"
 	"berth/internal/osevents"
 )
 
@@ -49,12 +50,12 @@ func (a *Agent) heardFromSystem(ev osevents.Event) {
 	case osevents.Woke:
 		a.system.woke(time.Now().Round(0))
 		a.homes.Refresh()
-		a.kickTunnels(kickVerify)
+		a.tunnels.Kick(tunnel.Verify)
 	case osevents.NetworkChanged:
-		a.kickTunnels(kickVerify)
+		a.tunnels.Kick(tunnel.Verify)
 	case osevents.ClockChanged:
 		a.homes.Refresh()
-		a.kickTunnels(kickChanged)
+		a.tunnels.Kick(tunnel.Changed)
 	case osevents.Suspending, osevents.Locked, osevents.Unlocked:
 	}
 	a.touch()

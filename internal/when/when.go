@@ -53,3 +53,16 @@ func SpanSeconds(d time.Duration) string {
 	}
 	return Span(d)
 }
+
+// Wait words how long something waited: to the tenth of a second at first, then
+// by the second, then by the minute.
+func Wait(d time.Duration) string {
+	switch {
+	case d < 10*time.Second:
+		return fmt.Sprintf("%.1f s", d.Seconds())
+	case d < 2*time.Minute:
+		return fmt.Sprintf("%d s", int(d.Round(time.Second).Seconds()))
+	default:
+		return fmt.Sprintf("%d min", int(d.Round(time.Minute).Minutes()))
+	}
+}

@@ -1,4 +1,4 @@
-package agent
+package history
 
 import (
 	"context"
@@ -9,6 +9,7 @@ import (
 	gnet "github.com/shirou/gopsutil/v4/net"
 	"github.com/shirou/gopsutil/v4/process"
 
+	"berth/internal/wake"
 	"berth/proxies"
 )
 
@@ -71,7 +72,7 @@ func (n *clientNames) run(ctx context.Context) {
 		case q := <-n.asked:
 			n.answer(ctx, n.gather(q))
 		}
-		if !sleep(ctx, n.pause) {
+		if !wake.Sleep(ctx, n.pause) {
 			return
 		}
 	}

@@ -1,4 +1,4 @@
-package agent
+package tunnel
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"berth/agent/cluster"
+	"berth/agent/config"
 	"berth/agent/install"
 	"berth/agent/sessions"
 	"berth/agent/tsh"
@@ -107,46 +108,34 @@ func (es *elevations) closeLocked(list []*elevation) {
 	}
 }
 
-// viaTSH has a supervised tsh child carry the tunnel.
-func (r *resolver) viaTSH(ctx context.Context, t *tunnel, res resolution, f sessions.Session, set proxySettings) resolution {
-	child, until, err := r.childFor(ctx, t, f, set)
-	if err != nil {
-		return r.failed(t, res, err)
-	}
-	res.state, res.problem = child.state(t.spec)
-	res.cred = &credential{dial: child.Dial, validUntil: until}
-	res.next = until
-	return res
-}
-
 // childFor returns the tsh child that is to carry the tunnel, and the end of
 // the certs that it has.
-func (r *resolver) childFor(ctx context.Context, t *tunnel, f sessions.Session, set proxySettings) (*child, time.Time, error) {
+func (r *resolver) childFor(ctx context.Context, t *tunnel, f sessions.Session, set config.ProxyTrust) (_ *child, until time.Time, err error) {
 	up, err := r.elevationFor(ctx, t, f, set)
 	if err != nil {
-		return nil, time.Time{}, err
+		return nil, until, err
 	}
-	until := f.Profile.Session.ValidUntil.Round(0)
+	until = f.Profile.Session.ValidUntil.Round(0)
 	if up != nil {
 		until = up.validUntil.Round(0)
 	}
-	child, err := r.children.ensure(t, f.Profile, set, up)
-	if err != nil && up != nil && r.children.elevation(t.spec.Name) != up {
-		(&elevations{log: r.log, list: []*elevation{up}}).close() // nobody else will
+	c, err := r.launcher.ensure(t, f.Profile, set, up)
+	if err != nil && up != nil && t.currentChild().elevation() != up {
+		(&elevations{log: r.log, list: []*elevation{up}}).close() // no child will
 	}
-	return child, until, err
+	return c, until, err
 }
 
 // elevationFor returns the private home that a tunnel's tsh needs for the roles
 // that the tunnel alone has; nil means that it has none. Access requests that
 // are over are taken from the tunnel.
-func (r *resolver) elevationFor(ctx context.Context, t *tunnel, f sessions.Session, set proxySettings) (*elevation, error) {
+func (r *resolver) elevationFor(ctx context.Context, t *tunnel, f sessions.Session, set config.ProxyTrust) (*elevation, error) {
 	for {
-		requests := r.saved.Grants(t.spec.Name)
+		requests := r.memory.Grants(t.spec.Name)
 		if len(requests) == 0 {
 			return nil, nil
 		}
-		if e := r.children.elevation(t.spec.Name); e.fits(f.Profile.Session.Fingerprint, requests, time.Now()) {
+		if e := t.currentChild().elevation(); e.fits(f.Profile.Session.Fingerprint, requests, time.Now()) {
 			return e, nil
 		}
 		e, err := r.elevate(ctx, f, set, requests)
@@ -157,7 +146,7 @@ func (r *resolver) elevationFor(ctx context.Context, t *tunnel, f sessions.Sessi
 }
 
 // elevate makes a private home.
-func (r *resolver) elevate(ctx context.Context, f sessions.Session, set proxySettings, requests []string) (_ *elevation, err error) {
+func (r *resolver) elevate(ctx context.Context, f sessions.Session, set config.ProxyTrust, requests []string) (_ *elevation, err error) {
 	p := f.Profile
 	stage, err := install.CopySession(ctx, p.Home, p.Name, p.User)
 	if err != nil {
@@ -187,18 +176,36 @@ func (r *resolver) elevate(ctx context.Context, f sessions.Session, set proxySet
 
 // elevateByTSH has tsh assume in the private home, where berth cannot use the
 // session's key.
-func (r *resolver) elevateByTSH(ctx context.Context, e *elevation, f sessions.Session, set proxySettings) error {
-	path, err := tsh.Find(tsh.Options{ConfigPath: r.children.tshPath()})
+func (r *resolver) elevateByTSH(ctx context.Context, e *elevation, f sessions.Session, set config.ProxyTrust) error {
+	path, err := tsh.Find(tsh.Options{ConfigPath: r.launcher.tshPath()})
 	if err != nil {
 		return err
 	}
 	cfg := tsh.LoginConfig{
-		Path: path, Home: e.stage.Dir, Proxy: f.Profile.ProxyAddr, User: f.Profile.User, Insecure: set.insecure, CAFile: set.caFile, Logger: r.log,
+		Path: path, Home: e.stage.Dir, Proxy: f.Profile.ProxyAddr, User: f.Profile.User, Insecure: set.Insecure, CAFile: set.CAFile, Logger: r.log,
 	}
 	for _, id := range e.requests {
-		if err := within(ctx, carryTime, func(ctx context.Context) error { return tsh.Assume(ctx, cfg, id) }); err != nil {
+		if err := assumeByTSH(ctx, cfg, id); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// assumeTime bounds tsh's assuming of a request, which asks for nothing.
+const assumeTime = 15 * time.Second
+
+func assumeByTSH(ctx context.Context, cfg tsh.LoginConfig, id string) error {
+	ctx, cancel := context.WithTimeout(ctx, assumeTime)
+	defer cancel()
+	return tsh.Assume(ctx, cfg, id)
+}
+
+// elevation is the private home that the child runs with, or is about to; nil
+// when it has none. A nil child has none.
+func (c *child) elevation() *elevation {
+	if c == nil {
+		return nil
+	}
+	return c.homes.current()
 }

@@ -1,4 +1,4 @@
-package agent
+package kubelocal
 
 import (
 	"context"
@@ -11,46 +11,48 @@ import (
 	"time"
 
 	"berth/agent/config"
+	"berth/agent/ports"
 	"berth/agent/secrets"
 	"berth/agent/state"
+	"berth/internal/wake"
 	"berth/proxies/kube"
 	"berth/proxies/kube/kubeconfig"
 )
 
 const (
-	// kubeFilesEvery is how often it is looked whether a cert nears its end,
-	// and kubeFilesRetry how soon after something failed.
-	kubeFilesEvery = time.Hour
-	kubeFilesRetry = time.Minute
-	// kubeFilesWait bounds how long a command waits for the kubeconfig: longer
+	// lookEvery is how often berth looks whether a cert is about to expire, and
+	// retryEvery how soon after a failure.
+	lookEvery  = time.Hour
+	retryEvery = time.Minute
+	// settleWait bounds how long a command waits for the kubeconfig: longer
 	// than a keychain may take.
-	kubeFilesWait = 5 * time.Second
-	// renewLate is how long before the end of a cert that is not renewed
-	// people are told.
+	settleWait = 5 * time.Second
+	// renewLate is how long before an unrenewed cert expires the user is
+	// warned.
 	renewLate = 30 * 24 * time.Hour
 )
 
-// kubeFiles keeps the local CA and the kubeconfig in line with the config. Who
-// may have to wait for a keychain is its goroutine, and nobody else.
-type kubeFiles struct {
+// files keeps the local CA and the kubeconfig in line with the config. Only its
+// own goroutine, in run, may block on the keychain.
+type files struct {
 	store kube.CAStore
 	path  string // of the kubeconfig
 	touch func()
 	log   *slog.Logger
-	asked chan struct{} // capacity 1: wanted is another one
+	asked wake.Signal    // wanted has changed
+	moved wake.Broadcast // done has changed
 
-	mu      sync.Mutex     // guards everything below
+	mu      sync.Mutex     // guards everything below; never held over disk or keychain
 	ca      *kube.LocalCA  // nil until it was opened or made
 	wanted  *config.Config // what the kubeconfig is to say
 	changes int            // of wanted
 	done    int            // the changes that were acted on
-	moved   chan struct{}  // closed and replaced when done moves
 	unsaved *state.Problem // the kubeconfig is not up to date
 	ending  *state.Problem // a cert nears its end
 }
 
-// localCA returns the local CA if it needs nothing but the disk for that.
-func (k *kubeFiles) localCA() (*kube.LocalCA, error) {
+// localCA returns the local CA, made or read, if the disk alone is enough for that.
+func (k *files) localCA() (*kube.LocalCA, error) {
 	k.mu.Lock()
 	ca := k.ca
 	k.mu.Unlock()
@@ -66,7 +68,7 @@ func (k *kubeFiles) localCA() (*kube.LocalCA, error) {
 
 // use makes ca the one in use, in place of old; if that is not the one in use
 // any more, it returns the one that is.
-func (k *kubeFiles) use(ca, old *kube.LocalCA) *kube.LocalCA {
+func (k *files) use(ca, old *kube.LocalCA) *kube.LocalCA {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.ca == old {
@@ -75,20 +77,17 @@ func (k *kubeFiles) use(ca, old *kube.LocalCA) *kube.LocalCA {
 	return k.ca
 }
 
-// want says what the kubeconfig is to say from now on.
-func (k *kubeFiles) want(cfg *config.Config) {
+// want makes cfg the config that the kubeconfig follows.
+func (k *files) want(cfg *config.Config) {
 	k.mu.Lock()
 	k.wanted = cfg
 	k.changes++
 	k.mu.Unlock()
-	select {
-	case k.asked <- struct{}{}:
-	default: // already asked
-	}
+	k.asked.Wake()
 }
 
 // start does what needs no keychain, before run is called.
-func (k *kubeFiles) start(ctx context.Context) {
+func (k *files) start(ctx context.Context) {
 	if _, err := k.localCA(); k.store.Vault != nil && errors.Is(err, fs.ErrNotExist) {
 		return // run makes one
 	}
@@ -96,11 +95,11 @@ func (k *kubeFiles) start(ctx context.Context) {
 }
 
 // run does all the rest until ctx ends.
-func (k *kubeFiles) run(ctx context.Context) {
+func (k *files) run(ctx context.Context) {
 	for {
-		every := kubeFilesEvery
+		every := lookEvery
 		if !k.settle(ctx) || !k.renew(ctx) {
-			every = kubeFilesRetry
+			every = retryEvery
 		}
 		timer := time.NewTimer(every)
 		select {
@@ -115,30 +114,20 @@ func (k *kubeFiles) run(ctx context.Context) {
 }
 
 // settled waits until what was wanted is done, or could not be, for a while.
-func (k *kubeFiles) settled(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, kubeFilesWait)
-	defer cancel()
+func (k *files) settled(ctx context.Context) {
 	k.mu.Lock()
 	changes := k.changes
 	k.mu.Unlock()
-	for {
+	k.moved.Until(ctx, settleWait, func() bool {
 		k.mu.Lock()
-		done, moved := k.done, k.moved
-		k.mu.Unlock()
-		if done >= changes {
-			return
-		}
-		select {
-		case <-moved:
-		case <-ctx.Done():
-			return
-		}
-	}
+		defer k.mu.Unlock()
+		return k.done >= changes
+	})
 }
 
 // settle brings the kubeconfig in line with what is wanted, and reports whether
 // it is.
-func (k *kubeFiles) settle(ctx context.Context) bool {
+func (k *files) settle(ctx context.Context) bool {
 	k.mu.Lock()
 	cfg, changes, idle := k.wanted, k.changes, k.changes == k.done && k.unsaved == nil
 	k.mu.Unlock()
@@ -160,17 +149,16 @@ func (k *kubeFiles) settle(ctx context.Context) bool {
 	}
 	k.mu.Lock()
 	k.unsaved, k.done = problem, changes
-	close(k.moved)
-	k.moved = make(chan struct{})
 	k.mu.Unlock()
+	k.moved.Wake()
 	k.touch()
 	return err == nil
 }
 
 // write writes the kubeconfig. While there is no tunnel and no file, none is
 // made.
-func (k *kubeFiles) write(ctx context.Context, cfg *config.Config) error {
-	tunnels := kubeTunnels(cfg)
+func (k *files) write(ctx context.Context, cfg *config.Config) error {
+	tunnels := ports.KubeTunnels(cfg)
 	if len(tunnels) == 0 {
 		if !kubeconfig.Exists(k.path) {
 			return nil
@@ -191,7 +179,7 @@ func (k *kubeFiles) write(ctx context.Context, cfg *config.Config) error {
 	contexts := make([]kubeconfig.Context, 0, len(tunnels))
 	for _, t := range tunnels {
 		contexts = append(contexts, kubeconfig.Context{
-			Name: t.Name, Server: fmt.Sprintf("https://127.0.0.1:%d", kubePort(cfg, t)), ServerName: kube.ServerName(t.Name),
+			Name: t.Name, Server: fmt.Sprintf("https://127.0.0.1:%d", ports.Kube(cfg, t)), ServerName: kube.ServerName(t.Name),
 			CA: ca.CAPEM(), ClientCert: cert, ClientKey: key,
 		})
 	}
@@ -199,7 +187,7 @@ func (k *kubeFiles) write(ctx context.Context, cfg *config.Config) error {
 }
 
 // renew renews what nears its end, and reports whether nothing does any more.
-func (k *kubeFiles) renew(ctx context.Context) bool {
+func (k *files) renew(ctx context.Context) bool {
 	k.mu.Lock()
 	ca := k.ca
 	k.mu.Unlock()
@@ -251,7 +239,7 @@ func endingProblem(ca *kube.LocalCA, err error) *state.Problem {
 }
 
 // problems are those with the files.
-func (k *kubeFiles) problems() []state.Problem {
+func (k *files) problems() []state.Problem {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	var list []state.Problem
@@ -263,20 +251,17 @@ func (k *kubeFiles) problems() []state.Problem {
 	return list
 }
 
-// kubeVault is where the local CA's key is kept: in the keychain, which an agent
-// with a BERTH_HOME of its own leaves alone.
-func (a *Agent) kubeVault() kube.Vault {
-	if a.opts.Paths.Home != "" {
-		return nil
-	}
-	return kubeVault{a.keychain}
+// vault keeps the local CA's key in the keychain; it is a kube.Vault.
+type vault struct{ keychain Keychain }
+
+// Keychain holds the key of the local CA; a *secrets.Store.
+type Keychain interface {
+	Get(ctx context.Context, k secrets.Key) (secrets.Secret, error)
+	Set(ctx context.Context, k secrets.Key, s secrets.Secret) error
+	Delete(ctx context.Context, k secrets.Key) error
 }
 
-// kubeVault keeps the local CA's key in the keychain.
-type kubeVault struct{ keychain keychain }
-
-// Get returns the key.
-func (v kubeVault) Get(ctx context.Context, ca string) ([]byte, error) {
+func (v vault) Get(ctx context.Context, ca string) ([]byte, error) {
 	text, err := v.keychain.Get(ctx, caKey(ca))
 	if errors.Is(err, secrets.ErrNotStored) {
 		return nil, fmt.Errorf("%w: %w", fs.ErrNotExist, err)
@@ -291,13 +276,11 @@ func (v kubeVault) Get(ctx context.Context, ca string) ([]byte, error) {
 	return key, nil
 }
 
-// Set keeps the key.
-func (v kubeVault) Set(ctx context.Context, ca string, key []byte) error {
+func (v vault) Set(ctx context.Context, ca string, key []byte) error {
 	return v.keychain.Set(ctx, caKey(ca), secrets.NewSecret(base64.StdEncoding.EncodeToString(key)))
 }
 
-// Delete forgets the key.
-func (v kubeVault) Delete(ctx context.Context, ca string) error {
+func (v vault) Delete(ctx context.Context, ca string) error {
 	return v.keychain.Delete(ctx, caKey(ca))
 }
 

@@ -1,4 +1,4 @@
-package agent
+package tunnel
 
 import (
 	"cmp"
@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"berth/agent/cluster"
+	"berth/agent/config"
 	"berth/agent/memory"
 	"berth/agent/sessions"
 	"berth/agent/state"
@@ -42,18 +43,13 @@ func (e *clockSkewError) Error() string {
 	return "the session begins at " + e.validFrom.UTC().Format(time.RFC3339) + ", which is in the future"
 }
 
-// caFileError says that a profile's ca_file cannot be used.
-type caFileError struct {
-	path string
-	err  error
-}
-
-func (e *caFileError) Error() string { return fmt.Sprintf("ca_file %s: %v", e.path, e.err) }
-
-func (e *caFileError) Unwrap() error { return e.err }
-
 // titleTunnelFailed is the title of what no case knows: it says nothing.
 const titleTunnelFailed = "Tunnel failed"
+
+// Problem words an error that is no tunnel's: spec names the cluster alone.
+func Problem(err error, spec state.TunnelSpec, proxy string, mem memory.Profile) *state.Problem {
+	return problemFor(err, spec, proxy, mem)
+}
 
 // problemFor puts an error into a person's words: what is wrong with which
 // thing, and what to do next. proxy is the tunnel's proxy address, or empty;
@@ -101,7 +97,7 @@ func classifyCluster(p *state.Problem, err error, spec state.TunnelSpec, proxy s
 		noCluster  *cluster.UnknownClusterError
 		noDatabase *cluster.UnknownDatabaseError
 		noKube     *cluster.UnknownKubeError
-		caFile     *caFileError
+		caFile     *config.CAFileError
 	)
 	switch {
 	case errors.As(err, &noDatabase):

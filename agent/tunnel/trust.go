@@ -1,4 +1,4 @@
-package agent
+package tunnel
 
 import (
 	"context"
@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sync/singleflight"
 
+	"berth/agent/config"
 	"berth/proxies"
 	"berth/proxies/route"
 )
@@ -25,19 +26,19 @@ type trustKey struct{ proxy, caFile string }
 // check makes one TLS handshake with the proxy, without a client cert, unless
 // that went well before. It returns an error that matches
 // route.ErrUntrusted when the web certificate is not to be trusted.
-func (tr *trust) check(ctx context.Context, proxyAddr string, set proxySettings) error {
-	key := trustKey{proxy: proxyAddr, caFile: set.caFile}
+func (tr *trust) check(ctx context.Context, proxyAddr string, set config.ProxyTrust) error {
+	key := trustKey{proxy: proxyAddr, caFile: set.CAFile}
 	tr.mu.Lock()
 	done := tr.verified[key]
 	tr.mu.Unlock()
-	if done || set.insecure {
+	if done || set.Insecure {
 		return nil
 	}
 	_, err, _ := tr.flight.Do(key.proxy+"\x00"+key.caFile, func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), proxies.MaxDialTimeout)
 		defer cancel()
 		var conn net.Conn
-		conn, err := route.Route{ProxyAddr: proxyAddr, RootCAs: set.rootCAs}.Dial(ctx)
+		conn, err := route.Route{ProxyAddr: proxyAddr, RootCAs: set.RootCAs}.Dial(ctx)
 		if err != nil {
 			return nil, err
 		}

@@ -1,4 +1,4 @@
-package agent
+package history
 
 import (
 	"context"
@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -16,14 +14,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"berth/agent/state"
-	"berth/internal/simcluster"
 	"berth/proxies"
 )
 
 // historyTest plays events into a history, a second apart unless it is told
 // otherwise.
 type historyTest struct {
-	h   *history
+	h   *History
 	now time.Time
 }
 
@@ -32,7 +29,7 @@ func newHistoryTest() *historyTest {
 		go found(proxies.Owner{PID: client.(*net.TCPAddr).Port, Name: "psql"})
 	}
 	return &historyTest{
-		h:   &history{lookup: lookup, held: make(map[string]*entry)},
+		h:   &History{lookup: lookup, held: make(map[string]*entry)},
 		now: time.Date(2026, 5, 1, 14, 0, 0, 0, time.UTC),
 	}
 }
@@ -43,7 +40,7 @@ func (ht *historyTest) step(kind proxies.EventKind, port int, more ...func(*prox
 	for _, m := range more {
 		m(&ev)
 	}
-	ht.h.connection(ev, true, func(err error) string { return err.Error() })
+	ht.h.Connection(ev, true, func(err error) string { return err.Error() })
 }
 
 func (ht *historyTest) state(s state.TunnelState, code state.Code, text string) {
@@ -52,7 +49,7 @@ func (ht *historyTest) state(s state.TunnelState, code state.Code, text string) 
 	if code != "" {
 		t.Problem = &state.Problem{Code: code, Text: text}
 	}
-	ht.h.tunnelState(&t, ht.now)
+	ht.h.TunnelState(&t, ht.now)
 }
 
 func failed(err error) func(*proxies.Event) { return func(ev *proxies.Event) { ev.Err = err } }
@@ -154,7 +151,7 @@ func TestHistoryWords(t *testing.T) {
 				tt.play(h)
 				synctest.Wait() // the names are in
 				var got []string
-				for _, e := range h.h.list(h.now.Add(time.Second)) {
+				for _, e := range h.h.Events(h.now.Add(time.Second)) {
 					line := e.Text
 					if e.Until != nil {
 						line += " …" + e.Until.Format("15:04:05")
@@ -173,7 +170,7 @@ func TestHistoryWords(t *testing.T) {
 }
 
 // waiting counts the clients the lines say still wait.
-func (h *history) waiting() int {
+func (h *History) waiting() int {
 	n := 0
 	for _, e := range h.entries {
 		n += e.waiting
@@ -184,9 +181,9 @@ func (h *history) waiting() int {
 func TestHistoryIsBounded(t *testing.T) {
 	h := newHistoryTest()
 	for i := range 3 * historyMax {
-		h.h.note(h.now, state.EventConfig, fmt.Sprint(i))
+		h.h.Note(h.now, state.EventConfig, fmt.Sprint(i))
 	}
-	got := h.h.list(h.now)
+	got := h.h.Events(h.now)
 	if len(got) != historyMax || got[0].Text != "100" || got[historyMax-1].Text != "149" {
 		t.Errorf("%d events from %q to %q, want the last 50 of 150", len(got), got[0].Text, got[len(got)-1].Text)
 	}
@@ -195,23 +192,16 @@ func TestHistoryIsBounded(t *testing.T) {
 func TestHistoryOfCerts(t *testing.T) {
 	h := newHistoryTest()
 	end := h.now.Add(time.Hour)
-	h.h.tunnelState(&state.Tunnel{State: state.TunnelConnecting, CertValidUntil: &end}, h.now)
-	h.h.tunnelState(&state.Tunnel{State: state.TunnelConnecting, CertValidUntil: &end}, h.now)
+	h.h.TunnelState(&state.Tunnel{State: state.TunnelConnecting, CertValidUntil: &end}, h.now)
+	h.h.TunnelState(&state.Tunnel{State: state.TunnelConnecting, CertValidUntil: &end}, h.now)
 	later := end.Add(time.Hour)
-	h.h.tunnelState(&state.Tunnel{State: state.TunnelConnecting, CertValidUntil: &later}, h.now)
+	h.h.TunnelState(&state.Tunnel{State: state.TunnelConnecting, CertValidUntil: &later}, h.now)
 	want := []state.Event{
 		{At: h.now, Kind: state.EventCert, Text: "first cert fetched", Until: &end},
 		{At: h.now, Kind: state.EventCert, Text: "cert renewed", Until: &later},
 	}
-	if diff := cmp.Diff(want, h.h.list(h.now)); diff != "" {
+	if diff := cmp.Diff(want, h.h.Events(h.now)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
-	}
-}
-
-func TestChangedKeys(t *testing.T) {
-	got := changedKeys(state.TunnelSpec{Port: 5432, DBUser: "alice"}, state.TunnelSpec{Port: 5433, DBUser: "alice", DBName: "app"})
-	if want := "db_name from nothing to app, port from 5432 to 5433"; got != want {
-		t.Errorf("changedKeys = %q, want %q", got, want)
 	}
 }
 
@@ -256,70 +246,4 @@ func TestClientNamesGathersQuestions(t *testing.T) {
 		cancel()
 		<-done
 	})
-}
-
-// TestWhyAClientWaited is the whole way: a held client, the login, the words.
-func TestWhyAClientWaited(t *testing.T) {
-	e := newEnv(t, simcluster.Config{})
-	item, port := e.pgTunnel("pg")
-	e.config(item)
-	e.start()
-	e.awaitState("pg", state.TunnelWaitingForLogin)
-	got := make(chan error, 1)
-	go func() {
-		conn, err := e.pg(t.Context(), port)
-		if err == nil {
-			err = conn.Close(t.Context())
-		}
-		got <- err
-	}()
-	e.await("a held client", func(s state.Snapshot) bool { return s.Tunnels[0].Waiting == 1 })
-	pid := fmt.Sprintf("(pid %d) waits for a login", os.Getpid())
-	e.awaitEvent("pg", state.EventWaited, pid)
-	e.login()
-	if err := <-got; err != nil {
-		t.Fatal(err)
-	}
-	e.awaitState("pg", state.TunnelReady)
-	e.awaitEvent("pg", state.EventWaited, fmt.Sprintf("(pid %d) waited ", os.Getpid()))
-	e.awaitEvent("pg", state.EventCert, "first cert fetched")
-	if _, err := e.client().TunnelHistory(t.Context(), "nope"); err == nil || !strings.Contains(err.Error(), "nope") {
-		t.Errorf("the history of an unknown tunnel gives %v", err)
-	}
-	if err := e.client().RestartTunnel(t.Context(), "pg"); err != nil {
-		t.Fatal(err)
-	}
-	e.awaitEvent("pg", state.EventConfig, "restarted on request")
-	changed := strings.Replace(item, "db_name: app", "db_name: other", 1)
-	e.config(changed)
-	e.awaitEvent("pg", state.EventConfig, "config changed: db_name from app to other")
-	e.config()
-	e.await("the tunnel to go", func(s state.Snapshot) bool { return len(s.Tunnels) == 0 })
-	e.config(item)
-	events := e.awaitEvent("pg", state.EventConfig, "added to the config")
-	if events[0].Text != "added to the config" {
-		t.Errorf("a tunnel that was removed and added remembers %q", events[0].Text)
-	}
-}
-
-// awaitEvent waits for a line of the kind that contains the words, and returns
-// the whole history.
-func (e *env) awaitEvent(tunnel string, kind state.EventKind, words string) []state.Event {
-	e.t.Helper()
-	c := e.client()
-	deadline := time.Now().Add(wait)
-	for {
-		events, err := c.TunnelHistory(e.t.Context(), tunnel)
-		if err == nil {
-			for _, ev := range events {
-				if ev.Kind == kind && strings.Contains(ev.Text, words) {
-					return events
-				}
-			}
-		}
-		if time.Now().After(deadline) {
-			e.t.Fatalf("no event %s %q in %+v, %v", kind, words, events, err)
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
 }

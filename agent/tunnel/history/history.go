@@ -1,14 +1,20 @@
-package agent
+// Package history remembers what happened to each tunnel lately, and words it.
+// It learns of states from published snapshots, so that it knows exactly what
+// people saw, and of connections from the connections themselves.
+package history
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
-	"berth/agent/config"
 	"berth/agent/state"
+	"berth/internal/when"
 	"berth/proxies"
 )
 
@@ -19,70 +25,61 @@ const (
 	// still belongs to the same line.
 	burstGap = time.Minute
 	// quietGap is the same for connections that simply worked: a day of them
-	// must not push out the one line somebody looks for.
+	// must not push out the one line that matters.
 	quietGap = 15 * time.Minute
 )
 
-// histories keeps the history of every tunnel, by name: it outlives the
-// tunnel's restarts and changes of its config.
-type histories struct {
+// Book keeps the history of every tunnel, by name: it outlives the tunnel's
+// restarts and changes of its config.
+type Book struct {
 	names *clientNames
 
 	mu sync.Mutex // guards by
-	by map[string]*history
+	by map[string]*History
 }
 
-func newHistories(names *clientNames) *histories {
-	return &histories{names: names, by: make(map[string]*history)}
+// NewBook returns an empty book.
+func NewBook() *Book {
+	return &Book{names: newClientNames(), by: make(map[string]*History)}
 }
 
-func (hs *histories) of(name string) *history {
+// Run looks up the programs of clients until ctx ends.
+func (hs *Book) Run(ctx context.Context) { hs.names.run(ctx) }
+
+// Of returns the history of a tunnel, begun if there is none.
+func (hs *Book) Of(name string) *History {
 	hs.mu.Lock()
 	defer hs.mu.Unlock()
 	h := hs.by[name]
 	if h == nil {
-		h = &history{lookup: hs.names.lookup, held: make(map[string]*entry)}
+		h = &History{lookup: hs.names.lookup, held: make(map[string]*entry)}
 		hs.by[name] = h
 	}
 	return h
 }
 
-func (hs *histories) forget(name string) {
+// Forget drops the history of a tunnel that is gone.
+func (hs *Book) Forget(name string) {
 	hs.mu.Lock()
 	defer hs.mu.Unlock()
 	delete(hs.by, name)
 }
 
-// record notes what is new in a snapshot. Snapshots must come in order.
-func (hs *histories) record(s *state.Snapshot, now time.Time) {
+// Record notes what is new in a snapshot. Snapshots must come in order.
+func (hs *Book) Record(s *state.Snapshot, now time.Time) {
 	for i := range s.Tunnels {
 		hs.mu.Lock()
 		h := hs.by[s.Tunnels[i].Name] // nil: removed since the snapshot was drawn
 		hs.mu.Unlock()
 		if h != nil {
-			h.tunnelState(&s.Tunnels[i], now)
+			h.TunnelState(&s.Tunnels[i], now)
 		}
 	}
 }
 
-// configChanged notes what the config file made of its tunnels.
-func (hs *histories) configChanged(diff config.Changes, before *config.Config) {
-	now := time.Now()
-	for _, t := range diff.Removed {
-		hs.forget(t.Name)
-	}
-	for _, t := range diff.Added {
-		hs.of(t.Name).note(now, state.EventConfig, "added to the config")
-	}
-	for _, t := range diff.Changed {
-		old, _ := before.Tunnel(t.Name)
-		hs.of(t.Name).note(now, state.EventConfig, "config changed: "+changedKeys(old, t))
-	}
-}
-
-// history is what happened to one tunnel: the last historyMax entries, the
+// History is what happened to one tunnel: the last historyMax entries, the
 // oldest first.
-type history struct {
+type History struct {
 	lookup func(client net.Addr, found func(proxies.Owner))
 
 	mu        sync.Mutex // guards everything below
@@ -92,14 +89,14 @@ type history struct {
 	certUntil time.Time
 }
 
-// note adds a line that stands for itself.
-func (h *history) note(at time.Time, kind state.EventKind, text string) {
+// Note adds a line that stands for itself.
+func (h *History) Note(at time.Time, kind state.EventKind, text string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.addLocked(&entry{kind: kind, at: at, last: at, text: text})
 }
 
-func (h *history) addLocked(e *entry) {
+func (h *History) addLocked(e *entry) {
 	h.entries = append(h.entries, e)
 	if over := len(h.entries) - historyMax; over > 0 {
 		h.entries = slices.Delete(h.entries, 0, over)
@@ -109,7 +106,7 @@ func (h *history) addLocked(e *entry) {
 // burstLocked returns the entry that one more event of the key belongs to, or
 // a new one. What came before the tunnel's last change of state is left alone:
 // the order tells cause from effect.
-func (h *history) burstLocked(key entryKey, at time.Time, gap time.Duration) (e *entry, fresh bool) {
+func (h *History) burstLocked(key entryKey, at time.Time, gap time.Duration) (e *entry, fresh bool) {
 	for _, e := range slices.Backward(h.entries) {
 		if e.key == key && (e.waiting > 0 || at.Sub(e.last) < gap) {
 			return e, false
@@ -123,9 +120,9 @@ func (h *history) burstLocked(key entryKey, at time.Time, gap time.Duration) (e 
 	return e, true
 }
 
-// connection learns from a step in a connection's life. forLogin says that the
+// Connection learns from a step in a connection's life. forLogin says that the
 // tunnel waits for a login now; problem puts an error into a few words.
-func (h *history) connection(ev proxies.Event, forLogin bool, problem func(error) string) {
+func (h *History) Connection(ev proxies.Event, forLogin bool, problem func(error) string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	addr := ev.Client.String()
@@ -171,7 +168,7 @@ func (h *history) connection(ev proxies.Event, forLogin bool, problem func(error
 
 // countLocked adds a client to an entry, and has the first one's program
 // looked up: a burst costs one look-up.
-func (h *history) countLocked(e *entry, fresh bool, ev proxies.Event) {
+func (h *History) countLocked(e *entry, fresh bool, ev proxies.Event) {
 	e.count++
 	e.last = ev.At
 	if !fresh {
@@ -184,9 +181,9 @@ func (h *history) countLocked(e *entry, fresh bool, ev proxies.Event) {
 	})
 }
 
-// oldestHeld names the program of the client that is held longest; empty while
-// nobody is held, or nobody knows.
-func (h *history) oldestHeld() string {
+// OldestHeld names the program of the client that is held longest; empty while
+// no client is held, or its program is not known.
+func (h *History) OldestHeld() string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	var oldest *entry
@@ -201,7 +198,7 @@ func (h *history) oldestHeld() string {
 	return oldest.client
 }
 
-func (h *history) releaseLocked(e *entry, ev proxies.Event) {
+func (h *History) releaseLocked(e *entry, ev proxies.Event) {
 	delete(h.held, ev.Client.String())
 	e.waiting--
 	e.last = ev.At
@@ -221,9 +218,9 @@ func broken(err error) string {
 	}
 }
 
-// tunnelState notes the tunnel's state and cert, when they differ from the
+// TunnelState notes the tunnel's state and cert, when they differ from the
 // last ones noted.
-func (h *history) tunnelState(t *state.Tunnel, now time.Time) {
+func (h *History) TunnelState(t *state.Tunnel, now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if t.CertValidUntil != nil && !t.CertValidUntil.Equal(h.certUntil) {
@@ -267,12 +264,12 @@ func stateWords(t *state.Tunnel) (key, text string) {
 	case t.Problem == nil:
 		return key, "waiting for a login"
 	default:
-		return key + string(t.Problem.Code), trimStop(t.Problem.Text)
+		return key + string(t.Problem.Code), strings.TrimSuffix(t.Problem.Text, ".")
 	}
 }
 
-// list returns the events, the oldest first.
-func (h *history) list(now time.Time) []state.Event {
+// Events returns the events, the oldest first.
+func (h *History) Events(now time.Time) []state.Event {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	events := make([]state.Event, 0, len(h.entries))
@@ -280,4 +277,110 @@ func (h *history) list(now time.Time) []state.Event {
 		events = append(events, e.event(now))
 	}
 	return events
+}
+
+// entryKey says which events share a line.
+type entryKey struct {
+	kind     state.EventKind
+	forLogin bool   // of EventWaited
+	why      string // of the others
+}
+
+// entry is one line of a history: one event, or a burst of the same.
+type entry struct {
+	kind     state.EventKind
+	key      entryKey
+	at, last time.Time
+	text     string     // of single events: all there is to say
+	until    *time.Time // of a cert: its end
+
+	count   int
+	client  string        // the first one's program; empty while nobody knows
+	waiting int           // still held
+	refused int           // of those that were held
+	left    int           // likewise: hung up
+	longest time.Duration // of the waits that are over
+}
+
+func (e *entry) event(now time.Time) state.Event {
+	ev := state.Event{At: e.at.Round(0).UTC(), Kind: e.kind, Text: e.text, Until: e.until}
+	if e.count > 1 && e.last.Sub(e.at) >= time.Second {
+		ev.Until = state.Instant(e.last)
+	}
+	if e.count > 0 {
+		ev.Text = e.words(now)
+	}
+	return ev
+}
+
+// words says what became of one client or many.
+func (e *entry) words(now time.Time) string {
+	switch e.kind {
+	case state.EventConnected:
+		return plural(e.count, "connection") + " opened"
+	case state.EventBroken:
+		return plural(e.count, "connection") + " broke: " + e.key.why
+	case state.EventRefused:
+		verb := " was refused: "
+		if e.count > 1 {
+			verb = " were refused: "
+		}
+		return e.who() + verb + e.key.why
+	default:
+		return e.waitWords(now)
+	}
+}
+
+func (e *entry) waitWords(now time.Time) string {
+	what := "a cert"
+	if e.key.forLogin {
+		what = "a login"
+	}
+	switch {
+	case e.waiting == e.count && e.count == 1:
+		return fmt.Sprintf("%s waits for %s, for %s now", e.who(), what, when.Wait(now.Sub(e.at)))
+	case e.waiting == e.count:
+		return fmt.Sprintf("%s wait for %s, for up to %s now", e.who(), what, when.Wait(now.Sub(e.at)))
+	case e.count == 1:
+		text := fmt.Sprintf("%s waited %s for %s", e.who(), when.Wait(e.longest), what)
+		switch {
+		case e.refused > 0:
+			text += " and was refused"
+		case e.left > 0:
+			text += " and hung up"
+		}
+		return text
+	}
+	var text strings.Builder
+	fmt.Fprintf(&text, "%s waited up to %s for %s", e.who(), when.Wait(e.longest), what)
+	for _, some := range []struct {
+		n    int
+		what string
+	}{{e.refused, "refused"}, {e.left, "hung up"}, {e.waiting, "still waiting"}} {
+		if some.n > 0 {
+			fmt.Fprintf(&text, ", %d %s", some.n, some.what)
+		}
+	}
+	return text.String()
+}
+
+// who names the client, or the first of many.
+func (e *entry) who() string {
+	switch {
+	case e.count == 1 && e.client == "":
+		return "a client"
+	case e.count == 1:
+		return e.client
+	case e.client == "":
+		return plural(e.count, "client")
+	default:
+		return fmt.Sprintf("%d clients, the first of them %s,", e.count, e.client)
+	}
+}
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }

@@ -1,0 +1,32 @@
+package state
+
+import (
+	"strings"
+	"time"
+)
+
+// Instant returns t as snapshots have instants: in UTC and without a monotonic
+// reading. The zero time becomes nil.
+func Instant(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return new(t.Round(0).UTC())
+}
+
+// LowerFirst returns a title or sentence as it reads after a colon.
+func LowerFirst(s string) string {
+	if s == "" {
+		return s
+	}
+	return strings.ToLower(s[:1]) + s[1:]
+}
+
+// InResourceID returns the kind as Teleport's ids of resources have it:
+// /cluster/KIND/name.
+func (k Kind) InResourceID() string {
+	if k == KindKube {
+		return "kube_cluster"
+	}
+	return string(KindDB)
+}

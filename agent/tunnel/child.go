@@ -1,0 +1,158 @@
+package tunnel
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+
+	"berth/agent/config"
+	"berth/agent/state"
+	"berth/agent/tsh"
+	"berth/certwatch"
+)
+
+// launcher starts the tsh processes that carry what berth itself cannot.
+type launcher struct {
+	ctx     context.Context // ends with the agent
+	tshPath func() string   // the config's tsh path; empty means: look for it
+	dir     string          // for the kubeconfigs that tsh writes
+	log     *slog.Logger
+	running sync.WaitGroup
+}
+
+// child is the tsh of one tunnel. It outlives sessions: a new one restarts the
+// process behind it, an expired one closes its gate. Only the tunnel's own
+// resolutions change it; whoever takes it from the tunnel may stop it.
+type child struct {
+	proc   *tsh.Tunnel
+	args   childArgs
+	fresh  string // fingerprint of the session the process was started with
+	cancel context.CancelFunc
+	done   chan struct{}
+	homes  elevations // private ones, for roles that the tunnel alone has
+}
+
+// childArgs are what a process is started with; when they change, it is
+// another child.
+type childArgs struct {
+	path, home, proxy, caFile string
+	insecure                  bool
+}
+
+// ensure returns the tunnel's child, running with the session of the profile or,
+// if there is one, with its elevation. Another tunnel's child does not hold it
+// up, however long that takes to end.
+func (l *launcher) ensure(t *tunnel, p *certwatch.Profile, set config.ProxyTrust, up *elevation) (*child, error) {
+	path, err := tsh.Find(tsh.Options{ConfigPath: l.tshPath()})
+	if err != nil {
+		return nil, err
+	}
+	args := childArgs{path: path, home: p.Home, proxy: p.ProxyAddr, caFile: set.CAFile, insecure: set.Insecure}
+	c := t.currentChild()
+	if c != nil && c.args != args {
+		c.homes.give(up)
+		t.stopChild()
+		c = nil
+	}
+	if c == nil {
+		if c, err = l.start(t, args); err != nil {
+			return nil, err
+		}
+	} else if c.fresh != p.Session.Fingerprint && c.homes.current() == up {
+		// tsh would take the new session only when its cert ends.
+		c.proc.Restart()
+	}
+	if was := c.homes.current(); was != up {
+		home := args.home
+		if up != nil {
+			home = up.stage.Dir
+		}
+		c.homes.take(up)
+		c.proc.Rehome(home, was.hasMoreThan(up))
+	}
+	c.homes.tidy(c.proc.Home)
+	c.fresh = p.Session.Fingerprint
+	c.proc.Gate(true)
+	return c, nil
+}
+
+func (l *launcher) start(t *tunnel, args childArgs) (*child, error) {
+	if err := os.MkdirAll(l.dir, 0o700); err != nil {
+		return nil, err
+	}
+	proc, err := tsh.NewTunnel(tsh.TunnelConfig{
+		Path: args.path, Home: args.home, Proxy: args.proxy, Cluster: t.spec.Cluster,
+		Target: kinds[t.spec.Kind].target(t.spec, l.dir), Insecure: args.insecure, CAFile: args.caFile, Logger: t.log,
+		OnChange: func() { t.wake(Changed) },
+	})
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(l.ctx)
+	c := &child{proc: proc, args: args, cancel: cancel, done: make(chan struct{})}
+	c.homes.log = l.log
+	t.takeChild(c)
+	l.running.Go(func() {
+		defer close(c.done)
+		defer c.homes.close()
+		if err := proc.Run(ctx); err != nil && ctx.Err() == nil {
+			l.log.Error("tsh tunnel ended", "tunnel", t.spec.Name, "err", err)
+		}
+	})
+	return c, nil
+}
+
+// gate closes the way into the child: its session has expired, and tsh would
+// accept clients only to drop them, or the cluster refuses what it leads to. A
+// nil child has no gate.
+func (c *child) gate() {
+	if c == nil {
+		return
+	}
+	c.proc.Gate(false)
+	if c.homes.current() != nil {
+		c.homes.close()
+		c.proc.Rehome(c.args.home, true)
+	}
+}
+
+// stop ends the child and waits for its process.
+func (c *child) stop() {
+	c.cancel()
+	<-c.done
+}
+
+// state puts the child's state into the tunnel's words.
+func (c *child) state(spec state.TunnelSpec) (state.TunnelState, *state.Problem) {
+	st := c.proc.Status()
+	switch {
+	case st.Prompt != "":
+		return state.TunnelError, &state.Problem{
+			Code: state.CodeMFARequired, Title: "tsh waits for you", Since: st.Since.UTC(),
+			Text:   fmt.Sprintf("The tsh process behind tunnel %q asks: %s", spec.Name, st.Prompt),
+			Action: "berth tunnel restart " + spec.Name,
+		}
+	case st.State == tsh.StateReady:
+		return state.TunnelReady, nil
+	case st.State == tsh.StateFailing:
+		return state.TunnelError, &state.Problem{
+			Code: state.CodeTSHFailed, Title: "tsh keeps failing", Since: st.Since.UTC(),
+			Text:   fmt.Sprintf("The tsh process behind tunnel %q fails: %v.", spec.Name, st.LastError),
+			Action: "berth tunnel restart " + spec.Name,
+		}
+	default:
+		return state.TunnelConnecting, nil
+	}
+}
+
+// identity names the child and the session it runs with: what its connections
+// stand for. It is comparable.
+func (c *child) identity() any {
+	return struct {
+		c       *child
+		session string
+		up      *elevation
+	}{c, c.fresh, c.homes.current()}
+}

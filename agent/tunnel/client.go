@@ -1,0 +1,286 @@
+package tunnel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"berth/agent/memory"
+	"berth/agent/sessions"
+	"berth/agent/state"
+	"berth/proxies"
+	"berth/proxies/db"
+	"berth/proxies/kube"
+)
+
+// connectWait bounds how long a client waits for a cert that is being
+// fetched; waiting for a person to log in is bounded by the tunnel's hold.
+const connectWait = 12 * time.Second
+
+// sourceError is why a client got no credential, as opposed to a dial that
+// failed with one.
+type sourceError struct {
+	why error // errHoldEnded or errConnectSlow; nil: the resolution's own error
+	err error // the resolution's error; may be nil
+}
+
+func (e *sourceError) Error() string {
+	switch {
+	case e.why == nil:
+		return e.err.Error()
+	case e.err == nil:
+		return e.why.Error()
+	default:
+		return fmt.Sprintf("%v: %v", e.why, e.err)
+	}
+}
+
+func (e *sourceError) Unwrap() []error { return []error{e.why, e.err} }
+
+var (
+	errHoldEnded   = errors.New("no login came while the client was held")
+	errConnectSlow = errors.New("the cluster took too long to issue a cert")
+)
+
+// source hands a client the way to dial.
+func (t *tunnel) source(ctx context.Context) (proxies.Dial, error) {
+	cred, err := t.credentialFor(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return cred.dial, nil
+}
+
+// credentialFor hands a client a credential that is valid now. While there is no
+// session it waits, for as long as ctx allows (the tunnel's hold); while a cert
+// is being fetched it waits for the outcome; any other trouble is tried once
+// more for this client and then returned.
+func (t *tunnel) credentialFor(ctx context.Context) (*credential, error) {
+	t.mu.Lock()
+	arrived := t.attempts
+	t.mu.Unlock()
+	deadline := time.Now().Add(connectWait)
+	kicked := false
+	for {
+		changed := t.changed.Changed()
+		t.mu.Lock()
+		cur, status, attempts := t.cur, t.status, t.attempts
+		t.mu.Unlock()
+		if cur.validAt(time.Now()) {
+			return cur, nil
+		}
+		waitsForLogin := status.state == state.TunnelWaitingForLogin
+		if attempts > 0 && waitsForLogin && t.spec.HoldDuration() == 0 {
+			return nil, &sourceError{err: status.err}
+		}
+		if attempts > arrived && !waitsForLogin && !errors.Is(status.err, sessions.ErrSettling) { // certwatch will report shortly
+			return nil, &sourceError{err: status.err}
+		}
+		if !kicked && !waitsForLogin {
+			t.wake(client)
+			kicked = true
+		}
+		var expire <-chan time.Time
+		if !waitsForLogin {
+			timer := time.NewTimer(time.Until(deadline))
+			defer timer.Stop()
+			expire = timer.C
+		}
+		select {
+		case <-changed:
+		case <-expire:
+			return nil, &sourceError{why: errConnectSlow, err: status.err}
+		case <-ctx.Done():
+			return nil, &sourceError{why: errHoldEnded, err: status.err}
+		}
+	}
+}
+
+// kubeSource is source for requests to Kubernetes.
+func (t *tunnel) kubeSource(ctx context.Context) (*kube.Upstream, error) {
+	cred, err := t.credentialFor(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if cred.kube == nil { // it is of the tunnel's own kind
+		return nil, errors.New("the tunnel has no way to Kubernetes")
+	}
+	return cred.kube, nil
+}
+
+// kubeNow is kubeSource for when there is a credential, as nearly always.
+func (t *tunnel) kubeNow() *kube.Upstream {
+	t.mu.Lock()
+	cur := t.cur
+	t.mu.Unlock()
+	if !cur.validAt(time.Now()) {
+		return nil
+	}
+	return cur.kube
+}
+
+// refuseKube words a refusal for clients of Kubernetes.
+func (t *tunnel) refuseKube(err error) kube.Refusal {
+	t.mu.Lock()
+	res := t.status
+	t.mu.Unlock()
+	if errors.Is(err, proxies.ErrStopped) || errors.Is(err, proxies.ErrClosed) {
+		return kube.Refusal{Code: http.StatusServiceUnavailable, Message: fmt.Sprintf("tunnel %s is stopping; to start it: berth tunnel start %s", t.spec.Name, t.spec.Name)}
+	}
+	p := t.problemOf(err, res)
+	text := fmt.Sprintf("tunnel %s: %s: %s", t.spec.Name, state.LowerFirst(p.Title), p.Text)
+	if holdEnded(err) && kubeCode(p.Code) == http.StatusUnauthorized {
+		text += fmt.Sprintf(" No login came while the request was held (%s at most).", t.spec.HoldDuration().Round(time.Second))
+	}
+	if p.Action != "" {
+		text += " Next step: " + p.Action
+	}
+	code := kubeCode(p.Code)
+	if errors.Is(err, errConnectSlow) || errors.Is(err, context.DeadlineExceeded) {
+		code = http.StatusGatewayTimeout
+	}
+	return kube.Refusal{Code: code, Message: text}
+}
+
+// kubeCode is the HTTP status of a kind of problem.
+func kubeCode(code state.Code) int {
+	switch code {
+	case state.CodeLoginNeeded, state.CodeNoProfile, state.CodeClockSkew:
+		return http.StatusUnauthorized
+	case state.CodeAccessDenied, state.CodeMFARequired:
+		return http.StatusForbidden
+	default:
+		// Not 404 for an unknown cluster: clients would take it for the
+		// thing they asked for.
+		return http.StatusServiceUnavailable
+	}
+}
+
+// observe learns from the life of connections whether the upstream works.
+func (t *tunnel) observe(ev proxies.Event) {
+	t.mu.Lock()
+	res := t.status
+	t.mu.Unlock()
+	if away, ok := errors.AsType[*proxies.TurnedAwayError](ev.Err); ok {
+		t.foreign.note(away, ev.At, t.log)
+	}
+	t.history.Connection(ev, res.state == state.TunnelWaitingForLogin, func(err error) string { return t.shortly(err, res) })
+	switch {
+	case ev.Kind == proxies.EventRefused && isDialFailure(ev.Err):
+		t.setDialFailure(&dialFailure{at: ev.At, err: ev.Err})
+		t.wake(Verify)
+	case ev.Kind == proxies.EventClosed && errors.Is(ev.Err, proxies.ErrClosedEarly):
+		t.setDialFailure(&dialFailure{at: ev.At, err: ev.Err})
+	case ev.Kind == proxies.EventClosed && ev.BytesIn > 0:
+		t.setDialFailure(nil)
+	}
+}
+
+// shortly puts an error into the few words a history has room for.
+func (t *tunnel) shortly(err error, res resolution) string {
+	if why, ok := turnedAway(err); ok {
+		return why
+	}
+	p := problemFor(err, t.spec, res.profile, memory.Profile{})
+	if p.Title == titleTunnelFailed {
+		return err.Error()
+	}
+	return state.LowerFirst(p.Title)
+}
+
+// isDialFailure reports whether a refused client was refused by the upstream,
+// and not because it left, the tunnel stopped or there was no credential.
+func isDialFailure(err error) bool {
+	var source *sourceError
+	var away *proxies.TurnedAwayError
+	return err != nil && !errors.As(err, &away) && !errors.As(err, &source) && !errors.Is(err, proxies.ErrHoldEnded) &&
+		!errors.Is(err, proxies.ErrClientGone) && !errors.Is(err, proxies.ErrStopped) && !errors.Is(err, proxies.ErrClosed)
+}
+
+// refuse sends a client the reason why its tunnel cannot serve it, in the
+// client's own protocol. While that is not known, the client's first words tell
+// which it is. A protocol without a form for it just closes the connection.
+func (t *tunnel) refuse(client net.Conn, err error) {
+	t.mu.Lock()
+	res := t.status
+	t.mu.Unlock()
+	say := db.RefuseUnknown
+	if res.protocol != "" {
+		proto, ok := db.Lookup(res.protocol)
+		if !ok {
+			return
+		}
+		say = proto.Refuse
+	}
+	if err := say(client, t.refusal(err, res)); err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		t.log.Debug("client not told why it was refused", "err", err)
+	}
+}
+
+// refusal words a refusal: the same problem that status shows, with the
+// tunnel's name and how long it has been so.
+func (t *tunnel) refusal(err error, res resolution) db.Refusal {
+	p := t.problemOf(err, res)
+	r := db.Refusal{
+		Title: fmt.Sprintf("tunnel %s: %s", t.spec.Name, state.LowerFirst(p.Title)),
+		Text:  fmt.Sprintf("%s Since %s.", p.Text, p.Since.Local().Format("15:04:05")),
+		Hint:  p.Action,
+		Kind:  refusalKind(p.Code),
+	}
+	if r.Kind == db.RefusalLogin && holdEnded(err) {
+		r.Kind = db.RefusalHoldEnded
+		r.Text += fmt.Sprintf(" No login came within %s.", t.spec.HoldDuration().Round(time.Second))
+	}
+	return r
+}
+
+// problemOf is what stands between a client and the resource.
+func (t *tunnel) problemOf(err error, res resolution) *state.Problem {
+	if res.problem != nil && !isDialFailure(err) {
+		return res.problem
+	}
+	return problemFor(err, t.spec, res.profile, t.lastProfile())
+}
+
+func holdEnded(err error) bool {
+	return errors.Is(err, errHoldEnded) || errors.Is(err, proxies.ErrHoldEnded)
+}
+
+func refusalKind(code state.Code) db.RefusalKind {
+	switch code {
+	case state.CodeLoginNeeded, state.CodeNoProfile, state.CodeClockSkew:
+		return db.RefusalLogin
+	case state.CodeAccessDenied:
+		return db.RefusalDenied
+	case state.CodeMFARequired:
+		return db.RefusalMFA
+	case state.CodeProxyUnreachable, state.CodeProxyUntrusted:
+		return db.RefusalUnreachable
+	case state.CodeUnknownResource, state.CodeUnknownCluster:
+		return db.RefusalUnknown
+	default:
+		return db.RefusalOther
+	}
+}
+
+// kubeCredential returns the credential that goes with identity: the one there
+// is while that stays the same, since a new one means new connections.
+func (t *tunnel) kubeCredential(identity any, dial kube.Dialer, validUntil time.Time) *credential {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.cur != nil && t.cur.identity == identity {
+		return t.cur
+	}
+	validUntil = validUntil.Round(0)
+	return &credential{identity: identity, kube: &kube.Upstream{Dial: dial, ValidUntil: validUntil}, validUntil: validUntil}
+}
+
+// protocol returns what the tunnel's database speaks; empty: not known yet.
+func (t *tunnel) protocol() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.status.protocol
+}

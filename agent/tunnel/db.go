@@ -1,0 +1,163 @@
+package tunnel
+
+import (
+	"cmp"
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"berth/agent/cluster"
+	"berth/agent/config"
+	"berth/agent/ipc"
+	"berth/agent/sessions"
+	"berth/agent/state"
+	"berth/agent/tsh"
+	"berth/proxies"
+	"berth/proxies/db"
+	"berth/proxies/route"
+)
+
+// dbKind is tunnels to databases.
+type dbKind struct{}
+
+func (dbKind) carrier(s *Set, t *tunnel) carrier {
+	return proxies.New(proxies.Config{
+		Name:     t.spec.Name,
+		Port:     t.spec.Port,
+		Source:   t.source,
+		Hold:     t.spec.HoldDuration(),
+		Grace:    s.cfg.Grace,
+		Logger:   s.cfg.Logger,
+		OnChange: t.onChange,
+		OnEvent:  t.observe,
+		Refuse:   t.refuse,
+		Guard:    s.watchman.of(t.spec),
+		AnswerDue: func(sent int64) bool {
+			proto, ok := db.Lookup(t.protocol())
+			return !ok || proto.AnswerDue(sent)
+		},
+	})
+}
+
+func (dbKind) target(spec state.TunnelSpec, _ string) tsh.Target {
+	return tsh.Database{Name: spec.Resource, User: spec.DBUser, DBName: spec.DBName}
+}
+
+func (dbKind) viaChild(_ *tunnel, c *child, until time.Time) *credential {
+	dial := func(ctx context.Context) (net.Conn, error) { return c.proc.Dial(ctx) }
+	return &credential{dial: dial, validUntil: until}
+}
+
+func (dbKind) find(ctx context.Context, r *resolver, spec state.TunnelSpec, f sessions.Session) (way, error) {
+	if f.Cluster == nil {
+		return way{needsTSH: hardwareKey}, nil
+	}
+	database, err := f.Cluster.Database(ctx, spec.Cluster, spec.Resource)
+	if _, unknown := errors.AsType[*cluster.UnknownDatabaseError](err); unknown && len(r.memory.Grants(spec.Name)) > 0 {
+		// The session does not see it, but the tunnel may.
+		err = f.Cluster.As(ctx, r.memory.Grants(spec.Name), func(c *cluster.Cluster) error {
+			database, err = c.Database(ctx, spec.Cluster, spec.Resource)
+			return err
+		})
+		r.grantRefused(spec.Name, err)
+	}
+	if err != nil {
+		return way{}, err
+	}
+	w := way{protocol: database.Protocol, carries: database.Protocol}
+	proto, known := db.Lookup(database.Protocol)
+	to := cluster.DBRoute{
+		Cluster: spec.Cluster, Service: spec.Resource, Protocol: database.Protocol, User: cmp.Or(spec.DBUser, proto.DefaultDBUser), Database: spec.DBName,
+	}
+	switch why := profileNeedsTSH(f.Profile); {
+	case !known:
+		w.needsTSH = fmt.Sprintf("protocol %q is not known to berth", database.Protocol)
+	case !proto.Native:
+		w.needsTSH = database.Protocol + " needs more than a byte pipe"
+	case why != "":
+		w.needsTSH = why
+	default:
+		asks := to
+		asks.Requests = r.grants(spec.Name)
+		mfa, err := f.Cluster.MFARequired(ctx, asks)
+		if err != nil {
+			return w, err
+		}
+		if mfa {
+			w.needsTSH = mfaPerSession
+		}
+	}
+	w.mint = func(ctx context.Context, requests string) (*cluster.Cert, error) {
+		if proto.NeedsDBUser && to.User == "" {
+			return nil, &missingDBUserError{protocol: database.Protocol, allowed: f.Profile.Session.Identity.DBUsers}
+		}
+		to.Requests = requests
+		return f.Cluster.DBCert(ctx, to)
+	}
+	w.dialled = func(ctx context.Context, _ *tunnel, cert *cluster.Cert, set config.ProxyTrust) (*credential, error) {
+		return r.dialDB(ctx, f, proto, cert, set)
+	}
+	return w, nil
+}
+
+// dialDB makes of a cert the way to dial a database.
+func (r *resolver) dialDB(ctx context.Context, f sessions.Session, proto db.Protocol, cert *cluster.Cert, set config.ProxyTrust) (*credential, error) {
+	upgrade := f.Cluster.ConnUpgradeRequired()
+	var clusterCAs *x509.CertPool
+	var err error
+	if upgrade {
+		// Inside a connection upgrade the proxy answers with a cert of the
+		// root cluster's CA instead of its web cert.
+		if clusterCAs, err = f.Cluster.ClusterCAs(ctx, f.Cluster.Root()); err != nil {
+			return nil, err
+		}
+	} else if err := r.trust.check(ctx, f.Profile.ProxyAddr, set); err != nil {
+		return nil, err
+	}
+	host, _, err := net.SplitHostPort(f.Profile.ProxyAddr)
+	if err != nil {
+		return nil, fmt.Errorf("profile %s: proxy address: %w", f.Profile.Name, err)
+	}
+	to := route.Route{
+		ProxyAddr: f.Profile.ProxyAddr, ServerName: host, ALPN: proto.ALPN,
+		Cert: cert.TLS, RootCAs: set.RootCAs, Insecure: set.Insecure,
+		ConnUpgrade: upgrade, ClusterCAs: clusterCAs,
+	}
+	dial := route.Dialer{Route: to, UpgradeNeeded: f.Cluster.RequireConnUpgrade}.Dial
+	return &credential{dial: dial, validUntil: cert.ValidUntil().Round(0)}, nil
+}
+
+func (dbKind) list(ctx context.Context, f sessions.Session, clusterName string) ([]ipc.Resource, error) {
+	dbs, err := f.Cluster.Databases(ctx, clusterName)
+	if err != nil {
+		return nil, err
+	}
+	id := f.Profile.Session.Identity
+	list := make([]ipc.Resource, 0, len(dbs))
+	for _, d := range dbs {
+		list = append(list, ipc.Resource{
+			Name: d.Name, Kind: state.KindDB, Protocol: d.Protocol, Description: d.Description, Labels: d.Labels,
+			Cluster: clusterName, DBUsers: id.DBUsers, DBNames: id.DBNames,
+		})
+	}
+	return list, nil
+}
+
+func (dbKind) check(ctx context.Context, f sessions.Session, spec state.TunnelSpec) error {
+	d, err := f.Cluster.Database(ctx, spec.Cluster, spec.Resource)
+	if err != nil {
+		return err
+	}
+	proto, ok := db.Lookup(d.Protocol)
+	if ok && proto.NeedsDBUser && cmp.Or(spec.DBUser, proto.DefaultDBUser) == "" {
+		return &ipc.Error{
+			Code:    ipc.CodeInvalid,
+			Message: fmt.Sprintf("%s takes the database user from the cert, so the tunnel must name one", d.Protocol),
+			Hint:    "add --db-user" + allowedUsers(f.Profile.Session.Identity.DBUsers),
+		}
+	}
+	return nil
+}

@@ -1,0 +1,101 @@
+package tunnel
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"berth/agent/cluster"
+	"berth/agent/config"
+	"berth/agent/ipc"
+	"berth/agent/sessions"
+	"berth/agent/state"
+	"berth/agent/tsh"
+	"berth/certwatch"
+)
+
+// kind is what differs between tunnels to one kind of resource and to another:
+// all of it. A new kind is one more file with an implementation, and a line in
+// kinds.
+type kind interface {
+	// carrier returns the part that serves the clients of t.
+	carrier(s *Set, t *tunnel) carrier
+	// find looks the tunnel's resource up in its cluster.
+	find(ctx context.Context, r *resolver, spec state.TunnelSpec, f sessions.Session) (way, error)
+	// target is what tsh is run for, where it carries the tunnel.
+	target(spec state.TunnelSpec, dir string) tsh.Target
+	// viaChild returns the credential for clients that tsh carries.
+	viaChild(t *tunnel, c *child, until time.Time) *credential
+	// list returns what a cluster offers the session's user.
+	list(ctx context.Context, f sessions.Session, clusterName string) ([]ipc.Resource, error)
+	// check refuses a tunnel that cannot work.
+	check(ctx context.Context, f sessions.Session, spec state.TunnelSpec) error
+}
+
+var kinds = map[state.Kind]kind{
+	state.KindDB:   dbKind{},
+	state.KindKube: kubeKind{},
+}
+
+// way is how a tunnel's resource is reached.
+type way struct {
+	protocol string // of a database
+	needsTSH string // why only tsh can carry it; empty: berth can
+	carries  string // what berth carries, in a word
+	// mint fetches a cert with the roles of the access requests, a list with
+	// commas. A cert that comes with an error is older, and still valid.
+	mint func(ctx context.Context, requests string) (*cluster.Cert, error)
+	// dialled makes of a cert what serves clients.
+	dialled func(ctx context.Context, t *tunnel, cert *cluster.Cert, set config.ProxyTrust) (*credential, error)
+}
+
+// engine decides what carries the tunnel, berth itself wherever it can, and says
+// why.
+func (w way) engine(spec state.TunnelSpec) (state.Engine, string, error) {
+	switch {
+	case spec.Engine == state.EngineTSH:
+		return state.EngineTSH, "engine: tsh in the config", nil
+	case w.needsTSH == "" && spec.Engine == state.EngineNative:
+		return state.EngineNative, "engine: native in the config", nil
+	case w.needsTSH == "":
+		return state.EngineNative, "native carries " + w.carries, nil
+	case spec.Engine == state.EngineNative:
+		return state.EngineNative, "", &engineError{want: "native", why: w.needsTSH}
+	default:
+		return state.EngineTSH, w.needsTSH, nil
+	}
+}
+
+// hardwareKey is why only tsh can use a session whose key berth cannot read.
+const hardwareKey = "the session's key is a hardware key"
+
+// profileNeedsTSH returns why no resource behind a profile can be reached but by
+// tsh; empty means that it can.
+func profileNeedsTSH(p *certwatch.Profile) string {
+	policy := p.PrivateKeyPolicy
+	if p.Session != nil && p.Session.Identity.PrivateKeyPolicy != "" {
+		policy = p.Session.Identity.PrivateKeyPolicy
+	}
+	switch {
+	case policy != "" && policy != "none" && policy != "web_session":
+		return fmt.Sprintf("the cluster demands hardware keys (%s)", policy)
+	case !p.TLSRoutingEnabled:
+		return "the cluster does not use TLS routing"
+	default:
+		return ""
+	}
+}
+
+// mfaPerSession is why tsh carries what wants a code for each session.
+const mfaPerSession = "the cluster asks for MFA per session"
+
+// List returns the resources of a kind that a cluster offers.
+func List(ctx context.Context, k state.Kind, f sessions.Session, clusterName string) ([]ipc.Resource, error) {
+	return kinds[k].list(ctx, f, clusterName)
+}
+
+// Check refuses a tunnel to what its cluster does not offer the session's user,
+// or that lacks what its protocol needs.
+func Check(ctx context.Context, f sessions.Session, spec state.TunnelSpec) error {
+	return kinds[spec.Kind].check(ctx, f, spec)
+}

@@ -1,0 +1,160 @@
+package tunnel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"time"
+
+	"github.com/gravitational/teleport/api/constants"
+
+	"berth/agent/cluster"
+	"berth/agent/config"
+	"berth/agent/ipc"
+	"berth/agent/ports"
+	"berth/agent/sessions"
+	"berth/agent/state"
+	"berth/agent/tsh"
+	"berth/proxies/kube"
+	"berth/proxies/route"
+)
+
+// kubeKind is tunnels to Kubernetes.
+type kubeKind struct{}
+
+func (kubeKind) carrier(s *Set, t *tunnel) carrier {
+	var shared *kube.Listener
+	if ports.SharesKube(t.spec) {
+		shared = s.cfg.Kube.Listener(s.ctx, ports.SharedKube(s.cfg.Config()))
+	}
+	return kube.New(kube.Config{
+		Name:     t.spec.Name,
+		Listener: shared,
+		Own:      kube.ListenerConfig{Port: t.spec.Port, CA: s.cfg.Kube.CA},
+		Source:   t.kubeSource,
+		Now:      t.kubeNow,
+		Hold:     t.spec.HoldDuration(),
+		As:       t.spec.As, AsGroups: t.spec.AsGroups,
+		Grace:  s.cfg.Grace,
+		Refuse: t.refuseKube,
+		ForbiddenHint: fmt.Sprintf("Your roles let you be several users in Kubernetes: say which with kubectl --as, "+
+			"or for good with as: in the config of tunnel %s (berth config edit)", t.spec.Name),
+		LoginHint: "berth login",
+		Logger:    s.cfg.Logger,
+		OnChange:  t.onChange,
+		OnEvent:   t.observe,
+	})
+}
+
+func (kubeKind) target(spec state.TunnelSpec, dir string) tsh.Target {
+	return tsh.KubeCluster{Name: spec.Resource, Kubeconfig: filepath.Join(dir, spec.Name+".tsh")}
+}
+
+func (kubeKind) viaChild(t *tunnel, c *child, until time.Time) *credential {
+	return t.kubeCredential(c.identity(), c.proc.Dial, until)
+}
+
+func (kubeKind) find(ctx context.Context, r *resolver, spec state.TunnelSpec, f sessions.Session) (way, error) {
+	if f.Cluster == nil {
+		return way{needsTSH: hardwareKey}, nil
+	}
+	w := way{carries: "Kubernetes", needsTSH: profileNeedsTSH(f.Profile)}
+	if w.needsTSH != "" {
+		return w, nil
+	}
+	_, err := f.Cluster.KubeCluster(ctx, spec.Cluster, spec.Resource)
+	if _, unknown := errors.AsType[*cluster.UnknownKubeError](err); unknown && len(r.memory.Grants(spec.Name)) > 0 {
+		// The session does not see it, but the tunnel may.
+		err = f.Cluster.As(ctx, r.memory.Grants(spec.Name), func(c *cluster.Cluster) error {
+			_, err := c.KubeCluster(ctx, spec.Cluster, spec.Resource)
+			return err
+		})
+	}
+	if err != nil {
+		return w, err
+	}
+	to := cluster.KubeRoute{Cluster: spec.Cluster, KubeCluster: spec.Resource}
+	mfa, err := f.Cluster.KubeMFARequired(ctx, to)
+	if err != nil {
+		return w, err
+	}
+	if mfa {
+		w.needsTSH = mfaPerSession
+	}
+	w.mint = func(ctx context.Context, requests string) (*cluster.Cert, error) {
+		to.Requests = requests
+		return f.Cluster.KubeCert(ctx, to)
+	}
+	w.dialled = func(ctx context.Context, t *tunnel, cert *cluster.Cert, set config.ProxyTrust) (*credential, error) {
+		return dialKube(ctx, t, f, cert, set)
+	}
+	return w, nil
+}
+
+// dialKube makes of a cert the way to Kubernetes.
+func dialKube(ctx context.Context, t *tunnel, f sessions.Session, cert *cluster.Cert, set config.ProxyTrust) (*credential, error) {
+	// The proxy shows a cert of the root cluster's CA, whichever cluster the
+	// tunnel leads to.
+	cas, err := f.Cluster.ClusterCAs(ctx, f.Cluster.Root())
+	if err != nil {
+		return nil, err
+	}
+	serverName, err := KubeServerName(f.Profile.ProxyAddr)
+	if err != nil {
+		return nil, fmt.Errorf("profile %s: proxy address: %w", f.Profile.Name, err)
+	}
+	to := route.Route{
+		ProxyAddr: f.Profile.ProxyAddr, ServerName: serverName,
+		Cert: cert.TLS, ClusterCert: true, ClusterCAs: cas, RootCAs: set.RootCAs,
+		ConnUpgrade: f.Cluster.ConnUpgradeRequired(),
+	}
+	dialer := route.Dialer{Route: to, UpgradeNeeded: f.Cluster.RequireConnUpgrade}
+	return t.kubeCredential(cert.TLS, dialer.DialHTTP, cert.ValidUntil()), nil
+}
+
+// KubeServerName is the name by which a proxy is asked for Kubernetes, and for
+// which it shows a cert of the cluster. A proxy that is known by its IP address
+// has no name of its own in that cert.
+func KubeServerName(proxyAddr string) (string, error) {
+	host, _, err := net.SplitHostPort(proxyAddr)
+	if err != nil {
+		return "", err
+	}
+	if net.ParseIP(host) != nil {
+		host = constants.APIDomain
+	}
+	return constants.KubeTeleportProxyALPNPrefix + host, nil
+}
+
+func (kubeKind) list(ctx context.Context, f sessions.Session, clusterName string) ([]ipc.Resource, error) {
+	kubes, err := f.Cluster.KubeClusters(ctx, clusterName)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]ipc.Resource, 0, len(kubes))
+	for _, k := range kubes {
+		list = append(list, ipc.Resource{Name: k.Name, Kind: state.KindKube, Labels: k.Labels, Cluster: clusterName})
+	}
+	return list, nil
+}
+
+func (kubeKind) check(ctx context.Context, f sessions.Session, spec state.TunnelSpec) error {
+	_, err := f.Cluster.KubeCluster(ctx, spec.Cluster, spec.Resource)
+	return err
+}
+
+// KubeCert mints a cert for a Kubernetes cluster outside of any tunnel. Where
+// only tsh could use one, it returns why, and no cert.
+func (s *Set) KubeCert(ctx context.Context, f sessions.Session, clusterName, kubeCluster string) (cert *cluster.Cert, needsTSH string, err error) {
+	spec := state.TunnelSpec{Kind: state.KindKube, Cluster: clusterName, Resource: kubeCluster}
+	w, err := kubeKind{}.find(ctx, s.resolver, spec, f)
+	if err != nil || w.needsTSH != "" {
+		return nil, w.needsTSH, err
+	}
+	if cert, err = w.mint(ctx, ""); cert != nil {
+		return cert, "", nil
+	}
+	return nil, "", err
+}

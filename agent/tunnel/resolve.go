@@ -1,0 +1,189 @@
+package tunnel
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"berth/agent/cluster"
+	"berth/agent/config"
+	"berth/agent/memory"
+	"berth/agent/sessions"
+	"berth/agent/state"
+	"berth/proxies/route"
+)
+
+// resolver finds, for a tunnel, the credential its clients are dialled with.
+// One resolver serves all tunnels and keeps no state of theirs.
+type resolver struct {
+	sessions *sessions.Sessions
+	memory   *memory.Store
+	config   func() *config.Config
+	launcher *launcher
+	trust    trust
+	log      *slog.Logger
+	// requestCommand returns the command that asks for access to what a tunnel
+	// was refused, or nothing.
+	requestCommand func(ctx context.Context, f sessions.Session, spec state.TunnelSpec) string
+	// grantRefused takes from a tunnel the access requests that a refusal shows
+	// to be over, and reports whether there were any.
+	grantRefused func(tunnel string, err error) bool
+}
+
+func (r *resolver) resolve(ctx context.Context, t *tunnel, reason Reason) resolution {
+	now := time.Now()
+	res := resolution{engine: t.lastEngine(), protocol: r.memory.ProtocolOf(t.spec.Cluster, t.spec.Resource)}
+	f := r.sessions.Discover(ctx, t.spec.Cluster, now)
+	if f.Profile != nil {
+		res.profile = f.Profile.ProxyAddr
+	}
+	switch {
+	case f.Profile == nil:
+		return r.waiting(t, res, sessions.ErrNoProfile)
+	case f.Profile.Settling:
+		// The homes were being written when they were first read; certwatch
+		// will report shortly.
+		res.state, res.err = state.TunnelConnecting, sessions.ErrSettling
+		res.next = now.Add(time.Second)
+		return res
+	case !f.Valid(now):
+		return r.waiting(t, res, sessions.ErrLoginNeeded)
+	case now.Before(f.Profile.Session.ValidFrom):
+		return r.failed(t, res, &clockSkewError{validFrom: f.Profile.Session.ValidFrom})
+	}
+	set, err := r.config().ProxyTrust(f.Profile.ProxyAddr)
+	if err != nil {
+		return r.failed(t, res, err)
+	}
+	if reason == Verify && f.Cluster != nil {
+		if err := f.Cluster.Ping(ctx); err != nil {
+			return r.failed(t, res, err)
+		}
+		t.forgiveUnreachable()
+	}
+	return r.connect(ctx, t, res, f, set)
+}
+
+// connect finds the credential that goes with a valid session.
+func (r *resolver) connect(ctx context.Context, t *tunnel, res resolution, f sessions.Session, set config.ProxyTrust) resolution {
+	w, err := kinds[t.spec.Kind].find(ctx, r, t.spec, f)
+	if w.protocol != "" {
+		res.protocol = w.protocol
+		if err := r.memory.RememberProtocol(t.spec.Cluster, t.spec.Resource, w.protocol); err != nil {
+			r.log.Warn("saved state not written", "err", err)
+		}
+	}
+	if err == nil {
+		res.engine, res.engineReason, err = w.engine(t.spec)
+	}
+	switch {
+	case err != nil:
+		return r.suggestRequest(ctx, t, r.failed(t, res, err), f)
+	case res.engine == state.EngineTSH:
+		return r.viaTSH(ctx, t, res, f, set)
+	}
+	t.stopChild()
+	return r.native(ctx, t, res, f, set, w)
+}
+
+// native mints (or reuses) a cert and makes of it what serves clients.
+func (r *resolver) native(ctx context.Context, t *tunnel, res resolution, f sessions.Session, set config.ProxyTrust, w way) resolution {
+	requests := r.grants(t.spec.Name)
+	cert, err := w.mint(ctx, requests)
+	if err != nil && requests != "" && r.grantRefused(t.spec.Name, err) {
+		cert, err = w.mint(ctx, r.grants(t.spec.Name))
+	}
+	if err != nil && cert == nil {
+		return r.suggestRequest(ctx, t, r.failed(t, res, err), f)
+	}
+	if res.cred, err = w.dialled(ctx, t, cert, set); err != nil {
+		return r.failed(t, res, err)
+	}
+	res.state, res.err = state.TunnelReady, nil
+	res.next = slices.MinFunc([]time.Time{cert.RefreshAt, cert.ValidUntil()}, time.Time.Compare)
+	return res
+}
+
+// viaTSH has a supervised tsh carry the tunnel.
+func (r *resolver) viaTSH(ctx context.Context, t *tunnel, res resolution, f sessions.Session, set config.ProxyTrust) resolution {
+	c, until, err := r.childFor(ctx, t, f, set)
+	if err != nil {
+		return r.failed(t, res, err)
+	}
+	res.state, res.problem = c.state(t.spec)
+	res.cred = kinds[t.spec.Kind].viaChild(t, c, until)
+	res.next = until
+	return res
+}
+
+// grants are the access requests whose roles the tunnel alone has, as a route
+// names them.
+func (r *resolver) grants(tunnel string) string { return strings.Join(r.memory.Grants(tunnel), ",") }
+
+// suggestRequest adds to a refusal by the cluster the command that asks for
+// access, where there is something to ask for.
+func (r *resolver) suggestRequest(ctx context.Context, t *tunnel, res resolution, f sessions.Session) resolution {
+	if res.problem == nil || res.err == nil || !refused(res.err) {
+		return res
+	}
+	if cmd := r.requestCommand(ctx, f, t.spec); cmd != "" {
+		res.problem.Action = cmd
+	}
+	return res
+}
+
+// waiting is the outcome when only a login helps.
+func (r *resolver) waiting(t *tunnel, res resolution, err error) resolution {
+	t.currentChild().gate()
+	res.state, res.err = state.TunnelWaitingForLogin, err
+	res.problem = problemFor(err, t.spec, res.profile, t.lastProfile())
+	// Only a changed session helps, and that wakes the tunnel at once; the
+	// distant next look is for clocks that were set.
+	res.next = time.Now().Add(time.Minute)
+	return res
+}
+
+// failed is the outcome when the attempt met an error. A cert that is still
+// valid goes on serving: a failed refresh never displaces it.
+func (r *resolver) failed(t *tunnel, res resolution, err error) resolution {
+	res.err = err
+	if _, ok := errors.AsType[*cluster.SessionExpiredError](err); ok {
+		return r.waiting(t, res, sessions.ErrLoginNeeded)
+	}
+	res.problem = problemFor(err, t.spec, res.profile, t.lastProfile())
+	res.state = state.TunnelError
+	if refused(err) {
+		t.currentChild().gate()
+	}
+	if t.servesSameIdentity(res) && !refused(err) {
+		res.keep = true
+		if !unreachable(err) {
+			res.state = state.TunnelReady
+		}
+	}
+	return res
+}
+
+func (r *resolver) release(t *tunnel) {
+	t.stopChild()
+	if f := r.sessions.ForCluster(t.spec.Cluster, time.Now()); f.Cluster != nil {
+		f.Cluster.Forget(t.spec.Cluster, t.spec.Resource)
+	}
+}
+
+// refused reports whether err is the cluster's own no, after which an older
+// cert has no business being used.
+func refused(err error) bool {
+	var denied *cluster.AccessDeniedError
+	var unknown *cluster.UnknownDatabaseError
+	var unknownKube *cluster.UnknownKubeError
+	return errors.As(err, &denied) || errors.As(err, &unknown) || errors.As(err, &unknownKube)
+}
+
+func unreachable(err error) bool {
+	var away *cluster.UnreachableError
+	return errors.As(err, &away) || errors.Is(err, route.ErrUnreachable)
+}

@@ -1,0 +1,520 @@
+// Package tunnel runs the config's tunnels: each has a carrier that serves
+// clients on its local port, and one goroutine that keeps the credential current
+// with which they are dialled. The Set starts, stops and restarts them.
+//
+// Locks: a Set's turn is held by whoever starts or stops tunnels, and may be held
+// while a port is bound or released. Its mu and a tunnel's mu guard values only;
+// nothing waits while it holds one of them.
+package tunnel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"berth/agent/access"
+	"berth/agent/cluster"
+	"berth/agent/config"
+	"berth/agent/ipc"
+	"berth/agent/kubelocal"
+	"berth/agent/memory"
+	"berth/agent/ports"
+	"berth/agent/sessions"
+	"berth/agent/state"
+	"berth/agent/tunnel/history"
+	"berth/proxies/kube"
+)
+
+// Config says what the tunnels are made of.
+type Config struct {
+	StateDir string        // for the files that tsh writes
+	Grace    time.Duration // for open connections of tunnels that end
+	Config   func() *config.Config
+	Sessions *sessions.Sessions
+	Memory   *memory.Store
+	Kube     *kubelocal.Local
+	// RequestCommand returns the command that asks for access to what a tunnel
+	// was refused; empty: there is none.
+	RequestCommand func(ctx context.Context, f sessions.Session, spec state.TunnelSpec) string
+	OnChange       func() // what the snapshot says of a tunnel has changed
+	OnGrants       func() // the memory's grants have changed
+	Logger         *slog.Logger
+}
+
+// Set is the tunnels of the config, those that the user stopped included.
+type Set struct {
+	cfg      Config
+	log      *slog.Logger
+	resolver *resolver
+	watchman *watchman
+	book     *history.Book
+	ctx      context.Context // the agent's: tunnels outlive the call that starts them
+	turn     chan struct{}   // capacity 1: held while tunnels are started or stopped
+	draining sync.WaitGroup  // tunnels that were stopped and still serve open connections
+
+	mu      sync.Mutex // guards entries and what they point to
+	entries []*entry   // in the order of the config
+}
+
+// entry is one tunnel of the config.
+type entry struct {
+	spec    state.TunnelSpec
+	port    int     // the local one
+	stopped bool    // by the user
+	t       *tunnel // nil: stopped, or its port is yet to be tried
+	cancel  context.CancelFunc
+	done    chan struct{} // closed when t's goroutines have ended
+}
+
+// New returns a Set without tunnels. Those that it will have end with ctx.
+func New(ctx context.Context, cfg Config) *Set {
+	s := &Set{
+		cfg: cfg, log: cfg.Logger.With("component", "agent"), watchman: newWatchman(ctx, cfg.Logger), book: history.NewBook(), ctx: ctx,
+		turn: make(chan struct{}, 1),
+	}
+	s.resolver = &resolver{
+		sessions: cfg.Sessions, memory: cfg.Memory, config: cfg.Config, log: cfg.Logger,
+		launcher: &launcher{
+			ctx: ctx, tshPath: func() string { return cfg.Config().TSHPath() }, dir: filepath.Join(cfg.StateDir, "kube"), log: cfg.Logger,
+		},
+		requestCommand: cfg.RequestCommand,
+		grantRefused:   s.grantRefused,
+	}
+	return s
+}
+
+// Run does what no single tunnel does, until ctx ends: it looks up the programs
+// of clients.
+func (s *Set) Run(ctx context.Context) { s.book.Run(ctx) }
+
+// Start makes every tunnel of the config. When it returns each port was tried.
+func (s *Set) Start(cfg *config.Config) {
+	s.turn <- struct{}{}
+	defer func() { <-s.turn }()
+	s.mu.Lock()
+	for _, spec := range cfg.Tunnels {
+		s.entries = append(s.entries, s.newEntry(cfg, spec))
+	}
+	fresh := slices.Clone(s.entries)
+	s.mu.Unlock()
+	s.listen(fresh)
+}
+
+// Apply brings the tunnels in line with the config next: only those in diff are
+// touched. When it returns each new port was tried.
+func (s *Set) Apply(before, next *config.Config, diff config.Changes) {
+	s.turn <- struct{}{}
+	defer func() { <-s.turn }()
+	changed := append(slices.Clone(diff.Changed), movedKube(before, next, diff)...)
+	s.noteChanges(before, diff.Added, changed)
+
+	s.mu.Lock()
+	is := make(map[string]*entry, len(s.entries))
+	for _, e := range s.entries {
+		is[e.spec.Name] = e
+	}
+	var old, fresh []*entry
+	for _, spec := range slices.Concat(diff.Removed, changed) {
+		if e := is[spec.Name]; e != nil {
+			old = append(old, e)
+			delete(is, spec.Name)
+		}
+	}
+	for _, spec := range slices.Concat(changed, diff.Added) {
+		e := s.newEntry(next, spec)
+		is[spec.Name] = e
+		fresh = append(fresh, e)
+	}
+	s.entries = s.entries[:0:0]
+	for _, spec := range next.Tunnels {
+		if e := is[spec.Name]; e != nil {
+			s.entries = append(s.entries, e)
+		}
+	}
+	s.mu.Unlock()
+
+	s.halt(old)
+	if !slices.ContainsFunc(next.Tunnels, ports.SharesKube) {
+		s.cfg.Kube.CloseListener()
+	}
+	s.listen(fresh)
+	for _, spec := range diff.Removed {
+		s.book.Forget(spec.Name)
+		if err := errors.Join(s.cfg.Memory.SetStopped(spec.Name, false), s.cfg.Memory.SetGrants(spec.Name, nil)); err != nil {
+			s.log.Warn("saved state not written", "err", err)
+		}
+	}
+}
+
+// newEntry returns the entry of a tunnel that is yet to listen, if it is to.
+func (s *Set) newEntry(cfg *config.Config, spec state.TunnelSpec) *entry {
+	return &entry{spec: spec, port: ports.Of(cfg, spec), stopped: s.cfg.Memory.Stopped(spec.Name)}
+}
+
+// listen makes the tunnels of the entries, binds every port, and only then
+// starts their goroutines. A port that cannot be had is the tunnel's problem,
+// not the agent's. The caller has the turn.
+func (s *Set) listen(fresh []*entry) {
+	var start []func()
+	for _, e := range fresh {
+		s.mu.Lock()
+		stopped := e.stopped
+		s.mu.Unlock()
+		if stopped {
+			continue
+		}
+		t := s.newTunnel(e.spec)
+		if err := t.px.Bind(); err != nil {
+			s.log.Warn("port not bound, will retry", "tunnel", e.spec.Name, "local_port", e.port, "err", err)
+		}
+		ctx, cancel := context.WithCancel(s.ctx)
+		done := make(chan struct{})
+		s.mu.Lock()
+		e.t, e.cancel, e.done = t, cancel, done
+		s.mu.Unlock()
+		start = append(start, func() {
+			defer close(done)
+			t.run(ctx)
+		})
+	}
+	for _, run := range start {
+		go run()
+	}
+}
+
+func (s *Set) newTunnel(spec state.TunnelSpec) *tunnel {
+	t := &tunnel{
+		spec:     spec,
+		resolver: s.resolver,
+		log:      s.cfg.Logger.With("tunnel", spec.Name),
+		onChange: s.cfg.OnChange,
+		lastProfile: func() memory.Profile {
+			p, _ := s.cfg.Memory.ProfileOf(spec.Cluster)
+			return p
+		},
+		history: s.book.Of(spec.Name),
+		kick:    make(chan Reason, 1),
+		status:  resolution{state: state.TunnelConnecting, engine: state.EngineNative},
+	}
+	t.px = kinds[spec.Kind].carrier(s, t)
+	return t
+}
+
+// halt ends tunnels. When it returns their listeners are closed, so that
+// successors can have the ports; open connections drain in the background. The
+// caller has the turn.
+func (s *Set) halt(old []*entry) {
+	var ending []*entry
+	s.mu.Lock()
+	for _, e := range old {
+		if e.t != nil {
+			ending = append(ending, &entry{t: e.t, done: e.done})
+			e.cancel()
+			e.t = nil
+		}
+	}
+	s.mu.Unlock()
+	for _, e := range ending {
+		<-e.t.px.Released()
+		s.draining.Go(func() { <-e.done })
+	}
+}
+
+// Close ends every tunnel and waits until all have drained. The Set's context
+// must be over.
+func (s *Set) Close() {
+	s.turn <- struct{}{}
+	s.mu.Lock()
+	all := slices.Clone(s.entries)
+	s.mu.Unlock()
+	s.halt(all)
+	<-s.turn
+	s.draining.Wait()
+	s.cfg.Kube.CloseListener()
+	s.cfg.Kube.Wait()
+	s.resolver.launcher.running.Wait()
+}
+
+// change runs f for one tunnel's entry, with the turn.
+func (s *Set) change(ctx context.Context, name string, f func(*entry)) error {
+	select {
+	case s.turn <- struct{}{}:
+		defer func() { <-s.turn }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if e := s.entry(name); e != nil {
+		f(e)
+	}
+	return nil
+}
+
+// entry returns the entry of a tunnel; nil when there is none.
+func (s *Set) entry(name string) *entry {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := slices.IndexFunc(s.entries, func(e *entry) bool { return e.spec.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return s.entries[i]
+}
+
+// Stop stops a tunnel and frees its port until Resume, over restarts of the
+// agent too.
+func (s *Set) Stop(ctx context.Context, name string) error {
+	if err := s.cfg.Memory.SetStopped(name, true); err != nil {
+		return err
+	}
+	err := s.change(ctx, name, func(e *entry) {
+		s.mu.Lock()
+		e.stopped = true
+		s.mu.Unlock()
+		s.halt([]*entry{e})
+	})
+	s.Note(name, "stopped on request")
+	s.log.Info("tunnel stopped", "tunnel", name)
+	return err
+}
+
+// Resume starts a tunnel that the user stopped; on one that runs it does
+// nothing.
+func (s *Set) Resume(ctx context.Context, name string) error {
+	if err := s.cfg.Memory.SetStopped(name, false); err != nil {
+		return err
+	}
+	err := s.change(ctx, name, func(e *entry) {
+		s.mu.Lock()
+		runs := e.t != nil
+		e.stopped = false
+		s.mu.Unlock()
+		if !runs {
+			s.listen([]*entry{e})
+		}
+	})
+	s.Note(name, "started on request")
+	s.log.Info("tunnel started", "tunnel", name)
+	return err
+}
+
+// Restart closes a tunnel's connections and fetches a new cert; the port stays
+// bound. A stopped tunnel is started.
+func (s *Set) Restart(ctx context.Context, name string) error {
+	t := s.tunnel(name)
+	if t == nil {
+		return s.Resume(ctx, name)
+	}
+	s.Note(name, "restarted on request")
+	t.restart()
+	return nil
+}
+
+// tunnel returns a tunnel that runs; nil when none of that name does.
+func (s *Set) tunnel(name string) *tunnel {
+	for _, e := range s.listed() {
+		if e.spec.Name == name {
+			return e.t
+		}
+	}
+	return nil
+}
+
+// listed returns the entries as they are now, in the order of the config.
+func (s *Set) listed() []entry {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := make([]entry, len(s.entries))
+	for i, e := range s.entries {
+		list[i] = *e
+	}
+	return list
+}
+
+// running returns the tunnels that run, in the order of the config.
+func (s *Set) running() []*tunnel {
+	var list []*tunnel
+	for _, e := range s.listed() {
+		if e.t != nil {
+			list = append(list, e.t)
+		}
+	}
+	return list
+}
+
+// Kick has every tunnel resolved anew.
+func (s *Set) Kick(reason Reason) {
+	for _, t := range s.running() {
+		t.wake(reason)
+	}
+}
+
+// Held returns the proxies at which a login would release clients.
+func (s *Set) Held() map[string]bool {
+	held := make(map[string]bool)
+	for _, t := range s.running() {
+		if proxy, ok := t.heldForLogin(); ok {
+			held[proxy] = true
+		}
+	}
+	return held
+}
+
+// Outside returns the tunnels of the request's session that its access does not
+// reach: a session that assumes a request for resources reaches those alone.
+func (s *Set) Outside(r state.Request) []string {
+	var names []string
+	for _, t := range s.running() {
+		if t.servedBy() == r.Profile && !Reaches(r, t.spec) {
+			names = append(names, t.spec.Name)
+		}
+	}
+	return names
+}
+
+// Reaches reports whether the access of a request leads where a tunnel does.
+func Reaches(r state.Request, spec state.TunnelSpec) bool {
+	return access.Reaches(r, spec.Cluster, spec.Kind.InResourceID(), spec.Resource)
+}
+
+// RolesLost drops the credentials of the tunnels that went through those proxies,
+// because their sessions have lost roles.
+func (s *Set) RolesLost(proxies []string) {
+	for _, t := range s.running() {
+		if slices.Contains(proxies, t.servedBy()) {
+			t.makeStale(s.closesOnDrop())
+		}
+	}
+}
+
+func (s *Set) closesOnDrop() bool { return s.cfg.Config().Access.OnDrop == config.OnDropClose }
+
+// Grant gives a tunnel alone the roles of a request.
+func (s *Set) Grant(tunnel string, r state.Request) error {
+	ids := s.cfg.Memory.Grants(tunnel)
+	if !slices.Contains(ids, r.ID) {
+		if err := s.cfg.Memory.SetGrants(tunnel, append(ids, r.ID)); err != nil {
+			return err
+		}
+		s.grantsChanged(tunnel)
+	}
+	s.Note(tunnel, fmt.Sprintf("has %s alone, by access request %s", strings.Join(r.Roles, ", "), r.ID))
+	return nil
+}
+
+// Ungrant takes the roles of a request back from a tunnel: connections opened
+// with them are stale.
+func (s *Set) Ungrant(tunnel, id string) {
+	ids := s.cfg.Memory.Grants(tunnel)
+	left := slices.DeleteFunc(slices.Clone(ids), func(have string) bool { return have == id })
+	if len(left) == len(ids) {
+		return
+	}
+	if err := s.cfg.Memory.SetGrants(tunnel, left); err != nil {
+		s.log.Warn("saved state not written", "err", err)
+	}
+	s.Note(tunnel, "no longer has the roles of access request "+id)
+	if t := s.tunnel(tunnel); t != nil {
+		t.makeStale(s.closesOnDrop())
+	}
+	s.grantsChanged(tunnel)
+}
+
+func (s *Set) grantsChanged(tunnel string) {
+	s.cfg.OnGrants()
+	if t := s.tunnel(tunnel); t != nil {
+		t.wake(Changed)
+	}
+	s.cfg.OnChange()
+}
+
+// grantRefused is called when a tunnel's cert was refused because of a request
+// whose roles it has: the request is over.
+func (s *Set) grantRefused(tunnel string, err error) bool {
+	var unknown *cluster.UnknownRequestError
+	var not *cluster.NotAssumableError
+	if !errors.As(err, &unknown) && !errors.As(err, &not) {
+		return false
+	}
+	ids := s.cfg.Memory.Grants(tunnel)
+	if len(ids) == 0 {
+		return false
+	}
+	s.log.Info("tunnel loses access requests' roles", "tunnel", tunnel, "request_ids", ids, "err", err)
+	ended := ids
+	// The server names the one that it stumbled over.
+	if one := slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return !strings.Contains(err.Error(), id) }); len(one) == 1 {
+		ended = one
+	}
+	for _, id := range ended {
+		s.Ungrant(tunnel, id)
+	}
+	return true
+}
+
+// Record notes in the histories what is new in a snapshot. Snapshots must come
+// in order.
+func (s *Set) Record(snapshot *state.Snapshot) { s.book.Record(snapshot, time.Now()) }
+
+// History returns what happened to a tunnel lately, the oldest first.
+func (s *Set) History(name string) []state.Event { return s.book.Of(name).Events(time.Now()) }
+
+// Note adds a line to a tunnel's history.
+func (s *Set) Note(tunnel, text string) {
+	s.book.Of(tunnel).Note(time.Now(), state.EventConfig, text)
+}
+
+// noteChanges notes what the config file made of its tunnels.
+func (s *Set) noteChanges(before *config.Config, added, changed []state.TunnelSpec) {
+	for _, t := range added {
+		s.Note(t.Name, "added to the config")
+	}
+	for _, t := range changed {
+		old, _ := before.Tunnel(t.Name)
+		s.Note(t.Name, "config changed: "+changedKeys(old, t))
+	}
+}
+
+// AbsentKube words the refusal of a client whose server name no running tunnel
+// has.
+func (s *Set) AbsentKube(serverName string) kube.Refusal {
+	for _, e := range s.listed() {
+		if e.spec.Kind == state.KindKube && kube.ServerName(e.spec.Name) == serverName {
+			return kube.Refusal{
+				Code:    503,
+				Message: fmt.Sprintf("tunnel %s is stopped; to start it: berth tunnel start %s", e.spec.Name, e.spec.Name),
+			}
+		}
+	}
+	return kube.Refusal{
+		Code:    404,
+		Message: "berth no longer has a tunnel for this context; to list the tunnels: berth tunnel ls",
+	}
+}
+
+// movedKube returns the tunnels whose shared port differs between the configs and
+// that diff does not list yet.
+func movedKube(from, to *config.Config, diff config.Changes) []state.TunnelSpec {
+	if ports.SharedKube(from) == ports.SharedKube(to) {
+		return nil
+	}
+	known := slices.Concat(diff.Added, diff.Changed)
+	return slices.DeleteFunc(ports.KubeTunnels(to), func(t state.TunnelSpec) bool {
+		return !ports.SharesKube(t) || slices.ContainsFunc(known, func(k state.TunnelSpec) bool { return k.Name == t.Name })
+	})
+}
+
+// TunnelTo returns the name of a tunnel that leads to the resource.
+func (s *Set) TunnelTo(r ipc.Resource) string {
+	for _, e := range s.listed() {
+		if e.spec.Kind == r.Kind && e.spec.Cluster == r.Cluster && e.spec.Resource == r.Name {
+			return e.spec.Name
+		}
+	}
+	return ""
+}

@@ -1,0 +1,339 @@
+package tunnel
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+
+	"berth/agent/memory"
+	"berth/agent/state"
+	"berth/agent/tunnel/history"
+	"berth/internal/wake"
+	"berth/proxies"
+	"berth/proxies/kube"
+	"berth/proxies/route"
+)
+
+const (
+	// clientRetry is the least time between two attempts that clients cause:
+	// a client that hammers a failing tunnel must not hammer the cluster.
+	clientRetry = time.Second
+	// retryMax caps the pause between attempts a tunnel makes by itself.
+	retryMax = 30 * time.Second
+	// wakeEvery is the longest a tunnel sleeps: timers stand still while a
+	// machine is suspended, so every deadline is looked at on the wall clock.
+	wakeEvery = 15 * time.Second
+)
+
+// tunnel is one configured tunnel: its listeners, and the credential clients
+// are dialled with, kept current by one goroutine.
+type tunnel struct {
+	spec     state.TunnelSpec
+	resolver resolving
+	px       carrier
+	log      *slog.Logger
+	onChange func()
+	// lastProfile is the profile that last served the tunnel's cluster.
+	lastProfile func() memory.Profile
+	history     *history.History
+	foreign     foreigners
+	kick        chan Reason    // capacity 1
+	changed     wake.Broadcast // cur, status or attempts have changed
+
+	mu       sync.Mutex // guards everything below
+	cur      *credential
+	status   resolution
+	attempts int          // resolutions finished so far
+	dialErr  *dialFailure // the newest failure since the last success
+	child    *child       // the tsh that carries the tunnel; nil: none does
+}
+
+// resolving finds a tunnel's credential: a *resolver.
+type resolving interface {
+	// resolve makes one attempt. It blocks no longer than the deadlines of the
+	// calls it makes.
+	resolve(ctx context.Context, t *tunnel, reason Reason) resolution
+	// release drops what is held for the tunnel, so that the next resolution
+	// starts from nothing.
+	release(t *tunnel)
+}
+
+// carrier is the part of a tunnel that serves clients: a proxies.Tunnel, or a
+// kube.Tunnel.
+type carrier interface {
+	Bind() error
+	Run(ctx context.Context) error
+	Released() <-chan struct{}
+	Status() proxies.Status
+	CloseConnections()
+	MarkConnections()
+	CloseMarked()
+}
+
+// Reason says why a tunnel is resolved anew.
+type Reason int
+
+const (
+	// Changed: the session or the config is a new one.
+	Changed Reason = iota
+	// client: one waits; not more often than clientRetry.
+	client
+	// Verify: a connection failed or may be dead, so the proxy is asked first.
+	Verify
+)
+
+// resolution is the outcome of one attempt to find a tunnel's credential.
+type resolution struct {
+	state        state.TunnelState
+	problem      *state.Problem
+	err          error
+	profile      string // proxy address
+	protocol     string
+	engine       state.Engine
+	engineReason string
+	cred         *credential
+	next         time.Time // when to resolve again by itself; zero: only when something changes
+	keep         bool      // the credential there was may go on being used
+}
+
+type dialFailure struct {
+	at  time.Time
+	err error
+}
+
+// credential is what a tunnel needs to serve a client.
+type credential struct {
+	dial       proxies.Dial
+	kube       *kube.Upstream // in place of dial, for a tunnel to Kubernetes
+	identity   any            // what kube was made for; comparable
+	validUntil time.Time
+}
+
+func (c *credential) validAt(now time.Time) bool { return c != nil && now.Before(c.validUntil) }
+
+// run serves the tunnel until ctx ends.
+func (t *tunnel) run(ctx context.Context) {
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := t.px.Run(ctx); err != nil && ctx.Err() == nil {
+			t.log.Error("tunnel ended", "err", err)
+		}
+	})
+	t.keepResolved(ctx)
+	t.stopChild()
+	wg.Wait()
+}
+
+// keepResolved is the dull loop: resolve, publish, sleep until something
+// changes or time is up.
+func (t *tunnel) keepResolved(ctx context.Context) {
+	pause := &backoff.ExponentialBackOff{
+		InitialInterval: 500 * time.Millisecond, Multiplier: 2, RandomizationFactor: 0.5, MaxInterval: retryMax,
+	}
+	pause.Reset()
+	var next, last time.Time
+	reason := Changed
+	for {
+		if reason == client && time.Since(last) < clientRetry {
+			if !wake.Sleep(ctx, clientRetry-time.Since(last)) {
+				return
+			}
+		}
+		res := t.resolver.resolve(ctx, t, reason)
+		if ctx.Err() != nil {
+			return
+		}
+		last = time.Now()
+		if res.err != nil && res.next.IsZero() {
+			res.next = last.Add(pause.NextBackOff())
+		} else if res.err == nil {
+			pause.Reset()
+		}
+		next = res.next.Round(0)
+		t.adopt(res)
+		var ok bool
+		if reason, ok = t.sleepUntil(ctx, next); !ok {
+			return
+		}
+		if reason == Changed {
+			pause.Reset()
+		}
+	}
+}
+
+// sleepUntil returns when the wall clock reaches next (never, for the zero
+// time) or the tunnel is kicked; false means ctx ended.
+func (t *tunnel) sleepUntil(ctx context.Context, next time.Time) (Reason, bool) {
+	timer := time.NewTimer(wakeEvery)
+	defer timer.Stop()
+	for {
+		wait := wakeEvery
+		if !next.IsZero() {
+			left := next.Sub(time.Now().Round(0))
+			if left <= 0 {
+				return Changed, true
+			}
+			wait = min(wait, left)
+		}
+		timer.Reset(wait)
+		select {
+		case <-ctx.Done():
+			return 0, false
+		case r := <-t.kick:
+			return r, true
+		case <-timer.C:
+		}
+	}
+}
+
+// adopt makes a resolution the tunnel's present one and wakes held clients.
+func (t *tunnel) adopt(res resolution) {
+	t.mu.Lock()
+	was := t.status
+	switch {
+	case res.cred != nil:
+		t.cur = res.cred
+	case !res.keep:
+		t.cur = nil
+	}
+	if res.problem != nil && was.problem != nil && was.problem.Code == res.problem.Code {
+		res.problem.Since = was.problem.Since
+	}
+	t.status = res
+	t.attempts++
+	t.mu.Unlock()
+	t.changed.Wake()
+
+	if was.state != res.state {
+		attrs := []any{"state", res.state, "engine", res.engine}
+		if res.err != nil {
+			attrs = append(attrs, "err", res.err)
+		}
+		t.log.Info("tunnel state", attrs...)
+	}
+	t.onChange()
+}
+
+func (t *tunnel) wake(r Reason) {
+	select {
+	case t.kick <- r:
+	default: // already kicked; the resolution sees the newest truth
+	}
+}
+
+func (t *tunnel) setDialFailure(f *dialFailure) {
+	t.mu.Lock()
+	changed := (t.dialErr == nil) != (f == nil)
+	t.dialErr = f
+	t.mu.Unlock()
+	if changed {
+		t.onChange()
+	}
+}
+
+func (t *tunnel) dialFailure() *dialFailure {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.dialErr
+}
+
+// restart closes the open connections and fetches a new cert.
+func (t *tunnel) restart() {
+	t.resolver.release(t)
+	t.mu.Lock()
+	t.cur = nil // clients from now on wait for the new cert
+	t.status.state = state.TunnelConnecting
+	t.mu.Unlock()
+	t.px.CloseConnections()
+	t.setDialFailure(nil)
+	t.wake(Changed)
+}
+
+// makeStale drops the credential, because its roles were dropped, and marks the
+// open connections or closes them. Clients wait for the next credential.
+func (t *tunnel) makeStale(closing bool) {
+	t.mu.Lock()
+	t.cur = nil
+	t.mu.Unlock()
+	t.px.MarkConnections()
+	if closing {
+		t.px.CloseMarked()
+	}
+}
+
+// servedBy returns the proxy of the tunnel's last resolution.
+func (t *tunnel) servedBy() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.status.profile
+}
+
+// heldForLogin returns the proxy at which a login would release the tunnel's
+// clients; false means that none of them waits for one.
+func (t *tunnel) heldForLogin() (proxy string, held bool) {
+	if t.px.Status().Waiting == 0 {
+		return "", false
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.status.profile, t.status.state == state.TunnelWaitingForLogin
+}
+
+// lastEngine is the engine of the last resolution: what a tunnel says while it
+// cannot know better.
+func (t *tunnel) lastEngine() state.Engine {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return cmp.Or(engineWanted(t.spec), t.status.engine, state.EngineNative)
+}
+
+// engineWanted is the engine that the config demands; empty for either.
+func engineWanted(spec state.TunnelSpec) state.Engine {
+	if spec.Engine == state.EngineTSH {
+		return state.EngineTSH
+	}
+	return ""
+}
+
+// servesSameIdentity reports whether the tunnel has a valid credential from
+// the same proxy as the failed resolution.
+func (t *tunnel) servesSameIdentity(res resolution) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.cur.validAt(time.Now()) && t.status.profile == res.profile
+}
+
+// forgiveUnreachable forgets a dial failure that was the network's: the proxy
+// just answered.
+func (t *tunnel) forgiveUnreachable() {
+	if f := t.dialFailure(); f != nil && errors.Is(f.err, route.ErrUnreachable) {
+		t.setDialFailure(nil)
+	}
+}
+
+// takeChild sets the tsh that carries the tunnel and returns the one before.
+func (t *tunnel) takeChild(c *child) (before *child) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	before, t.child = t.child, c
+	return before
+}
+
+// currentChild returns the tsh that carries the tunnel; nil: none does.
+func (t *tunnel) currentChild() *child {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.child
+}
+
+// stopChild ends the tunnel's tsh, if it has one, and waits for it.
+func (t *tunnel) stopChild() {
+	if c := t.takeChild(nil); c != nil {
+		c.stop()
+	}
+}
