@@ -26,10 +26,10 @@ const (
 
 // conn is one client connection.
 //
-// It has two goroutines. The one of serve finds the upstream and then copies
-// from it to the client. The one of readClient reads the client from the first
-// moment on: before there is an upstream it keeps what it reads, and so
-// notices when the client hangs up; afterwards it forwards.
+// It has two goroutines. serve finds the upstream and then copies from it to
+// the client. readClient reads the client from the first moment: until there is
+// an upstream it keeps what it reads, and so notices when the client hangs up;
+// then it forwards.
 type conn struct {
 	t      *Tunnel
 	client *net.TCPConn
@@ -41,10 +41,10 @@ type conn struct {
 	clientDone chan struct{} // closed when readClient has returned
 	copyDone   chan struct{} // closed when nothing more comes from upstream
 
-	// early is what the client has sent while nobody has answered it, before
-	// there was an upstream and after, unless talked: then it has an answer, or
-	// has said too much. readClient owns both, and after it has returned serve
-	// does.
+	// early is what the client has sent before its first answer, with or
+	// without an upstream, so that Refuse can read it again. talked means that
+	// early is not kept: the client has an answer, or has sent too much.
+	// readClient owns both, and serve after readClient has returned.
 	early  []byte
 	talked bool
 	// waited is how long Source took; serve owns it.
@@ -55,8 +55,8 @@ type conn struct {
 	in, out   atomic.Int64 // bytes from upstream, bytes from the client
 	asked     atomic.Int64 // when the client spoke last, in Tunnel.now
 	answered  atomic.Int64 // when the upstream did
-	clientEOF atomic.Bool  // the client sends no more
-	unread    atomic.Bool  // readClient is to leave the rest to serve
+	clientEOF atomic.Bool  // the client has ended its half
+	unread    atomic.Bool  // readClient must leave the rest to serve
 
 	mu     sync.Mutex // guards everything below
 	open   net.Conn   // upstream, to be closed by shut
@@ -112,7 +112,8 @@ func (c *conn) connect(ctx context.Context) (net.Conn, error) {
 	}
 	var dial Dial
 	var err error
-	c.waited, err = Hold{Limit: limit, Begin: c.markWaiting, End: c.unmarkWaiting}.Wait(ctx, func(ctx context.Context) (err error) {
+	hold := Hold{Limit: limit, Begin: c.markWaiting, End: c.unmarkWaiting}
+	c.waited, err = hold.Wait(ctx, func(ctx context.Context) (err error) {
 		dial, err = cfg.Source(ctx)
 		return err
 	})
@@ -187,22 +188,22 @@ func (c *conn) refuse(err error) {
 	if !errors.Is(err, ErrStopped) {
 		c.t.noteError(err)
 	}
-	c.tell(err)
+	c.explain(err)
 	c.event(EventRefused, err, c.waited)
 	c.linger()
 	c.shut(nil)
 }
 
-// tell has the client told why it is refused.
-func (c *conn) tell(why error) {
+// explain has Refuse answer the client.
+func (c *conn) explain(why error) {
 	if refuse := c.t.cfg.Refuse; refuse != nil {
 		_ = c.client.SetDeadline(time.Now().Add(refuseTimeout))
 		refuse(&earlyConn{c.client, c.early}, why)
 	}
 }
 
-// answer tells the client why its upstream hung up instead of answering, from
-// the client's first byte on, as if there had been no upstream.
+// answer refuses a client whose upstream hung up instead of answering, as if
+// there had been no upstream: Refuse reads the client from its first byte.
 func (c *conn) answer() {
 	c.unread.Store(true)
 	_ = c.upstream.Close() // it is gone; a write to it need not find out
@@ -211,17 +212,17 @@ func (c *conn) answer() {
 	if c.talked {
 		return
 	}
-	c.tell(c.why())
+	c.explain(c.why())
 	c.linger()
 }
 
-// unanswered reports whether the client has to be told that its upstream hung
-// up instead of answering.
+// unanswered reports whether the upstream hung up instead of answering, and
+// Refuse can say so.
 func (c *conn) unanswered() bool {
 	return c.t.cfg.Refuse != nil && errors.Is(c.why(), ErrClosedEarly)
 }
 
-// turnAway ends a connection that the guard did not let in: it is told nothing.
+// turnAway closes a connection that the guard rejected, without a word.
 func (c *conn) turnAway(err error) {
 	close(c.settled)
 	close(c.clientDone)
@@ -274,7 +275,7 @@ func (c *conn) shut(cause error) {
 	}
 }
 
-// fail remembers what went wrong first.
+// fail remembers the first thing that went wrong.
 func (c *conn) fail(cause error) {
 	c.mu.Lock()
 	if c.cause == nil && !c.closed {

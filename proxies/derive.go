@@ -7,8 +7,8 @@ import (
 )
 
 // The range of derived ports. It lies below every desktop OS's range of
-// ephemeral ports (Linux from 32768, macOS and Windows from 49152), from which
-// the OS would give them to somebody else, and above the crowd below 15000.
+// ephemeral ports (Linux from 32768, macOS and Windows from 49152), which the
+// OS hands out to any program, and above the crowded ports below 15000.
 const (
 	firstDerivedPort = 15000
 	lastDerivedPort  = 29999
@@ -98,11 +98,11 @@ var wellKnown = map[int]string{
 	29418: "Gerrit SSH",
 }
 
-// DerivePort returns the local port of a resource: always the same for the
-// same cluster, kind and resource, as long as taken says the same. A port that
-// is well known for something else, or that taken reports, is passed over for
-// the next one up. taken may be nil. The answer is 0 only when every port in
-// the range is taken.
+// DerivePort returns the local port of a resource: the same for the same
+// cluster, kind and resource, as long as taken reports the same. A port that
+// is well known for something else, or that taken reports, is skipped for the
+// next one up. taken may be nil. The result is 0 only if every port in the
+// range is taken.
 func DerivePort(cluster, kind, resource string, taken func(port int) bool) int {
 	const size = lastDerivedPort - firstDerivedPort + 1
 	// NUL keeps apart ("a", "bc") and ("ab", "c").

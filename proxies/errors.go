@@ -17,42 +17,42 @@ var (
 	ErrStopped = errors.New("tunnel is stopping")
 	// ErrClosed means that CloseConnections was called.
 	ErrClosed = errors.New("connections were closed on request")
-	// ErrClosedEarly means that the upstream hung up before it sent a byte,
-	// as a proxy does that knows no such resource.
+	// ErrClosedEarly means that the upstream hung up before it sent a byte, as
+	// a proxy does for a resource that it does not know.
 	ErrClosedEarly = errors.New("upstream hung up without an answer")
 )
 
-// TurnedAwayError says that Config.Guard did not let a client in.
+// TurnedAwayError says that Config.Guard rejected a client.
 type TurnedAwayError struct{ Err error }
 
-// Error is the guard's.
+// Error adds that the guard rejected the client.
 func (e *TurnedAwayError) Error() string { return "turned away: " + e.Err.Error() }
 
-// Unwrap returns what the guard said.
+// Unwrap returns the guard's error.
 func (e *TurnedAwayError) Unwrap() error { return e.Err }
 
 // Why a port cannot be bound: a *PortError matches one of them.
 var (
-	// ErrPortTaken means that another program has the port.
+	// ErrPortTaken means that another program uses the port.
 	ErrPortTaken = errors.New("port is taken")
-	// ErrPortDenied means that the OS lets this user not bind the port.
+	// ErrPortDenied means that the OS does not let this user bind the port.
 	ErrPortDenied = errors.New("port is not allowed")
 )
 
-// PortError says that a port cannot be bound, and who has it.
+// PortError says that a port cannot be bound, and which program holds it.
 type PortError struct {
 	Port int
 	Host string
-	// Owner is the program that has the port; nil while it is not known. It
-	// is looked up after a failed bind, so not in what Bind returns.
+	// Owner is the program that holds the port; nil while it is not known. It
+	// is looked up after a failed bind, so Bind itself does not return it.
 	Owner *Owner
 	// Reason is ErrPortTaken or ErrPortDenied.
 	Reason error
-	// Err is what the OS said.
+	// Err is the OS's error.
 	Err error
 }
 
-// Error says which port, and who has it.
+// Error names the port and the program that holds it.
 func (e *PortError) Error() string {
 	addr := net.JoinHostPort(e.Host, strconv.Itoa(e.Port))
 	if e.Owner != nil {
@@ -61,7 +61,7 @@ func (e *PortError) Error() string {
 	return fmt.Sprintf("bind %s: %v: %v", addr, e.Reason, e.Err)
 }
 
-// Unwrap returns the Reason and what the OS said.
+// Unwrap returns the Reason and the OS's error.
 func (e *PortError) Unwrap() []error { return []error{e.Reason, e.Err} }
 
 // Side is an end of a connection.
@@ -80,7 +80,7 @@ type ConnError struct {
 	Err  error
 }
 
-// Error says who and what.
+// Error names the side and what failed.
 func (e *ConnError) Error() string { return fmt.Sprintf("%s %s: %v", e.Op, e.Side, e.Err) }
 
 // Unwrap returns the cause.

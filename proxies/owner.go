@@ -14,7 +14,7 @@ import (
 // Owner is the program that listens on a port.
 type Owner struct {
 	PID  int
-	Name string // empty when the OS does not tell
+	Name string // empty when the OS does not disclose it
 }
 
 // String names the program: `postgres (pid 812)`.
@@ -26,8 +26,8 @@ func (o *Owner) String() string {
 }
 
 // PortOwner returns the program that listens on the TCP port of host, an IP
-// address; nil when the OS does not tell, as for other users' programs. It may
-// take tenths of a second.
+// address; nil when the OS does not disclose it, as for other users' programs.
+// It may take tenths of a second.
 func PortOwner(ctx context.Context, host string, port int) *Owner {
 	socks, err := gnet.ConnectionsWithContext(ctx, "tcp")
 	if err != nil {
@@ -49,7 +49,7 @@ func PortOwner(ctx context.Context, host string, port int) *Owner {
 	return nil
 }
 
-// nameOwner finds out who has the port that err says is taken.
+// nameOwner looks up the program that holds the port that err says is taken.
 func (p *Port) nameOwner(ctx context.Context, err error) {
 	var taken *PortError
 	if !errors.As(err, &taken) || !errors.Is(err, ErrPortTaken) {

@@ -70,7 +70,7 @@ func (c *conn) readEarly() error {
 	}
 }
 
-// remember keeps what the client says as long as it has no answer.
+// remember keeps what the client sends until it has an answer.
 func (c *conn) remember(chunk []byte) {
 	switch {
 	case c.talked:
@@ -95,11 +95,11 @@ func (c *conn) clientEnded(err error) {
 	awaitHalf(c, c.copyDone, &c.in)
 }
 
-// toUpstream forwards one chunk, and reports whether to go on. When the
-// upstream takes no more it may still have something to say: why, perhaps.
+// toUpstream forwards one chunk, and reports whether to go on. An upstream that
+// accepts nothing further may still be sending: the reason, perhaps.
 func (c *conn) toUpstream(chunk []byte) bool {
-	// Counted ahead: the upstream may have read it, and hung up, before Write
-	// returns here, and then how much was sent decides whether that was rude.
+	// Counted ahead: the upstream may read it and hang up before Write returns
+	// here, and what was sent decides whether an answer was due.
 	c.out.Add(int64(len(chunk)))
 	c.asked.Store(c.t.now())
 	n, err := c.upstream.Write(chunk)
@@ -155,9 +155,9 @@ func (c *conn) toClient(chunk []byte) bool {
 	return err == nil
 }
 
-// upstreamEnded passes on how the upstream ended to the client: an end as an
-// end, anything else as a reset, since to some protocols an end says "that
-// was all".
+// upstreamEnded ends the client's half as the upstream's ended: a clean end as
+// a clean end, anything else as a reset, since in some protocols a clean end
+// means that everything was sent.
 func (c *conn) upstreamEnded(err error, silent bool) {
 	var why error
 	if !errors.Is(err, io.EOF) {
@@ -186,8 +186,9 @@ func closedEarly(why error) error {
 	return fmt.Errorf("%w: %w", ErrClosedEarly, why)
 }
 
-// endedWaiting notes that the client sends no more, and reports whether it is
-// being held. markWaiting looks the other way round, so one of both sees it.
+// endedWaiting notes that the client has ended its half, and reports whether it
+// is being held. markWaiting checks in the opposite order, so that one of the
+// two notices.
 func (c *conn) endedWaiting() bool {
 	c.clientEOF.Store(true)
 	c.t.mu.Lock()

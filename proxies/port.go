@@ -15,14 +15,15 @@ import (
 )
 
 // bindDelays are the pauses between attempts to bind; the last one repeats.
-// The first are short because a port is often let go by a process just ending.
+// The first are short because the holder of a port is often a process that is
+// just ending.
 var bindDelays = []time.Duration{
 	50 * time.Millisecond, 100 * time.Millisecond, 250 * time.Millisecond,
 	500 * time.Millisecond, time.Second,
 }
 
-// ownerEvery is how often the owner of a taken port is looked up again: on
-// some systems it means walking through every process.
+// ownerEvery is how often the holder of a taken port is looked up again: on
+// some systems that means walking through every process.
 const ownerEvery = 30 * time.Second
 
 // KeepAlive is how both ends of a connection are probed: a dead peer is found
@@ -42,12 +43,12 @@ type Port struct {
 	number   int
 	log      *slog.Logger
 	onChange func()
-	released chan struct{} // closed when the port has been let go for good
+	released chan struct{} // closed when the port is released for good
 	binding  sync.Mutex    // held by the one attempt to bind; Status and Close do not wait for it
 
 	mu        sync.Mutex // guards everything below
 	listeners []net.Listener
-	closed    bool // no more binding
+	closed    bool // the port is not bound again
 	err       error
 }
 
@@ -148,7 +149,7 @@ func (p *Port) BindUntil(ctx context.Context) []net.Listener {
 	return p.listeners
 }
 
-// Close lets the port go for good. It may be called once.
+// Close releases the port for good. It may be called once.
 func (p *Port) Close() {
 	p.mu.Lock()
 	listeners := p.listeners
@@ -163,7 +164,7 @@ func (p *Port) Close() {
 	p.onChange()
 }
 
-// Released is closed when Close has let the port go.
+// Released is closed when Close has released the port.
 func (p *Port) Released() <-chan struct{} { return p.released }
 
 // PortBusy reports whether a tunnel could not be bound to the port right now,
@@ -178,8 +179,8 @@ func PortBusy(port int) bool {
 	return err != nil
 }
 
-// defaultHosts are both loopback addresses: clients that are told "localhost"
-// try ::1 first on many systems.
+// defaultHosts are both loopback addresses: on many systems a client that
+// connects to "localhost" tries ::1 first.
 func defaultHosts() []string { return []string{"127.0.0.1", "::1"} }
 
 // listenAll listens on every host at one port, or on none. Hosts that do not
@@ -232,7 +233,7 @@ func closeAll(ls []net.Listener) {
 	}
 }
 
-// bindError types what the OS said.
+// bindError makes the OS's error a PortError where it is one.
 func bindError(host string, port int, err error) error {
 	switch {
 	case isInUse(err):

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Status is how a tunnel is, at one moment.
+// Status is the state of a tunnel at one moment.
 type Status struct {
 	PortStatus
 	// Connections counts open client connections, Waiting those of them held
@@ -67,8 +67,8 @@ func (o *Outcome) Failed(err error) slog.Level {
 	return slog.LevelWarn
 }
 
-// Tell fills in the outcome.
-func (o *Outcome) Tell(s *Status) {
+// Fill puts the outcome into s.
+func (o *Outcome) Fill(s *Status) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	s.LastError, s.LastErrorAt = o.err, o.failed

@@ -3,15 +3,15 @@
 //
 // A Tunnel promises that
 //   - its port is bound once and then held for as long as Run runs, whatever
-//     becomes of credentials, networks and upstreams;
+//     happens to credentials, networks and upstreams;
 //   - every client connection lives in goroutines of its own: a client that is
 //     slow, silent or held never delays another;
 //   - a client that comes before there is a credential is held, not refused;
 //   - open connections are left alone when the credential changes;
 //   - when Run returns, everything it started has ended.
 //
-// The package reads no files and knows no profiles: it is handed a Source,
-// which waits for a credential and answers with a Dial.
+// The package reads no files and knows neither profiles nor Teleport: it is
+// handed a Source, which waits for a credential and returns a Dial.
 package proxies
 
 import (
@@ -32,7 +32,7 @@ import (
 // ctx ends.
 type Dial func(ctx context.Context) (net.Conn, error)
 
-// Source answers how to dial, waiting until there is a credential to dial
+// Source returns how to dial, waiting until there is a credential to dial
 // with. It returns an error at once when waiting cannot help, and when ctx
 // ends. It is called once for each client connection, concurrently.
 type Source func(ctx context.Context) (Dial, error)
@@ -45,8 +45,8 @@ const (
 	maxDials = 48
 
 	// halfOpenIdle is how long a connection of which one half has ended may
-	// stay without a byte moving in the other. A peer that is really gone
-	// cannot always be told from one that only stopped sending.
+	// stay open without a byte moving in the other: a peer that is gone and one
+	// that has only stopped sending can look the same.
 	halfOpenIdle = 5 * time.Minute
 )
 
@@ -59,37 +59,38 @@ type Config struct {
 	Port int
 	// Hosts are the IP addresses to listen on; nil means 127.0.0.1 and ::1.
 	Hosts []string
-	// Source answers how to dial.
+	// Source returns how to dial.
 	Source Source
 	// Hold is how long a client may wait for Source. Zero means do not hold:
 	// Source then has MaxDialTimeout to fetch a cert and should not wait for a
 	// person.
 	Hold time.Duration
 	// Grace is how long connections may go on after Run's ctx has ended; zero
-	// means they are closed at once. Those on which nobody is owed an answer
-	// are closed at once in any case: a pool of connections never ends.
+	// means they are closed at once. Those on which no answer is due are closed
+	// at once in any case: a pool of connections never ends.
 	Grace time.Duration
-	// Refuse tells a client why it is refused, in its own protocol. It owns
-	// the client's reads and writes until it returns, reads what the client
-	// has sent from the first byte on, and has a deadline of two seconds set.
-	// The tunnel closes the connection. nil means just close. It is called
-	// with ErrClosedEarly too, for a client whose upstream hung up on its first
-	// words.
+	// Refuse answers a client with the reason why it is refused, in its own
+	// protocol. It owns the client's reads and writes until it returns, reads
+	// what the client has sent from the first byte on, and has a deadline of
+	// two seconds set. The tunnel closes the connection. nil means just close.
+	// A client whose upstream hung up on its first words is refused too, with
+	// ErrClosedEarly.
 	Refuse func(client net.Conn, err error)
-	// Guard is asked about each client at once when it comes; one it returns an
-	// error for is turned away without a word. nil means that all are served.
+	// Guard is called with each client when it connects. If it returns an
+	// error the connection is closed without a word. nil means that every
+	// client is served.
 	Guard func(client net.Conn) error
 	// AnswerDue reports whether the upstream owes an answer to a client that
 	// sent so many bytes: an end without one is then ErrClosedEarly. Postgres,
-	// for one, never answers a request to cancel a query. nil means always.
+	// for example, never answers a request to cancel a query. nil means always.
 	AnswerDue func(sent int64) bool
 	// Logger is where to log; nil means nowhere.
 	Logger *slog.Logger
 	// OnChange is called after each change of Status other than bytes moved,
-	// from many goroutines; it must not block. nil means nobody asks.
+	// from many goroutines; it must not block. nil means no call.
 	OnChange func()
-	// OnEvent is told each step in a connection's life, in order for one
-	// connection, from many goroutines; it must not block. nil means nobody asks.
+	// OnEvent is called with each step in a connection's life, in order for one
+	// connection, from many goroutines; it must not block. nil means no call.
 	OnEvent func(Event)
 }
 
@@ -155,13 +156,13 @@ func New(cfg Config) *Tunnel {
 	}
 }
 
-// Released is closed when Run has let the port go, which it does before it
-// drains: another tunnel may bind it from then on.
+// Released is closed when Run has released the port, which it does before it
+// drains: another tunnel may bind the port from then on.
 func (t *Tunnel) Released() <-chan struct{} { return t.port.Released() }
 
-// Bind tries once to bind the tunnel's port; see Port.Bind. The listeners are
-// closed by Run; a bound tunnel that shall not be served is closed by Run with
-// an ended ctx.
+// Bind tries once to bind the tunnel's port; see Port.Bind. Run closes the
+// listeners: to release a bound tunnel without serving it, call Run with a
+// cancelled ctx.
 func (t *Tunnel) Bind() error { return t.port.Bind() }
 
 // errRan says that a Tunnel was run twice.
@@ -169,9 +170,9 @@ var errRan = errors.New("tunnel was run already")
 
 // Run serves the tunnel until ctx ends. When the tunnel is not bound yet, Run
 // binds it, trying about once a second for as long as the port is taken.
-// When ctx ends, Run stops listening, refuses who is still waiting, lets open
-// connections go on until they are at rest or Grace is over, and returns nil
-// once all has ended. A Tunnel can be run once.
+// When ctx ends, Run stops listening, refuses the clients that are held, lets
+// open connections go on until they are at rest or Grace is over, and returns
+// nil once all have ended. A Tunnel can be run once.
 func (t *Tunnel) Run(ctx context.Context) error {
 	if t.ran.Swap(true) {
 		return errRan
@@ -192,7 +193,7 @@ func (t *Tunnel) Run(ctx context.Context) error {
 }
 
 // accept starts a goroutine for each client, and never gives up: when the
-// process is out of descriptors it waits for connections to end.
+// process is out of file descriptors it waits for connections to end.
 func (t *Tunnel) accept(ctx context.Context, l net.Listener) {
 	var pause time.Duration
 	for {
@@ -290,7 +291,7 @@ func (t *Tunnel) CloseConnections() { t.closeConnections(ErrClosed) }
 
 // MarkConnections marks every connection that is open now: Status counts those
 // that are still open as Marked. The owner marks what was opened with a
-// credential that should not be used any more.
+// credential that should no longer be used.
 func (t *Tunnel) MarkConnections() {
 	t.mu.Lock()
 	for c := range t.conns {
@@ -330,7 +331,7 @@ func (t *Tunnel) Status() Status {
 		BytesIn:          t.bytesIn.Load(),
 		BytesOut:         t.bytesOut.Load(),
 	}
-	t.outcome.Tell(&s)
+	t.outcome.Fill(&s)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s.Count(func(yield func(bool) bool) {

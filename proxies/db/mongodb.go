@@ -38,7 +38,7 @@ func mongoURL(e Endpoint) string {
 }
 
 // Messages by their code. Source: MongoDB Wire Protocol. Drivers say hello in
-// the old form unless an API version is asked for.
+// the old form unless the user sets an API version.
 const (
 	mongoReply = 1
 	mongoQuery = 2004

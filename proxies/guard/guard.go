@@ -1,19 +1,20 @@
-// Package guard tells whether the program at the other end of a loopback
+// Package guard reports whether the program at the other end of a loopback
 // connection belongs to the OS user that this process runs as.
 //
 // A port on 127.0.0.1 is open to every user of the machine. What a tunnel
 // leads to is not: its cert is one person's. The guard asks the system who
 // holds the client's socket, at the moment the connection is accepted.
 //
-// It promises to let nobody through whom the system says to be another user,
-// and nobody of whom the system says nothing, as of a client that is gone
-// already. Its limits: root can be any user, so it keeps root out only as long
-// as root does not mean it; and a program that hands its open connection to
-// another user's program has handed over the tunnel.
+// It promises to reject clients that belong to another user, and clients that
+// the system does not know, like one that has hung up already. Its limits: it
+// stops root only by accident, because root can become any user; and a program
+// that hands its open connection to another user's program has handed over the
+// tunnel.
 //
 // On Linux one question costs some microseconds, whatever the number of
-// sockets; on Windows and macOS the system hands out the list of all of them.
-// Where it says nothing [Supported] is false, and every client is let through.
+// sockets; on Windows and macOS the system hands out the list of all sockets.
+// On systems without such a question [Supported] is false, and every client is
+// let through.
 package guard
 
 import (
@@ -30,7 +31,7 @@ var ErrUnknown = errors.New("the system does not say who the client is")
 // ForeignError says that a client belongs to another user of the machine.
 type ForeignError struct {
 	UID string // numeric; on Windows the user's SID
-	PID int    // 0 when the system does not tell
+	PID int    // 0 when the system does not disclose it
 }
 
 // Error names the user.
@@ -47,7 +48,7 @@ type Guard struct{ system }
 
 // Check returns nil when the client of an accepted connection belongs to this
 // process's user, a [*ForeignError] when it belongs to another, and ErrUnknown
-// or what the system says when it cannot be told.
+// or the system's error when that cannot be found out.
 func (g *Guard) Check(conn net.Conn) error {
 	client, err := tcpAddr(conn.RemoteAddr())
 	if err != nil {

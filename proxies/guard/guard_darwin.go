@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Supported reports whether this system can say who a client is.
+// Supported reports whether this system discloses the user of a client.
 const Supported = true
 
 // system asks for the list of all TCP sockets, for which no right is needed.

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Supported reports whether this system can say who a client is.
+// Supported reports whether this system discloses the user of a client.
 const Supported = true
 
 // system asks the kernel's socket diagnosis (sock_diag(7)) about one socket at
@@ -30,7 +30,7 @@ const (
 	answerLen        = 72 // of struct inet_diag_msg
 	uidOffset        = 64
 	inodeOffset      = 68
-	// patience is what the kernel may take: it answers while it is asked.
+	// patience bounds the wait for the kernel, which answers within the call.
 	patience = 1 // s
 )
 
@@ -56,7 +56,8 @@ func (s *system) owner(client, server netip.AddrPort) (uint32, error) {
 		}
 	}
 	s.seq++
-	if err := unix.Sendto(s.fd, request(s.seq, client, server), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+	kernel := &unix.SockaddrNetlink{Family: unix.AF_NETLINK}
+	if err := unix.Sendto(s.fd, request(s.seq, client, server), 0, kernel); err != nil {
 		s.closeLocked()
 		return 0, fmt.Errorf("ask who the client is: %w", err)
 	}
@@ -80,7 +81,7 @@ func (s *system) openLocked() error {
 }
 
 func (s *system) closeLocked() {
-	_ = unix.Close(s.fd) // there is nothing to be done about it
+	_ = unix.Close(s.fd) // nothing can be done about a failure
 	s.fd = 0
 }
 
@@ -145,7 +146,7 @@ func readAnswer(m syscall.NetlinkMessage) (uint32, error) {
 	case m.Header.Type != sockDiagByFamily || len(m.Data) < answerLen:
 		return 0, fmt.Errorf("ask who the client is: an answer of type %d and %d bytes", m.Header.Type, len(m.Data))
 	case ne.Uint32(m.Data[inodeOffset:]) == 0:
-		// Closed already: the kernel then says uid 0, which is nobody's.
+		// Closed already: the kernel then reports uid 0, which means nothing.
 		return 0, ErrUnknown
 	}
 	return ne.Uint32(m.Data[uidOffset:]), nil

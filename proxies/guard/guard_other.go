@@ -4,7 +4,7 @@ package guard
 
 import "net/netip"
 
-// Supported reports whether this system can say who a client is.
+// Supported reports whether this system discloses the user of a client.
 const Supported = false
 
 type system struct{}

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// Supported reports whether this system can say who a client is.
+// Supported reports whether this system discloses the user of a client.
 const Supported = true
 
 // system asks GetExtendedTcpTable which process holds a socket, and that
@@ -56,7 +56,7 @@ func userOfProcess(pid uint32) (*windows.SID, error) {
 	if err := windows.OpenProcessToken(process, windows.TOKEN_QUERY, &token); err != nil {
 		return nil, err
 	}
-	defer token.Close() //nolint:errcheck // likewise
+	defer token.Close() //nolint:errcheck // nothing was changed through it
 	return userOf(token)
 }
 

@@ -5,7 +5,7 @@ import (
 	"net/netip"
 )
 
-// What macOS tells of its TCP sockets, by the sysctl net.inet.tcp.pcblist_n
+// What macOS discloses of its TCP sockets, by the sysctl net.inet.tcp.pcblist_n
 // that netstat reads: after a header, records that each say how long they are
 // and of which kind, padded to eight bytes. A socket is several records in a
 // row, of which two matter here: struct xinpcb_n of <netinet/in_pcb.h> with its
@@ -30,7 +30,7 @@ const (
 	pcbSocketLen = 72 // at least
 )
 
-// pcbOwner finds in a list of sockets who made the one whose own address is
+// pcbOwner finds in a list of sockets the maker of the one whose own address is
 // client and whose peer is server.
 func pcbOwner(list []byte, client, server netip.AddrPort) (uid, pid uint32, err error) {
 	le := binary.LittleEndian // on every Mac there is
@@ -41,7 +41,7 @@ func pcbOwner(list []byte, client, server netip.AddrPort) (uid, pid uint32, err 
 	for at := pcbNext(0, le.Uint32(list)); at+pcbPad <= len(list); {
 		length, kind := le.Uint32(list[at:]), le.Uint32(list[at+4:])
 		if length < pcbPad || uint64(length) > uint64(len(list)-at) {
-			break // the header's twin, or what nobody can read
+			break // the header's twin, or something unreadable
 		}
 		record := list[at : at+int(length)]
 		switch {

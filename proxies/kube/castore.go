@@ -39,8 +39,8 @@ type KeyStore interface {
 // Vault keeps the keys of CAs out of files. It may be locked for as long as it
 // likes, but each call must come to an end.
 type Vault interface {
-	// Get returns the named CA's key; fs.ErrNotExist when there is none any
-	// more. After any other error it may be there another time.
+	// Get returns the named CA's key; fs.ErrNotExist when it no longer exists.
+	// After any other error a later call may find it.
 	Get(ctx context.Context, ca string) ([]byte, error)
 	Set(ctx context.Context, ca string, key []byte) error
 	Delete(ctx context.Context, ca string) error
@@ -67,10 +67,9 @@ func (f FileStore) Save(data []byte) error {
 	return atomicfile.Write(string(f), data, 0o600)
 }
 
-// Open returns the CA that is kept, and asks no Vault for that. The error is
-// fs.ErrNotExist when there is none, or what is kept is none or has ended: Make
-// makes another. After any other error it may be readable later, and is not to
-// be replaced.
+// Open returns the stored CA, without a Vault. The error is fs.ErrNotExist when
+// nothing usable is stored, or the CA has expired: Make makes another. After any
+// other error the CA may be readable later, and must not be replaced.
 func (s CAStore) Open() (*LocalCA, error) {
 	data, err := s.File.Load()
 	if err != nil {
@@ -96,21 +95,20 @@ func (s CAStore) Make(ctx context.Context) (*LocalCA, error) {
 	return ca, err
 }
 
-// Renew returns the CA with what nears its end made anew, or another CA if it is
-// the CA itself that does, or if the Vault has lost its key: kubeconfigs must
-// then be written anew. With an error ca goes on as it is, and Renew is to be
-// called again.
+// Renew returns the CA with a new listeners' cert if that expires soon, or
+// another CA if the CA itself does or the Vault has lost its key: kubeconfigs
+// must then be written anew. After an error ca is still good; call Renew again.
 func (s CAStore) Renew(ctx context.Context, ca *LocalCA) (*LocalCA, error) {
 	now := time.Now()
 	switch {
 	case ca.keyInFile() && ca.ca.NotAfter.Sub(now) > caRenew:
-		return ca, nil // its listeners' cert is made when it is asked for
+		return ca, nil // its listeners' cert is made at a connection
 	case ca.keyInFile():
 		return s.makeInFile()
 	case ca.ca.NotAfter.Sub(now) <= caRenew && now.Before(ca.ca.NotAfter):
 		return s.replace(ctx, ca, s.makeInVault)
 	case ca.ca.NotAfter.Sub(now) <= caRenew:
-		return s.replace(ctx, ca, s.Make) // with or without the Vault, it is of no use any more
+		return s.replace(ctx, ca, s.Make) // it has expired: another one even without the Vault
 	case ca.ServesUntil().Sub(now) > keptRenew:
 		return ca, nil
 	}
@@ -133,13 +131,15 @@ func (s CAStore) Renew(ctx context.Context, ca *LocalCA) (*LocalCA, error) {
 }
 
 // replace makes another CA, and has the Vault forget the key of the former.
-func (s CAStore) replace(ctx context.Context, old *LocalCA, another func(context.Context) (*LocalCA, error)) (*LocalCA, error) {
+func (s CAStore) replace(
+	ctx context.Context, old *LocalCA, another func(context.Context) (*LocalCA, error),
+) (*LocalCA, error) {
 	ca, err := another(ctx)
 	if err != nil {
 		return nil, err
 	}
 	if s.Vault != nil {
-		_ = s.Vault.Delete(ctx, old.id()) // it is good for nothing any more
+		_ = s.Vault.Delete(ctx, old.id()) // the key of an unused CA does no harm
 	}
 	return ca, nil
 }
@@ -168,7 +168,7 @@ func (s CAStore) makeInVault(ctx context.Context) (*LocalCA, error) {
 	ca = ca.with(server)
 	ca.caKey = nil
 	if err := s.save(ca); err != nil {
-		_ = s.Vault.Delete(ctx, ca.id()) // the file's error says it all
+		_ = s.Vault.Delete(ctx, ca.id()) // the file's error is the one that matters
 		return nil, err
 	}
 	return ca, nil
@@ -190,7 +190,7 @@ func (s CAStore) save(ca *LocalCA) error {
 	return s.File.Save(data)
 }
 
-// keyOf asks the Vault for the key of ca. One that is not its key is none.
+// keyOf asks the Vault for the key of ca. Any other key counts as none.
 func (s CAStore) keyOf(ctx context.Context, ca *LocalCA) (crypto.Signer, error) {
 	if s.Vault == nil {
 		return nil, fmt.Errorf("%w: %w", fs.ErrNotExist, errNoVault)

@@ -4,17 +4,18 @@
 // A Tunnel promises that
 //   - its clients' kubeconfig stays valid: the local address, the name asked
 //     for there, the local CA and the client's cert outlive every login;
-//   - only who has that kubeconfig is served, and no web page;
+//   - only clients with that kubeconfig are served, and no web page;
 //   - a request that comes before there is a credential is held, not refused;
-//   - who is refused is told so as Kubernetes tells it, by a Status object;
+//   - a refusal is a Kubernetes Status object, as from an API server;
 //   - watches, logs and upgraded streams are passed on as they come, in memory
 //     that does not grow, and are left alone when the credential changes;
-//   - Host, path, query and headers arrive as the client sent them. Who to be in
-//     Kubernetes is only added for a client that does not say.
+//   - Host, path, query and headers arrive as the client sent them. The user to
+//     impersonate is only added for a client that names none.
 //
-// One Listener serves any number of tunnels, told apart by the name that
-// clients ask for in the TLS handshake; a tunnel may also have one of its own.
+// One Listener serves any number of tunnels, which it distinguishes by the name
+// that clients ask for in the TLS handshake; a tunnel may also have a listener of
+// its own.
 //
 // Like package proxies it knows no profiles: it is handed a Source, which waits
-// for a credential and answers with an Upstream.
+// for a credential and returns an Upstream.
 package kube

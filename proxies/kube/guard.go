@@ -8,8 +8,8 @@ import (
 )
 
 // fromBrowser returns why a request looks like a web page's; empty means that
-// it does not. Pages cannot show the client cert unless somebody gave it to the
-// browser: this is the second lock on that door.
+// it does not. Pages cannot show the client cert unless the user has imported
+// it into the browser: this is the second lock on that door.
 func fromBrowser(r *http.Request) string {
 	switch {
 	case !loopbackHost(r.Host):

@@ -19,8 +19,8 @@ const (
 	// and idleTimeout how long it may keep a connection without a request.
 	headerTimeout = 20 * time.Second
 	idleTimeout   = 10 * time.Minute
-	// refuseTime is how long clients are given to read why they are refused
-	// when the listener ends, whatever its Grace.
+	// refuseTime is how long clients have to read their refusal when the
+	// listener ends, whatever its Grace.
 	refuseTime = time.Second
 	// maxStreams is how many requests one client connection may have open:
 	// controllers keep a watch for every kind of resource.
@@ -33,19 +33,19 @@ type ListenerConfig struct {
 	Port int
 	// Hosts are the IP addresses to listen on; nil means 127.0.0.1 and ::1.
 	Hosts []string
-	// CA answers with the local CA, which may be another one later. It is asked
-	// at each connection and must not block: ports are bound before keys are
-	// read, and a connection that comes before fails.
+	// CA returns the local CA, which may change later. It is called at each
+	// connection and must not block: ports are bound before keys are read, and
+	// a connection that comes before fails.
 	CA func() (*LocalCA, error)
 	// Grace is how long requests may go on after Run's ctx has ended.
 	Grace time.Duration
-	// Absent is asked what to tell a client of a tunnel that is not there: it
-	// was stopped, or removed from the config. nil means something general.
+	// Absent returns the refusal for a client of a tunnel that does not exist:
+	// it was stopped, or removed from the config. nil means a general one.
 	Absent func(serverName string) Refusal
 	// Logger is where to log; nil means nowhere.
 	Logger *slog.Logger
 	// OnChange is called after each change of Status; it must not block. nil
-	// means nobody asks.
+	// means no call.
 	OnChange func()
 }
 
@@ -60,7 +60,7 @@ type Listener struct {
 	ca      *LocalCA   // what tls was made for
 	tls     *tls.Config
 	tunnels map[string]*Tunnel // by server name
-	only    *Tunnel            // serves whatever name is asked for; nil when shared
+	only    *Tunnel            // serves any name; nil when shared
 }
 
 // NewListener returns a listener that is not bound yet. It panics without a CA.
@@ -73,7 +73,10 @@ func NewListener(cfg ListenerConfig) *Listener {
 	}
 	if cfg.Absent == nil {
 		cfg.Absent = func(name string) Refusal {
-			return Refusal{Code: http.StatusNotFound, Message: fmt.Sprintf("berth has no tunnel at %s; see: berth tunnel ls", name)}
+			return Refusal{
+				Code:    http.StatusNotFound,
+				Message: fmt.Sprintf("berth has no tunnel at %s; see: berth tunnel ls", name),
+			}
 		}
 	}
 	log := cfg.Logger.With("component", "kube")
@@ -90,7 +93,7 @@ func (l *Listener) Bind() error { return l.port.Bind() }
 // Status returns how the port is now.
 func (l *Listener) Status() proxies.PortStatus { return l.port.Status() }
 
-// Released is closed when Run has let the port go.
+// Released is closed when Run has released the port.
 func (l *Listener) Released() <-chan struct{} { return l.port.Released() }
 
 // Run serves until ctx ends, binding the port first, however long that takes.
@@ -180,7 +183,10 @@ func (l *Listener) remove(t *Tunnel) {
 func (l *Listener) serve(w http.ResponseWriter, r *http.Request) {
 	if why := fromBrowser(r); why != "" {
 		l.log.Warn("request refused", "why", why, "client", r.RemoteAddr)
-		Refusal{Code: http.StatusForbidden, Message: "berth serves no web pages, and this request looks like one's: " + why}.write(w, r)
+		Refusal{
+			Code:    http.StatusForbidden,
+			Message: "berth serves no web pages, and this request looks like one's: " + why,
+		}.write(w, r)
 		return
 	}
 	name := r.TLS.ServerName

@@ -19,16 +19,17 @@ import (
 
 const (
 	// caLife is how long a local CA and its client's cert last: they are in
-	// kubeconfigs, which should not change for as long as anybody uses them.
+	// kubeconfigs, which should not change while they are in use.
 	caLife = 10 * 365 * 24 * time.Hour
 	// caRenew is how long before its end a local CA is made anew.
 	caRenew = 60 * 24 * time.Hour
-	// serverLife and serverRenew are the same for a listeners' cert that is not
-	// stored, since the CA's key is at hand.
+	// serverLife and serverRenew are the same for the cert of listeners that is
+	// made when needed, since the CA's key is at hand.
 	serverLife  = 90 * 24 * time.Hour
 	serverRenew = 30 * 24 * time.Hour
-	// keptLife and keptRenew are the same for one that is: a keychain that is
-	// locked for half a year does no harm.
+	// keptLife and keptRenew are the same for the cert of listeners that is
+	// stored, since the CA's key is in a Vault: a keychain may be locked for
+	// half a year without harm.
 	keptLife  = 365 * 24 * time.Hour
 	keptRenew = 183 * 24 * time.Hour
 	// backdate forgives clocks that were set back since.
@@ -109,7 +110,7 @@ func (l *LocalCA) with(server *tls.Certificate) *LocalCA {
 }
 
 // serverCert is the cert of every listener. With the CA's key at hand it is made
-// when first asked for, and again in time before its end.
+// at the first connection, and again in time before it expires.
 func (l *LocalCA) serverCert() (*tls.Certificate, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -141,8 +142,8 @@ func (l *LocalCA) signServer(caKey crypto.Signer, life time.Duration) (*tls.Cert
 	return &tls.Certificate{Certificate: [][]byte{leaf.Raw}, PrivateKey: key, Leaf: leaf}, nil
 }
 
-// serverTLS is for a listener that admits this CA's one client, and the server
-// names that known reports. Others are told that the name is unknown.
+// serverTLS is for a listener that admits this CA's one client, under the server
+// names that known reports. Any other name gets the TLS alert for that.
 func (l *LocalCA) serverTLS(known func(name string) bool) *tls.Config {
 	clients := x509.NewCertPool()
 	clients.AddCert(l.ca)

@@ -19,7 +19,7 @@ const hashed = "x-"
 var label = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,48}[a-z0-9])?$`)
 
 // ServerName returns the host name that clients of the named tunnel ask for
-// in the TLS handshake (SNI): it tells the tunnels of a shared listener apart.
+// in the TLS handshake (SNI), by which a shared listener finds the tunnel.
 func ServerName(tunnel string) string {
 	if !label.MatchString(tunnel) || strings.HasPrefix(tunnel, hashed) {
 		sum := sha256.Sum256([]byte(tunnel))

@@ -16,14 +16,14 @@ import (
 )
 
 const (
-	// forgetVain is how long a client that was held in vain is not held
-	// again, and holdAgain how long its requests may take all the same:
+	// holdPause is how long a client whose hold ended without a login is not
+	// held again, and holdAgain how long its requests may wait all the same:
 	// kubectl asks five times what the cluster has before it gives up.
-	forgetVain = time.Minute
-	holdAgain  = 500 * time.Millisecond
+	holdPause = time.Minute
+	holdAgain = 500 * time.Millisecond
 )
 
-// patienceMargin is how long before a client gives up it is answered.
+// patienceMargin is how long before a client gives up berth answers.
 const patienceMargin = 2 * time.Second
 
 type (
@@ -35,42 +35,42 @@ type (
 type client struct {
 	addr net.Addr
 
-	mu     sync.Mutex // guards everything below
-	held   int        // requests of it that are held
-	inVain time.Time  // when the hold of one last ended without a login
+	mu       sync.Mutex // guards everything below
+	held     int        // requests of it that are held
+	timedOut time.Time  // when the hold of one of them last ended without a login
 }
 
-// holdEnded notes that a request was held in vain.
+// holdEnded notes that the hold of a request ended without a login.
 func (c *client) holdEnded() {
 	if c == nil {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.inVain = time.Now()
+	c.timedOut = time.Now()
 }
 
-// lostPatience reports whether the client was held in vain lately.
+// lostPatience reports whether the client should not be held again yet.
 func (c *client) lostPatience() bool {
 	if c == nil {
 		return false
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return !c.inVain.IsZero() && time.Since(c.inVain) < forgetVain
+	return !c.timedOut.IsZero() && time.Since(c.timedOut) < holdPause
 }
 
 // request is one request through a tunnel.
 type request struct {
-	t      *Tunnel
-	client *client
-	ctx    context.Context
-	cancel context.CancelCauseFunc
-	waited time.Duration // how long Source took
-	watch  bool          // its answer may end anywhere: the client asks again
-	turn   *turn         // of the transport's gate; nil before and for upgrades
-	told   bool          // EventConnected or EventRefused was sent
-	marked bool          // guarded by t.mu; see Tunnel.MarkConnections
+	t       *Tunnel
+	client  *client
+	ctx     context.Context
+	cancel  context.CancelCauseFunc
+	waited  time.Duration // how long Source took
+	watch   bool          // its answer may end anywhere: the client asks again
+	turn    *turn         // of the transport's gate; nil before and for upgrades
+	settled bool          // EventConnected or EventRefused was sent
+	marked  bool          // guarded by t.mu; see Tunnel.MarkConnections
 
 	in, out atomic.Int64 // bytes to the client, bytes from it
 
@@ -79,7 +79,7 @@ type request struct {
 	err  error      // what broke the answer
 }
 
-// finish ends a request, whatever became of it.
+// finish ends a request, however it went.
 func (q *request) finish() {
 	t := q.t
 	q.mu.Lock()
@@ -88,7 +88,7 @@ func (q *request) finish() {
 	if cause := context.Cause(q.ctx); err == nil && cause != nil && !errors.Is(cause, context.Canceled) {
 		err = cause
 	}
-	if q.told && !q.isRefused() {
+	if q.settled && !q.isRefused() {
 		if _, ok := errors.AsType[*proxies.ConnError](err); ok {
 			t.noteError(err)
 		}
@@ -108,16 +108,17 @@ func (q *request) upstream(r *http.Request) (*Upstream, error) {
 	if up := q.t.cfg.Now(); up != nil && q.ctx.Err() == nil {
 		return up, nil
 	}
-	hold := q.t.cfg.Hold
-	if hold <= 0 {
-		hold = proxies.MaxDialTimeout
+	limit := q.t.cfg.Hold
+	if limit <= 0 {
+		limit = proxies.MaxDialTimeout
 	}
-	hold = min(hold, patience(r))
+	limit = min(limit, patience(r))
 	if q.client.lostPatience() {
-		hold = min(hold, holdAgain)
+		limit = min(limit, holdAgain)
 	}
 	var up *Upstream
-	waited, err := proxies.Hold{Limit: hold, Begin: q.hold, End: q.unhold}.Wait(q.ctx, func(ctx context.Context) (err error) {
+	hold := proxies.Hold{Limit: limit, Begin: q.hold, End: q.unhold}
+	waited, err := hold.Wait(q.ctx, func(ctx context.Context) (err error) {
 		up, err = q.t.cfg.Source(ctx)
 		return err
 	})
@@ -133,9 +134,9 @@ func (q *request) upstream(r *http.Request) (*Upstream, error) {
 	return nil, err
 }
 
-// patience is how long the client can wait for an answer: it says so in the
-// query, as kubectl does when it asks what the cluster has. What a watch says
-// there is how long it is to last.
+// patience is how long the client waits for an answer: it says so in the query,
+// as kubectl does when it asks what the cluster has. In a watch's query the same
+// key says how long the watch should last.
 func patience(r *http.Request) time.Duration {
 	const forever = 24 * time.Hour
 	if isWatch(r) {
@@ -148,7 +149,7 @@ func patience(r *http.Request) time.Duration {
 	return max(d-patienceMargin, d/2)
 }
 
-// isWatch reports whether the request asks to be told of changes.
+// isWatch reports whether the request is for a stream of changes.
 func isWatch(r *http.Request) bool {
 	watch := r.URL.Query().Get("watch")
 	return watch == "true" || watch == "1"
@@ -200,7 +201,7 @@ func (q *request) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	q.t.cfg.Refuse(err).write(w, r)
 }
 
-// errRefused marks a request of which EventRefused was the last word.
+// errRefused marks a request whose last event was EventRefused.
 var errRefused = errors.New("refused")
 
 func (q *request) isRefused() bool {
@@ -217,11 +218,11 @@ func (q *request) setErr(err error) {
 	}
 }
 
-// event tells of a step. As long as other requests of the same connection are
-// held the connection's story is theirs.
+// event reports a step. While other requests of the same connection are held,
+// only theirs are reported.
 func (q *request) event(kind proxies.EventKind, err error) {
 	if kind == proxies.EventConnected || kind == proxies.EventRefused {
-		q.told = true
+		q.settled = true
 	}
 	if q.client == nil || kind == proxies.EventWaiting {
 		return
@@ -290,7 +291,7 @@ func (c *countedStream) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// CloseWrite passes on that the client sends no more.
+// CloseWrite passes on that the client has ended its half.
 func (c *countedStream) CloseWrite() error {
 	if half, ok := c.Writer.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()

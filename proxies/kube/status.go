@@ -52,7 +52,10 @@ type status struct {
 const messageMax = 2000
 
 func (r Refusal) body() []byte {
-	s := status{Kind: "Status", APIVersion: "v1", Status: "Failure", Message: cleanText(r.Message), Reason: r.Reason, Code: r.Code}
+	s := status{
+		Kind: "Status", APIVersion: "v1", Status: "Failure",
+		Message: cleanText(r.Message), Reason: r.Reason, Code: r.Code,
+	}
 	if s.Reason == "" {
 		s.Reason = reasons[r.Code]
 	}
@@ -100,7 +103,7 @@ func cleanText(s string) string {
 	return s
 }
 
-// plainRefusal is what a tunnel says that was not told how to say it.
+// plainRefusal is the refusal of a tunnel without Config.Refuse.
 func plainRefusal(err error) Refusal {
 	code := http.StatusServiceUnavailable
 	switch {

@@ -47,7 +47,7 @@ type transport struct {
 
 	mu      sync.Mutex // guards everything below
 	open    int        // requests
-	retired bool       // no more requests: close what is idle
+	retired bool       // it gets no further request: close what is idle
 }
 
 func newTransport(t *Tunnel, up *Upstream) *transport {
@@ -72,7 +72,7 @@ func newTransport(t *Tunnel, up *Upstream) *transport {
 		DialTLSContext:     dial("http/1.1"),
 		TLSNextProto:       map[string]func(string, *tls.Conn) http.RoundTripper{}, // HTTP/2 knows no upgrades
 		DisableCompression: true,
-		DisableKeepAlives:  true, // who refuses an upgrade may have given up HTTP on that connection already
+		DisableKeepAlives:  true, // a server that refuses an upgrade may have stopped speaking HTTP on it
 	}
 	tr.proxy = &httputil.ReverseProxy{
 		Transport:     tr,
@@ -115,7 +115,7 @@ func (tr *transport) release() {
 	}
 }
 
-// retire has the connections closed once nobody uses them.
+// retire has the connections closed once no request uses them.
 func (tr *transport) retire() {
 	tr.mu.Lock()
 	tr.retired = true
@@ -156,7 +156,7 @@ func (g *gate) roundTrip(rt http.RoundTripper, r *http.Request) (*http.Response,
 	if err != nil && r.Context().Err() == nil {
 		mine.leave(err)
 	}
-	mine.leave(nil) // one's own giving up is nobody else's failure
+	mine.leave(nil) // a request that gives up is no failure of the connection
 	return resp, err
 }
 
@@ -211,7 +211,7 @@ func (t *Tunnel) rewrite(pr *httputil.ProxyRequest) {
 	}
 }
 
-// impersonate says who to be in Kubernetes, unless the client does.
+// impersonate names the Kubernetes user and groups, unless the client does.
 func (t *Tunnel) impersonate(h http.Header) {
 	for name := range h {
 		if strings.HasPrefix(name, "Impersonate-") {

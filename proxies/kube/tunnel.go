@@ -28,55 +28,57 @@ const (
 type Upstream struct {
 	// Dial opens connections to the cluster.
 	Dial Dialer
-	// ValidUntil is when the session behind it ends; zero means that nobody
-	// needs to be warned.
+	// ValidUntil is when the session behind it expires; zero means that clients
+	// are not warned of that.
 	ValidUntil time.Time
 }
 
-// Source answers with the way to the cluster, waiting until there is a
-// credential. It returns an error at once when waiting cannot help, and when
-// ctx ends. As long as the credential is the same, so must be the pointer. It
-// is called once for each request, concurrently.
+// Source returns the way to the cluster, waiting until there is a credential.
+// It returns an error at once when waiting cannot help, and when ctx ends. It
+// must return the same pointer as long as the credential is the same. It is
+// called once for each request, concurrently.
 type Source func(ctx context.Context) (*Upstream, error)
 
 // Config says what a Tunnel is.
 type Config struct {
-	// Name is the tunnel's name; ServerName makes of it what clients ask for.
+	// Name is the tunnel's name, from which ServerName makes the host name that
+	// clients ask for.
 	Name string
-	// Listener is the shared listener that serves the tunnel; somebody else
-	// runs it. nil means one of the tunnel's own, made from Own.
+	// Listener is the shared listener that serves the tunnel, run by its owner.
+	// nil means a listener of the tunnel's own, made from Own.
 	Listener *Listener
 	Own      ListenerConfig
-	// Source answers with the way to the cluster.
+	// Source returns the way to the cluster.
 	Source Source
-	// Now is asked first: the way to the cluster, if Source would answer with
-	// it at once. nil means ask Source.
+	// Now is called before Source: it returns what Source would return at once,
+	// or nil when Source would have to wait. nil means to call Source always.
 	Now func() *Upstream
 	// Hold is how long a request may wait for Source; zero means that Source
 	// has proxies.MaxDialTimeout to fetch a cert and should not wait for a
-	// person. A client that says how long it waits is answered before.
+	// person. A client that says how long it waits is answered before that.
 	Hold time.Duration
-	// As and AsGroups are who to be in Kubernetes, for requests that do not say.
+	// As and AsGroups are the Kubernetes user and groups to impersonate, for
+	// requests that name none.
 	As       string
 	AsGroups []string
 	// Grace is how long requests may go on after Run's ctx has ended.
 	Grace time.Duration
-	// Refuse puts into words why a request is refused: an error of Source, of
-	// dialling, or of package proxies. nil means the error's own words.
+	// Refuse words the refusal of a request, from an error of Source, of
+	// dialling or of package proxies. nil means the error's own text.
 	Refuse func(err error) Refusal
-	// ForbiddenHint is the next step for a user who may be several in
-	// Kubernetes and whose request does not say whom; empty means none.
+	// ForbiddenHint is the next step for a user who may impersonate several
+	// Kubernetes users and whose request names none; empty means no hint.
 	ForbiddenHint string
-	// LoginHint is the next step for a user whose session is about to end.
+	// LoginHint is the next step for a user whose session is about to expire.
 	LoginHint string
 	// Logger is where to log; nil means nowhere.
 	Logger *slog.Logger
 	// OnChange is called after each change of Status other than bytes moved,
-	// from many goroutines; it must not block. nil means nobody asks.
+	// from many goroutines; it must not block. nil means no call.
 	OnChange func()
-	// OnEvent is told each step in a request's life, as proxies.Config.OnEvent
-	// is of a connection's. While a client connection has requests that are
-	// held, they are told of as one. nil means nobody asks.
+	// OnEvent is called with each step in a request's life, as
+	// proxies.Config.OnEvent is with a connection's. Requests of one client
+	// connection that are held at the same time count as one. nil means no call.
 	OnEvent func(proxies.Event)
 }
 
@@ -87,7 +89,7 @@ type Tunnel struct {
 	log      *slog.Logger
 	listener *Listener
 	ran      atomic.Bool
-	released chan struct{}  // closed when no request is taken any more
+	released chan struct{}  // closed when no further request is accepted
 	wg       sync.WaitGroup // one for each request
 
 	total, bytesIn, bytesOut atomic.Int64
@@ -101,7 +103,7 @@ type Tunnel struct {
 	warned    time.Time
 }
 
-// New returns a tunnel that serves nobody yet. It panics without a Source.
+// New returns a tunnel that is not served yet. It panics without a Source.
 func New(cfg Config) *Tunnel {
 	if cfg.Source == nil {
 		panic("kube: Config.Source is nil")
@@ -151,7 +153,7 @@ func (t *Tunnel) Bind() error {
 	return t.listener.Bind()
 }
 
-// Released is closed when Run takes no more requests, which is before it
+// Released is closed when Run accepts no further requests, which is before it
 // drains: another tunnel may have the name, and the port if it was the
 // tunnel's own, from then on.
 func (t *Tunnel) Released() <-chan struct{} { return t.released }
@@ -159,9 +161,9 @@ func (t *Tunnel) Released() <-chan struct{} { return t.released }
 // errRan says that a Tunnel was run twice.
 var errRan = errors.New("tunnel was run already")
 
-// Run serves the tunnel until ctx ends. Then it takes no more requests,
+// Run serves the tunnel until ctx ends. Then it accepts no further requests,
 // refuses those that are held, lets the others go on for Grace, ends the rest,
-// and returns nil once all has ended. A Tunnel can be run once.
+// and returns nil once all have ended. A Tunnel can be run once.
 func (t *Tunnel) Run(ctx context.Context) error {
 	if t.ran.Swap(true) {
 		return errRan
@@ -233,7 +235,7 @@ func (t *Tunnel) begin(r *http.Request) *request {
 	return q
 }
 
-// stop takes the tunnel off its listener and refuses who is held.
+// stop takes the tunnel off its listener and refuses the requests that are held.
 func (t *Tunnel) stop() {
 	t.listener.remove(t)
 	t.mu.Lock()
@@ -285,7 +287,7 @@ func (t *Tunnel) CloseConnections() {
 
 // MarkConnections marks every request that is open now: Status counts those
 // that are still open as Marked. The owner marks what was begun with a
-// credential that should not be used any more.
+// credential that should no longer be used.
 func (t *Tunnel) MarkConnections() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -320,7 +322,7 @@ func (t *Tunnel) Status() proxies.Status {
 		BytesIn:          t.bytesIn.Load(),
 		BytesOut:         t.bytesOut.Load(),
 	}
-	t.outcome.Tell(&s)
+	t.outcome.Fill(&s)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s.Count(func(yield func(bool) bool) {
@@ -350,7 +352,8 @@ func (t *Tunnel) transportOf(up *Upstream) *transport {
 	return tr
 }
 
-// warn tells the client that the session is about to end, now and then.
+// warn adds a warning to an answer, now and then, when the session is about to
+// expire.
 func (t *Tunnel) warn(w http.ResponseWriter, up *Upstream) {
 	now := time.Now()
 	left := up.ValidUntil.Sub(now)

@@ -52,18 +52,18 @@ type Route struct {
 	Cert *tls.Certificate
 	// RootCAs verify the proxy's web cert; nil means the system's.
 	RootCAs *x509.CertPool
-	// Insecure leaves the web cert unverified. Only a user may ask for that.
+	// Insecure leaves the web cert unverified, which only the user may choose.
 	Insecure bool
-	// ConnUpgrade reaches the proxy through a load balancer that ends TLS.
+	// ConnUpgrade reports whether a load balancer before the proxy ends TLS.
 	ConnUpgrade bool
-	// ClusterCert says that the proxy shows a host cert of the cluster for
-	// ServerName, as it does for Kubernetes, so that ClusterCAs verify it
-	// always and Insecure changes nothing.
+	// ClusterCert reports whether the proxy shows a host cert of the cluster
+	// for ServerName, as it does for Kubernetes. ClusterCAs then always verify
+	// it, and Insecure changes nothing.
 	ClusterCert bool
 	// ClusterCAs verify the proxy inside a connection upgrade, where it shows
-	// a host cert of the cluster. nil means RootCAs do, inside and outside;
-	// when set, the load balancer's own cert is not verified, as nothing it
-	// sees is secret.
+	// a host cert of the cluster. The load balancer's own cert is then not
+	// verified, because nothing that it sees is secret. nil means that RootCAs
+	// verify both.
 	ClusterCAs *x509.CertPool
 
 	host string // of ProxyAddr
@@ -169,7 +169,7 @@ func (r Route) tlsConfig() *tls.Config {
 	return cfg
 }
 
-// classify tells apart who said no.
+// classify finds out which step failed.
 func classify(err error) error {
 	var unverified *tls.CertificateVerificationError
 	switch {

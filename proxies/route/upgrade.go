@@ -19,9 +19,9 @@ import (
 	"github.com/gravitational/teleport/api/constants"
 )
 
-// upgrade ends one TLS with whatever stands before the proxy and asks the
-// proxy, over HTTP, to take the connection as a raw one. The api module can do
-// the same, but waits for the answer without any deadline.
+// upgrade speaks TLS with whatever stands before the proxy and asks the proxy,
+// over HTTP, to carry raw bytes from then on. The api module can do the same,
+// but waits for the answer without a deadline.
 func (r Route) upgrade(ctx context.Context, conn net.Conn) (net.Conn, error) {
 	name := r.ServerName
 	if r.ClusterCert { // a name that only the cluster knows

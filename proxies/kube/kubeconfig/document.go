@@ -1,5 +1,5 @@
 // Package kubeconfig writes kubeconfigs: berth's own, whole, and berth's
-// entries in those of other people, and not one byte more.
+// entries in the user's, where it changes not one byte more.
 //
 // Kubernetes' own package for this is not linked: it would cost the agent 3 MB
 // of memory that it never uses. Tests read with it what is written here.
@@ -19,18 +19,18 @@ import (
 	"berth/internal/atomicfile"
 )
 
-// Prefix begins the name of every context, cluster and user of berth's.
-const Prefix = "berth-"
+// prefix begins the name of every context, cluster and user of berth's.
+const prefix = "berth-"
 
 // Context is one way to one Kubernetes cluster.
 type Context struct {
-	// Name is the tunnel's; the context's has Prefix before it.
+	// Name is the tunnel's; the context's has prefix before it.
 	Name       string
 	Server     string // URL
-	ServerName string // to ask for in the TLS handshake; empty means the URL's host
+	ServerName string // for the TLS handshake; empty means the URL's host
 	CA         []byte // PEM
-	// ClientCert and ClientKey, in PEM, are how a client shows who it is; or
-	// Exec does, whose program is asked each time.
+	// ClientCert and ClientKey, in PEM, are a client's credential; or the
+	// program of Exec prints one each time.
 	ClientCert, ClientKey []byte
 	Exec                  *Exec
 }
@@ -42,7 +42,7 @@ type Exec struct {
 	Env     []string // NAME=value
 }
 
-// Path is where berth's own kubeconfig is, in the folder of what it keeps.
+// Path is where berth's own kubeconfig is, in its state folder.
 func Path(stateDir string) string { return filepath.Join(stateDir, "kubeconfig") }
 
 // Exists reports whether there is a file at path.
@@ -52,7 +52,7 @@ func Exists(path string) bool {
 }
 
 // ContextName is the name of the tunnel's context.
-func ContextName(tunnel string) string { return Prefix + tunnel }
+func ContextName(tunnel string) string { return prefix + tunnel }
 
 // Marshal returns a kubeconfig of these contexts. The same contexts make the
 // same bytes. No context is the current one.
@@ -112,7 +112,7 @@ func Contexts(data []byte) ([]Context, error) {
 	for _, name := range names(doc) {
 		cluster, user := get(entry(doc, "clusters", name), "cluster"), get(entry(doc, "users", name), "user")
 		c := Context{
-			Name:   strings.TrimPrefix(name, Prefix),
+			Name:   strings.TrimPrefix(name, prefix),
 			Server: text(get(cluster, "server")), ServerName: text(get(cluster, "tls-server-name")),
 		}
 		for key, to := range map[*yaml.Node]*[]byte{
@@ -192,8 +192,8 @@ func (e *Exec) node() *yaml.Node {
 }
 
 // names are the names under which berth has put entries into doc: those with
-// Prefix whose cluster is asked for by a name of berth's, or whose user is
-// berth's program.
+// prefix whose cluster has a server name of berth's, or whose user is berth's
+// program.
 func names(doc *yaml.Node) []string {
 	var found []string
 	seq := get(doc, "contexts")
@@ -209,7 +209,7 @@ func names(doc *yaml.Node) []string {
 }
 
 func isOurs(doc *yaml.Node, name string) bool {
-	if len(name) <= len(Prefix) || name[:len(Prefix)] != Prefix {
+	if len(name) <= len(prefix) || !strings.HasPrefix(name, prefix) {
 		return false
 	}
 	cluster := get(entry(doc, "clusters", name), "cluster")

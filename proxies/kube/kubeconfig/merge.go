@@ -34,7 +34,7 @@ const (
 
 // Errors of Merge and Undo, besides BrokenError and those of the file system.
 var (
-	// ErrReadOnly says that the file's owner wants nobody to write it.
+	// ErrReadOnly says that the file is write-protected.
 	ErrReadOnly = errors.New("the file is read-only")
 	// ErrBusy says that another program is changing the file.
 	ErrBusy = errors.New("another program is changing the file")
@@ -145,8 +145,8 @@ func (m Merger) load() (record, bool) {
 	return rec, err == nil && json.Unmarshal(raw, &rec) == nil
 }
 
-// Undo takes berth's contexts out of the file. When nobody has changed it
-// since the merge it is as it was before, to the byte.
+// Undo takes berth's contexts out of the file. If the file has not changed since
+// the merge, Undo restores its former content to the byte.
 func (m Merger) Undo(ctx context.Context) (Result, error) {
 	var res Result
 	spent := ""
@@ -191,9 +191,13 @@ func pristine(data []byte) bool {
 	return err == nil && len(names(doc)) == 0
 }
 
-// edit has change make new content of the file's, under the lock that kubectl
-// takes too. Nil content that is to be written means to remove the file.
-func (m Merger) edit(ctx context.Context, change func(path string, data []byte, there bool) ([]byte, bool, error)) error {
+// A change makes the next content of the file at path, which is there or not, and
+// reports whether to write it. Nil content to write means to remove the file.
+type change func(path string, data []byte, there bool) (next []byte, write bool, err error)
+
+// edit applies the change under the lock that kubectl takes too. It starts again
+// when a program that knows no locks has written the file meanwhile.
+func (m Merger) edit(ctx context.Context, change change) error {
 	path, err := atomicfile.Resolve(m.Path)
 	if err != nil {
 		return err
@@ -222,7 +226,7 @@ func (m Merger) edit(ctx context.Context, change func(path string, data []byte, 
 			return fmt.Errorf("%s: %w", path, ErrReadOnly)
 		}
 		if now, _, _, err := read(path); err != nil || !bytes.Equal(now, data) {
-			continue // somebody who knows no locks saved it meanwhile
+			continue // a program that knows no locks saved it meanwhile
 		}
 		if next == nil {
 			return os.Remove(path)
@@ -265,7 +269,7 @@ func lock(ctx context.Context, path string) (unlock func(), err error) {
 	}
 }
 
-// taken reports whether the name is used in doc, by whomever.
+// taken reports whether doc uses the name.
 func taken(doc *yaml.Node, name string) bool {
 	return cmp.Or(entry(doc, "contexts", name), entry(doc, "clusters", name), entry(doc, "users", name)) != nil
 }
