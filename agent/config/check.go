@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"os"
@@ -151,41 +152,51 @@ func checkTunnels(tunnels *value, ports map[int64]*value, ms *mistakes) {
 	if tunnels == nil {
 		return
 	}
-	names := make(map[string]*value)
+	others := &seen{names: make(map[string]*value), ports: ports}
 	for i, t := range tunnels.list {
-		path := fmt.Sprintf("tunnels[%d]", i)
-		name := t.get("name")
-		if s, ok := name.str(); ok {
-			if first := names[s]; first != nil {
-				mark(name, path+".name", ms, "the tunnel on line %d is called %s already: no two may share a name", first.at.line, quote(s))
-			} else {
-				names[s] = name
+		kind, known := t.get("kind").str()
+		for _, k := range TunnelKeys {
+			v, path := t.get(k.Name), fmt.Sprintf("tunnels[%d].%s", i, k.Name)
+			if v == nil {
+				continue
+			}
+			if k.check != nil {
+				k.check(v, path, others, ms)
+			}
+			if known && !k.For(state.Kind(kind)) && !v.wrong && !v.blank() {
+				mark(v, path, ms, "%s", k.misplaced(kind))
 			}
 		}
-		checkPort(t.get("port"), path+".port", ports, ms)
-		checkDuration(t.get("hold"), path+".hold", 0, MaxHold, ms)
-		for _, key := range []string{"cluster", "resource"} {
-			v := t.get(key)
-			if s, ok := v.str(); ok && strings.TrimSpace(s) != s {
-				mark(v, path+"."+key, ms, "%s begins or ends with a space: delete it", quote(s))
-			}
-		}
-		if k, ok := t.get("kind").str(); ok && state.Kind(k) == state.KindKube {
-			if v := t.get("guard"); v != nil && !v.wrong && v.scalar != "" {
-				mark(v, path+".guard", ms, "guard is for databases: clients of a tunnel of kind kube show a certificate: delete it")
-			}
-			for _, key := range []string{"db_user", "db_name"} {
-				if v := t.get(key); v != nil && !v.wrong && v.scalar != "" {
-					mark(v, path+"."+key, ms, "%s is for databases, and this tunnel is of kind kube: delete it", key)
-				}
-			}
-		} else if ok {
-			for _, key := range []string{"as", "as_groups"} {
-				if v := t.get(key); v != nil && !v.wrong && (v.scalar != "" && v.scalar != nil || len(v.list) > 0) {
-					mark(v, path+"."+key, ms, "%s is for Kubernetes, and this tunnel is of kind %s: delete it", key, k)
-				}
-			}
-		}
+	}
+}
+
+// misplaced says why a tunnel of a kind may not have the key.
+func (k Key) misplaced(kind string) string {
+	why := fmt.Sprintf(cmp.Or(k.not, ", and this tunnel is of kind %s"), kind)
+	plurals := make([]string, len(k.Kinds))
+	for i, kind := range k.Kinds {
+		plurals[i] = kind.Info().Plural
+	}
+	return fmt.Sprintf("%s is for %s%s: delete it", k.Name, strings.Join(plurals, " and "), why)
+}
+
+// checkName refuses the name of another tunnel.
+func checkName(v *value, path string, others *seen, ms *mistakes) {
+	s, ok := v.str()
+	if !ok {
+		return
+	}
+	if first := others.names[s]; first != nil {
+		mark(v, path, ms, "the tunnel on line %d is called %s already: no two may share a name", first.at.line, quote(s))
+		return
+	}
+	others.names[s] = v
+}
+
+// checkEnds refuses spaces around a name.
+func checkEnds(v *value, path string, _ *seen, ms *mistakes) {
+	if s, ok := v.str(); ok && strings.TrimSpace(s) != s {
+		mark(v, path, ms, "%s begins or ends with a space: delete it", quote(s))
 	}
 }
 

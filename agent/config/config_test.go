@@ -7,9 +7,9 @@ import (
 	"testing"
 	"time"
 
-	"berth/agent/state"
-
 	"github.com/google/go-cmp/cmp"
+
+	"berth/agent/state"
 )
 
 func TestDiff(t *testing.T) {
@@ -50,16 +50,16 @@ func TestDiff(t *testing.T) {
 			&Config{Profiles: []Profile{{Proxy: "p"}, {Proxy: "q"}}},
 			&Config{Profiles: []Profile{{Proxy: "q"}, {Proxy: "P:443", Renew: Renew{state.RenewAsk, state.Duration(DefaultRenewBefore)}}}}, Changes{},
 		},
-		"notifications": {Default(), &Config{Notifications: Notifications{Enabled: new(false)}}, Changes{NotificationsChanged: true}},
+		"notifications": {Default(), &Config{Notifications: Notifications{Enabled: new(false)}}, Changes{OthersChanged: true}},
 		"enabled_spelt": {Default(), &Config{Notifications: Notifications{Enabled: new(true)}}, Changes{}},
-		"quiet_hours":   {Default(), &Config{Notifications: Notifications{QuietHours: "22:00-07:00"}}, Changes{NotificationsChanged: true}},
-		"kube_port":     {Default(), &Config{Kube: Kube{Port: 15440}}, Changes{KubeChanged: true}},
+		"quiet_hours":   {Default(), &Config{Notifications: Notifications{QuietHours: "22:00-07:00"}}, Changes{OthersChanged: true}},
+		"kube_port":     {Default(), &Config{Kube: Kube{Port: 15440}}, Changes{OthersChanged: true}},
 		"as_groups": {
 			tunnels(with(func(t *state.TunnelSpec) { t.AsGroups = []string{"g"} })), tunnels(with(func(t *state.TunnelSpec) { t.AsGroups = []string{"h"} })),
 			Changes{Changed: []state.TunnelSpec{with(func(t *state.TunnelSpec) { t.AsGroups = []string{"h"} })}},
 		},
-		"tsh":       {Default(), &Config{TSH: TSH{"/tsh"}}, Changes{TSHChanged: true}},
-		"log":       {Default(), &Config{Log: Log{LogDebug}}, Changes{LogChanged: true}},
+		"tsh":       {Default(), &Config{TSH: TSH{"/tsh"}}, Changes{OthersChanged: true}},
+		"log":       {Default(), &Config{Log: Log{LogDebug}}, Changes{OthersChanged: true}},
 		"log_spelt": {Default(), &Config{Log: Log{LogInfo}}, Changes{}},
 	}
 	for name, tt := range tests {
@@ -143,7 +143,7 @@ func TestBrowserFor(t *testing.T) {
 			t.Errorf("BrowserFor(%s) = %q, want %q", proxy, got, want)
 		}
 	}
-	if diff := Diff(&Config{}, c); !diff.BrowserChanged || diff.Empty() {
+	if diff := Diff(&Config{}, c); !diff.OthersChanged || diff.Empty() {
 		t.Errorf("a new browser changes nothing: %+v", diff)
 	}
 }

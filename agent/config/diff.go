@@ -1,7 +1,6 @@
 package config
 
 import (
-	"cmp"
 	"reflect"
 	"slices"
 
@@ -16,14 +15,9 @@ type Changes struct {
 	// may have swapped theirs.
 	Added, Removed, Changed []state.TunnelSpec
 
-	HomesChanged         bool
-	ProfilesChanged      bool
-	NotificationsChanged bool
-	AccessChanged        bool
-	TSHChanged           bool
-	KubeChanged          bool
-	LogChanged           bool
-	BrowserChanged       bool
+	HomesChanged    bool
+	ProfilesChanged bool
+	OthersChanged   bool // any other key at the top of the file
 }
 
 // Diff says what leads from one config to another. The order of tunnels and
@@ -46,36 +40,28 @@ func Diff(from, to *Config) Changes {
 	}
 	c.HomesChanged = !slices.Equal(from.HomePaths(), to.HomePaths())
 	c.ProfilesChanged = !sameProfiles(from.Profiles, to.Profiles)
-	c.BrowserChanged = !slices.Equal(from.Browser, to.Browser)
-	c.NotificationsChanged = from.Notifications.On() != to.Notifications.On() ||
-		from.Notifications.QuietHours != to.Notifications.QuietHours
-	c.AccessChanged = !reflect.DeepEqual(from.Access.plain(), to.Access.plain())
-	c.TSHChanged = from.TSHPath() != to.TSHPath()
-	c.KubeChanged = from.Kube != to.Kube
-	c.LogChanged = from.LogLevel() != to.LogLevel()
+	c.OthersChanged = !reflect.DeepEqual(from.others(), to.others())
 	return c
 }
 
 // Empty reports whether nothing differs.
 func (c Changes) Empty() bool {
-	return len(c.Added)+len(c.Removed)+len(c.Changed) == 0 && !c.HomesChanged && !c.ProfilesChanged &&
-		!c.NotificationsChanged && !c.AccessChanged && !c.TSHChanged && !c.LogChanged && !c.KubeChanged && !c.BrowserChanged
+	return len(c.Added)+len(c.Removed)+len(c.Changed) == 0 && !c.HomesChanged && !c.ProfilesChanged && !c.OthersChanged
 }
 
-// sameTunnel reports whether two tunnels mean the same: a default may be
-// written or left out.
-func sameTunnel(t, u state.TunnelSpec) bool {
-	return reflect.DeepEqual(plainTunnel(t), plainTunnel(u))
-}
-
-// plainTunnel is t with what is left out filled in.
-func plainTunnel(t state.TunnelSpec) state.TunnelSpec {
-	t.Hold = new(state.Duration(t.HoldDuration()))
-	t.Engine, t.Guard = cmp.Or(t.Engine, state.EngineAuto), cmp.Or(t.Guard, state.GuardOn)
-	if len(t.AsGroups) == 0 {
-		t.AsGroups = nil
+// others is c without what Diff compares in detail, with what is left out
+// filled in.
+func (c *Config) others() Config {
+	o := *c
+	o.Version, o.Homes, o.Profiles, o.Tunnels = 0, nil, nil, nil
+	o.Notifications.Enabled = new(c.Notifications.On())
+	o.Access = c.Access.plain()
+	o.TSH.Path = c.TSHPath()
+	o.Log.Level = c.LogLevel()
+	if len(o.Browser) == 0 {
+		o.Browser = nil
 	}
-	return t
+	return o
 }
 
 func sameProfiles(from, to []Profile) bool {

@@ -14,11 +14,11 @@ import (
 	"testing"
 	"time"
 
-	"berth/agent/state"
-	"berth/internal/testneeds"
-
 	"github.com/gofrs/flock"
 	"github.com/google/go-cmp/cmp"
+
+	"berth/agent/state"
+	"berth/internal/testneeds"
 )
 
 // newTunnel is what the cases add; newFlow and newBlock is how it is written.
@@ -35,14 +35,6 @@ func add(d *Document) error { return d.AddTunnel(newTunnel) }
 
 func remove(name string) func(*Document) error {
 	return func(d *Document) error { return d.RemoveTunnel(name) }
-}
-
-func set(name string, change func(*state.TunnelSpec)) func(*Document) error {
-	return func(d *Document) error {
-		t, _ := d.Config().Tunnel(name)
-		change(&t)
-		return d.SetTunnel(name, t)
-	}
 }
 
 func kubePort(port int) func(*Document) error {
@@ -291,51 +283,6 @@ var editCases = map[string]struct {
 		"tunnels:\n  - {<<: &x {kind: db, cluster: c, resource: r}, name: a}\n",
 	},
 
-	"set_port": {
-		"tunnels:\n  - {name: a, kind: db, cluster: c, resource: r, port: 15001} # A\n  - " + b + "\n",
-		set("a", func(t *state.TunnelSpec) { t.Port = 15009 }),
-		"tunnels:\n  - {name: a, kind: db, cluster: c, resource: r, port: 15009} # A\n  - " + b + "\n",
-	},
-	"set_new_key_in_flow_item": {
-		"tunnels:\n  - {name: a, kind: db, cluster: c, resource: r } # A\n",
-		set("a", func(t *state.TunnelSpec) { t.Port = 15009; t.DBUser = "alice" }),
-		"tunnels:\n  - {name: a, kind: db, cluster: c, resource: r, db_user: alice, port: 15009 } # A\n",
-	},
-	"set_new_key_in_block_item": {
-		"tunnels:\n  - name: a\n    kind: db\n    cluster: c\n    resource: r # R\n\n# end\n",
-		set("a", func(t *state.TunnelSpec) { t.Port = 15009 }),
-		"tunnels:\n  - name: a\n    kind: db\n    cluster: c\n    resource: r # R\n    port: 15009\n\n# end\n",
-	},
-	"set_empty_key": {
-		"tunnels:\n  - name: a\n    port: # later\n    kind: db\n    cluster: c\n    resource: r\n",
-		set("a", func(t *state.TunnelSpec) { t.Port = 15009 }),
-		"tunnels:\n  - name: a\n    port: 15009 # later\n    kind: db\n    cluster: c\n    resource: r\n",
-	},
-	"set_rename_and_drop_port": {
-		"tunnels: [{port: 15001, name: 'a', kind: db, cluster: c, resource: r}]\n",
-		set("a", func(t *state.TunnelSpec) { t.Port = 0; t.Name = "z" }),
-		"tunnels: [{name: z, kind: db, cluster: c, resource: r}]\n",
-	},
-	"set_drop_key_on_the_line_of_the_dash": {
-		"tunnels:\n  - port: 15001\n    name: a\n    kind: db\n    cluster: c\n    resource: r\n",
-		set("a", func(t *state.TunnelSpec) { t.Port = 0 }),
-		"tunnels:\n  - name: a\n    kind: db\n    cluster: c\n    resource: r\n",
-	},
-	"set_to_kube": {
-		"tunnels:\n  - name: a\n    kind: db\n    cluster: c\n    resource: r\n    db_user: u # U\n    db_name: n\n",
-		set("a", func(t *state.TunnelSpec) { t.Kind = state.KindKube; t.DBUser = ""; t.DBName = "" }),
-		"tunnels:\n  - name: a\n    kind: kube\n    cluster: c\n    resource: r\n",
-	},
-	"set_who_to_be": {
-		"tunnels:\n  - name: a\n    kind: kube\n    cluster: c\n    resource: r\n    as: u # U\n",
-		set("a", func(t *state.TunnelSpec) { t.As = "v"; t.AsGroups = []string{"dev", "system:masters"} }),
-		"tunnels:\n  - name: a\n    kind: kube\n    cluster: c\n    resource: r\n    as: v # U\n    as_groups: [dev, \"system:masters\"]\n",
-	},
-	"set_hold_and_engine": {
-		"tunnels:\n  - name: a\n    kind: db\n    cluster: c\n    resource: r\n    hold: 30s\n",
-		set("a", func(t *state.TunnelSpec) { t.Hold = new(state.Duration(90 * time.Second)); t.Engine = state.EngineTSH }),
-		"tunnels:\n  - name: a\n    kind: db\n    cluster: c\n    resource: r\n    hold: 1m30s\n    engine: tsh\n",
-	},
 	"kube_port_new_key": {
 		"version: 1\ntunnels:\n  - " + c + "\n# end\n", kubePort(15440),
 		"version: 1\ntunnels:\n  - " + c + "\n# end\nkube: {port: 15440}\n",
@@ -366,8 +313,8 @@ var editCases = map[string]struct {
 		},
 		header + "\ntunnels:\n  - " + c + "\nkube: {port: 15440}\n",
 	},
-	"set_nothing": {
-		"tunnels: [" + a + "]", set("a", func(*state.TunnelSpec) {}),
+	"nothing": {
+		"tunnels: [" + a + "]", func(*Document) error { return nil },
 		"tunnels: [" + a + "]",
 	},
 }
@@ -419,13 +366,9 @@ func TestEditRefused(t *testing.T) {
 		is   func(error) bool
 		says string
 	}{
-		"name_exists":    {"tunnels: [" + strings.Replace(a, "name: a", "name: new", 1) + "]\n", add, is(ErrTunnelExists), `"new"`},
-		"port_taken":     {"tunnels: [" + strings.Replace(a, "15001", "20000", 1) + "]\n", add, is(ErrPortTaken), `20000 is that of "a"`},
-		"no_such":        {"tunnels: [" + a + "]\n", remove("b"), is(ErrNoTunnel), `"b"`},
-		"no_such_to_set": {"tunnels: [" + a + "]\n", func(d *Document) error { return d.SetTunnel("b", newTunnel) }, is(ErrNoTunnel), `"b"`},
-		"rename_to_existing": {
-			"tunnels: [" + a + ", " + b + "]\n", set("a", func(t *state.TunnelSpec) { t.Name = "b" }), is(ErrTunnelExists), `"b"`,
-		},
+		"name_exists": {"tunnels: [" + strings.Replace(a, "name: a", "name: new", 1) + "]\n", add, is(ErrTunnelExists), `"new"`},
+		"port_taken":  {"tunnels: [" + strings.Replace(a, "15001", "20000", 1) + "]\n", add, is(ErrPortTaken), `20000 is that of "a"`},
+		"no_such":     {"tunnels: [" + a + "]\n", remove("b"), is(ErrNoTunnel), `"b"`},
 		"invalid_tunnel": {
 			"version: 1\n", func(d *Document) error { return d.AddTunnel(state.TunnelSpec{Name: "a b", Kind: "x", Port: 80}) },
 			func(err error) bool { return errors.As(err, new(*InvalidTunnelError)) }, "privileged",
@@ -433,17 +376,12 @@ func TestEditRefused(t *testing.T) {
 		"invalid_file": {
 			"versoin: 1\n", add, func(err error) bool { return errors.As(err, new(*Error)) }, "did you mean version",
 		},
-		"syntax":               {"tunnels: [\n", add, func(err error) bool { return errors.As(err, new(*Error)) }, "bracket"},
-		"list_is_alias":        {"homes: &none []\ntunnels: *none\n", add, refused, newFlow},
-		"document_ends":        {"version: 1\n...\n", add, refused, newFlow},
-		"text_over_lines":      {"tunnels:\n  - name: a\n    kind: db\n    cluster: c\n    resource: very\n      long\n", add, refused, "yourself"},
-		"block_text":           {"tunnels:\n  - name: a\n    kind: db\n    cluster: c\n    resource: |-\n      r\n", remove("a"), refused, "yourself"},
-		"anchor_is_used_later": {"tunnels:\n  - &a {name: a, kind: db, cluster: c, resource: r}\n  - {<<: *a, name: b}\n", remove("a"), refused, "yourself"},
-		"merged_key":           {"tunnels:\n  - &a {name: a, kind: db, cluster: c, resource: r, port: 15001}\n  - {<<: *a, name: b, port: 15002}\n", set("b", func(t *state.TunnelSpec) { t.Port = 0 }), refused, "yourself"},
-		"another_value_shines_through": {
-			"tunnels:\n  - &a {name: a, kind: db, cluster: c, resource: r, hold: 30s}\n  - {<<: *a, name: b, hold: 90s}\n",
-			set("b", func(t *state.TunnelSpec) { t.Hold = nil }), refused, "yourself",
-		},
+		"syntax":                  {"tunnels: [\n", add, func(err error) bool { return errors.As(err, new(*Error)) }, "bracket"},
+		"list_is_alias":           {"homes: &none []\ntunnels: *none\n", add, refused, newFlow},
+		"document_ends":           {"version: 1\n...\n", add, refused, newFlow},
+		"text_over_lines":         {"tunnels:\n  - name: a\n    kind: db\n    cluster: c\n    resource: very\n      long\n", add, refused, "yourself"},
+		"block_text":              {"tunnels:\n  - name: a\n    kind: db\n    cluster: c\n    resource: |-\n      r\n", remove("a"), refused, "yourself"},
+		"anchor_is_used_later":    {"tunnels:\n  - &a {name: a, kind: db, cluster: c, resource: r}\n  - {<<: *a, name: b}\n", remove("a"), refused, "yourself"},
 		"kube_port_after_the_end": {"version: 1\n...\n", kubePort(15440), refused, "kube: {port: 15440}"},
 		"kube_port_privileged":    {"version: 1\n", kubePort(80), refused, "kube: {port: 80}"},
 		"kube_port_of_a_tunnel":   {"tunnels: [" + a + "]\n", kubePort(15001), refused, "kube: {port: 15001}"},

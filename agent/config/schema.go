@@ -8,10 +8,10 @@ import (
 	"strings"
 	"sync"
 
-	"berth/agent/state"
-
 	generator "github.com/invopop/jsonschema"
 	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"berth/agent/state"
 )
 
 // descriptions are what the schema, and so editors and the reference, say of
@@ -47,31 +47,8 @@ var descriptions = map[string]string{
 	"Renew.Mode":   "ask offers a new login in a notification, auto starts it unasked, off lets the login end.",
 	"Renew.Before": "How long before its end a login is renewed, as in 15m or 1h30m: from 1m to 24h.",
 
-	"TunnelSpec.Name": "The tunnel's name in every command, menu and log line: up to 64 letters, digits, dots, dashes and " +
-		"underscores, starting with a letter or a digit. No two tunnels share one.",
-	"TunnelSpec.Kind":     "What the tunnel leads to: a database (db) or a Kubernetes cluster (kube).",
-	"TunnelSpec.Cluster":  "The Teleport cluster, root or leaf, to which the resource belongs.",
-	"TunnelSpec.Resource": "The name of the database or Kubernetes cluster, as listed by berth resources or tsh db ls.",
-	"TunnelSpec.DBUser": "The database user to connect as, for kind db only. Empty leaves it to the client, where the " +
-		"database's protocol lets it say.",
-	"TunnelSpec.DBName": "The database to connect to inside the server, for kind db only. Empty leaves it to the client, " +
-		"where the database's protocol lets it say.",
-	"TunnelSpec.As": "Who to be in Kubernetes, for kind kube only: a user of those that your roles allow. It is for " +
-		"requests that do not say themselves, as kubectl --as does.",
-	"TunnelSpec.AsGroups": "The groups to be in, in Kubernetes, for kind kube only. They are for requests that do not say " +
-		"themselves, as kubectl --as-group does.",
 	"Kube.Port": "The local port, from 1024 to 65535, of all tunnels of kind kube that have none of their own. Without " +
 		"one it is the same on every machine.",
-	"TunnelSpec.Port": "The local port, from 1024 to 65535, on 127.0.0.1 and ::1. It is bound from the agent's start to its " +
-		"end and never changed by berth. Without one, it is derived from kind, cluster and resource, so that the " +
-		"same file gives the same port on every machine.",
-	"TunnelSpec.Hold": "How long a client that connects while a login is needed waits for it, as in 90s: from 0s, which " +
-		"refuses at once, to 10m.",
-	"TunnelSpec.Guard": "on serves only programs of the user who runs berth; off serves every user of this machine, and every " +
-		"container that reaches its loopback. For kind db only: Kubernetes clients show a certificate.",
-	"TunnelSpec.Engine": "Who carries the bytes: native is berth itself, tsh is a tsh that berth runs, auto is native " +
-		"wherever it can.",
-
 	"Notifications.Enabled": "Whether notifications are shown.",
 	"Notifications.QuietHours": "The time of day, local, in which none is shown, as in 22:00-07:00. Empty means that " +
 		"there is no such time.",
@@ -124,6 +101,8 @@ var generate = sync.OnceValue(func() []byte {
 		},
 	}
 	s := r.Reflect(&Config{})
+	tunnels, _ := s.Properties.Get("tunnels")
+	describeTunnel(tunnels.Items)
 	s.Title = "berth configuration"
 	s.Description = descriptions["Config"]
 	var b bytes.Buffer

@@ -5,8 +5,6 @@ import (
 	"strconv"
 	"strings"
 
-	"berth/agent/state"
-
 	"go.yaml.in/yaml/v3"
 )
 
@@ -15,12 +13,12 @@ func (d *Document) SetKubePort(port int) error {
 	want := *d.cfg
 	want.Kube.Port = port
 	byHand := &RefusedError{Path: d.path, Edit: fmt.Sprintf("add this to it yourself:\nkube: {port: %d}", port)}
-	return d.splice(setKubePort(strconv.Itoa(port)), state.TunnelSpec{}, &want, byHand)
+	return d.splice(setKubePort(strconv.Itoa(port)), &want, byHand)
 }
 
 // setKubePort writes the port where "kube" says it, or at the end of the file.
 func setKubePort(port string) change {
-	return func(s *source, top *yaml.Node, _ state.TunnelSpec) ([]splice, bool) {
+	return func(s *source, top *yaml.Node) ([]splice, bool) {
 		if top == nil || top.Kind != yaml.MappingNode || len(top.Content) == 0 {
 			return nil, false
 		}
@@ -41,10 +39,20 @@ func setKubePort(port string) change {
 		if portKey, portVal := lookup(val, "port"); portKey != nil {
 			return s.replaceValue(portKey, portVal, port)
 		}
-		if len(val.Content) == 0 {
-			open := s.skipProperties(s.offset(val)) + 1
-			return []splice{{open, open, "port: " + port}}, isFlow(val)
-		}
-		return s.addKey(val, tunnelKey{"port", port})
+		open := s.skipProperties(s.offset(val)) + 1
+		return []splice{{open, open, "port: " + port}}, isFlow(val) && len(val.Content) == 0
 	}
+}
+
+// replaceValue puts token in the place of a single value.
+func (s *source) replaceValue(key, val *yaml.Node, token string) ([]splice, bool) {
+	if empty(val) {
+		colon, ok := s.colon(key)
+		return []splice{{colon + 1, colon + 1, " " + token}}, ok
+	}
+	if val.Kind != yaml.ScalarNode && val.Kind != yaml.AliasNode {
+		return nil, false
+	}
+	end, ok := s.end(val)
+	return []splice{{s.offset(val), end, token}}, ok
 }

@@ -3,9 +3,9 @@ package config
 import (
 	"strings"
 
-	"berth/agent/state"
-
 	"go.yaml.in/yaml/v3"
+
+	"berth/agent/state"
 )
 
 // tunnelsOf returns the key "tunnels" of a file and its value.
@@ -25,7 +25,11 @@ func lookup(mapping *yaml.Node, name string) (key, val *yaml.Node) {
 func isFlow(n *yaml.Node) bool { return n.Style&yaml.FlowStyle != 0 }
 
 // insertTunnel adds t after the tunnels that are there.
-func insertTunnel(s *source, top *yaml.Node, t state.TunnelSpec) ([]splice, bool) {
+func insertTunnel(t state.TunnelSpec) change {
+	return func(s *source, top *yaml.Node) ([]splice, bool) { return s.insertTunnel(top, t) }
+}
+
+func (s *source) insertTunnel(top *yaml.Node, t state.TunnelSpec) ([]splice, bool) {
 	eol := s.eol()
 	end := len(s.text)
 	section := "tunnels:" + eol + "  - " + flowItem(t) + eol
@@ -202,13 +206,13 @@ func (s *source) blankAbove(off int) bool {
 
 // removeTunnel removes the i-th tunnel.
 func removeTunnel(i int) change {
-	return func(s *source, top *yaml.Node, _ state.TunnelSpec) ([]splice, bool) {
+	return func(s *source, top *yaml.Node) ([]splice, bool) {
 		_, list := tunnelsOf(top)
 		if list == nil || list.Kind != yaml.SequenceNode || i >= len(list.Content) {
 			return nil, false
 		}
 		if isFlow(list) {
-			return s.cutFlow(list.Content, i, 1)
+			return s.cutFlow(list.Content, i)
 		}
 		return s.cutLines(list, i)
 	}
@@ -234,11 +238,10 @@ func (s *source) cutLines(list *yaml.Node, i int) ([]splice, bool) {
 	return []splice{{from, to, ""}}, true
 }
 
-// cutFlow removes an item of a collection in brackets: width nodes from the
-// i-th on.
-func (s *source) cutFlow(nodes []*yaml.Node, i, width int) ([]splice, bool) {
-	from := s.offset(nodes[i])
-	to, ok := s.pairEnd(nodes[i : i+width])
+// cutFlow removes the i-th item of a list in brackets.
+func (s *source) cutFlow(items []*yaml.Node, i int) ([]splice, bool) {
+	from := s.offset(items[i])
+	to, ok := s.end(items[i])
 	if !ok {
 		return nil, false
 	}
@@ -255,7 +258,7 @@ func (s *source) cutFlow(nodes []*yaml.Node, i, width int) ([]splice, bool) {
 	case i == 0:
 		return []splice{{from, to, ""}}, true
 	}
-	prev, ok := s.pairEnd(nodes[i-width : i])
+	prev, ok := s.end(items[i-1])
 	if !ok {
 		return nil, false
 	}
@@ -263,14 +266,4 @@ func (s *source) cutFlow(nodes []*yaml.Node, i, width int) ([]splice, bool) {
 		prev = from // a comma at the end is allowed, and a comment may follow it
 	}
 	return []splice{{prev, to, ""}}, true
-}
-
-// pairEnd is the end of an item, or of a key and its value.
-func (s *source) pairEnd(nodes []*yaml.Node) (int, bool) {
-	last := nodes[len(nodes)-1]
-	if len(nodes) > 1 && empty(last) {
-		colon, ok := s.colon(nodes[0])
-		return colon + 1, ok
-	}
-	return s.end(last)
 }

@@ -75,6 +75,9 @@ func (v *value) str() (s string, ok bool) {
 	return s, ok
 }
 
+// blank reports whether v is there and says nothing.
+func (v *value) blank() bool { return len(v.list) == 0 && (v.scalar == nil || v.scalar == "") }
+
 // json is v as the JSON it stands for: a key that is null is left out.
 func (v *value) json() any {
 	switch {

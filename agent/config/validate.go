@@ -25,7 +25,7 @@ const (
 
 // wants has an entry for every key of the file; the number of a list's entry
 // is left out of its path.
-var wants = map[string]want{
+var wants = withTunnelKeys(map[string]want{
 	"":                             {"a config", "write lines like version: 1 and tunnels: …"},
 	"version":                      {"a version", "write 1"},
 	"homes":                        {"a list of folders", "write [~/.tsh]"},
@@ -45,21 +45,8 @@ var wants = map[string]want{
 	"profiles[].insecure":          {"true or false", useBool},
 	"tunnels":                      {"a list of tunnels", `start each with "- name: "`},
 	"tunnels[]":                    {"a tunnel", "write at least name, kind, cluster and resource"},
-	"tunnels[].name":               {"a name", "use letters, digits, dots, dashes and underscores"},
-	"tunnels[].kind":               {"a kind of tunnel", "use db or kube"},
-	"tunnels[].cluster":            {"a cluster's name", "write it as tsh clusters shows it"},
-	"tunnels[].resource":           {"a resource's name", "write it as berth resources shows it"},
-	"tunnels[].db_user":            {"a database user", "write a name"},
-	"tunnels[].db_name":            {"a database's name", "write a name"},
-	"tunnels[].as":                 {"a Kubernetes user", "write a name"},
-	"tunnels[].as_groups":          {"a list of Kubernetes groups", "write [dev, ops]"},
-	"tunnels[].as_groups[]":        {"a Kubernetes group", "write a name"},
 	"kube":                         {"a group of keys", "write {port: 15440}"},
 	"kube.port":                    {"a port", usePort},
-	"tunnels[].port":               {"a port", usePort},
-	"tunnels[].hold":               {"a duration", "write a number and a unit, as in 90s"},
-	"tunnels[].guard":              {"a guard", "use on or off"},
-	"tunnels[].engine":             {"an engine", "use auto, native or tsh"},
 	"notifications":                {"a group of keys", `write {enabled: true, quiet_hours: "22:00-07:00"}`},
 	"notifications.enabled":        {"true or false", useBool},
 	"notifications.quiet_hours":    {"a time of day", `write it as "22:00-07:00"`},
@@ -84,6 +71,16 @@ var wants = map[string]want{
 	"tsh.path":                     {"a program", "write an absolute path, or one that starts with ~/"},
 	"log":                          {"a group of keys", "write {level: info}"},
 	"log.level":                    {"a level", "use debug, info, warn or error"},
+})
+
+func withTunnelKeys(wants map[string]want) map[string]want {
+	for _, k := range TunnelKeys {
+		wants["tunnels[]."+k.Name] = k.want
+		if k.entry != (want{}) {
+			wants["tunnels[]."+k.Name+"[]"] = k.entry
+		}
+	}
+	return wants
 }
 
 // validate adds a mistake for everything in root that the schema refuses.
@@ -221,11 +218,8 @@ func refusal(v *value, key string, why jsonschema.ErrorKind) string {
 	case *kind.MaxLength:
 		return fmt.Sprintf("%s is longer than %d characters", v.describe(), k.Want)
 	}
-	switch key {
-	case "tunnels[].port":
-		return portRefusal(v)
-	case "tunnels[].name":
-		return nameRefusal(v.scalar)
+	if k := tunnelKeyAt(key); k != nil && k.refuse != nil {
+		return k.refuse(v)
 	}
 	return fmt.Sprintf("%s is not %s: %s", v.describe(), w.what, w.use)
 }

@@ -6,15 +6,6 @@ import (
 	"time"
 )
 
-// Kind is what a tunnel leads to.
-type Kind string
-
-// The kinds of tunnels.
-const (
-	KindDB   Kind = "db"
-	KindKube Kind = "kube"
-)
-
 // Engine says who carries a tunnel's bytes.
 type Engine string
 
@@ -43,18 +34,18 @@ const DefaultHold = 60 * time.Second
 // TunnelSpec is a tunnel as the config asks for it: what is left out there is
 // zero here. The methods give the values that follow from it.
 type TunnelSpec struct {
-	Name     string    `json:"name" jsonschema:"required,pattern=^[A-Za-z0-9][A-Za-z0-9._-]*$,maxLength=64,example=prod-pg"`
-	Kind     Kind      `json:"kind" jsonschema:"required,enum=db,enum=kube"`
-	Cluster  string    `json:"cluster" jsonschema:"required,minLength=1,maxLength=256,example=example.com"`
-	Resource string    `json:"resource" jsonschema:"required,minLength=1,maxLength=256,example=pg-prod"`
-	DBUser   string    `json:"db_user" jsonschema:"example=alice"`                              // empty leaves it to clients, where the protocol lets them choose
-	DBName   string    `json:"db_name" jsonschema:"example=app"`                                // the same
-	As       string    `json:"as" jsonschema:"example=alice"`                                   // who to be in Kubernetes; empty leaves it to clients
-	AsGroups []string  `json:"as_groups" jsonschema:"example=dev"`                              // the same
-	Port     int       `json:"port" jsonschema:"minimum=1024,maximum=65535,example=15432"`      // zero means that berth derives one
-	Hold     *Duration `json:"hold" jsonschema:"default=60s"`                                   // nil means DefaultHold; zero means never hold
-	Engine   Engine    `json:"engine" jsonschema:"enum=auto,enum=native,enum=tsh,default=auto"` // empty means EngineAuto
-	Guard    Guard     `json:"guard" jsonschema:"enum=on,enum=off,default=on"`                  // empty means GuardOn
+	Name     string    `json:"name"`
+	Kind     Kind      `json:"kind"`
+	Cluster  string    `json:"cluster"`
+	Resource string    `json:"resource"`
+	DBUser   string    `json:"db_user"`   // empty leaves it to clients, where the protocol lets them choose
+	DBName   string    `json:"db_name"`   // the same
+	As       string    `json:"as"`        // who to be in Kubernetes; empty leaves it to clients
+	AsGroups []string  `json:"as_groups"` // the same
+	Port     int       `json:"port"`      // zero means that berth derives one
+	Hold     *Duration `json:"hold"`      // nil means DefaultHold; zero means never hold
+	Engine   Engine    `json:"engine"`    // empty means EngineAuto
+	Guard    Guard     `json:"guard"`     // empty means GuardOn
 }
 
 // HoldDuration is how long the tunnel's clients wait for a login; zero means

@@ -1,0 +1,51 @@
+package state
+
+import "slices"
+
+// Kind is what a tunnel leads to.
+type Kind string
+
+// The kinds of tunnels.
+const (
+	KindDB   Kind = "db"
+	KindKube Kind = "kube"
+)
+
+// KindInfo is what every room needs to know of a kind of tunnel. How such a
+// tunnel works is known by the room that does it, in a table of its own.
+type KindInfo struct {
+	Kind   Kind
+	Title  string // of what it leads to
+	Plural string // of the same, as in "this is for databases"
+	// ResourceKind is what Teleport calls it in the id of a resource.
+	ResourceKind string
+	// SharesPort means that the tunnels without a port of their own listen at
+	// one together. Otherwise each gets one that is derived from its name.
+	SharesPort bool
+	// ShowsCert means that clients prove with a certificate whose they are, so
+	// that nothing needs to guard the port.
+	ShowsCert bool
+}
+
+// Kinds are all kinds of tunnels.
+var Kinds = []KindInfo{
+	{Kind: KindDB, Title: "database", Plural: "databases", ResourceKind: "db"},
+	{
+		Kind: KindKube, Title: "Kubernetes cluster", Plural: "Kubernetes", ResourceKind: "kube_cluster",
+		SharesPort: true, ShowsCert: true,
+	},
+}
+
+// Info is the kind's entry of Kinds. An unknown kind, from a newer agent, has
+// nothing but its name.
+func (k Kind) Info() KindInfo {
+	if i := slices.IndexFunc(Kinds, func(info KindInfo) bool { return info.Kind == k }); i >= 0 {
+		return Kinds[i]
+	}
+	return KindInfo{Kind: k, Title: string(k), Plural: string(k), ResourceKind: string(k)}
+}
+
+// Known reports whether the kind is one of Kinds.
+func (k Kind) Known() bool {
+	return slices.ContainsFunc(Kinds, func(info KindInfo) bool { return info.Kind == k })
+}
