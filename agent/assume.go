@@ -16,6 +16,7 @@ import (
 	"berth/agent/state"
 	"berth/agent/tunnel"
 	"berth/certwatch"
+	"berth/internal/shell"
 	"berth/internal/wake"
 )
 
@@ -305,7 +306,7 @@ func (a *Agent) assumeFor(ctx context.Context, f sessions.Session, r state.Reque
 	if !tunnel.Reaches(r, spec) {
 		return &ipc.Error{
 			Code: ipc.CodeInvalid, Message: fmt.Sprintf("tunnel %s leads to %s, and the request gives access to %s alone", name, spec.Resource, strings.Join(r.Resources, ", ")),
-			Hint: "choose a tunnel that leads there, or ask for more: berth request create --resource " + resourceID(spec),
+			Hint: "choose a tunnel that leads there, or ask for more: " + shell.Quote("berth", "request", "create", "--resource", resourceID(spec)),
 		}
 	}
 	if err := a.check(ctx, f, r); err != nil {

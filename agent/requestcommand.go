@@ -14,6 +14,7 @@ import (
 	"berth/agent/state"
 	"berth/agent/tunnel"
 	"berth/certwatch"
+	"berth/internal/shell"
 )
 
 // abilities is what a session's user may ask for, as of a while ago.
@@ -51,13 +52,13 @@ func (a *Agent) requestCommand(ctx context.Context, f sessions.Session, spec sta
 	}
 	resource := resourceID(spec)
 	if able, err := f.Cluster.RequestAbilities(ctx, []string{resource}); err == nil && len(able.ResourceRoles) > 0 {
-		return "berth request create --resource " + resource + reasonFlag(able)
+		return shell.Quote("berth", "request", "create", "--resource", resource) + reasonFlag(able)
 	}
 	able, err := a.abilities(ctx, f)
 	if err != nil || len(able.Roles) == 0 {
 		return ""
 	}
-	cmd := "berth request create --role " + access.Clean(able.Roles[0], 100) + reasonFlag(able)
+	cmd := shell.Quote("berth", "request", "create", "--role", access.Clean(able.Roles[0], 100)) + reasonFlag(able)
 	if len(able.Roles) > 1 {
 		cmd += " (you may ask for: " + access.Clean(strings.Join(able.Roles, ", "), 300) + ")"
 	}

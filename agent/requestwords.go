@@ -11,6 +11,7 @@ import (
 	"berth/agent/ipc"
 	"berth/agent/sessions"
 	"berth/agent/state"
+	"berth/internal/shell"
 )
 
 func askWhom(r state.Request) string {
@@ -70,10 +71,10 @@ func assumeHint(why string, r state.Request) string {
 	case "pending":
 		return "berth request watch" + strings.Replace(askWhom(r), ": ", ", or ask ", 1)
 	case "denied", "expired":
-		return r.AskAgain()
+		return shell.Quote(r.AskAgain()...)
 	case "promoted":
 		return sessions.LoginCommand(r.Profile, "") + " --renew"
 	default:
-		return "berth request show " + r.ID
+		return shell.Quote("berth", "request", "show", r.ID)
 	}
 }

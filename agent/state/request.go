@@ -1,7 +1,6 @@
 package state
 
 import (
-	"strings"
 	"time"
 )
 
@@ -52,34 +51,19 @@ type Request struct {
 	Tunnels            []string `json:"tunnels"`    // those that alone have its roles
 }
 
-// AskAgain is the command that asks for the same once more.
-func (r Request) AskAgain() string {
-	var b strings.Builder
-	b.WriteString("berth request create")
-	add := func(flag string, values []string) {
-		for _, v := range values {
-			if strings.ContainsFunc(v, special) {
-				v = "'" + strings.ReplaceAll(v, "'", `'\''`) + "'"
-			}
-			b.WriteString(" --" + flag + " " + v)
-		}
-	}
+// AskAgain returns the program and the arguments that ask for the same once
+// more. A role's or a resource's name may be anything: whoever writes them as a
+// line for a shell quotes them.
+func (r Request) AskAgain() []string {
+	flag, values := "--role", r.Roles
 	if len(r.Resources) > 0 { // whose roles are the cluster's choice
-		add("resource", r.Resources)
-	} else {
-		add("role", r.Roles)
+		flag, values = "--resource", r.Resources
 	}
-	return b.String()
-}
-
-// special reports whether a shell may make something of r.
-func special(r rune) bool {
-	switch {
-	case 'a' <= r && r <= 'z', 'A' <= r && r <= 'Z', '0' <= r && r <= '9', strings.ContainsRune("-_./:@", r):
-		return false
-	default:
-		return true
+	argv := []string{"berth", "request", "create"}
+	for _, v := range values {
+		argv = append(argv, flag, v)
 	}
+	return argv
 }
 
 // Review is one reviewer's decision on an access request.

@@ -9,6 +9,7 @@ import (
 	"berth/agent/ipc/client"
 	"berth/agent/state"
 	"berth/internal/plain"
+	"berth/internal/shell"
 	"berth/internal/when"
 )
 
@@ -72,9 +73,11 @@ func (a *app) printAskedOfYou(list []state.Request, now time.Time) {
 	for _, r := range list {
 		switch {
 		case r.Assumable && len(r.Tunnels) == 0:
-			fmt.Fprintf(a.out, "\nAccess to %s is approved until %s.\n  → berth request assume %s\n", plain.Line(rolesOf(r)), requestEnd(r, now), plain.Line(shortID(r.ID)))
+			fmt.Fprintf(a.out, "\nAccess to %s is approved until %s.\n  → berth request assume %s\n",
+				plain.Line(rolesOf(r)), requestEnd(r, now), shell.Quote(plain.Line(shortID(r.ID))))
 		case r.Reviewable:
-			fmt.Fprintf(a.out, "\n%s asks for %s.\n  → berth request show %s\n", plain.Line(r.User), plain.Line(rolesOf(r)), plain.Line(shortID(r.ID)))
+			fmt.Fprintf(a.out, "\n%s asks for %s.\n  → berth request show %s\n",
+				plain.Line(r.User), plain.Line(rolesOf(r)), shell.Quote(plain.Line(shortID(r.ID))))
 		}
 	}
 }
@@ -126,21 +129,21 @@ func nextStep(r state.Request, now time.Time) string {
 	id := shortID(r.ID)
 	switch {
 	case r.Assumed || len(r.Tunnels) > 0:
-		return "berth request drop " + id
+		return shell.Quote("berth", "request", "drop", id)
 	case r.Assumable:
-		return "berth request assume " + id
+		return shell.Quote("berth", "request", "assume", id)
 	case r.Reviewable:
-		return "berth request approve " + id + ", or deny"
+		return shell.Quote("berth", "request", "approve", id) + ", or deny"
 	case !r.Mine:
 		return ""
 	case r.State == state.RequestPending:
 		return "berth request watch"
 	case r.State == state.RequestApproved && r.AssumeFrom != nil && now.Before(*r.AssumeFrom):
-		return "berth request assume " + id + ", from " + when.ClockSeconds(*r.AssumeFrom, now) + " on"
+		return shell.Quote("berth", "request", "assume", id) + ", from " + when.ClockSeconds(*r.AssumeFrom, now) + " on"
 	case r.State == state.RequestPromoted:
 		return "berth login " + r.Profile + " --renew"
 	default: // denied, or over
-		return r.AskAgain()
+		return shell.Quote(r.AskAgain()...)
 	}
 }
 
