@@ -11,6 +11,7 @@ import (
 	"berth/agent/state"
 	"berth/internal/paths"
 	"berth/internal/plain"
+	"berth/internal/shell"
 	"berth/proxies/db"
 	"berth/proxies/kube/kubeconfig"
 )
@@ -40,7 +41,7 @@ func (a *app) printKubeURL(t state.Tunnel, as string, asJSON, chosen bool) error
 		Name: t.Name, Protocol: "kubernetes", Kubeconfig: path, Context: kubeconfig.ContextName(t.Name),
 		Formats: map[string]string{
 			string(db.URL): "https://" + t.Address,
-			string(db.Env): "export KUBECONFIG=" + db.Quote([]string{path}),
+			string(db.Env): "export KUBECONFIG=" + shell.Quote(path),
 		},
 		Command: kubectl(path, t.Name),
 	}
@@ -61,7 +62,7 @@ func (a *app) describeKube(w io.Writer, t state.Tunnel) {
 	if err != nil {
 		return // the tunnel is there all the same
 	}
-	_, _ = fmt.Fprintf(w, "  %s get pods\nin your own kubeconfig: berth kube config merge\n", plain.Line(db.Quote(kubectl(path, t.Name))))
+	_, _ = fmt.Fprintf(w, "  %s get pods\nin your own kubeconfig: berth kube config merge\n", plain.Line(shell.Quote(kubectl(path, t.Name)...)))
 }
 
 // execKube runs a client with a kubeconfig whose current context is the

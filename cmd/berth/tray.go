@@ -21,9 +21,9 @@ import (
 	"berth/internal/lean"
 	"berth/internal/logfile"
 	"berth/internal/paths"
+	"berth/internal/shell"
 	"berth/notify"
 	"berth/notify/prompt"
-	"berth/proxies/db"
 	"berth/tray"
 	"berth/tray/autostart"
 )
@@ -263,5 +263,5 @@ func (a *app) usualClient(t state.Tunnel) (name, command string, ok bool) {
 			return "", "", false
 		}
 	}
-	return filepath.Base(argv[0]), db.Quote(argv), true
+	return filepath.Base(argv[0]), shell.Quote(argv...), true
 }

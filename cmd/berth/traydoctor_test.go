@@ -18,10 +18,10 @@ func TestSummary(t *testing.T) {
 		want tray.Checkup
 	}{
 		"well":       {[]doctor.Finding{ok, skip}, tray.Checkup{Title: "All is well", Text: "The doctor looked at 2 things."}},
-		"poor":       {[]doctor.Finding{ok, poor}, tray.Checkup{Title: "All works; 1 thing could be better", Text: "Open to[31m others\n→ close it"}},
-		"bad_first":  {[]doctor.Finding{poor, bad}, tray.Checkup{Title: "1 thing does not work", Text: "No tsh\nOpen to[31m others\n→ close it"}},
+		"poor":       {[]doctor.Finding{ok, poor}, tray.Checkup{Title: "All works; 1 thing could be better", Text: "Open to others\n→ close it"}},
+		"bad_first":  {[]doctor.Finding{poor, bad}, tray.Checkup{Title: "1 thing does not work", Text: "No tsh\nOpen to others\n→ close it"}},
 		"a_lot":      {[]doctor.Finding{bad, bad, bad, poor}, tray.Checkup{Title: "3 things do not work", Text: "No tsh\nNo tsh\nand 2 more"}},
-		"two_to_fix": {[]doctor.Finding{poor, poor}, tray.Checkup{Title: "All works; 2 things could be better", Text: "Open to[31m others\n→ close it\nOpen to[31m others\n→ close it"}},
+		"two_to_fix": {[]doctor.Finding{poor, poor}, tray.Checkup{Title: "All works; 2 things could be better", Text: "Open to others\n→ close it\nOpen to others\n→ close it"}},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {

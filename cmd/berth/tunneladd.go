@@ -11,7 +11,7 @@ import (
 	"berth/agent/ipc/client"
 	"berth/agent/state"
 	"berth/internal/plain"
-	"berth/proxies/db"
+	"berth/internal/shell"
 )
 
 // settleWait is how long "tunnel add" gives a new tunnel to find out what it
@@ -174,7 +174,7 @@ func (a *app) printAdded(t state.Tunnel) error {
 		a.describeKube(&b, t)
 	} else if proto, ep, err := endpointOf(t); err == nil {
 		if argv, err := proto.ClientCommand(ep); err == nil {
-			fmt.Fprintf(&b, "  %s\n", plain.Line(db.Quote(argv)))
+			fmt.Fprintf(&b, "  %s\n", plain.Line(shell.Quote(argv...)))
 		}
 		if formats := proto.Formats(); len(formats) > 0 {
 			fmt.Fprintf(&b, "other clients: berth tunnel url %s --as %s\n", t.Name, strings.ReplaceAll(join(formats), ", ", "|"))

@@ -9,7 +9,7 @@ import (
 	"strings"
 
 	"berth/agent/state"
-	"berth/proxies/db"
+	"berth/internal/shell"
 )
 
 // explain tells a person what there is and what to paste.
@@ -69,14 +69,14 @@ func setVar(name, value string) string {
 	if runtime.GOOS == "windows" {
 		return fmt.Sprintf("  $env:%s = %s\n", name, powerShellQuote(value))
 	}
-	return fmt.Sprintf("  export %s=%s\n", name, db.Quote([]string{value}))
+	return fmt.Sprintf("  export %s=%s\n", name, shell.Quote(value))
 }
 
 func prependPath(dir string) string {
 	if runtime.GOOS == "windows" {
 		return fmt.Sprintf("  $env:PATH = %s + $env:PATH\n", powerShellQuote(dir+";"))
 	}
-	return fmt.Sprintf("  export PATH=%s:\"$PATH\"\n", db.Quote([]string{dir}))
+	return fmt.Sprintf("  export PATH=%s:\"$PATH\"\n", shell.Quote(dir))
 }
 
 func powerShellQuote(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }
@@ -120,7 +120,7 @@ func (d *demo) clientLines(tunnels []state.Tunnel) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		fmt.Fprintf(&b, "  %-10s  %s\n", title, db.Quote(argv))
+		fmt.Fprintf(&b, "  %-10s  %s\n", title, shell.Quote(argv...))
 		if _, err := exec.LookPath(argv[0]); err != nil {
 			fmt.Fprintf(&b, "  %-10s  (%s is not installed here)\n", "", argv[0])
 		}

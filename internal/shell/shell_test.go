@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"berth/internal/shell"
+	"berth/internal/testneeds"
 )
 
 func TestQuote(t *testing.T) {
@@ -26,15 +27,12 @@ func TestQuote(t *testing.T) {
 // hostile is what nobody should call a role.
 var hostile = []string{
 	"", "-", "--", "'", "''", `\`, `\'`, `"`, "a b", "a\nb", "\n", "$(touch x)", "`id`", "; rm -rf ~ #", "&& x", "|x", ">x", "<x",
-	"*", "?", "[a]", "{a,b}", "~", "!x", "$HOME", "a=b", "\t", "'; x; '", `'\''`, "ä", "\u202e", "\x1b[31m", "\xff",
+	"*", "?", "[a]", "{a,b}", "~", "!x", "$HOME", "a=b", "\t", "'; x; '", `'\''`, "ä", "two words", `al ice@example.com/#?'"\&=;{}+%`, "\u202e", "\x1b[31m", "\xff",
 }
 
 // TestShellTakesQuotesApart asks a real shell.
 func TestShellTakesQuotesApart(t *testing.T) {
-	sh, err := exec.LookPath("sh")
-	if err != nil {
-		t.Skip("there is no sh on PATH")
-	}
+	sh := testneeds.Program(t, "sh")
 	out, err := exec.CommandContext(t.Context(), sh, "-c", `printf '%s\000' `+shell.Quote(hostile...)).Output()
 	if err != nil {
 		t.Fatal(err)

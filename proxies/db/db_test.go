@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -15,7 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
 
-	"berth/internal/testneeds"
+	"berth/internal/shell"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -71,7 +70,7 @@ func TestGolden(t *testing.T) {
 				fmt.Fprintf(&b, "command: error: %v\n\n", err)
 				continue
 			}
-			fmt.Fprintf(&b, "command: %s\n\n", Quote(argv))
+			fmt.Fprintf(&b, "command: %s\n\n", shell.Quote(argv...))
 		}
 	}
 	golden := filepath.Join("testdata", "clients.golden")
@@ -216,21 +215,6 @@ func TestHostileNamesAreRefused(t *testing.T) {
 	p, _ := Lookup("postgres")
 	if s, err := p.Format(PGService, Endpoint{Host: "127.0.0.1", Port: 1, TunnelName: "a]b"}); err == nil {
 		t.Errorf("a bracket in the name gives %q", s)
-	}
-}
-
-func TestQuoteSurvivesTheShell(t *testing.T) {
-	sh := testneeds.Program(t, "sh")
-	argv := []string{"", "plain-1.0", "two words", `a'b"c\d`, "$HOME `id` *", nasty.DBUser, nasty.DBName}
-	out, err := exec.CommandContext(t.Context(), sh, "-c", `for a in `+Quote(argv)+`; do printf '%s\n' "$a"; done`).Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(strings.Join(argv, "\n")+"\n", string(out)); diff != "" {
-		t.Errorf("the shell reads (-want +got):\n%s", diff)
-	}
-	if got := quote("ä"); got != "'ä'" {
-		t.Errorf("quote(ä) = %s", got)
 	}
 }
 

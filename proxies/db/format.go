@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+
+	"berth/internal/shell"
 )
 
 // Endpoint is a tunnel as its clients see it. Empty names are left out of
@@ -88,7 +90,7 @@ func (p Protocol) Format(f Format, e Endpoint) (string, error) {
 		}
 		for i, kv := range vars {
 			key, value, _ := strings.Cut(kv, "=")
-			vars[i] = "export " + key + "=" + quote(value)
+			vars[i] = "export " + key + "=" + shell.Quote(value)
 		}
 		return strings.Join(vars, "\n"), nil
 	}
@@ -145,26 +147,6 @@ func (p Protocol) unsupported(f Format) error {
 		names[i] = string(h)
 	}
 	return fmt.Errorf("%s cannot be written as %q: choose from %s", p.Title, f, strings.Join(names, ", "))
-}
-
-// Quote writes a command for a POSIX shell to take apart again.
-func Quote(argv []string) string {
-	quoted := make([]string, len(argv))
-	for i, arg := range argv {
-		quoted[i] = quote(arg)
-	}
-	return strings.Join(quoted, " ")
-}
-
-// quote returns s as one word of a POSIX shell.
-func quote(s string) string {
-	plain := func(r rune) bool {
-		return r < unicode.MaxASCII && (unicode.IsLetter(r) || unicode.IsDigit(r) || strings.ContainsRune("-_./:,=@%+", r))
-	}
-	if s != "" && !strings.ContainsFunc(s, func(r rune) bool { return !plain(r) }) {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
 // unusedPassword is for clients that insist on one: Teleport looks at the

@@ -16,6 +16,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5/pgproto3"
+
+	"berth/internal/plain"
 )
 
 func refuserNames() []string {
@@ -75,7 +77,7 @@ func FuzzRefusalText(f *testing.F) {
 			if err != nil {
 				t.Errorf("%v: %v in %q", o, err, heard)
 			}
-			if said == "" || !utf8.ValidString(said) || said != cleanLine(said) {
+			if said == "" || !utf8.ValidString(said) || said != plain.Words(said) {
 				t.Errorf("%v says %q", o, said)
 			}
 		}
@@ -95,7 +97,7 @@ func readAnswer(protocol string, b []byte) (string, error) {
 		if !ok {
 			return "", fmt.Errorf("a %T", msg)
 		}
-		return strings.TrimSpace(cleanLine(e.Message + " " + e.Detail + " " + e.Hint)), nil
+		return strings.TrimSpace(plain.Words(e.Message + " " + e.Detail + " " + e.Hint)), nil
 	case "mysql", "mariadb":
 		if size := int(b[0]) | int(b[1])<<8; size != len(b)-4 || size > 3+mysqlTextMax || b[4] != 0xff {
 			return "", errors.New("bad packet")

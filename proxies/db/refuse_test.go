@@ -308,7 +308,7 @@ func TestRefusalLine(t *testing.T) {
 		{"no_hint", Refusal{Title: "A:", Text: "B!"}, 99, "A: B!"},
 		{"title_alone", Refusal{Title: "A."}, 99, "A"},
 		{"nothing", Refusal{}, 99, "Connection refused"},
-		{"escapes", Refusal{Title: "\x1b[31mA\r\n-OK\x00\x7f\u0085"}, 99, "[31mA -OK"},
+		{"escapes", Refusal{Title: "\x1b[31mA\r\n-OK\x00\x7f\u0085"}, 99, "A -OK"},
 		{"reordered", Refusal{Title: "A\u202eB\u200bC"}, 99, "ABC"},
 		{"invalid", Refusal{Title: "A\xff\xfeB"}, 99, "A\uFFFDB"},
 		{"long_text", Refusal{Title: "A", Text: long, Hint: "c"}, 30, "A: " + strings.Repeat("ä", 8) + "… Hint: c"},

@@ -3,8 +3,9 @@ package db
 import (
 	"cmp"
 	"strings"
-	"unicode"
 	"unicode/utf8"
+
+	"berth/internal/plain"
 )
 
 // The longest texts sent, in bytes. Beyond a few lines nobody reads, and every
@@ -18,25 +19,10 @@ const (
 // clean makes the texts harmless for every protocol and terminal: one line of
 // valid, printable UTF-8 each, of bounded length. There is always a title.
 func (r Refusal) clean() Refusal {
-	r.Title = strings.TrimRight(cleanLine(r.Title), ".: ")
-	r.Text, r.Hint = cut(cleanLine(r.Text), textMax), cut(cleanLine(r.Hint), hintMax)
+	r.Title = strings.TrimRight(plain.Words(r.Title), ".: ")
+	r.Text, r.Hint = cut(plain.Words(r.Text), textMax), cut(plain.Words(r.Hint), hintMax)
 	r.Title = cut(cmp.Or(r.Title, "Connection refused"), titleMax)
 	return r
-}
-
-// cleanLine replaces what is not text, line breaks among it, by spaces, and
-// removes what would reorder or hide the rest.
-func cleanLine(s string) string {
-	s = strings.Map(func(r rune) rune {
-		switch {
-		case unicode.Is(unicode.Cf, r): // bidirectional overrides, zero-width characters
-			return -1
-		case !unicode.IsPrint(r):
-			return ' '
-		}
-		return r
-	}, strings.ToValidUTF8(s, "\uFFFD"))
-	return strings.Join(strings.Fields(s), " ")
 }
 
 // cut shortens s to at most limit bytes, saying so.
@@ -45,14 +31,10 @@ func cut(s string, limit int) string {
 	if len(s) <= limit {
 		return s
 	}
-	n := max(limit-len(more), 0)
-	for n > 0 && !utf8.RuneStart(s[n]) {
-		n--
+	if head := plain.Head(s, max(limit-len(more), 0)); head != "" {
+		return head + more
 	}
-	if n == 0 {
-		return ""
-	}
-	return strings.TrimRight(s[:n], " ") + more
+	return ""
 }
 
 // line returns all of r as one line of at most limit bytes, for protocols with
