@@ -87,6 +87,8 @@ func (c *conn) serve(ctx context.Context) {
 
 	c.readUpstream()
 	close(c.copyDone)
+	// Only half of the connection has ended: the client may send for long yet,
+	// unless there is a refusal that it should read.
 	if c.unanswered() {
 		c.answer()
 	} else {
@@ -95,6 +97,7 @@ func (c *conn) serve(ctx context.Context) {
 	c.shut(nil)
 	<-c.clientDone
 
+	// Clients come and go as they like; what the upstream breaks is the tunnel's.
 	err = c.why()
 	var broken *ConnError
 	if errors.Is(err, ErrClosedEarly) || errors.As(err, &broken) && broken.Side == SideUpstream {

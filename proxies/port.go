@@ -212,7 +212,7 @@ func listenOnce(hosts []string, port int) (ls []net.Listener, err error) {
 		switch {
 		case err == nil:
 			ls = append(ls, l)
-			port = l.Addr().(*net.TCPAddr).Port
+			port = l.Addr().(*net.TCPAddr).Port // a port that the OS chose counts for the next host too
 		case network == "tcp6" && isNoAddress(err):
 			missing = err
 		default:

@@ -255,6 +255,7 @@ func (t *Tunnel) drain() {
 	grace := time.NewTimer(t.cfg.Grace)
 	defer grace.Stop()
 	for {
+		rest := t.closeResting()
 		select {
 		case <-done:
 			return
@@ -263,7 +264,7 @@ func (t *Tunnel) drain() {
 			<-done
 			return
 		case <-t.spoke:
-		case <-time.After(t.closeResting()):
+		case <-time.After(rest):
 		}
 	}
 }

@@ -109,7 +109,7 @@ func refuseGuessed(conn net.Conn, r Refusal) error {
 	if err := conn.SetDeadline(time.Now().Add(refuseTimeout - speaksFirst)); err != nil {
 		return err
 	}
-	first, err := in.Peek(in.Buffered())
+	first, err := in.Peek(in.Buffered()) // what came at once: refuse reads it again
 	if err != nil {
 		return err
 	}

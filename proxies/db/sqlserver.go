@@ -133,7 +133,7 @@ func tdsRead(r io.Reader) (kind byte, body []byte, err error) {
 		if _, err := io.ReadFull(r, packet); err != nil {
 			return 0, nil, err
 		}
-		if body == nil {
+		if body == nil { // the version that decides the answer's form is in the first
 			kind, body = head[0], packet
 		}
 		if head[1]&tdsLast != 0 {

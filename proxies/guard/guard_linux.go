@@ -127,7 +127,7 @@ func (s *system) answerLocked() (uint32, error) {
 			return 0, fmt.Errorf("ask who the client is: %w", err)
 		}
 		for _, m := range msgs {
-			if m.Header.Seq == s.seq {
+			if m.Header.Seq == s.seq { // else it is for a question whose answer came too late
 				return readAnswer(m)
 			}
 		}

@@ -69,6 +69,7 @@ func newLocalCA(now time.Time) (*LocalCA, error) {
 	tmpl := template("berth local CA", now, caLife)
 	tmpl.IsCA, tmpl.BasicConstraintsValid, tmpl.MaxPathLenZero = true, true, true
 	tmpl.KeyUsage = x509.KeyUsageCertSign
+	// If the CA's key leaks, it still cannot sign for any other host.
 	tmpl.PermittedDNSDomainsCritical = true
 	tmpl.PermittedDNSDomains = []string{Domain, "localhost"}
 	tmpl.PermittedIPRanges = []*net.IPNet{

@@ -85,6 +85,7 @@ func (q *request) finish() {
 	q.mu.Lock()
 	err := q.err
 	q.mu.Unlock()
+	// net/http cancels a request whose client hung up: that is no error.
 	if cause := context.Cause(q.ctx); err == nil && cause != nil && !errors.Is(cause, context.Canceled) {
 		err = cause
 	}
@@ -161,7 +162,7 @@ func (q *request) hold(since time.Time) {
 	q.t.waiting[q] = since
 	stopped := q.t.stopped
 	q.t.mu.Unlock()
-	if stopped {
+	if stopped { // stop did not find q among the waiting
 		q.cancel(proxies.ErrStopped)
 	}
 	q.mu.Lock()

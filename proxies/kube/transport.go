@@ -173,7 +173,7 @@ func (g *gate) enter(ctx context.Context) (*turn, error) {
 		g.mu.Unlock()
 		select {
 		case <-cur.done:
-			if cur.err != nil {
+			if cur.err != nil { // forty dials in a row would fail the same way
 				return nil, cur.err
 			}
 		case <-ctx.Done():

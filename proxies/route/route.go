@@ -133,6 +133,7 @@ func (r Route) overTCP(ctx context.Context, conn net.Conn) (net.Conn, error) {
 	case agreed == "":
 		return nil, ErrUpgradeNeeded
 	case client.IsALPNPingProtocol(agreed):
+		// Pings inside keep idle connections alive through load balancers.
 		return pingconn.NewTLS(tlsConn), nil
 	default:
 		return tlsConn, nil

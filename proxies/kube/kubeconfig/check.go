@@ -25,6 +25,7 @@ func check(before, after []byte) error {
 	if err != nil {
 		return fmt.Errorf("[unexpected] what would have been written is no kubeconfig: %w", err)
 	}
+	// Entries that a merge removes are berth's in before, those it adds in after.
 	var ours []string
 	for _, data := range [][]byte{before, after} {
 		doc, err := parse(data)

@@ -160,6 +160,8 @@ func (m Merger) Undo(ctx context.Context) (Result, error) {
 		if !there || len(res.Removed) == 0 {
 			return nil, false, ErrNothing
 		}
+		// The copy from before the merge is only right while the file is as
+		// the merge left it; later edits of the user's must survive.
 		res.Changed = true
 		rec, ok := m.load()
 		if ok && rec.Path == path && rec.Merged == hash(data) {
