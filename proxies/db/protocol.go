@@ -10,7 +10,14 @@
 // and contain no secret: a tunnel's clients need none.
 package db
 
-import "slices"
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"time"
+)
 
 // Protocol is a database protocol as Teleport names it.
 type Protocol struct {
@@ -78,3 +85,29 @@ func (p Protocol) AnswerDue(sent int64) bool { return p.answerDue == nil || p.an
 // login: nothing where the server speaks first. ok is false where every answer
 // needs a login.
 func (p Protocol) Hello() (first string, ok bool) { return p.hello, p.serverFirst || p.hello != "" }
+
+// Refuse answers a client with the reason, in its own protocol: it reads from
+// conn's first byte on, up to the first place where the protocol has room for
+// an error. The caller closes conn.
+//
+// It returns within two seconds whatever the client does, and sets conn's
+// deadline to see to that. The error says why the client got no answer: it hung
+// up, said nothing or spoke something else; or p has no way to refuse, which is
+// errors.ErrUnsupported.
+func (p Protocol) Refuse(conn net.Conn, r Refusal) error {
+	if p.refuse == nil {
+		return fmt.Errorf("refuse a client of %s: %w", p.Title, errors.ErrUnsupported)
+	}
+	err := conn.SetDeadline(time.Now().Add(refuseTimeout))
+	if err == nil {
+		client := struct {
+			io.Reader
+			io.Writer
+		}{io.LimitReader(conn, refuseMax), conn}
+		err = p.refuse(client, r.clean())
+	}
+	if err != nil {
+		return fmt.Errorf("refuse a client of %s: %w", p.Title, err)
+	}
+	return nil
+}

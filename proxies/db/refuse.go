@@ -10,35 +10,6 @@ import (
 	"time"
 )
 
-// RefusalKind is why a client is refused. It decides which of a protocol's
-// own error codes the client gets.
-type RefusalKind int
-
-// The kinds of refusal.
-const (
-	RefusalOther       RefusalKind = iota // none of the below
-	RefusalLogin                          // there is no valid session
-	RefusalHoldEnded                      // the client was held, and no login came
-	RefusalDenied                         // the cluster refused
-	RefusalMFA                            // the cluster wants a second factor that cannot be had now
-	RefusalUnreachable                    // the proxy does not answer
-	RefusalUnknown                        // the cluster has no such database
-)
-
-// Refusal is the text that a refused client gets. It may come from anywhere:
-// Refuse makes it harmless and short enough for the protocol.
-type Refusal struct {
-	// Title says what is wrong in a few words. Some clients print nothing
-	// else, so it is best when it names the tunnel.
-	Title string
-	// Text says it in a sentence: cause, tunnel, since when.
-	Text string
-	// Hint is what to do about it, most often a command to type.
-	Hint string
-	// Kind chooses the error codes.
-	Kind RefusalKind
-}
-
 const (
 	// refuseTimeout is how long a client may take to say what it must have
 	// said before its protocol lets a server refuse it.
@@ -54,32 +25,6 @@ var errGarbage = errors.New("it does not speak the protocol")
 // refuser refuses one client. What it reads is bounded in size and time, and
 // the texts of r are clean.
 type refuser func(client io.ReadWriter, r Refusal) error
-
-// Refuse answers a client with the reason, in its own protocol: it reads from
-// conn's first byte on, up to the first place where the protocol has room for
-// an error. The caller closes conn.
-//
-// It returns within two seconds whatever the client does, and sets conn's
-// deadline to see to that. The error says why the client got no answer: it hung
-// up, said nothing or spoke something else; or p has no way to refuse, which is
-// errors.ErrUnsupported.
-func (p Protocol) Refuse(conn net.Conn, r Refusal) error {
-	if p.refuse == nil {
-		return fmt.Errorf("refuse a client of %s: %w", p.Title, errors.ErrUnsupported)
-	}
-	err := conn.SetDeadline(time.Now().Add(refuseTimeout))
-	if err == nil {
-		client := struct {
-			io.Reader
-			io.Writer
-		}{io.LimitReader(conn, refuseMax), conn}
-		err = p.refuse(client, r.clean())
-	}
-	if err != nil {
-		return fmt.Errorf("refuse a client of %s: %w", p.Title, err)
-	}
-	return nil
-}
 
 // speaksFirst is how long a client may be silent before it is taken for one of
 // a protocol in which the server speaks first. Others send their first message

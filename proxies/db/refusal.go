@@ -8,8 +8,37 @@ import (
 	"berth/internal/plain"
 )
 
-// The longest texts sent, in bytes. Beyond a few lines nobody reads, and every
-// protocol but MySQL's has room for this much.
+// RefusalKind is why a client is refused. It decides which of a protocol's
+// own error codes the client gets.
+type RefusalKind int
+
+// The kinds of refusal.
+const (
+	RefusalOther       RefusalKind = iota // none of the below
+	RefusalLogin                          // there is no valid session
+	RefusalHoldEnded                      // the client was held, and no login came
+	RefusalDenied                         // the cluster refused
+	RefusalMFA                            // the cluster wants a second factor that cannot be had now
+	RefusalUnreachable                    // the proxy does not answer
+	RefusalUnknown                        // the cluster has no such database
+)
+
+// Refusal is the text that a refused client gets. It may come from anywhere:
+// Refuse makes it harmless and short enough for the protocol.
+type Refusal struct {
+	// Title says what is wrong in a few words. Some clients print nothing
+	// else, so it is best when it names the tunnel.
+	Title string
+	// Text says it in a sentence: cause, tunnel, since when.
+	Text string
+	// Hint is what to do about it, most often a command to type.
+	Hint string
+	// Kind chooses the error codes.
+	Kind RefusalKind
+}
+
+// The longest texts sent, in bytes. A few lines are as much as people read, and
+// every protocol but MySQL's has room for this much.
 const (
 	titleMax = 200
 	textMax  = 1000
@@ -70,5 +99,5 @@ func lastRune(s string) rune {
 	return r
 }
 
-// wholeLine is all of r in one line, where length is no matter.
+// wholeLine is all of r in one line, for protocols without a limit.
 func (r Refusal) wholeLine() string { return r.line(titleMax + textMax + hintMax) }
