@@ -21,7 +21,7 @@ var single = []struct {
 		why: "package plain alone decides which text is safe to show",
 	},
 	{
-		looks: regexp.MustCompile(`(?m)^\s*<-time\.After\(|\btime\.Sleep\(`), in: "internal/wake",
+		looks: regexp.MustCompile(`(?m)(^|;)\s*<-time\.After\(|\btime\.Sleep\(`), in: "internal/wake",
 		why: "wake.Sleep is the only sleep, and ends with its context",
 	},
 }

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"berth/internal/simcluster/faketsh"
+	"berth/internal/wake"
 )
 
 func main() {
@@ -220,14 +221,10 @@ func (b *bench) span(full, quick time.Duration) time.Duration {
 	return full
 }
 
-// pause waits.
+// pause waits for d; its error is why it could not.
 func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
+	if !wake.Sleep(ctx, d) {
 		return context.Cause(ctx)
 	}
+	return nil
 }

@@ -7,17 +7,16 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/godbus/dbus/v5"
 
 	"berth/internal/testneeds"
+	"berth/internal/testwait"
 )
 
 const (
-	keyringName    = "org.freedesktop.secrets"
-	keyringPath    = dbus.ObjectPath("/org/freedesktop/secrets")
-	keyringTimeout = 20 * time.Second
+	keyringName = "org.freedesktop.secrets"
+	keyringPath = dbus.ObjectPath("/org/freedesktop/secrets")
 )
 
 // StartKeyring starts an unlocked keyring on the bus, without a display and
@@ -48,18 +47,13 @@ func (b *Bus) StartKeyring(t testing.TB) {
 		_ = os.RemoveAll(home)
 	})
 	conn := b.Connect(t)
-	for end := time.Now().Add(keyringTimeout); ; <-time.After(10 * time.Millisecond) {
+	testwait.Eventually(t, "the keyring to come up", func() bool {
 		var owned bool
 		if err := conn.BusObject().Call("org.freedesktop.DBus.NameHasOwner", 0, keyringName).Store(&owned); err != nil {
 			t.Fatal(err)
 		}
-		if owned {
-			return
-		}
-		if time.Now().After(end) {
-			t.Fatal("the keyring does not come up")
-		}
-	}
+		return owned
+	})
 }
 
 // LockKeyring locks the keyring on the bus at address.

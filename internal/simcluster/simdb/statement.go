@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"berth/internal/wake"
 )
 
 // Result is what a statement is answered with.
@@ -87,14 +89,10 @@ func pause(ctx context.Context, seconds string) error {
 	if err != nil {
 		return fmt.Errorf("invalid duration %q", seconds)
 	}
-	t := time.NewTimer(time.Duration(s * float64(time.Second)))
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
+	if !wake.Sleep(ctx, time.Duration(s*float64(time.Second))) {
 		return context.Cause(ctx)
 	}
+	return nil
 }
 
 func identityResult(s Session) *Result {
