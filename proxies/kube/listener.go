@@ -29,10 +29,8 @@ const (
 
 // ListenerConfig says what a Listener is.
 type ListenerConfig struct {
-	// Port is the local port, the same on every host. Zero means any free one.
+	// Port is the local port on 127.0.0.1 and ::1. Zero means any free one.
 	Port int
-	// Hosts are the IP addresses to listen on; nil means 127.0.0.1 and ::1.
-	Hosts []string
 	// CA returns the local CA, which may change later. It is called at each
 	// connection and must not block: ports are bound before keys are read, and
 	// a connection that comes before fails.
@@ -82,7 +80,7 @@ func NewListener(cfg ListenerConfig) *Listener {
 	log := cfg.Logger.With("component", "kube")
 	return &Listener{
 		cfg: cfg, log: log,
-		port:    proxies.NewPort(cfg.Hosts, cfg.Port, log, cfg.OnChange),
+		port:    proxies.NewPort(nil, cfg.Port, log, cfg.OnChange),
 		tunnels: make(map[string]*Tunnel),
 	}
 }

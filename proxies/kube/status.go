@@ -16,10 +16,8 @@ import (
 
 // Refusal is why a request is not served, as Kubernetes' clients print it.
 type Refusal struct {
-	// Code is the HTTP status; Reason is Kubernetes' word for it, and follows
-	// from Code when empty.
-	Code   int
-	Reason string
+	// Code is the HTTP status, from which Kubernetes' word for it follows.
+	Code int
 	// Message is one sentence, or a few, with the next step.
 	Message string
 }
@@ -54,10 +52,7 @@ const messageMax = 2000
 func (r Refusal) body() []byte {
 	s := status{
 		Kind: "Status", APIVersion: "v1", Status: "Failure",
-		Message: cleanText(r.Message), Reason: r.Reason, Code: r.Code,
-	}
-	if s.Reason == "" {
-		s.Reason = reasons[r.Code]
+		Message: cleanText(r.Message), Reason: reasons[r.Code], Code: r.Code,
 	}
 	b, err := json.Marshal(s)
 	if err != nil { // it is made of texts and a number

@@ -41,6 +41,6 @@ func (d Dialer) Dial(ctx context.Context) (net.Conn, error) {
 // DialHTTP is Dial for one of these versions of HTTP, best first. It is what a
 // kube.Upstream dials with.
 func (d Dialer) DialHTTP(ctx context.Context, versions ...string) (net.Conn, error) {
-	d.Route.HTTP = versions
+	d.Route.http = versions
 	return d.Dial(ctx)
 }

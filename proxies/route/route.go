@@ -45,9 +45,6 @@ type Route struct {
 	// ALPN is the protocol, without "-ping"; pings are used when the proxy
 	// offers them. Empty means none.
 	ALPN string
-	// HTTP are the versions of HTTP to offer in place of ALPN, best first: "h2",
-	// "http/1.1". The conn is a *tls.Conn, which knows what was agreed on.
-	HTTP []string
 	// Cert is the client cert that names the resource.
 	Cert *tls.Certificate
 	// RootCAs verify the proxy's web cert; nil means the system's.
@@ -66,6 +63,9 @@ type Route struct {
 	// verify both.
 	ClusterCAs *x509.CertPool
 
+	// http are the versions of HTTP to offer in place of ALPN, best first: "h2",
+	// "http/1.1". The conn is a *tls.Conn, which knows what was agreed on.
+	http []string
 	host string // of ProxyAddr
 }
 
@@ -156,7 +156,7 @@ func (r Route) tlsConfig() *tls.Config {
 	if r.ClusterCert {
 		cfg.RootCAs, cfg.InsecureSkipVerify = r.ClusterCAs, false
 	}
-	cfg.NextProtos = r.HTTP
+	cfg.NextProtos = r.http
 	if r.ALPN != "" {
 		cfg.NextProtos = []string{r.ALPN + constants.ALPNSNIProtocolPingSuffix, r.ALPN}
 	}
