@@ -7,15 +7,11 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
-	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
-
-	"berth/agent/state"
-	"berth/proxies/db"
 )
 
 func (a *app) execCommand() *cobra.Command {
@@ -56,31 +52,11 @@ func (a *app) exec(ctx context.Context, name string, argv []string) error {
 	if err != nil {
 		return err
 	}
-	if t.Kind == state.KindKube {
-		return a.execKube(ctx, t, argv)
-	}
-	proto, ep, err := endpointOf(t)
+	k, err := commandsOf(t)
 	if err != nil {
 		return err
 	}
-	if argv, err = clientArgs(proto, ep, argv); err != nil {
-		return err
-	}
-	path, err := lookPath(argv[0])
-	if err != nil {
-		return err
-	}
-	env, err := proto.Env(ep)
-	if err != nil {
-		return err
-	}
-	env = append(without(os.Environ(), proto.ClearEnv()), env...)
-	optionFile, done, err := mysqlHome(proto, ep)
-	if err != nil {
-		return err
-	}
-	defer done()
-	return a.runClient(ctx, path, argv, append(env, optionFile...))
+	return k.exec(ctx, a, t, argv)
 }
 
 func lookPath(name string) (string, error) {
@@ -103,46 +79,6 @@ func (a *app) runClient(ctx context.Context, path string, argv, env []string) er
 	child.Env = env
 	child.Stdin, child.Stdout, child.Stderr = a.in, a.out, a.err
 	return runChild(child)
-}
-
-// clientArgs is the command to run: the usual client when none was named, and
-// with the tunnel's arguments before those given for clients that need them.
-func clientArgs(proto db.Protocol, ep db.Endpoint, argv []string) ([]string, error) {
-	usual, err := proto.ClientCommand(ep)
-	if len(argv) == 0 {
-		if err != nil {
-			return nil, usageError{withHint(err, fmt.Sprintf("name one: berth exec %s -- COMMAND", ep.TunnelName))}
-		}
-		return usual, nil
-	}
-	name := strings.TrimSuffix(filepath.Base(argv[0]), ".exe")
-	if err == nil && usual[0] == name && proto.ArgsOnly {
-		return slices.Concat(argv[:1], usual[1:], argv[1:]), nil
-	}
-	return argv, nil
-}
-
-// mysqlHome makes an option file for MySQL's clients, which take the database
-// user from no variable, and returns the variable that leads them to it. done
-// removes it.
-func mysqlHome(proto db.Protocol, ep db.Endpoint) (env []string, done func(), err error) {
-	if !slices.Contains(proto.Formats(), db.MyCnf) {
-		return nil, func() {}, nil
-	}
-	text, err := proto.Format(db.MyCnf, ep)
-	if err != nil {
-		return nil, nil, err
-	}
-	dir, err := os.MkdirTemp("", "berth-exec-")
-	if err != nil {
-		return nil, nil, fmt.Errorf("make option file: %w", err)
-	}
-	done = func() { _ = os.RemoveAll(dir) } // nothing secret is in it
-	if err := os.WriteFile(filepath.Join(dir, "my.cnf"), []byte(text+"\n"), 0o600); err != nil {
-		done()
-		return nil, nil, fmt.Errorf("make option file: %w", err)
-	}
-	return []string{"MYSQL_HOME=" + dir}, done, nil
 }
 
 // runChild runs a client to its end, and passes on what berth is told to do

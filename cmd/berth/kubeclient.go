@@ -31,8 +31,27 @@ func kubectl(path, tunnel string) []string {
 	return []string{"kubectl", "--kubeconfig", path, "--context", kubeconfig.ContextName(tunnel)}
 }
 
-// printKubeURL prints how a client connects to a tunnel to Kubernetes.
-func (a *app) printKubeURL(t state.Tunnel, as string, asJSON, chosen bool) error {
+// kubeCommands are what the commands do about tunnels to Kubernetes.
+type kubeCommands struct{}
+
+func (kubeCommands) addHelp() (long, example string) {
+	return `Add a tunnel to a Kubernetes cluster. It becomes the context berth-NAME of berth's
+kubeconfig. All these tunnels share one local port, unless one is given here.
+
+Where your roles let you be several users in Kubernetes, --as says which one to
+be; kubectl's own --as comes first.`, `  berth tunnel add kube prod-k8s --resource prod
+  kubectl --kubeconfig "$(berth kube config --path)" --context berth-prod-k8s get pods`
+}
+
+func (kubeCommands) client(a *app, t state.Tunnel) ([]string, error) {
+	path, err := a.kubeconfigPath()
+	if err != nil {
+		return nil, err
+	}
+	return kubectl(path, t.Name), nil
+}
+
+func (kubeCommands) printURL(a *app, t state.Tunnel, o urlOptions) error {
 	path, err := a.kubeconfigPath()
 	if err != nil {
 		return err
@@ -45,30 +64,29 @@ func (a *app) printKubeURL(t state.Tunnel, as string, asJSON, chosen bool) error
 		},
 		Command: kubectl(path, t.Name),
 	}
-	if asJSON {
+	if o.json {
 		return a.printJSON(c)
 	}
-	text, ok := c.Formats[as]
-	if chosen && !ok {
-		return usageError{fmt.Errorf("Kubernetes cannot be written as %q: choose from url, env", as)} //nolint:staticcheck // ST1005: a name
+	text, ok := c.Formats[o.as]
+	if o.chosen && !ok {
+		return usageError{fmt.Errorf("Kubernetes cannot be written as %q: choose from url, env", o.as)} //nolint:staticcheck // ST1005: a name
 	}
 	_, err = fmt.Fprintln(a.out, text)
 	return err
 }
 
-// describeKube says how a new tunnel to Kubernetes is used.
-func (a *app) describeKube(w io.Writer, t state.Tunnel) {
-	path, err := a.kubeconfigPath()
+func (k kubeCommands) describe(a *app, w io.Writer, t state.Tunnel) {
+	argv, err := k.client(a, t)
 	if err != nil {
 		return // the tunnel is there all the same
 	}
-	_, _ = fmt.Fprintf(w, "  %s get pods\nin your own kubeconfig: berth kube config merge\n", plain.Line(shell.Quote(kubectl(path, t.Name)...)))
+	_, _ = fmt.Fprintf(w, "  %s get pods\nin your own kubeconfig: berth kube config merge\n", plain.Line(shell.Quote(argv...)))
 }
 
-// execKube runs a client with a kubeconfig whose current context is the
+// exec runs a client with a kubeconfig whose current context is the
 // tunnel's. The file is berth's own, and stays: programs that go on in the
 // background may still read it.
-func (a *app) execKube(ctx context.Context, t state.Tunnel, argv []string) error {
+func (kubeCommands) exec(ctx context.Context, a *app, t state.Tunnel, argv []string) error {
 	if len(argv) == 0 {
 		return usageError{withHint(errors.New("run which client? Kubernetes has many"), fmt.Sprintf("name one: berth exec %s -- kubectl get pods", t.Name))}
 	}

@@ -16,9 +16,13 @@ import (
 func (a *app) resourcesCommand() *cobra.Command {
 	var clusterName string
 	var asJSON bool
-	kinds := []string{string(state.KindDB), string(state.KindKube)}
+	var kinds, commands []string
+	for _, info := range state.Kinds {
+		kinds = append(kinds, string(info.Kind))
+		commands = append(commands, fmt.Sprintf("%q", "berth resources "+string(info.Kind)))
+	}
 	cmd := &cobra.Command{
-		Use:   "resources [db|kube] [flags]",
+		Use:   "resources [" + strings.Join(kinds, "|") + "] [flags]",
 		Short: "List what the cluster offers you",
 		Long: `List the databases and Kubernetes clusters the cluster offers you: name, protocol,
 labels, and the tunnel that leads there already, if there is one.`,
@@ -29,7 +33,7 @@ labels, and the tunnel that leads there already, if there is one.`,
 				return wrongArgs(cmd, cmd.CommandPath()+" takes one kind of resource", args)
 			}
 			if len(args) == 1 && !slices.Contains(kinds, args[0]) {
-				return usageError{withHint(fmt.Errorf("unknown kind of resource %q", args[0]), `use "berth resources db" or "berth resources kube"`)}
+				return usageError{withHint(fmt.Errorf("unknown kind of resource %q", args[0]), "use "+strings.Join(commands, " or "))}
 			}
 			return nil
 		},

@@ -185,18 +185,6 @@ func notReached(t state.Tunnel, o statusOptions) error {
 	return err
 }
 
-// pick returns a copy of the tunnels, or of the named one.
-func pick(tunnels []state.Tunnel, name string) ([]state.Tunnel, error) {
-	if name == "" {
-		return slices.Clone(tunnels), nil
-	}
-	i := slices.IndexFunc(tunnels, func(t state.Tunnel) bool { return t.Name == name })
-	if i < 0 {
-		return nil, withHint(fmt.Errorf("there is no tunnel %q", name), `see "berth tunnel ls"`)
-	}
-	return []state.Tunnel{tunnels[i]}, nil
-}
-
 func (a *app) printStatus(s state.Snapshot, o statusOptions) error {
 	if o.name != "" {
 		list, err := pick(s.Tunnels, o.name)
@@ -343,7 +331,7 @@ func (a *app) printTunnel(t state.Tunnel, s state.Snapshot) error {
 	switch {
 	case t.Guard == state.GuardOff:
 		line("guard", "off: every user of this machine may use this tunnel")
-	case t.Guard == state.GuardNone && t.Kind == state.KindDB:
+	case t.Guard == state.GuardNone && !t.Kind.Info().ShowsCert:
 		line("guard", "none: this system does not say whose program a client is")
 	}
 	if t.ForeignAt != nil {

@@ -247,21 +247,13 @@ func openFile(ctx context.Context, path string) error {
 // usualClient is the program that people use with what a tunnel leads to, and
 // its command line for this one.
 func (a *app) usualClient(t state.Tunnel) (name, command string, ok bool) {
-	var argv []string
-	if t.Kind == state.KindKube {
-		path, err := a.kubeconfigPath()
-		if err != nil {
-			return "", "", false
-		}
-		argv = kubectl(path, t.Name)
-	} else {
-		proto, ep, err := endpointOf(t)
-		if err != nil {
-			return "", "", false
-		}
-		if argv, err = proto.ClientCommand(ep); err != nil {
-			return "", "", false
-		}
+	k, err := commandsOf(t)
+	if err != nil {
+		return "", "", false
+	}
+	argv, err := k.client(a, t)
+	if err != nil {
+		return "", "", false
 	}
 	return filepath.Base(argv[0]), shell.Quote(argv...), true
 }

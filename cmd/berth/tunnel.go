@@ -2,31 +2,18 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
 
 	"berth/agent/ipc/client"
 	"berth/agent/state"
-	"berth/internal/paths"
 	"berth/internal/plain"
 )
 
-// withAgent runs f with a client of the running agent.
-func (a *app) withAgent(f func(c *client.Client) error) (err error) {
-	p, err := paths.Resolve(a.env)
-	if err != nil {
-		return err
-	}
-	c := client.Dial(p.Socket)
-	defer func() { err = errors.Join(err, c.Close()) }()
-	return f(c)
-}
-
 func (a *app) tunnelCommand() *cobra.Command {
 	return commandGroup("tunnel", "Add, list and control tunnels",
-		commandGroup("add", "Add a tunnel to the config", a.tunnelAddDBCommand(), a.tunnelAddKubeCommand()),
+		commandGroup("add", "Add a tunnel to the config", a.tunnelAddCommands()...),
 		a.tunnelListCommand(), a.tunnelURLCommand(), a.tunnelWhyCommand(), a.tunnelRemoveCommand(),
 		a.tunnelVerb("start", "Start a stopped tunnel", (*client.Client).StartTunnel, "started"),
 		a.tunnelVerb("stop", "Stop a tunnel and free its port until it is started again", (*client.Client).StopTunnel, "stopped"),
@@ -114,17 +101,4 @@ func (a *app) told(asJSON bool, done string, t state.Tunnel) error {
 	}
 	_, err := fmt.Fprintln(a.out, done, plain.Line(t.Name))
 	return err
-}
-
-// find asks the agent for one tunnel.
-func find(ctx context.Context, c *client.Client, name string) (state.Tunnel, error) {
-	s, err := c.Snapshot(ctx)
-	if err != nil {
-		return state.Tunnel{}, err
-	}
-	list, err := pick(s.Tunnels, name)
-	if err != nil {
-		return state.Tunnel{}, err
-	}
-	return list[0], nil
 }

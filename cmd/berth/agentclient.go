@@ -1,0 +1,79 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"berth/agent/ipc/client"
+	"berth/agent/state"
+	"berth/internal/paths"
+)
+
+// withAgent runs f with a client of the running agent.
+func (a *app) withAgent(f func(c *client.Client) error) (err error) {
+	p, err := paths.Resolve(a.env)
+	if err != nil {
+		return err
+	}
+	c := client.Dial(p.Socket)
+	defer func() { err = errors.Join(err, c.Close()) }()
+	return f(c)
+}
+
+// tunnel asks the agent for one tunnel.
+func (a *app) tunnel(ctx context.Context, name string) (t state.Tunnel, err error) {
+	err = a.withAgent(func(c *client.Client) (err error) {
+		t, err = find(ctx, c, name)
+		return err
+	})
+	return t, err
+}
+
+// find asks the agent for one tunnel.
+func find(ctx context.Context, c *client.Client, name string) (state.Tunnel, error) {
+	s, err := c.Snapshot(ctx)
+	if err != nil {
+		return state.Tunnel{}, err
+	}
+	list, err := pick(s.Tunnels, name)
+	if err != nil {
+		return state.Tunnel{}, err
+	}
+	return list[0], nil
+}
+
+// pick returns a copy of the tunnels, or of the named one.
+func pick(tunnels []state.Tunnel, name string) ([]state.Tunnel, error) {
+	if name == "" {
+		return slices.Clone(tunnels), nil
+	}
+	i := slices.IndexFunc(tunnels, func(t state.Tunnel) bool { return t.Name == name })
+	if i < 0 {
+		return nil, withHint(fmt.Errorf("there is no tunnel %q", name), `see "berth tunnel ls"`)
+	}
+	return []state.Tunnel{tunnels[i]}, nil
+}
+
+// settleWait is how long "tunnel add" gives a new tunnel to find out what it
+// leads to, so that it can tell how to use it.
+const settleWait = 3 * time.Second
+
+// settled returns the tunnel as soon as it knows how it is, or as it is after
+// a while.
+func settled(ctx context.Context, c *client.Client, name string) (state.Tunnel, error) {
+	waitCtx, cancel := context.WithTimeout(ctx, settleWait)
+	defer cancel()
+	for s, err := range c.Watch(waitCtx) {
+		if err != nil {
+			break
+		}
+		list, err := pick(s.Tunnels, name)
+		if err == nil && list[0].State != state.TunnelConnecting {
+			return list[0], nil
+		}
+	}
+	return find(ctx, c, name)
+}
