@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,7 +11,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -20,8 +20,11 @@ import (
 	"berth/agent/install"
 	"berth/agent/ipc"
 	"berth/agent/kubelocal"
+	"berth/agent/login"
 	"berth/agent/memory"
 	"berth/agent/ports"
+	"berth/agent/renew"
+	"berth/agent/requests"
 	"berth/agent/secrets"
 	"berth/agent/sessions"
 	"berth/agent/state"
@@ -45,7 +48,8 @@ type Options struct {
 	// Nil means nobody wants to know.
 	Ready func()
 
-	localCAKeychain kubelocal.Keychain // in place of the system's, for tests
+	keychain   login.Keychain     // in place of the system's, for tests
+	caKeychain kubelocal.Keychain // likewise
 }
 
 // AlreadyRunningError says that another agent serves this user (and this
@@ -61,48 +65,28 @@ func (e *AlreadyRunningError) Error() string {
 	return fmt.Sprintf("an agent is already running (pid %d)", e.PID)
 }
 
-// Agent is the running daemon. It implements the backend of the control
-// socket.
+// Agent is the running daemon: it owns the rooms, has them follow the homes, the
+// config and the operating system, and publishes what they say. It is the
+// backend of the control socket.
 type Agent struct {
 	opts    Options
 	log     *slog.Logger
 	started time.Time
+	ctx     context.Context // the agent's own
+	stop    context.CancelFunc
 
-	hub      hub
-	sessions *sessions.Sessions
-	saved    *memory.Store
 	config   *config.Watcher
 	homes    *certwatch.Watcher
+	sessions *sessions.Sessions
+	memory   *memory.Store
 	kube     *kubelocal.Local
 	tunnels  *tunnel.Set
-
-	logins   logins
-	held     heldAssumes
-	renewals renewals
-	notices  noticeBoard
-	requests *requests
-	unasked  sync.WaitGroup // logins that nobody asked for
+	logins   *login.Logins
+	renewals *renew.Renewals
+	requests *requests.Requests
 	system   system
-	// away says whether nobody is at the machine.
-	away func() bool
-	// silent says whether a login of the profile would ask nobody.
-	silent   func(*certwatch.Profile) bool
-	keychain keychain
-	applying sync.Mutex // one config after the other; may be held while ports are bound
-	// publishing makes snapshots come in order.
-	publishing sync.Mutex
-
-	changed chan struct{} // capacity 1: something in the snapshot moved
-	// ctx is the agent's own: tunnels added by a command live as long as it,
-	// not as long as the command's call.
-	ctx  context.Context
-	stop context.CancelFunc
-
-	mu       sync.Mutex
-	applied  *config.Config  // what the tunnels were made from
-	startErr []state.Problem // found while starting; they last as long as the agent
-	// problemSince dates problems of the last snapshot, by code and text.
-	problemSince map[string]time.Time
+	pub      publisher
+	applied  applied
 }
 
 // Run runs the agent until ctx ends or a client asks it to stop; then it
@@ -123,7 +107,7 @@ func runWith(ctx context.Context, opts Options, change func(*Agent)) error {
 	if err != nil {
 		return err
 	}
-	a.ctx, a.stop = ctx, cancel
+	a.stop = cancel
 	change(a)
 	return a.run(ctx)
 }
@@ -157,16 +141,9 @@ func takeLock(p paths.Paths) (unlock func(), err error) {
 
 // newAgent reads what is on disk: config, saved state, homes. No network.
 func newAgent(ctx context.Context, opts Options) (*Agent, error) {
-	a := &Agent{
-		opts:     opts,
-		log:      opts.Logger.With("component", "agent"),
-		started:  time.Now().UTC(),
-		changed:  make(chan struct{}, 1),
-		keychain: secrets.New(opts.Logger),
-	}
-	a.silent = a.remembersPassword
+	a := &Agent{opts: opts, log: opts.Logger.With("component", "agent"), started: time.Now().UTC(), ctx: ctx}
+	a.pub.changed = wake.NewSignal()
 	a.system.monitor = osevents.New(osevents.Config{Logger: opts.Logger, Tell: a.heardFromSystem})
-	a.away = a.personIsAway
 	cfg, err := config.NewWatcher(config.WatcherConfig{
 		Path: opts.Paths.Config, LastGood: filepath.Join(opts.Paths.StateDir, "config.last-good.yaml"), Logger: opts.Logger,
 	})
@@ -174,16 +151,16 @@ func newAgent(ctx context.Context, opts Options) (*Agent, error) {
 		return nil, err
 	}
 	a.config = cfg
-	a.applied = ports.Fill(cfg.Current().Config)
+	a.applied.config = ports.Fill(cfg.Current().Config)
 
-	if a.saved, err = memory.Load(opts.Paths.StateFile); err != nil {
+	if a.memory, err = memory.Load(opts.Paths.StateFile); err != nil {
 		a.log.Warn("saved state not used", "err", err)
-		a.startErr = append(a.startErr, state.Problem{
+		a.pub.atStart = append(a.pub.atStart, state.Problem{
 			Code: state.CodeStateUnreadable, Title: "Saved state set aside", Text: err.Error() + ".",
 			Action: "berth tunnel ls", Since: a.started,
 		})
 	}
-	homes, err := homePaths(a.applied)
+	homes, err := sessions.Homes(a.current())
 	if err != nil {
 		return nil, err
 	}
@@ -195,42 +172,61 @@ func newAgent(ctx context.Context, opts Options) (*Agent, error) {
 	a.homes = certwatch.New(certwatch.Config{Homes: homes, Logger: opts.Logger})
 	a.sessions = sessions.New(opts.Logger)
 	a.sessions.Update(a.homes.View())
-	a.kube = kubelocal.New(kubelocal.Config{
-		StateDir: opts.Paths.StateDir, Keychain: a.kubeKeychain(), Grace: opts.Grace, OnChange: a.touch, Logger: a.log,
-		Absent: func(serverName string) kube.Refusal { return a.tunnels.AbsentKube(serverName) },
-	})
-	a.requests = a.newRequests()
-	a.tunnels = tunnel.New(ctx, tunnel.Config{
-		StateDir: opts.Paths.StateDir, Grace: opts.Grace, Config: a.current, Sessions: a.sessions, Memory: a.saved, Kube: a.kube,
-		RequestCommand: a.requestCommand, OnChange: a.touch, Logger: opts.Logger,
-		OnGrants: func() { a.requests.board.SetTunnels(a.saved.Granted()) },
-	})
+	a.furnish(ctx)
 	return a, nil
 }
 
-// current is the config in force.
-func (a *Agent) current() *config.Config {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.applied
+// furnish makes the rooms. A room that calls another gets it here, or as a func
+// where that one is made later.
+func (a *Agent) furnish(ctx context.Context) {
+	opts, keychain := a.opts, secrets.New(a.opts.Logger)
+	refresh := func() { a.homes.Refresh() }
+	var caKeychain kubelocal.Keychain // an agent with a BERTH_HOME of its own leaves the keychain alone
+	switch {
+	case opts.caKeychain != nil:
+		caKeychain = opts.caKeychain
+	case opts.Paths.Home == "":
+		caKeychain = keychain
+	}
+	a.kube = kubelocal.New(kubelocal.Config{
+		StateDir: opts.Paths.StateDir, Keychain: caKeychain, Grace: opts.Grace, OnChange: a.touch, Logger: a.log,
+		Absent: func(serverName string) kube.Refusal { return a.tunnels.AbsentKube(serverName) },
+	})
+	a.tunnels = tunnel.New(ctx, tunnel.Config{
+		StateDir: opts.Paths.StateDir, Grace: opts.Grace, Config: a.current, Sessions: a.sessions, Memory: a.memory, Kube: a.kube,
+		RequestCommand: func(ctx context.Context, f sessions.Session, spec state.TunnelSpec) string {
+			return a.requests.Command(ctx, f, spec)
+		},
+		OnGrants: func() { a.requests.GrantsChanged() },
+		OnChange: a.touch, Logger: opts.Logger,
+	})
+	a.logins = login.New(ctx, login.Config{
+		Config: a.current, Sessions: a.sessions, Memory: a.memory, Keychain: cmp.Or[login.Keychain](opts.keychain, keychain),
+		Refresh: refresh, OnChange: a.touch, Publish: a.publish, Logger: a.log,
+	})
+	a.requests = requests.New(requests.Config{
+		Config: a.current, Sessions: a.sessions, Memory: a.memory, Tunnels: a.tunnels, Logins: a.logins,
+		Refresh: refresh, OnChange: a.touch, Publish: a.publish, Logger: a.log,
+	})
+	a.renewals = renew.NewRenewals(ctx, renew.Config{
+		Config: a.current, Sessions: a.sessions, Logins: a.logins, Held: a.held, WokeAt: a.system.lastWake,
+		Away: a.system.personIsAway, AsksNobody: a.logins.AsksNobody, OnChange: a.touch, Publish: a.publish, Logger: a.log,
+	})
 }
 
-// homePaths are the homes to watch: the config's, else the one tsh uses.
-func homePaths(cfg *config.Config) ([]string, error) {
-	if homes := cfg.HomePaths(); len(homes) > 0 {
-		return homes, nil
+// held returns the proxies at which a login would release clients or assumes.
+func (a *Agent) held() map[string]bool {
+	held := a.tunnels.Held()
+	for _, p := range a.sessions.View().Profiles {
+		held[p.ProxyAddr] = held[p.ProxyAddr] || len(a.requests.Held(p.ProxyAddr)) > 0
 	}
-	home, err := certwatch.DefaultHome()
-	if err != nil {
-		return nil, err
-	}
-	return []string{home}, nil
+	return held
 }
 
 func (a *Agent) run(ctx context.Context) error {
-	a.shoutInsecure(a.applied)
-	a.tunnels.Start(a.applied)
-	a.kube.Start(ctx, a.applied)
+	a.shoutInsecure(a.current())
+	a.tunnels.Start(a.current())
+	a.kube.Start(ctx, a.current())
 	control, err := ipc.Listen(a.opts.Paths.Socket)
 	if err != nil {
 		a.stop()
@@ -239,12 +235,12 @@ func (a *Agent) run(ctx context.Context) error {
 	}
 	a.publish()
 	a.log.Info("agent started", "version", a.opts.Version, "pid", os.Getpid(), "config", a.opts.Paths.Config,
-		"tunnels", len(a.applied.Tunnels))
+		"tunnels", len(a.current().Tunnels))
 	if a.opts.Ready != nil {
 		a.opts.Ready()
 	}
 
-	server := ipc.NewServer(ipc.ServerConfig{Backend: a, Requests: a, Logger: a.opts.Logger})
+	server := ipc.NewServer(ipc.ServerConfig{Backend: a, Requests: a.requests, Logger: a.opts.Logger})
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return ended(gctx, "watch homes", a.homes.Run(gctx)) })
 	g.Go(func() error { return ended(gctx, "watch config", a.config.Run(gctx)) })
@@ -254,12 +250,12 @@ func (a *Agent) run(ctx context.Context) error {
 	g.Go(func() error { a.followConfig(gctx); return nil })
 	g.Go(func() error { a.keepPublished(gctx); return nil })
 	g.Go(func() error { a.tunnels.Run(gctx); return nil })
-	g.Go(func() error { a.runRequests(gctx); return nil })
+	g.Go(func() error { a.requests.Run(gctx); return nil })
 	g.Go(func() error { a.kube.Run(gctx); return nil })
 	err = g.Wait()
 	a.stop()
-	a.unasked.Wait()
-	a.logins.wait()
+	a.renewals.Wait()
+	a.logins.Wait()
 	a.tunnels.Close()
 	a.sessions.Close()
 	a.log.Info("agent stopped")
@@ -302,8 +298,8 @@ func (a *Agent) adoptView(view *certwatch.View) {
 	}
 	lost := a.sessions.Update(view)
 	a.tunnels.RolesLost(a.proxiesOf(lost))
-	a.followRequests()
-	if err := a.saved.RememberClusters(servedClusters(view)); err != nil {
+	a.requests.Follow()
+	if err := a.memory.RememberClusters(servedClusters(view)); err != nil {
 		a.log.Warn("saved state not written", "err", err)
 	}
 	a.tunnels.Kick(reason)
@@ -322,76 +318,6 @@ func servedClusters(view *certwatch.View) map[string]memory.Profile {
 	return served
 }
 
-// touch asks for a new snapshot to be published soon.
-func (a *Agent) touch() {
-	select {
-	case a.changed <- struct{}{}:
-	default: // already asked
-	}
-}
-
-const (
-	// publishPause gathers changes that come together into one snapshot. While
-	// there is no end of them, as under many connections a second, the pause
-	// grows to publishPauseMax.
-	publishPause    = 30 * time.Millisecond
-	publishPauseMax = 250 * time.Millisecond
-	// publishCounters is how often byte counters are shown to watchers.
-	publishCounters = time.Second
-	// publishIdle is how often time alone (a session that becomes expired)
-	// is looked at when nobody watches.
-	publishIdle = 15 * time.Second
-)
-
-// keepPublished publishes a snapshot after each change, and as time passes.
-func (a *Agent) keepPublished(ctx context.Context) {
-	pause := publishPause
-	for {
-		every := publishIdle
-		if a.hub.watched() {
-			every = publishCounters
-		}
-		timer := time.NewTimer(every)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return
-		case <-a.changed:
-			if !wake.Sleep(ctx, pause) {
-				return
-			}
-			pause = a.nextPause(pause)
-		case <-timer.C:
-		}
-		timer.Stop()
-		a.decideRenewals(time.Now().Round(0))
-		a.publish()
-	}
-}
-
-// nextPause takes back what changed during a pause, which the next snapshot
-// has, and returns the pause for the change after it.
-func (a *Agent) nextPause(pause time.Duration) time.Duration {
-	select {
-	case <-a.changed:
-		return min(2*pause, publishPauseMax)
-	default:
-		return publishPause
-	}
-}
-
-// kubeKeychain is where the local CA's key is kept: in the keychain, which an
-// agent with a BERTH_HOME of its own leaves alone.
-func (a *Agent) kubeKeychain() kubelocal.Keychain {
-	if a.opts.localCAKeychain != nil {
-		return a.opts.localCAKeychain
-	}
-	if a.opts.Paths.Home != "" {
-		return nil
-	}
-	return a.keychain
-}
-
 func (a *Agent) proxiesOf(ids []certwatch.ProfileID) []string {
 	var proxies []string
 	for _, id := range ids {
@@ -401,3 +327,4 @@ func (a *Agent) proxiesOf(ids []certwatch.ProfileID) []string {
 	}
 	return proxies
 }
+

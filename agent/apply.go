@@ -2,9 +2,11 @@ package agent
 
 import (
 	"context"
+	"sync"
 
 	"berth/agent/config"
 	"berth/agent/ports"
+	"berth/agent/sessions"
 	"berth/agent/tunnel"
 )
 
@@ -32,20 +34,35 @@ func (a *Agent) followConfig(ctx context.Context) {
 	}
 }
 
+// applied is the config in force.
+type applied struct {
+	turn sync.Mutex // one config after the other; may be held while ports are bound
+
+	mu     sync.Mutex // guards config
+	config *config.Config
+}
+
+// current is the config in force.
+func (a *Agent) current() *config.Config {
+	a.applied.mu.Lock()
+	defer a.applied.mu.Unlock()
+	return a.applied.config
+}
+
 // applyConfig brings everything in line with the newest good config.
 func (a *Agent) applyConfig() {
-	a.applying.Lock()
-	defer a.applying.Unlock()
+	a.applied.turn.Lock()
+	defer a.applied.turn.Unlock()
 	before, next := a.current(), ports.Fill(a.config.Current().Config)
 	diff := config.Diff(before, next)
-	a.mu.Lock()
-	a.applied = next
-	a.mu.Unlock()
+	a.applied.mu.Lock()
+	a.applied.config = next
+	a.applied.mu.Unlock()
 	a.tunnels.Apply(before, next, diff)
 	if !diff.Empty() {
 		a.kube.Follow(next)
 	}
-	homes, err := homePaths(next)
+	homes, err := sessions.Homes(next)
 	switch {
 	case err != nil:
 		a.log.Warn("homes not changed", "err", err)

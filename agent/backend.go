@@ -45,7 +45,7 @@ func (a *Agent) ListResources(ctx context.Context, q ipc.ResourceQuery) ([]ipc.R
 			}
 			list, err := a.resources(ctx, kind, name, now)
 			if err != nil {
-				return nil, a.toIPC(err, name)
+				return nil, a.tunnels.Word(err, name)
 			}
 			resources = append(resources, list...)
 		}
@@ -122,7 +122,7 @@ func (a *Agent) checkResource(ctx context.Context, spec state.TunnelSpec) error 
 		return a.checkUnknownCluster(spec, f, now)
 	}
 	if err := tunnel.Check(ctx, f, spec); err != nil {
-		return a.toIPC(err, spec.Cluster)
+		return a.tunnels.Word(err, spec.Cluster)
 	}
 	return nil
 }
@@ -187,7 +187,6 @@ func (a *Agent) TunnelHistory(_ context.Context, name string) ([]state.Event, er
 	if err := a.mustHave(name); err != nil {
 		return nil, err
 	}
-	a.publish() // so that the newest state is in it
 	return a.tunnels.History(name), nil
 }
 
@@ -232,14 +231,14 @@ func (a *Agent) KubeCredentials(ctx context.Context, clusterName, kubeCluster st
 	case f.Profile == nil && len(a.sessions.ValidClusters(now)) == 0:
 		return none, a.loginNeeded(clusterName)
 	case f.Profile == nil:
-		return none, a.toIPC(sessions.ErrNoProfile, clusterName)
+		return none, a.tunnels.Word(sessions.ErrNoProfile, clusterName)
 	case !f.Valid(now):
-		return none, a.toIPC(sessions.ErrLoginNeeded, clusterName)
+		return none, a.tunnels.Word(sessions.ErrLoginNeeded, clusterName)
 	}
 	cert, why, err := a.tunnels.KubeCert(ctx, f, clusterName, kubeCluster)
 	switch {
 	case err != nil:
-		return none, a.toIPC(err, clusterName)
+		return none, a.tunnels.Word(err, clusterName)
 	case why != "":
 		return none, &ipc.Error{
 			Code: ipc.CodeUnsupported, Message: fmt.Sprintf("berth cannot give out a credential for %s: %s", kubeCluster, why),
@@ -271,4 +270,29 @@ func credentialsOf(f sessions.Session, cert *cluster.Cert) (ipc.KubeCredentials,
 		k.CA = append(k.CA, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.Raw})...)
 	}
 	return k, nil
+}
+
+// Login logs in, or joins the login of the same profile that runs already.
+func (a *Agent) Login(ctx context.Context, start ipc.LoginStart, answers <-chan ipc.LoginAnswer, show func(ipc.LoginEvent) error) error {
+	return a.logins.Login(ctx, start, answers, show)
+}
+
+// CancelLogin ends the login under way at a proxy, for all who take part in it.
+func (a *Agent) CancelLogin(ctx context.Context, proxy string) error {
+	return a.logins.Cancel(ctx, proxy)
+}
+
+// Logout has tsh end the session at a proxy.
+func (a *Agent) Logout(ctx context.Context, proxy string) (string, error) {
+	return a.logins.Logout(ctx, proxy)
+}
+
+// ForgetLogin deletes what the keychain holds for a user at a proxy.
+func (a *Agent) ForgetLogin(ctx context.Context, proxy, user string) (ipc.Forgotten, error) {
+	return a.logins.Forget(ctx, proxy, user)
+}
+
+// SnoozeRenewal silences the current reminder that a session expires.
+func (a *Agent) SnoozeRenewal(ctx context.Context, proxy string) (ipc.Snoozed, error) {
+	return a.renewals.Snooze(ctx, proxy)
 }

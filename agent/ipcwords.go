@@ -2,16 +2,10 @@ package agent
 
 import (
 	"errors"
-	"fmt"
-	"strings"
-	"time"
 
-	"berth/agent/cluster"
 	"berth/agent/config"
 	"berth/agent/ipc"
 	"berth/agent/sessions"
-	"berth/agent/state"
-	"berth/agent/tunnel"
 )
 
 // configError words a config that cannot be used or edited.
@@ -36,46 +30,6 @@ func configError(err error) error {
 }
 
 func (a *Agent) loginNeeded(clusterName string) error {
-	mem, _ := a.saved.ProfileOf(clusterName)
+	mem, _ := a.memory.ProfileOf(clusterName)
 	return &ipc.Error{Code: ipc.CodeLoginNeeded, Message: "no valid Teleport session", Hint: sessions.LoginCommand(mem.Proxy, mem.User)}
-}
-
-// toIPC words a cluster's answer for the caller of a command.
-func (a *Agent) toIPC(err error, clusterName string) error {
-	if told, ok := errors.AsType[*ipc.Error](err); ok {
-		return told
-	}
-	mem, _ := a.saved.ProfileOf(clusterName)
-	proxy := mem.Proxy
-	if f := a.sessions.ForCluster(clusterName, time.Now()); f.Profile != nil {
-		proxy = f.Profile.ProxyAddr
-	}
-	var expired *cluster.SessionExpiredError
-	if errors.Is(err, sessions.ErrLoginNeeded) || errors.As(err, &expired) {
-		return &ipc.Error{
-			Code: ipc.CodeLoginNeeded, Message: fmt.Sprintf("no valid session for cluster %s", clusterName),
-			Hint: sessions.LoginCommand(proxy, mem.User),
-		}
-	}
-	if errors.Is(err, sessions.ErrNoProfile) {
-		hint := sessions.LoginCommand(mem.Proxy, mem.User)
-		if known := a.sessions.ValidClusters(time.Now()); len(known) > 0 {
-			hint = "you are logged in to " + strings.Join(known, ", ")
-		}
-		return &ipc.Error{Code: ipc.CodeNotFound, Message: fmt.Sprintf("no profile knows the cluster %q", clusterName), Hint: hint}
-	}
-	p := tunnel.Problem(err, state.TunnelSpec{Cluster: clusterName}, proxy, mem)
-	code := ipc.CodeFailed
-	switch p.Code {
-	case state.CodeUnknownCluster, state.CodeUnknownResource:
-		code = ipc.CodeNotFound
-	case state.CodeAccessDenied:
-		code = ipc.CodeDenied
-	default: // CodeFailed says all there is to say
-	}
-	text := strings.TrimSuffix(p.Text, ".")
-	if p.Code == state.CodeUpstream {
-		text = err.Error()
-	}
-	return &ipc.Error{Code: code, Message: state.LowerFirst(text), Hint: p.Action}
 }

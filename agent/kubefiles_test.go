@@ -36,7 +36,7 @@ func (e *env) mustRead(path string) []byte {
 // startVault starts an agent whose local CA may use the keychain.
 func (e *env) startVault(k kubelocal.Keychain) (stop func()) {
 	e.t.Helper()
-	return e.startOptions(func(o *Options) { o.localCAKeychain = k }, func(*Agent) {})
+	return e.startOptions(func(o *Options) { o.caKeychain = k }, func(*Agent) {})
 }
 
 // awaitKubeconfig waits until the agent's first kubeconfig is there: where a

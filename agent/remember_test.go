@@ -18,7 +18,6 @@ import (
 	"berth/agent/secrets"
 	"berth/agent/secrets/secretstest"
 	"berth/agent/state"
-	"berth/agent/tsh"
 	"berth/internal/simcluster"
 )
 
@@ -29,7 +28,7 @@ func rememberEnv(t *testing.T, cfg simcluster.Config, mode string, opts ...simcl
 	e.withTSH()
 	e.login(opts...)
 	e.profileConfig("renew: {mode: " + mode + ", before: 5m}")
-	e.startWith(func(a *Agent) { a.keychain = k })
+	e.startOptions(func(o *Options) { o.keychain = k }, func(*Agent) {})
 	e.await("a session", func(s state.Snapshot) bool { return len(s.Profiles) == 1 && s.Profiles[0].ValidUntil != nil })
 	return e, k
 }
@@ -185,12 +184,5 @@ func TestSeedDoesNotPrint(t *testing.T) {
 	slog.New(slog.NewJSONHandler(&out, nil)).Info("login", "start", start)
 	if strings.Contains(out.String(), start.TOTPSeed) {
 		t.Errorf("the seed was printed: %s", &out)
-	}
-}
-
-func TestWrongStoredKeepsItsReason(t *testing.T) {
-	err := &wrongStoredError{what: "password", err: &tsh.LoginError{Reason: tsh.ErrBadLogin}}
-	if !errors.Is(err, tsh.ErrBadLogin) || !strings.Contains(err.Error(), "forgotten") {
-		t.Errorf("%v is no wrong login that says what was done", err)
 	}
 }

@@ -18,9 +18,7 @@ import (
 	"github.com/gravitational/teleport/api/types"
 
 	"berth/agent/ipc/client"
-	"berth/agent/renew"
 	"berth/agent/state"
-	"berth/agent/tsh"
 	"berth/internal/simcluster"
 	"berth/internal/tshhome"
 	"berth/internal/wake"
@@ -299,33 +297,5 @@ func TestCarriesOverWhatTheSessionHad(t *testing.T) {
 	}
 	if log := e.log.String(); !strings.Contains(log, "not carried over") || !strings.Contains(log, gone) {
 		t.Error("the request that was lost is not told")
-	}
-}
-
-func TestOutcomes(t *testing.T) {
-	login := func(reason error) error { return &tsh.LoginError{Reason: reason} }
-	for _, test := range []struct {
-		name  string
-		err   error
-		shown bool
-		want  renew.Outcome
-	}{
-		{"done", nil, true, renew.NotTried},
-		{"cancelled", errLoginLeft, true, renew.Dismissed},
-		{"page_left_open", login(tsh.ErrLoginTimeout), true, renew.Dismissed},
-		{"nothing_came", login(tsh.ErrLoginTimeout), false, renew.Failed},
-		{"wrong_password", login(tsh.ErrBadLogin), false, renew.Refused},
-		{"provider_says_no", login(tsh.ErrLoginRefused), true, renew.Refused},
-		{"asks", errNeedsPerson, true, renew.NeedsPerson},
-		{"no_tsh", fmt.Errorf("start: %w", &tsh.NotFoundError{}), false, renew.NeedsPerson},
-		{"old_tsh", &oldTSHError{}, false, renew.NeedsPerson},
-		{"proxy_away", login(tsh.ErrProxyUnreachable), false, renew.Failed},
-		{"full_disk", fmt.Errorf("write: %w", os.ErrPermission), true, renew.Failed},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			if got := outcomeOf(test.err, test.shown); got != test.want {
-				t.Errorf("outcome %v, want %v", got, test.want)
-			}
-		})
 	}
 }

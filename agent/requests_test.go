@@ -318,7 +318,7 @@ func TestReviews(t *testing.T) {
 	_, err := decide(id)
 	wantCode(t, err, ipc.CodeDenied, "has already")
 	_, err = decide(e.approved("dba"))
-	wantCode(t, err, ipc.CodeDenied, "nobody decides his own")
+	wantCode(t, err, ipc.CodeDenied, "you cannot review your own")
 	// It expires while the notification is up.
 	gone := e.sim.PutAccessRequest(simcluster.AccessRequest{User: "bob", Roles: []string{"dba"}})
 	if _, err := c.DecideRequest(t.Context(), gone[:3]+"zzz", true, ""); err == nil {

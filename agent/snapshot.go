@@ -14,34 +14,26 @@ import (
 	"berth/internal/when"
 )
 
-// Snapshot is what the agent knows now.
-func (a *Agent) Snapshot() state.Snapshot {
-	s := a.draw()
-	s.Notices = a.notices.current()
-	return s
-}
-
-// draw draws a snapshot but for its notices.
-func (a *Agent) draw() state.Snapshot {
-	now := time.Now().Round(0)
-	s := state.Snapshot{
+// draw draws a snapshot but for its notices. publish is its only caller.
+func (a *Agent) draw(now time.Time) *state.Snapshot {
+	s := &state.Snapshot{
 		Agent: state.Agent{
 			Version: a.opts.Version, PID: os.Getpid(), StartedAt: a.started, ConfigPath: a.opts.Paths.Config,
 		},
 		Profiles: []state.Profile{},
 		Tunnels:  a.tunnels.States(),
-		Requests: a.requests.board.Requests(now),
+		Requests: a.requests.Draw(now),
 		Problems: a.problems(),
 	}
 	for _, p := range a.sessions.View().Profiles {
 		ps := profileState(p, now)
-		ps.Login = a.logins.state(loginKey{home: p.Home, proxy: p.ProxyAddr})
-		ps.Renewal = a.renewal(p, a.current())
-		ps.HeldRequests = append(ps.HeldRequests, a.held.at(p.ProxyAddr)...)
-		ps.Stored = append(ps.Stored, a.saved.Stored(p.ProxyAddr, p.User)...)
+		ps.Login = a.logins.State(p)
+		ps.Renewal = a.renewals.State(p)
+		ps.HeldRequests = append(ps.HeldRequests, a.requests.Held(p.ProxyAddr)...)
+		ps.Stored = append(ps.Stored, a.memory.Stored(p.ProxyAddr, p.User)...)
 		s.Profiles = append(s.Profiles, ps)
 	}
-	shareProblems(&s)
+	shareProblems(s)
 	return s
 }
 
@@ -77,23 +69,6 @@ func shareProblems(s *state.Snapshot) {
 	}
 }
 
-func (a *Agent) publish() {
-	a.publishing.Lock()
-	defer a.publishing.Unlock()
-	s := a.draw()
-	a.tunnels.Record(&s)
-	s.Notices = a.notices.update(&s, a.noticeInput(time.Now().Round(0)))
-	a.hub.publish(&s)
-}
-
-// Subscribe returns a channel that receives after each newer snapshot, and the
-// function that ends the subscription.
-func (a *Agent) Subscribe() (<-chan struct{}, func()) {
-	ch, cancel := a.hub.subscribe()
-	a.touch() // the loop may be in its idle sleep; watchers want counters
-	return ch, cancel
-}
-
 func profileState(p *certwatch.Profile, now time.Time) state.Profile {
 	ps := state.Profile{
 		Proxy: p.ProxyAddr, Cluster: p.Cluster, User: p.User, Home: p.Home,
@@ -113,10 +88,7 @@ func profileState(p *certwatch.Profile, now time.Time) state.Profile {
 
 // problems are those that belong to no single tunnel.
 func (a *Agent) problems() []state.Problem {
-	a.mu.Lock()
-	list := slices.Clone(a.startErr)
-	applied := a.applied
-	a.mu.Unlock()
+	list := slices.Clone(a.pub.atStart) // which nothing changes after the start
 	if list == nil {
 		list = []state.Problem{}
 	}
@@ -127,7 +99,7 @@ func (a *Agent) problems() []state.Problem {
 			Action: "berth config check", Since: loaded.ErrSince.UTC(),
 		})
 	}
-	for _, p := range applied.Profiles {
+	for _, p := range a.current().Profiles {
 		if p.Insecure {
 			list = append(list, state.Problem{
 				Code: state.CodeInsecureProxy, Title: "INSECURE proxy",
@@ -138,7 +110,7 @@ func (a *Agent) problems() []state.Problem {
 	}
 	list = append(list, skewProblems(a.sessions.Usable(time.Now()))...)
 	list = append(list, a.kube.Problems()...)
-	return a.stamp(append(list, homeProblems(a.sessions.View())...))
+	return a.pub.dated(append(list, homeProblems(a.sessions.View())...))
 }
 
 // skewToTell is how far two clocks may differ before berth speaks of it: a
@@ -166,23 +138,23 @@ func skewProblems(live []sessions.Session) []state.Problem {
 	return list
 }
 
-// stamp dates problems that do not know since when they are: from the first
+// dated dates problems that do not know since when they are: from the first
 // snapshot they were in.
-func (a *Agent) stamp(list []state.Problem) []state.Problem {
-	a.mu.Lock()
-	defer a.mu.Unlock()
+func (p *publisher) dated(list []state.Problem) []state.Problem {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	seen := make(map[string]time.Time, len(list))
 	for i := range list {
-		p := &list[i]
-		key := string(p.Code) + "\x00" + p.Text
-		if since, ok := a.problemSince[key]; ok && p.Since.IsZero() {
-			p.Since = since
-		} else if p.Since.IsZero() {
-			p.Since = time.Now().UTC()
+		one := &list[i]
+		key := string(one.Code) + "\x00" + one.Text
+		if since, ok := p.since[key]; ok && one.Since.IsZero() {
+			one.Since = since
+		} else if one.Since.IsZero() {
+			one.Since = time.Now().UTC()
 		}
-		seen[key] = p.Since
+		seen[key] = one.Since
 	}
-	a.problemSince = seen
+	p.since = seen
 	return list
 }
 

@@ -5,7 +5,6 @@ import (
 	"sync"
 	"time"
 
-	"berth/agent/renew"
 	"berth/agent/tunnel"
 	"berth/internal/osevents"
 )
@@ -45,7 +44,7 @@ func (a *Agent) followSystem(ctx context.Context) error { return a.system.monito
 // heardFromSystem acts on what the operating system tells: connections look
 // healthy after a sleep or on another network, and are not.
 func (a *Agent) heardFromSystem(ev osevents.Event) {
-	a.log.Info("the system tells", "event", ev.Kind.String(), "by", ev.By, "source", ev.Source)
+	a.log.Info("system event", "event", ev.Kind.String(), "by", ev.By, "source", ev.Source)
 	switch ev.Kind {
 	case osevents.Woke:
 		a.system.woke(time.Now().Round(0))
@@ -61,16 +60,8 @@ func (a *Agent) heardFromSystem(ev osevents.Event) {
 	a.touch()
 }
 
-// personIsAway says whether nobody is at the machine. What is not known counts
-// as there.
-func (a *Agent) personIsAway() bool {
-	p := a.system.monitor.Presence()
+// personIsAway reports whether the person is known to be away from the machine.
+func (s *system) personIsAway() bool {
+	p := s.monitor.Presence()
 	return p.LockKnown && p.Locked || p.IdleKnown && p.Idle >= idleIsAway
-}
-
-// nearEnd reports whether a session is so near its end that something may have
-// to be decided.
-func nearEnd(in renew.Input) bool {
-	soon, _ := renew.Times(in.ValidFrom, in.ValidUntil, in.Before)
-	return !in.ValidUntil.IsZero() && !in.Now.Before(soon)
 }

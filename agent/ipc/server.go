@@ -29,8 +29,8 @@ const (
 // Backend is what the server asks of the agent. An error that is an [*Error]
 // reaches the caller whole; any other one arrives with [CodeFailed].
 type Backend interface {
-	// Snapshot returns the newest snapshot.
-	Snapshot() state.Snapshot
+	// Snapshot returns the newest snapshot, which no one may change.
+	Snapshot() *state.Snapshot
 	// Subscribe returns a channel that receives after each newer snapshot, and
 	// what ends the subscription. Wake-ups may be merged.
 	Subscribe() (wake <-chan struct{}, cancel func())

@@ -41,10 +41,10 @@ func (b *fakeBackend) publish(n int) {
 	}
 }
 
-func (b *fakeBackend) Snapshot() state.Snapshot {
+func (b *fakeBackend) Snapshot() *state.Snapshot {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.cur
+	return new(b.cur)
 }
 
 func (b *fakeBackend) Subscribe() (<-chan struct{}, func()) {

@@ -25,7 +25,7 @@ func (s *service) GetInfo(context.Context, *pb.GetInfoRequest) (*pb.GetInfoRespo
 
 // GetSnapshot returns the newest snapshot.
 func (s *service) GetSnapshot(context.Context, *pb.GetSnapshotRequest) (*pb.GetSnapshotResponse, error) {
-	return &pb.GetSnapshotResponse{Snapshot: ToProto[pb.Snapshot](s.backend.Snapshot())}, nil
+	return &pb.GetSnapshotResponse{Snapshot: ToProto[pb.Snapshot](*s.backend.Snapshot())}, nil
 }
 
 // watchPace is the shortest time between two snapshots for one follower: what
@@ -44,7 +44,7 @@ func (s *service) WatchSnapshots(
 	defer pace.Stop()
 	for {
 		pace.Reset(watchPace)
-		snapshot := ToProto[pb.Snapshot](s.backend.Snapshot())
+		snapshot := ToProto[pb.Snapshot](*s.backend.Snapshot())
 		if err := stream.Send(&pb.WatchSnapshotsResponse{Snapshot: snapshot}); err != nil {
 			return err
 		}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"berth/agent/cluster"
+	"berth/agent/config"
 	"berth/certwatch"
 	"berth/internal/wake"
 )
@@ -40,7 +41,7 @@ func (s Session) Valid(now time.Time) bool {
 type Sessions struct {
 	log *slog.Logger
 	now atomic.Pointer[known]
-	// Moved is woken after every Update.
+	// Moved is woken after every Update, and when a login begins or ends.
 	Moved wake.Broadcast
 }
 
@@ -262,4 +263,16 @@ func LoginCommand(proxyAddr, user string) string {
 		cmd += " --user=" + user
 	}
 	return cmd
+}
+
+// Homes returns the homes to watch: the config's, else the one that tsh uses.
+func Homes(cfg *config.Config) ([]string, error) {
+	if homes := cfg.HomePaths(); len(homes) > 0 {
+		return homes, nil
+	}
+	home, err := certwatch.DefaultHome()
+	if err != nil {
+		return nil, err
+	}
+	return []string{home}, nil
 }

@@ -171,10 +171,10 @@ func (c *chatter) chat(ctx context.Context) {
 }
 
 // Snapshot is asked for by the server, and so is Subscribe.
-func (c *chatter) Snapshot() state.Snapshot {
+func (c *chatter) Snapshot() *state.Snapshot {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.now
+	return new(c.now)
 }
 
 // Subscribe serves one follower: the tray.

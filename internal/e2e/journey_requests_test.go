@@ -279,7 +279,7 @@ func TestDecideByRule(t *testing.T) {
 		p.startAgent()
 	}
 	req := asker.createRequest()
-	if r := asker.tryBerth("request", "approve", req.ID); r.code != 1 || !strings.Contains(r.err, "nobody decides his own") {
+	if r := asker.tryBerth("request", "approve", req.ID); r.code != 1 || !strings.Contains(r.err, "you cannot review your own") {
 		t.Errorf("deciding one's own: exit code %d\n%s", r.code, r.err)
 	}
 	if r := plain.tryBerth("request", "approve", req.ID); r.code != 1 || !strings.Contains(r.err, "is not there any more") {

@@ -47,10 +47,10 @@ func (a *fakeAgent) publish(n int) {
 	}
 }
 
-func (a *fakeAgent) Snapshot() state.Snapshot {
+func (a *fakeAgent) Snapshot() *state.Snapshot {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.cur
+	return new(a.cur)
 }
 
 func (a *fakeAgent) Subscribe() (<-chan struct{}, func()) {

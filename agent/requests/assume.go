@@ -1,4 +1,4 @@
-package agent
+package requests
 
 import (
 	"context"
@@ -12,56 +12,67 @@ import (
 	"berth/agent/cluster"
 	"berth/agent/install"
 	"berth/agent/ipc"
+	"berth/agent/login"
 	"berth/agent/sessions"
 	"berth/agent/state"
 	"berth/agent/tunnel"
 	"berth/certwatch"
 	"berth/internal/shell"
-	"berth/internal/wake"
 )
 
-var _ ipc.RequestBackend = (*Agent)(nil)
+var _ ipc.RequestBackend = (*Requests)(nil)
 
 // lookupWait is how long a request that is not listed is waited for: right
 // after a login nothing has been listed yet.
 const lookupWait = 2 * time.Second
 
+const (
+	// readWait is how long changed certs may take to be read back.
+	readWait = 3 * time.Second
+	// believeWait is how long certwatch may take to believe that a session has
+	// gone.
+	believeWait = 6 * time.Second
+)
+
 // wholeID is the length of an id that is not the beginning of one: a UUID.
 const wholeID = 36
 
 // lookup finds a request by its id or the beginning of it.
-func (a *Agent) lookup(ctx context.Context, id string) (state.Request, error) {
-	for end := time.Now().Add(lookupWait); ; {
-		r, err := access.Find(a.requests.board.Requests(time.Now()), id)
-		if err == nil {
-			return r, nil
-		}
+func (rs *Requests) lookup(ctx context.Context, id string) (state.Request, error) {
+	var r state.Request
+	var err error
+	look := func() bool {
+		r, err = access.Find(rs.board.Requests(time.Now()), id)
 		_, unknown := errors.AsType[*access.UnknownIDError](err)
-		if unknown && !a.sessions.ValidAt("", time.Now()) {
-			return r, a.loginNeeded("")
-		}
-		if !unknown || time.Now().After(end) {
-			if unknown && len(id) == wholeID {
-				err = &cluster.UnknownRequestError{ID: id} // it was there when somebody copied it
-			}
-			return r, a.requestIPC(err, state.Request{ID: id})
-		}
-		a.requests.board.Refresh()
-		if !wake.Sleep(ctx, lookupWait/10) {
-			return r, ctx.Err()
-		}
+		return !unknown || !rs.cfg.Sessions.ValidAt("", time.Now())
 	}
+	if !look() {
+		rs.board.Refresh()
+		rs.listed.Until(ctx, lookupWait, look)
+	}
+	_, unknown := errors.AsType[*access.UnknownIDError](err)
+	switch {
+	case err == nil:
+		return r, nil
+	case ctx.Err() != nil:
+		return r, ctx.Err()
+	case unknown && !rs.cfg.Sessions.ValidAt("", time.Now()):
+		return r, errNoSession()
+	case unknown && len(id) == wholeID:
+		err = &cluster.UnknownRequestError{ID: id} // it was there when it was copied
+	}
+	return r, rs.requestIPC(err, state.Request{ID: id})
 }
 
 // RequestAbilities says what the user may ask for.
-func (a *Agent) RequestAbilities(ctx context.Context, profile string, resources []string) (ipc.RequestAbilities, error) {
-	f, err := a.requestSession(profile)
+func (rs *Requests) RequestAbilities(ctx context.Context, profile string, resources []string) (ipc.RequestAbilities, error) {
+	f, err := rs.requestSession(profile)
 	if err != nil {
 		return ipc.RequestAbilities{}, err
 	}
 	able, err := f.Cluster.RequestAbilities(ctx, resources)
 	if err != nil {
-		return ipc.RequestAbilities{}, a.requestIPC(err, state.Request{Profile: f.Profile.ProxyAddr})
+		return ipc.RequestAbilities{}, rs.requestIPC(err, state.Request{Profile: f.Profile.ProxyAddr})
 	}
 	names := func(list []string) []string {
 		out := []string{}
@@ -78,24 +89,24 @@ func (a *Agent) RequestAbilities(ctx context.Context, profile string, resources 
 }
 
 // requestSession returns the session to make a request in.
-func (a *Agent) requestSession(profile string) (sessions.Session, error) {
-	target, err := a.loginTarget(profile)
+func (rs *Requests) requestSession(profile string) (sessions.Session, error) {
+	target, err := rs.cfg.Logins.Target(profile)
 	if err != nil {
 		return sessions.Session{}, err
 	}
-	if target.profile == nil {
-		return sessions.Session{}, a.loginNeeded("")
+	if target.Profile == nil {
+		return sessions.Session{}, errNoSession()
 	}
-	f := a.sessions.At(target.proxy)
+	f := rs.cfg.Sessions.At(target.Proxy)
 	switch {
 	case !f.Valid(time.Now()):
 		return f, &ipc.Error{
-			Code: ipc.CodeLoginNeeded, Message: "no valid session at " + target.proxy, Hint: sessions.LoginCommand(target.proxy, target.profile.User),
+			Code: ipc.CodeLoginNeeded, Message: "no valid session at " + target.Proxy, Hint: sessions.LoginCommand(target.Proxy, target.Profile.User),
 		}
 	case f.Cluster == nil:
 		return f, &ipc.Error{
 			Code: ipc.CodeUnsupported, Message: "only tsh can use the key of this session",
-			Hint: "tsh request create --proxy=" + target.proxy + " --roles=… --nowait",
+			Hint: "tsh request create --proxy=" + target.Proxy + " --roles=… --nowait",
 		}
 	default:
 		return f, nil
@@ -103,8 +114,8 @@ func (a *Agent) requestSession(profile string) (sessions.Session, error) {
 }
 
 // CreateRequest makes an access request.
-func (a *Agent) CreateRequest(ctx context.Context, n ipc.NewRequest) (state.Request, error) {
-	f, err := a.requestSession(n.Profile)
+func (rs *Requests) CreateRequest(ctx context.Context, n ipc.NewRequest) (state.Request, error) {
+	f, err := rs.requestSession(n.Profile)
 	if err != nil {
 		return state.Request{}, err
 	}
@@ -114,9 +125,10 @@ func (a *Agent) CreateRequest(ctx context.Context, n ipc.NewRequest) (state.Requ
 	}
 	made, err := f.Cluster.CreateRequest(ctx, ask)
 	if err != nil {
-		return state.Request{}, a.createRefused(ctx, f, n, err)
+		return state.Request{}, rs.createRefused(ctx, f, n, err)
 	}
-	a.requests.board.Refresh()
+	rs.board.Refresh()
+	rs.cfg.Publish()
 	return access.Draw(made, whoOf(f.Profile), time.Now()), nil
 }
 
@@ -125,10 +137,10 @@ func whoOf(p *certwatch.Profile) access.Who {
 }
 
 // createRefused says what the user might ask for instead.
-func (a *Agent) createRefused(ctx context.Context, f sessions.Session, n ipc.NewRequest, err error) error {
-	out := a.requestIPC(err, state.Request{Profile: f.Profile.ProxyAddr})
+func (rs *Requests) createRefused(ctx context.Context, f sessions.Session, n ipc.NewRequest, err error) error {
+	out := rs.requestIPC(err, state.Request{Profile: f.Profile.ProxyAddr})
 	e, ok := errors.AsType[*ipc.Error](out)
-	able, ableErr := a.abilities(ctx, f)
+	able, ableErr := rs.abilities(ctx, f)
 	if !ok || ableErr != nil || e.Code == ipc.CodeLoginNeeded {
 		return out
 	}
@@ -148,26 +160,27 @@ func (a *Agent) createRefused(ctx context.Context, f sessions.Session, n ipc.New
 }
 
 // DecideRequest approves or denies a request.
-func (a *Agent) DecideRequest(ctx context.Context, id string, approve bool, reason string) (state.Request, error) {
-	r, err := a.lookup(ctx, id)
+func (rs *Requests) DecideRequest(ctx context.Context, id string, approve bool, reason string) (state.Request, error) {
+	r, err := rs.lookup(ctx, id)
 	if err != nil {
 		return r, err
 	}
 	if r.Mine {
-		return r, &ipc.Error{Code: ipc.CodeDenied, Message: "nobody decides his own access request", Hint: "ask a reviewer" + askWhom(r)}
+		return r, &ipc.Error{Code: ipc.CodeDenied, Message: "you cannot review your own request", Hint: "ask a reviewer" + askWhom(r)}
 	}
-	f := a.sessions.At(r.Profile)
+	f := rs.cfg.Sessions.At(r.Profile)
 	if !f.Valid(time.Now()) || f.Cluster == nil {
-		return r, a.requestIPC(sessions.ErrLoginNeeded, r)
+		return r, rs.requestIPC(sessions.ErrLoginNeeded, r)
 	}
 	if err := f.Cluster.Decide(ctx, r.ID, cluster.Decision{Approve: approve, Reason: reason}); err != nil {
-		a.requests.board.Refresh()
+		rs.board.Refresh()
 		if _, ok := errors.AsType[*cluster.CannotReviewError](err); ok {
-			a.requests.board.NoReview(f.Profile.ID())
+			rs.board.NoReview(f.Profile.ID())
 		}
-		return r, a.requestIPC(err, r)
+		return r, rs.requestIPC(err, r)
 	}
-	a.requests.board.Refresh()
+	rs.board.Refresh()
+	rs.cfg.Publish()
 	req, err := f.Cluster.Request(ctx, r.ID)
 	if err != nil {
 		// A decision can make it vanish from what one may see.
@@ -176,21 +189,20 @@ func (a *Agent) DecideRequest(ctx context.Context, id string, approve bool, reas
 	return access.Draw(req, whoOf(f.Profile), time.Now()), nil
 }
 
-// AssumeRequest takes a request's roles. While no session is there to do it
-// with it is held, as clients of tunnels are, and done once somebody has logged
-// in.
-func (a *Agent) AssumeRequest(ctx context.Context, want ipc.Assume) (ipc.Assumed, error) {
+// AssumeRequest takes a request's roles. Without a session to do it with it is
+// held, as clients of tunnels are, until a login.
+func (rs *Requests) AssumeRequest(ctx context.Context, want ipc.Assume) (ipc.Assumed, error) {
 	if want.Tunnel != "" {
-		if err := a.mustHave(want.Tunnel); err != nil {
+		if err := rs.mustHave(want.Tunnel); err != nil {
 			return ipc.Assumed{}, err
 		}
 	}
-	for until := time.Now().Add(a.hold(want)); ; {
-		r, got, err := a.tryAssume(ctx, want)
-		if !errors.Is(err, ipc.ErrLoginNeeded) || a.sessions.ValidAt(r.Profile, time.Now()) {
+	for until := time.Now().Add(rs.hold(want)); ; {
+		r, got, err := rs.tryAssume(ctx, want)
+		if !errors.Is(err, ipc.ErrLoginNeeded) || rs.cfg.Sessions.ValidAt(r.Profile, time.Now()) {
 			return got, err
 		}
-		if err := a.awaitSessionFor(ctx, want, r, until); err != nil {
+		if err := rs.awaitSessionFor(ctx, want, r, until); err != nil {
 			return got, err
 		}
 	}
@@ -198,25 +210,26 @@ func (a *Agent) AssumeRequest(ctx context.Context, want ipc.Assume) (ipc.Assumed
 
 // tryAssume is one attempt, and the request that it was for, as far as that is
 // known.
-func (a *Agent) tryAssume(ctx context.Context, want ipc.Assume) (r state.Request, got ipc.Assumed, err error) {
-	if r, err = a.lookup(ctx, want.ID); err != nil {
+func (rs *Requests) tryAssume(ctx context.Context, want ipc.Assume) (r state.Request, got ipc.Assumed, err error) {
+	if r, err = rs.lookup(ctx, want.ID); err != nil {
 		return r, got, err
 	}
-	end, err := a.assume(ctx, r, want.Tunnel, want.AcceptEarlierEnd)
+	end, err := rs.assume(ctx, r, want.Tunnel, want.AcceptEarlierEnd)
 	if err != nil {
-		a.requests.board.Refresh()
-		return r, got, a.requestIPC(err, r)
+		rs.board.Refresh()
+		return r, got, rs.requestIPC(err, r)
 	}
+	rs.cfg.Publish()
 	got = ipc.Assumed{Request: r, SessionUntil: state.Instant(end)}
-	if now, err := access.Find(a.requests.board.Requests(time.Now()), r.ID); err == nil {
+	if now, err := access.Find(rs.board.Requests(time.Now()), r.ID); err == nil {
 		got.Request = now
 	}
 	return r, got, nil
 }
 
 // assume takes a request's roles for the session, or for one tunnel alone.
-func (a *Agent) assume(ctx context.Context, r state.Request, tunnel string, acceptCost bool) (time.Time, error) {
-	f := a.sessions.At(r.Profile)
+func (rs *Requests) assume(ctx context.Context, r state.Request, tunnel string, acceptCost bool) (time.Time, error) {
+	f := rs.cfg.Sessions.At(r.Profile)
 	switch {
 	case !r.Mine:
 		return time.Time{}, &ipc.Error{
@@ -225,20 +238,20 @@ func (a *Agent) assume(ctx context.Context, r state.Request, tunnel string, acce
 	case !f.Valid(time.Now()):
 		return time.Time{}, sessions.ErrLoginNeeded
 	case tunnel != "":
-		return time.Time{}, a.assumeFor(ctx, f, r, tunnel)
+		return time.Time{}, rs.assumeFor(ctx, f, r, tunnel)
 	}
 	var p *certwatch.Profile
-	err := a.changeSession(ctx, f, func(f sessions.Session) (err error) {
+	err := rs.changeSession(ctx, f, func(f sessions.Session) (err error) {
 		if p = f.Profile; slices.Contains(p.Session.Identity.ActiveRequests, r.ID) {
 			return nil
 		}
-		c := a.changer(f, false)
-		c.Tunnels, c.Resources = a.tunnels.Outside(r), r.Resources
+		c := rs.changer(f, false)
+		c.Tunnels, c.Resources = rs.cfg.Tunnels.Outside(r), r.Resources
 		if _, err := c.Assume(ctx, r.ID, acceptCost); err != nil {
 			return err
 		}
-		a.log.Info("access request assumed", "request_id", r.ID, "roles", r.Roles, "profile", r.Profile)
-		p, err = a.awaitRequests(ctx, f.Profile, func(active []string) bool { return slices.Contains(active, r.ID) })
+		rs.log.Info("access request assumed", "request_id", r.ID, "roles", r.Roles, "profile", r.Profile)
+		p, err = rs.awaitRequests(ctx, f.Profile, func(active []string) bool { return slices.Contains(active, r.ID) })
 		return err
 	})
 	if err != nil {
@@ -255,8 +268,8 @@ const changeTries = 3
 // each is made from the certs that the one before has left. A login that is
 // under way, which would put another session in the place of the one that they
 // are for, is waited for.
-func (a *Agent) changeSession(ctx context.Context, f sessions.Session, change func(sessions.Session) error) error {
-	turn := a.requests.turn(f.Profile.ID())
+func (rs *Requests) changeSession(ctx context.Context, f sessions.Session, change func(sessions.Session) error) error {
+	turn := rs.turn(f.Profile.ID())
 	select {
 	case turn <- struct{}{}:
 		defer func() { <-turn }()
@@ -264,17 +277,17 @@ func (a *Agent) changeSession(ctx context.Context, f sessions.Session, change fu
 		return ctx.Err()
 	}
 	for try := 1; ; try++ {
-		if err := a.awaitLogin(ctx, f.Profile); err != nil {
+		if err := rs.awaitLogin(ctx, f.Profile); err != nil {
 			return err
 		}
-		if f = a.sessions.At(f.Profile.ProxyAddr); !f.Valid(time.Now()) {
+		if f = rs.cfg.Sessions.At(f.Profile.ProxyAddr); !f.Valid(time.Now()) {
 			return sessions.ErrLoginNeeded
 		}
 		err := change(f)
 		if !errors.Is(err, install.ErrChanged) || try == changeTries {
 			return err
 		}
-		if !a.awaitAnother(ctx, f) {
+		if !rs.awaitAnother(ctx, f) {
 			return err
 		}
 	}
@@ -283,21 +296,21 @@ func (a *Agent) changeSession(ctx context.Context, f sessions.Session, change fu
 // awaitAnother waits until a session is read back as another one, or as none:
 // the homes' reader takes a moment to believe that one has gone. False means
 // that it stays as it is.
-func (a *Agent) awaitAnother(ctx context.Context, was sessions.Session) bool {
-	a.homes.Refresh()
-	return a.sessions.Moved.Until(ctx, logoutGrace, func() bool {
-		now := a.sessions.At(was.Profile.ProxyAddr)
+func (rs *Requests) awaitAnother(ctx context.Context, was sessions.Session) bool {
+	rs.cfg.Refresh()
+	return rs.cfg.Sessions.Moved.Until(ctx, believeWait, func() bool {
+		now := rs.cfg.Sessions.At(was.Profile.ProxyAddr)
 		return !now.Valid(time.Now()) || now.Profile.Session.Fingerprint != was.Profile.Session.Fingerprint
 	})
 }
 
 // assumeFor gives one tunnel the roles.
-func (a *Agent) assumeFor(ctx context.Context, f sessions.Session, r state.Request, name string) error {
-	spec, ok := a.current().Tunnel(name)
+func (rs *Requests) assumeFor(ctx context.Context, f sessions.Session, r state.Request, name string) error {
+	spec, ok := rs.cfg.Config().Tunnel(name)
 	if !ok {
-		return a.mustHave(name)
+		return rs.mustHave(name)
 	}
-	if serving := a.sessions.ForCluster(spec.Cluster, time.Now()); serving.Profile == nil || serving.Profile.ProxyAddr != r.Profile {
+	if serving := rs.cfg.Sessions.ForCluster(spec.Cluster, time.Now()); serving.Profile == nil || serving.Profile.ProxyAddr != r.Profile {
 		return &ipc.Error{
 			Code: ipc.CodeInvalid, Message: fmt.Sprintf("tunnel %s leads to cluster %s, and the request is of %s", name, spec.Cluster, r.Cluster),
 			Hint: "choose a tunnel of that cluster, or leave --tunnel out",
@@ -309,19 +322,19 @@ func (a *Agent) assumeFor(ctx context.Context, f sessions.Session, r state.Reque
 			Hint: "choose a tunnel that leads there, or ask for more: " + shell.Quote("berth", "request", "create", "--resource", resourceID(spec)),
 		}
 	}
-	if err := a.check(ctx, f, r); err != nil {
+	if err := rs.check(ctx, f, r); err != nil {
 		return err
 	}
-	if err := a.tunnels.Grant(name, r); err != nil {
+	if err := rs.cfg.Tunnels.Grant(name, r); err != nil {
 		return err
 	}
-	a.log.Info("access request assumed for a tunnel", "request_id", r.ID, "roles", r.Roles, "tunnel", name)
+	rs.log.Info("access request assumed for a tunnel", "request_id", r.ID, "roles", r.Roles, "tunnel", name)
 	return nil
 }
 
 // check asks the server whether a request can be assumed now; where only tsh
 // can ask, what it has listed counts.
-func (a *Agent) check(ctx context.Context, f sessions.Session, r state.Request) error {
+func (rs *Requests) check(ctx context.Context, f sessions.Session, r state.Request) error {
 	if f.Cluster != nil {
 		_, err := access.Check(ctx, f.Cluster, r.ID, time.Now())
 		return err
@@ -333,9 +346,9 @@ func (a *Agent) check(ctx context.Context, f sessions.Session, r state.Request) 
 }
 
 // changer changes the certs of a session.
-func (a *Agent) changer(f sessions.Session, dropping bool) access.Changer {
+func (rs *Requests) changer(f sessions.Session, dropping bool) access.Changer {
 	p := f.Profile
-	c := access.Changer{TSH: a.tshRunner(p), SessionEnd: p.Session.ValidUntil}
+	c := access.Changer{TSH: rs.tshRunner(p), SessionEnd: p.Session.ValidUntil}
 	if f.Cluster == nil {
 		return c
 	}
@@ -346,35 +359,33 @@ func (a *Agent) changer(f sessions.Session, dropping bool) access.Changer {
 	c.Install = func(ctx context.Context, certs *cluster.SessionCerts) error {
 		return install.Certs(ctx, install.CertsConfig{
 			Home: p.Home, ProxyHost: p.Name, User: p.User, Cert: certs.TLS,
-			SSHCerts: map[string][]byte{certs.Cluster: certs.SSH}, DropResources: dropping, Logger: a.log,
+			SSHCerts: map[string][]byte{certs.Cluster: certs.SSH}, DropResources: dropping, Logger: rs.log,
 		})
 	}
 	return c
 }
 
 // awaitLogin waits until no login of a profile is under way.
-func (a *Agent) awaitLogin(ctx context.Context, p *certwatch.Profile) error {
-	key := loginKey{home: p.Home, proxy: p.ProxyAddr}
-	for a.logins.state(key).InProgress {
-		if !wake.Sleep(ctx, 100*time.Millisecond) {
-			return &ipc.Error{Code: ipc.CodeTimeout, Message: "a login at " + p.ProxyAddr + " is under way", Hint: "finish it, and try again"}
-		}
+func (rs *Requests) awaitLogin(ctx context.Context, p *certwatch.Profile) error {
+	key := login.Key{Home: p.Home, Proxy: p.ProxyAddr}
+	if !rs.cfg.Sessions.Moved.Until(ctx, ruleWait, func() bool { return rs.cfg.Logins.Of(key) == nil }) {
+		return &ipc.Error{Code: ipc.CodeTimeout, Message: "a login at " + p.ProxyAddr + " is under way", Hint: "finish it, and try again"}
 	}
 	return nil
 }
 
 // awaitRequests waits until a profile's session is read back with the active
 // requests that ok accepts.
-func (a *Agent) awaitRequests(ctx context.Context, was *certwatch.Profile, ok func(active []string) bool) (*certwatch.Profile, error) {
-	a.homes.Refresh()
+func (rs *Requests) awaitRequests(ctx context.Context, was *certwatch.Profile, ok func(active []string) bool) (*certwatch.Profile, error) {
+	rs.cfg.Refresh()
 	var p *certwatch.Profile
-	read := a.sessions.Moved.Until(ctx, loginGrace, func() bool {
-		p = a.sessions.Of(was.ID()).Profile
+	read := rs.cfg.Sessions.Moved.Until(ctx, readWait, func() bool {
+		p = rs.cfg.Sessions.Of(was.ID()).Profile
 		return p != nil && p.Session != nil && ok(p.Session.Identity.ActiveRequests)
 	})
 	switch {
 	case read:
-		a.followRequests()
+		rs.Follow()
 		return p, nil
 	case ctx.Err() != nil:
 		return nil, ctx.Err()

@@ -1,4 +1,4 @@
-package agent
+package requests
 
 import (
 	"context"
@@ -18,12 +18,12 @@ import (
 )
 
 // abilities is what a session's user may ask for, as of a while ago.
-func (a *Agent) abilities(ctx context.Context, f sessions.Session) (cluster.RequestAbilities, error) {
+func (rs *Requests) abilities(ctx context.Context, f sessions.Session) (cluster.RequestAbilities, error) {
 	const fresh = time.Minute
 	key := f.Profile.ID()
-	a.requests.mu.Lock()
-	known := a.requests.able[key]
-	a.requests.mu.Unlock()
+	rs.mu.Lock()
+	known := rs.able[key]
+	rs.mu.Unlock()
 	if known.fingerprint == f.Profile.Session.Fingerprint && time.Since(known.at) < fresh {
 		return known.able, nil
 	}
@@ -31,16 +31,16 @@ func (a *Agent) abilities(ctx context.Context, f sessions.Session) (cluster.Requ
 	if err != nil {
 		return able, err
 	}
-	a.requests.mu.Lock()
-	defer a.requests.mu.Unlock()
-	maps.DeleteFunc(a.requests.able, func(_ certwatch.ProfileID, k knownAbilities) bool { return time.Since(k.at) > fresh })
-	a.requests.able[key] = knownAbilities{at: time.Now(), fingerprint: f.Profile.Session.Fingerprint, able: able}
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	maps.DeleteFunc(rs.able, func(_ certwatch.ProfileID, k knownAbilities) bool { return time.Since(k.at) > fresh })
+	rs.able[key] = knownAbilities{at: time.Now(), fingerprint: f.Profile.Session.Fingerprint, able: able}
 	return able, nil
 }
 
-// requestCommand is the command that asks for what a tunnel was refused; empty
+// Command is the command that asks for what a tunnel was refused; empty
 // means that the user may ask for nothing that could help.
-func (a *Agent) requestCommand(ctx context.Context, f sessions.Session, spec state.TunnelSpec) string {
+func (rs *Requests) Command(ctx context.Context, f sessions.Session, spec state.TunnelSpec) string {
 	if f.Cluster == nil || f.Profile.Session == nil {
 		return ""
 	}
@@ -54,7 +54,7 @@ func (a *Agent) requestCommand(ctx context.Context, f sessions.Session, spec sta
 	if able, err := f.Cluster.RequestAbilities(ctx, []string{resource}); err == nil && len(able.ResourceRoles) > 0 {
 		return shell.Quote("berth", "request", "create", "--resource", resource) + reasonFlag(able)
 	}
-	able, err := a.abilities(ctx, f)
+	able, err := rs.abilities(ctx, f)
 	if err != nil || len(able.Roles) == 0 {
 		return ""
 	}

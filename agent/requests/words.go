@@ -1,4 +1,4 @@
-package agent
+package requests
 
 import (
 	"errors"
@@ -22,7 +22,7 @@ func askWhom(r state.Request) string {
 }
 
 // requestIPC words what went wrong with a request.
-func (a *Agent) requestIPC(err error, r state.Request) error {
+func (rs *Requests) requestIPC(err error, r state.Request) error {
 	var (
 		known     *ipc.Error
 		ambiguous *access.AmbiguousIDError
@@ -58,7 +58,7 @@ func (a *Agent) requestIPC(err error, r state.Request) error {
 	case errors.As(err, &denied):
 		return fail(ipc.CodeDenied, access.Clean(denied.Error(), 1000), fmt.Sprintf("see %q", strings.TrimSpace("berth request show "+r.ID)))
 	case errors.As(err, &away):
-		return a.toIPC(err, r.Cluster)
+		return rs.cfg.Tunnels.Word(err, r.Cluster)
 	case errors.Is(err, install.ErrChanged):
 		return fail(ipc.CodeFailed, "a new session came in the meantime", "try again")
 	default:
@@ -77,4 +77,16 @@ func assumeHint(why string, r state.Request) string {
 	default:
 		return shell.Quote("berth", "request", "show", r.ID)
 	}
+}
+
+// errNoSession is the answer while there is no valid session at all.
+func errNoSession() error {
+	return &ipc.Error{Code: ipc.CodeLoginNeeded, Message: "no valid Teleport session", Hint: sessions.LoginCommand("", "")}
+}
+
+func (rs *Requests) mustHave(tunnel string) error {
+	if _, ok := rs.cfg.Config().Tunnel(tunnel); ok {
+		return nil
+	}
+	return &ipc.Error{Code: ipc.CodeNotFound, Message: fmt.Sprintf("there is no tunnel %q", tunnel), Hint: `see "berth tunnel ls"`}
 }

@@ -1,4 +1,4 @@
-package agent
+package login
 
 import (
 	"context"
@@ -23,14 +23,14 @@ const carryTime = 15 * time.Second
 // stagedLogin logs in into a home of its own and then puts the session into
 // the real one, all at once. So a session that is still valid serves until
 // there is a new one, and a login that comes to nothing changes nothing.
-func (a *Agent) stagedLogin(ctx context.Context, target loginTarget, cfg tsh.LoginConfig, l *login) (err error) {
-	stage, err := install.NewStaging(ctx, target.home)
+func (ls *Logins) stagedLogin(ctx context.Context, target Target, cfg tsh.LoginConfig, l *Login) (err error) {
+	stage, err := install.NewStaging(ctx, target.Home)
 	if err != nil {
 		return err
 	}
 	defer func() {
 		if closeErr := stage.Close(); closeErr != nil {
-			a.log.Warn("staging home not removed", "home", stage.Dir, "err", closeErr)
+			ls.log.Warn("staging home not removed", "home", stage.Dir, "err", closeErr)
 		}
 	}()
 	cfg.Home = stage.Dir
@@ -38,26 +38,26 @@ func (a *Agent) stagedLogin(ctx context.Context, target loginTarget, cfg tsh.Log
 		return err
 	}
 	// What the session has now, not what it had when the login began.
-	if p := a.sessions.Find(target.proxy).Profile; p != nil && p.Session != nil {
-		a.carryOver(ctx, p, cfg, l)
+	if p := ls.cfg.Sessions.Find(target.Proxy).Profile; p != nil && p.Session != nil {
+		ls.carryOver(ctx, p, cfg, l)
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	return install.Login(ctx, install.Config{Staging: stage.Dir, Home: target.home, Logger: a.log})
+	return install.Login(ctx, install.Config{Staging: stage.Dir, Home: target.Home, Logger: ls.log})
 }
 
 // carryOver gives the session in cfg's home what the profile's present one
 // has: its access requests, as far as they still stand, and its selected leaf.
 // What cannot be had is said, and is no reason to go without the session.
-func (a *Agent) carryOver(ctx context.Context, p *certwatch.Profile, cfg tsh.LoginConfig, l *login) {
+func (ls *Logins) carryOver(ctx context.Context, p *certwatch.Profile, cfg tsh.LoginConfig, l *Login) {
 	user := cfg.User
 	if user == "" {
 		user = p.User // single sign-on: tsh says who it is, and it is the same person
 	}
 	cfg.User = user
 	lost := func(what string, err error) {
-		a.log.Warn("not carried over to the new session", "what", what, "profile", p.ProxyAddr, "err", err)
+		ls.log.Warn("not carried over to the new session", "what", what, "profile", p.ProxyAddr, "err", err)
 		l.prompt(p.ProxyAddr, tsh.Prompt{Kind: state.LoginInfo, Text: fmt.Sprintf("%s did not come along: %v.", what, err)}, nil)
 	}
 	for _, id := range p.Session.Identity.ActiveRequests {
@@ -78,19 +78,18 @@ func within(ctx context.Context, d time.Duration, f func(context.Context) error)
 	return f(ctx)
 }
 
-// errLoggedInElsewhere is why a login is ended whose session came by another
-// way.
+// errLoggedInElsewhere is why a login ends whose session came another way.
 var errLoggedInElsewhere = errors.New("logged in by other means")
 
 // unlessLoggedIn runs f until it is done or somebody has logged in by hand
 // meanwhile, which is as good.
-func (a *Agent) unlessLoggedIn(ctx context.Context, target loginTarget, f func(context.Context) error) error {
+func (ls *Logins) unlessLoggedIn(ctx context.Context, target Target, f func(context.Context) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	var watching sync.WaitGroup
 	watching.Go(func() {
 		for ctx.Err() == nil {
-			moved := a.sessions.Moved.Changed()
-			if target.superseded(a.sessions.Find(target.proxy)) {
+			moved := ls.cfg.Sessions.Moved.Changed()
+			if target.superseded(ls.cfg.Sessions.Find(target.Proxy)) {
 				cancel(errLoggedInElsewhere)
 			}
 			select {
@@ -111,24 +110,24 @@ func (a *Agent) unlessLoggedIn(ctx context.Context, target loginTarget, f func(c
 
 // superseded reports whether f is valid and expires later than the session that
 // the login began with: a reissue keeps the end.
-func (t loginTarget) superseded(f sessions.Session) bool {
+func (t Target) superseded(f sessions.Session) bool {
 	if !f.Valid(time.Now()) {
 		return false
 	}
-	return t.profile == nil || t.profile.Session == nil || t.profile.User != f.Profile.User ||
-		f.Profile.Session.ValidUntil.After(t.profile.Session.ValidUntil)
+	return t.Profile == nil || t.Profile.Session == nil || t.Profile.User != f.Profile.User ||
+		f.Profile.Session.ValidUntil.After(t.Profile.Session.ValidUntil)
 }
 
 // awaitSession has the homes read and returns when the new session is there.
-func (a *Agent) awaitSession(ctx context.Context, target loginTarget) error {
-	a.homes.Refresh()
+func (ls *Logins) awaitSession(ctx context.Context, target Target) error {
+	ls.cfg.Refresh()
 	var f sessions.Session
 	fresh := func() bool {
-		return f.Profile != nil && f.Profile.Session != nil && (target.profile == nil || target.profile.Session == nil ||
-			f.Profile.Session.Fingerprint != target.profile.Session.Fingerprint)
+		return f.Profile != nil && f.Profile.Session != nil && (target.Profile == nil || target.Profile.Session == nil ||
+			f.Profile.Session.Fingerprint != target.Profile.Session.Fingerprint)
 	}
-	usable := a.sessions.Moved.Until(ctx, loginGrace, func() bool {
-		f = a.sessions.Find(target.proxy)
+	usable := ls.cfg.Sessions.Moved.Until(ctx, loginGrace, func() bool {
+		f = ls.cfg.Sessions.Find(target.Proxy)
 		now := time.Now()
 		return fresh() && f.Valid(now) && !now.Before(f.Profile.Session.ValidFrom)
 	})
@@ -140,19 +139,19 @@ func (a *Agent) awaitSession(ctx context.Context, target loginTarget) error {
 	case fresh():
 		return wrongClock(target, f.Profile, time.Now())
 	default:
-		return fmt.Errorf("tsh says that it has logged in, but there is no new session in %s", target.home)
+		return fmt.Errorf("tsh says that it has logged in, but there is no new session in %s", target.Home)
 	}
 }
 
 // wrongClock says why a session that was made just now is not valid: it can
 // only be a clock.
-func wrongClock(target loginTarget, p *certwatch.Profile, now time.Time) error {
+func wrongClock(target Target, p *certwatch.Profile, now time.Time) error {
 	why := "the session has ended already: this machine's clock is ahead"
 	if now.Before(p.Session.ValidFrom) {
 		why = "the session begins in the future: this machine's clock is behind"
 	}
 	return &ipc.Error{
-		Code: ipc.CodeFailed, Message: fmt.Sprintf("logged in to %s, but %s", target.proxy, why), Hint: "set this machine's clock",
+		Code: ipc.CodeFailed, Message: fmt.Sprintf("logged in to %s, but %s", target.Proxy, why), Hint: "set this machine's clock",
 	}
 }
 

@@ -1,4 +1,4 @@
-package agent
+package login
 
 import (
 	"context"
@@ -11,25 +11,25 @@ import (
 	"berth/agent/tsh"
 )
 
-// errLoginLeft is why a login ends that nobody takes part in any more.
-var errLoginLeft = errors.New("login cancelled")
+// ErrLeft is why a login ends in which no front end takes part any longer.
+var ErrLeft = errors.New("login cancelled")
 
-// logins are the logins under way: one for each profile.
-type logins struct {
+// underway are the logins that run now: one for each profile.
+type underway struct {
 	wg sync.WaitGroup // one for each login
 
 	mu sync.Mutex // guards by
-	by map[loginKey]*login
+	by map[Key]*Login
 }
 
 // wait returns when no login runs; their context must be over.
-func (ls *logins) wait() { ls.wg.Wait() }
+func (u *underway) wait() { u.wg.Wait() }
 
-// loginKey names what a login is for.
-type loginKey struct{ home, proxy string }
+// Key names what a login is for.
+type Key struct{ Home, Proxy string }
 
-// login is one run of "tsh login" and everybody who takes part in it.
-type login struct {
+// Login is one run of "tsh login" and everybody who takes part in it.
+type Login struct {
 	cancel context.CancelCauseFunc
 	ended  chan struct{} // closed when tsh is gone
 	// browser is the command that the config wants pages opened with; set
@@ -57,20 +57,20 @@ type loginStep struct {
 }
 
 // join returns the login of key, started with run when there is none.
-func (ls *logins) join(ctx context.Context, key loginKey, run func(context.Context, *login) error, done func()) *login {
-	ls.mu.Lock()
-	defer ls.mu.Unlock()
-	before := ls.by[key]
+func (u *underway) join(ctx context.Context, key Key, run func(context.Context, *Login) error, done func()) *Login {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	before := u.by[key]
 	if before != nil && before.enter() {
 		return before
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	l := &login{cancel: cancel, people: 1, ended: make(chan struct{}), changed: make(chan struct{})}
-	if ls.by == nil {
-		ls.by = make(map[loginKey]*login)
+	l := &Login{cancel: cancel, people: 1, ended: make(chan struct{}), changed: make(chan struct{})}
+	if u.by == nil {
+		u.by = make(map[Key]*Login)
 	}
-	ls.by[key] = l
-	ls.wg.Go(func() {
+	u.by[key] = l
+	u.wg.Go(func() {
 		defer close(l.ended)
 		if before != nil {
 			<-before.ended // everybody has left it, and its tsh is about to end
@@ -80,11 +80,11 @@ func (ls *logins) join(ctx context.Context, key loginKey, run func(context.Conte
 			err = cause
 		}
 		cancel(nil)
-		ls.mu.Lock()
-		if ls.by[key] == l {
-			delete(ls.by, key)
+		u.mu.Lock()
+		if u.by[key] == l {
+			delete(u.by, key)
 		}
-		ls.mu.Unlock()
+		u.mu.Unlock()
 		l.finish(err)
 		done()
 	})
@@ -92,26 +92,26 @@ func (ls *logins) join(ctx context.Context, key loginKey, run func(context.Conte
 }
 
 // cancel ends the login of key; false means that there is none.
-func (ls *logins) cancel(key loginKey) bool {
-	ls.mu.Lock()
-	defer ls.mu.Unlock()
-	l := ls.by[key]
+func (u *underway) cancel(key Key) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	l := u.by[key]
 	if l != nil {
-		l.cancel(errLoginLeft)
+		l.cancel(ErrLeft)
 	}
 	return l != nil
 }
 
 // of returns the login of key; nil when none is under way.
-func (ls *logins) of(key loginKey) *login {
-	ls.mu.Lock()
-	defer ls.mu.Unlock()
-	return ls.by[key]
+func (u *underway) of(key Key) *Login {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.by[key]
 }
 
 // state is the login of key as a snapshot has it.
-func (ls *logins) state(key loginKey) state.Login {
-	l := ls.of(key)
+func (u *underway) state(key Key) state.Login {
+	l := u.of(key)
 	if l == nil {
 		return state.Login{}
 	}
@@ -121,7 +121,7 @@ func (ls *logins) state(key loginKey) state.Login {
 }
 
 // enter counts one more who takes part; false means that it is too late.
-func (l *login) enter() bool {
+func (l *Login) enter() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.over || l.people == 0 {
@@ -132,38 +132,37 @@ func (l *login) enter() bool {
 }
 
 // leave counts one less; the last one's leaving ends the login.
-func (l *login) leave() {
+func (l *Login) leave() {
 	l.mu.Lock()
 	l.people--
 	last := l.people == 0
 	l.mu.Unlock()
 	if last {
-		l.cancel(errLoginLeft)
+		l.cancel(ErrLeft)
 	}
 }
 
-func (l *login) changedLocked() {
+func (l *Login) changedLocked() {
 	close(l.changed)
 	l.changed = make(chan struct{})
 }
 
-func (l *login) finish(err error) {
+func (l *Login) finish(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.over, l.err = true, err
 	l.changedLocked()
 }
 
-// failure is why the login came to nothing; nil while it goes on, and when it
-// has not.
-func (l *login) failure() error {
+// Failure returns the login's error; nil while it runs or if it succeeded.
+func (l *Login) Failure() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.err
 }
 
-// want notes what somebody who takes part wants remembered.
-func (l *login) want(start ipc.LoginStart) {
+// want notes what a participant wants remembered.
+func (l *Login) want(start ipc.LoginStart) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.wanted.Remember = l.wanted.Remember || start.Remember
@@ -173,14 +172,14 @@ func (l *login) want(start ipc.LoginStart) {
 }
 
 // wants is what want has noted.
-func (l *login) wants() ipc.LoginStart {
+func (l *Login) wants() ipc.LoginStart {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.wanted
 }
 
 // takeSeed returns the seed that is to be remembered, once.
-func (l *login) takeSeed() string {
+func (l *Login) takeSeed() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.seedUsed {
@@ -191,7 +190,7 @@ func (l *login) takeSeed() string {
 }
 
 // prompt takes what tsh asks. What it asked before is settled then.
-func (l *login) prompt(proxy string, p tsh.Prompt, answer func(string)) {
+func (l *Login) prompt(proxy string, p tsh.Prompt, answer func(string)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if p.Kind != state.LoginInfo {
@@ -216,7 +215,7 @@ func (l *login) prompt(proxy string, p tsh.Prompt, answer func(string)) {
 }
 
 // settleLocked says that a step wants no answer any more.
-func (l *login) settleLocked(i int) {
+func (l *Login) settleLocked(i int) {
 	if s := &l.steps[i]; s.answer != nil && !s.settled {
 		s.settled = true
 		l.asks = ""
@@ -224,8 +223,8 @@ func (l *login) settleLocked(i int) {
 	}
 }
 
-// answered passes on what somebody typed: the first answer counts.
-func (l *login) answered(a ipc.LoginAnswer) {
+// answered passes on what a person typed: the first answer counts.
+func (l *Login) answered(a ipc.LoginAnswer) {
 	l.mu.Lock()
 	i := slices.IndexFunc(l.steps, func(s loginStep) bool { return s.event.ID == a.ID && s.answer != nil && !s.settled })
 	var answer func(string)
@@ -240,8 +239,8 @@ func (l *login) answered(a ipc.LoginAnswer) {
 	}
 }
 
-// follow takes part in the login until it is over or ctx ends.
-func (l *login) follow(ctx context.Context, answers <-chan ipc.LoginAnswer, show func(ipc.LoginEvent) error) error {
+// Follow takes part in the login until it is over or ctx ends.
+func (l *Login) Follow(ctx context.Context, answers <-chan ipc.LoginAnswer, show func(ipc.LoginEvent) error) error {
 	defer l.leave()
 	for next, joined := 0, true; ; joined = false {
 		l.mu.Lock()

@@ -1,4 +1,4 @@
-package agent
+package login
 
 import (
 	"context"
@@ -26,9 +26,9 @@ type loginPing struct {
 
 // pingProxy asks a proxy how one logs in with the connector, or without one
 // with its default.
-func pingProxy(ctx context.Context, proxy, connector string, set config.ProxyTrust) (loginPing, error) {
+func pingProxy(ctx context.Context, proxy, connector string, trust config.ProxyTrust) (loginPing, error) {
 	resp, err := webclient.Ping(&webclient.Config{
-		Context: ctx, ProxyAddr: proxy, ConnectorName: connector, Insecure: set.Insecure, Pool: set.RootCAs, Timeout: pingTimeout,
+		Context: ctx, ProxyAddr: proxy, ConnectorName: connector, Insecure: trust.Insecure, Pool: trust.RootCAs, Timeout: pingTimeout,
 	})
 	if err != nil {
 		return loginPing{}, fmt.Errorf("ping %s: %w", proxy, err)
@@ -37,10 +37,10 @@ func pingProxy(ctx context.Context, proxy, connector string, set config.ProxyTru
 	return loginPing{singleSignOn: sso, minClient: resp.MinClientVersion, server: resp.ServerVersion}, nil
 }
 
-// oldTSHError says that the cluster no longer takes this tsh.
-type oldTSHError struct{ have, least tsh.Version }
+// OldTSHError says that the cluster no longer takes this tsh.
+type OldTSHError struct{ have, least tsh.Version }
 
-func (e *oldTSHError) Error() string {
+func (e *OldTSHError) Error() string {
 	return fmt.Sprintf("tsh %v is too old for this cluster, which wants %v or newer", e.have, e.least)
 }
 
@@ -54,7 +54,7 @@ func checkTSHVersion(ctx context.Context, path string, ping loginPing) (note str
 		return "", nil //nolint:nilerr // tsh tells for itself what is wrong with it
 	}
 	if least, err := tsh.ParseVersion(ping.minClient); err == nil && !have.AtLeast(least) {
-		return "", &oldTSHError{have: have, least: least}
+		return "", &OldTSHError{have: have, least: least}
 	}
 	if server, err := tsh.ParseVersion(ping.server); err == nil && have.Major > server.Major {
 		return fmt.Sprintf("tsh %v is newer than the cluster (%v), which Teleport does not support; if the login fails, use tsh %d.",
@@ -68,20 +68,20 @@ func checkTSHVersion(ctx context.Context, path string, ping loginPing) (note str
 var errNoPassword = errors.New("its users log in by single sign-on, so there is no password to remember")
 
 // loginFailed words a login that failed, for the caller.
-func loginFailed(err error, proxy string) error {
+func Failed(err error, proxy string) error {
 	if told, ok := errors.AsType[*ipc.Error](err); ok {
 		return told
 	}
 	e := &ipc.Error{Code: ipc.CodeFailed, Message: fmt.Sprintf("cannot log in to %s: %v", proxy, err)}
 	var missing *tsh.NotFoundError
-	var old *oldTSHError
+	var old *OldTSHError
 	var wrong *wrongStoredError
 	switch {
 	case errors.As(err, &wrong):
 		e.Hint = "log in, and store the new one: berth login --remember " + proxy
 	case errors.Is(err, errNoPassword):
 		e.Hint = "berth login " + proxy
-	case errors.Is(err, errLoginLeft):
+	case errors.Is(err, ErrLeft):
 		e.Message = fmt.Sprintf("the login to %s was cancelled", proxy)
 	case errors.Is(err, context.Canceled):
 		return err

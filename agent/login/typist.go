@@ -1,4 +1,4 @@
-package agent
+package login
 
 import (
 	"context"
@@ -20,16 +20,8 @@ import (
 // unlock the keychain.
 const unlockWait = time.Minute
 
-// keychain is where passwords are kept; a *secrets.Store.
-type keychain interface {
-	Get(ctx context.Context, k secrets.Key) (secrets.Secret, error)
-	Set(ctx context.Context, k secrets.Key, s secrets.Secret) error
-	Delete(ctx context.Context, k secrets.Key) error
-	Unlock(ctx context.Context) error
-}
-
 // readyToRemember refuses what could not be kept before anything is typed.
-func (a *Agent) readyToRemember(ctx context.Context, start ipc.LoginStart) error {
+func (ls *Logins) readyToRemember(ctx context.Context, start ipc.LoginStart) error {
 	if start.TOTPSeed != "" {
 		if _, err := secrets.ParseSeed(start.TOTPSeed); err != nil {
 			return &ipc.Error{Code: ipc.CodeInvalid, Message: err.Error(), Hint: "nothing was stored; try again: berth login --remember-totp"}
@@ -37,7 +29,7 @@ func (a *Agent) readyToRemember(ctx context.Context, start ipc.LoginStart) error
 	}
 	ctx, cancel := context.WithTimeout(ctx, unlockWait)
 	defer cancel()
-	if err := a.keychain.Unlock(ctx); err != nil {
+	if err := ls.cfg.Keychain.Unlock(ctx); err != nil {
 		return keychainFailed(err)
 	}
 	return nil
@@ -53,42 +45,42 @@ func keychainFailed(err error) error {
 	return e
 }
 
-// remembersPassword reports whether a login of the profile would most likely ask
-// nobody.
-func (a *Agent) remembersPassword(p *certwatch.Profile) bool {
+// AsksNobody reports whether a login of the profile would most likely need no
+// person: its password is stored.
+func (ls *Logins) AsksNobody(p *certwatch.Profile) bool {
 	local := p.AuthConnector == "" || p.AuthConnector == "local"
-	return local && slices.Contains(a.saved.Stored(p.ProxyAddr, p.User), string(secrets.Password))
+	return local && slices.Contains(ls.cfg.Memory.Stored(p.ProxyAddr, p.User), string(secrets.Password))
 }
 
-// ForgetLogin deletes what the keychain holds for a user at a proxy.
-func (a *Agent) ForgetLogin(ctx context.Context, proxy, user string) (ipc.Forgotten, error) {
-	target, err := a.loginTarget(proxy)
+// Forget deletes what the keychain holds for a user at a proxy.
+func (ls *Logins) Forget(ctx context.Context, proxy, user string) (ipc.Forgotten, error) {
+	target, err := ls.Target(proxy)
 	if err != nil {
 		return ipc.Forgotten{}, err
 	}
-	if user == "" && target.profile != nil {
-		user = target.profile.User
+	if user == "" && target.Profile != nil {
+		user = target.Profile.User
 	}
 	if user == "" {
-		return ipc.Forgotten{}, &ipc.Error{Code: ipc.CodeInvalid, Message: "it is not known whose password is meant", Hint: "name the user: berth login --forget --user USER " + target.proxy}
+		return ipc.Forgotten{}, &ipc.Error{Code: ipc.CodeInvalid, Message: "it is not known whose password is meant", Hint: "name the user: berth login --forget --user USER " + target.Proxy}
 	}
-	f := ipc.Forgotten{Proxy: target.proxy, User: user, Stored: append([]string{}, a.saved.Stored(target.proxy, user)...)}
+	f := ipc.Forgotten{Proxy: target.Proxy, User: user, Stored: append([]string{}, ls.cfg.Memory.Stored(target.Proxy, user)...)}
 	for _, kind := range []secrets.Kind{secrets.Password, secrets.TOTP} {
-		err := a.keychain.Delete(ctx, secrets.Key{Proxy: target.proxy, User: user, Kind: kind})
+		err := ls.cfg.Keychain.Delete(ctx, secrets.Key{Proxy: target.Proxy, User: user, Kind: kind})
 		var missing *secrets.NoKeychainError
 		if err != nil && (slices.Contains(f.Stored, string(kind)) || !errors.As(err, &missing)) {
 			return ipc.Forgotten{}, keychainFailed(err)
 		}
-		a.noteStored(target.proxy, user, kind, false)
+		ls.noteStored(target.Proxy, user, kind, false)
 	}
-	a.touch()
+	ls.cfg.Publish()
 	return f, nil
 }
 
 // noteStored notes what the keychain holds.
-func (a *Agent) noteStored(proxy, user string, kind secrets.Kind, stored bool) {
-	if err := a.saved.SetStored(proxy, user, string(kind), stored); err != nil {
-		a.log.Warn("state not saved", "err", err)
+func (ls *Logins) noteStored(proxy, user string, kind secrets.Kind, stored bool) {
+	if err := ls.cfg.Memory.SetStored(proxy, user, string(kind), stored); err != nil {
+		ls.log.Warn("state not saved", "err", err)
 	}
 }
 
@@ -96,8 +88,8 @@ func (a *Agent) noteStored(proxy, user string, kind secrets.Kind, stored bool) {
 // answer, and notes what people type who want it remembered. What is stored is
 // tried once.
 type typist struct {
-	a           *Agent
-	l           *login
+	ls          *Logins
+	l           *Login
 	proxy, user string
 	waiting     sync.WaitGroup // for codes
 
@@ -110,20 +102,20 @@ type typist struct {
 
 // newTypist reads what the keychain holds for the login. One that is locked or
 // gone holds nothing: the person is asked.
-func (a *Agent) newTypist(ctx context.Context, target loginTarget, cfg tsh.LoginConfig, l *login) *typist {
-	t := &typist{a: a, l: l, proxy: target.proxy, user: cfg.User, stored: make(map[secrets.Kind]secrets.Secret)}
+func (ls *Logins) newTypist(ctx context.Context, target Target, cfg tsh.LoginConfig, l *Login) *typist {
+	t := &typist{ls: ls, l: l, proxy: target.Proxy, user: cfg.User, stored: make(map[secrets.Kind]secrets.Secret)}
 	if !cfg.Terminal || cfg.User == "" {
 		return t
 	}
-	for _, kind := range a.saved.Stored(target.proxy, cfg.User) {
-		secret, err := a.keychain.Get(ctx, t.key(secrets.Kind(kind)))
+	for _, kind := range ls.cfg.Memory.Stored(target.Proxy, cfg.User) {
+		secret, err := ls.cfg.Keychain.Get(ctx, t.key(secrets.Kind(kind)))
 		switch {
 		case err == nil:
 			t.stored[secrets.Kind(kind)] = secret
 		case errors.Is(err, secrets.ErrNotStored):
-			a.noteStored(target.proxy, cfg.User, secrets.Kind(kind), false)
+			ls.noteStored(target.Proxy, cfg.User, secrets.Kind(kind), false)
 		default:
-			a.log.Warn("stored secret not read", "profile", target.proxy, "kind", kind, "err", err)
+			ls.log.Warn("stored secret not read", "profile", target.Proxy, "kind", kind, "err", err)
 			t.inform(fmt.Sprintf("The stored %s cannot be used: %v.", secretName(secrets.Kind(kind)), err))
 		}
 	}
@@ -147,7 +139,7 @@ func secretName(kind secrets.Kind) string {
 
 // ask takes a prompt of tsh: it answers it, or passes it on to people.
 func (t *typist) ask(ctx context.Context, p tsh.Prompt, answer func(string)) {
-	defer t.a.touch()
+	defer t.ls.cfg.OnChange()
 	switch p.Kind {
 	case state.LoginPassword:
 		if password, ok := t.take(secrets.Password); ok {
@@ -229,13 +221,13 @@ func (t *typist) failed(ctx context.Context, err error) error {
 	}
 	names := make([]string, 0, len(tried))
 	for _, kind := range tried {
-		t.a.noteStored(t.proxy, t.user, kind, false) // first: without it the keychain is not asked
-		if err := t.a.keychain.Delete(context.WithoutCancel(ctx), t.key(kind)); err != nil {
-			t.a.log.Warn("wrong secret left in the keychain, and not used any more", "profile", t.proxy, "kind", kind, "err", err)
+		t.ls.noteStored(t.proxy, t.user, kind, false) // first: without it the keychain is not asked
+		if err := t.ls.cfg.Keychain.Delete(context.WithoutCancel(ctx), t.key(kind)); err != nil {
+			t.ls.log.Warn("wrong secret left in the keychain, and not used any more", "profile", t.proxy, "kind", kind, "err", err)
 		}
 		names = append(names, secretName(kind))
 	}
-	t.a.log.Info("stored secret forgotten: it is wrong", "profile", t.proxy, "user", t.user)
+	t.ls.log.Info("stored secret forgotten: it is wrong", "profile", t.proxy, "user", t.user)
 	return &wrongStoredError{what: strings.Join(names, " and the "), err: err}
 }
 
@@ -244,7 +236,7 @@ func (t *typist) succeeded(ctx context.Context) {
 	t.mu.Lock()
 	password, proved := t.password, t.proved
 	t.mu.Unlock()
-	p := t.a.sessions.Find(t.proxy).Profile
+	p := t.ls.cfg.Sessions.Find(t.proxy).Profile
 	wants := t.l.wants()
 	if !proved || p == nil {
 		return
@@ -259,11 +251,11 @@ func (t *typist) succeeded(ctx context.Context) {
 }
 
 func (t *typist) keep(ctx context.Context, kind secrets.Kind, text string) {
-	if err := t.a.keychain.Set(ctx, t.key(kind), secrets.NewSecret(text)); err != nil {
-		t.a.log.Warn("secret not stored", "profile", t.proxy, "kind", kind, "err", err)
+	if err := t.ls.cfg.Keychain.Set(ctx, t.key(kind), secrets.NewSecret(text)); err != nil {
+		t.ls.log.Warn("secret not stored", "profile", t.proxy, "kind", kind, "err", err)
 		t.inform(fmt.Sprintf("The %s was not stored: %v.", secretName(kind), err))
 		return
 	}
-	t.a.noteStored(t.proxy, t.user, kind, true)
+	t.ls.noteStored(t.proxy, t.user, kind, true)
 	t.inform(fmt.Sprintf("The %s is stored in the keychain.", secretName(kind)))
 }

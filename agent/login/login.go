@@ -1,0 +1,286 @@
+// Package login logs in and out through tsh. A login runs once for each profile,
+// however many front ends take part in it; it happens in a home of its own and
+// replaces the session in the real one only when it has succeeded. Passwords
+// and one-time code seeds that a person wants remembered are in the keychain.
+package login
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"berth/agent/config"
+	"berth/agent/ipc"
+	"berth/agent/memory"
+	"berth/agent/secrets"
+	"berth/agent/sessions"
+	"berth/agent/state"
+	"berth/agent/tsh"
+	"berth/certwatch"
+)
+
+// loginGrace is how long a login that has succeeded waits for its session to
+// be read back, so that what the caller does next finds it.
+const loginGrace = 3 * time.Second
+
+// logoutGrace is the same for a session that has ended.
+const logoutGrace = 6 * time.Second
+
+// Keychain holds passwords and seeds of one-time codes; a *secrets.Store.
+type Keychain interface {
+	Get(ctx context.Context, k secrets.Key) (secrets.Secret, error)
+	Set(ctx context.Context, k secrets.Key, s secrets.Secret) error
+	Delete(ctx context.Context, k secrets.Key) error
+	Unlock(ctx context.Context) error
+}
+
+// Config says what logins need.
+type Config struct {
+	Config   func() *config.Config
+	Sessions *sessions.Sessions // its Moved is woken when a login begins or ends
+	Memory   *memory.Store
+	Keychain Keychain
+	Refresh  func() // has the homes read now
+	OnChange func() // what the snapshot says of logins has changed
+	// Publish publishes a snapshot now: a caller that has its answer finds in the
+	// next snapshot what it asked for.
+	Publish func()
+	Logger   *slog.Logger
+}
+
+// Logins logs in and out.
+type Logins struct {
+	cfg      Config
+	log      *slog.Logger
+	ctx      context.Context // the agent's: a login outlives the call that starts it
+	underway underway
+}
+
+// New returns Logins whose logins end with ctx.
+func New(ctx context.Context, cfg Config) *Logins {
+	return &Logins{cfg: cfg, log: cfg.Logger, ctx: ctx}
+}
+
+// Wait returns when no login runs; their context must be over.
+func (ls *Logins) Wait() { ls.underway.wait() }
+
+// Of returns the login of key; nil when none is under way.
+func (ls *Logins) Of(key Key) *Login { return ls.underway.of(key) }
+
+// State returns what a snapshot says of the login of a profile.
+func (ls *Logins) State(p *certwatch.Profile) state.Login {
+	return ls.underway.state(Key{Home: p.Home, Proxy: p.ProxyAddr})
+}
+
+// Login logs in through tsh, or joins the login of the same profile that runs
+// already. A session that is still valid is left alone, unless it is to be
+// renewed.
+func (ls *Logins) Login(ctx context.Context, start ipc.LoginStart, answers <-chan ipc.LoginAnswer, show func(ipc.LoginEvent) error) error {
+	target, err := ls.Target(start.Proxy)
+	if err != nil {
+		return err
+	}
+	if start.Remember || start.TOTPSeed != "" {
+		if err := ls.readyToRemember(ctx, start); err != nil {
+			return err
+		}
+		start.Renew = true // what is not typed cannot be remembered
+	}
+	if f := (sessions.Session{Profile: target.Profile}); f.Valid(time.Now()) {
+		if start.User != "" && start.User != target.Profile.User {
+			return &ipc.Error{
+				Code:    ipc.CodeInvalid,
+				Message: fmt.Sprintf("%s is logged in to %s", target.Profile.User, target.Proxy),
+				Hint:    "berth logout " + target.Proxy,
+			}
+		}
+		if !start.Renew {
+			return show(ipc.LoginEvent{
+				Kind: state.LoginDone, Proxy: target.Proxy, Deadline: state.Instant(f.Profile.Session.ValidUntil),
+				Text: fmt.Sprintf("%s is logged in to %s already", target.Profile.User, target.Proxy),
+			})
+		}
+	}
+	l := ls.Join(target, start)
+	ls.cfg.Publish() // a front end that sees a prompt finds the login in the snapshot
+	if err := l.Follow(ctx, answers, show); err != nil {
+		return Failed(err, target.Proxy)
+	}
+	done := ipc.LoginEvent{Kind: state.LoginDone, Proxy: target.Proxy, Text: "logged in to " + target.Proxy}
+	if p := ls.cfg.Sessions.Find(target.Proxy).Profile; p != nil && p.Session != nil {
+		done.Text = fmt.Sprintf("logged in to %s as %s", target.Proxy, p.User)
+		done.Deadline = state.Instant(p.Session.ValidUntil)
+	}
+	ls.cfg.Publish()
+	return show(done)
+}
+
+// Join starts a login, or joins the one under way.
+func (ls *Logins) Join(target Target, start ipc.LoginStart) *Login {
+	moved := func() {
+		ls.cfg.Sessions.Moved.Wake()
+		ls.cfg.OnChange()
+	}
+	l := ls.underway.join(ls.ctx, target.Key(), func(ctx context.Context, l *Login) error {
+		return ls.runLogin(ctx, target, start, l)
+	}, moved)
+	l.want(start)
+	moved()
+	return l
+}
+
+// Cancel ends the login under way at a proxy, for everybody who takes part
+// in it.
+func (ls *Logins) Cancel(_ context.Context, proxy string) error {
+	target, err := ls.Target(proxy)
+	if err != nil {
+		return err
+	}
+	if !ls.underway.cancel(target.Key()) {
+		return &ipc.Error{Code: ipc.CodeNotFound, Message: "no login is under way at " + target.Proxy, Hint: "berth login " + target.Proxy}
+	}
+	return nil
+}
+
+// Target is a proxy to log in to or out of.
+type Target struct {
+	Proxy, Home string
+	Profile     *certwatch.Profile // nil: no profile yet
+}
+
+// Key names the login.
+func (t Target) Key() Key { return Key{Home: t.Home, Proxy: t.Proxy} }
+
+// Target finds what a front end means by a proxy: an address, a host, a
+// cluster's name, or nothing for the current profile.
+func (ls *Logins) Target(proxy string) (Target, error) {
+	if strings.HasPrefix(proxy, "-") || strings.ContainsFunc(proxy, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune(`/@\?#"'`, r) }) {
+		return Target{}, &ipc.Error{Code: ipc.CodeInvalid, Message: fmt.Sprintf("%q is no proxy's address", proxy), Hint: "use host:port"}
+	}
+	var p *certwatch.Profile
+	if proxy == "" {
+		p = ls.cfg.Sessions.Current().Profile
+	} else {
+		p = ls.cfg.Sessions.Find(proxy).Profile
+	}
+	homes, err := sessions.Homes(ls.cfg.Config())
+	switch {
+	case err != nil:
+		return Target{}, err
+	case p != nil:
+		return Target{Proxy: p.ProxyAddr, Home: p.Home, Profile: p}, nil
+	case proxy != "":
+		return Target{Proxy: proxy, Home: homes[0]}, nil
+	case len(ls.cfg.Config().Profiles) == 1:
+		return Target{Proxy: ls.cfg.Config().Profiles[0].Proxy, Home: homes[0]}, nil
+	default:
+		return Target{}, &ipc.Error{Code: ipc.CodeInvalid, Message: "there is no current profile", Hint: "name the proxy: berth login host:port"}
+	}
+}
+
+// runLogin is the login itself: it finds out what the proxy wants, runs tsh
+// and waits until its session has been read.
+func (ls *Logins) runLogin(ctx context.Context, target Target, start ipc.LoginStart, l *Login) error {
+	cfg, note, err := ls.tshLogin(ctx, target, start)
+	if err != nil {
+		return err
+	}
+	l.browser = ls.cfg.Config().BrowserFor(target.Proxy)
+	if (start.Remember || start.TOTPSeed != "") && !cfg.Terminal {
+		return errNoPassword
+	}
+	if note != "" {
+		ls.log.Warn("tsh may not be right for this cluster", "profile", target.Proxy, "note", note)
+		l.prompt(target.Proxy, tsh.Prompt{Kind: state.LoginInfo, Text: note}, nil)
+	}
+	typist := ls.newTypist(ctx, target, cfg, l)
+	cfg.Ask = func(p tsh.Prompt, answer func(string)) { typist.ask(ctx, p, answer) }
+	ls.log.Info("login started", "profile", target.Proxy, "user", cfg.User, "home", target.Home)
+	err = ls.unlessLoggedIn(ctx, target, func(ctx context.Context) error {
+		err := ls.stagedLogin(ctx, target, cfg, l)
+		typist.proved = err == nil
+		return err
+	})
+	typist.waiting.Wait()
+	if err != nil {
+		err = typist.failed(ctx, err)
+		ls.log.Info("login failed", "profile", target.Proxy, "err", err)
+		return err
+	}
+	ls.log.Info("logged in", "profile", target.Proxy)
+	if err := ls.awaitSession(ctx, target); err != nil {
+		return err
+	}
+	typist.succeeded(ctx)
+	return nil
+}
+
+// tshLogin is what tsh is run with, and what the person should know of it.
+func (ls *Logins) tshLogin(ctx context.Context, target Target, start ipc.LoginStart) (cfg tsh.LoginConfig, note string, err error) {
+	path, err := tsh.Find(tsh.Options{ConfigPath: ls.cfg.Config().TSHPath()})
+	if err != nil {
+		return cfg, "", err
+	}
+	trust, err := ls.cfg.Config().ProxyTrust(target.Proxy)
+	if err != nil {
+		return cfg, "", err
+	}
+	fromConfig, _ := ls.cfg.Config().Profile(target.Proxy)
+	cfg = tsh.LoginConfig{
+		Path: path, Proxy: target.Proxy, Auth: connector(start.Auth, fromConfig.Auth, target.Profile), TTL: start.TTL,
+		Insecure: trust.Insecure, CAFile: trust.CAFile, Terminal: true, Logger: ls.log,
+	}
+	user := start.User
+	if user == "" && target.Profile != nil {
+		user = target.Profile.User
+	}
+	if target.Profile != nil {
+		cfg.MFAMode = target.Profile.MFAMode
+	}
+	ping, err := pingProxy(ctx, target.Proxy, cfg.Auth, trust)
+	if err != nil {
+		// tsh meets the same trouble, and says what it is.
+		ls.log.Debug("proxy not asked how to log in", "profile", target.Proxy, "err", err)
+		cfg.User = user
+		return cfg, "", nil
+	}
+	if note, err = checkTSHVersion(ctx, path, ping); err != nil {
+		return cfg, "", err
+	}
+	if cfg.Terminal = !ping.singleSignOn; cfg.Terminal {
+		cfg.User = user
+	}
+	return cfg, note, nil
+}
+
+// Logout has tsh end the session at a proxy.
+func (ls *Logins) Logout(ctx context.Context, proxy string) (string, error) {
+	target, err := ls.Target(proxy)
+	if err != nil {
+		return "", err
+	}
+	if target.Profile == nil {
+		return "", &ipc.Error{Code: ipc.CodeNotFound, Message: fmt.Sprintf("no profile is at %s", target.Proxy), Hint: `see "berth status"`}
+	}
+	path, err := tsh.Find(tsh.Options{ConfigPath: ls.cfg.Config().TSHPath()})
+	if err != nil {
+		told := &ipc.Error{Code: ipc.CodeFailed, Message: fmt.Sprintf("cannot log out of %s: %v", target.Proxy, err)}
+		if missing, ok := errors.AsType[*tsh.NotFoundError](err); ok {
+			told.Hint = missing.Hint()
+		}
+		return "", told
+	}
+	args := []string{"logout", "--proxy=" + target.Proxy, "--user=" + target.Profile.User}
+	if _, err := tsh.Command(ctx, path, target.Home, args...).Output(); err != nil {
+		return "", err
+	}
+	ls.log.Info("logged out", "profile", target.Proxy)
+	// certwatch takes a moment to believe that a session has gone.
+	ls.cfg.Refresh()
+	ls.cfg.Sessions.Moved.Until(ctx, logoutGrace, func() bool { return !ls.cfg.Sessions.Find(target.Proxy).Valid(time.Now()) })
+	ls.cfg.Publish()
+	return target.Proxy, nil
+}

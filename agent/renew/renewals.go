@@ -1,0 +1,261 @@
+package renew
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"berth/agent/config"
+	"berth/agent/ipc"
+	"berth/agent/login"
+	"berth/agent/sessions"
+	"berth/agent/state"
+	"berth/agent/tsh"
+	"berth/certwatch"
+	"berth/internal/browser"
+)
+
+// Config says what renewals look at and act through.
+type Config struct {
+	Config   func() *config.Config
+	Sessions *sessions.Sessions
+	Logins   *login.Logins
+	Held     func() map[string]bool // the proxies at which a login would release clients
+	WokeAt   func() time.Time       // when the machine last woke; zero: it did not
+	Away     func() bool            // whether the person is not at the machine
+	// AsksNobody reports whether a login of the profile would need no person.
+	AsksNobody func(*certwatch.Profile) bool
+	OnChange   func() // what the snapshot says of renewals has changed
+	// Publish publishes a snapshot now: a caller that has its answer finds in the
+	// next snapshot what it asked for.
+	Publish func()
+	Logger     *slog.Logger
+}
+
+// Renewals is what berth remembers of each profile's session and its end. What
+// to do is for Decide; this does it.
+type Renewals struct {
+	cfg        Config
+	ctx        context.Context // the agent's
+	unattended sync.WaitGroup  // logins that no person asked for
+
+	mu sync.Mutex // guards by and the episodes in it
+	by map[certwatch.ProfileID]*episode
+}
+
+// NewRenewals returns Renewals whose unattended logins end with ctx.
+func NewRenewals(ctx context.Context, cfg Config) *Renewals { return &Renewals{cfg: cfg, ctx: ctx} }
+
+// Wait returns when no unattended login runs; their context must be over.
+func (rs *Renewals) Wait() { rs.unattended.Wait() }
+
+// episode is one session's end, from its first warning on. A reissue, which
+// keeps the end, does not begin a new one.
+type episode struct {
+	until    time.Time
+	heard    Level
+	last     Attempt
+	running  bool // an unattended login
+	decision Decision
+	problem  *state.Problem
+	// renewedAt is when an unattended login brought this session.
+	renewedAt time.Time
+}
+
+// Decide looks at every profile's session and acts: it starts logins
+// and notes what the person is to be told. It is called ahead of every
+// snapshot, so what the snapshot says is what was decided.
+func (rs *Renewals) Decide(now time.Time) {
+	view, cfg, held := rs.cfg.Sessions.View(), rs.cfg.Config(), rs.cfg.Held()
+	inputs := make([]Input, len(view.Profiles))
+	for i, p := range view.Profiles {
+		inputs[i] = rs.input(p, cfg, held[p.ProxyAddr], now)
+	}
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	fresh := make(map[certwatch.ProfileID]*episode, len(view.Profiles))
+	for i, p := range view.Profiles {
+		e, in := rs.by[p.ID()], inputs[i]
+		if e == nil || !e.until.Equal(in.ValidUntil) {
+			e = &episode{until: in.ValidUntil, running: e != nil && e.running}
+		}
+		fresh[p.ID()] = e
+		in.Heard, in.Last = e.heard, e.last
+		before := e.decision
+		e.decision = Decide(in)
+		if e.decision.Action != before.Action || e.decision.Level != before.Level {
+			rs.cfg.Logger.Info("renewal", "profile", p.ProxyAddr, "action", e.decision.Action.String(), "warning", e.decision.Level.String(),
+				"why", e.decision.Why)
+		}
+		if e.decision.Action == Login && !e.running {
+			e.running = true
+			rs.renewUnattended(p, e)
+		}
+	}
+	rs.by = fresh
+}
+
+// input is all that Decide looks at but for the episode.
+func (rs *Renewals) input(p *certwatch.Profile, cfg *config.Config, waiting bool, now time.Time) Input {
+	set, _ := cfg.Profile(p.ProxyAddr)
+	in := Input{
+		Now: now, Mode: set.RenewMode(), Before: set.RenewBefore(), Quiet: cfg.Notifications.QuietAt(now),
+		Waiting: waiting, WokeAt: rs.cfg.WokeAt(),
+		Silent:  rs.cfg.AsksNobody(p),
+		Running: rs.cfg.Logins.State(p).InProgress,
+	}
+	if p.Session != nil {
+		in.ValidFrom, in.ValidUntil = p.Session.ValidFrom, p.Session.ValidUntil
+	}
+	// The desktop is asked only when the answer counts.
+	in.Away = in.Mode == state.RenewAuto && nearEnd(in) && rs.cfg.Away()
+	return in
+}
+
+// State is what a snapshot says of a profile's renewal.
+func (rs *Renewals) State(p *certwatch.Profile) state.Renewal {
+	set, _ := rs.cfg.Config().Profile(p.ProxyAddr)
+	r := state.Renewal{Mode: set.RenewMode()}
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	e := rs.by[p.ID()]
+	if e == nil {
+		return r
+	}
+	if e.decision.Action == Warn {
+		r.Warning = state.RenewalWarning(e.decision.Level.String())
+	}
+	if e.decision.Action != Stop {
+		r.At = state.Instant(e.decision.At)
+	}
+	r.RenewedAt = state.Instant(e.renewedAt)
+	if e.problem != nil {
+		r.Problem = new(*e.problem)
+	}
+	return r
+}
+
+// Snooze silences the current reminder that a session expires.
+func (rs *Renewals) Snooze(_ context.Context, proxy string) (ipc.Snoozed, error) {
+	target, err := rs.cfg.Logins.Target(proxy)
+	if err != nil {
+		return ipc.Snoozed{}, err
+	}
+	if target.Profile == nil {
+		return ipc.Snoozed{}, &ipc.Error{Code: ipc.CodeNotFound, Message: fmt.Sprintf("no profile is at %s", target.Proxy), Hint: `see "berth status"`}
+	}
+	rs.Decide(time.Now())
+	rs.mu.Lock()
+	e := rs.by[target.Profile.ID()]
+	snoozed := ipc.Snoozed{Proxy: target.Proxy}
+	if e != nil {
+		if e.decision.Action == Warn {
+			e.heard = e.decision.Level
+		}
+		snoozed.Until = state.Instant(e.decision.At)
+	}
+	rs.mu.Unlock()
+	rs.cfg.Publish()
+	return snoozed, nil
+}
+
+// renewUnattended starts the login of a session near its end, or joins the one
+// that runs, and notes how it ends. It is called with renewals.mu held.
+func (rs *Renewals) renewUnattended(p *certwatch.Profile, e *episode) {
+	target := login.Target{Proxy: p.ProxyAddr, Home: p.Home, Profile: p}
+	rs.unattended.Go(func() {
+		shown := false
+		l := rs.cfg.Logins.Join(target, ipc.LoginStart{Proxy: p.ProxyAddr, Renew: true})
+		err := l.Follow(rs.ctx, nil, func(ev ipc.LoginEvent) error {
+			switch ev.Kind {
+			case state.LoginURL:
+				shown = true
+				return rs.open(ev)
+			case state.LoginTap:
+				shown = true
+			case state.LoginPassword, state.LoginOTP:
+				return errNeedsPerson
+			case state.LoginInfo, state.LoginSettled, state.LoginDone:
+			}
+			return nil
+		})
+		if rs.ctx.Err() != nil {
+			return
+		}
+		rs.mu.Lock()
+		e.running = false
+		if cur := rs.by[p.ID()]; cur != nil {
+			cur.running = false // the session has changed meanwhile
+			if err == nil {
+				cur.renewedAt = time.Now()
+			}
+		}
+		e.noteAttempt(err, shown, p.ProxyAddr, time.Now())
+		rs.mu.Unlock()
+		rs.cfg.Logger.Info("unattended login", "profile", p.ProxyAddr, "outcome", e.last.Outcome, "err", err)
+		rs.cfg.OnChange()
+	})
+}
+
+// errNeedsPerson is why an unattended login is left that asks for something
+// nobody has stored.
+var errNeedsPerson = errors.New("it asks for something that only you know")
+
+// open opens a login page on the person's screen. One that cannot be
+// opened needs the person.
+func (rs *Renewals) open(ev ipc.LoginEvent) error {
+	if err := browser.Open(rs.ctx, ev.URL, ev.Browser, os.Getenv, ev.Proxy); err != nil {
+		rs.cfg.Logger.Warn("login page not opened", "profile", ev.Proxy, "err", err)
+		return errNeedsPerson
+	}
+	return nil
+}
+
+// noteAttempt notes how an unattended login has ended. shown says that there was
+// something for the person to do.
+func (e *episode) noteAttempt(err error, shown bool, proxy string, now time.Time) {
+	outcome := outcomeOf(err, shown)
+	count := 1
+	if e.last.Outcome == outcome {
+		count = e.last.Count + 1
+	}
+	e.last = Attempt{At: now.Round(0), Outcome: outcome, Count: count}
+	if err == nil {
+		e.problem = nil
+		return
+	}
+	e.problem = &state.Problem{
+		Code: state.CodeRenewFailed, Title: "Not renewed",
+		Text:   fmt.Sprintf("The session at %s was to be renewed: %v.", proxy, strings.TrimSuffix(err.Error(), ".")),
+		Action: "berth login --renew " + proxy, Since: now.UTC(),
+	}
+}
+
+func outcomeOf(err error, shown bool) Outcome {
+	var missing *tsh.NotFoundError
+	var old *login.OldTSHError
+	switch {
+	case err == nil:
+		return NotTried
+	case errors.Is(err, login.ErrLeft), errors.Is(err, tsh.ErrLoginTimeout) && shown:
+		return Dismissed
+	case errors.Is(err, tsh.ErrBadLogin), errors.Is(err, tsh.ErrLoginRefused), errors.Is(err, tsh.ErrUnknownConnector):
+		return Refused
+	case errors.Is(err, errNeedsPerson), errors.Is(err, tsh.ErrNoTerminal), errors.As(err, &missing), errors.As(err, &old):
+		return NeedsPerson
+	default:
+		return Failed
+	}
+}
+
+// nearEnd reports whether a session is so near its end that a decision may be
+// due.
+func nearEnd(in Input) bool {
+	soon, _ := Times(in.ValidFrom, in.ValidUntil, in.Before)
+	return !in.ValidUntil.IsZero() && !in.Now.Before(soon)
+}
