@@ -9,19 +9,23 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/gofrs/flock"
 	"golang.org/x/sync/errgroup"
 
+	"berth/agent/access"
 	"berth/agent/config"
 	"berth/agent/install"
 	"berth/agent/ipc"
 	"berth/agent/kubelocal"
 	"berth/agent/login"
 	"berth/agent/memory"
+	"berth/agent/notices"
 	"berth/agent/ports"
 	"berth/agent/renew"
 	"berth/agent/requests"
@@ -69,11 +73,10 @@ func (e *AlreadyRunningError) Error() string {
 // config and the operating system, and publishes what they say. It is the
 // backend of the control socket.
 type Agent struct {
-	opts    Options
-	log     *slog.Logger
-	started time.Time
-	ctx     context.Context // the agent's own
-	stop    context.CancelFunc
+	opts Options
+	log  *slog.Logger
+	ctx  context.Context // the agent's own
+	stop context.CancelFunc
 
 	config   *config.Watcher
 	homes    *certwatch.Watcher
@@ -141,7 +144,8 @@ func takeLock(p paths.Paths) (unlock func(), err error) {
 
 // newAgent reads what is on disk: config, saved state, homes. No network.
 func newAgent(ctx context.Context, opts Options) (*Agent, error) {
-	a := &Agent{opts: opts, log: opts.Logger.With("component", "agent"), started: time.Now().UTC(), ctx: ctx}
+	a := &Agent{opts: opts, log: opts.Logger.With("component", "agent"), ctx: ctx}
+	a.pub.started = time.Now().UTC()
 	a.pub.changed = wake.NewSignal()
 	a.system.monitor = osevents.New(osevents.Config{Logger: opts.Logger, Tell: a.heardFromSystem})
 	cfg, err := config.NewWatcher(config.WatcherConfig{
@@ -157,7 +161,7 @@ func newAgent(ctx context.Context, opts Options) (*Agent, error) {
 		a.log.Warn("saved state not used", "err", err)
 		a.pub.atStart = append(a.pub.atStart, state.Problem{
 			Code: state.CodeStateUnreadable, Title: "Saved state set aside", Text: err.Error() + ".",
-			Action: "berth tunnel ls", Since: a.started,
+			Action: "berth tunnel ls", Since: a.pub.started,
 		})
 	}
 	homes, err := sessions.Homes(a.current())
@@ -328,3 +332,193 @@ func (a *Agent) proxiesOf(ids []certwatch.ProfileID) []string {
 	return proxies
 }
 
+// shoutInsecure logs every proxy that is not verified.
+func (a *Agent) shoutInsecure(cfg *config.Config) {
+	for _, p := range cfg.Profiles {
+		if p.Insecure {
+			a.log.Warn("INSECURE: this proxy's web certificate is not verified", "proxy", p.Proxy)
+		}
+	}
+}
+
+// followConfig applies every good config the file turns into.
+func (a *Agent) followConfig(ctx context.Context) {
+	wake, cancel := a.config.Subscribe()
+	defer cancel()
+	a.applyConfig()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-wake:
+			a.applyConfig()
+		}
+	}
+}
+
+// applyConfig brings everything in line with the newest good config.
+func (a *Agent) applyConfig() {
+	a.applied.turn.Lock()
+	defer a.applied.turn.Unlock()
+	before, next := a.current(), ports.Fill(a.config.Current().Config)
+	diff := config.Diff(before, next)
+	a.applied.mu.Lock()
+	a.applied.config = next
+	a.applied.mu.Unlock()
+	a.tunnels.Apply(before, next, diff)
+	if !diff.Empty() {
+		a.kube.Follow(next)
+	}
+	homes, err := sessions.Homes(next)
+	switch {
+	case err != nil:
+		a.log.Warn("homes not changed", "err", err)
+	case diff.HomesChanged:
+		a.homes.SetHomes(homes)
+	}
+	if diff.ProfilesChanged {
+		a.shoutInsecure(next)
+		a.tunnels.Kick(tunnel.Changed)
+	}
+	if !diff.Empty() {
+		a.log.Info("config applied", "added", len(diff.Added), "changed", len(diff.Changed), "removed", len(diff.Removed))
+	}
+	a.touch()
+}
+
+// current is the config in force.
+func (a *Agent) current() *config.Config {
+	a.applied.mu.Lock()
+	defer a.applied.mu.Unlock()
+	return a.applied.config
+}
+
+// applied is the config in force.
+type applied struct {
+	turn sync.Mutex // one config after the other; may be held while ports are bound
+
+	mu     sync.Mutex // guards config
+	config *config.Config
+}
+
+// followSystem listens to the operating system until ctx ends.
+func (a *Agent) followSystem(ctx context.Context) error { return a.system.monitor.Run(ctx) }
+
+// heardFromSystem acts on what the operating system tells: connections look
+// healthy after a sleep or on another network, and are not.
+func (a *Agent) heardFromSystem(ev osevents.Event) {
+	a.log.Info("system event", "event", ev.Kind.String(), "by", ev.By, "source", ev.Source)
+	switch ev.Kind {
+	case osevents.Woke:
+		a.system.woke(time.Now().Round(0))
+		a.homes.Refresh()
+		a.tunnels.Kick(tunnel.Verify)
+	case osevents.NetworkChanged:
+		a.tunnels.Kick(tunnel.Verify)
+	case osevents.ClockChanged:
+		a.homes.Refresh()
+		a.tunnels.Kick(tunnel.Changed)
+	case osevents.Suspending, osevents.Locked, osevents.Unlocked:
+	}
+	a.touch()
+}
+
+// touch asks for a new snapshot to be published soon.
+func (a *Agent) touch() { a.pub.changed.Wake() }
+
+// keepPublished publishes a snapshot after each change, and as time passes.
+func (a *Agent) keepPublished(ctx context.Context) {
+	pause := publishPause
+	for {
+		every := publishIdle
+		if a.pub.hub.watched() {
+			every = publishCounters
+		}
+		timer := time.NewTimer(every)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-a.pub.changed:
+			if !wake.Sleep(ctx, pause) {
+				return
+			}
+			pause = a.pub.nextPause(pause)
+		case <-timer.C:
+		}
+		timer.Stop()
+		a.renewals.Decide(time.Now().Round(0))
+		a.publish()
+	}
+}
+
+// publish draws a snapshot and makes it the one that every reader gets. What was
+// asked for before the call is in it.
+func (a *Agent) publish() {
+	a.pub.turn.Lock()
+	defer a.pub.turn.Unlock()
+	now := time.Now().Round(0)
+	s := a.draw(now)
+	a.tunnels.Record(s)
+	s.Notices = a.pub.notices(s, a.noticeInput(now))
+	a.pub.hub.publish(s)
+}
+
+func (a *Agent) noticeInput(now time.Time) notices.Input {
+	set, rules := a.current().Notifications, a.current().Access
+	return notices.Input{
+		Now: now, Enabled: set.On(), Quiet: set.QuietAt(now), WokeAt: a.system.lastWake(),
+		Requests:  access.Notify(rules.Notify).WantsRequest,
+		Sensitive: func(r state.Request) bool { return rules.IsSensitive(r.Roles) },
+	}
+}
+
+// draw draws a snapshot but for its notices. publish is its only caller.
+func (a *Agent) draw(now time.Time) *state.Snapshot {
+	s := &state.Snapshot{
+		Agent: state.Agent{
+			Version: a.opts.Version, PID: os.Getpid(), StartedAt: a.pub.started, ConfigPath: a.opts.Paths.Config,
+		},
+		Profiles: []state.Profile{},
+		Tunnels:  a.tunnels.States(),
+		Requests: a.requests.Draw(now),
+		Problems: a.problems(),
+	}
+	for _, p := range a.sessions.View().Profiles {
+		ps := profileState(p, now)
+		ps.Login = a.logins.State(p)
+		ps.Renewal = a.renewals.State(p)
+		ps.HeldRequests = append(ps.HeldRequests, a.requests.Held(p.ProxyAddr)...)
+		ps.Stored = append(ps.Stored, a.memory.Stored(p.ProxyAddr, p.User)...)
+		s.Profiles = append(s.Profiles, ps)
+	}
+	shareProblems(s)
+	return s
+}
+
+// problems are those that belong to no single tunnel.
+func (a *Agent) problems() []state.Problem {
+	list := slices.Clone(a.pub.atStart) // which nothing changes after the start
+	if list == nil {
+		list = []state.Problem{}
+	}
+	if loaded := a.config.Current(); loaded.Err != nil {
+		list = append(list, state.Problem{
+			Code: state.CodeConfigInvalid, Title: "Config has mistakes",
+			Text:   fmt.Sprintf("The last good config goes on: %v.", strings.TrimSuffix(oneLine(loaded.Err), ".")),
+			Action: "berth config check", Since: loaded.ErrSince.UTC(),
+		})
+	}
+	for _, p := range a.current().Profiles {
+		if p.Insecure {
+			list = append(list, state.Problem{
+				Code: state.CodeInsecureProxy, Title: "INSECURE proxy",
+				Text:   fmt.Sprintf("insecure: true is set for %s: its web certificate is NOT verified, and anyone on the way can read your data.", p.Proxy),
+				Action: "remove insecure: true, or name the CA with ca_file", Since: a.pub.started,
+			})
+		}
+	}
+	list = append(list, skewProblems(a.sessions.Usable(time.Now()))...)
+	list = append(list, a.kube.Problems()...)
+	return a.pub.dated(append(list, homeProblems(a.sessions.View())...))
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -295,4 +296,53 @@ func (a *Agent) ForgetLogin(ctx context.Context, proxy, user string) (ipc.Forgot
 // SnoozeRenewal silences the current reminder that a session expires.
 func (a *Agent) SnoozeRenewal(ctx context.Context, proxy string) (ipc.Snoozed, error) {
 	return a.renewals.Snooze(ctx, proxy)
+}
+
+// Snapshot returns what was published last. It must not be changed.
+func (a *Agent) Snapshot() *state.Snapshot { return a.pub.hub.cur.Load() }
+
+// Subscribe returns a channel that receives after each newer snapshot, and the
+// function that ends the subscription.
+func (a *Agent) Subscribe() (<-chan struct{}, func()) {
+	ch, cancel := a.pub.hub.subscribe()
+	a.touch() // the loop may be in its idle sleep; watchers want counters
+	return ch, cancel
+}
+
+// DismissNotice takes a notice off the screen for good.
+func (a *Agent) DismissNotice(_ context.Context, id string) error {
+	a.pub.mu.Lock()
+	known := a.pub.tracker != nil && a.pub.tracker.Dismiss(id)
+	a.pub.mu.Unlock()
+	if !known {
+		return &ipc.Error{Code: ipc.CodeNotFound, Message: fmt.Sprintf("there is no longer a notice %q", id)}
+	}
+	a.publish()
+	return nil
+}
+
+func (a *Agent) loginNeeded(clusterName string) error {
+	mem, _ := a.memory.ProfileOf(clusterName)
+	return &ipc.Error{Code: ipc.CodeLoginNeeded, Message: "no valid Teleport session", Hint: sessions.LoginCommand(mem.Proxy, mem.User)}
+}
+
+// configError words a config that cannot be used or edited.
+func configError(err error) error {
+	var bad *config.Error
+	var tunnel *config.InvalidTunnelError
+	var refused *config.RefusedError
+	switch {
+	case errors.As(err, &bad):
+		return &ipc.Error{Code: ipc.CodeInvalid, Message: bad.Summary(), Hint: `see "berth config check"`}
+	case errors.Is(err, config.ErrTunnelExists):
+		return &ipc.Error{Code: ipc.CodeExists, Message: err.Error(), Hint: `choose another name, or see "berth tunnel ls"`}
+	case errors.Is(err, config.ErrPortTaken):
+		return &ipc.Error{Code: ipc.CodeExists, Message: err.Error(), Hint: "leave --port out, and berth finds a free one"}
+	case errors.As(err, &tunnel):
+		return &ipc.Error{Code: ipc.CodeInvalid, Message: tunnel.Error(), Hint: `see "berth tunnel add --help"`}
+	case errors.As(err, &refused):
+		return &ipc.Error{Code: ipc.CodeFailed, Message: refused.Path + " is written in a way that berth does not edit", Hint: refused.Edit}
+	default:
+		return err
+	}
 }

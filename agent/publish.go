@@ -1,15 +1,11 @@
 package agent
 
 import (
-	"context"
-	"fmt"
 	"reflect"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"berth/agent/access"
-	"berth/agent/ipc"
 	"berth/agent/notices"
 	"berth/agent/state"
 	"berth/internal/wake"
@@ -34,40 +30,13 @@ type publisher struct {
 	changed wake.Signal // something in the snapshot has changed
 	turn    sync.Mutex  // makes snapshots come in order; its holder waits for nothing
 
+	started time.Time
+	atStart []state.Problem // found while starting; they last as long as the agent
+
 	mu      sync.Mutex // guards everything below
 	tracker *notices.Tracker
-	atStart []state.Problem // found while starting; they last as long as the agent
 	// since dates problems of the last snapshot, by code and text.
 	since map[string]time.Time
-}
-
-// touch asks for a new snapshot to be published soon.
-func (a *Agent) touch() { a.pub.changed.Wake() }
-
-// keepPublished publishes a snapshot after each change, and as time passes.
-func (a *Agent) keepPublished(ctx context.Context) {
-	pause := publishPause
-	for {
-		every := publishIdle
-		if a.pub.hub.watched() {
-			every = publishCounters
-		}
-		timer := time.NewTimer(every)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return
-		case <-a.pub.changed:
-			if !wake.Sleep(ctx, pause) {
-				return
-			}
-			pause = a.pub.nextPause(pause)
-		case <-timer.C:
-		}
-		timer.Stop()
-		a.renewals.Decide(time.Now().Round(0))
-		a.publish()
-	}
 }
 
 // nextPause takes back what changed during a pause, which the next snapshot
@@ -79,29 +48,6 @@ func (p *publisher) nextPause(pause time.Duration) time.Duration {
 	default:
 		return publishPause
 	}
-}
-
-// publish draws a snapshot and makes it the one that every reader gets. What was
-// asked for before the call is in it.
-func (a *Agent) publish() {
-	a.pub.turn.Lock()
-	defer a.pub.turn.Unlock()
-	now := time.Now().Round(0)
-	s := a.draw(now)
-	a.tunnels.Record(s)
-	s.Notices = a.pub.notices(s, a.noticeInput(now))
-	a.pub.hub.publish(s)
-}
-
-// Snapshot returns what was published last. It must not be changed.
-func (a *Agent) Snapshot() *state.Snapshot { return a.pub.hub.cur.Load() }
-
-// Subscribe returns a channel that receives after each newer snapshot, and the
-// function that ends the subscription.
-func (a *Agent) Subscribe() (<-chan struct{}, func()) {
-	ch, cancel := a.pub.hub.subscribe()
-	a.touch() // the loop may be in its idle sleep; watchers want counters
-	return ch, cancel
 }
 
 // notices returns what the person is to be shown with a snapshot. Snapshots must
@@ -116,27 +62,6 @@ func (p *publisher) notices(s *state.Snapshot, in notices.Input) []state.Notice 
 		return list
 	}
 	return []state.Notice{}
-}
-
-func (a *Agent) noticeInput(now time.Time) notices.Input {
-	set, rules := a.current().Notifications, a.current().Access
-	return notices.Input{
-		Now: now, Enabled: set.On(), Quiet: set.QuietAt(now), WokeAt: a.system.lastWake(),
-		Requests:  access.Notify(rules.Notify).WantsRequest,
-		Sensitive: func(r state.Request) bool { return rules.IsSensitive(r.Roles) },
-	}
-}
-
-// DismissNotice takes a notice off the screen for good.
-func (a *Agent) DismissNotice(_ context.Context, id string) error {
-	a.pub.mu.Lock()
-	known := a.pub.tracker != nil && a.pub.tracker.Dismiss(id)
-	a.pub.mu.Unlock()
-	if !known {
-		return &ipc.Error{Code: ipc.CodeNotFound, Message: fmt.Sprintf("there is no longer a notice %q", id)}
-	}
-	a.publish()
-	return nil
 }
 
 // hub holds the newest snapshot and wakes whoever follows it. Readers never

@@ -2,9 +2,7 @@ package agent
 
 import (
 	"fmt"
-	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -13,29 +11,6 @@ import (
 	"berth/certwatch"
 	"berth/internal/when"
 )
-
-// draw draws a snapshot but for its notices. publish is its only caller.
-func (a *Agent) draw(now time.Time) *state.Snapshot {
-	s := &state.Snapshot{
-		Agent: state.Agent{
-			Version: a.opts.Version, PID: os.Getpid(), StartedAt: a.started, ConfigPath: a.opts.Paths.Config,
-		},
-		Profiles: []state.Profile{},
-		Tunnels:  a.tunnels.States(),
-		Requests: a.requests.Draw(now),
-		Problems: a.problems(),
-	}
-	for _, p := range a.sessions.View().Profiles {
-		ps := profileState(p, now)
-		ps.Login = a.logins.State(p)
-		ps.Renewal = a.renewals.State(p)
-		ps.HeldRequests = append(ps.HeldRequests, a.requests.Held(p.ProxyAddr)...)
-		ps.Stored = append(ps.Stored, a.memory.Stored(p.ProxyAddr, p.User)...)
-		s.Profiles = append(s.Profiles, ps)
-	}
-	shareProblems(s)
-	return s
-}
 
 // shareProblems makes one problem of what several tunnels have because of the
 // proxy they share: it is among the snapshot's own problems, once, and each of
@@ -84,33 +59,6 @@ func profileState(p *certwatch.Profile, now time.Time) state.Profile {
 	}
 	ps.State = state.ProfileStateAt(now, ps.ValidUntil)
 	return ps
-}
-
-// problems are those that belong to no single tunnel.
-func (a *Agent) problems() []state.Problem {
-	list := slices.Clone(a.pub.atStart) // which nothing changes after the start
-	if list == nil {
-		list = []state.Problem{}
-	}
-	if loaded := a.config.Current(); loaded.Err != nil {
-		list = append(list, state.Problem{
-			Code: state.CodeConfigInvalid, Title: "Config has mistakes",
-			Text:   fmt.Sprintf("The last good config goes on: %v.", strings.TrimSuffix(oneLine(loaded.Err), ".")),
-			Action: "berth config check", Since: loaded.ErrSince.UTC(),
-		})
-	}
-	for _, p := range a.current().Profiles {
-		if p.Insecure {
-			list = append(list, state.Problem{
-				Code: state.CodeInsecureProxy, Title: "INSECURE proxy",
-				Text:   fmt.Sprintf("insecure: true is set for %s: its web certificate is NOT verified, and anyone on the way can read your data.", p.Proxy),
-				Action: "remove insecure: true, or name the CA with ca_file", Since: a.started,
-			})
-		}
-	}
-	list = append(list, skewProblems(a.sessions.Usable(time.Now()))...)
-	list = append(list, a.kube.Problems()...)
-	return a.pub.dated(append(list, homeProblems(a.sessions.View())...))
 }
 
 // skewToTell is how far two clocks may differ before berth speaks of it: a

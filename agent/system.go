@@ -1,11 +1,9 @@
 package agent
 
 import (
-	"context"
 	"sync"
 	"time"
 
-	"berth/agent/tunnel"
 	"berth/internal/osevents"
 )
 
@@ -36,28 +34,6 @@ func (s *system) lastWake() time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.wokeAt
-}
-
-// followSystem listens to the operating system until ctx ends.
-func (a *Agent) followSystem(ctx context.Context) error { return a.system.monitor.Run(ctx) }
-
-// heardFromSystem acts on what the operating system tells: connections look
-// healthy after a sleep or on another network, and are not.
-func (a *Agent) heardFromSystem(ev osevents.Event) {
-	a.log.Info("system event", "event", ev.Kind.String(), "by", ev.By, "source", ev.Source)
-	switch ev.Kind {
-	case osevents.Woke:
-		a.system.woke(time.Now().Round(0))
-		a.homes.Refresh()
-		a.tunnels.Kick(tunnel.Verify)
-	case osevents.NetworkChanged:
-		a.tunnels.Kick(tunnel.Verify)
-	case osevents.ClockChanged:
-		a.homes.Refresh()
-		a.tunnels.Kick(tunnel.Changed)
-	case osevents.Suspending, osevents.Locked, osevents.Unlocked:
-	}
-	a.touch()
 }
 
 // personIsAway reports whether the person is known to be away from the machine.

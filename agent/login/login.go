@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -29,6 +30,10 @@ const loginGrace = 3 * time.Second
 // logoutGrace is the same for a session that has ended.
 const logoutGrace = 6 * time.Second
 
+// unlockWait is how long a person who wants a password stored may take to
+// unlock the keychain.
+const unlockWait = time.Minute
+
 // Keychain holds passwords and seeds of one-time codes; a *secrets.Store.
 type Keychain interface {
 	Get(ctx context.Context, k secrets.Key) (secrets.Secret, error)
@@ -48,7 +53,7 @@ type Config struct {
 	// Publish publishes a snapshot now: a caller that has its answer finds in the
 	// next snapshot what it asked for.
 	Publish func()
-	Logger   *slog.Logger
+	Logger  *slog.Logger
 }
 
 // Logins logs in and out.
@@ -196,7 +201,7 @@ func (ls *Logins) runLogin(ctx context.Context, target Target, start ipc.LoginSt
 		ls.log.Warn("tsh may not be right for this cluster", "profile", target.Proxy, "note", note)
 		l.prompt(target.Proxy, tsh.Prompt{Kind: state.LoginInfo, Text: note}, nil)
 	}
-	typist := ls.newTypist(ctx, target, cfg, l)
+	typist := newTypist(ctx, ls, target, cfg, l)
 	cfg.Ask = func(p tsh.Prompt, answer func(string)) { typist.ask(ctx, p, answer) }
 	ls.log.Info("login started", "profile", target.Proxy, "user", cfg.User, "home", target.Home)
 	err = ls.unlessLoggedIn(ctx, target, func(ctx context.Context) error {
@@ -283,4 +288,68 @@ func (ls *Logins) Logout(ctx context.Context, proxy string) (string, error) {
 	ls.cfg.Sessions.Moved.Until(ctx, logoutGrace, func() bool { return !ls.cfg.Sessions.Find(target.Proxy).Valid(time.Now()) })
 	ls.cfg.Publish()
 	return target.Proxy, nil
+}
+
+// readyToRemember refuses what could not be kept before anything is typed.
+func (ls *Logins) readyToRemember(ctx context.Context, start ipc.LoginStart) error {
+	if start.TOTPSeed != "" {
+		if _, err := secrets.ParseSeed(start.TOTPSeed); err != nil {
+			return &ipc.Error{Code: ipc.CodeInvalid, Message: err.Error(), Hint: "nothing was stored; try again: berth login --remember-totp"}
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, unlockWait)
+	defer cancel()
+	if err := ls.cfg.Keychain.Unlock(ctx); err != nil {
+		return keychainFailed(err)
+	}
+	return nil
+}
+
+// keychainFailed words what a keychain refuses, for the caller.
+func keychainFailed(err error) error {
+	e := &ipc.Error{Code: ipc.CodeFailed, Message: err.Error()}
+	var hinter interface{ Hint() string }
+	if errors.As(err, &hinter) {
+		e.Hint = hinter.Hint()
+	}
+	return e
+}
+
+// AsksNobody reports whether a login of the profile would most likely need no
+// person: its password is stored.
+func (ls *Logins) AsksNobody(p *certwatch.Profile) bool {
+	local := p.AuthConnector == "" || p.AuthConnector == "local"
+	return local && slices.Contains(ls.cfg.Memory.Stored(p.ProxyAddr, p.User), string(secrets.Password))
+}
+
+// Forget deletes what the keychain holds for a user at a proxy.
+func (ls *Logins) Forget(ctx context.Context, proxy, user string) (ipc.Forgotten, error) {
+	target, err := ls.Target(proxy)
+	if err != nil {
+		return ipc.Forgotten{}, err
+	}
+	if user == "" && target.Profile != nil {
+		user = target.Profile.User
+	}
+	if user == "" {
+		return ipc.Forgotten{}, &ipc.Error{Code: ipc.CodeInvalid, Message: "it is not known whose password is meant", Hint: "name the user: berth login --forget --user USER " + target.Proxy}
+	}
+	f := ipc.Forgotten{Proxy: target.Proxy, User: user, Stored: append([]string{}, ls.cfg.Memory.Stored(target.Proxy, user)...)}
+	for _, kind := range []secrets.Kind{secrets.Password, secrets.TOTP} {
+		err := ls.cfg.Keychain.Delete(ctx, secrets.Key{Proxy: target.Proxy, User: user, Kind: kind})
+		var missing *secrets.NoKeychainError
+		if err != nil && (slices.Contains(f.Stored, string(kind)) || !errors.As(err, &missing)) {
+			return ipc.Forgotten{}, keychainFailed(err)
+		}
+		ls.noteStored(target.Proxy, user, kind, false)
+	}
+	ls.cfg.Publish()
+	return f, nil
+}
+
+// noteStored notes what the keychain holds.
+func (ls *Logins) noteStored(proxy, user string, kind secrets.Kind, stored bool) {
+	if err := ls.cfg.Memory.SetStored(proxy, user, string(kind), stored); err != nil {
+		ls.log.Warn("state not saved", "err", err)
+	}
 }

@@ -7,82 +7,11 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
-	"berth/agent/ipc"
 	"berth/agent/secrets"
 	"berth/agent/state"
 	"berth/agent/tsh"
-	"berth/certwatch"
 )
-
-// unlockWait is how long a person who wants a password stored may take to
-// unlock the keychain.
-const unlockWait = time.Minute
-
-// readyToRemember refuses what could not be kept before anything is typed.
-func (ls *Logins) readyToRemember(ctx context.Context, start ipc.LoginStart) error {
-	if start.TOTPSeed != "" {
-		if _, err := secrets.ParseSeed(start.TOTPSeed); err != nil {
-			return &ipc.Error{Code: ipc.CodeInvalid, Message: err.Error(), Hint: "nothing was stored; try again: berth login --remember-totp"}
-		}
-	}
-	ctx, cancel := context.WithTimeout(ctx, unlockWait)
-	defer cancel()
-	if err := ls.cfg.Keychain.Unlock(ctx); err != nil {
-		return keychainFailed(err)
-	}
-	return nil
-}
-
-// keychainFailed words what a keychain refuses, for the caller.
-func keychainFailed(err error) error {
-	e := &ipc.Error{Code: ipc.CodeFailed, Message: err.Error()}
-	var hinter interface{ Hint() string }
-	if errors.As(err, &hinter) {
-		e.Hint = hinter.Hint()
-	}
-	return e
-}
-
-// AsksNobody reports whether a login of the profile would most likely need no
-// person: its password is stored.
-func (ls *Logins) AsksNobody(p *certwatch.Profile) bool {
-	local := p.AuthConnector == "" || p.AuthConnector == "local"
-	return local && slices.Contains(ls.cfg.Memory.Stored(p.ProxyAddr, p.User), string(secrets.Password))
-}
-
-// Forget deletes what the keychain holds for a user at a proxy.
-func (ls *Logins) Forget(ctx context.Context, proxy, user string) (ipc.Forgotten, error) {
-	target, err := ls.Target(proxy)
-	if err != nil {
-		return ipc.Forgotten{}, err
-	}
-	if user == "" && target.Profile != nil {
-		user = target.Profile.User
-	}
-	if user == "" {
-		return ipc.Forgotten{}, &ipc.Error{Code: ipc.CodeInvalid, Message: "it is not known whose password is meant", Hint: "name the user: berth login --forget --user USER " + target.Proxy}
-	}
-	f := ipc.Forgotten{Proxy: target.Proxy, User: user, Stored: append([]string{}, ls.cfg.Memory.Stored(target.Proxy, user)...)}
-	for _, kind := range []secrets.Kind{secrets.Password, secrets.TOTP} {
-		err := ls.cfg.Keychain.Delete(ctx, secrets.Key{Proxy: target.Proxy, User: user, Kind: kind})
-		var missing *secrets.NoKeychainError
-		if err != nil && (slices.Contains(f.Stored, string(kind)) || !errors.As(err, &missing)) {
-			return ipc.Forgotten{}, keychainFailed(err)
-		}
-		ls.noteStored(target.Proxy, user, kind, false)
-	}
-	ls.cfg.Publish()
-	return f, nil
-}
-
-// noteStored notes what the keychain holds.
-func (ls *Logins) noteStored(proxy, user string, kind secrets.Kind, stored bool) {
-	if err := ls.cfg.Memory.SetStored(proxy, user, string(kind), stored); err != nil {
-		ls.log.Warn("state not saved", "err", err)
-	}
-}
 
 // typist answers what tsh asks during one login, where the keychain holds the
 // answer, and notes what people type who want it remembered. What is stored is
@@ -98,28 +27,6 @@ type typist struct {
 	tried    []secrets.Kind
 	password string // as typed
 	proved   bool   // tsh has logged in with it
-}
-
-// newTypist reads what the keychain holds for the login. One that is locked or
-// gone holds nothing: the person is asked.
-func (ls *Logins) newTypist(ctx context.Context, target Target, cfg tsh.LoginConfig, l *Login) *typist {
-	t := &typist{ls: ls, l: l, proxy: target.Proxy, user: cfg.User, stored: make(map[secrets.Kind]secrets.Secret)}
-	if !cfg.Terminal || cfg.User == "" {
-		return t
-	}
-	for _, kind := range ls.cfg.Memory.Stored(target.Proxy, cfg.User) {
-		secret, err := ls.cfg.Keychain.Get(ctx, t.key(secrets.Kind(kind)))
-		switch {
-		case err == nil:
-			t.stored[secrets.Kind(kind)] = secret
-		case errors.Is(err, secrets.ErrNotStored):
-			ls.noteStored(target.Proxy, cfg.User, secrets.Kind(kind), false)
-		default:
-			ls.log.Warn("stored secret not read", "profile", target.Proxy, "kind", kind, "err", err)
-			t.inform(fmt.Sprintf("The stored %s cannot be used: %v.", secretName(secrets.Kind(kind)), err))
-		}
-	}
-	return t
 }
 
 func (t *typist) key(kind secrets.Kind) secrets.Key {
@@ -258,4 +165,26 @@ func (t *typist) keep(ctx context.Context, kind secrets.Kind, text string) {
 	}
 	t.ls.noteStored(t.proxy, t.user, kind, true)
 	t.inform(fmt.Sprintf("The %s is stored in the keychain.", secretName(kind)))
+}
+
+// newTypist reads what the keychain holds for the login. One that is locked or
+// gone holds nothing: the person is asked.
+func newTypist(ctx context.Context, ls *Logins, target Target, cfg tsh.LoginConfig, l *Login) *typist {
+	t := &typist{ls: ls, l: l, proxy: target.Proxy, user: cfg.User, stored: make(map[secrets.Kind]secrets.Secret)}
+	if !cfg.Terminal || cfg.User == "" {
+		return t
+	}
+	for _, kind := range ls.cfg.Memory.Stored(target.Proxy, cfg.User) {
+		secret, err := ls.cfg.Keychain.Get(ctx, t.key(secrets.Kind(kind)))
+		switch {
+		case err == nil:
+			t.stored[secrets.Kind(kind)] = secret
+		case errors.Is(err, secrets.ErrNotStored):
+			ls.noteStored(target.Proxy, cfg.User, secrets.Kind(kind), false)
+		default:
+			ls.log.Warn("stored secret not read", "profile", target.Proxy, "kind", kind, "err", err)
+			t.inform(fmt.Sprintf("The stored %s cannot be used: %v.", secretName(secrets.Kind(kind)), err))
+		}
+	}
+	return t
 }

@@ -34,7 +34,7 @@ type Config struct {
 	// Publish publishes a snapshot now: a caller that has its answer finds in the
 	// next snapshot what it asked for.
 	Publish func()
-	Logger     *slog.Logger
+	Logger  *slog.Logger
 }
 
 // Renewals is what berth remembers of each profile's session and its end. What

@@ -1,6 +1,7 @@
 package requests
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 
 	"berth/agent/access"
 	"berth/agent/cluster"
+	"berth/agent/config"
 	"berth/agent/install"
 	"berth/agent/ipc"
 	"berth/agent/login"
@@ -18,13 +20,10 @@ import (
 	"berth/agent/tunnel"
 	"berth/certwatch"
 	"berth/internal/shell"
+	"berth/internal/when"
 )
 
 var _ ipc.RequestBackend = (*Requests)(nil)
-
-// lookupWait is how long a request that is not listed is waited for: right
-// after a login nothing has been listed yet.
-const lookupWait = 2 * time.Second
 
 const (
 	// readWait is how long changed certs may take to be read back.
@@ -33,161 +32,6 @@ const (
 	// gone.
 	believeWait = 6 * time.Second
 )
-
-// wholeID is the length of an id that is not the beginning of one: a UUID.
-const wholeID = 36
-
-// lookup finds a request by its id or the beginning of it.
-func (rs *Requests) lookup(ctx context.Context, id string) (state.Request, error) {
-	var r state.Request
-	var err error
-	look := func() bool {
-		r, err = access.Find(rs.board.Requests(time.Now()), id)
-		_, unknown := errors.AsType[*access.UnknownIDError](err)
-		return !unknown || !rs.cfg.Sessions.ValidAt("", time.Now())
-	}
-	if !look() {
-		rs.board.Refresh()
-		rs.listed.Until(ctx, lookupWait, look)
-	}
-	_, unknown := errors.AsType[*access.UnknownIDError](err)
-	switch {
-	case err == nil:
-		return r, nil
-	case ctx.Err() != nil:
-		return r, ctx.Err()
-	case unknown && !rs.cfg.Sessions.ValidAt("", time.Now()):
-		return r, errNoSession()
-	case unknown && len(id) == wholeID:
-		err = &cluster.UnknownRequestError{ID: id} // it was there when it was copied
-	}
-	return r, rs.requestIPC(err, state.Request{ID: id})
-}
-
-// RequestAbilities says what the user may ask for.
-func (rs *Requests) RequestAbilities(ctx context.Context, profile string, resources []string) (ipc.RequestAbilities, error) {
-	f, err := rs.requestSession(profile)
-	if err != nil {
-		return ipc.RequestAbilities{}, err
-	}
-	able, err := f.Cluster.RequestAbilities(ctx, resources)
-	if err != nil {
-		return ipc.RequestAbilities{}, rs.requestIPC(err, state.Request{Profile: f.Profile.ProxyAddr})
-	}
-	names := func(list []string) []string {
-		out := []string{}
-		for _, s := range list {
-			out = append(out, access.Clean(s, 200))
-		}
-		slices.Sort(out)
-		return out
-	}
-	return ipc.RequestAbilities{
-		Roles: names(able.Roles), ResourceRoles: names(able.ResourceRoles), Reviewers: names(able.Reviewers),
-		RequireReason: able.RequireReason, Prompt: access.Clean(able.Prompt, 500),
-	}, nil
-}
-
-// requestSession returns the session to make a request in.
-func (rs *Requests) requestSession(profile string) (sessions.Session, error) {
-	target, err := rs.cfg.Logins.Target(profile)
-	if err != nil {
-		return sessions.Session{}, err
-	}
-	if target.Profile == nil {
-		return sessions.Session{}, errNoSession()
-	}
-	f := rs.cfg.Sessions.At(target.Proxy)
-	switch {
-	case !f.Valid(time.Now()):
-		return f, &ipc.Error{
-			Code: ipc.CodeLoginNeeded, Message: "no valid session at " + target.Proxy, Hint: sessions.LoginCommand(target.Proxy, target.Profile.User),
-		}
-	case f.Cluster == nil:
-		return f, &ipc.Error{
-			Code: ipc.CodeUnsupported, Message: "only tsh can use the key of this session",
-			Hint: "tsh request create --proxy=" + target.Proxy + " --roles=… --nowait",
-		}
-	default:
-		return f, nil
-	}
-}
-
-// CreateRequest makes an access request.
-func (rs *Requests) CreateRequest(ctx context.Context, n ipc.NewRequest) (state.Request, error) {
-	f, err := rs.requestSession(n.Profile)
-	if err != nil {
-		return state.Request{}, err
-	}
-	ask := cluster.NewRequest{Roles: n.Roles, Resources: n.Resources, Reason: n.Reason, Reviewers: n.Reviewers, For: n.For}
-	if n.Start != nil {
-		ask.Start = *n.Start
-	}
-	made, err := f.Cluster.CreateRequest(ctx, ask)
-	if err != nil {
-		return state.Request{}, rs.createRefused(ctx, f, n, err)
-	}
-	rs.board.Refresh()
-	rs.cfg.Publish()
-	return access.Draw(made, whoOf(f.Profile), time.Now()), nil
-}
-
-func whoOf(p *certwatch.Profile) access.Who {
-	return access.Who{Profile: p.ProxyAddr, Cluster: p.RootCluster, User: p.User, Active: p.Session.Identity.ActiveRequests}
-}
-
-// createRefused says what the user might ask for instead.
-func (rs *Requests) createRefused(ctx context.Context, f sessions.Session, n ipc.NewRequest, err error) error {
-	out := rs.requestIPC(err, state.Request{Profile: f.Profile.ProxyAddr})
-	e, ok := errors.AsType[*ipc.Error](out)
-	able, ableErr := rs.abilities(ctx, f)
-	if !ok || ableErr != nil || e.Code == ipc.CodeLoginNeeded {
-		return out
-	}
-	refusal := *e
-	switch {
-	case n.Reason == "" && able.RequireReason:
-		refusal.Code, refusal.Message, refusal.Hint = ipc.CodeInvalid, "the cluster wants a reason", "add --reason '…'"
-		if able.Prompt != "" {
-			refusal.Message += ": " + access.Clean(able.Prompt, 500)
-		}
-	case len(able.Roles) == 0:
-		refusal.Hint = "there is no role that you may ask for"
-	default:
-		refusal.Hint = "you may ask for: " + access.Clean(strings.Join(able.Roles, ", "), 500)
-	}
-	return &refusal
-}
-
-// DecideRequest approves or denies a request.
-func (rs *Requests) DecideRequest(ctx context.Context, id string, approve bool, reason string) (state.Request, error) {
-	r, err := rs.lookup(ctx, id)
-	if err != nil {
-		return r, err
-	}
-	if r.Mine {
-		return r, &ipc.Error{Code: ipc.CodeDenied, Message: "you cannot review your own request", Hint: "ask a reviewer" + askWhom(r)}
-	}
-	f := rs.cfg.Sessions.At(r.Profile)
-	if !f.Valid(time.Now()) || f.Cluster == nil {
-		return r, rs.requestIPC(sessions.ErrLoginNeeded, r)
-	}
-	if err := f.Cluster.Decide(ctx, r.ID, cluster.Decision{Approve: approve, Reason: reason}); err != nil {
-		rs.board.Refresh()
-		if _, ok := errors.AsType[*cluster.CannotReviewError](err); ok {
-			rs.board.NoReview(f.Profile.ID())
-		}
-		return r, rs.requestIPC(err, r)
-	}
-	rs.board.Refresh()
-	rs.cfg.Publish()
-	req, err := f.Cluster.Request(ctx, r.ID)
-	if err != nil {
-		// A decision can make it vanish from what one may see.
-		return r, nil //nolint:nilerr // it is decided all the same
-	}
-	return access.Draw(req, whoOf(f.Profile), time.Now()), nil
-}
 
 // AssumeRequest takes a request's roles. Without a session to do it with it is
 // held, as clients of tunnels are, until a login.
@@ -392,4 +236,190 @@ func (rs *Requests) awaitRequests(ctx context.Context, was *certwatch.Profile, o
 	default:
 		return nil, fmt.Errorf("the new certs are in %s, but they were not read back", was.Home)
 	}
+}
+
+// DropRequests gives roles up: those of a tunnel, or those of the session and
+// of all tunnels that have a named request's.
+func (rs *Requests) DropRequests(ctx context.Context, ids []string, tunnel string) ([]string, error) {
+	if tunnel != "" {
+		if err := rs.mustHave(tunnel); err != nil {
+			return nil, err
+		}
+	}
+	wanted := make([]string, 0, len(ids))
+	for _, id := range ids {
+		r, err := rs.findActive(id)
+		if err != nil {
+			return nil, rs.requestIPC(err, state.Request{ID: id})
+		}
+		wanted = append(wanted, r)
+	}
+	named := func(id string) bool { return len(wanted) == 0 || slices.Contains(wanted, id) }
+	dropped := rs.dropGrants(tunnel, named)
+	if tunnel == "" {
+		for _, f := range rs.cfg.Sessions.All() {
+			more, err := rs.dropOf(ctx, f, wanted, named)
+			if err != nil {
+				return nil, rs.requestIPC(err, state.Request{Profile: f.Profile.ProxyAddr})
+			}
+			dropped = append(dropped, more...)
+		}
+	}
+	slices.Sort(dropped)
+	dropped = slices.Compact(dropped)
+	if len(dropped) == 0 && (len(ids) > 0 || tunnel != "") {
+		return nil, &ipc.Error{Code: ipc.CodeNotFound, Message: "no such access request is assumed", Hint: `see "berth request ls --mine"`}
+	}
+	rs.cfg.Publish()
+	return dropped, nil
+}
+
+// findActive finds an assumed request by the beginning of its id. One may be
+// assumed that is listed no more.
+func (rs *Requests) findActive(id string) (string, error) {
+	var active []state.Request
+	add := func(id string) {
+		if !slices.ContainsFunc(active, func(r state.Request) bool { return r.ID == id }) {
+			active = append(active, state.Request{ID: id})
+		}
+	}
+	for _, f := range rs.cfg.Sessions.All() {
+		if f.Valid(time.Now()) {
+			for _, id := range f.Profile.Session.Identity.ActiveRequests {
+				add(id)
+			}
+		}
+	}
+	for id := range rs.cfg.Memory.Granted() {
+		add(id)
+	}
+	r, err := access.Find(active, id)
+	if _, unknown := errors.AsType[*access.UnknownIDError](err); unknown {
+		return "", &ipc.Error{Code: ipc.CodeNotFound, Message: fmt.Sprintf("access request %q is not assumed", access.Clean(id, 200)), Hint: `see "berth request ls --mine"`}
+	}
+	return r.ID, err
+}
+
+func (rs *Requests) dropGrants(tunnel string, named func(string) bool) []string {
+	var dropped []string
+	for id, tunnels := range rs.cfg.Memory.Granted() {
+		for _, t := range tunnels {
+			if (tunnel == "" || t == tunnel) && named(id) {
+				rs.cfg.Tunnels.Ungrant(t, id)
+				dropped = append(dropped, id)
+			}
+		}
+	}
+	return dropped
+}
+
+// dropOf drops a session's requests; ids are those that were named.
+func (rs *Requests) dropOf(ctx context.Context, f sessions.Session, ids []string, named func(string) bool) ([]string, error) {
+	if !f.Valid(time.Now()) {
+		return nil, nil
+	}
+	var dropped []string
+	err := rs.changeSession(ctx, f, func(f sessions.Session) error {
+		drop := slices.DeleteFunc(slices.Clone(f.Profile.Session.Identity.ActiveRequests), func(id string) bool { return !named(id) })
+		if len(drop) == 0 {
+			return nil
+		}
+		what := drop
+		if len(ids) == 0 {
+			what = nil // all, those unknown here included
+		}
+		if err := rs.changer(f, true).Drop(ctx, what...); err != nil {
+			return err
+		}
+		dropped = drop
+		rs.log.Info("access requests dropped", "request_ids", drop, "profile", f.Profile.ProxyAddr)
+		_, err := rs.awaitRequests(ctx, f.Profile, func(active []string) bool {
+			return !slices.ContainsFunc(active, func(id string) bool { return slices.Contains(drop, id) })
+		})
+		return err
+	})
+	return dropped, err
+}
+
+// hold is how long an assume may wait for a login: as long as it says itself,
+// else as the clients of the tunnel that it is for.
+func (rs *Requests) hold(want ipc.Assume) time.Duration {
+	spec, _ := rs.cfg.Config().Tunnel(want.Tunnel)
+	return max(0, min(*cmp.Or(want.Hold, new(spec.HoldDuration())), config.MaxHold))
+}
+
+// awaitSessionFor holds an assume until there is a session to do it with: at
+// the request's proxy or, while it is not known whose the request is, at any.
+// A login that is under way when the time is up is waited for; one that comes
+// to nothing ends the hold.
+func (rs *Requests) awaitSessionFor(ctx context.Context, want ipc.Assume, r state.Request, until time.Time) error {
+	target := rs.holdTarget(r.Profile)
+	if rs.hold(want) > 0 {
+		leave := rs.held.enter(target.Proxy, cmp.Or(r.ID, access.Clean(want.ID, 200)))
+		rs.cfg.OnChange() // the person is told
+		defer func() {
+			leave()
+			rs.cfg.OnChange()
+		}()
+	}
+	var under *login.Login
+	logged, failed := false, error(nil)
+	settled := func() bool {
+		logged = rs.cfg.Sessions.ValidAt(r.Profile, time.Now())
+		now := rs.cfg.Logins.Of(target.Key())
+		if now != nil {
+			under = now
+		} else if under != nil {
+			failed = under.Failure()
+		}
+		return logged || now == nil && failed != nil
+	}
+	ended := func() bool { return settled() || rs.cfg.Logins.Of(target.Key()) == nil }
+	moved := &rs.cfg.Sessions.Moved
+	if !moved.Until(ctx, time.Until(until), settled) && ctx.Err() == nil {
+		// A login that is under way when the time is up is waited for.
+		moved.Until(ctx, loginLimit, ended)
+	}
+	switch {
+	case logged:
+		return nil
+	case ctx.Err() != nil:
+		return ctx.Err()
+	default:
+		return rs.notHeldAnyMore(target, want, r, failed)
+	}
+}
+
+// holdTarget is where the login is to be: at the request's proxy, else at the
+// one that a login without a name is for. It may be that there is none.
+func (rs *Requests) holdTarget(proxy string) login.Target {
+	target, err := rs.cfg.Logins.Target(proxy)
+	if err != nil {
+		return login.Target{}
+	}
+	return target
+}
+
+// notHeldAnyMore is the error of an assume that timed out waiting for a login.
+// failed is the login's error; nil means that there was none in time.
+func (rs *Requests) notHeldAnyMore(target login.Target, want ipc.Assume, r state.Request, failed error) error {
+	user := ""
+	if target.Profile != nil {
+		user = target.Profile.User
+	}
+	e := &ipc.Error{Code: ipc.CodeLoginNeeded, Hint: sessions.LoginCommand(target.Proxy, user)}
+	where := ""
+	if target.Proxy != "" {
+		where = " at " + target.Proxy
+	}
+	what := "access request " + cmp.Or(r.ID, access.Clean(want.ID, 200)) + " was not assumed"
+	switch held := rs.hold(want); {
+	case failed != nil:
+		e.Message = fmt.Sprintf("%v; %s", login.Failed(failed, target.Proxy), what)
+	case held > 0:
+		e.Message = fmt.Sprintf("no login%s came within %s: %s", where, when.Wait(held), what)
+	default:
+		e.Message = "no valid session" + where
+	}
+	return e
 }

@@ -6,19 +6,29 @@ package requests
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"berth/agent/access"
 	"berth/agent/cluster"
 	"berth/agent/config"
+	"berth/agent/install"
+	"berth/agent/ipc"
 	"berth/agent/login"
 	"berth/agent/memory"
 	"berth/agent/sessions"
 	"berth/agent/state"
 	"berth/agent/tsh"
+	"berth/agent/tunnel"
 	"berth/certwatch"
+	"berth/internal/shell"
 	"berth/internal/wake"
 )
 
@@ -121,6 +131,13 @@ func (rs *Requests) Held(proxyAddr string) []string { return rs.held.at(proxyAdd
 
 // GrantsChanged tells the board which tunnels alone have a request's roles.
 func (rs *Requests) GrantsChanged() { rs.board.SetTunnels(rs.cfg.Memory.Granted()) }
+
+// lookupWait is how long a request that is not listed is waited for: right
+// after a login nothing has been listed yet.
+const lookupWait = 2 * time.Second
+
+// wholeID is the length of an id that is not the beginning of one: a UUID.
+const wholeID = 36
 
 // turn returns what changes to a profile's session take turns by: whoever has
 // put something into it has it.
@@ -307,4 +324,268 @@ func (rs *Requests) WatchRequests(ctx context.Context, show func(state.RequestEv
 			}
 		}
 	}
+}
+
+// lookup finds a request by its id or the beginning of it.
+func (rs *Requests) lookup(ctx context.Context, id string) (state.Request, error) {
+	var r state.Request
+	var err error
+	look := func() bool {
+		r, err = access.Find(rs.board.Requests(time.Now()), id)
+		_, unknown := errors.AsType[*access.UnknownIDError](err)
+		return !unknown || !rs.cfg.Sessions.ValidAt("", time.Now())
+	}
+	if !look() {
+		rs.board.Refresh()
+		rs.listed.Until(ctx, lookupWait, look)
+	}
+	_, unknown := errors.AsType[*access.UnknownIDError](err)
+	switch {
+	case err == nil:
+		return r, nil
+	case ctx.Err() != nil:
+		return r, ctx.Err()
+	case unknown && !rs.cfg.Sessions.ValidAt("", time.Now()):
+		return r, errNoSession()
+	case unknown && len(id) == wholeID:
+		err = &cluster.UnknownRequestError{ID: id} // it was there when it was copied
+	}
+	return r, rs.requestIPC(err, state.Request{ID: id})
+}
+
+// RequestAbilities says what the user may ask for.
+func (rs *Requests) RequestAbilities(ctx context.Context, profile string, resources []string) (ipc.RequestAbilities, error) {
+	f, err := rs.requestSession(profile)
+	if err != nil {
+		return ipc.RequestAbilities{}, err
+	}
+	able, err := f.Cluster.RequestAbilities(ctx, resources)
+	if err != nil {
+		return ipc.RequestAbilities{}, rs.requestIPC(err, state.Request{Profile: f.Profile.ProxyAddr})
+	}
+	names := func(list []string) []string {
+		out := []string{}
+		for _, s := range list {
+			out = append(out, access.Clean(s, 200))
+		}
+		slices.Sort(out)
+		return out
+	}
+	return ipc.RequestAbilities{
+		Roles: names(able.Roles), ResourceRoles: names(able.ResourceRoles), Reviewers: names(able.Reviewers),
+		RequireReason: able.RequireReason, Prompt: access.Clean(able.Prompt, 500),
+	}, nil
+}
+
+// requestSession returns the session to make a request in.
+func (rs *Requests) requestSession(profile string) (sessions.Session, error) {
+	target, err := rs.cfg.Logins.Target(profile)
+	if err != nil {
+		return sessions.Session{}, err
+	}
+	if target.Profile == nil {
+		return sessions.Session{}, errNoSession()
+	}
+	f := rs.cfg.Sessions.At(target.Proxy)
+	switch {
+	case !f.Valid(time.Now()):
+		return f, &ipc.Error{
+			Code: ipc.CodeLoginNeeded, Message: "no valid session at " + target.Proxy, Hint: sessions.LoginCommand(target.Proxy, target.Profile.User),
+		}
+	case f.Cluster == nil:
+		return f, &ipc.Error{
+			Code: ipc.CodeUnsupported, Message: "only tsh can use the key of this session",
+			Hint: "tsh request create --proxy=" + target.Proxy + " --roles=… --nowait",
+		}
+	default:
+		return f, nil
+	}
+}
+
+// CreateRequest makes an access request.
+func (rs *Requests) CreateRequest(ctx context.Context, n ipc.NewRequest) (state.Request, error) {
+	f, err := rs.requestSession(n.Profile)
+	if err != nil {
+		return state.Request{}, err
+	}
+	ask := cluster.NewRequest{Roles: n.Roles, Resources: n.Resources, Reason: n.Reason, Reviewers: n.Reviewers, For: n.For}
+	if n.Start != nil {
+		ask.Start = *n.Start
+	}
+	made, err := f.Cluster.CreateRequest(ctx, ask)
+	if err != nil {
+		return state.Request{}, rs.createRefused(ctx, f, n, err)
+	}
+	rs.board.Refresh()
+	rs.cfg.Publish()
+	return access.Draw(made, whoOf(f.Profile), time.Now()), nil
+}
+
+func whoOf(p *certwatch.Profile) access.Who {
+	return access.Who{Profile: p.ProxyAddr, Cluster: p.RootCluster, User: p.User, Active: p.Session.Identity.ActiveRequests}
+}
+
+// createRefused says what the user might ask for instead.
+func (rs *Requests) createRefused(ctx context.Context, f sessions.Session, n ipc.NewRequest, err error) error {
+	out := rs.requestIPC(err, state.Request{Profile: f.Profile.ProxyAddr})
+	e, ok := errors.AsType[*ipc.Error](out)
+	able, ableErr := rs.abilities(ctx, f)
+	if !ok || ableErr != nil || e.Code == ipc.CodeLoginNeeded {
+		return out
+	}
+	refusal := *e
+	switch {
+	case n.Reason == "" && able.RequireReason:
+		refusal.Code, refusal.Message, refusal.Hint = ipc.CodeInvalid, "the cluster wants a reason", "add --reason '…'"
+		if able.Prompt != "" {
+			refusal.Message += ": " + access.Clean(able.Prompt, 500)
+		}
+	case len(able.Roles) == 0:
+		refusal.Hint = "there is no role that you may ask for"
+	default:
+		refusal.Hint = "you may ask for: " + access.Clean(strings.Join(able.Roles, ", "), 500)
+	}
+	return &refusal
+}
+
+// DecideRequest approves or denies a request.
+func (rs *Requests) DecideRequest(ctx context.Context, id string, approve bool, reason string) (state.Request, error) {
+	r, err := rs.lookup(ctx, id)
+	if err != nil {
+		return r, err
+	}
+	if r.Mine {
+		return r, &ipc.Error{Code: ipc.CodeDenied, Message: "you cannot review your own request", Hint: "ask a reviewer" + askWhom(r)}
+	}
+	f := rs.cfg.Sessions.At(r.Profile)
+	if !f.Valid(time.Now()) || f.Cluster == nil {
+		return r, rs.requestIPC(sessions.ErrLoginNeeded, r)
+	}
+	if err := f.Cluster.Decide(ctx, r.ID, cluster.Decision{Approve: approve, Reason: reason}); err != nil {
+		rs.board.Refresh()
+		if _, ok := errors.AsType[*cluster.CannotReviewError](err); ok {
+			rs.board.NoReview(f.Profile.ID())
+		}
+		return r, rs.requestIPC(err, r)
+	}
+	rs.board.Refresh()
+	rs.cfg.Publish()
+	req, err := f.Cluster.Request(ctx, r.ID)
+	if err != nil {
+		// A decision can make it vanish from what one may see.
+		return r, nil //nolint:nilerr // it is decided all the same
+	}
+	return access.Draw(req, whoOf(f.Profile), time.Now()), nil
+}
+
+// abilities is what a session's user may ask for, as of a while ago.
+func (rs *Requests) abilities(ctx context.Context, f sessions.Session) (cluster.RequestAbilities, error) {
+	const fresh = time.Minute
+	key := f.Profile.ID()
+	rs.mu.Lock()
+	known := rs.able[key]
+	rs.mu.Unlock()
+	if known.fingerprint == f.Profile.Session.Fingerprint && time.Since(known.at) < fresh {
+		return known.able, nil
+	}
+	able, err := f.Cluster.RequestAbilities(ctx, nil)
+	if err != nil {
+		return able, err
+	}
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	maps.DeleteFunc(rs.able, func(_ certwatch.ProfileID, k knownAbilities) bool { return time.Since(k.at) > fresh })
+	rs.able[key] = knownAbilities{at: time.Now(), fingerprint: f.Profile.Session.Fingerprint, able: able}
+	return able, nil
+}
+
+// Command is the command that asks for what a tunnel was refused; empty
+// means that the user may ask for nothing that could help.
+func (rs *Requests) Command(ctx context.Context, f sessions.Session, spec state.TunnelSpec) string {
+	if f.Cluster == nil || f.Profile.Session == nil {
+		return ""
+	}
+	if id := f.Profile.Session.Identity; id.AllowedResourceIDs != "" {
+		var reached state.Request
+		if err := json.Unmarshal([]byte(id.AllowedResourceIDs), &reached.Resources); err == nil && !tunnel.Reaches(reached, spec) {
+			return "berth request drop" // whatever the roles allow
+		}
+	}
+	resource := resourceID(spec)
+	if able, err := f.Cluster.RequestAbilities(ctx, []string{resource}); err == nil && len(able.ResourceRoles) > 0 {
+		return shell.Quote("berth", "request", "create", "--resource", resource) + reasonFlag(able)
+	}
+	able, err := rs.abilities(ctx, f)
+	if err != nil || len(able.Roles) == 0 {
+		return ""
+	}
+	cmd := shell.Quote("berth", "request", "create", "--role", access.Clean(able.Roles[0], 100)) + reasonFlag(able)
+	if len(able.Roles) > 1 {
+		cmd += " (you may ask for: " + access.Clean(strings.Join(able.Roles, ", "), 300) + ")"
+	}
+	return cmd
+}
+
+func reasonFlag(able cluster.RequestAbilities) string {
+	if able.RequireReason {
+		return " --reason '…'"
+	}
+	return ""
+}
+
+// resourceID is what a tunnel leads to, as requests name it.
+func resourceID(spec state.TunnelSpec) string {
+	return fmt.Sprintf("/%s/%s/%s", spec.Cluster, spec.Kind.InResourceID(), spec.Resource)
+}
+
+// requestIPC words what went wrong with a request.
+func (rs *Requests) requestIPC(err error, r state.Request) error {
+	var (
+		known     *ipc.Error
+		ambiguous *access.AmbiguousIDError
+		noID      *access.UnknownIDError
+		gone      *cluster.UnknownRequestError
+		not       *cluster.NotAssumableError
+		noReview  *cluster.CannotReviewError
+		cost      *access.CostError
+		denied    *cluster.AccessDeniedError
+		expired   *cluster.SessionExpiredError
+		away      *cluster.UnreachableError
+	)
+	fail := func(code ipc.Code, message, hint string) error {
+		return &ipc.Error{Code: code, Message: message, Hint: hint}
+	}
+	switch {
+	case errors.As(err, &known):
+		return err
+	case errors.Is(err, sessions.ErrLoginNeeded), errors.As(err, &expired):
+		return fail(ipc.CodeLoginNeeded, "no valid session at "+r.Profile, sessions.LoginCommand(r.Profile, ""))
+	case errors.As(err, &ambiguous):
+		return fail(ipc.CodeInvalid, ambiguous.Error(), "write more of the id")
+	case errors.As(err, &noID):
+		return fail(ipc.CodeNotFound, noID.Error(), `see "berth request ls"`)
+	case errors.As(err, &gone):
+		return fail(ipc.CodeNotFound, fmt.Sprintf("access request %s is not there any more: it expired, or was taken away; nothing was done", access.Clean(r.ID, 200)), `see "berth request ls"`)
+	case errors.As(err, &not):
+		return fail(ipc.CodeDenied, access.Clean(not.Error(), 1000), assumeHint(not.Why, r))
+	case errors.As(err, &noReview):
+		return fail(ipc.CodeDenied, noReview.Error(), fmt.Sprintf("who may: https://%s/web/requests/%s", r.Profile, r.ID))
+	case errors.As(err, &cost):
+		return fail(ipc.CodeConfirm, cost.Error(), "assume it all the same with --yes, or for one tunnel with --tunnel NAME")
+	case errors.As(err, &denied):
+		return fail(ipc.CodeDenied, access.Clean(denied.Error(), 1000), fmt.Sprintf("see %q", strings.TrimSpace("berth request show "+r.ID)))
+	case errors.As(err, &away):
+		return rs.cfg.Tunnels.Word(err, r.Cluster)
+	case errors.Is(err, install.ErrChanged):
+		return fail(ipc.CodeFailed, "a new session came in the meantime", "try again")
+	default:
+		return fail(ipc.CodeFailed, access.Clean(err.Error(), 1000), "")
+	}
+}
+
+func (rs *Requests) mustHave(tunnel string) error {
+	if _, ok := rs.cfg.Config().Tunnel(tunnel); ok {
+		return nil
+	}
+	return &ipc.Error{Code: ipc.CodeNotFound, Message: fmt.Sprintf("there is no tunnel %q", tunnel), Hint: `see "berth tunnel ls"`}
 }

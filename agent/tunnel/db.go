@@ -98,13 +98,13 @@ func (dbKind) find(ctx context.Context, r *resolver, spec state.TunnelSpec, f se
 		return f.Cluster.DBCert(ctx, to)
 	}
 	w.dialled = func(ctx context.Context, _ *tunnel, cert *cluster.Cert, set config.ProxyTrust) (*credential, error) {
-		return r.dialDB(ctx, f, proto, cert, set)
+		return dialDB(ctx, &r.trust, f, proto, cert, set)
 	}
 	return w, nil
 }
 
 // dialDB makes of a cert the way to dial a database.
-func (r *resolver) dialDB(ctx context.Context, f sessions.Session, proto db.Protocol, cert *cluster.Cert, set config.ProxyTrust) (*credential, error) {
+func dialDB(ctx context.Context, trusted *trust, f sessions.Session, proto db.Protocol, cert *cluster.Cert, set config.ProxyTrust) (*credential, error) {
 	upgrade := f.Cluster.ConnUpgradeRequired()
 	var clusterCAs *x509.CertPool
 	var err error
@@ -114,7 +114,7 @@ func (r *resolver) dialDB(ctx context.Context, f sessions.Session, proto db.Prot
 		if clusterCAs, err = f.Cluster.ClusterCAs(ctx, f.Cluster.Root()); err != nil {
 			return nil, err
 		}
-	} else if err := r.trust.check(ctx, f.Profile.ProxyAddr, set); err != nil {
+	} else if err := trusted.check(ctx, f.Profile.ProxyAddr, set); err != nil {
 		return nil, err
 	}
 	host, _, err := net.SplitHostPort(f.Profile.ProxyAddr)

@@ -144,17 +144,3 @@ func (kubeKind) check(ctx context.Context, f sessions.Session, spec state.Tunnel
 	_, err := f.Cluster.KubeCluster(ctx, spec.Cluster, spec.Resource)
 	return err
 }
-
-// KubeCert mints a cert for a Kubernetes cluster outside of any tunnel. Where
-// only tsh could use one, it returns why, and no cert.
-func (s *Set) KubeCert(ctx context.Context, f sessions.Session, clusterName, kubeCluster string) (cert *cluster.Cert, needsTSH string, err error) {
-	spec := state.TunnelSpec{Kind: state.KindKube, Cluster: clusterName, Resource: kubeCluster}
-	w, err := kubeKind{}.find(ctx, s.resolver, spec, f)
-	if err != nil || w.needsTSH != "" {
-		return nil, w.needsTSH, err
-	}
-	if cert, err = w.mint(ctx, ""); cert != nil {
-		return cert, "", nil
-	}
-	return nil, "", err
-}

@@ -18,17 +18,14 @@ import (
 	"sync"
 	"time"
 
-	"berth/agent/access"
 	"berth/agent/cluster"
 	"berth/agent/config"
-	"berth/agent/ipc"
 	"berth/agent/kubelocal"
 	"berth/agent/memory"
 	"berth/agent/ports"
 	"berth/agent/sessions"
 	"berth/agent/state"
 	"berth/agent/tunnel/history"
-	"berth/proxies/kube"
 )
 
 // Config says what the tunnels are made of.
@@ -347,41 +344,6 @@ func (s *Set) running() []*tunnel {
 	return list
 }
 
-// Kick has every tunnel resolved anew.
-func (s *Set) Kick(reason Reason) {
-	for _, t := range s.running() {
-		t.wake(reason)
-	}
-}
-
-// Held returns the proxies at which a login would release clients.
-func (s *Set) Held() map[string]bool {
-	held := make(map[string]bool)
-	for _, t := range s.running() {
-		if proxy, ok := t.heldForLogin(); ok {
-			held[proxy] = true
-		}
-	}
-	return held
-}
-
-// Outside returns the tunnels of the request's session that its access does not
-// reach: a session that assumes a request for resources reaches those alone.
-func (s *Set) Outside(r state.Request) []string {
-	var names []string
-	for _, t := range s.running() {
-		if t.servedBy() == r.Profile && !Reaches(r, t.spec) {
-			names = append(names, t.spec.Name)
-		}
-	}
-	return names
-}
-
-// Reaches reports whether the access of a request leads where a tunnel does.
-func Reaches(r state.Request, spec state.TunnelSpec) bool {
-	return access.Reaches(r, spec.Cluster, spec.Kind.InResourceID(), spec.Resource)
-}
-
 // RolesLost drops the credentials of the tunnels that went through those proxies,
 // because their sessions have lost roles.
 func (s *Set) RolesLost(proxies []string) {
@@ -457,13 +419,6 @@ func (s *Set) grantRefused(tunnel string, err error) bool {
 	return true
 }
 
-// Record notes in the histories what is new in a snapshot. Snapshots must come
-// in order.
-func (s *Set) Record(snapshot *state.Snapshot) { s.book.Record(snapshot, time.Now()) }
-
-// History returns what happened to a tunnel lately, the oldest first.
-func (s *Set) History(name string) []state.Event { return s.book.Of(name).Events(time.Now()) }
-
 // Note adds a line to a tunnel's history.
 func (s *Set) Note(tunnel, text string) {
 	s.book.Of(tunnel).Note(time.Now(), state.EventConfig, text)
@@ -480,23 +435,6 @@ func (s *Set) noteChanges(before *config.Config, added, changed []state.TunnelSp
 	}
 }
 
-// AbsentKube words the refusal of a client whose server name no running tunnel
-// has.
-func (s *Set) AbsentKube(serverName string) kube.Refusal {
-	for _, e := range s.listed() {
-		if e.spec.Kind == state.KindKube && kube.ServerName(e.spec.Name) == serverName {
-			return kube.Refusal{
-				Code:    503,
-				Message: fmt.Sprintf("tunnel %s is stopped; to start it: berth tunnel start %s", e.spec.Name, e.spec.Name),
-			}
-		}
-	}
-	return kube.Refusal{
-		Code:    404,
-		Message: "berth no longer has a tunnel for this context; to list the tunnels: berth tunnel ls",
-	}
-}
-
 // movedKube returns the tunnels whose shared port differs between the configs and
 // that diff does not list yet.
 func movedKube(from, to *config.Config, diff config.Changes) []state.TunnelSpec {
@@ -507,14 +445,4 @@ func movedKube(from, to *config.Config, diff config.Changes) []state.TunnelSpec 
 	return slices.DeleteFunc(ports.KubeTunnels(to), func(t state.TunnelSpec) bool {
 		return !ports.SharesKube(t) || slices.ContainsFunc(known, func(k state.TunnelSpec) bool { return k.Name == t.Name })
 	})
-}
-
-// TunnelTo returns the name of a tunnel that leads to the resource.
-func (s *Set) TunnelTo(r ipc.Resource) string {
-	for _, e := range s.listed() {
-		if e.spec.Kind == r.Kind && e.spec.Cluster == r.Cluster && e.spec.Resource == r.Name {
-			return e.spec.Name
-		}
-	}
-	return ""
 }

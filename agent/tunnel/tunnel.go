@@ -337,3 +337,21 @@ func (t *tunnel) stopChild() {
 		c.stop()
 	}
 }
+
+// draw fills in what the tunnel's last resolution and last dial say.
+func (t *tunnel) draw(s *state.Tunnel) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	res := t.status
+	s.Profile, s.Protocol = res.profile, res.protocol
+	s.Engine, s.EngineReason = res.engine, res.engineReason
+	s.State, s.Problem = res.state, res.problem
+	if t.cur.validAt(time.Now()) {
+		s.CertValidUntil = state.Instant(t.cur.validUntil)
+	}
+	if t.dialErr != nil && res.state == state.TunnelReady {
+		s.State = state.TunnelError
+		s.Problem = problemFor(t.dialErr.err, t.spec, res.profile, memory.Profile{})
+		s.Problem.Since = t.dialErr.at.UTC()
+	}
+}

@@ -1,0 +1,192 @@
+package tunnel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"berth/agent/access"
+	"berth/agent/cluster"
+	"berth/agent/ipc"
+	"berth/agent/memory"
+	"berth/agent/sessions"
+	"berth/agent/state"
+	"berth/proxies/kube"
+)
+
+// Kick has every tunnel resolved anew.
+func (s *Set) Kick(reason Reason) {
+	for _, t := range s.running() {
+		t.wake(reason)
+	}
+}
+
+// Held returns the proxies at which a login would release clients.
+func (s *Set) Held() map[string]bool {
+	held := make(map[string]bool)
+	for _, t := range s.running() {
+		if proxy, ok := t.heldForLogin(); ok {
+			held[proxy] = true
+		}
+	}
+	return held
+}
+
+// Outside returns the tunnels of the request's session that its access does not
+// reach: a session that assumes a request for resources reaches those alone.
+func (s *Set) Outside(r state.Request) []string {
+	var names []string
+	for _, t := range s.running() {
+		if t.servedBy() == r.Profile && !Reaches(r, t.spec) {
+			names = append(names, t.spec.Name)
+		}
+	}
+	return names
+}
+
+// Reaches reports whether the access of a request leads where a tunnel does.
+func Reaches(r state.Request, spec state.TunnelSpec) bool {
+	return access.Reaches(r, spec.Cluster, spec.Kind.InResourceID(), spec.Resource)
+}
+
+// Record notes in the histories what is new in a snapshot. Snapshots must come
+// in order.
+func (s *Set) Record(snapshot *state.Snapshot) { s.book.Record(snapshot, time.Now()) }
+
+// History returns what happened to a tunnel lately, the oldest first.
+func (s *Set) History(name string) []state.Event { return s.book.Of(name).Events(time.Now()) }
+
+// AbsentKube words the refusal of a client whose server name no running tunnel
+// has.
+func (s *Set) AbsentKube(serverName string) kube.Refusal {
+	for _, e := range s.listed() {
+		if e.spec.Kind == state.KindKube && kube.ServerName(e.spec.Name) == serverName {
+			return kube.Refusal{
+				Code:    503,
+				Message: fmt.Sprintf("tunnel %s is stopped; to start it: berth tunnel start %s", e.spec.Name, e.spec.Name),
+			}
+		}
+	}
+	return kube.Refusal{
+		Code:    404,
+		Message: "berth no longer has a tunnel for this context; to list the tunnels: berth tunnel ls",
+	}
+}
+
+// TunnelTo returns the name of a tunnel that leads to the resource.
+func (s *Set) TunnelTo(r ipc.Resource) string {
+	for _, e := range s.listed() {
+		if e.spec.Kind == r.Kind && e.spec.Cluster == r.Cluster && e.spec.Resource == r.Name {
+			return e.spec.Name
+		}
+	}
+	return ""
+}
+
+// States draws every tunnel, in the order of the config.
+func (s *Set) States() []state.Tunnel {
+	list := make([]state.Tunnel, 0)
+	for _, e := range s.listed() {
+		list = append(list, e.draw(s.watchman.state(e.spec), s.cfg.Memory.ProtocolOf(e.spec.Cluster, e.spec.Resource)))
+	}
+	return list
+}
+
+// KubeCert mints a cert for a Kubernetes cluster outside of any tunnel. Where
+// only tsh could use one, it returns why, and no cert.
+func (s *Set) KubeCert(ctx context.Context, f sessions.Session, clusterName, kubeCluster string) (cert *cluster.Cert, needsTSH string, err error) {
+	spec := state.TunnelSpec{Kind: state.KindKube, Cluster: clusterName, Resource: kubeCluster}
+	w, err := kubeKind{}.find(ctx, s.resolver, spec, f)
+	if err != nil || w.needsTSH != "" {
+		return nil, w.needsTSH, err
+	}
+	if cert, err = w.mint(ctx, ""); cert != nil {
+		return cert, "", nil
+	}
+	return nil, "", err
+}
+
+// Word words a cluster's answer for the caller of a command.
+func (s *Set) Word(err error, clusterName string) error {
+	if told, ok := errors.AsType[*ipc.Error](err); ok {
+		return told
+	}
+	mem, _ := s.cfg.Memory.ProfileOf(clusterName)
+	proxy := mem.Proxy
+	if f := s.cfg.Sessions.ForCluster(clusterName, time.Now()); f.Profile != nil {
+		proxy = f.Profile.ProxyAddr
+	}
+	var expired *cluster.SessionExpiredError
+	if errors.Is(err, sessions.ErrLoginNeeded) || errors.As(err, &expired) {
+		return &ipc.Error{
+			Code: ipc.CodeLoginNeeded, Message: fmt.Sprintf("no valid session for cluster %s", clusterName),
+			Hint: sessions.LoginCommand(proxy, mem.User),
+		}
+	}
+	if errors.Is(err, sessions.ErrNoProfile) {
+		hint := sessions.LoginCommand(mem.Proxy, mem.User)
+		if known := s.cfg.Sessions.ValidClusters(time.Now()); len(known) > 0 {
+			hint = "you are logged in to " + strings.Join(known, ", ")
+		}
+		return &ipc.Error{Code: ipc.CodeNotFound, Message: fmt.Sprintf("no profile knows the cluster %q", clusterName), Hint: hint}
+	}
+	p := problemFor(err, state.TunnelSpec{Cluster: clusterName}, proxy, mem)
+	code := ipc.CodeFailed
+	switch p.Code {
+	case state.CodeUnknownCluster, state.CodeUnknownResource:
+		code = ipc.CodeNotFound
+	case state.CodeAccessDenied:
+		code = ipc.CodeDenied
+	default: // CodeFailed says all there is to say
+	}
+	text := strings.TrimSuffix(p.Text, ".")
+	if p.Code == state.CodeUpstream {
+		text = err.Error()
+	}
+	return &ipc.Error{Code: code, Message: state.LowerFirst(text), Hint: p.Action}
+}
+
+// draw draws one tunnel. What is wrong with its port comes before what is wrong
+// with its cert, since without the port no client gets that far. protocol is
+// what the database was last known to speak, for a tunnel that cannot ask.
+func (e entry) draw(guard state.Guard, protocol string) state.Tunnel {
+	s := state.Tunnel{
+		TunnelSpec: e.spec, Engine: state.EngineNative, State: state.TunnelConnecting, Guard: guard,
+		Addresses: []string{fmt.Sprintf("127.0.0.1:%d", e.port)},
+	}
+	s.Port, s.Address = e.port, s.Addresses[0]
+	if e.t == nil {
+		s.Protocol = protocol
+		if e.stopped {
+			s.State = state.TunnelStopped
+		}
+		return s
+	}
+	px := e.t.px.Status()
+	if len(px.Addresses) > 0 {
+		s.Addresses = px.Addresses
+		s.Address = px.Addresses[0]
+	}
+	s.StaleConnections = int64(px.Marked)
+	s.Connections, s.Waiting, s.TotalConnections = int64(px.Connections), int64(px.Waiting), px.TotalConnections
+	s.BytesIn, s.BytesOut = px.BytesIn, px.BytesOut
+	s.LastErrorAt = state.Instant(px.LastErrorAt)
+	if px.Waiting > 0 {
+		s.WaitingSince, s.WaitingClient = state.Instant(px.OldestWait), e.t.history.OldestHeld()
+	}
+	name, at := e.t.foreign.last()
+	s.ForeignUser, s.ForeignAt = name, state.Instant(at)
+	e.t.draw(&s)
+	if px.BindError != nil {
+		s.State = state.TunnelPortInUse
+		spec := e.spec
+		spec.Port = e.port
+		s.Problem = problemFor(px.BindError, spec, s.Profile, memory.Profile{})
+		if s.Problem.Code != state.CodePortInUse {
+			s.State = state.TunnelError
+		}
+	}
+	return s
+}
