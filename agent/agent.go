@@ -45,6 +45,9 @@ type Options struct {
 	Paths   paths.Paths
 	Version string
 	Logger  *slog.Logger
+	// LogLevel follows log.level of the config; nil when the Logger's level is
+	// the caller's choice.
+	LogLevel *slog.LevelVar
 	// Grace is how long open connections may go on after the agent was told
 	// to stop. Zero means they are closed at once.
 	Grace time.Duration
@@ -156,6 +159,7 @@ func newAgent(ctx context.Context, opts Options) (*Agent, error) {
 	}
 	a.config = cfg
 	a.applied.config = ports.Fill(cfg.Current().Config)
+	a.setLogLevel(a.applied.config)
 
 	if a.memory, err = memory.Load(opts.Paths.StateFile); err != nil {
 		a.log.Warn("saved state not used", "err", err)
@@ -244,7 +248,12 @@ func (a *Agent) run(ctx context.Context) error {
 		a.opts.Ready()
 	}
 
-	server := ipc.NewServer(ipc.ServerConfig{Backend: a, Requests: a.requests, Logger: a.opts.Logger})
+	server := ipc.NewServer(ipc.ServerConfig{
+		Backend: ipc.Backend{
+			Agent: a, Tunnels: a, Logins: a.logins, Renewals: a.renewals, Kube: a, Requests: a.requests,
+		},
+		Logger: a.opts.Logger,
+	})
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return ended(gctx, "watch homes", a.homes.Run(gctx)) })
 	g.Go(func() error { return ended(gctx, "watch config", a.config.Run(gctx)) })
@@ -341,6 +350,12 @@ func (a *Agent) shoutInsecure(cfg *config.Config) {
 	}
 }
 
+func (a *Agent) setLogLevel(cfg *config.Config) {
+	if a.opts.LogLevel != nil {
+		a.opts.LogLevel.Set(cfg.LogLevel().Level())
+	}
+}
+
 // followConfig applies every good config the file turns into.
 func (a *Agent) followConfig(ctx context.Context) {
 	wake, cancel := a.config.Subscribe()
@@ -365,6 +380,7 @@ func (a *Agent) applyConfig() {
 	a.applied.mu.Lock()
 	a.applied.config = next
 	a.applied.mu.Unlock()
+	a.setLogLevel(next)
 	a.tunnels.Apply(before, next, diff)
 	if !diff.Empty() {
 		a.kube.Follow(next)

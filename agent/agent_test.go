@@ -412,6 +412,40 @@ func TestConfigReloadTouchesOnlyWhatChanged(t *testing.T) {
 	e.serial(open)
 }
 
+func TestLogLevelFollowsTheConfig(t *testing.T) {
+	e := newEnv(t, simcluster.Config{})
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(e.p.Config, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("log: {level: warn}\n")
+	level := new(slog.LevelVar)
+	e.startOptions(func(o *Options) { o.LogLevel = level }, func(*Agent) {
+		if level.Level() != slog.LevelWarn {
+			t.Errorf("it starts with level %v, want the config's", level.Level())
+		}
+	})
+	for _, step := range []struct {
+		text string
+		want slog.Level
+		bad  bool
+	}{
+		{"log: {level: debug}\n", slog.LevelDebug, false},
+		{"log: {level: loud}\n", slog.LevelDebug, true}, // the last good one goes on
+		{"version: 1\n", slog.LevelInfo, false},
+	} {
+		write(step.text)
+		if err := e.client().ReloadConfig(t.Context()); (err != nil) != step.bad {
+			t.Fatalf("reload of %q: %v", step.text, err)
+		}
+		if level.Level() != step.want {
+			t.Errorf("with %q the level is %v, want %v", step.text, level.Level(), step.want)
+		}
+	}
+}
+
 func TestBadConfigKeepsTheLastGoodOne(t *testing.T) {
 	e := newEnv(t, simcluster.Config{})
 	e.login()

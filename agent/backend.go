@@ -19,10 +19,7 @@ import (
 	"berth/proxies"
 )
 
-// The methods below are the backend of the control socket: what the commands
-// of the CLI, and later the tray, ask for.
-
-var _ ipc.Backend = (*Agent)(nil)
+// The methods below answer at the control socket what commands and the tray ask.
 
 // ListResources asks the clusters what they offer this user. Without a cluster
 // it asks the selected cluster of every valid profile.
@@ -271,31 +268,6 @@ func credentialsOf(f sessions.Session, cert *cluster.Cert) (ipc.KubeCredentials,
 		k.CA = append(k.CA, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.Raw})...)
 	}
 	return k, nil
-}
-
-// Login logs in, or joins the login of the same profile that runs already.
-func (a *Agent) Login(ctx context.Context, start ipc.LoginStart, answers <-chan ipc.LoginAnswer, show func(ipc.LoginEvent) error) error {
-	return a.logins.Login(ctx, start, answers, show)
-}
-
-// CancelLogin ends the login under way at a proxy, for all who take part in it.
-func (a *Agent) CancelLogin(ctx context.Context, proxy string) error {
-	return a.logins.Cancel(ctx, proxy)
-}
-
-// Logout has tsh end the session at a proxy.
-func (a *Agent) Logout(ctx context.Context, proxy string) (string, error) {
-	return a.logins.Logout(ctx, proxy)
-}
-
-// ForgetLogin deletes what the keychain holds for a user at a proxy.
-func (a *Agent) ForgetLogin(ctx context.Context, proxy, user string) (ipc.Forgotten, error) {
-	return a.logins.Forget(ctx, proxy, user)
-}
-
-// SnoozeRenewal silences the current reminder that a session expires.
-func (a *Agent) SnoozeRenewal(ctx context.Context, proxy string) (ipc.Snoozed, error) {
-	return a.renewals.Snooze(ctx, proxy)
 }
 
 // Snapshot returns what was published last. It must not be changed.

@@ -9,6 +9,7 @@
 package config
 
 import (
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -100,9 +101,17 @@ type Log struct {
 	Level LogLevel `json:"level,omitempty" jsonschema:"enum=debug,enum=info,enum=warn,enum=error,default=info"` // empty means LogInfo
 }
 
-// LogLevel is the least severity that is logged. Its text is one that
-// slog.Level's UnmarshalText takes.
+// LogLevel is the least severity that is logged.
 type LogLevel string
+
+// Level is the level as slog has it; that of an unknown text is slog.LevelInfo.
+func (l LogLevel) Level() slog.Level {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(l)); err != nil {
+		return slog.LevelInfo
+	}
+	return level
+}
 
 // The levels of logging.
 const (

@@ -7,6 +7,13 @@ import (
 	pb "berth/agent/ipc/berthv1"
 )
 
+// KubeBackend answers for what kubectl asks.
+type KubeBackend interface {
+	// KubeCredentials returns a credential for a Kubernetes cluster; an empty
+	// cluster means the current profile's.
+	KubeCredentials(ctx context.Context, cluster, kubeCluster string) (KubeCredentials, error)
+}
+
 // KubeCredentials is a credential for one Kubernetes cluster, and how to reach
 // the cluster with it. It is a secret.
 type KubeCredentials struct {
@@ -28,7 +35,7 @@ func (k KubeCredentials) GoString() string { return k.String() }
 func (s *service) KubeCredentials(
 	ctx context.Context, req *pb.KubeCredentialsRequest,
 ) (*pb.KubeCredentialsResponse, error) {
-	k, err := s.backend.KubeCredentials(ctx, req.GetCluster(), req.GetKubeCluster())
+	k, err := s.backend.Kube.KubeCredentials(ctx, req.GetCluster(), req.GetKubeCluster())
 	if err != nil {
 		return nil, err
 	}

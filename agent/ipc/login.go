@@ -13,6 +13,26 @@ import (
 	"berth/agent/state"
 )
 
+// LoginBackend answers for logins.
+type LoginBackend interface {
+	// Login logs in, showing each step and taking answers until it is done or
+	// ctx ends. An error of show ends the caller's part in it.
+	Login(ctx context.Context, start LoginStart, answers <-chan LoginAnswer, show func(LoginEvent) error) error
+	// Cancel ends the login under way at a proxy, for all who take part in it.
+	Cancel(ctx context.Context, proxy string) error
+	// Logout ends the session at a proxy and returns which proxy it was.
+	Logout(ctx context.Context, proxy string) (string, error)
+	// Forget deletes what the keychain holds for a user at a proxy; an empty user
+	// means the profile's own.
+	Forget(ctx context.Context, proxy, user string) (Forgotten, error)
+}
+
+// RenewalBackend answers for the renewing of sessions.
+type RenewalBackend interface {
+	// Snooze silences the current reminder that a session expires.
+	Snooze(ctx context.Context, proxy string) (Snoozed, error)
+}
+
 // LoginStart says where to log in, and how.
 type LoginStart struct {
 	Proxy string        // host:port or host; empty means the current profile's
@@ -101,7 +121,7 @@ func (s *service) Login(stream grpc.BidiStreamingServer[pb.LoginRequest, pb.Logi
 		}
 	}()
 	go receiveAnswers(ctx, cancel, stream, answers)
-	return s.backend.Login(ctx, FromProto[LoginStart](start), answers,
+	return s.backend.Logins.Login(ctx, FromProto[LoginStart](start), answers,
 		func(e LoginEvent) error { return stream.Send(ToProto[pb.LoginResponse](e)) })
 }
 
@@ -130,7 +150,7 @@ func receiveAnswers(
 
 // CancelLogin ends a login under way.
 func (s *service) CancelLogin(ctx context.Context, req *pb.CancelLoginRequest) (*pb.CancelLoginResponse, error) {
-	if err := s.backend.CancelLogin(ctx, req.GetProxy()); err != nil {
+	if err := s.backend.Logins.Cancel(ctx, req.GetProxy()); err != nil {
 		return nil, err
 	}
 	return &pb.CancelLoginResponse{}, nil
@@ -138,7 +158,7 @@ func (s *service) CancelLogin(ctx context.Context, req *pb.CancelLoginRequest) (
 
 // ForgetLogin deletes what the keychain holds.
 func (s *service) ForgetLogin(ctx context.Context, req *pb.ForgetLoginRequest) (*pb.ForgetLoginResponse, error) {
-	f, err := s.backend.ForgetLogin(ctx, req.GetProxy(), req.GetUser())
+	f, err := s.backend.Logins.Forget(ctx, req.GetProxy(), req.GetUser())
 	if err != nil {
 		return nil, err
 	}
@@ -147,7 +167,7 @@ func (s *service) ForgetLogin(ctx context.Context, req *pb.ForgetLoginRequest) (
 
 // Logout ends the session at a proxy.
 func (s *service) Logout(ctx context.Context, req *pb.LogoutRequest) (*pb.LogoutResponse, error) {
-	proxy, err := s.backend.Logout(ctx, req.GetProxy())
+	proxy, err := s.backend.Logins.Logout(ctx, req.GetProxy())
 	if err != nil {
 		return nil, err
 	}
@@ -156,7 +176,7 @@ func (s *service) Logout(ctx context.Context, req *pb.LogoutRequest) (*pb.Logout
 
 // SnoozeRenewal puts aside what is said about a session's end.
 func (s *service) SnoozeRenewal(ctx context.Context, req *pb.SnoozeRenewalRequest) (*pb.SnoozeRenewalResponse, error) {
-	snoozed, err := s.backend.SnoozeRenewal(ctx, req.GetProxy())
+	snoozed, err := s.backend.Renewals.Snooze(ctx, req.GetProxy())
 	if err != nil {
 		return nil, err
 	}

@@ -49,7 +49,7 @@ func TestForeignUserIsRefused(t *testing.T) {
 	}
 	var logged lockedBuffer
 	b := newFakeBackend()
-	srv := NewServer(ServerConfig{Backend: b, Logger: slog.New(slog.NewTextHandler(&logged, nil))})
+	srv := NewServer(ServerConfig{Backend: b.all(), Logger: slog.New(slog.NewTextHandler(&logged, nil))})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- srv.Run(ctx, ln) }()

@@ -26,14 +26,36 @@ const (
 	handshakeTimeout   = 5 * time.Second
 )
 
-// Backend is what the server asks of the agent. An error that is an [*Error]
-// reaches the caller whole; any other one arrives with [CodeFailed].
-type Backend interface {
+// Backend is what the server asks of the agent: one part for each subject, so
+// that the room that owns the subject can answer for it. An error that is an
+// [*Error] reaches the caller whole; any other one arrives with [CodeFailed].
+type Backend struct {
+	Agent    AgentBackend
+	Tunnels  TunnelBackend
+	Logins   LoginBackend
+	Renewals RenewalBackend
+	Kube     KubeBackend
+	// Requests may be nil: then there are no calls about access requests.
+	Requests RequestBackend
+}
+
+// AgentBackend answers for the agent as a whole.
+type AgentBackend interface {
 	// Snapshot returns the newest snapshot, which no one may change.
 	Snapshot() *state.Snapshot
 	// Subscribe returns a channel that receives after each newer snapshot, and
 	// what ends the subscription. Wake-ups may be merged.
 	Subscribe() (wake <-chan struct{}, cancel func())
+	// DismissNotice says that a notice need not be shown any more.
+	DismissNotice(ctx context.Context, id string) error
+	// ReloadConfig reads the config file again.
+	ReloadConfig(ctx context.Context) error
+	// Shutdown asks the agent to exit and returns at once.
+	Shutdown()
+}
+
+// TunnelBackend answers for the tunnels and what they can lead to.
+type TunnelBackend interface {
 	// ListResources asks the clusters what they offer.
 	ListResources(ctx context.Context, q ResourceQuery) ([]Resource, error)
 	// AddTunnel configures a tunnel and returns it with its port.
@@ -48,35 +70,12 @@ type Backend interface {
 	RestartTunnel(ctx context.Context, name string) error
 	// TunnelHistory returns what happened to a tunnel lately, the oldest first.
 	TunnelHistory(ctx context.Context, name string) ([]state.Event, error)
-	// Login logs in, showing each step and taking answers until it is done or
-	// ctx ends. An error of show ends the caller's part in it.
-	Login(ctx context.Context, start LoginStart, answers <-chan LoginAnswer, show func(LoginEvent) error) error
-	// CancelLogin ends the login under way at a proxy, for everybody.
-	CancelLogin(ctx context.Context, proxy string) error
-	// Logout ends the session at a proxy and returns which proxy it was.
-	Logout(ctx context.Context, proxy string) (string, error)
-	// ForgetLogin deletes what the keychain holds for a user at a proxy; an empty
-	// user means the profile's own.
-	ForgetLogin(ctx context.Context, proxy, user string) (Forgotten, error)
-	// SnoozeRenewal puts aside what is said now about a session's end.
-	SnoozeRenewal(ctx context.Context, proxy string) (Snoozed, error)
-	// KubeCredentials returns a credential for a Kubernetes cluster; an empty
-	// cluster means the current profile's.
-	KubeCredentials(ctx context.Context, cluster, kubeCluster string) (KubeCredentials, error)
-	// DismissNotice says that a notice need not be shown any more.
-	DismissNotice(ctx context.Context, id string) error
-	// ReloadConfig reads the config file again.
-	ReloadConfig(ctx context.Context) error
-	// Shutdown asks the agent to exit and returns at once.
-	Shutdown()
 }
 
 // ServerConfig says how a [Server] works.
 type ServerConfig struct {
-	Backend Backend      // required
+	Backend Backend
 	Logger  *slog.Logger // required
-	// Requests answers for access requests; nil means that nothing does.
-	Requests RequestBackend
 	// Grace is how long calls in progress may go on at the end; zero means 2 s.
 	Grace time.Duration
 	// CallTimeout bounds each call that is not a stream; zero means a minute.
@@ -92,8 +91,9 @@ type Server struct {
 // NewServer returns a server that [Server.Run] starts. It panics when the
 // config lacks what is required.
 func NewServer(cfg ServerConfig) *Server {
-	if cfg.Backend == nil || cfg.Logger == nil {
-		panic("ipc: a server needs a backend and a logger")
+	if b := cfg.Backend; b.Agent == nil || b.Tunnels == nil || b.Logins == nil || b.Renewals == nil || b.Kube == nil ||
+		cfg.Logger == nil {
+		panic("ipc: a server needs a backend for each subject and a logger")
 	}
 	if cfg.Grace == 0 {
 		cfg.Grace = defaultGrace
@@ -123,9 +123,8 @@ func (s *Server) Run(ctx context.Context, ln net.Listener) error {
 	)
 	stopping := make(chan struct{})
 	pb.RegisterAgentServer(srv, &service{backend: s.cfg.Backend, stopping: stopping})
-
-	if s.cfg.Requests != nil {
-		pb.RegisterAccessRequestsServer(srv, &requestService{backend: s.cfg.Requests, stopping: stopping})
+	if requests := s.cfg.Backend.Requests; requests != nil {
+		pb.RegisterAccessRequestsServer(srv, &requestService{backend: requests, stopping: stopping})
 	}
 
 	served := make(chan error, 1)

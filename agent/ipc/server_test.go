@@ -19,7 +19,11 @@ import (
 
 // fakeBackend is an agent of one counter: the snapshot's pid.
 type fakeBackend struct {
-	Backend // what a test does not set panics
+	TunnelBackend // what a test does not set panics
+	LoginBackend
+	RenewalBackend
+	KubeBackend
+	AgentBackend
 
 	mu   sync.Mutex
 	cur  state.Snapshot
@@ -27,6 +31,10 @@ type fakeBackend struct {
 	subs int
 
 	stop func(ctx context.Context, name string) error
+}
+
+func (b *fakeBackend) all() Backend {
+	return Backend{Agent: b, Tunnels: b, Logins: b, Renewals: b, Kube: b}
 }
 
 func newFakeBackend() *fakeBackend { return &fakeBackend{wake: make(chan struct{}, 1)} }
@@ -95,7 +103,7 @@ func TestWatchCoalescesForASlowReader(t *testing.T) {
 	stream := &blockedStream{ctx: ctx, take: make(chan int)}
 	done := make(chan error, 1)
 	go func() {
-		svc := &service{backend: b, stopping: make(chan struct{})}
+		svc := &service{backend: b.all(), stopping: make(chan struct{})}
 		done <- svc.WatchSnapshots(&pb.WatchSnapshotsRequest{}, stream)
 	}()
 	if got := <-stream.take; got != 1 {
@@ -129,7 +137,7 @@ func TestWatchIsPaced(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		stream := &blockedStream{ctx: ctx, take: make(chan int)}
-		svc := &service{backend: b, stopping: make(chan struct{})}
+		svc := &service{backend: b.all(), stopping: make(chan struct{})}
 		go func() { _ = svc.WatchSnapshots(&pb.WatchSnapshotsRequest{}, stream) }()
 		var sent []int
 		go func() {

@@ -20,12 +20,12 @@ type service struct {
 
 // GetInfo says which agent this is.
 func (s *service) GetInfo(context.Context, *pb.GetInfoRequest) (*pb.GetInfoResponse, error) {
-	return &pb.GetInfoResponse{Agent: ToProto[pb.AgentInfo](s.backend.Snapshot().Agent)}, nil
+	return &pb.GetInfoResponse{Agent: ToProto[pb.AgentInfo](s.backend.Agent.Snapshot().Agent)}, nil
 }
 
 // GetSnapshot returns the newest snapshot.
 func (s *service) GetSnapshot(context.Context, *pb.GetSnapshotRequest) (*pb.GetSnapshotResponse, error) {
-	return &pb.GetSnapshotResponse{Snapshot: ToProto[pb.Snapshot](*s.backend.Snapshot())}, nil
+	return &pb.GetSnapshotResponse{Snapshot: ToProto[pb.Snapshot](*s.backend.Agent.Snapshot())}, nil
 }
 
 // watchPace is the shortest time between two snapshots for one follower: what
@@ -38,13 +38,13 @@ const watchPace = 50 * time.Millisecond
 func (s *service) WatchSnapshots(
 	_ *pb.WatchSnapshotsRequest, stream grpc.ServerStreamingServer[pb.WatchSnapshotsResponse],
 ) error {
-	wake, cancel := s.backend.Subscribe()
+	wake, cancel := s.backend.Agent.Subscribe()
 	defer cancel()
 	pace := time.NewTimer(watchPace)
 	defer pace.Stop()
 	for {
 		pace.Reset(watchPace)
-		snapshot := ToProto[pb.Snapshot](*s.backend.Snapshot())
+		snapshot := ToProto[pb.Snapshot](*s.backend.Agent.Snapshot())
 		if err := stream.Send(&pb.WatchSnapshotsResponse{Snapshot: snapshot}); err != nil {
 			return err
 		}
@@ -69,7 +69,7 @@ func (s *service) WatchSnapshots(
 func (s *service) ListResources(
 	ctx context.Context, req *pb.ListResourcesRequest,
 ) (*pb.ListResourcesResponse, error) {
-	list, err := s.backend.ListResources(ctx, FromProto[ResourceQuery](req))
+	list, err := s.backend.Tunnels.ListResources(ctx, FromProto[ResourceQuery](req))
 	if err != nil {
 		return nil, err
 	}
@@ -78,7 +78,7 @@ func (s *service) ListResources(
 
 // AddTunnel configures a tunnel.
 func (s *service) AddTunnel(ctx context.Context, req *pb.AddTunnelRequest) (*pb.AddTunnelResponse, error) {
-	spec, err := s.backend.AddTunnel(ctx, FromProto[state.TunnelSpec](req.GetSpec()))
+	spec, err := s.backend.Tunnels.AddTunnel(ctx, FromProto[state.TunnelSpec](req.GetSpec()))
 	if err != nil {
 		return nil, err
 	}
@@ -89,31 +89,31 @@ func (s *service) AddTunnel(ctx context.Context, req *pb.AddTunnelRequest) (*pb.
 func (s *service) RemoveTunnel(
 	ctx context.Context, req *pb.RemoveTunnelRequest,
 ) (*pb.RemoveTunnelResponse, error) {
-	return &pb.RemoveTunnelResponse{}, s.backend.RemoveTunnel(ctx, req.GetName())
+	return &pb.RemoveTunnelResponse{}, s.backend.Tunnels.RemoveTunnel(ctx, req.GetName())
 }
 
 // StartTunnel starts a stopped tunnel.
 func (s *service) StartTunnel(ctx context.Context, req *pb.StartTunnelRequest) (*pb.StartTunnelResponse, error) {
-	return &pb.StartTunnelResponse{}, s.backend.StartTunnel(ctx, req.GetName())
+	return &pb.StartTunnelResponse{}, s.backend.Tunnels.StartTunnel(ctx, req.GetName())
 }
 
 // StopTunnel stops a tunnel.
 func (s *service) StopTunnel(ctx context.Context, req *pb.StopTunnelRequest) (*pb.StopTunnelResponse, error) {
-	return &pb.StopTunnelResponse{}, s.backend.StopTunnel(ctx, req.GetName())
+	return &pb.StopTunnelResponse{}, s.backend.Tunnels.StopTunnel(ctx, req.GetName())
 }
 
 // RestartTunnel stops a tunnel and starts it again.
 func (s *service) RestartTunnel(
 	ctx context.Context, req *pb.RestartTunnelRequest,
 ) (*pb.RestartTunnelResponse, error) {
-	return &pb.RestartTunnelResponse{}, s.backend.RestartTunnel(ctx, req.GetName())
+	return &pb.RestartTunnelResponse{}, s.backend.Tunnels.RestartTunnel(ctx, req.GetName())
 }
 
 // TunnelHistory returns what happened to a tunnel lately.
 func (s *service) TunnelHistory(
 	ctx context.Context, req *pb.TunnelHistoryRequest,
 ) (*pb.TunnelHistoryResponse, error) {
-	events, err := s.backend.TunnelHistory(ctx, req.GetName())
+	events, err := s.backend.Tunnels.TunnelHistory(ctx, req.GetName())
 	if err != nil {
 		return nil, err
 	}
@@ -122,7 +122,7 @@ func (s *service) TunnelHistory(
 
 // DismissNotice says that a notice need not be shown any more.
 func (s *service) DismissNotice(ctx context.Context, req *pb.DismissNoticeRequest) (*pb.DismissNoticeResponse, error) {
-	if err := s.backend.DismissNotice(ctx, req.GetId()); err != nil {
+	if err := s.backend.Agent.DismissNotice(ctx, req.GetId()); err != nil {
 		return nil, err
 	}
 	return &pb.DismissNoticeResponse{}, nil
@@ -132,11 +132,11 @@ func (s *service) DismissNotice(ctx context.Context, req *pb.DismissNoticeReques
 func (s *service) ReloadConfig(
 	ctx context.Context, _ *pb.ReloadConfigRequest,
 ) (*pb.ReloadConfigResponse, error) {
-	return &pb.ReloadConfigResponse{}, s.backend.ReloadConfig(ctx)
+	return &pb.ReloadConfigResponse{}, s.backend.Agent.ReloadConfig(ctx)
 }
 
 // Shutdown asks the agent to exit; the answer comes before it does.
 func (s *service) Shutdown(context.Context, *pb.ShutdownRequest) (*pb.ShutdownResponse, error) {
-	s.backend.Shutdown()
+	s.backend.Agent.Shutdown()
 	return &pb.ShutdownResponse{}, nil
 }

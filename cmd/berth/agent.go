@@ -12,7 +12,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"berth/agent"
-	"berth/agent/config"
 	"berth/internal/lean"
 	"berth/internal/logfile"
 	"berth/internal/paths"
@@ -65,7 +64,7 @@ func (a *app) runAgent(ctx context.Context, o agentOptions) error {
 	if err != nil {
 		return err
 	}
-	level, err := logLevel(o.level, p.Config)
+	level, follow, err := logLevel(o.level)
 	if err != nil {
 		return err
 	}
@@ -84,7 +83,7 @@ func (a *app) runAgent(ctx context.Context, o agentOptions) error {
 	// berth's log, and only when somebody debugs.
 	slog.SetDefault(slog.New(logfile.Demote(log.Handler())))
 	return notRunning(agent.Run(ctx, agent.Options{
-		Paths: p, Version: buildVersion(), Logger: log, Grace: o.grace,
+		Paths: p, Version: buildVersion(), Logger: log, LogLevel: follow, Grace: o.grace,
 		Ready: func() {
 			notifyReady(a.env("NOTIFY_SOCKET"))
 			time.AfterFunc(agentTrimAfter, func() {
@@ -100,22 +99,18 @@ func (a *app) runAgent(ctx context.Context, o agentOptions) error {
 // homes are read, connections made, certs fetched.
 const agentTrimAfter = 15 * time.Second
 
-// logLevel is the level of the agent's log: the flag's, else the config's. A
-// config that cannot be used is the agent's to complain about.
-func logLevel(flag, configFile string) (slog.Level, error) {
-	text := flag
-	if text == "" {
-		cfg, err := config.Load(configFile)
-		if err != nil {
-			cfg = config.Default()
-		}
-		text = string(cfg.LogLevel())
+// logLevel is the level of the agent's log: the flag's, for as long as it runs,
+// else the one that follows the config.
+func logLevel(flag string) (level slog.Leveler, follow *slog.LevelVar, err error) {
+	if flag == "" {
+		follow = new(slog.LevelVar)
+		return follow, follow, nil
 	}
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(text)); err != nil {
-		return 0, usageError{withHint(fmt.Errorf("no log level %q", text), "use debug, info, warn or error")}
+	var fixed slog.Level
+	if err := fixed.UnmarshalText([]byte(flag)); err != nil {
+		return nil, nil, usageError{withHint(fmt.Errorf("no log level %q", flag), "use debug, info, warn or error")}
 	}
-	return level, nil
+	return fixed, nil, nil
 }
 
 // notRunning gives the lock's answer its next step.

@@ -66,7 +66,10 @@ func (b *bench) trayRound(ctx context.Context, storm bool) (got idleAgent, err e
 	}
 	agent := newChatter()
 	parts.Go(func() {
-		_ = ipc.NewServer(ipc.ServerConfig{Backend: agent, Logger: slog.New(slog.DiscardHandler), Grace: time.Millisecond}).Run(ctx, ln)
+		_ = ipc.NewServer(ipc.ServerConfig{
+			Backend: ipc.Backend{Agent: agent, Tunnels: agent, Logins: agent, Renewals: agent, Kube: agent},
+			Logger:  slog.New(slog.DiscardHandler), Grace: time.Millisecond,
+		}).Run(ctx, ln)
 	})
 	bus, err := startBus(ctx, dir)
 	if err != nil {
@@ -127,7 +130,11 @@ func startBus(ctx context.Context, dir string) (address string, err error) {
 
 // chatter is an agent with tunnels whose connections come and go.
 type chatter struct {
-	ipc.Backend // nothing else is asked of it
+	ipc.AgentBackend // nothing else is asked of it
+	ipc.TunnelBackend
+	ipc.LoginBackend
+	ipc.RenewalBackend
+	ipc.KubeBackend
 
 	wake     chan struct{}
 	followed chan struct{} // closed when somebody follows

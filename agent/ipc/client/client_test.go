@@ -146,11 +146,11 @@ func (a *fakeAgent) Logout(ctx context.Context, proxy string) (string, error) {
 	return "p:443", a.record(ctx, "logout %s", proxy)
 }
 
-func (a *fakeAgent) ForgetLogin(ctx context.Context, proxy, user string) (ipc.Forgotten, error) {
+func (a *fakeAgent) Forget(ctx context.Context, proxy, user string) (ipc.Forgotten, error) {
 	return ipc.Forgotten{Proxy: "p:443", User: "u", Stored: []string{"password"}}, a.record(ctx, "forget %s", proxy+" "+user)
 }
 
-func (a *fakeAgent) CancelLogin(ctx context.Context, proxy string) error {
+func (a *fakeAgent) Cancel(ctx context.Context, proxy string) error {
 	return a.record(ctx, "cancel %s", proxy)
 }
 
@@ -158,7 +158,7 @@ func (a *fakeAgent) DismissNotice(ctx context.Context, id string) error {
 	return a.record(ctx, "dismiss %s", id)
 }
 
-func (a *fakeAgent) SnoozeRenewal(ctx context.Context, proxy string) (ipc.Snoozed, error) {
+func (a *fakeAgent) Snooze(ctx context.Context, proxy string) (ipc.Snoozed, error) {
 	return ipc.Snoozed{Proxy: "p:443", Until: new(time.Unix(1, 0).UTC())}, a.record(ctx, "snooze %s", proxy)
 }
 
@@ -178,7 +178,7 @@ func serve(t *testing.T, a *fakeAgent, address string) (stop func()) {
 		t.Fatal(err)
 	}
 	srv := ipc.NewServer(ipc.ServerConfig{
-		Backend: a, Logger: slog.New(slog.DiscardHandler), Grace: 200 * time.Millisecond,
+		Backend: ipc.Backend{Agent: a, Tunnels: a, Logins: a, Renewals: a, Kube: a}, Logger: slog.New(slog.DiscardHandler), Grace: 200 * time.Millisecond,
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -501,7 +501,7 @@ func BenchmarkCall(b *testing.B) {
 		b.Fatal(err)
 	}
 	a := &fakeAgent{cur: state.Snapshot{Tunnels: make([]state.Tunnel, 50)}}
-	srv := ipc.NewServer(ipc.ServerConfig{Backend: a, Logger: slog.New(slog.DiscardHandler)})
+	srv := ipc.NewServer(ipc.ServerConfig{Backend: ipc.Backend{Agent: a, Tunnels: a, Logins: a, Renewals: a, Kube: a}, Logger: slog.New(slog.DiscardHandler)})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- srv.Run(ctx, ln) }()
