@@ -447,7 +447,7 @@ func (a *Agent) keepPublished(ctx context.Context) {
 	pause := publishPause
 	for {
 		every := publishIdle
-		if a.pub.hub.watched() {
+		if a.pub.hub.followers.Any() {
 			every = publishCounters
 		}
 		timer := time.NewTimer(every)

@@ -276,7 +276,7 @@ func (a *Agent) Snapshot() *state.Snapshot { return a.pub.hub.cur.Load() }
 // Subscribe returns a channel that receives after each newer snapshot, and the
 // function that ends the subscription.
 func (a *Agent) Subscribe() (<-chan struct{}, func()) {
-	ch, cancel := a.pub.hub.subscribe()
+	ch, cancel := a.pub.hub.followers.Subscribe()
 	a.touch() // the loop may be in its idle sleep; watchers want counters
 	return ch, cancel
 }

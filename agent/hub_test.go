@@ -12,7 +12,7 @@ import (
 func TestHubWakesWatchersForChanges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var h hub
-		woken, cancel := h.subscribe()
+		woken, cancel := h.followers.Subscribe()
 		defer cancel()
 		publish := func(connections int64, want bool) {
 			t.Helper()

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"berth/internal/wake"
 )
 
 // Config is what New makes a Watcher of.
@@ -68,7 +70,7 @@ type Watcher struct {
 	cfg  Config
 	log  *slog.Logger
 	view atomic.Pointer[View]
-	kick chan struct{} // capacity 1: read now
+	kick wake.Signal // read now
 
 	now       func() time.Time // time.Now, but in tests
 	wakeEvery time.Duration    // wakeInterval, but in tests
@@ -77,10 +79,10 @@ type Watcher struct {
 	homes  []*home
 	wokeAt time.Time
 
-	// mu guards what follows.
-	mu          sync.Mutex
-	wanted      []string // the homes to watch, cleaned
-	subscribers map[chan struct{}]struct{}
+	followers wake.Followers
+
+	mu     sync.Mutex // guards wanted
+	wanted []string   // the homes to watch, cleaned
 }
 
 // New reads the homes once and publishes the first View. It starts nothing:
@@ -88,13 +90,12 @@ type Watcher struct {
 func New(cfg Config) *Watcher {
 	cfg = cfg.withDefaults()
 	w := &Watcher{
-		cfg:         cfg,
-		log:         cfg.Logger.With("component", "certwatch"),
-		kick:        make(chan struct{}, 1),
-		now:         time.Now,
-		wakeEvery:   wakeInterval,
-		wanted:      cleanHomes(cfg.Homes),
-		subscribers: map[chan struct{}]struct{}{},
+		cfg:       cfg,
+		log:       cfg.Logger.With("component", "certwatch"),
+		kick:      wake.NewSignal(),
+		now:       time.Now,
+		wakeEvery: wakeInterval,
+		wanted:    cleanHomes(cfg.Homes),
 	}
 	w.view.Store(&View{})
 	w.read()
@@ -108,15 +109,7 @@ func (w *Watcher) View() *View { return w.view.Load() }
 // has room for one wake-up: who is slow misses none, and reads the newest
 // View. Call cancel when done.
 func (w *Watcher) Subscribe() (changed <-chan struct{}, cancel func()) {
-	ch := make(chan struct{}, 1)
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.subscribers[ch] = struct{}{}
-	return ch, func() {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		delete(w.subscribers, ch)
-	}
+	return w.followers.Subscribe()
 }
 
 // SetHomes replaces the homes to watch. What is known of a home that stays is
@@ -130,10 +123,7 @@ func (w *Watcher) SetHomes(homes []string) {
 
 // Refresh makes Run read everything now.
 func (w *Watcher) Refresh() {
-	select {
-	case w.kick <- struct{}{}:
-	default: // already asked
-	}
+	w.kick.Wake()
 }
 
 // cleanHomes makes the paths absolute and drops repeated ones.
@@ -192,14 +182,7 @@ func (w *Watcher) publish(view *View) {
 		return
 	}
 	w.logChanges(old, view)
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for ch := range w.subscribers {
-		select {
-		case ch <- struct{}{}:
-		default: // already woken; it will read the newest
-		}
-	}
+	w.followers.Wake()
 }
 
 // sameView reports whether a and b say the same, but for when they were read.
@@ -218,8 +201,8 @@ func (w *Watcher) Run(ctx context.Context) error {
 
 func (w *Watcher) watch(ctx context.Context, watches *watches) error {
 	defer watches.close()
-	wake := time.NewTicker(w.wakeEvery)
-	defer wake.Stop()
+	ticker := time.NewTicker(w.wakeEvery)
+	defer ticker.Stop()
 	ticked := w.now()
 
 	s := schedule{cfg: w.cfg}
@@ -239,7 +222,7 @@ func (w *Watcher) watch(ctx context.Context, watches *watches) error {
 			now = true
 		case <-w.kick:
 			now = true
-		case <-wake.C:
+		case <-ticker.C:
 			now = w.woke(ticked)
 			ticked = w.now()
 		case <-timer.C:

@@ -17,6 +17,7 @@ import (
 	"github.com/fsnotify/fsnotify"
 
 	"berth/internal/atomicfile"
+	"berth/internal/wake"
 )
 
 // How soon a change is read: once nothing more has come for settle, but not
@@ -60,8 +61,7 @@ type Watcher struct {
 	seen     string     // what the last reading found, to tell changes from noise
 	fromFile bool       // Config was read from a file, not assumed
 
-	mu   sync.Mutex // guards subs
-	subs map[chan struct{}]struct{}
+	followers wake.Followers
 }
 
 // NewWatcher reads the file, so that Current has an answer at once. It starts
@@ -74,7 +74,6 @@ func NewWatcher(c WatcherConfig) (*Watcher, error) {
 	w := &Watcher{
 		path: path, lastGood: c.LastGood, log: c.Logger,
 		settle: settle, settleMost: settleMost, reread: reread,
-		subs: make(map[chan struct{}]struct{}),
 	}
 	if w.log == nil {
 		w.log = slog.New(slog.DiscardHandler)
@@ -93,17 +92,7 @@ func (w *Watcher) Current() *Loaded { return w.cur.Load() }
 
 // Subscribe returns a channel that gets a value after every change of Current;
 // changes that come together may give one. The function ends it.
-func (w *Watcher) Subscribe() (<-chan struct{}, func()) {
-	ch := make(chan struct{}, 1)
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.subs[ch] = struct{}{}
-	return ch, func() {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		delete(w.subs, ch)
-	}
-}
+func (w *Watcher) Subscribe() (<-chan struct{}, func()) { return w.followers.Subscribe() }
 
 // Reload reads the file now, without waiting for a sign of a change, and
 // returns what is then known.
@@ -310,12 +299,5 @@ func (w *Watcher) recall() {
 // publish replaces the state and wakes the subscribers.
 func (w *Watcher) publish(l *Loaded) {
 	w.cur.Store(l)
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for ch := range w.subs {
-		select {
-		case ch <- struct{}{}:
-		default: // already woken; it will read the newest
-		}
-	}
+	w.followers.Wake()
 }
