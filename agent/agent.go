@@ -48,15 +48,15 @@ type Options struct {
 	// LogLevel follows log.level of the config; nil when the Logger's level is
 	// the caller's choice.
 	LogLevel *slog.LevelVar
-	// Grace is how long open connections may go on after the agent was told
-	// to stop. Zero means they are closed at once.
+	// Grace is how long open connections may go on after the agent was asked
+	// to stop. Zero closes them at once.
 	Grace time.Duration
 	// Ready is called once, when every port was tried and the socket listens.
-	// Nil means nobody wants to know.
+	// Nil: no caller is interested.
 	Ready func()
 
 	keychain   login.Keychain     // in place of the system's, for tests
-	caKeychain kubelocal.Keychain // likewise
+	caKeychain kubelocal.Keychain // the same for the local CA's key
 }
 
 // AlreadyRunningError says that another agent serves this user (and this
@@ -420,8 +420,8 @@ type applied struct {
 // followSystem listens to the operating system until ctx ends.
 func (a *Agent) followSystem(ctx context.Context) error { return a.system.monitor.Run(ctx) }
 
-// heardFromSystem acts on what the operating system tells: connections look
-// healthy after a sleep or on another network, and are not.
+// heardFromSystem acts on system events: after a sleep or on another network
+// connections look healthy and are not.
 func (a *Agent) heardFromSystem(ev osevents.Event) {
 	a.log.Info("system event", "event", ev.Kind.String(), "by", ev.By, "source", ev.Source)
 	switch ev.Kind {
@@ -468,8 +468,8 @@ func (a *Agent) keepPublished(ctx context.Context) {
 	}
 }
 
-// publish draws a snapshot and makes it the one that every reader gets. What was
-// asked for before the call is in it.
+// publish draws a snapshot and makes it the one that every reader gets. It
+// contains what was changed before the call.
 func (a *Agent) publish() {
 	a.pub.turn.Lock()
 	defer a.pub.turn.Unlock()

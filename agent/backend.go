@@ -125,9 +125,9 @@ func (a *Agent) checkResource(ctx context.Context, spec state.TunnelSpec) error 
 	return nil
 }
 
-// checkUnknownCluster refuses a cluster nobody knows while somebody could: a
-// misspelt name should not end up in the config. With no valid session at all
-// the name is taken on trust.
+// checkUnknownCluster refuses a cluster that no valid session knows: a misspelt
+// name should not end up in the config. Without any valid session the name is
+// taken on trust.
 func (a *Agent) checkUnknownCluster(spec state.TunnelSpec, f sessions.Session, now time.Time) error {
 	known := a.sessions.ValidClusters(now)
 	if f.Profile != nil || len(known) == 0 {

@@ -20,7 +20,7 @@ const (
 	// publishCounters is how often byte counters are shown to watchers.
 	publishCounters = time.Second
 	// publishIdle is how often time alone (a session that becomes expired)
-	// is looked at when nobody watches.
+	// is looked at while no front end watches.
 	publishIdle = 15 * time.Second
 )
 

@@ -7,11 +7,11 @@ import (
 	"berth/internal/osevents"
 )
 
-// idleIsAway is how long nobody has touched the machine until nobody is there:
+// idleIsAway is how long the machine must be untouched to count as deserted:
 // shorter than it takes a screen to lock itself, longer than a phone call.
 const idleIsAway = 5 * time.Minute
 
-// system is what the operating system tells, as far as the agent acts on it.
+// system is what the operating system reports, as far as the agent acts on it.
 type system struct {
 	monitor *osevents.Monitor
 

@@ -17,7 +17,7 @@ import (
 // pingTimeout bounds the question how to log in; tsh is run without an answer.
 const pingTimeout = 5 * time.Second
 
-// loginPing is what a proxy says of itself to anybody.
+// loginPing is what a proxy says of itself to every client.
 type loginPing struct {
 	singleSignOn bool
 	minClient    string // the least version of tsh it takes
@@ -46,12 +46,12 @@ func (e *OldTSHError) Error() string {
 
 // checkTSHVersion compares tsh with what the cluster asks for. One that is too
 // old is an error, one of a later major version worth a note: Teleport promises
-// nothing of it, and it mostly works. A version that cannot be read refuses
-// nobody.
+// nothing of it, and it mostly works. A version that cannot be read is no
+// reason to refuse a login.
 func checkTSHVersion(ctx context.Context, path string, ping loginPing) (note string, err error) {
 	have, err := tsh.ReadVersion(ctx, path)
 	if err != nil {
-		return "", nil //nolint:nilerr // tsh tells for itself what is wrong with it
+		return "", nil //nolint:nilerr // tsh reports its own trouble
 	}
 	if least, err := tsh.ParseVersion(ping.minClient); err == nil && !have.AtLeast(least) {
 		return "", &OldTSHError{have: have, least: least}

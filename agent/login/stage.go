@@ -16,8 +16,8 @@ import (
 	"berth/certwatch"
 )
 
-// carryTime bounds each of the calls that bring over to a new session what the
-// old one had: they ask nobody.
+// carryTime bounds each call that carries something over from the old session to
+// the new one: none of them waits for a person.
 const carryTime = 15 * time.Second
 
 // stagedLogin logs in into a home of its own and then puts the session into
@@ -81,8 +81,8 @@ func within(ctx context.Context, d time.Duration, f func(context.Context) error)
 // errLoggedInElsewhere is why a login ends whose session came another way.
 var errLoggedInElsewhere = errors.New("logged in by other means")
 
-// unlessLoggedIn runs f until it is done or somebody has logged in by hand
-// meanwhile, which is as good.
+// unlessLoggedIn runs f until it is done, or until a login by hand makes it
+// needless.
 func (ls *Logins) unlessLoggedIn(ctx context.Context, target Target, f func(context.Context) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	var watching sync.WaitGroup

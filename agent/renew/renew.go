@@ -41,9 +41,9 @@ const (
 func (l Level) String() string { return [...]string{"", "soon", "last", "ended"}[l] }
 
 const (
-	// lastWarning is how long before the end a person is told for the last time.
+	// lastWarning is how long before the end the last warning comes.
 	lastWarning = 5 * time.Minute
-	// WakeQuiet is how long after a wake-up nobody is told anything: the
+	// WakeQuiet is how long after a wake-up no warning is shown: the
 	// network is not there yet, and neither is the person.
 	WakeQuiet = 10 * time.Second
 	// stale is how long after its end a session is still worth a word.
@@ -64,7 +64,7 @@ const (
 	Failed              // something was away; worth another try
 	Dismissed           // the person cancelled it, or let it run out
 	Refused             // a secret was wrong, or the identity provider said no
-	NeedsPerson         // it asked for something that nobody was there to give
+	NeedsPerson         // it asked for something that only a person can give
 )
 
 // Attempt is the last login that was started unasked for a session.
@@ -85,8 +85,8 @@ type Input struct {
 	Before time.Duration // of the first warning, or of the login, to the end
 
 	Quiet   bool      // these are quiet hours
-	Away    bool      // the screen is locked or the person idle, as far as the OS tells
-	Silent  bool      // a login asks nobody: what it asks for is stored
+	Away    bool      // the screen is locked or the person idle, as far as the OS reports
+	Silent  bool      // a login needs no person: what it asks for is stored
 	Waiting bool      // clients are held for a login
 	Running bool      // a login is under way, whoever started it
 	WokeAt  time.Time // zero means never
@@ -138,16 +138,16 @@ func Decide(in Input) Decision {
 	return Decision{Action: Warn, Level: level, At: next, Why: "it " + map[Level]string{Soon: "ends soon", Last: "is about to end", Ended: "has ended"}[level]}
 }
 
-// unasked decides about a login that nobody asked for; false means that the
-// person is told instead.
+// unasked decides about an unattended login; false means that the person is
+// warned instead.
 func unasked(in Input, level Level, next time.Time) (Decision, bool) {
 	switch {
 	case in.Last.Outcome > Failed:
 		return Decision{}, false // once is enough
 	case in.Silent:
-		// It opens nothing and asks nobody, at any hour.
+		// It opens nothing and needs no person, at any hour.
 	case level == Ended && !in.Waiting:
-		return Decision{}, false // nobody needs it now: no page opens by itself
+		return Decision{}, false // no client waits for it: no page opens by itself
 	case in.Away && level == Soon:
 		return Decision{Action: Wait, At: next, Why: "nobody is here"}, true
 	case in.Away, in.Quiet:

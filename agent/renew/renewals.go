@@ -68,7 +68,7 @@ type episode struct {
 }
 
 // Decide looks at every profile's session and acts: it starts logins
-// and notes what the person is to be told. It is called ahead of every
+// and notes what the person is to be shown. It is called ahead of every
 // snapshot, so what the snapshot says is what was decided.
 func (rs *Renewals) Decide(now time.Time) {
 	view, cfg, held := rs.cfg.Sessions.View(), rs.cfg.Config(), rs.cfg.Held()
@@ -202,12 +202,12 @@ func (rs *Renewals) renewUnattended(p *certwatch.Profile, e *episode) {
 	})
 }
 
-// errNeedsPerson is why an unattended login is left that asks for something
-// nobody has stored.
+// errNeedsPerson ends an unattended login that asks for something that is not
+// stored.
 var errNeedsPerson = errors.New("it asks for something that only you know")
 
-// open opens a login page on the person's screen. One that cannot be
-// opened needs the person.
+// open opens a login page on the person's screen. A page that cannot be opened
+// needs the person.
 func (rs *Renewals) open(ev ipc.LoginEvent) error {
 	if err := browser.Open(rs.ctx, ev.URL, ev.Browser, os.Getenv, ev.Proxy); err != nil {
 		rs.cfg.Logger.Warn("login page not opened", "profile", ev.Proxy, "err", err)

@@ -275,7 +275,7 @@ func (rs *Requests) DropRequests(ctx context.Context, ids []string, tunnel strin
 }
 
 // findActive finds an assumed request by the beginning of its id. One may be
-// assumed that is listed no more.
+// assumed that is no longer listed.
 func (rs *Requests) findActive(id string) (string, error) {
 	var active []state.Request
 	add := func(id string) {
@@ -356,7 +356,7 @@ func (rs *Requests) awaitSessionFor(ctx context.Context, want ipc.Assume, r stat
 	target := rs.holdTarget(r.Profile)
 	if rs.hold(want) > 0 {
 		leave := rs.held.enter(target.Proxy, cmp.Or(r.ID, access.Clean(want.ID, 200)))
-		rs.cfg.OnChange() // the person is told
+		rs.cfg.OnChange() // the snapshot shows who waits
 		defer func() {
 			leave()
 			rs.cfg.OnChange()

@@ -14,7 +14,7 @@ type heldAssumes struct {
 	by map[string]map[string]int
 }
 
-// enter counts one more; the caller calls leave when it waits no more.
+// enter counts one more; the caller calls leave when it no longer waits.
 func (h *heldAssumes) enter(proxy, id string) (leave func()) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -129,7 +129,7 @@ func (rs *Requests) Draw(now time.Time) []state.Request { return rs.board.Reques
 // Held returns the requests whose assume waits for a login at a proxy.
 func (rs *Requests) Held(proxyAddr string) []string { return rs.held.at(proxyAddr) }
 
-// GrantsChanged tells the board which tunnels alone have a request's roles.
+// GrantsChanged hands the board which tunnels alone have a request's roles.
 func (rs *Requests) GrantsChanged() { rs.board.SetTunnels(rs.cfg.Memory.Granted()) }
 
 // lookupWait is how long a request that is not listed is waited for: right
@@ -187,7 +187,7 @@ func (rs *Requests) untilExpiry() time.Duration {
 	return wait
 }
 
-// Follow tells the board which sessions there are.
+// Follow hands the board the sessions to follow.
 func (rs *Requests) Follow() {
 	now := time.Now()
 	var list []access.Session
@@ -236,7 +236,7 @@ func (rs *Requests) tshRunner(p *certwatch.Profile) func(context.Context, ...str
 	}
 }
 
-// requestEvent does what is to be done about an event: it tells the watchers
+// requestEvent does what an event calls for: it notifies the watchers
 // and the hooks, ends what has ended, and follows the rules.
 func (rs *Requests) requestEvent(ctx context.Context, ev state.RequestEvent) {
 	r := ev.Request
@@ -291,7 +291,7 @@ func (rs *Requests) autoAssume(ctx context.Context, r state.Request) {
 	})
 }
 
-// tell hands an event to whoever watches; one that does not keep up loses it.
+// tell hands an event to every watcher; a watcher that does not keep up loses it.
 func (rs *Requests) tell(ev state.RequestEvent) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()

@@ -67,7 +67,7 @@ func (es *elevations) give(e *elevation) {
 	es.list = slices.DeleteFunc(es.list, func(have *elevation) bool { return have == e })
 }
 
-// tidy removes the homes that are used no more: served says which one the
+// tidy removes the homes that are no longer used: served says which one the
 // process that takes connections uses.
 func (es *elevations) tidy(served func() (home string, ok bool)) {
 	home, ok := served()
@@ -81,7 +81,7 @@ func (es *elevations) tidy(served func() (home string, ok bool)) {
 		return // the process is yet to come
 	}
 	if last == nil && slices.ContainsFunc(es.list, func(e *elevation) bool { return e != nil && e.stage.Dir == home }) {
-		return // likewise
+		return // the process for the session's own home is yet to come
 	}
 	es.closeLocked(es.list[:len(es.list)-1])
 	if es.list = es.list[len(es.list)-1:]; last == nil {

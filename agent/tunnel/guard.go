@@ -52,12 +52,12 @@ func (w *watchman) tryOut(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer client.Close() //nolint:errcheck // likewise
+	defer client.Close() //nolint:errcheck // nothing to be done about it
 	accepted, err := ln.Accept()
 	if err != nil {
 		return err
 	}
-	defer accepted.Close() //nolint:errcheck // likewise
+	defer accepted.Close() //nolint:errcheck // nothing to be done about it
 	return w.guard.Check(accepted)
 }
 
@@ -83,7 +83,7 @@ func (w *watchman) of(spec state.TunnelSpec) func(net.Conn) error {
 	return func(client net.Conn) error {
 		err := w.guard.Check(client)
 		if errors.Is(err, guard.ErrUnknown) {
-			return proxies.ErrClientGone // it hung up before anybody could ask
+			return proxies.ErrClientGone // it hung up before the guard could ask
 		}
 		return err
 	}
@@ -97,7 +97,7 @@ type foreigners struct {
 	told map[string]bool
 }
 
-// note notes a client that was turned away; the log is told of each user once.
+// note notes a client that was turned away; each user is logged once.
 func (f *foreigners) note(err error, at time.Time, log *slog.Logger) {
 	var foreign *guard.ForeignError
 	if !errors.As(err, &foreign) {

@@ -280,8 +280,7 @@ func (s *Set) Stop(ctx context.Context, name string) error {
 	return err
 }
 
-// Resume starts a tunnel that the user stopped; on one that runs it does
-// nothing.
+// Resume starts a tunnel that the user stopped; a running tunnel stays as it is.
 func (s *Set) Resume(ctx context.Context, name string) error {
 	if err := s.cfg.Memory.SetStopped(name, false); err != nil {
 		return err
@@ -409,7 +408,7 @@ func (s *Set) grantRefused(tunnel string, err error) bool {
 	}
 	s.log.Info("tunnel loses access requests' roles", "tunnel", tunnel, "request_ids", ids, "err", err)
 	ended := ids
-	// The server names the one that it stumbled over.
+	// The server names the request that failed.
 	if one := slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return !strings.Contains(err.Error(), id) }); len(one) == 1 {
 		ended = one
 	}

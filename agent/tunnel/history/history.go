@@ -128,7 +128,7 @@ func (h *History) Connection(ev proxies.Event, forLogin bool, problem func(error
 	addr := ev.Client.String()
 	waiter := h.held[addr]
 	switch ev.Kind {
-	case proxies.EventAccepted: // what becomes of it is told
+	case proxies.EventAccepted: // a later event says what became of it
 	case proxies.EventWaiting:
 		e, fresh := h.burstLocked(entryKey{kind: state.EventWaited, forLogin: forLogin}, ev.At, burstGap)
 		h.countLocked(e, fresh, ev)
@@ -139,7 +139,7 @@ func (h *History) Connection(ev proxies.Event, forLogin bool, problem func(error
 			h.releaseLocked(waiter, ev)
 			return
 		}
-		e, _ := h.burstLocked(entryKey{kind: state.EventConnected}, ev.At, quietGap) // nobody asks who just works
+		e, _ := h.burstLocked(entryKey{kind: state.EventConnected}, ev.At, quietGap) // a client that works needs no name
 		e.count++
 		e.last = ev.At
 	case proxies.EventRefused:
@@ -232,7 +232,7 @@ func (h *History) TunnelState(t *state.Tunnel, now time.Time) {
 		h.addLocked(&entry{kind: state.EventCert, at: now, last: now, text: text, until: t.CertValidUntil})
 	}
 	if t.State == state.TunnelConnecting {
-		return // on its way to the state that will be told
+		return // on its way to the state that is worth a line
 	}
 	key, text := stateWords(t)
 	if key != h.lastState {
@@ -240,7 +240,8 @@ func (h *History) TunnelState(t *state.Tunnel, now time.Time) {
 		h.addLocked(&entry{kind: state.EventState, key: entryKey{why: key}, at: now, last: now, text: text})
 		return
 	}
-	// The same trouble in better words: who has the port is found out later.
+	// The same trouble in better words: whose program has the port is found out
+	// later.
 	for _, e := range slices.Backward(h.entries) {
 		if e.kind == state.EventState {
 			e.text = text
@@ -295,10 +296,10 @@ type entry struct {
 	until    *time.Time // of a cert: its end
 
 	count   int
-	client  string        // the first one's program; empty while nobody knows
+	client  string        // the first one's program; empty while it is not known
 	waiting int           // still held
 	refused int           // of those that were held
-	left    int           // likewise: hung up
+	left    int           // of those that were held: hung up
 	longest time.Duration // of the waits that are over
 }
 
