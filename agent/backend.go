@@ -24,8 +24,10 @@ import (
 // ListResources asks the clusters what they offer this user. Without a cluster
 // it asks the selected cluster of every valid profile.
 func (a *Agent) ListResources(ctx context.Context, q ipc.ResourceQuery) ([]ipc.Resource, error) {
-	if q.Kind != "" && q.Kind != state.KindDB && q.Kind != state.KindKube {
-		return nil, &ipc.Error{Code: ipc.CodeInvalid, Message: fmt.Sprintf("unknown kind of resource %q", q.Kind), Hint: `use "db" or "kube"`}
+	if q.Kind != "" && !q.Kind.Known() {
+		return nil, &ipc.Error{
+			Code: ipc.CodeInvalid, Message: fmt.Sprintf("unknown kind of resource %q", q.Kind), Hint: `see "berth resources --help"`,
+		}
 	}
 	now := time.Now()
 	names := []string{q.Cluster}
@@ -37,11 +39,11 @@ func (a *Agent) ListResources(ctx context.Context, q ipc.ResourceQuery) ([]ipc.R
 	}
 	resources := []ipc.Resource{}
 	for _, name := range names {
-		for _, kind := range []state.Kind{state.KindDB, state.KindKube} {
-			if q.Kind != "" && q.Kind != kind {
+		for _, info := range state.Kinds {
+			if q.Kind != "" && q.Kind != info.Kind {
 				continue
 			}
-			list, err := a.resources(ctx, kind, name, now)
+			list, err := a.resources(ctx, info.Kind, name, now)
 			if err != nil {
 				return nil, a.tunnels.Word(err, name)
 			}
@@ -83,7 +85,7 @@ func (a *Agent) AddTunnel(ctx context.Context, spec state.TunnelSpec) (state.Tun
 	// The port is chosen under the file's lock: two commands at once must not
 	// choose the same.
 	err := config.Edit(a.opts.Paths.Config, func(d *config.Document) error {
-		if spec.Port == 0 && spec.Kind != state.KindKube {
+		if spec.Port == 0 && !spec.Kind.Info().SharesPort {
 			spec.Port = ports.Derive(d.Config(), spec, proxies.PortBusy)
 		}
 		if err := d.AddTunnel(spec); err != nil {

@@ -43,10 +43,7 @@ func mark(t state.Tunnel) string {
 
 func tunnelLabel(t state.Tunnel) string {
 	parts := []string{mark(t) + " " + plain.Short(t.Name, maxName)}
-	where := t.Address
-	if t.Kind == state.KindKube {
-		where = "context " + plain.Short(contextPrefix+t.Name, maxName)
-	}
+	where := aimOf(t).label
 	switch t.State {
 	case state.TunnelReady:
 		parts = append(parts, where)
@@ -91,11 +88,8 @@ func tunnelActions(s state.Snapshot, t state.Tunnel, env Env) []Item {
 		a.Tunnel = t.Name
 		items = append(items, Item{Label: label, Action: a})
 	}
-	if t.Kind == state.KindKube {
-		add("Copy context name", Action{Do: DoCopy, Text: contextPrefix + t.Name})
-	} else {
-		add("Copy address", Action{Do: DoCopy, Text: t.Address})
-	}
+	aim := aimOf(t)
+	add("Copy "+aim.what, Action{Do: DoCopy, Text: aim.text})
 	if env.Client != nil {
 		if name, command, ok := env.Client(t); ok {
 			add("Copy "+plain.Short(name, maxName)+" command", Action{Do: DoCopy, Text: command})
@@ -181,10 +175,7 @@ func addItem(s state.Snapshot, env Env) []Item {
 }
 
 func offerItem(r Offer, nameCluster bool) Item {
-	what := cmp.Or(r.Protocol, string(r.Kind))
-	if r.Kind == state.KindKube {
-		what = "Kubernetes"
-	}
+	what := cmp.Or(r.Protocol, r.Kind.Info().Protocol, string(r.Kind))
 	label := fmt.Sprintf("%s (%s)", plain.Short(r.Name, maxName), plain.Short(what, maxName))
 	if nameCluster {
 		label += " in " + plain.Short(r.Cluster, maxName)

@@ -13,7 +13,7 @@ import (
 
 // Of returns the port of a tunnel; 0 for one of a config that was not filled.
 func Of(cfg *config.Config, t state.TunnelSpec) int {
-	if t.Kind == state.KindKube {
+	if t.Kind.Info().SharesPort {
 		return Kube(cfg, t)
 	}
 	return t.Port
@@ -99,7 +99,7 @@ func Fill(cfg *config.Config) *config.Config {
 	full := *cfg
 	full.Tunnels = slices.Clone(cfg.Tunnels)
 	for i, t := range full.Tunnels {
-		if t.Port == 0 && t.Kind != state.KindKube { // those share one
+		if t.Port == 0 && !t.Kind.Info().SharesPort {
 			full.Tunnels[i].Port = Derive(&full, t, func(int) bool { return false })
 		}
 	}

@@ -535,7 +535,7 @@ func reasonFlag(able cluster.RequestAbilities) string {
 
 // resourceID is what a tunnel leads to, as requests name it.
 func resourceID(spec state.TunnelSpec) string {
-	return fmt.Sprintf("/%s/%s/%s", spec.Cluster, spec.Kind.InResourceID(), spec.Resource)
+	return fmt.Sprintf("/%s/%s/%s", spec.Cluster, spec.Kind.Info().ResourceKind, spec.Resource)
 }
 
 // requestIPC words what went wrong with a request.

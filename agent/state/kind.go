@@ -17,6 +17,8 @@ type KindInfo struct {
 	Kind   Kind
 	Title  string // of what it leads to
 	Plural string // of the same, as in "this is for databases"
+	// Protocol is what clients speak, where that is the same for all such tunnels.
+	Protocol string
 	// ResourceKind is what Teleport calls it in the id of a resource.
 	ResourceKind string
 	// SharesPort means that the tunnels without a port of their own listen at
@@ -31,7 +33,7 @@ type KindInfo struct {
 var Kinds = []KindInfo{
 	{Kind: KindDB, Title: "database", Plural: "databases", ResourceKind: "db"},
 	{
-		Kind: KindKube, Title: "Kubernetes cluster", Plural: "Kubernetes", ResourceKind: "kube_cluster",
+		Kind: KindKube, Title: "Kubernetes cluster", Plural: "Kubernetes", Protocol: "Kubernetes", ResourceKind: "kube_cluster",
 		SharesPort: true, ShowsCert: true,
 	},
 }

@@ -21,12 +21,3 @@ func LowerFirst(s string) string {
 	}
 	return strings.ToLower(s[:1]) + s[1:]
 }
-
-// InResourceID returns the kind as Teleport's ids of resources have it:
-// /cluster/KIND/name.
-func (k Kind) InResourceID() string {
-	if k == KindKube {
-		return "kube_cluster"
-	}
-	return string(KindDB)
-}

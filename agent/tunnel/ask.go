@@ -48,7 +48,7 @@ func (s *Set) Outside(r state.Request) []string {
 
 // Reaches reports whether the access of a request leads where a tunnel does.
 func Reaches(r state.Request, spec state.TunnelSpec) bool {
-	return access.Reaches(r, spec.Cluster, spec.Kind.InResourceID(), spec.Resource)
+	return access.Reaches(r, spec.Cluster, spec.Kind.Info().ResourceKind, spec.Resource)
 }
 
 // Record notes in the histories what is new in a snapshot. Snapshots must come

@@ -146,6 +146,13 @@ func (dbKind) list(ctx context.Context, f sessions.Session, clusterName string) 
 	return list, nil
 }
 
+func (dbKind) hungUp(p *state.Problem, _ error, spec state.TunnelSpec, proxy string) {
+	p.Title = "Database hung up"
+	p.Text = fmt.Sprintf("%s was reached, but it hung up on tunnel %q without a word: the service behind database %q may be away.",
+		proxy, spec.Name, spec.Resource)
+	p.Action = listCommand(spec)
+}
+
 func (dbKind) check(ctx context.Context, f sessions.Session, spec state.TunnelSpec) error {
 	d, err := f.Cluster.Database(ctx, spec.Cluster, spec.Resource)
 	if err != nil {

@@ -64,7 +64,7 @@ func (w *watchman) tryOut(ctx context.Context) error {
 // state is what a snapshot says of a tunnel's guard.
 func (w *watchman) state(spec state.TunnelSpec) state.Guard {
 	switch {
-	case spec.Kind == state.KindKube: // its clients show a certificate
+	case spec.Kind.Info().ShowsCert:
 		return state.GuardNone
 	case !spec.Guarded():
 		return state.GuardOff

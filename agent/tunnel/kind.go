@@ -28,6 +28,8 @@ type kind interface {
 	viaChild(t *tunnel, c *child, until time.Time) *credential
 	// list returns what a cluster offers the session's user.
 	list(ctx context.Context, f sessions.Session, clusterName string) ([]ipc.Resource, error)
+	// hungUp words that the way to the resource broke before it said anything.
+	hungUp(p *state.Problem, err error, spec state.TunnelSpec, proxy string)
 	// check refuses a tunnel that cannot work.
 	check(ctx context.Context, f sessions.Session, spec state.TunnelSpec) error
 }

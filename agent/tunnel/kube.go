@@ -140,6 +140,12 @@ func (kubeKind) list(ctx context.Context, f sessions.Session, clusterName string
 	return list, nil
 }
 
+func (kubeKind) hungUp(p *state.Problem, err error, spec state.TunnelSpec, proxy string) {
+	p.Title = "Kubernetes not reached"
+	p.Text = fmt.Sprintf("%s was reached, but it did not lead tunnel %q to Kubernetes: %v.", proxy, spec.Name, rootCause(err))
+	p.Action = "berth tunnel restart " + spec.Name
+}
+
 func (kubeKind) check(ctx context.Context, f sessions.Session, spec state.TunnelSpec) error {
 	_, err := f.Cluster.KubeCluster(ctx, spec.Cluster, spec.Resource)
 	return err

@@ -1,7 +1,6 @@
 package tunnel
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -134,15 +133,9 @@ func classifyCluster(p *state.Problem, err error, spec state.TunnelSpec, proxy s
 		p.Code, p.Title = state.CodeProxyUnreachable, "Proxy unreachable"
 		p.Text = fmt.Sprintf("The proxy %s does not answer: %v.", proxy, rootCause(err))
 		p.Action = "check the network or VPN; berth keeps trying"
-	case spec.Kind == state.KindKube && errors.Is(err, route.ErrHandshake):
-		p.Code, p.Title = state.CodeUpstream, "Kubernetes not reached"
-		p.Text = fmt.Sprintf("%s was reached, but it did not lead tunnel %q to Kubernetes: %v.", proxy, spec.Name, rootCause(err))
-		p.Action = "berth tunnel restart " + spec.Name
-	case errors.Is(err, proxies.ErrClosedEarly), errors.Is(err, route.ErrHandshake):
-		p.Code, p.Title = state.CodeUpstream, "Database hung up"
-		p.Text = fmt.Sprintf("%s was reached, but it hung up on tunnel %q without a word: the service behind database %q may be away.",
-			proxy, spec.Name, spec.Resource)
-		p.Action = listCommand(spec)
+	case kinds[spec.Kind] != nil && (errors.Is(err, proxies.ErrClosedEarly) || errors.Is(err, route.ErrHandshake)):
+		p.Code = state.CodeUpstream
+		kinds[spec.Kind].hungUp(p, err, spec, proxy)
 	default:
 		return false
 	}
@@ -151,7 +144,7 @@ func classifyCluster(p *state.Problem, err error, spec state.TunnelSpec, proxy s
 
 // listCommand lists what the tunnel could lead to.
 func listCommand(spec state.TunnelSpec) string {
-	return fmt.Sprintf("berth resources %s --cluster %s", cmp.Or(spec.Kind, state.KindDB), spec.Cluster)
+	return strings.Join(strings.Fields(fmt.Sprintf("berth resources %s --cluster %s", spec.Kind, spec.Cluster)), " ")
 }
 
 // classifyTunnel covers the tunnel itself: its engine, its port.

@@ -430,7 +430,11 @@ func (s *Set) noteChanges(before *config.Config, added, changed []state.TunnelSp
 	}
 	for _, t := range changed {
 		old, _ := before.Tunnel(t.Name)
-		s.Note(t.Name, "config changed: "+changedKeys(old, t))
+		words := strings.Join(config.ChangedKeys(old, t), ", ")
+		if words == "" { // the tunnel is as it was, and listens elsewhere
+			words = "the port that tunnels to Kubernetes share"
+		}
+		s.Note(t.Name, "config changed: "+words)
 	}
 }
 

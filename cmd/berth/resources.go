@@ -80,7 +80,7 @@ func (a *app) printResources(list []client.Resource) error {
 	rows := make([][]string, 0, len(list))
 	for _, r := range list {
 		rows = append(rows, []string{
-			r.Name, cmp.Or(r.Protocol, "kubernetes"), r.Cluster, cmp.Or(r.Tunnel, "-"), cmp.Or(labels(r.Labels), "-"), r.Description,
+			r.Name, cmp.Or(r.Protocol, strings.ToLower(r.Kind.Info().Protocol)), r.Cluster, cmp.Or(r.Tunnel, "-"), cmp.Or(labels(r.Labels), "-"), r.Description,
 		})
 	}
 	return a.table([]string{"NAME", "PROTOCOL", "CLUSTER", "TUNNEL", "LABELS", "DESCRIPTION"}, rows, nil)

@@ -72,9 +72,13 @@ func (d *doctor) checkTunnel(ctx context.Context, t state.Tunnel) []Finding {
 	name := "tunnel " + t.Name
 	switch t.State {
 	case state.TunnelReady:
+		knock := knocks[t.Kind]
+		if knock == nil {
+			return one("tunnel", Skip, fmt.Sprintf("%s is of kind %s, which this berth does not know", name, t.Kind), "")
+		}
 		ctx, cancel := context.WithTimeout(ctx, stepTime)
 		defer cancel()
-		said, err := d.knock(ctx, t)
+		said, err := knock(d, ctx, t)
 		if err != nil {
 			return one("tunnel", Fail, fmt.Sprintf("%s says it is ready, but a client that connects to %s is not served: %v", name, t.Address, err),
 				"berth tunnel why "+t.Name)
@@ -107,11 +111,13 @@ func problemAction(t state.Tunnel) string {
 	return t.Problem.Action
 }
 
-// knock connects to the tunnel's port, and returns what that proved.
-func (d *doctor) knock(ctx context.Context, t state.Tunnel) (said string, err error) {
-	if t.Kind == state.KindKube {
-		return d.knockKube(ctx, t)
-	}
+// knocks try a tunnel of a kind as a client would, and return what that proved.
+var knocks = map[state.Kind]func(d *doctor, ctx context.Context, t state.Tunnel) (said string, err error){
+	state.KindDB:   (*doctor).knockDB,
+	state.KindKube: (*doctor).knockKube,
+}
+
+func (d *doctor) knockDB(ctx context.Context, t state.Tunnel) (said string, err error) {
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", t.Address)
 	if err != nil {
 		return "", err
@@ -196,7 +202,7 @@ func (d *doctor) checkGuard(ctx context.Context) []Finding {
 	var found []Finding
 	for _, t := range snap.Tunnels {
 		switch {
-		case t.Kind == state.KindKube: // its clients show a certificate
+		case t.Kind.Info().ShowsCert:
 		case t.Guard == state.GuardOff:
 			found = append(found, one("guard", Warn, fmt.Sprintf("every user of this computer may use tunnel %s: the config says guard: off", t.Name),
 				"take guard: off out of the config")...)

@@ -119,3 +119,15 @@ func TestGuardAndVersion(t *testing.T) {
 		t.Errorf("found %+v", agent)
 	}
 }
+
+func TestEveryKind(t *testing.T) {
+	for _, info := range state.Kinds {
+		if knocks[info.Kind] == nil {
+			t.Errorf("nothing tries a tunnel of kind %s", info.Kind)
+		}
+	}
+	d := withAgent(state.Agent{}, state.Tunnel{TunnelSpec: state.TunnelSpec{Name: "x", Kind: "app"}, State: state.TunnelReady})
+	if found := d.checkTunnels(t.Context()); len(found) != 1 || found[0].Status != Skip {
+		t.Errorf("of a kind that only a newer agent knows it found %+v", found)
+	}
+}
