@@ -82,7 +82,7 @@ func newMover(dst, src reflect.Type) mover {
 		return wellKnownFromProto(dst, src)
 	case dst.Kind() == reflect.Pointer, src.Kind() == reflect.Pointer:
 		return pointerMover(dst, src)
-	case dst.Kind() != src.Kind() && !(isInt(dst) && isInt(src)):
+	case dst.Kind() != src.Kind() && (!isInt(dst) || !isInt(src)):
 		panic(fmt.Sprintf("[unexpected] ipc: no way from %s to %s", src, dst))
 	}
 	return sameKindMover(dst, src)

@@ -67,7 +67,7 @@ func checkTSHVersion(ctx context.Context, path string, ping loginPing) (note str
 // sign-on.
 var errNoPassword = errors.New("its users log in by single sign-on, so there is no password to remember")
 
-// loginFailed words a login that failed, for the caller.
+// Failed words a login that failed, for the caller.
 func Failed(err error, proxy string) error {
 	if told, ok := errors.AsType[*ipc.Error](err); ok {
 		return told

@@ -202,7 +202,7 @@ func (l *Login) prompt(proxy string, p tsh.Prompt, answer func(string)) {
 		answer = nil
 	}
 	e := ipc.LoginEvent{
-		ID: int64(len(l.steps) + 1), Kind: state.LoginKind(p.Kind), Text: p.Text, URL: p.URL, Proxy: proxy, Deadline: state.Instant(p.Deadline),
+		ID: int64(len(l.steps) + 1), Kind: p.Kind, Text: p.Text, URL: p.URL, Proxy: proxy, Deadline: state.Instant(p.Deadline),
 	}
 	if p.Kind == state.LoginURL {
 		e.Browser = l.browser

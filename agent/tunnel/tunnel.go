@@ -79,11 +79,12 @@ type carrier interface {
 type Reason int
 
 const (
-	// Changed: the session or the config is a new one.
+	// Changed says that the session or the config is a new one.
 	Changed Reason = iota
-	// client: one waits; not more often than clientRetry.
+	// client says that one waits; not more often than clientRetry.
 	client
-	// Verify: a connection failed or may be dead, so the proxy is asked first.
+	// Verify says that a connection failed or may be dead, so the proxy is asked
+	// first.
 	Verify
 )
 
