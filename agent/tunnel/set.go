@@ -46,14 +46,15 @@ type Config struct {
 
 // Set is the tunnels of the config, those that the user stopped included.
 type Set struct {
-	cfg      Config
-	log      *slog.Logger
-	resolver *resolver
-	watchman *watchman
-	book     *history.Book
-	ctx      context.Context // the agent's: tunnels outlive the call that starts them
-	turn     chan struct{}   // capacity 1: held while tunnels are started or stopped
-	draining sync.WaitGroup  // tunnels that were stopped and still serve open connections
+	cfg        Config
+	log        *slog.Logger
+	resolver   *resolver
+	watchman   *watchman
+	book       *history.Book
+	ctx        context.Context       // the agent's: tunnels outlive the call that starts them
+	turn       chan struct{}         // capacity 1: held while tunnels are started or stopped
+	newCarrier func(*tunnel) carrier // a port and its clients; tests put another in its place
+	draining   sync.WaitGroup        // tunnels that were stopped and still serve open connections
 
 	mu      sync.Mutex // guards entries and what they point to
 	entries []*entry   // in the order of the config
@@ -75,6 +76,7 @@ func New(ctx context.Context, cfg Config) *Set {
 		cfg: cfg, log: cfg.Logger.With("component", "agent"), watchman: newWatchman(ctx, cfg.Logger), book: history.NewBook(), ctx: ctx,
 		turn: make(chan struct{}, 1),
 	}
+	s.newCarrier = func(t *tunnel) carrier { return kinds[t.spec.Kind].carrier(s, t) }
 	s.resolver = &resolver{
 		sessions: cfg.Sessions, memory: cfg.Memory, config: cfg.Config, log: cfg.Logger,
 		launcher: &launcher{
@@ -199,7 +201,7 @@ func (s *Set) newTunnel(spec state.TunnelSpec) *tunnel {
 		kick:    make(chan Reason, 1),
 		status:  resolution{state: state.TunnelConnecting, engine: state.EngineNative},
 	}
-	t.px = kinds[spec.Kind].carrier(s, t)
+	t.px = s.newCarrier(t)
 	return t
 }
 

@@ -1,0 +1,253 @@
+package tunnel
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"berth/agent/memory"
+	"berth/agent/state"
+	"berth/agent/tunnel/history"
+	"berth/proxies"
+)
+
+// script is a resolving that returns what the test says.
+type script struct {
+	mu    sync.Mutex
+	next  func(t *tunnel) resolution
+	count int
+}
+
+func (s *script) resolve(_ context.Context, t *tunnel, _ Reason) resolution {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.count++
+	return s.next(t)
+}
+
+func (*script) release(*tunnel) {}
+
+func (s *script) say(next func(*tunnel) resolution) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.next = next
+}
+
+func (s *script) resolutions() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.count
+}
+
+// port is a carrier without a socket: it is released some time after its end.
+type port struct {
+	slow     time.Duration
+	released chan struct{}
+	marked   bool
+}
+
+func (*port) Bind() error { return nil }
+
+func (p *port) Run(ctx context.Context) error {
+	<-ctx.Done()
+	time.Sleep(p.slow)
+	close(p.released)
+	return nil
+}
+
+func (p *port) Released() <-chan struct{} { return p.released }
+func (*port) Status() proxies.Status      { return proxies.Status{} }
+func (*port) CloseConnections()           {}
+func (p *port) MarkConnections()          { p.marked = true }
+func (*port) CloseMarked()                {}
+
+var errCluster = errors.New("the cluster fails")
+
+func loggedOut(*tunnel) resolution {
+	return resolution{state: state.TunnelWaitingForLogin, err: errCluster, next: time.Now().Add(time.Hour)}
+}
+
+func failing(*tunnel) resolution {
+	return resolution{state: state.TunnelError, err: errCluster, next: time.Now().Add(time.Hour)}
+}
+
+func serving(*tunnel) resolution {
+	until := time.Now().Add(time.Hour).Round(0)
+	return resolution{state: state.TunnelReady, cred: &credential{validUntil: until}, next: until}
+}
+
+// inBubble runs test with a tunnel that does what the script says.
+func inBubble(t *testing.T, first func(*tunnel) resolution, test func(*testing.T, *tunnel, *script)) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{next: first}
+		tun := &tunnel{
+			spec: state.TunnelSpec{Name: "db"}, resolver: s, px: &port{released: make(chan struct{})},
+			log: slog.New(slog.DiscardHandler), onChange: func() {},
+			lastProfile: func() memory.Profile { return memory.Profile{} },
+			history:     history.NewBook().Of("db"), kick: make(chan Reason, 1),
+			status: resolution{state: state.TunnelConnecting},
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { tun.run(ctx) })
+		synctest.Wait()
+		test(t, tun, s)
+		cancel()
+		running.Wait()
+	})
+}
+
+func TestClientIsHeldUntilALogin(t *testing.T) {
+	inBubble(t, loggedOut, func(t *testing.T, tun *tunnel, s *script) {
+		released := make(chan error, 1)
+		go func() {
+			_, err := tun.credentialFor(t.Context())
+			released <- err
+		}()
+		time.Sleep(5 * connectWait)
+		synctest.Wait()
+		select {
+		case err := <-released:
+			t.Fatalf("not held for a login: %v", err)
+		default:
+		}
+		s.say(serving)
+		began := time.Now()
+		tun.wake(Changed)
+		if err := <-released; err != nil || time.Since(began) != 0 {
+			t.Errorf("released after %v with %v, want at once", time.Since(began), err)
+		}
+	})
+}
+
+func TestHoldEnds(t *testing.T) {
+	inBubble(t, loggedOut, func(t *testing.T, tun *tunnel, _ *script) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if _, err := tun.credentialFor(ctx); !errors.Is(err, errHoldEnded) || !errors.Is(err, errCluster) {
+			t.Errorf("refused with %v", err)
+		}
+		tun.spec.Hold = new(state.Duration)
+		began := time.Now()
+		if _, err := tun.credentialFor(t.Context()); !errors.Is(err, errCluster) || time.Since(began) != 0 {
+			t.Errorf("hold 0: refused after %v with %v, want at once", time.Since(began), err)
+		}
+	})
+}
+
+// TestSlowClusterEndsTheWait: a resolution that does not come holds a client for
+// connectWait only.
+func TestSlowClusterEndsTheWait(t *testing.T) {
+	inBubble(t, failing, func(t *testing.T, tun *tunnel, s *script) {
+		s.say(func(*tunnel) resolution {
+			time.Sleep(time.Minute)
+			return resolution{state: state.TunnelReady, cred: &credential{validUntil: time.Now().Add(time.Hour)}}
+		})
+		began := time.Now()
+		if _, err := tun.credentialFor(t.Context()); !errors.Is(err, errConnectSlow) || time.Since(began) != connectWait {
+			t.Errorf("refused after %v with %v, want after %v", time.Since(began), err, connectWait)
+		}
+	})
+}
+
+func TestClientsResolveOnceASecond(t *testing.T) {
+	inBubble(t, failing, func(t *testing.T, tun *tunnel, s *script) {
+		before, began := s.resolutions(), time.Now()
+		for range 5 {
+			if _, err := tun.credentialFor(t.Context()); !errors.Is(err, errCluster) {
+				t.Fatal(err)
+			}
+		}
+		if n, took := s.resolutions()-before, time.Since(began); n != 5 || took != 5*clientRetry {
+			t.Errorf("five clients caused %d resolutions in %v, want one each %v", n, took, clientRetry)
+		}
+	})
+}
+
+func TestFailedRefreshKeepsTheCredential(t *testing.T) {
+	inBubble(t, serving, func(t *testing.T, tun *tunnel, s *script) {
+		s.say(func(tun *tunnel) resolution {
+			return (&resolver{}).failed(tun, resolution{next: time.Now().Add(time.Hour)}, errCluster)
+		})
+		tun.wake(Changed)
+		synctest.Wait()
+		if n := s.resolutions(); n != 2 {
+			t.Fatalf("%d resolutions, want 2", n)
+		}
+		if _, err := tun.credentialFor(t.Context()); err != nil || tun.status.state != state.TunnelReady {
+			t.Errorf("after a failed refresh the tunnel is %v: %v", tun.status.state, err)
+		}
+		tun.makeStale(false)
+		if _, err := tun.credentialFor(t.Context()); !errors.Is(err, errCluster) || !tun.px.(*port).marked {
+			t.Errorf("served with roles that were dropped: %v", err)
+		}
+	})
+}
+
+// TestDyingChildDelaysItsTunnelAlone: a tsh that takes its time to end holds up
+// no other tunnel.
+func TestDyingChildDelaysItsTunnelAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		set, done := newSet(t, 0)
+		defer done()
+		one, two := set.tunnel("one"), set.tunnel("two")
+		ctx, cancel := context.WithCancel(t.Context())
+		c := &child{cancel: cancel, done: make(chan struct{})}
+		go func() {
+			<-ctx.Done()
+			time.Sleep(2 * time.Second)
+			close(c.done)
+		}()
+		one.takeChild(c)
+		before := two.attempts
+		began := time.Now()
+		restarted := make(chan time.Duration, 1)
+		go func() {
+			if err := set.Restart(t.Context(), "one"); err != nil {
+				t.Error(err)
+			}
+			restarted <- time.Since(began)
+		}()
+		synctest.Wait()
+		set.Kick(Changed)
+		synctest.Wait()
+		if got := two.attempts; got != before+1 || len(set.States()) != 2 || time.Since(began) != 0 {
+			t.Errorf("beside a dying child: %d resolutions after %v, want one at once", got-before, time.Since(began))
+		}
+		if took := <-restarted; took != 2*time.Second {
+			t.Errorf("the tunnel itself waited %v, want 2 s", took)
+		}
+	})
+}
+
+// TestSlowPortDelaysNoSnapshot: while a port is released, snapshots are drawn
+// and the other tunnels are woken.
+func TestSlowPortDelaysNoSnapshot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		set, done := newSet(t, 5*time.Second)
+		defer done()
+		began := time.Now()
+		stopped := make(chan time.Duration, 1)
+		go func() {
+			if err := set.Stop(t.Context(), "one"); err != nil {
+				t.Error(err)
+			}
+			stopped <- time.Since(began)
+		}()
+		synctest.Wait()
+		two := set.tunnel("two")
+		before := two.attempts
+		set.Kick(Changed)
+		synctest.Wait()
+		if got := set.States(); got[0].State != state.TunnelStopped || two.attempts != before+1 || time.Since(began) != 0 {
+			t.Errorf("after %v: %v, and %d resolutions of the other tunnel", time.Since(began), got[0].State, two.attempts-before)
+		}
+		if took := <-stopped; took != 5*time.Second {
+			t.Errorf("the port was free after %v, want 5 s", took)
+		}
+	})
+}
