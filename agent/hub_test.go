@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"berth/agent/state"
+	"berth/internal/simcluster"
 )
 
 // TestHubWakesWatchersForChanges: nobody is woken because nothing happened.
@@ -37,4 +38,32 @@ func TestHubWakesWatchersForChanges(t *testing.T) {
 		publish(2, true)
 		publish(2, false)
 	})
+}
+
+// TestReadersShareOneSnapshot: whoever reads gets what was published, and not a
+// drawing of their own.
+func TestReadersShareOneSnapshot(t *testing.T) {
+	e := newEnv(t, simcluster.Config{})
+	item, _ := e.pgTunnel("pg")
+	e.config(item)
+	a := e.startAgent()
+	woken, cancel := a.Subscribe()
+	defer cancel()
+	for range 3 {
+		a.publish()
+		a.pub.turn.Lock() // so that the agent publishes nothing in between
+		first, second, published := a.Snapshot(), a.Snapshot(), a.pub.hub.cur.Load()
+		a.pub.turn.Unlock()
+		if first != second || first != published {
+			t.Fatal("two readers have two snapshots")
+		}
+		if len(first.Tunnels) != 1 || first.Tunnels[0].Name != "pg" || first.Notices == nil {
+			t.Errorf("published: tunnels %+v, notices %v", first.Tunnels, first.Notices)
+		}
+	}
+	select {
+	case <-woken:
+	case <-time.After(wait):
+		t.Error("a follower was not woken")
+	}
 }
