@@ -19,6 +19,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/gravitational/teleport/api/breaker"
 	"github.com/gravitational/teleport/api/client"
 	"github.com/gravitational/teleport/api/types"
 	"golang.org/x/sync/singleflight"
@@ -331,6 +332,9 @@ func (c *Cluster) connect(name string, pool *x509.CertPool) (*client.Client, err
 		ALPNConnUpgradeRequired:    c.ConnUpgradeRequired(),
 		DialInBackground:           true,
 		DialTimeout:                dialTimeout,
+		// The api module's own breaker refuses every call for half a minute
+		// after an outage is over; gRPC's backoff spares the proxy already.
+		CircuitBreakerConfig: breaker.NoopBreakerConfig(),
 		// The TLS connection to the auth service is always verified, with the
 		// cluster's CA. This switch only concerns the outer TLS of a
 		// connection upgrade, which carries nothing but that connection.
