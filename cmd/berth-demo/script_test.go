@@ -8,7 +8,6 @@ import (
 	"runtime/debug"
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -22,9 +21,6 @@ func TestMain(m *testing.M) {
 	demo.ServeAsTSH()
 	testscript.Main(m, map[string]func(){"berth-demo": main})
 }
-
-// wait bounds anything that should happen at once.
-const wait = 20 * time.Second
 
 // The scripts know one command beside testscript's own:
 //

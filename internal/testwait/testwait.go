@@ -13,8 +13,8 @@ const (
 	Patience = time.Minute
 	// moment is how long Never watches.
 	moment = 200 * time.Millisecond
-	// Between two looks it waits from pollMin on, and longer each time.
-	pollMin, pollMax = time.Millisecond, 20 * time.Millisecond
+	// Between two looks it waits from pollFirst on, and longer each time.
+	pollFirst, pollLongest = time.Millisecond, 20 * time.Millisecond
 )
 
 // Eventually waits until ok, and fails the test when that takes too long.
@@ -40,11 +40,11 @@ func Never(t testing.TB, what string, ok func() bool) {
 }
 
 func within(limit time.Duration, ok func() bool) bool {
-	for deadline, poll := time.Now().Add(limit), pollMin; !ok(); poll = min(2*poll, pollMax) {
+	for deadline, poll := time.Now().Add(limit), pollFirst; !ok(); poll = min(2*poll, pollLongest) {
 		if time.Now().After(deadline) {
 			return false
 		}
-		time.Sleep(poll)
+		time.Sleep(poll) //nolint:forbidigo // a test waits; in a bubble this is virtual time
 	}
 	return true
 }

@@ -152,7 +152,7 @@ func (c *myConn) command(ctx context.Context, com byte, arg string) error {
 func (c *myConn) answer(ctx context.Context, script string) (*Result, error) {
 	all := statements(script)
 	if len(all) == 0 {
-		return nil, errors.New("Query was empty") //nolint:staticcheck // ST1005: MySQL's words
+		return nil, errors.New("Query was empty") // MySQL's words
 	}
 	sql := all[0]
 	switch firstWord(sql) {
