@@ -34,7 +34,7 @@ test-deps: ## install the clients and servers the tests drive (root on Debian-li
 
 .PHONY: test
 test: test-deps ## all tests with the race detector
-	CGO_ENABLED=1 $(GO) test -race -shuffle=on -timeout 9m ./...
+	CGO_ENABLED=1 $(GO) test -race -shuffle=on -timeout 20m ./...
 
 .PHONY: test-short
 test-short: ## the fast tests only
