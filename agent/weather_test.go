@@ -233,7 +233,7 @@ func TestKilledWhileWriting(t *testing.T) {
 			t.Fatal(err)
 		}
 		e.await("the child agent", func(s state.Snapshot) bool { return s.Agent.PID == child.Process.Pid })
-		busy := make(chan struct{})
+		busy, stopped := make(chan struct{}), make(chan struct{}, 200)
 		go func() {
 			defer close(busy)
 			c := client.Dial(e.p.Socket)
@@ -248,8 +248,12 @@ func TestKilledWhileWriting(t *testing.T) {
 				if err := c.StopTunnel(t.Context(), name); err != nil {
 					return
 				}
+				stopped <- struct{}{}
 			}
 		}()
+		if round > 2 {
+			<-stopped // however slow the machine is, some rounds have stopped one
+		}
 		time.Sleep(time.Duration(20+37*round) * time.Millisecond)
 		if err := child.Process.Kill(); err != nil {
 			t.Fatal(err)
