@@ -417,6 +417,11 @@ func (rs *Requests) CreateRequest(ctx context.Context, n ipc.NewRequest) (state.
 		return state.Request{}, rs.createRefused(ctx, f, n, err)
 	}
 	rs.board.Refresh()
+	// Whoever lists the requests next finds the new one.
+	rs.listed.Until(ctx, lookupWait, func() bool {
+		_, err := access.Find(rs.board.Requests(time.Now()), made.GetName())
+		return err == nil
+	})
 	rs.cfg.Publish()
 	return access.Draw(made, whoOf(f.Profile), time.Now()), nil
 }
