@@ -194,7 +194,7 @@ func (a *Agent) mustHave(name string) error {
 	if _, ok := a.current().Tunnel(name); ok {
 		return nil
 	}
-	return &ipc.Error{Code: ipc.CodeNotFound, Message: fmt.Sprintf("there is no tunnel %q", name), Hint: `see "berth tunnel ls"`}
+	return ipc.UnknownTunnel(name)
 }
 
 // ReloadConfig reads the config file now and applies it, instead of waiting

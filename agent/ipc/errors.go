@@ -3,6 +3,7 @@ package ipc
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 
 	"google.golang.org/grpc/codes"
@@ -148,3 +149,8 @@ func FromStatus(err error) error {
 
 // utf8 replaces what protobuf would refuse to carry.
 func utf8(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
+
+// UnknownTunnel is the answer to a call that names a tunnel the config lacks.
+func UnknownTunnel(name string) *Error {
+	return &Error{Code: CodeNotFound, Message: fmt.Sprintf("there is no tunnel %q", name), Hint: `see "berth tunnel ls"`}
+}

@@ -592,5 +592,5 @@ func (rs *Requests) mustHave(tunnel string) error {
 	if _, ok := rs.cfg.Config().Tunnel(tunnel); ok {
 		return nil
 	}
-	return &ipc.Error{Code: ipc.CodeNotFound, Message: fmt.Sprintf("there is no tunnel %q", tunnel), Hint: `see "berth tunnel ls"`}
+	return ipc.UnknownTunnel(tunnel)
 }

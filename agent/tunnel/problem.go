@@ -45,11 +45,6 @@ func (e *clockSkewError) Error() string {
 // titleTunnelFailed is the title of what no case knows: it says nothing.
 const titleTunnelFailed = "Tunnel failed"
 
-// Problem words an error that is no tunnel's: spec names the cluster alone.
-func Problem(err error, spec state.TunnelSpec, proxy string, mem memory.Profile) *state.Problem {
-	return problemFor(err, spec, proxy, mem)
-}
-
 // problemFor puts an error into a person's words: what is wrong with which
 // thing, and what to do next. proxy is the tunnel's proxy address, or empty;
 // mem is what the agent remembers of the cluster's last profile.
