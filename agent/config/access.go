@@ -14,17 +14,17 @@ import (
 // Access says what berth does about access requests unasked.
 type Access struct {
 	// AutoAssume are the requests to assume as soon as they are approved.
-	AutoAssume []AutoAssume `json:"auto_assume,omitempty"`
-	// Notify says which requests are told of; empty means NotifyReviewable.
-	Notify Notify `json:"notify,omitempty" jsonschema:"enum=mine,enum=reviewable,enum=all,default=reviewable"`
+	AutoAssume []autoAssume `json:"auto_assume,omitempty"`
+	// Notify says which requests are told of; empty means notifyReviewable.
+	Notify notify `json:"notify,omitempty" jsonschema:"enum=mine,enum=reviewable,enum=all,default=reviewable"`
 	// OnDrop says what becomes of connections that were opened with roles that
-	// are dropped; empty means OnDropKeep.
-	OnDrop OnDrop `json:"on_drop,omitempty" jsonschema:"enum=keep,enum=close,default=keep"`
+	// are dropped; empty means onDropKeep.
+	OnDrop onDrop `json:"on_drop,omitempty" jsonschema:"enum=keep,enum=close,default=keep"`
 	// Sensitive are the roles, as patterns, that are approved only after one
 	// more question; see IsSensitive.
 	Sensitive []string `json:"sensitive,omitempty" jsonschema:"example=admin,example=prod-*"`
 	// Hooks are run for what is told of.
-	Hooks []Hook `json:"hooks,omitempty"`
+	Hooks []hook `json:"hooks,omitempty"`
 }
 
 // IsSensitive reports whether approving these roles takes one more question.
@@ -37,43 +37,43 @@ func (a Access) IsSensitive(roles []string) bool {
 	})
 }
 
-// AutoAssume is a rule for requests whose roles are all among Roles.
-type AutoAssume struct {
+// autoAssume is a rule for requests whose roles are all among Roles.
+type autoAssume struct {
 	Roles  []string `json:"roles" jsonschema:"required,minItems=1"`
 	Tunnel string   `json:"tunnel,omitempty" jsonschema:"example=prod-pg"` // empty means the session
 }
 
-// Hook is a program that is run for events of access requests.
-type Hook struct {
+// hook is a program that is run for events of access requests.
+type hook struct {
 	On      []state.RequestEventKind `json:"on,omitempty"` // empty means every one
 	Run     []string                 `json:"run" jsonschema:"required,minItems=1"`
-	Timeout state.Duration           `json:"timeout,omitzero" jsonschema:"default=30s"` // zero means DefaultHookTimeout
+	Timeout state.Duration           `json:"timeout,omitzero" jsonschema:"default=30s"` // zero means defaultHookTimeout
 }
 
-// Notify says which requests are told of.
-type Notify string
+// notify says which requests are told of.
+type notify string
 
 // What may be told of.
 const (
-	NotifyMine       Notify = "mine"
-	NotifyReviewable Notify = "reviewable"
-	NotifyAll        Notify = "all"
+	notifyMine       notify = "mine"
+	notifyReviewable notify = "reviewable"
+	notifyAll        notify = "all"
 )
 
-// OnDrop is what becomes of connections whose roles are dropped.
-type OnDrop string
+// onDrop is what becomes of connections whose roles are dropped.
+type onDrop string
 
 // What may become of them.
 const (
-	OnDropKeep  OnDrop = "keep"
-	OnDropClose OnDrop = "close"
+	onDropKeep  onDrop = "keep"
+	OnDropClose onDrop = "close"
 )
 
 // The bounds of a hook's time limit.
 const (
-	DefaultHookTimeout = 30 * time.Second
-	MinHookTimeout     = time.Second
-	MaxHookTimeout     = 10 * time.Minute
+	defaultHookTimeout = 30 * time.Second
+	minHookTimeout     = time.Second
+	maxHookTimeout     = 10 * time.Minute
 )
 
 // hookEvents are the events a hook may name.
@@ -85,10 +85,10 @@ var hookEvents = []state.RequestEventKind{
 
 // plain is a with what is left out filled in.
 func (a Access) plain() Access {
-	a.Notify, a.OnDrop = cmp.Or(a.Notify, NotifyReviewable), cmp.Or(a.OnDrop, OnDropKeep)
+	a.Notify, a.OnDrop = cmp.Or(a.Notify, notifyReviewable), cmp.Or(a.OnDrop, onDropKeep)
 	a.Hooks = slices.Clone(a.Hooks)
 	for i := range a.Hooks {
-		a.Hooks[i].Timeout = cmp.Or(a.Hooks[i].Timeout, state.Duration(DefaultHookTimeout))
+		a.Hooks[i].Timeout = cmp.Or(a.Hooks[i].Timeout, state.Duration(defaultHookTimeout))
 	}
 	return a
 }
@@ -114,7 +114,7 @@ func checkAccess(access, tunnels *value, ms *mistakes) {
 	for i, hook := range hooks.list {
 		path := fmt.Sprintf("access.hooks[%d]", i)
 		checkCommand(hook.get("run"), path+".run", ms)
-		checkDuration(hook.get("timeout"), path+".timeout", MinHookTimeout, MaxHookTimeout, ms)
+		checkDuration(hook.get("timeout"), path+".timeout", minHookTimeout, maxHookTimeout, ms)
 		on := hook.get("on")
 		if on == nil {
 			continue

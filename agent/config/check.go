@@ -95,7 +95,7 @@ func checkProfiles(profiles *value, ms *mistakes) {
 	for i, p := range profiles.list {
 		path := fmt.Sprintf("profiles[%d]", i)
 		checkProxy(p.get("proxy"), path+".proxy", seen, ms)
-		checkDuration(p.get("renew").get("before"), path+".renew.before", MinRenewBefore, MaxRenewBefore, ms)
+		checkDuration(p.get("renew").get("before"), path+".renew.before", minRenewBefore, maxRenewBefore, ms)
 		checkCommand(p.get("browser"), path+".browser", ms)
 		ca, insecure := p.get("ca_file"), p.get("insecure")
 		checkPath(ca, path+".ca_file", ms)

@@ -1,7 +1,7 @@
 // Package config is berth's config file: the desired state, written by people
 // and kept in version control.
 //
-// It promises three things. A file with mistakes is never half used: Parse
+// It promises three things. A file with mistakes is never half used: Load
 // returns the whole Config or an Error that names every mistake with its line
 // and column. A file that goes bad stops nothing: the Watcher keeps the last
 // good Config. And an edit made by berth changes what was asked and not one
@@ -22,26 +22,26 @@ import (
 
 // Version is the version of the file's format that this berth reads and
 // writes.
-const Version = 1
+const formatVersion = 1
 
-// DefaultRenewBefore is what a renew.before that is left out means.
-const DefaultRenewBefore = 15 * time.Minute
+// defaultRenewBefore is what a renew.before that is left out means.
+const defaultRenewBefore = 15 * time.Minute
 
-// The bounds of values, checked by Parse.
+// The bounds of values, checked by parseText.
 const (
-	MinPort        = 1024
-	MaxPort        = 65535
+	minPort        = 1024
+	maxPort        = 65535
 	MaxHold        = 10 * time.Minute
-	MinRenewBefore = time.Minute
-	MaxRenewBefore = 24 * time.Hour
-	MaxNameLength  = 64
+	minRenewBefore = time.Minute
+	maxRenewBefore = 24 * time.Hour
+	maxNameLength  = 64
 )
 
 // Config is a whole config file, as written: what is left out there is zero
 // here. The methods give the values that follow from it. It is not changed
 // once made.
 type Config struct {
-	// Version of the format; Parse makes a missing one 1.
+	// Version of the format; parseText makes a missing one 1.
 	Version int `json:"version,omitempty" jsonschema:"enum=1,default=1"`
 	// Homes are the TELEPORT_HOME folders to watch; see HomePaths. None means
 	// $TELEPORT_HOME, else ~/.tsh.
@@ -51,14 +51,14 @@ type Config struct {
 	Profiles []Profile `json:"profiles,omitempty"`
 	// Tunnels to keep open, in the order of the file.
 	Tunnels       []state.TunnelSpec `json:"tunnels,omitempty"`
-	Kube          Kube               `json:"kube,omitzero"`
-	Notifications Notifications      `json:"notifications,omitzero"`
+	Kube          kube               `json:"kube,omitzero"`
+	Notifications notifications      `json:"notifications,omitzero"`
 	Access        Access             `json:"access,omitzero"`
-	TSH           TSH                `json:"tsh,omitzero"`
+	TSH           tsh                `json:"tsh,omitzero"`
 	// Browser is the command that opens login pages; see BrowserFor. Empty
 	// means $BROWSER, else the system's own.
 	Browser []string `json:"browser,omitempty"`
-	Log     Log      `json:"log,omitzero"`
+	Log     logging  `json:"log,omitzero"`
 }
 
 // Profile holds the settings of one proxy.
@@ -67,38 +67,38 @@ type Profile struct {
 	Auth  string `json:"auth,omitempty" jsonschema:"example=okta"`                     // connector for tsh login; empty means the cluster's default
 	// Browser opens the proxy's login pages; empty means Config.Browser.
 	Browser  []string `json:"browser,omitempty" jsonschema:"example=firefox,example=-P,example=work"`
-	Renew    Renew    `json:"renew,omitzero"`
+	Renew    renew    `json:"renew,omitzero"`
 	CAFile   string   `json:"ca_file,omitempty" jsonschema:"example=~/certs/proxy-ca.pem"` // see CAFilePath; empty means the system's roots
 	Insecure bool     `json:"insecure,omitempty" jsonschema:"default=false"`               // true means the proxy's web cert is not verified
 }
 
-// Renew says how a session is renewed before it ends.
-type Renew struct {
+// renew says how a session is renewed before it ends.
+type renew struct {
 	Mode   state.RenewMode `json:"mode,omitempty" jsonschema:"enum=ask,enum=auto,enum=off,default=ask"` // empty means RenewAsk
-	Before state.Duration  `json:"before,omitzero" jsonschema:"default=15m"`                            // zero means DefaultRenewBefore
+	Before state.Duration  `json:"before,omitzero" jsonschema:"default=15m"`                            // zero means defaultRenewBefore
 }
 
-// Kube is what all tunnels of kind kube share.
-type Kube struct {
+// kube is what all tunnels of kind kube share.
+type kube struct {
 	// Port is where the tunnels without a port of their own listen together;
 	// zero means that berth chooses one, always the same.
 	Port int `json:"port,omitempty" jsonschema:"minimum=1024,maximum=65535,example=15440"`
 }
 
-// Notifications says when the desktop may be bothered.
-type Notifications struct {
+// notifications says when the desktop may be bothered.
+type notifications struct {
 	Enabled    *bool  `json:"enabled,omitempty" jsonschema:"default=true"` // nil means true
 	QuietHours string `json:"quiet_hours,omitempty"`                       // "22:00-07:00" in local time; empty means none; see QuietAt
 }
 
-// TSH says how to run tsh.
-type TSH struct {
+// tsh says how to run tsh.
+type tsh struct {
 	Path string `json:"path,omitempty" jsonschema:"example=/usr/local/bin/tsh"` // see TSHPath; empty means the one on PATH
 }
 
-// Log says how much the agent logs.
-type Log struct {
-	Level LogLevel `json:"level,omitempty" jsonschema:"enum=debug,enum=info,enum=warn,enum=error,default=info"` // empty means LogInfo
+// logging says how much the agent logs.
+type logging struct {
+	Level LogLevel `json:"level,omitempty" jsonschema:"enum=debug,enum=info,enum=warn,enum=error,default=info"` // empty means logInfo
 }
 
 // LogLevel is the least severity that is logged.
@@ -115,14 +115,14 @@ func (l LogLevel) Level() slog.Level {
 
 // The levels of logging.
 const (
-	LogDebug LogLevel = "debug"
-	LogInfo  LogLevel = "info"
-	LogWarn  LogLevel = "warn"
-	LogError LogLevel = "error"
+	logDebug LogLevel = "debug"
+	logInfo  LogLevel = "info"
+	logWarn  LogLevel = "warn"
+	logError LogLevel = "error"
 )
 
 // Default is the Config of an empty file.
-func Default() *Config { return &Config{Version: Version} }
+func Default() *Config { return &Config{Version: formatVersion} }
 
 // HomePaths is Homes with ~ expanded; empty when the file names none.
 func (c *Config) HomePaths() []string {
@@ -172,7 +172,7 @@ func (c *Config) TSHPath() string { return expand(c.TSH.Path) }
 // LogLevel is the level of the log, never empty.
 func (c *Config) LogLevel() LogLevel {
 	if c.Log.Level == "" {
-		return LogInfo
+		return logInfo
 	}
 	return c.Log.Level
 }
@@ -191,16 +191,16 @@ func (p Profile) RenewMode() state.RenewMode {
 // RenewBefore is how long before its end a session is renewed.
 func (p Profile) RenewBefore() time.Duration {
 	if p.Renew.Before == 0 {
-		return DefaultRenewBefore
+		return defaultRenewBefore
 	}
 	return time.Duration(p.Renew.Before)
 }
 
 // On reports whether notifications are shown at all.
-func (n Notifications) On() bool { return n.Enabled == nil || *n.Enabled }
+func (n notifications) On() bool { return n.Enabled == nil || *n.Enabled }
 
 // QuietAt reports whether t, taken as local time, lies in the quiet hours.
-func (n Notifications) QuietAt(t time.Time) bool {
+func (n notifications) QuietAt(t time.Time) bool {
 	from, to, ok := parseQuietHours(n.QuietHours)
 	if !ok {
 		return false

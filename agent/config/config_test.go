@@ -48,19 +48,19 @@ func TestDiff(t *testing.T) {
 		"profile_changed": {&Config{Profiles: []Profile{{Proxy: "p"}}}, &Config{Profiles: []Profile{{Proxy: "p", Insecure: true}}}, Changes{ProfilesChanged: true}},
 		"profile_spelt": {
 			&Config{Profiles: []Profile{{Proxy: "p"}, {Proxy: "q"}}},
-			&Config{Profiles: []Profile{{Proxy: "q"}, {Proxy: "P:443", Renew: Renew{state.RenewAsk, state.Duration(DefaultRenewBefore)}}}}, Changes{},
+			&Config{Profiles: []Profile{{Proxy: "q"}, {Proxy: "P:443", Renew: renew{state.RenewAsk, state.Duration(defaultRenewBefore)}}}}, Changes{},
 		},
-		"notifications": {Default(), &Config{Notifications: Notifications{Enabled: new(false)}}, Changes{OthersChanged: true}},
-		"enabled_spelt": {Default(), &Config{Notifications: Notifications{Enabled: new(true)}}, Changes{}},
-		"quiet_hours":   {Default(), &Config{Notifications: Notifications{QuietHours: "22:00-07:00"}}, Changes{OthersChanged: true}},
-		"kube_port":     {Default(), &Config{Kube: Kube{Port: 15440}}, Changes{OthersChanged: true}},
+		"notifications": {Default(), &Config{Notifications: notifications{Enabled: new(false)}}, Changes{OthersChanged: true}},
+		"enabled_spelt": {Default(), &Config{Notifications: notifications{Enabled: new(true)}}, Changes{}},
+		"quiet_hours":   {Default(), &Config{Notifications: notifications{QuietHours: "22:00-07:00"}}, Changes{OthersChanged: true}},
+		"kube_port":     {Default(), &Config{Kube: kube{Port: 15440}}, Changes{OthersChanged: true}},
 		"as_groups": {
 			tunnels(with(func(t *state.TunnelSpec) { t.AsGroups = []string{"g"} })), tunnels(with(func(t *state.TunnelSpec) { t.AsGroups = []string{"h"} })),
 			Changes{Changed: []state.TunnelSpec{with(func(t *state.TunnelSpec) { t.AsGroups = []string{"h"} })}},
 		},
-		"tsh":       {Default(), &Config{TSH: TSH{"/tsh"}}, Changes{OthersChanged: true}},
-		"log":       {Default(), &Config{Log: Log{LogDebug}}, Changes{OthersChanged: true}},
-		"log_spelt": {Default(), &Config{Log: Log{LogInfo}}, Changes{}},
+		"tsh":       {Default(), &Config{TSH: tsh{"/tsh"}}, Changes{OthersChanged: true}},
+		"log":       {Default(), &Config{Log: logging{logDebug}}, Changes{OthersChanged: true}},
+		"log_spelt": {Default(), &Config{Log: logging{logInfo}}, Changes{}},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -100,7 +100,7 @@ func TestQuietAt(t *testing.T) {
 			}
 			// A year in which the zone has its present offset.
 			at = time.Date(2024, 6, 15, at.Hour(), at.Minute(), 30, 0, time.Local)
-			if got := (Notifications{QuietHours: tt.hours}).QuietAt(at.UTC()); got != tt.want {
+			if got := (notifications{QuietHours: tt.hours}).QuietAt(at.UTC()); got != tt.want {
 				t.Errorf("%q quiet at %s: %v, want %v", tt.hours, tt.at, got, tt.want)
 			}
 		})
@@ -159,7 +159,7 @@ func TestDefaults(t *testing.T) {
 	if p.RenewMode() != state.RenewAsk || p.RenewBefore() != 15*time.Minute {
 		t.Errorf("renew %s %v", p.RenewMode(), p.RenewBefore())
 	}
-	if !(Notifications{}).On() || (Notifications{Enabled: new(false)}).On() {
+	if !(notifications{}).On() || (notifications{Enabled: new(false)}).On() {
 		t.Error("notifications are on unless they are off")
 	}
 }
@@ -179,7 +179,7 @@ func TestExpand(t *testing.T) {
 			t.Errorf("expand(%q) = %q, want %q", path, got, want)
 		}
 	}
-	c := &Config{Homes: []string{"~/.tsh", filepath.Join(home, ".tsh"), "~/two"}, TSH: TSH{"~/tsh"}}
+	c := &Config{Homes: []string{"~/.tsh", filepath.Join(home, ".tsh"), "~/two"}, TSH: tsh{"~/tsh"}}
 	if diff := cmp.Diff([]string{filepath.Join(home, ".tsh"), filepath.Join(home, "two")}, c.HomePaths()); diff != "" {
 		t.Errorf("homes differ (-want +got):\n%s", diff)
 	}

@@ -83,7 +83,7 @@ func sameProfiles(from, to []Profile) bool {
 // plain is p with what is left out filled in.
 func (p Profile) plain() Profile {
 	p.Proxy = normalProxy(p.Proxy)
-	p.Renew = Renew{Mode: p.RenewMode(), Before: state.Duration(p.RenewBefore())}
+	p.Renew = renew{Mode: p.RenewMode(), Before: state.Duration(p.RenewBefore())}
 	p.CAFile = p.CAFilePath()
 	return p
 }

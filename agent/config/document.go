@@ -24,7 +24,7 @@ type Document struct {
 }
 
 func newDocument(path string, data []byte) (*Document, error) {
-	cfg, err := Parse(path, data)
+	cfg, err := parseText(path, data)
 	if err != nil {
 		return nil, err
 	}
@@ -82,7 +82,7 @@ func (d *Document) AddTunnel(t state.TunnelSpec) error {
 func (d *Document) RemoveTunnel(name string) error {
 	i := slices.IndexFunc(d.cfg.Tunnels, func(t state.TunnelSpec) bool { return t.Name == name })
 	if i < 0 {
-		return fmt.Errorf("remove tunnel %q: %w", name, ErrNoTunnel)
+		return fmt.Errorf("remove tunnel %q: %w", name, errNoTunnel)
 	}
 	want := *d.cfg
 	want.Tunnels = slices.Delete(slices.Clone(d.cfg.Tunnels), i, i+1)
@@ -97,7 +97,7 @@ func (d *Document) checkTunnel(t state.TunnelSpec, others []state.TunnelSpec) er
 			return fmt.Errorf("tunnel %q: port %d is that of %q: %w", t.Name, t.Port, o.Name, ErrPortTaken)
 		}
 	}
-	_, err := Parse(d.path, []byte("tunnels: ["+flowItem(t)+"]"))
+	_, err := parseText(d.path, []byte("tunnels: ["+flowItem(t)+"]"))
 	bad := (*Error)(nil)
 	if !errors.As(err, &bad) {
 		return err
@@ -125,7 +125,7 @@ func (d *Document) splice(c change, want *Config, byHand error) error {
 		return byHand
 	}
 	out := s.apply(splices)
-	got, err := Parse(d.path, out)
+	got, err := parseText(d.path, out)
 	if err != nil || !sameConfig(got, want) {
 		return byHand
 	}

@@ -33,8 +33,8 @@ const (
 // mistakes is not edited: that error is an *Error.
 var (
 	ErrTunnelExists = errors.New("there is a tunnel of that name already")
-	ErrNoTunnel     = errors.New("there is no tunnel of that name")
-	ErrBusy         = errors.New("another berth has been editing the file for some time")
+	errNoTunnel     = errors.New("there is no tunnel of that name")
+	errBusy         = errors.New("another berth has been editing the file for some time")
 	ErrPortTaken    = errors.New("another tunnel has that port")
 )
 
@@ -137,7 +137,7 @@ func lock(target string, wait time.Duration) (unlock func(), err error) {
 		l := flock.New(path)
 		if _, err := l.TryLockContext(ctx, lockEvery); err != nil {
 			if ctx.Err() != nil {
-				return nil, fmt.Errorf("edit %q: %w", target, ErrBusy)
+				return nil, fmt.Errorf("edit %q: %w", target, errBusy)
 			}
 			return nil, fmt.Errorf("edit %q: lock: %w", target, err)
 		}

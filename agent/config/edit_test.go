@@ -368,7 +368,7 @@ func TestEditRefused(t *testing.T) {
 	}{
 		"name_exists": {"tunnels: [" + strings.Replace(a, "name: a", "name: new", 1) + "]\n", add, is(ErrTunnelExists), `"new"`},
 		"port_taken":  {"tunnels: [" + strings.Replace(a, "15001", "20000", 1) + "]\n", add, is(ErrPortTaken), `20000 is that of "a"`},
-		"no_such":     {"tunnels: [" + a + "]\n", remove("b"), is(ErrNoTunnel), `"b"`},
+		"no_such":     {"tunnels: [" + a + "]\n", remove("b"), is(errNoTunnel), `"b"`},
 		"invalid_tunnel": {
 			"version: 1\n", func(d *Document) error { return d.AddTunnel(state.TunnelSpec{Name: "a b", Kind: "x", Port: 80}) },
 			func(err error) bool { return errors.As(err, new(*InvalidTunnelError)) }, "privileged",
@@ -510,7 +510,7 @@ func TestEditWaitsForLock(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := edit(path, 50*time.Millisecond, add); !errors.Is(err, ErrBusy) {
+	if err := edit(path, 50*time.Millisecond, add); !errors.Is(err, errBusy) {
 		t.Errorf("edit under another's lock: error %v", err)
 	}
 	unlock()

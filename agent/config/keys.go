@@ -55,7 +55,7 @@ var TunnelKeys = bind([]Key{
 		doc: "The tunnel's name in every command, menu and log line: up to 64 letters, digits, dots, dashes and " +
 			"underscores, starting with a letter or a digit. No two tunnels share one.",
 		rules: generator.Schema{
-			Pattern: `^[A-Za-z0-9][A-Za-z0-9._-]*$`, MaxLength: new(uint64(MaxNameLength)), Examples: []any{"prod-pg"},
+			Pattern: `^[A-Za-z0-9][A-Za-z0-9._-]*$`, MaxLength: new(uint64(maxNameLength)), Examples: []any{"prod-pg"},
 		},
 		want:   want{"a name", "use letters, digits, dots, dashes and underscores"},
 		refuse: func(v *value) string { return nameRefusal(v.scalar) }, check: checkName,
@@ -120,7 +120,7 @@ var TunnelKeys = bind([]Key{
 			"end and never changed by berth. Without one, it is derived from kind, cluster and resource, so that the " +
 			"same file gives the same port on every machine.",
 		rules: generator.Schema{
-			Minimum: json.Number(strconv.Itoa(MinPort)), Maximum: json.Number(strconv.Itoa(MaxPort)), Examples: []any{15432},
+			Minimum: json.Number(strconv.Itoa(minPort)), Maximum: json.Number(strconv.Itoa(maxPort)), Examples: []any{15432},
 		},
 		want: want{"a port", usePort}, refuse: portRefusal,
 		check: func(v *value, path string, others *seen, ms *mistakes) { checkPort(v, path, others.ports, ms) },

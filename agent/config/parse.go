@@ -9,9 +9,9 @@ import (
 	"os"
 )
 
-// Parse reads the config in data; path is only for the words of the error,
+// parseText reads the config in data; path is only for the words of the error,
 // which is an *Error with every mistake. An empty file is the default.
-func Parse(path string, data []byte) (*Config, error) {
+func parseText(path string, data []byte) (*Config, error) {
 	cfg, _, err := parse(path, data)
 	if err != nil {
 		return nil, err
@@ -29,10 +29,10 @@ func Load(path string) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	return Parse(path, data)
+	return parseText(path, data)
 }
 
-// parse is Parse, and returns the tree as well. The error is an *Error; its
+// parse is parseText, and returns the tree as well. The error is an *Error; its
 // type is error so that nil is nil.
 func parse(path string, data []byte) (*Config, *value, error) {
 	if len(data) > maxSize {

@@ -29,15 +29,15 @@ func TestParse(t *testing.T) {
 		"start_marker":       {"---\n", Default()},
 		"empty_keys":         {"version:\nhomes:\nprofiles:\ntunnels:\nnotifications:\ntsh:\nlog:\n", Default()},
 		"byte_order_mark":    {byteOrderMark + "version: 1\n", Default()},
-		"windows_line_ends":  {"version: 1\r\nlog: {level: warn}\r\n", &Config{Version: 1, Log: Log{LogWarn}}},
-		"no_last_line_end":   {"log:\n  level: debug", &Config{Version: 1, Log: Log{LogDebug}}},
+		"windows_line_ends":  {"version: 1\r\nlog: {level: warn}\r\n", &Config{Version: 1, Log: logging{logWarn}}},
+		"no_last_line_end":   {"log:\n  level: debug", &Config{Version: 1, Log: logging{logDebug}}},
 		"json":               {`{"version": 1, "homes": ["~/.tsh"]}`, &Config{Version: 1, Homes: []string{"~/.tsh"}}},
 		"hexadecimal_port":   {"tunnels: [{name: a, kind: db, cluster: c, resource: r, port: 0x2000}]", &Config{Version: 1, Tunnels: []state.TunnelSpec{{Name: "a", Kind: state.KindDB, Cluster: "c", Resource: "r", Port: 8192}}}},
-		"off_is_a_mode":      {"profiles: [{proxy: p, renew: {mode: off}}]", &Config{Version: 1, Profiles: []Profile{{Proxy: "p", Renew: Renew{Mode: state.RenewOff}}}}},
+		"off_is_a_mode":      {"profiles: [{proxy: p, renew: {mode: off}}]", &Config{Version: 1, Profiles: []Profile{{Proxy: "p", Renew: renew{Mode: state.RenewOff}}}}},
 		"zero_hold":          {"tunnels: [{name: a, kind: kube, cluster: c, resource: r, hold: 0s}]", &Config{Version: 1, Tunnels: []state.TunnelSpec{{Name: "a", Kind: state.KindKube, Cluster: "c", Resource: "r", Hold: new(state.Duration)}}}},
 		"word_like_a_date":   {"tunnels: [{name: 2024-01-02, kind: kube, cluster: c, resource: r}]", &Config{Version: 1, Tunnels: []state.TunnelSpec{{Name: "2024-01-02", Kind: state.KindKube, Cluster: "c", Resource: "r"}}}},
 		"empty_ca_file":      {`profiles: [{proxy: p, ca_file: ""}]`, &Config{Version: 1, Profiles: []Profile{{Proxy: "p"}}}},
-		"kube_as":            {"kube: {port: 15440}\ntunnels: [{name: a, kind: kube, cluster: c, resource: r, as: u, as_groups: [g, h]}]", &Config{Version: 1, Kube: Kube{Port: 15440}, Tunnels: []state.TunnelSpec{{Name: "a", Kind: state.KindKube, Cluster: "c", Resource: "r", As: "u", AsGroups: []string{"g", "h"}}}}},
+		"kube_as":            {"kube: {port: 15440}\ntunnels: [{name: a, kind: kube, cluster: c, resource: r, as: u, as_groups: [g, h]}]", &Config{Version: 1, Kube: kube{Port: 15440}, Tunnels: []state.TunnelSpec{{Name: "a", Kind: state.KindKube, Cluster: "c", Resource: "r", As: "u", AsGroups: []string{"g", "h"}}}}},
 		"kube_with_empty_db": {`tunnels: [{name: a, kind: kube, cluster: c, resource: r, db_user: ""}]`, &Config{Version: 1, Tunnels: []state.TunnelSpec{{Name: "a", Kind: state.KindKube, Cluster: "c", Resource: "r"}}}},
 		"anchors_and_merges": {
 			"tunnels:\n  - &a {name: a, kind: db, cluster: c, resource: r, hold: 90s}\n  - {<<: *a, name: b, port: 15000}\n  - {name: d, <<: [*a]}\n",
@@ -65,21 +65,21 @@ log: {level: error}
 			&Config{
 				Version: 1, Homes: []string{"~/.tsh", "~"},
 				Profiles: []Profile{
-					{Proxy: "teleport.example.com:443", Auth: "okta", Renew: Renew{state.RenewAuto, state.Duration(90 * time.Minute)}, Insecure: true},
+					{Proxy: "teleport.example.com:443", Auth: "okta", Renew: renew{state.RenewAuto, state.Duration(90 * time.Minute)}, Insecure: true},
 					{Proxy: "[::1]:3080"},
 				},
 				Tunnels: []state.TunnelSpec{{
 					Name: "prod-pg", Kind: state.KindDB, Cluster: "example.com", Resource: "pg-prod", DBUser: "alice", DBName: "app",
 					Port: 15432, Hold: new(state.Duration(10 * time.Minute)), Engine: state.EngineTSH,
 				}},
-				Notifications: Notifications{Enabled: new(false), QuietHours: "22:00-07:00"},
-				TSH:           TSH{"~/bin/tsh"}, Log: Log{LogError},
+				Notifications: notifications{Enabled: new(false), QuietHours: "22:00-07:00"},
+				TSH:           tsh{"~/bin/tsh"}, Log: logging{logError},
 			},
 		},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			got, err := Parse("config.yaml", []byte(tt.in))
+			got, err := parseText("config.yaml", []byte(tt.in))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -95,7 +95,7 @@ func tun(keys string) string {
 	return "tunnels:\n  - {name: a, kind: db, cluster: c, resource: r, " + keys + "}\n"
 }
 
-// Every case lists all that Parse says, without the file's name.
+// Every case lists all that parseText says, without the file's name.
 func TestParseMistakes(t *testing.T) {
 	testneeds.Unix(t, "absolute paths are written as on Unix")
 	tests := map[string]struct {
@@ -245,7 +245,7 @@ func TestParseMistakes(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			for _, in := range []string{tt.in, strings.ReplaceAll(tt.in, "\n", "\r\n")} {
-				_, err := Parse("config.yaml", []byte(in))
+				_, err := parseText("config.yaml", []byte(in))
 				bad := (*Error)(nil)
 				if !errors.As(err, &bad) {
 					t.Fatalf("Parse(%q): error %v, want an *Error", in, err)
@@ -263,7 +263,7 @@ func TestParseMistakes(t *testing.T) {
 }
 
 func TestErrorText(t *testing.T) {
-	_, err := Parse("/etc/config.yaml", []byte("tunels: []\nversion: 2\n"))
+	_, err := parseText("/etc/config.yaml", []byte("tunels: []\nversion: 2\n"))
 	want := "/etc/config.yaml:1:1: tunels: unknown key: did you mean tunnels?\n" +
 		"/etc/config.yaml:2:10: version: version 2 is for a newer berth: this one reads version 1"
 	if err == nil || err.Error() != want {
@@ -305,7 +305,7 @@ func TestParseHostile(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			start := time.Now()
-			_, err := Parse("config.yaml", []byte(tt.in))
+			_, err := parseText("config.yaml", []byte(tt.in))
 			if took := time.Since(start); took > 20*time.Second {
 				t.Errorf("took %v", took)
 			}
@@ -364,11 +364,11 @@ func TestLoad(t *testing.T) {
 }
 
 func TestParseTooLarge(t *testing.T) {
-	if _, err := Parse("config.yaml", make([]byte, maxSize+1)); err == nil || !strings.Contains(err.Error(), "too large") {
+	if _, err := parseText("config.yaml", make([]byte, maxSize+1)); err == nil || !strings.Contains(err.Error(), "too large") {
 		t.Errorf("error %v", err)
 	}
 	full := append([]byte("version: 1\n"), []byte(strings.Repeat("#", maxSize-11))...)
-	if _, err := Parse("config.yaml", full); err != nil {
+	if _, err := parseText("config.yaml", full); err != nil {
 		t.Errorf("a file of exactly the limit: %v", err)
 	}
 }
@@ -412,8 +412,8 @@ func TestCheckWarns(t *testing.T) {
 
 func TestExample(t *testing.T) {
 	testneeds.Unix(t, "the example's path of tsh is one of Unix")
-	for name, text := range map[string]string{"example": Example(), "header": header} {
-		cfg, err := Parse(name, []byte(text))
+	for name, text := range map[string]string{"example": fullExample(), "header": header} {
+		cfg, err := parseText(name, []byte(text))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -465,7 +465,7 @@ func TestSchema(t *testing.T) {
 		}
 	}
 	for name := range descriptions {
-		if typ, _, _ := strings.Cut(name, "."); !strings.Contains("Config Profile Renew TunnelSpec Kube Notifications Access AutoAssume Hook TSH Log", typ) {
+		if typ, _, _ := strings.Cut(name, "."); !strings.Contains("Config Profile renew TunnelSpec kube notifications Access autoAssume hook tsh logging", typ) {
 			t.Errorf("descriptions has %q", name)
 		}
 	}
@@ -493,13 +493,13 @@ func walkSchema(t *testing.T, node map[string]any, path string, places map[strin
 }
 
 func FuzzParse(f *testing.F) {
-	f.Add([]byte(Example()))
+	f.Add([]byte(fullExample()))
 	for _, tt := range editCases {
 		f.Add([]byte(tt.in))
 	}
 	f.Add([]byte("tunnels: [{name: a b, kind: x, port: 0, prot: 1}, null, 5]\nversion: 2\nhomes: &a [*a]\n<<: {a: b}\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		cfg, err := Parse("f", data)
+		cfg, err := parseText("f", data)
 		if (cfg == nil) == (err == nil) {
 			t.Fatalf("config %v, error %v", cfg, err)
 		}
@@ -525,7 +525,7 @@ func FuzzParse(f *testing.F) {
 // An edit of any file that is right leaves every other byte in place, or is
 // refused; taking it back leaves a file that says what it said.
 func FuzzEdit(f *testing.F) {
-	f.Add([]byte(Example()))
+	f.Add([]byte(fullExample()))
 	for _, tt := range editCases {
 		f.Add([]byte(tt.in))
 	}

@@ -44,13 +44,13 @@ var descriptions = map[string]string{
 	"Profile.Insecure": "Do not verify the proxy's web certificate. Whoever can divert the traffic can then pose as the " +
 		"proxy, so this is for tests only, and berth warns of it for as long as it is set.",
 
-	"Renew.Mode":   "ask offers a new login in a notification, auto starts it unasked, off lets the login end.",
-	"Renew.Before": "How long before its end a login is renewed, as in 15m or 1h30m: from 1m to 24h.",
+	"renew.Mode":   "ask offers a new login in a notification, auto starts it unasked, off lets the login end.",
+	"renew.Before": "How long before its end a login is renewed, as in 15m or 1h30m: from 1m to 24h.",
 
-	"Kube.Port": "The local port, from 1024 to 65535, of all tunnels of kind kube that have none of their own. Without " +
+	"kube.Port": "The local port, from 1024 to 65535, of all tunnels of kind kube that have none of their own. Without " +
 		"one it is the same on every machine.",
-	"Notifications.Enabled": "Whether notifications are shown.",
-	"Notifications.QuietHours": "The time of day, local, in which none is shown, as in 22:00-07:00. Empty means that " +
+	"notifications.Enabled": "Whether notifications are shown.",
+	"notifications.QuietHours": "The time of day, local, in which none is shown, as in 22:00-07:00. Empty means that " +
 		"there is no such time.",
 
 	"Access.AutoAssume": "Which access requests are assumed as soon as they are approved, without a question: not even when the " +
@@ -63,18 +63,18 @@ var descriptions = map[string]string{
 		"for anything, as in prod-*.",
 	"Access.Hooks": "Programs that are run when something happens to an access request.",
 
-	"AutoAssume.Roles":  "The rule is for requests all of whose roles are among these.",
-	"AutoAssume.Tunnel": "The tunnel that alone gets the roles. Empty means that the whole session does.",
+	"autoAssume.Roles":  "The rule is for requests all of whose roles are among these.",
+	"autoAssume.Tunnel": "The tunnel that alone gets the roles. Empty means that the whole session does.",
 
-	"Hook.On": "The events it is run for: created, review_asked, reviewed, approved, denied, promoted, assumable, " +
+	"hook.On": "The events it is run for: created, review_asked, reviewed, approved, denied, promoted, assumable, " +
 		"assumed, dropped, ends_soon, expired, deleted. Empty means all.",
-	"Hook.Run": "The program and its arguments, one by one; there is no shell in between. The event is its standard " +
+	"hook.Run": "The program and its arguments, one by one; there is no shell in between. The event is its standard " +
 		"input, one line of JSON.",
-	"Hook.Timeout": "How long it may run, from 1s to 10m.",
+	"hook.Timeout": "How long it may run, from 1s to 10m.",
 
-	"TSH.Path": "The tsh to run, absolute or starting with ~/. Empty means the one on PATH.",
+	"tsh.Path": "The tsh to run, absolute or starting with ~/. Empty means the one on PATH.",
 
-	"Log.Level": "The least severe lines that are logged.",
+	"logging.Level": "The least severe lines that are logged.",
 }
 
 // durationPattern is what the schema takes for a duration; time.ParseDuration

@@ -240,8 +240,8 @@ func typeRefusal(v *value, w want, k *kind.Type) string {
 }
 
 func enumRefusal(v *value, key string, w want) string {
-	if n, ok := v.scalar.(int64); ok && key == "version" && n > Version {
-		return fmt.Sprintf("version %d is for a newer berth: this one reads version %d", n, Version)
+	if n, ok := v.scalar.(int64); ok && key == "version" && n > formatVersion {
+		return fmt.Sprintf("version %d is for a newer berth: this one reads version %d", n, formatVersion)
 	}
 	return fmt.Sprintf("%s is not %s: %s", v.describe(), w.what, w.use)
 }
@@ -251,7 +251,7 @@ func portRefusal(v *value) string {
 	switch {
 	case ok && n == 0:
 		return "0 is not a port: " + usePort + ", or delete the key to have one derived"
-	case ok && 0 < n && n < MinPort:
+	case ok && 0 < n && n < minPort:
 		return fmt.Sprintf("%d is a privileged port, which only an administrator may open: %s", n, usePort)
 	}
 	return fmt.Sprintf("%s is not a port: %s", v.describe(), usePort)

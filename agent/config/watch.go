@@ -246,7 +246,7 @@ func (w *Watcher) judge(data []byte, err error) (*Config, error) {
 		return nil, &Error{Path: w.path, Mistakes: []Mistake{{Text: "the file is empty: what it said last stays in force; " +
 			"if nothing is wanted any more, write version: 1"}}}
 	}
-	return Parse(w.path, data)
+	return parseText(w.path, data)
 }
 
 func (w *Watcher) refuse(bad *Error) {
@@ -285,7 +285,7 @@ func (w *Watcher) recall() {
 	if err != nil {
 		return // there never was one
 	}
-	cfg, err := Parse(w.lastGood, data)
+	cfg, err := parseText(w.lastGood, data)
 	if err != nil {
 		w.log.Warn("copy of the config not usable", "err", err)
 		return
