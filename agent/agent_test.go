@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"berth/agent/config"
 	"berth/agent/ipc/client"
 	"berth/agent/state"
 	"berth/internal/simcluster"
@@ -588,11 +589,14 @@ func TestSnapshotKeys(t *testing.T) {
 		"profiles": {"active_requests", "cluster", "held_requests", "home", "login", "proxy", "renewal", "roles", "ssh_valid_until", "state", "stored", "user", "valid_until"},
 		"login":    {"asks", "in_progress", "url"},
 		"renewal":  {"at", "mode", "problem", "renewed_at", "warning"},
-		"tunnels": {"address", "addresses", "as", "as_groups", "bytes_in", "bytes_out", "cert_valid_until", "cluster", "connections",
-			"db_name", "db_user", "engine", "engine_reason", "foreign_at", "foreign_user", "guard", "hold", "kind",
-			"last_error_at", "name", "port", "problem", "profile", "protocol", "resource", "stale_connections", "state",
+		"tunnels": {"address", "addresses", "bytes_in", "bytes_out", "cert_valid_until", "connections",
+			"engine_reason", "foreign_at", "foreign_user", "last_error_at", "problem", "profile", "protocol", "stale_connections", "state",
 			"total_connections", "waiting", "waiting_client", "waiting_since"},
 	}
+	for _, k := range config.TunnelKeys {
+		want["tunnels"] = append(want["tunnels"], k.Name)
+	}
+	slices.Sort(want["tunnels"])
 	profile := got["profiles"].([]any)[0].(map[string]any)
 	for name, m := range map[string]map[string]any{
 		"": got, "agent": got["agent"].(map[string]any), "profiles": profile,

@@ -62,9 +62,11 @@ var TunnelKeys = bind([]Key{
 	},
 	{
 		Name: "kind", usage: "each kind has a command of its own", need: true,
-		doc:   "What the tunnel leads to: a database (db) or a Kubernetes cluster (kube).",
+		doc: "What the tunnel leads to: " + orKinds(func(info state.KindInfo) string {
+			return "a " + info.Title + " (" + string(info.Kind) + ")"
+		}) + ".",
 		rules: generator.Schema{Enum: kindNames()},
-		want:  want{"a kind of tunnel", "use db or kube"},
+		want:  want{"a kind of tunnel", "use " + orKinds(func(info state.KindInfo) string { return string(info.Kind) })},
 	},
 	{
 		Name: "cluster", Flag: "cluster", usage: "the Teleport cluster it is in (default: the current profile's)", need: true,
@@ -164,6 +166,16 @@ func kindNames() []any {
 		names = append(names, string(info.Kind))
 	}
 	return names
+}
+
+// orKinds joins a word for each kind by "or".
+func orKinds(word func(state.KindInfo) string) string {
+	words := make([]string, len(state.Kinds))
+	for i, info := range state.Kinds {
+		words[i] = word(info)
+	}
+	last := len(words) - 1
+	return strings.Join(words[:last], ", ") + " or " + words[last]
 }
 
 // bind finds the field of each key, and panics for one that has none.

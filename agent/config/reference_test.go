@@ -10,6 +10,7 @@ import (
 
 	generator "github.com/invopop/jsonschema"
 
+	"berth/agent/state"
 	"berth/internal/doctest"
 )
 
@@ -131,23 +132,10 @@ profiles:
 # One local port for each database or Kubernetes cluster.
 tunnels:
   - {name: prod-pg, kind: db, cluster: example.com, resource: pg-prod, db_user: alice, db_name: app, port: 15432}
-  # The same, written out. Without a port, one is derived that is the same on
-  # every machine.
-  - name: orders
-    kind: db
-    cluster: example.com
-    resource: orders-mysql
-    port: 13306
-    # How long a client waits for a login: 0s to 10m. Default: 60s.
-    hold: 2m
-    # Who carries the bytes: auto | native | tsh.
-    engine: auto
-    # off serves other users of this machine, and containers, too.
-    guard: on
-  # Tunnels to Kubernetes share a port, unless one is given here. Who to be
-  # there, where roles leave the choice, may be said with as and as_groups.
-  - {name: prod-k8s, kind: kube, cluster: example.com, resource: prod, as: alice, as_groups: [dev, ops]}
-
+  # The same, written out.
+` + exampleTunnel(state.KindDB, map[string]string{"name": "orders", "resource": "orders-pg", "port": "15433"}) + `
+  # A tunnel to Kubernetes has most keys too, and some of its own.
+` + exampleTunnel(state.KindKube, map[string]string{"name": "prod-k8s", "resource": "prod", "port": "15441"}) + `
 # The port that tunnels to Kubernetes share. Default: one that is the same on
 # every machine.
 kube: {port: 15440}
@@ -178,4 +166,42 @@ tsh: {path: /usr/local/bin/tsh}
 # What the agent writes to its log: debug | info | warn | error.
 log: {level: info}
 `
+}
+
+// exampleTunnel is a tunnel with every key of its kind; one of a kind of its own
+// where another kind has shown the common ones.
+func exampleTunnel(kind state.Kind, values map[string]string) string {
+	var b strings.Builder
+	lead := "  - "
+	for _, k := range TunnelKeys {
+		if !k.For(kind) || !k.need && kind != state.Kinds[0].Kind && len(k.Kinds) == 0 && k.Name != "port" {
+			continue
+		}
+		if k.Flag != "" && !k.need {
+			usage := k.Usage(kind)
+			fmt.Fprintf(&b, "    # %s%s.", strings.ToUpper(usage[:1]), usage[1:])
+			if k.Default() != "" {
+				fmt.Fprintf(&b, " Default: %s.", k.Default())
+			}
+			b.WriteString("\n")
+		}
+		fmt.Fprintf(&b, "%s%s: %s\n", lead, k.Name, exampleValue(k, kind, values))
+		lead = "    "
+	}
+	return b.String()
+}
+
+func exampleValue(k Key, kind state.Kind, values map[string]string) string {
+	switch {
+	case values[k.Name] != "":
+		return values[k.Name]
+	case k.Name == "kind":
+		return string(kind)
+	case k.rules.Items != nil:
+		return fmt.Sprint(k.rules.Items.Examples)
+	case k.Default() != "":
+		return k.Default()
+	default:
+		return fmt.Sprint(k.rules.Examples[0])
+	}
 }
