@@ -39,7 +39,8 @@ func fakeTSH() { os.Exit(faketsh.Main(os.Args[1:], os.Environ(), os.Stdin, os.St
 //	stop-agent [SIGNAL]      signal the agent; it must end with 0
 //	kill-agent               kill the agent
 //	code N COMMAND [ARG...]  run a command that must end with exit code N
-//	shape FILE WANT          compare the keys and types of a JSON file with a list
+//	shape FILE WANT          compare the keys and types of a JSON file with a list,
+//	                         in which "tunnel" stands for the keys of a tunnel
 //	wait-for FILE PATTERN    wait until a file has a line that matches
 //	mode FILE MODE           check a file's permissions
 //	escapes                  fail if stdout or stderr has invisible characters

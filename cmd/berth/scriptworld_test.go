@@ -291,11 +291,28 @@ func cmdShape(ts *testscript.TestScript, neg bool, args []string) {
 		shape(lines, "", v)
 	}
 	got := slices.Sorted(maps.Keys(lines))
-	want := strings.Split(strings.Trim(ts.ReadFile(args[1]), "\n"), "\n")
-	slices.Sort(want)
+	wanted := make(map[string]bool)
+	for line := range strings.Lines(strings.Trim(ts.ReadFile(args[1]), "\n")) {
+		line = strings.TrimSuffix(line, "\n")
+		if at, ok := strings.CutSuffix(line, " tunnel"); ok {
+			shapeOfSpec(ts, wanted, at)
+		} else {
+			wanted[line] = true
+		}
+	}
+	want := slices.Sorted(maps.Keys(wanted))
 	if diff := cmp.Diff(want, got); diff != "" {
 		ts.Fatalf("%s differs from %s (-want +got):\n%s", args[0], args[1], diff)
 	}
+}
+
+// shapeOfSpec notes the keys that a tunnel has in the config.
+func shapeOfSpec(ts *testscript.TestScript, lines map[string]bool, path string) {
+	raw, err := json.Marshal(state.TunnelSpec{AsGroups: []string{}})
+	ts.Check(err)
+	var v any
+	ts.Check(json.Unmarshal(raw, &v))
+	shape(lines, path, v)
 }
 
 // shape notes a line for each place in a JSON value: its path and its type.
