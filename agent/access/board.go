@@ -296,7 +296,7 @@ type comparison int
 
 const (
 	usual        comparison = iota // what differs is news
-	nothingHeard                   // not now: what has happened is told once the session lists
+	nothingHeard                   // not now: what has happened is an event once the session lists
 	nothingKnown                   // not at all: there is no list yet
 	firstList                      // what it has was there before anybody looked, and is no news
 )

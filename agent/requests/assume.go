@@ -31,6 +31,9 @@ const (
 	// believeWait is how long certwatch may take to believe that a session has
 	// gone.
 	believeWait = 6 * time.Second
+	// loginLimit bounds the wait for a login that is under way: longer than tsh
+	// itself waits for a person.
+	loginLimit = time.Hour
 )
 
 // AssumeRequest takes a request's roles. Without a session to do it with it is

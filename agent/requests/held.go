@@ -4,7 +4,6 @@ import (
 	"maps"
 	"slices"
 	"sync"
-	"time"
 )
 
 // heldAssumes are the assumes that wait for a login, as clients of a tunnel do:
@@ -40,7 +39,3 @@ func (h *heldAssumes) at(proxy string) []string {
 	defer h.mu.Unlock()
 	return slices.Sorted(maps.Keys(h.by[proxy]))
 }
-
-// loginLimit bounds the wait for a login that is under way: longer than tsh
-// itself waits for a person.
-const loginLimit = time.Hour

@@ -99,7 +99,7 @@ type Tunnel struct {
 	CertValidUntil   *time.Time `json:"cert_valid_until"`
 	LastErrorAt      *time.Time `json:"last_error_at"`
 	// WaitingSince is since when the longest held client waits, and
-	// WaitingClient its program, "psql (pid 812)"; null and empty when nobody
+	// WaitingClient its program, "psql (pid 812)"; null and empty while no client
 	// waits or, of the program, while it is not known.
 	WaitingSince  *time.Time `json:"waiting_since"`
 	WaitingClient string     `json:"waiting_client"`

@@ -141,7 +141,7 @@ func TestSizeCountsWhatWasThere(t *testing.T) {
 }
 
 func TestRemovedFileIsMadeAnew(t *testing.T) {
-	testneeds.Unix(t, "Windows lets nobody remove a file that is open")
+	testneeds.Unix(t, "Windows does not remove a file that is open")
 	path := filepath.Join(t.TempDir(), "agent.log")
 	l := &file{path: path, maxSize: maxSize, keep: maxOld}
 	defer l.close()

@@ -24,7 +24,7 @@ func TestQuote(t *testing.T) {
 	}
 }
 
-// hostile is what nobody should call a role.
+// hostile is a name that no role should have.
 var hostile = []string{
 	"", "-", "--", "'", "''", `\`, `\'`, `"`, "a b", "a\nb", "\n", "$(touch x)", "`id`", "; rm -rf ~ #", "&& x", "|x", ">x", "<x",
 	"*", "?", "[a]", "{a,b}", "~", "!x", "$HOME", "a=b", "\t", "'; x; '", `'\''`, "ä", "two words", `al ice@example.com/#?'"\&=;{}+%`, "\u202e", "\x1b[31m", "\xff",
