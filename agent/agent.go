@@ -275,8 +275,8 @@ func (a *Agent) run(ctx context.Context) error {
 	return err
 }
 
-// ended makes of a part's end what it means: nothing when the agent is
-// stopping, an error when the part gave up by itself.
+// ended judges the end of a part: no error when the agent is stopping, an error
+// when the part gave up.
 func ended(ctx context.Context, what string, err error) error {
 	if ctx.Err() != nil {
 		return nil
@@ -468,8 +468,8 @@ func (a *Agent) keepPublished(ctx context.Context) {
 	}
 }
 
-// publish draws a snapshot and makes it the one that every reader gets. It
-// contains what was changed before the call.
+// publish builds a snapshot and hands it to every reader. It contains every
+// change made before the call.
 func (a *Agent) publish() {
 	a.pub.turn.Lock()
 	defer a.pub.turn.Unlock()

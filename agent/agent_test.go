@@ -407,7 +407,7 @@ func TestConfigReloadTouchesOnlyWhatChanged(t *testing.T) {
 		return len(s.Tunnels) == 2 && s.Tunnels[1].Name == "added" && s.Tunnels[1].State == state.TunnelReady
 	})
 	if s.Tunnels[0].TotalConnections != 1 {
-		t.Errorf("the tunnel that did not change was made anew: %+v", s.Tunnels[0])
+		t.Errorf("the tunnel that did not change was rebuilt: %+v", s.Tunnels[0])
 	}
 	e.serial(e.mustPG(addedPort))
 	e.serial(open)
@@ -747,7 +747,7 @@ func TestRefusedInTheClientsProtocol(t *testing.T) {
 		t.Fatalf("refused client got %v, want a Postgres error", err)
 	}
 	if told.Code != "57P03" || !strings.Contains(told.Message+told.Detail, "prod-pg") || !strings.Contains(told.Hint, "berth login "+e.sim.ProxyAddr()) {
-		t.Errorf("told %+v, want 57P03, the tunnel's name and the login command", told)
+		t.Errorf("got %+v, want 57P03, the tunnel's name and the login command", told)
 	}
 
 	e.login()

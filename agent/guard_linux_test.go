@@ -170,7 +170,7 @@ func TestOtherUsersAreTurnedAway(t *testing.T) {
 		t.Errorf("the open tunnel is %+v", tun)
 	}
 	if n := s.Notices[0]; n.Kind != state.NoticeForeign {
-		t.Errorf("told %+v", n)
+		t.Errorf("got %+v", n)
 	}
 	events, err := e.client().TunnelHistory(t.Context(), "pg")
 	if err != nil {

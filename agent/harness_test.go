@@ -50,7 +50,7 @@ type env struct {
 const wait = 15 * time.Second // for anything that should happen at once
 
 // newEnv starts a simulated cluster with the given databases, and prepares a
-// config that trusts its web CA. Nobody is logged in and no agent runs.
+// config that trusts its web CA. No one is logged in and no agent runs.
 func newEnv(t *testing.T, cfg simcluster.Config) *env {
 	t.Helper()
 	if cfg.Databases == nil {

@@ -296,7 +296,7 @@ func TestKubectl(t *testing.T) {
 	}
 }
 
-// TestKubectlIsToldWhy checks what kubectl prints while nobody is logged in,
+// TestKubectlIsToldWhy checks what kubectl prints while no one is logged in,
 // with and without knowing what the cluster has.
 func TestKubectlIsToldWhy(t *testing.T) {
 	e := newKubeEnv(t, simcluster.Config{})

@@ -40,7 +40,7 @@ func TestWaitingClientIsTold(t *testing.T) {
 	n := s.Notices[0]
 	if n.Kind != state.NoticeLoginNeeded || !strings.Contains(n.Body, "waits for tunnel pg") || n.Actions[0].Verb != state.VerbLogin ||
 		n.Actions[0].Proxy != e.sim.ProxyAddr() {
-		t.Errorf("told %+v", n)
+		t.Errorf("got %+v", n)
 	}
 	if tun := s.Tunnels[0]; tun.WaitingSince == nil || !strings.Contains(tun.WaitingClient, me) {
 		t.Errorf("the tunnel says %v %q", tun.WaitingSince, tun.WaitingClient)
@@ -50,7 +50,7 @@ func TestWaitingClientIsTold(t *testing.T) {
 	}
 	e.await("silence", func(s state.Snapshot) bool { return len(s.Notices) == 0 })
 	hangUp()
-	e.await("nobody to wait", func(s state.Snapshot) bool { return s.Tunnels[0].Waiting == 0 && s.Tunnels[0].WaitingSince == nil })
+	e.await("no client to wait", func(s state.Snapshot) bool { return s.Tunnels[0].Waiting == 0 && s.Tunnels[0].WaitingSince == nil })
 	again := hold()
 	defer again()
 	s = e.await("the next client", func(s state.Snapshot) bool { return s.Tunnels[0].Waiting == 1 })

@@ -48,7 +48,7 @@ func TestRenewsUnaskedByStoredPassword(t *testing.T) {
 	if err := p.result(t); err != nil || !k.Has(secrets.Password) {
 		t.Fatalf("login: %v, stored: %v", err, k.Has(secrets.Password))
 	}
-	e.await("the stored password to be told", func(s state.Snapshot) bool { return cmp.Equal(s.Profiles[0].Stored, []string{"password"}) })
+	e.await("the stored password to be shown", func(s state.Snapshot) bool { return cmp.Equal(s.Profiles[0].Stored, []string{"password"}) })
 	logins := e.sim.Counters().Logins
 	e.login(simcluster.WithTTL(40 * time.Second))
 	e.await("a renewed session", func(s state.Snapshot) bool {

@@ -221,7 +221,7 @@ func TestDismissedIsNotAskedAgain(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "cancelled") {
 		t.Errorf("a login that was cancelled ends with %v", err)
 	}
-	s := e.await("the dismissed login to be told", func(s state.Snapshot) bool {
+	s := e.await("the dismissed login to be shown", func(s state.Snapshot) bool {
 		return !s.Profiles[0].Login.InProgress && s.Profiles[0].Renewal.Problem != nil && s.Profiles[0].Renewal.Warning != state.WarnNot
 	})
 	if p := s.Profiles[0].Renewal.Problem; p.Code != state.CodeRenewFailed || !strings.Contains(p.Text, "cancelled") {
@@ -296,6 +296,6 @@ func TestCarriesOverWhatTheSessionHad(t *testing.T) {
 		t.Errorf("after the renewal: until %v, cluster %s, requests %v, roles %v", p.ValidUntil, p.Cluster, p.ActiveRequests, p.Roles)
 	}
 	if log := e.log.String(); !strings.Contains(log, "not carried over") || !strings.Contains(log, gone) {
-		t.Error("the request that was lost is not told")
+		t.Error("the request that was lost is not reported")
 	}
 }

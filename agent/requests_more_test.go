@@ -100,10 +100,10 @@ func TestRefusalsCarryTheCommand(t *testing.T) {
 	}
 	_, err := e.pg(t.Context(), port)
 	if told, ok := errors.AsType[*pgconn.PgError](err); !ok || told.Hint != want {
-		t.Errorf("the client of the database is told %v: %+v", err, told)
+		t.Errorf("the client of the database gets %v: %+v", err, told)
 	}
 	get, _ := e.kube("prod")
 	if code, body := get(podsPath); code != 503 || !strings.Contains(body, want) {
-		t.Errorf("the client of Kubernetes is told %d %s", code, body)
+		t.Errorf("the client of Kubernetes gets %d %s", code, body)
 	}
 }

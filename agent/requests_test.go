@@ -293,7 +293,7 @@ func TestWhatCannotBeAssumed(t *testing.T) {
 	_, err := c.AssumeRequest(t.Context(), client.Assume{ID: "x", Tunnel: "nope"})
 	wantCode(t, err, ipc.CodeNotFound, `there is no tunnel "nope"`)
 
-	// The end of the session is told before it comes nearer.
+	// The end of the session is reported before it comes nearer.
 	id := e.approved("brief")
 	err = assume(id)
 	wantCode(t, err, ipc.CodeConfirm, "the session ends at")
@@ -374,7 +374,7 @@ func TestCreateAndWatch(t *testing.T) {
 		}
 	}
 	if took := time.Since(began); took > 2*time.Second {
-		t.Errorf("told after %v", took)
+		t.Errorf("reported after %v", took)
 	}
 	cancel()
 	<-ended

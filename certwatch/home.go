@@ -145,7 +145,7 @@ func (h *home) judge(err error) time.Duration {
 }
 
 // readCurrent reads the current profile's name. A file without a whole line
-// is one that is being written, unless it has been so for long.
+// counts as being written, unless it has been like that for long.
 func (h *home) readCurrent() time.Duration {
 	c := readFile(keypaths.CurrentProfileFilePath(h.path))
 	line, _, whole := strings.Cut(string(c.data), "\n")

@@ -20,7 +20,7 @@ type Identity struct {
 	Logins          []string            // L: OS logins, "-teleport-internal-join" among them
 	RouteToCluster  string              // street: the cluster the holder is routed to
 	Traits          map[string][]string // postalCode, as JSON
-	TeleportCluster string              // the root cluster: the one that issued the cert
+	TeleportCluster string              // the root cluster, which issued the cert
 
 	KubeUsers   []string
 	KubeGroups  []string

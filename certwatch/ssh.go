@@ -25,8 +25,8 @@ type SSHIdentity struct {
 	DeviceID                string
 	PreviousIdentityExpires time.Time
 	Extensions              map[string]string // all of them
-	// PublicKey is the certified key in authorized_keys form; to be certified
-	// anew it has to be sent along.
+	// PublicKey is the certified key in authorized_keys form; a request for a
+	// new certificate must contain it.
 	PublicKey []byte `json:"-"`
 }
 

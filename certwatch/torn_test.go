@@ -27,7 +27,7 @@ type generation struct {
 }
 
 // generations issues n logins in turn with new keys and with the last ones.
-// Each is told apart by its role "gen-N", in both certificates.
+// Each is distinguished by its role "gen-N", in both certificates.
 func generations(t *testing.T, layout tshhome.Layout, n int) []generation {
 	t.Helper()
 	ca := certwatchtest.NewCA(t, "root")

@@ -106,8 +106,8 @@ func New(cfg Config) *Watcher {
 func (w *Watcher) View() *View { return w.view.Load() }
 
 // Subscribe returns a channel that receives after the View has changed. It
-// has room for one wake-up: who is slow misses none, and reads the newest
-// View. Call cancel when done.
+// has room for one wake-up: a slow reader misses no change, because it reads the
+// newest View. Call cancel when done.
 func (w *Watcher) Subscribe() (changed <-chan struct{}, cancel func()) {
 	return w.followers.Subscribe()
 }

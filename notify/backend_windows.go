@@ -49,7 +49,7 @@ type toasts struct {
 	jobs chan toastJob
 
 	mu      sync.Mutex // guards what follows
-	problem error      // why the last toast came to nothing
+	problem error      // why the last toast failed
 	answers bool       // clicks arrive
 }
 

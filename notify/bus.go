@@ -26,7 +26,7 @@ const (
 
 	callTime  = 5 * time.Second // for a service to answer
 	tryTime   = 3 * time.Second // for a connection that Show waits for
-	graceTime = 3 * time.Second // for a service that went to come back by itself
+	graceTime = 3 * time.Second // for a service that left to come back
 	maxRetry  = 2 * time.Minute // between attempts to reach the bus
 	maxAsk    = 3               // times that a service is asked what it can do
 	healthy   = time.Minute     // after which a lost bus is tried at once
@@ -42,7 +42,7 @@ type bus struct {
 	plain    *plainer
 	patience time.Duration // for a service to answer
 	picture  any           // the icon as the service wants it; nil means none
-	kick     chan struct{} // capacity 1: somebody waits for a connection
+	kick     chan struct{} // capacity 1: a caller waits for a connection
 	dirty    chan struct{} // capacity 1: the state file is out of date
 
 	mu      sync.Mutex    // guards what follows
@@ -60,14 +60,14 @@ type bus struct {
 
 // server is one owner of the service's name.
 type server struct {
-	owner string // its connection; empty means that nobody owns the name
+	owner string // its connection; empty while the name has no owner
 	asked bool   // it has been asked for what follows
 	name  string
 	spec  string
 	can   map[string]bool
 }
 
-// shown is what the service has been given.
+// shown is a notification that the service has accepted.
 type shown struct {
 	num    uint32
 	keys   []string
@@ -129,7 +129,7 @@ func (b *bus) capabilities() Capabilities {
 func (b *bus) run(ctx context.Context, to sink) error {
 	retry := backoff.NewExponentialBackOff()
 	retry.InitialInterval, retry.MaxInterval = 200*time.Millisecond, maxRetry
-	told := ""
+	logged := ""
 	for {
 		start := time.Now()
 		err := b.session(ctx, to)
@@ -139,11 +139,11 @@ func (b *bus) run(ctx context.Context, to sink) error {
 		b.change(func() { b.err, b.tried = fmt.Errorf("%w (%w)", ErrUnavailable, err), true })
 		if time.Since(start) > healthy {
 			retry.Reset()
-			told = ""
+			logged = ""
 		}
-		if text := err.Error(); text != told { // once, however long it lasts
+		if text := err.Error(); text != logged { // once, however long it lasts
 			b.log.Warn("notifications cannot be shown", "err", err)
-			told = text
+			logged = text
 		}
 		timer := time.NewTimer(retry.NextBackOff())
 		select {
@@ -340,7 +340,7 @@ func (b *bus) canStart(ctx context.Context, conn *dbus.Conn) bool {
 	return err == nil && slices.Contains(names, serverName)
 }
 
-// ask asks a service for its name and what it can do. One that does not answer
+// ask asks a service for its name and what it can do. A service that does not answer
 // is taken to show text and nothing else.
 func (b *bus) ask(conn *dbus.Conn, owner string) (server, error) {
 	ctx, cancel := context.WithTimeout(conn.Context(), b.patience)

@@ -20,7 +20,7 @@ const (
 	claimTime = 15 * time.Second // for the caller to show again what was on the screen before it started
 )
 
-// memory is what is on the screen, for the next process. The service's numbers
+// memory records what is on the screen, for the next process. The service's numbers
 // mean something to that service on that bus only.
 type memory struct {
 	Bus    string            `json:"bus"`

@@ -95,7 +95,7 @@ func (m *message) urgency(u Urgency) {
 	m.hints["urgency"] = dbus.MakeVariant(level)
 }
 
-// pictureHint is what the picture is called in the service's version of the
+// pictureHint returns the picture's name in the service's version of the
 // specification.
 func (s server) pictureHint() string {
 	switch s.spec {
@@ -116,7 +116,7 @@ type pixels struct {
 	Data                  []byte
 }
 
-// picture decodes a PNG. One that is none, or too large, is left out.
+// picture decodes a PNG. A file that is no PNG, or too large, is left out.
 func picture(data []byte) any {
 	cfg, err := png.DecodeConfig(bytes.NewReader(data))
 	if err != nil || cfg.Width > maxIcon || cfg.Height > maxIcon {

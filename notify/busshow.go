@@ -122,7 +122,7 @@ func (b *bus) given(conn *dbus.Conn, s server, n Notification, call *dbus.Call, 
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.conn != conn || b.server.owner != s.owner {
-		return nil // it was shown, by one that is gone
+		return nil // it was shown, by a service that has left since
 	}
 	if old, ok := b.shown[n.ID]; ok && b.byNum[old.num] == n.ID {
 		delete(b.byNum, old.num)
@@ -181,8 +181,8 @@ func (b *bus) withdraw(ctx context.Context, id string) error {
 // Why a notification was closed: the person put it away.
 const reasonDismissed = 2
 
-// signal takes a signal of the service. Any program can send one that looks
-// like it, and any service can send nonsense.
+// signal handles a signal of the service. Any program can forge such a signal,
+// and any service can send nonsense.
 func (b *bus) signal(s *dbus.Signal, to sink) {
 	if len(s.Body) != 2 {
 		return

@@ -1,8 +1,8 @@
 // Package notify shows notifications with buttons through the desktop's own
-// service and tells which button was pressed.
+// service and reports which button was pressed.
 //
-// A Notifier draws what it is told, and decides nothing: what is worth a
-// notification, and what a button does, is its caller's. It promises
+// A Notifier only draws: its caller decides what is worth a notification and
+// what a button does. It promises
 //
 //   - that each ID has one notification on the screen at most, which is
 //     replaced when its words change and withdrawn by Close;

@@ -21,10 +21,10 @@ const (
 	againAfter = time.Minute // between two times that a lost one is shown again
 )
 
-// backend is what one system has to show notifications. Its show and withdraw
-// are called by one goroutine.
+// backend shows notifications on one operating system. One goroutine calls its
+// show and withdraw.
 type backend interface {
-	// run serves until ctx ends. What happens is told to the sink.
+	// run serves until ctx ends, and reports events to the sink.
 	run(ctx context.Context, to sink) error
 	show(ctx context.Context, n Notification) error
 	withdraw(ctx context.Context, id string) error
@@ -316,8 +316,8 @@ func (n *notifier) withdraw(ctx context.Context, id string) {
 	}
 }
 
-// clear withdraws everything: a button that nobody listens to is worse than
-// none.
+// clear withdraws everything: a button without a listener is worse than no
+// button.
 func (n *notifier) clear(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, closeTime)
 	defer cancel()

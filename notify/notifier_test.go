@@ -212,7 +212,7 @@ func TestSlowCallback(t *testing.T) {
 			release()
 			synctest.Wait()
 			if count < maxEvents || count > maxEvents+1 {
-				t.Errorf("%d clicks were told, want %d or one more", count, maxEvents)
+				t.Errorf("%d clicks were reported, want %d or one more", count, maxEvents)
 			}
 		})
 }

@@ -56,7 +56,7 @@ func (n Notification) equal(o Notification) bool {
 		n.Group == o.Group && slices.Equal(n.Actions, o.Actions)
 }
 
-// Capabilities is what can be shown at the moment.
+// Capabilities describes what can be shown at the moment.
 type Capabilities struct {
 	Backend string // "dbus", "toast" or "usernotifications"
 	// Server names the service that draws, as it calls itself; empty means that
@@ -76,12 +76,12 @@ type Notifier interface {
 	// Show shows n, or replaces what is shown under its ID, and returns once it
 	// is on its way to the screen. It waits for Run to have started and, when
 	// many come at once, for its turn. Words that are on the screen already are
-	// not shown again. An error says that the person has not been told;
-	// n is shown nevertheless when a notification service turns up.
+	// not shown again. An error means that the user has not seen n; it is shown
+	// nevertheless when a notification service turns up.
 	Show(ctx context.Context, n Notification) error
 	// Close withdraws what is shown under the ID, if anything is.
 	Close(id string)
-	// Capabilities tells what can be shown at the moment.
+	// Capabilities returns what can be shown at the moment.
 	Capabilities() Capabilities
 	// Run works until ctx ends, withdraws what is shown and returns nil.
 	Run(ctx context.Context) error
@@ -98,7 +98,7 @@ var ErrStopped = errors.New("notifications have been stopped")
 
 // Config says how to show notifications.
 type Config struct {
-	// Logger is where trouble is told. It must be set.
+	// Logger receives what goes wrong. It must be set.
 	Logger *slog.Logger
 	// AppName is the program's name as people see it; empty means "berth".
 	AppName string
@@ -107,12 +107,12 @@ type Config struct {
 	DesktopEntry string
 	// Icon is a PNG picture; nil means none.
 	Icon []byte
-	// OnAction is told of each press of a button, one after the other. It must
-	// return soon, and look at the true state before it does anything: what the
-	// button was about may be over. nil means that nobody cares.
+	// OnAction is called for each press of a button, one after the other. It
+	// must return soon, and check the current state before it acts: the reason
+	// for the button may be gone. nil means that presses are ignored.
 	OnAction func(id, key string)
-	// OnClosed is told of what the person has put away without an action. It
-	// must return soon. nil means that nobody cares.
+	// OnClosed is called for each notification that the user closed without an
+	// action. It must return soon. nil means that closings are ignored.
 	OnClosed func(id string)
 	// StateFile is where the Notifier remembers what is on the screen, so that
 	// the next process can replace and withdraw it after this one was killed.

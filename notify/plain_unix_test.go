@@ -41,7 +41,7 @@ func TestLastResort(t *testing.T) {
 		t.Fatal(err)
 	}
 	if want := "[help (touch x)]\n[b id /b\nUntil 18:00.]\n"; !strings.HasPrefix(string(args), want) || !strings.Contains(string(args), "[berth]") {
-		t.Errorf("notify-send was told %q, want %q first and berth's name", args, want)
+		t.Errorf("notify-send got %q, want %q first and berth's name", args, want)
 	}
 	if c := d.Capabilities(); !c.Plain {
 		t.Errorf("Capabilities() = %+v, want plain", c)

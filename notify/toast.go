@@ -66,8 +66,8 @@ func toast(n Notification) (string, error) {
 	return string(out), err
 }
 
-// toastArguments is what Windows gives back when the button is pressed, to
-// whatever process of ours is there then.
+// toastArguments returns the string that Windows hands back when the button is
+// pressed, to whichever berth process runs by then.
 func toastArguments(id, key string) string {
 	return "id=" + url.QueryEscape(id) + "&key=" + url.QueryEscape(key)
 }

@@ -242,7 +242,7 @@ func TestStopRefusesHeldClients(t *testing.T) {
 	go func() { _, _ = io.Copy(io.Discard, c); c.Close() }()
 	r.stop()
 	if err, _ := told.Load().(error); !errors.Is(err, ErrStopped) {
-		t.Errorf("the client was told %v, want ErrStopped", err)
+		t.Errorf("the client got %v, want ErrStopped", err)
 	}
 	if s := r.Status(); s.LastError != nil {
 		t.Errorf("stopping is reported as an error: %v", s.LastError)

@@ -16,7 +16,7 @@ import (
 	"berth/proxies/internal/nettest"
 )
 
-// freePort returns a port nobody has at the moment.
+// freePort returns a free port at the moment.
 func freePort(t *testing.T) int {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

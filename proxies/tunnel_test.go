@@ -291,7 +291,7 @@ func TestDrain(t *testing.T) {
 			<-r.Released()
 			if c, err := net.Dial("tcp", addr); err == nil {
 				c.Close()
-				t.Error("somebody listens")
+				t.Error("something listens")
 			}
 			if tc.answers {
 				time.Sleep(2 * restAfter) // it is not at rest

@@ -36,7 +36,7 @@ func (f *front) meant(p press) (state.NoticeAction, bool) {
 	return actionOf(p.key)
 }
 
-// confirmed asks once more before it acts.
+// confirmed asks for a confirmation before it acts.
 func (f *front) confirmed(ctx context.Context, id string, a state.NoticeAction) {
 	key := Action{Do: DoTell, Title: id, Text: keyOf(a)}
 	question := f.question(a)
@@ -90,7 +90,7 @@ func (f *front) do(ctx context.Context, id string, a state.NoticeAction) {
 	}
 }
 
-// dismiss tells the agent that nobody needs a notice any more.
+// dismiss closes a notice in every front end, through the agent.
 func (f *front) dismiss(ctx context.Context, id string) {
 	f.notes.settle(id)
 	if !slices.ContainsFunc(f.snapshot.Notices, func(n state.Notice) bool { return n.ID == id }) {

@@ -30,7 +30,7 @@ func (d *desk) opens() string {
 	return strings.Join(d.files, " ")
 }
 
-// TestDoctor: what it found is told, and the report is one press away.
+// TestDoctor: its findings are shown, and the report is one press away.
 func TestDoctor(t *testing.T) {
 	onDesk(t, func(d *desk) {
 		looking := make(chan struct{})
@@ -117,7 +117,7 @@ func TestDoctorThatFails(t *testing.T) {
 		d.say(waking())
 		d.click("", "Doctor")
 		want := "Look: no such file. Run it in a terminal."
-		if got := d.answer(); got.Title != "The doctor came to nothing" || got.Body != want {
+		if got := d.answer(); got.Title != "The doctor failed" || got.Body != want {
 			t.Errorf("shown: %+v", got)
 		}
 		time.Sleep(2 * drawEvery)

@@ -171,7 +171,7 @@ func TestPanelThatMissedTheIcon(t *testing.T) {
 
 // TestIconOverTheBus: the pixels that a panel gets are those that were drawn.
 // It fails when a systray that turns icons into pixels another way needs
-// decodeRaw no more.
+// decodeRaw no longer.
 func TestIconOverTheBus(t *testing.T) {
 	bus := dbustest.Start(t)
 	p := bus.StartPanel(t, 0)

@@ -11,7 +11,7 @@ import (
 // Copy puts text on the clipboard.
 func Copy(ctx context.Context, text string) error {
 	done := make(chan error, 1)
-	go func() { done <- clipboard.WriteAll(text) }() // gives up by itself after a second
+	go func() { done <- clipboard.WriteAll(text) }() // the library gives up after a second
 	timer := time.NewTimer(copyWait)
 	defer timer.Stop()
 	select {

@@ -39,14 +39,14 @@ func (f *front) beside(ctx context.Context, a Action, work func(ctx context.Cont
 	})
 }
 
-// try does something beside run and tells a person if it came to nothing.
+// try runs work beside run, and shows a notification if it fails.
 func (f *front) try(ctx context.Context, a Action, failed string, work func(ctx context.Context) error) {
 	f.beside(ctx, a, func(ctx context.Context) func() {
 		err := work(ctx)
 		if err == nil || ctx.Err() != nil || errors.Is(err, prompt.ErrCanceled) {
 			return nil
 		}
-		f.Logger.Warn("an action came to nothing", "action", a.Do, "err", err)
+		f.Logger.Warn("an action failed", "action", a.Do, "err", err)
 		return func() { f.tell(failed, sentence(err)) }
 	})
 }

@@ -8,7 +8,7 @@ func (f *front) examine(ctx context.Context, a Action) {
 		return
 	}
 	f.env.Examining = true
-	f.tell("The doctor is looking", "It tries everything from the proxy to the desktop, and takes no more than ten seconds.")
+	f.tell("The doctor is looking", "It checks everything from the proxy to the desktop, and takes at most ten seconds.")
 	f.draw()
 	f.beside(ctx, a, func(ctx context.Context) func() {
 		found, err := f.Doctor(ctx)
@@ -17,8 +17,8 @@ func (f *front) examine(ctx context.Context, a Action) {
 			switch {
 			case ctx.Err() != nil:
 			case err != nil:
-				f.Logger.Warn("the doctor came to nothing", "err", err)
-				f.tell("The doctor came to nothing", sentence(err))
+				f.Logger.Warn("the doctor failed", "err", err)
+				f.tell("The doctor failed", sentence(err))
 			default:
 				f.tell(found.Title, found.Text, ownButton(verbReport, "Open report"))
 				if !f.notifier.Capabilities().Actions {

@@ -14,7 +14,7 @@ import (
 	"berth/notify"
 )
 
-// Agent is what the tray asks of the agent: methods of client.Client.
+// Agent is the part of client.Client that the tray uses.
 type Agent interface {
 	Follow(ctx context.Context) iter.Seq2[state.Snapshot, error]
 	Resources(ctx context.Context, q client.ResourceQuery) ([]client.Resource, error)
@@ -56,8 +56,8 @@ type Config struct {
 	Browse func(ctx context.Context, url string, command []string, proxy string) error
 	// Doctor finds out what is wrong, and writes it to ReportFile.
 	Doctor func(ctx context.Context) (Checkup, error)
-	// Show is told when somebody starts the tray a second time; nil means that
-	// nobody tells.
+	// Show receives when the tray is started a second time; nil means that it
+	// never does.
 	Show <-chan struct{}
 	// Open shows a file to the person.
 	Open func(ctx context.Context, path string) error
@@ -68,8 +68,8 @@ type Config struct {
 	// ConfigFile, LogFile and ReportFile are what the menu opens.
 	ConfigFile, LogFile, ReportFile string
 	Version                         string
-	// Rest is called now and then after something happened and nothing does any
-	// more; nil means that nobody cares.
+	// Rest is called now and then when the tray has become idle; nil means that
+	// it is not.
 	Rest func()
 }
 
@@ -81,15 +81,15 @@ const (
 )
 
 // faceAgain are the times after the start at which icon and tooltip are drawn
-// once more: on Linux systray loses what it is told while it connects, and does
-// not say when it has.
+// again: on Linux systray loses calls that come while it connects, and does not
+// report when it has connected.
 var faceAgain = []time.Duration{time.Second, 4 * time.Second, 25 * time.Second}
 
 // Checkup is what the doctor found, in a few words.
 type Checkup struct{ Title, Text string }
 
-// Run shows the tray until ctx ends, or somebody quits it. It must be called
-// on the main goroutine.
+// Run shows the tray until ctx ends or the user quits it. It must be called on
+// the main goroutine.
 func Run(ctx context.Context, cfg Config) error {
 	cfg.Logger = cfg.Logger.With("component", "tray")
 	var errOver error
@@ -168,10 +168,10 @@ func (f *front) press(id, key string) {
 	}
 }
 
-// dismissed takes over that a notification was put away.
+// dismissed handles a notification that the user closed.
 func (f *front) dismissed(id string) { f.press(id, keyOf(state.NoticeAction{Verb: state.VerbDismiss})) }
 
-// run follows the agent until ctx ends or somebody quits.
+// run follows the agent until ctx ends or the user quits.
 func (f *front) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	f.parts.Go(func() { f.follow(ctx) })
@@ -196,7 +196,7 @@ func (f *front) drain() {
 	}()
 	for {
 		select {
-		case <-f.results: // nobody is interested any more
+		case <-f.results: // dropped: the tray is closing
 		case <-ended:
 			return
 		}

@@ -181,7 +181,7 @@ func TestLoginAsksAndOpens(t *testing.T) {
 
 func TestLoginAnsweredElsewhereClosesTheDialog(t *testing.T) {
 	onDesk(t, func(d *desk) {
-		d.prompter.wait = make(chan struct{}) // nobody types here
+		d.prompter.wait = make(chan struct{}) // no answer is typed
 		d.agent.login = func(show func(client.LoginEvent, func(string)) error) error {
 			_ = show(client.LoginEvent{ID: 7, Kind: state.LoginOTP}, func(string) { t.Error("answered") })
 			time.Sleep(time.Minute)

@@ -24,8 +24,8 @@ const watcherName = "org.kde.StatusNotifierWatcher"
 // registers is how long systray is given to register with a panel.
 const registers = time.Second
 
-// errBusGone says that the session is over, or its bus at least. systray does
-// not connect again: whoever started the tray starts it once more.
+// errBusGone says that the desktop session, or at least its bus, has ended.
+// systray does not reconnect, so whatever started the tray must start it again.
 var errBusGone = errors.New("the D-Bus session has ended, and the tray with it")
 
 // withHost runs body as long as there is a session bus. It says in the log
@@ -106,7 +106,7 @@ func watchHost(conn *dbus.Conn, log *slog.Logger, hosted *atomic.Bool) (stop fun
 				return // the connection has ended, and closed it
 			}
 			if len(s.Body) != 3 || s.Body[0] != watcherName {
-				continue // for somebody else on this connection
+				continue // about another name on this connection
 			}
 			if now := s.Body[2] != ""; now != there {
 				there = now
@@ -123,8 +123,8 @@ func watchHost(conn *dbus.Conn, log *slog.Logger, hosted *atomic.Bool) (stop fun
 }
 
 // registerAgain registers the icon if the panel does not have it. systray asks
-// for the panel first and listens for its coming afterwards: it misses one that
-// comes in between, as happens when a desktop starts both at once.
+// for the panel first and listens for it afterwards. It misses a panel that
+// appears in between, as happens when a desktop starts both at once.
 func registerAgain(conn *dbus.Conn, log *slog.Logger) {
 	var items []string
 	watcher := conn.Object(watcherName, "/StatusNotifierWatcher")

@@ -41,8 +41,8 @@ func iconFile(name string) []byte {
 // On Linux systray turns an icon into ARGB by keeping the low byte of each
 // 16-bit premultiplied value, which gives smooth edges coloured fringes. It
 // decodes icons with the image package, so berth hands it a format of its own
-// whose pixels report the wanted byte as it is. TestIconOverTheBus notices
-// when a newer systray needs this no more.
+// whose pixels report the wanted byte as it is. TestIconOverTheBus fails once
+// a newer systray no longer needs this.
 const rawMagic = "brthARGB"
 
 func init() { //nolint:gochecknoinits // the registry of the image package is global, and systray asks it
@@ -83,7 +83,7 @@ func (c rawColor) RGBA() (r, g, b, a uint32) {
 	return uint32(c[0]), uint32(c[1]), uint32(c[2]), uint32(c[3])
 }
 
-// ColorModel is the usual one: nobody converts to it.
+// ColorModel returns a standard model; no caller converts to it.
 func (i *rawImage) ColorModel() color.Model { return color.NRGBAModel }
 
 // Bounds is the size.

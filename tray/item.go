@@ -18,14 +18,14 @@ type Group int
 
 // The groups.
 const (
-	GroupAgent    Group = iota // that the agent is away
-	GroupNobody                // that nobody is logged in
-	GroupProfiles              // submenus
-	GroupRequests              // submenus
-	GroupNote                  // why there are no tunnels
-	GroupTunnels               // submenus
-	GroupAdd                   // a submenu
-	GroupFoot                  // what is always there
+	GroupAgent     Group = iota // that the agent is away
+	GroupLoggedOut              // "Not logged in"
+	GroupProfiles               // submenus
+	GroupRequests               // submenus
+	GroupNote                   // why there are no tunnels
+	GroupTunnels                // submenus
+	GroupAdd                    // a submenu
+	GroupFoot                   // what is always there
 	groupEnd
 )
 
@@ -47,17 +47,17 @@ const (
 )
 
 var shapes = [groupEnd]groupShape{
-	GroupAgent:    {slots: 1},
-	GroupNobody:   {slots: 1},
-	GroupProfiles: {slots: maxProfiles + 1, submenu: true},
-	GroupRequests: {slots: maxRequests + 1, submenu: true},
-	GroupNote:     {slots: 1, line: true},
-	GroupTunnels:  {slots: maxTunnels + 1, submenu: true},
-	GroupAdd:      {slots: 1, submenu: true},
-	GroupFoot:     {slots: 6, line: true},
+	GroupAgent:     {slots: 1},
+	GroupLoggedOut: {slots: 1},
+	GroupProfiles:  {slots: maxProfiles + 1, submenu: true},
+	GroupRequests:  {slots: maxRequests + 1, submenu: true},
+	GroupNote:      {slots: 1, line: true},
+	GroupTunnels:   {slots: maxTunnels + 1, submenu: true},
+	GroupAdd:       {slots: 1, submenu: true},
+	GroupFoot:      {slots: 6, line: true},
 }
 
-// Do is what an Action does.
+// Do names what an Action does.
 type Do string
 
 // The actions of the menu.
@@ -79,7 +79,7 @@ const (
 	DoApprove     Do = "approve"
 	DoDeny        Do = "deny"
 	DoAssume      Do = "assume" // for Action.Tunnel alone when it is named
-	DoDrop        Do = "drop"   // likewise
+	DoDrop        Do = "drop"   // for Action.Tunnel alone when it is named
 	DoListAgain   Do = "list_again"
 	DoTell        Do = "tell" // Action.Title and Action.Text
 	DoOpenConfig  Do = "open_config"

@@ -12,10 +12,10 @@ import (
 	"berth/internal/when"
 )
 
-// Env is what the menu depends on besides the snapshot.
+// Env holds what the menu depends on besides the snapshot.
 type Env struct {
 	GOOS string
-	// Away says that no agent answers; the snapshot is then looked at no more.
+	// Away says that no agent answers; the snapshot is then ignored.
 	Away bool
 	// Starting says that one was started and has not answered yet.
 	Starting bool
@@ -23,7 +23,7 @@ type Env struct {
 	Examining bool
 	Offers    Offers
 	// Client returns the usual client's name and command line for a tunnel,
-	// and false when there is none; nil likewise.
+	// and false when there is none. nil means that no tunnel has one.
 	Client func(state.Tunnel) (name, command string, ok bool)
 }
 
@@ -61,7 +61,7 @@ func Layout(s state.Snapshot, env Env, now time.Time) []Item {
 	return items
 }
 
-// finish makes a label what the system is told.
+// finish makes a label safe to hand to the system: one line, short, escaped.
 func finish(goos, label string) string { return escape(goos, plain.Short(label, maxLabel)) }
 
 func awayItems(env Env) []Item {
@@ -101,7 +101,7 @@ func doctorItem(env Env) Item {
 
 func profileItems(s state.Snapshot, now time.Time) []Item {
 	if len(s.Profiles) == 0 {
-		return []Item{{Group: GroupNobody, Label: "Not logged in: run berth login PROXY", Disabled: true}}
+		return []Item{{Group: GroupLoggedOut, Label: "Not logged in: run berth login PROXY", Disabled: true}}
 	}
 	var items []Item
 	for _, p := range s.Profiles {
@@ -110,7 +110,7 @@ func profileItems(s state.Snapshot, now time.Time) []Item {
 	return cutList(items, maxProfiles, func(it Item) Item { return Item{Label: it.Label, Disabled: true} })
 }
 
-// profileLabel is who is logged in where, and for how long.
+// profileLabel names the user, the cluster and the time left.
 func profileLabel(p state.Profile, now time.Time) string {
 	who := plain.Short(hostOf(p.Proxy), maxName)
 	if p.User != "" {

@@ -278,7 +278,7 @@ func golden(t *testing.T, path, got string) {
 	}
 }
 
-// FuzzLabel: whatever somebody calls their things, a label stays one short line.
+// FuzzLabel: whatever names things have, a label stays one short line.
 func FuzzLabel(f *testing.F) {
 	f.Add(hostile)
 	f.Add("a\xff_b&c")

@@ -12,8 +12,8 @@ import (
 	"berth/internal/when"
 )
 
-// requestItems shows what waits for somebody: what one is asked to decide
-// first, then one's own.
+// requestItems lists the open requests: first those that the user may review,
+// then the user's own.
 func requestItems(s state.Snapshot, now time.Time) []Item {
 	shown := make([]state.Request, 0, len(s.Requests))
 	for _, r := range s.Requests {
@@ -75,7 +75,7 @@ func requestLabel(r state.Request, now time.Time) string {
 	}
 }
 
-// asked is what a request asks for, roles before resources.
+// asked names what a request asks for, roles before resources.
 func asked(r state.Request) string {
 	names := slices.Clone(r.Roles)
 	for _, res := range r.Resources {

@@ -27,7 +27,7 @@ func tunnelItems(s state.Snapshot, env Env) []Item {
 	})
 }
 
-// mark is how a tunnel is, told by shape.
+// mark shows a tunnel's state by shape, for menus without colour.
 func mark(t state.Tunnel) string {
 	switch t.State {
 	case state.TunnelReady:
@@ -111,7 +111,7 @@ func tunnelActions(s state.Snapshot, t state.Tunnel, env Env) []Item {
 	return items
 }
 
-// tunnelFact is what one may want to know before clicking anything.
+// tunnelFact sums up what a tunnel leads to, as a line that cannot be clicked.
 func tunnelFact(t state.Tunnel) string {
 	fact := fmt.Sprintf("%s in %s", plain.Short(cmp.Or(t.Resource, t.Name), maxName), plain.Short(t.Cluster, maxName))
 	if t.Protocol != "" {

@@ -7,8 +7,8 @@ import (
 
 const (
 	// settle is how long a line must have meant what it means before a click on
-	// it counts: nobody reads faster, so whoever clicked meant what stood there
-	// before.
+	// it counts. People read no faster: an earlier click was meant for the line
+	// that was there before.
 	settle = 700 * time.Millisecond
 	// twice is how soon a second click on the same line is part of the first.
 	twice = 500 * time.Millisecond
@@ -16,7 +16,7 @@ const (
 	queued = 16
 )
 
-// toolkit is what the menu needs of the system's tray.
+// toolkit is the part of the system's tray that the menu uses.
 type toolkit interface {
 	add(label string) entry
 	separator()
@@ -40,7 +40,7 @@ type entry interface {
 type menu struct {
 	kit    toolkit
 	groups [groupEnd][]*slot
-	clicks chan Action // buffered; nobody waits to get rid of a click
+	clicks chan Action // buffered: a click never waits
 	done   chan struct{}
 	wait   sync.WaitGroup
 
@@ -118,7 +118,7 @@ func (m *menu) click(s *slot, now time.Time) {
 	m.last, m.at = a, now
 	select {
 	case m.clicks <- a:
-	default: // somebody who clicks that fast means none of it
+	default: // clicks this fast are not meant
 	}
 }
 

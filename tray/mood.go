@@ -10,10 +10,10 @@ import (
 	"berth/internal/plain"
 )
 
-// Mood is what the icon says.
+// Mood is the state that the icon shows.
 type Mood string
 
-// The moods, told apart by shape and not by colour alone.
+// The moods. They differ in shape, not in colour alone.
 const (
 	MoodFine   Mood = "fine"
 	MoodSoon   Mood = "soon"   // something ends soon
@@ -56,7 +56,7 @@ func wantsAction(t state.Tunnel) bool {
 	}
 }
 
-// Tooltip is what the icon says when it is pointed at.
+// Tooltip returns the text shown when the pointer rests on the icon.
 func Tooltip(s state.Snapshot, env Env, now time.Time) string {
 	if env.Away {
 		return "berth: the agent is not running"

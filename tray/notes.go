@@ -27,7 +27,7 @@ type notes struct {
 
 	mu       sync.Mutex
 	cards    map[string]*noted // guarded by mu
-	bringing map[string]bool   // IDs that somebody is showing; guarded by mu
+	bringing map[string]bool   // IDs that a goroutine is showing; guarded by mu
 	forget   *time.Timer       // guarded by mu; nil means that the agent is there
 }
 
@@ -73,11 +73,11 @@ func (n *notes) tell(ctx context.Context, card notify.Notification) {
 	defer n.mu.Unlock()
 	card = n.withText(card)
 	card.ID = ownPrefix + card.ID
-	delete(n.cards, card.ID) // the same words once more are news
+	delete(n.cards, card.ID) // the same text again is news
 	n.show(ctx, card)
 }
 
-// settle says that a notification was dealt with: it is not shown again while
+// settle marks a notification as handled: it is not shown again while
 // the agent goes on publishing it.
 func (n *notes) settle(id string) {
 	n.mu.Lock()
@@ -98,15 +98,15 @@ func (n *notes) first(id string) string {
 	return ""
 }
 
-// again says that dealing with it came to nothing.
+// again lets a notification be shown anew after its action failed.
 func (n *notes) again(id string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	delete(n.cards, id)
 }
 
-// clearAfter withdraws everything if the agent stays away for so long: nobody
-// knows any more whether it is true.
+// clearAfter withdraws everything if the agent stays away for so long: what the
+// notifications say may no longer be true.
 func (n *notes) clearAfter(grace time.Duration) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

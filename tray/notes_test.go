@@ -37,7 +37,7 @@ func TestNoticesAreFollowed(t *testing.T) {
 		if got := d.notifier.titles(); got != "A2" {
 			t.Errorf("shown: %q", got)
 		}
-		// Put away: the agent is told, and it does not come back meanwhile.
+		// Put away: the agent learns it, and it does not come back meanwhile.
 		d.notifier.Close("a")
 		d.notifier.closed("a")
 		if got := d.agent.asked(); got != "dismiss a" {

@@ -11,9 +11,9 @@ import (
 	"berth/agent/state"
 )
 
-// askAgain asks what the clusters offer when that may be something else now:
-// to somebody else, or with other roles. The menu cannot tell when it is
-// opened, so the list is there before.
+// askAgain lists the clusters' resources again when the list may have changed:
+// after a login as another user, or with other roles. The menu cannot tell when
+// it is opened, so the list must be there before.
 func (f *front) askAgain(ctx context.Context) {
 	who := sessions(f.snapshot)
 	switch {
@@ -36,7 +36,7 @@ func (f *front) ask(ctx context.Context) {
 		list, err := f.Agent.Resources(ctx, client.ResourceQuery{})
 		return func() {
 			if f.asked != who {
-				return // somebody else's
+				return // the list of an earlier session
 			}
 			f.env.Offers.Waiting = false
 			if err != nil {

@@ -37,8 +37,8 @@ func (f *front) showStatus() {
 	f.tell(title, text, buttons...)
 }
 
-// Status is how things are, in a title and a few lines: who is logged in, and
-// the tunnels, those that want something first. It is a function of its
+// Status describes the current state in a title and a few lines: the logins,
+// then the tunnels, those that need attention first. It depends on its
 // arguments alone.
 func Status(s state.Snapshot, env Env, now time.Time) (title, text string) {
 	switch {

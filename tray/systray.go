@@ -96,7 +96,7 @@ func runTray(ctx context.Context, first Mood, body func(context.Context, *menu) 
 	return errors.Join(err, broken)
 }
 
-// serveTray runs systray's loop until somebody calls Quit.
+// serveTray runs systray's loop until Quit is called.
 func serveTray(ready func()) (err error) {
 	defer func() {
 		// Quit dereferences nil when the bus was gone already at the start.

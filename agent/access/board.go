@@ -55,10 +55,10 @@ type followed struct {
 	// before is what the session before this one knew, until this one has
 	// listed: a renewal makes no request vanish.
 	before []*types.AccessRequestV3
-	// quiet says that the first list is yet to come: what it has is no news.
+	// quiet says that the first list is yet to come: its content is no news.
 	quiet bool
-	// away says that the session is over, or that the one after it has not
-	// listed yet: what has happened is told then.
+	// away says that the session has ended, or that its successor has not
+	// listed yet: events wait until it has.
 	away bool
 }
 
@@ -134,7 +134,7 @@ func (b *Board) Follow(sessions []Session) {
 		if !seen[k] {
 			f.stop()
 			delete(b.followed, k)
-			// A logout is no news of any request.
+			// A logout is no event of any request.
 			b.last = slices.DeleteFunc(b.last, of(f.session.Profile))
 		}
 	}
@@ -146,8 +146,8 @@ func of(profile string) func(state.Request) bool {
 	return func(r state.Request) bool { return r.Profile == profile }
 }
 
-// endLocked keeps of a session that is over what can be assumed after the next
-// login. That the rest is listed no more is no news.
+// endLocked keeps those requests of an ended session that can be assumed after
+// the next login. Dropping the others is no event.
 func (b *Board) endLocked(old *followed, s Session) {
 	if old == nil {
 		return // nothing was known
@@ -298,7 +298,7 @@ const (
 	usual        comparison = iota // what differs is news
 	nothingHeard                   // not now: what has happened is an event once the session lists
 	nothingKnown                   // not at all: there is no list yet
-	firstList                      // what it has was there before anybody looked, and is no news
+	firstList                      // its content was there before berth looked, and is no news
 )
 
 // compare returns how the session's requests are compared, when it has or has

@@ -49,12 +49,12 @@ func TestTwoClusters(t *testing.T) {
 	if r := in(other); r.State != state.RequestPending {
 		t.Errorf("the other cluster's request: %+v", r)
 	}
-	w.eventually("it is told", func() bool { return slices.Contains(w.kinds(), "approved") })
+	w.eventually("it is reported", func() bool { return slices.Contains(w.kinds(), "approved") })
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, ev := range w.events {
 		if ev.Kind == state.RequestEventApproved && ev.Request.Profile != w.ProxyAddr() {
-			t.Errorf("told of the other cluster's: %+v", ev.Request)
+			t.Errorf("an event of the other cluster's: %+v", ev.Request)
 		}
 	}
 }
@@ -175,7 +175,7 @@ func TestWhatHappensWhileLoggedOut(t *testing.T) {
 	w.watching()
 	asked, usable, theirs := w.put("asked", "alice", pending), w.put("usable", "alice", types.RequestState_APPROVED), w.put("theirs", "bob", pending)
 	w.board.Refresh()
-	w.eventually("all is told", func() bool { return len(w.kinds()) == 4 }) // asked and usable made, usable approved, theirs to be reviewed
+	w.eventually("all is reported", func() bool { return len(w.kinds()) == 4 }) // asked and usable made, usable approved, theirs to be reviewed
 	end := Session{
 		Who: Who{Profile: w.ProxyAddr(), Cluster: w.Name(), User: "alice"}, Key: certwatch.ProfileID{Name: "localhost"}, Fingerprint: "one", Ended: true,
 	}
@@ -192,12 +192,12 @@ func TestWhatHappensWhileLoggedOut(t *testing.T) {
 	w.DeleteAccessRequest(theirs)
 	time.Sleep(100 * time.Millisecond)
 	if got := w.kinds(); len(got) != 4 {
-		t.Errorf("told while logged out: %v", got[4:])
+		t.Errorf("reported while logged out: %v", got[4:])
 	}
 	w.follow("two", w.session)
-	w.eventually("it is told", func() bool { return len(w.kinds()) >= 6 })
+	w.eventually("it is reported", func() bool { return len(w.kinds()) >= 6 })
 	time.Sleep(50 * time.Millisecond)
 	if got := w.kinds()[4:]; !slices.Equal(slices.Sorted(slices.Values(got)), []string{"approved", "denied"}) {
-		t.Errorf("told after the login: %v", got)
+		t.Errorf("reported after the login: %v", got)
 	}
 }

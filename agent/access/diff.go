@@ -55,7 +55,7 @@ func decided(s state.RequestState) (state.RequestEventKind, bool) {
 	}
 }
 
-// appeared tells of a request that was not there before: it may have been
+// appeared reports a request that was not there before; it may have been
 // decided already.
 func appeared(r state.Request, tell func(state.RequestEventKind, state.Request)) {
 	switch {
@@ -95,11 +95,11 @@ func changed(old, r state.Request, before, now time.Time, tell func(state.Reques
 
 func vanished(r state.Request, now time.Time, tell func(state.RequestEventKind, state.Request)) {
 	if !r.Mine && !r.Assumed {
-		return // nobody waits for it here
+		return // this user does not wait for it
 	}
 	switch {
 	case r.State == state.RequestExpired, r.State == state.RequestDenied, r.State == state.RequestPromoted:
-		return // told when it became so
+		return // reported when its state changed
 	case !now.Before(r.ExpiresAt):
 		r.State = state.RequestExpired
 		r.Assumable, r.Reviewable = false, false

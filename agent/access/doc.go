@@ -1,5 +1,5 @@
 // Package access follows the access requests of every live session: its
-// user's own and those he may review.
+// user's own and those the user may review.
 //
 // It promises that a request is shown as the server says it and never as
 // berth guesses it: own requests are watched, so that a decision is known
@@ -8,5 +8,5 @@
 // of order makes no difference. Where the api cannot be used, tsh is asked.
 //
 // Text that other people wrote is cleaned here, once: what leaves this package
-// holds no control or formatting character and no more of it than fits.
+// is cut to length and holds no control or formatting character.
 package access

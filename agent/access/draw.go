@@ -13,9 +13,9 @@ import (
 type Who struct {
 	Profile  string   // host:port of the proxy
 	Cluster  string   // the root cluster
-	User     string   // who is logged in
+	User     string   // the Teleport user
 	Active   []string // the requests whose roles the session has
-	NoReview bool     // the user was told that he may decide nothing
+	NoReview bool     // the server said that the user may not review
 }
 
 // Draw returns a request as the snapshot has it, at now.

@@ -14,7 +14,7 @@ type AutoAssume struct {
 }
 
 // AutoAssumeFor returns the first rule by which a request is to be assumed
-// now. One for resources is only meant by nobody's rule.
+// now. No rule covers a request for resources only.
 func AutoAssumeFor(rules []AutoAssume, r state.Request) (AutoAssume, bool) {
 	if !r.Assumable || r.Assumed || len(r.Roles) == 0 || len(r.Resources) > 0 {
 		return AutoAssume{}, false
@@ -38,7 +38,7 @@ const (
 	NotifyAll        Notify = "all"
 )
 
-// WantsRequest reports whether a request is one to be told of at all.
+// WantsRequest reports whether a request may lead to notices at all.
 func (n Notify) WantsRequest(r state.Request) bool {
 	switch n {
 	case NotifyAll:
@@ -50,7 +50,7 @@ func (n Notify) WantsRequest(r state.Request) bool {
 	}
 }
 
-// Wants reports whether an event is one to be told; the zero Notify is
+// Wants reports whether an event leads to a notice; the zero Notify is
 // NotifyReviewable.
 func (n Notify) Wants(ev state.RequestEvent) bool {
 	switch n {

@@ -39,7 +39,7 @@ const (
 type source interface {
 	// Requests lists all that the user may see.
 	Requests(ctx context.Context) ([]*types.AccessRequestV3, error)
-	// WatchRequests tells of changes to the user's own, see cluster.WatchRequests. A
+	// WatchRequests reports changes to the user's own, see cluster.WatchRequests. A
 	// source that cannot returns an error that matches errNoWatch.
 	WatchRequests(ctx context.Context, handle func(cluster.RequestEvent)) error
 }
@@ -147,7 +147,7 @@ func (t *tracker) take(ev cluster.RequestEvent) {
 	t.seq++
 	if ev.Deleted != "" {
 		if _, ok := t.entries[ev.Deleted]; !ok {
-			return // somebody else's: deletions are not filtered
+			return // another user's: deletions are not filtered
 		}
 		delete(t.entries, ev.Deleted)
 		t.gone[ev.Deleted] = t.seq
@@ -267,7 +267,7 @@ func (t *tracker) adoptLocked(list []*types.AccessRequestV3, mark int, sure bool
 			next[id] = old
 			t.doubt, again = true, pollSoon
 		case known && old.req.GetRevision() != "" && old.req.GetRevision() == req.GetRevision():
-			next[id] = old // the same, and nobody need be told
+			next[id] = old // unchanged: no event
 		default:
 			next[id] = entry{req: req, seq: t.seq}
 		}

@@ -182,7 +182,7 @@ func TestDecisionsArriveAtOnce(t *testing.T) {
 			}
 			w.DeleteAccessRequest(id)
 			w.eventually("it is gone", func() bool { return w.request(id).ID == "" })
-			w.eventually("all is told", func() bool { return len(w.kinds()) == 3 })
+			w.eventually("all is reported", func() bool { return len(w.kinds()) == 3 })
 			if got := w.kinds(); !slices.Equal(got, []string{"created", "approved", "deleted"}) {
 				t.Errorf("events %v", got)
 			}
@@ -271,13 +271,13 @@ func TestWhatIsThereAtFirstIsNoNews(t *testing.T) {
 	w.approve("theirs")
 	w.put("new", "alice", pending)
 	w.becomes("new", state.RequestPending)
-	w.eventually("it is told", func() bool { return len(w.kinds()) > 0 })
+	w.eventually("it is reported", func() bool { return len(w.kinds()) > 0 })
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, ev := range w.events {
 		// The decision about theirs is news, whenever it is seen.
 		if ev.Request.ID != "new" && (ev.Request.ID != "theirs" || ev.Kind != state.RequestEventApproved) {
-			t.Errorf("told %s of %q, which was there before", ev.Kind, ev.Request.ID)
+			t.Errorf("an event %s of %q, which was there before", ev.Kind, ev.Request.ID)
 		}
 	}
 }
@@ -287,7 +287,7 @@ func TestRenewalKeepsWhatIsKnown(t *testing.T) {
 	w.watching()
 	id := w.put("", "alice", types.RequestState_APPROVED)
 	w.becomes(id, state.RequestApproved)
-	w.eventually("told", func() bool { return len(w.kinds()) == 2 })
+	w.eventually("reported", func() bool { return len(w.kinds()) == 2 })
 	slow := slowSource{w.session, make(chan struct{})}
 	w.follow("two", slow, id)
 	if r := w.request(id); !r.Assumed {

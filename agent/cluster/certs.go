@@ -64,7 +64,8 @@ func splitIDs(joined string) []string {
 	return strings.Split(joined, ",")
 }
 
-// target is what a cert is for. Targets are comparable: equal ones share a cert.
+// target is the resource a cert is for. Targets are comparable: equal targets
+// share a cert.
 type target interface {
 	resource() (clusterName, name string)
 	what() string // the kind of resource, in words
@@ -89,8 +90,8 @@ var ErrStillborn = errors.New("the auth service issued a cert that has already e
 // two thirds of what is left would come round ever faster.
 const minRefresh = 20 * time.Second
 
-// RefreshAt returns when to mint anew a cert that was minted at mintedAt and
-// ends at notAfter: after two thirds of its life.
+// RefreshAt returns when to mint the successor of a cert that was minted at
+// mintedAt and ends at notAfter: after two thirds of its life.
 func RefreshAt(mintedAt, notAfter time.Time) time.Time {
 	life := notAfter.Sub(mintedAt)
 	at := mintedAt.Add(life * 2 / 3)
@@ -131,9 +132,9 @@ func (c *Cluster) Forget(clusterName, name string) {
 	})
 }
 
-// DBCert returns a cert for the route that is valid now. One that is due for
-// refresh is minted anew first; when that fails and the present one is still
-// valid, the present one is returned together with the error. Callers asking
+// DBCert returns a cert for the route that is valid now. If the present cert is
+// due for refresh, a new one is minted first; when that fails and the present
+// one is still valid, it is returned together with the error. Callers asking
 // for the same route at the same time share one call to the auth service.
 func (c *Cluster) DBCert(ctx context.Context, r DBRoute) (*Cert, error) { return c.cert(ctx, r) }
 

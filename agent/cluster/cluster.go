@@ -106,7 +106,7 @@ func (c *Cluster) Profile() *certwatch.Profile { return c.profile }
 // ConnUpgradeRequired reports whether connections to the proxy must be wrapped
 // in an HTTP upgrade because a load balancer in front of it strips ALPN. Until
 // the auth service has answered once a call may probe the proxy, for at most
-// 5 s: a probe that fails looks like one that finds no need.
+// 5 s: a failed probe looks like a proxy that needs no upgrade.
 func (c *Cluster) ConnUpgradeRequired() bool {
 	if c.mustUpgrade.Load() || c.answered.Load() {
 		return c.mustUpgrade.Load()
@@ -130,8 +130,8 @@ func (c *Cluster) ConnUpgradeRequired() bool {
 const backDated = time.Minute
 
 // Skew returns how far this machine's clock is ahead of the auth service's, or
-// behind it when negative, as the last cert minted told; zero when none did.
-// It is right to about a second.
+// behind it when negative, measured with the last minted cert; zero before the
+// first. It is right to about a second.
 func (c *Cluster) Skew() time.Duration { return time.Duration(c.skew.Load()) }
 
 // noteSkew learns the auth service's clock from a cert that it issued between

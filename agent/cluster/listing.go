@@ -21,8 +21,8 @@ const (
 	missTTL = time.Second
 )
 
-// recent is what clusters said lately; who asks at once asks together. The zero
-// value is ready to use.
+// recent caches the clusters' last answers; callers at the same time share one
+// question. The zero value is ready to use.
 type recent[T any] struct {
 	flight singleflight.Group
 
@@ -59,7 +59,7 @@ func (r *recent[T]) get(clusterName string, maxAge time.Duration, fetch func() (
 	return v.(T), err
 }
 
-// listing is what clusters offer of one kind.
+// listing lists the clusters' resources of one kind.
 type listing[T any] struct {
 	kind string // in the plural
 	name func(T) string
@@ -82,8 +82,8 @@ func (l *listing[T]) all(ctx context.Context, c *Cluster, clusterName string, ma
 	})
 }
 
-// one returns what a cluster offers under a name. Where it offers no such thing
-// ok is false, and like is the name of one that is alike, if there is any.
+// one returns the cluster's resource of that name. When there is none, ok is
+// false and like is the most similar name, if any is similar.
 func (l *listing[T]) one(ctx context.Context, c *Cluster, clusterName, name string) (v T, like string, ok bool, err error) {
 	named := func(v T) bool { return l.name(v) == name }
 	list, err := l.all(ctx, c, clusterName, listTTL)

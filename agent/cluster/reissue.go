@@ -25,8 +25,8 @@ type Reissue struct {
 	Drop   []string // ids to leave out; "*" leaves out all
 }
 
-// SessionCerts are a session's certs made anew for its own keys. They are to
-// be installed into its home.
+// SessionCerts are a session's reissued certs, for the same keys. They are to be
+// installed into its home.
 type SessionCerts struct {
 	TLS        []byte // PEM
 	SSH        []byte // in authorized_keys form, for the selected cluster
@@ -41,7 +41,7 @@ type SessionCerts struct {
 func (c *Cluster) Reissue(ctx context.Context, r Reissue) (*SessionCerts, error) {
 	const op = "reissue certs"
 	if c.session.SSH == nil {
-		return nil, fmt.Errorf("%s: the session has no usable SSH cert to be made anew", op)
+		return nil, fmt.Errorf("%s: the session has no usable SSH cert to reissue", op)
 	}
 	pub, ok := c.session.Cert.PrivateKey.(crypto.Signer)
 	if !ok {

@@ -13,8 +13,8 @@ import (
 	"github.com/gravitational/teleport/api/types"
 )
 
-// Requests lists the access requests that the session's user may see: his
-// own, those he may review and, with a rule that says so, all.
+// Requests lists the access requests that the session's user may see: their
+// own, those they may review and, if a role's rule allows it, all.
 func (c *Cluster) Requests(ctx context.Context) ([]*types.AccessRequestV3, error) {
 	return c.requests(ctx, "list access requests", types.AccessRequestFilter{})
 }
@@ -36,14 +36,14 @@ func (c *Cluster) Request(ctx context.Context, id string) (*types.AccessRequestV
 func (c *Cluster) requests(ctx context.Context, op string, filter types.AccessRequestFilter) ([]*types.AccessRequestV3, error) {
 	var list []*types.AccessRequestV3
 	err := c.call(ctx, c.root, op, func(ctx context.Context, clt *client.Client) (err error) {
-		// Falls back by itself where the server does not know the newer call.
+		// The client falls back where the server does not know the newer call.
 		list, err = clt.ListAllAccessRequests(ctx, &proto.ListAccessRequestsRequest{Filter: &filter})
 		return err
 	})
 	return list, err
 }
 
-// RequestAbilities is what the session's user may ask for.
+// RequestAbilities lists what the session's user may request.
 type RequestAbilities struct {
 	Roles         []string // that may be asked for and are not held
 	ResourceRoles []string // that a request for the resources would use
@@ -138,7 +138,7 @@ func resourceIDs(resources []string) ([]types.ResourceID, error) {
 	return ids, nil
 }
 
-// Decision is what a reviewer says of a request.
+// Decision is a review of a request.
 type Decision struct {
 	Approve bool
 	Reason  string
@@ -152,8 +152,8 @@ func (d Decision) state() types.RequestState {
 }
 
 // Decide reviews an access request; where the user may not submit reviews but
-// may set the state of requests, it does that. Where he may neither it
-// returns CannotReviewError.
+// may set the state of requests, it does that. Where the user may do neither
+// it returns CannotReviewError.
 func (c *Cluster) Decide(ctx context.Context, id string, d Decision) error {
 	user := c.session.Identity.User
 	reviewErr := c.call(ctx, c.root, "review access request "+id, func(ctx context.Context, clt *client.Client) error {

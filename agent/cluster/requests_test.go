@@ -138,7 +138,7 @@ func TestDecide(t *testing.T) {
 		t.Errorf("on a server without reviews: %v", err)
 	}
 	if _, ok := errors.AsType[*UnknownRequestError](root.Decide(t.Context(), "nope", Decision{})); !ok {
-		t.Error("deciding an unknown request is told as something else")
+		t.Error("deciding an unknown request is reported as something else")
 	}
 }
 
@@ -163,11 +163,11 @@ func TestWatchRequests(t *testing.T) {
 	}
 	sim.Faults().CutWatches()
 	if _, ok := errors.AsType[*UnreachableError](<-ended); !ok {
-		t.Error("a cut watch is told as something else")
+		t.Error("a cut watch is reported as something else")
 	}
 	sim.Faults().RPCError("WatchEvents", trace.AccessDenied("no"))
 	if _, ok := errors.AsType[*AccessDeniedError](alice.WatchRequests(ctx, func(RequestEvent) {})); !ok {
-		t.Error("a refused watch is told as something else")
+		t.Error("a refused watch is reported as something else")
 	}
 	if err := sim.Faults().Clear(); err != nil {
 		t.Fatal(err)

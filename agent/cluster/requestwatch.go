@@ -17,7 +17,7 @@ type RequestEvent struct {
 	// Request is a request as it is now; nil with Ready and Deleted.
 	Request *types.AccessRequestV3
 	// Deleted is the id of a request that is gone: lapsed, or taken away.
-	// It may be one that was never seen: deletions are not filtered.
+	// The request may never have been seen: deletions are not filtered.
 	Deleted string
 }
 
@@ -31,7 +31,7 @@ func (c *Cluster) WatchRequests(ctx context.Context, handle func(RequestEvent)) 
 	if err != nil {
 		return err
 	}
-	// A watch outlives the session's cert if nobody ends it.
+	// The server lets a watch outlive the session's cert.
 	ctx, cancel := context.WithDeadline(ctx, c.session.ValidUntil)
 	defer cancel()
 	w, err := c.newRequestWatcher(ctx, clt)

@@ -15,15 +15,15 @@ import (
 type Access struct {
 	// AutoAssume are the requests to assume as soon as they are approved.
 	AutoAssume []autoAssume `json:"auto_assume,omitempty"`
-	// Notify says which requests are told of; empty means notifyReviewable.
+	// Notify says which requests get notices; empty means notifyReviewable.
 	Notify notify `json:"notify,omitempty" jsonschema:"enum=mine,enum=reviewable,enum=all,default=reviewable"`
 	// OnDrop says what becomes of connections that were opened with roles that
 	// are dropped; empty means onDropKeep.
 	OnDrop onDrop `json:"on_drop,omitempty" jsonschema:"enum=keep,enum=close,default=keep"`
-	// Sensitive are the roles, as patterns, that are approved only after one
-	// more question; see IsSensitive.
+	// Sensitive are the roles, as patterns, whose approval needs a
+	// confirmation; see IsSensitive.
 	Sensitive []string `json:"sensitive,omitempty" jsonschema:"example=admin,example=prod-*"`
-	// Hooks are run for what is told of.
+	// Hooks run on the events that get notices.
 	Hooks []hook `json:"hooks,omitempty"`
 }
 
@@ -50,10 +50,10 @@ type hook struct {
 	Timeout state.Duration           `json:"timeout,omitzero" jsonschema:"default=30s"` // zero means defaultHookTimeout
 }
 
-// notify says which requests are told of.
+// notify says which requests get notices.
 type notify string
 
-// What may be told of.
+// The choices of notify.
 const (
 	notifyMine       notify = "mine"
 	notifyReviewable notify = "reviewable"

@@ -34,7 +34,7 @@ func newDocument(path string, data []byte) (*Document, error) {
 
 func (d *Document) bytes() []byte { return slices.Concat(d.mark, d.text) }
 
-// Config is what the document says now, the edits so far included.
+// Config returns the document's content, the edits so far included.
 func (d *Document) Config() *Config { return d.cfg }
 
 // InvalidTunnelError says what is wrong with a tunnel that was to be written.
@@ -133,7 +133,7 @@ func (d *Document) splice(c change, want *Config, byHand error) error {
 	return nil
 }
 
-// sameConfig compares configs; a list that is empty is one that is left out.
+// sameConfig compares configs; an empty list equals a list that is left out.
 func sameConfig(a, b *Config) bool {
 	x, y := *a, *b
 	x.Tunnels, y.Tunnels = nil, nil

@@ -519,7 +519,7 @@ func TestEditWaitsForLock(t *testing.T) {
 	}
 }
 
-// A lock on a file that its former holder removed keeps nobody out.
+// A lock on a file that its former holder removed keeps no one out.
 func TestLockStands(t *testing.T) {
 	testneeds.Unix(t, "a locked file cannot be removed here")
 	l := flock.New(filepath.Join(t.TempDir(), "lock"))

@@ -178,7 +178,7 @@ func orKinds(word func(state.KindInfo) string) string {
 	return strings.Join(words[:last], ", ") + " or " + words[last]
 }
 
-// bind finds the field of each key, and panics for one that has none.
+// bind finds the field of each key, and panics for a key without a field.
 func bind(keys []Key) []Key {
 	spec := reflect.TypeFor[state.TunnelSpec]()
 	for i := range keys {

@@ -140,7 +140,7 @@ tunnels:
 # every machine.
 kube: {port: 15440}
 
-# When the desktop is told of what happens.
+# When the desktop shows notifications.
 notifications: {enabled: true, quiet_hours: "22:00-07:00"}
 
 # What happens about access requests unasked.

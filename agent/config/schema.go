@@ -25,7 +25,7 @@ var descriptions = map[string]string{
 	"Config.Profiles":      "Settings per Teleport proxy. A proxy needs no entry unless something differs from the defaults.",
 	"Config.Tunnels":       "The local ports to keep open, one for each database or Kubernetes cluster.",
 	"Config.Kube":          "What the tunnels to Kubernetes clusters share.",
-	"Config.Notifications": "When the desktop is told of what happens.",
+	"Config.Notifications": "When the desktop shows notifications.",
 	"Config.Access":        "What berth does about access requests unasked.",
 	"Config.TSH":           "Which tsh does the logins.",
 	"Config.Browser": "The command that opens login pages, program and arguments one by one; %s stands for the address, " +
@@ -55,7 +55,7 @@ var descriptions = map[string]string{
 
 	"Access.AutoAssume": "Which access requests are assumed as soon as they are approved, without a question: not even when the " +
 		"session ends earlier with their roles.",
-	"Access.Notify": "Which access requests are told of: mine, those and the ones that wait for my review (reviewable), " +
+	"Access.Notify": "Which access requests get notifications: mine, those and the ones that wait for my review (reviewable), " +
 		"or all that I may see.",
 	"Access.OnDrop": "What becomes of connections that were opened with roles that are dropped: keep leaves and marks " +
 		"them, close closes them.",

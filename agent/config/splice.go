@@ -53,7 +53,7 @@ func (s *source) line(off int) int {
 
 func (s *source) lineStart(off int) int { return s.starts[s.line(off)] }
 
-// lineEnd is the first byte of the line after the one that off is in.
+// lineEnd returns the offset of the line after the line that contains off.
 func (s *source) lineEnd(off int) int {
 	if next := s.line(off) + 1; next < len(s.starts) {
 		return s.starts[next]

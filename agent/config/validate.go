@@ -153,7 +153,7 @@ func explainUnknown(v *value, path string, spec keySpec, names []string, ms *mis
 		m := v.byName[name]
 		m.val.wrong = true
 		text := "unknown key"
-		if i < maxMistakes { // no more will be shown, and guessing takes time
+		if i < maxMistakes { // the rest is not shown, and guessing takes time
 			text = unknownKey(name, spec)
 		}
 		ms.add(m.at, join(path, name), "%s", text)

@@ -17,7 +17,7 @@ import (
 )
 
 // soon is how long a change may take to be seen in a test before it counts as
-// lost; the slow reading is slower, so what is seen was told.
+// lost; the slow reading is slower, so what is seen was announced.
 const soon = 10 * time.Second
 
 // watched is a running Watcher.
@@ -252,7 +252,7 @@ func TestWatchBusyFolder(t *testing.T) {
 	w.untilLevel("debug")
 }
 
-// What nobody asked about wakes nobody.
+// An unwatched change wakes no follower.
 func TestWatchSameContent(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "config.yaml")
 	writeFile(t, path, levelText("warn"))

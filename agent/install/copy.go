@@ -16,8 +16,8 @@ import (
 )
 
 const (
-	// copyTries is how often a session is copied that somebody writes anew
-	// meanwhile, and copyPause how long is waited in between.
+	// copyTries is how often berth copies a session that another program
+	// rewrites meanwhile, and copyPause is the pause in between.
 	copyTries = 5
 	copyPause = 100 * time.Millisecond
 )

@@ -30,8 +30,8 @@ type entry struct {
 	time int64 // of a file: when it was last written
 }
 
-// readFolder takes a picture of dir; one that does not exist is empty. A file
-// that vanishes meanwhile makes the error [errDisturbed].
+// readFolder takes a picture of dir; a missing dir is empty. A file that
+// vanishes meanwhile makes the error [errDisturbed].
 func readFolder(dir string) (folder, error) {
 	f := folder{}
 	err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {

@@ -18,8 +18,8 @@ import (
 )
 
 const (
-	// attempts is how often an installation is begun anew because something
-	// else changed the folder meanwhile.
+	// attempts is how often an installation starts over because something else
+	// changed the folder meanwhile.
 	attempts = 5
 	// After the new session is in place it is looked at a moment later: tsh,
 	// when it was just writing, would have mixed an old file into it.
@@ -149,7 +149,7 @@ func (in *installer) yamlFirst(j *journal) bool {
 	return err == nil
 }
 
-// prepare writes all that is new where nobody looks for it.
+// prepare writes all new files where no program looks for them.
 func (in *installer) prepare(ctx context.Context, j *journal, before folder) error {
 	if err := j.write(in.disk, in.home); err != nil {
 		return err

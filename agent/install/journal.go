@@ -40,7 +40,7 @@ type journal struct {
 	// by one: the folder may be a mixture until all are.
 	Placing bool
 	// OldSums are the checksums of the files then there, by path: what is of
-	// neither session, somebody else has written.
+	// neither session, another program has written.
 	OldSums map[string][]byte
 }
 

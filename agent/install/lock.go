@@ -90,8 +90,8 @@ func current(lock *flock.Flock, path string) bool {
 	return err == nil && os.SameFile(locked, there)
 }
 
-// unlockHome lets the next installer in and leaves nothing behind. What cannot
-// be removed harms nobody.
+// unlockHome lets the next installer in and leaves nothing behind. A file that
+// cannot be removed does no harm.
 func unlockHome(d *disk, lock *flock.Flock, home string) {
 	if runtime.GOOS == "windows" { // where an open file cannot be removed
 		_ = lock.Close()

@@ -28,7 +28,7 @@ type Config struct {
 	Before func(step string) error
 }
 
-// UserError says that somebody else has logged in than the one expected.
+// UserError says that another user has logged in than the expected one.
 type UserError struct{ Want, Got string }
 
 // Error names both users.

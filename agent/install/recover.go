@@ -39,7 +39,7 @@ func recoverWith(ctx context.Context, d *disk, home string, log *slog.Logger) er
 	return recoverHome(d, home, orDiscard(log))
 }
 
-// recoverHome is Recover for who has the home locked.
+// recoverHome is Recover for a caller that has the home locked.
 func recoverHome(d *disk, home string, log *slog.Logger) error {
 	j, err := readJournal(home)
 	if err != nil {
@@ -83,8 +83,8 @@ func finish(d *disk, home string, j *journal) (finished bool, err error) {
 	}
 }
 
-// finishPlacing places the files that are not in place yet, unless somebody has
-// logged in since.
+// finishPlacing places the files that are not in place yet, unless there has
+// been another login since.
 func finishPlacing(d *disk, j *journal) error {
 	now, err := readFolder(j.Dir)
 	if err != nil {
@@ -100,8 +100,8 @@ func finishPlacing(d *disk, j *journal) error {
 	return mirror(d, j.Build, j.Dir, j.User)
 }
 
-// finishProfile places the profile and the current one's name, unless somebody
-// has changed them since.
+// finishProfile places the profile and the current one's name, unless another
+// program has changed them since.
 func finishProfile(d *disk, home string, j *journal) error {
 	there, err := os.ReadFile(keypaths.ProfileFilePath(home, j.Profile))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

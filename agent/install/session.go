@@ -49,8 +49,8 @@ type session struct {
 }
 
 // readSession reads a user's session and checks that its parts belong
-// together. After an upgrade of tsh both layouts may be there: then it is the
-// one that ends later.
+// together. After an upgrade of tsh both layouts may be there; then the session
+// that ends later counts.
 func readSession(dir, user string) (*session, error) {
 	v17, err17 := readPair(dir, user+keySuffix, user+crtSuffix)
 	v16, err16 := readPair(dir, user, user+x509Suffix)

@@ -23,7 +23,7 @@ type interceptor struct {
 func (i interceptor) unary(
 	ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler,
 ) (resp any, err error) {
-	if info.FullMethod != pb.AccessRequests_Assume_FullMethodName { // which waits for a login as long as it is told to
+	if info.FullMethod != pb.AccessRequests_Assume_FullMethodName { // which waits for a login as long as its caller wants
 		var cancel func()
 		ctx, cancel = context.WithTimeout(ctx, i.timeout)
 		defer cancel()

@@ -39,12 +39,12 @@ type LoginStart struct {
 	User  string        // empty means the profile's own
 	Auth  string        // connector; empty means the config's, else the cluster's default
 	TTL   time.Duration // of the session; zero means what the roles allow
-	Renew bool          // log in anew although the session is still valid
+	Renew bool          // log in again although the session is still valid
 	// Remember keeps what is typed as the password in the keychain, once it has
 	// proved right.
 	Remember bool
-	// TOTPSeed is kept likewise, and answers prompts for one-time codes; empty
-	// means none.
+	// TOTPSeed is kept in the keychain too, and answers prompts for one-time
+	// codes; empty means none.
 	TOTPSeed string
 }
 
@@ -59,7 +59,7 @@ func (s LoginStart) String() string { return "login of " + s.User + " at " + s.P
 // GoString does the same for %#v.
 func (s LoginStart) GoString() string { return s.String() }
 
-// Forgotten is what the keychain held and holds no more.
+// Forgotten lists what was deleted from the keychain.
 type Forgotten struct {
 	Proxy  string   `json:"proxy"`
 	User   string   `json:"user"`
@@ -73,7 +73,7 @@ type LoginEvent struct {
 	Text     string
 	URL      string     // of LoginURL, as tsh printed it: to be checked before it is opened
 	Proxy    string     // where the login goes
-	Deadline *time.Time // nil means that nobody knows
+	Deadline *time.Time // nil when that is unknown
 	Browser  []string   // of LoginURL: the command the config wants it opened with; empty means the front end's choice
 }
 

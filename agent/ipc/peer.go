@@ -42,7 +42,7 @@ func newPeerCredentials(reject func(Peer, error)) (peerCredentials, error) {
 	return peerCredentials{insecure.NewCredentials(), own, reject}, nil
 }
 
-// ServerHandshake reads who is at the other end, before any byte of theirs.
+// ServerHandshake identifies the peer, before any byte of theirs is read.
 func (c peerCredentials) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	p, err := peerOf(conn)
 	if err == nil && p.UID != c.own {
@@ -70,7 +70,7 @@ type peerInfo struct {
 func (peerInfo) AuthType() string { return "os-user" }
 
 // checkServer closes conn unless this user serves it: in a folder that is not
-// private somebody else could have put a socket of theirs.
+// private another user could have put a socket of their own.
 func checkServer(conn net.Conn, address string) (net.Conn, error) {
 	own, err := selfUID()
 	if err == nil {

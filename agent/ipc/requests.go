@@ -65,7 +65,7 @@ type Assume struct {
 // Assumed is what came of it.
 type Assumed struct {
 	Request      state.Request
-	SessionUntil *time.Time // when the session ends now; nil for a tunnel, or when nobody knows
+	SessionUntil *time.Time // when the session ends now; nil for a tunnel, or when that is unknown
 }
 
 // requestService is berth.v1's AccessRequests in terms of a RequestBackend.

@@ -104,7 +104,7 @@ func NewServer(cfg ServerConfig) *Server {
 	return &Server{cfg: cfg, log: cfg.Logger.With("component", "ipc")}
 }
 
-// Run serves ln until ctx ends; then it takes no more calls, ends the streams,
+// Run serves ln until ctx ends; then it stops taking calls, ends the streams,
 // gives calls in progress the grace period, closes ln and returns nil.
 func (s *Server) Run(ctx context.Context, ln net.Listener) error {
 	creds, err := newPeerCredentials(s.rejected)

@@ -28,8 +28,8 @@ func (s *service) GetSnapshot(context.Context, *pb.GetSnapshotRequest) (*pb.GetS
 	return &pb.GetSnapshotResponse{Snapshot: ToProto[pb.Snapshot](*s.backend.Agent.Snapshot())}, nil
 }
 
-// watchPace is the shortest time between two snapshots for one follower: what
-// changes faster is nobody's to read.
+// watchPace is the shortest time between two snapshots for one follower: people
+// cannot read faster changes.
 const watchPace = 50 * time.Millisecond
 
 // WatchSnapshots sends the newest snapshot now and after each wake-up, but not

@@ -20,7 +20,7 @@ type Resource struct {
 	Cluster     string            `json:"cluster"`
 	Tunnel      string            `json:"tunnel"`   // the tunnel that leads here; empty when none does
 	DBUsers     []string          `json:"db_users"` // what the user's roles allow; "*" means any
-	DBNames     []string          `json:"db_names"` // likewise
+	DBNames     []string          `json:"db_names"` // the same for names of databases
 }
 
 // Peer is the process at the other end of a connection.

@@ -66,8 +66,8 @@ func (k *files) localCA() (*kube.LocalCA, error) {
 	return k.use(ca, nil), nil
 }
 
-// use makes ca the one in use, in place of old; if old is no longer in use it
-// returns the one that is.
+// use puts ca to use in place of old; if old is no longer in use it returns the
+// CA that is.
 func (k *files) use(ca, old *kube.LocalCA) *kube.LocalCA {
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -16,7 +16,7 @@ import (
 	"berth/proxies/kube/kubeconfig"
 )
 
-// Config says where the files are and who is called.
+// Config says where the files are and which callbacks to call.
 type Config struct {
 	StateDir string
 	Keychain Keychain      // holds the CA's key; nil: a file does

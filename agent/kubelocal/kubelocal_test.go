@@ -94,7 +94,7 @@ func TestLocalCAOverYears(t *testing.T) {
 		}
 		at(12 * 366 * day)
 		if third := read(); third == second || time.Until(serves()) < 100*day {
-			t.Errorf("the CA was not made anew; it serves until %v", serves())
+			t.Errorf("the CA was not replaced; it serves until %v", serves())
 		}
 		key, _ := k.Only(t) // the former key is gone
 		ca, err := kube.CAStore{File: f.store.File}.Open()

@@ -137,8 +137,8 @@ func (ls *Logins) Join(target Target, start ipc.LoginStart) *Login {
 	return l
 }
 
-// Cancel ends the login under way at a proxy, for everybody who takes part
-// in it.
+// Cancel ends the login under way at a proxy, for every front end that takes
+// part in it.
 func (ls *Logins) Cancel(_ context.Context, proxy string) error {
 	target, err := ls.Target(proxy)
 	if err != nil {
@@ -272,11 +272,11 @@ func (ls *Logins) Logout(ctx context.Context, proxy string) (string, error) {
 	}
 	path, err := tsh.Find(tsh.Options{ConfigPath: ls.cfg.Config().TSHPath()})
 	if err != nil {
-		told := &ipc.Error{Code: ipc.CodeFailed, Message: fmt.Sprintf("cannot log out of %s: %v", target.Proxy, err)}
+		failed := &ipc.Error{Code: ipc.CodeFailed, Message: fmt.Sprintf("cannot log out of %s: %v", target.Proxy, err)}
 		if missing, ok := errors.AsType[*tsh.NotFoundError](err); ok {
-			told.Hint = missing.Hint()
+			failed.Hint = missing.Hint()
 		}
-		return "", told
+		return "", failed
 	}
 	args := []string{"logout", "--proxy=" + target.Proxy, "--user=" + target.Profile.User}
 	if _, err := tsh.Command(ctx, path, target.Home, args...).Output(); err != nil {

@@ -44,7 +44,7 @@ func (e *OldTSHError) Error() string {
 	return fmt.Sprintf("tsh %v is too old for this cluster, which wants %v or newer", e.have, e.least)
 }
 
-// checkTSHVersion compares tsh with what the cluster asks for. One that is too
+// checkTSHVersion compares tsh with what the cluster asks for. A tsh that is too
 // old is an error, one of a later major version worth a note: Teleport promises
 // nothing of it, and it mostly works. A version that cannot be read is no
 // reason to refuse a login.
@@ -69,8 +69,8 @@ var errNoPassword = errors.New("its users log in by single sign-on, so there is 
 
 // Failed words a login that failed, for the caller.
 func Failed(err error, proxy string) error {
-	if told, ok := errors.AsType[*ipc.Error](err); ok {
-		return told
+	if known, ok := errors.AsType[*ipc.Error](err); ok {
+		return known
 	}
 	e := &ipc.Error{Code: ipc.CodeFailed, Message: fmt.Sprintf("cannot log in to %s: %v", proxy, err)}
 	var missing *tsh.NotFoundError

@@ -22,7 +22,7 @@ const carryTime = 15 * time.Second
 
 // stagedLogin logs in into a home of its own and then puts the session into
 // the real one, all at once. So a session that is still valid serves until
-// there is a new one, and a login that comes to nothing changes nothing.
+// there is a new one, and a failed login changes nothing.
 func (ls *Logins) stagedLogin(ctx context.Context, target Target, cfg tsh.LoginConfig, l *Login) (err error) {
 	stage, err := install.NewStaging(ctx, target.Home)
 	if err != nil {

@@ -167,7 +167,7 @@ func (t *typist) keep(ctx context.Context, kind secrets.Kind, text string) {
 	t.inform(fmt.Sprintf("The %s is stored in the keychain.", secretName(kind)))
 }
 
-// newTypist reads what the keychain holds for the login. One that is locked or
+// newTypist reads what the keychain holds for the login. A keychain that is locked or
 // gone holds nothing: the person is asked.
 func newTypist(ctx context.Context, ls *Logins, target Target, cfg tsh.LoginConfig, l *Login) *typist {
 	t := &typist{ls: ls, l: l, proxy: target.Proxy, user: cfg.User, stored: make(map[secrets.Kind]secrets.Secret)}

@@ -28,7 +28,7 @@ func (u *underway) wait() { u.wg.Wait() }
 // Key names what a login is for.
 type Key struct{ Home, Proxy string }
 
-// Login is one run of "tsh login" and everybody who takes part in it.
+// Login is one run of "tsh login" and the front ends that take part in it.
 type Login struct {
 	cancel context.CancelCauseFunc
 	ended  chan struct{} // closed when tsh is gone
@@ -73,7 +73,7 @@ func (u *underway) join(ctx context.Context, key Key, run func(context.Context, 
 	u.wg.Go(func() {
 		defer close(l.ended)
 		if before != nil {
-			<-before.ended // everybody has left it, and its tsh is about to end
+			<-before.ended // every front end has left it, and its tsh is about to end
 		}
 		err := run(ctx, l)
 		if cause := context.Cause(ctx); err != nil && cause != nil {

@@ -10,7 +10,7 @@ import (
 	"berth/internal/when"
 )
 
-// How long a trouble must last before it is told: most of them mend
+// How long a problem must last before it becomes a notice: most resolve
 // themselves.
 const (
 	graceProxy  = 30 * time.Second
@@ -19,9 +19,9 @@ const (
 )
 
 const (
-	// recoveredFor is how long it is told that a trouble is over.
+	// recoveredFor is how long the notice stays that a problem has ended.
 	recoveredFor = 30 * time.Second
-	// renewedFor is the same for a session that was renewed unasked.
+	// renewedFor is the same for a session that an unattended login renewed.
 	renewedFor = time.Minute
 	// deniedFor is how long a denial is news.
 	deniedFor = time.Hour
@@ -56,7 +56,7 @@ func candidates(s *state.Snapshot, in Input) []candidate {
 	return list
 }
 
-// ofSession tells of a session's end and of what is done about it.
+// ofSession returns the notices of a session's end and of its renewal.
 func ofSession(p *state.Profile, s *state.Snapshot, in Input) []candidate {
 	where := at(p)
 	id := func(what string) string { return fmt.Sprintf("session/%s/%s/%d", p.Proxy, what, unix(p.ValidUntil)) }
@@ -75,7 +75,7 @@ func ofSession(p *state.Profile, s *state.Snapshot, in Input) []candidate {
 		}})
 	}
 	if p.Login.InProgress {
-		return list // somebody is at it
+		return list // a login is under way
 	}
 	clients := strings.TrimSpace(waiting(p, s) + " " + held(p, s))
 	renewing := []state.NoticeAction{
@@ -114,7 +114,7 @@ func ofSession(p *state.Profile, s *state.Snapshot, in Input) []candidate {
 	return list
 }
 
-// because puts why an unasked login came to nothing before what is to be done.
+// because puts why an unattended login failed before what to do about it.
 func because(r state.Renewal, text string) string {
 	if r.Problem == nil {
 		return text
@@ -170,7 +170,7 @@ func held(p *state.Profile, s *state.Snapshot) string {
 	return fmt.Sprintf("You wanted to assume %s.", what)
 }
 
-// ofProblem tells of what is wrong with a cluster or with berth itself.
+// ofProblem returns the notice of a problem of a cluster or of berth itself.
 func ofProblem(p *state.Problem, s *state.Snapshot) (candidate, bool) {
 	c := candidate{Notice: state.Notice{
 		Kind: state.NoticeTunnelBroken, Urgency: state.UrgencyNormal, Title: p.Title, Body: p.Text,
@@ -205,7 +205,7 @@ func proxyOf(p *state.Problem, s *state.Snapshot) string {
 	return ""
 }
 
-// ofTunnel tells of what is wrong with a tunnel alone.
+// ofTunnel returns the notice of a problem that one tunnel has for itself.
 func ofTunnel(t *state.Tunnel, s *state.Snapshot) (candidate, bool) {
 	if t.Problem == nil || (t.State != state.TunnelError && t.State != state.TunnelPortInUse) || slices.Contains(s.Problems, *t.Problem) {
 		return candidate{}, false
@@ -229,7 +229,8 @@ func ofTunnel(t *state.Tunnel, s *state.Snapshot) (candidate, bool) {
 	return c, true
 }
 
-// ofForeigner tells of another user's program that was turned away.
+// ofForeigner returns the notice of another user's program that the guard
+// turned away.
 func ofForeigner(t *state.Tunnel, now time.Time) (candidate, bool) {
 	if t.ForeignAt == nil || now.Sub(*t.ForeignAt) > foreignFor {
 		return candidate{}, false

@@ -1,14 +1,14 @@
-// Package notices decides what a person is told without having asked.
+// Package notices decides what berth shows the user unasked.
 //
-// It promises one notice per cause, of changes and of things to do only:
-// nothing that is merely so. A trouble is told after a grace period, by the
-// cluster when the cluster is its cause, and withdrawn when it is over. None
-// comes in quiet hours or in the first seconds after a wake-up, none again
-// within minutes of the last time or after it was dismissed, and no more than
-// a few in a minute: the others are counted.
+// It promises one notice per cause, and only for changes and for things to do.
+// A problem becomes a notice after a grace period (one for the whole cluster
+// when the cluster is its cause), and the notice is withdrawn when the problem
+// ends. No notice comes in quiet hours or in the first seconds after a wake-up,
+// none returns within minutes or after it was dismissed, and at most a few
+// come in a minute: the others are counted.
 //
-// What is told follows from the snapshots alone; the Tracker remembers only
-// what it has told already.
+// The notices follow from the snapshots alone; the Tracker remembers only which
+// ones it has shown.
 package notices
 
 import (
@@ -21,48 +21,47 @@ import (
 )
 
 const (
-	// wakeQuiet is how long after a wake-up nothing new is told.
+	// wakeQuiet is how long no new notice comes after a wake-up.
 	wakeQuiet = 10 * time.Second
-	// again is how long a cause that is over must be so before its return is
-	// news.
+	// again is how long a cause must have been gone before its return is news.
 	again = 10 * time.Minute
 	// perMinute is how many new notices may come in a minute.
 	perMinute = 5
-	// forget is how long what was told is remembered.
+	// forget is how long a shown notice is remembered.
 	forget = 24 * time.Hour
 )
 
-// Input is what decides besides the snapshot.
+// Input holds what decides besides the snapshot.
 type Input struct {
 	Now     time.Time
 	Enabled bool
 	Quiet   bool      // quiet hours
 	WokeAt  time.Time // zero means never
-	// Requests says whether a request is one the person wants to hear of; nil
-	// means that every one is.
+	// Requests reports whether the user wants notices of a request; nil means
+	// of every request.
 	Requests func(state.Request) bool
-	// Sensitive says whether approving a request asks once more; nil means
-	// that none does.
+	// Sensitive reports whether approving a request needs a confirmation; nil
+	// means never.
 	Sensitive func(state.Request) bool
 }
 
-// candidate is a notice that would be told now, but for what the Tracker
-// remembers.
+// candidate is a notice that the snapshot asks for; whether it is shown now
+// depends on what the Tracker remembers.
 type candidate struct {
 	state.Notice
 
 	grace     time.Duration // how long the cause must last
-	onlyFresh bool          // told only if it came while the Tracker looked
-	recovered *state.Notice // told for a moment when a cause that was told is over; nil means nothing is
+	onlyFresh bool          // shown only if it appeared while the Tracker ran
+	recovered *state.Notice // shown briefly when a shown cause ends; nil means none
 }
 
-// memory is what is remembered of a cause.
+// memory is what the Tracker knows of a cause.
 type memory struct {
-	since     time.Time // of its present time round
+	since     time.Time // when the cause appeared, this time
 	last      time.Time // when it was last seen
 	absent    bool      // at the last look
-	told      time.Time // this time round; zero means that it was not
-	notBefore time.Time // when it may be told at the earliest
+	shownAt   time.Time // this time; zero means not yet
+	notBefore time.Time // the earliest time to show it
 	stale     bool      // it was there before the Tracker
 	dismissed bool
 	recovered *state.Notice
@@ -72,8 +71,8 @@ type memory struct {
 type Tracker struct {
 	started  bool
 	by       map[string]*memory
-	moments  map[string]moment // notices that go by themselves
-	tellings []time.Time       // of the last minute
+	moments  map[string]moment // notices that are withdrawn after a while
+	showings []time.Time       // of the last minute
 	held     map[string]bool   // causes over the limit
 }
 
@@ -83,21 +82,21 @@ type moment struct {
 	until  time.Time
 }
 
-// New returns a Tracker that has told nothing.
+// New returns a Tracker that has shown nothing yet.
 func New() *Tracker {
 	return &Tracker{by: make(map[string]*memory), moments: make(map[string]moment), held: make(map[string]bool)}
 }
 
-// Update returns what the person is to be told now, the most urgent first.
-// Snapshots must come in order.
+// Update returns the notices to show now, the most urgent first. Snapshots must
+// come in order.
 func (t *Tracker) Update(s *state.Snapshot, in Input) []state.Notice {
 	list := candidates(s, in)
 	present := make(map[string]bool, len(list))
 	var out []state.Notice
 	for _, c := range list {
 		present[c.ID] = true
-		if t.tell(c, in) {
-			c.Since = t.by[c.ID].told.UTC()
+		if t.due(c, in) {
+			c.Since = t.by[c.ID].shownAt.UTC()
 			out = append(out, c.Notice)
 		}
 	}
@@ -123,14 +122,14 @@ func rank(u state.Urgency) int {
 	return slices.Index([]state.Urgency{state.UrgencyLow, state.UrgencyNormal, state.UrgencyCritical}, u)
 }
 
-// tell reports whether a cause is told now.
-func (t *Tracker) tell(c candidate, in Input) bool {
+// due reports whether a candidate is shown now, and remembers it if so.
+func (t *Tracker) due(c candidate, in Input) bool {
 	m := t.remember(c.ID, in.Now)
 	m.recovered = c.recovered
 	switch {
 	case m.dismissed, m.stale && c.onlyFresh, !in.Enabled:
 		return false
-	case !m.told.IsZero():
+	case !m.shownAt.IsZero():
 		return true
 	case in.Quiet, justWoken(in), in.Now.Before(m.since.Add(c.grace)), in.Now.Before(m.notBefore):
 		return false
@@ -139,7 +138,7 @@ func (t *Tracker) tell(c candidate, in Input) bool {
 		return false
 	}
 	delete(t.held, c.ID)
-	m.told = in.Now
+	m.shownAt = in.Now
 	return true
 }
 
@@ -153,11 +152,11 @@ func (t *Tracker) remember(id string, now time.Time) *memory {
 	case m.absent && now.Sub(m.last) > again && !m.dismissed:
 		*m = memory{since: now}
 	case m.absent:
-		// Back so soon it is the same trouble, which was told.
-		if !m.told.IsZero() {
-			m.notBefore = m.told.Add(again)
+		// Back so soon, it is the same problem: no second notice yet.
+		if !m.shownAt.IsZero() {
+			m.notBefore = m.shownAt.Add(again)
 		}
-		m.since, m.told, m.absent = now, time.Time{}, false
+		m.since, m.shownAt, m.absent = now, time.Time{}, false
 	}
 	m.last = now
 	return m
@@ -171,15 +170,15 @@ func justWoken(in Input) bool {
 // allow counts a telling; false means that there were too many of late. What
 // waits for a person's hands is never held back.
 func (t *Tracker) allow(c candidate, now time.Time) bool {
-	t.tellings = slices.DeleteFunc(t.tellings, func(at time.Time) bool { return now.Sub(at) >= time.Minute || at.After(now) })
-	if len(t.tellings) >= perMinute && c.Urgency != state.UrgencyCritical {
+	t.showings = slices.DeleteFunc(t.showings, func(at time.Time) bool { return now.Sub(at) >= time.Minute || at.After(now) })
+	if len(t.showings) >= perMinute && c.Urgency != state.UrgencyCritical {
 		return false
 	}
-	t.tellings = append(t.tellings, now)
+	t.showings = append(t.showings, now)
 	return true
 }
 
-// goneBy notes which causes are over.
+// goneBy notes which causes have ended.
 func (t *Tracker) goneBy(present map[string]bool, in Input) {
 	for id, m := range t.by {
 		if present[id] {
@@ -187,7 +186,7 @@ func (t *Tracker) goneBy(present map[string]bool, in Input) {
 		}
 		delete(t.held, id)
 		m.absent = true
-		if r := m.recovered; r != nil && !m.told.IsZero() && !m.dismissed && in.Enabled && !in.Quiet {
+		if r := m.recovered; r != nil && !m.shownAt.IsZero() && !m.dismissed && in.Enabled && !in.Quiet {
 			n := *r
 			n.Since = in.Now.UTC()
 			t.moments[n.ID] = moment{notice: n, until: in.Now.Add(recoveredFor)}
@@ -214,7 +213,7 @@ func (t *Tracker) Dismiss(id string) bool {
 		return true
 	}
 	m := t.by[id]
-	if m == nil || m.told.IsZero() {
+	if m == nil || m.shownAt.IsZero() {
 		return false
 	}
 	m.dismissed = true
@@ -230,7 +229,7 @@ func more(n int, now time.Time) state.Notice {
 		what = fmt.Sprintf("%d more things", n)
 	}
 	return state.Notice{
-		ID: moreID, Kind: state.NoticeMore, Urgency: state.UrgencyLow, Title: what + " to tell",
+		ID: moreID, Kind: state.NoticeMore, Urgency: state.UrgencyLow, Title: what + " to look at",
 		Body: "The tray's menu and berth status have them all.", Since: now.UTC(),
 		Actions: []state.NoticeAction{{Verb: state.VerbDismiss, Label: "Dismiss"}},
 	}

@@ -20,7 +20,7 @@ type world struct {
 	tr  *Tracker
 	s   state.Snapshot
 	in  Input
-	had []string // what the last look told
+	had []string // what the last look showed
 }
 
 func newWorld(t *testing.T) *world {
@@ -38,7 +38,7 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-// after moves the clock and returns the IDs that are told then.
+// after moves the clock and returns the IDs that are shown then.
 func (w *world) after(d time.Duration) []string {
 	w.t.Helper()
 	w.in.Now = w.in.Now.Add(d)
@@ -50,7 +50,7 @@ func (w *world) after(d time.Duration) []string {
 	return ids
 }
 
-// want moves the clock and checks the kinds that are told then.
+// want moves the clock and checks the kinds that are shown then.
 func (w *world) want(d time.Duration, kinds ...state.NoticeKind) []state.Notice {
 	w.t.Helper()
 	w.in.Now = w.in.Now.Add(d)
@@ -66,7 +66,7 @@ func (w *world) want(d time.Duration, kinds ...state.NoticeKind) []state.Notice 
 		kinds = []state.NoticeKind{}
 	}
 	if diff := cmp.Diff(kinds, got); diff != "" {
-		w.t.Fatalf("told at %v (-want +got):\n%s", w.in.Now.Sub(noon), diff)
+		w.t.Fatalf("shown at %v (-want +got):\n%s", w.in.Now.Sub(noon), diff)
 	}
 	return list
 }
@@ -94,7 +94,7 @@ func TestSessionsEnd(t *testing.T) {
 	w.profile().Renewal.Warning = state.WarnSoon
 	soon := w.want(time.Minute, state.NoticeSessionEnding)[0]
 	if soon.Title != "Session ends at 12:15" || soon.Actions[0].Verb != state.VerbRenew || soon.Actions[1].Verb != state.VerbSnooze {
-		t.Errorf("told %+v", soon)
+		t.Errorf("got %+v", soon)
 	}
 	if again := w.want(time.Minute, state.NoticeSessionEnding)[0]; again.ID != soon.ID || again.Title != soon.Title || !again.Since.Equal(soon.Since) {
 		t.Errorf("a minute later it is another notice: %+v", again)
@@ -124,17 +124,17 @@ func TestWaitingClientIsNamed(t *testing.T) {
 	w.s.Tunnels[0].WaitingClient, w.s.Tunnels[0].WaitingSince = "DBeaver (pid 812)", new(noon)
 	n := w.want(time.Second, state.NoticeLoginNeeded)[0]
 	if n.Body != "DBeaver (pid 812) waits for tunnel prod-pg." || n.Urgency != state.UrgencyCritical {
-		t.Errorf("told %+v", n)
+		t.Errorf("got %+v", n)
 	}
 	w.s.Tunnels[1].State, w.s.Tunnels[1].Waiting = state.TunnelWaitingForLogin, 2
 	w.s.Tunnels[1].WaitingSince = new(noon.Add(-time.Minute))
 	if n := w.want(time.Second, state.NoticeLoginNeeded)[0]; n.Body != "A client waits for tunnel orders, and so do 2 others." {
-		t.Errorf("told %q", n.Body)
+		t.Errorf("got %q", n.Body)
 	}
 	w.profile().HeldRequests = []string{"7c1f", "91c2"}
 	w.s.Requests = []state.Request{{ID: "7c1f", Profile: w.profile().Proxy, Roles: []string{"dba"}, Mine: true}}
 	if n := w.want(time.Second, state.NoticeLoginNeeded)[0]; n.Body != "A client waits for tunnel orders, and so do 2 others. You wanted to assume dba and 1 more." {
-		t.Errorf("told %q", n.Body)
+		t.Errorf("got %q", n.Body)
 	}
 	w.profile().HeldRequests, w.s.Requests = nil, nil
 	if !w.tr.Dismiss(n.ID) || w.tr.Dismiss("nonsense") {
@@ -154,12 +154,12 @@ func TestOnePerCause(t *testing.T) {
 	w.want(29 * time.Second)
 	n := w.want(2*time.Second, state.NoticeTunnelBroken)[0]
 	if n.Body != "The proxy does not answer." || n.Actions[0].Proxy != "p.example.com:443" {
-		t.Errorf("told %+v", n)
+		t.Errorf("got %+v", n)
 	}
 	w.up()
 	over := w.want(time.Second, state.NoticeTunnelRecovered)[0]
 	if !strings.Contains(over.Body, "p.example.com:443") {
-		t.Errorf("told %+v", over)
+		t.Errorf("got %+v", over)
 	}
 	w.want(recoveredFor + time.Second)
 	w.down() // flapping
@@ -192,7 +192,7 @@ func TestTunnelsOwnTrouble(t *testing.T) {
 	w.s.Tunnels[1].Problem = &state.Problem{Code: state.CodeAccessDenied, Title: "Access denied", Text: "The cluster refused."}
 	w.want(time.Second)
 	if n := w.want(6*time.Second, state.NoticePortTaken)[0]; n.Title != "prod-pg: port in use" {
-		t.Errorf("told %+v", n)
+		t.Errorf("got %+v", n)
 	}
 	w.want(20*time.Second, state.NoticePortTaken, state.NoticeTunnelBroken)
 	w.up()
@@ -231,7 +231,7 @@ func TestRateLimit(t *testing.T) {
 		t.Fatalf("%d notices at once, want %d", len(list), perMinute+1)
 	}
 	i := slices.IndexFunc(list, func(n state.Notice) bool { return n.Kind == state.NoticeMore })
-	if i < 0 || list[i].Title != "15 more things to tell" {
+	if i < 0 || list[i].Title != "15 more things to look at" {
 		t.Errorf("those held back are not counted: %+v", list)
 	}
 	w.profile().Renewal.Warning = state.WarnLast
@@ -242,7 +242,7 @@ func TestRateLimit(t *testing.T) {
 		t.Error("the count cannot be dismissed, or twice")
 	}
 	if ids := w.after(2 * time.Minute); len(ids) != perMinute+1 {
-		t.Errorf("after the dismissal %d are told: %v", len(ids), ids)
+		t.Errorf("after the dismissal %d are shown: %v", len(ids), ids)
 	}
 }
 
@@ -259,14 +259,14 @@ func TestRequests(t *testing.T) {
 	w.s.Requests = []state.Request{old, mine}
 	n := w.want(time.Second, state.NoticeApproved)[0]
 	if n.Title != "Approved: dba, admin until 18:00" || n.Body != "bob: “ok for incident 42”" || n.Actions[0].Verb != state.VerbAssume {
-		t.Errorf("told %+v", n)
+		t.Errorf("got %+v", n)
 	}
 	mine.Assumed = true
 	w.s.Requests = []state.Request{mine}
 	w.want(time.Second)
 	w.profile().ValidUntil = new(noon.Add(12 * time.Hour))
 	w.want(5*time.Hour+55*time.Minute, state.NoticeAssumedEnding)
-	w.profile().ValidUntil = new(noon.Add(6 * time.Hour)) // the session ends then as well: that is told
+	w.profile().ValidUntil = new(noon.Add(6 * time.Hour)) // the session ends then as well: that is shown
 	w.want(time.Second)
 
 	denied := state.Request{ID: "no", Mine: true, Resources: []string{"/c/db/a", "/c/db/b", "/c/db/c", "/c/db/d"}, State: state.RequestDenied, CreatedAt: w.in.Now, ResolveReason: "no"}
@@ -277,10 +277,10 @@ func TestRequests(t *testing.T) {
 	w.in.Sensitive = func(r state.Request) bool { return slices.Contains(r.Roles, "admin") }
 	list := w.want(time.Second, state.NoticeDenied, state.NoticeReview)
 	if list[0].Title != "Denied: /c/db/a, /c/db/b and 2 more" || list[0].Body != "“no”" {
-		t.Errorf("told %+v", list[0])
+		t.Errorf("got %+v", list[0])
 	}
 	if n := list[1]; n.Title != "carol asks for admin" || n.Body != "“incident 42”\n0 of 2 approvals" || !n.Actions[0].Confirm || !n.Actions[1].Confirm {
-		t.Errorf("told %+v", n)
+		t.Errorf("got %+v", n)
 	}
 	w.in.Requests = func(r state.Request) bool { return r.Mine }
 	w.want(time.Second, state.NoticeDenied)
@@ -296,7 +296,7 @@ func TestRenewedUnasked(t *testing.T) {
 	p.Login = state.Login{}
 	p.ValidUntil, p.Renewal.RenewedAt = new(noon.Add(8*time.Hour)), new(w.in.Now)
 	if n := w.want(time.Second, state.NoticeRenewed)[0]; n.Body != "You are logged in to example.com until 20:00." {
-		t.Errorf("told %+v", n)
+		t.Errorf("got %+v", n)
 	}
 	w.want(renewedFor)
 	p.Renewal.Problem = &state.Problem{Title: "Not renewed", Text: "The proxy was away."}
@@ -312,12 +312,12 @@ func TestForeigners(t *testing.T) {
 	w.want(0)
 	w.s.Tunnels[0].ForeignUser, w.s.Tunnels[0].ForeignAt = "bob (uid 1001)", new(noon)
 	if n := w.want(time.Second, state.NoticeForeign)[0]; n.Body != "A program of bob (uid 1001) tried to use your tunnel prod-pg." {
-		t.Errorf("told %+v", n)
+		t.Errorf("got %+v", n)
 	}
-	w.s.Tunnels[0].ForeignAt = new(noon.Add(time.Minute)) // again: told once
+	w.s.Tunnels[0].ForeignAt = new(noon.Add(time.Minute)) // again: shown once
 	first := w.want(time.Minute, state.NoticeForeign)[0]
 	if !first.Since.Equal(noon.Add(time.Second)) {
-		t.Errorf("told anew: %+v", first)
+		t.Errorf("shown again: %+v", first)
 	}
 	w.want(foreignFor + time.Minute)
 }

@@ -10,8 +10,8 @@ import (
 	"berth/internal/when"
 )
 
-// ofRequest tells of an access request: one's own that was decided, somebody
-// else's that waits to be, and assumed roles that end.
+// ofRequest returns the notices of an access request: the user's own that was
+// decided, another user's that waits for a review, and assumed roles that end.
 func ofRequest(r *state.Request, s *state.Snapshot, in Input) []candidate {
 	id := func(what string) string { return "request/" + r.ID + "/" + what }
 	details := state.NoticeAction{Verb: state.VerbDetails, Label: "Details", Request: r.ID, Proxy: r.Profile}
@@ -75,7 +75,7 @@ func reviewBody(r *state.Request) string {
 	return body
 }
 
-// said is what the one who decided wrote, else plain words.
+// said returns the reviewer's own words, else plain.
 func said(r *state.Request, plain string) string {
 	if r.ResolveReason != "" {
 		return "“" + r.ResolveReason + "”"
@@ -104,7 +104,7 @@ func accessEnd(r *state.Request) time.Time {
 }
 
 // endsSoon reports whether assumed access is near its own end. When the whole
-// session ends by then, that is what is told.
+// session ends by then, its own notice says so.
 func endsSoon(r *state.Request, s *state.Snapshot, now time.Time) bool {
 	end := accessEnd(r)
 	for i := range s.Profiles {

@@ -30,7 +30,7 @@ func KubeTunnels(cfg *config.Config) []state.TunnelSpec {
 	return list
 }
 
-// Kube returns the port of a tunnel to Kubernetes: its own, or the one that
+// Kube returns the port of a tunnel to Kubernetes: its own, or the port that
 // such tunnels share.
 func Kube(cfg *config.Config, t state.TunnelSpec) int {
 	if t.Port != 0 {

@@ -32,7 +32,7 @@ type Level int
 // The levels.
 const (
 	None  Level = iota // not near
-	Soon               // the first warning, or the moment a login is started unasked
+	Soon               // the first warning, or the moment a login is started unattended
 	Last               // the last warning
 	Ended              // it is over
 )
@@ -54,10 +54,10 @@ const (
 	retryMax   = 15 * time.Minute
 )
 
-// Outcome is how a login that was started unasked has ended.
+// Outcome is how a login that was started unattended has ended.
 type Outcome int
 
-// The outcomes. After those below Failed nothing is started unasked any more
+// The outcomes. After those below Failed nothing is started unattended any more
 // until there is another session.
 const (
 	NotTried    Outcome = iota
@@ -67,7 +67,7 @@ const (
 	NeedsPerson         // it asked for something that only a person can give
 )
 
-// Attempt is the last login that was started unasked for a session.
+// Attempt is the last login that was started unattended for a session.
 type Attempt struct {
 	At      time.Time
 	Outcome Outcome
@@ -125,7 +125,7 @@ func Decide(in Input) Decision {
 		return Decision{Action: Wait, At: quietUntil, Why: "just woken"}
 	}
 	if in.Mode == state.RenewAuto {
-		if d, ok := unasked(in, level, next); ok {
+		if d, ok := unattended(in, level, next); ok {
 			return d
 		}
 	}
@@ -138,9 +138,9 @@ func Decide(in Input) Decision {
 	return Decision{Action: Warn, Level: level, At: next, Why: "it " + map[Level]string{Soon: "ends soon", Last: "is about to end", Ended: "has ended"}[level]}
 }
 
-// unasked decides about an unattended login; false means that the person is
+// unattended decides about an unattended login; false means that the person is
 // warned instead.
-func unasked(in Input, level Level, next time.Time) (Decision, bool) {
+func unattended(in Input, level Level, next time.Time) (Decision, bool) {
 	switch {
 	case in.Last.Outcome > Failed:
 		return Decision{}, false // once is enough
@@ -149,7 +149,7 @@ func unasked(in Input, level Level, next time.Time) (Decision, bool) {
 	case level == Ended && !in.Waiting:
 		return Decision{}, false // no client waits for it: no page opens by itself
 	case in.Away && level == Soon:
-		return Decision{Action: Wait, At: next, Why: "nobody is here"}, true
+		return Decision{Action: Wait, At: next, Why: "the user is away"}, true
 	case in.Away, in.Quiet:
 		return Decision{}, false
 	}

@@ -129,7 +129,7 @@ func TestEveryMinuteOfANight(t *testing.T) {
 			}
 		}
 		if logins != 0 {
-			t.Errorf("mode %s: %d logins start at night, with nobody there", mode, logins)
+			t.Errorf("mode %s: %d logins start at night, with the user away", mode, logins)
 		}
 	}
 }

@@ -107,14 +107,13 @@ func (rs *Requests) assume(ctx context.Context, r state.Request, tunnel string, 
 	return p.Session.ValidUntil, nil
 }
 
-// changeTries is how often a change of a session's certs is begun anew because
+// changeTries is how often a change of a session's certs starts over because
 // another session has come in between.
 const changeTries = 3
 
-// changeSession has the certs of a session changed, one change after the other:
-// each is made from the certs that the one before has left. A login that is
-// under way, which would put another session in the place of the one that they
-// are for, is waited for.
+// changeSession changes a session's certs, one change after the other: each
+// starts from the certs that the previous change left. It first waits for a
+// login under way, which would replace the session.
 func (rs *Requests) changeSession(ctx context.Context, f sessions.Session, change func(sessions.Session) error) error {
 	turn := rs.turn(f.Profile.ID())
 	select {
@@ -201,7 +200,7 @@ func (rs *Requests) changer(f sessions.Session, dropping bool) access.Changer {
 	}
 	c.Cluster = f.Cluster
 	if p.Session.SSH == nil {
-		return c // there is no SSH cert to be made anew
+		return c // there is no SSH cert to reissue
 	}
 	c.Install = func(ctx context.Context, certs *cluster.SessionCerts) error {
 		return install.Certs(ctx, install.CertsConfig{
@@ -353,8 +352,8 @@ func (rs *Requests) hold(want ipc.Assume) time.Duration {
 
 // awaitSessionFor holds an assume until there is a session to do it with: at
 // the request's proxy or, while it is not known whose the request is, at any.
-// A login that is under way when the time is up is waited for; one that comes
-// to nothing ends the hold.
+// A login under way when the time is up is waited for; its failure ends the
+// hold.
 func (rs *Requests) awaitSessionFor(ctx context.Context, want ipc.Assume, r state.Request, until time.Time) error {
 	target := rs.holdTarget(r.Profile)
 	if rs.hold(want) > 0 {
@@ -393,8 +392,8 @@ func (rs *Requests) awaitSessionFor(ctx context.Context, want ipc.Assume, r stat
 	}
 }
 
-// holdTarget is where the login is to be: at the request's proxy, else at the
-// one that a login without a name is for. It may be that there is none.
+// holdTarget returns where the login must happen: at the request's proxy, else
+// at the proxy of a login without a name. There may be none.
 func (rs *Requests) holdTarget(proxy string) login.Target {
 	target, err := rs.cfg.Logins.Target(proxy)
 	if err != nil {

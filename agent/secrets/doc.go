@@ -6,6 +6,6 @@
 //
 // A keychain may be missing, locked, or busy showing a dialog for ever. No call
 // takes longer than three seconds or makes a dialog appear, except [Store.Unlock],
-// which is for a user who is there and wants to. What is wrong comes back as an
+// which is for a present user who wants to. What is wrong comes back as an
 // error that says what to do about it, and errors and logs hold no secret.
 package secrets

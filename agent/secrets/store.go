@@ -159,7 +159,7 @@ func (s *Store) Set(ctx context.Context, k Key, secret Secret) error {
 	return s.do(ctx, "write", s.limit, false, func() error { return s.keychain.set(service, account, text) })
 }
 
-// Delete forgets a secret; one that is not there is forgotten already.
+// Delete forgets a secret. To delete a missing secret is no error.
 func (s *Store) Delete(ctx context.Context, k Key) error {
 	account, err := k.account()
 	if err != nil {
@@ -184,13 +184,13 @@ func (s *Store) Check(ctx context.Context) error {
 }
 
 // Unlock has the keychain ask for its password where it is locked, and waits
-// for as long as ctx lasts. It is for a user who is there.
+// for as long as ctx lasts. Call it only while a user is present.
 func (s *Store) Unlock(ctx context.Context) error {
 	return s.do(ctx, "unlock", 0, true, func() error { return nil })
 }
 
-// do calls f once nobody else is calling. What does not come back keeps its
-// turn until it does, and the next ones are told at once that it is locked.
+// do calls f when no other call runs. A call that hangs keeps its turn until it
+// returns, and until then further calls fail at once as locked.
 func (s *Store) do(ctx context.Context, what string, limit time.Duration, unlock bool, f func() error) error {
 	if limit > 0 {
 		var cancel context.CancelFunc

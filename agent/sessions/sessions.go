@@ -99,8 +99,8 @@ func (s *Sessions) Update(view *certwatch.View) (lostRoles []certwatch.ProfileID
 	return lostRoles
 }
 
-// open connects a session, or returns nil for one that only tsh can use: its
-// key is in hardware.
+// open connects a session. It returns nil for a session whose key is in
+// hardware: only tsh can use it.
 func (s *Sessions) open(p *certwatch.Profile) *cluster.Cluster {
 	c, err := cluster.New(cluster.Config{Profile: p, Logger: s.log})
 	if err != nil {
@@ -184,8 +184,8 @@ func (s *Sessions) Current() Session {
 }
 
 // ForCluster returns the profile that serves the named cluster: among those
-// that know it, one with a valid session before one without, a root cluster's
-// before one that knows it as a leaf, and then in the order of the homes.
+// that know it, valid sessions come before expired ones, a root cluster's
+// profile before a profile that knows it as a leaf, then the order of the homes.
 func (s *Sessions) ForCluster(name string, now time.Time) Session {
 	var best Session
 	bestRank := -1
@@ -265,7 +265,7 @@ func LoginCommand(proxyAddr, user string) string {
 	return cmd
 }
 
-// Homes returns the homes to watch: the config's, else the one that tsh uses.
+// Homes returns the homes to watch: the config's, else the home that tsh uses.
 func Homes(cfg *config.Config) ([]string, error) {
 	if homes := cfg.HomePaths(); len(homes) > 0 {
 		return homes, nil

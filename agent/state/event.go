@@ -8,16 +8,16 @@ type Event struct {
 	Kind EventKind `json:"kind"`
 	Text string    `json:"text"` // `psql (pid 812) waited 21 s for a login`
 	// Until is when the last of several happened that share this line, or
-	// when the cert ends it tells of; null when neither is so.
+	// when the cert it is about ends; null when neither applies.
 	Until *time.Time `json:"until"`
 }
 
-// EventKind is what an Event is about.
+// EventKind says what an Event is about.
 type EventKind string
 
 // The kinds of events.
 const (
-	EventConnected EventKind = "connected" // clients that got through at once
+	EventConnected EventKind = "connected" // clients that were served at once
 	EventWaited    EventKind = "waited"    // clients that were held
 	EventRefused   EventKind = "refused"   // clients that were turned away
 	EventBroken    EventKind = "broken"    // connections that the other side broke

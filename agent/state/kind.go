@@ -21,8 +21,8 @@ type KindInfo struct {
 	Protocol string
 	// ResourceKind is what Teleport calls it in the id of a resource.
 	ResourceKind string
-	// SharesPort means that the tunnels without a port of their own listen at
-	// one together. Otherwise each gets one that is derived from its name.
+	// SharesPort means that tunnels without a port of their own share a single
+	// port. Otherwise berth derives a port from the tunnel's name.
 	SharesPort bool
 	// ShowsCert means that clients prove with a certificate whose they are, so
 	// that nothing needs to guard the port.

@@ -2,7 +2,7 @@ package state
 
 import "time"
 
-// Notice is one thing that a person should be told now, whatever they are
+// Notice is one thing to show the user now, whatever they are
 // doing. It is state, not an event: a front end shows each ID it has not shown
 // yet, replaces what it shows when the words change, and withdraws it when the
 // Notice is gone from the snapshot. All deciding is done by the agent: what is
@@ -26,8 +26,8 @@ type NoticeKind string
 const (
 	NoticeSessionEnding   NoticeKind = "session_ending"   // a session is near its end
 	NoticeLoginNeeded     NoticeKind = "login_needed"     // it has ended, and clients may wait
-	NoticeRenewed         NoticeKind = "renewed"          // it was renewed although nobody asked
-	NoticeRenewFailed     NoticeKind = "renew_failed"     // that came to nothing
+	NoticeRenewed         NoticeKind = "renewed"          // an unattended login renewed it
+	NoticeRenewFailed     NoticeKind = "renew_failed"     // an unattended login failed
 	NoticeTap             NoticeKind = "tap"              // a login wants the security key touched
 	NoticeTunnelBroken    NoticeKind = "tunnel_broken"    // tunnels do not work
 	NoticeTunnelRecovered NoticeKind = "tunnel_recovered" // they do again
@@ -61,7 +61,7 @@ type NoticeAction struct {
 	Proxy   string `json:"proxy"`
 	Request string `json:"request"`
 	Tunnel  string `json:"tunnel"`
-	// Confirm says that the front end asks once more before it acts.
+	// Confirm says that the front end asks for a confirmation before it acts.
 	Confirm bool `json:"confirm"`
 }
 
@@ -71,8 +71,8 @@ type Verb string
 // The verbs.
 const (
 	VerbLogin   Verb = "login"   // log in at Proxy
-	VerbRenew   Verb = "renew"   // log in anew at Proxy
-	VerbSnooze  Verb = "snooze"  // put aside what is said about Proxy's session
+	VerbRenew   Verb = "renew"   // log in again at Proxy
+	VerbSnooze  Verb = "snooze"  // snooze the reminder of Proxy's session
 	VerbAssume  Verb = "assume"  // assume Request, for Tunnel alone when it is named
 	VerbApprove Verb = "approve" // approve Request
 	VerbDeny    Verb = "deny"    // deny Request

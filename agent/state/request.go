@@ -17,7 +17,7 @@ const (
 )
 
 // Request is an access request. All text in it is cleaned: it can be printed
-// as it is, but it is still somebody else's.
+// as it is, but other people wrote it.
 type Request struct {
 	ID            string       `json:"id"`
 	Profile       string       `json:"profile"` // host:port of the proxy
@@ -33,7 +33,7 @@ type Request struct {
 	// together with the access.
 	ExpiresAt    time.Time  `json:"expires_at"`
 	AccessUntil  *time.Time `json:"access_until"`  // the end of the access if it is approved; null when the server does not say
-	SessionUntil *time.Time `json:"session_until"` // the end of a cert with these roles, as of the request's making; null likewise
+	SessionUntil *time.Time `json:"session_until"` // when a cert with these roles would end, as of the request's creation; null when the server does not say
 	AssumeFrom   *time.Time `json:"assume_from"`   // before which the roles cannot be taken; null means at once
 	PromotedTo   string     `json:"promoted_to"`   // the access list's title
 	// Approvals counts those that the nearest way to approval has, of
@@ -87,9 +87,9 @@ type RequestEventKind string
 
 // The kinds of events of access requests.
 const (
-	RequestEventCreated     RequestEventKind = "created"      // one's own, from anywhere
-	RequestEventReviewAsked RequestEventKind = "review_asked" // somebody else's that one may decide
-	RequestEventReviewed    RequestEventKind = "reviewed"     // a review came that did not decide it
+	RequestEventCreated     RequestEventKind = "created"      // the user's own, made with any program
+	RequestEventReviewAsked RequestEventKind = "review_asked" // another user's that this user may review
+	RequestEventReviewed    RequestEventKind = "reviewed"     // a review that did not decide it
 	RequestEventApproved    RequestEventKind = "approved"
 	RequestEventDenied      RequestEventKind = "denied"
 	RequestEventPromoted    RequestEventKind = "promoted"
@@ -101,5 +101,5 @@ const (
 	RequestEventDeleted     RequestEventKind = "deleted" // taken away before its time
 )
 
-// RequestEndsSoon is how long before its end assumed access is told of.
+// RequestEndsSoon is how long before its end assumed access gets a notice.
 const RequestEndsSoon = 10 * time.Minute

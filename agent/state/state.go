@@ -90,11 +90,11 @@ type Renewal struct {
 	// At is when the agent does or says something next: a warning, or a login
 	// that it starts. Null when it will not.
 	At      *time.Time     `json:"at"`
-	Warning RenewalWarning `json:"warning"` // what the person is to be told now
-	// RenewedAt is when a login that nobody asked for last brought a session;
-	// null means never.
+	Warning RenewalWarning `json:"warning"` // the warning to show now
+	// RenewedAt is when an unattended login last brought a session; null means
+	// never.
 	RenewedAt *time.Time `json:"renewed_at"`
-	Problem   *Problem   `json:"problem"` // why the last login nobody asked for came to nothing; null when there is none
+	Problem   *Problem   `json:"problem"` // why the last unattended login failed; null when none did
 }
 
 // RenewMode is what berth does when a session nears its end.
@@ -107,7 +107,7 @@ const (
 	RenewOff  RenewMode = "off"  // nothing happens
 )
 
-// RenewalWarning is how urgently a person is told of a session's end.
+// RenewalWarning is how urgent a session's end is.
 type RenewalWarning string
 
 // The warnings.
@@ -152,7 +152,7 @@ const (
 	CodeTSHFailed        Code = "tsh_failed"            // a tsh child keeps failing
 	CodeUpstream         Code = "upstream_failed"       // connections through the proxy fail
 	CodeClockSkew        Code = "clock_skew"            // certs from the future: the clock is wrong
-	CodeRenewFailed      Code = "renew_failed"          // a login the agent started by itself came to nothing
+	CodeRenewFailed      Code = "renew_failed"          // an unattended login failed
 	CodeInternal         Code = "internal"              // a bug in berth
 	CodeKubeconfig       Code = "kubeconfig_unwritable" // berth's kubeconfig cannot be written
 	CodeStateUnreadable  Code = "state_unreadable"      // berth's own saved state was set aside

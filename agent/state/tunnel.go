@@ -82,7 +82,7 @@ type Tunnel struct {
 	Protocol     string      `json:"protocol"` // empty until the cluster has said
 	Address      string      `json:"address"`  // the first of Addresses
 	Addresses    []string    `json:"addresses"`
-	Engine       Engine      `json:"engine"`        // the one that was chosen, whatever TunnelSpec.Engine asks for
+	Engine       Engine      `json:"engine"`        // the engine in use, whatever TunnelSpec.Engine asks for
 	EngineReason string      `json:"engine_reason"` // why this engine, in a few words
 	State        TunnelState `json:"state"`
 	Problem      *Problem    `json:"problem"` // null when healthy
@@ -103,7 +103,7 @@ type Tunnel struct {
 	// waits or, of the program, while it is not known.
 	WaitingSince  *time.Time `json:"waiting_since"`
 	WaitingClient string     `json:"waiting_client"`
-	Guard         Guard      `json:"guard"` // the one that works, whatever TunnelSpec.Guard asks for
+	Guard         Guard      `json:"guard"` // the guard in use, whatever TunnelSpec.Guard asks for
 	// ForeignUser is the OS user whose program was last turned away by the
 	// guard, at ForeignAt; empty and null when none was.
 	ForeignUser string     `json:"foreign_user"`

@@ -116,7 +116,7 @@ func isPrompt(line string) bool {
 		strings.Contains(line, "using platform authenticator")
 }
 
-// freePort returns a loopback port nobody listens on now.
+// freePort returns a loopback port without a listener.
 func freePort(ctx context.Context) (int, error) {
 	var lc net.ListenConfig
 	ln, err := lc.Listen(ctx, "tcp4", "127.0.0.1:0")

@@ -118,9 +118,9 @@ func (c *Cmd) exitError(p *process, stderr []string) error {
 	}
 }
 
-// environment is what a tsh child gets: env without the TELEPORT_ variables,
-// which redirect tsh silently, and with berth's own. The user's kubeconfig is
-// out of its sight: a logout, for one, would write it anew.
+// environment returns a tsh child's environment: env without the TELEPORT_
+// variables, which redirect tsh silently, and with berth's own. It hides the
+// user's kubeconfig, because a logout, for one, would rewrite it.
 func environment(env []string, home string) []string {
 	out := make([]string, 0, len(env)+4)
 	for _, kv := range env {

@@ -12,8 +12,8 @@ import (
 type screenText struct {
 	row     int
 	pending []byte // of an escape sequence that is not complete
-	// asked is called when the console asks who reads it; it waits for seconds
-	// when nobody answers. nil means not.
+	// asked is called when the console asks who reads it; it waits several seconds
+	// for an answer. nil means that none is given.
 	asked func()
 }
 

@@ -16,7 +16,7 @@ type Options struct {
 	Env func(string) string
 }
 
-// NotFoundError is what [Find] returns when there is no tsh.
+// NotFoundError is the error of [Find] when there is no tsh.
 type NotFoundError struct {
 	Looked     []string // where, in order
 	FromConfig bool     // the one place was named by the config
@@ -109,7 +109,7 @@ func windowsPlaces(env func(string) string) []string {
 	for _, p := range []struct{ variable, rel string }{
 		{"ProgramFiles", `Teleport Connect\resources\bin\tsh.exe`},          // for all users
 		{"LOCALAPPDATA", `Programs\teleport-connect\resources\bin\tsh.exe`}, // for one user
-		{"LOCALAPPDATA", `Programs\Teleport Connect\resources\bin\tsh.exe`}, // likewise, other versions
+		{"LOCALAPPDATA", `Programs\Teleport Connect\resources\bin\tsh.exe`}, // for one user, other versions
 		{"ProgramFiles", `Teleport\tsh.exe`},
 		{"ProgramData", `chocolatey\bin\tsh.exe`},
 		{"USERPROFILE", `scoop\shims\tsh.exe`},

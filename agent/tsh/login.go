@@ -19,7 +19,7 @@ type Prompt struct {
 	Kind     state.LoginKind
 	Text     string    // in tsh's words, cleaned
 	URL      string    // of LoginURL: as tsh printed it, not checked
-	Deadline time.Time // until when tsh waits; zero when nobody knows
+	Deadline time.Time // until when tsh waits; zero when that is unknown
 }
 
 const (
@@ -47,9 +47,9 @@ type LoginConfig struct {
 	// sign-on needs none.
 	Terminal bool
 	Logger   *slog.Logger
-	// Ask is told of every prompt, in order; it must not block. answer takes
-	// what was typed, once, from any goroutine; for prompts that are not
-	// answered it does nothing.
+	// Ask is called for every prompt, in order; it must not block. answer takes
+	// what was typed, once, from any goroutine; for prompts that need no answer
+	// it does nothing.
 	Ask func(p Prompt, answer func(string))
 
 	silent time.Duration // zero means silentWait
@@ -177,7 +177,7 @@ type loginRun struct {
 
 	// The output's goroutine owns these.
 	urlNext bool // the next line is the login URL
-	failed  bool // what follows belongs to the error, which is told at the end
+	failed  bool // what follows belongs to the error, which is reported at the end
 
 	mu      sync.Mutex // guards everything below
 	asked   int        // prompts so far: an answer to an older one is not typed

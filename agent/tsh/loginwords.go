@@ -37,7 +37,7 @@ func readPrompt(line string, urlExpected bool) Prompt {
 	case tapPrompt.MatchString(line):
 		return Prompt{Kind: state.LoginTap, Text: shown}
 	case shown == "", strings.HasPrefix(line, "ERROR:"), uninteresting.MatchString(line):
-		return Prompt{} // an error is told by how tsh ends
+		return Prompt{} // how tsh ends carries the error
 	default:
 		return Prompt{Kind: state.LoginInfo, Text: shown}
 	}

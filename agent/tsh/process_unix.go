@@ -33,6 +33,6 @@ func (g *group) start() error {
 	return nil
 }
 
-// kill ends what is left of the group. The child has just been waited for: its
-// number is still the group's, or nobody's.
+// kill ends what is left of the group. The child has just been waited for, so
+// its number still belongs to the group or to no process at all.
 func (g *group) kill() { _ = syscall.Kill(-g.pid, syscall.SIGKILL) }

@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// Assume has the certs of the valid session in cfg's home issued anew with an
-// access request that has been approved. tsh waits without end for one that is
-// pending: ctx must have an end. The error is an [*ExitError] when tsh says no.
+// Assume reissues the certs of the valid session in cfg's home with an approved
+// access request. tsh waits without end for a pending request: ctx must have an
+// end. The error is an [*ExitError] when tsh refuses.
 func Assume(ctx context.Context, cfg LoginConfig, requestID string) error {
 	return reissue(ctx, cfg, "--request-id="+requestID)
 }
@@ -22,7 +22,7 @@ func SelectCluster(ctx context.Context, cfg LoginConfig, leaf string) error {
 	return reissue(ctx, cfg, leaf)
 }
 
-// reissue runs "tsh login" on a session that is valid, which asks nobody.
+// reissue runs "tsh login" on a valid session, which asks the user nothing.
 func reissue(ctx context.Context, cfg LoginConfig, what string) error {
 	args := []string{"login", "--proxy=" + cfg.Proxy}
 	if cfg.User != "" {

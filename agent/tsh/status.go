@@ -20,7 +20,7 @@ type Status struct {
 	LastError error  // why the last child failed; nil once one is ready
 	Prompt    string // what the user must do for tsh to go on; empty when nothing
 	Port      int    // of the child that takes connections; zero when none
-	PID       int    // likewise
+	PID       int    // the same child's; zero when none
 	Failures  int    // since the last time it was healthy for a while
 	Draining  int    // replaced children that still have connections
 }

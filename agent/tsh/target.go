@@ -5,8 +5,8 @@ import (
 	"net"
 )
 
-// Target is what a [Tunnel] leads to: a [Database] or a [KubeCluster]. It knows
-// what sets one kind of child apart from the other.
+// Target is the resource that a [Tunnel] leads to: a [Database] or a
+// [KubeCluster]. It knows how the two kinds of children differ.
 type Target interface {
 	// name is the resource's, the last of the child's arguments.
 	name() string
@@ -23,7 +23,7 @@ type Target interface {
 	clean(port int)
 }
 
-// connect makes of a connection to a child's port the one that leads to the
-// target, offering these versions of HTTP where the target speaks HTTP. On an
-// error conn stays open.
+// connect turns a connection to a child's port into a connection to the target,
+// offering these versions of HTTP where the target speaks HTTP. On an error
+// conn stays open.
 type connect func(ctx context.Context, conn net.Conn, versions []string) (net.Conn, error)

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// terminal is what tsh reads a password from.
+// terminal is the pseudo terminal from which tsh reads a password.
 type terminal struct{ ours, child *os.File }
 
 func openTerminal() (*terminal, error) {

@@ -19,8 +19,8 @@ const consoleColumns, consoleRows = 1000, 200
 // quietFor is how long tsh must have printed nothing before a password is typed.
 const quietFor = 300 * time.Millisecond
 
-// terminal is what tsh reads a password from: a pseudo console, which nobody
-// sees. tsh prints to it as well, its stdout too.
+// terminal is the invisible pseudo console from which tsh reads a password. tsh
+// prints to it as well, its stdout too.
 //
 // Unlike a Unix terminal it does not say whether it shows what is typed. What is
 // known is that a console shows nothing before a program reads, that tsh has

@@ -112,7 +112,7 @@ func (w *lineWriter) flush() {
 	}
 }
 
-// lines returns the last lines, with one that has no end yet.
+// lines returns the last lines, including an unfinished one.
 func (w *lineWriter) lines() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -123,8 +123,8 @@ func (t *Tunnel) Gate(open bool) {
 	t.kick()
 }
 
-// Restart puts a new child in the place of the one that runs, as is needed
-// after access requests were assumed or dropped. The old one takes connections
+// Restart replaces the running child, as is needed after access requests were
+// assumed or dropped. The old one takes connections
 // until the new one is ready, and then ends with its last connection. It also
 // ends a pause after a failure.
 func (t *Tunnel) Restart() { t.kick() }
@@ -317,7 +317,7 @@ func (t *Tunnel) promote(c *child) {
 // serve waits while c takes connections. It returns nil when the gate or a
 // restart wants something else, and an error when c has ended.
 func (t *Tunnel) serve(ctx context.Context, c *child) error {
-	asked := time.NewTimer(0) // ends a prompt nobody followed
+	asked := time.NewTimer(0) // ends a prompt that the user did not follow
 	defer asked.Stop()
 	for {
 		t.mu.Lock()

@@ -16,7 +16,7 @@ import (
 	"berth/proxies/kube"
 )
 
-// Kick has every tunnel resolved anew.
+// Kick makes every tunnel resolve again.
 func (s *Set) Kick(reason Reason) {
 	for _, t := range s.running() {
 		t.wake(reason)
@@ -110,8 +110,8 @@ func (s *Set) KubeCert(ctx context.Context, f sessions.Session, clusterName, kub
 
 // Word words a cluster's answer for the caller of a command.
 func (s *Set) Word(err error, clusterName string) error {
-	if told, ok := errors.AsType[*ipc.Error](err); ok {
-		return told
+	if known, ok := errors.AsType[*ipc.Error](err); ok {
+		return known
 	}
 	mem, _ := s.cfg.Memory.ProfileOf(clusterName)
 	proxy := mem.Proxy

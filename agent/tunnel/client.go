@@ -216,7 +216,7 @@ func (t *tunnel) refuse(client net.Conn, err error) {
 		say = proto.Refuse
 	}
 	if err := say(client, t.refusal(err, res)); err != nil && !errors.Is(err, errors.ErrUnsupported) {
-		t.log.Debug("client not told why it was refused", "err", err)
+		t.log.Debug("refusal not sent to the client", "err", err)
 	}
 }
 

@@ -91,10 +91,10 @@ func (w *watchman) of(spec state.TunnelSpec) func(net.Conn) error {
 
 // foreigners remembers whom the guard turned away from one tunnel.
 type foreigners struct {
-	mu   sync.Mutex // guards everything below
-	user string
-	at   time.Time
-	told map[string]bool
+	mu     sync.Mutex // guards everything below
+	user   string
+	at     time.Time
+	logged map[string]bool
 }
 
 // note notes a client that was turned away; each user is logged once.
@@ -107,11 +107,11 @@ func (f *foreigners) note(err error, at time.Time, log *slog.Logger) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.user, f.at = name, at
-	if f.told == nil {
-		f.told = make(map[string]bool)
+	if f.logged == nil {
+		f.logged = make(map[string]bool)
 	}
-	if !f.told[foreign.UID] {
-		f.told[foreign.UID] = true
+	if !f.logged[foreign.UID] {
+		f.logged[foreign.UID] = true
 		log.Warn("another user's program was turned away", "uid", foreign.UID, "user", name, "client_pid", foreign.PID)
 	}
 }

@@ -75,7 +75,7 @@ type carrier interface {
 	CloseMarked()
 }
 
-// Reason says why a tunnel is resolved anew.
+// Reason says why a tunnel is resolved again.
 type Reason int
 
 const (

@@ -38,7 +38,7 @@ func (a *app) agentRunCommand() *cobra.Command {
 		Use:   "run [flags]",
 		Short: "Run the agent in the foreground",
 		Long: `Run the agent in the foreground: it binds every tunnel's port, follows the
-Teleport homes and serves the other commands, until it is told to stop by Ctrl-C
+Teleport homes and serves the other commands, until it is stopped by Ctrl-C
 or SIGTERM. It logs to its log file and to this terminal.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.runAgent(cmd.Context(), o) },
@@ -80,7 +80,7 @@ func (a *app) runAgent(ctx context.Context, o agentOptions) error {
 	log, closeLog := logfile.New(p.LogFile, level, console)
 	defer closeLog()
 	// The api client logs through the default logger; its lines belong into
-	// berth's log, and only when somebody debugs.
+	// berth's log, and only at level debug.
 	slog.SetDefault(slog.New(logfile.Demote(log.Handler())))
 	return notRunning(agent.Run(ctx, agent.Options{
 		Paths: p, Version: buildVersion(), Logger: log, LogLevel: follow, Grace: o.grace,
@@ -100,7 +100,7 @@ func (a *app) runAgent(ctx context.Context, o agentOptions) error {
 const agentTrimAfter = 15 * time.Second
 
 // logLevel is the level of the agent's log: the flag's, for as long as it runs,
-// else the one that follows the config.
+// else a level that follows the config.
 func logLevel(flag string) (level slog.Leveler, follow *slog.LevelVar, err error) {
 	if flag == "" {
 		follow = new(slog.LevelVar)

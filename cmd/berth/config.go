@@ -134,7 +134,7 @@ func (a *app) configEdit(ctx context.Context) error {
 		return err
 	}
 	if err := config.Init(p.Config); err != nil {
-		if _, ok := errors.AsType[*config.Error](err); !ok { // to mend mistakes is what an editor is for
+		if _, ok := errors.AsType[*config.Error](err); !ok { // an editor is there to correct mistakes
 			return err
 		}
 	}
@@ -160,8 +160,7 @@ func editorEnd(err error) error {
 	return err
 }
 
-// editor is the editor the user named, or one that every system of its kind
-// has.
+// editor returns the user's editor, or one that every system of this kind has.
 func (a *app) editor() ([]string, error) {
 	for _, name := range []string{"VISUAL", "EDITOR"} {
 		if argv := strings.Fields(a.env(name)); len(argv) > 0 {

@@ -94,7 +94,7 @@ type connection struct {
 	Host     string               `json:"host"`
 	Port     int                  `json:"port"`
 	DBUser   string               `json:"db_user"` // empty: the client's choice
-	DBName   string               `json:"db_name"` // likewise
+	DBName   string               `json:"db_name"` // empty: the client's choice
 	Formats  map[db.Format]string `json:"formats"` // what the protocol has
 	Command  []string             `json:"command"` // the usual client; empty when there is none
 }
@@ -115,7 +115,7 @@ func connectionOf(proto db.Protocol, ep db.Endpoint) connection {
 	return c
 }
 
-// endpointOf is what a client needs to know to use a tunnel.
+// endpointOf returns what a client must know to use a tunnel.
 func endpointOf(t state.Tunnel) (db.Protocol, db.Endpoint, error) {
 	ep := db.Endpoint{DBUser: t.DBUser, DBName: t.DBName, TunnelName: t.Name}
 	proto, ok := db.Lookup(t.Protocol)

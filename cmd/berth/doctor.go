@@ -31,11 +31,11 @@ func (a *app) doctorCommand() *cobra.Command {
 		Long: `Find out what is wrong, and what to do about it: the agent and its service, the
 config, files that others can read, tsh, its homes, every proxy step by step,
 every tunnel as a client would use it, ports, the keychain and the desktop. It
-takes no more than ten seconds, works without an agent, and changes nothing.
+takes at most ten seconds, works without an agent, and changes nothing.
 
-With --fix it does what is safe: it closes files to other users, writes an
-autostart entry anew that starts a moved program, and takes away what a killed
-agent has left behind.
+With --fix it does what is safe: it closes files to other users, rewrites an
+autostart entry that starts a moved program, and removes what a killed agent has
+left behind.
 
 With --bundle it also writes what it found, the config, the status and the ends
 of the logs to an archive (tar.gz) for whoever helps you. Passwords, keys, tokens

@@ -19,9 +19,9 @@ const (
 )
 
 var (
-	// errSilent is wrapped by errors that were told already.
-	errSilent = errors.New("told already")
-	// errLoginNeeded is wrapped by errors that a login would mend.
+	// errSilent is wrapped by errors that were printed already.
+	errSilent = errors.New("printed already")
+	// errLoginNeeded is wrapped by errors that a login would resolve.
 	errLoginNeeded = errors.New("login needed")
 )
 
@@ -98,8 +98,8 @@ func exitCode(err error) int {
 	}
 }
 
-// ignoreStop turns the end of a command that lives until it is told to stop
-// into success.
+// ignoreStop makes it a success when a command that runs until it is stopped
+// was stopped.
 func ignoreStop(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return nil

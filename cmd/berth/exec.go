@@ -72,8 +72,8 @@ func lookPath(name string) (string, error) {
 
 // runClient runs a client in the place of berth.
 func (a *app) runClient(ctx context.Context, path string, argv, env []string) error {
-	// Ctrl-C reaches the client by itself, through the terminal; it decides
-	// what that means, so it is not killed with ctx.
+	// Ctrl-C reaches the client through the terminal; the client decides what
+	// that means, so it is not killed with ctx.
 	child := exec.CommandContext(context.WithoutCancel(ctx), path, argv[1:]...)
 	child.Args[0] = argv[0]
 	child.Env = env
@@ -81,7 +81,7 @@ func (a *app) runClient(ctx context.Context, path string, argv, env []string) er
 	return runChild(child)
 }
 
-// runChild runs a client to its end, and passes on what berth is told to do
+// runChild runs a client to its end, and passes on the signals that berth gets
 // meanwhile.
 func runChild(child *exec.Cmd) error {
 	// Registered before the start, and until the end: a second Ctrl-C is the

@@ -15,9 +15,9 @@ type kindCommands interface {
 	addHelp() (long, example string)
 	// describe says how a new tunnel is used.
 	describe(a *app, w io.Writer, t state.Tunnel)
-	// client is the command line of the usual client.
+	// client returns the command line of the usual client.
 	client(a *app, t state.Tunnel) ([]string, error)
-	// exec runs a client that finds the tunnel by itself: argv, or the usual one.
+	// exec runs argv, or the usual client, so that it finds the tunnel.
 	exec(ctx context.Context, a *app, t state.Tunnel, argv []string) error
 	// printURL prints how a client connects.
 	printURL(a *app, t state.Tunnel, o urlOptions) error

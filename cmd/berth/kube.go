@@ -145,7 +145,7 @@ func (a *app) kubeMergeCommand() *cobra.Command {
 add them to, by KUBECONFIG or in ~/.kube/config. Your own entries, comments and
 the current context stay as they are, and a copy of the file is kept beside it.
 
---undo takes them out again. A file that nobody changed since is then as it was
+--undo takes them out again. A file that was not changed since is then as it was
 before, to the byte.`,
 		Example: `  berth kube config merge
   berth kube config merge --undo`,
@@ -285,7 +285,7 @@ It asks nothing, opens no browser and waits for no login: without one it fails.`
 	return cmd
 }
 
-// execCredential is what kubectl reads of an exec plugin. Source: client-go,
+// execCredential is an exec plugin's answer to kubectl. Source: client-go,
 // pkg/apis/clientauthentication/v1.
 type execCredential struct {
 	Kind       string           `json:"kind"`

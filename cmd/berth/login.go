@@ -80,9 +80,9 @@ forgotten, and --forget deletes both.`,
 	f.StringVar(&start.User, "user", "", "log in as this `USER`; default: the profile's, else your name here")
 	f.StringVar(&start.Auth, "auth", "", "use this `CONNECTOR`; default: the config's, else the cluster's")
 	f.DurationVar(&start.TTL, "ttl", 0, "ask for a session of this length; 0 means what your roles allow")
-	f.BoolVar(&start.Renew, "renew", false, "log in anew although the session is still valid")
+	f.BoolVar(&start.Renew, "renew", false, "log in again although the session is still valid")
 	f.BoolVar(&noBrowser, "no-browser", false, "print the address, and open no browser")
-	f.BoolVar(&start.Remember, "remember", false, "log in anew, and keep the password in the system's keychain")
+	f.BoolVar(&start.Remember, "remember", false, "log in again, and keep the password in the system's keychain")
 	f.BoolVar(&rememberTOTP, "remember-totp", false, "ask for the seed of your one-time codes, and keep it there too")
 	f.BoolVar(&forget, "forget", false, "do not log in: delete what the keychain holds for the user")
 	f.BoolVar(&asJSON, "json", false, "with --forget: print what was deleted as JSON")
@@ -189,7 +189,7 @@ type loginFront struct {
 
 	mu     sync.Mutex
 	before *term.State // of the terminal; nil until a secret is asked for
-	asking int64       // the prompt somebody is typing at; 0: none
+	asking int64       // the prompt that waits for the user; 0: none
 }
 
 // show takes one step of a login.

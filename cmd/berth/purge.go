@@ -16,7 +16,7 @@ import (
 	"berth/tray/autostart"
 )
 
-// keychain is what purge asks of the user's keychain; a *secrets.Store.
+// keychain is the part of *secrets.Store that purge uses.
 type keychain interface {
 	Delete(ctx context.Context, k secrets.Key) error
 	DeleteAll(ctx context.Context) error
@@ -42,8 +42,8 @@ func (s *agentService) purge(ctx context.Context, kc keychain) error {
 	return kcErr
 }
 
-// forgetTray has the desktop start the tray no more. That is for the user's usual
-// berth, so a second one leaves it alone.
+// forgetTray stops the tray from starting at login. That entry belongs to the
+// user's usual berth, so a second one leaves it alone.
 func (s *agentService) forgetTray() error {
 	if s.app.env(paths.HomeVar) != "" {
 		return nil
@@ -52,7 +52,7 @@ func (s *agentService) forgetTray() error {
 	if err != nil || !r.Changed {
 		return err
 	}
-	return s.app.say("The tray starts no more when you log in: %s", r.Path)
+	return s.app.say("The tray no longer starts when you log in: %s", r.Path)
 }
 
 // forget takes what berth keeps out of the keychain, and returns which people's
@@ -87,7 +87,7 @@ func (s *agentService) forget(ctx context.Context, kc keychain) ([]secrets.Key, 
 	}
 }
 
-// secretWord is what people call a secret.
+// secretWord names a kind of secret in plain words.
 func secretWord(k secrets.Kind) string {
 	if k == secrets.TOTP {
 		return "seed of one-time codes"

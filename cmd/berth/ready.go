@@ -15,7 +15,7 @@ func notifyReady(socket string) {
 	}
 	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: socket, Net: "unixgram"})
 	if err != nil {
-		return // nobody listens any more; the manager will say so itself
+		return // the manager no longer listens, and reports that itself
 	}
 	defer conn.Close()
 	_, _ = conn.Write([]byte("READY=1\nSTATUS=Ports bound")) // as above

@@ -21,8 +21,8 @@ func init() { extraCommands = append(extraCommands, (*app).releaseFilesCommand) 
 // iconSizes are the sizes of the icon theme.
 var iconSizes = []int{16, 22, 24, 32, 48, 64, 128, 256}
 
-// releaseFilesCommand writes what packages hold beside the program. It is a
-// command of a build of its own, so that nobody else's berth knows man pages.
+// releaseFilesCommand writes the files of packages besides the program. Only a
+// separate build has it, so that users' berth does not carry man pages.
 func (a *app) releaseFilesCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:    "release-files FOLDER",
@@ -77,7 +77,7 @@ func writeCompletions(root *cobra.Command, dir string) error {
 // packaged program, so that it finds its own.
 func writeUnit(_ *cobra.Command, dir string) error {
 	unit := osservice.Unit(serviceConfig("berth", osservice.PackagedProgram))
-	return os.WriteFile(filepath.Join(dir, "berth.service"), []byte(unit), 0o644) //nolint:gosec // G306: everybody's
+	return os.WriteFile(filepath.Join(dir, "berth.service"), []byte(unit), 0o644) //nolint:gosec // G306: for every user to read
 }
 
 func writeIcons(_ *cobra.Command, dir string) error {
@@ -90,7 +90,7 @@ func writeIcons(_ *cobra.Command, dir string) error {
 		if err := png.Encode(&b, img); err != nil {
 			return err
 		}
-		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("%d.png", size)), b.Bytes(), 0o644); err != nil { //nolint:gosec // G306: everybody's
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("%d.png", size)), b.Bytes(), 0o644); err != nil { //nolint:gosec // G306: for every user to read
 			return err
 		}
 	}
@@ -98,5 +98,5 @@ func writeIcons(_ *cobra.Command, dir string) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(dir, "berth.ico"), files["fine.ico"], 0o644) //nolint:gosec // G306: everybody's
+	return os.WriteFile(filepath.Join(dir, "berth.ico"), files["fine.ico"], 0o644) //nolint:gosec // G306: for every user to read
 }

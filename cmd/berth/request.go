@@ -18,8 +18,8 @@ import (
 func (a *app) requestCommand() *cobra.Command {
 	cmd := commandGroup("request", "List, make, decide and assume access requests",
 		a.requestListCommand(), a.requestShowCommand(), a.requestCreateCommand(),
-		a.requestDecideCommand("approve", "Approve somebody's access request", true),
-		a.requestDecideCommand("deny", "Deny somebody's access request", false),
+		a.requestDecideCommand("approve", "Approve another user's access request", true),
+		a.requestDecideCommand("deny", "Deny another user's access request", false),
 		a.requestAssumeCommand(), a.requestDropCommand(), a.requestWatchCommand(),
 	)
 	cmd.Aliases = []string{"requests"}
@@ -37,7 +37,7 @@ first: your own, and those that you may review.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if mine && reviewable {
-				return usageError{withHint(errors.New("nobody reviews his own access requests"), "give one of --mine and --reviewable")}
+				return usageError{withHint(errors.New("you cannot review your own access requests"), "give one of --mine and --reviewable")}
 			}
 			return a.withAgent(func(c *client.Client) error {
 				s, err := c.Snapshot(cmd.Context())
@@ -225,7 +225,7 @@ func (a *app) createRequest(ctx context.Context, c *client.Client, o requestCrea
 		err = a.printCreated(r, time.Now())
 	}
 	if err == nil && o.wait && r.State != state.RequestApproved {
-		return childError{exitFailed} // told already
+		return childError{exitFailed} // printed already
 	}
 	return err
 }

@@ -34,7 +34,7 @@ Where the session would end earlier with these roles, or no longer reach what
 other tunnels lead to, you are asked first.
 
 While logged out, the login comes first: at a terminal you are asked for it.
-Elsewhere, and with --hold, the command is held until somebody logs in, as a
+Elsewhere, and with --hold, the command is held until there is a login, as a
 tunnel's clients are: for the tunnel's hold, or 60 s.`,
 		Example: `  berth request assume 7c1f
   berth request assume 7c1f --tunnel prod-pg`,
@@ -62,7 +62,7 @@ tunnel's clients are: for the tunnel's hold, or 60 s.`,
 	f := cmd.Flags()
 	f.StringVar(&want.Tunnel, "tunnel", "", "give the roles to this tunnel `NAME` alone")
 	f.BoolVarP(&want.AcceptEarlierEnd, "yes", "y", false, "do not ask when the session ends earlier, or reaches less")
-	f.DurationVar(&hold, "hold", 0, "while logged out: wait this long for somebody to log in; 0 means not at all")
+	f.DurationVar(&hold, "hold", 0, "while logged out: wait this long for a login; 0 means not at all")
 	f.BoolVar(&asJSON, "json", false, "print the request, as it is afterwards, as JSON")
 	must(cmd.RegisterFlagCompletionFunc("tunnel", a.completeTunnels))
 	return cmd
@@ -96,7 +96,7 @@ func (a *app) assumeRequest(ctx context.Context, c *client.Client, want client.A
 	}
 }
 
-// canAsk reports whether somebody is there to answer.
+// canAsk reports whether berth can ask the user: whether it reads a terminal.
 func (a *app) canAsk() bool {
 	in, ok := a.in.(*os.File)
 	return ok && term.IsTerminal(int(in.Fd()))

@@ -16,7 +16,7 @@ import (
 // shortID is enough of an id to name a request, most of the time.
 func shortID(id string) string { return id[:min(8, len(id))] }
 
-// rolesOf is what a request asks for.
+// rolesOf names what a request asks for: roles, and the resources they are for.
 func rolesOf(r state.Request) string {
 	what := strings.Join(r.Roles, ", ")
 	if len(r.Resources) > 0 {
@@ -123,8 +123,8 @@ func (a *app) printRequest(r state.Request, now time.Time) error {
 	return nil
 }
 
-// nextStep is what may be done about a request, by the one who asks; empty
-// means nothing.
+// nextStep suggests what this user can do about a request now; empty means
+// nothing.
 func nextStep(r state.Request, now time.Time) string {
 	id := shortID(r.ID)
 	switch {

@@ -24,7 +24,7 @@ import (
 )
 
 // agentWait is how long the agent may take to answer, or to be gone, after the
-// system was told to start or stop it.
+// system was asked to start or stop it.
 const agentWait = 20 * time.Second
 
 // answerWait is how long an agent may take to say who it is before it counts
@@ -65,7 +65,7 @@ func (a *app) agentService() (*agentService, error) {
 	return &agentService{Manager: m, app: a, paths: p, cfg: cfg}, nil
 }
 
-// serviceConfig is what every agent's service has in common.
+// serviceConfig returns what every agent's service has in common.
 func serviceConfig(name, program string) osservice.Config {
 	return osservice.Config{
 		Name: name, Description: "berth, Teleport tunnels on local addresses that never change",
@@ -83,7 +83,7 @@ func ownProgram() (string, error) {
 	}
 	ownInfo, err := os.Stat(own)
 	if err != nil {
-		return "", withHint(fmt.Errorf("find berth's own program: %w", err), "it was moved or removed while it ran: call it anew")
+		return "", withHint(fmt.Errorf("find berth's own program: %w", err), "it was moved or removed while it ran: start it again")
 	}
 	called, err := exec.LookPath(os.Args[0])
 	if err != nil {
@@ -117,9 +117,9 @@ var carried = []string{
 	"HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "NO_PROXY", "no_proxy",
 }
 
-// serviceEnv is what the agent must find in its environment beside what the
-// system gives it. A proxy's address that has a password in it stays out: the
-// unit is no place for one.
+// serviceEnv returns the variables that the agent needs besides those that the
+// system sets. A proxy's address with a password in it stays out: a unit is no
+// place for secrets.
 func serviceEnv(env func(string) string, look func(string) (string, error)) []osservice.EnvVar {
 	var vars []osservice.EnvVar
 	for _, name := range carried {
@@ -230,13 +230,13 @@ func (s *agentService) restartService(ctx context.Context, st osservice.Status, 
 	return s.startService(ctx)
 }
 
-// ours reports whether an agent is the one that the manager looks after.
+// ours reports whether the manager supervises this agent.
 func (s *agentService) ours(st osservice.Status, agent state.Agent) bool {
 	return s.Kind().Supervises() && st.Running && st.PID == agent.PID
 }
 
 // outdated reports whether the running agent is not the program that is
-// installed now: another version, or the same one built anew.
+// installed now: another version, or a later build of the same.
 func outdated(agent state.Agent, program string) bool {
 	if agent.Version != buildVersion() {
 		return true

@@ -108,10 +108,10 @@ func (a *app) agentUninstallCommand() *cobra.Command {
 	var purge bool
 	cmd := &cobra.Command{
 		Use:   "uninstall [flags]",
-		Short: "Stop the agent, and start it at login no more",
+		Short: "Stop the agent and disable it at login",
 		Long: `Stop the agent and take away its service. Your config, berth's state and its
 logs stay, unless --purge says otherwise; with it, the passwords that you had
-berth keep in the keychain go too, and the tray starts no more when you log in.
+berth keep in the keychain go too, and the tray no longer starts when you log in.
 Contexts that you merged into your own kubeconfig are yours: take them out before,
 with "berth kube config merge --undo".`,
 		Args: noArgs,

@@ -24,10 +24,10 @@ type serviceStatus struct {
 	ProgramMissing bool           `json:"program_missing"`
 	// Lingers says whether it runs without a login; null where there is no such thing.
 	Lingers *bool `json:"lingers"`
-	// Trouble is what is wrong, and Action the next step; empty if nothing is.
+	// Trouble says what is wrong, and Action the next step; empty if nothing is.
 	Trouble string `json:"trouble"`
 	Action  string `json:"action"`
-	// Agent is the one that runs, null if none does.
+	// Agent is the running agent; null if none runs.
 	Agent *agentStatus `json:"agent"`
 }
 

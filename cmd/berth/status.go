@@ -368,7 +368,7 @@ func (a *app) printProblems(s state.Snapshot) error {
 		}
 	}
 	for _, t := range s.Tunnels {
-		if t.Problem != nil && !slices.Contains(s.Problems, *t.Problem) { // the whole cluster's is told once
+		if t.Problem != nil && !slices.Contains(s.Problems, *t.Problem) { // a problem of the whole cluster is listed once
 			add(t.Name+": ", *t.Problem)
 		}
 		if t.Guard == state.GuardOff {

@@ -93,7 +93,7 @@ was moved mends the entry.`,
 func (a *app) trayUninstallCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "uninstall",
-		Short: "Have your desktop start the tray no more",
+		Short: "Stop starting the tray at login",
 		Args:  noArgs,
 		RunE: func(*cobra.Command, []string) error {
 			r, err := autostart.Uninstall(a.env)
@@ -102,7 +102,7 @@ func (a *app) trayUninstallCommand() *cobra.Command {
 			}
 			what := "was not installed"
 			if r.Changed {
-				what = "starts no more when you log in"
+				what = "no longer starts when you log in"
 			}
 			_, err = fmt.Fprintf(a.out, "the tray %s: %s\n", what, r.Path)
 			return err

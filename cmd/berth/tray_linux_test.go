@@ -88,7 +88,7 @@ func (s *screen) press(t *testing.T, c card, label string) {
 	if i < 1 {
 		t.Fatalf("notification %q has no button %q: %q", c.title, label, c.actions)
 	}
-	time.Sleep(200 * time.Millisecond) // nobody presses what they have not seen
+	time.Sleep(200 * time.Millisecond) // people do not press what they have not seen
 	if err := s.conn.Emit(screenPath, screenName+".ActionInvoked", c.id, c.actions[i-1]); err != nil {
 		t.Fatal(err)
 	}
@@ -229,7 +229,7 @@ func TestSecondTray(t *testing.T) {
 	}
 }
 
-// TestDoctorFromTheMenu: what it found is told, and a press opens the report.
+// TestDoctorFromTheMenu: its findings are shown, and a press opens the report.
 func TestDoctorFromTheMenu(t *testing.T) {
 	w := newTrayWorld(t)
 	tray := w.startTray()
@@ -255,7 +255,7 @@ func TestDoctorFromTheMenu(t *testing.T) {
 	}
 }
 
-// TestTrayThatDoesNotAnswer: its lock is held, and nobody listens.
+// TestTrayThatDoesNotAnswer: its lock is held, and it does not listen.
 func TestTrayThatDoesNotAnswer(t *testing.T) {
 	w := newTrayWorld(t)
 	if err := w.paths.MakeDirs(); err != nil {

@@ -20,10 +20,10 @@ const (
 	bellStep = 50 * time.Millisecond // between attempts: it may just be starting
 )
 
-// bell is how the running tray hears that somebody started a second one. To
-// connect is all there is to say.
+// bell is how the running tray learns that a second one was started. The
+// connection itself is the whole message.
 type bell struct {
-	rung     chan struct{} // capacity 1: who rings twice means one thing
+	rung     chan struct{} // capacity 1: two rings mean the same as one
 	listener net.Listener
 	ended    sync.WaitGroup
 }

@@ -83,7 +83,7 @@ func lastLine(s string) string {
 	return s[strings.LastIndexByte(s, '\n')+1:]
 }
 
-// summary is what a notification says of the findings.
+// summary shortens the findings to a notification.
 func summary(findings []doctor.Finding) tray.Checkup {
 	var failed, poor []doctor.Finding
 	for _, f := range findings {

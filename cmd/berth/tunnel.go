@@ -62,7 +62,7 @@ func (a *app) tunnelVerb(verb, short string, do func(*client.Client, context.Con
 				if err != nil {
 					return err
 				}
-				return a.told(asJSON, done, t)
+				return a.printDone(asJSON, done, t)
 			})
 		},
 	}
@@ -86,7 +86,7 @@ func (a *app) tunnelRemoveCommand() *cobra.Command {
 				if err := c.RemoveTunnel(cmd.Context(), args[0]); err != nil {
 					return err
 				}
-				return a.told(asJSON, "removed", t)
+				return a.printDone(asJSON, "removed", t)
 			})
 		},
 	}
@@ -94,8 +94,8 @@ func (a *app) tunnelRemoveCommand() *cobra.Command {
 	return cmd
 }
 
-// told says what was done to a tunnel.
-func (a *app) told(asJSON bool, done string, t state.Tunnel) error {
+// printDone says what was done to a tunnel.
+func (a *app) printDone(asJSON bool, done string, t state.Tunnel) error {
 	if asJSON {
 		return a.printJSON(t)
 	}

@@ -12,7 +12,7 @@ import (
 // others, and why.
 type rule struct {
 	pkgs   []string // import paths, or prefixes ending in "/..."
-	never  []string // likewise
+	never  []string // the same
 	except []string
 	why    string
 }

@@ -96,7 +96,7 @@ func launch(ctx context.Context, berth, dir, config string, ports []int, load *l
 	return a, nil
 }
 
-// lastWords is what an agent that failed said.
+// lastWords returns the end of a failed agent's log.
 func (a *agent) lastWords() string {
 	said, err := os.ReadFile(a.logged)
 	if err != nil {

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// idleAgent is what an agent costs that nobody uses.
+// idleAgent is what an unused agent costs.
 type idleAgent struct {
 	memory
 	core float64 // share of one core

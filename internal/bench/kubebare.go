@@ -23,14 +23,14 @@ import (
 // library's reverse proxy between two HTTP/2 connections over TLS.
 const bareEnv = "BERTH_BENCH_BARE"
 
-// bareTask is what it is told on its standard input.
+// bareTask is the task that the process reads from its standard input.
 type bareTask struct {
 	Server, ServerName string
 	Cert, Key, CA      []byte
 }
 
-// bareTold is what it answers.
-type bareTold struct {
+// bareAddr is where the process listens, its answer.
+type bareAddr struct {
 	Addr string
 	Cert []byte
 }
@@ -67,21 +67,21 @@ func (a *kubeAgent) bare(ctx context.Context, cluster, kube string) (_ bareClien
 		_ = in.Close() // it ends with its input
 		_ = cmd.Wait()
 	}
-	var told bareTold
+	var at bareAddr
 	err = json.NewEncoder(in).Encode(bareTask{Server: k.Server, ServerName: k.ServerName, Cert: k.Cert, Key: k.Key, CA: k.CA})
-	if err = errors.Join(err, json.NewDecoder(out).Decode(&told)); err != nil {
+	if err = errors.Join(err, json.NewDecoder(out).Decode(&at)); err != nil {
 		stop()
 		return bareClient{}, nil, fmt.Errorf("start a bare proxy: %w", err)
 	}
 	roots := x509.NewCertPool()
-	cert, err := x509.ParseCertificate(told.Cert)
+	cert, err := x509.ParseCertificate(at.Cert)
 	if err != nil {
 		stop()
 		return bareClient{}, nil, err
 	}
 	roots.AddCert(cert)
 	cfg := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots, ServerName: "example.com"}
-	return bareClient{newAPIClient("bare", "https://"+told.Addr, cfg), cmd.Process.Pid}, stop, nil
+	return bareClient{newAPIClient("bare", "https://"+at.Addr, cfg), cmd.Process.Pid}, stop, nil
 }
 
 // runBare is that process.
@@ -110,7 +110,7 @@ func runBare(in io.Reader, out io.Writer) error {
 	s.EnableHTTP2 = true
 	s.StartTLS()
 	defer s.Close()
-	if err := json.NewEncoder(out).Encode(bareTold{Addr: s.Listener.Addr().(*net.TCPAddr).String(), Cert: s.Certificate().Raw}); err != nil {
+	if err := json.NewEncoder(out).Encode(bareAddr{Addr: s.Listener.Addr().(*net.TCPAddr).String(), Cert: s.Certificate().Raw}); err != nil {
 		return err
 	}
 	_, err = io.Copy(io.Discard, in) // until the runner ends

@@ -167,7 +167,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	return rewrite(o.write, strings.Join(o.only, ","), report)
 }
 
-// measureAll runs the chosen groups. One that fails does not keep the others
+// measureAll runs the chosen groups. A group that fails does not keep the others
 // from being seen, but the run has failed.
 func (b *bench) measureAll(ctx context.Context) error {
 	var errs []error

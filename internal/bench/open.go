@@ -50,7 +50,7 @@ func crowdRow(want, limit int, got []crowd) row {
 	n := got[0].conns
 	note := ""
 	if n < want {
-		note = fmt.Sprintf("; no more than %d because a process may open %d files here", n, limit)
+		note = fmt.Sprintf("; at most %d because a process may open %d files here", n, limit)
 	}
 	return row{
 		what: fmt.Sprintf("%d open connections: memory of the agent per connection", want),

@@ -54,7 +54,7 @@ func (r *readiness) await(ctx context.Context, ports []int, exited chan error) e
 			ready <- knock(ctx, ports)
 			return
 		}
-		ready <- r.told()
+		ready <- r.ready()
 	}()
 	select {
 	case err := <-ready:
@@ -67,8 +67,8 @@ func (r *readiness) await(ctx context.Context, ports []int, exited chan error) e
 	}
 }
 
-// told returns when the agent has said that it is ready.
-func (r *readiness) told() error {
+// ready returns when the agent has said that it is ready.
+func (r *readiness) ready() error {
 	buf := make([]byte, 1024)
 	for {
 		n, err := r.conn.Read(buf)

@@ -54,8 +54,8 @@ func (b *bench) swap(ctx context.Context) (err error) {
 	return nil
 }
 
-// swapRound logs in anew and returns when the first dial began that was
-// served with another cert, counted from when the home was written.
+// swapRound logs in again. It returns the time from the writing of the home to
+// the first dial that was served with another cert.
 func (b *bench) swapRound(ctx context.Context, w way) (time.Duration, error) {
 	serial := func() (string, error) {
 		conn, serial, err := servedBy(ctx, w)
@@ -90,7 +90,7 @@ func (b *bench) swapRound(ctx context.Context, w way) (time.Duration, error) {
 	}
 }
 
-// passersBy are clients that connect over and over, and one that stays.
+// passersBy are clients that connect over and over, and one client that stays.
 type passersBy struct {
 	visits, failures atomic.Int64
 	first            atomic.Pointer[error]

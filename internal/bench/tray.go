@@ -22,8 +22,8 @@ const (
 	stormPause  = time.Millisecond // between two snapshots
 )
 
-// tray measures the tray on a message bus without a panel, with an agent that
-// says nothing new, and with one that says something a thousand times a second.
+// tray measures the tray on a message bus without a panel: with an agent whose
+// snapshot stays the same, and with a thousand changes a second.
 func (b *bench) tray(ctx context.Context) error {
 	if _, err := exec.LookPath("dbus-daemon"); err != nil {
 		b.say("  skipped: the tray wants a message bus, and there is no dbus-daemon")
@@ -137,7 +137,7 @@ type chatter struct {
 	ipc.KubeBackend
 
 	wake     chan struct{}
-	followed chan struct{} // closed when somebody follows
+	followed chan struct{} // closed when a front end follows
 	once     sync.Once
 
 	mu  sync.Mutex

@@ -108,7 +108,7 @@ func (w *world) directRoute(ctx context.Context) (route.Route, error) {
 	return r, err
 }
 
-// mintRoute mints a cert for a database with the session in home. Who may
+// mintRoute mints a cert for a database with the session in home. A user who may
 // vouch for the proxy is left to the caller.
 func mintRoute(ctx context.Context, home string, to cluster.DBRoute) (_ route.Route, err error) {
 	p, err := loadProfile(ctx, home, to.Cluster)
@@ -146,7 +146,7 @@ func loadProfile(ctx context.Context, home, clusterName string) (*certwatch.Prof
 			settling = settling || p.Settling
 		}
 		if !settling || time.Since(began) > startWait {
-			return nil, fmt.Errorf("nobody is logged in to %s in %s", clusterName, home)
+			return nil, fmt.Errorf("no session for %s in %s", clusterName, home)
 		}
 		if err := pause(ctx, 50*time.Millisecond); err != nil { // it was written just now
 			return nil, err

@@ -2,8 +2,8 @@
 //
 // It promises to open nothing but a page on this machine's loopback interface,
 // by plain HTTP, or a page of a Teleport proxy that the caller names, by HTTPS:
-// whatever a program printed, or somebody made it print, no other address is
-// ever handed to the system.
+// whatever a program printed, or was made to print, no other address is ever
+// handed to the system.
 package browser
 
 import (
@@ -84,8 +84,8 @@ func withPort(proxy string) string {
 	return proxy
 }
 
-// openWait is how long the browser's command is watched: one that fails does so
-// at once, and one that is the browser itself stays.
+// openWait is how long the browser's command is watched: a command fails at
+// once or not at all, and some are the browser itself and stay.
 const openWait = 2 * time.Second
 
 // Open opens raw if [Check] lets it, with the given command; without one with

@@ -108,10 +108,10 @@ func TestOpen(t *testing.T) {
 		t.Errorf("opened %q, %v", got, err)
 	}
 	if err := Open(t.Context(), "http://127.0.0.1:1/x", nil, env(script+" %s 3")); err == nil {
-		t.Error("a browser that fails is not told")
+		t.Error("a browser that fails is not reported")
 	}
 	if err := Open(t.Context(), "http://127.0.0.1:1/x", nil, env(filepath.Join(dir, "none"))); err == nil {
-		t.Error("a browser that is not there is not told")
+		t.Error("a browser that is not there is not reported")
 	}
 	if err := Open(t.Context(), "http://127.0.0.1:1/argv", []string{script}, env("none")); err != nil {
 		t.Error(err)

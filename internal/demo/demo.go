@@ -224,9 +224,9 @@ func (d *demo) runAgent(ctx context.Context) error {
 	return agent.Run(ctx, agent.Options{Paths: d.paths, Version: d.Version, Logger: log})
 }
 
-// renew logs in anew at two thirds of each session, as a person with tsh in a
-// terminal would, so that certificates change while connections are open. Who
-// has logged out stays so.
+// renew logs in again at two thirds of each session, as a person with tsh in a
+// terminal would, so that certificates change while connections are open. A user
+// who has logged out stays logged out.
 func (d *demo) renew(ctx context.Context) error {
 	every := time.NewTicker(d.SessionTTL * 2 / 3)
 	defer every.Stop()

@@ -51,8 +51,8 @@ Ctrl-C ends the demo and removes everything.
 	return err
 }
 
-// environment is the lines that make berth in another terminal the one that
-// belongs to the demo, with the demo's agent.
+// environment returns the lines that make berth in another terminal use the
+// demo's agent.
 func (d *demo) environment() string {
 	lines := setVar("BERTH_HOME", d.berthHome())
 	berth, err := d.findBerth()

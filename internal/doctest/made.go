@@ -12,7 +12,7 @@ func Made(t testing.TB, root, name, content string, update bool) {
 	t.Helper()
 	path := filepath.Join(root, "docs", name)
 	if update {
-		if err := os.WriteFile(path, []byte(content), 0o644); err != nil { //nolint:gosec // a page for everybody to read
+		if err := os.WriteFile(path, []byte(content), 0o644); err != nil { //nolint:gosec // a page for every user to read
 			t.Fatal(err)
 		}
 	}

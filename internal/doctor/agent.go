@@ -76,8 +76,8 @@ func (d *doctor) checkAgent(ctx context.Context) []Finding {
 }
 
 func isTimeout(err error) bool {
-	told, ok := errors.AsType[*client.Error](err)
-	return ok && told.Code == "timeout"
+	known, ok := errors.AsType[*client.Error](err)
+	return ok && known.Code == "timeout"
 }
 
 // coveredElsewhere reports whether another check finds the problem by itself.

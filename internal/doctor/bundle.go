@@ -41,8 +41,9 @@ Names of proxies, clusters, databases, tunnels and Teleport users are in it: rea
 it before you send it.
 `
 
-// told are the variables whose being set explains something.
-var told = []string{
+// reported are the environment variables that explain something when they are
+// set.
+var reported = []string{
 	"BERTH_HOME", "TELEPORT_HOME", "TELEPORT_PROXY", "TELEPORT_USER", "TELEPORT_CLUSTER", "KUBECONFIG", "XDG_CONFIG_HOME", "XDG_STATE_HOME",
 	"XDG_RUNTIME_DIR", "XDG_CURRENT_DESKTOP", "DBUS_SESSION_BUS_ADDRESS", "DISPLAY", "WAYLAND_DISPLAY", "HTTPS_PROXY", "https_proxy",
 	"HTTP_PROXY", "http_proxy", "NO_PROXY", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR", "BROWSER", "LANG", "PATH",
@@ -165,7 +166,7 @@ func withoutPages(s state.Snapshot) state.Snapshot {
 
 func environment(env func(string) string) string {
 	var b strings.Builder
-	for _, name := range told {
+	for _, name := range reported {
 		is := "not set"
 		if env(name) != "" {
 			is = "set"

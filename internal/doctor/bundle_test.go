@@ -183,7 +183,7 @@ func FuzzRedact(f *testing.F) {
 	f.Add("x", "y")
 	f.Add("\"", "\\n")
 	f.Add("-----BEGIN X-----", "eyJ")
-	secret := base64.StdEncoding.EncodeToString([]byte("a private key that nobody may ever see!"))
+	secret := base64.StdEncoding.EncodeToString([]byte("a private key that no one may ever see!"))
 	f.Fuzz(func(t *testing.T, before, after string) {
 		text := before + "-----BEGIN PRIVATE KEY-----\n" + secret + "\n-----END PRIVATE KEY-----" + after + "\nAuthorization: Bearer " + secret + "\n"
 		if got := newRedactor(nil).text(text); strings.Contains(got, secret) {

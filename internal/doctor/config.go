@@ -10,7 +10,7 @@ import (
 	"berth/agent/config"
 )
 
-// maxMistakes is how many mistakes of the config are told one by one.
+// maxMistakes is how many mistakes of the config are listed one by one.
 const maxMistakes = 20
 
 func (d *doctor) loadConfig() configFacts {

@@ -3,8 +3,8 @@
 // what the desktop has to offer.
 //
 // It promises to work with and without a running agent, to end within
-// [MaxTime] whatever hangs, to disturb nobody (no dialog, no login, no program
-// launched but tsh for its version), and to change nothing unless [Mend] is
+// [MaxTime] whatever hangs, to stay out of the way (no dialog, no login, no
+// program but tsh for its version), and to change nothing unless [Mend] is
 // called. What it says is one line of plain text per finding, whatever others
 // have put into names and errors. [WriteBundle] writes what it found, and what
 // goes with it, without secrets.
@@ -32,7 +32,7 @@ const MaxTime = 10 * time.Second
 
 const (
 	checkTime = 8 * time.Second        // for one check
-	runTime   = 9 * time.Second        // for all of them; who is not done by then hangs
+	runTime   = 9 * time.Second        // for all of them; a check that is not done by then hangs
 	agentTime = 3 * time.Second        // for the agent to answer
 	stepTime  = 3 * time.Second        // for one thing on the network
 	atOnce    = 16                     // things on the network at the same time
@@ -54,7 +54,7 @@ const (
 	Skip Status = "skip" // could not be looked at, or is not wanted
 )
 
-// Finding is what one check found of one thing.
+// Finding is the result of one check of one thing.
 type Finding struct {
 	Check  string `json:"check"` // what was looked at; stable, unlike the words
 	Status Status `json:"status"`
@@ -74,13 +74,13 @@ type Config struct {
 	Paths   paths.Paths
 	Version string              // of the program that asks
 	Env     func(string) string // the environment
-	// Service tells of the agent as a service; nil means that it is not asked.
+	// Service reports on the agent as a service; nil skips that check.
 	Service func(context.Context) (osservice.Status, error)
-	// Autostart is what should start the tray at login; an empty Program means
-	// that nothing should.
+	// Autostart is the entry that starts the tray at login; an empty Program
+	// means that none should.
 	Autostart autostart.Entry
-	// Progress is told each time a check is done, from one goroutine; nil means
-	// that nobody watches.
+	// Progress is called each time a check is done, from one goroutine; nil
+	// means not at all.
 	Progress func(done, total int)
 	// Resolver looks up the proxies' names; nil means the system's.
 	Resolver *net.Resolver
@@ -88,7 +88,7 @@ type Config struct {
 	Now func() time.Time
 }
 
-// Report is what Run found.
+// Report is the result of Run.
 type Report struct {
 	Findings []Finding
 	Snapshot *state.Snapshot // nil when no agent answered

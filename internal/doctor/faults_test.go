@@ -178,7 +178,7 @@ func TestFaults(t *testing.T) {
 		},
 		"home_is_empty": {
 			plant: func(b *bench) { b.must(os.RemoveAll(b.home)) },
-			check: "home", status: Warn, text: "nobody has logged in", fix: "berth login",
+			check: "home", status: Warn, text: "no login yet", fix: "berth login",
 		},
 		"session_ended": {
 			plant: func(b *bench) { b.cfg.Now = func() time.Time { return time.Now().Add(13 * time.Hour) } },
@@ -188,7 +188,7 @@ func TestFaults(t *testing.T) {
 			plant: func(b *bench) {
 				key := filepath.Join(b.home, "keys", "localhost", "alice-x509.pem")
 				b.write(key, "no certificate\n", 0o600)
-				old := time.Now().Add(-time.Hour) // nobody is still writing
+				old := time.Now().Add(-time.Hour) // no program is still writing
 				b.must(filepath.WalkDir(b.home, func(path string, _ os.DirEntry, err error) error {
 					return errors.Join(err, os.Chtimes(path, old, old))
 				}))
@@ -228,7 +228,7 @@ func TestFaults(t *testing.T) {
 				b.must(err)
 				b.write(file, strings.ReplaceAll(string(text), "tls_routing_conn_upgrade_required: true\n", ""), 0o600)
 			},
-			check: "proxy_alpn", status: Warn, text: "load balancer", fix: "log in anew",
+			check: "proxy_alpn", status: Warn, text: "load balancer", fix: "log in again",
 		},
 		"clock": {
 			plant: func(b *bench) { b.cfg.Now = func() time.Time { return time.Now().Add(10 * time.Minute) } },

@@ -16,7 +16,7 @@ import (
 
 const maxKeys = 20_000 // files of a home that are looked at
 
-// private is a file or folder that nobody else should have access to.
+// private is a file or folder that only its owner should have access to.
 type private struct {
 	path   string
 	folder bool
@@ -44,7 +44,7 @@ func (d *doctor) checkFiles(ctx context.Context) []Finding {
 		found = append(found, f.look()...)
 	}
 	if found == nil {
-		return one("files", OK, "nobody else can read or change what is berth's and tsh's", "")
+		return one("files", OK, "file permissions are private", "")
 	}
 	return found
 }
@@ -69,7 +69,7 @@ func keyFiles(ctx context.Context, home string) []private {
 	return files
 }
 
-// look finds what is wrong with the file; one that is not there is fine.
+// look finds what is wrong with the file; a missing file is fine.
 func (f private) look() []Finding {
 	info, err := os.Lstat(f.path)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -16,7 +16,7 @@ import (
 	"berth/internal/wake"
 )
 
-// maxProfiles is how many profiles of a home are told one by one.
+// maxProfiles is how many profiles of a home are listed one by one.
 const maxProfiles = 20
 
 // tsh writes its files one by one: a home is read that often in such a time.
@@ -85,21 +85,21 @@ func (d *doctor) checkHome(h homeFacts) []Finding {
 		return one("home", Fail, h.err.Error(), "make it readable for you, or correct homes in the config")
 	}
 	if _, err := os.Stat(h.path); errors.Is(err, fs.ErrNotExist) {
-		return one("home", Warn, fmt.Sprintf("%s is not there: nobody has logged in yet", h.path), "berth login PROXY, or tsh login")
+		return one("home", Warn, fmt.Sprintf("%s does not exist: no login yet", h.path), "berth login PROXY, or tsh login")
 	}
 	if len(h.profiles) == 0 {
-		return one("home", Warn, fmt.Sprintf("%s holds no profile: nobody has logged in yet", h.path), "berth login PROXY, or tsh login")
+		return one("home", Warn, fmt.Sprintf("%s holds no profile: no login yet", h.path), "berth login PROXY, or tsh login")
 	}
 	var layouts []string
-	var told []Finding
+	var profiles []Finding
 	for _, p := range h.profiles {
 		if p.Session != nil && !slices.Contains(layouts, p.Session.Layout.String()) {
 			layouts = append(layouts, p.Session.Layout.String())
 		}
-		told = append(told, d.checkProfile(p)...)
+		profiles = append(profiles, d.checkProfile(p)...)
 	}
 	slices.Sort(layouts)
-	layout := "nobody is logged in"
+	layout := "no session"
 	if len(layouts) > 0 {
 		layout = "layout " + strings.Join(layouts, " and ")
 	}
@@ -108,14 +108,14 @@ func (d *doctor) checkHome(h homeFacts) []Finding {
 		found = append(found, one("home", Warn, fmt.Sprintf("%s: that is as many profiles as berth looks at; %d more are left aside", h.path, aside),
 			"log out of clusters that are not used any more: tsh logout")...)
 	}
-	if more := len(told) - maxProfiles; more > 0 {
-		told = append(told[:maxProfiles:maxProfiles], one("profile", Warn,
+	if more := len(profiles) - maxProfiles; more > 0 {
+		profiles = append(profiles[:maxProfiles:maxProfiles], one("profile", Warn,
 			fmt.Sprintf("%s: and %d more profiles without a session", h.path, more), "tsh status")...)
 	}
-	return append(found, told...)
+	return append(found, profiles...)
 }
 
-// checkProfile tells of a profile that has no whole and valid session.
+// checkProfile reports on a profile without a complete and valid session.
 func (d *doctor) checkProfile(p *certwatch.Profile) []Finding {
 	login := "berth login " + p.ProxyAddr
 	switch {
@@ -124,7 +124,7 @@ func (d *doctor) checkProfile(p *certwatch.Profile) []Finding {
 	case p.Settling:
 		return one("profile", Skip, fmt.Sprintf("the profile of %s is being written", p.Name), "")
 	case p.Session == nil:
-		return one("session", Warn, fmt.Sprintf("nobody is logged in to %s", p.ProxyAddr), login)
+		return one("session", Warn, fmt.Sprintf("not logged in to %s", p.ProxyAddr), login)
 	}
 	now := d.Now()
 	switch s := p.Session; {

@@ -27,7 +27,7 @@ const (
 	// probeALPN is a protocol that every Teleport proxy knows, and for which the
 	// handshake needs no cert.
 	probeALPN = "teleport-reversetunnel"
-	// upgradeALPN is one that goes through the connection upgrade, as tunnels do.
+	// upgradeALPN is a protocol that goes through the connection upgrade, as tunnels do.
 	upgradeALPN = "teleport-postgres"
 )
 
@@ -136,7 +136,7 @@ func readRoots(path string) (*x509.CertPool, error) {
 	return roots, nil
 }
 
-// checkProxy takes one step after the other, and stops at one that fails.
+// checkProxy takes one step after the other, and stops at the first failure.
 func (d *doctor) checkProxy(ctx context.Context, t target) []Finding {
 	if t.unreadable != nil {
 		return one("proxy_tls", Fail, fmt.Sprintf("the ca_file of %s cannot be read: %v", t.addr, t.unreadable), "correct ca_file in the config")
@@ -237,7 +237,7 @@ func (d *doctor) proxyALPN(ctx context.Context, t target) []Finding {
 		err := probe(ctx, to)
 		if errors.Is(err, route.ErrUntrusted) {
 			return one("proxy_upgrade", Fail, fmt.Sprintf("what answers behind the load balancer of %s is not known to the session: %v", t.addr, err),
-				"log in anew, which brings the cluster's present CAs: berth login "+t.addr)
+				"log in again, which brings the cluster's present CAs: berth login "+t.addr)
 		}
 		if err != nil {
 			return one("proxy_upgrade", Fail, fmt.Sprintf("a load balancer before %s ends TLS, and does not let Teleport's connection upgrade pass: %v", t.addr, err),
@@ -246,7 +246,7 @@ func (d *doctor) proxyALPN(ctx context.Context, t target) []Finding {
 	}
 	if t.knowsProxy && !t.upgrade {
 		return one("proxy_alpn", Warn, fmt.Sprintf("a load balancer before %s ends TLS, and the profile does not know of it: berth finds out by itself, tsh does not", t.addr),
-			"log in anew, so that tsh notes it: tsh logout, then berth login "+t.addr)
+			"log in again, so that tsh notes it: tsh logout, then berth login "+t.addr)
 	}
 	return nil
 }

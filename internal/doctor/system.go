@@ -81,7 +81,7 @@ func (d *doctor) checkAutostart(context.Context) []Finding {
 			Check: "autostart", Status: Warn, Text: fmt.Sprintf("%s starts another program, or one that was moved", st.Path), Fix: "berth tray install",
 			repair: func(context.Context) (string, error) {
 				r, err := autostart.Install(d.Autostart, d.Env)
-				return "written anew: " + r.Path, err
+				return "rewritten: " + r.Path, err
 			},
 		}}
 	default:

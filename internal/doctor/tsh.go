@@ -37,7 +37,7 @@ func (d *doctor) checkTSH(ctx context.Context) []Finding {
 	missing, ok := errors.AsType[*tsh.NotFoundError](err)
 	switch {
 	case ok:
-		return one("tsh", Fail, missing.Error()+": without it nobody can log in", missing.Hint())
+		return one("tsh", Fail, missing.Error()+": berth cannot log in without it", missing.Hint())
 	case err != nil:
 		return one("tsh", Fail, err.Error(), "run it by hand to see what is wrong with it: tsh version")
 	default:
@@ -53,7 +53,7 @@ func (d *doctor) tooOld(ctx context.Context, proxy, least string) []Finding {
 	}
 	facts, err := d.tshFacts.get(ctx)
 	if err != nil || facts.err != nil || facts.version.AtLeast(want) {
-		return nil // what is wrong with tsh itself is told elsewhere
+		return nil // another check reports what is wrong with tsh itself
 	}
 	return one("tsh_version", Fail, fmt.Sprintf("tsh %v is too old for %s, which wants %v or newer", facts.version, proxy, want), "update tsh")
 }

@@ -244,7 +244,7 @@ func (d *doctor) checkKubeconfig(ctx context.Context) []Finding {
 		}
 	}
 	if err != nil {
-		return one("kubeconfig", Fail, fmt.Sprintf("berth's kubeconfig %s: %v", path, err), "the agent writes it anew: berth agent restart")
+		return one("kubeconfig", Fail, fmt.Sprintf("berth's kubeconfig %s: %v", path, err), "the agent rewrites it: berth agent restart")
 	}
 	return one("kubeconfig", OK, path+" has a context for every tunnel to Kubernetes", "")
 }

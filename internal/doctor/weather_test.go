@@ -17,7 +17,7 @@ import (
 	"berth/certwatch"
 )
 
-// TestEverythingHangs: what never answers is told as such, in time.
+// TestEverythingHangs: what never answers is reported as such, in time.
 func TestEverythingHangs(t *testing.T) {
 	b := newBench(t, nil)
 	release := make(chan struct{})
@@ -39,7 +39,7 @@ func TestEverythingHangs(t *testing.T) {
 	}
 }
 
-// TestManyProfiles: a home of 500 profiles is looked at in time, and told of in
+// TestManyProfiles: a home of 500 profiles is checked in time, and reported in
 // few lines.
 func TestManyProfiles(t *testing.T) {
 	b := newBench(t, nil)
@@ -66,7 +66,7 @@ func TestManyProfiles(t *testing.T) {
 	}
 }
 
-// TestTooManyProfiles: those that berth does not look at are told of.
+// TestTooManyProfiles: those that berth does not look at are mentioned.
 func TestTooManyProfiles(t *testing.T) {
 	b := newBench(t, nil)
 	profiles, err := certwatch.Load(b.home)
@@ -79,7 +79,7 @@ func TestTooManyProfiles(t *testing.T) {
 	wants(t, Report{Findings: found}, "home", Warn, "3 more are left aside", "tsh logout")
 }
 
-// TestDisk: how much room is left is told before it is gone.
+// TestDisk: how much room is left is reported before it is gone.
 func TestDisk(t *testing.T) {
 	const gb = uint64(1 << 30)
 	for name, c := range map[string]struct {

@@ -45,7 +45,7 @@ func (p *person) startAgent(more ...string) {
 			t.Error(err)
 		}
 		if p.agent.err != nil && !t.Failed() {
-			t.Errorf("agent told to stop: %v after %s", p.agent.err, time.Since(begin))
+			t.Errorf("stopped agent: %v after %s", p.agent.err, time.Since(begin))
 		}
 		if t.Failed() {
 			t.Logf("the agent's log ends:\n%s", p.agent.tail())

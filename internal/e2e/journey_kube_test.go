@@ -52,7 +52,7 @@ func TestKubernetes(t *testing.T) {
 		}
 		return nil
 	}); err != nil {
-		t.Fatalf("nobody waits for the login: %v\n%s", err, held.Output())
+		t.Fatalf("no client waits for the login: %v\n%s", err, held.Output())
 	}
 	if p.berth("kube", "config") != before {
 		t.Error("logged out, the kubeconfig is another one")

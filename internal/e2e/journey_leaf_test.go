@@ -42,7 +42,7 @@ func TestLeafCluster(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Logf("tsh lists the leaf's database %s after it was told to join", time.Since(joined).Round(100*time.Millisecond))
+		t.Logf("tsh lists the leaf's database %s after it was asked to join", time.Since(joined).Round(100*time.Millisecond))
 		late.startAgent()
 		late.useLeaf(t)
 	})
@@ -58,7 +58,7 @@ func TestLeafCluster(t *testing.T) {
 		}
 		begin := time.Now()
 		r := late.psql(link, "select 1")
-		t.Logf("psql is told after %s: %s", time.Since(begin).Round(time.Millisecond), strings.TrimSpace(r.err))
+		t.Logf("psql prints after %s: %s", time.Since(begin).Round(time.Millisecond), strings.TrimSpace(r.err))
 		if r.code != 2 || !strings.Contains(r.err, "FATAL:  tunnel leafy: database hung up") {
 			t.Errorf("psql exits %d with the leaf gone: %s", r.code, r.err)
 		}

@@ -80,7 +80,7 @@ func notAllowed(t *testing.T, role string) {
 	if took := time.Since(begin); r.code != 2 || took > 5*time.Second {
 		t.Errorf("psql ends after %s with code %d:\n%s", took, r.code, r.err)
 	}
-	t.Logf("psql is told: %s", strings.TrimSpace(r.err))
+	t.Logf("psql prints: %s", strings.TrimSpace(r.err))
 }
 
 func wrongDatabaseUser(t *testing.T) {
@@ -97,7 +97,7 @@ func wrongDatabaseUser(t *testing.T) {
 		if r.code != 2 || !strings.Contains(r.err, "access to db denied") {
 			t.Errorf("Teleport's refusal of a %s does not reach psql (exit code %d):\n%s", what, r.code, r.err)
 		}
-		t.Logf("with a wrong %s psql is told: %s", what, strings.TrimSpace(r.err))
+		t.Logf("with a wrong %s psql prints: %s", what, strings.TrimSpace(r.err))
 	}
 	if tun := p.tunnel("prod"); !ready(tun) {
 		t.Errorf("a client's wrong user makes the tunnel %s, %s", tun.State, problemText(tun.Problem))
@@ -114,7 +114,7 @@ func databaseServerAway(t *testing.T) {
 	if r.code != 2 || !strings.Contains(r.err, "connection refused") {
 		t.Errorf("psql is not told that the server behind Teleport is away (exit code %d):\n%s", r.code, r.err)
 	}
-	t.Logf("psql is told: %s", strings.TrimSpace(r.err))
+	t.Logf("psql prints: %s", strings.TrimSpace(r.err))
 }
 
 func portInUse(t *testing.T) {

@@ -19,7 +19,7 @@ func linkTo(addr, user string) string {
 	return u.String()
 }
 
-// TestClientsBeforeLogin starts the agent on a machine where nobody has ever
+// TestClientsBeforeLogin starts the agent on a machine where no one has ever
 // logged in, and connects.
 func TestClientsBeforeLogin(t *testing.T) {
 	p := newPerson(t, roleDB)
@@ -84,11 +84,11 @@ func TestProxyRestart(t *testing.T) {
 	if err == nil {
 		t.Error("a query was answered with the proxy gone")
 	}
-	t.Logf("a client with the proxy gone is told after %s: %v", time.Since(begin).Round(time.Millisecond), err)
+	t.Logf("a client with the proxy gone answers after %s: %v", time.Since(begin).Round(time.Millisecond), err)
 	noticed := watch.await(down, 20*time.Second, "prod", "in error with proxy_unreachable", func(tun state.Tunnel) bool {
 		return tun.State == state.TunnelError && tun.Problem != nil && tun.Problem.Code == state.CodeProxyUnreachable
 	})
-	t.Logf("status says so %s after the proxy was told to stop", noticed.Sub(down).Round(time.Millisecond))
+	t.Logf("status says so %s after the proxy was asked to stop", noticed.Sub(down).Round(time.Millisecond))
 	sleepUntil(t.Context(), begin.Add(5*time.Second))
 
 	if err := lab.teleport.start(t.Context()); err != nil {

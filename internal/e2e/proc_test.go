@@ -133,7 +133,7 @@ func mustRun(ctx context.Context, env []string, stdin, path string, args ...stri
 	return r.out, nil
 }
 
-// freePort finds a port nobody listens on. It lies below the range the system
+// freePort finds a free port. It lies below the range the system
 // takes for outgoing connections, so that it stays free while a server that
 // owns it restarts, and above the range berth derives ports from.
 func freePort() (int, error) {

@@ -11,8 +11,8 @@ import (
 )
 
 // Trim gives back the memory that only the start needed: the heap's, and the
-// pages of the program's own file that nobody can have written to. What is
-// needed again comes back from the page cache, page by page.
+// read-only pages of the program's own file. Pages that are needed again come
+// back from the page cache, one by one.
 func Trim() error {
 	debug.FreeOSMemory()
 	self, err := os.Executable()

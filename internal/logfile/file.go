@@ -41,7 +41,7 @@ func (l *file) Write(line []byte) (int, error) {
 // readyLocked opens the file if need be, and makes room for the next line.
 func (l *file) readyLocked(next int64) error {
 	if l.f != nil && !l.stillThereLocked() {
-		l.closeLocked() // somebody removed or moved it: what follows should be found
+		l.closeLocked() // it was removed or moved: later lines must be found
 	}
 	if l.f == nil {
 		if err := l.openLocked(); err != nil {
@@ -56,7 +56,7 @@ func (l *file) readyLocked(next int64) error {
 	if err := l.openLocked(); err != nil {
 		return err
 	}
-	l.size = 0 // where it could not be set aside it grows once more, rather than be lost
+	l.size = 0 // where it could not be set aside it may grow to twice its size, rather than be lost
 	return nil
 }
 
@@ -71,7 +71,7 @@ func (l *file) openLocked() error {
 	if err != nil {
 		return fmt.Errorf("open log: %w", err)
 	}
-	// One that was there before may be open to others.
+	// An existing file may be open to other users.
 	err = f.Chmod(0o600)
 	info, statErr := f.Stat()
 	if err := errors.Join(err, statErr); err != nil {
@@ -81,8 +81,9 @@ func (l *file) openLocked() error {
 	return nil
 }
 
-// rotate moves each file one on; the oldest is overwritten. What cannot be
-// moved stays: there is nobody to tell, and the log goes on.
+// rotate renames each file to the next number; the oldest is overwritten. A file
+// that cannot be moved stays: there is no place to report that, and logging goes
+// on.
 func (l *file) rotate() {
 	for n := l.keep; n > 0; n-- {
 		_ = os.Rename(l.old(n-1), l.old(n))

@@ -2,7 +2,7 @@
 // terminal when there is one.
 //
 // It promises that only the user can read the file, that the files together
-// stay small, and that a log that cannot be written stops nobody.
+// stay small, and that a log that cannot be written stops no program.
 package logfile
 
 import (

@@ -67,7 +67,7 @@ func (b *bus) follow(ctx context.Context, name string, match ...dbus.MatchOption
 	return nil
 }
 
-// owner returns the connection that owns name; empty means that nobody does.
+// owner returns the connection that owns name; empty while none does.
 func (b *bus) owner(name string) string {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -144,10 +144,10 @@ func TestSleepIsHeldUpUntilEverybodyWasTold(t *testing.T) {
 	f.sleep(true)
 	r.want(t, Suspending)
 	if !<-held {
-		t.Error("the machine went to sleep before everybody was told")
+		t.Error("the machine went to sleep before all listeners were called")
 	}
 	if !released(f, inhibitor, 5*time.Second) {
-		t.Error("the machine's sleep is still held up after everybody was told")
+		t.Error("the machine's sleep is still held up after all listeners were called")
 	}
 	f.sleep(false)
 	if e := r.want(t, Woke); e.Source != "logind" {

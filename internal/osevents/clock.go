@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// reading is what the clocks of the machine say at one moment.
+// reading holds the machine's clocks at one moment.
 type reading struct {
 	wall    time.Time     // with its monotonic reading stripped
 	running time.Duration // since some fixed moment, without the time asleep
@@ -45,8 +45,8 @@ func (c *clock) step() (slept, set time.Duration) {
 	return compare(before, now)
 }
 
-// compare is the decision of step. Where nobody counts the time asleep, a wall
-// clock that is ahead has most likely gone on while the machine slept.
+// compare is the decision of step. Where the system does not count the time
+// asleep, a wall clock that is ahead has most likely gone on during sleep.
 func compare(before, now reading) (slept, set time.Duration) {
 	gone := now.asleep - before.asleep
 	set = now.wall.Sub(before.wall) - (now.running - before.running) - gone

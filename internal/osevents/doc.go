@@ -1,7 +1,6 @@
-// Package osevents tells what the operating system knows and berth wants to
-// know: that the machine is about to sleep or has woken, that the clock was
-// set, that the network is another one, that the screen was locked, and how
-// long nobody has touched the machine.
+// Package osevents reports system events: that the machine is about to sleep or
+// has woken, that the clock was set, that the network has changed, that the
+// screen was locked, and how long the machine has been idle.
 //
 // It listens to what the system has to offer and wakes up only when that
 // speaks:

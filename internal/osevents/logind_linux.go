@@ -108,7 +108,7 @@ func (l *logind) signal(ctx context.Context, s *dbus.Signal) {
 	}
 }
 
-// sleep is told before and after the machine sleeps.
+// sleep handles logind's signals before and after the machine sleeps.
 func (l *logind) sleep(ctx context.Context, begins bool) {
 	if !begins {
 		l.m.lookAtClock("logind", true)
@@ -161,7 +161,7 @@ func (l *logind) findSession(ctx context.Context) error {
 	if err := l.Object(loginName, loginPath).CallWithContext(ask, loginManager+".GetUser", dbus.FlagNoAutoStart,
 		uint32(os.Getuid())).Store(&user); err != nil {
 		l.noSession()
-		return nil //nolint:nilerr // nobody is logged in: there is no screen to watch
+		return nil //nolint:nilerr // no user is logged in: there is no screen to watch
 	}
 	var display struct {
 		ID   string

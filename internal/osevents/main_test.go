@@ -11,7 +11,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// recorder is somebody who is told of events.
+// recorder records the events it gets.
 type recorder struct {
 	got chan Event
 

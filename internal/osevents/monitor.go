@@ -17,7 +17,8 @@ type Kind int
 
 // What can happen.
 const (
-	// Suspending: the machine goes to sleep as soon as everybody was told.
+	// Suspending: the machine goes to sleep as soon as all listeners have been
+	// called.
 	Suspending Kind = iota + 1
 	// Woke: the machine has slept, or a suspend was called off.
 	Woke
@@ -48,11 +49,11 @@ type Event struct {
 	// By is how long the machine slept, of Woke, or how far the clock was set,
 	// of ClockChanged. Zero means not known.
 	By time.Duration
-	// Source is who told.
+	// Source names the source of the event.
 	Source string
 }
 
-// Config says what to listen to and whom to tell.
+// Config says what to listen to and which function to call.
 type Config struct {
 	Logger *slog.Logger
 	// Tell is called for every event, one at a time. After Suspending the
@@ -65,7 +66,7 @@ type Config struct {
 
 const (
 	// lookEvery is how often clocks and addresses are compared where no source
-	// tells of sleep or of the network.
+	// reports sleep or the network.
 	lookEvery = 15 * time.Second
 	// lookForClock is the same where only the setting of the clock would be
 	// missed.
@@ -77,7 +78,7 @@ const (
 	settledAfter = time.Minute
 )
 
-// cover is what a source tells of, as bits.
+// cover says which events a source reports, as bits.
 type cover uint
 
 const (
@@ -108,8 +109,8 @@ type Monitor struct {
 
 	mu      sync.Mutex // guards what follows
 	covered map[string]cover
-	asleep  bool          // Suspending was told, and Woke was not
-	changed chan struct{} // capacity 1: covered is another
+	asleep  bool          // after Suspending, until Woke
+	changed chan struct{} // capacity 1: covered has changed
 }
 
 // New returns a monitor; Run starts it.
@@ -152,11 +153,11 @@ func (m *Monitor) keep(ctx context.Context, s source) {
 	log := m.log.With("source", s.name)
 	pause := backoff.NewExponentialBackOff()
 	pause.InitialInterval, pause.MaxInterval = time.Second, retryMax
-	told := false
+	logged := false
 	for {
 		var since time.Time
 		err := s.listen(ctx, m, func() {
-			since, told = time.Now(), false
+			since, logged = time.Now(), false
 			m.setCovered(s.name, s.covers)
 			log.Debug("listening to the system")
 		})
@@ -164,9 +165,9 @@ func (m *Monitor) keep(ctx context.Context, s source) {
 		if ctx.Err() != nil {
 			return
 		}
-		if !told {
+		if !logged {
 			log.Info("the system does not tell; looking now and then instead", "err", err)
-			told = true
+			logged = true
 		}
 		if errors.Is(err, errors.ErrUnsupported) {
 			return
@@ -189,11 +190,11 @@ func (m *Monitor) setCovered(source string, c cover) {
 	m.covered[source] = c
 	select {
 	case m.changed <- struct{}{}:
-	default: // told already
+	default: // already signalled
 	}
 }
 
-// look compares clocks and addresses where no source tells.
+// look compares clocks and addresses where no source reports them.
 func (m *Monitor) look(ctx context.Context) {
 	for {
 		var tick <-chan time.Time
@@ -218,7 +219,7 @@ func (m *Monitor) look(ctx context.Context) {
 	}
 }
 
-// missing is what no source tells of.
+// missing returns the events that no source reports.
 func (m *Monitor) missing() cover {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -229,8 +230,8 @@ func (m *Monitor) missing() cover {
 	return missing
 }
 
-// suspending tells that the machine goes to sleep. The channel is closed when
-// everybody was told.
+// suspending reports that the machine goes to sleep. The channel is closed when
+// all listeners have been called.
 func (m *Monitor) suspending(source string) <-chan struct{} {
 	m.mu.Lock()
 	m.asleep = true
@@ -238,9 +239,9 @@ func (m *Monitor) suspending(source string) <-chan struct{} {
 	return m.events.add(Event{Kind: Suspending, Source: source})
 }
 
-// lookAtClock tells what has happened to the clocks since the last look. woke
-// is what a source says that knows of sleep: it is believed once for each
-// Suspending, because a suspend that was called off leaves no trace.
+// lookAtClock reports what has happened to the clocks since the last look. woke
+// comes from a source that knows of sleep: it is believed once for each
+// Suspending, because a cancelled suspend leaves no trace.
 func (m *Monitor) lookAtClock(source string, woke bool) {
 	slept, set := m.clock.step()
 	m.mu.Lock()

@@ -199,7 +199,7 @@ func TestSuspendCalledOff(t *testing.T) {
 		m := machine.monitor(Config{Tell: r.tell})
 		start(t, m)
 		m.lookAtClock("logind", true)
-		r.none(t, time.Second) // nobody had said that it goes to sleep
+		r.none(t, time.Second) // no source had said that it goes to sleep
 		<-m.suspending("logind")
 		m.lookAtClock("logind", true)
 		r.want(t, Suspending, Woke)
@@ -222,7 +222,7 @@ func TestSlowListenerGetsTheNewest(t *testing.T) {
 		m := machine.monitor(Config{Tell: r.tell})
 		start(t, m)
 		m.lock.set("a", true)
-		synctest.Wait() // Locked is being told
+		synctest.Wait() // Locked is being delivered
 		for range 1000 {
 			m.lock.set("a", false)
 			m.lock.set("a", true)
@@ -314,7 +314,7 @@ func TestIdleIsTheMostRecentInput(t *testing.T) {
 		return func(context.Context) (time.Duration, bool) { return d, ok }
 	}
 	if d, known := s.state(); known {
-		t.Errorf("idle for %v, and nobody could know", d)
+		t.Errorf("idle for %v, although that cannot be known", d)
 	}
 	s.set("a", is(time.Hour, true))
 	s.set("b", is(time.Minute, true))

@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	// settle is how long the network must be quiet before a change is told:
-	// one change comes as up to eight messages.
+	// settle is how long the network must be quiet before a change is
+	// reported: one change comes as up to eight messages.
 	settle = time.Second
 	// settleMax is how long a network that is never quiet can hold that back.
 	settleMax = 5 * time.Second

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// A callback that the system calls cannot be given back: there is one of each
-// kind in a process, and it tells everybody who listens.
+// A callback that the system calls cannot be freed: a process has one of each
+// kind, which calls all listeners.
 var (
 	powerCallback  = sync.OnceValue(func() uintptr { return windows.NewCallback(onPower) })
 	changeCallback = sync.OnceValue(func() uintptr { return windows.NewCallback(onChange) })
@@ -21,7 +21,7 @@ var (
 	onPowerCall, onChangeCall listeners
 )
 
-// listeners are who is told of a callback.
+// listeners are the functions that a callback calls.
 type listeners struct {
 	mu  sync.Mutex // guards all
 	all map[*func(kind uintptr)]struct{}
@@ -119,7 +119,7 @@ func listenAddresses(ctx context.Context, m *Monitor, up func()) error {
 		if err := r(windows.AF_UNSPEC, changeCallback(), nil, false, &handle); err != nil {
 			return fmt.Errorf("listen to changes of the network: %w", err)
 		}
-		defer windows.CancelMibChangeNotify2(handle) //nolint:errcheck // likewise when it has gone
+		defer windows.CancelMibChangeNotify2(handle) //nolint:errcheck // it may have gone
 	}
 	up()
 	afterChanges(ctx, changes, func() { m.lookAtNetwork("addresses") })

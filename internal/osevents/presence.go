@@ -6,13 +6,13 @@ import (
 	"time"
 )
 
-// Presence is what the system knows of the user's being there.
+// Presence says whether the user is at the machine, as far as the system knows.
 type Presence struct {
 	// Locked reports whether the screen is locked or belongs to another user;
-	// LockKnown whether anybody could tell.
+	// LockKnown whether the system could tell.
 	Locked, LockKnown bool
-	// Idle is how long nobody has touched the machine; IdleKnown whether
-	// anybody could tell.
+	// Idle is the time since the user last touched the machine; IdleKnown
+	// reports whether the system could tell.
 	Idle      time.Duration
 	IdleKnown bool
 }
@@ -39,10 +39,10 @@ const lockRequestLasts = 10 * time.Second
 type lockState struct {
 	tell func(Event) <-chan struct{}
 
-	mu      sync.Mutex // guards what follows
-	by      map[string]bool
-	told    bool
-	request *time.Timer
+	mu       sync.Mutex // guards what follows
+	by       map[string]bool
+	reported bool
+	request  *time.Timer
 }
 
 // set takes what a source says.
@@ -89,10 +89,10 @@ func (l *lockState) stop() {
 
 func (l *lockState) tellLocked(source string) {
 	locked := l.isLocked()
-	if locked == l.told {
+	if locked == l.reported {
 		return
 	}
-	l.told = locked
+	l.reported = locked
 	kind := Unlocked
 	if locked {
 		kind = Locked

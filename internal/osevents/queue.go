@@ -7,7 +7,7 @@ import (
 )
 
 // queue holds events until they are delivered. It has at most one of each kind:
-// a newer one replaces an older that nobody was told of.
+// a newer event replaces an older one that was not delivered yet.
 type queue struct {
 	ready chan struct{} // capacity 1: there is something to deliver
 
@@ -39,7 +39,7 @@ func (q *queue) add(e Event) <-chan struct{} {
 	return done
 }
 
-// deliver tells of events, one after the other, until ctx ends.
+// deliver calls tell for each event, one after the other, until ctx ends.
 func (q *queue) deliver(ctx context.Context, tell func(Event)) {
 	for {
 		select {

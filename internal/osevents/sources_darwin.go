@@ -80,6 +80,6 @@ func readRoutes(add func(string)) {
 	}
 }
 
-// askSystem knows nothing: macOS tells of the lock and of the user's input
-// through frameworks that need C.
+// askSystem learns nothing: on macOS only frameworks that need C know of the
+// lock and of the user's input.
 func askSystem(*Presence) {}

@@ -57,7 +57,7 @@ func testNetlinkInside(t *testing.T) {
 
 	interfaceUp(t, "lo")
 	if e := r.want(t, NetworkChanged); e.Source != "netlink" {
-		t.Errorf("%s told, want netlink", e.Source)
+		t.Errorf("source %s, want netlink", e.Source)
 	}
 	r.none(t, settle+time.Second) // one change is one event
 

@@ -64,7 +64,7 @@ func askSystem(p *Presence) {
 	p.Locked, p.LockKnown = sessionLocked()
 }
 
-// lastInput returns how long nobody has typed or moved the mouse.
+// lastInput returns the time since the last key press or mouse movement.
 func lastInput() (time.Duration, bool) {
 	info := struct{ size, ticks uint32 }{size: 8}
 	if getLastInputInfo.Find() != nil {

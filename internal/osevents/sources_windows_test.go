@@ -27,7 +27,7 @@ func TestSourcesOfWindows(t *testing.T) {
 func TestPresenceOnWindows(t *testing.T) {
 	p := New(Config{}).Presence()
 	if !p.IdleKnown || p.Idle < 0 || p.Idle > 50*24*time.Hour {
-		t.Errorf("Presence() = %+v, want to know how long nobody has typed", p)
+		t.Errorf("Presence() = %+v, want to know how long the user has been idle", p)
 	}
 	t.Logf("lock: %v, known: %v", p.Locked, p.LockKnown)
 }

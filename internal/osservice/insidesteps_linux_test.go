@@ -186,7 +186,7 @@ func (in *inside) byHand() {
 	in.up("v2")
 }
 
-// nextLogin: nobody touches anything.
+// nextLogin: without any help.
 func (in *inside) nextLogin() {
 	before := in.up("v2")
 	in.logout()

@@ -42,7 +42,7 @@ func newManager(cfg Config) (Manager, error) {
 	return &launchd{cfg: cfg, file: filepath.Join(home, "Library", "LaunchAgents", label(cfg.Name)+".plist"), svc: svc}, nil
 }
 
-// program is what kardianos/service would run; berth runs itself.
+// program satisfies kardianos/service, which never runs it: berth runs itself.
 type program struct{}
 
 func (program) Start(service.Service) error { return nil }

@@ -8,7 +8,7 @@ import (
 )
 
 // Plist returns the launchd agent of cfg. It is started at login and again
-// when it fails, but not when it was told to stop. Output goes to a file of
+// when it fails, but not when it was stopped. Output goes to a file of
 // its own: the program keeps its log itself, so only a crash is seen there.
 func Plist(cfg Config) string {
 	var b strings.Builder

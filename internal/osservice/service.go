@@ -28,13 +28,13 @@ func (k Kind) Supervises() bool { return k == KindSystemd || k == KindLaunchd }
 type Config struct {
 	// Name tells services of one user apart: letters, digits and hyphens.
 	Name string
-	// Description is what the system's tools show.
+	// Description is shown by the system's tools.
 	Description string
 	// Program is the absolute path of the program, Args are its arguments.
 	Program string
 	Args    []string
-	// Env is what the program must find in its environment beside what the
-	// system gives it. The Run key has no place for it.
+	// Env are the variables that the program needs besides those that the
+	// system sets. The Run key has no place for them.
 	Env []EnvVar
 	// LogDir is where launchd puts what the program prints. The folder must
 	// exist when the service starts.
@@ -44,7 +44,7 @@ type Config struct {
 // EnvVar is a variable of the environment.
 type EnvVar struct{ Name, Value string }
 
-// Status is what the system knows of the service.
+// Status describes the service as the system knows it.
 type Status struct {
 	Kind      Kind
 	Installed bool
@@ -52,7 +52,7 @@ type Status struct {
 	Enabled bool
 	// File is the unit, plist or desktop entry, or the registry's value.
 	File string
-	// Program is what the installed service starts; empty if that is unknown.
+	// Program is the file that the installed service starts; empty if unknown.
 	Program string
 	// ProgramMissing says that Program is not there any more.
 	ProgramMissing bool
@@ -91,8 +91,8 @@ type Manager interface {
 	// Uninstall undoes Install. It does not stop what a manager that does
 	// not supervise has started.
 	Uninstall(ctx context.Context) error
-	// Start starts the installed service, and for managers that are told so
-	// by the program, waits until it is ready.
+	// Start starts the installed service. Where the program reports to the
+	// manager that it is ready, Start waits for that.
 	Start(ctx context.Context) error
 	// Stop stops it. It is ErrUnsupervised where the manager cannot.
 	Stop(ctx context.Context) error

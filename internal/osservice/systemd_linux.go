@@ -74,7 +74,7 @@ func findRuntimeDir() {
 	}
 }
 
-// program is what kardianos/service would run; berth runs itself.
+// program satisfies kardianos/service, which never runs it: berth runs itself.
 type program struct{}
 
 func (program) Start(service.Service) error { return nil }

@@ -16,8 +16,8 @@ const PackagedProgram = "/usr/bin/berth"
 // the first signal: it stops its own children, after open connections ended.
 //
 // Of the hardening that exists only that is here which a user manager can do
-// without a user namespace: in one, the ids of the programs that connect could
-// not be told.
+// without a user namespace: in one, berth could not see the user ids of the
+// programs that connect.
 const (
 	unitHead = `# Written by "berth agent install", which replaces it.
 # Changes of your own are kept by "systemctl --user edit %s".

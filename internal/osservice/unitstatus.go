@@ -17,7 +17,7 @@ func properties(out string) map[string]string {
 	return props
 }
 
-// unitStatus is what a unit's properties say.
+// unitStatus reads a unit's properties.
 func unitStatus(p map[string]string) Status {
 	st := Status{Kind: KindSystemd, File: p["FragmentPath"], Program: execPath(p["ExecStart"])}
 	switch p["UnitFileState"] {

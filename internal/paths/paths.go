@@ -244,7 +244,7 @@ func (p Paths) TraySocket() string {
 }
 
 // LockPID is the file in which the holder of Lock notes its process id. It is
-// not Lock itself, since Windows lets nobody read a locked file.
+// not Lock itself, since Windows lets no program read a locked file.
 func (p Paths) LockPID() string { return p.Lock + ".pid" }
 
 // MakeDirs makes the folders of all paths, for the current user alone. It
@@ -298,7 +298,7 @@ func (p Paths) CheckSocketDir() error {
 var errOpen = errors.New("other users can enter it")
 
 // ownPrivate returns nil when path is a folder, not a link to one, that
-// belongs to the current user and that nobody else can enter.
+// belongs to the current user and that no other user can enter.
 func ownPrivate(path string) error {
 	info, err := os.Lstat(path)
 	if err != nil {

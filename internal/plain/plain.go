@@ -176,8 +176,8 @@ func (c *cleaner) mark(r rune) {
 	c.out.WriteRune(r)
 }
 
-// isEmoji reports whether r is one that another form can be asked for: the
-// library does not say so, but its widths do.
+// isEmoji reports whether r has an emoji form as well as a text form. The
+// library has no call for that, but its widths differ.
 func isEmoji(r rune) bool {
 	if r < '\u00a9' || unicode.IsLetter(r) {
 		return false

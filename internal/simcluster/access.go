@@ -34,8 +34,8 @@ func allows(list []string, value string) bool {
 }
 
 // reaches reports whether an identity may have to do with a resource of the
-// site at all: one that was made with a request for resources reaches those
-// alone, whatever its roles allow.
+// site at all: an identity from a request for resources reaches those alone,
+// whatever its roles allow.
 func (s *Site) reaches(id certwatch.Identity, kind, name string) bool {
 	if id.AllowedResourceIDs == "" {
 		return true

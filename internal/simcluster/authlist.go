@@ -362,7 +362,7 @@ type usersService struct {
 	a *authService
 }
 
-// GetUser returns the caller; other users are none of his business.
+// GetUser returns the caller and refuses any other user.
 func (u usersService) GetUser(ctx context.Context, req *userspb.GetUserRequest) (*userspb.GetUserResponse, error) {
 	user, err := u.a.GetCurrentUser(ctx, nil)
 	if err != nil {

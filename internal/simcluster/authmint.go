@@ -88,8 +88,8 @@ func (a *authService) GenerateUserCerts(ctx context.Context, req *proto.UserCert
 		return nil, err
 	}
 	a.c.grants(&id)
-	// Never longer than the session; and that may have ended, for nobody
-	// looks at an open connection's cert again.
+	// Never longer than the session; and that may have ended, because the server
+	// checks the cert only when a connection is opened.
 	notAfter := req.Expires
 	if end := a.c.faults.sessionEnd(who.cert); notAfter.After(end) {
 		notAfter = end

@@ -82,7 +82,7 @@ func (c *Cluster) serveDB(raw *conn, tc *tls.Conn, r route) {
 	s.ServerVersion = mysqlVersion(r.offer)
 	db, site, ok := c.routedDB(who.identity)
 	if !ok || alpnOf(db.Protocol) != base {
-		return // a service nobody knows: hung up on without a word
+		return // an unknown service: hung up on without a word
 	}
 	key := site.key(db.Name)
 	raw.target.Store(&key)

@@ -23,7 +23,7 @@ const (
 	Refusing
 	// Stalled accepts and then says nothing: no byte passes any more, on open
 	// connections neither. At the proxy this begins before the TLS handshake,
-	// at a database after it, for until then nobody knows where it leads.
+	// at a database after it, because the handshake carries where it leads.
 	Stalled
 	// StalledAfterTLS lets new connections finish their handshake, and then
 	// says nothing on them. For a database it is the same as Stalled, but
@@ -71,7 +71,7 @@ func newFaults(c *Cluster) *Faults {
 	}
 }
 
-// update changes the faults and lets all connections look at them anew.
+// update changes the faults and makes all connections check them again.
 func (f *Faults) update(change func()) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -215,8 +215,8 @@ func (f *Faults) ClockOffset(d time.Duration) {
 // connection any more, and what an open one mints has already ended. The
 // certs themselves do not know: their NotAfter is what it was.
 //
-// A client is told "bad certificate" here. To be told "expired certificate"
-// its cert must have ended by the cluster's clock: see ClockOffset.
+// A client gets "bad certificate" here. To get "expired certificate" its cert
+// must have ended by the cluster's clock: see ClockOffset.
 func (f *Faults) ExpireSessions() {
 	now := f.c.now()
 	f.update(func() {

@@ -177,7 +177,7 @@ func (c *Cluster) authorizeKube(id certwatch.Identity, site *Site, kube Kube, h 
 	}
 	switch {
 	case !allowed, !site.reaches(id, types.KindKubernetesCluster, kube.Name), id.MFADeviceID == "" && c.kubeMFARequired(id.Roles, kube):
-		return kubeForbidden("kubernetes cluster %q not found", kube.Name) // it is not told apart
+		return kubeForbidden("kubernetes cluster %q not found", kube.Name) // as for a cluster that does not exist
 	case len(users)+len(groups) == 0:
 		return kubeNotFound("Your user's Teleport role does not allow Kubernetes access." +
 			" Please ask cluster administrator to ensure your role has appropriate kubernetes_groups and kubernetes_users set.")

@@ -105,7 +105,7 @@ func TestKubeImpersonation(t *testing.T) {
 		code   int
 		text   string   // of a refusal
 		user   string   // who the request is made as
-		groups []string // likewise
+		groups []string // the same
 	}{
 		{name: "own_name", role: defaultRole(), code: 200, user: "alice", groups: []string{"system:masters", "system:authenticated"}},
 		{name: "several_users", role: several, code: 403, text: "please select a user to impersonate, refusing to select a user"},

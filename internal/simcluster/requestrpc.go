@@ -51,8 +51,8 @@ func (a *authService) CreateAccessRequestV2(ctx context.Context, req *types.Acce
 	return stored, nil
 }
 
-// visible returns which requests the caller sees: his own, those he may
-// review, and all with a rule that says so.
+// visibleRequests returns the requests that the caller sees: their own, those
+// they may review, and all if a role's rule allows it.
 func (a *authService) visibleRequests(who caller, filter types.AccessRequestFilter) []*types.AccessRequestV3 {
 	user := who.identity.User
 	filter.Requester = user
@@ -186,8 +186,8 @@ func (a *authService) SetAccessRequestState(ctx context.Context, req *proto.Requ
 	})
 }
 
-// DeleteAccessRequest takes a request away; a plain user may not even with
-// his own.
+// DeleteAccessRequest deletes a request; plain users may not delete even their
+// own.
 func (a *authService) DeleteAccessRequest(ctx context.Context, req *proto.RequestID) (*emptypb.Empty, error) {
 	who, err := a.requester(ctx)
 	if err != nil {

@@ -27,8 +27,8 @@ func matchesRole(patterns []string, role string) bool {
 	})
 }
 
-// ownRoles returns the roles a user has without any request: what he may ask
-// for and review follows from these alone.
+// ownRoles returns the roles a user has without any request: these alone decide
+// what the user may request and review.
 func (c *Cluster) ownRoles(user string) []Role {
 	u, ok := c.user(user)
 	if !ok {

@@ -11,8 +11,8 @@ import (
 	"github.com/gravitational/trace"
 )
 
-// sweepInterval is how often lapsed requests are looked for while somebody
-// watches.
+// sweepInterval is how often lapsed requests are looked for while there is a
+// watch.
 const sweepInterval = 50 * time.Millisecond
 
 // watchBuffer is how many events may wait for a watcher before it is cut off
@@ -125,8 +125,8 @@ func (a *authService) WatchEvents(watch *proto.Watch, stream proto.AuthService_W
 	}
 }
 
-// watchKind returns what to watch. A user watches his own requests alone,
-// unless a rule lets him read all.
+// watchKind returns what to watch. Users watch only their own requests, unless a
+// rule lets them read all.
 func (a *authService) watchKind(who caller, watch *proto.Watch) (types.WatchKind, error) {
 	if len(watch.Kinds) != 1 {
 		return types.WatchKind{}, trace.BadParameter("exactly one kind can be watched here")

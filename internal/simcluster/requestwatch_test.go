@@ -53,7 +53,7 @@ func TestWatchRequests(t *testing.T) {
 	if err := c.ResolveAccessRequest("mine", types.RequestState_APPROVED, "ok"); err != nil {
 		t.Fatal(err)
 	}
-	c.DeleteAccessRequest("theirs") // deletions are not filtered: nobody knows whose it was
+	c.DeleteAccessRequest("theirs") // deletions are not filtered: the deletion does not say whose it was
 	put("brief", "alice", 100*time.Millisecond)
 	for range 5 {
 		got = append(got, nextEvent(t, w))

@@ -20,8 +20,8 @@ import (
 // webSocketGUID is what RFC 6455 appends to the client's key.
 const webSocketGUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
-// handleUpgrade turns an HTTP request into a byte stream on which TLS begins
-// anew, so that ALPN reaches the proxy through balancers that end TLS.
+// handleUpgrade turns an HTTP request into a byte stream for a second TLS
+// handshake, so that ALPN reaches the proxy through balancers that end TLS.
 func (c *Cluster) handleUpgrade(w http.ResponseWriter, r *http.Request) {
 	webSocket, legacy := upgradeKinds(r.Header)
 	if webSocket != "" && !c.cfg.LegacyUpgradeOnly {

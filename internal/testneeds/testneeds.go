@@ -28,7 +28,7 @@ func Program(t testing.TB, name string) string {
 	return path
 }
 
-// Tool goes on if err is nil. It is what came of looking for a program.
+// Tool goes on if err, the result of looking for a program, is nil.
 func Tool(t testing.TB, what string, err error) {
 	t.Helper()
 	pkg := cmp.Or(packages[what], what)
@@ -65,8 +65,8 @@ func Time(t testing.TB, why string) {
 	}
 }
 
-// Here goes on if err is nil. It is what came of trying something that not
-// every machine allows.
+// Here goes on if err is nil. err is the result of something that not every
+// machine allows.
 func Here(t testing.TB, what string, err error) {
 	t.Helper()
 	if err != nil {

@@ -7,7 +7,7 @@ import (
 	"github.com/gravitational/teleport/api/utils/keypaths"
 )
 
-// DBLogin writes what "tsh db login" writes: the session once more, with the
+// DBLogin writes what "tsh db login" writes: the session again, with the
 // same bytes, and the database's certificate. In the V16 layout key is unused:
 // the certificate is for the user's own key.
 func (h Home) DBLogin(p Profile, c Credentials, cluster, db string, cert, key []byte) error {

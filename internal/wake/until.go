@@ -6,7 +6,7 @@ import (
 )
 
 // Until waits until cond holds, for limit at most, and reports whether it does.
-// cond is looked at now, after each Wake, and once more when the limit has
+// cond is checked now, after each Wake, and a last time when the limit has
 // passed or ctx has ended; it is called by the caller's goroutine.
 func (b *Broadcast) Until(ctx context.Context, limit time.Duration, cond func() bool) bool {
 	timer := time.NewTimer(limit)

@@ -20,7 +20,7 @@ func Sleep(ctx context.Context, d time.Duration) bool {
 }
 
 // Signal wakes one goroutine, which receives from it. Signals that come before
-// it receives are one: after waking it looks at everything anew.
+// it receives are one: after waking it looks at everything again.
 type Signal chan struct{}
 
 // NewSignal returns a signal that has not been given.

@@ -92,7 +92,7 @@ func TestDialogPrograms(t *testing.T) {
 					args := arguments(t, folder)
 					for _, want := range []string{q.Title, q.OK, q.Cancel, "alice"} {
 						if !strings.Contains(args, want) {
-							t.Errorf("%s was not told %q: %q", program, want, args)
+							t.Errorf("%s was not given %q: %q", program, want, args)
 						}
 					}
 					if strings.Contains(args, "hunter2") {

@@ -8,7 +8,7 @@
 //     in the environment, in files, in logs or in errors;
 //   - that each dialog ends, with its context or after a time limit, and leaves
 //     no window behind;
-//   - that it says, in an UnavailableError, when nobody can be asked, and never
+//   - that it returns an UnavailableError when no dialog can be shown, and never
 //     takes that for a refusal.
 //
 // On Linux the desktop's own program draws the dialog: zenity, qarma or

@@ -14,10 +14,10 @@ import (
 // ErrCanceled says that the person does not want to, or said no.
 var ErrCanceled = errors.New("canceled in the dialog")
 
-// ErrBusy says that too many dialogs wait for their turn.
+// ErrBusy says that too many dialogs are waiting already.
 var ErrBusy = fmt.Errorf("more than %d dialogs wait: answer the open one first", maxWaiting)
 
-// UnavailableError says that nobody can be asked.
+// UnavailableError says that no dialog can be shown.
 type UnavailableError struct {
 	Reason string // why
 	Hint   string // what to do about it
@@ -25,8 +25,8 @@ type UnavailableError struct {
 
 func (e *UnavailableError) Error() string { return "no dialog can be shown: " + e.Reason }
 
-// Question is what a dialog says. Its texts may come from others: they are
-// shown as text, and cut.
+// Question is the text of a dialog. It may come from other people: it is shown
+// as plain text, and cut.
 type Question struct {
 	// Title is the window's, and says what the question is about: some systems
 	// leave little room for Text.
@@ -39,8 +39,7 @@ type Question struct {
 
 // Config says how to ask.
 type Config struct {
-	// Logger is where it is told that a dialog opened and how it ended. It must
-	// be set.
+	// Logger receives that a dialog opened and how it ended. It must be set.
 	Logger *slog.Logger
 	// Limit is how long a dialog stays open; zero means five minutes.
 	Limit time.Duration
@@ -56,7 +55,7 @@ const (
 	maxAnswer    = 4 << 10 // bytes
 )
 
-// kind is what a dialog asks for.
+// kind says what a dialog asks for.
 type kind string
 
 const (
@@ -104,8 +103,8 @@ func (a *Asker) Code(ctx context.Context, q Question) (string, error) {
 	return a.ask(ctx, kindCode, q)
 }
 
-// Confirm asks whether to go on; nil means yes and ErrCanceled means no, which
-// is what the desktop suggests.
+// Confirm asks whether to go on; nil means yes and ErrCanceled means no, the
+// desktop's default button.
 func (a *Asker) Confirm(ctx context.Context, q Question) error {
 	_, err := a.ask(ctx, kindConfirm, q)
 	return err

@@ -72,7 +72,7 @@ func Render(state string, size int) (*image.NRGBA, error) {
 	return paint(svg, size)
 }
 
-// white is what stands out in a badge; a template leaves it open instead.
+// white is the colour of a badge's sign; a template leaves it open instead.
 var white = regexp.MustCompile(`(?i)#ffffff`)
 
 var anyColor = regexp.MustCompile(`#[0-9a-fA-F]{6}`)
@@ -103,7 +103,7 @@ func renderTemplate(state string, size int) (*image.NRGBA, error) {
 	return img, nil
 }
 
-// strokeWidth is what oksvg does not scale along with the drawing.
+// strokeWidth matches the attribute that oksvg does not scale with the drawing.
 var strokeWidth = regexp.MustCompile(`stroke-width="([0-9.]+)"`)
 
 func paint(svg []byte, size int) (*image.NRGBA, error) {

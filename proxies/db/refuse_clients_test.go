@@ -36,7 +36,7 @@ func refusing(t *testing.T, protocol string, r Refusal) string {
 	tunnel := proxies.New(proxies.Config{
 		Name:   "test",
 		Hosts:  []string{"127.0.0.1"},
-		Source: func(context.Context) (proxies.Dial, error) { return nil, errors.New("nobody is logged in") },
+		Source: func(context.Context) (proxies.Dial, error) { return nil, errors.New("no one is logged in") },
 		Refuse: func(c net.Conn, _ error) {
 			if err := p.Refuse(c, r); err != nil {
 				t.Log(err)

@@ -41,7 +41,7 @@ func TestRefuseUnknown(t *testing.T) {
 				t.Fatal(err)
 			}
 			if got := c.heard.String(); got != want {
-				t.Errorf("told %q, want %q", got, want)
+				t.Errorf("got %q, want %q", got, want)
 			}
 		})
 	}
@@ -74,7 +74,7 @@ func TestRefuseUnknownSaysNothing(t *testing.T) {
 				t.Errorf("got %v, want %v", err, tc.want)
 			}
 			if c.heard.Len() > 0 {
-				t.Errorf("told %q", c.heard.String())
+				t.Errorf("got %q", c.heard.String())
 			}
 		})
 	}

@@ -6,7 +6,7 @@
 // holds the client's socket, at the moment the connection is accepted.
 //
 // It promises to reject clients that belong to another user, and clients that
-// the system does not know, like one that has hung up already. Its limits: it
+// the system does not know, such as those that have hung up already. Its limits: it
 // stops root only by accident, because root can become any user; and a program
 // that hands its open connection to another user's program has handed over the
 // tunnel.

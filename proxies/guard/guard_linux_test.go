@@ -80,7 +80,7 @@ func TestDualStack(t *testing.T) {
 	}
 }
 
-// TestGoneClient: a client that has hung up is nobody's, not root's.
+// TestGoneClient: a client that has hung up has no owner, not even root.
 func TestGoneClient(t *testing.T) {
 	client, accepted := dial(t, listen(t, "127.0.0.1:0"))
 	if err := client.Close(); err != nil {

@@ -97,7 +97,7 @@ func (s CAStore) Make(ctx context.Context) (*LocalCA, error) {
 
 // Renew returns the CA with a new listeners' cert if that expires soon, or
 // another CA if the CA itself does or the Vault has lost its key: kubeconfigs
-// must then be written anew. After an error ca is still good; call Renew again.
+// must then be rewritten. After an error ca is still good; call Renew again.
 func (s CAStore) Renew(ctx context.Context, ca *LocalCA) (*LocalCA, error) {
 	now := time.Now()
 	switch {
@@ -168,7 +168,7 @@ func (s CAStore) makeInVault(ctx context.Context) (*LocalCA, error) {
 	ca = ca.with(server)
 	ca.caKey = nil
 	if err := s.save(ca); err != nil {
-		_ = s.Vault.Delete(ctx, ca.id()) // the file's error is the one that matters
+		_ = s.Vault.Delete(ctx, ca.id()) // the file's error matters more
 		return nil, err
 	}
 	return ca, nil

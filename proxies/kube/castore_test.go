@@ -196,7 +196,7 @@ func TestLocalCAIsMadeAnew(t *testing.T) {
 				}
 			}
 			if anew := file.saves == 1; anew != tt.anew {
-				t.Errorf("made anew: %v, want %v", anew, tt.anew)
+				t.Errorf("replaced: %v, want %v", anew, tt.anew)
 			}
 			if !same(mustOpen(t, store), ca) {
 				t.Error("what was kept is another")
@@ -369,7 +369,7 @@ func TestVaultForgetsWhatIsNotSaved(t *testing.T) {
 		t.Error("Make() says it is kept, and it is not")
 	}
 	if len(vault.keys) != 0 {
-		t.Errorf("%d keys of CAs that nobody has", len(vault.keys))
+		t.Errorf("%d keys of CAs without an owner", len(vault.keys))
 	}
 }
 

@@ -23,7 +23,7 @@ import (
 
 func ok(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") }
 
-// TestSharedListener has two tunnels on one port, told apart by name.
+// TestSharedListener has two tunnels on one port, distinguished by name.
 func TestSharedListener(t *testing.T) {
 	l := shared(t)
 	names := []string{"prod", "Prod", "team.prod", "x-1", "under_score"}

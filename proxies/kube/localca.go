@@ -21,7 +21,7 @@ const (
 	// caLife is how long a local CA and its client's cert last: they are in
 	// kubeconfigs, which should not change while they are in use.
 	caLife = 10 * 365 * 24 * time.Hour
-	// caRenew is how long before its end a local CA is made anew.
+	// caRenew is how long before its end a local CA is replaced.
 	caRenew = 60 * 24 * time.Hour
 	// serverLife and serverRenew are the same for the cert of listeners that is
 	// made when needed, since the CA's key is at hand.

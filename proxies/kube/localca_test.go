@@ -47,7 +47,7 @@ func TestLocalCASignsNothingElse(t *testing.T) {
 	}
 	ca.server = &tls.Certificate{Leaf: &x509.Certificate{NotAfter: time.Now().Add(serverRenew - time.Hour)}}
 	if again, _ := ca.serverCert(); time.Until(again.Leaf.NotAfter) < serverRenew {
-		t.Error("a cert near its end is not made anew")
+		t.Error("a cert near its end is not replaced")
 	}
 }
 

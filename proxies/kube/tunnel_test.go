@@ -311,7 +311,7 @@ func TestHold(t *testing.T) {
 	}
 	close(login)
 	wg.Wait()
-	testwait.Eventually(t, "nobody waits", func() bool { s := r.Status(); return s.Waiting == 0 && s.Connections == 0 })
+	testwait.Eventually(t, "no client waits", func() bool { s := r.Status(); return s.Waiting == 0 && s.Connections == 0 })
 	waiting := slices.DeleteFunc(r.events.kinds(), func(k proxies.EventKind) bool { return k != proxies.EventWaiting })
 	if len(waiting) != 1 {
 		t.Errorf("the connection was told to wait %d times, want once", len(waiting))
@@ -373,7 +373,7 @@ func TestHoldEnds(t *testing.T) {
 	testwait.Eventually(t, "another waits", func() bool { return r.Status().Waiting == 1 })
 	go r.stop()
 	if got := <-done; !strings.HasPrefix(got, "503") {
-		t.Errorf("a client held while the tunnel stops is told %q", got)
+		t.Errorf("a client held while the tunnel stops gets %q", got)
 	}
 }
 

@@ -903,12 +903,12 @@ type LoginStart struct {
 	Auth string `protobuf:"bytes,3,opt,name=auth,proto3" json:"auth,omitempty"`
 	// ttl is absent for what the roles allow.
 	Ttl *durationpb.Duration `protobuf:"bytes,4,opt,name=ttl,proto3" json:"ttl,omitempty"`
-	// renew logs in anew although the session is still valid.
+	// renew logs in again although the session is still valid.
 	Renew bool `protobuf:"varint,5,opt,name=renew,proto3" json:"renew,omitempty"`
 	// remember keeps the password that is typed in the keychain, once it has
 	// proved right.
 	Remember bool `protobuf:"varint,6,opt,name=remember,proto3" json:"remember,omitempty"`
-	// totp_seed is kept likewise, and answers this login's prompts for one-time
+	// totp_seed is kept there too, and answers this login's prompts for one-time
 	// codes; empty means none. It is a secret.
 	TotpSeed      string `protobuf:"bytes,7,opt,name=totp_seed,json=totpSeed,proto3" json:"totp_seed,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1060,7 +1060,7 @@ type LoginResponse struct {
 	Url string `protobuf:"bytes,4,opt,name=url,proto3" json:"url,omitempty"`
 	// proxy is where the login goes.
 	Proxy string `protobuf:"bytes,5,opt,name=proxy,proto3" json:"proxy,omitempty"`
-	// deadline is until when tsh waits; absent when nobody knows.
+	// deadline is until when tsh waits; absent when that is unknown.
 	Deadline *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=deadline,proto3" json:"deadline,omitempty"`
 	// browser is the command that the config wants the url opened with; empty
 	// leaves the choice to the front end.
@@ -2544,10 +2544,9 @@ type Renewal struct {
 	Mode string `protobuf:"bytes,1,opt,name=mode,proto3" json:"mode,omitempty"`
 	// at is when the agent does or says something next; absent when it will not.
 	At *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=at,proto3" json:"at,omitempty"`
-	// warning is what the person is to be told now: soon, last, ended, or empty.
+	// warning is the warning to show now: soon, last, ended, or empty.
 	Warning string `protobuf:"bytes,3,opt,name=warning,proto3" json:"warning,omitempty"`
-	// problem is why the last login that nobody asked for came to nothing; absent
-	// when there is none.
+	// problem is why the last unattended login failed; absent when there is none.
 	Problem *Problem `protobuf:"bytes,4,opt,name=problem,proto3" json:"problem,omitempty"`
 	// renewed_at is when such a login last brought a session; absent for never.
 	RenewedAt     *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=renewed_at,json=renewedAt,proto3" json:"renewed_at,omitempty"`
@@ -2691,7 +2690,7 @@ type Tunnel struct {
 	Protocol   string      `protobuf:"bytes,3,opt,name=protocol,proto3" json:"protocol,omitempty"`
 	Address    string      `protobuf:"bytes,4,opt,name=address,proto3" json:"address,omitempty"`
 	Addresses  []string    `protobuf:"bytes,5,rep,name=addresses,proto3" json:"addresses,omitempty"`
-	// engine is the one that was chosen: native or tsh.
+	// engine is the engine in use: native or tsh.
 	Engine       string `protobuf:"bytes,6,opt,name=engine,proto3" json:"engine,omitempty"`
 	EngineReason string `protobuf:"bytes,7,opt,name=engine_reason,json=engineReason,proto3" json:"engine_reason,omitempty"`
 	// state is ready, connecting, waiting_for_login, port_in_use, error or
@@ -2712,7 +2711,7 @@ type Tunnel struct {
 	// empty while no client waits.
 	WaitingSince  *timestamppb.Timestamp `protobuf:"bytes,18,opt,name=waiting_since,json=waitingSince,proto3" json:"waiting_since,omitempty"`
 	WaitingClient string                 `protobuf:"bytes,19,opt,name=waiting_client,json=waitingClient,proto3" json:"waiting_client,omitempty"`
-	// guard is the one that works: on, off or none.
+	// guard is the guard in use: on, off or none.
 	Guard string `protobuf:"bytes,20,opt,name=guard,proto3" json:"guard,omitempty"`
 	// foreign_user is the OS user whose program was last turned away, at
 	// foreign_at; empty and absent when none was.
@@ -2914,7 +2913,7 @@ type Event struct {
 	Kind string `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
 	Text string `protobuf:"bytes,3,opt,name=text,proto3" json:"text,omitempty"`
 	// until is when the last of several happened that share this line, or when
-	// the cert ends it tells of; absent when neither is so.
+	// the cert it is about ends; absent when neither applies.
 	Until         *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=until,proto3" json:"until,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3290,7 +3289,7 @@ func (x *Review) GetAt() *timestamppb.Timestamp {
 	return nil
 }
 
-// Notice is one thing that a person should be told now. A front end shows each
+// Notice is one thing to show the user now. A front end shows each
 // id once, replaces it when the words change, and withdraws it when it is gone.
 type Notice struct {
 	state protoimpl.MessageState `protogen:"open.v1"`

@@ -86,7 +86,7 @@ type AgentClient interface {
 	// is asked. A login of the same profile that runs already is joined. The last
 	// event is done; a login that failed ends with an error.
 	Login(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[LoginRequest, LoginResponse], error)
-	// CancelLogin ends the login under way, for everybody who takes part in it.
+	// CancelLogin ends the login under way, for every front end that takes part.
 	CancelLogin(ctx context.Context, in *CancelLoginRequest, opts ...grpc.CallOption) (*CancelLoginResponse, error)
 	// ForgetLogin deletes what the keychain holds for a user at a proxy.
 	ForgetLogin(ctx context.Context, in *ForgetLoginRequest, opts ...grpc.CallOption) (*ForgetLoginResponse, error)
@@ -348,7 +348,7 @@ type AgentServer interface {
 	// is asked. A login of the same profile that runs already is joined. The last
 	// event is done; a login that failed ends with an error.
 	Login(grpc.BidiStreamingServer[LoginRequest, LoginResponse]) error
-	// CancelLogin ends the login under way, for everybody who takes part in it.
+	// CancelLogin ends the login under way, for every front end that takes part.
 	CancelLogin(context.Context, *CancelLoginRequest) (*CancelLoginResponse, error)
 	// ForgetLogin deletes what the keychain holds for a user at a proxy.
 	ForgetLogin(context.Context, *ForgetLoginRequest) (*ForgetLoginResponse, error)

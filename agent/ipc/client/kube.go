@@ -12,8 +12,8 @@ import (
 type KubeCredentials = ipc.KubeCredentials
 
 // KubeCredentials asks for a credential for a Kubernetes cluster. An empty
-// cluster means the current profile's. It is for the command that prints it,
-// and for nobody else.
+// cluster means the current profile's. It is only for the command that prints
+// it.
 func (c *Client) KubeCredentials(ctx context.Context, cluster, kubeCluster string) (KubeCredentials, error) {
 	req := &pb.KubeCredentialsRequest{Cluster: cluster, KubeCluster: kubeCluster}
 	resp, err := call(ctx, c, readTimeout, req, pb.AgentClient.KubeCredentials)

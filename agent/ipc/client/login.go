@@ -19,7 +19,7 @@ type (
 	LoginEvent = ipc.LoginEvent
 )
 
-// Login logs in. show is told each step, the last being of kind done. answer
+// Login logs in. show receives each step, the last being of kind done. answer
 // may be called from any goroutine until Login returns; it does nothing for an
 // event that asks for nothing. When ctx ends, or show returns an error, this
 // front end leaves the login, which goes on only if others take part in it.
@@ -65,7 +65,7 @@ func (c *Client) Login(ctx context.Context, start LoginStart, show func(e LoginE
 }
 
 // Logout ends the session at a proxy, the current profile's when it is empty,
-// and returns which one that was.
+// and returns that proxy.
 func (c *Client) Logout(ctx context.Context, proxy string) (string, error) {
 	resp, err := call(ctx, c, commandTimeout, &pb.LogoutRequest{Proxy: proxy}, pb.AgentClient.Logout)
 	if err != nil {
@@ -74,7 +74,7 @@ func (c *Client) Logout(ctx context.Context, proxy string) (string, error) {
 	return resp.GetProxy(), nil
 }
 
-// Forgotten is what the keychain held and holds no more.
+// Forgotten lists what was deleted from the keychain.
 type Forgotten = ipc.Forgotten
 
 // ForgetLogin deletes what the keychain holds for a user at a proxy; empty ones
@@ -101,7 +101,7 @@ func (c *Client) SnoozeRenewal(ctx context.Context, proxy string) (Snoozed, erro
 }
 
 // CancelLogin ends the login under way at a proxy, the current profile's when
-// it is empty, for everybody who takes part in it.
+// it is empty, for every front end that takes part in it.
 func (c *Client) CancelLogin(ctx context.Context, proxy string) error {
 	_, err := call(ctx, c, commandTimeout, &pb.CancelLoginRequest{Proxy: proxy}, pb.AgentClient.CancelLogin)
 	return err

@@ -132,5 +132,5 @@ func callRequests[Req, Resp any](
 const requestTimeout = 90 * time.Second
 
 // assumeTimeout bounds a call that may be held for a login, for ten minutes at
-// most, and for the person who is at it.
+// most, and for the user who answers it.
 const assumeTimeout = 20 * time.Minute

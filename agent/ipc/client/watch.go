@@ -81,18 +81,18 @@ func receive(
 // is back. It ends when the loop breaks or ctx ends, without a last error.
 func (c *Client) Follow(ctx context.Context) iter.Seq2[state.Snapshot, error] {
 	return func(yield func(state.Snapshot, error) bool) {
-		pause, told := followPauseFirst, false
+		pause, logged := followPauseFirst, false
 		for {
 			for snapshot, err := range c.Watch(ctx) {
 				if ctx.Err() != nil {
 					return
 				}
 				if err == nil {
-					pause, told = followPauseFirst, false
-				} else if told {
+					pause, logged = followPauseFirst, false
+				} else if logged {
 					break
 				} else {
-					told = true
+					logged = true
 				}
 				if !yield(snapshot, err) {
 					return

@@ -21,8 +21,8 @@ import (
 	"berth/internal/tshhome"
 )
 
-// kubeSlack is how long before its end a kube cert is not given out any more,
-// and how much earlier than it ends clients are told it does.
+// kubeSlack is how long before its end a kube cert is no longer given out, and
+// by how much the end that clients see is earlier than the real one.
 const kubeSlack = time.Minute
 
 // errKubeLock is what tsh says for ever after one relogin of an exec plugin

@@ -76,7 +76,7 @@ func (t *tsh) warnInsecure(addr string) {
 	}
 }
 
-// loginAgain is a login while the session is valid: it logs nobody in.
+// loginAgain is a login while the session is valid: it asks nothing.
 func (t *tsh) loginAgain(ctx context.Context, s *session) error {
 	if _, err := t.ping(ctx, s.profile.WebProxyAddr, ""); err != nil {
 		return err
@@ -142,7 +142,7 @@ func (t *tsh) fullLogin(ctx context.Context, home tshhome.Home, addr, user strin
 	return s, s.parse()
 }
 
-// ceremony lets the user prove who he is.
+// ceremony lets the user prove who they are.
 func (t *tsh) ceremony(ctx context.Context, addr string, p *ping, req simcluster.LoginRequest) (*simcluster.LoginResponse, error) {
 	if name := p.connector(); name != "" {
 		if user := t.flag("user", "TELEPORT_USER"); user != "" {

@@ -125,7 +125,7 @@ func (tun *tunnel) accept(ctx context.Context, ln net.Listener) error {
 	}
 }
 
-// dial looks at the home anew, mints if that is due, and connects.
+// dial reads the home again, mints if that is due, and connects.
 func (tun *tunnel) dial(ctx context.Context) (net.Conn, error) {
 	s, err := tun.t.load()
 	if err != nil {

@@ -33,8 +33,8 @@ import (
 	"github.com/gravitational/teleport/api/utils/keypaths"
 )
 
-// kubeProxy is "tsh proxy kube" at work: an HTTP forward proxy that clients
-// are told of, and behind it a TLS listener that speaks for the cluster.
+// kubeProxy is "tsh proxy kube" at work: an HTTP forward proxy for the clients,
+// and behind it a TLS listener that speaks for the cluster.
 type kubeProxy struct {
 	t       *tsh
 	cluster string
@@ -233,7 +233,7 @@ func (p *kubeProxy) handle(w http.ResponseWriter, r *http.Request) {
 }
 
 // transport returns a way to the cluster. The home is looked at only when a
-// new cert is due: in between somebody may be writing there.
+// new cert is due: in between another program may be writing there.
 func (p *kubeProxy) transport(ctx context.Context) (*http.Transport, *session, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

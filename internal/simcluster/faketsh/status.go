@@ -61,7 +61,7 @@ func (s *session) statusJSON() statusJSON {
 	if s.ssh != nil {
 		st.ValidUntil = s.validUntil()
 		st.Extensions = slices.DeleteFunc(slices.Sorted(maps.Keys(s.ssh.Extensions)), func(name string) bool {
-			return strings.HasPrefix(name, "teleport-") // told above
+			return strings.HasPrefix(name, "teleport-") // printed above
 		})
 	}
 	return st

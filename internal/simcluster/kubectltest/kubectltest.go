@@ -21,7 +21,7 @@ import (
 	"berth/internal/testneeds"
 )
 
-// Var names a kubectl to use instead of the one that is found.
+// Var names a kubectl to use instead of searching for one.
 const Var = "BERTH_TEST_KUBECTL"
 
 // leastMinor is the oldest minor version of kubectl that loses nothing. Those
@@ -61,8 +61,8 @@ func New(t testing.TB, kubeconfig string) *Kubectl {
 // found looks for a kubectl once in a test program's life.
 var found = sync.OnceValues(find)
 
-// find returns the first kubectl that will do: the one that Var names and no
-// other, the one that "make test-deps" builds, or the one on PATH.
+// find returns the kubectl that Var names; without Var, the kubectl that "make
+// test-deps" builds, or that on PATH.
 func find() (string, error) {
 	if path := os.Getenv(Var); path != "" {
 		return path, usable(path)

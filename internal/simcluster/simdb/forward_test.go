@@ -97,7 +97,7 @@ func TestForwardPostgres(t *testing.T) {
 	_, err = pgx.Connect(t.Context(), fmt.Sprintf("postgres://bob@%s/app?sslmode=disable", serve(t, ForwardPostgres{Dial: to(backing.String())}, refuse())))
 	var pg *pgconn.PgError
 	if !errors.As(err, &pg) || pg.Message != "access to db denied" {
-		t.Errorf("refused client was told %v", err)
+		t.Errorf("refused client got %v", err)
 	}
 }
 

@@ -106,7 +106,7 @@ func TestMySQLRefusal(t *testing.T) {
 	err := myClient(t, NewMySQL(), refuse()).PingContext(t.Context())
 	var my *mysql.MySQLError
 	if !errors.As(err, &my) || my.Message != "access to db denied" {
-		t.Errorf("refused client was told %v", err)
+		t.Errorf("refused client got %v", err)
 	}
 }
 

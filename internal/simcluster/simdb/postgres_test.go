@@ -185,10 +185,10 @@ func TestPostgresRefusal(t *testing.T) {
 	_, err := pgx.Connect(t.Context(), fmt.Sprintf("postgres://bob@%s/app?sslmode=disable", addr))
 	var pg *pgconn.PgError
 	if !errors.As(err, &pg) {
-		t.Fatalf("refused client was told %v", err)
+		t.Fatalf("refused client got %v", err)
 	}
 	if diff := cmp.Diff(&pgconn.PgError{Message: "access to db denied"}, pg); diff != "" {
-		t.Errorf("refused client was told (-want +got):\n%s", diff)
+		t.Errorf("refused client got (-want +got):\n%s", diff)
 	}
 }
 

@@ -55,7 +55,7 @@ func TestRedisCommands(t *testing.T) {
 
 func TestRedisRefusal(t *testing.T) {
 	if got := redisSay(t, serve(t, NewRedis(), refuse()), "PING\r\n"); got != "-ERR access to db denied\r\n" {
-		t.Errorf("refused client was told %q", got)
+		t.Errorf("refused client got %q", got)
 	}
 }
 

@@ -15,7 +15,7 @@ import (
 type Backend interface {
 	// Serve speaks with one client until the client leaves, the connection
 	// breaks or ctx ends; the caller closes the connection. A client that
-	// s.Authorize refuses is told so in the protocol's own way.
+	// s.Authorize refuses gets an error in its own protocol.
 	Serve(ctx context.Context, conn net.Conn, s Session) error
 }
 

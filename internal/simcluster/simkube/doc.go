@@ -9,6 +9,6 @@
 // resource versions, watches that can be resumed and expire, bookmarks, lists
 // in chunks, tables, the four kinds of patch with field managers and their
 // conflicts, and streams over SPDY and WebSocket. What it leaves out: schemas,
-// admission, protobuf, and every controller but the one that reports a
-// deployment as done.
+// admission, protobuf, and every controller except that deployments are reported
+// as done.
 package simkube

@@ -66,7 +66,7 @@ func (s *Server) serveExec(w http.ResponseWriter, r *http.Request, rec *record, 
 		return err
 	}
 	if t == nil {
-		return nil // the connection is gone, and nobody there to be told
+		return nil // the connection is gone
 	}
 	s.streams.Add(1)
 	defer s.streams.Add(-1)

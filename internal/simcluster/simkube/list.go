@@ -103,7 +103,7 @@ func (s *Server) list(w http.ResponseWriter, r *http.Request, t target, f form) 
 	if left > 0 {
 		last := chosen[len(chosen)-1]
 		meta["continue"] = token{version, key{last.namespace, last.name}}.String()
-		if sel.labels == "" && sel.fields == "" { // with a selector nobody counts
+		if sel.labels == "" && sel.fields == "" { // a real server does not count with a selector
 			meta["remainingItemCount"] = left
 		}
 	}

@@ -131,7 +131,7 @@ func (s *Server) serveLog(w http.ResponseWriter, r *http.Request, rec *record) e
 		s.following.Add(1)
 		defer s.following.Add(-1)
 	}
-	_ = s.copyLog(ctx, out, w, key{rec.namespace, rec.name}, o) // likewise
+	_ = s.copyLog(ctx, out, w, key{rec.namespace, rec.name}, o) // the client may be gone
 	return nil
 }
 

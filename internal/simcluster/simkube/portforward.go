@@ -55,7 +55,7 @@ func (s *Server) servePortForward(w http.ResponseWriter, r *http.Request, rec *r
 }
 
 // forwardAll serves the connections a client forwards: two streams each, one
-// for data and one for errors, told apart by their request.
+// for data and one for errors, which their headers tell apart.
 func forwardAll(ctx context.Context, k key, streams <-chan *spdystream.Stream) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -97,8 +97,8 @@ func forwardAll(ctx context.Context, k key, streams <-chan *spdystream.Stream) {
 	}
 }
 
-// serveContainerPort is what listens in a pod: HTTP on 80 and 8080, an echo on
-// 7, and nobody elsewhere.
+// serveContainerPort plays a pod's listeners: HTTP on 80 and 8080, an echo on 7,
+// and nothing elsewhere.
 func serveContainerPort(k key, port string, conn io.ReadWriter) error {
 	switch port {
 	case "7":

@@ -115,8 +115,8 @@ func lookup(group, version, plural string) *resource {
 	return nil
 }
 
-// groupVersion is one that is served, with the kinds that are only created in
-// it and never stored.
+// groupVersion is a served version, with the kinds that clients create in it but
+// that are never stored.
 type groupVersion struct {
 	group, version string
 	reviews        []review

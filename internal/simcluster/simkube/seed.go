@@ -7,7 +7,7 @@ import (
 )
 
 // The pods that every stand-in has in the namespace "default". Their images
-// matter to nobody; what their containers can do is in shell.go.
+// do not matter; shell.go says what their containers can do.
 const (
 	// PodWeb answers HTTP on port 80.
 	PodWeb = "web-0"

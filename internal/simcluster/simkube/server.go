@@ -40,7 +40,7 @@ type Config struct {
 	Log *slog.Logger
 }
 
-// Access is what somebody wants to do.
+// Access is what a user wants to do.
 type Access struct {
 	User      string
 	Groups    []string

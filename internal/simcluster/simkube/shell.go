@@ -63,7 +63,7 @@ func (p *process) say(format string, args ...any) error {
 
 // complain writes to stderr and ends with a code.
 func (p *process) complain(code int, format string, args ...any) error {
-	_, _ = fmt.Fprintf(p.stderr, format+"\n", args...) // likewise
+	_, _ = fmt.Fprintf(p.stderr, format+"\n", args...) // the client may be gone
 	return exitStatus(code)
 }
 

@@ -72,7 +72,7 @@ func spdyTerminal(
 			if kind := st.Headers().Get(streamType); wanted[kind] {
 				got[kind] = st
 			} else {
-				_ = st.Reset() // a stream nobody asked for
+				_ = st.Reset() // an unexpected stream
 			}
 		case <-patience.C:
 			_ = conn.Close()
@@ -126,7 +126,7 @@ type emptyReader struct{}
 
 func (emptyReader) Read([]byte) (int, error) { return 0, io.EOF }
 
-// refusal is the error of a port nobody listens on, in the kubelet's words.
+// refusal is the error of a port without a listener, in the kubelet's words.
 func refusal(k key, port string) error {
 	return fmt.Errorf("error forwarding port %s to pod %s, uid : failed to connect to localhost:%s inside namespace %q: "+
 		"dial tcp4 127.0.0.1:%s: connect: connection refused", port, k.name, port, k.namespace, port)

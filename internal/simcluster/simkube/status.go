@@ -7,7 +7,7 @@ import (
 	"net/http"
 )
 
-// apiError is a refusal, told as a Status object.
+// apiError is a refusal, sent as a Status object.
 type apiError struct {
 	code    int
 	reason  string
@@ -92,8 +92,8 @@ func status(err error) (int, object) {
 	return e.code, o
 }
 
-// WriteStatus answers a request with a Status object, as every refusal in
-// Kubernetes is told.
+// WriteStatus answers a request with a Status object, as Kubernetes does for
+// every refusal.
 func WriteStatus(w http.ResponseWriter, code int, reason, message string) {
 	writeErr(w, &apiError{code: code, reason: reason, message: message})
 }
@@ -116,5 +116,5 @@ func writeBody(w http.ResponseWriter, v any) {
 func writeRaw(w http.ResponseWriter, code int, raw []byte) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
-	_, _ = w.Write(raw) // likewise
+	_, _ = w.Write(raw) // the client may be gone
 }

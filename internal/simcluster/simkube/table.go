@@ -85,7 +85,7 @@ func age(o object) any {
 	}
 }
 
-// form is how a client wants objects told.
+// form is the format in which a client wants objects.
 type form int
 
 const (

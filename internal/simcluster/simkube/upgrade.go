@@ -42,7 +42,7 @@ func upgradeSPDY(w http.ResponseWriter, r *http.Request, protocols ...string) (n
 		protocolHeader, protocols[i])
 	if err != nil {
 		_ = conn.Close()
-		return nil, nil // nobody there to be told
+		return nil, nil // the client is gone
 	}
 	return &bufferedConn{Conn: conn, r: buffered.Reader}, nil
 }

@@ -124,7 +124,7 @@ func (wr *watcher) follow(ctx context.Context, version uint64, bookmarks bool) {
 }
 
 // change sends a change as it looks through the selection: an object that no
-// longer matches is gone, one that now does is new.
+// longer matches is gone, an object that now matches is new.
 func (wr *watcher) change(c change) error {
 	is, err := wr.sel.matches(c.rec)
 	if err != nil {

@@ -36,7 +36,7 @@ type webSocket struct {
 
 // upgradeWebSocket takes a connection over that is to speak WebSocket, with
 // the first of the client's protocols that is known. A nil webSocket means
-// that the client has been told already.
+// that the client has had its error already.
 func upgradeWebSocket(w http.ResponseWriter, r *http.Request, protocols ...string) (*webSocket, error) {
 	if r.ProtoMajor != 1 {
 		return nil, badRequest("unable to upgrade: an HTTP/1.1 request is needed")
@@ -130,7 +130,7 @@ func (c channel) Write(p []byte) (int, error) {
 }
 
 // webSocketTerminal upgrades to WebSocket. A nil terminal means that the
-// client has been told or is gone.
+// client has had its error or is gone.
 func webSocketTerminal(w http.ResponseWriter, r *http.Request, o execOptions, ended context.CancelFunc) (*terminal, error) {
 	s, err := upgradeWebSocket(w, r, "v5.channel.k8s.io", "v4.channel.k8s.io")
 	if err != nil || s == nil {
@@ -207,7 +207,7 @@ func demux(s *webSocket, stdin, resize *io.PipeWriter) error {
 		if err != nil && !errors.Is(err, io.ErrClosedPipe) && !errors.Is(err, io.EOF) {
 			return err
 		}
-		if err := s.reader.Discard(); err != nil { // what nobody wanted
+		if err := s.reader.Discard(); err != nil { // the rest is not wanted
 			return err
 		}
 	}

@@ -235,7 +235,7 @@ func (s *Server) removeAll(w http.ResponseWriter, r *http.Request, t target) err
 			continue
 		}
 		k := key{rec.namespace, rec.name}
-		if _, err := s.store.remove(t.res, k); err == nil { // else somebody was faster
+		if _, err := s.store.remove(t.res, k); err == nil { // else another request was faster
 			s.removed(t.res, k)
 		}
 	}
@@ -254,7 +254,7 @@ func (s *Server) removed(res *resource, k key) {
 			recs, _ := s.store.list(inside, k.name)
 			for _, rec := range recs {
 				if rec.namespace == k.name && inside.namespaced {
-					_, _ = s.store.remove(inside, key{rec.namespace, rec.name}) // or somebody was faster
+					_, _ = s.store.remove(inside, key{rec.namespace, rec.name}) // or another request was faster
 				}
 			}
 		}

@@ -28,7 +28,7 @@ const (
 	// lockWait is how long another program may be at work on the file.
 	lockWait = 3 * time.Second
 	lockPoll = 50 * time.Millisecond
-	// attempts is how often the file is read anew because it changed meanwhile.
+	// attempts is how often the file is read again because it changed meanwhile.
 	attempts = 5
 )
 
@@ -69,7 +69,7 @@ type Merger struct {
 	Record string
 }
 
-// record is what is remembered of the last merge.
+// record describes the last merge.
 type record struct {
 	Path    string `json:"path"`
 	Backup  string `json:"backup"`  // empty: there was no file
