@@ -15,7 +15,7 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// A reading is what a profile's files say, and whether to believe it.
+// A reading is the content of a profile's files, and whether to believe it.
 type reading struct {
 	profile *Profile // nil means that there is no such profile
 	what    digest   // of the files' content

@@ -8,7 +8,7 @@ const (
 	lastRetry  = time.Second
 )
 
-// A belief is what is shown of a profile, and the doubtful news about it.
+// A belief is the profile as it is shown, and newer content that is in doubt.
 // The zero value knows nothing.
 type belief struct {
 	known bool     // whether any reading was ever believed

@@ -28,7 +28,7 @@ const MaxProfiles = 4096
 // times it gives to files to be of use.
 const clockSkew = time.Second
 
-// content is what reading a file gave.
+// content is the result of reading a file.
 type content struct {
 	path string
 	data []byte

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Identity is what a Teleport certificate says about its holder. Teleport
+// Identity is a Teleport certificate's description of its holder. Teleport
 // writes it into the X.509 Subject: the standard attributes, and its own under
 // the arc 1.3.9999.
 //

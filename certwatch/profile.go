@@ -95,7 +95,7 @@ func DefaultHome() (string, error) {
 	return filepath.Join(user, ".tsh"), nil
 }
 
-// profileFile is what is read of a profile's yaml file.
+// profileFile holds the keys that are read of a profile's yaml file.
 type profileFile struct {
 	WebProxyAddr        string `yaml:"web_proxy_addr"`
 	SSHProxyAddr        string `yaml:"ssh_proxy_addr"`

@@ -38,7 +38,7 @@ func (l Layout) String() string {
 // hardware security key: tsh can use it, this process cannot.
 var ErrHardwareKey = errors.New("the private key is in a hardware security key")
 
-// Session is what one login or reissue left in a home: key and certificates
+// Session is the result of one login or reissue in a home: key and certificates
 // that were checked to belong together. It is immutable.
 type Session struct {
 	// Cert is the X.509 certificate with its key, Leaf set. Its PrivateKey is

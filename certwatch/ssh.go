@@ -9,7 +9,7 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// SSHIdentity is what an SSH certificate says.
+// SSHIdentity is the content of an SSH certificate.
 type SSHIdentity struct {
 	KeyID                   string // the Teleport user
 	Principals              []string

@@ -12,7 +12,7 @@ import (
 	"berth/internal/wake"
 )
 
-// Config is what New makes a Watcher of.
+// Config configures a Watcher.
 type Config struct {
 	Homes  []string     // the folders to watch; they need not exist
 	Logger *slog.Logger // nil means no log

@@ -32,7 +32,7 @@ type backend interface {
 	capabilities() Capabilities
 }
 
-// sink is who a backend tells what happens. Its methods never wait.
+// sink receives a backend's events. Its methods never wait.
 type sink interface {
 	acted(id, key string) // a button was pressed; the notification is gone
 	closed(id string)     // the person has put it away

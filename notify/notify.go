@@ -39,7 +39,7 @@ type Action struct {
 
 // Notification is one message.
 type Notification struct {
-	// ID is what the notification is about; showing the same ID again replaces it.
+	// ID names the subject of the notification; showing the same ID again replaces it.
 	ID string
 	// Title is a few words and Body a sentence or two, both plain text.
 	Title, Body string

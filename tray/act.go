@@ -128,7 +128,7 @@ func (f *front) details(a state.NoticeAction) {
 	}
 }
 
-// question is what is asked before an action that wants it.
+// question returns the confirmation of an action that needs one.
 func (f *front) question(a state.NoticeAction) prompt.Question {
 	verb := capital(words(a.Verb))
 	q := prompt.Question{Title: verb + "?", OK: verb}

@@ -65,7 +65,7 @@ type Config struct {
 	Copy func(ctx context.Context, text string) error
 	// Client is Env's; nil means that no commands are offered.
 	Client func(state.Tunnel) (name, command string, ok bool)
-	// ConfigFile, LogFile and ReportFile are what the menu opens.
+	// ConfigFile, LogFile and ReportFile are opened by the menu.
 	ConfigFile, LogFile, ReportFile string
 	Version                         string
 	// Rest is called now and then when the tray has become idle; nil means that
@@ -85,7 +85,7 @@ const (
 // report when it has connected.
 var faceAgain = []time.Duration{time.Second, 4 * time.Second, 25 * time.Second}
 
-// Checkup is what the doctor found, in a few words.
+// Checkup is the doctor's result, in a few words.
 type Checkup struct{ Title, Text string }
 
 // Run shows the tray until ctx ends or the user quits it. It must be called on

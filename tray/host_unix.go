@@ -18,7 +18,7 @@ import (
 	"berth/internal/busaddr"
 )
 
-// watcherName is who panels with a tray listen as. Stock GNOME has none.
+// watcherName is the bus name of panels with a tray. Stock GNOME has none.
 const watcherName = "org.kde.StatusNotifierWatcher"
 
 // registers is how long systray is given to register with a panel.

@@ -27,7 +27,7 @@ type Env struct {
 	Client func(state.Tunnel) (name, command string, ok bool)
 }
 
-// Offers is what the clusters offer, for "Add tunnel".
+// Offers lists the clusters' resources, for "Add tunnel".
 type Offers struct {
 	Known   bool // there is a list
 	Failed  string

@@ -22,7 +22,7 @@ func tunnelItems(s state.Snapshot, env Env) []Item {
 		items = append(items, Item{Group: GroupTunnels, Label: tunnelLabel(t), Children: tunnelActions(s, t, env)})
 	}
 	return cutList(items, maxTunnels, func(it Item) Item {
-		// The address is what a tunnel is for; the rest is in berth status.
+		// The address is the purpose of a tunnel; the rest is in berth status.
 		return Item{Label: it.Label, Action: it.Children[0].Action}
 	})
 }

@@ -23,7 +23,7 @@ const (
 	endTolerance = 30 * time.Second
 )
 
-// connection is what assuming needs of a session's [cluster.Cluster].
+// connection is the part of [cluster.Cluster] that assuming uses.
 type connection interface {
 	Request(ctx context.Context, id string) (*types.AccessRequestV3, error)
 	Reissue(ctx context.Context, r cluster.Reissue) (*cluster.SessionCerts, error)
@@ -45,7 +45,7 @@ type Changer struct {
 	Tunnels, Resources []string
 }
 
-// cost is what a session costs that ends at end; nil means nothing.
+// cost describes the loss of session time if the new session ends at end; nil means none.
 func (c Changer) cost(id string, end time.Time) error {
 	e := &CostError{ID: id, Now: c.SessionEnd, New: c.SessionEnd, Tunnels: c.Tunnels, Resources: c.Resources}
 	if end.Add(endTolerance).Before(c.SessionEnd) {

@@ -52,7 +52,7 @@ type followed struct {
 	session Session
 	tracker *tracker
 	cancel  context.CancelFunc
-	// before is what the session before this one knew, until this one has
+	// before holds the requests of the previous session until this one has
 	// listed: a renewal makes no request vanish.
 	before []*types.AccessRequestV3
 	// quiet says that the first list is yet to come: its content is no news.

@@ -60,7 +60,7 @@ const (
 	notifyAll        notify = "all"
 )
 
-// onDrop is what becomes of connections whose roles are dropped.
+// onDrop says what happens to connections whose roles are dropped.
 type onDrop string
 
 // What may become of them.

@@ -24,7 +24,7 @@ import (
 // writes.
 const formatVersion = 1
 
-// defaultRenewBefore is what a renew.before that is left out means.
+// defaultRenewBefore is the value of renew.before when it is left out.
 const defaultRenewBefore = 15 * time.Minute
 
 // The bounds of values, checked by parseText.
@@ -78,7 +78,7 @@ type renew struct {
 	Before state.Duration  `json:"before,omitzero" jsonschema:"default=15m"`                            // zero means defaultRenewBefore
 }
 
-// kube is what all tunnels of kind kube share.
+// kube holds the settings that all tunnels of kind kube share.
 type kube struct {
 	// Port is where the tunnels without a port of their own listen together;
 	// zero means that berth chooses one, always the same.

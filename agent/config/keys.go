@@ -205,7 +205,7 @@ func (k Key) Usage(kind state.Kind) string {
 	return strings.NewReplacer("{title}", info.Title, "{port}", port).Replace(k.usage)
 }
 
-// Default is what the key means when it is left out; empty where that depends.
+// Default is the value of the key when it is left out; empty where that depends.
 func (k Key) Default() string {
 	text, _ := k.rules.Default.(string)
 	return text

@@ -7,7 +7,7 @@ import (
 	"os"
 )
 
-// ProxyTrust is what the config says of trusting one proxy's web certificate.
+// ProxyTrust is the config's trust in one proxy's web certificate.
 type ProxyTrust struct {
 	RootCAs  *x509.CertPool // nil: the system's
 	CAFile   string         // absolute; where RootCAs are from; empty: the system

@@ -77,7 +77,7 @@ var descriptions = map[string]string{
 	"logging.Level": "The least severe lines that are logged.",
 }
 
-// durationPattern is what the schema takes for a duration; time.ParseDuration
+// durationPattern matches durations in the schema; time.ParseDuration
 // has the last word.
 const durationPattern = `^(0|([0-9]+(\.[0-9]+)?(ms|s|m|h))+)$`
 

@@ -31,14 +31,14 @@ const (
 	rereadPoll = 2 * time.Second // when nothing can be watched
 )
 
-// WatcherConfig is what a Watcher needs.
+// WatcherConfig configures a Watcher.
 type WatcherConfig struct {
 	Path     string       // the config file
 	LastGood string       // where a copy of the last good file is kept, for a start with a bad one; empty means nowhere
 	Logger   *slog.Logger // nil means no log
 }
 
-// Loaded is what a Watcher knows. It is not changed once published.
+// Loaded is a Watcher's knowledge. It is not changed once published.
 type Loaded struct {
 	Config   *Config   // the last good one; the default when there was none. Never nil
 	Err      *Error    // what is wrong with the file now; nil when Config is what it says

@@ -4,7 +4,7 @@ package install
 
 import "errors"
 
-// exchange is what the system does not have.
+// exchange fails: this system has no such call.
 func exchange(string, string) error { return errors.ErrUnsupported }
 
 // cannotExchange reports whether err says so.

@@ -19,7 +19,7 @@ const (
 	tempSuffix = ".berth-new"
 )
 
-// A journal is what an installer writes down before its first change, so that
+// A journal is an installer's record, written before its first change, so that
 // another one can finish or undo its work. It holds no secrets.
 type journal struct {
 	Profile string // the name

@@ -36,7 +36,7 @@ func (e *UserError) Error() string {
 	return fmt.Sprintf("%q has logged in, not %q; log in as %q, or log out first", e.Got, e.Want, e.Want)
 }
 
-// profileFile is what this package must know of a profile.
+// profileFile holds the keys of a profile that this package reads.
 type profileFile struct {
 	User    string `yaml:"user"`
 	Cluster string `yaml:"cluster"`

@@ -38,7 +38,7 @@ const (
 // resourceSuffixes end the folders of certificates for single resources.
 var resourceSuffixes = []string{"-db", "-kube", "-app"}
 
-// session is what the files of one user in one keys/PROXY folder say.
+// session is the content of one user's files in one keys/PROXY folder.
 type session struct {
 	certName string // the file of the TLS certificate
 	cert     *x509.Certificate

@@ -45,7 +45,7 @@ var (
 	}
 )
 
-// Error is what a failed call says: the cause, the next step and the class.
+// Error is the answer to a failed call: the cause, the next step and the class.
 type Error struct {
 	Code    Code
 	Message string // lower case, no full stop

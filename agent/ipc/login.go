@@ -77,7 +77,7 @@ type LoginEvent struct {
 	Browser  []string   // of LoginURL: the command the config wants it opened with; empty means the front end's choice
 }
 
-// LoginAnswer is what a front end says to a prompt.
+// LoginAnswer is a front end's answer to a prompt.
 type LoginAnswer struct {
 	ID     int64
 	Secret string

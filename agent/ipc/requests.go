@@ -11,7 +11,7 @@ import (
 	"berth/agent/state"
 )
 
-// RequestBackend is what the server asks of the agent about access requests.
+// RequestBackend is the agent's part about access requests.
 // Ids may be given by their beginning.
 type RequestBackend interface {
 	// RequestAbilities says what the user may ask for.
@@ -30,7 +30,7 @@ type RequestBackend interface {
 	WatchRequests(ctx context.Context, show func(state.RequestEvent) error) error
 }
 
-// RequestAbilities is what a user may ask for.
+// RequestAbilities lists what a user may request.
 type RequestAbilities struct {
 	Roles         []string `json:"roles"`
 	ResourceRoles []string `json:"resource_roles"` // what a request for the resources would use
@@ -62,7 +62,7 @@ type Assume struct {
 	Hold *time.Duration
 }
 
-// Assumed is what came of it.
+// Assumed is the result of assuming.
 type Assumed struct {
 	Request      state.Request
 	SessionUntil *time.Time // when the session ends now; nil for a tunnel, or when that is unknown
@@ -144,7 +144,7 @@ func (s *requestService) untilStopping(ctx context.Context, cancel func()) (wait
 	}
 }
 
-// errStopping is what a call is answered that the server's end cut short.
+// errStopping answers a call that the end of the server cut short.
 var errStopping = &Error{Code: CodeNotRunning, Message: "the agent is stopping", Hint: ErrNotRunning.Hint}
 
 // Watch sends each event from now on.

@@ -26,7 +26,7 @@ const (
 	handshakeTimeout   = 5 * time.Second
 )
 
-// Backend is what the server asks of the agent: one part for each subject, so
+// Backend is the agent as the server sees it: one part for each subject, so
 // that the room that owns the subject can answer for it. An error that is an
 // [*Error] reaches the caller whole; any other one arrives with [CodeFailed].
 type Backend struct {

@@ -23,7 +23,7 @@ type Resource struct {
 	DBNames     []string          `json:"db_names"` // the same for names of databases
 }
 
-// Peer is the process at the other end of a connection.
+// Peer is the process that has connected.
 type Peer struct {
 	UID string // the numeric user id; on Windows the user's SID
 	PID int    // zero when the system does not tell

@@ -223,7 +223,7 @@ func (ls *Logins) runLogin(ctx context.Context, target Target, start ipc.LoginSt
 	return nil
 }
 
-// tshLogin is what tsh is run with, and what the person should know of it.
+// tshLogin returns how to run tsh, and what the user should know about it.
 func (ls *Logins) tshLogin(ctx context.Context, target Target, start ipc.LoginStart) (cfg tsh.LoginConfig, note string, err error) {
 	path, err := tsh.Find(tsh.Options{ConfigPath: ls.cfg.Config().TSHPath()})
 	if err != nil {

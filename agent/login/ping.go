@@ -17,7 +17,7 @@ import (
 // pingTimeout bounds the question how to log in; tsh is run without an answer.
 const pingTimeout = 5 * time.Second
 
-// loginPing is what a proxy says of itself to every client.
+// loginPing is a proxy's public description of itself.
 type loginPing struct {
 	singleSignOn bool
 	minClient    string // the least version of tsh it takes

@@ -171,7 +171,7 @@ func (l *Login) want(start ipc.LoginStart) {
 	}
 }
 
-// wants is what want has noted.
+// wants returns the wishes that want has noted.
 func (l *Login) wants() ipc.LoginStart {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -12,7 +12,7 @@ import (
 	"berth/agent/state"
 )
 
-// Action is what to do now.
+// Action says what to do now.
 type Action int
 
 // The actions.
@@ -95,7 +95,7 @@ type Input struct {
 	Last  Attempt // for this session
 }
 
-// Decision is what to do, and why.
+// Decision says what to do, and why.
 type Decision struct {
 	Action Action
 	Level  Level     // of a Warn

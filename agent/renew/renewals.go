@@ -37,7 +37,7 @@ type Config struct {
 	Logger  *slog.Logger
 }
 
-// Renewals is what berth remembers of each profile's session and its end. What
+// Renewals remembers each profile's session and its end. What
 // to do is for Decide; this does it.
 type Renewals struct {
 	cfg        Config
@@ -117,7 +117,7 @@ func (rs *Renewals) input(p *certwatch.Profile, cfg *config.Config, waiting bool
 	return in
 }
 
-// State is what a snapshot says of a profile's renewal.
+// State returns the snapshot's part about a profile's renewal.
 func (rs *Renewals) State(p *certwatch.Profile) state.Renewal {
 	set, _ := rs.cfg.Config().Profile(p.ProxyAddr)
 	r := state.Renewal{Mode: set.RenewMode()}

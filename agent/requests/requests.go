@@ -64,7 +64,7 @@ type Logins interface {
 	Of(key login.Key) *login.Login
 }
 
-// Requests is what berth knows of access requests, and does about them.
+// Requests follows the access requests and acts on them.
 type Requests struct {
 	cfg   Config
 	log   *slog.Logger
@@ -83,7 +83,7 @@ type Requests struct {
 	turns   map[certwatch.ProfileID]chan struct{}
 }
 
-// knownAbilities are what a user may ask for, as of a moment.
+// knownAbilities lists what a user may request, as of a moment.
 type knownAbilities struct {
 	at          time.Time
 	fingerprint string
@@ -483,7 +483,7 @@ func (rs *Requests) DecideRequest(ctx context.Context, id string, approve bool, 
 	return access.Draw(req, whoOf(f.Profile), time.Now()), nil
 }
 
-// abilities is what a session's user may ask for, as of a while ago.
+// abilities returns what a session's user may request; the answer may be a while old.
 func (rs *Requests) abilities(ctx context.Context, f sessions.Session) (cluster.RequestAbilities, error) {
 	const fresh = time.Minute
 	key := f.Profile.ID()
@@ -538,7 +538,7 @@ func reasonFlag(able cluster.RequestAbilities) string {
 	return ""
 }
 
-// resourceID is what a tunnel leads to, as requests name it.
+// resourceID returns the id of a tunnel's resource, in the form that requests use.
 func resourceID(spec state.TunnelSpec) string {
 	return fmt.Sprintf("/%s/%s/%s", spec.Cluster, spec.Kind.Info().ResourceKind, spec.Resource)
 }

@@ -26,7 +26,7 @@ func (e *NoKeychainError) Hint() string { return noKeychainHint }
 type LockedError struct {
 	// Asking reports whether the keychain waits for its password in a dialog.
 	Asking bool
-	// Err is what the keychain said; nil when it said nothing.
+	// Err is the keychain's own error; nil when it gave none.
 	Err error
 }
 

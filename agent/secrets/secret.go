@@ -5,7 +5,7 @@ import (
 	"log/slog"
 )
 
-// redacted is what a secret looks like to whoever prints it.
+// redacted is printed in place of a secret.
 const redacted = "[redacted]"
 
 // Secret is a text that no log, error or JSON shows. Reveal does.

@@ -14,7 +14,7 @@ import (
 	"github.com/zalando/go-keyring"
 )
 
-// Kind is what a secret is for.
+// Kind says what a secret is for.
 type Kind string
 
 // The kinds of secrets.
@@ -72,7 +72,7 @@ func printable(s string) bool {
 // limit bounds each call but Unlock.
 const limit = 3 * time.Second
 
-// keychain is what the operating system offers.
+// keychain is the operating system's store of secrets.
 type keychain struct {
 	// check returns nil, a *NoKeychainError or a *LockedError; it makes no
 	// dialog appear. With unlock one may.

@@ -24,7 +24,7 @@ const (
 	stillValid = 4 * time.Second
 )
 
-// Seed is what an authenticator app computes one-time codes from. It prints as
+// Seed is the secret from which one-time codes are computed. It prints as
 // nothing.
 type Seed struct {
 	secret    string // base32, without padding

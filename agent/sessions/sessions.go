@@ -18,7 +18,7 @@ import (
 	"berth/internal/wake"
 )
 
-// Why a cluster cannot be reached for want of a session.
+// Why a missing session makes a cluster unreachable.
 var (
 	ErrNoProfile   = errors.New("no profile knows the cluster")
 	ErrLoginNeeded = errors.New("no valid session")

@@ -2,7 +2,7 @@ package state
 
 import "slices"
 
-// Kind is what a tunnel leads to.
+// Kind is the kind of resource a tunnel leads to.
 type Kind string
 
 // The kinds of tunnels.
@@ -11,15 +11,15 @@ const (
 	KindKube Kind = "kube"
 )
 
-// KindInfo is what every room needs to know of a kind of tunnel. How such a
+// KindInfo describes a kind of tunnel to every room. How such a
 // tunnel works is known by the room that does it, in a table of its own.
 type KindInfo struct {
 	Kind   Kind
 	Title  string // of what it leads to
 	Plural string // of the same, as in "this is for databases"
-	// Protocol is what clients speak, where that is the same for all such tunnels.
+	// Protocol is the clients' protocol, where all such tunnels share it.
 	Protocol string
-	// ResourceKind is what Teleport calls it in the id of a resource.
+	// ResourceKind is Teleport's name for it in the id of a resource.
 	ResourceKind string
 	// SharesPort means that tunnels without a port of their own share a single
 	// port. Otherwise berth derives a port from the tunnel's name.

@@ -1,6 +1,6 @@
 package state
 
-// LoginKind is what a step of a login is about.
+// LoginKind says what a step of a login is about.
 type LoginKind string
 
 // The kinds of steps. Only LoginPassword and LoginOTP are answered.

@@ -19,7 +19,7 @@ type Notice struct {
 	Actions []NoticeAction `json:"actions"` // the most important one first; the first is also what a click on the text does
 }
 
-// NoticeKind is what a Notice is about.
+// NoticeKind says what a Notice is about.
 type NoticeKind string
 
 // The kinds of notices.
@@ -65,7 +65,7 @@ type NoticeAction struct {
 	Confirm bool `json:"confirm"`
 }
 
-// Verb is what an action does.
+// Verb says what an action does.
 type Verb string
 
 // The verbs.

@@ -82,7 +82,7 @@ type RequestEvent struct {
 	Request Request          `json:"request"` // as it is now, or was last
 }
 
-// RequestEventKind is what happened.
+// RequestEventKind says what happened to a request.
 type RequestEventKind string
 
 // The kinds of events of access requests.

@@ -4,7 +4,7 @@
 // It is a leaf: it imports only the standard library and does no I/O. A front
 // end that knows this package can draw everything and reach no credential.
 //
-// The JSON of a Snapshot is what "berth status --json" prints. Its keys are
+// "berth status --json" prints a Snapshot as JSON. Its keys are
 // stable: scripts depend on them. All times are RFC 3339 in UTC.
 package state
 
@@ -84,7 +84,7 @@ type Login struct {
 	Asks       LoginKind `json:"asks"` // what it waits for: url, password, otp or tap; empty when for nothing
 }
 
-// Renewal is what the agent does about a session's end.
+// Renewal says what the agent does about a session's end.
 type Renewal struct {
 	Mode RenewMode `json:"mode"` // as the config has it
 	// At is when the agent does or says something next: a warning, or a login
@@ -97,7 +97,7 @@ type Renewal struct {
 	Problem   *Problem   `json:"problem"` // why the last unattended login failed; null when none did
 }
 
-// RenewMode is what berth does when a session nears its end.
+// RenewMode says what berth does when a session nears its end.
 type RenewMode string
 
 // The modes of renewing.

@@ -65,7 +65,7 @@ type kubeAccess struct {
 	tls    *tls.Config
 }
 
-// tshKubeconfig is what is needed of the kubeconfig that tsh writes, which has
+// tshKubeconfig holds the needed part of the kubeconfig that tsh writes, which has
 // one cluster and one user.
 type tshKubeconfig struct {
 	Clusters []struct {

@@ -15,7 +15,7 @@ const (
 	maxError = 500     // bytes of an error's text
 )
 
-// secrets are what must not leave this package: each with what replaces it.
+// secrets match text that must not leave this package, each with its replacement.
 var secrets = []struct {
 	pattern *regexp.Regexp
 	with    string

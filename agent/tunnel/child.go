@@ -34,7 +34,7 @@ type child struct {
 	homes  elevations // private ones, for roles that the tunnel alone has
 }
 
-// childArgs are what a process is started with; when they change, it is
+// childArgs are the arguments of a process; when they change, it is
 // another child.
 type childArgs struct {
 	path, home, proxy, caFile string

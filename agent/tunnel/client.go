@@ -237,7 +237,7 @@ func (t *tunnel) refusal(err error, res resolution) db.Refusal {
 	return r
 }
 
-// problemOf is what stands between a client and the resource.
+// problemOf returns the reason why a client cannot reach the resource.
 func (t *tunnel) problemOf(err error, res resolution) *state.Problem {
 	if res.problem != nil && !isDialFailure(err) {
 		return res.problem

@@ -24,7 +24,7 @@ type elevation struct {
 	validUntil  time.Time
 }
 
-// fits reports whether e is what a tunnel needs now.
+// fits reports whether e matches the tunnel's present needs.
 func (e *elevation) fits(fingerprint string, requests []string, now time.Time) bool {
 	return e != nil && e.fingerprint == fingerprint && slices.Equal(e.requests, requests) && now.Before(e.validUntil)
 }

@@ -61,7 +61,7 @@ func (w *watchman) tryOut(ctx context.Context) error {
 	return w.guard.Check(accepted)
 }
 
-// state is what a snapshot says of a tunnel's guard.
+// state returns the snapshot's value for a tunnel's guard.
 func (w *watchman) state(spec state.TunnelSpec) state.Guard {
 	switch {
 	case spec.Kind.Info().ShowsCert:

@@ -47,7 +47,7 @@ const titleTunnelFailed = "Tunnel failed"
 
 // problemFor puts an error into a person's words: what is wrong with which
 // thing, and what to do next. proxy is the tunnel's proxy address, or empty;
-// mem is what the agent remembers of the cluster's last profile.
+// mem is the agent's memory of the cluster's last profile.
 func problemFor(err error, spec state.TunnelSpec, proxy string, mem memory.Profile) *state.Problem {
 	p := &state.Problem{Since: time.Now().UTC()}
 	if classifySession(p, err, spec, proxy, mem) || classifyCluster(p, err, spec, proxy) || classifyTunnel(p, err, spec) {

@@ -13,7 +13,7 @@ import (
 )
 
 // trust remembers which proxies' web certificates were verified, so that a
-// tunnel is not called ready while every client would fail for want of a CA.
+// tunnel is not called ready while every client would fail because a CA is missing.
 type trust struct {
 	flight singleflight.Group
 

@@ -107,7 +107,7 @@ type dialFailure struct {
 	err error
 }
 
-// credential is what a tunnel needs to serve a client.
+// credential holds everything a tunnel needs to serve a client.
 type credential struct {
 	dial       proxies.Dial
 	kube       *kube.Upstream // in place of dial, for a tunnel to Kubernetes

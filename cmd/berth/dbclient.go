@@ -17,7 +17,7 @@ import (
 	"berth/proxies/db"
 )
 
-// dbCommands are what the commands do about tunnels to databases.
+// dbCommands holds the commands' behaviour for tunnels to databases.
 type dbCommands struct{}
 
 func (dbCommands) addHelp() (long, example string) {

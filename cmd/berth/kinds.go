@@ -8,7 +8,7 @@ import (
 	"berth/agent/state"
 )
 
-// kindCommands are what the commands do about tunnels of one kind. A new kind
+// kindCommands holds the commands' behaviour for tunnels of one kind. A new kind
 // is one more file with an implementation, and a line in kinds.
 type kindCommands interface {
 	// addHelp is the help of "berth tunnel add", and an example.

@@ -31,7 +31,7 @@ func kubectl(path, tunnel string) []string {
 	return []string{"kubectl", "--kubeconfig", path, "--context", kubeconfig.ContextName(tunnel)}
 }
 
-// kubeCommands are what the commands do about tunnels to Kubernetes.
+// kubeCommands holds the commands' behaviour for tunnels to Kubernetes.
 type kubeCommands struct{}
 
 func (kubeCommands) addHelp() (long, example string) {

@@ -16,7 +16,7 @@ const (
 	openers    = 32 // how many are opened at once
 )
 
-// crowd is what open connections cost the agent.
+// crowd is the agent's cost of open connections.
 type crowd struct {
 	conns  int
 	each   float64 // bytes

@@ -11,7 +11,7 @@ import (
 	"github.com/shirou/gopsutil/v4/process"
 )
 
-// memory is what a process has resident, in bytes.
+// memory is a process's resident memory, in bytes.
 type memory struct {
 	rss  int64 // all of it
 	file int64 // of that, pages of files, the program's own above all; 0 where the system does not tell

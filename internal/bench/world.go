@@ -29,7 +29,7 @@ const (
 	startWait = 60 * time.Second
 )
 
-// world is what the agent is measured in: a simulated cluster, a home that is
+// world is the agent's surroundings during a measurement: a simulated cluster, a home that is
 // logged in to it, and a way to its databases without berth.
 type world struct {
 	binary  string // berth

@@ -138,7 +138,7 @@ func withURL(command []string, raw string) []string {
 	return argv
 }
 
-// command is what opens a URL. There is no shell in between.
+// command returns the command that opens a URL, without a shell in between.
 func command(goos, browser, raw string) []string {
 	first, _, _ := strings.Cut(browser, ":")
 	if goos == "windows" || goos == "darwin" {

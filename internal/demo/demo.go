@@ -250,7 +250,7 @@ func (d *demo) renew(ctx context.Context) error {
 	}
 }
 
-// loggedIn reports whether the home holds a session, be it over.
+// loggedIn reports whether the home holds a session, valid or expired.
 func (d *demo) loggedIn() bool {
 	profiles, err := certwatch.Load(d.tshHome)
 	return err == nil && slices.ContainsFunc(profiles, func(p *certwatch.Profile) bool { return p.Session != nil })

@@ -15,7 +15,7 @@ import (
 	"berth/internal/osservice"
 )
 
-// agentFacts is what the running agent says.
+// agentFacts is the running agent's answer.
 type agentFacts struct {
 	info     state.Agent
 	snapshot state.Snapshot

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// listenNetlink listens to the kernel's news of interfaces, addresses and
+// listenNetlink listens to the kernel's messages about interfaces, addresses and
 // routes. What they say is not read: they are the hint to look.
 func listenNetlink(ctx context.Context, m *Monitor, up func()) error {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_ROUTE)

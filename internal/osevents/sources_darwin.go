@@ -33,7 +33,7 @@ func readClock() reading {
 	}
 }
 
-// listenRoutes listens to the kernel's news of interfaces, addresses and
+// listenRoutes listens to the kernel's messages about interfaces, addresses and
 // routes. What they say is not read: they are the hint to look.
 func listenRoutes(ctx context.Context, m *Monitor, up func()) error {
 	fd, err := unix.Socket(unix.AF_ROUTE, unix.SOCK_RAW, unix.AF_UNSPEC)

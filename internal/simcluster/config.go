@@ -77,7 +77,7 @@ type User struct {
 	Logins   []string // OS logins; nil means the user's name
 }
 
-// Role is what users of that role may do.
+// Role says what users of that role may do.
 type Role struct {
 	Name string
 	// DBLabels a database must carry to be allowed; nil means all databases.
@@ -97,7 +97,7 @@ type Role struct {
 	DisconnectExpiredCert bool
 	RequireSessionMFA     bool
 
-	// Request is what its holders may ask for.
+	// Request says what its holders may request.
 	Request RequestRules
 	// Review names the roles whose requests its holders may review, "*"
 	// standing for any run of characters.
@@ -107,7 +107,7 @@ type Role struct {
 	RequestVerbs []string
 }
 
-// RequestRules is what the holders of a role may ask for.
+// RequestRules says what the holders of a role may request.
 type RequestRules struct {
 	Roles              []string // "*" stands for any run of characters
 	SearchAsRoles      []string // roles that requests for resources may use
@@ -196,7 +196,7 @@ func (cfg Config) withDefaults() Config {
 	return cfg
 }
 
-// caller is who is behind a connection: the client cert and what it says.
+// caller identifies a connection's user: the client cert and its content.
 type caller struct {
 	identity certwatch.Identity
 	cert     clientCert

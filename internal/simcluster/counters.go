@@ -6,7 +6,7 @@ import (
 	"sync/atomic"
 )
 
-// Counters is what has happened in a cluster so far. Databases are named by
+// Counters counts the events of a cluster so far. Databases are named by
 // their service name, those of a leaf as "leaf/service".
 type Counters struct {
 	Accepted     int            // TCP connections accepted by the proxy

@@ -18,7 +18,7 @@ import (
 // joinPrincipal is in every user cert that Teleport issues.
 const joinPrincipal = "-teleport-internal-join"
 
-// order is what is to be certified: keys that are nil get no cert.
+// order lists the keys to certify: keys that are nil get no cert.
 type order struct {
 	identity certwatch.Identity
 	notAfter time.Time

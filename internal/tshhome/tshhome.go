@@ -78,7 +78,7 @@ type Profile struct {
 // Name returns the profile's name: the proxy's host, without the port.
 func (p Profile) Name() string { return hostOf(p.WebProxyAddr) }
 
-// Credentials is what a login or a reissue gives, as file contents.
+// Credentials is the result of a login or a reissue, as file contents.
 type Credentials struct {
 	TLSKey     []byte            // PEM; see SetKeys
 	SSHKey     []byte            // PEM; with V16 the same as TLSKey

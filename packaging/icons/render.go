@@ -35,7 +35,7 @@ const (
 // drawingSize is the width and height of the drawings.
 const drawingSize = 32
 
-// icoSizes are what Windows chooses from.
+// icoSizes are the sizes that Windows chooses from.
 var icoSizes = []int{16, 20, 24, 32, 48}
 
 // Files renders everything: a name and the content of each file.

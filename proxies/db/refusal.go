@@ -31,7 +31,7 @@ type Refusal struct {
 	Title string
 	// Text says it in a sentence: cause, tunnel, since when.
 	Text string
-	// Hint is what to do about it, most often a command to type.
+	// Hint says what to do about it, most often a command to type.
 	Hint string
 	// Kind chooses the error codes.
 	Kind RefusalKind

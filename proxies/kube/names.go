@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// Domain is what every tunnel's server name ends with. It is never looked up:
+// Domain ends every tunnel's server name. It is never looked up:
 // ".internal" is set aside for names of one's own.
 const Domain = "kube.berth.internal"
 

@@ -252,7 +252,7 @@ func (q *request) send(kind proxies.EventKind, err error) {
 }
 
 // counted is a body whose bytes are counted. When fromUpstream, an end other
-// than the body's is what broke the answer; to the client of a watch it looks
+// than the body's broke the answer; to the client of a watch it looks
 // like any other end of a watch, after which it asks again.
 type counted struct {
 	io.ReadCloser

@@ -5,17 +5,17 @@
 // nothing but its own.
 package autostart
 
-// Name is what the entry is called.
+// Name is the entry's name.
 const Name = "berth-tray"
 
-// Entry is what is started at login.
+// Entry is the program to start at login.
 type Entry struct {
 	// Program is the absolute path of berth, and Args what it is called with.
 	Program string
 	Args    []string
 }
 
-// Result is what became of the entry.
+// Result is the state of the entry afterwards.
 type Result struct {
 	Path    string // where it is, or was: a file or a registry value
 	Changed bool   // false when it was so already
@@ -28,6 +28,6 @@ type Result struct {
 type State struct {
 	Path      string // where it is, or would be
 	Installed bool
-	Current   bool // it is what Install would write
+	Current   bool // it equals what Install would write
 	Off       bool // as in Result
 }

@@ -26,7 +26,7 @@ import (
 
 // The values of the wire, so that a front end needs this package alone.
 type (
-	// Error is what a failed call says: cause, next step and class.
+	// Error is the answer to a failed call: cause, next step and class.
 	Error = ipc.Error
 	// Code is the class of a failed call.
 	Code = ipc.Code

@@ -14,13 +14,13 @@ import (
 
 // The values of access requests.
 type (
-	// RequestAbilities is what a user may ask for.
+	// RequestAbilities lists what a user may request.
 	RequestAbilities = ipc.RequestAbilities
 	// NewRequest is an access request to be made.
 	NewRequest = ipc.NewRequest
 	// Assume says which request's roles to take, and for what.
 	Assume = ipc.Assume
-	// Assumed is what came of it.
+	// Assumed is the result of assuming.
 	Assumed = ipc.Assumed
 )
 

@@ -77,7 +77,7 @@ func (hs *Book) Record(s *state.Snapshot, now time.Time) {
 	}
 }
 
-// History is what happened to one tunnel: the last historyMax entries, the
+// History holds the events of one tunnel: the last historyMax entries, the
 // oldest first.
 type History struct {
 	lookup func(client net.Addr, found func(proxies.Owner))

@@ -43,7 +43,7 @@ func Slug(s string) string {
 	return s[:min(len(s), 32)]
 }
 
-// tags are what a server that knows no markup might still take for some.
+// tags match text that a server without markup support might still take for it.
 var tags = regexp.MustCompile(`</?[a-zA-Z][^<>]*>`)
 
 // WithoutTags removes what looks like markup.

@@ -62,7 +62,7 @@ func Marshal(contexts []Context) []byte {
 	return encode(doc)
 }
 
-// Write replaces the file at path, unless data is what it says already. Only
+// Write replaces the file at path, unless its content is data already. Only
 // its owner may read it.
 func Write(path string, data []byte) error {
 	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, data) {
@@ -147,7 +147,7 @@ func add(doc *yaml.Node, contexts []Context) {
 	}
 }
 
-// part is what the context has in one of the lists.
+// part returns the context's entry in one of the lists.
 func (c Context) part(list string) *yaml.Node {
 	name := ContextName(c.Name)
 	switch list {
