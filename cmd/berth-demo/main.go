@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"berth/internal/demo"
+	"berth/internal/demo/memsql"
 )
 
 const (
@@ -63,7 +64,7 @@ func run(args []string) int {
 
 // options reads the command line.
 func options(args []string) (demo.Options, error) {
-	o := demo.Options{Out: os.Stdout, Version: buildVersion()}
+	o := demo.Options{Out: os.Stdout, Version: buildVersion(), NewEngine: newEngine}
 	flags := flag.NewFlagSet("berth-demo", flag.ContinueOnError)
 	flags.Usage = func() {
 		fmt.Fprint(flags.Output(), `Start a simulated Teleport cluster on this machine, log in to it, and run an
@@ -80,6 +81,7 @@ Flags:
 		flags.PrintDefaults()
 	}
 	flags.BoolVar(&o.Check, "check", false, "take the tour without a person, and end with 0 or 1")
+	flags.BoolVar(&o.StandIns, "stand-ins", false, "use stand-ins even for databases that this machine has")
 	flags.DurationVar(&o.SessionTTL, "session-ttl", session,
 		fmt.Sprintf("how long a session of the simulated cluster lasts; with --check %s", checkSession))
 	if err := flags.Parse(args); err != nil {
@@ -96,6 +98,14 @@ Flags:
 		o.SessionTTL = checkSession
 	}
 	return o, nil
+}
+
+func newEngine(database string) (demo.Engine, error) {
+	s, err := memsql.New(database)
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 // signalContext returns a context that ends at the first signal. A second one

@@ -51,7 +51,8 @@ func buildBerth(t *testing.T) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "berth")
 	args := []string{"build", "-o", path}
-	if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
+	race := debug.BuildSetting{Key: "-race", Value: "true"}
+	if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, race) {
 		args = append(args, "-race")
 	}
 	out, err := exec.CommandContext(t.Context(), "go", append(args, "berth/cmd/berth")...).CombinedOutput()

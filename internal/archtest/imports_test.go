@@ -62,17 +62,19 @@ func TestImports(t *testing.T) {
 	}
 }
 
-// TestSimulationStaysOut checks that nothing imports a main package's folder
-// and that the simulation stays out of everything that is installed.
+// TestSimulationStaysOut checks that nothing imports a main package's folder,
+// that the simulation stays out of everything that is installed, and that only
+// the demo, not even a test's simulation, links a database server.
 func TestSimulationStaysOut(t *testing.T) {
-	allowed := []string{"berth/internal/...", "berth/cmd/berth-demo"}
+	demo := []string{"berth/internal/demo/...", "berth/cmd/berth-demo"}
 	for pkg, deps := range reachable(t) {
-		if matches(pkg, allowed) {
-			continue
-		}
 		for _, dep := range deps {
-			if matches(dep, []string{"berth/internal/simcluster/...", "berth/internal/demo/...", "berth/cmd/..."}) {
+			simulation := matches(dep, []string{"berth/internal/simcluster/...", "berth/internal/demo/...", "berth/cmd/..."})
+			if simulation && !matches(pkg, append(demo, "berth/internal/...")) {
 				t.Errorf("%s reaches %s: the simulation is for the demo and for tests", pkg, dep)
+			}
+			if matches(dep, []string{"github.com/dolthub/...", "github.com/alicebob/..."}) && !matches(pkg, demo) {
+				t.Errorf("%s reaches %s: it is for the demo alone", pkg, dep)
 			}
 		}
 	}

@@ -13,9 +13,9 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -39,6 +39,12 @@ type Options struct {
 	// Berth is the program that the printed lines call; empty means the one
 	// beside this program, else the one on PATH.
 	Berth string
+	// StandIns has stand-ins answer for databases whose real servers this machine
+	// has.
+	StandIns bool
+	// NewEngine makes a database in this process, for the stand-ins; without it
+	// they have no tables.
+	NewEngine func(database string) (Engine, error)
 	// Check takes the tour without a person.
 	Check bool
 	// SessionTTL is how long a session of the simulated cluster lasts, at
@@ -72,12 +78,14 @@ func Run(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		return fmt.Errorf("make the demo's folder: %w", err)
 	}
-	d := &demo{Options: o, dir: dir, tshHome: filepath.Join(dir, "tsh")}
+	d := &demo{Options: o, dir: dir, tshHome: filepath.Join(dir, "tsh"), servers: make(map[string]*server)}
 	defer func() { err = errors.Join(err, d.clean()) }()
-	if err := d.prepare(); err != nil {
-		return err
+	if !o.Check {
+		fmt.Fprintln(o.Out, "Starting databases, a cluster and an agent ...")
 	}
-	err = d.run(ctx)
+	if err = d.prepare(ctx); err == nil {
+		err = d.run(ctx)
+	}
 	if ctx.Err() != nil && !o.Check {
 		err = nil // Ctrl-C is how a demo ends
 	}
@@ -92,6 +100,11 @@ func (d *demo) run(ctx context.Context) error {
 	g.Go(func() error { return d.runAgent(gctx) })
 	g.Go(func() error { return d.renew(gctx) })
 	g.Go(func() error { return d.decide(gctx) })
+	for _, s := range d.servers {
+		if s.program != nil {
+			g.Go(func() error { return s.program.watch(gctx) })
+		}
+	}
 	g.Go(func() error {
 		defer cancel()
 		return d.show(gctx)
@@ -104,6 +117,9 @@ func (d *demo) clean() error {
 	var errs []error
 	if d.sim != nil {
 		errs = append(errs, d.sim.Close())
+	}
+	for _, s := range d.servers {
+		errs = append(errs, s.close())
 	}
 	errs = append(errs, os.RemoveAll(d.dir))
 	// A socket's path is short; in a long temporary folder it lives elsewhere.
@@ -120,14 +136,17 @@ type demo struct {
 	dir, tshHome string
 	paths        paths.Paths
 	sim          *simcluster.Cluster
-	renewals     counter
+	servers      map[string]*server // by protocol
+	missing      []string           // packages of the servers that this machine does not have
+	failed       []string           // sentences about servers that do not start
+	renewals     atomic.Int64
 }
 
 func databases() []simcluster.Database {
 	return []simcluster.Database{
-		{Name: "orders", Protocol: "postgres", Description: "orders, simulated", Labels: map[string]string{"env": "demo"}},
-		{Name: "shop", Protocol: "mysql", Description: "web shop, simulated", Labels: map[string]string{"env": "demo"}},
-		{Name: "cache", Protocol: "redis", Description: "session cache, simulated", Labels: map[string]string{"env": "demo"}},
+		{Name: "orders", Protocol: "postgres", Description: "orders", Labels: map[string]string{"env": "demo"}},
+		{Name: "shop", Protocol: "mysql", Description: "web shop", Labels: map[string]string{"env": "demo"}},
+		{Name: "cache", Protocol: "redis", Description: "session cache", Labels: map[string]string{"env": "demo"}},
 	}
 }
 
@@ -137,11 +156,18 @@ func kubes() []simcluster.Kube {
 	return []simcluster.Kube{{Name: "harbor", Labels: map[string]string{"env": "demo"}}}
 }
 
-// prepare starts the cluster, logs in, and writes a config with a tunnel to
+// prepare starts the databases and the cluster, logs in, and writes a config with a tunnel to
 // each database and each Kubernetes cluster.
-func (d *demo) prepare() error {
+func (d *demo) prepare(ctx context.Context) error {
+	if err := d.startServers(ctx); err != nil {
+		return err
+	}
+	dbs := databases()
+	for i := range dbs {
+		dbs[i].Backend = d.servers[dbs[i].Protocol].backend
+	}
 	sim, err := simcluster.Start(simcluster.Config{
-		Name: "demo.berth", SessionTTL: d.SessionTTL, Databases: databases(), Kubes: kubes(), Roles: roles(),
+		Name: "demo.berth", SessionTTL: d.SessionTTL, Databases: dbs, Kubes: kubes(), Roles: roles(),
 		Users: []simcluster.User{{Name: user, Password: password}},
 	})
 	if err != nil {
@@ -188,11 +214,7 @@ func (d *demo) configure() error {
 			Name: names[database.Name], Kind: state.KindDB, Cluster: d.sim.Name(), Resource: database.Name,
 			DBUser: user, DBName: "app",
 		}
-		// The ports of a berth that runs already are taken, and passed over.
-		spec.Port = proxies.DerivePort(spec.Cluster, string(spec.Kind), spec.Resource, func(port int) bool {
-			return used[port] || proxies.PortBusy(port)
-		})
-		used[spec.Port] = true
+		spec.Port = d.freePort(spec, used)
 		if database.Protocol == "redis" {
 			spec.DBName = "0"
 		}
@@ -201,16 +223,25 @@ func (d *demo) configure() error {
 		}
 	}
 	for _, k := range kubes() {
-		// A port of its own: the one they share is another berth's, perhaps.
+		// Not the port that Kubernetes tunnels share: another berth may use it.
 		spec := state.TunnelSpec{Name: kubeTunnel, Kind: state.KindKube, Cluster: d.sim.Name(), Resource: k.Name}
-		spec.Port = proxies.DerivePort(spec.Cluster, string(spec.Kind), spec.Resource, func(port int) bool {
-			return used[port] || proxies.PortBusy(port)
-		})
+		spec.Port = d.freePort(spec, used)
 		if err := config.AddTunnel(p.Config, spec); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// freePort returns a port that is neither used nor busy, and adds it to used. It
+// follows from the demo's folder too, so that two demos that start at once do
+// not choose the same one.
+func (d *demo) freePort(spec state.TunnelSpec, used map[int]bool) int {
+	port := proxies.DerivePort(filepath.Base(d.dir), string(spec.Kind), spec.Resource, func(port int) bool {
+		return used[port] || proxies.PortBusy(port)
+	})
+	used[port] = true
+	return port
 }
 
 // kubeTunnel is the name of the tunnel to Kubernetes.
@@ -226,7 +257,7 @@ func (d *demo) runAgent(ctx context.Context) error {
 
 // renew logs in again at two thirds of each session, as a person with tsh in a
 // terminal would, so that certificates change while connections are open. A user
-// who has logged out stays logged out.
+// who has logged out stays logged out, and assumed requests stay assumed.
 func (d *demo) renew(ctx context.Context) error {
 	every := time.NewTicker(d.SessionTTL * 2 / 3)
 	defer every.Stop()
@@ -236,24 +267,30 @@ func (d *demo) renew(ctx context.Context) error {
 			return nil
 		case <-every.C:
 		}
-		if !d.loggedIn() {
+		s := d.session()
+		if s == nil {
 			continue
 		}
-		if err := d.sim.Login(d.tshHome, user); err != nil {
+		if err := d.sim.Login(d.tshHome, user, simcluster.WithRequests(s.Identity.ActiveRequests...)); err != nil {
 			return fmt.Errorf("renew the simulated login: %w", err)
 		}
-		n := d.renewals.add()
-		if !d.Check {
-			fmt.Fprintf(d.Out, "%s  login no. %d: new connections get a new cert, open ones go on\n",
-				time.Now().Format("15:04:05"), n+1)
-		}
+		d.renewals.Add(1)
 	}
 }
 
-// loggedIn reports whether the home holds a session, valid or expired.
-func (d *demo) loggedIn() bool {
+// session returns the session in the home, which may have expired; nil means
+// that the user is logged out.
+func (d *demo) session() *certwatch.Session {
 	profiles, err := certwatch.Load(d.tshHome)
-	return err == nil && slices.ContainsFunc(profiles, func(p *certwatch.Profile) bool { return p.Session != nil })
+	if err != nil {
+		return nil
+	}
+	for _, p := range profiles {
+		if p.Session != nil {
+			return p.Session
+		}
+	}
+	return nil
 }
 
 // show waits until the tunnels are ready and then takes the tour, or tells a
@@ -269,8 +306,7 @@ func (d *demo) show(ctx context.Context) error {
 	if err := d.explain(tunnels); err != nil {
 		return err
 	}
-	<-ctx.Done()
-	return nil
+	return d.narrate(ctx)
 }
 
 // awaitReady returns the tunnels when all of them are ready.

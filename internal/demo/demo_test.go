@@ -21,7 +21,6 @@ import (
 	"berth/agent/state"
 	"berth/internal/testneeds"
 	"berth/internal/testwait"
-	"berth/proxies"
 )
 
 func TestMain(m *testing.M) {
@@ -73,7 +72,7 @@ func start(t *testing.T, ttl time.Duration) (out *transcript, stop func() error)
 	out = &transcript{}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- Run(ctx, Options{Out: out, Version: "test", SessionTTL: ttl}) }()
+	go func() { ended <- Run(ctx, Options{Out: out, Version: "test", StandIns: true, SessionTTL: ttl}) }()
 	stop = sync.OnceValue(func() error {
 		cancel()
 		select {
@@ -98,7 +97,7 @@ func await(t *testing.T, out *transcript, text string) {
 func TestCheck(t *testing.T) {
 	ownTemp(t, t.TempDir())
 	var out bytes.Buffer
-	if err := Run(t.Context(), Options{Out: &out, Version: "test", Check: true, SessionTTL: 6 * time.Second}); err != nil {
+	if err := Run(t.Context(), Options{Out: &out, Version: "test", Check: true, StandIns: true, SessionTTL: 6 * time.Second}); err != nil {
 		t.Errorf("Run: %v", err)
 	}
 	if got := strings.Count(out.String(), "ok    "); got != 6 || strings.Contains(out.String(), "FAIL") {
@@ -135,36 +134,32 @@ func TestWhatItPrints(t *testing.T) {
 			t.Errorf("line %d is %d columns wide: %q", i+1, len(line), line)
 		}
 	}
-	await(t, out, "login no. 2: ")
+	await(t, out, "session renewed, until ")
 	if err := stop(); err != nil {
 		t.Errorf("Run after Ctrl-C: %v", err)
 	}
 }
 
-// A berth that runs already, or anything else on the ports the demo would
-// like, is left alone.
+// A port that another berth, or anything else, holds is passed over, and two
+// demos that start at once choose different ones.
 func TestPortsThatAreTaken(t *testing.T) {
-	ownTemp(t, shortTemp(t))
-	taken := make(map[int]bool)
-	for _, database := range databases() {
-		port := proxies.DerivePort("demo.berth", string(state.KindDB), database.Name, func(port int) bool {
-			return taken[port] || proxies.PortBusy(port)
-		})
-		l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		taken[port] = true
+	spec := state.TunnelSpec{Kind: state.KindDB, Resource: "orders"}
+	one, other := &demo{dir: "/tmp/berth-demo-1"}, &demo{dir: "/tmp/berth-demo-2"}
+	used := make(map[int]bool)
+	first, second := one.freePort(spec, used), one.freePort(spec, used)
+	if first == second {
+		t.Errorf("two tunnels on port %d", first)
 	}
-	out, stop := start(t, time.Minute)
-	for port := range taken {
-		if strings.Contains(out.String(), strconv.Itoa(port)) {
-			t.Errorf("the demo says port %d, which is taken:\n%s", port, out)
-		}
+	if port := other.freePort(spec, make(map[int]bool)); port == first {
+		t.Errorf("two demos chose port %d", port)
 	}
-	if err := stop(); err != nil {
-		t.Errorf("Run: %v", err)
+	l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(first))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if port := one.freePort(spec, make(map[int]bool)); port == first {
+		t.Errorf("the demo chose port %d, which is taken", port)
 	}
 }
 
@@ -175,7 +170,7 @@ func TestInterruptedStart(t *testing.T) {
 			ownTemp(t, t.TempDir())
 			ctx, cancel := context.WithTimeout(t.Context(), after)
 			defer cancel()
-			if err := Run(ctx, Options{Out: io.Discard, Version: "test", SessionTTL: time.Minute}); err != nil {
+			if err := Run(ctx, Options{Out: io.Discard, Version: "test", StandIns: true, SessionTTL: time.Minute}); err != nil {
 				t.Errorf("Run: %v", err)
 			}
 		})
@@ -190,7 +185,7 @@ func TestInterruptedCheck(t *testing.T) {
 	out := &transcript{}
 	ended := make(chan error, 1)
 	go func() {
-		ended <- Run(ctx, Options{Out: out, Version: "test", Check: true, SessionTTL: time.Minute})
+		ended <- Run(ctx, Options{Out: out, Version: "test", Check: true, StandIns: true, SessionTTL: time.Minute})
 	}()
 	await(t, out, "ok    Redis")
 	cancel(cause)
@@ -210,12 +205,12 @@ func TestLongTemporaryFolder(t *testing.T) {
 		t.Fatal(err)
 	}
 	ownTemp(t, dir)
-	d := &demo{Options: Options{SessionTTL: time.Minute}, dir: filepath.Join(dir, "demo")}
+	d := &demo{Options: Options{SessionTTL: time.Minute, StandIns: true}, dir: filepath.Join(dir, "demo"), servers: make(map[string]*server)}
 	if err := os.Mkdir(d.dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	d.tshHome = filepath.Join(d.dir, "tsh")
-	if err := d.prepare(); err != nil {
+	if err := d.prepare(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(d.paths.SocketDir()); err != nil || strings.HasPrefix(d.paths.SocketDir(), d.dir) {

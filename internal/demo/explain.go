@@ -18,20 +18,21 @@ func (d *demo) explain(tunnels []state.Tunnel) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(d.Out, `A simulated Teleport cluster runs on this machine, %[1]s is logged in to it, and
+	_, err = fmt.Fprintf(d.Out, `
+A simulated Teleport cluster runs on this machine, %[1]s is logged in to it, and
 an agent keeps %[2]d tunnels to its databases and its Kubernetes cluster. Your own
 logins, config, tunnels and kubeconfig are not touched.
-
-In another terminal, first:
+%[7]s
+Open another terminal and paste these lines there:
 
 %[3]s
-Then connect with these, or with your own tools at the same addresses:
+Then connect, or use your own tools at the same addresses:
 
 %[4]s
 What to look at:
 
   berth status
-  berth status --watch
+  berth exec demo-pg -- psql -c 'select * from orders'
   berth exec demo-pg -- psql -c 'select * from session_identity'
   berth tunnel url demo-pg --as jdbc
   berth request create --role dba --reason trying --wait
@@ -40,14 +41,14 @@ What to look at:
   berth login
   berth doctor
 
-The password is %[6]s. While you are logged out, clients that connect wait for you.
+The password is %[6]s. Log out and connect: the client waits until you log in.
 A session lasts %[5]s and is renewed before that. Keep a client open: it goes on,
-while new connections get a new cert (the "serial" that the second line shows).
+while new connections get a new cert (the "serial" of session_identity).
 Requests are approved after three seconds.
 
-Ctrl-C ends the demo and removes everything.
+Ctrl-C ends the demo and removes everything. What happens from now on:
 
-`, user, len(tunnels), d.environment(), clients, d.SessionTTL, password)
+`, user, len(tunnels), d.environment(), clients, state.Duration(d.SessionTTL), password, d.advice())
 	return err
 }
 
@@ -111,32 +112,61 @@ func onPath(berth string) bool {
 	return err == nil && os.SameFile(a, b)
 }
 
-// clientLines is a line for each tunnel: its protocol, and the command of its
-// usual client.
+// clientLines is a line for each tunnel: what answers there, and the command
+// of its usual client.
 func (d *demo) clientLines(tunnels []state.Tunnel) (string, error) {
+	width := 0
+	titles := make([]string, len(tunnels))
+	for i, t := range tunnels {
+		titles[i] = "Kubernetes"
+		if t.Kind == state.KindDB {
+			titles[i] = d.servers[t.Protocol].title
+		}
+		width = max(width, len(titles[i]))
+	}
 	var b strings.Builder
-	for _, t := range tunnels {
-		title, argv, err := d.clientOf(t)
+	for i, t := range tunnels {
+		program, argv, err := clientOf(t)
 		if err != nil {
 			return "", err
 		}
-		fmt.Fprintf(&b, "  %-10s  %s\n", title, shell.Quote(argv...))
-		if _, err := exec.LookPath(argv[0]); err != nil {
-			fmt.Fprintf(&b, "  %-10s  (%s is not installed here)\n", "", argv[0])
+		fmt.Fprintf(&b, "  %-*s  %s\n", width, titles[i], shell.Quote(argv...))
+		if _, err := exec.LookPath(program); err != nil {
+			fmt.Fprintf(&b, "  %-*s  (%s is not installed here)\n", width, "", program)
 		}
 	}
 	return b.String(), nil
 }
 
-// clientOf returns what a tunnel speaks, and the command of its usual client.
-func (d *demo) clientOf(t state.Tunnel) (title string, argv []string, err error) {
+// clientOf returns a tunnel's usual client, and a command that runs it.
+func clientOf(t state.Tunnel) (program string, argv []string, err error) {
 	if t.Kind == state.KindKube {
-		return "Kubernetes", []string{"berth", "exec", t.Name, "--", "kubectl", "get", "pods"}, nil
+		return "kubectl", []string{"berth", "exec", t.Name, "--", "kubectl", "get", "pods"}, nil
 	}
 	proto, ep, err := endpointOf(t)
 	if err != nil {
 		return "", nil, err
 	}
-	argv, err = proto.ClientCommand(ep)
-	return proto.Title, argv, err
+	if argv, err = proto.ClientCommand(ep); err != nil {
+		return "", nil, err
+	}
+	return argv[0], argv, nil
+}
+
+// advice says why stand-ins answer, and how to have real servers.
+func (d *demo) advice() string {
+	var b strings.Builder
+	for _, note := range d.failed {
+		fmt.Fprintf(&b, "\n%s\n", note)
+	}
+	if len(d.missing) > 0 {
+		b.WriteString("\nStand-ins answer for the databases that this machine does not have. The demo runs\n" +
+			"real ones as soon as they are installed:\n\n")
+		how := "sudo apt install "
+		if _, err := exec.LookPath("apt"); err != nil {
+			how = ""
+		}
+		fmt.Fprintf(&b, "  %s%s\n", how, strings.Join(d.missing, " "))
+	}
+	return b.String()
 }

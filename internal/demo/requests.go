@@ -17,10 +17,13 @@ const (
 	requestTTL   = time.Hour
 )
 
-// roles are those of the demo: what alice has, and what she may ask for.
+// roles are those of the demo: what alice has, and what alice may request.
 func roles() []simcluster.Role {
 	return []simcluster.Role{
-		{Name: "access", KubeGroups: []string{"system:masters"}, Request: simcluster.RequestRules{Roles: []string{"dba"}, MaxDuration: requestTTL}},
+		{
+			Name: "access", KubeGroups: []string{"system:masters"},
+			Request: simcluster.RequestRules{Roles: []string{"dba"}, MaxDuration: requestTTL},
+		},
 		{Name: "dba", KubeGroups: []string{"system:masters"}},
 	}
 }
@@ -39,7 +42,9 @@ func (d *demo) decide(ctx context.Context) error {
 			if !r.GetState().IsPending() || time.Since(r.GetCreationTime()) < deciderPause {
 				continue
 			}
-			if err := d.sim.ResolveAccessRequest(r.GetName(), types.RequestState_APPROVED, "the demo approves of everything"); err != nil {
+			const reason = "the demo approves everything"
+			err := d.sim.ResolveAccessRequest(r.GetName(), types.RequestState_APPROVED, reason)
+			if err != nil {
 				return fmt.Errorf("approve a simulated request: %w", err)
 			}
 		}

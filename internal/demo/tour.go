@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"sync/atomic"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
@@ -17,10 +16,6 @@ import (
 	"berth/agent/ipc/client"
 	"berth/agent/state"
 )
-
-type counter struct{ n atomic.Int64 }
-
-func (c *counter) add() int64 { return c.n.Add(1) }
 
 // tour does what a person would: runs a query through every tunnel, keeps a
 // connection open across a renewal, and looks at the status.
@@ -144,7 +139,7 @@ func (d *demo) tryRenewal(ctx context.Context, tunnels map[string]state.Tunnel) 
 	if err != nil {
 		return err
 	}
-	seen := d.renewals.n.Load()
+	seen := d.renewals.Load()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -156,7 +151,7 @@ func (d *demo) tryRenewal(ctx context.Context, tunnels map[string]state.Tunnel) 
 		if still, err := certSerial(ctx, old); err != nil || still != before {
 			return fmt.Errorf("the open connection did not go on: cert %s, then %s: %w", before, still, err)
 		}
-		if d.renewals.n.Load() == seen {
+		if d.renewals.Load() == seen {
 			continue
 		}
 		fresh, err := connectPostgres(ctx, tunnels["postgres"])

@@ -18,7 +18,8 @@ const tshMark = ".berth-demo-tsh"
 // started as the tsh of a demo: a link to it in the demo's own folder. Every
 // main of a program that runs a demo begins with it.
 func ServeAsTSH() {
-	if _, err := os.Stat(filepath.Join(filepath.Dir(os.Args[0]), tshMark)); err != nil || !faketsh.Invoked(os.Args[0], nil) {
+	_, err := os.Stat(filepath.Join(filepath.Dir(os.Args[0]), tshMark))
+	if err != nil || !faketsh.Invoked(os.Args[0], nil) {
 		return
 	}
 	os.Exit(faketsh.Main(os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr)) //nolint:forbidigo // it is a main

@@ -54,6 +54,9 @@ func alpnOf(protocol string) string {
 // mysqlVersion returns the server version the client asks to be greeted with.
 func mysqlVersion(offered []string) string {
 	for _, proto := range offered {
+		if strings.HasSuffix(proto, constants.ALPNSNIProtocolPingSuffix) {
+			continue // no version
+		}
 		if encoded, ok := strings.CutPrefix(proto, mysqlVersionALPN); ok {
 			if version, err := base64.StdEncoding.DecodeString(encoded); err == nil {
 				return string(version)

@@ -54,6 +54,9 @@ func TestEachProtocolServesAndRefuses(t *testing.T) {
 	if version, err := myPing(t, dialALPN(t, c, mint("alice", "my"), "teleport-mysql")); err != nil || version != "8.0.0-Teleport" {
 		t.Errorf("mysql: version %q, %v", version, err)
 	}
+	if version, err := myPing(t, dialALPN(t, c, mint("alice", "my"), "teleport-mysql-8.0.36-ping", "teleport-mysql")); err != nil || version != "8.0.0-Teleport" {
+		t.Errorf("mysql: version %q, %v", version, err)
+	}
 	// The client may say which version to be greeted with: base64 of 8.0.36.
 	if version, err := myPing(t, dialALPN(t, c, mint("alice", "my"), "teleport-mysql-OC4wLjM2", "teleport-mysql")); err != nil || version != "8.0.36" {
 		t.Errorf("mysql: version %q, %v", version, err)

@@ -24,8 +24,9 @@ const (
 // pgTags are the statements that are done by saying so, with what PostgreSQL
 // calls them.
 var pgTags = map[string]string{
-	"begin": "BEGIN", "start": "BEGIN", "commit": "COMMIT", "end": "COMMIT", "rollback": "ROLLBACK", "abort": "ROLLBACK",
-	"set": "SET", "reset": "RESET", "discard": "DISCARD ALL", "deallocate": "DEALLOCATE", "listen": "LISTEN", "vacuum": "VACUUM",
+	"begin": "BEGIN", "start": "BEGIN", "commit": "COMMIT", "end": "COMMIT", "rollback": "ROLLBACK",
+	"abort": "ROLLBACK", "set": "SET", "reset": "RESET", "discard": "DISCARD ALL", "deallocate": "DEALLOCATE",
+	"listen": "LISTEN", "vacuum": "VACUUM",
 }
 
 // pgSettings is what SHOW says; the others are empty.

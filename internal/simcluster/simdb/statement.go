@@ -26,11 +26,12 @@ var errCanceled = errors.New("canceling statement due to user request")
 const maxRepeat = 1 << 20
 
 // identityQuery asks which client cert the connection was made with.
-var identityQuery = regexp.MustCompile(`(?i)^(?:select \* from session_identity|select session identity)$`)
+var identityQuery = regexp.MustCompile(`(?i)^select \* from session_identity$`)
 
 // selectItem is one item of a select list that needs no table: a number, a
 // text, a value of the server, or a call of sleep or repeat.
-var selectItem = regexp.MustCompile(`(?i)^(?:(\d{1,18})|'([^']*)'|(@{0,2}[a-z_][a-z_.]*)(?:\((?:'(.)', ?)?([\d.]*)\))?)` +
+var selectItem = regexp.MustCompile(`(?i)^(?:(\d{1,18})|'([^']*)'` +
+	`|(@{0,2}[a-z_][a-z_.]*)(?:\((?:'(.)', ?)?([\d.]*)\))?)` +
 	`(?: as "?(\w+)"?)?(?:, ?|( limit 1)?$)`)
 
 // selectList answers a select over no table whose values the server knows, and
@@ -60,7 +61,9 @@ func selectList(ctx context.Context, sql string, value func(name string) (any, b
 }
 
 // evaluate returns the name and value of a match of selectItem.
-func evaluate(ctx context.Context, m []string, value func(string) (any, bool)) (name string, v any, ok bool, err error) {
+func evaluate(
+	ctx context.Context, m []string, value func(string) (any, bool),
+) (name string, v any, ok bool, err error) {
 	name = strings.ToLower(strings.TrimPrefix(m[3], "pg_catalog."))
 	switch {
 	case m[1] != "":
