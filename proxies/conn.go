@@ -32,7 +32,8 @@ const (
 // then it forwards.
 type conn struct {
 	t      *Tunnel
-	client *net.TCPConn
+	tcp    *net.TCPConn            // the client's socket
+	client Front                   // the client: tcp, or what Config.Front put before it
 	cancel context.CancelCauseFunc // ends Source and Dial
 
 	// settled is closed when upstream is set, or stays nil for good.
@@ -67,7 +68,7 @@ type conn struct {
 // serve sees the connection through, from the dial to the end.
 func (c *conn) serve(ctx context.Context) {
 	if guard := c.t.cfg.Guard; guard != nil {
-		if err := guard(c.client); err != nil {
+		if err := guard(c.tcp); err != nil {
 			c.turnAway(&TurnedAwayError{err})
 			return
 		}
@@ -81,8 +82,7 @@ func (c *conn) serve(ctx context.Context) {
 	c.upstream = up
 	c.answered.Store(c.t.now())
 	c.t.spoke.Wake()
-	close(c.settled)
-	c.wakeReader()
+	c.settle()
 	c.event(EventConnected, nil, c.waited)
 
 	c.readUpstream()
@@ -180,8 +180,7 @@ func (c *conn) unmarkWaiting() {
 
 // refuse ends a connection that never got an upstream.
 func (c *conn) refuse(err error) {
-	close(c.settled)
-	c.wakeReader()
+	c.settle()
 	<-c.clientDone
 	if errors.Is(err, ErrClientGone) || errors.Is(err, ErrClosed) {
 		c.shut(nil)
@@ -272,7 +271,7 @@ func (c *conn) shut(cause error) {
 	c.closed = true
 	up := c.open
 	c.mu.Unlock()
-	_ = c.client.Close() // errors when closed already
+	_ = c.tcp.Close() // errors when closed already
 	if up != nil {
 		_ = up.Close()
 	}
@@ -304,6 +303,13 @@ func (c *conn) why() error {
 	return c.cause
 }
 
+// settle lets readClient know what came of the connection.
+func (c *conn) settle() {
+	c.client.Decide()
+	close(c.settled)
+	c.wakeReader()
+}
+
 // wakeReader ends readClient's current read: there is news in settled.
 func (c *conn) wakeReader() { _ = c.client.SetReadDeadline(time.Unix(1, 0)) }
 
@@ -311,7 +317,7 @@ func (c *conn) wakeReader() { _ = c.client.SetReadDeadline(time.Unix(1, 0)) }
 func woken(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
 
 func (c *conn) event(kind EventKind, err error, waited time.Duration) {
-	e := Event{At: time.Now(), Kind: kind, Client: c.client.RemoteAddr(), Err: err, Waited: waited}
+	e := Event{At: time.Now(), Kind: kind, Client: c.tcp.RemoteAddr(), Err: err, Waited: waited}
 	if kind == EventClosed {
 		e.BytesIn, e.BytesOut = c.in.Load(), c.out.Load()
 	}

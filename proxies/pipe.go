@@ -26,7 +26,10 @@ func (c *conn) readClient() {
 	if len(c.early) > 0 && !c.toUpstream(c.early) {
 		return
 	}
-	r := newReader(c.client)
+	r, wary := newReader(c.tcp), !c.client.Plain()
+	if wary { // it speaks TLS, or may ask for it yet
+		r = newReader(c.client)
+	}
 	for err == nil {
 		if c.unread.Load() {
 			return
@@ -38,6 +41,9 @@ func (c *conn) readClient() {
 		r.release()
 		if !ok {
 			return
+		}
+		if wary && c.client.Plain() {
+			r, wary = newReader(c.tcp), false
 		}
 		if woken(err) { // wakeReader came after the deadline was reset
 			err = c.client.SetReadDeadline(time.Time{})
@@ -64,10 +70,19 @@ func (c *conn) readEarly() error {
 			// that does so while it is held is more likely gone.
 			return err
 		default:
-			c.cancel(ErrClientGone)
+			c.cancel(clientGone(err))
 			return err
 		}
 	}
+}
+
+// clientGone is ErrClientGone with what Front says of it, which is more than that
+// the socket has ended.
+func clientGone(err error) error {
+	if _, socket := errors.AsType[*net.OpError](err); socket || errors.Is(err, io.EOF) {
+		return ErrClientGone
+	}
+	return fmt.Errorf("%w: %w", ErrClientGone, err)
 }
 
 // remember keeps what the client sends until it has an answer.
@@ -171,7 +186,7 @@ func (c *conn) upstreamEnded(err error, silent bool) {
 	}
 	switch {
 	case why != nil:
-		_ = c.client.SetLinger(0) // fails on a closed connection only
+		_ = c.tcp.SetLinger(0) // fails on a closed connection only
 		c.shut(why)
 	case c.client.CloseWrite() != nil:
 		c.shut(nil)

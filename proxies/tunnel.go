@@ -76,6 +76,9 @@ type Config struct {
 	// A client whose upstream hung up on its first words is refused too, with
 	// ErrClosedEarly.
 	Refuse func(client net.Conn, err error)
+	// Front returns what stands between a client and the tunnel, to speak TLS
+	// with the client, for one. nil means nothing.
+	Front func(client *net.TCPConn) Front
 	// Guard is called with each client when it connects. If it returns an
 	// error the connection is closed without a word. nil means that every
 	// client is served.
@@ -93,6 +96,25 @@ type Config struct {
 	// connection, from many goroutines; it must not block. nil means no call.
 	OnEvent func(Event)
 }
+
+// Front is a client's end of a connection. What is read and written is what the
+// resource hears and says. One goroutine reads while another one writes.
+type Front interface {
+	net.Conn
+	// CloseWrite tells the client that nothing more follows.
+	CloseWrite() error
+	// Decide is called when it is known whether the client gets a connection.
+	Decide()
+	// Plain reports whether the client's socket can be read in the Front's
+	// place from now on. The goroutine that reads calls it.
+	Plain() bool
+}
+
+// bare is a client without a Front.
+type bare struct{ *net.TCPConn }
+
+func (bare) Decide()     {}
+func (bare) Plain() bool { return true }
 
 // Tunnel is a stable local port to one resource.
 type Tunnel struct {
@@ -134,6 +156,9 @@ func New(cfg Config) *Tunnel {
 	}
 	if cfg.OnChange == nil {
 		cfg.OnChange = func() {}
+	}
+	if cfg.Front == nil {
+		cfg.Front = func(client *net.TCPConn) Front { return bare{client} }
 	}
 	if cfg.AnswerDue == nil {
 		cfg.AnswerDue = func(int64) bool { return true }
@@ -221,7 +246,8 @@ func (t *Tunnel) start(ctx context.Context, nc net.Conn) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	c := &conn{
 		t:          t,
-		client:     tcp,
+		tcp:        tcp,
+		client:     t.cfg.Front(tcp),
 		cancel:     cancel,
 		settled:    make(chan struct{}),
 		clientDone: make(chan struct{}),

@@ -1,12 +1,16 @@
 package kubelocal
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -14,6 +18,7 @@ import (
 	"berth/agent/ports"
 	"berth/agent/secrets"
 	"berth/agent/state"
+	"berth/internal/atomicfile"
 	"berth/internal/wake"
 	"berth/proxies/kube"
 	"berth/proxies/kube/kubeconfig"
@@ -37,6 +42,7 @@ const (
 type files struct {
 	store kube.CAStore
 	path  string // of the kubeconfig
+	cert  string // the file of the CA's cert, for clients
 	touch func()
 	log   *slog.Logger
 	asked wake.Signal    // wanted has changed
@@ -44,6 +50,8 @@ type files struct {
 
 	mu      sync.Mutex     // guards everything below; never held over disk or keychain
 	ca      *kube.LocalCA  // nil until it was opened or made
+	needed  bool           // a client needs the CA
+	made    error          // why there is none though it is needed
 	wanted  *config.Config // what the kubeconfig is to say
 	changes int            // of wanted
 	done    int            // the changes that were acted on
@@ -77,6 +85,65 @@ func (k *files) use(ca, old *kube.LocalCA) *kube.LocalCA {
 	return k.ca
 }
 
+// ensure returns the local CA. If there is none it waits, for some seconds at
+// most, until run has made one.
+func (k *files) ensure(ctx context.Context) (*kube.LocalCA, error) {
+	ca, err := k.localCA()
+	if !errors.Is(err, fs.ErrNotExist) {
+		return ca, err
+	}
+	k.mu.Lock()
+	k.needed, k.made = true, nil
+	k.mu.Unlock()
+	k.asked.Wake()
+	k.moved.Until(ctx, settleWait, func() bool {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		return k.ca != nil || k.made != nil
+	})
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.ca != nil {
+		return k.ca, nil
+	}
+	return nil, cmp.Or(k.made, err)
+}
+
+// make makes the CA that clients need, if there is none.
+func (k *files) make(ctx context.Context) {
+	k.mu.Lock()
+	needed := k.needed && k.ca == nil
+	k.needed = false
+	k.mu.Unlock()
+	if !needed {
+		return
+	}
+	ca, err := k.store.Make(ctx)
+	if err != nil {
+		k.log.Warn("local CA not made", "err", err)
+		k.mu.Lock()
+		k.made = err
+		k.mu.Unlock()
+	} else {
+		k.log.Info("local CA made", "why", "a client needs it")
+		k.use(ca, nil)
+	}
+	k.moved.Wake()
+}
+
+// publish writes the CA's cert to the file that clients are given, unless it is
+// there.
+func (k *files) publish(ca *kube.LocalCA) error {
+	want := ca.CAPEM()
+	if have, err := os.ReadFile(k.cert); err == nil && bytes.Equal(have, want) {
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Dir(k.cert), 0o700); err != nil {
+		return fmt.Errorf("save the local CA's certificate: %w", err)
+	}
+	return atomicfile.Write(k.cert, want, 0o600)
+}
+
 // want makes cfg the config that the kubeconfig follows.
 func (k *files) want(cfg *config.Config) {
 	k.mu.Lock()
@@ -97,6 +164,7 @@ func (k *files) start(ctx context.Context) {
 // run does all the rest until ctx ends.
 func (k *files) run(ctx context.Context) {
 	for {
+		k.make(ctx)
 		every := lookEvery
 		if !k.settle(ctx) || !k.renew(ctx) {
 			every = retryEvery
@@ -210,6 +278,9 @@ func (k *files) renew(ctx context.Context) bool {
 	if err == nil && renewed != ca {
 		k.log.Info("local certificate renewed", "valid_until", renewed.ServesUntil())
 		k.use(renewed, ca)
+		if err := k.publish(renewed); err != nil {
+			k.log.Warn("certificate file not written", "path", k.cert, "err", err)
+		}
 		k.mu.Lock()
 		k.changes++ // the kubeconfig may have to say another CA
 		k.mu.Unlock()

@@ -1,9 +1,11 @@
 // Package kubelocal is what the tunnels to Kubernetes share on this machine: the
-// local listener, the local CA, and the kubeconfig by which clients find both.
+// local listener, the local CA, and the kubeconfig by which clients find both. The
+// CA's certs serve the clients of other tunnels as well, if they ask for TLS.
 package kubelocal
 
 import (
 	"context"
+	"crypto/tls"
 	"log/slog"
 	"path/filepath"
 	"sync"
@@ -43,7 +45,7 @@ type Local struct {
 func New(cfg Config) *Local {
 	f := &files{
 		store: kube.CAStore{File: kube.FileStore(filepath.Join(cfg.StateDir, "kube-ca.pem"))},
-		path:  kubeconfig.Path(cfg.StateDir), touch: cfg.OnChange, log: cfg.Logger, asked: wake.NewSignal(),
+		path:  kubeconfig.Path(cfg.StateDir), cert: filepath.Join(cfg.StateDir, "local-ca.pem"), touch: cfg.OnChange, log: cfg.Logger, asked: wake.NewSignal(),
 	}
 	if cfg.Keychain != nil {
 		f.store.Vault = vault{cfg.Keychain}
@@ -74,6 +76,36 @@ func (l *Local) Problems() []state.Problem { return l.files.problems() }
 // CA returns the local CA. It waits for no keychain: until Run has made a CA
 // there is none, and the error matches fs.ErrNotExist.
 func (l *Local) CA() (*kube.LocalCA, error) { return l.files.localCA() }
+
+// ServerCert returns the certificate for TLS on loopback addresses. Where there is
+// no CA it has Run make one, and waits for that for some seconds at most.
+func (l *Local) ServerCert(ctx context.Context) (*tls.Certificate, error) {
+	ca, err := l.files.ensure(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return ca.ServerCert()
+}
+
+// CACert is the local CA's certificate, for clients that are to trust it.
+type CACert struct {
+	Path       string // a file that has it
+	PEM        []byte
+	ValidUntil time.Time
+}
+
+// CACert returns the local CA's certificate, made like that of ServerCert, once it
+// is in its file.
+func (l *Local) CACert(ctx context.Context) (CACert, error) {
+	ca, err := l.files.ensure(ctx)
+	if err == nil {
+		err = l.files.publish(ca)
+	}
+	if err != nil {
+		return CACert{}, err
+	}
+	return CACert{Path: l.files.cert, PEM: ca.CAPEM(), ValidUntil: ca.ValidUntil()}, nil
+}
 
 // Listener returns the listener that tunnels share, bound to the port if that
 // is free. When the port has changed the former listener drains; its tunnels

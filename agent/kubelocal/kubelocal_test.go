@@ -130,3 +130,66 @@ func TestKubeconfigIsTriedAgain(t *testing.T) {
 		}
 	})
 }
+
+// TestCAForOtherTunnels has a client ask for TLS where no tunnel to Kubernetes
+// ever needed a CA.
+func TestCAForOtherTunnels(t *testing.T) {
+	for name, k := range map[string]*secretstest.Keychain{"keychain": {}, "locked": locked()} {
+		synctest.Test(t, func(t *testing.T) {
+			dir := t.TempDir()
+			l := New(Config{StateDir: dir, Keychain: k, OnChange: func() {}, Logger: slog.New(slog.DiscardHandler)})
+			l.Start(t.Context(), &config.Config{})
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			go l.Run(ctx)
+			synctest.Wait()
+			if _, err := l.CA(); err == nil {
+				t.Errorf("%s: there is a CA before anything needs one", name)
+			}
+			cert, err := l.ServerCert(t.Context())
+			if err != nil || cert.Leaf.VerifyHostname("127.0.0.1") != nil {
+				t.Fatalf("%s: no certificate for 127.0.0.1: %v", name, err)
+			}
+			public, err := l.CACert(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			data, err := os.ReadFile(public.Path)
+			if err != nil || string(data) != string(public.PEM) || strings.Contains(string(data), "KEY") {
+				t.Errorf("%s: %s has %q, %v", name, public.Path, data, err)
+			}
+		})
+	}
+}
+
+// TestCAThatCannotBeMade has the state folder's place taken: an error at once.
+func TestCAThatCannotBeMade(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := filepath.Join(t.TempDir(), "state")
+		l := New(Config{StateDir: dir, OnChange: func() {}, Logger: slog.New(slog.DiscardHandler)})
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		l.Start(ctx, &config.Config{})
+		go l.Run(ctx)
+		synctest.Wait()
+		if err := os.Mkdir(dir, 0o500); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.MkdirAll(filepath.Join(dir, "kube-ca.pem"), 0o700); err != nil { // in the file's place, also for root
+			t.Fatal(err)
+		}
+		began := time.Now()
+		if cert, err := l.ServerCert(ctx); err == nil {
+			t.Errorf("there is a certificate: %v", cert.Leaf.Subject)
+		}
+		if took := time.Since(began); took >= settleWait {
+			t.Errorf("it took %v to say so", took)
+		}
+	})
+}
+
+func locked() *secretstest.Keychain {
+	k := &secretstest.Keychain{}
+	k.Fail(&secrets.LockedError{})
+	return k
+}

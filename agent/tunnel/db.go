@@ -3,6 +3,7 @@ package tunnel
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -35,6 +36,12 @@ func (dbKind) carrier(s *Set, t *tunnel) carrier {
 		OnEvent:  t.observe,
 		Refuse:   t.refuse,
 		Guard:    s.watchman.of(t.spec),
+		Front: func(client *net.TCPConn) proxies.Front {
+			return db.NewFront(client, db.FrontConfig{
+				Protocol: t.protocol,
+				Cert:     func() (*tls.Certificate, error) { return s.cfg.Kube.ServerCert(s.ctx) },
+			})
+		},
 		AnswerDue: func(sent int64) bool {
 			proto, ok := db.Lookup(t.protocol())
 			return !ok || proto.AnswerDue(sent)

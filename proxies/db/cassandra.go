@@ -14,6 +14,7 @@ var cassandra = Protocol{
 	NeedsDBUser: true,
 	guess:       isCassandra,
 	refuse:      refuseCassandra,
+	secure:      secureDirect(),
 	client: client{
 		text: map[Format]func(Endpoint) string{
 			JDBC: func(e Endpoint) string { return jdbcURL("cassandra", e, e.DBName) },

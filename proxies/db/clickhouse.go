@@ -16,6 +16,7 @@ var clickhouse = Protocol{
 	NeedsDBUser: true,
 	guess:       isClickHouse,
 	refuse:      refuseClickHouse,
+	secure:      secureDirect(alpnHTTP), // one database has both protocols
 	client: client{
 		text: map[Format]func(Endpoint) string{URL: clickhouseURL},
 		env: func(e Endpoint) []string {
@@ -36,6 +37,7 @@ var clickhouseHTTP = Protocol{
 	Native:      true,
 	NeedsDBUser: true,
 	refuse:      refuseHTTP(clickHousePage),
+	secure:      secureDirect(alpnHTTP),
 	client: client{
 		text: map[Format]func(Endpoint) string{
 			URL: httpURL,

@@ -10,6 +10,7 @@ var dynamodb = Protocol{
 	Native:      true,
 	NeedsDBUser: true,
 	refuse:      refuseHTTP(dynamoPage),
+	secure:      secureDirect(alpnHTTP),
 	client: client{
 		text: map[Format]func(Endpoint) string{URL: httpURL},
 		env: func(e Endpoint) []string {

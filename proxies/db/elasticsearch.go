@@ -10,6 +10,7 @@ var elasticsearch = Protocol{
 	NeedsDBUser: true,
 	guess:       isHTTP, // of all the pages this one is the easiest to read
 	refuse:      refuseHTTP(elasticPage),
+	secure:      secureDirect(alpnHTTP),
 	client: client{
 		text:    map[Format]func(Endpoint) string{URL: httpURL},
 		env:     func(e Endpoint) []string { return []string{"ELASTICSEARCH_URL=" + httpURL(e)} },
@@ -24,6 +25,7 @@ var opensearch = Protocol{
 	Native:      true,
 	NeedsDBUser: true,
 	refuse:      refuseHTTP(elasticPage),
+	secure:      secureDirect(alpnHTTP),
 	client: client{
 		text:    map[Format]func(Endpoint) string{URL: httpURL},
 		env:     func(e Endpoint) []string { return []string{"OPENSEARCH_URL=" + httpURL(e)} },

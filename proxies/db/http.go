@@ -12,6 +12,9 @@ import (
 	"strings"
 )
 
+// alpnHTTP is the version of HTTP that Teleport's database services speak.
+const alpnHTTP = "http/1.1"
+
 // page is an answer to an HTTP request.
 type page struct {
 	status      int

@@ -17,6 +17,7 @@ var mongodb = Protocol{
 	ArgsOnly:    true,
 	guess:       isMongoDB,
 	refuse:      refuseMongoDB,
+	secure:      secureDirect(),
 	client:      mongoClient,
 }
 

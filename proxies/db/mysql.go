@@ -1,10 +1,14 @@
 package db
 
 import (
+	"bytes"
+	"crypto/tls"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
+	"sync/atomic"
 )
 
 var mysql = Protocol{
@@ -15,6 +19,8 @@ var mysql = Protocol{
 	serverFirst: true,
 	guess:       isSilent,
 	refuse:      refuseMySQL,
+	secure:      secureMySQL,
+	greet:       greetMySQL,
 	client:      mysqlClient("mysql", "sslMode", "DISABLED"),
 }
 
@@ -26,6 +32,8 @@ var mariadb = Protocol{
 	Native:      true,
 	serverFirst: true,
 	refuse:      refuseMySQL,
+	secure:      secureMySQL,
+	greet:       greetMySQL,
 	client:      mysqlClient("mariadb", "sslMode", "disable"),
 }
 
@@ -125,3 +133,182 @@ func mysqlCode(kind RefusalKind) uint16 {
 
 // isSilent knows the only clients that wait for the server to speak first.
 func isSilent(first []byte) bool { return len(first) == 0 }
+
+// Of the greeting and the client's answer to it. Source: MySQL source
+// documentation, "Connection Phase", Protocol::HandshakeV10 and SSLRequest.
+const (
+	mysqlHead       = 4  // of a packet: its length and its number
+	mysqlProtocol   = 10 // the first byte of the greeting
+	mysqlSSL        = 1 << 11
+	mysqlSSLRequest = 32 // its length; a login is longer
+	mysqlOK         = 0x00
+	mysqlErr        = 0xff
+)
+
+// greeting is what a server has said first.
+type greeting struct {
+	got     []byte      // until it is complete
+	done    bool        // it was passed on
+	offered atomic.Bool // with TLS in it
+}
+
+// greetMySQL offers TLS in the server's greeting. f.turn is held.
+func greetMySQL(f *Front, p []byte) (int, error) {
+	g := &f.greeted
+	if g.done {
+		return f.tcp.Write(p)
+	}
+	g.got = append(g.got, p...)
+	if len(g.got) < mysqlHead || len(g.got) < mysqlHead+mysqlSize(g.got) {
+		return len(p), nil
+	}
+	if at := mysqlCapabilities(g.got); at > 0 {
+		if _, err := f.cfg.Cert(); err == nil {
+			caps := binary.LittleEndian.Uint16(g.got[at:])
+			binary.LittleEndian.PutUint16(g.got[at:], caps|mysqlSSL)
+			g.offered.Store(true)
+		}
+	}
+	all := g.got
+	g.got, g.done = nil, true
+	if _, err := f.tcp.Write(all); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// mysqlSize is the length of the packet with that head.
+func mysqlSize(head []byte) int { return int(head[0]) | int(head[1])<<8 | int(head[2])<<16 }
+
+// mysqlCapabilities returns where a greeting has the lower half of the server's
+// capabilities; 0: it is no greeting that berth knows.
+func mysqlCapabilities(packet []byte) int {
+	body := packet[mysqlHead:]
+	if len(body) == 0 || body[0] != mysqlProtocol {
+		return 0
+	}
+	version := bytes.IndexByte(body[1:], 0)
+	at := mysqlHead + 1 + version + 1 + 4 + 8 + 1 // version, connection's number, salt, zero
+	if version < 0 || at+2 > len(packet) {
+		return 0
+	}
+	return at
+}
+
+// secureMySQL answers an SSLRequest. It is a packet of its own, which the server
+// does not see: from then until the login's end the packets of both sides have
+// numbers that differ by one.
+//
+// A client sends some kinds of passwords in the clear where it has TLS. None
+// gets that far: Teleport's greeting asks for mysql_native_password.
+func secureMySQL(f *Front) error {
+	if !f.greeted.offered.Load() {
+		f.plain()
+		return nil
+	}
+	if err := f.need(mysqlHead); err != nil {
+		return err
+	}
+	if mysqlSize(f.said) != mysqlSSLRequest || f.said[3] != 1 {
+		f.plain()
+		return nil
+	}
+	const whole = mysqlHead + mysqlSSLRequest
+	if err := f.need(whole); err != nil {
+		return err
+	}
+	if binary.LittleEndian.Uint16(f.said[mysqlHead:])&mysqlSSL == 0 {
+		f.plain()
+		return nil
+	}
+	return f.shake(handshake{skip: whole, then: func(conn *tls.Conn) *via {
+		return &via{&mysqlLogin{r: conn}, &mysqlAnswers{w: conn}, f.closeTLS(conn), false}
+	}})
+}
+
+// mysqlLogin reads a client's packets of a login, and renumbers them. A packet
+// with the number 0 is a command, and no longer part of it.
+type mysqlLogin struct {
+	r     io.Reader
+	got   []byte // the beginning of a packet
+	out   []byte // what Read is to return
+	first bool   // the first packet was seen
+	later bool   // the login is over
+}
+
+func (m *mysqlLogin) Read(p []byte) (int, error) {
+	for len(m.out) == 0 {
+		if m.later {
+			return m.r.Read(p)
+		}
+		buf := make([]byte, 1024)
+		n, err := m.r.Read(buf)
+		m.got = append(m.got, buf[:n]...)
+		m.packets()
+		if errors.Is(err, io.EOF) { // the server will know
+			m.out, m.got, m.later = append(m.out, m.got...), nil, true
+		}
+		if err != nil && len(m.out) == 0 {
+			return 0, err
+		}
+	}
+	n := copy(p, m.out)
+	m.out = m.out[n:]
+	return n, nil
+}
+
+func (m *mysqlLogin) packets() {
+	for !m.later && len(m.got) >= mysqlHead {
+		whole := mysqlHead + mysqlSize(m.got)
+		m.later = m.got[3] == 0 || whole > refuseMax
+		if m.later {
+			break
+		}
+		if len(m.got) < whole {
+			return
+		}
+		m.got[3]--
+		if !m.first && whole >= mysqlHead+2 {
+			m.got[mysqlHead+1] &^= mysqlSSL >> 8 // the server has not offered it
+		}
+		m.first = true
+		m.out, m.got = append(m.out, m.got[:whole]...), m.got[whole:]
+	}
+	if m.later {
+		m.out, m.got = append(m.out, m.got...), nil
+	}
+}
+
+// mysqlAnswers writes a server's answers to a login, and renumbers them.
+type mysqlAnswers struct {
+	w     io.Writer
+	got   []byte // the beginning of a packet
+	later bool   // the login is over
+}
+
+func (m *mysqlAnswers) Write(p []byte) (int, error) {
+	if m.later {
+		return m.w.Write(p)
+	}
+	m.got = append(m.got, p...)
+	var out []byte
+	for !m.later && len(m.got) > mysqlHead {
+		whole := mysqlHead + mysqlSize(m.got)
+		if len(m.got) < whole {
+			break
+		}
+		m.got[3]++
+		kind := m.got[mysqlHead]
+		m.later = whole > mysqlHead && (kind == mysqlOK || kind == mysqlErr)
+		out, m.got = append(out, m.got[:whole]...), m.got[whole:]
+	}
+	if m.later {
+		out, m.got = append(out, m.got...), nil
+	}
+	if len(out) > 0 {
+		if _, err := m.w.Write(out); err != nil {
+			return 0, err
+		}
+	}
+	return len(p), nil
+}

@@ -2,6 +2,7 @@ package db
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -18,6 +19,7 @@ var postgres = Protocol{
 	guess:     isPostgres,
 	answerDue: pgAnswerDue,
 	refuse:    refusePostgres,
+	secure:    securePostgres,
 	client:    pgClient,
 }
 
@@ -30,12 +32,13 @@ var cockroachdb = Protocol{
 	hello:     pgHello,
 	answerDue: pgAnswerDue,
 	refuse:    refusePostgres,
+	secure:    securePostgres,
 	client:    pgClient,
 }
 
-// pgHello is an SSLRequest, which Teleport declines before it looks at anything
-// else.
-const pgHello = "\x00\x00\x00\x08\x04\xd2\x16\x2f"
+// pgHello asks for GSSAPI encryption, which Teleport declines before it looks at
+// anything else. An SSLRequest would be answered by the tunnel itself.
+const pgHello = pgAsksGSSENC
 
 var pgClient = client{
 	text: map[Format]func(Endpoint) string{
@@ -170,3 +173,43 @@ const pgCancelSize = 16
 // pgAnswerDue knows the one message that the server acts on and never answers:
 // a CancelRequest, alone on its connection.
 func pgAnswerDue(sent int64) bool { return sent != pgCancelSize }
+
+// What a client may ask for before anything else: a length of eight bytes and
+// the code.
+const (
+	pgAsksTLS    = "\x00\x00\x00\x08\x04\xd2\x16\x2f"
+	pgAsksGSSENC = "\x00\x00\x00\x08\x04\xd2\x16\x30"
+)
+
+// alpnPostgres is what clients offer since direct TLS came (sslnegotiation).
+const alpnPostgres = "postgresql"
+
+// securePostgres answers an SSLRequest. A client may ask for GSSAPI encryption
+// before, which the server declines.
+func securePostgres(f *Front) error {
+	if f.said[0] != 0 {
+		return f.direct(alpnPostgres)
+	}
+	if err := f.need(len(pgAsksTLS)); err != nil {
+		return err
+	}
+	switch string(f.said[:len(pgAsksTLS)]) {
+	case pgAsksGSSENC:
+		f.let(len(pgAsksGSSENC))
+		return nil
+	case pgAsksTLS:
+		err := f.shake(handshake{skip: len(pgAsksTLS), answer: []byte{'S'}, protos: []string{alpnPostgres}})
+		if _, no := errors.AsType[*noCertError](err); !no {
+			return err
+		}
+		// The server would say the same, but some of them lose what follows at
+		// once.
+		f.said = f.said[len(pgAsksTLS):]
+		f.turn.Lock()
+		defer f.turn.Unlock()
+		_, err = f.tcp.Write([]byte{'N'})
+		return err
+	}
+	f.plain()
+	return nil
+}

@@ -52,6 +52,12 @@ type Protocol struct {
 	answerDue func(sent int64) bool
 	// refuse answers a client with a refusal; nil means that there is no way.
 	refuse refuser
+	// secure looks for a client's wish for TLS in what it says first, and sees
+	// to it; nil means that the protocol is carried as it is.
+	secure func(*Front) error
+	// greet writes what the server says first in such a way that the client may
+	// ask for TLS; nil means that the client speaks first.
+	greet func(f *Front, p []byte) (int, error)
 	// client is how to reach a tunnel with the usual clients.
 	client client
 }

@@ -20,6 +20,7 @@ var redis = Protocol{
 	hello:         "*1\r\n$4\r\nPING\r\n",
 	guess:         isRedis,
 	refuse:        refuseRedis,
+	secure:        secureDirect(),
 	client:        redisClient,
 }
 

@@ -9,6 +9,7 @@ var snowflake = Protocol{
 	Native:      true,
 	NeedsDBUser: true,
 	refuse:      refuseHTTP(snowflakePage),
+	secure:      secureDirect(alpnHTTP),
 	client: client{
 		text: map[Format]func(Endpoint) string{
 			URL: httpURL,

@@ -8,6 +8,7 @@ var spanner = Protocol{
 	ALPN:        "teleport-spanner",
 	Native:      true,
 	NeedsDBUser: true,
+	secure:      secureDirect("h2"),
 	client: client{
 		env: func(e Endpoint) []string { return []string{"SPANNER_EMULATOR_HOST=" + e.addr()} },
 	},

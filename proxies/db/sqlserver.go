@@ -1,10 +1,15 @@
 package db
 
 import (
+	"bytes"
+	"crypto/tls"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
+	"net"
 	"strings"
+	"sync/atomic"
 	"unicode/utf16"
 )
 
@@ -15,6 +20,7 @@ var sqlserver = Protocol{
 	Native: true,
 	guess:  isSQLServer,
 	refuse: refuseSQLServer,
+	secure: secureSQLServer,
 	client: client{
 		text: map[Format]func(Endpoint) string{
 			URL: sqlserverURL,
@@ -197,4 +203,280 @@ func tdsCode(kind RefusalKind) uint32 {
 // isSQLServer knows the types of the first packet.
 func isSQLServer(first []byte) bool {
 	return len(first) > 0 && (first[0] == tdsPrelogin || first[0] == tdsLogin7)
+}
+
+// The encryption that a client or a server names in its PRELOGIN.
+const (
+	tdsEncryption   = 1 // the option's number
+	tdsEncryptLogin = 0 // "off": the login alone
+	tdsEncryptAll   = 1
+	tdsEncryptNot   = 2
+	tdsEncryptCert  = 0x80 // and the client has a certificate
+)
+
+// alpnTDS is what clients offer that begin with TLS (encrypt=strict).
+const alpnTDS = "tds/8.0"
+
+// secureSQLServer answers a PRELOGIN whose client wants TLS, for the login or
+// for everything, and makes the handshake, which goes over packets of TDS. The
+// server gets the PRELOGIN of a client that cannot encrypt; its answer is
+// dropped, since the client has one.
+func secureSQLServer(f *Front) error {
+	if f.said[0] != tdsPrelogin {
+		return f.direct(alpnTDS)
+	}
+	if err := f.need(tdsHead); err != nil {
+		return err
+	}
+	size := int(binary.BigEndian.Uint16(f.said[2:]))
+	if size > tdsPacket || f.said[1]&tdsLast == 0 {
+		f.plain()
+		return nil
+	}
+	if err := f.need(size); err != nil {
+		return err
+	}
+	hello := bytes.Clone(f.said[:size])
+	option := tdsOption(hello, tdsEncryption)
+	if option == nil || *option == tdsEncryptNot {
+		f.plain()
+		return nil
+	}
+	encrypt := byte(tdsEncryptAll)
+	if *option&^tdsEncryptCert == tdsEncryptLogin {
+		encrypt = tdsEncryptLogin
+	}
+	*option = tdsEncryptNot
+	shake := handshake{
+		skip: size, answer: tdsAnswer(encrypt), first: hello,
+		max:  tls.VersionTLS12, // the handshake's end is where packets end, which is not so in TLS 1.3
+		over: func(conn net.Conn) net.Conn { return &tdsShaking{Conn: &tlsRecords{Conn: conn}} },
+	}
+	shake.then = func(conn *tls.Conn) *via {
+		packed := conn.NetConn().(*tdsShaking) //nolint:forcetypeassert // it is what over returned
+		packed.done = true
+		if encrypt == tdsEncryptAll {
+			return &via{conn, &tdsAnswers{w: conn}, f.closeTLS(conn), false}
+		}
+		login := &tdsLogin{conn: conn, raw: packed.Conn.(*tlsRecords)} //nolint:forcetypeassert // see above
+		return &via{login, &tdsAnswers{w: login}, f.tcp.CloseWrite, false}
+	}
+	err := f.shake(shake)
+	if _, no := errors.AsType[*noCertError](err); no {
+		f.plain()
+		return nil
+	}
+	return err
+}
+
+// tdsAnswer is the packet that answers a PRELOGIN with that encryption.
+func tdsAnswer(encrypt byte) []byte {
+	var b bytes.Buffer
+	_ = tdsWrite(&b, tdsNoEncryption) // a buffer takes everything
+	answer := b.Bytes()
+	*tdsOption(answer, tdsEncryption) = encrypt
+	return answer
+}
+
+// tdsOption returns the first byte of an option's value in the packet of a
+// PRELOGIN or its answer; nil: there is none.
+func tdsOption(packet []byte, option byte) *byte {
+	body := packet[tdsHead:]
+	for table := body; len(table) >= 5 && table[0] != 0xff; table = table[5:] {
+		at, size := int(binary.BigEndian.Uint16(table[1:])), binary.BigEndian.Uint16(table[3:])
+		if table[0] == option && size > 0 && at < len(body) {
+			return &body[at]
+		}
+	}
+	return nil
+}
+
+// tdsShaking carries the records of a handshake in packets of TDS, and is the
+// socket again once it is done.
+type tdsShaking struct {
+	net.Conn
+	left int // of the current packet
+	done bool
+}
+
+func (t *tdsShaking) Read(p []byte) (int, error) {
+	if t.done {
+		return t.Conn.Read(p)
+	}
+	for t.left == 0 {
+		var head [tdsHead]byte
+		if _, err := io.ReadFull(t.Conn, head[:]); err != nil {
+			return 0, err
+		}
+		size := int(binary.BigEndian.Uint16(head[2:]))
+		if head[0] != tdsPrelogin || size < tdsHead {
+			return 0, fmt.Errorf("%w: a packet %#x in a handshake", errGarbage, head[0])
+		}
+		t.left = size - tdsHead
+	}
+	n, err := t.Conn.Read(p[:min(len(p), t.left)])
+	t.left -= n
+	return n, err
+}
+
+func (t *tdsShaking) Write(p []byte) (int, error) {
+	if t.done {
+		return t.Conn.Write(p)
+	}
+	sent := 0
+	for sent < len(p) {
+		part := p[sent:min(len(p), sent+tdsPacket-tdsHead)]
+		packet := append([]byte{tdsPrelogin, tdsLast, 0, 0, 0, 0, 1, 0}, part...)
+		binary.BigEndian.PutUint16(packet[2:], uint16(len(packet)))
+		if _, err := t.Conn.Write(packet); err != nil {
+			return sent, err
+		}
+		sent += len(part)
+	}
+	return sent, nil
+}
+
+// tlsRecords is a socket that TLS reads no further than its records' ends.
+type tlsRecords struct {
+	net.Conn
+	head []byte // of the current record, as far as it was read
+	sent int    // of head
+	left int    // of the record behind it
+}
+
+const tlsRecordHead = 5
+
+func (t *tlsRecords) Read(p []byte) (int, error) {
+	if t.left == 0 && t.sent == tlsRecordHead {
+		t.head, t.sent = t.head[:0], 0
+	}
+	if t.left == 0 && len(t.head) < tlsRecordHead {
+		buf := make([]byte, tlsRecordHead-len(t.head))
+		n, err := t.Conn.Read(buf)
+		t.head = append(t.head, buf[:n]...)
+		if len(t.head) == tlsRecordHead {
+			t.left = int(binary.BigEndian.Uint16(t.head[3:]))
+		}
+		if err != nil && t.sent == len(t.head) {
+			return 0, err
+		}
+	}
+	if t.sent < len(t.head) {
+		n := copy(p, t.head[t.sent:])
+		t.sent += n
+		return n, nil
+	}
+	n, err := t.Conn.Read(p[:min(len(p), t.left)])
+	t.left -= n
+	return n, err
+}
+
+// tdsLogin is a client that encrypts its login alone: some clients all of its
+// packets, some only the first.
+type tdsLogin struct {
+	conn *tls.Conn
+	raw  *tlsRecords
+	over atomic.Bool // the rest is in the clear
+
+	out  []byte // what Read is to return
+	head []byte // of the current packet, as far as it was read
+	left int    // of the packet behind it
+}
+
+func (t *tdsLogin) Read(p []byte) (int, error) {
+	for len(t.out) == 0 {
+		if t.over.Load() {
+			return t.raw.Conn.Read(p)
+		}
+		if err := t.record(); err != nil {
+			return 0, err
+		}
+	}
+	n := copy(p, t.out)
+	t.out = t.out[n:]
+	return n, nil
+}
+
+// record reads one record, or finds that the client speaks in the clear again.
+func (t *tdsLogin) record() error {
+	if t.head != nil { // the first one was read
+		next := make([]byte, 1)
+		if _, err := t.raw.Conn.Read(next); err != nil {
+			return err
+		}
+		t.raw.Conn = &leftover{t.raw.Conn, next}
+		if next[0] == tdsLogin7 { // no record begins so
+			t.over.Store(true)
+			return nil
+		}
+	}
+	buf := make([]byte, tlsRecordMax)
+	n, err := t.conn.Read(buf)
+	t.out = buf[:n]
+	for rest := t.out; len(rest) > 0; {
+		if len(t.head) == tdsHead && t.left == 0 {
+			t.head = t.head[:0]
+		}
+		skip := min(len(rest), tdsHead-len(t.head))
+		t.head, rest = append(t.head, rest[:skip]...), rest[skip:]
+		if len(t.head) < tdsHead {
+			break
+		}
+		if skip > 0 {
+			t.left = max(0, int(binary.BigEndian.Uint16(t.head[2:]))-tdsHead)
+		}
+		skip = min(len(rest), t.left)
+		t.left, rest = t.left-skip, rest[skip:]
+		if t.left == 0 && t.head[1]&tdsLast != 0 {
+			t.over.Store(true)
+			break
+		}
+	}
+	if n > 0 {
+		return nil
+	}
+	return err
+}
+
+// tlsRecordMax is the most that one record carries.
+const tlsRecordMax = 16 << 10
+
+func (t *tdsLogin) Write(p []byte) (int, error) {
+	if t.over.Load() {
+		return t.raw.Write(p)
+	}
+	return t.conn.Write(p)
+}
+
+// tdsAnswers writes what a server says, without its answer to PRELOGIN.
+type tdsAnswers struct {
+	w     io.Writer
+	got   []byte // the beginning of the answer
+	later bool   // it was seen
+}
+
+func (t *tdsAnswers) Write(p []byte) (int, error) {
+	if t.later {
+		return t.w.Write(p)
+	}
+	t.got = append(t.got, p...)
+	if len(t.got) < tdsHead {
+		return len(p), nil
+	}
+	size := int(binary.BigEndian.Uint16(t.got[2:]))
+	if len(t.got) < size {
+		return len(p), nil
+	}
+	rest := t.got
+	if t.got[0] == tdsReply && size > tdsHead && t.got[tdsHead] == 0 { // its first option is the version
+		rest = t.got[size:]
+	}
+	t.got, t.later = nil, true
+	if len(rest) == 0 {
+		return len(p), nil
+	}
+	if _, err := t.w.Write(rest); err != nil {
+		return 0, err
+	}
+	return len(p), nil
 }

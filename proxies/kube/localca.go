@@ -143,6 +143,13 @@ func (l *LocalCA) signServer(caKey crypto.Signer, life time.Duration) (*tls.Cert
 	return &tls.Certificate{Certificate: [][]byte{leaf.Raw}, PrivateKey: key, Leaf: leaf}, nil
 }
 
+// ServerCert is the cert of everything that listens here. It names the loopback
+// addresses and localhost.
+func (l *LocalCA) ServerCert() (*tls.Certificate, error) { return l.serverCert() }
+
+// ValidUntil is when the CA itself ends.
+func (l *LocalCA) ValidUntil() time.Time { return l.ca.NotAfter }
+
 // serverTLS is for a listener that admits this CA's one client, under the server
 // names that known reports. Any other name gets the TLS alert for that.
 func (l *LocalCA) serverTLS(known func(name string) bool) *tls.Config {

@@ -1,0 +1,308 @@
+package db_test
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"berth/internal/simcluster/simdb"
+	"berth/internal/testneeds"
+	"berth/proxies"
+	"berth/proxies/db"
+	"berth/proxies/kube"
+)
+
+// patience is how long a test waits for what must happen.
+const patience = 20 * time.Second
+
+// fronted is a tunnel of a protocol whose clients may ask for TLS.
+type fronted struct {
+	*proxies.Tunnel
+	host, port string
+	ca         string // the file of the local CA's cert
+	roots      *x509.CertPool
+	events     chan proxies.Event
+}
+
+// front runs a tunnel of the protocol to what dial reaches.
+func front(t *testing.T, protocol string, source proxies.Source, change ...func(*proxies.Config, *db.FrontConfig)) *fronted {
+	t.Helper()
+	store := kube.CAStore{File: kube.FileStore(filepath.Join(t.TempDir(), "kube-ca.pem"))}
+	ca, err := store.Make(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &fronted{ca: filepath.Join(t.TempDir(), "ca.pem"), roots: x509.NewCertPool(), events: make(chan proxies.Event, 100)}
+	if err := os.WriteFile(f.ca, ca.CAPEM(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f.roots.AppendCertsFromPEM(ca.CAPEM())
+	fc := db.FrontConfig{Protocol: func() string { return protocol }, Cert: ca.ServerCert}
+	proto, _ := db.Lookup(protocol)
+	cfg := proxies.Config{
+		Name: protocol, Hosts: []string{"127.0.0.1"}, Source: source, AnswerDue: proto.AnswerDue,
+		Refuse: func(client net.Conn, err error) {
+			_ = proto.Refuse(client, db.Refusal{Title: "tunnel x: login needed", Text: err.Error(), Kind: db.RefusalLogin})
+		},
+		OnEvent: func(e proxies.Event) { f.events <- e },
+	}
+	for _, c := range change {
+		c(&cfg, &fc)
+	}
+	cfg.Front = func(client *net.TCPConn) proxies.Front { return db.NewFront(client, fc) }
+	f.Tunnel = proxies.New(cfg)
+	if err := f.Bind(); err != nil {
+		t.Fatal(err)
+	}
+	if f.host, f.port, err = net.SplitHostPort(f.Status().Addresses[0]); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = f.Run(ctx)
+	}()
+	t.Cleanup(func() { cancel(); <-done })
+	return f
+}
+
+// ended waits for the next connection's end.
+func (f *fronted) ended(t *testing.T) proxies.Event {
+	t.Helper()
+	limit := time.After(patience)
+	for {
+		select {
+		case e := <-f.events:
+			if e.Kind == proxies.EventClosed || e.Kind == proxies.EventRefused {
+				return e
+			}
+		case <-limit:
+			t.Fatal("no connection has ended")
+		}
+	}
+}
+
+// simulated is a Source of connections to a simulated database.
+func simulated(t *testing.T, b simdb.Backend, s simdb.Session) proxies.Source {
+	t.Helper()
+	return serving(t, func(conn net.Conn) { _ = b.Serve(t.Context(), conn, s) })
+}
+
+// serving is a Source of connections to a server.
+func serving(t *testing.T, handle func(net.Conn)) proxies.Source {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	open := map[net.Conn]bool{}
+	wg.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			mu.Lock()
+			open[conn] = true
+			mu.Unlock()
+			wg.Go(func() {
+				defer conn.Close()
+				handle(conn)
+			})
+		}
+	})
+	t.Cleanup(func() {
+		l.Close()
+		mu.Lock()
+		for conn := range open {
+			conn.Close()
+		}
+		mu.Unlock()
+		wg.Wait()
+	})
+	return func(context.Context) (proxies.Dial, error) {
+		return func(ctx context.Context) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "tcp", l.Addr().String())
+		}, nil
+	}
+}
+
+// held is a Source without a login.
+func held(ctx context.Context) (proxies.Dial, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// program runs a client and returns what it printed.
+func program(t *testing.T, name string, args ...string) (string, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, testneeds.Program(t, name), args...)
+	cmd.Env = []string{"HOME=" + t.TempDir(), "LC_ALL=C", "PATH=" + os.Getenv("PATH"), "PGCONNECT_TIMEOUT=10"}
+	out, err := cmd.CombinedOutput()
+	return strings.TrimSpace(string(out)), err
+}
+
+func psqlTo(f *fronted, more string) string {
+	return fmt.Sprintf("host=%s port=%s user=bob dbname=app %s", f.host, f.port, more)
+}
+
+func TestPostgresModes(t *testing.T) {
+	f := front(t, "postgres", simulated(t, simdb.NewPostgres(), simdb.Session{}))
+	for mode, want := range map[string]bool{
+		"disable": false, "allow": false, "prefer": true, "require": true, "verify-ca": true, "verify-full": true,
+	} {
+		t.Run(mode, func(t *testing.T) {
+			out, err := program(t, "psql", psqlTo(f, "sslmode="+mode+" sslrootcert="+f.ca), "--no-psqlrc",
+				"-Atc", `\conninfo`, "-c", "select current_user")
+			if err != nil || !strings.HasSuffix(out, "bob") || strings.Contains(out, "SSL connection") != want {
+				t.Errorf("psql: %v: %s; want TLS: %v", err, out, want)
+			}
+			if e := f.ended(t); e.Err != nil || e.BytesIn == 0 || e.BytesOut == 0 {
+				t.Errorf("ended with %v after %d and %d bytes", e.Err, e.BytesIn, e.BytesOut)
+			}
+		})
+	}
+	t.Run("another CA", func(t *testing.T) {
+		other := front(t, "postgres", simulated(t, simdb.NewPostgres(), simdb.Session{}))
+		out, err := program(t, "psql", psqlTo(f, "sslmode=verify-ca sslrootcert="+other.ca), "--no-psqlrc", "-c", "select 1")
+		if err == nil || !strings.Contains(out, "certificate verify failed") {
+			t.Errorf("psql: %v: %s", err, out)
+		}
+		if e := f.ended(t); e.Err == nil || !strings.Contains(e.Err.Error(), "TLS handshake: ") {
+			t.Errorf("the event says %v", e.Err)
+		}
+		if s := f.Status(); s.LastError != nil {
+			t.Errorf("the client's mistrust is the tunnel's error: %v", s.LastError)
+		}
+	})
+}
+
+// TestPostgresWithoutCert: without a CA a client gets the answer it always got.
+func TestPostgresWithoutCert(t *testing.T) {
+	f := front(t, "postgres", simulated(t, simdb.NewPostgres(), simdb.Session{}), func(_ *proxies.Config, fc *db.FrontConfig) {
+		fc.Cert = func() (*tls.Certificate, error) { return nil, errors.New("no CA") }
+	})
+	if out, err := program(t, "psql", psqlTo(f, "sslmode=prefer"), "--no-psqlrc", "-Atc", "select current_user"); err != nil || out != "bob" {
+		t.Errorf("prefer: %v: %s", err, out)
+	}
+	out, err := program(t, "psql", psqlTo(f, "sslmode=require"), "--no-psqlrc", "-Atc", "select current_user")
+	if err == nil || !strings.Contains(out, "server does not support SSL") {
+		t.Errorf("require: %v: %s", err, out)
+	}
+}
+
+// TestPostgresHeld: a client with TLS is held, and refused inside it.
+func TestPostgresHeld(t *testing.T) {
+	for _, known := range []string{"postgres", ""} {
+		f := front(t, "postgres", held, func(cfg *proxies.Config, fc *db.FrontConfig) {
+			cfg.Hold = time.Second
+			fc.Protocol = func() string { return known }
+			if known == "" {
+				cfg.Refuse = func(client net.Conn, _ error) {
+					_ = db.RefuseUnknown(client, db.Refusal{Title: "tunnel x: login needed"})
+				}
+			}
+		})
+		out, err := program(t, "psql", psqlTo(f, "sslmode=verify-full sslrootcert="+f.ca), "--no-psqlrc", "-c", "select 1")
+		if err == nil || !strings.Contains(out, "FATAL:  tunnel x: login needed") {
+			t.Errorf("protocol %q: psql: %v: %s", known, err, out)
+		}
+		if e := f.ended(t); e.Kind != proxies.EventRefused {
+			t.Errorf("it ended as %v, %v", e.Kind, e.Err)
+		}
+	}
+}
+
+// TestPostgresGSSENC: a client that asks for GSSAPI encryption first.
+func TestPostgresGSSENC(t *testing.T) {
+	f := front(t, "postgres", simulated(t, simdb.NewPostgres(), simdb.Session{}))
+	conn := dial(t, f)
+	answer := make([]byte, 1)
+	for i, ask := range []string{"\x00\x00\x00\x08\x04\xd2\x16\x30", "\x00\x00\x00\x08\x04\xd2\x16\x2f"} {
+		if _, err := io.WriteString(conn, ask); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(conn, answer); err != nil || answer[0] != "NS"[i] {
+			t.Fatalf("request %d: %q, %v", i, answer, err)
+		}
+	}
+	secure := tls.Client(conn, &tls.Config{RootCAs: f.roots, ServerName: "localhost"})
+	if _, err := io.WriteString(secure, "\x00\x00\x00\x08\x04\xd2\x16\x2f"); err != nil { // a second time, in TLS
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(secure, answer); err != nil || answer[0] != 'N' {
+		t.Fatalf("in TLS: %q, %v", answer, err)
+	}
+}
+
+func dial(t *testing.T, f *fronted) net.Conn {
+	t.Helper()
+	conn, err := net.Dial("tcp", net.JoinHostPort(f.host, f.port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	_ = conn.SetDeadline(time.Now().Add(patience))
+	return conn
+}
+
+// TestPostgresDirect: sslnegotiation=direct, with and without the verification
+// of names, and a cancel in TLS.
+func TestPostgresDirect(t *testing.T) {
+	f := front(t, "postgres", simulated(t, simdb.NewPostgres(), simdb.Session{}))
+	for _, negotiation := range []string{"direct", "postgres"} {
+		url := fmt.Sprintf("postgres://bob@%s:%s/app?sslmode=verify-full&sslrootcert=%s&sslnegotiation=%s", f.host, f.port, f.ca, negotiation)
+		conn, err := pgx.Connect(t.Context(), url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got string
+		if err := conn.QueryRow(t.Context(), "select current_user").Scan(&got); err != nil || got != "bob" {
+			t.Errorf("current_user = %q, %v", got, err)
+		}
+		if err := conn.PgConn().CancelRequest(t.Context()); err != nil {
+			t.Errorf("cancel: %v", err)
+		}
+		if e := f.ended(t); e.Err != nil {
+			t.Errorf("the cancel's connection ended with %v", e.Err)
+		}
+		if err := conn.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if e := f.ended(t); e.Err != nil {
+			t.Errorf("the connection ended with %v", e.Err)
+		}
+	}
+	_, err := tls.Dial("tcp", net.JoinHostPort(f.host, f.port), &tls.Config{RootCAs: f.roots, NextProtos: []string{"h2"}})
+	if err == nil {
+		t.Error("a client of another protocol has its handshake")
+	}
+}
+
+// TestPostgresHungUpOn: an upstream that hangs up is told of inside TLS.
+func TestPostgresHungUpOn(t *testing.T) {
+	f := front(t, "postgres", serving(t, func(conn net.Conn) { _, _ = io.ReadFull(conn, make([]byte, 8)) }))
+	_, err := pgx.Connect(t.Context(), fmt.Sprintf("postgres://bob@%s:%s/app?sslmode=require", f.host, f.port))
+	if pg, ok := errors.AsType[*pgconn.PgError](err); !ok || !strings.Contains(pg.Message, "login needed") {
+		t.Errorf("the client got %v", err)
+	}
+}
