@@ -39,6 +39,7 @@ type conn struct {
 	// settled is closed when upstream is set, or stays nil for good.
 	settled    chan struct{}
 	upstream   net.Conn      // read-only after settled
+	ear        Ear           // read-only after settled; nil: none hears
 	clientDone chan struct{} // closed when readClient has returned
 	copyDone   chan struct{} // closed when nothing more comes from upstream
 
@@ -58,6 +59,7 @@ type conn struct {
 	answered  atomic.Int64 // when the upstream did
 	clientEOF atomic.Bool  // the client has ended its half
 	unread    atomic.Bool  // readClient must leave the rest to serve
+	heard     atomic.Bool  // ear has heard enough
 
 	mu     sync.Mutex // guards everything below
 	open   net.Conn   // upstream, to be closed by shut
@@ -80,6 +82,9 @@ func (c *conn) serve(ctx context.Context) {
 		return
 	}
 	c.upstream = up
+	if listen := c.t.cfg.Listen; listen != nil {
+		c.ear = listen()
+	}
 	c.answered.Store(c.t.now())
 	c.t.spoke.Wake()
 	c.settle()
@@ -97,8 +102,12 @@ func (c *conn) serve(ctx context.Context) {
 	c.shut(nil)
 	<-c.clientDone
 
-	// Clients come and go as they like; what the upstream breaks is the tunnel's.
+	// Clients come and go as they like, and what a stranger meets with says
+	// nothing of the tunnel; what the upstream breaks is the tunnel's.
 	err = c.why()
+	if strange := c.strange(); strange != nil {
+		err = strange
+	}
 	var broken *ConnError
 	if errors.Is(err, ErrClosedEarly) || errors.As(err, &broken) && broken.Side == SideUpstream {
 		c.t.noteError(err)

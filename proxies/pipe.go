@@ -116,6 +116,9 @@ func (c *conn) toUpstream(chunk []byte) bool {
 	// Counted ahead: the upstream may read it and hang up before Write returns
 	// here, and what was sent decides whether an answer was due.
 	c.out.Add(int64(len(chunk)))
+	if c.overhears() {
+		c.ear.Client(chunk)
+	}
 	c.asked.Store(c.t.now())
 	n, err := c.upstream.Write(chunk)
 	c.out.Add(int64(n - len(chunk)))
@@ -127,7 +130,7 @@ func (c *conn) toUpstream(chunk []byte) bool {
 	case <-c.copyDone: // it has hung up, and the client did not know
 	default:
 		why := error(&ConnError{SideUpstream, "write", err})
-		if c.in.Load() == 0 && c.t.cfg.AnswerDue(c.out.Load()) {
+		if c.in.Load() == 0 && c.answerDue() {
 			why = closedEarly(why)
 		}
 		c.fail(why)
@@ -143,6 +146,9 @@ func (c *conn) readUpstream() {
 		chunk, err := r.next()
 		if len(chunk) > 0 {
 			silent = false
+			if c.overhears() {
+				chunk = c.hearServer(chunk)
+			}
 			if !c.toClient(chunk) {
 				r.release()
 				return
@@ -178,7 +184,10 @@ func (c *conn) upstreamEnded(err error, silent bool) {
 	if !errors.Is(err, io.EOF) {
 		why = &ConnError{SideUpstream, "read", err}
 	}
-	if silent && !c.clientEOF.Load() && c.t.cfg.AnswerDue(c.out.Load()) {
+	if c.overhears() && !silent {
+		c.noteAnswer(c.ear.Ended())
+	}
+	if silent && !c.clientEOF.Load() && c.answerDue() {
 		c.fail(closedEarly(why))
 		if c.unanswered() {
 			return

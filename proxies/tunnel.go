@@ -83,10 +83,10 @@ type Config struct {
 	// error the connection is closed without a word. nil means that every
 	// client is served.
 	Guard func(client net.Conn) error
-	// AnswerDue reports whether the upstream owes an answer to a client that
-	// sent so many bytes: an end without one is then ErrClosedEarly. Postgres,
-	// for example, never answers a request to cancel a query. nil means always.
-	AnswerDue func(sent int64) bool
+	// Listen returns what hears the beginning of one connection, once that has
+	// an upstream; nil means that none does. Without an ear every end without
+	// an answer is ErrClosedEarly.
+	Listen func() Ear
 	// Logger is where to log; nil means nowhere.
 	Logger *slog.Logger
 	// OnChange is called after each change of Status other than bytes moved,
@@ -159,9 +159,6 @@ func New(cfg Config) *Tunnel {
 	}
 	if cfg.Front == nil {
 		cfg.Front = func(client *net.TCPConn) Front { return bare{client} }
-	}
-	if cfg.AnswerDue == nil {
-		cfg.AnswerDue = func(int64) bool { return true }
 	}
 	if cfg.OnEvent == nil {
 		cfg.OnEvent = func(Event) {}

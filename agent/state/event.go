@@ -21,6 +21,7 @@ const (
 	EventWaited    EventKind = "waited"    // clients that were held
 	EventRefused   EventKind = "refused"   // clients that were turned away
 	EventBroken    EventKind = "broken"    // connections that the other side broke
+	EventStranger  EventKind = "stranger"  // clients that spoke another protocol than the tunnel's
 	EventState     EventKind = "state"     // the tunnel's state, its port's included
 	EventCert      EventKind = "cert"      // a new cert
 	EventConfig    EventKind = "config"    // the config file, or a command

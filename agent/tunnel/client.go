@@ -174,9 +174,16 @@ func (t *tunnel) observe(ev proxies.Event) {
 		t.wake(Verify)
 	case ev.Kind == proxies.EventClosed && errors.Is(ev.Err, proxies.ErrClosedEarly):
 		t.setDialFailure(&dialFailure{at: ev.At, err: ev.Err})
-	case ev.Kind == proxies.EventClosed && ev.BytesIn > 0:
+	case ev.Kind == proxies.EventClosed && ev.BytesIn > 0 && !isStranger(ev.Err):
 		t.setDialFailure(nil)
 	}
+}
+
+// isStranger reports whether a client spoke another protocol: what it met with
+// says nothing of the tunnel.
+func isStranger(err error) bool {
+	_, ok := errors.AsType[*db.StrangerError](err)
+	return ok
 }
 
 // shortly puts an error into the few words a history has room for.

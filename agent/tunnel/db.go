@@ -42,10 +42,7 @@ func (dbKind) carrier(s *Set, t *tunnel) carrier {
 				Cert:     func() (*tls.Certificate, error) { return s.cfg.Kube.ServerCert(s.ctx) },
 			})
 		},
-		AnswerDue: func(sent int64) bool {
-			proto, ok := db.Lookup(t.protocol())
-			return !ok || proto.AnswerDue(sent)
-		},
+		Listen: t.listen,
 	})
 }
 

@@ -13,6 +13,7 @@ var cassandra = Protocol{
 	Native:      true,
 	NeedsDBUser: true,
 	guess:       isCassandra,
+	opens:       opensBy(cqlHead, isCassandra),
 	refuse:      refuseCassandra,
 	secure:      secureDirect(),
 	client: client{

@@ -15,6 +15,7 @@ var clickhouse = Protocol{
 	Native:      true,
 	NeedsDBUser: true,
 	guess:       isClickHouse,
+	opens:       opensBy(2, isClickHouseOrHTTP),
 	refuse:      refuseClickHouse,
 	secure:      secureDirect(alpnHTTP), // one database has both protocols
 	client: client{
@@ -36,6 +37,7 @@ var clickhouseHTTP = Protocol{
 	ALPN:        "teleport-clickhouse",
 	Native:      true,
 	NeedsDBUser: true,
+	opens:       httpOpens,
 	refuse:      refuseHTTP(clickHousePage),
 	secure:      secureDirect(alpnHTTP),
 	client: client{
@@ -117,3 +119,9 @@ func clickHousePage(r Refusal) page {
 // isClickHouse knows a hello by its code; the client's name follows, with its
 // length before it.
 func isClickHouse(first []byte) bool { return len(first) >= 2 && first[0] == chHello }
+
+// isClickHouseOrHTTP knows both ways to speak with the database; no client's name
+// is empty.
+func isClickHouseOrHTTP(first []byte) bool {
+	return isClickHouse(first) && first[1] != 0 || first[0] >= 'A' && first[0] <= 'Z' && httpOpens(first) != verdictForeign
+}

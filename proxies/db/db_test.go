@@ -249,16 +249,3 @@ func TestHello(t *testing.T) {
 		}
 	}
 }
-
-func TestAnswerDue(t *testing.T) {
-	const cancel = "\x00\x00\x00\x10\x04\xd2\x16\x2e\x00\x00\x00\x01\x00\x00\x00\x02"
-	for _, p := range protocols {
-		silent := p.ALPN == "teleport-postgres"
-		if due := p.AnswerDue(int64(len(cancel))); due == silent {
-			t.Errorf("%s: an answer to a request to cancel is due: %v", p.Name, due)
-		}
-		if !p.AnswerDue(8) {
-			t.Errorf("%s: no answer is due to eight bytes", p.Name)
-		}
-	}
-}

@@ -9,6 +9,7 @@ var dynamodb = Protocol{
 	ALPN:        "teleport-dynamodb",
 	Native:      true,
 	NeedsDBUser: true,
+	opens:       httpOpens,
 	refuse:      refuseHTTP(dynamoPage),
 	secure:      secureDirect(alpnHTTP),
 	client: client{

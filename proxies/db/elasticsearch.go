@@ -9,6 +9,7 @@ var elasticsearch = Protocol{
 	Native:      true,
 	NeedsDBUser: true,
 	guess:       isHTTP, // of all the pages this one is the easiest to read
+	opens:       httpOpens,
 	refuse:      refuseHTTP(elasticPage),
 	secure:      secureDirect(alpnHTTP),
 	client: client{
@@ -24,6 +25,7 @@ var opensearch = Protocol{
 	ALPN:        "teleport-opensearch",
 	Native:      true,
 	NeedsDBUser: true,
+	opens:       httpOpens,
 	refuse:      refuseHTTP(elasticPage),
 	secure:      secureDirect(alpnHTTP),
 	client: client{

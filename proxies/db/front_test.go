@@ -54,7 +54,7 @@ func front(t *testing.T, protocol string, source proxies.Source, change ...func(
 	fc := db.FrontConfig{Protocol: func() string { return protocol }, Cert: ca.ServerCert}
 	proto, _ := db.Lookup(protocol)
 	cfg := proxies.Config{
-		Name: protocol, Hosts: []string{"127.0.0.1"}, Source: source, AnswerDue: proto.AnswerDue,
+		Name: protocol, Hosts: []string{"127.0.0.1"}, Source: source, Listen: func() proxies.Ear { return proto.Listen() },
 		Refuse: func(client net.Conn, err error) {
 			_ = proto.Refuse(client, db.Refusal{Title: "tunnel x: login needed", Text: err.Error(), Kind: db.RefusalLogin})
 		},

@@ -2,6 +2,7 @@ package db
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -91,6 +92,27 @@ var httpMethods = []string{
 func isHTTP(first []byte) bool {
 	method, _, found := strings.Cut(string(first[:min(len(first), len(http.MethodOptions)+1)]), " ")
 	return found && slices.Contains(httpMethods, method)
+}
+
+// isHTTPRequest knows a request by its first line, or by what there is of it.
+func isHTTPRequest(first []byte) bool {
+	line, _, whole := bytes.Cut(first, []byte("\n"))
+	return isHTTP(first) && (!whole || bytes.Contains(line, []byte(" HTTP/1.")))
+}
+
+// http2Preface is how HTTP/2 begins without TLS.
+const http2Preface = "PRI * HTTP/2.0"
+
+// httpOpens knows a request by its method.
+func httpOpens(first []byte) verdict {
+	switch {
+	case isHTTP(first), bytes.HasPrefix(first, []byte(http2Preface)):
+		return verdictOurs
+	case len(first) > len(http.MethodOptions) || bytes.ContainsFunc(first, func(r rune) bool { return r < 'A' || r > 'Z' }):
+		return verdictForeign
+	default:
+		return verdictShort
+	}
 }
 
 func httpURL(e Endpoint) string { return makeURL("http", "", e, "") }

@@ -16,6 +16,7 @@ var mongodb = Protocol{
 	NeedsDBUser: true,
 	ArgsOnly:    true,
 	guess:       isMongoDB,
+	opens:       opensBy(mongoHead, isMongoDB),
 	refuse:      refuseMongoDB,
 	secure:      secureDirect(),
 	client:      mongoClient,

@@ -18,6 +18,7 @@ var mysql = Protocol{
 	Native:      true,
 	serverFirst: true,
 	guess:       isSilent,
+	opens:       mysqlOpens,
 	refuse:      refuseMySQL,
 	secure:      secureMySQL,
 	greet:       greetMySQL,
@@ -31,6 +32,7 @@ var mariadb = Protocol{
 	ALPN:        "teleport-mysql",
 	Native:      true,
 	serverFirst: true,
+	opens:       mysqlOpens,
 	refuse:      refuseMySQL,
 	secure:      secureMySQL,
 	greet:       greetMySQL,
@@ -129,6 +131,19 @@ func mysqlCode(kind RefusalKind) uint16 {
 	default:
 		return 3032 // ER_SERVER_OFFLINE_MODE
 	}
+}
+
+// mysqlOpens knows the answer to the server's greeting by its head: it is the
+// second packet of the connection.
+func mysqlOpens(first []byte) verdict {
+	if len(first) < mysqlHead {
+		return verdictShort
+	}
+	size := mysqlSize(first)
+	if first[3] != 1 || size == 0 || size > hearMax {
+		return verdictForeign
+	}
+	return verdictOurs
 }
 
 // isSilent knows the only clients that wait for the server to speak first.

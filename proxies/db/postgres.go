@@ -11,29 +11,29 @@ import (
 )
 
 var postgres = Protocol{
-	Name:      "postgres",
-	Title:     "PostgreSQL",
-	ALPN:      "teleport-postgres",
-	Native:    true,
-	hello:     pgHello,
-	guess:     isPostgres,
-	answerDue: pgAnswerDue,
-	refuse:    refusePostgres,
-	secure:    securePostgres,
-	client:    pgClient,
+	Name:   "postgres",
+	Title:  "PostgreSQL",
+	ALPN:   "teleport-postgres",
+	Native: true,
+	hello:  pgHello,
+	guess:  isPostgres,
+	opens:  pgOpens,
+	refuse: refusePostgres,
+	secure: securePostgres,
+	client: pgClient,
 }
 
 // cockroachdb speaks Postgres' protocol.
 var cockroachdb = Protocol{
-	Name:      "cockroachdb",
-	Title:     "CockroachDB",
-	ALPN:      "teleport-postgres",
-	Native:    true,
-	hello:     pgHello,
-	answerDue: pgAnswerDue,
-	refuse:    refusePostgres,
-	secure:    securePostgres,
-	client:    pgClient,
+	Name:   "cockroachdb",
+	Title:  "CockroachDB",
+	ALPN:   "teleport-postgres",
+	Native: true,
+	hello:  pgHello,
+	opens:  pgOpens,
+	refuse: refusePostgres,
+	secure: securePostgres,
+	client: pgClient,
 }
 
 // pgHello asks for GSSAPI encryption, which Teleport declines before it looks at
@@ -166,13 +166,42 @@ func sqlState(kind RefusalKind) string {
 // first two are zero since no startup message is that long.
 func isPostgres(first []byte) bool { return len(first) >= 2 && first[0] == 0 && first[1] == 0 }
 
-// pgCancelSize is the length of a CancelRequest: a length, a code, a process id
-// and a key of four bytes each.
-const pgCancelSize = 16
+// pgCancelMin is the length of a CancelRequest without its key: a length, a code
+// and a process id. Keys have four bytes, and up to 256 since protocol 3.2.
+const (
+	pgCancelMin = 12
+	pgKeyMax    = 256
+)
 
-// pgAnswerDue knows the one message that the server acts on and never answers:
-// a CancelRequest, alone on its connection.
-func pgAnswerDue(sent int64) bool { return sent != pgCancelSize }
+// pgOpens knows the messages that a client may begin with. A CancelRequest,
+// alone on its connection, is acted on and never answered.
+func pgOpens(first []byte) verdict {
+	for asked := false; ; asked = true {
+		if len(first) < 8 {
+			switch {
+			case len(first) >= 2 && !isPostgres(first):
+				return verdictForeign
+			case asked && len(first) == 0:
+				return verdictOurs
+			default:
+				return verdictShort
+			}
+		}
+		size, code := binary.BigEndian.Uint32(first), binary.BigEndian.Uint32(first[4:])
+		switch {
+		case size == 8 && (code == pgSSL || code == pgGSSENC):
+			first = first[8:]
+		case code == pgCancel && size >= pgCancelMin && size <= pgCancelMin+pgKeyMax:
+			return verdictMute
+		case code>>16 == pgMajor && size > 8 && size <= pgStartupMax && len(first) < int(size):
+			return verdictShort
+		case code>>16 == pgMajor && size > 8 && size <= pgStartupMax:
+			return verdictOurs
+		default:
+			return verdictForeign
+		}
+	}
+}
 
 // What a client may ask for before anything else: a length of eight bytes and
 // the code.

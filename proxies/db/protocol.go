@@ -48,8 +48,8 @@ type Protocol struct {
 	// guess reports whether a client that says this first speaks the protocol.
 	// Of protocols that begin alike one has it; nil means another one does.
 	guess func(first []byte) bool
-	// answerDue is AnswerDue; nil means always.
-	answerDue func(sent int64) bool
+	// opens judges a client's first bytes; nil means that they may be anything.
+	opens func(first []byte) verdict
 	// refuse answers a client with a refusal; nil means that there is no way.
 	refuse refuser
 	// secure looks for a client's wish for TLS in what it says first, and sees
@@ -82,10 +82,6 @@ func find(match func(Protocol) bool) (Protocol, bool) {
 	}
 	return protocols[i], true
 }
-
-// AnswerDue reports whether the server owes an answer to a client that has
-// sent so many bytes since it connected.
-func (p Protocol) AnswerDue(sent int64) bool { return p.answerDue == nil || p.answerDue(sent) }
 
 // Hello returns what a client may say first to get an answer that needs no
 // login: nothing where the server speaks first. ok is false where every answer

@@ -19,6 +19,7 @@ var redis = Protocol{
 	ArgsOnly:      true,
 	hello:         "*1\r\n$4\r\nPING\r\n",
 	guess:         isRedis,
+	opens:         redisOpens,
 	refuse:        refuseRedis,
 	secure:        secureDirect(),
 	client:        redisClient,
@@ -169,6 +170,23 @@ func redisLine(in *bufio.Reader) ([]byte, error) {
 		return nil, fmt.Errorf("%w: a line without an end", errGarbage)
 	}
 	return bytes.TrimRight(line, "\r\n"), err
+}
+
+// redisOpens knows a command by the array that it is. A line of text is one too,
+// unless it is how another protocol begins.
+func redisOpens(first []byte) verdict {
+	switch {
+	case len(first) == 0:
+		return verdictShort
+	case isRedis(first):
+		return verdictOurs
+	case first[0] != '\r' && first[0] != '\n' && (first[0] < ' ' || first[0] > '~'), speaksText(first) != "":
+		return verdictForeign
+	case bytes.IndexByte(first, '\n') < 0:
+		return verdictShort
+	default:
+		return verdictOurs
+	}
 }
 
 // isRedis knows a command by the array that it is.

@@ -8,6 +8,7 @@ var snowflake = Protocol{
 	ALPN:        "teleport-snowflake",
 	Native:      true,
 	NeedsDBUser: true,
+	opens:       httpOpens,
 	refuse:      refuseHTTP(snowflakePage),
 	secure:      secureDirect(alpnHTTP),
 	client: client{

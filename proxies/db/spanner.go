@@ -1,5 +1,7 @@
 package db
 
+import "bytes"
+
 // spanner's clients speak plaintext gRPC to what they take for an emulator. There
 // is no refusal for them.
 var spanner = Protocol{
@@ -9,6 +11,7 @@ var spanner = Protocol{
 	Native:      true,
 	NeedsDBUser: true,
 	secure:      secureDirect("h2"),
+	opens:       opensBy(len(http2Preface), func(first []byte) bool { return bytes.HasPrefix(first, []byte(http2Preface)) }),
 	client: client{
 		env: func(e Endpoint) []string { return []string{"SPANNER_EMULATOR_HOST=" + e.addr()} },
 	},

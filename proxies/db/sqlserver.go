@@ -19,6 +19,7 @@ var sqlserver = Protocol{
 	ALPN:   "teleport-sqlserver",
 	Native: true,
 	guess:  isSQLServer,
+	opens:  opensBy(1, isSQLServer),
 	refuse: refuseSQLServer,
 	secure: secureSQLServer,
 	client: client{

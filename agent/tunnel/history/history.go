@@ -16,6 +16,7 @@ import (
 	"berth/agent/state"
 	"berth/internal/when"
 	"berth/proxies"
+	"berth/proxies/db"
 )
 
 const (
@@ -128,7 +129,7 @@ func (h *History) Connection(ev proxies.Event, forLogin bool, problem func(error
 	addr := ev.Client.String()
 	waiter := h.held[addr]
 	switch ev.Kind {
-	case proxies.EventAccepted: // a later event says what became of it
+	case proxies.EventAccepted, proxies.EventAnswered: // a later event says what became of it
 	case proxies.EventWaiting:
 		e, fresh := h.burstLocked(entryKey{kind: state.EventWaited, forLogin: forLogin}, ev.At, burstGap)
 		h.countLocked(e, fresh, ev)
@@ -156,6 +157,11 @@ func (h *History) Connection(ev proxies.Event, forLogin bool, problem func(error
 		if waiter != nil {
 			waiter.left++
 			h.releaseLocked(waiter, ev)
+			return
+		}
+		if stranger, ok := errors.AsType[*db.StrangerError](ev.Err); ok {
+			e, fresh := h.burstLocked(entryKey{kind: state.EventStranger, why: stranger.Error()}, ev.At, burstGap)
+			h.countLocked(e, fresh, ev)
 			return
 		}
 		if why := broken(ev.Err); why != "" {
@@ -321,6 +327,8 @@ func (e *entry) words(now time.Time) string {
 		return plural(e.count, "connection") + " opened"
 	case state.EventBroken:
 		return plural(e.count, "connection") + " broke: " + e.key.why
+	case state.EventStranger:
+		return e.who() + " " + e.key.why
 	case state.EventRefused:
 		verb := " was refused: "
 		if e.count > 1 {

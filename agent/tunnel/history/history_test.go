@@ -15,6 +15,7 @@ import (
 
 	"berth/agent/state"
 	"berth/proxies"
+	"berth/proxies/db"
 )
 
 // historyTest plays events into a history, a second apart unless it is told
@@ -124,6 +125,16 @@ func TestHistoryWords(t *testing.T) {
 			h.step(proxies.EventClosed, 812, failed(proxies.ErrClosedEarly))
 			h.step(proxies.EventClosed, 812, failed(gone))
 		}, []string{"1 connection broke: connection reset", "1 connection broke: the other side hung up without an answer"}},
+		"strangers": {func(h *historyTest) {
+			h.step(proxies.EventConnected, 812)
+			h.step(proxies.EventClosed, 812, failed(&db.StrangerError{Language: "HTTP"}))
+			h.step(proxies.EventClosed, 813, failed(&db.StrangerError{Language: "HTTP"}))
+			h.step(proxies.EventClosed, 814, failed(&db.StrangerError{}))
+		}, []string{
+			"1 connection opened",
+			"2 clients, the first of them psql (pid 812), spoke something else (HTTP) …14:00:03",
+			"psql (pid 814) spoke something else",
+		}},
 		"states": {func(h *historyTest) {
 			h.state(state.TunnelConnecting, "", "")
 			h.state(state.TunnelReady, "", "")

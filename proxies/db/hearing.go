@@ -1,0 +1,158 @@
+package db
+
+import (
+	"bytes"
+	"sync"
+	"time"
+)
+
+const (
+	// hearMax is how much a Hearing keeps of either side. What clients say
+	// first is a few hundred bytes, and refusals are as short.
+	hearMax = 16 << 10
+	// promptly is how soon a server hangs up that does not want a client at all.
+	// Later it may have ended a client that had nothing to say.
+	promptly = 5 * time.Second
+)
+
+// Hearing judges how one connection begins: what the client says first, and what
+// the server makes of it. It keeps no more than these first bytes. Its methods
+// are those of a proxies.Ear.
+type Hearing struct {
+	proto Protocol
+	began time.Time
+
+	mu     sync.Mutex // guards everything below
+	client []byte
+}
+
+// Listen begins to hear a connection that has its upstream since now.
+func (p Protocol) Listen() *Hearing { return &Hearing{proto: p, began: time.Now()} }
+
+// Client hears what the client says.
+func (h *Hearing) Client(said []byte) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.client = append(h.client, said[:min(len(said), hearMax-len(h.client))]...)
+}
+
+// Server hears what the server says, and returns what is passed on.
+func (h *Hearing) Server(said []byte) (pass []byte, answered bool, refused error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return said, h.verdict() != verdictShort, nil
+}
+
+// Ended hears that the server has ended.
+func (h *Hearing) Ended() (answered bool, refused error) { return false, nil }
+
+// AnswerDue reports whether a server that hung up without a word owed one: to a
+// client that began as its protocol does, and to one that had not begun when the
+// server hung up at once.
+func (h *Hearing) AnswerDue() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch h.verdict() {
+	case verdictOurs:
+		return true
+	case verdictShort:
+		return time.Since(h.began) < promptly
+	default:
+		return false
+	}
+}
+
+// Stranger returns a *StrangerError if the client spoke another protocol.
+func (h *Hearing) Stranger() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.verdict() != verdictForeign {
+		return nil
+	}
+	return &StrangerError{Language: h.language()}
+}
+
+// verdict judges all that is known of the client. The caller holds h.mu.
+func (h *Hearing) verdict() verdict {
+	if h.proto.opens == nil {
+		return verdictOurs
+	}
+	o := h.proto.opens(h.client)
+	if o == verdictShort && h.language() != "" {
+		return verdictForeign
+	}
+	return o
+}
+
+// language names the other protocol that the client speaks, if berth knows it. The
+// caller holds h.mu.
+func (h *Hearing) language() string {
+	if p, known := guess(h.client); known && p.ALPN == h.proto.ALPN {
+		return ""
+	}
+	return language(h.client)
+}
+
+// verdict is what a client's first bytes are in a protocol.
+type verdict int
+
+const (
+	verdictShort   verdict = iota // too few to know, none perhaps
+	verdictOurs                   // as the protocol's clients begin
+	verdictMute                   // the same, and no server answers it
+	verdictForeign                // something else
+)
+
+// opensBy returns opens for a protocol whose clients are known by their first
+// size bytes.
+func opensBy(size int, known func(first []byte) bool) func([]byte) verdict {
+	return func(first []byte) verdict {
+		switch {
+		case len(first) < size:
+			return verdictShort
+		case known(first):
+			return verdictOurs
+		default:
+			return verdictForeign
+		}
+	}
+}
+
+// StrangerError says that a client spoke something else than its tunnel's
+// protocol.
+type StrangerError struct {
+	Language string // what it spoke; empty: nothing that berth knows
+}
+
+// Error says what the client did.
+func (e *StrangerError) Error() string {
+	if e.Language == "" {
+		return "spoke something else"
+	}
+	return "spoke something else (" + e.Language + ")"
+}
+
+// language names what a client speaks; empty: nothing that berth knows.
+func language(first []byte) string {
+	text := speaksText(first)
+	switch {
+	case len(first) == 0, text != "":
+		return text
+	case len(first) >= 3 && first[0] == 0x16 && first[1] == 3: // a handshake of any version
+		return "TLS"
+	}
+	p, _ := guess(first)
+	return p.Title
+}
+
+// speaksText names a language of printable lines that is none of a database's.
+func speaksText(first []byte) string {
+	switch {
+	case bytes.HasPrefix(first, []byte("SSH-")):
+		return "SSH"
+	case isHTTPRequest(first), bytes.HasPrefix(first, []byte(http2Preface)):
+		return "HTTP"
+	default:
+		return ""
+	}
+}

@@ -1,0 +1,56 @@
+package proxies
+
+import "errors"
+
+// Ear hears how one connection begins, from the moment it has an upstream. What
+// it is handed is good until the call returns. Client and the other methods are
+// called from two goroutines.
+type Ear interface {
+	// Client hears what the client says, before the upstream does.
+	Client(said []byte)
+	// Server hears what the upstream says, before the client does, and returns
+	// what is passed on in its place: said itself unless something must be
+	// added. answered ends the hearing: the upstream serves the client, or
+	// refused says why it does not.
+	Server(said []byte) (pass []byte, answered bool, refused error)
+	// Ended hears that the upstream has ended before its answer was whole, and
+	// says what there was of it.
+	Ended() (answered bool, refused error)
+	// AnswerDue reports whether an upstream that has hung up without a word owed
+	// the client one.
+	AnswerDue() bool
+	// Stranger returns what the client spoke instead of the tunnel's protocol;
+	// nil means that it may have been that. It is asked once all has ended.
+	Stranger() error
+}
+
+// overhears reports whether the connection's ear wants to hear more.
+func (c *conn) overhears() bool { return c.ear != nil && !c.heard.Load() }
+
+// hearServer lets the ear hear the upstream, and returns what the client gets.
+func (c *conn) hearServer(said []byte) []byte {
+	pass, answered, refused := c.ear.Server(said)
+	c.noteAnswer(answered, refused)
+	return pass
+}
+
+// noteAnswer reports an upstream's answer, which ends the hearing.
+func (c *conn) noteAnswer(answered bool, refused error) {
+	if answered {
+		c.heard.Store(true)
+		c.event(EventAnswered, refused, 0)
+	}
+}
+
+// answerDue reports whether the upstream, which has hung up without a word, owed
+// the client an answer.
+func (c *conn) answerDue() bool { return c.ear == nil || c.ear.AnswerDue() }
+
+// strange returns what the client spoke instead of the tunnel's protocol, if that
+// may be why the connection ended.
+func (c *conn) strange() error {
+	if c.ear == nil || errors.Is(c.why(), ErrStopped) || errors.Is(c.why(), ErrClosed) {
+		return nil
+	}
+	return c.ear.Stranger()
+}
