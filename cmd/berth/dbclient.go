@@ -2,12 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
-	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -62,29 +61,36 @@ func (dbCommands) printURL(a *app, t state.Tunnel, o urlOptions) error {
 	return err
 }
 
-func (dbCommands) exec(ctx context.Context, a *app, t state.Tunnel, argv []string) error {
+func (dbCommands) exec(ctx context.Context, a *app, t state.Tunnel, argv []string, quiet bool) error {
 	proto, ep, err := endpointOf(t)
 	if err != nil {
 		return err
 	}
-	if argv, err = clientArgs(proto, ep, argv); err != nil {
-		return err
+	if len(argv) == 0 {
+		if argv, err = proto.UsualClient(ep); err != nil {
+			return usageError{withHint(err, fmt.Sprintf("name one: berth exec %s -- COMMAND", t.Name))}
+		}
 	}
 	path, err := lookPath(argv[0])
 	if err != nil {
 		return err
 	}
-	env, err := proto.Env(ep)
+	dir, err := os.MkdirTemp("", "berth-exec-")
 	if err != nil {
-		return err
+		return fmt.Errorf("make a folder for the client's files: %w", err)
 	}
-	env = append(without(os.Environ(), proto.ClearEnv()), env...)
-	optionFile, done, err := mysqlHome(proto, ep)
+	defer func() { _ = os.RemoveAll(dir) }() // nothing secret is in it
+	cmd, err := proto.Exec(ep, path, argv, os.Environ(), dir)
+	if lead, ok := errors.AsType[*db.LeadError](err); ok {
+		return usageError{withHint(lead, fmt.Sprintf("connect it yourself: tunnel %s is at %s; see \"berth tunnel url %[1]s\"", t.Name, t.Address))}
+	}
 	if err != nil {
-		return err
+		return withHint(err, fmt.Sprintf("tunnel %s is at %s", t.Name, t.Address))
 	}
-	defer done()
-	return a.runClient(ctx, path, argv, append(env, optionFile...))
+	if !cmd.Known && !quiet {
+		a.warnUnknown(argv[0], t)
+	}
+	return a.runClient(ctx, path, cmd.Argv, cmd.Env)
 }
 
 // connection is the JSON of "berth tunnel url".
@@ -151,44 +157,4 @@ func unknownProtocol(t state.Tunnel) error {
 		return withHint(fmt.Errorf("what tunnel %q leads to is not known yet", t.Name),
 			fmt.Sprintf("wait with %q", "berth status --wait --timeout 30s "+t.Name))
 	}
-}
-
-// clientArgs is the command to run: the usual client when none was named, and
-// with the tunnel's arguments before those given for clients that need them.
-func clientArgs(proto db.Protocol, ep db.Endpoint, argv []string) ([]string, error) {
-	usual, err := proto.ClientCommand(ep)
-	if len(argv) == 0 {
-		if err != nil {
-			return nil, usageError{withHint(err, fmt.Sprintf("name one: berth exec %s -- COMMAND", ep.TunnelName))}
-		}
-		return usual, nil
-	}
-	name := strings.TrimSuffix(filepath.Base(argv[0]), ".exe")
-	if err == nil && usual[0] == name && proto.ArgsOnly {
-		return slices.Concat(argv[:1], usual[1:], argv[1:]), nil
-	}
-	return argv, nil
-}
-
-// mysqlHome makes an option file for MySQL's clients, which take the database
-// user from no variable, and returns the variable that leads them to it. done
-// removes it.
-func mysqlHome(proto db.Protocol, ep db.Endpoint) (env []string, done func(), err error) {
-	if !slices.Contains(proto.Formats(), db.MyCnf) {
-		return nil, func() {}, nil
-	}
-	text, err := proto.Format(db.MyCnf, ep)
-	if err != nil {
-		return nil, nil, err
-	}
-	dir, err := os.MkdirTemp("", "berth-exec-")
-	if err != nil {
-		return nil, nil, fmt.Errorf("make option file: %w", err)
-	}
-	done = func() { _ = os.RemoveAll(dir) } // nothing secret is in it
-	if err := os.WriteFile(filepath.Join(dir, "my.cnf"), []byte(text+"\n"), 0o600); err != nil {
-		done()
-		return nil, nil, fmt.Errorf("make option file: %w", err)
-	}
-	return []string{"MYSQL_HOME=" + dir}, done, nil
 }

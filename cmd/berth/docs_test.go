@@ -146,8 +146,9 @@ const referenceHead = `# Commands
 
 What each command's ` + "`--help`" + ` says, in one place; this file is made from it.
 
-Exit codes: 0 done, 1 failed, 2 usage, 3 agent not running, 4 login needed, 128 and more: ended by a signal. An error
-comes on standard error in two lines, the second with the next step. ` + "`--json`" + ` prints the snapshot's own objects; their
+Exit codes: 0 done, 1 failed, 2 usage, 3 agent not running, 4 login needed, 128 and more: ended by a signal. "berth exec"
+ends with its program's own, 126 if it cannot be executed, 127 if there is none. An error comes on standard error in two
+lines, the second with the next step. ` + "`--json`" + ` prints the snapshot's own objects; their
 keys are stable. ` + "`BERTH_HOME`" + ` puts config, state, log and socket under one folder.
 
 `

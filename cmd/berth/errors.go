@@ -51,6 +51,14 @@ func (e childError) Error() string { return fmt.Sprintf("exit status %d", e.code
 
 func (e childError) Is(target error) bool { return target == errSilent }
 
+// startError is a program that could not be started.
+type startError struct {
+	error
+	code int
+}
+
+func (e startError) Unwrap() error { return e.error }
+
 // complain prints an error, and its next step where it has one.
 func (a *app) complain(err error) {
 	fmt.Fprintf(a.err, "berth: %s\n", cleanLines(err.Error()))
@@ -78,6 +86,7 @@ func exitCode(err error) int {
 	var (
 		usage usageError
 		child childError
+		start startError
 		rpc   *client.Error
 	)
 	switch {
@@ -85,6 +94,8 @@ func exitCode(err error) int {
 		return 0
 	case errors.As(err, &child):
 		return child.code
+	case errors.As(err, &start):
+		return start.code
 	case errors.As(err, &usage):
 		return exitUsage
 	case errors.Is(err, client.ErrNotRunning):

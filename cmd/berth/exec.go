@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -12,22 +13,31 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"berth/agent/state"
+	"berth/internal/plain"
 )
 
 func (a *app) execCommand() *cobra.Command {
+	var quiet bool
 	cmd := &cobra.Command{
-		Use:   "exec NAME [-- COMMAND [ARG...]]",
+		Use:   "exec [flags] NAME [-- COMMAND [ARG...]]",
 		Short: "Run a client with a tunnel's environment",
-		Long: `Run a client with what it looks at to find its server: PGHOST, PGPORT, … for
-Postgres; MYSQL_HOST, … and an option file for MySQL; REDIS_URL, MONGODB_URI, …
-for libraries. redis-cli and mongosh look at nothing: they get arguments. For a
-Kubernetes cluster it is KUBECONFIG, a file whose current context is the tunnel's.
+		Long: `Run a client so that it connects to the tunnel, whatever your environment and your
+option files say. Clients that obey variables get them: PGHOST, PGPORT, … for
+Postgres, KUBECONFIG and its like for Kubernetes. Variables that would lead
+elsewhere are removed; NO_PROXY keeps yours and gets this machine's addresses.
+Clients that obey files or nothing get arguments right after their name: mysql and
+its tools, redis-cli, mongosh, sqlcmd, and so on. What you add comes after those.
 
-Without a command it runs the usual client of the protocol. The exit code is the
-client's own.`,
+A program that berth does not know, a shell too, gets the variables and you get a
+warning: it may obey none of them. A program that cannot be led anywhere is not
+started. Without a command berth runs the usual client of the protocol. The exit
+code is the client's own; 127 means that there is no such program.`,
 		Example: `  berth exec prod-pg
   berth exec prod-pg -- pg_dump --schema-only
-  berth exec cache -- redis-cli --scan`,
+  berth exec cache -- redis-cli --scan
+  berth exec --quiet prod-pg -- ./my-program`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) >= 1 {
 				return nil
@@ -36,18 +46,41 @@ client's own.`,
 		},
 		ValidArgsFunction: a.completeExec,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			argv := args[1:]
-			if len(argv) > 0 && argv[0] == "--" {
-				argv = argv[1:]
+			argv, help, err := afterName(cmd, args[1:])
+			switch {
+			case err != nil:
+				return err
+			case help:
+				return cmd.Help()
+			default:
+				return a.exec(cmd.Context(), args[0], argv, quiet)
 			}
-			return a.exec(cmd.Context(), args[0], argv)
 		},
 	}
+	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "no warning about a program that berth does not know")
 	cmd.Flags().SetInterspersed(false) // what follows NAME is the client's
 	return cmd
 }
 
-func (a *app) exec(ctx context.Context, name string, argv []string) error {
+// afterName takes berth's own flags from between NAME and the command, and the
+// "--" before it.
+func afterName(cmd *cobra.Command, args []string) (argv []string, help bool, err error) {
+	n := slices.IndexFunc(args, func(arg string) bool { return arg == "--" || !strings.HasPrefix(arg, "-") })
+	if n < 0 {
+		n = len(args)
+	}
+	if err := cmd.Flags().Parse(args[:n]); err != nil {
+		return nil, false, usageError{withHint(err, seeHelp(cmd))}
+	}
+	help, err = cmd.Flags().GetBool("help")
+	argv = args[n:]
+	if len(argv) > 0 && argv[0] == "--" {
+		argv = argv[1:]
+	}
+	return argv, help, err
+}
+
+func (a *app) exec(ctx context.Context, name string, argv []string, quiet bool) error {
 	t, err := a.tunnel(ctx, name)
 	if err != nil {
 		return err
@@ -56,18 +89,34 @@ func (a *app) exec(ctx context.Context, name string, argv []string) error {
 	if err != nil {
 		return err
 	}
-	return k.exec(ctx, a, t, argv)
+	return k.exec(ctx, a, t, argv, quiet)
 }
+
+// warnUnknown says that a program may connect elsewhere.
+func (a *app) warnUnknown(program string, t state.Tunnel) {
+	fmt.Fprintf(a.err, "berth: warning: berth does not know how %q finds its server, so it may connect somewhere else; "+
+		"tunnel %s is at %s (--quiet omits this)\n", plain.Line(program), t.Name, t.Address)
+}
+
+// The exit codes of shells for a program that cannot be started.
+const (
+	exitNotExecutable = 126
+	exitNotFound      = 127
+)
 
 func lookPath(name string) (string, error) {
 	path, err := exec.LookPath(name)
-	if err != nil {
-		if notFound, ok := errors.AsType[*exec.Error](err); ok {
-			err = notFound.Err // without the name, which is said already
-		}
-		return "", withHint(fmt.Errorf("run %q: %w", name, err), "install it, or give its full path")
+	if err == nil {
+		return path, nil
 	}
-	return path, nil
+	if notFound, ok := errors.AsType[*exec.Error](err); ok {
+		err = notFound.Err // without the name, which is said already
+	}
+	code := exitNotFound
+	if errors.Is(err, fs.ErrPermission) {
+		code = exitNotExecutable
+	}
+	return "", startError{withHint(fmt.Errorf("run %q: %w", name, err), "install it, or give its full path"), code}
 }
 
 // runClient runs a client in the place of berth.
@@ -119,13 +168,4 @@ func childEnd(name string, err error) error {
 		return childError{code: 128 + int(status.Signal())}
 	}
 	return childError{code: exit.ExitCode()}
-}
-
-// without returns the environment without the named variables: a client would
-// obey them rather than the tunnel's.
-func without(env, names []string) []string {
-	return slices.DeleteFunc(env, func(kv string) bool {
-		name, _, _ := strings.Cut(kv, "=")
-		return slices.Contains(names, name)
-	})
 }

@@ -7,61 +7,13 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"berth/agent/state"
 	"berth/internal/testneeds"
-	"berth/proxies/db"
 )
-
-func TestClientArgs(t *testing.T) {
-	ep := db.Endpoint{Host: "127.0.0.1", Port: 15432, DBUser: "alice", DBName: "1", TunnelName: "t"}
-	for _, test := range []struct {
-		name, protocol string
-		argv, want     []string
-	}{
-		{"usual_client", "postgres", nil, []string{"psql", "postgres://alice@127.0.0.1:15432/1?sslmode=disable"}},
-		{"named_client_reads_environment", "postgres", []string{"psql", "-l"}, []string{"psql", "-l"}},
-		{"redis_cli_gets_arguments", "redis", []string{"redis-cli", "PING"},
-			[]string{"redis-cli", "-h", "127.0.0.1", "-p", "15432", "-n", "1", "PING"}},
-		{"by_path_too", "redis", []string{"/opt/bin/redis-cli"}, []string{"/opt/bin/redis-cli", "-h", "127.0.0.1", "-p", "15432", "-n", "1"}},
-		{"mongosh_gets_the_url", "mongodb", []string{"mongosh", "--quiet"},
-			[]string{"mongosh", "mongodb://127.0.0.1:15432/1?directConnection=true", "--quiet"}},
-		{"other_program", "redis", []string{"env"}, []string{"env"}},
-		{"client_of_another_protocol", "postgres", []string{"redis-cli"}, []string{"redis-cli"}},
-		{"no_usual_client", "spanner", []string{"gcloud"}, []string{"gcloud"}},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			proto, ok := db.Lookup(test.protocol)
-			if !ok {
-				t.Fatalf("no protocol %s", test.protocol)
-			}
-			got, err := clientArgs(proto, ep, test.argv)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(test.want, got); diff != "" {
-				t.Errorf("clientArgs (-want +got):\n%s", diff)
-			}
-		})
-	}
-	proto, _ := db.Lookup("spanner")
-	if _, err := clientArgs(proto, ep, nil); exitCode(err) != exitUsage || !strings.Contains(hintOf(err), "berth exec t -- COMMAND") {
-		t.Errorf("without a usual client: %v (hint %q), want a usage error that asks for one", err, hintOf(err))
-	}
-}
-
-func TestWithout(t *testing.T) {
-	got := without([]string{"A=1", "B=2", "AB=3", "C"}, []string{"A", "C", "D"})
-	if diff := cmp.Diff([]string{"B=2", "AB=3"}, got); diff != "" {
-		t.Errorf("without (-want +got):\n%s", diff)
-	}
-}
 
 func TestUnknownProtocol(t *testing.T) {
 	problem := &state.Problem{Text: "No session.", Action: "tsh login"}

@@ -17,8 +17,9 @@ type kindCommands interface {
 	describe(a *app, w io.Writer, t state.Tunnel)
 	// client returns the command line of the usual client.
 	client(a *app, t state.Tunnel) ([]string, error)
-	// exec runs argv, or the usual client, so that it finds the tunnel.
-	exec(ctx context.Context, a *app, t state.Tunnel, argv []string) error
+	// exec runs a client so that it leads to the tunnel: argv, or the usual one.
+	// Unless quiet, a program that berth does not know gets a warning.
+	exec(ctx context.Context, a *app, t state.Tunnel, argv []string, quiet bool) error
 	// printURL prints how a client connects.
 	printURL(a *app, t state.Tunnel, o urlOptions) error
 }

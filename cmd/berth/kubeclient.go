@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"berth/agent/state"
+	"berth/internal/clientenv"
 	"berth/internal/paths"
 	"berth/internal/plain"
 	"berth/internal/shell"
@@ -86,7 +87,7 @@ func (k kubeCommands) describe(a *app, w io.Writer, t state.Tunnel) {
 // exec runs a client with a kubeconfig whose current context is the
 // tunnel's. The file is berth's own, and stays: programs that go on in the
 // background may still read it.
-func (kubeCommands) exec(ctx context.Context, a *app, t state.Tunnel, argv []string) error {
+func (kubeCommands) exec(ctx context.Context, a *app, t state.Tunnel, argv []string, quiet bool) error {
 	if len(argv) == 0 {
 		return usageError{withHint(errors.New("run which client? Kubernetes has many"), fmt.Sprintf("name one: berth exec %s -- kubectl get pods", t.Name))}
 	}
@@ -114,5 +115,9 @@ func (kubeCommands) exec(ctx context.Context, a *app, t state.Tunnel, argv []str
 	if err != nil {
 		return err
 	}
-	return a.runClient(ctx, path, argv, append(without(os.Environ(), []string{"KUBECONFIG"}), "KUBECONFIG="+file))
+	env := clientenv.Make(os.Environ(), kubeconfig.ClearEnv(), kubeconfig.Env(file))
+	if !quiet && !kubeconfig.Obeys(argv[0]) {
+		a.warnUnknown(argv[0], t)
+	}
+	return a.runClient(ctx, path, argv, env)
 }

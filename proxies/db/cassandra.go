@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"slices"
 )
 
 var cassandra = Protocol{
@@ -24,13 +25,24 @@ var cassandra = Protocol{
 			return []string{"CQLSH_HOST=" + e.Host, "CQLSH_PORT=" + e.port()}
 		},
 		command: func(e Endpoint) []string {
-			argv := []string{"cqlsh"}
-			if e.DBUser != "" {
-				argv = append(argv, "-u", e.DBUser, "-p", unusedPassword)
-			}
-			return append(args(argv, "-k", e.DBName), e.Host, e.port())
+			return slices.Concat([]string{"cqlsh"}, cqlshArgs(e), []string{e.Host, e.port()})
+		},
+		usual: []string{"cqlsh"},
+		programs: []program{
+			// Host and port are its last arguments, and the variables come before
+			// what cqlshrc says.
+			{names: []string{"cqlsh", "cqlsh-expansion"}, args: always(cqlshArgs)},
+			{names: []string{"nodetool"}, refuse: "speaks JMX, which no tunnel carries"},
 		},
 	},
+}
+
+func cqlshArgs(e Endpoint) []string {
+	var argv []string
+	if e.DBUser != "" {
+		argv = []string{"-u", e.DBUser, "-p", unusedPassword}
+	}
+	return args(argv, "-k", e.DBName)
 }
 
 // Frames of Cassandra's native protocol. Source: native_protocol_v3.spec to

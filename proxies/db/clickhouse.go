@@ -22,11 +22,16 @@ var clickhouse = Protocol{
 		text: map[Format]func(Endpoint) string{URL: clickhouseURL},
 		env: func(e Endpoint) []string {
 			return nonEmpty("CLICKHOUSE_HOST", e.Host, "CLICKHOUSE_PORT", e.port(), "CLICKHOUSE_USER", e.DBUser,
-				"DATABASE_URL", clickhouseURL(e))
+				"CLICKHOUSE_DATABASE", e.DBName, "DATABASE_URL", clickhouseURL(e))
 		},
-		command: func(e Endpoint) []string {
-			argv := []string{"clickhouse-client", "--host", e.Host, "--port", e.port()}
-			return args(args(argv, "--user", e.DBUser), "--database", e.DBName)
+		clear:   []string{"CLICKHOUSE_PASSWORD", "CLICKHOUSE_SECURE", "CLICKHOUSE_URL"},
+		command: func(e Endpoint) []string { return append([]string{"clickhouse-client"}, clickhouseArgs(e)...) },
+		usual:   []string{"clickhouse-client"},
+		programs: []program{
+			{names: []string{"clickhouse-client", "clickhouse-benchmark"}, args: always(clickhouseArgs)},
+			{names: []string{"clickhouse"}, args: clickhouseToolArgs, leading: func(given []string) int {
+				return min(len(given), 1)
+			}},
 		},
 	},
 }
@@ -48,8 +53,22 @@ var clickhouseHTTP = Protocol{
 			},
 		},
 		env:     func(e Endpoint) []string { return []string{"CLICKHOUSE_URL=" + httpURL(e)} },
+		clear:   []string{"CLICKHOUSE_HOST", "CLICKHOUSE_PORT", "CLICKHOUSE_PASSWORD", "CLICKHOUSE_SECURE"},
 		command: curl,
 	},
+}
+
+func clickhouseArgs(e Endpoint) []string {
+	argv := args([]string{"--host", e.Host, "--port", e.port()}, "--user", e.DBUser)
+	return args(argv, "--database", e.DBName)
+}
+
+// clickhouseToolArgs follow the tool's name, of those that are clients.
+func clickhouseToolArgs(x execution) ([]string, error) {
+	if len(x.given) == 0 || x.given[0] != "client" && x.given[0] != "benchmark" {
+		return nil, &LeadError{Program: "clickhouse", Why: `reaches a server only as "clickhouse client" or "clickhouse benchmark"`}
+	}
+	return clickhouseArgs(x.Endpoint), nil
 }
 
 func clickhouseURL(e Endpoint) string { return makeURL("clickhouse", e.DBUser, e, e.DBName) }

@@ -13,8 +13,15 @@ var elasticsearch = Protocol{
 	refuse:      refuseHTTP(elasticPage),
 	secure:      secureDirect(alpnHTTP),
 	client: client{
-		text:    map[Format]func(Endpoint) string{URL: httpURL},
-		env:     func(e Endpoint) []string { return []string{"ELASTICSEARCH_URL=" + httpURL(e)} },
+		text: map[Format]func(Endpoint) string{URL: httpURL},
+		env: func(e Endpoint) []string {
+			url := httpURL(e)
+			return []string{"ELASTICSEARCH_URL=" + url, "ELASTICSEARCH_HOSTS=" + url, "ELASTICSEARCH_ENDPOINTS=" + url, "ES_URL=" + url}
+		},
+		clear: []string{
+			"ELASTICSEARCH_HOST", "ELASTICSEARCH_PORT", "ELASTICSEARCH_USERNAME", "ELASTICSEARCH_PASSWORD",
+			"ELASTICSEARCH_API_KEY", "ELASTICSEARCH_BEARER_TOKEN", "ELASTIC_CLOUD_ID", "ES_HOST", "ES_PORT",
+		},
 		command: curl,
 	},
 }
@@ -29,9 +36,16 @@ var opensearch = Protocol{
 	refuse:      refuseHTTP(elasticPage),
 	secure:      secureDirect(alpnHTTP),
 	client: client{
-		text:    map[Format]func(Endpoint) string{URL: httpURL},
-		env:     func(e Endpoint) []string { return []string{"OPENSEARCH_URL=" + httpURL(e)} },
-		command: curl,
+		text: map[Format]func(Endpoint) string{URL: httpURL},
+		env: func(e Endpoint) []string {
+			return []string{"OPENSEARCH_URL=" + httpURL(e), "OPENSEARCH_ENDPOINT=" + httpURL(e)}
+		},
+		clear: []string{
+			"OPENSEARCH_HOST", "OPENSEARCH_HOSTS", "OPENSEARCH_PORT", "OPENSEARCH_USER", "OPENSEARCH_USERNAME", "OPENSEARCH_PASSWORD",
+			"OPENSEARCH_PROFILE",
+		},
+		command:  curl,
+		programs: []program{{names: []string{"opensearch-cli"}}},
 	},
 }
 

@@ -64,11 +64,18 @@ var AllFormats = []Format{URL, JDBC, DSN, Env, PGService, MyCnf}
 // client is how to reach a tunnel with the usual clients of one protocol. A
 // nil field means that there is no such thing.
 type client struct {
-	text    map[Format]func(Endpoint) string
-	env     func(Endpoint) []string
-	clear   []string // see ClearEnv
-	command func(Endpoint) []string
-	refuse  func(Endpoint, Format) error // what a format cannot express
+	text map[Format]func(Endpoint) string
+	env  func(Endpoint) []string
+	// clear are the variables that the clients would obey rather than those of
+	// env; one that ends with "*" stands for all that begin so.
+	clear []string
+	// files writes into a folder what the clients read, and returns the
+	// variables that lead them to it.
+	files    func(e Endpoint, dir string) ([]string, error)
+	command  func(Endpoint) []string      // of the usual client
+	usual    []string                     // the same without what Exec adds; nil means that it adds nothing
+	programs []program                    // those that berth knows
+	refuse   func(Endpoint, Format) error // what a format cannot express
 }
 
 // Formats returns the formats that p has.
@@ -120,10 +127,6 @@ func (p Protocol) Env(e Endpoint) ([]string, error) {
 	}
 	return p.client.env(e), nil
 }
-
-// ClearEnv returns the variables to remove from an environment beside Env,
-// since p's usual clients would obey them rather than those in Env.
-func (p Protocol) ClearEnv() []string { return slices.Clone(p.client.clear) }
 
 // ClientCommand returns a command that opens e in p's usual client.
 func (p Protocol) ClientCommand(e Endpoint) ([]string, error) {

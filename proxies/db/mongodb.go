@@ -14,7 +14,6 @@ var mongodb = Protocol{
 	ALPN:        "teleport-mongodb",
 	Native:      true,
 	NeedsDBUser: true,
-	ArgsOnly:    true,
 	guess:       isMongoDB,
 	opens:       opensBy(mongoHead, isMongoDB),
 	refuse:      refuseMongoDB,
@@ -26,9 +25,19 @@ var mongodb = Protocol{
 var mongoClient = client{
 	text: map[Format]func(Endpoint) string{URL: mongoURL},
 	env: func(e Endpoint) []string {
-		return []string{"MONGODB_URI=" + mongoURL(e), "DATABASE_URL=" + mongoURL(e)}
+		url := mongoURL(e)
+		return []string{"MONGODB_URI=" + url, "MONGODB_URL=" + url, "MONGO_URL=" + url, "DATABASE_URL=" + url}
 	},
 	command: func(e Endpoint) []string { return []string{"mongosh", mongoURL(e)} },
+	usual:   []string{"mongosh"},
+	programs: []program{
+		{names: []string{"mongosh", "mongo", "mongodb-compass"}, args: always(func(e Endpoint) []string { return []string{mongoURL(e)} })},
+		{
+			names: []string{"mongodump", "mongoexport", "mongofiles", "mongoimport", "mongorestore", "mongostat", "mongotop"},
+			// The database is named by those who want one: all are dumped without.
+			args: always(func(e Endpoint) []string { return []string{"--host=" + e.Host, "--port=" + e.port()} }),
+		},
+	},
 }
 
 func mongoURL(e Endpoint) string {

@@ -2,13 +2,22 @@ package db
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
+
+	"berth/internal/shell"
 )
 
 var mysql = Protocol{
@@ -62,13 +71,44 @@ func mysqlClient(jdbc, tlsKey, tlsOff string) client {
 		env: func(e Endpoint) []string {
 			return nonEmpty("MYSQL_HOST", e.Host, "MYSQL_TCP_PORT", e.port(), "DATABASE_URL", toURL(e))
 		},
+		clear: []string{
+			"MYSQL_UNIX_PORT", "MYSQL_PWD", "MYSQL_GROUP_SUFFIX", "MARIADB_GROUP_SUFFIX",
+			"LIBMYSQL_PLUGINS", "LIBMYSQL_PLUGIN_DIR", "LIBMYSQL_ENABLE_CLEARTEXT_PLUGIN", "MARIADB_PLUGIN_DIR",
+		},
+		files: mysqlFiles,
 		command: func(e Endpoint) []string {
-			argv := []string{"mysql", "--protocol=TCP", "-h", e.Host, "-P", e.port()}
-			argv = args(argv, "-u", e.DBUser)
-			if e.DBName != "" {
-				argv = append(argv, "--database="+e.DBName)
-			}
-			return argv
+			return slices.Concat([]string{"mysql"}, mysqlArgs(e), mysqlDatabase(e))
+		},
+		usual: []string{"mysql"},
+		programs: []program{
+			{names: []string{"mysql", "mariadb"}, leading: mysqlLeading, args: func(x execution) ([]string, error) {
+				argv, err := mysqlClientArgs(x)
+				return append(argv, mysqlDatabase(x.Endpoint)...), err
+			}},
+			{
+				names: []string{
+					"mysqladmin", "mysqlanalyze", "mysqlbinlog", "mysqlcheck", "mysqldump", "mysqlimport", "mysqloptimize", "mysqlpump",
+					"mysqlrepair", "mysqlshow", "mysqlslap", "mysql_upgrade", "mariadb-admin", "mariadb-analyze", "mariadb-binlog",
+					"mariadb-check", "mariadb-dump", "mariadb-import", "mariadb-optimize", "mariadb-repair", "mariadb-show",
+					"mariadb-slap", "mariadb-upgrade", "mariadbcheck",
+				},
+				leading: mysqlLeading, args: mysqlClientArgs,
+			},
+			{names: []string{"mydumper", "myloader"}, args: always(func(e Endpoint) []string {
+				return args([]string{"--host=" + e.Host, "--port=" + e.port()}, "--user", e.DBUser)
+			})},
+			{names: []string{"mycli"}, clear: []string{"DSN"}, args: func(x execution) ([]string, error) {
+				argv := args([]string{"-h", x.Host, "-P", x.port()}, "-u", x.DBUser)
+				// Instead of the user's own, whose password would be sent.
+				return append(args(argv, "-D", x.DBName), "--defaults-file="+filepath.Join(x.dir, optionFile)), nil
+			}},
+			{names: []string{"mysqlsh"}, args: always(func(e Endpoint) []string {
+				argv := []string{"--mysql", "--host=" + e.Host, "--port=" + e.port(), "--no-password", "--ssl-mode=DISABLED"}
+				if e.DBUser != "" {
+					argv = append(argv, "--user="+e.DBUser)
+				}
+				return argv
+			})},
 		},
 		refuse: func(e Endpoint, f Format) error {
 			if f == DSN && strings.Contains(e.DBUser, ":") {
@@ -79,10 +119,97 @@ func mysqlClient(jdbc, tlsKey, tlsOff string) client {
 	}
 }
 
-// myCnf writes option file sections. The database stands apart, since not all
-// clients that read [client] know it.
+// mysqlArgs beat every option file, and are known to all clients.
+func mysqlArgs(e Endpoint) []string {
+	argv := args([]string{"--protocol=TCP", "-h", e.Host, "-P", e.port()}, "-u", e.DBUser)
+	return append(argv, "--skip-password")
+}
+
+func mysqlDatabase(e Endpoint) []string {
+	if e.DBName == "" {
+		return nil
+	}
+	return []string{"--database=" + e.DBName}
+}
+
+// mysqlLeading counts the options that must come first of all. Each program
+// takes only the first of some of them, so all stay together.
+func mysqlLeading(given []string) int {
+	first := []string{
+		"--defaults-file", "--defaults-extra-file", "--defaults-group-suffix", "--login-path", "--no-defaults", "--no-login-paths",
+		"--print-defaults",
+	}
+	for i, arg := range given {
+		if name, _, _ := strings.Cut(arg, "="); !slices.Contains(first, name) {
+			return i
+		}
+	}
+	return len(given)
+}
+
+// mysqlHelpTime bounds how long a client may take to print its help.
+const mysqlHelpTime = 5 * time.Second
+
+// srvName is the line of a client's help that says what its option files set,
+// but for the words that say they do not.
+var srvName = regexp.MustCompile(`(?m)^dns-srv-name\s+([^(\s].*)$`)
+
+// mysqlClientArgs are mysqlArgs, and what switches off TLS: MySQL and MariaDB
+// spell it differently, call their programs by the same names, and fail at each
+// other's. The client's help shows which it is.
+func mysqlClientArgs(x execution) ([]string, error) {
+	argv := mysqlArgs(x.Endpoint)
+	ctx, cancel := context.WithTimeout(context.Background(), mysqlHelpTime)
+	defer cancel()
+	asked := append(slices.Clone(x.given[:mysqlLeading(x.given)]), "--help")
+	cmd := exec.CommandContext(ctx, x.path, asked...)
+	cmd.Env = x.env
+	help, err := cmd.Output()
+	if err != nil {
+		return argv, nil //nolint:nilerr // an option file may be broken: the client itself says so best
+	}
+	if to := srvName.FindSubmatch(help); to != nil {
+		return nil, &LeadError{
+			Program: filepath.Base(x.path),
+			Why:     fmt.Sprintf("goes to dns-srv-name %q of an option file, whatever else it is given", to[1]),
+		}
+	}
+	switch {
+	case bytes.Contains(help, []byte("--ssl-mode")):
+		argv = append(argv, "--ssl-mode=DISABLED")
+	case bytes.Contains(help, []byte("--ssl ")):
+		argv = append(argv, "--skip-ssl")
+		if bytes.Contains(help, []byte("--ssl-verify-server-cert")) { // it would ask for TLS by itself
+			argv = append(argv, "--skip-ssl-verify-server-cert")
+		}
+	}
+	return argv, nil
+}
+
+// optionFile is what clients look for in the folder of MYSQL_HOME.
+const optionFile = "my.cnf"
+
+// mysqlFiles writes an option file for programs that berth does not know: the
+// user of the database is in no variable. The file of logins is one that is not
+// there, since clients look into it even if they look into no other.
+func mysqlFiles(e Endpoint, dir string) ([]string, error) {
+	if err := e.check(); err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(filepath.Join(dir, optionFile), []byte(myCnf(e)+"\n"), 0o600); err != nil {
+		return nil, fmt.Errorf("make option file: %w", err)
+	}
+	return []string{"MYSQL_HOME=" + dir, "MARIADB_HOME=" + dir, "MYSQL_TEST_LOGIN_FILE=" + filepath.Join(dir, "no-logins")}, nil
+}
+
+// myCnf writes option file sections, and what beats them. The database stands
+// apart, since not all clients that read [client] know it.
 func myCnf(e Endpoint) string {
 	var b strings.Builder
+	b.WriteString("# With --defaults-extra-file, ~/.my.cnf comes after this file and beats it;\n" +
+		"# with --defaults-file, only ~/.mylogin.cnf does. Arguments beat all files:\n")
+	always := slices.Concat([]string{"mysql", "--no-defaults"}, mysqlArgs(e), mysqlDatabase(e))
+	fmt.Fprintf(&b, "# %s\n", shell.Quote(always...))
 	fmt.Fprintf(&b, "[client]\nprotocol=TCP\nhost=%s\nport=%d", e.Host, e.Port)
 	if e.DBUser != "" {
 		fmt.Fprintf(&b, "\nuser=%s", optionQuote(e.DBUser))

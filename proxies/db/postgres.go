@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgproto3"
@@ -33,7 +34,16 @@ var cockroachdb = Protocol{
 	opens:  pgOpens,
 	refuse: refusePostgres,
 	secure: securePostgres,
-	client: pgClient,
+	client: cockroachClient(),
+}
+
+// cockroachClient has CockroachDB's own program too, which obeys one variable
+// before all others.
+func cockroachClient() client {
+	c := pgClient
+	c.env = func(e Endpoint) []string { return append(pgClient.env(e), "COCKROACH_URL="+postgresURL(e)) }
+	c.programs = append(slices.Clone(c.programs), program{names: []string{"cockroach"}})
+	return c
 }
 
 // pgHello asks for GSSAPI encryption, which Teleport declines before it looks at
@@ -65,9 +75,24 @@ var pgClient = client{
 			"PGGSSENCMODE", "disable", // with a Kerberos ticket libpq would ask for it first
 			"DATABASE_URL", postgresURL(e))
 	},
-	clear: []string{"PGHOSTADDR", "PGSERVICE"},
+	clear: []string{
+		// where to
+		"PGHOSTADDR", "PGSERVICE", "PGCLUSTER", "PGTARGETSESSIONATTRS", "PGLOADBALANCEHOSTS", "PGREQUIREPEER",
+		// how to be sure of a server that berth speaks for
+		"PGPASSWORD", "PGREQUIREAUTH", "PGCHANNELBINDING", "PGKRBSRVNAME", "PGREALM", "PGGSS*", "PGOAUTH*",
+		"PGREQUIRESSL", "PGSSL*", "PGMINPROTOCOLVERSION", "PGMAXPROTOCOLVERSION",
+		"COCKROACH_*",
+	},
 	command: func(e Endpoint) []string {
 		return []string{"psql", postgresURL(e)}
+	},
+	programs: []program{
+		{names: []string{
+			"psql", "clusterdb", "createdb", "createuser", "dropdb", "dropuser", "oid2name", "pg_amcheck", "pg_basebackup",
+			"pg_dump", "pg_dumpall", "pg_isready", "pg_receivewal", "pg_recvlogical", "pg_restore", "pgbench", "reindexdb",
+			"vacuumdb", "vacuumlo", "pg_activity", "pg_top", "pg_prove",
+		}},
+		{names: []string{"pgcli"}, clear: []string{"DSN"}},
 	},
 	refuse: func(e Endpoint, f Format) error {
 		if f == PGService && (e.TunnelName == "" || strings.ContainsAny(e.TunnelName, "[]")) {

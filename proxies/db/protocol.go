@@ -36,9 +36,6 @@ type Protocol struct {
 	// DefaultDBUser is the user that the cert names when the tunnel names none;
 	// empty means that the cert names none either.
 	DefaultDBUser string
-	// ArgsOnly reports whether the usual client finds a server by its arguments
-	// alone, whatever its environment says.
-	ArgsOnly bool
 
 	// serverFirst reports whether the server speaks first.
 	serverFirst bool

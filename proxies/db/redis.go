@@ -16,7 +16,6 @@ var redis = Protocol{
 	ALPN:          "teleport-redis",
 	Native:        true,
 	DefaultDBUser: "default",
-	ArgsOnly:      true,
 	hello:         "*1\r\n$4\r\nPING\r\n",
 	guess:         isRedis,
 	opens:         redisOpens,
@@ -32,11 +31,26 @@ var redisClient = client{
 		JDBC: func(e Endpoint) string { return jdbcURL("redis", e, redisDB(e)) },
 	},
 	// redis-cli has no variables for host and port; many libraries take this.
-	env: func(e Endpoint) []string { return []string{"REDIS_URL=" + redisURL(e)} },
-	command: func(e Endpoint) []string {
-		return args([]string{"redis-cli", "-h", e.Host, "-p", e.port()}, "-n", redisDB(e))
+	env: func(e Endpoint) []string {
+		return []string{"REDIS_URL=" + redisURL(e), "VALKEY_URL=" + redisURL(e), "IREDIS_URL=" + redisURL(e)}
 	},
-	clear: []string{"REDISCLI_AUTH"}, // it would be sent, and refused
+	command: func(e Endpoint) []string { return append([]string{"redis-cli"}, redisArgs(e)...) },
+	clear:   []string{"REDISCLI_AUTH", "VALKEYCLI_AUTH", "KEYDBCLI_AUTH", "IREDIS_DSN"}, // a password would be sent, and refused
+	usual:   []string{"redis-cli"},
+	programs: []program{
+		{names: []string{"redis-cli", "valkey-cli", "keydb-cli", "iredis"}, args: always(redisArgs)},
+		{names: []string{"redis-benchmark", "valkey-benchmark", "keydb-benchmark"}, args: always(func(e Endpoint) []string {
+			return args([]string{"-h", e.Host, "-p", e.port()}, "--dbnum", redisDB(e))
+		})},
+		{names: []string{"memtier_benchmark"}, args: always(func(e Endpoint) []string {
+			return args([]string{"-s", e.Host, "-p", e.port()}, "--select-db", redisDB(e))
+		})},
+		{names: []string{"redli"}, args: always(func(e Endpoint) []string { return []string{"-h", e.Host, "-p", e.port()} })},
+	},
+}
+
+func redisArgs(e Endpoint) []string {
+	return args([]string{"-h", e.Host, "-p", e.port()}, "-n", redisDB(e))
 }
 
 func redisURL(e Endpoint) string { return makeURL("redis", "", e, redisDB(e)) }

@@ -21,13 +21,27 @@ var snowflake = Protocol{
 		},
 		env: func(e Endpoint) []string {
 			return nonEmpty("SNOWSQL_ACCOUNT", snowflakeAccount, "SNOWSQL_USER", e.DBUser, "SNOWSQL_PWD", unusedPassword,
-				"SNOWSQL_HOST", e.Host, "SNOWSQL_PORT", e.port(), "SNOWSQL_PROTOCOL", "http", "SNOWSQL_DATABASE", e.DBName)
+				"SNOWSQL_HOST", e.Host, "SNOWSQL_PORT", e.port(), "SNOWSQL_PROTOCOL", "http", "SNOWSQL_DATABASE", e.DBName,
+				"SNOWFLAKE_ACCOUNT", snowflakeAccount, "SNOWFLAKE_USER", e.DBUser, "SNOWFLAKE_PASSWORD", unusedPassword,
+				"SNOWFLAKE_HOST", e.Host, "SNOWFLAKE_PORT", e.port(), "SNOWFLAKE_PROTOCOL", "http", "SNOWFLAKE_DATABASE", e.DBName)
 		},
-		command: func(e Endpoint) []string {
-			argv := []string{"snowsql", "-a", snowflakeAccount, "-h", e.Host, "-p", e.port(), "--protocol", "http"}
-			return args(args(argv, "-u", e.DBUser), "-d", e.DBName)
+		clear: []string{
+			"SNOWSQL_REGION", "SNOWSQL_AUTHENTICATOR", "SNOWSQL_PRIVATE_KEY_PASSPHRASE", "SNOWFLAKE_REGION", "SNOWFLAKE_AUTHENTICATOR",
+			"SNOWFLAKE_CONNECTIONS_*", "SNOWFLAKE_DEFAULT_CONNECTION_NAME", "SNOWFLAKE_PRIVATE_KEY*", "SNOWFLAKE_TOKEN*",
+			"SNOWFLAKE_ORGANIZATION_NAME", "SNOWFLAKE_ACCOUNT_NAME", "SNOWFLAKE_PROFILE",
+		},
+		command: func(e Endpoint) []string { return append([]string{"snowsql"}, snowsqlArgs(e)...) },
+		usual:   []string{"snowsql"},
+		programs: []program{
+			{names: []string{"snowsql"}, args: always(snowsqlArgs)},
+			{names: []string{"snow"}, refuse: "takes its server from its own connections before all else"},
 		},
 	},
+}
+
+func snowsqlArgs(e Endpoint) []string {
+	argv := []string{"-a", snowflakeAccount, "-h", e.Host, "-p", e.port(), "--protocol", "http"}
+	return args(args(argv, "-u", e.DBUser), "-d", e.DBName)
 }
 
 // snowflakeAccount fills a field that clients insist on; the cert decides.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"unicode/utf16"
@@ -48,13 +49,45 @@ var sqlserver = Protocol{
 		},
 		env: func(e Endpoint) []string {
 			return nonEmpty("SQLCMDSERVER", "tcp:"+e.Host+","+e.port(), "SQLCMDUSER", e.DBUser,
-				"SQLCMDPASSWORD", unusedPassword, "SQLCMDDBNAME", e.DBName, "DATABASE_URL", sqlserverURL(e))
+				"SQLCMDPASSWORD", unusedPassword, "SQLCMDDBNAME", e.DBName, "DATABASE_URL", sqlserverURL(e),
+				"MSSQL_CLI_SERVER", e.Host+","+e.port(), "MSSQL_CLI_USER", e.DBUser, "MSSQL_CLI_PASSWORD", unusedPassword,
+				"MSSQL_CLI_DATABASE", e.DBName, "TDSHOST", e.Host, "TDSPORT", e.port())
 		},
-		command: func(e Endpoint) []string {
-			argv := args([]string{"sqlcmd", "-S", "tcp:" + e.Host + "," + e.port()}, "-U", e.DBUser)
-			return args(append(argv, "-P", unusedPassword), "-d", e.DBName)
+		clear:   []string{"SQLCMDUSEAAD", "SQLCMDAUTHENTICATIONMETHOD", "DSQUERY", "TDSQUERY"},
+		command: func(e Endpoint) []string { return append([]string{"sqlcmd"}, sqlcmdArgs(e)...) },
+		usual:   []string{"sqlcmd"},
+		programs: []program{
+			{names: []string{"sqlcmd", "mssql-cli"}, args: sqlcmdOrSubcommand},
+			{names: []string{"bcp"}, args: bcpArgs, last: true},
+			{names: []string{"tsql"}, args: always(func(e Endpoint) []string {
+				argv := args([]string{"-H", e.Host, "-p", e.port()}, "-U", e.DBUser)
+				return args(append(argv, "-P", unusedPassword), "-D", e.DBName)
+			})},
 		},
 	},
+}
+
+func sqlcmdArgs(e Endpoint) []string {
+	argv := args([]string{"-S", "tcp:" + e.Host + "," + e.port()}, "-U", e.DBUser)
+	return args(append(argv, "-P", unusedPassword), "-d", e.DBName)
+}
+
+// sqlcmdOrSubcommand: the newer sqlcmd has commands that take no server, only its
+// own contexts.
+func sqlcmdOrSubcommand(x execution) ([]string, error) {
+	commands := []string{"config", "create", "delete", "open", "query", "start", "stop", "uninstall"}
+	if len(x.given) > 0 && slices.Contains(commands, x.given[0]) {
+		return nil, &LeadError{Program: "sqlcmd " + x.given[0], Why: "takes its server from its own contexts"}
+	}
+	return sqlcmdArgs(x.Endpoint), nil
+}
+
+// bcpArgs are for a program that takes a server once only, after the table.
+func bcpArgs(x execution) ([]string, error) {
+	if slices.ContainsFunc(x.given, func(arg string) bool { return strings.HasPrefix(arg, "-S") }) {
+		return nil, nil
+	}
+	return sqlcmdArgs(x.Endpoint), nil
 }
 
 func sqlserverURL(e Endpoint) string {
