@@ -17,8 +17,6 @@ import (
 	"github.com/gravitational/teleport/api/constants"
 	"github.com/gravitational/teleport/api/utils"
 	"github.com/gravitational/teleport/api/utils/pingconn"
-
-	"berth/proxies"
 )
 
 // Why a dial failed: its error matches one of them, and its cause.
@@ -196,17 +194,16 @@ func isNoALPN(err error) bool {
 // dialTCP connects to addr as the environment's proxy variables say. The raw
 // conn is the socket below conn.
 func dialTCP(ctx context.Context, addr string, rootCAs *x509.CertPool) (raw, conn net.Conn, err error) {
-	dialer := &net.Dialer{KeepAliveConfig: proxies.KeepAlive}
 	httpProxy := utils.GetProxyURL(addr)
 	if httpProxy == nil {
-		conn, err = dialer.DialContext(ctx, "tcp", addr)
+		conn, err = Connect(ctx, "tcp", addr)
 		return conn, conn, err
 	}
 	// The api's dialer does not look at ctx once it is connected.
 	var stop func() bool
 	conn, err = client.DialProxyWithDialer(ctx, httpProxy, addr, client.ContextDialerFunc(
 		func(ctx context.Context, network, addr string) (net.Conn, error) {
-			raw, err = dialer.DialContext(ctx, network, addr)
+			raw, err = Connect(ctx, network, addr)
 			if err == nil {
 				stop = context.AfterFunc(ctx, func() { _ = raw.Close() })
 			}
