@@ -32,7 +32,7 @@ func (p *person) berthEnv() []string {
 // writes a config that names the proxy's CA; more is added to it.
 func (p *person) startAgent(more ...string) {
 	p.t.Helper()
-	text := fmt.Sprintf("version: 1\nprofiles:\n  - {proxy: %q, ca_file: %q}\n", lab.teleport.addr(), lab.webCA.file)
+	text := fmt.Sprintf("version: 1\nprofiles:\n  - {proxy: %q, ca_file: %q}\n", p.at.addr(), lab.webCA.file)
 	text += strings.Join(more, "\n") + "\n"
 	if err := os.WriteFile(filepath.Join(p.berthHome(), "config.yaml"), []byte(text), 0o600); err != nil {
 		p.t.Fatal(err)
@@ -91,7 +91,7 @@ func (p *person) berthLogin(args ...string) (screen string) {
 	p.t.Helper()
 	ctx, cancel := context.WithTimeout(p.t.Context(), 60*time.Second)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, lab.berth, append([]string{"login", lab.teleport.addr(), "--user", p.name}, args...)...)
+	cmd := exec.CommandContext(ctx, lab.berth, append([]string{"login", p.at.addr(), "--user", p.name}, args...)...)
 	cmd.Env = p.berthEnv()
 	screen, code, err := onTerminal(ctx, cmd, passwordPrompt, p.password)
 	if err != nil || code != 0 {

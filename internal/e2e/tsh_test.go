@@ -26,6 +26,7 @@ import (
 // BERTH_HOME, and perhaps a running agent.
 type person struct {
 	t        *testing.T
+	at       *teleport
 	name     string
 	password string
 	dir      string
@@ -39,13 +40,19 @@ var people atomic.Int64
 // newPerson makes a user with the roles, and a machine.
 func newPerson(t *testing.T, roles ...string) *person {
 	t.Helper()
-	p := &person{t: t, name: fmt.Sprintf("user%d", people.Add(1)), password: "correct-horse-battery-staple"}
+	return newPersonAt(t, lab.teleport, roles...)
+}
+
+// newPersonAt makes a user of a cluster with the roles, and a machine.
+func newPersonAt(t *testing.T, at *teleport, roles ...string) *person {
+	t.Helper()
+	p := &person{t: t, at: at, name: fmt.Sprintf("user%d", people.Add(1)), password: "correct-horse-battery-staple"}
 	p.dir = filepath.Join(lab.dir, p.name)
 	p.tshHome = filepath.Join(p.dir, "tsh")
 	if err := os.MkdirAll(p.berthHome(), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := lab.teleport.addUser(t.Context(), p.name, p.password, roles...); err != nil {
+	if err := at.addUser(t.Context(), p.name, p.password, roles...); err != nil {
 		t.Fatal(err)
 	}
 	return p
@@ -82,7 +89,7 @@ func (p *person) login(args ...string) {
 // loginIn runs "tsh login" on a terminal and types the password.
 func (p *person) loginIn(tshHome string, args ...string) {
 	p.t.Helper()
-	args = append([]string{"login", "--proxy=" + lab.teleport.addr(), "--user=" + p.name, "--auth=local"}, args...)
+	args = append([]string{"login", "--proxy=" + p.at.addr(), "--user=" + p.name, "--auth=local"}, args...)
 	ctx, cancel := context.WithTimeout(p.t.Context(), 60*time.Second)
 	defer cancel()
 	screen, code, err := p.shell().onTerminal(ctx, tshHome, passwordPrompt, p.password, args...)

@@ -34,7 +34,7 @@ func (a *authService) GetDomainName(context.Context, *emptypb.Empty) (*proto.Get
 
 // GetClusterCACert returns the host CA.
 func (a *authService) GetClusterCACert(context.Context, *emptypb.Empty) (*proto.GetClusterCACertResponse, error) {
-	return &proto.GetClusterCACertResponse{TLSCA: a.site.hostCA.pem}, nil
+	return &proto.GetClusterCACertResponse{TLSCA: a.site.trust.Load().hostCA.pem}, nil
 }
 
 // GetCurrentUser returns the caller, as older clients ask for it.
@@ -334,9 +334,9 @@ func (c *Cluster) trustedBy(s *Site) []*Site {
 }
 
 func (s *Site) certAuthority(kind types.CertAuthType) (*types.CertAuthorityV2, error) {
-	ca := s.hostCA
+	ca := s.trust.Load().hostCA
 	if kind == types.UserCA {
-		ca = s.userCA
+		ca = s.trust.Load().userCA
 	}
 	res, err := types.NewCertAuthority(types.CertAuthoritySpecV2{
 		Type:        kind,

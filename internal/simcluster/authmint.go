@@ -107,8 +107,8 @@ func (a *authService) GenerateUserCerts(ctx context.Context, req *proto.UserCert
 	return &proto.Certs{
 		SSH:        certs.ssh,
 		TLS:        certs.tls,
-		TLSCACerts: [][]byte{a.c.root.hostCA.pem},
-		SSHCACerts: [][]byte{ssh.MarshalAuthorizedKey(a.c.root.hostCA.signer.PublicKey())},
+		TLSCACerts: [][]byte{a.c.root.trust.Load().hostCA.pem},
+		SSHCACerts: [][]byte{ssh.MarshalAuthorizedKey(a.c.root.trust.Load().hostCA.signer.PublicKey())},
 	}, nil
 }
 

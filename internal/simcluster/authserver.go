@@ -80,6 +80,11 @@ func (a *authService) stream(srv any, ss grpc.ServerStream, info *grpc.StreamSer
 func (a *authService) called(ctx context.Context, fullMethod string) error {
 	method := fullMethod[strings.LastIndexByte(fullMethod, '/')+1:]
 	a.c.counters.called(method)
+	if who, err := a.caller(ctx); err == nil {
+		if r := a.c.refusalOf(who.identity.User); r != nil {
+			return trace.AccessDenied("%s", r.call)
+		}
+	}
 	return a.c.faults.rpc(ctx, method)
 }
 

@@ -26,7 +26,7 @@ type Cluster struct {
 	root     *Site
 	tls      *tls.Config // the router's; it holds the session ticket keys
 	webTLS   *tls.Config
-	webDB    *tls.Config // the web cert, and a client cert required
+	webDB    atomic.Pointer[tls.Config] // the web cert, and a client cert required
 
 	web      *handoff
 	kube     *handoff
@@ -45,6 +45,7 @@ type Cluster struct {
 	leaves   map[string]*Site
 	users    map[string]User
 	roles    map[string]Role
+	refused  map[string]refusal // by user
 	closed   bool
 }
 
@@ -61,6 +62,8 @@ func Start(cfg Config) (*Cluster, error) {
 		leaves: make(map[string]*Site),
 		users:  make(map[string]User),
 		roles:  make(map[string]Role),
+
+		refused: make(map[string]refusal),
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.faults = newFaults(c)

@@ -17,6 +17,13 @@ type conn struct {
 	// target is the database the connection turned out to be for; nil until
 	// that is known, and for everything else.
 	target atomic.Pointer[string]
+	// user is whose connection to a database it is, and routed says that the
+	// proxy has passed it on to the database's service.
+	user   atomic.Pointer[string]
+	routed atomic.Bool
+	// auth says that it leads to an auth service: that of site.
+	auth atomic.Bool
+	site atomic.Pointer[Site]
 
 	closeOnce sync.Once
 	done      chan struct{}

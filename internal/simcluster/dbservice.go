@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"net"
 	"strings"
@@ -87,12 +88,25 @@ func (c *Cluster) serveDB(raw *conn, tc *tls.Conn, r route) {
 	if !ok || alpnOf(db.Protocol) != base {
 		return // an unknown service: hung up on without a word
 	}
+	if site.away.Load() || c.refusalOf(who.identity.User) != nil {
+		return // without a word, too
+	}
 	key := site.key(db.Name)
 	raw.target.Store(&key)
+	raw.user.Store(&who.identity.User)
 	if !c.faults.holdAfterTLS(ctx, raw, &key) {
 		return
 	}
-	s.Authorize = func(user, name string) error { return c.authorizeDB(who.identity, site, db, user, name) }
+	if base != "teleport-postgres" && base != "teleport-mysql" {
+		raw.routed.Store(true) // from the handshake on
+	}
+	s.Authorize = func(user, name string) error {
+		raw.routed.Store(true)
+		if c.refusalOf(who.identity.User) != nil {
+			return errors.New("access denied")
+		}
+		return c.authorizeDB(who.identity, site, db, user, name)
+	}
 	c.disconnectExpired(ctx, raw, who)
 	defer c.counters.dbOpened(key)()
 	if err := db.Backend.Serve(ctx, c.dbConn(ctx, tc, r), s); err != nil {

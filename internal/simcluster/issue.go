@@ -42,14 +42,14 @@ func (c *Cluster) issue(o order) (issued, error) {
 		now = c.now()
 	}
 	if o.tls != nil {
-		der, err := c.root.userCA.signClient(o.tls, o.identity.Subject(), now, out.notAfter)
+		der, err := c.root.trust.Load().userCA.signClient(o.tls, o.identity.Subject(), now, out.notAfter)
 		if err != nil {
 			return issued{}, err
 		}
 		out.tls = certPEM(der)
 	}
 	if o.ssh != nil {
-		cert, err := c.root.userCA.signSSH(o.ssh, o.identity, now, out.notAfter)
+		cert, err := c.root.trust.Load().userCA.signSSH(o.ssh, o.identity, now, out.notAfter)
 		if err != nil {
 			return issued{}, err
 		}
@@ -165,7 +165,7 @@ func (c *Cluster) login(u User, ttl time.Duration, tlsKey crypto.PublicKey, sshK
 // knownHosts returns the known_hosts line of a cluster's host CA.
 func (s *Site) knownHosts() string {
 	hosts := []string{s.c.cfg.ProxyHost, s.name, "*." + s.name}
-	key := strings.TrimSpace(string(ssh.MarshalAuthorizedKey(s.hostCA.signer.PublicKey())))
+	key := strings.TrimSpace(string(ssh.MarshalAuthorizedKey(s.trust.Load().hostCA.signer.PublicKey())))
 	return "@cert-authority " + strings.Join(hosts, ",") + " " + key + " type=host"
 }
 

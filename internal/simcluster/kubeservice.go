@@ -58,6 +58,9 @@ func (k kubeEndpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	kube, site, err := k.c.routedKube(who.identity)
+	if err == nil && k.c.refusalOf(who.identity.User) != nil {
+		err = kubeForbidden("access denied")
+	}
 	if err != nil {
 		k.refuse(w, r, err)
 		return

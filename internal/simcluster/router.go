@@ -69,10 +69,7 @@ func (c *Cluster) setupTLS() error {
 	}
 	// As in the real proxy, session tickets are on: a resumed session has the
 	// identity of the handshake it resumes.
-	c.webDB = c.webTLS.Clone()
-	c.webDB.ClientAuth = tls.VerifyClientCertIfGiven // who has none is refused in the database's protocol
-	c.webDB.ClientCAs = pool(c.root.userCA)
-	c.webDB.VerifyConnection = c.verifySession
+	c.trustUsers()
 	c.tls = &tls.Config{
 		GetConfigForClient: c.configFor,
 		Certificates:       []tls.Certificate{cert},
@@ -80,6 +77,15 @@ func (c *Cluster) setupTLS() error {
 		MinVersion:         tls.VersionTLS12,
 	}
 	return nil
+}
+
+// trustUsers has databases accept the certs of the present user CA.
+func (c *Cluster) trustUsers() {
+	cfg := c.webTLS.Clone()
+	cfg.ClientAuth = tls.VerifyClientCertIfGiven // who has none is refused in the database's protocol
+	cfg.ClientCAs = pool(c.root.trust.Load().userCA)
+	cfg.VerifyConnection = c.verifySession
+	c.webDB.Store(cfg)
 }
 
 // verifySession refuses the certs of sessions that were ended before their
@@ -122,15 +128,15 @@ func (c *Cluster) configFor(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 func (c *Cluster) configOf(r route, inner bool) *tls.Config {
 	switch {
 	case r.kind == routeAuth:
-		return r.site.authTLS
+		return r.site.trust.Load().authTLS
 	case r.kind == routeKube:
-		return c.root.clientTLS
+		return c.root.trust.Load().clientTLS
 	case r.kind == routeDB && inner:
-		return c.root.dbTLS
+		return c.root.trust.Load().dbTLS
 	case r.kind == routeDB:
-		return c.webDB
+		return c.webDB.Load()
 	case inner:
-		return c.root.hostTLS
+		return c.root.trust.Load().hostTLS
 	default:
 		return c.webTLS
 	}
@@ -164,7 +170,7 @@ func (c *Cluster) routeOf(proto string, offered []string) (route, bool) {
 			return route{}, false
 		}
 		site := c.site(clusterName)
-		return route{kind: routeAuth, site: site, proto: "h2"}, site != nil
+		return route{kind: routeAuth, site: site, proto: "h2"}, site != nil && !site.away.Load()
 	}
 	switch proto {
 	case "h2", "http/1.1":
@@ -215,6 +221,8 @@ func (c *Cluster) route(raw *conn, transport net.Conn, inner bool) {
 	}
 	switch r := hc.route; r.kind {
 	case routeAuth:
+		raw.site.Store(r.site)
+		raw.auth.Store(true)
 		r.site.auth.serve(tc)
 	case routeKube:
 		c.kube.serve(tc)

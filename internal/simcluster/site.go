@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/gravitational/teleport/api/constants"
 
@@ -18,9 +19,21 @@ import (
 
 // Site is one Teleport cluster: the root, or a leaf behind it.
 type Site struct {
-	c      *Cluster
-	name   string
-	root   *Site // nil for the root itself
+	c     *Cluster
+	name  string
+	root  *Site // nil for the root itself
+	auth  *authService
+	trust atomic.Pointer[trust]
+	away  atomic.Bool // of a leaf: it is not connected to the root
+
+	mu    sync.Mutex
+	dbs   map[string]Database
+	kubes map[string]Kube
+}
+
+// trust is a cluster's CAs, and what follows from them. It is immutable: a
+// rotation makes another.
+type trust struct {
 	userCA *authority
 	hostCA *authority
 
@@ -28,44 +41,51 @@ type Site struct {
 	hostTLS   *tls.Config // host cert only
 	clientTLS *tls.Config // host cert, client cert of the root required
 	dbTLS     *tls.Config // the same, but databases refuse those without a cert themselves
-	auth      *authService
-
-	mu    sync.Mutex
-	dbs   map[string]Database
-	kubes map[string]Kube
 }
 
 // newSite makes a cluster with its own CAs; root is nil for the root cluster.
 func newSite(c *Cluster, name string, root *Site) (*Site, error) {
 	s := &Site{c: c, name: name, root: root, dbs: make(map[string]Database), kubes: make(map[string]Kube)}
-	var err error
-	if s.userCA, err = newAuthority(name, c.serial, c.now()); err != nil {
-		return nil, err
-	}
-	if s.hostCA, err = newAuthority(name, c.serial, c.now()); err != nil {
-		return nil, err
-	}
-	cert, err := s.hostCA.serverCert("proxy."+name, s.hostNames(), c.now())
+	userCA, err := newAuthority(name, c.serial, c.now())
 	if err != nil {
 		return nil, err
 	}
-	s.hostTLS = &tls.Config{Certificates: []tls.Certificate{cert}, Time: c.now, MinVersion: tls.VersionTLS12}
-	s.clientTLS = s.hostTLS.Clone()
-	s.authTLS = s.hostTLS.Clone()
-	users := s.userCA
-	if root != nil {
-		users = root.userCA // a leaf maps the root's users
+	hostCA, err := newAuthority(name, c.serial, c.now())
+	if err != nil {
+		return nil, err
+	}
+	if err := s.setTrust(userCA, hostCA); err != nil {
+		return nil, err
+	}
+	s.auth = newAuthService(s)
+	return s, nil
+}
+
+// setTrust makes CAs the cluster's.
+func (s *Site) setTrust(userCA, hostCA *authority) error {
+	c := s.c
+	cert, err := hostCA.serverCert("proxy."+s.name, s.hostNames(), c.now())
+	if err != nil {
+		return err
+	}
+	t := &trust{userCA: userCA, hostCA: hostCA}
+	t.hostTLS = &tls.Config{Certificates: []tls.Certificate{cert}, Time: c.now, MinVersion: tls.VersionTLS12}
+	t.clientTLS = t.hostTLS.Clone()
+	t.authTLS = t.hostTLS.Clone()
+	users := userCA
+	if s.root != nil {
+		users = s.root.trust.Load().userCA // a leaf maps the root's users
 	}
 	trusted := pool(users)
-	for _, cfg := range []*tls.Config{s.clientTLS, s.authTLS} {
+	for _, cfg := range []*tls.Config{t.clientTLS, t.authTLS} {
 		cfg.ClientAuth = tls.RequireAndVerifyClientCert
 		cfg.ClientCAs = trusted
 		cfg.VerifyConnection = c.verifySession
 	}
-	s.dbTLS = s.clientTLS.Clone()
-	s.dbTLS.ClientAuth = tls.VerifyClientCertIfGiven
-	s.auth = newAuthService(s)
-	return s, nil
+	t.dbTLS = t.clientTLS.Clone()
+	t.dbTLS.ClientAuth = tls.VerifyClientCertIfGiven
+	s.trust.Store(t)
+	return nil
 }
 
 // hostNames are the names in the host cert: those clients look for on any
@@ -91,13 +111,13 @@ func (s *Site) Name() string { return s.name }
 
 // HostCAPEM returns the host CA, which signs all of the cluster's server certs
 // but the web cert.
-func (s *Site) HostCAPEM() []byte { return s.hostCA.pem }
+func (s *Site) HostCAPEM() []byte { return s.trust.Load().hostCA.pem }
 
 // HostCAPool returns the same CA as a pool.
-func (s *Site) HostCAPool() *x509.CertPool { return pool(s.hostCA) }
+func (s *Site) HostCAPool() *x509.CertPool { return pool(s.trust.Load().hostCA) }
 
 // UserCAPool returns the CA that signs the certs of the cluster's users.
-func (s *Site) UserCAPool() *x509.CertPool { return pool(s.userCA) }
+func (s *Site) UserCAPool() *x509.CertPool { return pool(s.trust.Load().userCA) }
 
 // key names one of the site's databases in faults and counters.
 func (s *Site) key(service string) string {

@@ -55,6 +55,10 @@ func (c *Cluster) handlePasswordLogin(w http.ResponseWriter, r *http.Request) {
 		writeError(w, http.StatusForbidden, errBadLogin.Error())
 		return
 	}
+	if r := c.refusalOf(u.Name); r != nil {
+		writeError(w, http.StatusForbidden, r.login)
+		return
+	}
 	resp, err := c.answerLogin(u, req)
 	if err != nil {
 		writeError(w, http.StatusBadRequest, err.Error())
@@ -106,7 +110,7 @@ func (c *Cluster) hostSigners() []HostSigner {
 		signers = append(signers, HostSigner{
 			ClusterName:  s.name,
 			CheckingKeys: [][]byte{[]byte(s.knownHosts())},
-			TLSCerts:     [][]byte{s.hostCA.pem},
+			TLSCerts:     [][]byte{s.trust.Load().hostCA.pem},
 		})
 	}
 	return signers
