@@ -261,6 +261,7 @@ func (a *Agent) run(ctx context.Context) error {
 	g.Go(func() error { return ended(gctx, "listen to the system", a.followSystem(gctx)) })
 	g.Go(func() error { a.followHomes(gctx); return nil })
 	g.Go(func() error { a.followConfig(gctx); return nil })
+	g.Go(func() error { a.followStandings(gctx); return nil })
 	g.Go(func() error { a.keepPublished(gctx); return nil })
 	g.Go(func() error { a.tunnels.Run(gctx); return nil })
 	g.Go(func() error { a.requests.Run(gctx); return nil })
@@ -298,6 +299,21 @@ func (a *Agent) followHomes(ctx context.Context) {
 			return
 		case <-wake:
 			a.adoptView(a.homes.View())
+		}
+	}
+}
+
+// followStandings has the tunnels and the access requests look anew whenever a
+// session is kept from its cluster, or let in again.
+func (a *Agent) followStandings(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-a.sessions.Stood:
+			a.tunnels.Kick(tunnel.Changed)
+			a.requests.Relist()
+			a.touch()
 		}
 	}
 }
@@ -500,6 +516,12 @@ func (a *Agent) draw(now time.Time) *state.Snapshot {
 		Requests: a.requests.Draw(now),
 		Problems: a.problems(),
 	}
+	shared := make(map[cause]*state.Problem)
+	for _, f := range a.sessions.All() {
+		if p := tunnel.SessionProblem(f); p != nil && f.Valid(now) {
+			share(s, shared, cause{proxy: f.Profile.ProxyAddr, code: p.Code}, p)
+		}
+	}
 	for _, p := range a.sessions.View().Profiles {
 		ps := profileState(p, now)
 		ps.Login = a.logins.State(p)
@@ -508,7 +530,7 @@ func (a *Agent) draw(now time.Time) *state.Snapshot {
 		ps.Stored = append(ps.Stored, a.memory.Stored(p.ProxyAddr, p.User)...)
 		s.Profiles = append(s.Profiles, ps)
 	}
-	shareProblems(s)
+	shareProblems(s, shared)
 	return s
 }
 

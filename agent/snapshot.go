@@ -12,35 +12,61 @@ import (
 	"berth/internal/when"
 )
 
-// shareProblems makes one problem of what several tunnels have because of the
-// proxy they share: it is among the snapshot's own problems, once, and each of
-// these tunnels has that very problem.
-func shareProblems(s *state.Snapshot) {
-	type cause struct {
-		proxy string
-		code  state.Code
+// cause is what several tunnels may have a problem with: their proxy, the session
+// there, or a leaf cluster behind it.
+type cause struct {
+	proxy string
+	code  state.Code
+	leaf  string
+}
+
+// share puts a problem among the snapshot's own, unless the cause has one there,
+// and returns the one that is.
+func share(s *state.Snapshot, shared map[cause]*state.Problem, of cause, p *state.Problem) *state.Problem {
+	if first := shared[of]; first != nil {
+		return first
 	}
-	shared := make(map[cause]*state.Problem)
-	var order []cause
+	shared[of] = p
+	s.Problems = append(s.Problems, *p)
+	return p
+}
+
+// shareProblems makes one problem of what several tunnels have by the same cause:
+// it is among the snapshot's own problems, once, and each of these tunnels has
+// that very problem.
+func shareProblems(s *state.Snapshot, shared map[cause]*state.Problem) {
+	since := make(map[cause]time.Time)
+	causeOf := func(t *state.Tunnel) (of cause, ok bool) {
+		if t.Problem == nil {
+			return cause{}, false
+		}
+		of = cause{proxy: t.Profile, code: t.Problem.Code}
+		switch of.code {
+		case state.CodeLeafAway:
+			of.leaf = t.Cluster
+			return of, true
+		case state.CodeProxyUnreachable, state.CodeProxyUntrusted, state.CodeSessionRefused, state.CodeSessionOutdated:
+			return of, true
+		default:
+			return cause{}, false
+		}
+	}
+	for i := range s.Tunnels {
+		if of, ok := causeOf(&s.Tunnels[i]); ok && shared[of] == nil {
+			if at := s.Tunnels[i].Problem.Since; since[of].IsZero() || at.Before(since[of]) {
+				since[of] = at
+			}
+		}
+	}
 	for i := range s.Tunnels {
 		t := &s.Tunnels[i]
-		if t.Problem == nil || (t.Problem.Code != state.CodeProxyUnreachable && t.Problem.Code != state.CodeProxyUntrusted) {
+		of, ok := causeOf(t)
+		if !ok {
 			continue
 		}
-		key := cause{t.Profile, t.Problem.Code}
-		first := shared[key]
-		if first == nil {
-			first = new(*t.Problem)
-			shared[key] = first
-			order = append(order, key)
-		}
-		if t.Problem.Since.Before(first.Since) {
-			first.Since = t.Problem.Since
-		}
-		t.Problem = first
-	}
-	for _, key := range order {
-		s.Problems = append(s.Problems, *shared[key])
+		p := new(*t.Problem)
+		p.Since = since[of]
+		t.Problem = share(s, shared, of, p)
 	}
 }
 

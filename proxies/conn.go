@@ -17,7 +17,7 @@ const (
 	// yet, to notice when it hangs up; a greeting is a few hundred bytes.
 	earlyMax = 16 << 10
 	// refuseTimeout is how long Config.Refuse may take.
-	refuseTimeout = 2 * time.Second
+	refuseTimeout = 4 * time.Second
 	// restAfter is how long an answer may pause without having ended.
 	restAfter = 200 * time.Millisecond
 	// lingerTimeout is how long a refused client may take to hang up.
@@ -115,24 +115,41 @@ func (c *conn) serve(ctx context.Context) {
 	c.event(EventClosed, err, c.waited)
 }
 
-// connect waits for a credential, then dials.
+// connect waits for a credential, then dials, and again as long as the client may
+// be held and it may help.
 func (c *conn) connect(ctx context.Context) (net.Conn, error) {
 	cfg := &c.t.cfg
 	limit := cfg.Hold
 	if limit <= 0 {
 		limit = c.t.dialTimeout
 	}
-	var dial Dial
-	var err error
-	hold := Hold{Limit: limit, Begin: c.markWaiting, End: c.unmarkWaiting}
-	c.waited, err = hold.Wait(ctx, func(ctx context.Context) (err error) {
-		dial, err = cfg.Source(ctx)
-		return err
-	})
-	if err != nil {
-		return nil, err
+	began := time.Now()
+	for {
+		var dial Dial
+		hold := Hold{Limit: limit - time.Since(began), Begin: c.markWaiting, End: c.unmarkWaiting}
+		waited, err := hold.Wait(ctx, func(ctx context.Context) (err error) {
+			dial, err = cfg.Source(ctx)
+			return err
+		})
+		c.waited += waited
+		if err != nil {
+			return nil, err
+		}
+		up, err := c.dial(ctx, dial)
+		if err == nil {
+			if err := c.adopt(up); err != nil {
+				return nil, err
+			}
+			return up, nil
+		}
+		if cfg.Hold <= 0 || time.Since(began) >= cfg.Hold || ctx.Err() != nil || !cfg.Again(err) {
+			return nil, err
+		}
 	}
+}
 
+// dial opens the upstream.
+func (c *conn) dial(ctx context.Context, dial Dial) (net.Conn, error) {
 	// When a login lands hundreds of held clients go on at once; their
 	// handshakes, all together, would each take longer than a dial may.
 	select {
@@ -149,9 +166,6 @@ func (c *conn) connect(ctx context.Context) (net.Conn, error) {
 	}
 	if tcp, ok := up.(*net.TCPConn); ok {
 		_ = tcp.SetKeepAliveConfig(KeepAlive) // fails on a dead connection only
-	}
-	if err := c.adopt(up); err != nil {
-		return nil, err
 	}
 	return up, nil
 }

@@ -65,6 +65,10 @@ type Config struct {
 	// Source then has MaxDialTimeout to fetch a cert and should not wait for a
 	// person.
 	Hold time.Duration
+	// Again reports whether a client whose dial failed with err is held as if there
+	// were no credential yet, and dialled for anew once Source returns. nil means
+	// that none is.
+	Again func(err error) bool
 	// Grace is how long connections may go on after Run's ctx has ended; zero
 	// means they are closed at once. Those on which no answer is due are closed
 	// at once in any case: a pool of connections never ends.
@@ -72,7 +76,7 @@ type Config struct {
 	// Refuse answers a client with the reason why it is refused, in its own
 	// protocol. It owns the client's reads and writes until it returns, reads
 	// what the client has sent from the first byte on, and has a deadline of
-	// two seconds set. The tunnel closes the connection. nil means just close.
+	// four seconds set. The tunnel closes the connection. nil means just close.
 	// A client whose upstream hung up on its first words is refused too, with
 	// ErrClosedEarly.
 	Refuse func(client net.Conn, err error)
@@ -156,6 +160,9 @@ func New(cfg Config) *Tunnel {
 	}
 	if cfg.OnChange == nil {
 		cfg.OnChange = func() {}
+	}
+	if cfg.Again == nil {
+		cfg.Again = func(error) bool { return false }
 	}
 	if cfg.Front == nil {
 		cfg.Front = func(client *net.TCPConn) Front { return bare{client} }

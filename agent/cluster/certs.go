@@ -132,6 +132,13 @@ func (c *Cluster) Forget(clusterName, name string) {
 	})
 }
 
+// ForgetBefore drops the certs that were minted before a moment.
+func (c *Cluster) ForgetBefore(at time.Time) {
+	c.certs.mu.Lock()
+	defer c.certs.mu.Unlock()
+	maps.DeleteFunc(c.certs.certs, func(_ target, cert *Cert) bool { return cert.MintedAt.Before(at) })
+}
+
 // DBCert returns a cert for the route that is valid now. If the present cert is
 // due for refresh, a new one is minted first; when that fails and the present
 // one is still valid, it is returned together with the error. Callers asking

@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,11 +23,14 @@ import (
 	"github.com/gravitational/teleport/api/breaker"
 	"github.com/gravitational/teleport/api/client"
 	"github.com/gravitational/teleport/api/types"
+	"github.com/gravitational/teleport/api/utils"
 	"golang.org/x/sync/singleflight"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 
 	"berth/certwatch"
+	"berth/internal/wake"
+	"berth/proxies/route"
 )
 
 const (
@@ -36,6 +40,8 @@ const (
 	// rpcTimeout bounds one call to the auth service. Minting takes
 	// milliseconds; a listing of thousands of resources takes seconds.
 	rpcTimeout = 10 * time.Second
+	// keepAlive is the interval of TCP's own probes; gRPC has others.
+	keepAlive = 30 * time.Second
 	// pingTimeout is how long a connection that may be dead is trusted.
 	pingTimeout = 3 * time.Second
 )
@@ -46,6 +52,9 @@ type Config struct {
 	// key must be usable.
 	Profile *certwatch.Profile
 	Logger  *slog.Logger
+	// OnStanding is called when what Fault returns has changed, from a goroutine
+	// that must not wait. nil means no call.
+	OnStanding func()
 }
 
 // Cluster is a session's connection to its root cluster, and through it to
@@ -55,7 +64,11 @@ type Cluster struct {
 	session *certwatch.Session
 	root    string
 	log     *slog.Logger
+	ctx     context.Context // ends with Close
+	cancel  context.CancelFunc
 
+	stand       standing
+	onStanding  func()
 	mustUpgrade atomic.Bool  // connections need an upgrade, as far as is known
 	skew        atomic.Int64 // what Skew returns; 0 means not known
 	answered    atomic.Bool  // the auth service has answered, so what is known is right
@@ -91,8 +104,13 @@ func New(cfg Config) (*Cluster, error) {
 		root:      root,
 		log:       cfg.Logger.With("component", "cluster", "profile", p.ProxyAddr),
 		clients:   make(map[string]*client.Client),
-		databases: databases(), kubes: kubes(),
+		databases: databases(), kubes: kubes(), onStanding: cfg.OnStanding,
 	}
+	if c.onStanding == nil {
+		c.onStanding = func() {}
+	}
+	c.stand.ask = wake.NewSignal()
+	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.mustUpgrade.Store(p.ConnUpgradeRequired)
 	return c, nil
 }
@@ -168,13 +186,17 @@ func (c *Cluster) reset() {
 // valid until they end.
 func (c *Cluster) Close() error {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.closed = true
 	var errs []error
 	for name, clt := range c.clients {
 		errs = append(errs, clt.Close())
 		delete(c.clients, name)
 	}
+	c.mu.Unlock()
+	c.stand.mu.Lock() // no check begins after this
+	c.cancel()
+	c.stand.mu.Unlock()
+	c.stand.checks.Wait()
 	return errors.Join(errs...)
 }
 
@@ -198,27 +220,91 @@ func (c *Cluster) Ping(ctx context.Context) error {
 	return err
 }
 
-// call makes one call to a cluster's auth service, within rpcTimeout, and
-// classifies what goes wrong.
+// PingLeaf checks that a leaf's auth service answers through the root: it returns
+// a LeafAwayError when only the leaf is away.
+func (c *Cluster) PingLeaf(ctx context.Context, leaf string) error {
+	return c.callOnce(ctx, leaf, "ping "+leaf, func(ctx context.Context, clt *client.Client) error {
+		_, err := clt.Ping(ctx)
+		return err
+	})
+}
+
+// call makes one call to a cluster's auth service, which changes nothing there,
+// and makes it again where the connection was at fault and another is well.
 func (c *Cluster) call(ctx context.Context, name, op string, rpc func(context.Context, *client.Client) error) error {
+	err := c.callOnce(ctx, name, op, rpc)
+	if _, away := errors.AsType[*UnreachableError](err); !away || ctx.Err() != nil {
+		return err
+	}
+	switch fault, decided := c.verdict(ctx); {
+	case !decided:
+		return err
+	case fault != nil:
+		return fault.Err
+	}
+	return c.callOnce(ctx, name, op, rpc)
+}
+
+// callOnce makes one call to a cluster's auth service, within rpcTimeout, and
+// classifies what goes wrong. While the session is known to be kept from its
+// cluster the call waits for the next check, and is not made if that fails.
+func (c *Cluster) callOnce(ctx context.Context, name, op string, rpc func(context.Context, *client.Client) error) error {
+	if fault := c.Fault(); fault != nil && !isOutdated(fault.Err) {
+		if fault = c.Check(ctx); fault != nil {
+			return fault.Err
+		}
+	}
 	clt, err := c.client(ctx, name)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, rpcTimeout)
 	defer cancel()
+	defer c.doubtWhenSlow()()
 	if err := rpc(ctx, clt); err != nil {
-		err = c.classify(ctx, op, err)
-		var away *UnreachableError
-		if errors.As(err, &away) && !c.answered.Load() {
-			// Perhaps the connection was made in the wrong way: the probe
-			// could not know while the proxy was away.
-			c.reset()
-		}
-		return err
+		return c.failed(ctx, name, c.classify(ctx, op, err))
 	}
 	c.answered.Store(true)
 	return nil
+}
+
+// failed draws from the error of a call what it may mean for all others.
+func (c *Cluster) failed(ctx context.Context, name string, err error) error {
+	var away *UnreachableError
+	var denied *AccessDeniedError
+	switch {
+	case name != c.root && errors.As(err, &away):
+		// It is the root's proxy that was dialled: does the root answer?
+		c.drop(name)
+		c.doubt(false)
+		switch fault, decided := c.verdict(ctx); {
+		case !decided:
+			return err
+		case fault != nil:
+			return fault.Err
+		}
+		return &LeafAwayError{Leaf: name, Root: c.root, Err: away.Err}
+	case errors.As(err, &away), isOutdated(err):
+		c.doubt(true)
+	case errors.As(err, &denied):
+		c.doubtRefusal()
+	}
+	return err
+}
+
+func isOutdated(err error) bool {
+	_, ok := errors.AsType[*OutdatedError](err)
+	return ok
+}
+
+// drop closes the connection to a leaf: its way through the root is gone.
+func (c *Cluster) drop(name string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if clt := c.clients[name]; clt != nil {
+		_ = clt.Close() // the call on it has failed
+		delete(c.clients, name)
+	}
 }
 
 // ClusterCAs returns the host CAs of a cluster: from the profile where login
@@ -322,30 +408,42 @@ var errClosed = errors.New("session was replaced by a newer one")
 
 func (c *Cluster) connect(name string, pool *x509.CertPool) (*client.Client, error) {
 	return client.New(context.Background(), client.Config{
-		Addrs: []string{c.profile.ProxyAddr},
+		Dialer: c.dialer(),
 		Credentials: []client.Credentials{client.LoadTLS(&tls.Config{
 			Certificates: []tls.Certificate{c.session.Cert},
 			RootCAs:      pool,
 			MinVersion:   tls.VersionTLS12,
 		})},
 		ALPNSNIAuthDialClusterName: name,
-		ALPNConnUpgradeRequired:    c.ConnUpgradeRequired(),
 		DialInBackground:           true,
 		DialTimeout:                dialTimeout,
 		// The api module's own breaker refuses every call for half a minute
 		// after an outage is over; gRPC's backoff spares the proxy already.
 		CircuitBreakerConfig: breaker.NoopBreakerConfig(),
-		// The TLS connection to the auth service is always verified, with the
-		// cluster's CA. This switch only concerns the outer TLS of a
-		// connection upgrade, which carries nothing but that connection.
-		InsecureAddressDiscovery: true,
 		DialOpts: []grpc.DialOption{
 			// gRPC's own default lets the pause grow to 120 s, during which
 			// every call fails without a try although the proxy is back.
 			grpc.WithConnectParams(grpc.ConnectParams{
-				Backoff:           backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 3 * time.Second},
+				Backoff:           backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 500 * time.Millisecond},
 				MinConnectTimeout: dialTimeout,
 			}),
 		},
+	})
+}
+
+// dialer dials the proxy, which has the TLS connection to the auth service in it:
+// that one is always verified, with the cluster's CA.
+func (c *Cluster) dialer() client.ContextDialer {
+	addr, upgrade := c.profile.ProxyAddr, c.ConnUpgradeRequired()
+	if !upgrade && utils.GetProxyURL(addr) == nil {
+		return client.ContextDialerFunc(func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return route.Connect(ctx, network, addr)
+		})
+	}
+	through := client.NewDialer(context.Background(), keepAlive, dialTimeout,
+		// Only the outer TLS of a connection upgrade, which carries nothing else.
+		client.WithInsecureSkipVerify(true), client.WithALPNConnUpgrade(upgrade), client.WithALPNConnUpgradePing(true))
+	return client.ContextDialerFunc(func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return route.Hedge(ctx, func(ctx context.Context) (net.Conn, error) { return through.DialContext(ctx, network, addr) })
 	})
 }

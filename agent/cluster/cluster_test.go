@@ -74,7 +74,7 @@ func connectHome(t *testing.T, home string) *Cluster {
 	return c
 }
 
-func route(sim *simcluster.Cluster) DBRoute {
+func routeOf(sim *simcluster.Cluster) DBRoute {
 	return DBRoute{Cluster: sim.Name(), Service: "pg", Protocol: "postgres", User: "alice", Database: "app"}
 }
 
@@ -103,7 +103,7 @@ func TestDBCert(t *testing.T) {
 		t.Run(version, func(t *testing.T) {
 			sim := start(t, simcluster.Config{Version: version})
 			c := connect(t, sim, simcluster.WithTTL(time.Hour))
-			cert, err := c.DBCert(t.Context(), route(sim))
+			cert, err := c.DBCert(t.Context(), routeOf(sim))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -117,7 +117,7 @@ func TestDBCert(t *testing.T) {
 			if got, limit := cert.ValidUntil(), c.Profile().Session.ValidUntil; got.After(limit) {
 				t.Errorf("cert ends at %v, after its session at %v", got, limit)
 			}
-			again, err := c.DBCert(t.Context(), route(sim))
+			again, err := c.DBCert(t.Context(), routeOf(sim))
 			if err != nil || again != cert {
 				t.Errorf("second DBCert = %p, %v; want the same cert %p", again, err, cert)
 			}
@@ -132,7 +132,7 @@ func TestDBCertIsSharedByConcurrentCallers(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 50 {
 		wg.Go(func() {
-			if _, err := c.DBCert(t.Context(), route(sim)); err != nil {
+			if _, err := c.DBCert(t.Context(), routeOf(sim)); err != nil {
 				t.Error(err)
 			}
 		})
@@ -155,10 +155,10 @@ func TestDBCertOfACancelledCaller(t *testing.T) {
 	sim.Faults().RPCDelay("GenerateUserCerts", 300*time.Millisecond)
 	ctx, cancel := context.WithCancel(t.Context())
 	first := make(chan error, 1)
-	go func() { _, err := c.DBCert(ctx, route(sim)); first <- err }()
+	go func() { _, err := c.DBCert(ctx, routeOf(sim)); first <- err }()
 	time.Sleep(100 * time.Millisecond)
 	second := make(chan error, 1)
-	go func() { _, err := c.DBCert(t.Context(), route(sim)); second <- err }()
+	go func() { _, err := c.DBCert(t.Context(), routeOf(sim)); second <- err }()
 	cancel()
 	if err := <-first; !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled caller got %v", err)
@@ -232,7 +232,7 @@ func TestErrorsAreClassified(t *testing.T) {
 		c := connect(t, sim)
 		sim.Faults().RPCError("GenerateUserCerts", trace.AccessDenied("no"))
 		var denied *AccessDeniedError
-		if _, err := c.DBCert(t.Context(), route(sim)); !errors.As(err, &denied) {
+		if _, err := c.DBCert(t.Context(), routeOf(sim)); !errors.As(err, &denied) {
 			t.Errorf("error = %v, want AccessDeniedError", err)
 		}
 	})
@@ -241,7 +241,7 @@ func TestErrorsAreClassified(t *testing.T) {
 		sim.Faults().ClockOffset(-2 * time.Hour)
 		c := connect(t, sim, simcluster.WithTTL(time.Hour))
 		var expired *SessionExpiredError
-		if _, err := c.DBCert(t.Context(), route(sim)); !errors.As(err, &expired) {
+		if _, err := c.DBCert(t.Context(), routeOf(sim)); !errors.As(err, &expired) {
 			t.Errorf("error = %v, want SessionExpiredError", err)
 		}
 	})
@@ -278,7 +278,7 @@ func TestConnUpgrade(t *testing.T) {
 	if !c.ConnUpgradeRequired() {
 		t.Fatal("a proxy that agrees on no ALPN needs a connection upgrade, and the probe did not find out")
 	}
-	if _, err := c.DBCert(t.Context(), route(sim)); err != nil {
+	if _, err := c.DBCert(t.Context(), routeOf(sim)); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -286,12 +286,12 @@ func TestConnUpgrade(t *testing.T) {
 func TestMFARequired(t *testing.T) {
 	sim := start(t, simcluster.Config{Roles: []simcluster.Role{{Name: "access", RequireSessionMFA: true}}})
 	c := connect(t, sim)
-	if got, err := c.MFARequired(t.Context(), route(sim)); err != nil || !got {
+	if got, err := c.MFARequired(t.Context(), routeOf(sim)); err != nil || !got {
 		t.Errorf("MFARequired = %v, %v; want true", got, err)
 	}
 	sim = start(t, simcluster.Config{})
 	c = connect(t, sim)
-	if got, err := c.MFARequired(t.Context(), route(sim)); err != nil || got {
+	if got, err := c.MFARequired(t.Context(), routeOf(sim)); err != nil || got {
 		t.Errorf("MFARequired without such a role = %v, %v; want false", got, err)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
 
@@ -20,10 +21,82 @@ type UnreachableError struct {
 }
 
 func (e *UnreachableError) Error() string {
-	return fmt.Sprintf("proxy %s does not answer: %v", e.Proxy, e.Err)
+	return fmt.Sprintf("proxy %s does not answer: %s", e.Proxy, Why(e.Err))
 }
 
 func (e *UnreachableError) Unwrap() error { return e.Err }
+
+// whys are what the errors of networks say, on any system and of whichever
+// library, and how a person is told.
+var whys = []struct {
+	says *regexp.Regexp
+	why  string
+}{
+	{regexp.MustCompile(`refused`), "connection refused"},
+	{regexp.MustCompile(`no such host|server misbehaving|lookup `), "its name does not resolve"},
+	{regexp.MustCompile(`unreachable network|network is (unreachable|down)`), "the network is unreachable"},
+	{regexp.MustCompile(`no route to host|unreachable host`), "there is no route to it"},
+	{regexp.MustCompile(`timeout|timed out|deadline|DeadlineExceeded|no answer`), "no answer in time"},
+	{regexp.MustCompile(`certificate|x509:|tls:|handshake`), "its TLS connection fails"},
+	{regexp.MustCompile(`reset|EOF|broken pipe|closing|closed|hung up`), "it hangs up"},
+}
+
+// Why says in plain words why a connection to a proxy failed.
+func Why(err error) string {
+	for _, w := range whys {
+		if w.says.MatchString(err.Error()) {
+			return w.why
+		}
+	}
+	return "no connection to it"
+}
+
+// RefusedError says that the cluster refuses the session's user whatever is
+// asked: they are locked, or deleted.
+type RefusedError struct {
+	Cluster, User string
+	Lock          string // the lock's message, as a login was refused with it; empty: not known
+	Err           error
+}
+
+func (e *RefusedError) Error() string {
+	return fmt.Sprintf("cluster %s refuses %s: %v", e.Cluster, e.User, e.Err)
+}
+
+func (e *RefusedError) Unwrap() error { return e.Err }
+
+// OutdatedError says that the certs of the session are of a CA that was rotated,
+// so that only a login helps.
+type OutdatedError struct {
+	Cluster string
+	// Trust says that what the session has of the cluster is old: the cluster
+	// cannot be verified. Otherwise it is the cluster that no longer accepts the
+	// session's certs.
+	Trust bool
+	Err   error
+}
+
+func (e *OutdatedError) Error() string {
+	if e.Trust {
+		return fmt.Sprintf("the session's CA of cluster %s is old: %v", e.Cluster, e.Err)
+	}
+	return fmt.Sprintf("cluster %s no longer accepts the session: %v", e.Cluster, e.Err)
+}
+
+func (e *OutdatedError) Unwrap() error { return e.Err }
+
+// LeafAwayError says that a leaf cluster is not connected to its root, which
+// answers.
+type LeafAwayError struct {
+	Leaf, Root string
+	Err        error
+}
+
+func (e *LeafAwayError) Error() string {
+	return fmt.Sprintf("%s is not connected to %s: %v", e.Leaf, e.Root, e.Err)
+}
+
+func (e *LeafAwayError) Unwrap() error { return e.Err }
 
 // SessionExpiredError says that the session ended, so nothing can be asked in
 // its name.
@@ -93,6 +166,8 @@ func (c *Cluster) classify(ctx context.Context, op string, err error) error {
 		// Errors for an expired client cert vary with where the connection
 		// breaks (EOF, broken pipe, tls: expired certificate): the clock decides.
 		return &SessionExpiredError{Profile: c.profile.ProxyAddr, At: c.session.ValidUntil}
+	case outdated(err) != nil:
+		return &OutdatedError{Cluster: c.root, Trust: *outdated(err), Err: plain(err)}
 	case trace.IsAccessDenied(err), status.Code(err) == codes.PermissionDenied, status.Code(err) == codes.Unauthenticated:
 		return &AccessDeniedError{Op: op, Err: plain(err)}
 	case trace.IsConnectionProblem(err), status.Code(err) == codes.Unavailable, closedUnder(err),
@@ -100,6 +175,20 @@ func (c *Cluster) classify(ctx context.Context, op string, err error) error {
 		return &UnreachableError{Proxy: c.profile.ProxyAddr, Err: plain(err)}
 	default:
 		return fmt.Errorf("%s: %w", op, plain(err))
+	}
+}
+
+// outdated reports whether err shows that a CA was rotated: trust says that it
+// is the one by which the cluster is verified. gRPC passes on the words only.
+func outdated(err error) (trust *bool) {
+	text := err.Error()
+	switch {
+	case strings.Contains(text, "x509: certificate signed by unknown authority"):
+		return new(true)
+	case strings.Contains(text, "remote error: tls: unknown certificate authority"):
+		return new(false)
+	default:
+		return nil
 	}
 }
 

@@ -112,7 +112,7 @@ func (c *Cluster) CreateRequest(ctx context.Context, n NewRequest) (*types.Acces
 		req.SetAssumeStartTime(n.Start.UTC())
 	}
 	var made types.AccessRequest
-	err = c.call(ctx, c.root, "create access request", func(ctx context.Context, clt *client.Client) (err error) {
+	err = c.callOnce(ctx, c.root, "create access request", func(ctx context.Context, clt *client.Client) (err error) {
 		made, err = clt.CreateAccessRequestV2(ctx, req)
 		return err
 	})
@@ -156,7 +156,7 @@ func (d Decision) state() types.RequestState {
 // it returns CannotReviewError.
 func (c *Cluster) Decide(ctx context.Context, id string, d Decision) error {
 	user := c.session.Identity.User
-	reviewErr := c.call(ctx, c.root, "review access request "+id, func(ctx context.Context, clt *client.Client) error {
+	reviewErr := c.callOnce(ctx, c.root, "review access request "+id, func(ctx context.Context, clt *client.Client) error {
 		_, err := clt.SubmitAccessReview(ctx, types.AccessReviewSubmission{
 			RequestID: id,
 			Review:    types.AccessReview{Author: user, ProposedState: d.state(), Reason: d.Reason, Created: time.Now().UTC()},
@@ -169,7 +169,7 @@ func (c *Cluster) Decide(ctx context.Context, id string, d Decision) error {
 	if !isUnimplemented(reviewErr) && !strings.Contains(reviewErr.Error(), "cannot submit reviews") {
 		return requestError(id, reviewErr)
 	}
-	err := c.call(ctx, c.root, "set the state of access request "+id, func(ctx context.Context, clt *client.Client) error {
+	err := c.callOnce(ctx, c.root, "set the state of access request "+id, func(ctx context.Context, clt *client.Client) error {
 		return clt.SetAccessRequestState(ctx, types.AccessRequestUpdate{RequestID: id, State: d.state(), Reason: d.Reason})
 	})
 	if _, ok := errors.AsType[*AccessDeniedError](err); ok && strings.Contains(err.Error(), `"update"`) {

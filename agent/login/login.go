@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"berth/agent/cluster"
 	"berth/agent/config"
 	"berth/agent/ipc"
 	"berth/agent/memory"
@@ -102,6 +103,8 @@ func (ls *Logins) Login(ctx context.Context, start ipc.LoginStart, answers <-cha
 				Hint:    "berth logout " + target.Proxy,
 			}
 		}
+		// A session that the cluster no longer accepts is none.
+		start.Renew = start.Renew || ls.outdated(target.Profile)
 		if !start.Renew {
 			return show(ipc.LoginEvent{
 				Kind: state.LoginDone, Proxy: target.Proxy, Deadline: state.Instant(f.Profile.Session.ValidUntil),
@@ -121,6 +124,16 @@ func (ls *Logins) Login(ctx context.Context, start ipc.LoginStart, answers <-cha
 	}
 	ls.cfg.Publish()
 	return show(done)
+}
+
+// outdated reports whether a CA was rotated since the profile's login.
+func (ls *Logins) outdated(p *certwatch.Profile) bool {
+	fault := ls.cfg.Sessions.Of(p.ID()).Fault()
+	if fault == nil {
+		return false
+	}
+	_, old := errors.AsType[*cluster.OutdatedError](fault.Err)
+	return old
 }
 
 // Join starts a login, or joins the one under way.
@@ -211,6 +224,7 @@ func (ls *Logins) runLogin(ctx context.Context, target Target, start ipc.LoginSt
 	})
 	typist.waiting.Wait()
 	if err != nil {
+		ls.noteLock(target, err)
 		err = typist.failed(ctx, err)
 		ls.log.Info("login failed", "profile", target.Proxy, "err", err)
 		return err
@@ -221,6 +235,18 @@ func (ls *Logins) runLogin(ctx context.Context, target Target, start ipc.LoginSt
 	}
 	typist.succeeded(ctx)
 	return nil
+}
+
+// noteLock hands the session what a login was told of a lock, which the cluster
+// tells nobody else.
+func (ls *Logins) noteLock(target Target, err error) {
+	var refused *tsh.LoginError
+	if target.Profile == nil || !errors.As(err, &refused) || !errors.Is(err, tsh.ErrLocked) {
+		return
+	}
+	if f := ls.cfg.Sessions.Of(target.Profile.ID()); f.Cluster != nil {
+		f.Cluster.NoteLock(refused.Lock())
+	}
 }
 
 // tshLogin returns how to run tsh, and what the user should know about it.

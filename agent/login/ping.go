@@ -99,6 +99,8 @@ func Failed(err error, proxy string) error {
 		e.Hint = fmt.Sprintf("log in by hand, and berth goes on by itself: tsh login --proxy=%s", proxy)
 	case errors.Is(err, tsh.ErrBadLogin):
 		e.Hint = fmt.Sprintf("try again: berth login %s, with --user NAME if yours is another there than here", proxy)
+	case errors.Is(err, tsh.ErrLocked):
+		e.Hint = "ask who runs the cluster"
 	case errors.Is(err, tsh.ErrLoginTimeout), errors.Is(err, tsh.ErrLoginRefused):
 		e.Hint = "try again: berth login " + proxy
 	}

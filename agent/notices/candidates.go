@@ -186,6 +186,14 @@ func ofProblem(p *state.Problem, s *state.Snapshot) (candidate, bool) {
 			ID: c.ID + "/over", Kind: state.NoticeTunnelRecovered, Urgency: state.UrgencyLow,
 			Title: "Proxy is back", Body: fmt.Sprintf("Tunnels through %s work again.", proxy),
 		}
+	case state.CodeSessionRefused, state.CodeSessionOutdated, state.CodeLeafAway:
+		c.grace = graceTunnel
+		c.Actions[0].Proxy = proxyOf(p, s)
+		c.ID = fmt.Sprintf("problem/%s/%s", p.Code, c.Actions[0].Proxy)
+		if p.Code == state.CodeLeafAway { // a proxy may lead to several
+			c.ID += "/" + p.Text
+		}
+		c.recovered = over(p, c.ID)
 	case state.CodeClockSkew, state.CodeConfigInvalid, state.CodeHomeUnreadable, state.CodeStateUnreadable:
 		c.ID = "problem/" + string(p.Code)
 		c.grace = gracePort
@@ -193,6 +201,21 @@ func ofProblem(p *state.Problem, s *state.Snapshot) (candidate, bool) {
 		return candidate{}, false
 	}
 	return c, true
+}
+
+// over tells that what was wrong with a session or a leaf cluster is over; nil
+// where a login has ended it, which the person knows.
+func over(p *state.Problem, id string) *state.Notice {
+	n := &state.Notice{ID: id + "/over", Kind: state.NoticeTunnelRecovered, Urgency: state.UrgencyLow}
+	switch p.Code {
+	case state.CodeSessionRefused:
+		n.Title, n.Body = "You are let in again", "The cluster accepts your session, and tunnels work again."
+	case state.CodeLeafAway:
+		n.Title, n.Body = "Leaf cluster is back", "Its tunnels work again."
+	default:
+		return nil
+	}
+	return n
 }
 
 // proxyOf is the proxy that a shared problem is about.

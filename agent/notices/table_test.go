@@ -127,6 +127,24 @@ func examples() []example {
 		{"a renewal that failed long before the end", func(w *world) {
 			w.profile().Renewal.Problem = problem(state.CodeRenewFailed, "Not renewed", "The session at p.example.com:443 was to be renewed: the login was cancelled.")
 		}, nil, ""},
+		{"the cluster has refused you everything for 20 seconds", func(w *world) {
+			w.s.Problems = []state.Problem{*problem(state.CodeSessionRefused, "Session refused", `example.com refuses alice: locked, "incident 7".`)}
+		}, nil, ""},
+		{"you are let in again", func(w *world) {
+			w.s.Problems = []state.Problem{*problem(state.CodeSessionRefused, "Session refused", `example.com refuses alice: locked, "incident 7".`)}
+		}, func(w *world) {
+			w.in.Now = w.in.Now.Add(-20 * time.Second)
+			w.tr.Update(&w.s, w.in)
+			w.s.Problems = nil
+			w.in.Now = w.in.Now.Add(-30 * time.Second)
+		}, state.NoticeTunnelRecovered},
+		{"a CA of the cluster was rotated, and only a login helps", func(w *world) {
+			w.s.Problems = []state.Problem{*problem(state.CodeSessionOutdated, "Session no longer accepted",
+				"example.com no longer accepts the certs of your login at p.example.com:443: its user CA was rotated.")}
+		}, nil, ""},
+		{"a leaf cluster is not connected to its root", func(w *world) {
+			w.s.Problems = []state.Problem{*problem(state.CodeLeafAway, "Leaf cluster away", "leaf.example.com is not connected to example.com at the moment.")}
+		}, nil, ""},
 		{"a proxy has been away for 30 seconds; one for all its tunnels", func(w *world) { w.down() }, nil, ""},
 		{"it is back; goes by itself after 30 seconds", func(w *world) { w.down() }, func(w *world) {
 			w.in.Now = w.in.Now.Add(-20 * time.Second)

@@ -244,7 +244,7 @@ func outcomeOf(err error, shown bool) Outcome {
 		return NotTried
 	case errors.Is(err, login.ErrLeft), errors.Is(err, tsh.ErrLoginTimeout) && shown:
 		return Dismissed
-	case errors.Is(err, tsh.ErrBadLogin), errors.Is(err, tsh.ErrLoginRefused), errors.Is(err, tsh.ErrUnknownConnector):
+	case errors.Is(err, tsh.ErrBadLogin), errors.Is(err, tsh.ErrLoginRefused), errors.Is(err, tsh.ErrLocked), errors.Is(err, tsh.ErrUnknownConnector):
 		return Refused
 	case errors.Is(err, errNeedsPerson), errors.Is(err, tsh.ErrNoTerminal), errors.As(err, &missing), errors.As(err, &old):
 		return NeedsPerson

@@ -126,6 +126,9 @@ func New(cfg Config) *Requests {
 // Draw returns the requests as a snapshot has them.
 func (rs *Requests) Draw(now time.Time) []state.Request { return rs.board.Requests(now) }
 
+// Relist has the requests listed now.
+func (rs *Requests) Relist() { rs.board.Refresh() }
+
 // Held returns the requests whose assume waits for a login at a proxy.
 func (rs *Requests) Held(proxyAddr string) []string { return rs.held.at(proxyAddr) }
 

@@ -32,6 +32,15 @@ type Session struct {
 	Cluster *cluster.Cluster   // nil: berth cannot use the profile's session, or there is none
 }
 
+// Fault returns what keeps the session from its cluster; nil means nothing that
+// is known.
+func (s Session) Fault() *cluster.Fault {
+	if s.Cluster == nil {
+		return nil
+	}
+	return s.Cluster.Fault()
+}
+
 // Valid reports whether the profile has a session that has not expired.
 func (s Session) Valid(now time.Time) bool {
 	return s.Profile != nil && s.Profile.Session != nil && now.Before(s.Profile.Session.ValidUntil)
@@ -43,6 +52,8 @@ type Sessions struct {
 	now atomic.Pointer[known]
 	// Moved is woken after every Update, and when a login begins or ends.
 	Moved wake.Broadcast
+	// Stood is given when how a session stands with its cluster has changed.
+	Stood wake.Signal
 }
 
 // known is immutable.
@@ -62,7 +73,7 @@ func (k *known) of(id certwatch.ProfileID) Session {
 
 // New returns Sessions that know of no profile yet.
 func New(log *slog.Logger) *Sessions {
-	s := &Sessions{log: log}
+	s := &Sessions{log: log, Stood: wake.NewSignal()}
 	s.now.Store(&known{view: &certwatch.View{}})
 	return s
 }
@@ -102,7 +113,7 @@ func (s *Sessions) Update(view *certwatch.View) (lostRoles []certwatch.ProfileID
 // open connects a session. It returns nil for a session whose key is in
 // hardware: only tsh can use it.
 func (s *Sessions) open(p *certwatch.Profile) *cluster.Cluster {
-	c, err := cluster.New(cluster.Config{Profile: p, Logger: s.log})
+	c, err := cluster.New(cluster.Config{Profile: p, Logger: s.log, OnStanding: s.Stood.Wake})
 	if err != nil {
 		s.log.Debug("session not usable without tsh", "profile", p.ProxyAddr, "err", err)
 		return nil

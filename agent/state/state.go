@@ -139,6 +139,9 @@ const (
 	CodeInsecureProxy    Code = "insecure_proxy"        // `insecure: true`: the proxy's web cert is not verified
 	CodeProxyUnreachable Code = "proxy_unreachable"     // the proxy cannot be dialled
 	CodeProxyUntrusted   Code = "proxy_untrusted"       // the proxy's web cert is not trusted
+	CodeSessionRefused   Code = "session_refused"       // the cluster refuses the session's user everything: locked, or deleted
+	CodeSessionOutdated  Code = "session_outdated"      // a CA of the cluster was rotated: only a login helps
+	CodeLeafAway         Code = "leaf_away"             // the leaf cluster is not connected to its root
 	CodeLoginNeeded      Code = "login_needed"          // no valid session
 	CodeNoProfile        Code = "no_profile"            // no profile for the tunnel's cluster
 	CodeUnknownCluster   Code = "unknown_cluster"       // the auth service knows no such cluster

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -89,6 +90,7 @@ var (
 	ErrProxyUnreachable = errors.New("the proxy does not answer")
 	ErrProxyUntrusted   = errors.New("the proxy's web certificate is not trusted")
 	ErrLoginTimeout     = errors.New("the login took too long")
+	ErrLocked           = errors.New("the cluster has locked you out")
 	ErrLoginRefused     = errors.New("the identity provider refused")
 	ErrNoTerminal       = errors.New("tsh needs a terminal for this login")
 	ErrLoginFailed      = errors.New("the login failed") // tsh's words are all there is
@@ -107,6 +109,19 @@ func (e *LoginError) Error() string {
 		return e.Reason.Error()
 	}
 	return fmt.Sprintf("%v: %s", e.Reason, e.Text)
+}
+
+// lockMessage is what the cluster says of a lock, and its message in it.
+var lockMessage = regexp.MustCompile(`lock targeting .*? is in force: (.*)`)
+
+// Lock returns the message of the lock that refused the login; empty for another
+// reason, and where there is none.
+func (e *LoginError) Lock() string {
+	found := lockMessage.FindStringSubmatch(e.Text)
+	if found == nil {
+		return ""
+	}
+	return found[1]
 }
 
 // Unwrap returns the reason and how tsh ended.

@@ -51,6 +51,7 @@ var loginErrors = []struct {
 	{regexp.MustCompile(`(?i)invalid username(,)? (or )?password|invalid credentials|invalid (one time|OTP|MFA) token`), ErrBadLogin},
 	{regexp.MustCompile(`(?i)invalid connector name|connector .* (is )?not found`), ErrUnknownConnector},
 	{regexp.MustCompile(`(?i)signed by a?n? ?unknown authority|certificate is not trusted|x509:`), ErrProxyUntrusted},
+	{regexp.MustCompile(`lock targeting .* is in force`), ErrLocked},
 	{regexp.MustCompile(`(?i)identity provider callback failed`), ErrLoginRefused},
 	{regexp.MustCompile(`(?i)timed out waiting for callback`), ErrLoginTimeout},
 	{regexp.MustCompile(`(?i)without a terminal|not a terminal`), ErrNoTerminal},

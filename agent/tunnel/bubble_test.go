@@ -12,6 +12,7 @@ import (
 	"berth/agent/memory"
 	"berth/agent/state"
 	"berth/agent/tunnel/history"
+	"berth/internal/wake"
 	"berth/proxies"
 )
 
@@ -19,6 +20,7 @@ import (
 type script struct {
 	mu    sync.Mutex
 	next  func(t *tunnel) resolution
+	found error // what an examination finds
 	count int
 }
 
@@ -27,6 +29,12 @@ func (s *script) resolve(_ context.Context, t *tunnel, _ Reason) resolution {
 	defer s.mu.Unlock()
 	s.count++
 	return s.next(t)
+}
+
+func (s *script) examine(context.Context, *tunnel, error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.found
 }
 
 func (*script) release(*tunnel) {}
@@ -88,7 +96,7 @@ func inBubble(t *testing.T, first func(*tunnel) resolution, test func(*testing.T
 			spec: state.TunnelSpec{Name: "db"}, resolver: s, px: &port{released: make(chan struct{})},
 			log: slog.New(slog.DiscardHandler), onChange: func() {},
 			lastProfile: func() memory.Profile { return memory.Profile{} },
-			history:     history.NewBook().Of("db"), kick: make(chan Reason, 1),
+			history:     history.NewBook().Of("db"), kick: make(chan Reason, 1), exam: exam{asked: wake.NewSignal()},
 			status: resolution{state: state.TunnelConnecting},
 		}
 		ctx, cancel := context.WithCancel(t.Context())

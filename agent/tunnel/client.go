@@ -69,17 +69,20 @@ func (t *tunnel) credentialFor(ctx context.Context) (*credential, error) {
 		t.mu.Lock()
 		cur, status, attempts := t.cur, t.status, t.attempts
 		t.mu.Unlock()
-		if cur.validAt(time.Now()) {
+		holds := t.spec.HoldDuration() > 0
+		isAway := status.isAway()
+		if cur.validAt(time.Now()) && (!isAway || !holds) {
 			return cur, nil
 		}
 		waitsForLogin := status.state == state.TunnelWaitingForLogin
-		if attempts > 0 && waitsForLogin && t.spec.HoldDuration() == 0 {
+		if attempts > 0 && (waitsForLogin || isAway) && !holds {
 			return nil, &sourceError{err: status.err}
 		}
+		waitsForLogin = waitsForLogin || isAway
 		if attempts > arrived && !waitsForLogin && !errors.Is(status.err, sessions.ErrSettling) { // certwatch will report shortly
 			return nil, &sourceError{err: status.err}
 		}
-		if !kicked && !waitsForLogin {
+		if !kicked && (!waitsForLogin || isAway) {
 			t.wake(client)
 			kicked = true
 		}
@@ -148,9 +151,9 @@ func (t *tunnel) refuseKube(err error) kube.Refusal {
 // kubeCode is the HTTP status of a kind of problem.
 func kubeCode(code state.Code) int {
 	switch code {
-	case state.CodeLoginNeeded, state.CodeNoProfile, state.CodeClockSkew:
+	case state.CodeLoginNeeded, state.CodeNoProfile, state.CodeClockSkew, state.CodeSessionOutdated:
 		return http.StatusUnauthorized
-	case state.CodeAccessDenied, state.CodeMFARequired:
+	case state.CodeAccessDenied, state.CodeMFARequired, state.CodeSessionRefused:
 		return http.StatusForbidden
 	default:
 		// Not 404 for an unknown cluster: clients would take it for the
@@ -167,13 +170,11 @@ func (t *tunnel) observe(ev proxies.Event) {
 	if away, ok := errors.AsType[*proxies.TurnedAwayError](ev.Err); ok {
 		t.foreign.note(away, ev.At, t.log)
 	}
-	t.history.Connection(ev, res.state == state.TunnelWaitingForLogin, func(err error) string { return t.shortly(err, res) })
+	t.history.Connection(ev, res.awaited(), func(err error) string { return t.shortly(err, res) })
 	switch {
-	case ev.Kind == proxies.EventRefused && isDialFailure(ev.Err):
-		t.setDialFailure(&dialFailure{at: ev.At, err: ev.Err})
-		t.wake(Verify)
-	case ev.Kind == proxies.EventClosed && errors.Is(ev.Err, proxies.ErrClosedEarly):
-		t.setDialFailure(&dialFailure{at: ev.At, err: ev.Err})
+	case ev.Kind == proxies.EventRefused && isDialFailure(ev.Err),
+		ev.Kind == proxies.EventClosed && errors.Is(ev.Err, proxies.ErrClosedEarly):
+		t.exam.doubt(ev.Err)
 	case ev.Kind == proxies.EventClosed && ev.BytesIn > 0 && !isStranger(ev.Err):
 		t.setDialFailure(nil)
 	}
@@ -214,6 +215,9 @@ func (t *tunnel) refuse(client net.Conn, err error) {
 	t.mu.Lock()
 	res := t.status
 	t.mu.Unlock()
+	if errors.Is(err, proxies.ErrClosedEarly) {
+		err = t.whyHungUp(err)
+	}
 	say := db.RefuseUnknown
 	if res.protocol != "" {
 		proto, ok := db.Lookup(res.protocol)
@@ -237,9 +241,13 @@ func (t *tunnel) refusal(err error, res resolution) db.Refusal {
 		Hint:  p.Action,
 		Kind:  refusalKind(p.Code),
 	}
-	if r.Kind == db.RefusalLogin && holdEnded(err) {
+	switch {
+	case !holdEnded(err):
+	case r.Kind == db.RefusalLogin:
 		r.Kind = db.RefusalHoldEnded
 		r.Text += fmt.Sprintf(" No login came within %s.", t.spec.HoldDuration().Round(time.Second))
+	case r.Kind == db.RefusalUnreachable:
+		r.Text += fmt.Sprintf(" It did not come back within %s.", t.spec.HoldDuration().Round(time.Second))
 	}
 	return r
 }
@@ -252,19 +260,29 @@ func (t *tunnel) problemOf(err error, res resolution) *state.Problem {
 	return problemFor(err, t.spec, res.profile, t.lastProfile())
 }
 
+// again reports whether a client whose dial failed is held: the proxy is away, and
+// the tunnel's next resolution says since when.
+func (t *tunnel) again(err error) bool {
+	if !unreachable(err) {
+		return false
+	}
+	t.exam.doubt(err)
+	return true
+}
+
 func holdEnded(err error) bool {
 	return errors.Is(err, errHoldEnded) || errors.Is(err, proxies.ErrHoldEnded)
 }
 
 func refusalKind(code state.Code) db.RefusalKind {
 	switch code {
-	case state.CodeLoginNeeded, state.CodeNoProfile, state.CodeClockSkew:
+	case state.CodeLoginNeeded, state.CodeNoProfile, state.CodeClockSkew, state.CodeSessionOutdated:
 		return db.RefusalLogin
-	case state.CodeAccessDenied:
+	case state.CodeAccessDenied, state.CodeSessionRefused:
 		return db.RefusalDenied
 	case state.CodeMFARequired:
 		return db.RefusalMFA
-	case state.CodeProxyUnreachable, state.CodeProxyUntrusted:
+	case state.CodeProxyUnreachable, state.CodeProxyUntrusted, state.CodeLeafAway:
 		return db.RefusalUnreachable
 	case state.CodeUnknownResource, state.CodeUnknownCluster:
 		return db.RefusalUnknown

@@ -30,6 +30,7 @@ func (dbKind) carrier(s *Set, t *tunnel) carrier {
 		Port:     t.spec.Port,
 		Source:   t.source,
 		Hold:     t.spec.HoldDuration(),
+		Again:    t.again,
 		Grace:    s.cfg.Grace,
 		Logger:   s.cfg.Logger,
 		OnChange: t.onChange,
@@ -52,8 +53,10 @@ func (dbKind) target(spec state.TunnelSpec, _ string) tsh.Target {
 
 func (dbKind) viaChild(_ *tunnel, c *child, until time.Time) *credential {
 	dial := func(ctx context.Context) (net.Conn, error) { return c.proc.Dial(ctx) }
-	return &credential{dial: dial, validUntil: until}
+	return &credential{dial: dial, identity: c.identity(), validUntil: until}
 }
+
+func (dbKind) try(ctx context.Context, cred *credential) (net.Conn, error) { return cred.dial(ctx) }
 
 func (dbKind) find(ctx context.Context, r *resolver, spec state.TunnelSpec, f sessions.Session) (way, error) {
 	if f.Cluster == nil {
@@ -130,8 +133,8 @@ func dialDB(ctx context.Context, trusted *trust, f sessions.Session, proto db.Pr
 		Cert: cert.TLS, RootCAs: set.RootCAs, Insecure: set.Insecure,
 		ConnUpgrade: upgrade, ClusterCAs: clusterCAs,
 	}
-	dial := route.Dialer{Route: to, UpgradeNeeded: f.Cluster.RequireConnUpgrade}.Dial
-	return &credential{dial: dial, validUntil: cert.ValidUntil().Round(0)}, nil
+	dial := f.Cluster.Watched(route.Dialer{Route: to, UpgradeNeeded: f.Cluster.RequireConnUpgrade}.Dial)
+	return &credential{dial: dial, identity: cert.TLS, validUntil: cert.ValidUntil().Round(0)}, nil
 }
 
 func (dbKind) list(ctx context.Context, f sessions.Session, clusterName string) ([]ipc.Resource, error) {

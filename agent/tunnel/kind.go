@@ -3,6 +3,7 @@ package tunnel
 import (
 	"context"
 	"fmt"
+	"net"
 	"time"
 
 	"berth/agent/cluster"
@@ -26,6 +27,8 @@ type kind interface {
 	target(spec state.TunnelSpec, dir string) tsh.Target
 	// viaChild returns the credential for clients that tsh carries.
 	viaChild(t *tunnel, c *child, until time.Time) *credential
+	// try opens the way to the resource, as for a client.
+	try(ctx context.Context, cred *credential) (net.Conn, error)
 	// list returns what a cluster offers the session's user.
 	list(ctx context.Context, f sessions.Session, clusterName string) ([]ipc.Resource, error)
 	// hungUp words that the way to the resource broke before it said anything.

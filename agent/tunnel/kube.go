@@ -36,6 +36,7 @@ func (kubeKind) carrier(s *Set, t *tunnel) carrier {
 		Source:   t.kubeSource,
 		Now:      t.kubeNow,
 		Hold:     t.spec.HoldDuration(),
+		Again:    t.again,
 		As:       t.spec.As, AsGroups: t.spec.AsGroups,
 		Grace:  s.cfg.Grace,
 		Refuse: t.refuseKube,
@@ -54,6 +55,10 @@ func (kubeKind) target(spec state.TunnelSpec, dir string) tsh.Target {
 
 func (kubeKind) viaChild(t *tunnel, c *child, until time.Time) *credential {
 	return t.kubeCredential(c.identity(), c.proc.Dial, until)
+}
+
+func (kubeKind) try(ctx context.Context, cred *credential) (net.Conn, error) {
+	return cred.kube.Dial(ctx, "http/1.1")
 }
 
 func (kubeKind) find(ctx context.Context, r *resolver, spec state.TunnelSpec, f sessions.Session) (way, error) {
@@ -111,7 +116,10 @@ func dialKube(ctx context.Context, t *tunnel, f sessions.Session, cert *cluster.
 		ConnUpgrade: f.Cluster.ConnUpgradeRequired(),
 	}
 	dialer := route.Dialer{Route: to, UpgradeNeeded: f.Cluster.RequireConnUpgrade}
-	return t.kubeCredential(cert.TLS, dialer.DialHTTP, cert.ValidUntil()), nil
+	dial := func(ctx context.Context, versions ...string) (net.Conn, error) {
+		return f.Cluster.Watched(func(ctx context.Context) (net.Conn, error) { return dialer.DialHTTP(ctx, versions...) })(ctx)
+	}
+	return t.kubeCredential(cert.TLS, dial, cert.ValidUntil()), nil
 }
 
 // KubeServerName is the name by which a proxy is asked for Kubernetes, and for
@@ -142,7 +150,7 @@ func (kubeKind) list(ctx context.Context, f sessions.Session, clusterName string
 
 func (kubeKind) hungUp(p *state.Problem, err error, spec state.TunnelSpec, proxy string) {
 	p.Title = "Kubernetes not reached"
-	p.Text = fmt.Sprintf("%s was reached, but it did not lead tunnel %q to Kubernetes: %v.", proxy, spec.Name, rootCause(err))
+	p.Text = fmt.Sprintf("%s was reached, but it did not lead tunnel %q to Kubernetes: %s.", proxy, spec.Name, cluster.Why(rootCause(err)))
 	p.Action = "berth tunnel restart " + spec.Name
 }
 

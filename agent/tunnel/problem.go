@@ -12,6 +12,7 @@ import (
 	"berth/agent/sessions"
 	"berth/agent/state"
 	"berth/agent/tsh"
+	"berth/internal/plain"
 	"berth/proxies"
 	"berth/proxies/route"
 )
@@ -50,13 +51,81 @@ const titleTunnelFailed = "Tunnel failed"
 // mem is the agent's memory of the cluster's last profile.
 func problemFor(err error, spec state.TunnelSpec, proxy string, mem memory.Profile) *state.Problem {
 	p := &state.Problem{Since: time.Now().UTC()}
-	if classifySession(p, err, spec, proxy, mem) || classifyCluster(p, err, spec, proxy) || classifyTunnel(p, err, spec) {
+	if classifyFault(p, err, proxy) || classifySession(p, err, spec, proxy, mem) || classifyCluster(p, err, spec, proxy) || classifyTunnel(p, err, spec) {
 		return p
 	}
 	p.Code, p.Title = state.CodeUpstream, titleTunnelFailed
 	p.Text = fmt.Sprintf("Tunnel %q to %s in %s: %v.", spec.Name, spec.Resource, spec.Cluster, err)
 	p.Action = "berth tunnel restart " + spec.Name
 	return p
+}
+
+// SessionProblem words what keeps a session from its cluster; nil means nothing
+// that is known.
+func SessionProblem(f sessions.Session) *state.Problem {
+	fault := f.Fault()
+	if fault == nil {
+		return nil
+	}
+	return faultProblem(fault, f.Profile.ProxyAddr)
+}
+
+func faultProblem(fault *cluster.Fault, proxy string) *state.Problem {
+	p := problemFor(fault.Err, state.TunnelSpec{}, proxy, memory.Profile{})
+	p.Since = fault.Since.UTC()
+	return p
+}
+
+// classifyFault covers what is wrong for all tunnels of a session, or of a leaf
+// cluster, alike: its words name none of them.
+func classifyFault(p *state.Problem, err error, proxy string) bool {
+	var (
+		away    *cluster.UnreachableError
+		refused *cluster.RefusedError
+		old     *cluster.OutdatedError
+		leaf    *cluster.LeafAwayError
+	)
+	switch {
+	case errors.As(err, &refused):
+		p.Code, p.Title = state.CodeSessionRefused, "Session refused"
+		p.Text = fmt.Sprintf("%s refuses %s: %s", refused.Cluster, refused.User, refusedWhy(refused))
+		p.Action = "ask who runs " + refused.Cluster + "; berth goes on by itself when you are let in again"
+		if refused.Lock == "" {
+			p.Action = fmt.Sprintf("berth login --renew %s says more; berth goes on by itself when you are let in again", proxy)
+		}
+	case errors.As(err, &old) && old.Trust:
+		p.Code, p.Title = state.CodeSessionOutdated, "Cluster's CA is old"
+		p.Text = fmt.Sprintf("The CA of %s that the login at %s stored no longer fits: it was rotated, so berth cannot ask the cluster "+
+			"for certs or lists. Tunnels go on while their certs last.", old.Cluster, proxy)
+		p.Action = "berth login --renew " + proxy
+	case errors.As(err, &old):
+		p.Code, p.Title = state.CodeSessionOutdated, "Session no longer accepted"
+		p.Text = fmt.Sprintf("%s no longer accepts the certs of your login at %s: its user CA was rotated.", old.Cluster, proxy)
+		p.Action = "berth login --renew " + proxy
+	case errors.As(err, &leaf):
+		p.Code, p.Title = state.CodeLeafAway, "Leaf cluster away"
+		p.Text = fmt.Sprintf("%s is not connected to %s at the moment.", leaf.Leaf, leaf.Root)
+		p.Action = "berth keeps trying; ask who runs " + leaf.Leaf
+	case errors.As(err, &away), errors.Is(err, route.ErrUnreachable):
+		p.Code, p.Title = state.CodeProxyUnreachable, "Proxy unreachable"
+		p.Text = fmt.Sprintf("The proxy %s does not answer: %s.", proxy, cluster.Why(rootCause(err)))
+		p.Action = "check the network or VPN; berth keeps trying"
+	default:
+		return false
+	}
+	return true
+}
+
+// refusedWhy says why, as far as the cluster or a login was told.
+func refusedWhy(refused *cluster.RefusedError) string {
+	switch why := plain.Line(strings.TrimPrefix(refused.Err.Error(), "access denied")); {
+	case refused.Lock != "":
+		return fmt.Sprintf("locked, %q.", plain.Line(refused.Lock))
+	case strings.Contains(why, "not found"):
+		return "access denied; the user is deleted."
+	default:
+		return "access denied; locked or deleted?"
+	}
 }
 
 // classifySession covers what a login would mend, or a correct clock.
@@ -86,7 +155,6 @@ func classifySession(p *state.Problem, err error, spec state.TunnelSpec, proxy s
 // classifyCluster covers what the cluster, or the way to it, refuses.
 func classifyCluster(p *state.Problem, err error, spec state.TunnelSpec, proxy string) bool {
 	var (
-		away       *cluster.UnreachableError
 		denied     *cluster.AccessDeniedError
 		noCluster  *cluster.UnknownClusterError
 		noDatabase *cluster.UnknownDatabaseError
@@ -124,10 +192,6 @@ func classifyCluster(p *state.Problem, err error, spec state.TunnelSpec, proxy s
 		p.Code, p.Title = state.CodeProxyUntrusted, "CA file unusable"
 		p.Text = fmt.Sprintf("The %v.", caFile)
 		p.Action = "berth config edit"
-	case errors.As(err, &away), errors.Is(err, route.ErrUnreachable):
-		p.Code, p.Title = state.CodeProxyUnreachable, "Proxy unreachable"
-		p.Text = fmt.Sprintf("The proxy %s does not answer: %v.", proxy, rootCause(err))
-		p.Action = "check the network or VPN; berth keeps trying"
 	case kinds[spec.Kind] != nil && (errors.Is(err, proxies.ErrClosedEarly) || errors.Is(err, route.ErrHandshake)):
 		p.Code = state.CodeUpstream
 		kinds[spec.Kind].hungUp(p, err, spec, proxy)

@@ -54,17 +54,66 @@ func (r *resolver) resolve(ctx context.Context, t *tunnel, reason Reason) resolu
 	case now.Before(f.Profile.Session.ValidFrom):
 		return r.failed(t, res, &clockSkewError{validFrom: f.Profile.Session.ValidFrom})
 	}
+	if fault := r.fault(ctx, f, reason); fault != nil {
+		return r.kept(t, res, fault)
+	}
 	set, err := r.config().ProxyTrust(f.Profile.ProxyAddr)
 	if err != nil {
 		return r.failed(t, res, err)
 	}
-	if reason == Verify && f.Cluster != nil {
-		if err := f.Cluster.Ping(ctx); err != nil {
-			return r.failed(t, res, err)
-		}
-		t.forgiveUnreachable()
+	found := r.connect(ctx, t, res, f, set)
+	if found.err == nil || f.Cluster == nil {
+		return found
 	}
-	return r.connect(ctx, t, res, f, set)
+	// What one call met may be so for all of them.
+	var denied *cluster.AccessDeniedError
+	if errors.As(found.err, &denied) || unreachable(found.err) {
+		f.Cluster.Check(ctx)
+	}
+	if fault := f.Fault(); fault != nil {
+		return r.kept(t, res, fault)
+	}
+	return found
+}
+
+// fault returns what keeps the session from its cluster and leaves nothing to
+// try. Where a client waits, or a connection may be dead, the cluster is asked
+// first.
+func (r *resolver) fault(ctx context.Context, f sessions.Session, reason Reason) *cluster.Fault {
+	if f.Cluster == nil {
+		return nil
+	}
+	if reason == Verify {
+		// It doubts the session where it fails.
+		if err := f.Cluster.Ping(ctx); err != nil {
+			f.Cluster.Check(ctx)
+		}
+	}
+	fault := f.Cluster.Fault()
+	if fault != nil && reason == client {
+		fault = f.Cluster.Check(ctx)
+	}
+	if fault == nil {
+		return nil
+	}
+	if old, ok := errors.AsType[*cluster.OutdatedError](fault.Err); ok {
+		// A connection that was open before the rotation still mints, and certs of
+		// the new CA.
+		if !old.Trust {
+			f.Cluster.ForgetBefore(fault.Since)
+		}
+		return nil
+	}
+	return fault
+}
+
+// kept is the outcome when the session is kept from its cluster.
+func (r *resolver) kept(t *tunnel, res resolution, fault *cluster.Fault) resolution {
+	res = r.failed(t, res, fault.Err)
+	if res.problem != nil {
+		res.problem, res.dated = faultProblem(fault, res.profile), true
+	}
+	return res
 }
 
 // connect finds the credential that goes with a valid session.
@@ -141,8 +190,12 @@ func (r *resolver) waiting(t *tunnel, res resolution, err error) resolution {
 	res.state, res.err = state.TunnelWaitingForLogin, err
 	res.problem = problemFor(err, t.spec, res.profile, t.lastProfile())
 	// Only a changed session helps, and that wakes the tunnel at once; the
-	// distant next look is for clocks that were set.
+	// distant next look is for clocks that were set. A leaf cluster that joins
+	// wakes nothing.
 	res.next = time.Now().Add(time.Minute)
+	if errors.Is(err, sessions.ErrNoProfile) && len(r.sessions.Usable(time.Now())) > 0 {
+		res.next = time.Now().Add(leafEvery)
+	}
 	return res
 }
 
@@ -155,6 +208,9 @@ func (r *resolver) failed(t *tunnel, res resolution, err error) resolution {
 	}
 	res.problem = problemFor(err, t.spec, res.profile, t.lastProfile())
 	res.state = state.TunnelError
+	if _, ok := errors.AsType[*cluster.LeafAwayError](err); ok {
+		res.next = time.Now().Add(leafEvery)
+	}
 	if refused(err) {
 		t.currentChild().gate()
 	}
@@ -174,13 +230,18 @@ func (r *resolver) release(t *tunnel) {
 	}
 }
 
+// leafEvery is how often a leaf cluster that is away, or is yet to join, is looked
+// for.
+const leafEvery = 3 * time.Second
+
 // refused reports whether err is the cluster's own no, after which an older
 // cert has no business being used.
 func refused(err error) bool {
 	var denied *cluster.AccessDeniedError
 	var unknown *cluster.UnknownDatabaseError
 	var unknownKube *cluster.UnknownKubeError
-	return errors.As(err, &denied) || errors.As(err, &unknown) || errors.As(err, &unknownKube)
+	var locked *cluster.RefusedError
+	return errors.As(err, &denied) || errors.As(err, &locked) || errors.As(err, &unknown) || errors.As(err, &unknownKube)
 }
 
 func unreachable(err error) bool {

@@ -26,6 +26,7 @@ import (
 	"berth/agent/sessions"
 	"berth/agent/state"
 	"berth/agent/tunnel/history"
+	"berth/internal/wake"
 )
 
 // Config says what the tunnels are made of.
@@ -198,8 +199,8 @@ func (s *Set) newTunnel(spec state.TunnelSpec) *tunnel {
 			return p
 		},
 		history: s.book.Of(spec.Name),
-		kick:    make(chan Reason, 1),
-		status:  resolution{state: state.TunnelConnecting, engine: state.EngineNative},
+		kick:    make(chan Reason, 1), exam: exam{asked: wake.NewSignal()},
+		status: resolution{state: state.TunnelConnecting, engine: state.EngineNative},
 	}
 	t.px = s.newCarrier(t)
 	return t

@@ -3,7 +3,6 @@ package tunnel
 import (
 	"cmp"
 	"context"
-	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -16,7 +15,6 @@ import (
 	"berth/internal/wake"
 	"berth/proxies"
 	"berth/proxies/kube"
-	"berth/proxies/route"
 )
 
 const (
@@ -42,6 +40,7 @@ type tunnel struct {
 	lastProfile func() memory.Profile
 	history     *history.History
 	foreign     foreigners
+	exam        exam
 	kick        chan Reason    // capacity 1
 	changed     wake.Broadcast // cur, status or attempts have changed
 
@@ -58,6 +57,10 @@ type resolving interface {
 	// resolve makes one attempt. It blocks no longer than the deadlines of the
 	// calls it makes.
 	resolve(ctx context.Context, t *tunnel, reason Reason) resolution
+	// examine finds out why a connection failed with err: by the session, by the
+	// cluster, or by the way to the resource, which it tries itself. nil means
+	// that all of them are well.
+	examine(ctx context.Context, t *tunnel, err error) error
 	// release drops what is held for the tunnel, so that the next resolution
 	// starts from nothing.
 	release(t *tunnel)
@@ -100,6 +103,22 @@ type resolution struct {
 	cred         *credential
 	next         time.Time // when to resolve again by itself; zero: only when something changes
 	keep         bool      // the credential there was may go on being used
+	dated        bool      // problem knows since when it is
+}
+
+// isAway reports whether the proxy did not answer.
+func (r resolution) isAway() bool { return r.state == state.TunnelError && unreachable(r.err) }
+
+// awaited is what a client that is held waits for.
+func (r resolution) awaited() string {
+	switch {
+	case r.state == state.TunnelWaitingForLogin:
+		return "a login"
+	case r.isAway():
+		return "the proxy"
+	default:
+		return "a cert"
+	}
 }
 
 type dialFailure struct {
@@ -111,7 +130,7 @@ type dialFailure struct {
 type credential struct {
 	dial       proxies.Dial
 	kube       *kube.Upstream // in place of dial, for a tunnel to Kubernetes
-	identity   any            // what kube was made for; comparable
+	identity   any            // what it was made for: the cert, or tsh's session; comparable
 	validUntil time.Time
 }
 
@@ -125,6 +144,7 @@ func (t *tunnel) run(ctx context.Context) {
 			t.log.Error("tunnel ended", "err", err)
 		}
 	})
+	wg.Go(func() { t.keepExamined(ctx) })
 	t.keepResolved(ctx)
 	t.stopChild()
 	wg.Wait()
@@ -140,8 +160,9 @@ func (t *tunnel) keepResolved(ctx context.Context) {
 	var next, last time.Time
 	reason := Changed
 	for {
-		if reason == client && time.Since(last) < clientRetry {
-			if !wake.Sleep(ctx, clientRetry-time.Since(last)) {
+		if reason == client {
+			var ok bool
+			if reason, ok = t.spare(ctx, clientRetry-time.Since(last)); !ok {
 				return
 			}
 		}
@@ -163,6 +184,25 @@ func (t *tunnel) keepResolved(ctx context.Context) {
 		}
 		if reason == Changed {
 			pause.Reset()
+		}
+	}
+}
+
+// spare has a client's attempt wait, unless there is another reason for one; false
+// means ctx ended.
+func (t *tunnel) spare(ctx context.Context, pause time.Duration) (Reason, bool) {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return 0, false
+		case r := <-t.kick:
+			if r != client {
+				return r, true
+			}
+		case <-timer.C:
+			return client, true
 		}
 	}
 }
@@ -198,11 +238,14 @@ func (t *tunnel) adopt(res resolution) {
 	was := t.status
 	switch {
 	case res.cred != nil:
+		if t.dialErr != nil && t.cur != nil && t.cur.identity != res.cred.identity {
+			t.exam.doubt(t.dialErr.err) // with another cert it may be otherwise
+		}
 		t.cur = res.cred
 	case !res.keep:
 		t.cur = nil
 	}
-	if res.problem != nil && was.problem != nil && was.problem.Code == res.problem.Code {
+	if !res.dated && res.problem != nil && was.problem != nil && was.problem.Code == res.problem.Code {
 		res.problem.Since = was.problem.Since
 	}
 	t.status = res
@@ -307,14 +350,6 @@ func (t *tunnel) servesSameIdentity(res resolution) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.cur.validAt(time.Now()) && t.status.profile == res.profile
-}
-
-// forgiveUnreachable forgets a dial failure that was the network's: the proxy
-// just answered.
-func (t *tunnel) forgiveUnreachable() {
-	if f := t.dialFailure(); f != nil && errors.Is(f.err, route.ErrUnreachable) {
-		t.setDialFailure(nil)
-	}
 }
 
 // takeChild sets the tsh that carries the tunnel and returns the one before.

@@ -54,9 +54,7 @@ func newTransport(t *Tunnel, up *Upstream) *transport {
 	tr := &transport{up: up}
 	dial := func(versions ...string) func(context.Context, string, string) (net.Conn, error) {
 		return func(ctx context.Context, _, _ string) (net.Conn, error) {
-			ctx, cancel := context.WithTimeout(ctx, proxies.MaxDialTimeout)
-			defer cancel()
-			return up.Dial(ctx, versions...)
+			return t.dial(ctx, up, versions)
 		}
 	}
 	tr.shared = &http.Transport{
@@ -86,6 +84,19 @@ func newTransport(t *Tunnel, up *Upstream) *transport {
 		ErrorLog:     slog.NewLogLogger(t.log.Handler(), slog.LevelDebug),
 	}
 	return tr
+}
+
+// dial opens a connection, and tries again as long as a client may be held and it
+// may help.
+func (t *Tunnel) dial(ctx context.Context, up *Upstream, versions []string) (net.Conn, error) {
+	for began := time.Now(); ; {
+		ctx, cancel := context.WithTimeout(ctx, proxies.MaxDialTimeout)
+		conn, err := up.Dial(ctx, versions...)
+		cancel()
+		if err == nil || time.Since(began) >= t.cfg.Hold || !t.cfg.Again(err) {
+			return conn, err
+		}
+	}
 }
 
 // RoundTrip sends a request the way it needs.

@@ -57,6 +57,9 @@ type Config struct {
 	// has proxies.MaxDialTimeout to fetch a cert and should not wait for a
 	// person. A client that says how long it waits is answered before that.
 	Hold time.Duration
+	// Again reports whether to dial again after a dial failed with err, for as long
+	// as a request may be held. nil means never.
+	Again func(err error) bool
 	// As and AsGroups are the Kubernetes user and groups to impersonate, for
 	// requests that name none.
 	As       string
@@ -119,6 +122,9 @@ func New(cfg Config) *Tunnel {
 	}
 	if cfg.OnEvent == nil {
 		cfg.OnEvent = func(proxies.Event) {}
+	}
+	if cfg.Again == nil {
+		cfg.Again = func(error) bool { return false }
 	}
 	if cfg.Refuse == nil {
 		cfg.Refuse = plainRefusal

@@ -121,9 +121,9 @@ func (h *History) burstLocked(key entryKey, at time.Time, gap time.Duration) (e 
 	return e, true
 }
 
-// Connection learns from a step in a connection's life. forLogin says that the
-// tunnel waits for a login now; problem puts an error into a few words.
-func (h *History) Connection(ev proxies.Event, forLogin bool, problem func(error) string) {
+// Connection learns from a step in a connection's life. awaited is what a client
+// that is held now waits for; problem puts an error into a few words.
+func (h *History) Connection(ev proxies.Event, awaited string, problem func(error) string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	addr := ev.Client.String()
@@ -131,7 +131,10 @@ func (h *History) Connection(ev proxies.Event, forLogin bool, problem func(error
 	switch ev.Kind {
 	case proxies.EventAccepted, proxies.EventAnswered: // a later event says what became of it
 	case proxies.EventWaiting:
-		e, fresh := h.burstLocked(entryKey{kind: state.EventWaited, forLogin: forLogin}, ev.At, burstGap)
+		if waiter != nil {
+			return // it has been dialled for meanwhile, in vain
+		}
+		e, fresh := h.burstLocked(entryKey{kind: state.EventWaited, awaited: awaited}, ev.At, burstGap)
 		h.countLocked(e, fresh, ev)
 		e.waiting++
 		h.held[addr] = e
@@ -288,9 +291,9 @@ func (h *History) Events(now time.Time) []state.Event {
 
 // entryKey says which events share a line.
 type entryKey struct {
-	kind     state.EventKind
-	forLogin bool   // of EventWaited
-	why      string // of the others
+	kind    state.EventKind
+	awaited string // of EventWaited
+	why     string // of the others
 }
 
 // entry is one line of a history: one event, or a burst of the same.
@@ -341,10 +344,7 @@ func (e *entry) words(now time.Time) string {
 }
 
 func (e *entry) waitWords(now time.Time) string {
-	what := "a cert"
-	if e.key.forLogin {
-		what = "a login"
-	}
+	what := e.key.awaited
 	switch {
 	case e.waiting == e.count && e.count == 1:
 		return fmt.Sprintf("%s waits for %s, for %s now", e.who(), what, when.Wait(now.Sub(e.at)))

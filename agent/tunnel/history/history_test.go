@@ -41,7 +41,7 @@ func (ht *historyTest) step(kind proxies.EventKind, port int, more ...func(*prox
 	for _, m := range more {
 		m(&ev)
 	}
-	ht.h.Connection(ev, true, func(err error) string { return err.Error() })
+	ht.h.Connection(ev, "a login", func(err error) string { return err.Error() })
 }
 
 func (ht *historyTest) state(s state.TunnelState, code state.Code, text string) {

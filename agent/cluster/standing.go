@@ -1,0 +1,280 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/gravitational/teleport/api/client"
+
+	"berth/internal/wake"
+)
+
+const (
+	// knockEvery is how often an unreachable proxy is tried, so that berth is
+	// back within a second of it; after knockLong of that, knockSlowly.
+	knockEvery  = 500 * time.Millisecond
+	knockSlowly = 5 * time.Second
+	knockLong   = 10 * time.Minute
+	// askEvery is how often a cluster that refuses the session is asked again.
+	askEvery = 15 * time.Second
+	// askAgain is the least time between two checks that callers ask for.
+	askAgain = 200 * time.Millisecond
+	// doubtEvery is how often a refusal of one call has the cluster asked whether
+	// it refuses everything.
+	doubtEvery = 15 * time.Second
+	// slow is how long a dial or a call takes without a doubt: one that gets no
+	// answer at all takes seconds to fail.
+	slow = 700 * time.Millisecond
+	// verdictWait is how long a caller waits for a check.
+	verdictWait = time.Second
+)
+
+// Fault is what keeps a session from its cluster, whatever is asked. It is
+// immutable.
+type Fault struct {
+	Since time.Time // when it was first seen
+	Err   error     // an UnreachableError, a RefusedError or an OutdatedError
+}
+
+// standing is how a session stands with its cluster. Whenever there is a doubt,
+// one goroutine asks, over a connection of its own, until all is well: an open
+// connection says nothing of a proxy that is gone or of a CA that was rotated.
+type standing struct {
+	checks sync.WaitGroup // of the goroutine
+	moved  wake.Broadcast // woken after each check
+	ask    wake.Signal    // check now
+
+	mu      sync.Mutex // guards everything below
+	asking  bool       // the goroutine runs
+	broken  bool       // the connections there are failed: replace them
+	fault   *Fault     // nil: all is well, as far as is known
+	began   time.Time  // of the doubt
+	checked int        // checks finished so far
+	denied  time.Time  // when a refusal of one call last made a doubt
+	lock    string     // what a login was told of a lock
+}
+
+// Fault returns what keeps the session from its cluster; nil means nothing that
+// is known.
+func (c *Cluster) Fault() *Fault {
+	c.stand.mu.Lock()
+	defer c.stand.mu.Unlock()
+	return c.stand.fault
+}
+
+// Check asks the cluster over a new connection whether it still accepts the
+// session, and returns the fault that it finds. It takes verdictWait at most.
+func (c *Cluster) Check(ctx context.Context) *Fault {
+	c.doubt(false)
+	fault, _ := c.verdict(ctx)
+	return fault
+}
+
+// Watched returns dial, which goes to the session's proxy: while it is slow the
+// cluster is asked whether it is away.
+func (c *Cluster) Watched(dial func(context.Context) (net.Conn, error)) func(context.Context) (net.Conn, error) {
+	return func(ctx context.Context) (net.Conn, error) {
+		defer c.doubtWhenSlow()()
+		return dial(ctx)
+	}
+}
+
+// doubtWhenSlow has the cluster asked how the session stands unless the function
+// that it returns is called soon.
+func (c *Cluster) doubtWhenSlow() (stop func()) {
+	timer := time.AfterFunc(slow, func() { c.doubt(false) })
+	return func() { timer.Stop() }
+}
+
+// NoteLock notes what a login was told of a lock on the session's user.
+func (c *Cluster) NoteLock(message string) {
+	c.stand.mu.Lock()
+	c.stand.lock = message
+	c.stand.mu.Unlock()
+	c.doubt(false)
+}
+
+// doubt has the cluster asked how the session stands. broken says that the
+// connections there are failed.
+func (c *Cluster) doubt(broken bool) {
+	s := &c.stand
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.broken = s.broken || broken
+	switch {
+	case c.ctx.Err() != nil:
+	case s.asking:
+		s.ask.Wake()
+	default:
+		s.asking, s.began = true, time.Now().Round(0)
+		s.checks.Go(c.keepAsking)
+	}
+}
+
+// doubtRefusal is doubt for a call that was refused, which is mostly that call's
+// own affair.
+func (c *Cluster) doubtRefusal() {
+	s := &c.stand
+	s.mu.Lock()
+	lately := time.Since(s.denied) < doubtEvery
+	if !lately {
+		s.denied = time.Now()
+	}
+	s.mu.Unlock()
+	if !lately {
+		c.doubt(false)
+	}
+}
+
+// verdict waits for the next check to end, for verdictWait at most, and returns
+// the fault there is then; decided says that one has ended.
+func (c *Cluster) verdict(ctx context.Context) (fault *Fault, decided bool) {
+	s := &c.stand
+	s.mu.Lock()
+	seen := s.checked
+	s.mu.Unlock()
+	decided = s.moved.Until(ctx, verdictWait, func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.checked != seen || !s.asking
+	})
+	return c.Fault(), decided
+}
+
+// keepAsking checks until all is well, or the session is closed.
+func (c *Cluster) keepAsking() {
+	s := &c.stand
+	for {
+		clt, err := c.check(c.ctx)
+		if c.ctx.Err() != nil {
+			if clt != nil {
+				_ = clt.Close() // nothing was asked that is lost
+			}
+			return
+		}
+		well, pause := c.judge(clt, err)
+		s.moved.Wake()
+		if well {
+			return
+		}
+		began := time.Now()
+		timer := time.NewTimer(pause)
+		select {
+		case <-c.ctx.Done():
+		case <-timer.C:
+		case <-s.ask:
+			wake.Sleep(c.ctx, askAgain-time.Since(began))
+		}
+		timer.Stop()
+	}
+}
+
+// check asks the root's auth service over a connection of its own, which it
+// returns.
+func (c *Cluster) check(ctx context.Context) (*client.Client, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	pool, err := c.ClusterCAs(ctx, c.root)
+	if err != nil {
+		return nil, err
+	}
+	clt, err := c.connect(c.root, pool)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := clt.Ping(ctx); err != nil {
+		_ = clt.Close() // the failure is err
+		return nil, c.classify(ctx, "ping "+c.root, err)
+	}
+	c.answered.Store(true)
+	return clt, nil
+}
+
+// judge notes what a check has found, reports whether all is well, and returns
+// when to check again otherwise.
+func (c *Cluster) judge(clt *client.Client, err error) (well bool, pause time.Duration) {
+	s := &c.stand
+	s.mu.Lock()
+	was, replace := s.fault, s.broken || s.fault != nil
+	var denied *AccessDeniedError
+	var away *UnreachableError
+	next := &Fault{Since: s.began, Err: err}
+	pause = askEvery
+	switch {
+	case errors.As(err, &denied):
+		next.Err = &RefusedError{Cluster: c.root, User: c.profile.User, Lock: s.lock, Err: denied.Err}
+	case isOutdated(err):
+	case errors.As(err, &away):
+		if pause = knockEvery; time.Since(s.began) > knockLong {
+			pause = knockSlowly
+		}
+	default: // it answers; the end of a session is nothing to ask about
+		next, s.lock = nil, ""
+	}
+	switch {
+	case next == nil:
+		s.asking, s.broken = false, false
+	case was != nil && sameFault(was.Err, next.Err):
+		next.Since = was.Since
+	case was != nil: // one trouble gave way to another
+		s.began = time.Now().Round(0)
+		next.Since = s.began
+	}
+	s.fault = next
+	s.checked++
+	s.mu.Unlock()
+
+	if next == nil && clt != nil {
+		c.adopt(clt, replace)
+	}
+	if (was == nil) != (next == nil) || was != nil && next != nil && was.Err.Error() != next.Err.Error() {
+		c.log.Info("session's standing", "fault", faultWords(next), "since", s.began)
+		c.onStanding()
+	}
+	return next == nil, pause
+}
+
+func faultWords(f *Fault) string {
+	if f == nil {
+		return "none"
+	}
+	return f.Err.Error()
+}
+
+// sameFault reports whether two faults are of the same kind.
+func sameFault(a, b error) bool {
+	kind := func(err error) int {
+		switch e := err.(type) { //nolint:errorlint // judge made it
+		case *RefusedError:
+			return 1
+		case *OutdatedError:
+			if e.Trust {
+				return 2
+			}
+			return 3
+		default:
+			return 0
+		}
+	}
+	return kind(a) == kind(b)
+}
+
+// adopt makes clt the connection to the root where the ones there are failed, and
+// closes them; otherwise it closes clt.
+func (c *Cluster) adopt(clt *client.Client, replace bool) {
+	if !replace {
+		_ = clt.Close() // it has served
+		return
+	}
+	c.reset()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed || c.clients[c.root] != nil {
+		_ = clt.Close() // another was faster
+		return
+	}
+	c.clients[c.root] = clt
+}

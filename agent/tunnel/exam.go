@@ -1,0 +1,183 @@
+package tunnel
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"berth/agent/cluster"
+	"berth/internal/wake"
+	"berth/proxies"
+	"berth/proxies/db"
+)
+
+const (
+	// examTime bounds one examination: a client waits for its outcome.
+	examTime = 3 * time.Second
+	// examFresh is how long the outcome of an examination is good for.
+	examFresh = time.Second
+	// examEvery is how often a way that is broken is tried again.
+	examEvery = 15 * time.Second
+	// silence is how long a server that speaks second, and in words that berth
+	// does not know, may take to hang up.
+	silence = 400 * time.Millisecond
+)
+
+// exam is what is found out about a tunnel after one of its connections has
+// failed. The failure alone says little: the client may have spoken another
+// protocol, and the session or the cluster may be at fault.
+type exam struct {
+	asked wake.Signal // there is a failure to look into
+
+	turn sync.Mutex // held while one is looked into
+
+	mu   sync.Mutex // guards everything below
+	err  error      // the newest failure
+	at   time.Time  // when the last examination ended
+	last error      // what it found; nil: all is well
+}
+
+// doubt has a failure looked into.
+func (e *exam) doubt(err error) {
+	e.mu.Lock()
+	e.err = err
+	e.mu.Unlock()
+	e.asked.Wake()
+}
+
+// keepExamined looks into failures, and again into what is broken, until ctx
+// ends.
+func (t *tunnel) keepExamined(ctx context.Context) {
+	timer := time.NewTimer(examEvery)
+	defer timer.Stop()
+	for {
+		timer.Reset(examEvery)
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.exam.asked:
+			t.exam.mu.Lock()
+			err := t.exam.err
+			t.exam.mu.Unlock()
+			t.examine(ctx, err)
+		case <-timer.C:
+			if f := t.dialFailure(); f != nil {
+				t.examine(ctx, f.err)
+			}
+		}
+	}
+}
+
+// whyHungUp returns why the upstream hung up on a client, in place of err.
+func (t *tunnel) whyHungUp(err error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), examTime)
+	defer cancel()
+	if why := t.examine(ctx, err); why != nil {
+		return why
+	}
+	return err
+}
+
+// examine looks into a failure and makes the outcome the tunnel's state. It
+// returns what was found; nil means that all is well.
+func (t *tunnel) examine(ctx context.Context, err error) error {
+	t.exam.turn.Lock()
+	defer t.exam.turn.Unlock()
+	t.exam.mu.Lock()
+	last, fresh := t.exam.last, time.Since(t.exam.at) < examFresh
+	t.exam.mu.Unlock()
+	if fresh {
+		return last
+	}
+	ctx, cancel := context.WithTimeout(ctx, examTime)
+	defer cancel()
+	why := t.resolver.examine(ctx, t, err)
+	t.exam.mu.Lock()
+	t.exam.last, t.exam.at = why, time.Now()
+	t.exam.mu.Unlock()
+	switch was := t.dialFailure(); {
+	case isFault(why): // it is the session's, and the next resolution says so
+		t.setDialFailure(nil)
+		t.wake(Changed)
+	case why == nil:
+		t.setDialFailure(nil)
+	case was == nil:
+		t.setDialFailure(&dialFailure{at: time.Now(), err: why})
+	default:
+		t.setDialFailure(&dialFailure{at: was.at, err: why})
+	}
+	return why
+}
+
+// isFault reports whether err is what keeps a session from its cluster.
+func isFault(err error) bool {
+	var away *cluster.UnreachableError
+	var refused *cluster.RefusedError
+	var old *cluster.OutdatedError
+	return errors.As(err, &away) || errors.As(err, &refused) || errors.As(err, &old)
+}
+
+// examine asks the cluster whether it still accepts the session, and then tries
+// the way itself, as a client would.
+func (r *resolver) examine(ctx context.Context, t *tunnel, err error) error {
+	f := r.sessions.ForCluster(t.spec.Cluster, time.Now())
+	if f.Cluster == nil {
+		return err
+	}
+	if fault := f.Cluster.Check(ctx); fault != nil {
+		return fault.Err
+	}
+	if t.spec.Cluster != f.Cluster.Root() {
+		if err := f.Cluster.PingLeaf(ctx, t.spec.Cluster); err != nil {
+			return err
+		}
+	}
+	t.mu.Lock()
+	cur, protocol := t.cur, t.status.protocol
+	t.mu.Unlock()
+	if !cur.validAt(time.Now()) {
+		return nil // there is no way to try; the resolution says why
+	}
+	conn, err := kinds[t.spec.Kind].try(ctx, cur)
+	if err != nil {
+		return err
+	}
+	defer conn.Close() //nolint:errcheck // it has served
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	defer stop()
+	if t.spec.Kind.Info().ShowsCert { // of Kubernetes the handshake was asked
+		return nil
+	}
+	return greet(conn, protocol)
+}
+
+// greet says what a client of the protocol says first, and returns an error if
+// the server hangs up instead of answering.
+func greet(conn net.Conn, protocol string) error {
+	proto, _ := db.Lookup(protocol)
+	first, known := proto.Hello()
+	until := time.Now().Add(examTime)
+	if !known {
+		until = time.Now().Add(silence)
+	}
+	if err := conn.SetDeadline(until); err != nil {
+		return err
+	}
+	if _, err := io.WriteString(conn, first); err != nil {
+		return errors.Join(proxies.ErrClosedEarly, err)
+	}
+	_, err := bufio.NewReader(conn).ReadByte()
+	var wait net.Error
+	switch {
+	case err == nil, errors.As(err, &wait) && wait.Timeout() && !known:
+		return nil
+	case errors.Is(err, io.EOF):
+		return proxies.ErrClosedEarly
+	default:
+		return errors.Join(proxies.ErrClosedEarly, err)
+	}
+}
