@@ -14,6 +14,7 @@ type Database struct {
 	Protocol    string // as Teleport says it: postgres, mysql, …
 	Description string
 	Labels      map[string]string
+	Version     string // of a MySQL server; empty where the cluster knows none
 }
 
 func databases() *listing[Database] {
@@ -26,6 +27,7 @@ func databases() *listing[Database] {
 				if db := s.GetDatabase(); db != nil {
 					dbs = append(dbs, Database{
 						Name: db.GetName(), Protocol: db.GetProtocol(), Description: db.GetDescription(), Labels: maps.Clone(db.GetAllLabels()),
+						Version: db.GetMySQLServerVersion(),
 					})
 				}
 			}

@@ -105,13 +105,17 @@ func (dbKind) find(ctx context.Context, r *resolver, spec state.TunnelSpec, f se
 		return f.Cluster.DBCert(ctx, to)
 	}
 	w.dialled = func(ctx context.Context, _ *tunnel, cert *cluster.Cert, set config.ProxyTrust) (*credential, error) {
-		return dialDB(ctx, &r.trust, f, proto, cert, set)
+		return dialDB(ctx, &r.trust, f, proto, database.Version, cert, set)
 	}
 	return w, nil
 }
 
-// dialDB makes of a cert the way to dial a database.
-func dialDB(ctx context.Context, trusted *trust, f sessions.Session, proto db.Protocol, cert *cluster.Cert, set config.ProxyTrust) (*credential, error) {
+// dialDB makes of a cert the way to dial a database. Of some protocols the
+// cluster knows the server's version.
+func dialDB(
+	ctx context.Context, trusted *trust, f sessions.Session, proto db.Protocol, version string, cert *cluster.Cert,
+	set config.ProxyTrust,
+) (*credential, error) {
 	upgrade := f.Cluster.ConnUpgradeRequired()
 	var clusterCAs *x509.CertPool
 	var err error
@@ -129,7 +133,7 @@ func dialDB(ctx context.Context, trusted *trust, f sessions.Session, proto db.Pr
 		return nil, fmt.Errorf("profile %s: proxy address: %w", f.Profile.Name, err)
 	}
 	to := route.Route{
-		ProxyAddr: f.Profile.ProxyAddr, ServerName: host, ALPN: proto.ALPN,
+		ProxyAddr: f.Profile.ProxyAddr, ServerName: host, ALPN: proto.ALPN, ALPNHints: proto.ALPNHints(version),
 		Cert: cert.TLS, RootCAs: set.RootCAs, Insecure: set.Insecure,
 		ConnUpgrade: upgrade, ClusterCAs: clusterCAs,
 	}

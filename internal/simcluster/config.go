@@ -130,6 +130,8 @@ type Database struct {
 	// Backend answers the clients; nil means the simulated server for
 	// Protocol, or an echo where there is none.
 	Backend simdb.Backend
+
+	version string // of a MySQL, as the database service has found it
 }
 
 // Kube is a Kubernetes cluster of a cluster.
