@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"berth/agent/state"
 	"berth/internal/clientenv"
@@ -30,6 +31,19 @@ type kubeConnection struct {
 // kubectl is the usual client's command for a tunnel.
 func kubectl(path, tunnel string) []string {
 	return []string{"kubectl", "--kubeconfig", path, "--context", kubeconfig.ContextName(tunnel)}
+}
+
+// serverURL is what berth's kubeconfig has clients of the tunnel call. The agent
+// may not have written it yet: then it is the tunnel's address.
+func serverURL(path string, t state.Tunnel) string {
+	if data, err := os.ReadFile(path); err == nil {
+		contexts, err := kubeconfig.Contexts(data)
+		i := slices.IndexFunc(contexts, func(c kubeconfig.Context) bool { return c.Name == t.Name })
+		if err == nil && i >= 0 {
+			return contexts[i].Server
+		}
+	}
+	return "https://" + t.Address
 }
 
 // kubeCommands holds the commands' behaviour for tunnels to Kubernetes.
@@ -60,7 +74,7 @@ func (kubeCommands) printURL(a *app, t state.Tunnel, o urlOptions) error {
 	c := kubeConnection{
 		Name: t.Name, Protocol: "kubernetes", Kubeconfig: path, Context: kubeconfig.ContextName(t.Name),
 		Formats: map[string]string{
-			string(db.URL): "https://" + t.Address,
+			string(db.URL): serverURL(path, t),
 			string(db.Env): "export KUBECONFIG=" + shell.Quote(path),
 		},
 		Command: kubectl(path, t.Name),
