@@ -151,7 +151,7 @@ vuln: $(GOVULNCHECK) ## known vulnerabilities in what is linked (needs the vulne
 
 .PHONY: check
 check: ## everything that needs no running program
-	@echo "check: the modules, a linter, two other systems, dead code, the documents: 1 minute, the first time 8"
+	@echo "check: the modules, a linter, two other systems, dead code, the documents: 3 minutes, the first time 8"
 	@$(MAKE) --no-print-directory tidy-check deps-check lint cross deadcode docs-check
 	@echo "check: all is well"
 

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Fails on functions that nothing reaches. What a program of one system alone
 # uses is compiled, and tested, on all: a function is dead if it is on each of
-# them. The simulation is there for tests, which count for it.
+# them. The simulation is there for tests, which count for it; what hides a secret
+# from whoever prints it is there so that it need not be called.
 #
 #   deadcode.sh DEADCODE    the program, golang.org/x/tools/cmd/deadcode
 set -eu
@@ -21,7 +22,8 @@ for os in $systems; do
 done
 dead linux -test=true ./... >"$out/tests"
 {
-	sort "$out"/programs.* | uniq -c | sed -n "s/^ *$n //p" | grep -v '^internal/simcluster/' || true
+	sort "$out"/programs.* | uniq -c | sed -n "s/^ *$n //p" |
+		grep -vE '^internal/simcluster/|^agent/secrets/.*\.(String|Format|LogValue)$' || true
 	cat "$out/tests"
 } | sed '/^$/d' | sort -u >"$out/dead"
 [ ! -s "$out/dead" ] || {
