@@ -14,7 +14,6 @@ type Database struct {
 	Protocol    string // as Teleport says it: postgres, mysql, …
 	Description string
 	Labels      map[string]string
-	Version     string // of a MySQL server; empty where the cluster knows none
 }
 
 func databases() *listing[Database] {
@@ -27,7 +26,6 @@ func databases() *listing[Database] {
 				if db := s.GetDatabase(); db != nil {
 					dbs = append(dbs, Database{
 						Name: db.GetName(), Protocol: db.GetProtocol(), Description: db.GetDescription(), Labels: maps.Clone(db.GetAllLabels()),
-						Version: db.GetMySQLServerVersion(),
 					})
 				}
 			}
@@ -53,7 +51,7 @@ func (c *Cluster) Database(ctx context.Context, clusterName, name string) (Datab
 }
 
 // MFARequired reports whether the cluster wants per-session MFA for this
-// route. Only tsh can answer such a challenge with a security key.
+// route; see Factors for what meets it.
 func (c *Cluster) MFARequired(ctx context.Context, r DBRoute) (bool, error) {
 	route := r.proto()
 	return c.mfaRequired(ctx, r.Cluster, r.Service, &proto.IsMFARequiredRequest{

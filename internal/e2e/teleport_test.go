@@ -95,7 +95,6 @@ proxy_service:
 ssh_service: {enabled: "no"}
 db_service:
   enabled: "yes"
-  resources: [{labels: {"*": "*"}}]
   databases:
 `, tp.dir, tp.cfg.cluster, authPort, tp.port, key, cert)
 	for _, db := range tp.cfg.databases {

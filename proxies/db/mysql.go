@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"encoding/base64"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -24,7 +23,7 @@ import (
 var mysql = Protocol{
 	Name:        "mysql",
 	Title:       "MySQL",
-	ALPN:        mysqlALPN,
+	ALPN:        "teleport-mysql",
 	Native:      true,
 	serverFirst: true,
 	guess:       isSilent,
@@ -39,7 +38,7 @@ var mysql = Protocol{
 var mariadb = Protocol{
 	Name:        "mariadb",
 	Title:       "MariaDB",
-	ALPN:        mysqlALPN,
+	ALPN:        "teleport-mysql",
 	Native:      true,
 	serverFirst: true,
 	opens:       mysqlOpens,
@@ -47,21 +46,6 @@ var mariadb = Protocol{
 	secure:      secureMySQL,
 	greet:       greetMySQL,
 	client:      mysqlClient("mariadb", "sslMode", "disable"),
-}
-
-const mysqlALPN = "teleport-mysql"
-
-// ALPNHints returns what to offer a proxy after p.ALPN where the version of the
-// server is known. A proxy that greets MySQL's clients before it knows the
-// database takes the version from there: with its own, clients take MariaDB for
-// MySQL 8 and ask for variables that it does not have.
-func (p Protocol) ALPNHints(version string) []string {
-	const longest = 255 // RFC 7301
-	hint := mysqlALPN + "-" + base64.StdEncoding.EncodeToString([]byte(version))
-	if p.ALPN != mysqlALPN || version == "" || len(hint) > longest {
-		return nil
-	}
-	return []string{hint}
 }
 
 // mysqlClient makes the client of MySQL or MariaDB; their JDBC drivers differ.

@@ -1,7 +1,6 @@
 package simdb
 
 import (
-	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -12,17 +11,14 @@ import (
 	"sync/atomic"
 )
 
-// mysqlVersion is the release that the simulated MySQL passes for.
-const mysqlVersion = "8.0.36"
+// mysqlVersion is what Teleport's proxy greets MySQL clients with by default.
+const mysqlVersion = "8.0.0-Teleport"
 
 // MySQL is a simulated MySQL. It takes any password, since Teleport has checked
 // who the client is, and knows the select of what is known of the connection,
 // sleep, and the statements that clients send on their own. It has no tables and
 // no prepared statements.
 type MySQL struct {
-	// Release is the server's version; empty means one of MySQL 8.0.
-	Release string
-
 	lastID atomic.Uint32
 }
 
@@ -33,20 +29,18 @@ func NewMySQL() *MySQL { return &MySQL{} }
 type myConn struct {
 	wire     *myWire
 	session  Session
-	release  string
 	id       uint32
 	user, db string
+	version  string
 }
-
-// Version returns the server's version.
-func (my *MySQL) Version(context.Context) (string, error) { return my.release(), nil }
-
-func (my *MySQL) release() string { return cmp.Or(my.Release, mysqlVersion) }
 
 // Serve speaks MySQL's protocol with one client.
 func (my *MySQL) Serve(ctx context.Context, conn net.Conn, s Session) error {
 	defer closeOnDone(ctx, conn)()
-	c := &myConn{wire: newMyWire(conn), session: s, release: my.release(), id: my.lastID.Add(1)}
+	c := &myConn{wire: newMyWire(conn), session: s, id: my.lastID.Add(1), version: s.ServerVersion}
+	if c.version == "" {
+		c.version = mysqlVersion
+	}
 	if err := c.greet(); err != nil {
 		return err
 	}
@@ -70,7 +64,7 @@ func (my *MySQL) Serve(ctx context.Context, conn net.Conn, s Session) error {
 func (c *myConn) greet() error {
 	const salt = "abcdefghijklmnopqrst" // any 20 bytes: passwords are not checked
 	caps := uint32(myCapabilities)
-	b := append([]byte{myProtocol}, c.session.ServerVersion...)
+	b := append([]byte{10}, c.version...)
 	b = binary.LittleEndian.AppendUint32(append(b, 0), c.id)
 	b = append(b, salt[:8]...)
 	b = binary.LittleEndian.AppendUint16(append(b, 0), uint16(caps))
@@ -184,7 +178,7 @@ func (c *myConn) answer(ctx context.Context, script string) (*Result, error) {
 func (c *myConn) value(name string) (any, bool) {
 	switch name {
 	case "version", "@@version":
-		return c.release, true
+		return c.version, true
 	case "@@version_comment":
 		return "simulated MySQL", true
 	case "@@max_allowed_packet":

@@ -19,12 +19,6 @@ type Backend interface {
 	Serve(ctx context.Context, conn net.Conn, s Session) error
 }
 
-// Versioned is a Backend whose version a database service finds out when it
-// begins to serve it.
-type Versioned interface {
-	Version(ctx context.Context) (string, error)
-}
-
 // Session is what the database service knows about a connection: what the
 // client cert said.
 type Session struct {
@@ -37,8 +31,8 @@ type Session struct {
 	DBName         string
 	Serial         string // the client cert's serial number
 	NotAfter       time.Time
-	// ServerVersion is what a MySQL client is greeted with, as the database
-	// service has it; empty where the service knows none.
+	// ServerVersion is what a MySQL client wants to be greeted with; empty
+	// means the default.
 	ServerVersion string
 	// Authorize decides whether the client may be that database user on that
 	// database; nil means yes.
