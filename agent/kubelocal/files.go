@@ -245,7 +245,7 @@ func (k *files) write(ctx context.Context, cfg *config.Config) error {
 		if !kubeconfig.Exists(k.path) {
 			return nil
 		}
-		return kubeconfig.Write(k.path, kubeconfig.Marshal(nil))
+		return kubeconfig.Update(ctx, k.path, nil)
 	}
 	ca, err := k.localCA()
 	if errors.Is(err, fs.ErrNotExist) {
@@ -265,7 +265,7 @@ func (k *files) write(ctx context.Context, cfg *config.Config) error {
 			CA: ca.CAPEM(), ClientCert: cert, ClientKey: key,
 		})
 	}
-	return kubeconfig.Write(k.path, kubeconfig.Marshal(contexts))
+	return kubeconfig.Update(ctx, k.path, contexts)
 }
 
 // serverURL is what clients are to call. On a port that tunnels share, the path

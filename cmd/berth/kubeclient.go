@@ -98,8 +98,8 @@ func (k kubeCommands) describe(a *app, w io.Writer, t state.Tunnel) {
 	_, _ = fmt.Fprintf(w, "  %s get pods\nin your own kubeconfig: berth kube config merge\n", plain.Line(shell.Quote(argv...)))
 }
 
-// exec runs a client with a kubeconfig whose current context is the
-// tunnel's. The file is berth's own, and stays: programs that go on in the
+// exec runs a client with a kubeconfig whose current context is the tunnel's,
+// and keeps in berth's own what the client writes about it. The file is berth's own, and stays: programs that go on in the
 // background may still read it.
 func (kubeCommands) exec(ctx context.Context, a *app, t state.Tunnel, argv []string, quiet bool) error {
 	if len(argv) == 0 {
@@ -133,5 +133,14 @@ func (kubeCommands) exec(ctx context.Context, a *app, t state.Tunnel, argv []str
 	if !quiet && !kubeconfig.Obeys(argv[0]) {
 		a.warnUnknown(argv[0], t)
 	}
-	return a.runClient(ctx, path, argv, env)
+	err = a.runClient(ctx, path, argv, env)
+	// The client may have changed its namespace, or added to its context.
+	used, failed := os.ReadFile(file)
+	if failed == nil {
+		failed = kubeconfig.Adopt(context.WithoutCancel(ctx), kubeconfig.Path(p.StateDir), t.Name, own, used)
+	}
+	if failed != nil {
+		fmt.Fprintf(a.err, "berth: warning: what the client wrote into its kubeconfig is lost: %s\n", plain.Line(failed.Error()))
+	}
+	return err
 }
