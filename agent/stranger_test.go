@@ -54,7 +54,7 @@ func TestStrangersBreakNoTunnel(t *testing.T) {
 			[]string{"mysql"}, "spoke something else (TLS)",
 		},
 		"curl_in_tls": { // the tunnel speaks TLS with it, and what it says inside decides
-			program(t, "curl", "-sk", "-m", "5", "https://127.0.0.1:PORT/"),
+			program(t, "curl", "-sk", "--no-alpn", "-m", "5", "https://127.0.0.1:PORT/"),
 			[]string{"postgres", "redis", "mongodb", "cassandra"}, "spoke something else (HTTP)",
 		},
 		"redis-cli": {
@@ -97,16 +97,22 @@ func TestStrangersBreakNoTunnel(t *testing.T) {
 // program runs a client, which fails, on a port.
 func program(t *testing.T, name string, args ...string) func(port int) {
 	return func(port int) {
-		path := testneeds.Program(t, name)
-		ctx, cancel := context.WithTimeout(t.Context(), wait)
-		defer cancel()
 		filled := make([]string, len(args))
 		for i, arg := range args {
 			filled[i] = strings.ReplaceAll(arg, "PORT", fmt.Sprint(port))
 		}
-		out, err := exec.CommandContext(ctx, path, filled...).CombinedOutput()
-		t.Logf("%s: %v\n%s", name, err, out)
+		clientOutput(t, name, filled...)
 	}
+}
+
+// clientOutput runs a client to its end, good or bad, and returns what it says.
+func clientOutput(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), wait)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, testneeds.Program(t, name), args...).CombinedOutput()
+	t.Logf("%s: %v\n%s", name, err, out)
+	return string(out)
 }
 
 // said is a client that says words, and hangs up once the server has or is silent.

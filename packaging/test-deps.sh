@@ -11,8 +11,8 @@ missing=""
 for pair in $want; do
 	command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair#*:}"
 done
-/usr/bin/python3 -c "import kubernetes" 2>/dev/null || missing="$missing python3-kubernetes"
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"
+/usr/bin/python3 -c 'import pymysql' 2>/dev/null || missing="$missing python3-pymysql"
 
 # kubectl comes from its own module, built where berth is and once for each
 # version: Debian's is too old to stream over WebSocket, and those up to 1.33

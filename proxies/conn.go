@@ -104,7 +104,7 @@ func (c *conn) serve(ctx context.Context) {
 
 	// Clients come and go as they like, and what a stranger meets with says
 	// nothing of the tunnel; what the upstream breaks is the tunnel's.
-	err = c.why()
+	err = c.outcome()
 	if strange := c.strange(); strange != nil {
 		err = strange
 	}
@@ -244,7 +244,7 @@ func (c *conn) answer() {
 // unanswered reports whether the upstream hung up instead of answering, and
 // Refuse can say so.
 func (c *conn) unanswered() bool {
-	return c.t.cfg.Refuse != nil && errors.Is(c.why(), ErrClosedEarly)
+	return c.t.cfg.Refuse != nil && errors.Is(c.outcome(), ErrClosedEarly)
 }
 
 // turnAway closes a connection that the guard rejected, without a word.
@@ -318,6 +318,16 @@ func (c *conn) restIn() (left time.Duration, answered bool) {
 	c.mu.Unlock()
 	last := c.answered.Load()
 	return restAfter - time.Duration(c.t.now()-last), connected && last >= c.asked.Load()
+}
+
+// outcome is why the connection ended. An upstream that refuses the client's
+// words may have answered before: then it has not hung up without a word.
+func (c *conn) outcome() error {
+	err := c.why()
+	if errors.Is(err, ErrClosedEarly) && c.in.Load() > 0 {
+		return nil
+	}
+	return err
 }
 
 func (c *conn) why() error {

@@ -83,8 +83,7 @@ func startChild(t *testing.T, address string) *child {
 			c.lines = append(c.lines, lines.Text())
 			c.mu.Unlock()
 		}
-		err := lines.Err()
-		c.ended <- errors.Join(err, c.cmd.Wait())
+		c.ended <- c.cmd.Wait()
 	}()
 	t.Cleanup(func() {
 		_ = c.cmd.Process.Kill()

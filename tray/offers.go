@@ -9,7 +9,6 @@ import (
 
 	"berth/agent/ipc/client"
 	"berth/agent/state"
-	"berth/internal/plain"
 )
 
 // askAgain lists the clusters' resources again when the list may have changed:
@@ -66,7 +65,7 @@ func sessions(s state.Snapshot) string {
 
 // freeName is a name for a tunnel to a resource that no tunnel has yet.
 func freeName(resource string, tunnels []state.Tunnel) string {
-	base := plain.Name(resource, maxName)
+	base := nameFrom(resource)
 	name := base
 	for n := 2; slices.ContainsFunc(tunnels, func(t state.Tunnel) bool { return t.Name == name }); n++ {
 		name = fmt.Sprintf("%s-%d", base, n)

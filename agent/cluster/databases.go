@@ -14,6 +14,7 @@ type Database struct {
 	Protocol    string // as Teleport says it: postgres, mysql, …
 	Description string
 	Labels      map[string]string
+	Version     string // of a MySQL server; empty where the cluster knows none
 }
 
 func databases() *listing[Database] {
@@ -26,6 +27,7 @@ func databases() *listing[Database] {
 				if db := s.GetDatabase(); db != nil {
 					dbs = append(dbs, Database{
 						Name: db.GetName(), Protocol: db.GetProtocol(), Description: db.GetDescription(), Labels: maps.Clone(db.GetAllLabels()),
+						Version: db.GetMySQLServerVersion(),
 					})
 				}
 			}
@@ -51,7 +53,7 @@ func (c *Cluster) Database(ctx context.Context, clusterName, name string) (Datab
 }
 
 // MFARequired reports whether the cluster wants per-session MFA for this
-// route; see Factors for what meets it.
+// route. Only tsh can answer such a challenge with a security key.
 func (c *Cluster) MFARequired(ctx context.Context, r DBRoute) (bool, error) {
 	route := r.proto()
 	return c.mfaRequired(ctx, r.Cluster, r.Service, &proto.IsMFARequiredRequest{

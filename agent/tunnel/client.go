@@ -62,8 +62,6 @@ func (t *tunnel) credentialFor(ctx context.Context) (*credential, error) {
 	t.mu.Lock()
 	arrived := t.attempts
 	t.mu.Unlock()
-	t.wanting.Add(1)
-	defer t.wanting.Add(-1)
 	deadline := time.Now().Add(connectWait)
 	kicked := false
 	for {
@@ -78,16 +76,13 @@ func (t *tunnel) credentialFor(ctx context.Context) (*credential, error) {
 		}
 		waitsForLogin := status.state == state.TunnelWaitingForLogin
 		if attempts > 0 && (waitsForLogin || isAway) && !holds {
-			if status.onDemand {
-				t.wake(client) // for the clients to come
-			}
 			return nil, &sourceError{err: status.err}
 		}
 		waitsForLogin = waitsForLogin || isAway
 		if attempts > arrived && !waitsForLogin && !errors.Is(status.err, sessions.ErrSettling) { // certwatch will report shortly
 			return nil, &sourceError{err: status.err}
 		}
-		if !kicked && (!waitsForLogin || isAway || status.onDemand) {
+		if !kicked && (!waitsForLogin || isAway) {
 			t.wake(client)
 			kicked = true
 		}
@@ -158,7 +153,7 @@ func kubeCode(code state.Code) int {
 	switch code {
 	case state.CodeLoginNeeded, state.CodeNoProfile, state.CodeClockSkew, state.CodeSessionOutdated:
 		return http.StatusUnauthorized
-	case state.CodeAccessDenied, state.CodeMFARequired, state.CodeTapNeeded, state.CodeSessionRefused:
+	case state.CodeAccessDenied, state.CodeMFARequired, state.CodeSessionRefused:
 		return http.StatusForbidden
 	default:
 		// Not 404 for an unknown cluster: clients would take it for the
@@ -176,6 +171,12 @@ func (t *tunnel) observe(ev proxies.Event) {
 		t.foreign.note(away, ev.At, t.log)
 	}
 	t.history.Connection(ev, res.awaited(), func(err error) string { return t.shortly(err, res) })
+	if t.refusals.note(ev) {
+		t.onChange()
+	}
+	if t.refusals.unasked() {
+		t.wake(client) // it looks for the request that would help
+	}
 	switch {
 	case ev.Kind == proxies.EventRefused && isDialFailure(ev.Err),
 		ev.Kind == proxies.EventClosed && errors.Is(ev.Err, proxies.ErrClosedEarly):
@@ -253,8 +254,6 @@ func (t *tunnel) refusal(err error, res resolution) db.Refusal {
 		r.Text += fmt.Sprintf(" No login came within %s.", t.spec.HoldDuration().Round(time.Second))
 	case r.Kind == db.RefusalUnreachable:
 		r.Text += fmt.Sprintf(" It did not come back within %s.", t.spec.HoldDuration().Round(time.Second))
-	case r.Kind == db.RefusalMFA:
-		r.Text += fmt.Sprintf(" It was not shown within %s.", t.spec.HoldDuration().Round(time.Second))
 	}
 	return r
 }
@@ -287,7 +286,7 @@ func refusalKind(code state.Code) db.RefusalKind {
 		return db.RefusalLogin
 	case state.CodeAccessDenied, state.CodeSessionRefused:
 		return db.RefusalDenied
-	case state.CodeMFARequired, state.CodeTapNeeded:
+	case state.CodeMFARequired:
 		return db.RefusalMFA
 	case state.CodeProxyUnreachable, state.CodeProxyUntrusted, state.CodeLeafAway:
 		return db.RefusalUnreachable

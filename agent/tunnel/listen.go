@@ -12,5 +12,13 @@ func (t *tunnel) listen() proxies.Ear {
 	if !ok {
 		return nil
 	}
-	return proto.Listen()
+	return proto.Listen(t.allowedUsers()...)
+}
+
+// allowedUsers are the database users whom the session may be, "*" for any; none:
+// not known.
+func (t *tunnel) allowedUsers() []string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.status.dbUsers
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -13,7 +12,6 @@ import (
 	"berth/agent/memory"
 	"berth/agent/state"
 	"berth/agent/tunnel/history"
-	"berth/certwatch"
 	"berth/internal/wake"
 	"berth/proxies"
 	"berth/proxies/kube"
@@ -43,9 +41,9 @@ type tunnel struct {
 	history     *history.History
 	foreign     foreigners
 	exam        exam
+	refusals    refusals
 	kick        chan Reason    // capacity 1
 	changed     wake.Broadcast // cur, status or attempts have changed
-	wanting     atomic.Int64   // clients that wait for a credential
 
 	mu       sync.Mutex // guards everything below
 	cur      *credential
@@ -64,12 +62,12 @@ type resolving interface {
 	// cluster, or by the way to the resource, which it tries itself. nil means
 	// that all of them are well.
 	examine(ctx context.Context, t *tunnel, err error) error
+	// suggestForClients looks for the request that would help clients whom the
+	// other side refuses.
+	suggestForClients(ctx context.Context, t *tunnel)
 	// release drops what is held for the tunnel, so that the next resolution
 	// starts from nothing.
 	release(t *tunnel)
-	// noCode is called after each resolution that takes no one-time code, and
-	// after the last one.
-	noCode(t *tunnel)
 }
 
 // carrier is the part of a tunnel that serves clients: a proxies.Tunnel, or a
@@ -104,13 +102,12 @@ type resolution struct {
 	err          error
 	profile      string // proxy address
 	protocol     string
+	dbUsers      []string // whom the session may be; none: not known
 	engine       state.Engine
 	engineReason string
 	cred         *credential
 	next         time.Time // when to resolve again by itself; zero: only when something changes
 	keep         bool      // the credential there was may go on being used
-	needsCode    bool      // a one-time code is asked for, see codes
-	onDemand     bool      // held clients have it resolved anew, although it waits for a person
 	dated        bool      // problem knows since when it is
 }
 
@@ -140,9 +137,6 @@ type credential struct {
 	kube       *kube.Upstream // in place of dial, for a tunnel to Kubernetes
 	identity   any            // what it was made for: the cert, or tsh's session; comparable
 	validUntil time.Time
-	// verifiedFor is the session's identity that a one-time code has brought the
-	// cert for; nil: it took no code.
-	verifiedFor *certwatch.Identity
 }
 
 func (c *credential) validAt(now time.Time) bool { return c != nil && now.Before(c.validUntil) }
@@ -157,7 +151,6 @@ func (t *tunnel) run(ctx context.Context) {
 	})
 	wg.Go(func() { t.keepExamined(ctx) })
 	t.keepResolved(ctx)
-	t.resolver.noCode(t)
 	t.stopChild()
 	wg.Wait()
 }
@@ -190,9 +183,7 @@ func (t *tunnel) keepResolved(ctx context.Context) {
 		}
 		next = res.next.Round(0)
 		t.adopt(res)
-		if !res.needsCode {
-			t.resolver.noCode(t)
-		}
+		t.resolver.suggestForClients(ctx, t)
 		var ok bool
 		if reason, ok = t.sleepUntil(ctx, next); !ok {
 			return
@@ -253,8 +244,11 @@ func (t *tunnel) adopt(res resolution) {
 	was := t.status
 	switch {
 	case res.cred != nil:
-		if t.dialErr != nil && t.cur != nil && t.cur.identity != res.cred.identity {
-			t.exam.doubt(t.dialErr.err) // with another cert it may be otherwise
+		if t.cur == nil || t.cur.identity != res.cred.identity {
+			t.refusals.forget() // with another cert they may not come again
+			if t.dialErr != nil && t.cur != nil {
+				t.exam.doubt(t.dialErr.err) // with another cert it may be otherwise
+			}
 		}
 		t.cur = res.cred
 	case !res.keep:
@@ -310,6 +304,7 @@ func (t *tunnel) restart() {
 	t.mu.Unlock()
 	t.px.CloseConnections()
 	t.setDialFailure(nil)
+	t.refusals.forget()
 	t.wake(Changed)
 }
 
@@ -404,5 +399,14 @@ func (t *tunnel) draw(s *state.Tunnel) {
 		s.State = state.TunnelError
 		s.Problem = problemFor(t.dialErr.err, t.spec, res.profile, memory.Profile{})
 		s.Problem.Since = t.dialErr.at.UTC()
+	}
+	if s.State != state.TunnelReady || s.Problem != nil {
+		return
+	}
+	if p, tunnels := t.refusals.problem(t.spec, res.dbUsers); p != nil {
+		s.Problem = p
+		if tunnels {
+			s.State = state.TunnelError
+		}
 	}
 }

@@ -128,6 +128,8 @@ func (l *laboratory) start(ctx context.Context) error {
 		databases: []dbService{
 			{name: "pg", uri: fmt.Sprintf("127.0.0.1:%d", pgPort)},
 			{name: "pg-away", uri: "127.0.0.1:1"}, // nothing listens there
+			{name: "my-away", uri: "127.0.0.1:1", protocol: "mysql"},
+			{name: "re-away", uri: "127.0.0.1:1", protocol: "redis"},
 		},
 	})
 	if err != nil {

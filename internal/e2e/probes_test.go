@@ -34,7 +34,7 @@ const alpnPostgres = "teleport-postgres"
 // questions: what berth is tested against must behave like what it is for.
 func TestSimulationIsLikeReality(t *testing.T) {
 	worlds := newWorlds(t)
-	for _, group := range [][]probe{homeProbes, mintProbes, wireProbes, apiProbes} {
+	for _, group := range [][]probe{homeProbes, mintProbes, wireProbes, refusalProbes, apiProbes} {
 		runProbes(t, worlds, group)
 	}
 	// The rest is about sessions that have ended.

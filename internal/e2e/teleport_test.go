@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
@@ -30,10 +31,11 @@ type teleportConfig struct {
 	kubeconfig string
 }
 
-// dbService is a PostgreSQL that the cluster offers.
+// dbService is a database that the cluster offers.
 type dbService struct {
 	name, uri string
-	foreign   bool // its certificate is another cluster's, and not verified
+	protocol  string // empty means postgres
+	foreign   bool   // its certificate is another cluster's, and not verified
 }
 
 // teleport is a real single-node cluster: auth, proxy and database service in
@@ -95,6 +97,7 @@ proxy_service:
 ssh_service: {enabled: "no"}
 db_service:
   enabled: "yes"
+  resources: [{labels: {"*": "*"}}]
   databases:
 `, tp.dir, tp.cfg.cluster, authPort, tp.port, key, cert)
 	for _, db := range tp.cfg.databases {
@@ -102,8 +105,8 @@ db_service:
 		if db.foreign {
 			mode = "insecure"
 		}
-		fmt.Fprintf(&b, "  - {name: %s, protocol: postgres, uri: %q, static_labels: {env: e2e}, tls: {mode: %s}}\n",
-			db.name, db.uri, mode)
+		fmt.Fprintf(&b, "  - {name: %s, protocol: %s, uri: %q, static_labels: {env: e2e}, tls: {mode: %s}}\n",
+			db.name, cmp.Or(db.protocol, "postgres"), db.uri, mode)
 	}
 	if len(tp.cfg.kubes) > 0 {
 		port, err := freePort()

@@ -91,6 +91,12 @@ func newSimulation(t *testing.T, p *person) *simcluster.Cluster {
 		Roles: []simcluster.Role{{Name: roleDB, DBUsers: []string{"app", "reporter", "tester"}, DBNames: []string{"appdb"}}},
 		Databases: []simcluster.Database{{
 			Name: "pg", Protocol: "postgres", URI: "127.0.0.1:5432", Labels: map[string]string{"env": "e2e"},
+		}, {
+			Name: "pg-away", Protocol: "postgres", Labels: map[string]string{"env": "e2e"}, Away: "connection refused",
+		}, {
+			Name: "my-away", Protocol: "mysql", Labels: map[string]string{"env": "e2e"}, Away: "connection refused",
+		}, {
+			Name: "re-away", Protocol: "redis", Labels: map[string]string{"env": "e2e"}, Away: "failed to connect to the target database",
 		}},
 	})
 	if err != nil {

@@ -1,20 +1,22 @@
 package simcluster
 
 import (
-	"errors"
 	"slices"
 
 	"github.com/gravitational/teleport/api/types"
 
 	"berth/certwatch"
+	"berth/internal/simcluster/simdb"
 )
 
 // Refusals of the database service, in its own words.
 var (
-	errDBDenied            = errors.New("access to db denied. User does not have permissions. Confirm database user and name.")
-	errDBNotAmongResources = errors.New("access to db denied, not in allowed resource IDs")
-	errDBNeedsMFA          = errors.New("access to resource requires MFA")
+	errDBDenied            = denied("access to db denied. User does not have permissions. Confirm database user and name.")
+	errDBNotAmongResources = denied("access to db denied, not in allowed resource IDs")
+	errDBNeedsMFA          = denied("access to resource requires MFA")
 )
+
+func denied(words string) error { return &simdb.DeniedError{Words: words} }
 
 // allowsDB reports whether the role allows the database at all.
 func (r Role) allowsDB(db Database) bool {

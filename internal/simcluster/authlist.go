@@ -223,6 +223,7 @@ func (db Database) resource(version string, replica int) (*types.DatabaseServerV
 	if err != nil {
 		return nil, err
 	}
+	v3.SetMySQLServerVersion(db.version)
 	host := fmt.Sprintf("host-%d", replica)
 	return types.NewDatabaseServerV3(types.Metadata{Name: db.Name}, types.DatabaseServerSpecV3{
 		HostID: host, Hostname: host, Version: version, Database: v3,

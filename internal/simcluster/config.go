@@ -71,13 +71,10 @@ type Config struct {
 // User is someone who may log in.
 type User struct {
 	Name     string
-	Password string // empty means that password logins are refused
-	OTP      string // a fixed one-time code to be asked for at a login; empty means none
-	TOTP     string // the seed of one-time codes that sessions may take; empty means none
-	// SecurityKey says that sessions may take a touch of one.
-	SecurityKey bool
-	Roles       []string // nil means the role access
-	Logins      []string // OS logins; nil means the user's name
+	Password string   // empty means that password logins are refused
+	OTP      string   // a fixed one-time code to be asked for; empty means none
+	Roles    []string // nil means the role access
+	Logins   []string // OS logins; nil means the user's name
 }
 
 // Role says what users of that role may do.
@@ -130,9 +127,14 @@ type Database struct {
 	URI         string // empty means "localhost:0"
 	// Replicas is how many services carry the database; zero means one.
 	Replicas int
+	// Away is what the database service says to every client that it lets in,
+	// because it cannot reach the database; empty means that it can.
+	Away string
 	// Backend answers the clients; nil means the simulated server for
 	// Protocol, or an echo where there is none.
 	Backend simdb.Backend
+
+	version string // of a MySQL, as the database service has found it
 }
 
 // Kube is a Kubernetes cluster of a cluster.

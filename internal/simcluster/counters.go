@@ -16,10 +16,12 @@ type Counters struct {
 	Mints        map[string]int // certs issued by route: "db/pg", "kube/prod", "" for a plain reissue
 	DBOpen       map[string]int // database connections open
 	DBTotal      map[string]int // database connections so far
-	KubeTotal    map[string]int // requests to Kubernetes clusters so far
-	RPCs         map[string]int // calls of the auth services by bare method name
-	Upgrades     int            // connection upgrades
-	Pings        int            // pings sent on "-ping" protocols
+	// DBOffers are the ALPN protocols that the last client of a database offered.
+	DBOffers  map[string][]string
+	KubeTotal map[string]int // requests to Kubernetes clusters so far
+	RPCs      map[string]int // calls of the auth services by bare method name
+	Upgrades  int            // connection upgrades
+	Pings     int            // pings sent on "-ping" protocols
 }
 
 type counters struct {
@@ -28,6 +30,7 @@ type counters struct {
 	mu                           sync.Mutex
 	mints, dbOpen, dbTotal, rpcs map[string]int
 	kubeTotal                    map[string]int
+	dbOffers                     map[string][]string
 }
 
 func count(m *map[string]int, key string, n int) {
@@ -50,9 +53,13 @@ func (c *counters) called(method string) {
 }
 
 // dbOpened counts a database connection; the func returned counts its end.
-func (c *counters) dbOpened(key string) func() {
+func (c *counters) dbOpened(key string, offered []string) func() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.dbOffers == nil {
+		c.dbOffers = make(map[string][]string)
+	}
+	c.dbOffers[key] = offered
 	count(&c.dbOpen, key, 1)
 	count(&c.dbTotal, key, 1)
 	return func() {
@@ -85,6 +92,7 @@ func (c *Cluster) Counters() Counters {
 		Mints:        maps.Clone(n.mints),
 		DBOpen:       maps.Clone(n.dbOpen),
 		DBTotal:      maps.Clone(n.dbTotal),
+		DBOffers:     maps.Clone(n.dbOffers),
 		KubeTotal:    maps.Clone(n.kubeTotal),
 		RPCs:         maps.Clone(n.rpcs),
 		Upgrades:     int(n.upgrades.Load()),

@@ -52,7 +52,8 @@ func alpnOf(protocol string) string {
 	}
 }
 
-// mysqlVersion returns the server version the client asks to be greeted with.
+// mysqlVersion returns the version that the proxy greets a client with whose
+// cert names no database: what the client asks for, else its own.
 func mysqlVersion(offered []string) string {
 	for _, proto := range offered {
 		if strings.HasSuffix(proto, constants.ALPNSNIProtocolPingSuffix) {
@@ -64,7 +65,23 @@ func mysqlVersion(offered []string) string {
 			}
 		}
 	}
-	return ""
+	return "8.0.0-Teleport"
+}
+
+// findVersion asks a MySQL for its version, as a database service does when it
+// begins to serve one. A server that does not answer then has none.
+func (s *Site) findVersion(db Database) string {
+	backend, ok := db.Backend.(simdb.Versioned)
+	if !ok {
+		return ""
+	}
+	ctx, cancel := context.WithTimeout(s.c.ctx, 5*time.Second)
+	defer cancel()
+	version, err := backend.Version(ctx)
+	if err != nil {
+		s.c.cfg.Log.Debug("database version", "database", db.Name, "err", err)
+	}
+	return version
 }
 
 // serveDB serves a database connection whose client cert, if it has one, has
@@ -83,7 +100,6 @@ func (c *Cluster) serveDB(raw *conn, tc *tls.Conn, r route) {
 		return
 	}
 	s := sessionOf(who)
-	s.ServerVersion = mysqlVersion(r.offer)
 	db, site, ok := c.routedDB(who.identity)
 	if !ok || alpnOf(db.Protocol) != base {
 		return // an unknown service: hung up on without a word
@@ -91,6 +107,7 @@ func (c *Cluster) serveDB(raw *conn, tc *tls.Conn, r route) {
 	if site.away.Load() || c.refusalOf(who.identity.User) != nil {
 		return // without a word, too
 	}
+	s.ServerVersion = db.version // whatever the client asks for
 	key := site.key(db.Name)
 	raw.target.Store(&key)
 	raw.user.Store(&who.identity.User)
@@ -105,10 +122,13 @@ func (c *Cluster) serveDB(raw *conn, tc *tls.Conn, r route) {
 		if c.refusalOf(who.identity.User) != nil {
 			return errors.New("access denied")
 		}
-		return c.authorizeDB(who.identity, site, db, user, name)
+		if err := c.authorizeDB(who.identity, site, db, user, name); err != nil || db.Away == "" {
+			return err
+		}
+		return errors.New(db.Away)
 	}
 	c.disconnectExpired(ctx, raw, who)
-	defer c.counters.dbOpened(key)()
+	defer c.counters.dbOpened(key, r.offer)()
 	if err := db.Backend.Serve(ctx, c.dbConn(ctx, tc, r), s); err != nil {
 		c.cfg.Log.Debug("database connection", "database", key, "err", err)
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"database/sql"
+	"errors"
 	"io"
 	"net"
 	"strings"
@@ -13,6 +14,8 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 	"github.com/gravitational/teleport/api/client/proto"
+
+	"berth/internal/simcluster/simdb"
 )
 
 // myPing logs in to a MySQL over a connection.
@@ -51,14 +54,7 @@ func TestEachProtocolServesAndRefuses(t *testing.T) {
 	if _, err := pgConnect(t, dialALPN(t, c, mint("alice", "pg"), "teleport-postgres"), "bob"); err != nil {
 		t.Errorf("postgres: %v", err)
 	}
-	if version, err := myPing(t, dialALPN(t, c, mint("alice", "my"), "teleport-mysql")); err != nil || version != "8.0.0-Teleport" {
-		t.Errorf("mysql: version %q, %v", version, err)
-	}
-	if version, err := myPing(t, dialALPN(t, c, mint("alice", "my"), "teleport-mysql-8.0.36-ping", "teleport-mysql")); err != nil || version != "8.0.0-Teleport" {
-		t.Errorf("mysql: version %q, %v", version, err)
-	}
-	// The client may say which version to be greeted with: base64 of 8.0.36.
-	if version, err := myPing(t, dialALPN(t, c, mint("alice", "my"), "teleport-mysql-OC4wLjM2", "teleport-mysql")); err != nil || version != "8.0.36" {
+	if version, err := myPing(t, dialALPN(t, c, mint("alice", "my"), "teleport-mysql")); err != nil || version != "8.0.36" {
 		t.Errorf("mysql: version %q, %v", version, err)
 	}
 	if answer, err := redisPing(dialALPN(t, c, mint("alice", "kv"), "teleport-redis-ping")); err != nil || answer != "+PONG\r\n" {
@@ -70,8 +66,43 @@ func TestEachProtocolServesAndRefuses(t *testing.T) {
 	wantText(t, err, denied)
 	_, err = myPing(t, dialALPN(t, c, mint("mallory", "my"), "teleport-mysql"))
 	wantText(t, err, denied)
-	if answer, err := redisPing(dialALPN(t, c, mint("mallory", "kv"), "teleport-redis")); err != nil || !strings.HasPrefix(answer, "-ERR "+denied) {
+	if answer, err := redisPing(dialALPN(t, c, mint("mallory", "kv"), "teleport-redis")); err != nil || !strings.HasPrefix(answer, "-ERR Teleport: "+denied) {
 		t.Errorf("redis refusal: %q, %v", answer, err)
+	}
+}
+
+// A proxy greets with the version that a client asks for in ALPN only as long
+// as no cert names a database; else with the database's own, if the service
+// has found one.
+func TestMySQLGreetings(t *testing.T) {
+	c := startDBs(t, Config{})
+	away := func(context.Context) (net.Conn, error) { return nil, errors.New("not started yet") }
+	c.Root().AddDatabase(Database{Name: "late", Protocol: "mysql", Backend: simdb.ForwardMySQL{Dial: away}})
+	known := mintDB(t, c, loginCert(t, c, "alice"), proto.RouteToDatabase{ServiceName: "my"})
+	session := loginCert(t, c, "alice")
+	const wanted = "teleport-mysql-OC4wLjE4" // base64 of 8.0.18
+	for _, tt := range []struct {
+		name, want string
+		cert       tls.Certificate
+		alpn       []string
+	}{
+		{"own", "8.0.36", known, []string{"teleport-mysql-ping", "teleport-mysql", wanted}},
+		{"asked_for", "8.0.18", session, []string{"teleport-mysql", wanted}},
+		{"ping_is_no_version", "8.0.0-Teleport", session, []string{"teleport-mysql-ping", "teleport-mysql"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			conn := dialALPN(t, c, tt.cert, tt.alpn...)
+			greeting := make([]byte, 64)
+			if _, err := io.ReadFull(conn, greeting); err != nil {
+				t.Fatal(err)
+			}
+			if got, _, _ := strings.Cut(string(greeting[5:]), "\x00"); got != tt.want {
+				t.Errorf("greeted with %q, want %q", got, tt.want)
+			}
+		})
+	}
+	if db, ok := c.Root().database("late"); !ok || db.version != "" {
+		t.Errorf("a database that came later has the version %q", db.version)
 	}
 }
 

@@ -136,6 +136,7 @@ func (s *Site) AddDatabase(db Database) {
 		db.URI = "localhost:0"
 	}
 	db.Replicas = max(db.Replicas, 1)
+	db.version = s.findVersion(db)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.dbs[db.Name] = db

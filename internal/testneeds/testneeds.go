@@ -17,6 +17,7 @@ var packages = map[string]string{
 	"psql": "postgresql-client", "pg_isready": "postgresql-client", "pgbench": "postgresql-contrib",
 	"initdb": "postgresql", "postgres": "postgresql",
 	"mysql": "mariadb-client", "my_print_defaults": "mariadb-client", "redis-cli": "redis-tools",
+	"mariadb": "mariadb-client", "mariadbd": "mariadb-server", "Python's pymysql": "python3-pymysql",
 	"Xvfb": "xvfb", "dbus-daemon": "dbus", "gnome-keyring-daemon": "gnome-keyring", "go": "golang-go", "sh": "dash",
 }
 
@@ -39,6 +40,22 @@ func Tool(t testing.TB, what string, err error) {
 	default:
 		t.Skipf("needs %s: install %s, as make test-deps does (%v)", what, pkg, err)
 	}
+}
+
+// Python returns the path of a Python that has a module.
+func Python(t testing.TB, module string) string {
+	t.Helper()
+	var err error
+	for _, name := range []string{"python3", "/usr/bin/python3"} { // the first may be a user's own
+		var path string
+		if path, err = exec.LookPath(name); err == nil {
+			if err = exec.CommandContext(t.Context(), path, "-c", "import "+module).Run(); err == nil {
+				return path
+			}
+		}
+	}
+	Tool(t, "Python's "+module, err)
+	return ""
 }
 
 // Root goes on as root alone.

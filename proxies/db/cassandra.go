@@ -15,6 +15,7 @@ var cassandra = Protocol{
 	NeedsDBUser: true,
 	guess:       isCassandra,
 	opens:       opensBy(cqlHead, isCassandra),
+	answers:     cqlAnswers,
 	refuse:      refuseCassandra,
 	secure:      secureDirect(),
 	client: client{
@@ -130,3 +131,31 @@ func cqlCode(kind RefusalKind) uint32 {
 
 // isCassandra knows a frame by its head.
 func isCassandra(first []byte) bool { return len(first) >= cqlHead && cqlOpens([cqlHead]byte(first)) }
+
+// cqlAnswers looks for the end of the login: READY, the success of an
+// authentication, or an error.
+func cqlAnswers(said, _ []byte, _ bool) answer {
+	const ready, success = 0x02, 0x10
+	for len(said) >= cqlHead {
+		size := binary.BigEndian.Uint32(said[5:])
+		if size > hearMax {
+			return served // nothing that berth knows
+		}
+		if len(said) < cqlHead+int(size) {
+			return answer{}
+		}
+		body := said[cqlHead : cqlHead+int(size)]
+		switch said[4] {
+		case cqlError:
+			if len(body) < 6 {
+				return answer{refused: refusedBy(ByTeleport, "")}
+			}
+			text := body[6:]
+			return answer{refused: refusedBy(ByTeleport, string(text[:min(len(text), int(binary.BigEndian.Uint16(body[4:])))]))}
+		case ready, success:
+			return served
+		}
+		said = said[cqlHead+int(size):]
+	}
+	return answer{}
+}

@@ -16,6 +16,7 @@ var clickhouse = Protocol{
 	NeedsDBUser: true,
 	guess:       isClickHouse,
 	opens:       opensBy(2, isClickHouseOrHTTP),
+	answers:     clickHouseAnswers,
 	refuse:      refuseClickHouse,
 	secure:      secureDirect(alpnHTTP), // one database has both protocols
 	client: client{
@@ -43,6 +44,7 @@ var clickhouseHTTP = Protocol{
 	Native:      true,
 	NeedsDBUser: true,
 	opens:       httpOpens,
+	answers:     httpAnswers,
 	refuse:      refuseHTTP(clickHousePage),
 	secure:      secureDirect(alpnHTTP),
 	client: client{
@@ -143,4 +145,28 @@ func isClickHouse(first []byte) bool { return len(first) >= 2 && first[0] == chH
 // is empty.
 func isClickHouseOrHTTP(first []byte) bool {
 	return isClickHouse(first) && first[1] != 0 || first[0] >= 'A' && first[0] <= 'Z' && httpOpens(first) != verdictForeign
+}
+
+// clickHouseAnswers looks at the answer to the client's hello: a hello, or an
+// exception.
+func clickHouseAnswers(said, client []byte, ended bool) answer {
+	if len(client) > 0 && client[0] != chHello {
+		return httpAnswers(said, client, ended)
+	}
+	switch {
+	case len(said) == 0:
+		return answer{}
+	case said[0] != chException:
+		return served
+	}
+	rest := said[min(len(said), 1+4):] // the code
+	var words string
+	for range 2 { // the exception's name, and its text
+		size, n := binary.Uvarint(rest)
+		if n <= 0 || size > uint64(len(rest)-n) {
+			return answer{}
+		}
+		words, rest = string(rest[n:n+int(size)]), rest[n+int(size):]
+	}
+	return answer{refused: refusedBy(ByDatabase, words)}
 }

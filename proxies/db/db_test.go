@@ -249,3 +249,18 @@ func TestHello(t *testing.T) {
 		}
 	}
 }
+
+func TestALPNHints(t *testing.T) {
+	for _, tt := range []struct{ protocol, version, want string }{
+		{"mysql", "8.0.18", "teleport-mysql-OC4wLjE4"},
+		{"mariadb", "8.0.18", "teleport-mysql-OC4wLjE4"},
+		{"mysql", "", ""},
+		{"mysql", strings.Repeat("8", 200), ""}, // TLS could not carry it
+		{"postgres", "16.1", ""},
+	} {
+		p, _ := Lookup(tt.protocol)
+		if got := strings.Join(p.ALPNHints(tt.version), ","); got != tt.want {
+			t.Errorf("%s %.9q: %q, want %q", tt.protocol, tt.version, got, tt.want)
+		}
+	}
+}

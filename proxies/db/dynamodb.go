@@ -13,6 +13,7 @@ var dynamodb = Protocol{
 	Native:      true,
 	NeedsDBUser: true,
 	opens:       httpOpens,
+	answers:     httpAnswers,
 	refuse:      refuseHTTP(dynamoPage),
 	secure:      secureDirect(alpnHTTP),
 	client: client{

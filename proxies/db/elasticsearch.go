@@ -10,6 +10,7 @@ var elasticsearch = Protocol{
 	NeedsDBUser: true,
 	guess:       isHTTP, // of all the pages this one is the easiest to read
 	opens:       httpOpens,
+	answers:     httpAnswers,
 	refuse:      refuseHTTP(elasticPage),
 	secure:      secureDirect(alpnHTTP),
 	client: client{
@@ -33,6 +34,7 @@ var opensearch = Protocol{
 	Native:      true,
 	NeedsDBUser: true,
 	opens:       httpOpens,
+	answers:     httpAnswers,
 	refuse:      refuseHTTP(elasticPage),
 	secure:      secureDirect(alpnHTTP),
 	client: client{

@@ -2,8 +2,13 @@ package db
 
 import (
 	"bytes"
+	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"time"
+
+	"berth/internal/plain"
 )
 
 const (
@@ -13,6 +18,8 @@ const (
 	// promptly is how soon a server hangs up that does not want a client at all.
 	// Later it may have ended a client that had nothing to say.
 	promptly = 5 * time.Second
+	// probeMark is in what a Probe says first, as the name of its program.
+	probeMark = "berth-doctor"
 )
 
 // Hearing judges how one connection begins: what the client says first, and what
@@ -22,12 +29,19 @@ type Hearing struct {
 	proto Protocol
 	began time.Time
 
-	mu     sync.Mutex // guards everything below
-	client []byte
+	// allowed are the database users whom the session may be, "*" for any; nil:
+	// not known.
+	allowed []string
+
+	mu             sync.Mutex // guards everything below
+	client, server []byte
 }
 
-// Listen begins to hear a connection that has its upstream since now.
-func (p Protocol) Listen() *Hearing { return &Hearing{proto: p, began: time.Now()} }
+// Listen begins to hear a connection that has its upstream since now. allowed are
+// the database users whom the session may be, "*" for any; none: not known.
+func (p Protocol) Listen(allowed ...string) *Hearing {
+	return &Hearing{proto: p, began: time.Now(), allowed: allowed}
+}
 
 // Client hears what the client says.
 func (h *Hearing) Client(said []byte) {
@@ -36,15 +50,65 @@ func (h *Hearing) Client(said []byte) {
 	h.client = append(h.client, said[:min(len(said), hearMax-len(h.client))]...)
 }
 
-// Server hears what the server says, and returns what is passed on.
+// Server hears what the server says, and returns what is passed on: a refusal of
+// a client that names a user whom it may not be is passed on with a hint.
 func (h *Hearing) Server(said []byte) (pass []byte, answered bool, refused error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return said, h.verdict() != verdictShort, nil
+	before := len(h.server)
+	h.server = append(h.server, said[:min(len(said), hearMax-before)]...)
+	a := h.answer(false)
+	if !a.known() {
+		return said, len(h.server) == hearMax, nil
+	}
+	h.server = nil
+	if a.refused == nil {
+		return said, true, nil
+	}
+	if from, to := a.from-before, a.to-before; a.refused.Unlisted && h.proto.retell != nil && from >= 0 && to <= len(said) {
+		again := h.proto.retell(said[from:to], h.hint(a.refused.User))
+		said = slices.Concat(said[:from], again, said[to:])
+	}
+	return said, true, a.refused
 }
 
 // Ended hears that the server has ended.
-func (h *Hearing) Ended() (answered bool, refused error) { return false, nil }
+func (h *Hearing) Ended() (answered bool, refused error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	a := h.answer(true)
+	if a.refused == nil {
+		return a.known(), nil
+	}
+	return true, a.refused
+}
+
+// answer judges all that the server has said. A stranger has none: what it meets
+// with is about its own words. The caller holds h.mu.
+func (h *Hearing) answer(ended bool) answer {
+	v := h.verdict()
+	if v == verdictForeign || v == verdictShort && !h.proto.serverFirst && len(h.client) > 0 && !ended {
+		return answer{}
+	}
+	if h.proto.answers == nil {
+		return served
+	}
+	a := h.proto.answers(h.server, h.client, ended)
+	if a.refused != nil {
+		a.refused.Probe = bytes.Contains(h.client, []byte(probeMark))
+	}
+	if a.refused != nil && h.proto.names != nil {
+		a.refused.User, a.refused.Database = h.proto.names(h.client)
+		a.refused.Unlisted = a.refused.Denied() && a.refused.User != "" && len(h.allowed) > 0 &&
+			!slices.Contains(h.allowed, "*") && !slices.Contains(h.allowed, a.refused.User)
+	}
+	return a
+}
+
+// hint says whom the client may be.
+func (h *Hearing) hint(user string) string {
+	return plain.Words(fmt.Sprintf("%q is not among the database users whom you may be: %s", user, strings.Join(h.allowed, ", ")))
+}
 
 // AnswerDue reports whether a server that hung up without a word owed one: to a
 // client that began as its protocol does, and to one that had not begun when the

@@ -3,6 +3,7 @@ package db
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -118,3 +119,54 @@ func httpOpens(first []byte) verdict {
 func httpURL(e Endpoint) string { return makeURL("http", "", e, "") }
 
 func curl(e Endpoint) []string { return []string{"curl", httpURL(e) + "/"} }
+
+// httpAnswers looks at the first response. One that denies access refuses the
+// client, and so does an error of Teleport's own, which has no length and ends
+// with the connection. Other errors are answers to what was asked.
+func httpAnswers(said, _ []byte, ended bool) answer {
+	head, body, whole := bytes.Cut(said, []byte("\r\n\r\n"))
+	if !whole {
+		return answer{}
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(io.MultiReader(bytes.NewReader(head), strings.NewReader("\r\n\r\n"))), nil)
+	if err != nil {
+		return served // nothing that berth knows
+	}
+	_ = resp.Body.Close() // it reads from memory
+	denied := resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden
+	own := resp.Close && resp.ContentLength < 0 && len(resp.TransferEncoding) == 0
+	switch {
+	case !denied && (!own || resp.StatusCode < http.StatusInternalServerError):
+		return served
+	case own && !ended, int64(len(body)) < min(resp.ContentLength, hearMax/2) && !ended:
+		return answer{} // the words are not whole
+	}
+	by := ByDatabase
+	if own {
+		by = ByTeleport
+	}
+	return answer{refused: refusedBy(by, httpWords(resp, body))}
+}
+
+// httpWords returns what a response says of its error.
+func httpWords(resp *http.Response, body []byte) string {
+	var doc struct {
+		Reason  string          `json:"reason"`
+		Message string          `json:"message"`
+		Error   json.RawMessage `json:"error"`
+	}
+	var inner struct {
+		Reason string `json:"reason"`
+	}
+	if err := json.Unmarshal(body, &doc); err == nil {
+		_ = json.Unmarshal(doc.Error, &inner) // it may be a text
+		if words := cmp.Or(doc.Reason, doc.Message, inner.Reason); words != "" {
+			return words
+		}
+		return resp.Status
+	}
+	if kind := resp.Header.Get("Content-Type"); kind == "" || strings.HasPrefix(kind, "text/plain") {
+		return cmp.Or(strings.TrimSpace(string(body)), resp.Status)
+	}
+	return resp.Status
+}

@@ -1,6 +1,7 @@
 package db
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -16,6 +17,7 @@ var mongodb = Protocol{
 	NeedsDBUser: true,
 	guess:       isMongoDB,
 	opens:       opensBy(mongoHead, isMongoDB),
+	answers:     mongoAnswers,
 	refuse:      refuseMongoDB,
 	secure:      secureDirect(),
 	client:      mongoClient,
@@ -135,4 +137,73 @@ func isMongoDB(first []byte) bool {
 	}
 	size, code := binary.LittleEndian.Uint32(first), binary.LittleEndian.Uint32(first[12:])
 	return (code == mongoQuery || code == mongoMsg) && size >= mongoHead && size <= refuseMax
+}
+
+// mongoAnswers looks at the answer to the client's hello.
+func mongoAnswers(said, _ []byte, _ bool) answer {
+	if len(said) < mongoHead {
+		return answer{}
+	}
+	size, code := binary.LittleEndian.Uint32(said), binary.LittleEndian.Uint32(said[12:])
+	if size < mongoHead || size > hearMax {
+		return served // nothing that berth knows
+	}
+	if len(said) < int(size) {
+		return answer{}
+	}
+	doc := said[mongoHead:size]
+	switch {
+	case code == mongoMsg && len(doc) > 5 && doc[4] == 0: // flags, and a section that is one document
+		doc = doc[5:]
+	case code == mongoReply && len(doc) > 20: // flags, cursor, first document, documents
+		doc = doc[20:]
+	default:
+		return served
+	}
+	fields := mongoFields(doc)
+	words, failed := fields["errmsg"]
+	if !failed || fields["ok"] != "0" {
+		if words, failed = fields["$err"]; !failed {
+			return served
+		}
+	}
+	by := ByTeleport
+	if fields["code"] != "" { // Teleport's own errors have none
+		by = ByDatabase
+	}
+	return answer{refused: refusedBy(by, words)}
+}
+
+// mongoFields reads the texts and whole numbers of a document, up to the first
+// field of another kind.
+func mongoFields(doc []byte) map[string]string {
+	fields := make(map[string]string)
+	for doc = doc[min(4, len(doc)):]; len(doc) > 1; {
+		kind := doc[0]
+		name, rest, ok := bytes.Cut(doc[1:], []byte{0})
+		if !ok {
+			break
+		}
+		switch {
+		case kind == 0x02 && len(rest) >= 4: // text
+			size := int(binary.LittleEndian.Uint32(rest))
+			if size < 1 || size > len(rest)-4 {
+				return fields
+			}
+			fields[string(name)] = string(rest[4 : 4+size-1])
+			rest = rest[4+size:]
+		case kind == 0x10 && len(rest) >= 4: // number of 32 bits
+			fields[string(name)] = fmt.Sprint(int32(binary.LittleEndian.Uint32(rest)))
+			rest = rest[4:]
+		case kind == 0x01 && len(rest) >= 8: // floating point
+			fields[string(name)] = fmt.Sprint(math.Float64frombits(binary.LittleEndian.Uint64(rest)))
+			rest = rest[8:]
+		case kind == 0x08 && len(rest) >= 1: // truth value
+			rest = rest[1:]
+		default:
+			return fields
+		}
+		doc = rest
+	}
+	return fields
 }

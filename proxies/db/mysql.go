@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"encoding/base64"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -23,11 +24,14 @@ import (
 var mysql = Protocol{
 	Name:        "mysql",
 	Title:       "MySQL",
-	ALPN:        "teleport-mysql",
+	ALPN:        mysqlALPN,
 	Native:      true,
 	serverFirst: true,
 	guess:       isSilent,
 	opens:       mysqlOpens,
+	answers:     mysqlAnswer,
+	names:       mysqlNames,
+	retell:      mysqlRetell,
 	refuse:      refuseMySQL,
 	secure:      secureMySQL,
 	greet:       greetMySQL,
@@ -38,14 +42,32 @@ var mysql = Protocol{
 var mariadb = Protocol{
 	Name:        "mariadb",
 	Title:       "MariaDB",
-	ALPN:        "teleport-mysql",
+	ALPN:        mysqlALPN,
 	Native:      true,
 	serverFirst: true,
 	opens:       mysqlOpens,
+	answers:     mysqlAnswer,
+	names:       mysqlNames,
+	retell:      mysqlRetell,
 	refuse:      refuseMySQL,
 	secure:      secureMySQL,
 	greet:       greetMySQL,
 	client:      mysqlClient("mariadb", "sslMode", "disable"),
+}
+
+const mysqlALPN = "teleport-mysql"
+
+// ALPNHints returns what to offer a proxy after p.ALPN where the version of the
+// server is known. A proxy that greets MySQL's clients before it knows the
+// database takes the version from there: with its own, clients take MariaDB for
+// MySQL 8 and ask for variables that it does not have.
+func (p Protocol) ALPNHints(version string) []string {
+	const longest = 255 // RFC 7301
+	hint := mysqlALPN + "-" + base64.StdEncoding.EncodeToString([]byte(version))
+	if p.ALPN != mysqlALPN || version == "" || len(hint) > longest {
+		return nil
+	}
+	return []string{hint}
 }
 
 // mysqlClient makes the client of MySQL or MariaDB; their JDBC drivers differ.
@@ -214,6 +236,7 @@ func myCnf(e Endpoint) string {
 	if e.DBUser != "" {
 		fmt.Fprintf(&b, "\nuser=%s", optionQuote(e.DBUser))
 	}
+	b.WriteString("\npassword=") // instead of MYSQL_PWD, which Teleport would refuse
 	if e.DBName != "" {
 		fmt.Fprintf(&b, "\n\n[mysql]\ndatabase=%s", optionQuote(e.DBName))
 	}
@@ -453,4 +476,72 @@ func (m *mysqlAnswers) Write(p []byte) (int, error) {
 		}
 	}
 	return len(p), nil
+}
+
+// mysqlUnknown is the code of Teleport's own errors; a database's has another one.
+const mysqlUnknown = 1105 // ER_UNKNOWN_ERROR
+
+// mysqlAnswer looks for the end of the login: the server's OK, or an error, which
+// may come in the greeting's place. What stands between asks for a password.
+func mysqlAnswer(said, _ []byte, _ bool) answer {
+	for at := 0; len(said)-at > mysqlHead; {
+		end := at + mysqlHead + mysqlSize(said[at:])
+		if end > at+hearMax {
+			return served // nothing that berth knows
+		}
+		if len(said) < end {
+			return answer{}
+		}
+		body := said[at+mysqlHead : end]
+		switch {
+		case len(body) > 0 && body[0] == mysqlErr:
+			return answer{refused: mysqlRefused(body), from: at, to: end}
+		case at > 0 && len(body) > 0 && body[0] == mysqlOK:
+			return served
+		}
+		at = end
+	}
+	return answer{}
+}
+
+// mysqlRefused reads the body of an ERR packet.
+func mysqlRefused(body []byte) *RefusedError {
+	if len(body) < 3 {
+		return refusedBy(ByTeleport, "")
+	}
+	code, words := binary.LittleEndian.Uint16(body[1:]), string(body[3:])
+	if len(words) > 6 && words[0] == '#' {
+		words = words[6:]
+	}
+	if code == mysqlUnknown {
+		return refusedBy(ByTeleport, words)
+	}
+	const dbDenied, denied, noDB = 1044, 1045, 1049
+	return refusedBy(ByDatabase, fmt.Sprintf("%s (error %d)", words, code)).
+		because(code == denied, code == dbDenied || code == denied || code == noDB)
+}
+
+// mysqlRetell adds a hint to the text of an ERR packet, which is its end.
+func mysqlRetell(refusal []byte, hint string) []byte {
+	hint = cut(" Hint: "+hint, max(mysqlTextMax-len(refusal), 0))
+	again := append(bytes.Clone(refusal), hint...)
+	size := len(again) - mysqlHead
+	again[0], again[1], again[2] = byte(size), byte(size>>8), byte(size>>16)
+	return again
+}
+
+// mysqlNames returns what a client's login names: the user, which stands after its
+// capabilities, the largest packet, the character set and 23 unused bytes, and
+// after the answer to the salt the database.
+func mysqlNames(client []byte) (user, database string) {
+	const before, withDB = mysqlHead + 4 + 4 + 1 + 23, 1 << 3
+	if len(client) < before {
+		return "", ""
+	}
+	named, rest, _ := bytes.Cut(client[before:], []byte{0})
+	if client[mysqlHead]&withDB != 0 && len(rest) > 0 && len(rest) > int(rest[0]) {
+		name, _, _ := bytes.Cut(rest[1+int(rest[0]):], []byte{0})
+		database = string(name)
+	}
+	return string(named), database
 }

@@ -12,29 +12,35 @@ import (
 )
 
 var postgres = Protocol{
-	Name:   "postgres",
-	Title:  "PostgreSQL",
-	ALPN:   "teleport-postgres",
-	Native: true,
-	hello:  pgHello,
-	guess:  isPostgres,
-	opens:  pgOpens,
-	refuse: refusePostgres,
-	secure: securePostgres,
-	client: pgClient,
+	Name:    "postgres",
+	Title:   "PostgreSQL",
+	ALPN:    "teleport-postgres",
+	Native:  true,
+	hello:   pgHello,
+	guess:   isPostgres,
+	opens:   pgOpens,
+	answers: pgAnswers,
+	names:   pgNames,
+	retell:  pgRetell,
+	refuse:  refusePostgres,
+	secure:  securePostgres,
+	client:  pgClient,
 }
 
 // cockroachdb speaks Postgres' protocol.
 var cockroachdb = Protocol{
-	Name:   "cockroachdb",
-	Title:  "CockroachDB",
-	ALPN:   "teleport-postgres",
-	Native: true,
-	hello:  pgHello,
-	opens:  pgOpens,
-	refuse: refusePostgres,
-	secure: securePostgres,
-	client: cockroachClient(),
+	Name:    "cockroachdb",
+	Title:   "CockroachDB",
+	ALPN:    "teleport-postgres",
+	Native:  true,
+	hello:   pgHello,
+	opens:   pgOpens,
+	answers: pgAnswers,
+	names:   pgNames,
+	retell:  pgRetell,
+	refuse:  refusePostgres,
+	secure:  securePostgres,
+	client:  cockroachClient(),
 }
 
 // cockroachClient has CockroachDB's own program too, which obeys one variable
@@ -266,4 +272,102 @@ func securePostgres(f *Front) error {
 	}
 	f.plain()
 	return nil
+}
+
+// pgAnswers looks for the end of the login: the one authentication message that
+// says so, or an error. The bytes that decline encryption come before.
+func pgAnswers(said, client []byte, _ bool) answer {
+	at := 0
+	for range pgAsked(client) {
+		if at < len(said) && (said[at] == 'N' || said[at] == 'S') {
+			at++
+		}
+	}
+	for len(said)-at > 5 {
+		end := at + 1 + int(binary.BigEndian.Uint32(said[at+1:]))
+		if end < at+5 || end > at+hearMax {
+			return served // nothing that berth knows
+		}
+		if len(said) < end {
+			return answer{}
+		}
+		body := said[at+5 : end]
+		switch said[at] {
+		case 'R':
+			if len(body) >= 4 && binary.BigEndian.Uint32(body) == 0 {
+				return served
+			}
+		case 'E':
+			return answer{refused: pgRefused(body), from: at, to: end}
+		case 'v', 'N', 'S': // versions, notices and settings come between
+		default:
+			return served
+		}
+		at = end
+	}
+	return answer{}
+}
+
+// pgRefused reads an ErrorResponse. Teleport's own has a message and nothing else.
+func pgRefused(body []byte) *RefusedError {
+	var msg pgproto3.ErrorResponse
+	if err := msg.Decode(body); err != nil {
+		return refusedBy(ByTeleport, "an error that cannot be read")
+	}
+	words := msg.Message
+	if msg.Code != "" {
+		// Classes 28, invalid authorization, and 3D, invalid catalog name.
+		names := strings.HasPrefix(msg.Code, "28") || strings.HasPrefix(msg.Code, "3D")
+		return refusedBy(ByDatabase, fmt.Sprintf("%s (SQLSTATE %s)", words, msg.Code)).because(msg.Code == "28P01", names)
+	}
+	return refusedBy(ByTeleport, words)
+}
+
+// pgRetell adds a hint to an ErrorResponse that has none.
+func pgRetell(refusal []byte, hint string) []byte {
+	var msg pgproto3.ErrorResponse
+	if msg.Decode(refusal[5:]) != nil || msg.Hint != "" {
+		return refusal
+	}
+	msg.Hint = hint
+	if msg.Severity == "" { // drivers want one
+		msg.Severity, msg.SeverityUnlocalized = "FATAL", "FATAL"
+	}
+	if msg.Code == "" {
+		msg.Code = sqlState(RefusalDenied)
+	}
+	b, err := msg.Encode(nil)
+	if err != nil {
+		return refusal
+	}
+	return b
+}
+
+// pgAsked counts the requests for encryption that a client begins with.
+func pgAsked(client []byte) int {
+	n := 0
+	for strings.HasPrefix(string(client), pgAsksTLS) || strings.HasPrefix(string(client), pgAsksGSSENC) {
+		client = client[len(pgAsksTLS):]
+		n++
+	}
+	return n
+}
+
+// pgNames returns what a StartupMessage names.
+func pgNames(client []byte) (user, database string) {
+	client = client[pgAsked(client)*len(pgAsksTLS):]
+	if len(client) < 8 {
+		return "", ""
+	}
+	end := min(len(client), max(8, int(binary.BigEndian.Uint32(client))))
+	fields := strings.Split(string(client[8:end]), "\x00")
+	for i := 0; i+1 < len(fields); i += 2 {
+		switch fields[i] {
+		case "user":
+			user = fields[i+1]
+		case "database":
+			database = fields[i+1]
+		}
+	}
+	return user, database
 }

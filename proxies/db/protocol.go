@@ -47,6 +47,14 @@ type Protocol struct {
 	guess func(first []byte) bool
 	// opens judges a client's first bytes; nil means that they may be anything.
 	opens func(first []byte) verdict
+	// answers judges what the server has said to a client that began so; ended
+	// says that nothing more follows. nil means that it cannot be judged.
+	answers func(said, client []byte, ended bool) answer
+	// names returns the database user and the database that a client names first;
+	// nil means that the cert names them.
+	names func(client []byte) (user, database string)
+	// retell says a refusal anew, with a hint; nil means that there is no way.
+	retell func(refusal []byte, hint string) []byte
 	// refuse answers a client with a refusal; nil means that there is no way.
 	refuse refuser
 	// secure looks for a client's wish for TLS in what it says first, and sees

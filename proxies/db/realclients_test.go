@@ -111,7 +111,7 @@ func TestRealOptionFile(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := []string{"--protocol=TCP", "--host=127.0.0.1", "--port=15432",
-			"--user=" + e.DBUser, "--database=" + e.DBName}
+			"--user=" + e.DBUser, "--password=", "--database=" + e.DBName}
 		if diff := cmp.Diff(want, strings.Split(strings.TrimSpace(string(out)), "\n")); diff != "" {
 			t.Errorf("MySQL reads (-want +got):\n%s", diff)
 		}

@@ -19,6 +19,7 @@ var redis = Protocol{
 	hello:         "*1\r\n$4\r\nPING\r\n",
 	guess:         isRedis,
 	opens:         redisOpens,
+	answers:       redisAnswers,
 	refuse:        refuseRedis,
 	secure:        secureDirect(),
 	client:        redisClient,
@@ -205,3 +206,31 @@ func redisOpens(first []byte) verdict {
 
 // isRedis knows a command by the array that it is.
 func isRedis(first []byte) bool { return len(first) > 0 && first[0] == '*' }
+
+// redisDenials are the first words of errors that refuse a client, whatever it
+// asked for.
+var redisDenials = map[string]bool{"WRONGPASS": true, "NOAUTH": true, "NOPERM": true}
+
+// redisAnswers looks at the first lines that the server says. An error may be an
+// answer to the client's command alone, and then has words of that in it, which
+// are the user's own: it is passed over.
+func redisAnswers(said, _ []byte, _ bool) answer {
+	for {
+		line, rest, whole := bytes.Cut(said, []byte("\r\n"))
+		switch {
+		case len(said) == 0 || !whole && said[0] == '-':
+			return answer{}
+		case said[0] != '-':
+			return served
+		}
+		words := string(line[1:])
+		code, text, _ := strings.Cut(words, " ")
+		if own, ok := strings.CutPrefix(text, teleportSays); ok {
+			return answer{refused: refusedBy(ByTeleport, own)}
+		}
+		if redisDenials[code] {
+			return answer{refused: refusedBy(ByDatabase, words).because(code != "NOPERM", false)}
+		}
+		said = rest
+	}
+}

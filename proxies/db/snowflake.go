@@ -9,6 +9,7 @@ var snowflake = Protocol{
 	Native:      true,
 	NeedsDBUser: true,
 	opens:       httpOpens,
+	answers:     httpAnswers,
 	refuse:      refuseHTTP(snowflakePage),
 	secure:      secureDirect(alpnHTTP),
 	client: client{

@@ -43,6 +43,9 @@ type Route struct {
 	// ALPN is the protocol, without "-ping"; pings are used when the proxy
 	// offers them. Empty means none.
 	ALPN string
+	// ALPNHints are offered after ALPN. They tell the proxy something, and are
+	// not agreed on.
+	ALPNHints []string
 	// Cert is the client cert that names the resource.
 	Cert *tls.Certificate
 	// RootCAs verify the proxy's web cert; nil means the system's.
@@ -156,7 +159,7 @@ func (r Route) tlsConfig() *tls.Config {
 	}
 	cfg.NextProtos = r.http
 	if r.ALPN != "" {
-		cfg.NextProtos = []string{r.ALPN + constants.ALPNSNIProtocolPingSuffix, r.ALPN}
+		cfg.NextProtos = append([]string{r.ALPN + constants.ALPNSNIProtocolPingSuffix, r.ALPN}, r.ALPNHints...)
 	}
 	if r.Cert != nil {
 		// Not Certificates: those are held back when the proxy's list of

@@ -57,6 +57,11 @@ func TestDial(t *testing.T) {
 		{name: "ping_preferred", cfg: fakeConfig{pings: 3}, wantALPN: "teleport-postgres-ping"},
 		{name: "no_ping_offered", cfg: fakeConfig{alpn: []string{"teleport-postgres"}}, wantALPN: "teleport-postgres"},
 		{
+			name:     "hint_is_not_agreed_on",
+			change:   func(_ *fakeProxy, r *Route) { r.ALPNHints = []string{"teleport-mysql-OC4wLjE4"} },
+			wantALPN: "teleport-postgres-ping",
+		},
+		{
 			name:     "insecure",
 			change:   func(_ *fakeProxy, r *Route) { r.RootCAs, r.Insecure = nil, true },
 			wantALPN: "teleport-postgres-ping",

@@ -28,6 +28,9 @@ const (
 	// quietGap is the same for connections that simply worked: a day of them
 	// must not push out the one line that matters.
 	quietGap = 15 * time.Minute
+	// OneTry is how soon after a refusal the next one still belongs to the same
+	// client: psql, for one, tries again without TLS.
+	OneTry = 500 * time.Millisecond
 )
 
 // Book keeps the history of every tunnel, by name: it outlives the tunnel's
@@ -53,7 +56,7 @@ func (hs *Book) Of(name string) *History {
 	defer hs.mu.Unlock()
 	h := hs.by[name]
 	if h == nil {
-		h = &History{lookup: hs.names.lookup, held: make(map[string]*entry)}
+		h = &History{lookup: hs.names.lookup, held: make(map[string]*entry), opened: make(map[string]*entry)}
 		hs.by[name] = h
 	}
 	return h
@@ -86,6 +89,7 @@ type History struct {
 	mu        sync.Mutex // guards everything below
 	entries   []*entry
 	held      map[string]*entry // by the address of a client that is held
+	opened    map[string]*entry // by the address of a client that waits for its answer
 	lastState string            // key of the newest state entry
 	certUntil time.Time
 }
@@ -128,8 +132,23 @@ func (h *History) Connection(ev proxies.Event, awaited string, problem func(erro
 	defer h.mu.Unlock()
 	addr := ev.Client.String()
 	waiter := h.held[addr]
+	if ev.Kind == proxies.EventAnswered || ev.Kind == proxies.EventClosed {
+		defer delete(h.opened, addr)
+	}
 	switch ev.Kind {
-	case proxies.EventAccepted, proxies.EventAnswered: // a later event says what became of it
+	case proxies.EventAccepted: // a later event says what became of it
+	case proxies.EventAnswered:
+		if refused, ok := errors.AsType[*db.RefusedError](ev.Err); ok && !refused.Probe {
+			h.unopenLocked(ev)
+			key := entryKey{kind: state.EventRefused, by: string(refused.By), why: refused.Words}
+			e, fresh := h.burstLocked(key, ev.At, burstGap)
+			if ev.At.Sub(e.counted) < OneTry {
+				e.last = ev.At
+				return
+			}
+			e.counted = ev.At
+			h.countLocked(e, fresh, ev)
+		}
 	case proxies.EventWaiting:
 		if waiter != nil {
 			return // it has been dialled for meanwhile, in vain
@@ -144,6 +163,7 @@ func (h *History) Connection(ev proxies.Event, awaited string, problem func(erro
 			return
 		}
 		e, _ := h.burstLocked(entryKey{kind: state.EventConnected}, ev.At, quietGap) // a client that works needs no name
+		h.opened[addr] = e
 		e.count++
 		e.last = ev.At
 	case proxies.EventRefused:
@@ -172,6 +192,18 @@ func (h *History) Connection(ev proxies.Event, awaited string, problem func(erro
 			e.count++
 			e.last = ev.At
 		}
+	}
+}
+
+// unopenLocked takes back a connection that was opened a moment ago: its client
+// was not served.
+func (h *History) unopenLocked(ev proxies.Event) {
+	i := h.opened[ev.Client.String()]
+	if i == nil {
+		return
+	}
+	if i.count--; i.count == 0 {
+		h.entries = slices.DeleteFunc(h.entries, func(e *entry) bool { return e == i })
 	}
 }
 
@@ -294,6 +326,7 @@ type entryKey struct {
 	kind    state.EventKind
 	awaited string // of EventWaited
 	why     string // of the others
+	by      string // of a refusal by the other side: whose it was
 }
 
 // entry is one line of a history: one event, or a burst of the same.
@@ -305,6 +338,7 @@ type entry struct {
 	until    *time.Time // of a cert: its end
 
 	count   int
+	counted time.Time     // when count last grew, for refusals by the other side
 	client  string        // the first one's program; empty while it is not known
 	waiting int           // still held
 	refused int           // of those that were held
@@ -333,6 +367,9 @@ func (e *entry) words(now time.Time) string {
 	case state.EventStranger:
 		return e.who() + " " + e.key.why
 	case state.EventRefused:
+		if e.key.by != "" {
+			return e.refusedBy()
+		}
 		verb := " was refused: "
 		if e.count > 1 {
 			verb = " were refused: "
@@ -341,6 +378,19 @@ func (e *entry) words(now time.Time) string {
 	default:
 		return e.waitWords(now)
 	}
+}
+
+// refusedBy words a refusal in the other side's own words.
+func (e *entry) refusedBy() string {
+	verb, first := "was", ""
+	if e.count > 1 {
+		verb, first = "were", "the first was "
+	}
+	text := fmt.Sprintf("%s %s refused by %s: %s", plural(e.count, "client"), verb, e.key.by, e.key.why)
+	if e.client != "" {
+		text += " [" + first + e.client + "]"
+	}
+	return text
 }
 
 func (e *entry) waitWords(now time.Time) string {

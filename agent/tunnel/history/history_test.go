@@ -30,7 +30,7 @@ func newHistoryTest() *historyTest {
 		go found(proxies.Owner{PID: client.(*net.TCPAddr).Port, Name: "psql"})
 	}
 	return &historyTest{
-		h:   &History{lookup: lookup, held: make(map[string]*entry)},
+		h:   &History{lookup: lookup, held: make(map[string]*entry), opened: make(map[string]*entry)},
 		now: time.Date(2026, 5, 1, 14, 0, 0, 0, time.UTC),
 	}
 }
@@ -125,6 +125,27 @@ func TestHistoryWords(t *testing.T) {
 			h.step(proxies.EventClosed, 812, failed(proxies.ErrClosedEarly))
 			h.step(proxies.EventClosed, 812, failed(gone))
 		}, []string{"1 connection broke: connection reset", "1 connection broke: the other side hung up without an answer"}},
+		"refused_by_the_other_side": {func(h *historyTest) {
+			denied := &db.RefusedError{By: db.ByTeleport, Words: "access to db denied."}
+			for port := 1; port <= 3; port++ {
+				h.step(proxies.EventConnected, port)
+			}
+			h.step(proxies.EventAnswered, 1)
+			h.step(proxies.EventAnswered, 2, failed(denied))
+			h.step(proxies.EventAnswered, 3, failed(denied))
+			h.step(proxies.EventClosed, 2)
+			h.step(proxies.EventConnected, 4)
+			h.step(proxies.EventAnswered, 4, failed(&db.RefusedError{By: db.ByDatabase, Words: "no such database"}))
+			h.step(proxies.EventAnswered, 5, failed(&db.RefusedError{By: db.ByTeleport, Words: "x", Probe: true}))
+		}, []string{
+			"1 connection opened",
+			"2 clients were refused by Teleport: access to db denied. [the first was psql (pid 2)] …14:00:06",
+			"1 client was refused by the database: no such database [psql (pid 4)]",
+		}},
+		"only_refused": {func(h *historyTest) {
+			h.step(proxies.EventConnected, 1)
+			h.step(proxies.EventAnswered, 1, failed(&db.RefusedError{By: db.ByTeleport, Words: "no"}))
+		}, []string{"1 client was refused by Teleport: no [psql (pid 1)]"}},
 		"strangers": {func(h *historyTest) {
 			h.step(proxies.EventConnected, 812)
 			h.step(proxies.EventClosed, 812, failed(&db.StrangerError{Language: "HTTP"}))

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"time"
 )
 
@@ -137,6 +138,24 @@ type ForwardMySQL struct {
 	Dial Dialer
 }
 
+// Version returns what the real server greets with.
+func (f ForwardMySQL) Version(ctx context.Context) (string, error) {
+	server, err := f.Dial(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer closeOnDone(ctx, server)()
+	greeting, err := readPacket(server)
+	if err = errors.Join(err, server.Close()); err != nil {
+		return "", err
+	}
+	version, _, ok := strings.Cut(string(greeting[4:]), "\x00")
+	if version, greets := strings.CutPrefix(version, string(rune(myProtocol))); ok && greets {
+		return version, nil
+	}
+	return "", errors.New("the MySQL server does not greet")
+}
+
 // Serve reads along until the client has said who it is, and pipes the rest.
 func (f ForwardMySQL) Serve(ctx context.Context, conn net.Conn, s Session) error {
 	defer closeOnDone(ctx, conn)()
@@ -169,11 +188,15 @@ func forwardLogin(conn, server net.Conn, s Session) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	user, db, err := parseLogin(login[4:])
+	user, db, password, err := parseLogin(login[4:])
 	if err != nil {
 		return nil, err
 	}
-	if err := s.authorize(user, db); err != nil {
+	err = s.authorize(user, db)
+	if password {
+		err = errPassword
+	}
+	if err != nil {
 		wire := newMyWire(conn)
 		wire.seq = login[3] + 1
 		return nil, errors.Join(err, wire.refuse(err))
@@ -182,7 +205,7 @@ func forwardLogin(conn, server net.Conn, s Session) ([]byte, error) {
 }
 
 // plainGreeting returns the packet of a server's greeting without its offers to
-// encrypt and to compress, and with another version unless that is empty.
+// encrypt and to compress, and with another version.
 func plainGreeting(packet []byte, version string) []byte {
 	const offersTLS, compresses, compressesZstd = 1 << 11, 1 << 5, 1 << 26
 	body := packet[4:]
@@ -190,16 +213,13 @@ func plainGreeting(packet []byte, version string) []byte {
 	// After the version come a zero, the connection's number, the salt, another
 	// zero, and the capabilities in two halves around character set and status.
 	const capsLow, capsHigh = 1 + 4 + 8 + 1, 1 + 4 + 8 + 1 + 2 + 3
-	if end < 0 || body[0] != 10 || len(body) < end+capsHigh+2 {
+	if end < 0 || body[0] != myProtocol || len(body) < end+capsHigh+2 {
 		return packet // an error, perhaps: the client will know
 	}
 	rest := bytes.Clone(body[end:])
 	low, high := rest[capsLow:], rest[capsHigh:]
 	binary.LittleEndian.PutUint16(low, binary.LittleEndian.Uint16(low)&^(offersTLS|compresses))
 	binary.LittleEndian.PutUint16(high, binary.LittleEndian.Uint16(high)&^(compressesZstd>>16))
-	if version == "" {
-		version = string(body[1:end])
-	}
 	plain := append([]byte{0, 0, 0, packet[3], body[0]}, version...)
 	plain = append(plain, rest...)
 	n := len(plain) - 4

@@ -135,7 +135,13 @@ func TestForwardMySQL(t *testing.T) {
 	if err := myClient(t, f, refuse()).PingContext(t.Context()); !errors.As(err, &my) || my.Message != "access to db denied" {
 		t.Errorf("a refused client got %v", err)
 	}
+	if version, err := f.Version(t.Context()); err != nil || version != testSession().ServerVersion {
+		t.Errorf("its version is %q, %v", version, err)
+	}
 	f.Dial = func(context.Context) (net.Conn, error) { return nil, errors.New("no server") }
+	if version, err := f.Version(t.Context()); err == nil {
+		t.Errorf("without a server the version is %q", version)
+	}
 	if err := myClient(t, f, testSession()).PingContext(t.Context()); !errors.As(err, &my) || my.Message != "no server" {
 		t.Errorf("without a server a client got %v", err)
 	}
@@ -153,7 +159,7 @@ func TestPlainGreeting(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	at := 4 + 1 + len(mysqlVersion) + 1 + 4 + 8 + 1
+	at := 4 + 1 + len(testSession().ServerVersion) + 1 + 4 + 8 + 1
 	packet[at] |= 1 << 5   // compression
 	packet[at+1] |= 1 << 3 // TLS
 	packet[at+6] |= 1 << 2 // zstd, in the upper half
@@ -164,7 +170,7 @@ func TestPlainGreeting(t *testing.T) {
 	if version, _, _ := bytes.Cut(got[5:], []byte{0}); string(version) != "5.7.44" {
 		t.Errorf("version %q", version)
 	}
-	at -= len(mysqlVersion) - len("5.7.44")
+	at -= len(testSession().ServerVersion) - len("5.7.44")
 	if got[at]&(1<<5) != 0 || got[at+1]&(1<<3) != 0 || got[at+6]&(1<<2) != 0 || got[at+1]&(1<<7) == 0 {
 		t.Errorf("capabilities % x", got[at:at+7])
 	}

@@ -25,6 +25,7 @@ func testSession() Session {
 	return Session{
 		User: "alice", Cluster: "sim.test", Service: "db", Roles: []string{"access", "dba"},
 		ActiveRequests: []string{"r1"}, Serial: "4711", NotAfter: time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC),
+		ServerVersion: "8.0.18",
 	}
 }
 

@@ -1,6 +1,7 @@
 package simdb
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -11,14 +12,17 @@ import (
 	"sync/atomic"
 )
 
-// mysqlVersion is what Teleport's proxy greets MySQL clients with by default.
-const mysqlVersion = "8.0.0-Teleport"
+// mysqlVersion is the release that the simulated MySQL passes for.
+const mysqlVersion = "8.0.36"
 
-// MySQL is a simulated MySQL. It takes any password, since Teleport has checked
-// who the client is, and knows the select of what is known of the connection,
+// MySQL is a simulated MySQL. It takes no password, since Teleport has checked
+// who the client is, and refuses one. It knows the select of what is known of the connection,
 // sleep, and the statements that clients send on their own. It has no tables and
 // no prepared statements.
 type MySQL struct {
+	// Release is the server's version; empty means one of MySQL 8.0.
+	Release string
+
 	lastID atomic.Uint32
 }
 
@@ -29,18 +33,20 @@ func NewMySQL() *MySQL { return &MySQL{} }
 type myConn struct {
 	wire     *myWire
 	session  Session
+	release  string
 	id       uint32
 	user, db string
-	version  string
 }
+
+// Version returns the server's version.
+func (my *MySQL) Version(context.Context) (string, error) { return my.release(), nil }
+
+func (my *MySQL) release() string { return cmp.Or(my.Release, mysqlVersion) }
 
 // Serve speaks MySQL's protocol with one client.
 func (my *MySQL) Serve(ctx context.Context, conn net.Conn, s Session) error {
 	defer closeOnDone(ctx, conn)()
-	c := &myConn{wire: newMyWire(conn), session: s, id: my.lastID.Add(1), version: s.ServerVersion}
-	if c.version == "" {
-		c.version = mysqlVersion
-	}
+	c := &myConn{wire: newMyWire(conn), session: s, release: my.release(), id: my.lastID.Add(1)}
 	if err := c.greet(); err != nil {
 		return err
 	}
@@ -48,8 +54,12 @@ func (my *MySQL) Serve(ctx context.Context, conn net.Conn, s Session) error {
 	if err != nil {
 		return err
 	}
-	if c.user, c.db, err = parseLogin(reply); err != nil {
+	var password bool
+	if c.user, c.db, password, err = parseLogin(reply); err != nil {
 		return err
+	}
+	if password {
+		return errors.Join(errPassword, c.wire.refuse(errPassword))
 	}
 	if err := s.authorize(c.user, c.db); err != nil {
 		return errors.Join(err, c.wire.refuse(err))
@@ -64,7 +74,7 @@ func (my *MySQL) Serve(ctx context.Context, conn net.Conn, s Session) error {
 func (c *myConn) greet() error {
 	const salt = "abcdefghijklmnopqrst" // any 20 bytes: passwords are not checked
 	caps := uint32(myCapabilities)
-	b := append([]byte{10}, c.version...)
+	b := append([]byte{myProtocol}, c.session.ServerVersion...)
 	b = binary.LittleEndian.AppendUint32(append(b, 0), c.id)
 	b = append(b, salt[:8]...)
 	b = binary.LittleEndian.AppendUint16(append(b, 0), uint16(caps))
@@ -79,28 +89,31 @@ func (c *myConn) greet() error {
 	return c.wire.flush()
 }
 
+// errPassword is what Teleport says to a client that has a password.
+var errPassword = errors.New("access denied without password")
+
 // parseLogin returns the user and the database of a client's answer to the
-// greeting.
-func parseLogin(reply []byte) (user, db string, err error) {
+// greeting, and whether it has a password.
+func parseLogin(reply []byte) (user, db string, password bool, err error) {
 	r := &myReader{b: reply}
 	caps := r.uint32()
 	r.take(4 + 1 + 23) // largest packet, character set, filler
 	if caps&myProtocol41 == 0 || r.err != nil {
-		return "", "", errors.New("client does not speak MySQL's protocol 4.1")
+		return "", "", false, errors.New("client does not speak MySQL's protocol 4.1")
 	}
 	user = r.zeroString()
 	switch {
 	case caps&myLenencAuth != 0:
-		r.lenenc()
+		password = len(r.lenenc()) > 0
 	case caps&mySecureConnection != 0:
-		r.take(int(r.byte()))
+		password = len(r.take(int(r.byte()))) > 0
 	default:
-		r.zeroString()
+		password = r.zeroString() != ""
 	}
 	if caps&myConnectWithDB != 0 {
 		db = r.zeroString()
 	}
-	return user, db, r.err
+	return user, db, password, r.err
 }
 
 // loop answers commands until the client leaves.
@@ -178,7 +191,7 @@ func (c *myConn) answer(ctx context.Context, script string) (*Result, error) {
 func (c *myConn) value(name string) (any, bool) {
 	switch name {
 	case "version", "@@version":
-		return c.version, true
+		return c.release, true
 	case "@@version_comment":
 		return "simulated MySQL", true
 	case "@@max_allowed_packet":

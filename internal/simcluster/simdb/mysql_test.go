@@ -17,7 +17,7 @@ import (
 func myClient(t *testing.T, b Backend, s Session) *sql.DB {
 	t.Helper()
 	addr := serve(t, b, s)
-	db, err := sql.Open("mysql", fmt.Sprintf("bob:any@tcp(%s)/app", addr))
+	db, err := sql.Open("mysql", fmt.Sprintf("bob@tcp(%s)/app", addr))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,12 +110,26 @@ func TestMySQLRefusal(t *testing.T) {
 	}
 }
 
-func TestMySQLGreetsWithTheWantedVersion(t *testing.T) {
-	s := testSession()
-	s.ServerVersion = "5.7.44"
-	var got string
-	if err := myClient(t, NewMySQL(), s).QueryRowContext(t.Context(), "select version()").Scan(&got); err != nil || got != "5.7.44" {
-		t.Errorf("version() = %q, %v", got, err)
+// What the database service greets with is all that a client sees of it: the
+// server's own version is the same.
+func TestMySQLGreeting(t *testing.T) {
+	for _, version := range []string{"5.7.44", ""} {
+		s := testSession()
+		s.ServerVersion = version
+		conn, err := net.Dial("tcp", serve(t, NewMySQL(), s).String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		greeting, err := readPacket(conn)
+		if got, _, _ := strings.Cut(string(greeting[5:]), "\x00"); err != nil || got != version {
+			t.Errorf("greeted with %q, %v; want %q", got, err, version)
+		}
+		var got string
+		err = myClient(t, NewMySQL(), s).QueryRowContext(t.Context(), "select version()").Scan(&got)
+		if err != nil || got != mysqlVersion {
+			t.Errorf("version() = %q, %v", got, err)
+		}
 	}
 }
 

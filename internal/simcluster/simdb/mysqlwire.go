@@ -30,6 +30,9 @@ const (
 	myTypeVarStr   = 253
 )
 
+// myProtocol is the version of the protocol, the first byte of a greeting.
+const myProtocol = 10
+
 // myMaxPayload is the most one packet carries; clients and servers here say
 // less at once.
 const myMaxPayload = 1<<24 - 1

@@ -1,6 +1,7 @@
 package simdb
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -27,6 +28,10 @@ func (r *Redis) Serve(ctx context.Context, conn net.Conn, s Session) error {
 	defer closeOnDone(ctx, conn)()
 	w := redcon.NewWriter(conn)
 	refused := s.authorize(s.DBUser, s.DBName)
+	if denied := new(DeniedError); errors.As(refused, &denied) { // even to a silent client
+		w.WriteError("ERR Teleport: " + refused.Error())
+		return errors.Join(refused, w.Flush())
+	}
 	rd := redcon.NewReader(conn)
 	for {
 		cmds, err := rd.ReadCommands()
@@ -34,12 +39,12 @@ func (r *Redis) Serve(ctx context.Context, conn net.Conn, s Session) error {
 			return nil
 		}
 		if err != nil {
-			w.WriteError("ERR " + err.Error())
+			w.WriteError("ERR Teleport: " + err.Error())
 			return errors.Join(err, w.Flush())
 		}
 		for _, cmd := range cmds {
-			if refused != nil { // in answer to the first command
-				w.WriteError("ERR " + refused.Error())
+			if refused != nil && len(cmd.Args) > 0 && !teleportAnswers(cmd.Args) { // in answer to the first that the database would get
+				w.WriteError("ERR Teleport: " + refused.Error())
 				return errors.Join(refused, w.Flush())
 			}
 			if len(cmd.Args) > 0 && r.answer(w, cmd.Args) {
@@ -50,6 +55,12 @@ func (r *Redis) Serve(ctx context.Context, conn net.Conn, s Session) error {
 			return err
 		}
 	}
+}
+
+// teleportAnswers reports whether Teleport answers a command by itself.
+func teleportAnswers(args [][]byte) bool {
+	name := strings.ToUpper(string(args[0]))
+	return name == "HELLO" || name == "AUTH" && len(args) == 2
 }
 
 // answer answers one command and reports whether it was the last.
@@ -77,11 +88,17 @@ func (r *Redis) answer(w *redcon.Writer, args [][]byte) (quit bool) {
 		}
 	case "COMMAND": // redis-cli asks for what it may complete
 		w.WriteArray(0)
-	case "AUTH", "SELECT", "CLIENT", "QUIT":
-		w.WriteString("OK") // Teleport has authenticated long before
+	case "AUTH": // Teleport has authenticated long before, without a password
+		if len(args) == 2 {
+			w.WriteError("ERR Teleport: failed to authenticate as the default user. Please provide the db username when connecting to Redis")
+		} else {
+			w.WriteError("WRONGPASS invalid username-password pair or user is disabled.")
+		}
+	case "SELECT", "CLIENT", "QUIT":
+		w.WriteString("OK")
 		return name == "QUIT"
 	default:
-		w.WriteError(fmt.Sprintf("ERR unknown command '%s'", name))
+		w.WriteError(fmt.Sprintf("ERR unknown command '%s', with args beginning with: '%s'", name, bytes.Join(args[1:], []byte("' '"))))
 	}
 	return false
 }

@@ -39,10 +39,11 @@ func TestRedisCommands(t *testing.T) {
 		{"resp", "*2\r\n$4\r\nECHO\r\n$3\r\nabc\r\n", "$3\r\nabc\r\n"},
 		{"set_and_get", "SET a 1\r\nGET a\r\n", "+OK\r\n$1\r\n1\r\n"},
 		{"missing", "GET nope\r\n", "$-1\r\n"},
-		{"auth", "AUTH any thing\r\n", "+OK\r\n"},
+		{"auth", "AUTH any thing\r\n", "-WRONGPASS invalid username-password pair"},
+		{"auth_alone", "AUTH thing\r\n", "-ERR Teleport: failed to authenticate as the default user"},
 		{"client", "CLIENT SETNAME me\r\n", "+OK\r\n"},
-		{"hello", "HELLO 3\r\n", "-ERR unknown command 'HELLO'\r\n"},
-		{"unknown", "NONSENSE\r\n", "-ERR unknown command 'NONSENSE'\r\n"},
+		{"hello", "HELLO 3\r\n", "-ERR unknown command 'HELLO', with args beginning with: '3'\r\n"},
+		{"unknown", "NONSENSE\r\n", "-ERR unknown command 'NONSENSE'"},
 		{"too_few_arguments", "SET a\r\n", "-ERR wrong number of arguments for 'set' command\r\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -54,7 +55,7 @@ func TestRedisCommands(t *testing.T) {
 }
 
 func TestRedisRefusal(t *testing.T) {
-	if got := redisSay(t, serve(t, NewRedis(), refuse()), "PING\r\n"); got != "-ERR access to db denied\r\n" {
+	if got := redisSay(t, serve(t, NewRedis(), refuse()), "PING\r\n"); got != "-ERR Teleport: access to db denied\r\n" {
 		t.Errorf("refused client got %q", got)
 	}
 }

@@ -19,6 +19,12 @@ type Backend interface {
 	Serve(ctx context.Context, conn net.Conn, s Session) error
 }
 
+// Versioned is a Backend whose version a database service finds out when it
+// begins to serve it.
+type Versioned interface {
+	Version(ctx context.Context) (string, error)
+}
+
 // Session is what the database service knows about a connection: what the
 // client cert said.
 type Session struct {
@@ -31,8 +37,8 @@ type Session struct {
 	DBName         string
 	Serial         string // the client cert's serial number
 	NotAfter       time.Time
-	// ServerVersion is what a MySQL client wants to be greeted with; empty
-	// means the default.
+	// ServerVersion is what a MySQL client is greeted with, as the database
+	// service has it; empty where the service knows none.
 	ServerVersion string
 	// Authorize decides whether the client may be that database user on that
 	// database; nil means yes.
@@ -59,6 +65,11 @@ func (s Session) identity() [][2]string {
 		{"not_after", s.NotAfter.UTC().Format(time.RFC3339)},
 	}
 }
+
+// DeniedError is a refusal for want of rights, in Teleport's words.
+type DeniedError struct{ Words string }
+
+func (e *DeniedError) Error() string { return e.Words }
 
 // ForProtocol returns a simulated server for a Teleport protocol name, or an
 // echo for those that have none.

@@ -1,0 +1,115 @@
+package agent
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"berth/agent/state"
+	"berth/agent/tunnel/history"
+	"berth/internal/simcluster"
+)
+
+// TestServersWordsAreSeen: what the other side says to a client that it refuses is
+// in the history, for real clients, and a problem when it repeats.
+func TestServersWordsAreSeen(t *testing.T) {
+	const denied = "1 client was refused by Teleport: access to db denied. User does not have permissions. Confirm database user and name."
+	cfg := simcluster.Config{
+		Roles: []simcluster.Role{{
+			Name: "access", DBUsers: []string{"app", "reader"}, DBNames: []string{"app"},
+			Request: simcluster.RequestRules{Roles: []string{"dba"}},
+		}, {Name: "dba"}},
+	}
+	e := newEnv(t, cfgWith(cfg,
+		simcluster.Database{Name: "pg", Protocol: "postgres"},
+		simcluster.Database{Name: "away", Protocol: "postgres", Away: "connection refused"},
+		simcluster.Database{Name: "my", Protocol: "mysql"},
+		simcluster.Database{Name: "kv", Protocol: "redis"},
+		simcluster.Database{Name: "kv-away", Protocol: "redis", Away: "failed to connect to the target database"},
+	))
+	e.login()
+	ports := make(map[string]int)
+	var items []string
+	add := func(name, resource, user string) {
+		ports[name] = freePort(t)
+		items = append(items, fmt.Sprintf("name: %s, kind: db, cluster: %s, resource: %s, port: %d, db_user: %s, db_name: app",
+			name, e.sim.Name(), resource, ports[name], user))
+	}
+	for _, name := range []string{"pg", "away", "my", "kv", "kv-away"} {
+		add(name, name, "app")
+	}
+	add("own", "pg", "root")
+	add("kv-root", "kv", "root")
+	e.config(items...)
+	e.start()
+	for name := range ports {
+		e.awaitState(name, state.TunnelReady)
+	}
+	psql := func(user string) func(int) {
+		return program(t, "psql", "-h", "127.0.0.1", "-p", "PORT", "-U", user, "-d", "app", "-c", "select 1")
+	}
+	for name, tt := range map[string]struct {
+		tunnel string
+		play   func(port int)
+		event  string
+		state  state.TunnelState // after it has happened twice
+		action string            // of the problem; empty: there is none
+	}{
+		"psql_as_another": {"pg", psql("root"), denied, state.TunnelReady, "berth request create --role dba"},
+		"psql_as_its_own": {"own", psql("root"), denied, state.TunnelError, "berth request create --role dba"},
+		"psql_away":       {"away", psql("app"), "refused by Teleport: connection refused", state.TunnelError, "berth tunnel why away"},
+		"mysql_password": {
+			"my", program(t, "mysql", "--no-defaults", "--protocol=TCP", "-h127.0.0.1", "-PPORT", "-uapp", "-psecret", "-e", "select 1"),
+			"refused by Teleport: access denied without password", state.TunnelReady, "leave the client's password empty",
+		},
+		"redis_password": {
+			"kv", program(t, "redis-cli", "-p", "PORT", "-a", "secret", "ping"),
+			"refused by Teleport: failed to authenticate as the default user.", state.TunnelReady, "leave the client's password empty",
+		},
+		"redis_user": {"kv-root", program(t, "redis-cli", "-p", "PORT", "ping"), denied, state.TunnelError, "berth request create --role dba"},
+		"redis_away": {
+			"kv-away", program(t, "redis-cli", "-p", "PORT", "ping"),
+			"refused by Teleport: failed to connect to the target database", state.TunnelError, "berth tunnel why kv-away",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tt.play(ports[tt.tunnel])
+			events := e.awaitEvent(tt.tunnel, state.EventRefused, tt.event)
+			for _, ev := range events {
+				if strings.Contains(ev.Text, "opened") {
+					t.Errorf("%q, which served no client", ev.Text)
+				}
+			}
+			time.Sleep(history.OneTry)
+			tt.play(ports[tt.tunnel])
+			e.await("a problem of "+tt.tunnel, func(s state.Snapshot) bool {
+				for _, tun := range s.Tunnels {
+					if tun.Name == tt.tunnel {
+						return tun.State == tt.state && tun.Problem != nil && strings.HasPrefix(tun.Problem.Action, tt.action)
+					}
+				}
+				return false
+			})
+		})
+	}
+	t.Run("served_again", func(*testing.T) {
+		psql("app")(ports["pg"])
+		e.await("the problem to go", func(s state.Snapshot) bool { return s.Tunnels[0].Problem == nil })
+	})
+	t.Run("hint", func(t *testing.T) { // whom the client may be
+		out := clientOutput(t, "psql", "-h", "127.0.0.1", "-p", fmt.Sprint(ports["pg"]), "-U", "root", "-d", "app", "-c", "select 1")
+		if want := `HINT:  "root" is not among the database users whom you may be: app, reader`; !strings.Contains(out, want) {
+			t.Errorf("psql says\n%s", out)
+		}
+		out = clientOutput(t, "mysql", "--no-defaults", "--protocol=TCP", "-h127.0.0.1", fmt.Sprintf("-P%d", ports["my"]), "-uroot", "-e", "select 1")
+		if want := `Hint: "root" is not among the database users whom you may be: app, reader`; !strings.Contains(out, want) {
+			t.Errorf("mysql says\n%s", out)
+		}
+	})
+}
+
+func cfgWith(cfg simcluster.Config, dbs ...simcluster.Database) simcluster.Config {
+	cfg.Databases = dbs
+	return cfg
+}
