@@ -206,11 +206,13 @@ func (a *Agent) furnish(ctx context.Context) {
 			return a.requests.Command(ctx, f, spec)
 		},
 		OnGrants: func() { a.requests.GrantsChanged() },
+		NeedCode: func(n tunnel.CodeNeed) { a.logins.Need(login.CodeNeed(n)) },
+		CodeGone: func(name string) { a.logins.NeedGone(name) },
 		OnChange: a.touch, Logger: opts.Logger,
 	})
 	a.logins = login.New(ctx, login.Config{
 		Config: a.current, Sessions: a.sessions, Memory: a.memory, Keychain: cmp.Or[login.Keychain](opts.keychain, keychain),
-		Refresh: refresh, OnChange: a.touch, Publish: a.publish, Logger: a.log,
+		Held: a.tunnels.Held, Refresh: refresh, OnChange: a.touch, Publish: a.publish, Logger: a.log,
 	})
 	a.requests = requests.New(requests.Config{
 		Config: a.current, Sessions: a.sessions, Memory: a.memory, Tunnels: a.tunnels, Logins: a.logins,

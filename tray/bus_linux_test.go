@@ -83,7 +83,8 @@ func startChild(t *testing.T, address string) *child {
 			c.lines = append(c.lines, lines.Text())
 			c.mu.Unlock()
 		}
-		c.ended <- c.cmd.Wait()
+		err := lines.Err()
+		c.ended <- errors.Join(err, c.cmd.Wait())
 	}()
 	t.Cleanup(func() {
 		_ = c.cmd.Process.Kill()

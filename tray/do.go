@@ -231,25 +231,6 @@ func (f *front) add(ctx context.Context, a Action) {
 	})
 }
 
-// nameFrom makes a tunnel's name of a resource's: letters and digits, with
-// dots, dashes and underscores between.
-func nameFrom(resource string) string {
-	name := strings.Map(func(r rune) rune {
-		if r < utf8.RuneSelf && (unicode.IsLetter(r) || unicode.IsDigit(r) || strings.ContainsRune("._-", r)) {
-			return r
-		}
-		return '-'
-	}, plain.Words(resource))
-	name = strings.Trim(name, "._-")
-	if len(name) > maxName {
-		name = strings.TrimRight(name[:maxName], "._-")
-	}
-	if name == "" {
-		return "tunnel"
-	}
-	return name
-}
-
 // tell answers a person.
 func (f *front) tell(title, text string, buttons ...notify.Action) {
 	f.notes.tell(context.Background(), notify.Notification{ID: "answer", Title: title, Body: text, Group: "answer", Actions: buttons})

@@ -53,7 +53,7 @@ func tunnelLabel(t state.Tunnel) string {
 	case state.TunnelConnecting:
 		parts = append(parts, where, "connecting…")
 	case state.TunnelWaitingForLogin:
-		parts = append(parts, "waiting for login")
+		parts = append(parts, "waiting for "+waitsFor(t))
 	case state.TunnelPortInUse:
 		parts = append(parts, where, "port taken")
 	case state.TunnelStopped:
@@ -65,6 +65,22 @@ func tunnelLabel(t state.Tunnel) string {
 		parts = append(parts, plural(t.Waiting, "client waits", "clients wait"))
 	}
 	return strings.Join(parts, " · ")
+}
+
+// waitsFor is what a person must give a tunnel that waits.
+func waitsFor(t state.Tunnel) string {
+	switch {
+	case t.Problem == nil:
+		return "login"
+	case t.Problem.Code == state.CodeTapNeeded:
+		return "your security key"
+	case t.Problem.Code == state.CodeMFARequired && t.Engine == state.EngineTSH:
+		return "security key"
+	case t.Problem.Code == state.CodeMFARequired:
+		return "code"
+	default:
+		return "login"
+	}
 }
 
 func problemTitle(t state.Tunnel) string {
@@ -96,7 +112,12 @@ func tunnelActions(s state.Snapshot, t state.Tunnel, env Env) []Item {
 		}
 	}
 	if t.State == state.TunnelWaitingForLogin && t.Profile != "" && !loginRuns(s, t.Profile) {
-		items = append(items, Item{Label: "Log in", Action: Action{Do: DoLogin, Proxy: t.Profile}})
+		switch waitsFor(t) {
+		case "login":
+			items = append(items, Item{Label: "Log in", Action: Action{Do: DoLogin, Proxy: t.Profile}})
+		case "code":
+			items = append(items, Item{Label: "Enter the code", Action: Action{Do: DoLogin, Proxy: t.Profile}})
+		}
 	}
 	if t.State == state.TunnelStopped {
 		add("Start", Action{Do: DoStart})

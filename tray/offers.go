@@ -9,6 +9,7 @@ import (
 
 	"berth/agent/ipc/client"
 	"berth/agent/state"
+	"berth/internal/plain"
 )
 
 // askAgain lists the clusters' resources again when the list may have changed:
@@ -65,7 +66,7 @@ func sessions(s state.Snapshot) string {
 
 // freeName is a name for a tunnel to a resource that no tunnel has yet.
 func freeName(resource string, tunnels []state.Tunnel) string {
-	base := nameFrom(resource)
+	base := plain.Name(resource, maxName)
 	name := base
 	for n := 2; slices.ContainsFunc(tunnels, func(t state.Tunnel) bool { return t.Name == name }); n++ {
 		name = fmt.Sprintf("%s-%d", base, n)

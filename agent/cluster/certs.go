@@ -77,6 +77,7 @@ type Cert struct {
 	TLS       *tls.Certificate // Leaf is set
 	MintedAt  time.Time
 	RefreshAt time.Time // when a newer one should be minted
+	verified  bool      // it took a one-time code
 }
 
 // ValidUntil is the end of the cert.
@@ -166,7 +167,7 @@ func (c *Cluster) mintShared(ctx context.Context, r target) (*Cert, error) {
 	ch := c.flight.DoChan(key, func() (any, error) {
 		// The call is shared, so it must not die with the one who happened
 		// to ask first; it has its own clock.
-		cert, err := c.mint(context.WithoutCancel(ctx), r)
+		cert, err := c.mint(context.WithoutCancel(ctx), r, "")
 		if err != nil {
 			return nil, err
 		}
@@ -186,7 +187,8 @@ func (c *Cluster) mintShared(ctx context.Context, r target) (*Cert, error) {
 
 // mint asks the root's auth service for a cert: leaf clusters are addressed
 // by the cert's route, never minted at (a leaf cannot mint for a mapped user).
-func (c *Cluster) mint(ctx context.Context, r target) (*Cert, error) {
+// code is a one-time code; empty means none.
+func (c *Cluster) mint(ctx context.Context, r target, code string) (*Cert, error) {
 	clusterName, resource := r.resource()
 	op := fmt.Sprintf("mint cert for %s %q in %s", r.what(), resource, clusterName)
 	key, err := newKey()
@@ -202,6 +204,9 @@ func (c *Cluster) mint(ctx context.Context, r target) (*Cert, error) {
 		RouteToCluster: clusterName,
 	}
 	r.fill(&req)
+	if code != "" {
+		verify(&req, code)
+	}
 	mintedAt := time.Now().Round(0)
 	var certs *proto.Certs
 	err = c.call(ctx, c.root, op, func(ctx context.Context, clt *client.Client) (err error) {
@@ -230,7 +235,11 @@ func (c *Cluster) mint(ctx context.Context, r target) (*Cert, error) {
 		return nil, fmt.Errorf("%s: %w", op, ErrStillborn)
 	}
 	c.log.Debug("cert minted", "cluster", clusterName, "resource", resource, "valid_until", notAfter)
-	return &Cert{TLS: cert, MintedAt: mintedAt, RefreshAt: RefreshAt(mintedAt, notAfter)}, nil
+	minted := &Cert{TLS: cert, MintedAt: mintedAt, RefreshAt: RefreshAt(mintedAt, notAfter), verified: code != ""}
+	if minted.verified { // a newer one would take another code, and end no later
+		minted.RefreshAt = notAfter.Add(-min(verifiedLead, notAfter.Sub(mintedAt)/10))
+	}
+	return minted, nil
 }
 
 // memKey is a private key that is never written anywhere, with its public half

@@ -77,6 +77,7 @@ type Cluster struct {
 	databases   *listing[Database]
 	kubes       *listing[KubeCluster]
 	leafCAs     recent[map[string]*x509.CertPool]
+	factors     recent[Factors]
 
 	mu      sync.Mutex
 	closed  bool

@@ -53,7 +53,7 @@ func (c *Cluster) Database(ctx context.Context, clusterName, name string) (Datab
 }
 
 // MFARequired reports whether the cluster wants per-session MFA for this
-// route. Only tsh can answer such a challenge with a security key.
+// route; see Factors for what meets it.
 func (c *Cluster) MFARequired(ctx context.Context, r DBRoute) (bool, error) {
 	route := r.proto()
 	return c.mfaRequired(ctx, r.Cluster, r.Service, &proto.IsMFARequiredRequest{

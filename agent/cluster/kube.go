@@ -73,7 +73,7 @@ func (c *Cluster) KubeCluster(ctx context.Context, clusterName, name string) (Ku
 }
 
 // KubeMFARequired reports whether the cluster wants per-session MFA for this
-// Kubernetes cluster. Only tsh can answer such a challenge with a security key.
+// Kubernetes cluster; see Factors for what meets it.
 func (c *Cluster) KubeMFARequired(ctx context.Context, r KubeRoute) (bool, error) {
 	return c.mfaRequired(ctx, r.Cluster, r.KubeCluster, &proto.IsMFARequiredRequest{
 		Target: &proto.IsMFARequiredRequest_KubernetesCluster{KubernetesCluster: r.KubeCluster},

@@ -153,6 +153,20 @@ func (k *files) want(cfg *config.Config) {
 	k.asked.Wake()
 }
 
+// sharing returns the tunnels that have no port of their own.
+func (k *files) sharing() []string {
+	k.mu.Lock()
+	cfg := k.wanted
+	k.mu.Unlock()
+	var names []string
+	for _, t := range ports.KubeTunnels(cfg) {
+		if t.Port == 0 {
+			names = append(names, t.Name)
+		}
+	}
+	return names
+}
+
 // start does what needs no keychain, before run is called.
 func (k *files) start(ctx context.Context) {
 	if _, err := k.localCA(); k.store.Vault != nil && errors.Is(err, fs.ErrNotExist) {
@@ -231,7 +245,7 @@ func (k *files) write(ctx context.Context, cfg *config.Config) error {
 		if !kubeconfig.Exists(k.path) {
 			return nil
 		}
-		return kubeconfig.Write(k.path, kubeconfig.Marshal(nil))
+		return kubeconfig.Update(ctx, k.path, nil)
 	}
 	ca, err := k.localCA()
 	if errors.Is(err, fs.ErrNotExist) {
@@ -247,11 +261,21 @@ func (k *files) write(ctx context.Context, cfg *config.Config) error {
 	contexts := make([]kubeconfig.Context, 0, len(tunnels))
 	for _, t := range tunnels {
 		contexts = append(contexts, kubeconfig.Context{
-			Name: t.Name, Server: fmt.Sprintf("https://127.0.0.1:%d", ports.Kube(cfg, t)), ServerName: kube.ServerName(t.Name),
+			Name: t.Name, Server: serverURL(cfg, t), ServerName: kube.ServerName(t.Name),
 			CA: ca.CAPEM(), ClientCert: cert, ClientKey: key,
 		})
 	}
-	return kubeconfig.Write(k.path, kubeconfig.Marshal(contexts))
+	return kubeconfig.Update(ctx, k.path, contexts)
+}
+
+// serverURL is what clients are to call. On a port that tunnels share, the path
+// says which tunnel to clients that leave out the server name.
+func serverURL(cfg *config.Config, t state.TunnelSpec) string {
+	url := fmt.Sprintf("https://127.0.0.1:%d", ports.Kube(cfg, t))
+	if t.Port == 0 {
+		url += kube.PathOf(t.Name)
+	}
+	return url
 }
 
 // renew renews what nears its end, and reports whether nothing does any more.

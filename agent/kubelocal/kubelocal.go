@@ -116,7 +116,7 @@ func (l *Local) Listener(ctx context.Context, port int) *kube.Listener {
 	}
 	l.CloseListener()
 	listener := kube.NewListener(kube.ListenerConfig{
-		Port: port, CA: l.CA, Grace: l.cfg.Grace, Absent: l.cfg.Absent, Logger: l.cfg.Logger, OnChange: l.cfg.OnChange,
+		Port: port, CA: l.CA, Grace: l.cfg.Grace, Absent: l.cfg.Absent, Names: l.files.sharing, Logger: l.cfg.Logger, OnChange: l.cfg.OnChange,
 	})
 	if err := listener.Bind(); err != nil {
 		l.cfg.Logger.Warn("port not bound, will retry", "local_port", port, "err", err)

@@ -49,8 +49,9 @@ type Config struct {
 	Sessions *sessions.Sessions // its Moved is woken when a login begins or ends
 	Memory   *memory.Store
 	Keychain Keychain
-	Refresh  func() // has the homes read now
-	OnChange func() // what the snapshot says of logins has changed
+	Held     func() map[string]bool // the proxies at which clients are held
+	Refresh  func()                 // has the homes read now
+	OnChange func()                 // what the snapshot says of logins has changed
 	// Publish publishes a snapshot now: a caller that has its answer finds in the
 	// next snapshot what it asked for.
 	Publish func()
@@ -63,6 +64,7 @@ type Logins struct {
 	log      *slog.Logger
 	ctx      context.Context // the agent's: a login outlives the call that starts it
 	underway underway
+	codes    codes
 }
 
 // New returns Logins whose logins end with ctx.
@@ -78,7 +80,11 @@ func (ls *Logins) Of(key Key) *Login { return ls.underway.of(key) }
 
 // State returns what a snapshot says of the login of a profile.
 func (ls *Logins) State(p *certwatch.Profile) state.Login {
-	return ls.underway.state(Key{Home: p.Home, Proxy: p.ProxyAddr})
+	s := ls.underway.state(Key{Home: p.Home, Proxy: p.ProxyAddr})
+	if !s.InProgress {
+		s = ls.underway.state(Key{Home: p.Home, Proxy: p.ProxyAddr, Codes: true})
+	}
+	return s
 }
 
 // Login logs in through tsh, or joins the login of the same profile that runs
@@ -106,6 +112,15 @@ func (ls *Logins) Login(ctx context.Context, start ipc.LoginStart, answers <-cha
 		// A session that the cluster no longer accepts is none.
 		start.Renew = start.Renew || ls.outdated(target.Profile)
 		if !start.Renew {
+			if asked, err := ls.askCodes(ctx, target, answers, show); err != nil {
+				return codesFailed(err, target.Proxy)
+			} else if asked {
+				ls.cfg.Publish()
+				return show(ipc.LoginEvent{
+					Kind: state.LoginDone, Proxy: target.Proxy, Deadline: state.Instant(f.Profile.Session.ValidUntil),
+					Text: "tunnels through " + target.Proxy + " have their codes",
+				})
+			}
 			return show(ipc.LoginEvent{
 				Kind: state.LoginDone, Proxy: target.Proxy, Deadline: state.Instant(f.Profile.Session.ValidUntil),
 				Text: fmt.Sprintf("%s is logged in to %s already", target.Profile.User, target.Proxy),
@@ -123,6 +138,11 @@ func (ls *Logins) Login(ctx context.Context, start ipc.LoginStart, answers <-cha
 		done.Deadline = state.Instant(p.Session.ValidUntil)
 	}
 	ls.cfg.Publish()
+	if ls.cfg.Held()[target.Proxy] {
+		if err := ls.codesOfHeld(ctx, target, answers, show); err != nil {
+			return codesFailed(err, target.Proxy)
+		}
+	}
 	return show(done)
 }
 
@@ -157,7 +177,9 @@ func (ls *Logins) Cancel(_ context.Context, proxy string) error {
 	if err != nil {
 		return err
 	}
-	if !ls.underway.cancel(target.Key()) {
+	codes := target.Key()
+	codes.Codes = true
+	if !ls.underway.cancel(target.Key()) && !ls.underway.cancel(codes) {
 		return &ipc.Error{Code: ipc.CodeNotFound, Message: "no login is under way at " + target.Proxy, Hint: "berth login " + target.Proxy}
 	}
 	return nil

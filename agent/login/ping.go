@@ -106,3 +106,16 @@ func Failed(err error, proxy string) error {
 	}
 	return e
 }
+
+// codesFailed words why tunnels got no certs for their codes.
+func codesFailed(err error, proxy string) error {
+	told, ok := errors.AsType[*ipc.Error](Failed(err, proxy))
+	if !ok {
+		return err
+	}
+	if !errors.Is(err, ErrLeft) {
+		told.Message = fmt.Sprintf("tunnels through %s have not got their codes: %v", proxy, err)
+		told.Hint = "try again: berth login " + proxy
+	}
+	return told
+}

@@ -26,7 +26,12 @@ type underway struct {
 func (u *underway) wait() { u.wg.Wait() }
 
 // Key names what a login is for.
-type Key struct{ Home, Proxy string }
+type Key struct {
+	Home, Proxy string
+	// Codes names the run that asks for the one-time codes of tunnels, while
+	// the session is valid.
+	Codes bool
+}
 
 // Login is one run of "tsh login" and the front ends that take part in it.
 type Login struct {
@@ -210,6 +215,16 @@ func (l *Login) prompt(proxy string, p tsh.Prompt, answer func(string)) {
 	l.steps = append(l.steps, loginStep{answer: answer, event: e})
 	if p.Kind != state.LoginInfo {
 		l.url, l.asks = p.URL, p.Kind
+	}
+	l.changedLocked()
+}
+
+// settle says that nothing that was asked wants an answer.
+func (l *Login) settle() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i := range l.steps {
+		l.settleLocked(i)
 	}
 	l.changedLocked()
 }

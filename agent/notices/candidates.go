@@ -85,6 +85,12 @@ func ofSession(p *state.Profile, s *state.Snapshot, in Input) []candidate {
 		{Verb: state.VerbLogin, Label: "Log in", Proxy: p.Proxy}, {Verb: state.VerbSnooze, Label: "Not now", Proxy: p.Proxy},
 	}
 	switch {
+	case clients != "" && wantsCode(p, s):
+		list = append(list, candidate{Notice: state.Notice{
+			ID: id("code"), Kind: state.NoticeLoginNeeded, Urgency: state.UrgencyCritical,
+			Title: "One-time code for " + where, Body: clients,
+			Actions: []state.NoticeAction{{Verb: state.VerbLogin, Label: "Enter the code", Proxy: p.Proxy}},
+		}})
 	case clients != "":
 		list = append(list, candidate{Notice: state.Notice{
 			ID: id("waiting"), Kind: state.NoticeLoginNeeded, Urgency: state.UrgencyCritical,
@@ -122,13 +128,28 @@ func because(r state.Renewal, text string) string {
 	return r.Problem.Text + " " + text
 }
 
+// waits reports whether clients of a tunnel wait for a login at the profile's
+// proxy, or for a one-time code.
+func waits(t *state.Tunnel, p *state.Profile) bool {
+	tap := t.Problem != nil && t.Problem.Code == state.CodeTapNeeded // no login helps
+	return t.Profile == p.Proxy && t.State == state.TunnelWaitingForLogin && t.Waiting > 0 && !tap
+}
+
+// wantsCode reports whether the session is valid and the clients wait for a
+// one-time code.
+func wantsCode(p *state.Profile, s *state.Snapshot) bool {
+	return slices.ContainsFunc(s.Tunnels, func(t state.Tunnel) bool {
+		return waits(&t, p) && t.Problem != nil && t.Problem.Code == state.CodeMFARequired
+	})
+}
+
 // waiting says which clients wait for a login at the profile's proxy.
 func waiting(p *state.Profile, s *state.Snapshot) string {
 	var first *state.Tunnel
 	var n int64
 	for i := range s.Tunnels {
 		t := &s.Tunnels[i]
-		if t.Profile != p.Proxy || t.State != state.TunnelWaitingForLogin || t.Waiting == 0 {
+		if !waits(t, p) {
 			continue
 		}
 		n += t.Waiting
@@ -230,6 +251,12 @@ func proxyOf(p *state.Problem, s *state.Snapshot) string {
 
 // ofTunnel returns the notice of a problem that one tunnel has for itself.
 func ofTunnel(t *state.Tunnel, s *state.Snapshot) (candidate, bool) {
+	if t.Problem != nil && t.Problem.Code == state.CodeTapNeeded {
+		return candidate{Notice: state.Notice{
+			ID: fmt.Sprintf("tunnel/%s/tap/%d", t.Name, t.Problem.Since.Unix()), Kind: state.NoticeTap, Urgency: state.UrgencyCritical,
+			Title: "Touch your security key", Body: fmt.Sprintf("Tunnel %s waits for it.", t.Name),
+		}}, true
+	}
 	if t.Problem == nil || (t.State != state.TunnelError && t.State != state.TunnelPortInUse) || slices.Contains(s.Problems, *t.Problem) {
 		return candidate{}, false
 	}

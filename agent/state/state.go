@@ -147,7 +147,8 @@ const (
 	CodeUnknownCluster   Code = "unknown_cluster"       // the auth service knows no such cluster
 	CodeUnknownResource  Code = "unknown_resource"      // the cluster lists no such resource (for this user)
 	CodeAccessDenied     Code = "access_denied"         // the cluster refused
-	CodeMFARequired      Code = "mfa_required"          // per-session MFA that cannot be met
+	CodeMFARequired      Code = "mfa_required"          // a second factor for each session: a code to type, or none that can be shown
+	CodeTapNeeded        Code = "tap_needed"            // a security key must be touched for a session
 	CodeProtocol         Code = "protocol_unknown"      // the protocol is unknown or unsupported by the engine
 	CodePortInUse        Code = "port_in_use"           // another program has the port
 	CodePortDenied       Code = "port_denied"           // the OS does not allow binding the port

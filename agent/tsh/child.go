@@ -36,8 +36,9 @@ type child struct {
 	cancel context.CancelFunc
 	stderr *lineWriter
 	banner chan struct{} // closed when the readiness line has come
-	prompt chan string   // what the child asks the user to do; capacity 1
+	prompt chan string   // what the child asks the user to do; empty: it was done
 	reach  connect       // set before the child takes connections
+	tty    *terminal     // nil without a terminal
 
 	// The tunnel's lock guards these.
 	conns   int
@@ -76,36 +77,62 @@ func (t *Tunnel) startChild(ctx context.Context) (*child, error) {
 		cancel: cancel,
 		cmd:    Command(ctx, t.cfg.Path, home, t.cfg.args(port)...),
 		banner: make(chan struct{}),
-		prompt: make(chan string, 1),
+		prompt: make(chan string, 4),
 	}
 	if t.cfg.CAFile != "" {
 		c.cmd.TrustCA(t.cfg.CAFile)
 	}
 	c.cmd.cmd.Env = append(c.cmd.cmd.Env, t.cfg.Target.env(port)...)
+	if t.cfg.Terminal {
+		if c.tty, err = openTerminal(); err != nil {
+			cancel()
+			return nil, fmt.Errorf("open a terminal for tsh: %w", err)
+		}
+		c.cmd.terminal = c.tty
+	}
 	// The line that names the port comes once tsh has bound it, so no other
 	// program can have taken it meanwhile.
 	own := regexp.MustCompile(`:` + strconv.Itoa(port) + `\b`)
 	seen := sync.OnceFunc(func() { close(c.banner) })
-	stdout := &lineWriter{onLine: func(line string) {
-		t.log.Debug("tsh says", "stream", "stdout", "local_port", port, "line", oneLine(line))
-		if own.MatchString(line) {
-			seen()
-		}
-	}}
-	c.stderr = &lineWriter{onLine: func(line string) {
-		t.log.Debug("tsh says", "stream", "stderr", "local_port", port, "line", oneLine(line))
-		if isPrompt(line) {
-			select {
-			case c.prompt <- clip(oneLine(line), maxError):
-			default:
+	hear := func(stream string) func(string) {
+		return func(line string) {
+			t.log.Debug("tsh says", "stream", stream, "local_port", port, "line", oneLine(line))
+			switch {
+			case own.MatchString(line): // on a console, both streams are one
+				seen()
+			case isPrompt(line):
+				c.asks(clip(oneLine(line), maxError))
+			case strings.Contains(strings.ToLower(line), "detected security key tap"):
+				c.asks("")
 			}
 		}
-	}}
-	if c.proc, err = c.cmd.start(stdout, c.stderr); err != nil {
+	}
+	c.stderr = &lineWriter{onLine: hear("stderr")}
+	var screen writer = c.stderr
+	if c.tty != nil {
+		screen = c.tty.screen(screen)
+	}
+	if c.proc, err = c.cmd.start(&lineWriter{onLine: hear("stdout")}, screen); err != nil {
 		cancel()
-		return nil, err
+		return nil, errors.Join(err, c.closeTerminal())
 	}
 	return c, nil
+}
+
+// asks passes on what the child asks the user to do.
+func (c *child) asks(text string) {
+	select {
+	case c.prompt <- text:
+	default: // it asks faster than anyone could answer
+	}
+}
+
+// closeTerminal takes the child's terminal away, if it has one.
+func (c *child) closeTerminal() error {
+	if c.tty == nil {
+		return nil
+	}
+	return c.tty.Close()
 }
 
 // isPrompt reports whether tsh waits for the user: for a tap on a security key
@@ -142,11 +169,28 @@ func (c *child) alive() bool {
 // exitError says why the child ended.
 func (c *child) exitError() error {
 	<-c.proc.done
-	if err := c.cmd.exitError(c.proc, c.stderr.lines()); err != nil {
-		return err
+	said := c.stderr.lines()
+	err := c.cmd.exitError(c.proc, said)
+	if err == nil {
+		err = &ExitError{Command: c.cmd.name, Text: lastError(said)}
 	}
-	return &ExitError{Command: c.cmd.name, Text: lastError(c.stderr.lines())}
+	if noFactor.MatchString(lastError(said)) {
+		err = &factorError{err}
+	}
+	return err
 }
+
+// factorError is an error that matches ErrFactor.
+type factorError struct{ error }
+
+// Is reports whether target is ErrFactor.
+func (e *factorError) Is(target error) bool { return target == ErrFactor }
+
+// Unwrap returns the error itself.
+func (e *factorError) Unwrap() error { return e.error }
+
+// noFactor is what tsh says when the second factor is missing.
+var noFactor = regexp.MustCompile(`(?i)available MFA devices|no MFA devices|requires MFA|MFA is required|MFA required`)
 
 // stop ends the child and waits until it is gone.
 func (c *child) stop() {
@@ -160,18 +204,24 @@ func (c *child) stop() {
 func (c *child) awaitReady(ctx context.Context, tm timing, onPrompt func(string)) error {
 	timer := time.NewTimer(tm.ready)
 	defer timer.Stop()
+	asked := false
 	late := func() error {
 		text := ""
 		if said := lastError(c.stderr.lines()); said != "" {
 			text = ": it last said: " + said
 		}
-		return fmt.Errorf("tsh was not ready in time%s", text)
+		err := fmt.Errorf("tsh was not ready in time%s", text)
+		if asked { // and no person touched the key
+			return &factorError{err}
+		}
+		return err
 	}
 	for waiting := true; waiting; {
 		select {
 		case <-c.banner:
 			waiting = false
 		case text := <-c.prompt:
+			asked = true
 			timer.Reset(tm.prompt)
 			onPrompt(text)
 		case <-c.proc.done:
@@ -194,6 +244,7 @@ func (c *child) awaitReady(ctx context.Context, tm timing, onPrompt func(string)
 		case <-c.proc.done:
 			return c.exitError()
 		case text := <-c.prompt:
+			asked = true
 			timer.Reset(tm.prompt)
 			onPrompt(text)
 		case <-timer.C:

@@ -173,6 +173,9 @@ func echo(c net.Conn) {
 	for lines.Scan() {
 		fmt.Fprintf(c, "%d %s\n", os.Getpid(), lines.Text())
 	}
+	if err := lines.Err(); err != nil {
+		fmt.Fprintln(os.Stderr, "echo:", err)
+	}
 }
 
 // playAgent runs a tunnel until it is killed.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -19,6 +20,10 @@ import (
 // about 100 MB. Past it the oldest ends, and its connections with it.
 const maxDraining = 2
 
+// ErrFactor says that tsh could not show the second factor that the cluster asks
+// for. No further child is started by itself, since each would ask again.
+var ErrFactor = errors.New("no second factor was shown")
+
 // errSuperseded ends an attempt that a Gate or Restart has made pointless.
 var errSuperseded = errors.New("superseded")
 
@@ -30,6 +35,7 @@ type timing struct {
 	retry   time.Duration // between probes
 	first   time.Duration // the first pause after a failure
 	longest time.Duration // the longest pause
+	again   time.Duration // after a second factor was not shown, clients cause no child for as long
 	healthy time.Duration // after this long ready, failures are forgotten
 }
 
@@ -40,6 +46,7 @@ var defaultTiming = timing{
 	retry:   100 * time.Millisecond,
 	first:   500 * time.Millisecond,
 	longest: 30 * time.Second,
+	again:   3 * time.Second,
 	healthy: time.Minute,
 }
 
@@ -52,6 +59,7 @@ type TunnelConfig struct {
 	Target   Target       // required
 	Insecure bool         // do not verify the proxy's web certificate
 	CAFile   string       // PEM file that signed it; empty means the system's roots
+	Terminal bool         // give the child a terminal of its own: it asks for a security key
 	Logger   *slog.Logger // required
 	OnChange func()       // called after each change of Status, without locks; nil means none
 }
@@ -81,6 +89,7 @@ type Tunnel struct {
 	current  *child             // takes new connections; nil when none
 	draining []*child           // oldest first
 	status   Status
+	failedAt time.Time // when the last child failed
 
 	children sync.WaitGroup
 }
@@ -128,6 +137,19 @@ func (t *Tunnel) Gate(open bool) {
 // until the new one is ready, and then ends with its last connection. It also
 // ends a pause after a failure.
 func (t *Tunnel) Restart() { t.kick() }
+
+// TryAgain starts a child after one that failed with ErrFactor, because a person
+// may be there now, and reports whether it does.
+func (t *Tunnel) TryAgain() bool {
+	t.mu.Lock()
+	failed := t.current == nil && t.status.State == StateFailing && errors.Is(t.status.LastError, ErrFactor) &&
+		time.Since(t.failedAt) > t.time.again
+	t.mu.Unlock()
+	if failed {
+		t.kick()
+	}
+	return failed
+}
 
 func (t *Tunnel) kick() {
 	t.mu.Lock()
@@ -194,6 +216,9 @@ func (t *Tunnel) Run(ctx context.Context) error {
 			break
 		}
 		pause := pauses.NextBackOff()
+		if errors.Is(err, ErrFactor) {
+			pause = math.MaxInt64
+		}
 		t.failed(err, pause)
 		if t.sleep(ctx, pause) {
 			pauses.Reset()
@@ -347,6 +372,7 @@ func (t *Tunnel) failed(err error, pause time.Duration) {
 	t.mu.Lock()
 	t.status.LastError = err
 	t.status.Failures++
+	t.failedAt = time.Now()
 	if t.current == nil {
 		t.enterLocked(StateFailing)
 	}
@@ -386,6 +412,7 @@ func (t *Tunnel) sleep(ctx context.Context, d time.Duration) bool {
 func (t *Tunnel) watch(c *child) {
 	<-c.proc.done
 	c.cancel()
+	_ = c.closeTerminal() // tsh, which alone used it, is gone
 	t.cfg.Target.clean(c.port)
 	t.forget(c)
 	t.notify()

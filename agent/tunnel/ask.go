@@ -58,8 +58,8 @@ func (s *Set) Record(snapshot *state.Snapshot) { s.book.Record(snapshot, time.No
 // History returns what happened to a tunnel lately, the oldest first.
 func (s *Set) History(name string) []state.Event { return s.book.Of(name).Events(time.Now()) }
 
-// AbsentKube words the refusal of a client whose server name no running tunnel
-// has.
+// AbsentKube words the refusal of a client of a tunnel that is not running; the
+// server name is the tunnel's.
 func (s *Set) AbsentKube(serverName string) kube.Refusal {
 	for _, e := range s.listed() {
 		if e.spec.Kind == state.KindKube && kube.ServerName(e.spec.Name) == serverName {

@@ -39,6 +39,8 @@ func (s *script) examine(context.Context, *tunnel, error) error {
 
 func (*script) release(*tunnel) {}
 
+func (*script) noCode(*tunnel) {}
+
 func (*script) suggestForClients(context.Context, *tunnel) {}
 
 func (s *script) say(next func(*tunnel) resolution) {

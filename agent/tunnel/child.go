@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -39,17 +40,18 @@ type child struct {
 type childArgs struct {
 	path, home, proxy, caFile string
 	insecure                  bool
+	keyed                     bool // tsh asks for a security key
 }
 
 // ensure returns the tunnel's child, running with the session of the profile or,
 // if there is one, with its elevation. Another tunnel's child does not hold it
 // up, however long that takes to end.
-func (l *launcher) ensure(t *tunnel, p *certwatch.Profile, set config.ProxyTrust, up *elevation) (*child, error) {
+func (l *launcher) ensure(t *tunnel, p *certwatch.Profile, set config.ProxyTrust, up *elevation, keyed bool) (*child, error) {
 	path, err := tsh.Find(tsh.Options{ConfigPath: l.tshPath()})
 	if err != nil {
 		return nil, err
 	}
-	args := childArgs{path: path, home: p.Home, proxy: p.ProxyAddr, caFile: set.CAFile, insecure: set.Insecure}
+	args := childArgs{path: path, home: p.Home, proxy: p.ProxyAddr, caFile: set.CAFile, insecure: set.Insecure, keyed: keyed}
 	c := t.currentChild()
 	if c != nil && c.args != args {
 		c.homes.give(up)
@@ -84,7 +86,7 @@ func (l *launcher) start(t *tunnel, args childArgs) (*child, error) {
 	}
 	proc, err := tsh.NewTunnel(tsh.TunnelConfig{
 		Path: args.path, Home: args.home, Proxy: args.proxy, Cluster: t.spec.Cluster,
-		Target: kinds[t.spec.Kind].target(t.spec, l.dir), Insecure: args.insecure, CAFile: args.caFile, Logger: t.log,
+		Target: kinds[t.spec.Kind].target(t.spec, l.dir), Insecure: args.insecure, CAFile: args.caFile, Terminal: args.keyed, Logger: t.log,
 		OnChange: func() { t.wake(Changed) },
 	})
 	if err != nil {
@@ -129,13 +131,19 @@ func (c *child) state(spec state.TunnelSpec) (state.TunnelState, *state.Problem)
 	st := c.proc.Status()
 	switch {
 	case st.Prompt != "":
-		return state.TunnelError, &state.Problem{
-			Code: state.CodeMFARequired, Title: "tsh waits for you", Since: st.Since.UTC(),
+		return state.TunnelWaitingForLogin, &state.Problem{
+			Code: state.CodeTapNeeded, Title: "Touch your security key", Since: st.Since.UTC(),
 			Text:   fmt.Sprintf("The tsh process behind tunnel %q asks: %s", spec.Name, st.Prompt),
-			Action: "berth tunnel restart " + spec.Name,
+			Action: "touch the key",
 		}
 	case st.State == tsh.StateReady:
 		return state.TunnelReady, nil
+	case st.State == tsh.StateFailing && errors.Is(st.LastError, tsh.ErrFactor):
+		return state.TunnelError, &state.Problem{
+			Code: state.CodeMFARequired, Title: "No second factor", Since: st.Since.UTC(),
+			Text:   fmt.Sprintf("The cluster asks for a second factor for tunnel %q, and tsh could not show one: %v.", spec.Name, st.LastError),
+			Action: "connect again, with the security key at hand",
+		}
 	case st.State == tsh.StateFailing:
 		return state.TunnelError, &state.Problem{
 			Code: state.CodeTSHFailed, Title: "tsh keeps failing", Since: st.Since.UTC(),

@@ -62,6 +62,8 @@ func (t *tunnel) credentialFor(ctx context.Context) (*credential, error) {
 	t.mu.Lock()
 	arrived := t.attempts
 	t.mu.Unlock()
+	t.wanting.Add(1)
+	defer t.wanting.Add(-1)
 	deadline := time.Now().Add(connectWait)
 	kicked := false
 	for {
@@ -76,13 +78,16 @@ func (t *tunnel) credentialFor(ctx context.Context) (*credential, error) {
 		}
 		waitsForLogin := status.state == state.TunnelWaitingForLogin
 		if attempts > 0 && (waitsForLogin || isAway) && !holds {
+			if status.onDemand {
+				t.wake(client) // for the clients to come
+			}
 			return nil, &sourceError{err: status.err}
 		}
 		waitsForLogin = waitsForLogin || isAway
 		if attempts > arrived && !waitsForLogin && !errors.Is(status.err, sessions.ErrSettling) { // certwatch will report shortly
 			return nil, &sourceError{err: status.err}
 		}
-		if !kicked && (!waitsForLogin || isAway) {
+		if !kicked && (!waitsForLogin || isAway || status.onDemand) {
 			t.wake(client)
 			kicked = true
 		}
@@ -153,7 +158,7 @@ func kubeCode(code state.Code) int {
 	switch code {
 	case state.CodeLoginNeeded, state.CodeNoProfile, state.CodeClockSkew, state.CodeSessionOutdated:
 		return http.StatusUnauthorized
-	case state.CodeAccessDenied, state.CodeMFARequired, state.CodeSessionRefused:
+	case state.CodeAccessDenied, state.CodeMFARequired, state.CodeTapNeeded, state.CodeSessionRefused:
 		return http.StatusForbidden
 	default:
 		// Not 404 for an unknown cluster: clients would take it for the
@@ -254,6 +259,8 @@ func (t *tunnel) refusal(err error, res resolution) db.Refusal {
 		r.Text += fmt.Sprintf(" No login came within %s.", t.spec.HoldDuration().Round(time.Second))
 	case r.Kind == db.RefusalUnreachable:
 		r.Text += fmt.Sprintf(" It did not come back within %s.", t.spec.HoldDuration().Round(time.Second))
+	case r.Kind == db.RefusalMFA:
+		r.Text += fmt.Sprintf(" It was not shown within %s.", t.spec.HoldDuration().Round(time.Second))
 	}
 	return r
 }
@@ -286,7 +293,7 @@ func refusalKind(code state.Code) db.RefusalKind {
 		return db.RefusalLogin
 	case state.CodeAccessDenied, state.CodeSessionRefused:
 		return db.RefusalDenied
-	case state.CodeMFARequired:
+	case state.CodeMFARequired, state.CodeTapNeeded:
 		return db.RefusalMFA
 	case state.CodeProxyUnreachable, state.CodeProxyUntrusted, state.CodeLeafAway:
 		return db.RefusalUnreachable

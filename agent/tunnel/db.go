@@ -82,35 +82,62 @@ func (dbKind) find(ctx context.Context, r *resolver, spec state.TunnelSpec, f se
 	to := cluster.DBRoute{
 		Cluster: spec.Cluster, Service: spec.Resource, Protocol: database.Protocol, User: cmp.Or(spec.DBUser, proto.DefaultDBUser), Database: spec.DBName,
 	}
+	w.mint = func(ctx context.Context, requests string) (*cluster.Cert, error) {
+		to.Requests = requests
+		return f.Cluster.DBCert(ctx, to)
+	}
+	mfa := false
 	switch why := profileNeedsTSH(f.Profile); {
 	case !known:
 		w.needsTSH = fmt.Sprintf("protocol %q is not known to berth", database.Protocol)
-	case !proto.Native:
-		w.needsTSH = database.Protocol + " needs more than a byte pipe"
 	case why != "":
 		w.needsTSH = why
 	default:
 		asks := to
 		asks.Requests = r.grants(spec.Name)
-		mfa, err := f.Cluster.MFARequired(ctx, asks)
-		if err != nil {
+		if mfa, err = f.Cluster.MFARequired(ctx, asks); err != nil {
 			return w, err
 		}
-		if mfa {
-			w.needsTSH = mfaPerSession
+		if !proto.Native {
+			w.needsTSH = database.Protocol + " needs more than a byte pipe"
 		}
 	}
-	w.mint = func(ctx context.Context, requests string) (*cluster.Cert, error) {
-		if proto.NeedsDBUser && to.User == "" {
-			return nil, &missingDBUserError{protocol: database.Protocol, allowed: f.Profile.Session.Identity.DBUsers}
+	if mfa {
+		if err := w.meetMFA(ctx, f, dbCodes(f, proto, to)); err != nil {
+			return w, err
 		}
-		to.Requests = requests
-		return f.Cluster.DBCert(ctx, to)
+		if !proto.Native && w.codes != nil {
+			return w, &noFactorError{fmt.Sprintf("%s is carried by tsh, which berth cannot give one-time codes", database.Protocol)}
+		}
+	}
+	if proto.NeedsDBUser && to.User == "" {
+		missing := &missingDBUserError{protocol: database.Protocol, allowed: f.Profile.Session.Identity.DBUsers}
+		w.mint = func(context.Context, string) (*cluster.Cert, error) { return nil, missing }
 	}
 	w.dialled = func(ctx context.Context, _ *tunnel, cert *cluster.Cert, set config.ProxyTrust) (*credential, error) {
 		return dialDB(ctx, &r.trust, f, proto, database.Version, cert, set)
 	}
 	return w, nil
+}
+
+// dbCodes are the codes for certs of a database. One that takes the database
+// user from the client's own words lets one cert, and so one code, serve all its
+// tunnels.
+func dbCodes(f sessions.Session, proto db.Protocol, to cluster.DBRoute) *codes {
+	if !proto.NeedsDBUser {
+		to.User, to.Database = "", ""
+	}
+	with := func(requests string) cluster.DBRoute {
+		to := to
+		to.Requests = requests
+		return to
+	}
+	return &codes{
+		verified: func(requests string) (*cluster.Cert, error) { return f.Cluster.Verified(with(requests)) },
+		verify: func(ctx context.Context, requests, code string) error {
+			return f.Cluster.Verify(ctx, with(requests), code)
+		},
+	}
 }
 
 // dialDB makes of a cert the way to dial a database. Of some protocols the

@@ -110,7 +110,9 @@ func (es *elevations) closeLocked(list []*elevation) {
 
 // childFor returns the tsh child that is to carry the tunnel, and the end of
 // the certs that it has.
-func (r *resolver) childFor(ctx context.Context, t *tunnel, f sessions.Session, set config.ProxyTrust) (_ *child, until time.Time, err error) {
+func (r *resolver) childFor(
+	ctx context.Context, t *tunnel, f sessions.Session, set config.ProxyTrust, keyed bool,
+) (_ *child, until time.Time, err error) {
 	up, err := r.elevationFor(ctx, t, f, set)
 	if err != nil {
 		return nil, until, err
@@ -119,7 +121,7 @@ func (r *resolver) childFor(ctx context.Context, t *tunnel, f sessions.Session, 
 	if up != nil {
 		until = up.validUntil.Round(0)
 	}
-	c, err := r.launcher.ensure(t, f.Profile, set, up)
+	c, err := r.launcher.ensure(t, f.Profile, set, up, keyed)
 	if err != nil && up != nil && t.currentChild().elevation() != up {
 		(&elevations{log: r.log, list: []*elevation{up}}).close() // no child will
 	}

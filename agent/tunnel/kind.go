@@ -47,7 +47,11 @@ type way struct {
 	protocol string   // of a database
 	dbUsers  []string // whom the session may be there; none: not known
 	needsTSH string   // why only tsh can carry it; empty: berth can
-	carries  string   // what berth carries, in a word
+	// codes are set where the cluster asks for a one-time code for each session.
+	codes *codes
+	// keyed says that tsh asks for a security key, or another device.
+	keyed   bool
+	carries string // what berth carries, in a word
 	// mint fetches a cert with the roles of the access requests, a list with
 	// commas. A cert that comes with an error is older, and still valid.
 	mint func(ctx context.Context, requests string) (*cluster.Cert, error)
@@ -92,8 +96,44 @@ func profileNeedsTSH(p *certwatch.Profile) string {
 	}
 }
 
-// mfaPerSession is why tsh carries what wants a code for each session.
-const mfaPerSession = "the cluster asks for MFA per session"
+// codes are how a tunnel's cert is fetched with a one-time code. Both take the
+// access requests as mint does.
+type codes struct {
+	// verified returns the cert that a code has brought, or cluster.ErrCodeNeeded
+	// with the one that is about to end, if there is one.
+	verified func(requests string) (*cluster.Cert, error)
+	// verify fetches it.
+	verify func(ctx context.Context, requests, code string) error
+}
+
+// keyPerSession is why tsh carries what wants a security key for each session.
+const keyPerSession = "the cluster asks for a security key for each session"
+
+// noFactorError says that the cluster asks for MFA per session and the user has
+// no second factor that could be shown.
+type noFactorError struct{ why string }
+
+func (e *noFactorError) Error() string { return e.why }
+
+// meetMFA fills in how the cluster's demand for MFA per session is met. A user
+// with both kinds of second factors is asked for a code, unless they prefer keys.
+func (w *way) meetMFA(ctx context.Context, f sessions.Session, c *codes) error {
+	has, err := f.Cluster.Factors(ctx)
+	if err != nil {
+		return err
+	}
+	prefersKey := f.Profile.MFAMode == "cross-platform" || f.Profile.MFAMode == "platform"
+	switch {
+	case has.Code && (!has.Key || !prefersKey):
+		w.codes = c
+		w.mint = func(_ context.Context, requests string) (*cluster.Cert, error) { return c.verified(requests) }
+	case has.Key:
+		w.needsTSH, w.keyed = keyPerSession, true
+	default:
+		return &noFactorError{"the cluster asks for MFA per session, and you have no second factor there"}
+	}
+	return nil
+}
 
 // List returns the resources of a kind that a cluster offers.
 func List(ctx context.Context, k state.Kind, f sessions.Session, clusterName string) ([]ipc.Resource, error) {

@@ -85,12 +85,24 @@ func (kubeKind) find(ctx context.Context, r *resolver, spec state.TunnelSpec, f 
 	if err != nil {
 		return w, err
 	}
-	if mfa {
-		w.needsTSH = mfaPerSession
+	with := func(requests string) cluster.KubeRoute {
+		to := to
+		to.Requests = requests
+		return to
 	}
 	w.mint = func(ctx context.Context, requests string) (*cluster.Cert, error) {
-		to.Requests = requests
-		return f.Cluster.KubeCert(ctx, to)
+		return f.Cluster.KubeCert(ctx, with(requests))
+	}
+	if mfa {
+		err := w.meetMFA(ctx, f, &codes{
+			verified: func(requests string) (*cluster.Cert, error) { return f.Cluster.Verified(with(requests)) },
+			verify: func(ctx context.Context, requests, code string) error {
+				return f.Cluster.Verify(ctx, with(requests), code)
+			},
+		})
+		if err != nil {
+			return w, err
+		}
 	}
 	w.dialled = func(ctx context.Context, t *tunnel, cert *cluster.Cert, set config.ProxyTrust) (*credential, error) {
 		return dialKube(ctx, t, f, cert, set)

@@ -141,6 +141,10 @@ func classifySession(p *state.Problem, err error, spec state.TunnelSpec, proxy s
 		p.Code, p.Title = state.CodeLoginNeeded, "Login needed"
 		p.Text = fmt.Sprintf("There is no valid session at %s, so tunnel %q waits for a login.", proxy, spec.Name)
 		p.Action = sessions.LoginCommand(proxy, mem.User)
+	case errors.Is(err, cluster.ErrCodeNeeded):
+		p.Code, p.Title = state.CodeMFARequired, "Code needed"
+		p.Text = fmt.Sprintf("The cluster asks for a one-time code for each session, so tunnel %q waits for one.", spec.Name)
+		p.Action = sessions.LoginCommand(proxy, mem.User)
 	case errors.As(err, &skew):
 		p.Code, p.Title = state.CodeClockSkew, "Clock is wrong"
 		p.Text = fmt.Sprintf("The session at %s begins in the future (%s): this machine's clock is behind.",
@@ -212,6 +216,7 @@ func classifyTunnel(p *state.Problem, err error, spec state.TunnelSpec) bool {
 		engine  *engineError
 		dbUser  *missingDBUserError
 		missing *tsh.NotFoundError
+		factor  *noFactorError
 		port    *proxies.PortError
 	)
 	switch {
@@ -223,6 +228,17 @@ func classifyTunnel(p *state.Problem, err error, spec state.TunnelSpec) bool {
 		p.Code, p.Title = state.CodeProtocol, "Database user missing"
 		p.Text = fmt.Sprintf("Tunnel %q: %v, so it must name one.", spec.Name, dbUser)
 		p.Action = "add db_user to the tunnel in the config" + allowedUsers(dbUser.allowed)
+	case errors.As(err, &factor):
+		p.Code, p.Title = state.CodeMFARequired, "No second factor"
+		p.Text = fmt.Sprintf("Tunnel %q: %v.", spec.Name, factor)
+		p.Action = "tsh mfa add"
+		if spec.Engine == state.EngineTSH {
+			p.Action = "set engine: auto for this tunnel in the config"
+		}
+	case errors.Is(err, errKeyNeeded):
+		p.Code, p.Title = state.CodeMFARequired, "Security key needed"
+		p.Text = fmt.Sprintf("The cluster asks for a security key for each session of tunnel %q: tsh asks for it when a client connects.", spec.Name)
+		p.Action = "connect, and touch the key"
 	case errors.As(err, &missing):
 		p.Code, p.Title = state.CodeTSHMissing, "tsh not found"
 		p.Text = fmt.Sprintf("Tunnel %q needs tsh, which is not on this machine.", spec.Name)

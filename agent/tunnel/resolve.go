@@ -31,6 +31,9 @@ type resolver struct {
 	// grantRefused takes from a tunnel the access requests that a refusal shows
 	// to be over, and reports whether there were any.
 	grantRefused func(tunnel string, err error) bool
+	needCode     func(CodeNeed)
+	codeGone     func(tunnel string)
+	codeCame     func() // a code has brought a cert, which may serve several tunnels
 }
 
 func (r *resolver) resolve(ctx context.Context, t *tunnel, reason Reason) resolution {
@@ -129,11 +132,14 @@ func (r *resolver) connect(ctx context.Context, t *tunnel, res resolution, f ses
 	if err == nil {
 		res.engine, res.engineReason, err = w.engine(t.spec)
 	}
+	if err == nil && res.engine == state.EngineTSH && w.codes != nil {
+		err = &noFactorError{why: "tsh carries it (" + res.engineReason + "), and berth cannot give tsh one-time codes"}
+	}
 	switch {
 	case err != nil:
 		return r.suggestRequest(ctx, t, r.failed(t, res, err), f)
 	case res.engine == state.EngineTSH:
-		return r.viaTSH(ctx, t, res, f, set)
+		return r.viaTSH(ctx, t, res, f, set, w.keyed)
 	}
 	t.stopChild()
 	return r.native(ctx, t, res, f, set, w)
@@ -146,26 +152,65 @@ func (r *resolver) native(ctx context.Context, t *tunnel, res resolution, f sess
 	if err != nil && requests != "" && r.grantRefused(t.spec.Name, err) {
 		cert, err = w.mint(ctx, r.grants(t.spec.Name))
 	}
-	if err != nil && cert == nil {
+	if errors.Is(err, cluster.ErrCodeNeeded) {
+		r.askCode(t, f, w.codes)
+		res.needsCode = true
+	}
+	switch {
+	case res.needsCode && cert == nil:
+		return r.waitsForCode(t, res, f)
+	case err != nil && cert == nil:
 		return r.suggestRequest(ctx, t, r.failed(t, res, err), f)
 	}
 	if res.cred, err = w.dialled(ctx, t, cert, set); err != nil {
 		return r.failed(t, res, err)
 	}
+	if w.codes != nil {
+		res.cred.verifiedFor = &f.Profile.Session.Identity
+	}
 	res.state, res.err = state.TunnelReady, nil
 	res.next = slices.MinFunc([]time.Time{cert.RefreshAt, cert.ValidUntil()}, time.Time.Compare)
+	if res.needsCode {
+		res.next = cert.ValidUntil()
+	}
 	return res
 }
 
-// viaTSH has a supervised tsh carry the tunnel.
-func (r *resolver) viaTSH(ctx context.Context, t *tunnel, res resolution, f sessions.Session, set config.ProxyTrust) resolution {
-	c, until, err := r.childFor(ctx, t, f, set)
+// viaTSH has a supervised tsh carry the tunnel. One that asks for a security key
+// is started when a client comes: before, there may be no person to touch it.
+func (r *resolver) viaTSH(
+	ctx context.Context, t *tunnel, res resolution, f sessions.Session, set config.ProxyTrust, keyed bool,
+) resolution {
+	res.onDemand = keyed
+	if keyed && t.wanting.Load() == 0 && t.currentChild() == nil {
+		return r.waitsForKey(t, res)
+	}
+	c, until, err := r.childFor(ctx, t, f, set, keyed)
 	if err != nil {
 		return r.failed(t, res, err)
 	}
+	if keyed && t.wanting.Load() > 0 && c.proc.TryAgain() {
+		return r.waitsForKey(t, res)
+	}
 	res.state, res.problem = c.state(t.spec)
+	if keyed && res.state != state.TunnelReady { // clients wait for the key, not in a dial
+		res.err = c.proc.Status().LastError
+		if res.state == state.TunnelConnecting {
+			return r.waitsForKey(t, res)
+		}
+		res.next = until
+		return res
+	}
 	res.cred = kinds[t.spec.Kind].viaChild(t, c, until)
 	res.next = until
+	return res
+}
+
+// waitsForKey is the outcome when a person must touch a security key.
+func (r *resolver) waitsForKey(t *tunnel, res resolution) resolution {
+	res.state, res.err = state.TunnelWaitingForLogin, errKeyNeeded
+	res.problem = problemFor(res.err, t.spec, res.profile, t.lastProfile())
+	res.next = time.Now().Add(time.Minute) // as in waiting
 	return res
 }
 
@@ -223,6 +268,8 @@ func (r *resolver) failed(t *tunnel, res resolution, err error) resolution {
 	}
 	return res
 }
+
+func (r *resolver) noCode(t *tunnel) { r.codeGone(t.spec.Name) }
 
 func (r *resolver) release(t *tunnel) {
 	t.stopChild()

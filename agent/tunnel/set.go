@@ -40,9 +40,14 @@ type Config struct {
 	// RequestCommand returns the command that asks for access to what a tunnel
 	// was refused; empty: there is none.
 	RequestCommand func(ctx context.Context, f sessions.Session, spec state.TunnelSpec) string
-	OnChange       func() // what the snapshot says of a tunnel has changed
-	OnGrants       func() // the memory's grants have changed
-	Logger         *slog.Logger
+	// NeedCode is called when a tunnel takes a one-time code, in place of what it
+	// was called with for it before, and CodeGone when it takes none. nil means
+	// that no person can be asked.
+	NeedCode func(CodeNeed)
+	CodeGone func(tunnel string)
+	OnChange func() // what the snapshot says of a tunnel has changed
+	OnGrants func() // the memory's grants have changed
+	Logger   *slog.Logger
 }
 
 // Set is the tunnels of the config, those that the user stopped included.
@@ -73,6 +78,9 @@ type entry struct {
 
 // New returns a Set without tunnels. Those that it will have end with ctx.
 func New(ctx context.Context, cfg Config) *Set {
+	if cfg.NeedCode == nil {
+		cfg.NeedCode, cfg.CodeGone = func(CodeNeed) {}, func(string) {}
+	}
 	s := &Set{
 		cfg: cfg, log: cfg.Logger.With("component", "agent"), watchman: newWatchman(ctx, cfg.Logger), book: history.NewBook(), ctx: ctx,
 		turn: make(chan struct{}, 1),
@@ -85,6 +93,8 @@ func New(ctx context.Context, cfg Config) *Set {
 		},
 		requestCommand: cfg.RequestCommand,
 		grantRefused:   s.grantRefused,
+		needCode:       cfg.NeedCode, codeGone: cfg.CodeGone,
+		codeCame: func() { s.Kick(Changed) },
 	}
 	return s
 }

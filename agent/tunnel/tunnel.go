@@ -5,6 +5,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -12,6 +13,7 @@ import (
 	"berth/agent/memory"
 	"berth/agent/state"
 	"berth/agent/tunnel/history"
+	"berth/certwatch"
 	"berth/internal/wake"
 	"berth/proxies"
 	"berth/proxies/kube"
@@ -44,6 +46,7 @@ type tunnel struct {
 	refusals    refusals
 	kick        chan Reason    // capacity 1
 	changed     wake.Broadcast // cur, status or attempts have changed
+	wanting     atomic.Int64   // clients that wait for a credential
 
 	mu       sync.Mutex // guards everything below
 	cur      *credential
@@ -68,6 +71,9 @@ type resolving interface {
 	// release drops what is held for the tunnel, so that the next resolution
 	// starts from nothing.
 	release(t *tunnel)
+	// noCode is called after each resolution that takes no one-time code, and
+	// after the last one.
+	noCode(t *tunnel)
 }
 
 // carrier is the part of a tunnel that serves clients: a proxies.Tunnel, or a
@@ -108,6 +114,8 @@ type resolution struct {
 	cred         *credential
 	next         time.Time // when to resolve again by itself; zero: only when something changes
 	keep         bool      // the credential there was may go on being used
+	needsCode    bool      // a one-time code is asked for, see codes
+	onDemand     bool      // held clients have it resolved anew, although it waits for a person
 	dated        bool      // problem knows since when it is
 }
 
@@ -137,6 +145,9 @@ type credential struct {
 	kube       *kube.Upstream // in place of dial, for a tunnel to Kubernetes
 	identity   any            // what it was made for: the cert, or tsh's session; comparable
 	validUntil time.Time
+	// verifiedFor is the session's identity that a one-time code has brought the
+	// cert for; nil: it took no code.
+	verifiedFor *certwatch.Identity
 }
 
 func (c *credential) validAt(now time.Time) bool { return c != nil && now.Before(c.validUntil) }
@@ -151,6 +162,7 @@ func (t *tunnel) run(ctx context.Context) {
 	})
 	wg.Go(func() { t.keepExamined(ctx) })
 	t.keepResolved(ctx)
+	t.resolver.noCode(t)
 	t.stopChild()
 	wg.Wait()
 }
@@ -183,6 +195,9 @@ func (t *tunnel) keepResolved(ctx context.Context) {
 		}
 		next = res.next.Round(0)
 		t.adopt(res)
+		if !res.needsCode {
+			t.resolver.noCode(t)
+		}
 		t.resolver.suggestForClients(ctx, t)
 		var ok bool
 		if reason, ok = t.sleepUntil(ctx, next); !ok {

@@ -32,6 +32,7 @@ var noJSON = map[string]string{
 	"berth agent start":      "talks to a person",
 	"berth agent stop":       "talks to a person",
 	"berth agent uninstall":  "talks to a person",
+	"berth client":           "holds others",
 	"berth completion":       "prints a script",
 	"berth config":           "holds others",
 	"berth config edit":      "runs a program",
@@ -137,7 +138,7 @@ func checkFlag(t *testing.T, f *pflag.Flag) {
 func TestHelpHasExamples(t *testing.T) {
 	a, _, _ := testApp()
 	want := []string{
-		"berth completion", "berth config schema", "berth exec", "berth kube config", "berth kube config merge", "berth kube credentials",
+		"berth client add", "berth client rm", "berth completion", "berth config schema", "berth exec", "berth import", "berth kube config", "berth kube config merge", "berth kube credentials",
 		"berth login", "berth request approve", "berth request assume", "berth request create", "berth request deny",
 		"berth request drop", "berth request watch", "berth resources", "berth status", "berth tunnel add db", "berth tunnel add kube", "berth tunnel url",
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -16,6 +15,7 @@ import (
 	"berth/agent/state"
 	"berth/internal/paths"
 	"berth/internal/plain"
+	"berth/internal/shell"
 	"berth/proxies/kube/kubeconfig"
 )
 
@@ -31,7 +31,8 @@ func (a *app) kubeConfigCommand() *cobra.Command {
 		Short: "Print berth's own kubeconfig, or where it is",
 		Long: `Print berth's own kubeconfig: a context berth-NAME for each tunnel to a
 Kubernetes cluster. It is valid before any login and through all of them, and it
-stays the same for as long as the tunnels do. No context in it is the current one.
+stays the same for as long as the tunnels do. berth makes no context the current
+one; what kubectl and others write into it stays.
 
 With --exec, print contexts that lead straight to the Teleport proxy instead and
 ask "berth kube credentials" each time. They need a valid login to be printed.`,
@@ -78,8 +79,28 @@ func (a *app) printKubeConfig(pathOnly bool) error {
 	if err != nil {
 		return err
 	}
+	a.warnExposed()
 	_, err = a.out.Write(data)
 	return err
+}
+
+// warnExposed says that the private key that is about to be printed goes to a
+// file that others can read.
+func (a *app) warnExposed() {
+	f, ok := a.out.(*os.File)
+	if !ok {
+		return
+	}
+	info, err := f.Stat()
+	if err != nil || !info.Mode().IsRegular() || !kubeconfig.Exposed(info) {
+		return
+	}
+	name, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
+	if err != nil { // not every system says
+		name = "FILE"
+	}
+	fmt.Fprintf(a.err, "berth: warning: a private key goes to a file that other users have access to (mode %04o): %s\n",
+		info.Mode().Perm(), plain.Line(shell.Quote("chmod", "600", name)))
 }
 
 func readKubeConfig(path string) ([]byte, error) {
@@ -136,14 +157,16 @@ func (a *app) printExecConfig(ctx context.Context) error {
 }
 
 func (a *app) kubeMergeCommand() *cobra.Command {
-	var undo, asJSON bool
+	var undo, force, asJSON bool
 	var file string
 	cmd := &cobra.Command{
 		Use:   "merge [flags]",
 		Short: "Put berth's contexts into your own kubeconfig, or take them out",
 		Long: `Put berth's contexts into your own kubeconfig: the file that kubectl itself would
 add them to, by KUBECONFIG or in ~/.kube/config. Your own entries, comments and
-the current context stay as they are, and a copy of the file is kept beside it.
+the current context stay as they are, and so does what you add to berth's: a
+namespace, another name. A copy of the file is kept beside it. berth's contexts hold
+a private key, so a file that other users can read is refused.
 
 --undo takes them out again. A file that was not changed since is then as it was
 before, to the byte.`,
@@ -151,7 +174,7 @@ before, to the byte.`,
   berth kube config merge --undo`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			res, err := a.merge(cmd.Context(), file, undo)
+			res, err := a.merge(cmd.Context(), file, undo, force)
 			switch {
 			case err != nil:
 				return mergeError(err, res.Path)
@@ -164,12 +187,13 @@ before, to the byte.`,
 	}
 	f := cmd.Flags()
 	f.BoolVar(&undo, "undo", false, "take berth's contexts out again")
+	f.BoolVar(&force, "force", false, "merge into a file that other users can read, too")
 	f.StringVar(&file, "file", "", "the kubeconfig (default: the one kubectl would write to)")
 	f.BoolVar(&asJSON, "json", false, "print what was done as JSON")
 	return cmd
 }
 
-func (a *app) merge(ctx context.Context, file string, undo bool) (kubeconfig.Result, error) {
+func (a *app) merge(ctx context.Context, file string, undo, force bool) (kubeconfig.Result, error) {
 	p, err := paths.Resolve(a.env)
 	if err != nil {
 		return kubeconfig.Result{}, err
@@ -186,7 +210,7 @@ func (a *app) merge(ctx context.Context, file string, undo bool) (kubeconfig.Res
 		return kubeconfig.Result{Path: file}, withHint(errors.New("that is berth's own kubeconfig, which has them already"),
 			"unset KUBECONFIG, or name another file with --file")
 	}
-	m := kubeconfig.Merger{Path: file, Record: filepath.Join(p.StateDir, "kubeconfig-merge.json")}
+	m := kubeconfig.Merger{Path: file, Record: kubeconfig.RecordPath(p.StateDir)}
 	if undo {
 		return m.Undo(ctx)
 	}
@@ -198,7 +222,7 @@ func (a *app) merge(ctx context.Context, file string, undo bool) (kubeconfig.Res
 	if err != nil {
 		return kubeconfig.Result{}, err
 	}
-	return m.Merge(ctx, contexts)
+	return m.Merge(ctx, contexts, force)
 }
 
 func same(a, b string) bool {
@@ -213,7 +237,10 @@ func same(a, b string) bool {
 // mergeError says what to do about a file that cannot be merged into.
 func mergeError(err error, path string) error {
 	var broken *kubeconfig.BrokenError
+	var exposed *kubeconfig.ExposedError
 	switch {
+	case errors.As(err, &exposed):
+		return withHint(err, fmt.Sprintf("%s, or merge with --force", shell.Quote("chmod", "600", exposed.Path)))
 	case errors.As(err, &broken):
 		return withHint(fmt.Errorf("%s was not touched: %w", path, err), "mend it, or name another file with --file")
 	case errors.Is(err, kubeconfig.ErrReadOnly):
@@ -301,6 +328,7 @@ type credentialStatus struct {
 }
 
 func (a *app) printCredential(k client.KubeCredentials) error {
+	a.warnExposed()
 	return json.NewEncoder(a.out).Encode(execCredential{
 		Kind: "ExecCredential", APIVersion: "client.authentication.k8s.io/v1",
 		Status: credentialStatus{Expires: k.ValidUntil.UTC(), Cert: string(k.Cert), Key: string(k.Key)},

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"berth/agent/state"
 	"berth/internal/clientenv"
@@ -30,6 +31,19 @@ type kubeConnection struct {
 // kubectl is the usual client's command for a tunnel.
 func kubectl(path, tunnel string) []string {
 	return []string{"kubectl", "--kubeconfig", path, "--context", kubeconfig.ContextName(tunnel)}
+}
+
+// serverURL is what berth's kubeconfig has clients of the tunnel call. The agent
+// may not have written it yet: then it is the tunnel's address.
+func serverURL(path string, t state.Tunnel) string {
+	if data, err := os.ReadFile(path); err == nil {
+		contexts, err := kubeconfig.Contexts(data)
+		i := slices.IndexFunc(contexts, func(c kubeconfig.Context) bool { return c.Name == t.Name })
+		if err == nil && i >= 0 {
+			return contexts[i].Server
+		}
+	}
+	return "https://" + t.Address
 }
 
 // kubeCommands holds the commands' behaviour for tunnels to Kubernetes.
@@ -60,7 +74,7 @@ func (kubeCommands) printURL(a *app, t state.Tunnel, o urlOptions) error {
 	c := kubeConnection{
 		Name: t.Name, Protocol: "kubernetes", Kubeconfig: path, Context: kubeconfig.ContextName(t.Name),
 		Formats: map[string]string{
-			string(db.URL): "https://" + t.Address,
+			string(db.URL): serverURL(path, t),
 			string(db.Env): "export KUBECONFIG=" + shell.Quote(path),
 		},
 		Command: kubectl(path, t.Name),
@@ -84,8 +98,8 @@ func (k kubeCommands) describe(a *app, w io.Writer, t state.Tunnel) {
 	_, _ = fmt.Fprintf(w, "  %s get pods\nin your own kubeconfig: berth kube config merge\n", plain.Line(shell.Quote(argv...)))
 }
 
-// exec runs a client with a kubeconfig whose current context is the
-// tunnel's. The file is berth's own, and stays: programs that go on in the
+// exec runs a client with a kubeconfig whose current context is the tunnel's,
+// and keeps in berth's own what the client writes about it. The file is berth's own, and stays: programs that go on in the
 // background may still read it.
 func (kubeCommands) exec(ctx context.Context, a *app, t state.Tunnel, argv []string, quiet bool) error {
 	if len(argv) == 0 {
@@ -119,5 +133,14 @@ func (kubeCommands) exec(ctx context.Context, a *app, t state.Tunnel, argv []str
 	if !quiet && !kubeconfig.Obeys(argv[0]) {
 		a.warnUnknown(argv[0], t)
 	}
-	return a.runClient(ctx, path, argv, env)
+	err = a.runClient(ctx, path, argv, env)
+	// The client may have changed its namespace, or added to its context.
+	used, failed := os.ReadFile(file)
+	if failed == nil {
+		failed = kubeconfig.Adopt(context.WithoutCancel(ctx), kubeconfig.Path(p.StateDir), t.Name, own, used)
+	}
+	if failed != nil {
+		fmt.Fprintf(a.err, "berth: warning: what the client wrote into its kubeconfig is lost: %s\n", plain.Line(failed.Error()))
+	}
+	return err
 }

@@ -37,8 +37,12 @@ joined. A session that is still valid is left alone, unless you ask with --renew
 for a new one: it takes the old one's place when it is there, so that nothing
 ever goes without.
 
+Where a cluster asks for a one-time code for each session, berth login asks for
+the codes of the tunnels whose clients wait, and of all that lack one where none
+waits. Teleport takes each code for one database.
+
 --remember keeps the password you type in the keychain of your system, and
---remember-totp the seed of your one-time codes, so that later logins ask you
+--remember-totp the seed of your one-time codes: with both, later logins ask you
 nothing. Both lie side by side then: whoever can read your keychain can log in as
 you. Nothing is ever kept in a file, what turns out to be wrong is tried once and
 forgotten, and --forget deletes both.`,
@@ -69,6 +73,9 @@ forgotten, and --forget deletes both.`,
 						return err
 					}
 					start.TOTPSeed = seed
+					if !start.Remember && !passwordStored(cmd.Context(), c, start) {
+						fmt.Fprintln(a.err, "The password will still be asked for at each login; to keep it too: berth login --remember")
+					}
 				}
 				return c.Login(cmd.Context(), start, func(e client.LoginEvent, answer func(string)) error {
 					return front.show(cmd.Context(), e, answer)
@@ -87,6 +94,17 @@ forgotten, and --forget deletes both.`,
 	f.BoolVar(&forget, "forget", false, "do not log in: delete what the keychain holds for the user")
 	f.BoolVar(&asJSON, "json", false, "with --forget: print what was deleted as JSON")
 	return cmd
+}
+
+// passwordStored reports whether the keychain is known to hold the password of
+// the user who logs in.
+func passwordStored(ctx context.Context, c *client.Client, start client.LoginStart) bool {
+	s, err := c.Snapshot(ctx)
+	return err == nil && slices.ContainsFunc(s.Profiles, func(p state.Profile) bool {
+		host, _, _ := strings.Cut(p.Proxy, ":")
+		named := start.Proxy == "" || start.Proxy == p.Proxy || start.Proxy == host || start.Proxy == p.Cluster
+		return named && (start.User == "" || start.User == p.User) && slices.Contains(p.Stored, "password")
+	})
 }
 
 // forgetLogin deletes what the keychain holds.

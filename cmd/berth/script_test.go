@@ -88,6 +88,8 @@ func TestScripts(t *testing.T) {
 			switch cond {
 			case "root":
 				return os.Getuid() == 0, nil
+			case "python-kubernetes": // of the system's own python3, where Debian's package is
+				return exec.Command("/usr/bin/python3", "-c", "import kubernetes.stream").Run() == nil, nil
 			case "systemd":
 				_, err := os.Stat("/run/systemd/system")
 				return err == nil, nil

@@ -40,6 +40,12 @@ var rules = []rule{
 		why:   "proxies carry what they are handed: the way through Teleport is proxies/route's",
 	},
 	{
+		pkgs:   []string{"berth/internal/clientfiles"},
+		never:  []string{"berth/agent/...", "berth/proxies", "berth/proxies/route", "google.golang.org/grpc/..."},
+		except: []string{"berth/agent/state"},
+		why:    "clientfiles reads and writes files: it is handed tunnels and never asks the agent",
+	},
+	{
 		pkgs:  []string{"berth/..."},
 		never: []string{"github.com/gravitational/teleport/lib/...", "github.com/gravitational/teleport/tool/..."},
 		why:   "of Teleport only the api module may be imported",

@@ -20,6 +20,7 @@ import (
 	"berth/internal/osservice"
 	"berth/internal/paths"
 	"berth/internal/simcluster"
+	"berth/proxies/kube/kubeconfig"
 	"berth/tray/autostart"
 )
 
@@ -249,6 +250,14 @@ func TestFaults(t *testing.T) {
 		"open_key": {
 			plant: func(b *bench) { b.must(os.Chmod(filepath.Join(b.home, "keys", "localhost", "alice"), 0o644)) },
 			check: "files", status: Fail, text: "keys/localhost/alice (mode 0644)", fix: "chmod 0600",
+		},
+		"open_merged": { // in the user's own kubeconfig
+			plant: func(b *bench) {
+				b.write(filepath.Join(b.env["HOME"], ".kube", "config"), string(kubeconfig.Marshal([]kubeconfig.Context{{
+					Name: "k8s", Server: "https://127.0.0.1:1", ServerName: "k8s.kube.berth.internal", ClientKey: []byte("key"),
+				}})), 0o640)
+			},
+			check: "files", status: Fail, text: ".kube/config (mode 0640)", fix: "chmod 0600",
 		},
 		"service_moved": {
 			plant: func(b *bench) {

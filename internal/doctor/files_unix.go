@@ -33,6 +33,11 @@ func (d *doctor) checkFiles(ctx context.Context) []Finding {
 	if dir := p.SocketDir(); dir != "" {
 		files = append(files, private{path: dir, folder: true, secret: true})
 	}
+	for _, file := range kubeconfig.Merged(d.Env("KUBECONFIG"), d.Env("HOME"), kubeconfig.RecordPath(p.StateDir)) {
+		if file != kubeconfig.Path(p.StateDir) {
+			files = append(files, private{path: file, secret: true})
+		}
+	}
 	if homes, err := d.homePaths(ctx); err == nil {
 		for _, home := range homes {
 			files = append(files, private{path: home, folder: true, secret: true})

@@ -134,12 +134,6 @@ func TestWidth(t *testing.T) {
 		if got := plain.Width(tt.s); got != tt.want {
 			t.Errorf("Width(%q) = %d, want %d", tt.s, got, tt.want)
 		}
-		if got, want := plain.Pad(tt.s, 10), tt.s+strings.Repeat(" ", 10-tt.want); got != want {
-			t.Errorf("Pad(%q, 10) = %q, want %q", tt.s, got, want)
-		}
-	}
-	if got := plain.Pad("prod-pg", 3); got != "prod-pg" {
-		t.Errorf("Pad to less than there is = %q", got)
 	}
 }
 
@@ -232,9 +226,6 @@ func FuzzPlain(f *testing.F) {
 			}
 			if head := plain.Head(s, n); len(head) > n || !strings.HasPrefix(s, head) {
 				t.Errorf("Head(%q, %d) = %q", s, n, head)
-			}
-			if padded := plain.Pad(s, n); len(padded) < n {
-				t.Errorf("Pad(%q, %d) = %q", s, n, padded)
 			}
 		}
 		safe(t, "Cut", line, plain.Cut(line, n))

@@ -44,12 +44,6 @@ func Cut(s string, columns int) string {
 // Short returns the words of s, which may be anything, cut to so many columns.
 func Short(s string, columns int) string { return Cut(Words(s), columns) }
 
-// Pad returns s with blanks behind it, so that it takes at least so many
-// columns.
-func Pad(s string, columns int) string {
-	return s + strings.Repeat(" ", max(0, columns-Width(s)))
-}
-
 // Head returns the longest beginning of s that takes at most so many bytes and
 // breaks no character, without blanks at its end. It is for protocols, which
 // bound bytes; what people look at is cut by [Cut].

@@ -83,6 +83,10 @@ func (a *authService) GenerateUserCerts(ctx context.Context, req *proto.UserCert
 	if err != nil {
 		return nil, err
 	}
+	singleUse, err := a.secondFactor(ctx, &id, a.c.faults.sessionEnd(who.cert), req)
+	if err != nil {
+		return nil, err
+	}
 	rolesEnd, err := a.c.requests.assume(&id, req.AccessRequests, req.DropAccessRequests)
 	if err != nil {
 		return nil, err
@@ -94,7 +98,7 @@ func (a *authService) GenerateUserCerts(ctx context.Context, req *proto.UserCert
 	if end := a.c.faults.sessionEnd(who.cert); notAfter.After(end) {
 		notAfter = end
 	}
-	for _, end := range []time.Time{rolesEnd, a.c.roleEnd(id.Roles)} {
+	for _, end := range []time.Time{rolesEnd, a.c.roleEnd(id.Roles), singleUse} {
 		if !end.IsZero() && end.Before(notAfter) {
 			notAfter = end
 		}
@@ -104,6 +108,9 @@ func (a *authService) GenerateUserCerts(ctx context.Context, req *proto.UserCert
 		return nil, trace.Wrap(err)
 	}
 	a.c.counters.minted(route)
+	if req.Purpose == proto.UserCertsRequest_CERT_PURPOSE_SINGLE_USE_CERTS {
+		return &proto.Certs{TLS: certs.tls}, nil
+	}
 	return &proto.Certs{
 		SSH:        certs.ssh,
 		TLS:        certs.tls,

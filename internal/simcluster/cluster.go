@@ -33,6 +33,7 @@ type Cluster struct {
 	servers  []*http.Server
 	sso      ssoSessions
 	requests *requestStore
+	touched  chan struct{} // capacity 1: a touch of a security key
 
 	ctx    context.Context // ends with Close; connections are served under it
 	cancel context.CancelFunc
@@ -44,6 +45,7 @@ type Cluster struct {
 	conns    map[*conn]struct{}
 	leaves   map[string]*Site
 	users    map[string]User
+	usedTOTP map[string]string // by user: the last code
 	roles    map[string]Role
 	refused  map[string]refusal // by user
 	closed   bool
@@ -63,7 +65,9 @@ func Start(cfg Config) (*Cluster, error) {
 		users:  make(map[string]User),
 		roles:  make(map[string]Role),
 
-		refused: make(map[string]refusal),
+		refused:  make(map[string]refusal),
+		usedTOTP: make(map[string]string),
+		touched:  make(chan struct{}, 1),
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.faults = newFaults(c)

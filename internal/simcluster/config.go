@@ -71,10 +71,13 @@ type Config struct {
 // User is someone who may log in.
 type User struct {
 	Name     string
-	Password string   // empty means that password logins are refused
-	OTP      string   // a fixed one-time code to be asked for; empty means none
-	Roles    []string // nil means the role access
-	Logins   []string // OS logins; nil means the user's name
+	Password string // empty means that password logins are refused
+	OTP      string // a fixed one-time code to be asked for at a login; empty means none
+	TOTP     string // the seed of one-time codes that sessions may take; empty means none
+	// SecurityKey says that sessions may take a touch of one.
+	SecurityKey bool
+	Roles       []string // nil means the role access
+	Logins      []string // OS logins; nil means the user's name
 }
 
 // Role says what users of that role may do.

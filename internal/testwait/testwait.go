@@ -44,7 +44,7 @@ func within(limit time.Duration, ok func() bool) bool {
 		if time.Now().After(deadline) {
 			return false
 		}
-		time.Sleep(poll) //nolint:forbidigo // a test waits; in a bubble this is virtual time
+		time.Sleep(poll)
 	}
 	return true
 }

@@ -38,10 +38,11 @@ type FrontConfig struct {
 //
 // One goroutine may read while another one writes.
 type Front struct {
-	tcp  *net.TCPConn
-	cfg  FrontConfig
-	late atomic.Bool         // see Decide
-	via  atomic.Pointer[via] // how the client is spoken to; nil: not known yet
+	tcp   *net.TCPConn
+	cfg   FrontConfig
+	late  atomic.Bool         // see Decide
+	ended atomic.Bool         // the client with TLS was told that nothing more follows
+	via   atomic.Pointer[via] // how the client is spoken to; nil: not known yet
 
 	// said is what the client has sent and Read has not returned, and pass how
 	// much of it Read may return. Both are the reader's.
@@ -102,7 +103,13 @@ func (f *Front) Read(p []byte) (int, error) {
 		}
 		if v := f.via.Load(); v != nil {
 			f.said = nil
-			return v.Read(p)
+			n, err := v.Read(p)
+			if err != nil && f.ended.Load() && !errors.Is(err, os.ErrDeadlineExceeded) {
+				// A client that has closed its socket answers the end of TLS,
+				// which is a message, with a reset.
+				err = io.EOF
+			}
+			return n, err
 		}
 		err := f.open()
 		if errors.Is(err, io.EOF) && f.via.Load() == nil && len(f.said) > 0 {
@@ -223,7 +230,10 @@ func (f *Front) shake(h handshake) error {
 // closeTLS ends the sending half of conn and of the socket beneath it, on which
 // nothing can follow.
 func (f *Front) closeTLS(conn *tls.Conn) func() error {
-	return func() error { return errors.Join(conn.CloseWrite(), f.tcp.CloseWrite()) }
+	return func() error {
+		f.ended.Store(true)
+		return errors.Join(conn.CloseWrite(), f.tcp.CloseWrite())
+	}
 }
 
 // beginShaking sets the deadlines of a handshake; it returns false if the
@@ -392,6 +402,6 @@ func secureUnknown(f *Front) error {
 	case tdsPrelogin:
 		return secureSQLServer(f)
 	default:
-		return f.direct(alpnPostgres, alpnHTTP)
+		return f.direct(alpnPostgres, alpnTDS, alpnHTTP)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-sql-driver/mysql"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -305,4 +307,196 @@ func TestPostgresHungUpOn(t *testing.T) {
 	if pg, ok := errors.AsType[*pgconn.PgError](err); !ok || !strings.Contains(pg.Message, "login needed") {
 		t.Errorf("the client got %v", err)
 	}
+}
+
+// mysqlCapabilities is a Source of connections to a simulated MySQL, with what
+// that saw of each login: its number and its first capabilities.
+func mysqlCapabilities(t *testing.T, b simdb.Backend) (proxies.Source, func() [][4]byte) {
+	t.Helper()
+	var mu sync.Mutex
+	var seen [][4]byte
+	src := serving(t, func(conn net.Conn) {
+		_ = b.Serve(t.Context(), &tapped{Conn: conn, first: func(p []byte) {
+			mu.Lock()
+			defer mu.Unlock()
+			seen = append(seen, [4]byte(p[3:7]))
+		}}, simdb.Session{})
+	})
+	return src, func() [][4]byte {
+		mu.Lock()
+		defer mu.Unlock()
+		return seen
+	}
+}
+
+// tapped is a connection whose first bytes are looked at.
+type tapped struct {
+	net.Conn
+	got   []byte
+	first func([]byte)
+}
+
+func (c *tapped) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if c.first != nil {
+		if c.got = append(c.got, p[:n]...); len(c.got) >= 8 {
+			c.first(c.got)
+			c.first = nil
+		}
+	}
+	return n, err
+}
+
+func TestMySQLClients(t *testing.T) {
+	src, seen := mysqlCapabilities(t, simdb.NewMySQL())
+	f := front(t, "mysql", src)
+	base := []string{"--no-defaults", "--protocol=TCP", "-h", f.host, "-P", f.port, "-u", "bob", "-Ne", "select current_user()"}
+	for name, tt := range map[string]struct {
+		args []string
+		tls  bool
+	}{
+		"default": {nil, true}, "ssl": {[]string{"--ssl"}, true}, "ca": {[]string{"--ssl", "--ssl-ca=" + f.ca}, true},
+		"verified": {[]string{"--ssl", "--ssl-ca=" + f.ca, "--ssl-verify-server-cert"}, true}, "skip": {[]string{"--skip-ssl"}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			before := len(seen())
+			out, err := program(t, "mariadb", append(base, tt.args...)...)
+			if err != nil || !strings.Contains(out, "bob@localhost") {
+				t.Errorf("mariadb: %v: %s", err, out)
+			}
+			if e := f.ended(t); e.Err != nil {
+				t.Errorf("ended with %v", e.Err)
+			}
+			if out, err = program(t, "mariadb", append(append([]string{}, base[:len(base)-1]...), append([]string{`\s`}, tt.args...)...)...); err != nil ||
+				strings.Contains(out, "Cipher in use") != tt.tls {
+				t.Errorf("mariadb: %v: %s; want TLS: %v", err, out, tt.tls)
+			}
+			f.ended(t)
+			for _, login := range seen()[before:] {
+				if login[0] != 1 || login[2]&8 != 0 {
+					t.Errorf("the server saw a login numbered %d, with capabilities %x", login[0], login[1:])
+				}
+			}
+		})
+	}
+	t.Run("another CA", func(t *testing.T) {
+		other := front(t, "mysql", src)
+		out, err := program(t, "mariadb", append(base, "--ssl", "--ssl-ca="+other.ca, "--ssl-verify-server-cert")...)
+		if err == nil || !strings.Contains(out, "SSL error") {
+			t.Errorf("mariadb: %v: %s", err, out)
+		}
+		f.ended(t)
+	})
+}
+
+func TestMySQLDriver(t *testing.T) {
+	f := front(t, "mariadb", simulated(t, simdb.NewMySQL(), simdb.Session{}))
+	if err := mysql.RegisterTLSConfig("berth", &tls.Config{RootCAs: f.roots, ServerName: "127.0.0.1"}); err != nil {
+		t.Fatal(err)
+	}
+	defer mysql.DeregisterTLSConfig("berth")
+	for _, mode := range []string{"berth", "skip-verify", "preferred", "false"} {
+		pool, err := sql.Open("mysql", fmt.Sprintf("bob@tcp(%s)/app?tls=%s", net.JoinHostPort(f.host, f.port), mode))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			var user, name string
+			if err := pool.QueryRowContext(t.Context(), "select current_user(), database()").Scan(&user, &name); err != nil || user != "bob@localhost" || name != "app" {
+				t.Errorf("%s: %s on %s, %v", mode, user, name, err)
+			}
+		}
+		if err := pool.Close(); err != nil {
+			t.Error(err)
+		}
+		f.ended(t)
+	}
+}
+
+// TestMySQLRefused: the server refuses a login in TLS, and so does berth.
+func TestMySQLRefused(t *testing.T) {
+	no := simdb.Session{Authorize: func(string, string) error { return errors.New("access to db denied") }}
+	for want, src := range map[string]proxies.Source{"access to db denied": simulated(t, simdb.NewMySQL(), no), "login needed": held} {
+		f := front(t, "mysql", src, func(cfg *proxies.Config, _ *db.FrontConfig) { cfg.Hold = 500 * time.Millisecond })
+		out, err := program(t, "mariadb", "--no-defaults", "--protocol=TCP", "-h", f.host, "-P", f.port, "-u", "bob", "--ssl", "-e", "select 1")
+		if err == nil || !strings.Contains(out, want) {
+			t.Errorf("mariadb: %v: %s; want %q", err, out, want)
+		}
+	}
+}
+
+// TestMySQLSwitchesAuth has the server ask for another kind of authentication,
+// with everything in as small pieces as can be.
+func TestMySQLSwitchesAuth(t *testing.T) {
+	greeting := packet(0, "\x0a8.0.0\x00\x01\x00\x00\x00abcdefgh\x00\x00\x82\x21\x02\x00\x08\x00\x15"+strings.Repeat("\x00", 10)+"ijklmnopqrst\x00mysql_native_password\x00")
+	heard := make(chan []byte, 10)
+	f := front(t, "mysql", serving(t, func(conn net.Conn) {
+		say := func(p []byte) {
+			for i := range p {
+				_, _ = conn.Write(p[i : i+1])
+				time.Sleep(time.Millisecond)
+			}
+		}
+		hear := func() {
+			head := make([]byte, 4)
+			if _, err := io.ReadFull(conn, head); err != nil {
+				return
+			}
+			body := make([]byte, int(head[0]))
+			_, _ = io.ReadFull(conn, body)
+			heard <- append(head, body...)
+		}
+		say(greeting)
+		hear()
+		say(packet(2, "\xfesha256_password\x00salt\x00"))
+		hear()
+		say(append(packet(4, "\x01\x03"), packet(5, "\x00\x00\x00\x02\x00\x00\x00")...))
+		hear()
+		say(packet(1, "\x00\x00\x00\x02\x00\x00\x00"))
+	}))
+	conn := dial(t, f)
+	got := make([]byte, len(greeting))
+	if _, err := io.ReadFull(conn, got); err != nil {
+		t.Fatal(err)
+	}
+	at := 4 + 1 + 6 + 4 + 8 + 1
+	if got[at+1] != greeting[at+1]|8 {
+		t.Errorf("capabilities % x", got[at:at+2])
+	}
+	got[at+1] &^= 8
+	if string(got) != string(greeting) {
+		t.Errorf("the greeting is %q", got)
+	}
+	if _, err := conn.Write(packet(1, "\x85\xae\xff\x19"+strings.Repeat("\x00", 28))); err != nil {
+		t.Fatal(err)
+	}
+	secure := tls.Client(conn, &tls.Config{RootCAs: f.roots, ServerName: "127.0.0.1"})
+	login := "\x85\xae\xff\x19" + strings.Repeat("\x00", 28) + "bob\x00\x00"
+	expect := func(want []byte) {
+		t.Helper()
+		got := make([]byte, len(want))
+		if _, err := io.ReadFull(secure, got); err != nil || string(got) != string(want) {
+			t.Fatalf("the client hears %q, %v; want %q", got, err, want)
+		}
+	}
+	for _, p := range packet(2, login) {
+		if _, err := secure.Write([]byte{p}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	expect(packet(3, "\xfesha256_password\x00salt\x00"))
+	_, _ = secure.Write(packet(4, "\x00"))
+	expect(append(packet(5, "\x01\x03"), packet(6, "\x00\x00\x00\x02\x00\x00\x00")...))
+	_, _ = secure.Write(packet(0, "\x03select 1"))
+	expect(packet(1, "\x00\x00\x00\x02\x00\x00\x00"))
+	for _, want := range [][]byte{packet(1, "\x85\xa6"+login[2:]), packet(3, "\x00"), packet(0, "\x03select 1")} {
+		if got := <-heard; string(got) != string(want) {
+			t.Errorf("the server hears %q, want %q", got, want)
+		}
+	}
+}
+
+// packet is one of MySQL's, with its number.
+func packet(number byte, body string) []byte {
+	return append([]byte{byte(len(body)), 0, 0, number}, body...)
 }

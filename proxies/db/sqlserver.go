@@ -10,7 +10,6 @@ import (
 	"net"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"unicode/utf16"
 )
 
@@ -123,6 +122,7 @@ const (
 	tdsError    = 0xaa
 	tdsDone     = 0xfd
 	tds72       = 0x72 // from this version on lines and rows are counted in more bytes
+	tds80       = 0x08 // the version after 7.4
 )
 
 // tdsNoEncryption is the answer to PRELOGIN: a table of options (number,
@@ -206,17 +206,19 @@ func tdsErrorToken(r Refusal, version byte) []byte {
 	}
 	b = append(b, 0, 0) // no server, no procedure
 	b = append(b, 1, 0) // line
-	if version >= tds72 {
+	if tdsCountsLong(version) {
 		b = append(b, 0, 0)
 	}
 	binary.LittleEndian.PutUint16(b[1:], uint16(len(b)-3))
 	return b
 }
 
+func tdsCountsLong(version byte) bool { return version >= tds72 || version == tds80 }
+
 func tdsDoneToken(version byte) []byte {
 	const final, failed = 0x00, 0x02
 	b := []byte{tdsDone, final | failed, 0, 0, 0} // status, command
-	if version >= tds72 {
+	if tdsCountsLong(version) {
 		return append(b, make([]byte, 8)...) // rows
 	}
 	return append(b, make([]byte, 4)...)
@@ -242,20 +244,21 @@ func isSQLServer(first []byte) bool {
 
 // The encryption that a client or a server names in its PRELOGIN.
 const (
-	tdsEncryption   = 1 // the option's number
-	tdsEncryptLogin = 0 // "off": the login alone
-	tdsEncryptAll   = 1
-	tdsEncryptNot   = 2
-	tdsEncryptCert  = 0x80 // and the client has a certificate
+	tdsEncryption = 1 // the option's number
+	tdsEncryptOff = 0 // at most the login
+	tdsEncryptOn  = 1
+	tdsEncryptNot = 2 // not supported
 )
 
 // alpnTDS is what clients offer that begin with TLS (encrypt=strict).
 const alpnTDS = "tds/8.0"
 
-// secureSQLServer answers a PRELOGIN whose client wants TLS, for the login or
-// for everything, and makes the handshake, which goes over packets of TDS. The
-// server gets the PRELOGIN of a client that cannot encrypt; its answer is
-// dropped, since the client has one.
+// secureSQLServer answers a PRELOGIN whose client wants TLS, and makes the
+// handshake, which goes over packets of TDS. The server gets the PRELOGIN of a
+// client that cannot encrypt; its answer is dropped, since the client has one.
+//
+// A client that does not ask for more than an encrypted login gets none, which
+// it accepts: some verify the certificate even then, and cannot know berth's.
 func secureSQLServer(f *Front) error {
 	if f.said[0] != tdsPrelogin {
 		return f.direct(alpnTDS)
@@ -264,7 +267,7 @@ func secureSQLServer(f *Front) error {
 		return err
 	}
 	size := int(binary.BigEndian.Uint16(f.said[2:]))
-	if size > tdsPacket || f.said[1]&tdsLast == 0 {
+	if size < tdsHead || size > tdsPacket || f.said[1]&tdsLast == 0 {
 		f.plain()
 		return nil
 	}
@@ -272,31 +275,25 @@ func secureSQLServer(f *Front) error {
 		return err
 	}
 	hello := bytes.Clone(f.said[:size])
-	option := tdsOption(hello, tdsEncryption)
-	if option == nil || *option == tdsEncryptNot {
+	wish := tdsOption(hello, tdsEncryption)
+	if wish == nil || *wish == tdsEncryptNot || *wish == tdsEncryptOff {
 		f.plain()
 		return nil
 	}
-	encrypt := byte(tdsEncryptAll)
-	if *option&^tdsEncryptCert == tdsEncryptLogin {
-		encrypt = tdsEncryptLogin
-	}
-	*option = tdsEncryptNot
-	shake := handshake{
-		skip: size, answer: tdsAnswer(encrypt), first: hello,
-		max:  tls.VersionTLS12, // the handshake's end is where packets end, which is not so in TLS 1.3
-		over: func(conn net.Conn) net.Conn { return &tdsShaking{Conn: &tlsRecords{Conn: conn}} },
-	}
-	shake.then = func(conn *tls.Conn) *via {
-		packed := conn.NetConn().(*tdsShaking) //nolint:forcetypeassert // it is what over returned
-		packed.done = true
-		if encrypt == tdsEncryptAll {
+	*wish = tdsEncryptNot
+	shaking := &tdsShaking{}
+	err := f.shake(handshake{
+		skip: size, answer: tdsEncrypting(), first: hello,
+		max: tls.VersionTLS12, // the handshake's end is where packets end, which is not so in TLS 1.3
+		over: func(conn net.Conn) net.Conn {
+			shaking.Conn = conn
+			return shaking
+		},
+		then: func(conn *tls.Conn) *via {
+			shaking.done = true
 			return &via{conn, &tdsAnswers{w: conn}, f.closeTLS(conn), false}
-		}
-		login := &tdsLogin{conn: conn, raw: packed.Conn.(*tlsRecords)} //nolint:forcetypeassert // see above
-		return &via{login, &tdsAnswers{w: login}, f.tcp.CloseWrite, false}
-	}
-	err := f.shake(shake)
+		},
+	})
 	if _, no := errors.AsType[*noCertError](err); no {
 		f.plain()
 		return nil
@@ -304,12 +301,12 @@ func secureSQLServer(f *Front) error {
 	return err
 }
 
-// tdsAnswer is the packet that answers a PRELOGIN with that encryption.
-func tdsAnswer(encrypt byte) []byte {
+// tdsEncrypting is the packet that answers a PRELOGIN: everything is encrypted.
+func tdsEncrypting() []byte {
 	var b bytes.Buffer
 	_ = tdsWrite(&b, tdsNoEncryption) // a buffer takes everything
 	answer := b.Bytes()
-	*tdsOption(answer, tdsEncryption) = encrypt
+	*tdsOption(answer, tdsEncryption) = tdsEncryptOn
 	return answer
 }
 
@@ -369,118 +366,6 @@ func (t *tdsShaking) Write(p []byte) (int, error) {
 		sent += len(part)
 	}
 	return sent, nil
-}
-
-// tlsRecords is a socket that TLS reads no further than its records' ends.
-type tlsRecords struct {
-	net.Conn
-	head []byte // of the current record, as far as it was read
-	sent int    // of head
-	left int    // of the record behind it
-}
-
-const tlsRecordHead = 5
-
-func (t *tlsRecords) Read(p []byte) (int, error) {
-	if t.left == 0 && t.sent == tlsRecordHead {
-		t.head, t.sent = t.head[:0], 0
-	}
-	if t.left == 0 && len(t.head) < tlsRecordHead {
-		buf := make([]byte, tlsRecordHead-len(t.head))
-		n, err := t.Conn.Read(buf)
-		t.head = append(t.head, buf[:n]...)
-		if len(t.head) == tlsRecordHead {
-			t.left = int(binary.BigEndian.Uint16(t.head[3:]))
-		}
-		if err != nil && t.sent == len(t.head) {
-			return 0, err
-		}
-	}
-	if t.sent < len(t.head) {
-		n := copy(p, t.head[t.sent:])
-		t.sent += n
-		return n, nil
-	}
-	n, err := t.Conn.Read(p[:min(len(p), t.left)])
-	t.left -= n
-	return n, err
-}
-
-// tdsLogin is a client that encrypts its login alone: some clients all of its
-// packets, some only the first.
-type tdsLogin struct {
-	conn *tls.Conn
-	raw  *tlsRecords
-	over atomic.Bool // the rest is in the clear
-
-	out  []byte // what Read is to return
-	head []byte // of the current packet, as far as it was read
-	left int    // of the packet behind it
-}
-
-func (t *tdsLogin) Read(p []byte) (int, error) {
-	for len(t.out) == 0 {
-		if t.over.Load() {
-			return t.raw.Conn.Read(p)
-		}
-		if err := t.record(); err != nil {
-			return 0, err
-		}
-	}
-	n := copy(p, t.out)
-	t.out = t.out[n:]
-	return n, nil
-}
-
-// record reads one record, or finds that the client speaks in the clear again.
-func (t *tdsLogin) record() error {
-	if t.head != nil { // the first one was read
-		next := make([]byte, 1)
-		if _, err := t.raw.Conn.Read(next); err != nil {
-			return err
-		}
-		t.raw.Conn = &leftover{t.raw.Conn, next}
-		if next[0] == tdsLogin7 { // no record begins so
-			t.over.Store(true)
-			return nil
-		}
-	}
-	buf := make([]byte, tlsRecordMax)
-	n, err := t.conn.Read(buf)
-	t.out = buf[:n]
-	for rest := t.out; len(rest) > 0; {
-		if len(t.head) == tdsHead && t.left == 0 {
-			t.head = t.head[:0]
-		}
-		skip := min(len(rest), tdsHead-len(t.head))
-		t.head, rest = append(t.head, rest[:skip]...), rest[skip:]
-		if len(t.head) < tdsHead {
-			break
-		}
-		if skip > 0 {
-			t.left = max(0, int(binary.BigEndian.Uint16(t.head[2:]))-tdsHead)
-		}
-		skip = min(len(rest), t.left)
-		t.left, rest = t.left-skip, rest[skip:]
-		if t.left == 0 && t.head[1]&tdsLast != 0 {
-			t.over.Store(true)
-			break
-		}
-	}
-	if n > 0 {
-		return nil
-	}
-	return err
-}
-
-// tlsRecordMax is the most that one record carries.
-const tlsRecordMax = 16 << 10
-
-func (t *tdsLogin) Write(p []byte) (int, error) {
-	if t.over.Load() {
-		return t.raw.Write(p)
-	}
-	return t.conn.Write(p)
 }
 
 // tdsAnswers writes what a server says, without its answer to PRELOGIN.

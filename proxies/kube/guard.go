@@ -4,28 +4,36 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 )
 
-// fromBrowser returns why a request looks like a web page's; empty means that
-// it does not. Pages cannot show the client cert unless the user has imported
-// it into the browser: this is the second lock on that door.
+// fromBrowser returns why a request looks like one that a foreign web page had
+// a browser make; empty means that it does not.
+//
+// Whoever shows the client cert is trusted, and no page can show it unless the
+// user has imported it into the browser. For that case this is the second lock:
+// a page must have a name of its own, in Host if the name was made to point to
+// this machine, else in Origin, and browsers set both. Everything else is a
+// client's: pages of this machine, such as those behind "kubectl proxy", programs
+// with pages that have no host ("null", "file://", "app://…", "vscode-webview://…"),
+// and libraries that make up an Origin of the address they call.
 func fromBrowser(r *http.Request) string {
+	site := r.Header.Get("Sec-Fetch-Site") // browsers set it, and no page can change it
+	origin, has := r.Header["Origin"]
 	switch {
 	case !loopbackHost(r.Host):
-		// A page whose name was made to point to 127.0.0.1.
 		return "the Host header names another machine"
 	case r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "":
 		return "it asks for leave to call from a web page"
-	case foreignOrigin(r):
+	case has && slices.ContainsFunc(origin, foreign) && site != "same-origin":
+		// "same-origin" as a proxy saw it that passes on what its own page asks
+		// for: a browser that called this address would say otherwise.
+		return "it comes from a web page"
+	case !has && site == "cross-site":
 		return "it comes from a web page"
 	}
-	switch r.Header.Get("Sec-Fetch-Site") { // browsers set it, and no page can change it
-	case "", "none", "same-origin":
-		return ""
-	default:
-		return "it comes from a web page"
-	}
+	return ""
 }
 
 // loopbackHost reports whether a Host header names this listener.
@@ -41,13 +49,11 @@ func loopbackHost(hostport string) bool {
 	return host == "localhost" || host == Domain || ours(host)
 }
 
-// foreignOrigin reports whether the request was made by a page that did not
-// come from here.
-func foreignOrigin(r *http.Request) bool {
-	origin := r.Header.Get("Origin")
-	if origin == "" {
-		return false
-	}
+// foreign reports whether an Origin is that of a web page from elsewhere.
+func foreign(origin string) bool {
 	u, err := url.Parse(origin)
-	return err != nil || u.Scheme != "https" || !strings.EqualFold(u.Host, r.Host)
+	if err != nil {
+		return true
+	}
+	return (u.Scheme == "http" || u.Scheme == "https") && !loopbackHost(u.Host)
 }

@@ -40,6 +40,9 @@ type ListenerConfig struct {
 	// Absent returns the refusal for a client of a tunnel that does not exist:
 	// it was stopped, or removed from the config. nil means a general one.
 	Absent func(serverName string) Refusal
+	// Names returns the tunnels that the port is for, those that are stopped among
+	// them. nil means those that run.
+	Names func() []string
 	// Logger is where to log; nil means nowhere.
 	Logger *slog.Logger
 	// OnChange is called after each change of Status; it must not block. nil
@@ -139,16 +142,9 @@ func (l *Listener) configFor(*tls.ClientHelloInfo) (*tls.Config, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.ca != ca {
-		l.ca, l.tls = ca, ca.serverTLS(l.known)
+		l.ca, l.tls = ca, ca.serverTLS()
 	}
 	return l.tls, nil
-}
-
-// known reports whether a client that asks for name may go on to the request.
-func (l *Listener) known(name string) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return ours(name) || l.only != nil
 }
 
 // add has requests for the tunnel's name, or all, handed to t.
@@ -187,14 +183,11 @@ func (l *Listener) serve(w http.ResponseWriter, r *http.Request) {
 		}.write(w, r)
 		return
 	}
-	name := r.TLS.ServerName
-	l.mu.Lock()
-	t := l.tunnels[name]
-	if t == nil {
-		t = l.only
-	}
-	l.mu.Unlock()
-	if t == nil || !t.serve(w, r) {
-		l.cfg.Absent(name).write(w, r)
+	f := l.find(r)
+	switch {
+	case f.tunnel == nil:
+		f.why.write(w, f.r)
+	case !f.tunnel.serve(w, f.r): // it has just stopped
+		l.cfg.Absent(ServerName(f.tunnel.cfg.Name)).write(w, f.r)
 	}
 }

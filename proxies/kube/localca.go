@@ -150,9 +150,10 @@ func (l *LocalCA) ServerCert() (*tls.Certificate, error) { return l.serverCert()
 // ValidUntil is when the CA itself ends.
 func (l *LocalCA) ValidUntil() time.Time { return l.ca.NotAfter }
 
-// serverTLS is for a listener that admits this CA's one client, under the server
-// names that known reports. Any other name gets the TLS alert for that.
-func (l *LocalCA) serverTLS(known func(name string) bool) *tls.Config {
+// serverTLS is for a listener that admits this CA's one client, whatever server
+// name it asks for: what is wrong with a name is said in an answer, which people
+// can read, unlike a TLS alert.
+func (l *LocalCA) serverTLS() *tls.Config {
 	clients := x509.NewCertPool()
 	clients.AddCert(l.ca)
 	return &tls.Config{
@@ -168,12 +169,7 @@ func (l *LocalCA) serverTLS(known func(name string) bool) *tls.Config {
 			}
 			return nil
 		},
-		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-			if !known(hello.ServerName) {
-				return nil, nil //nolint:nilnil // makes crypto/tls send the alert "unrecognized name"
-			}
-			return l.serverCert()
-		},
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return l.serverCert() },
 	}
 }
 

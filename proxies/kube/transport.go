@@ -241,6 +241,7 @@ func (t *Tunnel) impersonate(h http.Header) {
 func (t *Tunnel) answered(resp *http.Response) error {
 	q := requestOf(resp.Request.Context())
 	q.event(proxies.EventConnected, nil)
+	redirectBelow(resp)
 	if err := explainForbidden(resp, t.cfg.ForbiddenHint); err != nil {
 		return err
 	}

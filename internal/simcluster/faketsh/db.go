@@ -142,7 +142,19 @@ func (t *tsh) dbLogin(ctx context.Context) error {
 
 // dbCert mints a database cert.
 func (t *tsh) dbCert(ctx context.Context, s *session, cluster string, route proto.RouteToDatabase) (cert, key []byte, err error) {
+	factor, err := t.secondFactor(ctx, s, cluster, route)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() {
+		if err == nil && factor.GetWebauthn() != nil {
+			fmt.Fprintln(t.stderr, "Detected security key tap")
+		}
+	}()
 	return t.resourceCert(ctx, s, func(r *proto.UserCertsRequest) {
+		if factor != nil {
+			r.MFAResponse, r.Purpose = factor, proto.UserCertsRequest_CERT_PURPOSE_SINGLE_USE_CERTS
+		}
 		r.RouteToCluster, r.RouteToDatabase, r.Usage = cluster, route, proto.UserCertsRequest_Database
 		r.RequesterName = proto.UserCertsRequest_TSH_DB_LOCAL_PROXY_TUNNEL
 	})

@@ -37,7 +37,7 @@ func check(before, after []byte) error {
 	for _, cfg := range []*api.Config{was, is} {
 		maps.DeleteFunc(cfg.Clusters, func(name string, _ *api.Cluster) bool { return slices.Contains(ours, name) })
 		maps.DeleteFunc(cfg.AuthInfos, func(name string, _ *api.AuthInfo) bool { return slices.Contains(ours, name) })
-		maps.DeleteFunc(cfg.Contexts, func(name string, _ *api.Context) bool { return slices.Contains(ours, name) })
+		maps.DeleteFunc(cfg.Contexts, func(_ string, c *api.Context) bool { return slices.Contains(ours, c.Cluster) })
 	}
 	if !reflect.DeepEqual(was, is) {
 		return errOthers

@@ -1,5 +1,6 @@
-// Package kubeconfig writes kubeconfigs: berth's own, whole, and berth's
-// entries in the user's, where it changes not one byte more.
+// Package kubeconfig writes kubeconfigs: berth's entries in its own and in the
+// user's, where it changes not one byte more. What other programs add to an
+// entry of berth's stays.
 //
 // Kubernetes' own package for this is not linked: it would cost the agent 3 MB
 // of memory that it never uses. Tests read with it what is written here.
@@ -10,8 +11,11 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -33,6 +37,10 @@ type Context struct {
 	// program of Exec prints one each time.
 	ClientCert, ClientKey []byte
 	Exec                  *Exec
+
+	// cluster and context are entries to begin new ones with: what others added
+	// to them comes along. nil means none.
+	cluster, context *yaml.Node
 }
 
 // Exec is a program that prints a credential.
@@ -62,15 +70,21 @@ func Marshal(contexts []Context) []byte {
 	return encode(doc)
 }
 
-// Write replaces the file at path, unless its content is data already. Only
+// Write replaces the file at path, unless data is what it says already. Only
 // its owner may read it.
 func Write(path string, data []byte) error {
 	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, data) {
-		if info, err := os.Stat(path); err == nil && info.Mode().Perm()&0o077 == 0 {
+		if info, err := os.Stat(path); err == nil && !Exposed(info) {
 			return nil
 		}
 	}
 	return atomicfile.Write(path, data, 0o600)
+}
+
+// Exposed reports whether users other than a file's owner may read or change it.
+// Windows keeps that elsewhere.
+func Exposed(info fs.FileInfo) bool {
+	return runtime.GOOS != "windows" && info.Mode().Perm()&0o066 != 0
 }
 
 // errNoContext says that a kubeconfig has no such context.
@@ -84,20 +98,26 @@ func Select(data []byte, tunnel string) ([]byte, error) {
 		return nil, err
 	}
 	name := ContextName(tunnel)
-	context := entry(doc, "contexts", name)
-	if context == nil {
+	contexts := contextsOf(doc, name)
+	if len(contexts) == 0 {
 		return nil, fmt.Errorf("%w: %s", errNoContext, name)
 	}
-	of := get(context, "context")
+	current := contexts[0]
+	for _, wanted := range []string{name, text(get(doc, "current-context"))} { // the last one there is counts
+		if i := slices.IndexFunc(contexts, func(e *yaml.Node) bool { return text(get(e, "name")) == wanted }); i >= 0 {
+			current = contexts[i]
+		}
+	}
 	out := mapping("apiVersion", scalar("v1"), "kind", scalar("Config"))
 	for _, part := range []struct{ list, name string }{
-		{"clusters", text(get(of, "cluster"))}, {"users", text(get(of, "user"))}, {"contexts", name},
+		{"clusters", name}, {"users", text(get(get(current, "context"), "user"))},
 	} {
 		if e := entry(doc, part.list, part.name); e != nil {
 			put(out, part.list, &yaml.Node{Kind: yaml.SequenceNode, Content: []*yaml.Node{e}})
 		}
 	}
-	put(out, "current-context", scalar(name))
+	put(out, "contexts", &yaml.Node{Kind: yaml.SequenceNode, Content: contexts})
+	put(out, "current-context", scalar(text(get(current, "name"))))
 	return encode(out), nil
 }
 
@@ -114,6 +134,10 @@ func Contexts(data []byte) ([]Context, error) {
 		c := Context{
 			Name:   strings.TrimPrefix(name, prefix),
 			Server: text(get(cluster, "server")), ServerName: text(get(cluster, "tls-server-name")),
+			cluster: cluster,
+		}
+		if of := contextsOf(doc, name); len(of) > 0 {
+			c.context = get(of[0], "context")
 		}
 		for key, to := range map[*yaml.Node]*[]byte{
 			get(cluster, "certificate-authority-data"): &c.CA,
@@ -131,41 +155,67 @@ func Contexts(data []byte) ([]Context, error) {
 	return list, nil
 }
 
-// add puts the contexts, with their clusters and users, into doc, in place of
-// what berth had there.
+// add puts the contexts, with their clusters and users, into doc. Of entries that
+// are there it sets what is berth's, and keeps what others added: a namespace, a
+// proxy, extensions, another name of a context.
 func add(doc *yaml.Node, contexts []Context) {
-	for _, list := range []string{"clusters", "users", "contexts"} {
-		seq := sequence(doc, list)
-		for _, c := range contexts {
-			node := mapping("name", scalar(ContextName(c.Name)), list[:len(list)-1], c.part(list))
-			if i := index(seq, ContextName(c.Name)); i >= 0 {
-				seq.Content[i] = node
-			} else {
-				seq.Content = append(seq.Content, node)
-			}
+	clusters, users, list := sequence(doc, "clusters"), sequence(doc, "users"), sequence(doc, "contexts")
+	for _, c := range contexts {
+		name := ContextName(c.Name)
+		c.setCluster(part(clusters, name, "cluster", c.cluster))
+		c.setUser(part(users, name, "user", nil))
+		if len(contextsOf(doc, name)) == 0 {
+			context := part(list, name, "context", c.context)
+			put(context, "cluster", scalar(name))
+			put(context, "user", scalar(name))
 		}
 	}
 }
 
-// part returns the context's entry in one of the lists.
-func (c Context) part(list string) *yaml.Node {
-	name := ContextName(c.Name)
-	switch list {
-	case "clusters":
-		n := mapping("server", scalar(c.Server))
-		if c.ServerName != "" {
-			put(n, "tls-server-name", scalar(c.ServerName))
+// part returns what the entry of that name has under key. An entry that is not
+// there is made, as a copy of like.
+func part(seq *yaml.Node, name, key string, like *yaml.Node) *yaml.Node {
+	if i := index(seq, name); i >= 0 {
+		if n := get(seq.Content[i], key); n != nil && n.Kind == yaml.MappingNode {
+			return n
 		}
-		put(n, "certificate-authority-data", binary(c.CA))
+		n := mapping()
+		put(seq.Content[i], key, n)
 		return n
-	case "users":
-		if c.Exec == nil {
-			return mapping("client-certificate-data", binary(c.ClientCert), "client-key-data", binary(c.ClientKey))
-		}
-		return mapping("exec", c.Exec.node())
-	default:
-		return mapping("cluster", scalar(name), "user", scalar(name))
 	}
+	n := mapping()
+	if like != nil {
+		n.Content = slices.Clone(like.Content)
+	}
+	seq.Content = append(seq.Content, mapping("name", scalar(name), key, n))
+	return n
+}
+
+// clusterKeys are the keys of a cluster that are berth's.
+var clusterKeys = []string{
+	"server", "tls-server-name", "certificate-authority-data", "certificate-authority", "insecure-skip-tls-verify",
+}
+
+func (c Context) setCluster(n *yaml.Node) {
+	drop(n, "certificate-authority", "insecure-skip-tls-verify") // kubectl refuses one of them beside berth's CA
+	put(n, "server", scalar(c.Server))
+	if c.ServerName != "" {
+		put(n, "tls-server-name", scalar(c.ServerName))
+	} else {
+		drop(n, "tls-server-name")
+	}
+	put(n, "certificate-authority-data", binary(c.CA))
+}
+
+func (c Context) setUser(n *yaml.Node) {
+	if c.Exec != nil {
+		drop(n, "client-certificate-data", "client-key-data")
+		put(n, "exec", c.Exec.node())
+		return
+	}
+	drop(n, "client-certificate", "client-key", "exec")
+	put(n, "client-certificate-data", binary(c.ClientCert))
+	put(n, "client-key-data", binary(c.ClientKey))
 }
 
 func (e *Exec) node() *yaml.Node {
@@ -191,18 +241,19 @@ func (e *Exec) node() *yaml.Node {
 	return n
 }
 
-// names are the names under which berth has put entries into doc: those with
-// prefix whose cluster has a server name of berth's, or whose user is berth's
-// program.
+// names are the names under which berth has put clusters and users into doc:
+// those with prefix that have a server name of berth's, or berth's program.
 func names(doc *yaml.Node) []string {
 	var found []string
-	seq := get(doc, "contexts")
-	if seq == nil {
-		return nil
-	}
-	for _, e := range seq.Content {
-		if name := text(get(e, "name")); isOurs(doc, name) {
-			found = append(found, name)
+	for _, list := range []string{"clusters", "users"} {
+		seq := get(doc, list)
+		if seq == nil {
+			continue
+		}
+		for _, e := range seq.Content {
+			if name := text(get(e, "name")); isOurs(doc, name) && !slices.Contains(found, name) {
+				found = append(found, name)
+			}
 		}
 	}
 	return found
@@ -217,6 +268,20 @@ func isOurs(doc *yaml.Node, name string) bool {
 	args := get(get(user, "exec"), "args")
 	return serverNameOfOurs(text(get(cluster, "tls-server-name"))) ||
 		args != nil && len(args.Content) > 1 && text(args.Content[0]) == "kube" && text(args.Content[1]) == "credentials"
+}
+
+// contextsOf returns the entries of the contexts that lead to a cluster, whatever
+// they are called.
+func contextsOf(doc *yaml.Node, cluster string) []*yaml.Node {
+	var found []*yaml.Node
+	if seq := get(doc, "contexts"); seq != nil {
+		for _, e := range seq.Content {
+			if text(get(get(e, "context"), "cluster")) == cluster {
+				found = append(found, e)
+			}
+		}
+	}
+	return found
 }
 
 func encode(doc *yaml.Node) []byte {

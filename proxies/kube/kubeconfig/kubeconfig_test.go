@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"errors"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -142,7 +145,7 @@ func merger(t *testing.T, content string) Merger {
 		if err := os.MkdirAll(filepath.Dir(m.Path), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(m.Path, []byte(content), 0o640); err != nil {
+		if err := os.WriteFile(m.Path, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -172,7 +175,7 @@ func TestMergeAndUndo(t *testing.T) {
 	for name, content := range tests {
 		t.Run(name, func(t *testing.T) {
 			m := merger(t, content)
-			res, err := m.Merge(t.Context(), contexts)
+			res, err := m.Merge(t.Context(), contexts, false)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -201,10 +204,10 @@ func TestMergeAndUndo(t *testing.T) {
 			if content == theirs && !strings.Contains(slurp(t, m.Path), "# from the wiki") {
 				t.Errorf("comments are lost:\n%s", slurp(t, m.Path))
 			}
-			if again, err := m.Merge(t.Context(), contexts); err != nil || again.Changed {
+			if again, err := m.Merge(t.Context(), contexts, false); err != nil || again.Changed {
 				t.Errorf("merged again: %+v, %v", again, err)
 			}
-			if _, err := m.Merge(t.Context(), contexts[:1]); err != nil { // one is left over
+			if _, err := m.Merge(t.Context(), contexts[:1], false); err != nil { // one is left over
 				t.Fatal(err)
 			}
 			if after, _ = clientcmd.LoadFromFile(m.Path); len(after.Contexts) != len(before.Contexts)+1 {
@@ -233,11 +236,11 @@ func TestMergeAndUndo(t *testing.T) {
 // TestUndoKeepsLaterChanges has the user change the file after the merge.
 func TestUndoKeepsLaterChanges(t *testing.T) {
 	m := merger(t, theirs)
-	if _, err := m.Merge(t.Context(), contexts); err != nil {
+	if _, err := m.Merge(t.Context(), contexts, false); err != nil {
 		t.Fatal(err)
 	}
 	changed := strings.Replace(slurp(t, m.Path), "namespace: dev", "namespace: test", 1)
-	if err := os.WriteFile(m.Path, []byte(changed), 0o640); err != nil {
+	if err := os.WriteFile(m.Path, []byte(changed), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	res, err := m.Undo(t.Context())
@@ -256,7 +259,7 @@ func TestMergeThroughALink(t *testing.T) {
 	testneeds.Here(t, "symbolic links", os.Symlink(m.Path, link))
 	file := m.Path
 	m.Path = link
-	res, err := m.Merge(t.Context(), contexts)
+	res, err := m.Merge(t.Context(), contexts, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -264,7 +267,7 @@ func TestMergeThroughALink(t *testing.T) {
 		t.Error("the link was replaced")
 	}
 	info, err := os.Stat(file)
-	if err != nil || info.Mode().Perm() != 0o640 {
+	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the file's mode is %v, %v", info.Mode(), err)
 	}
 	if slurp(t, res.Backup) != theirs {
@@ -280,11 +283,18 @@ func TestMergeThroughALink(t *testing.T) {
 func TestMergeRefuses(t *testing.T) {
 	broken := func(err error) bool { return errors.As(err, new(*BrokenError)) }
 	is := func(want error) func(error) bool { return func(err error) bool { return errors.Is(err, want) } }
-	tests := map[string]struct {
+	exposed := func(mode fs.FileMode) func(error) bool {
+		return func(err error) bool {
+			e, ok := errors.AsType[*ExposedError](err)
+			return ok && e.Mode == mode
+		}
+	}
+	type refusal struct {
 		content string
 		prepare func(path string) error
 		want    func(error) bool
-	}{
+	}
+	tests := map[string]refusal{
 		"not_yaml":       {"clusters: [", nil, broken},
 		"tabs":           {"clusters:\n\t- x", nil, broken},
 		"a_word":         {"hello", nil, broken},
@@ -296,7 +306,15 @@ func TestMergeRefuses(t *testing.T) {
 		"binary":         {"\x00\x01", nil, broken},
 		"read_only":      {theirs, func(p string) error { return os.Chmod(p, 0o400) }, is(ErrReadOnly)},
 		"being_changed":  {theirs, func(p string) error { return os.WriteFile(p+".lock", nil, 0o600) }, is(ErrBusy)},
+		"others_read":    {theirs, func(p string) error { return os.Chmod(p, 0o644) }, exposed(0o644)},
+		"group_reads":    {theirs, func(p string) error { return os.Chmod(p, 0o640) }, exposed(0o640)},
+		"others_write":   {theirs, func(p string) error { return os.Chmod(p, 0o602) }, exposed(0o602)},
 		"name_is_theirs": {strings.ReplaceAll(theirs, "minikube", "berth-prod"), nil, is(ErrForeign)},
+	}
+	if runtime.GOOS == "windows" { // it knows no modes
+		maps.DeleteFunc(tests, func(name string, _ refusal) bool {
+			return slices.Contains([]string{"others_read", "group_reads", "others_write"}, name)
+		})
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -307,11 +325,18 @@ func TestMergeRefuses(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if _, err := m.Merge(t.Context(), contexts); !tt.want(err) {
+			if _, err := m.Merge(t.Context(), contexts, false); !tt.want(err) {
 				t.Errorf("merged: %v", err)
 			}
 			if slurp(t, m.Path) != tt.content {
 				t.Error("the file was changed")
+			}
+			_ = os.Remove(m.Path + ".lock")
+			if left, _ := filepath.Glob(m.Path + "?*"); len(left) > 0 {
+				t.Errorf("left behind: %v", left)
+			}
+			if _, err := os.Stat(m.Record); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("the merge that was refused is remembered: %v", err)
 			}
 		})
 	}
@@ -352,7 +377,7 @@ func TestMergeWaitsForTheLock(t *testing.T) {
 		_ = os.WriteFile(m.Path, []byte(strings.Replace(theirs, "dev", "late", 1)), 0o600)
 		_ = os.Remove(m.Path + ".lock")
 	}()
-	if _, err := m.Merge(t.Context(), contexts); err != nil {
+	if _, err := m.Merge(t.Context(), contexts, false); err != nil {
 		t.Fatal(err)
 	}
 	if cfg, err := clientcmd.LoadFromFile(m.Path); err != nil || cfg.Contexts["minikube"].Namespace != "late" {

@@ -86,36 +86,59 @@ type Result struct {
 	Changed bool     `json:"changed"`
 }
 
+// ExposedError says that users other than its owner may read or change the file,
+// which would hold a private key.
+type ExposedError struct {
+	Path string
+	Mode fs.FileMode
+}
+
+func (e *ExposedError) Error() string {
+	return fmt.Sprintf("%s would hold a private key, and other users have access to it (mode %04o)", e.Path, e.Mode)
+}
+
 // Merge puts the contexts into the file, in place of those it put there
-// before; the current context stays what it is. A copy of the former content
-// is kept beside the file.
-func (m Merger) Merge(ctx context.Context, contexts []Context) (Result, error) {
+// before; the current context stays what it is, and so does what others added
+// to berth's entries. A copy of the former content is kept beside the file. A
+// file that other users may read is refused, unless force says otherwise.
+func (m Merger) Merge(ctx context.Context, contexts []Context, force bool) (Result, error) {
 	var res Result
-	err := m.edit(ctx, func(path string, data []byte, there bool) ([]byte, bool, error) {
-		res = Result{Path: path}
-		doc, err := parse(data)
+	err := edit(ctx, m.Path, func(f file) (next, error) {
+		res = Result{Path: f.path}
+		doc, err := parse(f.data)
 		if err != nil {
-			return nil, false, err
+			return next{}, err
 		}
 		had := names(doc)
 		for _, c := range contexts {
-			if name := ContextName(c.Name); !slices.Contains(had, name) && taken(doc, name) {
-				return nil, false, fmt.Errorf("context %s: %w", name, ErrForeign)
+			name := ContextName(c.Name)
+			ours := slices.Contains(had, name)
+			if !ours && taken(doc, name) || entry(doc, "contexts", name) != nil && len(contextsOf(doc, name)) == 0 {
+				return next{}, fmt.Errorf("context %s: %w", name, ErrForeign)
 			}
-			res.Added = append(res.Added, ContextName(c.Name))
+			res.Added = append(res.Added, name)
+		}
+		if f.there && f.exposed && len(contexts) > 0 && !force {
+			return next{}, &ExposedError{Path: f.path, Mode: f.mode}
 		}
 		res.Removed = slices.DeleteFunc(slices.Clone(had), func(n string) bool { return slices.Contains(res.Added, n) })
 		res.Added = slices.DeleteFunc(res.Added, func(n string) bool { return slices.Contains(had, n) })
-		removeNamed(doc, res.Removed)
+		before := encode(doc)
+		remove(doc, res.Removed)
 		add(doc, contexts)
 		merged := encode(doc)
-		if bytes.Equal(merged, data) || len(contexts) == 0 && len(res.Removed) == 0 {
-			return nil, false, nil
+		if bytes.Equal(merged, before) && f.there || len(contexts) == 0 && len(res.Removed) == 0 {
+			return next{}, nil
 		}
 		res.Changed = true
-		res.Backup, err = m.remember(path, data, merged, there)
-		return merged, true, err
+		return next{write: true, data: merged, check: true, before: func() (err error) {
+			res.Backup, err = m.remember(f.path, f.data, merged, f.there)
+			return err
+		}}, nil
 	})
+	if err != nil {
+		res.Changed, res.Backup = false, ""
+	}
 	return res, err
 }
 
@@ -139,6 +162,36 @@ func (m Merger) remember(path string, data, merged []byte, there bool) (backup s
 	return rec.Backup, atomicfile.Write(m.Record, raw, 0o600)
 }
 
+// Merged returns the kubeconfigs that hold a private key of berth's, links
+// followed: of those that KUBECONFIG lists, the usual one in home, and the one
+// that the last merge went to.
+func Merged(kubeconfig, home, mergeRecord string) []string {
+	files := append(filepath.SplitList(kubeconfig), filepath.Join(home, ".kube", "config"))
+	if rec, ok := (Merger{Record: mergeRecord}).load(); ok {
+		files = append(files, rec.Path)
+	}
+	var merged []string
+	for _, file := range files {
+		path, err := filepath.EvalSymlinks(file)
+		if err != nil || slices.Contains(merged, path) {
+			continue
+		}
+		data, err := os.ReadFile(path)
+		if err != nil {
+			continue
+		}
+		if doc, err := parse(data); err == nil && slices.ContainsFunc(names(doc), func(n string) bool {
+			return get(get(entry(doc, "users", n), "user"), "client-key-data") != nil
+		}) {
+			merged = append(merged, path)
+		}
+	}
+	return merged
+}
+
+// RecordPath is where berth remembers its last merge, in its state folder.
+func RecordPath(stateDir string) string { return filepath.Join(stateDir, "kubeconfig-merge.json") }
+
 func (m Merger) load() (record, bool) {
 	var rec record
 	raw, err := os.ReadFile(m.Record)
@@ -150,31 +203,31 @@ func (m Merger) load() (record, bool) {
 func (m Merger) Undo(ctx context.Context) (Result, error) {
 	var res Result
 	spent := ""
-	err := m.edit(ctx, func(path string, data []byte, there bool) ([]byte, bool, error) {
-		res = Result{Path: path}
-		doc, err := parse(data)
+	err := edit(ctx, m.Path, func(f file) (next, error) {
+		res = Result{Path: f.path}
+		doc, err := parse(f.data)
 		if err != nil {
-			return nil, false, err
+			return next{}, err
 		}
 		res.Removed = names(doc)
-		if !there || len(res.Removed) == 0 {
-			return nil, false, ErrNothing
+		if !f.there || len(res.Removed) == 0 {
+			return next{}, ErrNothing
 		}
 		// The copy from before the merge is only right while the file is as
 		// the merge left it; later edits of the user's must survive.
 		res.Changed = true
 		rec, ok := m.load()
-		if ok && rec.Path == path && rec.Merged == hash(data) {
+		if ok && rec.Path == f.path && rec.Merged == hash(f.data) {
 			if rec.Created {
-				return nil, true, nil
+				return next{write: true, check: true}, nil
 			}
 			if was, err := os.ReadFile(rec.Backup); err == nil && pristine(was) {
 				spent = rec.Backup
-				return was, true, nil
+				return next{write: true, check: true, data: was}, nil
 			}
 		}
-		removeNamed(doc, res.Removed)
-		return encode(doc), true, nil
+		remove(doc, res.Removed)
+		return next{write: true, check: true, data: encode(doc)}, nil
 	})
 	if err != nil {
 		return res, err
@@ -193,14 +246,29 @@ func pristine(data []byte) bool {
 	return err == nil && len(names(doc)) == 0
 }
 
-// A change makes the next content of the file at path, which is there or not, and
-// reports whether to write it. Nil content to write means to remove the file.
-type change func(path string, data []byte, there bool) (next []byte, write bool, err error)
+// file is a kubeconfig as it was found.
+type file struct {
+	path    string // with links followed
+	data    []byte
+	mode    fs.FileMode
+	there   bool
+	exposed bool // others may read or change it
+}
 
-// edit applies the change under the lock that kubectl takes too. It starts again
-// when a program that knows no locks has written the file meanwhile.
-func (m Merger) edit(ctx context.Context, change change) error {
-	path, err := atomicfile.Resolve(m.Path)
+// next is what is to become of a file.
+type next struct {
+	write  bool   // false: nothing
+	data   []byte // nil: it is removed
+	check  bool   // only what is berth's may change
+	before func() error
+	// private is for berth's own file: only its owner may read it.
+	private bool
+}
+
+// edit changes the kubeconfig at name under the lock that kubectl takes too. It
+// starts again when a program that knows no locks has written the file meanwhile.
+func edit(ctx context.Context, name string, change func(file) (next, error)) error {
+	path, err := atomicfile.Resolve(name)
 	if err != nil {
 		return err
 	}
@@ -213,41 +281,53 @@ func (m Merger) edit(ctx context.Context, change change) error {
 	}
 	defer unlock()
 	for range attempts {
-		data, mode, there, err := read(path)
+		f, err := read(path)
 		if err != nil {
 			return err
 		}
-		next, write, err := change(path, data, there)
-		if err != nil || !write {
+		n, err := change(f)
+		if err != nil || !n.write {
 			return err
 		}
-		if err := check(data, next); err != nil {
-			return err
+		if n.check {
+			if err := check(f.data, n.data); err != nil {
+				return err
+			}
 		}
-		if mode&0o200 == 0 {
+		if n.private {
+			f.mode = 0o600
+		}
+		if f.mode&0o200 == 0 {
 			return fmt.Errorf("%s: %w", path, ErrReadOnly)
 		}
-		if now, _, _, err := read(path); err != nil || !bytes.Equal(now, data) {
+		if now, err := read(path); err != nil || !bytes.Equal(now.data, f.data) {
 			continue // a program that knows no locks saved it meanwhile
 		}
-		if next == nil {
+		if n.before != nil {
+			if err := n.before(); err != nil {
+				return err
+			}
+		}
+		if n.data == nil {
 			return os.Remove(path)
 		}
-		return atomicfile.Write(path, next, mode)
+		return atomicfile.Write(path, n.data, f.mode)
 	}
 	return fmt.Errorf("%s: %w", path, ErrBusy)
 }
 
-func read(path string) (data []byte, mode fs.FileMode, there bool, err error) {
+func read(path string) (file, error) {
+	f := file{path: path, mode: 0o600}
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, 0o600, false, nil
+		return f, nil
 	}
 	if err != nil {
-		return nil, 0, false, err
+		return f, err
 	}
-	data, err = os.ReadFile(path)
-	return data, info.Mode().Perm(), true, err
+	f.mode, f.there, f.exposed = info.Mode().Perm(), true, Exposed(info)
+	f.data, err = os.ReadFile(path)
+	return f, err
 }
 
 // lock makes the file that says that the kubeconfig at path is being changed,
@@ -276,11 +356,17 @@ func taken(doc *yaml.Node, name string) bool {
 	return cmp.Or(entry(doc, "contexts", name), entry(doc, "clusters", name), entry(doc, "users", name)) != nil
 }
 
-func removeNamed(doc *yaml.Node, gone []string) {
+// remove takes berth's clusters and users of these names out of doc, with every
+// context that leads there.
+func remove(doc *yaml.Node, gone []string) {
 	for _, list := range []string{"clusters", "users", "contexts"} {
 		if seq := get(doc, list); seq != nil && seq.Kind == yaml.SequenceNode {
 			seq.Content = slices.DeleteFunc(seq.Content, func(e *yaml.Node) bool {
-				return slices.Contains(gone, text(get(e, "name")))
+				name := text(get(e, "name"))
+				if list == "contexts" {
+					name = text(get(get(e, "context"), "cluster"))
+				}
+				return slices.Contains(gone, name)
 			})
 		}
 	}

@@ -3,6 +3,7 @@ package kubeconfig
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -90,6 +91,17 @@ func put(n *yaml.Node, key string, value *yaml.Node) {
 		}
 	}
 	n.Content = append(n.Content, scalar(key), value)
+}
+
+// drop removes keys and their values.
+func drop(n *yaml.Node, keys ...string) {
+	for i := 0; i+1 < len(n.Content); {
+		if slices.Contains(keys, n.Content[i].Value) {
+			n.Content = slices.Delete(n.Content, i, i+2)
+		} else {
+			i += 2
+		}
+	}
 }
 
 func text(n *yaml.Node) string {

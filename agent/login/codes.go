@@ -1,0 +1,320 @@
+package login
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"berth/agent/cluster"
+	"berth/agent/ipc"
+	"berth/agent/secrets"
+	"berth/agent/state"
+	"berth/agent/tsh"
+	"berth/certwatch"
+	"berth/internal/wake"
+)
+
+// maxWrongCodes is how many wrong codes in a row end the asking.
+const maxWrongCodes = 3
+
+// CodeNeed is a tunnel that takes a one-time code: its cluster asks for one for
+// each session. Its funcs may be called from any goroutine.
+type CodeNeed struct {
+	Profile *certwatch.Profile
+	Tunnel  string
+	Held    func() bool // a client waits for it
+	Met     func() bool // it has what it needs: another tunnel's code served it too
+	// Answer fetches the tunnel's cert with a code. Its error matches
+	// cluster.ErrWrongCode or ErrUsedCode when the code is at fault.
+	Answer func(ctx context.Context, code string) error
+}
+
+func (n CodeNeed) key() Key {
+	return Key{Home: n.Profile.Home, Proxy: n.Profile.ProxyAddr, Codes: true}
+}
+
+// codes are the tunnels that take a one-time code now.
+type codes struct {
+	changed wake.Broadcast // a need has come or gone, or a tunnel found that it has none
+
+	mu    sync.Mutex // guards everything below
+	needs []CodeNeed // in the order in which they came
+	seeds map[Key]*seedUse
+}
+
+// seedUse is what is known of a stored seed, beside the seed.
+type seedUse struct {
+	last    string // the code that was used last: each is good for one cert
+	refused bool   // the cluster did not take its code
+	runs    bool   // an unattended run answers with it
+}
+
+// Need notes that a tunnel takes a code, in place of what was noted for it
+// before. Where the seed is stored, it is answered at once; else people are
+// asked when they log in.
+func (ls *Logins) Need(n CodeNeed) {
+	ls.codes.mu.Lock()
+	i := slices.IndexFunc(ls.codes.needs, func(o CodeNeed) bool { return o.Tunnel == n.Tunnel })
+	if i >= 0 {
+		ls.codes.needs[i] = n
+	} else {
+		ls.codes.needs = append(ls.codes.needs, n)
+	}
+	use := ls.codes.seedLocked(n.key())
+	unattended := !use.refused && !use.runs && slices.Contains(ls.cfg.Memory.Stored(n.Profile.ProxyAddr, n.Profile.User), string(secrets.TOTP))
+	if unattended {
+		use.runs = true
+	}
+	ls.codes.mu.Unlock()
+	ls.codes.changed.Wake()
+	if unattended {
+		ls.underway.wg.Go(func() { ls.answerUnattended(n.Profile) })
+	}
+}
+
+// NeedGone notes that a tunnel takes no code.
+func (ls *Logins) NeedGone(tunnel string) {
+	ls.codes.mu.Lock()
+	ls.codes.needs = slices.DeleteFunc(ls.codes.needs, func(n CodeNeed) bool { return n.Tunnel == tunnel })
+	ls.codes.mu.Unlock()
+	ls.codes.changed.Wake()
+}
+
+func (c *codes) seedLocked(key Key) *seedUse {
+	if c.seeds == nil {
+		c.seeds = make(map[Key]*seedUse)
+	}
+	if c.seeds[key] == nil {
+		c.seeds[key] = new(seedUse)
+	}
+	return c.seeds[key]
+}
+
+// of returns the tunnels of key that lack a code, those with clients first.
+func (c *codes) of(key Key) (needs []CodeNeed, held int) {
+	c.mu.Lock()
+	all := slices.Clone(c.needs)
+	c.mu.Unlock()
+	var others []CodeNeed
+	for _, n := range all {
+		switch {
+		case n.key() != key || n.Met():
+		case n.Held():
+			needs = append(needs, n)
+		default:
+			others = append(others, n)
+		}
+	}
+	return append(needs, others...), len(needs)
+}
+
+// lacks reports whether the tunnel still lacks its code.
+func (c *codes) lacks(n CodeNeed) bool {
+	c.mu.Lock()
+	known := slices.ContainsFunc(c.needs, func(o CodeNeed) bool { return o.Tunnel == n.Tunnel && o.Profile == n.Profile })
+	c.mu.Unlock()
+	return known && !n.Met()
+}
+
+// askCodes asks, as one more who takes part, for the codes of the tunnels at a
+// proxy whose clients wait, or of all where none has one. It returns false when
+// no tunnel needs a code.
+func (ls *Logins) askCodes(ctx context.Context, target Target, answers <-chan ipc.LoginAnswer, show func(ipc.LoginEvent) error) (bool, error) {
+	key := target.Key()
+	key.Codes = true
+	if needs, _ := ls.codes.of(key); len(needs) == 0 && ls.underway.of(key) == nil {
+		return false, nil
+	}
+	l := ls.joinCodes(key)
+	ls.cfg.Publish()
+	return true, l.Follow(ctx, answers, show)
+}
+
+// codesWait is how long after a login it may take until it is known whether
+// clients that were held for it wait for a code now.
+const codesWait = 3 * time.Second
+
+// codesOfHeld goes on, after a login, with the codes that the clients need that
+// were held for it.
+func (ls *Logins) codesOfHeld(ctx context.Context, target Target, answers <-chan ipc.LoginAnswer, show func(ipc.LoginEvent) error) error {
+	key := target.Key()
+	key.Codes = true
+	held := func() int {
+		_, n := ls.codes.of(key)
+		return n
+	}
+	ls.codes.changed.Until(ctx, codesWait, func() bool { return held() > 0 || !ls.cfg.Held()[target.Proxy] })
+	if held() == 0 {
+		return nil
+	}
+	_, err := ls.askCodes(ctx, target, answers, show)
+	return err
+}
+
+func (ls *Logins) joinCodes(key Key) *Login {
+	moved := func() {
+		ls.cfg.Sessions.Moved.Wake()
+		ls.cfg.OnChange()
+	}
+	l := ls.underway.join(ls.ctx, key, func(ctx context.Context, l *Login) error { return ls.runCodes(ctx, key, l) }, moved)
+	moved()
+	return l
+}
+
+// answerUnattended answers with the stored seed as long as that serves. What it
+// cannot answer is left to people.
+func (ls *Logins) answerUnattended(p *certwatch.Profile) {
+	key := Key{Home: p.Home, Proxy: p.ProxyAddr, Codes: true}
+	err := ls.joinCodes(key).Follow(ls.ctx, nil, func(ev ipc.LoginEvent) error {
+		if ev.Kind == state.LoginOTP {
+			return errNeedsPerson
+		}
+		return nil
+	})
+	ls.codes.mu.Lock()
+	ls.codes.seedLocked(key).runs = false
+	ls.codes.mu.Unlock()
+	if err != nil && ls.ctx.Err() == nil {
+		ls.log.Info("one-time codes not answered unattended", "profile", p.ProxyAddr, "err", err)
+	}
+	ls.cfg.OnChange()
+}
+
+// errNeedsPerson ends an unattended run that asks for what is not stored.
+var errNeedsPerson = errors.New("it asks for a code that only you know")
+
+// errWrongCodes ends a run after too many wrong codes.
+var errWrongCodes = fmt.Errorf("%w, %d times in a row", cluster.ErrWrongCode, maxWrongCodes)
+
+// runCodes gets codes and has the tunnels of key fetch their certs with them,
+// one for each cert. Without a stored seed, where clients wait, only the tunnels
+// they wait for ask.
+func (ls *Logins) runCodes(ctx context.Context, key Key, l *Login) error {
+	_, held := ls.codes.of(key)
+	onlyHeld, wrong, asked := held > 0, 0, 0
+	for {
+		needs, held := ls.codes.of(key)
+		if len(needs) == 0 {
+			return nil
+		}
+		n := needs[0]
+		seed, stored := ls.storedSeed(ctx, n.Profile)
+		if !stored && onlyHeld && held == 0 {
+			return nil
+		}
+		var code string
+		var err error
+		if stored {
+			code, err = ls.nextCode(ctx, key, seed)
+		} else {
+			code, err = ls.typedCode(ctx, n, asked, l)
+			asked++
+		}
+		if err == nil && code != "" {
+			err = n.Answer(ctx, code)
+		}
+		switch {
+		case err == nil:
+			wrong = 0
+		case errors.Is(err, cluster.ErrUsedCode):
+			l.inform(key.Proxy, "That code was used before: wait for the next one.")
+		case errors.Is(err, cluster.ErrWrongCode) && stored:
+			ls.refuseSeed(key)
+			l.inform(key.Proxy, "The code from the stored seed was not accepted.")
+		case errors.Is(err, cluster.ErrWrongCode):
+			if wrong++; wrong >= maxWrongCodes {
+				return errWrongCodes
+			}
+			l.inform(key.Proxy, "That code is wrong.")
+		case ctx.Err() == nil && !ls.codes.lacks(n): // its session was replaced meanwhile
+		default:
+			return err
+		}
+	}
+}
+
+// inform shows people a line.
+func (l *Login) inform(proxy, text string) {
+	l.prompt(proxy, tsh.Prompt{Kind: state.LoginInfo, Text: text}, nil)
+}
+
+// typedCode asks people for the code of a tunnel. An empty one means that the
+// tunnel no longer needs it.
+func (ls *Logins) typedCode(ctx context.Context, n CodeNeed, asked int, l *Login) (string, error) {
+	typed := make(chan string, 1)
+	text := fmt.Sprintf("One-time code for tunnel %s:", n.Tunnel)
+	if asked > 0 { // each is good for one cert
+		text = fmt.Sprintf("The next one-time code, for tunnel %s:", n.Tunnel)
+	}
+	l.prompt(n.Profile.ProxyAddr, tsh.Prompt{Kind: state.LoginOTP, Text: text}, func(code string) { typed <- code })
+	ls.cfg.OnChange()
+	for {
+		changed := ls.codes.changed.Changed()
+		if !ls.codes.lacks(n) {
+			l.settle()
+			return "", nil
+		}
+		select {
+		case code := <-typed:
+			return strings.Join(strings.Fields(code), ""), nil // some apps show them in groups
+		case <-changed:
+		case <-ctx.Done():
+			return "", ctx.Err()
+		}
+	}
+}
+
+// storedSeed returns the seed of the profile's user, unless it was refused.
+func (ls *Logins) storedSeed(ctx context.Context, p *certwatch.Profile) (secrets.Seed, bool) {
+	ls.codes.mu.Lock()
+	refused := ls.codes.seedLocked(Key{Home: p.Home, Proxy: p.ProxyAddr, Codes: true}).refused
+	ls.codes.mu.Unlock()
+	if refused || !slices.Contains(ls.cfg.Memory.Stored(p.ProxyAddr, p.User), string(secrets.TOTP)) {
+		return secrets.Seed{}, false
+	}
+	secret, err := ls.cfg.Keychain.Get(ctx, secrets.Key{Proxy: p.ProxyAddr, User: p.User, Kind: secrets.TOTP})
+	if err != nil {
+		ls.log.Warn("stored secret not read", "profile", p.ProxyAddr, "kind", secrets.TOTP, "err", err)
+		return secrets.Seed{}, false
+	}
+	seed, err := secrets.ParseSeed(secret.Reveal())
+	return seed, err == nil
+}
+
+// nextCode returns a code of the seed that was not used before, as soon as
+// there is one.
+func (ls *Logins) nextCode(ctx context.Context, key Key, seed secrets.Seed) (string, error) {
+	for {
+		code, err := seed.Fresh(ctx)
+		if err != nil {
+			return "", err
+		}
+		ls.codes.mu.Lock()
+		use := ls.codes.seedLocked(key)
+		fresh := use.last != code.Reveal()
+		use.last = code.Reveal()
+		ls.codes.mu.Unlock()
+		if fresh {
+			return code.Reveal(), nil
+		}
+		_, until, err := seed.CodeAt(time.Now())
+		if err != nil {
+			return "", err
+		}
+		if !wake.Sleep(ctx, time.Until(until)) {
+			return "", ctx.Err()
+		}
+	}
+}
+
+// refuseSeed has the stored seed answer nothing further: a few more wrong codes,
+// and the account would be locked.
+func (ls *Logins) refuseSeed(key Key) {
+	ls.codes.mu.Lock()
+	defer ls.codes.mu.Unlock()
+	ls.codes.seedLocked(key).refused = true
+}

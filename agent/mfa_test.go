@@ -1,0 +1,233 @@
+//go:build unix
+
+package agent
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"berth/agent/ipc/client"
+	"berth/agent/secrets"
+	"berth/agent/secrets/secretstest"
+	"berth/agent/state"
+	"berth/internal/simcluster"
+)
+
+const mfaSeed = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"
+
+// mfaEnv runs an agent at a cluster that asks for a second factor for each
+// session, with a tunnel pg to the database pg.
+func mfaEnv(t *testing.T, u simcluster.User, more ...string) (e *env, k *secretstest.Keychain, port int) {
+	t.Helper()
+	u.Name, u.Password = "alice", "alice-password"
+	e, k = newEnv(t, simcluster.Config{
+		Users: []simcluster.User{u}, Roles: []simcluster.Role{{Name: "access", RequireSessionMFA: true}},
+		Databases: []simcluster.Database{{Name: "pg", Protocol: "postgres"}, {Name: "pg2", Protocol: "postgres"}},
+	}), &secretstest.Keychain{}
+	e.withTSH()
+	e.login()
+	item, port := e.pgTunnel("pg")
+	e.config(append([]string{item}, more...)...)
+	e.startOptions(func(o *Options) { o.keychain = k }, func(*Agent) {})
+	return e, k, port
+}
+
+// codeFor is a code of mfaSeed that is good for a few seconds at least.
+func codeFor(t *testing.T) string {
+	t.Helper()
+	seed, err := secrets.ParseSeed(mfaSeed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	code, err := seed.Fresh(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return code.Reveal()
+}
+
+func (e *env) awaitCodeNeeded(name string) {
+	e.t.Helper()
+	if tun := e.awaitState(name, state.TunnelWaitingForLogin); tun.Problem == nil || tun.Problem.Code != state.CodeMFARequired {
+		e.t.Fatalf("tunnel %s waits for want of %+v, not of a code", name, tun.Problem)
+	}
+}
+
+// connecting connects to a Postgres tunnel in the background.
+func (e *env) connecting(port int) <-chan error {
+	done := make(chan error, 1)
+	ctx, cancel := context.WithTimeout(e.t.Context(), 2*wait)
+	go func() {
+		defer cancel()
+		conn, err := e.pg(ctx, port)
+		if err == nil {
+			err = conn.Close(ctx)
+		}
+		done <- err
+	}()
+	return done
+}
+
+func (e *env) mustArrive(done <-chan error) {
+	e.t.Helper()
+	select {
+	case err := <-done:
+		if err != nil {
+			e.t.Fatalf("the held client: %v", err)
+		}
+	case <-time.After(wait):
+		e.t.Fatal("the client is still held")
+	}
+}
+
+// TestSessionCodeIsAskedFor: a client is held, one code serves every tunnel to
+// its database, and the tunnel that no client waits for is left alone.
+func TestSessionCodeIsAskedFor(t *testing.T) {
+	const other = "name: other, kind: db, cluster: sim.test, resource: pg2, db_user: alice, db_name: app"
+	const again = "name: again, kind: db, cluster: sim.test, resource: pg, db_user: bob, db_name: else"
+	e, _, port := mfaEnv(t, simcluster.User{TOTP: mfaSeed}, other, again)
+	for _, name := range []string{"pg", "other", "again"} {
+		e.awaitCodeNeeded(name)
+	}
+	held := e.connecting(port)
+	e.await("a notice that asks for the code", func(s state.Snapshot) bool {
+		return len(s.Notices) > 0 && s.Notices[0].Title == "One-time code for sim.test" && s.Notices[0].Actions[0].Label == "Enter the code"
+	})
+	p := e.sit(t.Context(), client.LoginStart{}, "000000", codeFor(t))
+	if err := p.result(t); err != nil {
+		t.Fatal(err)
+	}
+	want := []state.LoginKind{state.LoginOTP, state.LoginSettled, state.LoginOTP, state.LoginSettled, state.LoginDone}
+	if diff := cmp.Diff(want, p.saw()); diff != "" {
+		t.Errorf("steps (-want +got):\n%s", diff)
+	}
+	e.mustArrive(held)
+	e.awaitState("again", state.TunnelReady)
+	e.awaitCodeNeeded("other")
+	tun := e.awaitState("pg", state.TunnelReady)
+	if end := *e.profile().ValidUntil; tun.Engine != state.EngineNative || !tun.CertValidUntil.Equal(end) {
+		t.Errorf("tunnel %+v; want a cert that ends with the session, %v", tun, end)
+	}
+	// The cert of the session before goes on serving after a renewal.
+	if err := e.sit(t.Context(), client.LoginStart{Renew: true}, "alice-password").result(t); err != nil {
+		t.Fatal(err)
+	}
+	e.mustArrive(e.connecting(port))
+	e.awaitState("pg", state.TunnelReady)
+	e.noSecretsTold("000000", mfaSeed)
+}
+
+// TestCodeGoesOnAfterLogin: the login that releases a held client goes on to
+// ask for the code that the client needs then.
+func TestCodeGoesOnAfterLogin(t *testing.T) {
+	e, _, port := mfaEnv(t, simcluster.User{TOTP: mfaSeed})
+	e.awaitCodeNeeded("pg")
+	e.login(simcluster.WithTTL(-time.Minute))
+	e.await("the end of the session", func(s state.Snapshot) bool {
+		return len(s.Profiles) == 1 && s.Profiles[0].State == state.ProfileExpired && s.Tunnels[0].Problem.Code == state.CodeLoginNeeded
+	})
+	held := e.connecting(port)
+	e.await("a held client", func(s state.Snapshot) bool { return s.Tunnels[0].Waiting == 1 })
+	if err := e.sit(t.Context(), client.LoginStart{}, "alice-password", codeFor(t)).result(t); err != nil {
+		t.Fatal(err)
+	}
+	e.mustArrive(held)
+}
+
+// TestStoredSeedAnswersSessions: nothing is asked, and a seed that turns out to
+// be wrong is tried once.
+func TestStoredSeedAnswersSessions(t *testing.T) {
+	e, k, port := mfaEnv(t, simcluster.User{TOTP: mfaSeed})
+	e.awaitCodeNeeded("pg")
+	if err := e.sit(t.Context(), client.LoginStart{Remember: true, TOTPSeed: mfaSeed}, "alice-password").result(t); err != nil {
+		t.Fatal(err)
+	}
+	e.awaitState("pg", state.TunnelReady)
+	e.mustArrive(e.connecting(port))
+	if e.profile().Login.InProgress {
+		t.Error("a login is said to be under way")
+	}
+	e.noSecretsTold(mfaSeed)
+
+	key := secrets.Key{Proxy: e.sim.ProxyAddr(), User: "alice", Kind: secrets.TOTP}
+	if err := k.Set(t.Context(), key, secrets.NewSecret(strings.Repeat("A", 32))); err != nil {
+		t.Fatal(err)
+	}
+	minted := e.sim.Counters().RPCs["GenerateUserCerts"]
+	if err := e.client().RestartTunnel(t.Context(), "pg"); err != nil {
+		t.Fatal(err)
+	}
+	e.awaitCodeNeeded("pg")
+	held := e.connecting(port)
+	e.await("a notice that asks for the code", func(s state.Snapshot) bool {
+		return len(s.Notices) > 0 && s.Notices[0].Title == "One-time code for sim.test"
+	})
+	if n := e.sim.Counters().RPCs["GenerateUserCerts"] - minted; n != 1 {
+		t.Errorf("%d codes of a wrong seed were tried, want 1", n)
+	}
+	seed, err := secrets.ParseSeed(mfaSeed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next, _, err := seed.CodeAt(time.Now().Add(30 * time.Second)) // the present one has been used
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.sit(t.Context(), client.LoginStart{}, next.Reveal()).result(t); err != nil {
+		t.Fatal(err)
+	}
+	e.mustArrive(held)
+}
+
+// TestSecurityKeyThroughTSH: tsh runs when a client comes, its prompt is passed
+// on, and a key that is not touched causes no restarts.
+func TestSecurityKeyThroughTSH(t *testing.T) {
+	e, _, port := mfaEnv(t, simcluster.User{SecurityKey: true})
+	e.awaitCodeNeeded("pg")
+	if n := e.sim.Counters().RPCs["GenerateUserCerts"]; n != 0 {
+		t.Errorf("tsh was run %d times before a client came", n)
+	}
+	held := e.connecting(port)
+	e.await("a notice to touch the key", func(s state.Snapshot) bool {
+		return len(s.Notices) > 0 && s.Notices[0].Kind == state.NoticeTap && s.Tunnels[0].Problem.Code == state.CodeTapNeeded
+	})
+	select { // untouched
+	case err := <-held:
+		if err == nil || !strings.Contains(err.Error(), "second factor") {
+			t.Errorf("the client of a key that is not touched: %v", err)
+		}
+	case <-time.After(wait):
+		t.Fatal("the client is held although the key was not touched")
+	}
+	e.awaitState("pg", state.TunnelError)
+	tried := e.sim.Counters().RPCs["GenerateUserCerts"]
+	time.Sleep(3500 * time.Millisecond) // as long as a client must wait before it causes another try
+	if n := e.sim.Counters().RPCs["GenerateUserCerts"]; n != tried {
+		t.Errorf("tsh was run %d times more although no client came", n-tried)
+	}
+	held = e.connecting(port)
+	e.await("the prompt again", func(s state.Snapshot) bool {
+		return s.Tunnels[0].Problem != nil && s.Tunnels[0].Problem.Code == state.CodeTapNeeded
+	})
+	e.sim.TouchKey()
+	e.mustArrive(held)
+	if tun := e.awaitState("pg", state.TunnelReady); tun.Engine != state.EngineTSH || tun.Problem != nil {
+		t.Errorf("tunnel %+v; want it carried by tsh", tun)
+	}
+}
+
+// TestNoSecondFactor: one sentence, and no tsh.
+func TestNoSecondFactor(t *testing.T) {
+	e, _, port := mfaEnv(t, simcluster.User{})
+	tun := e.awaitState("pg", state.TunnelError)
+	if tun.Problem.Code != state.CodeMFARequired || tun.Problem.Action != "tsh mfa add" {
+		t.Errorf("problem %+v", tun.Problem)
+	}
+	if err := <-e.connecting(port); err == nil || !strings.Contains(err.Error(), "no second factor") {
+		t.Errorf("a client is refused with %v", err)
+	}
+}

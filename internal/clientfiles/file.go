@@ -1,0 +1,226 @@
+package clientfiles
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"berth/internal/atomicfile"
+	"berth/proxies/db"
+)
+
+// backupSuffix ends the name of the copy that a change leaves beside the file.
+const backupSuffix = ".berth-backup"
+
+// maxSize bounds the files that are read: no client has one nearly as large.
+const maxSize = 16 << 20
+
+// A BrokenError says that a file was not touched because its client could not
+// read it.
+type BrokenError struct {
+	Path string
+	Err  error
+}
+
+func (e *BrokenError) Error() string { return fmt.Sprintf("%s was not touched: %v", e.Path, e.Err) }
+
+// Unwrap returns the reason.
+func (e *BrokenError) Unwrap() error { return e.Err }
+
+// ErrChanged says that another program has written the file since it was read.
+var ErrChanged = errors.New("another program has changed the file meanwhile")
+
+// A File is a client's file on this machine.
+type File struct {
+	Client Client
+	Path   string // a symbolic link is followed, not replaced
+	// Record is where to remember the last change of each file, for an exact
+	// undo.
+	Record string
+}
+
+// A Change is a new content of a file that is not written yet.
+type Change struct {
+	Path          string // with links followed
+	Before, After []byte
+	Remove        bool // the file did not exist before berth: it is removed again
+
+	file   File
+	mode   fs.FileMode
+	there  bool
+	tunnel string
+	adds   bool
+	spent  bool // the backup is the new content, and goes
+}
+
+// Changed reports whether there is anything to write.
+func (c *Change) Changed() bool { return c.Remove || !bytes.Equal(c.Before, c.After) }
+
+// record remembers the last change of one file.
+type record struct {
+	Tunnel  string `json:"tunnel"`  // whose entry was added last
+	Written string `json:"written"` // hash of what was written
+	Backup  string `json:"backup"`  // empty: there was no file
+	Created bool   `json:"created"`
+}
+
+// Entries returns berth's entries in the file. A missing file has none.
+func (f File) Entries() ([]Entry, error) {
+	c, err := f.read()
+	if err != nil {
+		return nil, err
+	}
+	list, err := f.Client.Entries(c.Before)
+	if err != nil {
+		return nil, &BrokenError{c.Path, err}
+	}
+	return list, nil
+}
+
+// Add prepares an entry for a tunnel, in place of berth's former one.
+func (f File) Add(proto db.Protocol, ep db.Endpoint) (*Change, error) {
+	c, err := f.read()
+	if err != nil {
+		return nil, err
+	}
+	c.tunnel, c.adds = ep.TunnelName, true
+	if c.After, err = f.Client.format.put(c.Before, proto, ep); err != nil {
+		return nil, &BrokenError{c.Path, err}
+	}
+	return c, nil
+}
+
+// Drop prepares the removal of a tunnel's entry. If the file has not changed
+// since the entry was added, it becomes what it was before, to the byte.
+func (f File) Drop(tunnel string) (*Change, error) {
+	c, err := f.read()
+	if err != nil {
+		return nil, err
+	}
+	c.tunnel = tunnel
+	c.After, err = f.Client.format.remove(c.Before, tunnel)
+	if errors.Is(err, ErrNone) {
+		return nil, fmt.Errorf("%s: %w", c.Path, err)
+	}
+	if err != nil {
+		return nil, &BrokenError{c.Path, err}
+	}
+	rec, ok := f.load()[c.Path]
+	if !ok || rec.Tunnel != tunnel || rec.Written != hash(c.Before) {
+		return c, nil
+	}
+	if rec.Created {
+		c.Remove, c.After = true, nil
+		return c, nil
+	}
+	was, err := os.ReadFile(rec.Backup)
+	if err != nil {
+		return c, nil //nolint:nilerr // without the copy the entry is cut out
+	}
+	has, err := f.Client.Entries(c.After)
+	had, err2 := f.Client.Entries(was)
+	if err == nil && err2 == nil && slices.Equal(has, had) {
+		c.After, c.spent = was, true
+	}
+	return c, nil
+}
+
+// Apply writes the change, and keeps a copy of the former content beside the
+// file, whose path it returns; empty means that none was needed.
+func (c *Change) Apply() (backup string, err error) {
+	now, err := c.file.read()
+	if err != nil {
+		return "", err
+	}
+	if !bytes.Equal(now.Before, c.Before) || now.there != c.there {
+		return "", fmt.Errorf("%s: %w", c.Path, ErrChanged)
+	}
+	if c.mode&0o200 == 0 {
+		return "", fmt.Errorf("%s is read-only", c.Path)
+	}
+	if !c.there {
+		if err := os.MkdirAll(filepath.Dir(c.Path), 0o700); err != nil {
+			return "", err
+		}
+	}
+	records := c.file.load()
+	old, known := records[c.Path]
+	if c.there && !c.spent && !c.Remove {
+		backup = c.Path + backupSuffix
+		if err := atomicfile.Write(backup, c.Before, c.mode); err != nil {
+			return "", fmt.Errorf("keep a copy: %w", err)
+		}
+	}
+	switch {
+	case c.Remove:
+		err = os.Remove(c.Path)
+	default:
+		err = atomicfile.Write(c.Path, c.After, c.mode)
+	}
+	if err != nil {
+		return backup, err
+	}
+	if c.adds {
+		records[c.Path] = record{Tunnel: c.tunnel, Written: hash(c.After), Backup: backup, Created: !c.there}
+	} else {
+		delete(records, c.Path)
+		if c.spent && known {
+			err = os.Remove(old.Backup)
+		}
+	}
+	return backup, errors.Join(err, c.file.save(records))
+}
+
+func (f File) read() (*Change, error) {
+	path, err := atomicfile.Resolve(f.Path)
+	if err != nil {
+		return nil, err
+	}
+	c := &Change{Path: path, file: f, mode: 0o600}
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return c, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() || info.Size() > maxSize {
+		return nil, &BrokenError{path, errors.New("it is no file that a client would have written")}
+	}
+	c.mode, c.there = info.Mode().Perm(), true
+	c.Before, err = os.ReadFile(path)
+	return c, err
+}
+
+// load reads the records. Without them an undo cuts the entry out, which is
+// right as well: a broken record is no reason to fail.
+func (f File) load() map[string]record {
+	records := map[string]record{}
+	if raw, err := os.ReadFile(f.Record); err != nil || json.Unmarshal(raw, &records) != nil {
+		return map[string]record{}
+	}
+	return records
+}
+
+func (f File) save(records map[string]record) error {
+	raw, err := json.MarshalIndent(records, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(f.Record), 0o700); err != nil {
+		return err
+	}
+	return atomicfile.Write(f.Record, raw, 0o600)
+}
+
+func hash(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
+}

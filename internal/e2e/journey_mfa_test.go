@@ -1,0 +1,209 @@
+//go:build e2e && linux
+
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/creack/pty"
+	"github.com/gravitational/teleport/api/client/proto"
+	"github.com/pquerna/otp/totp"
+
+	"berth/agent/state"
+)
+
+const roleMFA = "db-mfa" // as roleDB, with a second factor for each session
+
+// withSecondFactors lets users of the cluster have second factors, for the
+// length of the test, and makes roleMFA.
+func withSecondFactors(t *testing.T) {
+	t.Helper()
+	set := func(ctx context.Context, factor string) error {
+		_, err := lab.teleport.tctl(ctx, fmt.Sprintf(`kind: cluster_auth_preference
+version: v2
+metadata: {name: cluster-auth-preference}
+spec: {type: local, second_factor: %q, webauthn: {rp_id: 127.0.0.1}}
+`, factor), "create", "-f", "--confirm")
+		return err
+	}
+	if err := set(t.Context(), "optional"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := set(context.WithoutCancel(t.Context()), "off"); err != nil {
+			t.Error(err)
+		}
+	})
+	role := strings.Replace(fmt.Sprintf(roleTemplate, roleMFA, "'*': '*'", "app, reporter"),
+		"forward_agent: true", "forward_agent: true, require_session_mfa: true", 1)
+	if err := lab.teleport.apply(t.Context(), role); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// registerCodes gives the person, who is logged in, one-time codes, and returns
+// what makes the next one.
+func (p *person) registerCodes(t *testing.T) (next func() string) {
+	t.Helper()
+	w := &world{name: "real", proxyAddr: lab.teleport.addr(), webCAs: lab.webCA.pool(), home: p.tshHome, cluster: "ref.test", user: p.name}
+	clt, err := w.dialAuth(t.Context(), p.tshHome)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer clt.Close()
+	challenge, err := clt.CreateRegisterChallenge(t.Context(), &proto.CreateRegisterChallengeRequest{
+		ExistingMFAResponse: &proto.MFAAuthenticateResponse{}, DeviceType: proto.DeviceType_DEVICE_TYPE_TOTP,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	seed := challenge.GetTOTP().GetSecret()
+	last := ""
+	next = func() string {
+		for { // each code is good once
+			code, err := totp.GenerateCode(seed, time.Now())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if code != last {
+				last = code
+				return code
+			}
+			time.Sleep(200 * time.Millisecond)
+		}
+	}
+	_, err = clt.AddMFADeviceSync(t.Context(), &proto.AddMFADeviceSyncRequest{
+		TokenID: challenge.GetTOTP().GetID(), ContextUser: &proto.ContextUser{}, NewDeviceName: "app",
+		NewMFAResponse: &proto.MFARegisterResponse{Response: &proto.MFARegisterResponse_TOTP{TOTP: &proto.TOTPRegisterResponse{
+			Code: next(), ID: challenge.GetTOTP().GetID(),
+		}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return next
+}
+
+// answer is what is typed when a question appears.
+type answer struct {
+	question string
+	text     func() string
+}
+
+// conversation runs a command on a terminal and types the answers, in their
+// order, as the questions appear.
+func conversation(ctx context.Context, cmd *exec.Cmd, answers ...answer) (screen string, code int, err error) {
+	terminal, err := pty.Start(cmd)
+	if err != nil {
+		return "", -1, err
+	}
+	defer terminal.Close()
+	var all, fresh bytes.Buffer
+	buf := make([]byte, 4096)
+	for {
+		n, readErr := terminal.Read(buf)
+		all.Write(buf[:n])
+		fresh.Write(buf[:n])
+		if len(answers) > 0 && strings.Contains(fresh.String(), answers[0].question) {
+			fresh.Reset()
+			if err := echoIsOff(ctx, terminal); err != nil {
+				return all.String(), -1, errors.Join(err, cmd.Process.Kill(), cmd.Wait())
+			}
+			if _, err := terminal.WriteString(answers[0].text() + "\r"); err != nil {
+				return all.String(), -1, errors.Join(err, cmd.Wait())
+			}
+			answers = answers[1:]
+		}
+		if readErr != nil { // EIO: the other end is closed
+			break
+		}
+	}
+	err = cmd.Wait()
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok && ctx.Err() == nil {
+		return all.String(), exit.ExitCode(), nil
+	}
+	if err == nil && len(answers) > 0 {
+		err = fmt.Errorf("it did not ask %q", answers[0].question)
+	}
+	return all.String(), cmd.ProcessState.ExitCode(), err
+}
+
+func (p *person) berthLoginWith(t *testing.T, args []string, answers ...answer) (screen string, code int) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, lab.berth, append([]string{"login", lab.teleport.addr()}, args...)...)
+	cmd.Env = p.berthEnv()
+	screen, code, err := conversation(ctx, cmd, answers...)
+	if err != nil {
+		t.Fatalf("berth login %q: %v\n%s", args, err, screen)
+	}
+	return screen, code
+}
+
+// waitsForCode holds for a tunnel that takes a one-time code.
+func waitsForCode(tun state.Tunnel) bool {
+	return tun.State == state.TunnelWaitingForLogin && tun.Problem != nil && tun.Problem.Code == state.CodeMFARequired
+}
+
+// TestSessionMFA uses databases that want a second factor for each session: a
+// client is held, the code is asked for like a login's, and serves every tunnel
+// to that database until the session ends.
+func TestSessionMFA(t *testing.T) {
+	withSecondFactors(t)
+	p := newPerson(t, roleMFA)
+	p.login()
+	t.Run("no_second_factor", func(t *testing.T) {
+		p.startAgent()
+		p.addTunnel("prod")
+		p.addTunnel("reports", "--db-user", "reporter")
+		p.watch().await(time.Now(), 20*time.Second, "prod", "without a second factor", func(tun state.Tunnel) bool {
+			return tun.State == state.TunnelError && tun.Problem.Title == "No second factor"
+		})
+		if tun := p.tunnel("prod"); tun.Problem.Action != "tsh mfa add" {
+			t.Errorf("the problem of a user without a second factor is %+v", tun.Problem)
+		}
+	})
+	next := p.registerCodes(t)
+	// What the cluster says of factors is believed for minutes: a new login is
+	// the quick way to have it asked again.
+	p.berthLoginWith(t, []string{"--renew"},
+		answer{passwordPrompt, func() string { return p.password }}, answer{"OTP", next})
+	link := p.berth("tunnel", "url", "prod")
+	watch := p.watch()
+	watch.await(time.Now(), 20*time.Second, "prod", "waiting for a code", waitsForCode)
+
+	held := sendOff(t.Context(), link, "select current_user::text")
+	mustHang(t, held, time.Second)
+	begin := time.Now()
+	screen, code := p.berthLoginWith(t, nil,
+		answer{"One-time code for tunnel prod:", func() string { return "000000" }},
+		answer{"The next one-time code, for tunnel prod:", next})
+	if code != 0 || !strings.Contains(screen, "That code is wrong.") || !strings.Contains(screen, "have their codes") {
+		t.Fatalf("berth login exits %d:\n%s", code, screen)
+	}
+	arrive(t, held, 5*time.Second, "app")
+	watch.await(begin, 5*time.Second, "prod", "ready", ready)
+	watch.await(begin, 5*time.Second, "reports", "ready with the same code", ready)
+	if got, err := query(t.Context(), asUser(link, "reporter"), "select current_user::text"); err != nil || got != "reporter" {
+		t.Errorf("another user through the same cert: %q, %v", got, err)
+	}
+	s := p.snapshot()
+	tun, _ := findTunnel(s, "prod")
+	if tun.Engine != state.EngineNative || tun.CertValidUntil == nil || s.Profiles[0].ValidUntil.Sub(*tun.CertValidUntil) > 2*time.Second {
+		t.Errorf("the tunnel is %+v; want a cert of its own that ends with the session %v", tun, s.Profiles[0].ValidUntil)
+	}
+	if out := p.berth("login", lab.teleport.addr()); !strings.Contains(out, "is logged in") {
+		t.Errorf("berth login with nothing to ask says %q", out)
+	}
+	if log := p.agent.tail(); strings.Contains(log, "tsh keeps failing") || strings.Contains(log, "not a terminal") {
+		t.Errorf("tsh was started:\n%s", log)
+	}
+}

@@ -1,0 +1,87 @@
+// Command testreport runs "go test" with its arguments and prints what a
+// person wants to read: a line for each package as it ends, the output of what
+// failed, and at the end every skipped test with its reason. If a coverage
+// profile is among what "go test" is to write, it prints how much of each
+// package is covered, the least covered first. It exits as "go test" does.
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+)
+
+const profileFlag = "-coverprofile="
+
+func main() { os.Exit(run(os.Args[1:])) }
+
+func run(args []string) int {
+	// Of a Ctrl-C "go test" hears by itself; what it then says is still read.
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	signal.Ignore(os.Interrupt)
+	cmd := exec.CommandContext(ctx, "go", append([]string{"test", "-json"}, args...)...)
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "testreport:", err)
+		return 2
+	}
+	r := newReport(os.Stdout)
+	readErr := r.read(out)
+	if readErr != nil {
+		fmt.Fprintln(os.Stderr, "testreport:", readErr)
+		_, _ = io.Copy(io.Discard, out) // so that "go test" can end
+	}
+	err = cmd.Wait()
+	if i := slices.IndexFunc(args, func(a string) bool { return strings.HasPrefix(a, profileFlag) }); i >= 0 {
+		if err := printCoverage(os.Stdout, strings.TrimPrefix(args[i], profileFlag)); err != nil {
+			fmt.Fprintln(os.Stderr, "testreport:", err)
+		}
+	}
+	r.summary()
+	var exit *exec.ExitError
+	switch {
+	case errors.As(err, &exit) && exit.ExitCode() > 0:
+		return exit.ExitCode()
+	case err != nil || readErr != nil:
+		return 1
+	default:
+		return 0
+	}
+}
+
+// read prints what is to be seen at once.
+func (r *report) read(in io.Reader) error {
+	lines := bufio.NewReader(in)
+	for {
+		line, err := lines.ReadBytes('\n')
+		if len(line) > 0 {
+			var e event
+			if json.Unmarshal(line, &e) != nil { // what is no event is printed as it is
+				_, _ = r.out.Write(line)
+			} else {
+				r.add(e)
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read what go test says: %w", err)
+		}
+	}
+}
