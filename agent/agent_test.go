@@ -27,6 +27,7 @@ import (
 )
 
 func TestTunnelCarriesQueries(t *testing.T) {
+	t.Parallel()
 	for _, version := range []string{simcluster.V16, simcluster.V17} {
 		t.Run(version, func(t *testing.T) {
 			e := newEnv(t, simcluster.Config{Version: version})
@@ -50,6 +51,7 @@ func TestTunnelCarriesQueries(t *testing.T) {
 }
 
 func TestBothLoopbackAddresses(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
 	e.login()
 	item, port := e.pgTunnel("pg")
@@ -79,6 +81,7 @@ func TestBothLoopbackAddresses(t *testing.T) {
 // TestSecondLogin is the main promise: a new login swaps the cert of the next
 // connection, while an open one goes on and the port never refuses.
 func TestSecondLogin(t *testing.T) {
+	t.Parallel()
 	for name, relogin := range map[string]func(*env){
 		"in_place":       func(e *env) { e.login() },
 		"logout_between": func(e *env) { e.logout(); e.login() },
@@ -157,6 +160,7 @@ func (e *env) logout() {
 }
 
 func TestHeldUntilLogin(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
 	item, port := e.pgTunnel("pg", "hold: 20s")
 	e.config(item)
@@ -189,6 +193,7 @@ func TestHeldUntilLogin(t *testing.T) {
 }
 
 func TestHoldZeroRefusesAtOnce(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
 	item, port := e.pgTunnel("pg", "hold: 0s")
 	e.config(item)
@@ -204,6 +209,7 @@ func TestHoldZeroRefusesAtOnce(t *testing.T) {
 }
 
 func TestProxyDownAtStart(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
 	e.login()
 	e.sim.Faults().Stop()
@@ -222,6 +228,7 @@ func TestProxyDownAtStart(t *testing.T) {
 }
 
 func TestProxyRestart(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
 	e.login()
 	item, port := e.pgTunnel("pg")
@@ -255,6 +262,7 @@ func TestProxyRestart(t *testing.T) {
 }
 
 func TestProblemsAreNamed(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		name   string
 		item   func(e *env) string
@@ -367,6 +375,7 @@ func TestProblemsAreNamed(t *testing.T) {
 }
 
 func TestPortInUse(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
 	e.login()
 	squatter, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -391,6 +400,7 @@ func TestPortInUse(t *testing.T) {
 }
 
 func TestConfigReloadTouchesOnlyWhatChanged(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
 	e.login()
 	keep, keepPort := e.pgTunnel("keep")
@@ -414,6 +424,7 @@ func TestConfigReloadTouchesOnlyWhatChanged(t *testing.T) {
 }
 
 func TestLogLevelFollowsTheConfig(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
 	write := func(text string) {
 		t.Helper()
@@ -448,6 +459,7 @@ func TestLogLevelFollowsTheConfig(t *testing.T) {
 }
 
 func TestBadConfigKeepsTheLastGoodOne(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
 	e.login()
 	item, port := e.pgTunnel("pg")
@@ -475,6 +487,7 @@ func TestBadConfigKeepsTheLastGoodOne(t *testing.T) {
 }
 
 func TestCommands(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
 	e.login()
 	e.config()
@@ -556,6 +569,7 @@ func TestCommands(t *testing.T) {
 }
 
 func TestSecondAgentIsRefused(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
 	e.config()
 	e.start()
@@ -569,6 +583,7 @@ func TestSecondAgentIsRefused(t *testing.T) {
 // TestSnapshotKeys compares the JSON of a real snapshot with the documented
 // shape, key by key.
 func TestSnapshotKeys(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
 	e.login()
 	item, _ := e.pgTunnel("pg")
@@ -621,6 +636,7 @@ func TestSnapshotKeys(t *testing.T) {
 // TestLogHoldsNoSecret runs a login, a mint and a query with the log at Debug
 // and looks for key material in it.
 func TestLogHoldsNoSecret(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
 	e.login()
 	item, port := e.pgTunnel("pg")
@@ -659,6 +675,7 @@ func TestLogHoldsNoSecret(t *testing.T) {
 }
 
 func TestHandWrittenTunnelWithoutPort(t *testing.T) {
+	t.Parallel()
 	// A cluster name of its own: the same name would give the same ports to
 	// another test that runs beside this one.
 	e := newEnv(t, simcluster.Config{Name: fmt.Sprintf("ports-%d.test", os.Getpid())})
@@ -678,6 +695,7 @@ func TestHandWrittenTunnelWithoutPort(t *testing.T) {
 }
 
 func TestInsecureIsSaidAloud(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
 	e.login()
 	item, port := e.pgTunnel("pg")
@@ -705,6 +723,7 @@ func TestInsecureIsSaidAloud(t *testing.T) {
 // TestLeafThatJoinsAfterTheLogin adds a tunnel to a cluster that is in no file
 // of the home: only the root knows of it.
 func TestLeafThatJoinsAfterTheLogin(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
 	e.login()
 	e.config()
@@ -734,6 +753,7 @@ func TestLeafThatJoinsAfterTheLogin(t *testing.T) {
 // TestRefusedInTheClientsProtocol checks what a Postgres client is told: the
 // tunnel, the cause and the command that helps.
 func TestRefusedInTheClientsProtocol(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
 	e.login(simcluster.WithTTL(4 * time.Second))
 	item, port := e.pgTunnel("prod-pg", "hold: 0s")

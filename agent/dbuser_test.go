@@ -15,6 +15,7 @@ import (
 // TestRedisIsTheDefaultUser: a role that allows nothing but Redis' own default
 // user serves a tunnel that names no user, as it serves tsh.
 func TestRedisIsTheDefaultUser(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t, simcluster.Config{
 		Roles:     []simcluster.Role{{Name: "access", DBUsers: []string{"default"}}},
 		Databases: []simcluster.Database{{Name: "kv", Protocol: "redis"}},

@@ -45,6 +45,7 @@ func dialAs(ctx context.Context, uid int, addr string) (conn net.Conn, err error
 // database, through whichever engine, and not from Kubernetes, on a port that
 // tunnels share or one of its own.
 func TestNoTunnelServesAnotherUser(t *testing.T) {
+	t.Parallel()
 	testneeds.Root(t, "it is another user for a moment")
 	e := newKubeEnv(t, simcluster.Config{})
 	e.login()
@@ -137,6 +138,7 @@ func askKube(conn net.Conn) error {
 // TestOtherUsersAreTurnedAway: a second OS user gets nothing from a tunnel, is
 // told of, and gets through once the guard is off.
 func TestOtherUsersAreTurnedAway(t *testing.T) {
+	t.Parallel()
 	testneeds.Root(t, "it is another user for a moment")
 	testneeds.Program(t, "bash") // for its /dev/tcp
 	e := newEnv(t, simcluster.Config{})

@@ -3,10 +3,13 @@ package agent
 import (
 	"bytes"
 	"context"
+	"flag"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -31,6 +34,17 @@ func TestMain(m *testing.M) {
 	if faketsh.Invoked(os.Args[0], os.Environ()) {
 		os.Exit(faketsh.Main(os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr))
 	}
+	for key, value := range map[string]string{"BERTH_FAKE_TSH_KEY": "ecdsa", "GORACE": "atexit_sleep_ms=0"} {
+		if err := os.Setenv(key, value); err != nil {
+			panic(err)
+		}
+	}
+	flag.Parse()
+	if n := flag.Lookup("test.parallel"); n.Value.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) {
+		if err := n.Value.Set("8"); err != nil { // they mostly wait
+			panic(err)
+		}
+	}
 	goleak.VerifyTestMain(m,
 		// Kept by gRPC's and OpenTelemetry's package state for the process's life.
 		goleak.IgnoreTopFunction("google.golang.org/grpc/internal/grpcsync.(*CallbackSerializer).run"),
@@ -44,6 +58,7 @@ type env struct {
 	home string // TELEPORT_HOME
 	dir  string // BERTH_HOME
 	p    paths.Paths
+	tsh  string // the fake tsh that the config names; empty: none
 	log  *syncBuffer
 }
 
@@ -95,6 +110,9 @@ func (e *env) login(opts ...simcluster.LoginOption) {
 func (e *env) config(tunnels ...string) {
 	e.t.Helper()
 	var b strings.Builder
+	if e.tsh != "" {
+		fmt.Fprintf(&b, "tsh: {path: %q}\n", e.tsh)
+	}
 	fmt.Fprintf(&b, "version: 1\nhomes: [%q]\nprofiles:\n  - {proxy: %q, ca_file: %q}\ntunnels:\n", e.home, e.sim.ProxyAddr(), e.caFile())
 	for _, tun := range tunnels {
 		fmt.Fprintf(&b, "  - {%s}\n", tun)

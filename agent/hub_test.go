@@ -43,6 +43,7 @@ func TestHubWakesWatchersForChanges(t *testing.T) {
 // TestReadersShareOneSnapshot: whoever reads gets what was published, and not a
 // drawing of their own.
 func TestReadersShareOneSnapshot(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
 	item, _ := e.pgTunnel("pg")
 	e.config(item)

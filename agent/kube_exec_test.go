@@ -76,6 +76,7 @@ func testKubeExecWhileTheCertEnds(t *testing.T, cut bool) {
 // TestKubectlFromXargs runs forty kubectl at once, as scripts do: none fails,
 // one cert serves them all, and no tsh is run.
 func TestKubectlFromXargs(t *testing.T) {
+	t.Parallel()
 	testneeds.Unix(t, "there is no xargs on Windows")
 	e := newKubeEnv(t, simcluster.Config{})
 	e.login()

@@ -23,6 +23,7 @@ import (
 // TestKubectlAcrossARenewal has every kind of kubectl's streams open while the
 // session is renewed, and opens them again after it.
 func TestKubectlAcrossARenewal(t *testing.T) {
+	t.Parallel()
 	e := newKubeEnv(t, simcluster.Config{})
 	e.login()
 	e.kubeConfig(freePort(t), e.kubeTunnel("prod", "prod"))

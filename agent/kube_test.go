@@ -94,6 +94,7 @@ const podsPath = "/api/v1/namespaces/default/pods"
 // TestKubeTunnels takes two tunnels that share a port and one of its own
 // through a day: logged out, logged in, certificate renewed, restarted.
 func TestKubeTunnels(t *testing.T) {
+	t.Parallel()
 	e := newKubeEnv(t, simcluster.Config{})
 	shared, own := freePort(t), freePort(t)
 	e.kubeConfig(shared, e.kubeTunnel("prod", "prod"), e.kubeTunnel("Dev.1", "dev"), e.kubeTunnel("own", "prod", fmt.Sprintf("port: %d", own), "hold: 0s"))
@@ -179,6 +180,7 @@ func TestKubeTunnels(t *testing.T) {
 // TestKubeConfigChanges edits the config under a running agent: the shared
 // port, a tunnel's setting, the last tunnel gone.
 func TestKubeConfigChanges(t *testing.T) {
+	t.Parallel()
 	e := newKubeEnv(t, simcluster.Config{})
 	e.login()
 	e.config()
@@ -220,6 +222,7 @@ func TestKubeConfigChanges(t *testing.T) {
 }
 
 func TestKubeProblems(t *testing.T) {
+	t.Parallel()
 	e := newKubeEnv(t, simcluster.Config{Roles: []simcluster.Role{{Name: "access", KubeUsers: []string{"dev-user", "ops-user"}, KubeGroups: []string{"dev"}}}})
 	e.login()
 	e.kubeConfig(freePort(t), e.kubeTunnel("typo", "prdo"), e.kubeTunnel("several", "prod"), e.kubeTunnel("one", "prod", "as: ops-user"))
@@ -247,6 +250,7 @@ func TestKubeProblems(t *testing.T) {
 // streams, while the certificate is renewed under it. The user's own kubeconfig
 // stays as it is.
 func TestKubectl(t *testing.T) {
+	t.Parallel()
 	e := newKubeEnv(t, simcluster.Config{})
 	e.login()
 	e.kubeConfig(freePort(t), e.kubeTunnel("prod", "prod"))
@@ -299,6 +303,7 @@ func TestKubectl(t *testing.T) {
 // TestKubectlIsToldWhy checks what kubectl prints while no one is logged in,
 // with and without knowing what the cluster has.
 func TestKubectlIsToldWhy(t *testing.T) {
+	t.Parallel()
 	e := newKubeEnv(t, simcluster.Config{})
 	e.kubeConfig(freePort(t), e.kubeTunnel("prod", "prod", "hold: 0s"))
 	e.login()
@@ -338,6 +343,7 @@ func TestKubectlIsToldWhy(t *testing.T) {
 }
 
 func TestKubeResources(t *testing.T) {
+	t.Parallel()
 	e := newKubeEnv(t, simcluster.Config{})
 	e.login()
 	e.config()
@@ -363,6 +369,7 @@ func TestKubeResources(t *testing.T) {
 // TestKubePortIsWritten adds tunnels by command: the port that they share is in
 // the config from the first one on, and stays when somebody wants it.
 func TestKubePortIsWritten(t *testing.T) {
+	t.Parallel()
 	e := newKubeEnv(t, simcluster.Config{})
 	e.login()
 	e.config()
@@ -402,6 +409,7 @@ func TestKubePortIsWritten(t *testing.T) {
 }
 
 func TestWriteKubePort(t *testing.T) {
+	t.Parallel()
 	edit := func(text string, spec state.TunnelSpec, busy ...int) int {
 		t.Helper()
 		path := filepath.Join(t.TempDir(), "config.yaml")
@@ -441,6 +449,7 @@ func TestWriteKubePort(t *testing.T) {
 
 // TestKubeCredentials asks for what "berth kube credentials" prints.
 func TestKubeCredentials(t *testing.T) {
+	t.Parallel()
 	e := newKubeEnv(t, simcluster.Config{})
 	e.config()
 	e.start()
@@ -490,6 +499,7 @@ func TestKubeCredentials(t *testing.T) {
 // TestKubeThroughTSH has a supervised tsh carry a tunnel behind the same
 // address and kubeconfig, through a new session and the end of one.
 func TestKubeThroughTSH(t *testing.T) {
+	t.Parallel()
 	e := newKubeEnv(t, simcluster.Config{})
 	e.login()
 	e.kubeConfig(freePort(t), e.kubeTunnel("prod", "prod", "engine: tsh", "hold: 0s"))
@@ -545,6 +555,7 @@ func (e *env) useFakeTSH() {
 }
 
 func TestKubeServerName(t *testing.T) {
+	t.Parallel()
 	for addr, want := range map[string]string{
 		"proxy.example.com:443": "kube-teleport-proxy-alpn.proxy.example.com",
 		"127.0.0.1:3080":        "kube-teleport-proxy-alpn.teleport.cluster.local",

@@ -84,6 +84,7 @@ func (e *env) eventually(what string, ok func() bool) {
 // TestKubeProxyRestart restarts the proxy under fifty informers, and gives them
 // a new certificate: they find their way again, by client-go's own means.
 func TestKubeProxyRestart(t *testing.T) {
+	t.Parallel()
 	e := newKubeEnv(t, simcluster.Config{})
 	e.login()
 	e.kubeConfig(freePort(t), e.kubeTunnel("prod", "prod"))
@@ -111,6 +112,7 @@ func TestKubeProxyRestart(t *testing.T) {
 // TestKubeStreamsOutliveTheSession ends the session under a watch and a log
 // that is followed: both go on; new requests are told to log in.
 func TestKubeStreamsOutliveTheSession(t *testing.T) {
+	t.Parallel()
 	e := newKubeEnv(t, simcluster.Config{})
 	e.login(simcluster.WithTTL(20 * time.Second))
 	e.kubeConfig(freePort(t), e.kubeTunnel("prod", "prod", "hold: 0s"))

@@ -66,6 +66,7 @@ func (e *env) startChild(environ []string) (stop func()) {
 // TestKeyringHasTheLocalCA runs agents beside the real keyring of a desktop,
 // which is locked later.
 func TestKeyringHasTheLocalCA(t *testing.T) {
+	t.Parallel()
 	bus := dbustest.Start(t)
 	bus.StartKeyring(t)
 	e := newKubeEnv(t, simcluster.Config{})
@@ -104,6 +105,7 @@ func (s silentSecrets) Get(string, string) (dbus.Variant, *dbus.Error) {
 
 // TestKeyringThatNeverAnswers starts an agent beside one.
 func TestKeyringThatNeverAnswers(t *testing.T) {
+	t.Parallel()
 	bus := dbustest.Start(t)
 	s := silentSecrets{make(chan struct{})}
 	t.Cleanup(func() { close(s.end) })

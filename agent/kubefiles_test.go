@@ -56,6 +56,7 @@ func (e *env) awaitKubeconfig() []byte {
 // TestLocalCAInKeychain has the key of the local CA in a keychain, or in a file
 // where that cannot be, and clients that see no difference.
 func TestLocalCAInKeychain(t *testing.T) {
+	t.Parallel()
 	tests := map[string]struct {
 		err        error
 		inKeychain bool
@@ -138,6 +139,7 @@ func (k *silentKeychain) Set(context.Context, secrets.Key, secrets.Secret) error
 // TestStartWaitsForNoKeychain starts an agent that has to make its local CA,
 // with a keychain that does not answer.
 func TestStartWaitsForNoKeychain(t *testing.T) {
+	t.Parallel()
 	e := newKubeEnv(t, simcluster.Config{})
 	e.login()
 	item, port := e.pgTunnel("pg")

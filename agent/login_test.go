@@ -26,20 +26,18 @@ import (
 	"berth/internal/simcluster"
 )
 
-// withTSH makes a fake tsh the first in PATH: this test binary by that name.
+// withTSH has the config that is written next name a fake tsh: this test binary
+// by that name.
 func (e *env) withTSH() {
 	e.t.Helper()
 	exe, err := os.Executable()
 	if err != nil {
 		e.t.Fatal(err)
 	}
-	dir := e.t.TempDir()
-	if err := os.Symlink(exe, filepath.Join(dir, "tsh")); err != nil {
+	e.tsh = filepath.Join(e.t.TempDir(), "tsh")
+	if err := os.Symlink(exe, e.tsh); err != nil {
 		e.t.Fatal(err)
 	}
-	e.t.Setenv("PATH", dir+string(os.PathListSeparator)+os.Getenv("PATH"))
-	e.t.Setenv("BERTH_FAKE_TSH_KEY", "ecdsa")
-	e.t.Setenv("GORACE", "atexit_sleep_ms=0")
 }
 
 // person is a front end with somebody at it.
@@ -116,6 +114,7 @@ func loginEnv(t *testing.T, cfg simcluster.Config) (e *env, start client.LoginSt
 }
 
 func TestLoginWakesTheTunnels(t *testing.T) {
+	t.Parallel()
 	e, start := loginEnv(t, simcluster.Config{Users: []simcluster.User{{Name: "alice", Password: "hunter2-secret", OTP: "123456"}}})
 	p := e.sit(t.Context(), start, "hunter2-secret", "123456")
 	if err := p.result(t); err != nil {
@@ -145,6 +144,7 @@ func TestLoginWakesTheTunnels(t *testing.T) {
 }
 
 func TestLoginIsJoined(t *testing.T) {
+	t.Parallel()
 	e, start := loginEnv(t, simcluster.Config{})
 	first := e.sit(t.Context(), start)
 	if ev := first.next(t); ev.Kind != state.LoginPassword {
@@ -168,6 +168,7 @@ func TestLoginIsJoined(t *testing.T) {
 }
 
 func TestLoginEndsWithItsLastPerson(t *testing.T) {
+	t.Parallel()
 	e, start := loginEnv(t, simcluster.Config{})
 	leaving, cancel := context.WithCancel(t.Context())
 	first := e.sit(leaving, start)
@@ -199,6 +200,7 @@ func TestLoginEndsWithItsLastPerson(t *testing.T) {
 }
 
 func TestLoginByHandMeanwhile(t *testing.T) {
+	t.Parallel()
 	e, start := loginEnv(t, simcluster.Config{})
 	p := e.sit(t.Context(), start)
 	p.next(t)
@@ -210,6 +212,7 @@ func TestLoginByHandMeanwhile(t *testing.T) {
 }
 
 func TestLoginIsInTheSnapshot(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t, simcluster.Config{Connectors: okta})
 	e.withTSH()
 	e.login(simcluster.WithTTL(-time.Hour), viaOkta)
@@ -235,6 +238,7 @@ func TestLoginIsInTheSnapshot(t *testing.T) {
 }
 
 func TestLoginWithoutTSH(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
 	e.config()
 	raw, err := os.ReadFile(e.p.Config)
@@ -253,6 +257,7 @@ func TestLoginWithoutTSH(t *testing.T) {
 }
 
 func TestLoginTargetsThatAreNone(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
 	e.config()
 	e.start()

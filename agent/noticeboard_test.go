@@ -17,6 +17,7 @@ import (
 // tunnel and in a notice, which goes when it hangs up and stays away when it
 // was dismissed.
 func TestWaitingClientIsTold(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
 	e.login(simcluster.WithTTL(-1))
 	item, port := e.pgTunnel("pg")

@@ -9,6 +9,7 @@ import (
 // TestStormIsDrawnLessOften: the pause between snapshots grows while changes
 // keep coming, and is short again after a calm.
 func TestStormIsDrawnLessOften(t *testing.T) {
+	t.Parallel()
 	p := &publisher{changed: wake.NewSignal()}
 	pause := publishPause
 	for range 10 {

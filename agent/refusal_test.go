@@ -76,6 +76,7 @@ func detail(err error) string {
 // refuses the person, with the lock's message once a login was told it, and goes
 // by itself.
 func TestLockedUser(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t, twoDatabases)
 	e.withTSH()
 	e.login()
@@ -111,6 +112,7 @@ func TestLockedUser(t *testing.T) {
 // TestLockEndsByItself: no login is needed, and the first client after it gets
 // through.
 func TestLockEndsByItself(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t, twoDatabases)
 	e.login()
 	port := e.twoTunnels()
@@ -126,6 +128,7 @@ func TestLockEndsByItself(t *testing.T) {
 
 // TestLockEndsUnnoticed: nobody connects, and the error does not outlive the lock.
 func TestLockEndsUnnoticed(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t, twoDatabases)
 	e.login()
 	port := e.twoTunnels()
@@ -142,6 +145,7 @@ func TestLockEndsUnnoticed(t *testing.T) {
 }
 
 func TestDeletedUser(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t, twoDatabases)
 	e.login()
 	port := e.twoTunnels()
@@ -154,6 +158,7 @@ func TestDeletedUser(t *testing.T) {
 
 // TestUserCARotated: the session's problem has the way out; what can go on does.
 func TestUserCARotated(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t, twoDatabases)
 	e.withTSH()
 	e.login()
@@ -191,6 +196,7 @@ func TestUserCARotated(t *testing.T) {
 // TestHostCARotated: tunnels serve on, and the problem says why nothing can be
 // listed.
 func TestHostCARotated(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t, twoDatabases)
 	e.withTSH()
 	e.login()

@@ -43,6 +43,7 @@ func (e *env) noSecretsTold(secrets ...string) {
 }
 
 func TestRenewsUnaskedByStoredPassword(t *testing.T) {
+	t.Parallel()
 	e, k := rememberEnv(t, simcluster.Config{}, "auto")
 	p := e.sit(t.Context(), client.LoginStart{Remember: true}, "alice-password")
 	if err := p.result(t); err != nil || !k.Has(secrets.Password) {
@@ -61,6 +62,7 @@ func TestRenewsUnaskedByStoredPassword(t *testing.T) {
 }
 
 func TestWrongStoredPasswordIsTriedOnce(t *testing.T) {
+	t.Parallel()
 	e, k := rememberEnv(t, simcluster.Config{}, "ask")
 	if err := e.sit(t.Context(), client.LoginStart{Remember: true}, "alice-password").result(t); err != nil {
 		t.Fatal(err)
@@ -85,6 +87,7 @@ func TestWrongStoredPasswordIsTriedOnce(t *testing.T) {
 }
 
 func TestMistypedPasswordIsNotStored(t *testing.T) {
+	t.Parallel()
 	e, k := rememberEnv(t, simcluster.Config{}, "ask")
 	if err := e.sit(t.Context(), client.LoginStart{Remember: true}, "mistyped").result(t); err == nil {
 		t.Fatal("logged in with a mistyped password")
@@ -98,6 +101,7 @@ func TestMistypedPasswordIsNotStored(t *testing.T) {
 }
 
 func TestStoredSeedAnswers(t *testing.T) {
+	t.Parallel()
 	const uri = "otpauth://totp/x?period=300&secret=GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"
 	seed, err := secrets.ParseSeed(uri)
 	if err != nil {
@@ -138,6 +142,7 @@ func TestStoredSeedAnswers(t *testing.T) {
 }
 
 func TestWhatCannotBeRemembered(t *testing.T) {
+	t.Parallel()
 	e, k := rememberEnv(t, simcluster.Config{Connectors: okta}, "ask", viaOkta)
 	tests := []struct {
 		name  string
@@ -168,6 +173,7 @@ func TestWhatCannotBeRemembered(t *testing.T) {
 
 // TestKeychainIsLeftAlone: it is asked only for what is known to be there.
 func TestKeychainIsLeftAlone(t *testing.T) {
+	t.Parallel()
 	e, k := rememberEnv(t, simcluster.Config{}, "ask")
 	if err := e.sit(t.Context(), client.LoginStart{Renew: true}, "alice-password").result(t); err != nil {
 		t.Fatal(err)
@@ -178,6 +184,7 @@ func TestKeychainIsLeftAlone(t *testing.T) {
 }
 
 func TestSeedDoesNotPrint(t *testing.T) {
+	t.Parallel()
 	start := ipc.LoginStart{Proxy: "p:443", User: "alice", Remember: true, TOTPSeed: "GEZDGNBVGY3TQOJQ"}
 	var out strings.Builder
 	fmt.Fprintf(&out, "%v %+v %#v %s", start, start, start, start)

@@ -84,6 +84,7 @@ func (e *env) profile() state.Profile {
 }
 
 func TestRenewWhileValid(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
 	e.withTSH()
 	e.login(simcluster.WithTTL(time.Hour))
@@ -130,6 +131,7 @@ func (e *env) nothingStaged() {
 }
 
 func TestFailedRenewalChangesNothing(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
 	e.withTSH()
 	e.login(simcluster.WithTTL(time.Hour))
@@ -174,6 +176,7 @@ func (e *env) tree() string {
 }
 
 func TestRenewsUnasked(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t, simcluster.Config{Connectors: okta})
 	e.withTSH()
 	e.login(simcluster.WithTTL(16*time.Minute), viaOkta)
@@ -203,6 +206,7 @@ func (e *env) startSession() time.Time {
 }
 
 func TestDismissedIsNotAskedAgain(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t, simcluster.Config{Connectors: okta})
 	e.withTSH()
 	browser, opened := testBrowser(t, e, false)
@@ -234,6 +238,7 @@ func TestDismissedIsNotAskedAgain(t *testing.T) {
 }
 
 func TestPasswordIsNotAskedUnasked(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
 	e.withTSH()
 	e.login(simcluster.WithTTL(30 * time.Second))
@@ -250,6 +255,7 @@ func TestPasswordIsNotAskedUnasked(t *testing.T) {
 }
 
 func TestSnooze(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
 	e.login(simcluster.WithTTL(10 * time.Minute))
 	e.profileConfig("renew: {mode: ask, before: 23h}")
@@ -275,6 +281,7 @@ func TestSnooze(t *testing.T) {
 }
 
 func TestCarriesOverWhatTheSessionHad(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t, simcluster.Config{Roles: []simcluster.Role{{Name: "access"}, {Name: "dba"}}})
 	if _, err := e.sim.AddLeaf("leaf.test"); err != nil {
 		t.Fatal(err)

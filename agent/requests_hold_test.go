@@ -62,6 +62,7 @@ func (e *env) result(of <-chan error) error {
 
 // One login serves every assume that is held, and the held client of a tunnel.
 func TestAssumeIsHeldForALogin(t *testing.T) {
+	t.Parallel()
 	e, port, dba, brief := endedEnv(t)
 	time.Sleep(300 * time.Millisecond) // whatever comes of the session's end comes at once
 	for _, r := range e.snapshot().Requests {
@@ -114,6 +115,7 @@ func TestAssumeIsHeldForALogin(t *testing.T) {
 }
 
 func TestNobodyLogsInForAnAssume(t *testing.T) {
+	t.Parallel()
 	e, _, dba, _ := endedEnv(t)
 	began := time.Now()
 	err := e.result(e.assuming(client.Assume{ID: dba, Hold: new(1200 * time.Millisecond)}))
@@ -132,6 +134,7 @@ func TestNobodyLogsInForAnAssume(t *testing.T) {
 
 // Whoever cancels the login, or may not log in, is not left waiting.
 func TestLoginForAnAssumeComesToNothing(t *testing.T) {
+	t.Parallel()
 	e, _, dba, _ := endedEnv(t)
 	held := e.assuming(client.Assume{ID: dba})
 	e.await("it to be held", func(s state.Snapshot) bool { return len(s.Profiles[0].HeldRequests) == 1 })
@@ -148,6 +151,7 @@ func TestLoginForAnAssumeComesToNothing(t *testing.T) {
 }
 
 func TestTunnelThatHoldsNobodyHoldsNoAssume(t *testing.T) {
+	t.Parallel()
 	e, _, dba, _ := endedEnv(t)
 	tun, _ := e.pgTunnel("impatient", "hold: 0s")
 	e.config(tun)
@@ -162,6 +166,7 @@ func TestTunnelThatHoldsNobodyHoldsNoAssume(t *testing.T) {
 
 // An agent that stops does not wait for a login.
 func TestAgentStopsWithAHeldAssume(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t, requestsConfig())
 	e.login(simcluster.WithTTL(time.Second))
 	e.config()
@@ -180,6 +185,7 @@ func TestAgentStopsWithAHeldAssume(t *testing.T) {
 // Requests that are assumed at once come one after the other: no cert is made
 // from one that lacks the others' roles.
 func TestAssumesAtOnce(t *testing.T) {
+	t.Parallel()
 	e, port := requestsEnv(t)
 	dba, brief := e.approved("dba"), e.approved("brief")
 	held := []<-chan error{
@@ -195,6 +201,7 @@ func TestAssumesAtOnce(t *testing.T) {
 
 // A rule is followed for what was approved while nobody was logged in.
 func TestRuleIsFollowedAfterTheLogin(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t, requestsConfig())
 	e.login(simcluster.WithTTL(4 * time.Second))
 	tun, port := e.pgTunnel("pg")
@@ -219,6 +226,7 @@ func TestRuleIsFollowedAfterTheLogin(t *testing.T) {
 // Right after a logout by hand the agent still believes in the session; the
 // assume finds out, and is held all the same.
 func TestAssumeRightAfterALogout(t *testing.T) {
+	t.Parallel()
 	e, port := requestsEnv(t)
 	id := e.approved("dba")
 	if err := os.RemoveAll(e.home); err != nil {

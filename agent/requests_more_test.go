@@ -17,6 +17,7 @@ import (
 
 // What is asked for later, and for a while, can be had then and no earlier.
 func TestRequestForLater(t *testing.T) {
+	t.Parallel()
 	cfg := requestsConfig()
 	cfg.Roles[0].Request.MaxDuration = 48 * time.Hour
 	e := newEnv(t, cfg)
@@ -53,6 +54,7 @@ func TestRequestForLater(t *testing.T) {
 // Whoever sees a request and may neither review it nor set its state is told so,
 // and where those go who may; he is not asked again.
 func TestWhoMayDecideNothing(t *testing.T) {
+	t.Parallel()
 	cfg := requestsConfig()
 	cfg.Roles[0].Review, cfg.Roles[0].RequestVerbs = nil, []string{"list", "read"}
 	e := newEnv(t, cfg)
@@ -71,6 +73,7 @@ func TestWhoMayDecideNothing(t *testing.T) {
 
 // A request that goes while its notification is up: the click says so.
 func TestAssumeOfWhatIsGone(t *testing.T) {
+	t.Parallel()
 	e, port := requestsEnv(t)
 	id := e.approved("dba")
 	e.sim.DeleteAccessRequest(id)
@@ -84,6 +87,7 @@ func TestAssumeOfWhatIsGone(t *testing.T) {
 // The refusal that a client of the database or of Kubernetes gets carries the
 // command that asks for access.
 func TestRefusalsCarryTheCommand(t *testing.T) {
+	t.Parallel()
 	cfg := requestsConfig()
 	cfg.Roles[0].NoKubes, cfg.Roles[0].Request.Roles = true, []string{"dba"}
 	cfg.Kubes = []simcluster.Kube{{Name: "prod"}}

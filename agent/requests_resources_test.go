@@ -18,6 +18,7 @@ import (
 // A request for a resource is asked for from the refusal, and gives access to
 // that resource alone: for one tunnel, or for the whole session.
 func TestRequestForAResource(t *testing.T) {
+	t.Parallel()
 	cfg := requestsConfig()
 	cfg.Roles[0].Request.SearchAsRoles = []string{"dba"}
 	e := newEnv(t, cfg)
@@ -86,6 +87,7 @@ func TestRequestForAResource(t *testing.T) {
 // What two requests would cost is told together: the session's earlier end, and
 // the tunnels that it leaves without access.
 func TestCostsAreToldTogether(t *testing.T) {
+	t.Parallel()
 	e, _ := requestsEnv(t)
 	req, err := types.NewAccessRequestWithResources("7c1f", "alice", []string{"brief"}, []types.ResourceID{
 		{ClusterName: e.sim.Name(), Kind: types.KindDatabase, Name: "secret"},

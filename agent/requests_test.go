@@ -160,6 +160,7 @@ func wantCode(t *testing.T, err error, code ipc.Code, text string) {
 }
 
 func TestAssumeForTheSession(t *testing.T) {
+	t.Parallel()
 	e, port := requestsEnv(t)
 	c := e.client()
 	old := e.mustPG(port)
@@ -206,6 +207,7 @@ func TestAssumeForTheSession(t *testing.T) {
 }
 
 func TestAssumeForOneTunnel(t *testing.T) {
+	t.Parallel()
 	e, port := requestsEnv(t, "access: {on_drop: close}")
 	c := e.client()
 	id := e.approved("dba")
@@ -247,6 +249,7 @@ func TestAssumeForOneTunnel(t *testing.T) {
 }
 
 func TestTunnelsGrantOutlivesTheAgent(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t, requestsConfig())
 	e.login()
 	tun, port := e.pgTunnel("pg")
@@ -271,6 +274,7 @@ func TestTunnelsGrantOutlivesTheAgent(t *testing.T) {
 }
 
 func TestWhatCannotBeAssumed(t *testing.T) {
+	t.Parallel()
 	e, _ := requestsEnv(t)
 	c := e.client()
 	put := func(user, reason string, s types.RequestState) string {
@@ -308,6 +312,7 @@ func TestWhatCannotBeAssumed(t *testing.T) {
 }
 
 func TestReviews(t *testing.T) {
+	t.Parallel()
 	e, _ := requestsEnv(t)
 	c := e.client()
 	decide := func(id string) (state.Request, error) { return c.DecideRequest(t.Context(), id, true, "fine") }
@@ -331,6 +336,7 @@ func TestReviews(t *testing.T) {
 }
 
 func TestCreateAndWatch(t *testing.T) {
+	t.Parallel()
 	e, _ := requestsEnv(t)
 	c := e.client()
 	able, err := c.RequestAbilities(t.Context(), "", nil)
@@ -381,6 +387,7 @@ func TestCreateAndWatch(t *testing.T) {
 }
 
 func TestRuleAssumes(t *testing.T) {
+	t.Parallel()
 	e, port := requestsEnv(t, "access: {auto_assume: [{roles: [dba], tunnel: pg}]}")
 	e.sim.PutAccessRequest(simcluster.AccessRequest{ID: "wide", User: "alice", Roles: []string{"dba", "brief"}, State: types.RequestState_APPROVED})
 	id := e.sim.PutAccessRequest(simcluster.AccessRequest{User: "alice", Roles: []string{"dba"}})
@@ -398,6 +405,7 @@ func TestRuleAssumes(t *testing.T) {
 }
 
 func TestRefusalNamesTheRequest(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t, requestsConfig())
 	e.login()
 	tun, _ := e.pgTunnel("secret")
@@ -411,6 +419,7 @@ func TestRefusalNamesTheRequest(t *testing.T) {
 }
 
 func TestLoggedOutAssume(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t, requestsConfig())
 	e.config()
 	e.start()
@@ -426,6 +435,7 @@ func TestLoggedOutAssume(t *testing.T) {
 
 // What the session may not even see, a tunnel with a request's roles reaches.
 func TestTunnelReachesWhatTheSessionDoesNotSee(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t, requestsConfig())
 	e.login()
 	tun, port := e.pgTunnel("secret")
@@ -446,6 +456,7 @@ func TestTunnelReachesWhatTheSessionDoesNotSee(t *testing.T) {
 }
 
 func TestHooksRun(t *testing.T) {
+	t.Parallel()
 	testneeds.Unix(t, "the hook of this test is cp")
 	out := filepath.Join(t.TempDir(), "event")
 	e, _ := requestsEnv(t, fmt.Sprintf("access: {hooks: [{on: [denied], run: [cp, /dev/stdin, %q]}]}", out))

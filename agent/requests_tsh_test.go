@@ -56,6 +56,7 @@ func (e *env) awaitNoPrivateHome(when string) {
 // A tunnel that tsh carries gets the roles of a request alone, too: its tsh runs
 // in a private home, which goes when the roles do.
 func TestTunnelThroughTSHHasRolesAlone(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t, requestsConfig())
 	e.withTSH()
 	e.login()
@@ -111,6 +112,7 @@ func TestTunnelThroughTSHHasRolesAlone(t *testing.T) {
 // What only the roles see, tsh reaches as well; and it loses them with the
 // request.
 func TestTunnelThroughTSHLosesItsRequest(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t, requestsConfig())
 	e.withTSH()
 	e.login()

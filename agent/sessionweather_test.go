@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -24,6 +23,7 @@ import (
 // TestManyHeldClientsOneLogin is the morning after: everything was left open
 // overnight, every client reconnects at once, and one login serves them all.
 func TestManyHeldClientsOneLogin(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
 	e.withTSH()
 	e.login(simcluster.WithTTL(-time.Hour))
@@ -81,6 +81,7 @@ func TestManyHeldClientsOneLogin(t *testing.T) {
 // TestProxyAwayIsOneProblem: a proxy that is away is the cluster's trouble, not
 // that of each of its tunnels, and it goes by itself.
 func TestProxyAwayIsOneProblem(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
 	e.login()
 	var items []string
@@ -124,6 +125,7 @@ func TestProxyAwayIsOneProblem(t *testing.T) {
 // machine slept, or the network is another one. The first client after it gets
 // through.
 func TestConnectionsThatDiedInTheSleep(t *testing.T) {
+	t.Parallel()
 	for _, kind := range []osevents.Kind{osevents.Woke, osevents.NetworkChanged, osevents.ClockChanged} {
 		t.Run(strings.ReplaceAll(kind.String(), " ", "_"), func(t *testing.T) {
 			e := newEnv(t, simcluster.Config{})
@@ -147,6 +149,7 @@ func TestConnectionsThatDiedInTheSleep(t *testing.T) {
 }
 
 func TestClockDiffers(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		name   string
 		server time.Duration // how far its clock is ahead of ours
@@ -184,6 +187,7 @@ func TestClockDiffers(t *testing.T) {
 // TestLoginWithAClockBehind: the session that a login brings begins in the
 // future, and both the login and the tunnel say which clock is wrong.
 func TestLoginWithAClockBehind(t *testing.T) {
+	t.Parallel()
 	e, start := loginEnv(t, simcluster.Config{})
 	e.sim.Faults().ClockOffset(5 * time.Minute)
 	err := e.sit(t.Context(), start, "alice-password").result(t)
@@ -198,8 +202,10 @@ func TestLoginWithAClockBehind(t *testing.T) {
 // TestExpiryInTheMiddle: what becomes of an open connection when its session
 // ends is the cluster's to say, and berth adds nothing to it.
 func TestExpiryInTheMiddle(t *testing.T) {
+	t.Parallel()
 	for _, cut := range []bool{false, true} {
 		t.Run(fmt.Sprintf("disconnect_expired_cert_%v", cut), func(t *testing.T) {
+			t.Parallel()
 			e := newEnv(t, simcluster.Config{DisconnectExpiredCert: cut})
 			e.login(simcluster.WithTTL(4 * time.Second))
 			item, port := e.pgTunnel("pg")
@@ -259,20 +265,18 @@ func TestLoginsThatCannotBe(t *testing.T) {
 				}
 			}
 		}, "cannot log in"},
-		{"tsh_hangs_up", func(t *testing.T, _ *env) func() {
-			script(t, "exit 3")
-			return func() {}
+		{"tsh_hangs_up", func(t *testing.T, e *env) func() {
+			return e.script("exit 3")
 		}, "failed"},
-		{"tsh_prints_rubbish", func(t *testing.T, _ *env) func() {
-			script(t, `head -c 100000 /dev/urandom; head -c 100000 /dev/urandom >&2; exit 1`)
-			return func() {}
+		{"tsh_prints_rubbish", func(t *testing.T, e *env) func() {
+			return e.script(`head -c 100000 /dev/urandom; head -c 100000 /dev/urandom >&2; exit 1`)
 		}, "failed"},
-		{"tsh_is_killed", func(t *testing.T, _ *env) func() {
-			script(t, "kill -9 $$")
-			return func() {}
+		{"tsh_is_killed", func(t *testing.T, e *env) func() {
+			return e.script("kill -9 $$")
 		}, "failed"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			e := newEnv(t, simcluster.Config{})
 			e.withTSH()
 			e.login(simcluster.WithTTL(-time.Hour))
@@ -280,7 +284,6 @@ func TestLoginsThatCannotBe(t *testing.T) {
 			e.config(item)
 			e.start()
 			e.awaitState("pg", state.TunnelWaitingForLogin)
-			path := os.Getenv("PATH")
 			mend := test.spoil(t, e)
 			start := client.LoginStart{Proxy: e.sim.ProxyAddr(), User: "alice"}
 			var told *client.Error
@@ -288,7 +291,6 @@ func TestLoginsThatCannotBe(t *testing.T) {
 				t.Errorf("Login = %v, want %q in it", err, test.want)
 			}
 			mend()
-			t.Setenv("PATH", path)
 			if err := e.sit(t.Context(), start, "alice-password").result(t); err != nil {
 				t.Errorf("after it is mended: %v", err)
 			}
@@ -298,20 +300,27 @@ func TestLoginsThatCannotBe(t *testing.T) {
 	}
 }
 
-// script makes a shell script the tsh in PATH.
-func script(t *testing.T, body string) {
-	t.Helper()
-	dir := t.TempDir()
+// script puts a shell script in the fake tsh's place until mend is called.
+func (e *env) script(body string) (mend func()) {
+	e.t.Helper()
 	text := "#!/bin/sh\nif [ \"$1\" = version ]; then echo 'Teleport v16.0.0 git: go1.22'; exit 0; fi\n" + body + "\n"
-	if err := os.WriteFile(filepath.Join(dir, "tsh"), []byte(text), 0o700); err != nil {
-		t.Fatal(err)
+	if err := os.Rename(e.tsh, e.tsh+".real"); err != nil {
+		e.t.Fatal(err)
 	}
-	t.Setenv("PATH", dir+string(os.PathListSeparator)+os.Getenv("PATH"))
+	if err := os.WriteFile(e.tsh, []byte(text), 0o700); err != nil {
+		e.t.Fatal(err)
+	}
+	return func() {
+		if err := os.Rename(e.tsh+".real", e.tsh); err != nil {
+			e.t.Error(err)
+		}
+	}
 }
 
 // TestUnaskedBrowserFails: an unasked login whose page cannot be opened is left
 // to the person.
 func TestUnaskedBrowserFails(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t, simcluster.Config{Connectors: okta})
 	e.withTSH()
 	e.login(simcluster.WithTTL(40*time.Second), viaOkta)
@@ -328,6 +337,7 @@ func TestUnaskedBrowserFails(t *testing.T) {
 // TestCallbackPortsTaken: tsh takes a free port for its callback, so a crowded
 // loopback is no trouble of a login's.
 func TestCallbackPortsTaken(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t, simcluster.Config{Connectors: okta})
 	e.withTSH()
 	for range 200 {
@@ -351,6 +361,7 @@ func TestCallbackPortsTaken(t *testing.T) {
 // TestClientsOfTheFirstMoment: clients that come while the agent, just started,
 // is not yet sure of what it read in the homes are not turned away.
 func TestClientsOfTheFirstMoment(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
 	item, port := e.pgTunnel("pg")
 	e.config(item)

@@ -20,6 +20,7 @@ import (
 // TestStrangersBreakNoTunnel: what does not speak the tunnel's protocol meets with
 // a hang-up or an error, and the tunnel stays as it is.
 func TestStrangersBreakNoTunnel(t *testing.T) {
+	t.Parallel()
 	protocols := []string{"postgres", "mysql", "redis", "mongodb", "cassandra", "elasticsearch"}
 	cfg := simcluster.Config{}
 	for _, p := range protocols {

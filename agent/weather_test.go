@@ -29,6 +29,7 @@ var errDenied = trace.AccessDenied("access denied to perform action")
 // TestOneStalledTunnel stalls one database among thirty; the clients of the
 // other twenty-nine see no error.
 func TestOneStalledTunnel(t *testing.T) {
+	t.Parallel()
 	const tunnels = 30
 	cfg := simcluster.Config{}
 	for i := range tunnels {
@@ -83,6 +84,7 @@ func TestOneStalledTunnel(t *testing.T) {
 }
 
 func TestManyClientsAtOnce(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
 	e.login()
 	item, port := e.pgTunnel("pg")
@@ -119,6 +121,7 @@ func TestManyClientsAtOnce(t *testing.T) {
 // TestUnknownServiceHangsUp covers a database that vanishes after its cert was
 // minted: Teleport then hangs up without a word, and berth says so.
 func TestUnknownServiceHangsUp(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
 	e.login()
 	item, port := e.pgTunnel("pg")
@@ -136,6 +139,7 @@ func TestUnknownServiceHangsUp(t *testing.T) {
 }
 
 func TestExpiryIsNoticed(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
 	e.login(simcluster.WithTTL(4 * time.Second))
 	item, _ := e.pgTunnel("pg")
@@ -156,6 +160,7 @@ func TestExpiryIsNoticed(t *testing.T) {
 // TestDrain checks that a stop lets an open connection go on for the grace
 // period and that new ones are refused meanwhile.
 func TestDrain(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
 	e.login()
 	item, port := e.pgTunnel("pg")
@@ -223,6 +228,7 @@ func anyStopped(s *memory.Store, rounds int) bool {
 // tunnels, at moments nobody chose, and checks that the config and the saved
 // state can be read afterwards and that a new agent starts.
 func TestKilledWhileWriting(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
 	e.config()
 	for round := range 8 {
@@ -272,6 +278,7 @@ func TestKilledWhileWriting(t *testing.T) {
 }
 
 func TestSavedStateSetAside(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
 	e.config()
 	if err := os.WriteFile(e.p.StateFile, []byte(`{"stopped": [`), 0o600); err != nil {
@@ -290,6 +297,7 @@ func TestSavedStateSetAside(t *testing.T) {
 // TestCancelRequestIsNoFailure cancels a query the way psql does on Ctrl-C: on
 // a connection of its own that the server closes without an answer.
 func TestCancelRequestIsNoFailure(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
 	e.login()
 	item, port := e.pgTunnel("pg")

@@ -13,6 +13,7 @@ import (
 
 // TestWhyAClientWaited is the whole way: a held client, the login, the words.
 func TestWhyAClientWaited(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
 	item, port := e.pgTunnel("pg")
 	e.config(item)
