@@ -21,6 +21,7 @@ import (
 // Real clients see the version of the database behind the tunnel: they tell
 // MySQL and MariaDB apart by it.
 func TestMySQLClientsSeeTheDatabasesVersion(t *testing.T) {
+	t.Parallel()
 	const release = "5.5.5-10.11.6-MariaDB-1" // as MariaDB greets
 	e := newEnv(t, simcluster.Config{Databases: []simcluster.Database{
 		{Name: "my", Protocol: "mysql", Backend: &simdb.MySQL{Release: release}},

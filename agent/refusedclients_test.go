@@ -14,6 +14,7 @@ import (
 // TestServersWordsAreSeen: what the other side says to a client that it refuses is
 // in the history, for real clients, and a problem when it repeats.
 func TestServersWordsAreSeen(t *testing.T) {
+	t.Parallel()
 	const denied = "1 client was refused by Teleport: access to db denied. User does not have permissions. Confirm database user and name."
 	cfg := simcluster.Config{
 		Roles: []simcluster.Role{{
