@@ -30,7 +30,7 @@ type kubeConnection struct {
 
 // kubectl is the usual client's command for a tunnel.
 func kubectl(path, tunnel string) []string {
-	return []string{"kubectl", "--kubeconfig", path, "--context", kubeconfig.ContextName(tunnel)}
+	return []string{"kubectl", "--kubeconfig", path, "--context", kubeconfig.ContextIn(path, tunnel)}
 }
 
 // serverURL is what berth's kubeconfig has clients of the tunnel call. The agent
@@ -72,7 +72,7 @@ func (kubeCommands) printURL(a *app, t state.Tunnel, o urlOptions) error {
 		return err
 	}
 	c := kubeConnection{
-		Name: t.Name, Protocol: "kubernetes", Kubeconfig: path, Context: kubeconfig.ContextName(t.Name),
+		Name: t.Name, Protocol: "kubernetes", Kubeconfig: path, Context: kubeconfig.ContextIn(path, t.Name),
 		Formats: map[string]string{
 			string(db.URL): serverURL(path, t),
 			string(db.Env): "export KUBECONFIG=" + shell.Quote(path),

@@ -42,11 +42,13 @@ func loopbackHost(hostport string) bool {
 	if h, _, err := net.SplitHostPort(hostport); err == nil {
 		host = h
 	}
-	host = strings.ToLower(strings.Trim(host, "[]"))
+	host = strings.TrimSuffix(strings.ToLower(strings.Trim(host, "[]")), ".")
 	if ip := net.ParseIP(host); ip != nil {
 		return ip.IsLoopback()
 	}
-	return host == "localhost" || host == Domain || ours(host)
+	// No DNS answers for names below localhost: front ends such as Tauri's call
+	// themselves so.
+	return host == "localhost" || strings.HasSuffix(host, ".localhost") || host == Domain || ours(host)
 }
 
 // foreign reports whether an Origin is that of a web page from elsewhere.

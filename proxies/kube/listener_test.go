@@ -142,6 +142,7 @@ func TestWebPagesAreRefused(t *testing.T) {
 		"localhost_page":   {http.MethodPost, "", map[string]string{"Origin": "http://localhost:8001", "Sec-Fetch-Site": "same-origin"}, 200},
 		"another_port":     {http.MethodPost, "localhost:1", map[string]string{"Origin": "http://localhost:8001", "Sec-Fetch-Site": "same-site"}, 200},
 		"ipv6_page":        {http.MethodPost, "", map[string]string{"Origin": "http://[::1]:8001"}, 200},
+		"tauri":            {http.MethodPost, "", map[string]string{"Origin": "http://tauri.localhost", "Sec-Fetch-Site": "cross-site"}, 200},
 		"no_origin":        {http.MethodPost, "", map[string]string{"Origin": "null"}, 200},
 		"file":             {http.MethodPost, "", map[string]string{"Origin": "file://", "Sec-Fetch-Site": "cross-site"}, 200},
 		"electron":         {http.MethodPost, "", map[string]string{"Origin": "app://lens", "Sec-Fetch-Site": "cross-site"}, 200},

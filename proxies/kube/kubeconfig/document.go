@@ -102,12 +102,7 @@ func Select(data []byte, tunnel string) ([]byte, error) {
 	if len(contexts) == 0 {
 		return nil, fmt.Errorf("%w: %s", errNoContext, name)
 	}
-	current := contexts[0]
-	for _, wanted := range []string{name, text(get(doc, "current-context"))} { // the last one there is counts
-		if i := slices.IndexFunc(contexts, func(e *yaml.Node) bool { return text(get(e, "name")) == wanted }); i >= 0 {
-			current = contexts[i]
-		}
-	}
+	current := usual(doc, contexts, name)
 	out := mapping("apiVersion", scalar("v1"), "kind", scalar("Config"))
 	for _, part := range []struct{ list, name string }{
 		{"clusters", name}, {"users", text(get(get(current, "context"), "user"))},
@@ -119,6 +114,35 @@ func Select(data []byte, tunnel string) ([]byte, error) {
 	put(out, "contexts", &yaml.Node{Kind: yaml.SequenceNode, Content: contexts})
 	put(out, "current-context", scalar(text(get(current, "name"))))
 	return encode(out), nil
+}
+
+// usual returns the entry of a cluster's contexts that a client is to use: the
+// current one, else the one that berth made, else any.
+func usual(doc *yaml.Node, contexts []*yaml.Node, name string) *yaml.Node {
+	for _, wanted := range []string{text(get(doc, "current-context")), name} {
+		if i := slices.IndexFunc(contexts, func(e *yaml.Node) bool { return text(get(e, "name")) == wanted }); i >= 0 {
+			return contexts[i]
+		}
+	}
+	return contexts[0]
+}
+
+// ContextIn returns the name of the tunnel's context in berth's own kubeconfig at
+// path, where other programs may have given it another.
+func ContextIn(path, tunnel string) string {
+	name := ContextName(tunnel)
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return name // it is written with the first tunnel
+	}
+	doc, err := parse(data)
+	if err != nil {
+		return name
+	}
+	if contexts := contextsOf(doc, name); len(contexts) > 0 {
+		return text(get(usual(doc, contexts, name), "name"))
+	}
+	return name
 }
 
 // Contexts returns the contexts of a kubeconfig that Marshal made, without
