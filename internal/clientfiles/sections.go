@@ -45,6 +45,8 @@ var myCnf = sections{
 // sectionLine is the line that begins a section.
 var sectionLine = regexp.MustCompile(`(?m)^\[[^\]\n]+\]`)
 
+var comment = regexp.MustCompile(`(?m)^#.*\n`)
+
 // The comments around an entry.
 const (
 	beginMark = "# berth: begin "
@@ -146,7 +148,7 @@ func (f sections) put(data []byte, proto db.Protocol, ep db.Endpoint) ([]byte, e
 	if err != nil {
 		return nil, err
 	}
-	text = f.rename(text, ep.TunnelName)
+	text = comment.ReplaceAllString(f.rename(text, ep.TunnelName), "") // they are about other ways to use the text
 	for _, line := range sectionLine.FindAllString(text, -1) {
 		if name := strings.Trim(line, "[]"); slices.Contains(s.names, name) {
 			return nil, fmt.Errorf("section %q: %w", name, ErrTaken)
