@@ -75,7 +75,7 @@ type client struct {
 	command  func(Endpoint) []string      // of the usual client
 	usual    []string                     // the same without what Exec adds; nil means that it adds nothing
 	programs []program                    // those that berth knows
-	refuse   func(Endpoint, Format) error // what a format cannot express
+	refuse   func(Endpoint, Format) error // why a format cannot hold e's names
 }
 
 // Formats returns the formats that p has.
@@ -108,12 +108,33 @@ func (p Protocol) Format(f Format, e Endpoint) (string, error) {
 	if err := e.check(); err != nil {
 		return "", err
 	}
-	if p.client.refuse != nil {
-		if err := p.client.refuse(e, f); err != nil {
-			return "", err
-		}
+	if err := p.refuses(f, e); err != nil {
+		return "", p.elsewhere(err, e)
 	}
 	return text(e), nil
+}
+
+// refuses returns why f cannot hold e's names; nil means that it can.
+func (p Protocol) refuses(f Format, e Endpoint) error {
+	if p.client.refuse == nil {
+		return nil
+	}
+	return p.client.refuse(e, f)
+}
+
+// elsewhere adds the formats that can hold e's names to the reason why one
+// cannot.
+func (p Protocol) elsewhere(reason error, e Endpoint) error {
+	var can []string
+	for _, f := range p.Formats() {
+		if p.refuses(f, e) == nil {
+			can = append(can, string(f))
+		}
+	}
+	if len(can) == 0 {
+		return reason
+	}
+	return fmt.Errorf("%w: choose from %s", reason, strings.Join(can, ", "))
 }
 
 // Env returns the environment, as KEY=VALUE, in which p's usual clients find
@@ -169,14 +190,34 @@ func makeURL(scheme, user string, e Endpoint, path string, query ...string) stri
 	return u.String()
 }
 
-// escapePath escapes one part of a path. A plus is escaped too, as Java's
-// decoder takes it for a space.
-func escapePath(s string) string { return strings.ReplaceAll(url.PathEscape(s), "+", "%2B") }
+// escapePath escapes one part of a path, and no more than it must: Node's pg
+// leaves the escapes of what may stand in a path as they are.
+func escapePath(s string) string {
+	return strings.NewReplacer("%2C", ",", "%3B", ";").Replace(url.PathEscape(s))
+}
 
-// jdbcURL writes jdbc:scheme://host:port/db?query. Some drivers need the slash
-// even without a name after it.
+// percent escapes what is in chars, and the percent sign.
+func percent(s, chars string) string {
+	var b strings.Builder
+	for i := range len(s) {
+		if c := s[i]; c == '%' || strings.IndexByte(chars, c) >= 0 {
+			fmt.Fprintf(&b, "%%%02X", c)
+		} else {
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
+}
+
+// edged reports whether s begins or ends with a space, which many readers of
+// files and URLs trim.
+func edged(s string) bool { return strings.TrimSpace(s) != s }
+
+// jdbcURL writes jdbc:scheme://host:port/db?query for drivers that decode it.
+// Some need the slash even without a name after it. Java's decoder takes a plus
+// for a space.
 func jdbcURL(scheme string, e Endpoint, db string, query ...string) string {
-	s := "jdbc:" + scheme + "://" + e.addr() + "/" + escapePath(db)
+	s := "jdbc:" + scheme + "://" + e.addr() + "/" + strings.ReplaceAll(url.PathEscape(db), "+", "%2B")
 	if q := params("&", query...); q != "" {
 		s += "?" + q
 	}

@@ -35,7 +35,7 @@ var mysql = Protocol{
 	refuse:      refuseMySQL,
 	secure:      secureMySQL,
 	greet:       greetMySQL,
-	client:      mysqlClient("mysql", "sslMode", "DISABLED"),
+	client:      mysqlClient(connectorJ),
 }
 
 // mariadb is what people call a resource whose protocol is mysql.
@@ -52,7 +52,7 @@ var mariadb = Protocol{
 	refuse:      refuseMySQL,
 	secure:      secureMySQL,
 	greet:       greetMySQL,
-	client:      mysqlClient("mariadb", "sslMode", "disable"),
+	client:      mysqlClient(mariadbJDBC),
 }
 
 const mysqlALPN = "teleport-mysql"
@@ -70,21 +70,61 @@ func (p Protocol) ALPNHints(version string) []string {
 	return []string{hint}
 }
 
+// mysqlJDBC is the JDBC driver of MySQL or of MariaDB.
+type mysqlJDBC struct {
+	url    func(Endpoint) string
+	refuse func(Endpoint) error
+}
+
+// connectorJ is MySQL's. It decodes what is escaped, and trims the database's
+// name after that. MariaDB's takes its URLs too and decodes nothing, so only
+// what must be is escaped.
+var connectorJ = mysqlJDBC{
+	url: func(e Endpoint) string {
+		s, user := "jdbc:mysql://"+e.addr()+"/"+percent(e.DBName, "+#?/"), percent(e.DBUser, "+#&")
+		if edged(e.DBUser) {
+			user = strings.ReplaceAll(user, " ", "%20")
+		}
+		return s + "?" + strings.Join(nonEmpty("user", user, "sslMode", "DISABLED"), "&")
+	},
+	refuse: func(e Endpoint) error {
+		if edged(e.DBName) {
+			return fmt.Errorf("a JDBC URL cannot hold the database %q: spaces at its ends are lost", e.DBName)
+		}
+		return nil
+	},
+}
+
+// mariadbJDBC is MariaDB's, which takes everything as it stands.
+var mariadbJDBC = mysqlJDBC{
+	url: func(e Endpoint) string {
+		return "jdbc:mariadb://" + e.addr() + "/" + e.DBName + "?" +
+			strings.Join(nonEmpty("user", e.DBUser, "sslMode", "disable"), "&")
+	},
+	refuse: func(e Endpoint) error {
+		switch {
+		case strings.Contains(e.DBName, "?"):
+			return fmt.Errorf("MariaDB's JDBC URL cannot hold the database %q: a question mark would end it", e.DBName)
+		case strings.Contains(e.DBUser, "&"):
+			return fmt.Errorf("MariaDB's JDBC URL cannot hold the user %q: an ampersand would end it", e.DBUser)
+		}
+		return nil
+	},
+}
+
 // mysqlClient makes the client of MySQL or MariaDB; their JDBC drivers differ.
-func mysqlClient(jdbc, tlsKey, tlsOff string) client {
+func mysqlClient(jdbc mysqlJDBC) client {
 	toURL := func(e Endpoint) string { return makeURL("mysql", e.DBUser, e, e.DBName) }
 	return client{
 		text: map[Format]func(Endpoint) string{
-			URL: toURL,
-			JDBC: func(e Endpoint) string {
-				return jdbcURL(jdbc, e, e.DBName, "user", e.DBUser, tlsKey, tlsOff)
-			},
+			URL:  toURL,
+			JDBC: jdbc.url,
 			DSN: func(e Endpoint) string {
 				user := ""
 				if e.DBUser != "" {
 					user = e.DBUser + "@"
 				}
-				return user + "tcp(" + e.addr() + ")/" + escapePath(e.DBName)
+				return user + "tcp(" + e.addr() + ")/" + percent(e.DBName, "/?") // before 1.8 the driver decoded nothing
 			},
 			MyCnf: myCnf,
 		},
@@ -133,7 +173,10 @@ func mysqlClient(jdbc, tlsKey, tlsOff string) client {
 			})},
 		},
 		refuse: func(e Endpoint, f Format) error {
-			if f == DSN && strings.Contains(e.DBUser, ":") {
+			switch {
+			case f == JDBC:
+				return jdbc.refuse(e)
+			case f == DSN && strings.Contains(e.DBUser, ":"):
 				return fmt.Errorf("a DSN cannot hold the user %q: a colon would begin a password", e.DBUser)
 			}
 			return nil

@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 )
@@ -101,8 +102,14 @@ var pgClient = client{
 		{names: []string{"pgcli"}, clear: []string{"DSN"}},
 	},
 	refuse: func(e Endpoint, f Format) error {
-		if f == PGService && (e.TunnelName == "" || strings.ContainsAny(e.TunnelName, "[]")) {
+		switch {
+		case f != PGService:
+		case e.TunnelName == "" || strings.ContainsAny(e.TunnelName, "[]") || edged(e.TunnelName):
 			return fmt.Errorf("%q cannot name a section of a service file", e.TunnelName)
+		case edged(e.DBUser):
+			return fmt.Errorf("a service file cannot hold the user %q: spaces at its ends are lost", e.DBUser)
+		case edged(e.DBName):
+			return fmt.Errorf("a service file cannot hold the database %q: spaces at its ends are lost", e.DBName)
 		}
 		return nil
 	},
@@ -114,7 +121,7 @@ func postgresURL(e Endpoint) string {
 
 // libpqQuote quotes a value of a libpq connection string.
 func libpqQuote(s string) string {
-	if s != "" && !strings.ContainsAny(s, ` '\`) {
+	if s != "" && !strings.ContainsFunc(s, unicode.IsSpace) && !strings.ContainsAny(s, `'\`) {
 		return s
 	}
 	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(s) + "'"
