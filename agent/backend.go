@@ -69,8 +69,9 @@ func (a *Agent) resources(ctx context.Context, kind state.Kind, clusterName stri
 }
 
 // AddTunnel writes a tunnel to the config, with a port that stays, and starts
-// it. While logged in, a resource the cluster does not list is refused; while
-// logged out it is taken on trust.
+// it. While logged in, a resource the cluster does not list is refused, and the
+// only database user whom one may be is taken; while logged out it is taken on
+// trust.
 func (a *Agent) AddTunnel(ctx context.Context, spec state.TunnelSpec) (state.TunnelSpec, error) {
 	if spec.Cluster == "" {
 		name, err := a.defaultCluster()
@@ -79,12 +80,13 @@ func (a *Agent) AddTunnel(ctx context.Context, spec state.TunnelSpec) (state.Tun
 		}
 		spec.Cluster = name
 	}
-	if err := a.checkResource(ctx, spec); err != nil {
+	spec, err := a.completed(ctx, spec)
+	if err != nil {
 		return state.TunnelSpec{}, err
 	}
 	// The port is chosen under the file's lock: two commands at once must not
 	// choose the same.
-	err := config.Edit(a.opts.Paths.Config, func(d *config.Document) error {
+	err = config.Edit(a.opts.Paths.Config, func(d *config.Document) error {
 		if spec.Port == 0 && !spec.Kind.Info().SharesPort {
 			spec.Port = ports.Derive(d.Config(), spec, proxies.PortBusy)
 		}
@@ -115,16 +117,18 @@ func (a *Agent) defaultCluster() (string, error) {
 	}
 }
 
-func (a *Agent) checkResource(ctx context.Context, spec state.TunnelSpec) error {
+// completed returns a new tunnel with what it lacks, or why it cannot work.
+func (a *Agent) completed(ctx context.Context, spec state.TunnelSpec) (state.TunnelSpec, error) {
 	now := time.Now()
 	f := a.sessions.Discover(ctx, spec.Cluster, now)
 	if !f.Valid(now) || f.Cluster == nil {
-		return a.checkUnknownCluster(spec, f, now)
+		return spec, a.checkUnknownCluster(spec, f, now)
 	}
-	if err := tunnel.Check(ctx, f, spec); err != nil {
-		return a.tunnels.Word(err, spec.Cluster)
+	spec, err := tunnel.Complete(ctx, f, spec)
+	if err != nil {
+		return spec, a.tunnels.Word(err, spec.Cluster)
 	}
-	return nil
+	return spec, nil
 }
 
 // checkUnknownCluster refuses a cluster that no valid session knows: a misspelt

@@ -213,7 +213,7 @@ func (f *front) tellProblem(prefix string, p state.Problem) {
 
 func (f *front) add(ctx context.Context, a Action) {
 	spec := state.TunnelSpec{
-		Name: freeName(a.Resource, f.snapshot.Tunnels), Kind: a.Kind, Cluster: a.Cluster, Resource: a.Resource,
+		Name: freeName(a.Resource, f.snapshot.Tunnels), Kind: a.Kind, Cluster: a.Cluster, Resource: a.Resource, DBUser: a.DBUser,
 	}
 	f.beside(ctx, a, func(ctx context.Context) func() {
 		added, err := f.Agent.AddTunnel(ctx, spec)

@@ -100,6 +100,7 @@ type Action struct {
 	Cluster  string     // of DoAdd
 	Kind     state.Kind // of DoAdd
 	Resource string     // of DoAdd
+	DBUser   string     // of DoAdd; empty: there is no choice, or each client names its own
 	Title    string     // of DoTell
 	Text     string     // of DoCopy and DoTell
 }

@@ -41,6 +41,7 @@ type Offer struct {
 	Cluster  string
 	Name     string
 	Protocol string
+	Users    []string // of a database: whom one may be there, "*" for any
 }
 
 // Layout decides what the menu says. It is a function of its arguments alone.

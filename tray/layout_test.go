@@ -297,3 +297,26 @@ func FuzzLabel(f *testing.F) {
 		}
 	})
 }
+
+// TestOffersNameTheirUser: where one may be one of several database users, each
+// has a line.
+func TestOffersNameTheirUser(t *testing.T) {
+	offer := func(name string, users ...string) Offer {
+		return Offer{Kind: state.KindDB, Cluster: "example.com", Name: name, Protocol: "mongodb", Users: users}
+	}
+	env := Env{Offers: Offers{Known: true, List: []Offer{offer("any", "*"), offer("many", "app", "reader"), offer("one", "app"), offer("none")}}}
+	s := state.Snapshot{Profiles: []state.Profile{{State: state.ProfileValid}}}
+	var got []string
+	for _, child := range addItem(s, env)[0].Children {
+		if child.Action.Do == DoAdd {
+			got = append(got, child.Label+" → "+child.Action.DBUser)
+		}
+	}
+	want := []string{
+		"any (mongodb) → ", "many (mongodb) as app → app", "many (mongodb) as reader → reader", "none (mongodb) → ",
+		"one (mongodb) as app → app",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}

@@ -170,7 +170,7 @@ func addItem(s state.Snapshot, env Env) []Item {
 		item.Children = append(item.Children, again)
 		return []Item{item}
 	}
-	left := withoutTunnels(o.List, s.Tunnels)
+	left := perUser(withoutTunnels(o.List, s.Tunnels))
 	if len(left) == 0 {
 		note("Everything you may use has a tunnel")
 	}
@@ -201,17 +201,43 @@ func offerItem(r Offer, nameCluster bool) Item {
 	if nameCluster {
 		label += " in " + plain.Short(r.Cluster, maxName)
 	}
-	return Item{Label: label, Action: Action{Do: DoAdd, Kind: r.Kind, Cluster: r.Cluster, Resource: r.Name}}
+	a := Action{Do: DoAdd, Kind: r.Kind, Cluster: r.Cluster, Resource: r.Name}
+	if len(r.Users) == 1 && r.Users[0] != "*" {
+		a.DBUser = r.Users[0]
+		label += " as " + plain.Short(a.DBUser, maxName)
+	}
+	return Item{Label: label, Action: a}
+}
+
+// perUser returns the offers with one for each database user where one may be one
+// of several.
+func perUser(offers []Offer) []Offer {
+	var list []Offer
+	for _, r := range offers {
+		if len(r.Users) < 2 || slices.Contains(r.Users, "*") {
+			list = append(list, r)
+			continue
+		}
+		for _, user := range r.Users {
+			r.Users = []string{user}
+			list = append(list, r)
+		}
+	}
+	return list
 }
 
 func withoutTunnels(offers []Offer, tunnels []state.Tunnel) []Offer {
-	taken := make(map[Offer]bool, len(tunnels))
+	type place struct {
+		kind          state.Kind
+		cluster, name string
+	}
+	taken := make(map[place]bool, len(tunnels))
 	for _, t := range tunnels {
-		taken[Offer{Kind: t.Kind, Cluster: t.Cluster, Name: t.Resource}] = true
+		taken[place{t.Kind, t.Cluster, t.Resource}] = true
 	}
 	var left []Offer
 	for _, r := range offers {
-		if !taken[Offer{Kind: r.Kind, Cluster: r.Cluster, Name: r.Name}] {
+		if !taken[place{r.Kind, r.Cluster, r.Name}] {
 			left = append(left, r)
 		}
 	}

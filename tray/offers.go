@@ -47,7 +47,9 @@ func (f *front) ask(ctx context.Context) {
 			}
 			f.env.Offers = Offers{Known: true}
 			for _, r := range list {
-				f.env.Offers.List = append(f.env.Offers.List, Offer{Kind: r.Kind, Cluster: r.Cluster, Name: r.Name, Protocol: r.Protocol})
+				f.env.Offers.List = append(f.env.Offers.List, Offer{
+					Kind: r.Kind, Cluster: r.Cluster, Name: r.Name, Protocol: r.Protocol, Users: r.DBUsers,
+				})
 			}
 		}
 	})

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"time"
 
 	"berth/agent/cluster"
@@ -194,18 +195,37 @@ func (dbKind) hungUp(p *state.Problem, _ error, spec state.TunnelSpec, proxy str
 	p.Action = listCommand(spec)
 }
 
-func (dbKind) check(ctx context.Context, f sessions.Session, spec state.TunnelSpec) error {
+func (dbKind) complete(ctx context.Context, f sessions.Session, spec state.TunnelSpec) (state.TunnelSpec, error) {
 	d, err := f.Cluster.Database(ctx, spec.Cluster, spec.Resource)
 	if err != nil {
-		return err
+		return spec, err
 	}
-	proto, ok := db.Lookup(d.Protocol)
-	if ok && proto.NeedsDBUser && cmp.Or(spec.DBUser, proto.DefaultDBUser) == "" {
-		return &ipc.Error{
+	proto, known := db.Lookup(d.Protocol)
+	id := f.Profile.Session.Identity
+	listed := len(id.DBUsers) > 0 && !slices.Contains(id.DBUsers, "*") // whom one may be is a choice of a few
+	may := func(user string) bool { return !listed || slices.Contains(id.DBUsers, user) }
+	switch {
+	case spec.DBUser != "":
+		if may(spec.DBUser) || spec.DBUser == id.User { // which Teleport may create in the database
+			return spec, nil
+		}
+		return spec, &ipc.Error{
+			Code:    ipc.CodeInvalid,
+			Message: fmt.Sprintf("%q is not among the database users whom you may be", spec.DBUser),
+			Hint:    "use another --db-user" + allowedUsers(id.DBUsers),
+		}
+	case proto.DefaultDBUser != "" && may(proto.DefaultDBUser):
+		return spec, nil
+	case listed && len(id.DBUsers) == 1:
+		spec.DBUser = id.DBUsers[0]
+		return spec, nil
+	case known && (proto.NeedsDBUser || proto.DefaultDBUser != ""):
+		return spec, &ipc.Error{
 			Code:    ipc.CodeInvalid,
 			Message: fmt.Sprintf("%s takes the database user from the cert, so the tunnel must name one", d.Protocol),
-			Hint:    "add --db-user" + allowedUsers(f.Profile.Session.Identity.DBUsers),
+			Hint:    "add --db-user" + allowedUsers(id.DBUsers),
 		}
+	default:
+		return spec, nil // each client names its own
 	}
-	return nil
 }

@@ -33,8 +33,9 @@ type kind interface {
 	list(ctx context.Context, f sessions.Session, clusterName string) ([]ipc.Resource, error)
 	// hungUp words that the way to the resource broke before it said anything.
 	hungUp(p *state.Problem, err error, spec state.TunnelSpec, proxy string)
-	// check refuses a tunnel that cannot work.
-	check(ctx context.Context, f sessions.Session, spec state.TunnelSpec) error
+	// complete refuses a new tunnel that cannot work, and returns it with what it
+	// lacks where there is no choice.
+	complete(ctx context.Context, f sessions.Session, spec state.TunnelSpec) (state.TunnelSpec, error)
 }
 
 var kinds = map[state.Kind]kind{
@@ -140,8 +141,9 @@ func List(ctx context.Context, k state.Kind, f sessions.Session, clusterName str
 	return kinds[k].list(ctx, f, clusterName)
 }
 
-// Check refuses a tunnel to what its cluster does not offer the session's user,
-// or that lacks what its protocol needs.
-func Check(ctx context.Context, f sessions.Session, spec state.TunnelSpec) error {
-	return kinds[spec.Kind].check(ctx, f, spec)
+// Complete refuses a new tunnel to what its cluster does not offer the session's
+// user, or that lacks what its protocol needs and the session leaves a choice of.
+// It returns the tunnel with what can only be one thing.
+func Complete(ctx context.Context, f sessions.Session, spec state.TunnelSpec) (state.TunnelSpec, error) {
+	return kinds[spec.Kind].complete(ctx, f, spec)
 }

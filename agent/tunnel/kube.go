@@ -166,7 +166,7 @@ func (kubeKind) hungUp(p *state.Problem, err error, spec state.TunnelSpec, proxy
 	p.Action = "berth tunnel restart " + spec.Name
 }
 
-func (kubeKind) check(ctx context.Context, f sessions.Session, spec state.TunnelSpec) error {
+func (kubeKind) complete(ctx context.Context, f sessions.Session, spec state.TunnelSpec) (state.TunnelSpec, error) {
 	_, err := f.Cluster.KubeCluster(ctx, spec.Cluster, spec.Resource)
-	return err
+	return spec, err
 }

@@ -1,13 +1,18 @@
 package main
 
 import (
+	"bufio"
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"berth/agent/config"
+	"berth/agent/ipc"
 	"berth/agent/ipc/client"
 	"berth/agent/state"
 	"berth/internal/plain"
@@ -97,6 +102,13 @@ func (o *addOptions) check(cmd *cobra.Command, info state.KindInfo) error {
 
 func (a *app) tunnelAdd(ctx context.Context, o addOptions) error {
 	return a.withAgent(func(c *client.Client) error {
+		if o.spec.Kind == state.KindDB && o.spec.DBUser == "" && !o.json && a.canAsk() {
+			user, err := a.askDBUser(ctx, c, o.spec)
+			if err != nil {
+				return err
+			}
+			o.spec.DBUser = user
+		}
 		added, err := c.AddTunnel(ctx, o.spec)
 		if err != nil {
 			return err
@@ -110,6 +122,30 @@ func (a *app) tunnelAdd(ctx context.Context, o addOptions) error {
 		}
 		return a.printAdded(t)
 	})
+}
+
+// askDBUser asks which of several database users a new tunnel is to use. It
+// returns none where there is no choice of a few, which the agent sees to.
+func (a *app) askDBUser(ctx context.Context, c *client.Client, spec state.TunnelSpec) (string, error) {
+	list, err := c.Resources(ctx, client.ResourceQuery{Kind: spec.Kind, Cluster: spec.Cluster})
+	if err != nil {
+		return "", nil //nolint:nilerr // the agent says the same when it adds the tunnel
+	}
+	i := slices.IndexFunc(list, func(r ipc.Resource) bool { return r.Name == spec.Resource })
+	if i < 0 || len(list[i].DBUsers) < 2 || slices.Contains(list[i].DBUsers, "*") {
+		return "", nil
+	}
+	users := list[i].DBUsers
+	if _, err := fmt.Fprintf(a.err, "You may be these database users of %s: %s\nWhich one? ",
+		plain.Line(spec.Resource), plain.Line(strings.Join(users, ", "))); err != nil {
+		return "", err
+	}
+	answer, err := bufio.NewReader(a.in).ReadString('\n')
+	answer = strings.TrimSpace(answer)
+	if answer == "" || err != nil && !errors.Is(err, io.EOF) {
+		return "", withHint(errors.New("no database user was named"), "add --db-user")
+	}
+	return answer, nil
 }
 
 // printAdded says where a new tunnel is and what to do with it.
