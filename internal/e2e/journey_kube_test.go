@@ -22,7 +22,7 @@ func (p *person) addKube(name, resource string, more ...string) *kubectltest.Kub
 	p.t.Helper()
 	p.berth(append([]string{"tunnel", "add", "kube", name, "--resource", resource}, more...)...)
 	p.awaitReady(name)
-	return p.kubectl(p.berth("exec", name, "--", "sh", "-c", `echo "$KUBECONFIG"`))
+	return p.kubectl(p.berth("exec", "--quiet", name, "--", "sh", "-c", `echo "$KUBECONFIG"`))
 }
 
 // TestKubernetes takes kubectl through berth and a real Teleport: what streams,
