@@ -305,8 +305,8 @@ func (a *Agent) followHomes(ctx context.Context) {
 	}
 }
 
-// followStandings has the tunnels and the access requests look anew whenever a
-// session is kept from its cluster, or let in again.
+// followStandings makes the tunnels and the access requests look again whenever a
+// cluster starts or stops refusing a session.
 func (a *Agent) followStandings(ctx context.Context) {
 	for {
 		select {

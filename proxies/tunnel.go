@@ -66,8 +66,8 @@ type Config struct {
 	// person.
 	Hold time.Duration
 	// Again reports whether a client whose dial failed with err is held as if there
-	// were no credential yet, and dialled for anew once Source returns. nil means
-	// that none is.
+	// were no credential yet, and dialled for again once Source returns. nil means
+	// never.
 	Again func(err error) bool
 	// Grace is how long connections may go on after Run's ctx has ended; zero
 	// means they are closed at once. Those on which no answer is due are closed

@@ -98,7 +98,7 @@ func (n *notes) first(id string) string {
 	return ""
 }
 
-// again lets a notification be shown anew after its action failed.
+// again lets a notification be shown again after its action failed.
 func (n *notes) again(id string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

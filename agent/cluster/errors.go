@@ -26,8 +26,8 @@ func (e *UnreachableError) Error() string {
 
 func (e *UnreachableError) Unwrap() error { return e.Err }
 
-// whys are what the errors of networks say, on any system and of whichever
-// library, and how a person is told.
+// whys match the errors of networks, on any system and of whichever library, and
+// give each in plain words.
 var whys = []struct {
 	says *regexp.Regexp
 	why  string

@@ -54,7 +54,7 @@ type standing struct {
 	began   time.Time  // of the doubt
 	checked int        // checks finished so far
 	denied  time.Time  // when a refusal of one call last made a doubt
-	lock    string     // what a login was told of a lock
+	lock    string     // a lock's message, from a login
 }
 
 // Fault returns what keeps the session from its cluster; nil means nothing that
@@ -89,7 +89,7 @@ func (c *Cluster) doubtWhenSlow() (stop func()) {
 	return func() { timer.Stop() }
 }
 
-// NoteLock notes what a login was told of a lock on the session's user.
+// NoteLock notes the message of a lock on the session's user, from a login.
 func (c *Cluster) NoteLock(message string) {
 	c.stand.mu.Lock()
 	c.stand.lock = message

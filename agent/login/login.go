@@ -259,8 +259,8 @@ func (ls *Logins) runLogin(ctx context.Context, target Target, start ipc.LoginSt
 	return nil
 }
 
-// noteLock hands the session what a login was told of a lock, which the cluster
-// tells nobody else.
+// noteLock hands the session a lock's message, which the cluster sends to logins
+// alone.
 func (ls *Logins) noteLock(target Target, err error) {
 	var refused *tsh.LoginError
 	if target.Profile == nil || !errors.As(err, &refused) || !errors.Is(err, tsh.ErrLocked) {

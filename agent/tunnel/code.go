@@ -48,8 +48,8 @@ func (r *resolver) askCode(t *tunnel, f sessions.Session, c *codes) {
 }
 
 // waitsForCode is the outcome when a person must give a one-time code. The cert
-// of the session before goes on serving as long as it may: a new one would let
-// the tunnel do no more.
+// of the session before goes on serving as long as it may: a new one would not
+// let the tunnel do more.
 func (r *resolver) waitsForCode(t *tunnel, res resolution, f sessions.Session) resolution {
 	if until, ok := t.verifiedUntil(&f.Profile.Session.Identity); ok {
 		res.state, res.keep, res.next = state.TunnelReady, true, until

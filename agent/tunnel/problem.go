@@ -116,7 +116,7 @@ func classifyFault(p *state.Problem, err error, proxy string) bool {
 	return true
 }
 
-// refusedWhy says why, as far as the cluster or a login was told.
+// refusedWhy says why, as far as the cluster or a login gave the reason.
 func refusedWhy(refused *cluster.RefusedError) string {
 	switch why := plain.Line(strings.TrimPrefix(refused.Err.Error(), "access denied")); {
 	case refused.Lock != "":

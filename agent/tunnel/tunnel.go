@@ -115,7 +115,7 @@ type resolution struct {
 	next         time.Time // when to resolve again by itself; zero: only when something changes
 	keep         bool      // the credential there was may go on being used
 	needsCode    bool      // a one-time code is asked for, see codes
-	onDemand     bool      // held clients have it resolved anew, although it waits for a person
+	onDemand     bool      // held clients make it resolve again, although it waits for a person
 	dated        bool      // problem knows since when it is
 }
 

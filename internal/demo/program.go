@@ -100,7 +100,7 @@ func (l *lab) start(sig os.Signal, argv ...string) *program {
 	cmd.Cancel = func() error { return cmd.Process.Signal(sig) }
 	cmd.WaitDelay = programStop
 	go func() {
-		// On Linux a server is told when the thread that started it ends.
+		// On Linux a server gets a signal when the thread that started it ends.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		defer close(p.done)

@@ -27,7 +27,7 @@ type Engine interface {
 
 // server is what answers for one of the demo's databases.
 type server struct {
-	title   string // what people are told that it is
+	title   string // its name for people
 	backend simdb.Backend
 	program *program // nil unless a real server runs
 	close   func() error

@@ -8,7 +8,7 @@ import (
 // refusal is how a user is refused whatever they ask for.
 type refusal struct {
 	call  string // what the auth service says
-	login string // what a login is told
+	login string // a login's error
 }
 
 // Lock locks a user, as "tctl lock" does. What databases have begun to answer is

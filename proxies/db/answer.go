@@ -13,8 +13,8 @@ type answer struct {
 	// refused is what a server says that does not serve the client; nil: it
 	// serves it, or has not said yet.
 	refused *RefusedError
-	// from and to is where the refusal stands in what the server said, for
-	// protocols in which it can be said anew with more words.
+	// from and to are the refusal's place in the server's bytes, for protocols in
+	// which it can be replaced by a longer one.
 	from, to int
 }
 

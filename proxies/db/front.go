@@ -41,7 +41,7 @@ type Front struct {
 	tcp   *net.TCPConn
 	cfg   FrontConfig
 	late  atomic.Bool         // see Decide
-	ended atomic.Bool         // the client with TLS was told that nothing more follows
+	ended atomic.Bool         // the client with TLS has had the end announced
 	via   atomic.Pointer[via] // how the client is spoken to; nil: not known yet
 
 	// said is what the client has sent and Read has not returned, and pass how
@@ -302,8 +302,7 @@ func (f *Front) CloseWrite() error {
 	return f.tcp.CloseWrite()
 }
 
-// Close closes the socket. A client with TLS can tell it from an end that it was
-// told of.
+// Close closes the socket. A client with TLS sees that no end was announced.
 func (f *Front) Close() error { return f.tcp.Close() }
 
 // LocalAddr returns the tunnel's address.
@@ -393,8 +392,8 @@ func (f *Front) direct(protos ...string) error {
 	return nil
 }
 
-// secureUnknown is for clients of a protocol that is not known yet: what asks
-// for TLS can be told apart.
+// secureUnknown is for clients of a protocol that is not known yet: their first
+// bytes show which of them ask for TLS.
 func secureUnknown(f *Front) error {
 	switch f.said[0] {
 	case 0: // a length

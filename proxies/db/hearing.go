@@ -23,7 +23,7 @@ const (
 )
 
 // Hearing judges how one connection begins: what the client says first, and what
-// the server makes of it. It keeps no more than these first bytes. Its methods
+// the server makes of it. It keeps these first bytes only. Its methods
 // are those of a proxies.Ear.
 type Hearing struct {
 	proto Protocol

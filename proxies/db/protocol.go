@@ -53,7 +53,7 @@ type Protocol struct {
 	// names returns the database user and the database that a client names first;
 	// nil means that the cert names them.
 	names func(client []byte) (user, database string)
-	// retell says a refusal anew, with a hint; nil means that there is no way.
+	// retell rewrites a refusal with a hint; nil means that there is no way.
 	retell func(refusal []byte, hint string) []byte
 	// refuse answers a client with a refusal; nil means that there is no way.
 	refuse refuser

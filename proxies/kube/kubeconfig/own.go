@@ -12,8 +12,8 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// staleLock is the age of a lock after which nobody is at work on berth's own
-// kubeconfig: its holder was killed.
+// staleLock is the age after which a lock of berth's own kubeconfig no longer
+// counts: its holder was killed.
 const staleLock = 30 * time.Second
 
 // Update makes berth's own kubeconfig, at path, say these contexts. What other
