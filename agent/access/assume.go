@@ -112,10 +112,10 @@ func Check(ctx context.Context, c connection, id string, now time.Time) (*types.
 		return nil, refuse("pending", "is not approved yet: %s", progressOf(req))
 	}
 	if at := req.GetAssumeStartTime(); at != nil && now.Before(*at) {
-		return nil, refuse("early", "cannot be assumed before %s", at.Local().Format("Mon 2 Jan 15:04"))
+		return nil, refuse("early", "cannot be assumed before %s", when.Format(*at, "Mon 2 Jan 15:04"))
 	}
 	if at := req.GetAccessExpiry(); !at.IsZero() && !now.Before(at) {
-		return nil, refuse("expired", "expired at %s", at.Local().Format("15:04"))
+		return nil, refuse("expired", "expired at %s", when.Format(at, "15:04"))
 	}
 	return req, nil
 }

@@ -11,6 +11,7 @@ import (
 	"berth/agent/memory"
 	"berth/agent/sessions"
 	"berth/agent/state"
+	"berth/internal/when"
 	"berth/proxies"
 	"berth/proxies/db"
 	"berth/proxies/kube"
@@ -248,7 +249,7 @@ func (t *tunnel) refusal(err error, res resolution) db.Refusal {
 	p := t.problemOf(err, res)
 	r := db.Refusal{
 		Title: fmt.Sprintf("tunnel %s: %s", t.spec.Name, state.LowerFirst(p.Title)),
-		Text:  fmt.Sprintf("%s Since %s.", p.Text, p.Since.Local().Format("15:04:05")),
+		Text:  fmt.Sprintf("%s Since %s.", p.Text, when.Format(p.Since, "15:04:05")),
 		Hint:  p.Action,
 		Kind:  refusalKind(p.Code),
 	}

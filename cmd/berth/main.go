@@ -14,9 +14,12 @@ import (
 	"os/signal"
 	"runtime"
 	"syscall"
+
+	"berth/internal/when"
 )
 
 func main() {
+	when.UseZone(os.LookupEnv)
 	ctx, stop := signalContext(context.Background())
 	app := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, env: os.Getenv}
 	app.terminal = isTerminal(os.Stdout)

@@ -11,6 +11,7 @@ import (
 	"berth/agent/ipc/client"
 	"berth/internal/osservice"
 	"berth/internal/plain"
+	"berth/internal/when"
 )
 
 // serviceStatus is the JSON of "berth agent status".
@@ -147,7 +148,7 @@ func (s *agentService) printStatus(st serviceStatus) error {
 		case st.Agent.ByService:
 			by = "by " + string(st.Manager)
 		case st.Installed && !st.Manager.Supervises():
-			by = "since " + st.Agent.StartedAt.Local().Format("2006-01-02 15:04")
+			by = "since " + when.Format(st.Agent.StartedAt, "2006-01-02 15:04")
 		}
 		lines[0] = fmt.Sprintf("Agent:    running %s, pid %d, version %s", by, st.Agent.PID, st.Agent.Version)
 		if st.Agent.ReadyMS > 0 {

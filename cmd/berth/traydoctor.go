@@ -17,6 +17,7 @@ import (
 	"berth/internal/doctor"
 	"berth/internal/paths"
 	"berth/internal/plain"
+	"berth/internal/when"
 	"berth/tray"
 )
 
@@ -40,7 +41,7 @@ func (a *app) checkup(ctx context.Context, p paths.Paths) (tray.Checkup, error) 
 		return tray.Checkup{}, withHint(err, `run "berth doctor" in a terminal`)
 	}
 	var report bytes.Buffer
-	fmt.Fprintf(&report, "berth %s, looked at on %s\n\n", buildVersion(), time.Now().Format("2006-01-02 at 15:04:05"))
+	fmt.Fprintf(&report, "berth %s, looked at on %s\n\n", buildVersion(), when.Format(time.Now(), "2006-01-02 at 15:04:05"))
 	printer := *a
 	printer.out, printer.color = &report, false
 	if err := printer.printFindings(findings, false); err != nil {

@@ -21,11 +21,11 @@ func clock(t, now time.Time, today string) string {
 	t, now = t.Local(), now.Local()
 	switch {
 	case t.YearDay() == now.YearDay() && t.Year() == now.Year():
-		return t.Format(today)
+		return Format(t, today)
 	case t.Sub(now).Abs() < near:
-		return t.Format("Mon 15:04")
+		return Format(t, "Mon 15:04")
 	default:
-		return t.Format("2006-01-02 15:04")
+		return Format(t, "2006-01-02 15:04")
 	}
 }
 
