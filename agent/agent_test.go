@@ -753,7 +753,6 @@ func TestLeafThatJoinsAfterTheLogin(t *testing.T) {
 // TestRefusedInTheClientsProtocol checks what a Postgres client is told: the
 // tunnel, the cause and the command that helps.
 func TestRefusedInTheClientsProtocol(t *testing.T) {
-	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
 	e.login(simcluster.WithTTL(4 * time.Second))
 	item, port := e.pgTunnel("prod-pg", "hold: 0s")

@@ -24,6 +24,7 @@ import (
 	"berth/internal/paths"
 	"berth/internal/simcluster"
 	"berth/internal/simcluster/faketsh"
+	"berth/internal/testwait"
 	"berth/proxies"
 )
 
@@ -62,7 +63,7 @@ type env struct {
 	log  *syncBuffer
 }
 
-const wait = 15 * time.Second // for anything that should happen at once
+const wait = testwait.Patience // for anything that should happen at once
 
 // newEnv starts a simulated cluster with the given databases, and prepares a
 // config that trusts its web CA. No one is logged in and no agent runs.

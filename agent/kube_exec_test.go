@@ -13,6 +13,7 @@ import (
 	"berth/internal/simcluster"
 	"berth/internal/simcluster/kubectltest"
 	"berth/internal/testneeds"
+	"berth/internal/testwait"
 	"berth/proxies/kube/kubeconfig"
 )
 
@@ -54,7 +55,7 @@ func testKubeExecWhileTheCertEnds(t *testing.T, cut bool) {
 	}
 	for way, p := range running {
 		if cut {
-			e.eventually(way+": the command is cut off", p.Ended)
+			testwait.Eventually(t, way+": the command is cut off", p.Ended)
 			if late := time.Since(*ends); late < 0 || late > 3*time.Second || strings.Contains(p.Output(), "finished") {
 				t.Errorf("%s: it ended %s after the cert: %s", way, late, p.Output())
 			}

@@ -17,6 +17,7 @@ import (
 	"berth/internal/simcluster"
 	"berth/internal/simcluster/kubectltest"
 	"berth/internal/simcluster/simkube"
+	"berth/internal/testwait"
 	"berth/proxies/kube/kubeconfig"
 )
 
@@ -62,7 +63,7 @@ func (e *env) acrossARenewal(t *testing.T, name string, k *kubectltest.Kubectl) 
 
 	mints := e.sim.Counters().Mints["kube/prod"]
 	e.login()
-	e.eventually("the renewed session has its own cert", func() bool { return e.sim.Counters().Mints["kube/prod"] > mints })
+	testwait.Eventually(t, "the renewed session has its own cert", func() bool { return e.sim.Counters().Mints["kube/prod"] > mints })
 	e.awaitState("prod", state.TunnelReady)
 
 	e.sim.Root().Simkube("prod").AddPod("default", "late-"+name, nil)

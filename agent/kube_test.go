@@ -449,7 +449,6 @@ func TestWriteKubePort(t *testing.T) {
 
 // TestKubeCredentials asks for what "berth kube credentials" prints.
 func TestKubeCredentials(t *testing.T) {
-	t.Parallel()
 	e := newKubeEnv(t, simcluster.Config{})
 	e.config()
 	e.start()

@@ -22,6 +22,7 @@ import (
 	"berth/internal/simcluster"
 	"berth/internal/simcluster/kubectltest"
 	"berth/internal/simcluster/simkube"
+	"berth/internal/testwait"
 	"berth/proxies/kube/kubeconfig"
 )
 
@@ -72,15 +73,6 @@ func (e *env) informers(tunnel string, n int) (seen func(pod string) int) {
 	}
 }
 
-func (e *env) eventually(what string, ok func() bool) {
-	e.t.Helper()
-	for end := time.Now().Add(2 * wait); !ok(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(end) {
-			e.t.Fatalf("still not: %s", what)
-		}
-	}
-}
-
 // TestKubeProxyRestart restarts the proxy under fifty informers, and gives them
 // a new certificate: they find their way again, by client-go's own means.
 func TestKubeProxyRestart(t *testing.T) {
@@ -92,18 +84,18 @@ func TestKubeProxyRestart(t *testing.T) {
 	e.awaitState("prod", state.TunnelReady)
 	const n = 50
 	seen := e.informers("prod", n)
-	e.eventually("all informers know what there is", func() bool { return seen("web-0") == n })
+	testwait.Eventually(t, "all informers know what there is", func() bool { return seen("web-0") == n })
 	prod := e.sim.Root().Simkube("prod")
 
 	e.login() // under open watches
 	prod.AddPod("default", "after-login", nil)
-	e.eventually("all informers saw what came after a login", func() bool { return seen("after-login") == n })
+	testwait.Eventually(t, "all informers saw what came after a login", func() bool { return seen("after-login") == n })
 
 	if err := e.sim.Faults().Restart(t.Context(), 500*time.Millisecond); err != nil {
 		t.Fatal(err)
 	}
 	prod.AddPod("default", "after-restart", nil)
-	e.eventually("all informers saw what came after a restart", func() bool { return seen("after-restart") == n })
+	testwait.Eventually(t, "all informers saw what came after a restart", func() bool { return seen("after-restart") == n })
 	if got := e.awaitState("prod", state.TunnelReady); got.Connections > 2*n {
 		t.Errorf("%d requests are open for %d informers", got.Connections, n)
 	}
@@ -131,7 +123,7 @@ func TestKubeStreamsOutliveTheSession(t *testing.T) {
 		}
 	}
 	var ended atomic.Bool
-	e.eventually("the session has ended", func() bool {
+	testwait.Eventually(t, "the session has ended", func() bool {
 		if !ended.Load() {
 			ended.Store(e.snapshot().Tunnels[0].State == state.TunnelWaitingForLogin)
 		}

@@ -62,7 +62,6 @@ func (e *env) result(of <-chan error) error {
 
 // One login serves every assume that is held, and the held client of a tunnel.
 func TestAssumeIsHeldForALogin(t *testing.T) {
-	t.Parallel()
 	e, port, dba, brief := endedEnv(t)
 	time.Sleep(300 * time.Millisecond) // whatever comes of the session's end comes at once
 	for _, r := range e.snapshot().Requests {
@@ -151,7 +150,6 @@ func TestLoginForAnAssumeComesToNothing(t *testing.T) {
 }
 
 func TestTunnelThatHoldsNobodyHoldsNoAssume(t *testing.T) {
-	t.Parallel()
 	e, _, dba, _ := endedEnv(t)
 	tun, _ := e.pgTunnel("impatient", "hold: 0s")
 	e.config(tun)
@@ -166,7 +164,6 @@ func TestTunnelThatHoldsNobodyHoldsNoAssume(t *testing.T) {
 
 // An agent that stops does not wait for a login.
 func TestAgentStopsWithAHeldAssume(t *testing.T) {
-	t.Parallel()
 	e := newEnv(t, requestsConfig())
 	e.login(simcluster.WithTTL(time.Second))
 	e.config()
@@ -185,7 +182,6 @@ func TestAgentStopsWithAHeldAssume(t *testing.T) {
 // Requests that are assumed at once come one after the other: no cert is made
 // from one that lacks the others' roles.
 func TestAssumesAtOnce(t *testing.T) {
-	t.Parallel()
 	e, port := requestsEnv(t)
 	dba, brief := e.approved("dba"), e.approved("brief")
 	held := []<-chan error{
@@ -226,7 +222,6 @@ func TestRuleIsFollowedAfterTheLogin(t *testing.T) {
 // Right after a logout by hand the agent still believes in the session; the
 // assume finds out, and is held all the same.
 func TestAssumeRightAfterALogout(t *testing.T) {
-	t.Parallel()
 	e, port := requestsEnv(t)
 	id := e.approved("dba")
 	if err := os.RemoveAll(e.home); err != nil {

@@ -20,6 +20,7 @@ import (
 	"berth/certwatch"
 	"berth/internal/simcluster"
 	"berth/internal/testneeds"
+	"berth/internal/testwait"
 )
 
 // requestsConfig is a cluster where alice may ask for dba, who alone may use
@@ -60,11 +61,10 @@ func requestsEnv(t *testing.T, more ...string) (e *env, port int) {
 // awaitWatch waits until the requests have been listed by a watch that is up.
 func (e *env) awaitWatch() {
 	e.t.Helper()
-	for end := time.Now().Add(wait); e.sim.Counters().RPCs["WatchEvents"] == 0 || e.sim.Counters().RPCs["GetAccessRequestsV2"] < 2; time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(end) {
-			e.t.Fatal("nobody watches the access requests")
-		}
-	}
+	testwait.Eventually(e.t, "the access requests are watched", func() bool {
+		rpcs := e.sim.Counters().RPCs
+		return rpcs["WatchEvents"] > 0 && rpcs["GetAccessRequestsV2"] >= 2
+	})
 }
 
 // appendConfig adds lines to the config file.
@@ -141,13 +141,13 @@ func (e *env) rolesAt(port int) string {
 func (e *env) within2s(port int, want string) {
 	e.t.Helper()
 	began := time.Now()
-	for got := ""; ; time.Sleep(20 * time.Millisecond) {
-		if got = e.rolesAt(port); got == want {
-			return
-		}
-		if time.Since(began) > 2*time.Second {
-			e.t.Fatalf("2 s later a new connection has the roles %q, want %q", got, want)
-		}
+	got := ""
+	testwait.Until(func() bool {
+		got = e.rolesAt(port)
+		return got == want || time.Since(began) > 2*time.Second
+	})
+	if got != want {
+		e.t.Fatalf("2 s later a new connection has the roles %q, want %q", got, want)
 	}
 }
 
@@ -160,7 +160,6 @@ func wantCode(t *testing.T, err error, code ipc.Code, text string) {
 }
 
 func TestAssumeForTheSession(t *testing.T) {
-	t.Parallel()
 	e, port := requestsEnv(t)
 	c := e.client()
 	old := e.mustPG(port)
@@ -207,7 +206,6 @@ func TestAssumeForTheSession(t *testing.T) {
 }
 
 func TestAssumeForOneTunnel(t *testing.T) {
-	t.Parallel()
 	e, port := requestsEnv(t, "access: {on_drop: close}")
 	c := e.client()
 	id := e.approved("dba")
@@ -249,7 +247,6 @@ func TestAssumeForOneTunnel(t *testing.T) {
 }
 
 func TestTunnelsGrantOutlivesTheAgent(t *testing.T) {
-	t.Parallel()
 	e := newEnv(t, requestsConfig())
 	e.login()
 	tun, port := e.pgTunnel("pg")
@@ -336,7 +333,6 @@ func TestReviews(t *testing.T) {
 }
 
 func TestCreateAndWatch(t *testing.T) {
-	t.Parallel()
 	e, _ := requestsEnv(t)
 	c := e.client()
 	able, err := c.RequestAbilities(t.Context(), "", nil)
@@ -387,7 +383,6 @@ func TestCreateAndWatch(t *testing.T) {
 }
 
 func TestRuleAssumes(t *testing.T) {
-	t.Parallel()
 	e, port := requestsEnv(t, "access: {auto_assume: [{roles: [dba], tunnel: pg}]}")
 	e.sim.PutAccessRequest(simcluster.AccessRequest{ID: "wide", User: "alice", Roles: []string{"dba", "brief"}, State: types.RequestState_APPROVED})
 	id := e.sim.PutAccessRequest(simcluster.AccessRequest{User: "alice", Roles: []string{"dba"}})
@@ -435,7 +430,6 @@ func TestLoggedOutAssume(t *testing.T) {
 
 // What the session may not even see, a tunnel with a request's roles reaches.
 func TestTunnelReachesWhatTheSessionDoesNotSee(t *testing.T) {
-	t.Parallel()
 	e := newEnv(t, requestsConfig())
 	e.login()
 	tun, port := e.pgTunnel("secret")
@@ -465,17 +459,12 @@ func TestHooksRun(t *testing.T) {
 	if err := e.sim.ResolveAccessRequest(id, types.RequestState_DENIED, "no"); err != nil {
 		t.Fatal(err)
 	}
-	for end := time.Now().Add(wait); ; time.Sleep(10 * time.Millisecond) {
-		var ev state.RequestEvent
+	var ev state.RequestEvent
+	testwait.Eventually(t, "the hook runs", func() bool {
 		raw, err := os.ReadFile(out)
-		if err == nil && json.Unmarshal(raw, &ev) == nil {
-			if ev.Kind != state.RequestEventDenied || ev.Request.ID != id || ev.Request.ResolveReason != "no" {
-				t.Errorf("the hook got %s", raw)
-			}
-			return
-		}
-		if time.Now().After(end) {
-			t.Fatalf("the hook did not run: %v", err)
-		}
+		return err == nil && json.Unmarshal(raw, &ev) == nil
+	})
+	if ev.Kind != state.RequestEventDenied || ev.Request.ID != id || ev.Request.ResolveReason != "no" {
+		t.Errorf("the hook got %+v", ev)
 	}
 }

@@ -9,24 +9,21 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/gravitational/teleport/api/types"
 
 	"berth/agent/ipc/client"
 	"berth/agent/state"
+	"berth/internal/testwait"
 )
 
 // comesToHave waits until a new connection's roles are those.
 func (e *env) comesToHave(port int, want string) {
 	e.t.Helper()
 	got := ""
-	for end := time.Now().Add(wait); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
-		if got = e.rolesAt(port); got == want {
-			return
-		}
+	if !testwait.Until(func() bool { got = e.rolesAt(port); return got == want }) {
+		e.t.Fatalf("a new connection has the roles %q, want %q", got, want)
 	}
-	e.t.Fatalf("a new connection has the roles %q, want %q", got, want)
 }
 
 // privateHomes are the homes that berth made in the real one.
@@ -46,10 +43,8 @@ func (e *env) privateHomes() []string {
 
 func (e *env) awaitNoPrivateHome(when string) {
 	e.t.Helper()
-	for end := time.Now().Add(wait); len(e.privateHomes()) > 0; time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(end) {
-			e.t.Fatalf("%s there is still %q", when, e.privateHomes())
-		}
+	if !testwait.Until(func() bool { return len(e.privateHomes()) == 0 }) {
+		e.t.Fatalf("%s there is still %q", when, e.privateHomes())
 	}
 }
 

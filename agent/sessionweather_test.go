@@ -125,7 +125,6 @@ func TestProxyAwayIsOneProblem(t *testing.T) {
 // machine slept, or the network is another one. The first client after it gets
 // through.
 func TestConnectionsThatDiedInTheSleep(t *testing.T) {
-	t.Parallel()
 	for _, kind := range []osevents.Kind{osevents.Woke, osevents.NetworkChanged, osevents.ClockChanged} {
 		t.Run(strings.ReplaceAll(kind.String(), " ", "_"), func(t *testing.T) {
 			e := newEnv(t, simcluster.Config{})

@@ -3,12 +3,13 @@ package agent
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"berth/agent/state"
 	"berth/internal/simcluster"
+	"berth/internal/testwait"
 )
 
 // TestWhyAClientWaited is the whole way: a held client, the login, the words.
@@ -61,19 +62,15 @@ func TestWhyAClientWaited(t *testing.T) {
 func (e *env) awaitEvent(tunnel string, kind state.EventKind, words string) []state.Event {
 	e.t.Helper()
 	c := e.client()
-	deadline := time.Now().Add(wait)
-	for {
-		events, err := c.TunnelHistory(e.t.Context(), tunnel)
-		if err == nil {
-			for _, ev := range events {
-				if ev.Kind == kind && strings.Contains(ev.Text, words) {
-					return events
-				}
-			}
-		}
-		if time.Now().After(deadline) {
-			e.t.Fatalf("no event %s %q in %+v, %v", kind, words, events, err)
-		}
-		time.Sleep(20 * time.Millisecond)
+	var events []state.Event
+	var err error
+	if !testwait.Until(func() bool {
+		events, err = c.TunnelHistory(e.t.Context(), tunnel)
+		return slices.ContainsFunc(events, func(ev state.Event) bool {
+			return ev.Kind == kind && strings.Contains(ev.Text, words)
+		})
+	}) {
+		e.t.Fatalf("no event %s %q in %+v, %v", kind, words, events, err)
 	}
+	return events
 }
