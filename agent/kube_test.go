@@ -116,7 +116,7 @@ func TestKubeTunnels(t *testing.T) {
 	// A request that is held goes on with the login.
 	held := make(chan string, 1)
 	getProd, base := e.kube("prod")
-	if base != fmt.Sprintf("https://127.0.0.1:%d", shared) {
+	if base != fmt.Sprintf("https://127.0.0.1:%d/prod", shared) {
 		t.Errorf("prod is at %s", base)
 	}
 	go func() {
@@ -196,7 +196,7 @@ func TestKubeConfigChanges(t *testing.T) {
 	}
 	e.awaitState("prod", state.TunnelReady)
 	get, base := e.kube("prod")
-	if code, body := get(podsPath); code != 200 || base != fmt.Sprintf("https://127.0.0.1:%d", one) {
+	if code, body := get(podsPath); code != 200 || base != fmt.Sprintf("https://127.0.0.1:%d/prod", one) {
 		t.Errorf("at %s: %d %s", base, code, body)
 	}
 	two := freePort(t)
@@ -205,7 +205,7 @@ func TestKubeConfigChanges(t *testing.T) {
 		t.Fatal(err)
 	}
 	e.awaitState("prod", state.TunnelReady)
-	if get, base = e.kube("prod"); base != fmt.Sprintf("https://127.0.0.1:%d", two) {
+	if get, base = e.kube("prod"); base != fmt.Sprintf("https://127.0.0.1:%d/prod", two) {
 		t.Errorf("prod is at %s", base)
 	}
 	if code, body := get(podsPath); code != 403 || !strings.Contains(body, "jane") {
