@@ -217,6 +217,17 @@ func (a *Agent) ReloadConfig(ctx context.Context) error {
 // Shutdown asks the agent to drain and exit.
 func (a *Agent) Shutdown() { a.stop() }
 
+// LocalCA returns the certificate of the local CA.
+func (a *Agent) LocalCA(ctx context.Context) (ipc.LocalCA, error) {
+	ca, err := a.kube.CACert(ctx)
+	if err != nil {
+		return ipc.LocalCA{}, &ipc.Error{
+			Code: ipc.CodeFailed, Message: fmt.Sprintf("there is no local CA: %v", err), Hint: "berth doctor",
+		}
+	}
+	return ipc.LocalCA{Path: ca.Path, PEM: ca.PEM, ValidUntil: ca.ValidUntil}, nil
+}
+
 // KubeCredentials returns a credential for a Kubernetes cluster, from memory
 // whenever there is a valid one. It waits for no login and starts none: who
 // asks is a program in a pipe.

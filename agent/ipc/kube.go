@@ -7,11 +7,20 @@ import (
 	pb "berth/agent/ipc/berthv1"
 )
 
-// KubeBackend answers for what kubectl asks.
+// KubeBackend answers for what kubectl asks, and for the local CA.
 type KubeBackend interface {
 	// KubeCredentials returns a credential for a Kubernetes cluster; an empty
 	// cluster means the current profile's.
 	KubeCredentials(ctx context.Context, cluster, kubeCluster string) (KubeCredentials, error)
+	// LocalCA returns the certificate of the local CA.
+	LocalCA(ctx context.Context) (LocalCA, error)
+}
+
+// LocalCA is the certificate of this machine's own authority. It is no secret.
+type LocalCA struct {
+	Path       string // of a file that has it
+	PEM        []byte
+	ValidUntil time.Time
 }
 
 // KubeCredentials is a credential for one Kubernetes cluster, and how to reach
@@ -40,4 +49,13 @@ func (s *service) KubeCredentials(
 		return nil, err
 	}
 	return ToProto[pb.KubeCredentialsResponse](k), nil
+}
+
+// LocalCA returns the certificate of the local CA.
+func (s *service) LocalCA(ctx context.Context, _ *pb.LocalCARequest) (*pb.LocalCAResponse, error) {
+	ca, err := s.backend.Kube.LocalCA(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return ToProto[pb.LocalCAResponse](ca), nil
 }

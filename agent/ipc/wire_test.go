@@ -136,6 +136,7 @@ func TestWireKeepsEveryField(t *testing.T) {
 	keeps[Snoozed, pb.SnoozeRenewalResponse](t)
 	keeps[Forgotten, pb.ForgetLoginResponse](t)
 	keeps[KubeCredentials, pb.KubeCredentialsResponse](t)
+	keeps[LocalCA, pb.LocalCAResponse](t)
 	keeps[RequestAbilities, pb.AbilitiesResponse](t)
 	keeps[NewRequest, pb.CreateRequest](t)
 	keeps[Assume, pb.AssumeRequest](t)

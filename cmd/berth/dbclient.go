@@ -50,12 +50,18 @@ func (dbCommands) printURL(a *app, t state.Tunnel, o urlOptions) error {
 	if err != nil {
 		return err
 	}
+	if ep.CA = o.ca; o.tls && !proto.LedToTLS() {
+		return usageError{fmt.Errorf("clients of %s cannot be led to speak TLS with a tunnel", proto.Title)}
+	}
 	if o.json {
 		return a.printJSON(connectionOf(proto, ep))
 	}
 	text, err := proto.Format(db.Format(o.as), ep)
 	if err != nil {
 		return usageError{err}
+	}
+	if f := db.Format(o.as); o.tls && !proto.NamesCA(f) {
+		_, _ = fmt.Fprintf(a.err, "note: %q cannot name the CA: give the client the file %s, or see \"berth ca trust --print\"\n", f, plain.Line(o.ca))
 	}
 	_, err = fmt.Fprintln(a.out, strings.TrimRight(text, "\n"))
 	return err
@@ -101,13 +107,14 @@ type connection struct {
 	Port     int                  `json:"port"`
 	DBUser   string               `json:"db_user"` // empty: the client's choice
 	DBName   string               `json:"db_name"` // empty: the client's choice
+	CA       string               `json:"ca"`      // the local CA's file; empty: without TLS
 	Formats  map[db.Format]string `json:"formats"` // what the protocol has
 	Command  []string             `json:"command"` // the usual client; empty when there is none
 }
 
 func connectionOf(proto db.Protocol, ep db.Endpoint) connection {
 	c := connection{
-		Name: ep.TunnelName, Protocol: proto.Name, Host: ep.Host, Port: ep.Port, DBUser: ep.DBUser, DBName: ep.DBName,
+		Name: ep.TunnelName, Protocol: proto.Name, Host: ep.Host, Port: ep.Port, DBUser: ep.DBUser, DBName: ep.DBName, CA: ep.CA,
 		Formats: map[db.Format]string{}, Command: []string{},
 	}
 	for _, f := range proto.Formats() {

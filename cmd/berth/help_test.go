@@ -32,6 +32,7 @@ var noJSON = map[string]string{
 	"berth agent start":      "talks to a person",
 	"berth agent stop":       "talks to a person",
 	"berth agent uninstall":  "talks to a person",
+	"berth ca":               "holds others",
 	"berth client":           "holds others",
 	"berth completion":       "prints a script",
 	"berth config":           "holds others",
@@ -138,7 +139,7 @@ func checkFlag(t *testing.T, f *pflag.Flag) {
 func TestHelpHasExamples(t *testing.T) {
 	a, _, _ := testApp()
 	want := []string{
-		"berth client add", "berth client rm", "berth completion", "berth config schema", "berth exec", "berth import", "berth kube config", "berth kube config merge", "berth kube credentials",
+		"berth ca path", "berth ca show", "berth ca trust", "berth client add", "berth client rm", "berth completion", "berth config schema", "berth exec", "berth import", "berth kube config", "berth kube config merge", "berth kube credentials",
 		"berth login", "berth request approve", "berth request assume", "berth request create", "berth request deny",
 		"berth request drop", "berth request watch", "berth resources", "berth status", "berth tunnel add db", "berth tunnel add kube", "berth tunnel url",
 	}

@@ -73,7 +73,7 @@ Without a command it shows the status of the running agent.`,
 		}
 		root.AddCommand(cmds...)
 	}
-	addTo(groupTunnels, a.statusCommand(), a.loginCommand(), a.logoutCommand(), a.snoozeCommand(), a.resourcesCommand(), a.tunnelCommand(), a.kubeCommand(), a.execCommand(), a.clientCommand(), a.importCommand(), a.requestCommand())
+	addTo(groupTunnels, a.statusCommand(), a.loginCommand(), a.logoutCommand(), a.snoozeCommand(), a.resourcesCommand(), a.tunnelCommand(), a.kubeCommand(), a.caCommand(), a.execCommand(), a.clientCommand(), a.importCommand(), a.requestCommand())
 	addTo(groupAgent, a.agentCommand(), a.trayCommand(), a.configCommand(), a.doctorCommand())
 	addTo(groupMore, a.versionCommand(), a.completionCommand())
 	for _, extra := range extraCommands {

@@ -13,6 +13,8 @@ type urlOptions struct {
 	as     string // the format
 	chosen bool   // by the person, not by default
 	json   bool
+	tls    bool   // the client is to speak TLS with the tunnel
+	ca     string // the local CA's file, with tls
 }
 
 func (a *app) tunnelURLCommand() *cobra.Command {
@@ -27,10 +29,16 @@ func (a *app) tunnelURLCommand() *cobra.Command {
   env        lines for a shell to export
   pgservice  a section of ~/.pg_service.conf
   mycnf      sections of ~/.my.cnf
+
+With --tls, what is printed has the client speak TLS with the tunnel and check its
+certificate by berth's local CA ("berth ca path"); the address stays the same. Where
+the form cannot name the CA a note says so.
+
 A tunnel to a Kubernetes cluster has url, the API server's address, and env.`,
 		Example: `  psql "$(berth tunnel url prod-pg)"
   eval "$(berth tunnel url prod-pg --as env)"
-  berth tunnel url prod-pg --as pgservice >> ~/.pg_service.conf`,
+  berth tunnel url prod-pg --as pgservice >> ~/.pg_service.conf
+  psql "$(berth tunnel url prod-pg --tls)"`,
 		Args:              exactArgs("NAME"),
 		ValidArgsFunction: a.completeTunnels,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -46,11 +54,19 @@ A tunnel to a Kubernetes cluster has url, the API server's address, and env.`,
 				return err
 			}
 			o.chosen = cmd.Flags().Changed("as")
+			if o.tls {
+				ca, err := a.localCA(cmd.Context())
+				if err != nil {
+					return err
+				}
+				o.ca = ca.Path
+			}
 			return k.printURL(a, t, o)
 		},
 	}
 	cmd.Flags().StringVar(&o.as, "as", string(db.URL), "the format: "+join(db.AllFormats))
 	cmd.Flags().BoolVar(&o.json, "json", false, "print every format the protocol has as JSON")
+	cmd.Flags().BoolVar(&o.tls, "tls", false, "for clients that insist on TLS: with berth's local CA")
 	must(cmd.RegisterFlagCompletionFunc("as",
 		cobra.FixedCompletions(strings.Split(join(db.AllFormats), ", "), cobra.ShellCompDirectiveNoFileComp)))
 	return cmd

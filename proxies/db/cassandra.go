@@ -20,10 +20,14 @@ var cassandra = Protocol{
 	secure:      secureDirect(),
 	client: client{
 		text: map[Format]func(Endpoint) string{
-			JDBC: func(e Endpoint) string { return jdbcURL("cassandra", e, e.DBName) },
+			JDBC: func(e Endpoint) string {
+				return jdbcURL("cassandra", e, e.DBName, e.secure([]string{"enablessl", "true"}, nil)...)
+			},
 		},
+		noCA: []Format{JDBC},
 		env: func(e Endpoint) []string {
-			return []string{"CQLSH_HOST=" + e.Host, "CQLSH_PORT=" + e.port()}
+			return append([]string{"CQLSH_HOST=" + e.Host, "CQLSH_PORT=" + e.port()},
+				nonEmpty("SSL_CERTFILE", e.CA)...)
 		},
 		command: func(e Endpoint) []string {
 			return slices.Concat([]string{"cqlsh"}, cqlshArgs(e), []string{e.Host, e.port()})
@@ -42,6 +46,9 @@ func cqlshArgs(e Endpoint) []string {
 	var argv []string
 	if e.DBUser != "" {
 		argv = []string{"-u", e.DBUser, "-p", unusedPassword}
+	}
+	if e.CA != "" { // it finds the CA in the variable
+		argv = append(argv, "--ssl")
 	}
 	return args(argv, "-k", e.DBName)
 }

@@ -21,6 +21,7 @@ var clickhouse = Protocol{
 	secure:      secureDirect(alpnHTTP), // one database has both protocols
 	client: client{
 		text: map[Format]func(Endpoint) string{URL: clickhouseURL},
+		noCA: httpNoCA,
 		env: func(e Endpoint) []string {
 			return nonEmpty("CLICKHOUSE_HOST", e.Host, "CLICKHOUSE_PORT", e.port(), "CLICKHOUSE_USER", e.DBUser,
 				"CLICKHOUSE_DATABASE", e.DBName, "DATABASE_URL", clickhouseURL(e))
@@ -51,9 +52,11 @@ var clickhouseHTTP = Protocol{
 		text: map[Format]func(Endpoint) string{
 			URL: httpURL,
 			JDBC: func(e Endpoint) string {
-				return jdbcURL("clickhouse", e, e.DBName, "user", e.DBUser, "ssl", "false")
+				return jdbcURL("clickhouse", e, e.DBName, append([]string{"user", e.DBUser},
+					e.secure([]string{"ssl", "true", "sslmode", "strict", "sslrootcert", e.CA}, []string{"ssl", "false"})...)...)
 			},
 		},
+		noCA:    httpNoCA,
 		env:     func(e Endpoint) []string { return []string{"CLICKHOUSE_URL=" + httpURL(e)} },
 		clear:   []string{"CLICKHOUSE_HOST", "CLICKHOUSE_PORT", "CLICKHOUSE_PASSWORD", "CLICKHOUSE_SECURE"},
 		command: curl,
@@ -73,7 +76,9 @@ func clickhouseToolArgs(x execution) ([]string, error) {
 	return clickhouseArgs(x.Endpoint), nil
 }
 
-func clickhouseURL(e Endpoint) string { return makeURL("clickhouse", e.DBUser, e, e.DBName) }
+func clickhouseURL(e Endpoint) string {
+	return makeURL("clickhouse", e.DBUser, e, e.DBName, e.secure([]string{"secure", "true"}, nil)...)
+}
 
 // Packets of ClickHouse's native protocol. Source: ClickHouse documentation,
 // "Native protocol", client and server packets.

@@ -18,14 +18,16 @@ var dynamodb = Protocol{
 	secure:      secureDirect(alpnHTTP),
 	client: client{
 		text: map[Format]func(Endpoint) string{URL: httpURL},
+		noCA: []Format{URL},
 		env: func(e Endpoint) []string {
-			return []string{
+			vars := []string{
 				"AWS_ENDPOINT_URL_DYNAMODB=" + httpURL(e), "AWS_ENDPOINT_URL_DYNAMODB_STREAMS=" + httpURL(e),
 				// Set, since a profile may say otherwise: the endpoint counts, and
 				// no other is made of region, account or discovery.
 				"AWS_IGNORE_CONFIGURED_ENDPOINT_URLS=false", "AWS_ENABLE_ENDPOINT_DISCOVERY=false",
 				"AWS_USE_FIPS_ENDPOINT=false", "AWS_USE_DUALSTACK_ENDPOINT=false", "AWS_ACCOUNT_ID_ENDPOINT_MODE=disabled",
 			}
+			return append(vars, nonEmpty("AWS_CA_BUNDLE", e.CA)...)
 		},
 		usual:    []string{"aws", "dynamodb", "list-tables"},
 		programs: []program{{names: []string{"aws"}, args: awsArgs}},

@@ -15,6 +15,7 @@ var elasticsearch = Protocol{
 	secure:      secureDirect(alpnHTTP),
 	client: client{
 		text: map[Format]func(Endpoint) string{URL: httpURL},
+		noCA: httpNoCA,
 		env: func(e Endpoint) []string {
 			url := httpURL(e)
 			return []string{"ELASTICSEARCH_URL=" + url, "ELASTICSEARCH_HOSTS=" + url, "ELASTICSEARCH_ENDPOINTS=" + url, "ES_URL=" + url}
@@ -39,6 +40,7 @@ var opensearch = Protocol{
 	secure:      secureDirect(alpnHTTP),
 	client: client{
 		text: map[Format]func(Endpoint) string{URL: httpURL},
+		noCA: httpNoCA,
 		env: func(e Endpoint) []string {
 			return []string{"OPENSEARCH_URL=" + httpURL(e), "OPENSEARCH_ENDPOINT=" + httpURL(e)}
 		},

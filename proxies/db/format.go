@@ -21,6 +21,17 @@ type Endpoint struct {
 	DBUser     string
 	DBName     string
 	TunnelName string
+	// CA is the file of berth's local CA, for clients that are to speak TLS with
+	// the tunnel; empty means without TLS.
+	CA string
+}
+
+// secure returns how a client is led to speak TLS, or not to.
+func (e Endpoint) secure(yes, no []string) []string {
+	if e.CA != "" {
+		return yes
+	}
+	return no
 }
 
 // addr is host:port.
@@ -33,7 +44,7 @@ func (e Endpoint) port() string { return strconv.Itoa(e.Port) }
 func (e Endpoint) check() error {
 	var errs []error
 	for what, value := range map[string]string{
-		"host": e.Host, "database user": e.DBUser, "database name": e.DBName, "tunnel name": e.TunnelName,
+		"host": e.Host, "database user": e.DBUser, "database name": e.DBName, "tunnel name": e.TunnelName, "file": e.CA,
 	} {
 		if strings.ContainsFunc(value, unicode.IsControl) {
 			errs = append(errs, fmt.Errorf("%s %q has control characters", what, value))
@@ -76,6 +87,11 @@ type client struct {
 	usual    []string                     // the same without what Exec adds; nil means that it adds nothing
 	programs []program                    // those that berth knows
 	refuse   func(Endpoint, Format) error // why a format cannot hold e's names
+	// noCA are the formats that cannot name Endpoint.CA: they ask for TLS, and
+	// the client must be given the CA in another way.
+	noCA []Format
+	// noTLS reports that the clients cannot be led to speak TLS.
+	noTLS bool
 }
 
 // Formats returns the formats that p has.
@@ -159,6 +175,14 @@ func (p Protocol) ClientCommand(e Endpoint) ([]string, error) {
 	}
 	return p.client.command(e), nil
 }
+
+// NamesCA reports whether f, of an Endpoint with a CA, tells the client which CA
+// to trust.
+func (p Protocol) NamesCA(f Format) bool { return !slices.Contains(p.client.noCA, f) }
+
+// LedToTLS reports whether p's clients speak TLS with a tunnel when an Endpoint
+// with a CA leads them.
+func (p Protocol) LedToTLS() bool { return p.secure != nil && !p.client.noTLS }
 
 // unsupported names what p has instead of f.
 func (p Protocol) unsupported(f Format) error {

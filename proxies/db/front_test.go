@@ -183,6 +183,13 @@ func TestPostgresModes(t *testing.T) {
 			}
 		})
 	}
+	t.Run("channel_binding", func(t *testing.T) { // a login without a password has nothing to bind
+		out, err := program(t, "psql", psqlTo(f, "channel_binding=require sslmode=require"), "--no-psqlrc", "-c", "select 1")
+		if err == nil || !strings.Contains(out, "server authenticated client without channel binding") {
+			t.Errorf("psql: %v: %s", err, out)
+		}
+		f.ended(t)
+	})
 	t.Run("another CA", func(t *testing.T) {
 		other := front(t, "postgres", simulated(t, simdb.NewPostgres(), simdb.Session{}))
 		out, err := program(t, "psql", psqlTo(f, "sslmode=verify-ca sslrootcert="+other.ca), "--no-psqlrc", "-c", "select 1")

@@ -116,9 +116,9 @@ func httpOpens(first []byte) verdict {
 	}
 }
 
-func httpURL(e Endpoint) string { return makeURL("http", "", e, "") }
-
-func curl(e Endpoint) []string { return []string{"curl", httpURL(e) + "/"} }
+func httpURL(e Endpoint) string {
+	return makeURL(e.scheme(), "", e, "")
+}
 
 // httpAnswers looks at the first response. One that denies access refuses the
 // client, and so does an error of Teleport's own, which has no length and ends
@@ -170,3 +170,12 @@ func httpWords(resp *http.Response, body []byte) string {
 	}
 	return resp.Status
 }
+
+func (e Endpoint) scheme() string { return e.secure([]string{"https"}, []string{"http"})[0] }
+
+func curl(e Endpoint) []string {
+	return append(args([]string{"curl"}, "--cacert", e.CA), httpURL(e)+"/")
+}
+
+// httpNoCA are the formats of a URL and of the variables with it.
+var httpNoCA = []Format{URL, Env}

@@ -43,7 +43,8 @@ var mongoClient = client{
 }
 
 func mongoURL(e Endpoint) string {
-	u := makeURL("mongodb", "", e, e.DBName, "directConnection", "true")
+	u := makeURL("mongodb", "", e, e.DBName, append([]string{"directConnection", "true"},
+		e.secure([]string{"tls", "true", "tlsCAFile", e.CA}, nil)...)...)
 	if e.DBName == "" { // the slash before the question mark is required
 		u = strings.Replace(u, "?", "/?", 1)
 	}

@@ -74,18 +74,20 @@ func (p Protocol) ALPNHints(version string) []string {
 type mysqlJDBC struct {
 	url    func(Endpoint) string
 	refuse func(Endpoint) error
+	noCA   []Format // those of the protocol, of which this driver's is one or not
 }
 
 // connectorJ is MySQL's. It decodes what is escaped, and trims the database's
 // name after that. MariaDB's takes its URLs too and decodes nothing, so only
 // what must be is escaped.
 var connectorJ = mysqlJDBC{
+	noCA: []Format{JDBC, DSN, Env},
 	url: func(e Endpoint) string {
 		s, user := "jdbc:mysql://"+e.addr()+"/"+percent(e.DBName, "+#?/"), percent(e.DBUser, "+#&")
 		if edged(e.DBUser) {
 			user = strings.ReplaceAll(user, " ", "%20")
 		}
-		return s + "?" + strings.Join(nonEmpty("user", user, "sslMode", "DISABLED"), "&")
+		return s + "?" + strings.Join(nonEmpty("user", user, "sslMode", e.secure([]string{"VERIFY_IDENTITY"}, []string{"DISABLED"})[0]), "&")
 	},
 	refuse: func(e Endpoint) error {
 		if edged(e.DBName) {
@@ -97,9 +99,10 @@ var connectorJ = mysqlJDBC{
 
 // mariadbJDBC is MariaDB's, which takes everything as it stands.
 var mariadbJDBC = mysqlJDBC{
+	noCA: []Format{DSN, Env},
 	url: func(e Endpoint) string {
 		return "jdbc:mariadb://" + e.addr() + "/" + e.DBName + "?" +
-			strings.Join(nonEmpty("user", e.DBUser, "sslMode", "disable"), "&")
+			strings.Join(nonEmpty("user", e.DBUser, "sslMode", e.secure([]string{"verify-full"}, []string{"disable"})[0], "serverSslCert", e.CA), "&")
 	},
 	refuse: func(e Endpoint) error {
 		switch {
@@ -114,7 +117,9 @@ var mariadbJDBC = mysqlJDBC{
 
 // mysqlClient makes the client of MySQL or MariaDB; their JDBC drivers differ.
 func mysqlClient(jdbc mysqlJDBC) client {
-	toURL := func(e Endpoint) string { return makeURL("mysql", e.DBUser, e, e.DBName) }
+	toURL := func(e Endpoint) string {
+		return makeURL("mysql", e.DBUser, e, e.DBName, e.secure([]string{"ssl-mode", "VERIFY_IDENTITY", "ssl-ca", e.CA}, nil)...)
+	}
 	return client{
 		text: map[Format]func(Endpoint) string{
 			URL:  toURL,
@@ -124,7 +129,11 @@ func mysqlClient(jdbc mysqlJDBC) client {
 				if e.DBUser != "" {
 					user = e.DBUser + "@"
 				}
-				return user + "tcp(" + e.addr() + ")/" + percent(e.DBName, "/?") // before 1.8 the driver decoded nothing
+				dsn := user + "tcp(" + e.addr() + ")/" + percent(e.DBName, "/?") // before 1.8 the driver decoded nothing
+				if e.CA != "" {                                                  // a CA is registered in the program
+					dsn += "?tls=true"
+				}
+				return dsn
 			},
 			MyCnf: myCnf,
 		},
@@ -137,6 +146,7 @@ func mysqlClient(jdbc mysqlJDBC) client {
 			"MYSQL_UNIX_PORT", "MYSQL_PWD", "MYSQL_GROUP_SUFFIX", "MARIADB_GROUP_SUFFIX",
 			"LIBMYSQL_PLUGINS", "LIBMYSQL_PLUGIN_DIR", "LIBMYSQL_ENABLE_CLEARTEXT_PLUGIN", "MARIADB_PLUGIN_DIR",
 		},
+		noCA:  jdbc.noCA,
 		files: mysqlFiles,
 		command: func(e Endpoint) []string {
 			return slices.Concat([]string{"mysql"}, mysqlArgs(e), mysqlDatabase(e))
@@ -187,6 +197,9 @@ func mysqlClient(jdbc mysqlJDBC) client {
 // mysqlArgs beat every option file, and are known to all clients.
 func mysqlArgs(e Endpoint) []string {
 	argv := args([]string{"--protocol=TCP", "-h", e.Host, "-P", e.port()}, "-u", e.DBUser)
+	if e.CA != "" { // which stands for a verifying mode too
+		argv = append(argv, "--ssl-ca="+e.CA)
+	}
 	return append(argv, "--skip-password")
 }
 
@@ -280,6 +293,9 @@ func myCnf(e Endpoint) string {
 		fmt.Fprintf(&b, "\nuser=%s", optionQuote(e.DBUser))
 	}
 	b.WriteString("\npassword=") // instead of MYSQL_PWD, which Teleport would refuse
+	if e.CA != "" {
+		fmt.Fprintf(&b, "\nssl-ca=%s", optionQuote(e.CA))
+	}
 	if e.DBName != "" {
 		fmt.Fprintf(&b, "\n\n[mysql]\ndatabase=%s", optionQuote(e.DBName))
 	}

@@ -61,24 +61,24 @@ var pgClient = client{
 	text: map[Format]func(Endpoint) string{
 		URL: postgresURL,
 		JDBC: func(e Endpoint) string {
-			return jdbcURL("postgresql", e, e.DBName, "user", e.DBUser, "sslmode", "disable")
+			return jdbcURL("postgresql", e, e.DBName, append([]string{"user", e.DBUser}, pgTLS(e)...)...)
 		},
 		DSN: func(e Endpoint) string {
-			vars := nonEmpty("host", e.Host, "port", e.port(), "user", e.DBUser, "dbname", e.DBName)
+			vars := append(nonEmpty("host", e.Host, "port", e.port(), "user", e.DBUser, "dbname", e.DBName), nonEmpty(pgTLS(e)...)...)
 			for i, kv := range vars {
 				key, value, _ := strings.Cut(kv, "=")
 				vars[i] = key + "=" + libpqQuote(value)
 			}
-			return strings.Join(append(vars, "sslmode=disable"), " ")
+			return strings.Join(vars, " ")
 		},
 		PGService: func(e Endpoint) string {
 			lines := nonEmpty("host", e.Host, "port", e.port(), "user", e.DBUser, "dbname", e.DBName)
-			return "[" + e.TunnelName + "]\n" + strings.Join(append(lines, "sslmode=disable"), "\n")
+			return "[" + e.TunnelName + "]\n" + strings.Join(append(lines, nonEmpty(pgTLS(e)...)...), "\n")
 		},
 	},
 	env: func(e Endpoint) []string {
 		return nonEmpty("PGHOST", e.Host, "PGPORT", e.port(), "PGUSER", e.DBUser, "PGDATABASE", e.DBName,
-			"PGSSLMODE", "disable",
+			"PGSSLMODE", pgTLS(e)[1], "PGSSLROOTCERT", e.CA,
 			"PGGSSENCMODE", "disable", // with a Kerberos ticket libpq would ask for it first
 			"DATABASE_URL", postgresURL(e))
 	},
@@ -116,7 +116,12 @@ var pgClient = client{
 }
 
 func postgresURL(e Endpoint) string {
-	return makeURL("postgres", e.DBUser, e, e.DBName, "sslmode", "disable")
+	return makeURL("postgres", e.DBUser, e, e.DBName, pgTLS(e)...)
+}
+
+// pgTLS are the parameters that decide about TLS.
+func pgTLS(e Endpoint) []string {
+	return e.secure([]string{"sslmode", "verify-full", "sslrootcert", e.CA}, []string{"sslmode", "disable"})
 }
 
 // libpqQuote quotes a value of a libpq connection string.

@@ -28,9 +28,12 @@ var redis = Protocol{
 // redisClient names no user: clients would try to log in as it.
 var redisClient = client{
 	text: map[Format]func(Endpoint) string{
-		URL:  redisURL,
-		JDBC: func(e Endpoint) string { return jdbcURL("redis", e, redisDB(e)) },
+		URL: redisURL,
+		JDBC: func(e Endpoint) string {
+			return jdbcURL("redis", e, redisDB(e), e.secure([]string{"ssl", "true"}, nil)...)
+		},
 	},
+	noCA: []Format{URL, JDBC, Env},
 	// redis-cli has no variables for host and port; many libraries take this.
 	env: func(e Endpoint) []string {
 		return []string{"REDIS_URL=" + redisURL(e), "VALKEY_URL=" + redisURL(e), "IREDIS_URL=" + redisURL(e)}
@@ -51,10 +54,16 @@ var redisClient = client{
 }
 
 func redisArgs(e Endpoint) []string {
-	return args([]string{"-h", e.Host, "-p", e.port()}, "-n", redisDB(e))
+	argv := []string{"-h", e.Host, "-p", e.port()}
+	if e.CA != "" {
+		argv = append(argv, "--tls", "--cacert", e.CA)
+	}
+	return args(argv, "-n", redisDB(e))
 }
 
-func redisURL(e Endpoint) string { return makeURL("redis", "", e, redisDB(e)) }
+func redisURL(e Endpoint) string {
+	return makeURL(e.secure([]string{"rediss"}, []string{"redis"})[0], "", e, redisDB(e))
+}
 
 // redisDB is the database's number: Redis has no names for them.
 func redisDB(e Endpoint) string {

@@ -17,14 +17,15 @@ var snowflake = Protocol{
 			URL: httpURL,
 			JDBC: func(e Endpoint) string {
 				return jdbcURL("snowflake", e, "",
-					"account", snowflakeAccount, "user", e.DBUser, "db", e.DBName, "ssl", "off")
+					"account", snowflakeAccount, "user", e.DBUser, "db", e.DBName, "ssl", e.secure([]string{"on"}, []string{"off"})[0])
 			},
 		},
+		noCA: []Format{URL, JDBC, Env},
 		env: func(e Endpoint) []string {
 			return nonEmpty("SNOWSQL_ACCOUNT", snowflakeAccount, "SNOWSQL_USER", e.DBUser, "SNOWSQL_PWD", unusedPassword,
-				"SNOWSQL_HOST", e.Host, "SNOWSQL_PORT", e.port(), "SNOWSQL_PROTOCOL", "http", "SNOWSQL_DATABASE", e.DBName,
+				"SNOWSQL_HOST", e.Host, "SNOWSQL_PORT", e.port(), "SNOWSQL_PROTOCOL", e.scheme(), "SNOWSQL_DATABASE", e.DBName,
 				"SNOWFLAKE_ACCOUNT", snowflakeAccount, "SNOWFLAKE_USER", e.DBUser, "SNOWFLAKE_PASSWORD", unusedPassword,
-				"SNOWFLAKE_HOST", e.Host, "SNOWFLAKE_PORT", e.port(), "SNOWFLAKE_PROTOCOL", "http", "SNOWFLAKE_DATABASE", e.DBName)
+				"SNOWFLAKE_HOST", e.Host, "SNOWFLAKE_PORT", e.port(), "SNOWFLAKE_PROTOCOL", e.scheme(), "SNOWFLAKE_DATABASE", e.DBName)
 		},
 		clear: []string{
 			"SNOWSQL_REGION", "SNOWSQL_AUTHENTICATOR", "SNOWSQL_PRIVATE_KEY_PASSPHRASE", "SNOWFLAKE_REGION", "SNOWFLAKE_AUTHENTICATOR",
@@ -41,7 +42,7 @@ var snowflake = Protocol{
 }
 
 func snowsqlArgs(e Endpoint) []string {
-	argv := []string{"-a", snowflakeAccount, "-h", e.Host, "-p", e.port(), "--protocol", "http"}
+	argv := []string{"-a", snowflakeAccount, "-h", e.Host, "-p", e.port(), "--protocol", e.scheme()}
 	return args(args(argv, "-u", e.DBUser), "-d", e.DBName)
 }
 

@@ -13,6 +13,7 @@ var spanner = Protocol{
 	secure:      secureDirect("h2"),
 	opens:       opensBy(len(http2Preface), func(first []byte) bool { return bytes.HasPrefix(first, []byte(http2Preface)) }),
 	client: client{
+		noTLS:    true,
 		env:      func(e Endpoint) []string { return []string{"SPANNER_EMULATOR_HOST=" + e.addr()} },
 		clear:    []string{"CLOUDSDK_API_ENDPOINT_OVERRIDES_SPANNER"},
 		programs: []program{{names: []string{"hammer", "spanner-cli", "spanner-dump", "spanner-truncate", "wrench"}}},

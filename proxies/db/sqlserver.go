@@ -35,7 +35,7 @@ var sqlserver = Protocol{
 					key, value, _ := strings.Cut(kv, "=")
 					s += ";" + key + "=" + braces(value)
 				}
-				return s + ";encrypt=false"
+				return s + ";encrypt=" + e.secure([]string{"true"}, []string{"false"})[0]
 			},
 			DSN: func(e Endpoint) string {
 				var s strings.Builder
@@ -44,9 +44,10 @@ var sqlserver = Protocol{
 					key, value, _ := strings.Cut(kv, "=")
 					s.WriteString(";" + key + "=" + adoQuote(value))
 				}
-				return s.String() + ";Encrypt=False"
+				return s.String() + ";Encrypt=" + e.secure([]string{"True"}, []string{"False"})[0]
 			},
 		},
+		noCA: []Format{JDBC, DSN, Env},
 		env: func(e Endpoint) []string {
 			return nonEmpty("SQLCMDSERVER", "tcp:"+e.Host+","+e.port(), "SQLCMDUSER", e.DBUser,
 				"SQLCMDPASSWORD", unusedPassword, "SQLCMDDBNAME", e.DBName, "DATABASE_URL", sqlserverURL(e),
@@ -69,6 +70,9 @@ var sqlserver = Protocol{
 
 func sqlcmdArgs(e Endpoint) []string {
 	argv := args([]string{"-S", "tcp:" + e.Host + "," + e.port()}, "-U", e.DBUser)
+	if e.CA != "" {
+		argv = append(argv, "-N")
+	}
 	return args(append(argv, "-P", unusedPassword), "-d", e.DBName)
 }
 
@@ -91,7 +95,8 @@ func bcpArgs(x execution) ([]string, error) {
 }
 
 func sqlserverURL(e Endpoint) string {
-	return makeURL("sqlserver", e.DBUser, e, "", "database", e.DBName, "encrypt", "disable")
+	return makeURL("sqlserver", e.DBUser, e, "", append([]string{"database", e.DBName}, e.secure(
+		[]string{"encrypt", "true", "certificate", e.CA}, []string{"encrypt", "disable"})...)...)
 }
 
 // braces quotes a property of a SQL Server JDBC URL.

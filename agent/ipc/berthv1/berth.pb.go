@@ -2,8 +2,8 @@
 // tray and the notifier. It is spoken over a Unix socket or a named pipe that
 // only the agent's own user can reach, never over TCP.
 //
-// Nothing secret is in what the agent says: no key, certificate, password or
-// token. The exception is KubeCredentials, whose purpose it is: it hands a
+// Nothing secret is in what the agent says: no key, client certificate, password
+// or token. The exception is KubeCredentials, whose purpose it is: it hands a
 // short-lived credential for one Kubernetes cluster to a command that prints it
 // for kubectl. The one secret that goes to it is the answer to a login's prompt.
 //
@@ -20,14 +20,13 @@
 package berthv1
 
 import (
-	reflect "reflect"
-	sync "sync"
-	unsafe "unsafe"
-
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
+	reflect "reflect"
+	sync "sync"
+	unsafe "unsafe"
 )
 
 const (
@@ -1760,6 +1759,103 @@ func (x *KubeCredentialsResponse) GetCa() []byte {
 	return nil
 }
 
+type LocalCARequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LocalCARequest) Reset() {
+	*x = LocalCARequest{}
+	mi := &file_berthv1_berth_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LocalCARequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LocalCARequest) ProtoMessage() {}
+
+func (x *LocalCARequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berthv1_berth_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LocalCARequest.ProtoReflect.Descriptor instead.
+func (*LocalCARequest) Descriptor() ([]byte, []int) {
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{35}
+}
+
+type LocalCAResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// path is a file with the certificate, pem its content.
+	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	Pem           []byte                 `protobuf:"bytes,2,opt,name=pem,proto3" json:"pem,omitempty"`
+	ValidUntil    *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=valid_until,json=validUntil,proto3" json:"valid_until,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LocalCAResponse) Reset() {
+	*x = LocalCAResponse{}
+	mi := &file_berthv1_berth_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LocalCAResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LocalCAResponse) ProtoMessage() {}
+
+func (x *LocalCAResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berthv1_berth_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LocalCAResponse.ProtoReflect.Descriptor instead.
+func (*LocalCAResponse) Descriptor() ([]byte, []int) {
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *LocalCAResponse) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *LocalCAResponse) GetPem() []byte {
+	if x != nil {
+		return x.Pem
+	}
+	return nil
+}
+
+func (x *LocalCAResponse) GetValidUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ValidUntil
+	}
+	return nil
+}
+
 type DismissNoticeRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -1769,7 +1865,7 @@ type DismissNoticeRequest struct {
 
 func (x *DismissNoticeRequest) Reset() {
 	*x = DismissNoticeRequest{}
-	mi := &file_berthv1_berth_proto_msgTypes[35]
+	mi := &file_berthv1_berth_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1781,7 +1877,7 @@ func (x *DismissNoticeRequest) String() string {
 func (*DismissNoticeRequest) ProtoMessage() {}
 
 func (x *DismissNoticeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[35]
+	mi := &file_berthv1_berth_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1794,7 +1890,7 @@ func (x *DismissNoticeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DismissNoticeRequest.ProtoReflect.Descriptor instead.
 func (*DismissNoticeRequest) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{35}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *DismissNoticeRequest) GetId() string {
@@ -1812,7 +1908,7 @@ type DismissNoticeResponse struct {
 
 func (x *DismissNoticeResponse) Reset() {
 	*x = DismissNoticeResponse{}
-	mi := &file_berthv1_berth_proto_msgTypes[36]
+	mi := &file_berthv1_berth_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1824,7 +1920,7 @@ func (x *DismissNoticeResponse) String() string {
 func (*DismissNoticeResponse) ProtoMessage() {}
 
 func (x *DismissNoticeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[36]
+	mi := &file_berthv1_berth_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1837,7 +1933,7 @@ func (x *DismissNoticeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DismissNoticeResponse.ProtoReflect.Descriptor instead.
 func (*DismissNoticeResponse) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{36}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{38}
 }
 
 type ReloadConfigRequest struct {
@@ -1848,7 +1944,7 @@ type ReloadConfigRequest struct {
 
 func (x *ReloadConfigRequest) Reset() {
 	*x = ReloadConfigRequest{}
-	mi := &file_berthv1_berth_proto_msgTypes[37]
+	mi := &file_berthv1_berth_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1860,7 +1956,7 @@ func (x *ReloadConfigRequest) String() string {
 func (*ReloadConfigRequest) ProtoMessage() {}
 
 func (x *ReloadConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[37]
+	mi := &file_berthv1_berth_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1873,7 +1969,7 @@ func (x *ReloadConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadConfigRequest.ProtoReflect.Descriptor instead.
 func (*ReloadConfigRequest) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{37}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{39}
 }
 
 type ReloadConfigResponse struct {
@@ -1884,7 +1980,7 @@ type ReloadConfigResponse struct {
 
 func (x *ReloadConfigResponse) Reset() {
 	*x = ReloadConfigResponse{}
-	mi := &file_berthv1_berth_proto_msgTypes[38]
+	mi := &file_berthv1_berth_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1896,7 +1992,7 @@ func (x *ReloadConfigResponse) String() string {
 func (*ReloadConfigResponse) ProtoMessage() {}
 
 func (x *ReloadConfigResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[38]
+	mi := &file_berthv1_berth_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1909,7 +2005,7 @@ func (x *ReloadConfigResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadConfigResponse.ProtoReflect.Descriptor instead.
 func (*ReloadConfigResponse) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{38}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{40}
 }
 
 type ShutdownRequest struct {
@@ -1920,7 +2016,7 @@ type ShutdownRequest struct {
 
 func (x *ShutdownRequest) Reset() {
 	*x = ShutdownRequest{}
-	mi := &file_berthv1_berth_proto_msgTypes[39]
+	mi := &file_berthv1_berth_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1932,7 +2028,7 @@ func (x *ShutdownRequest) String() string {
 func (*ShutdownRequest) ProtoMessage() {}
 
 func (x *ShutdownRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[39]
+	mi := &file_berthv1_berth_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1945,7 +2041,7 @@ func (x *ShutdownRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownRequest.ProtoReflect.Descriptor instead.
 func (*ShutdownRequest) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{39}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{41}
 }
 
 type ShutdownResponse struct {
@@ -1956,7 +2052,7 @@ type ShutdownResponse struct {
 
 func (x *ShutdownResponse) Reset() {
 	*x = ShutdownResponse{}
-	mi := &file_berthv1_berth_proto_msgTypes[40]
+	mi := &file_berthv1_berth_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1968,7 +2064,7 @@ func (x *ShutdownResponse) String() string {
 func (*ShutdownResponse) ProtoMessage() {}
 
 func (x *ShutdownResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[40]
+	mi := &file_berthv1_berth_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1981,7 +2077,7 @@ func (x *ShutdownResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownResponse.ProtoReflect.Descriptor instead.
 func (*ShutdownResponse) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{40}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{42}
 }
 
 // Resource is something a cluster offers that a tunnel can lead to.
@@ -2006,7 +2102,7 @@ type Resource struct {
 
 func (x *Resource) Reset() {
 	*x = Resource{}
-	mi := &file_berthv1_berth_proto_msgTypes[41]
+	mi := &file_berthv1_berth_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2018,7 +2114,7 @@ func (x *Resource) String() string {
 func (*Resource) ProtoMessage() {}
 
 func (x *Resource) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[41]
+	mi := &file_berthv1_berth_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2031,7 +2127,7 @@ func (x *Resource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resource.ProtoReflect.Descriptor instead.
 func (*Resource) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{41}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Resource) GetName() string {
@@ -2124,7 +2220,7 @@ type TunnelSpec struct {
 
 func (x *TunnelSpec) Reset() {
 	*x = TunnelSpec{}
-	mi := &file_berthv1_berth_proto_msgTypes[42]
+	mi := &file_berthv1_berth_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2136,7 +2232,7 @@ func (x *TunnelSpec) String() string {
 func (*TunnelSpec) ProtoMessage() {}
 
 func (x *TunnelSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[42]
+	mi := &file_berthv1_berth_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2149,7 +2245,7 @@ func (x *TunnelSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelSpec.ProtoReflect.Descriptor instead.
 func (*TunnelSpec) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{42}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *TunnelSpec) GetName() string {
@@ -2251,7 +2347,7 @@ type Snapshot struct {
 
 func (x *Snapshot) Reset() {
 	*x = Snapshot{}
-	mi := &file_berthv1_berth_proto_msgTypes[43]
+	mi := &file_berthv1_berth_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2263,7 +2359,7 @@ func (x *Snapshot) String() string {
 func (*Snapshot) ProtoMessage() {}
 
 func (x *Snapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[43]
+	mi := &file_berthv1_berth_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2276,7 +2372,7 @@ func (x *Snapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Snapshot.ProtoReflect.Descriptor instead.
 func (*Snapshot) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{43}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Snapshot) GetAgent() *AgentInfo {
@@ -2334,7 +2430,7 @@ type AgentInfo struct {
 
 func (x *AgentInfo) Reset() {
 	*x = AgentInfo{}
-	mi := &file_berthv1_berth_proto_msgTypes[44]
+	mi := &file_berthv1_berth_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2346,7 +2442,7 @@ func (x *AgentInfo) String() string {
 func (*AgentInfo) ProtoMessage() {}
 
 func (x *AgentInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[44]
+	mi := &file_berthv1_berth_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2359,7 +2455,7 @@ func (x *AgentInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AgentInfo.ProtoReflect.Descriptor instead.
 func (*AgentInfo) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{44}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *AgentInfo) GetVersion() string {
@@ -2418,7 +2514,7 @@ type Profile struct {
 
 func (x *Profile) Reset() {
 	*x = Profile{}
-	mi := &file_berthv1_berth_proto_msgTypes[45]
+	mi := &file_berthv1_berth_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2430,7 +2526,7 @@ func (x *Profile) String() string {
 func (*Profile) ProtoMessage() {}
 
 func (x *Profile) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[45]
+	mi := &file_berthv1_berth_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2443,7 +2539,7 @@ func (x *Profile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Profile.ProtoReflect.Descriptor instead.
 func (*Profile) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{45}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Profile) GetProxy() string {
@@ -2556,7 +2652,7 @@ type Renewal struct {
 
 func (x *Renewal) Reset() {
 	*x = Renewal{}
-	mi := &file_berthv1_berth_proto_msgTypes[46]
+	mi := &file_berthv1_berth_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2568,7 +2664,7 @@ func (x *Renewal) String() string {
 func (*Renewal) ProtoMessage() {}
 
 func (x *Renewal) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[46]
+	mi := &file_berthv1_berth_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2581,7 +2677,7 @@ func (x *Renewal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Renewal.ProtoReflect.Descriptor instead.
 func (*Renewal) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{46}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Renewal) GetMode() string {
@@ -2632,7 +2728,7 @@ type Login struct {
 
 func (x *Login) Reset() {
 	*x = Login{}
-	mi := &file_berthv1_berth_proto_msgTypes[47]
+	mi := &file_berthv1_berth_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2644,7 +2740,7 @@ func (x *Login) String() string {
 func (*Login) ProtoMessage() {}
 
 func (x *Login) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[47]
+	mi := &file_berthv1_berth_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2657,7 +2753,7 @@ func (x *Login) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Login.ProtoReflect.Descriptor instead.
 func (*Login) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{47}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Login) GetInProgress() bool {
@@ -2723,7 +2819,7 @@ type Tunnel struct {
 
 func (x *Tunnel) Reset() {
 	*x = Tunnel{}
-	mi := &file_berthv1_berth_proto_msgTypes[48]
+	mi := &file_berthv1_berth_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2735,7 +2831,7 @@ func (x *Tunnel) String() string {
 func (*Tunnel) ProtoMessage() {}
 
 func (x *Tunnel) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[48]
+	mi := &file_berthv1_berth_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2748,7 +2844,7 @@ func (x *Tunnel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tunnel.ProtoReflect.Descriptor instead.
 func (*Tunnel) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{48}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Tunnel) GetTunnelSpec() *TunnelSpec {
@@ -2921,7 +3017,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_berthv1_berth_proto_msgTypes[49]
+	mi := &file_berthv1_berth_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2933,7 +3029,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[49]
+	mi := &file_berthv1_berth_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2946,7 +3042,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{49}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Event) GetAt() *timestamppb.Timestamp {
@@ -3016,7 +3112,7 @@ type Request struct {
 
 func (x *Request) Reset() {
 	*x = Request{}
-	mi := &file_berthv1_berth_proto_msgTypes[50]
+	mi := &file_berthv1_berth_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3028,7 +3124,7 @@ func (x *Request) String() string {
 func (*Request) ProtoMessage() {}
 
 func (x *Request) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[50]
+	mi := &file_berthv1_berth_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3041,7 +3137,7 @@ func (x *Request) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Request.ProtoReflect.Descriptor instead.
 func (*Request) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{50}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Request) GetId() string {
@@ -3233,7 +3329,7 @@ type Review struct {
 
 func (x *Review) Reset() {
 	*x = Review{}
-	mi := &file_berthv1_berth_proto_msgTypes[51]
+	mi := &file_berthv1_berth_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3245,7 +3341,7 @@ func (x *Review) String() string {
 func (*Review) ProtoMessage() {}
 
 func (x *Review) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[51]
+	mi := &file_berthv1_berth_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3258,7 +3354,7 @@ func (x *Review) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Review.ProtoReflect.Descriptor instead.
 func (*Review) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{51}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Review) GetAuthor() string {
@@ -3307,7 +3403,7 @@ type Notice struct {
 
 func (x *Notice) Reset() {
 	*x = Notice{}
-	mi := &file_berthv1_berth_proto_msgTypes[52]
+	mi := &file_berthv1_berth_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3319,7 +3415,7 @@ func (x *Notice) String() string {
 func (*Notice) ProtoMessage() {}
 
 func (x *Notice) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[52]
+	mi := &file_berthv1_berth_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3332,7 +3428,7 @@ func (x *Notice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Notice.ProtoReflect.Descriptor instead.
 func (*Notice) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{52}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Notice) GetId() string {
@@ -3402,7 +3498,7 @@ type NoticeAction struct {
 
 func (x *NoticeAction) Reset() {
 	*x = NoticeAction{}
-	mi := &file_berthv1_berth_proto_msgTypes[53]
+	mi := &file_berthv1_berth_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3414,7 +3510,7 @@ func (x *NoticeAction) String() string {
 func (*NoticeAction) ProtoMessage() {}
 
 func (x *NoticeAction) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[53]
+	mi := &file_berthv1_berth_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3427,7 +3523,7 @@ func (x *NoticeAction) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NoticeAction.ProtoReflect.Descriptor instead.
 func (*NoticeAction) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{53}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *NoticeAction) GetVerb() string {
@@ -3487,7 +3583,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_berthv1_berth_proto_msgTypes[54]
+	mi := &file_berthv1_berth_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3499,7 +3595,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[54]
+	mi := &file_berthv1_berth_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3512,7 +3608,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{54}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Problem) GetCode() string {
@@ -3645,7 +3741,13 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\x06server\x18\x04 \x01(\tR\x06server\x12\x1f\n" +
 	"\vserver_name\x18\x05 \x01(\tR\n" +
 	"serverName\x12\x0e\n" +
-	"\x02ca\x18\x06 \x01(\fR\x02ca\"&\n" +
+	"\x02ca\x18\x06 \x01(\fR\x02ca\"\x10\n" +
+	"\x0eLocalCARequest\"t\n" +
+	"\x0fLocalCAResponse\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12\x10\n" +
+	"\x03pem\x18\x02 \x01(\fR\x03pem\x12;\n" +
+	"\vvalid_until\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"validUntil\"&\n" +
 	"\x14DismissNoticeRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"\x17\n" +
 	"\x15DismissNoticeResponse\"\x15\n" +
@@ -3812,7 +3914,7 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\x05title\x18\x02 \x01(\tR\x05title\x12\x12\n" +
 	"\x04text\x18\x03 \x01(\tR\x04text\x12\x16\n" +
 	"\x06action\x18\x04 \x01(\tR\x06action\x120\n" +
-	"\x05since\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05since2\xab\v\n" +
+	"\x05since\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05since2\xeb\v\n" +
 	"\x05Agent\x12>\n" +
 	"\aGetInfo\x12\x18.berth.v1.GetInfoRequest\x1a\x19.berth.v1.GetInfoResponse\x12J\n" +
 	"\vGetSnapshot\x12\x1c.berth.v1.GetSnapshotRequest\x1a\x1d.berth.v1.GetSnapshotResponse\x12U\n" +
@@ -3830,7 +3932,8 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\vForgetLogin\x12\x1c.berth.v1.ForgetLoginRequest\x1a\x1d.berth.v1.ForgetLoginResponse\x12;\n" +
 	"\x06Logout\x12\x17.berth.v1.LogoutRequest\x1a\x18.berth.v1.LogoutResponse\x12P\n" +
 	"\rSnoozeRenewal\x12\x1e.berth.v1.SnoozeRenewalRequest\x1a\x1f.berth.v1.SnoozeRenewalResponse\x12V\n" +
-	"\x0fKubeCredentials\x12 .berth.v1.KubeCredentialsRequest\x1a!.berth.v1.KubeCredentialsResponse\x12P\n" +
+	"\x0fKubeCredentials\x12 .berth.v1.KubeCredentialsRequest\x1a!.berth.v1.KubeCredentialsResponse\x12>\n" +
+	"\aLocalCA\x12\x18.berth.v1.LocalCARequest\x1a\x19.berth.v1.LocalCAResponse\x12P\n" +
 	"\rDismissNotice\x12\x1e.berth.v1.DismissNoticeRequest\x1a\x1f.berth.v1.DismissNoticeResponse\x12M\n" +
 	"\fReloadConfig\x12\x1d.berth.v1.ReloadConfigRequest\x1a\x1e.berth.v1.ReloadConfigResponse\x12A\n" +
 	"\bShutdown\x12\x19.berth.v1.ShutdownRequest\x1a\x1a.berth.v1.ShutdownResponseB!Z\x1fberth/agent/ipc/berthv1;berthv1b\x06proto3"
@@ -3847,7 +3950,7 @@ func file_berthv1_berth_proto_rawDescGZIP() []byte {
 	return file_berthv1_berth_proto_rawDescData
 }
 
-var file_berthv1_berth_proto_msgTypes = make([]protoimpl.MessageInfo, 56)
+var file_berthv1_berth_proto_msgTypes = make([]protoimpl.MessageInfo, 58)
 var file_berthv1_berth_proto_goTypes = []any{
 	(*ErrorDetail)(nil),             // 0: berth.v1.ErrorDetail
 	(*GetInfoRequest)(nil),          // 1: berth.v1.GetInfoRequest
@@ -3884,121 +3987,126 @@ var file_berthv1_berth_proto_goTypes = []any{
 	(*TunnelHistoryResponse)(nil),   // 32: berth.v1.TunnelHistoryResponse
 	(*KubeCredentialsRequest)(nil),  // 33: berth.v1.KubeCredentialsRequest
 	(*KubeCredentialsResponse)(nil), // 34: berth.v1.KubeCredentialsResponse
-	(*DismissNoticeRequest)(nil),    // 35: berth.v1.DismissNoticeRequest
-	(*DismissNoticeResponse)(nil),   // 36: berth.v1.DismissNoticeResponse
-	(*ReloadConfigRequest)(nil),     // 37: berth.v1.ReloadConfigRequest
-	(*ReloadConfigResponse)(nil),    // 38: berth.v1.ReloadConfigResponse
-	(*ShutdownRequest)(nil),         // 39: berth.v1.ShutdownRequest
-	(*ShutdownResponse)(nil),        // 40: berth.v1.ShutdownResponse
-	(*Resource)(nil),                // 41: berth.v1.Resource
-	(*TunnelSpec)(nil),              // 42: berth.v1.TunnelSpec
-	(*Snapshot)(nil),                // 43: berth.v1.Snapshot
-	(*AgentInfo)(nil),               // 44: berth.v1.AgentInfo
-	(*Profile)(nil),                 // 45: berth.v1.Profile
-	(*Renewal)(nil),                 // 46: berth.v1.Renewal
-	(*Login)(nil),                   // 47: berth.v1.Login
-	(*Tunnel)(nil),                  // 48: berth.v1.Tunnel
-	(*Event)(nil),                   // 49: berth.v1.Event
-	(*Request)(nil),                 // 50: berth.v1.Request
-	(*Review)(nil),                  // 51: berth.v1.Review
-	(*Notice)(nil),                  // 52: berth.v1.Notice
-	(*NoticeAction)(nil),            // 53: berth.v1.NoticeAction
-	(*Problem)(nil),                 // 54: berth.v1.Problem
-	nil,                             // 55: berth.v1.Resource.LabelsEntry
-	(*durationpb.Duration)(nil),     // 56: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),   // 57: google.protobuf.Timestamp
+	(*LocalCARequest)(nil),          // 35: berth.v1.LocalCARequest
+	(*LocalCAResponse)(nil),         // 36: berth.v1.LocalCAResponse
+	(*DismissNoticeRequest)(nil),    // 37: berth.v1.DismissNoticeRequest
+	(*DismissNoticeResponse)(nil),   // 38: berth.v1.DismissNoticeResponse
+	(*ReloadConfigRequest)(nil),     // 39: berth.v1.ReloadConfigRequest
+	(*ReloadConfigResponse)(nil),    // 40: berth.v1.ReloadConfigResponse
+	(*ShutdownRequest)(nil),         // 41: berth.v1.ShutdownRequest
+	(*ShutdownResponse)(nil),        // 42: berth.v1.ShutdownResponse
+	(*Resource)(nil),                // 43: berth.v1.Resource
+	(*TunnelSpec)(nil),              // 44: berth.v1.TunnelSpec
+	(*Snapshot)(nil),                // 45: berth.v1.Snapshot
+	(*AgentInfo)(nil),               // 46: berth.v1.AgentInfo
+	(*Profile)(nil),                 // 47: berth.v1.Profile
+	(*Renewal)(nil),                 // 48: berth.v1.Renewal
+	(*Login)(nil),                   // 49: berth.v1.Login
+	(*Tunnel)(nil),                  // 50: berth.v1.Tunnel
+	(*Event)(nil),                   // 51: berth.v1.Event
+	(*Request)(nil),                 // 52: berth.v1.Request
+	(*Review)(nil),                  // 53: berth.v1.Review
+	(*Notice)(nil),                  // 54: berth.v1.Notice
+	(*NoticeAction)(nil),            // 55: berth.v1.NoticeAction
+	(*Problem)(nil),                 // 56: berth.v1.Problem
+	nil,                             // 57: berth.v1.Resource.LabelsEntry
+	(*durationpb.Duration)(nil),     // 58: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),   // 59: google.protobuf.Timestamp
 }
 var file_berthv1_berth_proto_depIdxs = []int32{
-	44, // 0: berth.v1.GetInfoResponse.agent:type_name -> berth.v1.AgentInfo
-	43, // 1: berth.v1.GetSnapshotResponse.snapshot:type_name -> berth.v1.Snapshot
-	43, // 2: berth.v1.WatchSnapshotsResponse.snapshot:type_name -> berth.v1.Snapshot
-	41, // 3: berth.v1.ListResourcesResponse.resources:type_name -> berth.v1.Resource
-	42, // 4: berth.v1.AddTunnelRequest.spec:type_name -> berth.v1.TunnelSpec
-	42, // 5: berth.v1.AddTunnelResponse.spec:type_name -> berth.v1.TunnelSpec
+	46, // 0: berth.v1.GetInfoResponse.agent:type_name -> berth.v1.AgentInfo
+	45, // 1: berth.v1.GetSnapshotResponse.snapshot:type_name -> berth.v1.Snapshot
+	45, // 2: berth.v1.WatchSnapshotsResponse.snapshot:type_name -> berth.v1.Snapshot
+	43, // 3: berth.v1.ListResourcesResponse.resources:type_name -> berth.v1.Resource
+	44, // 4: berth.v1.AddTunnelRequest.spec:type_name -> berth.v1.TunnelSpec
+	44, // 5: berth.v1.AddTunnelResponse.spec:type_name -> berth.v1.TunnelSpec
 	20, // 6: berth.v1.LoginRequest.start:type_name -> berth.v1.LoginStart
 	21, // 7: berth.v1.LoginRequest.answer:type_name -> berth.v1.LoginAnswer
-	56, // 8: berth.v1.LoginStart.ttl:type_name -> google.protobuf.Duration
-	57, // 9: berth.v1.LoginResponse.deadline:type_name -> google.protobuf.Timestamp
-	57, // 10: berth.v1.SnoozeRenewalResponse.until:type_name -> google.protobuf.Timestamp
-	49, // 11: berth.v1.TunnelHistoryResponse.events:type_name -> berth.v1.Event
-	57, // 12: berth.v1.KubeCredentialsResponse.valid_until:type_name -> google.protobuf.Timestamp
-	55, // 13: berth.v1.Resource.labels:type_name -> berth.v1.Resource.LabelsEntry
-	56, // 14: berth.v1.TunnelSpec.hold:type_name -> google.protobuf.Duration
-	44, // 15: berth.v1.Snapshot.agent:type_name -> berth.v1.AgentInfo
-	45, // 16: berth.v1.Snapshot.profiles:type_name -> berth.v1.Profile
-	48, // 17: berth.v1.Snapshot.tunnels:type_name -> berth.v1.Tunnel
-	50, // 18: berth.v1.Snapshot.requests:type_name -> berth.v1.Request
-	54, // 19: berth.v1.Snapshot.problems:type_name -> berth.v1.Problem
-	52, // 20: berth.v1.Snapshot.notices:type_name -> berth.v1.Notice
-	57, // 21: berth.v1.AgentInfo.started_at:type_name -> google.protobuf.Timestamp
-	57, // 22: berth.v1.Profile.valid_until:type_name -> google.protobuf.Timestamp
-	57, // 23: berth.v1.Profile.ssh_valid_until:type_name -> google.protobuf.Timestamp
-	47, // 24: berth.v1.Profile.login:type_name -> berth.v1.Login
-	46, // 25: berth.v1.Profile.renewal:type_name -> berth.v1.Renewal
-	57, // 26: berth.v1.Renewal.at:type_name -> google.protobuf.Timestamp
-	54, // 27: berth.v1.Renewal.problem:type_name -> berth.v1.Problem
-	57, // 28: berth.v1.Renewal.renewed_at:type_name -> google.protobuf.Timestamp
-	42, // 29: berth.v1.Tunnel.tunnel_spec:type_name -> berth.v1.TunnelSpec
-	54, // 30: berth.v1.Tunnel.problem:type_name -> berth.v1.Problem
-	57, // 31: berth.v1.Tunnel.cert_valid_until:type_name -> google.protobuf.Timestamp
-	57, // 32: berth.v1.Tunnel.last_error_at:type_name -> google.protobuf.Timestamp
-	57, // 33: berth.v1.Tunnel.waiting_since:type_name -> google.protobuf.Timestamp
-	57, // 34: berth.v1.Tunnel.foreign_at:type_name -> google.protobuf.Timestamp
-	57, // 35: berth.v1.Event.at:type_name -> google.protobuf.Timestamp
-	57, // 36: berth.v1.Event.until:type_name -> google.protobuf.Timestamp
-	57, // 37: berth.v1.Request.created_at:type_name -> google.protobuf.Timestamp
-	57, // 38: berth.v1.Request.expires_at:type_name -> google.protobuf.Timestamp
-	51, // 39: berth.v1.Request.reviews:type_name -> berth.v1.Review
-	57, // 40: berth.v1.Request.access_until:type_name -> google.protobuf.Timestamp
-	57, // 41: berth.v1.Request.session_until:type_name -> google.protobuf.Timestamp
-	57, // 42: berth.v1.Request.assume_from:type_name -> google.protobuf.Timestamp
-	57, // 43: berth.v1.Review.at:type_name -> google.protobuf.Timestamp
-	57, // 44: berth.v1.Notice.since:type_name -> google.protobuf.Timestamp
-	53, // 45: berth.v1.Notice.actions:type_name -> berth.v1.NoticeAction
-	57, // 46: berth.v1.Problem.since:type_name -> google.protobuf.Timestamp
-	1,  // 47: berth.v1.Agent.GetInfo:input_type -> berth.v1.GetInfoRequest
-	3,  // 48: berth.v1.Agent.GetSnapshot:input_type -> berth.v1.GetSnapshotRequest
-	5,  // 49: berth.v1.Agent.WatchSnapshots:input_type -> berth.v1.WatchSnapshotsRequest
-	7,  // 50: berth.v1.Agent.ListResources:input_type -> berth.v1.ListResourcesRequest
-	9,  // 51: berth.v1.Agent.AddTunnel:input_type -> berth.v1.AddTunnelRequest
-	11, // 52: berth.v1.Agent.RemoveTunnel:input_type -> berth.v1.RemoveTunnelRequest
-	13, // 53: berth.v1.Agent.StartTunnel:input_type -> berth.v1.StartTunnelRequest
-	15, // 54: berth.v1.Agent.StopTunnel:input_type -> berth.v1.StopTunnelRequest
-	17, // 55: berth.v1.Agent.RestartTunnel:input_type -> berth.v1.RestartTunnelRequest
-	31, // 56: berth.v1.Agent.TunnelHistory:input_type -> berth.v1.TunnelHistoryRequest
-	19, // 57: berth.v1.Agent.Login:input_type -> berth.v1.LoginRequest
-	23, // 58: berth.v1.Agent.CancelLogin:input_type -> berth.v1.CancelLoginRequest
-	25, // 59: berth.v1.Agent.ForgetLogin:input_type -> berth.v1.ForgetLoginRequest
-	27, // 60: berth.v1.Agent.Logout:input_type -> berth.v1.LogoutRequest
-	29, // 61: berth.v1.Agent.SnoozeRenewal:input_type -> berth.v1.SnoozeRenewalRequest
-	33, // 62: berth.v1.Agent.KubeCredentials:input_type -> berth.v1.KubeCredentialsRequest
-	35, // 63: berth.v1.Agent.DismissNotice:input_type -> berth.v1.DismissNoticeRequest
-	37, // 64: berth.v1.Agent.ReloadConfig:input_type -> berth.v1.ReloadConfigRequest
-	39, // 65: berth.v1.Agent.Shutdown:input_type -> berth.v1.ShutdownRequest
-	2,  // 66: berth.v1.Agent.GetInfo:output_type -> berth.v1.GetInfoResponse
-	4,  // 67: berth.v1.Agent.GetSnapshot:output_type -> berth.v1.GetSnapshotResponse
-	6,  // 68: berth.v1.Agent.WatchSnapshots:output_type -> berth.v1.WatchSnapshotsResponse
-	8,  // 69: berth.v1.Agent.ListResources:output_type -> berth.v1.ListResourcesResponse
-	10, // 70: berth.v1.Agent.AddTunnel:output_type -> berth.v1.AddTunnelResponse
-	12, // 71: berth.v1.Agent.RemoveTunnel:output_type -> berth.v1.RemoveTunnelResponse
-	14, // 72: berth.v1.Agent.StartTunnel:output_type -> berth.v1.StartTunnelResponse
-	16, // 73: berth.v1.Agent.StopTunnel:output_type -> berth.v1.StopTunnelResponse
-	18, // 74: berth.v1.Agent.RestartTunnel:output_type -> berth.v1.RestartTunnelResponse
-	32, // 75: berth.v1.Agent.TunnelHistory:output_type -> berth.v1.TunnelHistoryResponse
-	22, // 76: berth.v1.Agent.Login:output_type -> berth.v1.LoginResponse
-	24, // 77: berth.v1.Agent.CancelLogin:output_type -> berth.v1.CancelLoginResponse
-	26, // 78: berth.v1.Agent.ForgetLogin:output_type -> berth.v1.ForgetLoginResponse
-	28, // 79: berth.v1.Agent.Logout:output_type -> berth.v1.LogoutResponse
-	30, // 80: berth.v1.Agent.SnoozeRenewal:output_type -> berth.v1.SnoozeRenewalResponse
-	34, // 81: berth.v1.Agent.KubeCredentials:output_type -> berth.v1.KubeCredentialsResponse
-	36, // 82: berth.v1.Agent.DismissNotice:output_type -> berth.v1.DismissNoticeResponse
-	38, // 83: berth.v1.Agent.ReloadConfig:output_type -> berth.v1.ReloadConfigResponse
-	40, // 84: berth.v1.Agent.Shutdown:output_type -> berth.v1.ShutdownResponse
-	66, // [66:85] is the sub-list for method output_type
-	47, // [47:66] is the sub-list for method input_type
-	47, // [47:47] is the sub-list for extension type_name
-	47, // [47:47] is the sub-list for extension extendee
-	0,  // [0:47] is the sub-list for field type_name
+	58, // 8: berth.v1.LoginStart.ttl:type_name -> google.protobuf.Duration
+	59, // 9: berth.v1.LoginResponse.deadline:type_name -> google.protobuf.Timestamp
+	59, // 10: berth.v1.SnoozeRenewalResponse.until:type_name -> google.protobuf.Timestamp
+	51, // 11: berth.v1.TunnelHistoryResponse.events:type_name -> berth.v1.Event
+	59, // 12: berth.v1.KubeCredentialsResponse.valid_until:type_name -> google.protobuf.Timestamp
+	59, // 13: berth.v1.LocalCAResponse.valid_until:type_name -> google.protobuf.Timestamp
+	57, // 14: berth.v1.Resource.labels:type_name -> berth.v1.Resource.LabelsEntry
+	58, // 15: berth.v1.TunnelSpec.hold:type_name -> google.protobuf.Duration
+	46, // 16: berth.v1.Snapshot.agent:type_name -> berth.v1.AgentInfo
+	47, // 17: berth.v1.Snapshot.profiles:type_name -> berth.v1.Profile
+	50, // 18: berth.v1.Snapshot.tunnels:type_name -> berth.v1.Tunnel
+	52, // 19: berth.v1.Snapshot.requests:type_name -> berth.v1.Request
+	56, // 20: berth.v1.Snapshot.problems:type_name -> berth.v1.Problem
+	54, // 21: berth.v1.Snapshot.notices:type_name -> berth.v1.Notice
+	59, // 22: berth.v1.AgentInfo.started_at:type_name -> google.protobuf.Timestamp
+	59, // 23: berth.v1.Profile.valid_until:type_name -> google.protobuf.Timestamp
+	59, // 24: berth.v1.Profile.ssh_valid_until:type_name -> google.protobuf.Timestamp
+	49, // 25: berth.v1.Profile.login:type_name -> berth.v1.Login
+	48, // 26: berth.v1.Profile.renewal:type_name -> berth.v1.Renewal
+	59, // 27: berth.v1.Renewal.at:type_name -> google.protobuf.Timestamp
+	56, // 28: berth.v1.Renewal.problem:type_name -> berth.v1.Problem
+	59, // 29: berth.v1.Renewal.renewed_at:type_name -> google.protobuf.Timestamp
+	44, // 30: berth.v1.Tunnel.tunnel_spec:type_name -> berth.v1.TunnelSpec
+	56, // 31: berth.v1.Tunnel.problem:type_name -> berth.v1.Problem
+	59, // 32: berth.v1.Tunnel.cert_valid_until:type_name -> google.protobuf.Timestamp
+	59, // 33: berth.v1.Tunnel.last_error_at:type_name -> google.protobuf.Timestamp
+	59, // 34: berth.v1.Tunnel.waiting_since:type_name -> google.protobuf.Timestamp
+	59, // 35: berth.v1.Tunnel.foreign_at:type_name -> google.protobuf.Timestamp
+	59, // 36: berth.v1.Event.at:type_name -> google.protobuf.Timestamp
+	59, // 37: berth.v1.Event.until:type_name -> google.protobuf.Timestamp
+	59, // 38: berth.v1.Request.created_at:type_name -> google.protobuf.Timestamp
+	59, // 39: berth.v1.Request.expires_at:type_name -> google.protobuf.Timestamp
+	53, // 40: berth.v1.Request.reviews:type_name -> berth.v1.Review
+	59, // 41: berth.v1.Request.access_until:type_name -> google.protobuf.Timestamp
+	59, // 42: berth.v1.Request.session_until:type_name -> google.protobuf.Timestamp
+	59, // 43: berth.v1.Request.assume_from:type_name -> google.protobuf.Timestamp
+	59, // 44: berth.v1.Review.at:type_name -> google.protobuf.Timestamp
+	59, // 45: berth.v1.Notice.since:type_name -> google.protobuf.Timestamp
+	55, // 46: berth.v1.Notice.actions:type_name -> berth.v1.NoticeAction
+	59, // 47: berth.v1.Problem.since:type_name -> google.protobuf.Timestamp
+	1,  // 48: berth.v1.Agent.GetInfo:input_type -> berth.v1.GetInfoRequest
+	3,  // 49: berth.v1.Agent.GetSnapshot:input_type -> berth.v1.GetSnapshotRequest
+	5,  // 50: berth.v1.Agent.WatchSnapshots:input_type -> berth.v1.WatchSnapshotsRequest
+	7,  // 51: berth.v1.Agent.ListResources:input_type -> berth.v1.ListResourcesRequest
+	9,  // 52: berth.v1.Agent.AddTunnel:input_type -> berth.v1.AddTunnelRequest
+	11, // 53: berth.v1.Agent.RemoveTunnel:input_type -> berth.v1.RemoveTunnelRequest
+	13, // 54: berth.v1.Agent.StartTunnel:input_type -> berth.v1.StartTunnelRequest
+	15, // 55: berth.v1.Agent.StopTunnel:input_type -> berth.v1.StopTunnelRequest
+	17, // 56: berth.v1.Agent.RestartTunnel:input_type -> berth.v1.RestartTunnelRequest
+	31, // 57: berth.v1.Agent.TunnelHistory:input_type -> berth.v1.TunnelHistoryRequest
+	19, // 58: berth.v1.Agent.Login:input_type -> berth.v1.LoginRequest
+	23, // 59: berth.v1.Agent.CancelLogin:input_type -> berth.v1.CancelLoginRequest
+	25, // 60: berth.v1.Agent.ForgetLogin:input_type -> berth.v1.ForgetLoginRequest
+	27, // 61: berth.v1.Agent.Logout:input_type -> berth.v1.LogoutRequest
+	29, // 62: berth.v1.Agent.SnoozeRenewal:input_type -> berth.v1.SnoozeRenewalRequest
+	33, // 63: berth.v1.Agent.KubeCredentials:input_type -> berth.v1.KubeCredentialsRequest
+	35, // 64: berth.v1.Agent.LocalCA:input_type -> berth.v1.LocalCARequest
+	37, // 65: berth.v1.Agent.DismissNotice:input_type -> berth.v1.DismissNoticeRequest
+	39, // 66: berth.v1.Agent.ReloadConfig:input_type -> berth.v1.ReloadConfigRequest
+	41, // 67: berth.v1.Agent.Shutdown:input_type -> berth.v1.ShutdownRequest
+	2,  // 68: berth.v1.Agent.GetInfo:output_type -> berth.v1.GetInfoResponse
+	4,  // 69: berth.v1.Agent.GetSnapshot:output_type -> berth.v1.GetSnapshotResponse
+	6,  // 70: berth.v1.Agent.WatchSnapshots:output_type -> berth.v1.WatchSnapshotsResponse
+	8,  // 71: berth.v1.Agent.ListResources:output_type -> berth.v1.ListResourcesResponse
+	10, // 72: berth.v1.Agent.AddTunnel:output_type -> berth.v1.AddTunnelResponse
+	12, // 73: berth.v1.Agent.RemoveTunnel:output_type -> berth.v1.RemoveTunnelResponse
+	14, // 74: berth.v1.Agent.StartTunnel:output_type -> berth.v1.StartTunnelResponse
+	16, // 75: berth.v1.Agent.StopTunnel:output_type -> berth.v1.StopTunnelResponse
+	18, // 76: berth.v1.Agent.RestartTunnel:output_type -> berth.v1.RestartTunnelResponse
+	32, // 77: berth.v1.Agent.TunnelHistory:output_type -> berth.v1.TunnelHistoryResponse
+	22, // 78: berth.v1.Agent.Login:output_type -> berth.v1.LoginResponse
+	24, // 79: berth.v1.Agent.CancelLogin:output_type -> berth.v1.CancelLoginResponse
+	26, // 80: berth.v1.Agent.ForgetLogin:output_type -> berth.v1.ForgetLoginResponse
+	28, // 81: berth.v1.Agent.Logout:output_type -> berth.v1.LogoutResponse
+	30, // 82: berth.v1.Agent.SnoozeRenewal:output_type -> berth.v1.SnoozeRenewalResponse
+	34, // 83: berth.v1.Agent.KubeCredentials:output_type -> berth.v1.KubeCredentialsResponse
+	36, // 84: berth.v1.Agent.LocalCA:output_type -> berth.v1.LocalCAResponse
+	38, // 85: berth.v1.Agent.DismissNotice:output_type -> berth.v1.DismissNoticeResponse
+	40, // 86: berth.v1.Agent.ReloadConfig:output_type -> berth.v1.ReloadConfigResponse
+	42, // 87: berth.v1.Agent.Shutdown:output_type -> berth.v1.ShutdownResponse
+	68, // [68:88] is the sub-list for method output_type
+	48, // [48:68] is the sub-list for method input_type
+	48, // [48:48] is the sub-list for extension type_name
+	48, // [48:48] is the sub-list for extension extendee
+	0,  // [0:48] is the sub-list for field type_name
 }
 
 func init() { file_berthv1_berth_proto_init() }
@@ -4012,7 +4120,7 @@ func file_berthv1_berth_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berthv1_berth_proto_rawDesc), len(file_berthv1_berth_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   56,
+			NumMessages:   58,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -2,8 +2,8 @@
 // tray and the notifier. It is spoken over a Unix socket or a named pipe that
 // only the agent's own user can reach, never over TCP.
 //
-// Nothing secret is in what the agent says: no key, certificate, password or
-// token. The exception is KubeCredentials, whose purpose it is: it hands a
+// Nothing secret is in what the agent says: no key, client certificate, password
+// or token. The exception is KubeCredentials, whose purpose it is: it hands a
 // short-lived credential for one Kubernetes cluster to a command that prints it
 // for kubectl. The one secret that goes to it is the answer to a login's prompt.
 //
@@ -21,7 +21,6 @@ package berthv1
 
 import (
 	context "context"
-
 	grpc "google.golang.org/grpc"
 	codes "google.golang.org/grpc/codes"
 	status "google.golang.org/grpc/status"
@@ -49,6 +48,7 @@ const (
 	Agent_Logout_FullMethodName          = "/berth.v1.Agent/Logout"
 	Agent_SnoozeRenewal_FullMethodName   = "/berth.v1.Agent/SnoozeRenewal"
 	Agent_KubeCredentials_FullMethodName = "/berth.v1.Agent/KubeCredentials"
+	Agent_LocalCA_FullMethodName         = "/berth.v1.Agent/LocalCA"
 	Agent_DismissNotice_FullMethodName   = "/berth.v1.Agent/DismissNotice"
 	Agent_ReloadConfig_FullMethodName    = "/berth.v1.Agent/ReloadConfig"
 	Agent_Shutdown_FullMethodName        = "/berth.v1.Agent/Shutdown"
@@ -98,6 +98,9 @@ type AgentClient interface {
 	// KubeCredentials returns a credential for a Kubernetes cluster, and how to
 	// reach the cluster with it. It is from memory whenever there is a valid one.
 	KubeCredentials(ctx context.Context, in *KubeCredentialsRequest, opts ...grpc.CallOption) (*KubeCredentialsResponse, error)
+	// LocalCA returns the certificate of this machine's own authority, which
+	// clients trust that speak TLS with a tunnel. It is made if there is none.
+	LocalCA(ctx context.Context, in *LocalCARequest, opts ...grpc.CallOption) (*LocalCAResponse, error)
 	// DismissNotice says that a notice need not be shown any more.
 	DismissNotice(ctx context.Context, in *DismissNoticeRequest, opts ...grpc.CallOption) (*DismissNoticeResponse, error)
 	// ReloadConfig reads the config file again, now.
@@ -286,6 +289,16 @@ func (c *agentClient) KubeCredentials(ctx context.Context, in *KubeCredentialsRe
 	return out, nil
 }
 
+func (c *agentClient) LocalCA(ctx context.Context, in *LocalCARequest, opts ...grpc.CallOption) (*LocalCAResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(LocalCAResponse)
+	err := c.cc.Invoke(ctx, Agent_LocalCA_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *agentClient) DismissNotice(ctx context.Context, in *DismissNoticeRequest, opts ...grpc.CallOption) (*DismissNoticeResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(DismissNoticeResponse)
@@ -360,6 +373,9 @@ type AgentServer interface {
 	// KubeCredentials returns a credential for a Kubernetes cluster, and how to
 	// reach the cluster with it. It is from memory whenever there is a valid one.
 	KubeCredentials(context.Context, *KubeCredentialsRequest) (*KubeCredentialsResponse, error)
+	// LocalCA returns the certificate of this machine's own authority, which
+	// clients trust that speak TLS with a tunnel. It is made if there is none.
+	LocalCA(context.Context, *LocalCARequest) (*LocalCAResponse, error)
 	// DismissNotice says that a notice need not be shown any more.
 	DismissNotice(context.Context, *DismissNoticeRequest) (*DismissNoticeResponse, error)
 	// ReloadConfig reads the config file again, now.
@@ -423,6 +439,9 @@ func (UnimplementedAgentServer) SnoozeRenewal(context.Context, *SnoozeRenewalReq
 }
 func (UnimplementedAgentServer) KubeCredentials(context.Context, *KubeCredentialsRequest) (*KubeCredentialsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method KubeCredentials not implemented")
+}
+func (UnimplementedAgentServer) LocalCA(context.Context, *LocalCARequest) (*LocalCAResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method LocalCA not implemented")
 }
 func (UnimplementedAgentServer) DismissNotice(context.Context, *DismissNoticeRequest) (*DismissNoticeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DismissNotice not implemented")
@@ -724,6 +743,24 @@ func _Agent_KubeCredentials_Handler(srv interface{}, ctx context.Context, dec fu
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Agent_LocalCA_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(LocalCARequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AgentServer).LocalCA(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Agent_LocalCA_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AgentServer).LocalCA(ctx, req.(*LocalCARequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Agent_DismissNotice_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(DismissNoticeRequest)
 	if err := dec(in); err != nil {
@@ -840,6 +877,10 @@ var Agent_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "KubeCredentials",
 			Handler:    _Agent_KubeCredentials_Handler,
+		},
+		{
+			MethodName: "LocalCA",
+			Handler:    _Agent_LocalCA_Handler,
 		},
 		{
 			MethodName: "DismissNotice",

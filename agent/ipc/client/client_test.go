@@ -110,6 +110,10 @@ func (a *fakeAgent) RestartTunnel(ctx context.Context, n string) error {
 	return a.record(ctx, "restart %s", n)
 }
 
+func (a *fakeAgent) LocalCA(context.Context) (ipc.LocalCA, error) {
+	return ipc.LocalCA{Path: "/ca.pem", PEM: []byte("pem")}, nil
+}
+
 func (a *fakeAgent) KubeCredentials(ctx context.Context, c, k string) (ipc.KubeCredentials, error) {
 	return ipc.KubeCredentials{
 		Cert: []byte("cert"), Key: []byte("key"), ValidUntil: time.Date(2026, 5, 1, 14, 2, 11, 0, time.UTC),

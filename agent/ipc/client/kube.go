@@ -22,3 +22,16 @@ func (c *Client) KubeCredentials(ctx context.Context, cluster, kubeCluster strin
 	}
 	return ipc.FromProto[KubeCredentials](resp), nil
 }
+
+// LocalCA is the certificate of this machine's own authority.
+type LocalCA = ipc.LocalCA
+
+// LocalCA asks for the certificate that clients trust which speak TLS with a
+// tunnel.
+func (c *Client) LocalCA(ctx context.Context) (LocalCA, error) {
+	resp, err := call(ctx, c, readTimeout, &pb.LocalCARequest{}, pb.AgentClient.LocalCA)
+	if err != nil {
+		return LocalCA{}, err
+	}
+	return ipc.FromProto[LocalCA](resp), nil
+}
