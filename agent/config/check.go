@@ -28,6 +28,7 @@ func check(root *value, ms *mistakes) {
 	checkProfiles(root.get("profiles"), ms)
 	ports := make(map[int64]*value)
 	checkTunnels(root.get("tunnels"), ports, ms)
+	checkProxyPorts(root.get("tunnels"), root.get("profiles"), ms)
 	checkPort(root.get("kube").get("port"), "kube.port", ports, ms)
 	checkAccess(root.get("access"), root.get("tunnels"), ms)
 	quiet := root.get("notifications").get("quiet_hours")
@@ -166,6 +167,32 @@ func checkTunnels(tunnels *value, ports map[int64]*value, ms *mistakes) {
 			if known && !k.For(state.Kind(kind)) && !v.wrong && !v.blank() {
 				mark(v, path, ms, "%s", k.misplaced(kind))
 			}
+		}
+	}
+}
+
+// checkProxyPorts refuses the port of a proxy on this machine: a tunnel there
+// would take the proxy's place, or lead to itself.
+func checkProxyPorts(tunnels, profiles *value, ms *mistakes) {
+	if tunnels == nil || profiles == nil {
+		return
+	}
+	own := make(map[string]*value)
+	for _, p := range profiles.list {
+		proxy, _ := p.get("proxy").str()
+		host, port, err := net.SplitHostPort(proxy)
+		if ip := net.ParseIP(host); err == nil && (host == "localhost" || ip != nil && ip.IsLoopback()) {
+			own[port] = p.get("proxy")
+		}
+	}
+	for i, t := range tunnels.list {
+		v := t.get("port")
+		if v == nil || v.wrong {
+			continue
+		}
+		if proxy := own[fmt.Sprint(v.scalar)]; proxy != nil {
+			mark(v, fmt.Sprintf("tunnels[%d].port", i), ms,
+				"port %v is the one of the proxy on line %d: choose another", v.scalar, proxy.at.line)
 		}
 	}
 }
