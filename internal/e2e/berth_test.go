@@ -89,15 +89,25 @@ func (p *person) berth(args ...string) string {
 // berthLogin runs "berth login" on a terminal and types the password.
 func (p *person) berthLogin(args ...string) (screen string) {
 	p.t.Helper()
+	screen, code := p.tryLogin(args...)
+	if code != 0 {
+		p.t.Fatalf("berth login %q: exit code %d\n%s", args, code, screen)
+	}
+	return screen
+}
+
+// tryLogin is berthLogin for one that may fail.
+func (p *person) tryLogin(args ...string) (screen string, code int) {
+	p.t.Helper()
 	ctx, cancel := context.WithTimeout(p.t.Context(), 60*time.Second)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, lab.berth, append([]string{"login", p.at.addr(), "--user", p.name}, args...)...)
 	cmd.Env = p.berthEnv()
 	screen, code, err := onTerminal(ctx, cmd, passwordPrompt, p.password)
-	if err != nil || code != 0 {
+	if err != nil {
 		p.t.Fatalf("berth login %q: exit code %d, %v\n%s", args, code, err, screen)
 	}
-	return screen
+	return screen, code
 }
 
 // tryBerth runs a command that may fail.

@@ -59,7 +59,7 @@ func TestLeafCluster(t *testing.T) {
 		begin := time.Now()
 		r := late.psql(link, "select 1")
 		t.Logf("psql prints after %s: %s", time.Since(begin).Round(time.Millisecond), strings.TrimSpace(r.err))
-		if r.code != 2 || !strings.Contains(r.err, "FATAL:  tunnel leafy: database hung up") {
+		if r.code != 2 || !strings.Contains(r.err, "tunnel leafy: leaf cluster away") {
 			t.Errorf("psql exits %d with the leaf gone: %s", r.code, r.err)
 		}
 		got, err := query(t.Context(), late.berth("tunnel", "url", "rooty"), "select current_user::text")

@@ -59,6 +59,8 @@ func startProc(name, logFile string, cmd *exec.Cmd) (*proc, error) {
 
 func (p *proc) pid() int { return p.cmd.Process.Pid }
 
+func (p *proc) signal(sig os.Signal) error { return p.cmd.Process.Signal(sig) }
+
 func (p *proc) running() bool {
 	select {
 	case <-p.done:

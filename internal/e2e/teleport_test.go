@@ -10,6 +10,7 @@ import (
 	"crypto/tls"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -19,12 +20,14 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"testing"
 	"time"
 )
 
 // teleportConfig says what a cluster is like.
 type teleportConfig struct {
 	cluster   string
+	folder    string // of its own; empty means one that is named like the cluster
 	databases []dbService
 	kubes     []string // Kubernetes clusters, all of them kubeconfig's
 	// kubeconfig has a context for each of kubes.
@@ -51,7 +54,7 @@ type teleport struct {
 }
 
 func newTeleport(l *laboratory, cfg teleportConfig) (*teleport, error) {
-	tp := &teleport{l: l, cfg: cfg, dir: filepath.Join(l.dir, cfg.cluster)}
+	tp := &teleport{l: l, cfg: cfg, dir: filepath.Join(l.dir, cmp.Or(cfg.folder, cfg.cluster))}
 	tp.config = filepath.Join(tp.dir, "teleport.yaml")
 	if err := os.MkdirAll(filepath.Join(tp.dir, "data"), 0o700); err != nil {
 		return nil, err
@@ -130,7 +133,7 @@ func (tp *teleport) start(ctx context.Context) error {
 	// The database service dials the proxy over TLS as well.
 	cmd.Env = environment("SSL_CERT_FILE=" + tp.l.webCA.file)
 	var err error
-	if tp.proc, err = startProc("teleport", filepath.Join(tp.l.dir, tp.cfg.cluster+".log"), cmd); err != nil {
+	if tp.proc, err = startProc("teleport", tp.dir+".log", cmd); err != nil {
 		return err
 	}
 	err = until(ctx, 90*time.Second, 50*time.Millisecond, func() error {
@@ -324,4 +327,51 @@ func (tp *teleport) web(ctx context.Context, method, path string, body any) ([]b
 		err = fmt.Errorf("%s %s: %s: %s", method, path, resp.Status, bytes.TrimSpace(answer))
 	}
 	return answer, err
+}
+
+// startAnother starts a cluster of the lab's name that a test may spoil.
+func startAnother(t *testing.T) *teleport {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	tp, err := newTeleport(lab, teleportConfig{
+		cluster: lab.teleport.cfg.cluster, folder: "another",
+		databases: []dbService{{name: "pg", uri: fmt.Sprintf("127.0.0.1:%d", lab.postgres.port), foreign: true}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := errors.Join(tp.stop(), os.RemoveAll(tp.dir)); err != nil {
+			t.Error(err)
+		}
+	})
+	clientCA := ""
+	for _, step := range []func() error{
+		func() error { return tp.start(ctx) },
+		func() error { return tp.createRoles(ctx) },
+		func() error { clientCA, err = tp.tctl(ctx, "", "auth", "export", "--type=db-client"); return err },
+		func() error { return lab.postgres.trust(ctx, clientCA) },
+	} {
+		if err := step(); err != nil {
+			t.Fatalf("another cluster: %v\n%s", err, tp.proc.tail())
+		}
+	}
+	return tp
+}
+
+// rotate takes the rotation of a CA to its end, without waiting for anybody to
+// log in.
+func (tp *teleport) rotate(ctx context.Context, kind string) error {
+	for _, phase := range []string{"init", "update_clients", "update_servers", "standby"} {
+		if _, err := tp.tctl(ctx, "", "auth", "rotate", "--type="+kind, "--manual", "--phase="+phase); err != nil {
+			return err
+		}
+		// The services take the phase over, some of them by a restart within.
+		sleepUntil(ctx, time.Now().Add(6*time.Second))
+		if err := until(ctx, 30*time.Second, 200*time.Millisecond, func() error { return tp.servesDatabases(ctx) }); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -42,6 +42,10 @@ type world struct {
 	// probe needs it.
 	decide func(ctx context.Context, id, verb, reason string) error
 
+	// act does to the user, or to the cluster's CAs, what an administrator would;
+	// nil where no probe needs it.
+	act func(ctx context.Context, what string) error
+
 	clt   *client.Client // of home
 	short *client.Client // of shortHome; connected while that session was valid
 	db    *tls.Certificate
@@ -52,18 +56,24 @@ const shortSession = time.Minute // tsh takes no shorter one
 // newWorlds logs in to the real cluster and to a simulated one like it.
 func newWorlds(t *testing.T) []*world {
 	t.Helper()
-	p := newPerson(t, roleDB)
+	return newWorldsAt(t, lab.teleport)
+}
+
+// newWorldsAt is newWorlds for a real cluster that may be spoilt.
+func newWorldsAt(t *testing.T, tp *teleport) []*world {
+	t.Helper()
+	p := newPersonAt(t, tp, roleDB)
 	shortHome := filepath.Join(p.dir, "short")
 	p.loginIn(shortHome, "--ttl=1")
 	p.login()
 	reality := &world{
-		name: "real", proxyAddr: lab.teleport.addr(), webCAs: lab.webCA.pool(),
-		home: p.tshHome, shortHome: shortHome,
+		name: "real", proxyAddr: tp.addr(), webCAs: lab.webCA.pool(),
+		home: p.tshHome, shortHome: shortHome, act: tp.acts(p.name),
 	}
 	sim := newSimulation(t, p)
 	simulation := &world{
 		name: "simulated", proxyAddr: sim.ProxyAddr(), webCAs: sim.WebCAPool(),
-		home: filepath.Join(p.dir, "sim"), shortHome: filepath.Join(p.dir, "sim-short"),
+		home: filepath.Join(p.dir, "sim"), shortHome: filepath.Join(p.dir, "sim-short"), act: simActs(sim, p.name),
 	}
 	for home, opts := range map[string][]simcluster.LoginOption{
 		simulation.home:      nil,
