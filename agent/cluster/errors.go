@@ -26,6 +26,8 @@ func (e *UnreachableError) Error() string {
 
 func (e *UnreachableError) Unwrap() error { return e.Err }
 
+const hangsUp = "it hangs up"
+
 // whys match the errors of networks, on any system and of whichever library, and
 // give each in plain words.
 var whys = []struct {
@@ -38,7 +40,7 @@ var whys = []struct {
 	{regexp.MustCompile(`no route to host|unreachable host`), "there is no route to it"},
 	{regexp.MustCompile(`timeout|timed out|deadline|DeadlineExceeded|no answer`), "no answer in time"},
 	{regexp.MustCompile(`certificate|x509:|tls:|handshake`), "its TLS connection fails"},
-	{regexp.MustCompile(`reset|EOF|broken pipe|closing|closed|hung up`), "it hangs up"},
+	{regexp.MustCompile(`reset|EOF|broken pipe|closing|closed|hung up`), hangsUp},
 }
 
 // Why says in plain words why a connection to a proxy failed.

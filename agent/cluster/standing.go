@@ -1,13 +1,17 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"net"
 	"sync"
 	"time"
 
 	"github.com/gravitational/teleport/api/client"
+	"github.com/gravitational/teleport/api/constants"
 
 	"berth/internal/wake"
 )
@@ -187,10 +191,37 @@ func (c *Cluster) check(ctx context.Context) (*client.Client, error) {
 	}
 	if _, err := clt.Ping(ctx); err != nil {
 		_ = clt.Close() // the failure is err
-		return nil, c.classify(ctx, "ping "+c.root, err)
+		err = c.classify(ctx, "ping "+c.root, err)
+		var away *UnreachableError
+		if errors.As(err, &away) && Why(away.Err) == hangsUp {
+			err = cmp.Or(c.alert(ctx, pool), err)
+		}
+		return nil, err
 	}
 	c.answered.Store(true)
 	return clt, nil
+}
+
+// alert returns the error for a cert that the auth service does not accept, of a CA
+// that was rotated; nil for any other trouble. The service says so after the
+// handshake, and a client that writes meanwhile mostly sees it hang up.
+func (c *Cluster) alert(ctx context.Context, pool *x509.CertPool) error {
+	conn, err := c.dialer().DialContext(ctx, "tcp", c.profile.ProxyAddr)
+	if err != nil {
+		return nil //nolint:nilerr // that is another trouble
+	}
+	defer conn.Close() //nolint:errcheck // nothing was sent
+	if err := conn.SetDeadline(time.Now().Add(verdictWait)); err != nil {
+		return nil //nolint:nilerr // the same
+	}
+	tc := tls.Client(conn, client.ConfigureALPN(&tls.Config{
+		Certificates: []tls.Certificate{c.session.Cert}, RootCAs: pool, ServerName: constants.APIDomain, MinVersion: tls.VersionTLS12,
+		NextProtos: []string{"h2"},
+	}, c.root))
+	if _, err = tc.Read(make([]byte, 1)); err == nil || outdated(err) == nil {
+		return nil
+	}
+	return &OutdatedError{Cluster: c.root, Trust: *outdated(err), Err: err}
 }
 
 // judge notes what a check has found, reports whether all is well, and returns

@@ -20,8 +20,11 @@ const (
 	examTime = 3 * time.Second
 	// examFresh is how long the outcome of an examination is good for.
 	examFresh = time.Second
-	// examEvery is how often a way that is broken is tried again.
+	// examEvery is how often a way that is broken is tried again, and examSoon how
+	// soon the first time: what the database's service knows of a person already
+	// the auth service may hear a moment later.
 	examEvery = 15 * time.Second
+	examSoon  = 2 * time.Second
 	// silence is how long a server that speaks second, and in words that berth
 	// does not know, may take to hang up.
 	silence = 400 * time.Millisecond
@@ -55,7 +58,11 @@ func (t *tunnel) keepExamined(ctx context.Context) {
 	timer := time.NewTimer(examEvery)
 	defer timer.Stop()
 	for {
-		timer.Reset(examEvery)
+		again := examEvery
+		if f := t.dialFailure(); f != nil && time.Since(f.at) < examSoon {
+			again = examSoon
+		}
+		timer.Reset(again)
 		select {
 		case <-ctx.Done():
 			return
@@ -124,7 +131,7 @@ func isFault(err error) bool {
 // examine asks the cluster whether it still accepts the session, and then tries
 // the way itself, as a client would.
 func (r *resolver) examine(ctx context.Context, t *tunnel, err error) error {
-	f := r.sessions.ForCluster(t.spec.Cluster, time.Now())
+	f := r.sessions.ForCluster(t.spec.Cluster, t.spec.User, time.Now())
 	if f.Cluster == nil {
 		return err
 	}
