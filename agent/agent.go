@@ -526,6 +526,9 @@ func (a *Agent) draw(now time.Time) *state.Snapshot {
 	}
 	for _, p := range a.sessions.View().Profiles {
 		ps := profileState(p, now)
+		if changed := a.sessions.Of(p.ID()).Changed; p.Session != nil {
+			ps.PreviousUser, ps.UserChangedAt = changed.Before, state.Instant(changed.At)
+		}
 		ps.Login = a.logins.State(p)
 		ps.Renewal = a.renewals.State(p)
 		ps.HeldRequests = append(ps.HeldRequests, a.requests.Held(p.ProxyAddr)...)

@@ -506,7 +506,7 @@ func TestCommands(t *testing.T) {
 	e.awaitState("pg", state.TunnelReady)
 	e.serial(e.mustPG(added.Port))
 
-	list, err := c.Resources(ctx, client.ResourceQuery{Kind: state.KindDB})
+	list, _, err := c.Resources(ctx, client.ResourceQuery{Kind: state.KindDB})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -601,11 +601,11 @@ func TestSnapshotKeys(t *testing.T) {
 	want := map[string][]string{
 		"":         {"agent", "notices", "problems", "profiles", "requests", "tunnels"},
 		"agent":    {"config_path", "pid", "started_at", "version"},
-		"profiles": {"active_requests", "cluster", "held_requests", "home", "login", "proxy", "renewal", "roles", "ssh_valid_until", "state", "stored", "user", "valid_until"},
+		"profiles": {"active_requests", "cluster", "held_requests", "home", "login", "previous_user", "proxy", "renewal", "roles", "ssh_valid_until", "state", "stored", "user", "user_changed_at", "valid_until"},
 		"login":    {"asks", "in_progress", "url"},
 		"renewal":  {"at", "mode", "problem", "renewed_at", "warning"},
 		"tunnels": {"address", "addresses", "bytes_in", "bytes_out", "cert_valid_until", "connections",
-			"engine_reason", "foreign_at", "foreign_user", "last_error_at", "problem", "profile", "protocol", "stale_connections", "state",
+			"engine_reason", "foreign_at", "foreign_user", "last_error_at", "problem", "profile", "protocol", "runs_as", "stale_connections", "state",
 			"total_connections", "waiting", "waiting_client", "waiting_since"},
 	}
 	for _, k := range config.TunnelKeys {
@@ -733,7 +733,7 @@ func TestLeafThatJoinsAfterTheLogin(t *testing.T) {
 	}
 	c := e.client()
 	e.await("the session", func(s state.Snapshot) bool { return len(s.Profiles) == 1 && s.Profiles[0].State == state.ProfileValid })
-	list, err := c.Resources(t.Context(), client.ResourceQuery{Kind: state.KindDB, Cluster: "leaf.test"})
+	list, _, err := c.Resources(t.Context(), client.ResourceQuery{Kind: state.KindDB, Cluster: "leaf.test"})
 	if err != nil || len(list) != 1 {
 		t.Fatalf("resources of the leaf = %+v, %v", list, err)
 	}

@@ -22,39 +22,53 @@ import (
 // The methods below answer at the control socket what commands and the tray ask.
 
 // ListResources asks the clusters what they offer this user. Without a cluster
-// it asks the selected cluster of every valid profile.
-func (a *Agent) ListResources(ctx context.Context, q ipc.ResourceQuery) ([]ipc.Resource, error) {
+// it asks every cluster, leaves too, that a valid session leads to; those that
+// cannot be asked are named.
+func (a *Agent) ListResources(ctx context.Context, q ipc.ResourceQuery) (list []ipc.Resource, unasked []string, err error) {
 	if q.Kind != "" && !q.Kind.Known() {
-		return nil, &ipc.Error{
+		return nil, nil, &ipc.Error{
 			Code: ipc.CodeInvalid, Message: fmt.Sprintf("unknown kind of resource %q", q.Kind), Hint: `see "berth resources --help"`,
 		}
 	}
 	now := time.Now()
 	names := []string{q.Cluster}
 	if q.Cluster == "" {
-		names = a.sessions.ValidClusters(now)
-		if len(names) == 0 {
-			return nil, a.loginNeeded("")
+		if names = a.sessions.Clusters(ctx, now); len(names) == 0 {
+			return nil, nil, a.loginNeeded("")
 		}
 	}
 	resources := []ipc.Resource{}
 	for _, name := range names {
-		for _, info := range state.Kinds {
-			if q.Kind != "" && q.Kind != info.Kind {
-				continue
-			}
-			list, err := a.resources(ctx, info.Kind, name, now)
-			if err != nil {
-				return nil, a.tunnels.Word(err, name)
-			}
-			resources = append(resources, list...)
+		offered, err := a.offered(ctx, q.Kind, name, now)
+		_, isAway := errors.AsType[*cluster.LeafAwayError](err)
+		switch {
+		case isAway && len(names) > 1:
+			unasked = append(unasked, a.tunnels.Word(err, name).Error())
+		case err != nil:
+			return nil, nil, a.tunnels.Word(err, name)
 		}
+		resources = append(resources, offered...)
 	}
-	return resources, nil
+	return resources, unasked, nil
+}
+
+// offered returns what a cluster offers of a kind, or of every kind.
+func (a *Agent) offered(ctx context.Context, kind state.Kind, clusterName string, now time.Time) (all []ipc.Resource, err error) {
+	for _, info := range state.Kinds {
+		if kind != "" && kind != info.Kind {
+			continue
+		}
+		list, err := a.resources(ctx, info.Kind, clusterName, now)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, list...)
+	}
+	return all, nil
 }
 
 func (a *Agent) resources(ctx context.Context, kind state.Kind, clusterName string, now time.Time) ([]ipc.Resource, error) {
-	f := a.sessions.Discover(ctx, clusterName, now)
+	f := a.sessions.Discover(ctx, clusterName, "", now)
 	if f.Profile == nil {
 		return nil, sessions.ErrNoProfile
 	}
@@ -120,7 +134,7 @@ func (a *Agent) defaultCluster() (string, error) {
 // completed returns a new tunnel with what it lacks, or why it cannot work.
 func (a *Agent) completed(ctx context.Context, spec state.TunnelSpec) (state.TunnelSpec, error) {
 	now := time.Now()
-	f := a.sessions.Discover(ctx, spec.Cluster, now)
+	f := a.sessions.Discover(ctx, spec.Cluster, spec.User, now)
 	if !f.Valid(now) || f.Cluster == nil {
 		return spec, a.checkUnknownCluster(spec, f, now)
 	}
@@ -241,7 +255,7 @@ func (a *Agent) KubeCredentials(ctx context.Context, clusterName, kubeCluster st
 		clusterName = name
 	}
 	now := time.Now()
-	f := a.sessions.Discover(ctx, clusterName, now)
+	f := a.sessions.Discover(ctx, clusterName, "", now)
 	switch {
 	case f.Profile == nil && len(a.sessions.ValidClusters(now)) == 0:
 		return none, a.loginNeeded(clusterName)

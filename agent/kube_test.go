@@ -354,11 +354,11 @@ func TestKubeResources(t *testing.T) {
 	if err != nil || added.Port != 0 {
 		t.Fatalf("added %+v, %v", added, err)
 	}
-	list, err := c.Resources(t.Context(), client.ResourceQuery{Kind: state.KindKube})
+	list, _, err := c.Resources(t.Context(), client.ResourceQuery{Kind: state.KindKube})
 	if err != nil || len(list) != 2 || list[1].Name != "prod" || list[1].Tunnel != "prod" || list[0].Tunnel != "" {
 		t.Errorf("listed %+v, %v", list, err)
 	}
-	if all, err := c.Resources(t.Context(), client.ResourceQuery{}); err != nil || len(all) != 3 {
+	if all, _, err := c.Resources(t.Context(), client.ResourceQuery{}); err != nil || len(all) != 3 {
 		t.Errorf("all kinds: %+v, %v", all, err)
 	}
 	if _, err := c.AddTunnel(t.Context(), state.TunnelSpec{Name: "x", Kind: state.KindKube, Resource: "nope"}); err == nil || !strings.Contains(err.Error(), "lists no Kubernetes cluster") {

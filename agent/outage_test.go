@@ -126,7 +126,7 @@ func meanwhile(t *testing.T, e *env) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
-	_, err := e.client().Resources(ctx, client.ResourceQuery{})
+	_, _, err := e.client().Resources(ctx, client.ResourceQuery{})
 	if told, ok := errors.AsType[*client.Error](err); ok {
 		checkWords(t, told.Message+told.Hint)
 	}
@@ -188,7 +188,7 @@ func checkBack(t *testing.T, e *env, port int, back time.Time, held <-chan error
 	})
 	all.Go(func() {
 		first("a list", func(ctx context.Context) error {
-			_, err := c.Resources(ctx, client.ResourceQuery{})
+			_, _, err := c.Resources(ctx, client.ResourceQuery{})
 			return err
 		})
 	})

@@ -202,7 +202,7 @@ func TestHostCARotated(t *testing.T) {
 	e.login()
 	port := e.twoTunnels()
 	must(t, e.sim.RotateHostCA())
-	if _, err := e.client().Resources(t.Context(), client.ResourceQuery{}); err == nil || !strings.Contains(err.Error(), "no longer fits") {
+	if _, _, err := e.client().Resources(t.Context(), client.ResourceQuery{}); err == nil || !strings.Contains(err.Error(), "no longer fits") {
 		t.Errorf("Resources = %v, want the CA named", err)
 	}
 	e.awaitProblem(state.CodeSessionOutdated, "it was rotated")

@@ -63,8 +63,8 @@ func (a *fakeAgent) Follow(ctx context.Context) iter.Seq2[state.Snapshot, error]
 	}
 }
 
-func (a *fakeAgent) Resources(context.Context, client.ResourceQuery) ([]client.Resource, error) {
-	return []client.Resource{{Name: "orders db", Kind: state.KindDB, Protocol: "mysql", Cluster: "example.com"}}, nil
+func (a *fakeAgent) Resources(context.Context, client.ResourceQuery) ([]client.Resource, []string, error) {
+	return []client.Resource{{Name: "orders db", Kind: state.KindDB, Protocol: "mysql", Cluster: "example.com"}}, nil, nil
 }
 
 func (a *fakeAgent) AddTunnel(_ context.Context, s state.TunnelSpec) (state.TunnelSpec, error) {

@@ -17,7 +17,7 @@ import (
 // Agent is the part of client.Client that the tray uses.
 type Agent interface {
 	Follow(ctx context.Context) iter.Seq2[state.Snapshot, error]
-	Resources(ctx context.Context, q client.ResourceQuery) ([]client.Resource, error)
+	Resources(ctx context.Context, q client.ResourceQuery) (list []client.Resource, unasked []string, err error)
 	AddTunnel(ctx context.Context, spec state.TunnelSpec) (state.TunnelSpec, error)
 	StartTunnel(ctx context.Context, name string) error
 	StopTunnel(ctx context.Context, name string) error

@@ -34,7 +34,7 @@ func (f *front) ask(ctx context.Context) {
 	f.asked, f.askedAt = who, time.Now()
 	f.env.Offers.Waiting = true
 	f.beside(ctx, Action{Do: DoListAgain}, func(ctx context.Context) func() {
-		list, err := f.Agent.Resources(ctx, client.ResourceQuery{})
+		list, _, err := f.Agent.Resources(ctx, client.ResourceQuery{})
 		return func() {
 			if f.asked != who {
 				return // the list of an earlier session

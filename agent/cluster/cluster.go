@@ -15,7 +15,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -331,6 +333,18 @@ func (c *Cluster) ClusterCAs(ctx context.Context, name string) (*x509.CertPool, 
 	}
 	return pool, nil
 }
+
+// Clusters returns the root and the leaves that it trusts now, by name; of the
+// leaves those of the login where the root cannot be asked.
+func (c *Cluster) Clusters(ctx context.Context) []string {
+	leaves, err := c.leaves(ctx, missTTL)
+	if err != nil {
+		return append([]string{c.root}, slices.DeleteFunc(slices.Sorted(maps.Keys(c.session.CAs)), c.isRoot)...)
+	}
+	return append([]string{c.root}, slices.DeleteFunc(slices.Sorted(maps.Keys(leaves)), c.isRoot)...)
+}
+
+func (c *Cluster) isRoot(name string) bool { return name == c.root }
 
 // Knows reports whether the session can address the named cluster, without
 // asking anyone: its root cluster, or a leaf that was trusted at login.

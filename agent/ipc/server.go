@@ -56,8 +56,9 @@ type AgentBackend interface {
 
 // TunnelBackend answers for the tunnels and what they can lead to.
 type TunnelBackend interface {
-	// ListResources asks the clusters what they offer.
-	ListResources(ctx context.Context, q ResourceQuery) ([]Resource, error)
+	// ListResources asks the clusters what they offer, and says which could not be
+	// asked.
+	ListResources(ctx context.Context, q ResourceQuery) (list []Resource, unasked []string, err error)
 	// AddTunnel configures a tunnel and returns it with its port.
 	AddTunnel(ctx context.Context, spec state.TunnelSpec) (state.TunnelSpec, error)
 	// RemoveTunnel stops a tunnel and takes it out of the config.

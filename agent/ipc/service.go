@@ -69,11 +69,11 @@ func (s *service) WatchSnapshots(
 func (s *service) ListResources(
 	ctx context.Context, req *pb.ListResourcesRequest,
 ) (*pb.ListResourcesResponse, error) {
-	list, err := s.backend.Tunnels.ListResources(ctx, FromProto[ResourceQuery](req))
+	list, unasked, err := s.backend.Tunnels.ListResources(ctx, FromProto[ResourceQuery](req))
 	if err != nil {
 		return nil, err
 	}
-	return &pb.ListResourcesResponse{Resources: toProtos[pb.Resource](list)}, nil
+	return &pb.ListResourcesResponse{Resources: toProtos[pb.Resource](list), Unasked: unasked}, nil
 }
 
 // AddTunnel configures a tunnel.

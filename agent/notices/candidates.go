@@ -25,6 +25,8 @@ const (
 	renewedFor = time.Minute
 	// deniedFor is how long a denial is news.
 	deniedFor = time.Hour
+	// userFor is how long it is news that another person's session is in use.
+	userFor = 10 * time.Minute
 	// foreignFor is how long another user's knocking is news.
 	foreignFor = 10 * time.Minute
 )
@@ -66,6 +68,13 @@ func ofSession(p *state.Profile, s *state.Snapshot, in Input) []candidate {
 		list = append(list, candidate{onlyFresh: true, Notice: state.Notice{
 			ID: id("renewed"), Kind: state.NoticeRenewed, Urgency: state.UrgencyLow,
 			Title: "Session renewed", Body: fmt.Sprintf("You are logged in to %s until %s.", where, when.Clock(*p.ValidUntil, in.Now)),
+		}})
+	}
+	if at := p.UserChangedAt; at != nil && in.Now.Sub(*at) < userFor {
+		list = append(list, candidate{Notice: state.Notice{
+			ID: id("user/" + p.User), Kind: state.NoticeUserChanged, Urgency: state.UrgencyNormal,
+			Title: "Tunnels run as " + p.User, Body: fmt.Sprintf("Tunnels of %s now run as %s, before: %s.", where, p.User, p.PreviousUser),
+			Actions: []state.NoticeAction{{Verb: state.VerbDetails, Label: "Details", Proxy: p.Proxy}, {Verb: state.VerbDismiss, Label: "Dismiss"}},
 		}})
 	}
 	if p.Login.Asks == state.LoginTap {
@@ -132,7 +141,8 @@ func because(r state.Renewal, text string) string {
 // proxy, or for a one-time code.
 func waits(t *state.Tunnel, p *state.Profile) bool {
 	tap := t.Problem != nil && t.Problem.Code == state.CodeTapNeeded // no login helps
-	return t.Profile == p.Proxy && t.State == state.TunnelWaitingForLogin && t.Waiting > 0 && !tap
+	other := t.User != "" && t.User != p.User                        // it is another's login
+	return t.Profile == p.Proxy && t.State == state.TunnelWaitingForLogin && t.Waiting > 0 && !tap && !other
 }
 
 // wantsCode reports whether the session is valid and the clients wait for a

@@ -40,7 +40,7 @@ func TestTable(t *testing.T) {
 	b.WriteString(tableHead)
 	for _, kind := range []state.NoticeKind{
 		state.NoticeSessionEnding, state.NoticeLoginNeeded, state.NoticeTap, state.NoticeRenewed, state.NoticeRenewFailed, state.NoticeTunnelBroken,
-		state.NoticeTunnelRecovered, state.NoticePortTaken, state.NoticeForeign, state.NoticeApproved, state.NoticeDenied, state.NoticeReview, state.NoticeAssumedEnding,
+		state.NoticeTunnelRecovered, state.NoticeUserChanged, state.NoticePortTaken, state.NoticeForeign, state.NoticeApproved, state.NoticeDenied, state.NoticeReview, state.NoticeAssumedEnding,
 		state.NoticeMore,
 	} {
 		if len(told[kind]) == 0 {
@@ -126,6 +126,9 @@ func examples() []example {
 		}, ""},
 		{"a renewal that failed long before the end", func(w *world) {
 			w.profile().Renewal.Problem = problem(state.CodeRenewFailed, "Not renewed", "The session at p.example.com:443 was to be renewed: the login was cancelled.")
+		}, nil, ""},
+		{"another user has logged in, and tunnels go on as them; goes by itself after 10 minutes", func(w *world) {
+			w.profile().PreviousUser, w.profile().User, w.profile().UserChangedAt = "alice", "bob", new(noon)
 		}, nil, ""},
 		{"the cluster has refused you everything for 20 seconds", func(w *world) {
 			w.s.Problems = []state.Problem{*problem(state.CodeSessionRefused, "Session refused", `example.com refuses alice: locked, "incident 7".`)}

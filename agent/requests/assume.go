@@ -156,7 +156,7 @@ func (rs *Requests) assumeFor(ctx context.Context, f sessions.Session, r state.R
 	if !ok {
 		return rs.mustHave(name)
 	}
-	if serving := rs.cfg.Sessions.ForCluster(spec.Cluster, time.Now()); serving.Profile == nil || serving.Profile.ProxyAddr != r.Profile {
+	if serving := rs.cfg.Sessions.ForCluster(spec.Cluster, spec.User, time.Now()); serving.Profile == nil || serving.Profile.ProxyAddr != r.Profile {
 		return &ipc.Error{
 			Code: ipc.CodeInvalid, Message: fmt.Sprintf("tunnel %s leads to cluster %s, and the request is of %s", name, spec.Cluster, r.Cluster),
 			Hint: "choose a tunnel of that cluster, or leave --tunnel out",

@@ -30,6 +30,27 @@ var (
 type Session struct {
 	Profile *certwatch.Profile // nil: no profile is meant
 	Cluster *cluster.Cluster   // nil: berth cannot use the profile's session, or there is none
+	Changed UserChange
+}
+
+// UserChange is when a profile's session became another user's. The zero value
+// means that it did not while berth looked.
+type UserChange struct {
+	user   string // of the newest session
+	Before string // whose session was there before
+	At     time.Time
+}
+
+// next returns the change that the profile's present session makes.
+func (u UserChange) next(p *certwatch.Profile) UserChange {
+	switch {
+	case p.Session == nil || p.User == u.user:
+		return u
+	case u.user == "":
+		return UserChange{user: p.User}
+	default:
+		return UserChange{user: p.User, Before: u.user, At: time.Now().Round(0)}
+	}
 }
 
 // Fault returns what keeps the session from its cluster; nil means nothing that
@@ -86,7 +107,8 @@ func (s *Sessions) Update(view *certwatch.View) (lostRoles []certwatch.ProfileID
 	next := &known{view: view, all: make([]Session, 0, len(view.Profiles))}
 	kept := make(map[*cluster.Cluster]bool)
 	for _, p := range view.Profiles {
-		was, is := old.of(p.ID()), Session{Profile: p}
+		was := old.of(p.ID())
+		is := Session{Profile: p, Changed: was.Changed.next(p)}
 		switch {
 		case p.Session == nil:
 		case was.Cluster != nil && was.Profile.Session.Fingerprint == p.Session.Fingerprint:
@@ -95,7 +117,10 @@ func (s *Sessions) Update(view *certwatch.View) (lostRoles []certwatch.ProfileID
 		default:
 			is.Cluster = s.open(p)
 		}
-		if lacksRoles(was.Profile, p) {
+		if is.Changed.At != was.Changed.At {
+			s.log.Warn("session is another user's", "profile", p.ProxyAddr, "user", p.User, "before", is.Changed.Before)
+		}
+		if lacksRoles(was.Profile, p) || is.Changed.At != was.Changed.At {
 			lostRoles = append(lostRoles, p.ID())
 		}
 		next.all = append(next.all, is)
@@ -194,10 +219,11 @@ func (s *Sessions) Current() Session {
 	return current
 }
 
-// ForCluster returns the profile that serves the named cluster: among those
-// that know it, valid sessions come before expired ones, a root cluster's
-// profile before a profile that knows it as a leaf, then the order of the homes.
-func (s *Sessions) ForCluster(name string, now time.Time) Session {
+// ForCluster returns the profile that serves the named cluster: of those that
+// know it, one of the user if one is named, one with a valid session before one
+// without, a root cluster's before one that knows it as a leaf, and then in the
+// order of the homes. Where no such profile is of the user, it is another's.
+func (s *Sessions) ForCluster(name, user string, now time.Time) Session {
 	var best Session
 	bestRank := -1
 	for _, f := range s.All() {
@@ -205,6 +231,9 @@ func (s *Sessions) ForCluster(name string, now time.Time) Session {
 			continue
 		}
 		rank := 0
+		if user != "" && f.Profile.User == user {
+			rank += 4
+		}
 		if f.Valid(now) {
 			rank += 2
 		}
@@ -220,11 +249,14 @@ func (s *Sessions) ForCluster(name string, now time.Time) Session {
 
 // Discover is ForCluster for a cluster that no profile names: a leaf that joined
 // after the login is known to its root only, so the live sessions are asked.
-func (s *Sessions) Discover(ctx context.Context, name string, now time.Time) Session {
-	if f := s.ForCluster(name, now); f.Profile != nil {
+func (s *Sessions) Discover(ctx context.Context, name, user string, now time.Time) Session {
+	if f := s.ForCluster(name, user, now); f.Profile != nil {
 		return f
 	}
 	for _, f := range s.Usable(now) {
+		if user != "" && f.Profile.User != user {
+			continue
+		}
 		if _, err := f.Cluster.ClusterCAs(ctx, name); err == nil {
 			return f
 		}
@@ -274,6 +306,27 @@ func LoginCommand(proxyAddr, user string) string {
 		cmd += " --user=" + user
 	}
 	return cmd
+}
+
+// Clusters returns the clusters, root and leaves, that the valid sessions lead to,
+// each once. A root that cannot be asked for its leaves stands for itself.
+func (s *Sessions) Clusters(ctx context.Context, now time.Time) []string {
+	var names []string
+	for _, f := range s.All() {
+		if !f.Valid(now) {
+			continue
+		}
+		reach := []string{f.Profile.Cluster}
+		if f.Cluster != nil {
+			reach = append(reach, f.Cluster.Clusters(ctx)...)
+		}
+		for _, name := range reach {
+			if !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+		}
+	}
+	return names
 }
 
 // Homes returns the homes to watch: the config's, else the home that tsh uses.

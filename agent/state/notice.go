@@ -31,6 +31,7 @@ const (
 	NoticeTap             NoticeKind = "tap"              // a login wants the security key touched
 	NoticeTunnelBroken    NoticeKind = "tunnel_broken"    // tunnels do not work
 	NoticeTunnelRecovered NoticeKind = "tunnel_recovered" // they do again
+	NoticeUserChanged     NoticeKind = "user_changed"     // tunnels run as another person now
 	NoticePortTaken       NoticeKind = "port_taken"
 	NoticeForeign         NoticeKind = "foreign_client" // another user's program was turned away
 	NoticeApproved        NoticeKind = "request_approved"

@@ -46,6 +46,10 @@ type Profile struct {
 	// HeldRequests are the access requests, by id or its beginning, whose
 	// assume is held until there is a session.
 	HeldRequests []string `json:"held_requests"`
+	// PreviousUser is whose session was there before this user's, until
+	// UserChangedAt; empty and null when that is not known.
+	PreviousUser  string     `json:"previous_user"`
+	UserChangedAt *time.Time `json:"user_changed_at"`
 }
 
 // ProfileState says whether a profile's session can be used.

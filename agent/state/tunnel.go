@@ -46,6 +46,7 @@ type TunnelSpec struct {
 	Hold     *Duration `json:"hold"`      // nil means DefaultHold; zero means never hold
 	Engine   Engine    `json:"engine"`    // empty means EngineAuto
 	Guard    Guard     `json:"guard"`     // empty means GuardOn
+	User     string    `json:"user"`      // the Teleport user that it is for; empty means whoever is logged in
 }
 
 // HoldDuration is how long the tunnel's clients wait for a login; zero means
@@ -97,6 +98,7 @@ type Tunnel struct {
 	BytesIn          int64      `json:"bytes_in"`  // from the resource to clients
 	BytesOut         int64      `json:"bytes_out"` // from clients to the resource
 	CertValidUntil   *time.Time `json:"cert_valid_until"`
+	RunsAs           string     `json:"runs_as"` // the Teleport user whose cert it has; empty without one
 	LastErrorAt      *time.Time `json:"last_error_at"`
 	// WaitingSince is since when the longest held client waits, and
 	// WaitingClient its program, "psql (pid 812)"; null and empty while no client

@@ -115,8 +115,8 @@ func (s *Set) Word(err error, clusterName string) error {
 	}
 	mem, _ := s.cfg.Memory.ProfileOf(clusterName)
 	proxy := mem.Proxy
-	if f := s.cfg.Sessions.ForCluster(clusterName, time.Now()); f.Profile != nil {
-		proxy = f.Profile.ProxyAddr
+	if f := s.cfg.Sessions.ForCluster(clusterName, "", time.Now()); f.Profile != nil {
+		proxy, mem.User = f.Profile.ProxyAddr, f.Profile.User
 	}
 	var expired *cluster.SessionExpiredError
 	if errors.Is(err, sessions.ErrLoginNeeded) || errors.As(err, &expired) {

@@ -271,7 +271,7 @@ func (t *tunnel) problemOf(err error, res resolution) *state.Problem {
 	if res.problem != nil && !isDialFailure(err) {
 		return res.problem
 	}
-	return problemFor(err, t.spec, res.profile, t.lastProfile())
+	return problemFor(err, t.spec, res.profile, t.owner(res))
 }
 
 // again reports whether a client whose dial failed is held: the proxy is away, and

@@ -35,6 +35,17 @@ func (e *missingDBUserError) Error() string {
 	return e.protocol + " takes the database user from the cert"
 }
 
+// otherUserError says that the tunnel is for one user, and that another has the
+// profile.
+type otherUserError struct {
+	want, is string
+	valid    bool // the other is logged in
+}
+
+func (e *otherUserError) Error() string {
+	return fmt.Sprintf("the tunnel is for %s, and the profile is of %s", e.want, e.is)
+}
+
 // clockSkewError says that the session begins in the future, so one of the two
 // clocks is wrong.
 type clockSkewError struct{ validFrom time.Time }
@@ -132,7 +143,15 @@ func refusedWhy(refused *cluster.RefusedError) string {
 func classifySession(p *state.Problem, err error, spec state.TunnelSpec, proxy string, mem memory.Profile) bool {
 	var expired *cluster.SessionExpiredError
 	var skew *clockSkewError
+	var other *otherUserError
 	switch {
+	case errors.As(err, &other):
+		p.Code, p.Title = state.CodeLoginNeeded, "Another user's session"
+		p.Text = fmt.Sprintf("The session at %s is of %s, and tunnel %q is for %s: it waits.", proxy, other.is, spec.Name, other.want)
+		p.Action = sessions.LoginCommand(proxy, other.want)
+		if other.valid {
+			p.Action = fmt.Sprintf("berth logout %s, then %s", proxy, p.Action)
+		}
 	case errors.Is(err, sessions.ErrNoProfile):
 		p.Code, p.Title = state.CodeNoProfile, "Not logged in"
 		p.Text = fmt.Sprintf("No Teleport profile knows the cluster %q that tunnel %q leads to.", spec.Cluster, spec.Name)

@@ -147,7 +147,7 @@ func sentence(s string) string { return strings.TrimRight(s, ".: ") + "." }
 // where the other side refuses them for want of rights.
 func (r *resolver) suggestForClients(ctx context.Context, t *tunnel) {
 	if t.refusals.suggest(func() string {
-		f := r.sessions.ForCluster(t.spec.Cluster, time.Now())
+		f := r.sessions.ForCluster(t.spec.Cluster, t.spec.User, time.Now())
 		if f.Profile == nil {
 			return ""
 		}

@@ -39,9 +39,9 @@ type resolver struct {
 func (r *resolver) resolve(ctx context.Context, t *tunnel, reason Reason) resolution {
 	now := time.Now()
 	res := resolution{engine: t.lastEngine(), protocol: r.memory.ProtocolOf(t.spec.Cluster, t.spec.Resource)}
-	f := r.sessions.Discover(ctx, t.spec.Cluster, now)
+	f := r.sessions.Discover(ctx, t.spec.Cluster, t.spec.User, now)
 	if f.Profile != nil {
-		res.profile = f.Profile.ProxyAddr
+		res.profile, res.user = f.Profile.ProxyAddr, f.Profile.User
 	}
 	switch {
 	case f.Profile == nil:
@@ -52,6 +52,8 @@ func (r *resolver) resolve(ctx context.Context, t *tunnel, reason Reason) resolu
 		res.state, res.err = state.TunnelConnecting, sessions.ErrSettling
 		res.next = now.Add(time.Second)
 		return res
+	case t.spec.User != "" && f.Profile.User != t.spec.User:
+		return r.waiting(t, res, &otherUserError{want: t.spec.User, is: f.Profile.User, valid: f.Valid(now)})
 	case !f.Valid(now):
 		return r.waiting(t, res, sessions.ErrLoginNeeded)
 	case now.Before(f.Profile.Session.ValidFrom):
@@ -234,7 +236,7 @@ func (r *resolver) suggestRequest(ctx context.Context, t *tunnel, res resolution
 func (r *resolver) waiting(t *tunnel, res resolution, err error) resolution {
 	t.currentChild().gate()
 	res.state, res.err = state.TunnelWaitingForLogin, err
-	res.problem = problemFor(err, t.spec, res.profile, t.lastProfile())
+	res.problem = problemFor(err, t.spec, res.profile, t.owner(res))
 	// Only a changed session helps, and that wakes the tunnel at once; the
 	// distant next look is for clocks that were set. A leaf cluster that joins
 	// wakes nothing.
@@ -252,7 +254,7 @@ func (r *resolver) failed(t *tunnel, res resolution, err error) resolution {
 	if _, ok := errors.AsType[*cluster.SessionExpiredError](err); ok {
 		return r.waiting(t, res, sessions.ErrLoginNeeded)
 	}
-	res.problem = problemFor(err, t.spec, res.profile, t.lastProfile())
+	res.problem = problemFor(err, t.spec, res.profile, t.owner(res))
 	res.state = state.TunnelError
 	if _, ok := errors.AsType[*cluster.LeafAwayError](err); ok {
 		res.next = time.Now().Add(leafEvery)
@@ -273,7 +275,7 @@ func (r *resolver) noCode(t *tunnel) { r.codeGone(t.spec.Name) }
 
 func (r *resolver) release(t *tunnel) {
 	t.stopChild()
-	if f := r.sessions.ForCluster(t.spec.Cluster, time.Now()); f.Cluster != nil {
+	if f := r.sessions.ForCluster(t.spec.Cluster, t.spec.User, time.Now()); f.Cluster != nil {
 		f.Cluster.Forget(t.spec.Cluster, t.spec.Resource)
 	}
 }

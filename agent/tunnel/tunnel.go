@@ -3,6 +3,7 @@ package tunnel
 import (
 	"cmp"
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -107,6 +108,7 @@ type resolution struct {
 	problem      *state.Problem
 	err          error
 	profile      string // proxy address
+	user         string // of the profile
 	protocol     string
 	dbUsers      []string // whom the session may be; none: not known
 	engine       state.Engine
@@ -148,6 +150,7 @@ type credential struct {
 	// verifiedFor is the session's identity that a one-time code has brought the
 	// cert for; nil: it took no code.
 	verifiedFor *certwatch.Identity
+	user        string // of Teleport, whose cert it is
 }
 
 func (c *credential) validAt(now time.Time) bool { return c != nil && now.Before(c.validUntil) }
@@ -266,6 +269,7 @@ func (t *tunnel) adopt(res resolution) {
 			}
 		}
 		t.cur = res.cred
+		t.cur.user = res.user
 	case !res.keep:
 		t.cur = nil
 	}
@@ -335,6 +339,13 @@ func (t *tunnel) makeStale(closing bool) {
 	}
 }
 
+// owner is the profile that a login for the tunnel would be of.
+func (t *tunnel) owner(res resolution) memory.Profile {
+	p := t.lastProfile()
+	p.User = cmp.Or(t.spec.User, res.user, p.User)
+	return p
+}
+
 // servedBy returns the proxy of the tunnel's last resolution.
 func (t *tunnel) servedBy() string {
 	t.mu.Lock()
@@ -350,7 +361,8 @@ func (t *tunnel) heldForLogin() (proxy string, held bool) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.status.profile, t.status.state == state.TunnelWaitingForLogin
+	_, another := errors.AsType[*otherUserError](t.status.err)
+	return t.status.profile, t.status.state == state.TunnelWaitingForLogin && !another
 }
 
 // lastEngine is the engine of the last resolution: what a tunnel says while it
@@ -408,7 +420,7 @@ func (t *tunnel) draw(s *state.Tunnel) {
 	s.Engine, s.EngineReason = res.engine, res.engineReason
 	s.State, s.Problem = res.state, res.problem
 	if t.cur.validAt(time.Now()) {
-		s.CertValidUntil = state.Instant(t.cur.validUntil)
+		s.CertValidUntil, s.RunsAs = state.Instant(t.cur.validUntil), t.cur.user
 	}
 	if t.dialErr != nil && res.state == state.TunnelReady {
 		s.State = state.TunnelError

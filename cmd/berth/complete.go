@@ -70,7 +70,7 @@ func (a *app) resourceNames(cmd *cobra.Command, kind state.Kind) ([]string, cobr
 		if err != nil {
 			return nil, err
 		}
-		list, err := c.Resources(ctx, client.ResourceQuery{Kind: kind, Cluster: clusterName})
+		list, _, err := c.Resources(ctx, client.ResourceQuery{Kind: kind, Cluster: clusterName})
 		var names []string
 		for _, r := range list {
 			names = append(names, described(r.Name, r.Protocol))

@@ -98,7 +98,7 @@ func (a *app) importFrom(ctx context.Context, source clientfiles.Source, path st
 		}
 		// Without a login there is no list; entries that name their resource
 		// need none.
-		offers, err := c.Resources(ctx, client.ResourceQuery{})
+		offers, _, err := c.Resources(ctx, client.ResourceQuery{})
 		if err != nil {
 			a.complain(withHint(fmt.Errorf("the clusters' lists cannot be searched: %w", err), ""))
 		}

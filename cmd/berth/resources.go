@@ -11,6 +11,7 @@ import (
 
 	"berth/agent/ipc/client"
 	"berth/agent/state"
+	"berth/internal/plain"
 )
 
 func (a *app) resourcesCommand() *cobra.Command {
@@ -25,7 +26,8 @@ func (a *app) resourcesCommand() *cobra.Command {
 		Use:   "resources [" + strings.Join(kinds, "|") + "] [flags]",
 		Short: "List what the cluster offers you",
 		Long: `List the databases and Kubernetes clusters the cluster offers you: name, protocol,
-labels, and the tunnel that leads there already, if there is one.`,
+labels, and the tunnel that leads there already, if there is one. Without --cluster
+these are of every cluster that you are logged in to, and of their leaf clusters.`,
 		Example: `  berth resources db
   berth resources db --json | jq -r '.[] | select(.tunnel == "") | .name'`,
 		Args: func(cmd *cobra.Command, args []string) error {
@@ -44,19 +46,21 @@ labels, and the tunnel that leads there already, if there is one.`,
 				query.Kind = state.Kind(args[0])
 			}
 			return a.withAgent(func(c *client.Client) error {
-				list, err := c.Resources(cmd.Context(), query)
-				switch {
-				case err != nil:
+				list, unasked, err := c.Resources(cmd.Context(), query)
+				if err != nil {
 					return err
-				case asJSON:
-					return a.printResourcesJSON(list)
-				default:
-					return a.printResources(list)
 				}
+				for _, why := range unasked {
+					fmt.Fprintln(a.err, "berth: not listed: "+plain.Line(why))
+				}
+				if asJSON {
+					return a.printResourcesJSON(list)
+				}
+				return a.printResources(list)
 			})
 		},
 	}
-	cmd.Flags().StringVar(&clusterName, "cluster", "", "the cluster to ask (default: all you are logged in to)")
+	cmd.Flags().StringVar(&clusterName, "cluster", "", "the cluster to ask (default: all you are logged in to, and their leaves)")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the resources as JSON")
 	must(cmd.RegisterFlagCompletionFunc("cluster", a.completeClusters))
 	return cmd

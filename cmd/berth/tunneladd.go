@@ -127,7 +127,7 @@ func (a *app) tunnelAdd(ctx context.Context, o addOptions) error {
 // askDBUser asks which of several database users a new tunnel is to use. It
 // returns none where there is no choice of a few, which the agent sees to.
 func (a *app) askDBUser(ctx context.Context, c *client.Client, spec state.TunnelSpec) (string, error) {
-	list, err := c.Resources(ctx, client.ResourceQuery{Kind: spec.Kind, Cluster: spec.Cluster})
+	list, _, err := c.Resources(ctx, client.ResourceQuery{Kind: spec.Kind, Cluster: spec.Cluster})
 	if err != nil {
 		return "", nil //nolint:nilerr // the agent says the same when it adds the tunnel
 	}

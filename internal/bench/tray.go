@@ -191,6 +191,6 @@ func (c *chatter) Subscribe() (wake <-chan struct{}, cancel func()) {
 }
 
 // ListResources offers nothing.
-func (c *chatter) ListResources(context.Context, ipc.ResourceQuery) ([]ipc.Resource, error) {
-	return nil, nil
+func (c *chatter) ListResources(context.Context, ipc.ResourceQuery) ([]ipc.Resource, []string, error) {
+	return nil, nil, nil
 }

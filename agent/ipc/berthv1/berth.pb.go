@@ -387,8 +387,10 @@ func (x *ListResourcesRequest) GetCluster() string {
 }
 
 type ListResourcesResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Resources     []*Resource            `protobuf:"bytes,1,rep,name=resources,proto3" json:"resources,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Resources []*Resource            `protobuf:"bytes,1,rep,name=resources,proto3" json:"resources,omitempty"`
+	// unasked says which clusters could not be asked, and why.
+	Unasked       []string `protobuf:"bytes,2,rep,name=unasked,proto3" json:"unasked,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -426,6 +428,13 @@ func (*ListResourcesResponse) Descriptor() ([]byte, []int) {
 func (x *ListResourcesResponse) GetResources() []*Resource {
 	if x != nil {
 		return x.Resources
+	}
+	return nil
+}
+
+func (x *ListResourcesResponse) GetUnasked() []string {
+	if x != nil {
+		return x.Unasked
 	}
 	return nil
 }
@@ -2213,7 +2222,10 @@ type TunnelSpec struct {
 	As       string   `protobuf:"bytes,10,opt,name=as,proto3" json:"as,omitempty"`
 	AsGroups []string `protobuf:"bytes,11,rep,name=as_groups,json=asGroups,proto3" json:"as_groups,omitempty"`
 	// guard is on or off; empty means on.
-	Guard         string `protobuf:"bytes,12,opt,name=guard,proto3" json:"guard,omitempty"`
+	Guard string `protobuf:"bytes,12,opt,name=guard,proto3" json:"guard,omitempty"`
+	// user is the Teleport user that the tunnel is for; empty means whoever is
+	// logged in.
+	User          string `protobuf:"bytes,13,opt,name=user,proto3" json:"user,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2328,6 +2340,13 @@ func (x *TunnelSpec) GetAsGroups() []string {
 func (x *TunnelSpec) GetGuard() string {
 	if x != nil {
 		return x.Guard
+	}
+	return ""
+}
+
+func (x *TunnelSpec) GetUser() string {
+	if x != nil {
+		return x.User
 	}
 	return ""
 }
@@ -2507,7 +2526,11 @@ type Profile struct {
 	Stored []string `protobuf:"bytes,12,rep,name=stored,proto3" json:"stored,omitempty"`
 	// held_requests are the access requests, by id or its beginning, whose assume
 	// is held until there is a session.
-	HeldRequests  []string `protobuf:"bytes,13,rep,name=held_requests,json=heldRequests,proto3" json:"held_requests,omitempty"`
+	HeldRequests []string `protobuf:"bytes,13,rep,name=held_requests,json=heldRequests,proto3" json:"held_requests,omitempty"`
+	// previous_user is whose session was there before this user's, until
+	// user_changed_at; empty and absent when that is not known.
+	PreviousUser  string                 `protobuf:"bytes,14,opt,name=previous_user,json=previousUser,proto3" json:"previous_user,omitempty"`
+	UserChangedAt *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=user_changed_at,json=userChangedAt,proto3" json:"user_changed_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2629,6 +2652,20 @@ func (x *Profile) GetStored() []string {
 func (x *Profile) GetHeldRequests() []string {
 	if x != nil {
 		return x.HeldRequests
+	}
+	return nil
+}
+
+func (x *Profile) GetPreviousUser() string {
+	if x != nil {
+		return x.PreviousUser
+	}
+	return ""
+}
+
+func (x *Profile) GetUserChangedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.UserChangedAt
 	}
 	return nil
 }
@@ -2811,8 +2848,10 @@ type Tunnel struct {
 	Guard string `protobuf:"bytes,20,opt,name=guard,proto3" json:"guard,omitempty"`
 	// foreign_user is the OS user whose program was last turned away, at
 	// foreign_at; empty and absent when none was.
-	ForeignUser   string                 `protobuf:"bytes,21,opt,name=foreign_user,json=foreignUser,proto3" json:"foreign_user,omitempty"`
-	ForeignAt     *timestamppb.Timestamp `protobuf:"bytes,22,opt,name=foreign_at,json=foreignAt,proto3" json:"foreign_at,omitempty"`
+	ForeignUser string                 `protobuf:"bytes,21,opt,name=foreign_user,json=foreignUser,proto3" json:"foreign_user,omitempty"`
+	ForeignAt   *timestamppb.Timestamp `protobuf:"bytes,22,opt,name=foreign_at,json=foreignAt,proto3" json:"foreign_at,omitempty"`
+	// runs_as is the Teleport user whose cert the tunnel has; empty without one.
+	RunsAs        string `protobuf:"bytes,23,opt,name=runs_as,json=runsAs,proto3" json:"runs_as,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2999,6 +3038,13 @@ func (x *Tunnel) GetForeignAt() *timestamppb.Timestamp {
 		return x.ForeignAt
 	}
 	return nil
+}
+
+func (x *Tunnel) GetRunsAs() string {
+	if x != nil {
+		return x.RunsAs
+	}
+	return ""
 }
 
 // Event is one line of a tunnel's history.
@@ -3665,9 +3711,10 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\bsnapshot\x18\x01 \x01(\v2\x12.berth.v1.SnapshotR\bsnapshot\"D\n" +
 	"\x14ListResourcesRequest\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x18\n" +
-	"\acluster\x18\x02 \x01(\tR\acluster\"I\n" +
+	"\acluster\x18\x02 \x01(\tR\acluster\"c\n" +
 	"\x15ListResourcesResponse\x120\n" +
-	"\tresources\x18\x01 \x03(\v2\x12.berth.v1.ResourceR\tresources\"<\n" +
+	"\tresources\x18\x01 \x03(\v2\x12.berth.v1.ResourceR\tresources\x12\x18\n" +
+	"\aunasked\x18\x02 \x03(\tR\aunasked\"<\n" +
 	"\x10AddTunnelRequest\x12(\n" +
 	"\x04spec\x18\x01 \x01(\v2\x14.berth.v1.TunnelSpecR\x04spec\"=\n" +
 	"\x11AddTunnelResponse\x12(\n" +
@@ -3767,7 +3814,7 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\bdb_names\x18\t \x03(\tR\adbNames\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xba\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xce\x02\n" +
 	"\n" +
 	"TunnelSpec\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
@@ -3782,7 +3829,8 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\x02as\x18\n" +
 	" \x01(\tR\x02as\x12\x1b\n" +
 	"\tas_groups\x18\v \x03(\tR\basGroups\x12\x14\n" +
-	"\x05guard\x18\f \x01(\tR\x05guard\"\x9a\x02\n" +
+	"\x05guard\x18\f \x01(\tR\x05guard\x12\x12\n" +
+	"\x04user\x18\r \x01(\tR\x04user\"\x9a\x02\n" +
 	"\bSnapshot\x12)\n" +
 	"\x05agent\x18\x01 \x01(\v2\x13.berth.v1.AgentInfoR\x05agent\x12-\n" +
 	"\bprofiles\x18\x02 \x03(\v2\x11.berth.v1.ProfileR\bprofiles\x12*\n" +
@@ -3796,7 +3844,7 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\n" +
 	"started_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tstartedAt\x12\x1f\n" +
 	"\vconfig_path\x18\x04 \x01(\tR\n" +
-	"configPath\"\xc8\x03\n" +
+	"configPath\"\xb1\x04\n" +
 	"\aProfile\x12\x14\n" +
 	"\x05proxy\x18\x01 \x01(\tR\x05proxy\x12\x18\n" +
 	"\acluster\x18\x02 \x01(\tR\acluster\x12\x12\n" +
@@ -3812,7 +3860,9 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	" \x01(\v2\x0f.berth.v1.LoginR\x05login\x12+\n" +
 	"\arenewal\x18\v \x01(\v2\x11.berth.v1.RenewalR\arenewal\x12\x16\n" +
 	"\x06stored\x18\f \x03(\tR\x06stored\x12#\n" +
-	"\rheld_requests\x18\r \x03(\tR\fheldRequests\"\xcb\x01\n" +
+	"\rheld_requests\x18\r \x03(\tR\fheldRequests\x12#\n" +
+	"\rprevious_user\x18\x0e \x01(\tR\fpreviousUser\x12B\n" +
+	"\x0fuser_changed_at\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\ruserChangedAt\"\xcb\x01\n" +
 	"\aRenewal\x12\x12\n" +
 	"\x04mode\x18\x01 \x01(\tR\x04mode\x12*\n" +
 	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x18\n" +
@@ -3824,7 +3874,7 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\vin_progress\x18\x01 \x01(\bR\n" +
 	"inProgress\x12\x10\n" +
 	"\x03url\x18\x02 \x01(\tR\x03url\x12\x12\n" +
-	"\x04asks\x18\x03 \x01(\tR\x04asks\"\xdd\x06\n" +
+	"\x04asks\x18\x03 \x01(\tR\x04asks\"\xf6\x06\n" +
 	"\x06Tunnel\x125\n" +
 	"\vtunnel_spec\x18\x01 \x01(\v2\x14.berth.v1.TunnelSpecR\n" +
 	"tunnelSpec\x12\x18\n" +
@@ -3850,7 +3900,8 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\x05guard\x18\x14 \x01(\tR\x05guard\x12!\n" +
 	"\fforeign_user\x18\x15 \x01(\tR\vforeignUser\x129\n" +
 	"\n" +
-	"foreign_at\x18\x16 \x01(\v2\x1a.google.protobuf.TimestampR\tforeignAt\"\x8d\x01\n" +
+	"foreign_at\x18\x16 \x01(\v2\x1a.google.protobuf.TimestampR\tforeignAt\x12\x17\n" +
+	"\aruns_as\x18\x17 \x01(\tR\x06runsAs\"\x8d\x01\n" +
 	"\x05Event\x12*\n" +
 	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x12\n" +
@@ -4041,72 +4092,73 @@ var file_berthv1_berth_proto_depIdxs = []int32{
 	59, // 24: berth.v1.Profile.ssh_valid_until:type_name -> google.protobuf.Timestamp
 	49, // 25: berth.v1.Profile.login:type_name -> berth.v1.Login
 	48, // 26: berth.v1.Profile.renewal:type_name -> berth.v1.Renewal
-	59, // 27: berth.v1.Renewal.at:type_name -> google.protobuf.Timestamp
-	56, // 28: berth.v1.Renewal.problem:type_name -> berth.v1.Problem
-	59, // 29: berth.v1.Renewal.renewed_at:type_name -> google.protobuf.Timestamp
-	44, // 30: berth.v1.Tunnel.tunnel_spec:type_name -> berth.v1.TunnelSpec
-	56, // 31: berth.v1.Tunnel.problem:type_name -> berth.v1.Problem
-	59, // 32: berth.v1.Tunnel.cert_valid_until:type_name -> google.protobuf.Timestamp
-	59, // 33: berth.v1.Tunnel.last_error_at:type_name -> google.protobuf.Timestamp
-	59, // 34: berth.v1.Tunnel.waiting_since:type_name -> google.protobuf.Timestamp
-	59, // 35: berth.v1.Tunnel.foreign_at:type_name -> google.protobuf.Timestamp
-	59, // 36: berth.v1.Event.at:type_name -> google.protobuf.Timestamp
-	59, // 37: berth.v1.Event.until:type_name -> google.protobuf.Timestamp
-	59, // 38: berth.v1.Request.created_at:type_name -> google.protobuf.Timestamp
-	59, // 39: berth.v1.Request.expires_at:type_name -> google.protobuf.Timestamp
-	53, // 40: berth.v1.Request.reviews:type_name -> berth.v1.Review
-	59, // 41: berth.v1.Request.access_until:type_name -> google.protobuf.Timestamp
-	59, // 42: berth.v1.Request.session_until:type_name -> google.protobuf.Timestamp
-	59, // 43: berth.v1.Request.assume_from:type_name -> google.protobuf.Timestamp
-	59, // 44: berth.v1.Review.at:type_name -> google.protobuf.Timestamp
-	59, // 45: berth.v1.Notice.since:type_name -> google.protobuf.Timestamp
-	55, // 46: berth.v1.Notice.actions:type_name -> berth.v1.NoticeAction
-	59, // 47: berth.v1.Problem.since:type_name -> google.protobuf.Timestamp
-	1,  // 48: berth.v1.Agent.GetInfo:input_type -> berth.v1.GetInfoRequest
-	3,  // 49: berth.v1.Agent.GetSnapshot:input_type -> berth.v1.GetSnapshotRequest
-	5,  // 50: berth.v1.Agent.WatchSnapshots:input_type -> berth.v1.WatchSnapshotsRequest
-	7,  // 51: berth.v1.Agent.ListResources:input_type -> berth.v1.ListResourcesRequest
-	9,  // 52: berth.v1.Agent.AddTunnel:input_type -> berth.v1.AddTunnelRequest
-	11, // 53: berth.v1.Agent.RemoveTunnel:input_type -> berth.v1.RemoveTunnelRequest
-	13, // 54: berth.v1.Agent.StartTunnel:input_type -> berth.v1.StartTunnelRequest
-	15, // 55: berth.v1.Agent.StopTunnel:input_type -> berth.v1.StopTunnelRequest
-	17, // 56: berth.v1.Agent.RestartTunnel:input_type -> berth.v1.RestartTunnelRequest
-	31, // 57: berth.v1.Agent.TunnelHistory:input_type -> berth.v1.TunnelHistoryRequest
-	19, // 58: berth.v1.Agent.Login:input_type -> berth.v1.LoginRequest
-	23, // 59: berth.v1.Agent.CancelLogin:input_type -> berth.v1.CancelLoginRequest
-	25, // 60: berth.v1.Agent.ForgetLogin:input_type -> berth.v1.ForgetLoginRequest
-	27, // 61: berth.v1.Agent.Logout:input_type -> berth.v1.LogoutRequest
-	29, // 62: berth.v1.Agent.SnoozeRenewal:input_type -> berth.v1.SnoozeRenewalRequest
-	33, // 63: berth.v1.Agent.KubeCredentials:input_type -> berth.v1.KubeCredentialsRequest
-	35, // 64: berth.v1.Agent.LocalCA:input_type -> berth.v1.LocalCARequest
-	37, // 65: berth.v1.Agent.DismissNotice:input_type -> berth.v1.DismissNoticeRequest
-	39, // 66: berth.v1.Agent.ReloadConfig:input_type -> berth.v1.ReloadConfigRequest
-	41, // 67: berth.v1.Agent.Shutdown:input_type -> berth.v1.ShutdownRequest
-	2,  // 68: berth.v1.Agent.GetInfo:output_type -> berth.v1.GetInfoResponse
-	4,  // 69: berth.v1.Agent.GetSnapshot:output_type -> berth.v1.GetSnapshotResponse
-	6,  // 70: berth.v1.Agent.WatchSnapshots:output_type -> berth.v1.WatchSnapshotsResponse
-	8,  // 71: berth.v1.Agent.ListResources:output_type -> berth.v1.ListResourcesResponse
-	10, // 72: berth.v1.Agent.AddTunnel:output_type -> berth.v1.AddTunnelResponse
-	12, // 73: berth.v1.Agent.RemoveTunnel:output_type -> berth.v1.RemoveTunnelResponse
-	14, // 74: berth.v1.Agent.StartTunnel:output_type -> berth.v1.StartTunnelResponse
-	16, // 75: berth.v1.Agent.StopTunnel:output_type -> berth.v1.StopTunnelResponse
-	18, // 76: berth.v1.Agent.RestartTunnel:output_type -> berth.v1.RestartTunnelResponse
-	32, // 77: berth.v1.Agent.TunnelHistory:output_type -> berth.v1.TunnelHistoryResponse
-	22, // 78: berth.v1.Agent.Login:output_type -> berth.v1.LoginResponse
-	24, // 79: berth.v1.Agent.CancelLogin:output_type -> berth.v1.CancelLoginResponse
-	26, // 80: berth.v1.Agent.ForgetLogin:output_type -> berth.v1.ForgetLoginResponse
-	28, // 81: berth.v1.Agent.Logout:output_type -> berth.v1.LogoutResponse
-	30, // 82: berth.v1.Agent.SnoozeRenewal:output_type -> berth.v1.SnoozeRenewalResponse
-	34, // 83: berth.v1.Agent.KubeCredentials:output_type -> berth.v1.KubeCredentialsResponse
-	36, // 84: berth.v1.Agent.LocalCA:output_type -> berth.v1.LocalCAResponse
-	38, // 85: berth.v1.Agent.DismissNotice:output_type -> berth.v1.DismissNoticeResponse
-	40, // 86: berth.v1.Agent.ReloadConfig:output_type -> berth.v1.ReloadConfigResponse
-	42, // 87: berth.v1.Agent.Shutdown:output_type -> berth.v1.ShutdownResponse
-	68, // [68:88] is the sub-list for method output_type
-	48, // [48:68] is the sub-list for method input_type
-	48, // [48:48] is the sub-list for extension type_name
-	48, // [48:48] is the sub-list for extension extendee
-	0,  // [0:48] is the sub-list for field type_name
+	59, // 27: berth.v1.Profile.user_changed_at:type_name -> google.protobuf.Timestamp
+	59, // 28: berth.v1.Renewal.at:type_name -> google.protobuf.Timestamp
+	56, // 29: berth.v1.Renewal.problem:type_name -> berth.v1.Problem
+	59, // 30: berth.v1.Renewal.renewed_at:type_name -> google.protobuf.Timestamp
+	44, // 31: berth.v1.Tunnel.tunnel_spec:type_name -> berth.v1.TunnelSpec
+	56, // 32: berth.v1.Tunnel.problem:type_name -> berth.v1.Problem
+	59, // 33: berth.v1.Tunnel.cert_valid_until:type_name -> google.protobuf.Timestamp
+	59, // 34: berth.v1.Tunnel.last_error_at:type_name -> google.protobuf.Timestamp
+	59, // 35: berth.v1.Tunnel.waiting_since:type_name -> google.protobuf.Timestamp
+	59, // 36: berth.v1.Tunnel.foreign_at:type_name -> google.protobuf.Timestamp
+	59, // 37: berth.v1.Event.at:type_name -> google.protobuf.Timestamp
+	59, // 38: berth.v1.Event.until:type_name -> google.protobuf.Timestamp
+	59, // 39: berth.v1.Request.created_at:type_name -> google.protobuf.Timestamp
+	59, // 40: berth.v1.Request.expires_at:type_name -> google.protobuf.Timestamp
+	53, // 41: berth.v1.Request.reviews:type_name -> berth.v1.Review
+	59, // 42: berth.v1.Request.access_until:type_name -> google.protobuf.Timestamp
+	59, // 43: berth.v1.Request.session_until:type_name -> google.protobuf.Timestamp
+	59, // 44: berth.v1.Request.assume_from:type_name -> google.protobuf.Timestamp
+	59, // 45: berth.v1.Review.at:type_name -> google.protobuf.Timestamp
+	59, // 46: berth.v1.Notice.since:type_name -> google.protobuf.Timestamp
+	55, // 47: berth.v1.Notice.actions:type_name -> berth.v1.NoticeAction
+	59, // 48: berth.v1.Problem.since:type_name -> google.protobuf.Timestamp
+	1,  // 49: berth.v1.Agent.GetInfo:input_type -> berth.v1.GetInfoRequest
+	3,  // 50: berth.v1.Agent.GetSnapshot:input_type -> berth.v1.GetSnapshotRequest
+	5,  // 51: berth.v1.Agent.WatchSnapshots:input_type -> berth.v1.WatchSnapshotsRequest
+	7,  // 52: berth.v1.Agent.ListResources:input_type -> berth.v1.ListResourcesRequest
+	9,  // 53: berth.v1.Agent.AddTunnel:input_type -> berth.v1.AddTunnelRequest
+	11, // 54: berth.v1.Agent.RemoveTunnel:input_type -> berth.v1.RemoveTunnelRequest
+	13, // 55: berth.v1.Agent.StartTunnel:input_type -> berth.v1.StartTunnelRequest
+	15, // 56: berth.v1.Agent.StopTunnel:input_type -> berth.v1.StopTunnelRequest
+	17, // 57: berth.v1.Agent.RestartTunnel:input_type -> berth.v1.RestartTunnelRequest
+	31, // 58: berth.v1.Agent.TunnelHistory:input_type -> berth.v1.TunnelHistoryRequest
+	19, // 59: berth.v1.Agent.Login:input_type -> berth.v1.LoginRequest
+	23, // 60: berth.v1.Agent.CancelLogin:input_type -> berth.v1.CancelLoginRequest
+	25, // 61: berth.v1.Agent.ForgetLogin:input_type -> berth.v1.ForgetLoginRequest
+	27, // 62: berth.v1.Agent.Logout:input_type -> berth.v1.LogoutRequest
+	29, // 63: berth.v1.Agent.SnoozeRenewal:input_type -> berth.v1.SnoozeRenewalRequest
+	33, // 64: berth.v1.Agent.KubeCredentials:input_type -> berth.v1.KubeCredentialsRequest
+	35, // 65: berth.v1.Agent.LocalCA:input_type -> berth.v1.LocalCARequest
+	37, // 66: berth.v1.Agent.DismissNotice:input_type -> berth.v1.DismissNoticeRequest
+	39, // 67: berth.v1.Agent.ReloadConfig:input_type -> berth.v1.ReloadConfigRequest
+	41, // 68: berth.v1.Agent.Shutdown:input_type -> berth.v1.ShutdownRequest
+	2,  // 69: berth.v1.Agent.GetInfo:output_type -> berth.v1.GetInfoResponse
+	4,  // 70: berth.v1.Agent.GetSnapshot:output_type -> berth.v1.GetSnapshotResponse
+	6,  // 71: berth.v1.Agent.WatchSnapshots:output_type -> berth.v1.WatchSnapshotsResponse
+	8,  // 72: berth.v1.Agent.ListResources:output_type -> berth.v1.ListResourcesResponse
+	10, // 73: berth.v1.Agent.AddTunnel:output_type -> berth.v1.AddTunnelResponse
+	12, // 74: berth.v1.Agent.RemoveTunnel:output_type -> berth.v1.RemoveTunnelResponse
+	14, // 75: berth.v1.Agent.StartTunnel:output_type -> berth.v1.StartTunnelResponse
+	16, // 76: berth.v1.Agent.StopTunnel:output_type -> berth.v1.StopTunnelResponse
+	18, // 77: berth.v1.Agent.RestartTunnel:output_type -> berth.v1.RestartTunnelResponse
+	32, // 78: berth.v1.Agent.TunnelHistory:output_type -> berth.v1.TunnelHistoryResponse
+	22, // 79: berth.v1.Agent.Login:output_type -> berth.v1.LoginResponse
+	24, // 80: berth.v1.Agent.CancelLogin:output_type -> berth.v1.CancelLoginResponse
+	26, // 81: berth.v1.Agent.ForgetLogin:output_type -> berth.v1.ForgetLoginResponse
+	28, // 82: berth.v1.Agent.Logout:output_type -> berth.v1.LogoutResponse
+	30, // 83: berth.v1.Agent.SnoozeRenewal:output_type -> berth.v1.SnoozeRenewalResponse
+	34, // 84: berth.v1.Agent.KubeCredentials:output_type -> berth.v1.KubeCredentialsResponse
+	36, // 85: berth.v1.Agent.LocalCA:output_type -> berth.v1.LocalCAResponse
+	38, // 86: berth.v1.Agent.DismissNotice:output_type -> berth.v1.DismissNoticeResponse
+	40, // 87: berth.v1.Agent.ReloadConfig:output_type -> berth.v1.ReloadConfigResponse
+	42, // 88: berth.v1.Agent.Shutdown:output_type -> berth.v1.ShutdownResponse
+	69, // [69:89] is the sub-list for method output_type
+	49, // [49:69] is the sub-list for method input_type
+	49, // [49:49] is the sub-list for extension type_name
+	49, // [49:49] is the sub-list for extension extendee
+	0,  // [0:49] is the sub-list for field type_name
 }
 
 func init() { file_berthv1_berth_proto_init() }

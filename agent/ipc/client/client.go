@@ -101,13 +101,13 @@ func (c *Client) Snapshot(ctx context.Context) (state.Snapshot, error) {
 	return ipc.FromProto[state.Snapshot](resp.GetSnapshot()), nil
 }
 
-// Resources lists what the clusters offer.
-func (c *Client) Resources(ctx context.Context, q ResourceQuery) ([]Resource, error) {
+// Resources lists what the clusters offer, and says which could not be asked.
+func (c *Client) Resources(ctx context.Context, q ResourceQuery) (list []Resource, unasked []string, err error) {
 	resp, err := call(ctx, c, commandTimeout, ipc.ToProto[pb.ListResourcesRequest](q), pb.AgentClient.ListResources)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return ipc.FromProtos[Resource](resp.GetResources()), nil
+	return ipc.FromProtos[Resource](resp.GetResources()), resp.GetUnasked(), nil
 }
 
 // AddTunnel configures a tunnel and returns it as it stands in the config,

@@ -86,9 +86,9 @@ func (a *fakeAgent) record(ctx context.Context, format string, args ...any) erro
 	return a.err
 }
 
-func (a *fakeAgent) ListResources(ctx context.Context, q ipc.ResourceQuery) ([]ipc.Resource, error) {
+func (a *fakeAgent) ListResources(ctx context.Context, q ipc.ResourceQuery) ([]ipc.Resource, []string, error) {
 	return []ipc.Resource{{Name: "pg", Kind: state.KindDB, Labels: map[string]string{"env": "prod"},
-		DBUsers: []string{"alice"}, DBNames: []string{"*"}}}, a.record(ctx, "list %s %s", q.Kind, q.Cluster)
+		DBUsers: []string{"alice"}, DBNames: []string{"*"}}}, nil, a.record(ctx, "list %s %s", q.Kind, q.Cluster)
 }
 
 func (a *fakeAgent) AddTunnel(ctx context.Context, spec state.TunnelSpec) (state.TunnelSpec, error) {
@@ -237,7 +237,7 @@ func TestCommands(t *testing.T) {
 	if s, err := c.Snapshot(ctx); err != nil || s.Agent.PID != 77 {
 		t.Errorf("Snapshot: %+v, %v", s.Agent, err)
 	}
-	list, err := c.Resources(ctx, ResourceQuery{Kind: state.KindDB, Cluster: "leaf"})
+	list, _, err := c.Resources(ctx, ResourceQuery{Kind: state.KindDB, Cluster: "leaf"})
 	if err != nil || len(list) != 1 || list[0].Labels["env"] != "prod" || list[0].DBNames[0] != "*" {
 		t.Errorf("Resources: %+v, %v", list, err)
 	}

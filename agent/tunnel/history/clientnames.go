@@ -53,13 +53,13 @@ func (n *clientNames) lookup(client net.Addr, found func(proxies.Owner)) {
 		return
 	}
 	select {
-	case n.asked <- nameQuery{client: plain(tcp.AddrPort()), found: found}:
+	case n.asked <- nameQuery{client: canonical(tcp.AddrPort()), found: found}:
 	default: // a flood of clients: the first ones are named
 	}
 }
 
-// plain drops what the same address may be written with or without.
-func plain(a netip.AddrPort) netip.AddrPort {
+// canonical drops what the same address may be written with or without.
+func canonical(a netip.AddrPort) netip.AddrPort {
 	return netip.AddrPortFrom(a.Addr().Unmap().WithZone(""), a.Port())
 }
 
@@ -118,7 +118,7 @@ func localSockets(ctx context.Context) (map[netip.AddrPort]int32, error) {
 		if err != nil || s.Pid == 0 || s.Status == "LISTEN" || s.Laddr.Port > 0xffff {
 			continue
 		}
-		pids[plain(netip.AddrPortFrom(addr, uint16(s.Laddr.Port)))] = s.Pid
+		pids[canonical(netip.AddrPortFrom(addr, uint16(s.Laddr.Port)))] = s.Pid
 	}
 	return pids, nil
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"berth/agent/state"
+	"berth/internal/plain"
 	"berth/internal/when"
 	"berth/proxies"
 	"berth/proxies/db"
@@ -92,6 +93,7 @@ type History struct {
 	opened    map[string]*entry // by the address of a client that waits for its answer
 	lastState string            // key of the newest state entry
 	certUntil time.Time
+	runsAs    string // the user of the newest cert
 }
 
 // Note adds a line that stands for itself.
@@ -264,11 +266,15 @@ func broken(err error) string {
 func (h *History) TunnelState(t *state.Tunnel, now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if t.CertValidUntil != nil && !t.CertValidUntil.Equal(h.certUntil) {
+	if t.CertValidUntil != nil && (!t.CertValidUntil.Equal(h.certUntil) || t.RunsAs != h.runsAs) {
 		text := "cert renewed"
-		if h.certUntil.IsZero() {
+		switch {
+		case h.certUntil.IsZero():
 			text = "first cert fetched"
+		case t.RunsAs != "" && h.runsAs != "" && t.RunsAs != h.runsAs:
+			text = fmt.Sprintf("runs as %s now, before: %s", plain.Line(t.RunsAs), plain.Line(h.runsAs))
 		}
+		h.runsAs = t.RunsAs
 		h.certUntil = *t.CertValidUntil
 		h.addLocked(&entry{kind: state.EventCert, at: now, last: now, text: text, until: t.CertValidUntil})
 	}

@@ -1,0 +1,92 @@
+package agent
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"berth/agent/ipc/client"
+	"berth/agent/state"
+	"berth/internal/simcluster"
+)
+
+// TestLeafAway: the root answers, the leaf is not connected to it. That is one
+// problem of the leaf's tunnels, and goes when it does.
+func TestLeafAway(t *testing.T) {
+	e := newEnv(t, simcluster.Config{})
+	leaf, err := e.sim.AddLeaf("leaf.test",
+		simcluster.Database{Name: "pg-leaf", Protocol: "postgres"}, simcluster.Database{Name: "pg-two", Protocol: "postgres"})
+	must(t, err)
+	e.login()
+	root, _ := e.pgTunnel("root")
+	port := freePort(t)
+	e.config(root,
+		fmt.Sprintf("name: one, kind: db, cluster: leaf.test, resource: pg-leaf, db_user: alice, port: %d", port),
+		fmt.Sprintf("name: two, kind: db, cluster: leaf.test, resource: pg-two, db_user: alice, port: %d", freePort(t)))
+	e.start()
+	e.awaitWell()
+	list, unasked, err := e.client().Resources(t.Context(), client.ResourceQuery{})
+	if err != nil || len(list) != 3 || len(unasked) != 0 {
+		t.Errorf("Resources = %v, %q, %v; want those of the leaf too", list, unasked, err)
+	}
+
+	leaf.SetAway(true)
+	_, err = e.pg(t.Context(), port)
+	const words = "leaf.test is not connected to sim.test at the moment."
+	if !strings.Contains(detail(err), words) {
+		t.Errorf("a client is refused with %v, %q", err, detail(err))
+	}
+	s := e.await("the leaf's problem", func(s state.Snapshot) bool { return len(s.Problems) == 1 })
+	if p := s.Problems[0]; p.Code != state.CodeLeafAway || p.Text != words {
+		t.Errorf("the problem is %+v", p)
+	}
+	if s.Tunnels[0].State != state.TunnelReady || s.Tunnels[0].Problem != nil {
+		t.Errorf("with the leaf away the root's tunnel is %s: %+v", s.Tunnels[0].State, s.Tunnels[0].Problem)
+	}
+	time.Sleep(1100 * time.Millisecond) // lists are good for a second
+	list, unasked, err = e.client().Resources(t.Context(), client.ResourceQuery{})
+	if err != nil || len(list) != 1 || len(unasked) != 1 || !strings.Contains(unasked[0], "not connected to sim.test") {
+		t.Errorf("Resources = %v, %q, %v; want the root's, and why not the leaf's", list, unasked, err)
+	}
+	if _, _, err := e.client().Resources(t.Context(), client.ResourceQuery{Cluster: "leaf.test"}); err == nil ||
+		!strings.Contains(err.Error(), "not connected to sim.test") {
+		t.Errorf("Resources of the leaf = %v", err)
+	}
+
+	leaf.SetAway(false)
+	back := time.Now()
+	for {
+		conn, err := e.pg(t.Context(), port)
+		if err == nil {
+			must(t, conn.Close(t.Context()))
+			break
+		}
+		if time.Since(back) > 5*time.Second {
+			t.Fatalf("not served %v after the leaf is back: %v", time.Since(back), err)
+		}
+	}
+	t.Logf("served %v after the leaf is back", time.Since(back))
+	for time.Since(back) < 20*time.Second && len(e.snapshot().Problems) > 0 {
+		time.Sleep(50 * time.Millisecond)
+	}
+	e.awaitWell()
+}
+
+// TestLeafThatJoins is ready within seconds, for a tunnel that waits for it.
+func TestLeafThatJoins(t *testing.T) {
+	e := newEnv(t, simcluster.Config{})
+	e.login()
+	e.config(fmt.Sprintf("name: leafy, kind: db, cluster: leaf.test, resource: pg-leaf, db_user: alice, port: %d", freePort(t)))
+	e.start()
+	e.awaitState("leafy", state.TunnelWaitingForLogin)
+	_, err := e.sim.AddLeaf("leaf.test", simcluster.Database{Name: "pg-leaf", Protocol: "postgres"})
+	must(t, err)
+	joined := time.Now()
+	e.awaitState("leafy", state.TunnelReady)
+	if took := time.Since(joined); took > 5*time.Second {
+		t.Errorf("ready %v after the leaf joined", took)
+	} else {
+		t.Logf("ready %v after the leaf joined", took)
+	}
+}
