@@ -2,6 +2,7 @@ package agent
 
 import (
 	"fmt"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"berth/agent/state"
 	"berth/agent/tunnel/history"
 	"berth/internal/simcluster"
+	"berth/proxies/db"
 )
 
 // TestServersWordsAreSeen: what the other side says to a client that it refuses is
@@ -47,6 +49,31 @@ func TestServersWordsAreSeen(t *testing.T) {
 	for name := range ports {
 		e.awaitState(name, state.TunnelReady)
 	}
+	t.Run("probes", func(t *testing.T) { // as doctor does, which changes no tunnel's state
+		const denied = "access to db denied"
+		for name, want := range map[string]string{
+			"pg": "", "my": "", "kv": "", "own": denied, "kv-root": denied, "away": "connection refused", "kv-away": "failed to connect",
+		} {
+			for range 2 {
+				if err := probe(t, e, name, ports[name]); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+					t.Errorf("%s: %v, want %q", name, err, want)
+				}
+			}
+			e.awaitState(name, state.TunnelReady)
+			events, err := e.client().TunnelHistory(t.Context(), name)
+			if err != nil {
+				t.Error(err)
+			}
+			for _, ev := range events {
+				if ev.Kind == state.EventRefused {
+					t.Errorf("%s: %q", name, ev.Text)
+				}
+			}
+			if p := e.snapshot().Tunnels[0].Problem; p != nil {
+				t.Errorf("%s: %+v", name, p)
+			}
+		}
+	})
 	psql := func(user string) func(int) {
 		return program(t, "psql", "-h", "127.0.0.1", "-p", "PORT", "-U", user, "-d", "app", "-c", "select 1")
 	}
@@ -78,7 +105,8 @@ func TestServersWordsAreSeen(t *testing.T) {
 			tt.play(ports[tt.tunnel])
 			events := e.awaitEvent(tt.tunnel, state.EventRefused, tt.event)
 			for _, ev := range events {
-				if strings.Contains(ev.Text, "opened") {
+				served := tt.tunnel == "pg" || tt.tunnel == "my" || tt.tunnel == "kv" // the probes above
+				if !served && strings.Contains(ev.Text, "opened") {
 					t.Errorf("%q, which served no client", ev.Text)
 				}
 			}
@@ -108,6 +136,23 @@ func TestServersWordsAreSeen(t *testing.T) {
 			t.Errorf("mysql says\n%s", out)
 		}
 	})
+}
+
+// probe logs in through a tunnel with its own user and database.
+func probe(t *testing.T, e *env, name string, port int) error {
+	t.Helper()
+	tun := e.awaitState(name, state.TunnelReady)
+	proto, ok := db.Lookup(tun.Protocol)
+	if !ok || !proto.Probes(tun.DBUser) {
+		t.Fatalf("%s: no probe for %q as %q", name, tun.Protocol, tun.DBUser)
+	}
+	conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(wait))
+	return proto.Probe(conn, tun.DBUser, tun.DBName)
 }
 
 func cfgWith(cfg simcluster.Config, dbs ...simcluster.Database) simcluster.Config {

@@ -125,6 +125,12 @@ func (d *doctor) knockDB(ctx context.Context, t state.Tunnel) (said string, err 
 	defer func() { _ = conn.Close() }() // nothing is to be sent any more
 	until, _ := ctx.Deadline()          // it has one
 	proto, _ := db.Lookup(t.Protocol)
+	if proto.Probes(t.DBUser) {
+		if err := conn.SetDeadline(until); err != nil {
+			return "", err
+		}
+		return d.logIn(proto, conn, t)
+	}
 	first, known := proto.Hello()
 	if !known { // it is enough that the connection stays open
 		until = time.Now().Add(pulseTime)
@@ -147,6 +153,22 @@ func (d *doctor) knockDB(ctx context.Context, t state.Tunnel) (said string, err 
 	case errors.As(err, &wait) && wait.Timeout():
 		return "", fmt.Errorf("no answer within %v", stepTime)
 	default:
+		return "", err
+	}
+}
+
+// logIn goes on to a login with the tunnel's own user and database.
+func (d *doctor) logIn(proto db.Protocol, conn net.Conn, t state.Tunnel) (said string, err error) {
+	switch err := proto.Probe(conn, t.DBUser, t.DBName); {
+	case err == nil && t.DBUser != "":
+		return "answers, and lets " + t.DBUser + " in", nil
+	case err == nil:
+		return "answers", nil
+	default:
+		var wait net.Error
+		if errors.As(err, &wait) && wait.Timeout() {
+			return "", fmt.Errorf("no answer within %v", stepTime)
+		}
 		return "", err
 	}
 }

@@ -82,6 +82,32 @@ func TestKnock(t *testing.T) {
 	}
 }
 
+// TestLogin: what is said to the tunnel's own user is reported.
+func TestLogin(t *testing.T) {
+	for name, c := range map[string]struct {
+		answer string
+		status Status
+		text   string
+	}{
+		"in":      {"R\x00\x00\x00\x08\x00\x00\x00\x00", OK, "answers, and lets app in"},
+		"refused": {"E\x00\x00\x00\x19Mconnection refused\x00\x00", Fail, "refused by Teleport: connection refused"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			addr := serve(t, func(conn net.Conn) {
+				_, _ = conn.Read(make([]byte, 1000))
+				_, _ = io.WriteString(conn, c.answer)
+			})
+			d := withAgent(state.Agent{}, state.Tunnel{
+				TunnelSpec: state.TunnelSpec{Name: "x", Kind: state.KindDB, DBUser: "app"}, State: state.TunnelReady, Protocol: "postgres", Address: addr,
+			})
+			found := d.checkTunnels(t.Context())
+			if len(found) != 1 || found[0].Status != c.status || !strings.Contains(found[0].Text, c.text) {
+				t.Errorf("found %+v, want %s, %q", found, c.status, c.text)
+			}
+		})
+	}
+}
+
 func TestTunnelStates(t *testing.T) {
 	problem := &state.Problem{Text: "It is so.", Action: "do this"}
 	for name, c := range map[string]struct {

@@ -46,6 +46,7 @@ var clickhouseHTTP = Protocol{
 	NeedsDBUser: true,
 	opens:       httpOpens,
 	answers:     httpAnswers,
+	login:       httpProbe,
 	refuse:      refuseHTTP(clickHousePage),
 	secure:      secureDirect(alpnHTTP),
 	client: client{

@@ -14,6 +14,7 @@ var dynamodb = Protocol{
 	NeedsDBUser: true,
 	opens:       httpOpens,
 	answers:     httpAnswers,
+	login:       httpProbe,
 	refuse:      refuseHTTP(dynamoPage),
 	secure:      secureDirect(alpnHTTP),
 	client: client{

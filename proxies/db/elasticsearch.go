@@ -11,6 +11,7 @@ var elasticsearch = Protocol{
 	guess:       isHTTP, // of all the pages this one is the easiest to read
 	opens:       httpOpens,
 	answers:     httpAnswers,
+	login:       httpProbe,
 	refuse:      refuseHTTP(elasticPage),
 	secure:      secureDirect(alpnHTTP),
 	client: client{
@@ -36,6 +37,7 @@ var opensearch = Protocol{
 	NeedsDBUser: true,
 	opens:       httpOpens,
 	answers:     httpAnswers,
+	login:       httpProbe,
 	refuse:      refuseHTTP(elasticPage),
 	secure:      secureDirect(alpnHTTP),
 	client: client{

@@ -40,7 +40,8 @@ func TestDirectTLS(t *testing.T) {
 		"postgres", "cockroachdb", "mongodb", "redis", "sqlserver", "cassandra", "clickhouse", "clickhouse-http",
 		"elasticsearch", "opensearch", "dynamodb", "snowflake", "spanner",
 	} {
-		f := front(t, protocol, serving(t, echo))
+		// No ear: what is sent belongs to no protocol.
+		f := front(t, protocol, serving(t, echo), func(c *proxies.Config, _ *db.FrontConfig) { c.Listen = nil })
 		conn := tls.Client(dial(t, f), &tls.Config{RootCAs: f.roots, ServerName: "127.0.0.1"})
 		go func() {
 			_, _ = conn.Write(data)

@@ -30,6 +30,8 @@ var mysql = Protocol{
 	guess:       isSilent,
 	opens:       mysqlOpens,
 	answers:     mysqlAnswer,
+	login:       mysqlProbe,
+	logout:      "\x01\x00\x00\x00\x01",
 	names:       mysqlNames,
 	retell:      mysqlRetell,
 	refuse:      refuseMySQL,
@@ -47,6 +49,8 @@ var mariadb = Protocol{
 	serverFirst: true,
 	opens:       mysqlOpens,
 	answers:     mysqlAnswer,
+	login:       mysqlProbe,
+	logout:      "\x01\x00\x00\x00\x01",
 	names:       mysqlNames,
 	retell:      mysqlRetell,
 	refuse:      refuseMySQL,
@@ -603,4 +607,30 @@ func mysqlNames(client []byte) (user, database string) {
 		database = string(name)
 	}
 	return string(named), database
+}
+
+// mysqlProbe is a login without a password, with an attribute that names the
+// program.
+func mysqlProbe(user, database string) string {
+	const (
+		longPassword, withDB, protocol41    = 1 << 0, 1 << 3, 1 << 9
+		transactions, secure, plugin, attrs = 1 << 13, 1 << 15, 1 << 19, 1 << 20
+		utf8mb4                             = 45
+		name                                = "program_name"
+	)
+	caps := uint32(longPassword | protocol41 | transactions | secure | plugin | attrs)
+	if database != "" {
+		caps |= withDB
+	}
+	b := binary.LittleEndian.AppendUint32(nil, caps)
+	b = binary.LittleEndian.AppendUint32(b, 1<<24) // the largest packet
+	b = append(append(b, utf8mb4), make([]byte, 23)...)
+	b = append(append(b, bounded(user)...), 0, 0) // no password
+	if database != "" {
+		b = append(append(b, bounded(database)...), 0)
+	}
+	b = append(append(b, "mysql_native_password"...), 0)
+	b = append(b, byte(2+len(name)+len(probeMark)), byte(len(name)))
+	b = append(append(append(b, name...), byte(len(probeMark))), probeMark...)
+	return string([]byte{byte(len(b)), byte(len(b) >> 8), 0, 1}) + string(b)
 }

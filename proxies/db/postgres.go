@@ -21,6 +21,8 @@ var postgres = Protocol{
 	guess:   isPostgres,
 	opens:   pgOpens,
 	answers: pgAnswers,
+	login:   pgLogin,
+	logout:  "X\x00\x00\x00\x04",
 	names:   pgNames,
 	retell:  pgRetell,
 	refuse:  refusePostgres,
@@ -37,6 +39,8 @@ var cockroachdb = Protocol{
 	hello:   pgHello,
 	opens:   pgOpens,
 	answers: pgAnswers,
+	login:   pgLogin,
+	logout:  "X\x00\x00\x00\x04",
 	names:   pgNames,
 	retell:  pgRetell,
 	refuse:  refusePostgres,
@@ -382,4 +386,14 @@ func pgNames(client []byte) (user, database string) {
 		}
 	}
 	return user, database
+}
+
+// pgLogin is a StartupMessage.
+func pgLogin(user, database string) string {
+	body := "\x00\x03\x00\x00user\x00" + bounded(user) + "\x00"
+	if database != "" {
+		body += "database\x00" + bounded(database) + "\x00"
+	}
+	body += "application_name\x00" + probeMark + "\x00\x00"
+	return string(binary.BigEndian.AppendUint32(nil, uint32(len(body)+4))) + body
 }

@@ -53,6 +53,10 @@ type Protocol struct {
 	// names returns the database user and the database that a client names first;
 	// nil means that the cert names them.
 	names func(client []byte) (user, database string)
+	// login is what a client says first, or in answer to the server, to log in;
+	// nil means that a Probe cannot. logout ends what it began.
+	login  func(user, database string) string
+	logout string
 	// retell rewrites a refusal with a hint; nil means that there is no way.
 	retell func(refusal []byte, hint string) []byte
 	// refuse answers a client with a refusal; nil means that there is no way.

@@ -20,6 +20,7 @@ var redis = Protocol{
 	guess:         isRedis,
 	opens:         redisOpens,
 	answers:       redisAnswers,
+	login:         redisProbe,
 	refuse:        refuseRedis,
 	secure:        secureDirect(),
 	client:        redisClient,

@@ -140,8 +140,11 @@ func (h *History) Connection(ev proxies.Event, awaited string, problem func(erro
 	switch ev.Kind {
 	case proxies.EventAccepted: // a later event says what became of it
 	case proxies.EventAnswered:
-		if refused, ok := errors.AsType[*db.RefusedError](ev.Err); ok && !refused.Probe {
+		refused, ok := errors.AsType[*db.RefusedError](ev.Err)
+		if ok {
 			h.unopenLocked(ev)
+		}
+		if ok && !refused.Probe {
 			key := entryKey{kind: state.EventRefused, by: string(refused.By), why: refused.Words}
 			e, fresh := h.burstLocked(key, ev.At, burstGap)
 			if ev.At.Sub(e.counted) < OneTry {
