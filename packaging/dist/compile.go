@@ -12,7 +12,7 @@ import (
 	"strings"
 )
 
-// command runs a program; its output is told only when it fails.
+// command runs a program; its output is shown only when it fails.
 func (r *release) command(ctx context.Context, dir string, env []string, name string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir = dir

@@ -234,8 +234,8 @@ func TestMaintainer(t *testing.T) {
 		placeholder: true, "Jane Doe <jane@example.org>": true, "jane@example.org": false, "": false, "Jane <jane": false,
 		"Jane\nDoe <jane@example.org>": false,
 	} {
-		if got := namesSomebody(maintainer); got != want {
-			t.Errorf("namesSomebody(%q) = %v, want %v", maintainer, got, want)
+		if got := wellFormed(maintainer); got != want {
+			t.Errorf("wellFormed(%q) = %v, want %v", maintainer, got, want)
 		}
 	}
 }

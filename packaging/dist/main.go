@@ -58,11 +58,11 @@ type release struct {
 }
 
 // placeholder stands for the maintainer where whoever builds the packages names
-// none: packages must name one, and this address is nobody's, by RFC 2606.
+// none: packages must name one, and RFC 2606 keeps this address free.
 const placeholder = "The berth maintainers <maintainers@berth.invalid>"
 
-// namesSomebody reports whether a maintainer is written as packages want it.
-func namesSomebody(maintainer string) bool {
+// wellFormed reports whether a maintainer is written as packages want it.
+func wellFormed(maintainer string) bool {
 	a, err := mail.ParseAddress(maintainer)
 	return err == nil && a.Name != "" && !strings.ContainsAny(maintainer, "\r\n")
 }
@@ -81,7 +81,7 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	if r.maintainer, r.homepage = *maintainer, *homepage; !namesSomebody(r.maintainer) {
+	if r.maintainer, r.homepage = *maintainer, *homepage; !wellFormed(r.maintainer) {
 		return fmt.Errorf("-maintainer %q: write it as NAME <ADDRESS>", r.maintainer)
 	}
 	begun := time.Now()
@@ -162,8 +162,8 @@ func (r *release) build(ctx context.Context) error {
 const atOnce = 2
 
 // compileAll builds the program for every system, and what the packages need
-// besides. The program for this machine is compiled after the one that writes
-// the files they share: the two have nearly everything in common.
+// besides. The program for this machine is compiled after the program that
+// writes their shared files: the two have nearly everything in common.
 func (r *release) compileAll(ctx context.Context) error {
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(atOnce)

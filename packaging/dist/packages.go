@@ -35,7 +35,7 @@ var formats = []format{
 	{"archlinux", version.arch, func(v, arch string) string { return fmt.Sprintf("berth-%s-1-%s.pkg.tar.zst", v, machine[arch]) }},
 }
 
-// machine is what most distributions call Go's names of machines.
+// machine maps Go's names of machines to those of most distributions.
 var machine = map[string]string{"amd64": "x86_64", "arm64": "aarch64"}
 
 // writePackages packs for the distributions. The tree they share is laid out

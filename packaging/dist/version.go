@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// version is what git says of the source, in the form each format wants.
+// version is the version by git, in the form that each format wants.
 type version struct {
 	base  string    // 1.2.3, of the last tag; 0.0.0 if there is none
 	after int       // commits since the tag
