@@ -142,8 +142,9 @@ func (s *Set) Word(err error, clusterName string) error {
 	default: // CodeFailed says all there is to say
 	}
 	text := strings.TrimSuffix(p.Text, ".")
-	if p.Code == state.CodeUpstream {
-		text = err.Error()
+	if p.Code == state.CodeUpstream || p.Code == state.CodeAccessDenied {
+		// Both are worded for a tunnel, and their hints may name what was just run.
+		text, p.Action = err.Error(), "berth doctor"
 	}
 	return &ipc.Error{Code: code, Message: state.LowerFirst(text), Hint: p.Action}
 }
