@@ -15,6 +15,7 @@ const accessDenied = "access to db denied. User does not have permissions. Confi
 const (
 	pgStartup     = "\x00\x00\x00&\x00\x03\x00\x00user\x00postgres\x00database\x00appdb\x00\x00"
 	pgDenied      = "E\x00\x00\x00[M" + accessDenied + "\x00\x00"
+	pgLetIn       = "R\x00\x00\x00\x08\x00\x00\x00\x00S\x00\x00\x00\x09a\x00bc\x00K\x00\x00\x00\x0c\x00\x00\x00\x01\x00\x00\x00\x02"
 	mysqlGreeting = "D\x00\x00\x00\n\x00\x12'\x00\x00}<}2XACs\x00\r\xa2!\x00\x008\x00\x15\x00\x00\x00\x00\x00\x00\x00\x00\x00\x007pIiA7f?deod\x00mysql_native_password\x00"
 	mysqlDenied   = "]\x00\x00\x02\xffQ\x04#HY000" + accessDenied
 	mongoDenied   = "\xa6\x00\x00\x00\x00\x00\x00\x00\a\x00\x00\x00\xdd\a\x00\x00\x00\x00\x00\x00\x00\x91\x00\x00\x00\x10ok\x00\x00\x00\x00\x00\x02errmsg\x00x\x00\x00\x00error authorizing database access\n\t" + accessDenied + "\x00\x00"
@@ -45,7 +46,10 @@ func TestAnswers(t *testing.T) {
 		"postgres_declined":  {postgres, pgHello, "N", false, "nothing"},
 		"postgres_down":      {postgres, pgStartup, "E\x00\x00\x00\x19Mconnection refused\x00\x00", false, "refused by Teleport: connection refused"},
 		"postgres_database":  {postgres, pgStartup, "E\x00\x00\x00\x2cSFATAL\x00C3D000\x00Mdatabase \"x\" is missing\x00\x00", false, `refused by the database: database "x" is missing (SQLSTATE 3D000)`},
-		"postgres_in":        {postgres, pgStartup, "R\x00\x00\x00\x08\x00\x00\x00\x00S\x00", false, "served"},
+		"postgres_in":        {postgres, pgStartup, pgLetIn + "Z\x00\x00\x00\x05I", false, "served"},
+		"postgres_starts":    {postgres, pgStartup, pgLetIn, false, "nothing"},
+		"postgres_ends":      {postgres, pgStartup, pgLetIn, true, "served"},
+		"postgres_role":      {postgres, pgStartup, pgLetIn + "E\x00\x00\x00\x2cSFATAL\x00C28000\x00Mlogin as \"x\" is missing\x00\x00", false, `refused by the database: login as "x" is missing (SQLSTATE 28000)`},
 		"postgres_password":  {postgres, pgStartup, "R\x00\x00\x00\x08\x00\x00\x00\x03", false, "nothing"},
 		"mysql_denied":       {mysql, mysqlLogin4, mysqlGreeting + mysqlDenied, false, "refused by Teleport: " + accessDenied},
 		"mysql_password":     {mysql, mysqlLogin4, mysqlGreeting + "'\x00\x00\x02\xffQ\x04#HY000access denied without password", false, "refused by Teleport: access denied without password"},

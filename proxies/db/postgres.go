@@ -290,10 +290,12 @@ func securePostgres(f *Front) error {
 	return nil
 }
 
-// pgAnswers looks for the end of the login: the one authentication message that
-// says so, or an error. The bytes that decline encryption come before.
-func pgAnswers(said, client []byte, _ bool) answer {
-	at := 0
+// pgAnswers looks for the end of the start-up: the server is ready for a query,
+// or an error. A server that asks for no password lets everybody in first, and
+// looks for the role and the database after that. The bytes that decline
+// encryption come before.
+func pgAnswers(said, client []byte, ended bool) answer {
+	at, letIn := 0, false
 	for range pgAsked(client) {
 		if at < len(said) && (said[at] == 'N' || said[at] == 'S') {
 			at++
@@ -305,23 +307,21 @@ func pgAnswers(said, client []byte, _ bool) answer {
 			return served // nothing that berth knows
 		}
 		if len(said) < end {
-			return answer{}
+			break
 		}
 		body := said[at+5 : end]
 		switch said[at] {
 		case 'R':
-			if len(body) >= 4 && binary.BigEndian.Uint32(body) == 0 {
-				return served
-			}
+			letIn = letIn || len(body) >= 4 && binary.BigEndian.Uint32(body) == 0
 		case 'E':
 			return answer{refused: pgRefused(body), from: at, to: end}
-		case 'v', 'N', 'S': // versions, notices and settings come between
+		case 'v', 'N', 'S', 'K': // versions, notices, settings and the key come between
 		default:
 			return served
 		}
 		at = end
 	}
-	return answer{}
+	return answer{served: letIn && ended}
 }
 
 // pgRefused reads an ErrorResponse. Teleport's own has a message and nothing else.
