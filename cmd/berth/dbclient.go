@@ -14,6 +14,7 @@ import (
 	"berth/internal/plain"
 	"berth/internal/shell"
 	"berth/proxies/db"
+	"berth/proxies/kube/kubeconfig"
 )
 
 // dbCommands holds the commands' behaviour for tunnels to databases.
@@ -80,6 +81,9 @@ func (dbCommands) exec(ctx context.Context, a *app, t state.Tunnel, argv []strin
 	path, err := lookPath(argv[0])
 	if err != nil {
 		return err
+	}
+	if kubeconfig.IsClient(argv[0]) {
+		return wrongClient(argv[0], "Kubernetes", t, proto.Title)
 	}
 	dir, err := os.MkdirTemp("", "berth-exec-")
 	if err != nil {

@@ -98,6 +98,12 @@ func (a *app) warnUnknown(program string, t state.Tunnel) {
 		"tunnel %s is at %s (--quiet omits this)\n", plain.Line(program), t.Name, t.Address)
 }
 
+// wrongClient refuses a program that would lead to a server of its own instead.
+func wrongClient(program, of string, t state.Tunnel, leads string) error {
+	err := fmt.Errorf("%q is a client of %s, and the tunnel leads to %s", program, of, leads)
+	return usageError{withHint(err, fmt.Sprintf("see what the tunnel has with: berth tunnel url --json %s", t.Name))}
+}
+
 // The exit codes of shells for a program that cannot be started.
 const (
 	exitNotExecutable = 126

@@ -129,6 +129,9 @@ func (kubeCommands) exec(ctx context.Context, a *app, t state.Tunnel, argv []str
 	if err != nil {
 		return err
 	}
+	if other, ok := db.ClientOf(argv[0], path); ok && !kubeconfig.Obeys(argv[0]) {
+		return wrongClient(argv[0], other.Title, t, "Kubernetes")
+	}
 	env := clientenv.Make(os.Environ(), kubeconfig.ClearEnv(), kubeconfig.Env(file))
 	if !quiet && !kubeconfig.Obeys(argv[0]) {
 		a.warnUnknown(argv[0], t)

@@ -73,7 +73,7 @@ func (p Protocol) Exec(e Endpoint, path string, argv, environ []string, dir stri
 	case c.refuse != "":
 		return Command{}, &LeadError{Program: argv[0], Why: c.refuse}
 	case !known:
-		if other, ok := clientOfAnother(argv[0], path); ok {
+		if other, ok := ClientOf(argv[0], path); ok {
 			return Command{}, &LeadError{Program: argv[0], Why: fmt.Sprintf("is a client of %s, and the tunnel leads to %s", other.Title, p.Title)}
 		}
 		known = namesPort(argv[1:], e.port())
@@ -128,8 +128,8 @@ func (p Protocol) program(name, path string) (program, bool) {
 	return program{}, false
 }
 
-// clientOfAnother returns the protocol that the program belongs to.
-func clientOfAnother(name, path string) (Protocol, bool) {
+// ClientOf returns the protocol that the program, the file at path, belongs to.
+func ClientOf(name, path string) (Protocol, bool) {
 	return find(func(p Protocol) bool {
 		_, ok := p.program(name, path)
 		return ok

@@ -35,15 +35,25 @@ func ClearEnv() []string {
 	}
 }
 
-// obedient are the programs that are known to obey Env.
+// obedient are the programs that are known to obey Env, and lead to Kubernetes only.
 var obedient = []string{
-	"ansible", "ansible-playbook", "argo", "calicoctl", "cilium", "cmctl", "flux", "helm", "helmfile", "istioctl", "k3sup", "k9s", "kapp",
-	"kn", "krane", "kubecolor", "kubectl", "kubectx", "kubens", "kubent", "kubeseal", "kustomize", "linkerd", "oc", "opentofu",
-	"popeye", "pulumi", "skaffold", "stern", "telepresence", "terraform", "terragrunt", "tilt", "tofu", "velero", "virtctl", "werf",
+	"argo", "calicoctl", "cilium", "cmctl", "flux", "helm", "helmfile", "istioctl", "k3sup", "k9s", "kapp",
+	"kn", "krane", "kubecolor", "kubectl", "kubectx", "kubens", "kubent", "kubeseal", "kustomize", "linkerd", "oc",
+	"popeye", "skaffold", "stern", "telepresence", "tilt", "velero", "virtctl", "werf",
 }
+
+// several are known to obey Env, and have uses without Kubernetes.
+var several = []string{"ansible", "ansible-playbook", "opentofu", "pulumi", "terraform", "terragrunt", "tofu"}
 
 // Obeys reports whether the program is known to obey Env.
 func Obeys(program string) bool {
-	name := strings.TrimSuffix(filepath.Base(program), ".exe")
+	return slices.Contains(several, programName(program)) || IsClient(program)
+}
+
+// IsClient reports whether the program is a client of Kubernetes and of nothing else.
+func IsClient(program string) bool {
+	name := programName(program)
 	return slices.Contains(obedient, name) || strings.HasPrefix(name, "kubectl-") // its plugins
 }
+
+func programName(program string) string { return strings.TrimSuffix(filepath.Base(program), ".exe") }
