@@ -27,7 +27,8 @@ type proposal struct {
 	// State is "new", "added", "there" when the tunnel named by Tunnel does it
 	// already, or "unclear".
 	State string `json:"state"`
-	Why   string `json:"why"` // why it is unclear; else empty
+	// Why is why it is unclear, or how the tunnel differs from the entry; else empty.
+	Why string `json:"why"`
 }
 
 func (a *app) importCommand() *cobra.Command {
@@ -140,6 +141,9 @@ func propose(found []clientfiles.Found, s state.Snapshot, offers []client.Resour
 		switch {
 		case i >= 0:
 			p.Tunnel, p.State, p.Why = tunnels[i], "there", ""
+			if at := tunnels[i].Port; f.Port != 0 && at != 0 && f.Port != at {
+				p.Why = fmt.Sprintf("at port %d: change the entry, which has %d", at, f.Port)
+			}
 		case p.Why != "":
 			p.State = "unclear"
 		default:
@@ -237,7 +241,11 @@ func (a *app) printProposals(source clientfiles.Source, list []proposal, write b
 	for _, p := range list {
 		switch from := plain.Line(p.From); p.State {
 		case "there":
-			fmt.Fprintf(&b, "= %s: the tunnel %s does it\n", from, p.Tunnel.Name)
+			how := ""
+			if p.Why != "" {
+				how = ", " + p.Why
+			}
+			fmt.Fprintf(&b, "= %s: the tunnel %s does it%s\n", from, p.Tunnel.Name, how)
 		case "unclear":
 			fmt.Fprintf(&b, "? %s: %s\n", from, plain.Line(p.Why))
 		case "added":
