@@ -17,7 +17,7 @@ import (
 // in the history, for real clients, and a problem when it repeats.
 func TestServersWordsAreSeen(t *testing.T) {
 	t.Parallel()
-	const denied = "1 client was refused by Teleport: access to db denied. User does not have permissions. Confirm database user and name."
+	const denied = "refused by Teleport: access to db denied. User does not have permissions. Confirm database user and name."
 	cfg := simcluster.Config{
 		Roles: []simcluster.Role{{
 			Name: "access", DBUsers: []string{"app", "reader"}, DBNames: []string{"app"},

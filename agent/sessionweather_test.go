@@ -264,13 +264,13 @@ func TestLoginsThatCannotBe(t *testing.T) {
 				}
 			}
 		}, "cannot log in"},
-		{"tsh_hangs_up", func(t *testing.T, e *env) func() {
+		{"tsh_hangs_up", func(_ *testing.T, e *env) func() {
 			return e.script("exit 3")
 		}, "failed"},
-		{"tsh_prints_rubbish", func(t *testing.T, e *env) func() {
+		{"tsh_prints_rubbish", func(_ *testing.T, e *env) func() {
 			return e.script(`head -c 100000 /dev/urandom; head -c 100000 /dev/urandom >&2; exit 1`)
 		}, "failed"},
-		{"tsh_is_killed", func(t *testing.T, e *env) func() {
+		{"tsh_is_killed", func(_ *testing.T, e *env) func() {
 			return e.script("kill -9 $$")
 		}, "failed"},
 	} {

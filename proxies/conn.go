@@ -40,6 +40,8 @@ type conn struct {
 	settled    chan struct{}
 	upstream   net.Conn      // read-only after settled
 	ear        Ear           // read-only after settled; nil: none hears
+	ends       time.Time     // of the cert that upstream was opened with; read-only after settled; zero: not known
+	rest       Rest          // read-only after settled; nil: the connection is not recycled
 	clientDone chan struct{} // closed when readClient has returned
 	copyDone   chan struct{} // closed when nothing more comes from upstream
 
@@ -60,6 +62,9 @@ type conn struct {
 	clientEOF atomic.Bool  // the client has ended its half
 	unread    atomic.Bool  // readClient must leave the rest to serve
 	heard     atomic.Bool  // ear has heard enough
+
+	restMu sync.Mutex // guards the calls of rest, and parted
+	parted bool       // the client was told farewell
 
 	mu     sync.Mutex // guards everything below
 	open   net.Conn   // upstream, to be closed by shut
@@ -85,10 +90,16 @@ func (c *conn) serve(ctx context.Context) {
 	if listen := c.t.cfg.Listen; listen != nil {
 		c.ear = listen()
 	}
+	if !c.ends.IsZero() {
+		c.rest = c.t.cfg.Recycle(c.ends)
+	}
 	c.answered.Store(c.t.now())
 	c.t.spoke.Wake()
 	c.settle()
 	c.event(EventConnected, nil, c.waited)
+	if c.rest != nil {
+		c.t.wg.Go(func() { c.recycle(ctx) })
+	}
 
 	c.readUpstream()
 	close(c.copyDone)
@@ -105,7 +116,7 @@ func (c *conn) serve(ctx context.Context) {
 	// Clients come and go as they like, and what a stranger meets with says
 	// nothing of the tunnel; what the upstream breaks is the tunnel's.
 	err = c.outcome()
-	if strange := c.strange(); strange != nil {
+	if strange := c.strange(); strange != nil && !errors.Is(err, ErrRecycled) && !errors.Is(err, ErrCertEnded) {
 		err = strange
 	}
 	var broken *ConnError
@@ -163,6 +174,9 @@ func (c *conn) dial(ctx context.Context, dial Dial) (net.Conn, error) {
 	up, err := dial(dialCtx)
 	if err != nil {
 		return nil, because(context.Cause(ctx), fmt.Errorf("dial: %w", err))
+	}
+	if e, ok := up.(*endingConn); ok {
+		up, c.ends = e.Conn, e.at
 	}
 	if tcp, ok := up.(*net.TCPConn); ok {
 		_ = tcp.SetKeepAliveConfig(KeepAlive) // fails on a dead connection only

@@ -120,6 +120,9 @@ func (c *conn) toUpstream(chunk []byte) bool {
 		c.ear.Client(chunk)
 	}
 	c.asked.Store(c.t.now())
+	if c.rest != nil && !c.restClient(chunk) {
+		return false
+	}
 	n, err := c.upstream.Write(chunk)
 	c.out.Add(int64(n - len(chunk)))
 	c.t.bytesOut.Add(int64(n))
@@ -170,6 +173,9 @@ func (c *conn) toClient(chunk []byte) bool {
 	n, err := c.client.Write(chunk)
 	c.in.Add(int64(n))
 	c.t.bytesIn.Add(int64(n))
+	if c.rest != nil {
+		c.restServer(chunk)
+	}
 	if err != nil {
 		c.shut(&ConnError{SideClient, "write", err})
 	}
@@ -183,6 +189,9 @@ func (c *conn) upstreamEnded(err error, silent bool) {
 	var why error
 	if !errors.Is(err, io.EOF) {
 		why = &ConnError{SideUpstream, "read", err}
+	}
+	if !silent && c.cutByCert() {
+		c.fail(ErrCertEnded)
 	}
 	if c.overhears() && !silent {
 		c.noteAnswer(c.ear.Ended())

@@ -21,6 +21,7 @@ import (
 	"log/slog"
 	"maps"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -91,6 +92,13 @@ type Config struct {
 	// an upstream; nil means that none does. Without an ear every end without
 	// an answer is ErrClosedEarly.
 	Listen func() Ear
+	// Recycle returns what follows a connection whose cert ends at end, so that it
+	// can be ended politely before it is cut; nil means that it is not followed. It
+	// is called once for each connection whose Dial returned an Ending one.
+	Recycle func(end time.Time) Rest
+	// Renewed reports whether a new connection would last longer than until end.
+	// It must be set where Recycle is.
+	Renewed func(end time.Time) bool
 	// Logger is where to log; nil means nowhere.
 	Logger *slog.Logger
 	// OnChange is called after each change of Status other than bytes moved,
@@ -166,6 +174,9 @@ func New(cfg Config) *Tunnel {
 	}
 	if cfg.Front == nil {
 		cfg.Front = func(client *net.TCPConn) Front { return bare{client} }
+	}
+	if cfg.Recycle == nil {
+		cfg.Recycle = func(time.Time) Rest { return nil }
 	}
 	if cfg.OnEvent == nil {
 		cfg.OnEvent = func(Event) {}
@@ -373,6 +384,29 @@ func (t *Tunnel) Status() Status {
 		}
 	}, maps.Values(t.waiting))
 	return s
+}
+
+// NextEnd returns how many of the open connections have a cert that ends next,
+// and when that is; zero when none has a cert whose end is known.
+func (t *Tunnel) NextEnd() (connections int, at time.Time) {
+	t.mu.Lock()
+	conns := slices.Collect(maps.Keys(t.conns))
+	t.mu.Unlock()
+	for _, c := range conns {
+		select {
+		case <-c.settled:
+		default:
+			continue // it has no cert yet
+		}
+		switch {
+		case c.ends.IsZero(), !at.IsZero() && c.ends.After(at):
+		case c.ends.Equal(at):
+			connections++
+		default:
+			connections, at = 1, c.ends
+		}
+	}
+	return connections, at
 }
 
 // noteError remembers why a connection failed.

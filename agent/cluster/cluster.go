@@ -80,6 +80,7 @@ type Cluster struct {
 	kubes       *listing[KubeCluster]
 	leafCAs     recent[map[string]*x509.CertPool]
 	factors     recent[Factors]
+	cuts        recent[bool]
 
 	mu      sync.Mutex
 	closed  bool

@@ -162,6 +162,16 @@ var TunnelKeys = bind([]Key{
 		rules: generator.Schema{Examples: []any{"alice"}},
 		want:  want{"a Teleport user", "write a name"},
 	},
+	{
+		Name: "recycle", Kinds: []state.Kind{state.KindDB}, not: ": requests to a %s do not outlive their certificate",
+		usage: "it is rarely wanted",
+		doc: "Where the cluster cuts each connection at the end of the certificate it was opened with " +
+			"(disconnect_expired_cert), a connection to Postgres or CockroachDB that is idle outside a transaction is " +
+			"ended politely in the last minute, so that a pool opens another instead of losing a query. false leaves " +
+			"it to the cluster. For kind db only.",
+		rules: generator.Schema{Default: true},
+		want:  want{"true or false", useBool},
+	},
 })
 
 // maxTeleportName bounds the names of clusters and resources.
@@ -214,8 +224,10 @@ func (k Key) Usage(kind state.Kind) string {
 
 // Default is the value of the key when it is left out; empty where that depends.
 func (k Key) Default() string {
-	text, _ := k.rules.Default.(string)
-	return text
+	if k.rules.Default == nil {
+		return ""
+	}
+	return fmt.Sprint(k.rules.Default)
 }
 
 // Choices are the only values that the key may have; none means any.
@@ -244,13 +256,19 @@ func (k Key) Set(t *state.TunnelSpec, text string) error {
 			return fmt.Errorf("%q is not a duration: %s", text, k.want.use)
 		}
 		*f = new(state.Duration(d))
+	case **bool:
+		b, err := strconv.ParseBool(text)
+		if err != nil {
+			return fmt.Errorf("%q is neither true nor false", text)
+		}
+		*f = new(b)
 	default:
 		reflect.ValueOf(f).Elem().SetString(text)
 	}
 	return nil
 }
 
-// Type says what Set takes: string, stringArray, int or duration.
+// Type says what Set takes: string, stringArray, int, duration or bool.
 func (k Key) Type() string {
 	switch reflect.ValueOf(state.TunnelSpec{}).Field(k.field).Interface().(type) {
 	case []string:
@@ -259,6 +277,8 @@ func (k Key) Type() string {
 		return "int"
 	case *state.Duration:
 		return "duration"
+	case *bool:
+		return "bool"
 	}
 	return "string"
 }
@@ -278,6 +298,11 @@ func (k Key) text(t state.TunnelSpec) string {
 			return ""
 		}
 		return v.String()
+	case *bool:
+		if v == nil {
+			return ""
+		}
+		return strconv.FormatBool(*v)
 	default:
 		return reflect.ValueOf(v).String()
 	}

@@ -60,7 +60,7 @@ func otherValue(k Key) string {
 			return choice
 		}
 	}
-	return map[string]string{"int": "15999", "duration": "90s", "string": "other", "stringArray": "other"}[k.Type()]
+	return map[string]string{"int": "15999", "bool": "false", "duration": "90s", "string": "other", "stringArray": "other"}[k.Type()]
 }
 
 // keyIsRead adds the tunnel to a file that has keys in lines and reads it.

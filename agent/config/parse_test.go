@@ -569,7 +569,7 @@ func TestPortOfTheTunnelsOwnProxy(t *testing.T) {
 		"localhost:3080": true, "127.0.0.1:3080": true, "[::1]:3080": true,
 		"teleport.example.com:3080": false, "localhost:443": false,
 	} {
-		_, err := parseText("config.yaml", []byte("version: 1\nprofiles: [{proxy: \"" + proxy + "\"}]\ntunnels:\n" +
+		_, err := parseText("config.yaml", []byte("version: 1\nprofiles: [{proxy: \""+proxy+"\"}]\ntunnels:\n"+
 			"  - {name: pg, kind: db, cluster: c, resource: pg, port: 3080}\n"))
 		if got := err != nil && strings.Contains(err.Error(), "port 3080 is the one of the proxy on line 2"); got != refused {
 			t.Errorf("%s: %v", proxy, err)

@@ -47,6 +47,7 @@ type TunnelSpec struct {
 	Engine   Engine    `json:"engine"`    // empty means EngineAuto
 	Guard    Guard     `json:"guard"`     // empty means GuardOn
 	User     string    `json:"user"`      // the Teleport user that it is for; empty means whoever is logged in
+	Recycle  *bool     `json:"recycle"`   // nil means true
 }
 
 // HoldDuration is how long the tunnel's clients wait for a login; zero means
@@ -57,6 +58,10 @@ func (t TunnelSpec) HoldDuration() time.Duration {
 	}
 	return time.Duration(*t.Hold)
 }
+
+// Recycles reports whether idle connections are ended politely before the
+// cluster cuts them with their cert.
+func (t TunnelSpec) Recycles() bool { return t.Recycle == nil || *t.Recycle }
 
 // Guarded reports whether only the agent's own OS user may use the tunnel.
 func (t TunnelSpec) Guarded() bool { return t.Guard != GuardOff }
@@ -110,6 +115,11 @@ type Tunnel struct {
 	// guard, at ForeignAt; empty and null when none was.
 	ForeignUser string     `json:"foreign_user"`
 	ForeignAt   *time.Time `json:"foreign_at"`
+	// EndingConnections counts those of Connections that the cluster cuts next, at
+	// EndingAt, the end of the cert they were opened with; zero and null where it
+	// cuts none.
+	EndingConnections int64      `json:"ending_connections"`
+	EndingAt          *time.Time `json:"ending_at"`
 }
 
 // Duration is a time.Duration that the file spells "90s", "15m" or "1h30m".

@@ -174,6 +174,9 @@ func (e entry) draw(guard state.Guard, protocol string) state.Tunnel {
 	s.Connections, s.Waiting, s.TotalConnections = int64(px.Connections), int64(px.Waiting), px.TotalConnections
 	s.BytesIn, s.BytesOut = px.BytesIn, px.BytesOut
 	s.LastErrorAt = state.Instant(px.LastErrorAt)
+	if n, at := e.t.nextEnd(); n > 0 {
+		s.EndingConnections, s.EndingAt = int64(n), state.Instant(at)
+	}
 	if px.Waiting > 0 {
 		s.WaitingSince, s.WaitingClient = state.Instant(px.OldestWait), e.t.history.OldestHeld()
 	}

@@ -176,6 +176,9 @@ func (t *tunnel) observe(ev proxies.Event) {
 	if away, ok := errors.AsType[*proxies.TurnedAwayError](ev.Err); ok {
 		t.foreign.note(away, ev.At, t.log)
 	}
+	if errors.Is(ev.Err, proxies.ErrCertEnded) {
+		t.cuts.note(t.spec.Cluster, true)
+	}
 	t.history.Connection(ev, res.awaited(), func(err error) string { return t.shortly(err, res) })
 	if t.refusals.note(ev) {
 		t.onChange()

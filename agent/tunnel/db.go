@@ -44,7 +44,9 @@ func (dbKind) carrier(s *Set, t *tunnel) carrier {
 				Cert:     func() (*tls.Certificate, error) { return s.cfg.Kube.ServerCert(s.ctx) },
 			})
 		},
-		Listen: t.listen,
+		Listen:  t.listen,
+		Recycle: t.recycle,
+		Renewed: t.renewed,
 	})
 }
 
@@ -169,7 +171,15 @@ func dialDB(
 		ConnUpgrade: upgrade, ClusterCAs: clusterCAs,
 	}
 	dial := f.Cluster.Watched(route.Dialer{Route: to, UpgradeNeeded: f.Cluster.RequireConnUpgrade}.Dial)
-	return &credential{dial: dial, identity: cert.TLS, validUntil: cert.ValidUntil().Round(0)}, nil
+	until := cert.ValidUntil().Round(0)
+	ending := func(ctx context.Context) (net.Conn, error) {
+		conn, err := dial(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return proxies.Ending(conn, until), nil
+	}
+	return &credential{dial: ending, identity: cert.TLS, validUntil: until}, nil
 }
 
 func (dbKind) list(ctx context.Context, f sessions.Session, clusterName string) ([]ipc.Resource, error) {

@@ -144,6 +144,7 @@ func (r *resolver) connect(ctx context.Context, t *tunnel, res resolution, f ses
 		return r.viaTSH(ctx, t, res, f, set, w.keyed)
 	}
 	t.stopChild()
+	r.learnCuts(ctx, t, f)
 	return r.native(ctx, t, res, f, set, w)
 }
 

@@ -57,8 +57,9 @@ type Set struct {
 	resolver   *resolver
 	watchman   *watchman
 	book       *history.Book
-	ctx        context.Context       // the agent's: tunnels outlive the call that starts them
-	turn       chan struct{}         // capacity 1: held while tunnels are started or stopped
+	ctx        context.Context // the agent's: tunnels outlive the call that starts them
+	turn       chan struct{}   // capacity 1: held while tunnels are started or stopped
+	cuts       cutters
 	newCarrier func(*tunnel) carrier // a port and its clients; tests put another in its place
 	draining   sync.WaitGroup        // tunnels that were stopped and still serve open connections
 
@@ -209,6 +210,7 @@ func (s *Set) newTunnel(spec state.TunnelSpec) *tunnel {
 			return p
 		},
 		history: s.book.Of(spec.Name),
+		cuts:    &s.cuts,
 		kick:    make(chan Reason, 1), exam: exam{asked: wake.NewSignal()},
 		status: resolution{state: state.TunnelConnecting, engine: state.EngineNative},
 	}

@@ -48,6 +48,7 @@ type tunnel struct {
 	kick        chan Reason    // capacity 1
 	changed     wake.Broadcast // cur, status or attempts have changed
 	wanting     atomic.Int64   // clients that wait for a credential
+	cuts        *cutters       // shared by all tunnels
 
 	mu       sync.Mutex // guards everything below
 	cur      *credential

@@ -262,6 +262,14 @@ func (a *app) printRenewal(p state.Profile, now time.Time) {
 	}
 }
 
+// endingText says when the cluster cuts connections.
+func endingText(n int64, at, now time.Time) string {
+	if n == 1 {
+		return "1 connection ends at " + when.ClockSeconds(at, now) + ", with its certificate"
+	}
+	return fmt.Sprintf("%d connections end at %s, with their certificate", n, when.ClockSeconds(at, now))
+}
+
 func stateColor(s state.TunnelState) string {
 	switch s {
 	case state.TunnelReady:
@@ -325,6 +333,9 @@ func (a *app) printTunnel(t state.Tunnel, s state.Snapshot) error {
 		line("cert", "until "+when.ClockSeconds(*t.CertValidUntil, now)+", then a new one")
 	}
 	line("connections", fmt.Sprintf("%d open, %d waiting, %d since the agent started", t.Connections, t.Waiting, t.TotalConnections))
+	if t.EndingAt != nil {
+		line("ending", endingText(t.EndingConnections, *t.EndingAt, now))
+	}
 	if t.WaitingSince != nil {
 		line("waiting", fmt.Sprintf("%s, for %s", cmp.Or(t.WaitingClient, "a client"), when.SpanSeconds(now.Sub(*t.WaitingSince))))
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/gravitational/teleport/api/constants"
@@ -127,9 +128,14 @@ func (c *Cluster) serveDB(raw *conn, tc *tls.Conn, r route) {
 		}
 		return errors.New(db.Away)
 	}
-	c.disconnectExpired(ctx, raw, who)
+	conn := c.dbConn(ctx, tc, r)
+	if base == alpnOf("postgres") || base == alpnOf("mysql") {
+		conn = &routedConn{Conn: conn, end: c.routeLater(ctx, raw, who)}
+	} else {
+		c.disconnectExpired(ctx, raw, who)
+	}
 	defer c.counters.dbOpened(key, r.offer)()
-	if err := db.Backend.Serve(ctx, c.dbConn(ctx, tc, r), s); err != nil {
+	if err := db.Backend.Serve(ctx, conn, s); err != nil {
 		c.cfg.Log.Debug("database connection", "database", key, "err", err)
 	}
 }
@@ -181,6 +187,36 @@ func (c *Cluster) disconnectExpired(ctx context.Context, raw *conn, who caller) 
 			_ = raw.Close()
 		}
 	})
+}
+
+// routeLater returns what is called when a client speaks for the first time:
+// only then is its connection routed, and ended with its cert. One that speaks
+// after that end is cut at once.
+func (c *Cluster) routeLater(ctx context.Context, raw *conn, who caller) func() {
+	return sync.OnceFunc(func() { c.disconnectExpired(ctx, raw, who) })
+}
+
+// routedConn calls end when the client has spoken.
+type routedConn struct {
+	net.Conn
+	end func()
+}
+
+// Read passes on what the client says.
+func (c *routedConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if n > 0 {
+		c.end()
+	}
+	return n, err
+}
+
+// CloseWrite tells the client that nothing more follows.
+func (c *routedConn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return nil
 }
 
 // disconnectsExpired reports whether a role or the cluster says that what is

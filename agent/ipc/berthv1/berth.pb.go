@@ -2225,7 +2225,9 @@ type TunnelSpec struct {
 	Guard string `protobuf:"bytes,12,opt,name=guard,proto3" json:"guard,omitempty"`
 	// user is the Teleport user that the tunnel is for; empty means whoever is
 	// logged in.
-	User          string `protobuf:"bytes,13,opt,name=user,proto3" json:"user,omitempty"`
+	User string `protobuf:"bytes,13,opt,name=user,proto3" json:"user,omitempty"`
+	// recycle is absent for the default, which is true.
+	Recycle       *bool `protobuf:"varint,14,opt,name=recycle,proto3,oneof" json:"recycle,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2349,6 +2351,13 @@ func (x *TunnelSpec) GetUser() string {
 		return x.User
 	}
 	return ""
+}
+
+func (x *TunnelSpec) GetRecycle() bool {
+	if x != nil && x.Recycle != nil {
+		return *x.Recycle
+	}
+	return false
 }
 
 // Snapshot is everything the agent knows, at one moment.
@@ -2851,9 +2860,13 @@ type Tunnel struct {
 	ForeignUser string                 `protobuf:"bytes,21,opt,name=foreign_user,json=foreignUser,proto3" json:"foreign_user,omitempty"`
 	ForeignAt   *timestamppb.Timestamp `protobuf:"bytes,22,opt,name=foreign_at,json=foreignAt,proto3" json:"foreign_at,omitempty"`
 	// runs_as is the Teleport user whose cert the tunnel has; empty without one.
-	RunsAs        string `protobuf:"bytes,23,opt,name=runs_as,json=runsAs,proto3" json:"runs_as,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	RunsAs string `protobuf:"bytes,23,opt,name=runs_as,json=runsAs,proto3" json:"runs_as,omitempty"`
+	// ending_connections are those that the cluster cuts at ending_at, the end of
+	// the cert they were opened with; zero and absent where it cuts none.
+	EndingConnections int64                  `protobuf:"varint,24,opt,name=ending_connections,json=endingConnections,proto3" json:"ending_connections,omitempty"`
+	EndingAt          *timestamppb.Timestamp `protobuf:"bytes,25,opt,name=ending_at,json=endingAt,proto3" json:"ending_at,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *Tunnel) Reset() {
@@ -3045,6 +3058,20 @@ func (x *Tunnel) GetRunsAs() string {
 		return x.RunsAs
 	}
 	return ""
+}
+
+func (x *Tunnel) GetEndingConnections() int64 {
+	if x != nil {
+		return x.EndingConnections
+	}
+	return 0
+}
+
+func (x *Tunnel) GetEndingAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EndingAt
+	}
+	return nil
 }
 
 // Event is one line of a tunnel's history.
@@ -3814,7 +3841,7 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\bdb_names\x18\t \x03(\tR\adbNames\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xce\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xf9\x02\n" +
 	"\n" +
 	"TunnelSpec\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
@@ -3830,7 +3857,10 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	" \x01(\tR\x02as\x12\x1b\n" +
 	"\tas_groups\x18\v \x03(\tR\basGroups\x12\x14\n" +
 	"\x05guard\x18\f \x01(\tR\x05guard\x12\x12\n" +
-	"\x04user\x18\r \x01(\tR\x04user\"\x9a\x02\n" +
+	"\x04user\x18\r \x01(\tR\x04user\x12\x1d\n" +
+	"\arecycle\x18\x0e \x01(\bH\x00R\arecycle\x88\x01\x01B\n" +
+	"\n" +
+	"\b_recycle\"\x9a\x02\n" +
 	"\bSnapshot\x12)\n" +
 	"\x05agent\x18\x01 \x01(\v2\x13.berth.v1.AgentInfoR\x05agent\x12-\n" +
 	"\bprofiles\x18\x02 \x03(\v2\x11.berth.v1.ProfileR\bprofiles\x12*\n" +
@@ -3874,7 +3904,7 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\vin_progress\x18\x01 \x01(\bR\n" +
 	"inProgress\x12\x10\n" +
 	"\x03url\x18\x02 \x01(\tR\x03url\x12\x12\n" +
-	"\x04asks\x18\x03 \x01(\tR\x04asks\"\xf6\x06\n" +
+	"\x04asks\x18\x03 \x01(\tR\x04asks\"\xde\a\n" +
 	"\x06Tunnel\x125\n" +
 	"\vtunnel_spec\x18\x01 \x01(\v2\x14.berth.v1.TunnelSpecR\n" +
 	"tunnelSpec\x12\x18\n" +
@@ -3901,7 +3931,9 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\fforeign_user\x18\x15 \x01(\tR\vforeignUser\x129\n" +
 	"\n" +
 	"foreign_at\x18\x16 \x01(\v2\x1a.google.protobuf.TimestampR\tforeignAt\x12\x17\n" +
-	"\aruns_as\x18\x17 \x01(\tR\x06runsAs\"\x8d\x01\n" +
+	"\aruns_as\x18\x17 \x01(\tR\x06runsAs\x12-\n" +
+	"\x12ending_connections\x18\x18 \x01(\x03R\x11endingConnections\x127\n" +
+	"\tending_at\x18\x19 \x01(\v2\x1a.google.protobuf.TimestampR\bendingAt\"\x8d\x01\n" +
 	"\x05Event\x12*\n" +
 	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x12\n" +
@@ -4102,63 +4134,64 @@ var file_berthv1_berth_proto_depIdxs = []int32{
 	59, // 34: berth.v1.Tunnel.last_error_at:type_name -> google.protobuf.Timestamp
 	59, // 35: berth.v1.Tunnel.waiting_since:type_name -> google.protobuf.Timestamp
 	59, // 36: berth.v1.Tunnel.foreign_at:type_name -> google.protobuf.Timestamp
-	59, // 37: berth.v1.Event.at:type_name -> google.protobuf.Timestamp
-	59, // 38: berth.v1.Event.until:type_name -> google.protobuf.Timestamp
-	59, // 39: berth.v1.Request.created_at:type_name -> google.protobuf.Timestamp
-	59, // 40: berth.v1.Request.expires_at:type_name -> google.protobuf.Timestamp
-	53, // 41: berth.v1.Request.reviews:type_name -> berth.v1.Review
-	59, // 42: berth.v1.Request.access_until:type_name -> google.protobuf.Timestamp
-	59, // 43: berth.v1.Request.session_until:type_name -> google.protobuf.Timestamp
-	59, // 44: berth.v1.Request.assume_from:type_name -> google.protobuf.Timestamp
-	59, // 45: berth.v1.Review.at:type_name -> google.protobuf.Timestamp
-	59, // 46: berth.v1.Notice.since:type_name -> google.protobuf.Timestamp
-	55, // 47: berth.v1.Notice.actions:type_name -> berth.v1.NoticeAction
-	59, // 48: berth.v1.Problem.since:type_name -> google.protobuf.Timestamp
-	1,  // 49: berth.v1.Agent.GetInfo:input_type -> berth.v1.GetInfoRequest
-	3,  // 50: berth.v1.Agent.GetSnapshot:input_type -> berth.v1.GetSnapshotRequest
-	5,  // 51: berth.v1.Agent.WatchSnapshots:input_type -> berth.v1.WatchSnapshotsRequest
-	7,  // 52: berth.v1.Agent.ListResources:input_type -> berth.v1.ListResourcesRequest
-	9,  // 53: berth.v1.Agent.AddTunnel:input_type -> berth.v1.AddTunnelRequest
-	11, // 54: berth.v1.Agent.RemoveTunnel:input_type -> berth.v1.RemoveTunnelRequest
-	13, // 55: berth.v1.Agent.StartTunnel:input_type -> berth.v1.StartTunnelRequest
-	15, // 56: berth.v1.Agent.StopTunnel:input_type -> berth.v1.StopTunnelRequest
-	17, // 57: berth.v1.Agent.RestartTunnel:input_type -> berth.v1.RestartTunnelRequest
-	31, // 58: berth.v1.Agent.TunnelHistory:input_type -> berth.v1.TunnelHistoryRequest
-	19, // 59: berth.v1.Agent.Login:input_type -> berth.v1.LoginRequest
-	23, // 60: berth.v1.Agent.CancelLogin:input_type -> berth.v1.CancelLoginRequest
-	25, // 61: berth.v1.Agent.ForgetLogin:input_type -> berth.v1.ForgetLoginRequest
-	27, // 62: berth.v1.Agent.Logout:input_type -> berth.v1.LogoutRequest
-	29, // 63: berth.v1.Agent.SnoozeRenewal:input_type -> berth.v1.SnoozeRenewalRequest
-	33, // 64: berth.v1.Agent.KubeCredentials:input_type -> berth.v1.KubeCredentialsRequest
-	35, // 65: berth.v1.Agent.LocalCA:input_type -> berth.v1.LocalCARequest
-	37, // 66: berth.v1.Agent.DismissNotice:input_type -> berth.v1.DismissNoticeRequest
-	39, // 67: berth.v1.Agent.ReloadConfig:input_type -> berth.v1.ReloadConfigRequest
-	41, // 68: berth.v1.Agent.Shutdown:input_type -> berth.v1.ShutdownRequest
-	2,  // 69: berth.v1.Agent.GetInfo:output_type -> berth.v1.GetInfoResponse
-	4,  // 70: berth.v1.Agent.GetSnapshot:output_type -> berth.v1.GetSnapshotResponse
-	6,  // 71: berth.v1.Agent.WatchSnapshots:output_type -> berth.v1.WatchSnapshotsResponse
-	8,  // 72: berth.v1.Agent.ListResources:output_type -> berth.v1.ListResourcesResponse
-	10, // 73: berth.v1.Agent.AddTunnel:output_type -> berth.v1.AddTunnelResponse
-	12, // 74: berth.v1.Agent.RemoveTunnel:output_type -> berth.v1.RemoveTunnelResponse
-	14, // 75: berth.v1.Agent.StartTunnel:output_type -> berth.v1.StartTunnelResponse
-	16, // 76: berth.v1.Agent.StopTunnel:output_type -> berth.v1.StopTunnelResponse
-	18, // 77: berth.v1.Agent.RestartTunnel:output_type -> berth.v1.RestartTunnelResponse
-	32, // 78: berth.v1.Agent.TunnelHistory:output_type -> berth.v1.TunnelHistoryResponse
-	22, // 79: berth.v1.Agent.Login:output_type -> berth.v1.LoginResponse
-	24, // 80: berth.v1.Agent.CancelLogin:output_type -> berth.v1.CancelLoginResponse
-	26, // 81: berth.v1.Agent.ForgetLogin:output_type -> berth.v1.ForgetLoginResponse
-	28, // 82: berth.v1.Agent.Logout:output_type -> berth.v1.LogoutResponse
-	30, // 83: berth.v1.Agent.SnoozeRenewal:output_type -> berth.v1.SnoozeRenewalResponse
-	34, // 84: berth.v1.Agent.KubeCredentials:output_type -> berth.v1.KubeCredentialsResponse
-	36, // 85: berth.v1.Agent.LocalCA:output_type -> berth.v1.LocalCAResponse
-	38, // 86: berth.v1.Agent.DismissNotice:output_type -> berth.v1.DismissNoticeResponse
-	40, // 87: berth.v1.Agent.ReloadConfig:output_type -> berth.v1.ReloadConfigResponse
-	42, // 88: berth.v1.Agent.Shutdown:output_type -> berth.v1.ShutdownResponse
-	69, // [69:89] is the sub-list for method output_type
-	49, // [49:69] is the sub-list for method input_type
-	49, // [49:49] is the sub-list for extension type_name
-	49, // [49:49] is the sub-list for extension extendee
-	0,  // [0:49] is the sub-list for field type_name
+	59, // 37: berth.v1.Tunnel.ending_at:type_name -> google.protobuf.Timestamp
+	59, // 38: berth.v1.Event.at:type_name -> google.protobuf.Timestamp
+	59, // 39: berth.v1.Event.until:type_name -> google.protobuf.Timestamp
+	59, // 40: berth.v1.Request.created_at:type_name -> google.protobuf.Timestamp
+	59, // 41: berth.v1.Request.expires_at:type_name -> google.protobuf.Timestamp
+	53, // 42: berth.v1.Request.reviews:type_name -> berth.v1.Review
+	59, // 43: berth.v1.Request.access_until:type_name -> google.protobuf.Timestamp
+	59, // 44: berth.v1.Request.session_until:type_name -> google.protobuf.Timestamp
+	59, // 45: berth.v1.Request.assume_from:type_name -> google.protobuf.Timestamp
+	59, // 46: berth.v1.Review.at:type_name -> google.protobuf.Timestamp
+	59, // 47: berth.v1.Notice.since:type_name -> google.protobuf.Timestamp
+	55, // 48: berth.v1.Notice.actions:type_name -> berth.v1.NoticeAction
+	59, // 49: berth.v1.Problem.since:type_name -> google.protobuf.Timestamp
+	1,  // 50: berth.v1.Agent.GetInfo:input_type -> berth.v1.GetInfoRequest
+	3,  // 51: berth.v1.Agent.GetSnapshot:input_type -> berth.v1.GetSnapshotRequest
+	5,  // 52: berth.v1.Agent.WatchSnapshots:input_type -> berth.v1.WatchSnapshotsRequest
+	7,  // 53: berth.v1.Agent.ListResources:input_type -> berth.v1.ListResourcesRequest
+	9,  // 54: berth.v1.Agent.AddTunnel:input_type -> berth.v1.AddTunnelRequest
+	11, // 55: berth.v1.Agent.RemoveTunnel:input_type -> berth.v1.RemoveTunnelRequest
+	13, // 56: berth.v1.Agent.StartTunnel:input_type -> berth.v1.StartTunnelRequest
+	15, // 57: berth.v1.Agent.StopTunnel:input_type -> berth.v1.StopTunnelRequest
+	17, // 58: berth.v1.Agent.RestartTunnel:input_type -> berth.v1.RestartTunnelRequest
+	31, // 59: berth.v1.Agent.TunnelHistory:input_type -> berth.v1.TunnelHistoryRequest
+	19, // 60: berth.v1.Agent.Login:input_type -> berth.v1.LoginRequest
+	23, // 61: berth.v1.Agent.CancelLogin:input_type -> berth.v1.CancelLoginRequest
+	25, // 62: berth.v1.Agent.ForgetLogin:input_type -> berth.v1.ForgetLoginRequest
+	27, // 63: berth.v1.Agent.Logout:input_type -> berth.v1.LogoutRequest
+	29, // 64: berth.v1.Agent.SnoozeRenewal:input_type -> berth.v1.SnoozeRenewalRequest
+	33, // 65: berth.v1.Agent.KubeCredentials:input_type -> berth.v1.KubeCredentialsRequest
+	35, // 66: berth.v1.Agent.LocalCA:input_type -> berth.v1.LocalCARequest
+	37, // 67: berth.v1.Agent.DismissNotice:input_type -> berth.v1.DismissNoticeRequest
+	39, // 68: berth.v1.Agent.ReloadConfig:input_type -> berth.v1.ReloadConfigRequest
+	41, // 69: berth.v1.Agent.Shutdown:input_type -> berth.v1.ShutdownRequest
+	2,  // 70: berth.v1.Agent.GetInfo:output_type -> berth.v1.GetInfoResponse
+	4,  // 71: berth.v1.Agent.GetSnapshot:output_type -> berth.v1.GetSnapshotResponse
+	6,  // 72: berth.v1.Agent.WatchSnapshots:output_type -> berth.v1.WatchSnapshotsResponse
+	8,  // 73: berth.v1.Agent.ListResources:output_type -> berth.v1.ListResourcesResponse
+	10, // 74: berth.v1.Agent.AddTunnel:output_type -> berth.v1.AddTunnelResponse
+	12, // 75: berth.v1.Agent.RemoveTunnel:output_type -> berth.v1.RemoveTunnelResponse
+	14, // 76: berth.v1.Agent.StartTunnel:output_type -> berth.v1.StartTunnelResponse
+	16, // 77: berth.v1.Agent.StopTunnel:output_type -> berth.v1.StopTunnelResponse
+	18, // 78: berth.v1.Agent.RestartTunnel:output_type -> berth.v1.RestartTunnelResponse
+	32, // 79: berth.v1.Agent.TunnelHistory:output_type -> berth.v1.TunnelHistoryResponse
+	22, // 80: berth.v1.Agent.Login:output_type -> berth.v1.LoginResponse
+	24, // 81: berth.v1.Agent.CancelLogin:output_type -> berth.v1.CancelLoginResponse
+	26, // 82: berth.v1.Agent.ForgetLogin:output_type -> berth.v1.ForgetLoginResponse
+	28, // 83: berth.v1.Agent.Logout:output_type -> berth.v1.LogoutResponse
+	30, // 84: berth.v1.Agent.SnoozeRenewal:output_type -> berth.v1.SnoozeRenewalResponse
+	34, // 85: berth.v1.Agent.KubeCredentials:output_type -> berth.v1.KubeCredentialsResponse
+	36, // 86: berth.v1.Agent.LocalCA:output_type -> berth.v1.LocalCAResponse
+	38, // 87: berth.v1.Agent.DismissNotice:output_type -> berth.v1.DismissNoticeResponse
+	40, // 88: berth.v1.Agent.ReloadConfig:output_type -> berth.v1.ReloadConfigResponse
+	42, // 89: berth.v1.Agent.Shutdown:output_type -> berth.v1.ShutdownResponse
+	70, // [70:90] is the sub-list for method output_type
+	50, // [50:70] is the sub-list for method input_type
+	50, // [50:50] is the sub-list for extension type_name
+	50, // [50:50] is the sub-list for extension extendee
+	0,  // [0:50] is the sub-list for field type_name
 }
 
 func init() { file_berthv1_berth_proto_init() }
@@ -4166,6 +4199,7 @@ func file_berthv1_berth_proto_init() {
 	if File_berthv1_berth_proto != nil {
 		return
 	}
+	file_berthv1_berth_proto_msgTypes[44].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

@@ -251,10 +251,20 @@ func (h *History) releaseLocked(e *entry, ev proxies.Event) {
 	e.longest = max(e.longest, ev.Waited)
 }
 
+// What ended connections, and is worded another way than what broke them.
+const (
+	recycled  = "recycled"
+	cutByCert = "cut"
+)
+
 // broken says what broke a connection, when it was not its client.
 func broken(err error) string {
 	var conn *proxies.ConnError
 	switch {
+	case errors.Is(err, proxies.ErrCertEnded):
+		return cutByCert
+	case errors.Is(err, proxies.ErrRecycled):
+		return recycled
 	case errors.Is(err, proxies.ErrClosedEarly):
 		return "the other side hung up without an answer"
 	case errors.As(err, &conn) && conn.Side == proxies.SideUpstream:
@@ -372,6 +382,12 @@ func (e *entry) words(now time.Time) string {
 	case state.EventConnected:
 		return plural(e.count, "connection") + " opened"
 	case state.EventBroken:
+		switch e.key.why {
+		case recycled:
+			return plural(e.count, "idle connection") + " ended politely: the cluster cuts connections at the end of their certificate"
+		case cutByCert:
+			return plural(e.count, "connection") + " cut by the cluster at the end of the certificate"
+		}
 		return plural(e.count, "connection") + " broke: " + e.key.why
 	case state.EventStranger:
 		return e.who() + " " + e.key.why

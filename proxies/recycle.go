@@ -1,0 +1,134 @@
+package proxies
+
+import (
+	"context"
+	"errors"
+	"net"
+	"time"
+
+	"berth/internal/wake"
+)
+
+// Why a connection ended with the cert it was opened with.
+var (
+	// ErrCertEnded means that the upstream cut it at the end of its cert.
+	ErrCertEnded = errors.New("cut at the end of its certificate")
+	// ErrRecycled means that the tunnel ended it shortly before.
+	ErrRecycled = errors.New("ended at rest shortly before its certificate")
+)
+
+const (
+	// recycleLead is how long before a cert's end its connections are recycled.
+	recycleLead = time.Minute
+	// cutSlack is how far from the end of its cert a connection may end and still
+	// have been cut for it. Measured: 3 ms; clocks may differ by a second.
+	cutSlack = 2 * time.Second
+)
+
+// restFor is how long a connection must have been at rest to be recycled with so
+// much time left. Most pools look at a connection before they use it only after
+// it was idle for a second.
+func restFor(left time.Duration) time.Duration {
+	switch {
+	case left > 10*time.Second:
+		return 1200 * time.Millisecond
+	case left > 2*time.Second:
+		return 300 * time.Millisecond
+	default:
+		return 0
+	}
+}
+
+// Rest follows what is said on one connection, from its beginning, to know when
+// it is at rest: nothing is under way, not even a transaction. Its methods are
+// not called at the same time.
+type Rest interface {
+	Client(said []byte)
+	Server(said []byte)
+	// AtRest reports whether the client may be told farewell now.
+	AtRest() bool
+	// Farewell returns what ends the connection politely, in its own protocol.
+	Farewell() []byte
+}
+
+// Ending returns conn as one that may be cut at a known time: the end of the
+// cert that it was opened with.
+func Ending(conn net.Conn, at time.Time) net.Conn { return &endingConn{Conn: conn, at: at} }
+
+// endingConn carries the time from a Dial to its connection, which takes it off:
+// bytes do not pass through it.
+type endingConn struct {
+	net.Conn
+	at time.Time
+}
+
+// CloseWrite ends the sending half.
+func (c *endingConn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return errors.ErrUnsupported
+}
+
+// restClient has the connection's Rest follow what the client says, and reports
+// whether it is passed on: not after the farewell.
+func (c *conn) restClient(chunk []byte) bool {
+	c.restMu.Lock()
+	defer c.restMu.Unlock()
+	if !c.parted {
+		c.rest.Client(chunk)
+	}
+	return !c.parted
+}
+
+// restServer has it follow what the client got.
+func (c *conn) restServer(chunk []byte) {
+	c.restMu.Lock()
+	defer c.restMu.Unlock()
+	c.rest.Server(chunk)
+}
+
+// recycle waits for the last minute of the connection's cert, and then for a
+// moment in which the connection is at rest and a new one would last longer.
+func (c *conn) recycle(ctx context.Context) {
+	for {
+		left := time.Until(c.ends)
+		pause := 100 * time.Millisecond
+		switch {
+		case left <= 0:
+			return
+		case left > recycleLead:
+			pause = left - recycleLead
+		case c.t.cfg.Renewed(c.ends) && c.part(restFor(left)):
+			wake.Sleep(ctx, lingerTimeout) // the client reads the farewell and hangs up
+			c.shut(ErrRecycled)
+			return
+		}
+		if !wake.Sleep(ctx, pause) {
+			return
+		}
+	}
+}
+
+// part tells the client farewell if the connection has been at rest for so long.
+func (c *conn) part(rested time.Duration) bool {
+	c.restMu.Lock()
+	silent := time.Duration(c.t.now() - max(c.asked.Load(), c.answered.Load()))
+	c.parted = silent >= rested && c.rest.AtRest()
+	c.restMu.Unlock()
+	if !c.parted {
+		return false
+	}
+	c.fail(ErrRecycled)
+	_ = c.client.SetWriteDeadline(time.Now().Add(refuseTimeout)) // fails on a closed connection only
+	if _, err := c.client.Write(c.rest.Farewell()); err == nil {
+		_ = c.client.CloseWrite() // it may have gone
+	}
+	return true
+}
+
+// cutByCert reports whether the upstream, which has ended, cut the connection
+// because its cert has.
+func (c *conn) cutByCert() bool {
+	return !c.ends.IsZero() && !c.clientEOF.Load() && time.Since(c.ends).Abs() < cutSlack
+}
