@@ -144,8 +144,8 @@ func TestMySQLPrograms(t *testing.T) {
 	p, _ := Lookup("mysql")
 	const args = "--protocol=TCP -h 127.0.0.1 -P 15432 -u alice --skip-password"
 	for name, test := range map[string]struct{ help, argv, want string }{
-		"mysql":     {"  --ssl-mode=name    SSL connection mode.\ndns-srv-name     (No default value)\n", "-e x", args + " --ssl-mode=DISABLED --database=app -e x"},
-		"mariadb":   {"  --ssl     Enable SSL\n", "-e x", args + " --skip-ssl --database=app -e x"},
+		"mysql":     {"  --ssl-mode=name    SSL connection mode.\ndns-srv-name     (No default value)\n", "-e x", args + " --ssl-mode=DISABLED -D app -e x"},
+		"mariadb":   {"  --ssl     Enable SSL\n", "-e x", args + " --skip-ssl -D app -e x"},
 		"mysqldump": {"  --ssl     Enable SSL\n", "--defaults-file=f --no-data db", "--defaults-file=f " + args + " --skip-ssl --no-data db"},
 		"mysqladmin": {"", "--no-defaults --login-path=l --user=x ping --defaults-file=late",
 			"--no-defaults --login-path=l " + args + " --user=x ping --defaults-file=late"},

@@ -147,7 +147,7 @@ func mysqlClient(jdbc mysqlJDBC) client {
 			return nonEmpty("MYSQL_HOST", e.Host, "MYSQL_TCP_PORT", e.port(), "DATABASE_URL", toURL(e))
 		},
 		clear: []string{
-			"MYSQL_UNIX_PORT", "MYSQL_PWD", "MYSQL_GROUP_SUFFIX", "MARIADB_GROUP_SUFFIX",
+			"MYSQL_UNIX_PORT", "MYSQL_PWD", "MYSQL_URL", "MARIADB_URL", "MYSQL_GROUP_SUFFIX", "MARIADB_GROUP_SUFFIX",
 			"LIBMYSQL_PLUGINS", "LIBMYSQL_PLUGIN_DIR", "LIBMYSQL_ENABLE_CLEARTEXT_PLUGIN", "MARIADB_PLUGIN_DIR",
 		},
 		noCA:  jdbc.noCA,
@@ -211,7 +211,7 @@ func mysqlDatabase(e Endpoint) []string {
 	if e.DBName == "" {
 		return nil
 	}
-	return []string{"--database=" + e.DBName}
+	return []string{"-D", e.DBName}
 }
 
 // mysqlLeading counts the options that must come first of all. Each program

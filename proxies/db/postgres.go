@@ -93,6 +93,8 @@ var pgClient = client{
 		"PGPASSWORD", "PGREQUIREAUTH", "PGCHANNELBINDING", "PGKRBSRVNAME", "PGREALM", "PGGSS*", "PGOAUTH*",
 		"PGREQUIRESSL", "PGSSL*", "PGMINPROTOCOLVERSION", "PGMAXPROTOCOLVERSION",
 		"COCKROACH_*",
+		// what frameworks read beside DATABASE_URL
+		"POSTGRES_URL", "POSTGRESQL_URL",
 	},
 	command: func(e Endpoint) []string {
 		return []string{"psql", postgresURL(e)}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -38,9 +39,10 @@ func TestConnectAfterABlackHole(t *testing.T) {
 func TestConnectIsToldAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		refused := errors.New("connection refused")
-		began, attempts := time.Now(), 0
+		var attempts atomic.Int32
+		began := time.Now()
 		_, err := Hedge(t.Context(), func(ctx context.Context) (net.Conn, error) {
-			if attempts++; attempts > 1 {
+			if attempts.Add(1) > 1 {
 				return nil, refused
 			}
 			<-ctx.Done()
