@@ -57,11 +57,15 @@ func (t *tunnel) recycle(end time.Time) proxies.Rest {
 	if !ok {
 		return nil
 	}
-	return proto.Rest(
+	rest := proto.Rest(
 		fmt.Sprintf("tunnel %s: this connection's certificate ends at %s", t.spec.Name, when.ClockSeconds(end, time.Now())),
 		"The cluster would cut the connection then, also in the middle of a query. It was idle, so berth has ended it.",
 		"Connect again: new connections have a newer certificate.",
 	)
+	if rest == nil {
+		return nil
+	}
+	return rest
 }
 
 // renewed reports whether a new connection would last longer than until end.

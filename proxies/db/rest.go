@@ -4,26 +4,24 @@ import (
 	"encoding/binary"
 
 	"github.com/jackc/pgx/v5/pgproto3"
-
-	"berth/proxies"
 )
 
 // Rest returns what follows a connection of the protocol until it is at rest, and
 // tells the client farewell then: title and text say why, hint what helps. nil
 // means that berth cannot read enough of the protocol.
-func (p Protocol) Rest(title, text, hint string) proxies.Rest {
+func (p Protocol) Rest(title, text, hint string) *Rest {
 	if p.ALPN != postgres.ALPN {
 		return nil
 	}
-	return &pgRest{farewell: pgproto3.ErrorResponse{
+	return &Rest{farewell: pgproto3.ErrorResponse{
 		Severity: "FATAL", SeverityUnlocalized: "FATAL", Code: "57P01", // admin_shutdown
 		Message: title, Detail: text, Hint: hint,
 	}}
 }
 
-// pgRest reads the heads of a Postgres connection's messages. What it does not
+// Rest reads the heads of a Postgres connection's messages, as a proxies.Rest. What it does not
 // understand makes the connection unreadable for good.
-type pgRest struct {
+type Rest struct {
 	farewell pgproto3.ErrorResponse
 
 	started    bool // the startup message has been seen
@@ -84,7 +82,7 @@ func (s *stream) first() byte {
 }
 
 // Client follows what the client says.
-func (r *pgRest) Client(said []byte) {
+func (r *Rest) Client(said []byte) {
 	for !r.started && len(said) > 0 && !r.unreadable {
 		said = r.startup(said)
 	}
@@ -110,7 +108,7 @@ func (r *pgRest) Client(said []byte) {
 
 // startup follows what the client says before its messages have types, and
 // returns what comes after.
-func (r *pgRest) startup(said []byte) []byte {
+func (r *Rest) startup(said []byte) []byte {
 	s := &r.from
 	if s.left > 0 {
 		n := min(s.left, len(said))
@@ -138,7 +136,7 @@ func (r *pgRest) startup(said []byte) []byte {
 }
 
 // Server follows what the client got.
-func (r *pgRest) Server(said []byte) {
+func (r *Rest) Server(said []byte) {
 	for ; r.declines > 0 && len(said) > 0; said = said[1:] {
 		r.declines--
 		if said[0] != 'N' {
@@ -160,12 +158,12 @@ func (r *pgRest) Server(said []byte) {
 }
 
 // AtRest reports whether nothing is under way, and no transaction is open.
-func (r *pgRest) AtRest() bool {
+func (r *Rest) AtRest() bool {
 	return r.started && !r.unreadable && r.due == 0 && !r.open && r.idle && r.from.whole() && r.to.whole()
 }
 
 // Farewell returns a fatal error.
-func (r *pgRest) Farewell() []byte {
+func (r *Rest) Farewell() []byte {
 	b, err := r.farewell.Encode(nil)
 	if err != nil {
 		return nil // it is too long: the connection just ends
