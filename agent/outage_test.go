@@ -66,7 +66,7 @@ func blackHole(t *testing.T, port int) (end func()) {
 	}
 	return func() {
 		for _, conn := range fill {
-			_ = conn.Close() // nobody was at the other end
+			_ = conn.Close() // no one was at the other end
 		}
 		must(t, syscall.Close(fd))
 	}

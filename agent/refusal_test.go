@@ -66,7 +66,7 @@ var twoDatabases = simcluster.Config{Databases: []simcluster.Database{
 	{Name: "pg", Protocol: "postgres"}, {Name: "redis", Protocol: "redis"},
 }}
 
-// detail is what a Postgres client is told beside the title.
+// detail returns what a Postgres refusal says beside its title.
 func detail(err error) string {
 	if refused, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return refused.Detail
@@ -128,7 +128,7 @@ func TestLockEndsByItself(t *testing.T) {
 	e.awaitWell()
 }
 
-// TestLockEndsUnnoticed: nobody connects, and the error does not outlive the lock.
+// TestLockEndsUnnoticed: no client connects, and the error does not outlive the lock.
 func TestLockEndsUnnoticed(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, twoDatabases)

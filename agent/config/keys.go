@@ -157,7 +157,7 @@ var TunnelKeys = bind([]Key{
 	},
 	{
 		Name: "user", Flag: "user", usage: "the Teleport user that it is for (default: whoever is logged in)",
-		doc: "The Teleport user that the tunnel is for. While somebody else is logged in it waits instead of running as " +
+		doc: "The Teleport user that the tunnel is for. While someone else is logged in it waits instead of running as " +
 			"them. Empty means whoever is logged in.",
 		rules: generator.Schema{Examples: []any{"alice"}},
 		want:  want{"a Teleport user", "write a name"},
