@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"berth/proxies/internal/early"
 )
 
 const (
@@ -237,7 +239,7 @@ func (c *conn) refuse(err error) {
 func (c *conn) explain(why error) {
 	if refuse := c.t.cfg.Refuse; refuse != nil {
 		_ = c.client.SetDeadline(time.Now().Add(refuseTimeout))
-		refuse(&earlyConn{c.client, c.early}, why)
+		refuse(&early.Conn{Conn: c.client, Said: c.early}, why)
 	}
 }
 
@@ -281,23 +283,6 @@ func (c *conn) linger() {
 	}
 	_ = c.client.SetReadDeadline(time.Now().Add(lingerTimeout))
 	_, _ = io.CopyN(io.Discard, c.client, 1<<20)
-}
-
-// earlyConn is a client whose first bytes were read already. It hides all but
-// the net.Conn: a TCPConn's shortcuts for io.Copy would skip those bytes.
-type earlyConn struct {
-	net.Conn
-	early []byte
-}
-
-// Read returns the early bytes first.
-func (c *earlyConn) Read(p []byte) (int, error) {
-	if len(c.early) > 0 {
-		n := copy(p, c.early)
-		c.early = c.early[n:]
-		return n, nil
-	}
-	return c.Conn.Read(p)
 }
 
 // shut closes both ends, for cause; nil means in the usual way.

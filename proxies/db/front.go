@@ -11,6 +11,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"berth/proxies/internal/early"
 )
 
 const (
@@ -201,7 +203,7 @@ func (f *Front) shake(h handshake) error {
 		return os.ErrDeadlineExceeded
 	}
 	defer f.endShaking()
-	over := net.Conn(&leftover{f.tcp, f.said[h.skip:]})
+	over := net.Conn(&early.Conn{Conn: f.tcp, Said: f.said[h.skip:]})
 	if h.over != nil {
 		over = h.over(over)
 	}
@@ -345,21 +347,6 @@ type noCertError struct{ err error }
 func (e *noCertError) Error() string { return fmt.Sprintf("no certificate for local TLS: %v", e.err) }
 
 func (e *noCertError) Unwrap() error { return e.err }
-
-// leftover is a socket of which some was read already.
-type leftover struct {
-	net.Conn
-	said []byte
-}
-
-func (l *leftover) Read(p []byte) (int, error) {
-	if len(l.said) > 0 {
-		n := copy(p, l.said)
-		l.said = l.said[n:]
-		return n, nil
-	}
-	return l.Conn.Read(p)
-}
 
 // failing is a stream whose handshake failed.
 type failing struct{ err error }
