@@ -78,7 +78,7 @@ func (a *app) caShowCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "show [flags]",
-		Short: "Print the local CA's certificate and what it is good for",
+		Short: "Show the local CA's certificate and what it can sign",
 		Long: `Print the local CA's certificate in PEM, ready for a file or a dialog. Its file,
 fingerprint and end come before it as comments, which readers of PEM skip.`,
 		Example: `  berth ca show
@@ -107,7 +107,7 @@ func (a *app) caTrustCommand() *cobra.Command {
 	var printed, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "trust --print [flags]",
-		Short: "Print the commands that have this system trust the local CA",
+		Short: "Print the commands that make this system trust the local CA",
 		Long: `Print the commands with which this system, and programs with trust of their own,
 trust the local CA, and those that undo it. berth runs none of them: a client that
 can name a file needs none ("berth ca path").`,

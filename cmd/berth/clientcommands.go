@@ -82,8 +82,8 @@ func (a *app) clientRemoveCommand() *cobra.Command {
 	var o clientOptions
 	cmd := &cobra.Command{
 		Use:   "rm CLIENT NAME [flags]",
-		Short: "Take an entry of berth's out of a client's file",
-		Long: `Take an entry of berth's out of a client's file, after you have seen the difference
+		Short: "Remove berth's entry from a client's own file",
+		Long: `Remove berth's entry from a client's own file, after you have seen the difference
 and agreed. If the file has not changed since the entry was added, it is then as it
 was before, to the byte. It needs no agent, and no tunnel of that name.`,
 		Example:           `  berth client rm pgservice prod-pg`,

@@ -27,8 +27,8 @@ func (a *app) doctorCommand() *cobra.Command {
 	var o doctorOptions
 	cmd := &cobra.Command{
 		Use:   "doctor [flags]",
-		Short: "Find out what is wrong, and what to do about it",
-		Long: `Find out what is wrong, and what to do about it: the agent and its service, the
+		Short: "Find out what is wrong and how to fix it",
+		Long: `Find out what is wrong and how to fix it: the agent and its service, the
 config, files that others can read, tsh, its homes, every proxy step by step,
 every tunnel as a client would use it, ports, the keychain and the desktop. It
 takes at most ten seconds, works without an agent, and changes nothing.

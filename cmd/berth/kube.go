@@ -161,7 +161,7 @@ func (a *app) kubeMergeCommand() *cobra.Command {
 	var file string
 	cmd := &cobra.Command{
 		Use:   "merge [flags]",
-		Short: "Put berth's contexts into your own kubeconfig, or take them out",
+		Short: "Merge berth's contexts into your own kubeconfig, or remove them",
 		Long: `Put berth's contexts into your own kubeconfig: the file that kubectl itself would
 add them to, by KUBECONFIG or in ~/.kube/config. Your own entries, comments and
 the current context stay as they are, and so does what you add to berth's: a

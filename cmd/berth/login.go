@@ -128,7 +128,7 @@ func (a *app) snoozeCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "snooze [PROXY] [flags]",
-		Short: "Put aside what is said about a session's end",
+		Short: "Snooze the session-expiry reminder",
 		Long: `Put aside the present warning about the end of a session, that of the current
 profile or the one at PROXY. The next, more urgent one comes all the same.`,
 		Args:              optionalArg("PROXY"),

@@ -81,8 +81,8 @@ func (a *app) requestShowCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:               "show ID [flags]",
-		Short:             "Say all about one access request",
-		Long:              "Say all about one access request. The beginning of its id will do.",
+		Short:             "Show one access request in full",
+		Long:              "Show one access request in full. The beginning of its id will do.",
 		Args:              exactArgs("ID"),
 		ValidArgsFunction: a.requestIDs(func(state.Request) bool { return true }),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -25,8 +25,8 @@ func (a *app) requestAssumeCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "assume ID [flags]",
-		Short: "Take the roles of an approved access request",
-		Long: `Take the roles of an approved access request, for the whole session: tsh has
+		Short: "Assume the roles of an approved access request",
+		Long: `Assume the roles of an approved access request, for the whole session: tsh has
 them too, and every tunnel uses them from its next connection on. With --tunnel
 that tunnel alone gets them, and the session stays as it is.
 
@@ -118,8 +118,8 @@ func (a *app) requestDropCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "drop [ID...] [flags]",
-		Short: "Give up the roles of assumed access requests",
-		Long: `Give up the roles of assumed access requests, of all without an ID. Tunnels do
+		Short: "Drop the roles of assumed access requests",
+		Long: `Drop the roles of assumed access requests, of all without an ID. Tunnels do
 without them from their next connection on; connections that were opened with
 them are left alone ("on_drop: close" in the config closes them), and "berth
 tunnel restart" closes them now.`,

@@ -18,7 +18,7 @@ import (
 func (a *app) agentInstallCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "install",
-		Short: "Start the agent at every login, and now",
+		Short: "Start the agent now and at every login",
 		Long: `Make the agent a service of yours that starts at every login, and start it. No
 administrator is needed: it is a user unit of systemd, an agent of launchd, an
 autostart entry of the desktop, or a Run key on Windows.

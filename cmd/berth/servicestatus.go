@@ -49,7 +49,7 @@ func (a *app) agentStatusCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "status [flags]",
-		Short: "Say whether the agent runs, and what starts it",
+		Short: "Show whether the agent runs, and what starts it",
 		Long: `Say whether the agent is installed as a service, what starts it, and whether it
 runs. The exit code is 3 if it does not run. The tunnels are in "berth status".`,
 		Args: noArgs,

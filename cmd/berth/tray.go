@@ -59,8 +59,8 @@ how things are, and this one ends.
 func (a *app) trayInstallCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "install",
-		Short: "Have your desktop start the tray when you log in",
-		Long: `Have your desktop start the tray when you log in, for you alone: an XDG autostart
+		Short: "Start the tray at every login",
+		Long: `Start the tray at every login, for you alone: an XDG autostart
 entry, a LaunchAgent or a value under the Run key. Calling it again after berth
 was moved mends the entry.`,
 		Args: noArgs,

@@ -22,8 +22,8 @@ func (a *app) tunnelWhyCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "why NAME [flags]",
-		Short: "Say how a tunnel is, and what happened to it lately",
-		Long: `Say how a tunnel is and what to do about it, then what happened to it since the
+		Short: "Show a tunnel's state and its recent events",
+		Long: `Show how a tunnel is and what to do about it, then what happened to it since the
 agent started, the newest last: who waited, who was refused and why, when its
 cert was renewed. The agent remembers the last 50 events of each tunnel;
 connections that simply worked share a line.`,
