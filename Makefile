@@ -8,6 +8,7 @@ GOLANGCI    := $(TOOLS)/golangci-lint@v2.15.0
 GOVULNCHECK := $(TOOLS)/govulncheck@v1.9.0
 BUF         := $(TOOLS)/buf@v1.75.0
 DEADCODE    := $(TOOLS)/deadcode@v0.52.0
+ACTIONLINT  := $(TOOLS)/actionlint@v1.7.12
 CROSSVET    := $(TOOLS)/crossvet
 TEST        := $(GO) run ./internal/testreport
 DISTFLAGS   := -trimpath -buildvcs=false -gcflags=all=-dwarf=false
@@ -28,6 +29,7 @@ $(GOLANGCI): ; $(call install,github.com/golangci/golangci-lint/v2/cmd)
 $(GOVULNCHECK): ; $(call install,golang.org/x/vuln/cmd)
 $(BUF): ; $(call install,github.com/bufbuild/buf/cmd)
 $(DEADCODE): ; $(call install,golang.org/x/tools/cmd)
+$(ACTIONLINT): ; $(call install,github.com/rhysd/actionlint/cmd)
 $(CROSSVET): packaging/crossvet/main.go packaging/crossvet/go.mod
 	@cd packaging/crossvet && GOOS= GOARCH= $(GO) build -o $@ .
 
@@ -108,6 +110,10 @@ cross: $(CROSSVET) ## vet for the other systems berth runs on, and what is built
 	GOFLAGS=-tags=release,desktop,wine,e2e $(CROSSVET) ./cmd/berth ./internal/desktop ./internal/winetest/... ./internal/e2e/...
 	@for t in $(CROSS); do echo "== $$t"; GOOS=$${t%/*} GOARCH=$${t#*/} $(CROSSVET) $(ALL_BUT_DEMO) || exit 1; done
 
+.PHONY: actions
+actions: $(ACTIONLINT) ## check the workflows of .github
+	$(ACTIONLINT) .github/workflows/*.yml
+
 .PHONY: deadcode
 deadcode: $(DEADCODE) ## fail on functions that nothing reaches
 	@sh packaging/deadcode.sh $(DEADCODE)
@@ -151,8 +157,8 @@ vuln: $(GOVULNCHECK) ## known vulnerabilities in what is linked (needs the vulne
 
 .PHONY: check
 check: ## everything that needs no running program
-	@echo "check: the modules, a linter, two other systems, dead code, the documents: 3 minutes, the first time 8"
-	@$(MAKE) --no-print-directory tidy-check deps-check lint cross deadcode docs-check
+	@echo "check: the modules, a linter, two other systems, dead code, workflows, the documents: 3 minutes, the first time 8"
+	@$(MAKE) --no-print-directory tidy-check deps-check lint cross deadcode actions docs-check
 	@echo "check: all is well"
 
 .PHONY: dist-deps
