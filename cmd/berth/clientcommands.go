@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -252,8 +251,10 @@ type clientEntry struct {
 	File   string `json:"file"`
 	clientfiles.Entry
 	// State is "current", "outdated" when the tunnel has another address now,
-	// "no tunnel", or "unknown" while no agent runs.
+	// "no tunnel", or "unknown" while no agent runs. A file that cannot be read is
+	// an entry without a tunnel, and is "unreadable".
 	State string `json:"state"`
+	Why   string `json:"why"` // of an unreadable file; else empty
 }
 
 func (a *app) clientListCommand() *cobra.Command {
@@ -264,19 +265,22 @@ func (a *app) clientListCommand() *cobra.Command {
 		Short:   "List berth's entries in the files of database clients",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			list, errs := a.clientEntries(cmd.Context())
+			list := a.clientEntries(cmd.Context())
 			if asJSON {
-				return cmp.Or(a.printJSON(list), errs)
+				return a.printJSON(list)
 			}
-			if len(list) == 0 && errs == nil {
+			if len(list) == 0 {
 				_, err := fmt.Fprintln(a.out, `no entries; see "berth client add --help"`)
 				return err
 			}
 			var rows [][]string
 			for _, e := range list {
 				rows = append(rows, []string{e.Client, e.Tunnel, e.Address, e.State, e.File})
+				if e.Why != "" {
+					fmt.Fprintf(a.err, "berth: warning: %s\n", plain.Line(e.Why))
+				}
 			}
-			return cmp.Or(a.table([]string{"CLIENT", "TUNNEL", "ADDRESS", "STATE", "FILE"}, rows, nil), errs)
+			return a.table([]string{"CLIENT", "TUNNEL", "ADDRESS", "STATE", "FILE"}, rows, nil)
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the entries as JSON")
@@ -284,16 +288,15 @@ func (a *app) clientListCommand() *cobra.Command {
 }
 
 // clientEntries looks into every client's usual file. A program that is not
-// there has none; a file that cannot be read is an error beside the others'
-// entries.
-func (a *app) clientEntries(ctx context.Context) ([]clientEntry, error) {
+// there has none; a file that cannot be read is an entry beside the others'.
+func (a *app) clientEntries(ctx context.Context) []clientEntry {
 	var tunnels []state.Tunnel
 	known := a.withAgent(func(c *client.Client) error {
 		s, err := c.Snapshot(ctx)
 		tunnels = s.Tunnels
 		return err
 	}) == nil
-	list, errs := []clientEntry{}, []error{}
+	list := []clientEntry{}
 	for _, name := range clientNames() {
 		f, err := a.clientFile(name, "")
 		if err != nil {
@@ -301,14 +304,14 @@ func (a *app) clientEntries(ctx context.Context) ([]clientEntry, error) {
 		}
 		entries, err := f.Entries()
 		if err != nil {
-			errs = append(errs, clientError(err))
+			list = append(list, clientEntry{Client: name, File: f.Path, State: "unreadable", Why: err.Error()})
 			continue
 		}
 		for _, e := range entries {
 			list = append(list, clientEntry{Client: name, File: f.Path, Entry: e, State: entryState(e, tunnels, known)})
 		}
 	}
-	return list, errors.Join(errs...)
+	return list
 }
 
 func entryState(e clientfiles.Entry, tunnels []state.Tunnel, known bool) string {

@@ -24,10 +24,11 @@ const maxImportName = 40
 type proposal struct {
 	From   string           `json:"from"` // the entry's name there
 	Tunnel state.TunnelSpec `json:"tunnel"`
-	// State is "new", "added", "there" when the tunnel named by Tunnel does it
-	// already, or "unclear".
+	// State is "new", "added", "refused", "there" when the tunnel named by Tunnel
+	// does it already, or "unclear".
 	State string `json:"state"`
-	// Why is why it is unclear, or how the tunnel differs from the entry; else empty.
+	// Why is why it is unclear or was refused, or how the tunnel differs from the
+	// entry; else empty.
 	Why string `json:"why"`
 }
 
@@ -47,7 +48,8 @@ func (a *app) importCommand() *cobra.Command {
   tsh        databases and Kubernetes clusters that tsh has logged in to
   connect    the tabs and connections of Teleport Connect, with their ports
 Nothing is changed without --write, which adds the new ones to the config as
-"berth tunnel add" does. A local port stays what it was, so that clients need no
+"berth tunnel add" does: where you may be several database users and the entry names
+none, a terminal asks. A local port stays what it was, so that clients need no
 change; close what listens there now. Where an entry names no resource, the
 cluster's list is searched for one of its name.`,
 		Example: `  berth import connect
@@ -104,15 +106,14 @@ func (a *app) importFrom(ctx context.Context, source clientfiles.Source, path st
 			a.complain(withHint(fmt.Errorf("the clusters' lists cannot be searched: %w", err), ""))
 		}
 		list := propose(found, s, offers)
+		var refused error
 		if write {
-			err = addProposals(ctx, c, list)
-		} else {
-			err = nil
+			refused = a.addProposals(ctx, c, list, asJSON)
 		}
 		if asJSON {
-			return cmp.Or(err, a.printJSON(list))
+			return cmp.Or(a.printJSON(list), refused)
 		}
-		return cmp.Or(err, a.printProposals(source, list, write))
+		return cmp.Or(a.printProposals(source, list, write), refused)
 	})
 }
 
@@ -213,19 +214,27 @@ func matching(f clientfiles.Found, offers []client.Resource) []client.Resource {
 	return usable(func(name string) bool { return strings.Contains(from, name) })
 }
 
-// addProposals adds the new tunnels, one after the other, up to the first that
-// fails.
-func addProposals(ctx context.Context, c *client.Client, list []proposal) error {
+// addProposals adds the new tunnels. One that the agent refuses keeps none of the
+// others from being added.
+func (a *app) addProposals(ctx context.Context, c *client.Client, list []proposal, asJSON bool) error {
+	refused := 0
 	for i := range list {
 		p := &list[i]
 		if p.State != "new" {
 			continue
 		}
-		added, err := c.AddTunnel(ctx, p.Tunnel)
-		if err != nil {
-			return fmt.Errorf("add %s: %w", p.Tunnel.Name, err)
+		added, err := a.addTunnel(ctx, c, p.Tunnel, asJSON)
+		if err == nil {
+			p.Tunnel, p.State = added, "added"
+			continue
 		}
-		p.Tunnel, p.State = added, "added"
+		refused++
+		if p.State, p.Why = "refused", err.Error(); hintOf(err) != "" {
+			p.Why += ": " + hintOf(err)
+		}
+	}
+	if refused > 0 {
+		return withHint(fmt.Errorf("new tunnels that were not added: %d", refused), "add them one by one, as shown, with what was missing")
 	}
 	return nil
 }
@@ -248,6 +257,8 @@ func (a *app) printProposals(source clientfiles.Source, list []proposal, write b
 			fmt.Fprintf(&b, "= %s: the tunnel %s does it%s\n", from, p.Tunnel.Name, how)
 		case "unclear":
 			fmt.Fprintf(&b, "? %s: %s\n", from, plain.Line(p.Why))
+		case "refused":
+			fmt.Fprintf(&b, "! %s: %s\n    %s\n", from, plain.Line(p.Why), plain.Line(addCommand(p.Tunnel)))
 		case "added":
 			fmt.Fprintf(&b, "added %s: %s in %s, port %d\n", p.Tunnel.Name, plain.Line(p.Tunnel.Resource), plain.Line(p.Tunnel.Cluster), p.Tunnel.Port)
 		default:

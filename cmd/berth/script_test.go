@@ -26,7 +26,9 @@ func fakeTSH() { os.Exit(faketsh.Main(os.Args[1:], os.Environ(), os.Stdin, os.St
 // The scripts know these commands beside testscript's own, which are described
 // in its documentation:
 //
-//	sim [CONNECTOR]          start a simulated cluster, and write a config that trusts it; users log in by the connector
+//	sim [CONNECTOR] [db-users=A,B]
+//	                         start a simulated cluster, and write a config that trusts it; users log in by the connector,
+//	                         and may be these database users, or any
 //	person URL               a browser with alice at it: log in at the page (a program)
 //	approve-all              approve the access requests that are pending, once there is one
 //	hostile                  the same, with names that attack the terminal

@@ -103,12 +103,18 @@ func cmdSim(ts *testscript.TestScript, _ bool, args []string) {
 	w := worldOf(ts)
 	labels := map[string]string{"env": "test", "tier": "1"}
 	var connectors []simcluster.Connector
-	for _, name := range args {
-		connectors = append(connectors, simcluster.Connector{Name: name, Type: simcluster.OIDC})
+	var roles []simcluster.Role
+	for _, arg := range args {
+		if users, ok := strings.CutPrefix(arg, "db-users="); ok {
+			roles = []simcluster.Role{{Name: "access", DBUsers: strings.Split(users, ",")}}
+			continue
+		}
+		connectors = append(connectors, simcluster.Connector{Name: arg, Type: simcluster.OIDC})
 	}
 	sim, err := simcluster.Start(simcluster.Config{
 		Name:       "sim.test",
 		Connectors: connectors,
+		Roles:      roles,
 		Databases: []simcluster.Database{
 			{Name: "orders", Protocol: "postgres", Description: "the orders", Labels: labels},
 			{Name: "shop", Protocol: "mysql"},

@@ -102,14 +102,7 @@ func (o *addOptions) check(cmd *cobra.Command, info state.KindInfo) error {
 
 func (a *app) tunnelAdd(ctx context.Context, o addOptions) error {
 	return a.withAgent(func(c *client.Client) error {
-		if o.spec.Kind == state.KindDB && o.spec.DBUser == "" && !o.json && a.canAsk() {
-			user, err := a.askDBUser(ctx, c, o.spec)
-			if err != nil {
-				return err
-			}
-			o.spec.DBUser = user
-		}
-		added, err := c.AddTunnel(ctx, o.spec)
+		added, err := a.addTunnel(ctx, c, o.spec, o.json)
 		if err != nil {
 			return err
 		}
@@ -122,6 +115,19 @@ func (a *app) tunnelAdd(ctx context.Context, o addOptions) error {
 		}
 		return a.printAdded(t)
 	})
+}
+
+// addTunnel adds a tunnel, and asks for a database user where one may be several.
+// quiet has it ask nothing.
+func (a *app) addTunnel(ctx context.Context, c *client.Client, spec state.TunnelSpec, quiet bool) (state.TunnelSpec, error) {
+	if spec.Kind == state.KindDB && spec.DBUser == "" && !quiet && a.canAsk() {
+		user, err := a.askDBUser(ctx, c, spec)
+		if err != nil {
+			return spec, err
+		}
+		spec.DBUser = user
+	}
+	return c.AddTunnel(ctx, spec)
 }
 
 // askDBUser asks which of several database users a new tunnel is to use. It

@@ -277,6 +277,61 @@ func TestUndo(t *testing.T) {
 	}
 }
 
+// The copy from before berth's first entry outlives the next ones, and is what
+// the file becomes when the last one goes. A content of the user's own that came
+// later has a copy of its own.
+func TestCopies(t *testing.T) {
+	for _, c := range Clients {
+		t.Run(c.Name, func(t *testing.T) {
+			dir := t.TempDir()
+			before := map[string]string{
+				"dbeaver": `{"folders":{} }`, "vscode": "{ }", "pgservice": "[x]\nhost=y", "mycnf": "[client]\nuser=x",
+			}[c.Name]
+			f := File{Client: c, Path: filepath.Join(dir, "file"), Record: filepath.Join(dir, "record.json")}
+			write(t, f.Path, before)
+			first := f.Path + backupSuffix
+			apply := func(change *Change, err error) string {
+				t.Helper()
+				if err != nil {
+					t.Fatal(err)
+				}
+				backup, err := change.Apply()
+				if err != nil {
+					t.Fatal(err)
+				}
+				return backup
+			}
+			proto := protocol(t, c.Protocols[0])
+			if got := apply(f.Add(proto, endpoint("a"))); got != first {
+				t.Errorf("the first copy is %q, want %q", got, first)
+			}
+			apply(f.Add(proto, endpoint("b")))
+			if got := read(t, first); got != before {
+				t.Errorf("after two entries the copy holds %q, want %q", got, before)
+			}
+			apply(f.Drop("a"))
+			apply(f.Drop("b"))
+			if got := read(t, f.Path); got != before {
+				t.Errorf("without entries the file holds %q, want %q", got, before)
+			}
+			if left, _ := filepath.Glob(f.Path + backupSuffix + "*"); len(left) > 0 {
+				t.Errorf("copies are left behind: %v", left)
+			}
+
+			apply(f.Add(proto, endpoint("a")))
+			mine := read(t, f.Path) + "\n"
+			write(t, f.Path, mine)
+			second := apply(f.Add(proto, endpoint("b")))
+			if got := read(t, first); got != before {
+				t.Errorf("after a change of the user's the first copy holds %q, want %q", got, before)
+			}
+			if second == first || read(t, second) != mine {
+				t.Errorf("the copy of the user's change is %q", second)
+			}
+		})
+	}
+}
+
 // A program that writes between the question and the answer wins.
 func TestChangedMeanwhile(t *testing.T) {
 	dir := t.TempDir()

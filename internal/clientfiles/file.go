@@ -10,13 +10,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 
 	"berth/internal/atomicfile"
 	"berth/proxies/db"
 )
 
-// backupSuffix ends the name of the copy that a change leaves beside the file.
+// backupSuffix ends the name of the copy that a change leaves beside the file;
+// where there is one already a number follows.
 const backupSuffix = ".berth-backup"
 
 // maxSize bounds the files that are read: no client has one nearly as large.
@@ -41,8 +41,8 @@ var ErrChanged = errors.New("another program has changed the file meanwhile")
 type File struct {
 	Client Client
 	Path   string // a symbolic link is followed, not replaced
-	// Record is where to remember the last change of each file, for an exact
-	// undo.
+	// Record is where to remember what each file was before berth's entries, for
+	// an exact undo.
 	Record string
 }
 
@@ -52,22 +52,19 @@ type Change struct {
 	Before, After []byte
 	Remove        bool // the file did not exist before berth: it is removed again
 
-	file   File
-	mode   fs.FileMode
-	there  bool
-	tunnel string
-	adds   bool
-	spent  bool // the backup is the new content, and goes
+	file  File
+	mode  fs.FileMode
+	there bool
+	spent string // the copy that is the new content, and goes
 }
 
 // Changed reports whether there is anything to write.
 func (c *Change) Changed() bool { return c.Remove || !bytes.Equal(c.Before, c.After) }
 
-// record remembers the last change of one file.
+// record remembers what one file was before berth's entries.
 type record struct {
-	Tunnel  string `json:"tunnel"`  // whose entry was added last
-	Written string `json:"written"` // hash of what was written
-	Backup  string `json:"backup"`  // empty: there was no file
+	Written string `json:"written"` // hash of what berth has written last
+	Backup  string `json:"backup"`  // the copy from before; empty: there was no file
 	Created bool   `json:"created"`
 }
 
@@ -90,21 +87,20 @@ func (f File) Add(proto db.Protocol, ep db.Endpoint) (*Change, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.tunnel, c.adds = ep.TunnelName, true
 	if c.After, err = f.Client.format.put(c.Before, proto, ep); err != nil {
 		return nil, &BrokenError{c.Path, err}
 	}
 	return c, nil
 }
 
-// Drop prepares the removal of a tunnel's entry. If the file has not changed
-// since the entry was added, it becomes what it was before, to the byte.
+// Drop prepares the removal of a tunnel's entry. If it is the last one, and only
+// berth has written the file since its first, the file becomes what it was before
+// that, to the byte.
 func (f File) Drop(tunnel string) (*Change, error) {
 	c, err := f.read()
 	if err != nil {
 		return nil, err
 	}
-	c.tunnel = tunnel
 	c.After, err = f.Client.format.remove(c.Before, tunnel)
 	if errors.Is(err, ErrNone) {
 		return nil, fmt.Errorf("%s: %w", c.Path, err)
@@ -112,9 +108,10 @@ func (f File) Drop(tunnel string) (*Change, error) {
 	if err != nil {
 		return nil, &BrokenError{c.Path, err}
 	}
+	left, err := f.Client.Entries(c.After)
 	rec, ok := f.load()[c.Path]
-	if !ok || rec.Tunnel != tunnel || rec.Written != hash(c.Before) {
-		return c, nil
+	if err != nil || len(left) > 0 || !ok || rec.Written != hash(c.Before) {
+		return c, nil //nolint:nilerr // what remove has made is right as well
 	}
 	if rec.Created {
 		c.Remove, c.After = true, nil
@@ -124,16 +121,14 @@ func (f File) Drop(tunnel string) (*Change, error) {
 	if err != nil {
 		return c, nil //nolint:nilerr // without the copy the entry is cut out
 	}
-	has, err := f.Client.Entries(c.After)
-	had, err2 := f.Client.Entries(was)
-	if err == nil && err2 == nil && slices.Equal(has, had) {
-		c.After, c.spent = was, true
+	if had, err := f.Client.Entries(was); err == nil && len(had) == 0 {
+		c.After, c.spent = was, rec.Backup
 	}
 	return c, nil
 }
 
-// Apply writes the change, and keeps a copy of the former content beside the
-// file, whose path it returns; empty means that none was needed.
+// Apply writes the change. A content that is not berth's own work is kept as a
+// copy beside the file, whose path Apply returns; empty means that none was needed.
 func (c *Change) Apply() (backup string, err error) {
 	now, err := c.file.read()
 	if err != nil {
@@ -151,31 +146,53 @@ func (c *Change) Apply() (backup string, err error) {
 		}
 	}
 	records := c.file.load()
-	old, known := records[c.Path]
-	if c.there && !c.spent && !c.Remove {
-		backup = c.Path + backupSuffix
-		if err := atomicfile.Write(backup, c.Before, c.mode); err != nil {
-			return "", fmt.Errorf("keep a copy: %w", err)
+	rec, ok := records[c.Path]
+	if !ok || rec.Written != hash(c.Before) {
+		rec = record{Created: !c.there}
+		if c.there {
+			if backup, err = keep(c.Path, c.Before, c.mode); err != nil {
+				return "", fmt.Errorf("keep a copy: %w", err)
+			}
+			rec.Backup = backup
 		}
 	}
-	switch {
-	case c.Remove:
+	if c.Remove {
 		err = os.Remove(c.Path)
-	default:
+	} else {
 		err = atomicfile.Write(c.Path, c.After, c.mode)
 	}
 	if err != nil {
 		return backup, err
 	}
-	if c.adds {
-		records[c.Path] = record{Tunnel: c.tunnel, Written: hash(c.After), Backup: backup, Created: !c.there}
-	} else {
+	switch rec.Written = hash(c.After); {
+	case c.Remove:
 		delete(records, c.Path)
-		if c.spent && known {
-			err = os.Remove(old.Backup)
-		}
+	case c.spent != "":
+		delete(records, c.Path)
+		err = os.Remove(c.spent)
+	default:
+		records[c.Path] = rec
 	}
 	return backup, errors.Join(err, c.file.save(records))
+}
+
+// keep writes a copy of a file's content beside it, and returns its path. It
+// leaves older copies alone, unless one is the same.
+func keep(path string, data []byte, mode fs.FileMode) (string, error) {
+	for n := 1; ; n++ {
+		backup := path + backupSuffix
+		if n > 1 {
+			backup = fmt.Sprintf("%s-%d", backup, n)
+		}
+		switch there, err := os.ReadFile(backup); {
+		case err == nil && bytes.Equal(there, data):
+			return backup, nil
+		case errors.Is(err, fs.ErrNotExist):
+			return backup, atomicfile.Write(backup, data, mode)
+		case err != nil:
+			return "", err
+		}
+	}
 }
 
 func (f File) read() (*Change, error) {
