@@ -46,16 +46,16 @@ func TestAddedTunnelsHaveAUser(t *testing.T) {
 				cfg.Databases = append(cfg.Databases, simcluster.Database{Name: p, Protocol: p})
 			}
 			e := newEnv(t, cfg)
-			e.login()
+			e.Login()
 			e.config()
 			e.start()
-			e.await("a session", func(s state.Snapshot) bool {
+			e.Await("a session", func(s state.Snapshot) bool {
 				return len(s.Profiles) == 1 && s.Profiles[0].State == state.ProfileValid
 			})
 			for _, p := range protocols {
 				user, refusal := tt.want(p)
-				added, err := e.client().AddTunnel(t.Context(), state.TunnelSpec{
-					Name: p, Kind: state.KindDB, Cluster: e.sim.Name(), Resource: p, DBUser: tt.user,
+				added, err := e.Client().AddTunnel(t.Context(), state.TunnelSpec{
+					Name: p, Kind: state.KindDB, Cluster: e.Sim.Name(), Resource: p, DBUser: tt.user,
 				})
 				refused, _ := errors.AsType[*ipc.Error](err)
 				switch {

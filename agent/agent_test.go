@@ -22,6 +22,7 @@ import (
 	"berth/agent/ipc/client"
 	"berth/agent/state"
 	"berth/internal/simcluster"
+	"berth/internal/simworld"
 	"berth/internal/tshhome"
 	"berth/internal/wake"
 )
@@ -31,11 +32,11 @@ func TestTunnelCarriesQueries(t *testing.T) {
 	for _, version := range []string{simcluster.V16, simcluster.V17} {
 		t.Run(version, func(t *testing.T) {
 			e := newEnv(t, simcluster.Config{Version: version})
-			e.login()
+			e.Login()
 			item, port := e.pgTunnel("pg")
 			e.config(item)
 			e.start()
-			tun := e.awaitState("pg", state.TunnelReady)
+			tun := e.AwaitState("pg", state.TunnelReady)
 			if tun.Protocol != "postgres" || tun.Engine != state.EngineNative || tun.Problem != nil || tun.CertValidUntil == nil {
 				t.Errorf("ready tunnel = %+v, want postgres, native, no problem, a cert", tun)
 			}
@@ -53,11 +54,11 @@ func TestTunnelCarriesQueries(t *testing.T) {
 func TestBothLoopbackAddresses(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
-	e.login()
+	e.Login()
 	item, port := e.pgTunnel("pg")
 	e.config(item)
 	e.start()
-	tun := e.awaitState("pg", state.TunnelReady)
+	tun := e.AwaitState("pg", state.TunnelReady)
 	want := []string{fmt.Sprintf("127.0.0.1:%d", port)}
 	if ln, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "[::1]:0"); err == nil {
 		want = append(want, fmt.Sprintf("[::1]:%d", port))
@@ -83,11 +84,11 @@ func TestBothLoopbackAddresses(t *testing.T) {
 func TestSecondLogin(t *testing.T) {
 	t.Parallel()
 	for name, relogin := range map[string]func(*env){
-		"in_place":       func(e *env) { e.login() },
-		"logout_between": func(e *env) { e.logout(); e.login() },
+		"in_place":       func(e *env) { e.Login() },
+		"logout_between": func(e *env) { e.logout(); e.Login() },
 		"expired_before": func(e *env) {
-			e.awaitState("pg", state.TunnelWaitingForLogin)
-			e.login()
+			e.AwaitState("pg", state.TunnelWaitingForLogin)
+			e.Login()
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -96,11 +97,11 @@ func TestSecondLogin(t *testing.T) {
 			if name == "expired_before" {
 				ttl = 4 * time.Second
 			}
-			e.login(simcluster.WithTTL(ttl))
+			e.Login(simcluster.WithTTL(ttl))
 			item, port := e.pgTunnel("pg")
 			e.config(item)
 			e.start()
-			e.awaitState("pg", state.TunnelReady)
+			e.AwaitState("pg", state.TunnelReady)
 			open := e.mustPG(port)
 			before := e.serial(open)
 
@@ -154,7 +155,7 @@ func (e *env) dialAllTheTime(port int) func() int {
 
 func (e *env) logout() {
 	e.t.Helper()
-	if err := (tshhome.Home{Dir: e.home}).LogoutAll(); err != nil {
+	if err := (tshhome.Home{Dir: e.Home}).LogoutAll(); err != nil {
 		e.t.Fatal(err)
 	}
 }
@@ -165,7 +166,7 @@ func TestHeldUntilLogin(t *testing.T) {
 	item, port := e.pgTunnel("pg", "hold: 20s")
 	e.config(item)
 	e.start()
-	tun := e.awaitState("pg", state.TunnelWaitingForLogin)
+	tun := e.AwaitState("pg", state.TunnelWaitingForLogin)
 	if tun.Problem == nil || tun.Problem.Action == "" {
 		t.Errorf("a tunnel that waits for a login has problem %+v, want one with a next step", tun.Problem)
 	}
@@ -180,14 +181,14 @@ func TestHeldUntilLogin(t *testing.T) {
 			served <- err
 		}()
 	}
-	e.await("all clients to be held", func(s state.Snapshot) bool { return s.Tunnels[0].Waiting == clients })
-	e.login()
+	e.Await("all clients to be held", func(s state.Snapshot) bool { return s.Tunnels[0].Waiting == clients })
+	e.Login()
 	for range clients {
 		if err := <-served; err != nil {
 			t.Errorf("a held client was not served after the login: %v", err)
 		}
 	}
-	if n := e.sim.Counters().Mints; len(n) != 1 {
+	if n := e.Sim.Counters().Mints; len(n) != 1 {
 		t.Errorf("certs were minted for the routes %v, want one route", n)
 	}
 }
@@ -198,7 +199,7 @@ func TestHoldZeroRefusesAtOnce(t *testing.T) {
 	item, port := e.pgTunnel("pg", "hold: 0s")
 	e.config(item)
 	e.start()
-	e.awaitState("pg", state.TunnelWaitingForLogin)
+	e.AwaitState("pg", state.TunnelWaitingForLogin)
 	// Nobody has logged in yet, so the database's protocol is not known: the
 	// client's own first message tells it.
 	_, err := e.pg(t.Context(), port)
@@ -211,34 +212,34 @@ func TestHoldZeroRefusesAtOnce(t *testing.T) {
 func TestProxyDownAtStart(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
-	e.login()
-	e.sim.Faults().Stop()
+	e.Login()
+	e.Sim.Faults().Stop()
 	item, port := e.pgTunnel("pg")
 	e.config(item)
 	e.start()
-	tun := e.awaitState("pg", state.TunnelError)
+	tun := e.AwaitState("pg", state.TunnelError)
 	if tun.Problem == nil || tun.Problem.Code != state.CodeProxyUnreachable {
 		t.Errorf("problem = %+v, want %s", tun.Problem, state.CodeProxyUnreachable)
 	}
-	if err := e.sim.Faults().Start(); err != nil {
+	if err := e.Sim.Faults().Start(); err != nil {
 		t.Fatal(err)
 	}
-	e.awaitState("pg", state.TunnelReady)
+	e.AwaitState("pg", state.TunnelReady)
 	e.serial(e.mustPG(port))
 }
 
 func TestProxyRestart(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
-	e.login()
+	e.Login()
 	item, port := e.pgTunnel("pg")
 	e.config(item)
 	e.start()
-	e.awaitState("pg", state.TunnelReady)
+	e.AwaitState("pg", state.TunnelReady)
 	open := e.mustPG(port)
 	e.serial(open)
-	e.sim.Faults().Stop()
-	e.sim.Faults().Drop()
+	e.Sim.Faults().Stop()
+	e.Sim.Faults().Drop()
 	if _, err := servedBy(t.Context(), open); err == nil {
 		t.Error("a connection went on over a proxy that is gone")
 	}
@@ -251,14 +252,14 @@ func TestProxyRestart(t *testing.T) {
 		}
 		served <- err
 	}()
-	e.await("the client to arrive", func(s state.Snapshot) bool { return s.Tunnels[0].Connections > 0 })
-	if err := e.sim.Faults().Start(); err != nil {
+	e.Await("the client to arrive", func(s state.Snapshot) bool { return s.Tunnels[0].Connections > 0 })
+	if err := e.Sim.Faults().Start(); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-served; err != nil {
 		t.Errorf("a client that came during the restart failed: %v", err)
 	}
-	e.awaitState("pg", state.TunnelReady)
+	e.AwaitState("pg", state.TunnelReady)
 }
 
 func TestProblemsAreNamed(t *testing.T) {
@@ -273,14 +274,14 @@ func TestProblemsAreNamed(t *testing.T) {
 		{
 			name: "unknown_database",
 			item: func(e *env) string {
-				return fmt.Sprintf("name: x, kind: db, cluster: %s, resource: pq, port: %d", e.sim.Name(), freePort(e.t))
+				return fmt.Sprintf("name: x, kind: db, cluster: %s, resource: pq, port: %d", e.Sim.Name(), simworld.FreePort(e.t))
 			},
 			want: state.CodeUnknownResource, state: state.TunnelError,
 		},
 		{
 			name: "unknown_cluster",
 			item: func(e *env) string {
-				return fmt.Sprintf("name: x, kind: db, cluster: nowhere.test, resource: pg, port: %d", freePort(e.t))
+				return fmt.Sprintf("name: x, kind: db, cluster: nowhere.test, resource: pg, port: %d", simworld.FreePort(e.t))
 			},
 			want: state.CodeNoProfile, state: state.TunnelWaitingForLogin,
 		},
@@ -288,8 +289,8 @@ func TestProblemsAreNamed(t *testing.T) {
 			name: "session_of_the_past",
 			item: func(e *env) string { item, _ := e.pgTunnel("x"); return item },
 			change: func(e *env) {
-				e.sim.Faults().ClockOffset(-24 * time.Hour)
-				e.login(simcluster.WithTTL(time.Hour))
+				e.Sim.Faults().ClockOffset(-24 * time.Hour)
+				e.Login(simcluster.WithTTL(time.Hour))
 			},
 			want: state.CodeLoginNeeded, state: state.TunnelWaitingForLogin,
 		},
@@ -297,22 +298,22 @@ func TestProblemsAreNamed(t *testing.T) {
 			name: "session_of_the_future",
 			item: func(e *env) string { item, _ := e.pgTunnel("x"); return item },
 			change: func(e *env) {
-				e.sim.Faults().ClockOffset(24 * time.Hour)
-				e.login()
+				e.Sim.Faults().ClockOffset(24 * time.Hour)
+				e.Login()
 			},
 			want: state.CodeClockSkew, state: state.TunnelError,
 		},
 		{
 			name:   "access_denied",
 			item:   func(e *env) string { item, _ := e.pgTunnel("x"); return item },
-			change: func(e *env) { e.sim.Faults().RPCError("GenerateUserCerts", errDenied) },
+			change: func(e *env) { e.Sim.Faults().RPCError("GenerateUserCerts", errDenied) },
 			want:   state.CodeAccessDenied, state: state.TunnelError,
 		},
 		{
 			name: "ca_file_missing",
 			item: func(e *env) string { item, _ := e.pgTunnel("x"); return item },
 			change: func(e *env) {
-				if err := os.Remove(e.caFile()); err != nil {
+				if err := os.Remove(e.CAFile()); err != nil {
 					e.t.Fatal(err)
 				}
 			},
@@ -323,9 +324,9 @@ func TestProblemsAreNamed(t *testing.T) {
 			item: func(e *env) string { item, _ := e.pgTunnel("x"); return item },
 			change: func(e *env) {
 				other := newEnv(e.t, simcluster.Config{Name: "other.test"})
-				raw, err := os.ReadFile(other.caFile())
+				raw, err := os.ReadFile(other.CAFile())
 				if err == nil {
-					err = os.WriteFile(e.caFile(), raw, 0o600)
+					err = os.WriteFile(e.CAFile(), raw, 0o600)
 				}
 				if err != nil {
 					e.t.Fatal(err)
@@ -336,31 +337,31 @@ func TestProblemsAreNamed(t *testing.T) {
 		{
 			name: "native_cannot",
 			item: func(e *env) string {
-				return fmt.Sprintf("name: x, kind: db, cluster: %s, resource: ora, engine: native, port: %d", e.sim.Name(), freePort(e.t))
+				return fmt.Sprintf("name: x, kind: db, cluster: %s, resource: ora, engine: native, port: %d", e.Sim.Name(), simworld.FreePort(e.t))
 			},
-			change: func(e *env) { e.sim.AddDatabase(simcluster.Database{Name: "ora", Protocol: "oracle"}) },
+			change: func(e *env) { e.Sim.AddDatabase(simcluster.Database{Name: "ora", Protocol: "oracle"}) },
 			want:   state.CodeProtocol, state: state.TunnelError,
 		},
 		{
 			name: "db_user_missing",
 			item: func(e *env) string {
-				return fmt.Sprintf("name: x, kind: db, cluster: %s, resource: mongo, port: %d", e.sim.Name(), freePort(e.t))
+				return fmt.Sprintf("name: x, kind: db, cluster: %s, resource: mongo, port: %d", e.Sim.Name(), simworld.FreePort(e.t))
 			},
-			change: func(e *env) { e.sim.AddDatabase(simcluster.Database{Name: "mongo", Protocol: "mongodb"}) },
+			change: func(e *env) { e.Sim.AddDatabase(simcluster.Database{Name: "mongo", Protocol: "mongodb"}) },
 			want:   state.CodeProtocol, state: state.TunnelError,
 		},
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
 			e := newEnv(t, simcluster.Config{})
-			e.login()
+			e.Login()
 			e.config(tc.item(e))
 			if tc.change != nil {
 				tc.change(e)
 			}
 			e.start()
 			var got state.Tunnel
-			e.await("the problem", func(s state.Snapshot) bool { got = s.Tunnels[0]; return got.Problem != nil })
+			e.Await("the problem", func(s state.Snapshot) bool { got = s.Tunnels[0]; return got.Problem != nil })
 			if got.Problem.Code != tc.want || got.State != tc.state {
 				t.Errorf("state %s, problem %+v; want %s, %s", got.State, got.Problem, tc.state, tc.want)
 			}
@@ -377,43 +378,43 @@ func TestProblemsAreNamed(t *testing.T) {
 func TestPortInUse(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
-	e.login()
+	e.Login()
 	squatter, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	port := squatter.Addr().(*net.TCPAddr).Port
 	other, otherPort := e.pgTunnel("other")
-	e.config(fmt.Sprintf("name: pg, kind: db, cluster: %s, resource: pg, db_user: alice, port: %d", e.sim.Name(), port), other)
+	e.config(fmt.Sprintf("name: pg, kind: db, cluster: %s, resource: pg, db_user: alice, port: %d", e.Sim.Name(), port), other)
 	e.start()
-	e.await("the owner to be named", func(s state.Snapshot) bool {
+	e.Await("the owner to be named", func(s state.Snapshot) bool {
 		p := s.Tunnels[0].Problem
 		return s.Tunnels[0].State == state.TunnelPortInUse && p != nil && strings.Contains(p.Text, fmt.Sprintf("pid %d", os.Getpid()))
 	})
-	e.awaitState("other", state.TunnelReady)
+	e.AwaitState("other", state.TunnelReady)
 	e.serial(e.mustPG(otherPort))
 	if err := squatter.Close(); err != nil {
 		t.Fatal(err)
 	}
-	e.awaitState("pg", state.TunnelReady)
+	e.AwaitState("pg", state.TunnelReady)
 	e.serial(e.mustPG(port))
 }
 
 func TestConfigReloadTouchesOnlyWhatChanged(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
-	e.login()
+	e.Login()
 	keep, keepPort := e.pgTunnel("keep")
 	gone, _ := e.pgTunnel("gone")
 	e.config(keep, gone)
 	e.start()
-	e.awaitState("keep", state.TunnelReady)
+	e.AwaitState("keep", state.TunnelReady)
 	open := e.mustPG(keepPort)
 	e.serial(open)
 
 	added, addedPort := e.pgTunnel("added")
 	e.config(keep, added)
-	s := e.await("the new tunnel", func(s state.Snapshot) bool {
+	s := e.Await("the new tunnel", func(s state.Snapshot) bool {
 		return len(s.Tunnels) == 2 && s.Tunnels[1].Name == "added" && s.Tunnels[1].State == state.TunnelReady
 	})
 	if s.Tunnels[0].TotalConnections != 1 {
@@ -428,7 +429,7 @@ func TestLogLevelFollowsTheConfig(t *testing.T) {
 	e := newEnv(t, simcluster.Config{})
 	write := func(text string) {
 		t.Helper()
-		if err := os.WriteFile(e.p.Config, []byte(text), 0o600); err != nil {
+		if err := os.WriteFile(e.Paths.Config, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -449,7 +450,7 @@ func TestLogLevelFollowsTheConfig(t *testing.T) {
 		{"version: 1\n", slog.LevelInfo, false},
 	} {
 		write(step.text)
-		if err := e.client().ReloadConfig(t.Context()); (err != nil) != step.bad {
+		if err := e.Client().ReloadConfig(t.Context()); (err != nil) != step.bad {
 			t.Fatalf("reload of %q: %v", step.text, err)
 		}
 		if level.Level() != step.want {
@@ -461,18 +462,18 @@ func TestLogLevelFollowsTheConfig(t *testing.T) {
 func TestBadConfigKeepsTheLastGoodOne(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
-	e.login()
+	e.Login()
 	item, port := e.pgTunnel("pg")
 	e.config(item)
 	stop := e.start()
-	e.awaitState("pg", state.TunnelReady)
-	if err := os.WriteFile(e.p.Config, []byte("version: 1\ntunnels:\n  - {name: pg, port: 99999}\n"), 0o600); err != nil {
+	e.AwaitState("pg", state.TunnelReady)
+	if err := os.WriteFile(e.Paths.Config, []byte("version: 1\ntunnels:\n  - {name: pg, port: 99999}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	bad := func(s state.Snapshot) bool {
 		return slices.ContainsFunc(s.Problems, func(p state.Problem) bool { return p.Code == state.CodeConfigInvalid })
 	}
-	s := e.await("the bad config to be reported", bad)
+	s := e.Await("the bad config to be reported", bad)
 	if len(s.Tunnels) != 1 || s.Tunnels[0].State != state.TunnelReady {
 		t.Errorf("tunnels after a bad edit = %+v, want the ready one", s.Tunnels)
 	}
@@ -480,30 +481,30 @@ func TestBadConfigKeepsTheLastGoodOne(t *testing.T) {
 	// Also over a restart: the last good config is remembered.
 	stop()
 	e.start()
-	if s := e.await("the bad config to be reported", bad); len(s.Tunnels) != 1 {
+	if s := e.Await("the bad config to be reported", bad); len(s.Tunnels) != 1 {
 		t.Errorf("tunnels after a restart with a bad config = %+v, want the last good one", s.Tunnels)
 	}
-	e.awaitState("pg", state.TunnelReady)
+	e.AwaitState("pg", state.TunnelReady)
 }
 
 func TestCommands(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
-	e.login()
+	e.Login()
 	e.config()
 	stop := e.start()
-	c := e.client()
+	c := e.Client()
 	ctx := t.Context()
-	e.await("the session", func(s state.Snapshot) bool { return len(s.Profiles) == 1 && s.Profiles[0].State == state.ProfileValid })
+	e.Await("the session", func(s state.Snapshot) bool { return len(s.Profiles) == 1 && s.Profiles[0].State == state.ProfileValid })
 
 	added, err := c.AddTunnel(ctx, state.TunnelSpec{Name: "pg", Kind: state.KindDB, Resource: "pg", DBUser: "alice", DBName: "app"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if added.Port < 15000 || added.Port > 29999 || added.Cluster != e.sim.Name() {
+	if added.Port < 15000 || added.Port > 29999 || added.Cluster != e.Sim.Name() {
 		t.Errorf("added %+v, want a derived port and the current profile's cluster", added)
 	}
-	e.awaitState("pg", state.TunnelReady)
+	e.AwaitState("pg", state.TunnelReady)
 	e.serial(e.mustPG(added.Port))
 
 	list, _, err := c.Resources(ctx, client.ResourceQuery{Kind: state.KindDB})
@@ -530,7 +531,7 @@ func TestCommands(t *testing.T) {
 	if err := c.StopTunnel(ctx, "pg"); err != nil {
 		t.Fatal(err)
 	}
-	if tun := e.snapshot().Tunnels[0]; tun.State != state.TunnelStopped || tun.Protocol != "postgres" {
+	if tun := e.Snapshot().Tunnels[0]; tun.State != state.TunnelStopped || tun.Protocol != "postgres" {
 		t.Errorf("after stop: state %s, protocol %q; want stopped, and the protocol remembered", tun.State, tun.Protocol)
 	}
 	if ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", added.Port)); err != nil {
@@ -540,30 +541,30 @@ func TestCommands(t *testing.T) {
 	}
 	stop()
 	e.start()
-	e.awaitState("pg", state.TunnelStopped) // remembered
-	if err := e.client().StartTunnel(ctx, "pg"); err != nil {
+	e.AwaitState("pg", state.TunnelStopped) // remembered
+	if err := e.Client().StartTunnel(ctx, "pg"); err != nil {
 		t.Fatal(err)
 	}
-	e.awaitState("pg", state.TunnelReady)
+	e.AwaitState("pg", state.TunnelReady)
 	open := e.mustPG(added.Port)
 	before := e.serial(open)
-	if err := e.client().RestartTunnel(ctx, "pg"); err != nil {
+	if err := e.Client().RestartTunnel(ctx, "pg"); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := servedBy(ctx, open); err == nil {
 		t.Error("a connection went on over a restart of its tunnel")
 	}
-	e.awaitState("pg", state.TunnelReady)
+	e.AwaitState("pg", state.TunnelReady)
 	if after := e.serial(e.mustPG(added.Port)); after == before {
 		t.Error("a restarted tunnel uses the cert it had")
 	}
-	if err := e.client().RemoveTunnel(ctx, "pg"); err != nil {
+	if err := e.Client().RemoveTunnel(ctx, "pg"); err != nil {
 		t.Fatal(err)
 	}
-	if s := e.snapshot(); len(s.Tunnels) != 0 {
+	if s := e.Snapshot(); len(s.Tunnels) != 0 {
 		t.Errorf("tunnels after rm = %+v", s.Tunnels)
 	}
-	if err := e.client().RemoveTunnel(ctx, "pg"); err == nil {
+	if err := e.Client().RemoveTunnel(ctx, "pg"); err == nil {
 		t.Error("rm of a tunnel that is not there succeeded")
 	}
 }
@@ -573,7 +574,7 @@ func TestSecondAgentIsRefused(t *testing.T) {
 	e := newEnv(t, simcluster.Config{})
 	e.config()
 	e.start()
-	err := Run(t.Context(), Options{Paths: e.p, Version: "test", Logger: slog.New(slog.DiscardHandler)})
+	err := Run(t.Context(), Options{Paths: e.Paths, Version: "test", Logger: slog.New(slog.DiscardHandler)})
 	var running *AlreadyRunningError
 	if !errors.As(err, &running) || running.PID != os.Getpid() {
 		t.Fatalf("second agent: %v, want AlreadyRunningError with pid %d", err, os.Getpid())
@@ -585,12 +586,12 @@ func TestSecondAgentIsRefused(t *testing.T) {
 func TestSnapshotKeys(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
-	e.login()
+	e.Login()
 	item, _ := e.pgTunnel("pg")
 	e.config(item)
 	e.start()
-	e.awaitState("pg", state.TunnelReady)
-	raw, err := json.Marshal(e.snapshot())
+	e.AwaitState("pg", state.TunnelReady)
+	raw, err := json.Marshal(e.Snapshot())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -638,19 +639,19 @@ func TestSnapshotKeys(t *testing.T) {
 func TestLogHoldsNoSecret(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
-	e.login()
+	e.Login()
 	item, port := e.pgTunnel("pg")
 	e.config(item)
 	stop := e.start()
-	e.awaitState("pg", state.TunnelReady)
+	e.AwaitState("pg", state.TunnelReady)
 	e.serial(e.mustPG(port))
 	stop()
-	log := e.log.String()
+	log := e.Log.String()
 	if !strings.Contains(log, "cert minted") {
 		t.Fatal("the log does not tell of the mint: nothing was tested")
 	}
 	var secrets []string
-	err := filepath.WalkDir(e.home, func(path string, d os.DirEntry, err error) error {
+	err := filepath.WalkDir(e.Home, func(path string, d os.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
@@ -679,16 +680,16 @@ func TestHandWrittenTunnelWithoutPort(t *testing.T) {
 	// A cluster name of its own: the same name would give the same ports to
 	// another test that runs beside this one.
 	e := newEnv(t, simcluster.Config{Name: fmt.Sprintf("ports-%d.test", os.Getpid())})
-	e.login()
+	e.Login()
 	item := func(name string) string {
-		return fmt.Sprintf("name: %s, kind: db, cluster: %s, resource: pg, db_user: alice, db_name: app", name, e.sim.Name())
+		return fmt.Sprintf("name: %s, kind: db, cluster: %s, resource: pg, db_user: alice, db_name: app", name, e.Sim.Name())
 	}
 	e.config(item("one"), item("two"))
 	stop := e.start()
-	first := []string{e.awaitState("one", state.TunnelReady).Address, e.awaitState("two", state.TunnelReady).Address}
+	first := []string{e.AwaitState("one", state.TunnelReady).Address, e.AwaitState("two", state.TunnelReady).Address}
 	stop()
 	e.start()
-	again := []string{e.awaitState("one", state.TunnelReady).Address, e.awaitState("two", state.TunnelReady).Address}
+	again := []string{e.AwaitState("one", state.TunnelReady).Address, e.AwaitState("two", state.TunnelReady).Address}
 	if diff := cmp.Diff(first, again); diff != "" || first[0] == first[1] {
 		t.Errorf("addresses %v, and after a restart %v; want two, and the same", first, again)
 	}
@@ -697,25 +698,25 @@ func TestHandWrittenTunnelWithoutPort(t *testing.T) {
 func TestInsecureIsSaidAloud(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
-	e.login()
+	e.Login()
 	item, port := e.pgTunnel("pg")
 	e.config(item)
-	raw, err := os.ReadFile(e.p.Config)
+	raw, err := os.ReadFile(e.Paths.Config)
 	if err != nil {
 		t.Fatal(err)
 	}
-	text := strings.Replace(string(raw), fmt.Sprintf("ca_file: %q", e.caFile()), "insecure: true", 1)
-	if err := os.WriteFile(e.p.Config, []byte(text), 0o600); err != nil {
+	text := strings.Replace(string(raw), fmt.Sprintf("ca_file: %q", e.CAFile()), "insecure: true", 1)
+	if err := os.WriteFile(e.Paths.Config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	e.start()
-	e.awaitState("pg", state.TunnelReady)
+	e.AwaitState("pg", state.TunnelReady)
 	e.serial(e.mustPG(port))
-	s := e.snapshot()
+	s := e.Snapshot()
 	if len(s.Problems) != 1 || s.Problems[0].Code != state.CodeInsecureProxy {
 		t.Errorf("problems = %+v, want one %s", s.Problems, state.CodeInsecureProxy)
 	}
-	if !strings.Contains(e.log.String(), "INSECURE") {
+	if !strings.Contains(e.Log.String(), "INSECURE") {
 		t.Error("the log does not say that the proxy is not verified")
 	}
 }
@@ -725,14 +726,14 @@ func TestInsecureIsSaidAloud(t *testing.T) {
 func TestLeafThatJoinsAfterTheLogin(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
-	e.login()
+	e.Login()
 	e.config()
 	e.start()
-	if _, err := e.sim.AddLeaf("leaf.test", simcluster.Database{Name: "leafpg", Protocol: "postgres"}); err != nil {
+	if _, err := e.Sim.AddLeaf("leaf.test", simcluster.Database{Name: "leafpg", Protocol: "postgres"}); err != nil {
 		t.Fatal(err)
 	}
-	c := e.client()
-	e.await("the session", func(s state.Snapshot) bool { return len(s.Profiles) == 1 && s.Profiles[0].State == state.ProfileValid })
+	c := e.Client()
+	e.Await("the session", func(s state.Snapshot) bool { return len(s.Profiles) == 1 && s.Profiles[0].State == state.ProfileValid })
 	list, _, err := c.Resources(t.Context(), client.ResourceQuery{Kind: state.KindDB, Cluster: "leaf.test"})
 	if err != nil || len(list) != 1 {
 		t.Fatalf("resources of the leaf = %+v, %v", list, err)
@@ -743,7 +744,7 @@ func TestLeafThatJoinsAfterTheLogin(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e.awaitState("leaf", state.TunnelReady)
+	e.AwaitState("leaf", state.TunnelReady)
 	got, err := servedBy(t.Context(), e.mustPG(added.Port))
 	if err != nil || got["cluster"] != "leaf.test" {
 		t.Errorf("served as %v, %v; want by the leaf", got, err)
@@ -754,27 +755,27 @@ func TestLeafThatJoinsAfterTheLogin(t *testing.T) {
 // tunnel, the cause and the command that helps.
 func TestRefusedInTheClientsProtocol(t *testing.T) {
 	e := newEnv(t, simcluster.Config{})
-	e.login(simcluster.WithTTL(4 * time.Second))
+	e.Login(simcluster.WithTTL(4 * time.Second))
 	item, port := e.pgTunnel("prod-pg", "hold: 0s")
 	e.config(item)
 	e.start()
-	e.awaitState("prod-pg", state.TunnelReady) // the cluster has told the protocol
-	e.awaitState("prod-pg", state.TunnelWaitingForLogin)
+	e.AwaitState("prod-pg", state.TunnelReady) // the cluster has told the protocol
+	e.AwaitState("prod-pg", state.TunnelWaitingForLogin)
 	_, err := e.pg(t.Context(), port)
 	var told *pgconn.PgError
 	if !errors.As(err, &told) {
 		t.Fatalf("refused client got %v, want a Postgres error", err)
 	}
-	if told.Code != "57P03" || !strings.Contains(told.Message+told.Detail, "prod-pg") || !strings.Contains(told.Hint, "berth login "+e.sim.ProxyAddr()) {
+	if told.Code != "57P03" || !strings.Contains(told.Message+told.Detail, "prod-pg") || !strings.Contains(told.Hint, "berth login "+e.Sim.ProxyAddr()) {
 		t.Errorf("got %+v, want 57P03, the tunnel's name and the login command", told)
 	}
 
-	e.login()
-	e.awaitState("prod-pg", state.TunnelReady)
-	e.sim.Faults().Stop()
+	e.Login()
+	e.AwaitState("prod-pg", state.TunnelReady)
+	e.Sim.Faults().Stop()
 	begin := time.Now()
 	_, err = e.pg(t.Context(), port)
-	if !errors.As(err, &told) || !strings.Contains(told.Message+told.Detail, e.sim.ProxyAddr()) {
+	if !errors.As(err, &told) || !strings.Contains(told.Message+told.Detail, e.Sim.ProxyAddr()) {
 		t.Errorf("with the proxy gone the client got %v, want an error that names it", err)
 	}
 	if took := time.Since(begin); took > 8*time.Second {

@@ -10,6 +10,7 @@ import (
 
 	"berth/agent/state"
 	"berth/internal/simcluster"
+	"berth/internal/simworld"
 )
 
 // TestRedisIsTheDefaultUser: a role that allows nothing but Redis' own default
@@ -20,11 +21,11 @@ func TestRedisIsTheDefaultUser(t *testing.T) {
 		Roles:     []simcluster.Role{{Name: "access", DBUsers: []string{"default"}}},
 		Databases: []simcluster.Database{{Name: "kv", Protocol: "redis"}},
 	})
-	e.login()
-	port := freePort(t)
-	e.config(fmt.Sprintf("name: kv, kind: db, cluster: %s, resource: kv, port: %d", e.sim.Name(), port))
+	e.Login()
+	port := simworld.FreePort(t)
+	e.config(fmt.Sprintf("name: kv, kind: db, cluster: %s, resource: kv, port: %d", e.Sim.Name(), port))
 	e.start()
-	e.awaitState("kv", state.TunnelReady)
+	e.AwaitState("kv", state.TunnelReady)
 	c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 	if err != nil {
 		t.Fatal(err)

@@ -17,6 +17,7 @@ import (
 
 	"berth/agent/state"
 	"berth/internal/simcluster"
+	"berth/internal/simworld"
 	"berth/internal/testneeds"
 )
 
@@ -48,17 +49,17 @@ func TestNoTunnelServesAnotherUser(t *testing.T) {
 	t.Parallel()
 	testneeds.Root(t, "it is another user for a moment")
 	e := newKubeEnv(t, simcluster.Config{})
-	e.login()
+	e.Login()
 	pg, pgPort := e.pgTunnel("pg")
 	viaTSH, tshPort := e.pgTunnel("pg-tsh", "engine: tsh")
-	shared, own, ownTSH := freePort(t), freePort(t), freePort(t)
+	shared, own, ownTSH := simworld.FreePort(t), simworld.FreePort(t), simworld.FreePort(t)
 	e.kubeConfig(shared, pg, viaTSH, e.kubeTunnel("shared", "prod"),
 		e.kubeTunnel("own", "dev", fmt.Sprintf("port: %d", own)),
 		e.kubeTunnel("own-tsh", "prod", "engine: tsh", fmt.Sprintf("port: %d", ownTSH)))
 	e.useFakeTSH()
 	e.start()
 	for _, name := range []string{"pg", "pg-tsh", "shared", "own", "own-tsh"} {
-		e.awaitState(name, state.TunnelReady)
+		e.AwaitState(name, state.TunnelReady)
 	}
 	for _, tt := range []struct {
 		name string
@@ -89,7 +90,7 @@ func TestNoTunnelServesAnotherUser(t *testing.T) {
 			t.Errorf("%s answers its own user %d %s", name, code, body)
 		}
 	}
-	s := e.await("whom the databases turned away", func(s state.Snapshot) bool {
+	s := e.Await("whom the databases turned away", func(s state.Snapshot) bool {
 		return s.Tunnels[0].ForeignAt != nil && s.Tunnels[1].ForeignAt != nil
 	})
 	for _, tun := range s.Tunnels {
@@ -142,13 +143,13 @@ func TestOtherUsersAreTurnedAway(t *testing.T) {
 	testneeds.Root(t, "it is another user for a moment")
 	testneeds.Program(t, "bash") // for its /dev/tcp
 	e := newEnv(t, simcluster.Config{})
-	e.login()
+	e.Login()
 	guarded, port := e.pgTunnel("pg")
 	open, openPort := e.pgTunnel("open", "guard: off")
 	e.config(guarded, open)
 	e.start()
-	e.awaitState("pg", state.TunnelReady)
-	e.awaitState("open", state.TunnelReady)
+	e.AwaitState("pg", state.TunnelReady)
+	e.AwaitState("open", state.TunnelReady)
 	// It asks whether the server speaks TLS: one byte answers.
 	knock := func(port int) string {
 		cmd := exec.CommandContext(t.Context(), "bash", "-c",
@@ -164,7 +165,7 @@ func TestOtherUsersAreTurnedAway(t *testing.T) {
 	if got := knock(openPort); got == "" {
 		t.Error("with the guard off another user was not answered")
 	}
-	s := e.await("who it was", func(s state.Snapshot) bool { return s.Tunnels[0].ForeignAt != nil && len(s.Notices) == 1 })
+	s := e.Await("who it was", func(s state.Snapshot) bool { return s.Tunnels[0].ForeignAt != nil && len(s.Notices) == 1 })
 	if tun := s.Tunnels[0]; tun.Guard != state.GuardOn || !strings.Contains(tun.ForeignUser, "uid 65534") || tun.LastErrorAt != nil || tun.Problem != nil {
 		t.Errorf("the guarded tunnel is %+v", tun)
 	}
@@ -174,7 +175,7 @@ func TestOtherUsersAreTurnedAway(t *testing.T) {
 	if n := s.Notices[0]; n.Kind != state.NoticeForeign {
 		t.Errorf("got %+v", n)
 	}
-	events, err := e.client().TunnelHistory(t.Context(), "pg")
+	events, err := e.Client().TunnelHistory(t.Context(), "pg")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,6 +12,7 @@ import (
 	"berth/agent/state"
 	"berth/internal/simcluster"
 	"berth/internal/simcluster/kubectltest"
+	"berth/internal/simworld"
 	"berth/internal/testneeds"
 	"berth/internal/testwait"
 	"berth/proxies/kube/kubeconfig"
@@ -33,10 +34,10 @@ func TestKubeExecWhileTheCertEnds(t *testing.T) {
 func testKubeExecWhileTheCertEnds(t *testing.T, cut bool) {
 	const ttl = 15 * time.Second
 	e := newKubeEnv(t, simcluster.Config{DisconnectExpiredCert: cut})
-	e.login(simcluster.WithTTL(ttl))
-	e.kubeConfig(freePort(t), e.kubeTunnel("prod", "prod", "hold: 0s"))
+	e.Login(simcluster.WithTTL(ttl))
+	e.kubeConfig(simworld.FreePort(t), e.kubeTunnel("prod", "prod", "hold: 0s"))
 	e.start()
-	ends := e.awaitState("prod", state.TunnelReady).CertValidUntil
+	ends := e.AwaitState("prod", state.TunnelReady).CertValidUntil
 	if ends == nil {
 		t.Fatal("the tunnel has no cert")
 	}
@@ -63,12 +64,12 @@ func testKubeExecWhileTheCertEnds(t *testing.T, cut bool) {
 		}
 		p.Await(t, "finished")
 	}
-	e.awaitState("prod", state.TunnelWaitingForLogin)
+	e.AwaitState("prod", state.TunnelWaitingForLogin)
 	if r := k.Run(t, context, "exec", "web-0", "--", "true"); r.Code == 0 || !strings.Contains(r.Err, "berth login") {
 		t.Errorf("after the end: %+v", r)
 	}
-	e.login()
-	e.awaitState("prod", state.TunnelReady)
+	e.Login()
+	e.AwaitState("prod", state.TunnelReady)
 	if out := k.Must(t, context, "exec", "web-0", "--", "echo", "again"); strings.TrimSpace(out) != "again" {
 		t.Errorf("after a login: %q", out)
 	}
@@ -80,12 +81,12 @@ func TestKubectlFromXargs(t *testing.T) {
 	t.Parallel()
 	testneeds.Unix(t, "there is no xargs on Windows")
 	e := newKubeEnv(t, simcluster.Config{})
-	e.login()
-	e.kubeConfig(freePort(t), e.kubeTunnel("prod", "prod"))
-	ran := filepath.Join(e.dir, "tsh-was-run")
+	e.Login()
+	e.kubeConfig(simworld.FreePort(t), e.kubeTunnel("prod", "prod"))
+	ran := filepath.Join(e.Dir, "tsh-was-run")
 	e.useTSH("#!/bin/sh\necho \"$@\" >>'" + ran + "'\nexit 1\n")
 	e.start()
-	e.awaitState("prod", state.TunnelReady)
+	e.AwaitState("prod", state.TunnelReady)
 	k := kubectltest.New(t, e.kubeconfig())
 	k.Must(t, "--context="+kubeconfig.ContextName("prod"), "get", "pods") // it keeps what the cluster has
 	cmd := exec.CommandContext(t.Context(), "xargs", "-P", "40", "-n", "1", k.Path, "--context="+kubeconfig.ContextName("prod"), "get", "pods", "-o", "name")
@@ -98,7 +99,7 @@ func TestKubectlFromXargs(t *testing.T) {
 	if said, err := os.ReadFile(ran); err == nil {
 		t.Errorf("tsh was run: %s", said)
 	}
-	if n := e.sim.Counters().Mints["kube/prod"]; n != 1 {
+	if n := e.Sim.Counters().Mints["kube/prod"]; n != 1 {
 		t.Errorf("%d certs for 41 runs", n)
 	}
 }
@@ -110,11 +111,11 @@ func (e *env) useTSH(script string) {
 	if err := os.WriteFile(path, []byte(script), 0o700); err != nil {
 		e.t.Fatal(err)
 	}
-	raw, err := os.ReadFile(e.p.Config)
+	raw, err := os.ReadFile(e.Paths.Config)
 	if err != nil {
 		e.t.Fatal(err)
 	}
-	if err := os.WriteFile(e.p.Config, append(raw, "tsh: {path: "+strconv.Quote(path)+"}\n"...), 0o600); err != nil {
+	if err := os.WriteFile(e.Paths.Config, append(raw, "tsh: {path: "+strconv.Quote(path)+"}\n"...), 0o600); err != nil {
 		e.t.Fatal(err)
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"berth/internal/simcluster"
 	"berth/internal/simcluster/kubectltest"
 	"berth/internal/simcluster/simkube"
+	"berth/internal/simworld"
 	"berth/internal/testwait"
 	"berth/proxies/kube/kubeconfig"
 )
@@ -26,10 +27,10 @@ import (
 func TestKubectlAcrossARenewal(t *testing.T) {
 	t.Parallel()
 	e := newKubeEnv(t, simcluster.Config{})
-	e.login()
-	e.kubeConfig(freePort(t), e.kubeTunnel("prod", "prod"))
+	e.Login()
+	e.kubeConfig(simworld.FreePort(t), e.kubeTunnel("prod", "prod"))
 	e.start()
-	e.awaitState("prod", state.TunnelReady)
+	e.AwaitState("prod", state.TunnelReady)
 	k := kubectltest.New(t, e.kubeconfig())
 	for name, k := range k.Transports() {
 		t.Run(name, func(t *testing.T) { e.acrossARenewal(t, name, k) })
@@ -61,12 +62,12 @@ func (e *env) acrossARenewal(t *testing.T, name string, k *kubectltest.Kubectl) 
 	}
 	k.Must(t, context, "cp", from, simkube.PodWeb+":/tmp/"+name)
 
-	mints := e.sim.Counters().Mints["kube/prod"]
-	e.login()
-	testwait.Eventually(t, "the renewed session has its own cert", func() bool { return e.sim.Counters().Mints["kube/prod"] > mints })
-	e.awaitState("prod", state.TunnelReady)
+	mints := e.Sim.Counters().Mints["kube/prod"]
+	e.Login()
+	testwait.Eventually(t, "the renewed session has its own cert", func() bool { return e.Sim.Counters().Mints["kube/prod"] > mints })
+	e.AwaitState("prod", state.TunnelReady)
 
-	e.sim.Root().Simkube("prod").AddPod("default", "late-"+name, nil)
+	e.Sim.Root().Simkube("prod").AddPod("default", "late-"+name, nil)
 	w.Await(t, "late-"+name)
 	for what, p := range map[string]*kubectltest.Process{"logs": logs, "attach": attached} {
 		lines := strings.Count(p.Output(), "still here")

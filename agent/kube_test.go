@@ -25,6 +25,7 @@ import (
 	"berth/agent/tunnel"
 	"berth/internal/simcluster"
 	"berth/internal/simcluster/kubectltest"
+	"berth/internal/simworld"
 	"berth/internal/testneeds"
 	"berth/proxies/kube/kubeconfig"
 )
@@ -41,21 +42,21 @@ func newKubeEnv(t *testing.T, cfg simcluster.Config) *env {
 func (e *env) kubeConfig(port int, items ...string) {
 	e.t.Helper()
 	e.config(items...)
-	raw, err := os.ReadFile(e.p.Config)
+	raw, err := os.ReadFile(e.Paths.Config)
 	if err != nil {
 		e.t.Fatal(err)
 	}
 	raw = fmt.Appendf(raw, "kube: {port: %d}\n", port)
-	if err := os.WriteFile(e.p.Config, raw, 0o600); err != nil {
+	if err := os.WriteFile(e.Paths.Config, raw, 0o600); err != nil {
 		e.t.Fatal(err)
 	}
 }
 
 func (e *env) kubeTunnel(name, resource string, more ...string) string {
-	return strings.Join(append([]string{"name: " + name, "kind: kube", "cluster: " + e.sim.Name(), "resource: " + resource}, more...), ", ")
+	return strings.Join(append([]string{"name: " + name, "kind: kube", "cluster: " + e.Sim.Name(), "resource: " + resource}, more...), ", ")
 }
 
-func (e *env) kubeconfig() string { return kubeconfig.Path(e.p.StateDir) }
+func (e *env) kubeconfig() string { return kubeconfig.Path(e.Paths.StateDir) }
 
 // kube is a client made from berth's kubeconfig as Kubernetes' own are.
 func (e *env) kube(tunnel string) (get func(path string) (int, string), base string) {
@@ -96,14 +97,14 @@ const podsPath = "/api/v1/namespaces/default/pods"
 func TestKubeTunnels(t *testing.T) {
 	t.Parallel()
 	e := newKubeEnv(t, simcluster.Config{})
-	shared, own := freePort(t), freePort(t)
+	shared, own := simworld.FreePort(t), simworld.FreePort(t)
 	e.kubeConfig(shared, e.kubeTunnel("prod", "prod"), e.kubeTunnel("Dev.1", "dev"), e.kubeTunnel("own", "prod", fmt.Sprintf("port: %d", own), "hold: 0s"))
 	stop := e.start()
 	before, err := os.ReadFile(e.kubeconfig())
 	if err != nil {
 		t.Fatalf("there is no kubeconfig before the login: %v", err)
 	}
-	waiting := e.awaitState("own", state.TunnelWaitingForLogin)
+	waiting := e.AwaitState("own", state.TunnelWaitingForLogin)
 	if want := fmt.Sprintf("127.0.0.1:%d", own); waiting.Address != want || waiting.Kind != state.KindKube {
 		t.Errorf("the tunnel is %+v", waiting)
 	}
@@ -123,16 +124,16 @@ func TestKubeTunnels(t *testing.T) {
 		code, body := getProd(podsPath)
 		held <- fmt.Sprint(code, body)
 	}()
-	e.await("a request to wait", func(s state.Snapshot) bool { return s.Tunnels[0].Waiting == 1 })
-	e.login()
+	e.Await("a request to wait", func(s state.Snapshot) bool { return s.Tunnels[0].Waiting == 1 })
+	e.Login()
 	if got := <-held; !strings.HasPrefix(got, "200") || !strings.Contains(got, "web-0") {
 		t.Errorf("the held request got %s", got)
 	}
-	ready := e.awaitState("Dev.1", state.TunnelReady)
+	ready := e.AwaitState("Dev.1", state.TunnelReady)
 	if ready.Address != fmt.Sprintf("127.0.0.1:%d", shared) || ready.Engine != state.EngineNative || ready.CertValidUntil == nil {
 		t.Errorf("the tunnel is %+v", ready)
 	}
-	e.sim.Root().Simkube("dev").AddPod("default", "only-in-dev", nil)
+	e.Sim.Root().Simkube("dev").AddPod("default", "only-in-dev", nil)
 	getDev, _ := e.kube("Dev.1")
 	if code, body := getDev(podsPath + "/only-in-dev"); code != 200 {
 		t.Errorf("dev says %d %s", code, body)
@@ -142,7 +143,7 @@ func TestKubeTunnels(t *testing.T) {
 	}
 
 	// Stopped, it says so; the others go on.
-	c := e.client()
+	c := e.Client()
 	if err := c.StopTunnel(t.Context(), "prod"); err != nil {
 		t.Fatal(err)
 	}
@@ -155,14 +156,14 @@ func TestKubeTunnels(t *testing.T) {
 	if err := c.StartTunnel(t.Context(), "prod"); err != nil {
 		t.Fatal(err)
 	}
-	e.awaitState("prod", state.TunnelReady)
+	e.AwaitState("prod", state.TunnelReady)
 	if err := c.RestartTunnel(t.Context(), "prod"); err != nil {
 		t.Fatal(err)
 	}
 	if code, body := getProd(podsPath); code != 200 {
 		t.Errorf("restarted it says %d %s", code, body)
 	}
-	if n := e.sim.Counters().Mints["kube/prod"]; n != 2 { // own shares the first
+	if n := e.Sim.Counters().Mints["kube/prod"]; n != 2 { // own shares the first
 		t.Errorf("%d certs for prod", n)
 	}
 	stop()
@@ -171,7 +172,7 @@ func TestKubeTunnels(t *testing.T) {
 	if err != nil || string(after) != string(before) {
 		t.Errorf("after a restart the kubeconfig is another one: %v", err)
 	}
-	e.awaitState("prod", state.TunnelReady)
+	e.AwaitState("prod", state.TunnelReady)
 	if code, body := getProd(podsPath); code != 200 {
 		t.Errorf("the same client after the agent's restart: %d %s", code, body)
 	}
@@ -182,29 +183,29 @@ func TestKubeTunnels(t *testing.T) {
 func TestKubeConfigChanges(t *testing.T) {
 	t.Parallel()
 	e := newKubeEnv(t, simcluster.Config{})
-	e.login()
+	e.Login()
 	e.config()
 	e.start()
 	if _, err := os.Stat(e.kubeconfig()); err == nil {
 		t.Error("a kubeconfig although there is no tunnel")
 	}
-	c := e.client()
-	one := freePort(t)
+	c := e.Client()
+	one := simworld.FreePort(t)
 	e.kubeConfig(one, e.kubeTunnel("prod", "prod"))
 	if err := c.ReloadConfig(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	e.awaitState("prod", state.TunnelReady)
+	e.AwaitState("prod", state.TunnelReady)
 	get, base := e.kube("prod")
 	if code, body := get(podsPath); code != 200 || base != fmt.Sprintf("https://127.0.0.1:%d/prod", one) {
 		t.Errorf("at %s: %d %s", base, code, body)
 	}
-	two := freePort(t)
+	two := simworld.FreePort(t)
 	e.kubeConfig(two, e.kubeTunnel("prod", "prod", "as: jane", "as_groups: [dev]"), e.kubeTunnel("other", "dev"))
 	if err := c.ReloadConfig(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	e.awaitState("prod", state.TunnelReady)
+	e.AwaitState("prod", state.TunnelReady)
 	if get, base = e.kube("prod"); base != fmt.Sprintf("https://127.0.0.1:%d/prod", two) {
 		t.Errorf("prod is at %s", base)
 	}
@@ -224,10 +225,10 @@ func TestKubeConfigChanges(t *testing.T) {
 func TestKubeProblems(t *testing.T) {
 	t.Parallel()
 	e := newKubeEnv(t, simcluster.Config{Roles: []simcluster.Role{{Name: "access", KubeUsers: []string{"dev-user", "ops-user"}, KubeGroups: []string{"dev"}}}})
-	e.login()
-	e.kubeConfig(freePort(t), e.kubeTunnel("typo", "prdo"), e.kubeTunnel("several", "prod"), e.kubeTunnel("one", "prod", "as: ops-user"))
+	e.Login()
+	e.kubeConfig(simworld.FreePort(t), e.kubeTunnel("typo", "prdo"), e.kubeTunnel("several", "prod"), e.kubeTunnel("one", "prod", "as: ops-user"))
 	e.start()
-	typo := e.awaitState("typo", state.TunnelError)
+	typo := e.AwaitState("typo", state.TunnelError)
 	if typo.Problem == nil || typo.Problem.Code != state.CodeUnknownResource || !strings.Contains(typo.Problem.Action, "berth resources kube") {
 		t.Errorf("problem is %+v", typo.Problem)
 	}
@@ -235,7 +236,7 @@ func TestKubeProblems(t *testing.T) {
 	if code, body := get(podsPath); code != 503 || !strings.Contains(body, "lists no Kubernetes cluster") {
 		t.Errorf("it says %d %s", code, body)
 	}
-	e.awaitState("several", state.TunnelReady)
+	e.AwaitState("several", state.TunnelReady)
 	get, _ = e.kube("several")
 	if code, body := get(podsPath); code != 403 || !strings.Contains(body, "as: in the config of tunnel several") {
 		t.Errorf("several users: %d %s", code, body)
@@ -252,12 +253,12 @@ func TestKubeProblems(t *testing.T) {
 func TestKubectl(t *testing.T) {
 	t.Parallel()
 	e := newKubeEnv(t, simcluster.Config{})
-	e.login()
-	e.kubeConfig(freePort(t), e.kubeTunnel("prod", "prod"))
+	e.Login()
+	e.kubeConfig(simworld.FreePort(t), e.kubeTunnel("prod", "prod"))
 	e.start()
-	e.awaitState("prod", state.TunnelReady)
+	e.AwaitState("prod", state.TunnelReady)
 	k := kubectltest.New(t, e.kubeconfig())
-	e.sim.Root().Simkube("prod").AddLogPod("default", "chatty", 4<<20)
+	e.Sim.Root().Simkube("prod").AddLogPod("default", "chatty", 4<<20)
 	context := "--context=" + kubeconfig.ContextName("prod")
 	mine := filepath.Join(t.TempDir(), "config")
 	if err := os.WriteFile(mine, []byte("apiVersion: v1\nkind: Config\ncurrent-context: minikube\n"), 0o600); err != nil {
@@ -277,7 +278,7 @@ func TestKubectl(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if n := e.sim.Counters().Mints["kube/prod"]; n != 1 {
+	if n := e.Sim.Counters().Mints["kube/prod"]; n != 1 {
 		t.Errorf("%d certs for 41 runs", n)
 	}
 	for name, k := range k.Transports() {
@@ -288,7 +289,7 @@ func TestKubectl(t *testing.T) {
 			if r := k.Run(t, context, "logs", "chatty"); len(r.Out) != 4<<20 {
 				t.Errorf("logs: %d bytes, %s", len(r.Out), r.Err)
 			}
-			e.login() // a new session, and with it a new certificate
+			e.Login() // a new session, and with it a new certificate
 			time.Sleep(time.Second)
 			if r := k.Run(t, context, "exec", "web-0", "--", "echo", "again"); strings.TrimSpace(r.Out) != "again" {
 				t.Errorf("exec after a login: %q %s", r.Out, r.Err)
@@ -305,34 +306,34 @@ func TestKubectl(t *testing.T) {
 func TestKubectlIsToldWhy(t *testing.T) {
 	t.Parallel()
 	e := newKubeEnv(t, simcluster.Config{})
-	e.kubeConfig(freePort(t), e.kubeTunnel("prod", "prod", "hold: 0s"))
-	e.login()
+	e.kubeConfig(simworld.FreePort(t), e.kubeTunnel("prod", "prod", "hold: 0s"))
+	e.Login()
 	stop := e.start()
-	e.awaitState("prod", state.TunnelReady)
+	e.AwaitState("prod", state.TunnelReady)
 	k := kubectltest.New(t, e.kubeconfig())
 	context := "--context=" + kubeconfig.ContextName("prod")
 	commands := [][]string{{"get", "pods"}, {"exec", "web-0", "--", "true"}, {"logs", "web-0"}, {"get", "--raw", podsPath}}
 	for _, cached := range []bool{false, true} {
 		if cached { // kubectl remembers what a cluster has
-			e.login()
+			e.Login()
 			e.start()
-			e.awaitState("prod", state.TunnelReady)
+			e.AwaitState("prod", state.TunnelReady)
 			k.Must(t, context, "get", "pods")
-			if err := os.RemoveAll(e.home); err != nil {
+			if err := os.RemoveAll(e.Home); err != nil {
 				t.Fatal(err)
 			}
 		} else {
 			stop()
-			if err := os.RemoveAll(e.home); err != nil {
+			if err := os.RemoveAll(e.Home); err != nil {
 				t.Fatal(err)
 			}
 			stop = e.start()
 		}
-		e.awaitState("prod", state.TunnelWaitingForLogin)
+		e.AwaitState("prod", state.TunnelWaitingForLogin)
 		for _, args := range commands {
 			r := k.Run(t, append([]string{context}, args...)...)
 			last := r.Err[strings.LastIndex(strings.TrimSpace(r.Err), "\n")+1:]
-			if r.Code == 0 || !strings.Contains(last, "tunnel prod") || !strings.Contains(last, "berth login "+e.sim.ProxyAddr()) {
+			if r.Code == 0 || !strings.Contains(last, "tunnel prod") || !strings.Contains(last, "berth login "+e.Sim.ProxyAddr()) {
 				t.Errorf("kubectl %v (cached: %v) ends with %d and says %s", args, cached, r.Code, r.Err)
 			}
 		}
@@ -345,11 +346,11 @@ func TestKubectlIsToldWhy(t *testing.T) {
 func TestKubeResources(t *testing.T) {
 	t.Parallel()
 	e := newKubeEnv(t, simcluster.Config{})
-	e.login()
+	e.Login()
 	e.config()
 	e.start()
-	e.await("the login to be seen", func(s state.Snapshot) bool { return len(s.Profiles) == 1 && s.Profiles[0].State == state.ProfileValid })
-	c := e.client()
+	e.Await("the login to be seen", func(s state.Snapshot) bool { return len(s.Profiles) == 1 && s.Profiles[0].State == state.ProfileValid })
+	c := e.Client()
 	added, err := c.AddTunnel(t.Context(), state.TunnelSpec{Name: "prod", Kind: state.KindKube, Resource: "prod", As: "jane", AsGroups: []string{"dev"}})
 	if err != nil || added.Port != 0 {
 		t.Fatalf("added %+v, %v", added, err)
@@ -371,11 +372,11 @@ func TestKubeResources(t *testing.T) {
 func TestKubePortIsWritten(t *testing.T) {
 	t.Parallel()
 	e := newKubeEnv(t, simcluster.Config{})
-	e.login()
+	e.Login()
 	e.config()
 	e.start()
-	e.await("the login to be seen", func(s state.Snapshot) bool { return len(s.Profiles) == 1 && s.Profiles[0].State == state.ProfileValid })
-	c := e.client()
+	e.Await("the login to be seen", func(s state.Snapshot) bool { return len(s.Profiles) == 1 && s.Profiles[0].State == state.ProfileValid })
+	c := e.Client()
 	add := func(spec state.TunnelSpec) {
 		t.Helper()
 		if _, err := c.AddTunnel(t.Context(), spec); err != nil {
@@ -384,19 +385,19 @@ func TestKubePortIsWritten(t *testing.T) {
 	}
 	port := func() int {
 		t.Helper()
-		cfg, err := config.Load(e.p.Config)
+		cfg, err := config.Load(e.Paths.Config)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return cfg.Kube.Port
 	}
-	add(state.TunnelSpec{Name: "own", Kind: state.KindKube, Resource: "dev", Port: freePort(t)})
+	add(state.TunnelSpec{Name: "own", Kind: state.KindKube, Resource: "dev", Port: simworld.FreePort(t)})
 	if got := port(); got != 0 {
 		t.Errorf("a tunnel with a port of its own made the shared one %d", got)
 	}
 	add(state.TunnelSpec{Name: "prod", Kind: state.KindKube, Resource: "prod"})
 	shared := port()
-	if ready := e.awaitState("prod", state.TunnelReady); shared == 0 || ready.Address != fmt.Sprintf("127.0.0.1:%d", shared) {
+	if ready := e.AwaitState("prod", state.TunnelReady); shared == 0 || ready.Address != fmt.Sprintf("127.0.0.1:%d", shared) {
 		t.Errorf("the config says %d, and the tunnel is at %s", shared, ready.Address)
 	}
 	add(state.TunnelSpec{Name: "dev", Kind: state.KindKube, Resource: "dev"})
@@ -452,12 +453,12 @@ func TestKubeCredentials(t *testing.T) {
 	e := newKubeEnv(t, simcluster.Config{})
 	e.config()
 	e.start()
-	c := e.client()
-	if _, err := c.KubeCredentials(t.Context(), e.sim.Name(), "prod"); err == nil {
+	c := e.Client()
+	if _, err := c.KubeCredentials(t.Context(), e.Sim.Name(), "prod"); err == nil {
 		t.Errorf("logged out: %v", err)
 	}
-	e.login()
-	e.await("the login to be seen", func(s state.Snapshot) bool { return len(s.Profiles) == 1 && s.Profiles[0].State == state.ProfileValid })
+	e.Login()
+	e.Await("the login to be seen", func(s state.Snapshot) bool { return len(s.Profiles) == 1 && s.Profiles[0].State == state.ProfileValid })
 	k, err := c.KubeCredentials(t.Context(), "", "prod")
 	if err != nil {
 		t.Fatal(err)
@@ -481,7 +482,7 @@ func TestKubeCredentials(t *testing.T) {
 		t.Errorf("with the credential: %s", resp.Status)
 	}
 	began := time.Now()
-	if again, err := c.KubeCredentials(t.Context(), e.sim.Name(), "prod"); err != nil || string(again.Cert) != string(k.Cert) {
+	if again, err := c.KubeCredentials(t.Context(), e.Sim.Name(), "prod"); err != nil || string(again.Cert) != string(k.Cert) {
 		t.Errorf("the second time it is another one: %v", err)
 	}
 	if took := time.Since(began); took > 50*time.Millisecond {
@@ -490,7 +491,7 @@ func TestKubeCredentials(t *testing.T) {
 	if _, err := c.KubeCredentials(t.Context(), "", "nope"); err == nil || !strings.Contains(err.Error(), "lists no Kubernetes cluster") {
 		t.Errorf("a cluster that is not there: %v", err)
 	}
-	if strings.Contains(e.log.String(), "PRIVATE KEY") || strings.Contains(fmt.Sprintf("%v %+v %#v", k, k, k), "PRIVATE") {
+	if strings.Contains(e.Log.String(), "PRIVATE KEY") || strings.Contains(fmt.Sprintf("%v %+v %#v", k, k, k), "PRIVATE") {
 		t.Error("the key is in the log")
 	}
 }
@@ -500,15 +501,15 @@ func TestKubeCredentials(t *testing.T) {
 func TestKubeThroughTSH(t *testing.T) {
 	t.Parallel()
 	e := newKubeEnv(t, simcluster.Config{})
-	e.login()
-	e.kubeConfig(freePort(t), e.kubeTunnel("prod", "prod", "engine: tsh", "hold: 0s"))
+	e.Login()
+	e.kubeConfig(simworld.FreePort(t), e.kubeTunnel("prod", "prod", "engine: tsh", "hold: 0s"))
 	e.useFakeTSH()
 	e.start()
 	before, err := os.ReadFile(e.kubeconfig())
 	if err != nil {
 		t.Fatal(err)
 	}
-	ready := e.awaitState("prod", state.TunnelReady)
+	ready := e.AwaitState("prod", state.TunnelReady)
 	if ready.Engine != state.EngineTSH || ready.EngineReason != "engine: tsh in the config" {
 		t.Errorf("the tunnel is %+v", ready)
 	}
@@ -520,17 +521,17 @@ func TestKubeThroughTSH(t *testing.T) {
 	if out := k.Must(t, "--context="+kubeconfig.ContextName("prod"), "exec", "web-0", "--", "echo", "hello"); strings.TrimSpace(out) != "hello" {
 		t.Errorf("exec says %q", out)
 	}
-	e.login() // tsh is started anew with the new session
+	e.Login() // tsh is started anew with the new session
 	for range 3 {
 		time.Sleep(300 * time.Millisecond)
 		if code, body := get(podsPath); code != 200 {
 			t.Errorf("after a login: %d %s", code, body)
 		}
 	}
-	if err := os.RemoveAll(e.home); err != nil {
+	if err := os.RemoveAll(e.Home); err != nil {
 		t.Fatal(err)
 	}
-	e.awaitState("prod", state.TunnelWaitingForLogin)
+	e.AwaitState("prod", state.TunnelWaitingForLogin)
 	if code, body := get(podsPath); code != 401 || !strings.Contains(body, "berth login") {
 		t.Errorf("logged out: %d %s", code, body)
 	}
@@ -544,11 +545,11 @@ func (e *env) useFakeTSH() {
 	e.t.Helper()
 	path := filepath.Join(e.t.TempDir(), "tsh")
 	testneeds.Here(e.t, "symbolic links", os.Symlink(os.Args[0], path))
-	raw, err := os.ReadFile(e.p.Config)
+	raw, err := os.ReadFile(e.Paths.Config)
 	if err != nil {
 		e.t.Fatal(err)
 	}
-	if err := os.WriteFile(e.p.Config, fmt.Appendf(raw, "tsh: {path: %q}\n", path), 0o600); err != nil {
+	if err := os.WriteFile(e.Paths.Config, fmt.Appendf(raw, "tsh: {path: %q}\n", path), 0o600); err != nil {
 		e.t.Fatal(err)
 	}
 }

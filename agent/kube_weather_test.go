@@ -22,6 +22,7 @@ import (
 	"berth/internal/simcluster"
 	"berth/internal/simcluster/kubectltest"
 	"berth/internal/simcluster/simkube"
+	"berth/internal/simworld"
 	"berth/internal/testwait"
 	"berth/proxies/kube/kubeconfig"
 )
@@ -78,25 +79,25 @@ func (e *env) informers(tunnel string, n int) (seen func(pod string) int) {
 func TestKubeProxyRestart(t *testing.T) {
 	t.Parallel()
 	e := newKubeEnv(t, simcluster.Config{})
-	e.login()
-	e.kubeConfig(freePort(t), e.kubeTunnel("prod", "prod"))
+	e.Login()
+	e.kubeConfig(simworld.FreePort(t), e.kubeTunnel("prod", "prod"))
 	e.start()
-	e.awaitState("prod", state.TunnelReady)
+	e.AwaitState("prod", state.TunnelReady)
 	const n = 50
 	seen := e.informers("prod", n)
 	testwait.Eventually(t, "all informers know what there is", func() bool { return seen("web-0") == n })
-	prod := e.sim.Root().Simkube("prod")
+	prod := e.Sim.Root().Simkube("prod")
 
-	e.login() // under open watches
+	e.Login() // under open watches
 	prod.AddPod("default", "after-login", nil)
 	testwait.Eventually(t, "all informers saw what came after a login", func() bool { return seen("after-login") == n })
 
-	if err := e.sim.Faults().Restart(t.Context(), 500*time.Millisecond); err != nil {
+	if err := e.Sim.Faults().Restart(t.Context(), 500*time.Millisecond); err != nil {
 		t.Fatal(err)
 	}
 	prod.AddPod("default", "after-restart", nil)
 	testwait.Eventually(t, "all informers saw what came after a restart", func() bool { return seen("after-restart") == n })
-	if got := e.awaitState("prod", state.TunnelReady); got.Connections > 2*n {
+	if got := e.AwaitState("prod", state.TunnelReady); got.Connections > 2*n {
 		t.Errorf("%d requests are open for %d informers", got.Connections, n)
 	}
 }
@@ -106,10 +107,10 @@ func TestKubeProxyRestart(t *testing.T) {
 func TestKubeStreamsOutliveTheSession(t *testing.T) {
 	t.Parallel()
 	e := newKubeEnv(t, simcluster.Config{})
-	e.login(simcluster.WithTTL(20 * time.Second))
-	e.kubeConfig(freePort(t), e.kubeTunnel("prod", "prod", "hold: 0s"))
+	e.Login(simcluster.WithTTL(20 * time.Second))
+	e.kubeConfig(simworld.FreePort(t), e.kubeTunnel("prod", "prod", "hold: 0s"))
 	e.start()
-	e.awaitState("prod", state.TunnelReady)
+	e.AwaitState("prod", state.TunnelReady)
 	k := kubectltest.New(t, e.kubeconfig())
 	args := "--context=" + kubeconfig.ContextName("prod")
 	w := k.Start(t, args, "get", "pods", "-w", "--output-watch-events")
@@ -125,11 +126,11 @@ func TestKubeStreamsOutliveTheSession(t *testing.T) {
 	var ended atomic.Bool
 	testwait.Eventually(t, "the session has ended", func() bool {
 		if !ended.Load() {
-			ended.Store(e.snapshot().Tunnels[0].State == state.TunnelWaitingForLogin)
+			ended.Store(e.Snapshot().Tunnels[0].State == state.TunnelWaitingForLogin)
 		}
 		return ended.Load()
 	})
-	e.sim.Root().Simkube("prod").AddPod("default", "late", nil)
+	e.Sim.Root().Simkube("prod").AddPod("default", "late", nil)
 	w.Await(t, "late")
 	lines := strings.Count(logs.Output(), "\n")
 	logs.Await(t, fmt.Sprintf("still here, %d", lines+2))

@@ -19,6 +19,7 @@ import (
 	"berth/internal/dbustest"
 	"berth/internal/paths"
 	"berth/internal/simcluster"
+	"berth/internal/simworld"
 )
 
 // childEnvironment is what an agent without a BERTH_HOME sees, with a bus of its
@@ -26,17 +27,17 @@ import (
 func (e *env) childEnvironment(bus *dbustest.Bus) []string {
 	e.t.Helper()
 	vars := map[string]string{
-		"HOME": e.dir, "XDG_CONFIG_HOME": e.dir + "/config", "XDG_STATE_HOME": e.dir + "/state", "XDG_RUNTIME_DIR": e.dir + "/run",
+		"HOME": e.Dir, "XDG_CONFIG_HOME": e.Dir + "/config", "XDG_STATE_HOME": e.Dir + "/state", "XDG_RUNTIME_DIR": e.Dir + "/run",
 		"DBUS_SESSION_BUS_ADDRESS": bus.Address,
 	}
 	if err := os.MkdirAll(vars["XDG_RUNTIME_DIR"], 0o700); err != nil {
 		e.t.Fatal(err)
 	}
 	var err error
-	if e.p, err = paths.Resolve(func(name string) string { return vars[name] }); err != nil {
+	if e.Paths, err = paths.Resolve(func(name string) string { return vars[name] }); err != nil {
 		e.t.Fatal(err)
 	}
-	if err := e.p.MakeDirs(); err != nil {
+	if err := e.Paths.MakeDirs(); err != nil {
 		e.t.Fatal(err)
 	}
 	environ := append(os.Environ(), childEnv+"=1", paths.HomeVar+"=") // none
@@ -59,7 +60,7 @@ func (e *env) startChild(environ []string) (stop func()) {
 		_ = child.Wait() // it was killed
 	}
 	e.t.Cleanup(stop)
-	e.await("the child agent", func(s state.Snapshot) bool { return s.Agent.PID == child.Process.Pid })
+	e.Await("the child agent", func(s state.Snapshot) bool { return s.Agent.PID == child.Process.Pid })
 	return stop
 }
 
@@ -71,11 +72,11 @@ func TestKeyringHasTheLocalCA(t *testing.T) {
 	bus.StartKeyring(t)
 	e := newKubeEnv(t, simcluster.Config{})
 	environ := e.childEnvironment(bus)
-	e.login()
-	e.kubeConfig(freePort(t), e.kubeTunnel("prod", "prod"))
+	e.Login()
+	e.kubeConfig(simworld.FreePort(t), e.kubeTunnel("prod", "prod"))
 	stop := e.startChild(environ)
 	before := e.awaitKubeconfig()
-	e.awaitState("prod", state.TunnelReady)
+	e.AwaitState("prod", state.TunnelReady)
 	get, _ := e.kube("prod")
 	if code, body := get(podsPath); code != http.StatusOK {
 		t.Errorf("it says %d %s", code, body)
@@ -88,7 +89,7 @@ func TestKeyringHasTheLocalCA(t *testing.T) {
 	stop()
 	dbustest.LockKeyring(t, bus.Address)
 	e.startChild(environ)
-	e.awaitState("prod", state.TunnelReady)
+	e.AwaitState("prod", state.TunnelReady)
 	if code, body := get(podsPath); code != http.StatusOK || !bytes.Equal(e.mustRead(e.kubeconfig()), before) {
 		t.Errorf("after a restart beside a locked keyring it says %d %s", code, body)
 	}
@@ -115,9 +116,9 @@ func TestKeyringThatNeverAnswers(t *testing.T) {
 	}
 	e := newKubeEnv(t, simcluster.Config{})
 	environ := e.childEnvironment(bus)
-	e.login()
+	e.Login()
 	item, port := e.pgTunnel("pg")
-	kubePort := freePort(t)
+	kubePort := simworld.FreePort(t)
 	e.kubeConfig(kubePort, item, e.kubeTunnel("prod", "prod"))
 	began := time.Now()
 	e.startChild(environ) // returns when it answers
@@ -132,7 +133,7 @@ func TestKeyringThatNeverAnswers(t *testing.T) {
 	} else {
 		conn.Close()
 	}
-	e.awaitState("pg", state.TunnelReady)
+	e.AwaitState("pg", state.TunnelReady)
 	e.mustPG(port)
 	e.awaitKubeconfig() // once the keyring has had its time
 	if n := bytes.Count(e.mustRead(e.caPath()), []byte("BEGIN PRIV")); n != 2 {

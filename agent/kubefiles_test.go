@@ -20,10 +20,11 @@ import (
 	"berth/agent/secrets/secretstest"
 	"berth/agent/state"
 	"berth/internal/simcluster"
+	"berth/internal/simworld"
 	"berth/internal/testwait"
 )
 
-func (e *env) caPath() string { return filepath.Join(e.p.StateDir, "kube-ca.pem") }
+func (e *env) caPath() string { return filepath.Join(e.Paths.StateDir, "kube-ca.pem") }
 
 func (e *env) mustRead(path string) []byte {
 	e.t.Helper()
@@ -69,14 +70,14 @@ func TestLocalCAInKeychain(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			e := newKubeEnv(t, simcluster.Config{})
-			e.login()
-			e.kubeConfig(freePort(t), e.kubeTunnel("prod", "prod"))
+			e.Login()
+			e.kubeConfig(simworld.FreePort(t), e.kubeTunnel("prod", "prod"))
 			k := &secretstest.Keychain{}
 			k.Fail(tt.err)
 			stop := e.startVault(k)
 			before := e.awaitKubeconfig()
 			file := e.mustRead(e.caPath())
-			e.awaitState("prod", state.TunnelReady)
+			e.AwaitState("prod", state.TunnelReady)
 			get, _ := e.kube("prod")
 			if code, body := get(podsPath); code != http.StatusOK {
 				t.Errorf("it says %d %s", code, body)
@@ -93,7 +94,7 @@ func TestLocalCAInKeychain(t *testing.T) {
 				if body := base64.StdEncoding.EncodeToString(der); bytes.Contains(bytes.ReplaceAll(file, []byte("\n"), nil), []byte(body)) {
 					t.Error("the key in the keychain is in the file too")
 				}
-				if strings.Contains(e.log.String(), secret) {
+				if strings.Contains(e.Log.String(), secret) {
 					t.Error("the key is in the log")
 				}
 			}
@@ -107,7 +108,7 @@ func TestLocalCAInKeychain(t *testing.T) {
 				if after := e.mustRead(e.kubeconfig()); !bytes.Equal(after, before) {
 					t.Error("after a restart the kubeconfig is another one")
 				}
-				e.awaitState("prod", state.TunnelReady)
+				e.AwaitState("prod", state.TunnelReady)
 				if code, body := get(podsPath); code != http.StatusOK {
 					t.Errorf("after a restart it says %d %s", code, body)
 				}
@@ -141,16 +142,16 @@ func (k *silentKeychain) Set(context.Context, secrets.Key, secrets.Secret) error
 func TestStartWaitsForNoKeychain(t *testing.T) {
 	t.Parallel()
 	e := newKubeEnv(t, simcluster.Config{})
-	e.login()
+	e.Login()
 	item, port := e.pgTunnel("pg")
-	kubePort := freePort(t)
+	kubePort := simworld.FreePort(t)
 	e.kubeConfig(kubePort, item, e.kubeTunnel("prod", "prod"))
 	k := &silentKeychain{asked: make(chan struct{}, 1), end: make(chan struct{})}
 	e.startVault(k) // returns when the agent is ready
 	<-k.asked
-	e.awaitState("pg", state.TunnelReady)
+	e.AwaitState("pg", state.TunnelReady)
 	e.mustPG(port)
-	e.awaitState("prod", state.TunnelReady)
+	e.AwaitState("prod", state.TunnelReady)
 	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(kubePort)))
 	if err != nil {
 		t.Errorf("the port of kube tunnels: %v", err)
@@ -161,7 +162,7 @@ func TestStartWaitsForNoKeychain(t *testing.T) {
 		t.Errorf("there is a kubeconfig already: %v", err)
 	}
 	began := time.Now()
-	if err := e.client().ReloadConfig(t.Context()); err != nil { // waits for the kubeconfig, but not for ever
+	if err := e.Client().ReloadConfig(t.Context()); err != nil { // waits for the kubeconfig, but not for ever
 		t.Error(err)
 	}
 	if took := time.Since(began); took > 15*time.Second {

@@ -11,24 +11,25 @@ import (
 	"berth/agent/ipc/client"
 	"berth/agent/state"
 	"berth/internal/simcluster"
+	"berth/internal/simworld"
 )
 
 // TestLeafAway: the root answers, the leaf is not connected to it. That is one
 // problem of the leaf's tunnels, and goes when it does.
 func TestLeafAway(t *testing.T) {
 	e := newEnv(t, simcluster.Config{})
-	leaf, err := e.sim.AddLeaf("leaf.test",
+	leaf, err := e.Sim.AddLeaf("leaf.test",
 		simcluster.Database{Name: "pg-leaf", Protocol: "postgres"}, simcluster.Database{Name: "pg-two", Protocol: "postgres"})
 	must(t, err)
-	e.login()
+	e.Login()
 	root, _ := e.pgTunnel("root")
-	port := freePort(t)
+	port := simworld.FreePort(t)
 	e.config(root,
 		fmt.Sprintf("name: one, kind: db, cluster: leaf.test, resource: pg-leaf, db_user: alice, port: %d", port),
-		fmt.Sprintf("name: two, kind: db, cluster: leaf.test, resource: pg-two, db_user: alice, port: %d", freePort(t)))
+		fmt.Sprintf("name: two, kind: db, cluster: leaf.test, resource: pg-two, db_user: alice, port: %d", simworld.FreePort(t)))
 	e.start()
 	e.awaitWell()
-	list, unasked, err := e.client().Resources(t.Context(), client.ResourceQuery{})
+	list, unasked, err := e.Client().Resources(t.Context(), client.ResourceQuery{})
 	if err != nil || len(list) != 3 || len(unasked) != 0 {
 		t.Errorf("Resources = %v, %q, %v; want those of the leaf too", list, unasked, err)
 	}
@@ -39,7 +40,7 @@ func TestLeafAway(t *testing.T) {
 	if !strings.Contains(detail(err), words) {
 		t.Errorf("a client is refused with %v, %q", err, detail(err))
 	}
-	s := e.await("the leaf's problem", func(s state.Snapshot) bool { return len(s.Problems) == 1 })
+	s := e.Await("the leaf's problem", func(s state.Snapshot) bool { return len(s.Problems) == 1 })
 	if p := s.Problems[0]; p.Code != state.CodeLeafAway || p.Text != words {
 		t.Errorf("the problem is %+v", p)
 	}
@@ -47,11 +48,11 @@ func TestLeafAway(t *testing.T) {
 		t.Errorf("with the leaf away the root's tunnel is %s: %+v", s.Tunnels[0].State, s.Tunnels[0].Problem)
 	}
 	time.Sleep(1100 * time.Millisecond) // lists are good for a second
-	list, unasked, err = e.client().Resources(t.Context(), client.ResourceQuery{})
+	list, unasked, err = e.Client().Resources(t.Context(), client.ResourceQuery{})
 	if err != nil || len(list) != 1 || len(unasked) != 1 || !strings.Contains(unasked[0], "not connected to sim.test") {
 		t.Errorf("Resources = %v, %q, %v; want the root's, and why not the leaf's", list, unasked, err)
 	}
-	if _, _, err := e.client().Resources(t.Context(), client.ResourceQuery{Cluster: "leaf.test"}); err == nil ||
+	if _, _, err := e.Client().Resources(t.Context(), client.ResourceQuery{Cluster: "leaf.test"}); err == nil ||
 		!strings.Contains(err.Error(), "not connected to sim.test") {
 		t.Errorf("Resources of the leaf = %v", err)
 	}
@@ -69,7 +70,7 @@ func TestLeafAway(t *testing.T) {
 		}
 	}
 	t.Logf("served %v after the leaf is back", time.Since(back))
-	for time.Since(back) < 20*time.Second && len(e.snapshot().Problems) > 0 {
+	for time.Since(back) < 20*time.Second && len(e.Snapshot().Problems) > 0 {
 		time.Sleep(50 * time.Millisecond)
 	}
 	e.awaitWell()
@@ -78,14 +79,14 @@ func TestLeafAway(t *testing.T) {
 // TestLeafThatJoins is ready within seconds, for a tunnel that waits for it.
 func TestLeafThatJoins(t *testing.T) {
 	e := newEnv(t, simcluster.Config{})
-	e.login()
-	e.config(fmt.Sprintf("name: leafy, kind: db, cluster: leaf.test, resource: pg-leaf, db_user: alice, port: %d", freePort(t)))
+	e.Login()
+	e.config(fmt.Sprintf("name: leafy, kind: db, cluster: leaf.test, resource: pg-leaf, db_user: alice, port: %d", simworld.FreePort(t)))
 	e.start()
-	e.awaitState("leafy", state.TunnelWaitingForLogin)
-	_, err := e.sim.AddLeaf("leaf.test", simcluster.Database{Name: "pg-leaf", Protocol: "postgres"})
+	e.AwaitState("leafy", state.TunnelWaitingForLogin)
+	_, err := e.Sim.AddLeaf("leaf.test", simcluster.Database{Name: "pg-leaf", Protocol: "postgres"})
 	must(t, err)
 	joined := time.Now()
-	e.awaitState("leafy", state.TunnelReady)
+	e.AwaitState("leafy", state.TunnelReady)
 	if took := time.Since(joined); took > 5*time.Second {
 		t.Errorf("ready %v after the leaf joined", took)
 	} else {

@@ -52,7 +52,7 @@ type person struct {
 func (e *env) sit(ctx context.Context, start client.LoginStart, answers ...string) *person {
 	e.t.Helper()
 	p := &person{events: make(chan client.LoginEvent, 100), done: make(chan error, 1)}
-	c := e.client()
+	c := e.Client()
 	go func() {
 		p.done <- c.Login(ctx, start, func(ev client.LoginEvent, answer func(string)) error {
 			if ev.Kind == state.LoginInfo {
@@ -109,8 +109,8 @@ func loginEnv(t *testing.T, cfg simcluster.Config) (e *env, start client.LoginSt
 	item, _ := e.pgTunnel("pg")
 	e.config(item)
 	e.start()
-	e.awaitState("pg", state.TunnelWaitingForLogin)
-	return e, client.LoginStart{Proxy: e.sim.ProxyAddr(), User: "alice"}
+	e.AwaitState("pg", state.TunnelWaitingForLogin)
+	return e, client.LoginStart{Proxy: e.Sim.ProxyAddr(), User: "alice"}
 }
 
 func TestLoginWakesTheTunnels(t *testing.T) {
@@ -124,23 +124,23 @@ func TestLoginWakesTheTunnels(t *testing.T) {
 	if diff := cmp.Diff(want, p.saw()); diff != "" {
 		t.Errorf("steps (-want +got):\n%s", diff)
 	}
-	e.awaitState("pg", state.TunnelReady)
-	if log := e.log.String(); strings.Contains(log, "hunter2") || strings.Contains(log, "123456") {
+	e.AwaitState("pg", state.TunnelReady)
+	if log := e.Log.String(); strings.Contains(log, "hunter2") || strings.Contains(log, "123456") {
 		t.Errorf("a secret is in the log:\n%s", log)
 	}
 	again := e.sit(t.Context(), client.LoginStart{})
-	if err := again.result(t); err != nil || len(again.saw()) != 1 || e.sim.Counters().Logins != 1 {
-		t.Errorf("a second login: %v, steps %v, %d logins at the cluster", err, again.saw(), e.sim.Counters().Logins)
+	if err := again.result(t); err != nil || len(again.saw()) != 1 || e.Sim.Counters().Logins != 1 {
+		t.Errorf("a second login: %v, steps %v, %d logins at the cluster", err, again.saw(), e.Sim.Counters().Logins)
 	}
-	if proxy, err := e.client().Logout(t.Context(), ""); err != nil || proxy != e.sim.ProxyAddr() {
+	if proxy, err := e.Client().Logout(t.Context(), ""); err != nil || proxy != e.Sim.ProxyAddr() {
 		t.Errorf("Logout = %q, %v", proxy, err)
 	}
-	for _, p := range e.snapshot().Profiles {
+	for _, p := range e.Snapshot().Profiles {
 		if p.State == state.ProfileValid {
 			t.Error("right after the logout the profile is valid still")
 		}
 	}
-	e.awaitState("pg", state.TunnelWaitingForLogin)
+	e.AwaitState("pg", state.TunnelWaitingForLogin)
 }
 
 func TestLoginIsJoined(t *testing.T) {
@@ -162,7 +162,7 @@ func TestLoginIsJoined(t *testing.T) {
 			t.Errorf("steps (-want +got):\n%s", diff)
 		}
 	}
-	if n := e.sim.Counters().Logins; n != 1 {
+	if n := e.Sim.Counters().Logins; n != 1 {
 		t.Errorf("%d logins at the cluster, want one", n)
 	}
 }
@@ -204,35 +204,35 @@ func TestLoginByHandMeanwhile(t *testing.T) {
 	e, start := loginEnv(t, simcluster.Config{})
 	p := e.sit(t.Context(), start)
 	p.next(t)
-	e.login()
+	e.Login()
 	if err := p.result(t); err != nil {
 		t.Errorf("somebody logged in by hand, and berth says %v", err)
 	}
-	e.awaitState("pg", state.TunnelReady)
+	e.AwaitState("pg", state.TunnelReady)
 }
 
 func TestLoginIsInTheSnapshot(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, simcluster.Config{Connectors: okta})
 	e.withTSH()
-	e.login(simcluster.WithTTL(-time.Hour), viaOkta)
+	e.Login(simcluster.WithTTL(-time.Hour), viaOkta)
 	item, _ := e.pgTunnel("pg")
 	e.config(item)
 	e.start()
-	e.awaitState("pg", state.TunnelWaitingForLogin)
+	e.AwaitState("pg", state.TunnelWaitingForLogin)
 	p := e.sit(t.Context(), client.LoginStart{})
 	ev := p.next(t)
-	if ev.Kind != state.LoginURL || !strings.HasPrefix(ev.URL, "http://127.0.0.1:") || ev.Proxy != e.sim.ProxyAddr() || ev.Deadline == nil {
+	if ev.Kind != state.LoginURL || !strings.HasPrefix(ev.URL, "http://127.0.0.1:") || ev.Proxy != e.Sim.ProxyAddr() || ev.Deadline == nil {
 		t.Fatalf("asked %+v, want a loopback URL", ev)
 	}
-	e.await("the login in the snapshot", func(s state.Snapshot) bool {
+	e.Await("the login in the snapshot", func(s state.Snapshot) bool {
 		return len(s.Profiles) == 1 && s.Profiles[0].Login == state.Login{InProgress: true, URL: ev.URL, Asks: "url"}
 	})
 	e.browse(ev.URL, "user=alice")
 	if err := p.result(t); err != nil {
 		t.Error(err)
 	}
-	e.await("the login to be over", func(s state.Snapshot) bool {
+	e.Await("the login to be over", func(s state.Snapshot) bool {
 		return len(s.Profiles) == 1 && s.Profiles[0].Login == state.Login{} && s.Profiles[0].State == state.ProfileValid
 	})
 }
@@ -241,16 +241,16 @@ func TestLoginWithoutTSH(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
 	e.config()
-	raw, err := os.ReadFile(e.p.Config)
+	raw, err := os.ReadFile(e.Paths.Config)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(e.p.Config, append(raw, "tsh: {path: /nonexistent/tsh}\n"...), 0o600); err != nil {
+	if err := os.WriteFile(e.Paths.Config, append(raw, "tsh: {path: /nonexistent/tsh}\n"...), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	e.start()
 	var told *client.Error
-	err = e.sit(t.Context(), client.LoginStart{Proxy: e.sim.ProxyAddr()}).result(t)
+	err = e.sit(t.Context(), client.LoginStart{Proxy: e.Sim.ProxyAddr()}).result(t)
 	if !errors.As(err, &told) || !strings.Contains(told.Message, "/nonexistent/tsh") || told.Hint == "" {
 		t.Errorf("Login = %+v, want one that names the missing tsh", err)
 	}
@@ -276,7 +276,7 @@ func TestOldTSH(t *testing.T) {
 	t.Setenv("BERTH_FAKE_TSH_VERSION", "13.1.0")
 	e.config()
 	e.start()
-	err := e.sit(t.Context(), client.LoginStart{Proxy: e.sim.ProxyAddr(), User: "alice"}).result(t)
+	err := e.sit(t.Context(), client.LoginStart{Proxy: e.Sim.ProxyAddr(), User: "alice"}).result(t)
 	if err == nil || !strings.Contains(err.Error(), "tsh 13.1.0 is too old") {
 		t.Errorf("Login = %v, want the old tsh named", err)
 	}
@@ -289,7 +289,7 @@ func TestNewTSH(t *testing.T) {
 	e.config()
 	e.start()
 	var told []string
-	err := e.client().Login(t.Context(), client.LoginStart{Proxy: e.sim.ProxyAddr(), User: "alice"}, func(ev client.LoginEvent, answer func(string)) error {
+	err := e.Client().Login(t.Context(), client.LoginStart{Proxy: e.Sim.ProxyAddr(), User: "alice"}, func(ev client.LoginEvent, answer func(string)) error {
 		if told = append(told, ev.Text); ev.Kind == state.LoginPassword {
 			answer("alice-password")
 		}
@@ -304,7 +304,7 @@ func TestNewTSH(t *testing.T) {
 // follows the link that matches.
 func (e *env) browse(login, link string) {
 	e.t.Helper()
-	raw, err := os.ReadFile(e.caFile())
+	raw, err := os.ReadFile(e.CAFile())
 	if err != nil {
 		e.t.Fatal(err)
 	}

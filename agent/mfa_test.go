@@ -29,7 +29,7 @@ func mfaEnv(t *testing.T, u simcluster.User, more ...string) (e *env, k *secrets
 		Databases: []simcluster.Database{{Name: "pg", Protocol: "postgres"}, {Name: "pg2", Protocol: "postgres"}},
 	}), &secretstest.Keychain{}
 	e.withTSH()
-	e.login()
+	e.Login()
 	item, port := e.pgTunnel("pg")
 	e.config(append([]string{item}, more...)...)
 	e.startOptions(func(o *Options) { o.keychain = k }, func(*Agent) {})
@@ -52,7 +52,7 @@ func codeFor(t *testing.T) string {
 
 func (e *env) awaitCodeNeeded(name string) {
 	e.t.Helper()
-	if tun := e.awaitState(name, state.TunnelWaitingForLogin); tun.Problem == nil || tun.Problem.Code != state.CodeMFARequired {
+	if tun := e.AwaitState(name, state.TunnelWaitingForLogin); tun.Problem == nil || tun.Problem.Code != state.CodeMFARequired {
 		e.t.Fatalf("tunnel %s waits for want of %+v, not of a code", name, tun.Problem)
 	}
 }
@@ -94,7 +94,7 @@ func TestSessionCodeIsAskedFor(t *testing.T) {
 		e.awaitCodeNeeded(name)
 	}
 	held := e.connecting(port)
-	e.await("a notice that asks for the code", func(s state.Snapshot) bool {
+	e.Await("a notice that asks for the code", func(s state.Snapshot) bool {
 		return len(s.Notices) > 0 && s.Notices[0].Title == "One-time code for sim.test" && s.Notices[0].Actions[0].Label == "Enter the code"
 	})
 	p := e.sit(t.Context(), client.LoginStart{}, "000000", codeFor(t))
@@ -106,9 +106,9 @@ func TestSessionCodeIsAskedFor(t *testing.T) {
 		t.Errorf("steps (-want +got):\n%s", diff)
 	}
 	e.mustArrive(held)
-	e.awaitState("again", state.TunnelReady)
+	e.AwaitState("again", state.TunnelReady)
 	e.awaitCodeNeeded("other")
-	tun := e.awaitState("pg", state.TunnelReady)
+	tun := e.AwaitState("pg", state.TunnelReady)
 	if end := *e.profile().ValidUntil; tun.Engine != state.EngineNative || !tun.CertValidUntil.Equal(end) {
 		t.Errorf("tunnel %+v; want a cert that ends with the session, %v", tun, end)
 	}
@@ -117,7 +117,7 @@ func TestSessionCodeIsAskedFor(t *testing.T) {
 		t.Fatal(err)
 	}
 	e.mustArrive(e.connecting(port))
-	e.awaitState("pg", state.TunnelReady)
+	e.AwaitState("pg", state.TunnelReady)
 	e.noSecretsTold("000000", mfaSeed)
 }
 
@@ -126,12 +126,12 @@ func TestSessionCodeIsAskedFor(t *testing.T) {
 func TestCodeGoesOnAfterLogin(t *testing.T) {
 	e, _, port := mfaEnv(t, simcluster.User{TOTP: mfaSeed})
 	e.awaitCodeNeeded("pg")
-	e.login(simcluster.WithTTL(-time.Minute))
-	e.await("the end of the session", func(s state.Snapshot) bool {
+	e.Login(simcluster.WithTTL(-time.Minute))
+	e.Await("the end of the session", func(s state.Snapshot) bool {
 		return len(s.Profiles) == 1 && s.Profiles[0].State == state.ProfileExpired && s.Tunnels[0].Problem.Code == state.CodeLoginNeeded
 	})
 	held := e.connecting(port)
-	e.await("a held client", func(s state.Snapshot) bool { return s.Tunnels[0].Waiting == 1 })
+	e.Await("a held client", func(s state.Snapshot) bool { return s.Tunnels[0].Waiting == 1 })
 	if err := e.sit(t.Context(), client.LoginStart{}, "alice-password", codeFor(t)).result(t); err != nil {
 		t.Fatal(err)
 	}
@@ -146,27 +146,27 @@ func TestStoredSeedAnswersSessions(t *testing.T) {
 	if err := e.sit(t.Context(), client.LoginStart{Remember: true, TOTPSeed: mfaSeed}, "alice-password").result(t); err != nil {
 		t.Fatal(err)
 	}
-	e.awaitState("pg", state.TunnelReady)
+	e.AwaitState("pg", state.TunnelReady)
 	e.mustArrive(e.connecting(port))
 	if e.profile().Login.InProgress {
 		t.Error("a login is said to be under way")
 	}
 	e.noSecretsTold(mfaSeed)
 
-	key := secrets.Key{Proxy: e.sim.ProxyAddr(), User: "alice", Kind: secrets.TOTP}
+	key := secrets.Key{Proxy: e.Sim.ProxyAddr(), User: "alice", Kind: secrets.TOTP}
 	if err := k.Set(t.Context(), key, secrets.NewSecret(strings.Repeat("A", 32))); err != nil {
 		t.Fatal(err)
 	}
-	minted := e.sim.Counters().RPCs["GenerateUserCerts"]
-	if err := e.client().RestartTunnel(t.Context(), "pg"); err != nil {
+	minted := e.Sim.Counters().RPCs["GenerateUserCerts"]
+	if err := e.Client().RestartTunnel(t.Context(), "pg"); err != nil {
 		t.Fatal(err)
 	}
 	e.awaitCodeNeeded("pg")
 	held := e.connecting(port)
-	e.await("a notice that asks for the code", func(s state.Snapshot) bool {
+	e.Await("a notice that asks for the code", func(s state.Snapshot) bool {
 		return len(s.Notices) > 0 && s.Notices[0].Title == "One-time code for sim.test"
 	})
-	if n := e.sim.Counters().RPCs["GenerateUserCerts"] - minted; n != 1 {
+	if n := e.Sim.Counters().RPCs["GenerateUserCerts"] - minted; n != 1 {
 		t.Errorf("%d codes of a wrong seed were tried, want 1", n)
 	}
 	seed, err := secrets.ParseSeed(mfaSeed)
@@ -188,11 +188,11 @@ func TestStoredSeedAnswersSessions(t *testing.T) {
 func TestSecurityKeyThroughTSH(t *testing.T) {
 	e, _, port := mfaEnv(t, simcluster.User{SecurityKey: true})
 	e.awaitCodeNeeded("pg")
-	if n := e.sim.Counters().RPCs["GenerateUserCerts"]; n != 0 {
+	if n := e.Sim.Counters().RPCs["GenerateUserCerts"]; n != 0 {
 		t.Errorf("tsh was run %d times before a client came", n)
 	}
 	held := e.connecting(port)
-	e.await("a notice to touch the key", func(s state.Snapshot) bool {
+	e.Await("a notice to touch the key", func(s state.Snapshot) bool {
 		return len(s.Notices) > 0 && s.Notices[0].Kind == state.NoticeTap && s.Tunnels[0].Problem.Code == state.CodeTapNeeded
 	})
 	select { // untouched
@@ -203,19 +203,19 @@ func TestSecurityKeyThroughTSH(t *testing.T) {
 	case <-time.After(wait):
 		t.Fatal("the client is held although the key was not touched")
 	}
-	e.awaitState("pg", state.TunnelError)
-	tried := e.sim.Counters().RPCs["GenerateUserCerts"]
+	e.AwaitState("pg", state.TunnelError)
+	tried := e.Sim.Counters().RPCs["GenerateUserCerts"]
 	time.Sleep(3500 * time.Millisecond) // as long as a client must wait before it causes another try
-	if n := e.sim.Counters().RPCs["GenerateUserCerts"]; n != tried {
+	if n := e.Sim.Counters().RPCs["GenerateUserCerts"]; n != tried {
 		t.Errorf("tsh was run %d times more although no client came", n-tried)
 	}
 	held = e.connecting(port)
-	e.await("the prompt again", func(s state.Snapshot) bool {
+	e.Await("the prompt again", func(s state.Snapshot) bool {
 		return s.Tunnels[0].Problem != nil && s.Tunnels[0].Problem.Code == state.CodeTapNeeded
 	})
-	e.sim.TouchKey()
+	e.Sim.TouchKey()
 	e.mustArrive(held)
-	if tun := e.awaitState("pg", state.TunnelReady); tun.Engine != state.EngineTSH || tun.Problem != nil {
+	if tun := e.AwaitState("pg", state.TunnelReady); tun.Engine != state.EngineTSH || tun.Problem != nil {
 		t.Errorf("tunnel %+v; want it carried by tsh", tun)
 	}
 }
@@ -223,7 +223,7 @@ func TestSecurityKeyThroughTSH(t *testing.T) {
 // TestNoSecondFactor: one sentence, and no tsh.
 func TestNoSecondFactor(t *testing.T) {
 	e, _, port := mfaEnv(t, simcluster.User{})
-	tun := e.awaitState("pg", state.TunnelError)
+	tun := e.AwaitState("pg", state.TunnelError)
 	if tun.Problem.Code != state.CodeMFARequired || tun.Problem.Action != "tsh mfa add" {
 		t.Errorf("problem %+v", tun.Problem)
 	}

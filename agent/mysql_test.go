@@ -15,6 +15,7 @@ import (
 	"berth/agent/state"
 	"berth/internal/simcluster"
 	"berth/internal/simcluster/simdb"
+	"berth/internal/simworld"
 	"berth/internal/testneeds"
 )
 
@@ -26,11 +27,11 @@ func TestMySQLClientsSeeTheDatabasesVersion(t *testing.T) {
 	e := newEnv(t, simcluster.Config{Databases: []simcluster.Database{
 		{Name: "my", Protocol: "mysql", Backend: &simdb.MySQL{Release: release}},
 	}})
-	e.login()
-	port := freePort(t)
-	e.config(fmt.Sprintf("name: my, kind: db, cluster: %s, resource: my, db_user: alice, port: %d", e.sim.Name(), port))
+	e.Login()
+	port := simworld.FreePort(t)
+	e.config(fmt.Sprintf("name: my, kind: db, cluster: %s, resource: my, db_user: alice, port: %d", e.Sim.Name(), port))
 	e.start()
-	e.awaitState("my", state.TunnelReady)
+	e.AwaitState("my", state.TunnelReady)
 
 	conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 	if err != nil {
@@ -44,7 +45,7 @@ func TestMySQLClientsSeeTheDatabasesVersion(t *testing.T) {
 	}
 	// A proxy that greets by itself is offered what it needs, base64 of release.
 	want := []string{"teleport-mysql-ping", "teleport-mysql", "teleport-mysql-NS41LjUtMTAuMTEuNi1NYXJpYURCLTE="}
-	if got := e.sim.Counters().DBOffers["my"]; !slices.Equal(got, want) {
+	if got := e.Sim.Counters().DBOffers["my"]; !slices.Equal(got, want) {
 		t.Errorf("the proxy was offered %q, want %q", got, want)
 	}
 

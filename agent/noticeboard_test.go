@@ -19,11 +19,11 @@ import (
 func TestWaitingClientIsTold(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
-	e.login(simcluster.WithTTL(-1))
+	e.Login(simcluster.WithTTL(-1))
 	item, port := e.pgTunnel("pg")
 	e.config(item)
 	e.start()
-	e.awaitState("pg", state.TunnelWaitingForLogin)
+	e.AwaitState("pg", state.TunnelWaitingForLogin)
 	hold := func() (hangUp func()) {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
@@ -35,30 +35,30 @@ func TestWaitingClientIsTold(t *testing.T) {
 	}
 	hangUp := hold()
 	me := fmt.Sprintf("(pid %d)", os.Getpid())
-	s := e.await("the notice that names the client", func(s state.Snapshot) bool {
+	s := e.Await("the notice that names the client", func(s state.Snapshot) bool {
 		return len(s.Notices) == 1 && strings.Contains(s.Notices[0].Body, me)
 	})
 	n := s.Notices[0]
 	if n.Kind != state.NoticeLoginNeeded || !strings.Contains(n.Body, "waits for tunnel pg") || n.Actions[0].Verb != state.VerbLogin ||
-		n.Actions[0].Proxy != e.sim.ProxyAddr() {
+		n.Actions[0].Proxy != e.Sim.ProxyAddr() {
 		t.Errorf("got %+v", n)
 	}
 	if tun := s.Tunnels[0]; tun.WaitingSince == nil || !strings.Contains(tun.WaitingClient, me) {
 		t.Errorf("the tunnel says %v %q", tun.WaitingSince, tun.WaitingClient)
 	}
-	if err := e.client().DismissNotice(t.Context(), n.ID); err != nil {
+	if err := e.Client().DismissNotice(t.Context(), n.ID); err != nil {
 		t.Error(err)
 	}
-	e.await("silence", func(s state.Snapshot) bool { return len(s.Notices) == 0 })
+	e.Await("silence", func(s state.Snapshot) bool { return len(s.Notices) == 0 })
 	hangUp()
-	e.await("no client to wait", func(s state.Snapshot) bool { return s.Tunnels[0].Waiting == 0 && s.Tunnels[0].WaitingSince == nil })
+	e.Await("no client to wait", func(s state.Snapshot) bool { return s.Tunnels[0].Waiting == 0 && s.Tunnels[0].WaitingSince == nil })
 	again := hold()
 	defer again()
-	s = e.await("the next client", func(s state.Snapshot) bool { return s.Tunnels[0].Waiting == 1 })
+	s = e.Await("the next client", func(s state.Snapshot) bool { return s.Tunnels[0].Waiting == 1 })
 	if len(s.Notices) != 0 {
 		t.Errorf("a dismissed notice is back: %+v", s.Notices)
 	}
-	if err := e.client().DismissNotice(t.Context(), "nonsense"); err == nil {
+	if err := e.Client().DismissNotice(t.Context(), "nonsense"); err == nil {
 		t.Error("a notice that is not there was dismissed")
 	}
 }

@@ -26,19 +26,19 @@ var outages = []struct {
 	why   string // as status says it
 }{
 	{"refused", func(t *testing.T, e *env) func() {
-		e.sim.Faults().Stop()
-		return func() { must(t, e.sim.Faults().Start()) }
+		e.Sim.Faults().Stop()
+		return func() { must(t, e.Sim.Faults().Start()) }
 	}, "connection refused"},
 	{"stalled", func(t *testing.T, e *env) func() { // as by SIGSTOP
-		must(t, e.sim.Faults().Proxy(simcluster.Stalled))
-		return func() { must(t, e.sim.Faults().Clear()) }
+		must(t, e.Sim.Faults().Proxy(simcluster.Stalled))
+		return func() { must(t, e.Sim.Faults().Clear()) }
 	}, "no answer in time"},
 	{"black_hole", func(t *testing.T, e *env) func() {
-		e.sim.Faults().Stop()
-		end := blackHole(t, e.sim.Port())
+		e.Sim.Faults().Stop()
+		end := blackHole(t, e.Sim.Port())
 		return func() {
 			end()
-			must(t, e.sim.Faults().Start())
+			must(t, e.Sim.Faults().Start())
 		}
 	}, "no answer in time"},
 }
@@ -87,11 +87,11 @@ func TestServedTheMomentTheProxyIsBack(t *testing.T) {
 				e := newEnv(t, simcluster.Config{Databases: []simcluster.Database{
 					{Name: "pg", Protocol: "postgres"}, {Name: "other", Protocol: "postgres"},
 				}})
-				e.login()
+				e.Login()
 				item, port := e.pgTunnel("pg", fmt.Sprintf("hold: %ds", int(length.Seconds())+30))
 				e.config(item)
 				e.start()
-				e.awaitState("pg", state.TunnelReady)
+				e.AwaitState("pg", state.TunnelReady)
 				began := time.Now()
 				end := outage.begin(t, e)
 				held := make(chan error, 1)
@@ -105,13 +105,13 @@ func TestServedTheMomentTheProxyIsBack(t *testing.T) {
 				time.Sleep(time.Until(began.Add(length / 2)))
 				meanwhile(t, e)
 				if length > 6*time.Second { // a dial that gets no answer has five
-					s := e.await("the problem", func(s state.Snapshot) bool { return len(s.Problems) > 0 })
+					s := e.Await("the problem", func(s state.Snapshot) bool { return len(s.Problems) > 0 })
 					checkOneProblem(t, s, began, outage.why)
 				}
 				time.Sleep(time.Until(began.Add(length)))
 				end()
 				checkBack(t, e, port, time.Now(), held)
-				s := e.await("no problem", func(s state.Snapshot) bool { return len(s.Problems) == 0 })
+				s := e.Await("no problem", func(s state.Snapshot) bool { return len(s.Problems) == 0 })
 				if s.Tunnels[0].Problem != nil {
 					t.Errorf("the tunnel still has %+v", s.Tunnels[0].Problem)
 				}
@@ -126,7 +126,7 @@ func meanwhile(t *testing.T, e *env) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
-	_, _, err := e.client().Resources(ctx, client.ResourceQuery{})
+	_, _, err := e.Client().Resources(ctx, client.ResourceQuery{})
 	if told, ok := errors.AsType[*client.Error](err); ok {
 		checkWords(t, told.Message+told.Hint)
 	}
@@ -174,7 +174,7 @@ func checkBack(t *testing.T, e *env, port int, back time.Time, held <-chan error
 			time.Sleep(20 * time.Millisecond)
 		}
 	}
-	c := e.client()
+	c := e.Client()
 	var all sync.WaitGroup
 	all.Go(func() {
 		first("a new client's query", func(ctx context.Context) error {
@@ -195,7 +195,7 @@ func checkBack(t *testing.T, e *env, port int, back time.Time, held <-chan error
 	all.Go(func() {
 		first("tunnel add", func(ctx context.Context) error {
 			_, err := c.AddTunnel(ctx, state.TunnelSpec{
-				Name: "fresh", Kind: state.KindDB, Cluster: e.sim.Name(), Resource: "other", DBUser: "alice",
+				Name: "fresh", Kind: state.KindDB, Cluster: e.Sim.Name(), Resource: "other", DBUser: "alice",
 			})
 			return err
 		})
@@ -211,7 +211,7 @@ func checkBack(t *testing.T, e *env, port int, back time.Time, held <-chan error
 			if err := c.RestartTunnel(ctx, "pg"); err != nil {
 				return err
 			}
-			s := e.awaitState("pg", state.TunnelReady)
+			s := e.AwaitState("pg", state.TunnelReady)
 			if s.CertValidUntil == nil {
 				return errors.New("no cert")
 			}

@@ -54,16 +54,16 @@ func TestConnectionsEndWithTheirCert(t *testing.T) {
 	item, port := e.pgTunnel("pg")
 	left, keptPort := e.pgTunnel("left", "recycle: false")
 	e.config(item, left)
-	e.login(simcluster.WithTTL(9 * time.Second))
+	e.Login(simcluster.WithTTL(9 * time.Second))
 	e.start()
-	end := *e.awaitState("pg", state.TunnelReady).CertValidUntil
-	e.awaitState("left", state.TunnelReady)
+	end := *e.AwaitState("pg", state.TunnelReady).CertValidUntil
+	e.AwaitState("left", state.TunnelReady)
 
 	idle, open, kept := e.mustPG(port), e.mustPG(port), e.mustPG(keptPort)
 	if _, err := open.Exec(t.Context(), "begin"); err != nil {
 		t.Fatal(err)
 	}
-	e.await("when the connections end", func(s state.Snapshot) bool {
+	e.Await("when the connections end", func(s state.Snapshot) bool {
 		return s.Tunnels[0].EndingConnections == 2 && s.Tunnels[0].EndingAt != nil && s.Tunnels[0].EndingAt.Equal(end)
 	})
 	var queries atomic.Int64
@@ -82,7 +82,7 @@ func TestConnectionsEndWithTheirCert(t *testing.T) {
 			c.close(context.WithoutCancel(ctx))
 		})
 	}
-	e.login() // from here on new connections last longer
+	e.Login() // from here on new connections last longer
 
 	for time.Now().Before(end.Add(500 * time.Millisecond)) {
 		time.Sleep(100 * time.Millisecond)
@@ -102,7 +102,7 @@ func TestConnectionsEndWithTheirCert(t *testing.T) {
 	}
 	e.awaitEvent("pg", state.EventBroken, "cut by the cluster at the end of the certificate")
 	e.awaitEvent("pg", state.EventBroken, "ended politely")
-	if tun := e.awaitState("pg", state.TunnelReady); tun.Problem != nil {
+	if tun := e.AwaitState("pg", state.TunnelReady); tun.Problem != nil {
 		t.Errorf("the tunnel has a problem: %+v", tun.Problem)
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"berth/agent/ipc/client"
 	"berth/agent/state"
 	"berth/internal/simcluster"
+	"berth/internal/simworld"
 )
 
 func must(t *testing.T, err error) {
@@ -28,7 +29,7 @@ func must(t *testing.T, err error) {
 // either none or that very one.
 func (e *env) awaitProblem(code state.Code, words string) state.Problem {
 	e.t.Helper()
-	s := e.await("the problem "+string(code)+": "+words, func(s state.Snapshot) bool {
+	s := e.Await("the problem "+string(code)+": "+words, func(s state.Snapshot) bool {
 		return len(s.Problems) == 1 && s.Problems[0].Code == code && strings.Contains(s.Problems[0].Text, words)
 	})
 	for _, tun := range s.Tunnels {
@@ -41,7 +42,7 @@ func (e *env) awaitProblem(code state.Code, words string) state.Problem {
 
 func (e *env) awaitWell() {
 	e.t.Helper()
-	e.await("all tunnels to be ready, without a problem", func(s state.Snapshot) bool {
+	e.Await("all tunnels to be ready, without a problem", func(s state.Snapshot) bool {
 		for _, tun := range s.Tunnels {
 			if tun.State != state.TunnelReady || tun.Problem != nil {
 				return false
@@ -56,7 +57,7 @@ func (e *env) awaitWell() {
 func (e *env) twoTunnels() (pgPort int) {
 	e.t.Helper()
 	item, port := e.pgTunnel("pg")
-	e.config(item, fmt.Sprintf("name: redis, kind: db, cluster: %s, resource: redis, db_user: alice, port: %d", e.sim.Name(), freePort(e.t)))
+	e.config(item, fmt.Sprintf("name: redis, kind: db, cluster: %s, resource: redis, db_user: alice, port: %d", e.Sim.Name(), simworld.FreePort(e.t)))
 	e.start()
 	e.awaitWell()
 	return port
@@ -81,11 +82,11 @@ func TestLockedUser(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, twoDatabases)
 	e.withTSH()
-	e.login()
+	e.Login()
 	port := e.twoTunnels()
 	open := e.mustPG(port)
 	e.serial(open)
-	e.sim.Lock("alice", "incident 7")
+	e.Sim.Lock("alice", "incident 7")
 	if _, err := servedBy(t.Context(), open); err == nil {
 		t.Error("a lock left an open connection alone")
 	}
@@ -93,17 +94,17 @@ func TestLockedUser(t *testing.T) {
 		t.Errorf("a client is refused with %v, %q, want the lock", err, detail(err))
 	}
 	p := e.awaitProblem(state.CodeSessionRefused, "sim.test refuses alice: access denied; locked or deleted?")
-	if !strings.Contains(p.Action, "berth login --renew "+e.sim.ProxyAddr()) {
+	if !strings.Contains(p.Action, "berth login --renew "+e.Sim.ProxyAddr()) {
 		t.Errorf("the way out is %q", p.Action)
 	}
-	err := e.sit(t.Context(), client.LoginStart{Proxy: e.sim.ProxyAddr(), Renew: true}, "alice-password").result(t)
+	err := e.sit(t.Context(), client.LoginStart{Proxy: e.Sim.ProxyAddr(), Renew: true}, "alice-password").result(t)
 	if err == nil || !strings.Contains(err.Error(), "locked you out") || !strings.Contains(err.Error(), "incident 7") {
 		t.Errorf("Login = %v, want the lock", err)
 	}
 	e.awaitProblem(state.CodeSessionRefused, `locked, "incident 7".`)
-	e.sim.Unlock("alice")
+	e.Sim.Unlock("alice")
 	began := time.Now()
-	if err := e.sit(t.Context(), client.LoginStart{Proxy: e.sim.ProxyAddr(), Renew: true}, "alice-password").result(t); err != nil {
+	if err := e.sit(t.Context(), client.LoginStart{Proxy: e.Sim.ProxyAddr(), Renew: true}, "alice-password").result(t); err != nil {
 		t.Fatal(err)
 	}
 	e.awaitWell()
@@ -116,14 +117,14 @@ func TestLockedUser(t *testing.T) {
 func TestLockEndsByItself(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, twoDatabases)
-	e.login()
+	e.Login()
 	port := e.twoTunnels()
-	e.sim.Lock("alice", "incident 7")
+	e.Sim.Lock("alice", "incident 7")
 	if _, err := e.pg(t.Context(), port); err == nil {
 		t.Error("served while locked")
 	}
 	e.awaitProblem(state.CodeSessionRefused, "refuses alice")
-	e.sim.Unlock("alice")
+	e.Sim.Unlock("alice")
 	e.mustPG(port)
 	e.awaitWell()
 }
@@ -132,14 +133,14 @@ func TestLockEndsByItself(t *testing.T) {
 func TestLockEndsUnnoticed(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, twoDatabases)
-	e.login()
+	e.Login()
 	port := e.twoTunnels()
-	e.sim.Lock("alice", "incident 7")
+	e.Sim.Lock("alice", "incident 7")
 	_, _ = e.pg(t.Context(), port) // it is refused, as TestLockEndsByItself has it
 	e.awaitProblem(state.CodeSessionRefused, "refuses alice")
-	e.sim.Unlock("alice")
+	e.Sim.Unlock("alice")
 	began := time.Now()
-	for time.Since(began) < 20*time.Second && len(e.snapshot().Problems) > 0 {
+	for time.Since(began) < 20*time.Second && len(e.Snapshot().Problems) > 0 {
 		time.Sleep(50 * time.Millisecond)
 	}
 	e.awaitWell()
@@ -149,9 +150,9 @@ func TestLockEndsUnnoticed(t *testing.T) {
 func TestDeletedUser(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, twoDatabases)
-	e.login()
+	e.Login()
 	port := e.twoTunnels()
-	e.sim.RemoveUser("alice")
+	e.Sim.RemoveUser("alice")
 	if _, err := e.pg(t.Context(), port); !strings.Contains(detail(err), "the user is deleted") {
 		t.Errorf("a client is refused with %v, %q, want the deletion", err, detail(err))
 	}
@@ -163,15 +164,15 @@ func TestUserCARotated(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, twoDatabases)
 	e.withTSH()
-	e.login()
+	e.Login()
 	port := e.twoTunnels()
-	must(t, e.sim.RotateUserCA())
+	must(t, e.Sim.RotateUserCA())
 	if conn, err := e.pg(t.Context(), port); err == nil {
 		t.Error("served with a cert of the CA that was rotated")
 		must(t, conn.Close(t.Context()))
 	}
 	p := e.awaitProblem(state.CodeSessionOutdated, "user CA was rotated")
-	if p.Action != "berth login --renew "+e.sim.ProxyAddr() {
+	if p.Action != "berth login --renew "+e.Sim.ProxyAddr() {
 		t.Errorf("the way out is %q", p.Action)
 	}
 	// The connection that was open before the rotation mints certs of the new CA.
@@ -188,7 +189,7 @@ func TestUserCARotated(t *testing.T) {
 		}
 	}
 	// A login that does not ask for a new session gets one all the same.
-	if err := e.sit(t.Context(), client.LoginStart{Proxy: e.sim.ProxyAddr()}, "alice-password").result(t); err != nil {
+	if err := e.sit(t.Context(), client.LoginStart{Proxy: e.Sim.ProxyAddr()}, "alice-password").result(t); err != nil {
 		t.Fatal(err)
 	}
 	e.awaitWell()
@@ -201,20 +202,20 @@ func TestHostCARotated(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, twoDatabases)
 	e.withTSH()
-	e.login()
+	e.Login()
 	port := e.twoTunnels()
-	must(t, e.sim.RotateHostCA())
-	if _, _, err := e.client().Resources(t.Context(), client.ResourceQuery{}); err == nil || !strings.Contains(err.Error(), "no longer fits") {
+	must(t, e.Sim.RotateHostCA())
+	if _, _, err := e.Client().Resources(t.Context(), client.ResourceQuery{}); err == nil || !strings.Contains(err.Error(), "no longer fits") {
 		t.Errorf("Resources = %v, want the CA named", err)
 	}
 	e.awaitProblem(state.CodeSessionOutdated, "it was rotated")
 	e.mustPG(port)
-	for _, tun := range e.snapshot().Tunnels {
+	for _, tun := range e.Snapshot().Tunnels {
 		if tun.State != state.TunnelReady {
 			t.Errorf("tunnel %s is %s", tun.Name, tun.State)
 		}
 	}
-	if err := e.sit(t.Context(), client.LoginStart{Proxy: e.sim.ProxyAddr()}, "alice-password").result(t); err != nil {
+	if err := e.sit(t.Context(), client.LoginStart{Proxy: e.Sim.ProxyAddr()}, "alice-password").result(t); err != nil {
 		t.Fatal(err)
 	}
 	e.awaitWell()
@@ -224,14 +225,14 @@ func TestHostCARotated(t *testing.T) {
 func TestErrorEndsWithItsCause(t *testing.T) {
 	t.Parallel() // it waits for the next look
 	e := newEnv(t, twoDatabases)
-	e.login()
+	e.Login()
 	port := e.twoTunnels()
-	e.sim.Faults().Database("pg", simcluster.Refusing)
+	e.Sim.Faults().Database("pg", simcluster.Refusing)
 	if _, err := e.pg(t.Context(), port); err == nil || !strings.Contains(err.Error(), "database hung up") {
 		t.Errorf("a client of a database that is away is refused with %v", err)
 	}
-	e.awaitState("pg", state.TunnelError)
-	e.sim.Faults().Database("pg", simcluster.Healthy)
+	e.AwaitState("pg", state.TunnelError)
+	e.Sim.Faults().Database("pg", simcluster.Healthy)
 	began := time.Now()
 	e.awaitWell()
 	t.Logf("it is over after %v", time.Since(began))

@@ -10,6 +10,7 @@ import (
 	"berth/agent/state"
 	"berth/agent/tunnel/history"
 	"berth/internal/simcluster"
+	"berth/internal/simworld"
 	"berth/proxies/db"
 )
 
@@ -31,13 +32,13 @@ func TestServersWordsAreSeen(t *testing.T) {
 		simcluster.Database{Name: "kv", Protocol: "redis"},
 		simcluster.Database{Name: "kv-away", Protocol: "redis", Away: "failed to connect to the target database"},
 	))
-	e.login()
+	e.Login()
 	ports := make(map[string]int)
 	var items []string
 	add := func(name, resource, user string) {
-		ports[name] = freePort(t)
+		ports[name] = simworld.FreePort(t)
 		items = append(items, fmt.Sprintf("name: %s, kind: db, cluster: %s, resource: %s, port: %d, db_user: %s, db_name: app",
-			name, e.sim.Name(), resource, ports[name], user))
+			name, e.Sim.Name(), resource, ports[name], user))
 	}
 	for _, name := range []string{"pg", "away", "my", "kv", "kv-away"} {
 		add(name, name, "app")
@@ -47,7 +48,7 @@ func TestServersWordsAreSeen(t *testing.T) {
 	e.config(items...)
 	e.start()
 	for name := range ports {
-		e.awaitState(name, state.TunnelReady)
+		e.AwaitState(name, state.TunnelReady)
 	}
 	t.Run("probes", func(t *testing.T) { // as doctor does, which changes no tunnel's state
 		const denied = "access to db denied"
@@ -59,8 +60,8 @@ func TestServersWordsAreSeen(t *testing.T) {
 					t.Errorf("%s: %v, want %q", name, err, want)
 				}
 			}
-			e.awaitState(name, state.TunnelReady)
-			events, err := e.client().TunnelHistory(t.Context(), name)
+			e.AwaitState(name, state.TunnelReady)
+			events, err := e.Client().TunnelHistory(t.Context(), name)
 			if err != nil {
 				t.Error(err)
 			}
@@ -69,7 +70,7 @@ func TestServersWordsAreSeen(t *testing.T) {
 					t.Errorf("%s: %q", name, ev.Text)
 				}
 			}
-			if p := e.snapshot().Tunnels[0].Problem; p != nil {
+			if p := e.Snapshot().Tunnels[0].Problem; p != nil {
 				t.Errorf("%s: %+v", name, p)
 			}
 		}
@@ -112,7 +113,7 @@ func TestServersWordsAreSeen(t *testing.T) {
 			}
 			time.Sleep(history.OneTry)
 			tt.play(ports[tt.tunnel])
-			e.await("a problem of "+tt.tunnel, func(s state.Snapshot) bool {
+			e.Await("a problem of "+tt.tunnel, func(s state.Snapshot) bool {
 				for _, tun := range s.Tunnels {
 					if tun.Name == tt.tunnel {
 						return tun.State == tt.state && tun.Problem != nil && strings.HasPrefix(tun.Problem.Action, tt.action)
@@ -124,7 +125,7 @@ func TestServersWordsAreSeen(t *testing.T) {
 	}
 	t.Run("served_again", func(*testing.T) {
 		psql("app")(ports["pg"])
-		e.await("the problem to go", func(s state.Snapshot) bool { return s.Tunnels[0].Problem == nil })
+		e.Await("the problem to go", func(s state.Snapshot) bool { return s.Tunnels[0].Problem == nil })
 	})
 	t.Run("hint", func(t *testing.T) { // whom the client may be
 		out := clientOutput(t, "psql", "-h", "127.0.0.1", "-p", fmt.Sprint(ports["pg"]), "-U", "root", "-d", "app", "-c", "select 1")
@@ -141,7 +142,7 @@ func TestServersWordsAreSeen(t *testing.T) {
 // probe logs in through a tunnel with its own user and database.
 func probe(t *testing.T, e *env, name string, port int) error {
 	t.Helper()
-	tun := e.awaitState(name, state.TunnelReady)
+	tun := e.AwaitState(name, state.TunnelReady)
 	proto, ok := db.Lookup(tun.Protocol)
 	if !ok || !proto.Probes(tun.DBUser) {
 		t.Fatalf("%s: no probe for %q as %q", name, tun.Protocol, tun.DBUser)

@@ -26,17 +26,17 @@ func rememberEnv(t *testing.T, cfg simcluster.Config, mode string, opts ...simcl
 	t.Helper()
 	e, k := newEnv(t, cfg), &secretstest.Keychain{}
 	e.withTSH()
-	e.login(opts...)
+	e.Login(opts...)
 	e.profileConfig("renew: {mode: " + mode + ", before: 5m}")
 	e.startOptions(func(o *Options) { o.keychain = k }, func(*Agent) {})
-	e.await("a session", func(s state.Snapshot) bool { return len(s.Profiles) == 1 && s.Profiles[0].ValidUntil != nil })
+	e.Await("a session", func(s state.Snapshot) bool { return len(s.Profiles) == 1 && s.Profiles[0].ValidUntil != nil })
 	return e, k
 }
 
 func (e *env) noSecretsTold(secrets ...string) {
 	e.t.Helper()
 	for _, s := range secrets {
-		if strings.Contains(e.log.String(), s) {
+		if strings.Contains(e.Log.String(), s) {
 			e.t.Errorf("%q is in the log", s)
 		}
 	}
@@ -49,11 +49,11 @@ func TestRenewsUnaskedByStoredPassword(t *testing.T) {
 	if err := p.result(t); err != nil || !k.Has(secrets.Password) {
 		t.Fatalf("login: %v, stored: %v", err, k.Has(secrets.Password))
 	}
-	e.await("the stored password to be shown", func(s state.Snapshot) bool { return cmp.Equal(s.Profiles[0].Stored, []string{"password"}) })
-	logins := e.sim.Counters().Logins
-	e.login(simcluster.WithTTL(40 * time.Second))
-	e.await("a renewed session", func(s state.Snapshot) bool {
-		return e.sim.Counters().Logins > logins && time.Until(*s.Profiles[0].ValidUntil) > time.Hour
+	e.Await("the stored password to be shown", func(s state.Snapshot) bool { return cmp.Equal(s.Profiles[0].Stored, []string{"password"}) })
+	logins := e.Sim.Counters().Logins
+	e.Login(simcluster.WithTTL(40 * time.Second))
+	e.Await("a renewed session", func(s state.Snapshot) bool {
+		return e.Sim.Counters().Logins > logins && time.Until(*s.Profiles[0].ValidUntil) > time.Hour
 	})
 	if r := e.profile().Renewal; r.Problem != nil {
 		t.Errorf("problem %+v, want none", r.Problem)
@@ -67,8 +67,8 @@ func TestWrongStoredPasswordIsTriedOnce(t *testing.T) {
 	if err := e.sit(t.Context(), client.LoginStart{Remember: true}, "alice-password").result(t); err != nil {
 		t.Fatal(err)
 	}
-	e.sim.SetLogin("alice", "another-password", "")
-	failed := e.sim.Counters().FailedLogins
+	e.Sim.SetLogin("alice", "another-password", "")
+	failed := e.Sim.Counters().FailedLogins
 	for range 3 {
 		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 		p := e.sit(ctx, client.LoginStart{Renew: true}) // nobody answers
@@ -77,7 +77,7 @@ func TestWrongStoredPasswordIsTriedOnce(t *testing.T) {
 		}
 		cancel()
 	}
-	if n := e.sim.Counters().FailedLogins - failed; n != 1 {
+	if n := e.Sim.Counters().FailedLogins - failed; n != 1 {
 		t.Errorf("%d logins with the wrong password, want one: a few lock the account", n)
 	}
 	if k.Has(secrets.Password) || len(e.profile().Stored) != 0 {
@@ -130,8 +130,8 @@ func TestStoredSeedAnswers(t *testing.T) {
 	if err := p.result(t); err != nil || !cmp.Equal([]state.LoginKind{state.LoginDone}, p.saw()) {
 		t.Errorf("second login: %v, steps %v; want nothing asked", err, p.saw())
 	}
-	f, err := e.client().ForgetLogin(t.Context(), "", "")
-	want := client.Forgotten{Proxy: e.sim.ProxyAddr(), User: "alice", Stored: []string{"password", "totp"}}
+	f, err := e.Client().ForgetLogin(t.Context(), "", "")
+	want := client.Forgotten{Proxy: e.Sim.ProxyAddr(), User: "alice", Stored: []string{"password", "totp"}}
 	if diff := cmp.Diff(want, f); err != nil || diff != "" {
 		t.Errorf("ForgetLogin: %v (-want +got):\n%s", err, diff)
 	}
@@ -166,7 +166,7 @@ func TestWhatCannotBeRemembered(t *testing.T) {
 			}
 		})
 	}
-	if _, err := e.client().ForgetLogin(t.Context(), "nobody.test:443", ""); err == nil || !strings.Contains(err.Error(), "whose password") {
+	if _, err := e.Client().ForgetLogin(t.Context(), "nobody.test:443", ""); err == nil || !strings.Contains(err.Error(), "whose password") {
 		t.Errorf("ForgetLogin without a user: %v", err)
 	}
 }

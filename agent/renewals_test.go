@@ -3,7 +3,6 @@
 package agent
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -23,21 +22,6 @@ import (
 	"berth/internal/tshhome"
 	"berth/internal/wake"
 )
-
-// profileConfig writes the config with more keys for the one profile, given in
-// YAML's flow style.
-func (e *env) profileConfig(more string, tunnels ...string) {
-	e.t.Helper()
-	e.config(tunnels...)
-	raw, err := os.ReadFile(e.p.Config)
-	if err != nil {
-		e.t.Fatal(err)
-	}
-	raw = bytes.Replace(raw, []byte("- {proxy: "), []byte("- {"+more+", proxy: "), 1)
-	if err := os.WriteFile(e.p.Config, raw, 0o600); err != nil {
-		e.t.Fatal(err)
-	}
-}
 
 // testBrowser is a command that opens a page and logs in there, or only notes
 // that it was called.
@@ -79,7 +63,7 @@ var viaOkta = simcluster.WithProfile(func(p *tshhome.Profile) { p.AuthConnector 
 
 func (e *env) profile() state.Profile {
 	e.t.Helper()
-	s := e.await("the profile", func(s state.Snapshot) bool { return len(s.Profiles) == 1 })
+	s := e.Await("the profile", func(s state.Snapshot) bool { return len(s.Profiles) == 1 })
 	return s.Profiles[0]
 }
 
@@ -87,11 +71,11 @@ func TestRenewWhileValid(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
 	e.withTSH()
-	e.login(simcluster.WithTTL(time.Hour))
+	e.Login(simcluster.WithTTL(time.Hour))
 	item, port := e.pgTunnel("pg")
 	e.config(item)
 	e.start()
-	e.awaitState("pg", state.TunnelReady)
+	e.AwaitState("pg", state.TunnelReady)
 	before := e.profile()
 	open := e.mustPG(port)
 	old := e.serial(open)
@@ -106,7 +90,7 @@ func TestRenewWhileValid(t *testing.T) {
 	if got := e.serial(open); got != old {
 		t.Errorf("the open connection is served by cert %s, before the renewal it was %s", got, old)
 	}
-	e.await("a new cert", func(s state.Snapshot) bool {
+	e.Await("a new cert", func(s state.Snapshot) bool {
 		return s.Tunnels[0].CertValidUntil != nil && s.Tunnels[0].CertValidUntil.After(*before.ValidUntil)
 	})
 	if got := e.serial(e.mustPG(port)); got == old {
@@ -118,7 +102,7 @@ func TestRenewWhileValid(t *testing.T) {
 // nothingStaged fails the test if a login left something beside its session.
 func (e *env) nothingStaged() {
 	e.t.Helper()
-	entries, err := os.ReadDir(e.home)
+	entries, err := os.ReadDir(e.Home)
 	if err != nil {
 		e.t.Fatal(err)
 	}
@@ -134,11 +118,11 @@ func TestFailedRenewalChangesNothing(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
 	e.withTSH()
-	e.login(simcluster.WithTTL(time.Hour))
+	e.Login(simcluster.WithTTL(time.Hour))
 	item, port := e.pgTunnel("pg")
 	e.config(item)
 	e.start()
-	e.awaitState("pg", state.TunnelReady)
+	e.AwaitState("pg", state.TunnelReady)
 	before := e.tree()
 	if err := e.sit(t.Context(), client.LoginStart{Renew: true}, "wrong").result(t); err == nil {
 		t.Fatal("a wrong password is right")
@@ -150,7 +134,7 @@ func TestFailedRenewalChangesNothing(t *testing.T) {
 	if err := p.result(t); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
-	e.await("the login to be over", func(s state.Snapshot) bool { return !s.Profiles[0].Login.InProgress })
+	e.Await("the login to be over", func(s state.Snapshot) bool { return !s.Profiles[0].Login.InProgress })
 	if after := e.tree(); after != before {
 		t.Errorf("the home changed from\n%s\nto\n%s", before, after)
 	}
@@ -161,12 +145,12 @@ func TestFailedRenewalChangesNothing(t *testing.T) {
 func (e *env) tree() string {
 	e.t.Helper()
 	var b strings.Builder
-	err := filepath.WalkDir(e.home, func(path string, d os.DirEntry, err error) error {
+	err := filepath.WalkDir(e.Home, func(path string, d os.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
 		raw, err := os.ReadFile(path)
-		fmt.Fprintf(&b, "%s %x\n", strings.TrimPrefix(path, e.home), raw)
+		fmt.Fprintf(&b, "%s %x\n", strings.TrimPrefix(path, e.Home), raw)
 		return err
 	})
 	if err != nil {
@@ -179,18 +163,18 @@ func TestRenewsUnasked(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, simcluster.Config{Connectors: okta})
 	e.withTSH()
-	e.login(simcluster.WithTTL(16*time.Minute), viaOkta)
+	e.Login(simcluster.WithTTL(16*time.Minute), viaOkta)
 	browser, opened := testBrowser(t, e, true)
 	item, _ := e.pgTunnel("pg")
 	e.profileConfig(browser+", renew: {mode: auto, before: 5m}", item)
 	before := e.startSession()
-	r := e.await("a plan", func(s state.Snapshot) bool { return s.Profiles[0].Renewal.At != nil }).Profiles[0].Renewal
+	r := e.Await("a plan", func(s state.Snapshot) bool { return s.Profiles[0].Renewal.At != nil }).Profiles[0].Renewal
 	if r.Mode != state.RenewAuto || !r.At.Equal(before.Add(-5*time.Minute)) {
 		t.Errorf("renewal %+v, want a login at 5 minutes before %v", r, before)
 	}
-	e.login(simcluster.WithTTL(40*time.Second), viaOkta) // more than half of it is over: a cert begins a minute back
-	before = *e.await("the short session", func(s state.Snapshot) bool { return s.Profiles[0].ValidUntil.Before(before) }).Profiles[0].ValidUntil
-	e.await("a new session", func(s state.Snapshot) bool { return s.Profiles[0].ValidUntil.After(before) })
+	e.Login(simcluster.WithTTL(40*time.Second), viaOkta) // more than half of it is over: a cert begins a minute back
+	before = *e.Await("the short session", func(s state.Snapshot) bool { return s.Profiles[0].ValidUntil.Before(before) }).Profiles[0].ValidUntil
+	e.Await("a new session", func(s state.Snapshot) bool { return s.Profiles[0].ValidUntil.After(before) })
 	if n := opened(); n != 1 {
 		t.Errorf("%d login pages were opened, want one", n)
 	}
@@ -201,7 +185,7 @@ func TestRenewsUnasked(t *testing.T) {
 func (e *env) startSession() time.Time {
 	e.t.Helper()
 	e.start()
-	s := e.await("a session", func(s state.Snapshot) bool { return len(s.Profiles) == 1 && s.Profiles[0].ValidUntil != nil })
+	s := e.Await("a session", func(s state.Snapshot) bool { return len(s.Profiles) == 1 && s.Profiles[0].ValidUntil != nil })
 	return *s.Profiles[0].ValidUntil
 }
 
@@ -212,10 +196,10 @@ func TestDismissedIsNotAskedAgain(t *testing.T) {
 	browser, opened := testBrowser(t, e, false)
 	item, _ := e.pgTunnel("pg")
 	e.profileConfig(browser+", renew: {mode: auto, before: 23h}", item)
-	e.login(simcluster.WithTTL(40*time.Second), viaOkta)
+	e.Login(simcluster.WithTTL(40*time.Second), viaOkta)
 	e.startSession()
-	e.await("the login", func(s state.Snapshot) bool { return s.Profiles[0].Login.URL != "" })
-	c := e.client()
+	e.Await("the login", func(s state.Snapshot) bool { return s.Profiles[0].Login.URL != "" })
+	c := e.Client()
 	err := c.Login(t.Context(), client.LoginStart{Renew: true}, func(ev client.LoginEvent, _ func(string)) error {
 		if ev.Kind == state.LoginURL {
 			return c.CancelLogin(t.Context(), ev.Proxy)
@@ -225,14 +209,14 @@ func TestDismissedIsNotAskedAgain(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "cancelled") {
 		t.Errorf("a login that was cancelled ends with %v", err)
 	}
-	s := e.await("the dismissed login to be shown", func(s state.Snapshot) bool {
+	s := e.Await("the dismissed login to be shown", func(s state.Snapshot) bool {
 		return !s.Profiles[0].Login.InProgress && s.Profiles[0].Renewal.Problem != nil && s.Profiles[0].Renewal.Warning != state.WarnNot
 	})
 	if p := s.Profiles[0].Renewal.Problem; p.Code != state.CodeRenewFailed || !strings.Contains(p.Text, "cancelled") {
 		t.Errorf("problem %+v", p)
 	}
 	time.Sleep(2 * publishCounters)
-	if n := opened(); n != 1 || e.snapshot().Profiles[0].Login.InProgress {
+	if n := opened(); n != 1 || e.Snapshot().Profiles[0].Login.InProgress {
 		t.Errorf("%d login pages were opened, want one", n)
 	}
 }
@@ -241,10 +225,10 @@ func TestPasswordIsNotAskedUnasked(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
 	e.withTSH()
-	e.login(simcluster.WithTTL(30 * time.Second))
+	e.Login(simcluster.WithTTL(30 * time.Second))
 	e.profileConfig("renew: {mode: auto}")
 	e.startSession()
-	s := e.await("a warning instead", func(s state.Snapshot) bool { return s.Profiles[0].Renewal.Warning != state.WarnNot })
+	s := e.Await("a warning instead", func(s state.Snapshot) bool { return s.Profiles[0].Renewal.Warning != state.WarnNot })
 	r := s.Profiles[0].Renewal
 	if r.Problem == nil || !strings.Contains(r.Problem.Text, "only you know") {
 		t.Errorf("renewal %+v, want why it did not go by itself", r)
@@ -257,24 +241,24 @@ func TestPasswordIsNotAskedUnasked(t *testing.T) {
 func TestSnooze(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
-	e.login(simcluster.WithTTL(10 * time.Minute))
+	e.Login(simcluster.WithTTL(10 * time.Minute))
 	e.profileConfig("renew: {mode: ask, before: 23h}")
 	until := e.startSession()
-	c := e.client()
-	if s, err := c.SnoozeRenewal(t.Context(), ""); err != nil || s.Proxy != e.sim.ProxyAddr() || s.Until == nil {
+	c := e.Client()
+	if s, err := c.SnoozeRenewal(t.Context(), ""); err != nil || s.Proxy != e.Sim.ProxyAddr() || s.Until == nil {
 		t.Errorf("snoozed before there was a warning: %+v, %v", s, err)
 	}
-	e.login(simcluster.WithTTL(30 * time.Second))
-	s := e.await("the warning", func(s state.Snapshot) bool { return s.Profiles[0].Renewal.Warning == state.WarnSoon })
+	e.Login(simcluster.WithTTL(30 * time.Second))
+	s := e.Await("the warning", func(s state.Snapshot) bool { return s.Profiles[0].Renewal.Warning == state.WarnSoon })
 	if s.Profiles[0].ValidUntil.Equal(until) {
 		t.Fatal("still the old session")
 	}
 	last := *s.Profiles[0].Renewal.At
-	snoozed, err := c.SnoozeRenewal(t.Context(), e.sim.ProxyAddr())
+	snoozed, err := c.SnoozeRenewal(t.Context(), e.Sim.ProxyAddr())
 	if err != nil || snoozed.Until == nil || !snoozed.Until.Equal(last) {
 		t.Errorf("snoozed %+v, %v, want until %v", snoozed, err, last)
 	}
-	e.await("silence", func(s state.Snapshot) bool { return s.Profiles[0].Renewal.Warning == state.WarnNot })
+	e.Await("silence", func(s state.Snapshot) bool { return s.Profiles[0].Renewal.Warning == state.WarnNot })
 	if _, err := c.SnoozeRenewal(t.Context(), "nowhere.test:443"); err == nil {
 		t.Error("a session that is not there was snoozed")
 	}
@@ -283,16 +267,16 @@ func TestSnooze(t *testing.T) {
 func TestCarriesOverWhatTheSessionHad(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, simcluster.Config{Roles: []simcluster.Role{{Name: "access"}, {Name: "dba"}}})
-	if _, err := e.sim.AddLeaf("leaf.test"); err != nil {
+	if _, err := e.Sim.AddLeaf("leaf.test"); err != nil {
 		t.Fatal(err)
 	}
 	e.withTSH()
 	const id, gone = "11111111-1111-1111-1111-111111111111", "22222222-2222-2222-2222-222222222222"
 	for _, r := range []string{id, gone} {
-		e.sim.PutAccessRequest(simcluster.AccessRequest{ID: r, User: "alice", Roles: []string{"dba"}, State: types.RequestState_APPROVED})
+		e.Sim.PutAccessRequest(simcluster.AccessRequest{ID: r, User: "alice", Roles: []string{"dba"}, State: types.RequestState_APPROVED})
 	}
-	e.login(simcluster.WithTTL(30*time.Minute), simcluster.WithRequests(id, gone), simcluster.WithLeaf("leaf.test"))
-	e.sim.PutAccessRequest(simcluster.AccessRequest{ID: gone, User: "alice", Roles: []string{"dba"}, State: types.RequestState_DENIED})
+	e.Login(simcluster.WithTTL(30*time.Minute), simcluster.WithRequests(id, gone), simcluster.WithLeaf("leaf.test"))
+	e.Sim.PutAccessRequest(simcluster.AccessRequest{ID: gone, User: "alice", Roles: []string{"dba"}, State: types.RequestState_DENIED})
 	e.config()
 	until := e.startSession()
 	if err := e.sit(t.Context(), client.LoginStart{Renew: true}, "alice-password").result(t); err != nil {
@@ -302,7 +286,7 @@ func TestCarriesOverWhatTheSessionHad(t *testing.T) {
 	if !p.ValidUntil.After(until) || !slices.Equal(p.ActiveRequests, []string{id}) || !slices.Contains(p.Roles, "dba") || p.Cluster != "leaf.test" {
 		t.Errorf("after the renewal: until %v, cluster %s, requests %v, roles %v", p.ValidUntil, p.Cluster, p.ActiveRequests, p.Roles)
 	}
-	if log := e.log.String(); !strings.Contains(log, "not carried over") || !strings.Contains(log, gone) {
+	if log := e.Log.String(); !strings.Contains(log, "not carried over") || !strings.Contains(log, gone) {
 		t.Error("the request that was lost is not reported")
 	}
 }

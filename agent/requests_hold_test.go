@@ -24,15 +24,15 @@ func endedEnv(t *testing.T, more ...string) (e *env, port int, dba, brief string
 	t.Helper()
 	e = newEnv(t, requestsConfig())
 	e.withTSH()
-	e.login(simcluster.WithTTL(4 * time.Second))
+	e.Login(simcluster.WithTTL(4 * time.Second))
 	tun, port := e.pgTunnel("pg")
 	e.config(tun)
 	e.appendConfig(more...)
 	e.start()
-	e.awaitState("pg", state.TunnelReady)
+	e.AwaitState("pg", state.TunnelReady)
 	e.awaitWatch()
 	dba, brief = e.approved("dba"), e.approved("brief")
-	e.await("the session's end", func(s state.Snapshot) bool {
+	e.Await("the session's end", func(s state.Snapshot) bool {
 		return s.Profiles[0].State == state.ProfileExpired && s.Tunnels[0].State == state.TunnelWaitingForLogin
 	})
 	return e, port, dba, brief
@@ -41,7 +41,7 @@ func endedEnv(t *testing.T, more ...string) (e *env, port int, dba, brief string
 // assuming assumes beside the test.
 func (e *env) assuming(want client.Assume) <-chan error {
 	done := make(chan error, 1)
-	c := e.client()
+	c := e.Client()
 	go func() {
 		_, err := c.AssumeRequest(e.t.Context(), want)
 		done <- err
@@ -64,12 +64,12 @@ func (e *env) result(of <-chan error) error {
 func TestAssumeIsHeldForALogin(t *testing.T) {
 	e, port, dba, brief := endedEnv(t)
 	time.Sleep(300 * time.Millisecond) // whatever comes of the session's end comes at once
-	for _, r := range e.snapshot().Requests {
+	for _, r := range e.Snapshot().Requests {
 		if !r.Assumable {
 			t.Errorf("after the session's end: %+v, want it to be assumable after the next login", r)
 		}
 	}
-	logins := e.sim.Counters().Logins
+	logins := e.Sim.Counters().Logins
 	held := []<-chan error{
 		e.assuming(client.Assume{ID: dba[:8], AcceptEarlierEnd: true}),
 		e.assuming(client.Assume{ID: brief, AcceptEarlierEnd: true}),
@@ -85,7 +85,7 @@ func TestAssumeIsHeldForALogin(t *testing.T) {
 		conn <- err
 	}()
 	want := slices.Sorted(slices.Values([]string{dba, brief}))
-	e.await("all to be held", func(s state.Snapshot) bool {
+	e.Await("all to be held", func(s state.Snapshot) bool {
 		return slices.Equal(s.Profiles[0].HeldRequests, want) && s.Tunnels[0].Waiting == 1 &&
 			slices.ContainsFunc(s.Notices, func(n state.Notice) bool {
 				return strings.HasPrefix(n.Title, "Log in to ") && strings.Contains(n.Body, "pg") && strings.Contains(n.Body, "assume")
@@ -103,14 +103,14 @@ func TestAssumeIsHeldForALogin(t *testing.T) {
 	if err := <-conn; err != nil {
 		t.Errorf("held client: %v", err)
 	}
-	if n := e.sim.Counters().Logins - logins; n != 1 {
+	if n := e.Sim.Counters().Logins - logins; n != 1 {
 		t.Errorf("%d logins, want one", n)
 	}
 	e.within2s(port, "access,brief,dba")
 	if roles := e.rolesIn(); !slices.Equal(roles, []string{"access", "brief", "dba"}) {
 		t.Errorf("the home has the roles %q", roles)
 	}
-	e.await("nothing to be held", func(s state.Snapshot) bool { return len(s.Profiles[0].HeldRequests) == 0 })
+	e.Await("nothing to be held", func(s state.Snapshot) bool { return len(s.Profiles[0].HeldRequests) == 0 })
 }
 
 func TestNobodyLogsInForAnAssume(t *testing.T) {
@@ -119,7 +119,7 @@ func TestNobodyLogsInForAnAssume(t *testing.T) {
 	began := time.Now()
 	err := e.result(e.assuming(client.Assume{ID: dba, Hold: new(1200 * time.Millisecond)}))
 	wantCode(t, err, ipc.CodeLoginNeeded, fmt.Sprintf("no login at %s came within 1.2 s: access request %s was not assumed | berth login %s --user=alice",
-		e.sim.ProxyAddr(), dba, e.sim.ProxyAddr()))
+		e.Sim.ProxyAddr(), dba, e.Sim.ProxyAddr()))
 	if took := time.Since(began); took < time.Second {
 		t.Errorf("held for %v", took)
 	}
@@ -128,7 +128,7 @@ func TestNobodyLogsInForAnAssume(t *testing.T) {
 	err = e.result(e.assuming(client.Assume{ID: "\x1b[31m7c1f", Hold: new(50 * time.Millisecond)}))
 	wantCode(t, err, ipc.CodeLoginNeeded, "access request 7c1f was not assumed")
 	err = e.result(e.assuming(client.Assume{ID: dba, Hold: new(time.Duration)}))
-	wantCode(t, err, ipc.CodeLoginNeeded, "no valid session at "+e.sim.ProxyAddr())
+	wantCode(t, err, ipc.CodeLoginNeeded, "no valid session at "+e.Sim.ProxyAddr())
 }
 
 // Whoever cancels the login, or may not log in, is not left waiting.
@@ -136,24 +136,24 @@ func TestLoginForAnAssumeComesToNothing(t *testing.T) {
 	t.Parallel()
 	e, _, dba, _ := endedEnv(t)
 	held := e.assuming(client.Assume{ID: dba})
-	e.await("it to be held", func(s state.Snapshot) bool { return len(s.Profiles[0].HeldRequests) == 1 })
+	e.Await("it to be held", func(s state.Snapshot) bool { return len(s.Profiles[0].HeldRequests) == 1 })
 	p := e.sit(t.Context(), client.LoginStart{})
 	p.next(t)
-	if err := e.client().CancelLogin(t.Context(), ""); err != nil {
+	if err := e.Client().CancelLogin(t.Context(), ""); err != nil {
 		t.Fatal(err)
 	}
 	wantCode(t, e.result(held), ipc.CodeLoginNeeded, "was cancelled; access request "+dba+" was not assumed")
 	if p.result(t) == nil {
 		t.Error("the cancelled login succeeded")
 	}
-	e.await("nothing to be held", func(s state.Snapshot) bool { return len(s.Profiles[0].HeldRequests) == 0 })
+	e.Await("nothing to be held", func(s state.Snapshot) bool { return len(s.Profiles[0].HeldRequests) == 0 })
 }
 
 func TestTunnelThatHoldsNobodyHoldsNoAssume(t *testing.T) {
 	e, _, dba, _ := endedEnv(t)
 	tun, _ := e.pgTunnel("impatient", "hold: 0s")
 	e.config(tun)
-	e.await("the tunnel", func(s state.Snapshot) bool { return len(s.Tunnels) == 1 && s.Tunnels[0].Name == "impatient" })
+	e.Await("the tunnel", func(s state.Snapshot) bool { return len(s.Tunnels) == 1 && s.Tunnels[0].Name == "impatient" })
 	began := time.Now()
 	err := e.result(e.assuming(client.Assume{ID: dba, Tunnel: "impatient"}))
 	wantCode(t, err, ipc.CodeLoginNeeded, "no valid session at")
@@ -165,12 +165,12 @@ func TestTunnelThatHoldsNobodyHoldsNoAssume(t *testing.T) {
 // An agent that stops does not wait for a login.
 func TestAgentStopsWithAHeldAssume(t *testing.T) {
 	e := newEnv(t, requestsConfig())
-	e.login(simcluster.WithTTL(time.Second))
+	e.Login(simcluster.WithTTL(time.Second))
 	e.config()
 	stop := e.start()
-	e.await("the session's end", func(s state.Snapshot) bool { return s.Profiles[0].State == state.ProfileExpired })
+	e.Await("the session's end", func(s state.Snapshot) bool { return s.Profiles[0].State == state.ProfileExpired })
 	held := e.assuming(client.Assume{ID: "7c1f"})
-	e.await("it to be held", func(s state.Snapshot) bool { return len(s.Profiles[0].HeldRequests) == 1 })
+	e.Await("it to be held", func(s state.Snapshot) bool { return len(s.Profiles[0].HeldRequests) == 1 })
 	began := time.Now()
 	stop()
 	if took := time.Since(began); took > time.Second {
@@ -199,22 +199,22 @@ func TestAssumesAtOnce(t *testing.T) {
 func TestRuleIsFollowedAfterTheLogin(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, requestsConfig())
-	e.login(simcluster.WithTTL(4 * time.Second))
+	e.Login(simcluster.WithTTL(4 * time.Second))
 	tun, port := e.pgTunnel("pg")
 	e.config(tun)
 	e.appendConfig("access: {auto_assume: [{roles: [dba], tunnel: pg}]}")
 	e.start()
-	e.awaitState("pg", state.TunnelReady)
+	e.AwaitState("pg", state.TunnelReady)
 	e.awaitWatch()
-	id := e.sim.PutAccessRequest(simcluster.AccessRequest{User: "alice", Roles: []string{"dba"}})
+	id := e.Sim.PutAccessRequest(simcluster.AccessRequest{User: "alice", Roles: []string{"dba"}})
 	e.awaitRequest(id, func(r state.Request) bool { return r.State == state.RequestPending })
-	e.await("the session's end", func(s state.Snapshot) bool {
+	e.Await("the session's end", func(s state.Snapshot) bool {
 		return s.Profiles[0].State == state.ProfileExpired && len(s.Requests) == 0
 	})
-	if err := e.sim.ResolveAccessRequest(id, types.RequestState_APPROVED, "ok"); err != nil {
+	if err := e.Sim.ResolveAccessRequest(id, types.RequestState_APPROVED, "ok"); err != nil {
 		t.Fatal(err)
 	}
-	e.login()
+	e.Login()
 	e.awaitRequest(id, func(r state.Request) bool { return slices.Equal(r.Tunnels, []string{"pg"}) })
 	e.comesToHave(port, "access,dba")
 }
@@ -224,17 +224,17 @@ func TestRuleIsFollowedAfterTheLogin(t *testing.T) {
 func TestAssumeRightAfterALogout(t *testing.T) {
 	e, port := requestsEnv(t)
 	id := e.approved("dba")
-	if err := os.RemoveAll(e.home); err != nil {
+	if err := os.RemoveAll(e.Home); err != nil {
 		t.Fatal(err)
 	}
 	held := e.assuming(client.Assume{ID: id})
-	e.await("the logout to be seen", func(s state.Snapshot) bool { return len(s.Profiles) == 0 })
+	e.Await("the logout to be seen", func(s state.Snapshot) bool { return len(s.Profiles) == 0 })
 	select {
 	case err := <-held:
 		t.Fatalf("not held: %v", err)
 	case <-time.After(300 * time.Millisecond):
 	}
-	e.login()
+	e.Login()
 	if err := e.result(held); err != nil {
 		t.Error(err)
 	}

@@ -15,16 +15,16 @@ import (
 func TestAssumeDuringARenewal(t *testing.T) {
 	e := newEnv(t, requestsConfig())
 	e.withTSH()
-	e.login()
+	e.Login()
 	tun, port := e.pgTunnel("pg")
 	e.config(tun)
 	e.start()
-	e.awaitState("pg", state.TunnelReady)
+	e.AwaitState("pg", state.TunnelReady)
 	e.awaitWatch()
 	id := e.approved("dba")
 	answered := make(chan struct{})
 	renewal := make(chan error, 1)
-	c := e.client()
+	c := e.Client()
 	asked := make(chan struct{})
 	go func() {
 		renewal <- c.Login(t.Context(), client.LoginStart{Renew: true}, func(ev client.LoginEvent, answer func(string)) error {

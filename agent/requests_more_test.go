@@ -13,6 +13,7 @@ import (
 	"berth/agent/ipc/client"
 	"berth/agent/state"
 	"berth/internal/simcluster"
+	"berth/internal/simworld"
 )
 
 // What is asked for later, and for a while, can be had then and no earlier.
@@ -21,11 +22,11 @@ func TestRequestForLater(t *testing.T) {
 	cfg := requestsConfig()
 	cfg.Roles[0].Request.MaxDuration = 48 * time.Hour
 	e := newEnv(t, cfg)
-	e.login()
+	e.Login()
 	e.config()
 	e.start()
 	e.awaitWatch()
-	c := e.client()
+	c := e.Client()
 	from := time.Now().Add(2 * time.Hour)
 	made, err := c.CreateRequest(t.Context(), client.NewRequest{Roles: []string{"dba"}, For: 24 * time.Hour, Start: &from})
 	if err != nil {
@@ -37,7 +38,7 @@ func TestRequestForLater(t *testing.T) {
 	if made.AssumeFrom == nil || made.AssumeFrom.Sub(from).Abs() > time.Second {
 		t.Errorf("it begins at %v, want %v", made.AssumeFrom, from)
 	}
-	if err := e.sim.ResolveAccessRequest(made.ID, types.RequestState_APPROVED, "ok"); err != nil {
+	if err := e.Sim.ResolveAccessRequest(made.ID, types.RequestState_APPROVED, "ok"); err != nil {
 		t.Fatal(err)
 	}
 	if r := e.awaitRequest(made.ID, func(r state.Request) bool { return r.State == state.RequestApproved }); r.Assumable {
@@ -45,8 +46,8 @@ func TestRequestForLater(t *testing.T) {
 	}
 	_, err = c.AssumeRequest(t.Context(), client.Assume{ID: made.ID})
 	wantCode(t, err, ipc.CodeDenied, "cannot be assumed before ")
-	e.sim.Faults().ClockOffset(3 * time.Hour)
-	defer e.sim.Faults().ClockOffset(0)
+	e.Sim.Faults().ClockOffset(3 * time.Hour)
+	defer e.Sim.Faults().ClockOffset(0)
 	_, err = c.AssumeRequest(t.Context(), client.Assume{ID: made.ID})
 	wantCode(t, err, ipc.CodeDenied, "cannot be assumed before ") // by this machine's clock
 }
@@ -58,15 +59,15 @@ func TestWhoMayDecideNothing(t *testing.T) {
 	cfg := requestsConfig()
 	cfg.Roles[0].Review, cfg.Roles[0].RequestVerbs = nil, []string{"list", "read"}
 	e := newEnv(t, cfg)
-	e.login()
+	e.Login()
 	e.config()
 	e.start()
 	e.awaitWatch()
-	id := e.sim.PutAccessRequest(simcluster.AccessRequest{User: "bob", Roles: []string{"dba"}})
-	_, err := e.client().DecideRequest(t.Context(), id, true, "")
-	wantCode(t, err, ipc.CodeDenied, "who may: https://"+e.sim.ProxyAddr()+"/web/requests/"+id)
+	id := e.Sim.PutAccessRequest(simcluster.AccessRequest{User: "bob", Roles: []string{"dba"}})
+	_, err := e.Client().DecideRequest(t.Context(), id, true, "")
+	wantCode(t, err, ipc.CodeDenied, "who may: https://"+e.Sim.ProxyAddr()+"/web/requests/"+id)
 	e.awaitRequest(id, func(r state.Request) bool { return !r.Reviewable })
-	if r, _ := e.sim.AccessRequest(id); !r.GetState().IsPending() {
+	if r, _ := e.Sim.AccessRequest(id); !r.GetState().IsPending() {
 		t.Errorf("it is %s", r.GetState())
 	}
 }
@@ -76,8 +77,8 @@ func TestAssumeOfWhatIsGone(t *testing.T) {
 	t.Parallel()
 	e, port := requestsEnv(t)
 	id := e.approved("dba")
-	e.sim.DeleteAccessRequest(id)
-	_, err := e.client().AssumeRequest(t.Context(), client.Assume{ID: id})
+	e.Sim.DeleteAccessRequest(id)
+	_, err := e.Client().AssumeRequest(t.Context(), client.Assume{ID: id})
 	wantCode(t, err, ipc.CodeNotFound, "is not there any more: it expired, or was taken away; nothing was done")
 	if roles := e.rolesAt(port); roles != "access" {
 		t.Errorf("and the roles are %q", roles)
@@ -92,13 +93,13 @@ func TestRefusalsCarryTheCommand(t *testing.T) {
 	cfg.Roles[0].NoKubes, cfg.Roles[0].Request.Roles = true, []string{"dba"}
 	cfg.Kubes = []simcluster.Kube{{Name: "prod"}}
 	e := newKubeEnv(t, cfg)
-	e.login()
+	e.Login()
 	item, port := e.pgTunnel("secret")
-	e.kubeConfig(freePort(t), e.kubeTunnel("prod", "prod"), strings.Replace(item, "resource: pg", "resource: secret", 1))
+	e.kubeConfig(simworld.FreePort(t), e.kubeTunnel("prod", "prod"), strings.Replace(item, "resource: pg", "resource: secret", 1))
 	e.start()
 	const want = "berth request create --role dba"
 	for _, name := range []string{"secret", "prod"} {
-		if tun := e.awaitState(name, state.TunnelError); tun.Problem.Action != want {
+		if tun := e.AwaitState(name, state.TunnelError); tun.Problem.Action != want {
 			t.Errorf("%s: the problem suggests %q, want %q", name, tun.Problem.Action, want)
 		}
 	}

@@ -21,7 +21,7 @@ func TestRequestForAResource(t *testing.T) {
 	cfg := requestsConfig()
 	cfg.Roles[0].Request.SearchAsRoles = []string{"dba"}
 	e := newEnv(t, cfg)
-	e.login()
+	e.Login()
 	to := func(name, resource string) (string, int) {
 		item, port := e.pgTunnel(name)
 		return strings.Replace(item, "resource: pg", "resource: "+resource, 1), port
@@ -30,14 +30,14 @@ func TestRequestForAResource(t *testing.T) {
 	secretItem, secret := to("secret", "secret")
 	e.config(pgItem, secretItem)
 	e.start()
-	e.awaitState("pg", state.TunnelReady)
+	e.AwaitState("pg", state.TunnelReady)
 	e.awaitWatch()
-	resource := "/" + e.sim.Name() + "/db/secret"
-	refused := e.awaitState("secret", state.TunnelError)
+	resource := "/" + e.Sim.Name() + "/db/secret"
+	refused := e.AwaitState("secret", state.TunnelError)
 	if got, want := refused.Problem.Action, "berth request create --resource "+resource; got != want {
 		t.Fatalf("the refusal suggests %q, want %q", got, want)
 	}
-	c := e.client()
+	c := e.Client()
 	able, err := c.RequestAbilities(t.Context(), "", []string{resource})
 	if err != nil || !slices.Equal(able.ResourceRoles, []string{"dba"}) {
 		t.Errorf("abilities %+v, %v", able, err)
@@ -46,7 +46,7 @@ func TestRequestForAResource(t *testing.T) {
 	if err != nil || !slices.Equal(made.Resources, []string{resource}) || !slices.Equal(made.Roles, []string{"dba"}) {
 		t.Fatalf("made %+v, %v", made, err)
 	}
-	if err := e.sim.ResolveAccessRequest(made.ID, types.RequestState_APPROVED, "ok"); err != nil {
+	if err := e.Sim.ResolveAccessRequest(made.ID, types.RequestState_APPROVED, "ok"); err != nil {
 		t.Fatal(err)
 	}
 	e.awaitRequest(made.ID, func(r state.Request) bool { return r.Assumable })
@@ -57,13 +57,13 @@ func TestRequestForAResource(t *testing.T) {
 	if _, err := c.AssumeRequest(t.Context(), client.Assume{ID: made.ID, Tunnel: "secret"}); err != nil {
 		t.Fatal(err)
 	}
-	e.awaitState("secret", state.TunnelReady)
+	e.AwaitState("secret", state.TunnelReady)
 	e.within2s(secret, "access,dba")
 	e.within2s(pg, "access")
 	if _, err := c.DropRequests(t.Context(), nil, "secret"); err != nil {
 		t.Fatal(err)
 	}
-	e.awaitState("secret", state.TunnelError)
+	e.AwaitState("secret", state.TunnelError)
 
 	// For the session, which then reaches nothing else: that is asked first.
 	_, err = c.AssumeRequest(t.Context(), client.Assume{ID: made.ID})
@@ -71,15 +71,15 @@ func TestRequestForAResource(t *testing.T) {
 	if _, err := c.AssumeRequest(t.Context(), client.Assume{ID: made.ID, AcceptEarlierEnd: true}); err != nil {
 		t.Fatal(err)
 	}
-	e.awaitState("secret", state.TunnelReady)
+	e.AwaitState("secret", state.TunnelReady)
 	e.within2s(secret, "access,dba")
-	if lost := e.awaitState("pg", state.TunnelError); lost.Problem.Action != "berth request drop" {
+	if lost := e.AwaitState("pg", state.TunnelError); lost.Problem.Action != "berth request drop" {
 		t.Errorf("the lost tunnel's problem: %+v", lost.Problem)
 	}
 	if _, err := c.DropRequests(t.Context(), nil, ""); err != nil {
 		t.Fatal(err)
 	}
-	e.awaitState("pg", state.TunnelReady)
+	e.AwaitState("pg", state.TunnelReady)
 	e.within2s(pg, "access")
 }
 
@@ -89,7 +89,7 @@ func TestCostsAreToldTogether(t *testing.T) {
 	t.Parallel()
 	e, _ := requestsEnv(t)
 	req, err := types.NewAccessRequestWithResources("7c1f", "alice", []string{"brief"}, []types.ResourceID{
-		{ClusterName: e.sim.Name(), Kind: types.KindDatabase, Name: "secret"},
+		{ClusterName: e.Sim.Name(), Kind: types.KindDatabase, Name: "secret"},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -103,11 +103,11 @@ func TestCostsAreToldTogether(t *testing.T) {
 	}
 	v3.SetExpiry(time.Now().Add(13 * time.Hour))
 	v3.SetAccessExpiry(time.Now().Add(13 * time.Hour))
-	e.sim.PutAccessRequestV3(v3)
+	e.Sim.PutAccessRequestV3(v3)
 	e.awaitRequest("7c1f", func(r state.Request) bool { return r.Assumable })
-	_, err = e.client().AssumeRequest(t.Context(), client.Assume{ID: "7c1f"})
+	_, err = e.Client().AssumeRequest(t.Context(), client.Assume{ID: "7c1f"})
 	wantCode(t, err, ipc.CodeConfirm, "the session ends at ")
-	wantCode(t, err, ipc.CodeConfirm, " and reaches /"+e.sim.Name()+"/db/secret alone until it is dropped, which leaves these tunnels without access: pg, other")
+	wantCode(t, err, ipc.CodeConfirm, " and reaches /"+e.Sim.Name()+"/db/secret alone until it is dropped, which leaves these tunnels without access: pg, other")
 	if roles := e.rolesIn(); !slices.Equal(roles, []string{"access"}) {
 		t.Errorf("nothing was to change, and the roles are %q", roles)
 	}

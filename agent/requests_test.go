@@ -46,14 +46,14 @@ func requestsConfig() simcluster.Config {
 func requestsEnv(t *testing.T, more ...string) (e *env, port int) {
 	t.Helper()
 	e = newEnv(t, requestsConfig())
-	e.login()
+	e.Login()
 	tun, port := e.pgTunnel("pg")
 	other, _ := e.pgTunnel("other")
 	e.config(tun, other)
 	e.appendConfig(more...)
 	e.start()
-	e.awaitState("pg", state.TunnelReady)
-	e.awaitState("other", state.TunnelReady)
+	e.AwaitState("pg", state.TunnelReady)
+	e.AwaitState("other", state.TunnelReady)
 	e.awaitWatch()
 	return e, port
 }
@@ -62,7 +62,7 @@ func requestsEnv(t *testing.T, more ...string) (e *env, port int) {
 func (e *env) awaitWatch() {
 	e.t.Helper()
 	testwait.Eventually(e.t, "the access requests are watched", func() bool {
-		rpcs := e.sim.Counters().RPCs
+		rpcs := e.Sim.Counters().RPCs
 		return rpcs["WatchEvents"] > 0 && rpcs["GetAccessRequestsV2"] >= 2
 	})
 }
@@ -70,7 +70,7 @@ func (e *env) awaitWatch() {
 // appendConfig adds lines to the config file.
 func (e *env) appendConfig(lines ...string) {
 	e.t.Helper()
-	f, err := os.OpenFile(e.p.Config, os.O_APPEND|os.O_WRONLY, 0o600)
+	f, err := os.OpenFile(e.Paths.Config, os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		e.t.Fatal(err)
 	}
@@ -84,7 +84,7 @@ func (e *env) appendConfig(lines ...string) {
 
 func (e *env) approved(roles ...string) string {
 	e.t.Helper()
-	id := e.sim.PutAccessRequest(simcluster.AccessRequest{
+	id := e.Sim.PutAccessRequest(simcluster.AccessRequest{
 		User: "alice", Roles: roles, State: types.RequestState_APPROVED, Expires: time.Now().Add(13 * time.Hour),
 	})
 	e.awaitRequest(id, func(r state.Request) bool { return r.Assumable })
@@ -94,7 +94,7 @@ func (e *env) approved(roles ...string) string {
 func (e *env) awaitRequest(id string, ok func(state.Request) bool) state.Request {
 	e.t.Helper()
 	var got state.Request
-	e.await("access request "+id, func(s state.Snapshot) bool {
+	e.Await("access request "+id, func(s state.Snapshot) bool {
 		i := slices.IndexFunc(s.Requests, func(r state.Request) bool { return r.ID == id })
 		if i < 0 {
 			return false
@@ -108,7 +108,7 @@ func (e *env) awaitRequest(id string, ok func(state.Request) bool) state.Request
 // rolesIn are the roles of the session in the home, as tsh would say.
 func (e *env) rolesIn() []string {
 	e.t.Helper()
-	list, err := certwatch.Load(e.home)
+	list, err := certwatch.Load(e.Home)
 	if err != nil || len(list) != 1 || list[0].Session == nil {
 		e.t.Fatalf("load the home: %v", err)
 	}
@@ -161,7 +161,7 @@ func wantCode(t *testing.T, err error, code ipc.Code, text string) {
 
 func TestAssumeForTheSession(t *testing.T) {
 	e, port := requestsEnv(t)
-	c := e.client()
+	c := e.Client()
 	old := e.mustPG(port)
 	id := e.approved("dba")
 	got, err := c.AssumeRequest(t.Context(), client.Assume{ID: id[:8]})
@@ -195,11 +195,11 @@ func TestAssumeForTheSession(t *testing.T) {
 	if _, err := servedBy(t.Context(), withRoles); err != nil {
 		t.Errorf("on_drop is keep, and the connection broke: %v", err)
 	}
-	e.await("the connections to be marked", func(s state.Snapshot) bool { return s.Tunnels[0].StaleConnections >= 2 })
+	e.Await("the connections to be marked", func(s state.Snapshot) bool { return s.Tunnels[0].StaleConnections >= 2 })
 	if err := c.RestartTunnel(t.Context(), "pg"); err != nil {
 		t.Fatal(err)
 	}
-	e.await("none to be marked", func(s state.Snapshot) bool { return s.Tunnels[0].StaleConnections == 0 })
+	e.Await("none to be marked", func(s state.Snapshot) bool { return s.Tunnels[0].StaleConnections == 0 })
 	if again, err := c.DropRequests(t.Context(), nil, ""); err != nil || len(again) != 0 {
 		t.Errorf("dropping nothing: %q, %v", again, err)
 	}
@@ -207,7 +207,7 @@ func TestAssumeForTheSession(t *testing.T) {
 
 func TestAssumeForOneTunnel(t *testing.T) {
 	e, port := requestsEnv(t, "access: {on_drop: close}")
-	c := e.client()
+	c := e.Client()
 	id := e.approved("dba")
 	got, err := c.AssumeRequest(t.Context(), client.Assume{ID: id, Tunnel: "pg"})
 	if err != nil || !slices.Equal(got.Request.Tunnels, []string{"pg"}) {
@@ -217,7 +217,7 @@ func TestAssumeForOneTunnel(t *testing.T) {
 	if roles := e.rolesIn(); !slices.Equal(roles, []string{"access"}) {
 		t.Errorf("the session has the roles %q", roles)
 	}
-	other := e.snapshot().Tunnels[1]
+	other := e.Snapshot().Tunnels[1]
 	var otherPort int
 	if _, err := fmt.Sscanf(other.Address, "127.0.0.1:%d", &otherPort); err != nil {
 		t.Fatal(err)
@@ -226,7 +226,7 @@ func TestAssumeForOneTunnel(t *testing.T) {
 		t.Errorf("the other tunnel has the roles %q", roles)
 	}
 	conn := e.mustPG(port)
-	e.sim.DeleteAccessRequest(id)
+	e.Sim.DeleteAccessRequest(id)
 	e.within2s(port, "access")
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
@@ -248,22 +248,22 @@ func TestAssumeForOneTunnel(t *testing.T) {
 
 func TestTunnelsGrantOutlivesTheAgent(t *testing.T) {
 	e := newEnv(t, requestsConfig())
-	e.login()
+	e.Login()
 	tun, port := e.pgTunnel("pg")
 	e.config(tun)
 	stop := e.start()
-	e.awaitState("pg", state.TunnelReady)
+	e.AwaitState("pg", state.TunnelReady)
 	e.awaitWatch()
 	id := e.approved("dba")
-	if _, err := e.client().AssumeRequest(t.Context(), client.Assume{ID: id, Tunnel: "pg"}); err != nil {
+	if _, err := e.Client().AssumeRequest(t.Context(), client.Assume{ID: id, Tunnel: "pg"}); err != nil {
 		t.Fatal(err)
 	}
 	e.within2s(port, "access,dba")
 	stop()
 	e.start()
-	e.awaitState("pg", state.TunnelReady)
+	e.AwaitState("pg", state.TunnelReady)
 	e.within2s(port, "access,dba")
-	stop2 := e.sim.ResolveAccessRequest(id, types.RequestState_DENIED, "changed my mind")
+	stop2 := e.Sim.ResolveAccessRequest(id, types.RequestState_DENIED, "changed my mind")
 	if stop2 != nil {
 		t.Fatal(stop2)
 	}
@@ -273,9 +273,9 @@ func TestTunnelsGrantOutlivesTheAgent(t *testing.T) {
 func TestWhatCannotBeAssumed(t *testing.T) {
 	t.Parallel()
 	e, _ := requestsEnv(t)
-	c := e.client()
+	c := e.Client()
 	put := func(user, reason string, s types.RequestState) string {
-		id := e.sim.PutAccessRequest(simcluster.AccessRequest{User: user, Roles: []string{"dba"}, State: s, ResolveReason: reason})
+		id := e.Sim.PutAccessRequest(simcluster.AccessRequest{User: user, Roles: []string{"dba"}, State: s, ResolveReason: reason})
 		if user != "alice" {
 			return id
 		}
@@ -302,7 +302,7 @@ func TestWhatCannotBeAssumed(t *testing.T) {
 		t.Errorf("nothing was to change, and the roles are %q", roles)
 	}
 	for _, id := range []string{"aaaa-1", "aaaa-2"} {
-		e.sim.PutAccessRequest(simcluster.AccessRequest{ID: id, User: "alice", Roles: []string{"dba"}})
+		e.Sim.PutAccessRequest(simcluster.AccessRequest{ID: id, User: "alice", Roles: []string{"dba"}})
 		e.awaitRequest(id, func(state.Request) bool { return true })
 	}
 	wantCode(t, assume("aaaa"), ipc.CodeInvalid, "aaaa-1 (dba for alice)")
@@ -311,9 +311,9 @@ func TestWhatCannotBeAssumed(t *testing.T) {
 func TestReviews(t *testing.T) {
 	t.Parallel()
 	e, _ := requestsEnv(t)
-	c := e.client()
+	c := e.Client()
 	decide := func(id string) (state.Request, error) { return c.DecideRequest(t.Context(), id, true, "fine") }
-	id := e.sim.PutAccessRequest(simcluster.AccessRequest{User: "bob", Roles: []string{"dba"}})
+	id := e.Sim.PutAccessRequest(simcluster.AccessRequest{User: "bob", Roles: []string{"dba"}})
 	if r, err := decide(id); err != nil || r.State != state.RequestApproved { // not listed yet: it is looked for
 		t.Errorf("approve: %+v, %v", r, err)
 	}
@@ -322,19 +322,19 @@ func TestReviews(t *testing.T) {
 	_, err = decide(e.approved("dba"))
 	wantCode(t, err, ipc.CodeDenied, "you cannot review your own")
 	// It expires while the notification is up.
-	gone := e.sim.PutAccessRequest(simcluster.AccessRequest{User: "bob", Roles: []string{"dba"}})
+	gone := e.Sim.PutAccessRequest(simcluster.AccessRequest{User: "bob", Roles: []string{"dba"}})
 	if _, err := c.DecideRequest(t.Context(), gone[:3]+"zzz", true, ""); err == nil {
 		t.Error("decided what does not exist")
 	}
 	e.awaitRequest(gone, func(r state.Request) bool { return r.Reviewable })
-	e.sim.DeleteAccessRequest(gone)
+	e.Sim.DeleteAccessRequest(gone)
 	_, err = decide(gone)
 	wantCode(t, err, ipc.CodeNotFound, "is not there any more")
 }
 
 func TestCreateAndWatch(t *testing.T) {
 	e, _ := requestsEnv(t)
-	c := e.client()
+	c := e.Client()
 	able, err := c.RequestAbilities(t.Context(), "", nil)
 	if err != nil || !slices.Equal(able.Roles, []string{"brief", "dba"}) {
 		t.Errorf("abilities %+v, %v", able, err)
@@ -362,7 +362,7 @@ func TestCreateAndWatch(t *testing.T) {
 		t.Errorf("reason %q", made.Reason)
 	}
 	began := time.Now()
-	if err := e.sim.ResolveAccessRequest(made.ID, types.RequestState_APPROVED, "ok"); err != nil {
+	if err := e.Sim.ResolveAccessRequest(made.ID, types.RequestState_APPROVED, "ok"); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []state.RequestEventKind{state.RequestEventCreated, state.RequestEventApproved} {
@@ -384,15 +384,15 @@ func TestCreateAndWatch(t *testing.T) {
 
 func TestRuleAssumes(t *testing.T) {
 	e, port := requestsEnv(t, "access: {auto_assume: [{roles: [dba], tunnel: pg}]}")
-	e.sim.PutAccessRequest(simcluster.AccessRequest{ID: "wide", User: "alice", Roles: []string{"dba", "brief"}, State: types.RequestState_APPROVED})
-	id := e.sim.PutAccessRequest(simcluster.AccessRequest{User: "alice", Roles: []string{"dba"}})
+	e.Sim.PutAccessRequest(simcluster.AccessRequest{ID: "wide", User: "alice", Roles: []string{"dba", "brief"}, State: types.RequestState_APPROVED})
+	id := e.Sim.PutAccessRequest(simcluster.AccessRequest{User: "alice", Roles: []string{"dba"}})
 	e.awaitRequest(id, func(r state.Request) bool { return r.State == state.RequestPending })
-	if err := e.sim.ResolveAccessRequest(id, types.RequestState_APPROVED, "ok"); err != nil {
+	if err := e.Sim.ResolveAccessRequest(id, types.RequestState_APPROVED, "ok"); err != nil {
 		t.Fatal(err)
 	}
 	e.awaitRequest(id, func(r state.Request) bool { return slices.Equal(r.Tunnels, []string{"pg"}) })
 	e.within2s(port, "access,dba")
-	if _, err := e.client().DropRequests(t.Context(), []string{id}, ""); err != nil {
+	if _, err := e.Client().DropRequests(t.Context(), []string{id}, ""); err != nil {
 		t.Fatal(err)
 	}
 	e.within2s(port, "access")
@@ -402,12 +402,12 @@ func TestRuleAssumes(t *testing.T) {
 func TestRefusalNamesTheRequest(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, requestsConfig())
-	e.login()
+	e.Login()
 	tun, _ := e.pgTunnel("secret")
 	e.config(strings.Replace(tun, "resource: pg", "resource: secret", 1))
 	e.start()
-	e.awaitState("secret", state.TunnelError)
-	got := e.snapshot().Tunnels[0]
+	e.AwaitState("secret", state.TunnelError)
+	got := e.Snapshot().Tunnels[0]
 	if got.Problem == nil || !strings.HasPrefix(got.Problem.Action, "berth request create --role brief") || !strings.Contains(got.Problem.Action, "dba") {
 		t.Errorf("problem %+v, want the command that asks for access", got.Problem)
 	}
@@ -418,12 +418,12 @@ func TestLoggedOutAssume(t *testing.T) {
 	e := newEnv(t, requestsConfig())
 	e.config()
 	e.start()
-	id := e.sim.PutAccessRequest(simcluster.AccessRequest{User: "alice", Roles: []string{"dba"}, State: types.RequestState_APPROVED})
-	_, err := e.client().AssumeRequest(t.Context(), client.Assume{ID: id, Hold: new(time.Duration)})
+	id := e.Sim.PutAccessRequest(simcluster.AccessRequest{User: "alice", Roles: []string{"dba"}, State: types.RequestState_APPROVED})
+	_, err := e.Client().AssumeRequest(t.Context(), client.Assume{ID: id, Hold: new(time.Duration)})
 	wantCode(t, err, ipc.CodeLoginNeeded, "berth login")
-	e.login()
-	e.await("the session", func(s state.Snapshot) bool { return len(s.Profiles) == 1 && s.Profiles[0].State == state.ProfileValid })
-	if _, err := e.client().AssumeRequest(t.Context(), client.Assume{ID: id, AcceptEarlierEnd: true}); err != nil {
+	e.Login()
+	e.Await("the session", func(s state.Snapshot) bool { return len(s.Profiles) == 1 && s.Profiles[0].State == state.ProfileValid })
+	if _, err := e.Client().AssumeRequest(t.Context(), client.Assume{ID: id, AcceptEarlierEnd: true}); err != nil {
 		t.Errorf("after the login: %v", err)
 	}
 }
@@ -431,22 +431,22 @@ func TestLoggedOutAssume(t *testing.T) {
 // What the session may not even see, a tunnel with a request's roles reaches.
 func TestTunnelReachesWhatTheSessionDoesNotSee(t *testing.T) {
 	e := newEnv(t, requestsConfig())
-	e.login()
+	e.Login()
 	tun, port := e.pgTunnel("secret")
 	e.config(strings.Replace(tun, "resource: pg", "resource: secret", 1))
 	e.start()
-	e.awaitState("secret", state.TunnelError)
+	e.AwaitState("secret", state.TunnelError)
 	e.awaitWatch()
 	id := e.approved("dba")
-	if _, err := e.client().AssumeRequest(t.Context(), client.Assume{ID: id, Tunnel: "secret"}); err != nil {
+	if _, err := e.Client().AssumeRequest(t.Context(), client.Assume{ID: id, Tunnel: "secret"}); err != nil {
 		t.Fatal(err)
 	}
-	e.awaitState("secret", state.TunnelReady)
+	e.AwaitState("secret", state.TunnelReady)
 	e.within2s(port, "access,dba")
-	if _, err := e.client().DropRequests(t.Context(), []string{id[:8]}, ""); err != nil {
+	if _, err := e.Client().DropRequests(t.Context(), []string{id[:8]}, ""); err != nil {
 		t.Fatal(err)
 	}
-	e.awaitState("secret", state.TunnelError)
+	e.AwaitState("secret", state.TunnelError)
 }
 
 func TestHooksRun(t *testing.T) {
@@ -454,9 +454,9 @@ func TestHooksRun(t *testing.T) {
 	testneeds.Unix(t, "the hook of this test is cp")
 	out := filepath.Join(t.TempDir(), "event")
 	e, _ := requestsEnv(t, fmt.Sprintf("access: {hooks: [{on: [denied], run: [cp, /dev/stdin, %q]}]}", out))
-	id := e.sim.PutAccessRequest(simcluster.AccessRequest{User: "alice", Roles: []string{"dba"}})
+	id := e.Sim.PutAccessRequest(simcluster.AccessRequest{User: "alice", Roles: []string{"dba"}})
 	e.awaitRequest(id, func(r state.Request) bool { return r.State == state.RequestPending })
-	if err := e.sim.ResolveAccessRequest(id, types.RequestState_DENIED, "no"); err != nil {
+	if err := e.Sim.ResolveAccessRequest(id, types.RequestState_DENIED, "no"); err != nil {
 		t.Fatal(err)
 	}
 	var ev state.RequestEvent

@@ -30,7 +30,7 @@ func (e *env) comesToHave(port int, want string) {
 func (e *env) privateHomes() []string {
 	e.t.Helper()
 	var found []string
-	if err := filepath.WalkDir(e.home, func(path string, d fs.DirEntry, err error) error {
+	if err := filepath.WalkDir(e.Home, func(path string, d fs.DirEntry, err error) error {
 		if err == nil && d.IsDir() && strings.HasPrefix(d.Name(), "staging-") {
 			found = append(found, path)
 		}
@@ -54,15 +54,15 @@ func TestTunnelThroughTSHHasRolesAlone(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, requestsConfig())
 	e.withTSH()
-	e.login()
+	e.Login()
 	item, port := e.pgTunnel("pg", "engine: tsh")
 	otherItem, other := e.pgTunnel("other", "engine: tsh")
 	e.config(item, otherItem)
 	e.start()
-	e.awaitState("pg", state.TunnelReady)
-	e.awaitState("other", state.TunnelReady)
+	e.AwaitState("pg", state.TunnelReady)
+	e.AwaitState("other", state.TunnelReady)
 	e.awaitWatch()
-	c := e.client()
+	c := e.Client()
 	before := e.mustPG(port)
 	id := e.approved("dba")
 	got, err := c.AssumeRequest(t.Context(), client.Assume{ID: id, Tunnel: "pg"})
@@ -87,8 +87,8 @@ func TestTunnelThroughTSHHasRolesAlone(t *testing.T) {
 		t.Errorf("the private home's mode is %v, %v", info.Mode(), err)
 	}
 
-	e.login() // a new session: the tunnel keeps the roles
-	e.await("the new session", func(s state.Snapshot) bool { return s.Profiles[0].State == state.ProfileValid })
+	e.Login() // a new session: the tunnel keeps the roles
+	e.Await("the new session", func(s state.Snapshot) bool { return s.Profiles[0].State == state.ProfileValid })
 	e.comesToHave(port, "access,dba")
 
 	withRoles := e.mustPG(port)
@@ -110,30 +110,30 @@ func TestTunnelThroughTSHLosesItsRequest(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, requestsConfig())
 	e.withTSH()
-	e.login()
+	e.Login()
 	item, port := e.pgTunnel("secret", "engine: tsh")
 	e.config(strings.Replace(item, "resource: pg", "resource: secret", 1))
 	stop := e.start()
-	e.awaitState("secret", state.TunnelError)
+	e.AwaitState("secret", state.TunnelError)
 	e.awaitWatch()
 	id := e.approved("dba")
-	if _, err := e.client().AssumeRequest(t.Context(), client.Assume{ID: id, Tunnel: "secret"}); err != nil {
+	if _, err := e.Client().AssumeRequest(t.Context(), client.Assume{ID: id, Tunnel: "secret"}); err != nil {
 		t.Fatal(err)
 	}
-	e.awaitState("secret", state.TunnelReady)
+	e.AwaitState("secret", state.TunnelReady)
 	e.comesToHave(port, "access,dba")
 	stop()
 	e.awaitNoPrivateHome("after the agent's end")
 	e.start() // it remembers
-	e.awaitState("secret", state.TunnelReady)
+	e.AwaitState("secret", state.TunnelReady)
 	e.comesToHave(port, "access,dba")
-	if err := e.sim.ResolveAccessRequest(id, types.RequestState_DENIED, "changed my mind"); err != nil {
+	if err := e.Sim.ResolveAccessRequest(id, types.RequestState_DENIED, "changed my mind"); err != nil {
 		t.Fatal(err)
 	}
-	e.awaitState("secret", state.TunnelError)
+	e.AwaitState("secret", state.TunnelError)
 	e.awaitNoPrivateHome("after the denial")
-	if err := os.RemoveAll(e.home); err != nil {
+	if err := os.RemoveAll(e.Home); err != nil {
 		t.Fatal(err)
 	}
-	e.awaitState("secret", state.TunnelWaitingForLogin)
+	e.AwaitState("secret", state.TunnelWaitingForLogin)
 }

@@ -26,7 +26,7 @@ func TestManyHeldClientsOneLogin(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
 	e.withTSH()
-	e.login(simcluster.WithTTL(-time.Hour))
+	e.Login(simcluster.WithTTL(-time.Hour))
 	const tunnels, clients = 10, 200
 	var items []string
 	var ports []int
@@ -53,14 +53,14 @@ func TestManyHeldClientsOneLogin(t *testing.T) {
 			}
 		})
 	}
-	e.await("all clients to wait", func(s state.Snapshot) bool {
+	e.Await("all clients to wait", func(s state.Snapshot) bool {
 		var held int64
 		for _, tun := range s.Tunnels {
 			held += tun.Waiting
 		}
 		return held == clients
 	})
-	before := e.sim.Counters().Logins
+	before := e.Sim.Counters().Logins
 	people := []*person{
 		e.sit(t.Context(), client.LoginStart{}, "alice-password"), e.sit(t.Context(), client.LoginStart{}), e.sit(t.Context(), client.LoginStart{}),
 	}
@@ -73,7 +73,7 @@ func TestManyHeldClientsOneLogin(t *testing.T) {
 	if n := failed.Load(); n != 0 {
 		t.Errorf("%d of %d clients failed", n, clients)
 	}
-	if n := e.sim.Counters().Logins - before; n != 1 {
+	if n := e.Sim.Counters().Logins - before; n != 1 {
 		t.Errorf("%d logins at the cluster, want one", n)
 	}
 }
@@ -83,16 +83,16 @@ func TestManyHeldClientsOneLogin(t *testing.T) {
 func TestProxyAwayIsOneProblem(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
-	e.login()
+	e.Login()
 	var items []string
 	for i := range 5 {
 		item, _ := e.pgTunnel(fmt.Sprintf("pg%d", i))
 		items = append(items, item)
 	}
 	e.config(items...)
-	e.sim.Faults().Stop()
+	e.Sim.Faults().Stop()
 	e.start()
-	s := e.await("all tunnels to fail", func(s state.Snapshot) bool {
+	s := e.Await("all tunnels to fail", func(s state.Snapshot) bool {
 		for _, tun := range s.Tunnels {
 			if tun.State != state.TunnelError {
 				return false
@@ -108,10 +108,10 @@ func TestProxyAwayIsOneProblem(t *testing.T) {
 			t.Errorf("tunnel %s has %+v, want the cluster's own problem", tun.Name, tun.Problem)
 		}
 	}
-	if err := e.sim.Faults().Start(); err != nil {
+	if err := e.Sim.Faults().Start(); err != nil {
 		t.Fatal(err)
 	}
-	e.await("everything to be well again", func(s state.Snapshot) bool {
+	e.Await("everything to be well again", func(s state.Snapshot) bool {
 		for _, tun := range s.Tunnels {
 			if tun.State != state.TunnelReady {
 				return false
@@ -128,12 +128,12 @@ func TestConnectionsThatDiedInTheSleep(t *testing.T) {
 	for _, kind := range []osevents.Kind{osevents.Woke, osevents.NetworkChanged, osevents.ClockChanged} {
 		t.Run(strings.ReplaceAll(kind.String(), " ", "_"), func(t *testing.T) {
 			e := newEnv(t, simcluster.Config{})
-			e.login()
+			e.Login()
 			item, port := e.pgTunnel("pg")
 			e.config(item)
 			a := e.startAgent()
-			e.awaitState("pg", state.TunnelReady)
-			e.sim.Faults().Drop()
+			e.AwaitState("pg", state.TunnelReady)
+			e.Sim.Faults().Drop()
 			a.heardFromSystem(osevents.Event{Kind: kind, Source: "test"})
 			begun := time.Now()
 			conn := e.mustPG(port)
@@ -161,17 +161,17 @@ func TestClockDiffers(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			e := newEnv(t, simcluster.Config{})
 			if test.server > 0 {
-				e.login() // while it was right: a session of the future is another trouble
+				e.Login() // while it was right: a session of the future is another trouble
 			}
-			e.sim.Faults().ClockOffset(test.server)
+			e.Sim.Faults().ClockOffset(test.server)
 			if test.server < 0 {
-				e.login()
+				e.Login()
 			}
 			item, port := e.pgTunnel("pg")
 			e.config(item)
 			e.start()
-			e.awaitState("pg", state.TunnelReady)
-			s := e.snapshot()
+			e.AwaitState("pg", state.TunnelReady)
+			s := e.Snapshot()
 			switch {
 			case test.want == "" && len(s.Problems) == 0:
 			case test.want != "" && len(s.Problems) == 1 && s.Problems[0].Code == state.CodeClockSkew && strings.Contains(s.Problems[0].Text, test.want):
@@ -188,12 +188,12 @@ func TestClockDiffers(t *testing.T) {
 func TestLoginWithAClockBehind(t *testing.T) {
 	t.Parallel()
 	e, start := loginEnv(t, simcluster.Config{})
-	e.sim.Faults().ClockOffset(5 * time.Minute)
+	e.Sim.Faults().ClockOffset(5 * time.Minute)
 	err := e.sit(t.Context(), start, "alice-password").result(t)
 	if err == nil || !strings.Contains(err.Error(), "clock is behind") {
 		t.Errorf("Login = %v, want the clock named", err)
 	}
-	e.await("the tunnel to name the clock", func(s state.Snapshot) bool {
+	e.Await("the tunnel to name the clock", func(s state.Snapshot) bool {
 		return s.Tunnels[0].Problem != nil && s.Tunnels[0].Problem.Code == state.CodeClockSkew
 	})
 }
@@ -206,19 +206,19 @@ func TestExpiryInTheMiddle(t *testing.T) {
 		t.Run(fmt.Sprintf("disconnect_expired_cert_%v", cut), func(t *testing.T) {
 			t.Parallel()
 			e := newEnv(t, simcluster.Config{DisconnectExpiredCert: cut})
-			e.login(simcluster.WithTTL(4 * time.Second))
+			e.Login(simcluster.WithTTL(4 * time.Second))
 			item, port := e.pgTunnel("pg")
 			e.config(item)
 			e.start()
-			e.awaitState("pg", state.TunnelReady)
+			e.AwaitState("pg", state.TunnelReady)
 			conn := e.mustPG(port)
 			_, err := conn.Exec(t.Context(), "select pg_sleep(6)")
 			if (err != nil) != cut {
 				t.Errorf("a query over the session's end: %v", err)
 			}
-			e.awaitState("pg", state.TunnelWaitingForLogin)
-			e.login()
-			e.awaitState("pg", state.TunnelReady)
+			e.AwaitState("pg", state.TunnelWaitingForLogin)
+			e.Login()
+			e.AwaitState("pg", state.TunnelReady)
 			e.mustPG(port)
 		})
 	}
@@ -233,9 +233,9 @@ func TestLoginsThatCannotBe(t *testing.T) {
 		want  string
 	}{
 		{"proxy_down", func(t *testing.T, e *env) func() {
-			e.sim.Faults().Stop()
+			e.Sim.Faults().Stop()
 			return func() {
-				if err := e.sim.Faults().Start(); err != nil {
+				if err := e.Sim.Faults().Start(); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -243,23 +243,23 @@ func TestLoginsThatCannotBe(t *testing.T) {
 		{"home_read_only", func(t *testing.T, e *env) func() {
 			if os.Getuid() == 0 {
 				// root writes everywhere: a file stands in the way instead.
-				if err := os.RemoveAll(e.home); err != nil {
+				if err := os.RemoveAll(e.Home); err != nil {
 					t.Fatal(err)
 				}
-				if err := os.WriteFile(e.home, nil, 0o400); err != nil {
+				if err := os.WriteFile(e.Home, nil, 0o400); err != nil {
 					t.Fatal(err)
 				}
 				return func() {
-					if err := os.Remove(e.home); err != nil {
+					if err := os.Remove(e.Home); err != nil {
 						t.Fatal(err)
 					}
 				}
 			}
-			if err := os.Chmod(e.home, 0o500); err != nil {
+			if err := os.Chmod(e.Home, 0o500); err != nil {
 				t.Fatal(err)
 			}
 			return func() {
-				if err := os.Chmod(e.home, 0o700); err != nil {
+				if err := os.Chmod(e.Home, 0o700); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -278,13 +278,13 @@ func TestLoginsThatCannotBe(t *testing.T) {
 			t.Parallel()
 			e := newEnv(t, simcluster.Config{})
 			e.withTSH()
-			e.login(simcluster.WithTTL(-time.Hour))
+			e.Login(simcluster.WithTTL(-time.Hour))
 			item, _ := e.pgTunnel("pg")
 			e.config(item)
 			e.start()
-			e.awaitState("pg", state.TunnelWaitingForLogin)
+			e.AwaitState("pg", state.TunnelWaitingForLogin)
 			mend := test.spoil(t, e)
-			start := client.LoginStart{Proxy: e.sim.ProxyAddr(), User: "alice"}
+			start := client.LoginStart{Proxy: e.Sim.ProxyAddr(), User: "alice"}
 			var told *client.Error
 			if err := e.sit(t.Context(), start, "alice-password").result(t); !errors.As(err, &told) || !strings.Contains(told.Message, test.want) {
 				t.Errorf("Login = %v, want %q in it", err, test.want)
@@ -293,7 +293,7 @@ func TestLoginsThatCannotBe(t *testing.T) {
 			if err := e.sit(t.Context(), start, "alice-password").result(t); err != nil {
 				t.Errorf("after it is mended: %v", err)
 			}
-			e.awaitState("pg", state.TunnelReady)
+			e.AwaitState("pg", state.TunnelReady)
 			e.nothingStaged()
 		})
 	}
@@ -322,10 +322,10 @@ func TestUnaskedBrowserFails(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, simcluster.Config{Connectors: okta})
 	e.withTSH()
-	e.login(simcluster.WithTTL(40*time.Second), viaOkta)
+	e.Login(simcluster.WithTTL(40*time.Second), viaOkta)
 	e.profileConfig("browser: [/nonexistent/browser], renew: {mode: auto}")
 	e.startSession()
-	s := e.await("the failure", func(s state.Snapshot) bool {
+	s := e.Await("the failure", func(s state.Snapshot) bool {
 		return s.Profiles[0].Renewal.Problem != nil && s.Profiles[0].Renewal.Warning != state.WarnNot && !s.Profiles[0].Login.InProgress
 	})
 	if p := s.Profiles[0].Renewal.Problem; p.Code != state.CodeRenewFailed || p.Action == "" {
@@ -346,7 +346,7 @@ func TestCallbackPortsTaken(t *testing.T) {
 		}
 		defer ln.Close()
 	}
-	e.login(simcluster.WithTTL(-time.Hour), viaOkta)
+	e.Login(simcluster.WithTTL(-time.Hour), viaOkta)
 	e.config()
 	e.start()
 	e.profile()
@@ -364,7 +364,7 @@ func TestClientsOfTheFirstMoment(t *testing.T) {
 	e := newEnv(t, simcluster.Config{})
 	item, port := e.pgTunnel("pg")
 	e.config(item)
-	e.login() // written just now: the first reading does not believe it yet
+	e.Login() // written just now: the first reading does not believe it yet
 	e.start()
 	var wg sync.WaitGroup
 	for range 20 {

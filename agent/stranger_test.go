@@ -14,6 +14,7 @@ import (
 	"berth/agent/state"
 	"berth/internal/simcluster"
 	"berth/internal/simcluster/simdb"
+	"berth/internal/simworld"
 	"berth/internal/testneeds"
 )
 
@@ -28,17 +29,17 @@ func TestStrangersBreakNoTunnel(t *testing.T) {
 	}
 	cfg.Databases[3].Backend, cfg.Databases[4].Backend = deaf{}, deaf{} // they hang up
 	e := newEnv(t, cfg)
-	e.login()
+	e.Login()
 	ports := make(map[string]int)
 	var items []string
 	for _, p := range protocols {
-		ports[p] = freePort(t)
-		items = append(items, fmt.Sprintf("name: %s, kind: db, cluster: %s, resource: %s, port: %d, db_user: app", p, e.sim.Name(), p, ports[p]))
+		ports[p] = simworld.FreePort(t)
+		items = append(items, fmt.Sprintf("name: %s, kind: db, cluster: %s, resource: %s, port: %d, db_user: app", p, e.Sim.Name(), p, ports[p]))
 	}
 	e.config(items...)
 	e.start()
 	for _, p := range protocols {
-		e.awaitState(p, state.TunnelReady)
+		e.AwaitState(p, state.TunnelReady)
 	}
 
 	for name, tt := range map[string]struct {
@@ -80,8 +81,8 @@ func TestStrangersBreakNoTunnel(t *testing.T) {
 				if tt.want != "" {
 					e.awaitEvent(p, state.EventStranger, tt.want)
 				}
-				e.await("the connection to end", func(s state.Snapshot) bool { return s.Tunnels[0].Connections == 0 })
-				for _, tun := range e.snapshot().Tunnels {
+				e.Await("the connection to end", func(s state.Snapshot) bool { return s.Tunnels[0].Connections == 0 })
+				for _, tun := range e.Snapshot().Tunnels {
 					if tun.State != state.TunnelReady || tun.Problem != nil {
 						t.Errorf("%s is %s: %+v", tun.Name, tun.State, tun.Problem)
 					}

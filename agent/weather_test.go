@@ -22,6 +22,7 @@ import (
 	"berth/agent/state"
 	"berth/internal/paths"
 	"berth/internal/simcluster"
+	"berth/internal/simworld"
 )
 
 var errDenied = trace.AccessDenied("access denied to perform action")
@@ -36,17 +37,17 @@ func TestOneStalledTunnel(t *testing.T) {
 		cfg.Databases = append(cfg.Databases, simcluster.Database{Name: fmt.Sprintf("pg%d", i), Protocol: "postgres"})
 	}
 	e := newEnv(t, cfg)
-	e.login()
+	e.Login()
 	var items []string
 	var ports []int
 	for i := range tunnels {
-		ports = append(ports, freePort(t))
+		ports = append(ports, simworld.FreePort(t))
 		items = append(items, fmt.Sprintf("name: t%d, kind: db, cluster: %s, resource: pg%d, db_user: alice, port: %d",
-			i, e.sim.Name(), i, ports[i]))
+			i, e.Sim.Name(), i, ports[i]))
 	}
 	e.config(items...)
 	e.start()
-	e.await("all tunnels to be ready", func(s state.Snapshot) bool {
+	e.Await("all tunnels to be ready", func(s state.Snapshot) bool {
 		for _, tun := range s.Tunnels {
 			if tun.State != state.TunnelReady {
 				return false
@@ -54,7 +55,7 @@ func TestOneStalledTunnel(t *testing.T) {
 		}
 		return len(s.Tunnels) == tunnels
 	})
-	e.sim.Faults().Database("pg0", simcluster.Stalled)
+	e.Sim.Faults().Database("pg0", simcluster.Stalled)
 	stalled, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", fmt.Sprintf("127.0.0.1:%d", ports[0]))
 	if err != nil {
 		t.Fatal(err)
@@ -86,11 +87,11 @@ func TestOneStalledTunnel(t *testing.T) {
 func TestManyClientsAtOnce(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
-	e.login()
+	e.Login()
 	item, port := e.pgTunnel("pg")
 	e.config(item)
 	e.start()
-	e.awaitState("pg", state.TunnelReady)
+	e.AwaitState("pg", state.TunnelReady)
 	const clients = 500
 	var wg sync.WaitGroup
 	var failed atomic.Int64
@@ -113,7 +114,7 @@ func TestManyClientsAtOnce(t *testing.T) {
 	if n := failed.Load(); n != 0 {
 		t.Errorf("%d of %d clients failed", n, clients)
 	}
-	if tun := e.snapshot().Tunnels[0]; tun.TotalConnections != clients {
+	if tun := e.Snapshot().Tunnels[0]; tun.TotalConnections != clients {
 		t.Errorf("total_connections = %d, want %d", tun.TotalConnections, clients)
 	}
 }
@@ -123,16 +124,16 @@ func TestManyClientsAtOnce(t *testing.T) {
 func TestUnknownServiceHangsUp(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
-	e.login()
+	e.Login()
 	item, port := e.pgTunnel("pg")
 	e.config(item)
 	e.start()
-	e.awaitState("pg", state.TunnelReady)
-	e.sim.RemoveDatabase("pg")
+	e.AwaitState("pg", state.TunnelReady)
+	e.Sim.RemoveDatabase("pg")
 	if _, err := e.pg(t.Context(), port); err == nil {
 		t.Fatal("a database that is gone answered")
 	}
-	e.await("the problem", func(s state.Snapshot) bool {
+	e.Await("the problem", func(s state.Snapshot) bool {
 		p := s.Tunnels[0].Problem
 		return p != nil && (p.Code == state.CodeUpstream || p.Code == state.CodeUnknownResource)
 	})
@@ -141,20 +142,20 @@ func TestUnknownServiceHangsUp(t *testing.T) {
 func TestExpiryIsNoticed(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
-	e.login(simcluster.WithTTL(4 * time.Second))
+	e.Login(simcluster.WithTTL(4 * time.Second))
 	item, _ := e.pgTunnel("pg")
 	e.config(item)
 	e.start()
-	e.awaitState("pg", state.TunnelReady)
-	tun := e.awaitState("pg", state.TunnelWaitingForLogin)
+	e.AwaitState("pg", state.TunnelReady)
+	tun := e.AwaitState("pg", state.TunnelWaitingForLogin)
 	if tun.CertValidUntil != nil {
 		t.Errorf("cert_valid_until = %v after the end", tun.CertValidUntil)
 	}
-	if p := e.snapshot().Profiles[0]; p.State != state.ProfileExpired {
+	if p := e.Snapshot().Profiles[0]; p.State != state.ProfileExpired {
 		t.Errorf("profile state = %s, want expired", p.State)
 	}
-	e.login()
-	e.awaitState("pg", state.TunnelReady)
+	e.Login()
+	e.AwaitState("pg", state.TunnelReady)
 }
 
 // TestDrain checks that a stop lets an open connection go on for the grace
@@ -162,18 +163,18 @@ func TestExpiryIsNoticed(t *testing.T) {
 func TestDrain(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
-	e.login()
+	e.Login()
 	item, port := e.pgTunnel("pg")
 	e.config(item)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	ready := make(chan struct{})
 	go func() {
-		done <- Run(ctx, Options{Paths: e.p, Version: "test", Grace: 2 * time.Second,
+		done <- Run(ctx, Options{Paths: e.Paths, Version: "test", Grace: 2 * time.Second,
 			Logger: slog.New(slog.DiscardHandler), Ready: func() { close(ready) }})
 	}()
 	<-ready
-	e.awaitState("pg", state.TunnelReady)
+	e.AwaitState("pg", state.TunnelReady)
 	open := e.mustPG(port)
 	e.serial(open)
 	cancel()
@@ -233,16 +234,16 @@ func TestKilledWhileWriting(t *testing.T) {
 	e.config()
 	for round := range 8 {
 		child := exec.CommandContext(t.Context(), os.Args[0])
-		child.Env = append(os.Environ(), childEnv+"=1", paths.HomeVar+"="+e.dir)
+		child.Env = append(os.Environ(), childEnv+"=1", paths.HomeVar+"="+e.Dir)
 		child.Stderr = io.Discard
 		if err := child.Start(); err != nil {
 			t.Fatal(err)
 		}
-		e.await("the child agent", func(s state.Snapshot) bool { return s.Agent.PID == child.Process.Pid })
+		e.Await("the child agent", func(s state.Snapshot) bool { return s.Agent.PID == child.Process.Pid })
 		busy, stopped := make(chan struct{}), make(chan struct{}, 200)
 		go func() {
 			defer close(busy)
-			c := client.Dial(e.p.Socket)
+			c := client.Dial(e.Paths.Socket)
 			defer c.Close()
 			for i := range 200 {
 				name := fmt.Sprintf("r%d-%d", round, i)
@@ -266,10 +267,10 @@ func TestKilledWhileWriting(t *testing.T) {
 		}
 		_ = child.Wait() // it was killed
 		<-busy
-		if _, err := config.Load(e.p.Config); err != nil {
+		if _, err := config.Load(e.Paths.Config); err != nil {
 			t.Fatalf("round %d: the config cannot be read after kill -9: %v", round, err)
 		}
-		if s, err := memory.Load(e.p.StateFile); err != nil {
+		if s, err := memory.Load(e.Paths.StateFile); err != nil {
 			t.Fatalf("round %d: the saved state cannot be read after kill -9: %v", round, err)
 		} else if round > 2 && !anyStopped(s, round) {
 			t.Fatal("no tunnel was ever stopped: nothing was tested")
@@ -281,15 +282,15 @@ func TestSavedStateSetAside(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
 	e.config()
-	if err := os.WriteFile(e.p.StateFile, []byte(`{"stopped": [`), 0o600); err != nil {
+	if err := os.WriteFile(e.Paths.StateFile, []byte(`{"stopped": [`), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	e.start()
-	s := e.snapshot()
+	s := e.Snapshot()
 	if len(s.Problems) != 1 || s.Problems[0].Code != state.CodeStateUnreadable {
 		t.Errorf("problems = %+v, want one %s", s.Problems, state.CodeStateUnreadable)
 	}
-	if _, err := os.Stat(e.p.StateFile + ".broken"); err != nil {
+	if _, err := os.Stat(e.Paths.StateFile + ".broken"); err != nil {
 		t.Errorf("the broken state was not set aside: %v", err)
 	}
 }
@@ -299,11 +300,11 @@ func TestSavedStateSetAside(t *testing.T) {
 func TestCancelRequestIsNoFailure(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
-	e.login()
+	e.Login()
 	item, port := e.pgTunnel("pg")
 	e.config(item)
 	e.start()
-	e.awaitState("pg", state.TunnelReady)
+	e.AwaitState("pg", state.TunnelReady)
 	conn := e.mustPG(port)
 	go func() {
 		time.Sleep(200 * time.Millisecond)
@@ -312,7 +313,7 @@ func TestCancelRequestIsNoFailure(t *testing.T) {
 	if _, err := conn.Exec(t.Context(), "select pg_sleep(10)"); err == nil {
 		t.Error("the query was not cancelled")
 	}
-	tun := e.await("the cancel connection to end", func(s state.Snapshot) bool {
+	tun := e.Await("the cancel connection to end", func(s state.Snapshot) bool {
 		return s.Tunnels[0].TotalConnections == 2 && s.Tunnels[0].Connections == 1
 	}).Tunnels[0]
 	if tun.State != state.TunnelReady || tun.Problem != nil || tun.LastErrorAt != nil {

@@ -19,7 +19,7 @@ func TestWhyAClientWaited(t *testing.T) {
 	item, port := e.pgTunnel("pg")
 	e.config(item)
 	e.start()
-	e.awaitState("pg", state.TunnelWaitingForLogin)
+	e.AwaitState("pg", state.TunnelWaitingForLogin)
 	got := make(chan error, 1)
 	go func() {
 		conn, err := e.pg(t.Context(), port)
@@ -28,20 +28,20 @@ func TestWhyAClientWaited(t *testing.T) {
 		}
 		got <- err
 	}()
-	e.await("a held client", func(s state.Snapshot) bool { return s.Tunnels[0].Waiting == 1 })
+	e.Await("a held client", func(s state.Snapshot) bool { return s.Tunnels[0].Waiting == 1 })
 	pid := fmt.Sprintf("(pid %d) waits for a login", os.Getpid())
 	e.awaitEvent("pg", state.EventWaited, pid)
-	e.login()
+	e.Login()
 	if err := <-got; err != nil {
 		t.Fatal(err)
 	}
-	e.awaitState("pg", state.TunnelReady)
+	e.AwaitState("pg", state.TunnelReady)
 	e.awaitEvent("pg", state.EventWaited, fmt.Sprintf("(pid %d) waited ", os.Getpid()))
 	e.awaitEvent("pg", state.EventCert, "first cert fetched")
-	if _, err := e.client().TunnelHistory(t.Context(), "nope"); err == nil || !strings.Contains(err.Error(), "nope") {
+	if _, err := e.Client().TunnelHistory(t.Context(), "nope"); err == nil || !strings.Contains(err.Error(), "nope") {
 		t.Errorf("the history of an unknown tunnel gives %v", err)
 	}
-	if err := e.client().RestartTunnel(t.Context(), "pg"); err != nil {
+	if err := e.Client().RestartTunnel(t.Context(), "pg"); err != nil {
 		t.Fatal(err)
 	}
 	e.awaitEvent("pg", state.EventConfig, "restarted on request")
@@ -49,7 +49,7 @@ func TestWhyAClientWaited(t *testing.T) {
 	e.config(changed)
 	e.awaitEvent("pg", state.EventConfig, "config changed: db_name from app to other")
 	e.config()
-	e.await("the tunnel to go", func(s state.Snapshot) bool { return len(s.Tunnels) == 0 })
+	e.Await("the tunnel to go", func(s state.Snapshot) bool { return len(s.Tunnels) == 0 })
 	e.config(item)
 	events := e.awaitEvent("pg", state.EventConfig, "added to the config")
 	if events[0].Text != "added to the config" {
@@ -61,7 +61,7 @@ func TestWhyAClientWaited(t *testing.T) {
 // the whole history.
 func (e *env) awaitEvent(tunnel string, kind state.EventKind, words string) []state.Event {
 	e.t.Helper()
-	c := e.client()
+	c := e.Client()
 	var events []state.Event
 	var err error
 	if !testwait.Until(func() bool {

@@ -15,6 +15,7 @@ import (
 	"berth/agent/state"
 	"berth/certwatch"
 	"berth/internal/simcluster"
+	"berth/internal/simworld"
 )
 
 // Requests of several clusters stand side by side, and what happens to the one
@@ -59,28 +60,20 @@ func TestTwoClusters(t *testing.T) {
 	}
 }
 
-// reviewer returns a session of one who may review.
-func reviewer(t *testing.T, sim *simcluster.Cluster, name string) *cluster.Cluster {
+// session logs a user in and returns what the session is connected by.
+func session(t *testing.T, sim *simcluster.Cluster, user string) (*cluster.Cluster, *certwatch.Profile) {
 	t.Helper()
 	home := filepath.Join(t.TempDir(), "tsh")
-	if err := sim.Login(home, name); err != nil {
+	if err := sim.Login(home, user); err != nil {
 		t.Fatal(err)
 	}
-	for {
-		list, err := certwatch.Load(home)
-		if err != nil || len(list) != 1 {
-			t.Fatalf("load: %v", err)
-		}
-		if list[0].Settling {
-			continue
-		}
-		c, err := cluster.New(cluster.Config{Profile: list[0], Logger: slog.New(slog.DiscardHandler)})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = c.Close() })
-		return c
+	profile := simworld.Profile(t, home)
+	c, err := cluster.New(cluster.Config{Profile: profile, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
 	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c, profile
 }
 
 // Whatever the thresholds, their filters and the rules that lead to them: what
@@ -96,14 +89,11 @@ func TestProgressAgreesWithTheServer(t *testing.T) {
 		names = append(names, fmt.Sprintf("reviewer-%d", i))
 		cfg.Users = append(cfg.Users, simcluster.User{Name: names[i], Roles: []string{teams[i%2]}})
 	}
-	sim, err := simcluster.Start(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = sim.Close() })
+	sim := simworld.Start(t, cfg)
 	var reviewers []*cluster.Cluster
 	for _, name := range names {
-		reviewers = append(reviewers, reviewer(t, sim, name))
+		reviewer, _ := session(t, sim, name)
+		reviewers = append(reviewers, reviewer)
 	}
 	rng := rand.New(rand.NewPCG(1, 2))
 	outcomes := make(map[types.RequestState]int)

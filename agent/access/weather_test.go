@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -21,6 +20,7 @@ import (
 	"berth/agent/state"
 	"berth/certwatch"
 	"berth/internal/simcluster"
+	"berth/internal/simworld"
 	"berth/internal/testwait"
 )
 
@@ -46,7 +46,7 @@ type world struct {
 
 func newWorld(t *testing.T, version string, before ...func(*world)) *world {
 	t.Helper()
-	sim, err := simcluster.Start(simcluster.Config{
+	sim := simworld.Start(t, simcluster.Config{
 		Version: version,
 		Users:   []simcluster.User{{Name: "alice"}, {Name: "bob"}},
 		Roles: []simcluster.Role{
@@ -54,31 +54,8 @@ func newWorld(t *testing.T, version string, before ...func(*world)) *world {
 			{Name: "dba"}, {Name: "brief", MaxSessionTTL: time.Hour},
 		},
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	w := &world{Cluster: sim, t: t}
-	t.Cleanup(func() {
-		if err := sim.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	home := filepath.Join(t.TempDir(), "tsh")
-	if err := sim.Login(home, "alice"); err != nil {
-		t.Fatal(err)
-	}
-	for settling := true; settling; {
-		list, err := certwatch.Load(home)
-		if err != nil || len(list) != 1 {
-			t.Fatalf("load: %v", err)
-		}
-		w.profile, settling = list[0], list[0].Settling
-	}
-	w.session, err = cluster.New(cluster.Config{Profile: w.profile, Logger: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = w.session.Close() })
+	w.session, w.profile = session(t, sim, "alice")
 	for _, f := range before {
 		f(w)
 	}

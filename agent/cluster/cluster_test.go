@@ -16,6 +16,7 @@ import (
 
 	"berth/certwatch"
 	"berth/internal/simcluster"
+	"berth/internal/simworld"
 	"berth/internal/tshhome"
 )
 
@@ -29,16 +30,7 @@ func start(t *testing.T, cfg simcluster.Config) *simcluster.Cluster {
 			{Name: "orders", Protocol: "mysql"},
 		}
 	}
-	sim, err := simcluster.Start(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := sim.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return sim
+	return simworld.Start(t, cfg)
 }
 
 // connect logs in and returns a Cluster for that session.
@@ -54,15 +46,7 @@ func connect(t *testing.T, sim *simcluster.Cluster, opts ...simcluster.LoginOpti
 // connectHome returns a Cluster for the session in a home.
 func connectHome(t *testing.T, home string) *Cluster {
 	t.Helper()
-	var profiles []*certwatch.Profile
-	for settling := true; settling; {
-		var err error
-		if profiles, err = certwatch.Load(home); err != nil || len(profiles) != 1 {
-			t.Fatalf("load the login: %v, %d profiles", err, len(profiles))
-		}
-		settling = profiles[0].Settling // files written this very moment are not believed yet
-	}
-	c, err := New(Config{Profile: profiles[0], Logger: slog.New(slog.DiscardHandler)})
+	c, err := New(Config{Profile: simworld.Profile(t, home), Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

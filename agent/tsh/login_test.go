@@ -24,6 +24,7 @@ import (
 
 	"berth/agent/state"
 	"berth/internal/simcluster"
+	"berth/internal/simworld"
 )
 
 // loginWorld is a simulated cluster, and the fake tsh to log in to it with.
@@ -39,15 +40,7 @@ type loginWorld struct {
 
 func newLoginWorld(t *testing.T, part string, cfg simcluster.Config) *loginWorld {
 	t.Helper()
-	sim, err := simcluster.Start(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := sim.Close(); err != nil {
-			t.Errorf("close: %v", err)
-		}
-	})
+	sim := simworld.Start(t, cfg)
 	w := &loginWorld{Cluster: sim, noted: useFake(t, part), caFile: filepath.Join(t.TempDir(), "ca.pem")}
 	if err := sim.WriteWebCA(w.caFile); err != nil {
 		t.Fatal(err)

@@ -24,5 +24,5 @@ func cmdPassword(ts *testscript.TestScript, _ bool, args []string) {
 	if len(args) != 2 {
 		ts.Fatalf("usage: password USER PASSWORD")
 	}
-	worldOf(ts).sim.SetLogin(args[0], args[1], "")
+	worldOf(ts).Sim.SetLogin(args[0], args[1], "")
 }

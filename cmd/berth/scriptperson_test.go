@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"time"
@@ -25,7 +24,7 @@ func person() {
 }
 
 func logInAt(address string) error {
-	raw, err := os.ReadFile(filepath.Join(os.Getenv("WORK"), "web-ca.pem"))
+	raw, err := os.ReadFile(os.Getenv("WEB_CA"))
 	if err != nil {
 		return err
 	}

@@ -15,7 +15,7 @@ import (
 // which two peers must approve, and may review what bob asks for.
 func cmdRequests(ts *testscript.TestScript, _ bool, _ []string) {
 	w := worldOf(ts)
-	sim, err := simcluster.Start(simcluster.Config{
+	w.start(ts, simcluster.Config{
 		Name:  "sim.test",
 		Users: []simcluster.User{{Name: "alice"}, {Name: "bob", Roles: []string{"dev"}}},
 		Roles: []simcluster.Role{
@@ -27,10 +27,7 @@ func cmdRequests(ts *testscript.TestScript, _ bool, _ []string) {
 		},
 		Databases: []simcluster.Database{{Name: "pg", Protocol: "postgres"}},
 	})
-	ts.Check(err)
-	w.sim = sim
-	w.configure(ts)
-	ts.Setenv("SSL_CERT_FILE", ts.MkAbs("web-ca.pem")) // for tsh
+	ts.Setenv("SSL_CERT_FILE", w.CAFile()) // for tsh
 }
 
 // cmdApproveAll approves what is pending, as an administrator does.
@@ -38,9 +35,9 @@ func cmdApproveAll(ts *testscript.TestScript, _ bool, _ []string) {
 	w := worldOf(ts)
 	if !testwait.Until(func() bool {
 		n := 0
-		for _, r := range w.sim.AccessRequests() {
+		for _, r := range w.Sim.AccessRequests() {
 			if r.GetState().IsPending() {
-				ts.Check(w.sim.ResolveAccessRequest(r.GetName(), types.RequestState_APPROVED, "go ahead"))
+				ts.Check(w.Sim.ResolveAccessRequest(r.GetName(), types.RequestState_APPROVED, "go ahead"))
 				n++
 			}
 		}
@@ -66,7 +63,7 @@ func cmdRequest(ts *testscript.TestScript, neg bool, args []string) {
 	case "hostile":
 		r.Reason = "\x1b]0;owned\a<b>\u202egpj.exe\n" + strings.Repeat("x", 64<<10)
 	}
-	w.sim.PutAccessRequest(r)
+	w.Sim.PutAccessRequest(r)
 	if r.User != "alice" {
 		return // it is not watched: whoever acts on it looks for it
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -16,9 +15,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"syscall"
+	"testing"
 	"time"
 
 	"github.com/creack/pty"
@@ -31,8 +29,8 @@ import (
 	"berth/internal/paths"
 	"berth/internal/plain"
 	"berth/internal/simcluster"
+	"berth/internal/simworld"
 	"berth/internal/testwait"
-	"berth/proxies"
 )
 
 // wait bounds anything that should happen at once.
@@ -42,9 +40,10 @@ const wait = 20 * time.Second
 type world struct {
 	dir, tshHome, berthHome string
 
-	sim   *simcluster.Cluster
+	*simworld.World // nil without a cluster
+
 	agent *exec.Cmd
-	log   *lockedBuffer // the agent's terminal
+	log   *simworld.Log // the agent's terminal
 	taken []net.Listener
 }
 
@@ -69,9 +68,6 @@ func (w *world) close() {
 		_ = w.agent.Wait()
 	}
 	w.killService()
-	if w.sim != nil {
-		_ = w.sim.Close()
-	}
 	for _, l := range w.taken {
 		_ = l.Close()
 	}
@@ -111,7 +107,7 @@ func cmdSim(ts *testscript.TestScript, _ bool, args []string) {
 		}
 		connectors = append(connectors, simcluster.Connector{Name: arg, Type: simcluster.OIDC})
 	}
-	sim, err := simcluster.Start(simcluster.Config{
+	w.start(ts, simcluster.Config{
 		Name:       "sim.test",
 		Connectors: connectors,
 		Roles:      roles,
@@ -123,38 +119,42 @@ func cmdSim(ts *testscript.TestScript, _ bool, args []string) {
 		},
 		Kubes: []simcluster.Kube{{Name: "prod", Labels: map[string]string{"env": "prod"}}, {Name: "dev"}},
 	})
-	ts.Check(err)
-	w.sim = sim
-	w.configure(ts)
 }
 
 // cmdHostile starts a cluster whose names and texts attack the terminal.
 func cmdHostile(ts *testscript.TestScript, _ bool, _ []string) {
 	w := worldOf(ts)
 	evil := "\x1b]0;owned\a\x1b[2J\u202egnp.exe\u2066\u200b\n! fake: line\r\u009b31m\U000e0041"
-	sim, err := simcluster.Start(simcluster.Config{
+	w.start(ts, simcluster.Config{
 		Name: "sim.test",
 		Databases: []simcluster.Database{
 			{Name: "orders", Protocol: "postgres", Description: evil, Labels: map[string]string{"team": evil}},
 		},
 	})
-	ts.Check(err)
-	w.sim = sim
-	w.configure(ts)
 }
 
-func (w *world) configure(ts *testscript.TestScript) {
-	p := w.paths(ts)
-	ts.Check(p.MakeDirs())
-	caFile := filepath.Join(w.dir, "web-ca.pem")
-	ts.Check(w.sim.WriteWebCA(caFile))
-	text := fmt.Sprintf("version: 1\nhomes: [%q]\nprofiles:\n  - {proxy: %q, ca_file: %q}\n", w.tshHome, w.sim.ProxyAddr(), caFile)
-	ts.Check(os.WriteFile(p.Config, []byte(text), 0o600))
-	ts.Setenv("PROXY", w.sim.ProxyAddr())
-	ts.Setenv("CONFIG", p.Config)
-	ts.Setenv("LOG", p.LogFile)
-	ts.Setenv("STATE", p.StateFile)
+// start starts a cluster and writes a config that trusts it.
+func (w *world) start(ts *testscript.TestScript, cfg simcluster.Config) {
+	w.World = simworld.In(scriptT{ts: ts}, cfg, w.tshHome, w.berthHome)
+	w.Configure(w.Trust())
+	for name, value := range map[string]string{
+		"PROXY": w.Sim.ProxyAddr(), "CONFIG": w.Paths.Config, "LOG": w.Paths.LogFile, "STATE": w.Paths.StateFile, "WEB_CA": w.CAFile(),
+	} {
+		ts.Setenv(name, value)
+	}
 }
+
+// scriptT lets a script pass for a test, for simworld.
+type scriptT struct {
+	testing.TB
+	ts *testscript.TestScript
+}
+
+// What simworld reports at the end of a script comes too late to fail it.
+func (t scriptT) Helper()                           {}
+func (t scriptT) Cleanup(f func())                  { t.ts.Defer(f) }
+func (t scriptT) Fatal(args ...any)                 { t.ts.Fatalf("%s", fmt.Sprint(args...)) }
+func (t scriptT) Errorf(format string, args ...any) { t.ts.Logf(format, args...) }
 
 func cmdLogin(ts *testscript.TestScript, _ bool, args []string) {
 	w := worldOf(ts)
@@ -164,7 +164,7 @@ func cmdLogin(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Check(err)
 		opts = append(opts, simcluster.WithTTL(ttl))
 	}
-	ts.Check(w.sim.Login(w.tshHome, "alice", opts...))
+	w.Login(opts...)
 }
 
 func cmdLogout(ts *testscript.TestScript, _ bool, _ []string) {
@@ -176,7 +176,7 @@ func cmdTunnel(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Fatalf("usage: tunnel NAME RESOURCE")
 	}
 	spec := state.TunnelSpec{
-		Name: args[0], Kind: state.KindDB, Cluster: "sim.test", Resource: args[1], DBUser: "alice", DBName: "app", Port: freePort(ts),
+		Name: args[0], Kind: state.KindDB, Cluster: "sim.test", Resource: args[1], DBUser: "alice", DBName: "app", Port: simworld.FreePort(scriptT{ts: ts}),
 	}
 	if args[1] == "cache" {
 		spec.DBName = "0"
@@ -185,28 +185,11 @@ func cmdTunnel(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Setenv(args[0]+"_port", strconv.Itoa(spec.Port))
 }
 
-// lastPort is the last port given to a script: below the ephemeral range, so
-// that no outgoing connection takes one before it is used.
-var lastPort atomic.Int64
-
-func freePort(ts *testscript.TestScript) int {
-	lastPort.CompareAndSwap(0, int64(15000+os.Getpid()%10000))
-	for {
-		port := int(lastPort.Add(1))
-		if port > 30000 {
-			ts.Fatalf("no free port below the ephemeral range")
-		}
-		if !proxies.PortBusy(port) {
-			return port
-		}
-	}
-}
-
 func cmdPort(ts *testscript.TestScript, _ bool, args []string) {
 	if len(args) != 1 {
 		ts.Fatalf("usage: port NAME")
 	}
-	ts.Setenv(args[0], strconv.Itoa(freePort(ts)))
+	ts.Setenv(args[0], strconv.Itoa(simworld.FreePort(scriptT{ts: ts})))
 }
 
 func cmdOccupy(ts *testscript.TestScript, _ bool, args []string) {
@@ -224,7 +207,7 @@ func cmdAgent(ts *testscript.TestScript, _ bool, args []string) {
 	w := worldOf(ts)
 	path, err := exec.LookPath("berth") // the test's own PATH begins with the stand-in
 	ts.Check(err)
-	w.log = &lockedBuffer{}
+	w.log = &simworld.Log{}
 	w.agent = exec.CommandContext(context.Background(), path, append([]string{"agent", "run"}, args...)...)
 	w.agent.Dir = w.dir
 	for _, name := range []string{"BERTH_HOME", "TELEPORT_HOME", "HOME", "TMPDIR", "PATH", "NOTIFY_SOCKET", "GORACE", "DBUS_SESSION_BUS_ADDRESS", "DBUS_SYSTEM_BUS_ADDRESS"} {
@@ -381,24 +364,6 @@ func cmdEscapes(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Fatalf("%s has an invisible character: %q", name, text[max(0, i-20):min(len(text), i+20)])
 		}
 	}
-}
-
-// lockedBuffer is written by one process and read by another goroutine.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 // cmdTerm runs a command whose output goes to a terminal, and keeps what the

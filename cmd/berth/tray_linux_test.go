@@ -17,6 +17,7 @@ import (
 	"berth/agent/ipc/client"
 	"berth/internal/dbustest"
 	"berth/internal/paths"
+	"berth/internal/simworld"
 	"berth/internal/testneeds"
 	"berth/internal/testwait"
 )
@@ -149,7 +150,7 @@ func (w *trayWorld) command(args ...string) *exec.Cmd {
 func (w *trayWorld) startTray() *dbustest.Tray {
 	w.Helper()
 	cmd := w.command("tray", "--log-level", "debug")
-	var log lockedBuffer
+	var log simworld.Log
 	cmd.Stdout, cmd.Stderr = &log, &log
 	if err := cmd.Start(); err != nil {
 		w.Fatal(err)

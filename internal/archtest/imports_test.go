@@ -75,7 +75,7 @@ func TestSimulationStaysOut(t *testing.T) {
 	demo := []string{"berth/internal/demo/...", "berth/cmd/berth-demo"}
 	for pkg, deps := range reachable(t) {
 		for _, dep := range deps {
-			simulation := matches(dep, []string{"berth/internal/simcluster/...", "berth/internal/demo/...", "berth/cmd/..."})
+			simulation := matches(dep, []string{"berth/internal/simcluster/...", "berth/internal/simworld", "berth/internal/demo/...", "berth/cmd/..."})
 			if simulation && !matches(pkg, append(demo, "berth/internal/...")) {
 				t.Errorf("%s reaches %s: the simulation is for the demo and for tests", pkg, dep)
 			}

@@ -8,16 +8,13 @@ import (
 	"github.com/gravitational/teleport/api/types"
 
 	"berth/internal/simcluster"
+	"berth/internal/simworld"
 	"berth/internal/testwait"
 )
 
 // A request waits long enough to be seen, and is approved then.
 func TestDecide(t *testing.T) {
-	sim, err := simcluster.Start(simcluster.Config{Roles: roles()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = sim.Close() })
+	sim := simworld.Start(t, simcluster.Config{Roles: roles()})
 	d := &demo{sim: sim}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)

@@ -20,6 +20,7 @@ import (
 	"berth/agent/state"
 	"berth/internal/paths"
 	"berth/internal/simcluster"
+	"berth/internal/simworld"
 	"berth/proxies"
 	"berth/tray"
 )
@@ -45,11 +46,10 @@ const openerScript = "#!/bin/sh\necho \"$1\" > opened\n"
 // world is what the journeys share.
 type world struct {
 	*screen
+	*simworld.World
 
 	berth string // the program under test
-	sim   *simcluster.Cluster
 	agent *client.Client
-	paths paths.Paths
 
 	tray, agentProcess *exec.Cmd
 }
@@ -82,7 +82,7 @@ func (w *world) startCluster() {
 	if out, err := build.CombinedOutput(); err != nil {
 		w.t.Fatalf("build the stand-in for tsh: %v\n%s", err, out)
 	}
-	sim, err := simcluster.Start(simcluster.Config{
+	cfg := simcluster.Config{
 		Name: "example.com", SessionTTL: 12 * time.Hour,
 		Roles: []simcluster.Role{
 			{Name: "access", Request: simcluster.RequestRules{Roles: []string{"dba"}}, Review: []string{"admin"}}, {Name: "dba"}, {Name: "admin"},
@@ -93,70 +93,38 @@ func (w *world) startCluster() {
 			{Name: "pg-prod", Protocol: "postgres"}, {Name: "orders", Protocol: "mysql"}, {Name: "cache", Protocol: "redis"},
 			{Name: "pg-staging", Protocol: "postgres"},
 		},
-	})
-	if err != nil {
-		w.t.Fatal(err)
 	}
-	w.sim = sim
-	w.t.Cleanup(func() {
-		if err := sim.Close(); err != nil {
-			w.t.Error(err)
-		}
-	})
-	home := filepath.Join(w.dir, "berth")
+	home, tshHome := filepath.Join(w.dir, "berth"), filepath.Join(w.dir, "tsh-home")
 	browser := filepath.Join(w.dir, "browser")
 	for name, script := range map[string]string{browser: browserScript, filepath.Join(w.dir, "xdg-open"): openerScript} {
 		if err := os.WriteFile(name, []byte(script), 0o700); err != nil {
 			w.t.Fatal(err)
 		}
 	}
-	w.environ = append(w.environ, "PATH="+w.dir+":"+os.Getenv("PATH"), paths.HomeVar+"="+home, "TELEPORT_HOME="+filepath.Join(w.dir, "tsh-home"), "BROWSER="+browser)
-	w.paths, err = paths.Resolve(func(name string) string {
-		if name == paths.HomeVar {
-			return home
-		}
-		return os.Getenv(name)
-	})
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	if err := w.paths.MakeDirs(); err != nil {
-		w.t.Fatal(err)
-	}
+	w.environ = append(w.environ, "PATH="+w.dir+":"+os.Getenv("PATH"), paths.HomeVar+"="+home, "TELEPORT_HOME="+tshHome, "BROWSER="+browser)
+	w.World = simworld.In(w.t, cfg, tshHome, home)
 	w.configure()
 }
 
 // configure writes a config with two tunnels and logs in.
 func (w *world) configure() {
 	w.t.Helper()
-	ca := filepath.Join(w.dir, "web-ca.pem")
-	if err := w.sim.WriteWebCA(ca); err != nil {
-		w.t.Fatal(err)
-	}
-	tshHome := filepath.Join(w.dir, "tsh-home")
-	text := fmt.Sprintf("version: 1\nhomes: [%q]\nprofiles:\n  - {proxy: %q, ca_file: %q, auth: okta}\ntsh: {path: %q}\n",
-		tshHome, w.sim.ProxyAddr(), ca, filepath.Join(w.dir, "tsh"))
-	if err := os.WriteFile(w.paths.Config, []byte(text), 0o600); err != nil {
-		w.t.Fatal(err)
-	}
+	w.Configure(w.Trust()+", auth: okta", fmt.Sprintf("tsh: {path: %q}", filepath.Join(w.dir, "tsh")))
 	for _, names := range [][2]string{{"prod_pg", "pg-prod"}, {"shop", "orders"}} { // in an order, for the pictures
 		name, resource := names[0], names[1]
 		spec := state.TunnelSpec{Name: name, Kind: state.KindDB, Cluster: "example.com", Resource: resource, DBUser: "alice", DBName: "app"}
 		spec.Port = proxies.DerivePort(spec.Cluster, "db", resource, proxies.PortBusy)
-		if err := config.AddTunnel(w.paths.Config, spec); err != nil {
+		if err := config.AddTunnel(w.Paths.Config, spec); err != nil {
 			w.t.Fatal(err)
 		}
 	}
-	if err := w.sim.Login(tshHome, "alice"); err != nil {
-		w.t.Fatal(err)
-	}
+	w.Login()
 }
 
 func (w *world) startAgent() {
 	w.t.Helper()
 	w.agentProcess = w.start("agent", w.berth, "agent", "run")
-	w.agent = client.Dial(w.paths.Socket)
-	w.t.Cleanup(func() { _ = w.agent.Close() })
+	w.agent = w.Client()
 	w.become("two ready tunnels", func(s state.Snapshot) bool {
 		return len(s.Tunnels) == 2 && !slices.ContainsFunc(s.Tunnels, func(t state.Tunnel) bool { return t.State != state.TunnelReady })
 	})
@@ -288,7 +256,7 @@ func TestDesktop(t *testing.T) {
 	settle()
 	w.shot("renewed")
 
-	if err := w.sim.Login(filepath.Join(w.dir, "tsh-home"), "alice", simcluster.WithTTL(40*time.Second)); err != nil {
+	if err := w.Sim.Login(filepath.Join(w.dir, "tsh-home"), "alice", simcluster.WithTTL(40*time.Second)); err != nil {
 		t.Fatal(err)
 	}
 	w.become("a notice", func(s state.Snapshot) bool { return len(s.Notices) > 0 })
@@ -313,21 +281,21 @@ func TestDesktop(t *testing.T) {
 // their notifications.
 func (w *world) requests() {
 	w.t.Helper()
-	asked := w.sim.PutAccessRequest(simcluster.AccessRequest{User: "carol", Roles: []string{"admin"}, Reason: "incident 42: <b>orders</b> & co"})
+	asked := w.Sim.PutAccessRequest(simcluster.AccessRequest{User: "carol", Roles: []string{"admin"}, Reason: "incident 42: <b>orders</b> & co"})
 	w.noticed("review")
 	w.click(iconX, iconY)
 	w.shot("review-menu")
 	w.key("Escape")
 	w.press(0, 2) // Approve
 	w.until("the approval", func() bool {
-		r, ok := w.sim.AccessRequest(asked)
+		r, ok := w.Sim.AccessRequest(asked)
 		return ok && r.GetState() == types.RequestState_APPROVED
 	})
 	settle()
 
-	mine := w.sim.PutAccessRequest(simcluster.AccessRequest{User: "alice", Roles: []string{"dba"}, Reason: "migration"})
+	mine := w.Sim.PutAccessRequest(simcluster.AccessRequest{User: "alice", Roles: []string{"dba"}, Reason: "migration"})
 	w.become("a request of one's own", func(s state.Snapshot) bool { return len(s.Requests) > 1 })
-	if err := w.sim.ResolveAccessRequest(mine, types.RequestState_APPROVED, "ok for tonight"); err != nil {
+	if err := w.Sim.ResolveAccessRequest(mine, types.RequestState_APPROVED, "ok for tonight"); err != nil {
 		w.t.Fatal(err)
 	}
 	w.noticed("approved")

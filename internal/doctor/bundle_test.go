@@ -90,13 +90,13 @@ func keyLines(t *testing.T, home string) []string {
 // TestBundleHasNoSecrets plants secrets wherever berth could pick one up.
 func TestBundleHasNoSecrets(t *testing.T) {
 	b := newBench(t, nil)
-	keys := keyLines(t, b.home)
-	key, err := os.ReadFile(filepath.Join(b.home, "keys", "localhost", "alice"))
+	keys := keyLines(t, b.Home)
+	key, err := os.ReadFile(filepath.Join(b.Home, "keys", "localhost", "alice"))
 	b.must(err)
-	cert, err := os.ReadFile(filepath.Join(b.home, "keys", "localhost", "alice-x509.pem"))
+	cert, err := os.ReadFile(filepath.Join(b.Home, "keys", "localhost", "alice-x509.pem"))
 	b.must(err)
 	all := strings.Join(planted, "\n") + "\n" + string(key) + string(cert) + "the value is env-only-secret\n" + strings.Join(keys, "\n")
-	b.config("ca_file: "+b.path("ca.pem"), "# comment-secret "+strings.Join(planted, " "),
+	b.Configure(b.Trust(), "# comment-secret "+strings.Join(planted, " "),
 		"tunnels:", "  - {name: pg, kind: db, cluster: sim.test, resource: orders, db_user: unknown-value, port: 20001} # comment-secret",
 		"access: {hooks: [{run: [notify-me, hook-secret]}]}")
 	config, err := os.ReadFile(b.cfg.Paths.Config)

@@ -20,18 +20,18 @@ import (
 	"berth/internal/osservice"
 	"berth/internal/paths"
 	"berth/internal/simcluster"
+	"berth/internal/simworld"
 	"berth/proxies/kube/kubeconfig"
 	"berth/tray/autostart"
 )
 
 // bench is a healthy berth, for a test to break.
 type bench struct {
-	t    *testing.T
-	sim  *simcluster.Cluster
-	dir  string
-	home string
-	cfg  Config
-	env  map[string]string
+	*simworld.World
+	t   *testing.T
+	dir string // what holds all of it
+	cfg Config
+	env map[string]string
 }
 
 func newBench(t *testing.T, change func(*simcluster.Config)) *bench {
@@ -40,28 +40,17 @@ func newBench(t *testing.T, change func(*simcluster.Config)) *bench {
 	if change != nil {
 		change(&simCfg)
 	}
-	sim, err := simcluster.Start(simCfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = sim.Close() })
 	dir, err := os.MkdirTemp("", "doctor") // t.TempDir's names may be too long for a socket
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	b := &bench{t: t, sim: sim, dir: dir, home: filepath.Join(dir, "tsh")}
-	b.env = map[string]string{"BERTH_HOME": filepath.Join(dir, "berth"), "HOME": dir, "PATH": filepath.Join(dir, "bin")}
-	env := func(name string) string { return b.env[name] }
-	p, err := paths.Resolve(env)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b.cfg = Config{Logger: slog.New(slog.DiscardHandler), Paths: p, Version: "1.0.0", Env: env}
-	b.must(p.MakeDirs())
-	b.must(sim.WriteWebCA(b.path("ca.pem")))
-	b.must(sim.Login(b.home, "alice"))
-	b.config("ca_file: " + b.path("ca.pem"))
+	w := simworld.In(t, simCfg, filepath.Join(dir, "tsh"), filepath.Join(dir, "berth"))
+	b := &bench{World: w, t: t, dir: dir}
+	b.env = map[string]string{paths.HomeVar: w.Dir, "HOME": dir, "PATH": filepath.Join(dir, "bin")}
+	b.cfg = Config{Logger: slog.New(slog.DiscardHandler), Paths: w.Paths, Version: "1.0.0", Env: func(name string) string { return b.env[name] }}
+	b.Login()
+	b.Configure(b.Trust())
 	b.tsh("16.4.12")
 	return b
 }
@@ -80,13 +69,6 @@ func (b *bench) write(path, text string, mode os.FileMode) {
 	b.must(os.MkdirAll(filepath.Dir(path), 0o700))
 	b.must(os.WriteFile(path, []byte(text), mode))
 	b.must(os.Chmod(path, mode))
-}
-
-// config writes the config, with settings of the proxy and further lines.
-func (b *bench) config(proxy string, lines ...string) {
-	b.t.Helper()
-	text := fmt.Sprintf("version: 1\nhomes: [%q]\nprofiles:\n  - {proxy: %q, %s}\n%s\n", b.home, b.sim.ProxyAddr(), proxy, strings.Join(lines, "\n"))
-	b.write(b.cfg.Paths.Config, text, 0o600)
 }
 
 func (b *bench) tsh(version string) {
@@ -162,11 +144,11 @@ func TestFaults(t *testing.T) {
 			check: "stale_state", status: Warn, text: "left", fix: "--fix",
 		},
 		"bad_config": {
-			plant: func(b *bench) { b.config("ca_file: x", "tunnels:", "  - {name: a b, kind: db}") },
+			plant: func(b *bench) { b.Configure("ca_file: x", "tunnels:", "  - {name: a b, kind: db}") },
 			check: "config", status: Fail, text: "6:", fix: "berth config edit",
 		},
 		"no_tsh": {
-			plant: func(b *bench) { b.config("ca_file: "+b.path("ca.pem"), "tsh: {path: /no/such/tsh}") },
+			plant: func(b *bench) { b.Configure(b.Trust(), "tsh: {path: /no/such/tsh}") },
 			check: "tsh", status: Fail, text: "/no/such/tsh", fix: "correct the path",
 		},
 		"old_tsh": {
@@ -174,11 +156,11 @@ func TestFaults(t *testing.T) {
 			check: "tsh_version", status: Fail, text: "tsh 9.0.0 is too old", fix: "update tsh",
 		},
 		"home_is_a_file": {
-			plant: func(b *bench) { b.must(os.RemoveAll(b.home)); b.write(b.home, "x", 0o600) },
+			plant: func(b *bench) { b.must(os.RemoveAll(b.Home)); b.write(b.Home, "x", 0o600) },
 			check: "home", status: Fail, text: "is a file", fix: "homes",
 		},
 		"home_is_empty": {
-			plant: func(b *bench) { b.must(os.RemoveAll(b.home)) },
+			plant: func(b *bench) { b.must(os.RemoveAll(b.Home)) },
 			check: "home", status: Warn, text: "no login yet", fix: "berth login",
 		},
 		"session_ended": {
@@ -187,10 +169,10 @@ func TestFaults(t *testing.T) {
 		},
 		"broken_profile": {
 			plant: func(b *bench) {
-				key := filepath.Join(b.home, "keys", "localhost", "alice-x509.pem")
+				key := filepath.Join(b.Home, "keys", "localhost", "alice-x509.pem")
 				b.write(key, "no certificate\n", 0o600)
 				old := time.Now().Add(-time.Hour) // no program is still writing
-				b.must(filepath.WalkDir(b.home, func(path string, _ os.DirEntry, err error) error {
+				b.must(filepath.WalkDir(b.Home, func(path string, _ os.DirEntry, err error) error {
 					return errors.Join(err, os.Chtimes(path, old, old))
 				}))
 			},
@@ -206,25 +188,25 @@ func TestFaults(t *testing.T) {
 			check: "proxy_dns", status: Fail, text: "tele.example.com is not found", fix: "VPN",
 		},
 		"tcp": {
-			plant: func(b *bench) { b.sim.Faults().Stop() },
+			plant: func(b *bench) { b.Sim.Faults().Stop() },
 			check: "proxy_tcp", status: Fail, text: "cannot be connected to", fix: "firewall",
 		},
 		"proxy_hangs": {
-			plant: func(b *bench) { b.must(b.sim.Faults().Proxy(simcluster.Stalled)) },
+			plant: func(b *bench) { b.must(b.Sim.Faults().Proxy(simcluster.Stalled)) },
 			check: "proxy_tls", status: Fail, text: "does not answer", fix: "address",
 		},
 		"tls": {
-			plant: func(b *bench) { b.config("insecure: false") },
+			plant: func(b *bench) { b.Configure("insecure: false") },
 			check: "proxy_tls", status: Fail, text: "is not trusted", fix: "ca_file",
 		},
 		"ca_file": {
-			plant: func(b *bench) { b.config("ca_file: /no/such.pem") },
+			plant: func(b *bench) { b.Configure("ca_file: /no/such.pem") },
 			check: "proxy_tls", status: Fail, text: "cannot be read", fix: "ca_file",
 		},
 		"load_balancer": {
 			sim: func(c *simcluster.Config) { c.BehindLoadBalancer = true },
 			plant: func(b *bench) {
-				file := filepath.Join(b.home, "localhost.yaml")
+				file := filepath.Join(b.Home, "localhost.yaml")
 				text, err := os.ReadFile(file)
 				b.must(err)
 				b.write(file, strings.ReplaceAll(string(text), "tls_routing_conn_upgrade_required: true\n", ""), 0o600)
@@ -238,7 +220,7 @@ func TestFaults(t *testing.T) {
 		"port": {
 			plant: func(b *bench) {
 				port := b.listen("tcp", "127.0.0.1:0").Addr().(*net.TCPAddr).Port
-				b.config("ca_file: "+b.path("ca.pem"),
+				b.Configure(b.Trust(),
 					fmt.Sprintf("tunnels: [{name: pg, kind: db, cluster: sim.test, resource: orders, port: %d}]", port))
 			},
 			check: "port", status: Fail, text: fmt.Sprintf("(pid %d)", os.Getpid()), fix: "stop that program",
@@ -248,7 +230,7 @@ func TestFaults(t *testing.T) {
 			check: "files", status: Fail, text: "(mode 0755)", fix: "chmod 0700",
 		},
 		"open_key": {
-			plant: func(b *bench) { b.must(os.Chmod(filepath.Join(b.home, "keys", "localhost", "alice"), 0o644)) },
+			plant: func(b *bench) { b.must(os.Chmod(filepath.Join(b.Home, "keys", "localhost", "alice"), 0o644)) },
 			check: "files", status: Fail, text: "keys/localhost/alice (mode 0644)", fix: "chmod 0600",
 		},
 		"open_merged": { // in the user's own kubeconfig
@@ -317,8 +299,8 @@ func TestNoUpgrade(t *testing.T) {
 // TestMend: what is safe is mended, is well then, and nothing else is touched.
 func TestMend(t *testing.T) {
 	b := newBench(t, nil)
-	key := filepath.Join(b.home, "keys", "localhost", "alice")
-	b.must(os.Chmod(b.home, 0o755))
+	key := filepath.Join(b.Home, "keys", "localhost", "alice")
+	b.must(os.Chmod(b.Home, 0o755))
 	b.must(os.Chmod(key, 0o644))
 	b.must(os.Chmod(b.cfg.Paths.Config, 0o666))
 	b.write(b.cfg.Paths.LockPID(), "999999\n", 0o600)
@@ -335,7 +317,7 @@ func TestMend(t *testing.T) {
 	if mended != 4 {
 		t.Errorf("%d findings mended, want 4", mended)
 	}
-	for path, want := range map[string]os.FileMode{b.home: 0o700, key: 0o600, b.cfg.Paths.Config: 0o600} {
+	for path, want := range map[string]os.FileMode{b.Home: 0o700, key: 0o600, b.cfg.Paths.Config: 0o600} {
 		info, err := os.Stat(path)
 		b.must(err)
 		if info.Mode().Perm() != want {

@@ -43,11 +43,11 @@ func TestEverythingHangs(t *testing.T) {
 // few lines.
 func TestManyProfiles(t *testing.T) {
 	b := newBench(t, nil)
-	text, err := os.ReadFile(filepath.Join(b.home, "localhost.yaml"))
+	text, err := os.ReadFile(filepath.Join(b.Home, "localhost.yaml"))
 	b.must(err)
 	for i := range 500 {
 		host := fmt.Sprintf("p%d.localhost", i)
-		b.write(filepath.Join(b.home, host+".yaml"), strings.ReplaceAll(string(text), "localhost:", host+":"), 0o600)
+		b.write(filepath.Join(b.Home, host+".yaml"), strings.ReplaceAll(string(text), "localhost:", host+":"), 0o600)
 	}
 	b.cfg.Resolver = &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		<-ctx.Done()
@@ -69,13 +69,13 @@ func TestManyProfiles(t *testing.T) {
 // TestTooManyProfiles: those that berth does not look at are mentioned.
 func TestTooManyProfiles(t *testing.T) {
 	b := newBench(t, nil)
-	profiles, err := certwatch.Load(b.home)
+	profiles, err := certwatch.Load(b.Home)
 	b.must(err)
 	for _, name := range []string{"a", "b", "c"} {
-		b.write(filepath.Join(b.home, name+".yaml"), "web_proxy_addr: "+name+":443\n", 0o600)
+		b.write(filepath.Join(b.Home, name+".yaml"), "web_proxy_addr: "+name+":443\n", 0o600)
 	}
 	d := newDoctor(t.Context(), b.cfg)
-	found := d.checkHome(homeFacts{path: b.home, profiles: profiles})
+	found := d.checkHome(homeFacts{path: b.Home, profiles: profiles})
 	wants(t, Report{Findings: found}, "home", Warn, "3 more are left aside", "tsh logout")
 }
 

@@ -20,6 +20,7 @@ import (
 	"berth/internal/displaytest"
 	"berth/internal/simcluster"
 	"berth/internal/simcluster/simdb"
+	"berth/internal/simworld"
 	"berth/internal/testneeds"
 	"berth/internal/testwait"
 	"berth/proxies"
@@ -205,13 +206,9 @@ func (echo) Serve(ctx context.Context, conn net.Conn, _ simdb.Session) error {
 // configure starts a cluster and writes a config with one tunnel to it, on port.
 func (w *wine) configure() (port int) {
 	w.t.Helper()
-	sim, err := simcluster.Start(simcluster.Config{
+	sim := simworld.Start(w.t, simcluster.Config{
 		Name: "example.com", Databases: []simcluster.Database{{Name: "pg-prod", Protocol: "postgres", Backend: echo{}}},
 	})
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	w.t.Cleanup(func() { _ = sim.Close() })
 	if err := sim.Login(filepath.Join(w.dir, "tsh"), "alice"); err != nil {
 		w.t.Fatal(err)
 	}

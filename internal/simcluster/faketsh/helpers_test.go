@@ -6,13 +6,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
 
 	"berth/internal/simcluster"
+	"berth/internal/simworld"
 )
 
 func TestMain(m *testing.M) {
@@ -37,15 +37,7 @@ func newWorld(t *testing.T, cfg simcluster.Config) *world {
 			{Name: "kv", Protocol: "redis"},
 		}
 	}
-	c, err := simcluster.Start(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := c.Close(); err != nil {
-			t.Errorf("close: %v", err)
-		}
-	})
+	c := simworld.Start(t, cfg)
 	w := &world{Cluster: c, home: filepath.Join(t.TempDir(), "tsh"), ca: filepath.Join(t.TempDir(), "web-ca.pem")}
 	if err := c.WriteWebCA(w.ca); err != nil {
 		t.Fatal(err)
@@ -105,22 +97,4 @@ func (w *world) files(t *testing.T) map[string]time.Time {
 		t.Fatal(err)
 	}
 	return files
-}
-
-// syncBuffer is written by a running tsh and read by the test.
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *syncBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
 }

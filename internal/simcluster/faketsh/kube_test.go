@@ -11,6 +11,7 @@ import (
 
 	"berth/internal/simcluster"
 	"berth/internal/simcluster/kubectltest"
+	"berth/internal/simworld"
 	"berth/internal/testwait"
 )
 
@@ -99,7 +100,7 @@ func runKubeProxy(t *testing.T, w *world, args ...string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "kubeconfig")
 	ctx, cancel := context.WithCancel(t.Context())
-	var out syncBuffer
+	var out simworld.Log
 	done := make(chan int, 1)
 	go func() {
 		env := append(append([]string(nil), w.env...), "TELEPORT_KUBECONFIG="+path)

@@ -14,12 +14,13 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"berth/internal/simcluster"
+	"berth/internal/simworld"
 	"berth/internal/testwait"
 )
 
 // running is a tsh that goes on until it is stopped.
 type running struct {
-	stdout, stderr syncBuffer
+	stdout, stderr simworld.Log
 	stop           context.CancelFunc
 	code           chan int
 }

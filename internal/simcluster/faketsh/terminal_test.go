@@ -17,6 +17,7 @@ import (
 	"github.com/gravitational/teleport/api/identityfile"
 
 	"berth/internal/simcluster"
+	"berth/internal/simworld"
 	"berth/internal/testwait"
 )
 
@@ -34,7 +35,7 @@ func (w *world) typed(t *testing.T, dialogue []string, args ...string) (int, str
 	if err != nil {
 		t.Fatal(err)
 	}
-	var screen syncBuffer
+	var screen simworld.Log
 	read := make(chan struct{})
 	go func() {
 		defer close(read)

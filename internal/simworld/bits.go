@@ -1,0 +1,50 @@
+package simworld
+
+import (
+	"bytes"
+	"os"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"berth/proxies"
+)
+
+// lastPort is the last port given to a test.
+var lastPort atomic.Int64
+
+// FreePort returns a port below the ephemeral range, so that no outgoing
+// connection takes it before it is used.
+func FreePort(t testing.TB) int {
+	t.Helper()
+	lastPort.CompareAndSwap(0, int64(15000+os.Getpid()%10000))
+	for {
+		port := int(lastPort.Add(1))
+		if port > 30000 {
+			t.Fatal("no free port below the ephemeral range")
+		}
+		if !proxies.PortBusy(port) {
+			return port
+		}
+	}
+}
+
+// Log is a buffer that many goroutines write.
+type Log struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+// Write implements io.Writer.
+func (l *Log) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+// String returns all that was written.
+func (l *Log) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
