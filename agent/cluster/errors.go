@@ -170,7 +170,8 @@ func (c *Cluster) classify(ctx context.Context, op string, err error) error {
 		return &SessionExpiredError{Profile: c.profile.ProxyAddr, At: c.session.ValidUntil}
 	case outdated(err) != nil:
 		return &OutdatedError{Cluster: c.root, Trust: *outdated(err), Err: plain(err)}
-	case trace.IsAccessDenied(err), status.Code(err) == codes.PermissionDenied, status.Code(err) == codes.Unauthenticated:
+	case trace.IsAccessDenied(err), status.Code(err) == codes.PermissionDenied, status.Code(err) == codes.Unauthenticated,
+		trace.IsNotFound(err) && strings.HasPrefix(trace.UserMessage(err), denied): // the user is deleted
 		return &AccessDeniedError{Op: op, Err: plain(err)}
 	case trace.IsConnectionProblem(err), status.Code(err) == codes.Unavailable, closedUnder(err),
 		status.Code(err) == codes.DeadlineExceeded, errors.Is(err, context.DeadlineExceeded):
@@ -179,6 +180,9 @@ func (c *Cluster) classify(ctx context.Context, op string, err error) error {
 		return fmt.Errorf("%s: %w", op, plain(err))
 	}
 }
+
+// denied is what the auth service says to whoever may do nothing.
+const denied = "access denied"
 
 // outdated reports whether err shows that a CA was rotated: trust says that it
 // is the one by which the cluster is verified. gRPC passes on the words only.

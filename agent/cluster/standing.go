@@ -215,7 +215,10 @@ func (c *Cluster) alert(ctx context.Context, pool *x509.CertPool) error {
 		return nil //nolint:nilerr // the same
 	}
 	tc := tls.Client(conn, client.ConfigureALPN(&tls.Config{
-		Certificates: []tls.Certificate{c.session.Cert}, RootCAs: pool, ServerName: constants.APIDomain, MinVersion: tls.VersionTLS12,
+		// Not Certificates: one of a CA that the service does not name is held back, and
+		// the service lets in whoever shows none.
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &c.session.Cert, nil },
+		RootCAs:              pool, ServerName: constants.APIDomain, MinVersion: tls.VersionTLS12,
 		NextProtos: []string{"h2"},
 	}, c.root))
 	if _, err = tc.Read(make([]byte, 1)); err == nil || outdated(err) == nil {

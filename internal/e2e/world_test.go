@@ -151,6 +151,11 @@ func (w *world) dialAuth(ctx context.Context, home string) (*client.Client, erro
 	if err != nil {
 		return nil, err
 	}
+	return w.dialAs(ctx, home, []tls.Certificate{cert})
+}
+
+// dialAs is dialAuth with certs, or with none.
+func (w *world) dialAs(ctx context.Context, home string, certs []tls.Certificate) (*client.Client, error) {
 	hostCAs, err := os.ReadFile(filepath.Join(home, "keys", "127.0.0.1", "cas", w.cluster+".pem"))
 	if err != nil {
 		return nil, err
@@ -161,7 +166,7 @@ func (w *world) dialAuth(ctx context.Context, home string) (*client.Client, erro
 	}
 	return client.New(ctx, client.Config{
 		Addrs:                      []string{w.proxyAddr},
-		Credentials:                []client.Credentials{client.LoadTLS(&tls.Config{Certificates: []tls.Certificate{cert}, RootCAs: roots})},
+		Credentials:                []client.Credentials{client.LoadTLS(&tls.Config{Certificates: certs, RootCAs: roots})},
 		ALPNSNIAuthDialClusterName: w.cluster,
 		DialTimeout:                5 * time.Second,
 	})

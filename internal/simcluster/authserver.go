@@ -82,7 +82,7 @@ func (a *authService) called(ctx context.Context, fullMethod string) error {
 	a.c.counters.called(method)
 	if who, err := a.caller(ctx); err == nil {
 		if r := a.c.refusalOf(who.identity.User); r != nil {
-			return trace.AccessDenied("%s", r.call)
+			return r.call
 		}
 	}
 	return a.c.faults.rpc(ctx, method)

@@ -3,11 +3,13 @@ package simcluster
 import (
 	"fmt"
 	"strings"
+
+	"github.com/gravitational/trace"
 )
 
 // refusal is how a user is refused whatever they ask for.
 type refusal struct {
-	call  string // what the auth service says
+	call  error  // what the auth service says
 	login string // a login's error
 }
 
@@ -15,7 +17,7 @@ type refusal struct {
 // cut off, and new connections are ended without a word.
 func (c *Cluster) Lock(user, message string) {
 	c.refuse(user, refusal{
-		call: "access denied", login: fmt.Sprintf("lock targeting User:%q is in force: %s", user, message),
+		call: trace.AccessDenied("access denied"), login: fmt.Sprintf("lock targeting User:%q is in force: %s", user, message),
 	})
 }
 
@@ -32,7 +34,7 @@ func (c *Cluster) RemoveUser(name string) {
 	c.mu.Lock()
 	delete(c.users, name)
 	c.mu.Unlock()
-	c.refuse(name, refusal{call: fmt.Sprintf("access denied\n\tuser %q not found", name), login: errBadLogin.Error()})
+	c.refuse(name, refusal{call: trace.NotFound("access denied\n\tuser %q not found", name), login: errBadLogin.Error()})
 }
 
 func (c *Cluster) refuse(user string, how refusal) {

@@ -82,6 +82,7 @@ func (s *Site) setTrust(userCA, hostCA *authority) error {
 		cfg.ClientCAs = trusted
 		cfg.VerifyConnection = c.verifySession
 	}
+	t.authTLS.ClientAuth = tls.VerifyClientCertIfGiven // who has none may ask what is no secret
 	t.dbTLS = t.clientTLS.Clone()
 	t.dbTLS.ClientAuth = tls.VerifyClientCertIfGiven
 	s.trust.Store(t)
