@@ -64,6 +64,7 @@ type conn struct {
 	clientEOF atomic.Bool  // the client has ended its half
 	unread    atomic.Bool  // readClient must leave the rest to serve
 	heard     atomic.Bool  // ear has heard enough
+	hurried   atomic.Bool  // the next rest is the last
 
 	restMu sync.Mutex // guards the calls of rest, and parted
 	parted bool       // the client was told farewell

@@ -170,16 +170,26 @@ func (c *conn) toClient(chunk []byte) bool {
 	if c.answered.Swap(c.t.now()) < c.asked.Load() {
 		c.t.spoke.Wake()
 	}
-	n, err := c.client.Write(chunk)
+	n, err := c.writeClient(chunk)
 	c.in.Add(int64(n))
 	c.t.bytesIn.Add(int64(n))
-	if c.rest != nil {
-		c.restServer(chunk)
-	}
 	if err != nil {
 		c.shut(&ConnError{SideClient, "write", err})
 	}
 	return err == nil
+}
+
+// writeClient has the connection's Rest follow what it writes.
+func (c *conn) writeClient(chunk []byte) (int, error) {
+	switch {
+	case c.rest == nil:
+		return c.client.Write(chunk)
+	case c.hurried.Load():
+		return c.lastAnswer(chunk)
+	}
+	n, err := c.client.Write(chunk)
+	c.restServer(chunk)
+	return n, err
 }
 
 // upstreamEnded ends the client's half as the upstream's ended: a clean end as

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
 	"time"
 
 	"berth/internal/wake"
@@ -18,8 +19,9 @@ var (
 )
 
 const (
-	// recycleLead is how long before a cert's end its connections are recycled.
-	recycleLead = time.Minute
+	// recycleLead is how long before a cert's end its connections are recycled, and
+	// recycleNow how long before it that happens the moment they are at rest.
+	recycleLead, recycleNow = time.Minute, 2 * time.Second
 	// cutSlack is how far from the end of its cert a connection may end and still
 	// have been cut for it. Measured: 3 ms; clocks may differ by a second.
 	cutSlack = 2 * time.Second
@@ -27,16 +29,12 @@ const (
 
 // restFor is how long a connection must have been at rest to be recycled with so
 // much time left. Most pools look at a connection before they use it only after
-// it was idle for a second.
+// it was idle for a second; HikariCP does after half a second.
 func restFor(left time.Duration) time.Duration {
-	switch {
-	case left > 10*time.Second:
+	if left > 10*time.Second {
 		return 1200 * time.Millisecond
-	case left > 2*time.Second:
-		return 300 * time.Millisecond
-	default:
-		return 0
 	}
+	return 600 * time.Millisecond
 }
 
 // Rest follows what is said on one connection, from its beginning, to know when
@@ -47,7 +45,8 @@ type Rest interface {
 	Server(said []byte)
 	// AtRest reports whether the client may be told farewell now.
 	AtRest() bool
-	// Farewell returns what ends the connection politely, in its own protocol.
+	// Farewell returns what ends the connection politely, in its own protocol. It
+	// may be nothing.
 	Farewell() []byte
 }
 
@@ -99,10 +98,13 @@ func (c *conn) recycle(ctx context.Context) {
 			return
 		case left > recycleLead:
 			pause = left - recycleLead
-		case c.t.cfg.Renewed(c.ends) && c.part(restFor(left)):
-			wake.Sleep(ctx, lingerTimeout) // the client reads the farewell and hangs up
-			c.shut(ErrRecycled)
-			return
+		case c.t.cfg.Renewed(c.ends):
+			c.hurried.Store(left <= recycleNow)
+			if c.part(restFor(left)) {
+				wake.Sleep(ctx, lingerTimeout) // the client reads the farewell and hangs up
+				c.shut(ErrRecycled)
+				return
+			}
 		}
 		if !wake.Sleep(ctx, pause) {
 			return
@@ -110,21 +112,43 @@ func (c *conn) recycle(ctx context.Context) {
 	}
 }
 
-// part tells the client farewell if the connection has been at rest for so long.
+// part tells the client farewell if the connection has been at rest for so long,
+// and reports whether it was told.
 func (c *conn) part(rested time.Duration) bool {
 	c.restMu.Lock()
+	parted := c.parted
 	silent := time.Duration(c.t.now() - max(c.asked.Load(), c.answered.Load()))
-	c.parted = silent >= rested && c.rest.AtRest()
+	c.parted = parted || silent >= rested && c.rest.AtRest()
+	now := c.parted && !parted
 	c.restMu.Unlock()
-	if !c.parted {
-		return false
+	if now {
+		c.fail(ErrRecycled)
+		_ = c.client.SetWriteDeadline(time.Now().Add(refuseTimeout)) // fails on a closed connection only
+		if _, err := c.client.Write(c.rest.Farewell()); err == nil {
+			_ = c.client.CloseWrite() // it may have gone
+		}
+	}
+	return parted || now
+}
+
+// lastAnswer passes on what may be the last answer of a connection that is never
+// long at rest. If it brings rest the farewell is in the same piece: a pool reads
+// it before it can use the connection again.
+func (c *conn) lastAnswer(chunk []byte) (int, error) {
+	c.restMu.Lock()
+	c.rest.Server(chunk)
+	now := !c.parted && c.rest.AtRest()
+	c.parted = c.parted || now
+	c.restMu.Unlock()
+	if !now {
+		return c.client.Write(chunk)
 	}
 	c.fail(ErrRecycled)
-	_ = c.client.SetWriteDeadline(time.Now().Add(refuseTimeout)) // fails on a closed connection only
-	if _, err := c.client.Write(c.rest.Farewell()); err == nil {
-		_ = c.client.CloseWrite() // it may have gone
+	n, err := c.client.Write(slices.Concat(chunk, c.rest.Farewell()))
+	if err == nil {
+		err = c.client.CloseWrite()
 	}
-	return true
+	return min(n, len(chunk)), err
 }
 
 // cutByCert reports whether the upstream, which has ended, cut the connection

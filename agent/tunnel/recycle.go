@@ -57,11 +57,11 @@ func (t *tunnel) recycle(end time.Time) proxies.Rest {
 	if !ok {
 		return nil
 	}
-	rest := proto.Rest(
-		fmt.Sprintf("tunnel %s: this connection's certificate ends at %s", t.spec.Name, when.ClockSeconds(end, time.Now())),
-		"The cluster would cut the connection then, also in the middle of a query. It was idle, so berth has ended it.",
-		"Connect again: new connections have a newer certificate.",
-	)
+	rest := proto.Rest(db.Refusal{
+		Title: fmt.Sprintf("tunnel %s: this connection's certificate ends at %s", t.spec.Name, when.ClockSeconds(end, time.Now())),
+		Text:  "The cluster would cut the connection then, also in the middle of a query. It was idle, so berth has ended it.",
+		Hint:  "Connect again: new connections have a newer certificate.",
+	})
 	if rest == nil {
 		return nil
 	}

@@ -37,6 +37,8 @@ var mysql = Protocol{
 	refuse:      refuseMySQL,
 	secure:      secureMySQL,
 	greet:       greetMySQL,
+	follow:      followMySQL,
+	farewell:    mysqlFarewell,
 	client:      mysqlClient(connectorJ),
 }
 
@@ -56,6 +58,8 @@ var mariadb = Protocol{
 	refuse:      refuseMySQL,
 	secure:      secureMySQL,
 	greet:       greetMySQL,
+	follow:      followMySQL,
+	farewell:    mysqlFarewell,
 	client:      mysqlClient(mariadbJDBC),
 }
 

@@ -67,6 +67,11 @@ type Protocol struct {
 	// greet writes what the server says first in such a way that the client may
 	// ask for TLS; nil means that the client speaks first.
 	greet func(f *Front, p []byte) (int, error)
+	// follow follows a connection until it is at rest; nil means that berth cannot
+	// read enough of the protocol. farewell ends it then with a reason; nil means
+	// that the protocol's servers just hang up.
+	follow   func() follower
+	farewell func(Refusal) []byte
 	// client is how to reach a tunnel with the usual clients.
 	client client
 }

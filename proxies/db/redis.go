@@ -23,6 +23,7 @@ var redis = Protocol{
 	login:         redisProbe,
 	refuse:        refuseRedis,
 	secure:        secureDirect(),
+	follow:        followRedis,
 	client:        redisClient,
 }
 

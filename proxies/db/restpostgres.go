@@ -6,24 +6,8 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 )
 
-// Rest returns what follows a connection of the protocol until it is at rest, and
-// tells the client farewell then: title and text say why, hint what helps. nil
-// means that berth cannot read enough of the protocol.
-func (p Protocol) Rest(title, text, hint string) *Rest {
-	if p.ALPN != postgres.ALPN {
-		return nil
-	}
-	return &Rest{farewell: pgproto3.ErrorResponse{
-		Severity: "FATAL", SeverityUnlocalized: "FATAL", Code: "57P01", // admin_shutdown
-		Message: title, Detail: text, Hint: hint,
-	}}
-}
-
-// Rest reads the heads of a Postgres connection's messages, as a proxies.Rest. What it does not
-// understand makes the connection unreadable for good.
-type Rest struct {
-	farewell pgproto3.ErrorResponse
-
+// pgFollower reads the heads of a Postgres connection's messages.
+type pgFollower struct {
 	started    bool // the startup message has been seen
 	unreadable bool
 	declines   int  // answers of one byte that are due: the client asked for encryption
@@ -33,6 +17,8 @@ type Rest struct {
 	from       stream
 	to         stream
 }
+
+func followPostgres() follower { return &pgFollower{} }
 
 // stream is where in a stream of messages one side is.
 type stream struct {
@@ -82,7 +68,7 @@ func (s *stream) first() byte {
 }
 
 // Client follows what the client says.
-func (r *Rest) Client(said []byte) {
+func (r *pgFollower) Client(said []byte) {
 	for !r.started && len(said) > 0 && !r.unreadable {
 		said = r.startup(said)
 	}
@@ -108,7 +94,7 @@ func (r *Rest) Client(said []byte) {
 
 // startup follows what the client says before its messages have types, and
 // returns what comes after.
-func (r *Rest) startup(said []byte) []byte {
+func (r *pgFollower) startup(said []byte) []byte {
 	s := &r.from
 	if s.left > 0 {
 		n := min(s.left, len(said))
@@ -136,7 +122,7 @@ func (r *Rest) startup(said []byte) []byte {
 }
 
 // Server follows what the client got.
-func (r *Rest) Server(said []byte) {
+func (r *pgFollower) Server(said []byte) {
 	for ; r.declines > 0 && len(said) > 0; said = said[1:] {
 		r.declines--
 		if said[0] != 'N' {
@@ -158,13 +144,16 @@ func (r *Rest) Server(said []byte) {
 }
 
 // AtRest reports whether nothing is under way, and no transaction is open.
-func (r *Rest) AtRest() bool {
+func (r *pgFollower) AtRest() bool {
 	return r.started && !r.unreadable && r.due == 0 && !r.open && r.idle && r.from.whole() && r.to.whole()
 }
 
-// Farewell returns a fatal error.
-func (r *Rest) Farewell() []byte {
-	b, err := r.farewell.Encode(nil)
+// pgFarewell is what a server says that shuts down.
+func pgFarewell(r Refusal) []byte {
+	b, err := (&pgproto3.ErrorResponse{
+		Severity: "FATAL", SeverityUnlocalized: "FATAL", Code: "57P01", // admin_shutdown
+		Message: r.Title, Detail: r.Text, Hint: r.Hint,
+	}).Encode(nil)
 	if err != nil {
 		return nil // it is too long: the connection just ends
 	}
