@@ -53,6 +53,11 @@ type conn struct {
 	// readClient owns both, and serve after readClient has returned.
 	early  []byte
 	talked bool
+	pauses chan pause // for the reader, before the connection is settled; see leave
+	// move hands the client over with early and ahead, which Front has read; serve
+	// owns both after readClient has returned because of ErrMoved.
+	move  Move
+	ahead []byte
 	// waited is how long Source took; serve owns it.
 	waited time.Duration
 
@@ -222,7 +227,12 @@ func (c *conn) unmarkWaiting() {
 func (c *conn) refuse(err error) {
 	c.settle()
 	<-c.clientDone
-	if errors.Is(err, ErrClientGone) || errors.Is(err, ErrClosed) {
+	if errors.Is(err, ErrMoved) {
+		if moving := c.moveAway(); moving != nil {
+			err = fmt.Errorf("%w, and this client could not be handed over: %w", ErrStopped, moving)
+		}
+	}
+	if errors.Is(err, ErrClientGone) || errors.Is(err, ErrClosed) || errors.Is(err, ErrMoved) {
 		c.shut(nil)
 		c.event(EventClosed, err, c.waited)
 		return

@@ -13,12 +13,7 @@ import (
 // upstream once there is one.
 func (c *conn) readClient() {
 	defer close(c.clientDone)
-	err := c.readEarly()
-	select {
-	case <-c.settled:
-	default: // the client has ended, or sent all that is read ahead
-		<-c.settled
-	}
+	err := c.readAhead()
 	if c.upstream == nil {
 		return
 	}
@@ -52,8 +47,8 @@ func (c *conn) readClient() {
 	c.clientEnded(err)
 }
 
-// readEarly reads the client until there is an upstream, or it was decided
-// that there will be none, and returns how the client ended, if it did.
+// readEarly reads the client until it is woken, or has sent all that is read ahead,
+// and returns how the client ended, if it did.
 func (c *conn) readEarly() error {
 	buf := make([]byte, 512)
 	for {

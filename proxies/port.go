@@ -41,6 +41,7 @@ var KeepAlive = net.KeepAliveConfig{
 type Port struct {
 	hosts    []string
 	number   int
+	sockets  *Sockets
 	log      *slog.Logger
 	onChange func()
 	released chan struct{} // closed when the port is released for good
@@ -53,9 +54,9 @@ type Port struct {
 }
 
 // NewPort returns a port that is not bound yet. Zero as number means any free
-// one; nil hosts mean 127.0.0.1 and ::1. log and onChange, which is called
+// one; nil hosts mean 127.0.0.1 and ::1. sockets, log and onChange, which is called
 // after each change of Status and must not block, may be nil.
-func NewPort(hosts []string, number int, log *slog.Logger, onChange func()) *Port {
+func NewPort(hosts []string, number int, sockets *Sockets, log *slog.Logger, onChange func()) *Port {
 	if hosts == nil {
 		hosts = defaultHosts()
 	}
@@ -65,7 +66,7 @@ func NewPort(hosts []string, number int, log *slog.Logger, onChange func()) *Por
 	if onChange == nil {
 		onChange = func() {}
 	}
-	return &Port{hosts: hosts, number: number, log: log, onChange: onChange, released: make(chan struct{})}
+	return &Port{hosts: hosts, number: number, sockets: sockets, log: log, onChange: onChange, released: make(chan struct{})}
 }
 
 // PortStatus is how a port is, at one moment.
@@ -102,7 +103,7 @@ func (p *Port) Bind() error {
 	if done {
 		return was
 	}
-	ls, err := listenAll(p.hosts, p.number)
+	ls, err := listenAll(p.sockets, p.hosts, p.number)
 	if samePortError(was, err) {
 		err = was // it may know the owner already
 	}
@@ -132,7 +133,7 @@ func (p *Port) BindUntil(ctx context.Context) []net.Listener {
 	var asked time.Time
 	for attempt := 0; ctx.Err() == nil; attempt++ {
 		err := p.Bind()
-		if err == nil {
+		if err == nil || errors.Is(err, ErrStopped) {
 			break
 		}
 		if attempt == 0 {
@@ -149,9 +150,13 @@ func (p *Port) BindUntil(ctx context.Context) []net.Listener {
 	return p.listeners
 }
 
-// Close releases the port for good. It may be called once.
+// Close releases the port for good.
 func (p *Port) Close() {
 	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		return
+	}
 	listeners := p.listeners
 	p.listeners, p.closed, p.err = nil, true, ErrStopped
 	p.mu.Unlock()
@@ -170,7 +175,7 @@ func (p *Port) Released() <-chan struct{} { return p.released }
 // PortBusy reports whether a tunnel could not be bound to the port right now,
 // on the usual hosts. It binds the port for a moment to find out.
 func PortBusy(port int) bool {
-	listeners, err := listenAll(defaultHosts(), port)
+	listeners, err := listenAll(nil, defaultHosts(), port)
 	for _, l := range listeners {
 		if cerr := l.Close(); cerr != nil {
 			return true
@@ -185,13 +190,13 @@ func defaultHosts() []string { return []string{"127.0.0.1", "::1"} }
 
 // listenAll listens on every host at one port, or on none. Hosts that do not
 // exist on this machine are left out, like ::1 where there is no IPv6.
-func listenAll(hosts []string, port int) (ls []net.Listener, err error) {
+func listenAll(sockets *Sockets, hosts []string, port int) (ls []net.Listener, err error) {
 	attempts := 1
 	if port == 0 {
 		attempts = 20 // the port free on one host may be taken on the next
 	}
 	for range attempts {
-		ls, err = listenOnce(hosts, port)
+		ls, err = listenOnce(sockets, hosts, port)
 		if !errors.Is(err, ErrPortTaken) {
 			break
 		}
@@ -199,8 +204,7 @@ func listenAll(hosts []string, port int) (ls []net.Listener, err error) {
 	return ls, err
 }
 
-func listenOnce(hosts []string, port int) (ls []net.Listener, err error) {
-	lc := net.ListenConfig{KeepAliveConfig: KeepAlive}
+func listenOnce(sockets *Sockets, hosts []string, port int) (ls []net.Listener, err error) {
 	var missing error
 	for _, host := range hosts {
 		network := "tcp4"
@@ -208,7 +212,7 @@ func listenOnce(hosts []string, port int) (ls []net.Listener, err error) {
 			network = "tcp6"
 		}
 		addr := net.JoinHostPort(host, strconv.Itoa(port))
-		l, err := lc.Listen(context.Background(), network, addr)
+		l, err := sockets.listen(network, addr)
 		switch {
 		case err == nil:
 			ls = append(ls, l)

@@ -60,6 +60,8 @@ type Config struct {
 	Port int
 	// Hosts are the IP addresses to listen on; nil means 127.0.0.1 and ::1.
 	Hosts []string
+	// Sockets are the process's listening sockets; nil means that none are shared.
+	Sockets *Sockets
 	// Source returns how to dial.
 	Source Source
 	// Hold is how long a client may wait for Source. Zero means do not hold:
@@ -83,7 +85,8 @@ type Config struct {
 	Refuse func(client net.Conn, err error)
 	// Front returns what stands between a client and the tunnel, to speak TLS
 	// with the client, for one. nil means nothing.
-	Front func(client *net.TCPConn) Front
+	// said is what the client has sent already.
+	Front func(client *net.TCPConn, said []byte) Front
 	// Guard is called with each client when it connects. If it returns an
 	// error the connection is closed without a word. nil means that every
 	// client is served.
@@ -120,13 +123,30 @@ type Front interface {
 	// Plain reports whether the client's socket can be read in the Front's
 	// place from now on. The goroutine that reads calls it.
 	Plain() bool
+	// Unread returns what the client has sent and Read has not returned; false
+	// means that another process could not go on from there. It is called while
+	// no goroutine reads.
+	Unread() ([]byte, bool)
 }
 
 // bare is a client without a Front.
-type bare struct{ *net.TCPConn }
+type bare struct {
+	*net.TCPConn
+	said []byte
+}
 
-func (bare) Decide()     {}
-func (bare) Plain() bool { return true }
+func (*bare) Decide()                  {}
+func (b *bare) Plain() bool            { return len(b.said) == 0 }
+func (b *bare) Unread() ([]byte, bool) { return b.said, true }
+
+func (b *bare) Read(p []byte) (int, error) {
+	if len(b.said) == 0 {
+		return b.TCPConn.Read(p)
+	}
+	n := copy(p, b.said)
+	b.said = b.said[n:]
+	return n, nil
+}
 
 // Tunnel is a stable local port to one resource.
 type Tunnel struct {
@@ -140,11 +160,15 @@ type Tunnel struct {
 	dials        chan struct{}  // one element for each dial under way
 	spoke        wake.Signal    // a client has its answer, or is connected; for drain
 	port         *Port
+	accepted     chan struct{}   // closed when no further client is accepted
+	serving      chan struct{}   // closed when serveCtx is set
+	serveCtx     context.Context // of the connections
 
 	total, bytesIn, bytesOut atomic.Int64
 	outcome                  Outcome
 
-	mu      sync.Mutex // guards everything below
+	mu      sync.Mutex // guards everything below, and cfg.Grace
+	leaving bool       // see Leave
 	conns   map[*conn]struct{}
 	waiting map[*conn]time.Time // since when
 }
@@ -173,7 +197,7 @@ func New(cfg Config) *Tunnel {
 		cfg.Again = func(error) bool { return false }
 	}
 	if cfg.Front == nil {
-		cfg.Front = func(client *net.TCPConn) Front { return bare{client} }
+		cfg.Front = func(client *net.TCPConn, said []byte) Front { return &bare{client, said} }
 	}
 	if cfg.Recycle == nil {
 		cfg.Recycle = func(time.Time) Rest { return nil }
@@ -189,8 +213,10 @@ func New(cfg Config) *Tunnel {
 		halfOpenIdle: halfOpenIdle,
 		began:        time.Now(),
 		dials:        make(chan struct{}, maxDials),
+		accepted:     make(chan struct{}),
+		serving:      make(chan struct{}),
 		spoke:        wake.NewSignal(),
-		port:         NewPort(cfg.Hosts, cfg.Port, log, cfg.OnChange),
+		port:         NewPort(cfg.Hosts, cfg.Port, cfg.Sockets, log, cfg.OnChange),
 		conns:        make(map[*conn]struct{}),
 		waiting:      make(map[*conn]time.Time),
 	}
@@ -217,16 +243,21 @@ func (t *Tunnel) Run(ctx context.Context) error {
 	if t.ran.Swap(true) {
 		return errRan
 	}
-	listeners := t.port.BindUntil(ctx)
 	serving, stop := context.WithCancelCause(context.WithoutCancel(ctx))
+	t.serveCtx = serving
+	close(t.serving)
 	var accepting sync.WaitGroup
-	for _, l := range listeners {
+	for _, l := range t.port.BindUntil(ctx) {
 		accepting.Go(func() { t.accept(serving, l) })
 	}
+	go func() {
+		accepting.Wait()
+		close(t.accepted)
+	}()
 	<-ctx.Done()
 	stop(ErrStopped)
 	t.port.Close()
-	accepting.Wait()
+	<-t.accepted
 	t.drain()
 	t.cfg.OnChange()
 	return nil
@@ -241,7 +272,7 @@ func (t *Tunnel) accept(ctx context.Context, l net.Listener) {
 		switch {
 		case err == nil:
 			pause = 0
-			t.start(ctx, c)
+			t.start(ctx, c, nil)
 		case ctx.Err() != nil || errors.Is(err, net.ErrClosed):
 			return
 		default:
@@ -253,7 +284,7 @@ func (t *Tunnel) accept(ctx context.Context, l net.Listener) {
 }
 
 // start serves a client in goroutines of its own.
-func (t *Tunnel) start(ctx context.Context, nc net.Conn) {
+func (t *Tunnel) start(ctx context.Context, nc net.Conn, said []byte) {
 	tcp, ok := nc.(*net.TCPConn)
 	if !ok { // a TCP listener accepts nothing else
 		panic(fmt.Sprintf("proxies: accepted a %T", nc))
@@ -262,9 +293,10 @@ func (t *Tunnel) start(ctx context.Context, nc net.Conn) {
 	c := &conn{
 		t:          t,
 		tcp:        tcp,
-		client:     t.cfg.Front(tcp),
+		client:     t.cfg.Front(tcp, said),
 		cancel:     cancel,
 		settled:    make(chan struct{}),
+		pauses:     make(chan pause, 1),
 		clientDone: make(chan struct{}),
 		copyDone:   make(chan struct{}),
 	}
@@ -293,10 +325,16 @@ func (t *Tunnel) drain() {
 		defer close(done)
 		t.wg.Wait()
 	}()
-	grace := time.NewTimer(t.cfg.Grace)
+	t.mu.Lock()
+	leaving, limit := t.leaving, t.cfg.Grace
+	t.mu.Unlock()
+	grace := time.NewTimer(limit)
 	defer grace.Stop()
 	for {
-		rest := t.closeResting()
+		rest := limit
+		if !leaving {
+			rest = t.closeResting()
+		}
 		select {
 		case <-done:
 			return

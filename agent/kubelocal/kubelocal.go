@@ -14,6 +14,7 @@ import (
 	"berth/agent/config"
 	"berth/agent/state"
 	"berth/internal/wake"
+	"berth/proxies"
 	"berth/proxies/kube"
 	"berth/proxies/kube/kubeconfig"
 )
@@ -21,8 +22,9 @@ import (
 // Config says where the files are and which callbacks to call.
 type Config struct {
 	StateDir string
-	Keychain Keychain      // holds the CA's key; nil: a file does
-	Grace    time.Duration // for the connections of a listener that closes
+	Sockets  *proxies.Sockets // the process's listening sockets
+	Keychain Keychain         // holds the CA's key; nil: a file does
+	Grace    time.Duration    // for the connections of a listener that closes
 	// Absent words the refusal of a client whose server name no tunnel serves.
 	Absent   func(serverName string) kube.Refusal
 	OnChange func() // the problems, or the listener's port, have changed
@@ -116,7 +118,7 @@ func (l *Local) Listener(ctx context.Context, port int) *kube.Listener {
 	}
 	l.CloseListener()
 	listener := kube.NewListener(kube.ListenerConfig{
-		Port: port, CA: l.CA, Grace: l.cfg.Grace, Absent: l.cfg.Absent, Names: l.files.sharing, Logger: l.cfg.Logger, OnChange: l.cfg.OnChange,
+		Port: port, Sockets: l.cfg.Sockets, CA: l.CA, Grace: l.cfg.Grace, Absent: l.cfg.Absent, Names: l.files.sharing, Logger: l.cfg.Logger, OnChange: l.cfg.OnChange,
 	})
 	if err := listener.Bind(); err != nil {
 		l.cfg.Logger.Warn("port not bound, will retry", "local_port", port, "err", err)
@@ -138,6 +140,14 @@ func (l *Local) CloseListener() {
 	l.stop()
 	<-l.listener.Released()
 	l.listener, l.stop = nil, nil
+}
+
+// Leave gives the listener's place to another process; see kube.Listener.Leave. Not
+// to be called while Listener or CloseListener is.
+func (l *Local) Leave(grace time.Duration) {
+	if l.listener != nil {
+		l.listener.Leave(grace)
+	}
 }
 
 // Wait returns when every listener has drained; they must have been closed.

@@ -38,8 +38,8 @@ func (dbKind) carrier(s *Set, t *tunnel) carrier {
 		OnEvent:  t.observe,
 		Refuse:   t.refuse,
 		Guard:    s.watchman.of(t.spec),
-		Front: func(client *net.TCPConn) proxies.Front {
-			return db.NewFront(client, db.FrontConfig{
+		Front: func(client *net.TCPConn, said []byte) proxies.Front {
+			return db.NewFront(client, said, db.FrontConfig{
 				Protocol: t.protocol,
 				Cert:     func() (*tls.Certificate, error) { return s.cfg.Kube.ServerCert(s.ctx) },
 			})

@@ -70,9 +70,9 @@ type via struct {
 	plain      bool // it is the socket itself
 }
 
-// NewFront returns the front of a client.
-func NewFront(client *net.TCPConn, cfg FrontConfig) *Front {
-	f := &Front{tcp: client, cfg: cfg, spoke: make(chan struct{})}
+// NewFront returns the front of a client that has said something already, or not.
+func NewFront(client *net.TCPConn, said []byte, cfg FrontConfig) *Front {
+	f := &Front{tcp: client, cfg: cfg, said: said, spoke: make(chan struct{})}
 	f.speak = sync.OnceFunc(func() { close(f.spoke) })
 	return f
 }
@@ -93,6 +93,16 @@ func (f *Front) Decide() { f.late.Store(true) }
 func (f *Front) Plain() bool {
 	v := f.via.Load()
 	return v != nil && v.plain && f.pass == 0
+}
+
+// Unread returns what the client has said and Read has not returned. It is false
+// once the client speaks TLS, whose keys are in this process alone. Not to be called
+// while another goroutine reads.
+func (f *Front) Unread() ([]byte, bool) {
+	if v := f.via.Load(); v != nil && !v.plain {
+		return nil, false
+	}
+	return f.said, true
 }
 
 // Read reads what the client says, without its TLS.

@@ -65,7 +65,7 @@ func front(t *testing.T, protocol string, source proxies.Source, change ...func(
 	for _, c := range change {
 		c(&cfg, &fc)
 	}
-	cfg.Front = func(client *net.TCPConn) proxies.Front { return db.NewFront(client, fc) }
+	cfg.Front = func(client *net.TCPConn, said []byte) proxies.Front { return db.NewFront(client, said, fc) }
 	f.Tunnel = proxies.New(cfg)
 	if err := f.Bind(); err != nil {
 		t.Fatal(err)

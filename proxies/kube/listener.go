@@ -31,6 +31,8 @@ const (
 type ListenerConfig struct {
 	// Port is the local port on 127.0.0.1 and ::1. Zero means any free one.
 	Port int
+	// Sockets are the process's listening sockets; nil means that none are shared.
+	Sockets *proxies.Sockets
 	// CA returns the local CA, which may change later. It is called at each
 	// connection and must not block: ports are bound before keys are read, and
 	// a connection that comes before fails.
@@ -57,7 +59,11 @@ type Listener struct {
 	log  *slog.Logger
 	port *proxies.Port
 
-	mu      sync.Mutex // guards everything below
+	leaving chan struct{} // closed by Leave
+	ended   chan struct{} // closed when Run has returned
+
+	mu      sync.Mutex // guards everything below, and cfg.Grace
+	left    bool       // leaving is closed
 	ca      *LocalCA   // what tls was made for
 	tls     *tls.Config
 	tunnels map[string]*Tunnel // by server name
@@ -83,7 +89,8 @@ func NewListener(cfg ListenerConfig) *Listener {
 	log := cfg.Logger.With("component", "kube")
 	return &Listener{
 		cfg: cfg, log: log,
-		port:    proxies.NewPort(nil, cfg.Port, log, cfg.OnChange),
+		port:    proxies.NewPort(nil, cfg.Port, cfg.Sockets, log, cfg.OnChange),
+		leaving: make(chan struct{}), ended: make(chan struct{}),
 		tunnels: make(map[string]*Tunnel),
 	}
 }
@@ -97,10 +104,25 @@ func (l *Listener) Status() proxies.PortStatus { return l.port.Status() }
 // Released is closed when Run has released the port.
 func (l *Listener) Released() <-chan struct{} { return l.port.Released() }
 
+// Leave gives the listener's place to another process, which listens on the same
+// sockets already: Run stops listening, and returns once the requests have ended
+// that go on, or grace is over. Clients are asked to connect anew for further ones.
+func (l *Listener) Leave(grace time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.left {
+		return
+	}
+	l.left, l.cfg.Grace = true, grace
+	l.port.Close()
+	close(l.leaving)
+}
+
 // Run serves until ctx ends, binding the port first, however long that takes.
 // It then stops listening, lets requests go on for Grace, and returns nil once
 // all has ended. A Listener can be run once.
 func (l *Listener) Run(ctx context.Context) error {
+	defer close(l.ended)
 	srv := &http.Server{
 		Handler:           http.HandlerFunc(l.serve),
 		TLSConfig:         &tls.Config{MinVersion: tls.VersionTLS12, GetConfigForClient: l.configFor},
@@ -115,14 +137,20 @@ func (l *Listener) Run(ctx context.Context) error {
 	var serving sync.WaitGroup
 	for _, ln := range l.port.BindUntil(ctx) {
 		serving.Go(func() {
-			if err := srv.ServeTLS(ln, "", ""); !errors.Is(err, http.ErrServerClosed) && ctx.Err() == nil {
+			if err := srv.ServeTLS(ln, "", ""); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
 				l.log.Error("listener ended", "err", err)
 			}
 		})
 	}
-	<-ctx.Done()
+	select {
+	case <-ctx.Done():
+	case <-l.leaving:
+	}
 	l.port.Close()
-	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), max(l.cfg.Grace, refuseTime))
+	l.mu.Lock()
+	limit := max(l.cfg.Grace, refuseTime)
+	l.mu.Unlock()
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
 	defer cancel()
 	if srv.Shutdown(grace) != nil {
 		_ = srv.Close() // its listeners are closed already

@@ -164,6 +164,16 @@ func (t *Tunnel) Bind() error {
 // tunnel's own, from then on.
 func (t *Tunnel) Released() <-chan struct{} { return t.released }
 
+// Leave gives the tunnel's place to another process, like proxies.Tunnel.Leave; a
+// shared listener must leave too. It returns once the listener has no request left:
+// none can be handed over, since the client's TLS is this process's own.
+func (t *Tunnel) Leave(grace time.Duration, _ proxies.Move) {
+	if t.cfg.Listener == nil {
+		t.listener.Leave(grace)
+	}
+	<-t.listener.ended
+}
+
 // errRan says that a Tunnel was run twice.
 var errRan = errors.New("tunnel was run already")
 
