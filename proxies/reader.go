@@ -2,71 +2,68 @@ package proxies
 
 import (
 	"net"
-	"sync"
+
+	"berth/proxies/internal/frugal"
 )
 
-const (
-	// busySize is the buffer of a socket that has data to move.
-	busySize = 64 << 10
-	// recordSize is the buffer of a stream that does: TLS never gives more at
-	// once. It may be kept until the next data comes, so it should be no larger.
-	recordSize = 16 << 10
-	// idleSize is the buffer of a stream that waits: it cannot wait without
-	// one. Most answers of a database fit in it.
-	idleSize = 2 << 10
-)
+// Gatherer is an upstream that can be waited for without a buffer, and that
+// knows what of it has come already.
+type Gatherer interface {
+	net.Conn
+	// Await waits until Gather would return something, or most likely would. It
+	// returns an error only where Gather would return the same.
+	Await() error
+	// Gather reads all that has come and fits in p, and waits for nothing: it may
+	// return 0 and no error.
+	Gather(p []byte) (int, error)
+}
 
 // reader reads chunks from one end. The chunk that next returned is good
 // until release is called, which must be before the next next. A reader keeps
 // next to nothing while it waits: most connections wait most of the time.
-type reader interface {
-	next() ([]byte, error)
-	release()
+type reader struct {
+	from Gatherer      // nil: conn
+	conn frugal.Reader // nil: from
+	buf  *frugal.Buffer
 }
 
 // newReader returns the most frugal reader for nc.
-func newReader(nc net.Conn) reader {
-	if tcp, ok := nc.(*net.TCPConn); ok {
-		if r := newTCPReader(tcp); r != nil {
-			return r
+func newReader(nc net.Conn) *reader {
+	if g, ok := nc.(Gatherer); ok {
+		return &reader{from: g}
+	}
+	return &reader{conn: frugal.NewReader(nc)}
+}
+
+// next waits for something to read. What it returns may come with an error.
+func (r *reader) next() ([]byte, error) {
+	if r.from != nil {
+		return r.gather()
+	}
+	n, err := r.conn.Read(&r.buf, 0)
+	if n == 0 {
+		return nil, err
+	}
+	return r.buf[:n], err
+}
+
+func (r *reader) gather() ([]byte, error) {
+	for {
+		if err := r.from.Await(); err != nil {
+			return nil, err
 		}
+		r.buf = frugal.Take()
+		n, err := r.from.Gather(r.buf[:])
+		if n > 0 || err != nil {
+			return r.buf[:n], err
+		}
+		r.release() // it was none of the resource's
 	}
-	return &streamReader{conn: nc}
 }
 
-type (
-	buffer [busySize]byte
-	record [recordSize]byte
-)
-
-var (
-	buffers = sync.Pool{New: func() any { return new(buffer) }}
-	records = sync.Pool{New: func() any { return new(record) }}
-)
-
-// streamReader waits with a small buffer, and takes a large one for as long
-// as reads fill it.
-type streamReader struct {
-	conn net.Conn
-	busy *record // nil when idle
-	full bool    // the last read filled the small buffer
-	idle [idleSize]byte
-}
-
-func (r *streamReader) next() ([]byte, error) {
-	buf := r.idle[:]
-	if r.full {
-		r.busy = records.Get().(*record)
-		buf = r.busy[:]
-	}
-	n, err := r.conn.Read(buf)
-	r.full = n >= idleSize
-	return buf[:n], err
-}
-
-func (r *streamReader) release() {
-	if r.busy != nil {
-		records.Put(r.busy)
-		r.busy = nil
+func (r *reader) release() {
+	if r.buf != nil {
+		frugal.Give(r.buf)
+		r.buf = nil
 	}
 }

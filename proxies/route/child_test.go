@@ -88,7 +88,7 @@ func serveBench(tc *tls.Conn) {
 	}
 	switch cmd[0] {
 	case cmdDownload:
-		for buf := make([]byte, 64<<10); ; {
+		for buf := make([]byte, 8<<10); ; { // as Teleport passes a result on
 			if _, err := c.Write(buf); err != nil {
 				return
 			}

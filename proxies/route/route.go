@@ -16,7 +16,6 @@ import (
 	"github.com/gravitational/teleport/api/client"
 	"github.com/gravitational/teleport/api/constants"
 	"github.com/gravitational/teleport/api/utils"
-	"github.com/gravitational/teleport/api/utils/pingconn"
 )
 
 // Why a dial failed: its error matches one of them, and its cause.
@@ -123,22 +122,20 @@ func (r Route) overTCP(ctx context.Context, conn net.Conn) (net.Conn, error) {
 			return nil, err
 		}
 	}
-	tlsConn := tls.Client(conn, r.tlsConfig())
+	beneath := newRecords(conn)
+	tlsConn := tls.Client(beneath, r.tlsConfig())
 	if err := tlsConn.HandshakeContext(ctx); err != nil {
 		return nil, err
 	}
 	if r.ALPN == "" {
 		return tlsConn, nil
 	}
-	switch agreed := tlsConn.ConnectionState().NegotiatedProtocol; {
-	case agreed == "":
+	agreed := tlsConn.ConnectionState().NegotiatedProtocol
+	if agreed == "" {
 		return nil, ErrUpgradeNeeded
-	case client.IsALPNPingProtocol(agreed):
-		// Pings inside keep idle connections alive through load balancers.
-		return pingconn.NewTLS(tlsConn), nil
-	default:
-		return tlsConn, nil
 	}
+	// Pings inside keep idle connections alive through load balancers.
+	return newStream(tlsConn, beneath, client.IsALPNPingProtocol(agreed)), nil
 }
 
 // tlsConfig is for the TLS that carries the resource's bytes.
