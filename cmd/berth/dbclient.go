@@ -7,10 +7,14 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 
 	"berth/agent/state"
+	"berth/internal/clientenv"
 	"berth/internal/plain"
 	"berth/internal/shell"
 	"berth/proxies/db"
@@ -61,11 +65,22 @@ func (dbCommands) printURL(a *app, t state.Tunnel, o urlOptions) error {
 	if err != nil {
 		return usageError{err}
 	}
+	if db.Format(o.as) == db.Env {
+		text = unsetLines(proto.Overruling(os.Environ())) + text
+	}
 	if f := db.Format(o.as); o.tls && !proto.NamesCA(f) {
 		_, _ = fmt.Fprintf(a.err, "note: %q cannot name the CA: give the client the file %s, or see \"berth ca trust --print\"\n", f, plain.Line(o.ca))
 	}
 	_, err = fmt.Fprintln(a.out, strings.TrimRight(text, "\n"))
 	return err
+}
+
+// unsetLines are lines for a shell that remove variables.
+func unsetLines(names []string) string {
+	if len(names) == 0 {
+		return ""
+	}
+	return "unset " + strings.Join(names, " ") + "\n"
 }
 
 func (dbCommands) exec(ctx context.Context, a *app, t state.Tunnel, argv []string, quiet bool) error {
@@ -97,10 +112,47 @@ func (dbCommands) exec(ctx context.Context, a *app, t state.Tunnel, argv []strin
 	if err != nil {
 		return withHint(err, fmt.Sprintf("tunnel %s is at %s", t.Name, t.Address))
 	}
-	if !cmd.Known && !quiet {
-		a.warnUnknown(argv[0], t)
+	if !cmd.Known {
+		if cmd.Env, err = leadByName(proto, t.Name, dir, cmd.Env); err != nil {
+			return err
+		}
+		if !quiet {
+			a.warnUnknown(argv[0], t)
+		}
 	}
 	return a.runClient(ctx, path, cmd.Argv, cmd.Env)
+}
+
+// leadByName makes a folder of scripts below dir that stand for the clients of a
+// protocol which obey no variable, and returns env with the folder first on PATH:
+// a shell starts them instead, and they run the client by "berth exec".
+func leadByName(proto db.Protocol, tunnel, dir string, env []string) ([]string, error) {
+	if runtime.GOOS == "windows" { // it runs no scripts by their names
+		return env, nil
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("find this program: %w", err)
+	}
+	names := filepath.Join(dir, "bin")
+	if err := os.Mkdir(names, 0o700); err != nil {
+		return nil, fmt.Errorf("make a folder for the clients: %w", err)
+	}
+	for _, name := range proto.ProgramsByArguments() {
+		path, err := exec.LookPath(name)
+		if err != nil || !filepath.IsAbs(path) {
+			continue // not installed
+		}
+		script := "#!/bin/sh\nexec " + shell.Quote(self, "exec", "--quiet", tunnel, "--", path) + ` "$@"` + "\n"
+		if err := os.WriteFile(filepath.Join(names, name), []byte(script), 0o700); err != nil { //nolint:gosec // G306: it is to be run
+			return nil, fmt.Errorf("make a script for %q: %w", name, err)
+		}
+	}
+	path := names
+	if old := os.Getenv("PATH"); old != "" {
+		path += string(filepath.ListSeparator) + old
+	}
+	return clientenv.Make(env, nil, []string{"PATH=" + path}), nil
 }
 
 // connection is the JSON of "berth tunnel url".

@@ -16,6 +16,7 @@ import (
 
 	"berth/agent/state"
 	"berth/internal/plain"
+	"berth/internal/shell"
 )
 
 func (a *app) execCommand() *cobra.Command {
@@ -31,9 +32,11 @@ Clients that obey files or nothing get arguments right after their name: mysql a
 its tools, redis-cli, mongosh, sqlcmd, and so on. What you add comes after those.
 
 A program that berth does not know, a shell too, gets the variables and you get a
-warning: it may obey none of them. A program that cannot be led anywhere is not
-started. Without a command berth runs the usual client of the protocol. The exit
-code is the client's own; 127 means that there is no such program.`,
+warning: it may obey none of them. Clients that it starts by their names are led to
+the tunnel as if berth started them, except on Windows. A program that cannot be led
+anywhere is not started. Without a command berth runs the usual client of the
+protocol. The exit code is the client's own; 127 means that there is no such program,
+126 that it is none that can be run.`,
 		Example: `  berth exec prod-pg
   berth exec prod-pg -- pg_dump --schema-only
   berth exec cache -- redis-cli --scan
@@ -118,11 +121,20 @@ func lookPath(name string) (string, error) {
 	if notFound, ok := errors.AsType[*exec.Error](err); ok {
 		err = notFound.Err // without the name, which is said already
 	}
-	code := exitNotFound
-	if errors.Is(err, fs.ErrPermission) {
-		code = exitNotExecutable
+	return "", notStarted(name, err)
+}
+
+// notStarted is the end of a program that is not there, or that the system does
+// not run.
+func notStarted(name string, err error) error {
+	code, hint := exitNotExecutable, "name a program"
+	switch {
+	case errors.Is(err, exec.ErrNotFound), errors.Is(err, fs.ErrNotExist):
+		code, hint = exitNotFound, "install it, or give its full path"
+	case errors.Is(err, fs.ErrPermission):
+		hint = "make it executable with: chmod +x " + shell.Quote(name)
 	}
-	return "", startError{withHint(fmt.Errorf("run %q: %w", name, err), "install it, or give its full path"), code}
+	return startError{withHint(fmt.Errorf("run %q: %w", name, err), hint), code}
 }
 
 // runClient runs a client in the place of berth.
@@ -145,7 +157,10 @@ func runChild(child *exec.Cmd) error {
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer signal.Stop(signals)
 	if err := child.Start(); err != nil {
-		return fmt.Errorf("run %q: %w", child.Args[0], err)
+		if path, ok := errors.AsType[*fs.PathError](err); ok {
+			err = path.Err // without the name, which is said already
+		}
+		return notStarted(child.Args[0], err)
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- child.Wait() }()

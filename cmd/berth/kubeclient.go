@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"berth/agent/state"
 	"berth/internal/clientenv"
@@ -46,6 +47,23 @@ func serverURL(path string, t state.Tunnel) string {
 	return "https://" + t.Address
 }
 
+// contextVars are the variables, as KEY=VALUE, by which clients choose a context:
+// kubectl has none.
+func contextVars(path, tunnel string) []string {
+	context := kubeconfig.ContextIn(path, tunnel)
+	return []string{"HELM_KUBECONTEXT=" + context, "KUBE_CTX=" + context, "K8S_AUTH_CONTEXT=" + context}
+}
+
+// kubeEnv are lines for a shell that lead clients to berth's kubeconfig.
+func kubeEnv(path, tunnel string) string {
+	vars := append(kubeconfig.Env(path), contextVars(path, tunnel)...)
+	for i, kv := range vars {
+		name, value, _ := strings.Cut(kv, "=")
+		vars[i] = "export " + name + "=" + shell.Quote(value)
+	}
+	return strings.Join(vars, "\n")
+}
+
 // kubeCommands holds the commands' behaviour for tunnels to Kubernetes.
 type kubeCommands struct{}
 
@@ -75,7 +93,7 @@ func (kubeCommands) printURL(a *app, t state.Tunnel, o urlOptions) error {
 		Name: t.Name, Protocol: "kubernetes", Kubeconfig: path, Context: kubeconfig.ContextIn(path, t.Name),
 		Formats: map[string]string{
 			string(db.URL): serverURL(path, t),
-			string(db.Env): "export KUBECONFIG=" + shell.Quote(path),
+			string(db.Env): kubeEnv(path, t.Name),
 		},
 		Command: kubectl(path, t.Name),
 	}
@@ -83,6 +101,12 @@ func (kubeCommands) printURL(a *app, t state.Tunnel, o urlOptions) error {
 		return a.printJSON(c)
 	}
 	text, ok := c.Formats[o.as]
+	if o.as == string(db.Env) {
+		set := append(kubeconfig.Env(path), contextVars(path, t.Name)...)
+		text = unsetLines(slices.DeleteFunc(clientenv.Named(os.Environ(), kubeconfig.ClearEnv()), func(name string) bool {
+			return slices.ContainsFunc(set, func(kv string) bool { return strings.HasPrefix(kv, name+"=") })
+		})) + text
+	}
 	if o.chosen && !ok {
 		return usageError{fmt.Errorf("Kubernetes cannot be written as %q: choose from url, env", o.as)} //nolint:staticcheck // ST1005: a name
 	}
@@ -133,6 +157,12 @@ func (kubeCommands) exec(ctx context.Context, a *app, t state.Tunnel, argv []str
 		return wrongClient(argv[0], other.Title, t, "Kubernetes")
 	}
 	env := clientenv.Make(os.Environ(), kubeconfig.ClearEnv(), kubeconfig.Env(file))
+	if home, err := os.UserHomeDir(); err == nil {
+		if rc, flag := kubeconfig.Misleading(a.env, home); rc != "" {
+			env = clientenv.Make(env, nil, []string{"KUBERC=off"})
+			fmt.Fprintf(a.err, "berth: warning: kubectl does not read %s, since its --%s would lead elsewhere\n", plain.Line(rc), flag)
+		}
+	}
 	if !quiet && !kubeconfig.Obeys(argv[0]) {
 		a.warnUnknown(argv[0], t)
 	}

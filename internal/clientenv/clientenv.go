@@ -3,6 +3,7 @@
 package clientenv
 
 import (
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -27,6 +28,22 @@ func Make(environ, gone, set []string) []string {
 	})
 	return slices.Concat(withoutProxy(env), set)
 }
+
+// Named returns the names of those variables in environ that patterns name, as in
+// Make, and that a shell can name too.
+func Named(environ, patterns []string) []string {
+	var names []string
+	for _, kv := range environ {
+		if name, _, _ := strings.Cut(kv, "="); matches(name, patterns) && inShell.MatchString(name) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// inShell is what a variable of a shell is called.
+var inShell = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
 func matches(name string, patterns []string) bool {
 	return slices.ContainsFunc(patterns, func(p string) bool {

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"regexp"
 	"slices"
 )
 
@@ -36,7 +37,7 @@ var cassandra = Protocol{
 		programs: []program{
 			// Host and port are its last arguments, and the variables come before
 			// what cqlshrc says.
-			{names: []string{"cqlsh", "cqlsh-expansion"}, args: always(cqlshArgs)},
+			{names: []string{"cqlsh", "cqlsh-expansion"}, args: cqlshWithoutTLS},
 			{names: []string{"nodetool"}, refuse: "speaks JMX, which no tunnel carries"},
 		},
 	},
@@ -51,6 +52,20 @@ func cqlshArgs(e Endpoint) []string {
 		argv = append(argv, "--ssl")
 	}
 	return args(argv, "-k", e.DBName)
+}
+
+// cqlshTLS is the line of a cqlshrc that asks for TLS.
+var cqlshTLS = regexp.MustCompile(`(?mi)^\s*ssl\s*[=:]\s*(true|yes|on|1)\s*$`)
+
+// cqlshWithoutTLS are cqlshArgs, and a cqlshrc of berth's where the user's own asks
+// for TLS: no argument takes that back.
+func cqlshWithoutTLS(x execution) ([]string, error) {
+	argv := cqlshArgs(x.Endpoint)
+	if len(x.own(cqlshTLS, ".cassandra/cqlshrc", ".cqlshrc")) == 0 {
+		return argv, nil
+	}
+	file, err := x.write("cqlshrc", "[connection]\nssl = false\n")
+	return append(argv, "--cqlshrc="+file), err
 }
 
 // Frames of Cassandra's native protocol. Source: native_protocol_v3.spec to

@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"path/filepath"
+	"regexp"
 	"strconv"
 )
 
@@ -30,7 +32,8 @@ var clickhouse = Protocol{
 		command: func(e Endpoint) []string { return append([]string{"clickhouse-client"}, clickhouseArgs(e)...) },
 		usual:   []string{"clickhouse-client"},
 		programs: []program{
-			{names: []string{"clickhouse-client", "clickhouse-benchmark"}, args: always(clickhouseArgs)},
+			{names: []string{"clickhouse-client"}, args: clickhouseWithoutTLS},
+			{names: []string{"clickhouse-benchmark"}, args: always(clickhouseArgs)},
 			{names: []string{"clickhouse"}, args: clickhouseToolArgs, leading: func(given []string) int {
 				return min(len(given), 1)
 			}},
@@ -74,7 +77,31 @@ func clickhouseToolArgs(x execution) ([]string, error) {
 	if len(x.given) == 0 || x.given[0] != "client" && x.given[0] != "benchmark" {
 		return nil, &LeadError{Program: "clickhouse", Why: `reaches a server only as "clickhouse client" or "clickhouse benchmark"`}
 	}
+	if x.given[0] == "client" {
+		return clickhouseWithoutTLS(x)
+	}
 	return clickhouseArgs(x.Endpoint), nil
+}
+
+// clickhouseTLS is what asks for TLS in a client's configuration.
+var clickhouseTLS = regexp.MustCompile(`(?mi)<secure>\s*(1|true|yes|on)\b|^\s*secure:\s*(1|true|yes|on)\b`)
+
+// clickhouseWithoutTLS are clickhouseArgs, and a configuration of berth's where the
+// user's own asks for TLS: no argument takes that back.
+func clickhouseWithoutTLS(x execution) ([]string, error) {
+	argv := clickhouseArgs(x.Endpoint)
+	var files []string
+	for _, ext := range []string{".xml", ".yaml", ".yml"} {
+		files = append(files, ".clickhouse-client/config"+ext, ".config/clickhouse/config"+ext, "/etc/clickhouse-client/config"+ext)
+		if here, err := filepath.Abs("clickhouse-client" + ext); err == nil {
+			files = append(files, here)
+		}
+	}
+	if len(x.own(clickhouseTLS, files...)) == 0 {
+		return argv, nil
+	}
+	file, err := x.write("clickhouse.xml", "<config><secure>0</secure></config>\n")
+	return append(argv, "--config-file="+file), err
 }
 
 func clickhouseURL(e Endpoint) string {

@@ -2,6 +2,7 @@ package db
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"regexp"
 	"runtime"
@@ -38,6 +39,40 @@ type execution struct {
 	dir   string // see Exec
 }
 
+// xmlComment is left out when a file is looked at.
+var xmlComment = regexp.MustCompile(`(?s)<!--.*?-->`)
+
+// own returns those of the user's files that match; names are paths in the home of
+// x.env, or absolute.
+func (x execution) own(match *regexp.Regexp, names ...string) []string {
+	home := "HOME"
+	if runtime.GOOS == "windows" {
+		home = "USERPROFILE"
+	}
+	var dir string
+	for _, kv := range x.env {
+		if name, value, _ := strings.Cut(kv, "="); strings.EqualFold(name, home) {
+			dir = value
+		}
+	}
+	return slices.DeleteFunc(names, func(name string) bool {
+		if !filepath.IsAbs(name) {
+			name = filepath.Join(dir, filepath.FromSlash(name))
+		}
+		text, err := os.ReadFile(name)
+		return err != nil || !match.Match(xmlComment.ReplaceAll(text, nil))
+	})
+}
+
+// write makes a file for the program, and returns its path.
+func (x execution) write(name, text string) (string, error) {
+	file := filepath.Join(x.dir, name)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		return "", fmt.Errorf("make a file for the client: %w", err)
+	}
+	return file, nil
+}
+
 // always has a program get the same arguments whatever it was given.
 func always(args func(Endpoint) []string) func(execution) ([]string, error) {
 	return func(x execution) ([]string, error) { return args(x.Endpoint), nil }
@@ -61,6 +96,11 @@ func (p Protocol) Exec(e Endpoint, path string, argv, environ []string, dir stri
 	if err != nil {
 		return Command{}, err
 	}
+	if jdbc := p.client.text[JDBC]; jdbc != nil && p.refuses(JDBC, e) == nil {
+		for _, name := range javaURLs {
+			env = append(env, name+"="+jdbc(e))
+		}
+	}
 	if p.client.files != nil {
 		vars, err := p.client.files(e, dir)
 		if err != nil {
@@ -79,7 +119,7 @@ func (p Protocol) Exec(e Endpoint, path string, argv, environ []string, dir stri
 		known = namesPort(argv[1:], e.port())
 	}
 	given := argv[1:]
-	env = clientenv.Make(environ, slices.Concat(p.client.clear, c.clear), env)
+	env = clientenv.Make(environ, slices.Concat(p.client.clear, javaNames, c.clear), env)
 	if c.args != nil {
 		extra, err := c.args(execution{Endpoint: e, path: path, given: given, env: env, dir: dir})
 		if err != nil {
@@ -106,10 +146,37 @@ func (p Protocol) UsualClient(e Endpoint) ([]string, error) {
 	return argv, err
 }
 
+// Where frameworks of Java find the address of their database, and the names that
+// come before those in it.
+var (
+	javaURLs  = []string{"JDBC_URL", "JDBC_DATABASE_URL", "SPRING_DATASOURCE_URL"}
+	javaNames = []string{
+		"JDBC_DATABASE_USERNAME", "JDBC_DATABASE_PASSWORD", "SPRING_DATASOURCE_USERNAME", "SPRING_DATASOURCE_PASSWORD",
+	}
+)
+
 // LeadError says that a program cannot be led to a tunnel.
 type LeadError struct{ Program, Why string }
 
 func (e *LeadError) Error() string { return fmt.Sprintf("%q %s", e.Program, e.Why) }
+
+// Overruling returns the names of those variables in environ that p's clients
+// obey rather than those of Env.
+func (p Protocol) Overruling(environ []string) []string {
+	return clientenv.Named(environ, p.client.clear)
+}
+
+// ProgramsByArguments returns the names of p's clients that Exec leads by more
+// than variables, or refuses.
+func (p Protocol) ProgramsByArguments() []string {
+	var names []string
+	for _, c := range p.client.programs {
+		if c.args != nil || c.refuse != "" || len(c.clear) > 0 {
+			names = append(names, c.names...)
+		}
+	}
+	return names
+}
 
 // program finds the client that was called by that name and is in that file.
 func (p Protocol) program(name, path string) (program, bool) {

@@ -64,6 +64,50 @@ func TestExec(t *testing.T) {
 	}
 }
 
+// TestExecConfigsWithTLS: where the user's own file asks for TLS, which no argument
+// takes back, the client gets another file.
+func TestExecConfigsWithTLS(t *testing.T) {
+	for name, test := range map[string]struct{ protocol, argv, file, text, flag string }{
+		"cqlsh":     {"cassandra", "cqlsh", ".cassandra/cqlshrc", "[connection]\nhostname = prod\nSSL: True\n", "--cqlshrc="},
+		"cqlsh_old": {"cassandra", "cqlsh", ".cqlshrc", "[connection]\nssl=true\n", "--cqlshrc="},
+		"cqlsh_off": {"cassandra", "cqlsh", ".cassandra/cqlshrc", "[connection]\nssl = false\n; ssl = true\n", ""},
+		"clickhouse": {"clickhouse", "clickhouse-client", ".clickhouse-client/config.xml", "<config>\n<secure>1</secure>\n</config>",
+			"--config-file="},
+		"clickhouse_tool": {"clickhouse", "clickhouse client", ".clickhouse-client/config.yaml", "secure: true\n", "--config-file="},
+		"clickhouse_off":  {"clickhouse", "clickhouse-client", ".clickhouse-client/config.xml", "<config><!-- <secure>1</secure> --></config>", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			home := t.TempDir()
+			file := filepath.Join(home, filepath.FromSlash(test.file))
+			if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(file, []byte(test.text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			p, _ := Lookup(test.protocol)
+			argv := strings.Fields(test.argv)
+			c, err := p.Exec(usual, argv[0], argv, []string{"HOME=" + home, "USERPROFILE=" + home}, t.TempDir())
+			if err != nil {
+				t.Fatal(err)
+			}
+			i := slices.IndexFunc(c.Argv, func(arg string) bool { return strings.Contains(arg, "-file=") || strings.Contains(arg, "-cqlshrc=") })
+			if test.flag == "" {
+				if i >= 0 {
+					t.Errorf("%q: the user's own file is not read", c.Argv)
+				}
+				return
+			}
+			if i < 0 || !strings.HasPrefix(c.Argv[i], test.flag) {
+				t.Fatalf("%q, want %s", c.Argv, test.flag)
+			}
+			if _, err := os.Stat(strings.TrimPrefix(c.Argv[i], test.flag)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 // TestExecRefuses: what cannot be led to the tunnel is not started.
 func TestExecRefuses(t *testing.T) {
 	for argv, protocol := range map[string]string{
@@ -92,7 +136,10 @@ func TestExecEnvironment(t *testing.T) {
 			name, _, _ := strings.Cut(kv, "=")
 			environ = append(environ, name+"=elsewhere")
 		}
-		for _, name := range p.client.clear {
+		for _, name := range slices.Concat(p.client.clear, javaURLs, javaNames) {
+			if p.client.text[JDBC] == nil && slices.Contains(javaURLs, name) {
+				continue // there is nothing to say instead
+			}
 			environ = append(environ, strings.Replace(name, "*", "_X", 1)+"=elsewhere")
 		}
 		c, err := p.Exec(usual, "env", []string{"env"}, append(environ, "KEPT=mine"), t.TempDir())

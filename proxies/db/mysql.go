@@ -145,13 +145,14 @@ func mysqlClient(jdbc mysqlJDBC) client {
 			},
 			MyCnf: myCnf,
 		},
-		// No variable names the user: its clients take it from the option
-		// file or the command line.
+		// MySQL's own clients take the user from the option file or the command
+		// line; the last two are Terraform's.
 		env: func(e Endpoint) []string {
-			return nonEmpty("MYSQL_HOST", e.Host, "MYSQL_TCP_PORT", e.port(), "DATABASE_URL", toURL(e))
+			return nonEmpty("MYSQL_HOST", e.Host, "MYSQL_TCP_PORT", e.port(), "DATABASE_URL", toURL(e),
+				"MYSQL_ENDPOINT", e.addr(), "MYSQL_USERNAME", e.DBUser)
 		},
 		clear: []string{
-			"MYSQL_UNIX_PORT", "MYSQL_PWD", "MYSQL_URL", "MARIADB_URL", "MYSQL_GROUP_SUFFIX", "MARIADB_GROUP_SUFFIX",
+			"MYSQL_UNIX_PORT", "MYSQL_PWD", "MYSQL_PASSWORD", "MYSQL_TLS_CONFIG", "MYSQL_URL", "MARIADB_URL", "MYSQL_GROUP_SUFFIX", "MARIADB_GROUP_SUFFIX",
 			"LIBMYSQL_PLUGINS", "LIBMYSQL_PLUGIN_DIR", "LIBMYSQL_ENABLE_CLEARTEXT_PLUGIN", "MARIADB_PLUGIN_DIR",
 		},
 		noCA:  jdbc.noCA,

@@ -41,7 +41,7 @@ var redisClient = client{
 		return []string{"REDIS_URL=" + redisURL(e), "VALKEY_URL=" + redisURL(e), "IREDIS_URL=" + redisURL(e)}
 	},
 	command: func(e Endpoint) []string { return append([]string{"redis-cli"}, redisArgs(e)...) },
-	clear:   []string{"REDISCLI_AUTH", "VALKEYCLI_AUTH", "KEYDBCLI_AUTH", "IREDIS_DSN"}, // a password would be sent, and refused
+	clear:   []string{"REDISCLI_AUTH", "VALKEYCLI_AUTH", "KEYDBCLI_AUTH", "IREDIS_DSN", "REDIS_TLS_URL", "REDIS_PROVIDER"}, // a password would be sent, and refused
 	usual:   []string{"redis-cli"},
 	programs: []program{
 		{names: []string{"redis-cli", "valkey-cli", "keydb-cli", "iredis"}, args: always(redisArgs)},
