@@ -1,7 +1,7 @@
 # Everything a developer of berth does, by name. "make" lists it.
 
 GO          ?= go
-VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+VERSION     ?= $(patsubst v%,%,$(shell git describe --tags --always --dirty 2>/dev/null || echo dev))
 LDFLAGS     := -s -w -X main.version=$(VERSION)
 TOOLS       := $(CURDIR)/build/tools
 GOLANGCI    := $(TOOLS)/golangci-lint@v2.15.0
@@ -165,9 +165,20 @@ check: ## everything that needs no running program
 dist-deps:
 	@sh packaging/dist-deps.sh
 
+OWNER = $(if $(MAINTAINER),-maintainer '$(MAINTAINER)') $(if $(HOMEPAGE),-homepage '$(HOMEPAGE)')
+
 .PHONY: dist
 dist: dist-deps ## packages, archives, installer, checksums and SBOMs of every system, into build/dist; MAINTAINER='NAME <ADDRESS>' HOMEPAGE=URL
-	cd packaging/dist && $(GO) run $(DISTFLAGS) . -root ../.. $(if $(MAINTAINER),-maintainer '$(MAINTAINER)') $(if $(HOMEPAGE),-homepage '$(HOMEPAGE)')
+	cd packaging/dist && $(GO) run $(DISTFLAGS) . -root ../.. $(OWNER)
+
+.PHONY: release
+release: dist-deps ## a signed release, into build/dist: VERSION=v1.2.3 MINISIGN_KEY=FILE MAINTAINER='NAME <ADDRESS>' HOMEPAGE=URL
+	cd packaging/dist && $(GO) run $(DISTFLAGS) . -root ../.. -release '$(VERSION)' $(OWNER) $(if $(MINISIGN_KEY),-minisign-key '$(MINISIGN_KEY)') \
+		$(if $(MINISIGN_PASSWORD),-minisign-password '$(MINISIGN_PASSWORD)') $(if $(DOWNLOADS),-downloads '$(DOWNLOADS)')
+
+.PHONY: verify
+verify: ## build a release's file once more and compare, byte for byte: ARTEFACT=FILE, MAINTAINER and HOMEPAGE as in its notes
+	cd packaging/dist && $(GO) run $(DISTFLAGS) . -root ../.. -verify '$(abspath $(ARTEFACT))' $(OWNER)
 
 .PHONY: test-packages
 test-packages: dist-deps ## build twice and compare, check the packages, install the deb here and remove it (root on Debian-like systems)

@@ -74,8 +74,17 @@ func run(ctx context.Context, args []string) error {
 	homepage := flags.String("homepage", "", "the address that the packages name; empty means none")
 	out := flags.String("out", "", "where the results go (default: build/dist in the source)")
 	only := flags.String("only", "", "build for these systems only, such as linux/amd64,windows/amd64")
+	var p publication
+	flags.StringVar(&p.tag, "release", "", "make a release of this version, such as v1.2.3: checks, signature, notes and manifests too")
+	flags.StringVar(&p.keyFile, "minisign-key", "", "with -release: the file of the secret key that signs")
+	flags.StringVar(&p.passwordFile, "minisign-password", "", "with -release: a file with the key's password, if it has one")
+	flags.StringVar(&p.downloads, "downloads", "", "with -release: where the files will be (default: HOMEPAGE/releases/download/VERSION)")
+	artefact := flags.String("verify", "", "build this file of a release once more, and compare")
 	if err := flags.Parse(args); err != nil {
 		return err
+	}
+	if *artefact != "" {
+		return verify(ctx, *root, *artefact, *maintainer, *homepage)
 	}
 	r, err := newRelease(ctx, *root, *out, *only)
 	if err != nil {
@@ -84,9 +93,20 @@ func run(ctx context.Context, args []string) error {
 	if r.maintainer, r.homepage = *maintainer, *homepage; !wellFormed(r.maintainer) {
 		return fmt.Errorf("-maintainer %q: write it as NAME <ADDRESS>", r.maintainer)
 	}
+	if p.tag != "" {
+		p.release = r
+		if err := p.prepare(ctx); err != nil {
+			return err
+		}
+	}
 	begun := time.Now()
 	if err := r.build(ctx); err != nil {
 		return err
+	}
+	if p.tag != "" {
+		if err := p.finish(); err != nil {
+			return err
+		}
 	}
 	fmt.Printf("dist: berth %s is in %s (%s)\n", r.version.semver(), r.out, time.Since(begun).Round(time.Second))
 	return nil

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"text/template"
@@ -86,10 +87,16 @@ func (r *release) layOut(tree, program, notices string) error {
 		"usr/share/fish/vendor_completions.d/berth.fish":  r.common("completions", "berth.fish"),
 		"usr/share/doc/berth/completions/berth.ps1":       r.common("completions", "berth.ps1"),
 		"usr/share/doc/berth/copyright":                   filepath.Join(static, "copyright"),
-		"usr/share/doc/berth/README.md":                   filepath.Join(r.root, "README.md"),
 		"usr/share/doc/berth/THIRD_PARTY_LICENSES":        notices,
 		"usr/share/licenses/berth/LICENSE":                filepath.Join(r.root, "LICENSE"),
 		"usr/share/lintian/overrides/berth":               filepath.Join(static, "lintian-overrides"),
+	}
+	readme, err := os.ReadFile(filepath.Join(r.root, "README.md"))
+	if err != nil {
+		return err
+	}
+	if err := place(tree, "usr/share/doc/berth/README.md", []byte(packagedReadme(string(readme)))); err != nil {
+		return err
 	}
 	icons, err := filepath.Glob(r.common("icons", "*.png"))
 	if err != nil {
@@ -111,6 +118,17 @@ func (r *release) layOut(tree, program, notices string) error {
 	return r.layOutPressed(tree)
 }
 
+var (
+	pictureLine  = regexp.MustCompile(`(?m)^.*!\[[^\]]*\]\([^)]*\).*\n(?:\|[-|]+\|\n)?(?:\|.*\n)?`)
+	relativeLink = regexp.MustCompile(`\[([^\]]*)\]\((?:[^):]*)\)`)
+)
+
+// packagedReadme is the README without pictures and without links to pages that
+// are not in the package.
+func packagedReadme(text string) string {
+	return relativeLink.ReplaceAllString(pictureLine.ReplaceAllString(text, ""), "$1")
+}
+
 // stamp gives everything below dir one time: some formats keep that of folders.
 func stamp(dir string, at time.Time) error {
 	return filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
@@ -123,7 +141,7 @@ func stamp(dir string, at time.Time) error {
 
 // layOutPressed adds what distributions want compressed.
 func (r *release) layOutPressed(tree string) error {
-	pages, err := filepath.Glob(r.common("man", "*.1"))
+	pages, err := filepath.Glob(r.common("man", "*.[15]"))
 	if err != nil {
 		return err
 	}
@@ -132,7 +150,7 @@ func (r *release) layOutPressed(tree string) error {
 		if err != nil {
 			return err
 		}
-		if err := placePressed(tree, "usr/share/man/man1/"+filepath.Base(page)+".gz", text); err != nil {
+		if err := placePressed(tree, "usr/share/man/man"+page[len(page)-1:]+"/"+filepath.Base(page)+".gz", text); err != nil {
 			return err
 		}
 	}
@@ -148,7 +166,11 @@ func (r *release) debianChangelog(changes string) []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "berth (%s) stable; urgency=medium\n\n", r.version.deb())
 	_, section, _ := strings.Cut(changes, "\n## ")
-	section, _, _ = strings.Cut(section, "\n## ")
+	section, older, _ := strings.Cut(section, "\n## ")
+	if !strings.Contains(section, "\n- ") { // of a release nothing is unreleased
+		section, _, _ = strings.Cut(older, "\n## ")
+	}
+	section = subheading.ReplaceAllString(section, "")
 	_, items, _ := strings.Cut(section, "\n- ") // after the heading
 	for item := range strings.SplitSeq(items, "\n- ") {
 		line := "  *"
@@ -164,6 +186,9 @@ func (r *release) debianChangelog(changes string) []byte {
 	fmt.Fprintf(&b, "\n -- %s  %s\n", r.maintainer, r.epoch.Format(time.RFC1123Z))
 	return b.Bytes()
 }
+
+// subheading is a line such as "### Added".
+var subheading = regexp.MustCompile(`(?m)^### .*\n+`)
 
 // changelogWidth is how long Debian wants a changelog's lines.
 const changelogWidth = 78

@@ -18,11 +18,22 @@ func (r *release) writeSums() error {
 	}
 	var b strings.Builder
 	for _, e := range entries {
-		data, err := os.ReadFile(filepath.Join(r.out, e.Name()))
+		if !e.Type().IsRegular() || e.Name() == sumsFile {
+			continue
+		}
+		sum, err := sumOf(filepath.Join(r.out, e.Name()))
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(&b, "%x  %s\n", sha256.Sum256(data), e.Name())
+		fmt.Fprintf(&b, "%s  %s\n", sum, e.Name())
 	}
 	return place(r.out, sumsFile, []byte(b.String()))
+}
+
+func sumOf(file string) (string, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%x", sha256.Sum256(data)), nil
 }

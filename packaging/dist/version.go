@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -13,6 +14,7 @@ import (
 // version is the version by git, in the form that each format wants.
 type version struct {
 	base  string    // 1.2.3, of the last tag; 0.0.0 if there is none
+	pre   string    // rc.1, of a tag v1.2.3-rc.1; empty for most
 	after int       // commits since the tag
 	hash  string    // of the commit; empty on a tag
 	at    time.Time // of the commit
@@ -56,7 +58,7 @@ func git(ctx context.Context, root string, args ...string) (string, error) {
 }
 
 var (
-	describedTag  = regexp.MustCompile(`^v(\d+\.\d+\.\d+)-(\d+)-g([0-9a-f]+)$`)
+	describedTag  = regexp.MustCompile(`^v(\d+\.\d+\.\d+)(?:-([0-9A-Za-z]+(?:\.[0-9A-Za-z]+)*))?-(\d+)-g([0-9a-f]+)$`)
 	describedHash = regexp.MustCompile(`^[0-9a-f]+$`)
 )
 
@@ -64,13 +66,13 @@ var (
 func parseVersion(described string, at time.Time) (version, error) {
 	rest, dirty := strings.CutSuffix(described, "-dirty")
 	if m := describedTag.FindStringSubmatch(rest); m != nil {
-		after, err := strconv.Atoi(m[2])
+		after, err := strconv.Atoi(m[3])
 		if err != nil {
 			return version{}, fmt.Errorf("version %q: %w", described, err)
 		}
-		v := version{base: m[1], after: after, at: at, dirty: dirty}
+		v := version{base: m[1], pre: m[2], after: after, at: at, dirty: dirty}
 		if after > 0 {
-			v.hash = m[3]
+			v.hash = m[4]
 		}
 		return v, nil
 	}
@@ -81,19 +83,22 @@ func parseVersion(described string, at time.Time) (version, error) {
 }
 
 // semver is the version as the program tells it and files are named.
-func (v version) semver() string { return v.with("-git", "+") }
+func (v version) semver() string { return v.with("-", "-git", "+") }
 
 // deb is the version for deb and rpm, where a tilde sorts before nothing.
-func (v version) deb() string { return v.with("~git", "+") }
+func (v version) deb() string { return v.with("~", "~git", "+") }
 
 // arch is the version for pacman, which takes neither hyphen nor tilde; letters
 // sort before nothing.
-func (v version) arch() string { return v.with("git", "+") }
+func (v version) arch() string { return v.with("", "git", "+") }
 
-// with writes the version with what goes before the date of a commit without
-// a tag, and before the count of commits since one.
-func (v version) with(untagged, since string) string {
+// with writes the version with what goes before the name of a pre-release, before
+// the date of a commit without a tag, and before the count of commits since one.
+func (v version) with(pre, untagged, since string) string {
 	s := v.base
+	if v.pre != "" {
+		s += pre + v.pre
+	}
 	switch {
 	case v.hash != "" && v.after == 0:
 		s += untagged + v.at.Format("20060102150405") + "." + v.hash
@@ -109,6 +114,8 @@ func (v version) with(untagged, since string) string {
 // apk is the version for Alpine, which knows suffixes of its own and no hash.
 func (v version) apk() string {
 	switch {
+	case v.pre != "":
+		return v.base + apkPre(v.pre)
 	case v.hash != "" && v.after == 0:
 		return v.base + "_pre" + v.at.Format("20060102150405")
 	case v.after > 0:
@@ -116,4 +123,14 @@ func (v version) apk() string {
 	default:
 		return v.base
 	}
+}
+
+// apkPre is the suffix of a pre-release: Alpine takes four names, each with a
+// number.
+func apkPre(pre string) string {
+	name := strings.ToLower(strings.TrimRight(pre, ".0123456789"))
+	if !slices.Contains([]string{"alpha", "beta", "rc"}, name) {
+		return "_pre"
+	}
+	return "_" + name + strings.TrimLeft(pre[len(name):], ".")
 }
