@@ -6,7 +6,7 @@ set -eu
 
 missing=""
 for pair in wixl:wixl msiinfo:msitools lintian:lintian rpm:rpm zstd:zstd man:man-db desktop-file-validate:desktop-file-utils \
-	systemd-analyze:systemd zsh:zsh fish:fish; do
+	shellcheck:shellcheck systemd-analyze:systemd zsh:zsh fish:fish; do
 	command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair#*:}"
 done
 [ -e /usr/share/bash-completion/bash_completion ] || missing="$missing bash-completion"

@@ -92,6 +92,7 @@ if has zstd; then
 fi
 tar -tzf "$(echo "$work"/a/*_linux_amd64.tar.gz)" | sed 's,^[^/]*/,,' >"$work/tar.list"
 check "the archive holds everything" holds "$work/tar.list" berth README.md LICENSE THIRD_PARTY_LICENSES man/berth.1 completions/_berth
+has shellcheck && check "shellcheck has nothing to say of install.sh" shellcheck "$here/install.sh"
 has lintian && check "lintian has nothing to say" lintian --allow-root --fail-on error,warning "$work"/a/*.deb
 
 finish() {
@@ -124,6 +125,21 @@ else
 	dpkg-deb --fsys-tarfile "$work"/a/*.deb | tar -x -C "$work" -f - ./usr/share/man/man1
 	check "man berth" sh -c "LC_ALL=C man -l '$work/usr/share/man/man1/berth.1.gz' | grep -q 'local addresses'"
 fi
+pages_are_whole() { # every page has all its sections, and none makes man complain
+	rm -rf "$work/pages" && mkdir "$work/pages"
+	dpkg-deb --fsys-tarfile "$work"/a/*.deb | tar -x -C "$work/pages" -f - ./usr/share/man
+	find "$work/pages" -name '*.1.gz' >"$work/pages.list"
+	[ "$(wc -l <"$work/pages.list")" -ge 50 ] && [ -e "$work/pages/usr/share/man/man5/berth.yaml.5.gz" ] || return 1
+	while IFS= read -r page; do
+		for section in NAME SYNOPSIS DESCRIPTION EXAMPLES FILES ENVIRONMENT 'EXIT STATUS' 'SEE ALSO'; do
+			zgrep -qi "^\.SH \"*$section" "$page" || { echo "$page has no $section"; return 1; }
+		done
+	done <"$work/pages.list"
+	find "$work/pages" -name '*.gz' -exec sh -c 'for p; do LC_ALL=C.UTF-8 MANROFFSEQ="" MANWIDTH=80 man --warnings -E UTF-8 -l -Tutf8 -Z "$p" 2>&1 >/dev/null; done' sh {} + >"$work/warnings"
+	cat "$work/warnings"
+	[ ! -s "$work/warnings" ]
+}
+has man && check "the manual is whole" pages_are_whole
 cat >"$work/complete.bash" <<'END'
 . /usr/share/bash-completion/bash_completion
 __load_completion berth || _completion_loader berth

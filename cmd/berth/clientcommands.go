@@ -61,6 +61,7 @@ difference and agreed:
   pgservice  a section of ~/.pg_service.conf, or of PGSERVICEFILE
   mycnf      groups of ~/.my.cnf, for --defaults-group-suffix
   vscode     a connection of SQLTools in VS Code's settings.json
+
 Your own entries and comments stay as they are, to the byte, and a copy of the file
 is kept beside it. The entry says that it is berth's; "berth client rm" takes it out.
 A file that its client could not read is not touched. Quit DBeaver first: it writes

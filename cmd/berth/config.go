@@ -18,7 +18,7 @@ import (
 )
 
 func (a *app) configCommand() *cobra.Command {
-	return commandGroup("config", "The config file: where it is, whether it is right, what it may hold",
+	return commandGroup("config", "Find, check and edit the config file",
 		a.configPathCommand(), a.configCheckCommand(),
 		&cobra.Command{
 			Use:   "edit",
@@ -32,7 +32,7 @@ mistakes, the last good config goes on.`,
 		&cobra.Command{
 			Use:     "schema",
 			Short:   "Print the config file's JSON Schema, for editors",
-			Example: `  berth config schema > berth.schema.json   # then, as the config's first line:` + "\n" + `  # yaml-language-server: $schema=berth.schema.json`,
+			Example: `  berth config schema > berth.schema.json` + "\n" + `  # then, as the config's first line:` + "\n" + `  # yaml-language-server: $schema=berth.schema.json`,
 			Args:    noArgs,
 			RunE: func(*cobra.Command, []string) error {
 				_, err := a.out.Write(config.Schema())

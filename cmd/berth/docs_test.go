@@ -198,19 +198,7 @@ func describeCommand(b *strings.Builder, cmd *cobra.Command) {
 }
 
 func flagRow(f *pflag.Flag) string {
-	value, usage := pflag.UnquoteUsage(f)
-	name := "--" + f.Name
-	if f.Shorthand != "" {
-		name = "-" + f.Shorthand + ", " + name
-	}
-	if value != "" {
-		name += " " + value
-	}
-	switch f.DefValue {
-	case "", "false", "[]", "0", "0s":
-	default:
-		usage += " (default " + f.DefValue + ")"
-	}
+	name, usage := flagWords(f)
 	return fmt.Sprintf("| `%s` | %s |\n", name, escapeCell(usage))
 }
 

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 	"unicode"
@@ -12,9 +11,6 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
-
-// maxHelpWidth is what a terminal beside an editor still shows.
-const maxHelpWidth = 100
 
 func testApp() (a *app, out, errOut *bytes.Buffer) {
 	out, errOut = &bytes.Buffer{}, &bytes.Buffer{}
@@ -82,8 +78,8 @@ func TestHelp(t *testing.T) {
 func checkHelpText(t *testing.T, help string) {
 	t.Helper()
 	for i, line := range strings.Split(help, "\n") {
-		if n := utf8.RuneCountInString(line); n > maxHelpWidth {
-			t.Errorf("line %d is %d columns wide, more than %d: %q", i+1, n, maxHelpWidth, line)
+		if n := utf8.RuneCountInString(line); n > helpWidth {
+			t.Errorf("line %d is %d columns wide, more than %d: %q", i+1, n, helpWidth, line)
 		}
 		if strings.TrimRight(line, " \t") != line {
 			t.Errorf("line %d ends in white space: %q", i+1, line)
@@ -127,7 +123,10 @@ func hasOwnFlags(cmd *cobra.Command) bool {
 
 func checkFlag(t *testing.T, f *pflag.Flag) {
 	t.Helper()
-	_, usage := pflag.UnquoteUsage(f)
+	value, usage := placeholder(f)
+	if strings.ToUpper(value) != value {
+		t.Errorf("--%s %s: want the placeholder in capitals", f.Name, value)
+	}
 	first, _ := utf8.DecodeRuneInString(usage)
 	word, _, _ := strings.Cut(usage, " ")
 	if usage == "" || strings.HasSuffix(usage, ".") || (unicode.IsUpper(first) && strings.ToUpper(word) != word) {
@@ -135,19 +134,41 @@ func checkFlag(t *testing.T, f *pflag.Flag) {
 	}
 }
 
-// The longer commands show how they are used.
+// Every command shows how it is used, and no example is for none.
 func TestHelpHasExamples(t *testing.T) {
 	a, _, _ := testApp()
-	want := []string{
-		"berth ca path", "berth ca show", "berth ca trust", "berth client add", "berth client rm", "berth completion", "berth config schema", "berth exec", "berth import", "berth kube config", "berth kube config merge", "berth kube credentials",
-		"berth login", "berth request approve", "berth request assume", "berth request create", "berth request deny",
-		"berth request drop", "berth request watch", "berth resources", "berth status", "berth tunnel add db", "berth tunnel add kube", "berth tunnel url",
-	}
+	seen := make(map[string]bool)
 	eachCommand(a.rootCommand(), func(cmd *cobra.Command) {
-		if has := cmd.Example != ""; has != slices.Contains(want, cmd.CommandPath()) {
-			t.Errorf("%s has an example: %v", cmd.CommandPath(), has)
+		seen[cmd.CommandPath()] = true
+		if cmd.Example == "" {
+			t.Errorf("%s has no example", cmd.CommandPath())
 		}
 	})
+	for path := range examples {
+		if !seen[path] {
+			t.Errorf("there is an example of %q, which does not exist", path)
+		}
+	}
+}
+
+func TestTopics(t *testing.T) {
+	for _, tt := range append([]topic{{name: "topics", text: "Topics:"}}, topics...) {
+		t.Run(tt.name, func(t *testing.T) {
+			a, out, _ := testApp()
+			root := a.rootCommand()
+			root.SetArgs([]string{"help", tt.name})
+			if err := root.Execute(); err != nil {
+				t.Fatal(err)
+			}
+			checkHelpText(t, out.String())
+			if !strings.Contains(out.String(), reflow(tt.text)) {
+				t.Errorf("help %s prints %q", tt.name, out.String())
+			}
+			if tt.name != "topics" && !strings.Contains(tt.text, "\n  berth ") {
+				t.Error("it shows no command")
+			}
+		})
+	}
 }
 
 // Every command the help, an example or a hint names is there, with its flags.
@@ -162,6 +183,9 @@ func TestNamedCommandsExist(t *testing.T) {
 		}
 		texts = append(texts, out.String())
 	})
+	for _, tp := range topics {
+		texts = append(texts, tp.text)
+	}
 	named := regexp.MustCompile(`(?:^  |"|\$\()berth ([a-z]+(?: [a-z]+)*)((?: [^\n|")>]*)?)`)
 	flag := regexp.MustCompile(`--([a-z-]+)`)
 	found := 0

@@ -43,10 +43,11 @@ func (a *app) importCommand() *cobra.Command {
 		Use:   "import SOURCE [flags]",
 		Short: "Propose tunnels from what other programs know",
 		Long: `Propose tunnels from what other programs on this machine know:
-  dbeaver    DBeaver's connections to ports of this machine, or with a cert of tsh's
+  dbeaver    DBeaver's connections to this machine, or with a cert of tsh's
   pgservice  services in ~/.pg_service.conf, by the same rule
   tsh        databases and Kubernetes clusters that tsh has logged in to
   connect    the tabs and connections of Teleport Connect, with their ports
+
 Nothing is changed without --write, which adds the new ones to the config as
 "berth tunnel add" does: where you may be several database users and the entry names
 none, a terminal asks. A local port stays what it was, so that clients need no

@@ -73,7 +73,8 @@ kubeconfig. All these tunnels share one local port, unless one is given here.
 
 Where your roles let you be several users in Kubernetes, --as says which one to
 be; kubectl's own --as comes first.`, `  berth tunnel add kube prod-k8s --resource prod
-  kubectl --kubeconfig "$(berth kube config --path)" --context berth-prod-k8s get pods`
+  export KUBECONFIG="$(berth kube config --path)"
+  kubectl --context berth-prod-k8s get pods`
 }
 
 func (kubeCommands) client(a *app, t state.Tunnel) ([]string, error) {

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/cobra/doc"
 
 	"berth/internal/osservice"
 	"berth/packaging/icons"
@@ -53,10 +52,6 @@ func (a *app) releaseRoot() *cobra.Command {
 		c.DisableAutoGenTag = true // it has a date
 	})
 	return root
-}
-
-func writeManPages(root *cobra.Command, dir string) error {
-	return doc.GenManTree(root, &doc.GenManHeader{Title: "BERTH", Section: "1", Source: "berth", Manual: "berth manual"}, dir)
 }
 
 func writeCompletions(root *cobra.Command, dir string) error {

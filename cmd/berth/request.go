@@ -296,7 +296,8 @@ func (a *app) requestWatchCommand() *cobra.Command {
 		Long: `Print a line for each thing that happens to an access request, until Ctrl-C:
 created, approved, denied, a review asked of you, about to end, and so on.`,
 		Example: `  berth request watch
-  berth request watch --json | jq -r 'select(.kind == "approved") | .request.id'`,
+  berth request watch --json |
+    jq -r 'select(.kind == "approved") | .request.id'`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.withAgent(func(c *client.Client) error {

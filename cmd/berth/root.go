@@ -19,6 +19,8 @@ var version string
 // The groups of commands in the help.
 const (
 	groupTunnels = "tunnels"
+	groupSession = "session"
+	groupAccess  = "access"
 	groupAgent   = "agent"
 	groupMore    = "more"
 )
@@ -64,7 +66,9 @@ Without a command it shows the status of the running agent.`,
 	})
 	root.AddGroup(
 		&cobra.Group{ID: groupTunnels, Title: "Tunnels:"},
-		&cobra.Group{ID: groupAgent, Title: "Agent and config:"},
+		&cobra.Group{ID: groupSession, Title: "Session:"},
+		&cobra.Group{ID: groupAccess, Title: "Access:"},
+		&cobra.Group{ID: groupAgent, Title: "Agent:"},
 		&cobra.Group{ID: groupMore, Title: "More:"},
 	)
 	addTo := func(group string, cmds ...*cobra.Command) {
@@ -73,9 +77,11 @@ Without a command it shows the status of the running agent.`,
 		}
 		root.AddCommand(cmds...)
 	}
-	addTo(groupTunnels, a.statusCommand(), a.loginCommand(), a.logoutCommand(), a.snoozeCommand(), a.resourcesCommand(), a.tunnelCommand(), a.kubeCommand(), a.caCommand(), a.execCommand(), a.clientCommand(), a.importCommand(), a.requestCommand())
+	addTo(groupTunnels, a.statusCommand(), a.tunnelCommand(), a.resourcesCommand(), a.kubeCommand(), a.execCommand(), a.clientCommand(), a.importCommand())
+	addTo(groupSession, a.loginCommand(), a.logoutCommand(), a.snoozeCommand())
+	addTo(groupAccess, a.requestCommand())
 	addTo(groupAgent, a.agentCommand(), a.trayCommand(), a.configCommand(), a.doctorCommand())
-	addTo(groupMore, a.versionCommand(), a.completionCommand())
+	addTo(groupMore, a.caCommand(), a.versionCommand(), a.completionCommand())
 	for _, extra := range extraCommands {
 		addTo(groupMore, extra(a))
 	}
@@ -88,6 +94,8 @@ Without a command it shows the status of the running agent.`,
 		c.InitDefaultHelpFlag()
 		c.Flags().Lookup("help").Usage = "show this help"
 		c.DisableFlagsInUseLine = true
+		c.Long = reflow(c.Long)
+		addExample(c)
 	})
 	root.InitDefaultVersionFlag()
 	root.Flags().Lookup("version").Usage = "print berth's version"
@@ -123,11 +131,12 @@ Commands:{{range $cmds}}{{if .IsAvailableCommand}}
 {{- if .HasAvailableLocalFlags}}
 
 Flags:
-{{.LocalFlags.FlagUsages | trimTrailingWhitespaces}}
+{{flagHelp .}}
 {{- end}}
 {{- if .HasAvailableSubCommands}}
 
-"{{.CommandPath}} COMMAND --help" tells more about a command.
+"{{.CommandPath}} COMMAND --help" shows the help of a command{{if not .HasParent}}, "berth help topics"
+what is not about one command{{end}}.
 {{- end}}
 `
 
@@ -139,34 +148,6 @@ func commandGroup(use, short string, cmds ...*cobra.Command) *cobra.Command {
 	}
 	group.AddCommand(cmds...)
 	return group
-}
-
-func helpCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "help [COMMAND...]",
-		Short: "Show the help of a command",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			target, rest, err := cmd.Root().Find(args)
-			if err == nil && len(rest) > 0 {
-				err = noArgs(target, rest)
-			}
-			if err != nil {
-				return err
-			}
-			return target.Help()
-		},
-		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-			target, _, err := cmd.Root().Find(args)
-			if err != nil {
-				return nil, cobra.ShellCompDirectiveNoFileComp
-			}
-			var names []string
-			for _, c := range target.Commands() {
-				names = append(names, cobra.CompletionWithDesc(c.Name(), c.Short))
-			}
-			return names, cobra.ShellCompDirectiveNoFileComp
-		},
-	}
 }
 
 // helpOfKnown has --help show nothing but the help of what was asked for: cobra

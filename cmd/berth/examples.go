@@ -1,0 +1,55 @@
+package main
+
+import (
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// examples are those of the short commands, by path; the longer ones have
+// theirs beside their text.
+var examples = map[string]string{
+	"berth":                 "berth status\nberth help topics",
+	"berth agent":           "berth agent install\nberth agent status",
+	"berth agent install":   "berth agent install\nberth agent status",
+	"berth agent logs":      "berth agent logs\nberth agent logs --follow",
+	"berth agent restart":   "berth agent restart",
+	"berth agent run":       "berth agent run --log-level debug",
+	"berth agent start":     "berth agent start",
+	"berth agent status":    "berth agent status\nberth agent status --json",
+	"berth agent stop":      "berth agent stop",
+	"berth agent uninstall": "berth agent uninstall\nberth agent uninstall --purge",
+	"berth ca":              "berth ca show\nberth ca trust --print",
+	"berth client":          "berth client add pgservice prod-pg\nberth client ls",
+	"berth client ls":       "berth client ls",
+	"berth config":          "berth config edit\nberth config check",
+	"berth config check":    "berth config check\nberth config check team.yaml",
+	"berth config edit":     "EDITOR=nano berth config edit",
+	"berth config path":     "berth config path",
+	"berth doctor":          "berth doctor\nberth doctor --fix\nberth doctor --bundle berth.tar.gz",
+	"berth kube":            "export KUBECONFIG=\"$(berth kube config --path)\"\nkubectl --context berth-prod-k8s get pods",
+	"berth logout":          "berth logout\nberth logout teleport.example.com",
+	"berth request":         "berth request create --role dba --reason 'incident 42' --wait\nberth request assume 7c1f",
+	"berth request ls":      "berth request ls\nberth request ls --json",
+	"berth request show":    "berth request show 7c1f",
+	"berth snooze":          "berth snooze\nberth snooze teleport.example.com",
+	"berth tray":            "berth tray\nberth tray install",
+	"berth tray install":    "berth tray install",
+	"berth tray uninstall":  "berth tray uninstall",
+	"berth tunnel":          "berth tunnel add db prod-pg --resource pg-prod --db-user alice\nberth tunnel ls",
+	"berth tunnel add":      "berth tunnel add db prod-pg --resource pg-prod --db-user alice",
+	"berth tunnel ls":       "berth tunnel ls\nberth tunnel ls --json",
+	"berth tunnel restart":  "berth tunnel restart prod-pg",
+	"berth tunnel rm":       "berth tunnel rm prod-pg",
+	"berth tunnel start":    "berth tunnel start prod-pg",
+	"berth tunnel stop":     "berth tunnel stop prod-pg",
+	"berth tunnel why":      "berth tunnel why prod-pg",
+	"berth version":         "berth version\nberth version --json",
+}
+
+// addExample gives a command its example, if it has none of its own.
+func addExample(cmd *cobra.Command) {
+	if text := examples[cmd.CommandPath()]; text != "" {
+		cmd.Example = "  " + strings.ReplaceAll(text, "\n", "\n  ")
+	}
+}

@@ -1,0 +1,117 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// helpWidth is how wide help may be: the narrowest usual terminal, and a little
+// less.
+const helpWidth = 78
+
+// reflow breaks the paragraphs of a text at helpWidth. Lines that are indented,
+// and those right before them, stay as they are: they are lists and examples.
+func reflow(text string) string {
+	paragraphs := strings.Split(text, "\n\n")
+	for i, p := range paragraphs {
+		if !strings.HasPrefix(p, "  ") && !strings.Contains(p, "\n  ") {
+			paragraphs[i] = strings.Join(wrapWords(p, helpWidth), "\n")
+		}
+	}
+	return strings.Join(paragraphs, "\n\n")
+}
+
+// wrapWords breaks a text into lines of at most width columns.
+func wrapWords(text string, width int) []string {
+	var lines []string
+	line := ""
+	for word := range strings.FieldsSeq(text) {
+		switch {
+		case line == "":
+			line = word
+		case len([]rune(line))+1+len([]rune(word)) > width:
+			lines = append(lines, line)
+			line = word
+		default:
+			line += " " + word
+		}
+	}
+	return append(lines, line)
+}
+
+func init() { cobra.AddTemplateFunc("flagHelp", flagHelp) }
+
+// placeholders are what stands for the values of flags whose own name is no good
+// word for it.
+var placeholders = map[string]string{
+	"as-group": "GROUP", "auth": "CONNECTOR", "bundle": "FILE", "lines": "N", "log-level": "LEVEL", "reason": "TEXT",
+}
+
+// placeholder returns what stands for a flag's value, in capitals, and what the
+// flag does. Where the usage quotes no word for it, the kind of value or the last
+// word of the flag's name is taken.
+func placeholder(f *pflag.Flag) (value, usage string) {
+	value, usage = pflag.UnquoteUsage(f)
+	switch {
+	case value == "" || value == strings.ToUpper(value):
+		return value, usage
+	case value == "duration":
+		return "DURATION", usage
+	case placeholders[f.Name] != "":
+		return placeholders[f.Name], usage
+	}
+	return strings.ToUpper(f.Name[strings.LastIndex(f.Name, "-")+1:]), usage
+}
+
+// flagWords returns a flag as people type it, and what it does with its default.
+func flagWords(f *pflag.Flag) (typed, usage string) {
+	value, usage := placeholder(f)
+	typed = "--" + f.Name
+	if f.Shorthand != "" {
+		typed = "-" + f.Shorthand + ", " + typed
+	}
+	switch {
+	case value != "" && f.NoOptDefVal != "" && f.Value.Type() != "bool":
+		typed += "[=" + value + "]"
+	case value != "":
+		typed += " " + value
+	}
+	switch f.DefValue {
+	case "", "false", "[]", "0", "0s":
+	default:
+		if !strings.Contains(usage, "default") {
+			usage += " (default " + f.DefValue + ")"
+		}
+	}
+	return typed, usage
+}
+
+// flagHelp lists a command's own flags: each as it is typed, and beside it, or
+// below if that is too long, what it does.
+func flagHelp(cmd *cobra.Command) string {
+	const lead = 24 // where the explanations begin
+	var b strings.Builder
+	cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
+		if f.Hidden {
+			return
+		}
+		typed, usage := flagWords(f)
+		if f.Shorthand == "" {
+			typed = "    " + typed
+		}
+		lines := wrapWords(usage, helpWidth-lead)
+		if len(typed)+4 > lead {
+			fmt.Fprintf(&b, "  %s\n", typed)
+		} else {
+			fmt.Fprintf(&b, "  %-*s%s\n", lead-2, typed, lines[0])
+			lines = lines[1:]
+		}
+		for _, line := range lines {
+			fmt.Fprintf(&b, "%*s%s\n", lead, "", line)
+		}
+	})
+	return strings.TrimRight(b.String(), "\n")
+}
