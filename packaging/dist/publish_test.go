@@ -5,8 +5,6 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -257,126 +255,6 @@ func TestRelease(t *testing.T) {
 			}
 		}
 	}
-}
-
-// The script installs from files that are served on loopback, and refuses
-// those that were changed.
-func TestInstallScript(t *testing.T) {
-	for _, tool := range []string{"sh", "curl", "sha256sum", "tar"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			t.Skipf("SKIPPED: no %s, so install.sh is not tried", tool)
-		}
-	}
-	if runtime.GOOS != "linux" {
-		t.Skip("SKIPPED: install.sh is tried on Linux only")
-	}
-	for name, tt := range map[string]struct {
-		spoil func(t *testing.T, dir string)
-		hide  []string // programs that the script does not find
-		args  []string
-		want  string // in the output
-		fails bool
-	}{
-		"fine":             {want: "berth 1.2.3 is "},
-		"without_minisign": {hide: []string{"minisign"}, want: "berth 1.2.3 is "},
-		"without_any":      {hide: []string{"minisign", "openssl"}, want: "nothing here can check the signature", fails: true},
-		"checksum_only":    {hide: []string{"minisign", "openssl"}, args: []string{"--checksum-only"}, want: "berth 1.2.3 is "},
-		"changed_archive": {spoil: func(t *testing.T, dir string) {
-			files, _ := filepath.Glob(filepath.Join(dir, "*_linux_*.tar.gz"))
-			for _, f := range files {
-				if err := os.WriteFile(f, []byte("evil"), 0o600); err != nil {
-					t.Fatal(err)
-				}
-			}
-		}, want: "the checksum of berth_1.2.3_linux_", fails: true},
-		"changed_sums":         {spoil: changeSums, want: "the signature of the checksums is WRONG", fails: true},
-		"changed_sums_openssl": {spoil: changeSums, hide: []string{"minisign"}, want: "the signature of the checksums is WRONG", fails: true},
-		"unknown_option":       {args: []string{"--now"}, want: "unknown option --now", fails: true},
-		"uninstall_nothing":    {args: []string{"--uninstall"}, want: "nothing that this script installed", fails: true},
-		"folder_not_absolute":  {args: []string{"--prefix", "x"}, want: "must be absolute", fails: true},
-	} {
-		t.Run(name, func(t *testing.T) {
-			p := released(t)
-			server := httptest.NewServer(http.FileServer(http.Dir(p.out)))
-			defer server.Close()
-			p.downloads = server.URL
-			if err := p.finish(); err != nil {
-				t.Fatal(err)
-			}
-			if tt.spoil != nil {
-				tt.spoil(t, p.out)
-			}
-			home := t.TempDir()
-			path := toolsWithout(t, tt.hide)
-			run := func(args ...string) (string, error) {
-				cmd := exec.CommandContext(t.Context(), "sh", append([]string{filepath.Join(p.out, "install.sh")}, args...)...)
-				cmd.Env = []string{"HOME=" + home, "PATH=" + path, "TMPDIR=" + t.TempDir()}
-				out, err := cmd.CombinedOutput()
-				return string(out), err
-			}
-			out, err := run(tt.args...)
-			if !strings.Contains(out, tt.want) || (err != nil) != tt.fails {
-				t.Fatalf("install.sh %v: %v\n%s", tt.args, err, out)
-			}
-			if tt.fails {
-				if left, _ := os.ReadDir(home); len(left) > 0 {
-					t.Errorf("it failed and left %v", left)
-				}
-				return
-			}
-			for _, file := range []string{"bin/berth", "share/man/man1/berth.1", "share/man/man5/berth.yaml.5", "share/bash-completion/completions/berth"} {
-				if _, err := os.Stat(filepath.Join(home, ".local", file)); err != nil {
-					t.Error(err)
-				}
-			}
-			if out, err := run(tt.args...); err != nil {
-				t.Errorf("a second time: %v\n%s", err, out)
-			}
-			if out, err := run("--uninstall"); err != nil || !strings.Contains(out, "berth 1.2.3 agent uninstall") {
-				t.Errorf("install.sh --uninstall: %v\n%s", err, out)
-			}
-			_ = filepath.WalkDir(home, func(path string, d os.DirEntry, _ error) error {
-				if !d.IsDir() {
-					t.Errorf("left behind: %s", path)
-				}
-				return nil
-			})
-		})
-	}
-}
-
-func changeSums(t *testing.T, dir string) {
-	t.Helper()
-	f, err := os.OpenFile(filepath.Join(dir, sumsFile), os.O_APPEND|os.O_WRONLY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = f.WriteString("0000  evil\n")
-	if err != nil || f.Close() != nil {
-		t.Fatal(err)
-	}
-}
-
-// toolsWithout is a PATH with the usual programs but some.
-func toolsWithout(t *testing.T, hidden []string) string {
-	t.Helper()
-	dir := t.TempDir()
-	for _, from := range []string{"/usr/bin", "/bin"} {
-		entries, err := os.ReadDir(from)
-		if err != nil {
-			continue
-		}
-	next:
-		for _, e := range entries {
-			for _, h := range hidden {
-				if e.Name() == h {
-					continue next
-				}
-			}
-			_ = os.Symlink(filepath.Join(from, e.Name()), filepath.Join(dir, e.Name())) // both folders may have it
-		}
-	}
-	return dir
 }
 
 func TestTargetOf(t *testing.T) {
