@@ -62,7 +62,7 @@ func (e *env) sit(ctx context.Context, start client.LoginStart, answers ...strin
 			p.kinds = append(p.kinds, ev.Kind)
 			p.mu.Unlock()
 			p.events <- ev
-			if (ev.Kind == state.LoginPassword || ev.Kind == state.LoginOTP) && len(answers) > 0 {
+			if ev.Kind.Typed() && len(answers) > 0 {
 				answer(answers[0])
 				answers = answers[1:]
 			}

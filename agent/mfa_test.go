@@ -220,6 +220,38 @@ func TestSecurityKeyThroughTSH(t *testing.T) {
 	}
 }
 
+// TestSecurityKeyWithPIN: the PIN is asked for like a code, and never answered from a
+// stored seed.
+func TestSecurityKeyWithPIN(t *testing.T) {
+	e, _, port := mfaEnv(t, simcluster.User{SecurityKey: true, SecurityKeyPIN: "  12 34"})
+	e.awaitCodeNeeded("pg")
+	for _, pin := range []string{"0000", "  12 34"} {
+		held := e.connecting(port)
+		e.Await("a notice that asks for the PIN", func(s state.Snapshot) bool {
+			return len(s.Notices) > 0 && s.Notices[0].Title == "PIN of your security key for sim.test" &&
+				s.Notices[0].Actions[0].Label == "Enter the PIN" && s.Tunnels[0].Problem.Code == state.CodePINNeeded
+		})
+		e.Sim.TouchKey()
+		p := e.sit(t.Context(), client.LoginStart{}, pin)
+		if err := p.result(t); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff([]state.LoginKind{state.LoginPIN, state.LoginSettled, state.LoginDone}, p.saw()); diff != "" {
+			t.Errorf("steps (-want +got):\n%s", diff)
+		}
+		if pin == "0000" {
+			if err := <-held; err == nil || !strings.Contains(err.Error(), "second factor") {
+				t.Errorf("the client after a wrong PIN: %v", err)
+			}
+			time.Sleep(3500 * time.Millisecond) // as long as a client must wait before it causes another try
+			continue
+		}
+		e.mustArrive(held)
+	}
+	e.AwaitState("pg", state.TunnelReady)
+	e.noSecretsTold("0000", "12 34")
+}
+
 // TestNoSecondFactor: one sentence, and no tsh.
 func TestNoSecondFactor(t *testing.T) {
 	e, _, port := mfaEnv(t, simcluster.User{})

@@ -72,6 +72,8 @@ func waitsFor(t state.Tunnel) string {
 	switch {
 	case t.Problem == nil:
 		return "login"
+	case t.Problem.Code == state.CodePINNeeded:
+		return "your security key's PIN"
 	case t.Problem.Code == state.CodeTapNeeded:
 		return "your security key"
 	case t.Problem.Code == state.CodeMFARequired && t.Engine == state.EngineTSH:

@@ -63,7 +63,7 @@ func (l *login) step(ctx context.Context, leave context.CancelCauseFunc, e clien
 	switch e.Kind {
 	case state.LoginURL:
 		l.parts.Go(func() { l.browse(ctx, e) })
-	case state.LoginPassword, state.LoginOTP:
+	case state.LoginPassword, state.LoginOTP, state.LoginPIN:
 		l.ask(ctx, leave, e, answer)
 	case state.LoginSettled:
 		l.mu.Lock()

@@ -21,11 +21,13 @@ import (
 // maxWrongCodes is how many wrong codes in a row end the asking.
 const maxWrongCodes = 3
 
-// CodeNeed is a tunnel that takes a one-time code: its cluster asks for one for
-// each session. Its funcs may be called from any goroutine.
+// CodeNeed is a tunnel that takes a one-time code, or the PIN of a security key:
+// its cluster asks for one for each session. Its funcs may be called from any
+// goroutine.
 type CodeNeed struct {
 	Profile *certwatch.Profile
 	Tunnel  string
+	PIN     bool
 	Held    func() bool // a client waits for it
 	Met     func() bool // it has what it needs: another tunnel's code served it too
 	// Answer fetches the tunnel's cert with a code. Its error matches
@@ -65,7 +67,7 @@ func (ls *Logins) Need(n CodeNeed) {
 		ls.codes.needs = append(ls.codes.needs, n)
 	}
 	use := ls.codes.seedLocked(n.key())
-	unattended := !use.refused && !use.runs && slices.Contains(ls.cfg.Memory.Stored(n.Profile.ProxyAddr, n.Profile.User), string(secrets.TOTP))
+	unattended := !n.PIN && !use.refused && !use.runs && slices.Contains(ls.cfg.Memory.Stored(n.Profile.ProxyAddr, n.Profile.User), string(secrets.TOTP))
 	if unattended {
 		use.runs = true
 	}
@@ -202,7 +204,7 @@ func (ls *Logins) runCodes(ctx context.Context, key Key, l *Login) error {
 			return nil
 		}
 		n := needs[0]
-		seed, stored := ls.storedSeed(ctx, n.Profile)
+		seed, stored := ls.storedSeed(ctx, n)
 		if !stored && onlyHeld && held == 0 {
 			return nil
 		}
@@ -212,7 +214,9 @@ func (ls *Logins) runCodes(ctx context.Context, key Key, l *Login) error {
 			code, err = ls.nextCode(ctx, key, seed)
 		} else {
 			code, err = ls.typedCode(ctx, n, asked, l)
-			asked++
+			if !n.PIN {
+				asked++
+			}
 		}
 		if err == nil && code != "" {
 			err = n.Answer(ctx, code)
@@ -242,15 +246,18 @@ func (l *Login) inform(proxy, text string) {
 	l.prompt(proxy, tsh.Prompt{Kind: state.LoginInfo, Text: text}, nil)
 }
 
-// typedCode asks people for the code of a tunnel. An empty one means that the
+// typedCode asks people for the code or PIN of a tunnel. An empty one means that the
 // tunnel no longer needs it.
 func (ls *Logins) typedCode(ctx context.Context, n CodeNeed, asked int, l *Login) (string, error) {
 	typed := make(chan string, 1)
-	text := fmt.Sprintf("One-time code for tunnel %s:", n.Tunnel)
-	if asked > 0 { // each is good for one cert
-		text = fmt.Sprintf("The next one-time code, for tunnel %s:", n.Tunnel)
+	p := tsh.Prompt{Kind: state.LoginOTP, Text: fmt.Sprintf("One-time code for tunnel %s:", n.Tunnel)}
+	switch {
+	case n.PIN:
+		p = tsh.Prompt{Kind: state.LoginPIN, Text: fmt.Sprintf("PIN of the security key, for tunnel %s:", n.Tunnel)}
+	case asked > 0: // each is good for one cert
+		p.Text = fmt.Sprintf("The next one-time code, for tunnel %s:", n.Tunnel)
 	}
-	l.prompt(n.Profile.ProxyAddr, tsh.Prompt{Kind: state.LoginOTP, Text: text}, func(code string) { typed <- code })
+	l.prompt(n.Profile.ProxyAddr, p, func(code string) { typed <- code })
 	ls.cfg.OnChange()
 	for {
 		changed := ls.codes.changed.Changed()
@@ -260,6 +267,9 @@ func (ls *Logins) typedCode(ctx context.Context, n CodeNeed, asked int, l *Login
 		}
 		select {
 		case code := <-typed:
+			if n.PIN {
+				return code, nil
+			}
 			return strings.Join(strings.Fields(code), ""), nil // some apps show them in groups
 		case <-changed:
 		case <-ctx.Done():
@@ -268,8 +278,12 @@ func (ls *Logins) typedCode(ctx context.Context, n CodeNeed, asked int, l *Login
 	}
 }
 
-// storedSeed returns the seed of the profile's user, unless it was refused.
-func (ls *Logins) storedSeed(ctx context.Context, p *certwatch.Profile) (secrets.Seed, bool) {
+// storedSeed returns the seed that answers n, unless it was refused.
+func (ls *Logins) storedSeed(ctx context.Context, n CodeNeed) (secrets.Seed, bool) {
+	if n.PIN {
+		return secrets.Seed{}, false
+	}
+	p := n.Profile
 	ls.codes.mu.Lock()
 	refused := ls.codes.seedLocked(Key{Home: p.Home, Proxy: p.ProxyAddr, Codes: true}).refused
 	ls.codes.mu.Unlock()

@@ -71,7 +71,7 @@ func (t *typist) ask(ctx context.Context, p tsh.Prompt, answer func(string)) {
 			})
 			return
 		}
-	case state.LoginURL, state.LoginTap, state.LoginInfo, state.LoginSettled, state.LoginDone:
+	case state.LoginPIN, state.LoginURL, state.LoginTap, state.LoginInfo, state.LoginSettled, state.LoginDone:
 	}
 	t.l.prompt(t.proxy, p, answer)
 }

@@ -203,7 +203,7 @@ func (l *Login) prompt(proxy string, p tsh.Prompt, answer func(string)) {
 			l.settleLocked(i)
 		}
 	}
-	if p.Kind != state.LoginPassword && p.Kind != state.LoginOTP {
+	if !p.Kind.Typed() {
 		answer = nil
 	}
 	e := ipc.LoginEvent{

@@ -3,6 +3,7 @@ package notices
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -93,8 +94,15 @@ func ofSession(p *state.Profile, s *state.Snapshot, in Input) []candidate {
 	logIn := []state.NoticeAction{
 		{Verb: state.VerbLogin, Label: "Log in", Proxy: p.Proxy}, {Verb: state.VerbSnooze, Label: "Not now", Proxy: p.Proxy},
 	}
+	pin, code := wants(state.CodePINNeeded, p, s), wants(state.CodeMFARequired, p, s)
 	switch {
-	case clients != "" && wantsCode(p, s):
+	case clients != "" && pin != nil:
+		list = append(list, candidate{Notice: state.Notice{
+			ID: id("pin/" + strconv.FormatInt(pin.Since.Unix(), 10)), Kind: state.NoticeLoginNeeded, Urgency: state.UrgencyCritical,
+			Title: "PIN of your security key for " + where, Body: clients,
+			Actions: []state.NoticeAction{{Verb: state.VerbLogin, Label: "Enter the PIN", Proxy: p.Proxy}},
+		}})
+	case clients != "" && code != nil:
 		list = append(list, candidate{Notice: state.Notice{
 			ID: id("code"), Kind: state.NoticeLoginNeeded, Urgency: state.UrgencyCritical,
 			Title: "One-time code for " + where, Body: clients,
@@ -145,12 +153,15 @@ func waits(t *state.Tunnel, p *state.Profile) bool {
 	return t.Profile == p.Proxy && t.State == state.TunnelWaitingForLogin && t.Waiting > 0 && !tap && !other
 }
 
-// wantsCode reports whether the session is valid and the clients wait for a
-// one-time code.
-func wantsCode(p *state.Profile, s *state.Snapshot) bool {
-	return slices.ContainsFunc(s.Tunnels, func(t state.Tunnel) bool {
-		return waits(&t, p) && t.Problem != nil && t.Problem.Code == state.CodeMFARequired
-	})
+// wants returns the problem with the code that clients wait for while the session
+// is valid: they want a one-time code or a PIN.
+func wants(code state.Code, p *state.Profile, s *state.Snapshot) *state.Problem {
+	for i := range s.Tunnels {
+		if t := &s.Tunnels[i]; waits(t, p) && t.Problem != nil && t.Problem.Code == code {
+			return t.Problem
+		}
+	}
+	return nil
 }
 
 // waiting says which clients wait for a login at the profile's proxy.

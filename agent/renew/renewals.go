@@ -178,7 +178,7 @@ func (rs *Renewals) renewUnattended(p *certwatch.Profile, e *episode) {
 				return rs.open(ev)
 			case state.LoginTap:
 				shown = true
-			case state.LoginPassword, state.LoginOTP:
+			case state.LoginPassword, state.LoginOTP, state.LoginPIN:
 				return errNeedsPerson
 			case state.LoginInfo, state.LoginSettled, state.LoginDone:
 			}

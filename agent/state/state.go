@@ -85,7 +85,7 @@ func ProfileStateAt(now time.Time, validUntil *time.Time) ProfileState {
 type Login struct {
 	InProgress bool      `json:"in_progress"`
 	URL        string    `json:"url"`  // the loopback URL tsh printed; empty when there is none
-	Asks       LoginKind `json:"asks"` // what it waits for: url, password, otp or tap; empty when for nothing
+	Asks       LoginKind `json:"asks"` // what it waits for: url, password, otp, pin or tap; empty when for nothing
 }
 
 // Renewal says what the agent does about a session's end.
@@ -152,6 +152,7 @@ const (
 	CodeUnknownResource  Code = "unknown_resource"      // the cluster lists no such resource (for this user)
 	CodeAccessDenied     Code = "access_denied"         // the cluster refused
 	CodeMFARequired      Code = "mfa_required"          // a second factor for each session: a code to type, or none that can be shown
+	CodePINNeeded        Code = "pin_needed"            // the PIN of a security key is to be typed for a session
 	CodeTapNeeded        Code = "tap_needed"            // a security key must be touched for a session
 	CodeProtocol         Code = "protocol_unknown"      // the protocol is unknown or unsupported by the engine
 	CodePortInUse        Code = "port_in_use"           // another program has the port

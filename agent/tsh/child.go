@@ -36,7 +36,7 @@ type child struct {
 	cancel context.CancelFunc
 	stderr *lineWriter
 	banner chan struct{} // closed when the readiness line has come
-	prompt chan string   // what the child asks the user to do; empty: it was done
+	prompt chan prompt   // what the child asks the user to do
 	reach  connect       // set before the child takes connections
 	tty    *terminal     // nil without a terminal
 
@@ -77,7 +77,7 @@ func (t *Tunnel) startChild(ctx context.Context) (*child, error) {
 		cancel: cancel,
 		cmd:    Command(ctx, t.cfg.Path, home, t.cfg.args(port)...),
 		banner: make(chan struct{}),
-		prompt: make(chan string, 4),
+		prompt: make(chan prompt, 4),
 	}
 	if t.cfg.CAFile != "" {
 		c.cmd.TrustCA(t.cfg.CAFile)
@@ -100,10 +100,12 @@ func (t *Tunnel) startChild(ctx context.Context) (*child, error) {
 			switch {
 			case own.MatchString(line): // on a console, both streams are one
 				seen()
+			case pinPrompt.MatchString(line):
+				c.asks(prompt{text: clip(oneLine(line), maxError), pin: true})
 			case isPrompt(line):
-				c.asks(clip(oneLine(line), maxError))
+				c.asks(prompt{text: clip(oneLine(line), maxError)})
 			case strings.Contains(strings.ToLower(line), "detected security key tap"):
-				c.asks("")
+				c.asks(prompt{})
 			}
 		}
 	}
@@ -119,10 +121,16 @@ func (t *Tunnel) startChild(ctx context.Context) (*child, error) {
 	return c, nil
 }
 
+// prompt is what a child asks the user to do. Without a text that was done.
+type prompt struct {
+	text string
+	pin  bool // to type the PIN of a security key
+}
+
 // asks passes on what the child asks the user to do.
-func (c *child) asks(text string) {
+func (c *child) asks(p prompt) {
 	select {
-	case c.prompt <- text:
+	case c.prompt <- p:
 	default: // it asks faster than anyone could answer
 	}
 }
@@ -136,7 +144,7 @@ func (c *child) closeTerminal() error {
 }
 
 // isPrompt reports whether tsh waits for the user: for a tap on a security key
-// or for another device. What it asks of a keyboard it cannot get here.
+// or for another device.
 func isPrompt(line string) bool {
 	line = strings.ToLower(line)
 	return strings.HasPrefix(line, "tap any ") || strings.HasPrefix(line, "tap your ") ||
@@ -201,7 +209,7 @@ func (c *child) stop() {
 // awaitReady returns nil once the child has said that it listens and a
 // connection to it stays open. onPrompt is called when the user is needed,
 // who then gets more time.
-func (c *child) awaitReady(ctx context.Context, tm timing, onPrompt func(string)) error {
+func (c *child) awaitReady(ctx context.Context, tm timing, onPrompt func(*child, prompt)) error {
 	timer := time.NewTimer(tm.ready)
 	defer timer.Stop()
 	asked := false
@@ -220,10 +228,10 @@ func (c *child) awaitReady(ctx context.Context, tm timing, onPrompt func(string)
 		select {
 		case <-c.banner:
 			waiting = false
-		case text := <-c.prompt:
+		case p := <-c.prompt:
 			asked = true
 			timer.Reset(tm.prompt)
-			onPrompt(text)
+			onPrompt(c, p)
 		case <-c.proc.done:
 			return c.exitError()
 		case <-timer.C:
@@ -243,10 +251,10 @@ func (c *child) awaitReady(ctx context.Context, tm timing, onPrompt func(string)
 		select {
 		case <-c.proc.done:
 			return c.exitError()
-		case text := <-c.prompt:
+		case p := <-c.prompt:
 			asked = true
 			timer.Reset(tm.prompt)
-			onPrompt(text)
+			onPrompt(c, p)
 		case <-timer.C:
 			return late()
 		case <-ctx.Done():

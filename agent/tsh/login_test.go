@@ -297,6 +297,8 @@ func TestReadPrompt(t *testing.T) {
 		{"Enter your OTP token:", false, state.LoginOTP},
 		{"Enter an OTP code from a device:", false, state.LoginOTP},
 		{"Tap any security key", false, state.LoginTap},
+		{"Enter your security key PIN:", false, state.LoginPIN},
+		{"Tap your security key to complete login", false, state.LoginTap},
 		{"Tap any security key or enter a code from a OTP device", false, state.LoginOTP},
 		{url, true, state.LoginURL},
 		{url, false, state.LoginInfo}, // a URL out of nowhere is shown, not opened

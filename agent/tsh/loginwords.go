@@ -14,6 +14,7 @@ var (
 	passwordPrompt = regexp.MustCompile(`^Enter password for Teleport user .+:$`)
 	otpPrompt      = regexp.MustCompile(`(?i)^(Enter|Tap any security key or enter) .*\b(OTP|one-time)\b.*`)
 	tapPrompt      = regexp.MustCompile(`(?i)^(Tap (any|your|a)( registered)? security key|Touch (any|your) )`)
+	pinPrompt      = regexp.MustCompile(`(?i)^Enter your( \S+)? security key PIN:?$`)
 	urlBefore      = regexp.MustCompile(
 		`(?i)^(Use the following URL to authenticate|If browser window does not open automatically, open it by clicking on the link):$`)
 	urlLine = regexp.MustCompile(`^https?://\S+$`)
@@ -34,6 +35,8 @@ func readPrompt(line string, urlExpected bool) Prompt {
 		return Prompt{Kind: state.LoginPassword, Text: shown}
 	case otpPrompt.MatchString(line):
 		return Prompt{Kind: state.LoginOTP, Text: shown}
+	case pinPrompt.MatchString(line):
+		return Prompt{Kind: state.LoginPIN, Text: shown}
 	case tapPrompt.MatchString(line):
 		return Prompt{Kind: state.LoginTap, Text: shown}
 	case shown == "", strings.HasPrefix(line, "ERROR:"), uninteresting.MatchString(line):

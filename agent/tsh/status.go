@@ -19,6 +19,7 @@ type Status struct {
 	Since     time.Time
 	LastError error  // why the last child failed; nil once one is ready
 	Prompt    string // what the user must do for tsh to go on; empty when nothing
+	PIN       bool   // that is to type the PIN of a security key, see AnswerPIN
 	Port      int    // of the child that takes connections; zero when none
 	PID       int    // the same child's; zero when none
 	Failures  int    // since the last time it was healthy for a while

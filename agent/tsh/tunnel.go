@@ -88,6 +88,7 @@ type Tunnel struct {
 	abort    context.CancelFunc // ends the attempt that runs; nil when none
 	current  *child             // takes new connections; nil when none
 	draining []*child           // oldest first
+	asking   *child             // whose prompt is in status
 	status   Status
 	failedAt time.Time // when the last child failed
 
@@ -269,7 +270,7 @@ func (t *Tunnel) passGate() bool {
 		t.current = nil
 	}
 	t.enterLocked(StateGated)
-	t.status.LastError, t.status.Prompt, t.status.Failures = nil, "", 0
+	t.status.LastError, t.status.Prompt, t.status.PIN, t.status.Failures = nil, "", false, 0
 	t.mu.Unlock()
 	t.notify()
 	return false
@@ -303,7 +304,7 @@ func (t *Tunnel) launch(ctx context.Context) (*child, error) {
 	}
 	t.mu.Lock()
 	t.abort = nil
-	t.status.Prompt = ""
+	t.status.Prompt, t.status.PIN = "", false
 	t.mu.Unlock()
 	if err != nil && attempt.Err() != nil {
 		return nil, errSuperseded
@@ -311,18 +312,33 @@ func (t *Tunnel) launch(ctx context.Context) (*child, error) {
 	return c, err
 }
 
-func (t *Tunnel) prompted(text string) {
+func (t *Tunnel) prompted(c *child, p prompt) {
 	t.mu.Lock()
-	same := t.status.Prompt == text
-	t.status.Prompt = text
+	same := t.status.Prompt == p.text
+	t.status.Prompt, t.status.PIN, t.asking = p.text, p.pin, c
 	t.mu.Unlock()
 	if same {
 		return
 	}
-	if text != "" {
-		t.log.Info("tsh waits for the user", "prompt", text)
+	if p.text != "" {
+		t.log.Info("tsh waits for the user", "prompt", p.text)
 	}
 	t.notify()
+}
+
+// AnswerPIN types the PIN that a child asks for, once.
+func (t *Tunnel) AnswerPIN(ctx context.Context, pin string) error {
+	t.mu.Lock()
+	c, asked := t.asking, t.status.PIN
+	if asked {
+		t.status.Prompt, t.status.PIN = "Tap your security key", false // as it will say
+	}
+	t.mu.Unlock()
+	if !asked || c.tty == nil {
+		return errors.New("tsh asks for no PIN")
+	}
+	t.notify()
+	return typeSecret(ctx, c.tty, pin)
 }
 
 // promote makes c the child that takes connections.
@@ -353,11 +369,11 @@ func (t *Tunnel) serve(ctx context.Context, c *child) error {
 		}
 		select {
 		case <-t.wake:
-		case text := <-c.prompt: // a new certificate needs the user again
+		case p := <-c.prompt: // a new certificate needs the user again
 			asked.Reset(t.time.prompt)
-			t.prompted(text)
+			t.prompted(c, p)
 		case <-asked.C:
-			t.prompted("")
+			t.prompted(c, prompt{})
 		case <-c.proc.done:
 			return c.exitError()
 		case <-ctx.Done():
@@ -427,7 +443,7 @@ func (t *Tunnel) forget(c *child) {
 		return
 	}
 	t.current = nil
-	t.status.Prompt = ""
+	t.status.Prompt, t.status.PIN = "", false
 	if t.status.LastError != nil { // what should have replaced it failed before
 		t.enterLocked(StateFailing)
 	} else {

@@ -126,10 +126,17 @@ func (c *child) stop() {
 	<-c.done
 }
 
-// state puts the child's state into the tunnel's words.
-func (c *child) state(spec state.TunnelSpec) (state.TunnelState, *state.Problem) {
+// state puts the child's state into the tunnel's words. login is the command that
+// asks for what is to be typed.
+func (c *child) state(spec state.TunnelSpec, login string) (state.TunnelState, *state.Problem) {
 	st := c.proc.Status()
 	switch {
+	case st.PIN:
+		return state.TunnelWaitingForLogin, &state.Problem{
+			Code: state.CodePINNeeded, Title: "PIN needed", Since: st.Since.UTC(),
+			Text:   fmt.Sprintf("The security key for tunnel %q wants its PIN.", spec.Name),
+			Action: login,
+		}
 	case st.Prompt != "":
 		return state.TunnelWaitingForLogin, &state.Problem{
 			Code: state.CodeTapNeeded, Title: "Touch your security key", Since: st.Since.UTC(),

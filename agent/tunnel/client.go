@@ -159,7 +159,7 @@ func kubeCode(code state.Code) int {
 	switch code {
 	case state.CodeLoginNeeded, state.CodeNoProfile, state.CodeClockSkew, state.CodeSessionOutdated:
 		return http.StatusUnauthorized
-	case state.CodeAccessDenied, state.CodeMFARequired, state.CodeTapNeeded, state.CodeSessionRefused:
+	case state.CodeAccessDenied, state.CodeMFARequired, state.CodePINNeeded, state.CodeTapNeeded, state.CodeSessionRefused:
 		return http.StatusForbidden
 	default:
 		// Not 404 for an unknown cluster: clients would take it for the
@@ -297,7 +297,7 @@ func refusalKind(code state.Code) db.RefusalKind {
 		return db.RefusalLogin
 	case state.CodeAccessDenied, state.CodeSessionRefused:
 		return db.RefusalDenied
-	case state.CodeMFARequired, state.CodeTapNeeded:
+	case state.CodeMFARequired, state.CodePINNeeded, state.CodeTapNeeded:
 		return db.RefusalMFA
 	case state.CodeProxyUnreachable, state.CodeProxyUntrusted, state.CodeLeafAway:
 		return db.RefusalUnreachable

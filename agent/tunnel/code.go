@@ -12,11 +12,13 @@ import (
 	"berth/certwatch"
 )
 
-// CodeNeed is a tunnel that takes a one-time code: its cluster asks for one for
-// each session. Its funcs may be called from any goroutine.
+// CodeNeed is a tunnel that takes a one-time code, or the PIN of a security key:
+// its cluster asks for one for each session. Its funcs may be called from any
+// goroutine.
 type CodeNeed struct {
 	Profile *certwatch.Profile
 	Tunnel  string
+	PIN     bool
 	Held    func() bool // a client waits for it
 	Met     func() bool // it has what it needs: another tunnel's code served it too
 	// Answer fetches the tunnel's cert with a code. Its error matches
@@ -44,6 +46,16 @@ func (r *resolver) askCode(t *tunnel, f sessions.Session, c *codes) {
 			r.codeCame()
 			return nil
 		},
+	})
+}
+
+// askPIN has people asked for the PIN that the tunnel's tsh waits for.
+func (r *resolver) askPIN(t *tunnel, f sessions.Session, c *child) {
+	r.needCode(CodeNeed{
+		Profile: f.Profile, Tunnel: t.spec.Name, PIN: true,
+		Held:   func() bool { return t.wanting.Load() > 0 },
+		Met:    func() bool { return !c.proc.Status().PIN },
+		Answer: c.proc.AnswerPIN,
 	})
 }
 

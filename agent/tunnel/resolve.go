@@ -195,7 +195,11 @@ func (r *resolver) viaTSH(
 	if keyed && t.wanting.Load() > 0 && c.proc.TryAgain() {
 		return r.waitsForKey(t, res)
 	}
-	res.state, res.problem = c.state(t.spec)
+	res.state, res.problem = c.state(t.spec, sessions.LoginCommand(res.profile, f.Profile.User))
+	if c.proc.Status().PIN {
+		r.askPIN(t, f, c)
+		res.needsCode = true
+	}
 	if keyed && res.state != state.TunnelReady { // clients wait for the key, not in a dial
 		res.err = c.proc.Status().LastError
 		if res.state == state.TunnelConnecting {

@@ -40,7 +40,7 @@ type Config struct {
 	// RequestCommand returns the command that asks for access to what a tunnel
 	// was refused; empty: there is none.
 	RequestCommand func(ctx context.Context, f sessions.Session, spec state.TunnelSpec) string
-	// NeedCode is called when a tunnel takes a one-time code, in place of what it
+	// NeedCode is called when a tunnel takes a one-time code or a PIN, in place of what it
 	// was called with for it before, and CodeGone when it takes none. nil means
 	// that no person can be asked.
 	NeedCode func(CodeNeed)

@@ -117,7 +117,7 @@ type resolution struct {
 	cred         *credential
 	next         time.Time // when to resolve again by itself; zero: only when something changes
 	keep         bool      // the credential there was may go on being used
-	needsCode    bool      // a one-time code is asked for, see codes
+	needsCode    bool      // a one-time code or a PIN is asked for, see codes
 	onDemand     bool      // held clients make it resolve again, although it waits for a person
 	dated        bool      // problem knows since when it is
 }

@@ -215,7 +215,7 @@ func (f *loginFront) show(ctx context.Context, e client.LoginEvent, answer func(
 	switch e.Kind {
 	case state.LoginURL:
 		f.showURL(ctx, e)
-	case state.LoginPassword, state.LoginOTP:
+	case state.LoginPassword, state.LoginOTP, state.LoginPIN:
 		return f.ask(e, answer)
 	case state.LoginSettled:
 		f.mu.Lock()

@@ -76,8 +76,10 @@ type User struct {
 	TOTP     string // the seed of one-time codes that sessions may take; empty means none
 	// SecurityKey says that sessions may take a touch of one.
 	SecurityKey bool
-	Roles       []string // nil means the role access
-	Logins      []string // OS logins; nil means the user's name
+	// SecurityKeyPIN is the PIN that it wants too; empty means none.
+	SecurityKeyPIN string
+	Roles          []string // nil means the role access
+	Logins         []string // OS logins; nil means the user's name
 }
 
 // Role says what users of that role may do.

@@ -23,6 +23,10 @@ const (
 	keyDevice  = "sim-key"
 )
 
+// VerifyByPIN in a challenge says that the security key wants its PIN. The answer
+// has the PIN as its type, since there is no key to look at it.
+const VerifyByPIN = "required"
+
 // touchWait is how long a security key waits for a touch.
 const touchWait = 5 * time.Second
 
@@ -62,7 +66,11 @@ func (a *authService) CreateAuthenticateChallenge(
 		challenge.TOTP = &proto.TOTPChallenge{}
 	}
 	if u.SecurityKey {
-		challenge.WebauthnChallenge = &webauthnpb.CredentialAssertion{PublicKey: &webauthnpb.PublicKeyCredentialRequestOptions{}}
+		options := &webauthnpb.PublicKeyCredentialRequestOptions{}
+		if u.SecurityKeyPIN != "" {
+			options.UserVerification = VerifyByPIN
+		}
+		challenge.WebauthnChallenge = &webauthnpb.CredentialAssertion{PublicKey: options}
 	}
 	return challenge, nil
 }
@@ -75,7 +83,8 @@ func (a *authService) secondFactor(ctx context.Context, id *certwatch.Identity, 
 	if answer := req.MFAResponse; answer != nil {
 		switch code := answer.GetTOTP(); {
 		case answer.GetWebauthn() != nil:
-			if !a.c.awaitTouch(ctx) {
+			u, _ := a.c.user(id.User)
+			if answer.GetWebauthn().Type != u.SecurityKeyPIN || !a.c.awaitTouch(ctx) {
 				return time.Time{}, trace.AccessDenied("failed to authenticate using available MFA devices")
 			}
 			id.MFADeviceID = keyDevice

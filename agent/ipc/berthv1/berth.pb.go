@@ -1060,7 +1060,7 @@ func (x *LoginAnswer) GetSecret() string {
 type LoginResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Id    int64                  `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
-	// kind is url, password, otp, tap, info, settled or done. password and otp
+	// kind is url, password, otp, pin, tap, info, settled or done. password, otp and pin
 	// want an answer; settled says that the prompt of this id wants none any more.
 	Kind string `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
 	Text string `protobuf:"bytes,3,opt,name=text,proto3" json:"text,omitempty"`
@@ -2766,7 +2766,7 @@ type Login struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
 	InProgress bool                   `protobuf:"varint,1,opt,name=in_progress,json=inProgress,proto3" json:"in_progress,omitempty"`
 	Url        string                 `protobuf:"bytes,2,opt,name=url,proto3" json:"url,omitempty"`
-	// asks is url, password, otp, tap or empty.
+	// asks is url, password, otp, pin, tap or empty.
 	Asks          string `protobuf:"bytes,3,opt,name=asks,proto3" json:"asks,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -7,6 +7,8 @@ import (
 
 	"github.com/gravitational/teleport/api/client/proto"
 	webauthnpb "github.com/gravitational/teleport/api/types/webauthn"
+
+	"berth/internal/simcluster"
 )
 
 // What tsh says when a second factor for a session is missing.
@@ -32,8 +34,16 @@ func (t *tsh) secondFactor(ctx context.Context, s *session, cluster string, rout
 		return nil, err
 	case challenge.WebauthnChallenge != nil:
 		fmt.Fprintln(t.stderr, "Tap any security key")
+		pin := ""
+		if challenge.WebauthnChallenge.PublicKey.UserVerification == simcluster.VerifyByPIN {
+			fmt.Fprintln(t.stderr, "Detected security key tap") // which chose it
+			if pin, err = t.readSecret("Enter your security key PIN:"); err != nil {
+				return nil, fmt.Errorf("%w\n\t%w", errFactorMissing, err)
+			}
+			fmt.Fprintln(t.stderr, "Tap your security key to complete login")
+		}
 		return &proto.MFAAuthenticateResponse{Response: &proto.MFAAuthenticateResponse_Webauthn{
-			Webauthn: &webauthnpb.CredentialAssertionResponse{},
+			Webauthn: &webauthnpb.CredentialAssertionResponse{Type: pin},
 		}}, nil
 	case challenge.TOTP != nil:
 		code, err := t.readSecret("Enter an OTP code from a device:")
