@@ -6,9 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,43 +15,51 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"berth/agent/state"
+	"berth/internal/testneeds"
 )
 
 const roleCut = "db-cut" // as roleDB, and its connections end with their certs
 
-// TestConnectionsEndWithTheirCert lets sessions end under a pool's connections,
-// each renewed before: no query is lost, and what is cut in a transaction ends
-// when status said it would.
+// TestConnectionsEndWithTheirCert lets sessions end under the connections of real
+// pools, each renewed before: no query is lost, and what is cut in a transaction
+// ends when status said it would.
 func TestConnectionsEndWithTheirCert(t *testing.T) {
-	role := strings.Replace(fmt.Sprintf(roleTemplate, roleCut, "'*': '*'", "app"),
-		"forward_agent: true", "forward_agent: true, disconnect_expired_cert: true", 1)
+	role := strings.NewReplacer("forward_agent: true", "forward_agent: true, disconnect_expired_cert: true",
+		"max_session_ttl: 12h", "max_session_ttl: 1m").Replace(fmt.Sprintf(roleTemplate, roleCut, "'*': '*'", "app, default"))
 	if err := lab.teleport.apply(t.Context(), role); err != nil {
 		t.Fatal(err)
 	}
+	startMariaDB(t, "my-cut")
+	startRedis(t, "re-cut")
 	p := newPerson(t, roleCut)
-	p.login("--ttl=1")
+	p.login()
 	p.startAgent()
+	my := p.addTunnel("my", "--resource", "my-cut")
+	re := p.addTunnel("re", "--resource", "re-cut", "--db-user", "default")
+	bench := p.addTunnel("bench", "--guard", "off") // PgBouncer runs as another user
 	p.addTunnel("prod")
-	p.awaitReady("prod")
-	link := p.berth("tunnel", "url", "prod")
-
-	var queries, failed atomic.Int64
-	ctx, stop := context.WithCancel(t.Context())
-	var workers sync.WaitGroup
-	for range 4 {
-		workers.Go(func() {
-			pool := idlePool{link: link}
-			for ctx.Err() == nil {
-				if err := pool.query(context.WithoutCancel(ctx)); err != nil {
-					t.Errorf("at %s a query of the pool: %v", time.Now().Format("15:04:05.000"), err)
-					failed.Add(1)
-				}
-				queries.Add(1)
-				time.Sleep(1300 * time.Millisecond)
-			}
-		})
+	for _, name := range []string{"prod", "my", "re", "bench"} {
+		p.awaitReady(name)
 	}
-	const rounds = 2
+	link := p.berth("tunnel", "url", "prod")
+	host, port, err := net.SplitHostPort(re)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dsn := "app@tcp(" + my + ")/appdb"
+	pools := []pool{
+		pgxPool(t, link), bouncerPool(t, bench), mysqlPool(t, dsn, false), mysqlPool(t, dsn, true),
+		programPool(t, "redis-py", testneeds.Python(t, "redis"), "-c", redisPool, host, port),
+	}
+	for name, url := range map[string]string{
+		"HikariCP with PostgreSQL": p.berth("tunnel", "url", "prod", "--as", "jdbc"),
+		"HikariCP with MariaDB":    "jdbc:mariadb://" + my + "/appdb?user=app",
+	} {
+		if java, ok := javaPool(t, name, url); ok {
+			pools = append(pools, java)
+		}
+	}
+	const rounds = 5
 	for range rounds {
 		idle, err := pgx.Connect(t.Context(), link)
 		if err != nil {
@@ -71,7 +78,7 @@ func TestConnectionsEndWithTheirCert(t *testing.T) {
 		}
 		end := *tun.EndingAt
 		time.Sleep(time.Until(end.Add(-25 * time.Second)))
-		p.stagedLogin("--ttl=1") // new connections last until later
+		p.stagedLogin() // new connections last until later
 		cut := make(chan time.Time, 1)
 		go func() {
 			_, _ = open.Exec(context.WithoutCancel(t.Context()), "select pg_sleep(60)") // it is cut
@@ -87,9 +94,13 @@ func TestConnectionsEndWithTheirCert(t *testing.T) {
 			t.Errorf("an idle connection ends with %v, want 57P01", err)
 		}
 	}
-	stop()
-	workers.Wait()
-	t.Logf("%d queries of the pool over %d ends of certs, %d failed", queries.Load(), rounds, failed.Load())
+	for _, pool := range pools {
+		queries, failures := pool.stop()
+		t.Logf("%s: %d queries over %d ends of certs, %d failed", pool.name, queries, rounds, len(failures))
+		for _, f := range failures {
+			t.Errorf("%s: %s", pool.name, f)
+		}
+	}
 	why := p.berth("tunnel", "why", "prod")
 	for _, want := range []string{"cut by the cluster at the end of the certificate", "ended politely"} {
 		if !strings.Contains(why, want) {
@@ -99,28 +110,4 @@ func TestConnectionsEndWithTheirCert(t *testing.T) {
 	if tun := p.tunnel("prod"); tun.State != state.TunnelReady || tun.Problem != nil {
 		t.Errorf("afterwards the tunnel is %s with %+v", tun.State, tun.Problem)
 	}
-}
-
-// idlePool is a connection that is looked at before it is used after a second of
-// idleness, and replaced when it has gone, as pools do.
-type idlePool struct {
-	link string
-	conn *pgx.Conn
-	used time.Time
-}
-
-func (p *idlePool) query(ctx context.Context) error {
-	if p.conn != nil && time.Since(p.used) > time.Second && p.conn.Ping(ctx) != nil {
-		_ = p.conn.Close(ctx) // it has gone
-		p.conn = nil
-	}
-	if p.conn == nil {
-		var err error
-		if p.conn, err = pgx.Connect(ctx, p.link); err != nil {
-			return err
-		}
-	}
-	_, err := p.conn.Exec(ctx, "select 1")
-	p.used = time.Now()
-	return err
 }

@@ -70,14 +70,14 @@ func startMariaDB(t *testing.T, name string) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, proc.tail())
 	}
-	offer(t, name, fmt.Sprintf("127.0.0.1:%d", port))
+	offer(t, name, "mysql", fmt.Sprintf("127.0.0.1:%d", port))
 }
 
-// offer has Teleport offer a MySQL until the test ends.
-func offer(t *testing.T, name, uri string) {
+// offer has Teleport offer a database until the test ends.
+func offer(t *testing.T, name, protocol, uri string) {
 	t.Helper()
 	if err := lab.teleport.apply(t.Context(), fmt.Sprintf(
-		"kind: db\nversion: v3\nmetadata: {name: %s}\nspec: {protocol: mysql, uri: %q}\n", name, uri)); err != nil {
+		"kind: db\nversion: v3\nmetadata: {name: %s}\nspec: {protocol: %s, uri: %q}\n", name, protocol, uri)); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -102,7 +102,7 @@ func offer(t *testing.T, name, uri string) {
 // MariaDB, and where Teleport knows none they work without.
 func TestMySQLGreeting(t *testing.T) {
 	startMariaDB(t, "my")
-	offer(t, "my-away", "127.0.0.1:1") // nothing listens there
+	offer(t, "my-away", "mysql", "127.0.0.1:1") // nothing listens there
 	p := newPerson(t, roleDB)
 	p.login()
 	p.startAgent()
