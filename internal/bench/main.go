@@ -56,7 +56,6 @@ type options struct {
 	write    string
 	quick    bool
 	patience time.Duration
-	real     realCluster
 }
 
 // A measure is one group of figures.
@@ -77,7 +76,7 @@ func measures() []measure {
 		{"cli", "a call of the command line", (*bench).cli},
 		{"kube", "requests to Kubernetes, and kubectl", (*bench).kube},
 		{"tray", "memory and CPU of the tray, left alone and talked at", (*bench).tray},
-		{"real", "the same through tsh, on a real cluster (see -home)", (*bench).real},
+		{"real", "against tsh, on a real cluster (see " + tshVar + ")", (*bench).real},
 	}
 }
 
@@ -91,7 +90,6 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	fs.BoolVar(&o.quick, "quick", false, "fewer and shorter rounds: to see that it works, not for figures")
 	fs.StringVar(&o.write, "write", "", "also put the table between the marks in this `file`: those of a full run, or of what -only says")
 	fs.DurationVar(&o.patience, "patience", 30*time.Second, "how long to wait, in each group, for other programs to be quiet")
-	o.real.flags(fs)
 	if err := fs.Parse(args); err != nil {
 		return options{}, err
 	}

@@ -17,6 +17,14 @@ func quantile[T cmp.Ordered](values []T, q float64) T {
 // median is the middle value, the upper one of two.
 func median[T cmp.Ordered](values []T) T { return quantile(values, 0.5) }
 
+// spread words the median of several rounds, and between which values they lay.
+func spread(values []float64, format string) string {
+	if len(values) == 1 {
+		return fmt.Sprintf(format, values[0])
+	}
+	return fmt.Sprintf(format+" ("+format+"–"+format+")", median(values), slices.Min(values), slices.Max(values))
+}
+
 // mb writes bytes in units of 10⁶, as networks and the budgets count.
 func mb(bytes float64) string {
 	return fmt.Sprintf("%.1f MB", bytes/1e6)

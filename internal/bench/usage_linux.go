@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -14,6 +15,27 @@ func memoryOf(pid int) (memory, error) {
 		return memory{}, err
 	}
 	return parseStatus(text)
+}
+
+// callsOf counts the reads and writes of a process, of which most are calls of
+// the system for a byte pipe.
+func callsOf(pid int) (int64, error) {
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/io")
+	if err != nil {
+		return 0, err
+	}
+	var all int64
+	for line := range strings.Lines(string(text)) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), ": ")
+		if name == "syscr" || name == "syscw" {
+			n, err := strconv.ParseInt(value, 10, 64)
+			if err != nil {
+				return 0, err
+			}
+			all += n
+		}
+	}
+	return all, nil
 }
 
 // cpuOf reads the process's CPU clock, which counts nanoseconds where
