@@ -26,18 +26,25 @@ func check(before, after []byte) error {
 		return fmt.Errorf("[unexpected] what would have been written is no kubeconfig: %w", err)
 	}
 	// Entries that a merge removes are berth's in before, those it adds in after.
-	var ours []string
+	var ours, contexts []string
 	for _, data := range [][]byte{before, after} {
 		doc, err := parse(data)
 		if err != nil {
 			return err
 		}
-		ours = append(ours, names(doc)...)
+		for _, name := range names(doc) {
+			ours = append(ours, name)
+			for _, e := range contextsOf(doc, name) {
+				if isOwn(e, name) {
+					contexts = append(contexts, text(get(e, "name")))
+				}
+			}
+		}
 	}
 	for _, cfg := range []*api.Config{was, is} {
 		maps.DeleteFunc(cfg.Clusters, func(name string, _ *api.Cluster) bool { return slices.Contains(ours, name) })
 		maps.DeleteFunc(cfg.AuthInfos, func(name string, _ *api.AuthInfo) bool { return slices.Contains(ours, name) })
-		maps.DeleteFunc(cfg.Contexts, func(_ string, c *api.Context) bool { return slices.Contains(ours, c.Cluster) })
+		maps.DeleteFunc(cfg.Contexts, func(name string, _ *api.Context) bool { return slices.Contains(contexts, name) })
 	}
 	if !reflect.DeepEqual(was, is) {
 		return errOthers

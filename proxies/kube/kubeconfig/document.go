@@ -8,6 +8,7 @@ package kubeconfig
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -119,12 +120,55 @@ func Select(data []byte, tunnel string) ([]byte, error) {
 // usual returns the entry of a cluster's contexts that a client is to use: the
 // current one, else the one that berth made, else any.
 func usual(doc *yaml.Node, contexts []*yaml.Node, name string) *yaml.Node {
-	for _, wanted := range []string{text(get(doc, "current-context")), name} {
-		if i := slices.IndexFunc(contexts, func(e *yaml.Node) bool { return text(get(e, "name")) == wanted }); i >= 0 {
-			return contexts[i]
-		}
+	current := text(get(doc, "current-context"))
+	if i := slices.IndexFunc(contexts, func(e *yaml.Node) bool { return text(get(e, "name")) == current }); i >= 0 {
+		return contexts[i]
 	}
-	return contexts[0]
+	return cmp.Or(ownContext(doc, name), contexts[0])
+}
+
+// mark is the name of the extension by which berth knows a context that it made
+// when others have given it another name. Contexts of the user's own may lead to
+// the same cluster.
+const mark = "berth"
+
+// isOwn reports whether berth made the entry of a context for a cluster of that
+// name.
+func isOwn(e *yaml.Node, cluster string) bool {
+	context := get(e, "context")
+	if text(get(context, "cluster")) != cluster {
+		return false
+	}
+	if text(get(e, "name")) == cluster {
+		return true
+	}
+	marks := get(context, "extensions")
+	if marks == nil || marks.Kind != yaml.SequenceNode {
+		return false
+	}
+	i := index(marks, mark)
+	return i >= 0 && ContextName(text(get(get(marks.Content[i], "extension"), "tunnel"))) == cluster
+}
+
+// ownContext returns the entry of the context that berth made for a cluster of that
+// name; nil when it was deleted.
+func ownContext(doc *yaml.Node, cluster string) *yaml.Node {
+	contexts := contextsOf(doc, cluster)
+	if i := slices.IndexFunc(contexts, func(e *yaml.Node) bool { return isOwn(e, cluster) }); i >= 0 {
+		return contexts[i]
+	}
+	return nil
+}
+
+// setMark marks a context as made by berth.
+func setMark(context *yaml.Node, tunnel string) {
+	extension := mapping("tunnel", scalar(tunnel))
+	marks := sequence(context, "extensions")
+	if i := index(marks, mark); i >= 0 {
+		put(marks.Content[i], "extension", extension)
+		return
+	}
+	marks.Content = append(marks.Content, mapping("name", scalar(mark), "extension", extension))
 }
 
 // ContextIn returns the name of the tunnel's context in berth's own kubeconfig at
@@ -160,9 +204,7 @@ func Contexts(data []byte) ([]Context, error) {
 			Server: text(get(cluster, "server")), ServerName: text(get(cluster, "tls-server-name")),
 			cluster: cluster,
 		}
-		if of := contextsOf(doc, name); len(of) > 0 {
-			c.context = get(of[0], "context")
-		}
+		c.context = get(ownContext(doc, name), "context")
 		for key, to := range map[*yaml.Node]*[]byte{
 			get(cluster, "certificate-authority-data"): &c.CA,
 			get(user, "client-certificate-data"):       &c.ClientCert,
@@ -188,11 +230,13 @@ func add(doc *yaml.Node, contexts []Context) {
 		name := ContextName(c.Name)
 		c.setCluster(part(clusters, name, "cluster", c.cluster))
 		c.setUser(part(users, name, "user", nil))
-		if len(contextsOf(doc, name)) == 0 {
-			context := part(list, name, "context", c.context)
+		context := get(ownContext(doc, name), "context")
+		if context == nil {
+			context = part(list, name, "context", c.context)
 			put(context, "cluster", scalar(name))
 			put(context, "user", scalar(name))
 		}
+		setMark(context, c.Name)
 	}
 }
 

@@ -113,7 +113,7 @@ func (m Merger) Merge(ctx context.Context, contexts []Context, force bool) (Resu
 		for _, c := range contexts {
 			name := ContextName(c.Name)
 			ours := slices.Contains(had, name)
-			if !ours && taken(doc, name) || entry(doc, "contexts", name) != nil && len(contextsOf(doc, name)) == 0 {
+			if !ours && taken(doc, name) || entry(doc, "contexts", name) != nil && ownContext(doc, name) == nil {
 				return next{}, fmt.Errorf("context %s: %w", name, ErrForeign)
 			}
 			res.Added = append(res.Added, name)
@@ -356,17 +356,16 @@ func taken(doc *yaml.Node, name string) bool {
 	return cmp.Or(entry(doc, "contexts", name), entry(doc, "clusters", name), entry(doc, "users", name)) != nil
 }
 
-// remove takes berth's clusters and users of these names out of doc, with every
-// context that leads there.
+// remove takes berth's clusters, users and contexts of these names out of doc, the
+// contexts under whatever name. Those of the user's own stay.
 func remove(doc *yaml.Node, gone []string) {
 	for _, list := range []string{"clusters", "users", "contexts"} {
 		if seq := get(doc, list); seq != nil && seq.Kind == yaml.SequenceNode {
 			seq.Content = slices.DeleteFunc(seq.Content, func(e *yaml.Node) bool {
-				name := text(get(e, "name"))
 				if list == "contexts" {
-					name = text(get(get(e, "context"), "cluster"))
+					return slices.ContainsFunc(gone, func(name string) bool { return isOwn(e, name) })
 				}
-				return slices.Contains(gone, name)
+				return slices.Contains(gone, text(get(e, "name")))
 			})
 		}
 	}

@@ -122,6 +122,64 @@ func TestUpdateKeepsWhatOthersWrite(t *testing.T) {
 	}
 }
 
+// TestContextsOfTheUser: a context of the user's own stays theirs, whatever becomes
+// of berth's for the same cluster, in berth's own file and in another.
+func TestContextsOfTheUser(t *testing.T) {
+	own := filepath.Join(t.TempDir(), "kubeconfig")
+	m := merger(t, theirs)
+	update := func() {
+		t.Helper()
+		if err := Update(t.Context(), own, contexts[:1]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	merge := func() {
+		t.Helper()
+		list, err := Contexts([]byte(slurp(t, own)))
+		if err == nil {
+			_, err = m.Merge(t.Context(), list, false)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	update()
+	merge()
+	for path, again := range map[string]func(){own: update, m.Path: merge} {
+		edited(t, path, func(cfg *api.Config) {
+			cfg.Contexts["live"] = cfg.Contexts["berth-prod"]
+			delete(cfg.Contexts, "berth-prod")
+			mine := api.NewContext()
+			mine.Cluster, mine.AuthInfo, mine.Namespace = "berth-prod", "berth-prod", "mine"
+			cfg.Contexts["mine"] = mine
+		})
+		again()
+		if cfg := load(t, path); cfg.Contexts["berth-prod"] != nil || cfg.Contexts["live"] == nil {
+			t.Errorf("renamed: %v", cfg.Contexts)
+		}
+		edited(t, path, func(cfg *api.Config) { delete(cfg.Contexts, "live") })
+		again()
+		cfg := load(t, path)
+		if c := cfg.Contexts["berth-prod"]; c == nil || c.Namespace == "mine" || len(cfg.Contexts["mine"].Extensions) > 0 {
+			t.Errorf("deleted: berth's is %+v, the user's %+v", c, cfg.Contexts["mine"])
+		}
+		if ContextIn(path, "prod") != "berth-prod" {
+			t.Errorf("the context is %q", ContextIn(path, "prod"))
+		}
+	}
+	if err := Update(t.Context(), own, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.Undo(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{own, m.Path} {
+		if cfg := load(t, path); cfg.Contexts["mine"] == nil || cfg.Contexts["berth-prod"] != nil {
+			t.Errorf("without the tunnel: %v", cfg.Contexts)
+		}
+	}
+}
+
 func TestUpdateMendsTheFile(t *testing.T) {
 	testneeds.Unix(t, "Windows knows no modes")
 	path := filepath.Join(t.TempDir(), "kubeconfig")
