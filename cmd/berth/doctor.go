@@ -126,11 +126,11 @@ func (a *app) printFindings(findings []doctor.Finding, fixing bool) error {
 		mendable = mendable || f.Mendable()
 		word, color := statusWord(f.Status)
 		fmt.Fprintf(&b, "%s  %s\n", a.paint(color, word), plain.Line(f.Text))
-		switch {
+		switch step := a.nextStep(f.Fix); {
 		case f.Fixed != "":
 			fmt.Fprintf(&b, "      → mended: %s\n", plain.Line(f.Fixed))
-		case f.Fix != "":
-			fmt.Fprintf(&b, "      → %s\n", plain.Line(f.Fix))
+		case step != "":
+			fmt.Fprintf(&b, "      → %s\n", plain.Line(step))
 		}
 	}
 	switch {

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
+	"slices"
+	"strings"
 
 	"berth/agent/ipc"
 	"berth/agent/ipc/client"
@@ -62,9 +65,46 @@ func (e startError) Unwrap() error { return e.error }
 // complain prints an error, and its next step where it has one.
 func (a *app) complain(err error) {
 	fmt.Fprintf(a.err, "berth: %s\n", cleanLines(err.Error()))
-	if hint := hintOf(err); hint != "" {
+	if hint := a.nextStep(hintOf(err)); hint != "" {
 		fmt.Fprintf(a.err, "berth: hint: %s\n", cleanLines(hint))
 	}
+}
+
+// aCommand is the last command of berth's in a hint, with the words that lead to it.
+var aCommand = regexp.MustCompile(`^(.*?)(?:[,;:]? ?\bor |; )?(?:see |run |try again: |see [a-z ]+: |try )?"?\bberth ([a-z][^",;]*)"?$`)
+
+// nextStep returns a hint without the command that was just run: whoever ran it
+// needs another way, or none.
+func (a *app) nextStep(hint string) string {
+	m := aCommand.FindStringSubmatch(hint)
+	if m == nil {
+		return hint
+	}
+	flags, words := sortCommand(strings.Fields(m[2]))
+	ranFlags, ranWords := sortCommand(a.args)
+	missing := slices.ContainsFunc(words, func(w string) bool { return !slices.Contains(ranWords, w) })
+	if missing || !slices.Equal(flags, ranFlags) {
+		return hint
+	}
+	return strings.TrimRight(m[1], " ,;")
+}
+
+// sortCommand splits a command's words from its flags, which come in any order;
+// one that only changes how the output looks does not count.
+func sortCommand(args []string) (flags, words []string) {
+	for _, arg := range args {
+		switch name, value, _ := strings.Cut(arg, "="); {
+		case arg == "--", arg == "--json":
+		case strings.HasPrefix(arg, "-"):
+			if flags = append(flags, name); value != "" {
+				words = append(words, value)
+			}
+		default:
+			words = append(words, arg)
+		}
+	}
+	slices.Sort(flags)
+	return flags, words
 }
 
 func hintOf(err error) string {

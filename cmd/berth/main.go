@@ -34,13 +34,15 @@ type app struct {
 	in       io.Reader
 	out, err io.Writer
 	env      func(string) string
-	terminal bool  // out is a terminal
-	color    bool  // out shows colours
+	terminal bool // out is a terminal
+	color    bool // out shows colours
+	args     []string
 	unknown  error // that help was asked for of a command there is not
 }
 
 // main runs the command line and returns the exit code.
 func (a *app) main(ctx context.Context, args []string) int {
+	a.args = args
 	root := a.rootCommand()
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)

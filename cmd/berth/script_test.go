@@ -47,14 +47,15 @@ func fakeTSH() { os.Exit(faketsh.Main(os.Args[1:], os.Environ(), os.Stdin, os.St
 //	mode FILE MODE           check a file's permissions
 //	escapes                  fail if stdout or stderr has invisible characters
 //	term COMMAND [ARG...]    run a command whose output is a terminal
+//	refusals FILE            run the lines of a file; each must fail, and none with itself as the next step
 //	each-command FILE FOLDER  run the lines of a file, all commands among them; the folder must stay as it is, or not with !
 func scriptCommands(t *testing.T) map[string]func(*testscript.TestScript, bool, []string) {
 	return map[string]func(*testscript.TestScript, bool, []string){
 		"sim": cmdSim, "login": cmdLogin, "logout": cmdLogout, "tunnel": cmdTunnel, "port": cmdPort, "occupy": cmdOccupy,
 		"agent": cmdAgent, "stop-agent": cmdStopAgent, "kill-agent": cmdKillAgent, "code": cmdCode, "shape": cmdShape, "wait-for": cmdWaitFor,
 		"mode": cmdMode, "escapes": cmdEscapes, "term": cmdTerm, "hostile": cmdHostile, "password": cmdPassword,
-		"each-command": cmdEachCommand,
-		"requests":     cmdRequests, "request": cmdRequest, "approve-all": cmdApproveAll,
+		"each-command": cmdEachCommand, "refusals": cmdRefusals,
+		"requests": cmdRequests, "request": cmdRequest, "approve-all": cmdApproveAll,
 		"keyring": func(ts *testscript.TestScript, _ bool, args []string) { cmdKeyring(t, ts, args) },
 	}
 }

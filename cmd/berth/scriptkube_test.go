@@ -87,6 +87,11 @@ func runFor(ts *testscript.TestScript, d time.Duration, words []string) {
 	cmd.WaitDelay = wait
 	out, err := cmd.CombinedOutput()
 	ts.Logf("%s\n%s", words, out)
+	if words[0] == "berth" {
+		if hint := circular(words[1:], string(out)); hint != "" {
+			ts.Fatalf("%s answers with itself: %s", words, hint)
+		}
+	}
 	var exit *exec.ExitError
 	switch {
 	case ctx.Err() != nil:

@@ -170,8 +170,8 @@ func (s *agentService) printStatus(st serviceStatus) error {
 	if st.Trouble != "" {
 		lines = append(lines, "Trouble:  "+st.Trouble)
 	}
-	if st.Action != "" {
-		lines = append(lines, "Next:     "+st.Action)
+	if step := s.app.nextStep(st.Action); step != "" {
+		lines = append(lines, "Next:     "+step)
 	}
 	for _, line := range lines {
 		if _, err := fmt.Fprintln(s.app.out, plain.Line(line)); err != nil {

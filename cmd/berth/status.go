@@ -366,8 +366,8 @@ func (a *app) printProblems(s state.Snapshot) error {
 	var lines []string
 	add := func(name string, p state.Problem) {
 		lines = append(lines, fmt.Sprintf("%s %s%s: %s", a.paint(red, "!"), plain.Line(name), plain.Line(p.Title), plain.Line(p.Text)))
-		if p.Action != "" {
-			lines = append(lines, "    → "+plain.Line(p.Action))
+		if step := a.nextStep(p.Action); step != "" {
+			lines = append(lines, "    → "+plain.Line(step))
 		}
 	}
 	for _, p := range s.Problems {

@@ -159,7 +159,10 @@ func (a *app) printAdded(t state.Tunnel) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "added %s: %s → %s, %s\n", t.Name, t.Address, plain.Line(resourceOf(t)), words(t.State))
 	if t.Problem != nil {
-		fmt.Fprintf(&b, "  ! %s: %s\n    → %s\n", plain.Line(t.Problem.Title), plain.Line(t.Problem.Text), plain.Line(t.Problem.Action))
+		fmt.Fprintf(&b, "  ! %s: %s\n", plain.Line(t.Problem.Title), plain.Line(t.Problem.Text))
+		if step := a.nextStep(t.Problem.Action); step != "" {
+			fmt.Fprintf(&b, "    → %s\n", plain.Line(step))
+		}
 	}
 	if k, err := commandsOf(t); err == nil {
 		k.describe(a, &b, t)

@@ -55,8 +55,8 @@ func (a *app) printWhy(t state.Tunnel, events []state.Event, now time.Time) erro
 	fmt.Fprintf(a.out, "%s · %s\n", plain.Line(t.Name), a.paint(stateColor(t.State), words(t.State)))
 	if t.Problem != nil {
 		fmt.Fprintf(a.out, "  %s: %s\n", plain.Line(t.Problem.Title), plain.Line(t.Problem.Text))
-		if t.Problem.Action != "" {
-			fmt.Fprintf(a.out, "    → %s\n", plain.Line(t.Problem.Action))
+		if step := a.nextStep(t.Problem.Action); step != "" {
+			fmt.Fprintf(a.out, "    → %s\n", plain.Line(step))
 		}
 	}
 	if t.Waiting > 0 {
