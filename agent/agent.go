@@ -81,6 +81,7 @@ type Agent struct {
 	ctx  context.Context // the agent's own
 	stop context.CancelFunc
 
+	program  executable
 	config   *config.Watcher
 	homes    *certwatch.Watcher
 	sessions *sessions.Sessions
@@ -149,6 +150,7 @@ func takeLock(p paths.Paths) (unlock func(), err error) {
 func newAgent(ctx context.Context, opts Options) (*Agent, error) {
 	a := &Agent{opts: opts, log: opts.Logger.With("component", "agent"), ctx: ctx}
 	a.pub.started = time.Now().UTC()
+	a.program = ownExecutable()
 	a.pub.changed = wake.NewSignal()
 	a.system.monitor = osevents.New(osevents.Config{Logger: opts.Logger, Tell: a.heardFromSystem})
 	cfg, err := config.NewWatcher(config.WatcherConfig{
@@ -561,6 +563,7 @@ func (a *Agent) problems() []state.Problem {
 			})
 		}
 	}
+	list = append(list, a.program.problems(a.opts.Version)...)
 	list = append(list, skewProblems(a.sessions.Usable(time.Now()))...)
 	list = append(list, a.kube.Problems()...)
 	return a.pub.dated(append(list, homeProblems(a.sessions.View())...))

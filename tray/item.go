@@ -51,7 +51,7 @@ var shapes = [groupEnd]groupShape{
 	GroupLoggedOut: {slots: 1},
 	GroupProfiles:  {slots: maxProfiles + 1, submenu: true},
 	GroupRequests:  {slots: maxRequests + 1, submenu: true},
-	GroupNote:      {slots: 1, line: true},
+	GroupNote:      {slots: 2, line: true},
 	GroupTunnels:   {slots: maxTunnels + 1, submenu: true},
 	GroupAdd:       {slots: 1, submenu: true},
 	GroupFoot:      {slots: 6, line: true},

@@ -50,7 +50,7 @@ func Layout(s state.Snapshot, env Env, now time.Time) []Item {
 	if env.Away {
 		items = awayItems(env)
 	} else {
-		items = slices.Concat(profileItems(s, now), requestItems(s, now), tunnelItems(s, env), addItem(s, env))
+		items = slices.Concat(profileItems(s, now), requestItems(s, now), tunnelItems(s, env), addItem(s, env), replacedItem(s))
 	}
 	items = append(items, footItems(env)...)
 	for i := range items {
@@ -71,6 +71,16 @@ func awayItems(env Env) []Item {
 		start = Item{Group: GroupAgent, Label: "Starting the agent…", Disabled: true}
 	}
 	return []Item{start, {Group: GroupNote, Label: "Tunnels are down: the agent is not running", Disabled: true}}
+}
+
+// replacedItem says that an upgrade waits for the agent to be restarted.
+func replacedItem(s state.Snapshot) []Item {
+	for _, p := range s.Problems {
+		if p.Code == state.CodeProgramReplaced {
+			return []Item{{Group: GroupNote, Label: p.Title + ": " + p.Action, Disabled: true}}
+		}
+	}
+	return nil
 }
 
 func footItems(env Env) []Item {

@@ -320,3 +320,15 @@ func TestOffersNameTheirUser(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
+
+// An upgrade that waits for a restart is a line of the menu, with the command.
+func TestProgramReplaced(t *testing.T) {
+	s := busy()
+	s.Problems = []state.Problem{{Code: state.CodeProgramReplaced, Title: "Program replaced", Action: "berth agent restart"}}
+	for _, item := range Layout(s, Env{GOOS: "linux"}, noon) {
+		if strings.Contains(item.Label, "Program replaced: berth agent restart") {
+			return
+		}
+	}
+	t.Error("the menu does not say it")
+}

@@ -165,4 +165,5 @@ const (
 	CodeInternal         Code = "internal"              // a bug in berth
 	CodeKubeconfig       Code = "kubeconfig_unwritable" // berth's kubeconfig cannot be written
 	CodeStateUnreadable  Code = "state_unreadable"      // berth's own saved state was set aside
+	CodeProgramReplaced  Code = "program_replaced"      // the program's file is another one than the agent was started from
 )

@@ -22,6 +22,20 @@ type keychain interface {
 	DeleteAll(ctx context.Context) error
 }
 
+// agreesToPurge asks before a config is deleted that may be the only copy.
+func (s *agentService) agreesToPurge() error {
+	if _, err := os.Stat(s.paths.Config); err != nil {
+		return nil //nolint:nilerr // nothing that a person wrote would be lost
+	}
+	if !s.app.canAsk() {
+		return usageError{withHint(fmt.Errorf("--purge deletes your config, %s, and there is no terminal to ask", s.paths.Config), "give --yes")}
+	}
+	if !s.app.confirm("Delete your config " + s.paths.Config + ", and berth's state, logs and stored passwords?") {
+		return errors.New("nothing was deleted")
+	}
+	return nil
+}
+
 // purge removes what is berth's own, and says what that was.
 func (s *agentService) purge(ctx context.Context, kc keychain) error {
 	forgotten, kcErr := s.forget(ctx, kc) // by what the state says, so it comes first

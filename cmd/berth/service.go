@@ -246,6 +246,10 @@ func outdated(agent state.Agent, program string) bool {
 		return false
 	}
 	if runtime.GOOS == "linux" {
+		link, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", agent.PID))
+		if base := filepath.Base(strings.TrimSuffix(link, " (deleted)")); link != "" && base != filepath.Base(program) {
+			return false // an agent of its own, as the demo's
+		}
 		exe, err := os.Stat(fmt.Sprintf("/proc/%d/exe", agent.PID))
 		return err == nil && !os.SameFile(exe, own)
 	}

@@ -105,7 +105,7 @@ func readyWords(st osservice.Status) string {
 }
 
 func (a *app) agentUninstallCommand() *cobra.Command {
-	var purge bool
+	var purge, yes bool
 	cmd := &cobra.Command{
 		Use:   "uninstall [flags]",
 		Short: "Stop the agent and disable it at login",
@@ -113,11 +113,21 @@ func (a *app) agentUninstallCommand() *cobra.Command {
 logs stay, unless --purge says otherwise; with it, the passwords that you had
 berth keep in the keychain go too, and the tray no longer starts when you log in.
 Contexts that you merged into your own kubeconfig are yours: take them out before,
-with "berth kube config merge --undo".`,
+with "berth kube config merge --undo".
+
+--purge asks before anything is done, unless --yes is given.`,
 		Args: noArgs,
-		RunE: a.serviceRun(func(ctx context.Context, s *agentService) error { return s.uninstall(ctx, purge) }),
+		RunE: a.serviceRun(func(ctx context.Context, s *agentService) error {
+			if purge && !yes {
+				if err := s.agreesToPurge(); err != nil {
+					return err
+				}
+			}
+			return s.uninstall(ctx, purge)
+		}),
 	}
 	cmd.Flags().BoolVar(&purge, "purge", false, "remove config, state, logs, stored passwords and the tray's autostart too")
+	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "with --purge: do not ask")
 	return cmd
 }
 

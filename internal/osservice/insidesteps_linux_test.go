@@ -308,7 +308,7 @@ func (in *inside) packaged() {
 func (in *inside) purge() {
 	in.must("was started", "agent", "install")
 	in.up("v2")
-	in.must("are gone too", "agent", "uninstall", "--purge")
+	in.must("are gone too", "agent", "uninstall", "--purge", "--yes")
 	in.down()
 	for _, path := range []string{filepath.Dir(in.configFile()), filepath.Join(in.home, ".local", "state", "berth")} {
 		if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
