@@ -27,6 +27,7 @@ import (
 	"berth/internal/simcluster/kubectltest"
 	"berth/internal/simworld"
 	"berth/internal/testneeds"
+	"berth/internal/testwait"
 	"berth/proxies/kube/kubeconfig"
 )
 
@@ -289,8 +290,9 @@ func TestKubectl(t *testing.T) {
 			if r := k.Run(t, context, "logs", "chatty"); len(r.Out) != 4<<20 {
 				t.Errorf("logs: %d bytes, %s", len(r.Out), r.Err)
 			}
+			minted := e.Sim.Counters().Mints["kube/prod"]
 			e.Login() // a new session, and with it a new certificate
-			time.Sleep(time.Second)
+			testwait.Eventually(t, "the new certificate", func() bool { return e.Sim.Counters().Mints["kube/prod"] > minted })
 			if r := k.Run(t, context, "exec", "web-0", "--", "echo", "again"); strings.TrimSpace(r.Out) != "again" {
 				t.Errorf("exec after a login: %q %s", r.Out, r.Err)
 			}
@@ -521,11 +523,14 @@ func TestKubeThroughTSH(t *testing.T) {
 	if out := k.Must(t, "--context="+kubeconfig.ContextName("prod"), "exec", "web-0", "--", "echo", "hello"); strings.TrimSpace(out) != "hello" {
 		t.Errorf("exec says %q", out)
 	}
+	minted := e.Sim.Counters().Mints["kube/prod"]
 	e.Login() // tsh is started anew with the new session
-	for range 3 {
-		time.Sleep(300 * time.Millisecond)
+	for served := range 1000 {
 		if code, body := get(podsPath); code != 200 {
 			t.Errorf("after a login: %d %s", code, body)
+		}
+		if served > 2 && e.Sim.Counters().Mints["kube/prod"] > minted {
+			break
 		}
 	}
 	if err := os.RemoveAll(e.Home); err != nil {

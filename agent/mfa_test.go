@@ -15,6 +15,7 @@ import (
 	"berth/agent/secrets/secretstest"
 	"berth/agent/state"
 	"berth/internal/simcluster"
+	"berth/internal/testwait"
 )
 
 const mfaSeed = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"
@@ -70,6 +71,27 @@ func (e *env) connecting(port int) <-chan error {
 		done <- err
 	}()
 	return done
+}
+
+// connectingUntil has clients come until a snapshot is as wanted, and returns the
+// last one and their number: a client is refused that comes before another try is due.
+func (e *env) connectingUntil(port int, what string, ok func(state.Snapshot) bool) (held <-chan error, clients int) {
+	e.t.Helper()
+	c := e.Client()
+	testwait.Eventually(e.t, what, func() bool {
+		select {
+		case <-held:
+			held = nil
+		default:
+		}
+		if held == nil {
+			held = e.connecting(port)
+			clients++
+		}
+		s, err := c.Snapshot(e.t.Context())
+		return err == nil && ok(s)
+	})
+	return held, clients
 }
 
 func (e *env) mustArrive(done <-chan error) {
@@ -205,14 +227,13 @@ func TestSecurityKeyThroughTSH(t *testing.T) {
 	}
 	e.AwaitState("pg", state.TunnelError)
 	tried := e.Sim.Counters().RPCs["GenerateUserCerts"]
-	time.Sleep(3500 * time.Millisecond) // as long as a client must wait before it causes another try
-	if n := e.Sim.Counters().RPCs["GenerateUserCerts"]; n != tried {
-		t.Errorf("tsh was run %d times more although no client came", n-tried)
-	}
-	held = e.connecting(port)
-	e.Await("the prompt again", func(s state.Snapshot) bool {
+	testwait.Never(t, "a run of tsh although no client came", func() bool { return e.Sim.Counters().RPCs["GenerateUserCerts"] != tried })
+	held, clients := e.connectingUntil(port, "the prompt again", func(s state.Snapshot) bool {
 		return s.Tunnels[0].Problem != nil && s.Tunnels[0].Problem.Code == state.CodeTapNeeded
 	})
+	if n := e.Sim.Counters().RPCs["GenerateUserCerts"] - tried; n > clients {
+		t.Errorf("tsh was run %d times for %d clients", n, clients)
+	}
 	e.Sim.TouchKey()
 	e.mustArrive(held)
 	if tun := e.AwaitState("pg", state.TunnelReady); tun.Engine != state.EngineTSH || tun.Problem != nil {
@@ -226,8 +247,7 @@ func TestSecurityKeyWithPIN(t *testing.T) {
 	e, _, port := mfaEnv(t, simcluster.User{SecurityKey: true, SecurityKeyPIN: "  12 34"})
 	e.awaitCodeNeeded("pg")
 	for _, pin := range []string{"0000", "  12 34"} {
-		held := e.connecting(port)
-		e.Await("a notice that asks for the PIN", func(s state.Snapshot) bool {
+		held, _ := e.connectingUntil(port, "a notice that asks for the PIN", func(s state.Snapshot) bool {
 			return len(s.Notices) > 0 && s.Notices[0].Title == "PIN of your security key for sim.test" &&
 				s.Notices[0].Actions[0].Label == "Enter the PIN" && s.Tunnels[0].Problem.Code == state.CodePINNeeded
 		})
@@ -243,7 +263,7 @@ func TestSecurityKeyWithPIN(t *testing.T) {
 			if err := <-held; err == nil || !strings.Contains(err.Error(), "second factor") {
 				t.Errorf("the client after a wrong PIN: %v", err)
 			}
-			time.Sleep(3500 * time.Millisecond) // as long as a client must wait before it causes another try
+			e.AwaitState("pg", state.TunnelError)
 			continue
 		}
 		e.mustArrive(held)

@@ -17,6 +17,8 @@ import (
 	"berth/agent/ipc/client"
 	"berth/agent/state"
 	"berth/internal/simcluster"
+	"berth/internal/testwait"
+	"berth/internal/wake"
 )
 
 // outages are the ways in which a proxy can be away. Each returns what ends it.
@@ -102,13 +104,13 @@ func TestServedTheMomentTheProxyIsBack(t *testing.T) {
 					}
 					held <- err
 				}()
-				time.Sleep(time.Until(began.Add(length / 2)))
+				wake.Sleep(t.Context(), time.Until(began.Add(length/2)))
 				meanwhile(t, e)
 				if length > 6*time.Second { // a dial that gets no answer has five
 					s := e.Await("the problem", func(s state.Snapshot) bool { return len(s.Problems) > 0 })
 					checkOneProblem(t, s, began, outage.why)
 				}
-				time.Sleep(time.Until(began.Add(length)))
+				wake.Sleep(t.Context(), time.Until(began.Add(length)))
 				end()
 				checkBack(t, e, port, time.Now(), held)
 				s := e.Await("no problem", func(s state.Snapshot) bool { return len(s.Problems) == 0 })
@@ -158,20 +160,17 @@ func checkBack(t *testing.T, e *env, port int, back time.Time, held <-chan error
 	t.Helper()
 	const soon = time.Second
 	first := func(what string, try func(context.Context) error) {
-		for {
+		var err error
+		testwait.Until(func() bool {
 			ctx, cancel := context.WithTimeout(t.Context(), wait)
-			err := try(ctx)
-			cancel()
-			took := time.Since(back)
-			if err == nil && took <= soon {
-				t.Logf("%s: %v after the proxy was back", what, took.Round(time.Millisecond))
-				return
-			}
-			if took > soon {
-				t.Errorf("%s: %v after the proxy was back: %v", what, took, err)
-				return
-			}
-			time.Sleep(20 * time.Millisecond)
+			defer cancel()
+			err = try(ctx)
+			return err == nil || time.Since(back) > soon
+		})
+		if took := time.Since(back); err != nil || took > soon {
+			t.Errorf("%s: %v after the proxy was back: %v", what, took, err)
+		} else {
+			t.Logf("%s: %v after the proxy was back", what, took.Round(time.Millisecond))
 		}
 	}
 	c := e.Client()

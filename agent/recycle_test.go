@@ -14,6 +14,7 @@ import (
 
 	"berth/agent/state"
 	"berth/internal/simcluster"
+	"berth/internal/wake"
 )
 
 // pooled is a connection of a pool, which looks at it before it is used after a
@@ -72,21 +73,18 @@ func TestConnectionsEndWithTheirCert(t *testing.T) {
 	for range 4 {
 		workers.Go(func() {
 			c := pooled{connect: func(ctx context.Context) (*pgx.Conn, error) { return e.pg(ctx, port) }}
-			for ctx.Err() == nil {
+			for again := true; again; again = wake.Sleep(ctx, 1300*time.Millisecond) {
 				if err := c.query(context.WithoutCancel(ctx)); err != nil {
 					t.Errorf("a query of the pool: %v", err)
 				}
 				queries.Add(1)
-				time.Sleep(1300 * time.Millisecond)
 			}
 			c.close(context.WithoutCancel(ctx))
 		})
 	}
 	e.Login() // from here on new connections last longer
 
-	for time.Now().Before(end.Add(500 * time.Millisecond)) {
-		time.Sleep(100 * time.Millisecond)
-	}
+	time.Sleep(time.Until(end.Add(500 * time.Millisecond)))
 	stop()
 	workers.Wait()
 	t.Logf("%d queries of the pool over the end", queries.Load())

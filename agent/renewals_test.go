@@ -19,6 +19,7 @@ import (
 	"berth/agent/ipc/client"
 	"berth/agent/state"
 	"berth/internal/simcluster"
+	"berth/internal/testwait"
 	"berth/internal/tshhome"
 	"berth/internal/wake"
 )
@@ -197,7 +198,7 @@ func TestDismissedIsNotAskedAgain(t *testing.T) {
 	item, _ := e.pgTunnel("pg")
 	e.profileConfig(browser+", renew: {mode: auto, before: 23h}", item)
 	e.Login(simcluster.WithTTL(40*time.Second), viaOkta)
-	e.startSession()
+	agent := e.startAgent()
 	e.Await("the login", func(s state.Snapshot) bool { return s.Profiles[0].Login.URL != "" })
 	c := e.Client()
 	err := c.Login(t.Context(), client.LoginStart{Renew: true}, func(ev client.LoginEvent, _ func(string)) error {
@@ -215,10 +216,13 @@ func TestDismissedIsNotAskedAgain(t *testing.T) {
 	if p := s.Profiles[0].Renewal.Problem; p.Code != state.CodeRenewFailed || !strings.Contains(p.Text, "cancelled") {
 		t.Errorf("problem %+v", p)
 	}
-	time.Sleep(2 * publishCounters)
-	if n := opened(); n != 1 || e.Snapshot().Profiles[0].Login.InProgress {
-		t.Errorf("%d login pages were opened, want one", n)
+	for range 3 {
+		agent.renewals.Decide(time.Now())
 	}
+	testwait.Never(t, "a second login page", func() bool {
+		s, err := c.Snapshot(t.Context())
+		return err != nil || opened() != 1 || s.Profiles[0].Login.InProgress
+	})
 }
 
 func TestPasswordIsNotAskedUnasked(t *testing.T) {

@@ -16,6 +16,7 @@ import (
 	"berth/agent/ipc/client"
 	"berth/agent/state"
 	"berth/internal/simcluster"
+	"berth/internal/testwait"
 )
 
 // endedEnv is an agent with the tunnel pg whose session has just ended, and
@@ -63,12 +64,11 @@ func (e *env) result(of <-chan error) error {
 // One login serves every assume that is held, and the held client of a tunnel.
 func TestAssumeIsHeldForALogin(t *testing.T) {
 	e, port, dba, brief := endedEnv(t)
-	time.Sleep(300 * time.Millisecond) // whatever comes of the session's end comes at once
-	for _, r := range e.Snapshot().Requests {
-		if !r.Assumable {
-			t.Errorf("after the session's end: %+v, want it to be assumable after the next login", r)
-		}
-	}
+	c := e.Client()
+	testwait.Never(t, "a request that cannot be assumed after the next login", func() bool {
+		s, err := c.Snapshot(t.Context())
+		return err != nil || slices.ContainsFunc(s.Requests, func(r state.Request) bool { return !r.Assumable })
+	})
 	logins := e.Sim.Counters().Logins
 	held := []<-chan error{
 		e.assuming(client.Assume{ID: dba[:8], AcceptEarlierEnd: true}),

@@ -353,7 +353,15 @@ func TestCreateAndWatch(t *testing.T) {
 			}
 		}
 	}()
-	time.Sleep(100 * time.Millisecond) // until the agent knows of the watch
+	testwait.Eventually(t, "the watch", func() bool { // its first event shows that the agent knows of it
+		e.Sim.PutAccessRequest(simcluster.AccessRequest{User: "alice", Roles: []string{"dba"}})
+		select {
+		case <-events:
+			return true
+		default:
+			return false
+		}
+	})
 	made, err := c.CreateRequest(t.Context(), client.NewRequest{Roles: []string{"dba"}, Reason: "<b>incident\u202e 42"})
 	if err != nil || made.State != state.RequestPending {
 		t.Fatalf("made %+v, %v", made, err)
@@ -368,8 +376,11 @@ func TestCreateAndWatch(t *testing.T) {
 	for _, want := range []state.RequestEventKind{state.RequestEventCreated, state.RequestEventApproved} {
 		select {
 		case ev := <-events:
-			if ev.Kind != want || ev.Request.ID != made.ID {
-				t.Errorf("event %s of %s, want %s", ev.Kind, ev.Request.ID, want)
+			for ev.Request.ID != made.ID {
+				ev = <-events
+			}
+			if ev.Kind != want {
+				t.Errorf("event %s, want %s", ev.Kind, want)
 			}
 		case <-time.After(wait):
 			t.Fatalf("no event %s", want)

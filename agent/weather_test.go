@@ -23,6 +23,7 @@ import (
 	"berth/internal/paths"
 	"berth/internal/simcluster"
 	"berth/internal/simworld"
+	"berth/internal/wake"
 )
 
 var errDenied = trace.AccessDenied("access denied to perform action")
@@ -307,8 +308,9 @@ func TestCancelRequestIsNoFailure(t *testing.T) {
 	e.AwaitState("pg", state.TunnelReady)
 	conn := e.mustPG(port)
 	go func() {
-		time.Sleep(200 * time.Millisecond)
-		_ = conn.PgConn().CancelRequest(t.Context()) // the query's error tells
+		for wake.Sleep(t.Context(), 50*time.Millisecond) { // one that comes before the query is for nothing
+			_ = conn.PgConn().CancelRequest(t.Context()) // the query's error tells
+		}
 	}()
 	if _, err := conn.Exec(t.Context(), "select pg_sleep(10)"); err == nil {
 		t.Error("the query was not cancelled")

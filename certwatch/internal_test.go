@@ -57,10 +57,7 @@ func TestWokeWakesSubscribers(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- w.Run(ctx) }()
-	time.Sleep(50 * time.Millisecond)
-	if at := w.View().WokeAt; !at.IsZero() {
-		t.Errorf("woke at %v before the clock jumped", at)
-	}
+	testwait.Never(t, "a wake-up before the clock jumped", func() bool { return !w.View().WokeAt.IsZero() })
 	close(slept)
 	select {
 	case <-changed:
@@ -208,10 +205,7 @@ func TestOverflowReadsEverything(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "p.yaml"), []byte(yaml), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(300 * time.Millisecond)
-	if n := len(w.View().Profiles); n != 0 {
-		t.Fatalf("%d profiles although nothing tells of them", n)
-	}
+	testwait.Never(t, "a profile that nothing tells of", func() bool { return len(w.View().Profiles) > 0 })
 	ws.fs.Errors <- fsnotify.ErrEventOverflow
 	testwait.Eventually(t, "the profile to be seen", func() bool { return len(w.View().Profiles) == 1 })
 	testwait.Eventually(t, "the folder to be watched again", func() bool { return slices.Contains(ws.fs.WatchList(), dir) })

@@ -3,12 +3,14 @@ package certwatch_test
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
 
 	"berth/certwatch"
+	"berth/internal/testwait"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -30,6 +32,15 @@ func runWatcher(t testing.TB, cfg certwatch.Config) *certwatch.Watcher {
 		}
 	})
 	return w
+}
+
+// atRest waits until the files of a home are old enough to be believed.
+func atRest(t testing.TB, home string) {
+	t.Helper()
+	testwait.Eventually(t, "files at rest", func() bool {
+		profiles, err := certwatch.Load(home)
+		return err == nil && !slices.ContainsFunc(profiles, func(p *certwatch.Profile) bool { return p.Settling })
+	})
 }
 
 // await waits until the view satisfies ok and returns it.

@@ -139,7 +139,7 @@ func TestNeverTorn(t *testing.T) {
 			if err := gens[0].write(h); err != nil {
 				t.Fatal(err)
 			}
-			time.Sleep(50 * time.Millisecond) // so that the first reading is of files at rest
+			atRest(t, h.Dir) // so is what is read first
 			w := runWatcher(t, certwatch.Config{
 				Homes: []string{h.Dir}, Debounce: 3 * time.Millisecond, MaxDebounce: 20 * time.Millisecond,
 			})

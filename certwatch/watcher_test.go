@@ -10,6 +10,7 @@ import (
 	"berth/certwatch"
 	"berth/certwatch/certwatchtest"
 	"berth/internal/tshhome"
+	"berth/internal/wake"
 )
 
 // loggedIn reports whether the view shows exactly one good session, with the role.
@@ -157,7 +158,7 @@ func TestBrokenForLong(t *testing.T) {
 	changed, cancel := w.Subscribe()
 	defer cancel()
 	f.put("%s/alice.crt", nil)
-	time.Sleep(patience / 4)
+	wake.Sleep(t.Context(), patience/4)
 	f.put("%s/alice.crt", f.creds.Cert)
 	select {
 	case <-changed:
@@ -223,7 +224,7 @@ func TestRefreshReadsNow(t *testing.T) {
 	await(t, w, "a login", func(v *certwatch.View) bool { return v.Profiles[0].Session != nil })
 	before := w.View().ReadAt
 	f.loginAs("new")
-	time.Sleep(50 * time.Millisecond) // so that the files are at rest
+	atRest(t, f.home.Dir)
 	w.Refresh()
 	view := await(t, w, "the new login", loggedIn("new"))
 	if !view.ReadAt.After(before) {

@@ -288,7 +288,7 @@ func TestSlowServer(t *testing.T) {
 	}
 	d.Close("second") // its answer is still to come
 	testwait.Eventually(t, "the end of the second", func() bool { return len(openIDs(d.notifier)) == 1 })
-	time.Sleep(50 * time.Millisecond)
+	testwait.Never(t, "the withdrawal of what is not shown yet", func() bool { return len(server.withdrawn()) > 0 })
 	close(slow)
 
 	testwait.Eventually(t, "both", func() bool { return len(server.got()) == 2 })

@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"berth/internal/wake"
 )
 
 // TestDialsUnderWayAreLimited lets many clients dial at once and counts how
@@ -35,7 +37,7 @@ func TestDialsUnderWayAreLimited(t *testing.T) {
 			}
 		}
 		defer now.Add(-1)
-		time.Sleep(20 * time.Millisecond)
+		wake.Sleep(ctx, 20*time.Millisecond)
 		return (&net.Dialer{}).DialContext(ctx, "tcp", upstream.Addr().String())
 	}
 	tun := New(Config{Source: func(context.Context) (Dial, error) { return slow, nil }, Hold: time.Minute})

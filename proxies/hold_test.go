@@ -204,7 +204,7 @@ func TestRefuse(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			r := run(t, Config{
 				Source: func(ctx context.Context) (Dial, error) {
-					time.Sleep(30 * time.Millisecond) // the first bytes are read ahead
+					wake.Sleep(ctx, 30*time.Millisecond) // the first bytes are read ahead
 					return tt.source(ctx)
 				},
 				Refuse: func(c net.Conn, err error) {
@@ -215,7 +215,7 @@ func TestRefuse(t *testing.T) {
 			})
 			c := r.connect(t)
 			fmt.Fprint(c, "hello")
-			time.Sleep(60 * time.Millisecond)
+			testwait.Moment()
 			fmt.Fprint(c, "there and more than Refuse reads")
 			got, err := io.ReadAll(c)
 			if err != nil || string(got) != "hellothere: true (<nil>)" {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"berth/internal/testwait"
+	"berth/internal/wake"
 	"berth/proxies/internal/nettest"
 )
 
@@ -74,7 +75,7 @@ func TestHalfCloses(t *testing.T) {
 		t.Run(fmt.Sprintf("dial_takes_%v", slowDial), func(t *testing.T) {
 			r := run(t, Config{Source: func(context.Context) (Dial, error) {
 				return func(ctx context.Context) (net.Conn, error) {
-					time.Sleep(slowDial)
+					wake.Sleep(ctx, slowDial)
 					return up.Dial(ctx)
 				}, nil
 			}})
@@ -100,7 +101,7 @@ func TestUpstreamEnds(t *testing.T) {
 		{"no_answer", func(*net.TCPConn) {}, nil, ErrClosedEarly},
 		{"reset", func(c *net.TCPConn) {
 			fmt.Fprint(c, "bye")
-			time.Sleep(50 * time.Millisecond) // the reset must not overtake the data
+			testwait.Moment() // the reset must not overtake the data
 			_ = c.SetLinger(0)
 		}, syscall.ECONNRESET, syscall.ECONNRESET},
 	}

@@ -197,17 +197,19 @@ func TestDrawTouchesOnlyWhatChanged(t *testing.T) {
 	}
 }
 
+// settledMenu draws a menu and lets the time pass in which it takes no click.
+func settledMenu(t *testing.T) (*fakeKit, *menu) {
+	kit := &fakeKit{}
+	m := newMenu(kit)
+	t.Cleanup(m.close)
+	m.draw(Layout(busy(), Env{GOOS: "linux"}, noon), time.Now())
+	time.Sleep(settle)
+	return kit, m
+}
+
 func TestClicks(t *testing.T) {
 	stop := Action{Do: DoStop, Tunnel: "prod_pg"}
 	env := Env{GOOS: "linux"}
-	setup := func(t *testing.T) (*fakeKit, *menu) {
-		kit := &fakeKit{}
-		m := newMenu(kit)
-		t.Cleanup(m.close)
-		m.draw(Layout(busy(), env, noon), time.Now())
-		time.Sleep(settle)
-		return kit, m
-	}
 	press := func(e *fakeEntry) {
 		synctest.Wait()
 		select {
@@ -218,7 +220,7 @@ func TestClicks(t *testing.T) {
 	}
 	t.Run("a_click", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			kit, m := setup(t)
+			kit, m := settledMenu(t)
 			press(kit.find(t, "● prod", "Stop"))
 			if a, ok := m.take(t); !ok || a != stop {
 				t.Errorf("got %v, %v", a, ok)
@@ -227,7 +229,7 @@ func TestClicks(t *testing.T) {
 	})
 	t.Run("two_in_50_ms_are_one", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			kit, m := setup(t)
+			kit, m := settledMenu(t)
 			e := kit.find(t, "● prod", "Stop")
 			press(e)
 			time.Sleep(50 * time.Millisecond)
@@ -245,7 +247,7 @@ func TestClicks(t *testing.T) {
 	})
 	t.Run("on_what_just_vanished", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			kit, m := setup(t)
+			kit, m := settledMenu(t)
 			e := kit.find(t, "● prod", "Stop")
 			m.draw(Layout(state.Snapshot{}, Env{Away: true}, noon), time.Now())
 			press(e)
@@ -256,7 +258,7 @@ func TestClicks(t *testing.T) {
 	})
 	t.Run("on_what_just_took_its_place", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			kit, m := setup(t)
+			kit, m := settledMenu(t)
 			e := kit.find(t, "● prod", "Stop")
 			s := busy()
 			s.Tunnels = s.Tunnels[1:] // prod-k8s moves up
@@ -275,7 +277,7 @@ func TestClicks(t *testing.T) {
 	})
 	t.Run("time_passing_does_not_unsettle", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			kit, m := setup(t)
+			kit, m := settledMenu(t)
 			m.draw(Layout(busy(), env, noon.Add(time.Minute)), time.Now())
 			press(kit.find(t, "alice", "Renew now"))
 			if a, ok := m.take(t); !ok || a.Do != DoRenew {
@@ -285,7 +287,7 @@ func TestClicks(t *testing.T) {
 	})
 	t.Run("on_a_grey_line", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			kit, m := setup(t)
+			kit, m := settledMenu(t)
 			press(kit.find(t, "● prod", "prod__pg-db in example.com · postgres"))
 			if a, ok := m.take(t); ok {
 				t.Errorf("got %v", a)
@@ -294,7 +296,7 @@ func TestClicks(t *testing.T) {
 	})
 	t.Run("a_closed_channel_is_no_click", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			kit, m := setup(t)
+			kit, m := settledMenu(t)
 			close(kit.find(t, "● prod", "Stop").ch)
 			if a, ok := m.take(t); ok {
 				t.Errorf("got %v", a)
@@ -303,7 +305,7 @@ func TestClicks(t *testing.T) {
 	})
 	t.Run("more_than_anybody_means", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			kit, m := setup(t)
+			kit, m := settledMenu(t)
 			for i := range 3 * queued {
 				press(kit.find(t, "● prod", []string{"Stop", "Restart"}[i%2]))
 			}

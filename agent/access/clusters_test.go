@@ -16,6 +16,7 @@ import (
 	"berth/certwatch"
 	"berth/internal/simcluster"
 	"berth/internal/simworld"
+	"berth/internal/testwait"
 )
 
 // Requests of several clusters stand side by side, and what happens to the one
@@ -180,13 +181,10 @@ func TestWhatHappensWhileLoggedOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.DeleteAccessRequest(theirs)
-	time.Sleep(100 * time.Millisecond)
-	if got := w.kinds(); len(got) != 4 {
-		t.Errorf("reported while logged out: %v", got[4:])
-	}
+	testwait.Never(t, "a report while logged out", func() bool { return len(w.kinds()) != 4 })
 	w.follow("two", w.session)
 	w.eventually("it is reported", func() bool { return len(w.kinds()) >= 6 })
-	time.Sleep(50 * time.Millisecond)
+	testwait.Never(t, "a third report", func() bool { return len(w.kinds()) > 6 })
 	if got := w.kinds()[4:]; !slices.Equal(slices.Sorted(slices.Values(got)), []string{"approved", "denied"}) {
 		t.Errorf("reported after the login: %v", got)
 	}

@@ -24,7 +24,7 @@ func hookProgram() {
 		fmt.Fprintln(os.Stderr, "\x1b[31mno luck")
 		os.Exit(3)
 	case "sleep":
-		time.Sleep(time.Minute)
+		testwait.Hang()
 	}
 	line, _ := bufio.NewReader(os.Stdin).ReadString('\n')
 	f, err := os.OpenFile(os.Args[1], os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)

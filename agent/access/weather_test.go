@@ -201,7 +201,8 @@ func TestTwiceAndOutOfOrder(t *testing.T) {
 	w.Faults().ReleaseEvents() // the denial comes before the approval
 	w.becomes(id, state.RequestDenied)
 	w.eventually("what does not exist is not shown", func() bool { return w.request(gone).ID == "" })
-	time.Sleep(pollSoon + 200*time.Millisecond)
+	lists := w.Counters().RPCs["GetAccessRequestsV2"]
+	w.eventually("the lists after it", func() bool { return w.Counters().RPCs["GetAccessRequestsV2"] > lists+1 })
 	if w.request(id).State != state.RequestDenied || w.request(gone).ID != "" {
 		t.Errorf("in the end %s and %q", w.request(id).State, w.request(gone).ID)
 	}
@@ -277,10 +278,9 @@ func TestRenewalKeepsWhatIsKnown(t *testing.T) {
 	if list := w.board.Requests(time.Now()); len(list) != 0 {
 		t.Errorf("logged out, and still %d requests", len(list))
 	}
-	time.Sleep(50 * time.Millisecond)
-	if got := w.kinds(); !slices.Equal(got, []string{"created", "approved", "assumed"}) {
-		t.Errorf("events %v: a logout is no news", got)
-	}
+	testwait.Never(t, "news of a logout", func() bool {
+		return !slices.Equal(w.kinds(), []string{"created", "approved", "assumed"})
+	})
 }
 
 // slowSource lists only when it is allowed to.

@@ -17,6 +17,7 @@ import (
 	"berth/certwatch"
 	"berth/internal/simcluster"
 	"berth/internal/simworld"
+	"berth/internal/testwait"
 	"berth/internal/tshhome"
 )
 
@@ -140,7 +141,7 @@ func TestDBCertOfACancelledCaller(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	first := make(chan error, 1)
 	go func() { _, err := c.DBCert(ctx, routeOf(sim)); first <- err }()
-	time.Sleep(100 * time.Millisecond)
+	testwait.Eventually(t, "the call", func() bool { return sim.Counters().RPCs["GenerateUserCerts"] > 0 })
 	second := make(chan error, 1)
 	go func() { _, err := c.DBCert(t.Context(), routeOf(sim)); second <- err }()
 	cancel()
@@ -200,16 +201,10 @@ func TestErrorsAreClassified(t *testing.T) {
 		if err := sim.Faults().Start(); err != nil {
 			t.Fatal(err)
 		}
-		deadline := time.Now().Add(10 * time.Second)
-		for {
-			if _, err = c.Databases(t.Context(), c.Root()); err == nil {
-				break
-			}
-			if time.Now().After(deadline) {
-				t.Fatalf("the connection does not recover: %v", err)
-			}
-			time.Sleep(50 * time.Millisecond)
-		}
+		testwait.Eventually(t, "the connection to recover", func() bool {
+			_, err = c.Databases(t.Context(), c.Root())
+			return err == nil
+		})
 	})
 	t.Run("denied", func(t *testing.T) {
 		sim := start(t, simcluster.Config{})
@@ -318,16 +313,22 @@ func TestAddedJustNow(t *testing.T) {
 		t.Fatal(err)
 	}
 	sim.AddDatabase(simcluster.Database{Name: "late", Protocol: "postgres"})
-	for end := time.Now().Add(listTTL / 3); ; time.Sleep(50 * time.Millisecond) {
+	foundSoon(t, "the leaf and the database", func() error {
 		_, err := c.ClusterCAs(t.Context(), "late.test")
 		if err == nil {
 			_, err = c.Database(t.Context(), c.Root(), "late")
 		}
-		if err == nil {
-			return
-		}
-		if time.Now().After(end) {
-			t.Fatalf("still not found: %v", err)
-		}
+		return err
+	})
+}
+
+// foundSoon waits until something that was missed a moment ago is found, which
+// must be before the next list is due.
+func foundSoon(t *testing.T, what string, look func() error) {
+	t.Helper()
+	began := time.Now()
+	testwait.Eventually(t, what, func() bool { return look() == nil })
+	if took := time.Since(began); took > listTTL/3 {
+		t.Errorf("%s found after %v", what, took)
 	}
 }

@@ -36,10 +36,10 @@ func TestKubeClusters(t *testing.T) {
 		t.Errorf("KubeCluster(stagin) = %v, want UnknownKubeError that suggests staging", err)
 	}
 	sim.Root().AddKube(simcluster.Kube{Name: "stagin"})
-	time.Sleep(missTTL)
-	if _, err := c.KubeCluster(t.Context(), c.Root(), "stagin"); err != nil {
-		t.Errorf("a Kubernetes cluster added just now is not found: %v", err)
-	}
+	foundSoon(t, "the Kubernetes cluster", func() error {
+		_, err := c.KubeCluster(t.Context(), c.Root(), "stagin")
+		return err
+	})
 }
 
 func TestKubeCert(t *testing.T) {

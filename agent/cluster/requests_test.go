@@ -13,6 +13,7 @@ import (
 	"github.com/gravitational/trace"
 
 	"berth/internal/simcluster"
+	"berth/internal/testwait"
 )
 
 func requestConfig(version string) simcluster.Config {
@@ -206,9 +207,7 @@ func TestConnectionGivenUpByAnother(t *testing.T) {
 		_, err := alice.Requests(t.Context())
 		ended <- err
 	}()
-	for end := time.Now().Add(5 * time.Second); sim.Counters().RPCs["GetAccessRequestsV2"] == before && time.Now().Before(end); {
-		time.Sleep(time.Millisecond)
-	}
+	testwait.Eventually(t, "the call", func() bool { return sim.Counters().RPCs["GetAccessRequestsV2"] > before })
 	alice.reset()
 	if err := <-ended; err != nil {
 		t.Errorf("the call ends with %v, want it made again", err)

@@ -14,6 +14,7 @@ import (
 
 	"berth/internal/atomicfile"
 	"berth/internal/testneeds"
+	"berth/internal/testwait"
 )
 
 // soon is how long a change may take to be seen in a test before it counts as
@@ -45,7 +46,7 @@ func watch(t *testing.T, c WatcherConfig) *watched {
 			t.Errorf("Run: %v", err)
 		}
 	})
-	time.Sleep(50 * time.Millisecond) // until the folder is watched
+	testwait.Moment() // the folder gets watched
 	return &watched{w, t, wake}
 }
 
@@ -216,7 +217,7 @@ func TestWatchWithoutSigns(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- w.Run(ctx) }()
-	time.Sleep(50 * time.Millisecond)
+	testwait.Moment() // the first reading is over
 	writeFile(t, path, levelText("error"))
 	(&watched{w, t, func() <-chan struct{} { ch, _ := w.Subscribe(); return ch }()}).untilLevel("error")
 	cancel()

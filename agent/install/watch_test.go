@@ -10,6 +10,7 @@ import (
 
 	"berth/certwatch"
 	"berth/certwatch/certwatchtest"
+	"berth/internal/testwait"
 )
 
 // watcher is a certwatch.Watcher that reads only when it is notified.
@@ -100,12 +101,9 @@ func TestWatcherSeesSubfolders(t *testing.T) {
 		before := w.w.View().Profiles[0]
 		time.Sleep(300 * time.Millisecond) // the installation's own notifications are over
 		f.write(fmt.Sprintf("keys/%s/cas/extra%d.pem", proxyName, i), string(f.ca.PEM))
-		deadline := time.Now().Add(5 * time.Second)
-		for w.w.View().Profiles[0] == before || len(w.w.View().Profiles[0].Session.CAs) < 2 {
-			if time.Now().After(deadline) {
-				t.Fatalf("round %d: a new file in cas was never noticed", i)
-			}
-			time.Sleep(10 * time.Millisecond)
-		}
+		testwait.Eventually(t, "a new file in cas to be noticed", func() bool {
+			now := w.w.View().Profiles[0]
+			return now != before && len(now.Session.CAs) > 1
+		})
 	}
 }

@@ -21,6 +21,7 @@ import (
 	"golang.org/x/term"
 
 	"berth/internal/simcluster/faketsh"
+	"berth/internal/testwait"
 )
 
 // The test binary plays tsh, and an agent that can be killed. Which part it
@@ -55,8 +56,9 @@ func play(part string) int {
 		fmt.Fprintln(os.Stderr, "\x1b[31mERROR: \x1b[0mdatabase \"nope\" not found in cluster")
 		return 1
 	case "exits_after_banner":
-		go serveDB(echo)
-		time.Sleep(100 * time.Millisecond)
+		if _, code := listenDB(); code != 0 {
+			return code
+		}
 		fmt.Fprintln(os.Stderr, "\x1b[31mERROR: \x1b[0maccess to resource requires MFA")
 		return 1
 	case "flaky": // the first two runs fail
@@ -92,7 +94,7 @@ func play(part string) int {
 		return hang()
 	case "taps":
 		fmt.Fprintln(os.Stderr, "Tap any security key")
-		time.Sleep(time.Second)
+		time.Sleep(300 * time.Millisecond)
 		return serveDB(echo)
 	case "parent":
 		child := exec.Command(os.Args[0])
@@ -136,14 +138,13 @@ func play(part string) int {
 	panic("no such part: " + part)
 }
 
-// hang waits to be killed; an empty select would be a deadlock to the runtime.
 func hang() int {
-	time.Sleep(time.Hour)
+	testwait.Hang()
 	return 0
 }
 
-// serveDB listens where it is told to, says so as tsh does, and serves.
-func serveDB(serve func(net.Conn)) int {
+// listenDB listens where it is told to and says so as tsh does.
+func listenDB() (_ net.Listener, code int) {
 	port := ""
 	for _, a := range os.Args {
 		if p, ok := strings.CutPrefix(a, "--port="); ok {
@@ -153,10 +154,18 @@ func serveDB(serve func(net.Conn)) int {
 	ln, err := net.Listen("tcp4", "127.0.0.1:"+port)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "ERROR:", err)
-		return 1
+		return nil, 1
 	}
 	fmt.Printf("Started authenticated tunnel for the PostgreSQL database %q in cluster \"ref.test\" on %s.\n",
 		os.Args[len(os.Args)-1], ln.Addr())
+	return ln, 0
+}
+
+func serveDB(serve func(net.Conn)) int {
+	ln, code := listenDB()
+	if code != 0 {
+		return code
+	}
 	for {
 		conn, err := ln.Accept()
 		if err != nil {

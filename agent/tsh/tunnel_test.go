@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"berth/internal/testwait"
+	"berth/internal/wake"
 )
 
 // quick is defaultTiming for tests.
@@ -312,7 +313,7 @@ func TestRestartEndsAPause(t *testing.T) {
 
 func TestPromptGivesMoreTime(t *testing.T) {
 	tm := quick
-	tm.ready = 500 * time.Millisecond // the fake takes a second after it asked
+	tm.ready = 150 * time.Millisecond // the fake takes twice as long after it asked
 	tunnel, _ := runTunnel(t, "taps", tm)
 	testwait.Eventually(t, "the prompt", func() bool { return tunnel.Status().Prompt == "Tap any security key" })
 	ask(t, mustDial(t, tunnel))
@@ -373,13 +374,12 @@ func TestManyClientsDuringRestarts(t *testing.T) {
 				}
 				served.Add(1)
 				_ = conn.Close()
-				time.Sleep(5 * time.Millisecond)
+				wake.Sleep(ctx, 5*time.Millisecond)
 			}
 		}()
 	}
-	for ctx.Err() == nil {
+	for again := true; again; again = wake.Sleep(ctx, 400*time.Millisecond) {
 		tunnel.Restart()
-		time.Sleep(400 * time.Millisecond)
 	}
 	for range 8 {
 		<-done

@@ -66,7 +66,7 @@ func (*port) Bind() error { return nil }
 
 func (p *port) Run(ctx context.Context) error {
 	<-ctx.Done()
-	time.Sleep(p.slow)
+	wake.Sleep(context.WithoutCancel(ctx), p.slow)
 	close(p.released)
 	return nil
 }

@@ -89,7 +89,7 @@ func (s *screen) press(t *testing.T, c card, label string) {
 	if i < 1 {
 		t.Fatalf("notification %q has no button %q: %q", c.title, label, c.actions)
 	}
-	time.Sleep(200 * time.Millisecond) // people do not press what they have not seen
+	testwait.Moment() // people do not press what they have not seen
 	if err := s.conn.Emit(screenPath, screenName+".ActionInvoked", c.id, c.actions[i-1]); err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"berth/internal/simcluster/simdb"
+	"berth/internal/testwait"
 )
 
 // serveBulk returns a way to a backend that is served without a cluster.
@@ -86,12 +87,7 @@ func TestBackendTakesAndCounts(t *testing.T) {
 	if err := send(conn, n); err != nil {
 		t.Fatal(err)
 	}
-	for began := time.Now(); b.received.Load() != n; {
-		if time.Since(began) > 10*time.Second {
-			t.Fatalf("received %d bytes, want %d", b.received.Load(), n)
-		}
-		time.Sleep(time.Millisecond)
-	}
+	testwait.Eventually(t, "all bytes", func() bool { return b.received.Load() == n })
 }
 
 // TestBackendPaces checks the rate from above only: a busy machine may be slow.

@@ -21,6 +21,7 @@ import (
 	"berth/internal/paths"
 	"berth/internal/simcluster"
 	"berth/internal/simworld"
+	"berth/internal/testwait"
 	"berth/proxies"
 	"berth/tray"
 )
@@ -250,7 +251,7 @@ func TestDesktop(t *testing.T) {
 	w.shot("added")
 
 	before := w.validUntil()
-	time.Sleep(1100 * time.Millisecond)
+	testwait.NextSecond()
 	w.choose("renew", "alice", "Renew now")
 	w.become("a later end", func(state.Snapshot) bool { return w.validUntil().After(before) })
 	settle()

@@ -180,7 +180,7 @@ func (s *screen) point(x, y int) {
 func (s *screen) click(x, y int) {
 	s.t.Helper()
 	s.point(x, y)
-	time.Sleep(150 * time.Millisecond)
+	settle()
 	s.output("xdotool", "click", "1")
 	settle()
 }

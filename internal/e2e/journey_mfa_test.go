@@ -17,6 +17,7 @@ import (
 	"github.com/pquerna/otp/totp"
 
 	"berth/agent/state"
+	"berth/internal/testwait"
 )
 
 const roleMFA = "db-mfa" // as roleDB, with a second factor for each session
@@ -66,18 +67,16 @@ func (p *person) registerCodes(t *testing.T) (next func() string) {
 	}
 	seed := challenge.GetTOTP().GetSecret()
 	last := ""
-	next = func() string {
-		for { // each code is good once
-			code, err := totp.GenerateCode(seed, time.Now())
-			if err != nil {
+	next = func() (code string) {
+		testwait.Eventually(t, "another code: each is good once", func() bool {
+			var err error
+			if code, err = totp.GenerateCode(seed, time.Now()); err != nil {
 				t.Fatal(err)
 			}
-			if code != last {
-				last = code
-				return code
-			}
-			time.Sleep(200 * time.Millisecond)
-		}
+			return code != last
+		})
+		last = code
+		return code
 	}
 	_, err = clt.AddMFADeviceSync(t.Context(), &proto.AddMFADeviceSyncRequest{
 		TokenID: challenge.GetTOTP().GetID(), ContextUser: &proto.ContextUser{}, NewDeviceName: "app",

@@ -6,10 +6,10 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
-	"time"
 
 	"berth/agent/secrets"
 	"berth/internal/dbustest"
+	"berth/internal/testwait"
 )
 
 // TestRememberedPassword has a password kept in a real keyring, logs in with it
@@ -24,8 +24,8 @@ func TestRememberedPassword(t *testing.T) {
 		t.Fatalf("berth login --remember says:\n%s", screen)
 	}
 	before := *p.snapshot().Profiles[0].ValidUntil
-	time.Sleep(1100 * time.Millisecond) // a cert's end has no more than seconds to tell it by
-	p.berth("login", "--renew")         // no terminal to ask at
+	testwait.NextSecond()
+	p.berth("login", "--renew") // no terminal to ask at
 	s := p.snapshot().Profiles[0]
 	if !s.ValidUntil.After(before) || len(s.Stored) != 1 {
 		t.Errorf("after a login with the stored password: %+v; want a session that ends after %v", s, before)

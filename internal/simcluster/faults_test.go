@@ -14,6 +14,7 @@ import (
 	"github.com/gravitational/trace"
 
 	"berth/internal/testwait"
+	"berth/internal/wake"
 )
 
 // echoConn opens a connection to the database echo and checks that it works.
@@ -108,7 +109,7 @@ func TestAPIClientSurvivesARestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	testwait.Eventually(t, "the client is back", func() bool {
-		time.Sleep(500 * time.Millisecond) // many failing calls trip the client's circuit breaker
+		wake.Sleep(t.Context(), 500*time.Millisecond) // many failing calls trip the client's circuit breaker
 		_, err := clt.Ping(t.Context())
 		return err == nil
 	})

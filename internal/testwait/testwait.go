@@ -29,6 +29,21 @@ func Eventually(t testing.TB, what string, ok func() bool) {
 // more to say of a failure than Eventually.
 func Until(ok func() bool) bool { return within(Patience, ok) }
 
+// Moment lets a moment pass, for what tells of itself to no one: bytes that
+// arrive over loopback, a folder that gets watched.
+func Moment() { time.Sleep(50 * time.Millisecond) }
+
+// Hang lets a program of a test wait until it is killed: an empty select would
+// be a deadlock to the runtime.
+func Hang() { time.Sleep(time.Hour) }
+
+// NextSecond waits until the clock shows another second: the end of a
+// certificate, and some times of files, have nothing finer.
+func NextSecond() {
+	now := time.Now()
+	time.Sleep(now.Truncate(time.Second).Add(time.Second).Sub(now))
+}
+
 // Never fails the test when ok comes true within a moment. A wait shows an
 // absence only by chance: where an event tells that the time has passed,
 // await that event and look once.

@@ -23,6 +23,7 @@ import (
 	"berth/internal/simworld"
 	"berth/internal/testneeds"
 	"berth/internal/testwait"
+	"berth/internal/wake"
 	"berth/proxies"
 )
 
@@ -256,7 +257,7 @@ func TestWine(t *testing.T) {
 	}
 	w.until("the menu", func() bool {
 		w.click(iconX, iconY)
-		time.Sleep(time.Second)
+		wake.Sleep(w.t.Context(), time.Second)
 		return w.menuSeen()
 	})
 	w.shot("menu")

@@ -23,6 +23,7 @@ import (
 
 	"berth/internal/simcluster/simdb"
 	"berth/internal/testneeds"
+	"berth/internal/wake"
 	"berth/proxies"
 	"berth/proxies/db"
 	"berth/proxies/kube"
@@ -441,7 +442,7 @@ func TestMySQLSwitchesAuth(t *testing.T) {
 		say := func(p []byte) {
 			for i := range p {
 				_, _ = conn.Write(p[i : i+1])
-				time.Sleep(time.Millisecond)
+				wake.Sleep(t.Context(), time.Millisecond)
 			}
 		}
 		hear := func() {

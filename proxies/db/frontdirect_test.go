@@ -21,6 +21,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"berth/internal/simcluster/simdb"
+	"berth/internal/testwait"
 	"berth/proxies"
 	"berth/proxies/db"
 )
@@ -109,7 +110,7 @@ func TestTLSBeforeProtocolIsKnown(t *testing.T) {
 		} else if _, err := io.WriteString(raw, hello); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(50 * time.Millisecond) // the hello is there
+		testwait.Moment() // the hello is there
 		name = tt.protocol
 		close(loggedIn)
 		if tt.ours {

@@ -2,6 +2,7 @@ package db
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +16,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"berth/internal/wake"
 
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
@@ -223,11 +226,10 @@ func TestRefuseSilent(t *testing.T) {
 		}, func(err error) bool { return err != nil }},
 		{"dribbles", func(c net.Conn) {
 			go func() { _, _ = io.Copy(io.Discard, c) }()
-			for {
+			for wake.Sleep(context.Background(), 100*time.Millisecond) { // a bubble has contexts of its own
 				if _, err := c.Write([]byte(" ")); err != nil {
 					return
 				}
-				time.Sleep(100 * time.Millisecond)
 			}
 		}, func(error) bool { return true }},
 	}

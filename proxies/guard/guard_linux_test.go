@@ -9,9 +9,9 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"berth/internal/testneeds"
+	"berth/internal/testwait"
 )
 
 // TestMain is the program of another user as well: it connects and waits.
@@ -86,8 +86,8 @@ func TestGoneClient(t *testing.T) {
 	if err := client.Close(); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(20 * time.Millisecond) // until the kernel has noticed
-	if err := new(Guard).Check(accepted); !errors.Is(err, ErrUnknown) {
+	var err error
+	if !testwait.Until(func() bool { err = new(Guard).Check(accepted); return errors.Is(err, ErrUnknown) }) { // when the kernel has noticed
 		t.Errorf("a client that is gone: %v, want ErrUnknown", err)
 	}
 }

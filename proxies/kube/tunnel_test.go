@@ -20,6 +20,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"berth/internal/testwait"
+	"berth/internal/wake"
 	"berth/proxies"
 )
 
@@ -148,7 +149,7 @@ func TestFortyAtOnce(t *testing.T) {
 	up := c.upstream()
 	dial := up.Dial
 	up.Dial = func(ctx context.Context, versions ...string) (conn net.Conn, err error) {
-		time.Sleep(50 * time.Millisecond)
+		wake.Sleep(ctx, 50*time.Millisecond)
 		return dial(ctx, versions...)
 	}
 	r := run(t, Config{Source: always(up)})
@@ -178,9 +179,9 @@ func TestFortyAtOnce(t *testing.T) {
 func TestDialFailureIsShared(t *testing.T) {
 	var dials atomic.Int32
 	noRoute := errors.New("no route to host")
-	up := &Upstream{Dial: func(context.Context, ...string) (net.Conn, error) {
+	up := &Upstream{Dial: func(ctx context.Context, _ ...string) (net.Conn, error) {
 		dials.Add(1)
-		time.Sleep(300 * time.Millisecond)
+		wake.Sleep(ctx, 300*time.Millisecond)
 		return nil, noRoute
 	}}
 	r := run(t, Config{Source: always(up)})

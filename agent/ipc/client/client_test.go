@@ -8,9 +8,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,6 +23,7 @@ import (
 	"berth/agent/state"
 	"berth/internal/paths"
 	"berth/internal/testneeds"
+	"berth/internal/testwait"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -33,6 +36,7 @@ type fakeAgent struct {
 	calls    []string
 	err      error // what commands return
 	block    chan struct{}
+	blocked  atomic.Int32 // calls
 }
 
 func (a *fakeAgent) publish(n int) {
@@ -70,6 +74,7 @@ func (a *fakeAgent) Subscribe() (<-chan struct{}, func()) {
 
 func (a *fakeAgent) record(ctx context.Context, format string, args ...any) error {
 	if a.block != nil {
+		a.blocked.Add(1)
 		select {
 		case <-a.block:
 		case <-ctx.Done():
@@ -379,9 +384,9 @@ func TestWatchGivesTheNewest(t *testing.T) {
 		if s.Agent.PID == 1 {
 			for n := 2; n <= 1000; n++ {
 				a.publish(n)
-				time.Sleep(100 * time.Microsecond) // so that the server sends many
+				runtime.Gosched() // so that the server sends many
 			}
-			time.Sleep(100 * time.Millisecond) // a slow front end
+			testwait.Moment() // a slow front end
 		}
 		if s.Agent.PID == 1000 {
 			break
@@ -462,7 +467,7 @@ func TestShutdownDoesNotWaitForEver(t *testing.T) {
 	c := newClient(t, address)
 	failed := make(chan error, 1)
 	go func() { failed <- c.StopTunnel(context.Background(), "t") }()
-	time.Sleep(50 * time.Millisecond)
+	testwait.Eventually(t, "the call", func() bool { return a.blocked.Load() > 0 })
 	start := time.Now()
 	stop()
 	if took := time.Since(start); took > 2*time.Second {

@@ -18,6 +18,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd/api"
 
 	"berth/internal/testneeds"
+	"berth/internal/wake"
 )
 
 var contexts = []Context{
@@ -373,7 +374,7 @@ func TestMergeWaitsForTheLock(t *testing.T) {
 		t.Fatal(err)
 	}
 	go func() {
-		time.Sleep(200 * time.Millisecond)
+		wake.Sleep(t.Context(), 200*time.Millisecond)
 		_ = os.WriteFile(m.Path, []byte(strings.Replace(theirs, "dev", "late", 1)), 0o600)
 		_ = os.Remove(m.Path + ".lock")
 	}()
