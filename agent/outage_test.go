@@ -43,6 +43,7 @@ var outages = []struct {
 			must(t, e.Sim.Faults().Start())
 		}
 	}, "no answer in time"},
+	{"no_name", loseName, "its name does not resolve"},
 }
 
 // blackHole has a port drop what comes: its queue of connections is full, and
@@ -86,9 +87,13 @@ func TestServedTheMomentTheProxyIsBack(t *testing.T) {
 		for _, length := range lengths {
 			t.Run(fmt.Sprintf("%s_%s", outage.name, length), func(t *testing.T) {
 				t.Parallel()
-				e := newEnv(t, simcluster.Config{Databases: []simcluster.Database{
+				cfg := simcluster.Config{Databases: []simcluster.Database{
 					{Name: "pg", Protocol: "postgres"}, {Name: "other", Protocol: "postgres"},
-				}})
+				}}
+				if outage.name == "no_name" {
+					cfg.ProxyHost = length.String() + namedZone
+				}
+				e := newEnv(t, cfg)
 				e.Login()
 				item, port := e.pgTunnel("pg", fmt.Sprintf("hold: %ds", int(length.Seconds())+30))
 				e.config(item)

@@ -20,6 +20,7 @@ import (
 	"berth/agent/state"
 	"berth/internal/atomicfile"
 	"berth/internal/wake"
+	"berth/internal/when"
 	"berth/proxies/kube"
 	"berth/proxies/kube/kubeconfig"
 )
@@ -323,7 +324,7 @@ func endingProblem(ca *kube.LocalCA, err error) *state.Problem {
 	p := &state.Problem{
 		Code: state.CodeKubeconfig, Title: "Local certificate not renewed",
 		Text: fmt.Sprintf("The certificate that Kubernetes clients see on this machine ends on %s: %v.",
-			until.Local().Format(time.DateOnly), err),
+			when.Format(until, time.DateOnly), err),
 		Action: "berth tries again every hour",
 	}
 	var hinter interface{ Hint() string }

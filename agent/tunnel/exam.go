@@ -58,11 +58,7 @@ func (t *tunnel) keepExamined(ctx context.Context) {
 	timer := time.NewTimer(examEvery)
 	defer timer.Stop()
 	for {
-		again := examEvery
-		if f := t.dialFailure(); f != nil && time.Since(f.at) < examSoon {
-			again = examSoon
-		}
-		timer.Reset(again)
+		timer.Reset(examAgain(t.dialFailure()))
 		select {
 		case <-ctx.Done():
 			return
@@ -76,6 +72,22 @@ func (t *tunnel) keepExamined(ctx context.Context) {
 				t.examine(ctx, f.err)
 			}
 		}
+	}
+}
+
+// examAgain returns how soon a failure is looked into again.
+func examAgain(f *dialFailure) time.Duration {
+	if f == nil {
+		return examEvery
+	}
+	var leaf *cluster.LeafAwayError
+	switch {
+	case time.Since(f.at) < examSoon:
+		return examSoon
+	case errors.As(f.err, &leaf): // whose coming back nothing reports
+		return leafEvery
+	default:
+		return examEvery
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"berth/agent/ipc/client"
 	"berth/internal/plain"
 	"berth/internal/shell"
+	"berth/internal/when"
 )
 
 func (a *app) caCommand() *cobra.Command {
@@ -95,7 +96,7 @@ fingerprint and end come before it as comments, which readers of PEM skip.`,
 			}
 			_, err = fmt.Fprintf(a.out, "# berth local CA: 127.0.0.0/8, ::1, localhost, *.kube.berth.internal\n"+
 				"# file: %s\n# SHA-256: %s\n# valid until: %s\n%s",
-				plain.Line(s.Path), s.SHA256, s.ValidUntil.Local().Format(time.DateOnly), s.PEM)
+				plain.Line(s.Path), s.SHA256, when.Format(s.ValidUntil, time.DateOnly), s.PEM)
 			return err
 		},
 	}

@@ -20,10 +20,17 @@ func Connect(ctx context.Context, network, addr string) (net.Conn, error) {
 	return Hedge(ctx, func(ctx context.Context) (net.Conn, error) {
 		dialer := &net.Dialer{
 			KeepAliveConfig: proxies.KeepAlive,
-			Resolver:        new(net.Resolver), // one that is shared would wait for the earlier question
+			Resolver:        newResolver(),
 		}
 		return dialer.DialContext(ctx, network, addr)
 	})
+}
+
+// newResolver returns one like the default, which itself would wait for the answer
+// to an earlier question.
+func newResolver() *net.Resolver {
+	usual := net.DefaultResolver
+	return &net.Resolver{PreferGo: usual.PreferGo, StrictErrors: usual.StrictErrors, Dial: usual.Dial}
 }
 
 // Hedge returns what the first of the attempts to dial returns, of which one
