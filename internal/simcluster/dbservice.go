@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -233,11 +234,46 @@ func (c *Cluster) disconnectsExpired(who caller) bool {
 // or the ping protocol over it.
 func (c *Cluster) dbConn(ctx context.Context, tc *tls.Conn, r route) net.Conn {
 	if !strings.HasSuffix(r.proto, constants.ALPNSNIProtocolPingSuffix) {
-		return tc
+		return inPieces(tc, r)
 	}
 	pc := &pingedConn{PingConn: pingconn.New(tc), tls: tc}
 	c.spawn(func() { c.ping(ctx, pc) })
-	return pc
+	return inPieces(pc, r)
+}
+
+// pieceSize is how much of a PostgreSQL's result Teleport passes on at once:
+// PostgreSQL's own buffer, each in a TLS record and a frame of its own.
+const pieceSize = 8 << 10
+
+// inPieces has the answers of a database sent in the pieces that Teleport
+// sends.
+func inPieces(conn halfCloser, r route) net.Conn {
+	if base, _ := dbALPN(r.proto); base != alpnOf("postgres") {
+		return conn
+	}
+	return &piecesConn{conn}
+}
+
+// halfCloser is a connection whose sending half can be ended.
+type halfCloser interface {
+	net.Conn
+	CloseWrite() error
+}
+
+// piecesConn writes in pieces of pieceSize.
+type piecesConn struct{ halfCloser }
+
+// Write sends p in pieces.
+func (c *piecesConn) Write(p []byte) (int, error) {
+	n := 0
+	for piece := range slices.Chunk(p, pieceSize) {
+		k, err := c.halfCloser.Write(piece)
+		n += k
+		if err != nil {
+			return n, err
+		}
+	}
+	return n, nil
 }
 
 func (c *Cluster) ping(ctx context.Context, pc *pingedConn) {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -140,4 +141,26 @@ func TestExpiredSessionIsNotResumed(t *testing.T) {
 			t.Errorf("connection %d: %v", i, err)
 		}
 	}
+}
+
+// TestPieces: a PostgreSQL's result comes in the pieces that Teleport sends.
+func TestPieces(t *testing.T) {
+	var sizes []int
+	conn := inPieces(sizesConn{sizes: &sizes}, route{proto: "teleport-postgres-ping"})
+	if n, err := conn.Write(make([]byte, 20_000)); n != 20_000 || err != nil {
+		t.Fatalf("Write = %d, %v", n, err)
+	}
+	if want := []int{8192, 8192, 3616}; !slices.Equal(sizes, want) {
+		t.Errorf("it was sent as %v, want %v", sizes, want)
+	}
+}
+
+type sizesConn struct {
+	halfCloser
+	sizes *[]int
+}
+
+func (c sizesConn) Write(p []byte) (int, error) {
+	*c.sizes = append(*c.sizes, len(p))
+	return len(p), nil
 }
