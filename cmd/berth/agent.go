@@ -86,18 +86,23 @@ func (a *app) runAgent(ctx context.Context, o agentOptions) error {
 		Paths: p, Version: buildVersion(), Logger: log, LogLevel: follow, Grace: o.grace,
 		Ready: func() {
 			notifyReady(a.env("NOTIFY_SOCKET"))
-			time.AfterFunc(agentTrimAfter, func() {
+			trim := func() {
 				if err := lean.Trim(); err != nil {
 					log.Debug("memory that only the start needed is not given back", "err", err)
 				}
-			})
+			}
+			trim()
+			for _, after := range agentTrimAfter {
+				time.AfterFunc(after, trim)
+			}
 		},
 	}))
 }
 
-// agentTrimAfter is when the start is over and its memory is given back:
-// homes are read, connections made, certs fetched.
-const agentTrimAfter = 15 * time.Second
+// agentTrimAfter is when, from the binding of the ports on, memory is given back
+// that the start needed: homes are read, connections made, certs fetched, mostly
+// within a second, and sometimes later.
+var agentTrimAfter = []time.Duration{time.Second, 3 * time.Second, 15 * time.Second}
 
 // logLevel is the level of the agent's log: the flag's, for as long as it runs,
 // else a level that follows the config.
