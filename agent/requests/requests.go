@@ -72,12 +72,12 @@ type Requests struct {
 	hooks *access.Hooks
 	held  heldAssumes
 	// queue takes events from the board, which must not wait.
-	queue  chan state.RequestEvent
+	queue  chan *state.RequestEvent
 	rules  sync.WaitGroup // rules that are being followed
 	listed wake.Broadcast // the board has changed
 
 	mu      sync.Mutex // guards everything below
-	watches map[chan state.RequestEvent]struct{}
+	watches map[chan *state.RequestEvent]struct{}
 	tried   map[string]bool // requests that a rule was followed for
 	able    map[certwatch.ProfileID]knownAbilities
 	turns   map[certwatch.ProfileID]chan struct{}
@@ -105,8 +105,8 @@ const (
 // New returns Requests that follow none yet.
 func New(cfg Config) *Requests {
 	rs := &Requests{
-		cfg: cfg, log: cfg.Logger, hooks: access.NewHooks(cfg.Logger), queue: make(chan state.RequestEvent, eventQueue),
-		watches: make(map[chan state.RequestEvent]struct{}), tried: make(map[string]bool), able: make(map[certwatch.ProfileID]knownAbilities),
+		cfg: cfg, log: cfg.Logger, hooks: access.NewHooks(cfg.Logger), queue: make(chan *state.RequestEvent, eventQueue),
+		watches: make(map[chan *state.RequestEvent]struct{}), tried: make(map[string]bool), able: make(map[certwatch.ProfileID]knownAbilities),
 		turns: make(map[certwatch.ProfileID]chan struct{}),
 	}
 	changed := func() {
@@ -115,7 +115,7 @@ func New(cfg Config) *Requests {
 	}
 	rs.board = access.NewBoard(cfg.Logger, changed, func(ev state.RequestEvent) {
 		select {
-		case rs.queue <- ev:
+		case rs.queue <- &ev:
 		default:
 			rs.log.Warn("event of an access request left out: too many at once", "event", ev.Kind)
 		}
@@ -173,7 +173,7 @@ func (rs *Requests) Run(ctx context.Context) {
 			rs.Follow()
 			clock.Reset(rs.untilExpiry())
 		case ev := <-rs.queue:
-			rs.requestEvent(ctx, ev)
+			rs.requestEvent(ctx, *ev)
 		}
 	}
 }
@@ -300,7 +300,7 @@ func (rs *Requests) tell(ev state.RequestEvent) {
 	defer rs.mu.Unlock()
 	for ch := range rs.watches {
 		select {
-		case ch <- ev:
+		case ch <- &ev:
 		default: // the snapshot has it all the same
 		}
 	}
@@ -308,7 +308,7 @@ func (rs *Requests) tell(ev state.RequestEvent) {
 
 // WatchRequests shows each event from now on.
 func (rs *Requests) WatchRequests(ctx context.Context, show func(state.RequestEvent) error) error {
-	ch := make(chan state.RequestEvent, eventQueue)
+	ch := make(chan *state.RequestEvent, eventQueue)
 	rs.mu.Lock()
 	rs.watches[ch] = struct{}{}
 	rs.mu.Unlock()
@@ -322,7 +322,7 @@ func (rs *Requests) WatchRequests(ctx context.Context, show func(state.RequestEv
 		case <-ctx.Done():
 			return ctx.Err()
 		case ev := <-ch:
-			if err := show(ev); err != nil {
+			if err := show(*ev); err != nil {
 				return err
 			}
 		}
