@@ -51,7 +51,8 @@ func tdsSay(w io.Writer, body []byte) {
 }
 
 // tdsServer is a SQL Server that encrypts nothing, as Teleport's database service,
-// takes every login, and answers every batch with its length.
+// takes every login, and answers every batch with its length: nothing if it asks for
+// no rows.
 func tdsServer(seen *atomic.Int64) func(net.Conn) {
 	return func(conn net.Conn) {
 		for {
@@ -74,6 +75,8 @@ func tdsServer(seen *atomic.Int64) func(net.Conn) {
 				tdsSay(conn, append(token, append([]byte{0xfd}, make([]byte, 12)...)...))
 			case kind == 6: // attention: the driver has what it wants
 				tdsSay(conn, append([]byte{0xfd, 0x20, 0, 0, 0}, make([]byte, 8)...))
+			case kind == 1 && !bytes.Contains(bytes.ReplaceAll(body, []byte{0}, nil), []byte("select")): // settings of the driver's own
+				tdsSay(conn, append([]byte{0xfd, 0, 0, 0, 0}, make([]byte, 8)...))
 			case kind == 1: // a batch
 				text := []byte{0x81, 1, 0, 0, 0, 0, 0, 0, 0, 0x26, 4, 1, 'n', 0, 0xd1, 4}
 				text = binary.LittleEndian.AppendUint32(text, uint32(len(body)))
