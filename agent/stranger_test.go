@@ -7,7 +7,9 @@ import (
 	"io"
 	"net"
 	"os/exec"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -22,12 +24,14 @@ import (
 // a hang-up or an error, and the tunnel stays as it is.
 func TestStrangersBreakNoTunnel(t *testing.T) {
 	t.Parallel()
-	protocols := []string{"postgres", "mysql", "redis", "mongodb", "cassandra", "elasticsearch"}
+	protocols := []string{"postgres", "mysql", "redis", "elasticsearch", "mongodb", "cassandra", "sqlserver", "clickhouse"}
 	cfg := simcluster.Config{}
 	for _, p := range protocols {
 		cfg.Databases = append(cfg.Databases, simcluster.Database{Name: p, Protocol: p})
 	}
-	cfg.Databases[3].Backend, cfg.Databases[4].Backend = deaf{}, deaf{} // they hang up
+	for i := range cfg.Databases[4:] {
+		cfg.Databases[4+i].Backend = deaf{} // it hangs up
+	}
 	e := newEnv(t, cfg)
 	e.Login()
 	ports := make(map[string]int)
@@ -42,11 +46,23 @@ func TestStrangersBreakNoTunnel(t *testing.T) {
 		e.AwaitState(p, state.TunnelReady)
 	}
 
-	for name, tt := range map[string]struct {
+	untouched := func(t *testing.T) {
+		t.Helper()
+		e.Await("the connections to end", func(s state.Snapshot) bool {
+			return !slices.ContainsFunc(s.Tunnels, func(t state.Tunnel) bool { return t.Connections > 0 })
+		})
+		for _, tun := range e.Snapshot().Tunnels {
+			if tun.State != state.TunnelReady || tun.Problem != nil {
+				t.Errorf("%s is %s: %+v", tun.Name, tun.State, tun.Problem)
+			}
+		}
+	}
+	type play struct {
 		play func(port int)
 		on   []string
-		want string // in the tunnel's history; empty: no stranger at all
-	}{
+		want string // in the tunnel's history; empty: whatever it is called
+	}
+	plays := map[string]play{
 		"curl": {
 			program(t, "curl", "-s", "-m", "5", "http://127.0.0.1:PORT/"),
 			[]string{"postgres", "mysql", "redis", "mongodb", "cassandra"}, "spoke something else (HTTP)",
@@ -74,19 +90,48 @@ func TestStrangersBreakNoTunnel(t *testing.T) {
 		}, []string{"postgres", "mysql", "redis"}, ""},
 		"long_cancel": {said("\x00\x00\x00\x2c\x04\xd2\x16\x2e\x00\x00\x10\x92" + strings.Repeat("k", 32)), []string{"postgres"}, ""},
 		"nothing":     {said(""), protocols, ""},
+		"reset":       {reset(""), protocols, ""},
+	}
+	// What port scanners and other programs say first: on their own protocol's port,
+	// and cut in the middle.
+	for name, words := range map[string]string{
+		"http2":       "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00",
+		"ssh":         "SSH-2.0-OpenSSH_9.9\r\n",
+		"smb":         "\x00\x00\x00\x2f\xffSMB\x72\x00\x00\x00\x00\x18\x01\x28" + strings.Repeat("\x00", 31),
+		"kafka":       "\x00\x00\x00\x14\x00\x12\x00\x00\x00\x00\x00\x01\x00\x0aconsoleapp",
+		"tls_hello":   "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + strings.Repeat("\x07", 300),
+		"half_pg":     "\x00\x00\x00\x54\x00\x03\x00\x00user\x00al",
+		"half_mongo":  "\x40\x01\x00\x00\x01\x00\x00\x00",
+		"half_tds":    "\x12\x01\x00\x2f\x00\x00",
+		"half_cql":    "\x04\x00\x00\x00",
+		"half_http":   "POST /_bulk HTTP/1.1\r\nHost: x\r\nContent-Le",
+		"half_redis":  "*3\r\n$3\r\nSET\r\n$100\r\nabc",
+		"rtsp":        "OPTIONS rtsp://x RTSP/1.0\r\nCSeq: 1\r\n\r\n",
+		"rdp":         "\x03\x00\x00\x13\x0e\xe0\x00\x00\x00\x00\x00\x01\x00\x08\x00\x03\x00\x00\x00",
+		"zeroes":      strings.Repeat("\x00", 64),
+		"binary":      "\xff\xfe\xfd" + strings.Repeat("\x81", 5000),
+		"smtp":        "EHLO scanner\r\n",
+		"one_byte":    "\x00",
+		"proxy_proto": "PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n",
 	} {
+		t.Run(name, func(t *testing.T) {
+			var all sync.WaitGroup
+			for _, p := range protocols {
+				all.Go(func() { said(words)(ports[p]) })
+				all.Go(func() { reset(words)(ports[p]) })
+			}
+			all.Wait()
+			untouched(t)
+		})
+	}
+	for name, tt := range plays {
 		for _, p := range tt.on {
 			t.Run(name+"_on_"+p, func(t *testing.T) {
 				tt.play(ports[p])
 				if tt.want != "" {
 					e.awaitEvent(p, state.EventStranger, tt.want)
 				}
-				e.Await("the connection to end", func(s state.Snapshot) bool { return s.Tunnels[0].Connections == 0 })
-				for _, tun := range e.Snapshot().Tunnels {
-					if tun.State != state.TunnelReady || tun.Problem != nil {
-						t.Errorf("%s is %s: %+v", tun.Name, tun.State, tun.Problem)
-					}
-				}
+				untouched(t)
 			})
 		}
 	}
@@ -128,6 +173,21 @@ func said(words string) func(port int) {
 		_ = conn.SetDeadline(time.Now().Add(300 * time.Millisecond))
 		_, _ = io.WriteString(conn, words)
 		_, _ = io.Copy(io.Discard, conn)
+	}
+}
+
+// reset is a client that says words and resets the connection at once.
+func reset(words string) func(port int) {
+	return func(port int) {
+		conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err != nil {
+			return // the next look at the tunnel says so
+		}
+		_, _ = io.WriteString(conn, words)
+		if tcp, ok := conn.(*net.TCPConn); ok {
+			_ = tcp.SetLinger(0)
+		}
+		conn.Close()
 	}
 }
 
