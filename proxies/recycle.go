@@ -19,9 +19,10 @@ var (
 )
 
 const (
-	// recycleLead is how long before a cert's end its connections are recycled, and
-	// recycleNow how long before it that happens the moment they are at rest.
-	recycleLead, recycleNow = time.Minute, 2 * time.Second
+	// recycleLead is how long before a cert's end its connections are recycled,
+	// recycleNow how long before it the shortest rest will do, and recycleLast how long
+	// before it that happens right behind an answer.
+	recycleLead, recycleNow, recycleLast = time.Minute, 2 * time.Second, 500 * time.Millisecond
 	// cutSlack is how far from the end of its cert a connection may end and still
 	// have been cut for it. Measured: 3 ms; clocks may differ by a second.
 	cutSlack = 2 * time.Second
@@ -31,10 +32,14 @@ const (
 // much time left. Most pools look at a connection before they use it only after
 // it was idle for a second; HikariCP does after half a second.
 func restFor(left time.Duration) time.Duration {
-	if left > 10*time.Second {
+	switch {
+	case left > 10*time.Second:
 		return 1200 * time.Millisecond
+	case left > recycleNow:
+		return 600 * time.Millisecond
+	default: // until the client has read the answer: what it then finds at the socket is no part of that
+		return 10 * time.Millisecond
 	}
-	return 600 * time.Millisecond
 }
 
 // Rest follows what is said on one connection, from its beginning, to know when
@@ -99,7 +104,10 @@ func (c *conn) recycle(ctx context.Context) {
 		case left > recycleLead:
 			pause = left - recycleLead
 		case c.t.cfg.Renewed(c.ends):
-			c.hurried.Store(left <= recycleNow)
+			c.hurried.Store(left <= recycleLast)
+			if left <= recycleNow {
+				pause = restFor(left)
+			}
 			if c.part(restFor(left)) {
 				wake.Sleep(ctx, lingerTimeout) // the client reads the farewell and hangs up
 				c.shut(ErrRecycled)

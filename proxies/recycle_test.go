@@ -20,11 +20,24 @@ func (t *turns) AtRest() bool       { return t.due == 0 }
 func (*turns) Farewell() []byte     { return []byte("bye\n") }
 
 // TestBusyConnectionIsRecycled: a client that asks again as soon as it has its
-// answer finds the farewell right behind one, and has lost no answer.
+// answer finds the farewell right behind one. It is tried again where the machine was
+// so slow that the connection was at rest.
 func TestBusyConnectionIsRecycled(t *testing.T) {
 	t.Parallel()
+	for range 5 {
+		if busyUntilTheEnd(t) {
+			return
+		}
+	}
+	t.Error("the farewell came behind no answer, five times")
+}
+
+// busyUntilTheEnd reports whether the farewell came behind an answer, and not in place of
+// one.
+func busyUntilTheEnd(t *testing.T) bool {
+	t.Helper()
 	up := nettest.Serve(t, nettest.Echo)
-	end := time.Now().Add(recycleNow + 300*time.Millisecond)
+	end := time.Now().Add(recycleLast + 200*time.Millisecond)
 	r := run(t, Config{
 		Source: func(context.Context) (Dial, error) {
 			return func(ctx context.Context) (net.Conn, error) {
@@ -40,23 +53,27 @@ func TestBusyConnectionIsRecycled(t *testing.T) {
 	})
 	c := r.connect(t)
 	in := bufio.NewReader(c)
-	for last := ""; last != "bye\n"; {
+	behind := ""
+	for behind == "" {
 		if _, err := c.Write([]byte("ask\n")); err != nil {
 			t.Fatal(err)
 		}
 		answer, err := in.ReadString('\n')
+		if answer == "bye\n" {
+			return false
+		}
 		if err != nil || answer != "ask\n" {
 			t.Fatalf("a question is answered by %q, %v", answer, err)
 		}
-		last = ""
 		if in.Buffered() > 0 {
-			last, _ = in.ReadString('\n') // it is there
+			behind, _ = in.ReadString('\n') // it is there
 		}
 	}
-	if left := time.Until(end); left <= 0 || left > recycleNow {
-		t.Errorf("recycled %s before the end", left)
+	if left := time.Until(end); behind != "bye\n" || left <= 0 || left > recycleNow {
+		t.Errorf("%q comes %s before the end", behind, left)
 	}
 	if closed := r.await(t, EventClosed, 1)[0]; !errors.Is(closed.Err, ErrRecycled) {
 		t.Errorf("it ended with %v", closed.Err)
 	}
+	return true
 }

@@ -3,8 +3,11 @@
 package e2e
 
 import (
+	"fmt"
 	"strings"
 	"testing"
+
+	"berth/agent/state"
 )
 
 // TestDoctor: a healthy berth is found healthy, step by step up to the real
@@ -16,7 +19,7 @@ func TestDoctor(t *testing.T) {
 	p.addTunnel("pg")
 	p.awaitReady("pg")
 	r := p.tryBerth("doctor")
-	for _, want := range []string{" is reached and trusted, and the clocks agree", "ok    tsh 16.", "ok    tunnel pg: ", " answers\n"} {
+	for _, want := range []string{" is reached and trusted, and the clocks agree", "ok    tsh 16.", "ok    tunnel pg: ", " answers, and lets app in\n"} {
 		if !strings.Contains(string(r.out), want) {
 			t.Errorf("no %q", want)
 		}
@@ -33,3 +36,74 @@ func TestDoctor(t *testing.T) {
 		t.Logf("%s%s", r.out, r.err)
 	}
 }
+
+// TestDoctorLogsIn: what Teleport says to a login is reported, for a user whom one
+// may not be, a database that is down, and one whose name does not resolve.
+func TestDoctorLogsIn(t *testing.T) {
+	startRedis(t, "re-doctor")
+	startMariaDB(t, "my-doctor")
+	for _, protocol := range []string{"postgres", "mysql", "redis"} {
+		offer(t, protocol+"-nowhere", protocol, map[string]string{"redis": "rediss://"}[protocol]+"db.nowhere.invalid:4242")
+	}
+	if err := lab.teleport.apply(t.Context(), fmt.Sprintf(roleTemplate, roleRedis, "'*': '*'", "default")); err != nil {
+		t.Fatal(err)
+	}
+	p := newPerson(t, roleDB, roleRedis)
+	p.login()
+	var lines []string
+	add := func(name, resource, user, database string) {
+		lines = append(lines, fmt.Sprintf("  - {name: %s, kind: db, cluster: ref.test, resource: %s, db_user: %s, db_name: %q, port: %d}",
+			name, resource, user, database, mustFreePort(t)))
+	}
+	want := make(map[string]string)
+	for _, c := range []struct{ protocol, well, away, user, database, refused, nameless string }{
+		{"postgres", "pg", "pg-away", "app", "appdb", "connection refused", "failed to handle client connection"},
+		{"mysql", "my-doctor", "my-away", "app", "appdb", "connection refused", "failed to handle client connection"},
+		{"redis", "re-doctor", "re-away", "default", "", "failed to connect to the target database", "no answer within"}, // it tries for some seconds
+	} {
+		add(c.protocol+"-well", c.well, c.user, c.database)
+		add(c.protocol+"-wrong", c.well, "stranger", c.database)
+		add(c.protocol+"-away", c.away, c.user, c.database)
+		add(c.protocol+"-nameless", c.protocol+"-nowhere", c.user, c.database)
+		want[c.protocol+"-well"] = "answers"
+		want[c.protocol+"-wrong"] = "access to db denied"
+		want[c.protocol+"-away"] = c.refused
+		want[c.protocol+"-nameless"] = c.nameless
+	}
+	// Of these there is no server here, but Teleport's refusal.
+	for _, c := range []struct{ protocol, uri, wrong, away string }{
+		{"mongodb", "mongodb://127.0.0.1:1", "access to db denied", "no answer within"}, // Teleport tries for half a minute
+		{"cassandra", "127.0.0.1:1", "access to db denied", "connection refused"},
+		{"clickhouse", "clickhouse://127.0.0.1:1", "closed without an answer", "closed without an answer"}, // it says nothing in this protocol
+	} {
+		offer(t, c.protocol+"-dead", c.protocol, c.uri)
+		add(c.protocol+"-wrong", c.protocol+"-dead", "stranger", "")
+		add(c.protocol+"-away", c.protocol+"-dead", "app", "")
+		want[c.protocol+"-wrong"], want[c.protocol+"-away"] = c.wrong, c.away
+	}
+	p.startAgent(append([]string{"tunnels:"}, lines...)...)
+	for name := range want {
+		p.awaitReady(name)
+	}
+	r := p.tryBerth("doctor")
+	for name, words := range want {
+		found := false
+		for line := range strings.Lines(r.out) {
+			if strings.Contains(line, "tunnel "+name) {
+				found = true
+				t.Logf("%s", strings.TrimSpace(line))
+				if ok := strings.HasPrefix(line, "ok"); !strings.Contains(line, words) || ok != strings.HasSuffix(name, "-well") {
+					t.Errorf("doctor on %s does not say %q: %s", name, words, line)
+				}
+			}
+		}
+		if !found {
+			t.Errorf("doctor says nothing of %s:\n%s", name, r.out)
+		}
+		if tun := p.tunnel(name); tun.State != state.TunnelReady {
+			t.Errorf("after doctor the tunnel %s is %s, %s", name, tun.State, problemText(tun.Problem))
+		}
+	}
+}
+
+const roleRedis = "db-redis" // every database, user default

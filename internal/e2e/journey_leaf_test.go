@@ -20,12 +20,19 @@ import (
 func TestLeafCluster(t *testing.T) {
 	early := newPerson(t, roleDB)
 	early.login()
-	early.startAgent()
+	early.startAgent("tunnels:", strings.Replace(tunnelLine("waiting", "pg-leaf", mustFreePort(t)), "ref.test", "leaf.test", 1))
 	if r := early.tryBerth("tunnel", "add", "db", "leafy", "--cluster", "leaf.test", "--resource", "pg-leaf"); r.code != 1 ||
 		!strings.Contains(r.err, "leaf.test") {
 		t.Errorf("a tunnel to a cluster nobody knows: exit code %d\n%s", r.code, r.err)
 	}
+	waiting := early.watch()
 	leaf := startLeaf(t)
+	online := joined(t)
+	at := waiting.await(time.Time{}, 30*time.Second, "waiting", "ready", ready)
+	t.Logf("a tunnel to a leaf that was to join is ready %s after the root had it online", at.Sub(online).Round(time.Millisecond))
+	if at.Sub(online) > 5*time.Second {
+		t.Errorf("ready %s after the leaf joined, want 5 s", at.Sub(online))
+	}
 	late := newPerson(t, roleDB)
 
 	t.Run("login_after_the_leaf_joined", func(t *testing.T) {
@@ -66,7 +73,50 @@ func TestLeafCluster(t *testing.T) {
 		if err != nil || got != "app" {
 			t.Errorf("with the leaf gone the root's tunnel answers %q, %v", got, err)
 		}
+		w := late.watch()
+		w.await(begin, 30*time.Second, "leafy", "away", func(tun state.Tunnel) bool {
+			return tun.State == state.TunnelError && tun.Problem.Code == state.CodeLeafAway
+		})
+		for _, problem := range late.snapshot().Problems {
+			if problem.Code != state.CodeLeafAway {
+				t.Errorf("with the leaf gone there is %+v", problem)
+			}
+		}
+		if err := leaf.start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		online := joined(t)
+		at := w.await(begin, 60*time.Second, "leafy", "ready", func(tun state.Tunnel) bool { return ready(tun) && tun.Problem == nil })
+		t.Logf("ready %s after the root had the leaf online again", at.Sub(online).Round(time.Millisecond))
+		if at.Sub(online) > 5*time.Second {
+			t.Errorf("ready %s after the leaf was back, want 5 s", at.Sub(online))
+		}
+		served := until(t.Context(), 20*time.Second, 250*time.Millisecond, func() error {
+			if r := late.psql(link, "select 1"); r.code != 0 {
+				return errors.New(r.err)
+			}
+			return nil
+		})
+		if served != nil {
+			t.Errorf("with the leaf back no query gets through: %v", served)
+		}
 	})
+}
+
+// joined waits until the root has the leaf online, and returns when that was seen.
+func joined(t *testing.T) time.Time {
+	t.Helper()
+	err := until(t.Context(), time.Minute, 100*time.Millisecond, func() error {
+		out, err := lab.teleport.tctl(t.Context(), "", "get", "rc", "--format=json")
+		if err == nil && !strings.Contains(out, `"online"`) {
+			err = errors.New("the leaf is not online")
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return time.Now()
 }
 
 // clustersStale is how long an agent may go on to say that it knows no such

@@ -17,10 +17,13 @@ import (
 	"github.com/pquerna/otp/totp"
 
 	"berth/agent/state"
+	"berth/internal/dbustest"
+	"berth/internal/simcluster/simkube"
 	"berth/internal/testwait"
 )
 
-const roleMFA = "db-mfa" // as roleDB, with a second factor for each session
+// As roleDB and roleKube, with a second factor for each session.
+const roleMFA, roleKubeMFA = "db-mfa", "kube-mfa"
 
 // withSecondFactors lets users of the cluster have second factors, for the
 // length of the test, and makes roleMFA.
@@ -44,14 +47,16 @@ spec: {type: local, second_factor: %q, webauthn: {rp_id: 127.0.0.1}}
 	})
 	role := strings.Replace(fmt.Sprintf(roleTemplate, roleMFA, "'*': '*'", "app, reporter"),
 		"forward_agent: true", "forward_agent: true, require_session_mfa: true", 1)
-	if err := lab.teleport.apply(t.Context(), role); err != nil {
+	kube := strings.Replace(kubeRole(roleKubeMFA, "kubernetes_groups: [system:masters]"),
+		"max_session_ttl: 12h", "max_session_ttl: 12h, require_session_mfa: true", 1)
+	if err := lab.teleport.apply(t.Context(), role+"---\n"+kube); err != nil {
 		t.Fatal(err)
 	}
 }
 
 // registerCodes gives the person, who is logged in, one-time codes, and returns
-// what makes the next one.
-func (p *person) registerCodes(t *testing.T) (next func() string) {
+// their seed and what makes the next one.
+func (p *person) registerCodes(t *testing.T) (seed string, next func() string) {
 	t.Helper()
 	w := &world{name: "real", proxyAddr: lab.teleport.addr(), webCAs: lab.webCA.pool(), home: p.tshHome, cluster: "ref.test", user: p.name}
 	clt, err := w.dialAuth(t.Context(), p.tshHome)
@@ -65,7 +70,7 @@ func (p *person) registerCodes(t *testing.T) (next func() string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	seed := challenge.GetTOTP().GetSecret()
+	seed = challenge.GetTOTP().GetSecret()
 	last := ""
 	next = func() (code string) {
 		testwait.Eventually(t, "another code: each is good once", func() bool {
@@ -87,7 +92,7 @@ func (p *person) registerCodes(t *testing.T) (next func() string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return next
+	return seed, next
 }
 
 // answer is what is typed when a question appears.
@@ -170,7 +175,7 @@ func TestSessionMFA(t *testing.T) {
 			t.Errorf("the problem of a user without a second factor is %+v", tun.Problem)
 		}
 	})
-	next := p.registerCodes(t)
+	_, next := p.registerCodes(t)
 	// What the cluster says of factors is believed for minutes: a new login is
 	// the quick way to have it asked again.
 	p.berthLoginWith(t, []string{"--renew"},
@@ -204,5 +209,71 @@ func TestSessionMFA(t *testing.T) {
 	}
 	if log := p.agent.tail(); strings.Contains(log, "tsh keeps failing") || strings.Contains(log, "not a terminal") {
 		t.Errorf("tsh was started:\n%s", log)
+	}
+}
+
+// TestSessionMFAStoredSeed has the seed of the codes kept in a real keyring: logins and
+// tunnels of both kinds ask nothing.
+func TestSessionMFAStoredSeed(t *testing.T) {
+	withSecondFactors(t)
+	bus := dbustest.Start(t)
+	bus.StartKeyring(t)
+	p := newPerson(t, roleMFA, roleKubeMFA)
+	p.more = []string{"DBUS_SESSION_BUS_ADDRESS=" + bus.Address}
+	p.login()
+	p.startAgent()
+	seed, next := p.registerCodes(t)
+	next() // the code that registered it is used up
+	screen, code := p.berthLoginWith(t, []string{"--remember", "--remember-totp"},
+		answer{"Seed that your authenticator", func() string { return seed }},
+		answer{passwordPrompt, func() string { return p.password }})
+	if code != 0 || !strings.Contains(screen, "The seed of the one-time codes is stored in the keychain.") {
+		t.Fatalf("berth login --remember-totp exits %d:\n%s", code, screen)
+	}
+	p.addTunnel("prod")
+	p.berth("tunnel", "add", "kube", "cluster", "--resource", kubeProd)
+	begin := time.Now()
+	watch := p.watch()
+	for _, name := range []string{"prod", "cluster"} { // each takes the code of another half minute
+		at := watch.await(begin, 2*time.Minute, name, "ready", ready)
+		t.Logf("%s is ready %s after it was added, unasked", name, at.Sub(begin).Round(time.Second))
+	}
+	if got, err := query(t.Context(), p.berth("tunnel", "url", "prod"), "select current_user::text"); err != nil || got != "app" {
+		t.Errorf("the tunnel answers %q, %v", got, err)
+	}
+	k := p.kubectl(p.berth("exec", "--quiet", "cluster", "--", "sh", "-c", `echo "$KUBECONFIG"`))
+	if got := k.Must(t, "get", "pods"); !strings.Contains(got, simkube.PodWeb) {
+		t.Errorf("get pods:\n%s", got)
+	}
+	p.berth("login", "--renew") // no terminal to ask at
+	if log := p.agent.tail(); strings.Contains(log, seed) || strings.Contains(log, p.password) {
+		t.Error("a secret is in the agent's log")
+	}
+}
+
+// TestSessionMFAKubernetes: kubectl is held until a code was typed, which serves until the
+// session ends.
+func TestSessionMFAKubernetes(t *testing.T) {
+	withSecondFactors(t)
+	p := newPerson(t, roleKubeMFA)
+	p.login()
+	_, next := p.registerCodes(t)
+	p.startAgent()
+	p.berth("tunnel", "add", "kube", "cluster", "--resource", kubeProd)
+	p.watch().await(time.Time{}, 20*time.Second, "cluster", "waiting for a code", waitsForCode)
+	k := p.kubectl(p.berth("exec", "--quiet", "cluster", "--", "sh", "-c", `echo "$KUBECONFIG"`))
+	held := k.Start(t, "get", "pods", "-o", "name")
+	screen, code := p.berthLoginWith(t, nil, answer{"One-time code for tunnel cluster:", next})
+	if code != 0 {
+		t.Fatalf("berth login exits %d:\n%s", code, screen)
+	}
+	held.Await(t, "pod/"+simkube.PodWeb)
+	if got := k.Must(t, "get", "pods"); !strings.Contains(got, simkube.PodWeb) {
+		t.Errorf("get pods:\n%s", got)
+	}
+	s := p.snapshot()
+	tun, _ := findTunnel(s, "cluster")
+	if tun.Engine != state.EngineNative || tun.CertValidUntil == nil || s.Profiles[0].ValidUntil.Sub(*tun.CertValidUntil) > 2*time.Second {
+		t.Errorf("the tunnel is %+v; want a cert that ends with the session %v", tun, s.Profiles[0].ValidUntil)
 	}
 }

@@ -417,6 +417,9 @@ func TestOutages(t *testing.T) {
 			if took := time.Since(back); err != nil || took > 2*time.Second { // a second, and what the program's start takes
 				t.Errorf("berth resources lists %s after the cluster is back: %v", took, err)
 			}
+			if r := p.tryBerth("doctor"); !strings.Contains(r.out, "ok    tunnel pg: ") {
+				t.Errorf("berth doctor, %s after the cluster is back:\n%s", time.Since(back), r.out)
+			}
 		})
 	}
 }

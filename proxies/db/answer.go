@@ -54,8 +54,11 @@ func (e *RefusedError) Error() string { return fmt.Sprintf("refused by %s: %s", 
 // Denied reports whether it was Teleport, for want of rights: other roles might
 // help.
 func (e *RefusedError) Denied() bool {
-	return e.By == ByTeleport && strings.Contains(e.Words, "access to db denied")
+	return e.By == ByTeleport && strings.Contains(e.Words, dbDenied)
 }
+
+// dbDenied is what Teleport says to whoever lacks the rights.
+const dbDenied = "access to db denied"
 
 // refusedBy makes the refusal of words that came from anywhere.
 func refusedBy(by By, words string) *RefusedError {

@@ -42,6 +42,7 @@ func TestAnswers(t *testing.T) {
 		want           string // the refusal; "served", or "nothing"
 	}{
 		"postgres_denied":    {postgres, pgStartup, pgDenied, false, "refused by Teleport: " + accessDenied},
+		"postgres_retold":    {postgres, pgStartup, string(pgRetell([]byte(pgDenied), "a hint")), false, "refused by Teleport: " + accessDenied},
 		"postgres_declines":  {postgres, pgHello + pgStartup, "N" + pgDenied, false, "refused by Teleport: " + accessDenied},
 		"postgres_declined":  {postgres, pgHello, "N", false, "nothing"},
 		"postgres_down":      {postgres, pgStartup, "E\x00\x00\x00\x19Mconnection refused\x00\x00", false, "refused by Teleport: connection refused"},

@@ -17,6 +17,7 @@ var cassandra = Protocol{
 	guess:       isCassandra,
 	opens:       opensBy(cqlHead, isCassandra),
 	answers:     cqlAnswers,
+	login:       cqlProbe,
 	refuse:      refuseCassandra,
 	secure:      secureDirect(),
 	client: client{
@@ -153,6 +154,29 @@ func cqlCode(kind RefusalKind) uint32 {
 
 // isCassandra knows a frame by its head.
 func isCassandra(first []byte) bool { return len(first) >= cqlHead && cqlOpens([cqlHead]byte(first)) }
+
+// cqlProbe begins a connection and answers for the user, before that is asked:
+// Teleport says only to an answer why it refuses. A server that asks for none has
+// said so by then.
+func cqlProbe(user, _ string) string {
+	const authResponse = 0x0f
+	frame := func(stream, code byte, body []byte) []byte {
+		head := []byte{4, 0, 0, stream, code} // version 4
+		return append(binary.BigEndian.AppendUint32(head, uint32(len(body))), body...)
+	}
+	words := func(b []byte, all ...string) []byte {
+		b = binary.BigEndian.AppendUint16(b, uint16(len(all)/2))
+		for _, s := range all {
+			b = append(binary.BigEndian.AppendUint16(b, uint16(len(s))), s...)
+		}
+		return b
+	}
+	token := "\x00" + bounded(user) + "\x00" + unusedPassword
+	answer := append(binary.BigEndian.AppendUint32(nil, uint32(len(token))), token...)
+	return string(append(
+		frame(0, cqlStartup, words(nil, "CQL_VERSION", "3.0.0", "DRIVER_NAME", probeMark)),
+		frame(1, authResponse, answer)...))
+}
 
 // cqlAnswers looks for the end of the login: READY, the success of an
 // authentication, or an error.

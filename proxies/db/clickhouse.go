@@ -2,6 +2,7 @@ package db
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -19,6 +20,7 @@ var clickhouse = Protocol{
 	guess:       isClickHouse,
 	opens:       opensBy(2, isClickHouseOrHTTP),
 	answers:     clickHouseAnswers,
+	login:       clickHouseProbe,
 	refuse:      refuseClickHouse,
 	secure:      secureDirect(alpnHTTP), // one database has both protocols
 	client: client{
@@ -157,6 +159,20 @@ func clickHouseCode(kind RefusalKind) (int, string) {
 	default:
 		return 210, "NETWORK_ERROR"
 	}
+}
+
+// clickHouseProbe is a client's hello, of a version that every server of today knows.
+func clickHouseProbe(user, database string) string {
+	const major, minor, revision = 24, 8, 54451
+	text := func(b []byte, s string) []byte {
+		return append(binary.AppendUvarint(b, uint64(len(s))), s...)
+	}
+	b := text([]byte{chHello}, probeMark)
+	for _, n := range []uint64{major, minor, revision} {
+		b = binary.AppendUvarint(b, n)
+	}
+	b = text(text(b, cmp.Or(database, "default")), user)
+	return string(text(b, "")) // no password
 }
 
 // clickHousePage is an exception of ClickHouse. Source: ClickHouse

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strings"
 )
 
@@ -18,6 +19,7 @@ var mongodb = Protocol{
 	guess:       isMongoDB,
 	opens:       opensBy(mongoHead, isMongoDB),
 	answers:     mongoAnswers,
+	login:       mongoProbe,
 	refuse:      refuseMongoDB,
 	secure:      secureDirect(),
 	client:      mongoClient,
@@ -173,6 +175,34 @@ func mongoAnswers(said, _ []byte, _ bool) answer {
 		by = ByDatabase
 	}
 	return answer{refused: refusedBy(by, words)}
+}
+
+// mongoProbe is a hello: Teleport answers none before it has logged in to the
+// database itself.
+func mongoProbe(string, string) string {
+	element := func(kind byte, name string, value []byte) []byte {
+		return append(append(append([]byte{kind}, name...), 0), value...)
+	}
+	text := func(s string) []byte {
+		return append(append(binary.LittleEndian.AppendUint32(nil, uint32(len(s)+1)), s...), 0)
+	}
+	document := func(elements ...[]byte) []byte {
+		all := append(slices.Concat(elements...), 0)
+		return append(binary.LittleEndian.AppendUint32(nil, uint32(4+len(all))), all...)
+	}
+	application := document(element(0x02, "name", text(probeMark)))
+	hello := document(
+		element(0x10, "hello", []byte{1, 0, 0, 0}),
+		element(0x03, "client", document(element(0x03, "application", application),
+			element(0x03, "driver", document(element(0x02, "name", text(probeMark)), element(0x02, "version", text("1")))),
+			element(0x03, "os", document(element(0x02, "type", text("unknown")))))),
+		element(0x02, "$db", text("admin")),
+	)
+	b := binary.LittleEndian.AppendUint32(nil, uint32(mongoHead+5+len(hello)))
+	b = binary.LittleEndian.AppendUint32(b, 1) // its id
+	b = binary.LittleEndian.AppendUint32(b, 0) // it answers nothing
+	b = binary.LittleEndian.AppendUint32(b, mongoMsg)
+	return string(append(append(b, 0, 0, 0, 0, 0), hello...)) // flags, and a section that is one document
 }
 
 // mongoFields reads the texts and whole numbers of a document, up to the first

@@ -584,9 +584,9 @@ func mysqlRefused(body []byte) *RefusedError {
 	if code == mysqlUnknown {
 		return refusedBy(ByTeleport, words)
 	}
-	const dbDenied, denied, noDB = 1044, 1045, 1049
+	const forbidden, denied, noDB = 1044, 1045, 1049
 	return refusedBy(ByDatabase, fmt.Sprintf("%s (error %d)", words, code)).
-		because(code == denied, code == dbDenied || code == denied || code == noDB)
+		because(code == denied, code == forbidden || code == denied || code == noDB)
 }
 
 // mysqlRetell adds a hint to the text of an ERR packet, which is its end.

@@ -337,7 +337,7 @@ func pgRefused(body []byte) *RefusedError {
 		return refusedBy(ByTeleport, "an error that cannot be read")
 	}
 	words := msg.Message
-	if msg.Code != "" {
+	if msg.Code != "" && !strings.HasPrefix(words, dbDenied) { // Teleport's own has a code where pgRetell has given it one
 		// Classes 28, invalid authorization, and 3D, invalid catalog name.
 		names := strings.HasPrefix(msg.Code, "28") || strings.HasPrefix(msg.Code, "3D")
 		return refusedBy(ByDatabase, fmt.Sprintf("%s (SQLSTATE %s)", words, msg.Code)).because(msg.Code == "28P01", names)
