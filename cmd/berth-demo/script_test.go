@@ -50,7 +50,7 @@ func TestScripts(t *testing.T) {
 func buildBerth(t *testing.T) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "berth")
-	args := []string{"build", "-o", path}
+	args := []string{"build", "-ldflags=-w", "-o", path}
 	race := debug.BuildSetting{Key: "-race", Value: "true"}
 	if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, race) {
 		args = append(args, "-race")
