@@ -13,6 +13,7 @@ import (
 // TestAddedTunnelsHaveAUser: a new tunnel takes the only database user there is,
 // and is refused one that its session may not be, whatever the protocol.
 func TestAddedTunnelsHaveAUser(t *testing.T) {
+	t.Parallel()
 	protocols := []string{"postgres", "mysql", "redis", "mongodb", "cassandra"}
 	needs := map[string]bool{"redis": true, "mongodb": true, "cassandra": true}
 	for name, tt := range map[string]struct {

@@ -109,6 +109,7 @@ func (e *env) mustArrive(done <-chan error) {
 // TestSessionCodeIsAskedFor: a client is held, one code serves every tunnel to
 // its database, and the tunnel that no client waits for is left alone.
 func TestSessionCodeIsAskedFor(t *testing.T) {
+	t.Parallel()
 	const other = "name: other, kind: db, cluster: sim.test, resource: pg2, db_user: alice, db_name: app"
 	const again = "name: again, kind: db, cluster: sim.test, resource: pg, db_user: bob, db_name: else"
 	e, _, port := mfaEnv(t, simcluster.User{TOTP: mfaSeed}, other, again)
@@ -163,6 +164,7 @@ func TestCodeGoesOnAfterLogin(t *testing.T) {
 // TestStoredSeedAnswersSessions: nothing is asked, and a seed that turns out to
 // be wrong is tried once.
 func TestStoredSeedAnswersSessions(t *testing.T) {
+	t.Parallel()
 	e, k, port := mfaEnv(t, simcluster.User{TOTP: mfaSeed})
 	e.awaitCodeNeeded("pg")
 	if err := e.sit(t.Context(), client.LoginStart{Remember: true, TOTPSeed: mfaSeed}, "alice-password").result(t); err != nil {
@@ -208,6 +210,7 @@ func TestStoredSeedAnswersSessions(t *testing.T) {
 // TestSecurityKeyThroughTSH: tsh runs when a client comes, its prompt is passed
 // on, and a key that is not touched causes no restarts.
 func TestSecurityKeyThroughTSH(t *testing.T) {
+	t.Parallel()
 	e, _, port := mfaEnv(t, simcluster.User{SecurityKey: true})
 	e.awaitCodeNeeded("pg")
 	if n := e.Sim.Counters().RPCs["GenerateUserCerts"]; n != 0 {
@@ -244,6 +247,7 @@ func TestSecurityKeyThroughTSH(t *testing.T) {
 // TestSecurityKeyWithPIN: the PIN is asked for like a code, and never answered from a
 // stored seed.
 func TestSecurityKeyWithPIN(t *testing.T) {
+	t.Parallel()
 	e, _, port := mfaEnv(t, simcluster.User{SecurityKey: true, SecurityKeyPIN: "  12 34"})
 	e.awaitCodeNeeded("pg")
 	for _, pin := range []string{"0000", "  12 34"} {
@@ -274,6 +278,7 @@ func TestSecurityKeyWithPIN(t *testing.T) {
 
 // TestNoSecondFactor: one sentence, and no tsh.
 func TestNoSecondFactor(t *testing.T) {
+	t.Parallel()
 	e, _, port := mfaEnv(t, simcluster.User{})
 	tun := e.AwaitState("pg", state.TunnelError)
 	if tun.Problem.Code != state.CodeMFARequired || tun.Problem.Action != "tsh mfa add" {

@@ -51,6 +51,7 @@ func (p *pooled) close(ctx context.Context) {
 // of their certs, status says when, idle ones are ended politely before, so that
 // a pool loses no query, and what is cut in a transaction is named afterwards.
 func TestConnectionsEndWithTheirCert(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t, simcluster.Config{Roles: []simcluster.Role{{Name: "access", DisconnectExpiredCert: true}}})
 	item, port := e.pgTunnel("pg")
 	left, keptPort := e.pgTunnel("left", "recycle: false")

@@ -22,6 +22,7 @@ func (e *env) loginAs(user string) { must(e.t, e.Sim.Login(e.Home, user)) }
 // TestAnotherPersonsSession: tunnels go on as whoever is logged in, which is an
 // event and a notice; one that is for alice waits.
 func TestAnotherPersonsSession(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t, aliceAndBob)
 	e.Login()
 	item, port := e.pgTunnel("pg")
@@ -64,6 +65,7 @@ func TestAnotherPersonsSession(t *testing.T) {
 // TestProfileOfAUserWithoutKeys is what "tsh login --user=bob" leaves over a
 // session of alice: one user is named, everywhere.
 func TestProfileOfAUserWithoutKeys(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t, aliceAndBob)
 	e.Login()
 	item, _ := e.pgTunnel("pg")
