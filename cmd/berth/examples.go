@@ -9,7 +9,7 @@ import (
 // examples are those of the short commands, by path; the longer ones have
 // theirs beside their text.
 var examples = map[string]string{
-	"berth":                 "berth status\nberth help topics",
+	"berth":                 "berth setup\nberth status\nberth help topics",
 	"berth agent":           "berth agent install\nberth agent status",
 	"berth agent install":   "berth agent install\nberth agent status",
 	"berth agent logs":      "berth agent logs\nberth agent logs --follow",

@@ -41,10 +41,12 @@ var noJSON = map[string]string{
 	"berth kube credentials": "prints JSON anyway",
 	"berth logout":           "has nothing to say but that it is done",
 	"berth request":          "holds others",
+	"berth setup":            "talks to a person",
 	"berth tray":             "shows itself",
 	"berth tray install":     "has nothing to say but that it is done",
 	"berth tray uninstall":   "has nothing to say but that it is done",
 	"berth tunnel":           "holds others",
+	"berth uninstall":        "talks to a person",
 	"berth tunnel add":       "holds others",
 }
 

@@ -46,6 +46,7 @@ func fakeTSH() { os.Exit(faketsh.Main(os.Args[1:], os.Environ(), os.Stdin, os.St
 //	wait-for FILE PATTERN    wait until a file has a line that matches
 //	mode FILE MODE           check a file's permissions
 //	escapes                  fail if stdout or stderr has invisible characters
+//	type FILE COMMAND [ARG...]  run a command at a terminal; each line of the file is a prompt, " => " and what is typed
 //	term COMMAND [ARG...]    run a command whose output is a terminal
 //	refusals FILE            run the lines of a file; each must fail, and none with itself as the next step
 //	each-command FILE FOLDER  run the lines of a file, all commands among them; the folder must stay as it is, or not with !
@@ -53,7 +54,7 @@ func scriptCommands(t *testing.T) map[string]func(*testscript.TestScript, bool, 
 	return map[string]func(*testscript.TestScript, bool, []string){
 		"sim": cmdSim, "login": cmdLogin, "logout": cmdLogout, "tunnel": cmdTunnel, "port": cmdPort, "occupy": cmdOccupy,
 		"agent": cmdAgent, "stop-agent": cmdStopAgent, "kill-agent": cmdKillAgent, "code": cmdCode, "shape": cmdShape, "wait-for": cmdWaitFor,
-		"mode": cmdMode, "escapes": cmdEscapes, "term": cmdTerm, "hostile": cmdHostile, "password": cmdPassword,
+		"mode": cmdMode, "type": cmdType, "escapes": cmdEscapes, "term": cmdTerm, "hostile": cmdHostile, "password": cmdPassword,
 		"each-command": cmdEachCommand, "refusals": cmdRefusals,
 		"requests": cmdRequests, "request": cmdRequest, "approve-all": cmdApproveAll,
 		"keyring": func(ts *testscript.TestScript, _ bool, args []string) { cmdKeyring(t, ts, args) },

@@ -131,6 +131,36 @@ with "berth kube config merge --undo".
 	return cmd
 }
 
+// uninstallCommand undoes "berth setup".
+func (a *app) uninstallCommand() *cobra.Command {
+	var purge, yes bool
+	cmd := &cobra.Command{
+		Use:   "uninstall [flags]",
+		Short: "Undo what berth setup did: agent, tray, completion",
+		Long: `Stop the agent, take its service away, stop starting the tray at login, and
+remove the completion that "berth setup" installed. Your config, berth's state
+and its logs stay, unless --purge says otherwise; it asks first. The program
+itself, your sessions in ~/.tsh and contexts that you merged into your own
+kubeconfig stay in any case.`,
+		Example: "  berth uninstall\n  berth uninstall --purge",
+		Args:    noArgs,
+		RunE: a.serviceRun(func(ctx context.Context, s *agentService) error {
+			if purge && !yes {
+				if err := s.agreesToPurge(); err != nil {
+					return err
+				}
+			}
+			if err := errors.Join(s.forgetTray(), a.removeCompletion()); err != nil {
+				return err
+			}
+			return s.uninstall(ctx, purge)
+		}),
+	}
+	cmd.Flags().BoolVar(&purge, "purge", false, "remove config, state, logs and stored passwords too")
+	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "with --purge: do not ask")
+	return cmd
+}
+
 func (s *agentService) uninstall(ctx context.Context, purge bool) error {
 	if err := s.stopAgent(ctx); err != nil {
 		return err

@@ -69,25 +69,29 @@ was moved mends the entry.`,
 				return withHint(fmt.Errorf("%s is set: a tray that starts at login is for your usual berth", paths.HomeVar),
 					"unset it and try again; the tray of this one starts with \"berth tray\"")
 			}
-			self, err := ownProgram()
-			if err != nil {
-				return err
-			}
-			r, err := autostart.Install(autostart.Entry{Program: self, Args: []string{"tray", "--quiet"}}, a.env)
-			if err != nil {
-				return err
-			}
-			what := "was installed already"
-			if r.Changed {
-				what = "starts when you log in"
-			}
-			fmt.Fprintf(a.out, "the tray %s: %s\n", what, r.Path)
-			if r.Off {
-				fmt.Fprintln(a.out, "it is switched off in the Task Manager, under Startup apps: switch it on there")
-			}
-			return nil
+			return a.startTrayAtLogin()
 		},
 	}
+}
+
+func (a *app) startTrayAtLogin() error {
+	self, err := ownProgram()
+	if err != nil {
+		return err
+	}
+	r, err := autostart.Install(autostart.Entry{Program: self, Args: []string{"tray", "--quiet"}}, a.env)
+	if err != nil {
+		return err
+	}
+	what := "was installed already"
+	if r.Changed {
+		what = "starts when you log in"
+	}
+	fmt.Fprintf(a.out, "the tray %s: %s\n", what, r.Path)
+	if r.Off {
+		fmt.Fprintln(a.out, "it is switched off in the Task Manager, under Startup apps: switch it on there")
+	}
+	return nil
 }
 
 func (a *app) trayUninstallCommand() *cobra.Command {

@@ -306,3 +306,22 @@ func (d *doctor) ping(ctx context.Context, t target) (least string, skew time.Du
 	}
 	return said.MinClientVersion, skew, nil
 }
+
+// TryProxy asks whether a Teleport proxy answers at an address, host:port, and
+// shows a web certificate that caFile, or the system if it is empty, knows the
+// signer of.
+func TryProxy(ctx context.Context, addr, caFile string) error {
+	t := target{addr: addr}
+	if caFile != "" {
+		pem, err := os.ReadFile(caFile)
+		if err != nil {
+			return err
+		}
+		if t.roots = x509.NewCertPool(); !t.roots.AppendCertsFromPEM(pem) {
+			return fmt.Errorf("%s holds no certificate in PEM", caFile)
+		}
+	}
+	d := &doctor{Config: Config{Now: time.Now}}
+	_, _, err := d.ping(ctx, t)
+	return err
+}

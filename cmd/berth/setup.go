@@ -1,0 +1,362 @@
+package main
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"berth/agent/config"
+	"berth/agent/ipc/client"
+	"berth/agent/state"
+	"berth/agent/tsh"
+	"berth/internal/doctor"
+	"berth/internal/osservice"
+	"berth/internal/paths"
+	"berth/internal/plain"
+)
+
+// setupOptions are what "berth setup" would ask for.
+type setupOptions struct {
+	proxy, user, caFile string
+	tunnels             []string // resources
+	skip                []string
+	yes                 bool
+}
+
+// setupSteps are the steps that can be skipped, in their order.
+var setupSteps = []string{"agent", "login", "tunnels", "tray", "completion"}
+
+func (a *app) setupCommand() *cobra.Command {
+	var o setupOptions
+	cmd := &cobra.Command{
+		Use:   "setup [PROXY] [flags]",
+		Short: "Set everything up: agent, login, tunnels, tray, completion",
+		Long: `Set everything up, step by step: find tsh, try the proxy, install the agent, log
+in, add tunnels, and have the tray and the shell's completion ready. Each step
+says what it is about to do, and can be skipped. What is done already is left
+alone, so the command may be run again.
+
+With --yes nothing is asked but what a login needs; name the proxy and, with
+--tunnel, the databases and Kubernetes clusters. "berth uninstall" undoes it all.`,
+		Example: `  berth setup
+  berth setup teleport.example.com
+  berth setup teleport.example.com --yes --tunnel pg-prod --skip tray`,
+		Args:              optionalArg("PROXY"),
+		ValidArgsFunction: a.completeProxies,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				o.proxy = args[0]
+			}
+			for _, step := range o.skip {
+				if !slices.Contains(setupSteps, step) {
+					return usageError{withHint(fmt.Errorf("there is no step %q", step), "skip one of "+join(setupSteps))}
+				}
+			}
+			if !o.yes && !a.canAsk() {
+				return usageError{withHint(errors.New("berth setup asks, and there is no terminal"), "add --yes, and name the PROXY")}
+			}
+			return (&setup{app: a, setupOptions: o, in: bufio.NewReader(a.in)}).run(cmd.Context())
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.user, "user", "", "log in as this `USER`; default: your name here")
+	f.StringVar(&o.caFile, "ca-file", "", "the `FILE` with the CA of the proxy's web certificate, if your system does not know it")
+	f.StringSliceVar(&o.tunnels, "tunnel", nil, "add a tunnel to this `RESOURCE`; may be given several times")
+	f.StringSliceVar(&o.skip, "skip", nil, "skip this `STEP`: "+join(setupSteps)+"; may be given several times")
+	f.BoolVarP(&o.yes, "yes", "y", false, "do every step that is not skipped without asking")
+	must(cmd.MarkFlagFilename("ca-file", "pem", "crt"))
+	must(cmd.RegisterFlagCompletionFunc("skip", cobra.FixedCompletions(setupSteps, cobra.ShellCompDirectiveNoFileComp)))
+	must(cmd.RegisterFlagCompletionFunc("user", cobra.NoFileCompletions))
+	must(cmd.RegisterFlagCompletionFunc("tunnel", cobra.NoFileCompletions))
+	return cmd
+}
+
+// setup is one run of "berth setup".
+type setup struct {
+	*app
+	setupOptions
+
+	in    *bufio.Reader
+	added []string // tunnels
+}
+
+func (s *setup) run(ctx context.Context) error {
+	if err := s.findTSH(); err != nil {
+		return err
+	}
+	if err := s.findProxy(ctx); err != nil {
+		return err
+	}
+	for _, step := range []struct {
+		name, question string
+		do             func(context.Context) error
+	}{
+		{"agent", "Install the agent, and start it now and at every login?", s.installAgent},
+		{"login", "Log in to " + s.proxy + "?", s.logIn},
+		{"tunnels", "Choose databases and Kubernetes clusters for tunnels?", s.addTunnels},
+		{"tray", "Start the tray's icon and notifications at every login?", s.installTray},
+		{"completion", "Install completion for your shell?", func(context.Context) error { return s.installCompletion() }},
+	} {
+		if slices.Contains(s.skip, step.name) {
+			continue
+		}
+		if !s.agrees(step.question) {
+			continue
+		}
+		if err := step.do(ctx); err != nil {
+			return fmt.Errorf("%s: %w", step.name, err)
+		}
+	}
+	return s.summary(ctx)
+}
+
+// agrees asks before a step; no answer means yes.
+func (s *setup) agrees(question string) bool {
+	if s.yes {
+		return true
+	}
+	answer := strings.ToLower(s.ask(question + " [Y/n]"))
+	return answer == "" || answer == "y" || answer == "yes"
+}
+
+// ask reads a line from the terminal.
+func (s *setup) ask(question string) string {
+	fmt.Fprintf(s.err, "\n%s ", plain.Line(question))
+	answer, err := s.in.ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return ""
+	}
+	return strings.TrimSpace(answer)
+}
+
+func (s *setup) findTSH() error {
+	p, err := paths.Resolve(s.env)
+	if err != nil {
+		return err
+	}
+	cfg, err := config.Load(p.Config)
+	if err != nil {
+		return withHint(err, "berth config check")
+	}
+	path, err := tsh.Find(tsh.Options{ConfigPath: cfg.TSH.Path, Env: s.env})
+	if missing, ok := errors.AsType[*tsh.NotFoundError](err); ok {
+		return withHint(err, missing.Hint()+"; then run berth setup again. It comes with Teleport: https://goteleport.com/download")
+	}
+	if err != nil {
+		return err
+	}
+	return s.say("tsh: %s", path)
+}
+
+// findProxy asks for the proxy unless it is known, and tries it.
+func (s *setup) findProxy(ctx context.Context) error {
+	if s.proxy == "" && !s.yes {
+		s.proxy = s.ask("Address of your Teleport proxy, such as teleport.example.com:")
+	}
+	if s.proxy == "" {
+		return usageError{withHint(errors.New("no proxy was named"), "berth setup PROXY")}
+	}
+	s.proxy = strings.TrimSuffix(strings.TrimPrefix(s.proxy, "https://"), "/")
+	addr := s.proxy
+	if _, _, err := net.SplitHostPort(addr); err != nil {
+		addr = net.JoinHostPort(addr, "443")
+	}
+	p, err := paths.Resolve(s.env)
+	if err != nil {
+		return err
+	}
+	if cfg, err := config.Load(p.Config); err == nil && s.caFile == "" {
+		for _, profile := range cfg.Profiles {
+			if profile.Proxy == addr || profile.Proxy == s.proxy {
+				s.caFile = profile.CAFilePath()
+			}
+		}
+	}
+	for {
+		err := doctor.TryProxy(ctx, addr, s.caFile)
+		if err == nil {
+			break
+		}
+		_, unknown := errors.AsType[x509.UnknownAuthorityError](err)
+		if !unknown || s.yes {
+			return withHint(fmt.Errorf("%s does not answer as a Teleport proxy: %w", addr, err), "check the address, HTTPS_PROXY and --ca-file; berth doctor tries it step by step")
+		}
+		_ = s.say("%s shows a certificate of a CA that this system does not know.", addr)
+		if s.caFile = s.ask("File with that CA in PEM, or Enter to stop:"); s.caFile == "" {
+			return withHint(errors.New("the proxy is not trusted"), "ask whoever runs it for the CA")
+		}
+	}
+	if s.caFile != "" {
+		if s.caFile, err = filepath.Abs(s.caFile); err != nil {
+			return err
+		}
+		if err := p.MakeDirs(); err != nil {
+			return err
+		}
+		if err := config.TrustProxy(p.Config, addr, s.caFile); err != nil {
+			return err
+		}
+	}
+	return s.say("proxy: %s answers", addr)
+}
+
+func (s *setup) installAgent(ctx context.Context) error {
+	service, err := s.agentService()
+	if err != nil {
+		return err
+	}
+	err = service.install(ctx)
+	if _, none := errors.AsType[*osservice.NoManagerError](err); none {
+		return explainService(err)
+	}
+	return err
+}
+
+// logIn logs in, unless a valid session is there.
+func (s *setup) logIn(ctx context.Context) error {
+	return s.withAgent(func(c *client.Client) error {
+		front := &loginFront{app: s.app}
+		defer front.restore()
+		return c.Login(ctx, client.LoginStart{Proxy: s.proxy, User: s.user}, func(e client.LoginEvent, answer func(string)) error {
+			return front.show(ctx, e, answer)
+		})
+	})
+}
+
+// addTunnels lists what the cluster offers, and adds what was chosen.
+func (s *setup) addTunnels(ctx context.Context) error {
+	return s.withAgent(func(c *client.Client) error {
+		list, unasked, err := c.Resources(ctx, client.ResourceQuery{})
+		if err != nil {
+			return err
+		}
+		for _, why := range unasked {
+			fmt.Fprintln(s.err, "berth: not listed: "+plain.Line(why))
+		}
+		list = slices.DeleteFunc(list, func(r client.Resource) bool { return r.Tunnel != "" })
+		chosen, err := s.choose(list)
+		if err != nil {
+			return err
+		}
+		for _, r := range chosen {
+			if err := s.addOne(ctx, c, r); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// choose returns the resources that were named, or that a person picks.
+func (s *setup) choose(list []client.Resource) ([]client.Resource, error) {
+	if len(s.setupOptions.tunnels) > 0 || s.yes {
+		var chosen []client.Resource
+		for _, name := range s.setupOptions.tunnels {
+			i := slices.IndexFunc(list, func(r client.Resource) bool { return r.Name == name })
+			if i < 0 {
+				return nil, withHint(fmt.Errorf("the cluster lists no %q that has no tunnel yet", name), "berth resources")
+			}
+			chosen = append(chosen, list[i])
+		}
+		return chosen, nil
+	}
+	if len(list) == 0 {
+		return nil, s.say("The cluster offers you nothing that has no tunnel yet.")
+	}
+	rows := make([][]string, 0, len(list))
+	for i, r := range list {
+		rows = append(rows, []string{strconv.Itoa(i + 1), r.Name, cmp.Or(r.Protocol, strings.ToLower(r.Kind.Info().Protocol)), r.Cluster, r.Description})
+	}
+	if err := s.table([]string{"", "NAME", "PROTOCOL", "CLUSTER", "DESCRIPTION"}, rows, nil); err != nil {
+		return nil, err
+	}
+	for {
+		chosen, err := picked(s.ask("Which ones? Numbers, or all; Enter for none:"), list)
+		if err == nil {
+			return chosen, nil
+		}
+		_ = s.say("%v", err)
+	}
+}
+
+// picked reads numbers, from one, or "all".
+func picked(answer string, list []client.Resource) ([]client.Resource, error) {
+	if answer == "all" {
+		return list, nil
+	}
+	var chosen []client.Resource
+	for _, word := range strings.FieldsFunc(answer, func(r rune) bool { return r == ' ' || r == ',' }) {
+		n, err := strconv.Atoi(word)
+		if err != nil || n < 1 || n > len(list) {
+			return nil, fmt.Errorf("%q is no number from 1 to %d", plain.Line(word), len(list))
+		}
+		if !slices.ContainsFunc(chosen, func(r client.Resource) bool {
+			return r.Name == list[n-1].Name && r.Cluster == list[n-1].Cluster && r.Kind == list[n-1].Kind
+		}) {
+			chosen = append(chosen, list[n-1])
+		}
+	}
+	return chosen, nil
+}
+
+func (s *setup) addOne(ctx context.Context, c *client.Client, r client.Resource) error {
+	snapshot, err := c.Snapshot(ctx)
+	if err != nil {
+		return err
+	}
+	spec := state.TunnelSpec{Name: plain.Name(r.Name, maxImportName), Kind: r.Kind, Cluster: r.Cluster, Resource: r.Name}
+	base := spec.Name
+	for n := 2; slices.ContainsFunc(snapshot.Tunnels, func(t state.Tunnel) bool { return t.Name == spec.Name }); n++ {
+		spec.Name = fmt.Sprintf("%s-%d", base, n)
+	}
+	if r.Kind == state.KindDB && !s.yes {
+		spec.DBName = s.ask("Database in " + r.Name + ", or Enter to leave it to the client:")
+	}
+	added, err := s.addTunnel(ctx, c, spec, s.yes)
+	if err != nil {
+		return err
+	}
+	s.added = append(s.added, added.Name)
+	return nil
+}
+
+func (s *setup) installTray(context.Context) error {
+	if s.env(paths.HomeVar) != "" {
+		return s.say("%s is set: the tray that starts at login is for your usual berth, so this one has none.", paths.HomeVar)
+	}
+	return s.startTrayAtLogin()
+}
+
+// summary prints what there is, and what to paste.
+func (s *setup) summary(ctx context.Context) error {
+	if err := s.say(""); err != nil {
+		return err
+	}
+	for _, name := range s.added {
+		err := s.withAgent(func(c *client.Client) error {
+			ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+			defer cancel()
+			t, err := settled(ctx, c, name)
+			if err != nil {
+				return err
+			}
+			return s.printAdded(t)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return s.say("Done. How everything is: berth status. To undo it all: berth uninstall.")
+}

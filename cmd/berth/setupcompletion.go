@@ -1,0 +1,93 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+
+	"berth/internal/atomicfile"
+)
+
+// completionFile is where a shell looks for completions that a user installed;
+// empty for shells that have no such place.
+func (a *app) completionFile(shell string) string {
+	home := a.env("HOME")
+	if home == "" || runtime.GOOS == "windows" {
+		return ""
+	}
+	base := func(variable, fallback string) string {
+		if dir := a.env(variable); filepath.IsAbs(dir) {
+			return dir
+		}
+		return filepath.Join(home, fallback)
+	}
+	switch shell {
+	case "bash":
+		return filepath.Join(base("XDG_DATA_HOME", ".local/share"), "bash-completion", "completions", "berth")
+	case "fish":
+		return filepath.Join(base("XDG_CONFIG_HOME", ".config"), "fish", "completions", "berth.fish")
+	}
+	return ""
+}
+
+// completionScript is what "berth completion" prints for bash and fish.
+func (a *app) completionScript(shell string) ([]byte, error) {
+	var b bytes.Buffer
+	root := a.rootCommand()
+	var err error
+	if shell == "fish" {
+		err = root.GenFishCompletion(&b, true)
+	} else {
+		err = root.GenBashCompletionV2(&b, true)
+	}
+	return b.Bytes(), err
+}
+
+// installCompletion writes the script for the user's shell, unless a package has
+// brought it.
+func (a *app) installCompletion() error {
+	shell := filepath.Base(a.env("SHELL"))
+	file := a.completionFile(shell)
+	if file == "" {
+		return a.say("Completion: see berth completion --help.")
+	}
+	if _, err := os.Stat("/usr/share/bash-completion/completions/berth"); err == nil {
+		return a.say("Completion came with the package.")
+	}
+	script, err := a.completionScript(shell)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil { //nolint:gosec // G301: as the shell itself would make it
+		return err
+	}
+	if err := atomicfile.Write(file, script, 0o644); err != nil {
+		return err
+	}
+	return a.say("Completion for %s: %s", shell, file)
+}
+
+// removeCompletion removes scripts that installCompletion wrote: those that are
+// of cobra's making and for berth.
+func (a *app) removeCompletion() error {
+	var errs []error
+	for _, shell := range []string{"bash", "fish"} {
+		file := a.completionFile(shell)
+		if file == "" {
+			continue
+		}
+		raw, err := os.ReadFile(file)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		head, _, _ := bytes.Cut(raw, []byte("\n"))
+		if err == nil && bytes.HasPrefix(head, []byte("# ")) && bytes.Contains(head, []byte("completion")) && bytes.Contains(head, []byte("berth")) {
+			err = os.Remove(file)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
