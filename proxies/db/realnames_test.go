@@ -17,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"berth/internal/testneeds"
+	"berth/proxies/kube"
 )
 
 // awkward are names that people have and that some driver reads otherwise.
@@ -32,12 +33,33 @@ type names struct{ user, db string }
 // the format refuses just those in refused; read is handed what Format made.
 func holds(t *testing.T, protocol string, f Format, refused []string, read func(t *testing.T, texts []string) []names) {
 	t.Helper()
+	holdsWith(t, "", protocol, f, refused, read)
+}
+
+// awkwardCA returns the file of a CA in a folder whose name is awkward as well.
+func awkwardCA(t *testing.T) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), `a b%20'x'@&=+é`)
+	ca, err := (kube.CAStore{File: kube.FileStore(filepath.Join(dir, "key.pem"))}).Make(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "ca.pem")
+	if err := os.WriteFile(file, ca.CAPEM(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// holdsWith is holds for what leads to TLS by that CA; none if it is "".
+func holdsWith(t *testing.T, ca, protocol string, f Format, refused []string, read func(t *testing.T, texts []string) []names) {
+	t.Helper()
 	p, _ := Lookup(protocol)
 	var texts []string
 	var want []names
 	for i, name := range awkward {
 		n := names{name, awkward[(i+7)%len(awkward)]}
-		text, err := p.Format(f, Endpoint{Host: "127.0.0.1", Port: 15432, DBUser: n.user, DBName: n.db, TunnelName: "t"})
+		text, err := p.Format(f, Endpoint{Host: "127.0.0.1", Port: 15432, DBUser: n.user, DBName: n.db, TunnelName: "t", CA: ca})
 		switch {
 		case slices.Contains(refused, n.user) || slices.Contains(refused, "/"+n.db):
 			if err == nil || !strings.Contains(err.Error(), "choose from ") {
@@ -79,19 +101,29 @@ func filter(t *testing.T, texts []string, argv ...string) []names {
 }
 
 func TestGoDriversReadNames(t *testing.T) {
+	ca := awkwardCA(t)
+	for _, ca := range []string{"", ca} {
+		goDriversReadNames(t, ca)
+	}
+}
+
+func goDriversReadNames(t *testing.T, ca string) {
 	for _, f := range []Format{URL, DSN} {
-		holds(t, "postgres", f, nil, func(t *testing.T, texts []string) (all []names) {
+		holdsWith(t, ca, "postgres", f, nil, func(t *testing.T, texts []string) (all []names) {
 			for _, text := range texts {
 				cfg, err := pgx.ParseConfig(text)
 				if err != nil {
 					t.Fatal(err)
+				}
+				if (cfg.TLSConfig != nil) != (ca != "") {
+					t.Errorf("%s: TLS is %v", text, cfg.TLSConfig != nil)
 				}
 				all = append(all, names{cfg.User, cfg.Database})
 			}
 			return all
 		})
 	}
-	holds(t, "mysql", DSN, []string{"a;b,c:d"}, func(t *testing.T, texts []string) (all []names) {
+	holdsWith(t, ca, "mysql", DSN, []string{"a;b,c:d"}, func(t *testing.T, texts []string) (all []names) {
 		for _, text := range texts {
 			cfg, err := sqldriver.ParseDSN(text)
 			if err != nil {
@@ -141,8 +173,8 @@ func TestPsqlReadsNames(t *testing.T) {
 }
 
 func TestOptionFileReadsNames(t *testing.T) {
-	reader := testneeds.Program(t, "my_print_defaults")
-	holds(t, "mysql", MyCnf, nil, func(t *testing.T, texts []string) (all []names) {
+	reader, ca := testneeds.Program(t, "my_print_defaults"), awkwardCA(t)
+	read := func(t *testing.T, texts []string) (all []names) {
 		for _, text := range texts {
 			file := filepath.Join(t.TempDir(), "my.cnf")
 			if err := os.WriteFile(file, []byte(text+"\n"), 0o600); err != nil {
@@ -153,11 +185,17 @@ func TestOptionFileReadsNames(t *testing.T) {
 				t.Fatal(err)
 			}
 			user, db, _ := strings.Cut(strings.TrimSuffix(string(out), "\n"), "\n--database=")
-			_, user, _ = strings.Cut(strings.TrimSuffix(user, "\n--password="), "--user=")
+			user, tls, _ := strings.Cut(user, "\n--password=")
+			if strings.Contains(text, "ssl-ca") && tls != "\n--ssl-ca="+ca {
+				t.Errorf("the CA is read as %q, want %q", tls, ca)
+			}
+			_, user, _ = strings.Cut(user, "--user=")
 			all = append(all, names{user, db})
 		}
 		return all
-	})
+	}
+	holds(t, "mysql", MyCnf, nil, read)
+	holdsWith(t, ca, "mysql", MyCnf, nil, read)
 }
 
 // javaReader prints what the drivers find in JDBC URLs, without a connection.
@@ -193,8 +231,10 @@ func TestJDBCDriversReadNames(t *testing.T) {
 	read := func(t *testing.T, texts []string) []names {
 		return filter(t, texts, "java", "-cp", strings.Join(jars, ":"), source)
 	}
-	holds(t, "postgres", JDBC, nil, read)
-	holds(t, "mariadb", JDBC, []string{"a&b=c", "/a?b"}, read)
+	for _, ca := range []string{"", "/home/a b/ca.pem"} {
+		holdsWith(t, ca, "postgres", JDBC, nil, read)
+		holdsWith(t, ca, "mariadb", JDBC, []string{"a&b=c", "/a?b"}, read)
+	}
 	// MariaDB's driver takes MySQL's URLs, and reads what needs no escape.
 	holds(t, "mysql", JDBC, []string{"/ front", "/back "}, func(t *testing.T, texts []string) []names {
 		got := read(t, texts)
@@ -235,8 +275,10 @@ for (const url of require("fs").readFileSync(0, "utf8").trimEnd().split("\n")) {
 	console.log(c.user + "\t" + c.database)
 }
 process.exit(0)`
-	for _, protocol := range []string{"postgres", "mysql"} {
-		holds(t, protocol, URL, nil, func(t *testing.T, texts []string) []names {
+	ca := awkwardCA(t)
+	for _, with := range [][2]string{{"postgres", ""}, {"postgres", ca}, {"mysql", ""}} {
+		protocol := with[0]
+		holdsWith(t, with[1], protocol, URL, nil, func(t *testing.T, texts []string) []names {
 			got := filter(t, texts, node, "-e", script)
 			for i := range got {
 				if protocol == "postgres" { // pg decodes a database's name in part only
