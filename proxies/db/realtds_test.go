@@ -34,9 +34,7 @@ const ask = options => new Promise(done => {
 
 // TestTedious: Node's driver for SQL Server, in all its modes.
 func TestTedious(t *testing.T) {
-	node := testneeds.Program(t, "node")
-	_, err := os.Stat(filepath.Join(os.Getenv("NODE_PATH"), "tedious"))
-	testneeds.Here(t, "Node's tedious, npm install'ed into a folder that NODE_PATH names", err)
+	node, _ := nodeModule(t, "tedious")
 	var seen atomic.Int64
 	f := front(t, "sqlserver", serving(t, tdsServer(&seen)))
 	ctx, cancel := context.WithTimeout(t.Context(), 4*patience)
