@@ -23,8 +23,9 @@ const (
 	cmdWho   = 'w' // say the serial of the client's cert and a newline, then echo
 )
 
-// chunk is how much is written at once: what io.Copy of a proxy writes.
-const chunk = 32 << 10
+// chunk is how much is written at once: what PostgreSQL and its clients write,
+// and so what comes in one piece through Teleport.
+const chunk = 8 << 10
 
 // bulk is the database of every tunnel.
 type bulk struct {

@@ -70,6 +70,7 @@ func measures() []measure {
 		{"idle", "memory and CPU of an idle agent with 1 and with 50 tunnels", (*bench).idle},
 		{"start", "from the process's start to its ports and tunnels", (*bench).start},
 		{"stream", "bytes through a tunnel, against the same stream without it", (*bench).stream},
+		{"peers", "the same stream through haproxy and stunnel", (*bench).peers},
 		{"connect", "what a new connection costs", (*bench).connect},
 		{"open", "memory of open connections", (*bench).open},
 		{"swap", "from a new login to its cert in use", (*bench).swap},
