@@ -21,19 +21,22 @@ import (
 
 // agent is a running "berth agent run".
 type agent struct {
-	cmd     *exec.Cmd
-	load    *loadMeter
-	env     []string
-	socket  string
-	ports   []int
-	tunnels int    // how many it has; they may share ports
-	logged  string // the file its standard error goes to
-	began   time.Time
-	bound   time.Duration // from began until the ports were bound
-	exited  chan error
+	cmd        *exec.Cmd
+	load       *loadMeter
+	env        []string
+	socket     string
+	ports      []int
+	tunnels    int    // how many it has; they may share ports
+	logged     string // the file its standard error goes to
+	config     string
+	configFile string
+	lastTunnel string // the end of config
+	began      time.Time
+	bound      time.Duration // from began until the ports were bound
+	exited     chan error
 }
 
-// startAgent starts an agent with tunnels to the first n databases, in a
+// startAgent starts an agent with n tunnels to the databases, in a
 // BERTH_HOME of its own, and waits until their ports are bound.
 func (w *world) startAgent(ctx context.Context, n int) (*agent, error) {
 	w.agents++
@@ -43,13 +46,19 @@ func (w *world) startAgent(ctx context.Context, n int) (*agent, error) {
 		return nil, err
 	}
 	var tunnels strings.Builder
+	last := ""
 	for i, port := range ports {
-		fmt.Fprintf(&tunnels, "  - {name: %s, kind: db, cluster: %s, resource: %s, db_user: %s, db_name: %s, port: %d}\n",
-			databaseName(i), w.sim.Name(), databaseName(i), user, dbName, port)
+		last = fmt.Sprintf("  - {name: %s, kind: db, cluster: %s, resource: %s, db_user: %s, db_name: %s, port: %d}\n",
+			databaseName(i), w.sim.Name(), databaseName(i%most), user, dbName, port)
+		tunnels.WriteString(last)
 	}
 	config := fmt.Sprintf("version: 1\nhomes: [%q]\nprofiles:\n  - {proxy: %q, ca_file: %q}\ntunnels:\n%s",
 		w.home, w.sim.ProxyAddr(), w.caFile, &tunnels)
-	return launch(ctx, w.binary, dir, config, ports, w.load)
+	a, err := launch(ctx, w.binary, dir, config, ports, w.load)
+	if err == nil {
+		a.lastTunnel = last
+	}
+	return a, err
 }
 
 // launch runs berth as an agent under dir and waits until its ports are bound.
@@ -66,7 +75,7 @@ func launch(ctx context.Context, berth, dir, config string, ports []int, load *l
 	}
 	a := &agent{
 		load: load, socket: p.Socket, ports: ports, tunnels: len(ports), exited: make(chan error, 1), logged: filepath.Join(dir, "stderr.log"),
-		env: append(os.Environ(), paths.HomeVar+"="+dir),
+		env: append(os.Environ(), paths.HomeVar+"="+dir), config: config, configFile: p.Config,
 	}
 	ready, err := listenReady(dir)
 	if err != nil {

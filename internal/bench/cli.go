@@ -33,7 +33,7 @@ func (b *bench) cli(ctx context.Context) (err error) {
 	b.add(row{
 		what:     "`berth status --json`, 50 tunnels",
 		measured: ms(median(took)) + " (fastest " + ms(quantile(took, 0)) + ")",
-		budget:   "≤ 50 ms", verdict: within(median(took).Seconds(), 0.05),
+		budget:   "≤ 15 ms", verdict: within(median(took).Seconds(), 0.015),
 	})
 	return nil
 }

@@ -56,7 +56,7 @@ func (b *bench) idleRound(ctx context.Context, n int) (got idleAgent, err error)
 
 // rest lets a process settle, and then watches it.
 func (b *bench) rest(ctx context.Context, pid int) (got idleAgent, err error) {
-	return b.watch(ctx, pid, b.span(30*time.Second, 20*time.Second)) // the agent gives back what the start needed after 15 s
+	return b.watch(ctx, pid, b.span(30*time.Second, 20*time.Second)) // the agent gives back what the start needed within 15 s
 }
 
 // watch watches a process after a while.

@@ -69,6 +69,7 @@ func measures() []measure {
 	return []measure{
 		{"idle", "memory and CPU of an idle agent with 1 and with 50 tunnels", (*bench).idle},
 		{"start", "from the process's start to its ports and tunnels", (*bench).start},
+		{"growth", "agents with 1 to 2,000 tunnels", (*bench).growth},
 		{"stream", "bytes through a tunnel, against the same stream without it", (*bench).stream},
 		{"peers", "the same stream through haproxy and stunnel", (*bench).peers},
 		{"connect", "what a new connection costs", (*bench).connect},
@@ -77,6 +78,7 @@ func measures() []measure {
 		{"cli", "a call of the command line", (*bench).cli},
 		{"kube", "requests to Kubernetes, and kubectl", (*bench).kube},
 		{"tray", "memory and CPU of the tray, left alone and talked at", (*bench).tray},
+		{"far", "against tsh, with a real cluster far away (see " + tshVar + ")", (*bench).far},
 		{"real", "against tsh, on a real cluster (see " + tshVar + ")", (*bench).real},
 	}
 }
@@ -128,6 +130,7 @@ type bench struct {
 	began  time.Time
 	load   loadMeter
 	rows   []row // measured so far
+	curves map[string]curve
 
 	patienceLeft time.Duration // of the group that is measured
 	restless     int           // rounds of it that others disturbed
@@ -141,7 +144,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	if err := raiseFileLimit(); err != nil {
 		return err
 	}
-	b := &bench{options: o, stderr: stderr, began: time.Now()}
+	b := &bench{options: o, stderr: stderr, began: time.Now(), curves: make(map[string]curve)}
 	if err := b.load.start(ctx); err != nil {
 		return err
 	}
@@ -163,7 +166,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	if o.write == "" {
 		return nil
 	}
-	return rewrite(o.write, strings.Join(o.only, ","), report)
+	return errors.Join(rewrite(o.write, strings.Join(o.only, ","), report), b.drawCurves(o.write))
 }
 
 // measureAll runs the chosen groups. A group that fails does not keep the others

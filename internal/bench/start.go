@@ -20,7 +20,7 @@ func (b *bench) start(ctx context.Context) error {
 	b.add(row{
 		what:     "process start → 50 ports bound",
 		measured: ms(median(bound)) + " (fastest " + ms(quantile(bound, 0)) + ")",
-		budget:   "≤ 200 ms", verdict: within(median(bound).Seconds(), 0.2),
+		budget:   "≤ 50 ms", verdict: within(median(bound).Seconds(), 0.05),
 	}, row{
 		what:     "process start → 50 tunnels ready",
 		measured: ms(median(ready)) + " (fastest " + ms(quantile(ready, 0)) + ")",
