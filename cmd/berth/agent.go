@@ -101,8 +101,8 @@ func (a *app) runAgent(ctx context.Context, o agentOptions) error {
 
 // agentTrimAfter is when, from the binding of the ports on, memory is given back
 // that the start needed: homes are read, connections made, certs fetched, mostly
-// within a second, and sometimes later.
-var agentTrimAfter = []time.Duration{time.Second, 3 * time.Second, 15 * time.Second}
+// within a second; with thousands of tunnels later.
+var agentTrimAfter = []time.Duration{time.Second, 3 * time.Second, 15 * time.Second, time.Minute}
 
 // logLevel is the level of the agent's log: the flag's, for as long as it runs,
 // else a level that follows the config.

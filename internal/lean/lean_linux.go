@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"fmt"
 	"os"
-	"runtime/debug"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -14,7 +13,7 @@ import (
 // read-only pages of the program's own file. Pages that are needed again come
 // back from the page cache, one by one.
 func Trim() error {
-	debug.FreeOSMemory()
+	freeHeap()
 	self, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("find the program's file: %w", err)

@@ -2,10 +2,8 @@
 
 package lean
 
-import "runtime/debug"
-
 // Trim gives back the memory that only the start needed.
 func Trim() error {
-	debug.FreeOSMemory()
+	freeHeap()
 	return nil
 }
