@@ -9,7 +9,6 @@ import (
 	"sync"
 
 	generator "github.com/invopop/jsonschema"
-	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"berth/agent/state"
 )
@@ -119,30 +118,21 @@ var generate = sync.OnceValue(func() []byte {
 // and for people.
 func Schema() []byte { return bytes.Clone(generate()) }
 
-// compiled is the schema, ready to validate.
-var compiled = sync.OnceValue(func() *jsonschema.Schema {
-	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(generate()))
-	if err != nil {
-		panic(fmt.Sprintf("[unexpected] config schema: %v", err))
-	}
-	const name = "config.schema.json"
-	c := jsonschema.NewCompiler()
-	if err := c.AddResource(name, doc); err != nil {
-		panic(fmt.Sprintf("[unexpected] config schema: %v", err))
-	}
-	s, err := c.Compile(name)
-	if err != nil {
-		panic(fmt.Sprintf("[unexpected] config schema: %v", err))
-	}
-	return s
-})
-
-// keySpec is the part of the schema that tells which keys a mapping has.
+// keySpec is what the schema says of one place: all the words of JSON Schema that
+// generate uses, of which TestKeySpecIsWhole makes sure. Nothing but the keys
+// in Properties is allowed in a mapping.
 type keySpec struct {
 	Type       string             `json:"type"`
 	Properties map[string]keySpec `json:"properties"`
+	Required   []string           `json:"required"`
 	Items      *keySpec           `json:"items"`
+	MinItems   int                `json:"minItems"`
 	Enum       []any              `json:"enum"`
+	Pattern    string             `json:"pattern"`
+	MinLength  int                `json:"minLength"`
+	MaxLength  *int               `json:"maxLength"`
+	Minimum    *float64           `json:"minimum"`
+	Maximum    *float64           `json:"maximum"`
 }
 
 var keySpecs = sync.OnceValue(func() keySpec {
@@ -152,16 +142,3 @@ var keySpecs = sync.OnceValue(func() keySpec {
 	}
 	return root
 })
-
-// at returns what the schema says of the place that loc, as the validator
-// spells it, leads to.
-func (k keySpec) at(loc []string) keySpec {
-	for _, step := range loc {
-		if k.Items != nil {
-			k = *k.Items
-		} else {
-			k = k.Properties[step]
-		}
-	}
-	return k
-}

@@ -2,14 +2,10 @@ package config
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"regexp"
 	"slices"
 	"strings"
-
-	"github.com/santhosh-tekuri/jsonschema/v6"
-	"github.com/santhosh-tekuri/jsonschema/v6/kind"
 
 	"berth/internal/plain"
 )
@@ -86,12 +82,7 @@ func withTunnelKeys(wants map[string]want) map[string]want {
 // validate adds a mistake for everything in root that the schema refuses.
 func validate(root *value, ms *mistakes) {
 	unknownEmpty(root, keySpecs(), "", ms)
-	err := compiled().Validate(root.json())
-	var invalid *jsonschema.ValidationError
-	if !errors.As(err, &invalid) {
-		return
-	}
-	leaves(invalid, func(e *jsonschema.ValidationError) { explain(root, e, ms) })
+	obey(root, keySpecs(), "", ms)
 }
 
 // unknownEmpty adds the unknown keys that are empty: the validator does not see
@@ -113,34 +104,6 @@ func unknownEmpty(v *value, spec keySpec, path string, ms *mistakes) {
 		case m.val.null:
 			ms.add(m.at, join(path, m.name), "%s", unknownKey(m.name, spec))
 		}
-	}
-}
-
-// leaves calls f for every error below e that has no cause of its own.
-func leaves(e *jsonschema.ValidationError, f func(*jsonschema.ValidationError)) {
-	if len(e.Causes) == 0 {
-		f(e)
-		return
-	}
-	for _, c := range e.Causes {
-		leaves(c, f)
-	}
-}
-
-// explain turns one error of the validator into mistakes.
-func explain(root *value, e *jsonschema.ValidationError, ms *mistakes) {
-	v, path := find(root, e.InstanceLocation)
-	if v.wrong {
-		return
-	}
-	switch k := e.ErrorKind.(type) {
-	case *kind.AdditionalProperties:
-		explainUnknown(v, path, keySpecs().at(e.InstanceLocation), k.Properties, ms)
-	case *kind.Required:
-		explainMissing(v, path, k.Missing, ms)
-	default:
-		v.wrong = true
-		ms.add(v.at, path, "%s", refusal(v, generic(path), e.ErrorKind))
 	}
 }
 
@@ -179,44 +142,23 @@ func explainMissing(v *value, path string, names []string, ms *mistakes) {
 	}
 }
 
-// find returns the value at loc, as the validator spells it, and its path.
-func find(root *value, loc []string) (*value, string) {
-	v, path := root, ""
-	for _, step := range loc {
-		if v.isList {
-			i := 0
-			if _, err := fmt.Sscanf(step, "%d", &i); err != nil || i < 0 || i >= len(v.list) {
-				return v, path
-			}
-			v, path = v.list[i], fmt.Sprintf("%s[%d]", path, i)
-			continue
-		}
-		m := v.byName[step]
-		if m == nil {
-			return v, path
-		}
-		v, path = m.val, join(path, step)
-	}
-	return v, path
-}
-
 var index = regexp.MustCompile(`\[\d+\]`)
 
 // generic is path without the numbers of entries.
 func generic(path string) string { return index.ReplaceAllString(path, "[]") }
 
 // refusal says why v, at the place that the key of wants names, is refused.
-func refusal(v *value, key string, why jsonschema.ErrorKind) string {
+func refusal(v *value, key string, spec keySpec, why broken) string {
 	w := wants[key]
-	switch k := why.(type) {
-	case *kind.Type:
-		return typeRefusal(v, w, k)
-	case *kind.Enum:
+	switch why {
+	case brokenType:
+		return typeRefusal(v, w, spec)
+	case brokenEnum:
 		return enumRefusal(v, key, w)
-	case *kind.MinLength:
+	case brokenMinLength:
 		return "this is empty: " + w.use
-	case *kind.MaxLength:
-		return fmt.Sprintf("%s is longer than %d characters", v.describe(), k.Want)
+	case brokenMaxLength:
+		return fmt.Sprintf("%s is longer than %d characters", v.describe(), *spec.MaxLength)
 	}
 	if k := tunnelKeyAt(key); k != nil && k.refuse != nil {
 		return k.refuse(v)
@@ -224,8 +166,8 @@ func refusal(v *value, key string, why jsonschema.ErrorKind) string {
 	return fmt.Sprintf("%s is not %s: %s", v.describe(), w.what, w.use)
 }
 
-func typeRefusal(v *value, w want, k *kind.Type) string {
-	if v.scalar == nil || !slices.Equal(k.Want, []string{"string"}) {
+func typeRefusal(v *value, w want, spec keySpec) string {
+	if v.scalar == nil || spec.Type != "string" {
 		return fmt.Sprintf("%s is not %s: %s", v.describe(), w.what, w.use)
 	}
 	if w.what == "a duration" {
