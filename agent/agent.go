@@ -27,6 +27,7 @@ import (
 	"berth/agent/memory"
 	"berth/agent/notices"
 	"berth/agent/ports"
+	"berth/agent/recordings"
 	"berth/agent/renew"
 	"berth/agent/requests"
 	"berth/agent/secrets"
@@ -91,6 +92,7 @@ type Agent struct {
 	logins   *login.Logins
 	renewals *renew.Renewals
 	requests *requests.Requests
+	recorded *recordings.Recordings
 	system   system
 	pub      publisher
 	applied  applied
@@ -220,6 +222,9 @@ func (a *Agent) furnish(ctx context.Context) {
 		Config: a.current, Sessions: a.sessions, Memory: a.memory, Tunnels: a.tunnels, Logins: a.logins,
 		Refresh: refresh, OnChange: a.touch, Publish: a.publish, Logger: a.log,
 	})
+	a.recorded = recordings.New(ctx, recordings.Config{
+		Sessions: a.sessions, Word: a.tunnels.Word, Dir: filepath.Join(opts.Paths.StateDir, "recordings"), Logger: opts.Logger,
+	})
 	a.renewals = renew.NewRenewals(ctx, renew.Config{
 		Config: a.current, Sessions: a.sessions, Logins: a.logins, Held: a.held, WokeAt: a.system.lastWake,
 		Away: a.system.personIsAway, AsksNobody: a.logins.AsksNobody, OnChange: a.touch, Publish: a.publish, Logger: a.log,
@@ -255,6 +260,7 @@ func (a *Agent) run(ctx context.Context) error {
 	server := ipc.NewServer(ipc.ServerConfig{
 		Backend: ipc.Backend{
 			Agent: a, Tunnels: a, Logins: a.logins, Renewals: a.renewals, Kube: a, Requests: a.requests,
+			Recordings: a.recorded,
 		},
 		Logger: a.opts.Logger,
 	})
@@ -274,6 +280,7 @@ func (a *Agent) run(ctx context.Context) error {
 	a.stop()
 	a.renewals.Wait()
 	a.logins.Wait()
+	a.recorded.Close()
 	a.tunnels.Close()
 	a.sessions.Close()
 	a.log.Info("agent stopped")

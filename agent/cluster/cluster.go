@@ -44,6 +44,9 @@ const (
 	rpcTimeout = 10 * time.Second
 	// keepAlive is the interval of TCP's own probes; gRPC has others.
 	keepAlive = 30 * time.Second
+	// window is how much of a stream may be under way: enough for 20 MB/s at a
+	// tenth of a second.
+	window = 2 << 20
 	// pingTimeout is how long a connection that may be dead is trusted.
 	pingTimeout = 3 * time.Second
 )
@@ -437,6 +440,8 @@ func (c *Cluster) connect(name string, pool *x509.CertPool) (*client.Client, err
 		// after an outage is over; gRPC's backoff spares the proxy already.
 		CircuitBreakerConfig: breaker.NoopBreakerConfig(),
 		DialOpts: []grpc.DialOption{
+			// Else gRPC lets 16 MB of a recording wait here for whoever reads it.
+			grpc.WithInitialWindowSize(window), grpc.WithInitialConnWindowSize(window),
 			// gRPC's own default lets the pause grow to 120 s, during which
 			// every call fails without a try although the proxy is back.
 			grpc.WithConnectParams(grpc.ConnectParams{

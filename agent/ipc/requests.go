@@ -106,7 +106,7 @@ func (s *requestService) Decide(ctx context.Context, req *pb.DecideRequest) (*pb
 // Assume takes a request's roles.
 func (s *requestService) Assume(ctx context.Context, req *pb.AssumeRequest) (*pb.AssumeResponse, error) {
 	held, cancel := context.WithCancel(ctx)
-	defer s.untilStopping(held, cancel)()
+	defer untilStopping(held, s.stopping, cancel)()
 	got, err := s.backend.AssumeRequest(held, FromProto[Assume](req))
 	switch {
 	case err != nil && ctx.Err() == nil && errors.Is(err, context.Canceled):
@@ -128,12 +128,12 @@ func (s *requestService) Drop(ctx context.Context, req *pb.DropRequest) (*pb.Dro
 
 // untilStopping has cancel called when the server is to stop, unless ctx ends
 // before. The caller calls what it returns at the end.
-func (s *requestService) untilStopping(ctx context.Context, cancel func()) (wait func()) {
+func untilStopping(ctx context.Context, stopping <-chan struct{}, cancel func()) (wait func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		select {
-		case <-s.stopping:
+		case <-stopping:
 			cancel()
 		case <-ctx.Done():
 		}
@@ -150,7 +150,7 @@ var errStopping = &Error{Code: CodeNotRunning, Message: "the agent is stopping",
 // Watch sends each event from now on.
 func (s *requestService) Watch(_ *pb.WatchRequest, stream grpc.ServerStreamingServer[pb.WatchResponse]) error {
 	ctx, cancel := context.WithCancel(stream.Context())
-	defer s.untilStopping(ctx, cancel)()
+	defer untilStopping(ctx, s.stopping, cancel)()
 	err := s.backend.WatchRequests(ctx, func(ev state.RequestEvent) error {
 		return stream.Send(ToProto[pb.WatchResponse](ev))
 	})

@@ -37,6 +37,8 @@ type Backend struct {
 	Kube     KubeBackend
 	// Requests may be nil: then there are no calls about access requests.
 	Requests RequestBackend
+	// Recordings may be nil: then there are no calls about recorded sessions.
+	Recordings RecordingBackend
 }
 
 // AgentBackend answers for the agent as a whole.
@@ -126,6 +128,9 @@ func (s *Server) Run(ctx context.Context, ln net.Listener) error {
 	pb.RegisterAgentServer(srv, &service{backend: s.cfg.Backend, stopping: stopping})
 	if requests := s.cfg.Backend.Requests; requests != nil {
 		pb.RegisterAccessRequestsServer(srv, &requestService{backend: requests, stopping: stopping})
+	}
+	if recordings := s.cfg.Backend.Recordings; recordings != nil {
+		pb.RegisterRecordingsServer(srv, &recordingService{backend: recordings, stopping: stopping})
 	}
 
 	served := make(chan error, 1)

@@ -79,7 +79,7 @@ Without a command it shows the status of the running agent.`,
 	}
 	addTo(groupTunnels, a.statusCommand(), a.tunnelCommand(), a.resourcesCommand(), a.kubeCommand(), a.execCommand(), a.clientCommand(), a.importCommand())
 	addTo(groupSession, a.loginCommand(), a.logoutCommand(), a.snoozeCommand())
-	addTo(groupAccess, a.requestCommand())
+	addTo(groupAccess, a.requestCommand(), a.recordingCommand())
 	addTo(groupAgent, a.setupCommand(), a.uninstallCommand(), a.agentCommand(), a.trayCommand(), a.configCommand(), a.doctorCommand())
 	addTo(groupMore, a.caCommand(), a.versionCommand(), a.completionCommand())
 	for _, extra := range extraCommands {

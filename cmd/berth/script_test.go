@@ -31,6 +31,7 @@ func fakeTSH() { os.Exit(faketsh.Main(os.Args[1:], os.Environ(), os.Stdin, os.St
 //	                         and may be these database users, or any
 //	person URL               a browser with alice at it: log in at the page (a program)
 //	approve-all              approve the access requests that are pending, once there is one
+//	record NAME [LIVE]       have the cluster hold a recording made on a real one: ssh, kube, command or hostile
 //	hostile                  the same, with names that attack the terminal
 //	login [TTL]              leave in the Teleport home what "tsh login" leaves there
 //	logout                   empty the Teleport home
@@ -57,6 +58,7 @@ func scriptCommands(t *testing.T) map[string]func(*testscript.TestScript, bool, 
 		"mode": cmdMode, "type": cmdType, "escapes": cmdEscapes, "term": cmdTerm, "hostile": cmdHostile, "password": cmdPassword,
 		"each-command": cmdEachCommand, "refusals": cmdRefusals,
 		"requests": cmdRequests, "request": cmdRequest, "approve-all": cmdApproveAll,
+		"record":  cmdRecord,
 		"keyring": func(ts *testscript.TestScript, _ bool, args []string) { cmdKeyring(t, ts, args) },
 	}
 }

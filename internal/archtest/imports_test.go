@@ -46,6 +46,12 @@ var rules = []rule{
 		why:    "clientfiles reads and writes files: it is handed tunnels and never asks the agent",
 	},
 	{
+		pkgs:   []string{"berth/internal/replay/..."},
+		never:  []string{"berth/agent/...", "google.golang.org/grpc/...", "github.com/gravitational/...", "net/http"},
+		except: []string{"berth/agent/state"},
+		why:    "replay is pure: it is handed events and asks nothing of anyone",
+	},
+	{
 		pkgs:  []string{"berth/..."},
 		never: []string{"github.com/gravitational/teleport/lib/...", "github.com/gravitational/teleport/tool/..."},
 		why:   "of Teleport only the api module may be imported",

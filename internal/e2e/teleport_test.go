@@ -32,6 +32,7 @@ type teleportConfig struct {
 	kubes     []string // Kubernetes clusters, all of them kubeconfig's
 	// kubeconfig has a context for each of kubes.
 	kubeconfig string
+	ssh        bool // with an SSH server, named e2e
 }
 
 // dbService is a database that the cluster offers.
@@ -79,6 +80,14 @@ func (tp *teleport) yaml(authPort int) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	sshPort, err := freePort()
+	if err != nil {
+		return "", err
+	}
+	ssh := "no"
+	if tp.cfg.ssh {
+		ssh = "yes"
+	}
 	var b strings.Builder
 	fmt.Fprintf(&b, `version: v3
 teleport:
@@ -97,12 +106,12 @@ proxy_service:
   public_addr: 127.0.0.1:%[4]d
   https_keypairs:
   - {key_file: %[5]s, cert_file: %[6]s}
-ssh_service: {enabled: "no"}
+ssh_service: {enabled: %[7]q, listen_addr: 127.0.0.1:%[8]d}
 db_service:
   enabled: "yes"
   resources: [{labels: {"*": "*"}}]
   databases:
-`, tp.dir, tp.cfg.cluster, authPort, tp.port, key, cert)
+`, tp.dir, tp.cfg.cluster, authPort, tp.port, key, cert, ssh, sshPort)
 	for _, db := range tp.cfg.databases {
 		mode := "verify-ca"
 		if db.foreign {
@@ -330,14 +339,18 @@ func (tp *teleport) web(ctx context.Context, method, path string, body any) ([]b
 }
 
 // startAnother starts a cluster of the lab's name that a test may spoil.
-func startAnother(t *testing.T) *teleport {
+func startAnother(t *testing.T, change ...func(*teleportConfig)) *teleport {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	tp, err := newTeleport(lab, teleportConfig{
+	cfg := teleportConfig{
 		cluster: lab.teleport.cfg.cluster, folder: "another",
 		databases: []dbService{{name: "pg", uri: fmt.Sprintf("127.0.0.1:%d", lab.postgres.port), foreign: true}},
-	})
+	}
+	for _, set := range change {
+		set(&cfg)
+	}
+	tp, err := newTeleport(lab, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

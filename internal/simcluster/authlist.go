@@ -88,6 +88,13 @@ func (r Role) resource() (*types.RoleV6, error) {
 			KubeGroups:    r.KubeGroups,
 		},
 	}
+	switch rule := types.NewRule(types.KindSession, []string{types.VerbList, types.VerbRead}); r.Recordings {
+	case "":
+		spec.Allow.Rules = append(spec.Allow.Rules, rule)
+	case RecordingsOwn:
+		rule.Where = "contains(session.participants, user.metadata.name)"
+		spec.Allow.Rules = append(spec.Allow.Rules, rule)
+	}
 	if !r.NoDatabases {
 		spec.Allow.DatabaseLabels = orAnyLabel(r.DBLabels)
 	}

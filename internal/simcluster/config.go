@@ -102,6 +102,12 @@ type Role struct {
 	DisconnectExpiredCert bool
 	RequireSessionMFA     bool
 
+	// Recordings says which recordings its holders may list and read: all, when
+	// empty, RecordingsOwn or RecordingsNone.
+	Recordings string
+	// ListEvents lets its holders search the whole audit log.
+	ListEvents bool
+
 	// Request says what its holders may request.
 	Request RequestRules
 	// Review names the roles whose requests its holders may review, "*"
@@ -111,6 +117,12 @@ type Role struct {
 	// update, delete, create. Update lets its holders decide any request.
 	RequestVerbs []string
 }
+
+// What a role may say of recordings.
+const (
+	RecordingsOwn  = "own"
+	RecordingsNone = "none"
+)
 
 // RequestRules says what the holders of a role may request.
 type RequestRules struct {

@@ -26,6 +26,8 @@ type Site struct {
 	trust atomic.Pointer[trust]
 	away  atomic.Bool // of a leaf: it is not connected to the root
 
+	recorder recorder
+
 	mu    sync.Mutex
 	dbs   map[string]Database
 	kubes map[string]Kube

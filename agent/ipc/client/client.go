@@ -10,6 +10,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"iter"
 	"net"
 	"sync"
 	"time"
@@ -18,6 +20,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"berth/agent/ipc"
 	pb "berth/agent/ipc/berthv1"
@@ -188,6 +191,50 @@ func call[Req, Resp any](
 	return resp, nil
 }
 
+// window is how much of a stream may be under way to a front end.
+const window = 512 << 10
+
+// receiver is the client's end of a stream.
+type receiver[P proto.Message] interface{ Recv() (P, error) }
+
+// streamed yields what a stream brings, each message as a T, until the stream
+// ends, the loop breaks, ctx ends or the agent goes away; the last two yield an
+// error, once, as the last thing.
+func streamed[T any, P proto.Message](
+	ctx context.Context, c *Client, open func(context.Context, *link) (receiver[P], error),
+) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		var none T
+		l, err := c.connection()
+		if err != nil {
+			yield(none, err)
+			return
+		}
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		stream, err := open(ctx, l)
+		if err != nil {
+			yield(none, c.failed(l, err))
+			return
+		}
+		for {
+			resp, err := stream.Recv()
+			switch {
+			case errors.Is(err, io.EOF):
+				return
+			case err != nil && ctx.Err() != nil:
+				yield(none, ctx.Err())
+				return
+			case err != nil:
+				yield(none, c.failed(l, err))
+				return
+			case !yield(ipc.FromProto[T](resp), nil):
+				return
+			}
+		}
+	}
+}
+
 func (c *Client) connection() (*link, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -203,6 +250,10 @@ func (c *Client) connection() (*link, error) {
 		}),
 		grpc.WithNoProxy(),
 		grpc.WithDisableRetry(),
+		// gRPC's own windows grow to 16 MB with what flows, for networks: here they
+		// would be memory for nothing. A set window does not grow.
+		grpc.WithInitialWindowSize(window),
+		grpc.WithInitialConnWindowSize(window),
 		grpc.WithDisableServiceConfig(),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(ipc.MaxReplyBytes)),
 	)

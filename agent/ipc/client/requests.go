@@ -79,33 +79,9 @@ func (c *Client) DropRequests(ctx context.Context, ids []string, tunnel string) 
 // loop breaks, ctx ends or the agent goes away; the last two yield an error,
 // once, as the last thing.
 func (c *Client) RequestEvents(ctx context.Context) iter.Seq2[state.RequestEvent, error] {
-	return func(yield func(state.RequestEvent, error) bool) {
-		l, err := c.connection()
-		if err != nil {
-			yield(state.RequestEvent{}, err)
-			return
-		}
-		ctx, cancel := context.WithCancel(ctx)
-		defer cancel()
-		stream, err := pb.NewAccessRequestsClient(l.conn).Watch(ctx, &pb.WatchRequest{})
-		if err != nil {
-			yield(state.RequestEvent{}, c.failed(l, err))
-			return
-		}
-		for {
-			resp, err := stream.Recv()
-			switch {
-			case err != nil && ctx.Err() != nil:
-				yield(state.RequestEvent{}, ctx.Err())
-				return
-			case err != nil:
-				yield(state.RequestEvent{}, c.failed(l, err))
-				return
-			case !yield(ipc.FromProto[state.RequestEvent](resp), nil):
-				return
-			}
-		}
-	}
+	return streamed[state.RequestEvent](ctx, c, func(ctx context.Context, l *link) (receiver[*pb.WatchResponse], error) {
+		return pb.NewAccessRequestsClient(l.conn).Watch(ctx, &pb.WatchRequest{})
+	})
 }
 
 // callRequests is call for the service of access requests.

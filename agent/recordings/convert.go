@@ -1,0 +1,265 @@
+package recordings
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/gravitational/teleport/api/types"
+	apievents "github.com/gravitational/teleport/api/types/events"
+
+	"berth/agent/state"
+)
+
+// maxSide bounds a terminal's columns and rows: a recording may claim any.
+const maxSide = 1000
+
+// maxFields bounds the JSON that is kept of an event.
+const maxFields = 256 << 10
+
+// converter makes plain values of a recording's events. It remembers what the
+// first said.
+type converter struct {
+	start time.Time     // of the session; zero until it is known
+	exact bool          // start is that of the delays of what was printed
+	last  time.Duration // of the event before: time does not go back
+}
+
+// event returns a recording's event; ev is nil where the api module does not
+// know its kind.
+func (c *converter) event(ev apievents.AuditEvent) state.RecordingEvent {
+	if ev == nil {
+		return state.RecordingEvent{At: c.last, Kind: "unknown", Text: "an event of a kind that berth does not know"}
+	}
+	out := state.RecordingEvent{Kind: ev.GetType()}
+	if at := ev.GetTime(); !at.IsZero() {
+		out.Time = &at
+		printed, isPrint := ev.(*apievents.SessionPrint)
+		switch {
+		case isPrint && !c.exact: // the delays begin seconds after the session does
+			c.start, c.exact = at.Add(-time.Duration(printed.DelayMilliseconds)*time.Millisecond), true
+		case c.start.IsZero():
+			c.start = at
+		}
+		if !isPrint {
+			c.last = max(c.last, at.Sub(c.start))
+		}
+	}
+	switch ev := ev.(type) {
+	case *apievents.SessionPrint:
+		out.Data = ev.Data
+		c.last = max(c.last, time.Duration(ev.DelayMilliseconds)*time.Millisecond)
+		out.At = c.last
+		return out
+	case *apievents.SessionStart:
+		out.Cols, out.Rows = size(ev.TerminalSize)
+	case *apievents.Resize:
+		out.Cols, out.Rows = size(ev.TerminalSize)
+	case *apievents.DesktopRecording: // a picture, of which nothing here can be shown
+		out.At = c.last
+		return out
+	}
+	out.At = c.last
+	raw, err := json.Marshal(ev)
+	if err != nil || len(raw) > maxFields {
+		out.Text = "an event that is too large or cannot be read"
+		return out
+	}
+	out.Fields = string(raw)
+	out.Text = words(out.Kind, raw)
+	return out
+}
+
+// size reads a terminal's size, as in 80:24.
+func size(text string) (cols, rows int) {
+	w, h, ok := strings.Cut(text, ":")
+	c, errC := strconv.Atoi(w)
+	r, errR := strconv.Atoi(h)
+	if !ok || errC != nil || errR != nil || c <= 0 || r <= 0 {
+		return 0, 0
+	}
+	return min(c, maxSide), min(r, maxSide)
+}
+
+// words says on one line what an event is about. It is of others, and not clean.
+func words(kind string, raw []byte) string {
+	var f map[string]any
+	if json.Unmarshal(raw, &f) != nil {
+		return ""
+	}
+	text := func(key string) string {
+		switch v := f[key].(type) {
+		case nil:
+			return ""
+		case string:
+			return v
+		case float64:
+			return strconv.FormatFloat(v, 'f', -1, 64)
+		default:
+			b, err := json.Marshal(v)
+			if err != nil {
+				return ""
+			}
+			return string(b)
+		}
+	}
+	list := func(key string) string {
+		values, _ := f[key].([]any)
+		var words []string
+		for _, v := range values {
+			words = append(words, fmt.Sprint(v))
+		}
+		return strings.Join(words, " ")
+	}
+	switch kind {
+	case "session.start":
+		return strings.TrimSpace("session starts " + list("initial_command"))
+	case "session.end", "db.session.end", "app.session.end", "windows.desktop.session.end":
+		return "session ends"
+	case state.EventResize:
+		return "terminal is " + strings.Replace(text("size"), ":", "×", 1)
+	case "session.join":
+		return text("user") + " joins"
+	case "session.leave":
+		return text("user") + " leaves"
+	case "session.command":
+		return failing(firstOf(list("argv"), text("path")), text("return_code"))
+	case "session.disk":
+		return failing(text("path"), text("return_code"))
+	case "session.network":
+		return text("dst_addr") + ":" + text("dst_port")
+	case "db.session.start":
+		return failed("connects to "+text("db_name")+" as "+text("db_user"), text("error"))
+	case "exec":
+		return failing(text("command"), text("exitCode"))
+	case "kube.request":
+		return text("verb") + " " + text("request_path") + " → " + text("response_code")
+	case "app.session.request":
+		return text("method") + " " + text("path") + " → " + text("status_code")
+	}
+	if query := firstOf(text("db_query"), text("query")); query != "" {
+		if args := list("db_query_parameters"); args != "" {
+			query += " (" + args + ")"
+		}
+		return failed(query, text("error"))
+	}
+	return others(f, text)
+}
+
+// failing adds an exit code that is not 0.
+func failing(what, code string) string {
+	if code != "" && code != "0" {
+		return what + " (exit code " + code + ")"
+	}
+	return what
+}
+
+func failed(what, why string) string {
+	if why != "" {
+		return what + " (failed: " + why + ")"
+	}
+	return what
+}
+
+func firstOf(texts ...string) string {
+	for _, t := range texts {
+		if t != "" {
+			return t
+		}
+	}
+	return ""
+}
+
+// common are the fields of every event, which say nothing about this one.
+var common = []string{
+	"ei", "event", "uid", "code", "time", "cluster_name", "user", "user_kind", "access_requests", "sid", "server_id",
+	"namespace", "server_hostname", "server_labels", "server_version", "private_key_policy", "db_service", "db_protocol",
+	"db_uri", "db_name", "db_user", "db_type", "db_origin", "addr.local", "addr.remote", "proto", "login", "trusted_device",
+	"kubernetes_cluster", "kubernetes_labels", "kubernetes_users", "kubernetes_groups", "user_cluster_name", "user_roles",
+	"user_traits",
+}
+
+// others says an event's own fields, for a kind without words.
+func others(f map[string]any, text func(string) string) string {
+	var words []string
+	for _, key := range slices.Sorted(maps.Keys(f)) {
+		if value := text(key); value != "" && value != "{}" && value != "[]" && !slices.Contains(common, key) {
+			words = append(words, key+"="+value)
+		}
+	}
+	return strings.Join(words, " ")
+}
+
+// recordingOf makes a recording of the event by which its session ended; false
+// for an event that ends none.
+func recordingOf(cluster string, ev apievents.AuditEvent) (state.Recording, bool) {
+	r := state.Recording{Cluster: cluster}
+	var start, end time.Time
+	switch ev := ev.(type) {
+	case *apievents.SessionEnd:
+		r.ID, r.Kind, r.User, r.Login = ev.SessionID, state.RecordingSSH, ev.User, ev.Login
+		r.Where, r.Interactive, r.Participants = firstOf(ev.ServerHostname, ev.ServerID), ev.Interactive, ev.Participants
+		if ev.KubernetesCluster != "" {
+			r.Kind, r.Where = state.RecordingKube, ev.KubernetesCluster
+			if ev.KubernetesPodName != "" {
+				r.Login = ev.KubernetesPodNamespace + "/" + ev.KubernetesPodName
+			}
+		}
+		start, end = ev.StartTime, ev.EndTime
+	case *apievents.DatabaseSessionEnd:
+		r.ID, r.Kind, r.User, r.Login, r.Where = ev.SessionID, state.RecordingDB, ev.User, ev.DatabaseUser, ev.DatabaseService
+		start, end = ev.StartTime, ev.EndTime
+	case *apievents.WindowsDesktopSessionEnd:
+		r.ID, r.Kind, r.User, r.Login = ev.SessionID, state.RecordingDesktop, ev.User, ev.WindowsUser
+		r.Where, r.Participants = firstOf(ev.DesktopName, ev.DesktopAddr), ev.Participants
+		start, end = ev.StartTime, ev.EndTime
+	case *apievents.AppSessionEnd:
+		r.ID, r.Kind, r.User, r.Where = ev.SessionID, state.RecordingApp, ev.User, ev.AppName
+	default:
+		return r, false
+	}
+	if end.IsZero() {
+		end = ev.GetTime()
+	}
+	if len(r.Participants) == 0 {
+		r.Participants = []string{r.User}
+	}
+	r.StartedAt, r.EndedAt = state.Instant(start), state.Instant(end)
+	return r, r.ID != ""
+}
+
+// trackedOf makes a recording of a session under way, or one that has ended since.
+func trackedOf(cluster string, t types.SessionTracker) state.Recording {
+	started := t.GetCreated()
+	r := state.Recording{
+		ID: t.GetSessionID(), Cluster: cluster, User: t.GetHostUser(), Login: t.GetLogin(), StartedAt: state.Instant(started),
+		Live: t.GetState() != types.SessionState_SessionStateTerminated,
+	}
+	switch t.GetSessionKind() {
+	case types.SSHSessionKind:
+		r.Kind, r.Where, r.Interactive = state.RecordingSSH, firstOf(t.GetHostname(), t.GetAddress()), true
+	case types.KubernetesSessionKind:
+		r.Kind, r.Where, r.Interactive = state.RecordingKube, t.GetKubeCluster(), true
+	case types.DatabaseSessionKind:
+		r.Kind, r.Where = state.RecordingDB, t.GetDatabaseName()
+	case types.AppSessionKind:
+		r.Kind, r.Where = state.RecordingApp, t.GetAppName()
+	case types.WindowsDesktopSessionKind:
+		r.Kind, r.Where = state.RecordingDesktop, t.GetDesktopName()
+	default:
+		r.Kind = string(t.GetSessionKind())
+	}
+	for _, p := range t.GetParticipants() {
+		if !slices.Contains(r.Participants, p.User) {
+			r.Participants = append(r.Participants, p.User)
+		}
+	}
+	if r.User == "" && len(r.Participants) > 0 {
+		r.User = r.Participants[0]
+	}
+	return r
+}

@@ -1,0 +1,133 @@
+package recordings
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gravitational/teleport/api/types"
+	apievents "github.com/gravitational/teleport/api/types/events"
+
+	"berth/agent/state"
+)
+
+func TestEventWords(t *testing.T) {
+	meta := func(kind string) apievents.Metadata { return apievents.Metadata{Type: kind, Time: time.Unix(100, 0)} }
+	for want, ev := range map[string]apievents.AuditEvent{
+		"ls -l /etc":                  &apievents.SessionCommand{Metadata: meta("session.command"), Path: "/bin/ls", Argv: []string{"ls", "-l", "/etc"}},
+		"/bin/false (exit code 1)":    &apievents.SessionCommand{Metadata: meta("session.command"), Path: "/bin/false", ReturnCode: 1},
+		"/etc/shadow (exit code -13)": &apievents.SessionDisk{Metadata: meta("session.disk"), Path: "/etc/shadow", ReturnCode: -13},
+		"10.0.0.1:443":                &apievents.SessionNetwork{Metadata: meta("session.network"), DstAddr: "10.0.0.1", DstPort: 443},
+		"select $1 (42)":              &apievents.DatabaseSessionQuery{Metadata: meta("db.session.query"), DatabaseQuery: "select $1", DatabaseQueryParameters: []string{"42"}},
+		"drop table x (failed: no)":   &apievents.DatabaseSessionQuery{Metadata: meta("db.session.query.failed"), DatabaseQuery: "drop table x", Status: apievents.Status{Error: "no"}},
+		"prepare me":                  &apievents.MySQLStatementPrepare{Metadata: meta("db.session.mysql.statements.prepare"), Query: "prepare me"},
+		"parse me":                    &apievents.PostgresParse{Metadata: meta("db.session.postgres.statements.parse"), Query: "parse me"},
+		"GET /api/v1/pods → 200":      &apievents.KubeRequest{Metadata: meta("kube.request"), Verb: "GET", RequestPath: "/api/v1/pods", ResponseCode: 200},
+		"POST /login → 403":           &apievents.AppSessionRequest{Metadata: meta("app.session.request"), Method: "POST", Path: "/login", StatusCode: 403},
+		"terminal is 120×40":          &apievents.Resize{Metadata: meta("resize"), TerminalSize: "120:40"},
+		"bob leaves":                  &apievents.SessionLeave{Metadata: meta("session.leave"), UserMetadata: apievents.UserMetadata{User: "bob"}},
+		"affected_records=3 success=true": &apievents.DatabaseSessionCommandResult{
+			Metadata: meta("db.session.result"), AffectedRecords: 3, Status: apievents.Status{Success: true},
+		},
+	} {
+		var c converter
+		if got := c.event(ev); got.Text != want || got.Kind != ev.GetType() {
+			t.Errorf("%T: %q, want %q", ev, got.Text, want)
+		}
+	}
+}
+
+// TestTimeGoesOn: whatever the clocks of a recording say, time does not go back.
+func TestTimeGoesOn(t *testing.T) {
+	start := time.Unix(1000, 0)
+	at := func(s int) apievents.Metadata {
+		return apievents.Metadata{Type: "print", Time: start.Add(time.Duration(s) * time.Second)}
+	}
+	var c converter
+	var last time.Duration
+	for i, ev := range []apievents.AuditEvent{
+		&apievents.SessionStart{Metadata: at(0)},
+		&apievents.SessionPrint{Metadata: at(5), DelayMilliseconds: 4800},
+		&apievents.Resize{Metadata: at(-3600)},
+		nil,
+		&apievents.SessionPrint{Metadata: at(2), DelayMilliseconds: -7},
+		&apievents.SessionEnd{Metadata: at(6)},
+	} {
+		got := c.event(ev)
+		if got.At < last {
+			t.Errorf("event %d is at %s, after %s", i, got.At, last)
+		}
+		last = got.At
+	}
+	if last != 5800*time.Millisecond { // by the delays, which begin 200 ms late
+		t.Errorf("the end is at %s", last)
+	}
+}
+
+func TestSizes(t *testing.T) {
+	for text, want := range map[string][2]int{
+		"80:24": {80, 24}, "": {}, "80": {}, "x:y": {}, "0:24": {}, "-1:-1": {}, "99999999:3": {maxSide, 3}, "99999999999999999999:1": {},
+	} {
+		if cols, rows := size(text); cols != want[0] || rows != want[1] {
+			t.Errorf("%q: %d, %d", text, cols, rows)
+		}
+	}
+}
+
+// TestLargeEvent: an event's JSON is kept up to a limit.
+func TestLargeEvent(t *testing.T) {
+	var c converter
+	ev := c.event(&apievents.DatabaseSessionQuery{
+		Metadata: apievents.Metadata{Type: "db.session.query"}, DatabaseQuery: strings.Repeat("x", 1<<20),
+	})
+	if len(ev.Fields) > 0 || ev.Text == "" {
+		t.Errorf("%d bytes of fields, text %q", len(ev.Fields), ev.Text)
+	}
+}
+
+func TestRecordingOf(t *testing.T) {
+	start, end := time.Unix(100, 0), time.Unix(200, 0)
+	session := apievents.SessionMetadata{SessionID: "s"}
+	for want, ev := range map[string]apievents.AuditEvent{
+		"ssh dev@web": &apievents.SessionEnd{
+			SessionMetadata: session, UserMetadata: apievents.UserMetadata{Login: "dev"}, StartTime: start, EndTime: end,
+			ServerMetadata: apievents.ServerMetadata{ServerHostname: "web"},
+		},
+		"kube ns/pod@prod": &apievents.SessionEnd{
+			SessionMetadata: session, KubernetesClusterMetadata: apievents.KubernetesClusterMetadata{KubernetesCluster: "prod"}, StartTime: start, EndTime: end,
+			KubernetesPodMetadata: apievents.KubernetesPodMetadata{KubernetesPodName: "pod", KubernetesPodNamespace: "ns"},
+		},
+		"db app@pg": &apievents.DatabaseSessionEnd{
+			SessionMetadata: session, DatabaseMetadata: apievents.DatabaseMetadata{DatabaseService: "pg", DatabaseUser: "app"}, StartTime: start, EndTime: end,
+		},
+		"desktop admin@win": &apievents.WindowsDesktopSessionEnd{SessionMetadata: session, WindowsUser: "admin", DesktopName: "win", StartTime: start, EndTime: end},
+	} {
+		r, ok := recordingOf("c", ev)
+		if got := r.Kind + " " + r.Login + "@" + r.Where; !ok || got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+		if d, ok := r.Duration(); !ok || d != 100*time.Second {
+			t.Errorf("%s took %s", want, d)
+		}
+	}
+	if _, ok := recordingOf("c", &apievents.SessionJoin{SessionMetadata: session}); ok {
+		t.Error("a join ends no session")
+	}
+}
+
+func TestTrackedOf(t *testing.T) {
+	tracker, err := types.NewSessionTracker(types.SessionTrackerSpecV1{
+		SessionID: "s", Kind: string(types.KubernetesSessionKind), KubernetesCluster: "prod", State: types.SessionState_SessionStateRunning,
+		Participants: []types.Participant{{User: "alice"}, {User: "bob"}, {User: "alice"}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := trackedOf("c", tracker)
+	if r.Kind != state.RecordingKube || r.Where != "prod" || !r.Live || r.User != "alice" || len(r.Participants) != 2 {
+		t.Errorf("%+v", r)
+	}
+	if got := JoinCommand(r); got != "tsh kube join --cluster=c s" {
+		t.Errorf("join: %s", got)
+	}
+}

@@ -1,0 +1,163 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"berth/internal/plain"
+	"berth/internal/replay"
+)
+
+// The forms of an export.
+var exportForms = []string{"asciicast", "txt", "json"}
+
+// recordingExportOptions are the flags of "berth recording export".
+type recordingExportOptions struct {
+	as, file, redact, cluster string
+	force                     bool
+}
+
+func (a *app) recordingExportCommand() *cobra.Command {
+	var o recordingExportOptions
+	cmd := &cobra.Command{
+		Use:   "export ID --as FORM [flags]",
+		Short: "Write a recorded session to a file that others can open",
+		Long: `Write a recorded session to a file that others can open:
+
+  asciicast  for asciinema and its players (version 2)
+  txt        plain text
+  json       every event, for programs
+
+The file says who exported it and when. --redact masks what a regular expression
+matches, in what was printed and in commands and queries; if it could still be
+read on the screen, nothing is written.`,
+		Example: `  berth recording export 5e1f0c2a --as asciicast -o - | asciinema play -
+  berth recording export 5e1f0c2a --as txt -o session.txt --redact 'AKIA[0-9A-Z]{16}'`,
+		Args:              exactArgs("ID"),
+		ValidArgsFunction: a.completeRecordings,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if !slices.Contains(exportForms, o.as) {
+				return usageError{withHint(fmt.Errorf("--as %q is no form of an export", o.as), "forms are "+strings.Join(exportForms, ", "))}
+			}
+			var pattern *regexp.Regexp
+			if o.redact != "" {
+				var err error
+				if pattern, err = regexp.Compile(o.redact); err != nil {
+					return usageError{withHint(fmt.Errorf("--redact: %w", err), "see https://pkg.go.dev/regexp/syntax")}
+				}
+				if pattern.MatchString("") {
+					return usageError{errors.New("--redact: the pattern matches nothing at all, so it would match everywhere")}
+				}
+			}
+			return a.withRecording(cmd, args[0], o.cluster, func(ctx context.Context, s *recordingStream) error {
+				return a.exportRecording(ctx, s, o, pattern)
+			})
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.as, "as", "", "the `FORM`: "+strings.Join(exportForms, ", "))
+	f.StringVarP(&o.file, "output", "o", "", "the `FILE` to write; - is standard output; default: named like the session")
+	f.StringVar(&o.redact, "redact", "", "mask what this regular expression (`REGEX`) matches")
+	f.BoolVar(&o.force, "force", false, "overwrite the file if it exists")
+	a.clusterFlag(cmd, &o.cluster)
+	must(cmd.MarkFlagRequired("as"))
+	must(cmd.RegisterFlagCompletionFunc("as", cobra.FixedCompletions(exportForms, noCompletions)))
+	return cmd
+}
+
+func (a *app) exportRecording(ctx context.Context, s *recordingStream, o recordingExportOptions, pattern *regexp.Regexp) error {
+	endings := map[string]string{"html": ".html", "asciicast": ".cast", "txt": ".txt", "json": ".json"}
+	path := cmp.Or(o.file, "session-"+shortID(s.recording.ID)+endings[o.as])
+	if path == "-" {
+		return a.writeExport(ctx, s, o, pattern, a.out)
+	}
+	if !o.force {
+		if err := recordingExists(path); err != nil {
+			return err
+		}
+	}
+	// Under another name until it is whole.
+	file, err := os.CreateTemp(filepath.Dir(path), ".berth-export-*")
+	if err != nil {
+		return fmt.Errorf("export to %s: %w", path, err)
+	}
+	defer os.Remove(file.Name()) //nolint:errcheck // it is gone once it has its name
+	err = a.writeExport(ctx, s, o, pattern, file)
+	if err == nil {
+		err = file.Sync()
+	}
+	if err = errors.Join(err, file.Close()); err != nil {
+		return err
+	}
+	if err := nameExport(file.Name(), path, o.force); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(a.out, "wrote "+plain.Line(path))
+	return err
+}
+
+// nameExport gives a file its name. It overwrites none that appeared meanwhile.
+func nameExport(from, to string, force bool) error {
+	if !force {
+		switch err := os.Link(from, to); {
+		case err == nil:
+			return nil
+		case errors.Is(err, os.ErrExist):
+			return recordingExists(to)
+		} // a file system without links
+		if err := recordingExists(to); err != nil {
+			return err
+		}
+	}
+	return os.Rename(from, to)
+}
+
+// writeExport writes a recording in a form.
+func (a *app) writeExport(ctx context.Context, s *recordingStream, o recordingExportOptions, pattern *regexp.Regexp, to io.Writer) error {
+	w, err := exportWriter(o.as, to, replay.Header{
+		Recording: s.recording, ExportedBy: s.reader, ExportedAt: time.Now().UTC().Truncate(time.Second), Redacted: pattern != nil,
+	})
+	if err != nil {
+		return err
+	}
+	if pattern != nil {
+		w = replay.NewRedactor(pattern, w)
+	}
+	_, printed, err := s.copyTo(ctx, a, w)
+	if visible, ok := errors.AsType[*replay.VisibleError](err); ok {
+		return withHint(visible, "choose a pattern that matches less, or do not share this recording")
+	}
+	if err == nil && printed == 0 {
+		fmt.Fprintln(a.err, "berth: "+plain.Line(noOutput(s.recording)))
+	}
+	return err
+}
+
+func exportWriter(form string, to io.Writer, h replay.Header) (replay.Writer, error) {
+	switch form {
+	case "asciicast":
+		return replay.NewAsciicast(to, h), nil
+	case "json":
+		return replay.NewJSON(to, h)
+	default:
+		head := fmt.Sprintf("%s\nexported by %s at %s\n", h.Title(), plain.Line(h.ExportedBy), h.ExportedAt.Format(time.RFC3339))
+		if h.Redacted {
+			head += "parts are masked\n"
+		}
+		if _, err := io.WriteString(to, head+"\n"); err != nil {
+			return nil, err
+		}
+		return replay.NewPlainText(to), nil
+	}
+}

@@ -1,0 +1,365 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"berth/agent/state"
+	"berth/internal/plain"
+	"berth/internal/replay"
+)
+
+const (
+	minSpeed = 0.25
+	maxSpeed = 16.0
+	// frameTime is how long a picture stands at least.
+	frameTime = 33 * time.Millisecond
+	// idleLimit is what the key i shortens idle time to.
+	idleLimit = time.Second
+	// maxHits bounds what a search finds.
+	maxHits = 1000
+)
+
+// player is a recording on a terminal. Only run's goroutine touches what has no
+// lock.
+type player struct {
+	timeline *replay.Timeline
+	source   replay.Source
+	view     *replay.View
+	out      io.Writer
+	size     func() (cols, rows int)
+
+	controls bool
+	playing  bool
+	speed    float64
+	maxIdle  time.Duration
+	at       time.Duration
+	from     time.Duration // where to go once it is known
+	drawn    []string      // the rows of the terminal
+
+	typing bool // a search
+	query  string
+	hits   []replay.Hit
+	found  chan searched
+	say    string // until the next key
+
+	mu   sync.Mutex
+	wait string // what is waited for
+}
+
+type searched struct {
+	query string
+	hits  []replay.Hit
+	err   error
+}
+
+func newPlayer(source replay.Source, o recordingPlayOptions) *player {
+	return &player{
+		timeline: replay.NewTimeline(), source: source, controls: !o.noControls, playing: true, speed: o.speed, maxIdle: o.maxIdle, from: o.from,
+		found: make(chan searched, 1),
+	}
+}
+
+func (p *player) close() {
+	if p.view != nil {
+		p.view.Close()
+	}
+}
+
+// note takes what the recording's stream says of itself.
+func (p *player) note(_ state.RecordingState, text string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.wait = text
+}
+
+// scan fills the timeline.
+func (p *player) scan(ctx context.Context, source replay.Source) error {
+	take, end := p.timeline.NewScan()
+	defer end()
+	for ev, err := range source(ctx, 0) {
+		if err != nil {
+			return err
+		}
+		take(ev)
+	}
+	return nil
+}
+
+// run plays until q, the end of ctx or, without controls, the recording's end.
+func (p *player) run(ctx context.Context, keys <-chan string, scanned <-chan error) error {
+	p.view = replay.NewView(ctx, p.source, p.timeline)
+	tick := time.NewTicker(frameTime)
+	defer tick.Stop()
+	last := time.Now()
+	for {
+		var err error
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case err := <-scanned:
+			if err != nil {
+				return err
+			}
+			scanned = nil
+		case got := <-p.found:
+			p.searched(ctx, got)
+		case key := <-keys:
+			quit, keyErr := p.key(ctx, key)
+			if quit {
+				return nil
+			}
+			err = keyErr
+		case now := <-tick.C:
+			ended, stepErr := p.step(ctx, now.Sub(last))
+			last, err = now, stepErr
+			if ended && !p.controls {
+				return p.draw()
+			}
+		}
+		if err == nil {
+			err = p.draw()
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// step goes on by the time that has passed, and reports the recording's end.
+func (p *player) step(ctx context.Context, passed time.Duration) (ended bool, err error) {
+	known, all := p.timeline.Duration()
+	if p.from > 0 && (all || known >= p.from) {
+		from := p.from
+		p.from = 0
+		return false, p.seek(ctx, from)
+	}
+	if !p.playing || p.from > 0 {
+		return false, nil
+	}
+	to := p.at + time.Duration(float64(passed)*p.speed)
+	if next, ok, err := p.view.Next(); err != nil {
+		return false, err
+	} else if ok && p.maxIdle > 0 && next-to > p.maxIdle {
+		to = next - p.maxIdle
+	}
+	to = min(to, known)
+	if err := p.view.Play(to); err != nil {
+		return false, err
+	}
+	p.at = to
+	return all && to >= known, nil
+}
+
+func (p *player) seek(ctx context.Context, to time.Duration) error {
+	known, _ := p.timeline.Duration()
+	p.at = min(max(0, to), known)
+	return p.view.Seek(ctx, p.at)
+}
+
+// key obeys a key and reports whether it ends the player.
+func (p *player) key(ctx context.Context, key string) (quit bool, err error) {
+	p.say = ""
+	if p.typing {
+		p.typed(ctx, key)
+		return key == "\x03", nil
+	}
+	switch key {
+	case "q", "Q", "\x03", "\x04":
+		return true, nil
+	case " ":
+		p.playing = !p.playing
+		if known, all := p.timeline.Duration(); p.playing && all && p.at >= known {
+			return false, p.seek(ctx, 0)
+		}
+	case "\x1b[D", "\x1bOD":
+		return false, p.seek(ctx, p.at-5*time.Second)
+	case "\x1b[C", "\x1bOC":
+		return false, p.seek(ctx, p.at+5*time.Second)
+	case "\x1b[1;2D":
+		return false, p.seek(ctx, p.at-time.Minute)
+	case "\x1b[1;2C":
+		return false, p.seek(ctx, p.at+time.Minute)
+	case "+", "=":
+		p.speed = min(p.speed*2, maxSpeed)
+	case "-", "_":
+		p.speed = max(p.speed/2, minSpeed)
+	case "i":
+		if p.maxIdle == 0 {
+			p.maxIdle, p.say = idleLimit, "idle time is skipped"
+		} else {
+			p.maxIdle, p.say = 0, "idle time is kept"
+		}
+	case "/":
+		p.typing, p.query = true, ""
+	case "n", "N":
+		return false, p.toHit(ctx, key == "n")
+	case "e":
+		return false, p.toMark(ctx, true, "no further command or query", func(m replay.Mark) bool { return m.Enhanced })
+	case "m", "M":
+		return false, p.toMark(ctx, key == "m", "no further mark", func(replay.Mark) bool { return true })
+	default:
+		if len(key) == 1 && key[0] >= '0' && key[0] <= '9' {
+			known, _ := p.timeline.Duration()
+			return false, p.seek(ctx, known*time.Duration(key[0]-'0')/10)
+		}
+	}
+	return false, nil
+}
+
+// typed takes a key of a search.
+func (p *player) typed(ctx context.Context, key string) {
+	switch {
+	case key == "\r" || key == "\n":
+		p.typing = false
+		if p.query != "" {
+			p.say = "searching for " + p.query
+			go func(query string) {
+				hits, err := replay.Search(ctx, p.source, query, maxHits)
+				select {
+				case p.found <- searched{query, hits, err}:
+				case <-ctx.Done():
+				}
+			}(p.query)
+		}
+	case key == "\x1b" || key == "\x03":
+		p.typing, p.query = false, ""
+	case key == "\x7f" || key == "\b":
+		if runes := []rune(p.query); len(runes) > 0 {
+			p.query = string(runes[:len(runes)-1])
+		}
+	case key[0] >= ' ':
+		p.query += plain.Line(key)
+	}
+}
+
+func (p *player) searched(ctx context.Context, got searched) {
+	p.hits = got.hits
+	switch {
+	case got.err != nil && len(got.hits) == 0:
+		p.say = "the search failed: " + got.err.Error()
+	case len(got.hits) == 0:
+		p.say = "not found: " + got.query
+	default:
+		if err := p.toHit(ctx, true); err != nil {
+			p.say = err.Error()
+		}
+	}
+}
+
+// toHit goes to the next or previous match, beginning again at the other end.
+func (p *player) toHit(ctx context.Context, forward bool) error {
+	if len(p.hits) == 0 {
+		p.say = "nothing was searched for"
+		return nil
+	}
+	i := 0
+	if forward {
+		i = max(0, slices.IndexFunc(p.hits, func(h replay.Hit) bool { return h.At > p.at }))
+	} else {
+		i = len(p.hits) - 1
+		for j, h := range slices.Backward(p.hits) {
+			if h.At < p.at {
+				i = j
+				break
+			}
+		}
+	}
+	p.playing = false
+	p.say = fmt.Sprintf("match %d of %d", i+1, len(p.hits))
+	return p.seek(ctx, p.hits[i].At)
+}
+
+func (p *player) toMark(ctx context.Context, forward bool, none string, want func(replay.Mark) bool) error {
+	mark, ok := replay.NextMark(p.timeline.Marks(), p.at, forward, want)
+	if !ok {
+		p.say = none
+		return nil
+	}
+	p.say = mark.Kind + ": " + mark.Text
+	return p.seek(ctx, mark.At)
+}
+
+// draw brings the terminal up to date: only rows that changed are written.
+func (p *player) draw() error {
+	cols, rows := p.size()
+	height := rows
+	if p.controls {
+		height--
+	}
+	lines := make([]string, rows)
+	screen := p.view.Screen()
+	x, y, shown := screen.Cursor()
+	top := max(0, y-height+1) // the row with the cursor stays in sight
+	for i := range height {
+		lines[i] = screen.Line(top+i, cols)
+	}
+	if p.controls && rows > 0 {
+		lines[rows-1] = p.status(cols, height)
+	}
+	var b strings.Builder
+	if len(p.drawn) != rows {
+		p.drawn = make([]string, rows)
+		b.WriteString("\x1b[0m\x1b[2J")
+	}
+	for i, line := range lines {
+		if line != p.drawn[i] {
+			fmt.Fprintf(&b, "\x1b[%d;1H\x1b[0m%s\x1b[0m\x1b[K", i+1, line)
+		}
+	}
+	if b.Len() == 0 {
+		return nil
+	}
+	p.drawn = lines
+	if shown && x < cols && y-top < height {
+		fmt.Fprintf(&b, "\x1b[%d;%dH\x1b[?25h", y-top+1, x+1)
+	} else {
+		b.WriteString("\x1b[?25l")
+	}
+	_, err := io.WriteString(p.out, b.String())
+	return err
+}
+
+// status is the line at the bottom.
+func (p *player) status(cols, height int) string {
+	if p.typing {
+		return plain.Cut("/"+p.query, cols)
+	}
+	known, all := p.timeline.Duration()
+	sign := "▶"
+	if !p.playing {
+		sign = "⏸"
+	}
+	length := position(known)
+	if !all {
+		length += "+"
+	}
+	text := fmt.Sprintf("%s %s / %s  %g×", sign, position(p.at), length, p.speed)
+	p.mu.Lock()
+	wait := p.wait
+	p.mu.Unlock()
+	note := p.say
+	width, tall := p.view.Screen().Size()
+	switch {
+	case note != "":
+	case wait != "":
+		note = wait
+	case p.from > 0:
+		note = "looking for " + position(p.from)
+	case width > cols || tall > height:
+		note = fmt.Sprintf("cropped: the recording is %d×%d", width, tall)
+	}
+	if room := cols - plain.Width(text) - plain.Width(plain.Line(note)) - 5; known > 0 && room >= 10 {
+		done := int(float64(room) * float64(p.at) / float64(known))
+		text += " [" + strings.Repeat("=", done) + strings.Repeat("-", room-done) + "]"
+	}
+	if note != "" {
+		text += "  " + plain.Line(note)
+	}
+	return "\x1b[7m" + plain.Cut(text, cols) + "\x1b[0m"
+}

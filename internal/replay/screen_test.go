@@ -1,0 +1,181 @@
+package replay
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"berth/agent/state"
+	"berth/internal/plain"
+)
+
+func printEvent(text string) state.RecordingEvent {
+	return state.RecordingEvent{Kind: state.EventPrint, Data: []byte(text)}
+}
+
+// look is all that can be seen of a screen.
+func look(s *Screen) []string {
+	cols, rows := s.Size()
+	x, y, shown := s.Cursor()
+	seen := []string{fmt.Sprintf("%d×%d cursor %d,%d %v", cols, rows, x, y, shown)}
+	for row := range rows {
+		seen = append(seen, s.Line(row, cols))
+	}
+	return seen
+}
+
+// words are what random sessions are made of.
+var words = []string{
+	"hello ", "héllo ", "漢字", "🚀", "\r\n", "\n", "\r", "\b", "\t", "x", strings.Repeat("long ", 30), "\a",
+	"\x1b[1;31m", "\x1b[0m", "\x1b[m", "\x1b[38;5;208m", "\x1b[48;2;1;2;3m", "\x1b[7m", "\x1b[0;4m",
+	"\x1b[H", "\x1b[2J", "\x1b[5;10H", "\x1b[K", "\x1b[1K", "\x1b[3A", "\x1b[2B", "\x1b[4C", "\x1b[2D", "\x1b[2L", "\x1b[M", "\x1b[3P", "\x1b[2@", "\x1b[2X",
+	"\x1b[5;15r", "\x1b[r", "\x1bM", "\x1bD", "\x1b7", "\x1b8",
+	"\x1b[?1049h", "\x1b[?1049l", "\x1b[?25l", "\x1b[?25h", "\x1b[?7l", "\x1b[?7h", "\x1b[4h", "\x1b[4l", "\x1b[?6h", "\x1b[?6l",
+	"\x1b(0", "lqqk", "\x1b(B", "\x0e", "\x0f", "\x1b)0",
+	"\x1b]0;title\a", "\x1b]52;c;aGVsbG8=\x1b\\", "\x1b]8;;http://evil\x1b\\link\x1b]8;;\x1b\\", "\x1bP+q544e\x1b\\", "\x1b[6n", "\x1b[c", "\x1b[>c", "\x1b[14t", "\x1b]11;?\a",
+	"\x1b[", "\x1b]0;never", "\xff\xfe", "\xe6", "\u202egnp.exe", "\u009b31m", "\x1b[!p", "\x1bc",
+}
+
+// TestDumpIsTheWholeState: a terminal that begins with a dump goes on like the
+// one that was dumped. A few of the random sessions may differ, in what the
+// emulator keeps and does not say, such as a pen that it saved.
+func TestDumpIsTheWholeState(t *testing.T) {
+	const sessions = 100
+	dumps, differ := 0, 0
+	for seed := range uint64(sessions) {
+		n, same := dumpsOf(rand.New(rand.NewPCG(seed, 1)))
+		dumps += n
+		if !same {
+			differ++
+		}
+	}
+	t.Logf("%d dumps, %d of %d sessions differ", dumps, differ, sessions)
+	if dumps < 100 || differ > sessions/5 {
+		t.Errorf("%d of %d sessions differ, with %d dumps", differ, sessions, dumps)
+	}
+}
+
+// dumpsOf compares the dumps of a random session.
+func dumpsOf(random *rand.Rand) (dumps int, same bool) {
+	whole := NewScreen()
+	screens := []*Screen{whole}
+	defer func() {
+		for _, s := range screens {
+			s.Close()
+		}
+	}()
+	for range 60 {
+		ev := printEvent(words[random.IntN(len(words))])
+		other := whole.emulator.IsAltScreen()
+		switch string(ev.Data) {
+		case "\u009b31m", "\xe6", "\xff\xfe", "\x1bc", "\x1b[", "\x1b]0;never", "\x1b[!p": // terminals differ about them
+			continue
+		case "\x1b7", "\x1b8", "\x1b[?1049h": // on the other screen they differ, too
+			if other {
+				continue
+			}
+		}
+		if random.IntN(20) == 0 && !other { // the hidden screen's size is the emulator's affair
+			ev.Cols, ev.Rows = 20+random.IntN(80), 16+random.IntN(30)
+		}
+		for _, s := range screens {
+			s.Feed(ev)
+		}
+		if whole.Clean() && random.IntN(10) == 0 {
+			s := NewScreen()
+			cols, rows := whole.Size()
+			s.Feed(state.RecordingEvent{Cols: cols, Rows: rows, Data: []byte(whole.Dump())})
+			screens = append(screens, s)
+			dumps++
+		}
+		for _, s := range screens[1:] {
+			if !slices.Equal(look(s), look(whole)) {
+				return dumps, false
+			}
+		}
+	}
+	return dumps, true
+}
+
+// TestLinesAreSafe: whatever a session prints, what leaves a screen is text and
+// colours.
+func TestLinesAreSafe(t *testing.T) {
+	random := rand.New(rand.NewPCG(7, 7))
+	for range 50 {
+		s := NewScreen()
+		for range 200 {
+			text := words[random.IntN(len(words))]
+			if random.IntN(4) == 0 {
+				raw := make([]byte, random.IntN(40))
+				for i := range raw {
+					raw[i] = byte(random.IntN(256))
+				}
+				text = string(raw)
+			}
+			s.Feed(printEvent(text))
+		}
+		cols, rows := s.Size()
+		for y := range rows {
+			line := s.Line(y, cols)
+			rest, width := line, 0
+			for {
+				before, after, found := strings.Cut(rest, "\x1b[")
+				width += plain.Width(before)
+				if strings.ContainsFunc(before, plain.Invisible) {
+					t.Fatalf("%q has %q", line, before)
+				}
+				if !found {
+					break
+				}
+				end := strings.IndexFunc(after, func(r rune) bool { return (r < '0' || r > '9') && r != ';' && r != ':' })
+				if end < 0 || after[end] != 'm' {
+					t.Fatalf("%q has another sequence than a colour's", line)
+				}
+				rest = after[end+1:]
+			}
+			if width > cols {
+				t.Fatalf("%q is %d wide", line, width)
+			}
+		}
+		s.Close()
+	}
+}
+
+// TestEmulatorMayPanic: what the emulator cannot bear clears the screen.
+func TestEmulatorMayPanic(t *testing.T) {
+	s := NewScreen()
+	defer s.Close()
+	s.Feed(state.RecordingEvent{Cols: 40, Rows: 12, Data: []byte("\x1b[5;15r\x1b[8;1H\x1b[M")})
+	s.Feed(printEvent("\x1b[Hstill here"))
+	if got := s.Text(); !strings.HasPrefix(got[0], "still here") {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestHostileSizes(t *testing.T) {
+	s := NewScreen()
+	defer s.Close()
+	for i := range 100 {
+		s.Feed(state.RecordingEvent{Cols: 1 + (i*5)%500, Rows: 1 + (i*35)%500, Data: []byte("x\x1b[999;999H\x1b[9999X\x1b[9999@y")})
+	}
+	s.Feed(state.RecordingEvent{Cols: 1 << 30, Rows: 1 << 30})
+	if cols, rows := s.Size(); cols != maxSide || rows != maxSide {
+		t.Errorf("%d×%d", cols, rows)
+	}
+	s.Feed(state.RecordingEvent{Cols: 80, Rows: 24, Data: []byte("\x1b[H\x1b[2J" + strings.Repeat("long", 1<<17) + strings.Repeat("\a", 1<<19))})
+	if got := s.Text(); len(got) != 24 || !strings.Contains(got[0], "long") {
+		t.Errorf("%q", got)
+	}
+}
+
+func BenchmarkFeed(b *testing.B) {
+	s := NewScreen()
+	defer s.Close()
+	ev := printEvent(strings.Repeat("\x1b[32mgreen\x1b[0m and plain text of a build, as long as lines are\r\n", 64))
+	b.SetBytes(int64(len(ev.Data)))
+	for b.Loop() {
+		s.Feed(ev)
+	}
+}

@@ -1,0 +1,375 @@
+package replay
+
+import (
+	"context"
+	"iter"
+	"slices"
+	"sort"
+	"strings"
+	"sync"
+	"time"
+	"unicode"
+
+	"berth/agent/state"
+)
+
+const (
+	// frameEvery is how much of a recording lies between two key frames at first,
+	// in bytes and in time; what costs least to play again is what seeks fastest.
+	frameBytes = 64 << 10
+	frameEvery = 30 * time.Second
+	// frameBudget bounds the memory of the key frames: at it, every second one goes.
+	frameBudget = 4 << 20
+	// maxMarks bounds the marks that are kept.
+	maxMarks = 20_000
+	// lookEvery is how often a search looks at the screen, in the recording's time.
+	lookEvery = 100 * time.Millisecond
+	// lookBytes is how much may be printed between two looks: about a screen.
+	lookBytes = 2048
+)
+
+// Mark is a moment to go to: another size, a command, a query.
+type Mark struct {
+	At       time.Duration
+	Kind     string
+	Text     string
+	Enhanced bool // it is of the cluster's own, not of the terminal's
+}
+
+// frame is a terminal's whole state ahead of an event.
+type frame struct {
+	at         time.Duration
+	seq        int64 // of the next event
+	cols, rows int
+	dump       string
+}
+
+// Timeline is what is known of a recording without its content: how long it is,
+// where its marks are, and how its screen looked now and then. It is filled by
+// Scan and read meanwhile.
+type Timeline struct {
+	mu       sync.Mutex
+	frames   []frame
+	size     int // of the frames
+	spacing  int // every how many key frames one is kept
+	skipped  int
+	marks    []Mark
+	duration time.Duration
+	events   int64
+	printed  int64 // bytes
+	done     bool
+}
+
+// NewTimeline returns an empty timeline.
+func NewTimeline() *Timeline { return &Timeline{spacing: 1} }
+
+// scanner fills a timeline event by event.
+type scanner struct {
+	t      *Timeline
+	screen *Screen
+	bytes  int // since the last key frame
+	last   time.Duration
+}
+
+// NewScan returns a func that takes the events of a recording in their order, and
+// one that ends the scan.
+func (t *Timeline) NewScan() (take func(state.RecordingEvent), end func()) {
+	s := &scanner{t: t, screen: NewScreen()}
+	return s.take, func() {
+		s.screen.Close()
+		t.mu.Lock()
+		t.done = true
+		t.mu.Unlock()
+	}
+}
+
+func (s *scanner) take(ev state.RecordingEvent) {
+	due := s.bytes >= frameBytes || ev.At-s.last >= frameEvery
+	if due && s.screen.Clean() {
+		cols, rows := s.screen.Size()
+		s.t.addFrame(frame{at: ev.At, seq: ev.Seq, cols: cols, rows: rows, dump: s.screen.Dump()})
+		s.bytes, s.last = 0, ev.At
+	}
+	s.screen.Feed(ev)
+	s.bytes += len(ev.Data)
+	s.t.note(ev)
+}
+
+func (t *Timeline) addFrame(f frame) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.skipped++; t.skipped < t.spacing {
+		return
+	}
+	t.skipped = 0
+	t.frames = append(t.frames, f)
+	t.size += len(f.dump)
+	if t.size <= frameBudget {
+		return
+	}
+	kept := t.frames[:0]
+	t.size = 0
+	for i, f := range t.frames {
+		if i%2 == 1 {
+			kept = append(kept, f)
+			t.size += len(f.dump)
+		}
+	}
+	clear(t.frames[len(kept):])
+	t.frames, t.spacing = kept, t.spacing*2
+}
+
+func (t *Timeline) note(ev state.RecordingEvent) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.duration = max(t.duration, ev.At)
+	t.events = ev.Seq + 1
+	t.printed += int64(len(ev.Data))
+	if mark, ok := MarkOf(ev); ok && len(t.marks) < maxMarks {
+		t.marks = append(t.marks, mark)
+	}
+}
+
+// MarkOf returns the mark that an event makes; false for what was printed.
+func MarkOf(ev state.RecordingEvent) (Mark, bool) {
+	if ev.Kind == state.EventPrint {
+		return Mark{}, false
+	}
+	enhanced := true
+	switch ev.Kind {
+	case state.EventResize, "session.start", "session.end", "session.leave", "session.join":
+		enhanced = false
+	}
+	return Mark{At: ev.At, Kind: ev.Kind, Text: ev.Text, Enhanced: enhanced}, true
+}
+
+// Duration returns how long the recording is, as far as it was scanned, and
+// whether that was all of it.
+func (t *Timeline) Duration() (d time.Duration, all bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.duration, t.done
+}
+
+// has reports whether an event was scanned, or will never be.
+func (t *Timeline) has(seq int64) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.done || seq < t.events
+}
+
+// Printed returns how many bytes the session printed, as far as it was scanned.
+func (t *Timeline) Printed() int64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.printed
+}
+
+// Marks returns the marks so far, in their order.
+func (t *Timeline) Marks() []Mark {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Clone(t.marks)
+}
+
+// frameFor returns the last key frame that is not after a moment; the zero frame
+// is the recording's beginning.
+func (t *Timeline) frameFor(at time.Duration) frame {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	i := sort.Search(len(t.frames), func(i int) bool { return t.frames[i].at > at })
+	if i == 0 {
+		return frame{}
+	}
+	return t.frames[i-1]
+}
+
+// NextMark returns the first mark that lies after a moment, or the last before
+// it, of those that want is true for.
+func NextMark(marks []Mark, at time.Duration, forward bool, want func(Mark) bool) (Mark, bool) {
+	if forward {
+		for _, m := range marks {
+			if m.At > at && want(m) {
+				return m, true
+			}
+		}
+		return Mark{}, false
+	}
+	for _, m := range slices.Backward(marks) {
+		if m.At < at && want(m) {
+			return m, true
+		}
+	}
+	return Mark{}, false
+}
+
+// View shows a recording at one moment and moves to others.
+type View struct {
+	source   Source
+	timeline *Timeline
+	screen   *Screen
+	at       time.Duration
+	next     func() (state.RecordingEvent, error, bool)
+	stop     func()
+	ahead    *state.RecordingEvent // the next event, already taken
+	ended    bool
+	seq      int64 // of the next event
+}
+
+// NewView returns a view at the recording's beginning. Close ends it.
+func NewView(ctx context.Context, source Source, t *Timeline) *View {
+	v := &View{source: source, timeline: t, screen: NewScreen()}
+	v.open(ctx, 0)
+	return v
+}
+
+func (v *View) open(ctx context.Context, from int64) {
+	if v.stop != nil {
+		v.stop()
+	}
+	v.next, v.stop = iter.Pull2(v.source(ctx, from))
+	v.ahead, v.ended, v.seq = nil, false, from
+}
+
+// Close ends the view.
+func (v *View) Close() {
+	v.stop()
+	v.screen.Close()
+}
+
+// Screen returns what is shown.
+func (v *View) Screen() *Screen { return v.screen }
+
+// At returns the moment that is shown.
+func (v *View) At() time.Duration { return v.at }
+
+// Next returns when the next event is; false where there is none, or none yet.
+func (v *View) Next() (time.Duration, bool, error) {
+	if v.ahead == nil && !v.timeline.has(v.seq) {
+		return 0, false, nil
+	}
+	if v.ahead == nil && !v.ended {
+		ev, err, ok := v.next()
+		switch {
+		case err != nil:
+			v.ended = true
+			return 0, false, err
+		case !ok:
+			v.ended = true
+		default:
+			v.ahead = &ev
+		}
+	}
+	if v.ahead == nil {
+		return 0, false, nil
+	}
+	return v.ahead.At, true, nil
+}
+
+// Play goes on to a later moment. It does not wait for what the timeline does not
+// know yet.
+func (v *View) Play(to time.Duration) error {
+	for {
+		at, ok, err := v.Next()
+		if err != nil {
+			return err
+		}
+		if !ok || at > to {
+			v.at = max(v.at, to)
+			return nil
+		}
+		v.screen.Feed(*v.ahead)
+		v.at = max(v.at, at)
+		v.seq = v.ahead.Seq + 1
+		v.ahead = nil
+	}
+}
+
+// Seek goes to any moment, by the key frame before it.
+func (v *View) Seek(ctx context.Context, to time.Duration) error {
+	to = max(0, to)
+	f := v.timeline.frameFor(to)
+	if to >= v.at && f.at <= v.at {
+		return v.Play(to) // going on is nearer
+	}
+	v.screen.Close()
+	v.screen = NewScreen()
+	v.screen.Feed(state.RecordingEvent{Cols: f.cols, Rows: f.rows, Data: []byte(f.dump)})
+	v.at = f.at
+	v.open(ctx, f.seq)
+	return v.Play(to)
+}
+
+// Hit is a moment at which a text appears on the screen.
+type Hit struct {
+	At  time.Duration
+	Row int
+}
+
+// Finder looks for a text on the screens of a recording. Its letters match both
+// cases unless it has a capital.
+type Finder struct {
+	query string
+	fold  bool
+	shown map[string]bool // the rows that had it at the last look
+	due   time.Duration
+}
+
+// NewFinder returns a finder.
+func NewFinder(query string) *Finder {
+	fold := !strings.ContainsFunc(query, unicode.IsUpper)
+	if fold {
+		query = strings.ToLower(query)
+	}
+	return &Finder{query: query, fold: fold}
+}
+
+// Look returns the rows in which the text has appeared since the last look.
+func (f *Finder) Look(s *Screen, at time.Duration) (hits []Hit) {
+	shown := make(map[string]bool)
+	rows := s.Text()
+	cols, _ := s.Size()
+	for y, row := range rows {
+		if y+1 < len(rows) && len(row) >= cols { // a long line goes on in the next
+			row += rows[y+1]
+		}
+		if f.fold {
+			row = strings.ToLower(row)
+		}
+		if strings.Contains(row, f.query) {
+			if !f.shown[row] && !shown[row] {
+				hits = append(hits, Hit{At: at, Row: y})
+			}
+			shown[row] = true
+		}
+	}
+	f.shown = shown
+	return hits
+}
+
+// Search returns the moments at which a text appears on the screen, up to limit.
+func Search(ctx context.Context, source Source, query string, limit int) (hits []Hit, err error) {
+	if query == "" {
+		return nil, nil
+	}
+	screen := NewScreen()
+	defer screen.Close()
+	f := NewFinder(query)
+	var last time.Duration
+	fresh := 0 // bytes printed since the last look
+	for ev, err := range source(ctx, 0) {
+		if err != nil {
+			return hits, err
+		}
+		if fresh > 0 && (ev.At-f.due >= lookEvery || fresh >= lookBytes) {
+			hits = append(hits, f.Look(screen, last)...)
+			f.due, fresh = ev.At, 0
+			if len(hits) >= limit {
+				return hits, nil
+			}
+		}
+		screen.Feed(ev)
+		last, fresh = ev.At, fresh+len(ev.Data)
+	}
+	return append(hits, f.Look(screen, last)...), nil
+}
