@@ -125,6 +125,9 @@ func (s *screen) await(text string) {
 	}
 }
 
+// rest leaves the terminal alone for a time.
+func (s *screen) rest(d time.Duration) { sleepUntil(s.t.Context(), time.Now().Add(d)) }
+
 // send types.
 func (s *screen) send(keys string) {
 	s.t.Helper()
@@ -161,28 +164,28 @@ func (p *person) sshSession(pause time.Duration) {
 	step := func(line, see string) {
 		s.send(line + "\r")
 		s.await(see)
-		time.Sleep(300 * time.Millisecond) // for the recording to have a pace
+		s.rest(300 * time.Millisecond) // for the recording to have a pace
 	}
-	time.Sleep(2 * time.Second) // a shell's first prompt may be anything
+	s.rest(2 * time.Second) // a shell's first prompt may be anything
 	step(`PS1='demo$ '; unset PROMPT_COMMAND; set +o history; cd "$(mktemp -d)"; clear`, "demo$ ")
 	step(`printf '\033[1;31mred\033[0m \033[32mgreen\033[0m \033[38;5;208morange\033[0m \033[38;2;90;120;250mtruecolour\033[0m%s\n' .`, "truecolour\x1b[0m.")
 	step(`printf '┌──────┐\n│ héllo │ 漢字 🚀\n└──────┘\n%s\n' art-done`, "art-done\r")
 	step(`printf 'first line\nsecond line\nthe needle is here\n' > notes.txt; echo written-$((40+2))`, "written-42")
 	s.send("vim -u NONE -n notes.txt\r")
 	s.await("3 lines, 42 bytes")
-	time.Sleep(500 * time.Millisecond)
+	s.rest(500 * time.Millisecond)
 	s.send("Gofrom vim\x1b")
-	time.Sleep(300 * time.Millisecond)
+	s.rest(300 * time.Millisecond)
 	s.send(":wq\r")
 	s.await("\x1b[?1049l")
-	time.Sleep(time.Second) // what is typed before the shell is back would be lost
+	s.rest(time.Second) // what is typed before the shell is back would be lost
 	step("cat notes.txt; echo after-$((1+1))vim", "after-2vim")
 	if err := pty.Setsize(s.tty, &pty.Winsize{Cols: 100, Rows: 30}); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(500 * time.Millisecond)
+	s.rest(500 * time.Millisecond)
 	step("stty size", "30 100")
-	time.Sleep(pause)
+	s.rest(pause)
 	step("echo after the pause: $((6*7))", "pause: 42")
 	s.send("exit\r")
 	s.end()
