@@ -68,7 +68,7 @@ cover: test-deps ## how much of each package the tests cover, the least covered 
 e2e: ## the journeys against real Teleport; BERTH_E2E_TELEPORT_BIN names the folder with teleport, tsh and tctl
 	@if [ -z "$$BERTH_E2E_TELEPORT_BIN" ]; then \
 		echo "skipped: set BERTH_E2E_TELEPORT_BIN to the folder that holds teleport, tsh and tctl; berth does not bring them along"; \
-	else $(MAKE) --no-print-directory test-deps && $(GO) test -tags e2e -count=1 -v -timeout 25m ./internal/e2e/...; fi
+	else $(MAKE) --no-print-directory test-deps && $(GO) test -tags e2e -count=1 -v -timeout 40m ./internal/e2e/...; fi
 
 .PHONY: desktop-test
 desktop-test: build ## the tray on a real desktop without a screen; pictures of each step are left in build/desktop

@@ -207,6 +207,23 @@ func TestStoredSeedAnswersSessions(t *testing.T) {
 	e.mustArrive(held)
 }
 
+// TestLoginAfterSessionCode: a login and a session take no code of a stored seed twice;
+// the login would fail, and what is stored would be forgotten.
+func TestLoginAfterSessionCode(t *testing.T) {
+	e, _, _ := mfaEnv(t, simcluster.User{TOTP: mfaSeed, LoginTOTP: true})
+	e.awaitCodeNeeded("pg")
+	if err := e.sit(t.Context(), client.LoginStart{Remember: true, TOTPSeed: mfaSeed}, "alice-password").result(t); err != nil {
+		t.Fatal(err)
+	}
+	e.AwaitState("pg", state.TunnelReady)
+	if err := e.sit(t.Context(), client.LoginStart{Renew: true}).result(t); err != nil {
+		t.Errorf("a login after a session's code: %v", err)
+	}
+	if stored := e.profile().Stored; len(stored) != 2 {
+		t.Errorf("afterwards %v is stored, want the password and the seed", stored)
+	}
+}
+
 // TestSecurityKeyThroughTSH: tsh runs when a client comes, its prompt is passed
 // on, and a key that is not touched causes no restarts.
 func TestSecurityKeyThroughTSH(t *testing.T) {

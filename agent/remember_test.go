@@ -102,23 +102,10 @@ func TestMistypedPasswordIsNotStored(t *testing.T) {
 
 func TestStoredSeedAnswers(t *testing.T) {
 	t.Parallel()
-	var uri string
-	var seed secrets.Seed
-	for period, left := 300, time.Duration(0); left < 45*time.Second; period-- { // one code must last for the test
-		uri = fmt.Sprintf("otpauth://totp/x?period=%d&secret=GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ", period)
-		var err error
-		if seed, err = secrets.ParseSeed(uri); err != nil {
-			t.Fatal(err)
-		}
-		_, until, err := seed.CodeAt(time.Now())
-		if err != nil {
-			t.Fatal(err)
-		}
-		left = time.Until(until)
-	}
-	code, _, _ := seed.CodeAt(time.Now())
-	e, k := rememberEnv(t, simcluster.Config{Users: []simcluster.User{{Name: "alice", Password: "alice-password", OTP: code.Reveal()}}}, "ask")
-	p := e.sit(t.Context(), client.LoginStart{Remember: true, TOTPSeed: uri}, "alice-password")
+	e, k := rememberEnv(t, simcluster.Config{Users: []simcluster.User{{
+		Name: "alice", Password: "alice-password", TOTP: mfaSeed, LoginTOTP: true,
+	}}}, "ask")
+	p := e.sit(t.Context(), client.LoginStart{Remember: true, TOTPSeed: mfaSeed}, "alice-password")
 	if err := p.result(t); err != nil {
 		t.Fatal(err)
 	}
@@ -128,7 +115,7 @@ func TestStoredSeedAnswers(t *testing.T) {
 	if diff := cmp.Diff([]string{"password", "totp"}, e.profile().Stored); diff != "" {
 		t.Errorf("stored (-want +got):\n%s", diff)
 	}
-	p = e.sit(t.Context(), client.LoginStart{Renew: true})
+	p = e.sit(t.Context(), client.LoginStart{Renew: true}) // it waits for the next code
 	if err := p.result(t); err != nil || !cmp.Equal([]state.LoginKind{state.LoginDone}, p.saw()) {
 		t.Errorf("second login: %v, steps %v; want nothing asked", err, p.saw())
 	}
@@ -140,7 +127,7 @@ func TestStoredSeedAnswers(t *testing.T) {
 	if k.Len() != 0 || len(e.profile().Stored) != 0 {
 		t.Errorf("stored after it was forgotten: %v", e.profile().Stored)
 	}
-	e.noSecretsTold("alice-password", "GEZDGNBV", code.Reveal())
+	e.noSecretsTold("alice-password", mfaSeed)
 }
 
 func TestWhatCannotBeRemembered(t *testing.T) {

@@ -50,7 +50,7 @@ type codes struct {
 
 // seedUse is what is known of a stored seed, beside the seed.
 type seedUse struct {
-	last    string // the code that was used last: each is good for one cert
+	last    string // the code that was used last: each is good once, for a login or a cert
 	refused bool   // the cluster did not take its code
 	runs    bool   // an unattended run answers with it
 }

@@ -20,6 +20,7 @@ type typist struct {
 	ls          *Logins
 	l           *Login
 	proxy, user string
+	codes       Key            // of the codes that tunnels take, from the same seed
 	waiting     sync.WaitGroup // for codes
 
 	mu       sync.Mutex                      // guards what follows
@@ -65,8 +66,8 @@ func (t *typist) ask(ctx context.Context, p tsh.Prompt, answer func(string)) {
 		if seed, ok := t.takeSeed(); ok {
 			t.inform("A code from the stored seed is used.")
 			t.waiting.Go(func() {
-				if code, err := seed.Fresh(ctx); err == nil {
-					answer(code.Reveal())
+				if code, err := t.ls.nextCode(ctx, t.codes, seed); err == nil {
+					answer(code)
 				}
 			})
 			return
@@ -171,6 +172,8 @@ func (t *typist) keep(ctx context.Context, kind secrets.Kind, text string) {
 // gone holds nothing: the person is asked.
 func newTypist(ctx context.Context, ls *Logins, target Target, cfg tsh.LoginConfig, l *Login) *typist {
 	t := &typist{ls: ls, l: l, proxy: target.Proxy, user: cfg.User, stored: make(map[secrets.Kind]secrets.Secret)}
+	t.codes = target.Key()
+	t.codes.Codes = true
 	if !cfg.Terminal || cfg.User == "" {
 		return t
 	}

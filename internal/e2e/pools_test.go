@@ -287,7 +287,7 @@ server_tls_sslmode = disable
 	if err != nil {
 		t.Fatalf("%v\n%s", err, proc.tail())
 	}
-	running := bench("-n", "-c", strconv.Itoa(poolWorkers), "-S", "-R", "20", "-T", "3600") // until it is interrupted
+	running := bench("-n", "-c", strconv.Itoa(poolWorkers), "-S", "-R", "3", "-T", "3600") // until it is interrupted
 	var out strings.Builder
 	running.Stdout, running.Stderr = &out, &out
 	if err := running.Start(); err != nil {

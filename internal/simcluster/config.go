@@ -74,6 +74,8 @@ type User struct {
 	Password string // empty means that password logins are refused
 	OTP      string // a fixed one-time code to be asked for at a login; empty means none
 	TOTP     string // the seed of one-time codes that sessions may take; empty means none
+	// LoginTOTP says that logins take one of these codes too.
+	LoginTOTP bool
 	// SecurityKey says that sessions may take a touch of one.
 	SecurityKey bool
 	// SecurityKeyPIN is the PIN that it wants too; empty means none.

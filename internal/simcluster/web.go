@@ -190,7 +190,7 @@ func (c *Cluster) secondFactor() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, u := range c.users {
-		if u.OTP != "" {
+		if u.OTP != "" || u.LoginTOTP {
 			return "otp"
 		}
 	}

@@ -42,6 +42,14 @@ type HostSigner struct {
 	TLSCerts     [][]byte `json:"tls_certs"`
 }
 
+// takesOTP reports whether a login's one-time code is right.
+func (c *Cluster) takesOTP(u User, code string) bool {
+	if u.LoginTOTP {
+		return c.checkTOTP(u.Name, code) == nil
+	}
+	return u.OTP == code
+}
+
 // handlePasswordLogin logs a local user in.
 func (c *Cluster) handlePasswordLogin(w http.ResponseWriter, r *http.Request) {
 	var req LoginRequest
@@ -50,7 +58,7 @@ func (c *Cluster) handlePasswordLogin(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	u, ok := c.user(req.User)
-	if !ok || u.Password == "" || u.Password != req.Password || u.OTP != req.OTPToken {
+	if !ok || u.Password == "" || u.Password != req.Password || !c.takesOTP(u, req.OTPToken) {
 		c.counters.failedLogins.Add(1)
 		writeError(w, http.StatusForbidden, errBadLogin.Error())
 		return
