@@ -153,7 +153,7 @@ func newAgent(ctx context.Context, opts Options) (*Agent, error) {
 	a := &Agent{opts: opts, log: opts.Logger.With("component", "agent"), ctx: ctx}
 	a.pub.started = time.Now().UTC()
 	a.program = ownExecutable()
-	a.pub.changed = wake.NewSignal()
+	a.pub.changed, a.pub.hurry, a.pub.pause = wake.NewSignal(), wake.NewSignal(), publishPause
 	a.system.monitor = osevents.New(osevents.Config{Logger: opts.Logger, Tell: a.heardFromSystem})
 	cfg, err := config.NewWatcher(config.WatcherConfig{
 		Path: opts.Paths.Config, LastGood: filepath.Join(opts.Paths.StateDir, "config.last-good.yaml"), Logger: opts.Logger,
@@ -471,7 +471,6 @@ func (a *Agent) touch() { a.pub.changed.Wake() }
 
 // keepPublished publishes a snapshot after each change, and as time passes.
 func (a *Agent) keepPublished(ctx context.Context) {
-	pause := publishPause
 	for {
 		every := publishIdle
 		if a.pub.hub.followers.Any() {
@@ -483,15 +482,16 @@ func (a *Agent) keepPublished(ctx context.Context) {
 			timer.Stop()
 			return
 		case <-a.pub.changed:
-			if !wake.Sleep(ctx, pause) {
+			if !a.pub.due(ctx, a.tunnels.Connecting) {
 				return
 			}
-			pause = a.pub.nextPause(pause)
 		case <-timer.C:
 		}
 		timer.Stop()
 		a.renewals.Decide(time.Now().Round(0))
+		a.pub.connecting = a.tunnels.Connecting()
 		a.publish()
+		a.pub.last = time.Now()
 	}
 }
 

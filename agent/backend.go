@@ -309,6 +309,7 @@ func (a *Agent) Snapshot() *state.Snapshot { return a.pub.hub.cur.Load() }
 func (a *Agent) Subscribe() (<-chan struct{}, func()) {
 	ch, cancel := a.pub.hub.followers.Subscribe()
 	a.touch() // the loop may be in its idle sleep; watchers want counters
+	a.pub.hurry.Wake()
 	return ch, cancel
 }
 

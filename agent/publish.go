@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"reflect"
 	"sync"
 	"sync/atomic"
@@ -12,9 +13,9 @@ import (
 )
 
 const (
-	// publishPause gathers changes that come together into one snapshot. While
-	// there is no end of them, as under many connections a second, the pause
-	// grows to publishPauseMax.
+	// publishPause is between two snapshots, for changes that come together to be
+	// in one. While there is no end of them, as under many connections a second,
+	// the pause grows to publishPauseMax.
 	publishPause    = 30 * time.Millisecond
 	publishPauseMax = 250 * time.Millisecond
 	// publishCounters is how often byte counters are shown to watchers.
@@ -28,7 +29,13 @@ const (
 type publisher struct {
 	hub     hub
 	changed wake.Signal // something in the snapshot has changed
+	hurry   wake.Signal // someone looks: a change that waits is to be published soon
 	turn    sync.Mutex  // makes snapshots come in order; its holder waits for nothing
+
+	// Of the goroutine that publishes changes:
+	pause      time.Duration // to the next snapshot
+	last       time.Time     // when it published
+	connecting bool          // a tunnel was, in that snapshot
 
 	started time.Time
 	atStart []state.Problem // found while starting; they last as long as the agent
@@ -39,14 +46,34 @@ type publisher struct {
 	since map[string]time.Time
 }
 
-// nextPause takes back what changed during a pause, which the next snapshot
-// has, and returns the pause for the change after it.
-func (p *publisher) nextPause(pause time.Duration) time.Duration {
-	select {
-	case <-p.changed:
-		return min(2*pause, publishPauseMax)
-	default:
-		return publishPause
+// due waits until a change is to be published: at once after a calm, else when
+// the pause since the last snapshot is over, in which further changes are
+// gathered. What a person waits for shortens a long pause: the start of the
+// last tunnel that was connecting, and a front end that comes.
+func (p *publisher) due(ctx context.Context, connecting func() bool) bool {
+	timer := time.NewTimer(time.Until(p.last.Add(p.pause)))
+	defer timer.Stop()
+	starting := p.connecting
+	more := false
+	for {
+		if starting && !connecting() {
+			starting = false
+			timer.Reset(time.Until(p.last.Add(publishPause)))
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-p.changed:
+			more = true
+		case <-p.hurry:
+			timer.Reset(time.Until(p.last.Add(publishPause)))
+		case <-timer.C:
+			if p.pause *= 2; !more {
+				p.pause = publishPause
+			}
+			p.pause = min(p.pause, publishPauseMax)
+			return true
+		}
 	}
 }
 

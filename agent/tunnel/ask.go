@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,6 +22,15 @@ func (s *Set) Kick(reason Reason) {
 	for _, t := range s.running() {
 		t.wake(reason)
 	}
+}
+
+// Connecting reports whether a tunnel has yet to find out whether it can serve.
+func (s *Set) Connecting() bool {
+	return slices.ContainsFunc(s.running(), func(t *tunnel) bool {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		return t.status.state == state.TunnelConnecting
+	})
 }
 
 // Held returns the proxies at which a login would release clients.
