@@ -143,11 +143,12 @@ func TestUnknownServiceHangsUp(t *testing.T) {
 func TestExpiryIsNoticed(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
-	e.Login(simcluster.WithTTL(4 * time.Second))
+	e.Login()
 	item, _ := e.pgTunnel("pg")
 	e.config(item)
 	e.start()
 	e.AwaitState("pg", state.TunnelReady)
+	e.Login(simcluster.WithTTL(4 * time.Second))
 	tun := e.AwaitState("pg", state.TunnelWaitingForLogin)
 	if tun.CertValidUntil != nil {
 		t.Errorf("cert_valid_until = %v after the end", tun.CertValidUntil)
