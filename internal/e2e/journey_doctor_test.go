@@ -74,7 +74,7 @@ func TestDoctorLogsIn(t *testing.T) {
 	for _, c := range []struct{ protocol, uri, wrong, away string }{
 		{"mongodb", "mongodb://127.0.0.1:1", "access to db denied", "no answer within"}, // Teleport tries for half a minute
 		{"cassandra", "127.0.0.1:1", "access to db denied", "connection refused"},
-		{"clickhouse", "clickhouse://127.0.0.1:1", "closed without an answer", "closed without an answer"}, // it says nothing in this protocol
+		{"clickhouse", "clickhouse://127.0.0.1:1", "database hung up", "database hung up"}, // Teleport says nothing in this protocol
 	} {
 		offer(t, c.protocol+"-dead", c.protocol, c.uri)
 		add(c.protocol+"-wrong", c.protocol+"-dead", "stranger", "")

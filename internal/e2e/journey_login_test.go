@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -23,28 +24,32 @@ func TestLoginToQuery(t *testing.T) {
 	p.login()
 	p.startAgent()
 
-	var resources []struct {
+	type resource struct {
 		Name, Kind, Protocol, Cluster, Tunnel string
 		Labels                                map[string]string
 	}
-	decode := func() {
+	pg := func() resource {
 		t.Helper()
+		var resources []resource
 		if err := json.Unmarshal([]byte(p.berth("resources", "db", "--json")), &resources); err != nil {
 			t.Fatal(err)
 		}
+		i := slices.IndexFunc(resources, func(r resource) bool { return r.Name == "pg" })
+		if i < 0 {
+			t.Fatalf("berth resources db --json = %+v, want pg", resources)
+		}
+		return resources[i]
 	}
-	decode()
-	if len(resources) != 2 || resources[0].Name != "pg" || resources[0].Protocol != "postgres" ||
-		resources[0].Cluster != "ref.test" || resources[0].Labels["env"] != "e2e" || resources[0].Tunnel != "" {
-		t.Fatalf("berth resources db --json = %+v, want pg and pg-away, without tunnels", resources)
+	if r := pg(); r.Protocol != "postgres" || r.Cluster != "ref.test" || r.Labels["env"] != "e2e" || r.Tunnel != "" {
+		t.Fatalf("berth resources db --json lists %+v", r)
 	}
 
 	begin := time.Now()
 	addr := p.addTunnel("prod")
 	p.awaitReady("prod")
 	t.Logf("added and ready after %s at %s", time.Since(begin).Round(time.Millisecond), addr)
-	if decode(); resources[0].Tunnel != "prod" {
-		t.Errorf("berth resources db does not name the tunnel: %+v", resources[0])
+	if r := pg(); r.Tunnel != "prod" {
+		t.Errorf("berth resources db does not name the tunnel: %+v", r)
 	}
 
 	link := p.berth("tunnel", "url", "prod")
