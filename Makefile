@@ -148,6 +148,21 @@ docs: ## rewrite the pages of docs/ that are made from the code
 docs-check: ## fail on a dead link, a command that does not exist, or a made page out of date
 	$(GO) test ./internal/doctest ./cmd/berth ./agent/config ./agent/notices -run '^(TestDocs.*|TestTable)$$' -count=1
 
+.PHONY: site
+site: ## the documents and the manual as static HTML, searchable and offline, into build/site; fails on a dead link
+	rm -rf build/site.files && mkdir -p build
+	$(GO) run -tags release ./cmd/berth release-files build/site.files
+	@if command -v man >/dev/null 2>&1; then man=$(CURDIR)/build/site.files/man; else echo "SKIPPED the manual: man is not installed"; fi; \
+		cd packaging/site && $(GO) run . -root ../.. -man "$$man"
+
+.PHONY: module
+module: ## give the module another path, so that it can be "go install"ed: MODULE=github.com/OWNER/berth; the way back is MODULE=berth
+	@sh packaging/module.sh '$(MODULE)'
+
+.PHONY: test-module
+test-module: ## the same in a copy: build, try who imports whom, and back
+	@sh packaging/test-module.sh
+
 .PHONY: icons
 icons: ## render what the tray shows from packaging/icons
 	$(GO) run ./packaging/icons/cmd/render tray/icons

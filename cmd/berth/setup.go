@@ -30,7 +30,7 @@ import (
 // setupOptions are what "berth setup" would ask for.
 type setupOptions struct {
 	proxy, user, caFile string
-	tunnels             []string // resources
+	wanted              []string // resources that are to have a tunnel
 	skip                []string
 	yes                 bool
 }
@@ -73,7 +73,7 @@ With --yes nothing is asked but what a login needs; name the proxy and, with
 	f := cmd.Flags()
 	f.StringVar(&o.user, "user", "", "log in as this `USER`; default: your name here")
 	f.StringVar(&o.caFile, "ca-file", "", "the `FILE` with the CA of the proxy's web certificate, if your system does not know it")
-	f.StringSliceVar(&o.tunnels, "tunnel", nil, "add a tunnel to this `RESOURCE`; may be given several times")
+	f.StringSliceVar(&o.wanted, "tunnel", nil, "add a tunnel to this `RESOURCE`; may be given several times")
 	f.StringSliceVar(&o.skip, "skip", nil, "skip this `STEP`: "+join(setupSteps)+"; may be given several times")
 	f.BoolVarP(&o.yes, "yes", "y", false, "do every step that is not skipped without asking")
 	must(cmd.MarkFlagFilename("ca-file", "pem", "crt"))
@@ -261,9 +261,9 @@ func (s *setup) addTunnels(ctx context.Context) error {
 
 // choose returns the resources that were named, or that a person picks.
 func (s *setup) choose(list []client.Resource) ([]client.Resource, error) {
-	if len(s.setupOptions.tunnels) > 0 || s.yes {
+	if len(s.wanted) > 0 || s.yes {
 		var chosen []client.Resource
-		for _, name := range s.setupOptions.tunnels {
+		for _, name := range s.wanted {
 			i := slices.IndexFunc(list, func(r client.Resource) bool { return r.Name == name })
 			if i < 0 {
 				return nil, withHint(fmt.Errorf("the cluster lists no %q that has no tunnel yet", name), "berth resources")

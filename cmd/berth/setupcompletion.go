@@ -61,7 +61,7 @@ func (a *app) installCompletion() error {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil { //nolint:gosec // G301: as the shell itself would make it
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		return err
 	}
 	if err := atomicfile.Write(file, script, 0o644); err != nil {
