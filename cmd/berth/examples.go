@@ -29,6 +29,7 @@ var examples = map[string]string{
 	"berth doctor":          "berth doctor\nberth doctor --fix\nberth doctor --bundle berth.tar.gz",
 	"berth kube":            "export KUBECONFIG=\"$(berth kube config --path)\"\nkubectl --context berth-prod-k8s get pods",
 	"berth logout":          "berth logout\nberth logout teleport.example.com",
+	"berth recording":       "berth recording ls\nberth recording play 5e1f0c2a",
 	"berth request":         "berth request create --role dba --reason 'incident 42' --wait\nberth request assume 7c1f",
 	"berth request ls":      "berth request ls\nberth request ls --json",
 	"berth request show":    "berth request show 7c1f",

@@ -43,7 +43,7 @@ The file says who exported it and when. --redact masks what a regular expression
 matches, in what was printed and in commands and queries; if it could still be
 read on the screen, nothing is written.`,
 		Example: `  berth recording export 5e1f0c2a --as asciicast -o - | asciinema play -
-  berth recording export 5e1f0c2a --as txt -o session.txt --redact 'AKIA[0-9A-Z]{16}'`,
+  berth recording export 5e1f0c2a --as txt -o out.txt --redact 'AKIA\w{16}'`,
 		Args:              exactArgs("ID"),
 		ValidArgsFunction: a.completeRecordings,
 		RunE: func(cmd *cobra.Command, args []string) error {

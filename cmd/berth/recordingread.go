@@ -198,7 +198,8 @@ the commands, files and connections that enhanced recording notes, requests to
 Kubernetes and applications, who joined and left. With --json every event is a
 line, what was printed among them.`,
 		Example: `  berth recording events 5e1f0c2a
-  berth recording events 5e1f0c2a --json | jq -r 'select(.kind == "db.session.query") | .text'`,
+  berth recording events 5e1f0c2a --json |
+    jq -r 'select(.kind == "db.session.query") | .text'`,
 		Args:              exactArgs("ID"),
 		ValidArgsFunction: a.completeRecordings,
 		RunE: func(cmd *cobra.Command, args []string) error {
