@@ -166,6 +166,26 @@ func TestSlowClusterEndsTheWait(t *testing.T) {
 	})
 }
 
+// TestRolesDroppedDuringAResolution: a credential that was under way with roles
+// that were dropped meanwhile serves no one.
+func TestRolesDroppedDuringAResolution(t *testing.T) {
+	inBubble(t, serving, func(t *testing.T, tun *tunnel, s *script) {
+		identity := "with the roles"
+		s.say(func(tun *tunnel) resolution {
+			res := serving(tun)
+			res.cred.identity, identity = identity, "without them"
+			time.Sleep(time.Second)
+			return res
+		})
+		tun.wake(Changed)
+		time.Sleep(time.Second / 2)
+		tun.makeStale(false)
+		if cred, err := tun.credentialFor(t.Context()); err != nil || cred.identity != "without them" {
+			t.Errorf("a client is served with %+v, %v", cred, err)
+		}
+	})
+}
+
 func TestClientsResolveOnceASecond(t *testing.T) {
 	inBubble(t, failing, func(t *testing.T, tun *tunnel, s *script) {
 		before, began := s.resolutions(), time.Now()

@@ -52,6 +52,7 @@ type tunnel struct {
 
 	mu       sync.Mutex // guards everything below
 	cur      *credential
+	drops    int // how often roles were dropped
 	status   resolution
 	attempts int          // resolutions finished so far
 	dialErr  *dialFailure // the newest failure since the last success
@@ -187,9 +188,14 @@ func (t *tunnel) keepResolved(ctx context.Context) {
 				return
 			}
 		}
+		drops := t.dropped()
 		res := t.resolver.resolve(ctx, t, reason)
 		if ctx.Err() != nil {
 			return
+		}
+		if res.cred != nil && t.dropped() != drops {
+			reason = Changed // the credential has roles that were dropped meanwhile
+			continue
 		}
 		last = time.Now()
 		if res.err != nil && res.next.IsZero() {
@@ -333,11 +339,18 @@ func (t *tunnel) restart() {
 func (t *tunnel) makeStale(closing bool) {
 	t.mu.Lock()
 	t.cur = nil
+	t.drops++
 	t.mu.Unlock()
 	t.px.MarkConnections()
 	if closing {
 		t.px.CloseMarked()
 	}
+}
+
+func (t *tunnel) dropped() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.drops
 }
 
 // owner is the profile that a login for the tunnel would be of.
