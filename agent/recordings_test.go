@@ -29,11 +29,11 @@ func sessionID(n int) string { return fmt.Sprintf("%08x-1111-4222-8333-444444444
 // loggedIn starts an agent with a session, and returns a front end of it.
 func loggedIn(e *env) *client.Client {
 	e.t.Helper()
-	e.login()
+	e.Login()
 	e.config()
 	e.start()
-	e.await("a session", func(s state.Snapshot) bool { return len(s.Profiles) == 1 && s.Profiles[0].ValidUntil != nil })
-	return e.client()
+	e.Await("a session", func(s state.Snapshot) bool { return len(s.Profiles) == 1 && s.Profiles[0].ValidUntil != nil })
+	return e.Client()
 }
 
 // readRecording returns all that a recording's stream brings.
@@ -69,12 +69,12 @@ func TestRecordingsAreListed(t *testing.T) {
 	}})
 	now := time.Now()
 	for i := range 450 { // more than two pages of the cluster's
-		e.sim.Record(simcluster.PrintedSession(sessionID(i), "alice", now.Add(-time.Duration(i)*time.Second), time.Second, "hello"))
+		e.Sim.Record(simcluster.PrintedSession(sessionID(i), "alice", now.Add(-time.Duration(i)*time.Second), time.Second, "hello"))
 	}
-	e.sim.Record(simcluster.PrintedSession(sessionID(1000), "bob", now.Add(-30*24*time.Hour), time.Second, "old"))
+	e.Sim.Record(simcluster.PrintedSession(sessionID(1000), "bob", now.Add(-30*24*time.Hour), time.Second, "old"))
 	live := simcluster.PrintedSession(sessionID(1001), "alice", now, time.Second, "now")
 	live.Running = true
-	e.sim.Record(live)
+	e.Sim.Record(live)
 	c := loggedIn(e)
 
 	list, err := c.Recordings(t.Context(), client.RecordingQuery{})
@@ -130,8 +130,8 @@ func TestRecordingsOfARole(t *testing.T) {
 		t.Run(rule, func(t *testing.T) {
 			t.Parallel()
 			e := newEnv(t, simcluster.Config{Roles: []simcluster.Role{{Name: "access", Recordings: rule}}})
-			e.sim.Record(simcluster.PrintedSession(sessionID(1), "alice", time.Now(), time.Second, "mine"))
-			e.sim.Record(simcluster.PrintedSession(sessionID(2), "bob", time.Now(), time.Second, "not mine"))
+			e.Sim.Record(simcluster.PrintedSession(sessionID(1), "alice", time.Now(), time.Second, "mine"))
+			e.Sim.Record(simcluster.PrintedSession(sessionID(2), "bob", time.Now(), time.Second, "not mine"))
 			c := loggedIn(e)
 			list, err := c.Recordings(t.Context(), client.RecordingQuery{})
 			if got := fmt.Sprint(err); want.err != "" && !strings.Contains(got, want.err) || want.err == "" && err != nil {
@@ -154,28 +154,28 @@ func TestRecordingIsRead(t *testing.T) {
 	text := []string{"one ", "two ", "thr", "ee ", "four"}
 	now := time.Now()
 	whole := simcluster.PrintedSession(sessionID(1), "alice", now, time.Second, text...)
-	e.sim.Record(whole)
+	e.Sim.Record(whole)
 	broken := simcluster.PrintedSession(sessionID(2), "alice", now, time.Second, text...)
 	broken.BreakAt, broken.Breaks = 4, 2
-	e.sim.Record(broken)
+	e.Sim.Record(broken)
 	cut := simcluster.PrintedSession(sessionID(3), "alice", now, time.Second, text...)
 	cut.BreakAt, cut.Error = 4, trace.BadParameter("unexpected EOF in the archive")
-	e.sim.Record(cut)
+	e.Sim.Record(cut)
 	late := simcluster.PrintedSession(sessionID(4), "alice", now, time.Second, text...)
 	late.UploadedAt = now.Add(4 * time.Second)
-	e.sim.Record(late)
+	e.Sim.Record(late)
 	live := simcluster.PrintedSession(sessionID(5), "alice", now, time.Second, text...)
 	live.Running = true
-	e.sim.Record(live)
+	e.Sim.Record(live)
 	empty := simcluster.PrintedSession(sessionID(6), "alice", now, time.Second, text...)
 	empty.Vague = true
 	empty.Events = nil
-	e.sim.Record(empty)
+	e.Sim.Record(empty)
 	strange := simcluster.PrintedSession(sessionID(7), "alice", now, time.Second, text...)
 	strange.Events[2] = nil // of a later version
-	e.sim.Record(strange)
+	e.Sim.Record(strange)
 	twin := simcluster.PrintedSession("00000007-2222-4222-8333-444444444444", "alice", now, time.Second, "twin")
-	e.sim.Record(twin)
+	e.Sim.Record(twin)
 	c := loggedIn(e)
 
 	all := strings.Join(text, "")
@@ -259,7 +259,7 @@ func TestRecordingFollowed(t *testing.T) {
 	s := simcluster.PrintedSession(sessionID(1), "alice", time.Now(), time.Second, "one ", "two ", "three")
 	whole := s.Events
 	s.Running, s.Readable, s.Events = true, true, whole[:2]
-	e.sim.Record(s)
+	e.Sim.Record(s)
 	c := loggedIn(e)
 	ctx, cancel := context.WithTimeout(t.Context(), wait)
 	defer cancel()
@@ -273,7 +273,7 @@ func TestRecordingFollowed(t *testing.T) {
 		states = append(states, part.State)
 		if part.State == state.RecordingWaiting {
 			s.Events, s.Running = whole, false
-			e.sim.Record(s)
+			e.Sim.Record(s)
 		}
 	}
 	if text != "one two three" || states[len(states)-1] != state.RecordingComplete {
@@ -303,7 +303,7 @@ func TestRecordingIsSharedAndSmall(t *testing.T) {
 		chunks[i] = chunk
 	}
 	s := simcluster.PrintedSession(sessionID(1), "alice", time.Now(), time.Millisecond, chunks...)
-	e.sim.Record(s)
+	e.Sim.Record(s)
 	c := loggedIn(e)
 	before := liveHeap()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -342,10 +342,10 @@ func TestRecordingIsSharedAndSmall(t *testing.T) {
 	if grown > 48 { // the cluster's part, two readers', and what was allocated while the collection ran
 		t.Errorf("the heap grew by %d MiB", grown)
 	}
-	if got := e.sim.StreamsOf(s.ID); got != 1 {
+	if got := e.Sim.StreamsOf(s.ID); got != 1 {
 		t.Errorf("the cluster sent it %d times", got)
 	}
-	if left, err := filepath.Glob(filepath.Join(e.p.StateDir, "recordings", "*")); err != nil || len(left) != 0 && runtime.GOOS != "windows" {
+	if left, err := filepath.Glob(filepath.Join(e.Paths.StateDir, "recordings", "*")); err != nil || len(left) != 0 && runtime.GOOS != "windows" {
 		t.Errorf("left: %q, %v", left, err)
 	}
 }
@@ -356,7 +356,7 @@ func TestRecordingReaderLeaves(t *testing.T) {
 	e := newEnv(t, simcluster.Config{})
 	s := simcluster.PrintedSession(sessionID(1), "alice", time.Now(), time.Second, "one")
 	s.Running, s.Readable, s.Events = true, true, s.Events[:2]
-	e.sim.Record(s)
+	e.Sim.Record(s)
 	c := loggedIn(e)
 	for part, err := range c.ReadRecording(t.Context(), client.RecordingRead{ID: s.ID}) {
 		if err != nil || part.State == state.RecordingWaiting {
@@ -365,14 +365,14 @@ func TestRecordingReaderLeaves(t *testing.T) {
 	}
 	quiet, since := -1, time.Now()
 	if !testwait.Until(func() bool {
-		if n := e.sim.StreamsOf(s.ID); n != quiet {
+		if n := e.Sim.StreamsOf(s.ID); n != quiet {
 			quiet, since = n, time.Now()
 		}
 		return time.Since(since) > 2500*time.Millisecond // it looked every second
 	}) {
 		t.Errorf("the cluster is still asked, %d times by now", quiet)
 	}
-	if _, err := os.Stat(filepath.Join(e.p.StateDir, "recordings")); err != nil {
+	if _, err := os.Stat(filepath.Join(e.Paths.StateDir, "recordings")); err != nil {
 		t.Error(err)
 	}
 }
