@@ -86,15 +86,9 @@ func (a *app) runAgent(ctx context.Context, o agentOptions) error {
 		Paths: p, Version: buildVersion(), Logger: log, LogLevel: follow, Grace: o.grace,
 		Ready: func() {
 			notifyReady(a.env("NOTIFY_SOCKET"))
-			trim := func() {
-				if err := lean.Trim(); err != nil {
-					log.Debug("memory that only the start needed is not given back", "err", err)
-				}
-			}
-			trim()
-			for _, after := range agentTrimAfter {
-				time.AfterFunc(after, trim)
-			}
+			lean.AfterStart(agentTrimAfter, func(err error) {
+				log.Debug("memory that is not needed is not given back", "err", err)
+			})
 		},
 	}))
 }

@@ -21,7 +21,7 @@ type grown struct {
 func (b *bench) growth(ctx context.Context) error {
 	memories := curve{title: "Memory of the agent at rest, by tunnels (MB)", lines: []string{"resident", "of its own"}}
 	for _, n := range []int{1, 50, 500, 2000} {
-		got, err := collect(b.times(3, 1), func(int) (grown, error) { return b.grow(ctx, n) })
+		got, err := collect(b.times(2, 1), func(int) (grown, error) { return b.grow(ctx, n) })
 		if err != nil {
 			return fmt.Errorf("%d tunnels: %w", n, err)
 		}

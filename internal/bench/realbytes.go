@@ -180,7 +180,7 @@ func (b *bench) realBench(ctx context.Context, l *lab, rivals []rival) error {
 	for round := range b.times(5, 1) {
 		for i := range rivals {
 			i = (i + round) % len(rivals)
-			out, err := bench(rivals[i], "-S", "-n", "-c", "8", "-T", strconv.Itoa(b.times(8, 4)))
+			out, err := bench(rivals[i], "-S", "-n", "-c", "8", "-j", "8", "-T", strconv.Itoa(b.times(12, 4)))
 			if err != nil {
 				return err
 			}

@@ -2,13 +2,53 @@
 //
 // Starting the program touches much of it: each package prepares itself. What
 // is mapped from its file stays counted as the process's memory although it is
-// the file's, and most of it is never needed again. Trim gives it back.
+// the file's, and most of it is never needed again. Trim and Pages give it back.
 package lean
 
 import (
 	"runtime"
 	"runtime/debug"
+	"time"
 )
+
+// AfterStart gives memory back while a process starts, and keeps it lean from
+// then on: pages of the program come back that are needed once in a while.
+// heapAt says when the start may be over. What failed goes to failed.
+func AfterStart(heapAt []time.Duration, failed func(error)) {
+	try := func(give func() error) {
+		if err := give(); err != nil {
+			failed(err)
+		}
+	}
+	try(Pages)
+	for after := startEvery; after <= startLasts; after += startEvery {
+		time.AfterFunc(after, func() { try(Pages) })
+	}
+	for _, after := range heapAt {
+		time.AfterFunc(after, func() { try(Trim) })
+	}
+	var later func()
+	later = func() {
+		try(Pages)
+		time.AfterFunc(pagesEvery, later)
+	}
+	time.AfterFunc(pagesEvery, later)
+}
+
+const (
+	// startEvery is how often pages are given back while much happens for the
+	// first time, for as long as startLasts.
+	startEvery, startLasts = 250 * time.Millisecond, 3 * time.Second
+	// pagesEvery is how often they are given back later. To have the needed ones
+	// back takes a millisecond.
+	pagesEvery = 30 * time.Second
+)
+
+// Trim gives back the heap that only the start needed, and Pages.
+func Trim() error {
+	freeHeap()
+	return Pages()
+}
 
 // freeHeap gives back what Go has no use for. A collection makes a goroutine's
 // stack half as large where less than a quarter of it is used; what the start

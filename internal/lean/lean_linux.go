@@ -9,11 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Trim gives back the memory that only the start needed: the heap's, and the
-// read-only pages of the program's own file. Pages that are needed again come
-// back from the page cache, one by one.
-func Trim() error {
-	freeHeap()
+// Pages gives back the read-only pages of the program's own file. Those that are
+// needed again come back from the page cache, some at a time.
+func Pages() error {
 	self, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("find the program's file: %w", err)
