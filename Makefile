@@ -85,6 +85,11 @@ bench: build ## Go benchmarks and the table of docs/BENCHMARKS.md
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./proxies/... ./certwatch/... ./agent/...
 	$(GO) run ./internal/bench -berth bin/berth
 
+.PHONY: bench-page
+bench-page: build ## take all tables of docs/BENCHMARKS.md again, and draw its curves; see BERTH_E2E_TELEPORT_BIN
+	for group in real far peers growth open kube tray; do \
+	  $(GO) run ./internal/bench -berth bin/berth -only $$group -write docs/BENCHMARKS.md || exit 1; done
+
 .PHONY: fuzz
 fuzz: ## run every fuzz target for FUZZTIME each
 	@for pkg in $$($(GO) list ./...); do \
