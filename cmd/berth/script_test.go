@@ -32,6 +32,8 @@ func fakeTSH() { os.Exit(faketsh.Main(os.Args[1:], os.Environ(), os.Stdin, os.St
 //	person URL               a browser with alice at it: log in at the page (a program)
 //	approve-all              approve the access requests that are pending, once there is one
 //	record NAME [LIVE]       have the cluster hold a recording made on a real one: ssh, kube, command or hostile
+//	played ID [FLAG...] -- STEP...
+//	                         play a recording on a terminal; a step is a text to wait for, key:KEYS or TERM
 //	hostile                  the same, with names that attack the terminal
 //	login [TTL]              leave in the Teleport home what "tsh login" leaves there
 //	logout                   empty the Teleport home
@@ -58,7 +60,7 @@ func scriptCommands(t *testing.T) map[string]func(*testscript.TestScript, bool, 
 		"mode": cmdMode, "type": cmdType, "escapes": cmdEscapes, "term": cmdTerm, "hostile": cmdHostile, "password": cmdPassword,
 		"each-command": cmdEachCommand, "refusals": cmdRefusals,
 		"requests": cmdRequests, "request": cmdRequest, "approve-all": cmdApproveAll,
-		"record":  cmdRecord,
+		"record": cmdRecord, "played": cmdPlayed,
 		"keyring": func(ts *testscript.TestScript, _ bool, args []string) { cmdKeyring(t, ts, args) },
 	}
 }

@@ -1,11 +1,20 @@
 package main
 
 import (
+	"bytes"
+	"context"
+	"io"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
 	"time"
 
+	"github.com/creack/pty"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"berth/internal/simcluster"
+	"berth/internal/testwait"
 )
 
 // cmdRecord has the cluster hold a recording.
@@ -28,4 +37,88 @@ func cmdRecord(ts *testscript.TestScript, neg bool, args []string) {
 		s.Running, s.Events = true, s.Events[:2]
 	}
 	w.Sim.Record(s)
+}
+
+// cmdPlayed plays a recording on a terminal of 80 by 24, or of another width, and
+// does the steps after "--": a text waits until the terminal has got it, key:K
+// presses keys, TERM sends the signal. What the terminal got becomes stdout. The
+// player must end, and leave the terminal as it was.
+func cmdPlayed(ts *testscript.TestScript, neg bool, args []string) {
+	split := -1
+	for i, arg := range args {
+		if arg == "--" {
+			split = i
+		}
+	}
+	if neg || split < 1 {
+		ts.Fatalf("usage: played [cols=N] ID [FLAG...] -- STEP...")
+	}
+	size, words := &pty.Winsize{Cols: 80, Rows: 24}, args[:split]
+	if words[0] == "cols=20" {
+		size.Cols, words = 20, words[1:]
+	}
+	path, err := exec.LookPath("berth")
+	ts.Check(err)
+	cmd := exec.CommandContext(context.Background(), path, append([]string{"recording", "play"}, words...)...)
+	for _, name := range []string{"BERTH_HOME", "HOME", "PATH", "TERM", "GORACE"} {
+		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
+	}
+	tty, err := pty.StartWithSize(cmd, size)
+	ts.Check(err)
+	var got terminalOutput
+	copied := make(chan struct{})
+	go func() {
+		defer close(copied)
+		_, _ = io.Copy(&got, tty) // its end is an error: the other side is gone
+	}()
+	for _, step := range args[split+1:] {
+		keys, isKey := strings.CutPrefix(step, "key:")
+		switch {
+		case isKey:
+			_, err := io.WriteString(tty, strings.NewReplacer("ENTER", "\r", "RIGHT", "\x1b[C", "LEFT", "\x1b[D").Replace(keys))
+			ts.Check(err)
+		case step == "TERM":
+			ts.Check(cmd.Process.Signal(syscall.SIGTERM))
+		case !testwait.Until(func() bool { return strings.Contains(got.String(), step) }):
+			_ = cmd.Process.Kill()
+			ts.Fatalf("the terminal did not get %q:\n%q", step, got.String())
+		}
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	select {
+	case <-ended: // with a signal it is an error
+	case <-time.After(wait):
+		_ = cmd.Process.Kill()
+		ts.Fatalf("the player does not end:\n%q", got.String())
+	}
+	<-copied
+	ts.Check(tty.Close())
+	text := []byte(got.String())
+	if begin, end := bytes.Index(text, []byte("\x1b[?1049h")), bytes.LastIndex(text, []byte("\x1b[?25h\x1b[?1049l")); begin < 0 || end < begin {
+		ts.Fatalf("the terminal was not left as it was:\n%q", text)
+	}
+	if bytes.Contains(text, []byte("\x1b]")) {
+		ts.Fatalf("the terminal got another program's command:\n%q", text)
+	}
+	_, err = ts.Stdout().Write(text)
+	ts.Check(err)
+}
+
+// terminalOutput is written by one goroutine and read by another.
+type terminalOutput struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (o *terminalOutput) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.Write(p)
+}
+
+func (o *terminalOutput) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.String()
 }
