@@ -143,7 +143,8 @@ func leadByName(proto db.Protocol, tunnel, dir string, env []string) ([]string, 
 		if err != nil || !filepath.IsAbs(path) {
 			continue // not installed
 		}
-		script := "#!/bin/sh\nexec " + shell.Quote(self, "exec", "--quiet", tunnel, "--", path) + ` "$@"` + "\n"
+		// A client that is a script itself may look for the next one of its name.
+		script := "#!/bin/sh\nPATH=${PATH#" + shell.Quote(names+":") + "}\nexec " + shell.Quote(self, "exec", "--quiet", tunnel, "--", path) + ` "$@"` + "\n"
 		if err := os.WriteFile(filepath.Join(names, name), []byte(script), 0o700); err != nil { //nolint:gosec // G306: it is to be run
 			return nil, fmt.Errorf("make a script for %q: %w", name, err)
 		}
