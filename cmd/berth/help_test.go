@@ -40,6 +40,7 @@ var noJSON = map[string]string{
 	"berth kube config":      "prints YAML for other programs",
 	"berth kube credentials": "prints JSON anyway",
 	"berth logout":           "has nothing to say but that it is done",
+	"berth recording":        "holds others",
 	"berth recording cat":    "prints the recording as it is",
 	"berth recording export": "writes a file",
 	"berth recording play":   "plays at a terminal",
