@@ -3,23 +3,24 @@ package agent
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"time"
 
-	"github.com/gofrs/flock"
 	"golang.org/x/sync/errgroup"
 
 	"berth/agent/access"
 	"berth/agent/config"
+	"berth/agent/handover"
 	"berth/agent/install"
 	"berth/agent/ipc"
 	"berth/agent/kubelocal"
@@ -37,7 +38,9 @@ import (
 	"berth/certwatch"
 	"berth/internal/osevents"
 	"berth/internal/paths"
+	"berth/internal/sdnotify"
 	"berth/internal/wake"
+	"berth/proxies"
 	"berth/proxies/kube"
 )
 
@@ -55,22 +58,15 @@ type Options struct {
 	// Ready is called once, when every port was tried and the socket listens.
 	// Nil: no caller is interested.
 	Ready func()
+	// Succession says how the agent passes its work on. The zero value: it does not.
+	Succession Succession
+	// Manager is the service manager that runs the agent; nil: none does. Kept are
+	// the sockets that it has kept for the agent, by name.
+	Manager *sdnotify.Manager
+	Kept    map[string]net.Listener
 
 	keychain   login.Keychain     // in place of the system's, for tests
 	caKeychain kubelocal.Keychain // the same for the local CA's key
-}
-
-// AlreadyRunningError says that another agent serves this user (and this
-// BERTH_HOME) already.
-type AlreadyRunningError struct {
-	PID int // 0 when it could not be read
-}
-
-func (e *AlreadyRunningError) Error() string {
-	if e.PID == 0 {
-		return "an agent is already running"
-	}
-	return fmt.Sprintf("an agent is already running (pid %d)", e.PID)
 }
 
 // Agent is the running daemon: it owns the rooms, has them follow the homes, the
@@ -81,6 +77,16 @@ type Agent struct {
 	log  *slog.Logger
 	ctx  context.Context // the agent's own
 	stop context.CancelFunc
+	// rooms ends when the agent stops or another one has taken over: what decides
+	// and writes ends with it, and what serves clients does not.
+	rooms  context.Context
+	retire context.CancelFunc
+	left   atomic.Bool // another agent has taken over
+
+	lock    *lock
+	control *control
+	sockets *proxies.Sockets
+	next    succession
 
 	program  executable
 	config   *config.Watcher
@@ -105,47 +111,53 @@ func Run(ctx context.Context, opts Options) error { return runWith(ctx, opts, fu
 
 // runWith is Run; change gets the agent before it runs.
 func runWith(ctx context.Context, opts Options, change func(*Agent)) error {
-	unlock, err := takeLock(opts.Paths)
-	if err != nil {
-		return err
-	}
-	defer unlock()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	line := opts.Succession.Line
+	var held *lock
+	if line == nil {
+		var err error
+		if held, err = startLock(opts); err != nil {
+			return err
+		}
+	}
 	a, err := newAgent(ctx, opts)
+	if err == nil && line != nil {
+		err = a.takeOver(line)
+	}
 	if err != nil {
+		if line != nil {
+			_ = line.Send(handover.Message{Kind: handover.Refused, Text: err.Error()}) // it may be gone
+		} else {
+			held.release()
+		}
 		return err
+	}
+	if line == nil {
+		a.lock = held
+	} else {
+		a.addFormer(&former{line: line})
 	}
 	a.stop = cancel
 	change(a)
-	return a.run(ctx)
+	err = a.run(ctx)
+	if a.left.Load() {
+		a.lock.pass()
+	} else {
+		a.lock.release()
+		a.goodbye()
+	}
+	a.next.deafen()
+	a.next.hearing.Wait()
+	return err
 }
 
-// takeLock makes sure there is one agent per BERTH_HOME (or user). The lock
-// file holds the pid; the lock itself ends with the process, however it ends.
-func takeLock(p paths.Paths) (unlock func(), err error) {
-	if err := p.MakeDirs(); err != nil {
+// startLock takes the lock of an agent that is the only one.
+func startLock(opts Options) (*lock, error) {
+	if err := opts.Paths.MakeDirs(); err != nil {
 		return nil, err
 	}
-	lock := flock.New(p.Lock)
-	ok, err := lock.TryLock()
-	if err != nil {
-		return nil, fmt.Errorf("lock %s: %w", p.Lock, err)
-	}
-	if !ok {
-		pid := 0
-		if raw, err := os.ReadFile(p.LockPID()); err == nil {
-			pid, _ = strconv.Atoi(strings.TrimSpace(string(raw)))
-		}
-		return nil, &AlreadyRunningError{PID: pid}
-	}
-	if err := os.WriteFile(p.LockPID(), []byte(strconv.Itoa(os.Getpid())+"\n"), 0o600); err != nil {
-		return nil, errors.Join(fmt.Errorf("note pid: %w", err), lock.Unlock())
-	}
-	return func() {
-		_ = os.Remove(p.LockPID())
-		_ = lock.Unlock() // the process ends next, and the lock with it
-	}, nil
+	return takeLock(opts.Paths)
 }
 
 // newAgent reads what is on disk: config, saved state, homes. No network.
@@ -154,6 +166,21 @@ func newAgent(ctx context.Context, opts Options) (*Agent, error) {
 	a.pub.started = time.Now().UTC()
 	a.program = ownExecutable()
 	a.pub.changed, a.pub.hurry, a.pub.pause = wake.NewSignal(), wake.NewSignal(), publishPause
+	a.rooms, a.retire = context.WithCancel(ctx)
+	a.next.requests = make(chan succeed)
+	deaf := make(chan struct{})
+	a.next.deaf, a.next.deafen = deaf, sync.OnceFunc(func() { close(deaf) })
+	a.sockets = proxies.NewSockets(a.keepSocket, a.forgetSocket)
+	for name, l := range opts.Kept {
+		switch l := l.(type) {
+		case *net.TCPListener:
+			a.sockets.Inherit(l)
+		default:
+			if name == controlName {
+				a.control = newControl(l)
+			}
+		}
+	}
 	a.system.monitor = osevents.New(osevents.Config{Logger: opts.Logger, Tell: a.heardFromSystem})
 	cfg, err := config.NewWatcher(config.WatcherConfig{
 		Path: opts.Paths.Config, LastGood: filepath.Join(opts.Paths.StateDir, "config.last-good.yaml"), Logger: opts.Logger,
@@ -184,13 +211,14 @@ func newAgent(ctx context.Context, opts Options) (*Agent, error) {
 	a.homes = certwatch.New(certwatch.Config{Homes: homes, Logger: opts.Logger})
 	a.sessions = sessions.New(opts.Logger)
 	a.sessions.Update(a.homes.View())
-	a.furnish(ctx)
+	a.furnish(ctx, a.rooms)
 	return a, nil
 }
 
-// furnish makes the rooms. A room that calls another gets it here, or as a func
+// furnish makes the rooms: those that serve clients end with ctx, the others with
+// rooms. A room that calls another gets it here, or as a func
 // where that one is made later.
-func (a *Agent) furnish(ctx context.Context) {
+func (a *Agent) furnish(ctx, rooms context.Context) {
 	opts, keychain := a.opts, secrets.New(a.opts.Logger)
 	refresh := func() { a.homes.Refresh() }
 	var caKeychain kubelocal.Keychain // an agent with a BERTH_HOME of its own leaves the keychain alone
@@ -201,20 +229,21 @@ func (a *Agent) furnish(ctx context.Context) {
 		caKeychain = keychain
 	}
 	a.kube = kubelocal.New(kubelocal.Config{
-		StateDir: opts.Paths.StateDir, Keychain: caKeychain, Grace: opts.Grace, OnChange: a.touch, Logger: a.log,
+		StateDir: opts.Paths.StateDir, Sockets: a.sockets, Keychain: caKeychain, Grace: opts.Grace, OnChange: a.touch, Logger: a.log,
 		Absent: func(serverName string) kube.Refusal { return a.tunnels.AbsentKube(serverName) },
 	})
 	a.tunnels = tunnel.New(ctx, tunnel.Config{
-		StateDir: opts.Paths.StateDir, Grace: opts.Grace, Config: a.current, Sessions: a.sessions, Memory: a.memory, Kube: a.kube,
+		StateDir: opts.Paths.StateDir, Sockets: a.sockets, Grace: opts.Grace, Config: a.current, Sessions: a.sessions, Memory: a.memory, Kube: a.kube,
 		RequestCommand: func(ctx context.Context, f sessions.Session, spec state.TunnelSpec) string {
 			return a.requests.Command(ctx, f, spec)
 		},
+		OnEnd:    a.endFormer,
 		OnGrants: func() { a.requests.GrantsChanged() },
 		NeedCode: func(n tunnel.CodeNeed) { a.logins.Need(login.CodeNeed(n)) },
 		CodeGone: func(name string) { a.logins.NeedGone(name) },
 		OnChange: a.touch, Logger: opts.Logger,
 	})
-	a.logins = login.New(ctx, login.Config{
+	a.logins = login.New(rooms, login.Config{
 		Config: a.current, Sessions: a.sessions, Memory: a.memory, Keychain: cmp.Or[login.Keychain](opts.keychain, keychain),
 		Held: a.tunnels.Held, Refresh: refresh, OnChange: a.touch, Publish: a.publish, Logger: a.log,
 	})
@@ -222,10 +251,10 @@ func (a *Agent) furnish(ctx context.Context) {
 		Config: a.current, Sessions: a.sessions, Memory: a.memory, Tunnels: a.tunnels, Logins: a.logins,
 		Refresh: refresh, OnChange: a.touch, Publish: a.publish, Logger: a.log,
 	})
-	a.recorded = recordings.New(ctx, recordings.Config{
+	a.recorded = recordings.New(rooms, recordings.Config{
 		Sessions: a.sessions, Word: a.tunnels.Word, Dir: filepath.Join(opts.Paths.StateDir, "recordings"), Logger: opts.Logger,
 	})
-	a.renewals = renew.NewRenewals(ctx, renew.Config{
+	a.renewals = renew.NewRenewals(rooms, renew.Config{
 		Config: a.current, Sessions: a.sessions, Logins: a.logins, Held: a.held, WokeAt: a.system.lastWake,
 		Away: a.system.personIsAway, AsksNobody: a.logins.AsksNobody, OnChange: a.touch, Publish: a.publish, Logger: a.log,
 	})
@@ -241,21 +270,24 @@ func (a *Agent) held() map[string]bool {
 }
 
 func (a *Agent) run(ctx context.Context) error {
+	defer a.retire()
 	a.shoutInsecure(a.current())
 	a.tunnels.Start(a.current())
 	a.kube.Start(ctx, a.current())
-	control, err := ipc.Listen(a.opts.Paths.Socket)
-	if err != nil {
-		a.stop()
-		a.tunnels.Close()
-		return err
+	a.sockets.CloseSpare()
+	if a.control == nil {
+		l, err := ipc.Listen(a.opts.Paths.Socket)
+		if err != nil {
+			a.stop()
+			a.tunnels.Close()
+			return err
+		}
+		a.control = newControl(l)
 	}
 	a.publish()
 	a.log.Info("agent started", "version", a.opts.Version, "pid", os.Getpid(), "config", a.opts.Paths.Config,
 		"tunnels", len(a.current().Tunnels))
-	if a.opts.Ready != nil {
-		a.opts.Ready()
-	}
+	a.began()
 
 	server := ipc.NewServer(ipc.ServerConfig{
 		Backend: ipc.Backend{
@@ -265,26 +297,61 @@ func (a *Agent) run(ctx context.Context) error {
 		Logger: a.opts.Logger,
 	})
 	g, gctx := errgroup.WithContext(ctx)
+	defer context.AfterFunc(gctx, a.retire)()
 	g.Go(func() error { return ended(gctx, "watch homes", a.homes.Run(gctx)) })
-	g.Go(func() error { return ended(gctx, "watch config", a.config.Run(gctx)) })
-	g.Go(func() error { return ended(gctx, "serve control socket", server.Run(gctx, control)) })
+	g.Go(func() error { return ended(a.rooms, "watch config", a.config.Run(a.rooms)) })
+	g.Go(func() error { return ended(a.rooms, "serve control socket", server.Run(a.rooms, a.control)) })
 	g.Go(func() error { return ended(gctx, "listen to the system", a.followSystem(gctx)) })
 	g.Go(func() error { a.followHomes(gctx); return nil })
-	g.Go(func() error { a.followConfig(gctx); return nil })
+	g.Go(func() error { a.followConfig(a.rooms); return nil })
 	g.Go(func() error { a.followStandings(gctx); return nil })
-	g.Go(func() error { a.keepPublished(gctx); return nil })
+	g.Go(func() error { a.keepPublished(a.rooms); return nil })
 	g.Go(func() error { a.tunnels.Run(gctx); return nil })
-	g.Go(func() error { a.requests.Run(gctx); return nil })
-	g.Go(func() error { a.kube.Run(gctx); return nil })
-	err = g.Wait()
+	g.Go(func() error { a.requests.Run(a.rooms); return nil })
+	g.Go(func() error { a.kube.Run(a.rooms); return nil })
+	a.next.hearing.Go(a.followFormers)
+	g.Go(func() error {
+		err := a.followSuccession(gctx)
+		if a.left.Load() {
+			a.stop() // nothing is left to serve
+		}
+		return err
+	})
+	err := g.Wait()
 	a.stop()
+	a.retire()
 	a.renewals.Wait()
 	a.logins.Wait()
 	a.recorded.Close()
+	if !a.left.Load() {
+		a.sockets.Keep()
+		a.endFormers()
+	}
 	a.tunnels.Close()
 	a.sessions.Close()
 	a.log.Info("agent stopped")
 	return err
+}
+
+// began says that the agent serves: to the agent whose place it has taken, which
+// speaks to the service manager next, or to the service manager itself.
+func (a *Agent) began() {
+	if err := a.lock.noteOwner(); err != nil {
+		a.log.Warn("the agent's process id is not noted", "err", err)
+	}
+	line := a.opts.Succession.Line
+	if line == nil {
+		if l, ok := a.control.Listener.(syscall.Conn); ok {
+			_ = a.opts.Manager.Store(controlName, l) // without it the socket is made anew
+		}
+		if a.opts.Ready != nil {
+			a.opts.Ready()
+		}
+		return
+	}
+	if err := line.Send(handover.Message{Kind: handover.Serving}); err != nil {
+		a.log.Warn("the agent before is gone", "err", err)
+	}
 }
 
 // ended judges the end of a part: no error when the agent is stopping, an error
@@ -521,6 +588,7 @@ func (a *Agent) draw(now time.Time) *state.Snapshot {
 	s := &state.Snapshot{
 		Agent: state.Agent{
 			Version: a.opts.Version, PID: os.Getpid(), StartedAt: a.pub.started, ConfigPath: a.opts.Paths.Config,
+			Draining: int64(a.draining()),
 		},
 		Profiles: []state.Profile{},
 		Tunnels:  a.tunnels.States(),

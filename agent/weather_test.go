@@ -206,7 +206,10 @@ const childEnv = "BERTH_TEST_AGENT"
 func childAgent() int {
 	p, err := paths.Resolve(os.Getenv)
 	if err == nil {
-		err = Run(context.Background(), Options{Paths: p, Version: "test", Logger: slog.New(slog.NewTextHandler(os.Stderr, nil))})
+		opts := Options{Paths: p, Version: "test", Logger: slog.New(slog.NewTextHandler(os.Stderr, nil))}
+		if err = childSuccession(&opts); err == nil {
+			err = Run(context.Background(), opts)
+		}
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -46,6 +46,7 @@ type conn struct {
 	rest       Rest          // read-only after settled; nil: the connection is not recycled
 	clientDone chan struct{} // closed when readClient has returned
 	copyDone   chan struct{} // closed when nothing more comes from upstream
+	finished   chan struct{} // closed when serve has returned
 
 	// early is what the client has sent before its first answer, with or
 	// without an upstream, so that Refuse can read it again. talked means that

@@ -2,7 +2,10 @@ package proxies
 
 import (
 	"errors"
+	"maps"
 	"net"
+	"slices"
+	"sync"
 	"time"
 )
 
@@ -14,32 +17,35 @@ var ErrMoved = errors.New("client was handed over")
 type Move func(client *net.TCPConn, said []byte) error
 
 // Leave gives the tunnel's place to another process, which listens on the same
-// socket already. It closes the port here, hands the clients that wait for a
-// connection to move, and returns once no client waits. Those that cannot be moved,
-// because they speak TLS with this process, go on waiting here. The owner then ends
-// Run's ctx: open connections may go on for grace, at rest or not.
-func (t *Tunnel) Leave(grace time.Duration, move Move) {
+// socket already. It closes the port here and hands the clients that wait for a
+// connection to move. Those that cannot be moved, because they speak TLS with this
+// process, go on waiting here until calm is closed. The owner then ends Run's ctx:
+// open connections may go on for grace, at rest or not.
+func (t *Tunnel) Leave(grace time.Duration, move Move) (calm <-chan struct{}) {
 	t.mu.Lock()
 	t.leaving, t.cfg.Grace = true, grace
 	t.mu.Unlock()
 	t.port.Close()
 	<-t.accepted
 	t.mu.Lock()
-	conns := make([]*conn, 0, len(t.conns))
-	for c := range t.conns {
-		conns = append(conns, c)
-	}
+	conns := slices.Collect(maps.Keys(t.conns))
 	t.mu.Unlock()
-	left := make(chan struct{}, len(conns))
+	var moving, waiting sync.WaitGroup
 	for _, c := range conns {
-		go func() {
+		moving.Add(1)
+		waiting.Go(func() {
 			c.leave(move)
-			left <- struct{}{}
-		}()
+			moving.Done()
+			<-c.settled
+		})
 	}
-	for range conns {
-		<-left
-	}
+	moving.Wait()
+	none := make(chan struct{})
+	go func() {
+		defer close(none)
+		waiting.Wait()
+	}()
+	return none
 }
 
 // Adopt serves a client that another process has handed over. Run must have been
@@ -56,8 +62,8 @@ type pause struct {
 	on    chan struct{} // closed when it may go on
 }
 
-// leave hands the client over if it waits for a connection and can be, and returns
-// when it no longer waits.
+// leave hands the client over if it waits for a connection and can be. It returns
+// when that is done, or will not be.
 func (c *conn) leave(move Move) {
 	select {
 	case <-c.settled:
@@ -69,15 +75,20 @@ func (c *conn) leave(move Move) {
 	c.wakeReader()
 	select {
 	case <-p.still:
-		if rest, ok := c.client.Unread(); ok {
-			c.ahead, c.move = rest, move
-			c.cancel(ErrMoved)
-		} else {
-			close(p.on)
-		}
 	case <-c.settled:
+		return
 	}
+	rest, ok := c.client.Unread()
+	if !ok {
+		close(p.on)
+		return
+	}
+	c.ahead, c.move = rest, move
+	c.cancel(ErrMoved)
 	<-c.settled
+	if c.upstream == nil { // else it was connected at the last moment
+		<-c.finished
+	}
 }
 
 // readAhead reads the client until there is an upstream or it is decided that

@@ -110,7 +110,7 @@ func TestClientsThatCannotMoveStay(t *testing.T) {
 	left := make(chan struct{})
 	go func() {
 		defer close(left)
-		r.Leave(nettest.Patience, func(*net.TCPConn, []byte) error { t.Error("moved"); return nil })
+		<-r.Leave(nettest.Patience, func(*net.TCPConn, []byte) error { t.Error("moved"); return nil })
 	}()
 	testwait.Eventually(t, "the port is released", func() bool { return len(r.Status().Addresses) == 0 })
 	fmt.Fprint(c, "b")
@@ -181,10 +181,11 @@ func TestNoConnectIsRefused(t *testing.T) {
 		cfg.Port = r.port.listeners[0].Addr().(*net.TCPAddr).Port
 		cfg.Sockets = inherited(t, sockets)
 		next := run(t, cfg)
-		r.Leave(nettest.Patience, func(c *net.TCPConn, said []byte) error {
+		calm := r.Leave(nettest.Patience, func(c *net.TCPConn, said []byte) error {
 			next.Adopt(duplicate(t, c), said)
 			return nil
 		})
+		<-calm
 		r.stop()
 		r, sockets = next, cfg.Sockets
 	}

@@ -299,6 +299,7 @@ func (t *Tunnel) start(ctx context.Context, nc net.Conn, said []byte) {
 		pauses:     make(chan pause, 1),
 		clientDone: make(chan struct{}),
 		copyDone:   make(chan struct{}),
+		finished:   make(chan struct{}),
 	}
 	t.total.Add(1)
 	t.mu.Lock()
@@ -307,6 +308,7 @@ func (t *Tunnel) start(ctx context.Context, nc net.Conn, said []byte) {
 	t.wg.Go(func() {
 		defer func() {
 			cancel(nil)
+			close(c.finished)
 			t.mu.Lock()
 			delete(t.conns, c)
 			t.mu.Unlock()

@@ -25,6 +25,7 @@ func check(root *value, ms *mistakes) {
 	}
 	checkPath(root.get("tsh").get("path"), "tsh.path", ms)
 	checkCommand(root.get("browser"), "browser", ms)
+	checkDuration(root.get("handover_grace"), "handover_grace", 0, maxHandoverGrace, ms)
 	checkProfiles(root.get("profiles"), ms)
 	ports := make(map[int64]*value)
 	checkTunnels(root.get("tunnels"), ports, ms)

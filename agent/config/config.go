@@ -27,6 +27,9 @@ const formatVersion = 1
 // defaultRenewBefore is the value of renew.before when it is left out.
 const defaultRenewBefore = 15 * time.Minute
 
+// defaultHandoverGrace is the value of handover_grace when it is left out.
+const defaultHandoverGrace = 24 * time.Hour
+
 // The bounds of values, checked by parseText.
 const (
 	minPort        = 1024
@@ -35,6 +38,8 @@ const (
 	minRenewBefore = time.Minute
 	maxRenewBefore = 24 * time.Hour
 	maxNameLength  = 64
+
+	maxHandoverGrace = 7 * 24 * time.Hour
 )
 
 // Config is a whole config file, as written: what is left out there is zero
@@ -58,7 +63,10 @@ type Config struct {
 	// Browser is the command that opens login pages; see BrowserFor. Empty
 	// means $BROWSER, else the system's own.
 	Browser []string `json:"browser,omitempty"`
-	Log     logging  `json:"log,omitzero"`
+	// HandoverGrace is how long an agent that was replaced serves its open
+	// connections; see HandoverGraceDuration.
+	HandoverGrace *state.Duration `json:"handover_grace,omitempty" jsonschema:"default=24h"`
+	Log           logging         `json:"log,omitzero"`
 }
 
 // Profile holds the settings of one proxy.
@@ -175,6 +183,15 @@ func (c *Config) LogLevel() LogLevel {
 		return logInfo
 	}
 	return c.Log.Level
+}
+
+// HandoverGraceDuration is how long an agent that was replaced serves its open
+// connections.
+func (c *Config) HandoverGraceDuration() time.Duration {
+	if c.HandoverGrace == nil {
+		return defaultHandoverGrace
+	}
+	return time.Duration(*c.HandoverGrace)
 }
 
 // CAFilePath is CAFile with ~ expanded.

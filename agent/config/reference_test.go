@@ -163,6 +163,9 @@ browser: [firefox, --private-window]
 # The tsh that does the logins. Default: the one on PATH.
 tsh: {path: /usr/local/bin/tsh}
 
+# How long a replaced agent serves the connections that are open then.
+handover_grace: 24h
+
 # What the agent writes to its log: debug | info | warn | error.
 log: {level: info}
 `

@@ -29,6 +29,8 @@ var descriptions = map[string]string{
 	"Config.TSH":           "Which tsh does the logins.",
 	"Config.Browser": "The command that opens login pages, program and arguments one by one; %s stands for the address, " +
 		"which otherwise comes last. There is no shell in between. Empty means $BROWSER, or the system's own.",
+	"Config.HandoverGrace": "How long an agent that was replaced, as by an upgrade, serves the connections that are open " +
+		"then, from 0s to 168h. New connections go to the new agent at once.",
 	"Config.Log": "What the agent writes to its log.",
 
 	"Profile.Proxy": "The proxy's address, host:port; the port may be left out when it is 443. It decides which logins " +

@@ -31,6 +31,7 @@ var wants = withTunnelKeys(map[string]want{
 	"profiles[].proxy":             {"a proxy's address", "write host:port, as in teleport.example.com:443"},
 	"profiles[].auth":              {"a connector's name", "write one word, as in okta"},
 	"browser":                      {"a command, as a list", "write [firefox, -P, work]"},
+	"handover_grace":               {"a duration", "write a number and a unit, as in 24h"},
 	"browser[]":                    {"a word of a command", "write it as text"},
 	"profiles[].browser":           {"a command, as a list", "write [firefox, -P, work]"},
 	"profiles[].browser[]":         {"a word of a command", "write it as text"},

@@ -54,6 +54,9 @@ type AgentBackend interface {
 	ReloadConfig(ctx context.Context) error
 	// Shutdown asks the agent to exit and returns at once.
 	Shutdown()
+	// HandOver has another agent take this one's place, started as program, or as
+	// the same program for an empty one, with env put over this agent's.
+	HandOver(ctx context.Context, program string, env []string) (Successor, error)
 }
 
 // TunnelBackend answers for the tunnels and what they can lead to.

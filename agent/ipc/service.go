@@ -140,3 +140,12 @@ func (s *service) Shutdown(context.Context, *pb.ShutdownRequest) (*pb.ShutdownRe
 	s.backend.Agent.Shutdown()
 	return &pb.ShutdownResponse{}, nil
 }
+
+// HandOver has another agent take this one's place; the answer comes when it has.
+func (s *service) HandOver(ctx context.Context, req *pb.HandOverRequest) (*pb.HandOverResponse, error) {
+	next, err := s.backend.Agent.HandOver(ctx, req.GetProgram(), req.GetEnv())
+	if err != nil {
+		return nil, err
+	}
+	return ToProto[pb.HandOverResponse](next), nil
+}

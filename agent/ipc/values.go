@@ -23,6 +23,12 @@ type Resource struct {
 	DBNames     []string          `json:"db_names"` // the same for names of databases
 }
 
+// Successor is the agent that has taken another one's place.
+type Successor struct {
+	PID     int
+	Version string
+}
+
 // Peer is the process that has connected.
 type Peer struct {
 	UID string // the numeric user id; on Windows the user's SID

@@ -22,9 +22,10 @@ import (
 type Store struct {
 	path string
 
-	writing sync.Mutex // held over a change and its writing; taken before mu
-	mu      sync.Mutex // guards data; never held over the disk, since snapshots read
-	data    contents
+	writing   sync.Mutex // held over a change and its writing; taken before mu
+	unwritten bool       // changes are not written; guarded by writing
+	mu        sync.Mutex // guards data; never held over the disk, since snapshots read
+	data      contents
 }
 
 type contents struct {
@@ -94,6 +95,28 @@ func (d *contents) fillIn() {
 	}
 }
 
+// Reload reads the file again: another process has written it last.
+func (s *Store) Reload() error {
+	fresh, err := Load(s.path)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.data = fresh.data
+	return nil
+}
+
+// Freeze has changes wait until thaw is called. With keep the file is another
+// process's from then on: what changes later is remembered here only.
+func (s *Store) Freeze() (thaw func(keep bool)) {
+	s.writing.Lock()
+	return func(keep bool) {
+		s.unwritten = s.unwritten || keep
+		s.writing.Unlock()
+	}
+}
+
 // change applies f to the contents and, if f reports a difference, writes them.
 // Changes are written in the order in which they are made.
 func (s *Store) change(f func(*contents) bool) error {
@@ -106,7 +129,7 @@ func (s *Store) change(f func(*contents) bool) error {
 	if err != nil {
 		return fmt.Errorf("encode saved state: %w", err)
 	}
-	if !differs {
+	if !differs || s.unwritten {
 		return nil
 	}
 	if err := atomicfile.Write(s.path, append(raw, '\n'), 0o600); err != nil {

@@ -27,6 +27,9 @@ type Agent struct {
 	PID        int       `json:"pid"`
 	StartedAt  time.Time `json:"started_at"`
 	ConfigPath string    `json:"config_path"`
+	// Draining counts the connections that the agents before this one still serve:
+	// they have handed over everything else.
+	Draining int64 `json:"draining"`
 }
 
 // Profile is one proxy's entry in a TELEPORT_HOME.

@@ -71,11 +71,12 @@ func (p *port) Run(ctx context.Context) error {
 	return nil
 }
 
-func (p *port) Released() <-chan struct{} { return p.released }
-func (*port) Status() proxies.Status      { return proxies.Status{} }
-func (*port) CloseConnections()           {}
-func (p *port) MarkConnections()          { p.marked = true }
-func (*port) CloseMarked()                {}
+func (p *port) Released() <-chan struct{}                         { return p.released }
+func (*port) Status() proxies.Status                              { return proxies.Status{} }
+func (*port) CloseConnections()                                   {}
+func (p *port) MarkConnections()                                  { p.marked = true }
+func (*port) CloseMarked()                                        {}
+func (p *port) Leave(time.Duration, proxies.Move) <-chan struct{} { return p.released }
 
 var errCluster = errors.New("the cluster fails")
 

@@ -29,6 +29,7 @@ func (dbKind) carrier(s *Set, t *tunnel) carrier {
 	return proxies.New(proxies.Config{
 		Name:     t.spec.Name,
 		Port:     t.spec.Port,
+		Sockets:  s.cfg.Sockets,
 		Source:   t.source,
 		Hold:     t.spec.HoldDuration(),
 		Again:    t.again,

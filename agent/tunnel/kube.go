@@ -32,7 +32,7 @@ func (kubeKind) carrier(s *Set, t *tunnel) carrier {
 	return kube.New(kube.Config{
 		Name:     t.spec.Name,
 		Listener: shared,
-		Own:      kube.ListenerConfig{Port: t.spec.Port, CA: s.cfg.Kube.CA},
+		Own:      kube.ListenerConfig{Port: t.spec.Port, Sockets: s.cfg.Sockets, CA: s.cfg.Kube.CA},
 		Source:   t.kubeSource,
 		Now:      t.kubeNow,
 		Hold:     t.spec.HoldDuration(),

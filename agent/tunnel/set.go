@@ -27,12 +27,14 @@ import (
 	"berth/agent/state"
 	"berth/agent/tunnel/history"
 	"berth/internal/wake"
+	"berth/proxies"
 )
 
 // Config says what the tunnels are made of.
 type Config struct {
-	StateDir string        // for the files that tsh writes
-	Grace    time.Duration // for open connections of tunnels that end
+	StateDir string           // for the files that tsh writes
+	Sockets  *proxies.Sockets // the process's listening sockets
+	Grace    time.Duration    // for open connections of tunnels that end
 	Config   func() *config.Config
 	Sessions *sessions.Sessions
 	Memory   *memory.Store
@@ -45,6 +47,9 @@ type Config struct {
 	// that no person can be asked.
 	NeedCode func(CodeNeed)
 	CodeGone func(tunnel string)
+	// OnEnd is called when connections of a tunnel that other processes may still
+	// serve are to end: it was stopped or restarted, or its roles were dropped.
+	OnEnd    func(tunnel string)
 	OnChange func() // what the snapshot says of a tunnel has changed
 	OnGrants func() // the memory's grants have changed
 	Logger   *slog.Logger
@@ -63,8 +68,9 @@ type Set struct {
 	newCarrier func(*tunnel) carrier // a port and its clients; tests put another in its place
 	draining   sync.WaitGroup        // tunnels that were stopped and still serve open connections
 
-	mu      sync.Mutex // guards entries and what they point to
-	entries []*entry   // in the order of the config
+	mu      sync.Mutex      // guards everything below, and what entries point to
+	entries []*entry        // in the order of the config
+	pasts   map[string]Past // of the process before, by tunnel
 }
 
 // entry is one tunnel of the config.
@@ -75,12 +81,16 @@ type entry struct {
 	t       *tunnel // nil: stopped, or its port is yet to be tried
 	cancel  context.CancelFunc
 	done    chan struct{} // closed when t's goroutines have ended
+	past    Past          // of the processes before
 }
 
 // New returns a Set without tunnels. Those that it will have end with ctx.
 func New(ctx context.Context, cfg Config) *Set {
 	if cfg.NeedCode == nil {
 		cfg.NeedCode, cfg.CodeGone = func(CodeNeed) {}, func(string) {}
+	}
+	if cfg.OnEnd == nil {
+		cfg.OnEnd = func(string) {}
 	}
 	s := &Set{
 		cfg: cfg, log: cfg.Logger.With("component", "agent"), watchman: newWatchman(ctx, cfg.Logger), book: history.NewBook(), ctx: ctx,
@@ -110,7 +120,9 @@ func (s *Set) Start(cfg *config.Config) {
 	defer func() { <-s.turn }()
 	s.mu.Lock()
 	for _, spec := range cfg.Tunnels {
-		s.entries = append(s.entries, s.newEntry(cfg, spec))
+		e := s.newEntry(cfg, spec)
+		e.past = s.pasts[spec.Name]
+		s.entries = append(s.entries, e)
 	}
 	fresh := slices.Clone(s.entries)
 	s.mu.Unlock()
@@ -150,6 +162,9 @@ func (s *Set) Apply(before, next *config.Config, diff config.Changes) {
 	}
 	s.mu.Unlock()
 
+	for _, e := range old {
+		s.cfg.OnEnd(e.spec.Name)
+	}
 	s.halt(old)
 	if !slices.ContainsFunc(next.Tunnels, ports.SharesKube) {
 		s.cfg.Kube.CloseListener()
@@ -289,6 +304,7 @@ func (s *Set) Stop(ctx context.Context, name string) error {
 		e.stopped = true
 		s.mu.Unlock()
 		s.halt([]*entry{e})
+		s.cfg.OnEnd(name)
 	})
 	s.Note(name, "stopped on request")
 	s.log.Info("tunnel stopped", "tunnel", name)
@@ -322,6 +338,7 @@ func (s *Set) Restart(ctx context.Context, name string) error {
 		return s.Resume(ctx, name)
 	}
 	s.Note(name, "restarted on request")
+	s.cfg.OnEnd(name)
 	t.restart()
 	return nil
 }
@@ -363,6 +380,7 @@ func (s *Set) running() []*tunnel {
 func (s *Set) RolesLost(proxies []string) {
 	for _, t := range s.running() {
 		if slices.Contains(proxies, t.servedBy()) {
+			s.cfg.OnEnd(t.spec.Name)
 			t.makeStale(s.closesOnDrop())
 		}
 	}
@@ -395,6 +413,7 @@ func (s *Set) Ungrant(tunnel, id string) {
 		s.log.Warn("saved state not written", "err", err)
 	}
 	s.Note(tunnel, "no longer has the roles of access request "+id)
+	s.cfg.OnEnd(tunnel)
 	if t := s.tunnel(tunnel); t != nil {
 		t.makeStale(s.closesOnDrop())
 	}

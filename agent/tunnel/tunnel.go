@@ -89,6 +89,7 @@ type carrier interface {
 	CloseConnections()
 	MarkConnections()
 	CloseMarked()
+	Leave(grace time.Duration, move proxies.Move) (calm <-chan struct{})
 }
 
 // Reason says why a tunnel is resolved again.
@@ -168,8 +169,8 @@ func (t *tunnel) run(ctx context.Context) {
 	wg.Go(func() { t.keepExamined(ctx) })
 	t.keepResolved(ctx)
 	t.resolver.noCode(t)
+	wg.Wait() // the child carries what drains
 	t.stopChild()
-	wg.Wait()
 }
 
 // keepResolved is the dull loop: resolve, publish, sleep until something

@@ -6,15 +6,19 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"runtime/debug"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"berth/agent"
+	"berth/agent/handover"
 	"berth/internal/lean"
 	"berth/internal/logfile"
+	"berth/internal/osservice"
 	"berth/internal/paths"
+	"berth/internal/sdnotify"
 )
 
 // agentGrace is how long open connections may go on after SIGTERM.
@@ -82,10 +86,16 @@ func (a *app) runAgent(ctx context.Context, o agentOptions) error {
 	// The api client logs through the default logger; its lines belong into
 	// berth's log, and only at level debug.
 	slog.SetDefault(slog.New(logfile.Demote(log.Handler())))
+	manager := sdnotify.FromEnv()
+	succession, err := a.succession(manager)
+	if err != nil {
+		return err
+	}
 	return notRunning(agent.Run(ctx, agent.Options{
 		Paths: p, Version: buildVersion(), Logger: log, LogLevel: follow, Grace: o.grace,
+		Succession: succession, Manager: manager, Kept: sdnotify.Kept(),
 		Ready: func() {
-			notifyReady(a.env("NOTIFY_SOCKET"))
+			_ = manager.Send("READY=1", "STATUS=Ports bound") // a manager that no longer listens reports that itself
 			lean.AfterStart(agentTrimAfter, func(err error) {
 				log.Debug("memory that is not needed is not given back", "err", err)
 			})
@@ -97,6 +107,25 @@ func (a *app) runAgent(ctx context.Context, o agentOptions) error {
 // that the start needed: homes are read, connections made, certs fetched, mostly
 // within a second; with thousands of tunnels later.
 var agentTrimAfter = []time.Duration{time.Second, 3 * time.Second, 15 * time.Second, time.Minute}
+
+// succession says how the agent passes its work on: to a process started as this
+// one was, whatever file is at its path then.
+func (a *app) succession(manager *sdnotify.Manager) (agent.Succession, error) {
+	program, err := ownProgram()
+	if err != nil {
+		return agent.Succession{}, err
+	}
+	line, err := handover.FromEnv()
+	if err != nil {
+		return agent.Succession{}, err
+	}
+	return agent.Succession{
+		Program: program, Args: os.Args[1:], Line: line, Asked: restartSignal(),
+		// systemd follows the main process that it is told of. Whatever else has
+		// started this process, a terminal or launchd, watches it alone.
+		Stays: line == nil && manager.Socket() == "" && a.env(osservice.DetachedVar) == "",
+	}, nil
+}
 
 // logLevel is the level of the agent's log: the flag's, for as long as it runs,
 // else a level that follows the config.

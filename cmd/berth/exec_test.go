@@ -3,10 +3,7 @@ package main
 import (
 	"context"
 	"errors"
-	"net"
 	"os"
-	"path/filepath"
-	"runtime"
 	"syscall"
 	"testing"
 	"time"
@@ -40,30 +37,6 @@ func TestUnknownProtocol(t *testing.T) {
 				t.Errorf("got %v (hint %q, code %d), want %s (%q, %d)", err, hintOf(err), exitCode(err), test.text, test.hint, test.code)
 			}
 		})
-	}
-}
-
-func TestNotifyReady(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		notifyReady("anything") // must do nothing
-		return
-	}
-	path := filepath.Join(t.TempDir(), "n")
-	l, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	notifyReady("")
-	notifyReady(filepath.Join(t.TempDir(), "nobody"))
-	notifyReady(path)
-	if err := l.SetReadDeadline(time.Now().Add(wait)); err != nil {
-		t.Fatal(err)
-	}
-	buf := make([]byte, 100)
-	n, err := l.Read(buf)
-	if got := string(buf[:n]); err != nil || got != "READY=1\nSTATUS=Ports bound" {
-		t.Errorf("the manager reads %q, %v", got, err)
 	}
 }
 

@@ -213,9 +213,33 @@ func (s *agentService) startService(ctx context.Context) (state.Agent, error) {
 	return s.awaitAnswer(ctx)
 }
 
+// handOver has a new process of the program take the running agent's place: no port
+// is free meanwhile, and no connection is lost. false means that the running agent
+// cannot do that.
+func (s *agentService) handOver(ctx context.Context) (state.Agent, bool, error) {
+	env := make([]string, 0, len(s.cfg.Env))
+	for _, e := range s.cfg.Env {
+		env = append(env, e.Name+"="+e.Value)
+	}
+	var next client.Successor
+	err := s.app.withAgent(func(c *client.Client) (err error) {
+		next, err = c.HandOver(ctx, s.cfg.Program, env)
+		return err
+	})
+	if e, ok := errors.AsType[*client.Error](err); ok && e.Code == client.CodeUnsupported {
+		return state.Agent{}, false, nil
+	}
+	return state.Agent{PID: next.PID, Version: next.Version}, true, err
+}
+
 // restartService ends the agent that runs, whoever started it, and starts the
 // service.
 func (s *agentService) restartService(ctx context.Context, st osservice.Status, agent state.Agent, ok bool) (state.Agent, error) {
+	if ok && (s.ours(st, agent) || !s.Kind().Supervises() || !st.Installed) && agent.Version != "" {
+		if next, done, err := s.handOver(ctx); done {
+			return next, err
+		}
+	}
 	switch {
 	case ok && !s.ours(st, agent):
 		if err := s.shutdown(ctx, agent.PID); err != nil {

@@ -221,6 +221,16 @@ func (s *agentService) sayStarted(ctx context.Context, agent state.Agent) error 
 	return s.app.say("The agent was started (pid %d, version %s)%s.", agent.PID, agent.Version, readyWords(st))
 }
 
+// restartable is the status of a service, installed or not: an agent that was
+// started by hand can be replaced too.
+func (s *agentService) restartable(ctx context.Context) (osservice.Status, error) {
+	st, err := s.Status(ctx)
+	if _, ok := errors.AsType[*osservice.NoManagerError](err); ok {
+		return osservice.Status{}, nil
+	}
+	return st, err
+}
+
 // installed is the status of a service that can be started.
 func (s *agentService) installed(ctx context.Context) (osservice.Status, error) {
 	st, err := s.Status(ctx)
@@ -281,16 +291,22 @@ func (s *agentService) stopAgent(ctx context.Context) error {
 func (a *app) agentRestartCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "restart", Short: "Restart the agent", Args: noArgs,
-		Long: `Restart the agent through its service. Open connections get a moment to end; the
-ports are back as soon as the new agent runs.`,
+		Long: `Have a new process take the agent's place, whoever started it. It takes over every
+port and the clients that wait, so that none is refused; open connections stay with
+the old process until they end ("draining" in "berth status"). If the new process
+does not start, the old one goes on. Where an agent cannot hand over, as on Windows,
+it is stopped and started.`,
 		RunE: a.serviceRun(func(ctx context.Context, s *agentService) error {
-			st, err := s.installed(ctx)
+			st, err := s.restartable(ctx)
 			if err != nil {
 				return err
 			}
 			agent, runs, err := s.runningUnder(ctx, st)
 			if err != nil {
 				return err
+			}
+			if !runs && !st.Installed {
+				return osservice.ErrNotInstalled
 			}
 			if agent, err = s.restartService(ctx, st, agent, runs); err != nil {
 				return err

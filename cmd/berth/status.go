@@ -213,6 +213,9 @@ func (a *app) printStatus(s state.Snapshot, o statusOptions) error {
 	if err := a.printTunnels(s.Tunnels); err != nil {
 		return err
 	}
+	if n := s.Agent.Draining; n > 0 {
+		fmt.Fprintf(a.out, "draining (%d connections of the previous agent)\n", n)
+	}
 	a.printAskedOfYou(s.Requests, now)
 	return a.printProblems(s)
 }

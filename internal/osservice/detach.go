@@ -7,6 +7,9 @@ import (
 	"os/exec"
 )
 
+// DetachedVar is set in the environment of a program that no manager watches.
+const DetachedVar = "BERTH_DETACHED"
+
 // startDetached starts the program so that it outlives this one and its
 // terminal. Its output goes nowhere: it keeps a log itself.
 func startDetached(ctx context.Context, cfg Config) error {
@@ -14,7 +17,7 @@ func startDetached(ctx context.Context, cfg Config) error {
 		return err
 	}
 	cmd := exec.Command(cfg.Program, cfg.Args...) //nolint:noctx // it must outlive every context of this process
-	cmd.Env = os.Environ()
+	cmd.Env = append(os.Environ(), DetachedVar+"=1")
 	for _, e := range cfg.Env {
 		cmd.Env = append(cmd.Env, e.Name+"="+e.Value)
 	}

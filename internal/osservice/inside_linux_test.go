@@ -77,6 +77,7 @@ func TestInside(t *testing.T) {
 		{"install_again", (*inside).installAgain},
 		{"killed", (*inside).killed},
 		{"upgrade", (*inside).upgrade},
+		{"restarts", (*inside).restarts},
 		{"hung", (*inside).hung},
 		{"stop_and_start", (*inside).stopAndStart},
 		{"by_hand", (*inside).byHand},
@@ -252,9 +253,6 @@ func (in *inside) up(version string) (pid int) {
 	}
 	if st.Agent.Outdated {
 		in.t.Error("the agent passes for outdated")
-	}
-	if st.Agent.ReadyMS <= 0 {
-		in.t.Error("nobody knows how long the agent took")
 	}
 	for _, port := range in.ports {
 		if !open(port) {

@@ -15,6 +15,11 @@ const PackagedProgram = "/usr/bin/berth"
 // comes back after an hour must not need a person. Only its main process gets
 // the first signal: it stops its own children, after open connections ended.
 //
+// Its listening sockets are kept by the manager while it is restarted or has
+// crashed: clients that connect meanwhile wait instead of being refused. So the
+// pause before the next try is short at first; the program itself lengthens it. A
+// reload has a new process take the program's place with nothing lost.
+//
 // Of the hardening that exists only that is here which a user manager can do
 // without a user namespace: in one, berth could not see the user ids of the
 // programs that connect.
@@ -29,10 +34,12 @@ Description=%s
 Type=notify
 ExecStart=%s
 %sRestart=on-failure
-RestartSec=2
+RestartSec=100ms
 TimeoutStartSec=60
 TimeoutStopSec=20
 KillMode=mixed
+FileDescriptorStoreMax=4096
+ExecReload=/bin/kill -USR2 $MAINPID
 `
 	unitTail = `UMask=0077
 LimitCORE=0

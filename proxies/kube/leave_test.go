@@ -79,7 +79,7 @@ func TestLeave(t *testing.T) {
 				if sharing {
 					cfg.Listener.Leave(patienceInTests)
 				}
-				r.Leave(patienceInTests, nil)
+				<-r.Leave(patienceInTests, nil)
 			}()
 			testwait.Eventually(t, "the port is released", func() bool { return len(r.Status().Addresses) == 0 })
 			close(login)

@@ -165,13 +165,13 @@ func (t *Tunnel) Bind() error {
 func (t *Tunnel) Released() <-chan struct{} { return t.released }
 
 // Leave gives the tunnel's place to another process, like proxies.Tunnel.Leave; a
-// shared listener must leave too. It returns once the listener has no request left:
-// none can be handed over, since the client's TLS is this process's own.
-func (t *Tunnel) Leave(grace time.Duration, _ proxies.Move) {
+// shared listener must leave too. calm is closed once the listener has no request
+// left: none can be handed over, since the client's TLS is this process's own.
+func (t *Tunnel) Leave(grace time.Duration, _ proxies.Move) (calm <-chan struct{}) {
 	if t.cfg.Listener == nil {
 		t.listener.Leave(grace)
 	}
-	<-t.listener.ended
+	return t.listener.ended
 }
 
 // errRan says that a Tunnel was run twice.

@@ -20,13 +20,14 @@
 package berthv1
 
 import (
+	reflect "reflect"
+	sync "sync"
+	unsafe "unsafe"
+
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
-	reflect "reflect"
-	sync "sync"
-	unsafe "unsafe"
 )
 
 const (
@@ -2089,6 +2090,112 @@ func (*ShutdownResponse) Descriptor() ([]byte, []int) {
 	return file_berthv1_berth_proto_rawDescGZIP(), []int{42}
 }
 
+type HandOverRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// program is what to start; empty means the program that runs.
+	Program string `protobuf:"bytes,1,opt,name=program,proto3" json:"program,omitempty"`
+	// env are variables to put over the agent's own, as NAME=VALUE.
+	Env           []string `protobuf:"bytes,2,rep,name=env,proto3" json:"env,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HandOverRequest) Reset() {
+	*x = HandOverRequest{}
+	mi := &file_berthv1_berth_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HandOverRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HandOverRequest) ProtoMessage() {}
+
+func (x *HandOverRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berthv1_berth_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HandOverRequest.ProtoReflect.Descriptor instead.
+func (*HandOverRequest) Descriptor() ([]byte, []int) {
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *HandOverRequest) GetProgram() string {
+	if x != nil {
+		return x.Program
+	}
+	return ""
+}
+
+func (x *HandOverRequest) GetEnv() []string {
+	if x != nil {
+		return x.Env
+	}
+	return nil
+}
+
+type HandOverResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Pid           int64                  `protobuf:"varint,1,opt,name=pid,proto3" json:"pid,omitempty"`
+	Version       string                 `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HandOverResponse) Reset() {
+	*x = HandOverResponse{}
+	mi := &file_berthv1_berth_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HandOverResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HandOverResponse) ProtoMessage() {}
+
+func (x *HandOverResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berthv1_berth_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HandOverResponse.ProtoReflect.Descriptor instead.
+func (*HandOverResponse) Descriptor() ([]byte, []int) {
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *HandOverResponse) GetPid() int64 {
+	if x != nil {
+		return x.Pid
+	}
+	return 0
+}
+
+func (x *HandOverResponse) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
 // Resource is something a cluster offers that a tunnel can lead to.
 type Resource struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2111,7 +2218,7 @@ type Resource struct {
 
 func (x *Resource) Reset() {
 	*x = Resource{}
-	mi := &file_berthv1_berth_proto_msgTypes[43]
+	mi := &file_berthv1_berth_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2123,7 +2230,7 @@ func (x *Resource) String() string {
 func (*Resource) ProtoMessage() {}
 
 func (x *Resource) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[43]
+	mi := &file_berthv1_berth_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2136,7 +2243,7 @@ func (x *Resource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resource.ProtoReflect.Descriptor instead.
 func (*Resource) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{43}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Resource) GetName() string {
@@ -2234,7 +2341,7 @@ type TunnelSpec struct {
 
 func (x *TunnelSpec) Reset() {
 	*x = TunnelSpec{}
-	mi := &file_berthv1_berth_proto_msgTypes[44]
+	mi := &file_berthv1_berth_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2246,7 +2353,7 @@ func (x *TunnelSpec) String() string {
 func (*TunnelSpec) ProtoMessage() {}
 
 func (x *TunnelSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[44]
+	mi := &file_berthv1_berth_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2259,7 +2366,7 @@ func (x *TunnelSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelSpec.ProtoReflect.Descriptor instead.
 func (*TunnelSpec) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{44}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *TunnelSpec) GetName() string {
@@ -2375,7 +2482,7 @@ type Snapshot struct {
 
 func (x *Snapshot) Reset() {
 	*x = Snapshot{}
-	mi := &file_berthv1_berth_proto_msgTypes[45]
+	mi := &file_berthv1_berth_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2387,7 +2494,7 @@ func (x *Snapshot) String() string {
 func (*Snapshot) ProtoMessage() {}
 
 func (x *Snapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[45]
+	mi := &file_berthv1_berth_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2400,7 +2507,7 @@ func (x *Snapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Snapshot.ProtoReflect.Descriptor instead.
 func (*Snapshot) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{45}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Snapshot) GetAgent() *AgentInfo {
@@ -2447,18 +2554,20 @@ func (x *Snapshot) GetNotices() []*Notice {
 
 // AgentInfo describes the running agent process.
 type AgentInfo struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Version       string                 `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
-	Pid           int64                  `protobuf:"varint,2,opt,name=pid,proto3" json:"pid,omitempty"`
-	StartedAt     *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
-	ConfigPath    string                 `protobuf:"bytes,4,opt,name=config_path,json=configPath,proto3" json:"config_path,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Version    string                 `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
+	Pid        int64                  `protobuf:"varint,2,opt,name=pid,proto3" json:"pid,omitempty"`
+	StartedAt  *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
+	ConfigPath string                 `protobuf:"bytes,4,opt,name=config_path,json=configPath,proto3" json:"config_path,omitempty"`
+	// draining counts the connections that the agents before this one still serve.
+	Draining      int64 `protobuf:"varint,5,opt,name=draining,proto3" json:"draining,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AgentInfo) Reset() {
 	*x = AgentInfo{}
-	mi := &file_berthv1_berth_proto_msgTypes[46]
+	mi := &file_berthv1_berth_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2470,7 +2579,7 @@ func (x *AgentInfo) String() string {
 func (*AgentInfo) ProtoMessage() {}
 
 func (x *AgentInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[46]
+	mi := &file_berthv1_berth_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2483,7 +2592,7 @@ func (x *AgentInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AgentInfo.ProtoReflect.Descriptor instead.
 func (*AgentInfo) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{46}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *AgentInfo) GetVersion() string {
@@ -2512,6 +2621,13 @@ func (x *AgentInfo) GetConfigPath() string {
 		return x.ConfigPath
 	}
 	return ""
+}
+
+func (x *AgentInfo) GetDraining() int64 {
+	if x != nil {
+		return x.Draining
+	}
+	return 0
 }
 
 // Profile is one proxy's entry in a TELEPORT_HOME.
@@ -2546,7 +2662,7 @@ type Profile struct {
 
 func (x *Profile) Reset() {
 	*x = Profile{}
-	mi := &file_berthv1_berth_proto_msgTypes[47]
+	mi := &file_berthv1_berth_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2558,7 +2674,7 @@ func (x *Profile) String() string {
 func (*Profile) ProtoMessage() {}
 
 func (x *Profile) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[47]
+	mi := &file_berthv1_berth_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2571,7 +2687,7 @@ func (x *Profile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Profile.ProtoReflect.Descriptor instead.
 func (*Profile) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{47}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Profile) GetProxy() string {
@@ -2698,7 +2814,7 @@ type Renewal struct {
 
 func (x *Renewal) Reset() {
 	*x = Renewal{}
-	mi := &file_berthv1_berth_proto_msgTypes[48]
+	mi := &file_berthv1_berth_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2710,7 +2826,7 @@ func (x *Renewal) String() string {
 func (*Renewal) ProtoMessage() {}
 
 func (x *Renewal) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[48]
+	mi := &file_berthv1_berth_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2723,7 +2839,7 @@ func (x *Renewal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Renewal.ProtoReflect.Descriptor instead.
 func (*Renewal) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{48}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Renewal) GetMode() string {
@@ -2774,7 +2890,7 @@ type Login struct {
 
 func (x *Login) Reset() {
 	*x = Login{}
-	mi := &file_berthv1_berth_proto_msgTypes[49]
+	mi := &file_berthv1_berth_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2786,7 +2902,7 @@ func (x *Login) String() string {
 func (*Login) ProtoMessage() {}
 
 func (x *Login) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[49]
+	mi := &file_berthv1_berth_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2799,7 +2915,7 @@ func (x *Login) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Login.ProtoReflect.Descriptor instead.
 func (*Login) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{49}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Login) GetInProgress() bool {
@@ -2871,7 +2987,7 @@ type Tunnel struct {
 
 func (x *Tunnel) Reset() {
 	*x = Tunnel{}
-	mi := &file_berthv1_berth_proto_msgTypes[50]
+	mi := &file_berthv1_berth_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2883,7 +2999,7 @@ func (x *Tunnel) String() string {
 func (*Tunnel) ProtoMessage() {}
 
 func (x *Tunnel) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[50]
+	mi := &file_berthv1_berth_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2896,7 +3012,7 @@ func (x *Tunnel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tunnel.ProtoReflect.Descriptor instead.
 func (*Tunnel) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{50}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Tunnel) GetTunnelSpec() *TunnelSpec {
@@ -3090,7 +3206,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_berthv1_berth_proto_msgTypes[51]
+	mi := &file_berthv1_berth_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3102,7 +3218,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[51]
+	mi := &file_berthv1_berth_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3115,7 +3231,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{51}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Event) GetAt() *timestamppb.Timestamp {
@@ -3185,7 +3301,7 @@ type Request struct {
 
 func (x *Request) Reset() {
 	*x = Request{}
-	mi := &file_berthv1_berth_proto_msgTypes[52]
+	mi := &file_berthv1_berth_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3197,7 +3313,7 @@ func (x *Request) String() string {
 func (*Request) ProtoMessage() {}
 
 func (x *Request) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[52]
+	mi := &file_berthv1_berth_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3210,7 +3326,7 @@ func (x *Request) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Request.ProtoReflect.Descriptor instead.
 func (*Request) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{52}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Request) GetId() string {
@@ -3402,7 +3518,7 @@ type Review struct {
 
 func (x *Review) Reset() {
 	*x = Review{}
-	mi := &file_berthv1_berth_proto_msgTypes[53]
+	mi := &file_berthv1_berth_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3414,7 +3530,7 @@ func (x *Review) String() string {
 func (*Review) ProtoMessage() {}
 
 func (x *Review) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[53]
+	mi := &file_berthv1_berth_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3427,7 +3543,7 @@ func (x *Review) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Review.ProtoReflect.Descriptor instead.
 func (*Review) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{53}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *Review) GetAuthor() string {
@@ -3476,7 +3592,7 @@ type Notice struct {
 
 func (x *Notice) Reset() {
 	*x = Notice{}
-	mi := &file_berthv1_berth_proto_msgTypes[54]
+	mi := &file_berthv1_berth_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3488,7 +3604,7 @@ func (x *Notice) String() string {
 func (*Notice) ProtoMessage() {}
 
 func (x *Notice) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[54]
+	mi := &file_berthv1_berth_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3501,7 +3617,7 @@ func (x *Notice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Notice.ProtoReflect.Descriptor instead.
 func (*Notice) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{54}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Notice) GetId() string {
@@ -3571,7 +3687,7 @@ type NoticeAction struct {
 
 func (x *NoticeAction) Reset() {
 	*x = NoticeAction{}
-	mi := &file_berthv1_berth_proto_msgTypes[55]
+	mi := &file_berthv1_berth_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3583,7 +3699,7 @@ func (x *NoticeAction) String() string {
 func (*NoticeAction) ProtoMessage() {}
 
 func (x *NoticeAction) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[55]
+	mi := &file_berthv1_berth_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3596,7 +3712,7 @@ func (x *NoticeAction) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NoticeAction.ProtoReflect.Descriptor instead.
 func (*NoticeAction) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{55}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *NoticeAction) GetVerb() string {
@@ -3656,7 +3772,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_berthv1_berth_proto_msgTypes[56]
+	mi := &file_berthv1_berth_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3668,7 +3784,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[56]
+	mi := &file_berthv1_berth_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3681,7 +3797,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{56}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *Problem) GetCode() string {
@@ -3828,7 +3944,13 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\x13ReloadConfigRequest\"\x16\n" +
 	"\x14ReloadConfigResponse\"\x11\n" +
 	"\x0fShutdownRequest\"\x12\n" +
-	"\x10ShutdownResponse\"\xcb\x02\n" +
+	"\x10ShutdownResponse\"=\n" +
+	"\x0fHandOverRequest\x12\x18\n" +
+	"\aprogram\x18\x01 \x01(\tR\aprogram\x12\x10\n" +
+	"\x03env\x18\x02 \x03(\tR\x03env\">\n" +
+	"\x10HandOverResponse\x12\x10\n" +
+	"\x03pid\x18\x01 \x01(\x03R\x03pid\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\tR\aversion\"\xcb\x02\n" +
 	"\bResource\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x1a\n" +
@@ -3867,14 +3989,15 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\atunnels\x18\x03 \x03(\v2\x10.berth.v1.TunnelR\atunnels\x12-\n" +
 	"\brequests\x18\x04 \x03(\v2\x11.berth.v1.RequestR\brequests\x12-\n" +
 	"\bproblems\x18\x05 \x03(\v2\x11.berth.v1.ProblemR\bproblems\x12*\n" +
-	"\anotices\x18\x06 \x03(\v2\x10.berth.v1.NoticeR\anotices\"\x93\x01\n" +
+	"\anotices\x18\x06 \x03(\v2\x10.berth.v1.NoticeR\anotices\"\xaf\x01\n" +
 	"\tAgentInfo\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x10\n" +
 	"\x03pid\x18\x02 \x01(\x03R\x03pid\x129\n" +
 	"\n" +
 	"started_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tstartedAt\x12\x1f\n" +
 	"\vconfig_path\x18\x04 \x01(\tR\n" +
-	"configPath\"\xb1\x04\n" +
+	"configPath\x12\x1a\n" +
+	"\bdraining\x18\x05 \x01(\x03R\bdraining\"\xb1\x04\n" +
 	"\aProfile\x12\x14\n" +
 	"\x05proxy\x18\x01 \x01(\tR\x05proxy\x12\x18\n" +
 	"\acluster\x18\x02 \x01(\tR\acluster\x12\x12\n" +
@@ -3997,7 +4120,7 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\x05title\x18\x02 \x01(\tR\x05title\x12\x12\n" +
 	"\x04text\x18\x03 \x01(\tR\x04text\x12\x16\n" +
 	"\x06action\x18\x04 \x01(\tR\x06action\x120\n" +
-	"\x05since\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05since2\xeb\v\n" +
+	"\x05since\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05since2\xae\f\n" +
 	"\x05Agent\x12>\n" +
 	"\aGetInfo\x12\x18.berth.v1.GetInfoRequest\x1a\x19.berth.v1.GetInfoResponse\x12J\n" +
 	"\vGetSnapshot\x12\x1c.berth.v1.GetSnapshotRequest\x1a\x1d.berth.v1.GetSnapshotResponse\x12U\n" +
@@ -4019,7 +4142,8 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\aLocalCA\x12\x18.berth.v1.LocalCARequest\x1a\x19.berth.v1.LocalCAResponse\x12P\n" +
 	"\rDismissNotice\x12\x1e.berth.v1.DismissNoticeRequest\x1a\x1f.berth.v1.DismissNoticeResponse\x12M\n" +
 	"\fReloadConfig\x12\x1d.berth.v1.ReloadConfigRequest\x1a\x1e.berth.v1.ReloadConfigResponse\x12A\n" +
-	"\bShutdown\x12\x19.berth.v1.ShutdownRequest\x1a\x1a.berth.v1.ShutdownResponseB!Z\x1fberth/agent/ipc/berthv1;berthv1b\x06proto3"
+	"\bShutdown\x12\x19.berth.v1.ShutdownRequest\x1a\x1a.berth.v1.ShutdownResponse\x12A\n" +
+	"\bHandOver\x12\x19.berth.v1.HandOverRequest\x1a\x1a.berth.v1.HandOverResponseB!Z\x1fberth/agent/ipc/berthv1;berthv1b\x06proto3"
 
 var (
 	file_berthv1_berth_proto_rawDescOnce sync.Once
@@ -4033,7 +4157,7 @@ func file_berthv1_berth_proto_rawDescGZIP() []byte {
 	return file_berthv1_berth_proto_rawDescData
 }
 
-var file_berthv1_berth_proto_msgTypes = make([]protoimpl.MessageInfo, 58)
+var file_berthv1_berth_proto_msgTypes = make([]protoimpl.MessageInfo, 60)
 var file_berthv1_berth_proto_goTypes = []any{
 	(*ErrorDetail)(nil),             // 0: berth.v1.ErrorDetail
 	(*GetInfoRequest)(nil),          // 1: berth.v1.GetInfoRequest
@@ -4078,75 +4202,77 @@ var file_berthv1_berth_proto_goTypes = []any{
 	(*ReloadConfigResponse)(nil),    // 40: berth.v1.ReloadConfigResponse
 	(*ShutdownRequest)(nil),         // 41: berth.v1.ShutdownRequest
 	(*ShutdownResponse)(nil),        // 42: berth.v1.ShutdownResponse
-	(*Resource)(nil),                // 43: berth.v1.Resource
-	(*TunnelSpec)(nil),              // 44: berth.v1.TunnelSpec
-	(*Snapshot)(nil),                // 45: berth.v1.Snapshot
-	(*AgentInfo)(nil),               // 46: berth.v1.AgentInfo
-	(*Profile)(nil),                 // 47: berth.v1.Profile
-	(*Renewal)(nil),                 // 48: berth.v1.Renewal
-	(*Login)(nil),                   // 49: berth.v1.Login
-	(*Tunnel)(nil),                  // 50: berth.v1.Tunnel
-	(*Event)(nil),                   // 51: berth.v1.Event
-	(*Request)(nil),                 // 52: berth.v1.Request
-	(*Review)(nil),                  // 53: berth.v1.Review
-	(*Notice)(nil),                  // 54: berth.v1.Notice
-	(*NoticeAction)(nil),            // 55: berth.v1.NoticeAction
-	(*Problem)(nil),                 // 56: berth.v1.Problem
-	nil,                             // 57: berth.v1.Resource.LabelsEntry
-	(*durationpb.Duration)(nil),     // 58: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),   // 59: google.protobuf.Timestamp
+	(*HandOverRequest)(nil),         // 43: berth.v1.HandOverRequest
+	(*HandOverResponse)(nil),        // 44: berth.v1.HandOverResponse
+	(*Resource)(nil),                // 45: berth.v1.Resource
+	(*TunnelSpec)(nil),              // 46: berth.v1.TunnelSpec
+	(*Snapshot)(nil),                // 47: berth.v1.Snapshot
+	(*AgentInfo)(nil),               // 48: berth.v1.AgentInfo
+	(*Profile)(nil),                 // 49: berth.v1.Profile
+	(*Renewal)(nil),                 // 50: berth.v1.Renewal
+	(*Login)(nil),                   // 51: berth.v1.Login
+	(*Tunnel)(nil),                  // 52: berth.v1.Tunnel
+	(*Event)(nil),                   // 53: berth.v1.Event
+	(*Request)(nil),                 // 54: berth.v1.Request
+	(*Review)(nil),                  // 55: berth.v1.Review
+	(*Notice)(nil),                  // 56: berth.v1.Notice
+	(*NoticeAction)(nil),            // 57: berth.v1.NoticeAction
+	(*Problem)(nil),                 // 58: berth.v1.Problem
+	nil,                             // 59: berth.v1.Resource.LabelsEntry
+	(*durationpb.Duration)(nil),     // 60: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),   // 61: google.protobuf.Timestamp
 }
 var file_berthv1_berth_proto_depIdxs = []int32{
-	46, // 0: berth.v1.GetInfoResponse.agent:type_name -> berth.v1.AgentInfo
-	45, // 1: berth.v1.GetSnapshotResponse.snapshot:type_name -> berth.v1.Snapshot
-	45, // 2: berth.v1.WatchSnapshotsResponse.snapshot:type_name -> berth.v1.Snapshot
-	43, // 3: berth.v1.ListResourcesResponse.resources:type_name -> berth.v1.Resource
-	44, // 4: berth.v1.AddTunnelRequest.spec:type_name -> berth.v1.TunnelSpec
-	44, // 5: berth.v1.AddTunnelResponse.spec:type_name -> berth.v1.TunnelSpec
+	48, // 0: berth.v1.GetInfoResponse.agent:type_name -> berth.v1.AgentInfo
+	47, // 1: berth.v1.GetSnapshotResponse.snapshot:type_name -> berth.v1.Snapshot
+	47, // 2: berth.v1.WatchSnapshotsResponse.snapshot:type_name -> berth.v1.Snapshot
+	45, // 3: berth.v1.ListResourcesResponse.resources:type_name -> berth.v1.Resource
+	46, // 4: berth.v1.AddTunnelRequest.spec:type_name -> berth.v1.TunnelSpec
+	46, // 5: berth.v1.AddTunnelResponse.spec:type_name -> berth.v1.TunnelSpec
 	20, // 6: berth.v1.LoginRequest.start:type_name -> berth.v1.LoginStart
 	21, // 7: berth.v1.LoginRequest.answer:type_name -> berth.v1.LoginAnswer
-	58, // 8: berth.v1.LoginStart.ttl:type_name -> google.protobuf.Duration
-	59, // 9: berth.v1.LoginResponse.deadline:type_name -> google.protobuf.Timestamp
-	59, // 10: berth.v1.SnoozeRenewalResponse.until:type_name -> google.protobuf.Timestamp
-	51, // 11: berth.v1.TunnelHistoryResponse.events:type_name -> berth.v1.Event
-	59, // 12: berth.v1.KubeCredentialsResponse.valid_until:type_name -> google.protobuf.Timestamp
-	59, // 13: berth.v1.LocalCAResponse.valid_until:type_name -> google.protobuf.Timestamp
-	57, // 14: berth.v1.Resource.labels:type_name -> berth.v1.Resource.LabelsEntry
-	58, // 15: berth.v1.TunnelSpec.hold:type_name -> google.protobuf.Duration
-	46, // 16: berth.v1.Snapshot.agent:type_name -> berth.v1.AgentInfo
-	47, // 17: berth.v1.Snapshot.profiles:type_name -> berth.v1.Profile
-	50, // 18: berth.v1.Snapshot.tunnels:type_name -> berth.v1.Tunnel
-	52, // 19: berth.v1.Snapshot.requests:type_name -> berth.v1.Request
-	56, // 20: berth.v1.Snapshot.problems:type_name -> berth.v1.Problem
-	54, // 21: berth.v1.Snapshot.notices:type_name -> berth.v1.Notice
-	59, // 22: berth.v1.AgentInfo.started_at:type_name -> google.protobuf.Timestamp
-	59, // 23: berth.v1.Profile.valid_until:type_name -> google.protobuf.Timestamp
-	59, // 24: berth.v1.Profile.ssh_valid_until:type_name -> google.protobuf.Timestamp
-	49, // 25: berth.v1.Profile.login:type_name -> berth.v1.Login
-	48, // 26: berth.v1.Profile.renewal:type_name -> berth.v1.Renewal
-	59, // 27: berth.v1.Profile.user_changed_at:type_name -> google.protobuf.Timestamp
-	59, // 28: berth.v1.Renewal.at:type_name -> google.protobuf.Timestamp
-	56, // 29: berth.v1.Renewal.problem:type_name -> berth.v1.Problem
-	59, // 30: berth.v1.Renewal.renewed_at:type_name -> google.protobuf.Timestamp
-	44, // 31: berth.v1.Tunnel.tunnel_spec:type_name -> berth.v1.TunnelSpec
-	56, // 32: berth.v1.Tunnel.problem:type_name -> berth.v1.Problem
-	59, // 33: berth.v1.Tunnel.cert_valid_until:type_name -> google.protobuf.Timestamp
-	59, // 34: berth.v1.Tunnel.last_error_at:type_name -> google.protobuf.Timestamp
-	59, // 35: berth.v1.Tunnel.waiting_since:type_name -> google.protobuf.Timestamp
-	59, // 36: berth.v1.Tunnel.foreign_at:type_name -> google.protobuf.Timestamp
-	59, // 37: berth.v1.Tunnel.ending_at:type_name -> google.protobuf.Timestamp
-	59, // 38: berth.v1.Event.at:type_name -> google.protobuf.Timestamp
-	59, // 39: berth.v1.Event.until:type_name -> google.protobuf.Timestamp
-	59, // 40: berth.v1.Request.created_at:type_name -> google.protobuf.Timestamp
-	59, // 41: berth.v1.Request.expires_at:type_name -> google.protobuf.Timestamp
-	53, // 42: berth.v1.Request.reviews:type_name -> berth.v1.Review
-	59, // 43: berth.v1.Request.access_until:type_name -> google.protobuf.Timestamp
-	59, // 44: berth.v1.Request.session_until:type_name -> google.protobuf.Timestamp
-	59, // 45: berth.v1.Request.assume_from:type_name -> google.protobuf.Timestamp
-	59, // 46: berth.v1.Review.at:type_name -> google.protobuf.Timestamp
-	59, // 47: berth.v1.Notice.since:type_name -> google.protobuf.Timestamp
-	55, // 48: berth.v1.Notice.actions:type_name -> berth.v1.NoticeAction
-	59, // 49: berth.v1.Problem.since:type_name -> google.protobuf.Timestamp
+	60, // 8: berth.v1.LoginStart.ttl:type_name -> google.protobuf.Duration
+	61, // 9: berth.v1.LoginResponse.deadline:type_name -> google.protobuf.Timestamp
+	61, // 10: berth.v1.SnoozeRenewalResponse.until:type_name -> google.protobuf.Timestamp
+	53, // 11: berth.v1.TunnelHistoryResponse.events:type_name -> berth.v1.Event
+	61, // 12: berth.v1.KubeCredentialsResponse.valid_until:type_name -> google.protobuf.Timestamp
+	61, // 13: berth.v1.LocalCAResponse.valid_until:type_name -> google.protobuf.Timestamp
+	59, // 14: berth.v1.Resource.labels:type_name -> berth.v1.Resource.LabelsEntry
+	60, // 15: berth.v1.TunnelSpec.hold:type_name -> google.protobuf.Duration
+	48, // 16: berth.v1.Snapshot.agent:type_name -> berth.v1.AgentInfo
+	49, // 17: berth.v1.Snapshot.profiles:type_name -> berth.v1.Profile
+	52, // 18: berth.v1.Snapshot.tunnels:type_name -> berth.v1.Tunnel
+	54, // 19: berth.v1.Snapshot.requests:type_name -> berth.v1.Request
+	58, // 20: berth.v1.Snapshot.problems:type_name -> berth.v1.Problem
+	56, // 21: berth.v1.Snapshot.notices:type_name -> berth.v1.Notice
+	61, // 22: berth.v1.AgentInfo.started_at:type_name -> google.protobuf.Timestamp
+	61, // 23: berth.v1.Profile.valid_until:type_name -> google.protobuf.Timestamp
+	61, // 24: berth.v1.Profile.ssh_valid_until:type_name -> google.protobuf.Timestamp
+	51, // 25: berth.v1.Profile.login:type_name -> berth.v1.Login
+	50, // 26: berth.v1.Profile.renewal:type_name -> berth.v1.Renewal
+	61, // 27: berth.v1.Profile.user_changed_at:type_name -> google.protobuf.Timestamp
+	61, // 28: berth.v1.Renewal.at:type_name -> google.protobuf.Timestamp
+	58, // 29: berth.v1.Renewal.problem:type_name -> berth.v1.Problem
+	61, // 30: berth.v1.Renewal.renewed_at:type_name -> google.protobuf.Timestamp
+	46, // 31: berth.v1.Tunnel.tunnel_spec:type_name -> berth.v1.TunnelSpec
+	58, // 32: berth.v1.Tunnel.problem:type_name -> berth.v1.Problem
+	61, // 33: berth.v1.Tunnel.cert_valid_until:type_name -> google.protobuf.Timestamp
+	61, // 34: berth.v1.Tunnel.last_error_at:type_name -> google.protobuf.Timestamp
+	61, // 35: berth.v1.Tunnel.waiting_since:type_name -> google.protobuf.Timestamp
+	61, // 36: berth.v1.Tunnel.foreign_at:type_name -> google.protobuf.Timestamp
+	61, // 37: berth.v1.Tunnel.ending_at:type_name -> google.protobuf.Timestamp
+	61, // 38: berth.v1.Event.at:type_name -> google.protobuf.Timestamp
+	61, // 39: berth.v1.Event.until:type_name -> google.protobuf.Timestamp
+	61, // 40: berth.v1.Request.created_at:type_name -> google.protobuf.Timestamp
+	61, // 41: berth.v1.Request.expires_at:type_name -> google.protobuf.Timestamp
+	55, // 42: berth.v1.Request.reviews:type_name -> berth.v1.Review
+	61, // 43: berth.v1.Request.access_until:type_name -> google.protobuf.Timestamp
+	61, // 44: berth.v1.Request.session_until:type_name -> google.protobuf.Timestamp
+	61, // 45: berth.v1.Request.assume_from:type_name -> google.protobuf.Timestamp
+	61, // 46: berth.v1.Review.at:type_name -> google.protobuf.Timestamp
+	61, // 47: berth.v1.Notice.since:type_name -> google.protobuf.Timestamp
+	57, // 48: berth.v1.Notice.actions:type_name -> berth.v1.NoticeAction
+	61, // 49: berth.v1.Problem.since:type_name -> google.protobuf.Timestamp
 	1,  // 50: berth.v1.Agent.GetInfo:input_type -> berth.v1.GetInfoRequest
 	3,  // 51: berth.v1.Agent.GetSnapshot:input_type -> berth.v1.GetSnapshotRequest
 	5,  // 52: berth.v1.Agent.WatchSnapshots:input_type -> berth.v1.WatchSnapshotsRequest
@@ -4167,28 +4293,30 @@ var file_berthv1_berth_proto_depIdxs = []int32{
 	37, // 67: berth.v1.Agent.DismissNotice:input_type -> berth.v1.DismissNoticeRequest
 	39, // 68: berth.v1.Agent.ReloadConfig:input_type -> berth.v1.ReloadConfigRequest
 	41, // 69: berth.v1.Agent.Shutdown:input_type -> berth.v1.ShutdownRequest
-	2,  // 70: berth.v1.Agent.GetInfo:output_type -> berth.v1.GetInfoResponse
-	4,  // 71: berth.v1.Agent.GetSnapshot:output_type -> berth.v1.GetSnapshotResponse
-	6,  // 72: berth.v1.Agent.WatchSnapshots:output_type -> berth.v1.WatchSnapshotsResponse
-	8,  // 73: berth.v1.Agent.ListResources:output_type -> berth.v1.ListResourcesResponse
-	10, // 74: berth.v1.Agent.AddTunnel:output_type -> berth.v1.AddTunnelResponse
-	12, // 75: berth.v1.Agent.RemoveTunnel:output_type -> berth.v1.RemoveTunnelResponse
-	14, // 76: berth.v1.Agent.StartTunnel:output_type -> berth.v1.StartTunnelResponse
-	16, // 77: berth.v1.Agent.StopTunnel:output_type -> berth.v1.StopTunnelResponse
-	18, // 78: berth.v1.Agent.RestartTunnel:output_type -> berth.v1.RestartTunnelResponse
-	32, // 79: berth.v1.Agent.TunnelHistory:output_type -> berth.v1.TunnelHistoryResponse
-	22, // 80: berth.v1.Agent.Login:output_type -> berth.v1.LoginResponse
-	24, // 81: berth.v1.Agent.CancelLogin:output_type -> berth.v1.CancelLoginResponse
-	26, // 82: berth.v1.Agent.ForgetLogin:output_type -> berth.v1.ForgetLoginResponse
-	28, // 83: berth.v1.Agent.Logout:output_type -> berth.v1.LogoutResponse
-	30, // 84: berth.v1.Agent.SnoozeRenewal:output_type -> berth.v1.SnoozeRenewalResponse
-	34, // 85: berth.v1.Agent.KubeCredentials:output_type -> berth.v1.KubeCredentialsResponse
-	36, // 86: berth.v1.Agent.LocalCA:output_type -> berth.v1.LocalCAResponse
-	38, // 87: berth.v1.Agent.DismissNotice:output_type -> berth.v1.DismissNoticeResponse
-	40, // 88: berth.v1.Agent.ReloadConfig:output_type -> berth.v1.ReloadConfigResponse
-	42, // 89: berth.v1.Agent.Shutdown:output_type -> berth.v1.ShutdownResponse
-	70, // [70:90] is the sub-list for method output_type
-	50, // [50:70] is the sub-list for method input_type
+	43, // 70: berth.v1.Agent.HandOver:input_type -> berth.v1.HandOverRequest
+	2,  // 71: berth.v1.Agent.GetInfo:output_type -> berth.v1.GetInfoResponse
+	4,  // 72: berth.v1.Agent.GetSnapshot:output_type -> berth.v1.GetSnapshotResponse
+	6,  // 73: berth.v1.Agent.WatchSnapshots:output_type -> berth.v1.WatchSnapshotsResponse
+	8,  // 74: berth.v1.Agent.ListResources:output_type -> berth.v1.ListResourcesResponse
+	10, // 75: berth.v1.Agent.AddTunnel:output_type -> berth.v1.AddTunnelResponse
+	12, // 76: berth.v1.Agent.RemoveTunnel:output_type -> berth.v1.RemoveTunnelResponse
+	14, // 77: berth.v1.Agent.StartTunnel:output_type -> berth.v1.StartTunnelResponse
+	16, // 78: berth.v1.Agent.StopTunnel:output_type -> berth.v1.StopTunnelResponse
+	18, // 79: berth.v1.Agent.RestartTunnel:output_type -> berth.v1.RestartTunnelResponse
+	32, // 80: berth.v1.Agent.TunnelHistory:output_type -> berth.v1.TunnelHistoryResponse
+	22, // 81: berth.v1.Agent.Login:output_type -> berth.v1.LoginResponse
+	24, // 82: berth.v1.Agent.CancelLogin:output_type -> berth.v1.CancelLoginResponse
+	26, // 83: berth.v1.Agent.ForgetLogin:output_type -> berth.v1.ForgetLoginResponse
+	28, // 84: berth.v1.Agent.Logout:output_type -> berth.v1.LogoutResponse
+	30, // 85: berth.v1.Agent.SnoozeRenewal:output_type -> berth.v1.SnoozeRenewalResponse
+	34, // 86: berth.v1.Agent.KubeCredentials:output_type -> berth.v1.KubeCredentialsResponse
+	36, // 87: berth.v1.Agent.LocalCA:output_type -> berth.v1.LocalCAResponse
+	38, // 88: berth.v1.Agent.DismissNotice:output_type -> berth.v1.DismissNoticeResponse
+	40, // 89: berth.v1.Agent.ReloadConfig:output_type -> berth.v1.ReloadConfigResponse
+	42, // 90: berth.v1.Agent.Shutdown:output_type -> berth.v1.ShutdownResponse
+	44, // 91: berth.v1.Agent.HandOver:output_type -> berth.v1.HandOverResponse
+	71, // [71:92] is the sub-list for method output_type
+	50, // [50:71] is the sub-list for method input_type
 	50, // [50:50] is the sub-list for extension type_name
 	50, // [50:50] is the sub-list for extension extendee
 	0,  // [0:50] is the sub-list for field type_name
@@ -4199,14 +4327,14 @@ func file_berthv1_berth_proto_init() {
 	if File_berthv1_berth_proto != nil {
 		return
 	}
-	file_berthv1_berth_proto_msgTypes[44].OneofWrappers = []any{}
+	file_berthv1_berth_proto_msgTypes[46].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berthv1_berth_proto_rawDesc), len(file_berthv1_berth_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   58,
+			NumMessages:   60,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

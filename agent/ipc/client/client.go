@@ -35,6 +35,8 @@ type (
 	Code = ipc.Code
 	// Resource is something a cluster offers that a tunnel can lead to.
 	Resource = ipc.Resource
+	// Successor is the agent that has taken another one's place.
+	Successor = ipc.Successor
 	// ResourceQuery says which resources to list.
 	ResourceQuery = ipc.ResourceQuery
 )
@@ -44,6 +46,10 @@ var (
 	ErrNotRunning  = ipc.ErrNotRunning
 	ErrLoginNeeded = ipc.ErrLoginNeeded
 )
+
+// CodeUnsupported is the class of what the agent is too old for, or the system
+// cannot do.
+const CodeUnsupported = ipc.CodeUnsupported
 
 const (
 	// readTimeout bounds what the agent answers from memory.
@@ -170,6 +176,17 @@ func (c *Client) ReloadConfig(ctx context.Context) error {
 func (c *Client) Shutdown(ctx context.Context) error {
 	_, err := call(ctx, c, readTimeout, &pb.ShutdownRequest{}, pb.AgentClient.Shutdown)
 	return err
+}
+
+// HandOver has another agent take the running one's place, started as program, or
+// as the same program for an empty one, with env put over the running one's. It
+// returns when that serves; after an error the running one goes on.
+func (c *Client) HandOver(ctx context.Context, program string, env []string) (Successor, error) {
+	resp, err := call(ctx, c, commandTimeout, &pb.HandOverRequest{Program: program, Env: env}, pb.AgentClient.HandOver)
+	if err != nil {
+		return Successor{}, err
+	}
+	return ipc.FromProto[Successor](resp), nil
 }
 
 // call makes one call, by a method expression of the generated client.

@@ -173,6 +173,10 @@ func (a *fakeAgent) Snooze(ctx context.Context, proxy string) (ipc.Snoozed, erro
 
 func (a *fakeAgent) ReloadConfig(ctx context.Context) error { return a.record(ctx, "reload") }
 
+func (a *fakeAgent) HandOver(ctx context.Context, program string, env []string) (ipc.Successor, error) {
+	return ipc.Successor{PID: 7, Version: "2"}, a.record(ctx, "hand over to %s with %v", program, env)
+}
+
 func (a *fakeAgent) Shutdown() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -314,13 +318,20 @@ func TestCommands(t *testing.T) {
 		},
 		func() error { return c.RemoveTunnel(ctx, "t") },
 		func() error { return c.ReloadConfig(ctx) },
+		func() error {
+			next, err := c.HandOver(ctx, "/b", []string{"A=1"})
+			if next != (Successor{PID: 7, Version: "2"}) {
+				t.Errorf("the successor is %+v", next)
+			}
+			return err
+		},
 		func() error { return c.Shutdown(ctx) },
 	} {
 		if err := f(); err != nil {
 			t.Error(err)
 		}
 	}
-	wantCalls := []string{"list db leaf", "add t", "stop t", "start t", "restart t", "history t", "kube credentials c k", "login p u okta 1h0m0s: 7 hunter2", "logout p", "snooze p", "cancel p", "dismiss n", "forget p u", "remove t", "reload", "shutdown"}
+	wantCalls := []string{"list db leaf", "add t", "stop t", "start t", "restart t", "history t", "kube credentials c k", "login p u okta 1h0m0s: 7 hunter2", "logout p", "snooze p", "cancel p", "dismiss n", "forget p u", "remove t", "reload", "hand over to /b with [A=1]", "shutdown"}
 	if diff := cmp.Diff(wantCalls, a.calls); diff != "" {
 		t.Errorf("the agent was asked (-want +got):\n%s", diff)
 	}

@@ -1,0 +1,5 @@
+//go:build !unix
+
+package agent
+
+func childSuccession(*Options) error { return nil }

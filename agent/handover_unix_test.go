@@ -1,0 +1,462 @@
+//go:build unix
+
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/sys/unix"
+
+	"berth/agent/handover"
+	"berth/agent/ipc/client"
+	"berth/agent/state"
+	"berth/internal/paths"
+	"berth/internal/sdnotify"
+	"berth/internal/simcluster"
+	"berth/internal/testwait"
+)
+
+const (
+	// versionEnv is the version of a child's agent; stayEnv has it stay for its
+	// successors.
+	versionEnv = "BERTH_TEST_VERSION"
+	stayEnv    = "BERTH_TEST_STAYS"
+	// failEnv is how a child fails to take over: exit, hang, format or late.
+	failEnv = "BERTH_TEST_FAILS"
+)
+
+// childSuccession lets a child be replaced, and take another one's place.
+func childSuccession(opts *Options) error {
+	opts.Version = os.Getenv(versionEnv)
+	opts.Grace = 200 * time.Millisecond
+	opts.Manager = sdnotify.FromEnv()
+	opts.Kept = sdnotify.Kept()
+	line, err := handover.FromEnv()
+	if err != nil {
+		return err
+	}
+	if line != nil {
+		switch os.Getenv(failEnv) {
+		case "exit":
+			os.Exit(7)
+		case "hang":
+			select {}
+		case "format":
+			_ = line.Send(handover.Message{Kind: handover.Ready, Format: handover.Format + 1, Version: "9"})
+			select {}
+		case "late":
+			_ = line.Send(handover.Message{Kind: handover.Ready, Format: handover.Format, Version: "9"})
+			os.Exit(8)
+		}
+	}
+	opts.Succession = Succession{Program: os.Args[0], Line: line, Stays: line == nil && os.Getenv(stayEnv) != ""}
+	return nil
+}
+
+// process is an agent in a process of its own, or those that came after it.
+type process struct {
+	*env
+	cmd *exec.Cmd
+	end chan error
+}
+
+// startProcess starts an agent as a process.
+func (e *env) startProcess(environ ...string) *process {
+	e.t.Helper()
+	return e.startCommand(exec.Command(os.Args[0]), nil, environ...)
+}
+
+func (e *env) startCommand(cmd *exec.Cmd, files []*os.File, environ ...string) *process {
+	e.t.Helper()
+	cmd.ExtraFiles = files
+	cmd.Env = append(os.Environ(), childEnv+"=1", versionEnv+"=1", paths.HomeVar+"="+e.Dir)
+	cmd.Env = append(cmd.Env, environ...)
+	log, err := os.Create(filepath.Join(e.t.TempDir(), "log")) // not a pipe, which successors would keep open
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Start(); err != nil {
+		e.t.Fatal(err)
+	}
+	p := &process{env: e, cmd: cmd, end: make(chan error, 1)}
+	go func() { p.end <- cmd.Wait() }()
+	e.t.Cleanup(func() {
+		p.stop()
+		_ = cmd.Process.Kill() // it has ended, unless the test failed
+		if text, err := os.ReadFile(log.Name()); err == nil && e.t.Failed() {
+			e.t.Logf("agents' log:\n%s", text)
+		}
+		_ = log.Close()
+	})
+	testwait.Eventually(e.t, "the agent answers", func() bool { _, err := p.info(); return err == nil })
+	return p
+}
+
+func (p *process) info() (state.Agent, error) {
+	c := client.Dial(p.Paths.Socket)
+	defer func() { _ = c.Close() }()
+	return c.Info(context.Background())
+}
+
+// stop asks the agent that answers to stop.
+func (p *process) stop() {
+	c := client.Dial(p.Paths.Socket)
+	defer func() { _ = c.Close() }()
+	if c.Shutdown(context.Background()) == nil {
+		testwait.Until(func() bool { _, err := os.Stat(p.Paths.LockPID()); return err != nil })
+	}
+}
+
+// restart has a successor take over.
+func (p *process) restart(environ ...string) (client.Successor, error) {
+	p.t.Helper()
+	c := client.Dial(p.Paths.Socket)
+	defer func() { _ = c.Close() }()
+	return c.HandOver(p.t.Context(), "", environ)
+}
+
+func (p *process) mustRestart(environ ...string) client.Successor {
+	p.t.Helper()
+	next, err := p.restart(environ...)
+	if err != nil {
+		p.t.Fatalf("hand over: %v", err)
+	}
+	return next
+}
+
+// sayPG sends what a client of Postgres says first, and reads until it is served.
+func sayPG(c net.Conn) error {
+	const startup = "\x00\x00\x00\x21\x00\x03\x00\x00user\x00alice\x00database\x00app\x00\x00"
+	_ = c.SetDeadline(time.Now().Add(wait))
+	if _, err := io.WriteString(c, startup); err != nil {
+		return err
+	}
+	first := make([]byte, 1)
+	if _, err := io.ReadFull(c, first); err != nil {
+		return err
+	}
+	if first[0] != 'R' {
+		rest, _ := io.ReadAll(c)
+		return fmt.Errorf("answered %q", string(first)+string(rest))
+	}
+	return nil
+}
+
+// TestRestartsRefuseNoClient: clients connect all the time while agents take each
+// other's place, one of another version, and others fail to.
+func TestRestartsRefuseNoClient(t *testing.T) {
+	e := newEnv(t, simcluster.Config{})
+	item, port := e.pgTunnel("pg", "hold: 2m")
+	e.config(item, "name: k8s, kind: kube, cluster: "+e.Sim.Name()+", resource: prod")
+	p := e.startProcess()
+	e.AwaitState("pg", state.TunnelWaitingForLogin)
+	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+
+	// Three clients wait for a login: one says something, one does later, and one
+	// speaks TLS.
+	waiting := make(chan error, 3)
+	dial := func() net.Conn {
+		c, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = c.Close() })
+		return c
+	}
+	early, silent := dial(), dial()
+	go func() { waiting <- sayPG(early) }()
+	go func() {
+		cfg, err := pgx.ParseConfig("postgres://alice@" + addr + "/app?sslmode=require")
+		if err != nil {
+			waiting <- err
+			return
+		}
+		conn, err := pgx.ConnectConfig(context.Background(), cfg)
+		if err == nil {
+			_ = conn.Close(context.Background())
+		}
+		waiting <- err
+	}()
+	e.Await("three held clients", func(s state.Snapshot) bool { return s.Tunnels[0].Waiting == 3 })
+
+	ctx, cancel := context.WithCancel(t.Context())
+	var connects, asked atomic.Int64
+	var clients sync.WaitGroup
+	failed := func(what string, err error) {
+		if err != nil && ctx.Err() == nil {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	for range 4 {
+		clients.Go(func() {
+			tick := time.NewTicker(time.Millisecond)
+			defer tick.Stop()
+			for ctx.Err() == nil {
+				<-tick.C
+				c, err := net.Dial("tcp", addr)
+				failed("connect", err)
+				if err != nil {
+					return
+				}
+				connects.Add(1)
+				_ = c.(*net.TCPConn).SetLinger(0) // no port of this test lingers
+				_ = c.Close()
+			}
+		})
+	}
+	clients.Go(func() {
+		for ctx.Err() == nil {
+			_, err := p.info()
+			failed("ask the agent", err)
+			asked.Add(1)
+		}
+	})
+
+	began := time.Now()
+	for range 4 {
+		p.mustRestart()
+	}
+	if next := p.mustRestart(versionEnv + "=2"); next.Version != "2" {
+		t.Errorf("the successor is of version %q", next.Version)
+	}
+	for _, how := range []string{"exit", "format", "late"} {
+		_, err := p.restart(failEnv + "=" + how)
+		if err == nil || !strings.Contains(err.Error(), "goes on") {
+			t.Errorf("a successor that fails (%s): %v", how, err)
+		}
+	}
+	if info, err := p.info(); err != nil || info.Version != "2" {
+		t.Errorf("after failed upgrades the agent is %+v, %v", info, err)
+	}
+	took := time.Since(began)
+	e.Login()
+	e.AwaitState("pg", state.TunnelReady)
+	go func() { waiting <- sayPG(silent) }()
+	for range 3 {
+		if err := <-waiting; err != nil {
+			t.Errorf("a held client: %v", err)
+		}
+	}
+	cancel()
+	clients.Wait()
+	t.Logf("%d connects (%.0f a second), %d questions over 5 restarts and 3 failed ones in %v",
+		connects.Load(), float64(connects.Load())/took.Seconds(), asked.Load(), took)
+}
+
+// TestOpenConnectionsStay: a connection outlives the agent that opened it, is seen in
+// the status, and counters and history go on.
+func TestOpenConnectionsStay(t *testing.T) {
+	e := newEnv(t, simcluster.Config{})
+	e.Login()
+	item, port := e.pgTunnel("pg")
+	other, otherPort := e.pgTunnel("other")
+	e.config(item, other)
+	p := e.startProcess()
+	e.AwaitState("pg", state.TunnelReady)
+	e.AwaitState("other", state.TunnelReady)
+	first, second := e.mustPG(port), e.mustPG(otherPort)
+	serial := e.serial(first)
+	p.mustRestart()
+	e.Await("two connections that drain", func(s state.Snapshot) bool { return s.Agent.Draining == 2 })
+	p.mustRestart()
+	e.AwaitState("pg", state.TunnelReady)
+	after := e.Await("two connections that drain", func(s state.Snapshot) bool { return s.Agent.Draining == 2 })
+	if e.serial(first) != serial {
+		t.Error("the connection is another one")
+	}
+	if got := after.Tunnels[0].TotalConnections; got != 1 {
+		t.Errorf("%d connections in all, want 1", got)
+	}
+	events, err := e.Client().TunnelHistory(t.Context(), "pg")
+	if err != nil || len(events) == 0 || !strings.Contains(fmt.Sprint(events), "first cert fetched") {
+		t.Errorf("history: %v, %v", events, err)
+	}
+	if err := first.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	e.Await("one connection that drains", func(s state.Snapshot) bool { return s.Agent.Draining == 1 })
+	if err := e.Client().RestartTunnel(t.Context(), "other"); err != nil {
+		t.Fatal(err)
+	}
+	e.Await("no connection that drains", func(s state.Snapshot) bool { return s.Agent.Draining == 0 })
+	if _, err := servedBy(t.Context(), second); err == nil {
+		t.Error("a connection outlived the restart of its tunnel")
+	}
+	if err := <-p.end; err != nil {
+		t.Errorf("the first agent ended with %v", err)
+	}
+}
+
+// TestWatchedAgentStays: where the starter watches the first process, that ends as its
+// successors do.
+func TestWatchedAgentStays(t *testing.T) {
+	for name, test := range map[string]struct {
+		end  func(*process, client.Successor)
+		want int // exit code
+	}{
+		"asked":  {func(p *process, _ client.Successor) { p.stop() }, 0},
+		"killed": {func(_ *process, next client.Successor) { _ = syscall.Kill(next.PID, syscall.SIGKILL) }, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := newEnv(t, simcluster.Config{})
+			e.config()
+			p := e.startProcess(stayEnv + "=1")
+			p.mustRestart()
+			next := p.mustRestart()
+			select {
+			case err := <-p.end:
+				t.Fatalf("the first agent has ended: %v", err)
+			case <-time.After(3 * answerTime):
+			}
+			test.end(p, next)
+			err := <-p.end
+			code := 0
+			if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+				code = exit.ExitCode()
+			}
+			if code != test.want {
+				t.Errorf("the first agent ended with %v, want code %d", err, test.want)
+			}
+		})
+	}
+}
+
+// TestCrashKeepsThePorts plays a service manager that keeps sockets: the agent is
+// killed, and clients that connect meanwhile are served by the next one.
+func TestCrashKeepsThePorts(t *testing.T) {
+	e := newEnv(t, simcluster.Config{})
+	e.Login()
+	item, port := e.pgTunnel("pg")
+	e.config(item)
+	m := newManager(t)
+	p := e.startProcess("NOTIFY_SOCKET=" + m.path)
+	first := p.mustRestart()
+	testwait.Eventually(t, "the manager follows", func() bool { return m.mainPID() == first.PID })
+	<-p.end
+	e.AwaitState("pg", state.TunnelReady)
+	testwait.Eventually(t, "the sockets are kept", func() bool { return m.count() >= 2 })
+	if err := syscall.Kill(first.PID, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	testwait.Eventually(t, "the process is gone", func() bool {
+		l, err := takeLock(e.Paths)
+		if err == nil {
+			l.pass()
+		}
+		return err == nil
+	})
+	c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+	if err != nil {
+		t.Fatalf("connect while no agent runs: %v", err)
+	}
+	defer c.Close()
+	served := make(chan error, 1)
+	go func() { served <- sayPG(c) }()
+	e.startKept(m)
+	if err := <-served; err != nil {
+		t.Errorf("the client that came meanwhile: %v", err)
+	}
+}
+
+// manager is a service manager that keeps sockets.
+type manager struct {
+	path string
+
+	mu   sync.Mutex
+	kept map[string]*os.File
+	main int
+}
+
+func newManager(t *testing.T) *manager {
+	t.Helper()
+	m := &manager{path: t.TempDir() + "/notify", kept: make(map[string]*os.File)}
+	l, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: m.path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for m.hear(l) {
+		}
+	}()
+	t.Cleanup(func() {
+		_ = l.Close()
+		<-done
+	})
+	return m
+}
+
+// hear takes one notification.
+func (m *manager) hear(l *net.UnixConn) bool {
+	text, rights := make([]byte, 4096), make([]byte, 4096)
+	n, oobn, _, _, err := l.ReadMsgUnix(text, rights)
+	if err != nil {
+		return false
+	}
+	says := make(map[string]string)
+	for line := range strings.Lines(string(text[:n])) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+		says[name] = value
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if pid, err := strconv.Atoi(says["MAINPID"]); err == nil {
+		m.main = pid
+	}
+	if messages, err := unix.ParseSocketControlMessage(rights[:oobn]); err == nil && says["FDSTORE"] == "1" {
+		for _, c := range messages {
+			fds, _ := unix.ParseUnixRights(&c)
+			for _, fd := range fds {
+				m.kept[says["FDNAME"]] = os.NewFile(uintptr(fd), says["FDNAME"])
+			}
+		}
+	}
+	if says["FDSTOREREMOVE"] == "1" {
+		delete(m.kept, says["FDNAME"])
+	}
+	return true
+}
+
+func (m *manager) count() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.kept)
+}
+
+func (m *manager) mainPID() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.main
+}
+
+// startKept starts an agent with what the manager has kept.
+func (e *env) startKept(m *manager) *process {
+	e.t.Helper()
+	m.mu.Lock()
+	var names []string
+	var files []*os.File
+	for name, f := range m.kept {
+		names, files = append(names, name), append(files, f)
+	}
+	m.mu.Unlock()
+	// As a manager does: the variables name the process that gets the sockets.
+	script := fmt.Sprintf("LISTEN_PID=$$ LISTEN_FDS=%d LISTEN_FDNAMES=%s exec %s", len(files), strings.Join(names, ":"), os.Args[0])
+	return e.startCommand(exec.Command("sh", "-c", script), files, "NOTIFY_SOCKET="+m.path)
+}

@@ -1,0 +1,20 @@
+package agent
+
+import (
+	"io"
+
+	"github.com/gofrs/flock"
+)
+
+// lockFile locks the file at path. errLocked: another process has.
+func lockFile(path string) (io.Closer, error) {
+	l := flock.New(path)
+	ok, err := l.TryLock()
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		return nil, errLocked
+	}
+	return l, nil
+}

@@ -1,0 +1,120 @@
+package tunnel
+
+import (
+	"net"
+	"sync"
+	"time"
+
+	"berth/agent/tunnel/history"
+	"berth/proxies"
+)
+
+// Past is what a tunnel's users have seen so far, for the process that goes on with
+// it.
+type Past struct {
+	Connections int64         `json:"connections,omitempty"`
+	BytesIn     int64         `json:"bytes_in,omitempty"`
+	BytesOut    int64         `json:"bytes_out,omitempty"`
+	History     history.Saved `json:"history"`
+}
+
+// Succession is how the tunnels of a Set pass from one process to the next.
+type Succession struct{ set *Set }
+
+// Succession returns the Set's.
+func (s *Set) Succession() Succession { return Succession{s} }
+
+// Pasts returns what there is to go on with, by tunnel.
+func (n Succession) Pasts() map[string]Past {
+	pasts := make(map[string]Past)
+	for _, e := range n.set.listed() {
+		p := e.past
+		if e.t != nil {
+			px := e.t.px.Status()
+			p.Connections += px.TotalConnections
+			p.BytesIn += px.BytesIn
+			p.BytesOut += px.BytesOut
+		}
+		p.History = n.set.book.Of(e.spec.Name).Save()
+		pasts[e.spec.Name] = p
+	}
+	return pasts
+}
+
+// GoOn makes pasts those of the tunnels that Start makes.
+func (n Succession) GoOn(pasts map[string]Past) {
+	n.set.mu.Lock()
+	n.set.pasts = pasts
+	n.set.mu.Unlock()
+	for name, p := range pasts {
+		n.set.book.Of(name).Restore(p.History)
+	}
+}
+
+// Adopt serves a client that the process before has handed over, and reports
+// whether there is a tunnel for it.
+func (n Succession) Adopt(name string, client *net.TCPConn, said []byte) bool {
+	t := n.set.tunnel(name)
+	if t == nil {
+		return false
+	}
+	px, ok := t.px.(interface {
+		Adopt(client *net.TCPConn, said []byte)
+	})
+	if ok {
+		px.Adopt(client, said)
+	}
+	return ok
+}
+
+// Adopted is called when the process before has handed over every client that it
+// could: those at the addresses.
+func (n Succession) Adopted(addrs map[string]bool) {
+	for _, e := range n.set.listed() {
+		n.set.book.Of(e.spec.Name).KeepHeld(addrs)
+	}
+}
+
+// Open returns how many connections are open.
+func (n Succession) Open() (connections int) {
+	for _, t := range n.set.running() {
+		connections += t.px.Status().Connections
+	}
+	return connections
+}
+
+// Close closes the connections of a tunnel, or of all for an empty name.
+func (n Succession) Close(name string) {
+	for _, t := range n.set.running() {
+		if name == "" || t.spec.Name == name {
+			t.px.CloseConnections()
+		}
+	}
+}
+
+// Leave gives every tunnel's place to another process, which gets its clients by
+// move. It calls moved when no further client is handed over, and returns when the
+// last connection has ended or grace is over. No tunnel is started or stopped from
+// then on.
+func (n Succession) Leave(grace time.Duration, move func(tunnel string) proxies.Move, moved func()) {
+	n.set.turn <- struct{}{}
+	defer func() { <-n.set.turn }()
+	n.set.cfg.Kube.Leave(grace)
+	var moving, serving sync.WaitGroup
+	for _, e := range n.set.listed() {
+		if e.t == nil {
+			continue
+		}
+		moving.Add(1)
+		serving.Go(func() {
+			calm := e.t.px.Leave(grace, move(e.spec.Name))
+			moving.Done()
+			<-calm
+			e.cancel()
+			<-e.done
+		})
+	}
+	moving.Wait()
+	moved()
+	serving.Wait()
+}
