@@ -17,5 +17,8 @@ quoted=$(printf '%s' "$old" | sed 's/[.~]/\\&/g')
 folders=$(git ls-files -- '*.go' | sed -n 's,^\([a-z0-9]*\)/.*,\1,p' | sort -u | tr '\n' '|' | sed 's/|$//')
 git ls-files -z -- '*.go' '*.mod' '*.proto' '*.yml' '*.yaml' '*.sh' Makefile .golangci.yml |
 	xargs -0 perl -pi -e "s{(?<![\\w./~-])${quoted}/(?=(?:$folders)(?:[/\"'\`\\s;,:)\\]]|\$))}{$new/}g; s{(?<![\\w./~-])${quoted}/(?=\\.\\.\\.)}{$new/}g; s{^module ${quoted}(?=/|\$)}{module $new}"
+# In tests: what begins with the path, and names of functions.
+git ls-files -z -- '*_test.go' |
+	xargs -0 perl -pi -e "s{\"${quoted}/\"}{\"$new/\"}g; s{\"${quoted}/(?=(?:$folders)\.[a-z]+[A-Z])}{\"$new/}g"
 perl -pi -e "s{(\\bpkg: )${quoted}(?=[,/\$ ])}{\$1$new}g" .golangci.yml
 echo "module: $old is $new now; $(git diff --name-only | wc -l) files have changed"

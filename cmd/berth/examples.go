@@ -6,8 +6,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// examples are those of the short commands, by path; the longer ones have
-// theirs beside their text.
+// examples are those of the short commands, by path; a longer command has its
+// own beside its text.
 var examples = map[string]string{
 	"berth":                 "berth setup\nberth status\nberth help topics",
 	"berth agent":           "berth agent install\nberth agent status",
