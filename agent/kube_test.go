@@ -533,9 +533,8 @@ func TestKubeThroughTSH(t *testing.T) {
 			break
 		}
 	}
-	if err := os.RemoveAll(e.Home); err != nil {
-		t.Fatal(err)
-	}
+	// The tsh that ends may still write there.
+	testwait.Eventually(t, "the home to be gone", func() bool { return os.RemoveAll(e.Home) == nil })
 	e.AwaitState("prod", state.TunnelWaitingForLogin)
 	if code, body := get(podsPath); code != 401 || !strings.Contains(body, "berth login") {
 		t.Errorf("logged out: %d %s", code, body)
