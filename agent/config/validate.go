@@ -160,6 +160,7 @@ func refusal(v *value, key string, spec keySpec, why broken) string {
 		return "this is empty: " + w.use
 	case brokenMaxLength:
 		return fmt.Sprintf("%s is longer than %d characters", v.describe(), *spec.MaxLength)
+	case notBroken, brokenRange: // the key says it, or its want
 	}
 	if k := tunnelKeyAt(key); k != nil && k.refuse != nil {
 		return k.refuse(v)

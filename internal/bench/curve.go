@@ -71,7 +71,7 @@ func niceAbove(v float64) float64 {
 func (b *bench) drawCurves(page string) error {
 	for name, c := range b.curves {
 		file := filepath.Join(filepath.Dir(page), "images", "bench-"+name+".svg")
-		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil { //nolint:gosec // G301: documents
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 			return err
 		}
 		if err := atomicfile.Write(file, []byte(c.svg()), 0o644); err != nil {
