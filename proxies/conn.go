@@ -43,6 +43,7 @@ type conn struct {
 	upstream   net.Conn      // read-only after settled
 	ear        Ear           // read-only after settled; nil: none hears
 	ends       time.Time     // of the cert that upstream was opened with; read-only after settled; zero: not known
+	begun      <-chan piece  // what was read of upstream before; read-only after settled; nil: nothing
 	rest       Rest          // read-only after settled; nil: the connection is not recycled
 	clientDone chan struct{} // closed when readClient has returned
 	copyDone   chan struct{} // closed when nothing more comes from upstream
@@ -141,7 +142,7 @@ func (c *conn) connect(ctx context.Context) (net.Conn, error) {
 	cfg := &c.t.cfg
 	limit := cfg.Hold
 	if limit <= 0 {
-		limit = c.t.dialTimeout
+		limit = MaxDialTimeout
 	}
 	began := time.Now()
 	for {
@@ -170,22 +171,12 @@ func (c *conn) connect(ctx context.Context) (net.Conn, error) {
 
 // dial opens the upstream.
 func (c *conn) dial(ctx context.Context, dial Dial) (net.Conn, error) {
-	// When a login lands hundreds of held clients go on at once; their
-	// handshakes, all together, would each take longer than a dial may.
-	select {
-	case c.t.dials <- struct{}{}:
-		defer func() { <-c.t.dials }()
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	}
-	dialCtx, cancelDial := context.WithTimeout(ctx, c.t.dialTimeout)
-	defer cancelDial()
-	up, err := dial(dialCtx)
+	up, err := dial(ctx)
 	if err != nil {
 		return nil, because(context.Cause(ctx), fmt.Errorf("dial: %w", err))
 	}
-	if e, ok := up.(*endingConn); ok {
-		up, c.ends = e.Conn, e.at
+	if h, ok := up.(*handed); ok {
+		up, c.ends, c.begun = h.Conn, h.ends, h.begun
 	}
 	if tcp, ok := up.(*net.TCPConn); ok {
 		_ = tcp.SetKeepAliveConfig(KeepAlive) // fails on a dead connection only

@@ -249,24 +249,6 @@ func TestStopRefusesHeldClients(t *testing.T) {
 	}
 }
 
-func TestDialTimesOut(t *testing.T) {
-	tun, ev := newTunnel(Config{Source: func(context.Context) (Dial, error) {
-		return func(ctx context.Context) (net.Conn, error) {
-			<-ctx.Done()
-			return nil, ctx.Err()
-		}, nil
-	}})
-	tun.dialTimeout = 50 * time.Millisecond
-	if err := tun.Bind(); err != nil {
-		t.Fatal(err)
-	}
-	r := runBound(t, tun, ev)
-	r.connect(t)
-	if err := r.await(t, EventRefused, 1)[0].Err; !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("refused with %v, want a deadline", err)
-	}
-}
-
 // TestHoldWait: a client counts as held from the moment on that its wait is a
 // long one, and is given the reason that ended it.
 func TestHoldWait(t *testing.T) {

@@ -139,7 +139,7 @@ func (c *conn) toUpstream(chunk []byte) bool {
 
 // readUpstream copies from the upstream to the client until the upstream ends.
 func (c *conn) readUpstream() {
-	r := newReader(c.upstream)
+	r := c.upstreamReader()
 	for silent := true; ; {
 		chunk, err := r.next()
 		if len(chunk) > 0 {

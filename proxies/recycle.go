@@ -57,17 +57,18 @@ type Rest interface {
 
 // Ending returns conn as one that may be cut at a known time: the end of the
 // cert that it was opened with.
-func Ending(conn net.Conn, at time.Time) net.Conn { return &endingConn{Conn: conn, at: at} }
+func Ending(conn net.Conn, at time.Time) net.Conn { return &handed{Conn: conn, ends: at} }
 
-// endingConn carries the time from a Dial to its connection, which takes it off:
-// bytes do not pass through it.
-type endingConn struct {
+// handed carries from a Dial to its connection what is known of conn. The
+// connection takes it off: bytes do not pass through it.
+type handed struct {
 	net.Conn
-	at time.Time
+	ends  time.Time    // see Ending; zero: not known
+	begun <-chan piece // what Warm has read of it; nil: nothing
 }
 
 // CloseWrite ends the sending half.
-func (c *endingConn) CloseWrite() error {
+func (c *handed) CloseWrite() error {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()
 	}

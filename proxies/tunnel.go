@@ -30,7 +30,7 @@ import (
 )
 
 // Dial opens the upstream half of one client connection. It must give up when
-// ctx ends.
+// ctx ends, and by itself when it takes too long: a Pace sees to that.
 type Dial func(ctx context.Context) (net.Conn, error)
 
 // Source returns how to dial, waiting until there is a credential to dial
@@ -39,12 +39,6 @@ type Dial func(ctx context.Context) (net.Conn, error)
 type Source func(ctx context.Context) (Dial, error)
 
 const (
-	// MaxDialTimeout is how long a dial may take.
-	MaxDialTimeout = 5 * time.Second
-	// maxDials is how many dials of one tunnel may be under way; further
-	// clients wait for one to end, which takes MaxDialTimeout at most.
-	maxDials = 48
-
 	// halfOpenIdle is how long a connection of which one half has ended may
 	// stay open without a byte moving in the other: a peer that is gone and one
 	// that has only stopped sending can look the same.
@@ -152,12 +146,10 @@ func (b *bare) Read(p []byte) (int, error) {
 type Tunnel struct {
 	cfg          Config
 	log          *slog.Logger
-	dialTimeout  time.Duration
 	halfOpenIdle time.Duration
 	began        time.Time
 	ran          atomic.Bool
 	wg           sync.WaitGroup // one for each open connection
-	dials        chan struct{}  // one element for each dial under way
 	spoke        wake.Signal    // a client has its answer, or is connected; for drain
 	port         *Port
 	accepted     chan struct{}   // closed when no further client is accepted
@@ -209,10 +201,8 @@ func New(cfg Config) *Tunnel {
 	return &Tunnel{
 		cfg:          cfg,
 		log:          log,
-		dialTimeout:  MaxDialTimeout,
 		halfOpenIdle: halfOpenIdle,
 		began:        time.Now(),
-		dials:        make(chan struct{}, maxDials),
 		accepted:     make(chan struct{}),
 		serving:      make(chan struct{}),
 		spoke:        wake.NewSignal(),

@@ -172,6 +172,17 @@ var TunnelKeys = bind([]Key{
 		rules: generator.Schema{Default: true},
 		want:  want{"true or false", useBool},
 	},
+	{
+		Name: "warm", Kinds: []state.Kind{state.KindDB}, not: ": requests to a %s share a connection",
+		Flag: "warm", usage: "off keeps no connection to the proxy ready for the next client",
+		doc: "on keeps a connection or two to the proxy ready while the tunnel is in use, so that a client that comes next " +
+			"does not wait for TCP and TLS; off keeps none. Where a connection is a session from its beginning (all " +
+			"protocols but Postgres, CockroachDB, MySQL and MariaDB) none is kept in any case. For kind db only.",
+		rules: generator.Schema{
+			Enum: []any{string(state.WarmOn), string(state.WarmOff)}, Default: string(state.WarmOn),
+		},
+		want: want{"a word for warm", "use on or off"},
+	},
 })
 
 // maxTeleportName bounds the names of clusters and resources.

@@ -27,6 +27,15 @@ const (
 	GuardNone Guard = "none" // the system does not say who a client is, or need not
 )
 
+// Warmth says whether a tunnel keeps connections ready for the clients to come.
+type Warmth string
+
+// What the config may say of it.
+const (
+	WarmOn  Warmth = "on"
+	WarmOff Warmth = "off"
+)
+
 // DefaultHold is how long a tunnel holds its clients unless its spec says
 // otherwise.
 const DefaultHold = 60 * time.Second
@@ -48,6 +57,7 @@ type TunnelSpec struct {
 	Guard    Guard     `json:"guard"`     // empty means GuardOn
 	User     string    `json:"user"`      // the Teleport user that it is for; empty means whoever is logged in
 	Recycle  *bool     `json:"recycle"`   // nil means true
+	Warm     Warmth    `json:"warm"`      // empty means WarmOn
 }
 
 // HoldDuration is how long the tunnel's clients wait for a login; zero means
@@ -62,6 +72,9 @@ func (t TunnelSpec) HoldDuration() time.Duration {
 // Recycles reports whether idle connections are ended politely before the
 // cluster cuts them with their cert.
 func (t TunnelSpec) Recycles() bool { return t.Recycle == nil || *t.Recycle }
+
+// Warms reports whether the tunnel may keep connections ready for clients.
+func (t TunnelSpec) Warms() bool { return t.Warm != WarmOff }
 
 // Guarded reports whether only the agent's own OS user may use the tunnel.
 func (t TunnelSpec) Guarded() bool { return t.Guard != GuardOff }

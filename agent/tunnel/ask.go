@@ -20,6 +20,9 @@ import (
 // Kick makes every tunnel resolve again.
 func (s *Set) Kick(reason Reason) {
 	for _, t := range s.running() {
+		if reason == Verify {
+			t.warm.Drop()
+		}
 		t.wake(reason)
 	}
 }

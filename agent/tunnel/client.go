@@ -52,7 +52,12 @@ func (t *tunnel) source(ctx context.Context) (proxies.Dial, error) {
 	if err != nil {
 		return nil, err
 	}
-	return cred.dial, nil
+	return func(ctx context.Context) (net.Conn, error) {
+		if conn := t.warm.Take(ctx, cred.identity); conn != nil {
+			return conn, nil
+		}
+		return cred.dial(ctx)
+	}, nil
 }
 
 // credentialFor hands a client a credential that is valid now. While there is no

@@ -57,7 +57,7 @@ func (dbKind) target(spec state.TunnelSpec, _ string) tsh.Target {
 
 func (dbKind) viaChild(_ *tunnel, c *child, until time.Time) *credential {
 	dial := func(ctx context.Context) (net.Conn, error) { return c.proc.Dial(ctx) }
-	return &credential{dial: dial, identity: c.identity(), validUntil: until}
+	return &credential{dial: proxies.NewPace().Paced(c, dial), identity: c.identity(), validUntil: until}
 }
 
 func (dbKind) try(ctx context.Context, cred *credential) (net.Conn, error) { return cred.dial(ctx) }
@@ -118,8 +118,8 @@ func (dbKind) find(ctx context.Context, r *resolver, spec state.TunnelSpec, f se
 		missing := &missingDBUserError{protocol: database.Protocol, allowed: f.Profile.Session.Identity.DBUsers}
 		w.mint = func(context.Context, string) (*cluster.Cert, error) { return nil, missing }
 	}
-	w.dialled = func(ctx context.Context, _ *tunnel, cert *cluster.Cert, set config.ProxyTrust) (*credential, error) {
-		return dialDB(ctx, &r.trust, f, proto, database.Version, cert, set)
+	w.dialled = func(ctx context.Context, t *tunnel, cert *cluster.Cert, set config.ProxyTrust) (*credential, error) {
+		return dialDB(ctx, r, t, f, proto, database.Version, cert, set)
 	}
 	return w, nil
 }
@@ -147,7 +147,7 @@ func dbCodes(f sessions.Session, proto db.Protocol, to cluster.DBRoute) *codes {
 // dialDB makes of a cert the way to dial a database. Of some protocols the
 // cluster knows the server's version.
 func dialDB(
-	ctx context.Context, trusted *trust, f sessions.Session, proto db.Protocol, version string, cert *cluster.Cert,
+	ctx context.Context, r *resolver, t *tunnel, f sessions.Session, proto db.Protocol, version string, cert *cluster.Cert,
 	set config.ProxyTrust,
 ) (*credential, error) {
 	upgrade := f.Cluster.ConnUpgradeRequired()
@@ -159,7 +159,7 @@ func dialDB(
 		if clusterCAs, err = f.Cluster.ClusterCAs(ctx, f.Cluster.Root()); err != nil {
 			return nil, err
 		}
-	} else if err := trusted.check(ctx, f.Profile.ProxyAddr, set); err != nil {
+	} else if err := r.trust.check(ctx, f.Profile.ProxyAddr, set); err != nil {
 		return nil, err
 	}
 	host, _, err := net.SplitHostPort(f.Profile.ProxyAddr)
@@ -171,16 +171,23 @@ func dialDB(
 		Cert: cert.TLS, RootCAs: set.RootCAs, Insecure: set.Insecure,
 		ConnUpgrade: upgrade, ClusterCAs: clusterCAs,
 	}
-	dial := f.Cluster.Watched(route.Dialer{Route: to, UpgradeNeeded: f.Cluster.RequireConnUpgrade}.Dial)
 	until := cert.ValidUntil().Round(0)
-	ending := func(ctx context.Context) (net.Conn, error) {
-		conn, err := dial(ctx)
-		if err != nil {
-			return nil, err
+	ending := func(dial proxies.Dial) proxies.Dial {
+		return func(ctx context.Context) (net.Conn, error) {
+			conn, err := dial(ctx)
+			if err != nil {
+				return nil, err
+			}
+			return proxies.Ending(conn, until), nil
 		}
-		return proxies.Ending(conn, until), nil
 	}
-	return &credential{dial: ending, identity: cert.TLS, validUntil: until}, nil
+	pace := r.paces.of(f.Profile.ProxyAddr)
+	dial := f.Cluster.Watched(route.Dialer{Route: to, UpgradeNeeded: f.Cluster.RequireConnUpgrade}.Dial)
+	cred := &credential{dial: pace.Paced(t, ending(dial)), identity: cert.TLS, validUntil: until}
+	if proto.Warm {
+		cred.spare = pace.Spare(ending(to.Dial))
+	}
+	return cred, nil
 }
 
 func (dbKind) list(ctx context.Context, f sessions.Session, clusterName string) ([]ipc.Resource, error) {

@@ -17,6 +17,7 @@ import (
 	"berth/agent/sessions"
 	"berth/agent/state"
 	"berth/agent/tsh"
+	"berth/proxies"
 	"berth/proxies/kube"
 	"berth/proxies/route"
 )
@@ -54,7 +55,7 @@ func (kubeKind) target(spec state.TunnelSpec, dir string) tsh.Target {
 }
 
 func (kubeKind) viaChild(t *tunnel, c *child, until time.Time) *credential {
-	return t.kubeCredential(c.identity(), c.proc.Dial, until)
+	return t.kubeCredential(c.identity(), paced(proxies.NewPace(), t, c.proc.Dial), until)
 }
 
 func (kubeKind) try(ctx context.Context, cred *credential) (net.Conn, error) {
@@ -105,13 +106,15 @@ func (kubeKind) find(ctx context.Context, r *resolver, spec state.TunnelSpec, f 
 		}
 	}
 	w.dialled = func(ctx context.Context, t *tunnel, cert *cluster.Cert, set config.ProxyTrust) (*credential, error) {
-		return dialKube(ctx, t, f, cert, set)
+		return dialKube(ctx, r, t, f, cert, set)
 	}
 	return w, nil
 }
 
 // dialKube makes of a cert the way to Kubernetes.
-func dialKube(ctx context.Context, t *tunnel, f sessions.Session, cert *cluster.Cert, set config.ProxyTrust) (*credential, error) {
+func dialKube(
+	ctx context.Context, r *resolver, t *tunnel, f sessions.Session, cert *cluster.Cert, set config.ProxyTrust,
+) (*credential, error) {
 	// The proxy shows a cert of the root cluster's CA, whichever cluster the
 	// tunnel leads to.
 	cas, err := f.Cluster.ClusterCAs(ctx, f.Cluster.Root())
@@ -131,7 +134,14 @@ func dialKube(ctx context.Context, t *tunnel, f sessions.Session, cert *cluster.
 	dial := func(ctx context.Context, versions ...string) (net.Conn, error) {
 		return f.Cluster.Watched(func(ctx context.Context) (net.Conn, error) { return dialer.DialHTTP(ctx, versions...) })(ctx)
 	}
-	return t.kubeCredential(cert.TLS, dial, cert.ValidUntil()), nil
+	return t.kubeCredential(cert.TLS, paced(r.paces.of(f.Profile.ProxyAddr), t, dial), cert.ValidUntil()), nil
+}
+
+// paced has the clients of a tunnel wait for their turn to dial.
+func paced(pace *proxies.Pace, t *tunnel, dial kube.Dialer) kube.Dialer {
+	return func(ctx context.Context, versions ...string) (net.Conn, error) {
+		return pace.Paced(t, func(ctx context.Context) (net.Conn, error) { return dial(ctx, versions...) })(ctx)
+	}
 }
 
 // KubeServerName is the name by which a proxy is asked for Kubernetes, and for

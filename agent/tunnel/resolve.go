@@ -24,6 +24,7 @@ type resolver struct {
 	config   func() *config.Config
 	launcher *launcher
 	trust    trust
+	paces    paces
 	log      *slog.Logger
 	// requestCommand returns the command that asks for access to what a tunnel
 	// was refused, or nothing.

@@ -49,7 +49,10 @@ type Config struct {
 	CodeGone func(tunnel string)
 	// OnEnd is called when connections of a tunnel that other processes may still
 	// serve are to end: it was stopped or restarted, or its roles were dropped.
-	OnEnd    func(tunnel string)
+	OnEnd func(tunnel string)
+	// MayWarm reports whether connections may be kept ready for clients to come:
+	// not on battery, for one. nil means always.
+	MayWarm  func() bool
 	OnChange func() // what the snapshot says of a tunnel has changed
 	OnGrants func() // the memory's grants have changed
 	Logger   *slog.Logger
@@ -91,6 +94,9 @@ func New(ctx context.Context, cfg Config) *Set {
 	}
 	if cfg.OnEnd == nil {
 		cfg.OnEnd = func(string) {}
+	}
+	if cfg.MayWarm == nil {
+		cfg.MayWarm = func() bool { return true }
 	}
 	s := &Set{
 		cfg: cfg, log: cfg.Logger.With("component", "agent"), watchman: newWatchman(ctx, cfg.Logger), book: history.NewBook(), ctx: ctx,
@@ -228,6 +234,7 @@ func (s *Set) newTunnel(spec state.TunnelSpec) *tunnel {
 		cuts:    &s.cuts,
 		kick:    make(chan Reason, 1), exam: exam{asked: wake.NewSignal()},
 		status: resolution{state: state.TunnelConnecting, engine: state.EngineNative},
+		warm:   proxies.NewWarm(func() bool { return spec.Warms() && s.cfg.MayWarm() }, s.cfg.Logger.With("tunnel", spec.Name)),
 	}
 	t.px = s.newCarrier(t)
 	return t

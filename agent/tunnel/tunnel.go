@@ -49,6 +49,7 @@ type tunnel struct {
 	changed     wake.Broadcast // cur, status or attempts have changed
 	wanting     atomic.Int64   // clients that wait for a credential
 	cuts        *cutters       // shared by all tunnels
+	warm        *proxies.Warm  // for databases; it has what cur has
 
 	mu       sync.Mutex // guards everything below
 	cur      *credential
@@ -147,6 +148,7 @@ type dialFailure struct {
 // credential holds everything a tunnel needs to serve a client.
 type credential struct {
 	dial       proxies.Dial
+	spare      proxies.Dial   // makes connections that wait for their client; nil where none may
 	kube       *kube.Upstream // in place of dial, for a tunnel to Kubernetes
 	identity   any            // what it was made for: the cert, or tsh's session; comparable
 	validUntil time.Time
@@ -168,9 +170,24 @@ func (t *tunnel) run(ctx context.Context) {
 	})
 	wg.Go(func() { t.keepExamined(ctx) })
 	t.keepResolved(ctx)
+	t.mu.Lock()
+	t.use(nil)
+	t.mu.Unlock()
 	t.resolver.noCode(t)
 	wg.Wait() // the child carries what drains
 	t.stopChild()
+	t.warm.Close()
+}
+
+// use makes cred the tunnel's credential; nil: it has none. Connections that wait
+// for a client are closed unless they were made with it. The caller holds t.mu.
+func (t *tunnel) use(cred *credential) {
+	t.cur = cred
+	var way proxies.Way
+	if cred != nil && cred.spare != nil {
+		way = proxies.Way{Key: cred.identity, Until: cred.validUntil, Dial: cred.spare}
+	}
+	t.warm.Use(way)
 }
 
 // keepResolved is the dull loop: resolve, publish, sleep until something
@@ -276,10 +293,10 @@ func (t *tunnel) adopt(res resolution) {
 				t.exam.doubt(t.dialErr.err) // with another cert it may be otherwise
 			}
 		}
-		t.cur = res.cred
-		t.cur.user = res.user
+		res.cred.user = res.user
+		t.use(res.cred)
 	case !res.keep:
-		t.cur = nil
+		t.use(nil)
 	}
 	if !res.dated && res.problem != nil && was.problem != nil && was.problem.Code == res.problem.Code {
 		res.problem.Since = was.problem.Since
@@ -326,7 +343,7 @@ func (t *tunnel) dialFailure() *dialFailure {
 func (t *tunnel) restart() {
 	t.resolver.release(t)
 	t.mu.Lock()
-	t.cur = nil // clients from now on wait for the new cert
+	t.use(nil) // clients from now on wait for the new cert
 	t.status.state = state.TunnelConnecting
 	t.mu.Unlock()
 	t.px.CloseConnections()
@@ -339,7 +356,7 @@ func (t *tunnel) restart() {
 // open connections or closes them. Clients wait for the next credential.
 func (t *tunnel) makeStale(closing bool) {
 	t.mu.Lock()
-	t.cur = nil
+	t.use(nil)
 	t.drops++
 	t.mu.Unlock()
 	t.px.MarkConnections()

@@ -30,6 +30,10 @@ type Protocol struct {
 	// Native reports whether a tunnel can carry it as plain bytes. What it
 	// cannot carry needs tsh.
 	Native bool
+	// Warm reports whether a connection may wait at the proxy for its client:
+	// nothing begins there before the client speaks. Of the others each is a
+	// session from its TLS handshake on.
+	Warm bool
 	// NeedsDBUser reports whether the database user comes from the cert, so
 	// that a tunnel must name one. Other clients name it themselves.
 	NeedsDBUser bool

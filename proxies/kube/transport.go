@@ -33,7 +33,8 @@ const (
 )
 
 // Dialer opens a TLS connection to the cluster that offers these versions of
-// HTTP, the best first. The conn is a *tls.Conn. It must give up when ctx ends.
+// HTTP, the best first. The conn is a *tls.Conn. It must give up when ctx ends,
+// and by itself when it takes too long, as a proxies.Dial.
 type Dialer func(ctx context.Context, versions ...string) (net.Conn, error)
 
 // transport carries requests with one credential: ordinary ones over a
@@ -90,9 +91,7 @@ func newTransport(t *Tunnel, up *Upstream) *transport {
 // may help.
 func (t *Tunnel) dial(ctx context.Context, up *Upstream, versions []string) (net.Conn, error) {
 	for began := time.Now(); ; {
-		ctx, cancel := context.WithTimeout(ctx, proxies.MaxDialTimeout)
 		conn, err := up.Dial(ctx, versions...)
-		cancel()
 		if err == nil || time.Since(began) >= t.cfg.Hold || !t.cfg.Again(err) {
 			return conn, err
 		}

@@ -2334,7 +2334,9 @@ type TunnelSpec struct {
 	// logged in.
 	User string `protobuf:"bytes,13,opt,name=user,proto3" json:"user,omitempty"`
 	// recycle is absent for the default, which is true.
-	Recycle       *bool `protobuf:"varint,14,opt,name=recycle,proto3,oneof" json:"recycle,omitempty"`
+	Recycle *bool `protobuf:"varint,14,opt,name=recycle,proto3,oneof" json:"recycle,omitempty"`
+	// warm is on or off; empty means on.
+	Warm          string `protobuf:"bytes,15,opt,name=warm,proto3" json:"warm,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2465,6 +2467,13 @@ func (x *TunnelSpec) GetRecycle() bool {
 		return *x.Recycle
 	}
 	return false
+}
+
+func (x *TunnelSpec) GetWarm() string {
+	if x != nil {
+		return x.Warm
+	}
+	return ""
 }
 
 // Snapshot is everything the agent knows, at one moment.
@@ -3963,7 +3972,7 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\bdb_names\x18\t \x03(\tR\adbNames\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xf9\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x8d\x03\n" +
 	"\n" +
 	"TunnelSpec\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
@@ -3980,7 +3989,8 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\tas_groups\x18\v \x03(\tR\basGroups\x12\x14\n" +
 	"\x05guard\x18\f \x01(\tR\x05guard\x12\x12\n" +
 	"\x04user\x18\r \x01(\tR\x04user\x12\x1d\n" +
-	"\arecycle\x18\x0e \x01(\bH\x00R\arecycle\x88\x01\x01B\n" +
+	"\arecycle\x18\x0e \x01(\bH\x00R\arecycle\x88\x01\x01\x12\x12\n" +
+	"\x04warm\x18\x0f \x01(\tR\x04warmB\n" +
 	"\n" +
 	"\b_recycle\"\x9a\x02\n" +
 	"\bSnapshot\x12)\n" +
