@@ -43,7 +43,6 @@ type conn struct {
 	upstream   net.Conn      // read-only after settled
 	ear        Ear           // read-only after settled; nil: none hears
 	ends       time.Time     // of the cert that upstream was opened with; read-only after settled; zero: not known
-	begun      <-chan piece  // what was read of upstream before; read-only after settled; nil: nothing
 	rest       Rest          // read-only after settled; nil: the connection is not recycled
 	clientDone chan struct{} // closed when readClient has returned
 	copyDone   chan struct{} // closed when nothing more comes from upstream
@@ -176,7 +175,10 @@ func (c *conn) dial(ctx context.Context, dial Dial) (net.Conn, error) {
 		return nil, because(context.Cause(ctx), fmt.Errorf("dial: %w", err))
 	}
 	if h, ok := up.(*handed); ok {
-		up, c.ends, c.begun = h.Conn, h.ends, h.begun
+		up, c.ends = h.Conn, h.ends
+		if h.begun != nil {
+			up = newWaited(ctx, h)
+		}
 	}
 	if tcp, ok := up.(*net.TCPConn); ok {
 		_ = tcp.SetKeepAliveConfig(KeepAlive) // fails on a dead connection only

@@ -24,14 +24,27 @@ type Ear interface {
 	Stranger() error
 }
 
+// Wordless is a refusal that may say no more than a hang-up does. A client that
+// has read nothing yet is refused by the tunnel in its place, as if there had been
+// ErrClosedEarly: the tunnel's owner finds out more.
+type Wordless interface {
+	error
+	Wordless() bool
+}
+
 // overhears reports whether the connection's ear wants to hear more.
 func (c *conn) overhears() bool { return c.ear != nil && !c.heard.Load() }
 
-// hearServer lets the ear hear the upstream, and returns what the client gets.
-func (c *conn) hearServer(said []byte) []byte {
+// hearServer lets the ear hear the upstream, and returns what the client gets. ok
+// is false if that is nothing, because the answer is Wordless.
+func (c *conn) hearServer(said []byte) (pass []byte, ok bool) {
 	pass, answered, refused := c.ear.Server(said)
+	var w Wordless
+	if c.t.cfg.Refuse != nil && c.in.Load() == 0 && errors.As(refused, &w) && w.Wordless() {
+		return nil, false
+	}
 	c.noteAnswer(answered, refused)
-	return pass
+	return pass, true
 }
 
 // noteAnswer reports an upstream's answer, which ends the hearing.

@@ -145,7 +145,12 @@ func (c *conn) readUpstream() {
 		if len(chunk) > 0 {
 			silent = false
 			if c.overhears() {
-				chunk = c.hearServer(chunk)
+				ok := false
+				if chunk, ok = c.hearServer(chunk); !ok {
+					r.release()
+					c.upstreamEnded(io.EOF, true)
+					return
+				}
 			}
 			if !c.toClient(chunk) {
 				r.release()

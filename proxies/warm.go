@@ -26,8 +26,8 @@ const (
 	// warmJitter spreads the tunnels that begin anew at the same moment, as after a
 	// sleep.
 	warmJitter = 2 * time.Second
-	// joinFor is how long a client waits for a connection that is under way already
-	// before it dials itself.
+	// joinFor is how long a client waits at most for a connection that is under way
+	// already before it dials itself: for as long as that should take.
 	joinFor = 500 * time.Millisecond
 	// greetingMax is how much a server may say before its client does.
 	greetingMax = 4 << 10
@@ -63,11 +63,12 @@ type Warm struct {
 	cancel  context.CancelFunc
 	ready   []*standby
 	coming  []*arrival
-	used    time.Time   // when a client came last, on the wall clock
-	clients []time.Time // when the last ones came
-	after   time.Time   // not to dial before
-	failed  int         // in a row
-	next    *time.Timer // when to look again; nil: when something happens
+	used    time.Time     // when a client came last, on the wall clock
+	clients []time.Time   // when the last ones came
+	after   time.Time     // not to dial before
+	failed  int           // in a row
+	takes   time.Duration // the last dial; zero: not known
+	next    *time.Timer   // when to look again; nil: when something happens
 }
 
 // NewWarm returns a Warm. allowed reports whether connections may be kept now; nil
@@ -145,9 +146,20 @@ func (w *Warm) Close() {
 	w.wg.Wait()
 }
 
-// Take returns a connection that was made with the credential key, for a client's
-// use by a Tunnel; nil means that there is none.
-func (w *Warm) Take(ctx context.Context, key any) net.Conn {
+// Through returns a Dial that takes a connection which was made with the
+// credential key, and dials where there is none.
+func (w *Warm) Through(key any, dial Dial) Dial {
+	return func(ctx context.Context) (net.Conn, error) {
+		if h := w.take(ctx, key); h != nil {
+			h.again = dial
+			return h, nil
+		}
+		return dial(ctx)
+	}
+}
+
+// take returns a connection for a client; nil means that there is none.
+func (w *Warm) take(ctx context.Context, key any) *handed {
 	w.mu.Lock()
 	now := time.Now()
 	if key == nil || key != w.way.Key || !now.Round(0).Before(w.way.Until) {
@@ -166,7 +178,11 @@ func (w *Warm) Take(ctx context.Context, key any) net.Conn {
 		w.mu.Unlock()
 		return s.handed
 	}
-	i := slices.IndexFunc(w.coming, func(a *arrival) bool { return !a.claimed && now.Sub(a.since) < joinFor })
+	left := time.Duration(0)
+	i := slices.IndexFunc(w.coming, func(a *arrival) bool {
+		left = min(w.takes*3/2, joinFor) - now.Sub(a.since)
+		return !a.claimed && left > 0
+	})
 	if i < 0 {
 		w.tend()
 		w.mu.Unlock()
@@ -176,16 +192,16 @@ func (w *Warm) Take(ctx context.Context, key any) net.Conn {
 	a.claimed = true
 	w.tend()
 	w.mu.Unlock()
-	return w.join(ctx, a)
+	return w.join(ctx, a, left)
 }
 
 // join waits for a connection that is being made.
-func (w *Warm) join(ctx context.Context, a *arrival) net.Conn {
-	timer := time.NewTimer(joinFor)
+func (w *Warm) join(ctx context.Context, a *arrival, limit time.Duration) *handed {
+	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	select {
 	case h := <-a.done:
-		return orNil(h)
+		return h
 	case <-ctx.Done():
 	case <-timer.C:
 	}
@@ -194,18 +210,10 @@ func (w *Warm) join(ctx context.Context, a *arrival) net.Conn {
 	w.mu.Unlock()
 	select {
 	case h := <-a.done: // at the last moment
-		return orNil(h)
+		return h
 	default:
 		return nil
 	}
-}
-
-// orNil keeps a nil pointer from being an interface that is not nil.
-func orNil(h *handed) net.Conn {
-	if h == nil {
-		return nil
-	}
-	return h
 }
 
 // lately returns the clients of the last second, of which more than warmMost do
@@ -332,6 +340,7 @@ func (w *Warm) arrived(ctx context.Context, a *arrival, conn net.Conn, err error
 			a.done <- nil
 		}
 	default:
+		w.takes = time.Since(a.since)
 		s := w.standby(conn)
 		if a.claimed {
 			s.take()
@@ -406,34 +415,4 @@ func (s *standby) take() {
 // which may take its time.
 func (w *Warm) close(s *standby) {
 	w.wg.Go(func() { _ = s.handed.Close() }) // nothing was sent
-}
-
-// chunks is a reader.
-type chunks interface {
-	next() ([]byte, error)
-	release()
-}
-
-// begunReader reads first what came while the connection waited for its client.
-type begunReader struct {
-	*reader
-	begun <-chan piece
-}
-
-func (r *begunReader) next() ([]byte, error) {
-	if r.begun != nil {
-		if p, ok := <-r.begun; ok {
-			return p.said, p.err
-		}
-		r.begun = nil
-	}
-	return r.reader.next()
-}
-
-// upstreamReader returns what reads the upstream.
-func (c *conn) upstreamReader() chunks {
-	if c.begun == nil {
-		return newReader(c.upstream)
-	}
-	return &begunReader{reader: newReader(c.upstream), begun: c.begun}
 }

@@ -109,9 +109,8 @@ func warmed(t *testing.T, far *farEnd, test func(t *testing.T, w *Warm)) {
 
 // ask speaks over a connection that a Tunnel was handed, and returns which
 // credential it was made with.
-func ask(t *testing.T, conn net.Conn) int {
+func ask(t *testing.T, h *handed) int {
 	t.Helper()
-	h := conn.(*handed)
 	defer h.Close()
 	if _, err := h.Write([]byte("hello")); err != nil {
 		t.Fatal(err)
@@ -131,13 +130,13 @@ func TestWarm(t *testing.T) {
 		if time.Sleep(time.Hour / 2); far.dials() != 0 {
 			t.Errorf("%d dials for a tunnel that no client has used", far.dials())
 		}
-		if w.Take(t.Context(), 1) != nil {
+		if w.take(t.Context(), 1) != nil {
 			t.Error("the first client found a connection")
 		}
 		for range 20 {
 			time.Sleep(10 * time.Second)
 			began := time.Now()
-			conn := w.Take(t.Context(), 1)
+			conn := w.take(t.Context(), 1)
 			if conn == nil || time.Since(began) > 0 {
 				t.Fatalf("a later client found %v after %v", conn, time.Since(began))
 			}
@@ -166,7 +165,7 @@ func TestWarm(t *testing.T) {
 func TestWarmIsYoung(t *testing.T) {
 	far := &farEnd{}
 	warmed(t, far, func(t *testing.T, w *Warm) {
-		w.Take(t.Context(), 1)
+		w.take(t.Context(), 1)
 		time.Sleep(time.Second)
 		for range 300 {
 			time.Sleep(time.Second)
@@ -190,13 +189,13 @@ func TestWarmEndsWithItsCert(t *testing.T) {
 	far := &farEnd{}
 	warmed(t, far, func(t *testing.T, w *Warm) {
 		w.Use(Way{Key: 2, Until: time.Now().Add(time.Minute).Round(0), Dial: far.dial(2)})
-		w.Take(t.Context(), 2)
+		w.take(t.Context(), 2)
 		time.Sleep(59 * time.Second)
 		if len(far.open()) == 0 {
 			t.Error("nothing is open before the end")
 		}
 		time.Sleep(time.Second)
-		if w.Take(t.Context(), 2) != nil {
+		if w.take(t.Context(), 2) != nil {
 			t.Error("a client got a connection after the end")
 		}
 		synctest.Wait()
@@ -232,7 +231,7 @@ func TestWarmForgetsOldRoles(t *testing.T) {
 		taken, missed := 0, 0
 		for taken < 1000 {
 			now := int(key.Load())
-			conn := w.Take(t.Context(), now)
+			conn := w.take(t.Context(), now)
 			if conn == nil {
 				missed++
 				time.Sleep(dialTime) // the client dials itself
@@ -260,7 +259,7 @@ func TestWarmIsDropped(t *testing.T) {
 			w := NewWarm(nil, slog.New(slog.DiscardHandler))
 			defer w.Close()
 			w.Use(far.way(1))
-			w.Take(t.Context(), 1)
+			w.take(t.Context(), 1)
 			all = append(all, w)
 		}
 		time.Sleep(5 * time.Second)
@@ -294,7 +293,7 @@ func TestWarmWhereSilenceEnds(t *testing.T) {
 	far := &farEnd{closes: 5 * time.Second}
 	warmed(t, far, func(t *testing.T, w *Warm) {
 		for range 10 {
-			if conn := w.Take(t.Context(), 1); conn != nil {
+			if conn := w.take(t.Context(), 1); conn != nil {
 				ask(t, conn)
 			}
 			time.Sleep(3 * time.Second)
@@ -312,7 +311,7 @@ func TestWarmWhereSilenceEnds(t *testing.T) {
 func TestWarmWhileAway(t *testing.T) {
 	far := &farEnd{err: errors.New("connection refused")}
 	warmed(t, far, func(t *testing.T, w *Warm) {
-		if w.Take(t.Context(), 1) != nil {
+		if w.take(t.Context(), 1) != nil {
 			t.Error("a client got a connection")
 		}
 		time.Sleep(5 * time.Minute)
@@ -322,11 +321,11 @@ func TestWarmWhileAway(t *testing.T) {
 		far.mu.Lock()
 		far.err = nil
 		far.mu.Unlock()
-		if w.Take(t.Context(), 1) != nil {
+		if w.take(t.Context(), 1) != nil {
 			t.Error("a client found a connection right after the proxy was back")
 		}
 		time.Sleep(time.Second)
-		conn := w.Take(t.Context(), 1)
+		conn := w.take(t.Context(), 1)
 		if conn == nil {
 			t.Fatal("nothing is ready a second after the proxy is back")
 		}
@@ -338,9 +337,9 @@ func TestWarmWhileAway(t *testing.T) {
 func TestWarmGreeting(t *testing.T) {
 	far := &farEnd{greeting: "8.0.0"}
 	warmed(t, far, func(t *testing.T, w *Warm) {
-		w.Take(t.Context(), 1)
+		w.take(t.Context(), 1)
 		time.Sleep(time.Second)
-		h := w.Take(t.Context(), 1).(*handed)
+		h := w.take(t.Context(), 1)
 		defer h.Close()
 		if p := <-h.begun; string(p.said) != "8.0.0" {
 			t.Errorf("the client reads %q", p.said)
@@ -352,10 +351,13 @@ func TestWarmGreeting(t *testing.T) {
 func TestWarmIsJoined(t *testing.T) {
 	far := &farEnd{}
 	warmed(t, far, func(t *testing.T, w *Warm) {
-		w.Take(t.Context(), 1)
+		w.take(t.Context(), 1)
+		time.Sleep(time.Minute) // now it is known how long a dial takes
+		w.Use(far.way(3))
+		w.take(t.Context(), 3)
 		time.Sleep(dialTime / 2)
 		began := time.Now()
-		conn := w.Take(t.Context(), 1)
+		conn := w.take(t.Context(), 3)
 		if conn == nil || time.Since(began) != dialTime/2 {
 			t.Fatalf("got %v after %v, want half of a dial", conn, time.Since(began))
 		}
@@ -366,11 +368,11 @@ func TestWarmIsJoined(t *testing.T) {
 			return nil, ctx.Err()
 		}}
 		w.Use(hangs)
-		w.Take(t.Context(), 2)
+		w.take(t.Context(), 2)
 		time.Sleep(dialTime / 2)
 		began = time.Now()
-		if conn := w.Take(t.Context(), 2); conn != nil || time.Since(began) != joinFor {
-			t.Errorf("got %v after %v, want to dial after %v", conn, time.Since(began), joinFor)
+		if conn := w.take(t.Context(), 2); conn != nil || time.Since(began) > dialTime {
+			t.Errorf("got %v after %v, want to dial after %v", conn, time.Since(began), dialTime)
 		}
 	})
 }
@@ -382,7 +384,7 @@ func TestWarmForACrowd(t *testing.T) {
 	warmed(t, far, func(t *testing.T, w *Warm) {
 		found := func() (n int) {
 			for range 8 {
-				if conn := w.Take(t.Context(), 1); conn != nil {
+				if conn := w.take(t.Context(), 1); conn != nil {
 					ask(t, conn)
 					n++
 				}
@@ -398,8 +400,8 @@ func TestWarmForACrowd(t *testing.T) {
 		before := far.dials()
 		for range 500 {
 			wg.Go(func() {
-				if conn := w.Take(t.Context(), 1); conn != nil {
-					_ = conn.(*handed).Close()
+				if conn := w.take(t.Context(), 1); conn != nil {
+					_ = conn.Close()
 				}
 			})
 		}
@@ -423,12 +425,12 @@ func TestWarmNotAllowed(t *testing.T) {
 		w := NewWarm(allowed.Load, slog.New(slog.DiscardHandler))
 		defer w.Close()
 		w.Use(far.way(1))
-		w.Take(t.Context(), 1)
+		w.take(t.Context(), 1)
 		if time.Sleep(time.Minute); far.dials() != 0 {
 			t.Errorf("%d dials", far.dials())
 		}
 		allowed.Store(true)
-		w.Take(t.Context(), 1)
+		w.take(t.Context(), 1)
 		time.Sleep(time.Minute)
 		if len(far.open()) == 0 {
 			t.Error("nothing is kept although it may be")

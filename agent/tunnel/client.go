@@ -52,12 +52,7 @@ func (t *tunnel) source(ctx context.Context) (proxies.Dial, error) {
 	if err != nil {
 		return nil, err
 	}
-	return func(ctx context.Context) (net.Conn, error) {
-		if conn := t.warm.Take(ctx, cred.identity); conn != nil {
-			return conn, nil
-		}
-		return cred.dial(ctx)
-	}, nil
+	return t.warm.Through(cred.identity, cred.dial), nil
 }
 
 // credentialFor hands a client a credential that is valid now. While there is no
@@ -193,11 +188,18 @@ func (t *tunnel) observe(ev proxies.Event) {
 	}
 	switch {
 	case ev.Kind == proxies.EventRefused && isDialFailure(ev.Err),
+		ev.Kind == proxies.EventAnswered && isWordless(ev.Err),
 		ev.Kind == proxies.EventClosed && errors.Is(ev.Err, proxies.ErrClosedEarly):
 		t.exam.doubt(ev.Err)
 	case ev.Kind == proxies.EventClosed && ev.BytesIn > 0 && !isStranger(ev.Err):
 		t.setDialFailure(nil)
 	}
+}
+
+// isWordless reports whether a client was refused as one of a locked user is.
+func isWordless(err error) bool {
+	refused, ok := errors.AsType[*db.RefusedError](err)
+	return ok && refused.Wordless()
 }
 
 // isStranger reports whether a client spoke another protocol: what it met with

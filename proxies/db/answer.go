@@ -60,6 +60,10 @@ func (e *RefusedError) Denied() bool {
 // dbDenied is what Teleport says to whoever lacks the rights.
 const dbDenied = "access to db denied"
 
+// Wordless reports whether it says nothing: the proxy says so on a connection that
+// was open before its user was locked, and hangs up on those that come after.
+func (e *RefusedError) Wordless() bool { return e.By == ByTeleport && e.Words == "access denied" }
+
 // refusedBy makes the refusal of words that came from anywhere.
 func refusedBy(by By, words string) *RefusedError {
 	words = cut(plain.Words(words), titleMax+textMax)

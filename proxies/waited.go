@@ -1,0 +1,182 @@
+package proxies
+
+import (
+	"context"
+	"net"
+	"slices"
+	"sync"
+	"time"
+)
+
+// waited is an upstream that waited for its client. The proxy may have hung up on
+// it a moment ago, and the client was faster than the news: as long as the
+// upstream has not answered, what the client said is kept, and said again on a new
+// connection.
+type waited struct {
+	ctx   context.Context
+	begun <-chan piece
+	again Dial
+
+	mu     sync.Mutex // guards everything below
+	cur    net.Conn
+	said   []byte // by the client
+	known  bool   // it has answered, or is the second: said is not kept
+	halved bool   // the client has ended its half
+	closed bool
+}
+
+func newWaited(ctx context.Context, h *handed) *waited {
+	return &waited{ctx: ctx, begun: h.begun, again: h.again, cur: h.Conn}
+}
+
+// Write sends what the client says. An upstream that has gone before it answered
+// takes everything: the reader finds out.
+func (u *waited) Write(p []byte) (int, error) {
+	u.mu.Lock()
+	if u.known {
+		cur := u.cur
+		u.mu.Unlock()
+		return cur.Write(p)
+	}
+	defer u.mu.Unlock()
+	u.said = append(u.said, p...)
+	if len(u.said) > earlyMax {
+		u.said, u.known = nil, true
+	}
+	n, err := u.cur.Write(p)
+	if err != nil && !u.known {
+		return len(p), nil
+	}
+	return n, err
+}
+
+// CloseWrite ends the sending half.
+func (u *waited) CloseWrite() error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.halved = true
+	return (&handed{Conn: u.cur}).CloseWrite()
+}
+
+// Close closes the connection, and one that is yet to come.
+func (u *waited) Close() error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.closed = true
+	return u.cur.Close()
+}
+
+// answered is called when the upstream has said something.
+func (u *waited) answered() {
+	u.mu.Lock()
+	u.said, u.known = nil, true
+	u.mu.Unlock()
+}
+
+// second puts a new connection in the place of one that ended without a word, and
+// reports whether it could.
+func (u *waited) second() bool {
+	u.mu.Lock()
+	tried := u.known || u.halved || u.closed
+	u.mu.Unlock()
+	if tried {
+		return false
+	}
+	conn, err := u.again(u.ctx)
+	if err != nil {
+		return false // that the first one ended says enough
+	}
+	if h, ok := conn.(*handed); ok {
+		conn = h.Conn
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.closed {
+		_ = conn.Close() // nothing was sent
+		return false
+	}
+	_ = u.cur.Close() // it has ended
+	u.cur = conn
+	if _, err := conn.Write(u.said); err != nil {
+		return false
+	}
+	u.said, u.known = nil, true
+	if u.halved {
+		_ = (&handed{Conn: conn}).CloseWrite() // fails on a closed connection only
+	}
+	return true
+}
+
+func (u *waited) current() net.Conn {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.cur
+}
+
+// Read is not called: an upstream is read through upstreamReader.
+func (u *waited) Read(p []byte) (int, error) { return u.current().Read(p) }
+
+// LocalAddr returns this end's address.
+func (u *waited) LocalAddr() net.Addr { return u.current().LocalAddr() }
+
+// RemoteAddr returns the proxy's address.
+func (u *waited) RemoteAddr() net.Addr { return u.current().RemoteAddr() }
+
+// SetDeadline sets both deadlines.
+func (u *waited) SetDeadline(t time.Time) error { return u.current().SetDeadline(t) }
+
+// SetReadDeadline sets the deadline for reading.
+func (u *waited) SetReadDeadline(t time.Time) error { return u.current().SetReadDeadline(t) }
+
+// SetWriteDeadline sets the deadline for writing.
+func (u *waited) SetWriteDeadline(t time.Time) error { return u.current().SetWriteDeadline(t) }
+
+// chunks is a reader.
+type chunks interface {
+	next() ([]byte, error)
+	release()
+}
+
+// upstreamReader returns what reads the upstream.
+func (c *conn) upstreamReader() chunks {
+	if u, ok := c.upstream.(*waited); ok {
+		return &waitedReader{reader: newReader(u.current()), from: u, due: c.answerDue}
+	}
+	return newReader(c.upstream)
+}
+
+// waitedReader reads an upstream that waited for its client: first what came
+// meanwhile.
+type waitedReader struct {
+	*reader
+	from *waited
+	due  func() bool // an answer is
+	said bool
+}
+
+func (r *waitedReader) next() ([]byte, error) {
+	for {
+		chunk, err := r.piece()
+		switch {
+		case r.said:
+		case len(chunk) > 0:
+			r.said = true
+			r.from.answered()
+		case err != nil && r.due() && r.from.second():
+			r.reader = newReader(r.from.current())
+			continue
+		}
+		return chunk, err
+	}
+}
+
+// piece returns what was read while there was no client, and then what comes.
+func (r *waitedReader) piece() ([]byte, error) {
+	if r.from.begun != nil {
+		if p, ok := <-r.from.begun; ok {
+			return slices.Clip(p.said), p.err
+		}
+		r.from.begun = nil
+	}
+	return r.reader.next()
+}
