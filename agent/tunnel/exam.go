@@ -178,7 +178,7 @@ func (r *resolver) examine(ctx context.Context, t *tunnel, err error) error {
 // the server hangs up instead of answering.
 func greet(conn net.Conn, protocol string) error {
 	proto, _ := db.Lookup(protocol)
-	first, known := proto.Hello()
+	first, _, known := proto.Hello()
 	until := time.Now().Add(examTime)
 	if !known {
 		until = time.Now().Add(silence)

@@ -131,7 +131,7 @@ func (d *doctor) knockDB(ctx context.Context, t state.Tunnel) (said string, err 
 		}
 		return d.logIn(proto, conn, t)
 	}
-	first, known := proto.Hello()
+	first, own, known := proto.Hello()
 	if !known { // it is enough that the connection stays open
 		until = time.Now().Add(pulseTime)
 	}
@@ -141,14 +141,14 @@ func (d *doctor) knockDB(ctx context.Context, t state.Tunnel) (said string, err 
 	if _, err := io.WriteString(conn, first); err != nil {
 		return "", err
 	}
-	_, err = conn.Read(make([]byte, 1))
+	_, err = io.ReadFull(conn, make([]byte, own+1))
 	var wait net.Error
 	switch {
 	case err == nil:
 		return "answers", nil
 	case errors.As(err, &wait) && wait.Timeout() && !known:
 		return "takes connections", nil
-	case errors.Is(err, io.EOF):
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return "", errors.New("the connection is closed at once")
 	case errors.As(err, &wait) && wait.Timeout():
 		return "", fmt.Errorf("no answer within %v", stepTime)

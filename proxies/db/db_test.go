@@ -237,7 +237,7 @@ export DATABASE_URL='postgres://o%27hara@127.0.0.1:15432/my%20db?sslmode=disable
 func TestHello(t *testing.T) {
 	answers := map[string]bool{"postgres": true, "cockroachdb": true, "mysql": true, "mariadb": true, "redis": true}
 	for _, p := range protocols {
-		first, ok := p.Hello()
+		first, _, ok := p.Hello()
 		if ok != answers[p.Name] {
 			t.Errorf("%s: a hello that is answered: %v", p.Name, ok)
 		}

@@ -50,6 +50,9 @@ type Front struct {
 	// much of it Read may return. Both are the reader's.
 	said []byte
 	pass int
+	// asked says that the client has asked for GSSAPI encryption. It is the
+	// reader's.
+	asked bool
 
 	spoke   chan struct{} // closed when the client has said something, be it plain or TLS
 	speak   func()        // closes spoke

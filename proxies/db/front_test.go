@@ -264,6 +264,29 @@ func TestPostgresGSSENC(t *testing.T) {
 	}
 }
 
+// TestPostgresDeclinesAtOnce: GSSAPI encryption is declined while there is no
+// upstream yet, and only a second request goes on to it.
+func TestPostgresDeclinesAtOnce(t *testing.T) {
+	f := front(t, "postgres", func(ctx context.Context) (proxies.Dial, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}, func(c *proxies.Config, _ *db.FrontConfig) { c.Hold = time.Minute })
+	conn := dial(t, f)
+	answer := make([]byte, 1)
+	if _, err := io.WriteString(conn, asksGSSENC+asksGSSENC); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(conn, answer); err != nil || answer[0] != 'N' {
+		t.Fatalf("answered %q, %v", answer, err)
+	}
+	_ = conn.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+	if _, err := conn.Read(answer); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the second request was answered %q, %v", answer, err)
+	}
+}
+
+const asksGSSENC = "\x00\x00\x00\x08\x04\xd2\x16\x30"
+
 func dial(t *testing.T, f *fronted) net.Conn {
 	t.Helper()
 	conn, err := net.Dial("tcp", net.JoinHostPort(f.host, f.port))

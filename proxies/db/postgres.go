@@ -19,6 +19,7 @@ var postgres = Protocol{
 	Native:   true,
 	Warm:     true,
 	hello:    pgHello,
+	helloOwn: pgHelloOwn,
 	guess:    isPostgres,
 	opens:    pgOpens,
 	answers:  pgAnswers,
@@ -41,6 +42,7 @@ var cockroachdb = Protocol{
 	Native:   true,
 	Warm:     true,
 	hello:    pgHello,
+	helloOwn: pgHelloOwn,
 	opens:    pgOpens,
 	answers:  pgAnswers,
 	login:    pgLogin,
@@ -64,8 +66,9 @@ func cockroachClient() client {
 }
 
 // pgHello asks for GSSAPI encryption, which Teleport declines before it looks at
-// anything else. An SSLRequest would be answered by the tunnel itself.
-const pgHello = pgAsksGSSENC
+// anything else. A tunnel declines the first request itself, and passes on the
+// second.
+const pgHello, pgHelloOwn = pgAsksGSSENC + pgAsksGSSENC, 1
 
 var pgClient = client{
 	text: map[Format]func(Endpoint) string{
@@ -269,7 +272,7 @@ const (
 const alpnPostgres = "postgresql"
 
 // securePostgres answers an SSLRequest. A client may ask for GSSAPI encryption
-// before, which the server declines.
+// before, which is declined as the server would, without asking it.
 func securePostgres(f *Front) error {
 	if f.said[0] != 0 {
 		return f.direct(alpnPostgres)
@@ -279,8 +282,12 @@ func securePostgres(f *Front) error {
 	}
 	switch string(f.said[:len(pgAsksTLS)]) {
 	case pgAsksGSSENC:
-		f.let(len(pgAsksGSSENC))
-		return nil
+		if f.asked { // a client asks once: this is berth itself, see pgHello
+			f.let(len(pgAsksGSSENC))
+			return nil
+		}
+		f.asked = true
+		return f.decline(len(pgAsksGSSENC))
 	case pgAsksTLS:
 		err := f.shake(handshake{skip: len(pgAsksTLS), answer: []byte{'S'}, protos: []string{alpnPostgres}})
 		if _, no := errors.AsType[*noCertError](err); !no {
@@ -288,14 +295,19 @@ func securePostgres(f *Front) error {
 		}
 		// The server would say the same, but some of them lose what follows at
 		// once.
-		f.said = f.said[len(pgAsksTLS):]
-		f.turn.Lock()
-		defer f.turn.Unlock()
-		_, err = f.tcp.Write([]byte{'N'})
-		return err
+		return f.decline(len(pgAsksTLS))
 	}
 	f.plain()
 	return nil
+}
+
+// decline says no to a request of so many bytes.
+func (f *Front) decline(n int) error {
+	f.said = f.said[n:]
+	f.turn.Lock()
+	defer f.turn.Unlock()
+	_, err := f.tcp.Write([]byte{'N'})
+	return err
 }
 
 // pgAnswers looks for the end of the start-up: the server is ready for a query,

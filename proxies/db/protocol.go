@@ -46,6 +46,8 @@ type Protocol struct {
 	// hello is what a client may say first so that the server answers without
 	// a login; empty means there is no such thing.
 	hello string
+	// helloOwn is how many bytes of the answer a tunnel gives itself.
+	helloOwn int
 	// guess reports whether a client that says this first speaks the protocol.
 	// Of protocols that begin alike one has it; nil means another one does.
 	guess func(first []byte) bool
@@ -102,9 +104,12 @@ func find(match func(Protocol) bool) (Protocol, bool) {
 }
 
 // Hello returns what a client may say first to get an answer that needs no
-// login: nothing where the server speaks first. ok is false where every answer
-// needs a login.
-func (p Protocol) Hello() (first string, ok bool) { return p.hello, p.serverFirst || p.hello != "" }
+// login: nothing where the server speaks first. The first own bytes of the answer
+// are a tunnel's, where there is one between. ok is false where every answer needs
+// a login.
+func (p Protocol) Hello() (first string, own int, ok bool) {
+	return p.hello, p.helloOwn, p.serverFirst || p.hello != ""
+}
 
 // Refuse answers a client with the reason, in its own protocol: it reads from
 // conn's first byte on, up to the first place where the protocol has room for
