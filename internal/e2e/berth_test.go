@@ -32,7 +32,7 @@ func (p *person) berthEnv() []string {
 // writes a config that names the proxy's CA; more is added to it.
 func (p *person) startAgent(more ...string) {
 	p.t.Helper()
-	text := fmt.Sprintf("version: 1\nprofiles:\n  - {proxy: %q, ca_file: %q}\n", p.at.addr(), lab.webCA.file)
+	text := fmt.Sprintf("version: 1\nprofiles:\n  - {proxy: %q, ca_file: %q}\n", p.proxy(), lab.webCA.file)
 	text += strings.Join(more, "\n") + "\n"
 	if err := os.WriteFile(filepath.Join(p.berthHome(), "config.yaml"), []byte(text), 0o600); err != nil {
 		p.t.Fatal(err)

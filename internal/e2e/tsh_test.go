@@ -5,6 +5,7 @@ package e2e
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,6 +33,7 @@ type person struct {
 	dir      string
 	tshHome  string
 	agent    *proc
+	via      string   // where the proxy is for this machine; empty means where it is
 	more     []string // more of berth's environment
 }
 
@@ -57,6 +59,9 @@ func newPersonAt(t *testing.T, at *teleport, roles ...string) *person {
 	}
 	return p
 }
+
+// proxy is the proxy's address as the person's machine knows it.
+func (p *person) proxy() string { return cmp.Or(p.via, p.at.addr()) }
 
 func (p *person) berthHome() string { return filepath.Join(p.dir, "berth") }
 
@@ -89,7 +94,7 @@ func (p *person) login(args ...string) {
 // loginIn runs "tsh login" on a terminal and types the password.
 func (p *person) loginIn(tshHome string, args ...string) {
 	p.t.Helper()
-	args = append([]string{"login", "--proxy=" + p.at.addr(), "--user=" + p.name, "--auth=local"}, args...)
+	args = append([]string{"login", "--proxy=" + p.proxy(), "--user=" + p.name, "--auth=local"}, args...)
 	ctx, cancel := context.WithTimeout(p.t.Context(), 60*time.Second)
 	defer cancel()
 	screen, code, err := p.shell().onTerminal(ctx, tshHome, passwordPrompt, p.password, args...)
