@@ -42,12 +42,20 @@ func farWorld(t *testing.T, delay time.Duration, cfg simcluster.Config) (e *env,
 	return e, away, port
 }
 
+// turnsOfTLS is how often a client speaks for a TLS handshake, and turnsOfUpgrade for
+// a connection upgrade with one inside.
+const turnsOfTLS, turnsOfUpgrade = 2, 4
+
 // idle returns the open connections through a relay on which a client could come:
-// made since the first n, and silent since the handshake.
-func idle(r *relay.Relay, n int) []int {
+// made since the first n, and silent since so many turns; none while one is being
+// made, which the client might take.
+func idle(r *relay.Relay, n, turns int) []int {
 	var list []int
 	for i, c := range r.Connections()[n:] {
-		if c.Open && c.Turns == 2 {
+		if c.Open && c.Turns < turns {
+			return nil
+		}
+		if c.Open && c.Turns == turns {
 			list = append(list, n+i)
 		}
 	}
@@ -89,24 +97,73 @@ func TestRoundTrips(t *testing.T) {
 	for _, sslmode := range []string{"disable", "prefer", "require"} {
 		var ready []int
 		testwait.Eventually(t, "a warm connection", func() bool {
-			ready = idle(away, before)
+			ready = idle(away, before, turnsOfTLS)
 			return len(ready) > 0
 		})
-		was := away.Connections()
-		took := firstRow(t, port, sslmode)
-		now := away.Connections()
-		trips := 0
-		for _, i := range ready {
-			if now[i].Sent > was[i].Sent {
-				trips += now[i].Turns - was[i].Turns
-			}
+		wantTwoTrips(t, away, ready, sslmode, port, delay)
+	}
+}
+
+// wantTwoTrips has a client connect that takes one of the connections that are
+// ready, and counts its round trips up to the first row.
+func wantTwoTrips(t *testing.T, away *relay.Relay, ready []int, sslmode string, port int, delay time.Duration) {
+	t.Helper()
+	was := away.Connections()
+	took := firstRow(t, port, sslmode)
+	now := away.Connections()
+	trips := 0
+	for _, i := range ready {
+		if now[i].Sent > was[i].Sent {
+			trips += now[i].Turns - was[i].Turns
 		}
-		if trips < 1 || trips > 2 {
-			t.Errorf("sslmode=%s: %d round trips from connecting to the first row, want 2", sslmode, trips)
+	}
+	if trips < 1 || trips > 2 {
+		t.Errorf("sslmode=%s: %d round trips from connecting to the first row, want 2", sslmode, trips)
+	}
+	if took < 2*2*delay {
+		t.Errorf("sslmode=%s: the first row came in %v, which %d round trips cannot", sslmode, took, trips)
+	}
+}
+
+// TestRoundTripsThroughBalancer: the upgrade and both handshakes are behind a warm
+// connection too.
+func TestRoundTripsThroughBalancer(t *testing.T) {
+	const delay = 20 * time.Millisecond
+	_, away, port := farWorld(t, delay, simcluster.Config{BehindLoadBalancer: true})
+	before := len(away.Connections())
+	firstRow(t, port, "prefer")
+	var ready []int
+	testwait.Eventually(t, "a warm connection", func() bool {
+		ready = idle(away, before, turnsOfUpgrade)
+		return len(ready) > 0
+	})
+	wantTwoTrips(t, away, ready, "prefer", port, delay)
+}
+
+// TestShortConnectTimeout: a client that is gone before its connection is made
+// leaves the way warm for the next one, which is as impatient.
+func TestShortConnectTimeout(t *testing.T) {
+	const delay = 250 * time.Millisecond
+	e, away, port := farWorld(t, delay, simcluster.Config{})
+	before := len(away.Connections())
+	impatient := func() error { // a cold connection takes it 3 round trips
+		ctx, cancel := context.WithTimeout(t.Context(), 2*2*delay)
+		defer cancel()
+		conn, err := e.pg(ctx, port)
+		if err == nil {
+			err = conn.Close(t.Context())
 		}
-		if took < 2*2*delay {
-			t.Errorf("sslmode=%s: the first row came in %v, which %d round trips cannot", sslmode, took, trips)
-		}
+		return err
+	}
+	if err := impatient(); err == nil {
+		t.Error("the first client had time for three round trips")
+	}
+	testwait.Eventually(t, "a warm connection", func() bool { return len(idle(away, before, turnsOfTLS)) > 0 })
+	if err := impatient(); err != nil {
+		t.Errorf("the next client: %v", err)
+	}
+	if s := e.Snapshot().Tunnels[0]; s.State != state.TunnelReady || s.LastErrorAt != nil {
+		t.Errorf("a client that left made the tunnel %s, with an error at %v", s.State, s.LastErrorAt)
 	}
 }
 
@@ -117,7 +174,7 @@ func TestWarmWeather(t *testing.T) {
 	warm := func() {
 		t.Helper()
 		firstRow(t, port, "prefer")
-		testwait.Eventually(t, "a warm connection", func() bool { return len(idle(away, before)) > 0 })
+		testwait.Eventually(t, "a warm connection", func() bool { return len(idle(away, before, turnsOfTLS)) > 0 })
 	}
 	if n := e.Snapshot().Tunnels[0].TotalConnections; n != 0 {
 		t.Errorf("%d connections were counted before there was a client", n)
@@ -152,12 +209,12 @@ func TestWarmWeather(t *testing.T) {
 		warm()
 		item, _ := e.pgTunnel("pg")
 		e.Configure(e.Trust()+fmt.Sprintf("}\n  - {proxy: %q, %s", e.Snapshot().Tunnels[0].Profile, e.Trust()), "tunnels:\n  - {"+item+", warm: off}")
-		testwait.Eventually(t, "none to be left", func() bool { return len(idle(away, before)) == 0 })
+		testwait.Eventually(t, "none to be left", func() bool { return len(idle(away, before, turnsOfTLS)) == 0 })
 		s := e.Await("the tunnel to be ready elsewhere", func(s state.Snapshot) bool {
 			return s.Tunnels[0].State == state.TunnelReady && strings.Contains(item, fmt.Sprintf("port: %d", s.Tunnels[0].Port))
 		})
 		firstRow(t, s.Tunnels[0].Port, "prefer")
-		testwait.Never(t, "a warm connection although warm is off", func() bool { return len(idle(away, before)) > 0 })
+		testwait.Never(t, "a warm connection although warm is off", func() bool { return len(idle(away, before, turnsOfTLS)) > 0 })
 	})
 }
 

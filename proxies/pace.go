@@ -2,7 +2,6 @@ package proxies
 
 import (
 	"context"
-	"errors"
 	"net"
 	"slices"
 	"sync"
@@ -17,10 +16,14 @@ const (
 
 	// So many dials are under way at once before the proxy's answers say how
 	// many it can take, and as few and as many as that may become.
-	dialsFirst, dialsLeast, dialsMost = 4, 2, 48
+	dialsFirst, dialsLeast, dialsMost = 8, 2, 48
 	// slowBy is how much longer than the quickest a dial may take before fewer
 	// are let begin: the agent's own calls share the proxy with them.
 	slowBy = time.Second
+	// stuckAfter is when a dial no longer takes a turn, unless others get through
+	// meanwhile: the proxy may be back, and this dial not know. It is so for
+	// stuckMost dials at a time.
+	stuckAfter, stuckMost = 2 * time.Second, 4
 	// paceLasts is how long what was learnt about a proxy is good for.
 	paceLasts = time.Minute
 )
@@ -37,6 +40,7 @@ type Pace struct {
 	mu      sync.Mutex // guards everything below
 	limit   float64
 	under   int           // dials under way
+	stuck   int           // dials under way that are not counted there
 	spare   int           // those of them for which no client waits
 	steady  bool          // the limit was found: it no longer doubles
 	best    time.Duration // the quickest dial
@@ -83,9 +87,11 @@ func (p *Pace) dial(ctx context.Context, of any, dial Dial) (net.Conn, error) {
 type try struct {
 	ctx     context.Context
 	stop    func()
+	late    *time.Timer
 	since   time.Time // since when it waits; once it dials, since when it does
 	dialled time.Time // zero while it waits
 	pressed bool      // it took the last turn there was, or others wait
+	stuck   bool      // its turn was given to another
 }
 
 // try returns a dial whose context ends when nothing gets through for
@@ -147,6 +153,7 @@ func (p *Pace) enter(t *try, of any) bool {
 	t.dialled = time.Now()
 	t.since = t.dialled
 	t.pressed = p.under >= int(p.limit) || len(p.lines) > 0
+	t.late = time.AfterFunc(stuckAfter, func() { p.passOver(t) })
 	return true
 }
 
@@ -157,8 +164,7 @@ func (p *Pace) leave(t *try, of any, err error) {
 	now := time.Now()
 	took := now.Sub(t.dialled)
 	p.ended = now
-	switch {
-	case err == nil:
+	if err == nil {
 		p.through = now
 		if p.best == 0 || took < p.best || int(p.limit) == dialsLeast { // then it is the way that is long
 			p.best = took
@@ -166,26 +172,41 @@ func (p *Pace) leave(t *try, of any, err error) {
 		p.steady = p.steady || took > p.best+slowBy/4
 		switch {
 		case took > p.best+slowBy:
-			p.lower(t, 0.7)
+			p.lower(t)
 		case !t.pressed: // it says nothing of how many would be too many
 		case p.steady:
 			p.limit = min(p.limit+1/p.limit, dialsMost)
 		default:
 			p.limit = min(p.limit+1, dialsMost)
 		}
-	case errors.Is(context.Cause(t.ctx), context.DeadlineExceeded):
-		p.lower(t, 0.5)
+	}
+	t.late.Stop()
+	if t.stuck {
+		p.under++ // as if it had its turn still
+		p.stuck--
 	}
 	p.release(of)
 }
 
+// passOver gives the turn of a dial that seems stuck to another.
+func (p *Pace) passOver(t *try) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.stuck < stuckMost && p.through.Before(t.dialled) && t.ctx.Err() == nil {
+		t.stuck = true
+		p.stuck++
+		p.under--
+		p.admit()
+	}
+}
+
 // lower lets fewer dials begin. One that began before the last time says nothing
 // new.
-func (p *Pace) lower(t *try, by float64) {
+func (p *Pace) lower(t *try) {
 	if t.dialled.Before(p.lowered) {
 		return
 	}
-	p.limit, p.steady, p.lowered = max(p.limit*by, dialsLeast), true, time.Now()
+	p.limit, p.steady, p.lowered = max(p.limit*0.7, dialsLeast), true, time.Now()
 }
 
 // forget begins anew when the last dial was long ago. The caller holds p.mu, as in

@@ -232,3 +232,32 @@ func TestLeavesTheLine(t *testing.T) {
 		}
 	})
 }
+
+// TestStuck: dials that hang do not keep a client waiting who comes later, and
+// whom the proxy answers.
+func TestStuck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pace := NewPace()
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		for range dialsFirst {
+			wg.Go(func() {
+				_, _ = pace.Paced("pg", func(ctx context.Context) (net.Conn, error) {
+					<-ctx.Done()
+					return nil, ctx.Err()
+				})(ctx)
+			})
+		}
+		time.Sleep(stuckAfter - time.Millisecond)
+		proxy := &busyProxy{cpu: make(chan struct{}, 1), needs: 10 * time.Millisecond}
+		began := time.Now()
+		if _, err := pace.Paced("pg", proxy.dial)(t.Context()); err != nil || time.Since(began) > 20*time.Millisecond {
+			t.Errorf("the client waited %v: %v", time.Since(began), err)
+		}
+		cancel()
+		wg.Wait()
+		if pace.under != 0 || pace.stuck != 0 || pace.spare != 0 {
+			t.Errorf("%d turns are taken, %d are stuck", pace.under, pace.stuck)
+		}
+	})
+}

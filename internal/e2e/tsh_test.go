@@ -94,7 +94,7 @@ func (p *person) login(args ...string) {
 // loginIn runs "tsh login" on a terminal and types the password.
 func (p *person) loginIn(tshHome string, args ...string) {
 	p.t.Helper()
-	args = append([]string{"login", "--proxy=" + p.proxy(), "--user=" + p.name, "--auth=local"}, args...)
+	args = append([]string{"login", "--proxy=" + p.at.addr(), "--user=" + p.name, "--auth=local"}, args...)
 	ctx, cancel := context.WithTimeout(p.t.Context(), 60*time.Second)
 	defer cancel()
 	screen, code, err := p.shell().onTerminal(ctx, tshHome, passwordPrompt, p.password, args...)
