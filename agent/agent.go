@@ -135,6 +135,7 @@ func runWith(ctx context.Context, opts Options, change func(*Agent)) error {
 	}
 	if line == nil {
 		a.lock = held
+		held.crashed.wait(ctx)
 	} else {
 		a.addFormer(&former{line: line})
 	}
@@ -157,7 +158,14 @@ func startLock(opts Options) (*lock, error) {
 	if err := opts.Paths.MakeDirs(); err != nil {
 		return nil, err
 	}
-	return takeLock(opts.Paths)
+	l, err := takeLock(opts.Paths)
+	if err != nil {
+		return nil, err
+	}
+	if l.crashed, err = noteStart(opts.Paths, time.Now()); err != nil {
+		opts.Logger.Warn("a crash is not noted", "err", err)
+	}
+	return l, nil
 }
 
 // newAgent reads what is on disk: config, saved state, homes. No network.
@@ -639,6 +647,7 @@ func (a *Agent) problems() []state.Problem {
 		}
 	}
 	list = append(list, a.program.problems(a.opts.Version)...)
+	list = append(list, a.lock.crashed.problems(time.Now())...)
 	list = append(list, skewProblems(a.sessions.Usable(time.Now()))...)
 	list = append(list, a.kube.Problems()...)
 	return a.pub.dated(append(list, homeProblems(a.sessions.View())...))

@@ -28,8 +28,9 @@ func (e *AlreadyRunningError) Error() string {
 // with the last process that has its file open, however that ends: an agent hands
 // the open file to its successor.
 type lock struct {
-	file io.Closer
-	note string // the file with the pid
+	file    io.Closer
+	note    string  // the file with the pid
+	crashed crashes // agents that left their note behind
 }
 
 // errLocked says that another process has the lock.

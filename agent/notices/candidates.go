@@ -239,6 +239,8 @@ func ofProblem(p *state.Problem, s *state.Snapshot) (candidate, bool) {
 	case state.CodeClockSkew, state.CodeConfigInvalid, state.CodeHomeUnreadable, state.CodeStateUnreadable:
 		c.ID = "problem/" + string(p.Code)
 		c.grace = gracePort
+	case state.CodeCrashLoop: // it may be over before it could be said
+		c.ID = "problem/" + string(p.Code)
 	case state.CodeProgramReplaced: // most upgrades restart the agent at once
 		c.ID = "problem/" + string(p.Code)
 		c.grace = graceTunnel

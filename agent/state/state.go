@@ -168,5 +168,6 @@ const (
 	CodeInternal         Code = "internal"              // a bug in berth
 	CodeKubeconfig       Code = "kubeconfig_unwritable" // berth's kubeconfig cannot be written
 	CodeStateUnreadable  Code = "state_unreadable"      // berth's own saved state was set aside
+	CodeCrashLoop        Code = "crash_loop"            // the agent ended unexpectedly again and again
 	CodeProgramReplaced  Code = "program_replaced"      // the program's file is another one than the agent was started from
 )

@@ -247,6 +247,9 @@ func (p Paths) TraySocket() string {
 // not Lock itself, since Windows lets no program read a locked file.
 func (p Paths) LockPID() string { return p.Lock + ".pid" }
 
+// Crashes is the file that notes when agents ended unexpectedly.
+func (p Paths) Crashes() string { return p.Lock + ".crashes" }
+
 // MakeDirs makes the folders of all paths, for the current user alone. It
 // fails when the socket's folder is there but belongs to someone else.
 func (p Paths) MakeDirs() error {
