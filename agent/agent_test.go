@@ -601,7 +601,7 @@ func TestSnapshotKeys(t *testing.T) {
 	}
 	want := map[string][]string{
 		"":         {"agent", "notices", "problems", "profiles", "requests", "tunnels"},
-		"agent":    {"config_path", "pid", "started_at", "version"},
+		"agent":    {"config_path", "draining", "pid", "started_at", "version"},
 		"profiles": {"active_requests", "cluster", "held_requests", "home", "login", "previous_user", "proxy", "renewal", "roles", "ssh_valid_until", "state", "stored", "user", "user_changed_at", "valid_until"},
 		"login":    {"asks", "in_progress", "url"},
 		"renewal":  {"at", "mode", "problem", "renewed_at", "warning"},

@@ -427,16 +427,17 @@ func (a *Agent) hearFormer(f *former) {
 			a.touch()
 			return
 		}
-		switch {
-		case m.Kind == handover.Client:
+		switch m.Kind {
+		case handover.Client:
 			if addr := a.adopt(m, files); addr != "" {
 				adopted[addr] = true
 			}
-		case m.Kind == handover.Moved:
+		case handover.Moved:
 			a.tunnels.Succession().Adopted(adopted)
 			a.becomeMain()
-		case m.Kind == handover.Stop:
+		case handover.Stop:
 			a.stop()
+		default: // about its connections alone, below
 		}
 		if m.Kind == handover.Open || m.Kind == handover.Moved {
 			a.next.mu.Lock()

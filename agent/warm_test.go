@@ -179,7 +179,7 @@ func TestWarmWeather(t *testing.T) {
 	if n := e.Snapshot().Tunnels[0].TotalConnections; n != 0 {
 		t.Errorf("%d connections were counted before there was a client", n)
 	}
-	t.Run("counts_no_client", func(t *testing.T) {
+	t.Run("counts_no_client", func(*testing.T) {
 		warm()
 		e.Await("the client to have come and gone, alone", func(s state.Snapshot) bool {
 			return s.Tunnels[0].Connections == 0 && s.Tunnels[0].TotalConnections == 1

@@ -151,11 +151,13 @@ func (a *app) configEdit(ctx context.Context) error {
 	return a.configCheck(nil, false)
 }
 
-// editorEnd makes an error of its own of an editor's exit code: it says nothing
-// about the config.
+// editorEnd makes an error of its own of an editor's exit code, and of that for one
+// that does not start: they say nothing about the config.
 func editorEnd(err error) error {
-	if child, ok := errors.AsType[childError](err); ok {
-		return errors.New(child.Error())
+	_, ended := errors.AsType[childError](err)
+	_, started := errors.AsType[startError](err)
+	if ended || started {
+		return errors.New(err.Error())
 	}
 	return err
 }

@@ -53,6 +53,7 @@ func TestKnock(t *testing.T) {
 		}
 		silent(c)
 	}
+	declines := func(c net.Conn) { _, _ = io.WriteString(c, "NN"); silent(c) } // the tunnel's own answer, and the server's
 	greet := func(c net.Conn) { _, _ = io.WriteString(c, "hello"); silent(c) }
 	for name, c := range map[string]struct {
 		protocol string
@@ -60,13 +61,14 @@ func TestKnock(t *testing.T) {
 		status   Status
 		text     string
 	}{
-		"postgres_answers":   {"postgres", echo, OK, "answers"},
+		"postgres_answers":   {"postgres", declines, OK, "answers"},
 		"postgres_hangs_up":  {"postgres", hangUp, Fail, "not served"},
+		"postgres_own":       {"postgres", echo, Fail, "no answer within"},
 		"postgres_silent":    {"postgres", silent, Fail, "no answer within"},
 		"redis_answers":      {"redis", echo, OK, "answers"},
 		"mysql_greets":       {"mysql", greet, OK, "answers"},
 		"mysql_silent":       {"mysql", silent, Fail, "no answer within"},
-		"mongodb_waits":      {"mongodb", silent, OK, "takes connections"},
+		"mongodb_silent":     {"mongodb", silent, Fail, "no answer within"},
 		"mongodb_hangs_up":   {"mongodb", hangUp, Fail, "not served"},
 		"not_told_hangs_up":  {"", hangUp, Fail, "not served"},
 		"not_told_and_waits": {"", silent, OK, "takes connections"},

@@ -53,8 +53,11 @@ func (s *Screen) start(cols, rows int) {
 
 // Close ends the emulator.
 func (s *Screen) Close() {
-	_ = s.emulator.Close() // a second time says so, and that is all
+	if answers, ok := s.emulator.InputPipe().(io.Closer); ok {
+		_ = answers.Close() // the reader ends first: Close below is not for two goroutines
+	}
 	<-s.drained
+	_ = s.emulator.Close()
 }
 
 // Feed shows an event.

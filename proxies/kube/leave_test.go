@@ -65,7 +65,7 @@ func TestLeave(t *testing.T) {
 			watching := make(chan *http.Response, 1)
 			watcher := kubectl(t, "prod")
 			go func() {
-				resp, err := watcher.Get(url + "?watch=true")
+				resp, err := watcher.Get(url + "?watch=true") //nolint:bodyclose // it is closed where it is read
 				if err != nil {
 					t.Error(err)
 				}
@@ -88,6 +88,9 @@ func TestLeave(t *testing.T) {
 			}
 			more <- "one,"
 			resp := <-watching
+			if resp == nil {
+				return
+			}
 			defer resp.Body.Close()
 			select {
 			case <-left:

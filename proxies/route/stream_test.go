@@ -354,7 +354,7 @@ func TestKeyUpdate(t *testing.T) {
 				return
 			}
 		}
-		t.Fatalf("openssl did not print %q", want)
+		t.Fatalf("openssl did not print %q (%v)", want, heard.Err())
 	}
 	await("ACCEPT")
 	r := Route{ProxyAddr: addr, ServerName: proxyHost, ALPN: "keys", Insecure: true}
