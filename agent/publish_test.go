@@ -2,6 +2,8 @@ package agent
 
 import (
 	"context"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -9,12 +11,23 @@ import (
 	"berth/internal/wake"
 )
 
-// published is a publisher in a bubble, and the instants at which it publishes.
+// published is a publisher in a bubble, and what it has published.
 type published struct {
 	*publisher
 	began    time.Time
-	at       []time.Duration
-	starting bool // a tunnel is
+	starting atomic.Bool // a tunnel is
+
+	mu     sync.Mutex      // guards everything below
+	at     []time.Duration // the instants of the snapshots
+	follow time.Duration   // the pause after the last one
+}
+
+// seen returns the instants at which there were snapshots, and the pause after
+// the last one.
+func (p *published) seen() (at []time.Duration, pause time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.at, p.follow
 }
 
 func inBubble(t *testing.T, play func(p *published)) {
@@ -29,11 +42,13 @@ func inBubble(t *testing.T, play func(p *published)) {
 					return
 				case <-p.changed:
 				}
-				if !p.due(ctx, func() bool { return p.starting }) {
+				if !p.due(ctx, p.starting.Load) {
 					return
 				}
-				p.connecting, p.last = p.starting, time.Now()
-				p.at = append(p.at, time.Since(p.began))
+				p.connecting, p.last = p.starting.Load(), time.Now()
+				p.mu.Lock()
+				p.at, p.follow = append(p.at, time.Since(p.began)), p.pause
+				p.mu.Unlock()
 			}
 		}()
 		play(p)
@@ -56,23 +71,25 @@ func TestStormIsDrawnLessOften(t *testing.T) {
 	inBubble(t, func(p *published) {
 		p.changes(3 * time.Second)
 		synctest.Wait()
-		if n := len(p.at); n < 12 || n > 16 {
-			t.Errorf("%d snapshots of a storm of 3 s, at %v", n, p.at)
+		at, pause := p.seen()
+		if n := len(at); n < 12 || n > 16 {
+			t.Errorf("%d snapshots of a storm of 3 s, at %v", n, at)
 		}
-		if p.pause != publishPauseMax {
-			t.Errorf("in a storm the pause is %v, want %v", p.pause, publishPauseMax)
+		if pause != publishPauseMax {
+			t.Errorf("in a storm the pause is %v, want %v", pause, publishPauseMax)
 		}
 		time.Sleep(time.Second)
-		calm := len(p.at)
+		at, _ = p.seen()
+		calm := len(at)
 		p.changed.Wake()
 		synctest.Wait()
-		if len(p.at) != calm+1 || p.pause != publishPause {
-			t.Errorf("after a calm the pause is %v, snapshots %v", p.pause, p.at[calm:])
+		if at, pause = p.seen(); len(at) != calm+1 || pause != publishPause {
+			t.Errorf("after a calm the pause is %v, snapshots %v", pause, at[calm:])
 		}
 		p.changes(50 * time.Millisecond)
 		synctest.Wait()
-		if p.pause >= publishPauseMax/2 {
-			t.Errorf("after a few changes the pause is %v already", p.pause)
+		if _, pause = p.seen(); pause >= publishPauseMax/2 {
+			t.Errorf("after a few changes the pause is %v already", pause)
 		}
 	})
 }
@@ -84,8 +101,8 @@ func TestFirstChangeIsSeenAtOnce(t *testing.T) {
 		synctest.Wait()
 		p.changed.Wake()
 		time.Sleep(time.Second)
-		if len(p.at) != 2 || p.at[0] != 0 || p.at[1] != publishPause {
-			t.Errorf("snapshots at %v, want 0 and %v", p.at, publishPause)
+		if at, _ := p.seen(); len(at) != 2 || at[0] != 0 || at[1] != publishPause {
+			t.Errorf("snapshots at %v, want 0 and %v", at, publishPause)
 		}
 	})
 }
@@ -95,27 +112,30 @@ func TestFirstChangeIsSeenAtOnce(t *testing.T) {
 // shorten one pause.
 func TestStartIsSeenWhenItIsOver(t *testing.T) {
 	for name, news := range map[string]func(*published){
-		"the_last_tunnel": func(p *published) { p.starting = false; p.changed.Wake() },
+		"the_last_tunnel": func(p *published) { p.starting.Store(false); p.changed.Wake() },
 		"a_front_end":     func(p *published) { p.hurry.Wake() },
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(p *published) {
-				p.starting = true
+				p.starting.Store(true)
 				p.changes(time.Second)
 				synctest.Wait()
-				for since := time.Since(p.began) - p.at[len(p.at)-1]; since < 2*publishPause; since = time.Since(p.began) - p.at[len(p.at)-1] {
+				at, _ := p.seen()
+				for time.Since(p.began)-at[len(at)-1] < 2*publishPause {
 					p.changes(time.Millisecond)
 					synctest.Wait()
+					at, _ = p.seen()
 				}
-				before := len(p.at)
+				before := len(at)
 				news(p)
 				synctest.Wait()
-				if len(p.at) != before+1 {
-					t.Fatalf("it waits %v after the last snapshot", time.Since(p.began)-p.at[before-1])
+				if at, _ = p.seen(); len(at) != before+1 {
+					t.Fatalf("it waits %v after the last snapshot", time.Since(p.began)-at[before-1])
 				}
 				p.changes(publishPauseMax / 2)
 				synctest.Wait()
-				if n := len(p.at) - before; n != 1 {
+				at, _ = p.seen()
+				if n := len(at) - before; n != 1 {
 					t.Errorf("%d snapshots in a storm in which it came", n)
 				}
 			})

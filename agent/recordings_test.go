@@ -39,6 +39,14 @@ func loggedIn(e *env) *client.Client {
 // readRecording returns all that a recording's stream brings.
 func readRecording(t *testing.T, c *client.Client, want client.RecordingRead) (events []state.RecordingEvent, last client.RecordingPart, states []string, err error) {
 	t.Helper()
+	return readRecordingThen(t, c, want, func(state.RecordingState) {})
+}
+
+// readRecordingThen does so, and calls then with each state that it brings.
+func readRecordingThen(
+	t *testing.T, c *client.Client, want client.RecordingRead, then func(state.RecordingState),
+) (events []state.RecordingEvent, last client.RecordingPart, states []string, err error) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), wait)
 	defer cancel()
 	for part, err := range c.ReadRecording(ctx, want) {
@@ -49,6 +57,7 @@ func readRecording(t *testing.T, c *client.Client, want client.RecordingRead) (e
 		last = part
 		if len(part.Events) == 0 {
 			states = append(states, string(part.State))
+			then(part.State)
 		}
 	}
 	return events, last, states, nil
@@ -162,7 +171,7 @@ func TestRecordingIsRead(t *testing.T) {
 	cut.BreakAt, cut.Error = 4, trace.BadParameter("unexpected EOF in the archive")
 	e.Sim.Record(cut)
 	late := simcluster.PrintedSession(sessionID(4), "alice", now, time.Second, text...)
-	late.UploadedAt = now.Add(4 * time.Second)
+	late.UploadedAt = now.Add(time.Hour)
 	e.Sim.Record(late)
 	live := simcluster.PrintedSession(sessionID(5), "alice", now, time.Second, text...)
 	live.Running = true
@@ -209,7 +218,12 @@ func TestRecordingIsRead(t *testing.T) {
 		}
 	})
 	t.Run("awaited", func(t *testing.T) {
-		events, last, states, err := readRecording(t, c, client.RecordingRead{ID: sessionID(4)})
+		events, last, states, err := readRecordingThen(t, c, client.RecordingRead{ID: sessionID(4)}, func(now state.RecordingState) {
+			if now == state.RecordingAwaited { // and now it arrives
+				late.UploadedAt = time.Time{}
+				e.Sim.Record(late)
+			}
+		})
 		if err != nil || printed(events) != all || last.State != state.RecordingComplete || !strings.Contains(strings.Join(states, " "), "waiting_upload") {
 			t.Errorf("%q, %+v, %q, %v", printed(events), last, states, err)
 		}
