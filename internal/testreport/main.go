@@ -31,8 +31,9 @@ func run(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	signal.Ignore(os.Interrupt)
-	// Most tests wait most of the time: one package for each processor leaves them idle.
-	packages := strconv.Itoa(2 * runtime.NumCPU())
+	// Most tests wait most of the time: one package for each processor leaves them
+	// idle, and two for each make those late that measure time.
+	packages := strconv.Itoa(1 + runtime.NumCPU())
 	cmd := exec.CommandContext(ctx, "go", append([]string{"test", "-json", "-p", packages}, args...)...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.Stderr = os.Stderr
