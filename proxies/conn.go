@@ -91,11 +91,13 @@ func (c *conn) serve(ctx context.Context) {
 	}
 	go c.readClient()
 	up, err := c.connect(ctx)
+	if err == nil {
+		err = c.adopt(ctx, up)
+	}
 	if err != nil {
 		c.refuse(err)
 		return
 	}
-	c.upstream = up
 	if listen := c.t.cfg.Listen; listen != nil {
 		c.ear = listen()
 	}
@@ -155,57 +157,53 @@ func (c *conn) connect(ctx context.Context) (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		up, err := c.dial(ctx, dial)
+		up, err := dial(ctx)
 		if err == nil {
-			if err := c.adopt(up); err != nil {
-				return nil, err
-			}
 			return up, nil
 		}
+		err = because(context.Cause(ctx), fmt.Errorf("dial: %w", err))
 		if cfg.Hold <= 0 || time.Since(began) >= cfg.Hold || ctx.Err() != nil || !cfg.Again(err) {
 			return nil, err
 		}
 	}
 }
 
-// dial opens the upstream.
-func (c *conn) dial(ctx context.Context, dial Dial) (net.Conn, error) {
-	up, err := dial(ctx)
-	if err != nil {
-		return nil, because(context.Cause(ctx), fmt.Errorf("dial: %w", err))
-	}
+// adopt makes up the upstream and has shut close it too, or closes it at once when
+// shut was faster.
+func (c *conn) adopt(ctx context.Context, up net.Conn) error {
 	if h, ok := up.(*handed); ok {
 		up, c.ends = h.Conn, h.ends
 		if h.begun != nil {
-			up = newWaited(ctx, h)
+			up = &waited{begun: h.begun, cur: h.Conn, again: func() (net.Conn, error) {
+				return c.connect(context.WithValue(ctx, newOnly{}, true))
+			}}
 		}
 	}
 	if tcp, ok := up.(*net.TCPConn); ok {
 		_ = tcp.SetKeepAliveConfig(KeepAlive) // fails on a dead connection only
 	}
-	return up, nil
-}
-
-// adopt has shut close up too, or closes it at once when shut was faster.
-func (c *conn) adopt(up net.Conn) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
 		_ = up.Close() // nothing was sent
 		return c.cause
 	}
-	c.open = up
+	c.open, c.upstream = up, up
 	return nil
 }
 
-// markWaiting counts the client among the held.
+// markWaiting counts the client among the held. One that had an upstream already
+// has no further step in its life.
 func (c *conn) markWaiting(since time.Time) {
 	c.t.mu.Lock()
 	c.t.waiting[c] = since
 	c.t.mu.Unlock()
-	c.event(EventWaiting, nil, 0)
+	if c.upstream == nil {
+		c.event(EventWaiting, nil, 0)
+	}
 	c.t.cfg.OnChange()
 	if c.clientEOF.Load() {
+		c.fail(ErrClientGone)
 		c.cancel(ErrClientGone)
 	}
 }

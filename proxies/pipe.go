@@ -93,12 +93,16 @@ func (c *conn) remember(chunk []byte) {
 
 // clientEnded passes on how the client ended to the upstream.
 func (c *conn) clientEnded(err error) {
-	c.clientEOF.Store(true)
 	if !errors.Is(err, io.EOF) {
+		c.clientEOF.Store(true)
 		c.shut(&ConnError{SideClient, "read", err})
 		return
 	}
-	if !closeWrite(c.upstream) {
+	switch {
+	case c.endedWaiting(): // its upstream had ended, and it is held for another one
+		c.shut(ErrClientGone)
+		return
+	case !closeWrite(c.upstream):
 		c.shut(nil)
 		return
 	}

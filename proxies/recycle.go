@@ -65,7 +65,6 @@ type handed struct {
 	net.Conn
 	ends  time.Time    // see Ending; zero: not known
 	begun <-chan piece // what Warm has read of it; nil: it did not wait for its client
-	again Dial         // for when it turns out to have ended before; set where begun is
 }
 
 // CloseWrite ends the sending half.

@@ -1,7 +1,6 @@
 package proxies
 
 import (
-	"context"
 	"net"
 	"slices"
 	"sync"
@@ -13,9 +12,8 @@ import (
 // upstream has not answered, what the client said is kept, and said again on a new
 // connection.
 type waited struct {
-	ctx   context.Context
 	begun <-chan piece
-	again Dial
+	again func() (net.Conn, error) // makes a new one, for as long as the client may be held
 
 	mu     sync.Mutex // guards everything below
 	cur    net.Conn
@@ -23,10 +21,6 @@ type waited struct {
 	known  bool   // it has answered, or is the second: said is not kept
 	halved bool   // the client has ended its half
 	closed bool
-}
-
-func newWaited(ctx context.Context, h *handed) *waited {
-	return &waited{ctx: ctx, begun: h.begun, again: h.again, cur: h.Conn}
 }
 
 // Write sends what the client says. An upstream that has gone before it answered
@@ -73,38 +67,39 @@ func (u *waited) answered() {
 	u.mu.Unlock()
 }
 
-// second puts a new connection in the place of one that ended without a word, and
-// reports whether it could.
-func (u *waited) second() bool {
+// second puts a new connection in the place of one that ended without a word, with
+// ended. It returns what is there to be read: ended, unless that could be done, or
+// why no other one came.
+func (u *waited) second(ended error) error {
 	u.mu.Lock()
 	tried := u.known || u.halved || u.closed
 	u.mu.Unlock()
 	if tried {
-		return false
+		return ended
 	}
-	conn, err := u.again(u.ctx)
+	conn, err := u.again()
 	if err != nil {
-		return false // that the first one ended says enough
+		return err
 	}
 	if h, ok := conn.(*handed); ok {
 		conn = h.Conn
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.closed {
+	if u.closed || u.known { // known: the client said too much meanwhile
 		_ = conn.Close() // nothing was sent
-		return false
+		return ended
 	}
 	_ = u.cur.Close() // it has ended
 	u.cur = conn
 	if _, err := conn.Write(u.said); err != nil {
-		return false
+		return err
 	}
 	u.said, u.known = nil, true
 	if u.halved {
 		_ = (&handed{Conn: conn}).CloseWrite() // fails on a closed connection only
 	}
-	return true
+	return nil
 }
 
 func (u *waited) current() net.Conn {
@@ -162,9 +157,11 @@ func (r *waitedReader) next() ([]byte, error) {
 		case len(chunk) > 0:
 			r.said = true
 			r.from.answered()
-		case err != nil && r.due() && r.from.second():
-			r.reader = newReader(r.from.current())
-			continue
+		case err != nil && r.due():
+			if err = r.from.second(err); err == nil {
+				r.reader = newReader(r.from.current())
+				continue
+			}
 		}
 		return chunk, err
 	}

@@ -2,10 +2,15 @@ package proxies
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"net"
+	"sync/atomic"
 	"testing"
+	"time"
 
+	"berth/internal/testwait"
 	"berth/proxies/internal/nettest"
 )
 
@@ -18,9 +23,9 @@ func (due) Ended() (bool, error)                     { return false, nil }
 func (d due) AnswerDue() bool                        { return bool(d) }
 func (due) Stranger() error                          { return nil }
 
-// hungUp returns a Source of connections that wait for their client and on which
-// the server hangs up after so many bytes, having said a word; again is dialled
-// then.
+// hungUp returns a Source of connections that have waited for their client and on
+// which the server hangs up after so many bytes, having said a word. New ones are
+// dialled with again.
 func hungUp(t *testing.T, after int64, word string, again Dial) Source {
 	t.Helper()
 	first := nettest.Serve(t, func(c *net.TCPConn) {
@@ -29,13 +34,16 @@ func hungUp(t *testing.T, after int64, word string, again Dial) Source {
 	})
 	return func(context.Context) (Dial, error) {
 		return func(ctx context.Context) (net.Conn, error) {
+			if ctx.Value(newOnly{}) != nil {
+				return again(ctx)
+			}
 			conn, err := first.Dial(ctx)
 			if err != nil {
 				return nil, err
 			}
 			begun := make(chan piece)
 			close(begun)
-			return &handed{Conn: conn, begun: begun, again: again}, nil
+			return &handed{Conn: conn, begun: begun}, nil
 		}, nil
 	}
 }
@@ -83,6 +91,62 @@ func TestHungUpForGood(t *testing.T) {
 			}
 			if got, err := io.ReadAll(c); err != nil || string(got) != test.word {
 				t.Errorf("read %q, %v", got, err)
+			}
+		})
+	}
+}
+
+// TestHungUpWhileAway: a client whose connection has ended without a word while the
+// proxy is away is held as one that had none, and is free to leave.
+func TestHungUpWhileAway(t *testing.T) {
+	for _, leaves := range []bool{false, true} {
+		t.Run(fmt.Sprintf("leaves_%v", leaves), func(t *testing.T) {
+			echo := nettest.Serve(t, nettest.Echo)
+			var away atomic.Bool
+			back := make(chan struct{})
+			source := hungUp(t, 5, "", func(ctx context.Context) (net.Conn, error) {
+				if away.CompareAndSwap(false, true) {
+					return nil, io.ErrUnexpectedEOF
+				}
+				return echo.Dial(ctx)
+			})
+			r := run(t, Config{
+				Source: func(ctx context.Context) (Dial, error) {
+					if !away.Load() {
+						return source(ctx)
+					}
+					select {
+					case <-back:
+						return source(ctx)
+					case <-ctx.Done():
+						return nil, ctx.Err()
+					}
+				},
+				Hold:   time.Minute,
+				Again:  func(err error) bool { return errors.Is(err, io.ErrUnexpectedEOF) },
+				Listen: func() Ear { return due(true) },
+				Refuse: func(_ net.Conn, err error) { t.Errorf("the client is refused: %v", err) },
+			})
+			c := r.connect(t)
+			if _, err := io.WriteString(c, "hello"); err != nil {
+				t.Fatal(err)
+			}
+			testwait.Eventually(t, "the client to be held", func() bool { return r.Status().Waiting == 1 })
+			if leaves {
+				_ = c.Close()
+				if e := r.await(t, EventClosed, 1)[0]; !errors.Is(e.Err, ErrClientGone) {
+					t.Errorf("closed: %+v", e)
+				}
+				return
+			}
+			close(back)
+			if _, err := io.ReadFull(c, make([]byte, 5)); err != nil {
+				t.Fatal(err)
+			}
+			nettest.RoundTrip(t, c, "again")
+			_ = c.Close()
+			if e := r.await(t, EventClosed, 1)[0]; e.Err != nil || e.BytesIn != 10 || e.BytesOut != 10 {
+				t.Errorf("closed: %+v", e)
 			}
 		})
 	}

@@ -150,13 +150,18 @@ func (w *Warm) Close() {
 // credential key, and dials where there is none.
 func (w *Warm) Through(key any, dial Dial) Dial {
 	return func(ctx context.Context) (net.Conn, error) {
-		if h := w.take(ctx, key); h != nil {
-			h.again = dial
-			return h, nil
+		if ctx.Value(newOnly{}) == nil {
+			if h := w.take(ctx, key); h != nil {
+				return h, nil
+			}
 		}
 		return dial(ctx)
 	}
 }
+
+// newOnly is the key of a context in which no connection will do that has waited
+// for its client.
+type newOnly struct{}
 
 // take returns a connection for a client; nil means that there is none.
 func (w *Warm) take(ctx context.Context, key any) *handed {
