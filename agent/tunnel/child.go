@@ -114,8 +114,9 @@ func (c *child) gate() {
 		return
 	}
 	c.proc.Gate(false)
-	if c.homes.current() != nil {
-		c.homes.close()
+	raised := c.homes.current() != nil
+	c.homes.close() // also where the process that was to leave them never came
+	if raised {
 		c.proc.Rehome(c.args.home, true)
 	}
 }

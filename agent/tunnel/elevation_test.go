@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"errors"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -13,7 +14,9 @@ import (
 	"github.com/gravitational/teleport/api/types"
 
 	"berth/agent/config"
+	"berth/agent/install"
 	"berth/agent/sessions"
+	"berth/agent/tsh"
 	"berth/internal/simcluster"
 	"berth/internal/simworld"
 )
@@ -70,5 +73,30 @@ func TestElevationByTSH(t *testing.T) {
 		return nil
 	}); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestGateLeavesNoPrivateHome: neither of a child that runs with it, nor of one whose
+// next process, without the roles, is yet to come.
+func TestGateLeavesNoPrivateHome(t *testing.T) {
+	for name, next := range map[string][]*elevation{"in_use": nil, "about_to_be_left": {nil}} {
+		t.Run(name, func(t *testing.T) {
+			stage, err := install.NewStaging(t.Context(), t.TempDir())
+			if err != nil {
+				t.Fatal(err)
+			}
+			proc, err := tsh.NewTunnel(tsh.TunnelConfig{
+				Path: "tsh", Proxy: "localhost:1", Target: tsh.Database{Name: "pg"}, Logger: slog.New(slog.DiscardHandler),
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			c := &child{proc: proc}
+			c.homes.list = append([]*elevation{{stage: stage}}, next...)
+			c.gate()
+			if _, err := os.Stat(stage.Dir); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("the private home is left: %v", err)
+			}
+		})
 	}
 }
