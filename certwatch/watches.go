@@ -24,6 +24,7 @@ const pollInterval = 2 * time.Second
 type watches struct {
 	log    *slog.Logger
 	fs     *fsnotify.Watcher // nil means that the system gives none
+	errs   <-chan error      // fs.Errors, which are always taken; nil without fs
 	failed bool              // a folder could not be watched: everything is polled
 
 	// homes that cannot be watched by themselves, being absent or behind a
@@ -40,8 +41,24 @@ func openWatches(log *slog.Logger) *watches {
 		log.Warn("no file notifications; homes are polled", "interval", pollInterval, "err", err)
 		return ws
 	}
-	ws.fs = watcher
+	ws.fs, ws.errs = watcher, taken(watcher.Errors)
 	return ws
+}
+
+// taken returns what comes from errs, of which one is kept at a time. fsnotify
+// sends some while it holds the lock that Add and Remove need: of a folder that was
+// moved and then removed, for one.
+func taken(errs <-chan error) <-chan error {
+	kept := make(chan error, 1)
+	go func() {
+		for err := range errs { // until the watcher is closed
+			select {
+			case kept <- err:
+			default: // one says that everything must be read
+			}
+		}
+	}()
+	return kept
 }
 
 func (ws *watches) close() {
@@ -59,12 +76,7 @@ func (ws *watches) events() <-chan fsnotify.Event {
 }
 
 // errors returns the notifications' failures.
-func (ws *watches) errors() <-chan error {
-	if ws.fs == nil {
-		return nil
-	}
-	return ws.fs.Errors
-}
+func (ws *watches) errors() <-chan error { return ws.errs }
 
 // lost notes that notifications were lost, so that everything must be read.
 func (ws *watches) lost(err error) {

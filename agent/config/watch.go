@@ -54,6 +54,7 @@ type Watcher struct {
 	lastGood string
 	log      *slog.Logger
 	cur      atomic.Pointer[Loaded]
+	lost     wake.Signal // signs of changes were
 
 	settle, settleMost, reread time.Duration
 
@@ -72,7 +73,7 @@ func NewWatcher(c WatcherConfig) (*Watcher, error) {
 		return nil, fmt.Errorf("watch config %q: %w", c.Path, err)
 	}
 	w := &Watcher{
-		path: path, lastGood: c.LastGood, log: c.Logger,
+		path: path, lastGood: c.LastGood, log: c.Logger, lost: wake.NewSignal(),
 		settle: settle, settleMost: settleMost, reread: reread,
 	}
 	if w.log == nil {
@@ -104,7 +105,6 @@ func (w *Watcher) Reload() *Loaded {
 // Run follows the file until ctx ends, then returns nil.
 func (w *Watcher) Run(ctx context.Context) error {
 	var events chan fsnotify.Event
-	var errs chan error
 	every := w.reread
 	watch, err := fsnotify.NewWatcher()
 	if err != nil {
@@ -112,7 +112,15 @@ func (w *Watcher) Run(ctx context.Context) error {
 		every = rereadPoll
 	} else {
 		defer func() { _ = watch.Close() }() // nothing was written
-		events, errs = watch.Events, watch.Errors
+		events = watch.Events
+		// They are always taken: fsnotify sends some while it holds the lock that Add
+		// needs.
+		go func() {
+			for err := range watch.Errors { // until watch is closed
+				w.log.Debug("signs of changes were lost", "err", err)
+				w.lost.Wake()
+			}
+		}()
 	}
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
@@ -127,8 +135,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 			if !w.concerns(ev.Name) {
 				continue
 			}
-		case err := <-errs:
-			w.log.Debug("signs of changes were lost", "err", err)
+		case <-w.lost:
 		case <-ticker.C:
 			w.follow(watch)
 			continue

@@ -1,0 +1,56 @@
+package certwatch
+
+import (
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"berth/internal/testwait"
+)
+
+// TestFolderMovedAndRemoved: a folder that was gone for good when the news of its
+// move was looked at, as when a session is replaced, does not stop the watches.
+func TestFolderMovedAndRemoved(t *testing.T) {
+	ws := openWatches(slog.New(slog.DiscardHandler))
+	if ws.fs == nil {
+		t.Fatal("the system gives no notifications")
+	}
+	defer ws.close()
+	dir := t.TempDir()
+	old, moved := filepath.Join(dir, "old"), filepath.Join(dir, "moved")
+	err := os.Mkdir(old, 0o700)
+	if err == nil {
+		err = ws.fs.Add(old)
+	}
+	if err == nil { // this news holds up the rest until it is read
+		err = os.WriteFile(filepath.Join(old, "file"), nil, 0o600)
+	}
+	if err == nil {
+		err = os.Rename(old, moved)
+	}
+	if err == nil {
+		err = os.RemoveAll(moved)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		for range ws.events() { // until they are closed
+		}
+	}()
+	var left atomic.Int32
+	left.Store(1)
+	go func() {
+		for left.Load() > 0 {
+			left.Store(int32(len(ws.fs.WatchList()))) // which takes the lock that Add takes
+		}
+	}()
+	testwait.Eventually(t, "the watch to be given up", func() bool { return left.Load() == 0 })
+	if err := <-ws.errors(); !errors.Is(err, syscall.EINVAL) {
+		t.Errorf("the error is %v: another way was taken than the one to be tested", err)
+	}
+}
