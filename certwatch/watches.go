@@ -131,9 +131,21 @@ func (ws *watches) sync(homes []*home) {
 	ws.failed = failed
 	for _, dir := range ws.fs.WatchList() {
 		if !wanted[dir] {
-			_ = ws.fs.Remove(dir) // fails when the folder is gone, and the watch with it
+			ws.unwatch(dir)
 		}
 	}
+}
+
+// unwatch stops watching a folder. When two watched folders were exchanged, as a
+// login does, and added again before the watcher heard of it, fsnotify 1.10.1
+// forgets one of them and panics here.
+func (ws *watches) unwatch(dir string) {
+	defer func() {
+		if p := recover(); p != nil {
+			ws.log.Debug("folder was watched by another name", "folder", dir, "panic", p)
+		}
+	}()
+	_ = ws.fs.Remove(dir) // fails when the folder is gone, and the watch with it
 }
 
 // folders returns the folders to watch for a home.

@@ -8,6 +8,9 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"berth/internal/testwait"
 )
@@ -53,4 +56,48 @@ func TestFolderMovedAndRemoved(t *testing.T) {
 	if err := <-ws.errors(); !errors.Is(err, syscall.EINVAL) {
 		t.Errorf("the error is %v: another way was taken than the one to be tested", err)
 	}
+}
+
+// TestExchangedFolders puts a new session in the place of the old one, as
+// agent/install does, and removes the old one, before the watcher has heard of it:
+// nothing panics, and after the next look what happens is seen.
+func TestExchangedFolders(t *testing.T) {
+	path := t.TempDir()
+	session, staged := filepath.Join(path, "keys", "proxy.test"), filepath.Join(path, "keys", "staged")
+	for _, dir := range []string{session, staged} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ws := openWatches(slog.New(slog.DiscardHandler))
+	defer ws.close()
+	homes := []*home{{path: path}}
+	ws.sync(homes)
+	if err := unix.Renameat2(unix.AT_FDCWD, staged, unix.AT_FDCWD, session, unix.RENAME_EXCHANGE); err != nil {
+		t.Fatal(err)
+	}
+	ws.sync(homes)
+	if err := os.Remove(staged); err != nil {
+		t.Fatal(err)
+	}
+	ws.sync(homes)
+	ws.sync(nil) // panicked
+	for heard := true; heard; {
+		select {
+		case <-ws.events():
+		case <-time.After(50 * time.Millisecond):
+			heard = false
+		}
+	}
+	ws.sync(homes)
+	if err := os.WriteFile(filepath.Join(session, "alice"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case ev := <-ws.events():
+		t.Log(ev)
+	case <-time.After(testwait.Patience):
+		t.Error("a file in the new session's folder was not seen")
+	}
+	ws.sync(nil)
 }
