@@ -2,9 +2,11 @@ package osservice
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -133,6 +135,11 @@ func (in *inside) restarts() {
 		in.await("a new agent after "+name, func() bool {
 			st := in.status()
 			return st.Agent != nil && st.Agent.PID != before && st.Agent.ByService && st.Trouble == ""
+		})
+		in.await("the agent before to have ended, and systemd to know", func() bool {
+			_, err := os.Stat(fmt.Sprintf("/proc/%d", before))
+			known, _ := in.asUser("", "systemctl", "--user", "show", "-P", "MainPID", "berth.service").Output()
+			return err != nil && strings.TrimSpace(string(known)) == strconv.Itoa(in.up("v2"))
 		})
 		in.notRefused(name, refused())
 	}
