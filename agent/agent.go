@@ -3,6 +3,7 @@ package agent
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -104,6 +105,13 @@ type Agent struct {
 	applied  applied
 }
 
+// endingTime is how long an agent that a service manager starts waits for the one
+// before it to end, and endingPause how often it looks: locks tell of nothing.
+const (
+	endingTime  = 3 * time.Second
+	endingPause = 10 * time.Millisecond
+)
+
 // Run runs the agent until ctx ends or a client asks it to stop; then it
 // drains and returns nil. It returns AlreadyRunningError when another agent
 // holds the lock.
@@ -117,7 +125,7 @@ func runWith(ctx context.Context, opts Options, change func(*Agent)) error {
 	var held *lock
 	if line == nil {
 		var err error
-		if held, err = startLock(opts); err != nil {
+		if held, err = startLock(ctx, opts); err != nil {
 			return err
 		}
 	}
@@ -153,12 +161,20 @@ func runWith(ctx context.Context, opts Options, change func(*Agent)) error {
 	return err
 }
 
-// startLock takes the lock of an agent that is the only one.
-func startLock(opts Options) (*lock, error) {
+// startLock takes the lock of an agent that is the only one. A service manager
+// starts an agent while one is about to end that it did not start itself: it kills
+// that one, and does not wait for it.
+func startLock(ctx context.Context, opts Options) (*lock, error) {
 	if err := opts.Paths.MakeDirs(); err != nil {
 		return nil, err
 	}
 	l, err := takeLock(opts.Paths)
+	for ends := time.Now().Add(endingTime); opts.Manager != nil && err != nil && time.Now().Before(ends); {
+		if _, taken := errors.AsType[*AlreadyRunningError](err); !taken || !wake.Sleep(ctx, endingPause) {
+			break
+		}
+		l, err = takeLock(opts.Paths)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -124,11 +124,15 @@ func (in *inside) upgrade() {
 
 // restarts: whatever restarts the agent, no client is refused.
 func (in *inside) restarts() {
-	for name, restart := range map[string]func(){
-		"reload":  func() { in.systemctl("reload", "berth.service") },
-		"restart": func() { in.systemctl("restart", "berth.service") },
-		"command": func() { in.must("was started", "agent", "restart") },
+	for _, step := range []struct {
+		name    string
+		restart func()
+	}{ // systemd's own first: it does not wait for a process that it did not start
+		{"restart", func() { in.systemctl("restart", "berth.service") }},
+		{"reload", func() { in.systemctl("reload", "berth.service") }},
+		{"command", func() { in.must("was started", "agent", "restart") }},
 	} {
+		name, restart := step.name, step.restart
 		before := in.up("v2")
 		refused := in.watchPort()
 		restart()
