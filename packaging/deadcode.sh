@@ -2,7 +2,8 @@
 # Fails on functions that nothing reaches. What a program of one system alone
 # uses is compiled, and tested, on all: a function is dead if it is on each of
 # them. The simulation is there for tests, which count for it; what hides a secret
-# from whoever prints it is there so that it need not be called.
+# from whoever prints it is there so that it need not be called. Tests that are
+# built by a tag count as well.
 #
 #   deadcode.sh DEADCODE    the program, golang.org/x/tools/cmd/deadcode
 set -eu
@@ -13,7 +14,7 @@ trap 'rm -rf "$out"' EXIT
 
 # dead SYSTEM FLAG PATTERN prints the dead functions by file and name.
 dead() {
-	GOOS=$1 CGO_ENABLED=0 "$deadcode" -f '{{range .Funcs}}{{println .Position.File .Name}}{{end}}' "$2" "$3"
+	GOOS=$1 CGO_ENABLED=0 "$deadcode" -tags=desktop,wine,e2e -f '{{range .Funcs}}{{println .Position.File .Name}}{{end}}' "$2" "$3"
 }
 n=0
 for os in $systems; do

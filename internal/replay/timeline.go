@@ -240,9 +240,6 @@ func (v *View) Close() {
 // Screen returns what is shown.
 func (v *View) Screen() *Screen { return v.screen }
 
-// At returns the moment that is shown.
-func (v *View) At() time.Duration { return v.at }
-
 // Next returns when the next event is; false where there is none, or none yet.
 func (v *View) Next() (time.Duration, bool, error) {
 	if v.ahead == nil && !v.timeline.has(v.seq) {
