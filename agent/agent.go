@@ -14,7 +14,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -195,14 +194,9 @@ func newAgent(ctx context.Context, opts Options) (*Agent, error) {
 	deaf := make(chan struct{})
 	a.next.deaf, a.next.deafen = deaf, sync.OnceFunc(func() { close(deaf) })
 	a.sockets = proxies.NewSockets(a.keepSocket, a.forgetSocket)
-	for name, l := range opts.Kept {
-		switch l := l.(type) {
-		case *net.TCPListener:
+	for _, l := range opts.Kept {
+		if l, ok := l.(*net.TCPListener); ok {
 			a.sockets.Inherit(l)
-		default:
-			if name == controlName {
-				a.control = newControl(l)
-			}
 		}
 	}
 	a.system.monitor = osevents.New(osevents.Config{Logger: opts.Logger, Tell: a.heardFromSystem})
@@ -365,9 +359,6 @@ func (a *Agent) began() {
 	}
 	line := a.opts.Succession.Line
 	if line == nil {
-		if l, ok := a.control.Listener.(syscall.Conn); ok {
-			_ = a.opts.Manager.Store(controlName, l) // without it the socket is made anew
-		}
 		if a.opts.Ready != nil {
 			a.opts.Ready()
 		}

@@ -521,9 +521,6 @@ func socketName(l *net.TCPListener) string {
 	return fmt.Sprintf("tcp4-%d", addr.Port)
 }
 
-// controlName is the control socket's name at the service manager.
-const controlName = "control"
-
 // control is the control socket's listener. One that leaves accepts nothing, and
 // does not say so until it is closed: calls that have come are still answered.
 type control struct {
