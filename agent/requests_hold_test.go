@@ -25,7 +25,7 @@ func endedEnv(t *testing.T, more ...string) (e *env, port int, dba, brief string
 	t.Helper()
 	e = newEnv(t, requestsConfig())
 	e.withTSH()
-	e.Login(simcluster.WithTTL(4 * time.Second))
+	e.Login()
 	tun, port := e.pgTunnel("pg")
 	e.config(tun)
 	e.appendConfig(more...)
@@ -33,6 +33,7 @@ func endedEnv(t *testing.T, more ...string) (e *env, port int, dba, brief string
 	e.AwaitState("pg", state.TunnelReady)
 	e.awaitWatch()
 	dba, brief = e.approved("dba"), e.approved("brief")
+	e.Login(simcluster.WithTTL(2 * time.Second))
 	e.Await("the session's end", func(s state.Snapshot) bool {
 		return s.Profiles[0].State == state.ProfileExpired && s.Tunnels[0].State == state.TunnelWaitingForLogin
 	})
