@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -40,7 +39,6 @@ import (
 	"berth/internal/paths"
 	"berth/internal/sdnotify"
 	"berth/internal/wake"
-	"berth/proxies"
 	"berth/proxies/kube"
 )
 
@@ -61,9 +59,9 @@ type Options struct {
 	// Succession says how the agent passes its work on. The zero value: it does not.
 	Succession Succession
 	// Manager is the service manager that runs the agent; nil: none does. Kept are
-	// the sockets that it has kept for the agent, by name.
+	// the sockets that it has kept for the agent.
 	Manager *sdnotify.Manager
-	Kept    map[string]net.Listener
+	Kept    []*net.TCPListener
 
 	keychain   login.Keychain     // in place of the system's, for tests
 	caKeychain kubelocal.Keychain // the same for the local CA's key
@@ -77,16 +75,7 @@ type Agent struct {
 	log  *slog.Logger
 	ctx  context.Context // the agent's own
 	stop context.CancelFunc
-	// rooms ends when the agent stops or another one has taken over: what decides
-	// and writes ends with it, and what serves clients does not.
-	rooms  context.Context
-	retire context.CancelFunc
-	left   atomic.Bool // another agent has taken over
-
-	lock    *lock
-	control *control
-	sockets *proxies.Sockets
-	next    succession
+	next succession
 
 	program  executable
 	config   *config.Watcher
@@ -130,7 +119,7 @@ func runWith(ctx context.Context, opts Options, change func(*Agent)) error {
 	}
 	a, err := newAgent(ctx, opts)
 	if err == nil && line != nil {
-		err = a.takeOver(line)
+		err = a.next.takeOver(line)
 	}
 	if err != nil {
 		if line != nil {
@@ -141,19 +130,19 @@ func runWith(ctx context.Context, opts Options, change func(*Agent)) error {
 		return err
 	}
 	if line == nil {
-		a.lock = held
+		a.next.lock = held
 		held.crashed.wait(ctx)
 	} else {
-		a.addFormer(&former{line: line})
+		a.next.addFormer(&former{line: line})
 	}
 	a.stop = cancel
 	change(a)
 	err = a.run(ctx)
-	if a.left.Load() {
-		a.lock.pass()
+	if a.next.left.Load() {
+		a.next.lock.pass()
 	} else {
-		a.lock.release()
-		a.goodbye()
+		a.next.lock.release()
+		a.next.goodbye()
 	}
 	a.next.deafen()
 	a.next.hearing.Wait()
@@ -189,16 +178,11 @@ func newAgent(ctx context.Context, opts Options) (*Agent, error) {
 	a.pub.started = time.Now().UTC()
 	a.program = ownExecutable()
 	a.pub.changed, a.pub.hurry, a.pub.pause = wake.NewSignal(), wake.NewSignal(), publishPause
-	a.rooms, a.retire = context.WithCancel(ctx)
-	a.next.requests = make(chan succeed)
-	deaf := make(chan struct{})
-	a.next.deaf, a.next.deafen = deaf, sync.OnceFunc(func() { close(deaf) })
-	a.sockets = proxies.NewSockets(a.keepSocket, a.forgetSocket)
-	for _, l := range opts.Kept {
-		if l, ok := l.(*net.TCPListener); ok {
-			a.sockets.Inherit(l)
-		}
+	a.next = succession{
+		opts: opts, log: a.log, touch: a.touch, changed: a.pub.changed, stop: func() { a.stop() },
+		grace: func() time.Duration { return a.current().HandoverGraceDuration() },
 	}
+	a.next.init(ctx)
 	a.system.monitor = osevents.New(osevents.Config{Logger: opts.Logger, Tell: a.heardFromSystem})
 	cfg, err := config.NewWatcher(config.WatcherConfig{
 		Path: opts.Paths.Config, LastGood: filepath.Join(opts.Paths.StateDir, "config.last-good.yaml"), Logger: opts.Logger,
@@ -229,7 +213,8 @@ func newAgent(ctx context.Context, opts Options) (*Agent, error) {
 	a.homes = certwatch.New(certwatch.Config{Homes: homes, Logger: opts.Logger})
 	a.sessions = sessions.New(opts.Logger)
 	a.sessions.Update(a.homes.View())
-	a.furnish(ctx, a.rooms)
+	a.furnish(ctx, a.next.rooms)
+	a.next.tunnels, a.next.memory = a.tunnels, a.memory
 	return a, nil
 }
 
@@ -247,15 +232,15 @@ func (a *Agent) furnish(ctx, rooms context.Context) {
 		caKeychain = keychain
 	}
 	a.kube = kubelocal.New(kubelocal.Config{
-		StateDir: opts.Paths.StateDir, Sockets: a.sockets, Keychain: caKeychain, Grace: opts.Grace, OnChange: a.touch, Logger: a.log,
+		StateDir: opts.Paths.StateDir, Sockets: a.next.sockets, Keychain: caKeychain, Grace: opts.Grace, OnChange: a.touch, Logger: a.log,
 		Absent: func(serverName string) kube.Refusal { return a.tunnels.AbsentKube(serverName) },
 	})
 	a.tunnels = tunnel.New(ctx, tunnel.Config{
-		StateDir: opts.Paths.StateDir, Sockets: a.sockets, Grace: opts.Grace, Config: a.current, Sessions: a.sessions, Memory: a.memory, Kube: a.kube,
+		StateDir: opts.Paths.StateDir, Sockets: a.next.sockets, Grace: opts.Grace, Config: a.current, Sessions: a.sessions, Memory: a.memory, Kube: a.kube,
 		RequestCommand: func(ctx context.Context, f sessions.Session, spec state.TunnelSpec) string {
 			return a.requests.Command(ctx, f, spec)
 		},
-		OnEnd:    a.endFormer,
+		OnEnd:    a.next.endFormer,
 		OnGrants: func() { a.requests.GrantsChanged() },
 		NeedCode: func(n tunnel.CodeNeed) { a.logins.Need(login.CodeNeed(n)) },
 		CodeGone: func(name string) { a.logins.NeedGone(name) },
@@ -288,19 +273,19 @@ func (a *Agent) held() map[string]bool {
 }
 
 func (a *Agent) run(ctx context.Context) error {
-	defer a.retire()
+	defer a.next.retire()
 	a.shoutInsecure(a.current())
 	a.tunnels.Start(a.current())
 	a.kube.Start(ctx, a.current())
-	a.sockets.CloseSpare()
-	if a.control == nil {
+	a.next.sockets.CloseSpare()
+	if a.next.control == nil {
 		l, err := ipc.Listen(a.opts.Paths.Socket)
 		if err != nil {
 			a.stop()
 			a.tunnels.Close()
 			return err
 		}
-		a.control = newControl(l)
+		a.next.control = newControl(l)
 	}
 	a.publish()
 	a.log.Info("agent started", "version", a.opts.Version, "pid", os.Getpid(), "config", a.opts.Paths.Config,
@@ -315,35 +300,37 @@ func (a *Agent) run(ctx context.Context) error {
 		Logger: a.opts.Logger,
 	})
 	g, gctx := errgroup.WithContext(ctx)
-	defer context.AfterFunc(gctx, a.retire)()
+	defer context.AfterFunc(gctx, a.next.retire)()
 	g.Go(func() error { return ended(gctx, "watch homes", a.homes.Run(gctx)) })
-	g.Go(func() error { return ended(a.rooms, "watch config", a.config.Run(a.rooms)) })
-	g.Go(func() error { return ended(a.rooms, "serve control socket", server.Run(a.rooms, a.control)) })
+	g.Go(func() error { return ended(a.next.rooms, "watch config", a.config.Run(a.next.rooms)) })
+	g.Go(func() error {
+		return ended(a.next.rooms, "serve control socket", server.Run(a.next.rooms, a.next.control))
+	})
 	g.Go(func() error { return ended(gctx, "listen to the system", a.followSystem(gctx)) })
 	g.Go(func() error { a.followHomes(gctx); return nil })
-	g.Go(func() error { a.followConfig(a.rooms); return nil })
+	g.Go(func() error { a.followConfig(a.next.rooms); return nil })
 	g.Go(func() error { a.followStandings(gctx); return nil })
-	g.Go(func() error { a.keepPublished(a.rooms); return nil })
+	g.Go(func() error { a.keepPublished(a.next.rooms); return nil })
 	g.Go(func() error { a.tunnels.Run(gctx); return nil })
-	g.Go(func() error { a.requests.Run(a.rooms); return nil })
-	g.Go(func() error { a.kube.Run(a.rooms); return nil })
-	a.next.hearing.Go(a.followFormers)
+	g.Go(func() error { a.requests.Run(a.next.rooms); return nil })
+	g.Go(func() error { a.kube.Run(a.next.rooms); return nil })
+	a.next.hearing.Go(a.next.followFormers)
 	g.Go(func() error {
-		err := a.followSuccession(gctx)
-		if a.left.Load() {
+		err := a.next.follow(gctx)
+		if a.next.left.Load() {
 			a.stop() // nothing is left to serve
 		}
 		return err
 	})
 	err := g.Wait()
 	a.stop()
-	a.retire()
+	a.next.retire()
 	a.renewals.Wait()
 	a.logins.Wait()
 	a.recorded.Close()
-	if !a.left.Load() {
-		a.sockets.Keep()
-		a.endFormers()
+	if !a.next.left.Load() {
+		a.next.sockets.Keep()
+		a.next.endFormers()
 	}
 	a.tunnels.Close()
 	a.sessions.Close()
@@ -354,7 +341,7 @@ func (a *Agent) run(ctx context.Context) error {
 // began says that the agent serves: to the agent whose place it has taken, which
 // speaks to the service manager next, or to the service manager itself.
 func (a *Agent) began() {
-	if err := a.lock.noteOwner(); err != nil {
+	if err := a.next.lock.noteOwner(); err != nil {
 		a.log.Warn("the agent's process id is not noted", "err", err)
 	}
 	line := a.opts.Succession.Line
@@ -603,7 +590,7 @@ func (a *Agent) draw(now time.Time) *state.Snapshot {
 	s := &state.Snapshot{
 		Agent: state.Agent{
 			Version: a.opts.Version, PID: os.Getpid(), StartedAt: a.pub.started, ConfigPath: a.opts.Paths.Config,
-			Draining: int64(a.draining()),
+			Draining: int64(a.next.draining()),
 		},
 		Profiles: []state.Profile{},
 		Tunnels:  a.tunnels.States(),
@@ -654,7 +641,7 @@ func (a *Agent) problems() []state.Problem {
 		}
 	}
 	list = append(list, a.program.problems(a.opts.Version)...)
-	list = append(list, a.lock.crashed.problems(time.Now())...)
+	list = append(list, a.next.lock.crashed.problems(time.Now())...)
 	list = append(list, skewProblems(a.sessions.Usable(time.Now()))...)
 	list = append(list, a.kube.Problems()...)
 	return a.pub.dated(append(list, homeProblems(a.sessions.View())...))

@@ -231,6 +231,12 @@ func (a *Agent) ReloadConfig(ctx context.Context) error {
 // Shutdown asks the agent to drain and exit.
 func (a *Agent) Shutdown() { a.stop() }
 
+// HandOver starts a successor and returns when that serves. Env is put over this
+// process's environment. An error means that nothing has changed.
+func (a *Agent) HandOver(ctx context.Context, program string, env []string) (ipc.Successor, error) {
+	return a.next.ask(ctx, program, env)
+}
+
 // LocalCA returns the certificate of the local CA.
 func (a *Agent) LocalCA(ctx context.Context) (ipc.LocalCA, error) {
 	ca, err := a.kube.CACert(ctx)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -46,13 +47,10 @@ func noteStart(p paths.Paths, now time.Time) (crashes, error) {
 	if err == nil {
 		_ = json.Unmarshal(raw, &c.times) // a file that is none says nothing
 	}
-	fresh := c.times[:0]
-	for _, t := range c.times {
-		if age := now.Sub(t); age >= 0 && age < crashWindow {
-			fresh = append(fresh, t)
-		}
-	}
-	c.times = fresh
+	c.times = slices.DeleteFunc(c.times, func(t time.Time) bool {
+		age := now.Sub(t)
+		return age < 0 || age >= crashWindow
+	})
 	if _, err := os.Stat(p.LockPID()); err != nil {
 		return c, nil // the last one ended as it should
 	}

@@ -12,7 +12,7 @@ import (
 )
 
 // TestCrashLoop starts an agent again and again after one that left its note
-// behind: two such starts are accidents, more are a loop that is told once and
+// behind: two such starts are accidents, more are a loop, which is reported once and
 // slows down.
 func TestCrashLoop(t *testing.T) {
 	dir := t.TempDir()

@@ -134,7 +134,7 @@ func (rs *Recordings) release(s *stream) {
 	}
 }
 
-// drop ends a stream that nobody reads, and removes its spool.
+// drop ends a stream without readers, and removes its spool.
 func (rs *Recordings) drop(s *stream) {
 	rs.mu.Lock()
 	s.mu.Lock()

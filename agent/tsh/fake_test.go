@@ -143,7 +143,7 @@ func hang() int {
 	return 0
 }
 
-// listenDB listens where it is told to and says so as tsh does.
+// listenDB listens at the address it was given and says so as tsh does.
 func listenDB() (_ net.Listener, code int) {
 	port := ""
 	for _, a := range os.Args {

@@ -121,7 +121,7 @@ func (a *app) succession(manager *sdnotify.Manager) (agent.Succession, error) {
 	}
 	return agent.Succession{
 		Program: program, Args: os.Args[1:], Line: line, Asked: restartSignal(),
-		// systemd follows the main process that it is told of. Whatever else has
+		// systemd follows the main process that it knows of. Whatever else has
 		// started this process, a terminal or launchd, watches it alone.
 		Stays: line == nil && manager.Socket() == "" && a.env(osservice.DetachedVar) == "",
 	}, nil

@@ -58,10 +58,10 @@ func (m *Manager) send(text string, rights []byte) error {
 	return nil
 }
 
-// Kept returns the listening sockets that the manager has kept, by name, and takes
-// them out of the environment.
-func Kept() map[string]net.Listener {
-	pid, count, names := os.Getenv("LISTEN_PID"), os.Getenv("LISTEN_FDS"), os.Getenv("LISTEN_FDNAMES")
+// Kept returns the listening sockets that the manager has kept, and takes them out
+// of the environment.
+func Kept() []*net.TCPListener {
+	pid, count := os.Getenv("LISTEN_PID"), os.Getenv("LISTEN_FDS")
 	for _, name := range []string{"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"} {
 		_ = os.Unsetenv(name) // it fails for bad names only
 	}
@@ -69,15 +69,19 @@ func Kept() map[string]net.Listener {
 	if err != nil || pid != strconv.Itoa(os.Getpid()) {
 		return nil
 	}
-	named := strings.Split(names, ":")
-	kept := make(map[string]net.Listener)
+	var kept []*net.TCPListener
 	for i := range n {
 		syscall.CloseOnExec(firstFD + i)
 		f := os.NewFile(uintptr(firstFD+i), "kept")
 		l, err := net.FileListener(f)
 		_ = f.Close() // the listener has its own
-		if err == nil && i < len(named) {
-			kept[named[i]] = l
+		if err != nil {
+			continue
+		}
+		if tcp, ok := l.(*net.TCPListener); ok {
+			kept = append(kept, tcp)
+		} else {
+			_ = l.Close() // no other kind is stored
 		}
 	}
 	return kept

@@ -1,0 +1,346 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"berth/agent/handover"
+	"berth/agent/ipc"
+	"berth/agent/memory"
+	"berth/agent/tunnel"
+	"berth/internal/wake"
+	"berth/proxies"
+)
+
+const (
+	// readyLimit is how long a successor may take to say that it could serve, and
+	// servingLimit to say that it does.
+	readyLimit   = 30 * time.Second
+	servingLimit = 15 * time.Second
+	// answerTime is how long calls may take that came to the control socket just
+	// before the successor had it alone.
+	answerTime = 200 * time.Millisecond
+)
+
+// Succession says how an agent passes its work on, and takes over.
+type Succession struct {
+	// Program and Args start a successor. An empty Program: there will be none.
+	Program string
+	Args    []string
+	// Line is this process's line to the agent that it takes the place of; nil: it
+	// starts as the only one.
+	Line *handover.Line
+	// Asked receives when the agent is to be replaced by a new process of Program.
+	Asked <-chan os.Signal
+	// Stays has an agent that was replaced wait for its successors, and end as they
+	// do: whoever started it watches this process alone.
+	Stays bool
+}
+
+// errSuccessorDied is how an agent ends that has stayed for successors of which the
+// last did not end as it was asked to.
+var errSuccessorDied = errors.New("the agent that had taken over ended unexpectedly")
+
+// inheritance is what a successor gets besides sockets.
+type inheritance struct {
+	Tunnels map[string]tunnel.Past `json:"tunnels"`
+}
+
+// succession passes an agent's work on to the next one, and takes it over from the
+// one before.
+type succession struct {
+	opts    Options
+	log     *slog.Logger
+	tunnels *tunnel.Set
+	memory  *memory.Store
+	grace   func() time.Duration // for the connections that are left behind
+	touch   func()               // has the snapshot published
+	changed wake.Signal          // wakes when it may be
+	stop    func()               // ends the agent
+
+	// rooms ends when the agent stops or another one has taken over: what decides
+	// and writes ends with it, and what serves clients does not.
+	rooms  context.Context
+	retire context.CancelFunc
+	left   atomic.Bool // another agent has taken over
+
+	lock    *lock
+	control *control
+	sockets *proxies.Sockets
+
+	requests chan succeed
+	hearing  sync.WaitGroup  // of what the agents before this one say
+	deaf     <-chan struct{} // closed when that no longer matters, by deafen
+	deafen   func()
+
+	mu     sync.Mutex // guards everything below
+	before []*former
+}
+
+// init readies the succession of an agent that ends with ctx; tunnels and memory
+// are yet to come.
+func (s *succession) init(ctx context.Context) {
+	s.rooms, s.retire = context.WithCancel(ctx)
+	s.requests = make(chan succeed)
+	deaf := make(chan struct{})
+	s.deaf, s.deafen = deaf, sync.OnceFunc(func() { close(deaf) })
+	s.sockets = proxies.NewSockets(s.keepSocket, s.forgetSocket)
+	for _, l := range s.opts.Kept {
+		s.sockets.Inherit(l)
+	}
+}
+
+// former is an agent before this one.
+type former struct {
+	line *handover.Line
+	open int // its connections
+}
+
+// succeed is a request for a successor.
+type succeed struct {
+	program string // empty: the agent's own
+	env     []string
+	answer  chan<- succeeded
+}
+
+type succeeded struct {
+	successor ipc.Successor
+	err       error
+}
+
+// ask has follow start a successor and returns when that serves.
+func (s *succession) ask(ctx context.Context, program string, env []string) (ipc.Successor, error) {
+	answer := make(chan succeeded, 1)
+	select {
+	case s.requests <- succeed{program, env, answer}:
+	case <-ctx.Done():
+		return ipc.Successor{}, ctx.Err()
+	case <-s.rooms.Done():
+		return ipc.Successor{}, errors.New("the agent is stopping")
+	}
+	select {
+	case done := <-answer:
+		return done.successor, done.err
+	case <-ctx.Done():
+		return ipc.Successor{}, ctx.Err()
+	}
+}
+
+// follow replaces the agent when that is asked for. It returns when ctx
+// ends, or a successor serves and the last connection of this agent has ended.
+func (s *succession) follow(ctx context.Context) error {
+	for {
+		var want succeed
+		select {
+		case <-ctx.Done():
+			return nil
+		case want = <-s.requests:
+		case <-s.opts.Succession.Asked:
+			answer := make(chan succeeded, 1)
+			want = succeed{answer: answer}
+		}
+		next, who, err := s.handOver(want)
+		if err != nil {
+			s.log.Error("no successor took over, this agent goes on", "err", err)
+			code := ipc.CodeFailed
+			if errors.Is(err, handover.ErrUnsupported) {
+				code = ipc.CodeUnsupported
+			}
+			err = &ipc.Error{
+				Code: code, Message: fmt.Sprintf("the new agent did not take over, the running one goes on: %v", err),
+				Hint: `see "berth agent logs"`,
+			}
+		}
+		if err == nil {
+			s.left.Store(true)
+			s.control.leave() // whoever hears the answer and asks more asks the successor
+		}
+		want.answer <- succeeded{who, err} // it has room
+		if err == nil {
+			return s.leave(ctx, next)
+		}
+	}
+}
+
+// handOver starts a successor and gives it everything. When it returns without an
+// error, that serves.
+func (s *succession) handOver(want succeed) (next *handover.Successor, who ipc.Successor, err error) {
+	program, env := want.program, append(os.Environ(), want.env...)
+	if program == "" {
+		program = s.opts.Succession.Program
+	}
+	if program == "" {
+		return nil, who, handover.ErrUnsupported
+	}
+	if socket := s.opts.Manager.Socket(); socket != "" {
+		env = append(env, "NOTIFY_SOCKET="+socket)
+	}
+	s.log.Info("handing over", "program", program)
+	next, err = handover.Start(program, s.opts.Succession.Args, env)
+	if err != nil {
+		return nil, who, err
+	}
+	ready, err := next.Await(handover.Ready, readyLimit)
+	if err == nil && ready.Format != handover.Format {
+		err = fmt.Errorf("%s (version %s) hands over in another way", program, ready.Version)
+	}
+	thaw := func(bool) {}
+	if err == nil {
+		thaw = s.memory.Freeze()
+		if err = s.give(next.Line); err == nil {
+			_, err = next.Await(handover.Serving, servingLimit)
+		}
+	}
+	if err != nil {
+		next.Kill()
+		thaw(false)
+		return nil, who, err
+	}
+	thaw(true)
+	return next, ipc.Successor{PID: next.PID(), Version: ready.Version}, nil
+}
+
+// give passes what a successor needs.
+func (s *succession) give(line *handover.Line) error {
+	var listeners []handover.Descriptor
+	for _, l := range s.sockets.InUse() {
+		listeners = append(listeners, l)
+	}
+	for batch := range slices.Chunk(listeners, 64) {
+		if err := line.Send(handover.Message{Kind: handover.Sockets}, batch...); err != nil {
+			return err
+		}
+	}
+	for _, f := range s.formers() {
+		if err := line.Send(handover.Message{Kind: handover.Former, Connections: f.open}, f.line); err != nil {
+			return err
+		}
+	}
+	state, err := json.Marshal(inheritance{Tunnels: s.tunnels.Succession().Pasts()})
+	if err != nil {
+		return fmt.Errorf("hand over: %w", err)
+	}
+	lockFile, ok := s.lock.file.(handover.Descriptor)
+	control, ok2 := s.control.Listener.(handover.Descriptor)
+	if !ok || !ok2 {
+		return handover.ErrUnsupported
+	}
+	return line.Send(handover.Message{Kind: handover.Take, State: state}, lockFile, control)
+}
+
+// leave serves what this agent has left, with a successor that serves everything
+// else, and returns when nothing is left.
+func (s *succession) leave(ctx context.Context, next *handover.Successor) error {
+	s.sockets.Keep()
+	if err := s.opts.Manager.Send(fmt.Sprintf("MAINPID=%d", next.PID())); err != nil {
+		s.log.Warn("the service manager does not know the new process", "err", err)
+	}
+	for _, f := range s.formers() {
+		_ = f.line.Close() // the successor has it
+	}
+	time.AfterFunc(answerTime, s.retire)
+	s.log.Info("handed over", "pid", next.PID())
+
+	grace := s.grace()
+	exit := make(chan error, 1)
+	go func() { exit <- s.hearSuccessor(next.Line) }()
+	drained := make(chan struct{})
+	go func() {
+		defer close(drained)
+		tunnels := s.tunnels.Succession()
+		tunnels.Leave(grace, s.moveTo(next.Line), func() {
+			_ = next.Send(handover.Message{Kind: handover.Moved, Connections: tunnels.Open()})
+		})
+	}()
+	go s.reportOpen(ctx, next.Line, drained)
+
+	stop := ctx.Done()
+	var died error
+	for waiting := true; waiting; {
+		select {
+		case <-drained:
+			waiting = false
+		case err := <-exit:
+			exit = nil
+			died = err
+			if s.opts.Succession.Stays { // whoever watches this process must see the end
+				time.AfterFunc(s.opts.Grace, func() { s.tunnels.Succession().Close("") })
+			}
+		case <-stop:
+			stop = nil
+			_ = next.Send(handover.Message{Kind: handover.Stop})
+			time.AfterFunc(s.opts.Grace, func() { s.tunnels.Succession().Close("") })
+		}
+	}
+	_ = next.Send(handover.Message{Kind: handover.Open}) // none
+	s.log.Info("the last connection has ended since the agent handed over")
+	if s.opts.Succession.Stays && exit != nil {
+		select {
+		case died = <-exit:
+		case <-stop:
+			_ = next.Send(handover.Message{Kind: handover.Stop})
+			died = <-exit
+		}
+	}
+	_ = next.Close()
+	if !s.opts.Succession.Stays {
+		return nil
+	}
+	return died
+}
+
+// hearSuccessor does what a successor asks for, and returns how it ended.
+func (s *succession) hearSuccessor(line *handover.Line) error {
+	for {
+		m, _, err := line.Receive()
+		switch {
+		case err != nil:
+			return errSuccessorDied
+		case m.Kind == handover.Exit:
+			return nil
+		case m.Kind == handover.Close && m.Tunnel == "":
+			time.AfterFunc(s.opts.Grace, func() { s.tunnels.Succession().Close("") })
+		case m.Kind == handover.Close:
+			s.tunnels.Succession().Close(m.Tunnel)
+		}
+	}
+}
+
+// moveTo hands clients to a successor.
+func (s *succession) moveTo(line *handover.Line) func(string) proxies.Move {
+	return func(name string) proxies.Move {
+		return func(client *net.TCPConn, said []byte) error {
+			return line.Send(handover.Message{Kind: handover.Client, Tunnel: name, Said: said}, client)
+		}
+	}
+}
+
+// reportOpen has the successor know how many connections this agent still serves,
+// until there are none.
+func (s *succession) reportOpen(ctx context.Context, line *handover.Line, drained <-chan struct{}) {
+	said := -1
+	for {
+		if open := s.tunnels.Succession().Open(); open != said {
+			said = open
+			if line.Send(handover.Message{Kind: handover.Open, Connections: open}) != nil {
+				return
+			}
+		}
+		select {
+		case <-drained:
+			return
+		case <-s.changed:
+		case <-time.After(publishCounters): // who publishes may have taken the signal
+		}
+		wake.Sleep(ctx, publishPauseMax)
+	}
+}
