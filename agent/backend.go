@@ -160,6 +160,62 @@ func (a *Agent) checkUnknownCluster(spec state.TunnelSpec, f sessions.Session, n
 	}
 }
 
+// ChangeTunnel makes a tunnel of the config what spec says. It keeps its port unless
+// spec has another. Under a new name it goes on with its history, stopped if it was
+// stopped, with the roles that it alone has.
+func (a *Agent) ChangeTunnel(ctx context.Context, name string, spec state.TunnelSpec) (state.TunnelSpec, error) {
+	was, ok := a.current().Tunnel(name)
+	switch {
+	case !ok:
+		return spec, ipc.UnknownTunnel(name)
+	case spec.Kind != was.Kind:
+		return spec, &ipc.Error{
+			Code: ipc.CodeInvalid, Message: fmt.Sprintf("tunnel %q is of kind %s, which cannot be changed", name, was.Kind), Hint: `see "berth tunnel add --help"`,
+		}
+	}
+	if spec.Port == 0 {
+		spec.Port = was.Port
+	}
+	if spec.Cluster != was.Cluster || spec.Resource != was.Resource {
+		var err error
+		if spec, err = a.completed(ctx, spec); err != nil {
+			return spec, err
+		}
+	}
+	change := func() error {
+		return config.Edit(a.opts.Paths.Config, func(d *config.Document) error { return changeTunnel(d, name, was, spec) })
+	}
+	err := error(nil)
+	if spec.Name == name {
+		err = change()
+	} else if err = a.mustNotHave(spec.Name); err == nil {
+		err = a.tunnels.Rename(name, spec.Name, change)
+	}
+	if err != nil {
+		return spec, configError(err)
+	}
+	return spec, a.ReloadConfig(ctx)
+}
+
+// changeTunnel writes spec in the place of a tunnel. A derived port that would
+// stay the same is not written into a file that has none.
+func changeTunnel(d *config.Document, name string, was, spec state.TunnelSpec) error {
+	file, _ := d.Config().Tunnel(name)
+	derived := file.Port == 0 && spec.Port == was.Port && spec.Cluster == was.Cluster && spec.Resource == was.Resource
+	if derived {
+		spec.Port = 0
+	}
+	return d.ChangeTunnel(name, spec)
+}
+
+// mustNotHave refuses the name of a tunnel there is.
+func (a *Agent) mustNotHave(name string) error {
+	if _, ok := a.current().Tunnel(name); ok {
+		return fmt.Errorf("tunnel %q: %w", name, config.ErrTunnelExists)
+	}
+	return nil
+}
+
 // RemoveTunnel takes a tunnel out of the config and stops it.
 func (a *Agent) RemoveTunnel(ctx context.Context, name string) error {
 	if err := a.mustHave(name); err != nil {

@@ -41,6 +41,15 @@ func kubePort(port int) func(*Document) error {
 	return func(d *Document) error { return d.SetKubePort(port) }
 }
 
+// changed changes the tunnel a.
+func changed(change func(*state.TunnelSpec)) func(*Document) error {
+	return func(d *Document) error {
+		t, _ := d.Config().Tunnel("a")
+		change(&t)
+		return d.ChangeTunnel("a", t)
+	}
+}
+
 var editCases = map[string]struct {
 	in  string
 	do  func(*Document) error
@@ -278,6 +287,46 @@ var editCases = map[string]struct {
 		"{version: 1, tunnels: [" + a + ", " + b + "]}\n", remove("b"),
 		"{version: 1, tunnels: [" + a + "]}\n",
 	},
+	"rename_on_one_line": {
+		"tunnels: [" + a + ", " + b + "] # two\n", changed(func(t *state.TunnelSpec) { t.Name = "z" }),
+		"tunnels: [" + strings.Replace(a, "name: a", "name: z", 1) + ", " + b + "] # two\n",
+	},
+	"rename_followed_by_rules": {
+		"access:\n  auto_assume:\n    - {roles: [a], tunnel: a} # mine\n    - {roles: [b], tunnel: b}\n    - roles: [c]\ntunnels: [" + a + ", " + b + "]\n",
+		changed(func(t *state.TunnelSpec) { t.Name = "z" }),
+		"access:\n  auto_assume:\n    - {roles: [a], tunnel: z} # mine\n    - {roles: [b], tunnel: b}\n    - roles: [c]\ntunnels: [" +
+			strings.Replace(a, "name: a", "name: z", 1) + ", " + b + "]\n",
+	},
+	"change_keys_in_lines": {
+		"tunnels:\n  # first\n  - name: a # A\n    kind: db\n    cluster: c\n    resource: ra # RA\n    port: 15001 # fixed\n    # the end of a\n  - " + b + "\n",
+		changed(func(t *state.TunnelSpec) { t.Name, t.Port, t.DBUser, t.DBName = "z", 15009, "bob", "app db" }),
+		"tunnels:\n  # first\n  - name: z # A\n    kind: db\n    cluster: c\n    resource: ra # RA\n    port: 15009 # fixed\n" +
+			"    db_user: bob\n    db_name: \"app db\"\n    # the end of a\n  - " + b + "\n",
+	},
+	"change_keys_below_a_lone_dash": {
+		"tunnels:\n  -\n    kind: db\n    name: a\n    cluster: c\n    resource: ra\n", changed(func(t *state.TunnelSpec) { t.Port = 15009 }),
+		"tunnels:\n  -\n    kind: db\n    name: a\n    cluster: c\n    resource: ra\n    port: 15009\n",
+	},
+	"change_adds_to_braces": {
+		"tunnels:\n  - " + a + " # A\n", changed(func(t *state.TunnelSpec) { t.Guard = state.GuardOff }),
+		"tunnels:\n  - " + strings.Replace(a, "}", ", guard: off}", 1) + " # A\n",
+	},
+	"change_takes_out_of_braces": {
+		"tunnels:\n  - {name: a, db_user: bob, kind: db, cluster: c, resource: ra, port: 15001}\n",
+		changed(func(t *state.TunnelSpec) { t.DBUser, t.Port = "", 0 }),
+		"tunnels:\n  - {name: a, kind: db, cluster: c, resource: ra}\n",
+	},
+	"change_takes_out_a_line": {
+		"tunnels:\n  - name: a\n    db_user: bob # who?\n    kind: db\n    cluster: c\n    resource: ra\n",
+		changed(func(t *state.TunnelSpec) { t.DBUser = "" }),
+		"tunnels:\n  - name: a\n    kind: db\n    cluster: c\n    resource: ra\n",
+	},
+	"change_a_list": {
+		"tunnels:\n  - {name: a, kind: kube, cluster: c, resource: ra, as_groups: [dev, ops]}\n",
+		changed(func(t *state.TunnelSpec) { t.AsGroups = []string{"dev"} }),
+		"tunnels:\n  - {name: a, kind: kube, cluster: c, resource: ra, as_groups: [dev]}\n",
+	},
+	"change_nothing": {"tunnels: [" + a + "]\n", changed(func(*state.TunnelSpec) {}), "tunnels: [" + a + "]\n"},
 	"remove_alias_item": {
 		"tunnels:\n  - {<<: &x {kind: db, cluster: c, resource: r}, name: a}\n  - {<<: *x, name: b}\n", remove("b"),
 		"tunnels:\n  - {<<: &x {kind: db, cluster: c, resource: r}, name: a}\n",
@@ -382,6 +431,11 @@ func TestEditRefused(t *testing.T) {
 		"text_over_lines":         {"tunnels:\n  - name: a\n    kind: db\n    cluster: c\n    resource: very\n      long\n", add, refused, "yourself"},
 		"block_text":              {"tunnels:\n  - name: a\n    kind: db\n    cluster: c\n    resource: |-\n      r\n", remove("a"), refused, "yourself"},
 		"anchor_is_used_later":    {"tunnels:\n  - &a {name: a, kind: db, cluster: c, resource: r}\n  - {<<: *a, name: b}\n", remove("a"), refused, "yourself"},
+		"change_no_such":          {"tunnels: [" + b + "]\n", func(d *Document) error { return d.ChangeTunnel("a", newTunnel) }, is(errNoTunnel), `"a"`},
+		"change_to_a_name_there":  {"tunnels: [" + a + ", " + b + "]\n", changed(func(t *state.TunnelSpec) { t.Name = "b" }), is(ErrTunnelExists), `"b"`},
+		"change_to_a_port_there":  {"tunnels: [" + a + ", " + b + "]\n", changed(func(t *state.TunnelSpec) { t.Port = 15002 }), is(ErrPortTaken), `"b"`},
+		"change_of_neighbours":    {"tunnels:\n  - {name: a, kind: db, cluster: c, resource: r, db_user: x, db_name: y}\n", changed(func(t *state.TunnelSpec) { t.DBUser, t.DBName = "", "" }), refused, "yourself"},
+		"change_of_an_anchor":     {"tunnels:\n  - &a {name: a, kind: db, cluster: c, resource: r}\n  - {<<: *a, name: b}\n", changed(func(t *state.TunnelSpec) { t.Resource = "s" }), refused, "yourself"},
 		"kube_port_after_the_end": {"version: 1\n...\n", kubePort(15440), refused, "kube: {port: 15440}"},
 		"kube_port_privileged":    {"version: 1\n", kubePort(80), refused, "kube: {port: 80}"},
 		"kube_port_of_a_tunnel":   {"tunnels: [" + a + "]\n", kubePort(15001), refused, "kube: {port: 15001}"},

@@ -66,6 +66,9 @@ type TunnelBackend interface {
 	ListResources(ctx context.Context, q ResourceQuery) (list []Resource, unasked []string, err error)
 	// AddTunnel configures a tunnel and returns it with its port.
 	AddTunnel(ctx context.Context, spec state.TunnelSpec) (state.TunnelSpec, error)
+	// ChangeTunnel makes a tunnel of the config what spec says, under another name
+	// too, and returns it with its port.
+	ChangeTunnel(ctx context.Context, name string, spec state.TunnelSpec) (state.TunnelSpec, error)
 	// RemoveTunnel stops a tunnel and takes it out of the config.
 	RemoveTunnel(ctx context.Context, name string) error
 	// StartTunnel starts a stopped tunnel.

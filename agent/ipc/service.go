@@ -85,6 +85,15 @@ func (s *service) AddTunnel(ctx context.Context, req *pb.AddTunnelRequest) (*pb.
 	return &pb.AddTunnelResponse{Spec: ToProto[pb.TunnelSpec](spec)}, nil
 }
 
+// ChangeTunnel makes a tunnel another one.
+func (s *service) ChangeTunnel(ctx context.Context, req *pb.ChangeTunnelRequest) (*pb.ChangeTunnelResponse, error) {
+	spec, err := s.backend.Tunnels.ChangeTunnel(ctx, req.GetName(), FromProto[state.TunnelSpec](req.GetSpec()))
+	if err != nil {
+		return nil, err
+	}
+	return &pb.ChangeTunnelResponse{Spec: ToProto[pb.TunnelSpec](spec)}, nil
+}
+
 // RemoveTunnel takes a tunnel out of the config.
 func (s *service) RemoveTunnel(
 	ctx context.Context, req *pb.RemoveTunnelRequest,

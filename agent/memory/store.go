@@ -234,6 +234,19 @@ func (s *Store) SetGrants(tunnel string, ids []string) error {
 	})
 }
 
+// CopyTunnel remembers of the tunnel called to what is remembered of from: that the
+// user stopped it, and the requests whose roles it has.
+func (s *Store) CopyTunnel(from, to string) error {
+	return s.change(func(d *contents) bool {
+		stopped, grants := slices.Contains(d.Stopped, from), d.Grants[from]
+		d.Stopped = with(d.Stopped, to, stopped)
+		if len(grants) > 0 {
+			d.Grants[to] = slices.Clone(grants)
+		}
+		return stopped || len(grants) > 0
+	})
+}
+
 // setList adds name to the list of a key or takes it out, and reports whether
 // that made a difference. A list without names has no key.
 func setList(lists map[string][]string, key, name string, in bool) bool {

@@ -71,9 +71,10 @@ type Set struct {
 	newCarrier func(*tunnel) carrier // a port and its clients; tests put another in its place
 	draining   sync.WaitGroup        // tunnels that were stopped and still serve open connections
 
-	mu      sync.Mutex      // guards everything below, and what entries point to
-	entries []*entry        // in the order of the config
-	pasts   map[string]Past // of the process before, by tunnel
+	mu      sync.Mutex        // guards everything below, and what entries point to
+	entries []*entry          // in the order of the config
+	pasts   map[string]Past   // of the process before, by tunnel
+	renamed map[string]string // tunnels about to have another name: the old one by the new
 }
 
 // entry is one tunnel of the config.
@@ -100,7 +101,7 @@ func New(ctx context.Context, cfg Config) *Set {
 	}
 	s := &Set{
 		cfg: cfg, log: cfg.Logger.With("component", "agent"), watchman: newWatchman(ctx, cfg.Logger), book: history.NewBook(), ctx: ctx,
-		turn: make(chan struct{}, 1),
+		turn: make(chan struct{}, 1), renamed: make(map[string]string),
 	}
 	s.newCarrier = func(t *tunnel) carrier { return kinds[t.spec.Kind].carrier(s, t) }
 	s.resolver = &resolver{
@@ -177,11 +178,39 @@ func (s *Set) Apply(before, next *config.Config, diff config.Changes) {
 	}
 	s.listen(fresh)
 	for _, spec := range diff.Removed {
-		s.book.Forget(spec.Name)
-		if err := errors.Join(s.cfg.Memory.SetStopped(spec.Name, false), s.cfg.Memory.SetGrants(spec.Name, nil)); err != nil {
-			s.log.Warn("saved state not written", "err", err)
-		}
+		s.forget(spec.Name)
 	}
+}
+
+// forget drops what is remembered of a tunnel that is gone.
+func (s *Set) forget(name string) {
+	s.book.Forget(name)
+	if err := errors.Join(s.cfg.Memory.SetStopped(name, false), s.cfg.Memory.SetGrants(name, nil)); err != nil {
+		s.log.Warn("saved state not written", "err", err)
+	}
+}
+
+// Rename has the tunnel of the next config called to go on where the one called
+// from ends: with its history, stopped if the user stopped that, with the same
+// roles. The file is changed by change; if that fails nothing has happened.
+func (s *Set) Rename(from, to string, change func() error) error {
+	if err := s.cfg.Memory.CopyTunnel(from, to); err != nil {
+		return err
+	}
+	s.book.Share(from, to)
+	s.mu.Lock()
+	s.renamed[to] = from
+	s.mu.Unlock()
+	err := change()
+	if err != nil {
+		s.mu.Lock()
+		delete(s.renamed, to)
+		s.mu.Unlock()
+		s.forget(to)
+		return err
+	}
+	s.log.Info("tunnel renamed", "tunnel", to, "was", from)
+	return nil
 }
 
 // newEntry returns the entry of a tunnel that is yet to listen, if it is to.
@@ -467,7 +496,15 @@ func (s *Set) Note(tunnel, text string) {
 // noteChanges notes what the config file made of its tunnels.
 func (s *Set) noteChanges(before *config.Config, added, changed []state.TunnelSpec) {
 	for _, t := range added {
-		s.Note(t.Name, "added to the config")
+		s.mu.Lock()
+		from, renamed := s.renamed[t.Name]
+		delete(s.renamed, t.Name)
+		s.mu.Unlock()
+		if old, ok := before.Tunnel(from); renamed && ok {
+			s.Note(t.Name, "config changed: "+strings.Join(config.ChangedKeys(old, t), ", "))
+		} else {
+			s.Note(t.Name, "added to the config")
+		}
 	}
 	for _, t := range changed {
 		old, _ := before.Tunnel(t.Name)

@@ -20,14 +20,13 @@
 package berthv1
 
 import (
-	reflect "reflect"
-	sync "sync"
-	unsafe "unsafe"
-
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
+	reflect "reflect"
+	sync "sync"
+	unsafe "unsafe"
 )
 
 const (
@@ -529,6 +528,106 @@ func (x *AddTunnelResponse) GetSpec() *TunnelSpec {
 	return nil
 }
 
+type ChangeTunnelRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// name is the tunnel's present one.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// spec is the whole tunnel as it is to be; the kind stays, and port 0 means the
+	// present one.
+	Spec          *TunnelSpec `protobuf:"bytes,2,opt,name=spec,proto3" json:"spec,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangeTunnelRequest) Reset() {
+	*x = ChangeTunnelRequest{}
+	mi := &file_berthv1_berth_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeTunnelRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeTunnelRequest) ProtoMessage() {}
+
+func (x *ChangeTunnelRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berthv1_berth_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeTunnelRequest.ProtoReflect.Descriptor instead.
+func (*ChangeTunnelRequest) Descriptor() ([]byte, []int) {
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ChangeTunnelRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ChangeTunnelRequest) GetSpec() *TunnelSpec {
+	if x != nil {
+		return x.Spec
+	}
+	return nil
+}
+
+type ChangeTunnelResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// spec is the tunnel as it stands in the config, with its port.
+	Spec          *TunnelSpec `protobuf:"bytes,1,opt,name=spec,proto3" json:"spec,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangeTunnelResponse) Reset() {
+	*x = ChangeTunnelResponse{}
+	mi := &file_berthv1_berth_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeTunnelResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeTunnelResponse) ProtoMessage() {}
+
+func (x *ChangeTunnelResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berthv1_berth_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeTunnelResponse.ProtoReflect.Descriptor instead.
+func (*ChangeTunnelResponse) Descriptor() ([]byte, []int) {
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ChangeTunnelResponse) GetSpec() *TunnelSpec {
+	if x != nil {
+		return x.Spec
+	}
+	return nil
+}
+
 type RemoveTunnelRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -538,7 +637,7 @@ type RemoveTunnelRequest struct {
 
 func (x *RemoveTunnelRequest) Reset() {
 	*x = RemoveTunnelRequest{}
-	mi := &file_berthv1_berth_proto_msgTypes[11]
+	mi := &file_berthv1_berth_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -550,7 +649,7 @@ func (x *RemoveTunnelRequest) String() string {
 func (*RemoveTunnelRequest) ProtoMessage() {}
 
 func (x *RemoveTunnelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[11]
+	mi := &file_berthv1_berth_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -563,7 +662,7 @@ func (x *RemoveTunnelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveTunnelRequest.ProtoReflect.Descriptor instead.
 func (*RemoveTunnelRequest) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{11}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *RemoveTunnelRequest) GetName() string {
@@ -581,7 +680,7 @@ type RemoveTunnelResponse struct {
 
 func (x *RemoveTunnelResponse) Reset() {
 	*x = RemoveTunnelResponse{}
-	mi := &file_berthv1_berth_proto_msgTypes[12]
+	mi := &file_berthv1_berth_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -593,7 +692,7 @@ func (x *RemoveTunnelResponse) String() string {
 func (*RemoveTunnelResponse) ProtoMessage() {}
 
 func (x *RemoveTunnelResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[12]
+	mi := &file_berthv1_berth_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -606,7 +705,7 @@ func (x *RemoveTunnelResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveTunnelResponse.ProtoReflect.Descriptor instead.
 func (*RemoveTunnelResponse) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{12}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{14}
 }
 
 type StartTunnelRequest struct {
@@ -618,7 +717,7 @@ type StartTunnelRequest struct {
 
 func (x *StartTunnelRequest) Reset() {
 	*x = StartTunnelRequest{}
-	mi := &file_berthv1_berth_proto_msgTypes[13]
+	mi := &file_berthv1_berth_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -630,7 +729,7 @@ func (x *StartTunnelRequest) String() string {
 func (*StartTunnelRequest) ProtoMessage() {}
 
 func (x *StartTunnelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[13]
+	mi := &file_berthv1_berth_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -643,7 +742,7 @@ func (x *StartTunnelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartTunnelRequest.ProtoReflect.Descriptor instead.
 func (*StartTunnelRequest) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{13}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *StartTunnelRequest) GetName() string {
@@ -661,7 +760,7 @@ type StartTunnelResponse struct {
 
 func (x *StartTunnelResponse) Reset() {
 	*x = StartTunnelResponse{}
-	mi := &file_berthv1_berth_proto_msgTypes[14]
+	mi := &file_berthv1_berth_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -673,7 +772,7 @@ func (x *StartTunnelResponse) String() string {
 func (*StartTunnelResponse) ProtoMessage() {}
 
 func (x *StartTunnelResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[14]
+	mi := &file_berthv1_berth_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -686,7 +785,7 @@ func (x *StartTunnelResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartTunnelResponse.ProtoReflect.Descriptor instead.
 func (*StartTunnelResponse) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{14}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{16}
 }
 
 type StopTunnelRequest struct {
@@ -698,7 +797,7 @@ type StopTunnelRequest struct {
 
 func (x *StopTunnelRequest) Reset() {
 	*x = StopTunnelRequest{}
-	mi := &file_berthv1_berth_proto_msgTypes[15]
+	mi := &file_berthv1_berth_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -710,7 +809,7 @@ func (x *StopTunnelRequest) String() string {
 func (*StopTunnelRequest) ProtoMessage() {}
 
 func (x *StopTunnelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[15]
+	mi := &file_berthv1_berth_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -723,7 +822,7 @@ func (x *StopTunnelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopTunnelRequest.ProtoReflect.Descriptor instead.
 func (*StopTunnelRequest) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{15}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *StopTunnelRequest) GetName() string {
@@ -741,7 +840,7 @@ type StopTunnelResponse struct {
 
 func (x *StopTunnelResponse) Reset() {
 	*x = StopTunnelResponse{}
-	mi := &file_berthv1_berth_proto_msgTypes[16]
+	mi := &file_berthv1_berth_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -753,7 +852,7 @@ func (x *StopTunnelResponse) String() string {
 func (*StopTunnelResponse) ProtoMessage() {}
 
 func (x *StopTunnelResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[16]
+	mi := &file_berthv1_berth_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -766,7 +865,7 @@ func (x *StopTunnelResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopTunnelResponse.ProtoReflect.Descriptor instead.
 func (*StopTunnelResponse) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{16}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{18}
 }
 
 type RestartTunnelRequest struct {
@@ -778,7 +877,7 @@ type RestartTunnelRequest struct {
 
 func (x *RestartTunnelRequest) Reset() {
 	*x = RestartTunnelRequest{}
-	mi := &file_berthv1_berth_proto_msgTypes[17]
+	mi := &file_berthv1_berth_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -790,7 +889,7 @@ func (x *RestartTunnelRequest) String() string {
 func (*RestartTunnelRequest) ProtoMessage() {}
 
 func (x *RestartTunnelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[17]
+	mi := &file_berthv1_berth_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -803,7 +902,7 @@ func (x *RestartTunnelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestartTunnelRequest.ProtoReflect.Descriptor instead.
 func (*RestartTunnelRequest) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{17}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *RestartTunnelRequest) GetName() string {
@@ -821,7 +920,7 @@ type RestartTunnelResponse struct {
 
 func (x *RestartTunnelResponse) Reset() {
 	*x = RestartTunnelResponse{}
-	mi := &file_berthv1_berth_proto_msgTypes[18]
+	mi := &file_berthv1_berth_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -833,7 +932,7 @@ func (x *RestartTunnelResponse) String() string {
 func (*RestartTunnelResponse) ProtoMessage() {}
 
 func (x *RestartTunnelResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[18]
+	mi := &file_berthv1_berth_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -846,7 +945,7 @@ func (x *RestartTunnelResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestartTunnelResponse.ProtoReflect.Descriptor instead.
 func (*RestartTunnelResponse) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{18}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{20}
 }
 
 // LoginRequest is start first, then any number of the others.
@@ -860,7 +959,7 @@ type LoginRequest struct {
 
 func (x *LoginRequest) Reset() {
 	*x = LoginRequest{}
-	mi := &file_berthv1_berth_proto_msgTypes[19]
+	mi := &file_berthv1_berth_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -872,7 +971,7 @@ func (x *LoginRequest) String() string {
 func (*LoginRequest) ProtoMessage() {}
 
 func (x *LoginRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[19]
+	mi := &file_berthv1_berth_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -885,7 +984,7 @@ func (x *LoginRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoginRequest.ProtoReflect.Descriptor instead.
 func (*LoginRequest) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{19}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *LoginRequest) GetStart() *LoginStart {
@@ -926,7 +1025,7 @@ type LoginStart struct {
 
 func (x *LoginStart) Reset() {
 	*x = LoginStart{}
-	mi := &file_berthv1_berth_proto_msgTypes[20]
+	mi := &file_berthv1_berth_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -938,7 +1037,7 @@ func (x *LoginStart) String() string {
 func (*LoginStart) ProtoMessage() {}
 
 func (x *LoginStart) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[20]
+	mi := &file_berthv1_berth_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -951,7 +1050,7 @@ func (x *LoginStart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoginStart.ProtoReflect.Descriptor instead.
 func (*LoginStart) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{20}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *LoginStart) GetProxy() string {
@@ -1015,7 +1114,7 @@ type LoginAnswer struct {
 
 func (x *LoginAnswer) Reset() {
 	*x = LoginAnswer{}
-	mi := &file_berthv1_berth_proto_msgTypes[21]
+	mi := &file_berthv1_berth_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1027,7 +1126,7 @@ func (x *LoginAnswer) String() string {
 func (*LoginAnswer) ProtoMessage() {}
 
 func (x *LoginAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[21]
+	mi := &file_berthv1_berth_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1040,7 +1139,7 @@ func (x *LoginAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoginAnswer.ProtoReflect.Descriptor instead.
 func (*LoginAnswer) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{21}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *LoginAnswer) GetId() int64 {
@@ -1080,7 +1179,7 @@ type LoginResponse struct {
 
 func (x *LoginResponse) Reset() {
 	*x = LoginResponse{}
-	mi := &file_berthv1_berth_proto_msgTypes[22]
+	mi := &file_berthv1_berth_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1092,7 +1191,7 @@ func (x *LoginResponse) String() string {
 func (*LoginResponse) ProtoMessage() {}
 
 func (x *LoginResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[22]
+	mi := &file_berthv1_berth_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1105,7 +1204,7 @@ func (x *LoginResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoginResponse.ProtoReflect.Descriptor instead.
 func (*LoginResponse) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{22}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *LoginResponse) GetId() int64 {
@@ -1167,7 +1266,7 @@ type CancelLoginRequest struct {
 
 func (x *CancelLoginRequest) Reset() {
 	*x = CancelLoginRequest{}
-	mi := &file_berthv1_berth_proto_msgTypes[23]
+	mi := &file_berthv1_berth_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1179,7 +1278,7 @@ func (x *CancelLoginRequest) String() string {
 func (*CancelLoginRequest) ProtoMessage() {}
 
 func (x *CancelLoginRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[23]
+	mi := &file_berthv1_berth_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1192,7 +1291,7 @@ func (x *CancelLoginRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelLoginRequest.ProtoReflect.Descriptor instead.
 func (*CancelLoginRequest) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{23}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *CancelLoginRequest) GetProxy() string {
@@ -1210,7 +1309,7 @@ type CancelLoginResponse struct {
 
 func (x *CancelLoginResponse) Reset() {
 	*x = CancelLoginResponse{}
-	mi := &file_berthv1_berth_proto_msgTypes[24]
+	mi := &file_berthv1_berth_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1222,7 +1321,7 @@ func (x *CancelLoginResponse) String() string {
 func (*CancelLoginResponse) ProtoMessage() {}
 
 func (x *CancelLoginResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[24]
+	mi := &file_berthv1_berth_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1235,7 +1334,7 @@ func (x *CancelLoginResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelLoginResponse.ProtoReflect.Descriptor instead.
 func (*CancelLoginResponse) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{24}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{26}
 }
 
 type ForgetLoginRequest struct {
@@ -1250,7 +1349,7 @@ type ForgetLoginRequest struct {
 
 func (x *ForgetLoginRequest) Reset() {
 	*x = ForgetLoginRequest{}
-	mi := &file_berthv1_berth_proto_msgTypes[25]
+	mi := &file_berthv1_berth_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1262,7 +1361,7 @@ func (x *ForgetLoginRequest) String() string {
 func (*ForgetLoginRequest) ProtoMessage() {}
 
 func (x *ForgetLoginRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[25]
+	mi := &file_berthv1_berth_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1275,7 +1374,7 @@ func (x *ForgetLoginRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetLoginRequest.ProtoReflect.Descriptor instead.
 func (*ForgetLoginRequest) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{25}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ForgetLoginRequest) GetProxy() string {
@@ -1304,7 +1403,7 @@ type ForgetLoginResponse struct {
 
 func (x *ForgetLoginResponse) Reset() {
 	*x = ForgetLoginResponse{}
-	mi := &file_berthv1_berth_proto_msgTypes[26]
+	mi := &file_berthv1_berth_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1316,7 +1415,7 @@ func (x *ForgetLoginResponse) String() string {
 func (*ForgetLoginResponse) ProtoMessage() {}
 
 func (x *ForgetLoginResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[26]
+	mi := &file_berthv1_berth_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1329,7 +1428,7 @@ func (x *ForgetLoginResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetLoginResponse.ProtoReflect.Descriptor instead.
 func (*ForgetLoginResponse) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{26}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ForgetLoginResponse) GetProxy() string {
@@ -1363,7 +1462,7 @@ type LogoutRequest struct {
 
 func (x *LogoutRequest) Reset() {
 	*x = LogoutRequest{}
-	mi := &file_berthv1_berth_proto_msgTypes[27]
+	mi := &file_berthv1_berth_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1375,7 +1474,7 @@ func (x *LogoutRequest) String() string {
 func (*LogoutRequest) ProtoMessage() {}
 
 func (x *LogoutRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[27]
+	mi := &file_berthv1_berth_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1388,7 +1487,7 @@ func (x *LogoutRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogoutRequest.ProtoReflect.Descriptor instead.
 func (*LogoutRequest) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{27}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *LogoutRequest) GetProxy() string {
@@ -1407,7 +1506,7 @@ type LogoutResponse struct {
 
 func (x *LogoutResponse) Reset() {
 	*x = LogoutResponse{}
-	mi := &file_berthv1_berth_proto_msgTypes[28]
+	mi := &file_berthv1_berth_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1419,7 +1518,7 @@ func (x *LogoutResponse) String() string {
 func (*LogoutResponse) ProtoMessage() {}
 
 func (x *LogoutResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[28]
+	mi := &file_berthv1_berth_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1432,7 +1531,7 @@ func (x *LogoutResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogoutResponse.ProtoReflect.Descriptor instead.
 func (*LogoutResponse) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{28}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *LogoutResponse) GetProxy() string {
@@ -1452,7 +1551,7 @@ type SnoozeRenewalRequest struct {
 
 func (x *SnoozeRenewalRequest) Reset() {
 	*x = SnoozeRenewalRequest{}
-	mi := &file_berthv1_berth_proto_msgTypes[29]
+	mi := &file_berthv1_berth_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1464,7 +1563,7 @@ func (x *SnoozeRenewalRequest) String() string {
 func (*SnoozeRenewalRequest) ProtoMessage() {}
 
 func (x *SnoozeRenewalRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[29]
+	mi := &file_berthv1_berth_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1477,7 +1576,7 @@ func (x *SnoozeRenewalRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnoozeRenewalRequest.ProtoReflect.Descriptor instead.
 func (*SnoozeRenewalRequest) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{29}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *SnoozeRenewalRequest) GetProxy() string {
@@ -1498,7 +1597,7 @@ type SnoozeRenewalResponse struct {
 
 func (x *SnoozeRenewalResponse) Reset() {
 	*x = SnoozeRenewalResponse{}
-	mi := &file_berthv1_berth_proto_msgTypes[30]
+	mi := &file_berthv1_berth_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1510,7 +1609,7 @@ func (x *SnoozeRenewalResponse) String() string {
 func (*SnoozeRenewalResponse) ProtoMessage() {}
 
 func (x *SnoozeRenewalResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[30]
+	mi := &file_berthv1_berth_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1523,7 +1622,7 @@ func (x *SnoozeRenewalResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnoozeRenewalResponse.ProtoReflect.Descriptor instead.
 func (*SnoozeRenewalResponse) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{30}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *SnoozeRenewalResponse) GetProxy() string {
@@ -1549,7 +1648,7 @@ type TunnelHistoryRequest struct {
 
 func (x *TunnelHistoryRequest) Reset() {
 	*x = TunnelHistoryRequest{}
-	mi := &file_berthv1_berth_proto_msgTypes[31]
+	mi := &file_berthv1_berth_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1561,7 +1660,7 @@ func (x *TunnelHistoryRequest) String() string {
 func (*TunnelHistoryRequest) ProtoMessage() {}
 
 func (x *TunnelHistoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[31]
+	mi := &file_berthv1_berth_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1574,7 +1673,7 @@ func (x *TunnelHistoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelHistoryRequest.ProtoReflect.Descriptor instead.
 func (*TunnelHistoryRequest) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{31}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *TunnelHistoryRequest) GetName() string {
@@ -1593,7 +1692,7 @@ type TunnelHistoryResponse struct {
 
 func (x *TunnelHistoryResponse) Reset() {
 	*x = TunnelHistoryResponse{}
-	mi := &file_berthv1_berth_proto_msgTypes[32]
+	mi := &file_berthv1_berth_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1605,7 +1704,7 @@ func (x *TunnelHistoryResponse) String() string {
 func (*TunnelHistoryResponse) ProtoMessage() {}
 
 func (x *TunnelHistoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[32]
+	mi := &file_berthv1_berth_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1618,7 +1717,7 @@ func (x *TunnelHistoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelHistoryResponse.ProtoReflect.Descriptor instead.
 func (*TunnelHistoryResponse) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{32}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *TunnelHistoryResponse) GetEvents() []*Event {
@@ -1640,7 +1739,7 @@ type KubeCredentialsRequest struct {
 
 func (x *KubeCredentialsRequest) Reset() {
 	*x = KubeCredentialsRequest{}
-	mi := &file_berthv1_berth_proto_msgTypes[33]
+	mi := &file_berthv1_berth_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1652,7 +1751,7 @@ func (x *KubeCredentialsRequest) String() string {
 func (*KubeCredentialsRequest) ProtoMessage() {}
 
 func (x *KubeCredentialsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[33]
+	mi := &file_berthv1_berth_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1665,7 +1764,7 @@ func (x *KubeCredentialsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KubeCredentialsRequest.ProtoReflect.Descriptor instead.
 func (*KubeCredentialsRequest) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{33}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *KubeCredentialsRequest) GetCluster() string {
@@ -1699,7 +1798,7 @@ type KubeCredentialsResponse struct {
 
 func (x *KubeCredentialsResponse) Reset() {
 	*x = KubeCredentialsResponse{}
-	mi := &file_berthv1_berth_proto_msgTypes[34]
+	mi := &file_berthv1_berth_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1711,7 +1810,7 @@ func (x *KubeCredentialsResponse) String() string {
 func (*KubeCredentialsResponse) ProtoMessage() {}
 
 func (x *KubeCredentialsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[34]
+	mi := &file_berthv1_berth_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1724,7 +1823,7 @@ func (x *KubeCredentialsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KubeCredentialsResponse.ProtoReflect.Descriptor instead.
 func (*KubeCredentialsResponse) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{34}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *KubeCredentialsResponse) GetCert() []byte {
@@ -1777,7 +1876,7 @@ type LocalCARequest struct {
 
 func (x *LocalCARequest) Reset() {
 	*x = LocalCARequest{}
-	mi := &file_berthv1_berth_proto_msgTypes[35]
+	mi := &file_berthv1_berth_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1789,7 +1888,7 @@ func (x *LocalCARequest) String() string {
 func (*LocalCARequest) ProtoMessage() {}
 
 func (x *LocalCARequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[35]
+	mi := &file_berthv1_berth_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1802,7 +1901,7 @@ func (x *LocalCARequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LocalCARequest.ProtoReflect.Descriptor instead.
 func (*LocalCARequest) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{35}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{37}
 }
 
 type LocalCAResponse struct {
@@ -1817,7 +1916,7 @@ type LocalCAResponse struct {
 
 func (x *LocalCAResponse) Reset() {
 	*x = LocalCAResponse{}
-	mi := &file_berthv1_berth_proto_msgTypes[36]
+	mi := &file_berthv1_berth_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1829,7 +1928,7 @@ func (x *LocalCAResponse) String() string {
 func (*LocalCAResponse) ProtoMessage() {}
 
 func (x *LocalCAResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[36]
+	mi := &file_berthv1_berth_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1842,7 +1941,7 @@ func (x *LocalCAResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LocalCAResponse.ProtoReflect.Descriptor instead.
 func (*LocalCAResponse) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{36}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *LocalCAResponse) GetPath() string {
@@ -1875,7 +1974,7 @@ type DismissNoticeRequest struct {
 
 func (x *DismissNoticeRequest) Reset() {
 	*x = DismissNoticeRequest{}
-	mi := &file_berthv1_berth_proto_msgTypes[37]
+	mi := &file_berthv1_berth_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1887,7 +1986,7 @@ func (x *DismissNoticeRequest) String() string {
 func (*DismissNoticeRequest) ProtoMessage() {}
 
 func (x *DismissNoticeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[37]
+	mi := &file_berthv1_berth_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1900,7 +1999,7 @@ func (x *DismissNoticeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DismissNoticeRequest.ProtoReflect.Descriptor instead.
 func (*DismissNoticeRequest) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{37}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *DismissNoticeRequest) GetId() string {
@@ -1918,7 +2017,7 @@ type DismissNoticeResponse struct {
 
 func (x *DismissNoticeResponse) Reset() {
 	*x = DismissNoticeResponse{}
-	mi := &file_berthv1_berth_proto_msgTypes[38]
+	mi := &file_berthv1_berth_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1930,7 +2029,7 @@ func (x *DismissNoticeResponse) String() string {
 func (*DismissNoticeResponse) ProtoMessage() {}
 
 func (x *DismissNoticeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[38]
+	mi := &file_berthv1_berth_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1943,7 +2042,7 @@ func (x *DismissNoticeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DismissNoticeResponse.ProtoReflect.Descriptor instead.
 func (*DismissNoticeResponse) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{38}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{40}
 }
 
 type ReloadConfigRequest struct {
@@ -1954,7 +2053,7 @@ type ReloadConfigRequest struct {
 
 func (x *ReloadConfigRequest) Reset() {
 	*x = ReloadConfigRequest{}
-	mi := &file_berthv1_berth_proto_msgTypes[39]
+	mi := &file_berthv1_berth_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1966,7 +2065,7 @@ func (x *ReloadConfigRequest) String() string {
 func (*ReloadConfigRequest) ProtoMessage() {}
 
 func (x *ReloadConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[39]
+	mi := &file_berthv1_berth_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1979,7 +2078,7 @@ func (x *ReloadConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadConfigRequest.ProtoReflect.Descriptor instead.
 func (*ReloadConfigRequest) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{39}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{41}
 }
 
 type ReloadConfigResponse struct {
@@ -1990,7 +2089,7 @@ type ReloadConfigResponse struct {
 
 func (x *ReloadConfigResponse) Reset() {
 	*x = ReloadConfigResponse{}
-	mi := &file_berthv1_berth_proto_msgTypes[40]
+	mi := &file_berthv1_berth_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2002,7 +2101,7 @@ func (x *ReloadConfigResponse) String() string {
 func (*ReloadConfigResponse) ProtoMessage() {}
 
 func (x *ReloadConfigResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[40]
+	mi := &file_berthv1_berth_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2015,7 +2114,7 @@ func (x *ReloadConfigResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadConfigResponse.ProtoReflect.Descriptor instead.
 func (*ReloadConfigResponse) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{40}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{42}
 }
 
 type ShutdownRequest struct {
@@ -2026,7 +2125,7 @@ type ShutdownRequest struct {
 
 func (x *ShutdownRequest) Reset() {
 	*x = ShutdownRequest{}
-	mi := &file_berthv1_berth_proto_msgTypes[41]
+	mi := &file_berthv1_berth_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2038,7 +2137,7 @@ func (x *ShutdownRequest) String() string {
 func (*ShutdownRequest) ProtoMessage() {}
 
 func (x *ShutdownRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[41]
+	mi := &file_berthv1_berth_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2051,7 +2150,7 @@ func (x *ShutdownRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownRequest.ProtoReflect.Descriptor instead.
 func (*ShutdownRequest) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{41}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{43}
 }
 
 type ShutdownResponse struct {
@@ -2062,7 +2161,7 @@ type ShutdownResponse struct {
 
 func (x *ShutdownResponse) Reset() {
 	*x = ShutdownResponse{}
-	mi := &file_berthv1_berth_proto_msgTypes[42]
+	mi := &file_berthv1_berth_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2074,7 +2173,7 @@ func (x *ShutdownResponse) String() string {
 func (*ShutdownResponse) ProtoMessage() {}
 
 func (x *ShutdownResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[42]
+	mi := &file_berthv1_berth_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2087,7 +2186,7 @@ func (x *ShutdownResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownResponse.ProtoReflect.Descriptor instead.
 func (*ShutdownResponse) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{42}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{44}
 }
 
 type HandOverRequest struct {
@@ -2102,7 +2201,7 @@ type HandOverRequest struct {
 
 func (x *HandOverRequest) Reset() {
 	*x = HandOverRequest{}
-	mi := &file_berthv1_berth_proto_msgTypes[43]
+	mi := &file_berthv1_berth_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2114,7 +2213,7 @@ func (x *HandOverRequest) String() string {
 func (*HandOverRequest) ProtoMessage() {}
 
 func (x *HandOverRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[43]
+	mi := &file_berthv1_berth_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2127,7 +2226,7 @@ func (x *HandOverRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HandOverRequest.ProtoReflect.Descriptor instead.
 func (*HandOverRequest) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{43}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *HandOverRequest) GetProgram() string {
@@ -2154,7 +2253,7 @@ type HandOverResponse struct {
 
 func (x *HandOverResponse) Reset() {
 	*x = HandOverResponse{}
-	mi := &file_berthv1_berth_proto_msgTypes[44]
+	mi := &file_berthv1_berth_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2166,7 +2265,7 @@ func (x *HandOverResponse) String() string {
 func (*HandOverResponse) ProtoMessage() {}
 
 func (x *HandOverResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[44]
+	mi := &file_berthv1_berth_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2179,7 +2278,7 @@ func (x *HandOverResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HandOverResponse.ProtoReflect.Descriptor instead.
 func (*HandOverResponse) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{44}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *HandOverResponse) GetPid() int64 {
@@ -2218,7 +2317,7 @@ type Resource struct {
 
 func (x *Resource) Reset() {
 	*x = Resource{}
-	mi := &file_berthv1_berth_proto_msgTypes[45]
+	mi := &file_berthv1_berth_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2230,7 +2329,7 @@ func (x *Resource) String() string {
 func (*Resource) ProtoMessage() {}
 
 func (x *Resource) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[45]
+	mi := &file_berthv1_berth_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2243,7 +2342,7 @@ func (x *Resource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resource.ProtoReflect.Descriptor instead.
 func (*Resource) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{45}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Resource) GetName() string {
@@ -2343,7 +2442,7 @@ type TunnelSpec struct {
 
 func (x *TunnelSpec) Reset() {
 	*x = TunnelSpec{}
-	mi := &file_berthv1_berth_proto_msgTypes[46]
+	mi := &file_berthv1_berth_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2355,7 +2454,7 @@ func (x *TunnelSpec) String() string {
 func (*TunnelSpec) ProtoMessage() {}
 
 func (x *TunnelSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[46]
+	mi := &file_berthv1_berth_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2368,7 +2467,7 @@ func (x *TunnelSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelSpec.ProtoReflect.Descriptor instead.
 func (*TunnelSpec) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{46}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *TunnelSpec) GetName() string {
@@ -2491,7 +2590,7 @@ type Snapshot struct {
 
 func (x *Snapshot) Reset() {
 	*x = Snapshot{}
-	mi := &file_berthv1_berth_proto_msgTypes[47]
+	mi := &file_berthv1_berth_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2503,7 +2602,7 @@ func (x *Snapshot) String() string {
 func (*Snapshot) ProtoMessage() {}
 
 func (x *Snapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[47]
+	mi := &file_berthv1_berth_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2516,7 +2615,7 @@ func (x *Snapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Snapshot.ProtoReflect.Descriptor instead.
 func (*Snapshot) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{47}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Snapshot) GetAgent() *AgentInfo {
@@ -2576,7 +2675,7 @@ type AgentInfo struct {
 
 func (x *AgentInfo) Reset() {
 	*x = AgentInfo{}
-	mi := &file_berthv1_berth_proto_msgTypes[48]
+	mi := &file_berthv1_berth_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2588,7 +2687,7 @@ func (x *AgentInfo) String() string {
 func (*AgentInfo) ProtoMessage() {}
 
 func (x *AgentInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[48]
+	mi := &file_berthv1_berth_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2601,7 +2700,7 @@ func (x *AgentInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AgentInfo.ProtoReflect.Descriptor instead.
 func (*AgentInfo) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{48}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *AgentInfo) GetVersion() string {
@@ -2671,7 +2770,7 @@ type Profile struct {
 
 func (x *Profile) Reset() {
 	*x = Profile{}
-	mi := &file_berthv1_berth_proto_msgTypes[49]
+	mi := &file_berthv1_berth_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2683,7 +2782,7 @@ func (x *Profile) String() string {
 func (*Profile) ProtoMessage() {}
 
 func (x *Profile) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[49]
+	mi := &file_berthv1_berth_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2696,7 +2795,7 @@ func (x *Profile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Profile.ProtoReflect.Descriptor instead.
 func (*Profile) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{49}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Profile) GetProxy() string {
@@ -2823,7 +2922,7 @@ type Renewal struct {
 
 func (x *Renewal) Reset() {
 	*x = Renewal{}
-	mi := &file_berthv1_berth_proto_msgTypes[50]
+	mi := &file_berthv1_berth_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2835,7 +2934,7 @@ func (x *Renewal) String() string {
 func (*Renewal) ProtoMessage() {}
 
 func (x *Renewal) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[50]
+	mi := &file_berthv1_berth_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2848,7 +2947,7 @@ func (x *Renewal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Renewal.ProtoReflect.Descriptor instead.
 func (*Renewal) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{50}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Renewal) GetMode() string {
@@ -2899,7 +2998,7 @@ type Login struct {
 
 func (x *Login) Reset() {
 	*x = Login{}
-	mi := &file_berthv1_berth_proto_msgTypes[51]
+	mi := &file_berthv1_berth_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2911,7 +3010,7 @@ func (x *Login) String() string {
 func (*Login) ProtoMessage() {}
 
 func (x *Login) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[51]
+	mi := &file_berthv1_berth_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2924,7 +3023,7 @@ func (x *Login) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Login.ProtoReflect.Descriptor instead.
 func (*Login) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{51}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Login) GetInProgress() bool {
@@ -2996,7 +3095,7 @@ type Tunnel struct {
 
 func (x *Tunnel) Reset() {
 	*x = Tunnel{}
-	mi := &file_berthv1_berth_proto_msgTypes[52]
+	mi := &file_berthv1_berth_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3008,7 +3107,7 @@ func (x *Tunnel) String() string {
 func (*Tunnel) ProtoMessage() {}
 
 func (x *Tunnel) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[52]
+	mi := &file_berthv1_berth_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3021,7 +3120,7 @@ func (x *Tunnel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tunnel.ProtoReflect.Descriptor instead.
 func (*Tunnel) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{52}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Tunnel) GetTunnelSpec() *TunnelSpec {
@@ -3215,7 +3314,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_berthv1_berth_proto_msgTypes[53]
+	mi := &file_berthv1_berth_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3227,7 +3326,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[53]
+	mi := &file_berthv1_berth_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3240,7 +3339,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{53}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *Event) GetAt() *timestamppb.Timestamp {
@@ -3310,7 +3409,7 @@ type Request struct {
 
 func (x *Request) Reset() {
 	*x = Request{}
-	mi := &file_berthv1_berth_proto_msgTypes[54]
+	mi := &file_berthv1_berth_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3322,7 +3421,7 @@ func (x *Request) String() string {
 func (*Request) ProtoMessage() {}
 
 func (x *Request) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[54]
+	mi := &file_berthv1_berth_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3335,7 +3434,7 @@ func (x *Request) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Request.ProtoReflect.Descriptor instead.
 func (*Request) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{54}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Request) GetId() string {
@@ -3527,7 +3626,7 @@ type Review struct {
 
 func (x *Review) Reset() {
 	*x = Review{}
-	mi := &file_berthv1_berth_proto_msgTypes[55]
+	mi := &file_berthv1_berth_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3539,7 +3638,7 @@ func (x *Review) String() string {
 func (*Review) ProtoMessage() {}
 
 func (x *Review) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[55]
+	mi := &file_berthv1_berth_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3552,7 +3651,7 @@ func (x *Review) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Review.ProtoReflect.Descriptor instead.
 func (*Review) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{55}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *Review) GetAuthor() string {
@@ -3601,7 +3700,7 @@ type Notice struct {
 
 func (x *Notice) Reset() {
 	*x = Notice{}
-	mi := &file_berthv1_berth_proto_msgTypes[56]
+	mi := &file_berthv1_berth_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3613,7 +3712,7 @@ func (x *Notice) String() string {
 func (*Notice) ProtoMessage() {}
 
 func (x *Notice) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[56]
+	mi := &file_berthv1_berth_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3626,7 +3725,7 @@ func (x *Notice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Notice.ProtoReflect.Descriptor instead.
 func (*Notice) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{56}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *Notice) GetId() string {
@@ -3696,7 +3795,7 @@ type NoticeAction struct {
 
 func (x *NoticeAction) Reset() {
 	*x = NoticeAction{}
-	mi := &file_berthv1_berth_proto_msgTypes[57]
+	mi := &file_berthv1_berth_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3708,7 +3807,7 @@ func (x *NoticeAction) String() string {
 func (*NoticeAction) ProtoMessage() {}
 
 func (x *NoticeAction) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[57]
+	mi := &file_berthv1_berth_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3721,7 +3820,7 @@ func (x *NoticeAction) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NoticeAction.ProtoReflect.Descriptor instead.
 func (*NoticeAction) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{57}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *NoticeAction) GetVerb() string {
@@ -3781,7 +3880,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_berthv1_berth_proto_msgTypes[58]
+	mi := &file_berthv1_berth_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3793,7 +3892,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[58]
+	mi := &file_berthv1_berth_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3806,7 +3905,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{58}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *Problem) GetCode() string {
@@ -3870,6 +3969,11 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\x10AddTunnelRequest\x12(\n" +
 	"\x04spec\x18\x01 \x01(\v2\x14.berth.v1.TunnelSpecR\x04spec\"=\n" +
 	"\x11AddTunnelResponse\x12(\n" +
+	"\x04spec\x18\x01 \x01(\v2\x14.berth.v1.TunnelSpecR\x04spec\"S\n" +
+	"\x13ChangeTunnelRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12(\n" +
+	"\x04spec\x18\x02 \x01(\v2\x14.berth.v1.TunnelSpecR\x04spec\"@\n" +
+	"\x14ChangeTunnelResponse\x12(\n" +
 	"\x04spec\x18\x01 \x01(\v2\x14.berth.v1.TunnelSpecR\x04spec\")\n" +
 	"\x13RemoveTunnelRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"\x16\n" +
@@ -4130,13 +4234,14 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\x05title\x18\x02 \x01(\tR\x05title\x12\x12\n" +
 	"\x04text\x18\x03 \x01(\tR\x04text\x12\x16\n" +
 	"\x06action\x18\x04 \x01(\tR\x06action\x120\n" +
-	"\x05since\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05since2\xae\f\n" +
+	"\x05since\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05since2\xfd\f\n" +
 	"\x05Agent\x12>\n" +
 	"\aGetInfo\x12\x18.berth.v1.GetInfoRequest\x1a\x19.berth.v1.GetInfoResponse\x12J\n" +
 	"\vGetSnapshot\x12\x1c.berth.v1.GetSnapshotRequest\x1a\x1d.berth.v1.GetSnapshotResponse\x12U\n" +
 	"\x0eWatchSnapshots\x12\x1f.berth.v1.WatchSnapshotsRequest\x1a .berth.v1.WatchSnapshotsResponse0\x01\x12P\n" +
 	"\rListResources\x12\x1e.berth.v1.ListResourcesRequest\x1a\x1f.berth.v1.ListResourcesResponse\x12D\n" +
 	"\tAddTunnel\x12\x1a.berth.v1.AddTunnelRequest\x1a\x1b.berth.v1.AddTunnelResponse\x12M\n" +
+	"\fChangeTunnel\x12\x1d.berth.v1.ChangeTunnelRequest\x1a\x1e.berth.v1.ChangeTunnelResponse\x12M\n" +
 	"\fRemoveTunnel\x12\x1d.berth.v1.RemoveTunnelRequest\x1a\x1e.berth.v1.RemoveTunnelResponse\x12J\n" +
 	"\vStartTunnel\x12\x1c.berth.v1.StartTunnelRequest\x1a\x1d.berth.v1.StartTunnelResponse\x12G\n" +
 	"\n" +
@@ -4167,7 +4272,7 @@ func file_berthv1_berth_proto_rawDescGZIP() []byte {
 	return file_berthv1_berth_proto_rawDescData
 }
 
-var file_berthv1_berth_proto_msgTypes = make([]protoimpl.MessageInfo, 60)
+var file_berthv1_berth_proto_msgTypes = make([]protoimpl.MessageInfo, 62)
 var file_berthv1_berth_proto_goTypes = []any{
 	(*ErrorDetail)(nil),             // 0: berth.v1.ErrorDetail
 	(*GetInfoRequest)(nil),          // 1: berth.v1.GetInfoRequest
@@ -4180,156 +4285,162 @@ var file_berthv1_berth_proto_goTypes = []any{
 	(*ListResourcesResponse)(nil),   // 8: berth.v1.ListResourcesResponse
 	(*AddTunnelRequest)(nil),        // 9: berth.v1.AddTunnelRequest
 	(*AddTunnelResponse)(nil),       // 10: berth.v1.AddTunnelResponse
-	(*RemoveTunnelRequest)(nil),     // 11: berth.v1.RemoveTunnelRequest
-	(*RemoveTunnelResponse)(nil),    // 12: berth.v1.RemoveTunnelResponse
-	(*StartTunnelRequest)(nil),      // 13: berth.v1.StartTunnelRequest
-	(*StartTunnelResponse)(nil),     // 14: berth.v1.StartTunnelResponse
-	(*StopTunnelRequest)(nil),       // 15: berth.v1.StopTunnelRequest
-	(*StopTunnelResponse)(nil),      // 16: berth.v1.StopTunnelResponse
-	(*RestartTunnelRequest)(nil),    // 17: berth.v1.RestartTunnelRequest
-	(*RestartTunnelResponse)(nil),   // 18: berth.v1.RestartTunnelResponse
-	(*LoginRequest)(nil),            // 19: berth.v1.LoginRequest
-	(*LoginStart)(nil),              // 20: berth.v1.LoginStart
-	(*LoginAnswer)(nil),             // 21: berth.v1.LoginAnswer
-	(*LoginResponse)(nil),           // 22: berth.v1.LoginResponse
-	(*CancelLoginRequest)(nil),      // 23: berth.v1.CancelLoginRequest
-	(*CancelLoginResponse)(nil),     // 24: berth.v1.CancelLoginResponse
-	(*ForgetLoginRequest)(nil),      // 25: berth.v1.ForgetLoginRequest
-	(*ForgetLoginResponse)(nil),     // 26: berth.v1.ForgetLoginResponse
-	(*LogoutRequest)(nil),           // 27: berth.v1.LogoutRequest
-	(*LogoutResponse)(nil),          // 28: berth.v1.LogoutResponse
-	(*SnoozeRenewalRequest)(nil),    // 29: berth.v1.SnoozeRenewalRequest
-	(*SnoozeRenewalResponse)(nil),   // 30: berth.v1.SnoozeRenewalResponse
-	(*TunnelHistoryRequest)(nil),    // 31: berth.v1.TunnelHistoryRequest
-	(*TunnelHistoryResponse)(nil),   // 32: berth.v1.TunnelHistoryResponse
-	(*KubeCredentialsRequest)(nil),  // 33: berth.v1.KubeCredentialsRequest
-	(*KubeCredentialsResponse)(nil), // 34: berth.v1.KubeCredentialsResponse
-	(*LocalCARequest)(nil),          // 35: berth.v1.LocalCARequest
-	(*LocalCAResponse)(nil),         // 36: berth.v1.LocalCAResponse
-	(*DismissNoticeRequest)(nil),    // 37: berth.v1.DismissNoticeRequest
-	(*DismissNoticeResponse)(nil),   // 38: berth.v1.DismissNoticeResponse
-	(*ReloadConfigRequest)(nil),     // 39: berth.v1.ReloadConfigRequest
-	(*ReloadConfigResponse)(nil),    // 40: berth.v1.ReloadConfigResponse
-	(*ShutdownRequest)(nil),         // 41: berth.v1.ShutdownRequest
-	(*ShutdownResponse)(nil),        // 42: berth.v1.ShutdownResponse
-	(*HandOverRequest)(nil),         // 43: berth.v1.HandOverRequest
-	(*HandOverResponse)(nil),        // 44: berth.v1.HandOverResponse
-	(*Resource)(nil),                // 45: berth.v1.Resource
-	(*TunnelSpec)(nil),              // 46: berth.v1.TunnelSpec
-	(*Snapshot)(nil),                // 47: berth.v1.Snapshot
-	(*AgentInfo)(nil),               // 48: berth.v1.AgentInfo
-	(*Profile)(nil),                 // 49: berth.v1.Profile
-	(*Renewal)(nil),                 // 50: berth.v1.Renewal
-	(*Login)(nil),                   // 51: berth.v1.Login
-	(*Tunnel)(nil),                  // 52: berth.v1.Tunnel
-	(*Event)(nil),                   // 53: berth.v1.Event
-	(*Request)(nil),                 // 54: berth.v1.Request
-	(*Review)(nil),                  // 55: berth.v1.Review
-	(*Notice)(nil),                  // 56: berth.v1.Notice
-	(*NoticeAction)(nil),            // 57: berth.v1.NoticeAction
-	(*Problem)(nil),                 // 58: berth.v1.Problem
-	nil,                             // 59: berth.v1.Resource.LabelsEntry
-	(*durationpb.Duration)(nil),     // 60: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),   // 61: google.protobuf.Timestamp
+	(*ChangeTunnelRequest)(nil),     // 11: berth.v1.ChangeTunnelRequest
+	(*ChangeTunnelResponse)(nil),    // 12: berth.v1.ChangeTunnelResponse
+	(*RemoveTunnelRequest)(nil),     // 13: berth.v1.RemoveTunnelRequest
+	(*RemoveTunnelResponse)(nil),    // 14: berth.v1.RemoveTunnelResponse
+	(*StartTunnelRequest)(nil),      // 15: berth.v1.StartTunnelRequest
+	(*StartTunnelResponse)(nil),     // 16: berth.v1.StartTunnelResponse
+	(*StopTunnelRequest)(nil),       // 17: berth.v1.StopTunnelRequest
+	(*StopTunnelResponse)(nil),      // 18: berth.v1.StopTunnelResponse
+	(*RestartTunnelRequest)(nil),    // 19: berth.v1.RestartTunnelRequest
+	(*RestartTunnelResponse)(nil),   // 20: berth.v1.RestartTunnelResponse
+	(*LoginRequest)(nil),            // 21: berth.v1.LoginRequest
+	(*LoginStart)(nil),              // 22: berth.v1.LoginStart
+	(*LoginAnswer)(nil),             // 23: berth.v1.LoginAnswer
+	(*LoginResponse)(nil),           // 24: berth.v1.LoginResponse
+	(*CancelLoginRequest)(nil),      // 25: berth.v1.CancelLoginRequest
+	(*CancelLoginResponse)(nil),     // 26: berth.v1.CancelLoginResponse
+	(*ForgetLoginRequest)(nil),      // 27: berth.v1.ForgetLoginRequest
+	(*ForgetLoginResponse)(nil),     // 28: berth.v1.ForgetLoginResponse
+	(*LogoutRequest)(nil),           // 29: berth.v1.LogoutRequest
+	(*LogoutResponse)(nil),          // 30: berth.v1.LogoutResponse
+	(*SnoozeRenewalRequest)(nil),    // 31: berth.v1.SnoozeRenewalRequest
+	(*SnoozeRenewalResponse)(nil),   // 32: berth.v1.SnoozeRenewalResponse
+	(*TunnelHistoryRequest)(nil),    // 33: berth.v1.TunnelHistoryRequest
+	(*TunnelHistoryResponse)(nil),   // 34: berth.v1.TunnelHistoryResponse
+	(*KubeCredentialsRequest)(nil),  // 35: berth.v1.KubeCredentialsRequest
+	(*KubeCredentialsResponse)(nil), // 36: berth.v1.KubeCredentialsResponse
+	(*LocalCARequest)(nil),          // 37: berth.v1.LocalCARequest
+	(*LocalCAResponse)(nil),         // 38: berth.v1.LocalCAResponse
+	(*DismissNoticeRequest)(nil),    // 39: berth.v1.DismissNoticeRequest
+	(*DismissNoticeResponse)(nil),   // 40: berth.v1.DismissNoticeResponse
+	(*ReloadConfigRequest)(nil),     // 41: berth.v1.ReloadConfigRequest
+	(*ReloadConfigResponse)(nil),    // 42: berth.v1.ReloadConfigResponse
+	(*ShutdownRequest)(nil),         // 43: berth.v1.ShutdownRequest
+	(*ShutdownResponse)(nil),        // 44: berth.v1.ShutdownResponse
+	(*HandOverRequest)(nil),         // 45: berth.v1.HandOverRequest
+	(*HandOverResponse)(nil),        // 46: berth.v1.HandOverResponse
+	(*Resource)(nil),                // 47: berth.v1.Resource
+	(*TunnelSpec)(nil),              // 48: berth.v1.TunnelSpec
+	(*Snapshot)(nil),                // 49: berth.v1.Snapshot
+	(*AgentInfo)(nil),               // 50: berth.v1.AgentInfo
+	(*Profile)(nil),                 // 51: berth.v1.Profile
+	(*Renewal)(nil),                 // 52: berth.v1.Renewal
+	(*Login)(nil),                   // 53: berth.v1.Login
+	(*Tunnel)(nil),                  // 54: berth.v1.Tunnel
+	(*Event)(nil),                   // 55: berth.v1.Event
+	(*Request)(nil),                 // 56: berth.v1.Request
+	(*Review)(nil),                  // 57: berth.v1.Review
+	(*Notice)(nil),                  // 58: berth.v1.Notice
+	(*NoticeAction)(nil),            // 59: berth.v1.NoticeAction
+	(*Problem)(nil),                 // 60: berth.v1.Problem
+	nil,                             // 61: berth.v1.Resource.LabelsEntry
+	(*durationpb.Duration)(nil),     // 62: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),   // 63: google.protobuf.Timestamp
 }
 var file_berthv1_berth_proto_depIdxs = []int32{
-	48, // 0: berth.v1.GetInfoResponse.agent:type_name -> berth.v1.AgentInfo
-	47, // 1: berth.v1.GetSnapshotResponse.snapshot:type_name -> berth.v1.Snapshot
-	47, // 2: berth.v1.WatchSnapshotsResponse.snapshot:type_name -> berth.v1.Snapshot
-	45, // 3: berth.v1.ListResourcesResponse.resources:type_name -> berth.v1.Resource
-	46, // 4: berth.v1.AddTunnelRequest.spec:type_name -> berth.v1.TunnelSpec
-	46, // 5: berth.v1.AddTunnelResponse.spec:type_name -> berth.v1.TunnelSpec
-	20, // 6: berth.v1.LoginRequest.start:type_name -> berth.v1.LoginStart
-	21, // 7: berth.v1.LoginRequest.answer:type_name -> berth.v1.LoginAnswer
-	60, // 8: berth.v1.LoginStart.ttl:type_name -> google.protobuf.Duration
-	61, // 9: berth.v1.LoginResponse.deadline:type_name -> google.protobuf.Timestamp
-	61, // 10: berth.v1.SnoozeRenewalResponse.until:type_name -> google.protobuf.Timestamp
-	53, // 11: berth.v1.TunnelHistoryResponse.events:type_name -> berth.v1.Event
-	61, // 12: berth.v1.KubeCredentialsResponse.valid_until:type_name -> google.protobuf.Timestamp
-	61, // 13: berth.v1.LocalCAResponse.valid_until:type_name -> google.protobuf.Timestamp
-	59, // 14: berth.v1.Resource.labels:type_name -> berth.v1.Resource.LabelsEntry
-	60, // 15: berth.v1.TunnelSpec.hold:type_name -> google.protobuf.Duration
-	48, // 16: berth.v1.Snapshot.agent:type_name -> berth.v1.AgentInfo
-	49, // 17: berth.v1.Snapshot.profiles:type_name -> berth.v1.Profile
-	52, // 18: berth.v1.Snapshot.tunnels:type_name -> berth.v1.Tunnel
-	54, // 19: berth.v1.Snapshot.requests:type_name -> berth.v1.Request
-	58, // 20: berth.v1.Snapshot.problems:type_name -> berth.v1.Problem
-	56, // 21: berth.v1.Snapshot.notices:type_name -> berth.v1.Notice
-	61, // 22: berth.v1.AgentInfo.started_at:type_name -> google.protobuf.Timestamp
-	61, // 23: berth.v1.Profile.valid_until:type_name -> google.protobuf.Timestamp
-	61, // 24: berth.v1.Profile.ssh_valid_until:type_name -> google.protobuf.Timestamp
-	51, // 25: berth.v1.Profile.login:type_name -> berth.v1.Login
-	50, // 26: berth.v1.Profile.renewal:type_name -> berth.v1.Renewal
-	61, // 27: berth.v1.Profile.user_changed_at:type_name -> google.protobuf.Timestamp
-	61, // 28: berth.v1.Renewal.at:type_name -> google.protobuf.Timestamp
-	58, // 29: berth.v1.Renewal.problem:type_name -> berth.v1.Problem
-	61, // 30: berth.v1.Renewal.renewed_at:type_name -> google.protobuf.Timestamp
-	46, // 31: berth.v1.Tunnel.tunnel_spec:type_name -> berth.v1.TunnelSpec
-	58, // 32: berth.v1.Tunnel.problem:type_name -> berth.v1.Problem
-	61, // 33: berth.v1.Tunnel.cert_valid_until:type_name -> google.protobuf.Timestamp
-	61, // 34: berth.v1.Tunnel.last_error_at:type_name -> google.protobuf.Timestamp
-	61, // 35: berth.v1.Tunnel.waiting_since:type_name -> google.protobuf.Timestamp
-	61, // 36: berth.v1.Tunnel.foreign_at:type_name -> google.protobuf.Timestamp
-	61, // 37: berth.v1.Tunnel.ending_at:type_name -> google.protobuf.Timestamp
-	61, // 38: berth.v1.Event.at:type_name -> google.protobuf.Timestamp
-	61, // 39: berth.v1.Event.until:type_name -> google.protobuf.Timestamp
-	61, // 40: berth.v1.Request.created_at:type_name -> google.protobuf.Timestamp
-	61, // 41: berth.v1.Request.expires_at:type_name -> google.protobuf.Timestamp
-	55, // 42: berth.v1.Request.reviews:type_name -> berth.v1.Review
-	61, // 43: berth.v1.Request.access_until:type_name -> google.protobuf.Timestamp
-	61, // 44: berth.v1.Request.session_until:type_name -> google.protobuf.Timestamp
-	61, // 45: berth.v1.Request.assume_from:type_name -> google.protobuf.Timestamp
-	61, // 46: berth.v1.Review.at:type_name -> google.protobuf.Timestamp
-	61, // 47: berth.v1.Notice.since:type_name -> google.protobuf.Timestamp
-	57, // 48: berth.v1.Notice.actions:type_name -> berth.v1.NoticeAction
-	61, // 49: berth.v1.Problem.since:type_name -> google.protobuf.Timestamp
-	1,  // 50: berth.v1.Agent.GetInfo:input_type -> berth.v1.GetInfoRequest
-	3,  // 51: berth.v1.Agent.GetSnapshot:input_type -> berth.v1.GetSnapshotRequest
-	5,  // 52: berth.v1.Agent.WatchSnapshots:input_type -> berth.v1.WatchSnapshotsRequest
-	7,  // 53: berth.v1.Agent.ListResources:input_type -> berth.v1.ListResourcesRequest
-	9,  // 54: berth.v1.Agent.AddTunnel:input_type -> berth.v1.AddTunnelRequest
-	11, // 55: berth.v1.Agent.RemoveTunnel:input_type -> berth.v1.RemoveTunnelRequest
-	13, // 56: berth.v1.Agent.StartTunnel:input_type -> berth.v1.StartTunnelRequest
-	15, // 57: berth.v1.Agent.StopTunnel:input_type -> berth.v1.StopTunnelRequest
-	17, // 58: berth.v1.Agent.RestartTunnel:input_type -> berth.v1.RestartTunnelRequest
-	31, // 59: berth.v1.Agent.TunnelHistory:input_type -> berth.v1.TunnelHistoryRequest
-	19, // 60: berth.v1.Agent.Login:input_type -> berth.v1.LoginRequest
-	23, // 61: berth.v1.Agent.CancelLogin:input_type -> berth.v1.CancelLoginRequest
-	25, // 62: berth.v1.Agent.ForgetLogin:input_type -> berth.v1.ForgetLoginRequest
-	27, // 63: berth.v1.Agent.Logout:input_type -> berth.v1.LogoutRequest
-	29, // 64: berth.v1.Agent.SnoozeRenewal:input_type -> berth.v1.SnoozeRenewalRequest
-	33, // 65: berth.v1.Agent.KubeCredentials:input_type -> berth.v1.KubeCredentialsRequest
-	35, // 66: berth.v1.Agent.LocalCA:input_type -> berth.v1.LocalCARequest
-	37, // 67: berth.v1.Agent.DismissNotice:input_type -> berth.v1.DismissNoticeRequest
-	39, // 68: berth.v1.Agent.ReloadConfig:input_type -> berth.v1.ReloadConfigRequest
-	41, // 69: berth.v1.Agent.Shutdown:input_type -> berth.v1.ShutdownRequest
-	43, // 70: berth.v1.Agent.HandOver:input_type -> berth.v1.HandOverRequest
-	2,  // 71: berth.v1.Agent.GetInfo:output_type -> berth.v1.GetInfoResponse
-	4,  // 72: berth.v1.Agent.GetSnapshot:output_type -> berth.v1.GetSnapshotResponse
-	6,  // 73: berth.v1.Agent.WatchSnapshots:output_type -> berth.v1.WatchSnapshotsResponse
-	8,  // 74: berth.v1.Agent.ListResources:output_type -> berth.v1.ListResourcesResponse
-	10, // 75: berth.v1.Agent.AddTunnel:output_type -> berth.v1.AddTunnelResponse
-	12, // 76: berth.v1.Agent.RemoveTunnel:output_type -> berth.v1.RemoveTunnelResponse
-	14, // 77: berth.v1.Agent.StartTunnel:output_type -> berth.v1.StartTunnelResponse
-	16, // 78: berth.v1.Agent.StopTunnel:output_type -> berth.v1.StopTunnelResponse
-	18, // 79: berth.v1.Agent.RestartTunnel:output_type -> berth.v1.RestartTunnelResponse
-	32, // 80: berth.v1.Agent.TunnelHistory:output_type -> berth.v1.TunnelHistoryResponse
-	22, // 81: berth.v1.Agent.Login:output_type -> berth.v1.LoginResponse
-	24, // 82: berth.v1.Agent.CancelLogin:output_type -> berth.v1.CancelLoginResponse
-	26, // 83: berth.v1.Agent.ForgetLogin:output_type -> berth.v1.ForgetLoginResponse
-	28, // 84: berth.v1.Agent.Logout:output_type -> berth.v1.LogoutResponse
-	30, // 85: berth.v1.Agent.SnoozeRenewal:output_type -> berth.v1.SnoozeRenewalResponse
-	34, // 86: berth.v1.Agent.KubeCredentials:output_type -> berth.v1.KubeCredentialsResponse
-	36, // 87: berth.v1.Agent.LocalCA:output_type -> berth.v1.LocalCAResponse
-	38, // 88: berth.v1.Agent.DismissNotice:output_type -> berth.v1.DismissNoticeResponse
-	40, // 89: berth.v1.Agent.ReloadConfig:output_type -> berth.v1.ReloadConfigResponse
-	42, // 90: berth.v1.Agent.Shutdown:output_type -> berth.v1.ShutdownResponse
-	44, // 91: berth.v1.Agent.HandOver:output_type -> berth.v1.HandOverResponse
-	71, // [71:92] is the sub-list for method output_type
-	50, // [50:71] is the sub-list for method input_type
-	50, // [50:50] is the sub-list for extension type_name
-	50, // [50:50] is the sub-list for extension extendee
-	0,  // [0:50] is the sub-list for field type_name
+	50, // 0: berth.v1.GetInfoResponse.agent:type_name -> berth.v1.AgentInfo
+	49, // 1: berth.v1.GetSnapshotResponse.snapshot:type_name -> berth.v1.Snapshot
+	49, // 2: berth.v1.WatchSnapshotsResponse.snapshot:type_name -> berth.v1.Snapshot
+	47, // 3: berth.v1.ListResourcesResponse.resources:type_name -> berth.v1.Resource
+	48, // 4: berth.v1.AddTunnelRequest.spec:type_name -> berth.v1.TunnelSpec
+	48, // 5: berth.v1.AddTunnelResponse.spec:type_name -> berth.v1.TunnelSpec
+	48, // 6: berth.v1.ChangeTunnelRequest.spec:type_name -> berth.v1.TunnelSpec
+	48, // 7: berth.v1.ChangeTunnelResponse.spec:type_name -> berth.v1.TunnelSpec
+	22, // 8: berth.v1.LoginRequest.start:type_name -> berth.v1.LoginStart
+	23, // 9: berth.v1.LoginRequest.answer:type_name -> berth.v1.LoginAnswer
+	62, // 10: berth.v1.LoginStart.ttl:type_name -> google.protobuf.Duration
+	63, // 11: berth.v1.LoginResponse.deadline:type_name -> google.protobuf.Timestamp
+	63, // 12: berth.v1.SnoozeRenewalResponse.until:type_name -> google.protobuf.Timestamp
+	55, // 13: berth.v1.TunnelHistoryResponse.events:type_name -> berth.v1.Event
+	63, // 14: berth.v1.KubeCredentialsResponse.valid_until:type_name -> google.protobuf.Timestamp
+	63, // 15: berth.v1.LocalCAResponse.valid_until:type_name -> google.protobuf.Timestamp
+	61, // 16: berth.v1.Resource.labels:type_name -> berth.v1.Resource.LabelsEntry
+	62, // 17: berth.v1.TunnelSpec.hold:type_name -> google.protobuf.Duration
+	50, // 18: berth.v1.Snapshot.agent:type_name -> berth.v1.AgentInfo
+	51, // 19: berth.v1.Snapshot.profiles:type_name -> berth.v1.Profile
+	54, // 20: berth.v1.Snapshot.tunnels:type_name -> berth.v1.Tunnel
+	56, // 21: berth.v1.Snapshot.requests:type_name -> berth.v1.Request
+	60, // 22: berth.v1.Snapshot.problems:type_name -> berth.v1.Problem
+	58, // 23: berth.v1.Snapshot.notices:type_name -> berth.v1.Notice
+	63, // 24: berth.v1.AgentInfo.started_at:type_name -> google.protobuf.Timestamp
+	63, // 25: berth.v1.Profile.valid_until:type_name -> google.protobuf.Timestamp
+	63, // 26: berth.v1.Profile.ssh_valid_until:type_name -> google.protobuf.Timestamp
+	53, // 27: berth.v1.Profile.login:type_name -> berth.v1.Login
+	52, // 28: berth.v1.Profile.renewal:type_name -> berth.v1.Renewal
+	63, // 29: berth.v1.Profile.user_changed_at:type_name -> google.protobuf.Timestamp
+	63, // 30: berth.v1.Renewal.at:type_name -> google.protobuf.Timestamp
+	60, // 31: berth.v1.Renewal.problem:type_name -> berth.v1.Problem
+	63, // 32: berth.v1.Renewal.renewed_at:type_name -> google.protobuf.Timestamp
+	48, // 33: berth.v1.Tunnel.tunnel_spec:type_name -> berth.v1.TunnelSpec
+	60, // 34: berth.v1.Tunnel.problem:type_name -> berth.v1.Problem
+	63, // 35: berth.v1.Tunnel.cert_valid_until:type_name -> google.protobuf.Timestamp
+	63, // 36: berth.v1.Tunnel.last_error_at:type_name -> google.protobuf.Timestamp
+	63, // 37: berth.v1.Tunnel.waiting_since:type_name -> google.protobuf.Timestamp
+	63, // 38: berth.v1.Tunnel.foreign_at:type_name -> google.protobuf.Timestamp
+	63, // 39: berth.v1.Tunnel.ending_at:type_name -> google.protobuf.Timestamp
+	63, // 40: berth.v1.Event.at:type_name -> google.protobuf.Timestamp
+	63, // 41: berth.v1.Event.until:type_name -> google.protobuf.Timestamp
+	63, // 42: berth.v1.Request.created_at:type_name -> google.protobuf.Timestamp
+	63, // 43: berth.v1.Request.expires_at:type_name -> google.protobuf.Timestamp
+	57, // 44: berth.v1.Request.reviews:type_name -> berth.v1.Review
+	63, // 45: berth.v1.Request.access_until:type_name -> google.protobuf.Timestamp
+	63, // 46: berth.v1.Request.session_until:type_name -> google.protobuf.Timestamp
+	63, // 47: berth.v1.Request.assume_from:type_name -> google.protobuf.Timestamp
+	63, // 48: berth.v1.Review.at:type_name -> google.protobuf.Timestamp
+	63, // 49: berth.v1.Notice.since:type_name -> google.protobuf.Timestamp
+	59, // 50: berth.v1.Notice.actions:type_name -> berth.v1.NoticeAction
+	63, // 51: berth.v1.Problem.since:type_name -> google.protobuf.Timestamp
+	1,  // 52: berth.v1.Agent.GetInfo:input_type -> berth.v1.GetInfoRequest
+	3,  // 53: berth.v1.Agent.GetSnapshot:input_type -> berth.v1.GetSnapshotRequest
+	5,  // 54: berth.v1.Agent.WatchSnapshots:input_type -> berth.v1.WatchSnapshotsRequest
+	7,  // 55: berth.v1.Agent.ListResources:input_type -> berth.v1.ListResourcesRequest
+	9,  // 56: berth.v1.Agent.AddTunnel:input_type -> berth.v1.AddTunnelRequest
+	11, // 57: berth.v1.Agent.ChangeTunnel:input_type -> berth.v1.ChangeTunnelRequest
+	13, // 58: berth.v1.Agent.RemoveTunnel:input_type -> berth.v1.RemoveTunnelRequest
+	15, // 59: berth.v1.Agent.StartTunnel:input_type -> berth.v1.StartTunnelRequest
+	17, // 60: berth.v1.Agent.StopTunnel:input_type -> berth.v1.StopTunnelRequest
+	19, // 61: berth.v1.Agent.RestartTunnel:input_type -> berth.v1.RestartTunnelRequest
+	33, // 62: berth.v1.Agent.TunnelHistory:input_type -> berth.v1.TunnelHistoryRequest
+	21, // 63: berth.v1.Agent.Login:input_type -> berth.v1.LoginRequest
+	25, // 64: berth.v1.Agent.CancelLogin:input_type -> berth.v1.CancelLoginRequest
+	27, // 65: berth.v1.Agent.ForgetLogin:input_type -> berth.v1.ForgetLoginRequest
+	29, // 66: berth.v1.Agent.Logout:input_type -> berth.v1.LogoutRequest
+	31, // 67: berth.v1.Agent.SnoozeRenewal:input_type -> berth.v1.SnoozeRenewalRequest
+	35, // 68: berth.v1.Agent.KubeCredentials:input_type -> berth.v1.KubeCredentialsRequest
+	37, // 69: berth.v1.Agent.LocalCA:input_type -> berth.v1.LocalCARequest
+	39, // 70: berth.v1.Agent.DismissNotice:input_type -> berth.v1.DismissNoticeRequest
+	41, // 71: berth.v1.Agent.ReloadConfig:input_type -> berth.v1.ReloadConfigRequest
+	43, // 72: berth.v1.Agent.Shutdown:input_type -> berth.v1.ShutdownRequest
+	45, // 73: berth.v1.Agent.HandOver:input_type -> berth.v1.HandOverRequest
+	2,  // 74: berth.v1.Agent.GetInfo:output_type -> berth.v1.GetInfoResponse
+	4,  // 75: berth.v1.Agent.GetSnapshot:output_type -> berth.v1.GetSnapshotResponse
+	6,  // 76: berth.v1.Agent.WatchSnapshots:output_type -> berth.v1.WatchSnapshotsResponse
+	8,  // 77: berth.v1.Agent.ListResources:output_type -> berth.v1.ListResourcesResponse
+	10, // 78: berth.v1.Agent.AddTunnel:output_type -> berth.v1.AddTunnelResponse
+	12, // 79: berth.v1.Agent.ChangeTunnel:output_type -> berth.v1.ChangeTunnelResponse
+	14, // 80: berth.v1.Agent.RemoveTunnel:output_type -> berth.v1.RemoveTunnelResponse
+	16, // 81: berth.v1.Agent.StartTunnel:output_type -> berth.v1.StartTunnelResponse
+	18, // 82: berth.v1.Agent.StopTunnel:output_type -> berth.v1.StopTunnelResponse
+	20, // 83: berth.v1.Agent.RestartTunnel:output_type -> berth.v1.RestartTunnelResponse
+	34, // 84: berth.v1.Agent.TunnelHistory:output_type -> berth.v1.TunnelHistoryResponse
+	24, // 85: berth.v1.Agent.Login:output_type -> berth.v1.LoginResponse
+	26, // 86: berth.v1.Agent.CancelLogin:output_type -> berth.v1.CancelLoginResponse
+	28, // 87: berth.v1.Agent.ForgetLogin:output_type -> berth.v1.ForgetLoginResponse
+	30, // 88: berth.v1.Agent.Logout:output_type -> berth.v1.LogoutResponse
+	32, // 89: berth.v1.Agent.SnoozeRenewal:output_type -> berth.v1.SnoozeRenewalResponse
+	36, // 90: berth.v1.Agent.KubeCredentials:output_type -> berth.v1.KubeCredentialsResponse
+	38, // 91: berth.v1.Agent.LocalCA:output_type -> berth.v1.LocalCAResponse
+	40, // 92: berth.v1.Agent.DismissNotice:output_type -> berth.v1.DismissNoticeResponse
+	42, // 93: berth.v1.Agent.ReloadConfig:output_type -> berth.v1.ReloadConfigResponse
+	44, // 94: berth.v1.Agent.Shutdown:output_type -> berth.v1.ShutdownResponse
+	46, // 95: berth.v1.Agent.HandOver:output_type -> berth.v1.HandOverResponse
+	74, // [74:96] is the sub-list for method output_type
+	52, // [52:74] is the sub-list for method input_type
+	52, // [52:52] is the sub-list for extension type_name
+	52, // [52:52] is the sub-list for extension extendee
+	0,  // [0:52] is the sub-list for field type_name
 }
 
 func init() { file_berthv1_berth_proto_init() }
@@ -4337,14 +4448,14 @@ func file_berthv1_berth_proto_init() {
 	if File_berthv1_berth_proto != nil {
 		return
 	}
-	file_berthv1_berth_proto_msgTypes[46].OneofWrappers = []any{}
+	file_berthv1_berth_proto_msgTypes[48].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berthv1_berth_proto_rawDesc), len(file_berthv1_berth_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   60,
+			NumMessages:   62,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -38,6 +38,7 @@ const (
 	Agent_WatchSnapshots_FullMethodName  = "/berth.v1.Agent/WatchSnapshots"
 	Agent_ListResources_FullMethodName   = "/berth.v1.Agent/ListResources"
 	Agent_AddTunnel_FullMethodName       = "/berth.v1.Agent/AddTunnel"
+	Agent_ChangeTunnel_FullMethodName    = "/berth.v1.Agent/ChangeTunnel"
 	Agent_RemoveTunnel_FullMethodName    = "/berth.v1.Agent/RemoveTunnel"
 	Agent_StartTunnel_FullMethodName     = "/berth.v1.Agent/StartTunnel"
 	Agent_StopTunnel_FullMethodName      = "/berth.v1.Agent/StopTunnel"
@@ -73,6 +74,10 @@ type AgentClient interface {
 	ListResources(ctx context.Context, in *ListResourcesRequest, opts ...grpc.CallOption) (*ListResourcesResponse, error)
 	// AddTunnel writes a tunnel to the config and starts it.
 	AddTunnel(ctx context.Context, in *AddTunnelRequest, opts ...grpc.CallOption) (*AddTunnelResponse, error)
+	// ChangeTunnel makes a tunnel of the config another one, under another name too.
+	// It keeps its port unless it is given one, its history, and what the user did
+	// with it.
+	ChangeTunnel(ctx context.Context, in *ChangeTunnelRequest, opts ...grpc.CallOption) (*ChangeTunnelResponse, error)
 	// RemoveTunnel stops a tunnel and takes it out of the config.
 	RemoveTunnel(ctx context.Context, in *RemoveTunnelRequest, opts ...grpc.CallOption) (*RemoveTunnelResponse, error)
 	// StartTunnel starts a tunnel that was stopped.
@@ -175,6 +180,16 @@ func (c *agentClient) AddTunnel(ctx context.Context, in *AddTunnelRequest, opts 
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(AddTunnelResponse)
 	err := c.cc.Invoke(ctx, Agent_AddTunnel_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *agentClient) ChangeTunnel(ctx context.Context, in *ChangeTunnelRequest, opts ...grpc.CallOption) (*ChangeTunnelResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ChangeTunnelResponse)
+	err := c.cc.Invoke(ctx, Agent_ChangeTunnel_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -361,6 +376,10 @@ type AgentServer interface {
 	ListResources(context.Context, *ListResourcesRequest) (*ListResourcesResponse, error)
 	// AddTunnel writes a tunnel to the config and starts it.
 	AddTunnel(context.Context, *AddTunnelRequest) (*AddTunnelResponse, error)
+	// ChangeTunnel makes a tunnel of the config another one, under another name too.
+	// It keeps its port unless it is given one, its history, and what the user did
+	// with it.
+	ChangeTunnel(context.Context, *ChangeTunnelRequest) (*ChangeTunnelResponse, error)
 	// RemoveTunnel stops a tunnel and takes it out of the config.
 	RemoveTunnel(context.Context, *RemoveTunnelRequest) (*RemoveTunnelResponse, error)
 	// StartTunnel starts a tunnel that was stopped.
@@ -424,6 +443,9 @@ func (UnimplementedAgentServer) ListResources(context.Context, *ListResourcesReq
 }
 func (UnimplementedAgentServer) AddTunnel(context.Context, *AddTunnelRequest) (*AddTunnelResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method AddTunnel not implemented")
+}
+func (UnimplementedAgentServer) ChangeTunnel(context.Context, *ChangeTunnelRequest) (*ChangeTunnelResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ChangeTunnel not implemented")
 }
 func (UnimplementedAgentServer) RemoveTunnel(context.Context, *RemoveTunnelRequest) (*RemoveTunnelResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RemoveTunnel not implemented")
@@ -573,6 +595,24 @@ func _Agent_AddTunnel_Handler(srv interface{}, ctx context.Context, dec func(int
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(AgentServer).AddTunnel(ctx, req.(*AddTunnelRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Agent_ChangeTunnel_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ChangeTunnelRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AgentServer).ChangeTunnel(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Agent_ChangeTunnel_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AgentServer).ChangeTunnel(ctx, req.(*ChangeTunnelRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -876,6 +916,10 @@ var Agent_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "AddTunnel",
 			Handler:    _Agent_AddTunnel_Handler,
+		},
+		{
+			MethodName: "ChangeTunnel",
+			Handler:    _Agent_ChangeTunnel_Handler,
 		},
 		{
 			MethodName: "RemoveTunnel",

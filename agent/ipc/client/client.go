@@ -130,6 +130,17 @@ func (c *Client) AddTunnel(ctx context.Context, spec state.TunnelSpec) (state.Tu
 	return ipc.FromProto[state.TunnelSpec](resp.GetSpec()), nil
 }
 
+// ChangeTunnel makes the tunnel called name what spec says, under another name too,
+// and returns it as it stands in the config. Port 0 means the present one.
+func (c *Client) ChangeTunnel(ctx context.Context, name string, spec state.TunnelSpec) (state.TunnelSpec, error) {
+	req := &pb.ChangeTunnelRequest{Name: name, Spec: ipc.ToProto[pb.TunnelSpec](spec)}
+	resp, err := call(ctx, c, commandTimeout, req, pb.AgentClient.ChangeTunnel)
+	if err != nil {
+		return state.TunnelSpec{}, err
+	}
+	return ipc.FromProto[state.TunnelSpec](resp.GetSpec()), nil
+}
+
 // RemoveTunnel stops a tunnel and takes it out of the config.
 func (c *Client) RemoveTunnel(ctx context.Context, name string) error {
 	req := &pb.RemoveTunnelRequest{Name: name}

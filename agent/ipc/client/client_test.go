@@ -102,6 +102,12 @@ func (a *fakeAgent) AddTunnel(ctx context.Context, spec state.TunnelSpec) (state
 	return spec, err
 }
 
+func (a *fakeAgent) ChangeTunnel(ctx context.Context, name string, spec state.TunnelSpec) (state.TunnelSpec, error) {
+	err := a.record(ctx, "change %s to %s", name, spec.Name)
+	spec.Port = 15433
+	return spec, err
+}
+
 func (a *fakeAgent) RemoveTunnel(ctx context.Context, n string) error {
 	return a.record(ctx, "remove %s", n)
 }
@@ -255,6 +261,13 @@ func TestCommands(t *testing.T) {
 		t.Errorf("AddTunnel: %+v, %v", spec, err)
 	}
 	for _, f := range []func() error{
+		func() error {
+			spec, err := c.ChangeTunnel(ctx, "t", state.TunnelSpec{Name: "u"})
+			if spec.Name != "u" || spec.Port != 15433 {
+				t.Errorf("changed is %+v", spec)
+			}
+			return err
+		},
 		func() error { return c.StopTunnel(ctx, "t") },
 		func() error { return c.StartTunnel(ctx, "t") },
 		func() error { return c.RestartTunnel(ctx, "t") },
@@ -331,7 +344,7 @@ func TestCommands(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	wantCalls := []string{"list db leaf", "add t", "stop t", "start t", "restart t", "history t", "kube credentials c k", "login p u okta 1h0m0s: 7 hunter2", "logout p", "snooze p", "cancel p", "dismiss n", "forget p u", "remove t", "reload", "hand over to /b with [A=1]", "shutdown"}
+	wantCalls := []string{"list db leaf", "add t", "change t to u", "stop t", "start t", "restart t", "history t", "kube credentials c k", "login p u okta 1h0m0s: 7 hunter2", "logout p", "snooze p", "cancel p", "dismiss n", "forget p u", "remove t", "reload", "hand over to /b with [A=1]", "shutdown"}
 	if diff := cmp.Diff(wantCalls, a.calls); diff != "" {
 		t.Errorf("the agent was asked (-want +got):\n%s", diff)
 	}

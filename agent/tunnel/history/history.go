@@ -63,6 +63,14 @@ func (hs *Book) Of(name string) *History {
 	return h
 }
 
+// Share has a tunnel's history be that of its new name as well.
+func (hs *Book) Share(from, to string) {
+	h := hs.Of(from)
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	hs.by[to] = h
+}
+
 // Forget drops the history of a tunnel that is gone.
 func (hs *Book) Forget(name string) {
 	hs.mu.Lock()
