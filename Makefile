@@ -75,6 +75,22 @@ desktop-test: build ## the tray on a real desktop without a screen; pictures of 
 	@sh packaging/desktop-deps.sh
 	$(GO) test -tags desktop -count=1 -v -timeout 9m ./internal/desktop
 
+.PHONY: web
+web: ## build internal/web/dist, what berth shows in a browser
+	@sh packaging/web-deps.sh
+	cd internal/web && npm run --silent build
+
+.PHONY: web-check
+web-check: ## types and style of internal/web, and fail if dist is not what its sources give
+	@sh packaging/web-deps.sh
+	@mkdir -p build && cd internal/web && npm run --silent check && npm run --silent build -- ../../build/web.dist/ && \
+		diff -r dist ../../build/web.dist >/dev/null || { echo 'internal/web/dist is out of date: run "make web"'; exit 1; }
+
+.PHONY: web-test
+web-test: build ## what berth shows in a browser, in a real Chromium without a screen; pictures are left in build/web
+	@sh packaging/web-deps.sh --browser
+	$(GO) test -tags web -count=1 -v -timeout 9m ./internal/webtest
+
 .PHONY: wine-test
 wine-test: ## berth.exe under Wine 10 or later: on PATH, or BERTH_WINE="chroot FOLDER" with BERTH_WINE_ROOT=FOLDER
 	@sh packaging/wine-deps.sh
@@ -101,7 +117,7 @@ fuzz: ## run every fuzz target for FUZZTIME each
 vet: ## go vet
 	$(GO) vet ./...
 	$(GO) vet -tags release ./cmd/berth
-	$(GO) vet -tags desktop,wine,e2e ./internal/desktop ./internal/winetest/... ./internal/e2e
+	$(GO) vet -tags desktop,wine,e2e,web ./internal/desktop ./internal/winetest/... ./internal/e2e ./internal/webtest
 
 .PHONY: lint
 lint: $(GOLANGCI) ## golangci-lint: go vet and staticcheck are among its linters
@@ -113,7 +129,7 @@ ALL_BUT_DEMO = $$($(GO) list ./... | grep -v -e /cmd/berth-demo -e /internal/dem
 
 .PHONY: cross
 cross: $(CROSSVET) ## vet for the other systems berth runs on, and what is built by tags alone
-	GOFLAGS=-tags=release,desktop,wine,e2e $(CROSSVET) ./cmd/berth ./internal/desktop ./internal/winetest/... ./internal/e2e/...
+	GOFLAGS=-tags=release,desktop,wine,e2e,web $(CROSSVET) ./cmd/berth ./internal/desktop ./internal/winetest/... ./internal/e2e/... ./internal/webtest
 	@for t in $(CROSS); do echo "== $$t"; GOOS=$${t%/*} GOARCH=$${t#*/} $(CROSSVET) $(ALL_BUT_DEMO) || exit 1; done
 
 .PHONY: actions
@@ -179,7 +195,7 @@ vuln: $(GOVULNCHECK) ## known vulnerabilities in what is linked (needs the vulne
 .PHONY: check
 check: ## everything that needs no running program
 	@echo "check: the modules, a linter, two other systems, dead code, workflows, the documents: 3 minutes, the first time 8"
-	@$(MAKE) --no-print-directory tidy-check deps-check lint cross deadcode actions docs-check
+	@$(MAKE) --no-print-directory tidy-check deps-check lint cross deadcode actions web-check docs-check
 	@echo "check: all is well"
 
 .PHONY: dist-deps

@@ -14,7 +14,7 @@ trap 'rm -rf "$out"' EXIT
 
 # dead SYSTEM FLAG PATTERN prints the dead functions by file and name.
 dead() {
-	GOOS=$1 CGO_ENABLED=0 "$deadcode" -tags=desktop,wine,e2e -f '{{range .Funcs}}{{println .Position.File .Name}}{{end}}' "$2" "$3"
+	GOOS=$1 CGO_ENABLED=0 "$deadcode" -tags=desktop,wine,e2e,web -f '{{range .Funcs}}{{println .Position.File .Name}}{{end}}' "$2" "$3"
 }
 n=0
 for os in $systems; do

@@ -1,0 +1,71 @@
+//go:build web
+
+// Package webtest opens what berth shows in a browser in a real Chromium.
+// "make web-test" runs it.
+package webtest
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+)
+
+// tab is one tab of a browser; what fails in it fails the test.
+type tab struct {
+	t   *testing.T
+	ctx context.Context
+}
+
+// newTab opens a tab of a headless Chromium with an own, empty profile. It lasts
+// as long as the test, at most two minutes.
+func newTab(t *testing.T, options ...chromedp.ExecAllocatorOption) *tab {
+	t.Helper()
+	all := slices.Concat(chromedp.DefaultExecAllocatorOptions[:], options)
+	all = append(all, chromedp.UserDataDir(t.TempDir()), chromedp.WindowSize(1280, 800))
+	if os.Geteuid() == 0 {
+		all = append(all, chromedp.NoSandbox) // Chromium has none for root
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	t.Cleanup(cancel)
+	ctx, cancel = chromedp.NewExecAllocator(ctx, all...)
+	t.Cleanup(cancel)
+	ctx, cancel = chromedp.NewContext(ctx)
+	t.Cleanup(cancel)
+	return &tab{t: t, ctx: ctx}
+}
+
+// do runs steps, each after the one before. Selectors want their type, as CSS: without
+// it they also find text that holds their words, scripts included.
+func (tab *tab) do(steps ...chromedp.Action[chromedp.Void]) {
+	tab.t.Helper()
+	if err := chromedp.Do(tab.ctx, steps...); err != nil {
+		tab.t.Fatal(err)
+	}
+}
+
+// get returns what an action finds in the tab.
+func get[T any](tab *tab, action chromedp.Action[T]) T {
+	tab.t.Helper()
+	value, err := chromedp.Run(tab.ctx, action)
+	if err != nil {
+		tab.t.Fatal(err)
+	}
+	return value
+}
+
+// picture keeps what the tab shows, for a person to look at.
+func (tab *tab) picture(name string) {
+	tab.t.Helper()
+	dir := filepath.Join("..", "..", "build", "web")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		tab.t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, name+".png"), get(tab, chromedp.CaptureScreenshot()), 0o644); err != nil {
+		tab.t.Fatal(err)
+	}
+}
