@@ -2,6 +2,9 @@ module berth
 
 go 1.26.0
 
+// npm brings Go files of its own.
+ignore ./internal/web/node_modules
+
 require (
 	fyne.io/systray v1.12.2
 	git.sr.ht/~jackmordaunt/go-toast/v2 v2.0.3

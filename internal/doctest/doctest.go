@@ -9,6 +9,7 @@ package doctest
 import (
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"regexp"
 	"strings"
 	"unicode"
@@ -121,12 +122,13 @@ func (p *Page) addCommands(n int, line string, fenced bool) {
 // slashes. Hidden folders, test data and what is built are left out.
 func Files(root string) ([]string, error) {
 	var files []string
+	made := []string{"testdata", "bin", "build", "dist", "node_modules"}
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
 		name := d.Name()
-		if d.IsDir() && path != root && (strings.HasPrefix(name, ".") || name == "testdata" || name == "bin" || name == "build" || name == "dist") {
+		if d.IsDir() && path != root && (strings.HasPrefix(name, ".") || slices.Contains(made, name)) {
 			return filepath.SkipDir
 		}
 		if d.IsDir() || !strings.EqualFold(filepath.Ext(name), ".md") {
