@@ -9,8 +9,8 @@ package doctest
 import (
 	"io/fs"
 	"path/filepath"
-	"slices"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode"
 )
