@@ -70,11 +70,11 @@ func skipWithoutManager(t *testing.T) {
 	t.Helper()
 	testneeds.Time(t, "it builds berth twice and runs a user manager")
 	testneeds.Root(t, "a user manager gets namespaces and a control group of its own")
-	for _, tool := range []string{"unshare", "setpriv", "systemctl", "systemd-analyze", "/lib/systemd/systemd"} {
+	for _, tool := range []string{"unshare", "setpriv", "ip", "systemctl", "systemd-analyze", "/lib/systemd/systemd"} {
 		_, err := exec.LookPath(tool)
 		testneeds.Here(t, tool, err) // a container often has no systemd
 	}
-	if out, err := exec.Command("unshare", "--mount", "--cgroup", "--pid", "--fork", "true").CombinedOutput(); err != nil {
+	if out, err := exec.Command("unshare", "--mount", "--cgroup", "--net", "--pid", "--fork", "true").CombinedOutput(); err != nil {
 		testneeds.Here(t, "namespaces", fmt.Errorf("%w: %s", err, out))
 	}
 }

@@ -18,10 +18,11 @@ if [ "${BERTH_TEST_STAGE:-}" != inner ]; then
 	# machine: nothing goes on unless this worked.
 	echo $$ >"$dir/cgroup/$group/cgroup.procs"
 	grep -q "^0::.*/$group\$" /proc/self/cgroup
-	BERTH_TEST_STAGE=inner exec unshare --mount --cgroup --pid --fork --kill-child --mount-proc \
+	BERTH_TEST_STAGE=inner exec unshare --mount --cgroup --net --pid --fork --kill-child --mount-proc \
 		sh "$0" "$dir" "$group" "$@"
 fi
 [ "$$" = 1 ] && grep -q '^0::/$' /proc/self/cgroup
+ip link set lo up # a network of its own: no other program takes the test's ports
 umount "$dir/cgroup"
 mount -t cgroup2 none /sys/fs/cgroup
 mount -t tmpfs -o mode=755 tmpfs /run
