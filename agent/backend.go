@@ -167,13 +167,14 @@ func (a *Agent) ChangeTunnel(ctx context.Context, name string, spec state.Tunnel
 	was, ok := a.current().Tunnel(name)
 	switch {
 	case !ok:
-		return spec, ipc.UnknownTunnel(name)
+		return spec, ipc.UnknownTunnel(name, a.current().TunnelNames()...)
 	case spec.Kind != was.Kind:
 		return spec, &ipc.Error{
 			Code: ipc.CodeInvalid, Message: fmt.Sprintf("tunnel %q is of kind %s, which cannot be changed", name, was.Kind), Hint: `see "berth tunnel add --help"`,
 		}
 	}
-	if spec.Port == 0 {
+	// A front end knows the port that the tunnel has, also where it shares one.
+	if spec.Port == 0 || spec.Port == ports.Of(a.current(), was) {
 		spec.Port = was.Port
 	}
 	if spec.Cluster != was.Cluster || spec.Resource != was.Resource {
@@ -218,8 +219,8 @@ func (a *Agent) mustNotHave(name string) error {
 
 // RemoveTunnel takes a tunnel out of the config and stops it.
 func (a *Agent) RemoveTunnel(ctx context.Context, name string) error {
-	if err := a.mustHave(name); err != nil {
-		return err
+	if _, ok := a.current().Tunnel(name); !ok {
+		return ipc.UnknownTunnel(name)
 	}
 	if err := config.RemoveTunnel(a.opts.Paths.Config, name); err != nil {
 		return configError(err)
@@ -268,7 +269,7 @@ func (a *Agent) mustHave(name string) error {
 	if _, ok := a.current().Tunnel(name); ok {
 		return nil
 	}
-	return ipc.UnknownTunnel(name)
+	return ipc.UnknownTunnel(name, a.current().TunnelNames()...)
 }
 
 // ReloadConfig reads the config file now and applies it, instead of waiting

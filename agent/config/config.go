@@ -174,6 +174,15 @@ func (c *Config) Tunnel(name string) (state.TunnelSpec, bool) {
 	return state.TunnelSpec{}, false
 }
 
+// TunnelNames are the names of the tunnels, in the order of the file.
+func (c *Config) TunnelNames() []string {
+	names := make([]string, len(c.Tunnels))
+	for i, t := range c.Tunnels {
+		names[i] = t.Name
+	}
+	return names
+}
+
 // TSHPath is the tsh to run, with ~ expanded; empty means the one on PATH.
 func (c *Config) TSHPath() string { return expand(c.TSH.Path) }
 

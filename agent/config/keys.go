@@ -279,6 +279,9 @@ func (k Key) Set(t *state.TunnelSpec, text string) error {
 	return nil
 }
 
+// Clear leaves the key out.
+func (k Key) Clear(t *state.TunnelSpec) { reflect.ValueOf(t).Elem().Field(k.field).SetZero() }
+
 // Type says what Set takes: string, stringArray, int, duration or bool.
 func (k Key) Type() string {
 	switch reflect.ValueOf(state.TunnelSpec{}).Field(k.field).Interface().(type) {
@@ -294,8 +297,8 @@ func (k Key) Type() string {
 	return "string"
 }
 
-// text is the key's value, empty when it is left out.
-func (k Key) text(t state.TunnelSpec) string {
+// Text is the key's value, empty when it is left out.
+func (k Key) Text(t state.TunnelSpec) string {
 	switch v := reflect.ValueOf(t).Field(k.field).Interface().(type) {
 	case []string:
 		return tokens(v)
@@ -321,7 +324,7 @@ func (k Key) text(t state.TunnelSpec) string {
 
 // token is the key's value as YAML, empty when it is left out.
 func (k Key) token(t state.TunnelSpec) string {
-	text := k.text(t)
+	text := k.Text(t)
 	if k.Type() == "string" {
 		text = token(text)
 	}
@@ -334,7 +337,7 @@ func (k Key) token(t state.TunnelSpec) string {
 // meant is t with the defaults filled in.
 func meant(t state.TunnelSpec) state.TunnelSpec {
 	for _, k := range TunnelKeys {
-		if k.Default() != "" && k.text(t) == "" {
+		if k.Default() != "" && k.Text(t) == "" {
 			if err := k.Set(&t, k.Default()); err != nil {
 				panic(fmt.Sprintf("config: default of %s: %v", k.Name, err))
 			}
@@ -353,7 +356,7 @@ func ChangedKeys(from, to state.TunnelSpec) []string {
 	from, to = meant(from), meant(to)
 	var changes []string
 	for _, k := range TunnelKeys {
-		if was, is := k.text(from), k.text(to); was != is {
+		if was, is := k.Text(from), k.Text(to); was != is {
 			changes = append(changes, fmt.Sprintf("%s from %s to %s", k.Name, cmp.Or(was, "nothing"), cmp.Or(is, "nothing")))
 		}
 	}

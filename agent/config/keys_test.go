@@ -43,8 +43,8 @@ func TestEveryKey(t *testing.T) {
 			keyIsDescribed(t, k)
 			keyIsAChange(t, k, from, to)
 			keyIsOfItsKinds(t, k, to)
-			if got := ipc.FromProto[state.TunnelSpec](ipc.ToProto[pb.TunnelSpec](to)); k.text(got) != k.text(to) {
-				t.Errorf("%q arrives as %q", k.text(to), k.text(got))
+			if got := ipc.FromProto[state.TunnelSpec](ipc.ToProto[pb.TunnelSpec](to)); k.Text(got) != k.Text(to) {
+				t.Errorf("%q arrives as %q", k.Text(to), k.Text(got))
 			}
 			if k.usage == "" {
 				t.Error("it has neither a flag nor a reason why not")
@@ -82,7 +82,7 @@ func keyIsRead(t *testing.T, k Key, want state.TunnelSpec) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, _ := cfg.Tunnel(want.Name); k.text(got) != k.text(want) || len(ChangedKeys(got, want)) > 0 {
+		if got, _ := cfg.Tunnel(want.Name); k.Text(got) != k.Text(want) || len(ChangedKeys(got, want)) > 0 {
 			t.Errorf("%+v was read, want %+v", got, want)
 		}
 	}
@@ -122,7 +122,7 @@ func keyIsAChange(t *testing.T, k Key, from, to state.TunnelSpec) {
 	} else if len(diff.Changed) != 1 {
 		t.Errorf("another value is no change: %+v", diff)
 	}
-	want := k.Name + " from " + cmp.Or(k.text(meant(from)), "nothing") + " to " + k.text(to)
+	want := k.Name + " from " + cmp.Or(k.Text(meant(from)), "nothing") + " to " + k.Text(to)
 	if got := ChangedKeys(from, to); !slices.Equal(got, []string{want}) {
 		t.Errorf("it is worded %q, want %q", got, want)
 	}

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"berth/agent/ipc/berthv1"
+	"berth/internal/plain"
 )
 
 // Code is the class of a failed call: what a program decides by.
@@ -150,7 +151,13 @@ func FromStatus(err error) error {
 // utf8 replaces what protobuf would refuse to carry.
 func utf8(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
 
-// UnknownTunnel is the answer to a call that names a tunnel the config lacks.
-func UnknownTunnel(name string) *Error {
-	return &Error{Code: CodeNotFound, Message: fmt.Sprintf("there is no tunnel %q", name), Hint: `see "berth tunnel ls"`}
+// UnknownTunnel is the answer to a call that names a tunnel the config lacks. It
+// suggests the one of the others that was probably meant; a caller that would
+// destroy something names none.
+func UnknownTunnel(name string, others ...string) *Error {
+	e := &Error{Code: CodeNotFound, Message: fmt.Sprintf("there is no tunnel %q", name), Hint: `see "berth tunnel ls"`}
+	if near := plain.Nearest(name, others, strings.ToLower); near != "" {
+		e.Hint = fmt.Sprintf("did you mean %q?", near)
+	}
+	return e
 }

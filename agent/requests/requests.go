@@ -595,5 +595,5 @@ func (rs *Requests) mustHave(tunnel string) error {
 	if _, ok := rs.cfg.Config().Tunnel(tunnel); ok {
 		return nil
 	}
-	return ipc.UnknownTunnel(tunnel)
+	return ipc.UnknownTunnel(tunnel, rs.cfg.Config().TunnelNames()...)
 }

@@ -5,11 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
+	"berth/agent/ipc"
 	"berth/agent/ipc/client"
 	"berth/agent/state"
 	"berth/internal/paths"
+	"berth/internal/plain"
 )
 
 // withAgent runs f with a client of the running agent.
@@ -52,10 +55,32 @@ func pick(tunnels []state.Tunnel, name string) ([]state.Tunnel, error) {
 	}
 	i := slices.IndexFunc(tunnels, func(t state.Tunnel) bool { return t.Name == name })
 	if i < 0 {
-		return nil, withHint(fmt.Errorf("there is no tunnel %q", name), `see "berth tunnel ls"`)
+		return nil, ipc.UnknownTunnel(name, tunnelNames(tunnels)...)
 	}
 	return []state.Tunnel{tunnels[i]}, nil
 }
+
+func tunnelNames(tunnels []state.Tunnel) []string {
+	names := make([]string, len(tunnels))
+	for i, t := range tunnels {
+		names[i] = t.Name
+	}
+	return names
+}
+
+// freeTunnelName makes a name for a tunnel of a resource's, or another text, that
+// none of the tunnels has.
+func freeTunnelName(text string, taken []string) string {
+	base := plain.Name(text, maxTunnelName)
+	name := base
+	for n := 2; slices.ContainsFunc(taken, func(t string) bool { return strings.EqualFold(t, name) }); n++ {
+		name = fmt.Sprintf("%s-%d", base, n)
+	}
+	return name
+}
+
+// maxTunnelName bounds the names that berth makes for tunnels.
+const maxTunnelName = 40
 
 // settleWait is how long "tunnel add" gives a new tunnel to find out what it
 // leads to, so that it can tell how to use it.

@@ -98,7 +98,7 @@ func described(name, text string) string {
 
 func (a *app) completionCommand() *cobra.Command {
 	write := map[string]func(*cobra.Command) error{
-		"bash":       func(root *cobra.Command) error { return root.GenBashCompletionV2(a.out, true) },
+		"bash":       func(root *cobra.Command) error { return bashCompletion(root, a.out) },
 		"zsh":        func(root *cobra.Command) error { return root.GenZshCompletion(a.out) },
 		"fish":       func(root *cobra.Command) error { return root.GenFishCompletion(a.out, true) },
 		"powershell": func(root *cobra.Command) error { return root.GenPowerShellCompletionWithDesc(a.out) },

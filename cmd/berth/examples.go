@@ -10,6 +10,12 @@ import (
 // own beside its text.
 var examples = map[string]string{
 	"berth":                 "berth setup\nberth status\nberth help topics",
+	"berth down":            "berth down prod-pg",
+	"berth logs":            "berth logs\nberth logs --follow",
+	"berth ls":              "berth ls\nberth ls --json",
+	"berth show":            "berth show prod-pg",
+	"berth tunnel show":     "berth tunnel show prod-pg\nberth tunnel show --json prod-pg | jq -r .address",
+	"berth up":              "berth up prod-pg",
 	"berth agent":           "berth agent install\nberth agent status",
 	"berth agent install":   "berth agent install\nberth agent status",
 	"berth agent logs":      "berth agent logs\nberth agent logs --follow",
@@ -38,7 +44,6 @@ var examples = map[string]string{
 	"berth tray install":    "berth tray install",
 	"berth tray uninstall":  "berth tray uninstall",
 	"berth tunnel":          "berth tunnel add db prod-pg --resource pg-prod --db-user alice\nberth tunnel ls",
-	"berth tunnel add":      "berth tunnel add db prod-pg --resource pg-prod --db-user alice",
 	"berth tunnel ls":       "berth tunnel ls\nberth tunnel ls --json",
 	"berth tunnel restart":  "berth tunnel restart prod-pg",
 	"berth tunnel rm":       "berth tunnel rm prod-pg",

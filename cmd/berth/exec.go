@@ -22,8 +22,9 @@ import (
 func (a *app) execCommand() *cobra.Command {
 	var quiet bool
 	cmd := &cobra.Command{
-		Use:   "exec [flags] NAME [-- COMMAND [ARG...]]",
-		Short: "Run a client with a tunnel's environment",
+		Use:     "exec [flags] NAME [-- COMMAND [ARG...]]",
+		Aliases: []string{"connect"},
+		Short:   "Run a client with a tunnel's environment",
 		Long: `Run a client so that it connects to the tunnel, whatever your environment and your
 option files say. Clients that obey variables get them: PGHOST, PGPORT, … for
 Postgres, KUBECONFIG and its like for Kubernetes. Variables that would lead

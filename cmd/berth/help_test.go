@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"unicode"
@@ -39,6 +40,7 @@ var noJSON = map[string]string{
 	"berth kube":             "holds others",
 	"berth kube config":      "prints YAML for other programs",
 	"berth kube credentials": "prints JSON anyway",
+	"berth logs":             "prints the log as it is",
 	"berth logout":           "has nothing to say but that it is done",
 	"berth recording":        "holds others",
 	"berth recording cat":    "prints the recording as it is",
@@ -51,7 +53,6 @@ var noJSON = map[string]string{
 	"berth tray uninstall":   "has nothing to say but that it is done",
 	"berth tunnel":           "holds others",
 	"berth uninstall":        "talks to a person",
-	"berth tunnel add":       "holds others",
 }
 
 func TestHelp(t *testing.T) {
@@ -153,6 +154,51 @@ func TestHelpHasExamples(t *testing.T) {
 	for path := range examples {
 		if !seen[path] {
 			t.Errorf("there is an example of %q, which does not exist", path)
+		}
+	}
+}
+
+// Every command that does something says what its exit codes mean.
+func TestHelpHasExitCodes(t *testing.T) {
+	a, out, _ := testApp()
+	seen := make(map[string]bool)
+	eachCommand(a.rootCommand(), func(cmd *cobra.Command) {
+		seen[cmd.CommandPath()] = true
+		out.Reset()
+		if err := cmd.Help(); err != nil {
+			t.Fatal(err)
+		}
+		if cmd.Runnable() && !strings.Contains(out.String(), "\nExit codes:\n  0 done, 1 failed, 2 wrong usage, ") {
+			t.Errorf("%s does not say what its exit codes mean", cmd.CommandPath())
+		}
+	})
+	for path := range exitNotes {
+		if !seen[path] {
+			t.Errorf("there is a note on the exit codes of %q, which does not exist", path)
+		}
+	}
+}
+
+// No wrong word is taken for a command that ends or deletes something.
+func TestDangerousIsNotSuggested(t *testing.T) {
+	a, _, _ := testApp()
+	root := a.rootCommand()
+	known := make(map[string]bool)
+	eachCommand(root, func(cmd *cobra.Command) {
+		known[cmd.Name()] = true
+		for _, c := range cmd.Commands() {
+			if !slices.Contains(dangerous, c.Name()) {
+				continue
+			}
+			err := noArgs(cmd, []string{c.Name() + "x"})
+			if strings.Contains(hintOf(err), "did you mean") && strings.Contains(hintOf(err), " "+c.Name()+"\"") {
+				t.Errorf("%s: %v: %s", cmd.CommandPath(), err, hintOf(err))
+			}
+		}
+	})
+	for _, name := range dangerous {
+		if !known[name] {
+			t.Errorf("there is no command %q", name)
 		}
 	}
 }

@@ -42,7 +42,27 @@ func wrapWords(text string, width int) []string {
 	return append(lines, line)
 }
 
-func init() { cobra.AddTemplateFunc("flagHelp", flagHelp) }
+func init() {
+	cobra.AddTemplateFunc("flagHelp", flagHelp)
+	cobra.AddTemplateFunc("hasArgs", hasArgs)
+	cobra.AddTemplateFunc("exitHelp", exitHelp)
+}
+
+// exitNotes are what the exit codes of some commands mean beyond the usual.
+var exitNotes = map[string]string{
+	"berth exec":         "From the start of the program on its own; 126 if it cannot be executed, 127 if there is none.",
+	"berth doctor":       "1 also when a check has failed.",
+	"berth config check": "1 also when the file has mistakes.",
+}
+
+// exitHelp says what the exit codes of a command mean.
+func exitHelp(cmd *cobra.Command) string {
+	text := "0 done, 1 failed, 2 wrong usage, 3 the agent is not running, 4 a login is needed, 128 and more ended by a signal."
+	if note := exitNotes[cmd.CommandPath()]; note != "" {
+		text += " " + note
+	}
+	return "  " + strings.Join(wrapWords(text, helpWidth-2), "\n  ")
+}
 
 // placeholders are what stands for the values of flags whose own name is no good
 // word for it.

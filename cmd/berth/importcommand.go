@@ -17,9 +17,6 @@ import (
 	"berth/internal/shell"
 )
 
-// maxImportName bounds the names that import gives to tunnels.
-const maxImportName = 40
-
 // A proposal is a tunnel that another program's entry asks for.
 type proposal struct {
 	From   string           `json:"from"` // the entry's name there
@@ -150,16 +147,20 @@ func propose(found []clientfiles.Found, s state.Snapshot, offers []client.Resour
 			p.State = "unclear"
 		default:
 			p.State = "new"
-			base := plain.Name(cmp.Or(spec.Resource, f.From), maxImportName)
-			spec.Name = base
-			for n := 2; slices.ContainsFunc(tunnels, func(t state.TunnelSpec) bool { return t.Name == spec.Name }); n++ {
-				spec.Name = fmt.Sprintf("%s-%d", base, n)
-			}
+			spec.Name = freeTunnelName(cmp.Or(spec.Resource, f.From), specNames(tunnels))
 			tunnels = append(tunnels, *spec)
 		}
 		list = append(list, p)
 	}
 	return list
+}
+
+func specNames(specs []state.TunnelSpec) []string {
+	names := make([]string, len(specs))
+	for i, t := range specs {
+		names[i] = t.Name
+	}
+	return names
 }
 
 // resolveFound fills in what the entry does not say, and returns why it cannot.

@@ -23,6 +23,7 @@ const (
 	groupAccess  = "access"
 	groupAgent   = "agent"
 	groupMore    = "more"
+	groupShort   = "short"
 )
 
 // extraCommands are those of special builds; berth's own has none.
@@ -69,6 +70,7 @@ Without a command it shows the status of the running agent.`,
 		&cobra.Group{ID: groupSession, Title: "Session:"},
 		&cobra.Group{ID: groupAccess, Title: "Access:"},
 		&cobra.Group{ID: groupAgent, Title: "Agent:"},
+		&cobra.Group{ID: groupShort, Title: "Short words:"},
 		&cobra.Group{ID: groupMore, Title: "More:"},
 	)
 	addTo := func(group string, cmds ...*cobra.Command) {
@@ -81,6 +83,7 @@ Without a command it shows the status of the running agent.`,
 	addTo(groupSession, a.loginCommand(), a.logoutCommand(), a.snoozeCommand())
 	addTo(groupAccess, a.requestCommand(), a.recordingCommand())
 	addTo(groupAgent, a.setupCommand(), a.uninstallCommand(), a.agentCommand(), a.trayCommand(), a.configCommand(), a.doctorCommand())
+	addTo(groupShort, a.shortcuts()...)
 	addTo(groupMore, a.caCommand(), a.versionCommand(), a.completionCommand())
 	for _, extra := range extraCommands {
 		addTo(groupMore, extra(a))
@@ -113,7 +116,9 @@ func eachCommand(cmd *cobra.Command, f func(*cobra.Command)) {
 // usageTemplate is cobra's, without the line that says a group of commands may
 // be run by itself, and without the guess that flags follow the arguments.
 const usageTemplate = `Usage:
-  {{if .HasAvailableSubCommands}}{{.CommandPath}} COMMAND{{else}}{{.UseLine}}{{end}}
+  {{if or (not .HasAvailableSubCommands) (hasArgs .)}}{{.UseLine}}{{end}}
+{{- if .HasAvailableSubCommands}}{{if hasArgs .}}
+  {{end}}{{.CommandPath}} COMMAND{{end}}
 {{- if .HasExample}}
 
 Examples:
@@ -133,6 +138,11 @@ Commands:{{range $cmds}}{{if .IsAvailableCommand}}
 Flags:
 {{flagHelp .}}
 {{- end}}
+{{- if .Runnable}}
+
+Exit codes:
+{{exitHelp .}}
+{{- end}}
 {{- if .HasAvailableSubCommands}}
 
 "{{.CommandPath}} COMMAND --help" shows the help of a command{{if not .HasParent}}, "berth help topics"
@@ -150,12 +160,15 @@ func commandGroup(use, short string, cmds ...*cobra.Command) *cobra.Command {
 	return group
 }
 
+// hasArgs reports whether a command takes arguments although it holds others.
+func hasArgs(cmd *cobra.Command) bool { return strings.Contains(cmd.Use, " ") }
+
 // helpOfKnown has --help show nothing but the help of what was asked for: cobra
 // would answer "berth nonsense --help" with the help of berth.
 func (a *app) helpOfKnown(root *cobra.Command) {
 	show := root.HelpFunc()
 	root.SetHelpFunc(func(cmd *cobra.Command, args []string) {
-		if cmd.HasSubCommands() {
+		if cmd.HasSubCommands() && !hasArgs(cmd) {
 			if a.unknown = noArgs(cmd, cmd.Flags().Args()); a.unknown != nil {
 				return
 			}
@@ -180,7 +193,8 @@ func noArgs(cmd *cobra.Command, args []string) error {
 	if cmd.SuggestionsMinimumDistance <= 0 {
 		cmd.SuggestionsMinimumDistance = 2
 	}
-	if similar := cmd.SuggestionsFor(args[0]); len(similar) > 0 {
+	similar := slices.DeleteFunc(cmd.SuggestionsFor(args[0]), func(name string) bool { return slices.Contains(dangerous, name) })
+	if len(similar) > 0 {
 		hint = fmt.Sprintf("did you mean %q?", cmd.CommandPath()+" "+similar[0])
 	}
 	return usageError{withHint(fmt.Errorf("%s has no command %q", cmd.CommandPath(), args[0]), hint)}

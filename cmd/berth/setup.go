@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -238,12 +237,9 @@ func (s *setup) logIn(ctx context.Context) error {
 // addTunnels lists what the cluster offers, and adds what was chosen.
 func (s *setup) addTunnels(ctx context.Context) error {
 	return s.withAgent(func(c *client.Client) error {
-		list, unasked, err := c.Resources(ctx, client.ResourceQuery{})
+		list, err := s.listed(ctx, c, client.ResourceQuery{})
 		if err != nil {
 			return err
-		}
-		for _, why := range unasked {
-			fmt.Fprintln(s.err, "berth: not listed: "+plain.Line(why))
 		}
 		list = slices.DeleteFunc(list, func(r client.Resource) bool { return r.Tunnel != "" })
 		chosen, err := s.choose(list)
@@ -275,11 +271,7 @@ func (s *setup) choose(list []client.Resource) ([]client.Resource, error) {
 	if len(list) == 0 {
 		return nil, s.say("The cluster offers you nothing that has no tunnel yet.")
 	}
-	rows := make([][]string, 0, len(list))
-	for i, r := range list {
-		rows = append(rows, []string{strconv.Itoa(i + 1), r.Name, cmp.Or(r.Protocol, strings.ToLower(r.Kind.Info().Protocol)), r.Cluster, r.Description})
-	}
-	if err := s.table([]string{"", "NAME", "PROTOCOL", "CLUSTER", "DESCRIPTION"}, rows, nil); err != nil {
+	if err := s.printChoices(list); err != nil {
 		return nil, err
 	}
 	for {
@@ -316,10 +308,8 @@ func (s *setup) addOne(ctx context.Context, c *client.Client, r client.Resource)
 	if err != nil {
 		return err
 	}
-	spec := state.TunnelSpec{Name: plain.Name(r.Name, maxImportName), Kind: r.Kind, Cluster: r.Cluster, Resource: r.Name}
-	base := spec.Name
-	for n := 2; slices.ContainsFunc(snapshot.Tunnels, func(t state.Tunnel) bool { return t.Name == spec.Name }); n++ {
-		spec.Name = fmt.Sprintf("%s-%d", base, n)
+	spec := state.TunnelSpec{
+		Name: freeTunnelName(r.Name, tunnelNames(snapshot.Tunnels)), Kind: r.Kind, Cluster: r.Cluster, Resource: r.Name,
 	}
 	if r.Kind == state.KindDB && !s.yes {
 		spec.DBName = s.ask("Database in " + r.Name + ", or Enter to leave it to the client:")

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 
 	"berth/internal/atomicfile"
 )
@@ -41,7 +42,7 @@ func (a *app) completionScript(shell string) ([]byte, error) {
 	if shell == "fish" {
 		err = root.GenFishCompletion(&b, true)
 	} else {
-		err = root.GenBashCompletionV2(&b, true)
+		err = bashCompletion(root, &b)
 	}
 	return b.Bytes(), err
 }
@@ -67,7 +68,22 @@ func (a *app) installCompletion() error {
 	if err := atomicfile.Write(file, script, 0o644); err != nil {
 		return err
 	}
+	if shell == "bash" && !slices.ContainsFunc(bashCompletionHomes, there) {
+		return a.say("Completion for bash: add this to ~/.bashrc, since the package bash-completion is not installed:\n  source %s", file)
+	}
 	return a.say("Completion for %s: %s", shell, file)
+}
+
+// bashCompletionHomes is where the package bash-completion is, which reads the
+// scripts of a user at their first use.
+var bashCompletionHomes = []string{
+	"/usr/share/bash-completion/bash_completion", "/usr/local/share/bash-completion/bash_completion",
+	"/usr/local/etc/profile.d/bash_completion.sh", "/opt/homebrew/etc/profile.d/bash_completion.sh",
+}
+
+func there(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 // removeCompletion removes scripts that installCompletion wrote: those that are

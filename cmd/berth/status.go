@@ -289,7 +289,7 @@ func stateColor(s state.TunnelState) string {
 func (a *app) printTunnels(tunnels []state.Tunnel) error {
 	if len(tunnels) == 0 {
 		_, err := fmt.Fprintln(a.out,
-			"No tunnels yet. \"berth resources\" lists what there is; then:\n  berth tunnel add db NAME --resource RESOURCE\n  berth tunnel add kube NAME --resource RESOURCE")
+			"No tunnels yet. \"berth resources\" lists what there is; then:\n  berth add RESOURCE")
 		return err
 	}
 	rows := make([][]string, 0, len(tunnels))

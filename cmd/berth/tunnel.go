@@ -13,12 +13,28 @@ import (
 
 func (a *app) tunnelCommand() *cobra.Command {
 	return commandGroup("tunnel", "Add, list and control tunnels",
-		commandGroup("add", "Add a tunnel to the config", a.tunnelAddCommands()...),
-		a.tunnelListCommand(), a.tunnelURLCommand(), a.tunnelWhyCommand(), a.tunnelRemoveCommand(),
+		a.tunnelAddGroup(), a.tunnelListCommand(), a.tunnelShowCommand(), a.tunnelURLCommand(), a.tunnelWhyCommand(),
+		a.tunnelSetCommand(), a.tunnelRenameCommand(), a.tunnelRemoveCommand(),
 		a.tunnelVerb("start", "Start a stopped tunnel", (*client.Client).StartTunnel, "started"),
 		a.tunnelVerb("stop", "Stop a tunnel and free its port until it is started again", (*client.Client).StopTunnel, "stopped"),
 		a.tunnelVerb("restart", "Close a tunnel's connections and fetch a new cert", (*client.Client).RestartTunnel, "restarted"),
 	)
+}
+
+// tunnelAddGroup is "berth add" with a command for each kind beneath it.
+func (a *app) tunnelAddGroup() *cobra.Command {
+	group := a.addCommand("add")
+	group.AddCommand(a.tunnelAddCommands()...)
+	return group
+}
+
+// shortcuts are the words that hands try first.
+func (a *app) shortcuts() []*cobra.Command {
+	show, list, logs := a.tunnelShowCommand(), a.tunnelListCommand(), a.agentLogsCommand()
+	list.Aliases = []string{"list", "ps"}
+	up := a.tunnelVerb("up", "Start a stopped tunnel", (*client.Client).StartTunnel, "started")
+	down := a.tunnelVerb("down", "Stop a tunnel and free its port until it is started again", (*client.Client).StopTunnel, "stopped")
+	return []*cobra.Command{list, show, a.addCommand("add"), up, down, logs}
 }
 
 func (a *app) tunnelListCommand() *cobra.Command {
@@ -81,7 +97,7 @@ func (a *app) tunnelRemoveCommand() *cobra.Command {
 			return a.withAgent(func(c *client.Client) error {
 				t, err := find(cmd.Context(), c, args[0])
 				if err != nil {
-					return err
+					return unknownToRemove(args[0], err)
 				}
 				if err := c.RemoveTunnel(cmd.Context(), args[0]); err != nil {
 					return err
