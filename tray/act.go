@@ -3,6 +3,7 @@ package tray
 import (
 	"context"
 	"fmt"
+	"net/url"
 	"slices"
 	"time"
 
@@ -80,7 +81,7 @@ func (f *front) do(ctx context.Context, id string, a state.NoticeAction) {
 	case verbStartAgent:
 		f.start(ctx, Action{Do: DoStartAgent})
 	case state.VerbDetails:
-		f.details(a)
+		f.details(ctx, a)
 		f.dismiss(ctx, id)
 	case state.VerbDismiss:
 		f.dismiss(ctx, id)
@@ -105,7 +106,7 @@ func (f *front) dismiss(ctx context.Context, id string) {
 }
 
 // details tells more about what a notice is about.
-func (f *front) details(a state.NoticeAction) {
+func (f *front) details(ctx context.Context, a state.NoticeAction) {
 	switch {
 	case a.Tunnel != "":
 		t, ok := f.tunnel(a.Tunnel)
@@ -113,11 +114,11 @@ func (f *front) details(a state.NoticeAction) {
 			f.tell(plain.Short(a.Tunnel, maxName), "Nothing is wrong with it any more.")
 			return
 		}
-		f.tellProblem(plain.Short(t.Name, maxName)+": ", *t.Problem)
+		f.tellProblem(ctx, PageTunnel+url.PathEscape(t.Name), plain.Short(t.Name, maxName)+": ", *t.Problem)
 	case a.Request != "":
-		f.tellRequest(a.Request)
+		f.tellRequest(ctx, a.Request)
 	case len(f.snapshot.Problems) > 0:
-		f.tellProblem("", f.snapshot.Problems[0])
+		f.tellProblem(ctx, PageHome, "", f.snapshot.Problems[0])
 	default:
 		p, ok := f.profile(a.Proxy)
 		if !ok {

@@ -13,6 +13,7 @@ import (
 
 	"berth/agent/state"
 	"berth/notify"
+	"berth/notify/prompt"
 )
 
 // answer is the tray's own notification.
@@ -30,9 +31,24 @@ func (d *desk) opens() string {
 	return strings.Join(d.files, " ")
 }
 
-// TestDoctor: its findings are shown, and the report is one press away.
+// TestDoctorInADialog: the report can be read whole, and copied.
+func TestDoctorInADialog(t *testing.T) {
+	onDesk(t, func(d *desk) {
+		d.doctor = func() (Checkup, error) { return Checkup{Title: "1 thing does not work", Report: "All of it."}, nil }
+		d.say(waking())
+		d.click("", "Doctor")
+		d.pause()
+		if got := d.prompter.titles(); got != "1 thing does not work" || d.copied != "All of it." || d.notifier.titles() != "" {
+			t.Errorf("dialogs %q, copied %q, shown %q", got, d.copied, d.notifier.titles())
+		}
+	})
+}
+
+// TestDoctor: where there are no dialogs its findings are shown, and the report
+// is one press away.
 func TestDoctor(t *testing.T) {
 	onDesk(t, func(d *desk) {
+		d.prompter.err = &prompt.UnavailableError{Reason: "no zenity"}
 		looking := make(chan struct{})
 		d.doctor = func() (Checkup, error) {
 			<-looking
@@ -44,7 +60,7 @@ func TestDoctor(t *testing.T) {
 		if got := d.answer().Title; got != "The doctor is looking" {
 			t.Errorf("shown: %q", got)
 		}
-		if !slices.Contains(d.kit.screen(), "Doctor is looking… (grey)") {
+		if !slices.Contains(d.kit.screen(), "    Doctor is looking… (grey)") {
 			t.Errorf("menu %q", d.kit.screen())
 		}
 		close(looking)
@@ -52,7 +68,7 @@ func TestDoctor(t *testing.T) {
 		if got := d.answer(); got.Title != "1 thing does not work" || got.Body != "no tsh" {
 			t.Errorf("shown: %+v", got)
 		}
-		if !slices.Contains(d.kit.screen(), "Doctor") || d.opens() != "" {
+		if !slices.Contains(d.kit.screen(), "    Doctor") || d.opens() != "" {
 			t.Errorf("menu %q, opened %q", d.kit.screen(), d.opens())
 		}
 		d.notifier.press(t, ownPrefix+"answer", "Open report")
@@ -66,6 +82,7 @@ func TestDoctor(t *testing.T) {
 func TestDoctorWithoutButtons(t *testing.T) {
 	onDesk(t, func(d *desk) {
 		d.notifier.bare = true
+		d.prompter.err = &prompt.UnavailableError{Reason: "no zenity"}
 		d.doctor = func() (Checkup, error) { return Checkup{Title: "All is well"}, nil }
 		d.say(waking())
 		d.click("", "Doctor")
@@ -121,7 +138,7 @@ func TestDoctorThatFails(t *testing.T) {
 			t.Errorf("shown: %+v", got)
 		}
 		time.Sleep(2 * drawEvery)
-		if !slices.Contains(d.kit.screen(), "Doctor") {
+		if !slices.Contains(d.kit.screen(), "    Doctor") {
 			t.Errorf("menu %q", d.kit.screen())
 		}
 	})
@@ -154,7 +171,7 @@ func TestSecondStartShowsTheStatus(t *testing.T) {
 		for range 2 { // the same words once more are news
 			before := d.notifier.shown
 			d.show <- struct{}{}
-			if got := d.answer(); got.Title != "berth: 2 of 7 tunnels ready · 3 need you" || d.notifier.shown != before+1 {
+			if got := d.answer(); got.Title != "berth: 2 of 7 tunnels ready · 5 need you" || d.notifier.shown != before+1 {
 				t.Errorf("shown: %+v", got)
 			}
 		}
@@ -170,21 +187,21 @@ func TestStatus(t *testing.T) {
 	}{
 		"away":     {env: Env{Away: true}, title: "berth: the agent is not running", text: "Tunnels are down until it is started."},
 		"starting": {env: Env{Away: true, Starting: true}, title: "berth: the agent is starting", text: "Tunnels are there in a moment."},
-		"empty":    {title: "berth: 0 of 0 tunnels ready", text: "Not logged in: run berth login PROXY"},
+		"empty":    {title: "berth: 0 of 0 tunnels ready", text: "Not logged in: choose Log in… in the tray's menu"},
 		"busy": {
-			s: busy(), title: "berth: 2 of 7 tunnels ready · 3 need you",
+			s: busy(), title: "berth: 2 of 7 tunnels ready · 5 need you",
 			text: `alice @ example.com · 7 h 12 min left
-◐ staging-pg · waiting for login · 1 client waits
-▲ old · access denied
-▲ taken · 127.0.0.1:15432 · port taken
+old · 127.0.0.1:15432 · access denied
+taken · 127.0.0.1:15432 · port in use
+staging-pg · 127.0.0.1:15432 · waiting for login · 1 client waits
 and 4 more: see berth status`,
 		},
 		"crowd": {
-			s: crowded, title: "berth: 200 of 200 tunnels ready",
+			s: crowded, title: "berth: 200 of 200 tunnels ready · 500 need you",
 			text: `alice @ example.com · 7 h 12 min left · and 6 more
-● t000 · 127.0.0.1:15432
-● t001 · 127.0.0.1:15432
-● t002 · 127.0.0.1:15432
+t000 · 127.0.0.1:15432 · ready
+t001 · 127.0.0.1:15432 · ready
+t002 · 127.0.0.1:15432 · ready
 and 197 more: see berth status`,
 		},
 	}

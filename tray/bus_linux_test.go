@@ -33,6 +33,7 @@ func runChild() int {
 	agent.updates <- update{snapshot: waking()}
 	err := Run(context.Background(), Config{
 		Logger: slog.New(slog.NewTextHandler(os.Stdout, nil)), Agent: agent, Prompter: &fakePrompter{},
+		HasTSH: func() bool { return true },
 		Notifier: func(func(id, key string), func(id string)) Notifier {
 			return &fakeNotifier{cards: make(map[string]notify.Notification)}
 		},
@@ -132,7 +133,7 @@ func TestPanelComesLaterAndIsRestarted(t *testing.T) {
 	var lines map[string]int32
 	// A menu is drawn line by line: its last line tells that it is whole.
 	c.until("the menu", func() bool { lines = tray.Menu(t); return lines["Quit tray (tunnels stay up)"] != 0 })
-	for _, want := range []string{"● prod__pg · 127.0.0.1:15432 · 3 open", "Copy address", "Stop", "Add tunnel"} {
+	for _, want := range []string{"prod__pg · 127.0.0.1:15432 · ready, 3 open", "Copy address", "Stop", "Add tunnel"} {
 		if lines[want] == 0 {
 			t.Errorf("the menu has no %q: %v", want, lines)
 		}

@@ -23,7 +23,7 @@ import (
 // fakeAgent says what the test says and notes what it is asked for.
 type fakeAgent struct {
 	updates chan update
-	login   func(show func(client.LoginEvent, func(string)) error) error
+	login   func(ctx context.Context, show func(client.LoginEvent, func(string)) error) error
 	assume  error
 
 	mu    sync.Mutex
@@ -71,14 +71,30 @@ func (a *fakeAgent) AddTunnel(_ context.Context, s state.TunnelSpec) (state.Tunn
 	s.Port = 15001
 	return s, a.call("add %s %s", s.Name, s.Resource)
 }
-func (a *fakeAgent) StartTunnel(_ context.Context, n string) error   { return a.call("start %s", n) }
-func (a *fakeAgent) StopTunnel(_ context.Context, n string) error    { return a.call("stop %s", n) }
+func (a *fakeAgent) StartTunnel(_ context.Context, n string) error  { return a.call("start %s", n) }
+func (a *fakeAgent) StopTunnel(_ context.Context, n string) error   { return a.call("stop %s", n) }
+func (a *fakeAgent) RemoveTunnel(_ context.Context, n string) error { return a.call("remove %s", n) }
+func (a *fakeAgent) ChangeTunnel(_ context.Context, n string, s state.TunnelSpec) (state.TunnelSpec, error) {
+	return s, a.call("change %s port=%d", n, s.Port)
+}
+
+func (a *fakeAgent) RequestAbilities(context.Context, string, []string) (client.RequestAbilities, error) {
+	return client.RequestAbilities{Roles: []string{"dba", "ops"}}, nil
+}
+
+func (a *fakeAgent) CreateRequest(_ context.Context, n client.NewRequest) (state.Request, error) {
+	return state.Request{}, a.call("request %s %v %q", n.Profile, n.Roles, n.Reason)
+}
 func (a *fakeAgent) RestartTunnel(_ context.Context, n string) error { return a.call("restart %s", n) }
 
-func (a *fakeAgent) Login(_ context.Context, s client.LoginStart, show func(client.LoginEvent, func(string)) error) error {
-	err := a.call("login %s renew=%v", s.Proxy, s.Renew)
+func (a *fakeAgent) Login(ctx context.Context, s client.LoginStart, show func(client.LoginEvent, func(string)) error) error {
+	who := ""
+	if s.User != "" || s.Remember {
+		who = fmt.Sprintf(" user=%s remember=%v", s.User, s.Remember)
+	}
+	err := a.call("login %s renew=%v%s", s.Proxy, s.Renew, who)
 	if a.login != nil {
-		return a.login(show)
+		return a.login(ctx, show)
 	}
 	return err
 }
@@ -180,6 +196,8 @@ func (n *fakeNotifier) press(t *testing.T, id, label string) {
 // fakePrompter answers dialogs.
 type fakePrompter struct {
 	secret string
+	login  prompt.Credentials // beside the secret
+	text   string
 	err    error
 	wait   chan struct{} // nil means that it answers at once
 
@@ -208,6 +226,41 @@ func (p *fakePrompter) Code(ctx context.Context, q prompt.Question) (string, err
 	return p.answer(ctx, q)
 }
 
+func (p *fakePrompter) Login(ctx context.Context, q prompt.Question) (prompt.Credentials, error) {
+	secret, err := p.answer(ctx, q)
+	c := p.login
+	c.Password = secret
+	return c, err
+}
+
+func (p *fakePrompter) Text(ctx context.Context, q prompt.Question) (string, error) {
+	_, err := p.answer(ctx, q)
+	return p.text, err
+}
+
+func (p *fakePrompter) Choose(ctx context.Context, q prompt.Question) (int, error) {
+	_, err := p.answer(ctx, q)
+	return len(q.Choices) - 1, err
+}
+
+func (p *fakePrompter) Report(ctx context.Context, q prompt.Question) error {
+	_, err := p.answer(ctx, q)
+	return err
+}
+
+// titles are those of the dialogs since the last time.
+func (p *fakePrompter) titles() string {
+	synctest.Wait()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var out []string
+	for _, q := range p.asked {
+		out = append(out, q.Title)
+	}
+	p.asked = nil
+	return strings.Join(out, "; ")
+}
+
 func (p *fakePrompter) Confirm(ctx context.Context, q prompt.Question) error {
 	_, err := p.answer(ctx, q)
 	return err
@@ -230,10 +283,12 @@ type desk struct {
 	show    chan struct{}
 	noPanel atomic.Bool // nothing shows the icon
 	doctor  func() (Checkup, error)
+	noTSH   atomic.Bool
+	pages   []string // of the window that were opened
 }
 
 // onDesk runs a test with a tray whose time is the test's own.
-func onDesk(t *testing.T, test func(d *desk)) {
+func onDesk(t *testing.T, test func(d *desk), change ...func(*desk, *Config)) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &desk{
 			T: t, agent: &fakeAgent{updates: make(chan update)}, prompter: &fakePrompter{}, kit: &fakeKit{},
@@ -244,7 +299,9 @@ func onDesk(t *testing.T, test func(d *desk)) {
 		cfg := Config{
 			Logger: slog.New(slog.DiscardHandler), Agent: d.agent, Prompter: d.prompter, Version: "1.2.3",
 			ConfigFile: "/config.yaml", LogFile: "/agent.log", ReportFile: "/doctor.txt", Show: d.show,
-			Doctor: func(context.Context) (Checkup, error) { return d.doctor() },
+			Docs: "All about berth.", HasTSH: func() bool { return !d.noTSH.Load() },
+			Doctor:      func(context.Context) (Checkup, error) { return d.doctor() },
+			Diagnostics: func(context.Context) (string, error) { return "diagnostics", nil },
 			Notifier: func(acted func(id, key string), closed func(id string)) Notifier {
 				d.notifier.acted, d.notifier.closed = acted, closed
 				return d.notifier
@@ -272,6 +329,9 @@ func onDesk(t *testing.T, test func(d *desk)) {
 				return nil
 			},
 		}
+		for _, c := range change {
+			c(d, &cfg)
+		}
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		f := newFront(cfg, d.menu)
@@ -285,6 +345,16 @@ func onDesk(t *testing.T, test func(d *desk)) {
 		}()
 		test(d)
 	})
+}
+
+// withWindow gives the tray a window.
+func withWindow(d *desk, cfg *Config) {
+	cfg.OpenWindow = func(_ context.Context, page string) error {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.pages = append(d.pages, page)
+		return nil
+	}
 }
 
 // say has the agent say something, and waits until it is drawn.

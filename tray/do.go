@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"runtime"
 	"slices"
 	"strconv"
@@ -59,10 +60,18 @@ func (f *front) start(ctx context.Context, a Action) {
 		f.startAgent(ctx, a)
 	case DoLogin, DoRenew, DoCancelLogin, DoOpenLogin, DoSnooze, DoLogout:
 		f.startSession(ctx, a)
-	case DoStart, DoStop, DoRestart, DoWhy:
+	case DoLoginAt:
+		f.loginAt(ctx, a)
+	case DoGetTSH:
+		f.report(ctx, PageHome, "berth needs tsh", aboutTSH)
+	case DoStart, DoStop, DoRestart, DoWhy, DoPort, DoRemove:
 		f.startTunnel(ctx, a)
 	case DoApprove, DoDeny, DoAssume, DoDrop:
 		f.startRequest(ctx, a)
+	case DoRequest:
+		f.tellRequest(ctx, a.Request)
+	case DoAskAccess:
+		f.askAccess(ctx, a)
 	case DoCopy:
 		f.try(ctx, a, "Nothing was copied", func(ctx context.Context) error { return f.Copy(ctx, a.Text) })
 	case DoAdd:
@@ -72,16 +81,24 @@ func (f *front) start(ctx context.Context, a Action) {
 		f.draw()
 	case DoTell:
 		f.tell(a.Title, a.Text)
+	case DoProblem:
+		f.startProblem(ctx, a)
+	case DoOpenWindow:
+		f.try(ctx, a, "The window was not opened", func(ctx context.Context) error { return f.OpenWindow(ctx, PageHome) })
+	case DoDocs:
+		f.report(ctx, PageHelp, "How berth works", f.Docs)
+	case DoDiagnostics:
+		f.diagnose(ctx, a)
 	case DoOpenConfig:
-		f.try(ctx, a, "The config was not opened", func(ctx context.Context) error { return f.Open(ctx, f.ConfigFile) })
+		f.open(ctx, a, f.ConfigFile)
 	case DoOpenLogs:
-		f.try(ctx, a, "The log was not opened", func(ctx context.Context) error { return f.Open(ctx, f.LogFile) })
+		f.open(ctx, a, f.LogFile)
 	case DoDoctor:
 		f.examine(ctx, a)
 	case DoOpenReport:
-		f.try(ctx, a, "The report was not opened", func(ctx context.Context) error { return f.Open(ctx, f.ReportFile) })
+		f.open(ctx, a, f.ReportFile)
 	case DoAbout:
-		f.tell("berth "+f.Version, f.about())
+		f.report(ctx, PageAbout, "berth "+f.Version, f.about())
 	default:
 		f.Logger.Error("[unexpected] a line of the menu does nothing that is known", "action", a.Do)
 	}
@@ -90,10 +107,53 @@ func (f *front) start(ctx context.Context, a Action) {
 func (f *front) about() string {
 	agent := f.snapshot.Agent
 	text := "Databases and Kubernetes clusters on local addresses that never change."
+	if f.env.Away {
+		return fmt.Sprintf("%s\n%s on %s, no agent.", text, runtime.Version(), runtime.GOOS)
+	}
 	if agent.Version != f.Version {
 		text += fmt.Sprintf("\nThe agent is version %s: restart whichever is older.", agent.Version)
 	}
 	return fmt.Sprintf("%s\n%s on %s, agent %d.", text, runtime.Version(), runtime.GOOS, agent.PID)
+}
+
+// open shows a file or a page. Where that fails, the person gets its path, on
+// the clipboard too.
+func (f *front) open(ctx context.Context, a Action, path string) {
+	f.beside(ctx, a, func(ctx context.Context) func() {
+		err := f.Open(ctx, path)
+		if err == nil || ctx.Err() != nil {
+			return nil
+		}
+		f.Logger.Warn("not opened", "path", path, "err", err)
+		text := sentence(err) + "\n" + path
+		if f.Copy(ctx, path) == nil {
+			text = sentence(err) + " Copied:\n" + path
+		}
+		return func() { f.tell("Open it yourself", text) }
+	})
+}
+
+// diagnose copies what those who help want to know.
+func (f *front) diagnose(ctx context.Context, a Action) {
+	f.try(ctx, a, "Nothing was copied", func(ctx context.Context) error {
+		text, err := f.Diagnostics(ctx)
+		if err == nil {
+			err = f.Copy(ctx, text)
+		}
+		if err == nil {
+			f.tell("Diagnostics copied", "Paste them where you ask for help. Names of proxies and databases are in them, no secrets.")
+		}
+		return err
+	})
+}
+
+func (f *front) startProblem(ctx context.Context, a Action) {
+	i := slices.IndexFunc(f.snapshot.Problems, func(p state.Problem) bool { return string(p.Code) == a.Text })
+	if i < 0 {
+		f.tell("Nothing is wrong any more", "The tray's menu shows how things are.")
+		return
+	}
+	f.tellProblem(ctx, PageHome, "", f.snapshot.Problems[i])
 }
 
 func (f *front) startAgent(ctx context.Context, a Action) {
@@ -198,17 +258,57 @@ func (f *front) startTunnel(ctx context.Context, a Action) {
 			f.tell(name, "Nothing is wrong with it.")
 			return
 		}
-		f.tellProblem(name+": ", *t.Problem)
+		f.tellProblem(ctx, PageTunnel+url.PathEscape(t.Name), name+": ", *t.Problem)
+	case DoPort:
+		f.changePort(ctx, a, t)
+	case DoRemove:
+		f.try(ctx, a, name+" was not removed", func(ctx context.Context) error {
+			text := fmt.Sprintf("Remove %s? Whoever connects to %s gets no answer any longer. The config loses the tunnel.", name, t.Address)
+			yes, err := f.confirm(ctx, prompt.Question{Title: "Remove " + name, Text: text, OK: "Remove"}, "berth tunnel remove "+name)
+			if err != nil || !yes {
+				return err
+			}
+			return f.Agent.RemoveTunnel(ctx, a.Tunnel)
+		})
 	default: // start has sorted them
 	}
 }
 
-func (f *front) tellProblem(prefix string, p state.Problem) {
+// changePort asks for a tunnel's next port.
+func (f *front) changePort(ctx context.Context, a Action, t state.Tunnel) {
+	name := plain.Short(t.Name, maxName)
+	f.try(ctx, a, name+" keeps its port", func(ctx context.Context) error {
+		text := fmt.Sprintf("Which port shall %s have instead of %d?", name, t.Port)
+		if t.Problem != nil && t.Problem.Code == state.CodePortInUse {
+			text = plain.Short(t.Problem.Text, maxTold/4) + "\n" + text
+		}
+		for {
+			answer, err := f.Prompter.Text(ctx, prompt.Question{
+				Title: "Change the port of " + name, Text: text, OK: "Change", Initial: strconv.Itoa(t.Port + 1),
+			})
+			if err != nil {
+				return err
+			}
+			spec := t.TunnelSpec
+			if spec.Port, err = strconv.Atoi(answer); err != nil || spec.Port < 1 || spec.Port > 65535 {
+				text = fmt.Sprintf("%q is no port: it takes a number from 1024 to 65535.", plain.Short(answer, maxName))
+				continue
+			}
+			changed, err := f.Agent.ChangeTunnel(ctx, t.Name, spec)
+			if err == nil {
+				f.tell(name+" is at a new port", "Connect to "+net.JoinHostPort("127.0.0.1", strconv.Itoa(changed.Port))+" from now on.")
+			}
+			return err
+		}
+	})
+}
+
+func (f *front) tellProblem(ctx context.Context, page, prefix string, p state.Problem) {
 	text := p.Text
 	if p.Action != "" {
 		text += "\n" + p.Action
 	}
-	f.tell(prefix+p.Title, text)
+	f.report(ctx, page, prefix+p.Title, text)
 }
 
 func (f *front) add(ctx context.Context, a Action) {
@@ -233,7 +333,7 @@ func (f *front) add(ctx context.Context, a Action) {
 
 // tell answers a person.
 func (f *front) tell(title, text string, buttons ...notify.Action) {
-	f.notes.tell(context.Background(), notify.Notification{ID: "answer", Title: title, Body: text, Group: "answer", Actions: buttons})
+	f.notes.tell(context.Background(), notify.Notification{ID: answerID, Title: title, Body: text, Group: "answer", Actions: buttons})
 }
 
 // stepError is an error of the program around the tray that knows what to do

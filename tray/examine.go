@@ -2,8 +2,22 @@ package tray
 
 import "context"
 
-// examine has the doctor look, and tells what it found.
+// aboutTSH is what a person does who has no tsh.
+const aboutTSH = `berth logs in through tsh, Teleport's own client, and there is none here.
+
+1. Get it from https://goteleport.com/download, the version of your cluster, or
+   from whoever gave you access to Teleport.
+2. Put it on your PATH, or name it in berth's config:  tsh: {path: /where/it/is}
+3. Choose "Log in" in the tray's menu.
+`
+
+// examine has the doctor look, and shows the report: in the window, which has
+// a doctor of its own, else in a dialog, else in a file.
 func (f *front) examine(ctx context.Context, a Action) {
+	if f.OpenWindow != nil {
+		f.try(ctx, a, "The window was not opened", func(ctx context.Context) error { return f.OpenWindow(ctx, PageDoctor) })
+		return
+	}
 	if f.env.Examining {
 		return
 	}
@@ -20,12 +34,18 @@ func (f *front) examine(ctx context.Context, a Action) {
 				f.Logger.Warn("the doctor failed", "err", err)
 				f.tell("The doctor failed", sentence(err))
 			default:
-				f.tell(found.Title, found.Text, ownButton(verbReport, "Open report"))
-				if !f.notifier.Capabilities().Actions {
-					// There is no button to press: whoever asked wants to see it.
-					f.start(ctx, Action{Do: DoOpenReport})
-				}
+				f.notes.withdraw(answerID)
+				f.show(ctx, found.Title, found.Report, func() { f.tellFound(ctx, found) })
 			}
 		}
 	})
+}
+
+// tellFound tells what the doctor found where no dialog can be shown.
+func (f *front) tellFound(ctx context.Context, found Checkup) {
+	f.tell(found.Title, found.Text, ownButton(verbReport, "Open report"))
+	if !f.notifier.Capabilities().Actions {
+		// There is no button to press: whoever asked wants to see it.
+		f.start(ctx, Action{Do: DoOpenReport})
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"iter"
 	"log/slog"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -22,6 +23,8 @@ type Agent interface {
 	StartTunnel(ctx context.Context, name string) error
 	StopTunnel(ctx context.Context, name string) error
 	RestartTunnel(ctx context.Context, name string) error
+	ChangeTunnel(ctx context.Context, name string, spec state.TunnelSpec) (state.TunnelSpec, error)
+	RemoveTunnel(ctx context.Context, name string) error
 	Login(ctx context.Context, start client.LoginStart, show func(e client.LoginEvent, answer func(secret string)) error) error
 	CancelLogin(ctx context.Context, proxy string) error
 	Logout(ctx context.Context, proxy string) (string, error)
@@ -30,6 +33,8 @@ type Agent interface {
 	DecideRequest(ctx context.Context, id string, approve bool, reason string) (state.Request, error)
 	AssumeRequest(ctx context.Context, a client.Assume) (client.Assumed, error)
 	DropRequests(ctx context.Context, ids []string, tunnel string) ([]string, error)
+	RequestAbilities(ctx context.Context, profile string, resources []string) (client.RequestAbilities, error)
+	CreateRequest(ctx context.Context, n client.NewRequest) (state.Request, error)
 }
 
 // Notifier shows notifications: methods of notify.Notifier.
@@ -54,8 +59,15 @@ type Config struct {
 	StartAtOnce bool
 	// Browse opens a login page if it is one of proxy's or of this machine.
 	Browse func(ctx context.Context, url string, command []string, proxy string) error
+	// OpenWindow opens berth's window at one of its pages, such as PageHome;
+	// nil means that there is no window.
+	OpenWindow func(ctx context.Context, page string) error
+	// HasTSH reports whether there is a tsh.
+	HasTSH func() bool
 	// Doctor finds out what is wrong, and writes it to ReportFile.
 	Doctor func(ctx context.Context) (Checkup, error)
+	// Diagnostics is a text about this berth for those who help, without secrets.
+	Diagnostics func(ctx context.Context) (string, error)
 	// Show receives when the tray is started a second time; nil means that it
 	// never does.
 	Show <-chan struct{}
@@ -68,6 +80,7 @@ type Config struct {
 	// ConfigFile, LogFile and ReportFile are opened by the menu.
 	ConfigFile, LogFile, ReportFile string
 	Version                         string
+	Docs                            string // what a person should know, as text
 	// Rest is called now and then when the tray has become idle; nil means that
 	// it is not.
 	Rest func()
@@ -85,8 +98,20 @@ const (
 // report when it has connected.
 var faceAgain = []time.Duration{time.Second, 4 * time.Second, 25 * time.Second}
 
-// Checkup is the doctor's result, in a few words.
-type Checkup struct{ Title, Text string }
+// Checkup is the doctor's result: in a few words, and the whole report.
+type Checkup struct{ Title, Text, Report string }
+
+// The pages of the window that the tray opens. A page of a tunnel or a request
+// has its name or ID, escaped as in a URL, behind it.
+const (
+	PageHome    = ""
+	PageTunnel  = "tunnels/"
+	PageRequest = "access/"
+	PageAsk     = "access/new"
+	PageDoctor  = "doctor"
+	PageAbout   = "about"
+	PageHelp    = "help"
+)
 
 // Run shows the tray until ctx ends or the user quits it. It must be called on
 // the main goroutine.
@@ -123,7 +148,8 @@ type front struct {
 	pressed   chan press
 	results   chan func() // for run to call
 
-	running map[Action]bool // by what they do, so that nothing is done twice at once
+	held    map[string]int64 // clients that wait for a login, by proxy, when it was under way
+	running map[Action]bool  // by what they do, so that nothing is done twice at once
 	parts   sync.WaitGroup
 
 	snapshot state.Snapshot
@@ -151,8 +177,8 @@ func newFront(cfg Config, m *menu) *front {
 	f := &front{
 		Config: cfg, menu: m,
 		snapshots: make(chan update, 1), pressed: make(chan press, queued), results: make(chan func()),
-		running: make(map[Action]bool), hosted: func() bool { return true },
-		env: Env{GOOS: runtime.GOOS, Away: true, Client: cfg.Client},
+		running: make(map[Action]bool), held: make(map[string]int64), hosted: func() bool { return true },
+		env: Env{GOOS: runtime.GOOS, Away: true, Client: cfg.Client, Window: cfg.OpenWindow != nil},
 	}
 	f.notifier = cfg.Notifier(f.press, f.dismissed)
 	f.notes = newNotes(f.notifier, cfg.Logger)
@@ -265,6 +291,7 @@ func (f *front) loop(ctx context.Context) error {
 			minute.Reset(untilMinute(time.Now()))
 			f.rest()
 			if f.known && !f.env.Away {
+				f.lookForTSH()
 				f.draw()
 				f.askAgain(ctx)
 			}
@@ -312,9 +339,16 @@ func (f *front) update(ctx context.Context, u update) {
 	}
 	f.env.Away, f.env.Starting = false, false
 	f.snapshot = u.snapshot
+	f.countHeld()
+	f.lookForTSH()
 	f.notes.follow(ctx, u.snapshot.Notices)
 	f.askAgain(ctx)
 	f.draw()
+}
+
+// lookForTSH looks whether there is a tsh as long as none has logged in.
+func (f *front) lookForTSH() {
+	f.env.NoTSH = !slices.ContainsFunc(f.snapshot.Profiles, loggedIn) && !f.HasTSH()
 }
 
 // draw draws now, or when enough time has passed since the last drawing.

@@ -1,6 +1,7 @@
 package tray
 
 import (
+	"context"
 	"slices"
 	"strings"
 	"testing"
@@ -15,17 +16,17 @@ import (
 
 func TestMenuActsOnTheAgent(t *testing.T) {
 	cases := map[string]struct{ parent, label, want string }{
-		"stop":    {"● prod__pg", "Stop", "stop prod_pg"},
-		"start":   {"○ asleep", "Start", "start asleep"},
-		"restart": {"● prod__pg", "Restart", "restart prod_pg"},
+		"stop":    {"prod__pg", "Stop", "stop prod_pg"},
+		"start":   {"asleep", "Start", "start asleep"},
+		"restart": {"prod__pg", "Restart", "restart prod_pg"},
 		"renew":   {"alice", "Renew now", "login teleport.example.com:443 renew=true"},
-		"login":   {"◐ staging", "Log in", "login teleport.example.com:443 renew=false"},
+		"login":   {"staging", "Log in", "login teleport.example.com:443 renew=false"},
 		"logout":  {"alice", "Log out", "logout teleport.example.com:443"},
-		"approve": {"? carol", "Approve…", "decide r-1 true"},
-		"deny":    {"? carol", "Deny…", "decide r-1 false"},
-		"assume":  {"✓ dba", "Assume", `assume r-2 tunnel="" accept=false`},
-		"only":    {"✓ dba", "Assume for prod__pg only", `assume r-2 tunnel="prod_pg" accept=false`},
-		"drop":    {"✓ audit", "Drop", `drop [r-4] tunnel=""`},
+		"approve": {"carol", "Approve…", "decide r-1 true"},
+		"deny":    {"carol", "Deny…", "decide r-1 false"},
+		"assume":  {"dba", "Assume", `assume r-2 tunnel="" accept=false`},
+		"only":    {"dba", "Assume for prod__pg only", `assume r-2 tunnel="prod_pg" accept=false`},
+		"drop":    {"audit", "Drop", `drop [r-4] tunnel=""`},
 		"add":     {"Add tunnel", "orders db (mysql)", "add orders-db orders db"},
 	}
 	for name, c := range cases {
@@ -44,28 +45,192 @@ func TestMenuActsOnTheAgent(t *testing.T) {
 func TestMenuActsHere(t *testing.T) {
 	onDesk(t, func(d *desk) {
 		d.say(waking())
-		d.click("● prod__pg", "Copy address")
+		d.click("prod__pg", "Copy address")
 		if d.copied != "127.0.0.1:15432" {
 			t.Errorf("copied %q", d.copied)
 		}
 		d.click("", "About berth")
-		if got := d.notifier.titles(); got != "berth 1.2.3" {
-			t.Errorf("shown: %q", got)
+		d.click("old", "Why?")
+		if got := d.prompter.titles(); got != "berth 1.2.3; old: access denied" || d.copied != "The cluster refused." {
+			t.Errorf("dialogs %q, copied %q", got, d.copied)
 		}
-		d.click("▲ old", "Why?")
+		d.click("", "Copy diagnostics")
+		if got := d.notifier.titles(); got != "Diagnostics copied" || d.copied != "diagnostics" {
+			t.Errorf("shown %q, copied %q", got, d.copied)
+		}
+		// What cannot be opened can be pasted.
+		d.click("", "Logs")
+		card := d.notifier.cards[ownPrefix+"answer"]
+		if d.notifier.titles() != "Open it yourself" || !strings.HasSuffix(card.Body, "\n/agent.log") || d.copied != "/agent.log" {
+			t.Errorf("shown %+v, copied %q", card, d.copied)
+		}
+	})
+}
+
+// TestReportsWithoutDialogs: what does not fit is cut, and the words are there.
+func TestReportsWithoutDialogs(t *testing.T) {
+	onDesk(t, func(d *desk) {
+		d.prompter.err = &prompt.UnavailableError{Reason: "no zenity"}
+		d.say(waking())
+		d.click("old", "Why?")
 		if got := d.notifier.titles(); got != "old: access denied" {
 			t.Errorf("shown: %q", got)
 		}
-		d.click("", "Logs")
-		if got := d.notifier.titles(); got != "The log was not opened" {
+	})
+}
+
+// TestTheWindowIsOpened for whatever is long.
+func TestTheWindowIsOpened(t *testing.T) {
+	onDesk(t, func(d *desk) {
+		d.say(waking())
+		for _, line := range [][2]string{
+			{"", "Open berth"}, {"", "About berth"}, {"", "Doctor"}, {"", "Documentation"}, {"", "Request access…"}, {"old", "Why?"}, {"carol", "Details"},
+		} {
+			d.click(line[0], line[1])
+		}
+		d.pause()
+		want := []string{"", "about", "doctor", "help", "access/new", "tunnels/old", "access/r-1"}
+		if !slices.Equal(d.pages, want) || d.prompter.titles() != "" {
+			t.Errorf("opened %q, want %q", d.pages, want)
+		}
+	}, withWindow)
+}
+
+// TestDetailsKeepTheirButtons: whoever reads on can still act.
+func TestDetailsKeepTheirButtons(t *testing.T) {
+	onDesk(t, func(d *desk) {
+		d.say(waking())
+		d.click("dba", "Details")
+		d.notifier.press(t, ownPrefix+"answer", "Assume")
+		if got := d.agent.asked(); got != `assume r-2 tunnel="" accept=false` {
+			t.Errorf("asked for %q", got)
+		}
+		d.click("carol", "Details")
+		d.notifier.press(t, ownPrefix+"answer", "Deny…")
+		if got := d.agent.asked(); got != "decide r-1 false" || d.prompter.titles() != "Deny admin for carol?" {
+			t.Errorf("asked for %q", got)
+		}
+	})
+}
+
+// TestPortInUse: another port is asked for until it is one.
+func TestPortInUse(t *testing.T) {
+	onDesk(t, func(d *desk) {
+		d.prompter.text = "15999"
+		d.say(waking())
+		d.click("5 need", "taken: port in use")
+		if got := d.agent.asked(); got != "change taken port=15999" || d.notifier.titles() != "taken is at a new port" {
+			t.Errorf("asked for %q, shown %q", got, d.notifier.titles())
+		}
+	})
+}
+
+// TestFirstLogin: whoever has no profile is asked for the proxy's address.
+func TestFirstLogin(t *testing.T) {
+	for typed, want := range map[string]string{
+		"teleport.example.com": "teleport.example.com", " https://t.example.com:3080/web/login ": "t.example.com:3080", "t.example.com/web": "t.example.com",
+	} {
+		onDesk(t, func(d *desk) {
+			d.prompter.text = typed
+			d.say(state.Snapshot{})
+			d.click("", "Log in…")
+			if got := d.agent.asked(); got != "login "+want+" renew=false" {
+				t.Errorf("%q: asked for %q", typed, got)
+			}
+		})
+	}
+}
+
+// TestNoTSH: the first line says how to get it, until it is there.
+func TestNoTSH(t *testing.T) {
+	onDesk(t, func(d *desk) {
+		d.noTSH.Store(true)
+		d.say(state.Snapshot{})
+		d.click("", "Get tsh, which logs you in")
+		if got := d.prompter.titles(); got != "berth needs tsh" || d.copied != aboutTSH {
+			t.Errorf("dialogs %q, copied %q", got, d.copied)
+		}
+		d.noTSH.Store(false)
+		time.Sleep(time.Minute)
+		d.pause()
+		if got := d.kit.screen()[0]; got != "Log in…" {
+			t.Errorf("the menu says %q", got)
+		}
+	})
+}
+
+func TestRequestAccess(t *testing.T) {
+	onDesk(t, func(d *desk) {
+		d.prompter.text = "incident 7"
+		d.say(waking())
+		d.click("", "Request access…")
+		if got := d.agent.asked(); got != `request teleport.example.com:443 [ops] "incident 7"` {
+			t.Errorf("asked for %q", got)
+		}
+	})
+}
+
+// wrongTill refuses every password but the one that is right.
+func wrongTill(right string) func(context.Context, func(client.LoginEvent, func(string)) error) error {
+	return func(ctx context.Context, show func(client.LoginEvent, func(string)) error) error {
+		answered := make(chan string, 1)
+		_ = show(client.LoginEvent{ID: 1, Kind: state.LoginPassword, Text: "Enter password:"}, func(s string) { answered <- s })
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case got := <-answered:
+			if got != right {
+				return &client.Error{Code: ipc.CodeWrongSecret, Message: "wrong password"}
+			}
+		}
+		until := time.Now().Add(6*time.Hour + 4*time.Minute)
+		return show(client.LoginEvent{Kind: state.LoginDone, Deadline: &until, Proxy: "teleport.example.com:443", Text: "logged in as alice"}, nil)
+	}
+}
+
+// TestWrongPassword: the dialog comes back, three times.
+func TestWrongPassword(t *testing.T) {
+	onDesk(t, func(d *desk) {
+		d.prompter.secret = "wrong"
+		d.agent.login = wrongTill("right")
+		d.say(waking())
+		d.click("alice", "Renew now")
+		synctest.Wait()
+		if n := len(d.prompter.asked); n != tries {
+			t.Fatalf("%d dialogs, want %d", n, tries)
+		}
+		first, second := d.prompter.asked[0], d.prompter.asked[1]
+		if first.Initial != "alice" || !strings.HasPrefix(first.Text, "psql (pid 7) waits for staging-pg.\nEnter password:") ||
+			!strings.HasPrefix(second.Text, "Wrong user name, password or code: try again.\npsql") {
+			t.Errorf("asked %+v, then %+v", first, second)
+		}
+		d.prompter.secret = "right"
+		d.notifier.press(t, ownPrefix+"answer", "Log in")
+		synctest.Wait()
+		if got := d.notifier.titles(); got != "Logged in until 06:04: 1 client went on" {
 			t.Errorf("shown: %q", got)
+		}
+	})
+}
+
+// TestLoginAsAnotherUser: the login begins anew, and the password is typed once.
+func TestLoginAsAnotherUser(t *testing.T) {
+	onDesk(t, func(d *desk) {
+		d.prompter.secret, d.prompter.login = "right", prompt.Credentials{User: "bob", Remember: true}
+		d.agent.login = wrongTill("right")
+		d.say(waking())
+		d.click("alice", "Renew now")
+		want := "login teleport.example.com:443 renew=true; cancel teleport.example.com:443; " +
+			"login teleport.example.com:443 renew=true user=bob remember=true"
+		if got := d.agent.asked(); got != want || len(d.prompter.asked) != 1 {
+			t.Errorf("asked for %q after %d dialogs", got, len(d.prompter.asked))
 		}
 	})
 }
 
 // TestNothingIsDoneWithoutAYes: what cannot be taken back is asked for first.
 func TestNothingIsDoneWithoutAYes(t *testing.T) {
-	for _, line := range [][2]string{{"alice", "Log out"}, {"? carol", "Approve…"}, {"? carol", "Deny…"}} {
+	for _, line := range [][2]string{{"alice", "Log out"}, {"carol", "Approve…"}, {"carol", "Deny…"}} {
 		t.Run(line[1], func(t *testing.T) {
 			onDesk(t, func(d *desk) {
 				d.prompter.err = prompt.ErrCanceled
@@ -86,7 +251,7 @@ func TestWithoutDialogsTheCommandIsNamed(t *testing.T) {
 	onDesk(t, func(d *desk) {
 		d.prompter.err = &prompt.UnavailableError{Reason: "no zenity", Hint: "install zenity"}
 		d.say(waking())
-		d.click("? carol", "Deny…")
+		d.click("carol", "Deny…")
 		card := d.notifier.cards[ownPrefix+"answer"]
 		if !strings.Contains(card.Body, "berth request deny r-1") {
 			t.Errorf("shown: %+v", card)
@@ -101,7 +266,7 @@ func TestAssumingThatCostsIsAskedFor(t *testing.T) {
 	onDesk(t, func(d *desk) {
 		d.agent.assume = &client.Error{Code: ipc.CodeConfirm, Message: "with access request r-2 the session ends at 18:00 instead of 20:00"}
 		d.say(waking())
-		d.click("✓ dba", "Assume")
+		d.click("dba", "Assume")
 		want := `assume r-2 tunnel="" accept=false; assume r-2 tunnel="" accept=true`
 		if got := d.agent.asked(); got != want {
 			t.Errorf("asked for %q", got)
@@ -116,7 +281,7 @@ func TestFailuresAreTold(t *testing.T) {
 	onDesk(t, func(d *desk) {
 		d.agent.fail = &client.Error{Code: ipc.CodeFailed, Message: "port 5 is taken", Hint: "choose another"}
 		d.say(waking())
-		d.click("● prod__pg", "Stop")
+		d.click("prod__pg", "Stop")
 		synctest.Wait()
 		card := d.notifier.cards[ownPrefix+"answer"]
 		if card.Title != "prod_pg was not stopped" || card.Body != "Port 5 is taken. Choose another." {
@@ -158,7 +323,7 @@ func TestLoginAsksAndOpens(t *testing.T) {
 	onDesk(t, func(d *desk) {
 		d.prompter.secret = "hunter2"
 		var got string
-		d.agent.login = func(show func(client.LoginEvent, func(string)) error) error {
+		d.agent.login = func(_ context.Context, show func(client.LoginEvent, func(string)) error) error {
 			_ = show(client.LoginEvent{Kind: state.LoginURL, URL: "http://127.0.0.1:1/x"}, nil)
 			answered := make(chan struct{})
 			_ = show(client.LoginEvent{ID: 7, Kind: state.LoginPassword, Text: "Password:"}, func(s string) { got = s; close(answered) })
@@ -182,7 +347,7 @@ func TestLoginAsksAndOpens(t *testing.T) {
 func TestLoginAnsweredElsewhereClosesTheDialog(t *testing.T) {
 	onDesk(t, func(d *desk) {
 		d.prompter.wait = make(chan struct{}) // no answer is typed
-		d.agent.login = func(show func(client.LoginEvent, func(string)) error) error {
+		d.agent.login = func(_ context.Context, show func(client.LoginEvent, func(string)) error) error {
 			_ = show(client.LoginEvent{ID: 7, Kind: state.LoginOTP}, func(string) { t.Error("answered") })
 			time.Sleep(time.Minute)
 			_ = show(client.LoginEvent{ID: 7, Kind: state.LoginSettled}, nil)
@@ -231,8 +396,8 @@ func TestTimePasses(t *testing.T) {
 		if n := d.kit.count() - before; n > 121 {
 			t.Errorf("an hour made %d calls, want two a minute at most", n)
 		}
-		if !strings.Contains(d.kit.screen()[0], "6 h 0 min left") {
-			t.Errorf("the menu says %q", d.kit.screen()[0])
+		if !slices.ContainsFunc(d.kit.screen(), func(l string) bool { return strings.Contains(l, "6 h 0 min left") }) {
+			t.Errorf("the menu says %q", d.kit.screen())
 		}
 	})
 }
@@ -268,7 +433,7 @@ func TestAssumeLoggedOut(t *testing.T) {
 	}
 	const want = `assume r-2 tunnel="" accept=false; login teleport.example.com:443 renew=false`
 	for name, click := range map[string]func(*desk){
-		"menu":         func(d *desk) { d.click("✓ dba", "Assume") },
+		"menu":         func(d *desk) { d.click("dba", "Assume") },
 		"notification": func(d *desk) { d.notifier.press(d.T, "n", "Assume") },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -287,7 +452,7 @@ func TestAssumeLoggedOut(t *testing.T) {
 		onDesk(t, func(d *desk) {
 			d.agent.assume = &client.Error{Code: ipc.CodeLoginNeeded, Message: "no login came within 60 s: access request r-2 was not assumed", Hint: "berth login p"}
 			d.say(expired())
-			d.click("✓ dba", "Assume")
+			d.click("dba", "Assume")
 			card := d.notifier.cards[ownPrefix+"answer"]
 			if card.Title != "dba was not assumed" || card.Body != "No login came within 60 s: access request r-2 was not assumed. Berth login p." {
 				t.Errorf("shown: %+v", card)

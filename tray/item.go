@@ -18,14 +18,17 @@ type Group int
 
 // The groups.
 const (
-	GroupAgent     Group = iota // that the agent is away
-	GroupLoggedOut              // "Not logged in"
-	GroupProfiles               // submenus
-	GroupRequests               // submenus
-	GroupNote                   // why there are no tunnels
-	GroupTunnels                // submenus
-	GroupAdd                    // a submenu
-	GroupFoot                   // what is always there
+	GroupFirst    Group = iota // the one act that everything else waits for
+	GroupNeeds                 // a submenu: all that needs the person
+	GroupWindow                // "Open berth"
+	GroupProfiles              // submenus
+	GroupRequests              // submenus
+	GroupAsk                   // "Request access…"
+	GroupNote                  // why there are no tunnels, and what an upgrade waits for
+	GroupTunnels               // submenus
+	GroupAdd                   // a submenu
+	GroupFoot                  // submenus that are always there
+	GroupQuit
 	groupEnd
 )
 
@@ -39,22 +42,27 @@ type groupShape struct {
 
 // The limits of what one menu can show; the rest is in "More…".
 const (
+	maxNeeds    = 12
 	maxProfiles = 5
 	maxRequests = 8
-	maxTunnels  = 20
-	maxMore     = 25 // under "More…"
+	maxTunnels  = 12 // more are folded
+	maxFolds    = 20
+	maxMore     = 25 // under "More…", and in a fold
 	maxAdd      = 25
 )
 
 var shapes = [groupEnd]groupShape{
-	GroupAgent:     {slots: 1},
-	GroupLoggedOut: {slots: 1},
-	GroupProfiles:  {slots: maxProfiles + 1, submenu: true},
-	GroupRequests:  {slots: maxRequests + 1, submenu: true},
-	GroupNote:      {slots: 2, line: true},
-	GroupTunnels:   {slots: maxTunnels + 1, submenu: true},
-	GroupAdd:       {slots: 1, submenu: true},
-	GroupFoot:      {slots: 6, line: true},
+	GroupFirst:    {slots: 1},
+	GroupNeeds:    {slots: 1, submenu: true},
+	GroupWindow:   {slots: 1},
+	GroupProfiles: {slots: maxProfiles + 1, submenu: true},
+	GroupRequests: {slots: maxRequests + 1, submenu: true},
+	GroupAsk:      {slots: 1},
+	GroupNote:     {slots: 2, line: true},
+	GroupTunnels:  {slots: maxTunnels + 1 + maxFolds + 1, submenu: true},
+	GroupAdd:      {slots: 1, submenu: true},
+	GroupFoot:     {slots: 2, submenu: true, line: true},
+	GroupQuit:     {slots: 1},
 }
 
 // Do names what an Action does.
@@ -68,6 +76,8 @@ const (
 	DoRenew       Do = "renew"
 	DoCancelLogin Do = "cancel_login"
 	DoOpenLogin   Do = "open_login"
+	DoLoginAt     Do = "login_at" // asks where
+	DoGetTSH      Do = "get_tsh"
 	DoSnooze      Do = "snooze"
 	DoLogout      Do = "logout"
 	DoCopy        Do = "copy" // Action.Text
@@ -75,18 +85,26 @@ const (
 	DoStop        Do = "stop"
 	DoRestart     Do = "restart"
 	DoWhy         Do = "why"
+	DoPort        Do = "port" // asks for another one
+	DoRemove      Do = "remove"
 	DoAdd         Do = "add"
 	DoApprove     Do = "approve"
 	DoDeny        Do = "deny"
-	DoAssume      Do = "assume" // for Action.Tunnel alone when it is named
-	DoDrop        Do = "drop"   // for Action.Tunnel alone when it is named
+	DoAssume      Do = "assume"  // for Action.Tunnel alone when it is named
+	DoDrop        Do = "drop"    // for Action.Tunnel alone when it is named
+	DoRequest     Do = "request" // all about Action.Request
+	DoAskAccess   Do = "ask_access"
 	DoListAgain   Do = "list_again"
-	DoTell        Do = "tell" // Action.Title and Action.Text
+	DoProblem     Do = "problem" // all about the agent's problem whose code is Action.Text
+	DoTell        Do = "tell"    // Action.Title and Action.Text
+	DoOpenWindow  Do = "open_window"
 	DoOpenConfig  Do = "open_config"
 	DoOpenLogs    Do = "open_logs"
 	DoDoctor      Do = "doctor"
 	DoOpenReport  Do = "open_report"
 	DoAbout       Do = "about"
+	DoDocs        Do = "docs"
+	DoDiagnostics Do = "diagnostics" // copied
 	DoQuit        Do = "quit"
 )
 
@@ -102,5 +120,5 @@ type Action struct {
 	Resource string     // of DoAdd
 	DBUser   string     // of DoAdd; empty: there is no choice, or each client names its own
 	Title    string     // of DoTell
-	Text     string     // of DoCopy and DoTell
+	Text     string     // of DoCopy, DoTell and DoProblem
 }

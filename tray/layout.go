@@ -19,9 +19,13 @@ type Env struct {
 	Away bool
 	// Starting says that one was started and has not answered yet.
 	Starting bool
+	// NoTSH says that there is no tsh, without which there is no login.
+	NoTSH bool
 	// Examining says that the doctor is looking.
 	Examining bool
-	Offers    Offers
+	// Window says that there is a window to open.
+	Window bool
+	Offers Offers
 	// Client returns the usual client's name and command line for a tunnel,
 	// and false when there is none. nil means that no tunnel has one.
 	Client func(state.Tunnel) (name, command string, ok bool)
@@ -50,7 +54,8 @@ func Layout(s state.Snapshot, env Env, now time.Time) []Item {
 	if env.Away {
 		items = awayItems(env)
 	} else {
-		items = slices.Concat(profileItems(s, now), requestItems(s, now), tunnelItems(s, env), addItem(s, env), replacedItem(s))
+		items = slices.Concat(firstItems(s, env, now), profileItems(s, now), requestItems(s, now), askItem(s),
+			replacedItem(s), tunnelItems(s, env), addItem(s, env))
 	}
 	items = append(items, footItems(env)...)
 	for i := range items {
@@ -66,9 +71,9 @@ func Layout(s state.Snapshot, env Env, now time.Time) []Item {
 func finish(goos, label string) string { return escape(goos, plain.Short(label, maxLabel)) }
 
 func awayItems(env Env) []Item {
-	start := Item{Group: GroupAgent, Label: "Start agent", Action: Action{Do: DoStartAgent}}
+	start := Item{Group: GroupFirst, Label: "Start agent", Action: Action{Do: DoStartAgent}}
 	if env.Starting {
-		start = Item{Group: GroupAgent, Label: "Starting the agent…", Disabled: true}
+		start = Item{Group: GroupFirst, Label: "Starting the agent…", Disabled: true}
 	}
 	return []Item{start, {Group: GroupNote, Label: "Tunnels are down: the agent is not running", Disabled: true}}
 }
@@ -84,22 +89,23 @@ func replacedItem(s state.Snapshot) []Item {
 }
 
 func footItems(env Env) []Item {
-	foot := []Item{
-		{Label: "Open config", Action: Action{Do: DoOpenConfig}},
-		{Label: "Logs", Action: Action{Do: DoOpenLogs}},
+	settings := []Item{{Label: "Open config", Action: Action{Do: DoOpenConfig}}}
+	help := []Item{
+		{Label: "Documentation", Action: Action{Do: DoDocs}},
 		doctorItem(env),
+		{Label: "Logs", Action: Action{Do: DoOpenLogs}},
+		{Label: "Copy diagnostics", Action: Action{Do: DoDiagnostics}},
+		{Label: "About berth", Action: Action{Do: DoAbout}},
 	}
 	quit := "Quit tray (tunnels stay up)"
 	if env.Away {
 		quit = "Quit tray"
-	} else {
-		foot = append(foot, Item{Label: "About berth", Action: Action{Do: DoAbout}})
 	}
-	foot = append(foot, Item{Label: quit, Action: Action{Do: DoQuit}})
-	for i := range foot {
-		foot[i].Group = GroupFoot
+	return []Item{
+		{Group: GroupFoot, Label: "Settings", Children: settings},
+		{Group: GroupFoot, Label: "Help", Children: help},
+		{Group: GroupQuit, Label: quit, Action: Action{Do: DoQuit}},
 	}
-	return foot
 }
 
 // doctorItem is there while the agent is away too: above all then.
@@ -111,9 +117,6 @@ func doctorItem(env Env) Item {
 }
 
 func profileItems(s state.Snapshot, now time.Time) []Item {
-	if len(s.Profiles) == 0 {
-		return []Item{{Group: GroupLoggedOut, Label: "Not logged in: run berth login PROXY", Disabled: true}}
-	}
 	var items []Item
 	for _, p := range s.Profiles {
 		items = append(items, Item{Group: GroupProfiles, Label: profileLabel(p, now), Children: profileActions(p)})
@@ -135,7 +138,7 @@ func profileLabel(p state.Profile, now time.Time) string {
 	case !now.Before(*p.ValidUntil):
 		return who + " · session ended"
 	case p.ValidUntil.Sub(now) < state.ExpiringWithin:
-		return "⚠ " + who + " · " + when.Span(p.ValidUntil.Sub(now)) + " left"
+		return who + " · ends in " + when.Span(p.ValidUntil.Sub(now))
 	default:
 		return who + " · " + when.Span(p.ValidUntil.Sub(now)) + " left"
 	}
@@ -146,7 +149,6 @@ func profileActions(p state.Profile) []Item {
 	add := func(label string, do Do) {
 		items = append(items, Item{Label: label, Action: Action{Do: do, Proxy: p.Proxy}})
 	}
-	loggedIn := p.State == state.ProfileValid || p.State == state.ProfileExpiring
 	switch {
 	case p.Login.InProgress:
 		if p.Login.URL != "" {
@@ -155,7 +157,7 @@ func profileActions(p state.Profile) []Item {
 			add("Take part in the login", DoLogin)
 		}
 		add("Cancel the login", DoCancelLogin)
-	case loggedIn:
+	case loggedIn(p):
 		add("Renew now", DoRenew)
 	default:
 		add("Log in", DoLogin)
@@ -163,7 +165,7 @@ func profileActions(p state.Profile) []Item {
 	if p.Renewal.Warning != state.WarnNot && !p.Login.InProgress {
 		add("Remind me later", DoSnooze)
 	}
-	if loggedIn {
+	if loggedIn(p) {
 		add("Log out", DoLogout)
 	}
 	if len(p.Roles) > 0 {

@@ -55,7 +55,7 @@ func busy() state.Snapshot {
 	ready := tunnel("prod_pg", state.TunnelReady)
 	ready.Connections = 3
 	waiting := tunnel("staging-pg", state.TunnelWaitingForLogin)
-	waiting.Waiting = 1
+	waiting.Waiting, waiting.WaitingClient = 1, "psql (pid 7)"
 	waiting.Problem = &state.Problem{Code: state.CodeLoginNeeded, Title: "login needed", Text: "The session ended.", Action: "berth login"}
 	broken := tunnel("old", state.TunnelError)
 	broken.Problem = &state.Problem{Title: "access denied", Text: "The cluster refused."}
@@ -157,6 +157,8 @@ func TestLayout(t *testing.T) {
 		"busy":          {busy(), Env{GOOS: "linux", Client: psql, Offers: offers()}},
 		"busy_windows":  {busy(), Env{GOOS: "windows", Client: psql, Offers: offers()}},
 		"busy_darwin":   {busy(), Env{GOOS: "darwin", Client: psql, Offers: offers()}},
+		"window":        {busy(), Env{GOOS: "linux", Client: psql, Offers: offers(), Window: true}},
+		"first_run":     {state.Snapshot{}, Env{GOOS: "linux", NoTSH: true, Window: true}},
 		"away":          {state.Snapshot{}, Env{GOOS: "linux", Away: true}},
 		"starting":      {state.Snapshot{}, Env{GOOS: "linux", Away: true, Starting: true}},
 		"empty":         {state.Snapshot{}, Env{GOOS: "linux"}},
@@ -199,7 +201,7 @@ func drawing(items []Item, c struct {
 		}
 		b.WriteByte('\n')
 	}
-	last := GroupAgent
+	last := GroupFirst
 	for _, it := range items {
 		for g := last + 1; g <= it.Group; g++ {
 			if shapes[g].line {
@@ -219,7 +221,7 @@ func drawing(items []Item, c struct {
 func checkShape(t *testing.T, items []Item) {
 	t.Helper()
 	used := make(map[Group]int)
-	last := GroupAgent
+	last := GroupFirst
 	for _, it := range items {
 		if it.Group < last {
 			t.Errorf("%q stands before its group", it.Label)

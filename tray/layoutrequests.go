@@ -15,6 +15,18 @@ import (
 // requestItems lists the open requests: first those that the user may review,
 // then the user's own.
 func requestItems(s state.Snapshot, now time.Time) []Item {
+	shown := shownRequests(s)
+	items := make([]Item, 0, len(shown))
+	for _, r := range shown {
+		items = append(items, Item{Group: GroupRequests, Label: requestLabel(r, now), Children: requestActions(s, r)})
+	}
+	return cutList(items, maxRequests, func(it Item) Item {
+		return Item{Label: it.Label, Action: it.Children[len(it.Children)-1].Action} // Details
+	})
+}
+
+// shownRequests are the open requests in the order of requestItems.
+func shownRequests(s state.Snapshot) []state.Request {
 	shown := make([]state.Request, 0, len(s.Requests))
 	for _, r := range s.Requests {
 		if requestRank(r) > 0 {
@@ -24,13 +36,15 @@ func requestItems(s state.Snapshot, now time.Time) []Item {
 	slices.SortStableFunc(shown, func(a, b state.Request) int {
 		return cmp.Or(cmp.Compare(requestRank(a), requestRank(b)), b.CreatedAt.Compare(a.CreatedAt), cmp.Compare(a.ID, b.ID))
 	})
-	items := make([]Item, 0, len(shown))
-	for _, r := range shown {
-		items = append(items, Item{Group: GroupRequests, Label: requestLabel(r, now), Children: requestActions(s, r, now)})
+	return shown
+}
+
+// askItem offers to ask for access, which takes a session.
+func askItem(s state.Snapshot) []Item {
+	if !slices.ContainsFunc(s.Profiles, loggedIn) {
+		return nil
 	}
-	return cutList(items, maxRequests, func(it Item) Item {
-		return Item{Label: it.Label, Action: it.Children[len(it.Children)-1].Action} // Details
-	})
+	return []Item{{Group: GroupAsk, Label: "Request access…", Action: Action{Do: DoAskAccess}}}
 }
 
 // requestRank orders requests by how much they want doing; zero is not shown.
@@ -56,18 +70,18 @@ func requestLabel(r state.Request, now time.Time) string {
 	what := plain.Short(asked(r), maxName)
 	switch requestRank(r) {
 	case 1:
-		return fmt.Sprintf("? %s asks for %s%s", plain.Short(r.User, maxName), what, because(r.Reason))
+		return fmt.Sprintf("%s asks for %s%s", plain.Short(r.User, maxName), what, because(r.Reason))
 	case 2:
-		return "✓ " + what + " approved" + until(r.AccessUntil, now)
+		return what + " approved" + until(r.AccessUntil, now)
 	case 3:
 		if !r.Assumed {
-			return fmt.Sprintf("✓ %s assumed for %s%s", what, plain.Short(strings.Join(r.Tunnels, ", "), maxName), until(r.AccessUntil, now))
+			return fmt.Sprintf("%s assumed for %s%s", what, plain.Short(strings.Join(r.Tunnels, ", "), maxName), until(r.AccessUntil, now))
 		}
-		return "✓ " + what + " assumed" + until(r.AccessUntil, now)
+		return what + " assumed" + until(r.AccessUntil, now)
 	case 4:
-		return "… " + what + " asked for" + progress(r)
+		return what + " asked for" + progress(r)
 	default:
-		label := "✓ " + what + " approved"
+		label := what + " approved"
 		if r.AssumeFrom != nil {
 			label += ", from " + when.Clock(*r.AssumeFrom, now)
 		}
@@ -115,7 +129,7 @@ func progress(r state.Request) string {
 const maxOnly = 5
 
 // requestActions ends with Details.
-func requestActions(s state.Snapshot, r state.Request, now time.Time) []Item {
+func requestActions(s state.Snapshot, r state.Request) []Item {
 	var items []Item
 	add := func(label string, do Do, tunnel string) {
 		items = append(items, Item{Label: label, Action: Action{Do: do, Request: r.ID, Tunnel: tunnel}})
@@ -141,10 +155,9 @@ func requestActions(s state.Snapshot, r state.Request, now time.Time) []Item {
 	for _, name := range r.Tunnels[:min(len(r.Tunnels), maxOnly)] {
 		add("Drop for "+plain.Short(name, maxName), DoDrop, name)
 	}
-	title, text := requestDetails(r, now)
 	return append(items,
 		Item{Label: "Copy request ID", Action: Action{Do: DoCopy, Text: plain.Words(r.ID)}},
-		Item{Label: "Details", Action: Action{Do: DoTell, Title: title, Text: text}})
+		Item{Label: "Details", Action: Action{Do: DoRequest, Request: r.ID}})
 }
 
 // requestDetails says all about a request that fits into a notification.

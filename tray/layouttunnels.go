@@ -3,6 +3,7 @@ package tray
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -17,54 +18,82 @@ func tunnelItems(s state.Snapshot, env Env) []Item {
 	if len(s.Tunnels) == 0 {
 		return []Item{{Group: GroupNote, Label: "No tunnels yet: add one below", Disabled: true}}
 	}
+	tunnels := slices.Clone(s.Tunnels)
+	slices.SortStableFunc(tunnels, func(a, b state.Tunnel) int { return rankTunnel(a) - rankTunnel(b) })
+	whole := len(tunnels) // how many stand in the menu itself
+	if whole > maxTunnels {
+		whole = slices.IndexFunc(tunnels, func(t state.Tunnel) bool { return !wantsAction(t) })
+		if whole < 0 {
+			whole = len(tunnels)
+		}
+	}
 	var items []Item
-	for _, t := range s.Tunnels {
+	for _, t := range tunnels[:whole] {
 		items = append(items, Item{Group: GroupTunnels, Label: tunnelLabel(t), Children: tunnelActions(s, t, env)})
 	}
-	return cutList(items, maxTunnels, func(it Item) Item {
-		// The address is the purpose of a tunnel; the rest is in berth status.
-		return Item{Label: it.Label, Action: it.Children[0].Action}
-	})
+	return append(cutList(items, maxTunnels, shortTunnel), foldTunnels(tunnels[whole:])...)
 }
 
-// mark shows a tunnel's state by shape, for menus without colour.
-func mark(t state.Tunnel) string {
-	switch t.State {
-	case state.TunnelReady:
-		return "●"
-	case state.TunnelConnecting, state.TunnelWaitingForLogin:
-		return "◐"
-	case state.TunnelStopped:
-		return "○"
-	default:
-		return "▲"
+// shortTunnel is a tunnel's line where there is no room for a submenu.
+func shortTunnel(it Item) Item { return Item{Label: it.Label, Action: it.Children[0].Action} }
+
+// foldTunnels puts tunnels that need nothing into submenus by their cluster. A
+// click on one copies its address: the address is the purpose of a tunnel.
+func foldTunnels(tunnels []state.Tunnel) []Item {
+	byCluster := make(map[string][]state.Tunnel)
+	for _, t := range tunnels {
+		byCluster[t.Cluster] = append(byCluster[t.Cluster], t)
 	}
-}
-
-func tunnelLabel(t state.Tunnel) string {
-	parts := []string{mark(t) + " " + plain.Short(t.Name, maxName)}
-	where := aimOf(t).label
-	switch t.State {
-	case state.TunnelReady:
-		parts = append(parts, where)
-		if t.Connections > 0 {
-			parts = append(parts, fmt.Sprintf("%d open", t.Connections))
+	var items []Item
+	for _, cluster := range slices.Sorted(maps.Keys(byCluster)) {
+		name := plain.Short(cmp.Or(cluster, "no cluster"), maxName)
+		folds := slices.Collect(slices.Chunk(byCluster[cluster], maxMore))
+		for _, fold := range folds {
+			label := fmt.Sprintf("%s · %s", name, plural(int64(len(fold)), "more tunnel", "more tunnels"))
+			if len(folds) > 1 {
+				label = fmt.Sprintf("%s · %s to %s", name, plain.Short(fold[0].Name, maxName/2), plain.Short(fold[len(fold)-1].Name, maxName/2))
+			}
+			item := Item{Group: GroupTunnels, Label: label}
+			for _, t := range fold {
+				item.Children = append(item.Children, Item{
+					Label: tunnelLabel(t), Action: Action{Do: DoCopy, Tunnel: t.Name, Text: aimOf(t).text},
+				})
+			}
+			items = append(items, item)
 		}
-	case state.TunnelConnecting:
-		parts = append(parts, where, "connecting…")
-	case state.TunnelWaitingForLogin:
-		parts = append(parts, "waiting for "+waitsFor(t))
-	case state.TunnelPortInUse:
-		parts = append(parts, where, "port taken")
-	case state.TunnelStopped:
-		parts = append(parts, where, "stopped")
-	default:
-		parts = append(parts, problemTitle(t))
 	}
+	return cutList(items, maxFolds, func(it Item) Item { return Item{Label: it.Label, Disabled: true} })
+}
+
+// tunnelLabel says a tunnel's name, its address and its state in words, which
+// screen readers speak as well.
+func tunnelLabel(t state.Tunnel) string {
+	parts := []string{plain.Short(t.Name, maxName), aimOf(t).label, trouble(t)}
 	if t.Waiting > 0 {
 		parts = append(parts, plural(t.Waiting, "client waits", "clients wait"))
 	}
-	return strings.Join(parts, " · ")
+	return strings.Join(slices.DeleteFunc(parts, func(part string) bool { return part == "" }), " · ")
+}
+
+// trouble is how a tunnel is, in a few words.
+func trouble(t state.Tunnel) string {
+	switch t.State {
+	case state.TunnelReady:
+		if t.Connections > 0 {
+			return fmt.Sprintf("ready, %d open", t.Connections)
+		}
+		return "ready"
+	case state.TunnelConnecting:
+		return "connecting…"
+	case state.TunnelWaitingForLogin:
+		return "waiting for " + waitsFor(t)
+	case state.TunnelPortInUse:
+		return "port in use"
+	case state.TunnelStopped:
+		return "stopped"
+	default:
+		return problemTitle(t)
+	}
 }
 
 // waitsFor is what a person must give a tunnel that waits.
@@ -106,11 +135,16 @@ func tunnelActions(s state.Snapshot, t state.Tunnel, env Env) []Item {
 		a.Tunnel = t.Name
 		items = append(items, Item{Label: label, Action: a})
 	}
-	aim := aimOf(t)
-	add("Copy "+aim.what, Action{Do: DoCopy, Text: aim.text})
-	if env.Client != nil {
-		if name, command, ok := env.Client(t); ok {
-			add("Copy "+plain.Short(name, maxName)+" command", Action{Do: DoCopy, Text: command})
+	if t.State == state.TunnelPortInUse {
+		// Copied, the address would lead to the program that holds the port.
+		add("Change port…", Action{Do: DoPort})
+	} else {
+		aim := aimOf(t)
+		add("Copy "+aim.what, Action{Do: DoCopy, Text: aim.text})
+		if env.Client != nil {
+			if name, command, ok := env.Client(t); ok {
+				add("Copy "+plain.Short(name, maxName)+" command", Action{Do: DoCopy, Text: command})
+			}
 		}
 	}
 	if t.State == state.TunnelWaitingForLogin && t.Profile != "" && !loginRuns(s, t.Profile) {
@@ -130,8 +164,8 @@ func tunnelActions(s state.Snapshot, t state.Tunnel, env Env) []Item {
 	if t.Problem != nil {
 		add("Why?", Action{Do: DoWhy})
 	}
-	items = append(items, Item{Label: tunnelFact(t), Disabled: true})
-	return items
+	add("Remove…", Action{Do: DoRemove})
+	return append(items, Item{Label: tunnelFact(t), Disabled: true})
 }
 
 // tunnelFact sums up what a tunnel leads to, as a line that cannot be clicked.
@@ -150,9 +184,7 @@ func loginRuns(s state.Snapshot, proxy string) bool {
 // addItem offers what no tunnel leads to yet.
 func addItem(s state.Snapshot, env Env) []Item {
 	o := env.Offers
-	usable := slices.ContainsFunc(s.Profiles, func(p state.Profile) bool {
-		return p.State == state.ProfileValid || p.State == state.ProfileExpiring
-	})
+	usable := slices.ContainsFunc(s.Profiles, loggedIn)
 	item := Item{Group: GroupAdd, Label: "Add tunnel"}
 	note := func(text string) { item.Children = append(item.Children, Item{Label: text, Disabled: true}) }
 	again := Item{Label: "Ask the cluster again", Action: Action{Do: DoListAgain}}

@@ -114,7 +114,7 @@ func (k *fakeKit) find(t *testing.T, parent, label string) *fakeEntry {
 
 func wanted(items []Item) []string {
 	var out []string
-	last := GroupAgent
+	last := GroupFirst
 	add := func(indent string, it Item) {
 		if it.Disabled {
 			it.Label += " (grey)"
@@ -221,7 +221,7 @@ func TestClicks(t *testing.T) {
 	t.Run("a_click", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			kit, m := settledMenu(t)
-			press(kit.find(t, "● prod", "Stop"))
+			press(kit.find(t, "prod", "Stop"))
 			if a, ok := m.take(t); !ok || a != stop {
 				t.Errorf("got %v, %v", a, ok)
 			}
@@ -230,7 +230,7 @@ func TestClicks(t *testing.T) {
 	t.Run("two_in_50_ms_are_one", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			kit, m := settledMenu(t)
-			e := kit.find(t, "● prod", "Stop")
+			e := kit.find(t, "prod", "Stop")
 			press(e)
 			time.Sleep(50 * time.Millisecond)
 			press(e)
@@ -248,7 +248,7 @@ func TestClicks(t *testing.T) {
 	t.Run("on_what_just_vanished", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			kit, m := settledMenu(t)
-			e := kit.find(t, "● prod", "Stop")
+			e := kit.find(t, "prod", "Stop")
 			m.draw(Layout(state.Snapshot{}, Env{Away: true}, noon), time.Now())
 			press(e)
 			if a, ok := m.take(t); ok {
@@ -259,7 +259,7 @@ func TestClicks(t *testing.T) {
 	t.Run("on_what_just_took_its_place", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			kit, m := settledMenu(t)
-			e := kit.find(t, "● prod", "Stop")
+			e := kit.find(t, "prod", "Stop")
 			s := busy()
 			s.Tunnels = s.Tunnels[1:] // prod-k8s moves up
 			m.draw(Layout(s, env, noon), time.Now())
@@ -269,7 +269,7 @@ func TestClicks(t *testing.T) {
 				t.Errorf("%v, and the click was for another", a)
 			}
 			time.Sleep(settle)
-			press(kit.find(t, "● prod", "Stop"))
+			press(kit.find(t, "prod", "Stop"))
 			if a, ok := m.take(t); !ok || a.Tunnel != "prod-k8s" {
 				t.Errorf("got %v, %v", a, ok)
 			}
@@ -288,7 +288,7 @@ func TestClicks(t *testing.T) {
 	t.Run("on_a_grey_line", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			kit, m := settledMenu(t)
-			press(kit.find(t, "● prod", "prod__pg-db in example.com · postgres"))
+			press(kit.find(t, "prod", "prod__pg-db in example.com · postgres"))
 			if a, ok := m.take(t); ok {
 				t.Errorf("got %v", a)
 			}
@@ -297,7 +297,7 @@ func TestClicks(t *testing.T) {
 	t.Run("a_closed_channel_is_no_click", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			kit, m := settledMenu(t)
-			close(kit.find(t, "● prod", "Stop").ch)
+			close(kit.find(t, "prod", "Stop").ch)
 			if a, ok := m.take(t); ok {
 				t.Errorf("got %v", a)
 			}
@@ -307,7 +307,7 @@ func TestClicks(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			kit, m := settledMenu(t)
 			for i := range 3 * queued {
-				press(kit.find(t, "● prod", []string{"Stop", "Restart"}[i%2]))
+				press(kit.find(t, "prod", []string{"Stop", "Restart"}[i%2]))
 			}
 			n := 0
 			for {

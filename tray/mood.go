@@ -29,10 +29,9 @@ func MoodOf(s state.Snapshot, env Env, now time.Time) Mood {
 	switch {
 	case env.Away:
 		return MoodOff
-	case slices.ContainsFunc(s.Tunnels, wantsAction), slices.ContainsFunc(s.Requests, func(r state.Request) bool {
-		rank := requestRank(r)
-		return rank == 1 || rank == 2
-	}):
+	case env.NoTSH, len(s.Profiles) == 0, slices.ContainsFunc(needsOf(s, now), func(n need) bool { return !n.good && !n.asks }):
+		return MoodAction
+	case slices.ContainsFunc(s.Requests, func(r state.Request) bool { return requestRank(r) == 1 || requestRank(r) == 2 }):
 		return MoodAction
 	case slices.ContainsFunc(s.Profiles, func(p state.Profile) bool {
 		return p.ValidUntil != nil && now.Before(*p.ValidUntil) && p.ValidUntil.Sub(now) < state.ExpiringWithin
@@ -61,7 +60,7 @@ func Tooltip(s state.Snapshot, env Env, now time.Time) string {
 	if env.Away {
 		return "berth: the agent is not running"
 	}
-	parts := []string{"berth: " + tally(s)}
+	parts := []string{"berth: " + tally(s, now)}
 	if len(s.Profiles) > 0 {
 		parts = append(parts, profileLabel(s.Profiles[0], now))
 	}
@@ -69,20 +68,17 @@ func Tooltip(s state.Snapshot, env Env, now time.Time) string {
 	return plain.Short(strings.Join(parts, " · "), maxLabel)
 }
 
-// tally counts the tunnels that are ready, and those that are not but should be.
-func tally(s state.Snapshot) string {
-	ready, wanting := 0, 0
+// tally says how many tunnels are ready and how many things need the person.
+func tally(s state.Snapshot, now time.Time) string {
+	ready := 0
 	for _, t := range s.Tunnels {
-		switch {
-		case t.State == state.TunnelReady:
+		if t.State == state.TunnelReady {
 			ready++
-		case wantsAction(t):
-			wanting++
 		}
 	}
 	text := fmt.Sprintf("%d of %s ready", ready, plural(int64(len(s.Tunnels)), "tunnel", "tunnels"))
-	if wanting > 0 {
-		text += " · " + plural(int64(wanting), "needs you", "need you")
+	if n := len(needsOf(s, now)); n > 0 {
+		text += " · " + plural(int64(n), "needs you", "need you")
 	}
 	return text
 }

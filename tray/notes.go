@@ -18,6 +18,9 @@ import (
 // and not the agent's notices.
 const ownPrefix = "tray/"
 
+// answerID is the notification in which the tray answers.
+const answerID = "answer"
+
 // notes keeps what is on the screen in step with the agent's notices. Its
 // methods return at once.
 type notes struct {
@@ -75,6 +78,13 @@ func (n *notes) tell(ctx context.Context, card notify.Notification) {
 	card.ID = ownPrefix + card.ID
 	delete(n.cards, card.ID) // the same text again is news
 	n.show(ctx, card)
+}
+
+// withdraw takes away something of the tray's own.
+func (n *notes) withdraw(id string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.drop(ownPrefix + id)
 }
 
 // settle marks a notification as handled: it is not shown again while

@@ -140,7 +140,7 @@ func TestNotificationsThatFailDoNoHarm(t *testing.T) {
 		s := waking()
 		s.Notices = []state.Notice{ending("a", "A")}
 		d.say(s)
-		d.click("● prod__pg", "Stop")
+		d.click("prod__pg", "Stop")
 		if got := d.agent.asked(); got != "stop prod_pg" {
 			t.Errorf("asked for %q", got)
 		}

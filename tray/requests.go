@@ -1,9 +1,12 @@
 package tray
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -11,6 +14,7 @@ import (
 	"berth/agent/ipc/client"
 	"berth/agent/state"
 	"berth/internal/plain"
+	"berth/notify"
 	"berth/notify/prompt"
 )
 
@@ -104,12 +108,76 @@ func (f *front) request(id string) (state.Request, bool) {
 	return state.Request{}, false
 }
 
-// tellRequest tells all about a request.
-func (f *front) tellRequest(id string) {
+// tellRequest tells all about a request: in the window, or in a notification
+// with what can be done about it.
+func (f *front) tellRequest(ctx context.Context, id string) {
 	r, ok := f.request(id)
 	if !ok {
 		f.tell("Access request", "It is gone.")
 		return
 	}
-	f.tell(requestDetails(r, time.Now()))
+	title, text := requestDetails(r, time.Now())
+	if f.OpenWindow != nil {
+		f.report(ctx, PageRequest+url.PathEscape(r.ID), title, text)
+		return
+	}
+	f.tell(title, text, requestButtons(r)...)
+}
+
+// requestButtons are what can be done about a request.
+func requestButtons(r state.Request) []notify.Action {
+	button := func(verb state.Verb, label string, confirm bool) notify.Action {
+		return notify.Action{Key: keyOf(state.NoticeAction{Verb: verb, Request: r.ID, Confirm: confirm}), Label: label}
+	}
+	switch {
+	case requestRank(r) == 1:
+		return []notify.Action{button(state.VerbApprove, "Approve…", true), button(state.VerbDeny, "Deny…", true)}
+	case r.Assumable && !r.Assumed:
+		return []notify.Action{button(state.VerbAssume, "Assume", false)}
+	case r.Assumed:
+		return []notify.Action{button(state.VerbDrop, "Drop", false)}
+	default:
+		return nil
+	}
+}
+
+// askAccess asks for roles, in the window or in dialogs.
+func (f *front) askAccess(ctx context.Context, a Action) {
+	i := slices.IndexFunc(f.snapshot.Profiles, loggedIn)
+	if i < 0 {
+		f.tell("Nothing was requested", "Log in first.")
+		return
+	}
+	proxy := f.snapshot.Profiles[i].Proxy
+	f.try(ctx, a, "Nothing was requested", func(ctx context.Context) error {
+		if f.OpenWindow != nil {
+			return f.OpenWindow(ctx, PageAsk)
+		}
+		can, err := f.Agent.RequestAbilities(ctx, proxy, nil)
+		switch {
+		case err != nil:
+			return err
+		case len(can.Roles) == 0:
+			return errors.New("your roles let you request no others; for a resource there is \"berth request create --resource\"")
+		}
+		chosen, err := f.Prompter.Choose(ctx, prompt.Question{
+			Title: "Request access", Text: "Which role do you need?", OK: "Next", Choices: can.Roles,
+		})
+		if err != nil {
+			return err
+		}
+		role := can.Roles[chosen]
+		reason, err := f.Prompter.Text(ctx, prompt.Question{
+			Title: "Request " + plain.Short(role, maxName), OK: "Request",
+			Text: cmp.Or(plain.Short(can.Prompt, maxTold/4), "Why do you need "+plain.Short(role, maxName)+"?"),
+		})
+		if err != nil {
+			return err
+		}
+		_, err = f.Agent.CreateRequest(ctx, client.NewRequest{Profile: proxy, Roles: []string{role}, Reason: reason})
+		if err == nil {
+			f.tell("Requested "+plain.Short(role, maxName), "You are told when it is decided.")
+		}
+		return err
+	})
 }

@@ -49,7 +49,7 @@ func Status(s state.Snapshot, env Env, now time.Time) (title, text string) {
 	}
 	lines := make([]string, 0, maxStatus+2)
 	if len(s.Profiles) == 0 {
-		lines = append(lines, "Not logged in: run berth login PROXY")
+		lines = append(lines, "Not logged in: choose Log in… in the tray's menu")
 	} else {
 		line := profileLabel(s.Profiles[0], now)
 		if n := len(s.Profiles) - 1; n > 0 {
@@ -66,17 +66,19 @@ func Status(s state.Snapshot, env Env, now time.Time) (title, text string) {
 		}
 		lines = append(lines, tunnelLabel(t))
 	}
-	return "berth: " + tally(s), strings.Join(lines, "\n")
+	return "berth: " + tally(s, now), strings.Join(lines, "\n")
 }
 
 // rankTunnel orders tunnels by how much they want doing.
 func rankTunnel(t state.Tunnel) int {
 	switch {
+	case t.State == state.TunnelWaitingForLogin:
+		return 1
 	case wantsAction(t):
 		return 0
 	case t.State == state.TunnelStopped:
-		return 2
+		return 3
 	default:
-		return 1
+		return 2
 	}
 }

@@ -24,6 +24,7 @@ const (
 	CodeExists      Code = "exists"       // a thing of that name exists already
 	CodeInvalid     Code = "invalid"      // the request makes no sense
 	CodeDenied      Code = "denied"       // the agent or the cluster refused
+	CodeWrongSecret Code = "wrong_secret" // the user name, password or code is wrong: ask again
 	CodeConfirm     Code = "confirm"      // it would do more than was asked: ask the person
 	CodeTimeout     Code = "timeout"      // it took too long
 	CodeUnsupported Code = "unsupported"  // the agent is too old, or the system cannot

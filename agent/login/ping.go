@@ -78,6 +78,7 @@ func Failed(err error, proxy string) error {
 	var wrong *wrongStoredError
 	switch {
 	case errors.As(err, &wrong):
+		e.Code = ipc.CodeWrongSecret
 		e.Hint = "log in, and store the new one: berth login --remember " + proxy
 	case errors.Is(err, errNoPassword):
 		e.Hint = "berth login " + proxy
@@ -98,7 +99,8 @@ func Failed(err error, proxy string) error {
 	case errors.Is(err, tsh.ErrNoTerminal):
 		e.Hint = fmt.Sprintf("log in by hand, and berth goes on by itself: tsh login --proxy=%s", proxy)
 	case errors.Is(err, tsh.ErrBadLogin):
-		e.Hint = fmt.Sprintf("try again: berth login %s, with --user NAME if yours is another there than here", proxy)
+		e.Code, e.Message = ipc.CodeWrongSecret, "wrong user name, password or code for "+proxy
+		e.Hint = fmt.Sprintf("try again: berth login %s; add --user NAME if your Teleport user name differs from your local one", proxy)
 	case errors.Is(err, tsh.ErrLocked):
 		e.Hint = "ask who runs the cluster"
 	case errors.Is(err, tsh.ErrLoginTimeout), errors.Is(err, tsh.ErrLoginRefused):

@@ -12,6 +12,15 @@ import (
 // topic is a page of "berth help" about something that is no command.
 type topic struct{ name, short, text string }
 
+// topicsText is all topics as one text.
+func topicsText() string {
+	var b strings.Builder
+	for _, t := range topics {
+		fmt.Fprintf(&b, "%s\n\n%s\n\n\n", t.short, t.text)
+	}
+	return b.String()
+}
+
 // topics are in the order in which they are listed. Their text is for a
 // terminal; man pages have some of it, too.
 var topics = []topic{

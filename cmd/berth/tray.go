@@ -15,8 +15,11 @@ import (
 	"github.com/gofrs/flock"
 	"github.com/spf13/cobra"
 
+	"berth/agent/config"
 	"berth/agent/ipc/client"
 	"berth/agent/state"
+	"berth/agent/tsh"
+	"berth/internal/atomicfile"
 	"berth/internal/browser"
 	"berth/internal/lean"
 	"berth/internal/logfile"
@@ -191,7 +194,7 @@ func (a *app) trayError(err error) error {
 
 func (a *app) trayConfig(p paths.Paths, c *client.Client, log *slog.Logger) tray.Config {
 	return tray.Config{
-		Logger: log, Agent: c, Prompter: prompt.New(prompt.Config{Logger: log}),
+		Logger: log, Agent: c, Prompter: prompt.New(prompt.Config{Logger: log, Icon: dialogIcon(p, log)}),
 		Notifier: func(acted func(id, key string), closed func(id string)) tray.Notifier {
 			return notify.New(notify.Config{
 				Logger: log, DesktopEntry: "berth", Icon: tray.AppIcon(), OnAction: acted, OnClosed: closed,
@@ -203,17 +206,41 @@ func (a *app) trayConfig(p paths.Paths, c *client.Client, log *slog.Logger) tray
 		Browse: func(ctx context.Context, url string, command []string, proxy string) error {
 			return browser.Open(ctx, url, command, a.env, proxy)
 		},
-		Doctor:     func(ctx context.Context) (tray.Checkup, error) { return a.checkup(ctx, p) },
-		Open:       openFile,
-		Copy:       tray.Copy,
-		Client:     a.usualClient,
-		ConfigFile: p.Config, LogFile: p.LogFile, ReportFile: reportFile(p), Version: buildVersion(),
+		HasTSH:      func() bool { return a.hasTSH(p) },
+		Docs:        topicsText(),
+		Diagnostics: func(ctx context.Context) (string, error) { return a.diagnostics(ctx, p) },
+		Doctor:      func(ctx context.Context) (tray.Checkup, error) { return a.checkup(ctx, p) },
+		Open:        openFile,
+		Copy:        tray.Copy,
+		Client:      a.usualClient,
+		ConfigFile:  p.Config, LogFile: p.LogFile, ReportFile: reportFile(p), Version: buildVersion(),
 		Rest: func() {
 			if err := lean.Trim(); err != nil {
 				log.Debug("memory not given back", "err", err)
 			}
 		},
 	}
+}
+
+// hasTSH reports whether there is a tsh where the config says, or where it is
+// looked for.
+func (a *app) hasTSH(p paths.Paths) bool {
+	cfg, err := config.Load(p.Config)
+	if err != nil {
+		return true // the config is what is wrong
+	}
+	_, err = tsh.Find(tsh.Options{ConfigPath: cfg.TSHPath(), Env: a.env})
+	return err == nil
+}
+
+// dialogIcon writes the icon of dialogs, which want a file.
+func dialogIcon(p paths.Paths, log *slog.Logger) string {
+	path := filepath.Join(p.StateDir, "icon.png")
+	if err := atomicfile.Write(path, tray.AppIcon(), 0o600); err != nil {
+		log.Warn("dialogs have no icon", "err", err)
+		return ""
+	}
+	return path
 }
 
 // startAgent starts the installed service, else an agent that outlives the

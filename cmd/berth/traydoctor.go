@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -51,7 +52,15 @@ func (a *app) checkup(ctx context.Context, p paths.Paths) (tray.Checkup, error) 
 	if err := atomicfile.Write(reportFile(p), report.Bytes(), 0o600); err != nil {
 		return tray.Checkup{}, fmt.Errorf("write the report: %w", err)
 	}
-	return summary(findings), nil
+	found := summary(findings)
+	found.Report = report.String()
+	return found, nil
+}
+
+// diagnostics is what those who help want to know first: the doctor's report.
+func (a *app) diagnostics(ctx context.Context, p paths.Paths) (string, error) {
+	found, err := a.checkup(ctx, p)
+	return found.Report, err
 }
 
 // askDoctor runs program as the doctor.
@@ -102,7 +111,9 @@ func summary(findings []doctor.Finding) tray.Checkup {
 	case len(failed) > 0:
 		c.Title = things(len(failed), "does not work", "do not work")
 	case len(poor) > 0:
-		c.Title = "All works; " + things(len(poor), "could be better", "could be better")
+		c.Title = working(findings) + "; " + things(len(poor), "could be better", "could be better")
+	case working(findings) != allWorks:
+		return tray.Checkup{Title: working(findings), Text: "Nothing else is wrong."}
 	default:
 		return tray.Checkup{Title: "All is well", Text: fmt.Sprintf("The doctor looked at %d things.", len(findings))}
 	}
@@ -119,6 +130,24 @@ func summary(findings []doctor.Finding) tray.Checkup {
 	}
 	c.Text = strings.Join(lines, "\n")
 	return c
+}
+
+const allWorks = "All works"
+
+// working says what a person can do now, where nothing fails.
+func working(findings []doctor.Finding) string {
+	has := func(match func(doctor.Finding) bool) bool { return slices.ContainsFunc(findings, match) }
+	switch {
+	case has(func(f doctor.Finding) bool {
+		return f.Status == doctor.Warn && (f.Check == "session" || f.Check == "home")
+	}):
+		return "Not logged in"
+	case has(func(f doctor.Finding) bool { return f.Check == "tunnel" }) &&
+		!has(func(f doctor.Finding) bool { return f.Check == "tunnel" && f.Status == doctor.OK }):
+		return "No tunnel is ready"
+	default:
+		return allWorks
+	}
 }
 
 func things(n int, one, many string) string {

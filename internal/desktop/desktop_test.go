@@ -178,7 +178,7 @@ func (w *world) line(parent, child string) (y, down int) {
 	}
 	psql := func(state.Tunnel) (string, string, bool) { return "psql", "psql", true }
 	y = firstLine
-	group := tray.GroupAgent
+	group := tray.GroupFirst
 	for _, it := range tray.Layout(s, tray.Env{GOOS: "linux", Client: psql}, time.Now()) {
 		for _, line := range []tray.Group{tray.GroupNote, tray.GroupFoot} {
 			if group < line && it.Group >= line {
@@ -320,21 +320,11 @@ func (w *world) answers() {
 	w.point(500, 500)
 	settle()
 	w.shot("second-start")
-	w.click(iconX, iconY)
-	y, _ := w.line("Doctor", "")
-	w.point(100, y)
-	settle()
-	w.click(100, y)
+	w.choose("help-menu", "Help", "Doctor")
 	report := filepath.Join(w.dir, "berth", "state", "doctor.txt")
 	w.until("the doctor's report", func() bool { _, err := os.Stat(report); return err == nil })
-	settle()
-	settle()
-	w.shot("doctor")
-	w.press(0, 1) // Open report
-	w.until("the report to be opened", func() bool {
-		opened, err := os.ReadFile(filepath.Join(w.dir, "opened"))
-		return err == nil && strings.TrimSpace(string(opened)) == report
-	})
+	w.agree("doctor") // Copy
+	w.until("the report on the clipboard", func() bool { return strings.Contains(w.clipboard(), "tsh") })
 }
 
 // noticed waits for a notice and takes a picture of it.

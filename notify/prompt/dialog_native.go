@@ -7,6 +7,6 @@ import "context"
 // available returns nil: the system itself draws the dialogs.
 func available() error { return nil }
 
-func showDialog(ctx context.Context, k kind, q Question) (string, error) {
-	return zenityDialog(ctx, k, q)
+func (d dialogs) show(ctx context.Context, k kind, q Question) (string, error) {
+	return d.zenity(ctx, k, q)
 }

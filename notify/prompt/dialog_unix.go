@@ -34,16 +34,43 @@ func available() error {
 	return err
 }
 
-func showDialog(ctx context.Context, k kind, q Question) (string, error) {
+func (d dialogs) show(ctx context.Context, k kind, q Question) (string, error) {
 	name, err := program()
-	if err != nil {
+	switch {
+	case err != nil:
 		return "", err
-	}
-	if name == "kdialog" {
+	case name == "kdialog":
 		return kdialog(ctx, k, q)
+	case k == kindReport:
+		return "", d.textInfo(ctx, name, q)
+	default:
+		return d.zenity(ctx, k, q)
 	}
-	return zenityDialog(ctx, k, q)
 }
+
+// textInfo shows a text that scrolls.
+func (d dialogs) textInfo(ctx context.Context, program string, q Question) error {
+	_, err := run(ctx, program, q.Text, append(d.arguments(q), "--text-info", "--width=680", "--height=440")...)
+	return err
+}
+
+// arguments are those of every dialog of zenity's.
+func (d dialogs) arguments(q Question) []string {
+	args := []string{"--title=" + q.Title}
+	if d.icon != "" {
+		args = append(args, "--window-icon="+d.icon)
+	}
+	if q.OK != "" {
+		args = append(args, "--ok-label="+mnemonics(q.OK))
+	}
+	if q.Cancel != "" {
+		args = append(args, "--cancel-label="+mnemonics(q.Cancel))
+	}
+	return args
+}
+
+// mnemonics has zenity draw an underscore as one.
+func mnemonics(s string) string { return strings.ReplaceAll(s, "_", "__") }
 
 // program returns the program that draws dialogs: the desktop's own, if there
 // is one.
@@ -113,30 +140,47 @@ func kdialog(ctx context.Context, k kind, q Question) (string, error) {
 	text := "<qt>" + strings.ReplaceAll(words.Escape(q.Text), "\n", "<br/>") + "</qt>"
 	args := []string{"--title", q.Title}
 	ok, cancel := "--ok-label", "--cancel-label"
+	input := ""
 	switch k {
-	case kindPassword:
+	case kindPassword, kindLogin: // it has no further buttons
 		args = append(args, "--password", text)
 	case kindCode:
 		args = append(args, "--inputbox", text, "")
+	case kindText:
+		args = append(args, "--inputbox", text, q.Initial)
+	case kindChoice:
+		args = append(append(args, "--combobox", text), q.Choices...)
 	case kindConfirm:
 		args = append(args, "--warningyesno", text)
 		ok, cancel = "--yes-label", "--no-label"
+	case kindReport:
+		args, input = append(args, "--textbox", "-", "680", "440"), q.Text
 	}
-	if q.OK != "" {
+	if q.OK != "" && k != kindReport {
 		args = append(args, ok, q.OK)
 	}
-	if q.Cancel != "" {
+	if q.Cancel != "" && k != kindReport {
 		args = append(args, cancel, q.Cancel)
 	}
-	cmd := exec.CommandContext(ctx, "kdialog", args...)
+	answer, err := run(ctx, "kdialog", input, args...)
+	if err == nil && k == kindReport {
+		err = ErrCanceled // its one button closes it
+	}
+	return answer, err
+}
+
+// run runs a dialog program and returns what it prints.
+func run(ctx context.Context, program, input string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.WaitDelay = leaveTime
+	cmd.Stdin = strings.NewReader(input)
 	out, err := cmd.Output()
 	var exit *exec.ExitError
 	switch {
 	case errors.As(err, &exit) && exit.ExitCode() == 1:
 		return "", ErrCanceled
 	case err != nil:
-		return "", failed("kdialog", err)
+		return "", failed(program, err)
 	}
 	return strings.TrimSuffix(string(out), "\n"), nil
 }

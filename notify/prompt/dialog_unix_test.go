@@ -107,6 +107,90 @@ func TestDialogPrograms(t *testing.T) {
 	}
 }
 
+// TestOtherDialogs: what they print is understood, whichever program draws them.
+func TestOtherDialogs(t *testing.T) {
+	q := Question{Title: "Which?", Text: "<b>a_b</b>", OK: "Go", Initial: "ali_ce", Choices: []string{"one", "two & 2"}}
+	for _, program := range []string{"zenity", "kdialog"} {
+		t.Run(program, func(t *testing.T) {
+			folder := desktop(t, map[string]string{program: "echo 'two & 2'"})
+			a := New(Config{Logger: testLog(t), Icon: "/icon.png"})
+			if i, err := a.Choose(t.Context(), q); i != 1 || err != nil {
+				t.Errorf("Choose() = %d, %v", i, err)
+			}
+			if text, err := a.Text(t.Context(), q); text != "two & 2" || err != nil {
+				t.Errorf("Text() = %q, %v", text, err)
+			}
+			if args := arguments(t, folder); !strings.Contains(args, "ali_ce") {
+				t.Errorf("the field begins empty: %q", args)
+			}
+			if c, err := a.Login(t.Context(), q); c != (Credentials{Password: "two & 2"}) || err != nil {
+				t.Errorf("Login() = %+v, %v", c, err)
+			}
+			if program == "zenity" && !strings.Contains(arguments(t, folder), "/icon.png") {
+				t.Error("the dialog has no icon")
+			}
+		})
+	}
+	t.Run("nothing_chosen", func(t *testing.T) {
+		desktop(t, map[string]string{"zenity": "echo"})
+		if _, err := New(Config{Logger: testLog(t)}).Choose(t.Context(), q); !errors.Is(err, ErrCanceled) {
+			t.Errorf("Choose() = %v, want ErrCanceled", err)
+		}
+	})
+}
+
+// TestLoginOptions: another user is named and the password kept, by the third
+// button.
+func TestLoginOptions(t *testing.T) {
+	folder := desktop(t, nil)
+	script := fmt.Sprintf(`#!/bin/sh
+n=0; [ -f %[1]s/n ] && read -r n < %[1]s/n
+n=$((n+1)); echo $n > %[1]s/n
+case $n in
+1|3) echo 'Options…'; exit 1 ;;
+2) echo '%[2]s' ;;
+4) echo '%[3]s' ;;
+5) echo bob ;;
+6) case "$*" in *'User: bob'*) echo secret ;; esac ;;
+esac
+`, folder, keep, otherUser)
+	if err := os.WriteFile(filepath.Join(folder, "zenity"), []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	c, err := New(Config{Logger: testLog(t)}).Login(t.Context(), Question{Title: "x", Text: "y", Initial: "alice"})
+	if want := (Credentials{User: "bob", Password: "secret", Remember: true}); c != want || err != nil {
+		t.Errorf("Login() = %+v, %v, want %+v", c, err, want)
+	}
+}
+
+// TestReport: a long text goes to the program whole, not in its arguments, and
+// the buttons are told apart.
+func TestReport(t *testing.T) {
+	long := strings.Repeat("a line <b> & so on\n", 2000)
+	for name, c := range map[string]struct {
+		script string
+		want   error
+	}{"copy": {"/bin/cat > @/input", nil}, "close": {"exit 1", ErrCanceled}} {
+		t.Run(name, func(t *testing.T) {
+			folder := desktop(t, map[string]string{"zenity": ""})
+			script := "#!/bin/sh\n" + strings.ReplaceAll(c.script, "@", folder) + "\n"
+			if err := os.WriteFile(filepath.Join(folder, "zenity"), []byte(script), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := New(Config{Logger: testLog(t)}).Report(t.Context(), Question{Title: "Report", Text: long + "\x1b[31mend"}); !errors.Is(err, c.want) {
+				t.Errorf("Report() = %v, want %v", err, c.want)
+			}
+			if c.want != nil {
+				return
+			}
+			got, err := os.ReadFile(filepath.Join(folder, "input"))
+			if err != nil || string(got) != long+"end" {
+				t.Errorf("the program got %d bytes that end in %.20q, %v", len(got), got[max(0, len(got)-20):], err)
+			}
+		})
+	}
+}
+
 func TestProgramChosen(t *testing.T) {
 	tests := []struct {
 		name, desktop string

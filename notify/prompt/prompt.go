@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
+	"strings"
 	"time"
 
 	"berth/internal/plain"
@@ -35,6 +37,17 @@ type Question struct {
 	Text string
 	// OK and Cancel are the buttons; empty means the desktop's own.
 	OK, Cancel string
+	// Initial is what stands in the field of Text at first, and whom Login names.
+	Initial string
+	// Choices are the lines of Choose.
+	Choices []string
+}
+
+// Credentials is what a person typed to log in.
+type Credentials struct {
+	User     string // empty: the one who was named
+	Password string
+	Remember bool // the password is to be kept
 }
 
 // Config says how to ask.
@@ -43,6 +56,8 @@ type Config struct {
 	Logger *slog.Logger
 	// Limit is how long a dialog stays open; zero means five minutes.
 	Limit time.Duration
+	// Icon is a PNG file for the dialogs' windows; empty means none.
+	Icon string
 }
 
 const (
@@ -53,7 +68,12 @@ const (
 	maxLines     = 6
 	maxButton    = 30
 	maxAnswer    = 4 << 10 // bytes
+	maxReport    = 64 << 10
+	maxChoices   = 100
 )
+
+// fieldEnd separates the fields of an encoded answer. It cannot be typed.
+const fieldEnd = "\x1f"
 
 // kind says what a dialog asks for.
 type kind string
@@ -62,6 +82,10 @@ const (
 	kindPassword kind = "password"
 	kindCode     kind = "code"
 	kindConfirm  kind = "confirm"
+	kindText     kind = "text"
+	kindChoice   kind = "choice"
+	kindLogin    kind = "login"
+	kindReport   kind = "report"
 )
 
 // Asker asks. Its methods may be called at the same time.
@@ -86,7 +110,7 @@ func New(cfg Config) *Asker {
 	return &Asker{
 		log: cfg.Logger.With("component", "prompt"), limit: cfg.Limit,
 		turn: make(chan struct{}, 1), queue: make(chan struct{}, maxWaiting+1),
-		show: showDialog, available: available,
+		show: dialogs{icon: cfg.Icon}.show, available: available,
 	}
 }
 
@@ -107,6 +131,59 @@ func (a *Asker) Code(ctx context.Context, q Question) (string, error) {
 // desktop's default button.
 func (a *Asker) Confirm(ctx context.Context, q Question) error {
 	_, err := a.ask(ctx, kindConfirm, q)
+	return err
+}
+
+// Text asks for a line of text that is no secret.
+func (a *Asker) Text(ctx context.Context, q Question) (string, error) {
+	answer, err := a.ask(ctx, kindText, q)
+	return strings.TrimSpace(answer), err
+}
+
+// Choose asks for one of the question's choices, and returns its place in them.
+func (a *Asker) Choose(ctx context.Context, q Question) (int, error) {
+	answer, err := a.ask(ctx, kindChoice, q)
+	if err != nil {
+		return 0, err
+	}
+	if i := slices.Index(clean(q).Choices, strings.TrimSpace(answer)); i >= 0 {
+		return i, nil
+	}
+	return 0, ErrCanceled // nothing was chosen
+}
+
+// Login asks for a password. Except with kdialog, it lets the person name
+// another user than Initial and have the password kept.
+func (a *Asker) Login(ctx context.Context, q Question) (Credentials, error) {
+	answer, err := a.ask(ctx, kindLogin, q)
+	if err != nil {
+		return Credentials{}, err
+	}
+	return decode(answer), nil
+}
+
+// encode writes what was typed as the one answer of a dialog.
+func (c Credentials) encode() string {
+	remember := ""
+	if c.Remember {
+		remember = "remember"
+	}
+	return strings.Join([]string{c.User, remember, c.Password}, fieldEnd)
+}
+
+// decode reads what encode wrote, or a password alone.
+func decode(answer string) Credentials {
+	fields := strings.SplitN(answer, fieldEnd, 3)
+	if len(fields) < 3 {
+		return Credentials{Password: answer}
+	}
+	return Credentials{User: fields[0], Remember: fields[1] != "", Password: fields[2]}
+}
+
+// Report shows a text of any length, which can be scrolled. It returns nil when
+// the person wants it copied, and ErrCanceled when they have closed it.
+func (a *Asker) Report(ctx context.Context, q Question) error {
+	_, err := a.ask(ctx, kindReport, q)
 	return err
 }
 
@@ -135,11 +212,15 @@ func (a *Asker) ask(ctx context.Context, k kind, q Question) (string, error) {
 		return "", err
 	}
 	a.log.Debug("dialog opened", "kind", k)
-	answer, err := a.show(ctx, k, clean(q))
+	cleaned := clean(q)
+	if k == kindReport {
+		cleaned.Text = plain.Text(cutBytes(q.Text, maxReport))
+	}
+	answer, err := a.show(ctx, k, cleaned)
 	if ctx.Err() != nil {
 		err = ctx.Err() // whatever the dialog says about being closed
 	}
-	if err == nil && len(answer) > maxAnswer {
+	if err == nil && len(answer) > maxAnswer && k != kindReport {
 		err = fmt.Errorf("the answer has more than %d bytes", maxAnswer)
 	}
 	if err != nil {
@@ -151,10 +232,23 @@ func (a *Asker) ask(ctx context.Context, k kind, q Question) (string, error) {
 }
 
 func clean(q Question) Question {
+	var choices []string
+	for _, c := range q.Choices[:min(len(q.Choices), maxChoices)] {
+		choices = append(choices, plain.Short(c, maxTitle))
+	}
 	return Question{
+		Initial: plain.Short(q.Initial, maxTitle), Choices: choices,
 		Title:  plain.Short(q.Title, maxTitle),
 		Text:   words.Lines(q.Text, maxText, maxLines),
 		OK:     plain.Short(q.OK, maxButton),
 		Cancel: plain.Short(q.Cancel, maxButton),
 	}
+}
+
+// cutBytes returns the beginning of s, whole characters of at most limit bytes.
+func cutBytes(s string, limit int) string {
+	if len(s) <= limit {
+		return s
+	}
+	return strings.ToValidUTF8(s[:limit], "") + "\n…"
 }
