@@ -45,6 +45,7 @@ import (
 // Options say how to run the agent.
 type Options struct {
 	Paths   paths.Paths
+	Policy  config.PolicyFile // what binds the user's config
 	Version string
 	Logger  *slog.Logger
 	// LogLevel follows log.level of the config; nil when the Logger's level is
@@ -185,7 +186,7 @@ func newAgent(ctx context.Context, opts Options) (*Agent, error) {
 	a.next.init(ctx)
 	a.system.monitor = osevents.New(osevents.Config{Logger: opts.Logger, Tell: a.heardFromSystem})
 	cfg, err := config.NewWatcher(config.WatcherConfig{
-		Path: opts.Paths.Config, LastGood: filepath.Join(opts.Paths.StateDir, "config.last-good.yaml"), Logger: opts.Logger,
+		Path: opts.Paths.Config, Policy: opts.Policy, LastGood: filepath.Join(opts.Paths.StateDir, "config.last-good.yaml"), Logger: opts.Logger,
 	})
 	if err != nil {
 		return nil, err
@@ -212,7 +213,7 @@ func newAgent(ctx context.Context, opts Options) (*Agent, error) {
 	}
 	a.homes = certwatch.New(certwatch.Config{Homes: homes, Logger: opts.Logger})
 	a.sessions = sessions.New(opts.Logger)
-	a.sessions.Update(a.homes.View())
+	a.sessions.Update(allowedView(a.homes.View(), a.current().Policy))
 	a.furnish(ctx, a.next.rooms)
 	a.next.tunnels, a.next.memory = a.tunnels, a.memory
 	return a, nil
@@ -372,13 +373,13 @@ func ended(ctx context.Context, what string, err error) error {
 func (a *Agent) followHomes(ctx context.Context) {
 	wake, cancel := a.homes.Subscribe()
 	defer cancel()
-	a.adoptView(a.homes.View())
+	a.adoptView()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-wake:
-			a.adoptView(a.homes.View())
+			a.adoptView()
 		}
 	}
 }
@@ -398,7 +399,11 @@ func (a *Agent) followStandings(ctx context.Context) {
 	}
 }
 
-func (a *Agent) adoptView(view *certwatch.View) {
+// adoptView takes over the newest view of the homes.
+func (a *Agent) adoptView() {
+	a.applied.adopting.Lock()
+	defer a.applied.adopting.Unlock()
+	view := allowedView(a.homes.View(), a.current().Policy)
 	reason := tunnel.Changed
 	if a.system.woke(view.WokeAt) {
 		// After a sleep connections look healthy and are not.
@@ -492,6 +497,9 @@ func (a *Agent) applyConfig() {
 		a.shoutInsecure(next)
 		a.tunnels.Kick(tunnel.Changed)
 	}
+	if !slices.Equal(before.Policy.Proxies(), next.Policy.Proxies()) {
+		a.adoptView()
+	}
 	if !diff.Empty() {
 		a.log.Info("config applied", "added", len(diff.Added), "changed", len(diff.Changed), "removed", len(diff.Removed))
 	}
@@ -507,7 +515,8 @@ func (a *Agent) current() *config.Config {
 
 // applied is the config in force.
 type applied struct {
-	turn sync.Mutex // one config after the other; may be held while ports are bound
+	turn     sync.Mutex // one config after the other; may be held while ports are bound
+	adopting sync.Mutex // one view of the homes after the other
 
 	mu     sync.Mutex // guards config
 	config *config.Config
@@ -596,6 +605,10 @@ func (a *Agent) draw(now time.Time) *state.Snapshot {
 		Tunnels:  a.tunnels.States(),
 		Requests: a.requests.Draw(now),
 		Problems: a.problems(),
+		Policy:   policyState(a.current().Policy),
+	}
+	for i := range s.Tunnels {
+		s.Tunnels[i].ShippedIn = a.current().Policy.ShippedIn(s.Tunnels[i].Name)
 	}
 	shared := make(map[cause]*state.Problem)
 	for _, f := range a.sessions.All() {
@@ -640,6 +653,7 @@ func (a *Agent) problems() []state.Problem {
 			})
 		}
 	}
+	list = append(list, policyProblems(a.config.Current(), a.homes.View())...)
 	list = append(list, a.program.problems(a.opts.Version)...)
 	list = append(list, a.next.lock.crashed.problems(time.Now())...)
 	list = append(list, skewProblems(a.sessions.Usable(time.Now()))...)

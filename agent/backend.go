@@ -100,9 +100,14 @@ func (a *Agent) AddTunnel(ctx context.Context, spec state.TunnelSpec) (state.Tun
 	}
 	// The port is chosen under the file's lock: two commands at once must not
 	// choose the same.
+	policy := a.current().Policy
+	if err := policy.AllowsTunnel(spec); err != nil {
+		return state.TunnelSpec{}, configError(err)
+	}
 	err = config.Edit(a.opts.Paths.Config, func(d *config.Document) error {
 		if spec.Port == 0 && !spec.Kind.Info().SharesPort {
-			spec.Port = ports.Derive(d.Config(), spec, proxies.PortBusy)
+			bound, _ := policy.Bind(d.Config())
+			spec.Port = ports.Derive(ports.Fill(bound), spec, proxies.PortBusy)
 		}
 		if err := d.AddTunnel(spec); err != nil {
 			return err
@@ -221,6 +226,12 @@ func (a *Agent) mustNotHave(name string) error {
 func (a *Agent) RemoveTunnel(ctx context.Context, name string) error {
 	if _, ok := a.current().Tunnel(name); !ok {
 		return ipc.UnknownTunnel(name)
+	}
+	if file := a.current().Policy.ShippedIn(name); file != "" {
+		return &ipc.Error{
+			Code: ipc.CodeDenied, Message: fmt.Sprintf("the tunnel %q is from %s, which only an administrator changes", name, file),
+			Hint: "berth tunnel stop " + name,
+		}
 	}
 	if err := config.RemoveTunnel(a.opts.Paths.Config, name); err != nil {
 		return configError(err)
@@ -398,7 +409,10 @@ func configError(err error) error {
 	var bad *config.Error
 	var tunnel *config.InvalidTunnelError
 	var refused *config.RefusedError
+	var policy *config.PolicyError
 	switch {
+	case errors.As(err, &policy):
+		return &ipc.Error{Code: ipc.CodeDenied, Message: policy.Error(), Hint: policy.Hint()}
 	case errors.As(err, &bad):
 		return &ipc.Error{Code: ipc.CodeInvalid, Message: bad.Summary(), Hint: `see "berth config check"`}
 	case errors.Is(err, config.ErrTunnelExists):

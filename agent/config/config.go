@@ -67,6 +67,9 @@ type Config struct {
 	// connections; see HandoverGraceDuration.
 	HandoverGrace *state.Duration `json:"handover_grace,omitempty" jsonschema:"default=24h"`
 	Log           logging         `json:"log,omitzero"`
+
+	// Policy is what this Config is bound by, nil when nothing is: see Policy.Bind.
+	Policy *Policy `json:"-"`
 }
 
 // Profile holds the settings of one proxy.

@@ -60,7 +60,7 @@ func obey(v *value, spec keySpec, path string, ms *mistakes) {
 		}
 	}
 	explainUnknown(v, path, spec, unknown, ms)
-	explainMissing(v, path, missing, ms)
+	explainMissing(v, path, spec, missing, ms)
 }
 
 // breaks returns the first word of the schema that v itself does not keep to.

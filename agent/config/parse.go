@@ -22,14 +22,8 @@ func parseText(path string, data []byte) (*Config, error) {
 // Load reads the config file at path. Without a file it returns the default.
 // The error is an *Error.
 func Load(path string) (*Config, error) {
-	data, err := readFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return Default(), nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	return parseText(path, data)
+	cfg, _, err := inspect(path)
+	return cfg, err
 }
 
 // parse is parseText, and returns the tree as well. The error is an *Error; its
@@ -41,7 +35,7 @@ func parse(path string, data []byte) (*Config, *value, error) {
 	var ms mistakes
 	root := readTree(data, &ms)
 	if root != nil && (!root.wrong || root.isMap) {
-		validate(root, &ms)
+		validate(root, keySpecs(), &ms)
 		check(root, &ms)
 	}
 	if err := ms.err(path); err != nil {
@@ -91,25 +85,43 @@ func decode(root *value) (*Config, error) {
 
 // Check reads the config file at path as Load does, and looks at what the file
 // names as well: warnings tell of things that a running agent would stumble
-// over, such as a ca_file that is not there.
-func Check(path string) (warnings []Mistake, err error) {
-	data, err := readFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	cfg, root, err := parse(path, data)
+// over, such as a ca_file that is not there, and of those that the policy leaves
+// without effect.
+func Check(path string, policy *Policy) (warnings []Mistake, err error) {
+	cfg, root, err := inspect(path)
 	if err != nil || root == nil {
 		return nil, err
 	}
 	var ms mistakes
 	warn(cfg, root, &ms)
+	ms = append(ms, policy.overruled(cfg, root)...)
 	if e := ms.err(path); e != nil {
 		return e.Mistakes, nil
 	}
 	return nil, nil
+}
+
+// Overruled is what the config file at path says and the policy leaves without
+// effect. The error is an *Error, as that of Load.
+func Overruled(path string, policy *Policy) ([]Mistake, error) {
+	cfg, root, err := inspect(path)
+	if err != nil || root == nil {
+		return nil, err
+	}
+	return policy.overruled(cfg, root), nil
+}
+
+// inspect is Load, and returns the tree as well; nil when there is no file, or
+// nothing in it.
+func inspect(path string) (*Config, *value, error) {
+	data, err := readFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Default(), nil, nil
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	return parse(path, data)
 }
 
 // warn adds what is no mistake, and will not work or should not stay.

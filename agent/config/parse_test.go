@@ -356,7 +356,7 @@ func TestLoad(t *testing.T) {
 			if !errors.As(err, new(*Error)) || !strings.Contains(err.Error(), tt.says) {
 				t.Errorf("error %v does not say %q", err, tt.says)
 			}
-			if _, checkErr := Check(path); checkErr == nil || checkErr.Error() != err.Error() {
+			if _, checkErr := Check(path, nil); checkErr == nil || checkErr.Error() != err.Error() {
 				t.Errorf("Check says %v", checkErr)
 			}
 		})
@@ -382,7 +382,7 @@ func TestCheckWarns(t *testing.T) {
 	writeFile(t, path, "homes:\n  - '"+file+"'\n  - '"+missing+"'\n"+
 		"profiles:\n  - {proxy: a, insecure: true}\n  - {proxy: b, ca_file: '"+missing+"'}\n  - {proxy: c, ca_file: '"+file+"'}\n"+
 		"tsh: {path: '"+missing+"'}\n")
-	warnings, err := Check(path)
+	warnings, err := Check(path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -402,10 +402,10 @@ func TestCheckWarns(t *testing.T) {
 		}
 	}
 	writeFile(t, path, "")
-	if warnings, err := Check(path); err != nil || len(warnings) != 0 {
+	if warnings, err := Check(path, nil); err != nil || len(warnings) != 0 {
 		t.Errorf("an empty file: %v, %v", warnings, err)
 	}
-	if warnings, err := Check(missing); err != nil || len(warnings) != 0 {
+	if warnings, err := Check(missing, nil); err != nil || len(warnings) != 0 {
 		t.Errorf("no file: %v, %v", warnings, err)
 	}
 }
@@ -442,6 +442,9 @@ func allKeys(t reflect.Type) []string {
 	}
 	for f := range t.Fields() {
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if name == "-" {
+			continue // not of the file
+		}
 		keys = append(append(keys, name), allKeys(f.Type)...)
 	}
 	return keys
@@ -457,27 +460,37 @@ func TestSchema(t *testing.T) {
 	if got := root["$schema"]; got != "https://json-schema.org/draft/2020-12/schema" {
 		t.Errorf("$schema is %v", got)
 	}
-	places := make(map[string]bool)
-	walkSchema(t, root, "", places)
-	for place := range wants {
-		if !places[place] {
-			t.Errorf("wants has %q, which the schema has not", place)
-		}
+	walkWants(t, root, wants)
+	var policy map[string]any
+	if err := json.Unmarshal(PolicySchema(), &policy); err != nil {
+		t.Fatal(err)
 	}
+	walkWants(t, policy, policyWants)
 	for name := range descriptions {
-		if typ, _, _ := strings.Cut(name, "."); !strings.Contains("Config Profile renew TunnelSpec kube notifications Access autoAssume hook tsh logging", typ) {
+		if typ, _, _ := strings.Cut(name, "."); !strings.Contains("Config Profile renew TunnelSpec kube notifications Access autoAssume hook tsh logging policyRules renewRule recordingsRule", typ) {
 			t.Errorf("descriptions has %q", name)
 		}
 	}
 }
 
-func walkSchema(t *testing.T, node map[string]any, path string, places map[string]bool) {
+func walkWants(t *testing.T, root map[string]any, wants map[string]want) {
+	t.Helper()
+	places := make(map[string]bool)
+	walkSchema(t, root, "", wants, places)
+	for place := range wants {
+		if !places[place] {
+			t.Errorf("wants has %q, which the schema has not", place)
+		}
+	}
+}
+
+func walkSchema(t *testing.T, node map[string]any, path string, wants map[string]want, places map[string]bool) {
 	places[path] = true
 	if w := wants[path]; w.what == "" || w.use == "" {
 		t.Errorf("wants has nothing for %q", path)
 	}
 	if items, ok := node["items"].(map[string]any); ok {
-		walkSchema(t, items, path+"[]", places)
+		walkSchema(t, items, path+"[]", wants, places)
 	}
 	props, _ := node["properties"].(map[string]any)
 	for name, sub := range props {
@@ -485,7 +498,7 @@ func walkSchema(t *testing.T, node map[string]any, path string, places map[strin
 		if d, _ := prop["description"].(string); !strings.HasSuffix(d, ".") {
 			t.Errorf("%s has the description %q", join(path, name), d)
 		}
-		walkSchema(t, prop, join(path, name), places)
+		walkSchema(t, prop, join(path, name), wants, places)
 	}
 	if props != nil && node["additionalProperties"] != false {
 		t.Errorf("%q allows unknown keys", path)

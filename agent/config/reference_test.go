@@ -14,7 +14,7 @@ import (
 	"berth/internal/doctest"
 )
 
-var update = flag.Bool("update", false, "rewrite docs/CONFIG.md")
+var update = flag.Bool("update", false, "rewrite docs/CONFIG.md and docs/POLICY.md")
 
 const referenceHead = `# Configuration
 
@@ -45,6 +45,93 @@ func TestDocsConfigReference(t *testing.T) {
 	if rows := strings.Count(b.String(), "\n| `"); rows < 40 {
 		t.Errorf("the reference has %d keys: the walk over the schema is broken", rows)
 	}
+}
+
+const policyHead = `# A policy for a fleet
+
+Whoever looks after many machines can bind the berth of every user on them by one file:
+
+| system | policy |
+|---|---|
+| Linux | ` + "`/etc/berth/policy.yaml`" + ` |
+| macOS | ` + "`/Library/Application Support/berth/policy.yaml`" + ` |
+| Windows | ` + "`%ProgramData%\\berth\\policy.yaml`" + ` |
+
+What it says holds whatever a user's config file says. A setting of the user's that it forbids has no effect, the rest of their
+file has: ` + "`berth status`, `berth doctor` and `berth config check`" + ` name the setting, the policy and its line, and a command
+that would do what is forbidden ends with the same words. The agent follows every change of the file within seconds.
+
+**Owner.** The file and its folder must be root's, and writable by no one else; on Windows they belong to Administrators, SYSTEM
+or TrustedInstaller, and no other account may change or replace them. No environment variable and no flag leads to another file,
+and ` + "`BERTH_HOME`" + ` changes nothing about it.
+
+**Mistakes.** A policy that cannot be trusted or read fails closed: every rule holds at its strictest, and no proxy is allowed. In a
+file with mistakes the rules that are clear hold as they are, those that have mistakes hold at their strictest, and after an
+unknown key, which may be a misspelt one, so do all rules that are not there. An agent that runs goes on with the proxies and
+tunnels that the policy allowed and shipped before. Status, doctor and the agent's log say what is wrong, so check a file before you
+install it:
+
+` + "```sh" + `
+berth config check --policy policy.yaml
+berth config schema --policy > policy.schema.json
+` + "```" + `
+
+**Files that you ship.** ` + "`include`" + ` names files in the format of [a config file](CONFIG.md), as well owned as the policy. Their tunnels
+come first; their names and written ports are reserved, and the user can stop and start but not change or remove them. ` + "`berth status NAME`" + `
+and ` + "`shipped_in` of `berth status --json`" + ` name the file that a tunnel is from. Everything else in such a file is a default: a key that the
+user's own file has comes before it.
+
+**What it is not.** berth runs as its user, who can run another program instead, or ` + "`tsh`" + ` itself. A policy keeps a config file,
+a flag or a click from loosening what you decided; what a user may reach is decided by your cluster's roles
+([SECURITY-MODEL.md](SECURITY-MODEL.md)).
+
+## A file with every key
+
+`
+
+// policyExample is a policy with every key and a word on each.
+const policyExample = `version: 1
+
+# The first line of berth status.
+banner: "Managed by Example IT: ask in #berth"
+
+# What config files cannot loosen.
+insecure: false
+guard: "on"
+remember: false
+renew: {auto: false}
+hold: 30s
+proxies: [teleport.example.com, "*.teleport.example.com:3080"]
+
+# What is switched off.
+metrics: "off"
+links: "off"
+window: "off"
+recordings: {export: "off"}
+
+# Tunnels and defaults for everyone.
+include: [tunnels.yaml]
+`
+
+// TestDocsPolicyReference keeps docs/POLICY.md what the schema says.
+func TestDocsPolicyReference(t *testing.T) {
+	p := writePolicy(t, strings.Replace(policyExample, "include: [tunnels.yaml]", "", 1)).Load()
+	if p.Err != nil || len(p.Forbids()) != len(policyKeys) {
+		t.Errorf("the example forbids %q: %v", p.Forbids(), p.Err)
+	}
+	var schema generator.Schema
+	if err := json.Unmarshal(PolicySchema(), &schema); err != nil {
+		t.Fatal(err)
+	}
+	for key := schema.Properties.Oldest(); key != nil; key = key.Next() {
+		if !strings.Contains(policyExample, "\n"+key.Key+": ") && key.Key != "version" {
+			t.Errorf("the example does not show %s", key.Key)
+		}
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s```yaml\n%s```\n", policyHead, policyExample)
+	describeKeys(&b, "", &schema)
+	doctest.Made(t, filepath.Join("..", ".."), "POLICY.md", b.String(), *update)
 }
 
 // describeKeys writes a table of the keys of an object, and after it those of

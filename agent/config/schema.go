@@ -76,6 +76,27 @@ var descriptions = map[string]string{
 	"tsh.Path": "The tsh to run, absolute or starting with ~/. Empty means the one on PATH.",
 
 	"logging.Level": "The least severe lines that are logged.",
+
+	"policyRules": "What the berth of every user of this machine obeys, whatever their config files say. A policy with mistakes " +
+		"fails closed: the rules that cannot be read hold at their strictest.",
+	"policyRules.Version":  "The version of the file's format.",
+	"policyRules.Banner":   "A line of text that berth status shows first.",
+	"policyRules.Insecure": "false has every proxy's web certificate verified: insecure: true in a config file has no effect.",
+	"policyRules.Guard": "on serves only programs of the user who runs berth: guard: off in a config file has no " +
+		"effect.",
+	"policyRules.Remember": "false stores no password and no one-time code's seed in the keychain, and uses none that is there.",
+	"policyRules.Renew":    "How sessions are renewed.",
+	"policyRules.Hold":     "The longest time for which a client is held while a login is needed, as in 30s: from 0s to 10m.",
+	"policyRules.Proxies": "The only proxies at which berth logs in and to which its tunnels lead, host:port each; the port may be " +
+		"left out when it is 443. *.example.com is every host below example.com. Sessions at other proxies are not used.",
+	"policyRules.Metrics":    "off keeps the agent from serving metrics.",
+	"policyRules.Links":      "off has berth:// links do nothing.",
+	"policyRules.Window":     "off keeps the window closed.",
+	"policyRules.Recordings": "What may be done with session recordings.",
+	"policyRules.Include": "Files with defaults and tunnels for everyone, in the format of a config file; absolute, or from the " +
+		"policy's folder. What a user's file says comes before a default; a tunnel, its name and its port are reserved.",
+	"renewRule.Auto":        "false starts no login unasked: renew.mode auto in a config file means ask.",
+	"recordingsRule.Export": "off writes no recording into a file: neither berth recording export nor the window does.",
 }
 
 // durationPattern matches durations in the schema; time.ParseDuration
@@ -90,8 +111,17 @@ func durationSchema(t reflect.Type) *generator.Schema {
 	return &generator.Schema{Type: "string", Pattern: durationPattern}
 }
 
-// generate builds the schema from the types above.
+// generate builds the schema of the config file from the types above.
 var generate = sync.OnceValue(func() []byte {
+	return schemaOf(&Config{}, "berth configuration", func(s *generator.Schema) {
+		tunnels, _ := s.Properties.Get("tunnels")
+		describeTunnel(tunnels.Items)
+	})
+})
+
+// schemaOf is the JSON Schema of a file that holds a value of the type of top.
+// complete adds what the types do not say.
+func schemaOf(top any, title string, complete func(*generator.Schema)) []byte {
 	r := generator.Reflector{
 		Anonymous:                  true,
 		DoNotReference:             true,
@@ -101,27 +131,26 @@ var generate = sync.OnceValue(func() []byte {
 			return descriptions[strings.TrimSuffix(t.Name()+"."+field, ".")]
 		},
 	}
-	s := r.Reflect(&Config{})
-	tunnels, _ := s.Properties.Get("tunnels")
-	describeTunnel(tunnels.Items)
-	s.Title = "berth configuration"
-	s.Description = descriptions["Config"]
+	s := r.Reflect(top)
+	complete(s)
+	s.Title = title
+	s.Description = descriptions[reflect.TypeOf(top).Elem().Name()]
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
 	enc.SetIndent("", "  ")
 	if err := enc.Encode(s); err != nil {
-		panic(fmt.Sprintf("[unexpected] config schema: %v", err))
+		panic(fmt.Sprintf("[unexpected] schema of %s: %v", title, err))
 	}
 	return b.Bytes()
-})
+}
 
 // Schema is the JSON Schema (draft 2020-12) of the config file, for editors
 // and for people.
 func Schema() []byte { return bytes.Clone(generate()) }
 
 // keySpec is what the schema says of one place: all the words of JSON Schema that
-// generate uses, of which TestKeySpecIsWhole makes sure. Nothing but the keys
+// schemaOf uses, of which TestKeySpecIsWhole makes sure. Nothing but the keys
 // in Properties is allowed in a mapping.
 type keySpec struct {
 	Type       string             `json:"type"`
@@ -135,12 +164,28 @@ type keySpec struct {
 	MaxLength  *int               `json:"maxLength"`
 	Minimum    *float64           `json:"minimum"`
 	Maximum    *float64           `json:"maximum"`
+
+	want want // for the words of mistakes
 }
 
-var keySpecs = sync.OnceValue(func() keySpec {
+var keySpecs = sync.OnceValue(func() keySpec { return specOf(generate(), wants) })
+
+// specOf reads a schema, and gives each place of it its words.
+func specOf(schema []byte, wants map[string]want) keySpec {
 	var root keySpec
-	if err := json.Unmarshal(generate(), &root); err != nil {
-		panic(fmt.Sprintf("[unexpected] config schema: %v", err))
+	if err := json.Unmarshal(schema, &root); err != nil {
+		panic(fmt.Sprintf("[unexpected] schema: %v", err))
 	}
-	return root
-})
+	return root.worded("", wants)
+}
+
+func (k keySpec) worded(path string, wants map[string]want) keySpec {
+	k.want = wants[path]
+	if k.Items != nil {
+		k.Items = new(k.Items.worded(path+"[]", wants))
+	}
+	for name, sub := range k.Properties {
+		k.Properties[name] = sub.worded(join(path, name), wants)
+	}
+	return k
+}

@@ -19,7 +19,11 @@ const byteOrderMark = "\ufeff"
 
 // readFile returns the content of the config file at path. An error that is
 // fs.ErrNotExist means that there is no file.
-func readFile(path string) ([]byte, error) {
+func readFile(path string) ([]byte, error) { return readFileIf(path, nil) }
+
+// readFileIf is readFile of a file that trusted, unless it is nil, finds nothing
+// wrong with.
+func readFileIf(path string, trusted func(*os.File) error) ([]byte, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, fileError(path, err)
@@ -39,6 +43,11 @@ func readFile(path string) ([]byte, error) {
 		return nil, fileError(path, err)
 	}
 	defer func() { _ = f.Close() }() // only read
+	if trusted != nil {
+		if err := trusted(f); err != nil {
+			return nil, &Error{Path: path, Mistakes: []Mistake{{Text: err.Error()}}}
+		}
+	}
 	data, err := io.ReadAll(io.LimitReader(f, maxSize+1))
 	if err != nil {
 		return nil, fileError(path, err)

@@ -230,6 +230,7 @@ func (b *builder) members(n *yaml.Node, v *value, path string, depth int) {
 			continue
 		}
 		if twin := v.byName[key.Value]; twin != nil {
+			twin.val.wrong = true
 			b.ms.add(at, join(path, key.Value), "this key is already on line %d: keep one of the two", twin.at.line)
 			continue
 		}

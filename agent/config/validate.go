@@ -19,8 +19,8 @@ const (
 	useBool     = "write one of the two, without quotes"
 )
 
-// wants has an entry for every key of the file; the number of a list's entry
-// is left out of its path.
+// wants has an entry for every key of the config file; the number of a list's
+// entry is left out of its path.
 var wants = withTunnelKeys(map[string]want{
 	"":                             {"a config", "write lines like version: 1 and tunnels: …"},
 	"version":                      {"a version", "write 1"},
@@ -81,9 +81,9 @@ func withTunnelKeys(wants map[string]want) map[string]want {
 }
 
 // validate adds a mistake for everything in root that the schema refuses.
-func validate(root *value, ms *mistakes) {
-	unknownEmpty(root, keySpecs(), "", ms)
-	obey(root, keySpecs(), "", ms)
+func validate(root *value, spec keySpec, ms *mistakes) {
+	unknownEmpty(root, spec, "", ms)
+	obey(root, spec, "", ms)
 }
 
 // unknownEmpty adds the unknown keys that are empty: the validator does not see
@@ -124,22 +124,22 @@ func explainUnknown(v *value, path string, spec keySpec, names []string, ms *mis
 	}
 }
 
-func explainMissing(v *value, path string, names []string, ms *mistakes) {
+func explainMissing(v *value, path string, spec keySpec, names []string, ms *mistakes) {
 	var missing []string
 	for _, name := range names {
 		if m := v.byName[name]; m == nil {
 			missing = append(missing, name)
 		} else { // there, and empty
-			ms.add(m.at, join(path, name), "this is empty: %s", wants[generic(join(path, name))].use)
+			ms.add(m.at, join(path, name), "this is empty: %s", spec.Properties[name].want.use)
 		}
 	}
 	slices.Sort(missing)
 	switch last := len(missing) - 1; {
 	case last == 0:
-		ms.add(v.at, path, "%s is missing: %s", missing[0], wants[generic(path)].use)
+		ms.add(v.at, path, "%s is missing: %s", missing[0], spec.want.use)
 	case last > 0:
 		list := strings.Join(missing[:last], ", ") + " and " + missing[last]
-		ms.add(v.at, path, "%s are missing: %s", list, wants[generic(path)].use)
+		ms.add(v.at, path, "%s are missing: %s", list, spec.want.use)
 	}
 }
 
@@ -148,9 +148,9 @@ var index = regexp.MustCompile(`\[\d+\]`)
 // generic is path without the numbers of entries.
 func generic(path string) string { return index.ReplaceAllString(path, "[]") }
 
-// refusal says why v, at the place that the key of wants names, is refused.
+// refusal says why v, at the place that key names, is refused.
 func refusal(v *value, key string, spec keySpec, why broken) string {
-	w := wants[key]
+	w := spec.want
 	switch why {
 	case brokenType:
 		return typeRefusal(v, w, spec)

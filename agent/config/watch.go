@@ -34,23 +34,27 @@ const (
 // WatcherConfig configures a Watcher.
 type WatcherConfig struct {
 	Path     string       // the config file
+	Policy   PolicyFile   // which binds it
 	LastGood string       // where a copy of the last good file is kept, for a start with a bad one; empty means nowhere
 	Logger   *slog.Logger // nil means no log
 }
 
 // Loaded is a Watcher's knowledge. It is not changed once published.
 type Loaded struct {
-	Config   *Config   // the last good one; the default when there was none. Never nil
+	Config   *Config   // the last good one, bound by the policy; the default when there was none. Never nil
 	Err      *Error    // what is wrong with the file now; nil when Config is what it says
 	ErrSince time.Time // when the file went bad; zero when it is good
 	Path     string    // of the file
 	LoadedAt time.Time // when Config was read
+	// Overruled is what the file says and the policy leaves without effect.
+	Overruled []Mistake
 }
 
-// Watcher follows a config file. A file that goes bad, is emptied or removed
+// Watcher follows a config file and the policy that binds it. A file that goes bad, is emptied or removed
 // leaves the last good Config in force and sets Err.
 type Watcher struct {
 	path     string
+	policy   PolicyFile
 	lastGood string
 	log      *slog.Logger
 	cur      atomic.Pointer[Loaded]
@@ -60,7 +64,9 @@ type Watcher struct {
 
 	reading  sync.Mutex // one reading at a time; guards the following
 	seen     string     // what the last reading found, to tell changes from noise
-	fromFile bool       // Config was read from a file, not assumed
+	fromFile bool       // file was read, not assumed
+	file     *Config    // what the last good file says
+	bound    *Policy    // what binds it
 
 	followers wake.Followers
 }
@@ -73,14 +79,14 @@ func NewWatcher(c WatcherConfig) (*Watcher, error) {
 		return nil, fmt.Errorf("watch config %q: %w", c.Path, err)
 	}
 	w := &Watcher{
-		path: path, lastGood: c.LastGood, log: c.Logger, lost: wake.NewSignal(),
+		path: path, policy: c.Policy, lastGood: c.LastGood, log: c.Logger, lost: wake.NewSignal(), file: Default(),
 		settle: settle, settleMost: settleMost, reread: reread,
 	}
 	if w.log == nil {
 		w.log = slog.New(slog.DiscardHandler)
 	}
 	w.log = w.log.With("component", "config")
-	w.cur.Store(&Loaded{Config: Default(), Path: path, LoadedAt: time.Now()})
+	w.cur.Store(&Loaded{LoadedAt: time.Now()})
 	w.read()
 	if w.Current().Err != nil {
 		w.recall()
@@ -172,6 +178,9 @@ func (w *Watcher) dirs() []string {
 	if target := w.targetDir(); target != "" {
 		dirs = append(dirs, target)
 	}
+	if dir := filepath.Dir(w.policy.Path); w.policy.Path != "" && isDir(dir) {
+		dirs = append(dirs, dir)
+	}
 	return dirs
 }
 
@@ -213,10 +222,10 @@ func (w *Watcher) concerns(name string) bool {
 	}
 	dir := filepath.Dir(name)
 	return dir == filepath.Dir(w.path) || strings.HasPrefix(w.path, name+string(filepath.Separator)) ||
-		dir == w.targetDir()
+		dir == w.targetDir() || w.policy.Path != "" && dir == filepath.Dir(w.policy.Path)
 }
 
-// read reads the file and publishes what is new.
+// read reads the file and the policy, and publishes what is new.
 func (w *Watcher) read() {
 	w.reading.Lock()
 	defer w.reading.Unlock()
@@ -225,10 +234,14 @@ func (w *Watcher) read() {
 	if err != nil {
 		now = "error: " + err.Error()
 	}
-	if now == w.seen {
+	policy := w.policy.reload(w.bound)
+	if now += "\x00policy: " + policy.fingerprint(); now == w.seen {
 		return
 	}
-	w.seen = now
+	w.seen, w.bound = now, policy
+	if policy != nil && policy.Err != nil {
+		w.log.Warn("the policy has mistakes", "path", policy.Path, "err", policy.Err.Summary())
+	}
 	cfg, err := w.judge(data, err)
 	if bad := (*Error)(nil); errors.As(err, &bad) {
 		w.refuse(bad)
@@ -264,13 +277,13 @@ func (w *Watcher) refuse(bad *Error) {
 	if since.IsZero() {
 		since = time.Now()
 	}
-	w.publish(&Loaded{Config: old.Config, Err: bad, ErrSince: since, Path: w.path, LoadedAt: old.LoadedAt})
+	w.publish(bad, since, old.LoadedAt)
 }
 
 func (w *Watcher) accept(cfg *Config, data []byte) {
-	w.fromFile = data != nil
+	w.fromFile, w.file = data != nil, cfg
 	w.log.Info("config read", "path", w.path, "tunnels", len(cfg.Tunnels))
-	w.publish(&Loaded{Config: cfg, Path: w.path, LoadedAt: time.Now()})
+	w.publish(nil, time.Time{}, time.Now())
 	if w.lastGood == "" || data == nil {
 		return
 	}
@@ -297,14 +310,16 @@ func (w *Watcher) recall() {
 		w.log.Warn("copy of the config not usable", "err", err)
 		return
 	}
-	w.fromFile = true
+	w.fromFile, w.file = true, cfg
 	w.log.Info("the config that was good last is in force", "tunnels", len(cfg.Tunnels))
 	bad := w.Current()
-	w.publish(&Loaded{Config: cfg, Err: bad.Err, ErrSince: bad.ErrSince, Path: w.path, LoadedAt: time.Now()})
+	w.publish(bad.Err, bad.ErrSince, time.Now())
 }
 
-// publish replaces the state and wakes the subscribers.
-func (w *Watcher) publish(l *Loaded) {
+// publish binds the last good config by the policy, and wakes the subscribers.
+func (w *Watcher) publish(bad *Error, since, loadedAt time.Time) {
+	l := &Loaded{Err: bad, ErrSince: since, Path: w.path, LoadedAt: loadedAt}
+	l.Config, l.Overruled = w.bound.Bind(w.file)
 	w.cur.Store(l)
 	w.followers.Wake()
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"berth/agent/cluster"
+	"berth/agent/config"
 	"berth/agent/ipc"
 	"berth/agent/secrets"
 	"berth/agent/state"
@@ -280,7 +281,7 @@ func (ls *Logins) typedCode(ctx context.Context, n CodeNeed, asked int, l *Login
 
 // storedSeed returns the seed that answers n, unless it was refused.
 func (ls *Logins) storedSeed(ctx context.Context, n CodeNeed) (secrets.Seed, bool) {
-	if n.PIN {
+	if n.PIN || ls.cfg.Config().Policy.Allows(config.FeatureRemember) != nil {
 		return secrets.Seed{}, false
 	}
 	p := n.Profile

@@ -95,7 +95,14 @@ func (ls *Logins) Login(ctx context.Context, start ipc.LoginStart, answers <-cha
 	if err != nil {
 		return err
 	}
+	policy := ls.cfg.Config().Policy
+	if err := policy.AllowsProxy(target.Proxy); err != nil {
+		return forbidden(err)
+	}
 	if start.Remember || start.TOTPSeed != "" {
+		if err := policy.Allows(config.FeatureRemember); err != nil {
+			return forbidden(err)
+		}
 		if err := ls.readyToRemember(ctx, start); err != nil {
 			return err
 		}
@@ -353,6 +360,15 @@ func (ls *Logins) readyToRemember(ctx context.Context, start ipc.LoginStart) err
 	return nil
 }
 
+// forbidden words what the policy forbids, for the caller.
+func forbidden(err error) error {
+	e := &ipc.Error{Code: ipc.CodeDenied, Message: err.Error()}
+	if policy, ok := errors.AsType[*config.PolicyError](err); ok {
+		e.Hint = policy.Hint()
+	}
+	return e
+}
+
 // keychainFailed words what a keychain refuses, for the caller.
 func keychainFailed(err error) error {
 	e := &ipc.Error{Code: ipc.CodeFailed, Message: err.Error()}
@@ -367,7 +383,8 @@ func keychainFailed(err error) error {
 // person: its password is stored.
 func (ls *Logins) AsksNobody(p *certwatch.Profile) bool {
 	local := p.AuthConnector == "" || p.AuthConnector == "local"
-	return local && slices.Contains(ls.cfg.Memory.Stored(p.ProxyAddr, p.User), string(secrets.Password))
+	return local && ls.cfg.Config().Policy.Allows(config.FeatureRemember) == nil &&
+		slices.Contains(ls.cfg.Memory.Stored(p.ProxyAddr, p.User), string(secrets.Password))
 }
 
 // Forget deletes what the keychain holds for a user at a proxy.

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 
+	"berth/agent/config"
 	"berth/agent/secrets"
 	"berth/agent/state"
 	"berth/agent/tsh"
@@ -174,7 +175,7 @@ func newTypist(ctx context.Context, ls *Logins, target Target, cfg tsh.LoginConf
 	t := &typist{ls: ls, l: l, proxy: target.Proxy, user: cfg.User, stored: make(map[secrets.Kind]secrets.Secret)}
 	t.codes = target.Key()
 	t.codes.Codes = true
-	if !cfg.Terminal || cfg.User == "" {
+	if !cfg.Terminal || cfg.User == "" || ls.cfg.Config().Policy.Allows(config.FeatureRemember) != nil {
 		return t
 	}
 	for _, kind := range ls.cfg.Memory.Stored(target.Proxy, cfg.User) {

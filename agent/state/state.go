@@ -19,6 +19,15 @@ type Snapshot struct {
 	Requests []Request `json:"requests"`
 	Problems []Problem `json:"problems"`
 	Notices  []Notice  `json:"notices"`
+	Policy   *Policy   `json:"policy"` // null when this machine has none
+}
+
+// Policy is what whoever looks after this machine has decided for berth on it.
+type Policy struct {
+	Path     string   `json:"path"`    // of the file
+	Banner   string   `json:"banner"`  // a line for everyone; often empty
+	Forbids  []string `json:"forbids"` // each rule as the file has it, such as "links: off"
+	Included []string `json:"included"`
 }
 
 // Agent describes the running agent process.
@@ -169,5 +178,8 @@ const (
 	CodeKubeconfig       Code = "kubeconfig_unwritable" // berth's kubeconfig cannot be written
 	CodeStateUnreadable  Code = "state_unreadable"      // berth's own saved state was set aside
 	CodeCrashLoop        Code = "crash_loop"            // the agent ended unexpectedly again and again
+	CodePolicyBroken     Code = "policy_broken"         // the policy has mistakes, and its rules hold at their strictest
+	CodePolicyOverrules  Code = "policy_overrules"      // the config says what the policy forbids
+	CodeProxyForbidden   Code = "proxy_forbidden"       // the policy does not allow the proxy of a profile
 	CodeProgramReplaced  Code = "program_replaced"      // the program's file is another one than the agent was started from
 )

@@ -133,6 +133,9 @@ type Tunnel struct {
 	// cuts none.
 	EndingConnections int64      `json:"ending_connections"`
 	EndingAt          *time.Time `json:"ending_at"`
+	// ShippedIn is the file of the machine's policy that the tunnel is from; empty
+	// for one of the user's config.
+	ShippedIn string `json:"shipped_in"`
 }
 
 // Duration is a time.Duration that the file spells "90s", "15m" or "1h30m".

@@ -92,7 +92,7 @@ func (a *app) runAgent(ctx context.Context, o agentOptions) error {
 		return err
 	}
 	return notRunning(agent.Run(ctx, agent.Options{
-		Paths: p, Version: buildVersion(), Logger: log, LogLevel: follow, Grace: o.grace,
+		Paths: p, Policy: a.policy, Version: buildVersion(), Logger: log, LogLevel: follow, Grace: o.grace,
 		Succession: succession, Manager: manager, Kept: sdnotify.Kept(),
 		Ready: func() {
 			_ = manager.Send("READY=1", "STATUS=Ports bound") // a manager that no longer listens reports that itself

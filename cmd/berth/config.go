@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,22 +30,34 @@ mistakes, the last good config goes on.`,
 			Args: noArgs,
 			RunE: func(cmd *cobra.Command, _ []string) error { return a.configEdit(cmd.Context()) },
 		},
-		&cobra.Command{
-			Use:     "schema",
-			Short:   "Print the config file's JSON Schema, for editors",
-			Example: `  berth config schema > berth.schema.json` + "\n" + `  # then, as the config's first line:` + "\n" + `  # yaml-language-server: $schema=berth.schema.json`,
-			Args:    noArgs,
-			RunE: func(*cobra.Command, []string) error {
-				_, err := a.out.Write(config.Schema())
-				return err
-			},
-		},
+		a.configSchemaCommand(),
 	)
+}
+
+func (a *app) configSchemaCommand() *cobra.Command {
+	var policy bool
+	cmd := &cobra.Command{
+		Use:     "schema [flags]",
+		Short:   "Print the config file's JSON Schema, for editors",
+		Example: `  berth config schema > berth.schema.json` + "\n" + `  # then, as the config's first line:` + "\n" + `  # yaml-language-server: $schema=berth.schema.json`,
+		Args:    noArgs,
+		RunE: func(*cobra.Command, []string) error {
+			schema := config.Schema()
+			if policy {
+				schema = config.PolicySchema()
+			}
+			_, err := a.out.Write(schema)
+			return err
+		},
+	}
+	cmd.Flags().BoolVar(&policy, "policy", false, "print that of a policy file")
+	return cmd
 }
 
 // filePaths is the JSON of "berth config path".
 type filePaths struct {
 	Config string `json:"config"`
+	Policy string `json:"policy"`
 	State  string `json:"state"`
 	Log    string `json:"log"`
 	Socket string `json:"socket"`
@@ -62,7 +75,7 @@ func (a *app) configPathCommand() *cobra.Command {
 				return err
 			}
 			if asJSON {
-				return a.printJSON(filePaths{Config: p.Config, State: p.StateDir, Log: p.LogFile, Socket: p.Socket})
+				return a.printJSON(filePaths{Config: p.Config, Policy: a.policy.Path, State: p.StateDir, Log: p.LogFile, Socket: p.Socket})
 			}
 			_, err = fmt.Fprintln(a.out, p.Config)
 			return err
@@ -72,15 +85,36 @@ func (a *app) configPathCommand() *cobra.Command {
 	return cmd
 }
 
+// loadConfig reads the config file, bound by the policy.
+func (a *app) loadConfig(p paths.Paths) (*config.Config, error) {
+	cfg, err := config.Load(p.Config)
+	if err != nil {
+		return nil, err
+	}
+	cfg, _ = a.policy.Load().Bind(cfg)
+	return cfg, nil
+}
+
 func (a *app) configCheckCommand() *cobra.Command {
-	var asJSON bool
+	var asJSON, policy bool
 	cmd := &cobra.Command{
 		Use:   "check [FILE] [flags]",
 		Short: "Check the config file and name every mistake with its line",
-		Args:  optionalArg("FILE"),
-		RunE:  func(_ *cobra.Command, args []string) error { return a.configCheck(args, asJSON) },
+		Long: `Check the config file and name every mistake with its line. What the machine's
+policy leaves without effect is named too, with the policy's file and line.
+
+--policy checks a policy file instead, this machine's or FILE, before it is
+installed.`,
+		Args: optionalArg("FILE"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			if policy {
+				return a.policyCheck(args, asJSON)
+			}
+			return a.configCheck(args, asJSON)
+		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the mistakes as JSON")
+	cmd.Flags().BoolVar(&policy, "policy", false, "check a policy file")
 	return cmd
 }
 
@@ -98,30 +132,63 @@ func (a *app) configCheck(args []string, asJSON bool) error {
 	if missing && len(args) == 1 {
 		return statErr
 	}
-	_, err = config.Load(file)
-	var bad *config.Error
-	mistakes := []config.Mistake{}
-	if errors.As(err, &bad) {
-		mistakes = bad.Mistakes
-	} else if err != nil {
-		return err
+	if _, err = config.Load(file); err != nil {
+		return a.reportMistakes(err, asJSON)
 	}
+	overruled, err := config.Overruled(file, a.policy.Load())
 	switch {
+	case err != nil:
+		return err
 	case asJSON:
-		if err := a.printJSON(mistakes); err != nil {
+		return a.printJSON(append([]config.Mistake{}, overruled...))
+	case missing:
+		_, err = fmt.Fprintf(a.out, "there is no %s yet: the first tunnel you add makes it\n", file)
+	case len(overruled) > 0:
+		fmt.Fprintln(a.err, mistakesText(&config.Error{Path: file, Mistakes: overruled}))
+		_, err = fmt.Fprintf(a.out, "%s has no mistakes\n", file)
+	default:
+		_, err = fmt.Fprintf(a.out, "%s is fine\n", file)
+	}
+	return err
+}
+
+// policyCheck checks a policy file, whoever owns it, or the machine's.
+func (a *app) policyCheck(args []string, asJSON bool) error {
+	file := a.policy
+	if len(args) == 1 {
+		file = config.PolicyFile{Path: args[0], Trusted: func(*os.File) error { return nil }}
+		if _, err := os.Stat(args[0]); err != nil {
 			return err
 		}
-	case err != nil:
+	}
+	policy := file.Load()
+	switch {
+	case policy != nil && policy.Err != nil:
+		return a.reportMistakes(policy.Err, asJSON)
+	case asJSON:
+		return a.printJSON([]config.Mistake{})
+	case policy == nil:
+		_, err := fmt.Fprintf(a.out, "this machine has no policy: there is no %s\n", file.Path)
+		return err
+	}
+	_, err := fmt.Fprintf(a.out, "%s is fine: %s\n", file.Path, cmp.Or(strings.Join(policy.Forbids(), ", "), "it forbids nothing"))
+	return err
+}
+
+// reportMistakes prints the mistakes of a file, and returns the error that says so.
+func (a *app) reportMistakes(err error, asJSON bool) error {
+	bad, ok := errors.AsType[*config.Error](err)
+	if !ok {
+		return err
+	}
+	if asJSON {
+		if err := a.printJSON(bad.Mistakes); err != nil {
+			return err
+		}
+	} else {
 		fmt.Fprintln(a.err, mistakesText(bad))
-	case missing:
-		fmt.Fprintf(a.out, "there is no %s yet: the first tunnel you add makes it\n", file)
-	default:
-		fmt.Fprintf(a.out, "%s is fine\n", file)
 	}
-	if err != nil {
-		return fmt.Errorf("%w: %w", errSilent, err)
-	}
-	return nil
+	return fmt.Errorf("%w: %w", errSilent, err)
 }
 
 // mistakesText is one mistake a line, as compilers write them.

@@ -29,7 +29,7 @@ func (a *app) doctorCommand() *cobra.Command {
 		Use:   "doctor [flags]",
 		Short: "Find out what is wrong and how to fix it",
 		Long: `Find out what is wrong and how to fix it: the agent and its service, the
-config, files that others can read, tsh, its homes, every proxy step by step,
+config, the policy, files that others can read, tsh, its homes, every proxy step by step,
 every tunnel as a client would use it, ports, the keychain and the desktop. It
 takes at most ten seconds, works without an agent, and changes nothing.
 
@@ -91,7 +91,7 @@ func (a *app) doctorConfig(o doctorOptions) (doctor.Config, error) {
 	if err != nil {
 		return doctor.Config{}, err
 	}
-	cfg := doctor.Config{Logger: slog.New(slog.DiscardHandler), Paths: p, Version: buildVersion(), Env: a.env}
+	cfg := doctor.Config{Logger: slog.New(slog.DiscardHandler), Paths: p, Policy: a.policy, Version: buildVersion(), Env: a.env}
 	cfg.Service = func(ctx context.Context) (osservice.Status, error) {
 		s, err := a.agentService()
 		if err != nil {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"berth/agent/config"
 	"berth/agent/ipc"
 	"berth/agent/ipc/client"
 )
@@ -110,9 +111,12 @@ func sortCommand(args []string) (flags, words []string) {
 func hintOf(err error) string {
 	var h hintError
 	var rpc *client.Error
+	var policy *config.PolicyError
 	switch {
 	case errors.As(err, &h):
 		return h.hint
+	case errors.As(err, &policy):
+		return policy.Hint()
 	case errors.Is(err, client.ErrNotRunning):
 		return `start it with "berth agent install", or in this terminal with "berth agent run"`
 	case errors.As(err, &rpc):

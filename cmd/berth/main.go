@@ -15,13 +15,14 @@ import (
 	"runtime"
 	"syscall"
 
+	"berth/agent/config"
 	"berth/internal/when"
 )
 
 func main() {
 	when.UseZone(os.LookupEnv)
 	ctx, stop := signalContext(context.Background())
-	app := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, env: os.Getenv}
+	app := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, env: os.Getenv, policy: machinePolicy()}
 	app.terminal = isTerminal(os.Stdout)
 	app.color = app.terminal && wantsColor(os.Getenv, runtime.GOOS)
 	code := app.main(ctx, os.Args[1:])
@@ -29,11 +30,16 @@ func main() {
 	os.Exit(code)
 }
 
+// machinePolicy is where this machine's policy is. Tests of the whole program have
+// one of their own.
+var machinePolicy = config.SystemPolicy
+
 // app is one run of the command line.
 type app struct {
 	in       io.Reader
 	out, err io.Writer
 	env      func(string) string
+	policy   config.PolicyFile
 	terminal bool // out is a terminal
 	color    bool // out shows colours
 	args     []string

@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"berth/agent/config"
 	"berth/internal/plain"
 	"berth/internal/replay"
 )
@@ -59,6 +60,9 @@ read on the screen, nothing is written.`,
 				if pattern.MatchString("") {
 					return usageError{errors.New("--redact: the pattern matches nothing at all, so it would match everywhere")}
 				}
+			}
+			if err := a.policy.Load().Allows(config.FeatureRecordingExport); err != nil {
+				return err
 			}
 			return a.withRecording(cmd, args[0], o.cluster, func(ctx context.Context, s *recordingStream) error {
 				return a.exportRecording(ctx, s, o, pattern)

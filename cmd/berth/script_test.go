@@ -10,6 +10,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"berth/agent/config"
 	"berth/internal/simcluster/faketsh"
 	"berth/internal/testneeds"
 )
@@ -17,7 +18,15 @@ import (
 // TestMain lets the test binary pass for berth: the scripts run it under that
 // name.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"berth": main, "tsh": fakeTSH, "person": person})
+	testscript.Main(m, map[string]func(){"berth": berthOfScript, "tsh": fakeTSH, "person": person})
+}
+
+// berthOfScript is berth with a policy that the script wrote, if it wrote one.
+func berthOfScript() {
+	machinePolicy = func() config.PolicyFile {
+		return config.PolicyFile{Path: os.Getenv("SCRIPT_POLICY"), Trusted: func(*os.File) error { return nil }}
+	}
+	main()
 }
 
 // fakeTSH lets the test binary pass for tsh as well.

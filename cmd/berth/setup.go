@@ -145,7 +145,7 @@ func (s *setup) findTSH() error {
 	if err != nil {
 		return err
 	}
-	cfg, err := config.Load(p.Config)
+	cfg, err := s.loadConfig(p)
 	if err != nil {
 		return withHint(err, "berth config check")
 	}
@@ -176,7 +176,10 @@ func (s *setup) findProxy(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if cfg, err := config.Load(p.Config); err == nil && s.caFile == "" {
+	if err := s.policy.Load().AllowsProxy(addr); err != nil {
+		return err
+	}
+	if cfg, err := s.loadConfig(p); err == nil && s.caFile == "" {
 		for _, profile := range cfg.Profiles {
 			if profile.Proxy == addr || profile.Proxy == s.proxy {
 				s.caFile = profile.CAFilePath()

@@ -202,6 +202,9 @@ func (a *app) printStatus(s state.Snapshot, o statusOptions) error {
 		return a.printTunnel(s.Tunnels[0], s)
 	}
 	now := time.Now()
+	if s.Policy != nil && s.Policy.Banner != "" {
+		fmt.Fprintln(a.out, plain.Line(s.Policy.Banner))
+	}
 	for _, p := range s.Profiles {
 		fmt.Fprintln(a.out, a.profileLine(p, now))
 		a.printRenewal(p, now)
@@ -217,6 +220,9 @@ func (a *app) printStatus(s state.Snapshot, o statusOptions) error {
 		fmt.Fprintf(a.out, "draining (%d connections of the previous agent)\n", n)
 	}
 	a.printAskedOfYou(s.Requests, now)
+	if p := s.Policy; p != nil && len(p.Forbids) > 0 {
+		fmt.Fprintf(a.out, "policy %s: %s\n", plain.Line(p.Path), plain.Line(strings.Join(p.Forbids, ", ")))
+	}
 	return a.printProblems(s)
 }
 
@@ -350,6 +356,9 @@ func (a *app) printTunnel(t state.Tunnel, s state.Snapshot) error {
 	}
 	if t.ForeignAt != nil {
 		line("turned away", t.ForeignUser+" at "+when.ClockSeconds(*t.ForeignAt, now))
+	}
+	if t.ShippedIn != "" {
+		line("from", t.ShippedIn+", which only an administrator changes")
 	}
 	line("traffic", size(t.BytesIn)+" in, "+size(t.BytesOut)+" out")
 	if t.LastErrorAt != nil {

@@ -84,7 +84,8 @@ func isTimeout(err error) bool {
 func coveredElsewhere(code state.Code) bool {
 	switch code {
 	case state.CodeConfigInvalid, state.CodeHomeUnreadable, state.CodeProfileBroken, state.CodeProxyUnreachable,
-		state.CodeProxyUntrusted, state.CodeLoginNeeded, state.CodePortInUse, state.CodeKubeconfig:
+		state.CodeProxyUntrusted, state.CodeLoginNeeded, state.CodePortInUse, state.CodeKubeconfig,
+		state.CodePolicyBroken, state.CodePolicyOverrules:
 		return true
 	default:
 		return false

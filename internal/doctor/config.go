@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strings"
 
 	"berth/agent/config"
 )
@@ -14,15 +15,37 @@ import (
 const maxMistakes = 20
 
 func (d *doctor) loadConfig() configFacts {
+	facts := configFacts{policy: d.Policy.Load()}
 	cfg, err := config.Load(d.Paths.Config)
 	if err != nil {
-		return configFacts{cfg: config.Default(), err: err}
+		cfg, facts.err = config.Default(), err
 	}
-	return configFacts{cfg: cfg}
+	facts.cfg, _ = facts.policy.Bind(cfg)
+	return facts
+}
+
+// checkPolicy says which policy binds this berth, and what it forbids.
+func (d *doctor) checkPolicy(ctx context.Context) []Finding {
+	facts, err := d.config.get(ctx)
+	if err != nil {
+		return nil // the check of the config says so
+	}
+	p := facts.policy
+	switch {
+	case p == nil:
+		return one("policy", OK, "this machine has no policy for berth", "")
+	case p.Err != nil:
+		return one("policy", Fail, "the policy has mistakes, so its rules hold at their strictest: "+p.Err.Summary(), p.Hint())
+	}
+	text := p.Path + " forbids nothing"
+	if forbids := p.Forbids(); len(forbids) > 0 {
+		text = p.Path + " says " + strings.Join(forbids, ", ")
+	}
+	return one("policy", OK, text, "")
 }
 
 func (d *doctor) checkConfig(context.Context) []Finding {
-	warnings, err := config.Check(d.Paths.Config)
+	warnings, err := config.Check(d.Paths.Config, d.Policy.Load())
 	if err != nil {
 		bad, ok := errors.AsType[*config.Error](err)
 		if !ok {

@@ -72,6 +72,7 @@ func (f Finding) Mendable() bool { return f.repair != nil && f.Fixed == "" }
 type Config struct {
 	Logger  *slog.Logger
 	Paths   paths.Paths
+	Policy  config.PolicyFile
 	Version string              // of the program that asks
 	Env     func(string) string // the environment
 	// Service reports on the agent as a service; nil skips that check.
@@ -120,8 +121,9 @@ type doctor struct {
 }
 
 type configFacts struct {
-	cfg *config.Config // the default when there are mistakes
-	err error
+	cfg    *config.Config // the default when there are mistakes
+	err    error
+	policy *config.Policy // which binds cfg
 }
 
 type homeFacts struct {
@@ -151,6 +153,7 @@ func (d *doctor) checks() []check {
 		{"agent", d.checkAgent},
 		{"service", d.checkService},
 		{"config", d.checkConfig},
+		{"policy", d.checkPolicy},
 		{"files", d.checkFiles},
 		{"disk", d.checkDisk},
 		{"tsh", d.checkTSH},

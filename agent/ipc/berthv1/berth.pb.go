@@ -2577,13 +2577,15 @@ func (x *TunnelSpec) GetWarm() string {
 
 // Snapshot is everything the agent knows, at one moment.
 type Snapshot struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Agent         *AgentInfo             `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
-	Profiles      []*Profile             `protobuf:"bytes,2,rep,name=profiles,proto3" json:"profiles,omitempty"`
-	Tunnels       []*Tunnel              `protobuf:"bytes,3,rep,name=tunnels,proto3" json:"tunnels,omitempty"`
-	Requests      []*Request             `protobuf:"bytes,4,rep,name=requests,proto3" json:"requests,omitempty"`
-	Problems      []*Problem             `protobuf:"bytes,5,rep,name=problems,proto3" json:"problems,omitempty"`
-	Notices       []*Notice              `protobuf:"bytes,6,rep,name=notices,proto3" json:"notices,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Agent    *AgentInfo             `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
+	Profiles []*Profile             `protobuf:"bytes,2,rep,name=profiles,proto3" json:"profiles,omitempty"`
+	Tunnels  []*Tunnel              `protobuf:"bytes,3,rep,name=tunnels,proto3" json:"tunnels,omitempty"`
+	Requests []*Request             `protobuf:"bytes,4,rep,name=requests,proto3" json:"requests,omitempty"`
+	Problems []*Problem             `protobuf:"bytes,5,rep,name=problems,proto3" json:"problems,omitempty"`
+	Notices  []*Notice              `protobuf:"bytes,6,rep,name=notices,proto3" json:"notices,omitempty"`
+	// policy is absent when the machine has none.
+	Policy        *Policy `protobuf:"bytes,7,opt,name=policy,proto3" json:"policy,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2660,6 +2662,83 @@ func (x *Snapshot) GetNotices() []*Notice {
 	return nil
 }
 
+func (x *Snapshot) GetPolicy() *Policy {
+	if x != nil {
+		return x.Policy
+	}
+	return nil
+}
+
+// Policy is what whoever looks after this machine has decided for berth on it.
+type Policy struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Path   string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	Banner string                 `protobuf:"bytes,2,opt,name=banner,proto3" json:"banner,omitempty"`
+	// forbids has each rule as the file has it, such as "links: off".
+	Forbids       []string `protobuf:"bytes,3,rep,name=forbids,proto3" json:"forbids,omitempty"`
+	Included      []string `protobuf:"bytes,4,rep,name=included,proto3" json:"included,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Policy) Reset() {
+	*x = Policy{}
+	mi := &file_berthv1_berth_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Policy) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Policy) ProtoMessage() {}
+
+func (x *Policy) ProtoReflect() protoreflect.Message {
+	mi := &file_berthv1_berth_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Policy.ProtoReflect.Descriptor instead.
+func (*Policy) Descriptor() ([]byte, []int) {
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *Policy) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *Policy) GetBanner() string {
+	if x != nil {
+		return x.Banner
+	}
+	return ""
+}
+
+func (x *Policy) GetForbids() []string {
+	if x != nil {
+		return x.Forbids
+	}
+	return nil
+}
+
+func (x *Policy) GetIncluded() []string {
+	if x != nil {
+		return x.Included
+	}
+	return nil
+}
+
 // AgentInfo describes the running agent process.
 type AgentInfo struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
@@ -2675,7 +2754,7 @@ type AgentInfo struct {
 
 func (x *AgentInfo) Reset() {
 	*x = AgentInfo{}
-	mi := &file_berthv1_berth_proto_msgTypes[50]
+	mi := &file_berthv1_berth_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2687,7 +2766,7 @@ func (x *AgentInfo) String() string {
 func (*AgentInfo) ProtoMessage() {}
 
 func (x *AgentInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[50]
+	mi := &file_berthv1_berth_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2700,7 +2779,7 @@ func (x *AgentInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AgentInfo.ProtoReflect.Descriptor instead.
 func (*AgentInfo) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{50}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *AgentInfo) GetVersion() string {
@@ -2770,7 +2849,7 @@ type Profile struct {
 
 func (x *Profile) Reset() {
 	*x = Profile{}
-	mi := &file_berthv1_berth_proto_msgTypes[51]
+	mi := &file_berthv1_berth_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2782,7 +2861,7 @@ func (x *Profile) String() string {
 func (*Profile) ProtoMessage() {}
 
 func (x *Profile) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[51]
+	mi := &file_berthv1_berth_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2795,7 +2874,7 @@ func (x *Profile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Profile.ProtoReflect.Descriptor instead.
 func (*Profile) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{51}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Profile) GetProxy() string {
@@ -2922,7 +3001,7 @@ type Renewal struct {
 
 func (x *Renewal) Reset() {
 	*x = Renewal{}
-	mi := &file_berthv1_berth_proto_msgTypes[52]
+	mi := &file_berthv1_berth_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2934,7 +3013,7 @@ func (x *Renewal) String() string {
 func (*Renewal) ProtoMessage() {}
 
 func (x *Renewal) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[52]
+	mi := &file_berthv1_berth_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2947,7 +3026,7 @@ func (x *Renewal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Renewal.ProtoReflect.Descriptor instead.
 func (*Renewal) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{52}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Renewal) GetMode() string {
@@ -2998,7 +3077,7 @@ type Login struct {
 
 func (x *Login) Reset() {
 	*x = Login{}
-	mi := &file_berthv1_berth_proto_msgTypes[53]
+	mi := &file_berthv1_berth_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3010,7 +3089,7 @@ func (x *Login) String() string {
 func (*Login) ProtoMessage() {}
 
 func (x *Login) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[53]
+	mi := &file_berthv1_berth_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3023,7 +3102,7 @@ func (x *Login) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Login.ProtoReflect.Descriptor instead.
 func (*Login) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{53}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Login) GetInProgress() bool {
@@ -3089,13 +3168,16 @@ type Tunnel struct {
 	// the cert they were opened with; zero and absent where it cuts none.
 	EndingConnections int64                  `protobuf:"varint,24,opt,name=ending_connections,json=endingConnections,proto3" json:"ending_connections,omitempty"`
 	EndingAt          *timestamppb.Timestamp `protobuf:"bytes,25,opt,name=ending_at,json=endingAt,proto3" json:"ending_at,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// shipped_in is the file of the machine's policy that the tunnel is from; empty
+	// for one of the user's config.
+	ShippedIn     string `protobuf:"bytes,26,opt,name=shipped_in,json=shippedIn,proto3" json:"shipped_in,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Tunnel) Reset() {
 	*x = Tunnel{}
-	mi := &file_berthv1_berth_proto_msgTypes[54]
+	mi := &file_berthv1_berth_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3107,7 +3189,7 @@ func (x *Tunnel) String() string {
 func (*Tunnel) ProtoMessage() {}
 
 func (x *Tunnel) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[54]
+	mi := &file_berthv1_berth_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3120,7 +3202,7 @@ func (x *Tunnel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tunnel.ProtoReflect.Descriptor instead.
 func (*Tunnel) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{54}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *Tunnel) GetTunnelSpec() *TunnelSpec {
@@ -3298,6 +3380,13 @@ func (x *Tunnel) GetEndingAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Tunnel) GetShippedIn() string {
+	if x != nil {
+		return x.ShippedIn
+	}
+	return ""
+}
+
 // Event is one line of a tunnel's history.
 type Event struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3314,7 +3403,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_berthv1_berth_proto_msgTypes[55]
+	mi := &file_berthv1_berth_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3326,7 +3415,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[55]
+	mi := &file_berthv1_berth_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3339,7 +3428,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{55}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Event) GetAt() *timestamppb.Timestamp {
@@ -3409,7 +3498,7 @@ type Request struct {
 
 func (x *Request) Reset() {
 	*x = Request{}
-	mi := &file_berthv1_berth_proto_msgTypes[56]
+	mi := &file_berthv1_berth_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3421,7 +3510,7 @@ func (x *Request) String() string {
 func (*Request) ProtoMessage() {}
 
 func (x *Request) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[56]
+	mi := &file_berthv1_berth_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3434,7 +3523,7 @@ func (x *Request) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Request.ProtoReflect.Descriptor instead.
 func (*Request) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{56}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *Request) GetId() string {
@@ -3626,7 +3715,7 @@ type Review struct {
 
 func (x *Review) Reset() {
 	*x = Review{}
-	mi := &file_berthv1_berth_proto_msgTypes[57]
+	mi := &file_berthv1_berth_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3638,7 +3727,7 @@ func (x *Review) String() string {
 func (*Review) ProtoMessage() {}
 
 func (x *Review) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[57]
+	mi := &file_berthv1_berth_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3651,7 +3740,7 @@ func (x *Review) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Review.ProtoReflect.Descriptor instead.
 func (*Review) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{57}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *Review) GetAuthor() string {
@@ -3700,7 +3789,7 @@ type Notice struct {
 
 func (x *Notice) Reset() {
 	*x = Notice{}
-	mi := &file_berthv1_berth_proto_msgTypes[58]
+	mi := &file_berthv1_berth_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3712,7 +3801,7 @@ func (x *Notice) String() string {
 func (*Notice) ProtoMessage() {}
 
 func (x *Notice) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[58]
+	mi := &file_berthv1_berth_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3725,7 +3814,7 @@ func (x *Notice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Notice.ProtoReflect.Descriptor instead.
 func (*Notice) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{58}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *Notice) GetId() string {
@@ -3795,7 +3884,7 @@ type NoticeAction struct {
 
 func (x *NoticeAction) Reset() {
 	*x = NoticeAction{}
-	mi := &file_berthv1_berth_proto_msgTypes[59]
+	mi := &file_berthv1_berth_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3807,7 +3896,7 @@ func (x *NoticeAction) String() string {
 func (*NoticeAction) ProtoMessage() {}
 
 func (x *NoticeAction) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[59]
+	mi := &file_berthv1_berth_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3820,7 +3909,7 @@ func (x *NoticeAction) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NoticeAction.ProtoReflect.Descriptor instead.
 func (*NoticeAction) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{59}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *NoticeAction) GetVerb() string {
@@ -3880,7 +3969,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_berthv1_berth_proto_msgTypes[60]
+	mi := &file_berthv1_berth_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3892,7 +3981,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[60]
+	mi := &file_berthv1_berth_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3905,7 +3994,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{60}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *Problem) GetCode() string {
@@ -4096,14 +4185,20 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\arecycle\x18\x0e \x01(\bH\x00R\arecycle\x88\x01\x01\x12\x12\n" +
 	"\x04warm\x18\x0f \x01(\tR\x04warmB\n" +
 	"\n" +
-	"\b_recycle\"\x9a\x02\n" +
+	"\b_recycle\"\xc4\x02\n" +
 	"\bSnapshot\x12)\n" +
 	"\x05agent\x18\x01 \x01(\v2\x13.berth.v1.AgentInfoR\x05agent\x12-\n" +
 	"\bprofiles\x18\x02 \x03(\v2\x11.berth.v1.ProfileR\bprofiles\x12*\n" +
 	"\atunnels\x18\x03 \x03(\v2\x10.berth.v1.TunnelR\atunnels\x12-\n" +
 	"\brequests\x18\x04 \x03(\v2\x11.berth.v1.RequestR\brequests\x12-\n" +
 	"\bproblems\x18\x05 \x03(\v2\x11.berth.v1.ProblemR\bproblems\x12*\n" +
-	"\anotices\x18\x06 \x03(\v2\x10.berth.v1.NoticeR\anotices\"\xaf\x01\n" +
+	"\anotices\x18\x06 \x03(\v2\x10.berth.v1.NoticeR\anotices\x12(\n" +
+	"\x06policy\x18\a \x01(\v2\x10.berth.v1.PolicyR\x06policy\"j\n" +
+	"\x06Policy\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12\x16\n" +
+	"\x06banner\x18\x02 \x01(\tR\x06banner\x12\x18\n" +
+	"\aforbids\x18\x03 \x03(\tR\aforbids\x12\x1a\n" +
+	"\bincluded\x18\x04 \x03(\tR\bincluded\"\xaf\x01\n" +
 	"\tAgentInfo\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x10\n" +
 	"\x03pid\x18\x02 \x01(\x03R\x03pid\x129\n" +
@@ -4141,7 +4236,7 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\vin_progress\x18\x01 \x01(\bR\n" +
 	"inProgress\x12\x10\n" +
 	"\x03url\x18\x02 \x01(\tR\x03url\x12\x12\n" +
-	"\x04asks\x18\x03 \x01(\tR\x04asks\"\xde\a\n" +
+	"\x04asks\x18\x03 \x01(\tR\x04asks\"\xfd\a\n" +
 	"\x06Tunnel\x125\n" +
 	"\vtunnel_spec\x18\x01 \x01(\v2\x14.berth.v1.TunnelSpecR\n" +
 	"tunnelSpec\x12\x18\n" +
@@ -4170,7 +4265,9 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"foreign_at\x18\x16 \x01(\v2\x1a.google.protobuf.TimestampR\tforeignAt\x12\x17\n" +
 	"\aruns_as\x18\x17 \x01(\tR\x06runsAs\x12-\n" +
 	"\x12ending_connections\x18\x18 \x01(\x03R\x11endingConnections\x127\n" +
-	"\tending_at\x18\x19 \x01(\v2\x1a.google.protobuf.TimestampR\bendingAt\"\x8d\x01\n" +
+	"\tending_at\x18\x19 \x01(\v2\x1a.google.protobuf.TimestampR\bendingAt\x12\x1d\n" +
+	"\n" +
+	"shipped_in\x18\x1a \x01(\tR\tshippedIn\"\x8d\x01\n" +
 	"\x05Event\x12*\n" +
 	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x12\n" +
@@ -4272,7 +4369,7 @@ func file_berthv1_berth_proto_rawDescGZIP() []byte {
 	return file_berthv1_berth_proto_rawDescData
 }
 
-var file_berthv1_berth_proto_msgTypes = make([]protoimpl.MessageInfo, 62)
+var file_berthv1_berth_proto_msgTypes = make([]protoimpl.MessageInfo, 63)
 var file_berthv1_berth_proto_goTypes = []any{
 	(*ErrorDetail)(nil),             // 0: berth.v1.ErrorDetail
 	(*GetInfoRequest)(nil),          // 1: berth.v1.GetInfoRequest
@@ -4324,23 +4421,24 @@ var file_berthv1_berth_proto_goTypes = []any{
 	(*Resource)(nil),                // 47: berth.v1.Resource
 	(*TunnelSpec)(nil),              // 48: berth.v1.TunnelSpec
 	(*Snapshot)(nil),                // 49: berth.v1.Snapshot
-	(*AgentInfo)(nil),               // 50: berth.v1.AgentInfo
-	(*Profile)(nil),                 // 51: berth.v1.Profile
-	(*Renewal)(nil),                 // 52: berth.v1.Renewal
-	(*Login)(nil),                   // 53: berth.v1.Login
-	(*Tunnel)(nil),                  // 54: berth.v1.Tunnel
-	(*Event)(nil),                   // 55: berth.v1.Event
-	(*Request)(nil),                 // 56: berth.v1.Request
-	(*Review)(nil),                  // 57: berth.v1.Review
-	(*Notice)(nil),                  // 58: berth.v1.Notice
-	(*NoticeAction)(nil),            // 59: berth.v1.NoticeAction
-	(*Problem)(nil),                 // 60: berth.v1.Problem
-	nil,                             // 61: berth.v1.Resource.LabelsEntry
-	(*durationpb.Duration)(nil),     // 62: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),   // 63: google.protobuf.Timestamp
+	(*Policy)(nil),                  // 50: berth.v1.Policy
+	(*AgentInfo)(nil),               // 51: berth.v1.AgentInfo
+	(*Profile)(nil),                 // 52: berth.v1.Profile
+	(*Renewal)(nil),                 // 53: berth.v1.Renewal
+	(*Login)(nil),                   // 54: berth.v1.Login
+	(*Tunnel)(nil),                  // 55: berth.v1.Tunnel
+	(*Event)(nil),                   // 56: berth.v1.Event
+	(*Request)(nil),                 // 57: berth.v1.Request
+	(*Review)(nil),                  // 58: berth.v1.Review
+	(*Notice)(nil),                  // 59: berth.v1.Notice
+	(*NoticeAction)(nil),            // 60: berth.v1.NoticeAction
+	(*Problem)(nil),                 // 61: berth.v1.Problem
+	nil,                             // 62: berth.v1.Resource.LabelsEntry
+	(*durationpb.Duration)(nil),     // 63: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),   // 64: google.protobuf.Timestamp
 }
 var file_berthv1_berth_proto_depIdxs = []int32{
-	50, // 0: berth.v1.GetInfoResponse.agent:type_name -> berth.v1.AgentInfo
+	51, // 0: berth.v1.GetInfoResponse.agent:type_name -> berth.v1.AgentInfo
 	49, // 1: berth.v1.GetSnapshotResponse.snapshot:type_name -> berth.v1.Snapshot
 	49, // 2: berth.v1.WatchSnapshotsResponse.snapshot:type_name -> berth.v1.Snapshot
 	47, // 3: berth.v1.ListResourcesResponse.resources:type_name -> berth.v1.Resource
@@ -4350,97 +4448,98 @@ var file_berthv1_berth_proto_depIdxs = []int32{
 	48, // 7: berth.v1.ChangeTunnelResponse.spec:type_name -> berth.v1.TunnelSpec
 	22, // 8: berth.v1.LoginRequest.start:type_name -> berth.v1.LoginStart
 	23, // 9: berth.v1.LoginRequest.answer:type_name -> berth.v1.LoginAnswer
-	62, // 10: berth.v1.LoginStart.ttl:type_name -> google.protobuf.Duration
-	63, // 11: berth.v1.LoginResponse.deadline:type_name -> google.protobuf.Timestamp
-	63, // 12: berth.v1.SnoozeRenewalResponse.until:type_name -> google.protobuf.Timestamp
-	55, // 13: berth.v1.TunnelHistoryResponse.events:type_name -> berth.v1.Event
-	63, // 14: berth.v1.KubeCredentialsResponse.valid_until:type_name -> google.protobuf.Timestamp
-	63, // 15: berth.v1.LocalCAResponse.valid_until:type_name -> google.protobuf.Timestamp
-	61, // 16: berth.v1.Resource.labels:type_name -> berth.v1.Resource.LabelsEntry
-	62, // 17: berth.v1.TunnelSpec.hold:type_name -> google.protobuf.Duration
-	50, // 18: berth.v1.Snapshot.agent:type_name -> berth.v1.AgentInfo
-	51, // 19: berth.v1.Snapshot.profiles:type_name -> berth.v1.Profile
-	54, // 20: berth.v1.Snapshot.tunnels:type_name -> berth.v1.Tunnel
-	56, // 21: berth.v1.Snapshot.requests:type_name -> berth.v1.Request
-	60, // 22: berth.v1.Snapshot.problems:type_name -> berth.v1.Problem
-	58, // 23: berth.v1.Snapshot.notices:type_name -> berth.v1.Notice
-	63, // 24: berth.v1.AgentInfo.started_at:type_name -> google.protobuf.Timestamp
-	63, // 25: berth.v1.Profile.valid_until:type_name -> google.protobuf.Timestamp
-	63, // 26: berth.v1.Profile.ssh_valid_until:type_name -> google.protobuf.Timestamp
-	53, // 27: berth.v1.Profile.login:type_name -> berth.v1.Login
-	52, // 28: berth.v1.Profile.renewal:type_name -> berth.v1.Renewal
-	63, // 29: berth.v1.Profile.user_changed_at:type_name -> google.protobuf.Timestamp
-	63, // 30: berth.v1.Renewal.at:type_name -> google.protobuf.Timestamp
-	60, // 31: berth.v1.Renewal.problem:type_name -> berth.v1.Problem
-	63, // 32: berth.v1.Renewal.renewed_at:type_name -> google.protobuf.Timestamp
-	48, // 33: berth.v1.Tunnel.tunnel_spec:type_name -> berth.v1.TunnelSpec
-	60, // 34: berth.v1.Tunnel.problem:type_name -> berth.v1.Problem
-	63, // 35: berth.v1.Tunnel.cert_valid_until:type_name -> google.protobuf.Timestamp
-	63, // 36: berth.v1.Tunnel.last_error_at:type_name -> google.protobuf.Timestamp
-	63, // 37: berth.v1.Tunnel.waiting_since:type_name -> google.protobuf.Timestamp
-	63, // 38: berth.v1.Tunnel.foreign_at:type_name -> google.protobuf.Timestamp
-	63, // 39: berth.v1.Tunnel.ending_at:type_name -> google.protobuf.Timestamp
-	63, // 40: berth.v1.Event.at:type_name -> google.protobuf.Timestamp
-	63, // 41: berth.v1.Event.until:type_name -> google.protobuf.Timestamp
-	63, // 42: berth.v1.Request.created_at:type_name -> google.protobuf.Timestamp
-	63, // 43: berth.v1.Request.expires_at:type_name -> google.protobuf.Timestamp
-	57, // 44: berth.v1.Request.reviews:type_name -> berth.v1.Review
-	63, // 45: berth.v1.Request.access_until:type_name -> google.protobuf.Timestamp
-	63, // 46: berth.v1.Request.session_until:type_name -> google.protobuf.Timestamp
-	63, // 47: berth.v1.Request.assume_from:type_name -> google.protobuf.Timestamp
-	63, // 48: berth.v1.Review.at:type_name -> google.protobuf.Timestamp
-	63, // 49: berth.v1.Notice.since:type_name -> google.protobuf.Timestamp
-	59, // 50: berth.v1.Notice.actions:type_name -> berth.v1.NoticeAction
-	63, // 51: berth.v1.Problem.since:type_name -> google.protobuf.Timestamp
-	1,  // 52: berth.v1.Agent.GetInfo:input_type -> berth.v1.GetInfoRequest
-	3,  // 53: berth.v1.Agent.GetSnapshot:input_type -> berth.v1.GetSnapshotRequest
-	5,  // 54: berth.v1.Agent.WatchSnapshots:input_type -> berth.v1.WatchSnapshotsRequest
-	7,  // 55: berth.v1.Agent.ListResources:input_type -> berth.v1.ListResourcesRequest
-	9,  // 56: berth.v1.Agent.AddTunnel:input_type -> berth.v1.AddTunnelRequest
-	11, // 57: berth.v1.Agent.ChangeTunnel:input_type -> berth.v1.ChangeTunnelRequest
-	13, // 58: berth.v1.Agent.RemoveTunnel:input_type -> berth.v1.RemoveTunnelRequest
-	15, // 59: berth.v1.Agent.StartTunnel:input_type -> berth.v1.StartTunnelRequest
-	17, // 60: berth.v1.Agent.StopTunnel:input_type -> berth.v1.StopTunnelRequest
-	19, // 61: berth.v1.Agent.RestartTunnel:input_type -> berth.v1.RestartTunnelRequest
-	33, // 62: berth.v1.Agent.TunnelHistory:input_type -> berth.v1.TunnelHistoryRequest
-	21, // 63: berth.v1.Agent.Login:input_type -> berth.v1.LoginRequest
-	25, // 64: berth.v1.Agent.CancelLogin:input_type -> berth.v1.CancelLoginRequest
-	27, // 65: berth.v1.Agent.ForgetLogin:input_type -> berth.v1.ForgetLoginRequest
-	29, // 66: berth.v1.Agent.Logout:input_type -> berth.v1.LogoutRequest
-	31, // 67: berth.v1.Agent.SnoozeRenewal:input_type -> berth.v1.SnoozeRenewalRequest
-	35, // 68: berth.v1.Agent.KubeCredentials:input_type -> berth.v1.KubeCredentialsRequest
-	37, // 69: berth.v1.Agent.LocalCA:input_type -> berth.v1.LocalCARequest
-	39, // 70: berth.v1.Agent.DismissNotice:input_type -> berth.v1.DismissNoticeRequest
-	41, // 71: berth.v1.Agent.ReloadConfig:input_type -> berth.v1.ReloadConfigRequest
-	43, // 72: berth.v1.Agent.Shutdown:input_type -> berth.v1.ShutdownRequest
-	45, // 73: berth.v1.Agent.HandOver:input_type -> berth.v1.HandOverRequest
-	2,  // 74: berth.v1.Agent.GetInfo:output_type -> berth.v1.GetInfoResponse
-	4,  // 75: berth.v1.Agent.GetSnapshot:output_type -> berth.v1.GetSnapshotResponse
-	6,  // 76: berth.v1.Agent.WatchSnapshots:output_type -> berth.v1.WatchSnapshotsResponse
-	8,  // 77: berth.v1.Agent.ListResources:output_type -> berth.v1.ListResourcesResponse
-	10, // 78: berth.v1.Agent.AddTunnel:output_type -> berth.v1.AddTunnelResponse
-	12, // 79: berth.v1.Agent.ChangeTunnel:output_type -> berth.v1.ChangeTunnelResponse
-	14, // 80: berth.v1.Agent.RemoveTunnel:output_type -> berth.v1.RemoveTunnelResponse
-	16, // 81: berth.v1.Agent.StartTunnel:output_type -> berth.v1.StartTunnelResponse
-	18, // 82: berth.v1.Agent.StopTunnel:output_type -> berth.v1.StopTunnelResponse
-	20, // 83: berth.v1.Agent.RestartTunnel:output_type -> berth.v1.RestartTunnelResponse
-	34, // 84: berth.v1.Agent.TunnelHistory:output_type -> berth.v1.TunnelHistoryResponse
-	24, // 85: berth.v1.Agent.Login:output_type -> berth.v1.LoginResponse
-	26, // 86: berth.v1.Agent.CancelLogin:output_type -> berth.v1.CancelLoginResponse
-	28, // 87: berth.v1.Agent.ForgetLogin:output_type -> berth.v1.ForgetLoginResponse
-	30, // 88: berth.v1.Agent.Logout:output_type -> berth.v1.LogoutResponse
-	32, // 89: berth.v1.Agent.SnoozeRenewal:output_type -> berth.v1.SnoozeRenewalResponse
-	36, // 90: berth.v1.Agent.KubeCredentials:output_type -> berth.v1.KubeCredentialsResponse
-	38, // 91: berth.v1.Agent.LocalCA:output_type -> berth.v1.LocalCAResponse
-	40, // 92: berth.v1.Agent.DismissNotice:output_type -> berth.v1.DismissNoticeResponse
-	42, // 93: berth.v1.Agent.ReloadConfig:output_type -> berth.v1.ReloadConfigResponse
-	44, // 94: berth.v1.Agent.Shutdown:output_type -> berth.v1.ShutdownResponse
-	46, // 95: berth.v1.Agent.HandOver:output_type -> berth.v1.HandOverResponse
-	74, // [74:96] is the sub-list for method output_type
-	52, // [52:74] is the sub-list for method input_type
-	52, // [52:52] is the sub-list for extension type_name
-	52, // [52:52] is the sub-list for extension extendee
-	0,  // [0:52] is the sub-list for field type_name
+	63, // 10: berth.v1.LoginStart.ttl:type_name -> google.protobuf.Duration
+	64, // 11: berth.v1.LoginResponse.deadline:type_name -> google.protobuf.Timestamp
+	64, // 12: berth.v1.SnoozeRenewalResponse.until:type_name -> google.protobuf.Timestamp
+	56, // 13: berth.v1.TunnelHistoryResponse.events:type_name -> berth.v1.Event
+	64, // 14: berth.v1.KubeCredentialsResponse.valid_until:type_name -> google.protobuf.Timestamp
+	64, // 15: berth.v1.LocalCAResponse.valid_until:type_name -> google.protobuf.Timestamp
+	62, // 16: berth.v1.Resource.labels:type_name -> berth.v1.Resource.LabelsEntry
+	63, // 17: berth.v1.TunnelSpec.hold:type_name -> google.protobuf.Duration
+	51, // 18: berth.v1.Snapshot.agent:type_name -> berth.v1.AgentInfo
+	52, // 19: berth.v1.Snapshot.profiles:type_name -> berth.v1.Profile
+	55, // 20: berth.v1.Snapshot.tunnels:type_name -> berth.v1.Tunnel
+	57, // 21: berth.v1.Snapshot.requests:type_name -> berth.v1.Request
+	61, // 22: berth.v1.Snapshot.problems:type_name -> berth.v1.Problem
+	59, // 23: berth.v1.Snapshot.notices:type_name -> berth.v1.Notice
+	50, // 24: berth.v1.Snapshot.policy:type_name -> berth.v1.Policy
+	64, // 25: berth.v1.AgentInfo.started_at:type_name -> google.protobuf.Timestamp
+	64, // 26: berth.v1.Profile.valid_until:type_name -> google.protobuf.Timestamp
+	64, // 27: berth.v1.Profile.ssh_valid_until:type_name -> google.protobuf.Timestamp
+	54, // 28: berth.v1.Profile.login:type_name -> berth.v1.Login
+	53, // 29: berth.v1.Profile.renewal:type_name -> berth.v1.Renewal
+	64, // 30: berth.v1.Profile.user_changed_at:type_name -> google.protobuf.Timestamp
+	64, // 31: berth.v1.Renewal.at:type_name -> google.protobuf.Timestamp
+	61, // 32: berth.v1.Renewal.problem:type_name -> berth.v1.Problem
+	64, // 33: berth.v1.Renewal.renewed_at:type_name -> google.protobuf.Timestamp
+	48, // 34: berth.v1.Tunnel.tunnel_spec:type_name -> berth.v1.TunnelSpec
+	61, // 35: berth.v1.Tunnel.problem:type_name -> berth.v1.Problem
+	64, // 36: berth.v1.Tunnel.cert_valid_until:type_name -> google.protobuf.Timestamp
+	64, // 37: berth.v1.Tunnel.last_error_at:type_name -> google.protobuf.Timestamp
+	64, // 38: berth.v1.Tunnel.waiting_since:type_name -> google.protobuf.Timestamp
+	64, // 39: berth.v1.Tunnel.foreign_at:type_name -> google.protobuf.Timestamp
+	64, // 40: berth.v1.Tunnel.ending_at:type_name -> google.protobuf.Timestamp
+	64, // 41: berth.v1.Event.at:type_name -> google.protobuf.Timestamp
+	64, // 42: berth.v1.Event.until:type_name -> google.protobuf.Timestamp
+	64, // 43: berth.v1.Request.created_at:type_name -> google.protobuf.Timestamp
+	64, // 44: berth.v1.Request.expires_at:type_name -> google.protobuf.Timestamp
+	58, // 45: berth.v1.Request.reviews:type_name -> berth.v1.Review
+	64, // 46: berth.v1.Request.access_until:type_name -> google.protobuf.Timestamp
+	64, // 47: berth.v1.Request.session_until:type_name -> google.protobuf.Timestamp
+	64, // 48: berth.v1.Request.assume_from:type_name -> google.protobuf.Timestamp
+	64, // 49: berth.v1.Review.at:type_name -> google.protobuf.Timestamp
+	64, // 50: berth.v1.Notice.since:type_name -> google.protobuf.Timestamp
+	60, // 51: berth.v1.Notice.actions:type_name -> berth.v1.NoticeAction
+	64, // 52: berth.v1.Problem.since:type_name -> google.protobuf.Timestamp
+	1,  // 53: berth.v1.Agent.GetInfo:input_type -> berth.v1.GetInfoRequest
+	3,  // 54: berth.v1.Agent.GetSnapshot:input_type -> berth.v1.GetSnapshotRequest
+	5,  // 55: berth.v1.Agent.WatchSnapshots:input_type -> berth.v1.WatchSnapshotsRequest
+	7,  // 56: berth.v1.Agent.ListResources:input_type -> berth.v1.ListResourcesRequest
+	9,  // 57: berth.v1.Agent.AddTunnel:input_type -> berth.v1.AddTunnelRequest
+	11, // 58: berth.v1.Agent.ChangeTunnel:input_type -> berth.v1.ChangeTunnelRequest
+	13, // 59: berth.v1.Agent.RemoveTunnel:input_type -> berth.v1.RemoveTunnelRequest
+	15, // 60: berth.v1.Agent.StartTunnel:input_type -> berth.v1.StartTunnelRequest
+	17, // 61: berth.v1.Agent.StopTunnel:input_type -> berth.v1.StopTunnelRequest
+	19, // 62: berth.v1.Agent.RestartTunnel:input_type -> berth.v1.RestartTunnelRequest
+	33, // 63: berth.v1.Agent.TunnelHistory:input_type -> berth.v1.TunnelHistoryRequest
+	21, // 64: berth.v1.Agent.Login:input_type -> berth.v1.LoginRequest
+	25, // 65: berth.v1.Agent.CancelLogin:input_type -> berth.v1.CancelLoginRequest
+	27, // 66: berth.v1.Agent.ForgetLogin:input_type -> berth.v1.ForgetLoginRequest
+	29, // 67: berth.v1.Agent.Logout:input_type -> berth.v1.LogoutRequest
+	31, // 68: berth.v1.Agent.SnoozeRenewal:input_type -> berth.v1.SnoozeRenewalRequest
+	35, // 69: berth.v1.Agent.KubeCredentials:input_type -> berth.v1.KubeCredentialsRequest
+	37, // 70: berth.v1.Agent.LocalCA:input_type -> berth.v1.LocalCARequest
+	39, // 71: berth.v1.Agent.DismissNotice:input_type -> berth.v1.DismissNoticeRequest
+	41, // 72: berth.v1.Agent.ReloadConfig:input_type -> berth.v1.ReloadConfigRequest
+	43, // 73: berth.v1.Agent.Shutdown:input_type -> berth.v1.ShutdownRequest
+	45, // 74: berth.v1.Agent.HandOver:input_type -> berth.v1.HandOverRequest
+	2,  // 75: berth.v1.Agent.GetInfo:output_type -> berth.v1.GetInfoResponse
+	4,  // 76: berth.v1.Agent.GetSnapshot:output_type -> berth.v1.GetSnapshotResponse
+	6,  // 77: berth.v1.Agent.WatchSnapshots:output_type -> berth.v1.WatchSnapshotsResponse
+	8,  // 78: berth.v1.Agent.ListResources:output_type -> berth.v1.ListResourcesResponse
+	10, // 79: berth.v1.Agent.AddTunnel:output_type -> berth.v1.AddTunnelResponse
+	12, // 80: berth.v1.Agent.ChangeTunnel:output_type -> berth.v1.ChangeTunnelResponse
+	14, // 81: berth.v1.Agent.RemoveTunnel:output_type -> berth.v1.RemoveTunnelResponse
+	16, // 82: berth.v1.Agent.StartTunnel:output_type -> berth.v1.StartTunnelResponse
+	18, // 83: berth.v1.Agent.StopTunnel:output_type -> berth.v1.StopTunnelResponse
+	20, // 84: berth.v1.Agent.RestartTunnel:output_type -> berth.v1.RestartTunnelResponse
+	34, // 85: berth.v1.Agent.TunnelHistory:output_type -> berth.v1.TunnelHistoryResponse
+	24, // 86: berth.v1.Agent.Login:output_type -> berth.v1.LoginResponse
+	26, // 87: berth.v1.Agent.CancelLogin:output_type -> berth.v1.CancelLoginResponse
+	28, // 88: berth.v1.Agent.ForgetLogin:output_type -> berth.v1.ForgetLoginResponse
+	30, // 89: berth.v1.Agent.Logout:output_type -> berth.v1.LogoutResponse
+	32, // 90: berth.v1.Agent.SnoozeRenewal:output_type -> berth.v1.SnoozeRenewalResponse
+	36, // 91: berth.v1.Agent.KubeCredentials:output_type -> berth.v1.KubeCredentialsResponse
+	38, // 92: berth.v1.Agent.LocalCA:output_type -> berth.v1.LocalCAResponse
+	40, // 93: berth.v1.Agent.DismissNotice:output_type -> berth.v1.DismissNoticeResponse
+	42, // 94: berth.v1.Agent.ReloadConfig:output_type -> berth.v1.ReloadConfigResponse
+	44, // 95: berth.v1.Agent.Shutdown:output_type -> berth.v1.ShutdownResponse
+	46, // 96: berth.v1.Agent.HandOver:output_type -> berth.v1.HandOverResponse
+	75, // [75:97] is the sub-list for method output_type
+	53, // [53:75] is the sub-list for method input_type
+	53, // [53:53] is the sub-list for extension type_name
+	53, // [53:53] is the sub-list for extension extendee
+	0,  // [0:53] is the sub-list for field type_name
 }
 
 func init() { file_berthv1_berth_proto_init() }
@@ -4455,7 +4554,7 @@ func file_berthv1_berth_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berthv1_berth_proto_rawDesc), len(file_berthv1_berth_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   62,
+			NumMessages:   63,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -1,0 +1,355 @@
+package config
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"berth/agent/state"
+	"berth/internal/testneeds"
+)
+
+// writePolicy makes a policy file that counts as an administrator's.
+func writePolicy(t *testing.T, text string) PolicyFile {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "policy.yaml")
+	writeFile(t, path, text)
+	return PolicyFile{Path: path, Trusted: func(*os.File) error { return nil }}
+}
+
+func parsed(t *testing.T, text string) *Config {
+	t.Helper()
+	cfg, err := parseText("config.yaml", []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cfg
+}
+
+// loosest is a config that asks for all that a policy can forbid.
+const loosest = `profiles: [{proxy: evil.example.net, insecure: true, renew: {mode: auto}}]
+tunnels: [{name: a, kind: db, cluster: c, resource: r, port: 15432, guard: off, hold: 5m}]
+`
+
+// Each rule does what it says, and is named where it does; without it nothing is
+// forbidden.
+func TestPolicyRules(t *testing.T) {
+	tests := map[string]struct {
+		policy string
+		allows func(p *Policy, bound *Config) error
+		notes  string // the path in loosest that is named
+	}{
+		"insecure": {policy: "insecure: false", notes: "profiles[0].insecure", allows: func(_ *Policy, bound *Config) error {
+			return unless(bound.Profiles[0].Insecure)
+		}},
+		"guard": {policy: "guard: on", notes: "tunnels[0].guard", allows: func(p *Policy, bound *Config) error {
+			return errors.Join(p.AllowsTunnel(state.TunnelSpec{Name: "b", Guard: state.GuardOff}), unless(!bound.Tunnels[0].Guarded()))
+		}},
+		"renew.auto": {policy: "renew: {auto: false}", notes: "profiles[0].renew.mode", allows: func(_ *Policy, bound *Config) error {
+			return unless(bound.Profiles[0].RenewMode() == state.RenewAuto)
+		}},
+		"hold": {policy: "hold: 30s", notes: "tunnels[0].hold", allows: func(p *Policy, bound *Config) error {
+			long := state.TunnelSpec{Name: "b", Hold: new(state.Duration(time.Minute))}
+			return errors.Join(p.AllowsTunnel(long), unless(bound.Tunnels[0].HoldDuration() != 30*time.Second))
+		}},
+		"proxies": {policy: `proxies: [teleport.example.com, "*.corp.example.com:3080"]`, notes: "profiles[0].proxy",
+			allows: func(p *Policy, _ *Config) error { return p.AllowsProxy("evil.example.net:443") }},
+		"remember": {policy: "remember: false", allows: func(p *Policy, _ *Config) error { return p.Allows(FeatureRemember) }},
+		"metrics":  {policy: "metrics: off", allows: func(p *Policy, _ *Config) error { return p.Allows(FeatureMetrics) }},
+		"links":    {policy: "links: off", allows: func(p *Policy, _ *Config) error { return p.Allows(FeatureLinks) }},
+		"window":   {policy: "window: off", allows: func(p *Policy, _ *Config) error { return p.Allows(FeatureWindow) }},
+		"recordings.export": {policy: "recordings: {export: off}", allows: func(p *Policy, _ *Config) error {
+			return p.Allows(FeatureRecordingExport)
+		}},
+	}
+	for _, key := range policyKeys {
+		if tests[key].policy == "" {
+			t.Errorf("the rule %s has no test", key)
+		}
+	}
+	for key, tt := range tests {
+		t.Run(key, func(t *testing.T) {
+			p := writePolicy(t, "version: 1\n"+tt.policy+"\n").Load()
+			if p == nil || p.Err != nil {
+				t.Fatalf("the policy is %+v", p)
+			}
+			bound, notes := p.Bind(parsed(t, loosest))
+			if err := tt.allows(p, bound); err == nil {
+				t.Error("it is allowed")
+			} else if policy := (*PolicyError)(nil); errors.As(err, &policy) && !strings.Contains(policy.Error(), "policy.yaml:2") {
+				t.Errorf("%q does not name the policy and its line", policy.Error())
+			}
+			if got := p.Forbids(); len(got) != 1 || !strings.HasPrefix(got[0], key+": ") {
+				t.Errorf("it forbids %q", got)
+			}
+			if tt.notes == "" && len(notes) > 0 || tt.notes != "" && (len(notes) != 1 || notes[0].Path != tt.notes) {
+				t.Errorf("overruled is %v", notes)
+			}
+			for other, ot := range tests {
+				if err := ot.allows(p, bound); other != key && err != nil {
+					t.Errorf("%s is forbidden too: %v", other, err)
+				}
+			}
+			cfg := parsed(t, loosest)
+			if unbound, _ := (*Policy)(nil).Bind(cfg); unbound != cfg || tt.allows(nil, unbound) != nil {
+				t.Error("without a policy it is forbidden too")
+			}
+		})
+	}
+}
+
+// unless is an error that stands for something that the policy forbids, unless
+// the config still has it.
+func unless(has bool) error {
+	if has {
+		return nil
+	}
+	return errors.New("not so")
+}
+
+func TestPolicyProxies(t *testing.T) {
+	p := writePolicy(t, `proxies: [teleport.example.com, "*.corp.example.com:3080"]`).Load()
+	for addr, want := range map[string]bool{
+		"teleport.example.com:443": true, "TELEPORT.example.com": true, "a.corp.example.com:3080": true, "a.b.corp.example.com:3080": true,
+		"teleport.example.com:3080": false, "corp.example.com:3080": false, "evilcorp.example.com:3080": false,
+		"a.corp.example.com": false, "teleport.example.com.evil.net:443": false, ".corp.example.com:3080": false, "": false,
+	} {
+		if got := p.AllowsProxy(addr) == nil; got != want {
+			t.Errorf("%q is allowed: %v", addr, got)
+		}
+	}
+}
+
+// A policy with mistakes fails closed: what it says clearly holds, and the rest is
+// as strict as can be.
+func TestPolicyFailsClosed(t *testing.T) {
+	all := []string{
+		"insecure: false", "guard: on", "remember: false", "renew.auto: false", "proxies: []", "metrics: off", "links: off",
+		"window: off", "recordings.export: off",
+	}
+	tests := map[string]struct {
+		text    string
+		says    string
+		forbids []string
+	}{
+		"not YAML":         {"insecure: [", "policy.yaml", all},
+		"a list":           {"- a", "a list", all},
+		"binary":           {"insecure: true\n\x00", "invisible", all},
+		"a newer version":  {"version: 2\nproxies: [a.example.com]", "newer", all},
+		"a misspelt key":   {"insecur: false", "did you mean insecure", all},
+		"a value":          {"links: maybe\nmetrics: on", "links", []string{"links: off"}},
+		"a banner":         {"banner: 5\nproxies: [a.example.com]", "banner", []string{"proxies: [a.example.com]"}},
+		"a proxy":          {"proxies: [a.example.com, 'https://b']", "proxies[1]", []string{"proxies: []"}},
+		"no proxy":         {"proxies: []", "proxies", []string{"proxies: []"}},
+		"an empty rule":    {"remember:", "empty", []string{"remember: false"}},
+		"twice":            {"links: on\nlinks: on", "already on line 1", []string{"links: off"}},
+		"a group":          {"renew: 5", "renew", []string{"renew.auto: false"}},
+		"within a group":   {"recordings: {exprot: off}", "did you mean export", []string{"recordings.export: off"}},
+		"a second file":    {"links: on\n---\nlinks: off", "second", slices.DeleteFunc(slices.Clone(all), func(s string) bool { return s == "links: off" })},
+		"an included file": {"include: [missing.yaml]", "include[0]", nil},
+		"a hidden letter":  {"banner: \"a\u202eb\"", "invisible", nil},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			p := writePolicy(t, tt.text).Load()
+			if p == nil || p.Err == nil || !strings.Contains(p.Err.Error(), tt.says) {
+				t.Fatalf("the policy is %+v, want one that says %q", p, tt.says)
+			}
+			if got := p.Forbids(); !slices.Equal(got, tt.forbids) {
+				t.Errorf("it forbids %q, want %q", got, tt.forbids)
+			}
+			for _, f := range []Feature{FeatureRemember, FeatureMetrics, FeatureLinks, FeatureWindow, FeatureRecordingExport} {
+				if err := p.Allows(f); err != nil && !strings.Contains(err.Error(), "has mistakes") {
+					t.Errorf("%v does not say that the policy has mistakes", err)
+				}
+			}
+		})
+	}
+}
+
+// A file that another than an administrator owns or can write is refused.
+func TestPolicyOwner(t *testing.T) {
+	f := writePolicy(t, "insecure: true\n")
+	f.Trusted = func(*os.File) error { return errors.New("it is owned by the user 1000, not by root") }
+	if p := f.Load(); p == nil || p.Err == nil || !strings.Contains(p.Err.Error(), "not by root") || len(p.Forbids()) == 0 {
+		t.Errorf("the policy is %+v", p)
+	}
+	f.Trusted = func(f *os.File) error {
+		if info, err := f.Stat(); err != nil || !info.IsDir() {
+			return err
+		}
+		return errors.New("users other than root can write it")
+	}
+	if p := f.Load(); p == nil || p.Err == nil || !strings.Contains(p.Err.Error(), "its folder is not to be trusted") {
+		t.Errorf("the policy is %+v", p)
+	}
+	if p := (PolicyFile{Path: filepath.Join(t.TempDir(), "none", "policy.yaml"), Trusted: f.Trusted}).Load(); p != nil {
+		t.Errorf("without a file the policy is %+v", p)
+	}
+	if p := (PolicyFile{}).Load(); p != nil {
+		t.Errorf("without a path the policy is %+v", p)
+	}
+}
+
+// The machine's own place follows no variable of the user's.
+func TestSystemPolicy(t *testing.T) {
+	for _, name := range []string{"HOME", "BERTH_HOME", "XDG_CONFIG_HOME", "ProgramData", "ALLUSERSPROFILE"} {
+		t.Setenv(name, t.TempDir())
+	}
+	f := SystemPolicy()
+	if runtime.GOOS == "linux" && f.Path != "/etc/berth/policy.yaml" || !filepath.IsAbs(f.Path) || f.Trusted == nil {
+		t.Errorf("the policy is %+v", f)
+	}
+	own := filepath.Join(t.TempDir(), "policy.yaml")
+	writeFile(t, own, "insecure: true\n")
+	if os.Getuid() != 0 {
+		if p := (PolicyFile{Path: own, Trusted: f.Trusted}).Load(); p == nil || p.Err == nil {
+			t.Errorf("a user's own policy is %+v", p)
+		}
+		return
+	}
+	testneeds.Unix(t, "it gives a file away")
+	if p := (PolicyFile{Path: own, Trusted: f.Trusted}).Load(); p == nil || p.Err != nil {
+		t.Errorf("root's own policy is %+v", p)
+	}
+	if err := os.Chown(own, 12345, 12345); err != nil {
+		t.Fatal(err)
+	}
+	if p := (PolicyFile{Path: own, Trusted: f.Trusted}).Load(); p == nil || p.Err == nil ||
+		!strings.Contains(p.Err.Error(), "owned by the user 12345, not by root") {
+		t.Errorf("a user's policy is %+v", p)
+	}
+}
+
+func TestPolicyInclude(t *testing.T) {
+	f := writePolicy(t, "guard: on\ninclude: [company.yaml, absent.yaml]\n")
+	company, absent := filepath.Join(filepath.Dir(f.Path), "company.yaml"), filepath.Join(filepath.Dir(f.Path), "absent.yaml")
+	writeFile(t, company, `profiles: [{proxy: teleport.example.com, auth: okta, renew: {mode: ask, before: 30m}}, {proxy: other.example.com}]
+tunnels: [{name: orders, kind: db, cluster: c, resource: orders, port: 15500, guard: off}]
+notifications: {quiet_hours: "22:00-07:00"}
+log: {level: debug}
+`)
+	writeFile(t, absent, "log: {level: warn}\n")
+	p := f.Load()
+	if p.Err != nil {
+		t.Fatal(p.Err)
+	}
+	cfg := parsed(t, `profiles: [{proxy: "teleport.example.com:443", renew: {before: 5m}}]
+tunnels:
+  - {name: mine, kind: db, cluster: c, resource: r}
+  - {name: orders, kind: db, cluster: c, resource: other}
+  - {name: taken, kind: db, cluster: c, resource: r, port: 15500}
+notifications: {enabled: false}
+`)
+	bound, notes := p.Bind(cfg)
+	var names []string
+	for _, tu := range bound.Tunnels {
+		names = append(names, tu.Name)
+	}
+	if !slices.Equal(names, []string{"orders", "mine"}) || !bound.Tunnels[0].Guarded() || bound.Tunnels[0].Resource != "orders" {
+		t.Errorf("the tunnels are %+v", bound.Tunnels)
+	}
+	if len(notes) != 2 || notes[0].Path != "tunnels[1].name" || notes[1].Path != "tunnels[2].port" {
+		t.Errorf("overruled is %v", notes)
+	}
+	one, _ := bound.Profile("teleport.example.com")
+	if len(bound.Profiles) != 2 || one.Auth != "okta" || one.RenewBefore() != 5*time.Minute || one.Renew.Mode != state.RenewAsk {
+		t.Errorf("the profiles are %+v", bound.Profiles)
+	}
+	if bound.Notifications.On() || bound.Notifications.QuietHours != "22:00-07:00" || bound.LogLevel() != logWarn {
+		t.Errorf("the config is %+v", bound)
+	}
+	if p.ShippedIn("orders") != company || p.ShippedIn("mine") != "" || !slices.Equal(p.Included(), []string{company}) {
+		t.Errorf("orders is from %q, all from %q", p.ShippedIn("orders"), p.Included())
+	}
+	for _, spec := range []state.TunnelSpec{{Name: "orders"}, {Name: "b", Port: 15500}} {
+		if err := p.AllowsTunnel(spec); err == nil || !strings.Contains(err.Error(), "ships it") {
+			t.Errorf("%+v: %v", spec, err)
+		}
+	}
+	// A slip takes nothing away from an agent that runs, and is named.
+	if err := os.Remove(absent); err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, company, "tunnels: [{name: x}]\n")
+	next := f.reload(p)
+	if next.Err == nil || !strings.Contains(next.Err.Error(), "include[0]") || !strings.Contains(next.Err.Error(), "include[1]") ||
+		next.ShippedIn("orders") == "" || next.fingerprint() == p.fingerprint() {
+		t.Errorf("after a slip: %v, orders from %q", next.Err, next.ShippedIn("orders"))
+	}
+}
+
+// What is forbidden is named with its place in the user's file.
+func TestPolicyCheck(t *testing.T) {
+	p := writePolicy(t, "insecure: false\nguard: on\n").Load()
+	path := filepath.Join(t.TempDir(), "config.yaml")
+	writeFile(t, path, loosest)
+	list, err := Overruled(path, p)
+	if err != nil || len(list) != 2 || list[0].Line != 1 || list[1].Line != 2 || list[1].Column == 0 ||
+		!strings.Contains(list[1].Text, "policy.yaml:2 says guard: on") {
+		t.Errorf("overruled is %v, %v", list, err)
+	}
+	warnings, err := Check(path, p)
+	if err != nil || !slices.ContainsFunc(warnings, func(m Mistake) bool { return m == list[1] }) {
+		t.Errorf("warnings are %v, %v", warnings, err)
+	}
+}
+
+// The agent follows the policy as it follows the config, also while the config
+// is bad.
+func TestPolicyIsFollowed(t *testing.T) {
+	f := writePolicy(t, "metrics: off\nproxies: [a.example.com]\n")
+	path := filepath.Join(t.TempDir(), "config.yaml")
+	writeFile(t, path, loosest)
+	w, err := NewWatcher(WatcherConfig{Path: path, Policy: f})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := w.Current(); got.Config.Policy.Allows(FeatureMetrics) == nil || len(got.Overruled) != 1 {
+		t.Errorf("loaded %+v", got)
+	}
+	writeFile(t, path, "tunnels: 5\n")
+	writeFile(t, f.Path, "insecure: [")
+	got := w.Reload()
+	if got.Err == nil || got.Config.Profiles[0].Insecure || got.Config.Policy.Err == nil {
+		t.Errorf("loaded %+v", got)
+	}
+	// The proxies that were allowed are known.
+	if p := got.Config.Policy; p.AllowsProxy("a.example.com") != nil || p.AllowsProxy("evil.example.net") == nil {
+		t.Errorf("proxies are %q", p.Proxies())
+	}
+	if err := os.Remove(f.Path); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.Reload(); got.Config.Policy != nil || !got.Config.Profiles[0].Insecure {
+		t.Errorf("without a policy: %+v", got)
+	}
+	if _, err := os.Stat(f.Path); !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+}
+
+func FuzzPolicy(f *testing.F) {
+	f.Add([]byte("version: 1\ninsecure: false\nproxies: [a.example.com]\nrenew: {auto: false}\n"))
+	f.Add([]byte("links: off\nlinks: on\n---\n? [a]\n"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		path := filepath.Join(t.TempDir(), "policy.yaml")
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		p := PolicyFile{Path: path, Trusted: func(*os.File) error { return nil }}.Load()
+		if p == nil {
+			t.Fatal("a policy that is there counts as none")
+		}
+		p.Bind(Default())
+		if p.Err == nil && len(p.assumed) > 0 {
+			t.Errorf("nothing is wrong, and %v are assumed", p.assumed)
+		}
+	})
+}

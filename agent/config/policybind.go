@@ -1,0 +1,266 @@
+package config
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"berth/agent/state"
+)
+
+// shipped is what the files say that a policy includes.
+type shipped struct {
+	tunnels  []state.TunnelSpec
+	from     map[string]string // the file of each tunnel, by name
+	profiles []Profile
+	defaults map[string]any // the other keys of a config, as JSON
+}
+
+// ShippedIn is the file in which the policy ships the tunnel called name; empty
+// when it ships none of that name.
+func (p *Policy) ShippedIn(name string) string {
+	if p == nil {
+		return ""
+	}
+	return p.shipped.from[name]
+}
+
+// Included lists the files whose tunnels and defaults are in force.
+func (p *Policy) Included() []string {
+	if p == nil {
+		return nil
+	}
+	return slices.Compact(slices.Sorted(maps.Values(p.shipped.from)))
+}
+
+// shippedPort is the name of the shipped tunnel that has a port.
+func (p *Policy) shippedPort(port int) string {
+	for _, t := range p.shipped.tunnels {
+		if port != 0 && t.Port == port {
+			return t.Name
+		}
+	}
+	return ""
+}
+
+// include reads the files that the policy includes. What is wrong with one is a
+// mistake of the policy; the others count all the same. It reports whether they are
+// all that there is.
+func (p *Policy) include(f PolicyFile, root *value) (whole bool) {
+	listed := root.find("include")
+	whole = (p.Err == nil || root != nil && !p.misspelt()) && (listed == nil || listed.sound())
+	p.shipped = shipped{from: make(map[string]string), defaults: make(map[string]any)}
+	for i, name := range p.rules.Include {
+		path := name
+		if !filepath.IsAbs(path) {
+			path = filepath.Join(filepath.Dir(f.Path), path)
+		}
+		at := root.get("include").list[i].at
+		data, err := f.read(path)
+		p.print += "\x00" + string(data)
+		if err == nil {
+			err = p.ship(path, data)
+		}
+		if err == nil {
+			continue
+		}
+		mistake := Mistake{Line: at.line, Column: at.column, Path: fmt.Sprintf("include[%d]", i), Text: err.Error()}
+		if p.Err == nil {
+			p.Err = &Error{Path: f.Path}
+		}
+		p.Err.Mistakes = append(p.Err.Mistakes, mistake)
+		whole = false
+	}
+	return whole
+}
+
+// ship adds what a file says.
+func (p *Policy) ship(path string, data []byte) error {
+	cfg, root, err := parse(path, data)
+	if err != nil || root == nil {
+		return err
+	}
+	for _, t := range cfg.Tunnels {
+		if first := p.shipped.from[t.Name]; first != "" {
+			return fmt.Errorf("the tunnel %s of %s is in %s already", quote(t.Name), path, first)
+		}
+		if first := p.shippedPort(t.Port); first != "" {
+			return fmt.Errorf("the tunnel %s of %s has the port of %s", quote(t.Name), path, quote(first))
+		}
+	}
+	for _, t := range cfg.Tunnels {
+		p.shipped.from[t.Name] = path
+	}
+	p.shipped.tunnels = append(p.shipped.tunnels, cfg.Tunnels...)
+	p.shipped.profiles = append(p.shipped.profiles, cfg.Profiles...)
+	said := root.json().(map[string]any)
+	delete(said, "tunnels")
+	delete(said, "profiles")
+	p.shipped.defaults = over(p.shipped.defaults, said)
+	return nil
+}
+
+// over is JSON in which what top says comes before what base says.
+func over(base, top map[string]any) map[string]any {
+	both := maps.Clone(base)
+	for key, v := range top {
+		below, isMap := both[key].(map[string]any)
+		if above, ok := v.(map[string]any); ok && isMap {
+			v = over(below, above)
+		}
+		both[key] = v
+	}
+	return both
+}
+
+// Bind returns the config that is in force when a user's file says what cfg does:
+// with what the policy ships, and within what it allows. Each thing in the file that
+// the policy leaves without effect is named.
+func (p *Policy) Bind(cfg *Config) (bound *Config, overruled []Mistake) {
+	if p == nil {
+		return cfg, nil
+	}
+	o := overruling{policy: p, cfg: cfg}
+	bound = o.merged()
+	bound.Profiles, bound.Tunnels, bound.Policy = o.profiles(), o.tunnels(), p
+	if name := p.shippedPort(cfg.Kube.Port); name != "" {
+		o.note("kube.port", "port %d is reserved for the tunnel %s, which the policy %s ships", cfg.Kube.Port, quote(name), p.Path)
+		bound.Kube.Port = 0
+	}
+	return bound, o.notes
+}
+
+// overruling is one Bind.
+type overruling struct {
+	policy *Policy
+	cfg    *Config
+	notes  []Mistake
+}
+
+func (o *overruling) note(path, format string, args ...any) {
+	o.notes = append(o.notes, Mistake{Path: path, Text: "this has no effect: " + fmt.Sprintf(format, args...)})
+}
+
+// merged is the user's config over the policy's defaults, all but profiles and
+// tunnels.
+func (o *overruling) merged() *Config {
+	plain := *o.cfg
+	plain.Tunnels, plain.Profiles = nil, nil
+	if len(o.policy.shipped.defaults) == 0 {
+		return &plain
+	}
+	var top map[string]any
+	both := Default()
+	raw, err := json.Marshal(plain)
+	if err == nil {
+		err = json.Unmarshal(raw, &top)
+	}
+	if err == nil {
+		raw, err = json.Marshal(over(o.policy.shipped.defaults, top))
+	}
+	if err == nil {
+		err = json.Unmarshal(raw, both)
+	}
+	if err != nil {
+		panic(fmt.Sprintf("[unexpected] merge the policy's defaults: %v", err)) // both were made by decode
+	}
+	return both
+}
+
+// profiles are the user's, each with what a shipped one of the same proxy adds,
+// then the other shipped ones.
+func (o *overruling) profiles() []Profile {
+	list := slices.Clone(o.cfg.Profiles)
+	for i := range list {
+		p, path := &list[i], fmt.Sprintf("profiles[%d]", i)
+		if p.Insecure && isFalse(o.policy.rules.Insecure) {
+			o.note(path+".insecure", "%s", o.policy.why(string(featureInsecure)))
+		}
+		if p.Renew.Mode == state.RenewAuto && isFalse(o.policy.rules.Renew.Auto) {
+			o.note(path+".renew.mode", "%s", o.policy.why(string(featureRenewAuto)))
+		}
+		if err := o.policy.AllowsProxy(p.Proxy); err != nil {
+			o.note(path+".proxy", "%s", o.policy.why("proxies"))
+		}
+	}
+	for _, s := range o.policy.shipped.profiles {
+		i := slices.IndexFunc(list, func(p Profile) bool { return normalProxy(p.Proxy) == normalProxy(s.Proxy) })
+		if i < 0 {
+			list = append(list, s)
+			continue
+		}
+		p := &list[i]
+		p.Auth, p.CAFile = cmp.Or(p.Auth, s.Auth), cmp.Or(p.CAFile, s.CAFile)
+		p.Renew.Mode, p.Renew.Before = cmp.Or(p.Renew.Mode, s.Renew.Mode), cmp.Or(p.Renew.Before, s.Renew.Before)
+		if len(p.Browser) == 0 {
+			p.Browser = s.Browser
+		}
+	}
+	for i := range list {
+		if isFalse(o.policy.rules.Insecure) {
+			list[i].Insecure = false
+		}
+		if isFalse(o.policy.rules.Renew.Auto) && list[i].Renew.Mode == state.RenewAuto {
+			list[i].Renew.Mode = state.RenewAsk
+		}
+	}
+	return list
+}
+
+// tunnels are the shipped ones, then those of the user's that have neither name nor
+// port of a shipped one.
+func (o *overruling) tunnels() []state.TunnelSpec {
+	p := o.policy
+	list := slices.Clone(p.shipped.tunnels)
+	for i, t := range o.cfg.Tunnels {
+		path, name := fmt.Sprintf("tunnels[%d]", i), p.shippedPort(t.Port)
+		switch {
+		case p.ShippedIn(t.Name) != "":
+			o.note(path+".name", "the policy %s ships a tunnel %s: rename yours", p.Path, quote(t.Name))
+			continue
+		case name != "":
+			o.note(path+".port", "port %d is reserved for the tunnel %s, which the policy %s ships", t.Port, quote(name), p.Path)
+			continue
+		}
+		if p.guards() && !t.Guarded() {
+			o.note(path+".guard", "%s", p.why("guard"))
+		}
+		if t.HoldDuration() > p.holdAtMost() && t.Hold != nil {
+			o.note(path+".hold", "%s", p.why("hold"))
+		}
+		list = append(list, t)
+	}
+	for i := range list {
+		if p.guards() {
+			list[i].Guard = state.GuardOn
+		}
+		if list[i].HoldDuration() > p.holdAtMost() {
+			list[i].Hold = new(state.Duration(p.holdAtMost()))
+		}
+	}
+	return list
+}
+
+// overruled is what Bind names, with the places in the file.
+func (p *Policy) overruled(cfg *Config, root *value) []Mistake {
+	_, list := p.Bind(cfg)
+	for i, m := range list {
+		at := root
+		for part := range strings.SplitSeq(strings.NewReplacer("[", ".", "]", "").Replace(m.Path), ".") {
+			next := at.get(part)
+			if n, err := strconv.Atoi(part); err == nil && at != nil && n < len(at.list) {
+				next = at.list[n]
+			}
+			at = next
+		}
+		if at != nil {
+			list[i].Line, list[i].Column = at.at.line, at.at.column
+		}
+	}
+	return list
+}
