@@ -1,0 +1,205 @@
+// What the page asks berth, and how it proves that it may.
+import type { Abilities, Event, LoginStep, Recording, Resource, Snapshot } from "./types";
+
+// Failure is an answer that is an error: what happened, and the next step.
+export class Failure extends Error {
+  constructor(
+    readonly code: string,
+    message: string,
+    readonly hint = "",
+  ) {
+    super(message);
+  }
+}
+
+export const failure = (err: unknown): Failure =>
+  err instanceof Failure ? err : new Failure("failed", "berth does not answer", "Open the window again.");
+
+let key = "";
+
+// version is that of the program that serves the page.
+export let version = "";
+
+interface Opened {
+  key: string;
+  version: string;
+}
+
+function opened(o: Opened): void {
+  ({ key, version } = o);
+}
+
+// open exchanges the link's token for the session's cookie and key. The token leaves
+// the history: it is worth nothing from now on. It returns the path the link asked for.
+export async function open(): Promise<string | undefined> {
+  const fragment = location.hash.slice(1);
+  if (fragment === "" || fragment.startsWith("/")) {
+    opened(await read<Opened>("/api/key"));
+    return undefined;
+  }
+  const [token, path] = fragment.split("&", 2);
+  const route = `/${(path ?? "tunnels").replace(/^\/+/, "")}`;
+  history.replaceState(null, "", `#${route}`);
+  opened(await write<Opened>("/api/open", { token }));
+  return route;
+}
+
+const send = (path: string, body: unknown, signal?: AbortSignal): Promise<Response> =>
+  fetch(path, {
+    method: "POST",
+    headers: { "Content-Type": "application/json", "Berth-Key": key },
+    body: JSON.stringify(body),
+    signal: signal ?? null,
+  });
+
+async function answer<T>(response: Response): Promise<T> {
+  const text = await response.text();
+  if (response.ok) return (text === "" ? {} : JSON.parse(text)) as T;
+  let said: { code?: string; message?: string; hint?: string };
+  try {
+    said = JSON.parse(text) as typeof said;
+  } catch {
+    said = { message: text.trim() };
+  }
+  throw new Failure(said.code ?? String(response.status), said.message ?? "", said.hint);
+}
+
+export const read = async <T>(path: string): Promise<T> => answer<T>(await fetch(path));
+export const write = async <T>(path: string, body: unknown): Promise<T> => answer<T>(await send(path, body));
+export const call = <T = unknown>(rpc: string, request: unknown): Promise<T> => write<T>(`/api/call/${rpc}`, request);
+
+const query = (values: Record<string, string>): string =>
+  new URLSearchParams(Object.entries(values).filter(([, value]) => value !== "")).toString();
+const named = (name: string): string => `/api/tunnels/${encodeURIComponent(name)}`;
+
+// Forms are the ways to write down where a tunnel is, and the usual client's command.
+export interface Forms {
+  urls?: { name: string; text: string }[];
+  client?: string;
+}
+
+// Plot is the last hour of a tunnel, a column per quantity.
+export interface Plot {
+  at: number[];
+  connections: number[];
+  bytesIn: number[];
+  bytesOut: number[];
+  heldMs: number[];
+  dialMs: number[];
+}
+
+export interface Finding {
+  check: string;
+  status: string;
+  text: string;
+  fix?: string;
+  fixed?: string;
+  mendable?: boolean;
+}
+
+// Kept is a setting as the config has it.
+export interface Kept {
+  key: string;
+  title: string;
+  help?: string;
+  kind: "switch" | "choice" | "text";
+  choices?: string[];
+  value: string;
+  line?: number;
+}
+
+export const api = {
+  abilities: (profile: string, resources: string[]) =>
+    read<Abilities>(`/api/requests?${query({ profile })}${resources.map((r) => `&resource=${encodeURIComponent(r)}`).join("")}`),
+  resources: () => read<{ resources?: Resource[]; unasked?: string[] }>("/api/resources"),
+  history: (name: string) => read<{ events?: Event[] }>(`${named(name)}/history`),
+  forms: (name: string) => read<Forms>(`${named(name)}/urls`),
+  plot: (name: string) => read<Plot>(`${named(name)}/plot`),
+  recordings: (filter: Record<string, string>) =>
+    read<{ recordings?: Recording[]; notes?: string[]; more?: boolean }>(`/api/recordings?${query(filter)}`),
+  recording: (id: string, cluster: string) => `/api/recordings/${encodeURIComponent(id)}?${query({ cluster })}`,
+  log: (lines: string) => read<{ path: string; lines: string[] }>(`/api/log?lines=${lines}`),
+  config: () => read<{ path: string; text: string; settings: Kept[] }>("/api/config"),
+  licenses: () => read<{ text: string }>("/api/licenses"),
+  doctor: () => read<{ findings: Finding[] }>("/api/doctor"),
+};
+
+const lostAfter = 5_000;
+
+// follow shows each snapshot, and each time that the agent is away, until stop is
+// called. ended is called when berth no longer serves this page.
+export function follow(on: {
+  snapshot: (s: Snapshot) => void;
+  away: (message: string, hint: string) => void;
+  ended: () => void;
+}): () => void {
+  const source = new EventSource("/api/snapshot/stream");
+  let lost: ReturnType<typeof setTimeout> | undefined;
+  source.onopen = () => {
+    clearTimeout(lost);
+    lost = undefined;
+  };
+  source.onmessage = (e: MessageEvent<string>) => {
+    on.snapshot(JSON.parse(e.data) as Snapshot);
+  };
+  source.addEventListener("away", (e) => {
+    const said = JSON.parse((e as MessageEvent<string>).data) as { message?: string; hint?: string };
+    on.away(said.message ?? "The agent is not running.", said.hint ?? "");
+  });
+  source.onerror = () => {
+    // A server that has gone does not come back on this port.
+    if (source.readyState === EventSource.CLOSED) on.ended();
+    else lost ??= setTimeout(on.ended, lostAfter);
+  };
+  return () => {
+    source.close();
+  };
+}
+
+// LoginRequest says where to log in, and how.
+export interface LoginRequest {
+  proxy?: string;
+  user?: string;
+  auth?: string;
+  renew?: boolean;
+  remember?: boolean;
+}
+
+// Login is a login that this page takes part in.
+export class Login {
+  private id = "";
+  private readonly gone = new AbortController();
+
+  // run logs in, showing each step; it returns when that is done.
+  async run(request: LoginRequest, show: (step: LoginStep) => void): Promise<void> {
+    const response = await send("/api/login", request, this.gone.signal);
+    if (!response.ok || !response.body) {
+      await answer(response);
+      return;
+    }
+    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+    let rest = "";
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) throw new Failure("failed", "The login ended without an answer.");
+      const lines = (rest + value).split("\n");
+      rest = lines.pop() ?? "";
+      for (const line of lines) {
+        const said = JSON.parse(line) as { login: string; event?: LoginStep; error?: Failure };
+        this.id = said.login;
+        if (said.error) throw new Failure(said.error.code, said.error.message, said.error.hint);
+        if (said.event) show(said.event);
+        if (said.event?.kind === "done") return;
+      }
+    }
+  }
+
+  answer(step: LoginStep, secret: string): Promise<unknown> {
+    return write(`/api/login/${encodeURIComponent(this.id)}/answer`, { id: Number(step.id ?? 0), secret });
+  }
+
+  // leave takes no further part in it.
+  leave(): void {
+    this.gone.abort();
+  }
+}

@@ -1,0 +1,160 @@
+// One tunnel: how it is, how to connect, what happened to it.
+import { useState } from "preact/hooks";
+import { type Forms, type Plot, api, call } from "./api";
+import { ChangeDialog, remove } from "./change";
+import { Chart } from "./chart";
+import { useSnapshot } from "./store";
+import type { Event, Tunnel } from "./types";
+import { CertLeft, target } from "./tunnels";
+import { Ago, Button, Facts, Left, Mark, State, Wrong, copy, useLoaded } from "./ui";
+import { bytes, clock, count, kindWords, many, seconds } from "./words";
+
+export function TunnelView({ name }: { name: string }) {
+  const t = useSnapshot().tunnels?.find((each) => each.tunnelSpec.name === name);
+  if (!t) {
+    return (
+      <section>
+        <h1 tabIndex={-1}>No tunnel {name}</h1>
+        <p>It was removed or renamed. <a href="#/tunnels">All tunnels</a></p>
+      </section>
+    );
+  }
+  return <Known tunnel={t} key={name} />;
+}
+
+function Known({ tunnel: t }: { tunnel: Tunnel }) {
+  const spec = t.tunnelSpec;
+  const { name } = spec;
+  const [changing, change] = useState<"port" | "all">();
+  // What happened to it changes with these.
+  const turn = `${t.state} ${count(t.totalConnections)} ${count(t.waiting)} ${t.problem?.code ?? ""}`;
+  const history = useLoaded(() => api.history(name), [turn]);
+  const plot = useLoaded(() => api.plot(name), [turn]);
+  return (
+    <section>
+      <p class="crumb"><a href="#/tunnels">Tunnels</a></p>
+      <header class="head">
+        <h1 tabIndex={-1}>{name}</h1>
+        <State state={t.state} />
+        <span class="buttons">
+          <Button onPress={() => {
+            change("all");
+          }}>Change…</Button>
+          {t.state === "stopped"
+            ? <Button kind="main" onPress={() => call("StartTunnel", { name })}>Start</Button>
+            : <Button onPress={() => call("StopTunnel", { name })}>Stop</Button>}
+          {t.state !== "stopped" && <Button onPress={() => call("RestartTunnel", { name })}>Restart</Button>}
+          <Button kind="bad" onPress={() => remove(t)}>Remove</Button>
+        </span>
+      </header>
+      {t.problem && (
+        <div class="needs"><ul><li>
+          <Mark state={t.state} />
+          <div>
+            <strong>{t.problem.title}</strong>
+            <p>{t.problem.text}</p>
+            <p class="dim">{t.problem.action}</p>
+          </div>
+          <div class="buttons">
+            {t.state === "port_in_use" && <Button kind="main" onPress={() => {
+              change("port");
+            }}>Change port…</Button>}
+          </div>
+        </li></ul></div>
+      )}
+      <div class="columns">
+        <div class="card">
+          <h2>Now</h2>
+          <Facts rows={[
+            ["Address", <code key="a">{t.address}</code>],
+            ["Leads to", [spec.resource, t.protocol || kindWords[spec.kind], spec.cluster].filter(Boolean).join(" · ")],
+            ["As", [spec.dbUser || spec.as, spec.dbName].filter(Boolean).join(" · ")],
+            ["Clients", clients(t)],
+            ["Bytes", `${bytes(count(t.bytesIn))} in, ${bytes(count(t.bytesOut))} out`],
+            ["Certificate", t.certValidUntil && <CertLeft key="c" tunnel={t} />],
+            ["Ends", t.endingAt && <span key="e">{many(count(t.endingConnections), "connection")} in <Left until={t.endingAt} /></span>],
+            ["Runs as", t.runsAs],
+            ["Engine", [t.engine, t.engineReason].filter(Boolean).join(": ")],
+            ["Holds clients", `${seconds(spec.hold) ?? 60} s`],
+            ["Guard", t.guard],
+            ["Turned away", t.foreignUser && <span key="f">a program of {t.foreignUser}{t.foreignAt && <>, <Ago at={t.foreignAt} /></>}</span>],
+          ]} />
+        </div>
+        <Connect tunnel={t} />
+      </div>
+      {plot.value && plot.value.at.length > 1 && <Charts plot={plot.value} />}
+      <div class="card">
+        <h2>What happened</h2>
+        {history.failed && <Wrong failure={history.failed} />}
+        <History events={history.value?.events ?? []} />
+      </div>
+      {changing && <ChangeDialog tunnel={t} about={changing} close={() => {
+        change(undefined);
+      }} />}
+    </section>
+  );
+}
+
+function clients(t: Tunnel): string {
+  const held = count(t.waiting);
+  const words = [`${many(count(t.connections), "connection")}, ${count(t.totalConnections)} since the start`];
+  if (held) words.push(`${t.waitingClient || many(held, "client")} waits`);
+  return words.join("; ");
+}
+
+const formNames: Record<string, string> = {
+  url: "URL, for psql and most libraries", jdbc: "JDBC, for DBeaver and DataGrip", dsn: "DSN", env: "Environment",
+  pgservice: "pg_service.conf", mycnf: "my.cnf", context: "kubectl context",
+};
+
+function Connect({ tunnel: t }: { tunnel: Tunnel }) {
+  const { name } = t.tunnelSpec;
+  const forms = useLoaded<Forms>(() => api.forms(name), [t.address, t.protocol, t.tunnelSpec]);
+  return (
+    <div class="card">
+      <h2>Connect</h2>
+      <Form name="Address" text={target(t)} />
+      {forms.value?.client && <Form name="In a terminal" text={forms.value.client} />}
+      {forms.value?.urls?.map((f) => <Form key={f.name} name={formNames[f.name] ?? f.name} text={f.text} />)}
+      {forms.failed && <p class="dim">{forms.failed.message}</p>}
+      <p class="dim">Leave the password empty: the tunnel brings the certificate.</p>
+    </div>
+  );
+}
+
+function Form({ name, text }: { name: string; text: string }) {
+  return (
+    <div class="form">
+      <span>{name}</span>
+      <pre>{text}</pre>
+      <Button label={`Copy ${name}`} onPress={() => copy(text, name)}>Copy</Button>
+    </div>
+  );
+}
+
+function Charts({ plot }: { plot: Plot }) {
+  return (
+    <div class="charts">
+      <Chart title="Connections" at={plot.at} lines={[["open", plot.connections]]} show={String} />
+      <Chart title="Bytes a second" at={plot.at} lines={[["in", plot.bytesIn], ["out", plot.bytesOut]]} show={bytes} />
+      <Chart title="Clients waited" at={plot.at} lines={[["ms", plot.heldMs]]} show={ms} />
+      <Chart title="Time to connect" at={plot.at} lines={[["ms", plot.dialMs]]} show={ms} />
+    </div>
+  );
+}
+
+const ms = (n: number): string => (n < 1000 ? `${Math.round(n)} ms` : `${(n / 1000).toFixed(1)} s`);
+
+export function History({ events }: { events: Event[] }) {
+  if (events.length === 0) return <p class="dim">Nothing yet.</p>;
+  return (
+    <ol class="history">
+      {events.toReversed().map((e, i) => (
+        <li key={i} class={e.kind}>
+          <time dateTime={e.at}>{clock(e.at)}</time>
+          <span>{e.text}</span>
+        </li>
+      ))}
+    </ol>
+  );
+}
