@@ -154,7 +154,8 @@ func runWith(ctx context.Context, opts Options, change func(*Agent)) error {
 // starts an agent while one is about to end that it did not start itself: it kills
 // that one, and does not wait for it.
 func startLock(ctx context.Context, opts Options) (*lock, error) {
-	if err := opts.Paths.MakeDirs(); err != nil {
+	lacks := opts.Paths.MakeFileDirs()
+	if err := opts.Paths.MakeSocketDir(); err != nil {
 		return nil, err
 	}
 	l, err := takeLock(opts.Paths)
@@ -170,6 +171,7 @@ func startLock(ctx context.Context, opts Options) (*lock, error) {
 	if l.crashed, err = noteStart(opts.Paths, time.Now()); err != nil {
 		opts.Logger.Warn("a crash is not noted", "err", err)
 	}
+	l.lacks = lacks
 	return l, nil
 }
 
@@ -342,8 +344,10 @@ func (a *Agent) run(ctx context.Context) error {
 // began says that the agent serves: to the agent whose place it has taken, which
 // speaks to the service manager next, or to the service manager itself.
 func (a *Agent) began() {
-	if err := a.next.lock.noteOwner(); err != nil {
-		a.log.Warn("the agent's process id is not noted", "err", err)
+	if err := cmp.Or(a.next.lock.lacks, a.next.lock.noteOwner()); err != nil {
+		a.log.Warn("nothing is saved", "err", err)
+		a.memory.Doubt(err)
+		a.touch()
 	}
 	line := a.opts.Succession.Line
 	if line == nil {
@@ -654,6 +658,13 @@ func (a *Agent) problems() []state.Problem {
 		}
 	}
 	list = append(list, policyProblems(a.config.Current(), a.homes.View())...)
+	if since, err := a.memory.Trouble(); err != nil {
+		list = append(list, state.Problem{
+			Code: state.CodeStateUnwritable, Title: "Nothing can be saved",
+			Text:   fmt.Sprintf("Tunnels are served, but what changes is forgotten when the agent ends, and its log may be missing: %s.", oneLine(err)),
+			Action: "free space, or make " + a.opts.Paths.StateDir + " writable; berth tries again by itself", Since: since.UTC(),
+		})
+	}
 	list = append(list, a.program.problems(a.opts.Version)...)
 	list = append(list, a.next.lock.crashed.problems(time.Now())...)
 	list = append(list, skewProblems(a.sessions.Usable(time.Now()))...)

@@ -31,6 +31,7 @@ type lock struct {
 	file    io.Closer
 	note    string  // the file with the pid
 	crashed crashes // agents that left their note behind
+	lacks   error   // why folders of berth's files could not be made
 }
 
 // errLocked says that another process has the lock.

@@ -34,6 +34,7 @@ var whys = []struct {
 	says *regexp.Regexp
 	why  string
 }{
+	{exhausted, "this machine lets berth open no more connections"},
 	{regexp.MustCompile(`refused`), "connection refused"},
 	{regexp.MustCompile(`no such host|server misbehaving|lookup `), "its name does not resolve"},
 	{regexp.MustCompile(`unreachable network|network is (unreachable|down)`), "the network is unreachable"},
@@ -42,6 +43,14 @@ var whys = []struct {
 	{regexp.MustCompile(`certificate|x509:|tls:|handshake`), "its TLS connection fails"},
 	{regexp.MustCompile(`reset|EOF|broken pipe|closing|closed|hung up`), hangsUp},
 }
+
+// exhausted matches what a process is told that may open no more descriptors: of
+// its own (EMFILE) or of the whole system (ENFILE). gRPC passes on the words only.
+var exhausted = regexp.MustCompile(`too many open files|file table overflow`)
+
+// Exhausted reports whether a connection failed since this process, or the
+// system, may open no more of them.
+func Exhausted(err error) bool { return exhausted.MatchString(err.Error()) }
 
 // Why says in plain words why a connection to a proxy failed.
 func Why(err error) string {

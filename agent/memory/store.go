@@ -12,8 +12,10 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 
 	"berth/internal/atomicfile"
 )
@@ -24,9 +26,15 @@ type Store struct {
 
 	writing   sync.Mutex // held over a change and its writing; taken before mu
 	unwritten bool       // changes are not written; guarded by writing
-	mu        sync.Mutex // guards data; never held over the disk, since snapshots read
+	mu        sync.Mutex // guards what is below; never held over the disk, since snapshots read
 	data      contents
+	trouble   error       // why what is remembered is not on disk; nil: it is
+	since     time.Time   // of trouble
+	again     *time.Timer // until the next try; nil: none is due
 }
+
+// retryAfter is how long after a write that failed the next one is tried.
+const retryAfter = 15 * time.Second
 
 type contents struct {
 	Version int `json:"version"`
@@ -129,13 +137,49 @@ func (s *Store) change(f func(*contents) bool) error {
 	if err != nil {
 		return fmt.Errorf("encode saved state: %w", err)
 	}
-	if !differs || s.unwritten {
+	_, trouble := s.Trouble()
+	if (!differs && trouble == nil) || s.unwritten {
 		return nil
 	}
+	if trouble != nil { // the folder may not be there yet; if not, writing says why
+		_ = os.MkdirAll(filepath.Dir(s.path), 0o700)
+	}
 	if err := atomicfile.Write(s.path, append(raw, '\n'), 0o600); err != nil {
+		s.Doubt(err)
 		return fmt.Errorf("save state: %w", err)
 	}
+	s.mu.Lock()
+	s.trouble = nil
+	s.mu.Unlock()
 	return nil
+}
+
+// Doubt says that a file beside the state file could not be written. The state is
+// written again every retryAfter until that succeeds.
+func (s *Store) Doubt(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.trouble == nil {
+		s.since = time.Now()
+	}
+	s.trouble = err
+	if s.again == nil {
+		s.again = time.AfterFunc(retryAfter, s.retry)
+	}
+}
+
+func (s *Store) retry() {
+	s.mu.Lock()
+	s.again = nil
+	s.mu.Unlock()
+	_ = s.change(func(*contents) bool { return false }) // what fails is in doubt again
+}
+
+// Trouble says since when and why what is remembered is not on disk; nil: it is.
+func (s *Store) Trouble() (since time.Time, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.since, s.trouble
 }
 
 // Stopped reports whether the user stopped the tunnel.

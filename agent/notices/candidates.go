@@ -236,7 +236,8 @@ func ofProblem(p *state.Problem, s *state.Snapshot) (candidate, bool) {
 			c.ID += "/" + p.Text
 		}
 		c.recovered = over(p, c.ID)
-	case state.CodeClockSkew, state.CodeConfigInvalid, state.CodeHomeUnreadable, state.CodeStateUnreadable:
+	case state.CodeClockSkew, state.CodeConfigInvalid, state.CodeHomeUnreadable, state.CodeStateUnreadable,
+		state.CodeStateUnwritable, state.CodeFilesExhausted:
 		c.ID = "problem/" + string(p.Code)
 		c.grace = gracePort
 	case state.CodeCrashLoop: // it may be over before it could be said

@@ -170,7 +170,7 @@ func examples() []example {
 		{"a program of another user of the machine connected to a tunnel", func(w *world) {
 			w.s.Tunnels[0].ForeignUser, w.s.Tunnels[0].ForeignAt = "bob (uid 1001)", new(noon)
 		}, nil, ""},
-		{"the config file has mistakes, the clock is wrong, a Teleport home or berth's state cannot be read, the program was replaced and the old agent runs on, the agent crashed again and again", func(w *world) {
+		{"the config file has mistakes, the clock is wrong, a Teleport home or berth's state cannot be read, nothing can be saved, too many files are open here, the program was replaced and the old agent runs on, the agent crashed again and again", func(w *world) {
 			w.s.Problems = []state.Problem{*problem(state.CodeConfigInvalid, "Config has mistakes", "The last good config goes on: config.yaml:7: unknown key.")}
 		}, nil, ""},
 		{"your access request was approved", request(state.Request{

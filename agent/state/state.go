@@ -177,6 +177,8 @@ const (
 	CodeInternal         Code = "internal"              // a bug in berth
 	CodeKubeconfig       Code = "kubeconfig_unwritable" // berth's kubeconfig cannot be written
 	CodeStateUnreadable  Code = "state_unreadable"      // berth's own saved state was set aside
+	CodeStateUnwritable  Code = "state_unwritable"      // berth's own state and log cannot be written
+	CodeFilesExhausted   Code = "files_exhausted"       // the agent may open no more files or connections
 	CodeCrashLoop        Code = "crash_loop"            // the agent ended unexpectedly again and again
 	CodePolicyBroken     Code = "policy_broken"         // the policy has mistakes, and its rules hold at their strictest
 	CodePolicyOverrules  Code = "policy_overrules"      // the config says what the policy forbids

@@ -97,6 +97,10 @@ func classifyFault(p *state.Problem, err error, proxy string) bool {
 		leaf    *cluster.LeafAwayError
 	)
 	switch {
+	case cluster.Exhausted(rootCause(err)):
+		p.Code, p.Title = state.CodeFilesExhausted, "Too many open files here"
+		p.Text = "The agent has as many files and connections open as this machine allows it, so it cannot reach the proxy."
+		p.Action = "close connections, or raise the limit (ulimit -n; LimitNOFILE= of the service); berth keeps trying"
 	case errors.As(err, &refused):
 		p.Code, p.Title = state.CodeSessionRefused, "Session refused"
 		p.Text = fmt.Sprintf("%s refuses %s: %s", refused.Cluster, refused.User, refusedWhy(refused))

@@ -72,9 +72,7 @@ func (a *app) runAgent(ctx context.Context, o agentOptions) error {
 	if err != nil {
 		return err
 	}
-	if err := p.MakeDirs(); err != nil {
-		return err
-	}
+	_ = p.MakeFileDirs() // for the log; the agent says what it lacks
 	var console io.Writer
 	if !o.quiet {
 		console = a.err

@@ -3,7 +3,8 @@
 // BERTH_HOME, when set, puts all of them under one folder: tests and second
 // instances use it. Without it they live in the platform's own places: the XDG
 // folders on Linux, Library on macOS, AppData on Windows. The same environment
-// always gives the same paths, so the agent and its clients meet.
+// always gives the same paths, so the agent and its clients meet. Where these are
+// read-only, the agent's socket and lock are among the temporary files.
 package paths
 
 import (
@@ -43,7 +44,7 @@ func Resolve(env func(string) string) (Paths, error) {
 	if err != nil {
 		return Paths{}, fmt.Errorf("find out who runs berth: %w", err)
 	}
-	return resolver{goos: runtime.GOOS, env: env, id: id, home: passwdHome, private: ownPrivate}.resolve()
+	return resolver{goos: runtime.GOOS, env: env, id: id, home: passwdHome, private: ownPrivate, fixed: readOnly}.resolve()
 }
 
 // resolver holds what the paths depend on.
@@ -53,6 +54,7 @@ type resolver struct {
 	id      string                  // uid or, on Windows, SID
 	home    func() (string, error)  // the home folder when the environment names none
 	private func(path string) error // nil when path is a folder that only this user can enter
+	fixed   func(path string) bool  // the file cannot be made, nor its folder, since what is there is read-only
 }
 
 func (r resolver) resolve() (Paths, error) {
@@ -67,6 +69,19 @@ func (r resolver) resolve() (Paths, error) {
 	default:
 		return r.xdg()
 	}
+}
+
+// lock puts the lock beside the socket where the state's folder is read-only. A
+// file that an agent has left there can be locked still.
+func (r resolver) lock(p Paths) Paths {
+	dir := p.SocketDir()
+	if dir == "" {
+		return p
+	}
+	if _, err := os.Lstat(p.Lock); err != nil && r.fixed(p.Lock) {
+		p.Lock = filepath.Join(dir, filepath.Base(p.Lock))
+	}
+	return p
 }
 
 // underOne puts everything under one folder.
@@ -89,7 +104,7 @@ func (r resolver) underOne(dir string) (Paths, error) {
 	} else {
 		p.Socket = r.socket(filepath.Join(dir, "run"))
 	}
-	return p, nil
+	return r.lock(p), nil
 }
 
 func (r resolver) xdg() (Paths, error) {
@@ -104,7 +119,7 @@ func (r resolver) xdg() (Paths, error) {
 	p := state(filepath.Join(stateHome, "berth"))
 	p.Config = filepath.Join(config, "berth", "config.yaml")
 	p.Socket = r.socket(r.runtimeDir(p.StateDir))
-	return p, nil
+	return r.lock(p), nil
 }
 
 // xdgDir is a folder of the XDG base directory specification, which says that
@@ -143,7 +158,7 @@ func (r resolver) darwin() (Paths, error) {
 	p.Config = filepath.Join(base, "config.yaml")
 	p.LogFile = filepath.Join(home, "Library", "Logs", "berth", "agent.log")
 	p.Socket = r.socket(filepath.Join(base, "run"))
-	return p, nil
+	return r.lock(p), nil
 }
 
 func (r resolver) windows() (Paths, error) {
@@ -192,11 +207,11 @@ func (r resolver) homeDir() (string, error) {
 }
 
 // socket is the path of the socket in dir. Where that would be longer than a
-// socket's path can be, it is a short one in the folder of temporary files,
-// named after the user and dir.
+// socket's path can be, or is read-only, it is a short one in the folder of
+// temporary files, named after the user and dir.
 func (r resolver) socket(dir string) string {
 	path := filepath.Join(dir, "agent.sock")
-	if len(path) <= maxSocket {
+	if len(path) <= maxSocket && !r.fixed(path) {
 		return path
 	}
 	name := "berth-" + r.id + "-" + shortHash(dir)
@@ -253,6 +268,15 @@ func (p Paths) Crashes() string { return p.Lock + ".crashes" }
 // MakeDirs makes the folders of all paths, for the current user alone. It
 // fails when the socket's folder is there but belongs to someone else.
 func (p Paths) MakeDirs() error {
+	if err := p.MakeFileDirs(); err != nil {
+		return err
+	}
+	return p.MakeSocketDir()
+}
+
+// MakeFileDirs makes the folders of the config, the state and the log. An agent
+// can serve without them.
+func (p Paths) MakeFileDirs() error {
 	for _, dir := range []string{filepath.Dir(p.Config), p.StateDir, filepath.Dir(p.LogFile)} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return fmt.Errorf("create berth's folder: %w", err)
@@ -263,6 +287,11 @@ func (p Paths) MakeDirs() error {
 	if err := os.Chmod(p.StateDir, 0o700); err != nil { //nolint:gosec // G302: it is a folder
 		return fmt.Errorf("create berth's folder: %w", err)
 	}
+	return nil
+}
+
+// MakeSocketDir makes the folder of the socket, where it has one. It fails when the folder is there but belongs to someone else.
+func (p Paths) MakeSocketDir() error {
 	dir := p.SocketDir()
 	if dir == "" {
 		return nil

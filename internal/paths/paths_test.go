@@ -27,6 +27,7 @@ func fake(goos string, env map[string]string, private ...string) resolver {
 			}
 			return fs.ErrNotExist
 		},
+		fixed: func(path string) bool { return strings.HasPrefix(path, "/readonly/") },
 	}
 }
 
@@ -57,6 +58,29 @@ func TestResolve(t *testing.T) {
 				LogFile:   "/s/berth/agent.log",
 				Socket:    "/s/berth/run/agent.sock",
 				Lock:      "/s/berth/agent.lock",
+			},
+		},
+		"linux_state_is_read_only": {
+			fake("linux", map[string]string{"HOME": "/readonly/alice", "XDG_RUNTIME_DIR": "/run/user/1000"}, "/run/user/1000"),
+			Paths{
+				Config:    "/readonly/alice/.config/berth/config.yaml",
+				StateDir:  "/readonly/alice/.local/state/berth",
+				StateFile: "/readonly/alice/.local/state/berth/state.json",
+				LogFile:   "/readonly/alice/.local/state/berth/agent.log",
+				Socket:    "/run/user/1000/berth/agent.sock",
+				Lock:      "/run/user/1000/berth/agent.lock",
+			},
+		},
+		"linux_all_is_read_only": {
+			fake("linux", map[string]string{"BERTH_HOME": "/readonly/b", "TMPDIR": "/t"}),
+			Paths{
+				Config:    "/readonly/b/config.yaml",
+				StateDir:  "/readonly/b/state",
+				StateFile: "/readonly/b/state/state.json",
+				LogFile:   "/readonly/b/state/agent.log",
+				Socket:    "/t/berth-1000-" + shortHash("/readonly/b/run") + "/agent.sock",
+				Lock:      "/t/berth-1000-" + shortHash("/readonly/b/run") + "/agent.lock",
+				Home:      "/readonly/b",
 			},
 		},
 		"linux_relative_folders_are_ignored": {

@@ -3,11 +3,15 @@
 package paths
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"os/user"
+	"path/filepath"
 	"strconv"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 func userID() (string, error) { return strconv.Itoa(os.Getuid()), nil }
@@ -19,6 +23,17 @@ func passwdHome() (string, error) {
 		return "", err
 	}
 	return u.HomeDir, nil
+}
+
+// readOnly reports whether the file cannot be made: the nearest folder above it
+// that is there cannot be written.
+func readOnly(path string) bool {
+	for dir := filepath.Dir(path); ; dir = filepath.Dir(dir) {
+		err := unix.Access(dir, unix.W_OK)
+		if !errors.Is(err, fs.ErrNotExist) || dir == filepath.Dir(dir) {
+			return err != nil
+		}
+	}
 }
 
 func owned(info fs.FileInfo) bool {

@@ -22,4 +22,7 @@ func passwdHome() (string, error) { return os.UserHomeDir() }
 // own: modes say nothing here.
 func owned(fs.FileInfo) bool { return true }
 
+// readOnly is asked of sockets' folders alone; here is a pipe.
+func readOnly(string) bool { return false }
+
 func open(fs.FileInfo) bool { return false }
