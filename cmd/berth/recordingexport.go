@@ -18,10 +18,11 @@ import (
 	"berth/agent/config"
 	"berth/internal/plain"
 	"berth/internal/replay"
+	"berth/internal/web"
 )
 
 // The forms of an export.
-var exportForms = []string{"asciicast", "txt", "json"}
+var exportForms = []string{"html", "asciicast", "txt", "json"}
 
 // recordingExportOptions are the flags of "berth recording export".
 type recordingExportOptions struct {
@@ -36,6 +37,7 @@ func (a *app) recordingExportCommand() *cobra.Command {
 		Short: "Write a recorded session to a file that others can open",
 		Long: `Write a recorded session to a file that others can open:
 
+  html       one page that plays it in a browser, with search and without network
   asciicast  for asciinema and its players (version 2)
   txt        plain text
   json       every event, for programs
@@ -43,7 +45,8 @@ func (a *app) recordingExportCommand() *cobra.Command {
 The file says who exported it and when. --redact masks what a regular expression
 matches, in what was printed and in commands and queries; if it could still be
 read on the screen, nothing is written.`,
-		Example: `  berth recording export 5e1f0c2a --as asciicast -o - | asciinema play -
+		Example: `  berth recording export 5e1f0c2a --as html -o session.html
+  berth recording export 5e1f0c2a --as asciicast -o - | asciinema play -
   berth recording export 5e1f0c2a --as txt -o out.txt --redact 'AKIA\w{16}'`,
 		Args:              exactArgs("ID"),
 		ValidArgsFunction: a.completeRecordings,
@@ -98,17 +101,21 @@ func (a *app) exportRecording(ctx context.Context, s *recordingStream, o recordi
 	}
 	defer os.Remove(file.Name()) //nolint:errcheck // it is gone once it has its name
 	err = a.writeExport(ctx, s, o, pattern, file)
-	if err == nil {
-		err = file.Sync()
-	}
-	if err = errors.Join(err, file.Close()); err != nil {
+	_, damaged := errors.AsType[damagedError](err)
+	if err != nil && !damaged {
+		_ = file.Close() // it goes
 		return err
+	}
+	if err := errors.Join(file.Sync(), file.Close()); err != nil {
+		return fmt.Errorf("export to %s: %w", path, err)
 	}
 	if err := nameExport(file.Name(), path, o.force); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintln(a.out, "wrote "+plain.Line(path))
-	return err
+	if _, printErr := fmt.Fprintln(a.out, "wrote "+plain.Line(path)); printErr != nil {
+		return printErr
+	}
+	return err // the recording is damaged
 }
 
 // nameExport gives a file its name. It overwrites none that appeared meanwhile.
@@ -150,6 +157,8 @@ func (a *app) writeExport(ctx context.Context, s *recordingStream, o recordingEx
 
 func exportWriter(form string, to io.Writer, h replay.Header) (replay.Writer, error) {
 	switch form {
+	case "html":
+		return replay.NewHTML(to, web.Player(), h)
 	case "asciicast":
 		return replay.NewAsciicast(to, h), nil
 	case "json":

@@ -117,13 +117,19 @@ func (s *recordingStream) copyTo(ctx context.Context, a *app, w replay.Writer) (
 	}
 	now, text := s.state()
 	if now == state.RecordingDamaged {
-		return events, printed, withHint(errors.New(text), "what came before it was written")
+		return events, printed, withHint(damagedError{text}, "what came before it was written")
 	}
 	if text != "" {
 		fmt.Fprintln(a.err, "berth: "+plain.Line(text))
 	}
 	return events, printed, nil
 }
+
+// damagedError says that the rest of a recording cannot be read. What came before
+// it was written.
+type damagedError struct{ text string }
+
+func (e damagedError) Error() string { return e.text }
 
 // withRecording runs what a command does with a recording.
 func (a *app) withRecording(cmd *cobra.Command, id, cluster string, do func(context.Context, *recordingStream) error) error {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/creack/pty"
+	"github.com/gravitational/trace"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"berth/internal/simcluster"
@@ -20,7 +21,7 @@ import (
 // cmdRecord has the cluster hold a recording.
 func cmdRecord(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) == 0 || len(args) > 2 {
-		ts.Fatalf("usage: record NAME [live]")
+		ts.Fatalf("usage: record NAME [live|cut]")
 	}
 	w := worldOf(ts)
 	ended := time.Now().Add(-time.Hour)
@@ -33,8 +34,11 @@ func cmdRecord(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	s, err := simcluster.Golden(args[0], "alice", ended)
 	ts.Check(err)
-	if len(args) == 2 {
+	switch strings.Join(args[1:], " ") {
+	case "live":
 		s.Running, s.Events = true, s.Events[:2]
+	case "cut":
+		s.BreakAt, s.Error = 3, trace.BadParameter("unexpected EOF in the archive")
 	}
 	w.Sim.Record(s)
 }

@@ -2,7 +2,7 @@
 // gives the same bytes, so that a check can compare what is committed.
 import { build } from "esbuild";
 import { createHash } from "node:crypto";
-import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, readFile, readdir, rm, writeFile } from "node:fs/promises";
 
 const dist = new URL(process.argv[2] ?? "dist/", `file://${process.cwd()}/`);
 await rm(dist, { recursive: true, force: true });
@@ -18,19 +18,50 @@ async function bundle(name) {
     target: ["es2022"],
     jsx: "automatic",
     jsxImportSource: "preact",
+    // Its package names a file that it does not have.
+    alias: { "@xterm/headless": "@xterm/headless/lib-headless/xterm-headless.mjs" },
     legalComments: "none", // LICENSES has them whole
+    metafile: true,
     outdir: "out",
     write: false,
   });
   const text = (end) => result.outputFiles.find((f) => f.path.endsWith(end))?.text ?? "";
-  return { script: text(".js"), style: text(".css") };
+  return { script: text(".js"), style: text(".css"), packages: packagesOf(result.metafile) };
 }
+
+// packagesOf returns the names of the packages that are in a bundle.
+function packagesOf(metafile) {
+  const names = Object.keys(metafile.inputs).map((path) => /^node_modules\/((?:@[^/]+\/)?[^/]+)\//.exec(path)?.[1]);
+  return names.filter((name) => name !== undefined);
+}
+
+// Packages of one repository of which only the main one has its licence.
+const licenceOf = { "@xterm/headless": "@xterm/xterm", "@xterm/addon-serialize": "@xterm/xterm" };
+
+// licences returns the licences of packages.
+async function licences(packages) {
+  let all = "";
+  for (const name of [...new Set(packages)].sort()) {
+    const dir = `node_modules/${licenceOf[name] ?? name}`;
+    const file = (await readdir(dir)).find((f) => /^licen[cs]e/i.test(f));
+    if (file === undefined) {
+      throw new Error(`${name} has no licence`);
+    }
+    const { version } = JSON.parse(await readFile(`node_modules/${name}/package.json`, "utf8"));
+    const text = (await readFile(`${dir}/${file}`, "utf8")).replaceAll("\r\n", "\n").trim();
+    all += `${name} ${version}\n\n${text}\n\n${"=".repeat(80)}\n`;
+  }
+  return all;
+}
+
+const bundled = [];
 
 const hash = (text) => `'sha256-${createHash("sha256").update(text).digest("base64")}'`;
 
 // The window is served by berth, which sends the policy as a header.
 {
-  const { script, style } = await bundle("window");
+  const { script, style, packages } = await bundle("window");
+  bundled.push(...packages);
   await mkdir(new URL("window/", dist), { recursive: true });
   await writeFile(new URL("window/app.js", dist), script);
   await writeFile(new URL("window/app.css", dist), style);
@@ -40,15 +71,20 @@ const hash = (text) => `'sha256-${createHash("sha256").update(text).digest("base
 // The player is one file with everything inside, so its policy stands in it: the
 // script and the style by their hashes, and no request to anywhere.
 {
-  const { script, style } = await bundle("player");
-  if (/<\/script/i.test(script) || /<\/style/i.test(style)) {
+  const { script, style, packages } = await bundle("player");
+  bundled.push(...packages);
+  const notices = await licences(packages);
+  if (/<\/?script/i.test(script + notices) || /<\/style/i.test(style)) {
     throw new Error("the player's code would end its own element");
   }
   const policy = `default-src 'none'; script-src ${hash(script)}; style-src ${hash(style)}; img-src data:; base-uri 'none'; form-action 'none'`;
   const page = (await readFile("src/player/index.html", "utf8"))
     .replace("{{policy}}", () => policy)
     .replace("{{style}}", () => style)
+    .replace("{{licences}}", () => notices)
     .replace("{{script}}", () => script);
   await mkdir(new URL("player/", dist), { recursive: true });
   await writeFile(new URL("player/player.html", dist), page);
 }
+
+await writeFile(new URL("LICENSES", dist), await licences(bundled));

@@ -96,6 +96,12 @@ func (r *release) writeNotices(ctx context.Context, t target) (string, error) {
 			return "", err
 		}
 	}
+	// "make web" collects those of what is in the window and the player.
+	web, err := os.ReadFile(filepath.Join(r.root, "internal", "web", "dist", "LICENSES"))
+	if err != nil {
+		return "", err
+	}
+	fmt.Fprintf(&b, "\n%s\n%s", strings.Repeat("=", 80), web)
 	dir := filepath.Join(r.work, t.os+"-"+t.arch)
 	const name = "THIRD_PARTY_LICENSES"
 	return filepath.Join(dir, name), place(dir, name, b.Bytes())

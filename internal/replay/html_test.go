@@ -1,0 +1,110 @@
+package replay
+
+import (
+	"bytes"
+	"compress/flate"
+	"encoding/base64"
+	"encoding/json"
+	"io"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"berth/agent/state"
+)
+
+var chunkElement = regexp.MustCompile(`<script type="application/x-recording" data-from="(\d+)">([A-Za-z0-9+/=]*)</script>`)
+
+// pageOf exports events as a page without a player.
+func pageOf(t *testing.T, h Header, events []state.RecordingEvent) string {
+	t.Helper()
+	var b bytes.Buffer
+	w, err := NewHTML(&b, []byte("<head>"+pageMark+"<rest>"), h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, ev := range events {
+		if err := w.Feed(ev); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+// TestHTMLHoldsEverything: what the chunks hold is what was fed, byte by byte, and
+// nothing of it ends an element.
+func TestHTMLHoldsEverything(t *testing.T) {
+	const evil = "</script><script>alert(1)</script><!--\xff\xfe\u2028"
+	var events []state.RecordingEvent
+	var printed strings.Builder
+	add := func(at time.Duration, text string) {
+		ev := printEvent(text)
+		ev.At = at
+		events = append(events, ev)
+		printed.WriteString(text)
+	}
+	events = append(events, state.RecordingEvent{Kind: "session.start", Cols: 1 << 30, Rows: 5, Text: evil, Fields: evil})
+	add(0, evil)
+	for i := range 3000 {
+		add(time.Duration(i)*time.Millisecond, strings.Repeat("\a", 10)+"\xe6\xbc")
+		add(time.Duration(i)*time.Millisecond, "\xa2\x1b[3")
+		add(time.Duration(i)*time.Millisecond, "1m"+strings.Repeat("text ", 50))
+	}
+	add(4*time.Second, strings.Repeat("one line ", 10<<20/9))
+	add(5*time.Second, "\x1b]0;"+strings.Repeat("a title that never ends", 1<<16))
+	events = append(events, state.RecordingEvent{At: 6 * time.Second, Kind: evil, Text: evil})
+
+	page := pageOf(t, Header{Recording: state.Recording{User: evil}, ExportedBy: evil}, events)
+	if !strings.HasPrefix(page, "<head>") || !strings.HasSuffix(page, "<rest>") || strings.Contains(page, "alert(1)<") || strings.Contains(page, "<!--") {
+		t.Error("the page is not what it should be")
+	}
+	chunks := chunkElement.FindAllStringSubmatch(page, -1)
+	if got := strings.Count(page, "<script"); got != len(chunks)+2 || got != strings.Count(page, "</script") {
+		t.Errorf("%d elements for %d chunks, a header and a total", got, len(chunks))
+	}
+	var got strings.Builder
+	others := 0
+	for _, chunk := range chunks {
+		packed, err := base64.StdEncoding.DecodeString(chunk[2])
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw, err := io.ReadAll(flate.NewReader(bytes.NewReader(packed)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(raw) > 2*maxChunk {
+			t.Errorf("a chunk has %d bytes", len(raw))
+		}
+		head, rest, _ := bytes.Cut(raw, []byte("\n"))
+		var rows [][]any
+		if err := json.Unmarshal(head, &rows); err != nil {
+			t.Fatal(err)
+		}
+		size := 0
+		for _, row := range rows {
+			if n, ok := row[1].(float64); ok && len(row) == 2 {
+				size += int(n)
+			} else {
+				others++
+			}
+		}
+		if size != len(rest) {
+			t.Errorf("a chunk says it has %d bytes, and has %d", size, len(rest))
+		}
+		got.Write(rest)
+	}
+	if got.String() != printed.String() || others != 2 {
+		t.Errorf("the page has %d bytes and %d events, want %d and 2", got.Len(), others, printed.Len())
+	}
+}
+
+func TestHTMLNeedsAPlace(t *testing.T) {
+	if _, err := NewHTML(io.Discard, []byte("<html>"), Header{}); err == nil {
+		t.Error("a page without a place for a recording was taken")
+	}
+}
