@@ -27,38 +27,12 @@ type watchman struct {
 // some containers it may not be asked.
 func newWatchman(ctx context.Context, log *slog.Logger) *watchman {
 	w := &watchman{log: log}
-	if !guard.Supported {
-		log.Warn("this system does not say whose program a client is: every user of it may use the tunnels")
-		return w
-	}
-	if err := w.tryOut(ctx); err != nil {
+	if err := w.guard.Try(ctx); err != nil {
 		log.Warn("the system does not say whose program a client is: every user of it may use the tunnels", "err", err)
 		return w
 	}
 	w.works = true
 	return w
-}
-
-// tryOut asks about a client of our own.
-func (w *watchman) tryOut(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
-	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return err
-	}
-	defer ln.Close() //nolint:errcheck // nothing to be done about it
-	client, err := (&net.Dialer{}).DialContext(ctx, "tcp", ln.Addr().String())
-	if err != nil {
-		return err
-	}
-	defer client.Close() //nolint:errcheck // nothing to be done about it
-	accepted, err := ln.Accept()
-	if err != nil {
-		return err
-	}
-	defer accepted.Close() //nolint:errcheck // nothing to be done about it
-	return w.guard.Check(accepted)
 }
 
 // state returns the snapshot's value for a tunnel's guard.

@@ -50,6 +50,14 @@ func (d dbCommands) describe(a *app, w io.Writer, t state.Tunnel) {
 	}
 }
 
+func (dbCommands) forms(_ *app, t state.Tunnel) (map[db.Format]string, error) {
+	proto, ep, err := endpointOf(t)
+	if err != nil {
+		return nil, err
+	}
+	return connectionOf(proto, ep).Formats, nil
+}
+
 func (dbCommands) printURL(a *app, t state.Tunnel, o urlOptions) error {
 	proto, ep, err := endpointOf(t)
 	if err != nil {

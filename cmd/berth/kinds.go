@@ -6,6 +6,7 @@ import (
 	"io"
 
 	"berth/agent/state"
+	"berth/proxies/db"
 )
 
 // kindCommands holds the commands' behaviour for tunnels of one kind. A new kind
@@ -17,6 +18,8 @@ type kindCommands interface {
 	describe(a *app, w io.Writer, t state.Tunnel)
 	// client returns the command line of the usual client.
 	client(a *app, t state.Tunnel) ([]string, error)
+	// forms are the ways to write a tunnel's address, by the names of db.AllFormats.
+	forms(a *app, t state.Tunnel) (map[db.Format]string, error)
 	// exec runs a client so that it leads to the tunnel: argv, or the usual one.
 	// Unless quiet, a program that berth does not know gets a warning.
 	exec(ctx context.Context, a *app, t state.Tunnel, argv []string, quiet bool) error

@@ -21,12 +21,12 @@ import (
 
 // kubeConnection is the JSON of "berth tunnel url" for Kubernetes.
 type kubeConnection struct {
-	Name       string            `json:"name"`
-	Protocol   string            `json:"protocol"`
-	Kubeconfig string            `json:"kubeconfig"`
-	Context    string            `json:"context"`
-	Formats    map[string]string `json:"formats"`
-	Command    []string          `json:"command"`
+	Name       string               `json:"name"`
+	Protocol   string               `json:"protocol"`
+	Kubeconfig string               `json:"kubeconfig"`
+	Context    string               `json:"context"`
+	Formats    map[db.Format]string `json:"formats"`
+	Command    []string             `json:"command"`
 }
 
 // kubectl is the usual client's command for a tunnel.
@@ -85,23 +85,31 @@ func (kubeCommands) client(a *app, t state.Tunnel) ([]string, error) {
 	return kubectl(path, t.Name), nil
 }
 
-func (kubeCommands) printURL(a *app, t state.Tunnel, o urlOptions) error {
+func (kubeCommands) forms(a *app, t state.Tunnel) (map[db.Format]string, error) {
 	path, err := a.kubeconfigPath()
+	if err != nil {
+		return nil, err
+	}
+	return map[db.Format]string{db.URL: serverURL(path, t), db.Env: kubeEnv(path, t.Name)}, nil
+}
+
+func (k kubeCommands) printURL(a *app, t state.Tunnel, o urlOptions) error {
+	path, err := a.kubeconfigPath()
+	if err != nil {
+		return err
+	}
+	formats, err := k.forms(a, t)
 	if err != nil {
 		return err
 	}
 	c := kubeConnection{
 		Name: t.Name, Protocol: "kubernetes", Kubeconfig: path, Context: kubeconfig.ContextIn(path, t.Name),
-		Formats: map[string]string{
-			string(db.URL): serverURL(path, t),
-			string(db.Env): kubeEnv(path, t.Name),
-		},
-		Command: kubectl(path, t.Name),
+		Formats: formats, Command: kubectl(path, t.Name),
 	}
 	if o.json {
 		return a.printJSON(c)
 	}
-	text, ok := c.Formats[o.as]
+	text, ok := c.Formats[db.Format(o.as)]
 	if o.as == string(db.Env) {
 		set := append(kubeconfig.Env(path), contextVars(path, t.Name)...)
 		text = unsetLines(slices.DeleteFunc(clientenv.Named(os.Environ(), kubeconfig.ClearEnv()), func(name string) bool {

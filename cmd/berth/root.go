@@ -79,7 +79,7 @@ Without a command it shows the status of the running agent.`,
 		}
 		root.AddCommand(cmds...)
 	}
-	addTo(groupTunnels, a.statusCommand(), a.tunnelCommand(), a.resourcesCommand(), a.kubeCommand(), a.execCommand(), a.clientCommand(), a.importCommand())
+	addTo(groupTunnels, a.statusCommand(), a.openCommand(), a.tunnelCommand(), a.resourcesCommand(), a.kubeCommand(), a.execCommand(), a.clientCommand(), a.importCommand())
 	addTo(groupSession, a.loginCommand(), a.logoutCommand(), a.snoozeCommand())
 	addTo(groupAccess, a.requestCommand(), a.recordingCommand())
 	addTo(groupAgent, a.setupCommand(), a.uninstallCommand(), a.agentCommand(), a.trayCommand(), a.configCommand(), a.doctorCommand())

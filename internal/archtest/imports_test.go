@@ -29,6 +29,12 @@ var rules = []rule{
 		why:   "a front end never reaches a credential",
 	},
 	{
+		pkgs:   []string{"berth/tray/window"},
+		never:  []string{"berth/agent/...", "berth/tray", "berth/notify/...", "berth/internal/browser", "os/exec"},
+		except: []string{"berth/agent/state", "berth/agent/ipc", "berth/agent/ipc/berthv1", "berth/agent/ipc/client"},
+		why:    "the window speaks to the agent by its client alone, and starts nothing",
+	},
+	{
 		pkgs:   []string{"berth/certwatch", "berth/proxies/..."},
 		never:  []string{"berth/agent/..."},
 		except: []string{"berth/agent/state"},

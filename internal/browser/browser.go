@@ -1,4 +1,4 @@
-// Package browser opens login pages in the user's own browser.
+// Package browser opens login pages, and berth's own window, in the user's own browser.
 //
 // It promises to open nothing but a page on this machine's loopback interface,
 // by plain HTTP, or a page of a Teleport proxy that the caller names, by HTTPS:
@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/url"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
@@ -119,6 +120,46 @@ func Open(ctx context.Context, raw string, argv []string, env func(string) strin
 	case <-ctx.Done():
 	}
 	return nil
+}
+
+// OpenWindow opens a loopback page in a window of its own, which is what browsers made of
+// Chromium have, and else as [Open] does: so too when a command is given or BROWSER
+// names one.
+func OpenWindow(ctx context.Context, raw string, argv []string, env func(string) string) error {
+	if err := Check(raw); err != nil {
+		return err
+	}
+	if len(argv) == 0 && env("BROWSER") == "" {
+		if path := chromium(runtime.GOOS, env); path != "" {
+			argv = []string{path, "--app=%s"}
+		}
+	}
+	return Open(ctx, raw, argv, env)
+}
+
+// chromium is a browser that has windows of one page; empty when there is none.
+func chromium(goos string, env func(string) string) string {
+	var candidates []string
+	switch goos {
+	case "windows":
+		for _, dir := range []string{env("ProgramFiles(x86)"), env("ProgramFiles"), env("LOCALAPPDATA")} {
+			if filepath.IsAbs(dir) {
+				candidates = append(candidates, filepath.Join(dir, `Microsoft\Edge\Application\msedge.exe`), filepath.Join(dir, `Google\Chrome\Application\chrome.exe`))
+			}
+		}
+	case "darwin":
+		for _, name := range []string{"Google Chrome", "Chromium", "Microsoft Edge", "Brave Browser"} {
+			candidates = append(candidates, "/Applications/"+name+".app/Contents/MacOS/"+name)
+		}
+	default:
+		candidates = []string{"chromium", "google-chrome-stable", "google-chrome", "chromium-browser", "brave-browser", "microsoft-edge-stable", "vivaldi-stable"}
+	}
+	for _, name := range candidates {
+		if path, err := exec.LookPath(name); err == nil && filepath.IsAbs(path) {
+			return path
+		}
+	}
+	return ""
 }
 
 // withURL puts the URL into a command; one without a program stays empty.

@@ -18,10 +18,12 @@
 package guard
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"time"
 )
 
 // ErrUnknown means that the system does not know the client's socket, as
@@ -59,6 +61,32 @@ func (g *Guard) Check(conn net.Conn) error {
 		return err
 	}
 	return g.check(client, server)
+}
+
+// Try asks about a client of this process's own. It fails where the system does not say
+// who a client is, as in some containers.
+func (g *Guard) Try(ctx context.Context) error {
+	if !Supported {
+		return errors.ErrUnsupported
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	defer ln.Close() //nolint:errcheck // nothing to be done about it
+	client, err := (&net.Dialer{}).DialContext(ctx, "tcp", ln.Addr().String())
+	if err != nil {
+		return err
+	}
+	defer client.Close() //nolint:errcheck // nothing to be done about it
+	accepted, err := ln.Accept()
+	if err != nil {
+		return err
+	}
+	defer accepted.Close() //nolint:errcheck // nothing to be done about it
+	return g.Check(accepted)
 }
 
 func tcpAddr(a net.Addr) (netip.AddrPort, error) {

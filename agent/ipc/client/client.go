@@ -47,9 +47,19 @@ var (
 	ErrLoginNeeded = ipc.ErrLoginNeeded
 )
 
-// CodeUnsupported is the class of what the agent is too old for, or the system
-// cannot do.
-const CodeUnsupported = ipc.CodeUnsupported
+// The classes of failed calls; see [ipc.Code].
+const (
+	CodeNotRunning  = ipc.CodeNotRunning
+	CodeLoginNeeded = ipc.CodeLoginNeeded
+	CodeNotFound    = ipc.CodeNotFound
+	CodeExists      = ipc.CodeExists
+	CodeInvalid     = ipc.CodeInvalid
+	CodeDenied      = ipc.CodeDenied
+	CodeConfirm     = ipc.CodeConfirm
+	CodeTimeout     = ipc.CodeTimeout
+	CodeUnsupported = ipc.CodeUnsupported
+	CodeFailed      = ipc.CodeFailed
+)
 
 const (
 	// readTimeout bounds what the agent answers from memory.
