@@ -183,7 +183,7 @@ func (a *app) printChoices(list []client.Resource) error {
 			strconv.Itoa(i + 1), r.Name, cmp.Or(r.Protocol, strings.ToLower(r.Kind.Info().Protocol)), r.Cluster, r.Description,
 		})
 	}
-	return a.table([]string{"", "NAME", "PROTOCOL", "CLUSTER", "DESCRIPTION"}, rows, nil)
+	return a.table([]string{"", "NAME", "PROTOCOL", "CLUSTER", "DESCRIPTION"}, rows, nil, "DESCRIPTION", "PROTOCOL")
 }
 
 // askLine asks for a line at the terminal.

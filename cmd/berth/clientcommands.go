@@ -281,7 +281,7 @@ func (a *app) clientListCommand() *cobra.Command {
 					fmt.Fprintf(a.err, "berth: warning: %s\n", plain.Line(e.Why))
 				}
 			}
-			return a.table([]string{"CLIENT", "TUNNEL", "ADDRESS", "STATE", "FILE"}, rows, nil)
+			return a.table([]string{"CLIENT", "TUNNEL", "ADDRESS", "STATE", "FILE"}, rows, nil, "ADDRESS")
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the entries as JSON")

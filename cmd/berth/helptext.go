@@ -6,6 +6,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"berth/internal/plain"
 )
 
 // helpWidth is how wide help may be: the narrowest usual terminal, and a little
@@ -18,28 +20,10 @@ func reflow(text string) string {
 	paragraphs := strings.Split(text, "\n\n")
 	for i, p := range paragraphs {
 		if !strings.HasPrefix(p, "  ") && !strings.Contains(p, "\n  ") {
-			paragraphs[i] = strings.Join(wrapWords(p, helpWidth), "\n")
+			paragraphs[i] = strings.Join(plain.Wrap(p, helpWidth), "\n")
 		}
 	}
 	return strings.Join(paragraphs, "\n\n")
-}
-
-// wrapWords breaks a text into lines of at most width columns.
-func wrapWords(text string, width int) []string {
-	var lines []string
-	line := ""
-	for word := range strings.FieldsSeq(text) {
-		switch {
-		case line == "":
-			line = word
-		case len([]rune(line))+1+len([]rune(word)) > width:
-			lines = append(lines, line)
-			line = word
-		default:
-			line += " " + word
-		}
-	}
-	return append(lines, line)
 }
 
 func init() {
@@ -61,7 +45,7 @@ func exitHelp(cmd *cobra.Command) string {
 	if note := exitNotes[cmd.CommandPath()]; note != "" {
 		text += " " + note
 	}
-	return "  " + strings.Join(wrapWords(text, helpWidth-2), "\n  ")
+	return "  " + strings.Join(plain.Wrap(text, helpWidth-2), "\n  ")
 }
 
 // placeholders are what stands for the values of flags whose own name is no good
@@ -122,7 +106,7 @@ func flagHelp(cmd *cobra.Command) string {
 		if f.Shorthand == "" {
 			typed = "    " + typed
 		}
-		lines := wrapWords(usage, helpWidth-lead)
+		lines := plain.Wrap(usage, helpWidth-lead)
 		if len(typed)+4 > lead {
 			fmt.Fprintf(&b, "  %s\n", typed)
 		} else {

@@ -15,6 +15,8 @@ import (
 	"runtime"
 	"syscall"
 
+	"golang.org/x/term"
+
 	"berth/agent/config"
 	"berth/internal/when"
 )
@@ -25,6 +27,9 @@ func main() {
 	app := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, env: os.Getenv, policy: machinePolicy()}
 	app.terminal = isTerminal(os.Stdout)
 	app.color = app.terminal && wantsColor(os.Getenv, runtime.GOOS)
+	if app.terminal {
+		app.size = terminalSize
+	}
 	code := app.main(ctx, os.Args[1:])
 	stop()
 	os.Exit(code)
@@ -40,8 +45,9 @@ type app struct {
 	out, err io.Writer
 	env      func(string) string
 	policy   config.PolicyFile
-	terminal bool // out is a terminal
-	color    bool // out shows colours
+	terminal bool                       // out is a terminal
+	color    bool                       // out shows colours
+	size     func() (columns, rows int) // of the terminal that out is; nil when it is none
 	args     []string
 	unknown  error // that help was asked for of a command there is not
 }
@@ -98,6 +104,16 @@ func signalContext(parent context.Context) (context.Context, func()) {
 func isTerminal(f *os.File) bool {
 	info, err := f.Stat()
 	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
+// terminalSize is the size of the terminal that standard output is; zero where the
+// system does not say.
+func terminalSize() (columns, rows int) {
+	columns, rows, err := term.GetSize(int(os.Stdout.Fd()))
+	if err != nil {
+		return 0, 0
+	}
+	return columns, rows
 }
 
 // wantsColor follows no-color.org. Windows consoles are left alone, since the

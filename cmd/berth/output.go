@@ -68,6 +68,7 @@ const (
 	green  = "\x1b[32m"
 	yellow = "\x1b[33m"
 	red    = "\x1b[31m"
+	bold   = "\x1b[1m"
 	reset  = "\x1b[0m"
 )
 
@@ -76,35 +77,6 @@ func (a *app) paint(color, s string) string {
 		return s
 	}
 	return color + s + reset
-}
-
-// table prints rows in columns under a header. Every cell is cleaned; color
-// may paint one.
-func (a *app) table(header []string, rows [][]string, color func(column int, cell string) string) error {
-	cells := append([][]string{header}, rows...)
-	widths := make([]int, len(header))
-	for _, row := range cells {
-		for i := range row {
-			row[i] = plain.Line(row[i])
-			widths[i] = max(widths[i], plain.Width(row[i]))
-		}
-	}
-	var b strings.Builder
-	for n, row := range cells {
-		for i, cell := range row {
-			padding := strings.Repeat(" ", widths[i]-plain.Width(cell)+2)
-			if i == len(row)-1 || strings.Join(row[i+1:], "") == "" {
-				padding = "" // nothing follows
-			}
-			if n > 0 && color != nil {
-				cell = a.paint(color(i, cell), cell)
-			}
-			b.WriteString(cell + padding)
-		}
-		b.WriteByte('\n')
-	}
-	_, err := fmt.Fprint(a.out, b.String())
-	return err
 }
 
 // join joins words of any string type with commas.

@@ -64,7 +64,7 @@ func (a *app) printRequests(list []state.Request, now time.Time) error {
 			shortID(r.ID), r.User, rolesOf(r), requestState(r, now), requestEnd(r, now), cmp.Or(r.Reason, "-"),
 		})
 	}
-	return a.table([]string{"ID", "USER", "ASKS FOR", "STATE", "UNTIL", "REASON"}, rows, nil)
+	return a.table([]string{"ID", "USER", "ASKS FOR", "STATE", "UNTIL", "REASON"}, rows, nil, "REASON", "UNTIL")
 }
 
 // printAskedOfYou names the access requests that wait for a person: to be

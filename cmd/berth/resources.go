@@ -87,7 +87,7 @@ func (a *app) printResources(list []client.Resource) error {
 			r.Name, cmp.Or(r.Protocol, strings.ToLower(r.Kind.Info().Protocol)), r.Cluster, cmp.Or(r.Tunnel, "-"), cmp.Or(labels(r.Labels), "-"), r.Description,
 		})
 	}
-	return a.table([]string{"NAME", "PROTOCOL", "CLUSTER", "TUNNEL", "LABELS", "DESCRIPTION"}, rows, nil)
+	return a.table([]string{"NAME", "PROTOCOL", "CLUSTER", "TUNNEL", "LABELS", "DESCRIPTION"}, rows, nil, "DESCRIPTION", "LABELS", "PROTOCOL")
 }
 
 func labels(m map[string]string) string {

@@ -57,6 +57,8 @@ Without a command it shows the status of the running agent.`,
 			return err
 		},
 	}
+	root.PersistentFlags().Var(colorFlag{a}, "color", "colours: `WHEN` is auto, always or never; auto heeds NO_COLOR and pipes")
+	must(root.RegisterFlagCompletionFunc("color", cobra.FixedCompletions([]string{"auto", "always", "never"}, cobra.ShellCompDirectiveNoFileComp)))
 	root.SetOut(a.out)
 	root.SetErr(a.err)
 	root.SetIn(a.in)
@@ -103,6 +105,23 @@ Without a command it shows the status of the running agent.`,
 	root.InitDefaultVersionFlag()
 	root.Flags().Lookup("version").Usage = "print berth's version"
 	return root
+}
+
+// colorFlag sets whether an app's output has colours.
+type colorFlag struct{ app *app }
+
+func (colorFlag) String() string { return "auto" }
+func (colorFlag) Type() string   { return "string" }
+
+func (f colorFlag) Set(when string) error {
+	switch when {
+	case "auto":
+	case "always", "never":
+		f.app.color = when == "always"
+	default:
+		return fmt.Errorf("%q is none of auto, always and never", when)
+	}
+	return nil
 }
 
 // eachCommand calls f with the command and all beneath it.

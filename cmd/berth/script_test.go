@@ -59,7 +59,7 @@ func fakeTSH() { os.Exit(faketsh.Main(os.Args[1:], os.Environ(), os.Stdin, os.St
 //	mode FILE MODE           check a file's permissions
 //	escapes                  fail if stdout or stderr has invisible characters
 //	type FILE COMMAND [ARG...]  run a command at a terminal; each line of the file is a prompt, " => " and what is typed
-//	term COMMAND [ARG...]    run a command whose output is a terminal
+//	term COMMAND [ARG...]    run a command whose output is a terminal, of $SIZE columns x rows if that is set
 //	refusals FILE            run the lines of a file; each must fail, and none with itself as the next step
 //	each-command FILE FOLDER  run the lines of a file, all commands among them; the folder must stay as it is, or not with !
 func scriptCommands(t *testing.T) map[string]func(*testscript.TestScript, bool, []string) {

@@ -374,6 +374,12 @@ func cmdTerm(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	terminal, tty, err := pty.Open()
 	ts.Check(err)
+	if size := ts.Getenv("SIZE"); size != "" {
+		var columns, rows uint16
+		_, err := fmt.Sscanf(size, "%dx%d", &columns, &rows)
+		ts.Check(err)
+		ts.Check(pty.Setsize(tty, &pty.Winsize{Cols: columns, Rows: rows}))
+	}
 	path, err := exec.LookPath(args[0])
 	ts.Check(err)
 	cmd := exec.CommandContext(context.Background(), path, args[1:]...)

@@ -51,7 +51,7 @@ given state. It ends with exit code 4 when a login is what is missing.`,
 	}
 	f := cmd.Flags()
 	f.BoolVar(&o.json, "json", false, "print the snapshot as JSON; with --watch, one a line")
-	f.BoolVar(&o.watch, "watch", false, "go on printing at every change, until Ctrl-C")
+	f.BoolVar(&o.watch, "watch", false, "go on at every change, until Ctrl-C; a terminal is drawn in place, a wide one with rates")
 	f.StringVar(&o.wait, "wait", "", "return when this `STATE` is reached; --wait alone means --wait=ready")
 	f.Lookup("wait").NoOptDefVal = string(state.TunnelReady)
 	f.DurationVar(&o.timeout, "timeout", 0, "with --wait: give up after this long; 0 means never")
@@ -98,28 +98,6 @@ func (a *app) status(ctx context.Context, o statusOptions) error {
 // waitable are the states --wait can wait for.
 var waitable = []state.TunnelState{
 	state.TunnelReady, state.TunnelWaitingForLogin, state.TunnelPortInUse, state.TunnelError, state.TunnelStopped,
-}
-
-func (a *app) watchStatus(ctx context.Context, c *client.Client, o statusOptions) error {
-	first := true
-	for s, err := range c.Watch(ctx) {
-		if err != nil {
-			return ignoreStop(ctx, err) // Ctrl-C is how a watch ends
-		}
-		switch {
-		case o.json:
-		case a.terminal:
-			// Home and clear: the screen shows one status, not a roll of them.
-			fmt.Fprint(a.out, "\x1b[H\x1b[2J")
-		case !first:
-			fmt.Fprintln(a.out)
-		}
-		first = false
-		if err := a.printStatus(s, o); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // waitFor returns when the named tunnel, or every tunnel that is not stopped,
@@ -201,19 +179,33 @@ func (a *app) printStatus(s state.Snapshot, o statusOptions) error {
 	case o.name != "":
 		return a.printTunnel(s.Tunnels[0], s)
 	}
+	return a.printWhole(s, nil)
+}
+
+// printWhole prints everything: sessions, tunnels, what waits for a person, what is
+// wrong. rates are the bytes per second of tunnels, nil where they are not known.
+func (a *app) printWhole(s state.Snapshot, rates map[string]rate) error {
 	now := time.Now()
 	if s.Policy != nil && s.Policy.Banner != "" {
-		fmt.Fprintln(a.out, plain.Line(s.Policy.Banner))
+		fmt.Fprintln(a.out, a.prose(plain.Line(s.Policy.Banner), 0))
 	}
+	said := adviceOf(s)
 	for _, p := range s.Profiles {
-		fmt.Fprintln(a.out, a.profileLine(p, now))
+		line, login := a.profileLine(p, now)
+		if login != "" && !said[login] {
+			line += " · log in: " + login
+		}
+		fmt.Fprintln(a.out, a.prose(line, 2))
 		a.printRenewal(p, now)
 	}
-	if len(s.Profiles) == 0 {
+	switch {
+	case len(s.Profiles) == 0 && len(said) > 0:
+		fmt.Fprintln(a.out, "No Teleport profile found.")
+	case len(s.Profiles) == 0:
 		fmt.Fprintln(a.out, `No Teleport profile found. Log in with "berth login <your proxy>".`)
 	}
 	fmt.Fprintln(a.out)
-	if err := a.printTunnels(s.Tunnels); err != nil {
+	if err := a.printTunnels(s.Tunnels, elevated(s.Requests), rates); err != nil {
 		return err
 	}
 	if n := s.Agent.Draining; n > 0 {
@@ -226,9 +218,11 @@ func (a *app) printStatus(s state.Snapshot, o statusOptions) error {
 	return a.printProblems(s)
 }
 
-func (a *app) profileLine(p state.Profile, now time.Time) string {
+// profileLine says how a session is, and which command logs in where that is what is
+// missing.
+func (a *app) profileLine(p state.Profile, now time.Time) (line, login string) {
 	who := cmp.Or(plain.Line(p.User), "?") + " @ " + cmp.Or(plain.Line(p.Cluster), plain.Line(p.Proxy))
-	login := "log in: berth login " + plain.Line(p.Proxy)
+	login = "berth login " + plain.Line(p.Proxy)
 	if p.User != "" {
 		login += " --user=" + plain.Line(p.User)
 	}
@@ -238,15 +232,15 @@ func (a *app) profileLine(p state.Profile, now time.Time) string {
 		if p.State == state.ProfileExpiring {
 			left = a.paint(yellow, left)
 		}
-		line := fmt.Sprintf("%s · %s · until %s · roles %s", who, left, when.ClockSeconds(*p.ValidUntil, now), plain.Line(join(p.Roles)))
+		line = fmt.Sprintf("%s · %s · until %s · roles %s", who, left, when.ClockSeconds(*p.ValidUntil, now), plain.Line(join(p.Roles)))
 		if len(p.ActiveRequests) > 0 {
-			line += " · assumed requests " + plain.Line(join(p.ActiveRequests))
+			line += a.paint(bold, " · assumed requests "+plain.Line(join(p.ActiveRequests)))
 		}
-		return line
+		return line, ""
 	case state.ProfileExpired:
-		return fmt.Sprintf("%s · %s · %s", who, a.paint(red, "expired "+when.SpanSeconds(now.Sub(*p.ValidUntil))+" ago"), login)
+		return fmt.Sprintf("%s · %s", who, a.paint(red, "expired "+when.SpanSeconds(now.Sub(*p.ValidUntil))+" ago")), login
 	default:
-		return fmt.Sprintf("%s · %s · %s", who, a.paint(red, words(p.State)), login)
+		return fmt.Sprintf("%s · %s", who, a.paint(red, words(p.State))), login
 	}
 }
 
@@ -292,27 +286,64 @@ func stateColor(s state.TunnelState) string {
 	}
 }
 
-func (a *app) printTunnels(tunnels []state.Tunnel) error {
+// printTunnels lists the tunnels. A terminal that is wide gets the rates as well, as
+// far as they are known.
+func (a *app) printTunnels(tunnels []state.Tunnel, elevated map[string]string, rates map[string]rate) error {
 	if len(tunnels) == 0 {
 		_, err := fmt.Fprintln(a.out,
 			"No tunnels yet. \"berth resources\" lists what there is; then:\n  berth add RESOURCE")
 		return err
 	}
+	header := []string{"TUNNEL", "STATE", "ADDRESS", "RESOURCE", "ENGINE", "CONNECTIONS"}
+	if rates != nil {
+		header = append(header, "IN/S", "OUT/S", "WAITING")
+	}
 	rows := make([][]string, 0, len(tunnels))
+	colors := make(map[string]string)
 	for _, t := range tunnels {
 		conns := fmt.Sprint(t.Connections)
-		if t.Waiting > 0 {
+		if t.Waiting > 0 && rates == nil {
 			conns += fmt.Sprintf(" (%d waiting)", t.Waiting)
 		}
-		rows = append(rows, []string{t.Name, words(t.State), t.Address, resourceOf(t), string(t.Engine), conns})
-	}
-	return a.table([]string{"TUNNEL", "STATE", "ADDRESS", "RESOURCE", "ENGINE", "CONNECTIONS"}, rows,
-		func(column int, cell string) string {
-			if column != 1 {
-				return ""
+		is := words(t.State)
+		if elevated[t.Name] != "" {
+			is += ", elevated"
+		}
+		colors[is] = stateColor(t.State)
+		row := []string{t.Name, is, t.Address, resourceOf(t), string(t.Engine), conns}
+		if rates != nil {
+			waiting := ""
+			if t.Waiting > 0 {
+				waiting = fmt.Sprintf("%d: %s", t.Waiting, cmp.Or(t.WaitingClient, "a client"))
 			}
-			return stateColor(state.TunnelState(strings.ReplaceAll(cell, " ", "_")))
-		})
+			row = append(row, rates[t.Name].in(), rates[t.Name].out(), waiting)
+		}
+		rows = append(rows, row)
+	}
+	return a.table(header, rows, func(column int, cell string) string {
+		if column != 1 {
+			return ""
+		}
+		return colors[cell]
+	}, spareColumns(header)...)
+}
+
+// spareColumns are those of the status that a narrow terminal has no room for, in
+// the order in which they go.
+func spareColumns(header []string) []string {
+	spare := []string{"ENGINE", "OUT/S", "IN/S", "WAITING", "RESOURCE", "CONNECTIONS"}
+	return slices.DeleteFunc(spare, func(title string) bool { return !slices.Contains(header, title) })
+}
+
+// elevated says which tunnels alone have the roles of which requests.
+func elevated(requests []state.Request) map[string]string {
+	by := make(map[string]string)
+	for _, r := range requests {
+		for _, name := range r.Tunnels {
+			by[name] = r.ID
+		}
+	}
+	return by
 }
 
 func resourceOf(t state.Tunnel) string {
@@ -366,44 +397,12 @@ func (a *app) printTunnel(t state.Tunnel, s state.Snapshot) error {
 	}
 	for _, p := range s.Profiles {
 		if p.Proxy == t.Profile {
-			fmt.Fprintf(a.out, "  %-12s %s\n", "profile", a.profileLine(p, now))
+			line, login := a.profileLine(p, now)
+			if login != "" {
+				line += " · log in: " + login
+			}
+			fmt.Fprintf(a.out, "  %-12s %s\n", "profile", line)
 		}
 	}
 	return a.printProblems(s)
-}
-
-// printProblems prints what is wrong, each with its next step, and why a
-// tunnel does not use the native engine.
-func (a *app) printProblems(s state.Snapshot) error {
-	var lines []string
-	add := func(name string, p state.Problem) {
-		lines = append(lines, fmt.Sprintf("%s %s%s: %s", a.paint(red, "!"), plain.Line(name), plain.Line(p.Title), plain.Line(p.Text)))
-		if step := a.nextStep(p.Action); step != "" {
-			lines = append(lines, "    → "+plain.Line(step))
-		}
-	}
-	for _, p := range s.Problems {
-		add("", p)
-	}
-	for _, p := range s.Profiles {
-		if p.Renewal.Problem != nil {
-			add("", *p.Renewal.Problem)
-		}
-	}
-	for _, t := range s.Tunnels {
-		if t.Problem != nil && !slices.Contains(s.Problems, *t.Problem) { // a problem of the whole cluster is listed once
-			add(t.Name+": ", *t.Problem)
-		}
-		if t.Guard == state.GuardOff {
-			lines = append(lines, fmt.Sprintf("· %s is open to every user of this machine: guard is off", plain.Line(t.Name)))
-		}
-		if t.Engine == state.EngineTSH && t.EngineReason != "" {
-			lines = append(lines, fmt.Sprintf("· %s goes through tsh: %s", plain.Line(t.Name), plain.Line(t.EngineReason)))
-		}
-	}
-	if len(lines) == 0 {
-		return nil
-	}
-	_, err := fmt.Fprintln(a.out, "\n"+strings.Join(lines, "\n"))
-	return err
 }

@@ -42,7 +42,11 @@ func TestProfileLine(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			p := base
 			test.change(&p)
-			if got := (&app{}).profileLine(p, now); got != test.want {
+			got, login := (&app{}).profileLine(p, now)
+			if login != "" {
+				got += " · log in: " + login
+			}
+			if got != test.want {
 				t.Errorf("profileLine =\n %q, want\n %q", got, test.want)
 			}
 		})

@@ -1,6 +1,7 @@
 package plain_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"unicode"
@@ -257,5 +258,45 @@ func safe(t *testing.T, what, in, got string) {
 			t.Errorf("%s(%q) = %q has a mark too many", what, in, got)
 		}
 		before = r
+	}
+}
+
+func TestMiddle(t *testing.T) {
+	for _, tt := range []struct {
+		in      string
+		columns int
+		want    string
+	}{
+		{"prod-pg", 7, "prod-pg"}, {"billing-production", 9, "bill…tion"}, {"billing-production", 10, "billi…tion"},
+		{"名前名前名前", 7, "名前…前"}, {"ab", 1, "…"}, {"abcd", 3, "ab…"}, {"e\u0301e\u0301e\u0301e\u0301e\u0301", 4, "e\u0301e\u0301…e\u0301"}, {"", 4, ""},
+	} {
+		if got := plain.Middle(tt.in, tt.columns); got != tt.want || plain.Width(got) > tt.columns {
+			t.Errorf("Middle(%q, %d) = %q, want %q", tt.in, tt.columns, got, tt.want)
+		}
+	}
+}
+
+func TestWrap(t *testing.T) {
+	for _, tt := range []struct {
+		in   string
+		want []string
+	}{
+		{"", []string{""}}, {"a b", []string{"a b"}}, {"one two three", []string{"one two", "three"}},
+		{"verylongword x", []string{"verylongword", "x"}}, {"名前 名前", []string{"名前", "名前"}},
+		{"\x1b[31mone\x1b[0m two x", []string{"\x1b[31mone\x1b[0m two", "x"}},
+	} {
+		if got := plain.Wrap(tt.in, 8); !slices.Equal(got, tt.want) {
+			t.Errorf("Wrap(%q) = %q, want %q", tt.in, got, tt.want)
+		}
+	}
+}
+
+func TestIsolated(t *testing.T) {
+	for in, want := range map[string]string{
+		"prod": "prod", "größe 名前": "größe 名前", "שלום 1": "\u2068שלום 1\u2069", "a مرحبا": "\u2068a مرحبا\u2069",
+	} {
+		if got := plain.Isolated(in); got != want {
+			t.Errorf("Isolated(%q) = %q, want %q", in, got, want)
+		}
 	}
 }

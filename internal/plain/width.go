@@ -5,6 +5,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/rivo/uniseg"
+	"golang.org/x/text/unicode/bidi"
 )
 
 // Width returns how many columns of a terminal the clean text s takes.
@@ -36,6 +37,66 @@ func Cut(s string, columns int) string {
 			return strings.TrimRightFunc(s[:fits], blank) + more
 		case used < columns:
 			fits = i
+		}
+	}
+	return s
+}
+
+// Middle returns the clean text s, or its beginning and its end with an ellipsis
+// between, in so many columns: names differ at either end.
+func Middle(s string, columns int) string {
+	if Width(s) <= columns {
+		return s
+	}
+	if columns < 4 {
+		return Cut(s, columns)
+	}
+	var ends []int // of the characters, in bytes
+	var widths []int
+	for i := 0; i < len(s); {
+		n, width := first(s[i:])
+		i += n
+		ends, widths = append(ends, i), append(widths, width)
+	}
+	tail, from := 0, len(ends)
+	for from > 0 && tail+widths[from-1] <= (columns-1)/2 {
+		from--
+		tail += widths[from]
+	}
+	head, to := 0, 0
+	for to < from && head+widths[to] <= columns-1-tail {
+		head += widths[to]
+		to++
+	}
+	return s[:ends[to-1]] + more + s[ends[from-1]:]
+}
+
+// Wrap breaks the text s, which is clean but for colours, at its blanks into lines
+// of at most so many columns; a word that is longer has a line of its own.
+func Wrap(s string, columns int) []string {
+	var lines []string
+	line, used := "", 0
+	for word := range strings.FieldsSeq(s) {
+		width := Width(Line(word))
+		switch {
+		case line == "":
+			line, used = word, width
+		case used+1+width > columns:
+			lines = append(lines, line)
+			line, used = word, width
+		default:
+			line, used = line+" "+word, used+1+width
+		}
+	}
+	return append(lines, line)
+}
+
+// Isolated returns s so that its direction of writing moves nothing around it: a
+// text with letters that are written from right to left is put between isolates.
+func Isolated(s string) string {
+	for _, r := range s {
+		if p, _ := bidi.LookupRune(r); p.Class() == bidi.R || p.Class() == bidi.AL || p.Class() == bidi.AN {
+			return "\u2068" + s + "\u2069"
 		}
 	}
 	return s

@@ -1,0 +1,135 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"berth/agent/state"
+	"berth/internal/plain"
+	"berth/internal/shell"
+)
+
+// cause is a problem with the tunnels that have it; none for one of the agent or a
+// session.
+type cause struct {
+	problem state.Problem
+	tunnels []string
+}
+
+// causesOf lists what is wrong, each cause once: a problem of tunnels that differs in
+// nothing but their names is one.
+func causesOf(s state.Snapshot) []cause {
+	var list []cause
+	for _, p := range s.Problems {
+		list = append(list, cause{problem: p})
+	}
+	for _, p := range s.Profiles {
+		if p.Renewal.Problem != nil {
+			list = append(list, cause{problem: *p.Renewal.Problem})
+		}
+	}
+	at := make(map[string]int)
+	for _, t := range s.Tunnels {
+		if t.Problem == nil || slices.Contains(s.Problems, *t.Problem) { // a problem of the whole cluster is listed once
+			continue
+		}
+		key := strings.Join([]string{string(t.Problem.Code), t.Problem.Title, nameless(t.Problem.Text, t.Name, ""), t.Problem.Action}, "\x00")
+		if i, ok := at[key]; ok {
+			list[i].tunnels = append(list[i].tunnels, t.Name)
+			continue
+		}
+		at[key] = len(list)
+		list = append(list, cause{problem: *t.Problem, tunnels: []string{t.Name}})
+	}
+	return list
+}
+
+// nameless puts other words in the place of a tunnel and its name.
+func nameless(text, name, words string) string {
+	upper := words
+	if words != "" {
+		upper = strings.ToUpper(words[:1]) + words[1:]
+	}
+	quoted := fmt.Sprintf("%q", name)
+	return strings.NewReplacer("tunnel "+quoted, words, "Tunnel "+quoted, upper).Replace(text)
+}
+
+// adviceOf are the next steps that the causes name.
+func adviceOf(s state.Snapshot) map[string]bool {
+	said := make(map[string]bool)
+	for _, c := range causesOf(s) {
+		said[c.problem.Action] = true
+	}
+	return said
+}
+
+// printProblems prints what is wrong, each cause with its next step, which tunnels
+// have roles of their own, and why some do not use the native engine.
+func (a *app) printProblems(s state.Snapshot) error {
+	var lines []string
+	for _, c := range causesOf(s) {
+		lead, text := "! ", c.problem.Text
+		switch n := len(c.tunnels); {
+		case n == 1:
+			lead += plain.Line(c.tunnels[0]) + ": "
+		case n > 1:
+			text = nameless(text, c.tunnels[0], fmt.Sprintf("each of %d tunnels", n))
+		}
+		text = a.prose(lead+plain.Line(c.problem.Title)+": "+plain.Line(text), 2)
+		lines = append(lines, a.paint(red, "!")+strings.TrimPrefix(text, "!"))
+		if step := a.nextStep(c.problem.Action); step != "" {
+			lines = append(lines, a.prose("    → "+plain.Line(step), 6))
+		}
+	}
+	lines = append(lines, a.remarks(s)...)
+	if len(lines) == 0 {
+		return nil
+	}
+	_, err := fmt.Fprintln(a.out, "\n"+strings.Join(lines, "\n"))
+	return err
+}
+
+// remarks are what is no problem and still good to know, the same of several tunnels
+// once.
+func (a *app) remarks(s state.Snapshot) []string {
+	type remark struct{ text, step string }
+	var order []remark
+	by := make(map[remark][]string)
+	add := func(r remark, name string) {
+		if by[r] == nil {
+			order = append(order, r)
+		}
+		by[r] = append(by[r], name)
+	}
+	roles := elevated(s.Requests)
+	for _, t := range s.Tunnels {
+		if id := roles[t.Name]; id != "" {
+			id = plain.Line(shortID(id))
+			add(remark{"elevated by access request " + id, "to give it back: berth request drop " + shell.Quote(id)}, t.Name)
+		}
+		if t.Guard == state.GuardOff {
+			add(remark{text: "open to every user of this machine: guard is off"}, t.Name)
+		}
+		if t.Engine == state.EngineTSH && t.EngineReason != "" {
+			add(remark{text: "through tsh: " + plain.Line(t.EngineReason)}, t.Name)
+		}
+	}
+	lines := make([]string, 0, len(order))
+	for _, r := range order {
+		lines = append(lines, a.prose("· "+severalNames(by[r])+": "+r.text, 2))
+		if r.step != "" {
+			lines = append(lines, a.prose("    → "+r.step, 6))
+		}
+	}
+	return lines
+}
+
+// severalNames names a few tunnels, and counts many.
+func severalNames(names []string) string {
+	const few = 5
+	if len(names) > few {
+		return fmt.Sprintf("%s and %d more tunnels", plain.Line(join(names[:few-1])), len(names)-few+1)
+	}
+	return plain.Line(join(names))
+}

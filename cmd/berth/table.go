@@ -1,0 +1,125 @@
+package main
+
+import (
+	"slices"
+	"strings"
+
+	"berth/internal/plain"
+)
+
+const (
+	tableGap = 2 // blanks between columns
+	// shortCell is how short a cell is made before a column is left out, and
+	// shortestCell when no more can be.
+	shortCell    = 12
+	shortestCell = 8
+)
+
+// rigid are the columns whose cells make no sense shortened.
+var rigid = []string{"", "STATE", "ADDRESS", "ID", "ENGINE", "CONNECTIONS", "PROTOCOL", "UNTIL", "START", "DURATION", "KIND", "IN/S", "OUT/S"}
+
+// table prints rows in columns under a header. Every cell is cleaned; color
+// may paint one. On a terminal that is too narrow names are shortened in the
+// middle, then the columns in spare left out, the first of them first.
+func (a *app) table(header []string, rows [][]string, color func(column int, cell string) string, spare ...string) error {
+	cells := append([][]string{header}, rows...)
+	widths := make([]int, len(header))
+	for _, row := range cells {
+		for i := range row {
+			row[i] = plain.Line(row[i])
+			widths[i] = max(widths[i], plain.Width(row[i]))
+		}
+	}
+	widths = fit(header, widths, a.width(), spare)
+	var b strings.Builder
+	for n, row := range cells {
+		line, gap := "", 0
+		for i, cell := range row {
+			if widths[i] < 0 {
+				continue
+			}
+			full := cell
+			cell = plain.Middle(cell, widths[i])
+			used := plain.Width(cell)
+			if a.terminal {
+				cell = plain.Isolated(cell)
+			}
+			if n > 0 && color != nil {
+				cell = a.paint(color(i, full), cell)
+			}
+			if used > 0 {
+				line += strings.Repeat(" ", gap) + cell
+				gap = 0
+			}
+			gap += widths[i] - used + tableGap
+		}
+		b.WriteString(line + "\n")
+	}
+	_, err := a.out.Write([]byte(b.String()))
+	return err
+}
+
+// fit returns the widths that columns get on a terminal of so many columns, zero
+// for any number; -1 leaves one out.
+func fit(header []string, natural []int, columns int, spare []string) []int {
+	widths := slices.Clone(natural)
+	for columns > 0 && !narrow(header, widths, columns, shortCell) {
+		if len(spare) == 0 {
+			narrow(header, widths, columns, shortestCell)
+			break
+		}
+		widths[slices.Index(header, spare[0])] = -1
+		spare = spare[1:]
+		for i := range widths {
+			if widths[i] >= 0 {
+				widths[i] = natural[i]
+			}
+		}
+	}
+	return widths
+}
+
+// narrow shortens the widest columns until all fit, none below least, and reports
+// whether they do.
+func narrow(header []string, widths []int, columns, least int) bool {
+	total := -tableGap
+	for _, w := range widths {
+		if w >= 0 {
+			total += w + tableGap
+		}
+	}
+	for ; total > columns; total-- {
+		widest := -1
+		for i, w := range widths {
+			if w > least && !slices.Contains(rigid, header[i]) && (widest < 0 || w > widths[widest]) {
+				widest = i
+			}
+		}
+		if widest < 0 {
+			return false
+		}
+		widths[widest]--
+	}
+	return true
+}
+
+// width is how many columns out has; zero means that it is no terminal.
+func (a *app) width() int {
+	if a.size == nil {
+		return 0
+	}
+	columns, _ := a.size()
+	return columns
+}
+
+// prose returns a text broken at words where the terminal ends. The lines after the
+// first are indented by so many blanks.
+func (a *app) prose(text string, indent int) string {
+	columns := a.width()
+	if columns == 0 || plain.Width(plain.Line(text)) <= columns {
+		return text
+	}
+	lead := text[:len(text)-len(strings.TrimLeft(text, " "))]
+	lines := plain.Wrap(text, max(columns-max(indent, len(lead)), 2*shortCell))
+	return lead + strings.Join(lines, "\n"+strings.Repeat(" ", indent))
+}

@@ -1,0 +1,114 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"berth/agent/state"
+	"berth/internal/plain"
+)
+
+// TestNarrowTable: names are shortened in the middle first, then columns go, and
+// nothing is wider than the terminal.
+func TestNarrowTable(t *testing.T) {
+	header := []string{"TUNNEL", "STATE", "ADDRESS", "RESOURCE", "ENGINE", "CONNECTIONS"}
+	row := []string{"billing-production-replica", "ready", "127.0.0.1:15432", "名前名前名前名前名前名前 (postgres)", "native", "12"}
+	for columns, want := range map[int]string{
+		0:  "billing-production-replica  ready  127.0.0.1:15432  名前名前名前名前名前名前 (postgres)  native  12",
+		90: "billing-pr…on-replica  ready  127.0.0.1:15432  名前名前名…(postgres)   native  12",
+		70: "billing…replica  ready  127.0.0.1:15432  名前名前…stgres)  12",
+		46: "billing-pro…on-replica  ready  127.0.0.1:15432",
+		40: "billing-…replica  ready  127.0.0.1:15432",
+	} {
+		var out bytes.Buffer
+		a := &app{out: &out, size: func() (int, int) { return columns, 20 }}
+		if err := a.table(header, [][]string{append([]string{}, row...)}, nil, spareColumns(header)...); err != nil {
+			t.Fatal(err)
+		}
+		lines := strings.Split(out.String(), "\n")
+		if got := lines[1]; got != want {
+			t.Errorf("in %d columns:\n%q, want\n%q", columns, got, want)
+		}
+		for _, line := range lines {
+			if columns > 0 && plain.Width(line) > columns {
+				t.Errorf("in %d columns a line has %d: %q", columns, plain.Width(line), line)
+			}
+		}
+	}
+}
+
+// manyTunnels are tunnels of one session that is gone, and one whose port is taken.
+func manyTunnels(n int) state.Snapshot {
+	s := state.Snapshot{Profiles: []state.Profile{{Proxy: "p:443", User: "alice", Cluster: "c", State: state.ProfileLoggedOut}}}
+	for i := range n {
+		name := fmt.Sprintf("pg-%02d", i)
+		s.Tunnels = append(s.Tunnels, state.Tunnel{
+			TunnelSpec: state.TunnelSpec{Name: name, Resource: "r"}, State: state.TunnelWaitingForLogin, Address: fmt.Sprintf("127.0.0.1:%d", 15000+i),
+			Problem: &state.Problem{
+				Code: state.CodeLoginNeeded, Title: "Login needed", Action: "berth login p:443 --user=alice",
+				Text: fmt.Sprintf("There is no valid session at p:443, so tunnel %q waits for a login.", name),
+			},
+		})
+	}
+	last := &s.Tunnels[n-1]
+	last.Problem = &state.Problem{Code: state.CodePortInUse, Title: "Port in use", Text: "Port 1 of tunnel is taken.", Action: "stop that program"}
+	return s
+}
+
+// TestOneCauseOneMessage: what 25 tunnels have for one reason is said once, and so is
+// the next step.
+func TestOneCauseOneMessage(t *testing.T) {
+	s := manyTunnels(26)
+	s.Requests = []state.Request{{ID: "0197-long", Tunnels: []string{"pg-01"}}}
+	var out bytes.Buffer
+	if err := (&app{out: &out, size: func() (int, int) { return 72, 50 }}).printStatus(s, statusOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	_, problems, _ := strings.Cut(out.String(), "\n\n!")
+	want := " Login needed: There is no valid session at p:443, so each of 25\n  tunnels waits for a login.\n" +
+		"    → berth login p:443 --user=alice\n" +
+		"! pg-25: Port in use: Port 1 of tunnel is taken.\n    → stop that program\n" +
+		"· pg-01: elevated by access request 0197-lon\n    → to give it back: berth request drop 0197-lon\n"
+	if diff := cmp.Diff(want, problems); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if n := strings.Count(out.String(), "berth login"); n != 1 {
+		t.Errorf("the login is advised %d times:\n%s", n, &out)
+	}
+	if !strings.Contains(out.String(), "pg-01   waiting for login, elevated  127.0.0.1:15001") {
+		t.Errorf("the elevated tunnel is not marked:\n%s", &out)
+	}
+}
+
+// TestDrawnStatusFits: a watch never scrolls, and says what it leaves out.
+func TestDrawnStatusFits(t *testing.T) {
+	var out bytes.Buffer
+	a := &app{out: &out, terminal: true, size: func() (int, int) { return 120, 12 }}
+	flow := newFlow()
+	s := manyTunnels(30)
+	begun := time.Now()
+	flow.note(s.Tunnels, begun)
+	s.Tunnels[0].BytesIn, s.Tunnels[0].BytesOut = 3000, 500
+	flow.note(s.Tunnels, begun.Add(redrawEvery/2)) // too soon
+	flow.note(s.Tunnels, begun.Add(2*redrawEvery))
+	if err := a.drawStatus(s, statusOptions{}, flow); err != nil {
+		t.Fatal(err)
+	}
+	text := out.String()
+	if n := strings.Count(text, "\n"); n != 11 {
+		t.Errorf("%d lines are drawn in a window of 12", n)
+	}
+	if !strings.Contains(text, "more lines: make the window higher") || !strings.Contains(text, "1.5 kB  250 B") {
+		t.Errorf("drawn is\n%s", text)
+	}
+	s.Tunnels[0].BytesIn = 10 // restarted: its counters began anew
+	flow.note(s.Tunnels, begun.Add(3*redrawEvery))
+	if got := flow.rates["pg-00"]; got != (rate{}) {
+		t.Errorf("after a restart the rates are %v", got)
+	}
+}
