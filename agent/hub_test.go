@@ -9,7 +9,7 @@ import (
 	"berth/internal/simcluster"
 )
 
-// TestHubWakesWatchersForChanges: nobody is woken because nothing happened.
+// TestHubWakesWatchersForChanges: a watcher is not woken when nothing changes.
 func TestHubWakesWatchersForChanges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var h hub

@@ -40,7 +40,7 @@ func (e *env) withTSH() {
 	}
 }
 
-// person is a front end with somebody at it.
+// person is a front end with a user.
 type person struct {
 	mu     sync.Mutex
 	kinds  []state.LoginKind

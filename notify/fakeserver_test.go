@@ -29,7 +29,7 @@ type fakeServer struct {
 	conn *dbus.Conn
 	can  []string
 	slow chan struct{} // nil means that it answers at once; else Notify waits until it is closed
-	mute chan struct{} // likewise for the questions what it can do
+	mute chan struct{} // the same for questions about its capabilities
 	num0 bool          // it gives 0 as number
 
 	mu     sync.Mutex // guards what follows

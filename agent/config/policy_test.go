@@ -173,7 +173,7 @@ func TestPolicyFailsClosed(t *testing.T) {
 	}
 }
 
-// A file that another than an administrator owns or can write is refused.
+// A file that anyone but an administrator owns or can write is refused.
 func TestPolicyOwner(t *testing.T) {
 	f := writePolicy(t, "insecure: true\n")
 	f.Trusted = func(*os.File) error { return errors.New("it is owned by the user 1000, not by root") }

@@ -274,7 +274,7 @@ func TestRubbishJournal(t *testing.T) {
 	}
 }
 
-// Recover does not undo what somebody has done since the kill.
+// Recover does not undo what a user has done since the kill.
 func TestRecoverLeavesALaterLogin(t *testing.T) {
 	for way, swap := range ways {
 		t.Run(way, func(t *testing.T) {

@@ -96,8 +96,8 @@ func (o *output) copy() {
 	o.wg.Go(func() { _, _ = io.Copy(o.to, o.r) })
 }
 
-// finish waits until all is read. Somebody who left the group may still hold
-// the pipe: the reader does not wait for them.
+// finish waits until all is read. A process that left the group may still hold the
+// pipe open; the reader does not wait for it.
 func (o *output) finish() {
 	timer := time.AfterFunc(time.Second, func() { _ = o.r.Close() })
 	o.wg.Wait()

@@ -94,7 +94,7 @@ func (s *agentService) forget(ctx context.Context, kc keychain) ([]secrets.Key, 
 	case none && len(known) == 0: // where there is no keychain, nothing is in it
 		return nil, nil
 	case len(known) == 0: // most likely nothing: many a keychain is locked for good
-		return nil, s.app.say("Nobody's password was stored, going by berth's state; the keychain was not looked into: %v.", err)
+		return nil, s.app.say("berth's state lists no stored password. The keychain could not be read: %v.", err)
 	default:
 		return nil, withHint(fmt.Errorf("the keychain still has what berth stored in it: %w", err),
 			`unlock the keychain and remove the entries named "berth" there`)

@@ -151,7 +151,7 @@ func lacking(s state.Snapshot, o statusOptions) ([]state.Tunnel, error) {
 	}), nil
 }
 
-// notReached says which tunnel --wait waited for in vain, and why.
+// notReached says which tunnel did not become what --wait wanted, and why.
 func notReached(t state.Tunnel, o statusOptions) error {
 	err := fmt.Errorf("tunnel %q is not %s after %s: it is %s", t.Name, words(o.wait), o.timeout, words(t.State))
 	if t.Problem != nil {

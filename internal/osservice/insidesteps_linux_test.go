@@ -216,7 +216,7 @@ func (in *inside) stopAndStart() {
 	}
 }
 
-// byHand: an agent that somebody started in a terminal gives way.
+// byHand: an agent started in a terminal gives way.
 func (in *inside) byHand() {
 	in.systemctl("restart", "berth.service") // systemd gives no time to a main process that it has not started
 	in.must("is stopped", "agent", "stop")

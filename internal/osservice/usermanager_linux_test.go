@@ -13,7 +13,7 @@ import (
 	"berth/internal/testneeds"
 )
 
-// testUID is the user of the tests: nobody's, it is hoped.
+// testUID is the user of the tests; no account should have it.
 const testUID = 58471
 
 // TestUserManager runs the service under a real user manager of systemd, in

@@ -64,8 +64,8 @@ func (p *publication) prepare(ctx context.Context) error {
 	return nil
 }
 
-// checkSource takes the version from the tag that is to be, and refuses a source
-// that nobody could get from it.
+// checkSource takes the version from the tag to be made, and refuses a source that
+// a checkout of the tag would not give.
 func (p *publication) checkSource(ctx context.Context) error {
 	changed, err := git(ctx, p.root, "status", "--porcelain")
 	if err != nil {
@@ -85,7 +85,7 @@ func (p *publication) checkSource(ctx context.Context) error {
 	return err
 }
 
-// checkOwner refuses to publish what names nobody.
+// checkOwner refuses to publish without a maintainer's address.
 func (p *publication) checkOwner() error {
 	policy, err := os.ReadFile(filepath.Join(p.root, "SECURITY.md"))
 	if err != nil {

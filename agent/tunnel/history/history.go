@@ -164,7 +164,7 @@ func (h *History) Connection(ev proxies.Event, awaited string, problem func(erro
 		}
 	case proxies.EventWaiting:
 		if waiter != nil {
-			return // it has been dialled for meanwhile, in vain
+			return // it was dialled for meanwhile, without success
 		}
 		e, fresh := h.burstLocked(entryKey{kind: state.EventWaited, awaited: awaited}, ev.At, burstGap)
 		h.countLocked(e, fresh, ev)
