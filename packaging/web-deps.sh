@@ -1,10 +1,10 @@
 #!/bin/sh
 # Installs what builds and checks internal/web: Node with npm, and with --browser
-# Chromium, as root on a Debian-like system; then the packages of the lock file.
+# Chromium and psql, as root on a Debian-like system; then the packages of the lock file.
 # Fails, and says what is missing, where that cannot be.
 set -eu
 want="node:nodejs npm:npm"
-[ "${1:-}" != --browser ] || want="$want chromium:chromium"
+[ "${1:-}" != --browser ] || want="$want chromium:chromium psql:postgresql-client"
 missing=""
 for pair in $want; do
 	command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair#*:}"

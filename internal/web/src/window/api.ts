@@ -29,19 +29,21 @@ function opened(o: Opened): void {
   ({ key, version } = o);
 }
 
-// open exchanges the link's token for the session's cookie and key. The token leaves
-// the history: it is worth nothing from now on. It returns the path the link asked for.
-export async function open(): Promise<string | undefined> {
+// take takes the token out of the link that opened the page, and out of the history:
+// it is worth nothing from now on. A page that is loaded again has none.
+export function take(): string | undefined {
   const fragment = location.hash.slice(1);
-  if (fragment === "" || fragment.startsWith("/")) {
-    opened(await read<Opened>("/api/key"));
-    return undefined;
-  }
+  if (fragment === "" || fragment.startsWith("/")) return undefined;
   const [token, path] = fragment.split("&", 2);
   const route = `/${(path ?? "tunnels").replace(/^\/+/, "")}`;
   history.replaceState(null, "", `#${route}`);
-  opened(await write<Opened>("/api/open", { token }));
-  return route;
+  return token;
+}
+
+// open exchanges a link's token for the session's cookie and key; without a token the
+// cookie is there already.
+export async function open(token: string | undefined): Promise<void> {
+  opened(token === undefined ? await read<Opened>("/api/key") : await write<Opened>("/api/open", { token }));
 }
 
 const send = (path: string, body: unknown, signal?: AbortSignal): Promise<Response> =>
@@ -78,16 +80,6 @@ export interface Forms {
   client?: string;
 }
 
-// Plot is the last hour of a tunnel, a column per quantity.
-export interface Plot {
-  at: number[];
-  connections: number[];
-  bytesIn: number[];
-  bytesOut: number[];
-  heldMs: number[];
-  dialMs: number[];
-}
-
 export interface Finding {
   check: string;
   status: string;
@@ -114,7 +106,6 @@ export const api = {
   resources: () => read<{ resources?: Resource[]; unasked?: string[] }>("/api/resources"),
   history: (name: string) => read<{ events?: Event[] }>(`${named(name)}/history`),
   forms: (name: string) => read<Forms>(`${named(name)}/urls`),
-  plot: (name: string) => read<Plot>(`${named(name)}/plot`),
   recordings: (filter: Record<string, string>) =>
     read<{ recordings?: Recording[]; notes?: string[]; more?: boolean }>(`/api/recordings?${query(filter)}`),
   recording: (id: string, cluster: string) => `/api/recordings/${encodeURIComponent(id)}?${query({ cluster })}`,

@@ -2,10 +2,11 @@ import { render } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { Access, NewRequest } from "./access";
 import { Add } from "./add";
-import { type Failure, failure, follow, open } from "./api";
+import { type Failure, failure, follow, open, take } from "./api";
 import { Logins } from "./login";
 import { needCount } from "./needs";
 import { Recordings } from "./recordings";
+import { startSampling } from "./samples";
 import { Sessions } from "./sessions";
 import { go, hush, set, snapshot, useKnown, useRoute } from "./store";
 import "./style.css";
@@ -180,12 +181,15 @@ function Refused({ why }: { why: Failure }) {
 }
 
 async function start(app: HTMLElement): Promise<void> {
+  const token = take();
+  render(<Page />, app); // something to see while berth is asked
   try {
-    await open();
+    await open(token);
   } catch (err) {
     render(<Refused why={failure(err)} />, app);
     return;
   }
+  startSampling();
   follow({
     snapshot,
     away: (message, hint) => {
@@ -195,7 +199,6 @@ async function start(app: HTMLElement): Promise<void> {
       set({ ended: true });
     },
   });
-  render(<Page />, app);
 }
 
 // A link that is opened where the page is open already.

@@ -36,7 +36,7 @@ export function Needs() {
             <div>
               <strong>{need.title}</strong>
               <p>{need.text}</p>
-              {need.action && <p class="dim">{need.action}</p>}
+              {need.action && <p class="dim">Next: {need.action}</p>}
             </div>
             <div class="buttons">{need.buttons}</div>
           </li>

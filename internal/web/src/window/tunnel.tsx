@@ -1,9 +1,10 @@
 // One tunnel: how it is, how to connect, what happened to it.
 import { useState } from "preact/hooks";
-import { type Forms, type Plot, api, call } from "./api";
+import { type Forms, api, call } from "./api";
 import { ChangeDialog, remove } from "./change";
 import { Chart } from "./chart";
-import { useSnapshot } from "./store";
+import { samplesOf } from "./samples";
+import { useNow, useSnapshot } from "./store";
 import type { Event, Tunnel } from "./types";
 import { CertLeft, target } from "./tunnels";
 import { Ago, Button, Facts, Left, Mark, State, Wrong, copy, useLoaded } from "./ui";
@@ -29,7 +30,6 @@ function Known({ tunnel: t }: { tunnel: Tunnel }) {
   // What happened to it changes with these.
   const turn = `${t.state} ${count(t.totalConnections)} ${count(t.waiting)} ${t.problem?.code ?? ""}`;
   const history = useLoaded(() => api.history(name), [turn]);
-  const plot = useLoaded(() => api.plot(name), [turn]);
   return (
     <section>
       <p class="crumb"><a href="#/tunnels">Tunnels</a></p>
@@ -53,7 +53,7 @@ function Known({ tunnel: t }: { tunnel: Tunnel }) {
           <div>
             <strong>{t.problem.title}</strong>
             <p>{t.problem.text}</p>
-            <p class="dim">{t.problem.action}</p>
+            {t.problem.action && <p class="dim">Next: {t.problem.action}</p>}
           </div>
           <div class="buttons">
             {t.state === "port_in_use" && <Button kind="main" onPress={() => {
@@ -63,6 +63,7 @@ function Known({ tunnel: t }: { tunnel: Tunnel }) {
         </li></ul></div>
       )}
       <div class="columns">
+        <div>
         <div class="card">
           <h2>Now</h2>
           <Facts rows={[
@@ -80,14 +81,15 @@ function Known({ tunnel: t }: { tunnel: Tunnel }) {
             ["Turned away", t.foreignUser && <span key="f">a program of {t.foreignUser}{t.foreignAt && <>, <Ago at={t.foreignAt} /></>}</span>],
           ]} />
         </div>
+        <div class="card">
+          <h2>What happened</h2>
+          {history.failed && <Wrong failure={history.failed} />}
+          <History events={history.value?.events ?? []} />
+        </div>
+        </div>
         <Connect tunnel={t} />
       </div>
-      {plot.value && plot.value.at.length > 1 && <Charts plot={plot.value} />}
-      <div class="card">
-        <h2>What happened</h2>
-        {history.failed && <Wrong failure={history.failed} />}
-        <History events={history.value?.events ?? []} />
-      </div>
+      <Charts name={name} />
       {changing && <ChangeDialog tunnel={t} about={changing} close={() => {
         change(undefined);
       }} />}
@@ -102,20 +104,25 @@ function clients(t: Tunnel): string {
   return words.join("; ");
 }
 
-const formNames: Record<string, string> = {
-  url: "URL, for psql and most libraries", jdbc: "JDBC, for DBeaver and DataGrip", dsn: "DSN", env: "Environment",
-  pgservice: "pg_service.conf", mycnf: "my.cnf", context: "kubectl context",
-};
+const common: Record<string, string> = { url: "URL, for most clients and libraries", jdbc: "JDBC, for DBeaver and DataGrip" };
+const others: Record<string, string> = { dsn: "DSN", env: "Environment", pgservice: "pg_service.conf", mycnf: "my.cnf" };
 
 function Connect({ tunnel: t }: { tunnel: Tunnel }) {
   const { name } = t.tunnelSpec;
-  const forms = useLoaded<Forms>(() => api.forms(name), [t.address, t.protocol, t.tunnelSpec]);
+  const forms = useLoaded<Forms>(() => api.forms(name), [t.address, t.protocol, JSON.stringify(t.tunnelSpec)]);
+  const urls = forms.value?.urls ?? [];
   return (
     <div class="card">
       <h2>Connect</h2>
       <Form name="Address" text={target(t)} />
       {forms.value?.client && <Form name="In a terminal" text={forms.value.client} />}
-      {forms.value?.urls?.map((f) => <Form key={f.name} name={formNames[f.name] ?? f.name} text={f.text} />)}
+      {urls.filter((f) => f.name in common).map((f) => <Form key={f.name} name={common[f.name] ?? f.name} text={f.text} />)}
+      {urls.some((f) => !(f.name in common)) && (
+        <details>
+          <summary>Other forms</summary>
+          {urls.filter((f) => !(f.name in common)).map((f) => <Form key={f.name} name={others[f.name] ?? f.name} text={f.text} />)}
+        </details>
+      )}
       {forms.failed && <p class="dim">{forms.failed.message}</p>}
       <p class="dim">Leave the password empty: the tunnel brings the certificate.</p>
     </div>
@@ -132,18 +139,20 @@ function Form({ name, text }: { name: string; text: string }) {
   );
 }
 
-function Charts({ plot }: { plot: Plot }) {
+function Charts({ name }: { name: string }) {
+  useNow(10_000);
+  const s = samplesOf(name);
+  if (!s || s.at.length < 2) return null;
   return (
     <div class="charts">
-      <Chart title="Connections" at={plot.at} lines={[["open", plot.connections]]} show={String} />
-      <Chart title="Bytes a second" at={plot.at} lines={[["in", plot.bytesIn], ["out", plot.bytesOut]]} show={bytes} />
-      <Chart title="Clients waited" at={plot.at} lines={[["ms", plot.heldMs]]} show={ms} />
-      <Chart title="Time to connect" at={plot.at} lines={[["ms", plot.dialMs]]} show={ms} />
+      <Chart title="Connections" at={s.at} lines={[["open", s.connections], ["waiting", s.waiting]]} show={whole} />
+      <Chart title="Bytes a second" at={s.at} lines={[["in", s.bytesIn], ["out", s.bytesOut]]} show={rate} />
     </div>
   );
 }
 
-const ms = (n: number): string => (n < 1000 ? `${Math.round(n)} ms` : `${(n / 1000).toFixed(1)} s`);
+const whole = (n: number): string => (Number.isInteger(n) ? String(n) : "");
+const rate = (n: number): string => bytes(Math.round(n));
 
 export function History({ events }: { events: Event[] }) {
   if (events.length === 0) return <p class="dim">Nothing yet.</p>;
