@@ -187,6 +187,16 @@ func TestIconOverTheBus(t *testing.T) {
 		W, H int32
 		Data []byte
 	}
+	// Panels that hide icons show this one, and screen readers speak it.
+	c.until("the status, and words for it", func() bool {
+		for name, want := range map[string]string{"Status": "NeedsAttention", "Title": "5 need you", "IconAccessibleDesc": "5 need you", "Id": "berth"} {
+			var got string
+			if err := tray.Property(name, &got); err != nil || !strings.Contains(got, want) {
+				return false
+			}
+		}
+		return true
+	})
 	c.until("the icon that says that something wants doing", func() bool {
 		var got []pixmap
 		if err := tray.Property("IconPixmap", &got); err != nil || len(got) != 1 || int(got[0].W) != want.Bounds().Dx() {

@@ -148,12 +148,16 @@ func (f *front) diagnose(ctx context.Context, a Action) {
 }
 
 func (f *front) startProblem(ctx context.Context, a Action) {
-	i := slices.IndexFunc(f.snapshot.Problems, func(p state.Problem) bool { return string(p.Code) == a.Text })
+	problems := f.snapshot.Problems
+	i := slices.IndexFunc(problems, func(p state.Problem) bool { return problemAction(p) == a })
+	if i < 0 { // its words have changed
+		i = slices.IndexFunc(problems, func(p state.Problem) bool { return string(p.Code) == a.Text })
+	}
 	if i < 0 {
 		f.tell("Nothing is wrong any more", "The tray's menu shows how things are.")
 		return
 	}
-	f.tellProblem(ctx, PageHome, "", f.snapshot.Problems[i])
+	f.tellProblem(ctx, PageHome, "", problems[i])
 }
 
 func (f *front) startAgent(ctx context.Context, a Action) {

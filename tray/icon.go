@@ -52,21 +52,27 @@ func init() { //nolint:gochecknoinits // the registry of the image package is gl
 // encodeRaw writes a PNG in the format that decodeRaw reads: magic, width and
 // height, pixels.
 func encodeRaw(data []byte) []byte {
+	w, h, pixels := pixelsOf(data)
+	out := []byte(rawMagic)
+	out = binary.BigEndian.AppendUint16(out, uint16(w))
+	out = binary.BigEndian.AppendUint16(out, uint16(h))
+	return append(out, pixels...)
+}
+
+// pixelsOf returns a PNG's pixels, each its red, green, blue and straight alpha.
+func pixelsOf(data []byte) (w, h int, pixels []byte) {
 	decoded, err := png.Decode(bytes.NewReader(data))
 	if err != nil {
 		panic(fmt.Sprintf("the icons in the program are broken: %v", err))
 	}
 	bounds := decoded.Bounds()
-	out := []byte(rawMagic)
-	out = binary.BigEndian.AppendUint16(out, uint16(bounds.Dx()))
-	out = binary.BigEndian.AppendUint16(out, uint16(bounds.Dy()))
 	for y := range bounds.Dy() {
 		for x := range bounds.Dx() {
 			c, _ := color.NRGBAModel.Convert(decoded.At(x, y)).(color.NRGBA)
-			out = append(out, c.R, c.G, c.B, c.A)
+			pixels = append(pixels, c.R, c.G, c.B, c.A)
 		}
 	}
-	return out
+	return bounds.Dx(), bounds.Dy(), pixels
 }
 
 // rawImage is an image with straight alpha whose colours say the low byte.

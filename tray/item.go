@@ -43,6 +43,7 @@ type groupShape struct {
 // The limits of what one menu can show; the rest is in "More…".
 const (
 	maxNeeds    = 12
+	maxNotes    = 3
 	maxProfiles = 5
 	maxRequests = 8
 	maxTunnels  = 12 // more are folded
@@ -58,7 +59,7 @@ var shapes = [groupEnd]groupShape{
 	GroupProfiles: {slots: maxProfiles + 1, submenu: true},
 	GroupRequests: {slots: maxRequests + 1, submenu: true},
 	GroupAsk:      {slots: 1},
-	GroupNote:     {slots: 2, line: true},
+	GroupNote:     {slots: maxNotes + 1, line: true},
 	GroupTunnels:  {slots: maxTunnels + 1 + maxFolds + 1, submenu: true},
 	GroupAdd:      {slots: 1, submenu: true},
 	GroupFoot:     {slots: 2, submenu: true, line: true},
@@ -95,7 +96,7 @@ const (
 	DoRequest     Do = "request" // all about Action.Request
 	DoAskAccess   Do = "ask_access"
 	DoListAgain   Do = "list_again"
-	DoProblem     Do = "problem" // all about the agent's problem whose code is Action.Text
+	DoProblem     Do = "problem" // all about the agent's problem with the code Action.Text, best that of the text Action.Title
 	DoTell        Do = "tell"    // Action.Title and Action.Text
 	DoOpenWindow  Do = "open_window"
 	DoOpenConfig  Do = "open_config"
@@ -119,6 +120,6 @@ type Action struct {
 	Kind     state.Kind // of DoAdd
 	Resource string     // of DoAdd
 	DBUser   string     // of DoAdd; empty: there is no choice, or each client names its own
-	Title    string     // of DoTell
+	Title    string     // of DoTell and DoProblem
 	Text     string     // of DoCopy, DoTell and DoProblem
 }

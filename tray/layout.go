@@ -55,7 +55,7 @@ func Layout(s state.Snapshot, env Env, now time.Time) []Item {
 		items = awayItems(env)
 	} else {
 		items = slices.Concat(firstItems(s, env, now), profileItems(s, now), requestItems(s, now), askItem(s),
-			replacedItem(s), tunnelItems(s, env), addItem(s, env))
+			noteItems(s), tunnelItems(s, env), addItem(s, env))
 	}
 	items = append(items, footItems(env)...)
 	for i := range items {
@@ -78,14 +78,25 @@ func awayItems(env Env) []Item {
 	return []Item{start, {Group: GroupNote, Label: "Tunnels are down: the agent is not running", Disabled: true}}
 }
 
-// replacedItem says that an upgrade waits for the agent to be restarted.
-func replacedItem(s state.Snapshot) []Item {
+// noteItems say what holds although nothing fails: that a proxy is not
+// verified, and that an upgrade waits for the agent to be restarted.
+func noteItems(s state.Snapshot) []Item {
+	var items []Item
 	for _, p := range s.Problems {
-		if p.Code == state.CodeProgramReplaced {
-			return []Item{{Group: GroupNote, Label: p.Title + ": " + p.Action, Disabled: true}}
+		switch p.Code {
+		case state.CodeInsecureProxy:
+			items = append(items, Item{Group: GroupNote, Label: p.Title + ": " + p.Text, Action: problemAction(p)})
+		case state.CodeProgramReplaced:
+			items = append(items, Item{Group: GroupNote, Label: p.Title + ": " + p.Action, Disabled: true})
+		default:
 		}
 	}
-	return nil
+	return items[:min(len(items), maxNotes)]
+}
+
+// problemAction shows all about a problem of the agent's.
+func problemAction(p state.Problem) Action {
+	return Action{Do: DoProblem, Title: p.Text, Text: string(p.Code)}
 }
 
 func footItems(env Env) []Item {
@@ -138,9 +149,22 @@ func profileLabel(p state.Profile, now time.Time) string {
 	case !now.Before(*p.ValidUntil):
 		return who + " · session ended"
 	case p.ValidUntil.Sub(now) < state.ExpiringWithin:
-		return who + " · ends in " + when.Span(p.ValidUntil.Sub(now))
+		return who + " · ends in " + when.Span(p.ValidUntil.Sub(now)) + reminder(p, now)
 	default:
 		return who + " · " + when.Span(p.ValidUntil.Sub(now)) + " left"
+	}
+}
+
+// reminder says when berth speaks of a session's end next, if it does not now:
+// the reminder may have been snoozed.
+func reminder(p state.Profile, now time.Time) string {
+	switch r := p.Renewal; {
+	case r.Mode != state.RenewAsk || r.Warning != state.WarnNot:
+		return ""
+	case r.At == nil:
+		return " · no more reminders"
+	default:
+		return " · next reminder at " + when.Clock(*r.At, now)
 	}
 }
 

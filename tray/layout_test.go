@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -319,6 +320,82 @@ func TestOffersNameTheirUser(t *testing.T) {
 		"one (mongodb) as app → app",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// TestMoods: good news, a question and a failure look different, and so does
+// what is out of the ordinary.
+func TestMoods(t *testing.T) {
+	well := state.Snapshot{Profiles: []state.Profile{alice()}, Tunnels: []state.Tunnel{tunnel("a", state.TunnelReady)}}
+	with := func(change func(*state.Snapshot)) state.Snapshot {
+		s := well
+		s.Profiles = []state.Profile{alice()}
+		change(&s)
+		return s
+	}
+	request := func(r state.Request) state.Snapshot {
+		return with(func(s *state.Snapshot) { s.Requests = []state.Request{r} })
+	}
+	cases := map[string]struct {
+		s    state.Snapshot
+		env  Env
+		want Mood
+		says string // in the menu
+	}{
+		"well":      {well, Env{}, MoodFine, "a · 127.0.0.1:15432 · ready"},
+		"away":      {well, Env{Away: true}, MoodOff, "Start agent"},
+		"first_run": {state.Snapshot{}, Env{}, MoodAction, "Log in…"},
+		"no_tsh":    {state.Snapshot{}, Env{NoTSH: true}, MoodAction, "Get tsh, which logs you in"},
+		"logged_out": {with(func(s *state.Snapshot) {
+			s.Profiles[0].State, s.Profiles[0].ValidUntil = state.ProfileLoggedOut, nil
+		}), Env{}, MoodAction, "Log in to example.com"},
+		"question": {request(state.Request{ID: "r", User: "carol", Roles: []string{"x"}, State: state.RequestPending, Reviewable: true}), Env{}, MoodAsk, "1 needs you"},
+		"news":     {request(state.Request{ID: "r", Roles: []string{"x"}, State: state.RequestApproved, Assumable: true}), Env{}, MoodNews, "1 needs you"},
+		"assumed":  {request(state.Request{ID: "r", Roles: []string{"x"}, State: state.RequestApproved, Assumed: true}), Env{}, MoodMarked, "x assumed"},
+		"insecure": {with(func(s *state.Snapshot) {
+			s.Problems = []state.Problem{{Code: state.CodeInsecureProxy, Title: "INSECURE proxy", Text: "Not verified."}}
+		}), Env{}, MoodMarked, "INSECURE proxy: Not verified."},
+		"snoozed": {with(func(s *state.Snapshot) {
+			s.Profiles[0].ValidUntil, s.Profiles[0].Renewal = in(10*time.Minute), state.Renewal{Mode: state.RenewAsk, At: in(5 * time.Minute)}
+		}), Env{}, MoodSoon, "alice @ example.com · ends in 10 min · next reminder at 12:05"},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			if got := MoodOf(c.s, c.env, noon); got != c.want {
+				t.Errorf("the icon is %s, want %s", got, c.want)
+			}
+			items := Layout(c.s, c.env, noon)
+			checkShape(t, items)
+			if !slices.ContainsFunc(items, func(it Item) bool { return it.Label == c.says }) {
+				t.Errorf("the menu does not say %q: %+v", c.says, items)
+			}
+		})
+	}
+}
+
+// TestOneCauseIsOneLine: what one act mends is mentioned once, with the count,
+// and past what fits the healthy tunnels are folded.
+func TestOneCauseIsOneLine(t *testing.T) {
+	s := state.Snapshot{Profiles: []state.Profile{alice()}}
+	for i := range 30 {
+		s.Tunnels = append(s.Tunnels, tunnel(fmt.Sprintf("t%02d", i), state.TunnelReady))
+	}
+	for _, i := range []int{7, 20, 29} {
+		s.Tunnels[i].State = state.TunnelError
+		s.Tunnels[i].Problem = &state.Problem{Code: state.CodeProxyUnreachable, Title: "proxy unreachable"}
+	}
+	var lines []string
+	for _, it := range Layout(s, Env{}, noon) {
+		if it.Group == GroupNeeds || it.Group == GroupTunnels {
+			lines = append(lines, fmt.Sprintf("%s (%d)", it.Label, len(it.Children)))
+		}
+	}
+	want := []string{
+		"1 needs you (1)", "t07 · 127.0.0.1:15432 · proxy unreachable (6)", "t20 · 127.0.0.1:15432 · proxy unreachable (6)",
+		"t29 · 127.0.0.1:15432 · proxy unreachable (6)", "example.com · t00 to t26 (25)", "example.com · t27 to t28 (2)",
+	}
+	if diff := cmp.Diff(want, lines); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }

@@ -16,34 +16,52 @@ type Mood string
 // The moods. They differ in shape, not in colour alone.
 const (
 	MoodFine   Mood = "fine"
+	MoodMarked Mood = "marked" // well, and out of the ordinary: assumed roles, a proxy that is not verified
+	MoodNews   Mood = "news"   // good news: an approved request waits to be assumed
 	MoodSoon   Mood = "soon"   // something ends soon
-	MoodAction Mood = "action" // something wants doing
+	MoodAsk    Mood = "ask"    // another person waits for an answer
+	MoodAction Mood = "action" // something does not work, or waits for a login
 	MoodOff    Mood = "off"    // no agent
 )
 
 // Moods are all of them.
-var Moods = []Mood{MoodFine, MoodSoon, MoodAction, MoodOff}
+var Moods = []Mood{MoodFine, MoodMarked, MoodNews, MoodSoon, MoodAsk, MoodAction, MoodOff}
 
 // MoodOf decides which icon is shown.
 func MoodOf(s state.Snapshot, env Env, now time.Time) Mood {
-	switch {
-	case env.Away:
+	if env.Away {
 		return MoodOff
-	case env.NoTSH, len(s.Profiles) == 0, slices.ContainsFunc(needsOf(s, now), func(n need) bool { return !n.good && !n.asks }):
+	}
+	needs := needsOf(s, now)
+	has := func(match func(need) bool) bool { return slices.ContainsFunc(needs, match) }
+	switch {
+	case env.NoTSH, len(s.Profiles) == 0, has(func(n need) bool { return !n.good && !n.asks }):
 		return MoodAction
-	case slices.ContainsFunc(s.Requests, func(r state.Request) bool { return requestRank(r) == 1 || requestRank(r) == 2 }):
-		return MoodAction
-	case slices.ContainsFunc(s.Profiles, func(p state.Profile) bool {
-		return p.ValidUntil != nil && now.Before(*p.ValidUntil) && p.ValidUntil.Sub(now) < state.ExpiringWithin
-	}):
+	case has(func(n need) bool { return n.asks }):
+		return MoodAsk
+	case endsSoon(s, now):
 		return MoodSoon
-	case slices.ContainsFunc(s.Requests, func(r state.Request) bool {
-		return r.Assumed && r.AccessUntil != nil && r.AccessUntil.Sub(now) < state.RequestEndsSoon
-	}):
-		return MoodSoon
+	case has(func(n need) bool { return n.good }):
+		return MoodNews
+	case slices.ContainsFunc(s.Requests, func(r state.Request) bool { return r.Assumed || len(r.Tunnels) > 0 }),
+		slices.ContainsFunc(s.Problems, func(p state.Problem) bool { return p.Code == state.CodeInsecureProxy }):
+		return MoodMarked
 	default:
 		return MoodFine
 	}
+}
+
+// Attention reports whether the icon of a mood should be noticed.
+func (m Mood) Attention() bool { return m == MoodAction || m == MoodAsk || m == MoodNews }
+
+// endsSoon reports whether a session or assumed roles end soon, also when the
+// reminder was snoozed.
+func endsSoon(s state.Snapshot, now time.Time) bool {
+	return slices.ContainsFunc(s.Profiles, func(p state.Profile) bool {
+		return p.ValidUntil != nil && now.Before(*p.ValidUntil) && p.ValidUntil.Sub(now) < state.ExpiringWithin
+	}) || slices.ContainsFunc(s.Requests, func(r state.Request) bool {
+		return r.Assumed && r.AccessUntil != nil && r.AccessUntil.Sub(now) < state.RequestEndsSoon
+	})
 }
 
 func wantsAction(t state.Tunnel) bool {

@@ -53,7 +53,7 @@ func needsOf(s state.Snapshot, now time.Time) []need {
 		if p.Code != state.CodeInsecureProxy { // the config asks for it
 			broken = append(broken, need{
 				label:  plain.Short(p.Title, maxName) + ": " + plain.Short(p.Text, maxReason),
-				action: Action{Do: DoProblem, Text: string(p.Code)},
+				action: problemAction(p),
 			})
 		}
 	}

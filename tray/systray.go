@@ -17,9 +17,14 @@ type systrayKit struct{}
 
 func (systrayKit) add(label string) entry { return &systrayEntry{systray.AddMenuItem(label, "")} }
 func (systrayKit) separator()             { systray.AddSeparator() }
-func (systrayKit) tooltip(text string)    { systray.SetTooltip(text) }
+
+func (systrayKit) tooltip(text string) {
+	panelItem.title(text)
+	systray.SetTooltip(text)
+}
 
 func (systrayKit) icon(mood Mood) {
+	panelItem.mood(mood)
 	data, template := iconFor(runtime.GOOS, mood)
 	// SetIcon panics when the bus has gone; withHost notices that as well, and
 	// ends the tray with words.
@@ -30,6 +35,9 @@ func (systrayKit) icon(mood Mood) {
 		systray.SetIcon(data)
 	}
 }
+
+// panelItem is what systray does not say about the icon.
+var panelItem statusItem
 
 type systrayEntry struct{ *systray.MenuItem }
 

@@ -83,6 +83,11 @@ a minute: the others are counted. What only you can do comes in any number. ` + 
 Every action is also in the tray's menu and on the command line, and each looks at the true state again before it does
 anything: a button pressed too late says so.
 
+The tray itself answers what you do in its menu, with one notification that each answer replaces. A login says quietly what it
+did: **Logged in until 18:04: 2 clients went on**. A wrong password brings its dialog back, three times, while the clients go on
+waiting; then the notification has the reason and *Log in*. *Details* of a request have the buttons for it too. Long texts, such as
+*Why?* and the doctor's report, open in a dialog that scrolls and copies.
+
 | when | what it says | urgency | buttons |
 |---|---|---|---|
 `

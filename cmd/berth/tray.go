@@ -32,8 +32,9 @@ import (
 )
 
 type trayOptions struct {
-	level string
-	quiet bool
+	level  string
+	quiet  bool
+	ifUsed bool
 }
 
 func (a *app) trayCommand() *cobra.Command {
@@ -53,6 +54,7 @@ how things are, and this one ends.
 	}
 	cmd.Flags().StringVar(&o.level, "log-level", "info", "debug, info, warn or error")
 	cmd.Flags().BoolVar(&o.quiet, "quiet", false, "log to the file only")
+	cmd.Flags().BoolVar(&o.ifUsed, "if-used", false, "end at once unless you have used berth: for entries that start it for all users")
 	must(cmd.RegisterFlagCompletionFunc("log-level",
 		cobra.FixedCompletions([]string{"debug", "info", "warn", "error"}, cobra.ShellCompDirectiveNoFileComp)))
 	cmd.AddCommand(a.trayInstallCommand(), a.trayUninstallCommand())
@@ -134,6 +136,9 @@ func (a *app) runTray(ctx context.Context, o trayOptions) error {
 	if err := level.UnmarshalText([]byte(o.level)); err != nil {
 		return usageError{withHint(fmt.Errorf("no log level %q", o.level), "use debug, info, warn or error")}
 	}
+	if o.ifUsed && !used(p) {
+		return nil
+	}
 	if err := p.MakeDirs(); err != nil {
 		return err
 	}
@@ -168,6 +173,17 @@ func (a *app) runTray(ctx context.Context, o trayOptions) error {
 		defer bell.close()
 	}
 	return a.trayError(tray.Run(ctx, cfg))
+}
+
+// used reports whether this user has a config, or has ever run an agent or a
+// tray.
+func used(p paths.Paths) bool {
+	for _, path := range []string{p.Config, p.StateDir} {
+		if _, err := os.Stat(path); err == nil {
+			return true
+		}
+	}
+	return false
 }
 
 // lockTray makes this the only tray of its user or BERTH_HOME, if there is no

@@ -25,6 +25,7 @@ type screen struct {
 	dir     string // of everything it writes
 	shots   string // of the pictures
 	environ []string
+	panel   *exec.Cmd
 	n       int // pictures taken
 }
 
@@ -51,7 +52,7 @@ func newScreen(t *testing.T, shots string) *screen {
 	s.environ = append(s.environ, "DISPLAY="+displaytest.Start(t, "1000x640x24"))
 	s.startBus()
 	s.configurePanel()
-	s.start("xfce4-panel", "xfce4-panel", "--disable-wm-check")
+	s.panel = s.start("xfce4-panel", "xfce4-panel", "--disable-wm-check")
 	s.start("xfce4-notifyd", one(t, "/usr/lib/*/xfce4/notifyd/xfce4-notifyd"))
 	s.awaitName("org.kde.StatusNotifierWatcher")
 	s.awaitName("org.freedesktop.Notifications")
@@ -92,6 +93,9 @@ func (s *screen) configurePanel() {
 	set("/panels/panel-1/size", "uint", "32")
 	set("/panels/panel-1/plugin-ids", "int", "1", "--force-array")
 	set("/plugins/plugin-1", "string", "systray")
+	// On a busy machine a step takes longer than the ten seconds after which a
+	// notification goes away.
+	s.output("xfconf-query", "-c", "xfce4-notifyd", "-p", "/expire-timeout", "--create", "-t", "int", "-s", "60")
 }
 
 func (s *screen) awaitName(name string) {

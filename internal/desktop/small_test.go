@@ -36,7 +36,8 @@ func (w *world) small() {
 			break
 		}
 	}
-	w.t.Logf("the tray: %d kB, woken %d times in 10 s", rss, woke)
+	own := procNumber(w.t, fmt.Sprintf("/proc/%d/status", pid), "RssAnon:")
+	w.t.Logf("the tray: %d kB, %d kB of them its own, woken %d times in 10 s", rss, own, woke)
 	if rss > 30_000 {
 		w.t.Errorf("the tray has %d kB, want 30 MB at most", rss)
 	}

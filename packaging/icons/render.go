@@ -23,7 +23,7 @@ import (
 var drawings embed.FS
 
 // States are the names of the drawings.
-var States = []string{"fine", "soon", "action", "off"}
+var States = []string{"fine", "marked", "soon", "news", "ask", "action", "off"}
 
 // The sizes the systems want. Linux panels scale the one they are given;
 // macOS draws the other at half its size.

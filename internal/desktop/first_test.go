@@ -1,0 +1,120 @@
+//go:build desktop && linux
+
+package desktop
+
+import (
+	"context"
+	"net"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"berth/agent/state"
+	"berth/internal/paths"
+	"berth/internal/simcluster"
+	"berth/internal/simworld"
+)
+
+// firstRun is a person who has just installed berth, on a dark desktop: without
+// a config and without a terminal they log in, mistype their password on the
+// way, and find out that a port is taken.
+func (w *world) firstRun() {
+	w.t.Helper()
+	w.newPerson()
+	w.click(iconX, iconY)
+	w.shot("first-run")
+	w.click(100, firstLine) // Log in…
+	w.answer("login-where", "^Log in to Teleport$", w.Sim.ProxyAddr())
+	title := "^Log in to localhost"
+	w.answer("login", title, "wrong")
+	w.until("the wrong password's end", func() bool { return w.window(title) == "" })
+	w.answer("login-again", title, "alice-password")
+	w.become("a session", func(s state.Snapshot) bool { return len(s.Profiles) == 1 && s.Profiles[0].State == state.ProfileValid })
+	settle()
+	w.shot("logged-in")
+	w.takenPort()
+}
+
+// newPerson starts an agent and a tray in empty homes, beside a cluster whose
+// users have passwords.
+func (w *world) newPerson() {
+	w.t.Helper()
+	if err := w.agent.Shutdown(context.Background()); err != nil {
+		w.t.Fatal(err)
+	}
+	_ = w.tray.Process.Kill()
+	_ = w.panel.Process.Kill()
+	home, tshHome := filepath.Join(w.dir, "berth2"), filepath.Join(w.dir, "tsh2")
+	w.World = simworld.In(w.t, simcluster.Config{
+		Name: "second.test", Users: []simcluster.User{{Name: "alice", Password: "alice-password"}},
+		Databases: []simcluster.Database{{Name: "pg-prod", Protocol: "postgres"}},
+	}, tshHome, home)
+	w.environ = append(w.environ, paths.HomeVar+"="+home, "TELEPORT_HOME="+tshHome, "SSL_CERT_FILE="+w.CAFile(), "USER=alice",
+		"GTK_THEME=Adwaita:dark")
+	w.panel = w.start("xfce4-panel", "xfce4-panel", "--disable-wm-check")
+	w.agentProcess = w.start("agent", w.berth, "agent", "run")
+	w.agent = w.Client()
+	w.become("an agent", func(state.Snapshot) bool { return true })
+	w.awaitName("org.kde.StatusNotifierWatcher")
+	w.startTray()
+}
+
+// takenPort has another program hold a tunnel's port, and changes it.
+func (w *world) takenPort() {
+	w.t.Helper()
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer func() { _ = taken.Close() }()
+	port := taken.Addr().(*net.TCPAddr).Port
+	ctx, cancel := context.WithTimeout(w.t.Context(), 20*time.Second)
+	defer cancel()
+	spec := state.TunnelSpec{Name: "prod_pg", Kind: state.KindDB, Cluster: "second.test", Resource: "pg-prod", DBUser: "alice", Port: port}
+	if _, err := w.agent.AddTunnel(ctx, spec); err != nil {
+		w.t.Fatal(err)
+	}
+	w.become("a taken port", func(s state.Snapshot) bool { return len(s.Tunnels) == 1 && s.Tunnels[0].State == state.TunnelPortInUse })
+	settle()
+	settle()
+	w.choose("needs-you", "1 needs you", "prod__pg: port in use")
+	next := simworld.FreePort(w.t)
+	w.answer("change-port", "^Change the port of prod_pg$", "\b"+strconv.Itoa(next))
+	w.become("another port", func(state.Snapshot) bool {
+		t := w.tunnel("prod_pg")
+		return t.State == state.TunnelReady && strings.HasSuffix(t.Address, ":"+strconv.Itoa(next))
+	})
+	settle()
+	w.shot("changed-port")
+}
+
+// window is the dialog with a title; empty means that there is none.
+func (s *screen) window(title string) string {
+	out, err := s.command("xdotool", "search", "--onlyvisible", "--class", "zenity").Output()
+	if err != nil {
+		return ""
+	}
+	for id := range strings.FieldsSeq(string(out)) {
+		found, err := s.command("xdotool", "search", "--onlyvisible", "--name", title).Output()
+		if err == nil && strings.Contains(string(found), id) {
+			return id
+		}
+	}
+	return ""
+}
+
+// answer types into a dialog, in the place of what stands there.
+func (s *screen) answer(shot, title, text string) {
+	s.t.Helper()
+	s.until("the dialog "+title, func() bool { return s.window(title) != "" })
+	s.output("xdotool", "windowfocus", "--sync", s.window(title))
+	settle()
+	s.shot(shot)
+	if cleared, ok := strings.CutPrefix(text, "\b"); ok {
+		s.output("xdotool", "key", "ctrl+a")
+		text = cleared
+	}
+	s.output("xdotool", "type", text)
+	s.key("Return")
+}
