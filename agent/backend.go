@@ -178,6 +178,13 @@ func (a *Agent) ChangeTunnel(ctx context.Context, name string, spec state.Tunnel
 			Code: ipc.CodeInvalid, Message: fmt.Sprintf("tunnel %q is of kind %s, which cannot be changed", name, was.Kind), Hint: `see "berth tunnel add --help"`,
 		}
 	}
+	policy := a.current().Policy
+	if file := policy.ShippedIn(name); file != "" {
+		return spec, shippedError(name, file)
+	}
+	if err := policy.AllowsTunnel(spec); err != nil {
+		return spec, configError(err)
+	}
 	// A front end knows the port that the tunnel has, also where it shares one.
 	if spec.Port == 0 || spec.Port == ports.Of(a.current(), was) {
 		spec.Port = was.Port
@@ -222,16 +229,21 @@ func (a *Agent) mustNotHave(name string) error {
 	return nil
 }
 
+// shippedError refuses a change of a tunnel that the policy ships.
+func shippedError(name, file string) error {
+	return &ipc.Error{
+		Code: ipc.CodeDenied, Message: fmt.Sprintf("the tunnel %q is from %s, which only an administrator changes", name, file),
+		Hint: "berth tunnel stop " + name,
+	}
+}
+
 // RemoveTunnel takes a tunnel out of the config and stops it.
 func (a *Agent) RemoveTunnel(ctx context.Context, name string) error {
 	if _, ok := a.current().Tunnel(name); !ok {
 		return ipc.UnknownTunnel(name)
 	}
 	if file := a.current().Policy.ShippedIn(name); file != "" {
-		return &ipc.Error{
-			Code: ipc.CodeDenied, Message: fmt.Sprintf("the tunnel %q is from %s, which only an administrator changes", name, file),
-			Hint: "berth tunnel stop " + name,
-		}
+		return shippedError(name, file)
 	}
 	if err := config.RemoveTunnel(a.opts.Paths.Config, name); err != nil {
 		return configError(err)
