@@ -62,11 +62,13 @@ if has msiextract && has wixl; then
 	check "two MSIs, the same contents" same_msi
 	check "the MSI starts agent and tray at login" sh -c \
 		"msiinfo export '$work'/a/*.msi Registry | grep -F 'berth.exe\" agent run --quiet' && msiinfo export '$work'/a/*.msi Registry | grep -F 'berth.exe\" tray --quiet'"
+	check "the MSI has links followed" sh -c "msiinfo export '$work'/a/*.msi Registry | grep -F 'berth.exe\" link follow -- \"%1\"'"
 fi
 check "the SBOM names what is linked" grep -q '"purl": "pkg:golang/github.com/spf13/cobra@' "$work"/a/*_linux_amd64.cdx.json
 
 # What must be in every Linux package, and what else by family.
-common="usr/bin/berth usr/lib/systemd/user/berth.service usr/share/applications/berth.desktop etc/xdg/autostart/berth-tray.desktop
+common="usr/bin/berth usr/lib/systemd/user/berth.service usr/share/applications/berth.desktop
+	usr/share/applications/berth-link.desktop etc/xdg/autostart/berth-tray.desktop
 	usr/share/icons/hicolor/48x48/apps/berth.png usr/share/icons/hicolor/scalable/apps/berth.svg usr/share/man/man1/berth.1.gz
 	usr/share/bash-completion/completions/berth usr/share/fish/vendor_completions.d/berth.fish usr/share/doc/berth/THIRD_PARTY_LICENSES"
 holds() { # holds LIST FILE...: every FILE is a line of LIST
@@ -154,7 +156,7 @@ has zsh && check "zsh finds its completion" env HOME="$work" zsh -fc \
 has fish && check "fish completes" env HOME="$work" XDG_DATA_DIRS=/usr/local/share:/usr/share \
 	fish -c 'complete -C"berth agent uninst" | string match -q "uninstall*"'
 has desktop-file-validate && check "the desktop entries are valid" desktop-file-validate \
-	/usr/share/applications/berth.desktop /etc/xdg/autostart/berth-tray.desktop
+	/usr/share/applications/berth.desktop /usr/share/applications/berth-link.desktop /etc/xdg/autostart/berth-tray.desktop
 unit_is_clean() {
 	# A page that dpkg left out is this machine's choice, not the unit's fault.
 	XDG_RUNTIME_DIR="$work" systemd-analyze verify --user --man=no /usr/lib/systemd/user/berth.service >"$work/verify" 2>&1

@@ -45,7 +45,7 @@ func (s *agentService) purge(ctx context.Context, kc keychain) error {
 	if err := s.app.say("Config, state and logs are gone too."); err != nil {
 		return err
 	}
-	if err := s.forgetTray(); err != nil {
+	if err := s.forgetTray(ctx); err != nil {
 		return errors.Join(err, kcErr)
 	}
 	for _, k := range forgotten {
@@ -56,17 +56,21 @@ func (s *agentService) purge(ctx context.Context, kc keychain) error {
 	return kcErr
 }
 
-// forgetTray stops the tray from starting at login. That entry belongs to the
-// user's usual berth, so a second one leaves it alone.
-func (s *agentService) forgetTray() error {
+// forgetTray stops the tray from starting at login, and links from being followed.
+// Both belong to the user's usual berth, so a second one leaves them alone.
+func (s *agentService) forgetTray(ctx context.Context) error {
 	if s.app.env(paths.HomeVar) != "" {
 		return nil
 	}
 	r, err := autostart.Uninstall(s.app.env)
-	if err != nil || !r.Changed {
-		return err
+	links, linksErr := autostart.UninstallLinks(ctx, s.app.env)
+	if r.Changed {
+		err = errors.Join(err, s.app.say("The tray no longer starts when you log in: %s", r.Path))
 	}
-	return s.app.say("The tray no longer starts when you log in: %s", r.Path)
+	if links.Changed {
+		linksErr = errors.Join(linksErr, s.app.say("berth:// links are no longer followed: %s", links.Path))
+	}
+	return errors.Join(err, linksErr)
 }
 
 // forget takes what berth keeps out of the keychain, and returns which people's

@@ -150,7 +150,7 @@ kubeconfig stay in any case.`,
 					return err
 				}
 			}
-			if err := errors.Join(s.forgetTray(), a.removeCompletion()); err != nil {
+			if err := errors.Join(s.forgetTray(ctx), a.removeCompletion()); err != nil {
 				return err
 			}
 			return s.uninstall(ctx, purge)

@@ -325,11 +325,11 @@ func (s *setup) addOne(ctx context.Context, c *client.Client, r client.Resource)
 	return nil
 }
 
-func (s *setup) installTray(context.Context) error {
+func (s *setup) installTray(ctx context.Context) error {
 	if s.env(paths.HomeVar) != "" {
 		return s.say("%s is set: the tray that starts at login is for your usual berth, so this one has none.", paths.HomeVar)
 	}
-	return s.startTrayAtLogin()
+	return s.startTrayAtLogin(ctx)
 }
 
 // summary prints what there is, and what to paste.

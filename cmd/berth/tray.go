@@ -67,19 +67,20 @@ func (a *app) trayInstallCommand() *cobra.Command {
 		Short: "Start the tray at every login",
 		Long: `Start the tray at every login, for you alone: an XDG autostart
 entry, a LaunchAgent or a value under the Run key. Calling it again after berth
-was moved mends the entry.`,
+was moved mends the entry. berth:// links are handed to "berth link follow" from
+then on, which asks before it does what they want.`,
 		Args: noArgs,
-		RunE: func(*cobra.Command, []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) error {
 			if a.env(paths.HomeVar) != "" {
 				return withHint(fmt.Errorf("%s is set: a tray that starts at login is for your usual berth", paths.HomeVar),
 					"unset it and try again; the tray of this one starts with \"berth tray\"")
 			}
-			return a.startTrayAtLogin()
+			return a.startTrayAtLogin(cmd.Context())
 		},
 	}
 }
 
-func (a *app) startTrayAtLogin() error {
+func (a *app) startTrayAtLogin(ctx context.Context) error {
 	self, err := ownProgram()
 	if err != nil {
 		return err
@@ -96,15 +97,25 @@ func (a *app) startTrayAtLogin() error {
 	if r.Off {
 		fmt.Fprintln(a.out, "it is switched off in the Task Manager, under Startup apps: switch it on there")
 	}
+	if a.policy.Load().Allows(config.FeatureLinks) != nil {
+		return nil
+	}
+	links, err := autostart.InstallLinks(ctx, self, a.env)
+	if err != nil {
+		return err
+	}
+	if links.Changed {
+		fmt.Fprintf(a.out, "berth:// links are followed, after a question: %s\n", links.Path)
+	}
 	return nil
 }
 
 func (a *app) trayUninstallCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "uninstall",
-		Short: "Stop starting the tray at login",
+		Short: "Stop starting the tray at login, and following links",
 		Args:  noArgs,
-		RunE: func(*cobra.Command, []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) error {
 			r, err := autostart.Uninstall(a.env)
 			if err != nil {
 				return err
@@ -113,7 +124,11 @@ func (a *app) trayUninstallCommand() *cobra.Command {
 			if r.Changed {
 				what = "no longer starts when you log in"
 			}
-			_, err = fmt.Fprintf(a.out, "the tray %s: %s\n", what, r.Path)
+			fmt.Fprintf(a.out, "the tray %s: %s\n", what, r.Path)
+			links, err := autostart.UninstallLinks(cmd.Context(), a.env)
+			if err == nil && links.Changed {
+				_, err = fmt.Fprintf(a.out, "berth:// links are no longer followed: %s\n", links.Path)
+			}
 			return err
 		},
 	}

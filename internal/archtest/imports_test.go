@@ -52,6 +52,11 @@ var rules = []rule{
 		why:    "clientfiles reads and writes files: it is handed tunnels and never asks the agent",
 	},
 	{
+		pkgs:  []string{"berth/internal/link"},
+		never: []string{"berth/...", "github.com/...", "golang.org/..."},
+		why:   "link reads what strangers wrote: it is a parser and can do nothing",
+	},
+	{
 		pkgs:   []string{"berth/internal/replay/..."},
 		never:  []string{"berth/agent/...", "google.golang.org/grpc/...", "github.com/gravitational/...", "net/http"},
 		except: []string{"berth/agent/state"},

@@ -79,6 +79,7 @@ func (r *release) layOut(tree, program, notices string) error {
 		"usr/bin/berth":                                   program,
 		"usr/lib/systemd/user/berth.service":              r.common("systemd", "berth.service"),
 		"usr/share/applications/berth.desktop":            filepath.Join(static, "berth.desktop"),
+		"usr/share/applications/berth-link.desktop":       filepath.Join(static, "berth-link.desktop"),
 		"etc/xdg/autostart/berth-tray.desktop":            filepath.Join(static, "berth-tray.desktop"),
 		"usr/share/icons/hicolor/scalable/apps/berth.svg": filepath.Join(r.root, "packaging", "icons", "fine.svg"),
 		"usr/share/bash-completion/completions/berth":     r.common("completions", "berth.bash"),

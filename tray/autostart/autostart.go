@@ -1,7 +1,8 @@
-// Package autostart has the desktop start the tray when its user logs in.
+// Package autostart has the desktop start the tray when its user logs in, and run
+// berth when a berth:// link is clicked.
 //
-// It promises to write one entry for the current user alone, in the place the
-// system has for that, to say whether anything changed, and to take away
+// It promises to write one entry of each for the current user alone, in the place
+// the system has for that, to say whether anything changed, and to take away
 // nothing but its own.
 package autostart
 

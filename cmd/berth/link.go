@@ -1,0 +1,125 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"berth/agent/state"
+	"berth/internal/link"
+)
+
+func (a *app) linkCommand() *cobra.Command {
+	return commandGroup("link", "Print berth:// links, and follow one",
+		a.printLinkCommand(link.Open, "open", "Print a link that shows berth", noArgs, nil),
+		a.printLinkCommand(link.Login, "login PROXY", "Print a link that logs in at a proxy", exactArgs("PROXY"), func(l *link.Link) *string { return &l.Proxy }),
+		a.linkTunnelCommand(), a.linkAddCommand(),
+		a.printLinkCommand(link.Request, "request ID", "Print a link that shows an access request", exactArgs("ID"), func(l *link.Link) *string { return &l.ID }),
+		a.linkAssumeCommand(), a.linkRecordingCommand(), a.linkFollowCommand(),
+	)
+}
+
+// printLinkCommand prints a link whose verb has one word, or none.
+func (a *app) printLinkCommand(verb link.Verb, use, short string, args cobra.PositionalArgs, word func(*link.Link) *string) *cobra.Command {
+	return &cobra.Command{
+		Use: use, Short: short, Args: args,
+		RunE: func(_ *cobra.Command, args []string) error {
+			l := link.Link{Verb: verb}
+			if word != nil {
+				*word(&l) = args[0]
+			}
+			return a.printLink(l)
+		},
+	}
+}
+
+// printLink prints a link that Parse reads.
+func (a *app) printLink(l link.Link) error {
+	if err := l.Check(); err != nil {
+		return usageError{err}
+	}
+	_, err := fmt.Fprintln(a.out, l)
+	return err
+}
+
+func (a *app) linkTunnelCommand() *cobra.Command {
+	cmd := a.printLinkCommand(link.Tunnel, "tunnel NAME", "Print a link that shows a tunnel", exactArgs("NAME"),
+		func(l *link.Link) *string { return &l.Name })
+	cmd.ValidArgsFunction = a.completeTunnels
+	return cmd
+}
+
+func (a *app) linkAddCommand() *cobra.Command {
+	var name string
+	cmd := &cobra.Command{
+		Use:   "add TUNNEL [flags]",
+		Short: "Print a link that adds a tunnel like one of yours",
+		Long: `Print a link that adds a tunnel like one of yours: to the same resource, as the
+same database user. Whoever follows it is asked, and gets a port of their own.`,
+		Args:              exactArgs("TUNNEL"),
+		ValidArgsFunction: a.completeTunnels,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			t, err := a.tunnel(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			if name == "" {
+				name = t.Name
+			}
+			return a.printLink(addLink(t, name))
+		},
+	}
+	cmd.Flags().StringVar(&name, "name", "", "what the tunnel is to be called (default: as yours)")
+	return cmd
+}
+
+// addLink is a link that adds a tunnel like t.
+func addLink(t state.Tunnel, name string) link.Link {
+	return link.Link{Verb: link.Add, Name: name, Kind: string(t.Kind), Cluster: t.Cluster, Resource: t.Resource, User: t.DBUser}
+}
+
+func (a *app) linkAssumeCommand() *cobra.Command {
+	l := link.Link{Verb: link.Assume}
+	cmd := &cobra.Command{
+		Use:   "assume ID [flags]",
+		Short: "Print a link that assumes an approved access request",
+		Args:  exactArgs("ID"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			l.ID = args[0]
+			return a.printLink(l)
+		},
+	}
+	cmd.Flags().StringVar(&l.Tunnel, "tunnel", "", "the tunnel `NAME` that alone gets the roles")
+	must(cmd.RegisterFlagCompletionFunc("tunnel", a.completeTunnels))
+	return cmd
+}
+
+func (a *app) linkRecordingCommand() *cobra.Command {
+	l := link.Link{Verb: link.Recording}
+	cmd := &cobra.Command{
+		Use:               "recording ID [flags]",
+		Short:             "Print a link that shows a recorded session",
+		Args:              exactArgs("ID"),
+		ValidArgsFunction: a.completeRecordings,
+		RunE: func(_ *cobra.Command, args []string) error {
+			l.ID, l.At = args[0], l.At.Truncate(time.Second)
+			return a.printLink(l)
+		},
+	}
+	cmd.Flags().DurationVar(&l.At, "from", 0, "where to begin, as in 2m10s")
+	return cmd
+}
+
+func (a *app) linkFollowCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "follow URL",
+		Short: "Do what a berth:// link wants, after asking",
+		Long: `Do what a berth:// link wants, after asking. The desktop runs this when a link is
+clicked. A dialog names what the link wants, and nothing happens before someone at
+the desktop agrees. One link asks at a time, and at most four within a minute; a
+text that is no link of berth's is refused without a question.`,
+		Args: exactArgs("URL"),
+		RunE: func(cmd *cobra.Command, args []string) error { return a.followLink(cmd.Context(), args[0]) },
+	}
+}
