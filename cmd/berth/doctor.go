@@ -123,7 +123,7 @@ func (a *app) printFindings(findings []doctor.Finding, fixing bool) error {
 	mendable := false
 	for _, f := range findings {
 		counts[f.Status]++
-		mendable = mendable || f.Mendable()
+		mendable = mendable || f.Mendable
 		word, color := statusWord(f.Status)
 		fmt.Fprintf(&b, "%s  %s\n", a.paint(color, word), plain.Line(f.Text))
 		switch step := a.nextStep(f.Fix); {

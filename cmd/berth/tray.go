@@ -180,6 +180,11 @@ func (a *app) runTray(ctx context.Context, o trayOptions) error {
 	log.Info("tray started", "version", buildVersion(), "pid", os.Getpid())
 	defer log.Info("tray stopped")
 	cfg := a.trayConfig(p, c, log)
+	serving, stopWindow := context.WithCancel(ctx)
+	open, wait := a.windowOpener(serving, p, c, log)
+	defer wait()
+	defer stopWindow()
+	cfg.OpenWindow = open
 	bell, err := hangBell(p.TraySocket(), log)
 	if err != nil {
 		log.Warn("a second tray cannot have this one show itself", "err", err)

@@ -64,10 +64,10 @@ func (a *app) diagnostics(ctx context.Context, p paths.Paths) (string, error) {
 }
 
 // askDoctor runs program as the doctor.
-func askDoctor(ctx context.Context, program string) ([]doctor.Finding, error) {
+func askDoctor(ctx context.Context, program string, flags ...string) ([]doctor.Finding, error) {
 	ctx, cancel := context.WithTimeout(ctx, checkupTime)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, program, "doctor", "--json")
+	cmd := exec.CommandContext(ctx, program, append([]string{"doctor", "--json"}, flags...)...)
 	hideConsole(cmd)
 	var complaint bytes.Buffer
 	cmd.Stderr = &complaint

@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/url"
 
 	"github.com/spf13/cobra"
 
+	"berth/agent/config"
 	"berth/agent/ipc/client"
 	"berth/agent/state"
 	"berth/internal/browser"
@@ -16,6 +18,7 @@ import (
 	"berth/internal/web"
 	"berth/proxies/db"
 	"berth/proxies/guard"
+	"berth/tray"
 	"berth/tray/window"
 )
 
@@ -53,7 +56,7 @@ locked, or with Ctrl-C. The link works once.`,
 				if _, err := a.tunnel(cmd.Context(), args[0]); err != nil {
 					return err
 				}
-				page = "tunnels/" + args[0]
+				page = tray.PageTunnel + url.PathEscape(args[0])
 			}
 			return a.openWindow(cmd.Context(), page, o)
 		},
@@ -69,11 +72,14 @@ func (a *app) openWindow(ctx context.Context, page string, o openOptions) error 
 	if err != nil {
 		return err
 	}
+	if err := a.policy.Load().Allows(config.FeatureWindow); err != nil {
+		return err
+	}
 	c := client.Dial(p.Socket)
 	defer func() { _ = c.Close() }()
 	serving, stop := context.WithCancel(ctx)
 	defer stop()
-	opener := window.NewOpener(serving, a.windowConfig(ctx, c, slog.New(slog.DiscardHandler)))
+	opener := window.NewOpener(serving, a.windowConfig(ctx, p, c, slog.New(slog.DiscardHandler)))
 	link, err := opener.Link(page)
 	if err != nil {
 		return err
@@ -103,7 +109,7 @@ func (a *app) openWindow(ctx context.Context, page string, o openOptions) error 
 }
 
 // windowConfig is what the window is made of, for the tray and for "berth open".
-func (a *app) windowConfig(ctx context.Context, c *client.Client, log *slog.Logger) window.Config {
+func (a *app) windowConfig(ctx context.Context, p paths.Paths, c *client.Client, log *slog.Logger) window.Config {
 	return window.Config{
 		Logger: log, Agent: c, Files: web.Window(), Version: buildVersion(), Guard: windowGuard(ctx, log),
 		Locks: func(ctx context.Context, locked func()) {
@@ -116,11 +122,38 @@ func (a *app) windowConfig(ctx context.Context, c *client.Client, log *slog.Logg
 				log.Warn("the window does not learn of the screen's lock", "err", err)
 			}
 		},
-		Browse: func(ctx context.Context, url string, command []string, proxy string) error {
-			return browser.Open(ctx, url, command, a.env, proxy)
+		Browse: func(ctx context.Context, address string, command []string, proxy string) error {
+			return browser.Open(ctx, address, command, a.env, proxy)
 		},
-		URLs: a.connect,
+		URLs:      a.connect,
+		Recording: a.showRecording(c), PlayerPolicy: web.PlayerPolicy(),
+		Reads: map[string]func(context.Context, url.Values) (any, error){
+			"doctor":   func(ctx context.Context, _ url.Values) (any, error) { return examined(ctx) },
+			"log":      func(_ context.Context, q url.Values) (any, error) { return logEnd(p.LogFile, q.Get("lines")) },
+			"licenses": func(context.Context, url.Values) (any, error) { return licenses() },
+		},
+		Writes: map[string]func(context.Context, []byte) (any, error){
+			"doctor/mend": func(ctx context.Context, _ []byte) (any, error) { return examined(ctx, "--fix") },
+		},
 	}
+}
+
+// windowOpener opens the window from the tray. What it serves ends with ctx, and
+// wait returns when it has.
+func (a *app) windowOpener(
+	ctx context.Context, p paths.Paths, c *client.Client, log *slog.Logger,
+) (open func(ctx context.Context, page string) error, wait func()) {
+	opener := window.NewOpener(ctx, a.windowConfig(ctx, p, c, log))
+	return func(ctx context.Context, page string) error {
+		if err := a.policy.Load().Allows(config.FeatureWindow); err != nil {
+			return err
+		}
+		link, err := opener.Link(page)
+		if err != nil {
+			return err
+		}
+		return browser.OpenWindow(ctx, link, nil, a.env)
+	}, opener.Wait
 }
 
 // windowGuard is the guard of the window's port; nil where the system cannot tell

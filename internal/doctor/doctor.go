@@ -61,12 +61,11 @@ type Finding struct {
 	Text   string `json:"text"`
 	Fix    string `json:"fix"`   // the next step; empty when there is none
 	Fixed  string `json:"fixed"` // what Mend has done about it; empty when nothing
+	// Mendable says that Mend would do something about it.
+	Mendable bool `json:"mendable"`
 
 	repair func(context.Context) (did string, err error) // nil when only a person can
 }
-
-// Mendable reports whether Mend would do something about the finding.
-func (f Finding) Mendable() bool { return f.repair != nil && f.Fixed == "" }
 
 // Config says what to look at.
 type Config struct {
@@ -222,6 +221,7 @@ func (d *doctor) runAll(ctx context.Context, checks []check) []Finding {
 	}
 	for i := range all {
 		all[i].Text, all[i].Fix = clean(all[i].Text), clean(all[i].Fix)
+		all[i].Mendable = all[i].repair != nil
 	}
 	return all
 }
@@ -233,7 +233,7 @@ func Mend(ctx context.Context, findings []Finding) []Finding {
 	mended := make([]Finding, len(findings))
 	for i, f := range findings {
 		mended[i] = f
-		if !f.Mendable() {
+		if !f.Mendable {
 			continue
 		}
 		did, err := f.repair(ctx)
@@ -241,7 +241,7 @@ func Mend(ctx context.Context, findings []Finding) []Finding {
 			mended[i].Text = clean(fmt.Sprintf("%s (not mended: %v)", f.Text, err))
 			continue
 		}
-		mended[i].Status, mended[i].Fixed = OK, clean(did)
+		mended[i].Status, mended[i].Fixed, mended[i].Mendable = OK, clean(did), false
 	}
 	return mended
 }

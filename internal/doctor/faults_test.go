@@ -309,7 +309,7 @@ func TestMend(t *testing.T) {
 	for _, f := range Mend(t.Context(), before.Findings) {
 		if f.Fixed != "" {
 			mended++
-			if f.Status != OK || f.Mendable() {
+			if f.Status != OK || f.Mendable {
 				t.Errorf("mended, and %+v", f)
 			}
 		}

@@ -6,6 +6,7 @@ package web
 import (
 	"embed"
 	"io/fs"
+	"strings"
 )
 
 //go:embed dist
@@ -18,6 +19,16 @@ func Window() fs.FS {
 		panic(err) // "dist/window" is a valid path
 	}
 	return sub
+}
+
+// PlayerPolicy returns the content security policy that the player's page has.
+func PlayerPolicy() string {
+	_, rest, found := strings.Cut(string(Player()), `http-equiv="Content-Security-Policy" content="`)
+	policy, _, ended := strings.Cut(rest, `"`)
+	if !found || !ended {
+		panic("the player's page has no policy") // its build puts one in
+	}
+	return policy
 }
 
 // Player returns the page that plays a recording. The recording's data is put

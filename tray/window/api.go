@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"berth/agent/ipc/client"
+	"berth/internal/plain"
 	"berth/internal/wake"
 )
 
@@ -33,6 +34,10 @@ func (s *Server) handler() http.Handler {
 		"/api/recordings":             s.asks("List", fields("cluster", "since", "until", "user", "kind", "host", "limit")),
 		"/api/tunnels/{name}/history": s.asks("TunnelHistory", named),
 		"/api/tunnels/{name}/urls":    s.serveURLs,
+		"/api/recordings/{id}":        s.serveRecording,
+	}
+	for path, get := range s.cfg.Reads {
+		reads["/api/"+path] = func(w http.ResponseWriter, r *http.Request) { answer(w)(get(r.Context(), r.URL.Query())) }
 	}
 	for path, serve := range reads {
 		mux.Handle("GET "+path, s.forSession(serve))
@@ -41,6 +46,13 @@ func (s *Server) handler() http.Handler {
 		"/api/call/{call}":          s.serveCall,
 		"/api/login":                s.serveLogin,
 		"/api/login/{login}/answer": s.serveAnswer,
+	}
+	for path, put := range s.cfg.Writes {
+		writes["/api/"+path] = func(w http.ResponseWriter, r *http.Request) {
+			if body, ok := readAll(w, r); ok {
+				answer(w)(put(r.Context(), body))
+			}
+		}
 	}
 	for path, serve := range writes {
 		mux.Handle("POST "+path, s.forSession(withKey(serve)))
@@ -170,12 +182,9 @@ func fields(names ...string) func(r *http.Request) any {
 
 // serveCall makes a call of the agent's; the client knows those that a page may make.
 func (s *Server) serveCall(w http.ResponseWriter, r *http.Request) {
-	body, err := io.ReadAll(r.Body)
-	if err != nil {
-		fail(w, &client.Error{Code: client.CodeInvalid, Message: err.Error()})
-		return
+	if body, ok := readAll(w, r); ok {
+		s.call(w, r, r.PathValue("call"), body)
 	}
-	s.call(w, r, r.PathValue("call"), body)
 }
 
 func (s *Server) call(w http.ResponseWriter, r *http.Request, name string, request []byte) {
@@ -194,11 +203,38 @@ func (s *Server) serveURLs(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	connect, err := s.cfg.URLs(t)
-	if err != nil {
+	answer(w)(connect, err)
+}
+
+// serveRecording sends the page that plays a recording. What a session printed is
+// in it, so it is a page apart: sandboxed, it can reach nothing of this one.
+func (s *Server) serveRecording(w http.ResponseWriter, r *http.Request) {
+	page := &lateHeader{w: w, policy: s.cfg.PlayerPolicy + "; frame-ancestors 'none'; sandbox allow-scripts"}
+	err := s.cfg.Recording(r.Context(), r.URL.Query().Get("cluster"), r.PathValue("id"), page)
+	switch {
+	case err == nil || r.Context().Err() != nil:
+	case !page.sent:
 		fail(w, err)
-		return
+	default: // the page has what came before
+		s.log.Info("a recording was not shown to its end", "err", err)
 	}
-	reply(w, connect)
+}
+
+// lateHeader is an answer whose header is sent with its first bytes.
+type lateHeader struct {
+	w      http.ResponseWriter
+	policy string
+	sent   bool
+}
+
+// Write sends bytes of the page.
+func (l *lateHeader) Write(b []byte) (int, error) {
+	if !l.sent {
+		l.sent = true
+		l.w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		l.w.Header().Set("Content-Security-Policy", l.policy)
+	}
+	return l.w.Write(b)
 }
 
 // serveStream sends each newer snapshot, not faster than people can read.
@@ -258,10 +294,17 @@ type failure struct {
 }
 
 func failureOf(err error) failure {
+	f := failure{Code: client.CodeFailed, Message: plain.Text(err.Error())}
 	if e, ok := errors.AsType[*client.Error](err); ok {
-		return failure{Code: e.Code, Message: err.Error(), Hint: e.Hint}
+		f.Code, f.Hint = e.Code, plain.Text(e.Hint)
 	}
-	return failure{Code: client.CodeFailed, Message: err.Error()}
+	if e, ok := errors.AsType[interface {
+		error
+		NextStep() string
+	}](err); ok {
+		f.Hint = plain.Text(e.NextStep())
+	}
+	return f
 }
 
 var statuses = map[client.Code]int{
@@ -286,6 +329,17 @@ func fail(w http.ResponseWriter, err error) {
 	replyText(w, status, mustJSON(f))
 }
 
+// answer sends what a func has returned.
+func answer(w http.ResponseWriter) func(v any, err error) {
+	return func(v any, err error) {
+		if err != nil {
+			fail(w, err)
+			return
+		}
+		reply(w, v)
+	}
+}
+
 func reply(w http.ResponseWriter, v any) { replyText(w, http.StatusOK, mustJSON(v)) }
 
 func replyText(w http.ResponseWriter, status int, text []byte) {
@@ -301,6 +355,15 @@ func mustJSON(v any) []byte {
 		panic(err)
 	}
 	return text
+}
+
+// readAll takes a request's body, or answers that it is too long.
+func readAll(w http.ResponseWriter, r *http.Request) ([]byte, bool) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		fail(w, &client.Error{Code: client.CodeInvalid, Message: err.Error()})
+	}
+	return body, err == nil
 }
 
 // read takes a request's JSON, or answers that it is none.

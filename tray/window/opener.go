@@ -19,8 +19,8 @@ type Opener struct {
 // NewOpener returns an opener whose servers end with ctx.
 func NewOpener(ctx context.Context, cfg Config) *Opener { return &Opener{ctx: ctx, cfg: cfg} }
 
-// Link returns a link that opens the window once, at a path such as tunnels/pg; a
-// server is started if none runs.
+// Link returns a link that opens the window once, as [Server.Link] does; a server is
+// started if none runs.
 func (o *Opener) Link(path string) (string, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

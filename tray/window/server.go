@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"iter"
 	"log/slog"
@@ -41,6 +42,14 @@ type Config struct {
 	Browse func(ctx context.Context, url string, command []string, proxy string) error
 	// URLs lists how clients connect to a tunnel, by the names of "berth tunnel url --as".
 	URLs func(state.Tunnel) (Connect, error)
+	// Recording writes the page that plays a recording; an error before it has written
+	// anything is shown. PlayerPolicy is that page's content security policy.
+	Recording    func(ctx context.Context, cluster, id string, w io.Writer) error
+	PlayerPolicy string
+	// Reads are what else the page shows, and Writes what else it changes, by their
+	// paths beneath /api/. What they return is sent as JSON.
+	Reads  map[string]func(ctx context.Context, query url.Values) (any, error)
+	Writes map[string]func(ctx context.Context, body []byte) (any, error)
 }
 
 // Connect is how clients connect to a tunnel.
@@ -102,12 +111,12 @@ func newServer(cfg Config, ln net.Listener) *Server {
 	return s
 }
 
-// Link returns a link that opens the window once, at a path such as tunnels/pg. It
-// is a secret until it is used.
+// Link returns a link that opens the window once, at a path such as tunnels/pg, escaped
+// as in a URL. It is a secret until it is used.
 func (s *Server) Link(path string) string {
 	link := "http://" + s.host + "/#" + s.gate.newToken()
 	if path != "" {
-		link += "&" + (&url.URL{Path: path}).EscapedPath()
+		link += "&" + path
 	}
 	return link
 }

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -88,6 +89,20 @@ func config(a *fakeAgent, log io.Writer) Config {
 		Browse: func(context.Context, string, []string, string) error { return nil },
 		URLs: func(t state.Tunnel) (Connect, error) {
 			return Connect{URLs: []Form{{Name: "url", Text: "postgres://" + t.Name}}, Client: "psql"}, nil
+		},
+		PlayerPolicy: "default-src 'none'",
+		Recording: func(_ context.Context, cluster, id string, w io.Writer) error {
+			if id == "none" {
+				return &client.Error{Code: client.CodeNotFound, Message: "there is no recording"}
+			}
+			_, err := io.WriteString(w, cluster+"/"+id)
+			return err
+		},
+		Reads: map[string]func(context.Context, url.Values) (any, error){
+			"log": func(_ context.Context, q url.Values) (any, error) { return q.Get("lines"), nil },
+		},
+		Writes: map[string]func(context.Context, []byte) (any, error){
+			"settings": func(_ context.Context, body []byte) (any, error) { return nil, errors.New("\x1b[31m" + string(body)) },
 		},
 	}
 }
@@ -199,6 +214,24 @@ func TestPage(t *testing.T) {
 	if resp.StatusCode != http.StatusNotFound || string(body) != `{"code":"not_found","message":"there is no tunnel","hint":"look"}` {
 		t.Errorf("a call that fails: %s, %s", resp.Status, body)
 	}
+	resp = p.do(http.MethodPost, "/api/settings", "x", nil)
+	body, _ = io.ReadAll(resp.Body)
+	if resp.StatusCode != http.StatusUnprocessableEntity || string(body) != `{"code":"failed","message":"x","hint":""}` {
+		t.Errorf("what fails in a page of the front end: %s, %s", resp.Status, body)
+	}
+	for path, want := range map[string]string{
+		"/api/log?lines=7": `"7"`, "/api/recordings/r%2F1?cluster=c": "c/r/1",
+		"/api/recordings/none": `{"code":"not_found","message":"there is no recording","hint":""}`,
+	} {
+		resp := p.do(http.MethodGet, path, "", nil)
+		if body, _ := io.ReadAll(resp.Body); string(body) != want {
+			t.Errorf("%s: %s", path, body)
+		}
+		csp := resp.Header.Get("Content-Security-Policy")
+		if sandboxed := strings.HasSuffix(csp, "frame-ancestors 'none'; sandbox allow-scripts"); sandboxed != strings.HasSuffix(want, "r/1") {
+			t.Errorf("%s: the policy is %q", path, csp)
+		}
+	}
 	p.do(http.MethodGet, "/api/tunnels/a%2F%22b/history", "", nil)
 	p.do(http.MethodGet, "/api/resources?kind=db&cluster=c&more=x", "", nil)
 	want := []string{`GetInfo {}`, `StopTunnel {"name":"pg"}`, `TunnelHistory {"name":"a/\"b"}`, `ListResources {"cluster":"c","kind":"db"}`}
@@ -235,7 +268,7 @@ func TestAttacks(t *testing.T) {
 			p := open(t)
 			for _, ask := range [][2]string{
 				{http.MethodGet, "/api/key"}, {http.MethodGet, "/api/snapshot/stream"}, {http.MethodGet, "/api/info"},
-				{http.MethodGet, "/api/resources"}, {http.MethodGet, "/api/tunnels/pg/history"}, {http.MethodGet, "/api/tunnels/pg/urls"},
+				{http.MethodGet, "/api/resources"}, {http.MethodGet, "/api/log"}, {http.MethodGet, "/api/recordings/r"}, {http.MethodPost, "/api/settings"}, {http.MethodGet, "/api/tunnels/pg/history"}, {http.MethodGet, "/api/tunnels/pg/urls"},
 				{http.MethodPost, "/api/call/StopTunnel"}, {http.MethodPost, "/api/login"}, {http.MethodPost, "/api/login/x/answer"},
 			} {
 				resp := p.do(ask[0], ask[1], "{}", change)
@@ -266,7 +299,7 @@ func TestWrites(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := open(t)
-			for _, path := range []string{"/api/call/StopTunnel", "/api/login", "/api/login/x/answer"} {
+			for _, path := range []string{"/api/call/StopTunnel", "/api/settings", "/api/login", "/api/login/x/answer"} {
 				if resp := p.do(http.MethodPost, path, "{}", change); resp.StatusCode < 400 {
 					t.Errorf("%s: %s", path, resp.Status)
 				}
@@ -394,7 +427,7 @@ func TestRun(t *testing.T) {
 		}
 	}
 	opener := NewOpener(t.Context(), cfg)
-	link, err := opener.Link("tunnels/pg x")
+	link, err := opener.Link("tunnels/pg%20x")
 	if err != nil {
 		t.Fatal(err)
 	}

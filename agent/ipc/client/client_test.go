@@ -550,3 +550,46 @@ func BenchmarkCall(b *testing.B) {
 		b.Fatal(err)
 	}
 }
+
+// TestJSON makes calls as a page does: known ones alone, and what others wrote arrives
+// clean.
+func TestJSON(t *testing.T) {
+	a := &fakeAgent{cur: state.Snapshot{
+		Requests: []state.Request{{ID: "1", Reason: "two\nlines \x1b[31mred\u202e", Roles: []string{"a\x07b"}}},
+		Tunnels:  []state.Tunnel{{TunnelSpec: state.TunnelSpec{Name: "pg", Port: 15432}}},
+	}}
+	address := newAddress(t)
+	serve(t, a, address)
+	c := newClient(t, address)
+	ctx := t.Context()
+	answer, err := c.CallJSON(ctx, "AddTunnel", []byte(`{"spec":{"name":"t","port":"1"}}`))
+	if err != nil || !strings.Contains(strings.ReplaceAll(string(answer), " ", ""), `"port":"15432"`) {
+		t.Errorf("AddTunnel: %s, %v", answer, err)
+	}
+	for call, request := range map[string]string{
+		"KubeCredentials": `{}`, "LocalCA": `{}`, "Shutdown": `{}`, "HandOver": `{}`, "Login": `{}`, "WatchSnapshots": `{}`, "": `{}`,
+		"AddTunnel": `{"spec":{"nome":"t"}}`, "StopTunnel": `{"name":`,
+	} {
+		if answer, err := c.CallJSON(ctx, call, []byte(request)); err == nil {
+			t.Errorf("%s %s is answered: %s", call, request, answer)
+		}
+	}
+	for name := range jsonCalls {
+		if _, _, err := messagesOf(jsonCalls[name].method); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := c.Tunnel(ctx, "none"); err == nil {
+		t.Error("there is a tunnel that there is not")
+	}
+	for text, err := range c.FollowJSON(ctx) {
+		got := strings.ReplaceAll(string(text), ": ", ":")
+		if err != nil || !strings.Contains(got, `"reason":"two\nlines red"`) || !strings.Contains(got, `"roles":["ab"]`) {
+			t.Errorf("the snapshot: %s, %v", text, err)
+		}
+		break
+	}
+	if want := []string{"add t"}; !cmp.Equal(want, a.calls) {
+		t.Errorf("the agent was asked %q", a.calls)
+	}
+}

@@ -9,12 +9,15 @@ import (
 
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protopath"
+	"google.golang.org/protobuf/reflect/protorange"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 
 	"berth/agent/ipc"
 	pb "berth/agent/ipc/berthv1"
 	"berth/agent/state"
+	"berth/internal/plain"
 )
 
 // jsonCalls are the calls that CallJSON makes, and how long each may take. What hands
@@ -74,7 +77,40 @@ func (c *Client) CallJSON(ctx context.Context, name string, request []byte) ([]b
 	if err := l.conn.Invoke(ctx, known.method, req, resp); err != nil {
 		return nil, c.failed(l, err)
 	}
-	return jsonForm.Marshal(resp)
+	return jsonOf(resp)
+}
+
+// jsonOf writes a message for a page. What others have written, names and reasons among
+// it, is cleaned as for every other place that shows it.
+func jsonOf(m proto.Message) ([]byte, error) {
+	if err := protorange.Range(m.ProtoReflect(), cleanText); err != nil {
+		return nil, err
+	}
+	return jsonForm.Marshal(m)
+}
+
+// cleanText cleans the text that a walk through a message has come to.
+func cleanText(at protopath.Values) error {
+	last := at.Index(-1)
+	text, ok := last.Value.Interface().(string)
+	if !ok {
+		return nil
+	}
+	clean := plain.Text(text)
+	if clean == text {
+		return nil
+	}
+	value, around := protoreflect.ValueOfString(clean), at.Index(-2).Value
+	switch last.Step.Kind() {
+	case protopath.FieldAccessStep:
+		around.Message().Set(last.Step.FieldDescriptor(), value)
+	case protopath.ListIndexStep:
+		around.List().Set(last.Step.ListIndex(), value)
+	case protopath.MapIndexStep:
+		around.Map().Set(last.Step.MapIndex(), value)
+	default: // no other step leads to a text
+	}
+	return nil
 }
 
 // messagesOf makes an empty request and an empty answer of a method, which is
@@ -106,7 +142,7 @@ func (c *Client) FollowJSON(ctx context.Context) iter.Seq2[[]byte, error] {
 		for s, err := range c.Follow(ctx) {
 			var text []byte
 			if err == nil {
-				text, err = jsonForm.Marshal(ipc.ToProto[pb.Snapshot](s))
+				text, err = jsonOf(ipc.ToProto[pb.Snapshot](s))
 			}
 			if !yield(text, err) {
 				return
@@ -117,7 +153,7 @@ func (c *Client) FollowJSON(ctx context.Context) iter.Seq2[[]byte, error] {
 
 // LoginEventJSON is a step of a login in protobuf's JSON.
 func LoginEventJSON(e LoginEvent) ([]byte, error) {
-	return jsonForm.Marshal(ipc.ToProto[pb.LoginResponse](e))
+	return jsonOf(ipc.ToProto[pb.LoginResponse](e))
 }
 
 // Tunnel asks for one tunnel as it is now.
