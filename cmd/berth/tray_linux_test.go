@@ -127,6 +127,7 @@ func newTrayWorld(t *testing.T) *trayWorld {
 	set := map[string]string{
 		paths.HomeVar: home, "HOME": home, "TELEPORT_HOME": filepath.Join(home, "tsh"), "XDG_RUNTIME_DIR": home,
 		"DBUS_SESSION_BUS_ADDRESS": w.bus.Address, "PATH": bin + ":" + os.Getenv("PATH"),
+		"BROWSER": "false", // so that no window opens on the desk of whoever runs the tests
 		// systray has races of its own once a panel talks to it.
 		"GORACE": "exitcode=0 log_path=/dev/null atexit_sleep_ms=0",
 	}
