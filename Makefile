@@ -16,6 +16,7 @@ DISTFLAGS   := -trimpath -buildvcs=false -gcflags=all=-dwarf=false
 CROSS       := darwin/arm64 windows/amd64
 FUZZTIME    ?= 20s
 BENCH       ?= .
+LICENSES    := internal/licenses/THIRD_PARTY_LICENSES
 MAINTAINER  ?=
 HOMEPAGE    ?=
 
@@ -145,17 +146,20 @@ LIST_DEPS := for os in linux windows darwin; do GOOS=$$os CGO_ENABLED=0 \
 	$(GO) list -deps -f '{{with .Module}}{{.Path}}{{end}}' ./cmd/berth || exit 1; done
 
 .PHONY: deps
-deps: ## rewrite cmd/berth/deps.txt, the list of every linked module
+deps: ## rewrite cmd/berth/deps.txt, the list of every linked module, and the licences of all
 	@{ $(LIST_DEPS); } | LC_ALL=C sort -u > cmd/berth/deps.txt
+	@$(GO) run ./packaging/licenses $(LICENSES)
 
 .PHONY: deps-check
 deps-check: ## fail if a new dependency slipped in unread
 	@{ $(LIST_DEPS); } | LC_ALL=C sort -u | diff -u cmd/berth/deps.txt - \
 		|| { echo 'cmd/berth/deps.txt is out of date: read the difference, then run "make deps"'; exit 1; }
+	@$(GO) run ./packaging/licenses -check $(LICENSES)
 
 .PHONY: tidy-check
-tidy-check: ## fail if go.mod or go.sum would change
+tidy-check: ## fail if go.mod or go.sum would change, or if a module is not what go.sum says
 	$(GO) mod tidy -diff
+	$(GO) mod verify
 
 .PHONY: proto
 proto: $(BUF) ## regenerate the berth.v1 API

@@ -11,6 +11,7 @@ import (
 var examples = map[string]string{
 	"berth":                 "berth setup\nberth status\nberth help topics",
 	"berth down":            "berth down prod-pg",
+	"berth licenses":        "berth licenses | less",
 	"berth logs":            "berth logs\nberth logs --follow",
 	"berth ls":              "berth ls\nberth ls --json",
 	"berth show":            "berth show prod-pg",

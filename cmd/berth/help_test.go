@@ -49,6 +49,7 @@ var noJSON = map[string]string{
 	"berth link recording":   "prints a link",
 	"berth link request":     "prints a link",
 	"berth link tunnel":      "prints a link",
+	"berth licenses":         "prints texts as they are",
 	"berth logs":             "prints the log as it is",
 	"berth logout":           "has nothing to say but that it is done",
 	"berth recording":        "holds others",

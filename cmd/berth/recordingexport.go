@@ -37,7 +37,7 @@ func (a *app) recordingExportCommand() *cobra.Command {
 		Short: "Write a recorded session to a file that others can open",
 		Long: `Write a recorded session to a file that others can open:
 
-  html       one page that plays it in a browser, with search and without network
+  html       one page that plays it in a browser; needs no network
   asciicast  for asciinema and its players (version 2)
   txt        plain text
   json       every event, for programs

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"berth/agent/ipc/client"
+	"berth/internal/licenses"
 )
 
 // version is set at link time; empty means: see the build info.
@@ -86,7 +88,7 @@ Without a command it shows the status of the running agent.`,
 	addTo(groupAccess, a.requestCommand(), a.recordingCommand())
 	addTo(groupAgent, a.setupCommand(), a.uninstallCommand(), a.agentCommand(), a.trayCommand(), a.linkCommand(), a.configCommand(), a.doctorCommand())
 	addTo(groupShort, a.shortcuts()...)
-	addTo(groupMore, a.caCommand(), a.versionCommand(), a.completionCommand())
+	addTo(groupMore, a.caCommand(), a.versionCommand(), a.licensesCommand(), a.completionCommand())
 	for _, extra := range extraCommands {
 		addTo(groupMore, extra(a))
 	}
@@ -281,6 +283,20 @@ func (a *app) versionCommand() *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print version, commit and system as JSON")
 	return cmd
+}
+
+func (a *app) licensesCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "licenses",
+		Short: "Print the licences of what berth is built with",
+		Long: `Print which modules and other parts berth is built with, each with its
+licence. berth's own is the Apache License 2.0.`,
+		Args: noArgs,
+		RunE: func(*cobra.Command, []string) error {
+			_, err := io.WriteString(a.out, licenses.Text)
+			return err
+		},
+	}
 }
 
 // buildVersion is the version set at link time, else the module's own.

@@ -23,11 +23,11 @@ type entry struct {
 
 // writeArchive packs the program with its documents, for people who install by
 // hand: zip where that is the custom.
-func (r *release) writeArchive(t target, program, notices string) error {
+func (r *release) writeArchive(t target, program string) error {
 	name := fmt.Sprintf("berth_%s_%s_%s", r.version.semver(), t.os, t.arch)
 	entries := []entry{
 		{name: filepath.Base(program), source: program, program: true},
-		{name: "THIRD_PARTY_LICENSES", source: notices},
+		{name: "THIRD_PARTY_LICENSES", source: r.notices()},
 	}
 	for _, doc := range []string{"LICENSE", "README.md", "CHANGELOG.md", "SECURITY.md"} {
 		entries = append(entries, entry{name: doc, source: filepath.Join(r.root, doc)})

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -71,74 +70,7 @@ func (r *release) program(t target) string {
 	return filepath.Join(r.work, t.os+"-"+t.arch, name)
 }
 
-// writeNotices gathers the licences of every module in the program: each asks
-// that it goes along.
-func (r *release) writeNotices(ctx context.Context, t target) (string, error) {
-	out, err := r.command(ctx, r.root, []string{"GOOS=" + t.os, "GOARCH=" + t.arch}, "go", "list", "-deps",
-		"-f", "{{with .Module}}{{if not .Main}}{{.Path}} {{.Version}}\t{{.Dir}}{{end}}{{end}}", "./cmd/berth")
-	if err != nil {
-		return "", err
-	}
-	goroot, err := r.command(ctx, r.root, nil, "go", "env", "GOROOT")
-	if err != nil {
-		return "", err
-	}
-	lines := slices.Compact(slices.Sorted(strings.SplitSeq(strings.TrimSpace(out), "\n")))
-	lines = slices.Insert(lines, 0, "The Go standard library\t"+strings.TrimSpace(goroot))
-	var b bytes.Buffer
-	b.WriteString("berth is built with the following, each under the licence that follows its name.\n")
-	for _, line := range lines {
-		name, dir, ok := strings.Cut(line, "\t")
-		if !ok {
-			continue // packages of the standard library have no module
-		}
-		if err := appendNotices(&b, name, dir); err != nil {
-			return "", err
-		}
-	}
-	// "make web" collects those of what is in the window and the player.
-	web, err := os.ReadFile(filepath.Join(r.root, "internal", "web", "dist", "LICENSES"))
-	if err != nil {
-		return "", err
-	}
-	fmt.Fprintf(&b, "\n%s\n%s", strings.Repeat("=", 80), web)
-	dir := filepath.Join(r.work, t.os+"-"+t.arch)
-	const name = "THIRD_PARTY_LICENSES"
-	return filepath.Join(dir, name), place(dir, name, b.Bytes())
-}
-
-// appendNotices adds the licence files of a module. A module that is a part of
-// a repository has that one's: Go packs it along.
-func appendNotices(b *bytes.Buffer, name, dir string) error {
-	files := noticeFiles(dir)
-	if len(files) == 0 {
-		return fmt.Errorf("no licence of %s in %s", name, dir)
-	}
-	fmt.Fprintf(b, "\n%s\n%s\n", strings.Repeat("=", 80), name)
-	for _, file := range files {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			return err
-		}
-		fmt.Fprintf(b, "\n--- %s\n\n%s\n", filepath.Base(file), bytes.TrimSpace(bytes.ReplaceAll(text, []byte("\r\n"), []byte("\n"))))
-	}
-	return nil
-}
-
-func noticeFiles(dir string) (files []string) {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return nil
-	}
-	for _, e := range entries {
-		name := strings.ToUpper(e.Name())
-		for _, prefix := range []string{"LICENSE", "LICENCE", "COPYING", "NOTICE"} {
-			if strings.HasPrefix(name, prefix) && e.Type().IsRegular() {
-				files = append(files, filepath.Join(dir, e.Name()))
-				break
-			}
-		}
-	}
-	slices.SortFunc(files, cmp.Compare[string])
-	return files
+// notices are the licences of what is in the program: "make deps" gathers them.
+func (r *release) notices() string {
+	return filepath.Join(r.root, "internal", "licenses", "THIRD_PARTY_LICENSES")
 }

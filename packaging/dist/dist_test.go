@@ -193,20 +193,6 @@ func TestBillOfMaterials(t *testing.T) {
 	}
 }
 
-func TestNoticesNeedALicence(t *testing.T) {
-	dir := t.TempDir()
-	var b bytes.Buffer
-	if err := appendNotices(&b, "example.com/a v1", dir); err == nil {
-		t.Error("a module without a licence was taken")
-	}
-	if err := os.WriteFile(filepath.Join(dir, "LICENSE.txt"), []byte("do as you like\r\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := appendNotices(&b, "example.com/a v1", dir); err != nil || !strings.Contains(b.String(), "example.com/a v1\n\n--- LICENSE.txt\n\ndo as you like\n") {
-		t.Errorf("%v: %q", err, b.String())
-	}
-}
-
 // TestTemplate fills the package's description in for every format.
 func TestTemplate(t *testing.T) {
 	for _, f := range formats {

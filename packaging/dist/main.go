@@ -223,21 +223,17 @@ func timed(what string, f func() error) error {
 // pack packs the program of one system.
 func (r *release) pack(ctx context.Context, t target) error {
 	program := r.program(t)
-	notices, err := r.writeNotices(ctx, t)
-	if err != nil {
-		return err
-	}
 	if err := r.writeSBOM(t, program); err != nil {
 		return err
 	}
-	if err := r.writeArchive(t, program, notices); err != nil {
+	if err := r.writeArchive(t, program); err != nil {
 		return err
 	}
 	switch t.os {
 	case "linux":
-		return r.writePackages(ctx, t, program, notices)
+		return r.writePackages(ctx, t, program)
 	case "windows":
-		return r.writeMSI(ctx, program, notices)
+		return r.writeMSI(ctx, program)
 	default:
 		return nil
 	}

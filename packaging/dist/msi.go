@@ -19,7 +19,7 @@ var wxsTemplate = template.Must(template.New("berth.wxs").Parse(wxsText))
 
 // writeMSI builds the installer for Windows: for one user, without an
 // administrator.
-func (r *release) writeMSI(ctx context.Context, program, notices string) error {
+func (r *release) writeMSI(ctx context.Context, program string) error {
 	wixl, err := exec.LookPath("wixl")
 	if err != nil {
 		fmt.Println("dist: NO MSI: wixl is not installed (Debian's package wixl has it)")
@@ -29,7 +29,7 @@ func (r *release) writeMSI(ctx context.Context, program, notices string) error {
 	// wixl wants everything beside the source, whose text is otherwise fixed.
 	for name, from := range map[string]string{
 		"berth.exe": program, "berth.ico": r.common("icons", "berth.ico"), "LICENSE.txt": filepath.Join(r.root, "LICENSE"),
-		"THIRD_PARTY_LICENSES.txt": notices, "berth-completion.ps1": r.common("completions", "berth.ps1"),
+		"THIRD_PARTY_LICENSES.txt": r.notices(), "berth-completion.ps1": r.common("completions", "berth.ps1"),
 	} {
 		data, err := os.ReadFile(from)
 		if err != nil {

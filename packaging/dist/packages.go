@@ -41,9 +41,9 @@ var machine = map[string]string{"amd64": "x86_64", "arm64": "aarch64"}
 
 // writePackages packs for the distributions. The tree they share is laid out
 // first; each format picks from it.
-func (r *release) writePackages(ctx context.Context, t target, program, notices string) error {
+func (r *release) writePackages(ctx context.Context, t target, program string) error {
 	tree := filepath.Join(r.work, t.os+"-"+t.arch, "tree")
-	if err := r.layOut(tree, program, notices); err != nil {
+	if err := r.layOut(tree, program); err != nil {
 		return err
 	}
 	if err := stamp(tree, r.epoch); err != nil {
@@ -73,7 +73,7 @@ func (r *release) writePackages(ctx context.Context, t target, program, notices 
 }
 
 // layOut puts everything where it is to be installed.
-func (r *release) layOut(tree, program, notices string) error {
+func (r *release) layOut(tree, program string) error {
 	static := filepath.Join(r.root, "packaging", "linux")
 	files := map[string]string{
 		"usr/bin/berth":                                   program,
@@ -88,7 +88,7 @@ func (r *release) layOut(tree, program, notices string) error {
 		"usr/share/fish/vendor_completions.d/berth.fish":  r.common("completions", "berth.fish"),
 		"usr/share/doc/berth/completions/berth.ps1":       r.common("completions", "berth.ps1"),
 		"usr/share/doc/berth/copyright":                   filepath.Join(static, "copyright"),
-		"usr/share/doc/berth/THIRD_PARTY_LICENSES":        notices,
+		"usr/share/doc/berth/THIRD_PARTY_LICENSES":        r.notices(),
 		"usr/share/licenses/berth/LICENSE":                filepath.Join(r.root, "LICENSE"),
 		"usr/share/lintian/overrides/berth":               filepath.Join(static, "lintian-overrides"),
 	}
