@@ -13,17 +13,30 @@ func (d *Document) SetKubePort(port int) error {
 	want := *d.cfg
 	want.Kube.Port = port
 	byHand := &RefusedError{Path: d.path, Edit: fmt.Sprintf("add this to it yourself:\nkube: {port: %d}", port)}
-	return d.splice(setKubePort(strconv.Itoa(port)), &want, byHand)
+	return d.splice(setIn("kube", "port", strconv.Itoa(port)), &want, byHand)
 }
 
-// setKubePort writes the port where "kube" says it, or at the end of the file.
-func setKubePort(port string) change {
+// SetTSH says which tsh to run.
+func (d *Document) SetTSH(path string) error {
+	want := *d.cfg
+	want.TSH.Path = path
+	byHand := &RefusedError{Path: d.path, Edit: fmt.Sprintf("add this to it yourself:\ntsh: {path: %s}", token(path))}
+	return d.splice(setIn("tsh", "path", token(path)), &want, byHand)
+}
+
+// setIn gives a key of one of the groups at the top of the file a value, at the end
+// of the file where the group is not there.
+func setIn(group, name, value string) change {
 	return func(s *source, top *yaml.Node) ([]splice, bool) {
-		if top == nil || top.Kind != yaml.MappingNode || len(top.Content) == 0 {
+		pair := group + ": {" + name + ": " + value + "}"
+		if top == nil || empty(top) {
+			end := len(s.text)
+			return []splice{{end, end, s.open(end) + pair + s.eol()}}, true
+		}
+		if top.Kind != yaml.MappingNode || len(top.Content) == 0 {
 			return nil, false
 		}
-		key, val := lookup(top, "kube")
-		pair := "kube: {port: " + port + "}"
+		key, val := lookup(top, group)
 		switch {
 		case key == nil && isFlow(top):
 			at, ok := s.lastEnd(top, 0) // it is not empty
@@ -32,15 +45,19 @@ func setKubePort(port string) change {
 			end := len(s.text)
 			return []splice{{end, end, s.open(end) + strings.Repeat(" ", top.Column-1) + pair + s.eol()}}, true
 		case val.Kind == yaml.ScalarNode: // null: anything else would not have been read
-			return s.replaceValue(key, val, "{port: "+port+"}")
+			return s.replaceValue(key, val, "{"+name+": "+value+"}")
 		case val.Kind != yaml.MappingNode:
 			return nil, false
 		}
-		if portKey, portVal := lookup(val, "port"); portKey != nil {
-			return s.replaceValue(portKey, portVal, port)
+		if old, oldVal := lookup(val, name); old != nil {
+			return s.replaceValue(old, oldVal, value)
 		}
-		open := s.skipProperties(s.offset(val)) + 1
-		return []splice{{open, open, "port: " + port}}, isFlow(val) && len(val.Content) == 0
+		if isFlow(val) && len(val.Content) == 0 {
+			open := s.skipProperties(s.offset(val)) + 1
+			return []splice{{open, open, name + ": " + value}}, true
+		}
+		sp, ok := s.addPairs(val, []string{name + ": " + value})
+		return []splice{sp}, ok
 	}
 }
 

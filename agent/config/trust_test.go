@@ -1,46 +1,56 @@
 package config
 
 import (
-	"errors"
-	"os"
-	"path/filepath"
 	"testing"
 )
 
 func TestTrustProxy(t *testing.T) {
+	const entry = `{proxy: "p.example.com:443", ca_file: /etc/ca.pem}`
 	for name, tt := range map[string]struct {
-		before string // empty: there is no file
-		want   int    // profiles; 0: it is refused
+		before   string // empty: there is no file
+		insecure bool
+		want     string
 	}{
-		"no_file":      {"", 1},
-		"with_tunnels": {"version: 1 # mine\ntunnels:\n  - {name: a, kind: db, cluster: c, resource: r}", 1},
-		"profiles":     {"version: 1\nprofiles:\n  - {proxy: other.example.com}\n", 0},
-		"flow":         {"{version: 1}\n", 0},
-		"there":        {"version: 1\nprofiles:\n  - {proxy: \"p.example.com:443\", ca_file: \"/etc/ca.pem\"}\n", 1},
+		"no_file": {"", false, header + "profiles:\n  - " + entry + "\n"},
+		"with_tunnels": {
+			"version: 1 # mine\ntunnels:\n  - {name: a, kind: db, cluster: c, resource: r}", false,
+			"version: 1 # mine\ntunnels:\n  - {name: a, kind: db, cluster: c, resource: r}\nprofiles:\n  - " + entry + "\n",
+		},
+		"profiles": {
+			"profiles:\n  - proxy: other.example.com # the other\n    auth: okta\nversion: 1\n", false,
+			"profiles:\n  - proxy: other.example.com # the other\n    auth: okta\n  - " + entry + "\nversion: 1\n",
+		},
+		"flow":  {"{version: 1}\n", false, "{version: 1, profiles: [" + entry + "]}\n"},
+		"empty": {"profiles: []\n", false, "profiles: [" + entry + "]\n"},
+		"null":  {"profiles:\n", false, "profiles: [" + entry + "]\n"},
+		"there": {"profiles:\n  - " + entry + "\n", false, "profiles:\n  - " + entry + "\n"},
+		"other_form_of_the_address": {
+			"profiles:\n  - proxy: P.example.com\n    auth: okta # ours\n", false,
+			"profiles:\n  - proxy: P.example.com\n    auth: okta # ours\n    ca_file: /etc/ca.pem\n",
+		},
+		"insecure_instead": {
+			"profiles: [" + entry + "]\n", true,
+			`profiles: [{proxy: "p.example.com:443", insecure: true}]` + "\n",
+		},
+		"secure_again": {
+			"profiles:\n  - proxy: p.example.com\n    insecure: true # for now\n", false,
+			"profiles:\n  - proxy: p.example.com\n    ca_file: /etc/ca.pem\n",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			path := filepath.Join(t.TempDir(), "config.yaml")
-			if tt.before != "" {
-				if err := os.WriteFile(path, []byte(tt.before), 0o600); err != nil {
-					t.Fatal(err)
-				}
-			}
-			err := TrustProxy(path, "p.example.com:443", "/etc/ca.pem")
-			refused := (*RefusedError)(nil)
-			if tt.want == 0 {
-				raw, _ := os.ReadFile(path)
-				if !errors.As(err, &refused) || string(raw) != tt.before {
-					t.Errorf("TrustProxy: %v, and the file is\n%s", err, raw)
-				}
-				return
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			cfg, err := Load(path)
-			if err != nil || len(cfg.Profiles) != tt.want || cfg.Profiles[0].CAFile != "/etc/ca.pem" {
-				t.Errorf("the file has %+v, %v", cfg, err)
-			}
+			testEdit(t, tt.before, func(d *Document) error { return d.trustProxy("p.example.com:443", "/etc/ca.pem", tt.insecure) }, tt.want)
 		})
+	}
+}
+
+func TestSetTSH(t *testing.T) {
+	for before, want := range map[string]string{
+		"":                                "tsh: {path: /opt/tsh}\n",
+		"version: 1\n":                    "version: 1\ntsh: {path: /opt/tsh}\n",
+		"tsh: {path: /old/tsh} # mine\n":  "tsh: {path: /opt/tsh} # mine\n",
+		"tsh:\n  path: /old/tsh # mine\n": "tsh:\n  path: /opt/tsh # mine\n",
+		"{version: 1, tsh: {}}\n":         "{version: 1, tsh: {path: /opt/tsh}}\n",
+	} {
+		testEdit(t, before, func(d *Document) error { return d.SetTSH("/opt/tsh") }, want)
 	}
 }

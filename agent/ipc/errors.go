@@ -28,6 +28,7 @@ const (
 	CodeConfirm     Code = "confirm"      // it would do more than was asked: ask the person
 	CodeTimeout     Code = "timeout"      // it took too long
 	CodeUnsupported Code = "unsupported"  // the agent is too old, or the system cannot
+	CodeTSHMissing  Code = "tsh_missing"  // the agent finds no tsh
 	CodeFailed      Code = "failed"       // anything else that went wrong
 	CodeInternal    Code = "internal"     // a bug in berth
 )
@@ -78,6 +79,7 @@ var grpcCodes = map[Code]codes.Code{
 	CodeConfirm:     codes.Aborted,
 	CodeTimeout:     codes.DeadlineExceeded,
 	CodeUnsupported: codes.Unimplemented,
+	CodeTSHMissing:  codes.FailedPrecondition,
 	CodeFailed:      codes.FailedPrecondition,
 	CodeInternal:    codes.Internal,
 }

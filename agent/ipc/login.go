@@ -46,6 +46,9 @@ type LoginStart struct {
 	// TOTPSeed is kept in the keychain too, and answers prompts for one-time
 	// codes; empty means none.
 	TOTPSeed string
+	// TSH is the front end's own tsh, which serves where the agent finds none; empty
+	// means none.
+	TSH string
 }
 
 // LogValue keeps the seed out of logs.

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -281,6 +282,9 @@ func (ls *Logins) noteLock(target Target, err error) {
 // tshLogin returns how to run tsh, and what the user should know about it.
 func (ls *Logins) tshLogin(ctx context.Context, target Target, start ipc.LoginStart) (cfg tsh.LoginConfig, note string, err error) {
 	path, err := tsh.Find(tsh.Options{ConfigPath: ls.cfg.Config().TSHPath()})
+	if missing, ok := errors.AsType[*tsh.NotFoundError](err); ok && !missing.FromConfig && filepath.IsAbs(start.TSH) {
+		path, err = tsh.Find(tsh.Options{ConfigPath: start.TSH})
+	}
 	if err != nil {
 		return cfg, "", err
 	}

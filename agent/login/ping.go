@@ -88,6 +88,9 @@ func Failed(err error, proxy string) error {
 		return err
 	case errors.As(err, &missing):
 		e.Hint = missing.Hint()
+		if !missing.FromConfig {
+			e.Code = ipc.CodeTSHMissing
+		}
 	case errors.As(err, &old):
 		e.Hint = "update tsh"
 	case errors.Is(err, tsh.ErrUnknownConnector):

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strconv"
 	"strings"
@@ -138,7 +137,7 @@ func (a *app) addByName(ctx context.Context, c *client.Client, name string, o qu
 		DBUser: o.dbUser, DBName: o.dbName,
 	}
 	if spec.DBUser == "" && slices.Contains(r.DBUsers, "*") && !o.json && a.canAsk() {
-		spec.DBUser = a.askLine("Database user, or Enter to leave it to the client:")
+		spec.DBUser = strings.TrimPrefix(a.askLine("Database user, or Enter to leave it to the client:"), "-")
 	}
 	return a.tunnelAdd(ctx, addOptions{spec: spec, json: o.json})
 }
@@ -186,12 +185,13 @@ func (a *app) printChoices(list []client.Resource) error {
 	return a.table([]string{"", "NAME", "PROTOCOL", "CLUSTER", "DESCRIPTION"}, rows, nil, "DESCRIPTION", "PROTOCOL")
 }
 
-// askLine asks for a line at the terminal.
+// askLine asks for a line at the terminal. Where that has ended there is no answer,
+// which no question takes for a yes.
 func (a *app) askLine(question string) string {
 	fmt.Fprint(a.err, plain.Line(question)+" ")
 	answer, err := bufio.NewReader(a.in).ReadString('\n')
-	if err != nil && !errors.Is(err, io.EOF) {
-		return ""
+	if err != nil && answer == "" {
+		return "-"
 	}
 	return strings.TrimSpace(answer)
 }

@@ -14,9 +14,11 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"berth/agent/ipc/client"
 	"berth/agent/state"
 	"berth/internal/plain"
 	"berth/internal/shell"
+	"berth/internal/when"
 )
 
 func (a *app) execCommand() *cobra.Command {
@@ -37,7 +39,8 @@ warning: it may obey none of them. Clients that it starts by their names are led
 the tunnel as if berth started them, except on Windows. A program that cannot be led
 anywhere is not started. Without a command berth runs the usual client of the
 protocol. The exit code is the client's own; 127 means that there is no such program,
-126 that it is none that can be run.`,
+126 that it is none that can be run. While a login is needed a terminal is asked
+whether to log in first.`,
 		Example: `  berth exec prod-pg
   berth exec prod-pg -- pg_dump --schema-only
   berth exec cache -- redis-cli --scan
@@ -89,11 +92,58 @@ func (a *app) exec(ctx context.Context, name string, argv []string, quiet bool) 
 	if err != nil {
 		return err
 	}
+	if t.State == state.TunnelWaitingForLogin && a.canAsk() {
+		if t, err = a.offerLogin(ctx, t); err != nil {
+			return err
+		}
+	}
 	k, err := commandsOf(t)
 	if err != nil {
 		return err
 	}
 	return k.exec(ctx, a, t, argv, quiet)
+}
+
+// offerLogin asks whether to log in before a client starts that would be held. It
+// returns the tunnel as it is then.
+func (a *app) offerLogin(ctx context.Context, t state.Tunnel) (state.Tunnel, error) {
+	proxy, user := loginOf(t)
+	if proxy == "" {
+		return t, nil
+	}
+	question := fmt.Sprintf("%s is waiting for a login (%s) · log in now?", t.Name, when.SpanSeconds(t.HoldDuration()))
+	if !a.confirmYes(question) {
+		return t, nil
+	}
+	err := a.withAgent(func(c *client.Client) error {
+		err := a.logIn(ctx, c, client.LoginStart{Proxy: proxy, User: user}, &loginFront{app: a})
+		if err != nil {
+			return err
+		}
+		t, err = settled(ctx, c, t.Name)
+		return err
+	})
+	return t, err
+}
+
+// loginOf is where to log in for a tunnel that waits, and as whom: its problem says
+// so. An empty proxy means that berth does not know.
+func loginOf(t state.Tunnel) (proxy, user string) {
+	if t.Problem == nil {
+		return "", ""
+	}
+	rest, ok := strings.CutPrefix(t.Problem.Action, "berth login ")
+	if !ok || strings.HasPrefix(rest, "<") {
+		return "", ""
+	}
+	for _, word := range strings.Fields(rest) {
+		if name, ok := strings.CutPrefix(word, "--user="); ok {
+			user = name
+		} else if proxy == "" && !strings.HasPrefix(word, "-") {
+			proxy = word
+		}
+	}
+	return proxy, user
 }
 
 // warnUnknown says that a program may connect elsewhere.

@@ -23,7 +23,8 @@ import (
 
 func (a *app) loginCommand() *cobra.Command {
 	var start client.LoginStart
-	var noBrowser, forget, asJSON, rememberTOTP bool
+	var noBrowser, forget, asJSON, rememberTOTP, insecure bool
+	var caFile string
 	cmd := &cobra.Command{
 		Use:   "login [PROXY] [flags]",
 		Short: "Log in to a Teleport cluster",
@@ -36,6 +37,11 @@ A login of the same profile that runs already, from a terminal or a tray, is
 joined. A session that is still valid is left alone, unless you ask with --renew
 for a new one: it takes the old one's place when it is there, so that nothing
 ever goes without.
+
+--ca-file names the CA of a proxy with a certificate that your system does not
+know; --insecure, which asks twice, has the certificate not verified. Both are kept
+in the config. Where the agent finds no tsh, yours is used, and remembered if you
+agree.
 
 Where a cluster asks for a one-time code for each session, berth login asks for
 the codes of the tunnels whose clients wait, and of all that lack one where none
@@ -65,8 +71,12 @@ forgotten, and --forget deletes both.`,
 				if forget {
 					return a.forgetLogin(cmd.Context(), c, start, asJSON)
 				}
+				if caFile != "" || insecure {
+					if err := a.trust(cmd.Context(), c, start.Proxy, caFile, insecure); err != nil {
+						return err
+					}
+				}
 				front := &loginFront{app: a, noBrowser: noBrowser}
-				defer front.restore()
 				if rememberTOTP {
 					seed, err := front.askSeed()
 					if err != nil {
@@ -77,9 +87,7 @@ forgotten, and --forget deletes both.`,
 						fmt.Fprintln(a.err, "The password will still be asked for at each login; to keep it too: berth login --remember")
 					}
 				}
-				return c.Login(cmd.Context(), start, func(e client.LoginEvent, answer func(string)) error {
-					return front.show(cmd.Context(), e, answer)
-				})
+				return a.logIn(cmd.Context(), c, start, front)
 			})
 		},
 	}
@@ -88,6 +96,9 @@ forgotten, and --forget deletes both.`,
 	f.StringVar(&start.Auth, "auth", "", "use this `CONNECTOR`; default: the config's, else the cluster's")
 	f.DurationVar(&start.TTL, "ttl", 0, "ask for a session of this length; 0 means what your roles allow")
 	f.BoolVar(&start.Renew, "renew", false, "log in again although the session is still valid")
+	f.StringVar(&caFile, "ca-file", "", "trust the CA in this `FILE` for the PROXY's web certificate, from now on")
+	f.BoolVar(&insecure, "insecure", false, "do not verify the PROXY's web certificate, from now on; asks twice")
+	must(cmd.MarkFlagFilename("ca-file", "pem", "crt"))
 	f.BoolVar(&noBrowser, "no-browser", false, "print the address, and open no browser")
 	f.BoolVar(&start.Remember, "remember", false, "log in again, and keep the password in the system's keychain")
 	f.BoolVar(&rememberTOTP, "remember-totp", false, "ask for the seed of your one-time codes, and keep it there too")

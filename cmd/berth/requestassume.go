@@ -1,11 +1,9 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 	"time"
@@ -104,13 +102,14 @@ func (a *app) canAsk() bool {
 
 // confirm asks a yes or no; no answer means no.
 func (a *app) confirm(question string) bool {
-	fmt.Fprintf(a.err, "%s [y/N] ", plain.Line(question))
-	answer, err := bufio.NewReader(a.in).ReadString('\n')
-	if err != nil && !errors.Is(err, io.EOF) {
-		return false
-	}
-	answer = strings.ToLower(strings.TrimSpace(answer))
+	answer := strings.ToLower(a.askLine(question + " [y/N]"))
 	return answer == "y" || answer == "yes"
+}
+
+// confirmYes asks a yes or no; no answer means yes.
+func (a *app) confirmYes(question string) bool {
+	answer := strings.ToLower(a.askLine(question + " [Y/n]"))
+	return answer == "" || answer == "y" || answer == "yes"
 }
 
 func (a *app) requestDropCommand() *cobra.Command {

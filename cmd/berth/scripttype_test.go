@@ -17,7 +17,7 @@ import (
 // text of a line's left side has appeared, its right side is typed. What the
 // terminal got is stdout.
 func cmdType(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 2 {
+	if len(args) < 2 {
 		ts.Fatalf("usage: type FILE COMMAND [ARG...]")
 	}
 	path, err := exec.LookPath(args[1])
@@ -61,7 +61,7 @@ func cmdType(ts *testscript.TestScript, neg bool, args []string) {
 	text := strings.ReplaceAll(got.String(), "\r\n", "\n")
 	_, werr := ts.Stdout().Write([]byte(text))
 	ts.Check(werr)
-	if err != nil {
+	if (err != nil) != neg {
 		ts.Fatalf("%v ended with %v:\n%s", args[1:], err, text)
 	}
 }

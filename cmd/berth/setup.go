@@ -207,7 +207,7 @@ func (s *setup) findProxy(ctx context.Context) error {
 		if err := p.MakeDirs(); err != nil {
 			return err
 		}
-		if err := config.TrustProxy(p.Config, addr, s.caFile); err != nil {
+		if err := config.TrustProxy(p.Config, addr, s.caFile, false); err != nil {
 			return err
 		}
 	}
@@ -229,11 +229,7 @@ func (s *setup) installAgent(ctx context.Context) error {
 // logIn logs in, unless a valid session is there.
 func (s *setup) logIn(ctx context.Context) error {
 	return s.withAgent(func(c *client.Client) error {
-		front := &loginFront{app: s.app}
-		defer front.restore()
-		return c.Login(ctx, client.LoginStart{Proxy: s.proxy, User: s.user}, func(e client.LoginEvent, answer func(string)) error {
-			return front.show(ctx, e, answer)
-		})
+		return s.app.logIn(ctx, c, client.LoginStart{Proxy: s.proxy, User: s.user}, &loginFront{app: s.app})
 	})
 }
 

@@ -1,11 +1,9 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 
@@ -142,13 +140,9 @@ func (a *app) askDBUser(ctx context.Context, c *client.Client, spec state.Tunnel
 		return "", nil
 	}
 	users := list[i].DBUsers
-	if _, err := fmt.Fprintf(a.err, "You may be these database users of %s: %s\nWhich one? ",
-		plain.Line(spec.Resource), plain.Line(strings.Join(users, ", "))); err != nil {
-		return "", err
-	}
-	answer, err := bufio.NewReader(a.in).ReadString('\n')
-	answer = strings.TrimSpace(answer)
-	if answer == "" || err != nil && !errors.Is(err, io.EOF) {
+	fmt.Fprintf(a.err, "You may be these database users of %s: %s\n", plain.Line(spec.Resource), plain.Line(strings.Join(users, ", ")))
+	answer := a.askLine("Which one?")
+	if answer == "" || answer == "-" {
 		return "", withHint(errors.New("no database user was named"), "add --db-user")
 	}
 	return answer, nil

@@ -39,7 +39,7 @@ const (
 // ErrorDetail travels in the status of a failed call.
 type ErrorDetail struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// code is one of: not_running, login_needed, not_found, exists, invalid,
+	// code is one of: tsh_missing, not_running, login_needed, not_found, exists, invalid,
 	// denied, timeout, unsupported, failed, internal.
 	Code string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
 	// hint is the next step, for a person; empty when there is none.
@@ -1018,7 +1018,10 @@ type LoginStart struct {
 	Remember bool `protobuf:"varint,6,opt,name=remember,proto3" json:"remember,omitempty"`
 	// totp_seed is kept there too, and answers this login's prompts for one-time
 	// codes; empty means none. It is a secret.
-	TotpSeed      string `protobuf:"bytes,7,opt,name=totp_seed,json=totpSeed,proto3" json:"totp_seed,omitempty"`
+	TotpSeed string `protobuf:"bytes,7,opt,name=totp_seed,json=totpSeed,proto3" json:"totp_seed,omitempty"`
+	// tsh is the front end's own tsh, for a login of an agent that finds none; empty
+	// means none.
+	Tsh           string `protobuf:"bytes,8,opt,name=tsh,proto3" json:"tsh,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1098,6 +1101,13 @@ func (x *LoginStart) GetRemember() bool {
 func (x *LoginStart) GetTotpSeed() string {
 	if x != nil {
 		return x.TotpSeed
+	}
+	return ""
+}
+
+func (x *LoginStart) GetTsh() string {
+	if x != nil {
+		return x.Tsh
 	}
 	return ""
 }
@@ -4078,7 +4088,7 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\x15RestartTunnelResponse\"i\n" +
 	"\fLoginRequest\x12*\n" +
 	"\x05start\x18\x01 \x01(\v2\x14.berth.v1.LoginStartR\x05start\x12-\n" +
-	"\x06answer\x18\x02 \x01(\v2\x15.berth.v1.LoginAnswerR\x06answer\"\xc6\x01\n" +
+	"\x06answer\x18\x02 \x01(\v2\x15.berth.v1.LoginAnswerR\x06answer\"\xd8\x01\n" +
 	"\n" +
 	"LoginStart\x12\x14\n" +
 	"\x05proxy\x18\x01 \x01(\tR\x05proxy\x12\x12\n" +
@@ -4087,7 +4097,8 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\x03ttl\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x12\x14\n" +
 	"\x05renew\x18\x05 \x01(\bR\x05renew\x12\x1a\n" +
 	"\bremember\x18\x06 \x01(\bR\bremember\x12\x1b\n" +
-	"\ttotp_seed\x18\a \x01(\tR\btotpSeed\"5\n" +
+	"\ttotp_seed\x18\a \x01(\tR\btotpSeed\x12\x10\n" +
+	"\x03tsh\x18\b \x01(\tR\x03tsh\"5\n" +
 	"\vLoginAnswer\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x03R\x02id\x12\x16\n" +
 	"\x06secret\x18\x02 \x01(\tR\x06secret\"\xc1\x01\n" +

@@ -56,6 +56,7 @@ const (
 	CodeInvalid     = ipc.CodeInvalid
 	CodeDenied      = ipc.CodeDenied
 	CodeConfirm     = ipc.CodeConfirm
+	CodeTSHMissing  = ipc.CodeTSHMissing
 	CodeTimeout     = ipc.CodeTimeout
 	CodeUnsupported = ipc.CodeUnsupported
 	CodeFailed      = ipc.CodeFailed

@@ -1,0 +1,110 @@
+package main
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"berth/agent/config"
+	"berth/agent/ipc/client"
+	"berth/agent/tsh"
+	"berth/internal/paths"
+	"berth/internal/plain"
+)
+
+// logIn logs in. Where the agent finds no tsh, the caller's own is used, since their
+// PATH may have more than the one that the agent was started with.
+func (a *app) logIn(ctx context.Context, c *client.Client, start client.LoginStart, front *loginFront) error {
+	defer front.restore()
+	login := func() error {
+		return c.Login(ctx, start, func(e client.LoginEvent, answer func(string)) error { return front.show(ctx, e, answer) })
+	}
+	err := login()
+	rpc, ok := errors.AsType[*client.Error](err)
+	if !ok || rpc.Code != client.CodeTSHMissing {
+		return err
+	}
+	own, missing := tsh.Find(tsh.Options{Env: a.env})
+	if missing != nil {
+		return err
+	}
+	start.TSH = own
+	fmt.Fprintf(a.err, "The agent finds no tsh: this login uses yours, %s\n", plain.Line(own))
+	if err := login(); err != nil {
+		return err
+	}
+	front.restore()
+	if !a.canAsk() || !a.confirmYes("Remember it in the config, so that the agent can renew sessions?") {
+		fmt.Fprintf(a.err, "To have the agent find it: tsh: {path: %s} in the config\n", plain.Line(own))
+		return nil
+	}
+	p, err := paths.Resolve(a.env)
+	if err != nil {
+		return err
+	}
+	if err := config.RememberTSH(p.Config, own); err != nil {
+		return err
+	}
+	return c.ReloadConfig(ctx)
+}
+
+// trust writes to the config how the web certificate of a proxy is verified.
+func (a *app) trust(ctx context.Context, c *client.Client, proxy, caFile string, insecure bool) error {
+	switch {
+	case proxy == "":
+		return usageError{withHint(errors.New("whose certificate? --ca-file and --insecure are for one proxy"), "name the PROXY")}
+	case caFile != "" && insecure:
+		return usageError{withHint(errors.New("--ca-file and --insecure do not go together"), "--ca-file is the safe one")}
+	case insecure && !a.canAsk():
+		return usageError{withHint(errors.New("--insecure asks twice, and there is no terminal"), "use --ca-file FILE")}
+	}
+	p, err := paths.Resolve(a.env)
+	if err != nil {
+		return err
+	}
+	if caFile != "" {
+		if caFile, err = readableCA(caFile); err != nil {
+			return err
+		}
+	} else if is, err := insecureAlready(p.Config, proxy); err != nil || is {
+		return err
+	} else if !a.confirm("Not verify the certificate of "+proxy+"? Whoever answers at this address then gets your password and your queries.") ||
+		!a.confirm("Every login and tunnel through "+proxy+" stays open to such an attack until you take \"insecure: true\" out of the config. Are you sure?") {
+		return withHint(errors.New("nothing was changed"), "use --ca-file FILE")
+	}
+	if err := p.MakeDirs(); err != nil {
+		return err
+	}
+	if err := config.TrustProxy(p.Config, proxy, caFile, insecure); err != nil {
+		return err
+	}
+	return c.ReloadConfig(ctx)
+}
+
+func insecureAlready(path, proxy string) (bool, error) {
+	cfg, err := config.Load(path)
+	if err != nil {
+		return false, err
+	}
+	p, _ := cfg.Profile(proxy)
+	return p.Insecure, nil
+}
+
+// readableCA returns the absolute path of a file with a CA.
+func readableCA(file string) (string, error) {
+	path, err := filepath.Abs(file)
+	if err != nil {
+		return "", err
+	}
+	raw, err := os.ReadFile(path)
+	switch {
+	case err != nil:
+		return "", usageError{withHint(fmt.Errorf("--ca-file: %w", err), "name a file with the CA in PEM")}
+	case !x509.NewCertPool().AppendCertsFromPEM(raw):
+		return "", usageError{withHint(fmt.Errorf("there is no certificate in %s", file), "name a file with the CA in PEM")}
+	}
+	return path, nil
+}
