@@ -63,7 +63,7 @@ func (f *front) start(ctx context.Context, a Action) {
 	case DoLoginAt:
 		f.loginAt(ctx, a)
 	case DoGetTSH:
-		f.report(ctx, PageHome, "berth needs tsh", aboutTSH)
+		f.showText(ctx, "berth needs tsh", aboutTSH)
 	case DoStart, DoStop, DoRestart, DoWhy, DoPort, DoRemove:
 		f.startTunnel(ctx, a)
 	case DoApprove, DoDeny, DoAssume, DoDrop:
@@ -84,9 +84,9 @@ func (f *front) start(ctx context.Context, a Action) {
 	case DoProblem:
 		f.startProblem(ctx, a)
 	case DoOpenWindow:
-		f.try(ctx, a, "The window was not opened", func(ctx context.Context) error { return f.OpenWindow(ctx, PageHome) })
+		f.try(ctx, a, "The window was not opened", func(ctx context.Context) error { return f.OpenWindow(ctx, a.Text) })
 	case DoDocs:
-		f.report(ctx, PageHelp, "How berth works", f.Docs)
+		f.showText(ctx, "How berth works", f.Docs)
 	case DoDiagnostics:
 		f.diagnose(ctx, a)
 	case DoOpenConfig:

@@ -104,13 +104,13 @@ type Checkup struct{ Title, Text, Report string }
 // The pages of the window that the tray opens. A page of a tunnel or a request
 // has its name or ID, escaped as in a URL, behind it.
 const (
-	PageHome    = ""
-	PageTunnel  = "tunnels/"
-	PageRequest = "access/"
-	PageAsk     = "access/new"
-	PageDoctor  = "doctor"
-	PageAbout   = "about"
-	PageHelp    = "help"
+	PageHome     = ""
+	PageTunnel   = "tunnels/"
+	PageRequest  = "access/"
+	PageAsk      = "access/new"
+	PageDoctor   = "doctor"
+	PageSettings = "settings"
+	PageAbout    = "about"
 )
 
 // Run shows the tray until ctx ends or the user quits it. It must be called on
@@ -289,12 +289,12 @@ func (f *front) loop(ctx context.Context) error {
 			}
 		case <-minute.C:
 			minute.Reset(untilMinute(time.Now()))
-			f.rest()
 			if f.known && !f.env.Away {
 				f.lookForTSH()
 				f.draw()
 				f.askAgain(ctx)
 			}
+			f.rest() // last: drawing touches memory too
 		}
 	}
 }

@@ -96,9 +96,9 @@ const (
 	DoRequest     Do = "request" // all about Action.Request
 	DoAskAccess   Do = "ask_access"
 	DoListAgain   Do = "list_again"
-	DoProblem     Do = "problem" // all about the agent's problem with the code Action.Text, best that of the text Action.Title
-	DoTell        Do = "tell"    // Action.Title and Action.Text
-	DoOpenWindow  Do = "open_window"
+	DoProblem     Do = "problem"     // all about the agent's problem with the code Action.Text, best that of the text Action.Title
+	DoTell        Do = "tell"        // Action.Title and Action.Text
+	DoOpenWindow  Do = "open_window" // at the page Action.Text
 	DoOpenConfig  Do = "open_config"
 	DoOpenLogs    Do = "open_logs"
 	DoDoctor      Do = "doctor"
@@ -121,5 +121,5 @@ type Action struct {
 	Resource string     // of DoAdd
 	DBUser   string     // of DoAdd; empty: there is no choice, or each client names its own
 	Title    string     // of DoTell and DoProblem
-	Text     string     // of DoCopy, DoTell and DoProblem
+	Text     string     // of DoCopy, DoTell, DoProblem and DoOpenWindow
 }

@@ -101,6 +101,9 @@ func problemAction(p state.Problem) Action {
 
 func footItems(env Env) []Item {
 	settings := []Item{{Label: "Open config", Action: Action{Do: DoOpenConfig}}}
+	if env.Window && !env.Away {
+		settings = append([]Item{{Label: "All settings", Action: Action{Do: DoOpenWindow, Text: PageSettings}}}, settings...)
+	}
 	help := []Item{
 		{Label: "Documentation", Action: Action{Do: DoDocs}},
 		doctorItem(env),

@@ -35,7 +35,7 @@ func (f *front) confirm(ctx context.Context, q prompt.Question, command string) 
 // report shows a text of any length: on a page of the window where there is
 // one, else in a dialog.
 func (f *front) report(ctx context.Context, page, title, text string) {
-	dialog := func() { f.show(ctx, title, text, func() { f.tell(title, text) }) }
+	dialog := func() { f.showText(ctx, title, text) }
 	if f.OpenWindow == nil {
 		dialog()
 		return
@@ -47,6 +47,11 @@ func (f *front) report(ctx context.Context, page, title, text string) {
 		}
 		return nil
 	})
+}
+
+// showText shows a text in a dialog, else, cut, in a notification.
+func (f *front) showText(ctx context.Context, title, text string) {
+	f.show(ctx, title, text, func() { f.tell(title, text) })
 }
 
 // show shows a text in a dialog that scrolls and copies; otherwise is called

@@ -5,6 +5,7 @@ package desktop
 import (
 	"context"
 	"net"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -34,6 +35,26 @@ func (w *world) firstRun() {
 	settle()
 	w.shot("logged-in")
 	w.takenPort()
+	w.openWindow()
+}
+
+// openWindow opens berth's window from the menu.
+func (w *world) openWindow() {
+	w.t.Helper()
+	file := filepath.Join(w.dir, "window")
+	if err := os.Remove(file); err != nil {
+		w.t.Fatal(err)
+	}
+	w.click(iconX, iconY)
+	w.shot("menu-dark")
+	y, _ := w.line("Open berth", "")
+	w.point(100, y)
+	settle()
+	w.click(100, y)
+	w.until("a link to the window", func() bool {
+		link, err := os.ReadFile(file)
+		return err == nil && strings.HasPrefix(string(link), "http://127.0.0.1:")
+	})
 }
 
 // newPerson starts an agent and a tray in empty homes, beside a cluster whose

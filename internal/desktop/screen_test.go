@@ -206,6 +206,27 @@ func (s *screen) agree(shot string) {
 	s.click(right-50, bottom-24)
 }
 
+// menuOpen reports whether a menu of the panel's is on the screen.
+func (s *screen) menuOpen() bool {
+	found, err := s.command("xdotool", "search", "--onlyvisible", "--class", "xfce4-panel|wrapper").Output()
+	if err != nil {
+		return false
+	}
+	for id := range strings.FieldsSeq(string(found)) {
+		geometry, err := s.command("xdotool", "getwindowgeometry", "--shell", id).Output()
+		if err != nil {
+			continue // it has just gone
+		}
+		var window, x, y, width, height int
+		shell := strings.NewReplacer("=", " ", "\n", " ").Replace(string(geometry))
+		n, _ := fmt.Sscanf(shell, "WINDOW %d X %d Y %d WIDTH %d HEIGHT %d", &window, &x, &y, &width, &height)
+		if n == 5 && height > 100 {
+			return true
+		}
+	}
+	return false
+}
+
 // corner is the lower right corner of the window that a program shows.
 func (s *screen) corner(class string) (right, bottom int) {
 	s.t.Helper()

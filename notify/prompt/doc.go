@@ -3,7 +3,8 @@
 //
 // It promises
 //
-//   - that one dialog is open at a time: others wait for their turn;
+//   - that one dialog that asks is open at a time: others wait for their turn,
+//     but not for a report that is being read;
 //   - that what was typed is in the answer and nowhere else: not in arguments,
 //     in the environment, in files, in logs or in errors;
 //   - that each dialog ends, with its context or after a time limit, and leaves
@@ -12,5 +13,5 @@
 //     takes that for a refusal.
 //
 // On Linux the desktop's own program draws the dialog: zenity, qarma or
-// matedialog through a library, else kdialog.
+// matedialog, mostly through a library, else kdialog.
 package prompt

@@ -62,6 +62,7 @@ type Config struct {
 
 const (
 	defaultLimit = 5 * time.Minute
+	reportLimit  = time.Hour
 	maxWaiting   = 8
 	maxTitle     = 80 // columns
 	maxText      = 400
@@ -200,13 +201,19 @@ func (a *Asker) ask(ctx context.Context, k kind, q Question) (string, error) {
 	default:
 		return "", ErrBusy
 	}
-	select {
-	case a.turn <- struct{}{}:
-		defer func() { <-a.turn }()
-	case <-ctx.Done():
-		return "", ctx.Err()
+	if k != kindReport { // which asks nothing, and may be read for long
+		select {
+		case a.turn <- struct{}{}:
+			defer func() { <-a.turn }()
+		case <-ctx.Done():
+			return "", ctx.Err()
+		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, a.limit)
+	limit := a.limit
+	if k == kindReport {
+		limit = max(limit, reportLimit)
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	if err := ctx.Err(); err != nil { // both were ready
 		return "", err

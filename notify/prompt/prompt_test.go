@@ -103,6 +103,25 @@ func TestEnds(t *testing.T) {
 	})
 }
 
+// TestAReportBlocksNothing: a password is asked for while a report is read.
+func TestAReportBlocksNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newFake(testLog(t), func(ctx context.Context, k kind, _ Question) (string, error) {
+			if k == kindReport {
+				<-ctx.Done()
+			}
+			return "x", nil
+		})
+		ctx, closed := context.WithCancel(t.Context())
+		defer closed()
+		go func() { _ = a.Report(ctx, Question{Text: "long"}) }()
+		synctest.Wait()
+		if answer, err := a.Password(t.Context(), Question{}); answer != "x" || err != nil {
+			t.Errorf("Password() = %q, %v", answer, err)
+		}
+	})
+}
+
 func TestSaysNothingOfTheAnswer(t *testing.T) {
 	var log bytes.Buffer
 	a := newFake(slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})),
