@@ -13,6 +13,7 @@ import (
 	"berth/agent/ipc/client"
 	"berth/agent/state"
 	"berth/internal/browser"
+	"berth/internal/licenses"
 	"berth/internal/osevents"
 	"berth/internal/paths"
 	"berth/internal/web"
@@ -130,7 +131,7 @@ func (a *app) windowConfig(ctx context.Context, p paths.Paths, c *client.Client,
 		Reads: map[string]func(context.Context, url.Values) (any, error){
 			"doctor":   func(ctx context.Context, _ url.Values) (any, error) { return examined(ctx) },
 			"log":      func(_ context.Context, q url.Values) (any, error) { return logEnd(p.LogFile, q.Get("lines")) },
-			"licenses": func(context.Context, url.Values) (any, error) { return licenses() },
+			"licenses": func(context.Context, url.Values) (any, error) { return licensesJSON{Text: licenses.Text}, nil },
 		},
 		Writes: map[string]func(context.Context, []byte) (any, error){
 			"doctor/mend": func(ctx context.Context, _ []byte) (any, error) { return examined(ctx, "--fix") },

@@ -8,8 +8,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
-	"runtime/debug"
 	"strconv"
 	"strings"
 	"time"
@@ -67,31 +65,6 @@ func logEnd(path, lines string) (logJSON, error) {
 // licensesJSON says what berth is made of.
 type licensesJSON struct {
 	Text string `json:"text"`
-}
-
-// licenses returns the text that packages and archives have beside the program, else
-// the list of what it was built from.
-func licenses() (licensesJSON, error) {
-	self, err := ownProgram()
-	if err != nil {
-		return licensesJSON{}, err
-	}
-	dir := filepath.Dir(self)
-	for _, path := range []string{
-		filepath.Join(dir, "THIRD_PARTY_LICENSES"), filepath.Join(dir, "THIRD_PARTY_LICENSES.txt"),
-		filepath.Join(dir, "..", "share", "doc", "berth", "THIRD_PARTY_LICENSES"),
-	} {
-		if text, err := os.ReadFile(path); err == nil {
-			return licensesJSON{Text: string(text)}, nil
-		}
-	}
-	text := "berth is under the Apache License 2.0. It was built from these modules:\n\n"
-	if info, ok := debug.ReadBuildInfo(); ok {
-		for _, m := range info.Deps {
-			text += m.Path + " " + m.Version + "\n"
-		}
-	}
-	return licensesJSON{Text: text}, nil
 }
 
 // showRecording writes the page that plays a recording.
