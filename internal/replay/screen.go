@@ -222,6 +222,35 @@ func (s *Screen) Text() []string {
 	return rows
 }
 
+// looksLike reports whether two screens show the same.
+func (s *Screen) looksLike(other *Screen) bool {
+	cols, rows := s.Size()
+	if c, r := other.Size(); c != cols || r != rows {
+		return false
+	}
+	x, y, shown := s.Cursor()
+	if ox, oy, oshown := other.Cursor(); ox != x || oy != y || oshown != shown {
+		return false
+	}
+	for y := range rows {
+		for x := range cols {
+			if !sameCell(s.emulator.CellAt(x, y), other.emulator.CellAt(x, y)) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+func sameCell(a, b *uv.Cell) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return (a.Content == b.Content || blank(a) && blank(b)) && a.Style.Equal(&b.Style)
+}
+
+func blank(c *uv.Cell) bool { return c.Content == "" || c.Content == " " }
+
 // Clean reports whether Dump returns the whole state of the terminal: it is
 // between two sequences, the cursor is not about to wrap, and rows count from the
 // top.

@@ -1,11 +1,14 @@
 package replay
 
 import (
+	"context"
 	"fmt"
+	"iter"
 	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"berth/agent/state"
 	"berth/internal/plain"
@@ -97,6 +100,65 @@ func dumpsOf(random *rand.Rand) (dumps int, same bool) {
 		}
 	}
 	return dumps, true
+}
+
+// TestSeekIsPlay: wherever one goes in a random session, the screen is the one that
+// playing straight shows. What the emulator keeps and does not say, such as a pen
+// that it saved, makes a key frame wrong, which the scan finds.
+func TestSeekIsPlay(t *testing.T) {
+	frames := 0
+	for seed := range uint64(5) {
+		random := rand.New(rand.NewPCG(seed, 3))
+		events := make([]state.RecordingEvent, 1500)
+		for i := range events {
+			events[i] = printEvent(words[random.IntN(len(words))])
+			events[i].Seq, events[i].At = int64(i), time.Duration(i)*time.Millisecond
+			if random.IntN(100) == 0 {
+				events[i].Cols, events[i].Rows = 20+random.IntN(80), 16+random.IntN(30)
+			}
+		}
+		source := func(_ context.Context, from int64) iter.Seq2[state.RecordingEvent, error] {
+			return func(yield func(state.RecordingEvent, error) bool) {
+				for _, ev := range events[from:] {
+					if !yield(ev, nil) {
+						return
+					}
+				}
+			}
+		}
+		timeline := NewTimeline()
+		timeline.every = 512
+		take, end := timeline.NewScan()
+		for _, ev := range events {
+			take(ev)
+		}
+		end()
+		frames += len(timeline.frames)
+
+		straight, sought := NewView(t.Context(), source, timeline), NewView(t.Context(), source, timeline)
+		shown := make([][]string, len(events))
+		for i, ev := range events {
+			if err := straight.Play(ev.At); err != nil {
+				t.Fatal(err)
+			}
+			shown[i] = look(straight.Screen())
+		}
+		for range 150 {
+			i := random.IntN(len(events))
+			if err := sought.Seek(t.Context(), events[i].At); err != nil {
+				t.Fatal(err)
+			}
+			if got := look(sought.Screen()); !slices.Equal(got, shown[i]) {
+				t.Errorf("session %d at event %d: seeking shows\n%s\nplaying\n%s", seed, i, strings.Join(got, "\n"), strings.Join(shown[i], "\n"))
+			}
+		}
+		straight.Close()
+		sought.Close()
+	}
+	if frames < 50 {
+		t.Errorf("only %d key frames", frames)
+	}
+	t.Logf("%d key frames", frames)
 }
 
 // TestLinesAreSafe: whatever a session prints, what leaves a screen is text and

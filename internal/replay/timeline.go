@@ -1,8 +1,13 @@
 package replay
 
 import (
+	"bytes"
+	"compress/flate"
 	"context"
+	"errors"
+	"io"
 	"iter"
+	"math"
 	"slices"
 	"sort"
 	"strings"
@@ -18,7 +23,8 @@ const (
 	// in bytes and in time; what costs least to play again is what seeks fastest.
 	frameBytes = 64 << 10
 	frameEvery = 30 * time.Second
-	// frameBudget bounds the memory of the key frames: at it, every second one goes.
+	// frameBudget bounds the memory of the key frames, which are compressed: at it,
+	// every second one goes.
 	frameBudget = 4 << 20
 	// maxMarks bounds the marks that are kept.
 	maxMarks = 20_000
@@ -36,18 +42,35 @@ type Mark struct {
 	Enhanced bool // it is of the cluster's own, not of the terminal's
 }
 
-// frame is a terminal's whole state ahead of an event.
+// frame is a terminal's state ahead of an event. The emulator keeps more than can
+// be had of it, so that a frame is tried while the recording is scanned: a screen
+// that began with it looked like the one that played everything, after each event
+// before the moment until.
 type frame struct {
-	at         time.Duration
+	at, until  time.Duration
 	seq        int64 // of the next event
 	cols, rows int
-	dump       string
+	dump       []byte // compressed
+}
+
+// screen returns a screen in the frame's state.
+func (f frame) screen() *Screen {
+	s := NewScreen()
+	if f.cols > 0 {
+		dump, err := io.ReadAll(flate.NewReader(bytes.NewReader(f.dump)))
+		if err != nil {
+			panic(err) // it was compressed here
+		}
+		s.Feed(state.RecordingEvent{Cols: f.cols, Rows: f.rows, Data: dump})
+	}
+	return s
 }
 
 // Timeline is what is known of a recording without its content: how long it is,
 // where its marks are, and how its screen looked now and then. It is filled by
 // Scan and read meanwhile.
 type Timeline struct {
+	every    int // bytes between two key frames
 	mu       sync.Mutex
 	frames   []frame
 	size     int // of the frames
@@ -61,12 +84,14 @@ type Timeline struct {
 }
 
 // NewTimeline returns an empty timeline.
-func NewTimeline() *Timeline { return &Timeline{spacing: 1} }
+func NewTimeline() *Timeline { return &Timeline{spacing: 1, every: frameBytes} }
 
 // scanner fills a timeline event by event.
 type scanner struct {
 	t      *Timeline
 	screen *Screen
+	trial  *Screen // began with the last key frame; nil once it looked different
+	packer *flate.Writer
 	bytes  int // since the last key frame
 	last   time.Duration
 }
@@ -74,9 +99,14 @@ type scanner struct {
 // NewScan returns a func that takes the events of a recording in their order, and
 // one that ends the scan.
 func (t *Timeline) NewScan() (take func(state.RecordingEvent), end func()) {
-	s := &scanner{t: t, screen: NewScreen()}
+	packer, err := flate.NewWriter(nil, flate.BestSpeed)
+	if err != nil {
+		panic(err) // the level is a valid one
+	}
+	s := &scanner{t: t, screen: NewScreen(), packer: packer}
 	return s.take, func() {
 		s.screen.Close()
+		s.endTrial()
 		t.mu.Lock()
 		t.done = true
 		t.mu.Unlock()
@@ -84,23 +114,70 @@ func (t *Timeline) NewScan() (take func(state.RecordingEvent), end func()) {
 }
 
 func (s *scanner) take(ev state.RecordingEvent) {
-	due := s.bytes >= frameBytes || ev.At-s.last >= frameEvery
+	due := s.bytes >= s.t.every || ev.At-s.last >= frameEvery && s.bytes > 0
 	if due && s.screen.Clean() {
-		cols, rows := s.screen.Size()
-		s.t.addFrame(frame{at: ev.At, seq: ev.Seq, cols: cols, rows: rows, dump: s.screen.Dump()})
-		s.bytes, s.last = 0, ev.At
+		s.begin(ev)
 	}
 	s.screen.Feed(ev)
 	s.bytes += len(ev.Data)
+	if s.trial != nil {
+		s.trial.Feed(ev)
+		if !s.trial.looksLike(s.screen) {
+			s.endTrial()
+			s.t.limit(ev.At)
+		}
+	}
 	s.t.note(ev)
+}
+
+// begin makes a key frame ahead of an event, unless so many are not kept.
+func (s *scanner) begin(ev state.RecordingEvent) {
+	s.bytes, s.last = 0, ev.At
+	if s.trial != nil && !s.t.wanted() {
+		return // the frame before is tried further
+	}
+	var packed bytes.Buffer
+	s.packer.Reset(&packed)
+	_, err := io.WriteString(s.packer, s.screen.Dump())
+	if err = errors.Join(err, s.packer.Close()); err != nil {
+		panic(err) // memory takes everything
+	}
+	f := frame{at: ev.At, until: math.MaxInt64, seq: ev.Seq, dump: packed.Bytes()}
+	f.cols, f.rows = s.screen.Size()
+	s.endTrial()
+	if trial := f.screen(); trial.looksLike(s.screen) {
+		s.trial = trial
+		s.t.addFrame(f)
+	} else {
+		trial.Close()
+	}
+}
+
+func (s *scanner) endTrial() {
+	if s.trial != nil {
+		s.trial.Close()
+		s.trial = nil
+	}
+}
+
+// wanted reports whether a key frame is to be kept now.
+func (t *Timeline) wanted() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.skipped++
+	return t.skipped >= t.spacing
+}
+
+// limit notes that the last key frame is right before a moment only.
+func (t *Timeline) limit(at time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.frames[len(t.frames)-1].until = at
 }
 
 func (t *Timeline) addFrame(f frame) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.skipped++; t.skipped < t.spacing {
-		return
-	}
 	t.skipped = 0
 	t.frames = append(t.frames, f)
 	t.size += len(f.dump)
@@ -109,10 +186,13 @@ func (t *Timeline) addFrame(f frame) {
 	}
 	kept := t.frames[:0]
 	t.size = 0
+	last := len(t.frames) - 1
 	for i, f := range t.frames {
-		if i%2 == 1 {
+		if (last-i)%2 == 0 { // the last one is on trial
 			kept = append(kept, f)
 			t.size += len(f.dump)
+		} else if n := len(kept); n > 0 && kept[n-1].until > f.at {
+			kept[n-1].until = f.until // as far as can be seen
 		}
 	}
 	clear(t.frames[len(kept):])
@@ -172,13 +252,13 @@ func (t *Timeline) Marks() []Mark {
 	return slices.Clone(t.marks)
 }
 
-// frameFor returns the last key frame that is not after a moment; the zero frame
-// is the recording's beginning.
+// frameFor returns the last key frame from which a moment looks right; the zero
+// frame is the recording's beginning.
 func (t *Timeline) frameFor(at time.Duration) frame {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	i := sort.Search(len(t.frames), func(i int) bool { return t.frames[i].at > at })
-	if i == 0 {
+	if i == 0 || at >= t.frames[i-1].until {
 		return frame{}
 	}
 	return t.frames[i-1]
@@ -290,8 +370,7 @@ func (v *View) Seek(ctx context.Context, to time.Duration) error {
 		return v.Play(to) // going on is nearer
 	}
 	v.screen.Close()
-	v.screen = NewScreen()
-	v.screen.Feed(state.RecordingEvent{Cols: f.cols, Rows: f.rows, Data: []byte(f.dump)})
+	v.screen = f.screen()
 	v.at = f.at
 	v.open(ctx, f.seq)
 	return v.Play(to)
