@@ -20,6 +20,7 @@ type recordingPlayOptions struct {
 	from, maxIdle time.Duration
 	speed         float64
 	noControls    bool
+	live          bool
 	cluster       string
 }
 
@@ -47,6 +48,9 @@ query, m and M to the next and previous mark; q ends.`,
 			if o.from < 0 || o.maxIdle < 0 {
 				return usageError{errors.New("--from and --max-idle are not below 0")}
 			}
+			if o.live && o.from > 0 {
+				return usageError{errors.New("--live begins at the newest, and --from elsewhere: choose one")}
+			}
 			screen, ok := a.out.(*os.File)
 			if !ok || !term.IsTerminal(int(screen.Fd())) {
 				return withHint(errors.New("the output is no terminal"), "see berth recording cat --help, and berth recording export --help")
@@ -60,6 +64,7 @@ query, m and M to the next and previous mark; q ends.`,
 	f.DurationVar(&o.from, "from", 0, "where to begin, as in 2m10s")
 	f.Float64Var(&o.speed, "speed", 1, "how fast to play, from 0.25 to 16")
 	f.DurationVar(&o.maxIdle, "max-idle", 0, "shorten what is idle for longer than this; 0 means not at all")
+	f.BoolVar(&o.live, "live", false, "show the newest of a session under way, and follow it")
 	f.BoolVar(&o.noControls, "no-controls", false, "play to the end, without keys and without the line with the position")
 	a.clusterFlag(cmd, &o.cluster)
 	return cmd

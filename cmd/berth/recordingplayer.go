@@ -40,6 +40,7 @@ type player struct {
 	maxIdle  time.Duration
 	at       time.Duration
 	from     time.Duration // where to go once it is known
+	live     bool          // always at the newest, until a key leads elsewhere
 	drawn    []string      // the rows of the terminal
 
 	typing bool // a search
@@ -60,7 +61,7 @@ type searched struct {
 
 func newPlayer(source replay.Source, o recordingPlayOptions) *player {
 	return &player{
-		timeline: replay.NewTimeline(), source: source, controls: !o.noControls, playing: true, speed: o.speed, maxIdle: o.maxIdle, from: o.from,
+		timeline: replay.NewTimeline(), source: source, controls: !o.noControls, playing: true, speed: o.speed, maxIdle: o.maxIdle, from: o.from, live: o.live,
 		found: make(chan searched, 1),
 	}
 }
@@ -139,6 +140,10 @@ func (p *player) step(ctx context.Context, passed time.Duration) (ended bool, er
 		p.from = 0
 		return false, p.seek(ctx, from)
 	}
+	if p.live && p.playing {
+		p.at = known
+		return all, p.view.Seek(ctx, known)
+	}
 	if !p.playing || p.from > 0 {
 		return false, nil
 	}
@@ -158,7 +163,7 @@ func (p *player) step(ctx context.Context, passed time.Duration) (ended bool, er
 
 func (p *player) seek(ctx context.Context, to time.Duration) error {
 	known, _ := p.timeline.Duration()
-	p.at = min(max(0, to), known)
+	p.at, p.live = min(max(0, to), known), false
 	return p.view.Seek(ctx, p.at)
 }
 
