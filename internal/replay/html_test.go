@@ -5,8 +5,13 @@ import (
 	"compress/flate"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"io"
+	"math/rand/v2"
+	"os"
 	"regexp"
+	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -101,6 +106,66 @@ func TestHTMLHoldsEverything(t *testing.T) {
 	if got.String() != printed.String() || others != 2 {
 		t.Errorf("the page has %d bytes and %d events, want %d and 2", got.Len(), others, printed.Len())
 	}
+}
+
+// TestExportsAreSmall: what an export holds does not grow with the recording.
+func TestExportsAreSmall(t *testing.T) {
+	pieces := 2 << 8 // of 4 KiB
+	if size := os.Getenv("BERTH_EXPORT_MIB"); size != "" {
+		mib, err := strconv.Atoi(size)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pieces = mib << 8
+	}
+	random := rand.New(rand.NewPCG(1, 1))
+	build := make([]string, 256)
+	for i := range build {
+		var b strings.Builder
+		for b.Len() < 4096 {
+			fmt.Fprintf(&b, "\x1b[32m%08x\x1b[0m compiling package %d\r\n", random.Uint32(), i)
+		}
+		build[i] = b.String()[:4096]
+	}
+	html, err := NewHTML(io.Discard, []byte(pageMark), Header{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole, err := NewJSON(io.Discard, Header{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, w := range map[string]Writer{
+		"html": html, "json": whole, "asciicast": NewAsciicast(io.Discard, Header{}), "txt": NewPlainText(io.Discard),
+	} {
+		before, peak := liveHeap(), uint64(0)
+		begin := time.Now()
+		for i := range pieces {
+			ev := printEvent(build[i%len(build)])
+			ev.At = time.Duration(i) * time.Millisecond
+			if err := w.Feed(ev); err != nil {
+				t.Fatal(err)
+			}
+			if i%(pieces/8) == 0 {
+				peak = max(peak, liveHeap())
+			}
+		}
+		if err := w.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		grown := float64(int64(peak)-int64(before)) / (1 << 20)
+		t.Logf("%s: the heap grew by %.1f MiB for %d MiB, in %s", name, grown, pieces>>8, time.Since(begin).Round(10*time.Millisecond))
+		if grown > 4 {
+			t.Errorf("%s: the heap grew by %.1f MiB", name, grown)
+		}
+	}
+}
+
+func liveHeap() uint64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
 }
 
 func TestHTMLNeedsAPlace(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -393,6 +394,54 @@ func TestPlayerSeeksExactly(t *testing.T) {
 		if rows := tab.rows(); !slices.Equal(rows, m.Rows) {
 			t.Errorf("at %d ms seeking shows\n%s\nplaying\n%s", m.At, strings.Join(rows, "\n"), strings.Join(m.Rows, "\n"))
 		}
+	}
+}
+
+// A large recording is read in pieces: BERTH_WEB_MIB=100 takes the figures of
+// docs/BENCHMARKS.md.
+func TestPlayerLarge(t *testing.T) {
+	mib := 4
+	if size := os.Getenv("BERTH_WEB_MIB"); size != "" {
+		n, err := strconv.Atoi(size)
+		if err != nil {
+			t.Fatal(err)
+		}
+		mib = n
+	}
+	random := rand.New(rand.NewPCG(1, 1))
+	var c cast
+	c.add(state.RecordingEvent{Kind: "session.start", Cols: 120, Rows: 40})
+	pieces := mib << 8
+	hour := time.Hour / time.Duration(pieces)
+	for i := range pieces {
+		var b strings.Builder
+		for b.Len() < 4096 {
+			fmt.Fprintf(&b, "\x1b[32m%08x\x1b[0m compiling package %d\r\n", random.Uint32(), i)
+		}
+		c.print(time.Duration(i)*hour, b.String()[:4096])
+	}
+	path := writePage(t, shell, c.events)
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	tab := openPage(t, path, "dark")
+	read := time.Since(begin)
+	var slowest time.Duration
+	for _, at := range []int{3_500_000, 1_000_000, 2_000_000, 3_000_000, 500_000} {
+		begin := time.Now()
+		tab.seek(at)
+		slowest = max(slowest, time.Since(begin))
+	}
+	if rows := strings.Join(tab.rows(), "\n"); !strings.Contains(rows, fmt.Sprintf("compiling package %d", pieces*500/3600)) {
+		t.Errorf("it shows\n%s", rows)
+	}
+	heap := get(tab, chromedp.Evaluate[float64]("performance.memory.usedJSHeapSize"))
+	t.Logf("%d MiB are a page of %.1f MiB, read in %s; the slowest seek takes %s; the page's heap has %.1f MiB",
+		mib, float64(info.Size())/(1<<20), read.Round(100*time.Millisecond), slowest.Round(10*time.Millisecond), heap/(1<<20))
+	if slowest > 3*time.Second {
+		t.Errorf("the slowest seek takes %s", slowest)
 	}
 }
 

@@ -31,9 +31,10 @@ export const maxMarks = 100_000;
 // stateBudget bounds the memory of the states: at it, every second one goes.
 const stateBudget = 24 << 20;
 
-// A comparison takes place after this many bytes, and more on a larger screen.
+// A comparison takes place after this many bytes, and more on a larger screen. A
+// recording has maxLooks of them.
 const lookBytes = 4 * 1024;
-const stepOf = (s: Screen): number => Math.max(lookBytes, s.cols * s.rows * 8);
+const maxLooks = 4096;
 
 // maxDetour is how many chunks back a seek may begin instead, before it begins at
 // the recording's beginning.
@@ -113,7 +114,7 @@ export class Timeline {
     const state = screen.state();
     const other = await Screen.at(state);
     const looks = [screen.looks()];
-    const size = stepOf(screen);
+    const size = Math.max(lookBytes, this.recording.total.printed / maxLooks, screen.cols * screen.rows * 8);
     let good = looks[0] === other.looks();
     for (const step of steps(events, size)) {
       await screen.feed(step);
