@@ -297,7 +297,7 @@ func ofTunnel(t *state.Tunnel, s *state.Snapshot) (candidate, bool) {
 	}}
 	c.recovered = &state.Notice{
 		ID: c.ID + "/over", Kind: state.NoticeTunnelRecovered, Urgency: state.UrgencyLow,
-		Title: t.Name + " works again", Body: fmt.Sprintf("Tunnel %s is at %s as always.", t.Name, t.Address),
+		Title: t.Name + " works again", Body: fmt.Sprintf("New connections to tunnel %s get through.", t.Name),
 	}
 	if t.State == state.TunnelPortInUse {
 		c.Kind, c.grace = state.NoticePortTaken, gracePort
