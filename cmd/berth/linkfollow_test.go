@@ -144,8 +144,8 @@ func TestFollowLink(t *testing.T) {
 	}{
 		"berth://open":                                    {asks: "wants berth to show itself", done: "open"},
 		"berth://login/teleport.example.com":              {asks: "log in to Teleport at teleport.example.com", done: "login teleport.example.com alone=true"},
-		"berth://tunnel/prod-pg":                          {asks: "show the tunnel prod-pg", says: "prod-pg · "},
-		"berth://add?cluster=c&kind=db&resource=r&user=u": {asks: "add a tunnel r to the database r of the cluster c as the user u", done: "add r db c r u guard="},
+		"berth://tunnel/prod-pg":                          {asks: `show the tunnel "prod-pg"`, says: "prod-pg · "},
+		"berth://add?cluster=c&kind=db&resource=r&user=u": {asks: `add a tunnel "r" to the database "r" of the cluster "c" as the user "u"`, done: "add r db c r u guard="},
 		"berth://request/7c1f":                            {asks: "show the access request 7c1f", says: "7c1f0c2a-2"},
 		"berth://assume/7c1f?tunnel=prod-pg":              {asks: "alice asked for dba", done: "assume 7c1f prod-pg false"},
 		"berth://recording/5e1f0c2a?t=90":                 {asks: "show the session recording 5e1f0c2a", says: "berth recording play 5e1f0c2a --from 1m30s"},
@@ -222,7 +222,7 @@ func TestLinkAssumesWithEarlierEnd(t *testing.T) {
 func TestLinkFails(t *testing.T) {
 	d := &linkDesk{snapshot: linkSnapshot(), refusal: &client.Error{Code: ipc.CodeDenied, Message: "not here", Hint: "ask"}}
 	err := d.followed(t, "berth://add?cluster=c&kind=db&resource=r")
-	if err == nil || len(d.reported) != 1 || !strings.Contains(d.reported[0], "could not add a tunnel r") || !strings.Contains(d.reported[0], "not here\nask") {
+	if err == nil || len(d.reported) != 1 || !strings.Contains(d.reported[0], `could not add a tunnel "r"`) || !strings.Contains(d.reported[0], "not here\nask") {
 		t.Errorf("%v, shown %q", err, d.reported)
 	}
 	d = &linkDesk{says: &prompt.UnavailableError{Reason: "no desktop"}}

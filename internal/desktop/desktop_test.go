@@ -57,13 +57,14 @@ type world struct {
 	tray, agentProcess *exec.Cmd
 }
 
-func newWorld(t *testing.T) *world {
+// newWorld makes a world whose pictures go to a folder of build.
+func newWorld(t *testing.T, pictures string) *world {
 	t.Helper()
 	root, err := filepath.Abs("../..")
 	if err != nil {
 		t.Fatal(err)
 	}
-	shots := filepath.Join(root, "build", "desktop")
+	shots := filepath.Join(root, "build", pictures)
 	if err := os.RemoveAll(shots); err != nil {
 		t.Fatal(err)
 	}
@@ -234,7 +235,7 @@ func (w *world) choose(shot, parent, child string) {
 }
 
 func TestDesktop(t *testing.T) {
-	w := newWorld(t)
+	w := newWorld(t, "desktop")
 	w.startTray()
 	w.click(iconX, iconY)
 	w.shot("menu")

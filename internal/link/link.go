@@ -250,6 +250,9 @@ func (l Link) String() string {
 // Parse.
 func escape(value string) string { return strings.ReplaceAll(url.QueryEscape(value), "+", "%20") }
 
+// quote marks a name in a sentence; no name has a quote in it.
+func quote(name string) string { return `"` + name + `"` }
+
 // Wish says what the link wants, as the end of "A link wants berth to …".
 func (l Link) Wish() string {
 	switch l.Verb {
@@ -258,19 +261,19 @@ func (l Link) Wish() string {
 	case Login:
 		return "log in to Teleport at " + l.Proxy
 	case Tunnel:
-		return "show the tunnel " + l.Name
+		return "show the tunnel " + quote(l.Name)
 	case Add:
 		kind := map[string]string{"db": "the database", "kube": "the Kubernetes cluster"}[l.Kind]
-		wish := fmt.Sprintf("add a tunnel %s to %s %s of the cluster %s", l.Name, kind, l.Resource, l.Cluster)
+		wish := fmt.Sprintf("add a tunnel %s to %s %s of the cluster %s", quote(l.Name), kind, quote(l.Resource), quote(l.Cluster))
 		if l.User != "" {
-			wish += " as the user " + l.User
+			wish += " as the user " + quote(l.User)
 		}
 		return wish
 	case Request:
 		return "show the access request " + l.ID
 	case Assume:
 		if l.Tunnel != "" {
-			return fmt.Sprintf("take the roles of the access request %s for the tunnel %s", l.ID, l.Tunnel)
+			return fmt.Sprintf("take the roles of the access request %s for the tunnel %s", l.ID, quote(l.Tunnel))
 		}
 		return fmt.Sprintf("take the roles of the access request %s for your whole session", l.ID)
 	case Recording:
