@@ -74,7 +74,18 @@ func (a *app) followLink(ctx context.Context, raw string) error {
 		app: a, link: l, agent: c, desk: a.trayConfig(p, c, log),
 		show: func(ctx context.Context) error { return a.showBerth(ctx, p) },
 	}
-	return f.follow(ctx)
+	serving, stop := context.WithCancel(ctx)
+	defer stop()
+	open, wait := a.windowOpener(serving, p, c, log)
+	if a.policy.Load().Allows(config.FeatureWindow) == nil {
+		f.desk.OpenWindow = open
+	}
+	if err := f.follow(ctx); err != nil {
+		return err
+	}
+	leave() // the next link may ask while this one's window is open
+	wait()
+	return nil
 }
 
 // showBerth has the tray show itself, and starts it where none runs.

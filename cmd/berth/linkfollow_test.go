@@ -32,7 +32,8 @@ type linkDesk struct {
 	reported []string
 	done     []string // what the agent was asked to do
 	snapshot state.Snapshot
-	refusal  error // of the agent's first deed
+	window   func(context.Context, string) error // nil: there is none
+	refusal  error                               // of the agent's first deed
 	login    []client.LoginEvent
 	answers  []string
 }
@@ -115,7 +116,7 @@ func (d *linkDesk) followed(t *testing.T, raw string) error {
 	f := &linkFollower{
 		app: a, link: l, agent: linkDeskAgent{d}, desk: tray.Config{
 			Prompter: d, Logger: slog.New(slog.DiscardHandler),
-			Browse: func(_ context.Context, url string, _ []string, proxy string) error {
+			OpenWindow: d.window, Browse: func(_ context.Context, url string, _ []string, proxy string) error {
 				return d.deed("browse %s for %s", url, proxy)
 			},
 		},
@@ -166,6 +167,19 @@ func TestFollowLink(t *testing.T) {
 		}
 		if shown := strings.Join(d.reported, "\n"); !strings.Contains(shown, want.says) || want.says == "" && shown != "" {
 			t.Errorf("%s showed %q", raw, shown)
+		}
+	}
+}
+
+// Where there is a window, it shows what a link wants to see.
+func TestLinkOpensTheWindow(t *testing.T) {
+	for raw, want := range map[string]string{
+		"berth://open": "", "berth://tunnel/prod-pg": "tunnels/prod-pg", "berth://request/5e1f": "access/5e1f0c2a-1",
+	} {
+		d, pages := &linkDesk{snapshot: linkSnapshot()}, []string{}
+		d.window = func(_ context.Context, page string) error { pages = append(pages, page); return nil }
+		if err := d.followed(t, raw); err != nil || !slices.Equal(pages, []string{want}) || len(d.reported)+len(d.done) > 0 {
+			t.Errorf("%s opened %q, %v, and did %q", raw, pages, err, d.done)
 		}
 	}
 }

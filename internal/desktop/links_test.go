@@ -52,9 +52,9 @@ func TestLinks(t *testing.T) {
 		t.Errorf("a link with a code ends with %v, and %d dialogs: %s", err, w.dialogs(), out)
 	}
 
-	w.clickLink("berth://tunnel/prod_pg")
+	w.clickLink("berth://recording/5e1f0c2a?t=90")
 	w.agree("show")
-	w.until("the tunnel to be shown", func() bool { return w.dialogs() == 1 })
+	w.until("the recording's command to be shown", func() bool { return w.dialogs() == 1 })
 	settle()
 	w.shot("shown")
 	w.key("Escape")
