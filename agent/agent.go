@@ -25,6 +25,7 @@ import (
 	"berth/agent/kubelocal"
 	"berth/agent/login"
 	"berth/agent/memory"
+	"berth/agent/metrics"
 	"berth/agent/notices"
 	"berth/agent/ports"
 	"berth/agent/recordings"
@@ -89,6 +90,7 @@ type Agent struct {
 	renewals *renew.Renewals
 	requests *requests.Requests
 	recorded *recordings.Recordings
+	metrics  *metrics.Room
 	system   system
 	pub      publisher
 	applied  applied
@@ -238,6 +240,16 @@ func (a *Agent) furnish(ctx, rooms context.Context) {
 		StateDir: opts.Paths.StateDir, Sockets: a.next.sockets, Keychain: caKeychain, Grace: opts.Grace, OnChange: a.touch, Logger: a.log,
 		Absent: func(serverName string) kube.Refusal { return a.tunnels.AbsentKube(serverName) },
 	})
+	a.metrics = metrics.New(metrics.Config{
+		Config: a.current, Socket: opts.Paths.MetricsSocket(), StateDir: opts.Paths.StateDir,
+		Version: opts.Version, Started: a.pub.started,
+		Tunnels: func() []state.Tunnel { return a.tunnels.States() },
+		Check: func(ctx context.Context, fresh time.Duration, names ...string) []state.Readiness {
+			return a.tunnels.Check(ctx, fresh, names...)
+		},
+		Snapshot: a.Snapshot, Alive: a.pub.alive, OnChange: a.touch, Logger: opts.Logger,
+		Guard: func() func(net.Conn) error { return a.tunnels.Guard() },
+	})
 	a.tunnels = tunnel.New(ctx, tunnel.Config{
 		StateDir: opts.Paths.StateDir, Sockets: a.next.sockets, Grace: opts.Grace, Config: a.current, Sessions: a.sessions, Memory: a.memory, Kube: a.kube,
 		RequestCommand: func(ctx context.Context, f sessions.Session, spec state.TunnelSpec) string {
@@ -247,14 +259,16 @@ func (a *Agent) furnish(ctx, rooms context.Context) {
 		OnGrants: func() { a.requests.GrantsChanged() },
 		NeedCode: func(n tunnel.CodeNeed) { a.logins.Need(login.CodeNeed(n)) },
 		CodeGone: func(name string) { a.logins.NeedGone(name) },
+		Meter:    a.metrics,
 		OnChange: a.touch, Logger: opts.Logger,
 	})
 	a.logins = login.New(rooms, login.Config{
 		Config: a.current, Sessions: a.sessions, Memory: a.memory, Keychain: cmp.Or[login.Keychain](opts.keychain, keychain),
-		Held: a.tunnels.Held, Refresh: refresh, OnChange: a.touch, Publish: a.publish, Logger: a.log,
+		OnLogin: a.metrics.LoggedIn,
+		Held:    a.tunnels.Held, Refresh: refresh, OnChange: a.touch, Publish: a.publish, Logger: a.log,
 	})
 	a.requests = requests.New(requests.Config{
-		Config: a.current, Sessions: a.sessions, Memory: a.memory, Tunnels: a.tunnels, Logins: a.logins,
+		Config: a.current, Sessions: a.sessions, Memory: a.memory, Tunnels: a.tunnels, Logins: a.logins, OnAssume: a.metrics.Assumed,
 		Refresh: refresh, OnChange: a.touch, Publish: a.publish, Logger: a.log,
 	})
 	a.recorded = recordings.New(rooms, recordings.Config{
@@ -317,6 +331,8 @@ func (a *Agent) run(ctx context.Context) error {
 	g.Go(func() error { a.tunnels.Run(gctx); return nil })
 	g.Go(func() error { a.requests.Run(a.next.rooms); return nil })
 	g.Go(func() error { a.kube.Run(a.next.rooms); return nil })
+	g.Go(func() error { a.metrics.Run(a.next.rooms); return nil })
+	g.Go(func() error { a.opts.Manager.Watch(a.next.rooms, a.pub.alive); return nil })
 	a.next.hearing.Go(a.next.followFormers)
 	g.Go(func() error {
 		err := a.next.follow(gctx)
@@ -507,6 +523,7 @@ func (a *Agent) applyConfig() {
 	if !diff.Empty() {
 		a.log.Info("config applied", "added", len(diff.Added), "changed", len(diff.Changed), "removed", len(diff.Removed))
 	}
+	a.metrics.Follow()
 	a.touch()
 }
 
@@ -669,5 +686,6 @@ func (a *Agent) problems() []state.Problem {
 	list = append(list, a.next.lock.crashed.problems(time.Now())...)
 	list = append(list, skewProblems(a.sessions.Usable(time.Now()))...)
 	list = append(list, a.kube.Problems()...)
+	list = append(list, a.metrics.Problems()...)
 	return a.pub.dated(append(list, homeProblems(a.sessions.View())...))
 }

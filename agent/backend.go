@@ -288,6 +288,17 @@ func (a *Agent) TunnelHistory(_ context.Context, name string) ([]state.Event, er
 	return a.tunnels.History(name), nil
 }
 
+// CheckTunnels tries the ways of the tunnels with these names, or of all that are not
+// stopped.
+func (a *Agent) CheckTunnels(ctx context.Context, names []string) ([]state.Readiness, error) {
+	for _, name := range names {
+		if err := a.mustHave(name); err != nil {
+			return nil, err
+		}
+	}
+	return a.tunnels.Check(ctx, 0, names...), nil
+}
+
 func (a *Agent) mustHave(name string) error {
 	if _, ok := a.current().Tunnel(name); ok {
 		return nil

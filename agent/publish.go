@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"fmt"
 	"reflect"
 	"sync"
 	"sync/atomic"
@@ -77,6 +78,21 @@ func (p *publisher) due(ctx context.Context, connecting func() bool) bool {
 	}
 }
 
+// silentMax is how old a snapshot is of an agent that still does its work: one comes
+// every publishIdle.
+const silentMax = 3 * publishIdle
+
+// alive returns an error when no snapshot was published for so long that a room must
+// be stuck: each is asked for every one.
+func (p *publisher) alive() error {
+	if at := p.hub.at.Load(); at != nil {
+		if silent := time.Since(*at); silent > silentMax {
+			return fmt.Errorf("nothing was published for %s", silent.Round(time.Second))
+		}
+	}
+	return nil
+}
+
 // notices returns what the person is to be shown with a snapshot. Snapshots must
 // come in order.
 func (p *publisher) notices(s *state.Snapshot, in notices.Input) []state.Notice {
@@ -95,6 +111,7 @@ func (p *publisher) notices(s *state.Snapshot, in notices.Input) []state.Notice 
 // lock; publishing never waits for a reader.
 type hub struct {
 	cur       atomic.Pointer[state.Snapshot]
+	at        atomic.Pointer[time.Time] // when it was published
 	followers wake.Followers
 	woken     time.Time // when the followers were last woken; publish only
 }
@@ -106,7 +123,9 @@ const sameAgain = time.Minute
 // publish makes s the newest snapshot. Calls take turns.
 func (h *hub) publish(s *state.Snapshot) {
 	old := h.cur.Swap(s)
-	if now := time.Now(); old == nil || now.Sub(h.woken) >= sameAgain || !reflect.DeepEqual(old, s) {
+	now := time.Now()
+	h.at.Store(&now)
+	if old == nil || now.Sub(h.woken) >= sameAgain || !reflect.DeepEqual(old, s) {
 		h.woken = now
 		h.followers.Wake()
 	}

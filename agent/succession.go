@@ -181,9 +181,7 @@ func (s *succession) handOver(want succeed) (next *handover.Successor, who ipc.S
 	if program == "" {
 		return nil, who, handover.ErrUnsupported
 	}
-	if socket := s.opts.Manager.Socket(); socket != "" {
-		env = append(env, "NOTIFY_SOCKET="+socket)
-	}
+	env = append(env, s.opts.Manager.Env()...)
 	s.log.Info("handing over", "program", program)
 	next, err = handover.Start(program, s.opts.Succession.Args, env)
 	if err != nil {

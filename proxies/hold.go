@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// heldAfter is how long a client may wait for a credential before it counts as
+// HeldAfter is how long a client may wait for a credential before it counts as
 // held: minting a cert takes tens of milliseconds, a person seconds.
-const heldAfter = 150 * time.Millisecond
+const HeldAfter = 150 * time.Millisecond
 
 // Hold is one client's wait for a credential.
 type Hold struct {
@@ -30,7 +30,7 @@ func (h Hold) Wait(ctx context.Context, source func(context.Context) error) (tim
 	holding, cancel := context.WithTimeoutCause(ctx, h.Limit, ErrHoldEnded)
 	defer cancel()
 	begun := make(chan struct{})
-	late := time.AfterFunc(heldAfter, func() {
+	late := time.AfterFunc(HeldAfter, func() {
 		defer close(begun)
 		h.Begin(began)
 	})

@@ -262,14 +262,14 @@ func TestHoldWait(t *testing.T) {
 		want   []error
 	}{
 		{name: "at_once"},
-		{name: "soon", takes: heldAfter / 2},
+		{name: "soon", takes: HeldAfter / 2},
 		{name: "after_a_login", takes: 5 * time.Second, held: true},
-		{name: "denied", takes: heldAfter / 2, answer: denied, want: []error{denied}},
+		{name: "denied", takes: HeldAfter / 2, answer: denied, want: []error{denied}},
 		{name: "denied_after_a_while", takes: 5 * time.Second, answer: denied, held: true, want: []error{denied}},
 		{name: "no_login", takes: time.Hour, held: true, want: []error{ErrHoldEnded}},
 		{name: "no_login_with_a_reason", takes: time.Hour, answer: denied, held: true, want: []error{ErrHoldEnded, denied}},
 		{name: "hangs_up", takes: time.Hour, leaves: 5 * time.Second, held: true, want: []error{left}},
-		{name: "hangs_up_early", takes: time.Hour, leaves: heldAfter / 2, want: []error{left}},
+		{name: "hangs_up_early", takes: time.Hour, leaves: HeldAfter / 2, want: []error{left}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

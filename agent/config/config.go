@@ -69,7 +69,8 @@ type Config struct {
 	Log           logging         `json:"log,omitzero"`
 
 	// Policy is what this Config is bound by, nil when nothing is: see Policy.Bind.
-	Policy *Policy `json:"-"`
+	Policy  *Policy `json:"-"`
+	Metrics Metrics `json:"metrics,omitzero"`
 }
 
 // Profile holds the settings of one proxy.

@@ -58,6 +58,7 @@ func (c *Config) others() Config {
 	o.Access = c.Access.plain()
 	o.TSH.Path = c.TSHPath()
 	o.Log.Level = c.LogLevel()
+	o.Metrics = c.Metrics.plain()
 	if len(o.Browser) == 0 {
 		o.Browser = nil
 	}

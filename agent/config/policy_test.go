@@ -35,6 +35,7 @@ func parsed(t *testing.T, text string) *Config {
 // loosest is a config that asks for all that a policy can forbid.
 const loosest = `profiles: [{proxy: evil.example.net, insecure: true, renew: {mode: auto}}]
 tunnels: [{name: a, kind: db, cluster: c, resource: r, port: 15432, guard: off, hold: 5m}]
+metrics: {enabled: true}
 `
 
 // Each rule does what it says, and is named where it does; without it nothing is
@@ -61,9 +62,11 @@ func TestPolicyRules(t *testing.T) {
 		"proxies": {policy: `proxies: [teleport.example.com, "*.corp.example.com:3080"]`, notes: "profiles[0].proxy",
 			allows: func(p *Policy, _ *Config) error { return p.AllowsProxy("evil.example.net:443") }},
 		"remember": {policy: "remember: false", allows: func(p *Policy, _ *Config) error { return p.Allows(FeatureRemember) }},
-		"metrics":  {policy: "metrics: off", allows: func(p *Policy, _ *Config) error { return p.Allows(FeatureMetrics) }},
-		"links":    {policy: "links: off", allows: func(p *Policy, _ *Config) error { return p.Allows(FeatureLinks) }},
-		"window":   {policy: "window: off", allows: func(p *Policy, _ *Config) error { return p.Allows(FeatureWindow) }},
+		"metrics": {policy: "metrics: off", notes: "metrics", allows: func(p *Policy, bound *Config) error {
+			return errors.Join(p.Allows(FeatureMetrics), unless(bound.Metrics.On()))
+		}},
+		"links":  {policy: "links: off", allows: func(p *Policy, _ *Config) error { return p.Allows(FeatureLinks) }},
+		"window": {policy: "window: off", allows: func(p *Policy, _ *Config) error { return p.Allows(FeatureWindow) }},
 		"recordings.export": {policy: "recordings: {export: off}", allows: func(p *Policy, _ *Config) error {
 			return p.Allows(FeatureRecordingExport)
 		}},
@@ -311,7 +314,7 @@ func TestPolicyIsFollowed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := w.Current(); got.Config.Policy.Allows(FeatureMetrics) == nil || len(got.Overruled) != 1 {
+	if got := w.Current(); got.Config.Policy.Allows(FeatureMetrics) == nil || len(got.Overruled) != 2 {
 		t.Errorf("loaded %+v", got)
 	}
 	writeFile(t, path, "tunnels: 5\n")

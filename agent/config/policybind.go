@@ -132,6 +132,12 @@ func (p *Policy) Bind(cfg *Config) (bound *Config, overruled []Mistake) {
 		o.note("kube.port", "port %d is reserved for the tunnel %s, which the policy %s ships", cfg.Kube.Port, quote(name), p.Path)
 		bound.Kube.Port = 0
 	}
+	if bound.Metrics.On() && p.Allows(FeatureMetrics) != nil {
+		if cfg.Metrics.On() {
+			o.note("metrics", "%s", p.why(string(FeatureMetrics)))
+		}
+		bound.Metrics = Metrics{}
+	}
 	return bound, o.notes
 }
 

@@ -255,6 +255,15 @@ handover_grace: 24h
 
 # What the agent writes to its log: debug | info | warn | error.
 log: {level: info}
+
+# Health checks and metrics, on a port of this machine alone or a Unix socket.
+metrics:
+  enabled: true
+  listen: 127.0.0.1:9090
+  # What stands for a tunnel: hashed | names.
+  labels: hashed
+  # Go's profiles too.
+  pprof: false
 `
 }
 

@@ -31,7 +31,8 @@ var descriptions = map[string]string{
 		"which otherwise comes last. There is no shell in between. Empty means $BROWSER, or the system's own.",
 	"Config.HandoverGrace": "How long an agent that was replaced, as by an upgrade, serves the connections that are open " +
 		"then, from 0s to 168h. New connections go to the new agent at once.",
-	"Config.Log": "What the agent writes to its log.",
+	"Config.Log":     "What the agent writes to its log.",
+	"Config.Metrics": "Health checks and metrics for monitoring, which only your own programs on this machine can ask for.",
 
 	"Profile.Proxy": "The proxy's address, host:port; the port may be left out when it is 443. It decides which logins " +
 		"the settings are for.",
@@ -97,6 +98,12 @@ var descriptions = map[string]string{
 		"policy's folder. What a user's file says comes before a default; a tunnel, its name and its port are reserved.",
 	"renewRule.Auto":        "false starts no login unasked: renew.mode auto in a config file means ask.",
 	"recordingsRule.Export": "off writes no recording into a file: neither berth recording export nor the window does.",
+	"Metrics.Enabled":       "Whether they are served. Without it, they are where listen is set.",
+	"Metrics.Listen": "Where: an IP address of this machine alone and a port, as in 127.0.0.1:9090, or the path of a Unix " +
+		"socket. Empty means berth's own socket, metrics.sock beside the agent's.",
+	"Metrics.Labels": "What stands for a tunnel in metrics: hashed is a pseudonym that only this installation makes, " +
+		"names is its name.",
+	"Metrics.Pprof": "Whether Go's profiles of the agent are served too, under /debug/pprof/.",
 }
 
 // durationPattern matches durations in the schema; time.ParseDuration

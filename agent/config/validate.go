@@ -68,6 +68,11 @@ var wants = withTunnelKeys(map[string]want{
 	"tsh.path":                     {"a program", "write an absolute path, or one that starts with ~/"},
 	"log":                          {"a group of keys", "write {level: info}"},
 	"log.level":                    {"a level", "use debug, info, warn or error"},
+	"metrics":                      {"a group of keys", "write {listen: 127.0.0.1:9090}"},
+	"metrics.enabled":              {"true or false", useBool},
+	"metrics.listen":               {"an address", "write 127.0.0.1:9090, or the path of a socket"},
+	"metrics.labels":               {"a choice", "use hashed or names"},
+	"metrics.pprof":                {"true or false", useBool},
 })
 
 func withTunnelKeys(wants map[string]want) map[string]want {

@@ -79,6 +79,9 @@ type TunnelBackend interface {
 	RestartTunnel(ctx context.Context, name string) error
 	// TunnelHistory returns what happened to a tunnel lately, the oldest first.
 	TunnelHistory(ctx context.Context, name string) ([]state.Event, error)
+	// CheckTunnels tries the ways of the tunnels with these names, or of all that
+	// are not stopped.
+	CheckTunnels(ctx context.Context, names []string) ([]state.Readiness, error)
 }
 
 // ServerConfig says how a [Server] works.

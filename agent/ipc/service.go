@@ -129,6 +129,15 @@ func (s *service) TunnelHistory(
 	return &pb.TunnelHistoryResponse{Events: toProtos[pb.Event](events)}, nil
 }
 
+// CheckTunnels tries the ways of tunnels.
+func (s *service) CheckTunnels(ctx context.Context, req *pb.CheckTunnelsRequest) (*pb.CheckTunnelsResponse, error) {
+	list, err := s.backend.Tunnels.CheckTunnels(ctx, req.GetNames())
+	if err != nil {
+		return nil, err
+	}
+	return &pb.CheckTunnelsResponse{Tunnels: toProtos[pb.Readiness](list)}, nil
+}
+
 // DismissNotice says that a notice need not be shown any more.
 func (s *service) DismissNotice(ctx context.Context, req *pb.DismissNoticeRequest) (*pb.DismissNoticeResponse, error) {
 	if err := s.backend.Agent.DismissNotice(ctx, req.GetId()); err != nil {

@@ -53,6 +53,8 @@ type Config struct {
 	Held     func() map[string]bool // the proxies at which clients are held
 	Refresh  func()                 // has the homes read now
 	OnChange func()                 // what the snapshot says of logins has changed
+	// OnLogin is called when a login has ended, with how long it took.
+	OnLogin func(took time.Duration, err error)
 	// Publish publishes a snapshot now: a caller that has its answer finds in the
 	// next snapshot what it asked for.
 	Publish func()
@@ -231,7 +233,11 @@ func (ls *Logins) Target(proxy string) (Target, error) {
 
 // runLogin is the login itself: it finds out what the proxy wants, runs tsh
 // and waits until its session has been read.
-func (ls *Logins) runLogin(ctx context.Context, target Target, start ipc.LoginStart, l *Login) error {
+func (ls *Logins) runLogin(ctx context.Context, target Target, start ipc.LoginStart, l *Login) (err error) {
+	if ls.cfg.OnLogin != nil {
+		began := time.Now()
+		defer func() { ls.cfg.OnLogin(time.Since(began), err) }()
+	}
 	cfg, note, err := ls.tshLogin(ctx, target, start)
 	if err != nil {
 		return err

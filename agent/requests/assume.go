@@ -97,6 +97,7 @@ func (rs *Requests) assume(ctx context.Context, r state.Request, tunnel string, 
 		if _, err := c.Assume(ctx, r.ID, acceptCost); err != nil {
 			return err
 		}
+		rs.cfg.OnAssume()
 		rs.log.Info("access request assumed", "request_id", r.ID, "roles", r.Roles, "profile", r.Profile)
 		p, err = rs.awaitRequests(ctx, f.Profile, func(active []string) bool { return slices.Contains(active, r.ID) })
 		return err
@@ -174,6 +175,7 @@ func (rs *Requests) assumeFor(ctx context.Context, f sessions.Session, r state.R
 	if err := rs.cfg.Tunnels.Grant(name, r); err != nil {
 		return err
 	}
+	rs.cfg.OnAssume()
 	rs.log.Info("access request assumed for a tunnel", "request_id", r.ID, "roles", r.Roles, "tunnel", name)
 	return nil
 }

@@ -41,6 +41,7 @@ type Config struct {
 	Logins   Logins
 	Refresh  func() // has the homes read now
 	OnChange func() // what the snapshot says of requests has changed
+	OnAssume func() // a request's roles were taken
 	// Publish publishes a snapshot now: a caller that has its answer finds in the
 	// next snapshot what it asked for.
 	Publish func()
@@ -104,6 +105,9 @@ const (
 
 // New returns Requests that follow none yet.
 func New(cfg Config) *Requests {
+	if cfg.OnAssume == nil {
+		cfg.OnAssume = func() {}
+	}
 	rs := &Requests{
 		cfg: cfg, log: cfg.Logger, hooks: access.NewHooks(cfg.Logger), queue: make(chan *state.RequestEvent, eventQueue),
 		watches: make(map[chan *state.RequestEvent]struct{}), tried: make(map[string]bool), able: make(map[certwatch.ProfileID]knownAbilities),

@@ -52,7 +52,7 @@ func (t *tunnel) source(ctx context.Context) (proxies.Dial, error) {
 	if err != nil {
 		return nil, err
 	}
-	return t.warm.Through(cred.identity, cred.dial), nil
+	return t.warm.Through(cred.identity, t.timed(cred.dial)), nil
 }
 
 // credentialFor hands a client a credential that is valid now. While there is no
@@ -179,6 +179,7 @@ func (t *tunnel) observe(ev proxies.Event) {
 	if errors.Is(ev.Err, proxies.ErrCertEnded) {
 		t.cuts.note(t.spec.Cluster, true)
 	}
+	t.count(ev, res)
 	t.history.Connection(ev, res.awaited(), func(err error) string { return t.shortly(err, res) })
 	if t.refusals.note(ev) {
 		t.onChange()

@@ -134,13 +134,17 @@ func dialKube(
 	dial := func(ctx context.Context, versions ...string) (net.Conn, error) {
 		return f.Cluster.Watched(func(ctx context.Context) (net.Conn, error) { return dialer.DialHTTP(ctx, versions...) })(ctx)
 	}
-	return t.kubeCredential(cert.TLS, paced(r.paces.of(f.Profile.ProxyAddr), t, dial), cert.ValidUntil()), nil
+	cred := t.kubeCredential(cert.TLS, paced(r.paces.of(f.Profile.ProxyAddr), t, dial), cert.ValidUntil())
+	if cred.probe == nil { // it is a new one
+		cred.probe = probing(f.Cluster, route.Probe{ShowCert: true, HTTP: []string{"http/1.1"}}, to)
+	}
+	return cred, nil
 }
 
 // paced has the clients of a tunnel wait for their turn to dial.
 func paced(pace *proxies.Pace, t *tunnel, dial kube.Dialer) kube.Dialer {
 	return func(ctx context.Context, versions ...string) (net.Conn, error) {
-		return pace.Paced(t, func(ctx context.Context) (net.Conn, error) { return dial(ctx, versions...) })(ctx)
+		return t.timed(pace.Paced(t, func(ctx context.Context) (net.Conn, error) { return dial(ctx, versions...) }))(ctx)
 	}
 }
 

@@ -151,7 +151,7 @@ func (r *resolver) connect(ctx context.Context, t *tunnel, res resolution, f ses
 
 // native mints (or reuses) a cert and makes of it what serves clients.
 func (r *resolver) native(ctx context.Context, t *tunnel, res resolution, f sessions.Session, set config.ProxyTrust, w way) resolution {
-	requests := r.grants(t.spec.Name)
+	requests, began := r.grants(t.spec.Name), time.Now()
 	cert, err := w.mint(ctx, requests)
 	if err != nil && requests != "" && r.grantRefused(t.spec.Name, err) {
 		cert, err = w.mint(ctx, r.grants(t.spec.Name))
@@ -164,8 +164,10 @@ func (r *resolver) native(ctx context.Context, t *tunnel, res resolution, f sess
 	case res.needsCode && cert == nil:
 		return r.waitsForCode(t, res, f)
 	case err != nil && cert == nil:
+		t.minted(nil, time.Since(began), err)
 		return r.suggestRequest(ctx, t, r.failed(t, res, err), f)
 	}
+	t.minted(cert, time.Since(began), err)
 	if res.cred, err = w.dialled(ctx, t, cert, set); err != nil {
 		return r.failed(t, res, err)
 	}
@@ -210,6 +212,10 @@ func (r *resolver) viaTSH(
 		return res
 	}
 	res.cred = kinds[t.spec.Kind].viaChild(t, c, until)
+	if res.cred.probe == nil { // what tsh does with its session only a client finds out; the proxy can be asked
+		to := route.Route{ProxyAddr: f.Profile.ProxyAddr, RootCAs: set.RootCAs, Insecure: set.Insecure}
+		res.cred.probe = probing(f.Cluster, route.Probe{}, to)
+	}
 	res.next = until
 	return res
 }

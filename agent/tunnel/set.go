@@ -52,7 +52,9 @@ type Config struct {
 	OnEnd func(tunnel string)
 	// MayWarm reports whether connections may be kept ready for clients to come:
 	// not on battery, for one. nil means always.
-	MayWarm  func() bool
+	MayWarm func() bool
+	// Meter counts; nil means that nothing does.
+	Meter    Meter
 	OnChange func() // what the snapshot says of a tunnel has changed
 	OnGrants func() // the memory's grants have changed
 	Logger   *slog.Logger
@@ -68,6 +70,7 @@ type Set struct {
 	ctx        context.Context // the agent's: tunnels outlive the call that starts them
 	turn       chan struct{}   // capacity 1: held while tunnels are started or stopped
 	cuts       cutters
+	away       away                  // of the probes
 	newCarrier func(*tunnel) carrier // a port and its clients; tests put another in its place
 	draining   sync.WaitGroup        // tunnels that were stopped and still serve open connections
 
@@ -98,6 +101,9 @@ func New(ctx context.Context, cfg Config) *Set {
 	}
 	if cfg.MayWarm == nil {
 		cfg.MayWarm = func() bool { return true }
+	}
+	if cfg.Meter == nil {
+		cfg.Meter = unmetered{}
 	}
 	s := &Set{
 		cfg: cfg, log: cfg.Logger.With("component", "agent"), watchman: newWatchman(ctx, cfg.Logger), book: history.NewBook(), ctx: ctx,
@@ -255,6 +261,7 @@ func (s *Set) newTunnel(spec state.TunnelSpec) *tunnel {
 		resolver: s.resolver,
 		log:      s.cfg.Logger.With("tunnel", spec.Name),
 		onChange: s.cfg.OnChange,
+		meter:    s.cfg.Meter,
 		lastProfile: func() memory.Profile {
 			p, _ := s.cfg.Memory.ProfileOf(spec.Cluster)
 			return p

@@ -39,11 +39,13 @@ type tunnel struct {
 	px       carrier
 	log      *slog.Logger
 	onChange func()
+	meter    Meter
 	// lastProfile is the profile that last served the tunnel's cluster.
 	lastProfile func() memory.Profile
 	history     *history.History
 	foreign     foreigners
 	exam        exam
+	probe       probe
 	refusals    refusals
 	kick        chan Reason    // capacity 1
 	changed     wake.Broadcast // cur, status or attempts have changed
@@ -147,10 +149,12 @@ type dialFailure struct {
 
 // credential holds everything a tunnel needs to serve a client.
 type credential struct {
-	dial       proxies.Dial
-	spare      proxies.Dial   // makes connections that wait for their client; nil where none may
-	kube       *kube.Upstream // in place of dial, for a tunnel to Kubernetes
-	identity   any            // what it was made for: the cert, or tsh's session; comparable
+	dial  proxies.Dial
+	spare proxies.Dial   // makes connections that wait for their client; nil where none may
+	kube  *kube.Upstream // in place of dial, for a tunnel to Kubernetes
+	// probe tries the way, and says nothing on it.
+	probe      func(ctx context.Context) error
+	identity   any // what it was made for: the cert, or tsh's session; comparable
 	validUntil time.Time
 	// verifiedFor is the session's identity that a one-time code has brought the
 	// cert for; nil: it took no code.

@@ -64,7 +64,7 @@ func fakeTSH() { os.Exit(faketsh.Main(os.Args[1:], os.Environ(), os.Stdin, os.St
 //	each-command FILE FOLDER  run the lines of a file, all commands among them; the folder must stay as it is, or not with !
 func scriptCommands(t *testing.T) map[string]func(*testscript.TestScript, bool, []string) {
 	return map[string]func(*testscript.TestScript, bool, []string){
-		"sim": cmdSim, "login": cmdLogin, "logout": cmdLogout, "tunnel": cmdTunnel, "port": cmdPort, "occupy": cmdOccupy,
+		"sim": cmdSim, "login": cmdLogin, "logout": cmdLogout, "fault": cmdFault, "tunnel": cmdTunnel, "port": cmdPort, "occupy": cmdOccupy,
 		"agent": cmdAgent, "stop-agent": cmdStopAgent, "kill-agent": cmdKillAgent, "code": cmdCode, "shape": cmdShape, "wait-for": cmdWaitFor,
 		"mode": cmdMode, "type": cmdType, "escapes": cmdEscapes, "term": cmdTerm, "hostile": cmdHostile, "password": cmdPassword,
 		"each-command": cmdEachCommand, "refusals": cmdRefusals,

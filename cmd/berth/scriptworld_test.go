@@ -121,6 +121,15 @@ func cmdSim(ts *testscript.TestScript, _ bool, args []string) {
 	})
 }
 
+// cmdFault has the proxy misbehave, or no longer.
+func cmdFault(ts *testscript.TestScript, neg bool, args []string) {
+	modes := map[string]simcluster.Mode{"stalled": simcluster.Stalled, "healthy": simcluster.Healthy}
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: fault stalled|healthy")
+	}
+	ts.Check(worldOf(ts).Sim.Faults().Proxy(modes[args[0]]))
+}
+
 // cmdHostile starts a cluster whose names and texts attack the terminal.
 func cmdHostile(ts *testscript.TestScript, _ bool, _ []string) {
 	w := worldOf(ts)

@@ -15,6 +15,7 @@ import (
 	"berth/agent/ipc/client"
 	"berth/agent/state"
 	"berth/internal/plain"
+	"berth/internal/wake"
 	"berth/internal/when"
 )
 
@@ -35,7 +36,8 @@ their addresses, and every problem with its next step. With NAME, all about one
 tunnel.
 
 --wait returns when the tunnel (or every tunnel that is not stopped) has the
-given state. It ends with exit code 4 when a login is what is missing.`,
+given state. A tunnel that says it is ready is tried as well: its way must be
+open up to the proxy. It ends with exit code 4 when a login is what is missing.`,
 		Example: `  berth status
   berth status prod-pg
   berth status --json | jq '.tunnels[].address'
@@ -100,8 +102,11 @@ var waitable = []state.TunnelState{
 	state.TunnelReady, state.TunnelWaitingForLogin, state.TunnelPortInUse, state.TunnelError, state.TunnelStopped,
 }
 
+// tryPause is between two tries of tunnels that say they are ready.
+const tryPause = time.Second
+
 // waitFor returns when the named tunnel, or every tunnel that is not stopped,
-// has the state asked for.
+// has the state asked for. One that says it is ready is tried.
 func (a *app) waitFor(ctx context.Context, c *client.Client, o statusOptions) error {
 	watchCtx := ctx
 	if o.timeout > 0 {
@@ -109,6 +114,47 @@ func (a *app) waitFor(ctx context.Context, c *client.Client, o statusOptions) er
 		watchCtx, cancel = context.WithTimeout(ctx, o.timeout)
 		defer cancel()
 	}
+	for {
+		if err := a.waitState(ctx, watchCtx, c, o); err != nil || o.wait != string(state.TunnelReady) {
+			return err
+		}
+		shut, err := notOpen(ctx, c, o.name)
+		if err != nil || shut == nil {
+			return err
+		}
+		if !wake.Sleep(watchCtx, tryPause) {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			return notReached(*shut, o)
+		}
+	}
+}
+
+// notOpen tries the named tunnel, or every one that is not stopped, and returns the
+// first that does not let a client through; nil when all do.
+func notOpen(ctx context.Context, c *client.Client, name string) (*state.Tunnel, error) {
+	var names []string
+	if name != "" {
+		names = []string{name}
+	}
+	list, err := c.CheckTunnels(ctx, names...)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range list {
+		if !r.Ready {
+			return &state.Tunnel{TunnelSpec: state.TunnelSpec{Name: r.Name}, State: r.State, Problem: &state.Problem{
+				Code: r.Code, Text: fmt.Sprintf("The agent tried the way and it is not open: %s.", words(r.Code)), Action: "berth tunnel why " + r.Name,
+			}}, nil
+		}
+	}
+	return nil, nil
+}
+
+// waitState returns when the agent says that the tunnels have the state asked for;
+// watchCtx ends when there is no more time.
+func (a *app) waitState(ctx, watchCtx context.Context, c *client.Client, o statusOptions) error {
 	// Asked apart from the watch, so that there is something to tell however
 	// short the timeout is.
 	s, err := c.Snapshot(ctx)

@@ -111,7 +111,7 @@ var plainKeys = map[string]bool{
 	"version": true, "homes": true, "proxy": true, "auth": true, "mode": true, "before": true, "ca_file": true, "insecure": true,
 	"name": true, "kind": true, "cluster": true, "resource": true, "port": true, "hold": true, "engine": true, "guard": true,
 	"enabled": true, "quiet_hours": true, "path": true, "level": true, "notify": true, "on_drop": true, "on": true, "timeout": true,
-	"tunnel": true,
+	"tunnel": true, "labels": true, "pprof": true,
 }
 
 // config returns a config file with its shape and its plain values, and

@@ -20,6 +20,9 @@ const PackagedProgram = "/usr/bin/berth"
 // pause before the next try is short at first; the program itself lengthens it. A
 // reload has a new process take the program's place with nothing lost.
 //
+// A program that is stuck gives no sign of life, and is ended with the signal that has
+// it write down what its goroutines do.
+//
 // Of the hardening that exists only that is here which a user manager can do
 // without a user namespace: in one, berth could not see the user ids of the
 // programs that connect.
@@ -37,6 +40,7 @@ ExecStart=%s
 RestartSec=100ms
 TimeoutStartSec=60
 TimeoutStopSec=20
+WatchdogSec=120
 KillMode=mixed
 FileDescriptorStoreMax=4096
 ExecReload=/bin/kill -USR2 $MAINPID

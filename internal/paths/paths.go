@@ -258,6 +258,15 @@ func (p Paths) TraySocket() string {
 	return p.Socket + "-tray"
 }
 
+// MetricsSocket is where the agent serves metrics unless the config says it: a socket
+// beside its own, or a pipe named like it.
+func (p Paths) MetricsSocket() string {
+	if dir := p.SocketDir(); dir != "" {
+		return filepath.Join(dir, "metrics.sock")
+	}
+	return p.Socket + "-metrics"
+}
+
 // LockPID is the file in which the holder of Lock notes its process id. It is
 // not Lock itself, since Windows lets no program read a locked file.
 func (p Paths) LockPID() string { return p.Lock + ".pid" }

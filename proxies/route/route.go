@@ -67,6 +67,9 @@ type Route struct {
 	// "http/1.1". The conn is a *tls.Conn, which knows what was agreed on.
 	http []string
 	host string // of ProxyAddr
+	// answered is called in place of showing the cert, see Probe; nil means that it
+	// is shown.
+	answered func() error
 }
 
 // Dial opens a connection to r's resource: TLS to the proxy with r's cert,
@@ -151,6 +154,14 @@ func (r Route) tlsConfig() *tls.Config {
 	if r.ConnUpgrade && r.ClusterCAs != nil {
 		cfg.RootCAs = r.ClusterCAs
 	}
+	if r.answered != nil && r.ALPN != "" {
+		cfg.VerifyConnection = func(s tls.ConnectionState) error {
+			if s.NegotiatedProtocol == "" {
+				return ErrUpgradeNeeded
+			}
+			return nil
+		}
+	}
 	if r.ClusterCert {
 		cfg.RootCAs, cfg.InsecureSkipVerify = r.ClusterCAs, false
 	}
@@ -158,12 +169,10 @@ func (r Route) tlsConfig() *tls.Config {
 	if r.ALPN != "" {
 		cfg.NextProtos = append([]string{r.ALPN + constants.ALPNSNIProtocolPingSuffix, r.ALPN}, r.ALPNHints...)
 	}
-	if r.Cert != nil {
+	if r.Cert != nil || r.answered != nil {
 		// Not Certificates: those are held back when the proxy's list of
 		// accepted CAs, which may be cut short, does not name theirs.
-		cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-			return r.Cert, nil
-		}
+		cfg.GetClientCertificate = r.clientCert
 	}
 	return cfg
 }

@@ -20,13 +20,14 @@
 package berthv1
 
 import (
+	reflect "reflect"
+	sync "sync"
+	unsafe "unsafe"
+
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
-	reflect "reflect"
-	sync "sync"
-	unsafe "unsafe"
 )
 
 const (
@@ -1737,6 +1738,95 @@ func (x *TunnelHistoryResponse) GetEvents() []*Event {
 	return nil
 }
 
+type CheckTunnelsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// names are the tunnels to try; none means all that are not stopped.
+	Names         []string `protobuf:"bytes,1,rep,name=names,proto3" json:"names,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckTunnelsRequest) Reset() {
+	*x = CheckTunnelsRequest{}
+	mi := &file_berthv1_berth_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckTunnelsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckTunnelsRequest) ProtoMessage() {}
+
+func (x *CheckTunnelsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berthv1_berth_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckTunnelsRequest.ProtoReflect.Descriptor instead.
+func (*CheckTunnelsRequest) Descriptor() ([]byte, []int) {
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *CheckTunnelsRequest) GetNames() []string {
+	if x != nil {
+		return x.Names
+	}
+	return nil
+}
+
+type CheckTunnelsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tunnels       []*Readiness           `protobuf:"bytes,1,rep,name=tunnels,proto3" json:"tunnels,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckTunnelsResponse) Reset() {
+	*x = CheckTunnelsResponse{}
+	mi := &file_berthv1_berth_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckTunnelsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckTunnelsResponse) ProtoMessage() {}
+
+func (x *CheckTunnelsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berthv1_berth_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckTunnelsResponse.ProtoReflect.Descriptor instead.
+func (*CheckTunnelsResponse) Descriptor() ([]byte, []int) {
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *CheckTunnelsResponse) GetTunnels() []*Readiness {
+	if x != nil {
+		return x.Tunnels
+	}
+	return nil
+}
+
 type KubeCredentialsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// cluster is the Teleport cluster; empty means the current profile's.
@@ -1749,7 +1839,7 @@ type KubeCredentialsRequest struct {
 
 func (x *KubeCredentialsRequest) Reset() {
 	*x = KubeCredentialsRequest{}
-	mi := &file_berthv1_berth_proto_msgTypes[35]
+	mi := &file_berthv1_berth_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1761,7 +1851,7 @@ func (x *KubeCredentialsRequest) String() string {
 func (*KubeCredentialsRequest) ProtoMessage() {}
 
 func (x *KubeCredentialsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[35]
+	mi := &file_berthv1_berth_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1774,7 +1864,7 @@ func (x *KubeCredentialsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KubeCredentialsRequest.ProtoReflect.Descriptor instead.
 func (*KubeCredentialsRequest) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{35}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *KubeCredentialsRequest) GetCluster() string {
@@ -1808,7 +1898,7 @@ type KubeCredentialsResponse struct {
 
 func (x *KubeCredentialsResponse) Reset() {
 	*x = KubeCredentialsResponse{}
-	mi := &file_berthv1_berth_proto_msgTypes[36]
+	mi := &file_berthv1_berth_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1820,7 +1910,7 @@ func (x *KubeCredentialsResponse) String() string {
 func (*KubeCredentialsResponse) ProtoMessage() {}
 
 func (x *KubeCredentialsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[36]
+	mi := &file_berthv1_berth_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1833,7 +1923,7 @@ func (x *KubeCredentialsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KubeCredentialsResponse.ProtoReflect.Descriptor instead.
 func (*KubeCredentialsResponse) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{36}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *KubeCredentialsResponse) GetCert() []byte {
@@ -1886,7 +1976,7 @@ type LocalCARequest struct {
 
 func (x *LocalCARequest) Reset() {
 	*x = LocalCARequest{}
-	mi := &file_berthv1_berth_proto_msgTypes[37]
+	mi := &file_berthv1_berth_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1898,7 +1988,7 @@ func (x *LocalCARequest) String() string {
 func (*LocalCARequest) ProtoMessage() {}
 
 func (x *LocalCARequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[37]
+	mi := &file_berthv1_berth_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1911,7 +2001,7 @@ func (x *LocalCARequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LocalCARequest.ProtoReflect.Descriptor instead.
 func (*LocalCARequest) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{37}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{39}
 }
 
 type LocalCAResponse struct {
@@ -1926,7 +2016,7 @@ type LocalCAResponse struct {
 
 func (x *LocalCAResponse) Reset() {
 	*x = LocalCAResponse{}
-	mi := &file_berthv1_berth_proto_msgTypes[38]
+	mi := &file_berthv1_berth_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1938,7 +2028,7 @@ func (x *LocalCAResponse) String() string {
 func (*LocalCAResponse) ProtoMessage() {}
 
 func (x *LocalCAResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[38]
+	mi := &file_berthv1_berth_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1951,7 +2041,7 @@ func (x *LocalCAResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LocalCAResponse.ProtoReflect.Descriptor instead.
 func (*LocalCAResponse) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{38}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *LocalCAResponse) GetPath() string {
@@ -1984,7 +2074,7 @@ type DismissNoticeRequest struct {
 
 func (x *DismissNoticeRequest) Reset() {
 	*x = DismissNoticeRequest{}
-	mi := &file_berthv1_berth_proto_msgTypes[39]
+	mi := &file_berthv1_berth_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1996,7 +2086,7 @@ func (x *DismissNoticeRequest) String() string {
 func (*DismissNoticeRequest) ProtoMessage() {}
 
 func (x *DismissNoticeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[39]
+	mi := &file_berthv1_berth_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2009,7 +2099,7 @@ func (x *DismissNoticeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DismissNoticeRequest.ProtoReflect.Descriptor instead.
 func (*DismissNoticeRequest) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{39}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *DismissNoticeRequest) GetId() string {
@@ -2027,7 +2117,7 @@ type DismissNoticeResponse struct {
 
 func (x *DismissNoticeResponse) Reset() {
 	*x = DismissNoticeResponse{}
-	mi := &file_berthv1_berth_proto_msgTypes[40]
+	mi := &file_berthv1_berth_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2039,7 +2129,7 @@ func (x *DismissNoticeResponse) String() string {
 func (*DismissNoticeResponse) ProtoMessage() {}
 
 func (x *DismissNoticeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[40]
+	mi := &file_berthv1_berth_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2052,7 +2142,7 @@ func (x *DismissNoticeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DismissNoticeResponse.ProtoReflect.Descriptor instead.
 func (*DismissNoticeResponse) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{40}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{42}
 }
 
 type ReloadConfigRequest struct {
@@ -2063,7 +2153,7 @@ type ReloadConfigRequest struct {
 
 func (x *ReloadConfigRequest) Reset() {
 	*x = ReloadConfigRequest{}
-	mi := &file_berthv1_berth_proto_msgTypes[41]
+	mi := &file_berthv1_berth_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2075,7 +2165,7 @@ func (x *ReloadConfigRequest) String() string {
 func (*ReloadConfigRequest) ProtoMessage() {}
 
 func (x *ReloadConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[41]
+	mi := &file_berthv1_berth_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2088,7 +2178,7 @@ func (x *ReloadConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadConfigRequest.ProtoReflect.Descriptor instead.
 func (*ReloadConfigRequest) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{41}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{43}
 }
 
 type ReloadConfigResponse struct {
@@ -2099,7 +2189,7 @@ type ReloadConfigResponse struct {
 
 func (x *ReloadConfigResponse) Reset() {
 	*x = ReloadConfigResponse{}
-	mi := &file_berthv1_berth_proto_msgTypes[42]
+	mi := &file_berthv1_berth_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2111,7 +2201,7 @@ func (x *ReloadConfigResponse) String() string {
 func (*ReloadConfigResponse) ProtoMessage() {}
 
 func (x *ReloadConfigResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[42]
+	mi := &file_berthv1_berth_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2124,7 +2214,7 @@ func (x *ReloadConfigResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadConfigResponse.ProtoReflect.Descriptor instead.
 func (*ReloadConfigResponse) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{42}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{44}
 }
 
 type ShutdownRequest struct {
@@ -2135,7 +2225,7 @@ type ShutdownRequest struct {
 
 func (x *ShutdownRequest) Reset() {
 	*x = ShutdownRequest{}
-	mi := &file_berthv1_berth_proto_msgTypes[43]
+	mi := &file_berthv1_berth_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2147,7 +2237,7 @@ func (x *ShutdownRequest) String() string {
 func (*ShutdownRequest) ProtoMessage() {}
 
 func (x *ShutdownRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[43]
+	mi := &file_berthv1_berth_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2160,7 +2250,7 @@ func (x *ShutdownRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownRequest.ProtoReflect.Descriptor instead.
 func (*ShutdownRequest) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{43}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{45}
 }
 
 type ShutdownResponse struct {
@@ -2171,7 +2261,7 @@ type ShutdownResponse struct {
 
 func (x *ShutdownResponse) Reset() {
 	*x = ShutdownResponse{}
-	mi := &file_berthv1_berth_proto_msgTypes[44]
+	mi := &file_berthv1_berth_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2183,7 +2273,7 @@ func (x *ShutdownResponse) String() string {
 func (*ShutdownResponse) ProtoMessage() {}
 
 func (x *ShutdownResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[44]
+	mi := &file_berthv1_berth_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2196,7 +2286,7 @@ func (x *ShutdownResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownResponse.ProtoReflect.Descriptor instead.
 func (*ShutdownResponse) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{44}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{46}
 }
 
 type HandOverRequest struct {
@@ -2211,7 +2301,7 @@ type HandOverRequest struct {
 
 func (x *HandOverRequest) Reset() {
 	*x = HandOverRequest{}
-	mi := &file_berthv1_berth_proto_msgTypes[45]
+	mi := &file_berthv1_berth_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2223,7 +2313,7 @@ func (x *HandOverRequest) String() string {
 func (*HandOverRequest) ProtoMessage() {}
 
 func (x *HandOverRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[45]
+	mi := &file_berthv1_berth_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2236,7 +2326,7 @@ func (x *HandOverRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HandOverRequest.ProtoReflect.Descriptor instead.
 func (*HandOverRequest) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{45}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *HandOverRequest) GetProgram() string {
@@ -2263,7 +2353,7 @@ type HandOverResponse struct {
 
 func (x *HandOverResponse) Reset() {
 	*x = HandOverResponse{}
-	mi := &file_berthv1_berth_proto_msgTypes[46]
+	mi := &file_berthv1_berth_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2275,7 +2365,7 @@ func (x *HandOverResponse) String() string {
 func (*HandOverResponse) ProtoMessage() {}
 
 func (x *HandOverResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[46]
+	mi := &file_berthv1_berth_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2288,7 +2378,7 @@ func (x *HandOverResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HandOverResponse.ProtoReflect.Descriptor instead.
 func (*HandOverResponse) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{46}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *HandOverResponse) GetPid() int64 {
@@ -2327,7 +2417,7 @@ type Resource struct {
 
 func (x *Resource) Reset() {
 	*x = Resource{}
-	mi := &file_berthv1_berth_proto_msgTypes[47]
+	mi := &file_berthv1_berth_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2339,7 +2429,7 @@ func (x *Resource) String() string {
 func (*Resource) ProtoMessage() {}
 
 func (x *Resource) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[47]
+	mi := &file_berthv1_berth_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2352,7 +2442,7 @@ func (x *Resource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resource.ProtoReflect.Descriptor instead.
 func (*Resource) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{47}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Resource) GetName() string {
@@ -2452,7 +2542,7 @@ type TunnelSpec struct {
 
 func (x *TunnelSpec) Reset() {
 	*x = TunnelSpec{}
-	mi := &file_berthv1_berth_proto_msgTypes[48]
+	mi := &file_berthv1_berth_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2464,7 +2554,7 @@ func (x *TunnelSpec) String() string {
 func (*TunnelSpec) ProtoMessage() {}
 
 func (x *TunnelSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[48]
+	mi := &file_berthv1_berth_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2477,7 +2567,7 @@ func (x *TunnelSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelSpec.ProtoReflect.Descriptor instead.
 func (*TunnelSpec) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{48}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *TunnelSpec) GetName() string {
@@ -2602,7 +2692,7 @@ type Snapshot struct {
 
 func (x *Snapshot) Reset() {
 	*x = Snapshot{}
-	mi := &file_berthv1_berth_proto_msgTypes[49]
+	mi := &file_berthv1_berth_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2614,7 +2704,7 @@ func (x *Snapshot) String() string {
 func (*Snapshot) ProtoMessage() {}
 
 func (x *Snapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[49]
+	mi := &file_berthv1_berth_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2627,7 +2717,7 @@ func (x *Snapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Snapshot.ProtoReflect.Descriptor instead.
 func (*Snapshot) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{49}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Snapshot) GetAgent() *AgentInfo {
@@ -2693,7 +2783,7 @@ type Policy struct {
 
 func (x *Policy) Reset() {
 	*x = Policy{}
-	mi := &file_berthv1_berth_proto_msgTypes[50]
+	mi := &file_berthv1_berth_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2705,7 +2795,7 @@ func (x *Policy) String() string {
 func (*Policy) ProtoMessage() {}
 
 func (x *Policy) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[50]
+	mi := &file_berthv1_berth_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2718,7 +2808,7 @@ func (x *Policy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Policy.ProtoReflect.Descriptor instead.
 func (*Policy) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{50}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Policy) GetPath() string {
@@ -2764,7 +2854,7 @@ type AgentInfo struct {
 
 func (x *AgentInfo) Reset() {
 	*x = AgentInfo{}
-	mi := &file_berthv1_berth_proto_msgTypes[51]
+	mi := &file_berthv1_berth_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2776,7 +2866,7 @@ func (x *AgentInfo) String() string {
 func (*AgentInfo) ProtoMessage() {}
 
 func (x *AgentInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[51]
+	mi := &file_berthv1_berth_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2789,7 +2879,7 @@ func (x *AgentInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AgentInfo.ProtoReflect.Descriptor instead.
 func (*AgentInfo) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{51}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *AgentInfo) GetVersion() string {
@@ -2859,7 +2949,7 @@ type Profile struct {
 
 func (x *Profile) Reset() {
 	*x = Profile{}
-	mi := &file_berthv1_berth_proto_msgTypes[52]
+	mi := &file_berthv1_berth_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2871,7 +2961,7 @@ func (x *Profile) String() string {
 func (*Profile) ProtoMessage() {}
 
 func (x *Profile) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[52]
+	mi := &file_berthv1_berth_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2884,7 +2974,7 @@ func (x *Profile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Profile.ProtoReflect.Descriptor instead.
 func (*Profile) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{52}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Profile) GetProxy() string {
@@ -3011,7 +3101,7 @@ type Renewal struct {
 
 func (x *Renewal) Reset() {
 	*x = Renewal{}
-	mi := &file_berthv1_berth_proto_msgTypes[53]
+	mi := &file_berthv1_berth_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3023,7 +3113,7 @@ func (x *Renewal) String() string {
 func (*Renewal) ProtoMessage() {}
 
 func (x *Renewal) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[53]
+	mi := &file_berthv1_berth_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3036,7 +3126,7 @@ func (x *Renewal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Renewal.ProtoReflect.Descriptor instead.
 func (*Renewal) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{53}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *Renewal) GetMode() string {
@@ -3087,7 +3177,7 @@ type Login struct {
 
 func (x *Login) Reset() {
 	*x = Login{}
-	mi := &file_berthv1_berth_proto_msgTypes[54]
+	mi := &file_berthv1_berth_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3099,7 +3189,7 @@ func (x *Login) String() string {
 func (*Login) ProtoMessage() {}
 
 func (x *Login) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[54]
+	mi := &file_berthv1_berth_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3112,7 +3202,7 @@ func (x *Login) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Login.ProtoReflect.Descriptor instead.
 func (*Login) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{54}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Login) GetInProgress() bool {
@@ -3187,7 +3277,7 @@ type Tunnel struct {
 
 func (x *Tunnel) Reset() {
 	*x = Tunnel{}
-	mi := &file_berthv1_berth_proto_msgTypes[55]
+	mi := &file_berthv1_berth_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3199,7 +3289,7 @@ func (x *Tunnel) String() string {
 func (*Tunnel) ProtoMessage() {}
 
 func (x *Tunnel) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[55]
+	mi := &file_berthv1_berth_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3212,7 +3302,7 @@ func (x *Tunnel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tunnel.ProtoReflect.Descriptor instead.
 func (*Tunnel) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{55}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *Tunnel) GetTunnelSpec() *TunnelSpec {
@@ -3413,7 +3503,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_berthv1_berth_proto_msgTypes[56]
+	mi := &file_berthv1_berth_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3425,7 +3515,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[56]
+	mi := &file_berthv1_berth_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3438,7 +3528,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{56}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *Event) GetAt() *timestamppb.Timestamp {
@@ -3465,6 +3555,92 @@ func (x *Event) GetText() string {
 func (x *Event) GetUntil() *timestamppb.Timestamp {
 	if x != nil {
 		return x.Until
+	}
+	return nil
+}
+
+// Readiness says whether a client that connects to a tunnel now gets through.
+type Readiness struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Ready bool                   `protobuf:"varint,2,opt,name=ready,proto3" json:"ready,omitempty"`
+	State string                 `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`
+	// code is the problem's; empty when there is none.
+	Code          string                 `protobuf:"bytes,4,opt,name=code,proto3" json:"code,omitempty"`
+	Protocol      string                 `protobuf:"bytes,5,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	ProbedAt      *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=probed_at,json=probedAt,proto3" json:"probed_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Readiness) Reset() {
+	*x = Readiness{}
+	mi := &file_berthv1_berth_proto_msgTypes[59]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Readiness) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Readiness) ProtoMessage() {}
+
+func (x *Readiness) ProtoReflect() protoreflect.Message {
+	mi := &file_berthv1_berth_proto_msgTypes[59]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Readiness.ProtoReflect.Descriptor instead.
+func (*Readiness) Descriptor() ([]byte, []int) {
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{59}
+}
+
+func (x *Readiness) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Readiness) GetReady() bool {
+	if x != nil {
+		return x.Ready
+	}
+	return false
+}
+
+func (x *Readiness) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *Readiness) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+func (x *Readiness) GetProtocol() string {
+	if x != nil {
+		return x.Protocol
+	}
+	return ""
+}
+
+func (x *Readiness) GetProbedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ProbedAt
 	}
 	return nil
 }
@@ -3508,7 +3684,7 @@ type Request struct {
 
 func (x *Request) Reset() {
 	*x = Request{}
-	mi := &file_berthv1_berth_proto_msgTypes[57]
+	mi := &file_berthv1_berth_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3520,7 +3696,7 @@ func (x *Request) String() string {
 func (*Request) ProtoMessage() {}
 
 func (x *Request) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[57]
+	mi := &file_berthv1_berth_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3533,7 +3709,7 @@ func (x *Request) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Request.ProtoReflect.Descriptor instead.
 func (*Request) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{57}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *Request) GetId() string {
@@ -3725,7 +3901,7 @@ type Review struct {
 
 func (x *Review) Reset() {
 	*x = Review{}
-	mi := &file_berthv1_berth_proto_msgTypes[58]
+	mi := &file_berthv1_berth_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3737,7 +3913,7 @@ func (x *Review) String() string {
 func (*Review) ProtoMessage() {}
 
 func (x *Review) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[58]
+	mi := &file_berthv1_berth_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3750,7 +3926,7 @@ func (x *Review) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Review.ProtoReflect.Descriptor instead.
 func (*Review) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{58}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *Review) GetAuthor() string {
@@ -3799,7 +3975,7 @@ type Notice struct {
 
 func (x *Notice) Reset() {
 	*x = Notice{}
-	mi := &file_berthv1_berth_proto_msgTypes[59]
+	mi := &file_berthv1_berth_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3811,7 +3987,7 @@ func (x *Notice) String() string {
 func (*Notice) ProtoMessage() {}
 
 func (x *Notice) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[59]
+	mi := &file_berthv1_berth_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3824,7 +4000,7 @@ func (x *Notice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Notice.ProtoReflect.Descriptor instead.
 func (*Notice) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{59}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *Notice) GetId() string {
@@ -3894,7 +4070,7 @@ type NoticeAction struct {
 
 func (x *NoticeAction) Reset() {
 	*x = NoticeAction{}
-	mi := &file_berthv1_berth_proto_msgTypes[60]
+	mi := &file_berthv1_berth_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3906,7 +4082,7 @@ func (x *NoticeAction) String() string {
 func (*NoticeAction) ProtoMessage() {}
 
 func (x *NoticeAction) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[60]
+	mi := &file_berthv1_berth_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3919,7 +4095,7 @@ func (x *NoticeAction) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NoticeAction.ProtoReflect.Descriptor instead.
 func (*NoticeAction) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{60}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *NoticeAction) GetVerb() string {
@@ -3979,7 +4155,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_berthv1_berth_proto_msgTypes[61]
+	mi := &file_berthv1_berth_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3991,7 +4167,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[61]
+	mi := &file_berthv1_berth_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4004,7 +4180,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{61}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *Problem) GetCode() string {
@@ -4132,7 +4308,11 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\x14TunnelHistoryRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"@\n" +
 	"\x15TunnelHistoryResponse\x12'\n" +
-	"\x06events\x18\x01 \x03(\v2\x0f.berth.v1.EventR\x06events\"U\n" +
+	"\x06events\x18\x01 \x03(\v2\x0f.berth.v1.EventR\x06events\"+\n" +
+	"\x13CheckTunnelsRequest\x12\x14\n" +
+	"\x05names\x18\x01 \x03(\tR\x05names\"E\n" +
+	"\x14CheckTunnelsResponse\x12-\n" +
+	"\atunnels\x18\x01 \x03(\v2\x13.berth.v1.ReadinessR\atunnels\"U\n" +
 	"\x16KubeCredentialsRequest\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x12!\n" +
 	"\fkube_cluster\x18\x02 \x01(\tR\vkubeCluster\"\xc5\x01\n" +
@@ -4283,7 +4463,14 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x12\n" +
 	"\x04text\x18\x03 \x01(\tR\x04text\x120\n" +
-	"\x05until\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\"\x86\a\n" +
+	"\x05until\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\"\xb4\x01\n" +
+	"\tReadiness\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05ready\x18\x02 \x01(\bR\x05ready\x12\x14\n" +
+	"\x05state\x18\x03 \x01(\tR\x05state\x12\x12\n" +
+	"\x04code\x18\x04 \x01(\tR\x04code\x12\x1a\n" +
+	"\bprotocol\x18\x05 \x01(\tR\bprotocol\x127\n" +
+	"\tprobed_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\bprobedAt\"\x86\a\n" +
 	"\aRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\aprofile\x18\x02 \x01(\tR\aprofile\x12\x12\n" +
@@ -4342,7 +4529,7 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\x05title\x18\x02 \x01(\tR\x05title\x12\x12\n" +
 	"\x04text\x18\x03 \x01(\tR\x04text\x12\x16\n" +
 	"\x06action\x18\x04 \x01(\tR\x06action\x120\n" +
-	"\x05since\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05since2\xfd\f\n" +
+	"\x05since\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05since2\xcc\r\n" +
 	"\x05Agent\x12>\n" +
 	"\aGetInfo\x12\x18.berth.v1.GetInfoRequest\x1a\x19.berth.v1.GetInfoResponse\x12J\n" +
 	"\vGetSnapshot\x12\x1c.berth.v1.GetSnapshotRequest\x1a\x1d.berth.v1.GetSnapshotResponse\x12U\n" +
@@ -4355,7 +4542,8 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\n" +
 	"StopTunnel\x12\x1b.berth.v1.StopTunnelRequest\x1a\x1c.berth.v1.StopTunnelResponse\x12P\n" +
 	"\rRestartTunnel\x12\x1e.berth.v1.RestartTunnelRequest\x1a\x1f.berth.v1.RestartTunnelResponse\x12P\n" +
-	"\rTunnelHistory\x12\x1e.berth.v1.TunnelHistoryRequest\x1a\x1f.berth.v1.TunnelHistoryResponse\x12<\n" +
+	"\rTunnelHistory\x12\x1e.berth.v1.TunnelHistoryRequest\x1a\x1f.berth.v1.TunnelHistoryResponse\x12M\n" +
+	"\fCheckTunnels\x12\x1d.berth.v1.CheckTunnelsRequest\x1a\x1e.berth.v1.CheckTunnelsResponse\x12<\n" +
 	"\x05Login\x12\x16.berth.v1.LoginRequest\x1a\x17.berth.v1.LoginResponse(\x010\x01\x12J\n" +
 	"\vCancelLogin\x12\x1c.berth.v1.CancelLoginRequest\x1a\x1d.berth.v1.CancelLoginResponse\x12J\n" +
 	"\vForgetLogin\x12\x1c.berth.v1.ForgetLoginRequest\x1a\x1d.berth.v1.ForgetLoginResponse\x12;\n" +
@@ -4380,7 +4568,7 @@ func file_berthv1_berth_proto_rawDescGZIP() []byte {
 	return file_berthv1_berth_proto_rawDescData
 }
 
-var file_berthv1_berth_proto_msgTypes = make([]protoimpl.MessageInfo, 63)
+var file_berthv1_berth_proto_msgTypes = make([]protoimpl.MessageInfo, 66)
 var file_berthv1_berth_proto_goTypes = []any{
 	(*ErrorDetail)(nil),             // 0: berth.v1.ErrorDetail
 	(*GetInfoRequest)(nil),          // 1: berth.v1.GetInfoRequest
@@ -4417,140 +4605,147 @@ var file_berthv1_berth_proto_goTypes = []any{
 	(*SnoozeRenewalResponse)(nil),   // 32: berth.v1.SnoozeRenewalResponse
 	(*TunnelHistoryRequest)(nil),    // 33: berth.v1.TunnelHistoryRequest
 	(*TunnelHistoryResponse)(nil),   // 34: berth.v1.TunnelHistoryResponse
-	(*KubeCredentialsRequest)(nil),  // 35: berth.v1.KubeCredentialsRequest
-	(*KubeCredentialsResponse)(nil), // 36: berth.v1.KubeCredentialsResponse
-	(*LocalCARequest)(nil),          // 37: berth.v1.LocalCARequest
-	(*LocalCAResponse)(nil),         // 38: berth.v1.LocalCAResponse
-	(*DismissNoticeRequest)(nil),    // 39: berth.v1.DismissNoticeRequest
-	(*DismissNoticeResponse)(nil),   // 40: berth.v1.DismissNoticeResponse
-	(*ReloadConfigRequest)(nil),     // 41: berth.v1.ReloadConfigRequest
-	(*ReloadConfigResponse)(nil),    // 42: berth.v1.ReloadConfigResponse
-	(*ShutdownRequest)(nil),         // 43: berth.v1.ShutdownRequest
-	(*ShutdownResponse)(nil),        // 44: berth.v1.ShutdownResponse
-	(*HandOverRequest)(nil),         // 45: berth.v1.HandOverRequest
-	(*HandOverResponse)(nil),        // 46: berth.v1.HandOverResponse
-	(*Resource)(nil),                // 47: berth.v1.Resource
-	(*TunnelSpec)(nil),              // 48: berth.v1.TunnelSpec
-	(*Snapshot)(nil),                // 49: berth.v1.Snapshot
-	(*Policy)(nil),                  // 50: berth.v1.Policy
-	(*AgentInfo)(nil),               // 51: berth.v1.AgentInfo
-	(*Profile)(nil),                 // 52: berth.v1.Profile
-	(*Renewal)(nil),                 // 53: berth.v1.Renewal
-	(*Login)(nil),                   // 54: berth.v1.Login
-	(*Tunnel)(nil),                  // 55: berth.v1.Tunnel
-	(*Event)(nil),                   // 56: berth.v1.Event
-	(*Request)(nil),                 // 57: berth.v1.Request
-	(*Review)(nil),                  // 58: berth.v1.Review
-	(*Notice)(nil),                  // 59: berth.v1.Notice
-	(*NoticeAction)(nil),            // 60: berth.v1.NoticeAction
-	(*Problem)(nil),                 // 61: berth.v1.Problem
-	nil,                             // 62: berth.v1.Resource.LabelsEntry
-	(*durationpb.Duration)(nil),     // 63: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),   // 64: google.protobuf.Timestamp
+	(*CheckTunnelsRequest)(nil),     // 35: berth.v1.CheckTunnelsRequest
+	(*CheckTunnelsResponse)(nil),    // 36: berth.v1.CheckTunnelsResponse
+	(*KubeCredentialsRequest)(nil),  // 37: berth.v1.KubeCredentialsRequest
+	(*KubeCredentialsResponse)(nil), // 38: berth.v1.KubeCredentialsResponse
+	(*LocalCARequest)(nil),          // 39: berth.v1.LocalCARequest
+	(*LocalCAResponse)(nil),         // 40: berth.v1.LocalCAResponse
+	(*DismissNoticeRequest)(nil),    // 41: berth.v1.DismissNoticeRequest
+	(*DismissNoticeResponse)(nil),   // 42: berth.v1.DismissNoticeResponse
+	(*ReloadConfigRequest)(nil),     // 43: berth.v1.ReloadConfigRequest
+	(*ReloadConfigResponse)(nil),    // 44: berth.v1.ReloadConfigResponse
+	(*ShutdownRequest)(nil),         // 45: berth.v1.ShutdownRequest
+	(*ShutdownResponse)(nil),        // 46: berth.v1.ShutdownResponse
+	(*HandOverRequest)(nil),         // 47: berth.v1.HandOverRequest
+	(*HandOverResponse)(nil),        // 48: berth.v1.HandOverResponse
+	(*Resource)(nil),                // 49: berth.v1.Resource
+	(*TunnelSpec)(nil),              // 50: berth.v1.TunnelSpec
+	(*Snapshot)(nil),                // 51: berth.v1.Snapshot
+	(*Policy)(nil),                  // 52: berth.v1.Policy
+	(*AgentInfo)(nil),               // 53: berth.v1.AgentInfo
+	(*Profile)(nil),                 // 54: berth.v1.Profile
+	(*Renewal)(nil),                 // 55: berth.v1.Renewal
+	(*Login)(nil),                   // 56: berth.v1.Login
+	(*Tunnel)(nil),                  // 57: berth.v1.Tunnel
+	(*Event)(nil),                   // 58: berth.v1.Event
+	(*Readiness)(nil),               // 59: berth.v1.Readiness
+	(*Request)(nil),                 // 60: berth.v1.Request
+	(*Review)(nil),                  // 61: berth.v1.Review
+	(*Notice)(nil),                  // 62: berth.v1.Notice
+	(*NoticeAction)(nil),            // 63: berth.v1.NoticeAction
+	(*Problem)(nil),                 // 64: berth.v1.Problem
+	nil,                             // 65: berth.v1.Resource.LabelsEntry
+	(*durationpb.Duration)(nil),     // 66: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),   // 67: google.protobuf.Timestamp
 }
 var file_berthv1_berth_proto_depIdxs = []int32{
-	51, // 0: berth.v1.GetInfoResponse.agent:type_name -> berth.v1.AgentInfo
-	49, // 1: berth.v1.GetSnapshotResponse.snapshot:type_name -> berth.v1.Snapshot
-	49, // 2: berth.v1.WatchSnapshotsResponse.snapshot:type_name -> berth.v1.Snapshot
-	47, // 3: berth.v1.ListResourcesResponse.resources:type_name -> berth.v1.Resource
-	48, // 4: berth.v1.AddTunnelRequest.spec:type_name -> berth.v1.TunnelSpec
-	48, // 5: berth.v1.AddTunnelResponse.spec:type_name -> berth.v1.TunnelSpec
-	48, // 6: berth.v1.ChangeTunnelRequest.spec:type_name -> berth.v1.TunnelSpec
-	48, // 7: berth.v1.ChangeTunnelResponse.spec:type_name -> berth.v1.TunnelSpec
+	53, // 0: berth.v1.GetInfoResponse.agent:type_name -> berth.v1.AgentInfo
+	51, // 1: berth.v1.GetSnapshotResponse.snapshot:type_name -> berth.v1.Snapshot
+	51, // 2: berth.v1.WatchSnapshotsResponse.snapshot:type_name -> berth.v1.Snapshot
+	49, // 3: berth.v1.ListResourcesResponse.resources:type_name -> berth.v1.Resource
+	50, // 4: berth.v1.AddTunnelRequest.spec:type_name -> berth.v1.TunnelSpec
+	50, // 5: berth.v1.AddTunnelResponse.spec:type_name -> berth.v1.TunnelSpec
+	50, // 6: berth.v1.ChangeTunnelRequest.spec:type_name -> berth.v1.TunnelSpec
+	50, // 7: berth.v1.ChangeTunnelResponse.spec:type_name -> berth.v1.TunnelSpec
 	22, // 8: berth.v1.LoginRequest.start:type_name -> berth.v1.LoginStart
 	23, // 9: berth.v1.LoginRequest.answer:type_name -> berth.v1.LoginAnswer
-	63, // 10: berth.v1.LoginStart.ttl:type_name -> google.protobuf.Duration
-	64, // 11: berth.v1.LoginResponse.deadline:type_name -> google.protobuf.Timestamp
-	64, // 12: berth.v1.SnoozeRenewalResponse.until:type_name -> google.protobuf.Timestamp
-	56, // 13: berth.v1.TunnelHistoryResponse.events:type_name -> berth.v1.Event
-	64, // 14: berth.v1.KubeCredentialsResponse.valid_until:type_name -> google.protobuf.Timestamp
-	64, // 15: berth.v1.LocalCAResponse.valid_until:type_name -> google.protobuf.Timestamp
-	62, // 16: berth.v1.Resource.labels:type_name -> berth.v1.Resource.LabelsEntry
-	63, // 17: berth.v1.TunnelSpec.hold:type_name -> google.protobuf.Duration
-	51, // 18: berth.v1.Snapshot.agent:type_name -> berth.v1.AgentInfo
-	52, // 19: berth.v1.Snapshot.profiles:type_name -> berth.v1.Profile
-	55, // 20: berth.v1.Snapshot.tunnels:type_name -> berth.v1.Tunnel
-	57, // 21: berth.v1.Snapshot.requests:type_name -> berth.v1.Request
-	61, // 22: berth.v1.Snapshot.problems:type_name -> berth.v1.Problem
-	59, // 23: berth.v1.Snapshot.notices:type_name -> berth.v1.Notice
-	50, // 24: berth.v1.Snapshot.policy:type_name -> berth.v1.Policy
-	64, // 25: berth.v1.AgentInfo.started_at:type_name -> google.protobuf.Timestamp
-	64, // 26: berth.v1.Profile.valid_until:type_name -> google.protobuf.Timestamp
-	64, // 27: berth.v1.Profile.ssh_valid_until:type_name -> google.protobuf.Timestamp
-	54, // 28: berth.v1.Profile.login:type_name -> berth.v1.Login
-	53, // 29: berth.v1.Profile.renewal:type_name -> berth.v1.Renewal
-	64, // 30: berth.v1.Profile.user_changed_at:type_name -> google.protobuf.Timestamp
-	64, // 31: berth.v1.Renewal.at:type_name -> google.protobuf.Timestamp
-	61, // 32: berth.v1.Renewal.problem:type_name -> berth.v1.Problem
-	64, // 33: berth.v1.Renewal.renewed_at:type_name -> google.protobuf.Timestamp
-	48, // 34: berth.v1.Tunnel.tunnel_spec:type_name -> berth.v1.TunnelSpec
-	61, // 35: berth.v1.Tunnel.problem:type_name -> berth.v1.Problem
-	64, // 36: berth.v1.Tunnel.cert_valid_until:type_name -> google.protobuf.Timestamp
-	64, // 37: berth.v1.Tunnel.last_error_at:type_name -> google.protobuf.Timestamp
-	64, // 38: berth.v1.Tunnel.waiting_since:type_name -> google.protobuf.Timestamp
-	64, // 39: berth.v1.Tunnel.foreign_at:type_name -> google.protobuf.Timestamp
-	64, // 40: berth.v1.Tunnel.ending_at:type_name -> google.protobuf.Timestamp
-	64, // 41: berth.v1.Event.at:type_name -> google.protobuf.Timestamp
-	64, // 42: berth.v1.Event.until:type_name -> google.protobuf.Timestamp
-	64, // 43: berth.v1.Request.created_at:type_name -> google.protobuf.Timestamp
-	64, // 44: berth.v1.Request.expires_at:type_name -> google.protobuf.Timestamp
-	58, // 45: berth.v1.Request.reviews:type_name -> berth.v1.Review
-	64, // 46: berth.v1.Request.access_until:type_name -> google.protobuf.Timestamp
-	64, // 47: berth.v1.Request.session_until:type_name -> google.protobuf.Timestamp
-	64, // 48: berth.v1.Request.assume_from:type_name -> google.protobuf.Timestamp
-	64, // 49: berth.v1.Review.at:type_name -> google.protobuf.Timestamp
-	64, // 50: berth.v1.Notice.since:type_name -> google.protobuf.Timestamp
-	60, // 51: berth.v1.Notice.actions:type_name -> berth.v1.NoticeAction
-	64, // 52: berth.v1.Problem.since:type_name -> google.protobuf.Timestamp
-	1,  // 53: berth.v1.Agent.GetInfo:input_type -> berth.v1.GetInfoRequest
-	3,  // 54: berth.v1.Agent.GetSnapshot:input_type -> berth.v1.GetSnapshotRequest
-	5,  // 55: berth.v1.Agent.WatchSnapshots:input_type -> berth.v1.WatchSnapshotsRequest
-	7,  // 56: berth.v1.Agent.ListResources:input_type -> berth.v1.ListResourcesRequest
-	9,  // 57: berth.v1.Agent.AddTunnel:input_type -> berth.v1.AddTunnelRequest
-	11, // 58: berth.v1.Agent.ChangeTunnel:input_type -> berth.v1.ChangeTunnelRequest
-	13, // 59: berth.v1.Agent.RemoveTunnel:input_type -> berth.v1.RemoveTunnelRequest
-	15, // 60: berth.v1.Agent.StartTunnel:input_type -> berth.v1.StartTunnelRequest
-	17, // 61: berth.v1.Agent.StopTunnel:input_type -> berth.v1.StopTunnelRequest
-	19, // 62: berth.v1.Agent.RestartTunnel:input_type -> berth.v1.RestartTunnelRequest
-	33, // 63: berth.v1.Agent.TunnelHistory:input_type -> berth.v1.TunnelHistoryRequest
-	21, // 64: berth.v1.Agent.Login:input_type -> berth.v1.LoginRequest
-	25, // 65: berth.v1.Agent.CancelLogin:input_type -> berth.v1.CancelLoginRequest
-	27, // 66: berth.v1.Agent.ForgetLogin:input_type -> berth.v1.ForgetLoginRequest
-	29, // 67: berth.v1.Agent.Logout:input_type -> berth.v1.LogoutRequest
-	31, // 68: berth.v1.Agent.SnoozeRenewal:input_type -> berth.v1.SnoozeRenewalRequest
-	35, // 69: berth.v1.Agent.KubeCredentials:input_type -> berth.v1.KubeCredentialsRequest
-	37, // 70: berth.v1.Agent.LocalCA:input_type -> berth.v1.LocalCARequest
-	39, // 71: berth.v1.Agent.DismissNotice:input_type -> berth.v1.DismissNoticeRequest
-	41, // 72: berth.v1.Agent.ReloadConfig:input_type -> berth.v1.ReloadConfigRequest
-	43, // 73: berth.v1.Agent.Shutdown:input_type -> berth.v1.ShutdownRequest
-	45, // 74: berth.v1.Agent.HandOver:input_type -> berth.v1.HandOverRequest
-	2,  // 75: berth.v1.Agent.GetInfo:output_type -> berth.v1.GetInfoResponse
-	4,  // 76: berth.v1.Agent.GetSnapshot:output_type -> berth.v1.GetSnapshotResponse
-	6,  // 77: berth.v1.Agent.WatchSnapshots:output_type -> berth.v1.WatchSnapshotsResponse
-	8,  // 78: berth.v1.Agent.ListResources:output_type -> berth.v1.ListResourcesResponse
-	10, // 79: berth.v1.Agent.AddTunnel:output_type -> berth.v1.AddTunnelResponse
-	12, // 80: berth.v1.Agent.ChangeTunnel:output_type -> berth.v1.ChangeTunnelResponse
-	14, // 81: berth.v1.Agent.RemoveTunnel:output_type -> berth.v1.RemoveTunnelResponse
-	16, // 82: berth.v1.Agent.StartTunnel:output_type -> berth.v1.StartTunnelResponse
-	18, // 83: berth.v1.Agent.StopTunnel:output_type -> berth.v1.StopTunnelResponse
-	20, // 84: berth.v1.Agent.RestartTunnel:output_type -> berth.v1.RestartTunnelResponse
-	34, // 85: berth.v1.Agent.TunnelHistory:output_type -> berth.v1.TunnelHistoryResponse
-	24, // 86: berth.v1.Agent.Login:output_type -> berth.v1.LoginResponse
-	26, // 87: berth.v1.Agent.CancelLogin:output_type -> berth.v1.CancelLoginResponse
-	28, // 88: berth.v1.Agent.ForgetLogin:output_type -> berth.v1.ForgetLoginResponse
-	30, // 89: berth.v1.Agent.Logout:output_type -> berth.v1.LogoutResponse
-	32, // 90: berth.v1.Agent.SnoozeRenewal:output_type -> berth.v1.SnoozeRenewalResponse
-	36, // 91: berth.v1.Agent.KubeCredentials:output_type -> berth.v1.KubeCredentialsResponse
-	38, // 92: berth.v1.Agent.LocalCA:output_type -> berth.v1.LocalCAResponse
-	40, // 93: berth.v1.Agent.DismissNotice:output_type -> berth.v1.DismissNoticeResponse
-	42, // 94: berth.v1.Agent.ReloadConfig:output_type -> berth.v1.ReloadConfigResponse
-	44, // 95: berth.v1.Agent.Shutdown:output_type -> berth.v1.ShutdownResponse
-	46, // 96: berth.v1.Agent.HandOver:output_type -> berth.v1.HandOverResponse
-	75, // [75:97] is the sub-list for method output_type
-	53, // [53:75] is the sub-list for method input_type
-	53, // [53:53] is the sub-list for extension type_name
-	53, // [53:53] is the sub-list for extension extendee
-	0,  // [0:53] is the sub-list for field type_name
+	66, // 10: berth.v1.LoginStart.ttl:type_name -> google.protobuf.Duration
+	67, // 11: berth.v1.LoginResponse.deadline:type_name -> google.protobuf.Timestamp
+	67, // 12: berth.v1.SnoozeRenewalResponse.until:type_name -> google.protobuf.Timestamp
+	58, // 13: berth.v1.TunnelHistoryResponse.events:type_name -> berth.v1.Event
+	59, // 14: berth.v1.CheckTunnelsResponse.tunnels:type_name -> berth.v1.Readiness
+	67, // 15: berth.v1.KubeCredentialsResponse.valid_until:type_name -> google.protobuf.Timestamp
+	67, // 16: berth.v1.LocalCAResponse.valid_until:type_name -> google.protobuf.Timestamp
+	65, // 17: berth.v1.Resource.labels:type_name -> berth.v1.Resource.LabelsEntry
+	66, // 18: berth.v1.TunnelSpec.hold:type_name -> google.protobuf.Duration
+	53, // 19: berth.v1.Snapshot.agent:type_name -> berth.v1.AgentInfo
+	54, // 20: berth.v1.Snapshot.profiles:type_name -> berth.v1.Profile
+	57, // 21: berth.v1.Snapshot.tunnels:type_name -> berth.v1.Tunnel
+	60, // 22: berth.v1.Snapshot.requests:type_name -> berth.v1.Request
+	64, // 23: berth.v1.Snapshot.problems:type_name -> berth.v1.Problem
+	62, // 24: berth.v1.Snapshot.notices:type_name -> berth.v1.Notice
+	52, // 25: berth.v1.Snapshot.policy:type_name -> berth.v1.Policy
+	67, // 26: berth.v1.AgentInfo.started_at:type_name -> google.protobuf.Timestamp
+	67, // 27: berth.v1.Profile.valid_until:type_name -> google.protobuf.Timestamp
+	67, // 28: berth.v1.Profile.ssh_valid_until:type_name -> google.protobuf.Timestamp
+	56, // 29: berth.v1.Profile.login:type_name -> berth.v1.Login
+	55, // 30: berth.v1.Profile.renewal:type_name -> berth.v1.Renewal
+	67, // 31: berth.v1.Profile.user_changed_at:type_name -> google.protobuf.Timestamp
+	67, // 32: berth.v1.Renewal.at:type_name -> google.protobuf.Timestamp
+	64, // 33: berth.v1.Renewal.problem:type_name -> berth.v1.Problem
+	67, // 34: berth.v1.Renewal.renewed_at:type_name -> google.protobuf.Timestamp
+	50, // 35: berth.v1.Tunnel.tunnel_spec:type_name -> berth.v1.TunnelSpec
+	64, // 36: berth.v1.Tunnel.problem:type_name -> berth.v1.Problem
+	67, // 37: berth.v1.Tunnel.cert_valid_until:type_name -> google.protobuf.Timestamp
+	67, // 38: berth.v1.Tunnel.last_error_at:type_name -> google.protobuf.Timestamp
+	67, // 39: berth.v1.Tunnel.waiting_since:type_name -> google.protobuf.Timestamp
+	67, // 40: berth.v1.Tunnel.foreign_at:type_name -> google.protobuf.Timestamp
+	67, // 41: berth.v1.Tunnel.ending_at:type_name -> google.protobuf.Timestamp
+	67, // 42: berth.v1.Event.at:type_name -> google.protobuf.Timestamp
+	67, // 43: berth.v1.Event.until:type_name -> google.protobuf.Timestamp
+	67, // 44: berth.v1.Readiness.probed_at:type_name -> google.protobuf.Timestamp
+	67, // 45: berth.v1.Request.created_at:type_name -> google.protobuf.Timestamp
+	67, // 46: berth.v1.Request.expires_at:type_name -> google.protobuf.Timestamp
+	61, // 47: berth.v1.Request.reviews:type_name -> berth.v1.Review
+	67, // 48: berth.v1.Request.access_until:type_name -> google.protobuf.Timestamp
+	67, // 49: berth.v1.Request.session_until:type_name -> google.protobuf.Timestamp
+	67, // 50: berth.v1.Request.assume_from:type_name -> google.protobuf.Timestamp
+	67, // 51: berth.v1.Review.at:type_name -> google.protobuf.Timestamp
+	67, // 52: berth.v1.Notice.since:type_name -> google.protobuf.Timestamp
+	63, // 53: berth.v1.Notice.actions:type_name -> berth.v1.NoticeAction
+	67, // 54: berth.v1.Problem.since:type_name -> google.protobuf.Timestamp
+	1,  // 55: berth.v1.Agent.GetInfo:input_type -> berth.v1.GetInfoRequest
+	3,  // 56: berth.v1.Agent.GetSnapshot:input_type -> berth.v1.GetSnapshotRequest
+	5,  // 57: berth.v1.Agent.WatchSnapshots:input_type -> berth.v1.WatchSnapshotsRequest
+	7,  // 58: berth.v1.Agent.ListResources:input_type -> berth.v1.ListResourcesRequest
+	9,  // 59: berth.v1.Agent.AddTunnel:input_type -> berth.v1.AddTunnelRequest
+	11, // 60: berth.v1.Agent.ChangeTunnel:input_type -> berth.v1.ChangeTunnelRequest
+	13, // 61: berth.v1.Agent.RemoveTunnel:input_type -> berth.v1.RemoveTunnelRequest
+	15, // 62: berth.v1.Agent.StartTunnel:input_type -> berth.v1.StartTunnelRequest
+	17, // 63: berth.v1.Agent.StopTunnel:input_type -> berth.v1.StopTunnelRequest
+	19, // 64: berth.v1.Agent.RestartTunnel:input_type -> berth.v1.RestartTunnelRequest
+	33, // 65: berth.v1.Agent.TunnelHistory:input_type -> berth.v1.TunnelHistoryRequest
+	35, // 66: berth.v1.Agent.CheckTunnels:input_type -> berth.v1.CheckTunnelsRequest
+	21, // 67: berth.v1.Agent.Login:input_type -> berth.v1.LoginRequest
+	25, // 68: berth.v1.Agent.CancelLogin:input_type -> berth.v1.CancelLoginRequest
+	27, // 69: berth.v1.Agent.ForgetLogin:input_type -> berth.v1.ForgetLoginRequest
+	29, // 70: berth.v1.Agent.Logout:input_type -> berth.v1.LogoutRequest
+	31, // 71: berth.v1.Agent.SnoozeRenewal:input_type -> berth.v1.SnoozeRenewalRequest
+	37, // 72: berth.v1.Agent.KubeCredentials:input_type -> berth.v1.KubeCredentialsRequest
+	39, // 73: berth.v1.Agent.LocalCA:input_type -> berth.v1.LocalCARequest
+	41, // 74: berth.v1.Agent.DismissNotice:input_type -> berth.v1.DismissNoticeRequest
+	43, // 75: berth.v1.Agent.ReloadConfig:input_type -> berth.v1.ReloadConfigRequest
+	45, // 76: berth.v1.Agent.Shutdown:input_type -> berth.v1.ShutdownRequest
+	47, // 77: berth.v1.Agent.HandOver:input_type -> berth.v1.HandOverRequest
+	2,  // 78: berth.v1.Agent.GetInfo:output_type -> berth.v1.GetInfoResponse
+	4,  // 79: berth.v1.Agent.GetSnapshot:output_type -> berth.v1.GetSnapshotResponse
+	6,  // 80: berth.v1.Agent.WatchSnapshots:output_type -> berth.v1.WatchSnapshotsResponse
+	8,  // 81: berth.v1.Agent.ListResources:output_type -> berth.v1.ListResourcesResponse
+	10, // 82: berth.v1.Agent.AddTunnel:output_type -> berth.v1.AddTunnelResponse
+	12, // 83: berth.v1.Agent.ChangeTunnel:output_type -> berth.v1.ChangeTunnelResponse
+	14, // 84: berth.v1.Agent.RemoveTunnel:output_type -> berth.v1.RemoveTunnelResponse
+	16, // 85: berth.v1.Agent.StartTunnel:output_type -> berth.v1.StartTunnelResponse
+	18, // 86: berth.v1.Agent.StopTunnel:output_type -> berth.v1.StopTunnelResponse
+	20, // 87: berth.v1.Agent.RestartTunnel:output_type -> berth.v1.RestartTunnelResponse
+	34, // 88: berth.v1.Agent.TunnelHistory:output_type -> berth.v1.TunnelHistoryResponse
+	36, // 89: berth.v1.Agent.CheckTunnels:output_type -> berth.v1.CheckTunnelsResponse
+	24, // 90: berth.v1.Agent.Login:output_type -> berth.v1.LoginResponse
+	26, // 91: berth.v1.Agent.CancelLogin:output_type -> berth.v1.CancelLoginResponse
+	28, // 92: berth.v1.Agent.ForgetLogin:output_type -> berth.v1.ForgetLoginResponse
+	30, // 93: berth.v1.Agent.Logout:output_type -> berth.v1.LogoutResponse
+	32, // 94: berth.v1.Agent.SnoozeRenewal:output_type -> berth.v1.SnoozeRenewalResponse
+	38, // 95: berth.v1.Agent.KubeCredentials:output_type -> berth.v1.KubeCredentialsResponse
+	40, // 96: berth.v1.Agent.LocalCA:output_type -> berth.v1.LocalCAResponse
+	42, // 97: berth.v1.Agent.DismissNotice:output_type -> berth.v1.DismissNoticeResponse
+	44, // 98: berth.v1.Agent.ReloadConfig:output_type -> berth.v1.ReloadConfigResponse
+	46, // 99: berth.v1.Agent.Shutdown:output_type -> berth.v1.ShutdownResponse
+	48, // 100: berth.v1.Agent.HandOver:output_type -> berth.v1.HandOverResponse
+	78, // [78:101] is the sub-list for method output_type
+	55, // [55:78] is the sub-list for method input_type
+	55, // [55:55] is the sub-list for extension type_name
+	55, // [55:55] is the sub-list for extension extendee
+	0,  // [0:55] is the sub-list for field type_name
 }
 
 func init() { file_berthv1_berth_proto_init() }
@@ -4558,14 +4753,14 @@ func file_berthv1_berth_proto_init() {
 	if File_berthv1_berth_proto != nil {
 		return
 	}
-	file_berthv1_berth_proto_msgTypes[48].OneofWrappers = []any{}
+	file_berthv1_berth_proto_msgTypes[50].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berthv1_berth_proto_rawDesc), len(file_berthv1_berth_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   63,
+			NumMessages:   66,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -44,6 +44,7 @@ const (
 	Agent_StopTunnel_FullMethodName      = "/berth.v1.Agent/StopTunnel"
 	Agent_RestartTunnel_FullMethodName   = "/berth.v1.Agent/RestartTunnel"
 	Agent_TunnelHistory_FullMethodName   = "/berth.v1.Agent/TunnelHistory"
+	Agent_CheckTunnels_FullMethodName    = "/berth.v1.Agent/CheckTunnels"
 	Agent_Login_FullMethodName           = "/berth.v1.Agent/Login"
 	Agent_CancelLogin_FullMethodName     = "/berth.v1.Agent/CancelLogin"
 	Agent_ForgetLogin_FullMethodName     = "/berth.v1.Agent/ForgetLogin"
@@ -89,6 +90,8 @@ type AgentClient interface {
 	// TunnelHistory returns what happened to a tunnel lately, in plain words, the
 	// oldest first.
 	TunnelHistory(ctx context.Context, in *TunnelHistoryRequest, opts ...grpc.CallOption) (*TunnelHistoryResponse, error)
+	// CheckTunnels tries the ways of tunnels, and says which are open.
+	CheckTunnels(ctx context.Context, in *CheckTunnelsRequest, opts ...grpc.CallOption) (*CheckTunnelsResponse, error)
 	// Login logs in through tsh: the front end says where, then answers what it
 	// is asked. A login of the same profile that runs already is joined. The last
 	// event is done; a login that failed ends with an error.
@@ -246,6 +249,16 @@ func (c *agentClient) TunnelHistory(ctx context.Context, in *TunnelHistoryReques
 	return out, nil
 }
 
+func (c *agentClient) CheckTunnels(ctx context.Context, in *CheckTunnelsRequest, opts ...grpc.CallOption) (*CheckTunnelsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CheckTunnelsResponse)
+	err := c.cc.Invoke(ctx, Agent_CheckTunnels_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *agentClient) Login(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[LoginRequest, LoginResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &Agent_ServiceDesc.Streams[1], Agent_Login_FullMethodName, cOpts...)
@@ -391,6 +404,8 @@ type AgentServer interface {
 	// TunnelHistory returns what happened to a tunnel lately, in plain words, the
 	// oldest first.
 	TunnelHistory(context.Context, *TunnelHistoryRequest) (*TunnelHistoryResponse, error)
+	// CheckTunnels tries the ways of tunnels, and says which are open.
+	CheckTunnels(context.Context, *CheckTunnelsRequest) (*CheckTunnelsResponse, error)
 	// Login logs in through tsh: the front end says where, then answers what it
 	// is asked. A login of the same profile that runs already is joined. The last
 	// event is done; a login that failed ends with an error.
@@ -461,6 +476,9 @@ func (UnimplementedAgentServer) RestartTunnel(context.Context, *RestartTunnelReq
 }
 func (UnimplementedAgentServer) TunnelHistory(context.Context, *TunnelHistoryRequest) (*TunnelHistoryResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method TunnelHistory not implemented")
+}
+func (UnimplementedAgentServer) CheckTunnels(context.Context, *CheckTunnelsRequest) (*CheckTunnelsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CheckTunnels not implemented")
 }
 func (UnimplementedAgentServer) Login(grpc.BidiStreamingServer[LoginRequest, LoginResponse]) error {
 	return status.Error(codes.Unimplemented, "method Login not implemented")
@@ -707,6 +725,24 @@ func _Agent_TunnelHistory_Handler(srv interface{}, ctx context.Context, dec func
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Agent_CheckTunnels_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CheckTunnelsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AgentServer).CheckTunnels(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Agent_CheckTunnels_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AgentServer).CheckTunnels(ctx, req.(*CheckTunnelsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Agent_Login_Handler(srv interface{}, stream grpc.ServerStream) error {
 	return srv.(AgentServer).Login(&grpc.GenericServerStream[LoginRequest, LoginResponse]{ServerStream: stream})
 }
@@ -940,6 +976,10 @@ var Agent_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "TunnelHistory",
 			Handler:    _Agent_TunnelHistory_Handler,
+		},
+		{
+			MethodName: "CheckTunnels",
+			Handler:    _Agent_CheckTunnels_Handler,
 		},
 		{
 			MethodName: "CancelLogin",

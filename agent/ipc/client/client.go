@@ -178,6 +178,16 @@ func (c *Client) RestartTunnel(ctx context.Context, name string) error {
 	return err
 }
 
+// CheckTunnels tries the ways of the tunnels with these names, or of all that are not
+// stopped, and says which are open.
+func (c *Client) CheckTunnels(ctx context.Context, names ...string) ([]state.Readiness, error) {
+	resp, err := call(ctx, c, commandTimeout, &pb.CheckTunnelsRequest{Names: names}, pb.AgentClient.CheckTunnels)
+	if err != nil {
+		return nil, err
+	}
+	return ipc.FromProtos[state.Readiness](resp.GetTunnels()), nil
+}
+
 // TunnelHistory returns what happened to a tunnel lately, the oldest first.
 func (c *Client) TunnelHistory(ctx context.Context, name string) ([]state.Event, error) {
 	resp, err := call(ctx, c, readTimeout, &pb.TunnelHistoryRequest{Name: name}, pb.AgentClient.TunnelHistory)

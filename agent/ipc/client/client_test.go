@@ -139,6 +139,13 @@ func (a *fakeAgent) TunnelHistory(ctx context.Context, n string) ([]state.Event,
 	}, a.record(ctx, "history %s", n)
 }
 
+func (a *fakeAgent) CheckTunnels(ctx context.Context, names []string) ([]state.Readiness, error) {
+	return []state.Readiness{{
+		Name: "t", State: state.TunnelError, Code: state.CodeProxyUnreachable, Protocol: "postgres",
+		ProbedAt: time.Date(2026, 5, 1, 14, 2, 11, 0, time.UTC),
+	}}, a.record(ctx, "check %v", names)
+}
+
 func (a *fakeAgent) Login(
 	ctx context.Context, start ipc.LoginStart, answers <-chan ipc.LoginAnswer, show func(ipc.LoginEvent) error,
 ) error {
@@ -283,6 +290,14 @@ func TestCommands(t *testing.T) {
 			return err
 		},
 		func() error {
+			got, err := c.CheckTunnels(ctx, "t", "u")
+			if err == nil && (len(got) != 1 || got[0].Ready || got[0].Code != state.CodeProxyUnreachable ||
+				got[0].ProbedAt.IsZero()) {
+				t.Errorf("checked %+v", got)
+			}
+			return err
+		},
+		func() error {
 			want := KubeCredentials{
 				Cert: []byte("cert"), Key: []byte("key"), ValidUntil: time.Date(2026, 5, 1, 14, 2, 11, 0, time.UTC),
 				Server: "https://p", ServerName: "s", CA: []byte("ca"),
@@ -344,7 +359,7 @@ func TestCommands(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	wantCalls := []string{"list db leaf", "add t", "change t to u", "stop t", "start t", "restart t", "history t", "kube credentials c k", "login p u okta 1h0m0s: 7 hunter2", "logout p", "snooze p", "cancel p", "dismiss n", "forget p u", "remove t", "reload", "hand over to /b with [A=1]", "shutdown"}
+	wantCalls := []string{"list db leaf", "add t", "change t to u", "stop t", "start t", "restart t", "history t", "check [t u]", "kube credentials c k", "login p u okta 1h0m0s: 7 hunter2", "logout p", "snooze p", "cancel p", "dismiss n", "forget p u", "remove t", "reload", "hand over to /b with [A=1]", "shutdown"}
 	if diff := cmp.Diff(wantCalls, a.calls); diff != "" {
 		t.Errorf("the agent was asked (-want +got):\n%s", diff)
 	}

@@ -1,0 +1,96 @@
+package config
+
+import (
+	"net"
+	"net/netip"
+	"path/filepath"
+	"reflect"
+	"strconv"
+)
+
+// Metrics says whether, where and how the agent says how it is.
+type Metrics struct {
+	// Enabled turns it on or off; nil means on where Listen is set.
+	Enabled *bool `json:"enabled,omitempty" jsonschema:"default=false"`
+	// Listen is a loopback host:port, or the path of a Unix socket; empty means
+	// berth's own socket.
+	Listen string       `json:"listen,omitempty" jsonschema:"example=127.0.0.1:9090"`
+	Labels metricLabels `json:"labels,omitempty" jsonschema:"enum=hashed,enum=names,default=hashed"`
+	Pprof  bool         `json:"pprof,omitempty" jsonschema:"default=false"`
+}
+
+// metricLabels says what stands for tunnels and profiles in metrics.
+type metricLabels string
+
+const (
+	labelsHashed metricLabels = "hashed"
+	labelsNames  metricLabels = "names"
+)
+
+// On reports whether metrics are served.
+func (m Metrics) On() bool {
+	if m.Enabled == nil {
+		return m.Listen != ""
+	}
+	return *m.Enabled
+}
+
+// Named reports whether metrics have the names of tunnels.
+func (m Metrics) Named() bool { return m.Labels == labelsNames }
+
+// Address is where metrics are served: a loopback host:port, or else the path of a
+// socket; both are empty for berth's own.
+func (m Metrics) Address() (tcp, socket string) {
+	if isLoopback(m.Listen) {
+		return m.Listen, ""
+	}
+	return "", expand(m.Listen)
+}
+
+// Same reports whether m means what o does.
+func (m Metrics) Same(o Metrics) bool { return reflect.DeepEqual(m.plain(), o.plain()) }
+
+// plain is m with what is left out filled in.
+func (m Metrics) plain() Metrics {
+	m.Enabled = new(m.On())
+	if !m.Named() {
+		m.Labels = labelsHashed
+	}
+	return m
+}
+
+// isLoopback reports whether addr is the host:port of this machine alone.
+func isLoopback(addr string) bool {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return false
+	}
+	ip, err := netip.ParseAddr(host)
+	if err != nil || !ip.IsLoopback() {
+		return false
+	}
+	n, err := strconv.Atoi(port)
+	return err == nil && minPort <= n && n <= maxPort
+}
+
+// checkMetrics refuses an address that others than this machine's programs could
+// reach, or that a tunnel has.
+func checkMetrics(v *value, ports map[int64]*value, ms *mistakes) {
+	listen := v.get("listen")
+	s, ok := listen.str()
+	if !ok || s == "" {
+		return
+	}
+	if isLoopback(s) {
+		_, port, _ := net.SplitHostPort(s)
+		n, _ := strconv.ParseInt(port, 10, 64)
+		if first := ports[n]; first != nil {
+			mark(listen, "metrics.listen", ms, "port %d is used by the tunnel on line %d too", n, first.at.line)
+		}
+		return
+	}
+	if !filepath.IsAbs(expand(s)) {
+		mark(listen, "metrics.listen", ms,
+			"%s is neither an address of this machine alone nor a file: write 127.0.0.1:9090, or the path of a socket", quote(s))
+	}
+}

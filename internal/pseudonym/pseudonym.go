@@ -1,0 +1,65 @@
+// Package pseudonym makes names that stand for others: the same one always for the
+// same name, and of no use to whoever lacks the key. The key belongs to one
+// installation and never leaves it, so that the pseudonyms of two cannot be joined,
+// and no list of likely names can be tried out on them.
+package pseudonym
+
+import (
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"berth/internal/atomicfile"
+)
+
+// Key is an installation's key.
+type Key [32]byte
+
+// FileName is the key's file in the folder of berth's state.
+const FileName = "pseudonyms.key"
+
+// Load returns the key in a folder, and makes one where there is none.
+func Load(dir string) (Key, error) {
+	f, err := os.Open(filepath.Join(dir, FileName))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return Rotate(dir)
+	case err != nil:
+		return Key{}, fmt.Errorf("pseudonyms: %w", err)
+	}
+	defer f.Close() //nolint:errcheck // it was only read
+	var k Key
+	n, err := io.ReadFull(f, k[:])
+	if info, statErr := f.Stat(); err == nil && statErr == nil && info.Size() != int64(n) {
+		err = errors.New("its size is wrong")
+	}
+	if err != nil {
+		return Key{}, fmt.Errorf("pseudonyms: %s: %w", f.Name(), err)
+	}
+	return k, nil
+}
+
+// Rotate replaces the key: what was named with the old one is never named so again.
+func Rotate(dir string) (Key, error) {
+	var k Key
+	_, _ = rand.Read(k[:]) // never fails
+	if err := atomicfile.Write(filepath.Join(dir, FileName), k[:], 0o600); err != nil {
+		return Key{}, fmt.Errorf("pseudonyms: %w", err)
+	}
+	return k, nil
+}
+
+// Of returns what stands for a name of some sort, sixteen hexadecimal digits. The
+// same name has another pseudonym in each sort.
+func (k Key) Of(sort, name string) string {
+	mac := hmac.New(sha256.New, k[:])
+	_, _ = io.WriteString(mac, sort+"\x00"+name) // never fails
+	return hex.EncodeToString(mac.Sum(nil)[:8])
+}

@@ -1,0 +1,77 @@
+package pseudonym
+
+import (
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+)
+
+func load(t *testing.T, dir string) Key {
+	t.Helper()
+	k, err := Load(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+// TestTwoInstallationsCannotBeJoined: a name has nothing in common in both, and stays
+// the same in each.
+func TestTwoInstallationsCannotBeJoined(t *testing.T) {
+	here, there := t.TempDir(), t.TempDir()
+	one, other := load(t, here), load(t, there)
+	for _, name := range []string{"", "prod", "example.com", strings.Repeat("x", 5000)} {
+		if one.Of("cluster", name) == other.Of("cluster", name) {
+			t.Errorf("%.20q is %s in both", name, one.Of("cluster", name))
+		}
+		if again := load(t, here); again.Of("cluster", name) != one.Of("cluster", name) {
+			t.Errorf("%.20q changed its pseudonym", name)
+		}
+		if one.Of("cluster", name) == one.Of("user", name) {
+			t.Errorf("%.20q has one pseudonym as a cluster and as a user", name)
+		}
+	}
+	if _, err := Rotate(here); err != nil {
+		t.Fatal(err)
+	}
+	if load(t, here).Of("cluster", "prod") == one.Of("cluster", "prod") {
+		t.Error("a new key names things as the old one did")
+	}
+}
+
+// TestDictionary: whoever has pseudonyms and every likely name, and not the key,
+// finds no name again.
+func TestDictionary(t *testing.T) {
+	published := load(t, t.TempDir()).Of("cluster", "prod")
+	guesses := []Key{{}, load(t, t.TempDir())}
+	for _, guess := range guesses {
+		for _, name := range []string{"prod", "production", "example.com", "main"} {
+			if guess.Of("cluster", name) == published {
+				t.Errorf("%s was found to be %q", published, name)
+			}
+		}
+	}
+}
+
+func TestKeyFile(t *testing.T) {
+	dir := t.TempDir()
+	load(t, dir)
+	path := filepath.Join(dir, FileName)
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if runtime.GOOS != "windows" && info.Mode().Perm() != 0o600 {
+		t.Errorf("the key has mode %v", info.Mode())
+	}
+	for _, bad := range []string{"", "short", strings.Repeat("x", 33)} {
+		if err := os.WriteFile(path, []byte(bad), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Load(dir); err == nil || !strings.Contains(err.Error(), FileName) {
+			t.Errorf("a key of %d bytes: %v", len(bad), err)
+		}
+	}
+}
