@@ -5,7 +5,6 @@ package webtest
 import (
 	"context"
 	"fmt"
-	"net"
 	"os/exec"
 	"slices"
 	"strings"
@@ -13,6 +12,7 @@ import (
 	"time"
 
 	"github.com/chromedp/chromedp"
+	"github.com/jackc/pgx/v5"
 
 	"berth/agent/state"
 	"berth/internal/simcluster"
@@ -176,21 +176,25 @@ func TestWindowRequest(t *testing.T) {
 func TestWindowPortInUse(t *testing.T) {
 	t.Parallel()
 	port := simworld.FreePort(t)
-	ln, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", fmt.Sprintf("127.0.0.1:%d", port))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
+	startPostgres(t, port)
+	staging := simworld.FreePort(t)
 	w := newWorld(t, company(), func(w *world) { w.Login() },
 		fmt.Sprintf("name: prod, kind: db, cluster: example.com, resource: pg-prod, port: %d", port),
-		tunnel(t, "orders", "orders", "db_user: reader"), tunnel(t, "cache", "cache"), tunnel(t, "staging", "pg-staging"))
+		tunnel(t, "orders", "orders", "db_user: reader"), tunnel(t, "cache", "cache"), fmt.Sprintf("name: staging, kind: db, cluster: example.com, resource: pg-staging, port: %d", staging))
 	w.Sim.PutAccessRequest(simcluster.AccessRequest{User: "carol", Roles: []string{"admin"}, Reason: "Incident 42: the orders do not arrive"})
 	w.become("a port in use", func(s state.Snapshot) bool {
 		return is(s, "prod", state.TunnelPortInUse) && is(s, "staging", state.TunnelReady) && len(s.Requests) == 1
 	})
+	conn, err := pgx.Connect(t.Context(), fmt.Sprintf("postgres://alice@127.0.0.1:%d/app?sslmode=disable", staging))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
 	tab := w.window()
-	tab.sees("Port in use")
+	t.Logf("first paint after %.0f ms; memory of berth open: %s", tab.painted(), w.memory())
+	tab.sees("is taken by postgres")
 	tab.sees("carol asks for admin")
+	tab.sees("1 client")
 	tab.pictures("port")
 	tab.press("Change port…")
 	free := simworld.FreePort(t)
@@ -222,7 +226,7 @@ func TestWindowFiveHundred(t *testing.T) {
 	})
 	tab := w.window()
 	tab.sees("500, all ready")
-	paint := get(tab, chromedp.Evaluate[float64](`performance.getEntriesByName("first-contentful-paint")[0].startTime`))
+	paint := tab.painted()
 	shown := get(tab, chromedp.Evaluate[float64](`performance.now()`))
 	// A frame a step: the time of the slowest is what a person would notice.
 	scroll := get(tab, chromedp.Evaluate[float64](`new Promise((done) => {

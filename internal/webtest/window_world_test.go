@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,6 +25,52 @@ import (
 	"berth/internal/simworld"
 	"berth/internal/testwait"
 )
+
+// listenVar has a child of the tests listen on a port.
+const listenVar = "BERTH_WEBTEST_LISTEN"
+
+func TestMain(m *testing.M) {
+	address := os.Getenv(listenVar)
+	if address == "" {
+		os.Exit(m.Run())
+	}
+	if _, err := net.Listen("tcp", address); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	fmt.Println("listens")
+	testwait.Hang()
+}
+
+// startPostgres starts a program of that name, which holds a port until the test ends.
+func startPostgres(t *testing.T, port int) {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	program := filepath.Join(t.TempDir(), "postgres")
+	if err := os.Symlink(self, program); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), program)
+	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=127.0.0.1:%d", listenVar, port))
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait() // it was killed
+	})
+	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+		t.Fatalf("the program on the port: %q, %v", line, err)
+	}
+}
 
 // world is a simulated cluster, the program under test as its agent, and its window.
 type world struct {
@@ -201,6 +248,12 @@ func (w *world) window(page ...string) *tab {
 		chromedp.WaitVisible(chromedp.CSS("main h1")),
 	)
 	return tab
+}
+
+// painted is when the page first showed something, in milliseconds since it was asked for.
+func (tab *tab) painted() float64 {
+	tab.t.Helper()
+	return get(tab, chromedp.Evaluate[float64](`performance.getEntriesByName("first-contentful-paint")[0].startTime`))
 }
 
 // memory is what "berth open" has of the machine's.

@@ -6,9 +6,10 @@ import type { Request } from "./types";
 import { Ago, Button, Check, Dialog, Facts, Field, Left, Mark, Search, Select, State, Text, Wrong, useLoaded } from "./ui";
 import { clock, matches } from "./words";
 
-export function Access() {
+// Access lists the requests, at first the one of an id alone if there is one.
+export function Access({ id }: { id: string }) {
   const all = (useSnapshot().requests ?? []).toSorted((a, b) => (b.createdAt ?? "").localeCompare(a.createdAt ?? ""));
-  const [query, setQuery] = useState("");
+  const [query, setQuery] = useState(id);
   const shown = all.filter((r) => matches(query, r.user, r.reason, r.state, r.id, ...(r.roles ?? []), ...(r.resources ?? [])));
   const review = shown.filter((r) => r.reviewable && r.state === "pending");
   const mine = shown.filter((r) => r.mine && !review.includes(r));

@@ -61,7 +61,7 @@ async function answer<T>(response: Response): Promise<T> {
   try {
     said = JSON.parse(text) as typeof said;
   } catch {
-    said = { message: text.trim() };
+    said = { message: response.status === 404 ? "This version of berth does not offer that here." : text.trim() };
   }
   throw new Failure(said.code ?? String(response.status), said.message ?? "", said.hint);
 }
@@ -78,6 +78,16 @@ const named = (name: string): string => `/api/tunnels/${encodeURIComponent(name)
 export interface Forms {
   urls?: { name: string; text: string }[];
   client?: string;
+}
+
+// Plot is the last hour of a tunnel, a column for each quantity.
+export interface Plot {
+  at: number[]; // seconds since the epoch
+  connections: number[];
+  bytesIn: number[]; // a second
+  bytesOut: number[];
+  heldMs: number[]; // the longest
+  dialMs: number[];
 }
 
 export interface Finding {
@@ -98,6 +108,7 @@ export interface Kept {
   choices?: string[];
   value: string;
   line?: number;
+  proxy?: string; // whose it is
 }
 
 export const api = {
@@ -106,6 +117,7 @@ export const api = {
   resources: () => read<{ resources?: Resource[]; unasked?: string[] }>("/api/resources"),
   history: (name: string) => read<{ events?: Event[] }>(`${named(name)}/history`),
   forms: (name: string) => read<Forms>(`${named(name)}/urls`),
+  plot: (name: string) => read<Plot>(`${named(name)}/plot`),
   recordings: (filter: Record<string, string>) =>
     read<{ recordings?: Recording[]; notes?: string[]; more?: boolean }>(`/api/recordings?${query(filter)}`),
   recording: (id: string, cluster: string) => `/api/recordings/${encodeURIComponent(id)}?${query({ cluster })}`,

@@ -29,12 +29,11 @@ export function Chart(props: { title: string; at: number[]; lines: Line[]; show:
       dark.removeEventListener("change", draw);
       plot?.destroy();
     };
-    // The lists grow in place: their last moment tells them apart.
-  }, [at.at(-1), show]);
+  }, [at, show]);
   const latest = lines.map(([name, values]) => `${name} ${show(values.at(-1) ?? 0)}, at most ${show(Math.max(0, ...values))}`);
   return (
     <figure class="card">
-      <figcaption><h2>{title}</h2> <span class="dim">{latest.join("; ")}</span></figcaption>
+      <figcaption><h2>{title}</h2> <span class="dim">last hour: {latest.join("; ")}</span></figcaption>
       <div ref={ref} aria-hidden="true" />
     </figure>
   );

@@ -6,7 +6,6 @@ import { type Failure, failure, follow, open, take } from "./api";
 import { Logins } from "./login";
 import { needCount } from "./needs";
 import { Recordings } from "./recordings";
-import { startSampling } from "./samples";
 import { Sessions } from "./sessions";
 import { go, hush, set, snapshot, useKnown, useRoute } from "./store";
 import "./style.css";
@@ -26,13 +25,16 @@ const views = [
   ["about", "About"],
 ] as const;
 
+// within says of views without a line of their own under which they are.
+const within: Record<string, string> = { add: "tunnels", help: "about" };
+
 function View({ route }: { route: string[] }) {
   const [view, name] = route;
   switch (view) {
     case "add":
       return <Add />;
     case "access":
-      return name === "new" ? <NewRequest /> : <Access />;
+      return name === "new" ? <NewRequest /> : <Access key={name} id={name ?? ""} />;
     case "sessions":
       return <Sessions />;
     case "recordings":
@@ -44,6 +46,7 @@ function View({ route }: { route: string[] }) {
     case "settings":
       return <Settings />;
     case "about":
+    case "help":
       return <About />;
     default:
       return name ? <TunnelView name={name} /> : <Tunnels />;
@@ -57,7 +60,7 @@ function Page() {
   useKeys(() => {
     showHelp(true);
   });
-  const here = route[0] === "add" ? "tunnels" : (route[0] ?? "");
+  const here = within[route[0] ?? ""] ?? route[0] ?? "";
   const title = views.find(([path]) => path === here)?.[1] ?? "berth";
   const needs = known.snapshot ? needCount(known.snapshot) : 0;
   const there = known.snapshot !== undefined;
@@ -189,7 +192,6 @@ async function start(app: HTMLElement): Promise<void> {
     render(<Refused why={failure(err)} />, app);
     return;
   }
-  startSampling();
   follow({
     snapshot,
     away: (message, hint) => {

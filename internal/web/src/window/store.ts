@@ -20,8 +20,6 @@ interface Known {
 let known: Known = { ended: false, toasts: [] };
 const readers = new Set<() => void>();
 
-export const current = (): Snapshot | undefined => known.snapshot;
-
 export function set(change: Partial<Known>): void {
   known = { ...known, ...change };
   for (const read of readers) read();

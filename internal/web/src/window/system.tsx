@@ -88,7 +88,7 @@ export function Settings() {
       {now && (
         <>
           {now.settings.map((s) => (
-            <Setting key={s.key} setting={s} changed={config.again} />
+            <Setting key={`${s.key} ${s.proxy ?? ""}`} setting={s} changed={config.again} />
           ))}
           <div class="card">
             <h2>The config file</h2>
@@ -112,7 +112,7 @@ function Setting({ setting: s, changed }: { setting: Kept; changed: () => void }
     setValue(s.value);
   }, [s.value]);
   const put = async (next: string): Promise<void> => {
-    await write("/api/settings", { key: s.key, value: next });
+    await write("/api/settings", { key: s.key, value: next, proxy: s.proxy ?? "" });
     say(`${s.title}: saved`);
     changed();
   };

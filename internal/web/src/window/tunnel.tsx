@@ -3,7 +3,6 @@ import { useState } from "preact/hooks";
 import { type Forms, api, call } from "./api";
 import { ChangeDialog, remove } from "./change";
 import { Chart } from "./chart";
-import { samplesOf } from "./samples";
 import { useNow, useSnapshot } from "./store";
 import type { Event, Tunnel } from "./types";
 import { CertLeft, target } from "./tunnels";
@@ -89,7 +88,7 @@ function Known({ tunnel: t }: { tunnel: Tunnel }) {
         </div>
         <Connect tunnel={t} />
       </div>
-      <Charts name={name} />
+      <Charts name={name} turn={turn} />
       {changing && <ChangeDialog tunnel={t} about={changing} close={() => {
         change(undefined);
       }} />}
@@ -139,20 +138,23 @@ function Form({ name, text }: { name: string; text: string }) {
   );
 }
 
-function Charts({ name }: { name: string }) {
-  useNow(10_000);
-  const s = samplesOf(name);
-  if (!s || s.at.length < 2) return null;
+function Charts({ name, turn }: { name: string; turn: string }) {
+  const now = useNow(15_000);
+  const plot = useLoaded(() => api.plot(name), [now, turn]).value;
+  if (!plot || plot.at.length < 2) return null;
   return (
     <div class="charts">
-      <Chart title="Connections" at={s.at} lines={[["open", s.connections], ["waiting", s.waiting]]} show={whole} />
-      <Chart title="Bytes a second" at={s.at} lines={[["in", s.bytesIn], ["out", s.bytesOut]]} show={rate} />
+      <Chart title="Connections" at={plot.at} lines={[["open", plot.connections]]} show={whole} />
+      <Chart title="Bytes a second" at={plot.at} lines={[["in", plot.bytesIn], ["out", plot.bytesOut]]} show={rate} />
+      <Chart title="Longest wait for a login" at={plot.at} lines={[["held", plot.heldMs]]} show={ms} />
+      <Chart title="Longest time to connect" at={plot.at} lines={[["dial", plot.dialMs]]} show={ms} />
     </div>
   );
 }
 
 const whole = (n: number): string => (Number.isInteger(n) ? String(n) : "");
 const rate = (n: number): string => bytes(Math.round(n));
+const ms = (n: number): string => (n < 1000 ? `${Math.round(n)} ms` : `${(n / 1000).toFixed(1)} s`);
 
 export function History({ events }: { events: Event[] }) {
   if (events.length === 0) return <p class="dim">Nothing yet.</p>;
