@@ -4,7 +4,7 @@
 # want them skip and say so.
 set -eu
 
-want="psql:postgresql-client pgbench:postgresql-contrib mysql:mariadb-client redis-cli:redis-tools redis-server:redis-server ip:iproute2 tsql:freetds-bin
+want="psql:postgresql-client pgbench:postgresql-contrib mysql:mariadb-client redis-cli:redis-tools redis-server:redis-server ip:iproute2 tsql:freetds-bin asciinema:asciinema
 	dbus-daemon:dbus gnome-keyring-daemon:gnome-keyring
 	Xvfb:xvfb xdotool:xdotool zenity:zenity dunst:dunst"
 missing=""

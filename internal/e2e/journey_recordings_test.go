@@ -6,13 +6,73 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"berth/agent/state"
+	"berth/internal/replay"
 )
+
+// comparePlayers plays a recording with tsh and, exported, with asciinema: at each
+// prompt, what they have printed makes the screen that berth shows.
+func comparePlayers(t *testing.T, p *person, id, cast string) {
+	t.Helper()
+	const prompt = "demo$ "
+	screens := func(output string) (seen []string) {
+		s := replay.NewScreen()
+		defer s.Close()
+		s.Feed(state.RecordingEvent{Cols: 100, Rows: 30}) // the size it ends with
+		for part := range strings.SplitAfterSeq(output, prompt) {
+			s.Feed(state.RecordingEvent{Data: []byte(part)})
+			seen = append(seen, strings.Join(s.Text(), "\n"))
+		}
+		return seen
+	}
+	var berth strings.Builder
+	var pieces []string
+	for line := range strings.SplitSeq(strings.TrimSpace(p.berth("recording", "events", id, "--json")), "\n") {
+		var ev replay.JSONEvent
+		if err := json.Unmarshal([]byte(line), &ev); err != nil {
+			t.Fatal(err)
+		}
+		berth.WriteString(ev.Output)
+		pieces = append(pieces, ev.Output)
+	}
+	want := screens(berth.String())
+	if len(want) < 8 {
+		t.Errorf("the recording has only %d prompts", len(want))
+	}
+	for _, player := range [][]string{
+		{filepath.Join(lab.bin, "tsh"), "play", "--format=pty", id},
+		{"asciinema", "play", "-i", "0.1", cast},
+	} {
+		cmd := exec.Command(player[0], player[1:]...)
+		cmd.Env = append(p.env(p.tshHome), "TERM=xterm-256color")
+		s := onScreen(t, cmd)
+		s.end()
+		output := s.text()
+		rest, found := output, true // tsh sets titles between the pieces
+		for _, piece := range pieces {
+			if _, rest, found = strings.Cut(rest, piece); !found {
+				t.Errorf("%s does not print %q, or not in its place", player[0], piece)
+				break
+			}
+		}
+		got := screens(output)
+		if len(got) != len(want) {
+			t.Errorf("%s prints %d prompts, want %d", player[0], len(got), len(want))
+			continue
+		}
+		for i := range want {
+			if strings.TrimSpace(got[i]) != strings.TrimSpace(want[i]) {
+				t.Errorf("at prompt %d the screen of %s shows\n%s\nberth's\n%s", i, player[0], got[i], want[i])
+			}
+		}
+	}
+}
 
 // TestRecordings makes a session of each kind with tsh and finds them again: in the
 // list, as text, as queries and as an asciicast.
@@ -84,8 +144,22 @@ func TestRecordings(t *testing.T) {
 		if last < 4 || !resized {
 			t.Errorf("it is %.1f s long, resized to 100x30: %v; want the pauses and the resize", last, resized)
 		}
+		comparePlayers(t, p, found["ssh"].ID, cast)
 		if r := p.tryBerth("recording", "export", found["ssh"].ID, "--as", "txt", "-o", cast); r.code == 0 || !strings.Contains(r.err, "ssh.cast") {
 			t.Errorf("a file that is there: exit code %d, %s", r.code, r.err)
+		}
+	})
+	t.Run("html", func(t *testing.T) {
+		for kind, r := range found {
+			page := filepath.Join(p.dir, kind+".html")
+			p.berth("recording", "export", r.ID, "--as", "html", "-o", page)
+			raw, err := os.ReadFile(page)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !strings.Contains(string(raw), r.ID) || !strings.Contains(string(raw), "application/x-recording") {
+				t.Errorf("the page of the %s session has no recording", kind)
+			}
 		}
 	})
 	t.Run("db", func(t *testing.T) {
