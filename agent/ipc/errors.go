@@ -79,7 +79,6 @@ var grpcCodes = map[Code]codes.Code{
 	CodeConfirm:     codes.Aborted,
 	CodeTimeout:     codes.DeadlineExceeded,
 	CodeUnsupported: codes.Unimplemented,
-	CodeTSHMissing:  codes.FailedPrecondition,
 	CodeFailed:      codes.FailedPrecondition,
 	CodeInternal:    codes.Internal,
 }
