@@ -79,9 +79,17 @@ type Agent struct {
 	stop context.CancelFunc
 	next succession
 
-	program  executable
-	config   *config.Watcher
-	homes    *certwatch.Watcher
+	program executable
+	config  *config.Watcher
+	homes   *certwatch.Watcher
+	rooms
+	system  system
+	pub     publisher
+	applied applied
+}
+
+// rooms are those of the agent, each with a subject of its own.
+type rooms struct {
 	sessions *sessions.Sessions
 	memory   *memory.Store
 	kube     *kubelocal.Local
@@ -91,9 +99,6 @@ type Agent struct {
 	requests *requests.Requests
 	recorded *recordings.Recordings
 	metrics  *metrics.Room
-	system   system
-	pub      publisher
-	applied  applied
 }
 
 // endingTime is how long an agent that a service manager starts waits for the one
