@@ -280,6 +280,23 @@ func (a *Agent) forTunnel(ctx context.Context, name string, do func(context.Cont
 	return nil
 }
 
+// TunnelPlot returns how a tunnel was used in the last hour, the oldest point first.
+func (a *Agent) TunnelPlot(_ context.Context, name string) ([]state.PlotPoint, error) {
+	if err := a.mustHave(name); err != nil {
+		return nil, err
+	}
+	return a.tunnels.Plot(name), nil
+}
+
+// ChangeSetting writes one setting to the config file, and has it take effect.
+func (a *Agent) ChangeSetting(ctx context.Context, c ipc.SettingChange) error {
+	change := func(d *config.Document) error { return d.ChangeSetting(c.Key, c.Proxy, c.Value) }
+	if err := config.Edit(a.opts.Paths.Config, change); err != nil {
+		return configError(err)
+	}
+	return a.ReloadConfig(ctx)
+}
+
 // TunnelHistory returns what happened to a tunnel lately, the oldest first.
 func (a *Agent) TunnelHistory(_ context.Context, name string) ([]state.Event, error) {
 	if err := a.mustHave(name); err != nil {
@@ -433,7 +450,10 @@ func configError(err error) error {
 	var tunnel *config.InvalidTunnelError
 	var refused *config.RefusedError
 	var policy *config.PolicyError
+	var setting *config.InvalidSettingError
 	switch {
+	case errors.As(err, &setting):
+		return &ipc.Error{Code: ipc.CodeInvalid, Message: setting.Error()}
 	case errors.As(err, &policy):
 		return &ipc.Error{Code: ipc.CodeDenied, Message: policy.Error(), Hint: policy.Hint()}
 	case errors.As(err, &bad):

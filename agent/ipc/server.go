@@ -52,6 +52,8 @@ type AgentBackend interface {
 	DismissNotice(ctx context.Context, id string) error
 	// ReloadConfig reads the config file again.
 	ReloadConfig(ctx context.Context) error
+	// ChangeSetting writes one setting to the config file, and has it take effect.
+	ChangeSetting(ctx context.Context, c SettingChange) error
 	// Shutdown asks the agent to exit and returns at once.
 	Shutdown()
 	// HandOver has another agent take this one's place, started as program, or as
@@ -77,6 +79,8 @@ type TunnelBackend interface {
 	StopTunnel(ctx context.Context, name string) error
 	// RestartTunnel stops a tunnel and starts it again.
 	RestartTunnel(ctx context.Context, name string) error
+	// TunnelPlot returns how a tunnel was used in the last hour, the oldest point first.
+	TunnelPlot(ctx context.Context, name string) ([]state.PlotPoint, error)
 	// TunnelHistory returns what happened to a tunnel lately, the oldest first.
 	TunnelHistory(ctx context.Context, name string) ([]state.Event, error)
 	// CheckTunnels tries the ways of the tunnels with these names, or of all that

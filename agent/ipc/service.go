@@ -138,6 +138,20 @@ func (s *service) CheckTunnels(ctx context.Context, req *pb.CheckTunnelsRequest)
 	return &pb.CheckTunnelsResponse{Tunnels: toProtos[pb.Readiness](list)}, nil
 }
 
+// TunnelPlot returns how a tunnel was used in the last hour.
+func (s *service) TunnelPlot(ctx context.Context, req *pb.TunnelPlotRequest) (*pb.TunnelPlotResponse, error) {
+	points, err := s.backend.Tunnels.TunnelPlot(ctx, req.GetName())
+	if err != nil {
+		return nil, err
+	}
+	return &pb.TunnelPlotResponse{Points: toProtos[pb.PlotPoint](points)}, nil
+}
+
+// ChangeSetting writes one setting to the config file.
+func (s *service) ChangeSetting(ctx context.Context, req *pb.ChangeSettingRequest) (*pb.ChangeSettingResponse, error) {
+	return &pb.ChangeSettingResponse{}, s.backend.Agent.ChangeSetting(ctx, FromProto[SettingChange](req))
+}
+
 // DismissNotice says that a notice need not be shown any more.
 func (s *service) DismissNotice(ctx context.Context, req *pb.DismissNoticeRequest) (*pb.DismissNoticeResponse, error) {
 	if err := s.backend.Agent.DismissNotice(ctx, req.GetId()); err != nil {

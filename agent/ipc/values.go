@@ -29,6 +29,13 @@ type Successor struct {
 	Version string
 }
 
+// SettingChange is one setting of the config file, and its new value.
+type SettingChange struct {
+	Key   string
+	Value string // as in the file; empty takes the setting out of it
+	Proxy string // whose setting it is, where that differs by proxy
+}
+
 // Peer is the process that has connected.
 type Peer struct {
 	UID string // the numeric user id; on Windows the user's SID

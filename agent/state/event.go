@@ -26,3 +26,14 @@ const (
 	EventCert      EventKind = "cert"      // a new cert
 	EventConfig    EventKind = "config"    // the config file, or a command
 )
+
+// PlotPoint is how a tunnel was used in one span of time.
+type PlotPoint struct {
+	At          time.Time `json:"at"`
+	Span        Duration  `json:"span"`
+	Connections int64     `json:"connections"` // the most at once
+	BytesIn     int64     `json:"bytes_in"`
+	BytesOut    int64     `json:"bytes_out"`
+	Held        Duration  `json:"held"` // the longest that a client was held
+	Dial        Duration  `json:"dial"` // the longest that connecting took
+}

@@ -71,6 +71,9 @@ func (s *Set) Record(snapshot *state.Snapshot) { s.book.Record(snapshot, time.No
 // History returns what happened to a tunnel lately, the oldest first.
 func (s *Set) History(name string) []state.Event { return s.book.Of(name).Events(time.Now()) }
 
+// Plot returns how a tunnel was used in the last hour, the oldest point first.
+func (s *Set) Plot(name string) []state.PlotPoint { return s.book.Of(name).Plot(time.Now()) }
+
 // AbsentKube words the refusal of a client of a tunnel that is not running; the
 // server name is the tunnel's.
 func (s *Set) AbsentKube(serverName string) kube.Refusal {

@@ -3,19 +3,26 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"berth/agent/config"
 	"berth/agent/ipc/client"
+	"berth/agent/state"
 	"berth/internal/doctor"
+	"berth/internal/paths"
+	"berth/internal/plain"
 	"berth/internal/replay"
 	"berth/internal/web"
+	"berth/tray/autostart"
 )
 
 // examinedJSON is what the window shows of the doctor.
@@ -60,6 +67,105 @@ func logEnd(path, lines string) (logJSON, error) {
 		return logJSON{}, fmt.Errorf("read the log: %w", err)
 	}
 	return logJSON{Path: path, Lines: strings.Split(strings.TrimSuffix(text.String(), "\n"), "\n")}, nil
+}
+
+// configJSON is the config file, and what of it the window changes.
+type configJSON struct {
+	Path     string        `json:"path"`
+	Text     string        `json:"text"`
+	Settings []settingJSON `json:"settings"`
+}
+
+// settingJSON is one setting, in words.
+type settingJSON struct {
+	Key     string   `json:"key"`
+	Title   string   `json:"title"`
+	Help    string   `json:"help"`
+	Kind    string   `json:"kind"` // switch, choice or text
+	Choices []string `json:"choices,omitempty"`
+	Value   string   `json:"value"`
+	Line    int      `json:"line,omitempty"` // in the file; zero where it is not there
+}
+
+// startTray is the key of the one setting that is not in the config.
+const startTray = "start_tray"
+
+// settingsOf shows the config. A file with mistakes is shown without settings.
+func (a *app) settingsOf(ctx context.Context, c *client.Client, path string) (configJSON, error) {
+	var proxies []string
+	if s, err := c.Snapshot(ctx); err == nil { // without an agent there are those of the file alone
+		for _, p := range s.Profiles {
+			if !slices.Contains(proxies, p.Proxy) {
+				proxies = append(proxies, p.Proxy)
+			}
+		}
+	}
+	text, list, err := config.Settings(path, proxies)
+	if err != nil && text == "" {
+		return configJSON{}, err
+	}
+	shown := configJSON{Path: path, Text: plain.Text(text), Settings: []settingJSON{}}
+	for _, s := range list {
+		shown.Settings = append(shown.Settings, settingWords(s))
+	}
+	if entry, ok := a.trayEntry(); ok {
+		now, err := autostart.Look(entry, a.env)
+		if err != nil {
+			return shown, err
+		}
+		shown.Settings = append(shown.Settings, settingJSON{
+			Key: startTray, Title: "Start the tray when you log in", Kind: "switch", Value: strconv.FormatBool(now.Installed && !now.Off),
+			Help: "The icon, its menu and the notifications.",
+		})
+	}
+	return shown, nil
+}
+
+func settingWords(s config.Setting) settingJSON {
+	w := settingJSON{Key: s.Key, Value: s.Value, Line: s.Line, Kind: "text"}
+	switch s.Key {
+	case config.SettingNotifications:
+		w.Title, w.Kind, w.Help = "Show notifications", "switch", "Of logins, access requests and tunnels that do not work."
+	case config.SettingQuietHours:
+		w.Title, w.Help = "Quiet hours", "Such as 22:00-07:00, in local time. Only what cannot wait is shown then."
+	case config.SettingBrowser:
+		w.Title, w.Help = "Browser for login pages", "A command; %s stands for the address. Empty: the system's own."
+	case config.SettingRenew:
+		w.Key += "@" + s.Proxy
+		w.Title, w.Kind = "Session at "+plain.Line(s.Proxy), "choice"
+		w.Choices = []string{string(state.RenewAsk), string(state.RenewAuto), string(state.RenewOff)}
+		w.Help = "What berth does before the session expires."
+	}
+	return w
+}
+
+// trayEntry is what starts the tray at login; none with a home of its own.
+func (a *app) trayEntry() (autostart.Entry, bool) {
+	self, err := ownProgram()
+	return autostart.Entry{Program: self, Args: []string{"tray", "--quiet"}}, err == nil && a.env(paths.HomeVar) == ""
+}
+
+// changeSetting takes a setting from the window.
+func (a *app) changeSetting(ctx context.Context, c *client.Client, body []byte) error {
+	var s struct{ Key, Value string }
+	if err := json.Unmarshal(body, &s); err != nil {
+		return fmt.Errorf("the setting is not understood: %w", err)
+	}
+	if s.Key != startTray {
+		key, proxy, _ := strings.Cut(s.Key, "@")
+		return c.ChangeSetting(ctx, client.SettingChange{Key: key, Proxy: proxy, Value: s.Value})
+	}
+	entry, ok := a.trayEntry()
+	if !ok {
+		return errors.New("the tray of this berth is started by hand")
+	}
+	var err error
+	if s.Value == "true" {
+		_, err = autostart.Install(entry, a.env)
+	} else {
+		_, err = autostart.Uninstall(a.env)
+	}
+	return err
 }
 
 // licensesJSON says what berth is made of.

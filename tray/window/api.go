@@ -33,6 +33,7 @@ func (s *Server) handler() http.Handler {
 		"/api/requests":               s.asks("Abilities", fields("profile", "resource")),
 		"/api/recordings":             s.asks("List", fields("cluster", "since", "until", "user", "kind", "host", "limit")),
 		"/api/tunnels/{name}/history": s.asks("TunnelHistory", named),
+		"/api/tunnels/{name}/plot":    s.servePlot,
 		"/api/tunnels/{name}/urls":    s.serveURLs,
 		"/api/recordings/{id}":        s.serveRecording,
 	}

@@ -32,10 +32,13 @@
 //	GET  /api/requests?profile=&resource=  AbilitiesResponse: what may be asked for
 //	GET  /api/recordings?…                 ListRecordingsResponse
 //	GET  /api/tunnels/NAME/history         TunnelHistoryResponse
+//	GET  /api/recordings/ID?cluster=       the page that plays a recording, sandboxed
 //	GET  /api/tunnels/NAME/urls            {"urls": [{"name", "text"}], "client"}
+//	GET  /api/tunnels/NAME/plot            the last hour, a column for each quantity
 //	POST /api/call/NAME                    a call of berth.v1, request and answer in protobuf's JSON
 //	POST /api/login                        {"proxy", "user", …} → a line {"login", "event": LoginResponse} for each step, or "error"
 //	POST /api/login/LOGIN/answer           {"id", "secret"}: the answer to a prompt
+//	GET  /api/…, POST /api/…               what Config's Reads and Writes have
 //
 // A failure is {"code", "message", "hint"} with a fitting status.
 package window

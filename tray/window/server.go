@@ -24,6 +24,7 @@ type Agent interface {
 	CallJSON(ctx context.Context, name string, request []byte) ([]byte, error)
 	FollowJSON(ctx context.Context) iter.Seq2[[]byte, error]
 	Tunnel(ctx context.Context, name string) (state.Tunnel, error)
+	TunnelPlot(ctx context.Context, name string) ([]state.PlotPoint, error)
 	Login(ctx context.Context, start client.LoginStart, show func(e client.LoginEvent, answer func(secret string)) error) error
 }
 

@@ -65,8 +65,14 @@ func (a *fakeAgent) Tunnel(_ context.Context, name string) (state.Tunnel, error)
 	return state.Tunnel{TunnelSpec: state.TunnelSpec{Name: name}}, nil
 }
 
+func (a *fakeAgent) TunnelPlot(context.Context, string) ([]state.PlotPoint, error) {
+	return []state.PlotPoint{{
+		At: time.Unix(60, 0), Span: state.Duration(30 * time.Second), Connections: 2, BytesIn: 60, Held: state.Duration(time.Second),
+	}}, nil
+}
+
 func (a *fakeAgent) Login(
-	ctx context.Context, _ client.LoginStart, show func(e client.LoginEvent, answer func(string)) error,
+	_ context.Context, _ client.LoginStart, show func(e client.LoginEvent, answer func(string)) error,
 ) error {
 	return a.ask(show)
 }
@@ -137,7 +143,7 @@ func (p *page) token() string {
 }
 
 // enter presents a token, and takes what it brings.
-func (p *page) enter(token string) *http.Response {
+func (p *page) enter(token string) *response {
 	resp := p.do(http.MethodPost, "/api/open", `{"token":"`+token+`"}`, nil)
 	if resp.StatusCode != http.StatusOK {
 		return resp
@@ -157,7 +163,7 @@ func (p *page) enter(token string) *http.Response {
 }
 
 // do sends a request as the page's own script does; change makes it another's.
-func (p *page) do(method, path, body string, change func(*http.Request)) *http.Response {
+func (p *page) do(method, path, body string, change func(*http.Request)) *response {
 	p.t.Helper()
 	r, err := http.NewRequestWithContext(p.t.Context(), method, "http://"+p.server.host+path, strings.NewReader(body))
 	if err != nil {
@@ -179,7 +185,18 @@ func (p *page) do(method, path, body string, change func(*http.Request)) *http.R
 	defer cancel()
 	w, r := httptest.NewRecorder(), r.WithContext(ctx)
 	p.server.handler().ServeHTTP(w, r)
-	return w.Result()
+	result := w.Result()
+	_ = result.Body.Close() // the recorder has it
+	return &response{result.StatusCode, result.Status, result.Header, w.Body, result.Cookies}
+}
+
+// response is what a request has brought; its body is read whole.
+type response struct {
+	StatusCode int
+	Status     string
+	Header     http.Header
+	Body       io.Reader
+	Cookies    func() []*http.Cookie
 }
 
 func TestPage(t *testing.T) {
@@ -221,6 +238,7 @@ func TestPage(t *testing.T) {
 	}
 	for path, want := range map[string]string{
 		"/api/log?lines=7": `"7"`, "/api/recordings/r%2F1?cluster=c": "c/r/1",
+		"/api/tunnels/pg/plot": `{"at":[60],"connections":[2],"bytesIn":[2],"bytesOut":[0],"heldMs":[1000],"dialMs":[0]}`,
 		"/api/recordings/none": `{"code":"not_found","message":"there is no recording","hint":""}`,
 	} {
 		resp := p.do(http.MethodGet, path, "", nil)
@@ -269,7 +287,7 @@ func TestAttacks(t *testing.T) {
 			for _, ask := range [][2]string{
 				{http.MethodGet, "/api/key"}, {http.MethodGet, "/api/snapshot/stream"}, {http.MethodGet, "/api/info"},
 				{http.MethodGet, "/api/resources"}, {http.MethodGet, "/api/log"}, {http.MethodGet, "/api/recordings/r"}, {http.MethodPost, "/api/settings"}, {http.MethodGet, "/api/tunnels/pg/history"}, {http.MethodGet, "/api/tunnels/pg/urls"},
-				{http.MethodPost, "/api/call/StopTunnel"}, {http.MethodPost, "/api/login"}, {http.MethodPost, "/api/login/x/answer"},
+				{http.MethodGet, "/api/tunnels/pg/plot"}, {http.MethodPost, "/api/call/StopTunnel"}, {http.MethodPost, "/api/login"}, {http.MethodPost, "/api/login/x/answer"},
 			} {
 				resp := p.do(ask[0], ask[1], "{}", change)
 				body, _ := io.ReadAll(resp.Body)
@@ -447,7 +465,8 @@ func TestRun(t *testing.T) {
 		return transport.RoundTrip(r)
 	}
 	foreign.Store(true)
-	if _, err := get(http.MethodGet, "", "", ""); err == nil {
+	if resp, err := get(http.MethodGet, "", "", ""); err == nil {
+		_ = resp.Body.Close()
 		t.Error("another user's program was served")
 	}
 	foreign.Store(false)
@@ -483,7 +502,8 @@ func TestRun(t *testing.T) {
 	for lines.Scan() {
 	}
 	opener.Wait()
-	if _, err := get(http.MethodGet, "", "", ""); err == nil {
+	if resp, err := get(http.MethodGet, "", "", ""); err == nil {
+		_ = resp.Body.Close()
 		t.Error("the window is served while the screen is locked")
 	}
 }

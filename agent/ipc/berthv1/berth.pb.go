@@ -20,14 +20,13 @@
 package berthv1
 
 import (
-	reflect "reflect"
-	sync "sync"
-	unsafe "unsafe"
-
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
+	reflect "reflect"
+	sync "sync"
+	unsafe "unsafe"
 )
 
 const (
@@ -1827,6 +1826,290 @@ func (x *CheckTunnelsResponse) GetTunnels() []*Readiness {
 	return nil
 }
 
+type TunnelPlotRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TunnelPlotRequest) Reset() {
+	*x = TunnelPlotRequest{}
+	mi := &file_berthv1_berth_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TunnelPlotRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TunnelPlotRequest) ProtoMessage() {}
+
+func (x *TunnelPlotRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berthv1_berth_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TunnelPlotRequest.ProtoReflect.Descriptor instead.
+func (*TunnelPlotRequest) Descriptor() ([]byte, []int) {
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *TunnelPlotRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type TunnelPlotResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Points        []*PlotPoint           `protobuf:"bytes,1,rep,name=points,proto3" json:"points,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TunnelPlotResponse) Reset() {
+	*x = TunnelPlotResponse{}
+	mi := &file_berthv1_berth_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TunnelPlotResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TunnelPlotResponse) ProtoMessage() {}
+
+func (x *TunnelPlotResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berthv1_berth_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TunnelPlotResponse.ProtoReflect.Descriptor instead.
+func (*TunnelPlotResponse) Descriptor() ([]byte, []int) {
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *TunnelPlotResponse) GetPoints() []*PlotPoint {
+	if x != nil {
+		return x.Points
+	}
+	return nil
+}
+
+// PlotPoint is how a tunnel was used in one span of time.
+type PlotPoint struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	At    *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=at,proto3" json:"at,omitempty"`
+	Span  *durationpb.Duration   `protobuf:"bytes,2,opt,name=span,proto3" json:"span,omitempty"`
+	// connections are the most at once; held and dial the longest that a client was
+	// held and that connecting took.
+	Connections   int64                `protobuf:"varint,3,opt,name=connections,proto3" json:"connections,omitempty"`
+	BytesIn       int64                `protobuf:"varint,4,opt,name=bytes_in,json=bytesIn,proto3" json:"bytes_in,omitempty"`
+	BytesOut      int64                `protobuf:"varint,5,opt,name=bytes_out,json=bytesOut,proto3" json:"bytes_out,omitempty"`
+	Held          *durationpb.Duration `protobuf:"bytes,6,opt,name=held,proto3" json:"held,omitempty"`
+	Dial          *durationpb.Duration `protobuf:"bytes,7,opt,name=dial,proto3" json:"dial,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlotPoint) Reset() {
+	*x = PlotPoint{}
+	mi := &file_berthv1_berth_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlotPoint) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlotPoint) ProtoMessage() {}
+
+func (x *PlotPoint) ProtoReflect() protoreflect.Message {
+	mi := &file_berthv1_berth_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlotPoint.ProtoReflect.Descriptor instead.
+func (*PlotPoint) Descriptor() ([]byte, []int) {
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *PlotPoint) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *PlotPoint) GetSpan() *durationpb.Duration {
+	if x != nil {
+		return x.Span
+	}
+	return nil
+}
+
+func (x *PlotPoint) GetConnections() int64 {
+	if x != nil {
+		return x.Connections
+	}
+	return 0
+}
+
+func (x *PlotPoint) GetBytesIn() int64 {
+	if x != nil {
+		return x.BytesIn
+	}
+	return 0
+}
+
+func (x *PlotPoint) GetBytesOut() int64 {
+	if x != nil {
+		return x.BytesOut
+	}
+	return 0
+}
+
+func (x *PlotPoint) GetHeld() *durationpb.Duration {
+	if x != nil {
+		return x.Held
+	}
+	return nil
+}
+
+func (x *PlotPoint) GetDial() *durationpb.Duration {
+	if x != nil {
+		return x.Dial
+	}
+	return nil
+}
+
+type ChangeSettingRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// key is notifications.enabled, notifications.quiet_hours, browser or
+	// renew.mode.
+	Key string `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	// value is as in the config file; empty takes the setting out of it. A command
+	// is words with blanks between them.
+	Value string `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	// proxy is whose setting renew.mode is.
+	Proxy         string `protobuf:"bytes,3,opt,name=proxy,proto3" json:"proxy,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangeSettingRequest) Reset() {
+	*x = ChangeSettingRequest{}
+	mi := &file_berthv1_berth_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeSettingRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeSettingRequest) ProtoMessage() {}
+
+func (x *ChangeSettingRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berthv1_berth_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeSettingRequest.ProtoReflect.Descriptor instead.
+func (*ChangeSettingRequest) Descriptor() ([]byte, []int) {
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *ChangeSettingRequest) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *ChangeSettingRequest) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+func (x *ChangeSettingRequest) GetProxy() string {
+	if x != nil {
+		return x.Proxy
+	}
+	return ""
+}
+
+type ChangeSettingResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangeSettingResponse) Reset() {
+	*x = ChangeSettingResponse{}
+	mi := &file_berthv1_berth_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeSettingResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeSettingResponse) ProtoMessage() {}
+
+func (x *ChangeSettingResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berthv1_berth_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeSettingResponse.ProtoReflect.Descriptor instead.
+func (*ChangeSettingResponse) Descriptor() ([]byte, []int) {
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{41}
+}
+
 type KubeCredentialsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// cluster is the Teleport cluster; empty means the current profile's.
@@ -1839,7 +2122,7 @@ type KubeCredentialsRequest struct {
 
 func (x *KubeCredentialsRequest) Reset() {
 	*x = KubeCredentialsRequest{}
-	mi := &file_berthv1_berth_proto_msgTypes[37]
+	mi := &file_berthv1_berth_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1851,7 +2134,7 @@ func (x *KubeCredentialsRequest) String() string {
 func (*KubeCredentialsRequest) ProtoMessage() {}
 
 func (x *KubeCredentialsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[37]
+	mi := &file_berthv1_berth_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1864,7 +2147,7 @@ func (x *KubeCredentialsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KubeCredentialsRequest.ProtoReflect.Descriptor instead.
 func (*KubeCredentialsRequest) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{37}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *KubeCredentialsRequest) GetCluster() string {
@@ -1898,7 +2181,7 @@ type KubeCredentialsResponse struct {
 
 func (x *KubeCredentialsResponse) Reset() {
 	*x = KubeCredentialsResponse{}
-	mi := &file_berthv1_berth_proto_msgTypes[38]
+	mi := &file_berthv1_berth_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1910,7 +2193,7 @@ func (x *KubeCredentialsResponse) String() string {
 func (*KubeCredentialsResponse) ProtoMessage() {}
 
 func (x *KubeCredentialsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[38]
+	mi := &file_berthv1_berth_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1923,7 +2206,7 @@ func (x *KubeCredentialsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KubeCredentialsResponse.ProtoReflect.Descriptor instead.
 func (*KubeCredentialsResponse) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{38}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *KubeCredentialsResponse) GetCert() []byte {
@@ -1976,7 +2259,7 @@ type LocalCARequest struct {
 
 func (x *LocalCARequest) Reset() {
 	*x = LocalCARequest{}
-	mi := &file_berthv1_berth_proto_msgTypes[39]
+	mi := &file_berthv1_berth_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1988,7 +2271,7 @@ func (x *LocalCARequest) String() string {
 func (*LocalCARequest) ProtoMessage() {}
 
 func (x *LocalCARequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[39]
+	mi := &file_berthv1_berth_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2001,7 +2284,7 @@ func (x *LocalCARequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LocalCARequest.ProtoReflect.Descriptor instead.
 func (*LocalCARequest) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{39}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{44}
 }
 
 type LocalCAResponse struct {
@@ -2016,7 +2299,7 @@ type LocalCAResponse struct {
 
 func (x *LocalCAResponse) Reset() {
 	*x = LocalCAResponse{}
-	mi := &file_berthv1_berth_proto_msgTypes[40]
+	mi := &file_berthv1_berth_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2028,7 +2311,7 @@ func (x *LocalCAResponse) String() string {
 func (*LocalCAResponse) ProtoMessage() {}
 
 func (x *LocalCAResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[40]
+	mi := &file_berthv1_berth_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2041,7 +2324,7 @@ func (x *LocalCAResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LocalCAResponse.ProtoReflect.Descriptor instead.
 func (*LocalCAResponse) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{40}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *LocalCAResponse) GetPath() string {
@@ -2074,7 +2357,7 @@ type DismissNoticeRequest struct {
 
 func (x *DismissNoticeRequest) Reset() {
 	*x = DismissNoticeRequest{}
-	mi := &file_berthv1_berth_proto_msgTypes[41]
+	mi := &file_berthv1_berth_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2086,7 +2369,7 @@ func (x *DismissNoticeRequest) String() string {
 func (*DismissNoticeRequest) ProtoMessage() {}
 
 func (x *DismissNoticeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[41]
+	mi := &file_berthv1_berth_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2099,7 +2382,7 @@ func (x *DismissNoticeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DismissNoticeRequest.ProtoReflect.Descriptor instead.
 func (*DismissNoticeRequest) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{41}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *DismissNoticeRequest) GetId() string {
@@ -2117,7 +2400,7 @@ type DismissNoticeResponse struct {
 
 func (x *DismissNoticeResponse) Reset() {
 	*x = DismissNoticeResponse{}
-	mi := &file_berthv1_berth_proto_msgTypes[42]
+	mi := &file_berthv1_berth_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2129,7 +2412,7 @@ func (x *DismissNoticeResponse) String() string {
 func (*DismissNoticeResponse) ProtoMessage() {}
 
 func (x *DismissNoticeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[42]
+	mi := &file_berthv1_berth_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2142,7 +2425,7 @@ func (x *DismissNoticeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DismissNoticeResponse.ProtoReflect.Descriptor instead.
 func (*DismissNoticeResponse) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{42}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{47}
 }
 
 type ReloadConfigRequest struct {
@@ -2153,7 +2436,7 @@ type ReloadConfigRequest struct {
 
 func (x *ReloadConfigRequest) Reset() {
 	*x = ReloadConfigRequest{}
-	mi := &file_berthv1_berth_proto_msgTypes[43]
+	mi := &file_berthv1_berth_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2165,7 +2448,7 @@ func (x *ReloadConfigRequest) String() string {
 func (*ReloadConfigRequest) ProtoMessage() {}
 
 func (x *ReloadConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[43]
+	mi := &file_berthv1_berth_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2178,7 +2461,7 @@ func (x *ReloadConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadConfigRequest.ProtoReflect.Descriptor instead.
 func (*ReloadConfigRequest) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{43}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{48}
 }
 
 type ReloadConfigResponse struct {
@@ -2189,7 +2472,7 @@ type ReloadConfigResponse struct {
 
 func (x *ReloadConfigResponse) Reset() {
 	*x = ReloadConfigResponse{}
-	mi := &file_berthv1_berth_proto_msgTypes[44]
+	mi := &file_berthv1_berth_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2201,7 +2484,7 @@ func (x *ReloadConfigResponse) String() string {
 func (*ReloadConfigResponse) ProtoMessage() {}
 
 func (x *ReloadConfigResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[44]
+	mi := &file_berthv1_berth_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2214,7 +2497,7 @@ func (x *ReloadConfigResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadConfigResponse.ProtoReflect.Descriptor instead.
 func (*ReloadConfigResponse) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{44}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{49}
 }
 
 type ShutdownRequest struct {
@@ -2225,7 +2508,7 @@ type ShutdownRequest struct {
 
 func (x *ShutdownRequest) Reset() {
 	*x = ShutdownRequest{}
-	mi := &file_berthv1_berth_proto_msgTypes[45]
+	mi := &file_berthv1_berth_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2237,7 +2520,7 @@ func (x *ShutdownRequest) String() string {
 func (*ShutdownRequest) ProtoMessage() {}
 
 func (x *ShutdownRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[45]
+	mi := &file_berthv1_berth_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2250,7 +2533,7 @@ func (x *ShutdownRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownRequest.ProtoReflect.Descriptor instead.
 func (*ShutdownRequest) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{45}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{50}
 }
 
 type ShutdownResponse struct {
@@ -2261,7 +2544,7 @@ type ShutdownResponse struct {
 
 func (x *ShutdownResponse) Reset() {
 	*x = ShutdownResponse{}
-	mi := &file_berthv1_berth_proto_msgTypes[46]
+	mi := &file_berthv1_berth_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2273,7 +2556,7 @@ func (x *ShutdownResponse) String() string {
 func (*ShutdownResponse) ProtoMessage() {}
 
 func (x *ShutdownResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[46]
+	mi := &file_berthv1_berth_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2286,7 +2569,7 @@ func (x *ShutdownResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownResponse.ProtoReflect.Descriptor instead.
 func (*ShutdownResponse) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{46}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{51}
 }
 
 type HandOverRequest struct {
@@ -2301,7 +2584,7 @@ type HandOverRequest struct {
 
 func (x *HandOverRequest) Reset() {
 	*x = HandOverRequest{}
-	mi := &file_berthv1_berth_proto_msgTypes[47]
+	mi := &file_berthv1_berth_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2313,7 +2596,7 @@ func (x *HandOverRequest) String() string {
 func (*HandOverRequest) ProtoMessage() {}
 
 func (x *HandOverRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[47]
+	mi := &file_berthv1_berth_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2326,7 +2609,7 @@ func (x *HandOverRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HandOverRequest.ProtoReflect.Descriptor instead.
 func (*HandOverRequest) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{47}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *HandOverRequest) GetProgram() string {
@@ -2353,7 +2636,7 @@ type HandOverResponse struct {
 
 func (x *HandOverResponse) Reset() {
 	*x = HandOverResponse{}
-	mi := &file_berthv1_berth_proto_msgTypes[48]
+	mi := &file_berthv1_berth_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2365,7 +2648,7 @@ func (x *HandOverResponse) String() string {
 func (*HandOverResponse) ProtoMessage() {}
 
 func (x *HandOverResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[48]
+	mi := &file_berthv1_berth_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2378,7 +2661,7 @@ func (x *HandOverResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HandOverResponse.ProtoReflect.Descriptor instead.
 func (*HandOverResponse) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{48}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *HandOverResponse) GetPid() int64 {
@@ -2417,7 +2700,7 @@ type Resource struct {
 
 func (x *Resource) Reset() {
 	*x = Resource{}
-	mi := &file_berthv1_berth_proto_msgTypes[49]
+	mi := &file_berthv1_berth_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2429,7 +2712,7 @@ func (x *Resource) String() string {
 func (*Resource) ProtoMessage() {}
 
 func (x *Resource) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[49]
+	mi := &file_berthv1_berth_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2442,7 +2725,7 @@ func (x *Resource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resource.ProtoReflect.Descriptor instead.
 func (*Resource) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{49}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Resource) GetName() string {
@@ -2542,7 +2825,7 @@ type TunnelSpec struct {
 
 func (x *TunnelSpec) Reset() {
 	*x = TunnelSpec{}
-	mi := &file_berthv1_berth_proto_msgTypes[50]
+	mi := &file_berthv1_berth_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2554,7 +2837,7 @@ func (x *TunnelSpec) String() string {
 func (*TunnelSpec) ProtoMessage() {}
 
 func (x *TunnelSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[50]
+	mi := &file_berthv1_berth_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2567,7 +2850,7 @@ func (x *TunnelSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelSpec.ProtoReflect.Descriptor instead.
 func (*TunnelSpec) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{50}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *TunnelSpec) GetName() string {
@@ -2692,7 +2975,7 @@ type Snapshot struct {
 
 func (x *Snapshot) Reset() {
 	*x = Snapshot{}
-	mi := &file_berthv1_berth_proto_msgTypes[51]
+	mi := &file_berthv1_berth_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2704,7 +2987,7 @@ func (x *Snapshot) String() string {
 func (*Snapshot) ProtoMessage() {}
 
 func (x *Snapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[51]
+	mi := &file_berthv1_berth_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2717,7 +3000,7 @@ func (x *Snapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Snapshot.ProtoReflect.Descriptor instead.
 func (*Snapshot) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{51}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Snapshot) GetAgent() *AgentInfo {
@@ -2783,7 +3066,7 @@ type Policy struct {
 
 func (x *Policy) Reset() {
 	*x = Policy{}
-	mi := &file_berthv1_berth_proto_msgTypes[52]
+	mi := &file_berthv1_berth_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2795,7 +3078,7 @@ func (x *Policy) String() string {
 func (*Policy) ProtoMessage() {}
 
 func (x *Policy) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[52]
+	mi := &file_berthv1_berth_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2808,7 +3091,7 @@ func (x *Policy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Policy.ProtoReflect.Descriptor instead.
 func (*Policy) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{52}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *Policy) GetPath() string {
@@ -2854,7 +3137,7 @@ type AgentInfo struct {
 
 func (x *AgentInfo) Reset() {
 	*x = AgentInfo{}
-	mi := &file_berthv1_berth_proto_msgTypes[53]
+	mi := &file_berthv1_berth_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2866,7 +3149,7 @@ func (x *AgentInfo) String() string {
 func (*AgentInfo) ProtoMessage() {}
 
 func (x *AgentInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[53]
+	mi := &file_berthv1_berth_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2879,7 +3162,7 @@ func (x *AgentInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AgentInfo.ProtoReflect.Descriptor instead.
 func (*AgentInfo) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{53}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *AgentInfo) GetVersion() string {
@@ -2949,7 +3232,7 @@ type Profile struct {
 
 func (x *Profile) Reset() {
 	*x = Profile{}
-	mi := &file_berthv1_berth_proto_msgTypes[54]
+	mi := &file_berthv1_berth_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2961,7 +3244,7 @@ func (x *Profile) String() string {
 func (*Profile) ProtoMessage() {}
 
 func (x *Profile) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[54]
+	mi := &file_berthv1_berth_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2974,7 +3257,7 @@ func (x *Profile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Profile.ProtoReflect.Descriptor instead.
 func (*Profile) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{54}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *Profile) GetProxy() string {
@@ -3101,7 +3384,7 @@ type Renewal struct {
 
 func (x *Renewal) Reset() {
 	*x = Renewal{}
-	mi := &file_berthv1_berth_proto_msgTypes[55]
+	mi := &file_berthv1_berth_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3113,7 +3396,7 @@ func (x *Renewal) String() string {
 func (*Renewal) ProtoMessage() {}
 
 func (x *Renewal) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[55]
+	mi := &file_berthv1_berth_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3126,7 +3409,7 @@ func (x *Renewal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Renewal.ProtoReflect.Descriptor instead.
 func (*Renewal) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{55}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *Renewal) GetMode() string {
@@ -3177,7 +3460,7 @@ type Login struct {
 
 func (x *Login) Reset() {
 	*x = Login{}
-	mi := &file_berthv1_berth_proto_msgTypes[56]
+	mi := &file_berthv1_berth_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3189,7 +3472,7 @@ func (x *Login) String() string {
 func (*Login) ProtoMessage() {}
 
 func (x *Login) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[56]
+	mi := &file_berthv1_berth_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3202,7 +3485,7 @@ func (x *Login) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Login.ProtoReflect.Descriptor instead.
 func (*Login) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{56}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *Login) GetInProgress() bool {
@@ -3277,7 +3560,7 @@ type Tunnel struct {
 
 func (x *Tunnel) Reset() {
 	*x = Tunnel{}
-	mi := &file_berthv1_berth_proto_msgTypes[57]
+	mi := &file_berthv1_berth_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3289,7 +3572,7 @@ func (x *Tunnel) String() string {
 func (*Tunnel) ProtoMessage() {}
 
 func (x *Tunnel) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[57]
+	mi := &file_berthv1_berth_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3302,7 +3585,7 @@ func (x *Tunnel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tunnel.ProtoReflect.Descriptor instead.
 func (*Tunnel) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{57}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *Tunnel) GetTunnelSpec() *TunnelSpec {
@@ -3503,7 +3786,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_berthv1_berth_proto_msgTypes[58]
+	mi := &file_berthv1_berth_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3515,7 +3798,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[58]
+	mi := &file_berthv1_berth_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3528,7 +3811,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{58}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *Event) GetAt() *timestamppb.Timestamp {
@@ -3575,7 +3858,7 @@ type Readiness struct {
 
 func (x *Readiness) Reset() {
 	*x = Readiness{}
-	mi := &file_berthv1_berth_proto_msgTypes[59]
+	mi := &file_berthv1_berth_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3587,7 +3870,7 @@ func (x *Readiness) String() string {
 func (*Readiness) ProtoMessage() {}
 
 func (x *Readiness) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[59]
+	mi := &file_berthv1_berth_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3600,7 +3883,7 @@ func (x *Readiness) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Readiness.ProtoReflect.Descriptor instead.
 func (*Readiness) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{59}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *Readiness) GetName() string {
@@ -3684,7 +3967,7 @@ type Request struct {
 
 func (x *Request) Reset() {
 	*x = Request{}
-	mi := &file_berthv1_berth_proto_msgTypes[60]
+	mi := &file_berthv1_berth_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3696,7 +3979,7 @@ func (x *Request) String() string {
 func (*Request) ProtoMessage() {}
 
 func (x *Request) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[60]
+	mi := &file_berthv1_berth_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3709,7 +3992,7 @@ func (x *Request) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Request.ProtoReflect.Descriptor instead.
 func (*Request) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{60}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *Request) GetId() string {
@@ -3901,7 +4184,7 @@ type Review struct {
 
 func (x *Review) Reset() {
 	*x = Review{}
-	mi := &file_berthv1_berth_proto_msgTypes[61]
+	mi := &file_berthv1_berth_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3913,7 +4196,7 @@ func (x *Review) String() string {
 func (*Review) ProtoMessage() {}
 
 func (x *Review) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[61]
+	mi := &file_berthv1_berth_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3926,7 +4209,7 @@ func (x *Review) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Review.ProtoReflect.Descriptor instead.
 func (*Review) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{61}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *Review) GetAuthor() string {
@@ -3975,7 +4258,7 @@ type Notice struct {
 
 func (x *Notice) Reset() {
 	*x = Notice{}
-	mi := &file_berthv1_berth_proto_msgTypes[62]
+	mi := &file_berthv1_berth_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3987,7 +4270,7 @@ func (x *Notice) String() string {
 func (*Notice) ProtoMessage() {}
 
 func (x *Notice) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[62]
+	mi := &file_berthv1_berth_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4000,7 +4283,7 @@ func (x *Notice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Notice.ProtoReflect.Descriptor instead.
 func (*Notice) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{62}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *Notice) GetId() string {
@@ -4070,7 +4353,7 @@ type NoticeAction struct {
 
 func (x *NoticeAction) Reset() {
 	*x = NoticeAction{}
-	mi := &file_berthv1_berth_proto_msgTypes[63]
+	mi := &file_berthv1_berth_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4082,7 +4365,7 @@ func (x *NoticeAction) String() string {
 func (*NoticeAction) ProtoMessage() {}
 
 func (x *NoticeAction) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[63]
+	mi := &file_berthv1_berth_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4095,7 +4378,7 @@ func (x *NoticeAction) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NoticeAction.ProtoReflect.Descriptor instead.
 func (*NoticeAction) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{63}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *NoticeAction) GetVerb() string {
@@ -4155,7 +4438,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_berthv1_berth_proto_msgTypes[64]
+	mi := &file_berthv1_berth_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4167,7 +4450,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[64]
+	mi := &file_berthv1_berth_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4180,7 +4463,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{64}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *Problem) GetCode() string {
@@ -4312,7 +4595,24 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\x13CheckTunnelsRequest\x12\x14\n" +
 	"\x05names\x18\x01 \x03(\tR\x05names\"E\n" +
 	"\x14CheckTunnelsResponse\x12-\n" +
-	"\atunnels\x18\x01 \x03(\v2\x13.berth.v1.ReadinessR\atunnels\"U\n" +
+	"\atunnels\x18\x01 \x03(\v2\x13.berth.v1.ReadinessR\atunnels\"'\n" +
+	"\x11TunnelPlotRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"A\n" +
+	"\x12TunnelPlotResponse\x12+\n" +
+	"\x06points\x18\x01 \x03(\v2\x13.berth.v1.PlotPointR\x06points\"\x9e\x02\n" +
+	"\tPlotPoint\x12*\n" +
+	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12-\n" +
+	"\x04span\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x04span\x12 \n" +
+	"\vconnections\x18\x03 \x01(\x03R\vconnections\x12\x19\n" +
+	"\bbytes_in\x18\x04 \x01(\x03R\abytesIn\x12\x1b\n" +
+	"\tbytes_out\x18\x05 \x01(\x03R\bbytesOut\x12-\n" +
+	"\x04held\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x04held\x12-\n" +
+	"\x04dial\x18\a \x01(\v2\x19.google.protobuf.DurationR\x04dial\"T\n" +
+	"\x14ChangeSettingRequest\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\x12\x14\n" +
+	"\x05proxy\x18\x03 \x01(\tR\x05proxy\"\x17\n" +
+	"\x15ChangeSettingResponse\"U\n" +
 	"\x16KubeCredentialsRequest\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x12!\n" +
 	"\fkube_cluster\x18\x02 \x01(\tR\vkubeCluster\"\xc5\x01\n" +
@@ -4529,7 +4829,7 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\x05title\x18\x02 \x01(\tR\x05title\x12\x12\n" +
 	"\x04text\x18\x03 \x01(\tR\x04text\x12\x16\n" +
 	"\x06action\x18\x04 \x01(\tR\x06action\x120\n" +
-	"\x05since\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05since2\xcc\r\n" +
+	"\x05since\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05since2\xe7\x0e\n" +
 	"\x05Agent\x12>\n" +
 	"\aGetInfo\x12\x18.berth.v1.GetInfoRequest\x1a\x19.berth.v1.GetInfoResponse\x12J\n" +
 	"\vGetSnapshot\x12\x1c.berth.v1.GetSnapshotRequest\x1a\x1d.berth.v1.GetSnapshotResponse\x12U\n" +
@@ -4543,7 +4843,9 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"StopTunnel\x12\x1b.berth.v1.StopTunnelRequest\x1a\x1c.berth.v1.StopTunnelResponse\x12P\n" +
 	"\rRestartTunnel\x12\x1e.berth.v1.RestartTunnelRequest\x1a\x1f.berth.v1.RestartTunnelResponse\x12P\n" +
 	"\rTunnelHistory\x12\x1e.berth.v1.TunnelHistoryRequest\x1a\x1f.berth.v1.TunnelHistoryResponse\x12M\n" +
-	"\fCheckTunnels\x12\x1d.berth.v1.CheckTunnelsRequest\x1a\x1e.berth.v1.CheckTunnelsResponse\x12<\n" +
+	"\fCheckTunnels\x12\x1d.berth.v1.CheckTunnelsRequest\x1a\x1e.berth.v1.CheckTunnelsResponse\x12G\n" +
+	"\n" +
+	"TunnelPlot\x12\x1b.berth.v1.TunnelPlotRequest\x1a\x1c.berth.v1.TunnelPlotResponse\x12<\n" +
 	"\x05Login\x12\x16.berth.v1.LoginRequest\x1a\x17.berth.v1.LoginResponse(\x010\x01\x12J\n" +
 	"\vCancelLogin\x12\x1c.berth.v1.CancelLoginRequest\x1a\x1d.berth.v1.CancelLoginResponse\x12J\n" +
 	"\vForgetLogin\x12\x1c.berth.v1.ForgetLoginRequest\x1a\x1d.berth.v1.ForgetLoginResponse\x12;\n" +
@@ -4552,7 +4854,8 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\x0fKubeCredentials\x12 .berth.v1.KubeCredentialsRequest\x1a!.berth.v1.KubeCredentialsResponse\x12>\n" +
 	"\aLocalCA\x12\x18.berth.v1.LocalCARequest\x1a\x19.berth.v1.LocalCAResponse\x12P\n" +
 	"\rDismissNotice\x12\x1e.berth.v1.DismissNoticeRequest\x1a\x1f.berth.v1.DismissNoticeResponse\x12M\n" +
-	"\fReloadConfig\x12\x1d.berth.v1.ReloadConfigRequest\x1a\x1e.berth.v1.ReloadConfigResponse\x12A\n" +
+	"\fReloadConfig\x12\x1d.berth.v1.ReloadConfigRequest\x1a\x1e.berth.v1.ReloadConfigResponse\x12P\n" +
+	"\rChangeSetting\x12\x1e.berth.v1.ChangeSettingRequest\x1a\x1f.berth.v1.ChangeSettingResponse\x12A\n" +
 	"\bShutdown\x12\x19.berth.v1.ShutdownRequest\x1a\x1a.berth.v1.ShutdownResponse\x12A\n" +
 	"\bHandOver\x12\x19.berth.v1.HandOverRequest\x1a\x1a.berth.v1.HandOverResponseB!Z\x1fberth/agent/ipc/berthv1;berthv1b\x06proto3"
 
@@ -4568,7 +4871,7 @@ func file_berthv1_berth_proto_rawDescGZIP() []byte {
 	return file_berthv1_berth_proto_rawDescData
 }
 
-var file_berthv1_berth_proto_msgTypes = make([]protoimpl.MessageInfo, 66)
+var file_berthv1_berth_proto_msgTypes = make([]protoimpl.MessageInfo, 71)
 var file_berthv1_berth_proto_goTypes = []any{
 	(*ErrorDetail)(nil),             // 0: berth.v1.ErrorDetail
 	(*GetInfoRequest)(nil),          // 1: berth.v1.GetInfoRequest
@@ -4607,145 +4910,159 @@ var file_berthv1_berth_proto_goTypes = []any{
 	(*TunnelHistoryResponse)(nil),   // 34: berth.v1.TunnelHistoryResponse
 	(*CheckTunnelsRequest)(nil),     // 35: berth.v1.CheckTunnelsRequest
 	(*CheckTunnelsResponse)(nil),    // 36: berth.v1.CheckTunnelsResponse
-	(*KubeCredentialsRequest)(nil),  // 37: berth.v1.KubeCredentialsRequest
-	(*KubeCredentialsResponse)(nil), // 38: berth.v1.KubeCredentialsResponse
-	(*LocalCARequest)(nil),          // 39: berth.v1.LocalCARequest
-	(*LocalCAResponse)(nil),         // 40: berth.v1.LocalCAResponse
-	(*DismissNoticeRequest)(nil),    // 41: berth.v1.DismissNoticeRequest
-	(*DismissNoticeResponse)(nil),   // 42: berth.v1.DismissNoticeResponse
-	(*ReloadConfigRequest)(nil),     // 43: berth.v1.ReloadConfigRequest
-	(*ReloadConfigResponse)(nil),    // 44: berth.v1.ReloadConfigResponse
-	(*ShutdownRequest)(nil),         // 45: berth.v1.ShutdownRequest
-	(*ShutdownResponse)(nil),        // 46: berth.v1.ShutdownResponse
-	(*HandOverRequest)(nil),         // 47: berth.v1.HandOverRequest
-	(*HandOverResponse)(nil),        // 48: berth.v1.HandOverResponse
-	(*Resource)(nil),                // 49: berth.v1.Resource
-	(*TunnelSpec)(nil),              // 50: berth.v1.TunnelSpec
-	(*Snapshot)(nil),                // 51: berth.v1.Snapshot
-	(*Policy)(nil),                  // 52: berth.v1.Policy
-	(*AgentInfo)(nil),               // 53: berth.v1.AgentInfo
-	(*Profile)(nil),                 // 54: berth.v1.Profile
-	(*Renewal)(nil),                 // 55: berth.v1.Renewal
-	(*Login)(nil),                   // 56: berth.v1.Login
-	(*Tunnel)(nil),                  // 57: berth.v1.Tunnel
-	(*Event)(nil),                   // 58: berth.v1.Event
-	(*Readiness)(nil),               // 59: berth.v1.Readiness
-	(*Request)(nil),                 // 60: berth.v1.Request
-	(*Review)(nil),                  // 61: berth.v1.Review
-	(*Notice)(nil),                  // 62: berth.v1.Notice
-	(*NoticeAction)(nil),            // 63: berth.v1.NoticeAction
-	(*Problem)(nil),                 // 64: berth.v1.Problem
-	nil,                             // 65: berth.v1.Resource.LabelsEntry
-	(*durationpb.Duration)(nil),     // 66: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),   // 67: google.protobuf.Timestamp
+	(*TunnelPlotRequest)(nil),       // 37: berth.v1.TunnelPlotRequest
+	(*TunnelPlotResponse)(nil),      // 38: berth.v1.TunnelPlotResponse
+	(*PlotPoint)(nil),               // 39: berth.v1.PlotPoint
+	(*ChangeSettingRequest)(nil),    // 40: berth.v1.ChangeSettingRequest
+	(*ChangeSettingResponse)(nil),   // 41: berth.v1.ChangeSettingResponse
+	(*KubeCredentialsRequest)(nil),  // 42: berth.v1.KubeCredentialsRequest
+	(*KubeCredentialsResponse)(nil), // 43: berth.v1.KubeCredentialsResponse
+	(*LocalCARequest)(nil),          // 44: berth.v1.LocalCARequest
+	(*LocalCAResponse)(nil),         // 45: berth.v1.LocalCAResponse
+	(*DismissNoticeRequest)(nil),    // 46: berth.v1.DismissNoticeRequest
+	(*DismissNoticeResponse)(nil),   // 47: berth.v1.DismissNoticeResponse
+	(*ReloadConfigRequest)(nil),     // 48: berth.v1.ReloadConfigRequest
+	(*ReloadConfigResponse)(nil),    // 49: berth.v1.ReloadConfigResponse
+	(*ShutdownRequest)(nil),         // 50: berth.v1.ShutdownRequest
+	(*ShutdownResponse)(nil),        // 51: berth.v1.ShutdownResponse
+	(*HandOverRequest)(nil),         // 52: berth.v1.HandOverRequest
+	(*HandOverResponse)(nil),        // 53: berth.v1.HandOverResponse
+	(*Resource)(nil),                // 54: berth.v1.Resource
+	(*TunnelSpec)(nil),              // 55: berth.v1.TunnelSpec
+	(*Snapshot)(nil),                // 56: berth.v1.Snapshot
+	(*Policy)(nil),                  // 57: berth.v1.Policy
+	(*AgentInfo)(nil),               // 58: berth.v1.AgentInfo
+	(*Profile)(nil),                 // 59: berth.v1.Profile
+	(*Renewal)(nil),                 // 60: berth.v1.Renewal
+	(*Login)(nil),                   // 61: berth.v1.Login
+	(*Tunnel)(nil),                  // 62: berth.v1.Tunnel
+	(*Event)(nil),                   // 63: berth.v1.Event
+	(*Readiness)(nil),               // 64: berth.v1.Readiness
+	(*Request)(nil),                 // 65: berth.v1.Request
+	(*Review)(nil),                  // 66: berth.v1.Review
+	(*Notice)(nil),                  // 67: berth.v1.Notice
+	(*NoticeAction)(nil),            // 68: berth.v1.NoticeAction
+	(*Problem)(nil),                 // 69: berth.v1.Problem
+	nil,                             // 70: berth.v1.Resource.LabelsEntry
+	(*durationpb.Duration)(nil),     // 71: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),   // 72: google.protobuf.Timestamp
 }
 var file_berthv1_berth_proto_depIdxs = []int32{
-	53, // 0: berth.v1.GetInfoResponse.agent:type_name -> berth.v1.AgentInfo
-	51, // 1: berth.v1.GetSnapshotResponse.snapshot:type_name -> berth.v1.Snapshot
-	51, // 2: berth.v1.WatchSnapshotsResponse.snapshot:type_name -> berth.v1.Snapshot
-	49, // 3: berth.v1.ListResourcesResponse.resources:type_name -> berth.v1.Resource
-	50, // 4: berth.v1.AddTunnelRequest.spec:type_name -> berth.v1.TunnelSpec
-	50, // 5: berth.v1.AddTunnelResponse.spec:type_name -> berth.v1.TunnelSpec
-	50, // 6: berth.v1.ChangeTunnelRequest.spec:type_name -> berth.v1.TunnelSpec
-	50, // 7: berth.v1.ChangeTunnelResponse.spec:type_name -> berth.v1.TunnelSpec
+	58, // 0: berth.v1.GetInfoResponse.agent:type_name -> berth.v1.AgentInfo
+	56, // 1: berth.v1.GetSnapshotResponse.snapshot:type_name -> berth.v1.Snapshot
+	56, // 2: berth.v1.WatchSnapshotsResponse.snapshot:type_name -> berth.v1.Snapshot
+	54, // 3: berth.v1.ListResourcesResponse.resources:type_name -> berth.v1.Resource
+	55, // 4: berth.v1.AddTunnelRequest.spec:type_name -> berth.v1.TunnelSpec
+	55, // 5: berth.v1.AddTunnelResponse.spec:type_name -> berth.v1.TunnelSpec
+	55, // 6: berth.v1.ChangeTunnelRequest.spec:type_name -> berth.v1.TunnelSpec
+	55, // 7: berth.v1.ChangeTunnelResponse.spec:type_name -> berth.v1.TunnelSpec
 	22, // 8: berth.v1.LoginRequest.start:type_name -> berth.v1.LoginStart
 	23, // 9: berth.v1.LoginRequest.answer:type_name -> berth.v1.LoginAnswer
-	66, // 10: berth.v1.LoginStart.ttl:type_name -> google.protobuf.Duration
-	67, // 11: berth.v1.LoginResponse.deadline:type_name -> google.protobuf.Timestamp
-	67, // 12: berth.v1.SnoozeRenewalResponse.until:type_name -> google.protobuf.Timestamp
-	58, // 13: berth.v1.TunnelHistoryResponse.events:type_name -> berth.v1.Event
-	59, // 14: berth.v1.CheckTunnelsResponse.tunnels:type_name -> berth.v1.Readiness
-	67, // 15: berth.v1.KubeCredentialsResponse.valid_until:type_name -> google.protobuf.Timestamp
-	67, // 16: berth.v1.LocalCAResponse.valid_until:type_name -> google.protobuf.Timestamp
-	65, // 17: berth.v1.Resource.labels:type_name -> berth.v1.Resource.LabelsEntry
-	66, // 18: berth.v1.TunnelSpec.hold:type_name -> google.protobuf.Duration
-	53, // 19: berth.v1.Snapshot.agent:type_name -> berth.v1.AgentInfo
-	54, // 20: berth.v1.Snapshot.profiles:type_name -> berth.v1.Profile
-	57, // 21: berth.v1.Snapshot.tunnels:type_name -> berth.v1.Tunnel
-	60, // 22: berth.v1.Snapshot.requests:type_name -> berth.v1.Request
-	64, // 23: berth.v1.Snapshot.problems:type_name -> berth.v1.Problem
-	62, // 24: berth.v1.Snapshot.notices:type_name -> berth.v1.Notice
-	52, // 25: berth.v1.Snapshot.policy:type_name -> berth.v1.Policy
-	67, // 26: berth.v1.AgentInfo.started_at:type_name -> google.protobuf.Timestamp
-	67, // 27: berth.v1.Profile.valid_until:type_name -> google.protobuf.Timestamp
-	67, // 28: berth.v1.Profile.ssh_valid_until:type_name -> google.protobuf.Timestamp
-	56, // 29: berth.v1.Profile.login:type_name -> berth.v1.Login
-	55, // 30: berth.v1.Profile.renewal:type_name -> berth.v1.Renewal
-	67, // 31: berth.v1.Profile.user_changed_at:type_name -> google.protobuf.Timestamp
-	67, // 32: berth.v1.Renewal.at:type_name -> google.protobuf.Timestamp
-	64, // 33: berth.v1.Renewal.problem:type_name -> berth.v1.Problem
-	67, // 34: berth.v1.Renewal.renewed_at:type_name -> google.protobuf.Timestamp
-	50, // 35: berth.v1.Tunnel.tunnel_spec:type_name -> berth.v1.TunnelSpec
-	64, // 36: berth.v1.Tunnel.problem:type_name -> berth.v1.Problem
-	67, // 37: berth.v1.Tunnel.cert_valid_until:type_name -> google.protobuf.Timestamp
-	67, // 38: berth.v1.Tunnel.last_error_at:type_name -> google.protobuf.Timestamp
-	67, // 39: berth.v1.Tunnel.waiting_since:type_name -> google.protobuf.Timestamp
-	67, // 40: berth.v1.Tunnel.foreign_at:type_name -> google.protobuf.Timestamp
-	67, // 41: berth.v1.Tunnel.ending_at:type_name -> google.protobuf.Timestamp
-	67, // 42: berth.v1.Event.at:type_name -> google.protobuf.Timestamp
-	67, // 43: berth.v1.Event.until:type_name -> google.protobuf.Timestamp
-	67, // 44: berth.v1.Readiness.probed_at:type_name -> google.protobuf.Timestamp
-	67, // 45: berth.v1.Request.created_at:type_name -> google.protobuf.Timestamp
-	67, // 46: berth.v1.Request.expires_at:type_name -> google.protobuf.Timestamp
-	61, // 47: berth.v1.Request.reviews:type_name -> berth.v1.Review
-	67, // 48: berth.v1.Request.access_until:type_name -> google.protobuf.Timestamp
-	67, // 49: berth.v1.Request.session_until:type_name -> google.protobuf.Timestamp
-	67, // 50: berth.v1.Request.assume_from:type_name -> google.protobuf.Timestamp
-	67, // 51: berth.v1.Review.at:type_name -> google.protobuf.Timestamp
-	67, // 52: berth.v1.Notice.since:type_name -> google.protobuf.Timestamp
-	63, // 53: berth.v1.Notice.actions:type_name -> berth.v1.NoticeAction
-	67, // 54: berth.v1.Problem.since:type_name -> google.protobuf.Timestamp
-	1,  // 55: berth.v1.Agent.GetInfo:input_type -> berth.v1.GetInfoRequest
-	3,  // 56: berth.v1.Agent.GetSnapshot:input_type -> berth.v1.GetSnapshotRequest
-	5,  // 57: berth.v1.Agent.WatchSnapshots:input_type -> berth.v1.WatchSnapshotsRequest
-	7,  // 58: berth.v1.Agent.ListResources:input_type -> berth.v1.ListResourcesRequest
-	9,  // 59: berth.v1.Agent.AddTunnel:input_type -> berth.v1.AddTunnelRequest
-	11, // 60: berth.v1.Agent.ChangeTunnel:input_type -> berth.v1.ChangeTunnelRequest
-	13, // 61: berth.v1.Agent.RemoveTunnel:input_type -> berth.v1.RemoveTunnelRequest
-	15, // 62: berth.v1.Agent.StartTunnel:input_type -> berth.v1.StartTunnelRequest
-	17, // 63: berth.v1.Agent.StopTunnel:input_type -> berth.v1.StopTunnelRequest
-	19, // 64: berth.v1.Agent.RestartTunnel:input_type -> berth.v1.RestartTunnelRequest
-	33, // 65: berth.v1.Agent.TunnelHistory:input_type -> berth.v1.TunnelHistoryRequest
-	35, // 66: berth.v1.Agent.CheckTunnels:input_type -> berth.v1.CheckTunnelsRequest
-	21, // 67: berth.v1.Agent.Login:input_type -> berth.v1.LoginRequest
-	25, // 68: berth.v1.Agent.CancelLogin:input_type -> berth.v1.CancelLoginRequest
-	27, // 69: berth.v1.Agent.ForgetLogin:input_type -> berth.v1.ForgetLoginRequest
-	29, // 70: berth.v1.Agent.Logout:input_type -> berth.v1.LogoutRequest
-	31, // 71: berth.v1.Agent.SnoozeRenewal:input_type -> berth.v1.SnoozeRenewalRequest
-	37, // 72: berth.v1.Agent.KubeCredentials:input_type -> berth.v1.KubeCredentialsRequest
-	39, // 73: berth.v1.Agent.LocalCA:input_type -> berth.v1.LocalCARequest
-	41, // 74: berth.v1.Agent.DismissNotice:input_type -> berth.v1.DismissNoticeRequest
-	43, // 75: berth.v1.Agent.ReloadConfig:input_type -> berth.v1.ReloadConfigRequest
-	45, // 76: berth.v1.Agent.Shutdown:input_type -> berth.v1.ShutdownRequest
-	47, // 77: berth.v1.Agent.HandOver:input_type -> berth.v1.HandOverRequest
-	2,  // 78: berth.v1.Agent.GetInfo:output_type -> berth.v1.GetInfoResponse
-	4,  // 79: berth.v1.Agent.GetSnapshot:output_type -> berth.v1.GetSnapshotResponse
-	6,  // 80: berth.v1.Agent.WatchSnapshots:output_type -> berth.v1.WatchSnapshotsResponse
-	8,  // 81: berth.v1.Agent.ListResources:output_type -> berth.v1.ListResourcesResponse
-	10, // 82: berth.v1.Agent.AddTunnel:output_type -> berth.v1.AddTunnelResponse
-	12, // 83: berth.v1.Agent.ChangeTunnel:output_type -> berth.v1.ChangeTunnelResponse
-	14, // 84: berth.v1.Agent.RemoveTunnel:output_type -> berth.v1.RemoveTunnelResponse
-	16, // 85: berth.v1.Agent.StartTunnel:output_type -> berth.v1.StartTunnelResponse
-	18, // 86: berth.v1.Agent.StopTunnel:output_type -> berth.v1.StopTunnelResponse
-	20, // 87: berth.v1.Agent.RestartTunnel:output_type -> berth.v1.RestartTunnelResponse
-	34, // 88: berth.v1.Agent.TunnelHistory:output_type -> berth.v1.TunnelHistoryResponse
-	36, // 89: berth.v1.Agent.CheckTunnels:output_type -> berth.v1.CheckTunnelsResponse
-	24, // 90: berth.v1.Agent.Login:output_type -> berth.v1.LoginResponse
-	26, // 91: berth.v1.Agent.CancelLogin:output_type -> berth.v1.CancelLoginResponse
-	28, // 92: berth.v1.Agent.ForgetLogin:output_type -> berth.v1.ForgetLoginResponse
-	30, // 93: berth.v1.Agent.Logout:output_type -> berth.v1.LogoutResponse
-	32, // 94: berth.v1.Agent.SnoozeRenewal:output_type -> berth.v1.SnoozeRenewalResponse
-	38, // 95: berth.v1.Agent.KubeCredentials:output_type -> berth.v1.KubeCredentialsResponse
-	40, // 96: berth.v1.Agent.LocalCA:output_type -> berth.v1.LocalCAResponse
-	42, // 97: berth.v1.Agent.DismissNotice:output_type -> berth.v1.DismissNoticeResponse
-	44, // 98: berth.v1.Agent.ReloadConfig:output_type -> berth.v1.ReloadConfigResponse
-	46, // 99: berth.v1.Agent.Shutdown:output_type -> berth.v1.ShutdownResponse
-	48, // 100: berth.v1.Agent.HandOver:output_type -> berth.v1.HandOverResponse
-	78, // [78:101] is the sub-list for method output_type
-	55, // [55:78] is the sub-list for method input_type
-	55, // [55:55] is the sub-list for extension type_name
-	55, // [55:55] is the sub-list for extension extendee
-	0,  // [0:55] is the sub-list for field type_name
+	71, // 10: berth.v1.LoginStart.ttl:type_name -> google.protobuf.Duration
+	72, // 11: berth.v1.LoginResponse.deadline:type_name -> google.protobuf.Timestamp
+	72, // 12: berth.v1.SnoozeRenewalResponse.until:type_name -> google.protobuf.Timestamp
+	63, // 13: berth.v1.TunnelHistoryResponse.events:type_name -> berth.v1.Event
+	64, // 14: berth.v1.CheckTunnelsResponse.tunnels:type_name -> berth.v1.Readiness
+	39, // 15: berth.v1.TunnelPlotResponse.points:type_name -> berth.v1.PlotPoint
+	72, // 16: berth.v1.PlotPoint.at:type_name -> google.protobuf.Timestamp
+	71, // 17: berth.v1.PlotPoint.span:type_name -> google.protobuf.Duration
+	71, // 18: berth.v1.PlotPoint.held:type_name -> google.protobuf.Duration
+	71, // 19: berth.v1.PlotPoint.dial:type_name -> google.protobuf.Duration
+	72, // 20: berth.v1.KubeCredentialsResponse.valid_until:type_name -> google.protobuf.Timestamp
+	72, // 21: berth.v1.LocalCAResponse.valid_until:type_name -> google.protobuf.Timestamp
+	70, // 22: berth.v1.Resource.labels:type_name -> berth.v1.Resource.LabelsEntry
+	71, // 23: berth.v1.TunnelSpec.hold:type_name -> google.protobuf.Duration
+	58, // 24: berth.v1.Snapshot.agent:type_name -> berth.v1.AgentInfo
+	59, // 25: berth.v1.Snapshot.profiles:type_name -> berth.v1.Profile
+	62, // 26: berth.v1.Snapshot.tunnels:type_name -> berth.v1.Tunnel
+	65, // 27: berth.v1.Snapshot.requests:type_name -> berth.v1.Request
+	69, // 28: berth.v1.Snapshot.problems:type_name -> berth.v1.Problem
+	67, // 29: berth.v1.Snapshot.notices:type_name -> berth.v1.Notice
+	57, // 30: berth.v1.Snapshot.policy:type_name -> berth.v1.Policy
+	72, // 31: berth.v1.AgentInfo.started_at:type_name -> google.protobuf.Timestamp
+	72, // 32: berth.v1.Profile.valid_until:type_name -> google.protobuf.Timestamp
+	72, // 33: berth.v1.Profile.ssh_valid_until:type_name -> google.protobuf.Timestamp
+	61, // 34: berth.v1.Profile.login:type_name -> berth.v1.Login
+	60, // 35: berth.v1.Profile.renewal:type_name -> berth.v1.Renewal
+	72, // 36: berth.v1.Profile.user_changed_at:type_name -> google.protobuf.Timestamp
+	72, // 37: berth.v1.Renewal.at:type_name -> google.protobuf.Timestamp
+	69, // 38: berth.v1.Renewal.problem:type_name -> berth.v1.Problem
+	72, // 39: berth.v1.Renewal.renewed_at:type_name -> google.protobuf.Timestamp
+	55, // 40: berth.v1.Tunnel.tunnel_spec:type_name -> berth.v1.TunnelSpec
+	69, // 41: berth.v1.Tunnel.problem:type_name -> berth.v1.Problem
+	72, // 42: berth.v1.Tunnel.cert_valid_until:type_name -> google.protobuf.Timestamp
+	72, // 43: berth.v1.Tunnel.last_error_at:type_name -> google.protobuf.Timestamp
+	72, // 44: berth.v1.Tunnel.waiting_since:type_name -> google.protobuf.Timestamp
+	72, // 45: berth.v1.Tunnel.foreign_at:type_name -> google.protobuf.Timestamp
+	72, // 46: berth.v1.Tunnel.ending_at:type_name -> google.protobuf.Timestamp
+	72, // 47: berth.v1.Event.at:type_name -> google.protobuf.Timestamp
+	72, // 48: berth.v1.Event.until:type_name -> google.protobuf.Timestamp
+	72, // 49: berth.v1.Readiness.probed_at:type_name -> google.protobuf.Timestamp
+	72, // 50: berth.v1.Request.created_at:type_name -> google.protobuf.Timestamp
+	72, // 51: berth.v1.Request.expires_at:type_name -> google.protobuf.Timestamp
+	66, // 52: berth.v1.Request.reviews:type_name -> berth.v1.Review
+	72, // 53: berth.v1.Request.access_until:type_name -> google.protobuf.Timestamp
+	72, // 54: berth.v1.Request.session_until:type_name -> google.protobuf.Timestamp
+	72, // 55: berth.v1.Request.assume_from:type_name -> google.protobuf.Timestamp
+	72, // 56: berth.v1.Review.at:type_name -> google.protobuf.Timestamp
+	72, // 57: berth.v1.Notice.since:type_name -> google.protobuf.Timestamp
+	68, // 58: berth.v1.Notice.actions:type_name -> berth.v1.NoticeAction
+	72, // 59: berth.v1.Problem.since:type_name -> google.protobuf.Timestamp
+	1,  // 60: berth.v1.Agent.GetInfo:input_type -> berth.v1.GetInfoRequest
+	3,  // 61: berth.v1.Agent.GetSnapshot:input_type -> berth.v1.GetSnapshotRequest
+	5,  // 62: berth.v1.Agent.WatchSnapshots:input_type -> berth.v1.WatchSnapshotsRequest
+	7,  // 63: berth.v1.Agent.ListResources:input_type -> berth.v1.ListResourcesRequest
+	9,  // 64: berth.v1.Agent.AddTunnel:input_type -> berth.v1.AddTunnelRequest
+	11, // 65: berth.v1.Agent.ChangeTunnel:input_type -> berth.v1.ChangeTunnelRequest
+	13, // 66: berth.v1.Agent.RemoveTunnel:input_type -> berth.v1.RemoveTunnelRequest
+	15, // 67: berth.v1.Agent.StartTunnel:input_type -> berth.v1.StartTunnelRequest
+	17, // 68: berth.v1.Agent.StopTunnel:input_type -> berth.v1.StopTunnelRequest
+	19, // 69: berth.v1.Agent.RestartTunnel:input_type -> berth.v1.RestartTunnelRequest
+	33, // 70: berth.v1.Agent.TunnelHistory:input_type -> berth.v1.TunnelHistoryRequest
+	35, // 71: berth.v1.Agent.CheckTunnels:input_type -> berth.v1.CheckTunnelsRequest
+	37, // 72: berth.v1.Agent.TunnelPlot:input_type -> berth.v1.TunnelPlotRequest
+	21, // 73: berth.v1.Agent.Login:input_type -> berth.v1.LoginRequest
+	25, // 74: berth.v1.Agent.CancelLogin:input_type -> berth.v1.CancelLoginRequest
+	27, // 75: berth.v1.Agent.ForgetLogin:input_type -> berth.v1.ForgetLoginRequest
+	29, // 76: berth.v1.Agent.Logout:input_type -> berth.v1.LogoutRequest
+	31, // 77: berth.v1.Agent.SnoozeRenewal:input_type -> berth.v1.SnoozeRenewalRequest
+	42, // 78: berth.v1.Agent.KubeCredentials:input_type -> berth.v1.KubeCredentialsRequest
+	44, // 79: berth.v1.Agent.LocalCA:input_type -> berth.v1.LocalCARequest
+	46, // 80: berth.v1.Agent.DismissNotice:input_type -> berth.v1.DismissNoticeRequest
+	48, // 81: berth.v1.Agent.ReloadConfig:input_type -> berth.v1.ReloadConfigRequest
+	40, // 82: berth.v1.Agent.ChangeSetting:input_type -> berth.v1.ChangeSettingRequest
+	50, // 83: berth.v1.Agent.Shutdown:input_type -> berth.v1.ShutdownRequest
+	52, // 84: berth.v1.Agent.HandOver:input_type -> berth.v1.HandOverRequest
+	2,  // 85: berth.v1.Agent.GetInfo:output_type -> berth.v1.GetInfoResponse
+	4,  // 86: berth.v1.Agent.GetSnapshot:output_type -> berth.v1.GetSnapshotResponse
+	6,  // 87: berth.v1.Agent.WatchSnapshots:output_type -> berth.v1.WatchSnapshotsResponse
+	8,  // 88: berth.v1.Agent.ListResources:output_type -> berth.v1.ListResourcesResponse
+	10, // 89: berth.v1.Agent.AddTunnel:output_type -> berth.v1.AddTunnelResponse
+	12, // 90: berth.v1.Agent.ChangeTunnel:output_type -> berth.v1.ChangeTunnelResponse
+	14, // 91: berth.v1.Agent.RemoveTunnel:output_type -> berth.v1.RemoveTunnelResponse
+	16, // 92: berth.v1.Agent.StartTunnel:output_type -> berth.v1.StartTunnelResponse
+	18, // 93: berth.v1.Agent.StopTunnel:output_type -> berth.v1.StopTunnelResponse
+	20, // 94: berth.v1.Agent.RestartTunnel:output_type -> berth.v1.RestartTunnelResponse
+	34, // 95: berth.v1.Agent.TunnelHistory:output_type -> berth.v1.TunnelHistoryResponse
+	36, // 96: berth.v1.Agent.CheckTunnels:output_type -> berth.v1.CheckTunnelsResponse
+	38, // 97: berth.v1.Agent.TunnelPlot:output_type -> berth.v1.TunnelPlotResponse
+	24, // 98: berth.v1.Agent.Login:output_type -> berth.v1.LoginResponse
+	26, // 99: berth.v1.Agent.CancelLogin:output_type -> berth.v1.CancelLoginResponse
+	28, // 100: berth.v1.Agent.ForgetLogin:output_type -> berth.v1.ForgetLoginResponse
+	30, // 101: berth.v1.Agent.Logout:output_type -> berth.v1.LogoutResponse
+	32, // 102: berth.v1.Agent.SnoozeRenewal:output_type -> berth.v1.SnoozeRenewalResponse
+	43, // 103: berth.v1.Agent.KubeCredentials:output_type -> berth.v1.KubeCredentialsResponse
+	45, // 104: berth.v1.Agent.LocalCA:output_type -> berth.v1.LocalCAResponse
+	47, // 105: berth.v1.Agent.DismissNotice:output_type -> berth.v1.DismissNoticeResponse
+	49, // 106: berth.v1.Agent.ReloadConfig:output_type -> berth.v1.ReloadConfigResponse
+	41, // 107: berth.v1.Agent.ChangeSetting:output_type -> berth.v1.ChangeSettingResponse
+	51, // 108: berth.v1.Agent.Shutdown:output_type -> berth.v1.ShutdownResponse
+	53, // 109: berth.v1.Agent.HandOver:output_type -> berth.v1.HandOverResponse
+	85, // [85:110] is the sub-list for method output_type
+	60, // [60:85] is the sub-list for method input_type
+	60, // [60:60] is the sub-list for extension type_name
+	60, // [60:60] is the sub-list for extension extendee
+	0,  // [0:60] is the sub-list for field type_name
 }
 
 func init() { file_berthv1_berth_proto_init() }
@@ -4753,14 +5070,14 @@ func file_berthv1_berth_proto_init() {
 	if File_berthv1_berth_proto != nil {
 		return
 	}
-	file_berthv1_berth_proto_msgTypes[50].OneofWrappers = []any{}
+	file_berthv1_berth_proto_msgTypes[55].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berthv1_berth_proto_rawDesc), len(file_berthv1_berth_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   66,
+			NumMessages:   71,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

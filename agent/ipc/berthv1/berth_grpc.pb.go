@@ -45,6 +45,7 @@ const (
 	Agent_RestartTunnel_FullMethodName   = "/berth.v1.Agent/RestartTunnel"
 	Agent_TunnelHistory_FullMethodName   = "/berth.v1.Agent/TunnelHistory"
 	Agent_CheckTunnels_FullMethodName    = "/berth.v1.Agent/CheckTunnels"
+	Agent_TunnelPlot_FullMethodName      = "/berth.v1.Agent/TunnelPlot"
 	Agent_Login_FullMethodName           = "/berth.v1.Agent/Login"
 	Agent_CancelLogin_FullMethodName     = "/berth.v1.Agent/CancelLogin"
 	Agent_ForgetLogin_FullMethodName     = "/berth.v1.Agent/ForgetLogin"
@@ -54,6 +55,7 @@ const (
 	Agent_LocalCA_FullMethodName         = "/berth.v1.Agent/LocalCA"
 	Agent_DismissNotice_FullMethodName   = "/berth.v1.Agent/DismissNotice"
 	Agent_ReloadConfig_FullMethodName    = "/berth.v1.Agent/ReloadConfig"
+	Agent_ChangeSetting_FullMethodName   = "/berth.v1.Agent/ChangeSetting"
 	Agent_Shutdown_FullMethodName        = "/berth.v1.Agent/Shutdown"
 	Agent_HandOver_FullMethodName        = "/berth.v1.Agent/HandOver"
 )
@@ -92,6 +94,9 @@ type AgentClient interface {
 	TunnelHistory(ctx context.Context, in *TunnelHistoryRequest, opts ...grpc.CallOption) (*TunnelHistoryResponse, error)
 	// CheckTunnels tries the ways of tunnels, and says which are open.
 	CheckTunnels(ctx context.Context, in *CheckTunnelsRequest, opts ...grpc.CallOption) (*CheckTunnelsResponse, error)
+	// TunnelPlot returns how a tunnel was used in the last hour, the oldest point
+	// first.
+	TunnelPlot(ctx context.Context, in *TunnelPlotRequest, opts ...grpc.CallOption) (*TunnelPlotResponse, error)
 	// Login logs in through tsh: the front end says where, then answers what it
 	// is asked. A login of the same profile that runs already is joined. The last
 	// event is done; a login that failed ends with an error.
@@ -115,6 +120,8 @@ type AgentClient interface {
 	DismissNotice(ctx context.Context, in *DismissNoticeRequest, opts ...grpc.CallOption) (*DismissNoticeResponse, error)
 	// ReloadConfig reads the config file again, now.
 	ReloadConfig(ctx context.Context, in *ReloadConfigRequest, opts ...grpc.CallOption) (*ReloadConfigResponse, error)
+	// ChangeSetting writes one setting to the config file, and has it take effect.
+	ChangeSetting(ctx context.Context, in *ChangeSettingRequest, opts ...grpc.CallOption) (*ChangeSettingResponse, error)
 	// Shutdown asks the agent to drain its tunnels and to exit.
 	Shutdown(ctx context.Context, in *ShutdownRequest, opts ...grpc.CallOption) (*ShutdownResponse, error)
 	// HandOver starts another agent, which takes over every port and the clients
@@ -259,6 +266,16 @@ func (c *agentClient) CheckTunnels(ctx context.Context, in *CheckTunnelsRequest,
 	return out, nil
 }
 
+func (c *agentClient) TunnelPlot(ctx context.Context, in *TunnelPlotRequest, opts ...grpc.CallOption) (*TunnelPlotResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(TunnelPlotResponse)
+	err := c.cc.Invoke(ctx, Agent_TunnelPlot_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *agentClient) Login(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[LoginRequest, LoginResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &Agent_ServiceDesc.Streams[1], Agent_Login_FullMethodName, cOpts...)
@@ -352,6 +369,16 @@ func (c *agentClient) ReloadConfig(ctx context.Context, in *ReloadConfigRequest,
 	return out, nil
 }
 
+func (c *agentClient) ChangeSetting(ctx context.Context, in *ChangeSettingRequest, opts ...grpc.CallOption) (*ChangeSettingResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ChangeSettingResponse)
+	err := c.cc.Invoke(ctx, Agent_ChangeSetting_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *agentClient) Shutdown(ctx context.Context, in *ShutdownRequest, opts ...grpc.CallOption) (*ShutdownResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ShutdownResponse)
@@ -406,6 +433,9 @@ type AgentServer interface {
 	TunnelHistory(context.Context, *TunnelHistoryRequest) (*TunnelHistoryResponse, error)
 	// CheckTunnels tries the ways of tunnels, and says which are open.
 	CheckTunnels(context.Context, *CheckTunnelsRequest) (*CheckTunnelsResponse, error)
+	// TunnelPlot returns how a tunnel was used in the last hour, the oldest point
+	// first.
+	TunnelPlot(context.Context, *TunnelPlotRequest) (*TunnelPlotResponse, error)
 	// Login logs in through tsh: the front end says where, then answers what it
 	// is asked. A login of the same profile that runs already is joined. The last
 	// event is done; a login that failed ends with an error.
@@ -429,6 +459,8 @@ type AgentServer interface {
 	DismissNotice(context.Context, *DismissNoticeRequest) (*DismissNoticeResponse, error)
 	// ReloadConfig reads the config file again, now.
 	ReloadConfig(context.Context, *ReloadConfigRequest) (*ReloadConfigResponse, error)
+	// ChangeSetting writes one setting to the config file, and has it take effect.
+	ChangeSetting(context.Context, *ChangeSettingRequest) (*ChangeSettingResponse, error)
 	// Shutdown asks the agent to drain its tunnels and to exit.
 	Shutdown(context.Context, *ShutdownRequest) (*ShutdownResponse, error)
 	// HandOver starts another agent, which takes over every port and the clients
@@ -480,6 +512,9 @@ func (UnimplementedAgentServer) TunnelHistory(context.Context, *TunnelHistoryReq
 func (UnimplementedAgentServer) CheckTunnels(context.Context, *CheckTunnelsRequest) (*CheckTunnelsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CheckTunnels not implemented")
 }
+func (UnimplementedAgentServer) TunnelPlot(context.Context, *TunnelPlotRequest) (*TunnelPlotResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method TunnelPlot not implemented")
+}
 func (UnimplementedAgentServer) Login(grpc.BidiStreamingServer[LoginRequest, LoginResponse]) error {
 	return status.Error(codes.Unimplemented, "method Login not implemented")
 }
@@ -506,6 +541,9 @@ func (UnimplementedAgentServer) DismissNotice(context.Context, *DismissNoticeReq
 }
 func (UnimplementedAgentServer) ReloadConfig(context.Context, *ReloadConfigRequest) (*ReloadConfigResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ReloadConfig not implemented")
+}
+func (UnimplementedAgentServer) ChangeSetting(context.Context, *ChangeSettingRequest) (*ChangeSettingResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ChangeSetting not implemented")
 }
 func (UnimplementedAgentServer) Shutdown(context.Context, *ShutdownRequest) (*ShutdownResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Shutdown not implemented")
@@ -743,6 +781,24 @@ func _Agent_CheckTunnels_Handler(srv interface{}, ctx context.Context, dec func(
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Agent_TunnelPlot_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(TunnelPlotRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AgentServer).TunnelPlot(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Agent_TunnelPlot_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AgentServer).TunnelPlot(ctx, req.(*TunnelPlotRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Agent_Login_Handler(srv interface{}, stream grpc.ServerStream) error {
 	return srv.(AgentServer).Login(&grpc.GenericServerStream[LoginRequest, LoginResponse]{ServerStream: stream})
 }
@@ -894,6 +950,24 @@ func _Agent_ReloadConfig_Handler(srv interface{}, ctx context.Context, dec func(
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Agent_ChangeSetting_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ChangeSettingRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AgentServer).ChangeSetting(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Agent_ChangeSetting_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AgentServer).ChangeSetting(ctx, req.(*ChangeSettingRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Agent_Shutdown_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ShutdownRequest)
 	if err := dec(in); err != nil {
@@ -982,6 +1056,10 @@ var Agent_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _Agent_CheckTunnels_Handler,
 		},
 		{
+			MethodName: "TunnelPlot",
+			Handler:    _Agent_TunnelPlot_Handler,
+		},
+		{
 			MethodName: "CancelLogin",
 			Handler:    _Agent_CancelLogin_Handler,
 		},
@@ -1012,6 +1090,10 @@ var Agent_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ReloadConfig",
 			Handler:    _Agent_ReloadConfig_Handler,
+		},
+		{
+			MethodName: "ChangeSetting",
+			Handler:    _Agent_ChangeSetting_Handler,
 		},
 		{
 			MethodName: "Shutdown",

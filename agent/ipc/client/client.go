@@ -197,6 +197,24 @@ func (c *Client) TunnelHistory(ctx context.Context, name string) ([]state.Event,
 	return ipc.FromProtos[state.Event](resp.GetEvents()), nil
 }
 
+// TunnelPlot returns how a tunnel was used in the last hour, the oldest point first.
+func (c *Client) TunnelPlot(ctx context.Context, name string) ([]state.PlotPoint, error) {
+	resp, err := call(ctx, c, readTimeout, &pb.TunnelPlotRequest{Name: name}, pb.AgentClient.TunnelPlot)
+	if err != nil {
+		return nil, err
+	}
+	return ipc.FromProtos[state.PlotPoint](resp.GetPoints()), nil
+}
+
+// SettingChange is one setting of the config file, and its new value.
+type SettingChange = ipc.SettingChange
+
+// ChangeSetting has the agent write one setting to the config file.
+func (c *Client) ChangeSetting(ctx context.Context, s SettingChange) error {
+	_, err := call(ctx, c, commandTimeout, ipc.ToProto[pb.ChangeSettingRequest](s), pb.AgentClient.ChangeSetting)
+	return err
+}
+
 // ReloadConfig makes the agent read its config file again.
 func (c *Client) ReloadConfig(ctx context.Context) error {
 	_, err := call(ctx, c, commandTimeout, &pb.ReloadConfigRequest{}, pb.AgentClient.ReloadConfig)

@@ -176,6 +176,15 @@ func (a *fakeAgent) Cancel(ctx context.Context, proxy string) error {
 	return a.record(ctx, "cancel %s", proxy)
 }
 
+func (a *fakeAgent) TunnelPlot(ctx context.Context, n string) ([]state.PlotPoint, error) {
+	at := time.Date(2026, 5, 1, 14, 2, 0, 0, time.UTC)
+	return []state.PlotPoint{{At: at, Connections: 3, BytesIn: 5, Held: state.Duration(time.Second)}}, a.record(ctx, "plot %s", n)
+}
+
+func (a *fakeAgent) ChangeSetting(ctx context.Context, c ipc.SettingChange) error {
+	return a.record(ctx, "set %s %s %s", c.Key, c.Proxy, c.Value)
+}
+
 func (a *fakeAgent) DismissNotice(ctx context.Context, id string) error {
 	return a.record(ctx, "dismiss %s", id)
 }
@@ -344,6 +353,14 @@ func TestCommands(t *testing.T) {
 			}
 			return err
 		},
+		func() error {
+			points, err := c.TunnelPlot(ctx, "t")
+			if len(points) != 1 || points[0].Connections != 3 || points[0].Held != state.Duration(time.Second) {
+				t.Errorf("the plot is %+v", points)
+			}
+			return err
+		},
+		func() error { return c.ChangeSetting(ctx, SettingChange{Key: "renew.mode", Proxy: "p", Value: "auto"}) },
 		func() error { return c.RemoveTunnel(ctx, "t") },
 		func() error { return c.ReloadConfig(ctx) },
 		func() error {
@@ -359,7 +376,7 @@ func TestCommands(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	wantCalls := []string{"list db leaf", "add t", "change t to u", "stop t", "start t", "restart t", "history t", "check [t u]", "kube credentials c k", "login p u okta 1h0m0s: 7 hunter2", "logout p", "snooze p", "cancel p", "dismiss n", "forget p u", "remove t", "reload", "hand over to /b with [A=1]", "shutdown"}
+	wantCalls := []string{"list db leaf", "add t", "change t to u", "stop t", "start t", "restart t", "history t", "check [t u]", "kube credentials c k", "login p u okta 1h0m0s: 7 hunter2", "logout p", "snooze p", "cancel p", "dismiss n", "forget p u", "plot t", "set renew.mode p auto", "remove t", "reload", "hand over to /b with [A=1]", "shutdown"}
 	if diff := cmp.Diff(wantCalls, a.calls); diff != "" {
 		t.Errorf("the agent was asked (-want +got):\n%s", diff)
 	}

@@ -102,6 +102,7 @@ type History struct {
 	lastState string            // key of the newest state entry
 	certUntil time.Time
 	runsAs    string // the user of the newest cert
+	plot      plot
 }
 
 // Note adds a line that stands for itself.
@@ -140,6 +141,7 @@ func (h *History) burstLocked(key entryKey, at time.Time, gap time.Duration) (e 
 func (h *History) Connection(ev proxies.Event, awaited string, problem func(error) string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.plot.connection(ev)
 	addr := ev.Client.String()
 	waiter := h.held[addr]
 	if ev.Kind == proxies.EventAnswered || ev.Kind == proxies.EventClosed {
@@ -287,6 +289,7 @@ func broken(err error) string {
 func (h *History) TunnelState(t *state.Tunnel, now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.plot.snapshot(t, now)
 	if t.CertValidUntil != nil && (!t.CertValidUntil.Equal(h.certUntil) || t.RunsAs != h.runsAs) {
 		text := "cert renewed"
 		switch {
