@@ -16,6 +16,7 @@ import (
 	"berth/agent/sessions"
 	"berth/agent/state"
 	"berth/agent/tunnel"
+	"berth/internal/plain"
 	"berth/proxies"
 )
 
@@ -87,6 +88,7 @@ func (a *Agent) resources(ctx context.Context, kind state.Kind, clusterName stri
 // only database user whom one may be is taken; while logged out it is taken on
 // trust.
 func (a *Agent) AddTunnel(ctx context.Context, spec state.TunnelSpec) (state.TunnelSpec, error) {
+	spec.Name = plain.NFC(spec.Name)
 	if spec.Cluster == "" {
 		name, err := a.defaultCluster()
 		if err != nil {
@@ -170,6 +172,7 @@ func (a *Agent) checkUnknownCluster(spec state.TunnelSpec, f sessions.Session, n
 // stopped, with the roles that it alone has.
 func (a *Agent) ChangeTunnel(ctx context.Context, name string, spec state.TunnelSpec) (state.TunnelSpec, error) {
 	was, ok := a.current().Tunnel(name)
+	spec.Name = plain.NFC(spec.Name)
 	switch {
 	case !ok:
 		return spec, ipc.UnknownTunnel(name, a.current().TunnelNames()...)

@@ -215,11 +215,27 @@ func checkName(v *value, path string, others *seen, ms *mistakes) {
 	if !ok {
 		return
 	}
-	if first := others.names[s]; first != nil {
-		mark(v, path, ms, "the tunnel on line %d is called %s already: no two may share a name", first.at.line, quote(s))
+	switch composed := plain.NFC(s); {
+	case v.wrong:
+		return
+	case composed != s:
+		mark(v, path, ms, "%s has letters in two parts, which look the same as %s: write that", quote(s), quote(composed))
+		return
+	case plain.Turns(s):
+		mark(v, path, ms, "%s is written in both directions: use letters of one", quote(s))
 		return
 	}
-	others.names[s] = v
+	key := plain.SameName(s)
+	if first := others.names[key]; first != nil {
+		said, _ := first.str()
+		if said == s {
+			mark(v, path, ms, "the tunnel on line %d is called %s already: no two may share a name", first.at.line, quote(s))
+		} else {
+			mark(v, path, ms, "the tunnel on line %d is called %s, which looks the same or differs in case alone", first.at.line, quote(said))
+		}
+		return
+	}
+	others.names[key] = v
 }
 
 // checkEnds refuses spaces around a name.

@@ -11,6 +11,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"berth/agent/state"
+	"berth/internal/plain"
 )
 
 // Document is the text of a config file that is being edited, and what it
@@ -65,8 +66,8 @@ func (e *RefusedError) Error() string {
 // AddTunnel adds a tunnel after those that are there. It is written as the
 // last of them is: on one line, or a line for each key.
 func (d *Document) AddTunnel(t state.TunnelSpec) error {
-	if _, there := d.cfg.Tunnel(t.Name); there {
-		return fmt.Errorf("add tunnel %q: %w", t.Name, ErrTunnelExists)
+	if err := nameTaken(t.Name, d.cfg.Tunnels); err != nil {
+		return fmt.Errorf("add tunnel %q: %w", t.Name, err)
 	}
 	if err := d.checkTunnel(t, d.cfg.Tunnels); err != nil {
 		return err
@@ -75,6 +76,19 @@ func (d *Document) AddTunnel(t state.TunnelSpec) error {
 	want.Tunnels = append(slices.Clone(d.cfg.Tunnels), t)
 	byHand := &RefusedError{Path: d.path, Edit: "add this to its tunnels yourself:\n  - " + flowItem(t)}
 	return d.splice(insertTunnel(t), &want, byHand)
+}
+
+// nameTaken refuses a name that one of the tunnels has, or one that looks the same.
+func nameTaken(name string, tunnels []state.TunnelSpec) error {
+	for _, t := range tunnels {
+		switch {
+		case t.Name == name:
+			return ErrTunnelExists
+		case plain.SameName(t.Name) == plain.SameName(name):
+			return fmt.Errorf("%w, or one that looks the same: %q", ErrTunnelExists, t.Name)
+		}
+	}
+	return nil
 }
 
 // RemoveTunnel removes the tunnel called name, and the comments within its

@@ -431,6 +431,7 @@ func TestEditRefused(t *testing.T) {
 		"text_over_lines":         {"tunnels:\n  - name: a\n    kind: db\n    cluster: c\n    resource: very\n      long\n", add, refused, "yourself"},
 		"block_text":              {"tunnels:\n  - name: a\n    kind: db\n    cluster: c\n    resource: |-\n      r\n", remove("a"), refused, "yourself"},
 		"anchor_is_used_later":    {"tunnels:\n  - &a {name: a, kind: db, cluster: c, resource: r}\n  - {<<: *a, name: b}\n", remove("a"), refused, "yourself"},
+		"name_in_another_case":    {"tunnels: [" + strings.Replace(a, "name: a", "name: NEW", 1) + "]\n", add, is(ErrTunnelExists), `looks the same: "NEW"`},
 		"change_no_such":          {"tunnels: [" + b + "]\n", func(d *Document) error { return d.ChangeTunnel("a", newTunnel) }, is(errNoTunnel), `"a"`},
 		"change_to_a_name_there":  {"tunnels: [" + a + ", " + b + "]\n", changed(func(t *state.TunnelSpec) { t.Name = "b" }), is(ErrTunnelExists), `"b"`},
 		"change_to_a_port_there":  {"tunnels: [" + a + ", " + b + "]\n", changed(func(t *state.TunnelSpec) { t.Port = 15002 }), is(ErrPortTaken), `"b"`},

@@ -52,10 +52,11 @@ type seen struct {
 var TunnelKeys = bind([]Key{
 	{
 		Name: "name", usage: "it is the command's argument", need: true,
-		doc: "The tunnel's name in every command, menu and log line: up to 64 letters, digits, dots, dashes and " +
-			"underscores, starting with a letter or a digit. No two tunnels share one.",
+		doc: "The tunnel's name in every command, menu and log line: up to 64 letters and digits of any script, " +
+			"dots, dashes and underscores, starting with a letter or a digit. No two tunnels share one, nor have names that " +
+			"differ in case or look the same.",
 		rules: generator.Schema{
-			Pattern: `^[A-Za-z0-9][A-Za-z0-9._-]*$`, MaxLength: new(uint64(maxNameLength)), Examples: []any{"prod-pg"},
+			Pattern: `^[\p{L}\p{N}][\p{L}\p{N}\p{M}._-]*$`, MaxLength: new(uint64(maxNameLength)), Examples: []any{"prod-pg"},
 		},
 		want:   want{"a name", "use letters, digits, dots, dashes and underscores"},
 		refuse: func(v *value) string { return nameRefusal(v.scalar) }, check: checkName,

@@ -236,9 +236,9 @@ func TestParseMistakes(t *testing.T) {
 		"log_level":         {"log: {level: verbose}", []string{`1:14: log.level: "verbose" is not a level: use debug, info, warn or error`}},
 
 		// Positions count characters, and look through aliases.
-		"columns_are_characters": {"tunnels: [{name: é日本, kind: db, cluster: ü, resource: r, port: 1}]", []string{
-			`1:18: tunnels[0].name: "é日本" is not a name: use letters, digits, dots, dashes and underscores`,
-			"1:64: tunnels[0].port: 1 is a privileged port, which only an administrator may open: use 1024–65535",
+		"columns_are_characters": {"tunnels: [{name: é日本!, kind: db, cluster: ü, resource: r, port: 1}]", []string{
+			`1:18: tunnels[0].name: "é日本!" is not a name: use letters, digits, dots, dashes and underscores`,
+			"1:65: tunnels[0].port: 1 is a privileged port, which only an administrator may open: use 1024–65535",
 		}},
 		"in_an_alias": {"tunnels:\n  - &a {name: a, kind: db, cluster: c, resource: r, hold: 1h}\n  - {<<: *a, name: b}\n", []string{
 			"2:59: tunnels[0].hold: 1h is too long: use 0s to 10m",

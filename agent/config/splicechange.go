@@ -20,8 +20,8 @@ func (d *Document) ChangeTunnel(name string, to state.TunnelSpec) error {
 		return fmt.Errorf("change tunnel %q: %w", name, errNoTunnel)
 	}
 	others := slices.Delete(slices.Clone(d.cfg.Tunnels), i, i+1)
-	if slices.ContainsFunc(others, func(t state.TunnelSpec) bool { return t.Name == to.Name }) {
-		return fmt.Errorf("change tunnel %q to %q: %w", name, to.Name, ErrTunnelExists)
+	if err := nameTaken(to.Name, others); err != nil {
+		return fmt.Errorf("change tunnel %q to %q: %w", name, to.Name, err)
 	}
 	if err := d.checkTunnel(to, others); err != nil {
 		return err

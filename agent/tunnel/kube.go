@@ -17,6 +17,7 @@ import (
 	"berth/agent/sessions"
 	"berth/agent/state"
 	"berth/agent/tsh"
+	"berth/internal/plain"
 	"berth/proxies"
 	"berth/proxies/kube"
 	"berth/proxies/route"
@@ -51,7 +52,7 @@ func (kubeKind) carrier(s *Set, t *tunnel) carrier {
 }
 
 func (kubeKind) target(spec state.TunnelSpec, dir string) tsh.Target {
-	return tsh.KubeCluster{Name: spec.Resource, Kubeconfig: filepath.Join(dir, spec.Name+".tsh")}
+	return tsh.KubeCluster{Name: spec.Resource, Kubeconfig: filepath.Join(dir, plain.ASCII(spec.Name)+".tsh")}
 }
 
 func (kubeKind) viaChild(t *tunnel, c *child, until time.Time) *credential {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"berth/agent/ipc"
@@ -53,6 +52,7 @@ func pick(tunnels []state.Tunnel, name string) ([]state.Tunnel, error) {
 	if name == "" {
 		return slices.Clone(tunnels), nil
 	}
+	name = plain.NFC(name)
 	i := slices.IndexFunc(tunnels, func(t state.Tunnel) bool { return t.Name == name })
 	if i < 0 {
 		return nil, ipc.UnknownTunnel(name, tunnelNames(tunnels)...)
@@ -73,7 +73,7 @@ func tunnelNames(tunnels []state.Tunnel) []string {
 func freeTunnelName(text string, taken []string) string {
 	base := plain.Name(text, maxTunnelName)
 	name := base
-	for n := 2; slices.ContainsFunc(taken, func(t string) bool { return strings.EqualFold(t, name) }); n++ {
+	for n := 2; slices.ContainsFunc(taken, func(t string) bool { return plain.SameName(t) == plain.SameName(name) }); n++ {
 		name = fmt.Sprintf("%s-%d", base, n)
 	}
 	return name

@@ -22,6 +22,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"berth/internal/atomicfile"
+	"berth/internal/plain"
 )
 
 // prefix begins the name of every context, cluster and user of berth's.
@@ -61,7 +62,7 @@ func Exists(path string) bool {
 }
 
 // ContextName is the name of the tunnel's context.
-func ContextName(tunnel string) string { return prefix + tunnel }
+func ContextName(tunnel string) string { return prefix + plain.ASCII(tunnel) }
 
 // Marshal returns a kubeconfig of these contexts. The same contexts make the
 // same bytes. No context is the current one.
@@ -200,7 +201,7 @@ func Contexts(data []byte) ([]Context, error) {
 	for _, name := range names(doc) {
 		cluster, user := get(entry(doc, "clusters", name), "cluster"), get(entry(doc, "users", name), "user")
 		c := Context{
-			Name:   strings.TrimPrefix(name, prefix),
+			Name:   plain.FromASCII(strings.TrimPrefix(name, prefix)),
 			Server: text(get(cluster, "server")), ServerName: text(get(cluster, "tls-server-name")),
 			cluster: cluster,
 		}
