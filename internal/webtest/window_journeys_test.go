@@ -105,6 +105,7 @@ func TestWindowLoginWhilePsqlWaits(t *testing.T) {
 	tab.pictures("waiting")
 	tab.press("Log in…")
 	tab.press("Log in")
+	tab.until("a focused field", `document.activeElement?.type === "password"`)
 	tab.fill("Password", "wrong")
 	tab.pictures("login")
 	tab.press("Continue")

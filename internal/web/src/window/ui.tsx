@@ -174,8 +174,12 @@ export function Wrong({ failure: f }: { failure: Failure }) {
 type Input = Omit<JSX.IntrinsicElements["input"], "value" | "onInput" | "label">;
 
 export function Field(props: Input & { label: string; value: string; set: (value: string) => void; help?: string }) {
-  const { label, value, set, help, ...rest } = props;
+  const { label, value, set, help, autoFocus, ...rest } = props;
   const id = useId();
+  const ref = useRef<HTMLInputElement>(null);
+  useEffect(() => {
+    if (autoFocus) ref.current?.focus(); // browsers heed the attribute when a page loads only
+  }, [autoFocus]);
   return (
     <p class="field">
       <label for={id}>{label}</label>
@@ -183,6 +187,7 @@ export function Field(props: Input & { label: string; value: string; set: (value
         spellcheck={false}
         autocomplete="off"
         {...rest}
+        ref={ref}
         id={id}
         value={value}
         aria-describedby={help ? `${id}-help` : undefined}
