@@ -136,7 +136,7 @@ func loginOf(t state.Tunnel) (proxy, user string) {
 	if !ok || strings.HasPrefix(rest, "<") {
 		return "", ""
 	}
-	for _, word := range strings.Fields(rest) {
+	for word := range strings.FieldsSeq(rest) {
 		if name, ok := strings.CutPrefix(word, "--user="); ok {
 			user = name
 		} else if proxy == "" && !strings.HasPrefix(word, "-") {

@@ -80,7 +80,7 @@ empty text, as in --db-user '', leaves the choice to the client again.`,
 		g := &given{key: key}
 		flags = append(flags, g)
 		cmd.Flags().VarPF(g, key.Flag, "", setUsage(key))
-		var complete cobra.CompletionFunc = cobra.NoFileCompletions
+		complete := cobra.NoFileCompletions
 		if choices := key.Choices(); len(choices) > 0 {
 			complete = cobra.FixedCompletions(choices, cobra.ShellCompDirectiveNoFileComp)
 		}

@@ -41,12 +41,10 @@ func NFC(s string) string { return norm.NFC.String(s) }
 func Turns(s string) bool {
 	var left, right bool
 	for _, r := range s {
-		switch p, _ := bidi.LookupRune(r); p.Class() {
-		case bidi.L:
-			left = true
-		case bidi.R, bidi.AL:
-			right = true
-		}
+		p, _ := bidi.LookupRune(r)
+		class := p.Class()
+		left = left || class == bidi.L
+		right = right || class == bidi.R || class == bidi.AL
 	}
 	return left && right
 }
