@@ -94,17 +94,17 @@ func (a *app) runAgent(ctx context.Context, o agentOptions) error {
 		Succession: succession, Manager: manager, Kept: sdnotify.Kept(),
 		Ready: func() {
 			_ = manager.Send("READY=1", "STATUS=Ports bound") // a manager that no longer listens reports that itself
-			lean.AfterStart(agentTrimAfter, func(err error) {
+			lean.AfterStart(trimAfter, func(err error) {
 				log.Debug("memory that is not needed is not given back", "err", err)
 			})
 		},
 	}))
 }
 
-// agentTrimAfter is when, from the binding of the ports on, memory is given back
-// that the start needed: homes are read, connections made, certs fetched, mostly
-// within a second; with thousands of tunnels later.
-var agentTrimAfter = []time.Duration{time.Second, 3 * time.Second, 15 * time.Second, time.Minute}
+// trimAfter is when, from the binding of its ports on, a program gives back what
+// its start needed: the agent reads homes, connects and fetches certs mostly within
+// a second, with thousands of tunnels later; the window's page loads.
+var trimAfter = []time.Duration{time.Second, 3 * time.Second, 15 * time.Second, time.Minute}
 
 // succession says how the agent passes its work on: to a process started as this
 // one was, whatever file is at its path then.

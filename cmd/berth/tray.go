@@ -134,15 +134,20 @@ func (a *app) trayUninstallCommand() *cobra.Command {
 	}
 }
 
-// trayGCPercent keeps the tray small: it is the same large program as the agent
-// and does very little. What its start, or a busy minute, needed is given back
-// when nothing happens.
-const trayGCPercent = 50
+// frontGCPercent keeps the tray and the window small: they are the same large
+// program as the agent and do very little. What the tray's start, or a busy minute,
+// needed is given back when nothing happens.
+const frontGCPercent = 50
+
+// staySmall is for commands that run for long.
+func (a *app) staySmall() {
+	if a.env("GOGC") == "" {
+		debug.SetGCPercent(frontGCPercent)
+	}
+}
 
 func (a *app) runTray(ctx context.Context, o trayOptions) error {
-	if a.env("GOGC") == "" {
-		debug.SetGCPercent(trayGCPercent)
-	}
+	a.staySmall()
 	p, err := paths.Resolve(a.env)
 	if err != nil {
 		return err

@@ -13,6 +13,7 @@ import (
 	"berth/agent/ipc/client"
 	"berth/agent/state"
 	"berth/internal/browser"
+	"berth/internal/lean"
 	"berth/internal/licenses"
 	"berth/internal/osevents"
 	"berth/internal/paths"
@@ -76,6 +77,7 @@ func (a *app) openWindow(ctx context.Context, page string, o openOptions) error 
 	if err := a.policy.Load().Allows(config.FeatureWindow); err != nil {
 		return err
 	}
+	a.staySmall()
 	c := client.Dial(p.Socket)
 	defer func() { _ = c.Close() }()
 	serving, stop := context.WithCancel(ctx)
@@ -104,6 +106,8 @@ func (a *app) openWindow(ctx context.Context, page string, o openOptions) error 
 	}
 	if err != nil {
 		stop()
+	} else {
+		lean.AfterStart(trimAfter, func(error) {}) // it only stays larger then
 	}
 	opener.Wait()
 	return err
