@@ -600,13 +600,13 @@ func TestSnapshotKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := map[string][]string{
-		"":         {"agent", "notices", "problems", "profiles", "requests", "tunnels"},
+		"":         {"agent", "notices", "policy", "problems", "profiles", "requests", "tunnels"},
 		"agent":    {"config_path", "draining", "pid", "started_at", "version"},
 		"profiles": {"active_requests", "cluster", "held_requests", "home", "login", "previous_user", "proxy", "renewal", "roles", "ssh_valid_until", "state", "stored", "user", "user_changed_at", "valid_until"},
 		"login":    {"asks", "in_progress", "url"},
 		"renewal":  {"at", "mode", "problem", "renewed_at", "warning"},
 		"tunnels": {"address", "addresses", "bytes_in", "bytes_out", "cert_valid_until", "connections",
-			"ending_at", "ending_connections", "engine_reason", "foreign_at", "foreign_user", "last_error_at", "problem", "profile", "protocol", "runs_as", "stale_connections", "state",
+			"ending_at", "ending_connections", "engine_reason", "foreign_at", "foreign_user", "last_error_at", "problem", "profile", "protocol", "runs_as", "shipped_in", "stale_connections", "state",
 			"total_connections", "waiting", "waiting_client", "waiting_since"},
 	}
 	for _, k := range config.TunnelKeys {

@@ -65,6 +65,7 @@ func (l *lock) noteOwner() error {
 // release gives the lock back.
 func (l *lock) release() {
 	_ = os.Remove(l.note)
+	unlock(l.file)
 	l.pass()
 }
 

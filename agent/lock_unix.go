@@ -4,7 +4,9 @@ package agent
 
 import (
 	"errors"
+	"io"
 	"os"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -31,4 +33,14 @@ func lockFile(path string) (*os.File, error) {
 		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
+}
+
+// unlock ends the lock now. Closing the file alone ends it later when a child is
+// just being started: until it runs its own program it has the file open, too.
+func unlock(file io.Closer) {
+	if f, ok := file.(syscall.Conn); ok {
+		if raw, err := f.SyscallConn(); err == nil {
+			_ = raw.Control(func(fd uintptr) { _ = unix.Flock(int(fd), unix.LOCK_UN) }) // it is closed next
+		}
+	}
 }

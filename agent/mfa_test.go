@@ -268,7 +268,7 @@ func TestSecurityKeyWithPIN(t *testing.T) {
 	t.Parallel()
 	e, _, port := mfaEnv(t, simcluster.User{SecurityKey: true, SecurityKeyPIN: "  12 34"})
 	e.awaitCodeNeeded("pg")
-	for _, pin := range []string{"0000", "  12 34"} {
+	for _, pin := range []string{"0 wrong 0", "  12 34"} {
 		held, _ := e.connectingUntil(port, "a notice that asks for the PIN", func(s state.Snapshot) bool {
 			asks := slices.ContainsFunc(s.Notices, func(n state.Notice) bool { // the wrong one may have its own still
 				return n.Title == "PIN of your security key for sim.test" && n.Actions[0].Label == "Enter the PIN"
@@ -283,7 +283,7 @@ func TestSecurityKeyWithPIN(t *testing.T) {
 		if diff := cmp.Diff([]state.LoginKind{state.LoginPIN, state.LoginSettled, state.LoginDone}, p.saw()); diff != "" {
 			t.Errorf("steps (-want +got):\n%s", diff)
 		}
-		if pin == "0000" {
+		if pin == "0 wrong 0" {
 			if err := <-held; err == nil || !strings.Contains(err.Error(), "second factor") {
 				t.Errorf("the client after a wrong PIN: %v", err)
 			}
@@ -293,7 +293,7 @@ func TestSecurityKeyWithPIN(t *testing.T) {
 		e.mustArrive(held)
 	}
 	e.AwaitState("pg", state.TunnelReady)
-	e.noSecretsTold("0000", "12 34")
+	e.noSecretsTold("0 wrong 0", "12 34")
 }
 
 // TestNoSecondFactor: one sentence, and no tsh.

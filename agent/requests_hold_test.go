@@ -200,7 +200,7 @@ func TestAssumesAtOnce(t *testing.T) {
 func TestRuleIsFollowedAfterTheLogin(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, requestsConfig())
-	e.Login(simcluster.WithTTL(4 * time.Second))
+	e.Login()
 	tun, port := e.pgTunnel("pg")
 	e.config(tun)
 	e.appendConfig("access: {auto_assume: [{roles: [dba], tunnel: pg}]}")
@@ -209,6 +209,7 @@ func TestRuleIsFollowedAfterTheLogin(t *testing.T) {
 	e.awaitWatch()
 	id := e.Sim.PutAccessRequest(simcluster.AccessRequest{User: "alice", Roles: []string{"dba"}})
 	e.awaitRequest(id, func(r state.Request) bool { return r.State == state.RequestPending })
+	e.Login(simcluster.WithTTL(2 * time.Second))
 	e.Await("the session's end", func(s state.Snapshot) bool {
 		return s.Profiles[0].State == state.ProfileExpired && len(s.Requests) == 0
 	})

@@ -65,7 +65,7 @@ func TestPurge(t *testing.T) {
 		"no_keychain":          {state: `{"version":1}`, keychain: fakeKeychain{err: &secrets.NoKeychainError{Err: errors.New("no bus")}}},
 		"no_keychain_any_more": {state: twoSecrets, keychain: fakeKeychain{err: &secrets.NoKeychainError{Err: errors.New("no bus")}}, err: "still has what berth stored"},
 		"locked_and_nothing_stored": {state: `{"version":1}`, keychain: fakeKeychain{err: &secrets.LockedError{}}, says: []string{
-			"Config, state and logs are gone too.", "the keychain was not looked into: the keychain is locked.",
+			"Config, state and logs are gone too.", "The keychain could not be read: the keychain is locked.",
 		}},
 		"locked": {state: twoSecrets, keychain: fakeKeychain{err: &secrets.LockedError{}}, err: "the keychain still has what berth stored in it: the keychain is locked"},
 	} {
