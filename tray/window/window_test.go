@@ -501,6 +501,7 @@ func TestRun(t *testing.T) {
 	close(lock)
 	for lines.Scan() {
 	}
+	t.Logf("the stream ended: %v", lines.Err()) // as the server ends it, or cut
 	opener.Wait()
 	if resp, err := get(http.MethodGet, "", "", ""); err == nil {
 		_ = resp.Body.Close()
