@@ -458,7 +458,7 @@ func configError(err error) error {
 	case errors.As(err, &setting):
 		return &ipc.Error{Code: ipc.CodeInvalid, Message: setting.Error()}
 	case errors.As(err, &policy):
-		return &ipc.Error{Code: ipc.CodeDenied, Message: policy.Error(), Hint: policy.Hint()}
+		return &ipc.Error{Code: ipc.CodeDenied, Message: policy.Error(), Hint: policy.NextStep()}
 	case errors.As(err, &bad):
 		return &ipc.Error{Code: ipc.CodeInvalid, Message: bad.Summary(), Hint: `see "berth config check"`}
 	case errors.Is(err, config.ErrTunnelExists):

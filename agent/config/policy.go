@@ -99,8 +99,8 @@ type PolicyError struct {
 
 func (e *PolicyError) Error() string { return e.What + ": " + e.Why }
 
-// Hint is the next step.
-func (e *PolicyError) Hint() string { return policyHint }
+// NextStep is what a person can do.
+func (e *PolicyError) NextStep() string { return policyHint }
 
 // Hint is the next step of a person whom the policy is in the way of.
 func (p *Policy) Hint() string { return policyHint }

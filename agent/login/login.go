@@ -374,7 +374,7 @@ func (ls *Logins) readyToRemember(ctx context.Context, start ipc.LoginStart) err
 func forbidden(err error) error {
 	e := &ipc.Error{Code: ipc.CodeDenied, Message: err.Error()}
 	if policy, ok := errors.AsType[*config.PolicyError](err); ok {
-		e.Hint = policy.Hint()
+		e.Hint = policy.NextStep()
 	}
 	return e
 }

@@ -116,7 +116,7 @@ func hintOf(err error) string {
 	case errors.As(err, &h):
 		return h.hint
 	case errors.As(err, &policy):
-		return policy.Hint()
+		return policy.NextStep()
 	case errors.Is(err, client.ErrNotRunning):
 		return `start it with "berth agent install", or in this terminal with "berth agent run"`
 	case errors.As(err, &rpc):
