@@ -28,8 +28,10 @@ func (w *world) firstRun() {
 	w.click(100, firstLine) // Log in…
 	w.answer("login-where", "^Log in to Teleport$", w.Sim.ProxyAddr())
 	title := "^Log in to localhost"
+	w.until("the dialog "+title, func() bool { return w.window(title) != "" })
+	first := w.owner(title)
 	w.answer("login", title, "wrong")
-	w.until("the wrong password's end", func() bool { return w.window(title) == "" })
+	w.until("the dialog after a wrong password", func() bool { next := w.owner(title); return next != "" && next != first })
 	w.answer("login-again", title, "alice-password")
 	w.become("a session", func(s state.Snapshot) bool { return len(s.Profiles) == 1 && s.Profiles[0].State == state.ProfileValid })
 	settle()
@@ -123,6 +125,20 @@ func (s *screen) window(title string) string {
 		}
 	}
 	return ""
+}
+
+// owner is the process of a dialog, which no other dialog has: ids of windows come
+// again. It is empty while there is none.
+func (s *screen) owner(title string) string {
+	id := s.window(title)
+	if id == "" {
+		return ""
+	}
+	pid, err := s.command("xdotool", "getwindowpid", id).Output()
+	if err != nil {
+		return "" // it is gone meanwhile
+	}
+	return strings.TrimSpace(string(pid))
 }
 
 // answer types into a dialog, in the place of what stands there.
