@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -194,6 +195,8 @@ func (r *Room) listen(ctx context.Context, set config.Metrics) (net.Listener, er
 	}
 	if socket == "" {
 		socket = r.cfg.Socket
+	} else if err := isFree(ctx, socket); err != nil {
+		return nil, err
 	}
 	l, err := ipc.Listen(socket)
 	if err != nil {
@@ -203,6 +206,17 @@ func (r *Room) listen(ctx context.Context, set config.Metrics) (net.Listener, er
 		u.SetUnlinkOnClose(false) // another agent's may be in its place by then
 	}
 	return &guarded{Listener: l, check: ipc.CheckPeer, log: r.log}, nil
+}
+
+// isFree returns an error when a program listens at the socket: it would be put in
+// that one's place, which may be berth's own.
+func isFree(ctx context.Context, socket string) error {
+	conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "unix", socket)
+	if err != nil {
+		return nil //nolint:nilerr // what is left of one that has ended is replaced
+	}
+	_ = conn.Close()
+	return fmt.Errorf("another program serves %s already: choose another path", socket)
 }
 
 // guarded hands on the connections of this user's programs alone.
@@ -239,6 +253,6 @@ func isOurs(r *http.Request) bool {
 	if !strings.EqualFold(host, "localhost") && (ip == nil || !ip.IsLoopback()) {
 		return false
 	}
-	from := r.Header.Get("Sec-Fetch-Site")
-	return r.Header.Get("Origin") == "" && (from == "" || from == "none" || from == "same-origin")
+	foreign := func(from string) bool { return from != "none" && from != "same-origin" }
+	return len(r.Header.Values("Origin")) == 0 && !slices.ContainsFunc(r.Header.Values("Sec-Fetch-Site"), foreign)
 }

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"sync/atomic"
@@ -19,6 +20,7 @@ import (
 	"berth/agent/config"
 	"berth/agent/state"
 	"berth/agent/tunnel"
+	"berth/internal/testneeds"
 	"berth/internal/testwait"
 )
 
@@ -242,7 +244,19 @@ func TestProfiles(t *testing.T) {
 // TestTakenAddress: where another program listens the room says so, and serves as
 // soon as it can.
 func TestTakenAddress(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	for network, address := range map[string]string{"tcp": "127.0.0.1:0", "unix": filepath.Join(t.TempDir(), "s", "agent.sock")} {
+		t.Run(network, func(t *testing.T) { testTakenAddress(t, network, address) })
+	}
+}
+
+func testTakenAddress(t *testing.T, network, address string) {
+	if network == "unix" {
+		testneeds.Unix(t, "sockets with paths")
+		if err := os.Mkdir(filepath.Dir(address), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l, err := net.Listen(network, address)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -251,7 +265,7 @@ func TestTakenAddress(t *testing.T) {
 	b.cfg.Store(&config.Config{Metrics: config.Metrics{Listen: l.Addr().String()}})
 	b.Follow()
 	testwait.Eventually(t, "the problem", func() bool { return len(b.Problems()) == 1 })
-	if p := b.Problems()[0]; p.Code != state.CodeMetrics || !strings.Contains(p.Text, "in use") {
+	if p := b.Problems()[0]; p.Code != state.CodeMetrics || !strings.Contains(p.Text, "in use") && !strings.Contains(p.Text, "already") {
 		t.Errorf("the problem is %+v", p)
 	}
 	_ = l.Close()

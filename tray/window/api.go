@@ -1,6 +1,7 @@
 package window
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -92,7 +93,10 @@ func (s *Server) forSession(next http.HandlerFunc) http.Handler {
 			return
 		}
 		s.idle.touch()
-		next(w, r.WithContext(withSession(r.Context(), session)))
+		ctx, cancel := context.WithCancel(withSession(r.Context(), session))
+		defer cancel()
+		defer context.AfterFunc(session.life, cancel)()
+		next(w, r.WithContext(ctx))
 	})
 }
 

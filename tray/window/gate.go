@@ -1,6 +1,7 @@
 package window
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -41,11 +42,19 @@ type token struct {
 	used  *session // nil: not yet
 }
 
-// session is a page's right to ask.
+// session is a browser's right to ask, for all its pages. What it asked for ends
+// with it.
 type session struct {
 	cookie digest
 	key    string
-	ended  bool
+	life   context.Context
+	end    context.CancelFunc
+}
+
+func newSession(cookie string) *session {
+	s := &session{cookie: sha256.Sum256([]byte(cookie)), key: rand.Text()}
+	s.life, s.end = context.WithCancel(context.Background())
+	return s
 }
 
 func newGate(host string) *gate {
@@ -67,9 +76,9 @@ func (g *gate) newToken() string {
 	return text
 }
 
-// open exchanges a token for a session and its cookie. A token that comes a second
-// time, from another than the page that has its session, ends that session: one of
-// the two is not the user's.
+// open exchanges a token for a session and its cookie; a browser that has a session
+// keeps it, so that its other pages go on. A token that comes a second time, from
+// another browser, ends the session: one of the two is not the user's.
 func (g *gate) open(text string, r *http.Request) (s *session, cookie string) {
 	hash := digest(sha256.Sum256([]byte(text)))
 	g.mu.Lock()
@@ -81,15 +90,18 @@ func (g *gate) open(text string, r *http.Request) (s *session, cookie string) {
 		case t.used != nil && t.used == g.sessionLocked(r):
 			return t.used, "" // the same page, opened from the browser's history
 		case t.used != nil:
-			t.used.ended = true
+			t.used.end()
 			return nil, ""
 		case time.Now().After(t.until):
 			return nil, ""
 		}
+		if t.used = g.sessionLocked(r); t.used != nil {
+			return t.used, ""
+		}
 		cookie = rand.Text() + rand.Text()
-		t.used = &session{cookie: sha256.Sum256([]byte(cookie)), key: rand.Text()}
+		t.used = newSession(cookie)
 		if len(g.sessions) == maxSessions {
-			g.sessions[0].ended = true
+			g.sessions[0].end()
 			g.sessions = g.sessions[1:]
 		}
 		g.sessions = append(g.sessions, t.used)
@@ -109,7 +121,7 @@ func (g *gate) sessionLocked(r *http.Request) *session {
 	for _, c := range r.CookiesNamed(g.cookie) {
 		hash := digest(sha256.Sum256([]byte(c.Value)))
 		for _, s := range g.sessions {
-			if s.cookie == hash && !s.ended {
+			if s.cookie == hash && s.life.Err() == nil {
 				return s
 			}
 		}

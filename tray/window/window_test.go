@@ -335,12 +335,27 @@ func TestTokens(t *testing.T) {
 		token := p.token()
 		p.cookie = ""
 		p.enter(token)
+		followed := make(chan struct{}) // what the page follows ends, too
+		go func() {
+			defer close(followed)
+			p.do(http.MethodGet, "/api/snapshot/stream", "", nil)
+		}()
+		p.agent.news <- nil
 		thief := &page{t: t, server: p.server, agent: p.agent}
 		if resp := thief.enter(token); resp.StatusCode != http.StatusForbidden || thief.key != "" {
 			t.Errorf("a used link opens: %s", resp.Status)
 		}
 		if resp := p.do(http.MethodGet, "/api/key", "", nil); resp.StatusCode != http.StatusUnauthorized {
 			t.Errorf("the session of a link that was used twice goes on: %s", resp.Status)
+		}
+		<-followed
+	})
+	t.Run("another_page_of_the_browser", func(t *testing.T) {
+		p.cookie = ""
+		p.enter(p.token())
+		key, cookie := p.key, p.cookie
+		if resp := p.enter(p.token()); resp.StatusCode != http.StatusOK || p.key != key || p.cookie != cookie {
+			t.Errorf("another link: %s, the key is another: %v", resp.Status, p.key != key)
 		}
 	})
 	t.Run("again_by_its_page", func(t *testing.T) {
