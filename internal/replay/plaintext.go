@@ -3,6 +3,7 @@ package replay
 import (
 	"bufio"
 	"io"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -120,8 +121,8 @@ func (p *PlainText) sequence(seq string) {
 		p.line = append(p.line[:from], p.line[min(len(p.line), from+max(n, 1)):]...)
 	case '@':
 		from := min(p.column, len(p.line))
-		blanks := []rune(strings.Repeat(" ", min(max(n, 1), maxSide)))
-		p.line = append(p.line[:from], append(blanks, p.line[from:]...)...)
+		n = min(max(n, 1), maxSide, maxLine-len(p.line))
+		p.line = slices.Insert(p.line, from, []rune(strings.Repeat(" ", n))...)
 	case 'A', 'B', 'E', 'F', 'H', 'f', 'd', 'J':
 		if len(p.line) > 0 {
 			p.newline()

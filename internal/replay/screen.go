@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	uv "github.com/charmbracelet/ultraviolet"
+	"github.com/charmbracelet/x/ansi"
 	"github.com/charmbracelet/x/vt"
 
 	"berth/agent/state"
@@ -19,6 +20,9 @@ const (
 	defaultCols, defaultRows = 80, 24
 	// maxSide bounds a side of it.
 	maxSide = 1000
+	// maxRepeat bounds how often a sequence repeats a character or a tab. The page
+	// of an export has the same bound (screen.ts), so that both show the same.
+	maxRepeat = 4096
 	// scrollback is how many lines above the screen the emulator keeps: none is
 	// ever looked at.
 	scrollback = 1
@@ -44,11 +48,31 @@ func (s *Screen) start(cols, rows int) {
 	s.emulator, s.tracker, s.drained = vt.NewEmulator(cols, rows), newTracker(), make(chan struct{})
 	s.emulator.SetScrollbackSize(scrollback)
 	s.tracker.before, s.main = s.before, ""
+	s.bound()
 	emulator, drained := s.emulator, s.drained
 	go func() { // the emulator answers what the session asked its terminal, and waits until that is read
 		defer close(drained)
 		_, _ = io.Copy(io.Discard, emulator)
 	}()
+}
+
+// bound keeps the emulator from counting to what a sequence says: a few bytes
+// would hold it up for minutes. A character or tab that is repeated more often
+// than any program does is left out; what erases characters ends with the row.
+func (s *Screen) bound() {
+	for _, final := range "bIZ" {
+		s.emulator.RegisterCsiHandler(int(final), func(params ansi.Params) bool {
+			n, _, _ := params.Param(0, 1)
+			return n > maxRepeat // true: it is dealt with
+		})
+	}
+	emulator := s.emulator
+	emulator.RegisterCsiHandler('X', func(params ansi.Params) bool {
+		if n, _, ok := params.Param(0, 1); ok && n > emulator.Width() {
+			params[0] = ansi.Param(emulator.Width()) // the emulator's own handler reads it next
+		}
+		return false
+	})
 }
 
 // Close ends the emulator.

@@ -232,6 +232,49 @@ func TestHostileSizes(t *testing.T) {
 	}
 }
 
+// TestHugeCounts: no sequence counts longer than a terminal is large.
+func TestHugeCounts(t *testing.T) {
+	s := NewScreen()
+	defer s.Close()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for final := byte('@'); final <= '~'; final++ {
+			for _, prefix := range []string{"\x1b[", "\x1b[?", "\u009b"} {
+				s.Feed(printEvent("x" + prefix + "999999999" + string(final) + prefix + "2147483647;2147483647" + string(final)))
+			}
+		}
+		s.Feed(printEvent("\x1bca\x1b[3bb\x1b[999999999b\x1b[2Ic\r\nabc\x1b[2G\x1b[999999999X"))
+	}()
+	select {
+	case <-done:
+	case <-time.After(20 * time.Second):
+		t.Fatal("a sequence is being counted out")
+	}
+	if got := s.Text()[:2]; !slices.Equal(got, []string{"aaaab           c", "a"}) {
+		t.Errorf("%q", got)
+	}
+}
+
+// TestPlainTextInserts: blanks that are inserted without end do not make the line
+// longer than a line may be.
+func TestPlainTextInserts(t *testing.T) {
+	var out strings.Builder
+	p := NewPlainText(&out)
+	if err := p.Feed(printEvent("abc\x1b[2D\x1b[2@" + "\r\nx\r" + strings.Repeat("\x1b[1000@", 8000))); err != nil {
+		t.Fatal(err)
+	}
+	if len(p.line) != maxLine {
+		t.Errorf("the line has %d characters", len(p.line))
+	}
+	if err := p.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if first, rest, _ := strings.Cut(out.String(), "\n"); first != "a  bc" || strings.TrimSpace(rest) != "x" {
+		t.Errorf("%q and %d bytes", first, len(rest))
+	}
+}
+
 func BenchmarkFeed(b *testing.B) {
 	s := NewScreen()
 	defer s.Close()

@@ -311,7 +311,7 @@ func TestPlayerHostile(t *testing.T) {
 	}
 	c.print(5*time.Second, string(noise))
 	c.add(state.RecordingEvent{At: 6 * time.Second, Kind: "resize", Cols: 80, Rows: 24})
-	c.print(6*time.Second, "\x1bc\x1b[2Jstill here")
+	c.print(6*time.Second, "\x1bc\x1b[2Jstill here\r\nx\x1b[999999999b\x1b[999999999I\x1b[999999999Z|")
 	r := shell
 	r.User, r.Where = evil, evil
 	tab := openPage(t, writePage(t, r, c.events), "dark")
@@ -337,7 +337,7 @@ func TestPlayerHostile(t *testing.T) {
 	}
 	tab.key("6")
 	tab.seek(6000)
-	if rows := tab.rows(); len(rows) != 24 || rows[0] != "still here" {
+	if rows := tab.rows(); len(rows) != 24 || rows[0] != "still here" || rows[1] != "x|" {
 		t.Errorf("it ends with %q", rows)
 	}
 }
