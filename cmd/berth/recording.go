@@ -94,7 +94,11 @@ func (o *recordingListOptions) parseTimes(now time.Time) error {
 		*side.to = &at
 	}
 	if o.Limit < 0 {
-		return usageError{errors.New("--limit is not below 0")}
+		return usageError{withHint(errors.New("--limit cannot be below 0"), "leave it out, or say how many to list")}
+	}
+	if o.Since != nil && o.Until != nil && !o.Since.Before(*o.Until) {
+		return usageError{withHint(fmt.Errorf("--since %s is not before --until %s", o.since, o.until),
+			"--since is 24h where it is left out: give an earlier one")}
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -50,6 +51,12 @@ read on the screen, nothing is written.`,
   berth recording export 5e1f0c2a --as txt -o out.txt --redact 'AKIA\w{16}'`,
 		Args:              exactArgs("ID"),
 		ValidArgsFunction: a.completeRecordings,
+		PreRunE: func(*cobra.Command, []string) error {
+			if o.as == "" {
+				return usageError{withHint(errors.New("--as is missing: in which form?"), "forms are "+strings.Join(exportForms, ", "))}
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !slices.Contains(exportForms, o.as) {
 				return usageError{withHint(fmt.Errorf("--as %q is no form of an export", o.as), "forms are "+strings.Join(exportForms, ", "))}
@@ -78,7 +85,7 @@ read on the screen, nothing is written.`,
 	f.StringVar(&o.redact, "redact", "", "mask what this regular expression (`REGEX`) matches")
 	f.BoolVar(&o.force, "force", false, "overwrite the file if it exists")
 	a.clusterFlag(cmd, &o.cluster)
-	must(cmd.MarkFlagRequired("as"))
+	must(cmd.MarkFlagRequired("as")) // for completion; PreRunE has the better words
 	must(cmd.RegisterFlagCompletionFunc("as", cobra.FixedCompletions(exportForms, noCompletions)))
 	return cmd
 }
@@ -89,25 +96,26 @@ func (a *app) exportRecording(ctx context.Context, s *recordingStream, o recordi
 	if path == "-" {
 		return a.writeExport(ctx, s, o, pattern, a.out)
 	}
-	if !o.force {
-		if err := recordingExists(path); err != nil {
-			return err
-		}
+	if err := exportable(path, o.force); err != nil {
+		return err
 	}
 	// Under another name until it is whole.
 	file, err := os.CreateTemp(filepath.Dir(path), ".berth-export-*")
 	if err != nil {
-		return fmt.Errorf("export to %s: %w", path, err)
+		return exportError(path, err)
 	}
 	defer os.Remove(file.Name()) //nolint:errcheck // it is gone once it has its name
 	err = a.writeExport(ctx, s, o, pattern, file)
 	_, damaged := errors.AsType[damagedError](err)
 	if err != nil && !damaged {
 		_ = file.Close() // it goes
+		if failed, ok := errors.AsType[*fs.PathError](err); ok && failed.Path == file.Name() {
+			return exportError(path, err)
+		}
 		return err
 	}
 	if err := errors.Join(file.Sync(), file.Close()); err != nil {
-		return fmt.Errorf("export to %s: %w", path, err)
+		return exportError(path, err)
 	}
 	if err := nameExport(file.Name(), path, o.force); err != nil {
 		return err
@@ -131,7 +139,36 @@ func nameExport(from, to string, force bool) error {
 			return err
 		}
 	}
-	return os.Rename(from, to)
+	if err := os.Rename(from, to); err != nil {
+		return exportError(to, err)
+	}
+	return nil
+}
+
+// exportable says, before anything is read, why an export cannot be written to path.
+func exportable(path string, force bool) error {
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		what := "no regular file"
+		if info.IsDir() {
+			what = "a folder"
+		}
+		return usageError{withHint(fmt.Errorf("%s is %s", path, what), "name a file, or write to standard output with -o -")}
+	}
+	if force {
+		return nil
+	}
+	return recordingExists(path)
+}
+
+// exportError names the file that was wanted, not the one with another name until
+// it is whole.
+func exportError(path string, err error) error {
+	if failed, ok := errors.AsType[*fs.PathError](err); ok {
+		err = failed.Err
+	} else if failed, ok := errors.AsType[*os.LinkError](err); ok {
+		err = failed.Err
+	}
+	return withHint(fmt.Errorf("export to %s: %w", path, err), "name another file with -o, or write to standard output with -o -")
 }
 
 // writeExport writes a recording in a form.

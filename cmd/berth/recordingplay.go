@@ -42,11 +42,11 @@ query, m and M to the next and previous mark; q ends.`,
 		Args:              exactArgs("ID"),
 		ValidArgsFunction: a.completeRecordings,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if o.speed < minSpeed || o.speed > maxSpeed {
-				return usageError{fmt.Errorf("--speed is from %g to %g", minSpeed, maxSpeed)}
+			if within := o.speed >= minSpeed && o.speed <= maxSpeed; !within { // NaN is not
+				return usageError{withHint(fmt.Errorf("--speed %g is too slow or too fast", o.speed), fmt.Sprintf("give one from %g to %g", minSpeed, maxSpeed))}
 			}
 			if o.from < 0 || o.maxIdle < 0 {
-				return usageError{errors.New("--from and --max-idle are not below 0")}
+				return usageError{withHint(errors.New("--from and --max-idle cannot be below 0"), "write them as 2m10s")}
 			}
 			if o.live && o.from > 0 {
 				return usageError{errors.New("--live begins at the newest, and --from elsewhere: choose one")}
@@ -70,14 +70,33 @@ query, m and M to the next and previous mark; q ends.`,
 	return cmd
 }
 
-// playRecording plays a recording on a terminal, which is as before afterwards,
-// however that comes about.
-func (a *app) playRecording(ctx context.Context, s *recordingStream, screen *os.File, o recordingPlayOptions) (err error) {
+// playRecording plays a recording on a terminal, and says afterwards what there
+// was not to see.
+func (a *app) playRecording(ctx context.Context, s *recordingStream, screen *os.File, o recordingPlayOptions) error {
+	p := newPlayer(s.events, o)
+	defer p.close()
+	p.empty = noOutput(s.recording)
+	s.note = p.note
+	if err := a.onTerminal(ctx, p, screen); err != nil {
+		return err
+	}
+	if text := p.damage(); text != "" {
+		return damagedError{text}
+	}
+	if p.nothing() {
+		fmt.Fprintln(a.err, "berth: "+plain.Line(p.empty))
+	}
+	return nil
+}
+
+// onTerminal runs a player on a terminal, which is as before afterwards, however
+// that comes about.
+func (a *app) onTerminal(ctx context.Context, p *player, screen *os.File) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	keys := make(chan string)
 	in, isFile := a.in.(*os.File)
-	if !o.noControls && isFile && term.IsTerminal(int(in.Fd())) {
+	if p.controls && isFile && term.IsTerminal(int(in.Fd())) {
 		before, err := term.MakeRaw(int(in.Fd()))
 		if err != nil {
 			return fmt.Errorf("read keys: %w", err)
@@ -85,34 +104,24 @@ func (a *app) playRecording(ctx context.Context, s *recordingStream, screen *os.
 		defer func() { _ = term.Restore(int(in.Fd()), before) }()
 		go readKeys(ctx, in, keys)
 	} else {
-		o.noControls = true
+		p.controls = false
 	}
 	if _, err := io.WriteString(screen, "\x1b[?1049h\x1b[?25l\x1b[2J"); err != nil {
 		return err
 	}
 	defer func() { _, _ = io.WriteString(screen, "\x1b[0m\x1b[?25h\x1b[?1049l") }()
 
-	p := newPlayer(s.events, o)
-	defer p.close()
-	s.note = p.note
 	scanned := make(chan error, 1)
-	go func() { scanned <- p.scan(ctx, s.events) }()
-	size := func() (int, int) {
+	go func() { scanned <- p.scan(ctx, p.source) }()
+	p.out = screen
+	p.size = func() (int, int) {
 		cols, rows, err := term.GetSize(int(screen.Fd()))
 		if err != nil || cols <= 0 || rows <= 0 {
 			return 80, 24
 		}
 		return cols, rows
 	}
-	p.out, p.size = screen, size
-	err = p.run(ctx, keys, scanned)
-	cancel()
-	if t := p.timeline; err == nil {
-		if _, all := t.Duration(); all && t.Printed() == 0 {
-			defer fmt.Fprintln(a.err, "berth: "+plain.Line(noOutput(s.recording)))
-		}
-	}
-	return err
+	return p.run(ctx, keys, scanned)
 }
 
 // readKeys sends each key that is pressed, an arrow as its sequence.

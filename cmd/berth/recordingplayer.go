@@ -48,9 +48,11 @@ type player struct {
 	hits   []replay.Hit
 	found  chan searched
 	say    string // until the next key
+	empty  string // what is said of a recording that printed nothing
 
-	mu   sync.Mutex
-	wait string // what is waited for
+	mu      sync.Mutex
+	wait    string // what is waited for
+	damaged string // why the rest cannot be read
 }
 
 type searched struct {
@@ -73,10 +75,26 @@ func (p *player) close() {
 }
 
 // note takes what the recording's stream says of itself.
-func (p *player) note(_ state.RecordingState, text string) {
+func (p *player) note(now state.RecordingState, text string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.wait = text
+	if now == state.RecordingDamaged {
+		p.damaged = text
+	}
+}
+
+// damage says why the rest of the recording cannot be read, or is empty.
+func (p *player) damage() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.damaged
+}
+
+// nothing reports whether the whole recording has nothing to show.
+func (p *player) nothing() bool {
+	_, all := p.timeline.Duration()
+	return all && p.timeline.Printed() == 0
 }
 
 // scan fills the timeline.
@@ -354,6 +372,8 @@ func (p *player) status(cols, height int) string {
 	case note != "":
 	case wait != "":
 		note = wait
+	case p.nothing():
+		note = p.empty
 	case p.from > 0:
 		note = "looking for " + position(p.from)
 	case width > cols || tall > height:

@@ -7,9 +7,11 @@ import (
 	"runtime"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"berth/agent/ipc/client"
 	"berth/internal/licenses"
@@ -67,6 +69,10 @@ Without a command it shows the status of the running agent.`,
 	root.SetVersionTemplate("berth {{.Version}}\n")
 	root.SetUsageTemplate(usageTemplate)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		var value *pflag.InvalidValueError
+		if _, ok := errors.AsType[*strconv.NumError](err); ok && errors.As(err, &value) {
+			err = fmt.Errorf("--%s: %q is no such number", value.GetFlag().Name, value.GetValue())
+		}
 		return usageError{withHint(err, seeHelp(cmd))}
 	})
 	root.AddGroup(

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"os/exec"
 	"strings"
@@ -47,8 +48,8 @@ func cmdRecord(ts *testscript.TestScript, neg bool, args []string) {
 
 // cmdPlayed plays a recording on a terminal of 80 by 24, or of another width, and
 // does the steps after "--": a text waits until the terminal has got it, key:K
-// presses keys, TERM sends the signal. What the terminal got becomes stdout. The
-// player must end, and leave the terminal as it was.
+// presses keys, TERM sends the signal. What the terminal got becomes stdout, and a
+// line with the exit code. The player must end, and leave the terminal as it was.
 func cmdPlayed(ts *testscript.TestScript, neg bool, args []string) {
 	split := -1
 	for i, arg := range args {
@@ -107,7 +108,7 @@ func cmdPlayed(ts *testscript.TestScript, neg bool, args []string) {
 	if bytes.Contains(text, []byte("\x1b]")) {
 		ts.Fatalf("the terminal got another program's command:\n%q", text)
 	}
-	_, err = ts.Stdout().Write(text)
+	_, err = fmt.Fprintf(ts.Stdout(), "%s\nexit %d\n", text, cmd.ProcessState.ExitCode())
 	ts.Check(err)
 }
 
