@@ -208,9 +208,26 @@ func (a *Agent) ChangeTunnel(ctx context.Context, name string, spec state.Tunnel
 		err = a.tunnels.Rename(name, spec.Name, change)
 	}
 	if err != nil {
-		return spec, configError(err)
+		return spec, changeError(err, spec.Name != name)
 	}
 	return spec, a.ReloadConfig(ctx)
+}
+
+// changeError words a change of a tunnel that the config cannot have.
+func changeError(err error, renamed bool) error {
+	worded := configError(err)
+	rpc, ok := errors.AsType[*ipc.Error](worded)
+	_, invalid := errors.AsType[*config.InvalidTunnelError](err)
+	switch {
+	case !ok:
+	case errors.Is(err, config.ErrPortTaken):
+		rpc.Hint = `choose another port, or see "berth tunnel ls"`
+	case invalid && renamed:
+		rpc.Hint = `see "berth tunnel rename --help"`
+	case invalid:
+		rpc.Hint = `see "berth tunnel set --help"`
+	}
+	return worded
 }
 
 // changeTunnel writes spec in the place of a tunnel. A derived port that would

@@ -114,8 +114,10 @@ var TunnelKeys = bind([]Key{
 		Flag: "as-group", usage: "a group to be in, in Kubernetes; may be repeated",
 		doc: "The groups to be in, in Kubernetes, for kind kube only. They are for requests that do not say " +
 			"themselves, as kubectl --as-group does.",
-		rules: generator.Schema{Items: &generator.Schema{Type: "string", Examples: []any{"dev"}}},
-		want:  want{"a list of Kubernetes groups", "write [dev, ops]"}, entry: want{"a Kubernetes group", "write a name"},
+		rules: generator.Schema{
+			Items: &generator.Schema{Type: "string", MinLength: new(uint64(1)), Examples: []any{"dev"}},
+		},
+		want: want{"a list of Kubernetes groups", "write [dev, ops]"}, entry: want{"a Kubernetes group", "write a name"},
 	},
 	{
 		Name: "port", Flag: "port", usage: "the local port (default: {port})",
@@ -251,11 +253,14 @@ func (k Key) Choices() []string {
 	return words
 }
 
-// Set gives the key a value, as a flag does: one of a list is added to it.
+// Set gives the key a value, as a flag does: one of a list is added to it, and an
+// empty text, which no list has, adds none.
 func (k Key) Set(t *state.TunnelSpec, text string) error {
 	switch f := reflect.ValueOf(t).Elem().Field(k.field).Addr().Interface().(type) {
 	case *[]string:
-		*f = append(slices.Clip(*f), text)
+		if text != "" {
+			*f = append(slices.Clip(*f), text)
+		}
 	case *int:
 		n, err := strconv.Atoi(text)
 		if err != nil {

@@ -191,6 +191,7 @@ func TestParseMistakes(t *testing.T) {
 		"name_empty":        {"tunnels: [{name: '', kind: db, cluster: c, resource: r}]", []string{"1:18: tunnels[0].name: this is empty: write a name, as in prod-pg"}},
 		"unknown_kind":      {"tunnels: [{name: a, kind: ssh, cluster: c, resource: r}]", []string{`1:27: tunnels[0].kind: "ssh" is not a kind of tunnel: use db or kube`}},
 		"unknown_engine":    {tun("engine: fast"), []string{`2:58: tunnels[0].engine: "fast" is not an engine: use auto, native or tsh`}},
+		"empty_group":       {"tunnels: [{name: a, kind: kube, cluster: c, resource: r, as_groups: [g, '']}]", []string{"1:73: tunnels[0].as_groups[1]: this is empty: write a name"}},
 		"db_with_kube":      {"tunnels: [{name: a, kind: db, cluster: c, resource: r, as: u, as_groups: [g]}]", []string{"1:60: tunnels[0].as: as is for Kubernetes, and this tunnel is of kind db: delete it", "1:74: tunnels[0].as_groups: as_groups is for Kubernetes, and this tunnel is of kind db: delete it"}},
 		"kube_port_taken":   {"kube: {port: 15001}\ntunnels: [{name: a, kind: db, cluster: c, resource: r, port: 15001}]", []string{"1:14: kube.port: the tunnel on line 2 has port 15001 already: no two may share one"}},
 		"kube_with_db":      {"tunnels: [{name: a, kind: kube, cluster: c, resource: r, db_user: u, db_name: n}]", []string{"1:67: tunnels[0].db_user: db_user is for databases, and this tunnel is of kind kube: delete it", "1:79: tunnels[0].db_name: db_name is for databases, and this tunnel is of kind kube: delete it"}},

@@ -40,6 +40,9 @@ func find(ctx context.Context, c *client.Client, name string) (state.Tunnel, err
 	if err != nil {
 		return state.Tunnel{}, err
 	}
+	if name == "" { // which picks all
+		return state.Tunnel{}, ipc.UnknownTunnel(name)
+	}
 	list, err := pick(s.Tunnels, name)
 	if err != nil {
 		return state.Tunnel{}, err

@@ -213,6 +213,33 @@ func TestDangerousIsNotSuggested(t *testing.T) {
 	}
 }
 
+// The words of other programs lead to the commands of "berth tunnel".
+func TestWordsFromElsewhere(t *testing.T) {
+	a, _, _ := testApp()
+	root := a.rootCommand()
+	group, _, err := root.Find([]string{"tunnel"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for word, name := range fromElsewhere {
+		want := "berth tunnel " + name
+		cmd, _, err := root.Find([]string{"tunnel", name})
+		if err != nil || cmd.CommandPath() != want {
+			t.Errorf("there is no %q", want)
+		}
+		for _, beneath := range []*cobra.Command{root, group} {
+			if got := meantBy(beneath, word); got != want {
+				t.Errorf("%s %s is taken for %q, want %q", beneath.CommandPath(), word, got, want)
+			}
+		}
+	}
+	for word, want := range map[string]string{"stopp": "", "delet": "", "xy": "", "": "", "lss": "berth ls", "statsu": "berth status"} {
+		if got := meantBy(root, word); got != want {
+			t.Errorf("berth %s is taken for %q, want %q", word, got, want)
+		}
+	}
+}
+
 func TestTopics(t *testing.T) {
 	for _, tt := range append([]topic{{name: "topics", text: "Topics:"}}, topics...) {
 		t.Run(tt.name, func(t *testing.T) {

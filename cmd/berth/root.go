@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -217,20 +218,44 @@ func noArgs(cmd *cobra.Command, args []string) error {
 		return usageError{withHint(fmt.Errorf("%s takes no argument, got %q", cmd.CommandPath(), args[0]), seeHelp(cmd))}
 	}
 	hint := seeHelp(cmd)
-	if cmd.SuggestionsMinimumDistance <= 0 {
-		cmd.SuggestionsMinimumDistance = 2
-	}
-	similar := slices.DeleteFunc(cmd.SuggestionsFor(args[0]), func(name string) bool { return slices.Contains(dangerous, name) })
-	if len(similar) > 0 {
-		hint = fmt.Sprintf("did you mean %q?", cmd.CommandPath()+" "+similar[0])
+	if meant := meantBy(cmd, args[0]); meant != "" {
+		hint = fmt.Sprintf("did you mean %q?", meant)
 	}
 	return usageError{withHint(fmt.Errorf("%s has no command %q", cmd.CommandPath(), args[0]), hint)}
+}
+
+// fromElsewhere are the words that other programs have for the commands of "berth tunnel",
+// which stand for one of them beneath berth and beneath it. Only a word in full counts,
+// for some of them are dangerous.
+var fromElsewhere = map[string]string{
+	"remove": "rm", "delete": "rm", "rm": "rm", "rename": "rename", "mv": "rename",
+	"set": "set", "start": "start", "stop": "stop", "restart": "restart",
+}
+
+// meantBy is the command that was probably meant by a word that cmd does not have;
+// empty when there is none.
+func meantBy(cmd *cobra.Command, word string) string {
+	name := fromElsewhere[strings.ToLower(word)]
+	if name != "" && (!cmd.HasParent() || cmd.CommandPath() == "berth tunnel") {
+		return "berth tunnel " + name
+	}
+	if word == "" {
+		return ""
+	}
+	// Any two short words are alike when two letters may differ.
+	cmd.SuggestionsMinimumDistance = min(2, utf8.RuneCountInString(word)/2)
+	for _, name := range cmd.SuggestionsFor(word) {
+		if !slices.Contains(dangerous, name) {
+			return cmd.CommandPath() + " " + name
+		}
+	}
+	return ""
 }
 
 func exactArgs(names ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) == len(names) {
-			return nil
+			return noneEmpty(cmd, args, names...)
 		}
 		return wrongArgs(cmd, fmt.Sprintf("%s takes %s", cmd.CommandPath(), strings.Join(names, " and ")), args)
 	}
@@ -239,10 +264,19 @@ func exactArgs(names ...string) cobra.PositionalArgs {
 func optionalArg(name string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) <= 1 {
-			return nil
+			return noneEmpty(cmd, args, name)
 		}
 		return wrongArgs(cmd, fmt.Sprintf("%s takes at most one %s", cmd.CommandPath(), name), args)
 	}
+}
+
+// noneEmpty refuses an argument without text, as from a variable that is not set: it
+// would be taken for one that is left out.
+func noneEmpty(cmd *cobra.Command, args []string, names ...string) error {
+	if i := slices.Index(args, ""); i >= 0 {
+		return usageError{withHint(fmt.Errorf("%s: %s is empty", cmd.CommandPath(), names[i]), "usage: "+cmd.UseLine())}
+	}
+	return nil
 }
 
 // wrongArgs says what a command takes, and what it was given instead.

@@ -20,7 +20,8 @@ var rigid = []string{"", "STATE", "ADDRESS", "ID", "ENGINE", "CONNECTIONS", "PRO
 
 // table prints rows in columns under a header. Every cell is cleaned; color
 // may paint one. On a terminal that is too narrow names are shortened in the
-// middle, then the columns in spare left out, the first of them first.
+// middle, then the columns in spare left out, the first of them first; that is done
+// at once where two names would look the same.
 func (a *app) table(header []string, rows [][]string, color func(column int, cell string) string, spare ...string) error {
 	cells := append([][]string{header}, rows...)
 	widths := make([]int, len(header))
@@ -30,7 +31,7 @@ func (a *app) table(header []string, rows [][]string, color func(column int, cel
 			widths[i] = max(widths[i], plain.Width(row[i]))
 		}
 	}
-	widths = fit(header, widths, a.width(), spare)
+	widths = fit(cells, widths, a.width(), spare)
 	var b strings.Builder
 	for n, row := range cells {
 		line, gap := "", 0
@@ -59,11 +60,11 @@ func (a *app) table(header []string, rows [][]string, color func(column int, cel
 	return err
 }
 
-// fit returns the widths that columns get on a terminal of so many columns, zero
-// for any number; -1 leaves one out.
-func fit(header []string, natural []int, columns int, spare []string) []int {
-	widths := slices.Clone(natural)
-	for columns > 0 && !narrow(header, widths, columns, shortCell) {
+// fit returns the widths that columns of cells, the first row being the header, get
+// on a terminal of so many columns, zero for any number; -1 leaves one out.
+func fit(cells [][]string, natural []int, columns int, spare []string) []int {
+	header, widths, all := cells[0], slices.Clone(natural), spare
+	for columns > 0 && (!narrow(header, widths, columns, shortCell) || alike(cells, widths, all)) {
 		if len(spare) == 0 {
 			narrow(header, widths, columns, shortestCell)
 			break
@@ -77,6 +78,25 @@ func fit(header []string, natural []int, columns int, spare []string) []int {
 		}
 	}
 	return widths
+}
+
+// alike reports whether cells of a column that differ look the same in its width. Those
+// in spare are not what a row is known by.
+func alike(cells [][]string, widths []int, spare []string) bool {
+	for i, title := range cells[0] {
+		if slices.Contains(spare, title) {
+			continue
+		}
+		full := make(map[string]string)
+		for _, row := range cells[1:] {
+			short := plain.Middle(row[i], widths[i])
+			if other, ok := full[short]; ok && other != row[i] {
+				return true
+			}
+			full[short] = row[i]
+		}
+	}
+	return false
 }
 
 // narrow shortens the widest columns until all fit, none below least, and reports

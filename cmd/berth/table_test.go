@@ -42,6 +42,32 @@ func TestNarrowTable(t *testing.T) {
 	}
 }
 
+// TestTunnelsDiffer: a column is left out before two tunnels look the same.
+func TestTunnelsDiffer(t *testing.T) {
+	header := []string{"TUNNEL", "STATE", "ADDRESS", "RESOURCE", "ENGINE", "CONNECTIONS"}
+	names := []string{"prod-orders-eu-west-1-replica", "prod-orders-eu-west-2-replica"}
+	for columns, want := range map[int][]string{
+		80: {"prod-order…1-replica  ready", "prod-order…2-replica  ready", "RESOURCE"},
+		70: {"\nprod-orders-eu-west-1-replica  ready", "\nprod-orders-eu-west-2-replica  ready", "CONNECTIONS"},
+		46: {"prod-orders…-1-replica  ready  127.0.0.1:15432\n", "prod-orders…-2-replica  ready  127.0.0.1:15432\n"},
+	} {
+		var rows [][]string
+		for _, name := range names {
+			rows = append(rows, []string{name, "ready", "127.0.0.1:15432", name + ".internal (postgres)", "native", "12"})
+		}
+		var out bytes.Buffer
+		a := &app{out: &out, size: func() (int, int) { return columns, 20 }}
+		if err := a.table(header, rows, nil, spareColumns(header)...); err != nil {
+			t.Fatal(err)
+		}
+		for _, text := range want {
+			if !strings.Contains(out.String(), text) {
+				t.Errorf("in %d columns there is no %q:\n%s", columns, text, &out)
+			}
+		}
+	}
+}
+
 // manyTunnels are tunnels of one session that is gone, and one whose port is taken.
 func manyTunnels(n int) state.Snapshot {
 	s := state.Snapshot{Profiles: []state.Profile{{Proxy: "p:443", User: "alice", Cluster: "c", State: state.ProfileLoggedOut}}}

@@ -92,8 +92,14 @@ func (o *addOptions) check(cmd *cobra.Command, info state.KindInfo) error {
 		return usageError{withHint(fmt.Errorf("--resource is missing: which %s?", info.Title),
 			fmt.Sprintf("see %q", "berth resources "+string(info.Kind)))}
 	}
-	if cmd.Flags().Changed("port") && (o.spec.Port < 1 || o.spec.Port > 65535) {
-		return usageError{withHint(fmt.Errorf("port %d does not exist", o.spec.Port), "use a port from 1024 to 65535, or leave --port out")}
+	return checkPort(cmd, o.spec.Port)
+}
+
+// checkPort refuses a --port that no port can have. The agent would take 0 for one
+// that is left out.
+func checkPort(cmd *cobra.Command, port int) error {
+	if cmd.Flags().Changed("port") && (port < 1 || port > 65535) {
+		return usageError{withHint(fmt.Errorf("port %d does not exist", port), "use a port from 1024 to 65535, or leave --port out")}
 	}
 	return nil
 }

@@ -51,7 +51,8 @@ func (a *app) tunnelSetCommand() *cobra.Command {
 		Short: "Change a tunnel in the config",
 		Long: `Change what the flags say and nothing else: comments and order of the config file
 stay. The tunnel is restarted; it keeps its port unless --port gives it another. An
-empty text, as in --db-user '', leaves the choice to the client again.`,
+empty text, as in --db-user '', leaves the choice to the client again;
+--as-group '' is no group.`,
 		Example: `  berth tunnel set prod-pg --db-user reader
   berth tunnel set prod-pg --port 15433 --hold 2m`,
 		Args:              exactArgs("NAME"),
@@ -69,7 +70,7 @@ empty text, as in --db-user '', leaves the choice to the client again.`,
 						return err
 					}
 				}
-				return nil
+				return checkPort(cmd, spec.Port)
 			})
 		},
 	}
@@ -143,6 +144,9 @@ func (a *app) changeTunnel(ctx context.Context, name string, asJSON bool, change
 			if spec, err = c.ChangeTunnel(ctx, name, spec); err != nil {
 				return err
 			}
+			if spec.Port == 0 { // it shares the one it had
+				spec.Port = was.Port
+			}
 		}
 		if asJSON {
 			t, err := find(ctx, c, spec.Name)
@@ -170,7 +174,7 @@ func undo(was, is state.TunnelSpec) string {
 		if k.Flag == "" || k.Text(was) == k.Text(is) {
 			continue
 		}
-		if k.Name == "as_groups" {
+		if k.Name == "as_groups" && len(was.AsGroups) > 0 {
 			for _, group := range was.AsGroups {
 				argv = append(argv, "--"+k.Flag, group)
 			}
