@@ -71,6 +71,8 @@ type Config struct {
 	// Policy is what this Config is bound by, nil when nothing is: see Policy.Bind.
 	Policy  *Policy `json:"-"`
 	Metrics Metrics `json:"metrics,omitzero"`
+
+	said map[string]any // the file as JSON: with what it sets to nothing, such as a list
 }
 
 // Profile holds the settings of one proxy.

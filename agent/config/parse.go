@@ -72,7 +72,8 @@ func readTree(data []byte, ms *mistakes) *value {
 
 // decode makes a Config of a tree without mistakes.
 func decode(root *value) (*Config, error) {
-	raw, err := json.Marshal(root.json())
+	said := root.json()
+	raw, err := json.Marshal(said)
 	if err != nil {
 		return nil, fmt.Errorf("[unexpected] %w", err)
 	}
@@ -80,6 +81,7 @@ func decode(root *value) (*Config, error) {
 	if err := json.Unmarshal(raw, cfg); err != nil {
 		return nil, fmt.Errorf("[unexpected] %w", err)
 	}
+	cfg.said, _ = said.(map[string]any) // an empty file says nothing
 	return cfg, nil
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"berth/agent/state"
 	"berth/internal/plain"
@@ -83,7 +84,7 @@ log: {level: error}
 			if err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(tt.want, got); diff != "" {
+			if diff := cmp.Diff(tt.want, got, cmpopts.IgnoreUnexported(Config{})); diff != "" {
 				t.Errorf("config differs (-want +got):\n%s", diff)
 			}
 		})
@@ -338,7 +339,7 @@ func TestLoad(t *testing.T) {
 	if err != nil {
 		t.Fatalf("no file: %v", err)
 	}
-	if diff := cmp.Diff(Default(), cfg); diff != "" {
+	if diff := cmp.Diff(Default(), cfg, cmpopts.IgnoreUnexported(Config{})); diff != "" {
 		t.Errorf("no file is not the default (-want +got):\n%s", diff)
 	}
 	tests := map[string]struct {

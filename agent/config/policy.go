@@ -84,6 +84,7 @@ var strictest = map[string]func(*policyRules){
 	"guard":                        func(r *policyRules) { r.Guard = state.GuardOn },
 	string(FeatureRemember):        func(r *policyRules) { r.Remember = new(false) },
 	string(featureRenewAuto):       func(r *policyRules) { r.Renew.Auto = new(false) },
+	"hold":                         func(r *policyRules) { r.Hold = new(state.Duration(0)) },
 	"proxies":                      func(r *policyRules) { r.noProxy = true },
 	string(FeatureMetrics):         func(r *policyRules) { r.Metrics = off },
 	string(FeatureLinks):           func(r *policyRules) { r.Links = off },
@@ -165,6 +166,8 @@ func (p *Policy) AllowsTunnel(spec state.TunnelSpec) error {
 		return &PolicyError{What: fmt.Sprintf("holding clients for %s is not allowed here", spec.Hold), Why: p.why("hold")}
 	case p.ShippedIn(spec.Name) != "":
 		what = fmt.Sprintf("the tunnel %q is there already", spec.Name)
+	case p.shippedAlike(spec.Name) != "":
+		what = fmt.Sprintf("the name %q looks like that of the tunnel %q", spec.Name, p.shippedAlike(spec.Name))
 	case p.shippedPort(spec.Port) != "":
 		what = fmt.Sprintf("port %d is reserved for the tunnel %q", spec.Port, p.shippedPort(spec.Port))
 	}

@@ -133,8 +133,8 @@ func TestPolicyProxies(t *testing.T) {
 // as strict as can be.
 func TestPolicyFailsClosed(t *testing.T) {
 	all := []string{
-		"insecure: false", "guard: on", "remember: false", "renew.auto: false", "proxies: []", "metrics: off", "links: off",
-		"window: off", "recordings.export: off",
+		"insecure: false", "guard: on", "remember: false", "renew.auto: false", "hold: 0s", "proxies: []", "metrics: off",
+		"links: off", "window: off", "recordings.export: off",
 	}
 	tests := map[string]struct {
 		text    string
@@ -152,6 +152,7 @@ func TestPolicyFailsClosed(t *testing.T) {
 		"no proxy":         {"proxies: []", "proxies", []string{"proxies: []"}},
 		"an empty rule":    {"remember:", "empty", []string{"remember: false"}},
 		"twice":            {"links: on\nlinks: on", "already on line 1", []string{"links: off"}},
+		"a hold":           {"hold: 30 minutes", "hold", []string{"hold: 0s"}},
 		"a group":          {"renew: 5", "renew", []string{"renew.auto: false"}},
 		"within a group":   {"recordings: {exprot: off}", "did you mean export", []string{"recordings.export: off"}},
 		"a second file":    {"links: on\n---\nlinks: off", "second", slices.DeleteFunc(slices.Clone(all), func(s string) bool { return s == "links: off" })},
@@ -197,6 +198,77 @@ func TestPolicyOwner(t *testing.T) {
 	}
 	if p := (PolicyFile{}).Load(); p != nil {
 		t.Errorf("without a path the policy is %+v", p)
+	}
+}
+
+// Only where there is nothing is there no policy: a link to what is not there, such
+// as a disk that is not mounted, is a broken one, and so is a missing file in a
+// folder where anyone can put one.
+func TestPolicyGone(t *testing.T) {
+	dir := t.TempDir()
+	link := func(to, name string) PolicyFile {
+		path := filepath.Join(dir, name)
+		if err := os.Symlink(to, path); err != nil {
+			t.Skipf("no symbolic links here: %v", err)
+		}
+		return PolicyFile{Path: path, Trusted: func(*os.File) error { return nil }}
+	}
+	file, folder := link(filepath.Join(dir, "mnt", "policy.yaml"), "policy.yaml"), link("mnt", "berth")
+	folder.Path = filepath.Join(folder.Path, "policy.yaml")
+	deeper := folder
+	deeper.Path = filepath.Join(dir, "berth", "etc", "policy.yaml")
+	around := link("around.yaml", "around.yaml")
+	for _, f := range []PolicyFile{file, folder, deeper, around} {
+		if p := f.Load(); p == nil || p.Err == nil || len(p.Forbids()) != len(policyKeys) {
+			t.Errorf("%s: the policy is %+v", f.Path, p)
+		}
+	}
+	if err := os.Mkdir(filepath.Join(dir, "mnt"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if p := file.Load(); p == nil || p.Err == nil || !strings.Contains(p.Err.Error(), "which is not there") {
+		t.Errorf("the policy is %+v", p)
+	}
+	if p := folder.Load(); p != nil {
+		t.Errorf("in an empty folder the policy is %+v", p)
+	}
+	folder.Trusted = func(*os.File) error { return errors.New("users other than root can write it") }
+	if p := folder.Load(); p == nil || p.Err == nil || !strings.Contains(p.Err.Error(), "its folder is not to be trusted") {
+		t.Errorf("in a folder of others the policy is %+v", p)
+	}
+	writeFile(t, filepath.Join(dir, "mnt", "policy.yaml"), "links: off\n")
+	if p := file.Load(); p == nil || p.Err != nil || !slices.Equal(p.Forbids(), []string{"links: off"}) {
+		t.Errorf("over a link the policy is %+v", p)
+	}
+}
+
+// Each folder on the way over links must be an administrator's.
+func TestPolicyLinks(t *testing.T) {
+	top := t.TempDir()
+	var dirs [3]string
+	for i := range dirs {
+		dirs[i] = filepath.Join(top, string(rune('a'+i)))
+		if err := os.Mkdir(dirs[i], 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	writeFile(t, filepath.Join(dirs[2], "policy.yaml"), "links: off\n")
+	for i := range 2 {
+		to := filepath.Join("..", filepath.Base(dirs[i+1]), "policy.yaml")
+		if err := os.Symlink(to, filepath.Join(dirs[i], "policy.yaml")); err != nil {
+			t.Skipf("no symbolic links here: %v", err)
+		}
+	}
+	for _, bad := range append(dirs[:], "") {
+		p := PolicyFile{Path: filepath.Join(dirs[0], "policy.yaml"), Trusted: func(f *os.File) error {
+			if filepath.Base(f.Name()) == filepath.Base(bad) {
+				return errors.New("users other than root can write it")
+			}
+			return nil
+		}}.Load()
+		if p == nil || (p.Err == nil) != (bad == "") {
+			t.Errorf("with a bad folder %q the policy is %+v", bad, p)
+		}
 	}
 }
 
@@ -285,6 +357,47 @@ notifications: {enabled: false}
 	if next.Err == nil || !strings.Contains(next.Err.Error(), "include[0]") || !strings.Contains(next.Err.Error(), "include[1]") ||
 		next.ShippedIn("orders") == "" || next.fingerprint() == p.fingerprint() {
 		t.Errorf("after a slip: %v, orders from %q", next.Err, next.ShippedIn("orders"))
+	}
+}
+
+// What the user's file sets to nothing, or to false, comes before a default, too.
+func TestPolicyDefaultsGiveWay(t *testing.T) {
+	f := writePolicy(t, "include: [company.yaml]\n")
+	writeFile(t, filepath.Join(filepath.Dir(f.Path), "company.yaml"), `browser: [firefox]
+notifications: {quiet_hours: "22:00-07:00"}
+metrics: {enabled: true, pprof: true, labels: names}
+profiles: [{proxy: a.example.com, auth: okta, browser: [firefox]}, {proxy: b.example.com, auth: okta}]
+`)
+	p := f.Load()
+	if p.Err != nil {
+		t.Fatal(p.Err)
+	}
+	bound, _ := p.Bind(parsed(t, `browser: []
+notifications: {quiet_hours: ""}
+metrics: {pprof: false}
+profiles: [{proxy: a.example.com, auth: "", browser: []}, {proxy: b.example.com}]
+`))
+	if len(bound.Browser) > 0 || bound.Notifications.QuietHours != "" || bound.Metrics.Pprof || bound.Metrics.Labels != "names" {
+		t.Errorf("the config is %+v", bound)
+	}
+	if a, b := bound.Profiles[0], bound.Profiles[1]; a.Auth != "" || len(a.Browser) > 0 || b.Auth != "okta" {
+		t.Errorf("the profiles are %+v", bound.Profiles)
+	}
+}
+
+// A name that a person takes for a shipped one is reserved, too.
+func TestPolicyNamesAlike(t *testing.T) {
+	f := writePolicy(t, "include: [company.yaml]\n")
+	writeFile(t, filepath.Join(filepath.Dir(f.Path), "company.yaml"), "tunnels: [{name: orders, kind: db, cluster: c, resource: orders}]\n")
+	p := f.Load()
+	for _, name := range []string{"Orders", "ORDERS", "\u043erders"} {
+		if err := p.AllowsTunnel(state.TunnelSpec{Name: name}); err == nil || !strings.Contains(err.Error(), "ships it") {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+	bound, notes := p.Bind(parsed(t, "tunnels: [{name: Orders, kind: db, cluster: c, resource: other}]\n"))
+	if len(bound.Tunnels) != 1 || bound.Tunnels[0].Name != "orders" || len(notes) != 1 || notes[0].Path != "tunnels[0].name" {
+		t.Errorf("the tunnels are %+v, overruled is %v", bound.Tunnels, notes)
 	}
 }
 

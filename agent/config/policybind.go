@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"berth/agent/state"
+	"berth/internal/plain"
 )
 
 // shipped is what the files say that a policy includes.
@@ -36,6 +37,17 @@ func (p *Policy) Included() []string {
 		return nil
 	}
 	return slices.Compact(slices.Sorted(maps.Values(p.shipped.from)))
+}
+
+// shippedAlike is the name of the shipped tunnel that has a name, or one that looks
+// the same.
+func (p *Policy) shippedAlike(name string) string {
+	for _, t := range p.shipped.tunnels {
+		if plain.SameName(t.Name) == plain.SameName(name) {
+			return t.Name
+		}
+	}
+	return ""
 }
 
 // shippedPort is the name of the shipped tunnel that has a port.
@@ -86,8 +98,8 @@ func (p *Policy) ship(path string, data []byte) error {
 		return err
 	}
 	for _, t := range cfg.Tunnels {
-		if first := p.shipped.from[t.Name]; first != "" {
-			return fmt.Errorf("the tunnel %s of %s is in %s already", quote(t.Name), path, first)
+		if first := p.shippedAlike(t.Name); first != "" {
+			return fmt.Errorf("the tunnel %s of %s, or one that looks the same, is in %s already", quote(t.Name), path, p.ShippedIn(first))
 		}
 		if first := p.shippedPort(t.Port); first != "" {
 			return fmt.Errorf("the tunnel %s of %s has the port of %s", quote(t.Name), path, quote(first))
@@ -155,20 +167,16 @@ func (o *overruling) note(path, format string, args ...any) {
 // merged is the user's config over the policy's defaults, all but profiles and
 // tunnels.
 func (o *overruling) merged() *Config {
-	plain := *o.cfg
-	plain.Tunnels, plain.Profiles = nil, nil
+	alone := *o.cfg
+	alone.Tunnels, alone.Profiles = nil, nil
 	if len(o.policy.shipped.defaults) == 0 {
-		return &plain
+		return &alone
 	}
-	var top map[string]any
+	top := maps.Clone(o.cfg.said)
+	delete(top, "tunnels")
+	delete(top, "profiles")
 	both := Default()
-	raw, err := json.Marshal(plain)
-	if err == nil {
-		err = json.Unmarshal(raw, &top)
-	}
-	if err == nil {
-		raw, err = json.Marshal(over(o.policy.shipped.defaults, top))
-	}
+	raw, err := json.Marshal(over(o.policy.shipped.defaults, top))
 	if err == nil {
 		err = json.Unmarshal(raw, both)
 	}
@@ -201,9 +209,14 @@ func (o *overruling) profiles() []Profile {
 			continue
 		}
 		p := &list[i]
-		p.Auth, p.CAFile = cmp.Or(p.Auth, s.Auth), cmp.Or(p.CAFile, s.CAFile)
 		p.Renew.Mode, p.Renew.Before = cmp.Or(p.Renew.Mode, s.Renew.Mode), cmp.Or(p.Renew.Before, s.Renew.Before)
-		if len(p.Browser) == 0 {
+		if !o.says(i, "auth") {
+			p.Auth = cmp.Or(p.Auth, s.Auth)
+		}
+		if !o.says(i, "ca_file") {
+			p.CAFile = cmp.Or(p.CAFile, s.CAFile)
+		}
+		if !o.says(i, "browser") && len(p.Browser) == 0 {
 			p.Browser = s.Browser
 		}
 	}
@@ -218,8 +231,19 @@ func (o *overruling) profiles() []Profile {
 	return list
 }
 
+// says reports whether the user's file has a key of its profile at i, though it be
+// empty. The profiles after the user's are shipped ones.
+func (o *overruling) says(i int, key string) bool {
+	list, _ := o.cfg.said["profiles"].([]any)
+	if i >= len(list) {
+		return false
+	}
+	profile, _ := list[i].(map[string]any)
+	return profile[key] != nil
+}
+
 // tunnels are the shipped ones, then those of the user's that have neither name nor
-// port of a shipped one.
+// port of a shipped one, nor a name that looks the same.
 func (o *overruling) tunnels() []state.TunnelSpec {
 	p := o.policy
 	list := slices.Clone(p.shipped.tunnels)
@@ -228,6 +252,9 @@ func (o *overruling) tunnels() []state.TunnelSpec {
 		switch {
 		case p.ShippedIn(t.Name) != "":
 			o.note(path+".name", "the policy %s ships a tunnel %s: rename yours", p.Path, quote(t.Name))
+			continue
+		case p.shippedAlike(t.Name) != "":
+			o.note(path+".name", "it looks like %s, which the policy %s ships: rename yours", quote(p.shippedAlike(t.Name)), p.Path)
 			continue
 		case name != "":
 			o.note(path+".port", "port %d is reserved for the tunnel %s, which the policy %s ships", t.Port, quote(name), p.Path)

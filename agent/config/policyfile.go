@@ -89,25 +89,97 @@ func asError(path string, err error) *Error {
 }
 
 // read returns the content of a file that an administrator wrote, in a folder
-// where no one else can put another in its place.
+// where no one else can put another in its place. The error is fs.ErrNotExist only
+// where there is nothing.
 func (f PolicyFile) read(path string) ([]byte, error) {
-	target, err := filepath.EvalSymlinks(path)
+	target, err := f.follow(path)
 	if err != nil {
-		return nil, fileError(path, err)
-	}
-	folder, err := os.Open(filepath.Dir(target))
-	if err != nil {
-		return nil, fileError(path, err)
-	}
-	defer func() { _ = folder.Close() }() // only looked at
-	if err := f.Trusted(folder); err != nil {
-		return nil, &Error{Path: path, Mistakes: []Mistake{{Text: "its folder is not to be trusted: " + err.Error()}}}
+		return nil, err
 	}
 	data, err := readFileIf(target, f.Trusted)
 	if bad, ok := errors.AsType[*Error](err); ok {
 		return nil, &Error{Path: path, Mistakes: bad.Mistakes}
 	}
+	if _, there := os.Lstat(path); err != nil && there == nil { // only what it leads to has gone
+		return nil, leadsToNothing(path, target)
+	}
 	return data, err
+}
+
+// maxLinks are the most links that lead to a policy.
+const maxLinks = 40
+
+// follow returns the file to which path leads, over links if need be: each is in a
+// folder that is to be trusted. A link to what is not there may lead to a disk that
+// is not mounted, so it does not count as no file.
+func (f PolicyFile) follow(path string) (string, error) {
+	at := path
+	for hop := range maxLinks {
+		folder, err := filepath.EvalSymlinks(filepath.Dir(at))
+		if errors.Is(err, fs.ErrNotExist) && (hop > 0 || dangles(filepath.Dir(at))) {
+			return "", leadsToNothing(path, at)
+		}
+		if err != nil {
+			return "", fileError(path, err)
+		}
+		if err := f.trusts(path, folder); err != nil {
+			return "", err
+		}
+		at = filepath.Join(folder, filepath.Base(at))
+		info, err := os.Lstat(at)
+		switch {
+		case errors.Is(err, fs.ErrNotExist) && hop > 0:
+			return "", leadsToNothing(path, at)
+		case err != nil:
+			return "", fileError(path, err)
+		case info.Mode()&fs.ModeSymlink == 0:
+			return at, nil
+		}
+		to, err := os.Readlink(at)
+		if err != nil {
+			return "", leadsToNothing(path, at)
+		}
+		if !filepath.IsAbs(to) {
+			to = filepath.Join(folder, to)
+		}
+		at = to
+	}
+	return "", &Error{Path: path, Mistakes: []Mistake{{Text: "too many links lead from one to the next"}}}
+}
+
+// trusts says why the folder of a policy, or of a link to it, is not to be trusted.
+func (f PolicyFile) trusts(path, folder string) error {
+	dir, err := os.Open(folder)
+	if err != nil {
+		return fileError(path, err)
+	}
+	defer func() { _ = dir.Close() }() // only looked at
+	if err := f.Trusted(dir); err != nil {
+		return &Error{Path: path, Mistakes: []Mistake{{Text: "its folder is not to be trusted: " + err.Error()}}}
+	}
+	return nil
+}
+
+// dangles reports whether folder is not there because it, or one above it, is a
+// link to what is not there.
+func dangles(folder string) bool {
+	for {
+		if _, err := os.Stat(folder); err == nil {
+			return false
+		}
+		if _, err := os.Lstat(folder); err == nil {
+			return true
+		}
+		above := filepath.Dir(folder)
+		if above == folder {
+			return false
+		}
+		folder = above
+	}
+}
+
+func leadsToNothing(path, target string) error {
+	return &Error{Path: path, Mistakes: []Mistake{{Text: "it leads to " + target + ", which is not there"}}}
 }
 
 // decode takes over the rules in root that have no mistakes. The others hold at

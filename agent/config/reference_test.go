@@ -62,11 +62,12 @@ file has: ` + "`berth status`, `berth doctor` and `berth config check`" + ` name
 that would do what is forbidden ends with the same words. The agent follows every change of the file within seconds.
 
 **Owner.** The file and its folder must be root's, and writable by no one else; on Windows they belong to Administrators, SYSTEM
-or TrustedInstaller, and no other account may change or replace them. No environment variable and no flag leads to another file,
-and ` + "`BERTH_HOME`" + ` changes nothing about it.
+or TrustedInstaller, and no other account may change or replace them. Where a link leads to the file, its folder must be so, too.
+No environment variable and no flag leads to another file, and ` + "`BERTH_HOME`" + ` changes nothing about it.
 
-**Mistakes.** A policy that cannot be trusted or read fails closed: every rule holds at its strictest, and no proxy is allowed. In a
-file with mistakes the rules that are clear hold as they are, those that have mistakes hold at their strictest, and after an
+**Mistakes.** A policy that cannot be trusted or read fails closed: every rule holds at its strictest, so no proxy is allowed and no
+client is held. Such a policy is a link to a file that is not there, as on a disk that is not mounted, and a folder without the file
+that others can write. In a file with mistakes the rules that are clear hold as they are, those that have mistakes hold at their strictest, and after an
 unknown key, which may be a misspelt one, so do all rules that are not there. An agent that runs goes on with the proxies and
 tunnels that the policy allowed and shipped before. Status, doctor and the agent's log say what is wrong, so check a file before you
 install it:
@@ -77,7 +78,7 @@ berth config schema --policy > policy.schema.json
 ` + "```" + `
 
 **Files that you ship.** ` + "`include`" + ` names files in the format of [a config file](CONFIG.md), as well owned as the policy. Their tunnels
-come first; their names and written ports are reserved, and the user can stop and start but not change or remove them. ` + "`berth status NAME`" + `
+come first; their names, with all that look the same, and written ports are reserved, and the user can stop and start but not change or remove them. ` + "`berth status NAME`" + `
 and ` + "`shipped_in` of `berth status --json`" + ` name the file that a tunnel is from. Everything else in such a file is a default: a key that the
 user's own file has comes before it.
 
