@@ -55,6 +55,9 @@ func TestPolicyOfMachine(t *testing.T) {
 	s = e.Await("the proxy to be forbidden", func(s state.Snapshot) bool {
 		return has(state.CodeProxyForbidden)(s) && s.Tunnels[0].State != state.TunnelReady && len(s.Profiles) == 0
 	})
+	if p := s.Tunnels[0].Problem; p == nil || p.Code != state.CodeProxyForbidden || strings.Contains(p.Action, "berth login") {
+		t.Errorf("the tunnel's problem is %+v", p)
+	}
 	if conn, err := e.pg(t.Context(), port); err == nil {
 		_ = conn.Close(t.Context()) // it should not be there
 		t.Error("a client gets through to a proxy that is not allowed")

@@ -182,7 +182,7 @@ const (
 	CodeCrashLoop        Code = "crash_loop"            // the agent ended unexpectedly again and again
 	CodePolicyBroken     Code = "policy_broken"         // the policy has mistakes, and its rules hold at their strictest
 	CodePolicyOverrules  Code = "policy_overrules"      // the config says what the policy forbids
-	CodeProxyForbidden   Code = "proxy_forbidden"       // the policy does not allow the proxy of a profile
+	CodeProxyForbidden   Code = "proxy_forbidden"       // the policy does not allow the proxy of a profile, or of a tunnel
 	CodeMetrics          Code = "metrics_unserved"      // health and metrics cannot be served where the config says
 	CodeProgramReplaced  Code = "program_replaced"      // the program's file is another one than the agent was started from
 )

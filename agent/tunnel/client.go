@@ -159,7 +159,8 @@ func kubeCode(code state.Code) int {
 	switch code {
 	case state.CodeLoginNeeded, state.CodeNoProfile, state.CodeClockSkew, state.CodeSessionOutdated:
 		return http.StatusUnauthorized
-	case state.CodeAccessDenied, state.CodeMFARequired, state.CodePINNeeded, state.CodeTapNeeded, state.CodeSessionRefused:
+	case state.CodeAccessDenied, state.CodeMFARequired, state.CodePINNeeded, state.CodeTapNeeded, state.CodeSessionRefused,
+		state.CodeProxyForbidden:
 		return http.StatusForbidden
 	default:
 		// Not 404 for an unknown cluster: clients would take it for the
@@ -303,7 +304,7 @@ func refusalKind(code state.Code) db.RefusalKind {
 	switch code {
 	case state.CodeLoginNeeded, state.CodeNoProfile, state.CodeClockSkew, state.CodeSessionOutdated:
 		return db.RefusalLogin
-	case state.CodeAccessDenied, state.CodeSessionRefused:
+	case state.CodeAccessDenied, state.CodeSessionRefused, state.CodeProxyForbidden:
 		return db.RefusalDenied
 	case state.CodeMFARequired, state.CodePINNeeded, state.CodeTapNeeded:
 		return db.RefusalMFA

@@ -148,7 +148,12 @@ func classifySession(p *state.Problem, err error, spec state.TunnelSpec, proxy s
 	var expired *cluster.SessionExpiredError
 	var skew *clockSkewError
 	var other *otherUserError
+	var forbidden *config.PolicyError
 	switch {
+	case errors.As(err, &forbidden):
+		p.Code, p.Title = state.CodeProxyForbidden, "Proxy not allowed"
+		p.Text = fmt.Sprintf("Tunnel %q waits: %v.", spec.Name, forbidden)
+		p.Action = forbidden.NextStep()
 	case errors.As(err, &other):
 		p.Code, p.Title = state.CodeLoginNeeded, "Another user's session"
 		p.Text = fmt.Sprintf("The session at %s is of %s, and tunnel %q is for %s: it waits.", proxy, other.is, spec.Name, other.want)

@@ -3,6 +3,7 @@ package tunnel
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -46,7 +47,7 @@ func (r *resolver) resolve(ctx context.Context, t *tunnel, reason Reason) resolu
 	}
 	switch {
 	case f.Profile == nil:
-		return r.waiting(t, res, sessions.ErrNoProfile)
+		return r.waiting(t, res, r.noProfile(t))
 	case f.Profile.Settling:
 		// The homes were being written when they were first read; certwatch
 		// will report shortly.
@@ -242,6 +243,16 @@ func (r *resolver) suggestRequest(ctx context.Context, t *tunnel, res resolution
 		res.problem.Action = cmd
 	}
 	return res
+}
+
+// noProfile is the error of a tunnel without a session. It is a *config.PolicyError
+// as well where the policy would refuse the login.
+func (r *resolver) noProfile(t *tunnel) error {
+	proxy := t.lastProfile().Proxy
+	if err := r.config().Policy.AllowsProxy(proxy); err != nil && proxy != "" {
+		return fmt.Errorf("%w: %w", sessions.ErrNoProfile, err)
+	}
+	return sessions.ErrNoProfile
 }
 
 // waiting is the outcome when only a login helps.
