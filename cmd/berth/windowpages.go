@@ -176,6 +176,10 @@ type licensesJSON struct {
 // showRecording writes the page that plays a recording.
 func (a *app) showRecording(c *client.Client) func(ctx context.Context, cluster, id string, w io.Writer) error {
 	return func(ctx context.Context, cluster, id string, w io.Writer) error {
+		// The page can be saved as a file that holds the whole recording.
+		if err := a.policy.Load().Allows(config.FeatureRecordingExport); err != nil {
+			return err
+		}
 		s, err := openRecording(ctx, c, client.RecordingRead{ID: id, Cluster: cluster})
 		if err != nil {
 			return err
