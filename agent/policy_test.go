@@ -53,10 +53,11 @@ func TestPolicyOfMachine(t *testing.T) {
 
 	write("proxies: [other.example.com]\n")
 	s = e.Await("the proxy to be forbidden", func(s state.Snapshot) bool {
-		return has(state.CodeProxyForbidden)(s) && s.Tunnels[0].State != state.TunnelReady && len(s.Profiles) == 0
+		p := s.Tunnels[0].Problem
+		return has(state.CodeProxyForbidden)(s) && p != nil && p.Code == state.CodeProxyForbidden && len(s.Profiles) == 0
 	})
-	if p := s.Tunnels[0].Problem; p == nil || p.Code != state.CodeProxyForbidden || strings.Contains(p.Action, "berth login") {
-		t.Errorf("the tunnel's problem is %+v", p)
+	if got := s.Tunnels[0]; got.State == state.TunnelReady || strings.Contains(got.Problem.Action, "berth login") {
+		t.Errorf("the tunnel is %s, its problem %+v", got.State, got.Problem)
 	}
 	if conn, err := e.pg(t.Context(), port); err == nil {
 		_ = conn.Close(t.Context()) // it should not be there
