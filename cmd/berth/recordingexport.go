@@ -45,7 +45,7 @@ func (a *app) recordingExportCommand() *cobra.Command {
 
 The file says who exported it and when. --redact masks what a regular expression
 matches, in what was printed and in commands and queries; if it could still be
-read on the screen, nothing is written.`,
+read on the screen, no file is written.`,
 		Example: `  berth recording export 5e1f0c2a --as html -o session.html
   berth recording export 5e1f0c2a --as asciicast -o - | asciinema play -
   berth recording export 5e1f0c2a --as txt -o out.txt --redact 'AKIA\w{16}'`,
