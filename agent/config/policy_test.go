@@ -471,3 +471,17 @@ func FuzzPolicy(f *testing.F) {
 		}
 	})
 }
+
+// A slip in the limit of holds leaves the last one in force; an agent that starts
+// then knows none, and holds no client.
+func TestPolicyHoldAfterASlip(t *testing.T) {
+	f := writePolicy(t, "hold: 90s\n")
+	last := f.Load()
+	writeFile(t, f.Path, "hold: 99h\n")
+	if next := f.reload(last); next.Err == nil || next.holdAtMost() != 90*time.Second {
+		t.Errorf("after a slip: %v, holds of %s", next.Err, next.holdAtMost())
+	}
+	if fresh := f.Load(); fresh.Err == nil || fresh.holdAtMost() != 0 {
+		t.Errorf("at the start: %v, holds of %s", fresh.Err, fresh.holdAtMost())
+	}
+}
