@@ -110,6 +110,7 @@ func (in *inside) upgrade() {
 	away := in.watchPort()
 	in.must("was restarted", "agent", "install")
 	in.notRefused("the upgrade", away())
+	in.succeeded(before)
 	if after := in.up("v2"); after == before {
 		in.t.Error("the old agent runs on")
 	}
@@ -140,13 +141,20 @@ func (in *inside) restarts() {
 			st := in.status()
 			return st.Agent != nil && st.Agent.PID != before && st.Agent.ByService && st.Trouble == ""
 		})
-		in.await("the agent before to have ended, and systemd to know", func() bool {
-			_, err := os.Stat(fmt.Sprintf("/proc/%d", before))
-			known, _ := in.asUser("", "systemctl", "--user", "show", "-P", "MainPID", "berth.service").Output()
-			return err != nil && strings.TrimSpace(string(known)) == strconv.Itoa(in.up("v2"))
-		})
+		in.succeeded(before)
 		in.notRefused(name, refused())
 	}
+}
+
+// succeeded waits until the agent before has ended and systemd knows the one that
+// took over: a restart within that time may refuse clients, see docs/RELIABILITY.md.
+func (in *inside) succeeded(before int) {
+	in.t.Helper()
+	in.await("the agent before to have ended, and systemd to know", func() bool {
+		_, err := os.Stat(fmt.Sprintf("/proc/%d", before))
+		known, _ := in.asUser("", "systemctl", "--user", "show", "-P", "MainPID", "berth.service").Output()
+		return err != nil && strings.TrimSpace(string(known)) == strconv.Itoa(in.up("v2"))
+	})
 }
 
 func (in *inside) systemctl(args ...string) {
