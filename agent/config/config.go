@@ -152,13 +152,16 @@ func (c *Config) HomePaths() []string {
 // Profile returns the settings for the proxy at addr, and whether the file has
 // any. A port left out on either side is 443.
 func (c *Config) Profile(addr string) (Profile, bool) {
-	want := normalProxy(addr)
-	for _, p := range c.Profiles {
-		if normalProxy(p.Proxy) == want {
-			return p, true
-		}
+	if i := c.profileAt(addr); i >= 0 {
+		return c.Profiles[i], true
 	}
 	return Profile{}, false
+}
+
+// profileAt is the place of what Profile returns; negative when there is none.
+func (c *Config) profileAt(addr string) int {
+	want := normalProxy(addr)
+	return slices.IndexFunc(c.Profiles, func(p Profile) bool { return normalProxy(p.Proxy) == want })
 }
 
 // BrowserFor is the command that opens the login pages of the proxy at addr, in

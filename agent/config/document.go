@@ -33,6 +33,13 @@ func newDocument(path string, data []byte) (*Document, error) {
 	return &Document{path: path, mark: data[:len(data)-len(rest)], text: rest, cfg: cfg}, nil
 }
 
+// begin gives a file that is not there its first lines.
+func (d *Document) begin() {
+	if !d.there && len(d.text) == 0 {
+		d.text = []byte(header)
+	}
+}
+
 func (d *Document) bytes() []byte { return slices.Concat(d.mark, d.text) }
 
 // Config returns the document's content, the edits so far included.

@@ -34,13 +34,13 @@ func (d *Document) ChangeSetting(key, proxy, value string) error {
 			return d.badSetting(key, value, "it is true or false")
 		}
 		want.Notifications.Enabled = &on
-		edit, line = setUnder("notifications", "enabled", value), "notifications: {enabled: "+value+"}"
+		edit, line = setUnder(setTop, "notifications", "enabled", value), "notifications: {enabled: "+value+"}"
 	case SettingQuietHours:
 		if _, err := parseText(d.path, []byte("notifications: {quiet_hours: "+token(value)+"}")); err != nil {
 			return d.badSetting(key, value, "it is like 22:00-07:00, or empty for none")
 		}
 		want.Notifications.QuietHours = value
-		edit, line = setUnder("notifications", "quiet_hours", token(value)), "notifications: {quiet_hours: "+token(value)+"}"
+		edit, line = setUnder(setTop, "notifications", "quiet_hours", token(value)), "notifications: {quiet_hours: "+token(value)+"}"
 	case SettingBrowser:
 		if want.Browser = strings.Fields(value); len(want.Browser) == 0 {
 			want.Browser = nil
@@ -52,14 +52,14 @@ func (d *Document) ChangeSetting(key, proxy, value string) error {
 			return d.badSetting(key, value, "it is ask, auto or off")
 		}
 		want.Profiles = slices.Clone(d.cfg.Profiles)
-		i := slices.IndexFunc(want.Profiles, func(p Profile) bool { return normalProxy(p.Proxy) == normalProxy(proxy) })
+		i := want.profileAt(proxy)
 		line = fmt.Sprintf("profiles: [{proxy: %s, renew: {mode: %s}}]", token(proxy), value)
 		if i < 0 {
 			want.Profiles = append(want.Profiles, Profile{Proxy: proxy, Renew: renew{Mode: mode}})
 			edit = addProfile(fmt.Sprintf("{proxy: %s, renew: {mode: %s}}", token(proxy), value))
 		} else {
 			want.Profiles[i].Renew.Mode = mode
-			edit = inProfile(i, setUnder("renew", "mode", value))
+			edit = inProfile(i, setUnder(setOwn, "renew", "mode", value))
 		}
 	default:
 		return d.badSetting(key, value, "berth changes "+strings.Join([]string{SettingNotifications, SettingQuietHours, SettingBrowser, SettingRenew}, ", "))
@@ -67,9 +67,7 @@ func (d *Document) ChangeSetting(key, proxy, value string) error {
 	if sameConfig(d.cfg, &want) {
 		return nil
 	}
-	if !d.there && len(d.text) == 0 {
-		d.text = []byte(header) // a file to begin with
-	}
+	d.begin()
 	return d.splice(edit, &want, &RefusedError{Path: d.path, Edit: "change this in it yourself:\n" + line})
 }
 
@@ -104,9 +102,8 @@ func Settings(path string, proxies []string) (text string, list []Setting, err e
 	add(SettingBrowser, "", strings.Join(cfg.Browser, " "), top, "browser")
 	for _, proxy := range proxies {
 		profile, _ := cfg.Profile(proxy)
-		i := slices.IndexFunc(cfg.Profiles, func(p Profile) bool { return p.Proxy == profile.Proxy })
 		var item *yaml.Node
-		if i >= 0 {
+		if i := cfg.profileAt(proxy); i >= 0 {
 			if _, profiles := lookup(top, "profiles"); profiles != nil && i < len(profiles.Content) {
 				item = profiles.Content[i]
 			}
@@ -144,33 +141,56 @@ func (e *InvalidSettingError) Error() string {
 	return fmt.Sprintf("%s cannot be %q: %s", e.Key, e.Value, e.Text)
 }
 
-// setTop writes a key of the file's own.
+// setTop gives one of the file's own keys a value, or takes it out for none.
 func setTop(key, token string) change {
 	return func(s *source, top *yaml.Node) ([]splice, bool) {
-		if top == nil || empty(top) {
-			end := len(s.text)
-			return []splice{{end, end, s.open(end) + key + ": " + token + s.eol()}}, token != ""
+		at, _ := lookup(top, key)
+		switch {
+		case at != nil:
+			return s.setKey(top, key, token)
+		case token == "":
+			return nil, true
 		}
-		return s.setKey(top, key, token)
+		return s.addTop(top, key+": "+token)
 	}
 }
 
-// setUnder writes a key of a section.
-func setUnder(section, key, token string) change {
-	return func(s *source, top *yaml.Node) ([]splice, bool) {
-		pair := "{" + key + ": " + token + "}"
-		if top == nil || empty(top) {
-			return setTop(section, pair)(s, top)
-		}
-		if top.Kind != yaml.MappingNode {
-			return nil, false
-		}
-		_, val := lookup(top, section)
-		if val != nil && val.Kind == yaml.MappingNode {
-			return s.setKey(val, key, token)
-		}
-		return s.setKey(top, section, pair)
+// addTop adds a key to the file: on its line, or on a line of its own at the end.
+func (s *source) addTop(top *yaml.Node, pair string) ([]splice, bool) {
+	end, pad := len(s.text), ""
+	switch {
+	case top == nil || empty(top):
+	case top.Kind != yaml.MappingNode || len(top.Content) == 0:
+		return nil, false
+	case isFlow(top):
+		at, ok := s.lastEnd(top, 0) // it is not empty
+		return []splice{{at, at, ", " + pair}}, ok
+	default:
+		pad = strings.Repeat(" ", top.Column-1)
 	}
+	return []splice{{end, end, s.open(end) + pad + pair + s.eol()}}, true
+}
+
+// setUnder gives a key of a section a value, or takes it out for none. set writes a
+// section that is not there.
+func setUnder(set func(section, token string) change, section, key, token string) change {
+	return func(s *source, top *yaml.Node) ([]splice, bool) {
+		_, val := lookup(top, section)
+		switch {
+		case val == nil || val.Kind != yaml.MappingNode:
+			return set(section, "{"+key+": "+token+"}")(s, top)
+		case isFlow(val) && len(val.Content) == 0:
+			open := s.skipProperties(s.offset(val)) + 1
+			return []splice{{open, open, key + ": " + token}}, token != ""
+		}
+		return s.setKey(val, key, token)
+	}
+}
+
+// setOwn gives a key of a mapping within the file a value, takes it out for none, or
+// adds it.
+func setOwn(key, token string) change {
+	return func(s *source, mapping *yaml.Node) ([]splice, bool) { return s.setKey(mapping, key, token) }
 }
 
 // setKey gives a key of a mapping a value, takes it out for none, or adds it.
@@ -180,6 +200,9 @@ func (s *source) setKey(mapping *yaml.Node, key, token string) ([]splice, bool) 
 	}
 	sp, ok := s.changeKey(mapping, key, token)
 	if ok && sp == nil {
+		if token == "" {
+			return nil, true
+		}
 		added, there := s.addPairs(mapping, []string{key + ": " + token})
 		sp, ok = &added, there
 	}
@@ -203,22 +226,9 @@ func inProfile(i int, c change) change {
 // addProfile adds a profile after those that are there.
 func addProfile(item string) change {
 	return func(s *source, top *yaml.Node) ([]splice, bool) {
-		if top == nil || empty(top) {
-			return setTop("profiles", "["+item+"]")(s, top)
+		if _, list := lookup(top, "profiles"); list != nil && list.Kind == yaml.SequenceNode {
+			return s.appendProfile(top, item)
 		}
-		_, list := lookup(top, "profiles")
-		if list == nil || list.Kind != yaml.SequenceNode || len(list.Content) == 0 {
-			return s.setKey(top, "profiles", "["+item+"]")
-		}
-		last := list.Content[len(list.Content)-1]
-		end, ok := s.end(last)
-		if !ok {
-			return nil, false
-		}
-		if isFlow(list) {
-			return []splice{{end, end, ", " + item}}, true
-		}
-		at := s.lineEnd(end)
-		return []splice{{at, at, s.open(at) + strings.Repeat(" ", list.Column-1) + "- " + item + s.eol()}}, s.ends(end)
+		return setTop("profiles", "["+item+"]")(s, top)
 	}
 }

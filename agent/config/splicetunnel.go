@@ -14,6 +14,9 @@ func tunnelsOf(top *yaml.Node) (key, val *yaml.Node) {
 }
 
 func lookup(mapping *yaml.Node, name string) (key, val *yaml.Node) {
+	if mapping == nil {
+		return nil, nil
+	}
 	for i := 0; i+1 < len(mapping.Content); i += 2 {
 		if mapping.Content[i].Kind == yaml.ScalarNode && mapping.Content[i].Value == name {
 			return mapping.Content[i], mapping.Content[i+1]

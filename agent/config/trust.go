@@ -23,66 +23,41 @@ func (d *Document) trustProxy(proxy, caFile string, insecure bool) error {
 	entry := "{proxy: " + token(proxy) + ", " + set + ": " + value + "}"
 	want := *d.cfg
 	want.Profiles = slices.Clone(d.cfg.Profiles)
-	i := slices.IndexFunc(want.Profiles, func(p Profile) bool { return normalProxy(p.Proxy) == normalProxy(proxy) })
+	i := want.profileAt(proxy)
+	edit := inProfile(i, both(setOwn(set, value), setOwn(gone, "")))
 	if i < 0 {
+		edit = func(s *source, top *yaml.Node) ([]splice, bool) { return s.appendProfile(top, entry) }
 		want.Profiles = append(want.Profiles, Profile{Proxy: proxy, CAFile: caFile, Insecure: insecure})
 	} else {
 		want.Profiles[i].CAFile, want.Profiles[i].Insecure = caFile, insecure
 	}
 	byHand := &RefusedError{Path: d.path, Edit: "add this to its profiles yourself:\n  - " + entry}
-	if !d.there && len(d.text) == 0 {
-		d.text = []byte(header)
-	}
-	return d.splice(func(s *source, top *yaml.Node) ([]splice, bool) {
-		if i >= 0 {
-			_, list := lookup(top, "profiles")
-			return s.setProfile(list, i, set, value, gone)
-		}
-		return s.appendProfile(top, entry)
-	}, &want, byHand)
+	d.begin()
+	return d.splice(edit, &want, byHand)
 }
 
-// setProfile gives a key of the i-th profile a value and takes another one out.
-func (s *source) setProfile(list *yaml.Node, i int, name, value, gone string) ([]splice, bool) {
-	if list == nil || list.Kind != yaml.SequenceNode || i >= len(list.Content) || list.Content[i].Kind != yaml.MappingNode {
-		return nil, false
+// both makes two changes.
+func both(one, other change) change {
+	return func(s *source, node *yaml.Node) ([]splice, bool) {
+		first, ok := one(s, node)
+		second, alsoOK := other(s, node)
+		all := slices.Concat(first, second)
+		return all, ok && alsoOK && apart(all)
 	}
-	var splices []splice
-	profile := list.Content[i]
-	for _, change := range [][2]string{{name, value}, {gone, ""}} {
-		sp, ok := s.changeKey(profile, change[0], change[1])
-		if sp == nil && ok && change[1] != "" {
-			var made splice
-			made, ok = s.addPairs(profile, []string{change[0] + ": " + change[1]})
-			sp = &made
-		}
-		if !ok {
-			return nil, false
-		}
-		if sp != nil {
-			splices = append(splices, *sp)
-		}
-	}
-	return splices, apart(splices)
 }
 
 // appendProfile adds an entry to the profiles, which may not be there.
 func (s *source) appendProfile(top *yaml.Node, entry string) ([]splice, bool) {
-	end := len(s.text)
-	if top == nil || empty(top) {
-		return []splice{{end, end, s.open(end) + "profiles:" + s.eol() + "  - " + entry + s.eol()}}, true
-	}
-	if top.Kind != yaml.MappingNode || len(top.Content) == 0 {
-		return nil, false
-	}
 	key, list := lookup(top, "profiles")
 	switch {
-	case key == nil && isFlow(top):
-		at, ok := s.lastEnd(top, 0) // it is not empty
-		return []splice{{at, at, ", profiles: [" + entry + "]"}}, ok
+	case key == nil && top != nil && isFlow(top):
+		return s.addTop(top, "profiles: ["+entry+"]")
 	case key == nil:
-		pad := strings.Repeat(" ", top.Column-1)
-		return []splice{{end, end, s.open(end) + pad + "profiles:" + s.eol() + pad + "  - " + entry + s.eol()}}, true
+		pad := ""
+		if top != nil && !empty(top) {
+			pad = strings.Repeat(" ", top.Column-1)
+		}
+		return s.addTop(top, "profiles:"+s.eol()+pad+"  - "+entry)
 	case list.Kind == yaml.ScalarNode: // null
 		return s.replaceValue(key, list, "["+entry+"]")
 	case list.Kind != yaml.SequenceNode:
