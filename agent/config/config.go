@@ -160,8 +160,7 @@ func (c *Config) Profile(addr string) (Profile, bool) {
 
 // profileAt is the place of what Profile returns; negative when there is none.
 func (c *Config) profileAt(addr string) int {
-	want := normalProxy(addr)
-	return slices.IndexFunc(c.Profiles, func(p Profile) bool { return normalProxy(p.Proxy) == want })
+	return slices.IndexFunc(c.Profiles, func(p Profile) bool { return SameProxy(p.Proxy, addr) })
 }
 
 // BrowserFor is the command that opens the login pages of the proxy at addr, in
@@ -264,6 +263,10 @@ func parseQuietHours(s string) (from, to int, ok bool) {
 	}
 	return start.Hour()*60 + start.Minute(), end.Hour()*60 + end.Minute(), true
 }
+
+// SameProxy reports whether two addresses are one proxy's: a port that is left out
+// is 443.
+func SameProxy(a, b string) bool { return normalProxy(a) == normalProxy(b) }
 
 // normalProxy makes addresses of one proxy equal.
 func normalProxy(addr string) string {

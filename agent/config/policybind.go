@@ -203,7 +203,7 @@ func (o *overruling) profiles() []Profile {
 		}
 	}
 	for _, s := range o.policy.shipped.profiles {
-		i := slices.IndexFunc(list, func(p Profile) bool { return normalProxy(p.Proxy) == normalProxy(s.Proxy) })
+		i := slices.IndexFunc(list, func(p Profile) bool { return SameProxy(p.Proxy, s.Proxy) })
 		if i < 0 {
 			list = append(list, s)
 			continue

@@ -15,7 +15,6 @@ import (
 	"berth/internal/osservice"
 	"berth/internal/paths"
 	"berth/internal/plain"
-	"berth/tray/autostart"
 )
 
 type doctorOptions struct {
@@ -100,7 +99,7 @@ func (a *app) doctorConfig(o doctorOptions) (doctor.Config, error) {
 		return s.Status(ctx)
 	}
 	if program, err := os.Executable(); err == nil && a.env(paths.HomeVar) == "" {
-		cfg.Autostart = autostart.Entry{Program: program, Args: []string{"tray", "--quiet"}}
+		cfg.Autostart = trayAtLogin(program)
 	}
 	if a.terminal && !o.json {
 		cfg.Progress = func(done, total int) { _, _ = io.WriteString(a.out, progress(done, total)) }

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"berth/agent/access"
 	"berth/agent/config"
 	"berth/agent/ipc"
 	"berth/agent/ipc/client"
@@ -149,26 +150,14 @@ func (f *linkFollower) question() prompt.Question {
 // caution is what a person should know before they agree; empty where that is
 // nothing.
 func (f *linkFollower) caution() string {
-	known := func(p state.Profile) bool { return sameProxy(p.Proxy, f.link.Proxy) }
+	known := func(p state.Profile) bool { return config.SameProxy(p.Proxy, f.link.Proxy) }
 	if f.link.Verb == link.Login && !slices.ContainsFunc(f.known.Profiles, known) {
 		return "You have never logged in there from here. A false address could be after your password."
 	}
-	if r, ok := f.request(); ok && f.link.Verb == link.Assume {
+	if r, err := access.Find(f.known.Requests, f.link.ID); err == nil && f.link.Verb == link.Assume {
 		return fmt.Sprintf("%s asked for %s: %s", plain.Short(r.User, 60), plain.Short(rolesOf(r), 80), plain.Short(r.Reason, 100))
 	}
 	return ""
-}
-
-// sameProxy reports whether two addresses are one proxy's; a port that is left out is
-// 443.
-func sameProxy(a, b string) bool {
-	full := func(addr string) string {
-		if !strings.Contains(addr, ":") {
-			addr += ":443"
-		}
-		return strings.ToLower(addr)
-	}
-	return full(a) == full(b)
 }
 
 // act does what the link wants.
@@ -244,20 +233,6 @@ func (f *linkFollower) showTunnel(ctx context.Context) error {
 	return f.report(ctx, "Tunnel "+f.link.Name, text)
 }
 
-// request is the one that the link names by its id or its beginning, if there is
-// one and no more.
-func (f *linkFollower) request() (found state.Request, ok bool) {
-	for _, r := range f.known.Requests {
-		if strings.HasPrefix(r.ID, f.link.ID) {
-			if ok {
-				return state.Request{}, false
-			}
-			found, ok = r, true
-		}
-	}
-	return found, ok
-}
-
 // showRequest shows an access request, and asks for a decision where it waits for
 // one of this person's.
 func (f *linkFollower) showRequest(ctx context.Context) error {
@@ -265,8 +240,8 @@ func (f *linkFollower) showRequest(ctx context.Context) error {
 	if f.known, err = f.agent.Snapshot(ctx); err != nil {
 		return err
 	}
-	r, ok := f.request()
-	if !ok {
+	r, err := access.Find(f.known.Requests, f.link.ID)
+	if err != nil {
 		return withHint(fmt.Errorf("there is no access request %s that you may see", f.link.ID), `see "berth request ls"`)
 	}
 	if f.desk.OpenWindow != nil {

@@ -11,7 +11,6 @@ import (
 
 	"berth/agent/ipc/client"
 	"berth/agent/state"
-	"berth/internal/plain"
 )
 
 func (a *app) resourcesCommand() *cobra.Command {
@@ -46,12 +45,9 @@ these are of every cluster that you are logged in to, and of their leaf clusters
 				query.Kind = state.Kind(args[0])
 			}
 			return a.withAgent(func(c *client.Client) error {
-				list, unasked, err := c.Resources(cmd.Context(), query)
+				list, err := a.listed(cmd.Context(), c, query)
 				if err != nil {
 					return err
-				}
-				for _, why := range unasked {
-					fmt.Fprintln(a.err, "berth: not listed: "+plain.Line(why))
 				}
 				if asJSON {
 					return a.printResourcesJSON(list)

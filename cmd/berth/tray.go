@@ -80,12 +80,17 @@ then on, which asks before it does what they want.`,
 	}
 }
 
+// trayAtLogin is how the desktop starts the tray.
+func trayAtLogin(program string) autostart.Entry {
+	return autostart.Entry{Program: program, Args: []string{"tray", "--quiet"}}
+}
+
 func (a *app) startTrayAtLogin(ctx context.Context) error {
 	self, err := ownProgram()
 	if err != nil {
 		return err
 	}
-	r, err := autostart.Install(autostart.Entry{Program: self, Args: []string{"tray", "--quiet"}}, a.env)
+	r, err := autostart.Install(trayAtLogin(self), a.env)
 	if err != nil {
 		return err
 	}

@@ -142,7 +142,7 @@ func settingWords(s config.Setting) settingJSON {
 // trayEntry is what starts the tray at login; none with a home of its own.
 func (a *app) trayEntry() (autostart.Entry, bool) {
 	self, err := ownProgram()
-	return autostart.Entry{Program: self, Args: []string{"tray", "--quiet"}}, err == nil && a.env(paths.HomeVar) == ""
+	return trayAtLogin(self), err == nil && a.env(paths.HomeVar) == ""
 }
 
 // changeSetting takes a setting from the window.
