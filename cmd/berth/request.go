@@ -240,7 +240,7 @@ func awaitDecision(ctx context.Context, c *client.Client, r state.Request, limit
 	seen := false
 	for s, err := range c.Watch(ctx) {
 		if err != nil {
-			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			if limit > 0 && timedOut(ctx, err) {
 				return r, fmt.Errorf("access request %s was not decided within %s", r.ID, limit)
 			}
 			return r, err
