@@ -4,7 +4,7 @@
 set -eu
 
 want="Xvfb:xvfb xdotool:xdotool scrot:scrot xclip:xclip xfce4-panel:xfce4-panel xfconf-query:xfconf dbus-daemon:dbus
-	zenity:zenity curl:curl xdg-open:xdg-utils update-desktop-database:desktop-file-utils"
+	zenity:zenity curl:curl psql:postgresql-client xterm:xterm xdg-open:xdg-utils update-desktop-database:desktop-file-utils"
 missing=""
 for pair in $want; do
 	command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair#*:}"

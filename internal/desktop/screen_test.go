@@ -18,6 +18,8 @@ import (
 	"berth/internal/testwait"
 )
 
+const screenWidth, screenHeight = 1000, 640
+
 // screen is a desktop: an X server, a bus, a panel with a tray and a
 // notification service, which all end with the test.
 type screen struct {
@@ -49,7 +51,7 @@ func newScreen(t *testing.T, shots string) *screen {
 		"XDG_CACHE_HOME="+filepath.Join(dir, "cache"), "XDG_DATA_HOME="+filepath.Join(dir, "data"),
 		"GTK_THEME=Adwaita", "NO_AT_BRIDGE=1", "LANG=C.UTF-8", "GTK_USE_PORTAL=0",
 	)
-	s.environ = append(s.environ, "DISPLAY="+displaytest.Start(t, "1000x640x24"))
+	s.environ = append(s.environ, "DISPLAY="+displaytest.Start(t, fmt.Sprintf("%dx%dx24", screenWidth, screenHeight)))
 	s.startBus()
 	s.configurePanel()
 	s.panel = s.start("xfce4-panel", "xfce4-panel", "--disable-wm-check")
@@ -165,10 +167,17 @@ func (s *screen) until(what string, is func() bool) {
 // shot takes a picture.
 func (s *screen) shot(name string) {
 	s.t.Helper()
+	s.part(name, 0, screenHeight)
+}
+
+// part takes a picture of a strip of the screen.
+func (s *screen) part(name string, top, height int) {
+	s.t.Helper()
 	s.n++
 	path := filepath.Join(s.shots, fmt.Sprintf("%02d-%s.png", s.n, name))
 	_ = os.Remove(path)
-	if out, err := s.command("scrot", path).CombinedOutput(); err != nil {
+	area := fmt.Sprintf("0,%d,%d,%d", top, screenWidth, height)
+	if out, err := s.command("scrot", "-a", area, path).CombinedOutput(); err != nil {
 		s.t.Errorf("take the picture %s: %v\n%s", name, err, out)
 	}
 }
