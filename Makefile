@@ -88,7 +88,7 @@ web-check: ## types and style of internal/web, and fail if dist is not what its 
 		diff -r dist ../../build/web.dist >/dev/null || { echo 'internal/web/dist is out of date: run "make web"'; exit 1; }
 
 .PHONY: web-test
-web-test: build ## what berth shows in a browser, in a real Chromium without a screen; pictures are left in build/web
+web-test: build ## what berth shows in a browser, in a real Chromium and Firefox without a screen; pictures are left in build/web
 	@sh packaging/web-deps.sh --browser
 	$(GO) test -tags web -count=1 -v -timeout 9m ./internal/webtest
 

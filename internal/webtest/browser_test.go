@@ -1,6 +1,7 @@
 //go:build web
 
-// Package webtest opens what berth shows in a browser in a real Chromium.
+// Package webtest opens what berth shows in a browser in a real Chromium, and
+// the page of a recording in Firefox as well.
 // "make web-test" runs it.
 package webtest
 

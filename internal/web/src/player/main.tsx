@@ -150,6 +150,7 @@ function Page({ recording }: { recording: Recording }) {
       if (field instanceof HTMLElement) {
         if (e.key === "Escape" && !(field instanceof HTMLDialogElement)) {
           field.blur();
+          e.preventDefault(); // Firefox empties the field, and with it go the matches
         }
         return;
       }
