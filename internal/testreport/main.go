@@ -1,8 +1,9 @@
 // Command testreport runs "go test" with its arguments and prints what a
 // person wants to read: a line for each package as it ends, the output of what
-// failed, and at the end every skipped test with its reason. If a coverage
-// profile is among what "go test" is to write, it prints how much of each
-// package is covered, the least covered first. It exits as "go test" does.
+// failed, and at the end every skipped test with its reason and the tests that
+// took longest. If a coverage profile is among what "go test" is to write, it
+// prints how much of each package is covered, the least covered first. It exits
+// as "go test" does.
 package main
 
 import (

@@ -12,6 +12,7 @@ import (
 // event is what "go test -json" says. Source: go doc test2json.
 type event struct {
 	Action, Package, ImportPath, Test, Output string
+	Elapsed                                   float64 // seconds, of what has ended
 }
 
 // test names a test of a package; the package itself if its name is empty.
@@ -23,6 +24,19 @@ type report struct {
 	skipped map[string][]test // by reason
 	failed  []test
 	passed  int
+	slow    []timed // the slowest first, and no more than slowest
+}
+
+// slowest is how many tests the summary names that took long, if they took
+// longSeconds or more.
+const (
+	slowest     = 10
+	longSeconds = 5
+)
+
+type timed struct {
+	test
+	seconds float64
 }
 
 func newReport(out io.Writer) *report {
@@ -32,6 +46,7 @@ func newReport(out io.Writer) *report {
 // add takes the next event.
 func (r *report) add(e event) {
 	t := test{e.Package, e.Test}
+	r.time(t, e.Elapsed)
 	switch e.Action {
 	case "build-output":
 		r.print(e.Output)
@@ -61,6 +76,16 @@ func (r *report) add(e event) {
 		r.print(r.said[t]...)
 		delete(r.said, t)
 	}
+}
+
+// time notes how long a test took that has ended; its subtests are part of it.
+func (r *report) time(t test, seconds float64) {
+	if seconds < longSeconds || t.name == "" || strings.Contains(t.name, "/") {
+		return
+	}
+	r.slow = append(r.slow, timed{t, seconds})
+	slices.SortFunc(r.slow, func(a, b timed) int { return cmp.Or(cmp.Compare(b.seconds, a.seconds), byName(a.test, b.test)) })
+	r.slow = r.slow[:min(len(r.slow), slowest)]
 }
 
 // output keeps what a test says until it is known how it ends. The one line
@@ -119,6 +144,12 @@ func (r *report) summary() {
 		for _, t := range slices.SortedFunc(slices.Values(r.skipped[reason]), byName) {
 			fmt.Fprintf(r.out, "      %s %s\n", t.pkg, t.name)
 		}
+	}
+	if len(r.slow) > 0 {
+		fmt.Fprintf(r.out, "\nThe slowest:\n")
+	}
+	for _, t := range r.slow {
+		fmt.Fprintf(r.out, "  %5.1f s  %s %s\n", t.seconds, t.pkg, t.name)
 	}
 	if len(r.failed) == 0 {
 		fmt.Fprintf(r.out, "\n%d tests passed, %d skipped, none failed.\n", r.passed, skipped)

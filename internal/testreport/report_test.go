@@ -13,7 +13,8 @@ const said = `{"Action":"start","Package":"b/one"}
 {"Action":"run","Package":"b/one","Test":"TestA"}
 {"Action":"output","Package":"b/one","Test":"TestA","Output":"=== RUN   TestA\n"}
 {"Action":"output","Package":"b/one","Test":"TestA","Output":"    a_test.go:3: nothing to see\n"}
-{"Action":"pass","Package":"b/one","Test":"TestA"}
+{"Action":"pass","Package":"b/one","Test":"TestA/part","Elapsed":7.5}
+{"Action":"pass","Package":"b/one","Test":"TestA","Elapsed":7.6}
 {"Action":"output","Package":"b/one","Test":"TestB/x","Output":"=== RUN   TestB/x\n"}
 {"Action":"output","Package":"b/one","Test":"TestB/x","Output":"    a_test.go:9: needs psql: install postgresql-client\n"}
 {"Action":"output","Package":"b/one","Test":"TestB/x","Output":"    --- SKIP: TestB/x (0.00s)\n"}
@@ -27,7 +28,7 @@ const said = `{"Action":"start","Package":"b/one"}
 {"Action":"fail","Package":"b/two","FailedBuild":"b/two"}
 {"Action":"output","Package":"b/three","Test":"TestC","Output":"    c_test.go:1: wrong\n"}
 {"Action":"output","Package":"b/three","Test":"TestC","Output":"--- FAIL: TestC (0.00s)\n"}
-{"Action":"fail","Package":"b/three","Test":"TestC"}
+{"Action":"fail","Package":"b/three","Test":"TestC","Elapsed":12}
 {"Action":"output","Package":"b/three","Test":"TestHangs","Output":"=== RUN   TestHangs\n"}
 {"Action":"output","Package":"b/three","Output":"panic: test timed out\n"}
 {"Action":"output","Package":"b/three","Output":"FAIL\tb/three\t540s\n"}
@@ -49,7 +50,11 @@ go: this is no event
   needs psql: install postgresql-client
       b/one TestB/x
 
-1 tests passed, 1 skipped. Failed:
+The slowest:
+   12.0 s  b/three TestC
+    7.6 s  b/one TestA
+
+2 tests passed, 1 skipped. Failed:
   b/two
   b/three TestC
   b/three
