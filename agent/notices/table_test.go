@@ -75,17 +75,17 @@ func buttons(n state.Notice) string {
 
 const tableHead = `# Notifications
 
-Every notification berth shows, with the words of an example. There is one for each cause, not one for each thing it
-breaks. It is withdrawn when its cause is over, does not come again within ten minutes, and never again after it was
-dismissed. None comes in ` + "`notifications.quiet_hours`" + ` or within ten seconds of a wake-up, and no more than five in
-a minute: the others are counted. What only you can do comes in any number. ` + "`notifications.enabled: false`" + ` ends all.
+Every notification berth shows, with the words of an example. One cause has one notification, however many tunnels
+it affects. berth withdraws it when the cause is gone, does not repeat it within ten minutes, and never repeats one that you
+dismissed. None is shown in ` + "`notifications.quiet_hours`" + ` or within ten seconds of a wake-up, and at most five in
+a minute: berth counts the others. Notifications about something only you can do have no such limit. ` + "`notifications.enabled: false`" + ` turns all of them off.
 
-Every action is also in the tray's menu and on the command line, and each looks at the true state again before it does
-anything: a button pressed too late says so.
+Every action is also in the tray's menu and on the command line. Each checks the current state before it does anything, so a
+button pressed too late says so.
 
-The tray itself answers what you do in its menu, with one notification that each answer replaces. A login says quietly what it
-did: **Logged in until 18:04: 2 clients went on**. A wrong password brings its dialog back, three times, while the clients go on
-waiting; then the notification has the reason and *Log in*. *Details* of a request have the buttons for it too. Long texts, such as
+The tray answers what you do in its menu with one notification, which the next answer replaces. A login is reported quietly:
+**Logged in until 18:04: 2 clients went on**. A wrong password brings its dialog back, three times, while the clients go on
+waiting; then the notification has the reason and *Log in*. *Details* of a request keep its buttons. Long texts, such as
 *Why?* and the doctor's report, open in a dialog that scrolls and copies.
 
 | when | what it says | urgency | buttons |
