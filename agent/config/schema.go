@@ -92,7 +92,7 @@ var descriptions = map[string]string{
 		"left out when it is 443. *.example.com is every host below example.com. Sessions at other proxies are not used.",
 	"policyRules.Metrics":    "off keeps the agent from serving metrics.",
 	"policyRules.Links":      "off has berth:// links do nothing.",
-	"policyRules.Window":     "off keeps the window closed.",
+	"policyRules.Window":     "off keeps the window closed, and closes one that is open.",
 	"policyRules.Recordings": "What may be done with session recordings.",
 	"policyRules.Include": "Files with defaults and tunnels for everyone, in the format of a config file; absolute, or from the " +
 		"policy's folder. What a user's file says comes before a default; a tunnel, its name and its port are reserved.",

@@ -127,6 +127,7 @@ func (a *app) windowConfig(ctx context.Context, p paths.Paths, c *client.Client,
 				log.Warn("the window does not learn of the screen's lock", "err", err)
 			}
 		},
+		Allowed: func() error { return a.policy.Load().Allows(config.FeatureWindow) },
 		Browse: func(ctx context.Context, address string, command []string, proxy string) error {
 			return browser.Open(ctx, address, command, a.env, proxy)
 		},

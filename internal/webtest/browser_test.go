@@ -18,8 +18,9 @@ import (
 
 // tab is one tab of a browser; what fails in it fails the test.
 type tab struct {
-	t   *testing.T
-	ctx context.Context
+	t     *testing.T
+	ctx   context.Context
+	close context.CancelFunc // of the first tab: ends the browser
 }
 
 // newTab opens a tab of a headless Chromium with an own, empty profile. It lasts
@@ -37,7 +38,15 @@ func newTab(t *testing.T, options ...chromedp.ExecAllocatorOption) *tab {
 	t.Cleanup(cancel)
 	ctx, cancel = chromedp.NewContext(ctx)
 	t.Cleanup(cancel)
-	return &tab{t: t, ctx: ctx}
+	return &tab{t: t, ctx: ctx, close: cancel}
+}
+
+// tabOf opens another tab of the same browser, with which it ends.
+func tabOf(browser *tab) *tab {
+	browser.t.Helper()
+	browser.do() // starts it
+	ctx, closeIt := chromedp.NewContext(browser.ctx)
+	return &tab{t: browser.t, ctx: ctx, close: closeIt}
 }
 
 // do runs steps, each after the one before. Selectors want their type, as CSS: without

@@ -92,6 +92,10 @@ func (s *Server) forSession(next http.HandlerFunc) http.Handler {
 			fail(w, errNoSession)
 			return
 		}
+		if err := s.forbidden(); err != nil {
+			fail(w, err)
+			return
+		}
 		s.idle.touch()
 		ctx, cancel := context.WithCancel(withSession(r.Context(), session))
 		defer cancel()
@@ -265,6 +269,7 @@ func (s *Server) serveStream(w http.ResponseWriter, r *http.Request) {
 		}
 	}()
 	stream := newStream(w, "text/event-stream")
+	stream.write("retry: 500\n") // milliseconds: whether the server has gone shows soon
 	beat := time.NewTicker(heartbeat)
 	defer beat.Stop()
 	for stream.err == nil {
@@ -272,10 +277,13 @@ func (s *Server) serveStream(w http.ResponseWriter, r *http.Request) {
 		case <-ctx.Done():
 			return
 		case <-beat.C:
+			if s.closed(stream) {
+				return
+			}
 			stream.write(": still here\n\n")
 		case n, ok := <-newest:
 			switch {
-			case !ok:
+			case !ok || s.closed(stream):
 				return
 			case n.err != nil:
 				stream.event("away", mustJSON(failureOf(n.err)))
@@ -284,6 +292,15 @@ func (s *Server) serveStream(w http.ResponseWriter, r *http.Request) {
 			}
 		}
 	}
+}
+
+// closed tells a page why the window may no longer be open, and reports whether it did.
+func (s *Server) closed(to *stream) bool {
+	err := s.forbidden()
+	if err != nil {
+		to.event("closed", mustJSON(failureOf(err)))
+	}
+	return err != nil
 }
 
 const (

@@ -18,15 +18,15 @@
 //   - for everything that changes something, the session's key in the header Berth-Key,
 //     which no form and no other page can send.
 //
-// The server ends after a quarter of an hour in which no page was open, and when the screen is
-// locked.
+// The server ends after a quarter of an hour in which no page was open, when the screen is
+// locked, and when the window is forbidden.
 //
 // # Paths
 //
 //	GET  /, /app.js, /app.css              the page
 //	POST /api/open                         {"token"} → {"key", "version"} and the cookie
 //	GET  /api/key                          the same again, for a page that is loaded again
-//	GET  /api/snapshot/stream              server-sent events: snapshots, and "away" without an agent
+//	GET  /api/snapshot/stream              server-sent events: snapshots, "away" without an agent, "closed" at the end
 //	GET  /api/info                         GetInfoResponse
 //	GET  /api/resources?kind=&cluster=     ListResourcesResponse
 //	GET  /api/requests?profile=&resource=  AbilitiesResponse: what may be asked for

@@ -39,6 +39,9 @@ type Config struct {
 	Guard func(net.Conn) error
 	// Locks calls locked each time the screen is locked, until ctx ends.
 	Locks func(ctx context.Context, locked func())
+	// Allowed says why the window may not be open, in words for its page; nil means that
+	// it may. It is asked for each request and with each snapshot.
+	Allowed func() error
 	// Browse opens a login page if it is one of proxy's or of this machine.
 	Browse func(ctx context.Context, url string, command []string, proxy string) error
 	// URLs lists how clients connect to a tunnel, by the names of "berth tunnel url --as".
@@ -138,8 +141,18 @@ func (s *Server) ended() bool {
 	}
 }
 
-// Run serves until ctx ends, the screen is locked or no page has been open for a
-// while. It returns when everything it started has ended.
+// forbidden says why the window may not be open, and ends the server then.
+func (s *Server) forbidden() error {
+	err := s.cfg.Allowed()
+	if err != nil {
+		s.log.Info("the window ends", "why", err)
+		s.over()
+	}
+	return err
+}
+
+// Run serves until ctx ends, the screen is locked, the window is forbidden or no page
+// has been open for a while. It returns when everything it started has ended.
 func (s *Server) Run(ctx context.Context) error {
 	defer s.idle.stop()
 	defer s.over()

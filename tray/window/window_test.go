@@ -90,9 +90,10 @@ type page struct {
 func config(a *fakeAgent, log io.Writer) Config {
 	return Config{
 		Logger: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})), Agent: a, Version: "1.2.3",
-		Files:  fstest.MapFS{"index.html": {Data: []byte("<title>berth</title>")}, "app.js": {Data: []byte("1")}, "app.css": {Data: []byte("a{}")}},
-		Locks:  func(context.Context, func()) {},
-		Browse: func(context.Context, string, []string, string) error { return nil },
+		Files:   fstest.MapFS{"index.html": {Data: []byte("<title>berth</title>")}, "app.js": {Data: []byte("1")}, "app.css": {Data: []byte("a{}")}},
+		Locks:   func(context.Context, func()) {},
+		Browse:  func(context.Context, string, []string, string) error { return nil },
+		Allowed: func() error { return nil },
 		URLs: func(t state.Tunnel) (Connect, error) {
 			return Connect{URLs: []Form{{Name: "url", Text: "postgres://" + t.Name}}, Client: "psql"}, nil
 		},
@@ -500,7 +501,7 @@ func TestRun(t *testing.T) {
 		news error
 		want string
 	}{
-		{nil, `data: {"tunnels":[]}`},
+		{nil, "retry: 500\n" + `data: {"tunnels":[]}`},
 		{client.ErrNotRunning, "event: away\n" + `data: {"code":"not_running","message":"the agent is not running","hint":"start it with \"berth agent install\""}`},
 		{nil, `data: {"tunnels":[]}`},
 	} {
@@ -521,6 +522,48 @@ func TestRun(t *testing.T) {
 	if resp, err := get(http.MethodGet, "", "", ""); err == nil {
 		_ = resp.Body.Close()
 		t.Error("the window is served while the screen is locked")
+	}
+}
+
+// TestForbidden forbids an open window: its page hears why, and nothing is served any
+// longer.
+func TestForbidden(t *testing.T) {
+	p := open(t)
+	var forbidden atomic.Bool
+	p.server.cfg.Allowed = func() error {
+		if forbidden.Load() {
+			return &client.Error{Code: client.CodeDenied, Message: "the window is switched off here", Hint: "ask"}
+		}
+		return nil
+	}
+	stream := make(chan string, 1)
+	go func() {
+		body, _ := io.ReadAll(p.do(http.MethodGet, "/api/snapshot/stream", "", nil).Body)
+		stream <- string(body)
+	}()
+	p.agent.news <- nil // the stream is open
+	forbidden.Store(true)
+	var body string
+	select {
+	case p.agent.news <- nil:
+		body = <-stream
+	case body = <-stream: // it ended with the first
+	}
+	_, got, _ := strings.Cut(body, "event: ")
+	if want := "closed\n" + `data: {"code":"denied","message":"the window is switched off here","hint":"ask"}` + "\n\n"; got != want {
+		t.Errorf("the stream ends with %q", got)
+	}
+	if !p.server.ended() {
+		t.Error("the server goes on")
+	}
+
+	p = open(t)
+	p.server.cfg.Allowed = func() error { return errors.New("no") }
+	if resp := p.do(http.MethodPost, "/api/call/StopTunnel", "{}", nil); resp.StatusCode == http.StatusOK || len(p.agent.calls) > 0 {
+		t.Errorf("a forbidden window acts: %s, %q", resp.Status, p.agent.calls)
+	}
+	if !p.server.ended() {
+		t.Error("the server goes on after a request")
 	}
 }
 

@@ -127,36 +127,79 @@ export const api = {
   doctor: () => read<{ findings: Finding[] }>("/api/doctor"),
 };
 
-const lostAfter = 5_000;
+// Said is what the stream says: a snapshot's text, that the agent is away, or that berth
+// no longer serves this page.
+type Said =
+  | { kind: "snapshot"; text: string }
+  | { kind: "away" | "ended"; message: string; hint: string };
 
-// follow shows each snapshot, and each time that the agent is away, until stop is
-// called. ended is called when berth no longer serves this page.
+// follow shows each snapshot, and each time that the agent is away. ended is called when
+// berth no longer serves this page.
+//
+// All tabs of a session share one stream: it holds one of the six connections that
+// browsers allow to a host. The tab that has the lock reads it for all. When that tab
+// goes, however it goes, the browser gives the lock to another.
 export function follow(on: {
   snapshot: (s: Snapshot) => void;
   away: (message: string, hint: string) => void;
-  ended: () => void;
-}): () => void {
-  const source = new EventSource("/api/snapshot/stream");
-  let lost: ReturnType<typeof setTimeout> | undefined;
-  source.onopen = () => {
-    clearTimeout(lost);
-    lost = undefined;
+  ended: (message: string) => void;
+}): void {
+  const name = `berth ${key}`;
+  const channel = new BroadcastChannel(name);
+  const over = new AbortController();
+  let latest: Said | undefined; // of the stream that this tab reads
+  const take = (said: Said): void => {
+    if (said.kind === "snapshot") on.snapshot(JSON.parse(said.text) as Snapshot);
+    else if (said.kind === "away") on.away(said.message, said.hint);
+    else {
+      over.abort();
+      channel.close();
+      on.ended(said.message);
+    }
   };
-  source.onmessage = (e: MessageEvent<string>) => {
-    on.snapshot(JSON.parse(e.data) as Snapshot);
+  channel.onmessage = ({ data }: MessageEvent<Said | "what is new?">) => {
+    if (data !== "what is new?") take(data);
+    else if (latest) channel.postMessage(latest);
   };
-  source.addEventListener("away", (e) => {
-    const said = JSON.parse((e as MessageEvent<string>).data) as { message?: string; hint?: string };
-    on.away(said.message ?? "The agent is not running.", said.hint ?? "");
+  const lead = (): Promise<void> =>
+    listen((said) => {
+      latest = said;
+      channel.postMessage(said);
+      take(said);
+    });
+  navigator.locks.request(name, { signal: over.signal }, lead).catch(() => undefined); // it has ended
+  channel.postMessage("what is new?");
+}
+
+// listen reads the stream until berth no longer serves this page.
+function listen(say: (said: Said) => void): Promise<void> {
+  return new Promise((done) => {
+    const source = new EventSource("/api/snapshot/stream");
+    let failed = 0;
+    const end = (message = ""): void => {
+      source.close();
+      say({ kind: "ended", message, hint: "" });
+      done();
+    };
+    source.onopen = () => {
+      failed = 0;
+    };
+    source.onmessage = (e: MessageEvent<string>) => {
+      say({ kind: "snapshot", text: e.data });
+    };
+    const told = (e: MessageEvent<string>): { message: string; hint: string } => JSON.parse(e.data) as { message: string; hint: string };
+    source.addEventListener("away", (e) => {
+      say({ kind: "away", ...told(e as MessageEvent<string>) });
+    });
+    source.addEventListener("closed", (e) => {
+      end(told(e as MessageEvent<string>).message);
+    });
+    source.onerror = () => {
+      // A server that has gone does not come back on this port: the browser's second
+      // try is the last one. No timer, since those of a hidden tab are late by a minute.
+      if (source.readyState === EventSource.CLOSED || ++failed > 1) end();
+    };
   });
-  source.onerror = () => {
-    // A server that has gone does not come back on this port.
-    if (source.readyState === EventSource.CLOSED) on.ended();
-    else lost ??= setTimeout(on.ended, lostAfter);
-  };
-  return () => {
-    source.close();
-  };
 }
 
 // LoginRequest says where to log in, and how.

@@ -85,14 +85,14 @@ function Page() {
         </ul>
       </nav>
       <main>
-        {known.ended && (
-          <p class="banner" role="alert"><Mark state="error" /> This page is no longer connected. Open it again: from the tray’s menu, or with “berth open”.</p>
+        {known.ended !== undefined && (
+          <p class="banner" role="alert"><Mark state="error" /> {known.ended || "This page is no longer connected. Open it again: from the tray’s menu, or with “berth open”."}</p>
         )}
-        {known.away && !known.ended && (
+        {known.away && known.ended === undefined && (
           <p class="banner" role="alert"><Mark state="error" /> {known.away.message} {known.away.hint}</p>
         )}
         {there && <View route={route} />}
-        {!there && !known.away && !known.ended && <p class="dim" role="status">Asking the agent…</p>}
+        {!there && !known.away && known.ended === undefined && <p class="dim" role="status">Asking the agent…</p>}
       </main>
       <Logins />
       <Toasts />
@@ -197,8 +197,8 @@ async function start(app: HTMLElement): Promise<void> {
     away: (message, hint) => {
       set({ away: { message, hint } });
     },
-    ended: () => {
-      set({ ended: true });
+    ended: (message) => {
+      set({ ended: message });
     },
   });
 }

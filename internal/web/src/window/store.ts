@@ -13,11 +13,11 @@ export interface Toast {
 interface Known {
   snapshot?: Snapshot;
   away?: { message: string; hint: string } | undefined;
-  ended: boolean;
+  ended?: string; // why berth no longer serves the page; empty where it is not known
   toasts: Toast[];
 }
 
-let known: Known = { ended: false, toasts: [] };
+let known: Known = { toasts: [] };
 const readers = new Set<() => void>();
 
 export function set(change: Partial<Known>): void {
