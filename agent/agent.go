@@ -36,6 +36,7 @@ import (
 	"berth/agent/state"
 	"berth/agent/tunnel"
 	"berth/certwatch"
+	"berth/internal/logfile"
 	"berth/internal/osevents"
 	"berth/internal/paths"
 	"berth/internal/sdnotify"
@@ -52,6 +53,8 @@ type Options struct {
 	// LogLevel follows log.level of the config; nil when the Logger's level is
 	// the caller's choice.
 	LogLevel *slog.LevelVar
+	// LogSize follows limits.log_size; nil when it is the caller's choice.
+	LogSize *logfile.Size
 	// Grace is how long open connections may go on after the agent was asked
 	// to stop. Zero closes them at once.
 	Grace time.Duration
@@ -202,7 +205,7 @@ func newAgent(ctx context.Context, opts Options) (*Agent, error) {
 	}
 	a.config = cfg
 	a.applied.config = ports.Fill(cfg.Current().Config)
-	a.setLogLevel(a.applied.config)
+	a.setLog(a.applied.config)
 
 	if a.memory, err = memory.Load(opts.Paths.StateFile); err != nil {
 		a.log.Warn("saved state not used", "err", err)
@@ -241,7 +244,9 @@ func (a *Agent) furnish(ctx, rooms context.Context) {
 	case opts.Paths.Home == "":
 		caKeychain = keychain
 	}
+	limits := tunnel.NewLimits(a.current)
 	a.kube = kubelocal.New(kubelocal.Config{
+		Limits:   limits,
 		StateDir: opts.Paths.StateDir, Sockets: a.next.sockets, Keychain: caKeychain, Grace: opts.Grace, OnChange: a.touch, Logger: a.log,
 		Absent: func(serverName string) kube.Refusal { return a.tunnels.AbsentKube(serverName) },
 	})
@@ -265,6 +270,7 @@ func (a *Agent) furnish(ctx, rooms context.Context) {
 		NeedCode: func(n tunnel.CodeNeed) { a.logins.Need(login.CodeNeed(n)) },
 		CodeGone: func(name string) { a.logins.NeedGone(name) },
 		Meter:    a.metrics,
+		Limits:   limits,
 		OnChange: a.touch, Logger: opts.Logger,
 	})
 	a.logins = login.New(rooms, login.Config{
@@ -476,9 +482,12 @@ func (a *Agent) shoutInsecure(cfg *config.Config) {
 	}
 }
 
-func (a *Agent) setLogLevel(cfg *config.Config) {
+func (a *Agent) setLog(cfg *config.Config) {
 	if a.opts.LogLevel != nil {
 		a.opts.LogLevel.Set(cfg.LogLevel().Level())
+	}
+	if a.opts.LogSize != nil {
+		a.opts.LogSize.Store(int64(cfg.Limit(config.LimitLogSize)) << 20)
 	}
 }
 
@@ -506,7 +515,7 @@ func (a *Agent) applyConfig() {
 	a.applied.mu.Lock()
 	a.applied.config = next
 	a.applied.mu.Unlock()
-	a.setLogLevel(next)
+	a.setLog(next)
 	a.tunnels.Apply(before, next, diff)
 	if !diff.Empty() {
 		a.kube.Follow(next)
@@ -692,5 +701,6 @@ func (a *Agent) problems() []state.Problem {
 	list = append(list, skewProblems(a.sessions.Usable(time.Now()))...)
 	list = append(list, a.kube.Problems()...)
 	list = append(list, a.metrics.Problems()...)
+	list = append(list, a.requests.Problems()...)
 	return a.pub.dated(append(list, homeProblems(a.sessions.View())...))
 }

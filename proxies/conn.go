@@ -38,6 +38,8 @@ type conn struct {
 	client Front                   // the client: tcp, or what Config.Front put before it
 	cancel context.CancelCauseFunc // ends Source and Dial
 
+	tooMany *LimitError // nil: the client may be served
+
 	// settled is closed when upstream is set, or stays nil for good.
 	settled    chan struct{}
 	upstream   net.Conn      // read-only after settled
@@ -90,6 +92,10 @@ func (c *conn) serve(ctx context.Context) {
 		}
 	}
 	go c.readClient()
+	if c.tooMany != nil {
+		c.refuse(c.tooMany)
+		return
+	}
 	up, err := c.connect(ctx)
 	if err == nil {
 		err = c.adopt(ctx, up)
@@ -206,12 +212,16 @@ func (c *conn) markWaiting(since time.Time) {
 		c.fail(ErrClientGone)
 		c.cancel(ErrClientGone)
 	}
+	if err := c.t.cfg.Limits.Hold(); err != nil {
+		c.cancel(err)
+	}
 }
 
 func (c *conn) unmarkWaiting() {
 	c.t.mu.Lock()
 	delete(c.t.waiting, c)
 	c.t.mu.Unlock()
+	c.t.cfg.Limits.Unhold()
 	c.t.cfg.OnChange()
 }
 

@@ -56,6 +56,8 @@ type Config struct {
 	Hosts []string
 	// Sockets are the process's listening sockets; nil means that none are shared.
 	Sockets *Sockets
+	// Limits bounds the clients of all tunnels together; nil means no limit.
+	Limits *Limits
 	// Source returns how to dial.
 	Source Source
 	// Hold is how long a client may wait for Source. Zero means do not hold:
@@ -293,15 +295,27 @@ func (t *Tunnel) start(ctx context.Context, nc net.Conn, said []byte) {
 	}
 	t.total.Add(1)
 	t.mu.Lock()
+	c.tooMany = t.cfg.Limits.Enter(len(t.conns))
 	t.conns[c] = struct{}{}
 	t.mu.Unlock()
+	end := func() {
+		cancel(nil)
+		close(c.finished)
+		t.mu.Lock()
+		delete(t.conns, c)
+		t.cfg.Limits.Leave()
+		t.mu.Unlock()
+	}
+	if c.tooMany != nil && c.tooMany.flood {
+		_ = tcp.Close() // nothing was sent
+		close(c.settled)
+		end()
+		t.noteError(c.tooMany)
+		return
+	}
 	t.wg.Go(func() {
 		defer func() {
-			cancel(nil)
-			close(c.finished)
-			t.mu.Lock()
-			delete(t.conns, c)
-			t.mu.Unlock()
+			end()
 			t.cfg.OnChange()
 		}()
 		c.event(EventAccepted, nil, 0)

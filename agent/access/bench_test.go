@@ -13,7 +13,7 @@ import (
 
 // BenchmarkBoard draws a thousand requests, as every snapshot does.
 func BenchmarkBoard(b *testing.B) {
-	board := NewBoard(slog.New(slog.DiscardHandler), nil, nil)
+	board := NewBoard(slog.New(slog.DiscardHandler), func() int { return 5000 }, nil, nil)
 	f := &followed{session: Session{Who: Who{User: "alice"}}}
 	for i := range 1000 {
 		f.before = append(f.before, newRequest(func(r *types.AccessRequestV3) {

@@ -34,6 +34,7 @@ type Session struct {
 // concurrent use.
 type Board struct {
 	log      *slog.Logger
+	most     func() int // requests that are listed
 	onChange func()
 	onEvent  func(state.RequestEvent)
 	changed  wake.Signal
@@ -62,12 +63,12 @@ type followed struct {
 	away bool
 }
 
-// NewBoard returns a Board; Run starts it. onChange is called when Requests
+// NewBoard returns a Board, which lists most() requests at most; Run starts it. onChange is called when Requests
 // may return something else, onEvent for each event, in order; neither may
 // call back.
-func NewBoard(log *slog.Logger, onChange func(), onEvent func(state.RequestEvent)) *Board {
+func NewBoard(log *slog.Logger, most func() int, onChange func(), onEvent func(state.RequestEvent)) *Board {
 	return &Board{
-		log: log.With("component", "access"), onChange: onChange, onEvent: onEvent,
+		log: log.With("component", "access"), most: most, onChange: onChange, onEvent: onEvent,
 		changed: wake.NewSignal(), followed: make(map[certwatch.ProfileID]*followed), tunnels: make(map[string][]string),
 	}
 }
@@ -221,7 +222,18 @@ func (b *Board) NoReview(key certwatch.ProfileID) {
 	}
 }
 
-// Requests draws all requests as of now, the newest first.
+// Over returns how many requests there are above what is listed.
+func (b *Board) Over() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n := 0
+	for _, f := range b.followed {
+		n += len(f.list())
+	}
+	return max(0, n-b.most())
+}
+
+// Requests draws the requests as of now, the newest first.
 func (b *Board) Requests(now time.Time) []state.Request {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -240,7 +252,7 @@ func (b *Board) drawLocked(now time.Time) []state.Request {
 	slices.SortFunc(list, func(a, c state.Request) int {
 		return cmp.Or(c.CreatedAt.Compare(a.CreatedAt), cmp.Compare(a.Profile, c.Profile), cmp.Compare(a.ID, c.ID))
 	})
-	return list
+	return list[:min(len(list), b.most())]
 }
 
 // update tells what has happened since the last time.

@@ -59,7 +59,7 @@ func newWorld(t *testing.T, version string, before ...func(*world)) *world {
 	for _, f := range before {
 		f(w)
 	}
-	w.board = NewBoard(slog.New(slog.DiscardHandler), nil, func(ev state.RequestEvent) {
+	w.board = NewBoard(slog.New(slog.DiscardHandler), func() int { return 5000 }, nil, func(ev state.RequestEvent) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		w.events = append(w.events, ev)

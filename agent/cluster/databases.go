@@ -6,6 +6,7 @@ import (
 
 	"github.com/gravitational/teleport/api/client"
 	"github.com/gravitational/teleport/api/client/proto"
+	"github.com/gravitational/teleport/api/types"
 )
 
 // Database is a database the cluster offers to this user.
@@ -21,7 +22,7 @@ func databases() *listing[Database] {
 	return &listing[Database]{
 		kind: "databases", name: func(db Database) string { return db.Name },
 		fetch: func(ctx context.Context, clt *client.Client) ([]Database, error) {
-			servers, err := clt.GetDatabaseServers(ctx, "default")
+			servers, err := resourcePages[types.DatabaseServer](ctx, clt, "databases", types.KindDatabaseServer)
 			dbs := make([]Database, 0, len(servers))
 			for _, s := range servers {
 				if db := s.GetDatabase(); db != nil {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/gravitational/teleport/api/client"
 	"github.com/gravitational/teleport/api/client/proto"
+	"github.com/gravitational/teleport/api/types"
 )
 
 // KubeCluster is a Kubernetes cluster the Teleport cluster offers to this user.
@@ -43,7 +44,7 @@ func kubes() *listing[KubeCluster] {
 	return &listing[KubeCluster]{
 		kind: "Kubernetes clusters", name: func(k KubeCluster) string { return k.Name },
 		fetch: func(ctx context.Context, clt *client.Client) ([]KubeCluster, error) {
-			servers, err := clt.GetKubernetesServers(ctx)
+			servers, err := resourcePages[types.KubeServer](ctx, clt, "Kubernetes clusters", types.KindKubeServer)
 			list := make([]KubeCluster, 0, len(servers))
 			for _, s := range servers {
 				if k := s.GetCluster(); k != nil {

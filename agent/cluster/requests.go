@@ -11,6 +11,7 @@ import (
 	"github.com/gravitational/teleport/api/client"
 	"github.com/gravitational/teleport/api/client/proto"
 	"github.com/gravitational/teleport/api/types"
+	"github.com/gravitational/trace"
 )
 
 // Requests lists the access requests that the session's user may see: their
@@ -36,8 +37,16 @@ func (c *Cluster) Request(ctx context.Context, id string) (*types.AccessRequestV
 func (c *Cluster) requests(ctx context.Context, op string, filter types.AccessRequestFilter) ([]*types.AccessRequestV3, error) {
 	var list []*types.AccessRequestV3
 	err := c.call(ctx, c.root, op, func(ctx context.Context, clt *client.Client) (err error) {
-		// The client falls back where the server does not know the newer call.
-		list, err = clt.ListAllAccessRequests(ctx, &proto.ListAccessRequestsRequest{Filter: &filter})
+		req := &proto.ListAccessRequestsRequest{Filter: &filter}
+		list, err = pages("access requests", func(key string) ([]*types.AccessRequestV3, string, error) {
+			req.StartKey = key
+			answer, err := clt.ListAccessRequests(ctx, req)
+			return answer.GetAccessRequests(), answer.GetNextKey(), err
+		})
+		if trace.IsNotImplemented(err) { // an older server answers another call, in one piece
+			req.StartKey = ""
+			list, err = clt.ListAllAccessRequests(ctx, req)
+		}
 		return err
 	})
 	return list, err

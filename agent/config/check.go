@@ -32,6 +32,7 @@ func check(root *value, ms *mistakes) {
 	checkProxyPorts(root.get("tunnels"), root.get("profiles"), ms)
 	checkPort(root.get("kube").get("port"), "kube.port", ports, ms)
 	checkMetrics(root.get("metrics"), ports, ms)
+	checkLimits(root, ms)
 	checkAccess(root.get("access"), root.get("tunnels"), ms)
 	quiet := root.get("notifications").get("quiet_hours")
 	if s, ok := quiet.str(); ok && s != "" {

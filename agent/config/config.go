@@ -71,6 +71,7 @@ type Config struct {
 	// Policy is what this Config is bound by, nil when nothing is: see Policy.Bind.
 	Policy  *Policy `json:"-"`
 	Metrics Metrics `json:"metrics,omitzero"`
+	Limits  Limits  `json:"limits,omitzero"` // see Limit
 
 	said map[string]any // the file as JSON: with what it sets to nothing, such as a list
 }

@@ -141,7 +141,7 @@ func TestParseMistakes(t *testing.T) {
 		"version_0":      {"version: 0\n", []string{`1:10: version: 0 is not a version: write 1`}},
 		"misspelt_key":   {"tunels: []\n", []string{"1:1: tunels: unknown key: did you mean tunnels?"}},
 		"empty_misspelt": {"tunels:\n", []string{"1:1: tunels: unknown key: did you mean tunnels?"}},
-		"unknown_key":    {"zebra: 1\n", []string{"1:1: zebra: unknown key: those known here are access, browser, handover_grace, homes, kube, log, metrics, notifications, profiles, tsh, tunnels, version"}},
+		"unknown_key":    {"zebra: 1\n", []string{"1:1: zebra: unknown key: those known here are access, browser, handover_grace, homes, kube, limits, log, metrics, notifications, profiles, tsh, tunnels, version"}},
 		"camel_case_key": {tun("dbUser: x, local_port: 15000, type: db"), []string{
 			"2:50: tunnels[0].dbUser: unknown key: did you mean db_user?",
 			"2:61: tunnels[0].local_port: unknown key: did you mean port?",

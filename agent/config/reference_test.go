@@ -265,7 +265,19 @@ metrics:
   labels: hashed
   # Go's profiles too.
   pprof: false
-`
+
+# How much of each thing there may be.
+limits:
+` + exampleLimits()
+}
+
+// exampleLimits is every limit at its default.
+func exampleLimits() string {
+	var b strings.Builder
+	for _, k := range LimitKeys {
+		fmt.Fprintf(&b, "  %s: %d\n", k.Name, k.Default)
+	}
+	return b.String()
 }
 
 // exampleTunnel is a tunnel with every key of its kind; one of a kind of its own

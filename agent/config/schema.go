@@ -32,6 +32,7 @@ var descriptions = map[string]string{
 	"Config.HandoverGrace": "How long an agent that was replaced, as by an upgrade, serves the connections that are open " +
 		"then, from 0s to 168h. New connections go to the new agent at once.",
 	"Config.Log":     "What the agent writes to its log.",
+	"Config.Limits":  "How much of each thing there may be, so that no program or cluster can use up this machine.",
 	"Config.Metrics": "Health checks and metrics for monitoring, which only your own programs on this machine can ask for.",
 
 	"Profile.Proxy": "The proxy's address, host:port; the port may be left out when it is 443. It decides which logins " +
@@ -123,6 +124,8 @@ var generate = sync.OnceValue(func() []byte {
 	return schemaOf(&Config{}, "berth configuration", func(s *generator.Schema) {
 		tunnels, _ := s.Properties.Get("tunnels")
 		describeTunnel(tunnels.Items)
+		limits, _ := s.Properties.Get("limits")
+		describeLimits(limits)
 	})
 })
 

@@ -21,7 +21,7 @@ const (
 
 // wants has an entry for every key of the config file; the number of a list's
 // entry is left out of its path.
-var wants = withTunnelKeys(map[string]want{
+var wants = withLimits(withTunnelKeys(map[string]want{
 	"":                             {"a config", "write lines like version: 1 and tunnels: …"},
 	"version":                      {"a version", "write 1"},
 	"homes":                        {"a list of folders", "write [~/.tsh]"},
@@ -73,7 +73,8 @@ var wants = withTunnelKeys(map[string]want{
 	"metrics.listen":               {"an address", "write 127.0.0.1:9090, or the path of a socket"},
 	"metrics.labels":               {"a choice", "use hashed or names"},
 	"metrics.pprof":                {"true or false", useBool},
-})
+	"limits":                       {"a group of keys", "write {connections: 4000}"},
+}))
 
 func withTunnelKeys(wants map[string]want) map[string]want {
 	for _, k := range TunnelKeys {

@@ -140,6 +140,9 @@ func FromStatus(err error) error {
 		e.Code = CodeNotRunning
 		e.Message = "the connection to the agent broke"
 		e.Hint = ErrNotRunning.Hint
+	case codes.ResourceExhausted: // gRPC's words count the bytes
+		e.Message = fmt.Sprintf("a message is larger than the agent's socket carries (%d MB for an answer): %s", MaxReplyBytes>>20, st.Message())
+		e.Hint = "ask for less at a time"
 	default:
 		for code, c := range grpcCodes {
 			if c == st.Code() {

@@ -23,6 +23,7 @@ import (
 type Config struct {
 	StateDir string
 	Sockets  *proxies.Sockets // the process's listening sockets
+	Limits   *proxies.Limits  // of connections; nil: none
 	Keychain Keychain         // holds the CA's key; nil: a file does
 	Grace    time.Duration    // for the connections of a listener that closes
 	// Absent words the refusal of a client whose server name no tunnel serves.
@@ -118,7 +119,7 @@ func (l *Local) Listener(ctx context.Context, port int) *kube.Listener {
 	}
 	l.CloseListener()
 	listener := kube.NewListener(kube.ListenerConfig{
-		Port: port, Sockets: l.cfg.Sockets, CA: l.CA, Grace: l.cfg.Grace, Absent: l.cfg.Absent, Names: l.files.sharing, Logger: l.cfg.Logger, OnChange: l.cfg.OnChange,
+		Port: port, Sockets: l.cfg.Sockets, Limits: l.cfg.Limits, CA: l.CA, Grace: l.cfg.Grace, Absent: l.cfg.Absent, Names: l.files.sharing, Logger: l.cfg.Logger, OnChange: l.cfg.OnChange,
 	})
 	if err := listener.Bind(); err != nil {
 		l.cfg.Logger.Warn("port not bound, will retry", "local_port", port, "err", err)

@@ -117,7 +117,8 @@ func New(cfg Config) *Requests {
 		rs.listed.Wake()
 		cfg.OnChange()
 	}
-	rs.board = access.NewBoard(cfg.Logger, changed, func(ev state.RequestEvent) {
+	most := func() int { return cfg.Config().Limit(config.LimitRequests) }
+	rs.board = access.NewBoard(cfg.Logger, most, changed, func(ev state.RequestEvent) {
 		select {
 		case rs.queue <- &ev:
 		default:
@@ -129,6 +130,19 @@ func New(cfg Config) *Requests {
 
 // Draw returns the requests as a snapshot has them.
 func (rs *Requests) Draw(now time.Time) []state.Request { return rs.board.Requests(now) }
+
+// Problems says that there are more requests than are listed.
+func (rs *Requests) Problems() []state.Problem {
+	over, most := rs.board.Over(), rs.cfg.Config().Limit(config.LimitRequests)
+	if over == 0 {
+		return nil
+	}
+	return []state.Problem{{
+		Code: state.CodeLimit, Title: "Too many access requests",
+		Text:   fmt.Sprintf("There are %d access requests, and only the newest %d are shown: %s.", most+over, most, config.LimitRequests.Path()),
+		Action: fmt.Sprintf("set %s higher: berth config edit", config.LimitRequests.Path()),
+	}}
+}
 
 // Relist has the requests listed now.
 func (rs *Requests) Relist() { rs.board.Refresh() }

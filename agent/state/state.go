@@ -179,6 +179,7 @@ const (
 	CodeStateUnreadable  Code = "state_unreadable"      // berth's own saved state was set aside
 	CodeStateUnwritable  Code = "state_unwritable"      // berth's own state and log cannot be written
 	CodeFilesExhausted   Code = "files_exhausted"       // the agent may open no more files or connections
+	CodeLimit            Code = "limit_reached"         // there is more of something than a limit allows
 	CodeCrashLoop        Code = "crash_loop"            // the agent ended unexpectedly again and again
 	CodePolicyBroken     Code = "policy_broken"         // the policy has mistakes, and its rules hold at their strictest
 	CodePolicyOverrules  Code = "policy_overrules"      // the config says what the policy forbids

@@ -162,6 +162,8 @@ func kubeCode(code state.Code) int {
 	case state.CodeAccessDenied, state.CodeMFARequired, state.CodePINNeeded, state.CodeTapNeeded, state.CodeSessionRefused,
 		state.CodeProxyForbidden:
 		return http.StatusForbidden
+	case state.CodeLimit:
+		return http.StatusTooManyRequests
 	default:
 		// Not 404 for an unknown cluster: clients would take it for the
 		// thing they asked for.
@@ -228,7 +230,7 @@ func (t *tunnel) shortly(err error, res resolution) string {
 func isDialFailure(err error) bool {
 	var source *sourceError
 	var away *proxies.TurnedAwayError
-	return err != nil && !errors.As(err, &away) && !errors.As(err, &source) && !errors.Is(err, proxies.ErrHoldEnded) &&
+	return err != nil && !isLimit(err) && !errors.As(err, &away) && !errors.As(err, &source) && !errors.Is(err, proxies.ErrHoldEnded) &&
 		!errors.Is(err, proxies.ErrClientGone) && !errors.Is(err, proxies.ErrStopped) && !errors.Is(err, proxies.ErrClosed)
 }
 
@@ -280,7 +282,7 @@ func (t *tunnel) refusal(err error, res resolution) db.Refusal {
 
 // problemOf returns the reason why a client cannot reach the resource.
 func (t *tunnel) problemOf(err error, res resolution) *state.Problem {
-	if res.problem != nil && !isDialFailure(err) {
+	if res.problem != nil && !isDialFailure(err) && !isLimit(err) {
 		return res.problem
 	}
 	return problemFor(err, t.spec, res.profile, t.owner(res))
@@ -296,8 +298,15 @@ func (t *tunnel) again(err error) bool {
 	return true
 }
 
+// isLimit reports whether a client was refused because it was one too many, which
+// says nothing of the resource.
+func isLimit(err error) bool {
+	_, ok := errors.AsType[*proxies.LimitError](err)
+	return ok
+}
+
 func holdEnded(err error) bool {
-	return errors.Is(err, errHoldEnded) || errors.Is(err, proxies.ErrHoldEnded)
+	return !isLimit(err) && (errors.Is(err, errHoldEnded) || errors.Is(err, proxies.ErrHoldEnded))
 }
 
 func refusalKind(code state.Code) db.RefusalKind {

@@ -30,6 +30,7 @@ func (dbKind) carrier(s *Set, t *tunnel) carrier {
 		Name:     t.spec.Name,
 		Port:     t.spec.Port,
 		Sockets:  s.cfg.Sockets,
+		Limits:   s.cfg.Limits,
 		Source:   t.source,
 		Hold:     t.spec.HoldDuration(),
 		Again:    t.again,

@@ -21,7 +21,7 @@ func TestEveryKind(t *testing.T) {
 
 // A change of any key is worded in the tunnel's history.
 func TestEveryChangeIsNoted(t *testing.T) {
-	set := &Set{book: history.NewBook()}
+	set := &Set{book: history.NewBook(func() int { return 50 })}
 	spec := state.TunnelSpec{Name: "x", Kind: state.KindKube, Cluster: "c", Resource: "r"}
 	before := &config.Config{Tunnels: []state.TunnelSpec{spec}}
 	for want, change := range map[string]state.TunnelSpec{

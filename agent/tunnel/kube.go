@@ -34,7 +34,8 @@ func (kubeKind) carrier(s *Set, t *tunnel) carrier {
 	return kube.New(kube.Config{
 		Name:     t.spec.Name,
 		Listener: shared,
-		Own:      kube.ListenerConfig{Port: t.spec.Port, Sockets: s.cfg.Sockets, CA: s.cfg.Kube.CA},
+		Own:      kube.ListenerConfig{Port: t.spec.Port, Sockets: s.cfg.Sockets, CA: s.cfg.Kube.CA, Limits: s.cfg.Limits},
+		Limits:   s.cfg.Limits,
 		Source:   t.kubeSource,
 		Now:      t.kubeNow,
 		Hold:     t.spec.HoldDuration(),

@@ -96,7 +96,12 @@ func classifyFault(p *state.Problem, err error, proxy string) bool {
 		old     *cluster.OutdatedError
 		leaf    *cluster.LeafAwayError
 	)
+	var limit *proxies.LimitError
 	switch {
+	case errors.As(err, &limit):
+		p.Code, p.Title = state.CodeLimit, "Too many clients"
+		p.Text = tooMany(limit)
+		p.Action = fmt.Sprintf("close connections, or set %s higher: berth config edit", config.LimitName(limit.Limit).Path())
 	case cluster.Exhausted(rootCause(err)):
 		p.Code, p.Title = state.CodeFilesExhausted, "Too many open files here"
 		p.Text = "The agent has as many files and connections open as this machine allows it, so it cannot reach the proxy."
@@ -129,6 +134,16 @@ func classifyFault(p *state.Problem, err error, proxy string) bool {
 		return false
 	}
 	return true
+}
+
+// tooMany says which limit a client is above.
+func tooMany(e *proxies.LimitError) string {
+	what := map[proxies.Limit]string{
+		proxies.LimitConnections:       "clients are connected to all tunnels together",
+		proxies.LimitTunnelConnections: "clients are connected to this tunnel",
+		proxies.LimitHeld:              "clients wait already",
+	}[e.Limit]
+	return fmt.Sprintf("%d %s, which is all that %s allows.", e.Most, what, config.LimitName(e.Limit).Path())
 }
 
 // refusedWhy says why, as far as the cluster or a login gave the reason.
@@ -192,8 +207,13 @@ func classifyCluster(p *state.Problem, err error, spec state.TunnelSpec, proxy s
 		noDatabase *cluster.UnknownDatabaseError
 		noKube     *cluster.UnknownKubeError
 		caFile     *config.CAFileError
+		endless    *cluster.TooLongError
 	)
 	switch {
+	case errors.As(err, &endless):
+		p.Code, p.Title = state.CodeLimit, "List too long"
+		p.Text = fmt.Sprintf("%s lists more %s than berth takes, so tunnel %q was not found.", spec.Cluster, endless.What, spec.Name)
+		p.Action = "ask who runs " + spec.Cluster + "; roles that show you less would help"
 	case errors.As(err, &noDatabase):
 		p.Code, p.Title = state.CodeUnknownResource, "Unknown database"
 		p.Text = fmt.Sprintf("Cluster %s lists no database %q for you.", noDatabase.Cluster, noDatabase.Database)

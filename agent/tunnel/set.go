@@ -53,6 +53,8 @@ type Config struct {
 	// MayWarm reports whether connections may be kept ready for clients to come:
 	// not on battery, for one. nil means always.
 	MayWarm func() bool
+	// Limits bounds the clients of all tunnels together; nil means no limit.
+	Limits *proxies.Limits
 	// Meter counts; nil means that nothing does.
 	Meter    Meter
 	OnChange func() // what the snapshot says of a tunnel has changed
@@ -106,7 +108,8 @@ func New(ctx context.Context, cfg Config) *Set {
 		cfg.Meter = unmetered{}
 	}
 	s := &Set{
-		cfg: cfg, log: cfg.Logger.With("component", "agent"), watchman: newWatchman(ctx, cfg.Logger), book: history.NewBook(), ctx: ctx,
+		cfg: cfg, log: cfg.Logger.With("component", "agent"), watchman: newWatchman(ctx, cfg.Logger), ctx: ctx,
+		book: history.NewBook(func() int { return cfg.Config().Limit(config.LimitHistory) }),
 		turn: make(chan struct{}, 1), renamed: make(map[string]string),
 	}
 	s.newCarrier = func(t *tunnel) carrier { return kinds[t.spec.Kind].carrier(s, t) }
@@ -121,6 +124,18 @@ func New(ctx context.Context, cfg Config) *Set {
 		codeCame: func() { s.Kick(Changed) },
 	}
 	return s
+}
+
+// NewLimits returns the limits of clients that the config in force sets.
+func NewLimits(current func() *config.Config) *proxies.Limits {
+	return proxies.NewLimits(func() proxies.Bounds {
+		c := current()
+		return proxies.Bounds{
+			Connections:       c.Limit(config.LimitConnections),
+			TunnelConnections: c.Limit(config.LimitTunnelConnections),
+			Held:              c.Limit(config.LimitHeld),
+		}
+	})
 }
 
 // Run does what no single tunnel does, until ctx ends: it looks up the programs

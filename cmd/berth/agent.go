@@ -79,7 +79,8 @@ func (a *app) runAgent(ctx context.Context, o agentOptions) error {
 	} else {
 		leaveConsole()
 	}
-	log, closeLog := logfile.New(p.LogFile, level, console)
+	size := new(logfile.Size)
+	log, closeLog := logfile.New(p.LogFile, level, size, console)
 	defer closeLog()
 	// The api client logs through the default logger; its lines belong into
 	// berth's log, and only at level debug.
@@ -90,7 +91,7 @@ func (a *app) runAgent(ctx context.Context, o agentOptions) error {
 		return err
 	}
 	return notRunning(agent.Run(ctx, agent.Options{
-		Paths: p, Policy: a.policy, Version: buildVersion(), Logger: log, LogLevel: follow, Grace: o.grace,
+		Paths: p, Policy: a.policy, Version: buildVersion(), Logger: log, LogLevel: follow, LogSize: size, Grace: o.grace,
 		Succession: succession, Manager: manager, Kept: sdnotify.Kept(),
 		Ready: func() {
 			_ = manager.Send("READY=1", "STATUS=Ports bound") // a manager that no longer listens reports that itself

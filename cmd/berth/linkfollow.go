@@ -67,7 +67,7 @@ func (a *app) followLink(ctx context.Context, raw string) error {
 		return err
 	}
 	defer leave()
-	log, closeLog := logfile.New(filepath.Join(filepath.Dir(p.LogFile), "tray.log"), slog.LevelInfo, nil)
+	log, closeLog := logfile.New(filepath.Join(filepath.Dir(p.LogFile), "tray.log"), slog.LevelInfo, nil, nil)
 	defer closeLog()
 	c := client.Dial(p.Socket)
 	defer func() { _ = c.Close() }() // its calls are over

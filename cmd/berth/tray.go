@@ -181,7 +181,7 @@ func (a *app) runTray(ctx context.Context, o trayOptions) error {
 	} else {
 		leaveConsole()
 	}
-	log, closeLog := logfile.New(filepath.Join(filepath.Dir(p.LogFile), "tray.log"), level, console)
+	log, closeLog := logfile.New(filepath.Join(filepath.Dir(p.LogFile), "tray.log"), level, nil, console)
 	defer closeLog()
 	// systray logs through the standard logger.
 	slog.SetDefault(slog.New(logfile.Demote(log.Handler())))

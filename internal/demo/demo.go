@@ -250,7 +250,7 @@ const kubeTunnel = "demo-kube"
 func (d *demo) berthHome() string { return filepath.Join(d.dir, "berth") }
 
 func (d *demo) runAgent(ctx context.Context) error {
-	log, closeLog := logfile.New(d.paths.LogFile, slog.LevelDebug, nil)
+	log, closeLog := logfile.New(d.paths.LogFile, slog.LevelDebug, nil, nil)
 	defer closeLog()
 	return agent.Run(ctx, agent.Options{Paths: d.paths, Version: d.Version, Logger: log})
 }

@@ -5,21 +5,22 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 )
 
 // Rotation: small enough to attach to a bug report, enough for weeks of one
 // line per transition.
 const (
-	maxSize = 5 << 20
-	maxOld  = 3
+	defaultSize = 5 << 20
+	maxOld      = 3
 )
 
 // file is a file that is set aside when it is full: as NAME.1, which was
 // before as NAME.2, and so on. It opens at the first write.
 type file struct {
-	path    string
-	maxSize int64 // a line that would make it larger goes into the next one
-	keep    int   // how many old ones stay
+	path string
+	max  *atomic.Int64 // bytes; a line that would make it larger goes into the next one
+	keep int           // how many old ones stay
 
 	mu   sync.Mutex
 	f    *os.File // nil: not open; guarded by mu, as is size
@@ -48,7 +49,7 @@ func (l *file) readyLocked(next int64) error {
 			return err
 		}
 	}
-	if l.size == 0 || l.size+next <= l.maxSize {
+	if l.size == 0 || l.size+next <= l.max.Load() {
 		return nil
 	}
 	l.closeLocked()

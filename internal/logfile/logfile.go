@@ -9,13 +9,21 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"sync/atomic"
 )
+
+// Size is how large a log's file may become, in bytes.
+type Size struct{ atomic.Int64 }
 
 // New returns a logger that writes what level lets through to the file at path
 // and, unless it is nil, to console. The file is made with the first line. The
-// returned function closes it.
-func New(path string, level slog.Leveler, console io.Writer) (log *slog.Logger, closeLog func()) {
-	f := &file{path: path, maxSize: maxSize, keep: maxOld}
+// returned function closes it. A nil size is the default.
+func New(path string, level slog.Leveler, size *Size, console io.Writer) (log *slog.Logger, closeLog func()) {
+	if size == nil {
+		size = new(Size)
+	}
+	size.CompareAndSwap(0, defaultSize)
+	f := &file{path: path, max: &size.Int64, keep: maxOld}
 	opts := &slog.HandlerOptions{Level: level}
 	handlers := []slog.Handler{slog.NewTextHandler(f, opts)}
 	if console != nil {

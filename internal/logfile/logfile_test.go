@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -18,6 +19,12 @@ import (
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func bytesOf(n int64) *atomic.Int64 {
+	var size atomic.Int64
+	size.Store(n)
+	return &size
+}
 
 func read(t *testing.T, path string) string {
 	t.Helper()
@@ -58,7 +65,7 @@ func checkPrivate(t *testing.T, path string) {
 func TestNewWritesToFileAndConsole(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "agent.log")
 	var console bytes.Buffer
-	log, closeLog := New(path, slog.LevelInfo, &console)
+	log, closeLog := New(path, slog.LevelInfo, nil, &console)
 	if _, err := os.Stat(path); err == nil {
 		t.Error("the file is there before the first line")
 	}
@@ -77,7 +84,7 @@ func TestNewWritesToFileAndConsole(t *testing.T) {
 func TestLevelChangesWhileRunning(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "agent.log")
 	level := new(slog.LevelVar)
-	log, closeLog := New(path, level, nil)
+	log, closeLog := New(path, level, nil, nil)
 	defer closeLog()
 	log.Debug("before")
 	level.Set(slog.LevelDebug)
@@ -92,7 +99,7 @@ func TestFileThatWasOpenToOthersIsClosedToThem(t *testing.T) {
 	if err := os.WriteFile(path, []byte("old\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	log, closeLog := New(path, slog.LevelInfo, nil)
+	log, closeLog := New(path, slog.LevelInfo, nil, nil)
 	defer closeLog()
 	log.Info("new")
 	checkPrivate(t, path)
@@ -103,7 +110,7 @@ func TestFileThatWasOpenToOthersIsClosedToThem(t *testing.T) {
 
 func TestRotation(t *testing.T) {
 	dir := t.TempDir()
-	l := &file{path: filepath.Join(dir, "agent.log"), maxSize: 10, keep: 2}
+	l := &file{path: filepath.Join(dir, "agent.log"), max: bytesOf(10), keep: 2}
 	defer l.close()
 	for _, line := range []string{"one.....\n", "two\n", "three...\n", "four\n", "5\n", "six.......longer than a file\n", "7\n"} {
 		if n, err := l.Write([]byte(line)); n != len(line) || err != nil {
@@ -129,7 +136,7 @@ func TestRotation(t *testing.T) {
 func TestSizeCountsWhatWasThere(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "agent.log")
 	for _, line := range []string{"12345678\n", "next\n"} { // as two runs of the agent
-		l := &file{path: path, maxSize: 10, keep: 1}
+		l := &file{path: path, max: bytesOf(10), keep: 1}
 		if _, err := l.Write([]byte(line)); err != nil {
 			t.Fatal(err)
 		}
@@ -143,7 +150,7 @@ func TestSizeCountsWhatWasThere(t *testing.T) {
 func TestRemovedFileIsMadeAnew(t *testing.T) {
 	testneeds.Unix(t, "Windows does not remove a file that is open")
 	path := filepath.Join(t.TempDir(), "agent.log")
-	l := &file{path: path, maxSize: maxSize, keep: maxOld}
+	l := &file{path: path, max: bytesOf(defaultSize), keep: maxOld}
 	defer l.close()
 	for _, line := range []string{"first\n", "second\n"} {
 		if _, err := l.Write([]byte(line)); err != nil {
@@ -165,7 +172,7 @@ func TestRemovedFileIsMadeAnew(t *testing.T) {
 func TestUnwritableFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "missing", "agent.log")
 	var console bytes.Buffer
-	log, closeLog := New(path, slog.LevelInfo, &console)
+	log, closeLog := New(path, slog.LevelInfo, nil, &console)
 	defer closeLog()
 	log.Info("one")
 	if err := os.Mkdir(filepath.Dir(path), 0o700); err != nil {
@@ -187,7 +194,7 @@ func TestRotationThatFails(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(path+".1", "in the way"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	l := &file{path: path, maxSize: 10, keep: 1}
+	l := &file{path: path, max: bytesOf(10), keep: 1}
 	defer l.close()
 	for _, line := range []string{"12345678\n", "next\n", "more\n"} {
 		if _, err := l.Write([]byte(line)); err != nil {
@@ -201,7 +208,7 @@ func TestRotationThatFails(t *testing.T) {
 
 func TestManyWriters(t *testing.T) {
 	dir := t.TempDir()
-	l := &file{path: filepath.Join(dir, "agent.log"), maxSize: 1000, keep: 100}
+	l := &file{path: filepath.Join(dir, "agent.log"), max: bytesOf(1000), keep: 100}
 	var writers sync.WaitGroup
 	for range 8 {
 		writers.Go(func() {
@@ -258,5 +265,28 @@ func TestDemote(t *testing.T) {
 				t.Errorf("got %q, want %q", got, test.want)
 			}
 		})
+	}
+}
+
+// TestSizeIsALimit: a line that just fits goes into the file, and the next one into
+// another; a size that changes counts from the next line on.
+func TestSizeIsALimit(t *testing.T) {
+	dir := t.TempDir()
+	l := &file{path: filepath.Join(dir, "agent.log"), max: bytesOf(10), keep: 2}
+	defer l.close()
+	for _, line := range []string{"12345", "6789\n", "x"} {
+		if _, err := l.Write([]byte(line)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := read(t, l.path+".1"); got != "123456789\n" || read(t, l.path) != "x" {
+		t.Errorf("the full file has %q, the new one %q", got, read(t, l.path))
+	}
+	l.max.Store(20)
+	if _, err := l.Write([]byte("12345678901234567890")[:19]); err != nil {
+		t.Fatal(err)
+	}
+	if got := read(t, l.path); len(got) != 20 {
+		t.Errorf("a raised limit leaves %q in the file", got)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"berth/proxies"
@@ -37,6 +38,8 @@ type ListenerConfig struct {
 	// connection and must not block: ports are bound before keys are read, and
 	// a connection that comes before fails.
 	CA func() (*LocalCA, error)
+	// Limits says how many connections the listener may have; nil means any number.
+	Limits *proxies.Limits
 	// Grace is how long requests may go on after Run's ctx has ended.
 	Grace time.Duration
 	// Absent returns the refusal for a client of a tunnel that does not exist:
@@ -58,6 +61,9 @@ type Listener struct {
 	cfg  ListenerConfig
 	log  *slog.Logger
 	port *proxies.Port
+
+	open    atomic.Int64    // connections
+	outcome proxies.Outcome // of those that are one too many
 
 	leaving chan struct{} // closed by Leave
 	ended   chan struct{} // closed when Run has returned
@@ -137,7 +143,7 @@ func (l *Listener) Run(ctx context.Context) error {
 	var serving sync.WaitGroup
 	for _, ln := range l.port.BindUntil(ctx) {
 		serving.Go(func() {
-			if err := srv.ServeTLS(ln, "", ""); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
+			if err := srv.ServeTLS(&bounded{Listener: ln, l: l}, "", ""); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
 				l.log.Error("listener ended", "err", err)
 			}
 		})
@@ -157,6 +163,43 @@ func (l *Listener) Run(ctx context.Context) error {
 	}
 	serving.Wait()
 	return nil
+}
+
+// bounded is a listener whose connections are counted: one too many is closed at
+// once, since its TLS alone would cost more than a client that may be served.
+type bounded struct {
+	net.Listener
+	l *Listener
+}
+
+// Accept returns the next connection that may be.
+func (b *bounded) Accept() (net.Conn, error) {
+	for {
+		c, err := b.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		most := b.l.cfg.Limits.Connections()
+		if open := b.l.open.Add(1); most < 0 || open <= int64(most) {
+			return &counting{Conn: c, left: sync.OnceFunc(func() { b.l.open.Add(-1) })}, nil
+		}
+		b.l.open.Add(-1)
+		_ = c.Close() // nothing was sent
+		err = &proxies.LimitError{Limit: proxies.LimitConnections, Most: most}
+		b.l.log.Log(context.Background(), b.l.outcome.Failed(err), "connection closed", "err", err)
+	}
+}
+
+// counting is a connection that counts until it is closed.
+type counting struct {
+	net.Conn
+	left func()
+}
+
+// Close closes the connection.
+func (c *counting) Close() error {
+	c.left()
+	return c.Conn.Close()
 }
 
 // configFor returns the TLS config of a connection: the same one for as long as

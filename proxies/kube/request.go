@@ -66,11 +66,12 @@ type request struct {
 	client  *client
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
-	waited  time.Duration // how long Source took
-	watch   bool          // its answer may end anywhere: the client asks again
-	turn    *turn         // of the transport's gate; nil before and for upgrades
-	settled bool          // EventConnected or EventRefused was sent
-	marked  bool          // guarded by t.mu; see Tunnel.MarkConnections
+	waited  time.Duration       // how long Source took
+	watch   bool                // its answer may end anywhere: the client asks again
+	turn    *turn               // of the transport's gate; nil before and for upgrades
+	settled bool                // EventConnected or EventRefused was sent
+	tooMany *proxies.LimitError // nil: the request may be served
+	marked  bool                // guarded by t.mu; see Tunnel.MarkConnections
 
 	in, out atomic.Int64 // bytes to the client, bytes from it
 
@@ -99,6 +100,7 @@ func (q *request) finish() {
 	t.mu.Lock()
 	delete(t.active, q)
 	t.mu.Unlock()
+	t.cfg.Limits.Leave()
 	t.cfg.OnChange()
 	t.wg.Done()
 }
@@ -165,6 +167,9 @@ func (q *request) hold(since time.Time) {
 	if stopped { // stop did not find q among the waiting
 		q.cancel(proxies.ErrStopped)
 	}
+	if err := q.t.cfg.Limits.Hold(); err != nil {
+		q.cancel(err)
+	}
 	q.mu.Lock()
 	q.held = true
 	q.mu.Unlock()
@@ -185,6 +190,7 @@ func (q *request) unhold() {
 	q.t.mu.Lock()
 	delete(q.t.waiting, q)
 	q.t.mu.Unlock()
+	q.t.cfg.Limits.Unhold()
 	q.t.cfg.OnChange()
 }
 

@@ -29,6 +29,7 @@ var reasons = map[int]string{
 	http.StatusUnauthorized:        "Unauthorized",
 	http.StatusForbidden:           "Forbidden",
 	http.StatusNotFound:            "NotFound",
+	http.StatusTooManyRequests:     "TooManyRequests",
 	http.StatusInternalServerError: "InternalError",
 	http.StatusServiceUnavailable:  "ServiceUnavailable",
 	http.StatusGatewayTimeout:      "Timeout",

@@ -48,6 +48,9 @@ type Config struct {
 	// nil means a listener of the tunnel's own, made from Own.
 	Listener *Listener
 	Own      ListenerConfig
+	// Limits bounds the clients of all tunnels together, of which each request is
+	// one here; nil means no limit.
+	Limits *proxies.Limits
 	// Source returns the way to the cluster.
 	Source Source
 	// Now is called before Source: it returns what Source would return at once,
@@ -213,6 +216,10 @@ func (t *Tunnel) serve(w http.ResponseWriter, r *http.Request) bool {
 	}
 	defer q.finish()
 	q.event(proxies.EventAccepted, nil)
+	if q.tooMany != nil {
+		q.refuse(w, r, q.tooMany)
+		return true
+	}
 	up, err := q.upstream(r)
 	if err != nil {
 		q.refuse(w, r, err)
@@ -246,6 +253,7 @@ func (t *Tunnel) begin(r *http.Request) *request {
 		return nil
 	}
 	t.wg.Add(1)
+	q.tooMany = t.cfg.Limits.Enter(len(t.active))
 	t.active[q] = struct{}{}
 	t.total.Add(1)
 	return q

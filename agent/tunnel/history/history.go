@@ -21,8 +21,6 @@ import (
 )
 
 const (
-	// historyMax is how many events a tunnel remembers.
-	historyMax = 50
 	// burstGap is how long after the last of them the next refusal or wait
 	// still belongs to the same line.
 	burstGap = time.Minute
@@ -38,14 +36,15 @@ const (
 // restarts and changes of its config.
 type Book struct {
 	names *clientNames
+	most  func() int // events that a tunnel remembers
 
 	mu sync.Mutex // guards by
 	by map[string]*History
 }
 
-// NewBook returns an empty book.
-func NewBook() *Book {
-	return &Book{names: newClientNames(), by: make(map[string]*History)}
+// NewBook returns an empty book, in which a tunnel has most() events at most.
+func NewBook(most func() int) *Book {
+	return &Book{names: newClientNames(), most: most, by: make(map[string]*History)}
 }
 
 // Run looks up the programs of clients until ctx ends.
@@ -57,7 +56,7 @@ func (hs *Book) Of(name string) *History {
 	defer hs.mu.Unlock()
 	h := hs.by[name]
 	if h == nil {
-		h = &History{lookup: hs.names.lookup, held: make(map[string]*entry), opened: make(map[string]*entry)}
+		h = &History{lookup: hs.names.lookup, most: hs.most, held: make(map[string]*entry), opened: make(map[string]*entry)}
 		hs.by[name] = h
 	}
 	return h
@@ -90,9 +89,9 @@ func (hs *Book) Record(s *state.Snapshot, now time.Time) {
 	}
 }
 
-// History holds the events of one tunnel: the last historyMax entries, the
-// oldest first.
+// History holds the latest events of one tunnel, the oldest first.
 type History struct {
+	most   func() int
 	lookup func(client net.Addr, found func(proxies.Owner))
 
 	mu        sync.Mutex // guards everything below
@@ -114,7 +113,7 @@ func (h *History) Note(at time.Time, kind state.EventKind, text string) {
 
 func (h *History) addLocked(e *entry) {
 	h.entries = append(h.entries, e)
-	if over := len(h.entries) - historyMax; over > 0 {
+	if over := len(h.entries) - h.most(); over > 0 {
 		h.entries = slices.Delete(h.entries, 0, over)
 	}
 }

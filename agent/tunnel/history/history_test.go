@@ -30,7 +30,7 @@ func newHistoryTest() *historyTest {
 		go found(proxies.Owner{PID: client.(*net.TCPAddr).Port, Name: "psql"})
 	}
 	return &historyTest{
-		h:   &History{lookup: lookup, held: make(map[string]*entry), opened: make(map[string]*entry)},
+		h:   &History{lookup: lookup, most: func() int { return historyMax }, held: make(map[string]*entry), opened: make(map[string]*entry)},
 		now: time.Date(2026, 5, 1, 14, 0, 0, 0, time.UTC),
 	}
 }
@@ -209,6 +209,9 @@ func (h *History) waiting() int {
 	}
 	return n
 }
+
+// historyMax is how many events the histories here have.
+const historyMax = 50
 
 func TestHistoryIsBounded(t *testing.T) {
 	h := newHistoryTest()

@@ -10,7 +10,7 @@ import (
 )
 
 func TestPlot(t *testing.T) {
-	h := NewBook().Of("pg")
+	h := NewBook(func() int { return 50 }).Of("pg")
 	now := time.Unix(1_800_000_000, 0)
 	client := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 40000}
 	snapshot := func(connections, in, out int64) {
