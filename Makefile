@@ -162,8 +162,9 @@ tidy-check: ## fail if go.mod or go.sum would change, or if a module is not what
 	$(GO) mod verify
 
 .PHONY: proto
-proto: $(BUF) ## regenerate the berth.v1 API
+proto: $(BUF) ## regenerate the berth.v1 API, and what is compared with Teleport's library
 	cd agent/ipc && $(BUF) generate
+	cd internal/patterns/direct && $(BUF) generate
 
 .PHONY: docs
 docs: ## rewrite the pages of docs/ that are made from the code

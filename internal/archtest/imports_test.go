@@ -63,6 +63,21 @@ var rules = []rule{
 		why:    "replay is pure: it is handed events and asks nothing of anyone",
 	},
 	{
+		pkgs:  []string{"berth/internal/patterns", "berth/internal/patterns/direct/...", "berth/internal/patterns/cmd/direct"},
+		never: []string{"github.com/gravitational/...", "github.com/gogo/...", "berth/agent/...", "berth/certwatch"},
+		why:   "patterns/direct is measured without anything of Teleport's",
+	},
+	{
+		pkgs:  []string{"berth/internal/patterns/tsh", "berth/internal/patterns/cmd/tsh"},
+		never: []string{"github.com/gravitational/...", "google.golang.org/grpc/...", "berth/agent/cluster", "berth/certwatch"},
+		why:   "patterns/tsh is measured with nothing but the running of tsh",
+	},
+	{
+		pkgs:  []string{"berth/cmd/...", "berth/agent/...", "berth/tray/..."},
+		never: []string{"berth/internal/patterns/..."},
+		why:   "patterns are there to be compared: berth uses agent/tsh and agent/cluster",
+	},
+	{
 		pkgs:  []string{"berth/..."},
 		never: []string{"github.com/gravitational/teleport/lib/...", "github.com/gravitational/teleport/tool/..."},
 		why:   "of Teleport only the api module may be imported",

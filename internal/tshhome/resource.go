@@ -27,7 +27,7 @@ func (h Home) writeDBCert(p Profile, cluster, db string, cert, key []byte) error
 	if h.Layout == V16 {
 		return h.write(h.DBCertPath(p, cluster, db), cert, keyMode)
 	}
-	path := keypaths.DatabaseKeyPath(h.Dir, p.Name(), p.User, cluster, db)
+	path := h.DBKeyPath(p, cluster, db)
 	return withKeyLock(path, func() error {
 		if err := h.write(path, key, keyMode); err != nil {
 			return err
@@ -45,12 +45,19 @@ func (h Home) DBCertPath(p Profile, cluster, db string) string {
 	return keypaths.DatabaseCertPath(h.Dir, p.Name(), p.User, cluster, db)
 }
 
+// DBKeyPath returns the path of the key that a database's certificate is for.
+func (h Home) DBKeyPath(p Profile, cluster, db string) string {
+	if h.Layout == V16 {
+		return keypaths.UserSSHKeyPath(h.Dir, p.Name(), p.User)
+	}
+	return keypaths.DatabaseKeyPath(h.Dir, p.Name(), p.User, cluster, db)
+}
+
 // DBLogout removes a database's certificate, and in the V17 layout its key.
 func (h Home) DBLogout(p Profile, cluster, db string) error {
 	err := h.remove(h.DBCertPath(p, cluster, db))
 	if h.Layout == V17 {
-		keyPath := keypaths.DatabaseKeyPath(h.Dir, p.Name(), p.User, cluster, db)
-		err = errors.Join(err, h.remove(keyPath))
+		err = errors.Join(err, h.remove(h.DBKeyPath(p, cluster, db)))
 	}
 	if err != nil {
 		return fmt.Errorf("log out of database %q: %w", db, err)

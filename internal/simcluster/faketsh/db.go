@@ -2,17 +2,24 @@ package faketsh
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
+	"net"
+	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/gravitational/teleport/api/client/proto"
 	"github.com/gravitational/teleport/api/types"
+	"github.com/gravitational/teleport/api/utils/keypaths"
 	"github.com/gravitational/teleport/api/utils/keys"
 	"golang.org/x/crypto/ssh"
 
+	"berth/certwatch"
 	"berth/internal/simcluster"
 	"berth/internal/tshhome"
 )
@@ -138,6 +145,58 @@ func (t *tsh) dbLogin(ctx context.Context) error {
 	fmt.Fprintf(t.stdout, "Connection information for database %q has been saved.\n\n"+
 		"You can connect to it with a local proxy:\n\n  tsh proxy db --tunnel %s\n", db.GetName(), db.GetName())
 	return nil
+}
+
+// dbConfig is "tsh db config --format=json NAME".
+func (t *tsh) dbConfig(context.Context) error {
+	s, err := t.load()
+	if err != nil {
+		return err
+	}
+	if err := s.need(); err != nil {
+		return err
+	}
+	if len(t.words) != 1 || t.flags["format"] != "json" {
+		return errors.New("this tsh shows one database that is named, as JSON")
+	}
+	cluster, name := t.cluster(s), t.words[0]
+	certPath := s.home.DBCertPath(s.profile, cluster, name)
+	cert, err := os.ReadFile(certPath)
+	block, _ := pem.Decode(cert)
+	if err != nil || block == nil {
+		return fmt.Errorf("not logged into database %q", name)
+	}
+	leaf, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return err
+	}
+	host, port, err := net.SplitHostPort(s.profile.WebProxyAddr)
+	if err != nil {
+		return err
+	}
+	number, err := strconv.Atoi(port)
+	if err != nil {
+		return err
+	}
+	id := certwatch.ParseIdentity(leaf.Subject)
+	out, err := json.MarshalIndent(struct {
+		Name     string `json:"name"`
+		Host     string `json:"host"`
+		Port     int    `json:"port"`
+		User     string `json:"user"`
+		Database string `json:"database"`
+		CA       string `json:"ca"`
+		Cert     string `json:"cert"`
+		Key      string `json:"key"`
+	}{
+		name, host, number, id.DBUser, id.DBName,
+		keypaths.TLSCAsPathCluster(s.home.Dir, s.profile.Name(), cluster), certPath, s.home.DBKeyPath(s.profile, cluster, name),
+	}, "", "  ")
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(t.stdout, string(out))
+	return err
 }
 
 // dbCert mints a database cert.

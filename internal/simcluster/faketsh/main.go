@@ -81,6 +81,7 @@ type command struct {
 // commands returns the commands, those with more words first.
 func commands() []command {
 	return []command{
+		{"db config", (*tsh).dbConfig},
 		{"db ls", (*tsh).dbList},
 		{"db login", (*tsh).dbLogin},
 		{"db logout", (*tsh).dbLogout},
