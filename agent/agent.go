@@ -3,7 +3,6 @@ package agent
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -28,6 +27,7 @@ import (
 	"berth/agent/metrics"
 	"berth/agent/notices"
 	"berth/agent/ports"
+	"berth/agent/process"
 	"berth/agent/recordings"
 	"berth/agent/renew"
 	"berth/agent/requests"
@@ -82,7 +82,7 @@ type Agent struct {
 	stop context.CancelFunc
 	next succession
 
-	program executable
+	program process.Executable
 	config  *config.Watcher
 	homes   *certwatch.Watcher
 	rooms
@@ -104,15 +104,8 @@ type rooms struct {
 	metrics  *metrics.Room
 }
 
-// endingTime is how long an agent that a service manager starts waits for the one
-// before it to end, and endingPause how often it looks: locks tell of nothing.
-const (
-	endingTime  = 3 * time.Second
-	endingPause = 10 * time.Millisecond
-)
-
 // Run runs the agent until ctx ends or a client asks it to stop; then it
-// drains and returns nil. It returns AlreadyRunningError when another agent
+// drains and returns nil. It returns process.AlreadyRunningError when another agent
 // holds the lock.
 func Run(ctx context.Context, opts Options) error { return runWith(ctx, opts, func(*Agent) {}) }
 
@@ -121,10 +114,10 @@ func runWith(ctx context.Context, opts Options, change func(*Agent)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	line := opts.Succession.Line
-	var held *lock
+	var held *process.Lock
 	if line == nil {
 		var err error
-		if held, err = startLock(ctx, opts); err != nil {
+		if held, err = process.Begin(ctx, opts.Paths, opts.Manager != nil, opts.Logger); err != nil {
 			return err
 		}
 	}
@@ -136,13 +129,13 @@ func runWith(ctx context.Context, opts Options, change func(*Agent)) error {
 		if line != nil {
 			_ = line.Send(handover.Message{Kind: handover.Refused, Text: err.Error()}) // it may be gone
 		} else {
-			held.release()
+			held.Release()
 		}
 		return err
 	}
 	if line == nil {
 		a.next.lock = held
-		held.crashed.wait(ctx)
+		held.Calm(ctx)
 	} else {
 		a.next.addFormer(&former{line: line})
 	}
@@ -150,9 +143,9 @@ func runWith(ctx context.Context, opts Options, change func(*Agent)) error {
 	change(a)
 	err = a.run(ctx)
 	if a.next.left.Load() {
-		a.next.lock.pass()
+		a.next.lock.Pass()
 	} else {
-		a.next.lock.release()
+		a.next.lock.Release()
 		a.next.goodbye()
 	}
 	a.next.deafen()
@@ -160,36 +153,11 @@ func runWith(ctx context.Context, opts Options, change func(*Agent)) error {
 	return err
 }
 
-// startLock takes the lock of an agent that is the only one. A service manager
-// starts an agent while one is about to end that it did not start itself: it kills
-// that one, and does not wait for it.
-func startLock(ctx context.Context, opts Options) (*lock, error) {
-	lacks := opts.Paths.MakeFileDirs()
-	if err := opts.Paths.MakeSocketDir(); err != nil {
-		return nil, err
-	}
-	l, err := takeLock(opts.Paths)
-	for ends := time.Now().Add(endingTime); opts.Manager != nil && err != nil && time.Now().Before(ends); {
-		if _, taken := errors.AsType[*AlreadyRunningError](err); !taken || !wake.Sleep(ctx, endingPause) {
-			break
-		}
-		l, err = takeLock(opts.Paths)
-	}
-	if err != nil {
-		return nil, err
-	}
-	if l.crashed, err = noteStart(opts.Paths, time.Now()); err != nil {
-		opts.Logger.Warn("a crash is not noted", "err", err)
-	}
-	l.lacks = lacks
-	return l, nil
-}
-
 // newAgent reads what is on disk: config, saved state, homes. No network.
 func newAgent(ctx context.Context, opts Options) (*Agent, error) {
 	a := &Agent{opts: opts, log: opts.Logger.With("component", "agent"), ctx: ctx}
 	a.pub.started = time.Now().UTC()
-	a.program = ownExecutable()
+	a.program = process.OwnExecutable()
 	a.pub.changed, a.pub.hurry, a.pub.pause = wake.NewSignal(), wake.NewSignal(), publishPause
 	a.next = succession{
 		opts: opts, log: a.log, touch: a.touch, changed: a.pub.changed, stop: func() { a.stop() },
@@ -371,7 +339,7 @@ func (a *Agent) run(ctx context.Context) error {
 // began says that the agent serves: to the agent whose place it has taken, which
 // speaks to the service manager next, or to the service manager itself.
 func (a *Agent) began() {
-	if err := cmp.Or(a.next.lock.lacks, a.next.lock.noteOwner()); err != nil {
+	if err := a.next.lock.NoteOwner(); err != nil {
 		a.log.Warn("nothing is saved", "err", err)
 		a.memory.Doubt(err)
 		a.touch()
@@ -696,8 +664,8 @@ func (a *Agent) problems() []state.Problem {
 			Action: "free space, or make " + a.opts.Paths.StateDir + " writable; berth tries again by itself", Since: since.UTC(),
 		})
 	}
-	list = append(list, a.program.problems(a.opts.Version)...)
-	list = append(list, a.next.lock.crashed.problems(time.Now())...)
+	list = append(list, a.program.Problems(a.opts.Version)...)
+	list = append(list, a.next.lock.Problems(time.Now())...)
 	list = append(list, skewProblems(a.sessions.Usable(time.Now()))...)
 	list = append(list, a.kube.Problems()...)
 	list = append(list, a.metrics.Problems()...)

@@ -20,6 +20,7 @@ import (
 
 	"berth/agent/config"
 	"berth/agent/ipc/client"
+	"berth/agent/process"
 	"berth/agent/state"
 	"berth/internal/simcluster"
 	"berth/internal/simworld"
@@ -575,7 +576,7 @@ func TestSecondAgentIsRefused(t *testing.T) {
 	e.config()
 	e.start()
 	err := Run(t.Context(), Options{Paths: e.Paths, Version: "test", Logger: slog.New(slog.DiscardHandler)})
-	var running *AlreadyRunningError
+	var running *process.AlreadyRunningError
 	if !errors.As(err, &running) || running.PID != os.Getpid() {
 		t.Fatalf("second agent: %v, want AlreadyRunningError with pid %d", err, os.Getpid())
 	}

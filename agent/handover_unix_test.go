@@ -68,20 +68,20 @@ func childSuccession(opts *Options) error {
 	return nil
 }
 
-// process is an agent in a process of its own, or those that came after it.
-type process struct {
+// agentProcess is an agent in a process of its own, or those that came after it.
+type agentProcess struct {
 	*env
 	cmd *exec.Cmd
 	end chan error
 }
 
 // startProcess starts an agent as a process.
-func (e *env) startProcess(environ ...string) *process {
+func (e *env) startProcess(environ ...string) *agentProcess {
 	e.t.Helper()
 	return e.startCommand(exec.Command(os.Args[0]), nil, environ...)
 }
 
-func (e *env) startCommand(cmd *exec.Cmd, files []*os.File, environ ...string) *process {
+func (e *env) startCommand(cmd *exec.Cmd, files []*os.File, environ ...string) *agentProcess {
 	e.t.Helper()
 	cmd.ExtraFiles = files
 	cmd.Env = append(os.Environ(), childEnv+"=1", versionEnv+"=1", paths.HomeVar+"="+e.Dir)
@@ -94,7 +94,7 @@ func (e *env) startCommand(cmd *exec.Cmd, files []*os.File, environ ...string) *
 	if err := cmd.Start(); err != nil {
 		e.t.Fatal(err)
 	}
-	p := &process{env: e, cmd: cmd, end: make(chan error, 1)}
+	p := &agentProcess{env: e, cmd: cmd, end: make(chan error, 1)}
 	go func() { p.end <- cmd.Wait() }()
 	e.t.Cleanup(func() {
 		p.stop()
@@ -108,14 +108,14 @@ func (e *env) startCommand(cmd *exec.Cmd, files []*os.File, environ ...string) *
 	return p
 }
 
-func (p *process) info() (state.Agent, error) {
+func (p *agentProcess) info() (state.Agent, error) {
 	c := client.Dial(p.Paths.Socket)
 	defer func() { _ = c.Close() }()
 	return c.Info(context.Background())
 }
 
 // stop asks the agent that answers to stop.
-func (p *process) stop() {
+func (p *agentProcess) stop() {
 	c := client.Dial(p.Paths.Socket)
 	defer func() { _ = c.Close() }()
 	if c.Shutdown(context.Background()) == nil {
@@ -124,14 +124,14 @@ func (p *process) stop() {
 }
 
 // restart has a successor take over.
-func (p *process) restart(environ ...string) (client.Successor, error) {
+func (p *agentProcess) restart(environ ...string) (client.Successor, error) {
 	p.t.Helper()
 	c := client.Dial(p.Paths.Socket)
 	defer func() { _ = c.Close() }()
 	return c.HandOver(p.t.Context(), "", environ)
 }
 
-func (p *process) mustRestart(environ ...string) client.Successor {
+func (p *agentProcess) mustRestart(environ ...string) client.Successor {
 	p.t.Helper()
 	next, err := p.restart(environ...)
 	if err != nil {
@@ -307,11 +307,11 @@ func TestOpenConnectionsStay(t *testing.T) {
 // successors do.
 func TestWatchedAgentStays(t *testing.T) {
 	for name, test := range map[string]struct {
-		end  func(*process, client.Successor)
+		end  func(*agentProcess, client.Successor)
 		want int // exit code
 	}{
-		"asked":  {func(p *process, _ client.Successor) { p.stop() }, 0},
-		"killed": {func(_ *process, next client.Successor) { _ = syscall.Kill(next.PID, syscall.SIGKILL) }, 1},
+		"asked":  {func(p *agentProcess, _ client.Successor) { p.stop() }, 0},
+		"killed": {func(_ *agentProcess, next client.Successor) { _ = syscall.Kill(next.PID, syscall.SIGKILL) }, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := newEnv(t, simcluster.Config{})
@@ -355,11 +355,12 @@ func TestCrashKeepsThePorts(t *testing.T) {
 		t.Fatal(err)
 	}
 	testwait.Eventually(t, "the process is gone", func() bool {
-		l, err := takeLock(e.Paths)
-		if err == nil {
-			l.pass()
+		f, err := os.Open(e.Paths.Lock)
+		if err != nil {
+			return false
 		}
-		return err == nil
+		defer f.Close()
+		return syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil
 	})
 	c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 	if err != nil {
@@ -447,7 +448,7 @@ func (m *manager) mainPID() int {
 }
 
 // startKept starts an agent with what the manager has kept.
-func (e *env) startKept(m *manager) *process {
+func (e *env) startKept(m *manager) *agentProcess {
 	e.t.Helper()
 	m.mu.Lock()
 	var names []string

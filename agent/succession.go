@@ -16,6 +16,7 @@ import (
 	"berth/agent/handover"
 	"berth/agent/ipc"
 	"berth/agent/memory"
+	"berth/agent/process"
 	"berth/agent/tunnel"
 	"berth/internal/wake"
 	"berth/proxies"
@@ -73,7 +74,7 @@ type succession struct {
 	retire context.CancelFunc
 	left   atomic.Bool // another agent has taken over
 
-	lock    *lock
+	lock    *process.Lock
 	control *control
 	sockets *proxies.Sockets
 
@@ -227,7 +228,7 @@ func (s *succession) give(line *handover.Line) error {
 	if err != nil {
 		return fmt.Errorf("hand over: %w", err)
 	}
-	lockFile, ok := s.lock.file.(handover.Descriptor)
+	lockFile, ok := s.lock.File().(handover.Descriptor)
 	control, ok2 := s.control.Listener.(handover.Descriptor)
 	if !ok || !ok2 {
 		return handover.ErrUnsupported

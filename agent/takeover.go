@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"berth/agent/handover"
+	"berth/agent/process"
 )
 
 // takeOver gets everything from the agent before, which this process could take the
@@ -57,7 +58,7 @@ func (s *succession) inherit(m handover.Message, files []handover.Received) erro
 	if len(files) != 2 {
 		return fmt.Errorf("take over: %d descriptors came with it, want the lock and the control socket", len(files))
 	}
-	s.lock = &lock{file: files[0].File(), note: s.opts.Paths.LockPID()}
+	s.lock = process.Inherit(files[0].File(), s.opts.Paths)
 	control, err := files[1].Listener()
 	if err != nil {
 		return fmt.Errorf("take over the control socket: %w", err)

@@ -14,6 +14,7 @@ import (
 
 	"berth/agent"
 	"berth/agent/handover"
+	"berth/agent/process"
 	"berth/internal/lean"
 	"berth/internal/logfile"
 	"berth/internal/osservice"
@@ -142,7 +143,7 @@ func logLevel(flag string) (level slog.Leveler, follow *slog.LevelVar, err error
 
 // notRunning gives the lock's answer its next step.
 func notRunning(err error) error {
-	if _, ok := errors.AsType[*agent.AlreadyRunningError](err); ok {
+	if _, ok := errors.AsType[*process.AlreadyRunningError](err); ok {
 		return withHint(err, `see "berth status"`)
 	}
 	return err

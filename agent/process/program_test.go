@@ -1,4 +1,4 @@
-package agent
+package process
 
 import (
 	"os"
@@ -36,13 +36,13 @@ func TestReplaced(t *testing.T) {
 			if err := tt.change(path); err != nil {
 				t.Fatal(err)
 			}
-			p := executable{path: path, info: info}
-			if got := p.problems("1.2.3"); (len(got) == 1) != tt.want || tt.want && got[0].Action != "berth agent restart" {
+			p := Executable{path: path, info: info}
+			if got := p.Problems("1.2.3"); (len(got) == 1) != tt.want || tt.want && got[0].Action != "berth agent restart" {
 				t.Errorf("problems: %+v, want one: %v", got, tt.want)
 			}
 		})
 	}
-	if p := ownExecutable(); p.info == nil || p.replaced() {
+	if p := OwnExecutable(); p.info == nil || p.replaced() {
 		t.Errorf("of this test: %+v", p)
 	}
 }

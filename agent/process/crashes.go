@@ -1,7 +1,6 @@
-package agent
+package process
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -14,7 +13,6 @@ import (
 	"berth/internal/atomicfile"
 	"berth/internal/paths"
 	"berth/internal/plain"
-	"berth/internal/wake"
 )
 
 const (
@@ -76,9 +74,6 @@ func (c crashes) pause() time.Duration {
 	}
 	return min(time.Second<<n, longestPause)
 }
-
-// wait waits for the pause to be over, or ctx.
-func (c crashes) wait(ctx context.Context) { _ = wake.Sleep(ctx, c.pause()) }
 
 // problems tells of a loop until it is over for as long as a crash counts.
 func (c crashes) problems(now time.Time) []state.Problem {

@@ -1,4 +1,4 @@
-package agent
+package process
 
 import (
 	"fmt"
@@ -7,27 +7,28 @@ import (
 	"berth/agent/state"
 )
 
-// executable is the file that the agent was started from.
-type executable struct {
+// Executable is the file that a process was started from.
+type Executable struct {
 	path string
 	info os.FileInfo // nil when the system does not say
 }
 
-func ownExecutable() executable {
+// OwnExecutable is that of this process.
+func OwnExecutable() Executable {
 	path, err := os.Executable()
 	if err != nil {
-		return executable{}
+		return Executable{}
 	}
 	info, err := os.Stat(path)
 	if err != nil {
-		return executable{}
+		return Executable{}
 	}
-	return executable{path: path, info: info}
+	return Executable{path: path, info: info}
 }
 
 // replaced reports whether another program is in the place of this one now. One
 // that is missing is none: an upgrade may be half-way.
-func (p executable) replaced() bool {
+func (p Executable) replaced() bool {
 	if p.info == nil {
 		return false
 	}
@@ -35,8 +36,8 @@ func (p executable) replaced() bool {
 	return err == nil && (!os.SameFile(p.info, now) || !p.info.ModTime().Equal(now.ModTime()) || p.info.Size() != now.Size())
 }
 
-// problems says that an upgrade waits for the agent to be restarted.
-func (p executable) problems(version string) []state.Problem {
+// Problems says that an upgrade waits for the agent to be restarted.
+func (p Executable) Problems(version string) []state.Problem {
 	if !p.replaced() {
 		return nil
 	}
