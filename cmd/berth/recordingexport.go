@@ -44,8 +44,8 @@ func (a *app) recordingExportCommand() *cobra.Command {
   json       every event, for programs
 
 The file says who exported it and when. --redact masks what a regular expression
-matches, in what was printed and in commands and queries; if it could still be
-read on the screen, no file is written.`,
+matches, in what was printed and in commands and queries. If it could still be
+read, as on the screen, nothing is written.`,
 		Example: `  berth recording export 5e1f0c2a --as html -o session.html
   berth recording export 5e1f0c2a --as asciicast -o - | asciinema play -
   berth recording export 5e1f0c2a --as txt -o out.txt --redact 'AKIA\w{16}'`,
@@ -94,6 +94,9 @@ func (a *app) exportRecording(ctx context.Context, s *recordingStream, o recordi
 	endings := map[string]string{"html": ".html", "asciicast": ".cast", "txt": ".txt", "json": ".json"}
 	path := cmp.Or(o.file, "session-"+shortID(s.recording.ID)+endings[o.as])
 	if path == "-" {
+		if pattern != nil {
+			return a.exportWhole(ctx, s, o, pattern)
+		}
 		return a.writeExport(ctx, s, o, pattern, a.out)
 	}
 	if err := exportable(path, o.force); err != nil {
@@ -122,6 +125,29 @@ func (a *app) exportRecording(ctx context.Context, s *recordingStream, o recordi
 	}
 	if _, printErr := fmt.Fprintln(a.out, "wrote "+plain.Line(path)); printErr != nil {
 		return printErr
+	}
+	return err // the recording is damaged
+}
+
+// exportWhole writes an export to standard output once it is known that nothing of
+// it is refused. Until then it is in a file without a name.
+func (a *app) exportWhole(ctx context.Context, s *recordingStream, o recordingExportOptions, pattern *regexp.Regexp) error {
+	file, err := os.CreateTemp("", "berth-export-*")
+	if err != nil {
+		return fmt.Errorf("keep the export until it is whole: %w", err)
+	}
+	defer os.Remove(file.Name()) //nolint:errcheck // only where a file that is open keeps its name
+	defer file.Close()           //nolint:errcheck // it goes
+	_ = os.Remove(file.Name())
+	err = a.writeExport(ctx, s, o, pattern, file)
+	if _, damaged := errors.AsType[damagedError](err); err != nil && !damaged {
+		return err
+	}
+	if _, seekErr := file.Seek(0, io.SeekStart); seekErr != nil {
+		return seekErr
+	}
+	if _, copyErr := io.Copy(a.out, file); copyErr != nil {
+		return copyErr
 	}
 	return err // the recording is damaged
 }
@@ -173,18 +199,22 @@ func exportError(path string, err error) error {
 
 // writeExport writes a recording in a form.
 func (a *app) writeExport(ctx context.Context, s *recordingStream, o recordingExportOptions, pattern *regexp.Regexp, to io.Writer) error {
-	w, err := exportWriter(o.as, to, replay.Header{
-		Recording: s.recording, ExportedBy: s.reader, ExportedAt: time.Now().UTC().Truncate(time.Second), Redacted: pattern != nil,
-	})
+	head := replay.Header{Recording: s.recording, ExportedBy: s.reader, ExportedAt: time.Now().UTC().Truncate(time.Second)}
+	if pattern != nil {
+		head = replay.RedactHeader(pattern, head)
+	}
+	w, err := exportWriter(o.as, to, head)
 	if err != nil {
 		return err
 	}
 	if pattern != nil {
-		w = replay.NewRedactor(pattern, w)
+		redactor := replay.NewRedactor(pattern, w)
+		defer redactor.Close()
+		w = redactor
 	}
 	_, printed, err := s.copyTo(ctx, a, w)
 	if visible, ok := errors.AsType[*replay.VisibleError](err); ok {
-		return withHint(visible, "choose a pattern that matches less, or do not share this recording")
+		return withHint(visible, "nothing was written: choose a pattern that matches less, or do not share this recording")
 	}
 	if err == nil && printed == 0 {
 		fmt.Fprintln(a.err, "berth: "+plain.Line(noOutput(s.recording)))

@@ -28,7 +28,7 @@ func cmdRecord(ts *testscript.TestScript, neg bool, args []string) {
 	ended := time.Now().Add(-time.Hour)
 	if args[0] == "hostile" {
 		evil := "\x1b]0;owned\a\x1b]52;c;aGVsbG8=\a\x1b]8;;http://evil.example\x1b\\click\x1b]8;;\x1b\\\u202egnp.exe\u2066</script><script>alert(1)</script>\x1b[6n\xff\xfe\a\a\r\n"
-		s := simcluster.PrintedSession("5e00000a-0000-4000-8000-00000000000a", evil, ended, time.Second, evil, "secret-12", "345\r\n", evil)
+		s := simcluster.PrintedSession("5e00000a-0000-4000-8000-00000000000a", evil, ended, time.Second, evil, "secret-12", "345\r\n", "\x1b[9;4Hwn-9\x1b[9;1Hdra\r\n", evil)
 		s.User = "alice"
 		w.Sim.Record(s)
 		return

@@ -3,10 +3,26 @@ package replay
 import (
 	"encoding/json"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"unicode/utf8"
 )
+
+// RedactHeader masks what a pattern matches in the words of a header. Its id and
+// times stay, and so does who exported it.
+func RedactHeader(pattern *regexp.Regexp, h Header) Header {
+	r := Redactor{pattern: pattern}
+	for _, text := range []*string{&h.Recording.Cluster, &h.Recording.User, &h.Recording.Login, &h.Recording.Where} {
+		*text = r.mask(*text)
+	}
+	h.Recording.Participants = slices.Clone(h.Recording.Participants)
+	for i, name := range h.Recording.Participants {
+		h.Recording.Participants[i] = r.mask(name)
+	}
+	h.Redacted = true
+	return h
+}
 
 // words masks what an event says: its line of text, and its fields. The fields go
 // altogether where their strings do not hold what the text has, or where the
@@ -24,7 +40,7 @@ func (r *Redactor) words(text, fields string) (maskedText, maskedFields string) 
 	}
 	f := fieldMask{r: r, found: make(map[string]bool)}
 	raw, err := json.Marshal(f.value(value))
-	if err != nil || r.shows(string(raw)) {
+	if err != nil || shows(r.pattern, string(raw)) {
 		return maskedText, ""
 	}
 	for _, match := range r.pattern.FindAllString(text, -1) {
