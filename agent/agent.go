@@ -29,6 +29,7 @@ import (
 	"berth/agent/ports"
 	"berth/agent/process"
 	"berth/agent/recordings"
+	"berth/agent/registry"
 	"berth/agent/renew"
 	"berth/agent/requests"
 	"berth/agent/secrets"
@@ -93,6 +94,7 @@ type Agent struct {
 
 // rooms are those of the agent, each with a subject of its own.
 type rooms struct {
+	*registry.Registry
 	sessions *sessions.Sessions
 	memory   *memory.Store
 	kube     *kubelocal.Local
@@ -240,6 +242,10 @@ func (a *Agent) furnish(ctx, rooms context.Context) {
 		Meter:    a.metrics,
 		Limits:   limits,
 		OnChange: a.touch, Logger: opts.Logger,
+	})
+	a.Registry = registry.New(registry.Config{
+		File: opts.Paths.Config, Current: a.current, Reload: a.ReloadConfig, Sessions: a.sessions, Memory: a.memory, Tunnels: a.tunnels,
+		Publish: a.publish,
 	})
 	a.logins = login.New(rooms, login.Config{
 		Config: a.current, Sessions: a.sessions, Memory: a.memory, Keychain: cmp.Or[login.Keychain](opts.keychain, keychain),

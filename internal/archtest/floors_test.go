@@ -10,7 +10,7 @@ import (
 // lower floors, so that each can be read and tested without those above it.
 var floors = []string{
 	"agent",
-	"agent/metrics agent/requests",
+	"agent/metrics agent/registry agent/requests",
 	"agent/renew agent/tunnel",
 	"agent/kubelocal agent/login agent/recordings",
 	"agent/ipc/client agent/ports agent/sessions",
@@ -22,7 +22,7 @@ var floors = []string{
 func TestFloors(t *testing.T) {
 	floor := make(map[string]int)
 	for n, rooms := range floors {
-		for _, room := range strings.Fields(rooms) {
+		for room := range strings.FieldsSeq(rooms) {
 			floor["berth/"+room] = n + 1
 		}
 	}
