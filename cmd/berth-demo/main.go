@@ -64,7 +64,7 @@ func run(args []string) int {
 
 // options reads the command line.
 func options(args []string) (demo.Options, error) {
-	o := demo.Options{Out: os.Stdout, Version: buildVersion(), NewEngine: newEngine}
+	o := demo.Options{Out: os.Stdout, Lifeline: os.Stdin, Version: buildVersion(), NewEngine: newEngine}
 	flags := flag.NewFlagSet("berth-demo", flag.ContinueOnError)
 	flags.Usage = func() {
 		fmt.Fprint(flags.Output(), `Start a simulated Teleport cluster on this machine, log in to it, and run an
@@ -81,10 +81,17 @@ Flags:
 		flags.PrintDefaults()
 	}
 	flags.BoolVar(&o.Check, "check", false, "take the tour without a person, and end with 0 or 1")
+	flags.BoolVar(&o.ClusterOnly, "cluster-only", false,
+		"run no agent: print the BERTH_HOME of a config for one, and end when standard input does")
 	flags.BoolVar(&o.StandIns, "stand-ins", false, "use stand-ins even for databases that this machine has")
 	flags.DurationVar(&o.SessionTTL, "session-ttl", session,
 		fmt.Sprintf("how long a session of the simulated cluster lasts; with --check %s", checkSession))
 	if err := flags.Parse(args); err != nil {
+		return o, err
+	}
+	if o.Check && o.ClusterOnly {
+		err := errors.New("the tour of --check needs the agent that --cluster-only leaves out")
+		fmt.Fprintln(flags.Output(), "berth-demo:", err)
 		return o, err
 	}
 	if flags.NArg() > 0 {

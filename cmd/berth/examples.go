@@ -33,6 +33,7 @@ var examples = map[string]string{
 	"berth config check":    "berth config check\nberth config check team.yaml",
 	"berth config edit":     "EDITOR=nano berth config edit",
 	"berth config path":     "berth config path",
+	"berth selftest":        "berth selftest\nberth selftest --json > selftest.json",
 	"berth doctor":          "berth doctor\nberth doctor --fix\nberth doctor --bundle berth.tar.gz",
 	"berth kube":            "export KUBECONFIG=\"$(berth kube config --path)\"\nkubectl --context berth-prod-k8s get pods",
 	"berth link":            "berth link tunnel prod-pg\nberth link add prod-pg",

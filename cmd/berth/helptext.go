@@ -36,6 +36,7 @@ func init() {
 var exitNotes = map[string]string{
 	"berth exec":         "From the start of the program on its own; 126 if it cannot be executed, 127 if there is none.",
 	"berth doctor":       "1 also when a check has failed.",
+	"berth selftest":     "1 also when a check has failed.",
 	"berth config check": "1 also when the file has mistakes.",
 }
 

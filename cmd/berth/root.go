@@ -93,7 +93,7 @@ Without a command it shows the status of the running agent.`,
 	addTo(groupTunnels, a.statusCommand(), a.openCommand(), a.tunnelCommand(), a.resourcesCommand(), a.kubeCommand(), a.execCommand(), a.clientCommand(), a.importCommand())
 	addTo(groupSession, a.loginCommand(), a.logoutCommand(), a.snoozeCommand())
 	addTo(groupAccess, a.requestCommand(), a.recordingCommand())
-	addTo(groupAgent, a.setupCommand(), a.uninstallCommand(), a.agentCommand(), a.trayCommand(), a.linkCommand(), a.configCommand(), a.doctorCommand())
+	addTo(groupAgent, a.setupCommand(), a.uninstallCommand(), a.agentCommand(), a.trayCommand(), a.linkCommand(), a.configCommand(), a.doctorCommand(), a.selftestCommand())
 	addTo(groupShort, a.shortcuts()...)
 	addTo(groupMore, a.caCommand(), a.versionCommand(), a.licensesCommand(), a.completionCommand())
 	for _, extra := range extraCommands {
@@ -313,9 +313,7 @@ func (a *app) versionCommand() *cobra.Command {
 		Args:  noArgs,
 		RunE: func(*cobra.Command, []string) error {
 			if asJSON {
-				return a.printJSON(versionInfo{
-					Version: buildVersion(), Commit: commit(), Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH,
-				})
+				return a.printJSON(ownVersion())
 			}
 			_, err := fmt.Fprintln(a.out, "berth", buildVersion())
 			return err
@@ -323,6 +321,10 @@ func (a *app) versionCommand() *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print version, commit and system as JSON")
 	return cmd
+}
+
+func ownVersion() versionInfo {
+	return versionInfo{Version: buildVersion(), Commit: commit(), Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH}
 }
 
 func (a *app) licensesCommand() *cobra.Command {
@@ -350,12 +352,15 @@ func buildVersion() string {
 	return "(devel)"
 }
 
-func commit() string {
+func commit() string { return buildSetting("vcs.revision") }
+
+// buildSetting is how the program was built; empty when it does not say.
+func buildSetting(name string) string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return ""
 	}
-	i := slices.IndexFunc(info.Settings, func(s debug.BuildSetting) bool { return s.Key == "vcs.revision" })
+	i := slices.IndexFunc(info.Settings, func(s debug.BuildSetting) bool { return s.Key == name })
 	if i < 0 {
 		return ""
 	}

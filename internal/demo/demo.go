@@ -47,6 +47,10 @@ type Options struct {
 	NewEngine func(database string) (Engine, error)
 	// Check takes the tour without a person.
 	Check bool
+	// ClusterOnly leaves the agent to someone else: the demo prints the
+	// BERTH_HOME whose config leads to its databases, and ends when Lifeline does.
+	ClusterOnly bool
+	Lifeline    io.Reader
 	// SessionTTL is how long a session of the simulated cluster lasts, at
 	// least MinSessionTTL.
 	SessionTTL time.Duration
@@ -80,7 +84,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	}
 	d := &demo{Options: o, dir: dir, tshHome: filepath.Join(dir, "tsh"), servers: make(map[string]*server)}
 	defer func() { err = errors.Join(err, d.clean()) }()
-	if !o.Check {
+	if !o.Check && !o.ClusterOnly {
 		fmt.Fprintln(o.Out, "Starting databases, a cluster and an agent ...")
 	}
 	if err = d.prepare(ctx); err == nil {
@@ -97,7 +101,9 @@ func (d *demo) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	g, gctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return d.runAgent(gctx) })
+	if !d.ClusterOnly {
+		g.Go(func() error { return d.runAgent(gctx) })
+	}
 	g.Go(func() error { return d.renew(gctx) })
 	g.Go(func() error { return d.decide(gctx) })
 	for _, s := range d.servers {
@@ -107,6 +113,9 @@ func (d *demo) run(ctx context.Context) error {
 	}
 	g.Go(func() error {
 		defer cancel()
+		if d.ClusterOnly {
+			return d.lend(gctx)
+		}
 		return d.show(gctx)
 	})
 	return g.Wait()
@@ -222,6 +231,9 @@ func (d *demo) configure() error {
 			return err
 		}
 	}
+	if d.ClusterOnly {
+		return nil // the agent of another would keep the key of its local CA in the keychain
+	}
 	for _, k := range kubes() {
 		// Not the port that Kubernetes tunnels share: another berth may use it.
 		spec := state.TunnelSpec{Name: kubeTunnel, Kind: state.KindKube, Cluster: d.sim.Name(), Resource: k.Name}
@@ -291,6 +303,27 @@ func (d *demo) session() *certwatch.Session {
 		}
 	}
 	return nil
+}
+
+// homeMark begins the line that says where the config is.
+const homeMark = "BERTH_HOME="
+
+// lend says where the config is, and keeps the cluster until the lifeline ends.
+func (d *demo) lend(ctx context.Context) error {
+	if _, err := fmt.Fprintln(d.Out, homeMark+d.berthHome()); err != nil {
+		return err
+	}
+	ended := make(chan error, 1)
+	go func() {
+		_, err := io.Copy(io.Discard, d.Lifeline)
+		ended <- err
+	}()
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+		return nil
+	}
 }
 
 // show waits until the tunnels are ready and then takes the tour, or tells a

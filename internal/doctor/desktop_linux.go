@@ -17,9 +17,9 @@ const (
 	noticesPath = dbus.ObjectPath("/org/freedesktop/Notifications")
 )
 
-// checkDesktop asks the session's bus who shows icons and notifications. It
-// launches neither a bus nor a service.
-func (d *doctor) checkDesktop(ctx context.Context) []Finding {
+// Desktop asks the session's bus who shows icons and notifications. It launches
+// neither a bus nor a service.
+func Desktop(ctx context.Context) []Finding {
 	address, err := busaddr.Session()
 	if err != nil {
 		return one("desktop", Skip, "there is no desktop here: no icon and no notifications", `"berth status --watch" shows what they would`)

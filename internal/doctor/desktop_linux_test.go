@@ -1,8 +1,6 @@
 package doctor
 
 import (
-	"context"
-	"log/slog"
 	"testing"
 
 	"github.com/godbus/dbus/v5"
@@ -43,8 +41,7 @@ func TestDesktop(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			d := newDoctor(context.Background(), Config{Logger: slog.New(slog.DiscardHandler)})
-			found := d.checkDesktop(t.Context())
+			found := Desktop(t.Context())
 			if len(found) != len(c.want) {
 				t.Errorf("found %+v", found)
 			}

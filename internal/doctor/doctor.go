@@ -163,7 +163,7 @@ func (d *doctor) checks() []check {
 		{"guard", d.checkGuard},
 		{"kubeconfig", d.checkKubeconfig},
 		{"keychain", d.checkKeychain},
-		{"desktop", d.checkDesktop},
+		{"desktop", Desktop},
 		{"autostart", d.checkAutostart},
 	}
 }

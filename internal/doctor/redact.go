@@ -168,3 +168,7 @@ var knownKeys = func() map[string]bool {
 	}
 	return keys
 }()
+
+// Redact returns a text without what looks like a secret, and without the values
+// that the environment calls secrets.
+func Redact(text string, environ []string) string { return newRedactor(environ).text(text) }
