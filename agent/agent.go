@@ -71,6 +71,7 @@ type Options struct {
 
 	keychain   login.Keychain     // in place of the system's, for tests
 	caKeychain kubelocal.Keychain // the same for the local CA's key
+	sparing    func() bool        // in place of Monitor.Sparing, for tests
 }
 
 // Agent is the running daemon: it owns the rooms, has them follow the homes, the
@@ -167,6 +168,9 @@ func newAgent(ctx context.Context, opts Options) (*Agent, error) {
 	}
 	a.next.init(ctx)
 	a.system.monitor = osevents.New(osevents.Config{Logger: opts.Logger, Tell: a.heardFromSystem})
+	if a.system.sparing = opts.sparing; opts.sparing == nil {
+		a.system.sparing = a.system.monitor.Sparing
+	}
 	cfg, err := config.NewWatcher(config.WatcherConfig{
 		Path: opts.Paths.Config, Policy: opts.Policy, LastGood: filepath.Join(opts.Paths.StateDir, "config.last-good.yaml"), Logger: opts.Logger,
 	})
@@ -239,6 +243,7 @@ func (a *Agent) furnish(ctx, rooms context.Context) {
 		OnGrants: func() { a.requests.GrantsChanged() },
 		NeedCode: func(n tunnel.CodeNeed) { a.logins.Need(login.CodeNeed(n)) },
 		CodeGone: func(name string) { a.logins.NeedGone(name) },
+		MayWarm:  func() bool { return !a.system.sparing() },
 		Meter:    a.metrics,
 		Limits:   limits,
 		OnChange: a.touch, Logger: opts.Logger,

@@ -14,6 +14,7 @@ const idleIsAway = 5 * time.Minute
 // system is what the operating system reports, as far as the agent acts on it.
 type system struct {
 	monitor *osevents.Monitor
+	sparing func() bool // of monitor
 
 	mu     sync.Mutex // guards wokeAt
 	wokeAt time.Time  // when the machine last woke, as far as anything noticed

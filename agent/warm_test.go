@@ -6,6 +6,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -248,6 +249,28 @@ func TestWarmIsDroppedBySystem(t *testing.T) {
 			return open() == 0 || e.Sim.Counters().DBTotal["pg"] > before
 		})
 	}
+}
+
+// TestSparingKeepsNoneWarm: none is kept on battery or a metered network, and those
+// of before are not used there.
+func TestSparingKeepsNoneWarm(t *testing.T) {
+	e := newEnv(t, simcluster.Config{})
+	e.Login()
+	item, port := e.pgTunnel("pg")
+	e.config(item)
+	var sparing atomic.Bool
+	e.startOptions(func(o *Options) { o.sparing = sparing.Load }, func(*Agent) {})
+	e.AwaitState("pg", state.TunnelReady)
+	open := func() int { return e.Sim.Counters().DBOpen["pg"] }
+	firstRow(t, port, "prefer")
+	testwait.Eventually(t, "a warm connection", func() bool { return open() > 0 })
+	sparing.Store(true)
+	firstRow(t, port, "prefer")
+	testwait.Eventually(t, "it to be closed", func() bool { return open() == 0 })
+	testwait.Never(t, "another one", func() bool { return open() > 0 })
+	sparing.Store(false)
+	firstRow(t, port, "prefer")
+	testwait.Eventually(t, "a warm connection again", func() bool { return open() > 0 })
 }
 
 // TestWarmNeverHasOldRoles: from the first client on that has a session's new

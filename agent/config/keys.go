@@ -179,8 +179,9 @@ var TunnelKeys = bind([]Key{
 		Name: "warm", Kinds: []state.Kind{state.KindDB}, not: ": requests to a %s share a connection",
 		Flag: "warm", usage: "off keeps no connection to the proxy ready for the next client",
 		doc: "on keeps a connection or two to the proxy ready while the tunnel is in use, so that a client that comes next " +
-			"does not wait for TCP and TLS; off keeps none. Where a connection is a session from its beginning (all " +
-			"protocols but Postgres, CockroachDB, MySQL and MariaDB) none is kept in any case. For kind db only.",
+			"does not wait for TCP and TLS; off keeps none. None is kept on battery, on a metered network, or where a " +
+			"connection is a session from its beginning (all protocols but Postgres, CockroachDB, MySQL and MariaDB). " +
+			"For kind db only.",
 		rules: generator.Schema{
 			Enum: []any{string(state.WarmOn), string(state.WarmOff)}, Default: string(state.WarmOn),
 		},

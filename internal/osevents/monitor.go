@@ -104,6 +104,7 @@ type Monitor struct {
 	clock   clock
 	lock    lockState
 	idle    idleState
+	sparing sparing
 	events  queue
 	network networkState
 
@@ -128,6 +129,7 @@ func New(cfg Config) *Monitor {
 	m.clock.read = readClock
 	m.network.read = readNetwork
 	m.lock.tell = m.events.add
+	m.sparing.battery = onBattery
 	m.events.ready = make(chan struct{}, 1)
 	return m
 }

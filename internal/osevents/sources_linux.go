@@ -13,6 +13,7 @@ func systemSources() []source {
 	return []source{
 		{name: "logind", covers: coverSleep, listen: listenLogind},
 		{name: "screensaver", listen: listenScreenSaver},
+		{name: "network manager", listen: listenMetered},
 		{name: "timerfd", covers: coverSleep | coverClock, listen: listenTimer},
 		{name: "netlink", covers: coverNetwork, listen: listenNetlink},
 	}
