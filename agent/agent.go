@@ -145,9 +145,7 @@ func runWith(ctx context.Context, opts Options, change func(*Agent)) error {
 	a.stop = cancel
 	change(a)
 	err = a.run(ctx)
-	if a.next.left.Load() {
-		a.next.lock.Pass()
-	} else {
+	if !a.next.left.Load() {
 		a.next.lock.Release()
 		a.next.goodbye()
 	}

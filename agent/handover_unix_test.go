@@ -303,6 +303,34 @@ func TestOpenConnectionsStay(t *testing.T) {
 	}
 }
 
+// TestCrashWhileConnectionsDrain: an agent that has taken over and is killed can be
+// replaced at once, though the one before it still serves a connection.
+func TestCrashWhileConnectionsDrain(t *testing.T) {
+	e := newEnv(t, simcluster.Config{})
+	e.Login()
+	item, port := e.pgTunnel("pg")
+	e.config(item)
+	p := e.startProcess()
+	e.AwaitState("pg", state.TunnelReady)
+	kept := e.mustPG(port)
+	next := p.mustRestart()
+	if err := syscall.Kill(next.PID, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	testwait.Eventually(t, "the agent is gone", func() bool { _, err := p.info(); return err != nil })
+	another := e.startProcess()
+	e.AwaitState("pg", state.TunnelReady)
+	if info, err := another.info(); err != nil || info.PID != another.cmd.Process.Pid {
+		t.Errorf("the agent is %+v, %v", info, err)
+	}
+	if _, err := servedBy(t.Context(), kept); err != nil {
+		t.Errorf("the connection that drains: %v", err)
+	}
+	if _, err := servedBy(t.Context(), e.mustPG(port)); err != nil {
+		t.Errorf("a new connection: %v", err)
+	}
+}
+
 // TestWatchedAgentStays: where the starter watches the first process, that ends as its
 // successors do.
 func TestWatchedAgentStays(t *testing.T) {

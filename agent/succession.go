@@ -240,6 +240,7 @@ func (s *succession) give(line *handover.Line) error {
 // else, and returns when nothing is left.
 func (s *succession) leave(ctx context.Context, next *handover.Successor) error {
 	s.sockets.Keep()
+	s.lock.Pass() // one that ends unexpectedly can be replaced while connections drain here
 	if err := s.opts.Manager.Send(fmt.Sprintf("MAINPID=%d", next.PID())); err != nil {
 		s.log.Warn("the service manager does not know the new process", "err", err)
 	}

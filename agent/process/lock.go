@@ -41,7 +41,7 @@ var errLocked = errors.New("locked by another process")
 
 // Lock makes sure that there is one agent for each BERTH_HOME (or user). It ends
 // with the last process that has its file open, however that ends: an agent hands
-// the open file to its successor.
+// the open file to its successor, and closes it when that serves.
 type Lock struct {
 	file    io.Closer
 	note    string  // the file with the pid
@@ -123,4 +123,4 @@ func (l *Lock) Release() {
 }
 
 // Pass closes the lock here; a process that has its file too keeps it.
-func (l *Lock) Pass() { _ = l.file.Close() } // the process ends next
+func (l *Lock) Pass() { _ = l.file.Close() } // nothing was written
