@@ -25,6 +25,7 @@ type Cluster struct {
 	webCA    *authority
 	root     *Site
 	tls      *tls.Config // the router's; it holds the session ticket keys
+	webCert  atomic.Pointer[tls.Certificate]
 	webTLS   *tls.Config
 	webDB    atomic.Pointer[tls.Config] // the web cert, and a client cert required
 
@@ -181,6 +182,19 @@ func (c *Cluster) WriteWebCA(path string) error {
 	return nil
 }
 
+// ReplaceWebCert has the proxy show another web cert to new connections: of the
+// same CA, as when one is renewed, or of a CA that no client knows.
+func (c *Cluster) ReplaceWebCert(trusted bool) error {
+	ca := c.webCA
+	if !trusted {
+		var err error
+		if ca, err = newAuthority("A stranger's web CA", c.serial, c.now()); err != nil {
+			return err
+		}
+	}
+	return c.showCertOf(ca)
+}
+
 // Faults makes the cluster misbehave.
 func (c *Cluster) Faults() *Faults { return c.faults }
 
@@ -257,6 +271,15 @@ func (c *Cluster) SetLogin(name, password, otp string) {
 	defer c.mu.Unlock()
 	u := c.users[name]
 	u.Password, u.OTP = password, otp
+	c.users[name] = u
+}
+
+// SetRoles changes which roles the next logins of a user get.
+func (c *Cluster) SetRoles(name string, roles ...string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	u := c.users[name]
+	u.Roles = roles
 	c.users[name] = u
 }
 

@@ -3,6 +3,7 @@ package simcluster
 import (
 	"context"
 	"fmt"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -176,6 +177,17 @@ func (f *Faults) SlowDatabase(name string, l Link) {
 // Drop cuts all connections and returns how many there were.
 func (f *Faults) Drop() int {
 	return f.c.closeConns(func(*conn) bool { return true })
+}
+
+// Reset cuts all connections as a proxy does that crashed: by a reset, without
+// an end of what is sent. It returns how many there were.
+func (f *Faults) Reset() int {
+	return f.c.closeConns(func(c *conn) bool {
+		if tcp, ok := c.Conn.(*net.TCPConn); ok {
+			_ = tcp.SetLinger(0) // one that is closed already is as good
+		}
+		return true
+	})
 }
 
 // DropDatabase cuts the connections to one database and returns how many

@@ -58,24 +58,34 @@ func newClientCert(cert *x509.Certificate) clientCert {
 }
 
 func (c *Cluster) setupTLS() error {
-	cert, err := c.webCA.serverCert(c.cfg.ProxyHost, []string{"localhost", c.cfg.ProxyHost}, c.now())
-	if err != nil {
+	if err := c.showCertOf(c.webCA); err != nil {
 		return err
 	}
+	present := func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.webCert.Load(), nil }
 	c.webTLS = &tls.Config{
-		Certificates: []tls.Certificate{cert},
-		Time:         c.now,
-		MinVersion:   tls.VersionTLS12,
+		GetCertificate: present,
+		Time:           c.now,
+		MinVersion:     tls.VersionTLS12,
 	}
 	// As in the real proxy, session tickets are on: a resumed session has the
 	// identity of the handshake it resumes.
 	c.trustUsers()
 	c.tls = &tls.Config{
 		GetConfigForClient: c.configFor,
-		Certificates:       []tls.Certificate{cert},
+		GetCertificate:     present,
 		Time:               c.now,
 		MinVersion:         tls.VersionTLS12,
 	}
+	return nil
+}
+
+// showCertOf has the proxy show a new web cert, signed by a CA.
+func (c *Cluster) showCertOf(ca *authority) error {
+	cert, err := ca.serverCert(c.cfg.ProxyHost, []string{"localhost", c.cfg.ProxyHost}, c.now())
+	if err != nil {
+		return err
+	}
+	c.webCert.Store(&cert)
 	return nil
 }
 
