@@ -107,6 +107,16 @@ bench-page: build ## take all tables of docs/BENCHMARKS.md again, and draw its c
 	for group in real far peers growth open kube tray; do \
 	  $(GO) run ./internal/bench -berth bin/berth -only $$group -write docs/BENCHMARKS.md || exit 1; done
 
+CHAOS = $(GO) run ./internal/chaos $(if $(SEED),-seed $(SEED))
+
+.PHONY: chaos
+chaos: ## an agent with thirty tunnels in bad weather, every answer checked, every loss accounted for: MINUTES=20 SEED=N
+	$(CHAOS) -minutes $(or $(MINUTES),20)
+
+.PHONY: soak
+soak: ## the same for a night: HOURS=8
+	$(CHAOS) -minutes $$(( $(or $(HOURS),8) * 60 ))
+
 .PHONY: fuzz
 fuzz: ## run every fuzz target for FUZZTIME each
 	@for pkg in $$($(GO) list ./...); do \

@@ -1,0 +1,169 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"berth/internal/wake"
+)
+
+const (
+	// warmUp is how long the clients have before the first fault.
+	warmUp = 8 * time.Second
+	// calm is how long it is between two faults, once all clients are served.
+	calm = 2 * time.Second
+	// atRest is how long the agent has to come to rest.
+	atRest = 4 * time.Second
+)
+
+// run runs everything, and returns what was found.
+func run(ctx context.Context, o options) (_ report, err error) {
+	r := report{Seed: o.seed, Began: time.Now(), Where: "simulated", Load: [2]string{load()}}
+	w, err := newWorld(ctx, o)
+	if err != nil {
+		return r, err
+	}
+	defer func() { err = errors.Join(err, w.close()) }()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return w.agent.run(gctx) })
+	if w.bus != nil {
+		w.tray = &tray{w: w}
+		g.Go(func() error { return w.tray.run(gctx) })
+	}
+	g.Go(func() error {
+		defer cancel()
+		return w.weather(gctx, o, &r)
+	})
+	err = g.Wait()
+	r.Seconds, r.Load[1] = time.Since(r.Began).Seconds(), load()
+	r.Starts, r.Asked, r.Lost = w.agent.starts, w.ledger.asked(), w.ledger.lost
+	return r, err
+}
+
+// weather runs the clients and, one after the other, the faults.
+func (w *world) weather(ctx context.Context, o options, r *report) error {
+	if err := w.ready(ctx); err != nil {
+		return fmt.Errorf("the agent is not ready: %w", err)
+	}
+	clients := w.clients(o)
+	r.Tunnels, r.Clients = len(w.tunnels), len(clients)
+	wake.Sleep(ctx, atRest)
+	var err error
+	if r.AtRest[0], err = w.measure(ctx); err != nil {
+		return err
+	}
+	serving, stop := context.WithCancel(ctx)
+	defer stop()
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		serve(serving, w.ledger, clients, o.seed)
+	}()
+	wake.Sleep(ctx, warmUp)
+	faults, missing := w.choose(o)
+	w.schedule(ctx, o, faults, r)
+	stop()
+	<-served
+	if ctx.Err() != nil {
+		return nil
+	}
+	wake.Sleep(ctx, atRest)
+	if r.AtRest[1], err = w.measure(ctx); err != nil {
+		r.Failures = append(r.Failures, "measure the agent at rest: "+err.Error())
+	}
+	var names []string
+	for _, f := range o.faults() {
+		names = append(names, f.name)
+	}
+	r.Rows = w.ledger.rows(names, missing)
+	return nil
+}
+
+// choose returns the faults that can be made here, and why the others cannot.
+func (w *world) choose(o options) (faults []fault, missing map[string]string) {
+	missing = make(map[string]string)
+	for _, f := range o.faults() {
+		if f.missing != nil {
+			if why := f.missing(w); why != "" {
+				missing[f.name] = why
+				continue
+			}
+		}
+		faults = append(faults, f)
+	}
+	return faults, missing
+}
+
+// schedule makes all faults in an order that follows from the seed, and again,
+// until the time is over.
+func (w *world) schedule(ctx context.Context, o options, faults []fault, r *report) {
+	rnd := rand.New(rand.NewPCG(o.seed, 0))
+	end := r.Began.Add(o.length)
+	for len(faults) > 0 {
+		round := slices.Clone(faults)
+		rnd.Shuffle(len(round), func(i, j int) { round[i], round[j] = round[j], round[i] })
+		for _, f := range round {
+			span := f.short + time.Duration(rnd.Float64()*float64(min(f.long, o.longest)-min(f.short, o.longest)))
+			if ctx.Err() != nil || time.Now().Add(min(span, o.longest)).After(end) {
+				return
+			}
+			if err := w.make(ctx, f, min(span, o.longest), o); err != nil && ctx.Err() == nil {
+				r.Failures = append(r.Failures, f.name+": "+err.Error())
+			}
+			if s, err := w.measure(ctx); err == nil {
+				r.Sizes = append(r.Sizes, s)
+			}
+		}
+	}
+}
+
+// make makes one fault, and waits until the clients are served again.
+func (w *world) make(ctx context.Context, f fault, span time.Duration, o options) error {
+	began := time.Now()
+	win := w.ledger.start(f.name, f.allows, f.settle)
+	err := f.start(ctx, w)
+	wake.Sleep(ctx, span)
+	if f.stop != nil {
+		// It is undone even when the run ends.
+		err = errors.Join(err, f.stop(context.WithoutCancel(ctx), w))
+	}
+	w.ledger.stop(win)
+	over := time.Now()
+	waiting, cancel := context.WithTimeout(ctx, 2*settleTime)
+	defer cancel()
+	for len(w.ledger.down()) > 0 && wake.Sleep(waiting, 100*time.Millisecond) {
+		continue
+	}
+	fmt.Fprintf(o.out, "%s %-20s %6.1f s, calm %5.1f s later%s\n", began.Format(time.TimeOnly), f.name,
+		over.Sub(began).Seconds(), time.Since(over).Seconds(), stillDown(w.ledger.down()))
+	wake.Sleep(ctx, calm)
+	return err
+}
+
+func stillDown(names []string) string {
+	if len(names) == 0 {
+		return ""
+	}
+	return "; not served: " + strings.Join(names, ", ")
+}
+
+// load is that of the machine, over a minute.
+func load() string {
+	text, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return "unknown"
+	}
+	return strings.Fields(string(text))[0]
+}
