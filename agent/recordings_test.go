@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	apievents "github.com/gravitational/teleport/api/types/events"
 	"github.com/gravitational/trace"
 
 	"berth/agent/ipc"
@@ -388,5 +389,77 @@ func TestRecordingReaderLeaves(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(e.Paths.StateDir, "recordings")); err != nil {
 		t.Error(err)
+	}
+}
+
+// databaseSession is a session of a database, as Teleport records one.
+func databaseSession(id, user string, ended time.Time) simcluster.RecordedSession {
+	meta := func(kind string, index int64, at time.Time) apievents.Metadata {
+		return apievents.Metadata{Type: kind, Index: index, Time: at.UTC(), ClusterName: "sim.test"}
+	}
+	session, who := apievents.SessionMetadata{SessionID: id}, apievents.UserMetadata{User: user}
+	db := apievents.DatabaseMetadata{DatabaseService: "orders", DatabaseUser: "app", DatabaseProtocol: "postgres"}
+	start := ended.Add(-time.Minute)
+	return simcluster.RecordedSession{ID: id, User: user, Events: []apievents.AuditEvent{
+		&apievents.DatabaseSessionStart{Metadata: meta("db.session.start", 0, start), UserMetadata: who, SessionMetadata: session, DatabaseMetadata: db},
+		&apievents.DatabaseSessionEnd{
+			Metadata: meta("db.session.end", 1, ended), UserMetadata: who, SessionMetadata: session, DatabaseMetadata: db,
+			StartTime: start.UTC(), EndTime: ended.UTC(),
+		},
+	}}
+}
+
+// TestRecordingsOfDatabases: version 16 lists them apart, in pages, too.
+func TestRecordingsOfDatabases(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t, simcluster.Config{Version: simcluster.V16, Roles: []simcluster.Role{{Name: "access", ListEvents: true}}})
+	now := time.Now()
+	for i := range 450 {
+		e.Sim.Record(databaseSession(sessionID(i), "alice", now.Add(-time.Duration(i)*time.Minute)))
+	}
+	unlisted := databaseSession(sessionID(5000), "alice", now.Add(-time.Hour))
+	unlisted.Vague = true
+	e.Sim.Record(unlisted)
+	c := loggedIn(e)
+	until := now.Add(-100*time.Minute - 30*time.Second)
+	young := now.Add(-5*time.Minute - 30*time.Second)
+	for name, tc := range map[string]struct {
+		q    client.RecordingQuery
+		want int
+		more bool
+	}{
+		"all":                {client.RecordingQuery{}, 450, false},
+		"of a kind":          {client.RecordingQuery{Kind: "db"}, 450, false},
+		"until":              {client.RecordingQuery{Until: &until}, 349, false},
+		"older than minutes": {client.RecordingQuery{Until: &young}, 444, false},
+		"limit":              {client.RecordingQuery{Limit: 300}, 300, true},
+	} {
+		list, err := c.Recordings(t.Context(), tc.q)
+		if err != nil || len(list.Recordings) != tc.want || list.More != tc.more {
+			t.Errorf("%s: %d recordings, more %v, notes %q, %v", name, len(list.Recordings), list.More, list.Notes, err)
+		}
+		if len(list.Recordings) == 0 {
+			continue
+		}
+		if list.Recordings[0].Kind != state.RecordingDB || tc.q.Until != nil && list.Recordings[0].EndedAt.After(*tc.q.Until) {
+			t.Errorf("%s: the first is %+v", name, list.Recordings[0])
+		}
+	}
+
+	// A beginning far down the pages, and an id that no list has.
+	for id, whole := range map[string]string{sessionID(449)[:8]: sessionID(449), sessionID(5000): sessionID(5000)} {
+		events, _, _, err := readRecording(t, c, client.RecordingRead{ID: id})
+		if err != nil || len(events) != 2 {
+			t.Fatalf("%s: %d events, %v", id, len(events), err)
+		}
+		for part, err := range c.ReadRecording(t.Context(), client.RecordingRead{ID: id}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r := part.Recording; r == nil || r.ID != whole || r.Kind != state.RecordingDB || r.User != "alice" || r.Where != "orders" || r.Login != "app" {
+				t.Errorf("%s is %+v", id, r)
+			}
+			break
+		}
 	}
 }

@@ -33,16 +33,16 @@ func (c *Cluster) RecordedSessions(ctx context.Context, name string, p Recording
 	return ended, next, err
 }
 
-// DatabaseSessions returns the events by which sessions of databases ended, as
-// many as a page has. Only a role that may list all events gets them, and only
-// versions before 17 leave them out of RecordedSessions.
-func (c *Cluster) DatabaseSessions(ctx context.Context, name string, p RecordingPage) (ended []apievents.AuditEvent, err error) {
+// DatabaseSessions returns the events by which sessions of databases ended, and
+// the key of the next page. Only a role that may list all events gets them, and
+// only versions before 17 leave them out of RecordedSessions.
+func (c *Cluster) DatabaseSessions(ctx context.Context, name string, p RecordingPage) (ended []apievents.AuditEvent, next string, err error) {
 	err = c.call(ctx, name, "list sessions of databases", func(ctx context.Context, clt *client.Client) (err error) {
 		kinds := []string{"db.session.end"}
-		ended, _, err = clt.SearchEvents(ctx, p.From, p.To, apidefaults.Namespace, kinds, p.Limit, types.EventOrderDescending, "")
+		ended, next, err = clt.SearchEvents(ctx, p.From, p.To, apidefaults.Namespace, kinds, p.Limit, types.EventOrderDescending, p.Key)
 		return err
 	})
-	return ended, err
+	return ended, next, err
 }
 
 // SessionTrackers returns the sessions under way that the user may see, and such

@@ -232,6 +232,36 @@ func recordingOf(cluster string, ev apievents.AuditEvent) (state.Recording, bool
 	return r, r.ID != ""
 }
 
+// startedOf says of a recording what its first event does.
+func startedOf(r state.Recording, ev apievents.AuditEvent) state.Recording {
+	r.Kind = "unknown"
+	if ev == nil {
+		return r
+	}
+	started := ev.GetTime()
+	switch ev := ev.(type) {
+	case *apievents.SessionStart:
+		r.Kind, r.User, r.Login, r.Where = state.RecordingSSH, ev.User, ev.Login, firstOf(ev.ServerHostname, ev.ServerID)
+		if ev.KubernetesCluster != "" {
+			r.Kind, r.Where = state.RecordingKube, ev.KubernetesCluster
+		}
+		r.Interactive = ev.TerminalSize != ""
+	case *apievents.DatabaseSessionStart:
+		r.Kind, r.User, r.Login, r.Where = state.RecordingDB, ev.User, ev.DatabaseUser, ev.DatabaseService
+	case *apievents.AppSessionStart:
+		r.Kind, r.User, r.Where = state.RecordingApp, ev.User, ev.AppName
+	case *apievents.WindowsDesktopSessionStart:
+		r.Kind, r.User, r.Login, r.Where = state.RecordingDesktop, ev.User, ev.WindowsUser, firstOf(ev.DesktopName, ev.DesktopAddr)
+	default:
+		if ended, ok := recordingOf(r.Cluster, ev); ok {
+			ended.ID = r.ID
+			return ended
+		}
+	}
+	r.Participants, r.StartedAt = []string{r.User}, state.Instant(started)
+	return r
+}
+
 // trackedOf makes a recording of a session under way, or one that has ended since.
 func trackedOf(cluster string, t types.SessionTracker) state.Recording {
 	started := t.GetCreated()

@@ -194,7 +194,7 @@ func (rs *Recordings) listOf(ctx context.Context, name string, q ipc.RecordingQu
 	}
 	found := make(map[string]bool)
 	for _, r := range tracked {
-		if r.Live && matches(r, q) {
+		if r.Live && matches(r, q) && within(r, q) {
 			found[r.ID] = true // it outlives its session for a moment
 			list.Recordings = append(list.Recordings, r)
 		}
@@ -211,17 +211,22 @@ func (rs *Recordings) listOf(ctx context.Context, name string, q ipc.RecordingQu
 		}
 		return ended < q.Limit
 	}
-	list.More, err = rs.pages(ctx, f.Cluster, name, q, take)
+	list.More, err = rs.pages(ctx, name, q, f.Cluster.RecordedSessions, take)
 	if err != nil {
 		return list, rs.word(err, name)
 	}
 	if q.Kind == "" || q.Kind == state.RecordingDB {
 		fromDBs := func(r state.Recording) bool { return r.Kind == state.RecordingDB }
 		if !slices.ContainsFunc(list.Recordings[before:], fromDBs) {
-			list.Notes = append(list.Notes, rs.databases(ctx, f.Cluster, name, q, take)...)
+			ended = 0 // they may be newer
+			more, notes, err := rs.databases(ctx, f.Cluster, name, q, take)
+			list.More, list.Notes = list.More || more, append(list.Notes, notes...)
+			if err == nil {
+				tracked = nil // of these it is not known when they ended
+			}
 		}
 		for _, r := range tracked {
-			if !r.Live && (r.StartedAt == nil || !r.StartedAt.Before(*q.Since)) {
+			if !r.Live && within(r, q) {
 				take(r)
 			}
 		}
@@ -232,26 +237,27 @@ func (rs *Recordings) listOf(ctx context.Context, name string, q ipc.RecordingQu
 	return list, nil
 }
 
-// databases shows the sessions of databases, which version 16 lists apart. It
-// returns what there is to note.
+// within reports whether a session lies in the span that is asked for, as far as
+// that is known: one under way has no end.
+func within(r state.Recording, q ipc.RecordingQuery) bool {
+	at := instant(r)
+	return at.IsZero() || !at.After(*q.Until) && (r.Live || !at.Before(*q.Since))
+}
+
+// databases shows the sessions of databases, which version 16 lists apart, until
+// show returns false; more says that it was show. notes are for a person.
 func (rs *Recordings) databases(
 	ctx context.Context, c *cluster.Cluster, name string, q ipc.RecordingQuery, show func(state.Recording) bool,
-) (notes []string) {
-	ended, err := c.DatabaseSessions(ctx, name, cluster.RecordingPage{From: *q.Since, To: *q.Until, Limit: pageSize})
+) (more bool, notes []string, err error) {
+	more, err = rs.pages(ctx, name, q, c.DatabaseSessions, show)
 	switch denied := (*cluster.AccessDeniedError)(nil); {
 	case errors.As(err, &denied) && q.Kind == state.RecordingDB:
-		return []string{name + " may list sessions of databases only to a role that may list events, apart from those of the last half hour"}
+		notes = []string{name + " may list sessions of databases only to a role that may list events, apart from those of the last half hour"}
 	case errors.As(err, &denied):
-		return nil
 	case err != nil:
-		return []string{name + ": sessions of databases are not listed: " + err.Error()}
+		notes = []string{name + ": sessions of databases are not all listed: " + err.Error()}
 	}
-	for _, ev := range ended {
-		if r, ok := recordingOf(name, ev); ok {
-			show(r)
-		}
-	}
-	return nil
+	return more, notes, err
 }
 
 // ownSessions is the condition of Teleport's preset role access.
@@ -300,15 +306,18 @@ func (rs *Recordings) tracked(ctx context.Context, c *cluster.Cluster, name stri
 	return list, nil
 }
 
+// pager asks a cluster for a page of events by which sessions ended.
+type pager func(ctx context.Context, name string, p cluster.RecordingPage) (ended []apievents.AuditEvent, next string, err error)
+
 // pages shows the sessions that ended, the newest first, until there are none
 // left or show returns false; more says that it was show.
 func (rs *Recordings) pages(
-	ctx context.Context, c *cluster.Cluster, name string, q ipc.RecordingQuery, show func(state.Recording) bool,
+	ctx context.Context, name string, q ipc.RecordingQuery, next pager, show func(state.Recording) bool,
 ) (more bool, err error) {
 	seen := make(map[string]bool)
 	for page := (cluster.RecordingPage{From: *q.Since, To: *q.Until, Limit: pageSize}); ; {
 		var ended []apievents.AuditEvent
-		if ended, page.Key, err = c.RecordedSessions(ctx, name, page); err != nil {
+		if ended, page.Key, err = next(ctx, name, page); err != nil {
 			return false, err
 		}
 		for _, ev := range ended {
@@ -388,11 +397,11 @@ func (rs *Recordings) findIn(ctx context.Context, name, id string, whole bool) (
 	now := time.Now()
 	since, until := now.Add(-idSpan), now.Add(ahead)
 	q := ipc.RecordingQuery{Since: &since, Until: &until}
-	if _, err := rs.pages(ctx, f.Cluster, name, q, take); err != nil {
+	if _, err := rs.pages(ctx, name, q, f.Cluster.RecordedSessions, take); err != nil {
 		return found, rs.word(err, name)
 	}
 	if len(found) == 0 {
-		rs.databases(ctx, f.Cluster, name, q, take)
+		_, _, _ = rs.databases(ctx, f.Cluster, name, q, take) // without the right there is nothing to find
 	}
 	return found, nil
 }

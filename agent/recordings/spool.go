@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -45,6 +46,11 @@ type spool struct {
 	size   int64
 	count  int64
 	places []int64 // of each stride'th event
+	// written is the part of size, and of places, that is in the file.
+	written struct {
+		size   int64
+		places int
+	}
 }
 
 func newSpool(dir string) (*spool, error) {
@@ -73,11 +79,10 @@ func (s *spool) add(ev state.RecordingEvent) error {
 	}
 	var length [binary.MaxVarintLen64]byte
 	n := binary.PutUvarint(length[:], uint64(len(raw)))
-	if _, err := s.out.Write(length[:n]); err != nil {
-		return fmt.Errorf("keep the recording while it is read: %w", err)
-	}
-	if _, err := s.out.Write(raw); err != nil {
-		return fmt.Errorf("keep the recording while it is read: %w", err)
+	for _, part := range [][]byte{length[:n], raw} {
+		if _, err := s.out.Write(part); err != nil {
+			return s.failed(err)
+		}
 	}
 	s.size += int64(n + len(raw))
 	s.count++
@@ -86,9 +91,22 @@ func (s *spool) add(ev state.RecordingEvent) error {
 
 func (s *spool) flush() error {
 	if err := s.out.Flush(); err != nil {
-		return fmt.Errorf("keep the recording while it is read: %w", err)
+		return s.failed(err)
 	}
+	s.written.size, s.written.places = s.size, len(s.places)
 	return nil
+}
+
+// spoolError says that a recording cannot be kept, as on a disk that is full.
+type spoolError struct{ text string }
+
+func (e *spoolError) Error() string { return e.text }
+
+func (s *spool) failed(err error) error {
+	if failed, ok := errors.AsType[*fs.PathError](err); ok {
+		err = failed.Err // the file has no name that a person could look for
+	}
+	return &spoolError{fmt.Sprintf("the agent cannot keep it in %s: %v", filepath.Dir(s.file.Name()), err)}
 }
 
 // close removes the file.

@@ -62,10 +62,45 @@ func (rs *Recordings) ReadRecording(ctx context.Context, want ipc.RecordingRead,
 		return err
 	}
 	defer rs.release(s)
-	if err := show(ipc.RecordingPart{Recording: &s.recording, State: state.RecordingReading, Reader: s.reader}); err != nil {
+	about, err := s.about(ctx)
+	if err != nil {
+		return err
+	}
+	if err := show(ipc.RecordingPart{Recording: &about, State: state.RecordingReading, Reader: s.reader}); err != nil {
 		return err
 	}
 	return s.follow(ctx, want.From, show)
+}
+
+// about returns what is known of the recording. Where the cluster does not list it,
+// that is what the recording says itself, and is waited for.
+func (s *stream) about(ctx context.Context) (state.Recording, error) {
+	for {
+		changed := s.changed.Changed()
+		s.mu.Lock()
+		r, now, err := s.recording, s.state, s.err
+		s.mu.Unlock()
+		switch {
+		case err != nil:
+			return r, err
+		case r.Kind != "" || now == state.RecordingComplete || now == state.RecordingDamaged:
+			return r, nil
+		}
+		select {
+		case <-ctx.Done():
+			return r, ctx.Err()
+		case <-changed:
+		}
+	}
+}
+
+// learn takes from the recording's first event what the cluster does not list.
+func (s *stream) learn(ev apievents.AuditEvent) {
+	r := startedOf(s.recording, ev)
+	s.mu.Lock()
+	s.recording = r
+	s.mu.Unlock()
+	s.changed.Wake()
 }
 
 // open returns the stream of a recording, a new one unless it is being read.
@@ -138,9 +173,8 @@ func (rs *Recordings) release(s *stream) {
 func (rs *Recordings) drop(s *stream) {
 	rs.mu.Lock()
 	s.mu.Lock()
-	unused := s.readers == 0
+	unused, k := s.readers == 0, key{s.recording.Cluster, s.recording.ID}
 	s.mu.Unlock()
-	k := key{s.recording.Cluster, s.recording.ID}
 	if !unused || rs.streams[k] != s {
 		rs.mu.Unlock()
 		return
@@ -217,7 +251,7 @@ func (s *stream) say(now state.RecordingState, text string) {
 // grow lets readers have what has been written.
 func (s *stream) grow() {
 	s.mu.Lock()
-	s.size, s.places = s.spool.size, s.spool.places
+	s.size, s.places = s.spool.written.size, s.spool.places[:s.spool.written.places]
 	s.mu.Unlock()
 	s.changed.Wake()
 }
@@ -253,6 +287,7 @@ func (s *stream) fetch(ctx context.Context) {
 		var wait time.Duration
 		var missing *cluster.NoRecordingError
 		var away *cluster.UnreachableError
+		full, isFull := errors.AsType[*spoolError](err)
 		switch {
 		case ctx.Err() != nil:
 			s.fail(ctx.Err())
@@ -269,6 +304,12 @@ func (s *stream) fetch(ctx context.Context) {
 				return
 			}
 			wait = s.rs.pace.upload
+		case isFull && s.spool.written.size == 0:
+			s.fail(fmt.Errorf("the recording cannot be read: %w", full))
+			return
+		case isFull:
+			s.say(state.RecordingDamaged, "the rest cannot be read: "+full.Error())
+			return
 		case errors.As(err, &away) && breaks < maxBreaks, breaks == 0:
 			s.rs.log.Info("stream of a recording broke, resuming", "events", s.spool.count, "err", err)
 			breaks++
@@ -318,6 +359,9 @@ func (s *stream) take(ev apievents.AuditEvent, p *progress) error {
 		return nil
 	default:
 		p.same++
+	}
+	if s.recording.Kind == "" {
+		s.learn(ev)
 	}
 	out := p.event(ev)
 	out.Seq = s.spool.count

@@ -269,10 +269,19 @@ func (a *authService) GetEvents(ctx context.Context, req *proto.GetEventsRequest
 		return nil, err
 	}
 	out := &proto.Events{}
+	skip := req.StartKey != ""
 	for _, s := range list {
 		ev, isDB := ending(s).(*apievents.DatabaseSessionEnd)
 		if !isDB || s.Vague || ev.GetTime().Before(req.StartDate) || ev.GetTime().After(req.EndDate) {
 			continue
+		}
+		if skip {
+			skip = s.ID != req.StartKey
+			continue
+		}
+		if req.Limit > 0 && len(out.Items) == int(req.Limit) {
+			out.LastKey = out.Items[len(out.Items)-1].GetDatabaseSessionEnd().SessionID
+			return out, nil
 		}
 		one, err := apievents.ToOneOf(ev)
 		if err != nil {
