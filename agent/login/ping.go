@@ -6,12 +6,12 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/gravitational/teleport/api/client/webclient"
 	"github.com/gravitational/teleport/api/constants"
 
 	"berth/agent/config"
 	"berth/agent/ipc"
 	"berth/agent/tsh"
+	"berth/proxies/route"
 )
 
 // pingTimeout bounds the question how to log in; tsh is run without an answer.
@@ -27,14 +27,14 @@ type loginPing struct {
 // pingProxy asks a proxy how one logs in with the connector, or without one
 // with its default.
 func pingProxy(ctx context.Context, proxy, connector string, trust config.ProxyTrust) (loginPing, error) {
-	resp, err := webclient.Ping(&webclient.Config{
-		Context: ctx, ProxyAddr: proxy, ConnectorName: connector, Insecure: trust.Insecure, Pool: trust.RootCAs, Timeout: pingTimeout,
-	})
+	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
+	defer cancel()
+	pong, err := route.Ping(ctx, proxy, connector, trust.RootCAs, trust.Insecure)
 	if err != nil {
 		return loginPing{}, fmt.Errorf("ping %s: %w", proxy, err)
 	}
-	sso := resp.Auth.Type == constants.OIDC || resp.Auth.Type == constants.SAML || resp.Auth.Type == constants.Github
-	return loginPing{singleSignOn: sso, minClient: resp.MinClientVersion, server: resp.ServerVersion}, nil
+	sso := pong.Auth == constants.OIDC || pong.Auth == constants.SAML || pong.Auth == constants.Github
+	return loginPing{singleSignOn: sso, minClient: pong.MinClient, server: pong.Version}, nil
 }
 
 // OldTSHError says that the cluster no longer takes this tsh.

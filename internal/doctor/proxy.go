@@ -2,14 +2,10 @@ package doctor
 
 import (
 	"context"
-	"crypto/tls"
 	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
-	"net/http"
 	"os"
 	"slices"
 	"strings"
@@ -22,8 +18,7 @@ import (
 )
 
 const (
-	maxProxies = 32      // that are asked
-	maxPing    = 1 << 20 // bytes of what a proxy says of itself
+	maxProxies = 32 // that are asked
 	// probeALPN is a protocol that every Teleport proxy knows, and for which the
 	// handshake needs no cert.
 	probeALPN = "teleport-reversetunnel"
@@ -275,36 +270,15 @@ func (d *doctor) proxyWeb(ctx context.Context, t target) []Finding {
 func (d *doctor) ping(ctx context.Context, t target) (least string, skew time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(ctx, stepTime)
 	defer cancel()
-	transport := &http.Transport{
-		Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true,
-		TLSClientConfig: &tls.Config{RootCAs: t.roots, InsecureSkipVerify: t.insecure, MinVersion: tls.VersionTLS12}, //nolint:gosec // G402: the user's explicit choice for this proxy
-	}
-	defer transport.CloseIdleConnections()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+t.addr+"/webapi/ping", http.NoBody)
-	if err != nil {
-		return "", 0, err
-	}
 	started := d.Now()
-	client := &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	resp, err := client.Do(req)
+	pong, err := route.Ping(ctx, t.addr, "", t.roots, t.insecure)
 	if err != nil {
 		return "", 0, err
 	}
-	defer func() { _ = resp.Body.Close() }() // only read
-	if at, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
-		skew = at.Sub(started)
+	if !pong.Date.IsZero() {
+		skew = pong.Date.Sub(started)
 	}
-	var said struct {
-		ServerVersion    string `json:"server_version"`
-		MinClientVersion string `json:"min_client_version"`
-	}
-	switch err := json.NewDecoder(io.LimitReader(resp.Body, maxPing)).Decode(&said); {
-	case resp.StatusCode != http.StatusOK:
-		return "", 0, fmt.Errorf("the answer is %q", resp.Status)
-	case err != nil || said.ServerVersion == "":
-		return "", 0, errors.New("the answer to /webapi/ping is not Teleport's")
-	}
-	return said.MinClientVersion, skew, nil
+	return pong.MinClient, skew, nil
 }
 
 // TryProxy asks whether a Teleport proxy answers at an address, host:port, and

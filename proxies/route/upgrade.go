@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"sync"
@@ -17,6 +18,8 @@ import (
 
 	"github.com/gobwas/ws"
 	"github.com/gravitational/teleport/api/constants"
+
+	"berth/internal/plain"
 )
 
 // upgrade speaks TLS with whatever stands before the proxy and asks the proxy,
@@ -66,7 +69,8 @@ func requestUpgrade(ctx context.Context, conn net.Conn, addr string) (net.Conn, 
 		return nil, err
 	}
 
-	br := bufio.NewReader(conn)
+	head := &io.LimitedReader{R: conn, N: maxUpgradeHead}
+	br := bufio.NewReader(head)
 	resp, err := http.ReadResponse(br, req)
 	if err != nil {
 		return nil, err
@@ -74,15 +78,20 @@ func requestUpgrade(ctx context.Context, conn net.Conn, addr string) (net.Conn, 
 	defer func() { _ = resp.Body.Close() }() // a 101 has no body
 	switch {
 	case resp.StatusCode != http.StatusSwitchingProtocols:
-		return nil, fmt.Errorf("the answer is %q", resp.Status)
+		return nil, fmt.Errorf("the answer is %q", plain.Short(resp.Status, maxStatus))
 	case resp.Header.Get(constants.WebAPIConnUpgradeHeader) != constants.WebAPIConnUpgradeTypeWebSocket:
 		return conn, nil // the old way: nothing around the bytes
 	case resp.Header.Get("Sec-WebSocket-Protocol") != constants.WebAPIConnUpgradeTypeALPN,
 		resp.Header.Get("Sec-WebSocket-Accept") != acceptKey(key):
 		return nil, errors.New("the answer is not to our request")
 	}
+	head.N = math.MaxInt64 // the bytes that follow are the client's own
 	return &wsConn{Conn: conn, br: br}, nil
 }
+
+// maxUpgradeHead bounds what is read of an answer to an upgrade before it is known to
+// be one: net/http reads a header of any length here.
+const maxUpgradeHead = 64 << 10
 
 // acceptKey is how a WebSocket server proves that it read the request, RFC
 // 6455, 4.2.2. It protects nothing.
