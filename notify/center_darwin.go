@@ -5,16 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
-	"runtime"
 	"strconv"
 	"sync"
 
-	"github.com/ebitengine/purego"
 	"github.com/ebitengine/purego/objc"
+
+	"berth/internal/cocoa"
 )
 
 const (
-	frameworks   = "/System/Library/Frameworks/"
 	delegateName = "BerthNotificationDelegate"
 
 	authorizeSound = 1 << 1 // UNAuthorizationOptionSound
@@ -43,17 +42,15 @@ type center struct {
 
 // newCenter returns the center, whose clicks go to onResponse.
 func newCenter(onResponse func(id, key string)) (*center, error) {
-	for _, name := range []string{"Foundation", "UserNotifications"} {
-		if _, err := purego.Dlopen(frameworks+name+".framework/"+name, purego.RTLD_LAZY|purego.RTLD_GLOBAL); err != nil {
-			return nil, fmt.Errorf("load %s: %w", name, err)
-		}
+	if err := cocoa.Load("Foundation", "UserNotifications"); err != nil {
+		return nil, err
 	}
-	defer pool()()
-	bundle := send(class("NSBundle"), "mainBundle")
-	if bundle == 0 || goString(send(bundle, "bundleIdentifier")) == "" {
+	defer cocoa.Pool()()
+	bundle := cocoa.Send(cocoa.Class("NSBundle"), "mainBundle")
+	if bundle == 0 || cocoa.GoString(cocoa.Send(bundle, "bundleIdentifier")) == "" {
 		return nil, errNoBundle
 	}
-	c := &center{id: send(class("UNUserNotificationCenter"), "currentNotificationCenter"), categories: make(map[string]objc.ID)}
+	c := &center{id: cocoa.Send(cocoa.Class("UNUserNotificationCenter"), "currentNotificationCenter"), categories: make(map[string]objc.ID)}
 	if c.id == 0 {
 		return nil, errors.New("the system has no notification center")
 	}
@@ -61,8 +58,8 @@ func newCenter(onResponse func(id, key string)) (*center, error) {
 		[]*objc.Protocol{objc.GetProtocol("UNUserNotificationCenterDelegate")}, nil, []objc.MethodDef{
 			{Cmd: objc.RegisterName("userNotificationCenter:didReceiveNotificationResponse:withCompletionHandler:"),
 				Fn: func(_ objc.ID, _ objc.SEL, _, response objc.ID, done objc.Block) {
-					request := send(send(response, "notification"), "request")
-					onResponse(goString(send(request, "identifier")), goString(send(response, "actionIdentifier")))
+					request := cocoa.Send(cocoa.Send(response, "notification"), "request")
+					onResponse(cocoa.GoString(cocoa.Send(request, "identifier")), cocoa.GoString(cocoa.Send(response, "actionIdentifier")))
 					done.Invoke()
 				}},
 			{Cmd: objc.RegisterName("userNotificationCenter:willPresentNotification:withCompletionHandler:"),
@@ -73,19 +70,19 @@ func newCenter(onResponse func(id, key string)) (*center, error) {
 	if err != nil {
 		return nil, fmt.Errorf("prepare for clicks: %w", err)
 	}
-	c.delegate = send(send(objc.ID(delegate), "alloc"), "init")
-	send(c.id, "setDelegate:", c.delegate)
+	c.delegate = cocoa.Send(cocoa.Send(objc.ID(delegate), "alloc"), "init")
+	cocoa.Send(c.id, "setDelegate:", c.delegate)
 	return c, nil
 }
 
 // authorize asks the person, once, whether berth may show notifications.
 func (c *center) authorize(ctx context.Context) error {
-	defer pool()()
+	defer cocoa.Pool()()
 	done := make(chan error, 1)
 	block := objc.NewBlock(func(_ objc.Block, granted bool, failure objc.ID) {
 		switch {
 		case failure != 0:
-			done <- fmt.Errorf("ask for permission: %s", goString(send(failure, "localizedDescription")))
+			done <- fmt.Errorf("ask for permission: %s", cocoa.GoString(cocoa.Send(failure, "localizedDescription")))
 		case !granted:
 			done <- errors.New("the system's settings do not allow notifications")
 		default:
@@ -93,7 +90,7 @@ func (c *center) authorize(ctx context.Context) error {
 		}
 	})
 	defer block.Release()
-	send(c.id, "requestAuthorizationWithOptions:completionHandler:", uint64(authorizeAlert|authorizeSound), block)
+	cocoa.Send(c.id, "requestAuthorizationWithOptions:completionHandler:", uint64(authorizeAlert|authorizeSound), block)
 	select {
 	case err := <-done:
 		return err
@@ -104,13 +101,13 @@ func (c *center) authorize(ctx context.Context) error {
 
 // add shows n, or replaces what has its ID.
 func (c *center) add(ctx context.Context, n Notification) error {
-	defer pool()()
-	content := send(send(send(class("UNMutableNotificationContent"), "alloc"), "init"), "autorelease")
-	send(content, "setTitle:", nsString(n.Title))
-	send(content, "setBody:", nsString(n.Body))
-	send(content, "setThreadIdentifier:", nsString(n.Group))
+	defer cocoa.Pool()()
+	content := cocoa.Send(cocoa.Send(cocoa.Send(cocoa.Class("UNMutableNotificationContent"), "alloc"), "init"), "autorelease")
+	cocoa.Send(content, "setTitle:", cocoa.String(n.Title))
+	cocoa.Send(content, "setBody:", cocoa.String(n.Body))
+	cocoa.Send(content, "setThreadIdentifier:", cocoa.String(n.Group))
 	if len(n.Actions) > 0 {
-		send(content, "setCategoryIdentifier:", nsString(c.category(n)))
+		cocoa.Send(content, "setCategoryIdentifier:", cocoa.String(c.category(n)))
 	}
 	level := levelActive
 	if n.Urgency <= UrgencyLow {
@@ -120,19 +117,19 @@ func (c *center) add(ctx context.Context, n Notification) error {
 		content.Send(setLevel, uint64(level)) // macOS 12
 	}
 	if n.Urgency >= UrgencyCritical {
-		send(content, "setSound:", send(class("UNNotificationSound"), "defaultSound"))
+		cocoa.Send(content, "setSound:", cocoa.Send(cocoa.Class("UNNotificationSound"), "defaultSound"))
 	}
-	request := send(class("UNNotificationRequest"), "requestWithIdentifier:content:trigger:", nsString(n.ID), content, objc.ID(0))
+	request := cocoa.Send(cocoa.Class("UNNotificationRequest"), "requestWithIdentifier:content:trigger:", cocoa.String(n.ID), content, objc.ID(0))
 	done := make(chan error, 1)
 	block := objc.NewBlock(func(_ objc.Block, failure objc.ID) {
 		if failure != 0 {
-			done <- fmt.Errorf("show a notification: %s", goString(send(failure, "localizedDescription")))
+			done <- fmt.Errorf("show a notification: %s", cocoa.GoString(cocoa.Send(failure, "localizedDescription")))
 			return
 		}
 		done <- nil
 	})
 	defer block.Release()
-	send(c.id, "addNotificationRequest:withCompletionHandler:", request, block)
+	cocoa.Send(c.id, "addNotificationRequest:withCompletionHandler:", request, block)
 	select {
 	case err := <-done:
 		return err
@@ -143,10 +140,10 @@ func (c *center) add(ctx context.Context, n Notification) error {
 
 // remove withdraws what has the ID.
 func (c *center) remove(id string) {
-	defer pool()()
-	ids := send(class("NSArray"), "arrayWithObject:", nsString(id))
-	send(c.id, "removePendingNotificationRequestsWithIdentifiers:", ids)
-	send(c.id, "removeDeliveredNotificationsWithIdentifiers:", ids)
+	defer cocoa.Pool()()
+	ids := cocoa.Send(cocoa.Class("NSArray"), "arrayWithObject:", cocoa.String(id))
+	cocoa.Send(c.id, "removePendingNotificationRequestsWithIdentifiers:", ids)
+	cocoa.Send(c.id, "removeDeliveredNotificationsWithIdentifiers:", ids)
 }
 
 // category makes the buttons of n known to the center and returns their name.
@@ -164,48 +161,22 @@ func (c *center) category(n Notification) string {
 	}
 	if len(c.categories) >= maxCategories { // the ones before belong to what is long gone
 		for old, id := range c.categories {
-			send(id, "release")
+			cocoa.Send(id, "release")
 			delete(c.categories, old)
 		}
 	}
-	actions := send(class("NSMutableArray"), "array")
+	actions := cocoa.Send(cocoa.Class("NSMutableArray"), "array")
 	for _, a := range buttons {
-		send(actions, "addObject:", send(class("UNNotificationAction"), "actionWithIdentifier:title:options:",
-			nsString(a.Key), nsString(a.Label), uint64(0)))
+		cocoa.Send(actions, "addObject:", cocoa.Send(cocoa.Class("UNNotificationAction"), "actionWithIdentifier:title:options:",
+			cocoa.String(a.Key), cocoa.String(a.Label), uint64(0)))
 	}
-	category := send(class("UNNotificationCategory"), "categoryWithIdentifier:actions:intentIdentifiers:options:",
-		nsString(name), actions, send(class("NSArray"), "array"), uint64(tellDismissal))
-	c.categories[name] = send(category, "retain")
-	all := send(class("NSMutableSet"), "set")
+	category := cocoa.Send(cocoa.Class("UNNotificationCategory"), "categoryWithIdentifier:actions:intentIdentifiers:options:",
+		cocoa.String(name), actions, cocoa.Send(cocoa.Class("NSArray"), "array"), uint64(tellDismissal))
+	c.categories[name] = cocoa.Send(category, "retain")
+	all := cocoa.Send(cocoa.Class("NSMutableSet"), "set")
 	for _, id := range c.categories {
-		send(all, "addObject:", id)
+		cocoa.Send(all, "addObject:", id)
 	}
-	send(c.id, "setNotificationCategories:", all)
+	cocoa.Send(c.id, "setNotificationCategories:", all)
 	return name
-}
-
-// pool keeps the goroutine on its thread with a pool for what the calls leave
-// behind, until the returned function is called.
-func pool() (drain func()) {
-	runtime.LockOSThread()
-	p := send(send(class("NSAutoreleasePool"), "alloc"), "init")
-	return func() {
-		send(p, "drain")
-		runtime.UnlockOSThread()
-	}
-}
-
-func class(name string) objc.ID { return objc.ID(objc.GetClass(name)) }
-
-func send(to objc.ID, selector string, args ...any) objc.ID {
-	return to.Send(objc.RegisterName(selector), args...)
-}
-
-func nsString(s string) objc.ID { return send(class("NSString"), "stringWithUTF8String:", s) }
-
-func goString(s objc.ID) string {
-	if s == 0 {
-		return ""
-	}
-	return objc.Send[string](s, objc.RegisterName("UTF8String"))
 }

@@ -62,6 +62,9 @@ type Config struct {
 	// OpenWindow opens berth's window at one of its pages, such as PageHome;
 	// nil means that there is no window.
 	OpenWindow func(ctx context.Context, page string) error
+	// FollowLink is called with each berth:// link that the system hands to the
+	// tray, and must return soon. Only macOS does that.
+	FollowLink func(link string)
 	// HasTSH reports whether there is a tsh.
 	HasTSH func() bool
 	// Doctor finds out what is wrong, and writes it to ReportFile.
@@ -119,7 +122,7 @@ func Run(ctx context.Context, cfg Config) error {
 	cfg.Logger = cfg.Logger.With("component", "tray")
 	var errOver error
 	err := withHost(ctx, cfg.Logger, func(ctx context.Context, hosted func() bool) error {
-		return runTray(ctx, MoodOff, func(ctx context.Context, m *menu) error {
+		return runTray(ctx, MoodOff, cfg.FollowLink, func(ctx context.Context, m *menu) error {
 			f := newFront(cfg, m)
 			f.hosted = hosted
 			errOver = f.run(ctx)

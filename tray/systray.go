@@ -65,8 +65,8 @@ func (e *systrayEntry) setShown(on bool) {
 
 // runTray shows the tray until ctx ends or body returns, which it runs with
 // the menu. It must be called on the main goroutine, which systray keeps on the
-// main thread.
-func runTray(ctx context.Context, first Mood, body func(context.Context, *menu) error) (err error) {
+// main thread. No link comes this way: systray hears of none.
+func runTray(ctx context.Context, first Mood, _ func(link string), body func(context.Context, *menu) error) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var m *menu

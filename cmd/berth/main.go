@@ -30,9 +30,27 @@ func main() {
 	if app.terminal {
 		app.size = terminalSize
 	}
-	code := app.main(ctx, os.Args[1:])
+	code := app.main(ctx, appArgs(os.Args[1:], os.Getenv(appVar)))
 	stop()
 	os.Exit(code)
+}
+
+// appVar is set by the application bundle of macOS, whose programs get no
+// arguments: see packaging/dist.
+const appVar = "BERTH_APP"
+
+// appArgs are the arguments of a program that was started with these, maybe as an
+// application, which is the tray.
+func appArgs(args []string, app string) []string {
+	if app != "tray" {
+		return args
+	}
+	// What the tray starts is no application.
+	_ = os.Unsetenv(appVar) // it cannot fail for a valid name
+	if len(args) > 0 {
+		return args
+	}
+	return []string{"tray", "--quiet"}
 }
 
 // machinePolicy is where this machine's policy is. Tests of the whole program have

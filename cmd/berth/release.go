@@ -93,5 +93,13 @@ func writeIcons(_ *cobra.Command, dir string) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(dir, "berth.ico"), files["fine.ico"], 0o644) //nolint:gosec // G306: for every user to read
+	if files["berth.icns"], err = icons.ICNS("fine"); err != nil {
+		return err
+	}
+	for name, file := range map[string]string{"berth.ico": "fine.ico", "berth.icns": "berth.icns"} {
+		if err := os.WriteFile(filepath.Join(dir, name), files[file], 0o644); err != nil { //nolint:gosec // G306: for every user to read
+			return err
+		}
+	}
+	return nil
 }

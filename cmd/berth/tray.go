@@ -252,6 +252,7 @@ func (a *app) trayConfig(p paths.Paths, c *client.Client, log *slog.Logger) tray
 		Browse: func(ctx context.Context, url string, command []string, proxy string) error {
 			return browser.Open(ctx, url, command, a.env, proxy)
 		},
+		FollowLink:  func(link string) { a.handOnLink(link, log) },
 		HasTSH:      func() bool { return a.hasTSH(p) },
 		Docs:        topicsText(),
 		Diagnostics: func(ctx context.Context) (string, error) { return a.diagnostics(ctx, p) },
@@ -265,6 +266,17 @@ func (a *app) trayConfig(p paths.Paths, c *client.Client, log *slog.Logger) tray
 				log.Debug("memory not given back", "err", err)
 			}
 		},
+	}
+}
+
+// handOnLink has a process of its own follow a link, which asks first.
+func (a *app) handOnLink(link string, log *slog.Logger) {
+	self, err := ownProgram()
+	if err == nil {
+		err = startDetached(context.Background(), self, "link", "follow", "--", link)
+	}
+	if err != nil {
+		log.Warn("a link is not followed", "err", err)
 	}
 }
 

@@ -15,20 +15,25 @@ import (
 )
 
 // entry is a file of an archive: its name there, where it comes from, and
-// whether it is a program.
+// whether it is a program. A link leads to another entry instead.
 type entry struct {
 	name, source string
 	program      bool
+	link         string
 }
 
 // writeArchive packs the program with its documents, for people who install by
 // hand: zip where that is the custom.
 func (r *release) writeArchive(t target, program string) error {
 	name := fmt.Sprintf("berth_%s_%s_%s", r.version.semver(), t.os, t.arch)
-	entries := []entry{
-		{name: filepath.Base(program), source: program, program: true},
-		{name: "THIRD_PARTY_LICENSES", source: r.notices()},
+	entries := []entry{{name: filepath.Base(program), source: program, program: true}}
+	if t.os == "darwin" {
+		var err error
+		if entries, err = r.bundle(t, program); err != nil {
+			return err
+		}
 	}
+	entries = append(entries, entry{name: "THIRD_PARTY_LICENSES", source: r.notices()})
 	for _, doc := range []string{"LICENSE", "README.md", "CHANGELOG.md", "SECURITY.md"} {
 		entries = append(entries, entry{name: doc, source: filepath.Join(r.root, doc)})
 	}
@@ -59,10 +64,22 @@ func (r *release) writeArchive(t target, program string) error {
 
 // mode is the permissions of an entry.
 func (e entry) mode() os.FileMode {
-	if e.program {
+	switch {
+	case e.link != "":
+		return os.ModeSymlink | 0o777
+	case e.program:
 		return 0o755
+	default:
+		return 0o644
 	}
-	return 0o644
+}
+
+// content is what a zip has of an entry: of a link where it leads.
+func (e entry) content() ([]byte, error) {
+	if e.link != "" {
+		return []byte(e.link), nil
+	}
+	return os.ReadFile(e.source)
 }
 
 func writeTarGz(w io.Writer, top string, entries []entry, at time.Time) error {
@@ -93,7 +110,7 @@ func writeTarGz(w io.Writer, top string, entries []entry, at time.Time) error {
 func writeZip(w io.Writer, top string, entries []entry, at time.Time) error {
 	z := zip.NewWriter(w)
 	for _, e := range entries {
-		data, err := os.ReadFile(e.source)
+		data, err := e.content()
 		if err != nil {
 			return err
 		}

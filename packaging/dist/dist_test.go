@@ -6,7 +6,10 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/json"
+	"encoding/xml"
 	"io"
+	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -83,7 +86,9 @@ func TestArchives(t *testing.T) {
 			var packed [2][]byte
 			for i := range packed {
 				dir := t.TempDir()
-				entries := []entry{{"berth", filepath.Join(dir, "b"), true}, {"man/berth.1", filepath.Join(dir, "m"), false}}
+				entries := []entry{
+					{name: "berth", source: filepath.Join(dir, "b"), program: true}, {name: "man/berth.1", source: filepath.Join(dir, "m")},
+				}
 				for _, e := range entries {
 					if err := os.WriteFile(e.source, []byte("content of "+e.name), 0o600); err != nil {
 						t.Fatal(err)
@@ -110,6 +115,67 @@ func TestArchives(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestBundle packs the application of macOS, and reads what its plist says.
+func TestBundle(t *testing.T) {
+	r := &release{root: t.TempDir(), work: t.TempDir(), version: version{base: "1.2.3"}, epoch: testTime}
+	tgt := target{"darwin", "arm64"}
+	for path, text := range map[string]string{r.program(tgt): "program", r.common("icons", "berth.icns"): "icon"} {
+		if err := place(filepath.Dir(path), filepath.Base(path), []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	entries, err := r.bundle(tgt, r.program(tgt))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	if err := writeZip(&b, "top", entries, testTime); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]os.FileMode{
+		"top/berth": os.ModeSymlink | 0o777, "top/berth.app/Contents/MacOS/berth": 0o755,
+		"top/berth.app/Contents/Info.plist": 0o644, "top/berth.app/Contents/Resources/berth.icns": 0o644,
+	}
+	if got := modes(t, "zip", b.Bytes()); !maps.Equal(got, want) {
+		t.Errorf("the archive has %v, want %v", got, want)
+	}
+	z, err := zip.NewReader(bytes.NewReader(b.Bytes()), int64(b.Len()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	link, err := fs.ReadFile(z, "top/berth")
+	if err != nil || want["top/"+string(link)] != 0o755 {
+		t.Errorf("the link leads to %q: %v", link, err)
+	}
+	plist, err := fs.ReadFile(z, "top/berth.app/Contents/Info.plist")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Keys and texts, in their order: whatever else a plist is, it is XML.
+	var words []string
+	for d := xml.NewDecoder(bytes.NewReader(plist)); ; {
+		tok, err := d.Token()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if text, ok := tok.(xml.CharData); ok && len(bytes.TrimSpace(text)) > 0 {
+			words = append(words, string(text))
+		}
+	}
+	got := strings.Join(words, " ")
+	for _, want := range []string{
+		"CFBundleIdentifier dev.berth.app ", "CFBundleExecutable berth ", "CFBundleIconFile berth ", "CFBundleVersion 1.2.3 ",
+		"CFBundleURLSchemes berth ", "LSEnvironment BERTH_APP tray ", "LSUIElement",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("the plist says %q, without %q", got, want)
+		}
 	}
 }
 

@@ -166,7 +166,7 @@ func released(t *testing.T) *publication {
 	}
 	tree := t.TempDir()
 	program := "#!/bin/sh\necho \"berth 1.2.3 $*\"\n"
-	entries := []entry{{"berth", filepath.Join(tree, "berth"), true}}
+	entries := []entry{{name: "berth", source: filepath.Join(tree, "berth"), program: true}}
 	for _, name := range []string{"completions/berth.bash", "completions/_berth", "completions/berth.fish", "man/berth.1", "man/berth.yaml.5", "LICENSE", "THIRD_PARTY_LICENSES"} {
 		entries = append(entries, entry{name: name, source: filepath.Join(tree, filepath.FromSlash(name))})
 	}

@@ -1,6 +1,9 @@
 package autostart
 
-import "strings"
+import (
+	"path/filepath"
+	"strings"
+)
 
 // scheme is that of the links that berth follows, and linksName names the entry.
 const (
@@ -92,4 +95,17 @@ func linkScript(program string) []byte {
 	do shell script quoted form of "` + literal + `" & " ` + strings.Join(linkArgs, " ") + ` " & quoted form of theLink & " >/dev/null 2>&1 &"
 end open location
 `)
+}
+
+// bundleOf is the application bundle that a program is part of, whose Info.plist
+// names the scheme already; empty means that it is part of none.
+func bundleOf(program string) string {
+	if real, err := filepath.EvalSymlinks(program); err == nil {
+		program = real
+	}
+	app, _, inside := strings.Cut(program, ".app/Contents/MacOS/")
+	if !inside {
+		return ""
+	}
+	return app + ".app"
 }

@@ -23,6 +23,14 @@ const (
 // InstallLinks has the desktop hand berth links to the program at a path, for this
 // user.
 func InstallLinks(ctx context.Context, program string, env func(string) string) (Result, error) {
+	if app := bundleOf(program); app != "" {
+		ctx, cancel := context.WithTimeout(ctx, appWait)
+		defer cancel()
+		if err := exec.CommandContext(ctx, register, "-f", app).Run(); err != nil {
+			return Result{Path: app}, fmt.Errorf("register the application for links: %w", err)
+		}
+		return Result{Path: app}, nil
+	}
 	app, err := linksPath(env)
 	if err != nil {
 		return Result{}, err

@@ -96,3 +96,15 @@ func TestLinkScript(t *testing.T) {
 		}
 	}
 }
+
+func TestBundleOf(t *testing.T) {
+	for program, want := range map[string]string{
+		"/Applications/berth.app/Contents/MacOS/berth": "/Applications/berth.app",
+		"/usr/local/bin/berth":                         "",
+		"/Applications/berth.app/berth":                "",
+	} {
+		if got := bundleOf(program); got != want {
+			t.Errorf("%s is part of %q, want %q", program, got, want)
+		}
+	}
+}

@@ -1,0 +1,2 @@
+// Package cocoa calls macOS's frameworks without cgo. Elsewhere it is empty.
+package cocoa
