@@ -35,6 +35,7 @@ import (
 	"berth/agent/secrets"
 	"berth/agent/sessions"
 	"berth/agent/state"
+	"berth/agent/telemetry"
 	"berth/agent/tunnel"
 	"berth/certwatch"
 	"berth/internal/logfile"
@@ -105,6 +106,7 @@ type rooms struct {
 	requests *requests.Requests
 	recorded *recordings.Recordings
 	metrics  *metrics.Room
+	counted  *telemetry.Book
 }
 
 // Run runs the agent until ctx ends or a client asks it to stop; then it
@@ -232,6 +234,11 @@ func (a *Agent) furnish(ctx, rooms context.Context) {
 		Snapshot: a.Snapshot, Alive: a.pub.alive, OnChange: a.touch, Logger: opts.Logger,
 		Guard: func() func(net.Conn) error { return a.tunnels.Guard() },
 	})
+	a.counted = telemetry.New(telemetry.Config{
+		Config: a.current, StateDir: opts.Paths.StateDir, Version: opts.Version,
+		Tunnels: func() []state.Tunnel { return a.tunnels.States() }, Logger: opts.Logger,
+	})
+	meters := meters{a.metrics, a.counted}
 	a.tunnels = tunnel.New(ctx, tunnel.Config{
 		StateDir: opts.Paths.StateDir, Sockets: a.next.sockets, Grace: opts.Grace, Config: a.current, Sessions: a.sessions, Memory: a.memory, Kube: a.kube,
 		RequestCommand: func(ctx context.Context, f sessions.Session, spec state.TunnelSpec) string {
@@ -242,7 +249,7 @@ func (a *Agent) furnish(ctx, rooms context.Context) {
 		NeedCode: func(n tunnel.CodeNeed) { a.logins.Need(login.CodeNeed(n)) },
 		CodeGone: func(name string) { a.logins.NeedGone(name) },
 		MayWarm:  func() bool { return !a.system.sparing() },
-		Meter:    a.metrics,
+		Meter:    meters,
 		Limits:   limits,
 		OnChange: a.touch, Logger: opts.Logger,
 	})
@@ -252,11 +259,11 @@ func (a *Agent) furnish(ctx, rooms context.Context) {
 	})
 	a.logins = login.New(rooms, login.Config{
 		Config: a.current, Sessions: a.sessions, Memory: a.memory, Keychain: cmp.Or[login.Keychain](opts.keychain, keychain),
-		OnLogin: a.metrics.LoggedIn,
+		OnLogin: meters.LoggedIn,
 		Held:    a.tunnels.Held, Refresh: refresh, OnChange: a.touch, Publish: a.publish, Logger: a.log,
 	})
 	a.requests = requests.New(requests.Config{
-		Config: a.current, Sessions: a.sessions, Memory: a.memory, Tunnels: a.tunnels, Logins: a.logins, OnAssume: a.metrics.Assumed,
+		Config: a.current, Sessions: a.sessions, Memory: a.memory, Tunnels: a.tunnels, Logins: a.logins, OnAssume: meters.Assumed,
 		Refresh: refresh, OnChange: a.touch, Publish: a.publish, Logger: a.log,
 	})
 	a.recorded = recordings.New(rooms, recordings.Config{
@@ -320,6 +327,7 @@ func (a *Agent) run(ctx context.Context) error {
 	g.Go(func() error { a.requests.Run(a.next.rooms); return nil })
 	g.Go(func() error { a.kube.Run(a.next.rooms); return nil })
 	g.Go(func() error { a.metrics.Run(a.next.rooms); return nil })
+	g.Go(func() error { a.counted.Run(a.next.rooms); return nil })
 	g.Go(func() error { a.opts.Manager.Watch(a.next.rooms, a.pub.alive); return nil })
 	a.next.hearing.Go(a.next.followFormers)
 	g.Go(func() error {

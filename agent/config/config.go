@@ -69,9 +69,10 @@ type Config struct {
 	Log           logging         `json:"log,omitzero"`
 
 	// Policy is what this Config is bound by, nil when nothing is: see Policy.Bind.
-	Policy  *Policy `json:"-"`
-	Metrics Metrics `json:"metrics,omitzero"`
-	Limits  Limits  `json:"limits,omitzero"` // see Limit
+	Policy    *Policy   `json:"-"`
+	Metrics   Metrics   `json:"metrics,omitzero"`
+	Telemetry telemetry `json:"telemetry,omitzero"`
+	Limits    Limits    `json:"limits,omitzero"` // see Limit
 
 	said map[string]any // the file as JSON: with what it sets to nothing, such as a list
 }

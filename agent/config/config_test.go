@@ -58,11 +58,13 @@ func TestDiff(t *testing.T) {
 			tunnels(with(func(t *state.TunnelSpec) { t.AsGroups = []string{"g"} })), tunnels(with(func(t *state.TunnelSpec) { t.AsGroups = []string{"h"} })),
 			Changes{Changed: []state.TunnelSpec{with(func(t *state.TunnelSpec) { t.AsGroups = []string{"h"} })}},
 		},
-		"tsh":           {Default(), &Config{TSH: tsh{"/tsh"}}, Changes{OthersChanged: true}},
-		"log":           {Default(), &Config{Log: logging{logDebug}}, Changes{OthersChanged: true}},
-		"metrics":       {Default(), &Config{Metrics: Metrics{Listen: "127.0.0.1:9090"}}, Changes{OthersChanged: true}},
-		"metrics_spelt": {Default(), &Config{Metrics: Metrics{Enabled: new(false), Labels: labelsHashed}}, Changes{}},
-		"log_spelt":     {Default(), &Config{Log: logging{logInfo}}, Changes{}},
+		"tsh":             {Default(), &Config{TSH: tsh{"/tsh"}}, Changes{OthersChanged: true}},
+		"log":             {Default(), &Config{Log: logging{logDebug}}, Changes{OthersChanged: true}},
+		"metrics":         {Default(), &Config{Metrics: Metrics{Listen: "127.0.0.1:9090"}}, Changes{OthersChanged: true}},
+		"telemetry":       {Default(), &Config{Telemetry: telemetry{Mode: telemetryLocal}}, Changes{OthersChanged: true}},
+		"telemetry_spelt": {Default(), &Config{Telemetry: telemetry{Mode: telemetryOff}}, Changes{}},
+		"metrics_spelt":   {Default(), &Config{Metrics: Metrics{Enabled: new(false), Labels: labelsHashed}}, Changes{}},
+		"log_spelt":       {Default(), &Config{Log: logging{logInfo}}, Changes{}},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

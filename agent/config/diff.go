@@ -59,6 +59,9 @@ func (c *Config) others() Config {
 	o.TSH.Path = c.TSHPath()
 	o.Log.Level = c.LogLevel()
 	o.Metrics = c.Metrics.plain()
+	if !o.Telemetry.Local() {
+		o.Telemetry.Mode = telemetryOff
+	}
 	for _, k := range LimitKeys {
 		*k.of(&o.Limits) = c.Limit(k.Name)
 	}

@@ -59,6 +59,22 @@ func (m Metrics) plain() Metrics {
 	return m
 }
 
+// telemetry says whether berth counts for its user how it is used.
+type telemetry struct {
+	Mode telemetryMode `json:"mode,omitempty" jsonschema:"enum=off,enum=local,default=off"` // empty means telemetryOff
+}
+
+// telemetryMode says where what is counted goes.
+type telemetryMode string
+
+const (
+	telemetryOff   telemetryMode = "off"
+	telemetryLocal telemetryMode = "local"
+)
+
+// Local reports whether berth counts, into a file of this machine.
+func (t telemetry) Local() bool { return t.Mode == telemetryLocal }
+
 // isLoopback reports whether addr is the host:port of this machine alone.
 func isLoopback(addr string) bool {
 	host, port, err := net.SplitHostPort(addr)

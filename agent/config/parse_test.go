@@ -141,7 +141,7 @@ func TestParseMistakes(t *testing.T) {
 		"version_0":      {"version: 0\n", []string{`1:10: version: 0 is not a version: write 1`}},
 		"misspelt_key":   {"tunels: []\n", []string{"1:1: tunels: unknown key: did you mean tunnels?"}},
 		"empty_misspelt": {"tunels:\n", []string{"1:1: tunels: unknown key: did you mean tunnels?"}},
-		"unknown_key":    {"zebra: 1\n", []string{"1:1: zebra: unknown key: those known here are access, browser, handover_grace, homes, kube, limits, log, metrics, notifications, profiles, tsh, tunnels, version"}},
+		"unknown_key":    {"zebra: 1\n", []string{"1:1: zebra: unknown key: those known here are access, browser, handover_grace, homes, kube, limits, log, metrics, notifications, profiles, telemetry, tsh, tunnels, version"}},
 		"camel_case_key": {tun("dbUser: x, local_port: 15000, type: db"), []string{
 			"2:50: tunnels[0].dbUser: unknown key: did you mean db_user?",
 			"2:61: tunnels[0].local_port: unknown key: did you mean port?",
@@ -235,6 +235,7 @@ func TestParseMistakes(t *testing.T) {
 		"metrics_everyone":  {"metrics: {listen: 0.0.0.0:9090}", []string{`1:19: metrics.listen: "0.0.0.0:9090" is neither an address of this machine alone nor a file: write 127.0.0.1:9090, or the path of a socket`}},
 		"metrics_name":      {"metrics: {listen: localhost:9090}", []string{`1:19: metrics.listen: "localhost:9090" is neither an address of this machine alone nor a file: write 127.0.0.1:9090, or the path of a socket`}},
 		"metrics_low_port":  {"metrics: {listen: 127.0.0.1:90}", []string{`1:19: metrics.listen: "127.0.0.1:90" is neither an address of this machine alone nor a file: write 127.0.0.1:9090, or the path of a socket`}},
+		"telemetry_mode":    {"telemetry: {mode: remote}", []string{`1:19: telemetry.mode: "remote" is not a choice: use off or local`}},
 		"log_level":         {"log: {level: verbose}", []string{`1:14: log.level: "verbose" is not a level: use debug, info, warn or error`}},
 
 		// Positions count characters, and look through aliases.
@@ -472,7 +473,7 @@ func TestSchema(t *testing.T) {
 	}
 	walkWants(t, policy, policyWants)
 	for name := range descriptions {
-		if typ, _, _ := strings.Cut(name, "."); !strings.Contains("Config Profile renew TunnelSpec kube notifications Access autoAssume hook tsh logging policyRules renewRule recordingsRule Metrics", typ) {
+		if typ, _, _ := strings.Cut(name, "."); !strings.Contains("Config Profile renew TunnelSpec kube notifications Access autoAssume hook tsh logging policyRules renewRule recordingsRule Metrics telemetry", typ) {
 			t.Errorf("descriptions has %q", name)
 		}
 	}

@@ -39,6 +39,7 @@ type policyRules struct {
 	Hold       *state.Duration `json:"hold,omitempty" jsonschema:"example=30s"`
 	Proxies    []string        `json:"proxies,omitempty" jsonschema:"minItems=1,example=teleport.example.com:443,example=*.example.com"`
 	Metrics    onOff           `json:"metrics,omitempty" jsonschema:"enum=on,enum=off,default=on"`
+	Telemetry  onOff           `json:"telemetry,omitempty" jsonschema:"enum=on,enum=off,default=on"`
 	Links      onOff           `json:"links,omitempty" jsonschema:"enum=on,enum=off,default=on"`
 	Window     onOff           `json:"window,omitempty" jsonschema:"enum=on,enum=off,default=on"`
 	Recordings recordingsRule  `json:"recordings,omitzero"`
@@ -70,6 +71,7 @@ type Feature string
 const (
 	FeatureRemember        Feature = "remember"
 	FeatureMetrics         Feature = "metrics"
+	FeatureTelemetry       Feature = "telemetry"
 	FeatureLinks           Feature = "links"
 	FeatureWindow          Feature = "window"
 	FeatureRecordingExport Feature = "recordings.export"
@@ -87,6 +89,7 @@ var strictest = map[string]func(*policyRules){
 	"hold":                         func(r *policyRules) { r.Hold = new(state.Duration(0)) },
 	"proxies":                      func(r *policyRules) { r.noProxy = true },
 	string(FeatureMetrics):         func(r *policyRules) { r.Metrics = off },
+	string(FeatureTelemetry):       func(r *policyRules) { r.Telemetry = off },
 	string(FeatureLinks):           func(r *policyRules) { r.Links = off },
 	string(FeatureWindow):          func(r *policyRules) { r.Window = off },
 	string(FeatureRecordingExport): func(r *policyRules) { r.Recordings.Export = off },
@@ -120,6 +123,8 @@ func (p *Policy) Allows(f Feature) error {
 		what = "berth may not remember passwords here"
 	case f == FeatureMetrics && r.Metrics == off:
 		what = "metrics are switched off here"
+	case f == FeatureTelemetry && r.Telemetry == off:
+		what = "telemetry is switched off here"
 	case f == FeatureLinks && r.Links == off:
 		what = "berth:// links are switched off here"
 	case f == FeatureWindow && r.Window == off:
@@ -203,7 +208,7 @@ func (p *Policy) Forbids() []string {
 // policyKeys are the rules in the order in which they are listed.
 var policyKeys = []string{
 	string(featureInsecure), "guard", string(FeatureRemember), string(featureRenewAuto), "hold", "proxies",
-	string(FeatureMetrics), string(FeatureLinks), string(FeatureWindow), string(FeatureRecordingExport),
+	string(FeatureMetrics), string(FeatureTelemetry), string(FeatureLinks), string(FeatureWindow), string(FeatureRecordingExport),
 }
 
 // said is a rule that forbids something, as the file says it; empty when it
@@ -231,7 +236,7 @@ func (p *Policy) said(key string) string {
 		}
 	default:
 		if map[string]onOff{
-			string(FeatureMetrics): r.Metrics, string(FeatureLinks): r.Links, string(FeatureWindow): r.Window,
+			string(FeatureMetrics): r.Metrics, string(FeatureTelemetry): r.Telemetry, string(FeatureLinks): r.Links, string(FeatureWindow): r.Window,
 			string(FeatureRecordingExport): r.Recordings.Export,
 		}[key] == off {
 			return key + ": off"

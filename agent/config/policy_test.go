@@ -36,6 +36,7 @@ func parsed(t *testing.T, text string) *Config {
 const loosest = `profiles: [{proxy: evil.example.net, insecure: true, renew: {mode: auto}}]
 tunnels: [{name: a, kind: db, cluster: c, resource: r, port: 15432, guard: off, hold: 5m}]
 metrics: {enabled: true}
+telemetry: {mode: local}
 `
 
 // Each rule does what it says, and is named where it does; without it nothing is
@@ -64,6 +65,9 @@ func TestPolicyRules(t *testing.T) {
 		"remember": {policy: "remember: false", allows: func(p *Policy, _ *Config) error { return p.Allows(FeatureRemember) }},
 		"metrics": {policy: "metrics: off", notes: "metrics", allows: func(p *Policy, bound *Config) error {
 			return errors.Join(p.Allows(FeatureMetrics), unless(bound.Metrics.On()))
+		}},
+		"telemetry": {policy: "telemetry: off", notes: "telemetry", allows: func(p *Policy, bound *Config) error {
+			return errors.Join(p.Allows(FeatureTelemetry), unless(bound.Telemetry.Local()))
 		}},
 		"links":  {policy: "links: off", allows: func(p *Policy, _ *Config) error { return p.Allows(FeatureLinks) }},
 		"window": {policy: "window: off", allows: func(p *Policy, _ *Config) error { return p.Allows(FeatureWindow) }},
@@ -134,7 +138,7 @@ func TestPolicyProxies(t *testing.T) {
 func TestPolicyFailsClosed(t *testing.T) {
 	all := []string{
 		"insecure: false", "guard: on", "remember: false", "renew.auto: false", "hold: 0s", "proxies: []", "metrics: off",
-		"links: off", "window: off", "recordings.export: off",
+		"telemetry: off", "links: off", "window: off", "recordings.export: off",
 	}
 	tests := map[string]struct {
 		text    string
@@ -168,7 +172,9 @@ func TestPolicyFailsClosed(t *testing.T) {
 			if got := p.Forbids(); !slices.Equal(got, tt.forbids) {
 				t.Errorf("it forbids %q, want %q", got, tt.forbids)
 			}
-			for _, f := range []Feature{FeatureRemember, FeatureMetrics, FeatureLinks, FeatureWindow, FeatureRecordingExport} {
+			for _, f := range []Feature{
+				FeatureRemember, FeatureMetrics, FeatureTelemetry, FeatureLinks, FeatureWindow, FeatureRecordingExport,
+			} {
 				if err := p.Allows(f); err != nil && !strings.Contains(err.Error(), "has mistakes") {
 					t.Errorf("%v does not say that the policy has mistakes", err)
 				}

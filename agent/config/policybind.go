@@ -150,6 +150,12 @@ func (p *Policy) Bind(cfg *Config) (bound *Config, overruled []Mistake) {
 		}
 		bound.Metrics = Metrics{}
 	}
+	if bound.Telemetry.Local() && p.Allows(FeatureTelemetry) != nil {
+		if cfg.Telemetry.Local() {
+			o.note("telemetry", "%s", p.why(string(FeatureTelemetry)))
+		}
+		bound.Telemetry = telemetry{}
+	}
 	return bound, o.notes
 }
 

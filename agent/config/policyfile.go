@@ -297,6 +297,7 @@ var policyWants = map[string]want{
 	"proxies":           {"a list of proxies", "write [teleport.example.com:443]; without the key every proxy is allowed"},
 	"proxies[]":         {"a proxy's address", "write host:port, as in teleport.example.com:443 or *.example.com"},
 	"metrics":           {"a choice", "use on or off"},
+	"telemetry":         {"a choice", "use on or off"},
 	"links":             {"a choice", "use on or off"},
 	"window":            {"a choice", "use on or off"},
 	"recordings":        {"a group of keys", "write {export: off}"},

@@ -106,6 +106,7 @@ proxies: [teleport.example.com, "*.teleport.example.com:3080"]
 
 # What is switched off.
 metrics: "off"
+telemetry: "off"
 links: "off"
 window: "off"
 recordings: {export: "off"}
@@ -265,6 +266,9 @@ metrics:
   labels: hashed
   # Go's profiles too.
   pprof: false
+
+# Counts, for you alone, how berth is used: off | local. Nothing is sent.
+telemetry: {mode: local}
 
 # How much of each thing there may be.
 limits:

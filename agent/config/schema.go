@@ -34,6 +34,8 @@ var descriptions = map[string]string{
 	"Config.Log":     "What the agent writes to its log.",
 	"Config.Limits":  "How much of each thing there may be, so that no program or cluster can use up this machine.",
 	"Config.Metrics": "Health checks and metrics for monitoring, which only your own programs on this machine can ask for.",
+	"Config.Telemetry": "Whether berth counts, for you alone, which of its features are used. It never sends the numbers anywhere: " +
+		"see PRIVACY.md.",
 
 	"Profile.Proxy": "The proxy's address, host:port; the port may be left out when it is 443. It decides which logins " +
 		"the settings are for.",
@@ -92,6 +94,7 @@ var descriptions = map[string]string{
 	"policyRules.Proxies": "The only proxies at which berth logs in and to which its tunnels lead, host:port each; the port may be " +
 		"left out when it is 443. *.example.com is every host below example.com. Sessions at other proxies are not used.",
 	"policyRules.Metrics":    "off keeps the agent from serving metrics.",
+	"policyRules.Telemetry":  "off keeps berth from counting how it is used, on this machine too.",
 	"policyRules.Links":      "off has berth:// links do nothing.",
 	"policyRules.Window":     "off keeps the window closed, and closes one that is open.",
 	"policyRules.Recordings": "What may be done with session recordings.",
@@ -104,7 +107,8 @@ var descriptions = map[string]string{
 		"socket. Empty means berth's own socket, metrics.sock beside the agent's.",
 	"Metrics.Labels": "What stands for a tunnel in metrics: hashed is a pseudonym that only this installation makes, " +
 		"names is its name.",
-	"Metrics.Pprof": "Whether Go's profiles of the agent are served too, under /debug/pprof/.",
+	"telemetry.Mode": "off counts nothing, local counts into a small file of this machine: berth telemetry explain says what.",
+	"Metrics.Pprof":  "Whether Go's profiles of the agent are served too, under /debug/pprof/.",
 }
 
 // durationPattern matches durations in the schema; time.ParseDuration

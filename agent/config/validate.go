@@ -73,6 +73,8 @@ var wants = withLimits(withTunnelKeys(map[string]want{
 	"metrics.listen":               {"an address", "write 127.0.0.1:9090, or the path of a socket"},
 	"metrics.labels":               {"a choice", "use hashed or names"},
 	"metrics.pprof":                {"true or false", useBool},
+	"telemetry":                    {"a group of keys", "write {mode: local}"},
+	"telemetry.mode":               {"a choice", "use off or local"},
 	"limits":                       {"a group of keys", "write {connections: 4000}"},
 }))
 

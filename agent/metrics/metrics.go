@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -137,7 +138,7 @@ func (r *Room) fail(err error) {
 func (r *Room) serve(ctx context.Context, set config.Metrics) error {
 	now := &serving{set: set, counters: newCounters(), label: named}
 	if !set.Named() {
-		key, err := pseudonym.Load(r.cfg.StateDir)
+		key, err := pseudonym.Load(filepath.Join(r.cfg.StateDir, "pseudonyms.key"))
 		if err != nil {
 			return err
 		}

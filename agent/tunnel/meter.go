@@ -28,6 +28,7 @@ type Meter interface {
 // Metered is what a Meter may know of a tunnel.
 type Metered struct {
 	Name, Cluster, Protocol string
+	User                    string // of Teleport
 	Kind                    state.Kind
 }
 
@@ -66,7 +67,7 @@ func (t *tunnel) minted(cert *cluster.Cert, took time.Duration, err error) {
 
 // count counts clients.
 func (t *tunnel) count(ev proxies.Event, res resolution) {
-	is := Metered{Name: t.spec.Name, Cluster: t.spec.Cluster, Protocol: res.protocol, Kind: t.spec.Kind}
+	is := Metered{Name: t.spec.Name, Cluster: t.spec.Cluster, Protocol: res.protocol, User: res.user, Kind: t.spec.Kind}
 	switch ev.Kind {
 	case proxies.EventConnected:
 		held := ev.Waited

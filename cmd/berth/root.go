@@ -93,7 +93,7 @@ Without a command it shows the status of the running agent.`,
 	addTo(groupTunnels, a.statusCommand(), a.openCommand(), a.tunnelCommand(), a.resourcesCommand(), a.kubeCommand(), a.execCommand(), a.clientCommand(), a.importCommand())
 	addTo(groupSession, a.loginCommand(), a.logoutCommand(), a.snoozeCommand())
 	addTo(groupAccess, a.requestCommand(), a.recordingCommand())
-	addTo(groupAgent, a.setupCommand(), a.uninstallCommand(), a.agentCommand(), a.trayCommand(), a.linkCommand(), a.configCommand(), a.doctorCommand(), a.selftestCommand())
+	addTo(groupAgent, a.setupCommand(), a.uninstallCommand(), a.agentCommand(), a.trayCommand(), a.linkCommand(), a.configCommand(), a.telemetryCommand(), a.doctorCommand(), a.selftestCommand())
 	addTo(groupShort, a.shortcuts()...)
 	addTo(groupMore, a.caCommand(), a.versionCommand(), a.licensesCommand(), a.completionCommand())
 	for _, extra := range extraCommands {

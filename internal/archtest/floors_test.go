@@ -10,7 +10,7 @@ import (
 // lower floors, so that each can be read and tested without those above it.
 var floors = []string{
 	"agent",
-	"agent/metrics agent/registry agent/requests",
+	"agent/metrics agent/registry agent/requests agent/telemetry",
 	"agent/renew agent/tunnel",
 	"agent/kubelocal agent/login agent/recordings",
 	"agent/ipc/client agent/ports agent/sessions",

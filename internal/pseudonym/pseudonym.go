@@ -14,23 +14,19 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 
 	"berth/internal/atomicfile"
 )
 
-// Key is an installation's key.
+// Key is a key of an installation.
 type Key [32]byte
 
-// FileName is the key's file in the folder of berth's state.
-const FileName = "pseudonyms.key"
-
-// Load returns the key in a folder, and makes one where there is none.
-func Load(dir string) (Key, error) {
-	f, err := os.Open(filepath.Join(dir, FileName))
+// Load returns the key in a file, and makes one where there is none.
+func Load(path string) (Key, error) {
+	f, err := os.Open(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return Rotate(dir)
+		return Rotate(path)
 	case err != nil:
 		return Key{}, fmt.Errorf("pseudonyms: %w", err)
 	}
@@ -47,10 +43,10 @@ func Load(dir string) (Key, error) {
 }
 
 // Rotate replaces the key: what was named with the old one is never named so again.
-func Rotate(dir string) (Key, error) {
+func Rotate(path string) (Key, error) {
 	var k Key
 	_, _ = rand.Read(k[:]) // never fails
-	if err := atomicfile.Write(filepath.Join(dir, FileName), k[:], 0o600); err != nil {
+	if err := atomicfile.Write(path, k[:], 0o600); err != nil {
 		return Key{}, fmt.Errorf("pseudonyms: %w", err)
 	}
 	return k, nil

@@ -8,9 +8,11 @@ import (
 	"testing"
 )
 
+func keyIn(dir string) string { return filepath.Join(dir, "a.key") }
+
 func load(t *testing.T, dir string) Key {
 	t.Helper()
-	k, err := Load(dir)
+	k, err := Load(keyIn(dir))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,7 +35,7 @@ func TestTwoInstallationsCannotBeJoined(t *testing.T) {
 			t.Errorf("%.20q has one pseudonym as a cluster and as a user", name)
 		}
 	}
-	if _, err := Rotate(here); err != nil {
+	if _, err := Rotate(keyIn(here)); err != nil {
 		t.Fatal(err)
 	}
 	if load(t, here).Of("cluster", "prod") == one.Of("cluster", "prod") {
@@ -58,7 +60,7 @@ func TestDictionary(t *testing.T) {
 func TestKeyFile(t *testing.T) {
 	dir := t.TempDir()
 	load(t, dir)
-	path := filepath.Join(dir, FileName)
+	path := keyIn(dir)
 	info, err := os.Stat(path)
 	if err != nil {
 		t.Fatal(err)
@@ -70,7 +72,7 @@ func TestKeyFile(t *testing.T) {
 		if err := os.WriteFile(path, []byte(bad), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := Load(dir); err == nil || !strings.Contains(err.Error(), FileName) {
+		if _, err := Load(path); err == nil || !strings.Contains(err.Error(), path) {
 			t.Errorf("a key of %d bytes: %v", len(bad), err)
 		}
 	}

@@ -1,0 +1,119 @@
+package telemetry
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/gofrs/flock"
+
+	"berth/internal/atomicfile"
+	"berth/internal/pseudonym"
+)
+
+// lockTime is how long a change waits for another one, and lockEvery how often it
+// looks; tempAge is how old a killed writer's temporary file is when it is removed.
+const (
+	lockTime  = 2 * time.Second
+	lockEvery = 20 * time.Millisecond
+	tempAge   = time.Minute
+)
+
+// errBroken says that a file is none of this berth's.
+var errBroken = errors.New("it is not what berth has written")
+
+// Path is the file in the folder of berth's state.
+func Path(stateDir string) string { return filepath.Join(stateDir, "telemetry.json") }
+
+// KeyPath is the file of the key that pseudonyms are made with.
+func KeyPath(stateDir string) string { return filepath.Join(stateDir, "telemetry.key") }
+
+func brokenPath(stateDir string) string { return Path(stateDir) + ".broken" }
+
+// Read returns what is kept in the folder of berth's state: no days when there is no
+// file.
+func Read(stateDir string) (Kept, error) {
+	empty := Kept{Format: format, Days: []Day{}}
+	f, err := os.Open(Path(stateDir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return empty, nil
+	}
+	if err != nil {
+		return empty, fmt.Errorf("telemetry: %w", err)
+	}
+	defer f.Close() //nolint:errcheck // it was only read
+	data, err := io.ReadAll(io.LimitReader(f, maxSize+1))
+	if err != nil {
+		return empty, fmt.Errorf("telemetry: %w", err)
+	}
+	var k Kept
+	if err := json.Unmarshal(data, &k); err != nil || len(data) > maxSize || k.Format != format {
+		return empty, fmt.Errorf("telemetry: %s: %w", f.Name(), errBroken)
+	}
+	return k, nil
+}
+
+// Reset forgets everything that is kept, and the key.
+func Reset(stateDir string) error {
+	return locked(stateDir, func() error {
+		var errs []error
+		for _, path := range []string{Path(stateDir), brokenPath(stateDir), KeyPath(stateDir)} {
+			if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				errs = append(errs, err)
+			}
+		}
+		return errors.Join(append(errs, atomicfile.Clean(Path(stateDir), 0), atomicfile.Clean(KeyPath(stateDir), 0))...)
+	})
+}
+
+// Rotate replaces the key: from now on clusters and users have other pseudonyms.
+func Rotate(stateDir string) error {
+	return locked(stateDir, func() error {
+		_, err := pseudonym.Rotate(KeyPath(stateDir))
+		return err
+	})
+}
+
+// update adds to what is kept. What berth cannot have written is set aside.
+func update(stateDir string, now time.Time, counted Kept) error {
+	return locked(stateDir, func() error {
+		k, err := Read(stateDir)
+		if errors.Is(err, errBroken) {
+			err = os.Rename(Path(stateDir), brokenPath(stateDir))
+		}
+		if err != nil {
+			return err
+		}
+		key, err := pseudonym.Load(KeyPath(stateDir))
+		if err != nil {
+			return err
+		}
+		k.add(counted, key.Of)
+		k.forget(now)
+		data, err := json.Marshal(k)
+		if err != nil {
+			return err
+		}
+		return atomicfile.Write(Path(stateDir), append(data, '\n'), 0o600)
+	})
+}
+
+// locked calls change while no other process changes the files.
+func locked(stateDir string, change func() error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), lockTime)
+	defer cancel()
+	l := flock.New(filepath.Join(stateDir, "telemetry.lock"), flock.SetPermissions(0o600))
+	if _, err := l.TryLockContext(ctx, lockEvery); err != nil {
+		return fmt.Errorf("telemetry: lock: %w", err)
+	}
+	defer l.Unlock() //nolint:errcheck // it ends with the process at the latest
+	// What a killed writer left behind; the folder is there, or change says why not.
+	_ = atomicfile.Clean(Path(stateDir), tempAge)
+	return change()
+}
