@@ -139,8 +139,12 @@ func failingUpgrade(ctx context.Context, w *world) error {
 	}
 	err := os.WriteFile(w.berth, []byte("#!/bin/sh\nexit 1\n"), 0o755) //nolint:gosec // G306: a program
 	if err == nil {
-		if out, failed := w.command(ctx, spare, "agent", "restart").CombinedOutput(); failed == nil {
-			err = fmt.Errorf("a restart into a program that fails succeeds: %s", out)
+		before := w.agent.pid()
+		err = signalTo(before, handOverSignal)
+		wake.Sleep(ctx, 2*time.Second)
+		s, asked := w.ipc.Snapshot(ctx)
+		if err = errors.Join(err, asked); err == nil && s.Agent.PID != before {
+			err = fmt.Errorf("after a failed upgrade the agent is %d, not %d", s.Agent.PID, before)
 		}
 	}
 	return errors.Join(err, os.Rename(spare, w.berth))
@@ -163,14 +167,6 @@ func fillDisk(path string) error {
 		err = nil
 	}
 	return f.Close()
-}
-
-func remount(dir string, readOnly bool) error {
-	flags := uintptr(unix.MS_REMOUNT)
-	if readOnly {
-		flags |= unix.MS_RDONLY
-	}
-	return os.NewSyscallError("remount", unix.Mount("", dir, "", flags, ""))
 }
 
 func ip(ctx context.Context, args ...string) error {

@@ -12,7 +12,7 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"strings"
+	"regexp"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
@@ -197,11 +197,14 @@ func (s *wireSession) exchange(ctx context.Context, question, answer string) err
 		}
 		return err
 	}
-	if strings.HasPrefix(string(got), "-") {
-		return fmt.Errorf("refused: %q", got) // Redis: an error, not an answer
+	if string(got) != answer && !tokens.Match(got) {
+		return fmt.Errorf("%w: %q", errRefused, got) // in the protocol's words
 	}
 	return equal(string(got), answer)
 }
+
+// tokens is what every answer has that is one.
+var tokens = regexp.MustCompile(`t\d+-\d+`)
 
 func (s *wireSession) close() { _ = s.conn.Close() } // it may have been cut
 
@@ -267,7 +270,7 @@ func (s *webSession) ask(ctx context.Context, token string) error {
 		return err
 	}
 	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s: %.200s", resp.Status, body)
+		return fmt.Errorf("%w: %s: %.200s", errRefused, resp.Status, body)
 	}
 	return equal(string(body), named(s.name, token))
 }

@@ -21,6 +21,10 @@ const (
 // errWrong is an answer that is not the right one: what no fault allows.
 var errWrong = errors.New("wrong answer")
 
+// errRefused is an answer that says that there will be none: it is lost as a new
+// connection is, on whatever connection it was asked for.
+var errRefused = errors.New("refused")
+
 // window is the time of one fault.
 type window struct {
 	fault  string
@@ -141,6 +145,9 @@ func (l *ledger) fail(a *account, w *window, d deed) {
 	}
 	if w != nil {
 		entry.Fault = w.fault
+	}
+	if errors.Is(d.err, errRefused) {
+		d.kind, d.since = fresh, d.begin
 	}
 	// A fault that allows it answers for it, even where another one began since.
 	for _, w := range slices.Backward(l.windows) {

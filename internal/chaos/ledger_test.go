@@ -37,6 +37,9 @@ func TestLedger(t *testing.T) {
 		{"open_that_may_not_be_lost", fresh, func(at func(int) time.Time) deed {
 			return deed{kind: open, since: at(9), begin: at(12), end: at(13), err: lostOne}
 		}, "0 allowed, 1 needless, 0 wrong"},
+		{"open_that_is_refused", fresh, func(at func(int) time.Time) deed {
+			return deed{kind: open, since: at(9), begin: at(12), end: at(13), err: fmt.Errorf("%w: x", errRefused)}
+		}, "1 allowed, 0 needless, 0 wrong"},
 		{"wrong", fresh | open, func(at func(int) time.Time) deed {
 			return deed{kind: open, since: at(9), begin: at(12), end: at(13), err: fmt.Errorf("%w: x", errWrong)}
 		}, "0 allowed, 0 needless, 1 wrong"},

@@ -76,18 +76,17 @@ func (w *world) weather(ctx context.Context, o options, r *report) error {
 	w.schedule(ctx, o, faults, r)
 	stop()
 	<-served
-	if ctx.Err() != nil {
-		return nil
-	}
-	wake.Sleep(ctx, atRest)
-	if r.AtRest[1], err = w.measure(ctx); err != nil {
-		r.Failures = append(r.Failures, "measure the agent at rest: "+err.Error())
-	}
 	var names []string
 	for _, f := range o.faults() {
 		names = append(names, f.name)
 	}
 	r.Rows = w.ledger.rows(names, missing)
+	if !wake.Sleep(ctx, atRest) {
+		return nil // it was interrupted
+	}
+	if r.AtRest[1], err = w.measure(ctx); err != nil {
+		r.Failures = append(r.Failures, "measure the agent at rest: "+err.Error())
+	}
 	return nil
 }
 

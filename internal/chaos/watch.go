@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"berth/internal/simcluster/simkube"
 )
@@ -59,12 +60,40 @@ func (w *world) startWatch(ctx context.Context, t tunnel, pod string) (session, 
 			}
 		}
 	}()
-	if _, err := s.next(ctx); err != nil { // how the pod was
+	if err := s.begin(ctx); err != nil {
 		s.close()
 		return nil, err
 	}
 	return s, nil
 }
+
+// begin waits until kubectl watches: it has printed the pod before it does, and
+// misses a change in between.
+func (s *watching) begin(ctx context.Context) error {
+	if _, err := s.next(ctx); err != nil {
+		return err
+	}
+	for n := 1; ; n++ {
+		mark := fmt.Sprintf("begin-%d", n)
+		if err := s.api.SetLabel("default", s.pod, tick, mark); err != nil {
+			return err
+		}
+		soon, cancel := context.WithTimeout(ctx, beginPause)
+		line, err := s.next(soon)
+		for err == nil && line != mark {
+			line, err = s.next(soon)
+		}
+		waited := soon.Err() != nil
+		cancel()
+		if err == nil || ctx.Err() != nil || !waited {
+			return err
+		}
+	}
+}
+
+// beginPause is how long a change may take to be printed before another one
+// tries whether kubectl watches.
+const beginPause = time.Second
 
 func (s *watching) next(ctx context.Context) (string, error) {
 	select {
