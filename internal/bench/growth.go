@@ -13,6 +13,7 @@ import (
 // grown is what an agent with so many tunnels costs.
 type grown struct {
 	bound, ready, status, reload time.Duration
+	statusCPU                    time.Duration
 	most                         int64 // memory from the start on
 	rest                         memory
 }
@@ -45,13 +46,14 @@ func growthRows(n int, got []grown) []row {
 	most := size(func(g grown) int64 { return g.most })
 	bound, status := span(func(g grown) time.Duration { return g.bound }), span(func(g grown) time.Duration { return g.status })
 	reload := span(func(g grown) time.Duration { return g.reload })
+	cpu := span(func(g grown) time.Duration { return g.statusCPU })
 	who := fmt.Sprintf("%d tunnels: ", n)
 	rows := []row{
 		{what: who + "process start → ports bound", measured: spread(bound, "%.0f") + " ms"},
 		{what: who + "process start → tunnels ready", measured: spread(span(func(g grown) time.Duration { return g.ready }), "%.0f") + " ms"},
 		{what: who + "most memory from the start on", measured: spread(most, "%.1f") + " MB"},
 		{what: who + "memory at rest", measured: spread(rss, "%.1f") + " MB, of its own " + spread(own, "%.1f") + " MB"},
-		{what: who + "`berth status --json`", measured: spread(status, "%.0f") + " ms"},
+		{what: who + "`berth status --json`", measured: spread(status, "%.0f") + " ms, CPU " + spread(cpu, "%.0f") + " ms"},
 		{what: who + "config without one of them → seen in the snapshot", measured: spread(reload, "%.0f") + " ms"},
 	}
 	budget := func(row int, most float64, words string, figures []float64) {
@@ -98,11 +100,12 @@ func (b *bench) grow(ctx context.Context, n int) (got grown, err error) {
 	if got.rest, err = memoryOf(a.pid()); err != nil {
 		return got, err
 	}
-	statuses, err := collect(b.times(7, 3), func(int) (time.Duration, error) { return a.status(ctx, b.binary) })
+	statuses, err := collect(b.times(7, 3), func(int) (call, error) { return a.status(ctx, b.binary) })
 	if err != nil {
 		return got, err
 	}
-	got.status = median(statuses)
+	got.status = median(each(statuses, func(c call) time.Duration { return c.took }))
+	got.statusCPU = median(each(statuses, func(c call) time.Duration { return c.cpu }))
 	got.reload, err = a.reload(ctx)
 	return got, err
 }
