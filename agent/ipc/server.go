@@ -81,6 +81,8 @@ type TunnelBackend interface {
 	RestartTunnel(ctx context.Context, name string) error
 	// TunnelPlot returns how a tunnel was used in the last hour, the oldest point first.
 	TunnelPlot(ctx context.Context, name string) ([]state.PlotPoint, error)
+	// TunnelClients returns the programs that are connected to tunnels.
+	TunnelClients(ctx context.Context) ([]state.TunnelClient, error)
 	// TunnelHistory returns what happened to a tunnel lately, the oldest first.
 	TunnelHistory(ctx context.Context, name string) ([]state.Event, error)
 	// CheckTunnels tries the ways of the tunnels with these names, or of all that

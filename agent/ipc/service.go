@@ -147,6 +147,15 @@ func (s *service) TunnelPlot(ctx context.Context, req *pb.TunnelPlotRequest) (*p
 	return &pb.TunnelPlotResponse{Points: toProtos[pb.PlotPoint](points)}, nil
 }
 
+// TunnelClients returns the programs that are connected to tunnels.
+func (s *service) TunnelClients(ctx context.Context, _ *pb.TunnelClientsRequest) (*pb.TunnelClientsResponse, error) {
+	clients, err := s.backend.Tunnels.TunnelClients(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &pb.TunnelClientsResponse{Clients: toProtos[pb.TunnelClient](clients)}, nil
+}
+
 // ChangeSetting writes one setting to the config file.
 func (s *service) ChangeSetting(ctx context.Context, req *pb.ChangeSettingRequest) (*pb.ChangeSettingResponse, error) {
 	return &pb.ChangeSettingResponse{}, s.backend.Agent.ChangeSetting(ctx, FromProto[SettingChange](req))

@@ -326,6 +326,11 @@ func (r *Registry) TunnelPlot(_ context.Context, name string) ([]state.PlotPoint
 	return r.cfg.Tunnels.Plot(name), nil
 }
 
+// TunnelClients returns the programs that are connected to tunnels.
+func (r *Registry) TunnelClients(ctx context.Context) ([]state.TunnelClient, error) {
+	return r.cfg.Tunnels.Clients(ctx)
+}
+
 // ChangeSetting writes one setting to the config file, and has it take effect.
 func (r *Registry) ChangeSetting(ctx context.Context, c ipc.SettingChange) error {
 	change := func(d *config.Document) error { return d.ChangeSetting(c.Key, c.Proxy, c.Value) }

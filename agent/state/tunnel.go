@@ -136,6 +136,17 @@ type Tunnel struct {
 	// ShippedIn is the file of the machine's policy that the tunnel is from; empty
 	// for one of the user's config.
 	ShippedIn string `json:"shipped_in"`
+	// Latency is how long it took last to open a way to the proxy, over TCP and TLS;
+	// zero while that is not known, as behind a tunnel of tsh's.
+	Latency Duration `json:"latency"`
+}
+
+// TunnelClient is a program that is connected to a tunnel.
+type TunnelClient struct {
+	Tunnel      string `json:"tunnel"`
+	Program     string `json:"program"` // empty where the system does not say
+	PID         int64  `json:"pid"`
+	Connections int64  `json:"connections"`
 }
 
 // Duration is a time.Duration that the file spells "90s", "15m" or "1h30m".

@@ -48,6 +48,9 @@ func (t *tunnel) timed(dial proxies.Dial) proxies.Dial {
 	return func(ctx context.Context) (net.Conn, error) {
 		began := time.Now()
 		conn, err := dial(ctx)
+		if err == nil {
+			t.latency.Store(int64(time.Since(began)))
+		}
 		if ctx.Err() == nil || err == nil { // a client that leaves says nothing of the way
 			t.meter.Dialled(t.spec.Name, time.Since(began), err)
 		}

@@ -145,18 +145,20 @@ func (t *tunnel) tryWay(ctx context.Context, away *away, fresh time.Duration) (a
 	if t.probe.of == cur.identity && time.Since(t.probe.at) < fresh {
 		return t.probe.at, t.probe.err
 	}
-	began := time.Now().Round(0)
+	began := time.Now()
 	if err = away.lately(proxy); err == nil {
 		ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), probeTime, errProbeSlow)
 		defer cancel()
-		err = cur.probe(ctx)
+		if err = cur.probe(ctx); err == nil {
+			t.latency.Store(int64(time.Since(began)))
+		}
 		away.note(proxy, err)
 	}
-	t.probe.of, t.probe.at, t.probe.err = cur.identity, began, err
+	t.probe.of, t.probe.at, t.probe.err = cur.identity, began.Round(0), err
 	if f := t.dialFailure(); err == nil && f != nil && unreachable(f.err) {
 		t.exam.doubt(f.err) // the proxy is back, and the tunnel says so as soon as it knows
 	}
-	return began, err
+	return t.probe.at, err
 }
 
 var errProbeSlow = errors.New(fmt.Sprint("no answer within ", probeTime))

@@ -72,7 +72,8 @@ type Set struct {
 	ctx        context.Context // the agent's: tunnels outlive the call that starts them
 	turn       chan struct{}   // capacity 1: held while tunnels are started or stopped
 	cuts       cutters
-	away       away                  // of the probes
+	away       away // of the probes
+	onlooker   onlooker
 	newCarrier func(*tunnel) carrier // a port and its clients; tests put another in its place
 	draining   sync.WaitGroup        // tunnels that were stopped and still serve open connections
 

@@ -50,6 +50,7 @@ type tunnel struct {
 	kick        chan Reason    // capacity 1
 	changed     wake.Broadcast // cur, status or attempts have changed
 	wanting     atomic.Int64   // clients that wait for a credential
+	latency     atomic.Int64   // of the newest way to the proxy, in nanoseconds
 	cuts        *cutters       // shared by all tunnels
 	warm        *proxies.Warm  // for databases; it has what cur has
 
@@ -455,6 +456,9 @@ func (t *tunnel) draw(s *state.Tunnel) {
 	s.Profile, s.Protocol = res.profile, res.protocol
 	s.Engine, s.EngineReason = res.engine, res.engineReason
 	s.State, s.Problem = res.state, res.problem
+	if res.engine != state.EngineTSH { // its way begins in another program
+		s.Latency = state.Duration(time.Duration(t.latency.Load()).Round(100 * time.Microsecond))
+	}
 	if t.cur.validAt(time.Now()) {
 		s.CertValidUntil, s.RunsAs = state.Instant(t.cur.validUntil), t.cur.user
 	}

@@ -18,6 +18,7 @@ import (
 	"berth/agent/ipc/client"
 	"berth/agent/state"
 	"berth/internal/doctor"
+	"berth/internal/link"
 	"berth/internal/paths"
 	"berth/internal/plain"
 	"berth/internal/replay"
@@ -166,6 +167,29 @@ func (a *app) changeSetting(ctx context.Context, c *client.Client, body []byte) 
 		_, err = autostart.Uninstall(a.env)
 	}
 	return err
+}
+
+// linkJSON is a berth:// link.
+type linkJSON struct {
+	Link string `json:"link"`
+}
+
+// linkTo is a link for others: to a request or a recording by its id, or one that adds a
+// tunnel like the one of that name.
+func (a *app) linkTo(ctx context.Context, c *client.Client, verb, to string) (linkJSON, error) {
+	l := link.Link{Verb: link.Verb(verb), ID: to}
+	switch l.Verb {
+	case link.Request, link.Recording:
+	case link.Add:
+		t, err := c.Tunnel(ctx, to)
+		if err != nil {
+			return linkJSON{}, err
+		}
+		l = addLink(t, t.Name)
+	default:
+		return linkJSON{}, fmt.Errorf("there is no link %q for a page to copy", verb)
+	}
+	return linkJSON{Link: l.String()}, l.Check()
 }
 
 // licensesJSON says what berth is made of.

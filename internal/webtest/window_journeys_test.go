@@ -5,6 +5,7 @@ package webtest
 import (
 	"context"
 	"fmt"
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -196,6 +197,7 @@ func TestWindowPortInUse(t *testing.T) {
 	tab.sees("is taken by postgres")
 	tab.sees("carol asks for admin")
 	tab.sees("1 client")
+	tab.sees(fmt.Sprintf("webtest.test (%d)", os.Getpid()))
 	tab.pictures("port")
 	tab.press("Change port…")
 	free := simworld.FreePort(t)

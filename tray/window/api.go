@@ -36,6 +36,8 @@ func (s *Server) handler() http.Handler {
 		"/api/tunnels/{name}/history": s.asks("TunnelHistory", named),
 		"/api/tunnels/{name}/plot":    s.servePlot,
 		"/api/tunnels/{name}/urls":    s.serveURLs,
+		"/api/plots":                  s.servePlots,
+		"/api/clients":                s.asks("TunnelClients", nothing),
 		"/api/recordings/{id}":        s.serveRecording,
 	}
 	for path, get := range s.cfg.Reads {

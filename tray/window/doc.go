@@ -35,6 +35,8 @@
 //	GET  /api/recordings/ID?cluster=       the page that plays a recording, sandboxed
 //	GET  /api/tunnels/NAME/urls            {"urls": [{"name", "text"}], "client"}
 //	GET  /api/tunnels/NAME/plot            the last hour, a column for each quantity
+//	GET  /api/plots?tunnel=&tunnel=        the last hour's traffic of some tunnels, by name
+//	GET  /api/clients                      TunnelClientsResponse: the programs that are connected
 //	POST /api/call/NAME                    a call of berth.v1, request and answer in protobuf's JSON
 //	POST /api/login                        {"proxy", "user", …} → a line {"login", "event": LoginResponse} for each step, or "error"
 //	POST /api/login/LOGIN/answer           {"id", "secret"}: the answer to a prompt

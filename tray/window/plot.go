@@ -1,9 +1,11 @@
 package window
 
 import (
+	"errors"
 	"net/http"
 	"time"
 
+	"berth/agent/ipc/client"
 	"berth/agent/state"
 )
 
@@ -29,6 +31,32 @@ func plotOf(points []state.PlotPoint) plot {
 		p.DialMS = append(p.DialMS, time.Duration(point.Dial).Milliseconds())
 	}
 	return p
+}
+
+// maxPlots bounds how many tunnels one request asks for: those that a page can show.
+const maxPlots = 100
+
+// servePlots sends the traffic of some tunnels, for the small plots of a list: bytes a
+// second both ways, by tunnel. One that has gone meanwhile is left out.
+func (s *Server) servePlots(w http.ResponseWriter, r *http.Request) {
+	plots := make(map[string][]float64)
+	names := r.URL.Query()["tunnel"]
+	for _, name := range names[:min(len(names), maxPlots)] {
+		points, err := s.cfg.Agent.TunnelPlot(r.Context(), name)
+		if failed, ok := errors.AsType[*client.Error](err); ok && failed.Code == client.CodeNotFound {
+			continue
+		}
+		if err != nil {
+			fail(w, err)
+			return
+		}
+		p, rates := plotOf(points), make([]float64, len(points))
+		for i := range rates {
+			rates[i] = p.BytesIn[i] + p.BytesOut[i]
+		}
+		plots[name] = rates
+	}
+	reply(w, plots)
 }
 
 func (s *Server) servePlot(w http.ResponseWriter, r *http.Request) {

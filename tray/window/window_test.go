@@ -65,7 +65,10 @@ func (a *fakeAgent) Tunnel(_ context.Context, name string) (state.Tunnel, error)
 	return state.Tunnel{TunnelSpec: state.TunnelSpec{Name: name}}, nil
 }
 
-func (a *fakeAgent) TunnelPlot(context.Context, string) ([]state.PlotPoint, error) {
+func (a *fakeAgent) TunnelPlot(_ context.Context, name string) ([]state.PlotPoint, error) {
+	if name == "none" {
+		return nil, &client.Error{Code: client.CodeNotFound, Message: "there is no tunnel"}
+	}
 	return []state.PlotPoint{{
 		At: time.Unix(60, 0), Span: state.Duration(30 * time.Second), Connections: 2, BytesIn: 60, Held: state.Duration(time.Second),
 	}}, nil
@@ -240,6 +243,7 @@ func TestPage(t *testing.T) {
 	for path, want := range map[string]string{
 		"/api/log?lines=7": `"7"`, "/api/recordings/r%2F1?cluster=c": "c/r/1",
 		"/api/tunnels/pg/plot": `{"at":[60],"connections":[2],"bytesIn":[2],"bytesOut":[0],"heldMs":[1000],"dialMs":[0]}`,
+		"/api/plots?tunnel=pg&tunnel=none": `{"pg":[2]}`,
 		"/api/recordings/none": `{"code":"not_found","message":"there is no recording","hint":""}`,
 	} {
 		resp := p.do(http.MethodGet, path, "", nil)
@@ -288,7 +292,7 @@ func TestAttacks(t *testing.T) {
 			for _, ask := range [][2]string{
 				{http.MethodGet, "/api/key"}, {http.MethodGet, "/api/snapshot/stream"}, {http.MethodGet, "/api/info"},
 				{http.MethodGet, "/api/resources"}, {http.MethodGet, "/api/log"}, {http.MethodGet, "/api/recordings/r"}, {http.MethodPost, "/api/settings"}, {http.MethodGet, "/api/tunnels/pg/history"}, {http.MethodGet, "/api/tunnels/pg/urls"},
-				{http.MethodGet, "/api/tunnels/pg/plot"}, {http.MethodPost, "/api/call/StopTunnel"}, {http.MethodPost, "/api/login"}, {http.MethodPost, "/api/login/x/answer"},
+				{http.MethodGet, "/api/tunnels/pg/plot"}, {http.MethodGet, "/api/plots?tunnel=pg"}, {http.MethodGet, "/api/clients"}, {http.MethodPost, "/api/call/StopTunnel"}, {http.MethodPost, "/api/login"}, {http.MethodPost, "/api/login/x/answer"},
 			} {
 				resp := p.do(ask[0], ask[1], "{}", change)
 				body, _ := io.ReadAll(resp.Body)

@@ -1826,6 +1826,158 @@ func (x *CheckTunnelsResponse) GetTunnels() []*Readiness {
 	return nil
 }
 
+type TunnelClientsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TunnelClientsRequest) Reset() {
+	*x = TunnelClientsRequest{}
+	mi := &file_berthv1_berth_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TunnelClientsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TunnelClientsRequest) ProtoMessage() {}
+
+func (x *TunnelClientsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berthv1_berth_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TunnelClientsRequest.ProtoReflect.Descriptor instead.
+func (*TunnelClientsRequest) Descriptor() ([]byte, []int) {
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{37}
+}
+
+type TunnelClientsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// clients are of all tunnels, by the tunnels' names; of one tunnel those
+	// with the most connections come first, and of many some are left out.
+	Clients       []*TunnelClient `protobuf:"bytes,1,rep,name=clients,proto3" json:"clients,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TunnelClientsResponse) Reset() {
+	*x = TunnelClientsResponse{}
+	mi := &file_berthv1_berth_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TunnelClientsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TunnelClientsResponse) ProtoMessage() {}
+
+func (x *TunnelClientsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berthv1_berth_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TunnelClientsResponse.ProtoReflect.Descriptor instead.
+func (*TunnelClientsResponse) Descriptor() ([]byte, []int) {
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *TunnelClientsResponse) GetClients() []*TunnelClient {
+	if x != nil {
+		return x.Clients
+	}
+	return nil
+}
+
+// TunnelClient is a program that is connected to a tunnel.
+type TunnelClient struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Tunnel string                 `protobuf:"bytes,1,opt,name=tunnel,proto3" json:"tunnel,omitempty"`
+	// program is empty where the system does not say.
+	Program       string `protobuf:"bytes,2,opt,name=program,proto3" json:"program,omitempty"`
+	Pid           int64  `protobuf:"varint,3,opt,name=pid,proto3" json:"pid,omitempty"`
+	Connections   int64  `protobuf:"varint,4,opt,name=connections,proto3" json:"connections,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TunnelClient) Reset() {
+	*x = TunnelClient{}
+	mi := &file_berthv1_berth_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TunnelClient) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TunnelClient) ProtoMessage() {}
+
+func (x *TunnelClient) ProtoReflect() protoreflect.Message {
+	mi := &file_berthv1_berth_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TunnelClient.ProtoReflect.Descriptor instead.
+func (*TunnelClient) Descriptor() ([]byte, []int) {
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *TunnelClient) GetTunnel() string {
+	if x != nil {
+		return x.Tunnel
+	}
+	return ""
+}
+
+func (x *TunnelClient) GetProgram() string {
+	if x != nil {
+		return x.Program
+	}
+	return ""
+}
+
+func (x *TunnelClient) GetPid() int64 {
+	if x != nil {
+		return x.Pid
+	}
+	return 0
+}
+
+func (x *TunnelClient) GetConnections() int64 {
+	if x != nil {
+		return x.Connections
+	}
+	return 0
+}
+
 type TunnelPlotRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -1835,7 +1987,7 @@ type TunnelPlotRequest struct {
 
 func (x *TunnelPlotRequest) Reset() {
 	*x = TunnelPlotRequest{}
-	mi := &file_berthv1_berth_proto_msgTypes[37]
+	mi := &file_berthv1_berth_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1847,7 +1999,7 @@ func (x *TunnelPlotRequest) String() string {
 func (*TunnelPlotRequest) ProtoMessage() {}
 
 func (x *TunnelPlotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[37]
+	mi := &file_berthv1_berth_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1860,7 +2012,7 @@ func (x *TunnelPlotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelPlotRequest.ProtoReflect.Descriptor instead.
 func (*TunnelPlotRequest) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{37}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *TunnelPlotRequest) GetName() string {
@@ -1879,7 +2031,7 @@ type TunnelPlotResponse struct {
 
 func (x *TunnelPlotResponse) Reset() {
 	*x = TunnelPlotResponse{}
-	mi := &file_berthv1_berth_proto_msgTypes[38]
+	mi := &file_berthv1_berth_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1891,7 +2043,7 @@ func (x *TunnelPlotResponse) String() string {
 func (*TunnelPlotResponse) ProtoMessage() {}
 
 func (x *TunnelPlotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[38]
+	mi := &file_berthv1_berth_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1904,7 +2056,7 @@ func (x *TunnelPlotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelPlotResponse.ProtoReflect.Descriptor instead.
 func (*TunnelPlotResponse) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{38}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *TunnelPlotResponse) GetPoints() []*PlotPoint {
@@ -1932,7 +2084,7 @@ type PlotPoint struct {
 
 func (x *PlotPoint) Reset() {
 	*x = PlotPoint{}
-	mi := &file_berthv1_berth_proto_msgTypes[39]
+	mi := &file_berthv1_berth_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1944,7 +2096,7 @@ func (x *PlotPoint) String() string {
 func (*PlotPoint) ProtoMessage() {}
 
 func (x *PlotPoint) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[39]
+	mi := &file_berthv1_berth_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1957,7 +2109,7 @@ func (x *PlotPoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlotPoint.ProtoReflect.Descriptor instead.
 func (*PlotPoint) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{39}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *PlotPoint) GetAt() *timestamppb.Timestamp {
@@ -2025,7 +2177,7 @@ type ChangeSettingRequest struct {
 
 func (x *ChangeSettingRequest) Reset() {
 	*x = ChangeSettingRequest{}
-	mi := &file_berthv1_berth_proto_msgTypes[40]
+	mi := &file_berthv1_berth_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2037,7 +2189,7 @@ func (x *ChangeSettingRequest) String() string {
 func (*ChangeSettingRequest) ProtoMessage() {}
 
 func (x *ChangeSettingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[40]
+	mi := &file_berthv1_berth_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2050,7 +2202,7 @@ func (x *ChangeSettingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeSettingRequest.ProtoReflect.Descriptor instead.
 func (*ChangeSettingRequest) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{40}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ChangeSettingRequest) GetKey() string {
@@ -2082,7 +2234,7 @@ type ChangeSettingResponse struct {
 
 func (x *ChangeSettingResponse) Reset() {
 	*x = ChangeSettingResponse{}
-	mi := &file_berthv1_berth_proto_msgTypes[41]
+	mi := &file_berthv1_berth_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2094,7 +2246,7 @@ func (x *ChangeSettingResponse) String() string {
 func (*ChangeSettingResponse) ProtoMessage() {}
 
 func (x *ChangeSettingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[41]
+	mi := &file_berthv1_berth_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2107,7 +2259,7 @@ func (x *ChangeSettingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeSettingResponse.ProtoReflect.Descriptor instead.
 func (*ChangeSettingResponse) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{41}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{44}
 }
 
 type KubeCredentialsRequest struct {
@@ -2122,7 +2274,7 @@ type KubeCredentialsRequest struct {
 
 func (x *KubeCredentialsRequest) Reset() {
 	*x = KubeCredentialsRequest{}
-	mi := &file_berthv1_berth_proto_msgTypes[42]
+	mi := &file_berthv1_berth_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2134,7 +2286,7 @@ func (x *KubeCredentialsRequest) String() string {
 func (*KubeCredentialsRequest) ProtoMessage() {}
 
 func (x *KubeCredentialsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[42]
+	mi := &file_berthv1_berth_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2147,7 +2299,7 @@ func (x *KubeCredentialsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KubeCredentialsRequest.ProtoReflect.Descriptor instead.
 func (*KubeCredentialsRequest) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{42}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *KubeCredentialsRequest) GetCluster() string {
@@ -2181,7 +2333,7 @@ type KubeCredentialsResponse struct {
 
 func (x *KubeCredentialsResponse) Reset() {
 	*x = KubeCredentialsResponse{}
-	mi := &file_berthv1_berth_proto_msgTypes[43]
+	mi := &file_berthv1_berth_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2193,7 +2345,7 @@ func (x *KubeCredentialsResponse) String() string {
 func (*KubeCredentialsResponse) ProtoMessage() {}
 
 func (x *KubeCredentialsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[43]
+	mi := &file_berthv1_berth_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2206,7 +2358,7 @@ func (x *KubeCredentialsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KubeCredentialsResponse.ProtoReflect.Descriptor instead.
 func (*KubeCredentialsResponse) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{43}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *KubeCredentialsResponse) GetCert() []byte {
@@ -2259,7 +2411,7 @@ type LocalCARequest struct {
 
 func (x *LocalCARequest) Reset() {
 	*x = LocalCARequest{}
-	mi := &file_berthv1_berth_proto_msgTypes[44]
+	mi := &file_berthv1_berth_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2271,7 +2423,7 @@ func (x *LocalCARequest) String() string {
 func (*LocalCARequest) ProtoMessage() {}
 
 func (x *LocalCARequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[44]
+	mi := &file_berthv1_berth_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2284,7 +2436,7 @@ func (x *LocalCARequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LocalCARequest.ProtoReflect.Descriptor instead.
 func (*LocalCARequest) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{44}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{47}
 }
 
 type LocalCAResponse struct {
@@ -2299,7 +2451,7 @@ type LocalCAResponse struct {
 
 func (x *LocalCAResponse) Reset() {
 	*x = LocalCAResponse{}
-	mi := &file_berthv1_berth_proto_msgTypes[45]
+	mi := &file_berthv1_berth_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2311,7 +2463,7 @@ func (x *LocalCAResponse) String() string {
 func (*LocalCAResponse) ProtoMessage() {}
 
 func (x *LocalCAResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[45]
+	mi := &file_berthv1_berth_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2324,7 +2476,7 @@ func (x *LocalCAResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LocalCAResponse.ProtoReflect.Descriptor instead.
 func (*LocalCAResponse) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{45}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *LocalCAResponse) GetPath() string {
@@ -2357,7 +2509,7 @@ type DismissNoticeRequest struct {
 
 func (x *DismissNoticeRequest) Reset() {
 	*x = DismissNoticeRequest{}
-	mi := &file_berthv1_berth_proto_msgTypes[46]
+	mi := &file_berthv1_berth_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2369,7 +2521,7 @@ func (x *DismissNoticeRequest) String() string {
 func (*DismissNoticeRequest) ProtoMessage() {}
 
 func (x *DismissNoticeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[46]
+	mi := &file_berthv1_berth_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2382,7 +2534,7 @@ func (x *DismissNoticeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DismissNoticeRequest.ProtoReflect.Descriptor instead.
 func (*DismissNoticeRequest) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{46}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *DismissNoticeRequest) GetId() string {
@@ -2400,7 +2552,7 @@ type DismissNoticeResponse struct {
 
 func (x *DismissNoticeResponse) Reset() {
 	*x = DismissNoticeResponse{}
-	mi := &file_berthv1_berth_proto_msgTypes[47]
+	mi := &file_berthv1_berth_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2412,7 +2564,7 @@ func (x *DismissNoticeResponse) String() string {
 func (*DismissNoticeResponse) ProtoMessage() {}
 
 func (x *DismissNoticeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[47]
+	mi := &file_berthv1_berth_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2425,7 +2577,7 @@ func (x *DismissNoticeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DismissNoticeResponse.ProtoReflect.Descriptor instead.
 func (*DismissNoticeResponse) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{47}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{50}
 }
 
 type ReloadConfigRequest struct {
@@ -2436,7 +2588,7 @@ type ReloadConfigRequest struct {
 
 func (x *ReloadConfigRequest) Reset() {
 	*x = ReloadConfigRequest{}
-	mi := &file_berthv1_berth_proto_msgTypes[48]
+	mi := &file_berthv1_berth_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2448,7 +2600,7 @@ func (x *ReloadConfigRequest) String() string {
 func (*ReloadConfigRequest) ProtoMessage() {}
 
 func (x *ReloadConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[48]
+	mi := &file_berthv1_berth_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2461,7 +2613,7 @@ func (x *ReloadConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadConfigRequest.ProtoReflect.Descriptor instead.
 func (*ReloadConfigRequest) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{48}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{51}
 }
 
 type ReloadConfigResponse struct {
@@ -2472,7 +2624,7 @@ type ReloadConfigResponse struct {
 
 func (x *ReloadConfigResponse) Reset() {
 	*x = ReloadConfigResponse{}
-	mi := &file_berthv1_berth_proto_msgTypes[49]
+	mi := &file_berthv1_berth_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2484,7 +2636,7 @@ func (x *ReloadConfigResponse) String() string {
 func (*ReloadConfigResponse) ProtoMessage() {}
 
 func (x *ReloadConfigResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[49]
+	mi := &file_berthv1_berth_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2497,7 +2649,7 @@ func (x *ReloadConfigResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadConfigResponse.ProtoReflect.Descriptor instead.
 func (*ReloadConfigResponse) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{49}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{52}
 }
 
 type ShutdownRequest struct {
@@ -2508,7 +2660,7 @@ type ShutdownRequest struct {
 
 func (x *ShutdownRequest) Reset() {
 	*x = ShutdownRequest{}
-	mi := &file_berthv1_berth_proto_msgTypes[50]
+	mi := &file_berthv1_berth_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2520,7 +2672,7 @@ func (x *ShutdownRequest) String() string {
 func (*ShutdownRequest) ProtoMessage() {}
 
 func (x *ShutdownRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[50]
+	mi := &file_berthv1_berth_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2533,7 +2685,7 @@ func (x *ShutdownRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownRequest.ProtoReflect.Descriptor instead.
 func (*ShutdownRequest) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{50}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{53}
 }
 
 type ShutdownResponse struct {
@@ -2544,7 +2696,7 @@ type ShutdownResponse struct {
 
 func (x *ShutdownResponse) Reset() {
 	*x = ShutdownResponse{}
-	mi := &file_berthv1_berth_proto_msgTypes[51]
+	mi := &file_berthv1_berth_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2556,7 +2708,7 @@ func (x *ShutdownResponse) String() string {
 func (*ShutdownResponse) ProtoMessage() {}
 
 func (x *ShutdownResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[51]
+	mi := &file_berthv1_berth_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2569,7 +2721,7 @@ func (x *ShutdownResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownResponse.ProtoReflect.Descriptor instead.
 func (*ShutdownResponse) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{51}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{54}
 }
 
 type HandOverRequest struct {
@@ -2584,7 +2736,7 @@ type HandOverRequest struct {
 
 func (x *HandOverRequest) Reset() {
 	*x = HandOverRequest{}
-	mi := &file_berthv1_berth_proto_msgTypes[52]
+	mi := &file_berthv1_berth_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2596,7 +2748,7 @@ func (x *HandOverRequest) String() string {
 func (*HandOverRequest) ProtoMessage() {}
 
 func (x *HandOverRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[52]
+	mi := &file_berthv1_berth_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2609,7 +2761,7 @@ func (x *HandOverRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HandOverRequest.ProtoReflect.Descriptor instead.
 func (*HandOverRequest) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{52}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *HandOverRequest) GetProgram() string {
@@ -2636,7 +2788,7 @@ type HandOverResponse struct {
 
 func (x *HandOverResponse) Reset() {
 	*x = HandOverResponse{}
-	mi := &file_berthv1_berth_proto_msgTypes[53]
+	mi := &file_berthv1_berth_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2648,7 +2800,7 @@ func (x *HandOverResponse) String() string {
 func (*HandOverResponse) ProtoMessage() {}
 
 func (x *HandOverResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[53]
+	mi := &file_berthv1_berth_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2661,7 +2813,7 @@ func (x *HandOverResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HandOverResponse.ProtoReflect.Descriptor instead.
 func (*HandOverResponse) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{53}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *HandOverResponse) GetPid() int64 {
@@ -2700,7 +2852,7 @@ type Resource struct {
 
 func (x *Resource) Reset() {
 	*x = Resource{}
-	mi := &file_berthv1_berth_proto_msgTypes[54]
+	mi := &file_berthv1_berth_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2712,7 +2864,7 @@ func (x *Resource) String() string {
 func (*Resource) ProtoMessage() {}
 
 func (x *Resource) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[54]
+	mi := &file_berthv1_berth_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2725,7 +2877,7 @@ func (x *Resource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resource.ProtoReflect.Descriptor instead.
 func (*Resource) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{54}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *Resource) GetName() string {
@@ -2825,7 +2977,7 @@ type TunnelSpec struct {
 
 func (x *TunnelSpec) Reset() {
 	*x = TunnelSpec{}
-	mi := &file_berthv1_berth_proto_msgTypes[55]
+	mi := &file_berthv1_berth_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2837,7 +2989,7 @@ func (x *TunnelSpec) String() string {
 func (*TunnelSpec) ProtoMessage() {}
 
 func (x *TunnelSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[55]
+	mi := &file_berthv1_berth_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2850,7 +3002,7 @@ func (x *TunnelSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TunnelSpec.ProtoReflect.Descriptor instead.
 func (*TunnelSpec) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{55}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *TunnelSpec) GetName() string {
@@ -2975,7 +3127,7 @@ type Snapshot struct {
 
 func (x *Snapshot) Reset() {
 	*x = Snapshot{}
-	mi := &file_berthv1_berth_proto_msgTypes[56]
+	mi := &file_berthv1_berth_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2987,7 +3139,7 @@ func (x *Snapshot) String() string {
 func (*Snapshot) ProtoMessage() {}
 
 func (x *Snapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[56]
+	mi := &file_berthv1_berth_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3000,7 +3152,7 @@ func (x *Snapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Snapshot.ProtoReflect.Descriptor instead.
 func (*Snapshot) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{56}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *Snapshot) GetAgent() *AgentInfo {
@@ -3066,7 +3218,7 @@ type Policy struct {
 
 func (x *Policy) Reset() {
 	*x = Policy{}
-	mi := &file_berthv1_berth_proto_msgTypes[57]
+	mi := &file_berthv1_berth_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3078,7 +3230,7 @@ func (x *Policy) String() string {
 func (*Policy) ProtoMessage() {}
 
 func (x *Policy) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[57]
+	mi := &file_berthv1_berth_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3091,7 +3243,7 @@ func (x *Policy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Policy.ProtoReflect.Descriptor instead.
 func (*Policy) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{57}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *Policy) GetPath() string {
@@ -3137,7 +3289,7 @@ type AgentInfo struct {
 
 func (x *AgentInfo) Reset() {
 	*x = AgentInfo{}
-	mi := &file_berthv1_berth_proto_msgTypes[58]
+	mi := &file_berthv1_berth_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3149,7 +3301,7 @@ func (x *AgentInfo) String() string {
 func (*AgentInfo) ProtoMessage() {}
 
 func (x *AgentInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[58]
+	mi := &file_berthv1_berth_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3162,7 +3314,7 @@ func (x *AgentInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AgentInfo.ProtoReflect.Descriptor instead.
 func (*AgentInfo) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{58}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *AgentInfo) GetVersion() string {
@@ -3232,7 +3384,7 @@ type Profile struct {
 
 func (x *Profile) Reset() {
 	*x = Profile{}
-	mi := &file_berthv1_berth_proto_msgTypes[59]
+	mi := &file_berthv1_berth_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3244,7 +3396,7 @@ func (x *Profile) String() string {
 func (*Profile) ProtoMessage() {}
 
 func (x *Profile) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[59]
+	mi := &file_berthv1_berth_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3257,7 +3409,7 @@ func (x *Profile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Profile.ProtoReflect.Descriptor instead.
 func (*Profile) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{59}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *Profile) GetProxy() string {
@@ -3384,7 +3536,7 @@ type Renewal struct {
 
 func (x *Renewal) Reset() {
 	*x = Renewal{}
-	mi := &file_berthv1_berth_proto_msgTypes[60]
+	mi := &file_berthv1_berth_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3396,7 +3548,7 @@ func (x *Renewal) String() string {
 func (*Renewal) ProtoMessage() {}
 
 func (x *Renewal) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[60]
+	mi := &file_berthv1_berth_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3409,7 +3561,7 @@ func (x *Renewal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Renewal.ProtoReflect.Descriptor instead.
 func (*Renewal) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{60}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *Renewal) GetMode() string {
@@ -3460,7 +3612,7 @@ type Login struct {
 
 func (x *Login) Reset() {
 	*x = Login{}
-	mi := &file_berthv1_berth_proto_msgTypes[61]
+	mi := &file_berthv1_berth_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3472,7 +3624,7 @@ func (x *Login) String() string {
 func (*Login) ProtoMessage() {}
 
 func (x *Login) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[61]
+	mi := &file_berthv1_berth_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3485,7 +3637,7 @@ func (x *Login) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Login.ProtoReflect.Descriptor instead.
 func (*Login) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{61}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *Login) GetInProgress() bool {
@@ -3553,14 +3705,17 @@ type Tunnel struct {
 	EndingAt          *timestamppb.Timestamp `protobuf:"bytes,25,opt,name=ending_at,json=endingAt,proto3" json:"ending_at,omitempty"`
 	// shipped_in is the file of the machine's policy that the tunnel is from; empty
 	// for one of the user's config.
-	ShippedIn     string `protobuf:"bytes,26,opt,name=shipped_in,json=shippedIn,proto3" json:"shipped_in,omitempty"`
+	ShippedIn string `protobuf:"bytes,26,opt,name=shipped_in,json=shippedIn,proto3" json:"shipped_in,omitempty"`
+	// latency is how long it took last to open a way to the proxy; zero while that is
+	// not known.
+	Latency       *durationpb.Duration `protobuf:"bytes,27,opt,name=latency,proto3" json:"latency,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Tunnel) Reset() {
 	*x = Tunnel{}
-	mi := &file_berthv1_berth_proto_msgTypes[62]
+	mi := &file_berthv1_berth_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3572,7 +3727,7 @@ func (x *Tunnel) String() string {
 func (*Tunnel) ProtoMessage() {}
 
 func (x *Tunnel) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[62]
+	mi := &file_berthv1_berth_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3585,7 +3740,7 @@ func (x *Tunnel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tunnel.ProtoReflect.Descriptor instead.
 func (*Tunnel) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{62}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *Tunnel) GetTunnelSpec() *TunnelSpec {
@@ -3770,6 +3925,13 @@ func (x *Tunnel) GetShippedIn() string {
 	return ""
 }
 
+func (x *Tunnel) GetLatency() *durationpb.Duration {
+	if x != nil {
+		return x.Latency
+	}
+	return nil
+}
+
 // Event is one line of a tunnel's history.
 type Event struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3786,7 +3948,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_berthv1_berth_proto_msgTypes[63]
+	mi := &file_berthv1_berth_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3798,7 +3960,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[63]
+	mi := &file_berthv1_berth_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3811,7 +3973,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{63}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *Event) GetAt() *timestamppb.Timestamp {
@@ -3858,7 +4020,7 @@ type Readiness struct {
 
 func (x *Readiness) Reset() {
 	*x = Readiness{}
-	mi := &file_berthv1_berth_proto_msgTypes[64]
+	mi := &file_berthv1_berth_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3870,7 +4032,7 @@ func (x *Readiness) String() string {
 func (*Readiness) ProtoMessage() {}
 
 func (x *Readiness) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[64]
+	mi := &file_berthv1_berth_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3883,7 +4045,7 @@ func (x *Readiness) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Readiness.ProtoReflect.Descriptor instead.
 func (*Readiness) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{64}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *Readiness) GetName() string {
@@ -3967,7 +4129,7 @@ type Request struct {
 
 func (x *Request) Reset() {
 	*x = Request{}
-	mi := &file_berthv1_berth_proto_msgTypes[65]
+	mi := &file_berthv1_berth_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3979,7 +4141,7 @@ func (x *Request) String() string {
 func (*Request) ProtoMessage() {}
 
 func (x *Request) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[65]
+	mi := &file_berthv1_berth_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3992,7 +4154,7 @@ func (x *Request) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Request.ProtoReflect.Descriptor instead.
 func (*Request) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{65}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *Request) GetId() string {
@@ -4184,7 +4346,7 @@ type Review struct {
 
 func (x *Review) Reset() {
 	*x = Review{}
-	mi := &file_berthv1_berth_proto_msgTypes[66]
+	mi := &file_berthv1_berth_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4196,7 +4358,7 @@ func (x *Review) String() string {
 func (*Review) ProtoMessage() {}
 
 func (x *Review) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[66]
+	mi := &file_berthv1_berth_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4209,7 +4371,7 @@ func (x *Review) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Review.ProtoReflect.Descriptor instead.
 func (*Review) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{66}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *Review) GetAuthor() string {
@@ -4258,7 +4420,7 @@ type Notice struct {
 
 func (x *Notice) Reset() {
 	*x = Notice{}
-	mi := &file_berthv1_berth_proto_msgTypes[67]
+	mi := &file_berthv1_berth_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4270,7 +4432,7 @@ func (x *Notice) String() string {
 func (*Notice) ProtoMessage() {}
 
 func (x *Notice) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[67]
+	mi := &file_berthv1_berth_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4283,7 +4445,7 @@ func (x *Notice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Notice.ProtoReflect.Descriptor instead.
 func (*Notice) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{67}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *Notice) GetId() string {
@@ -4353,7 +4515,7 @@ type NoticeAction struct {
 
 func (x *NoticeAction) Reset() {
 	*x = NoticeAction{}
-	mi := &file_berthv1_berth_proto_msgTypes[68]
+	mi := &file_berthv1_berth_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4365,7 +4527,7 @@ func (x *NoticeAction) String() string {
 func (*NoticeAction) ProtoMessage() {}
 
 func (x *NoticeAction) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[68]
+	mi := &file_berthv1_berth_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4378,7 +4540,7 @@ func (x *NoticeAction) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NoticeAction.ProtoReflect.Descriptor instead.
 func (*NoticeAction) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{68}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *NoticeAction) GetVerb() string {
@@ -4438,7 +4600,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_berthv1_berth_proto_msgTypes[69]
+	mi := &file_berthv1_berth_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4450,7 +4612,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_berthv1_berth_proto_msgTypes[69]
+	mi := &file_berthv1_berth_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4463,7 +4625,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_berthv1_berth_proto_rawDescGZIP(), []int{69}
+	return file_berthv1_berth_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *Problem) GetCode() string {
@@ -4595,7 +4757,15 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\x13CheckTunnelsRequest\x12\x14\n" +
 	"\x05names\x18\x01 \x03(\tR\x05names\"E\n" +
 	"\x14CheckTunnelsResponse\x12-\n" +
-	"\atunnels\x18\x01 \x03(\v2\x13.berth.v1.ReadinessR\atunnels\"'\n" +
+	"\atunnels\x18\x01 \x03(\v2\x13.berth.v1.ReadinessR\atunnels\"\x16\n" +
+	"\x14TunnelClientsRequest\"I\n" +
+	"\x15TunnelClientsResponse\x120\n" +
+	"\aclients\x18\x01 \x03(\v2\x16.berth.v1.TunnelClientR\aclients\"t\n" +
+	"\fTunnelClient\x12\x16\n" +
+	"\x06tunnel\x18\x01 \x01(\tR\x06tunnel\x12\x18\n" +
+	"\aprogram\x18\x02 \x01(\tR\aprogram\x12\x10\n" +
+	"\x03pid\x18\x03 \x01(\x03R\x03pid\x12 \n" +
+	"\vconnections\x18\x04 \x01(\x03R\vconnections\"'\n" +
 	"\x11TunnelPlotRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"A\n" +
 	"\x12TunnelPlotResponse\x12+\n" +
@@ -4727,7 +4897,7 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\vin_progress\x18\x01 \x01(\bR\n" +
 	"inProgress\x12\x10\n" +
 	"\x03url\x18\x02 \x01(\tR\x03url\x12\x12\n" +
-	"\x04asks\x18\x03 \x01(\tR\x04asks\"\xfd\a\n" +
+	"\x04asks\x18\x03 \x01(\tR\x04asks\"\xb2\b\n" +
 	"\x06Tunnel\x125\n" +
 	"\vtunnel_spec\x18\x01 \x01(\v2\x14.berth.v1.TunnelSpecR\n" +
 	"tunnelSpec\x12\x18\n" +
@@ -4758,7 +4928,8 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\x12ending_connections\x18\x18 \x01(\x03R\x11endingConnections\x127\n" +
 	"\tending_at\x18\x19 \x01(\v2\x1a.google.protobuf.TimestampR\bendingAt\x12\x1d\n" +
 	"\n" +
-	"shipped_in\x18\x1a \x01(\tR\tshippedIn\"\x8d\x01\n" +
+	"shipped_in\x18\x1a \x01(\tR\tshippedIn\x123\n" +
+	"\alatency\x18\x1b \x01(\v2\x19.google.protobuf.DurationR\alatency\"\x8d\x01\n" +
 	"\x05Event\x12*\n" +
 	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x12\n" +
@@ -4829,7 +5000,7 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\x05title\x18\x02 \x01(\tR\x05title\x12\x12\n" +
 	"\x04text\x18\x03 \x01(\tR\x04text\x12\x16\n" +
 	"\x06action\x18\x04 \x01(\tR\x06action\x120\n" +
-	"\x05since\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05since2\xe7\x0e\n" +
+	"\x05since\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05since2\xb9\x0f\n" +
 	"\x05Agent\x12>\n" +
 	"\aGetInfo\x12\x18.berth.v1.GetInfoRequest\x1a\x19.berth.v1.GetInfoResponse\x12J\n" +
 	"\vGetSnapshot\x12\x1c.berth.v1.GetSnapshotRequest\x1a\x1d.berth.v1.GetSnapshotResponse\x12U\n" +
@@ -4845,7 +5016,8 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\rTunnelHistory\x12\x1e.berth.v1.TunnelHistoryRequest\x1a\x1f.berth.v1.TunnelHistoryResponse\x12M\n" +
 	"\fCheckTunnels\x12\x1d.berth.v1.CheckTunnelsRequest\x1a\x1e.berth.v1.CheckTunnelsResponse\x12G\n" +
 	"\n" +
-	"TunnelPlot\x12\x1b.berth.v1.TunnelPlotRequest\x1a\x1c.berth.v1.TunnelPlotResponse\x12<\n" +
+	"TunnelPlot\x12\x1b.berth.v1.TunnelPlotRequest\x1a\x1c.berth.v1.TunnelPlotResponse\x12P\n" +
+	"\rTunnelClients\x12\x1e.berth.v1.TunnelClientsRequest\x1a\x1f.berth.v1.TunnelClientsResponse\x12<\n" +
 	"\x05Login\x12\x16.berth.v1.LoginRequest\x1a\x17.berth.v1.LoginResponse(\x010\x01\x12J\n" +
 	"\vCancelLogin\x12\x1c.berth.v1.CancelLoginRequest\x1a\x1d.berth.v1.CancelLoginResponse\x12J\n" +
 	"\vForgetLogin\x12\x1c.berth.v1.ForgetLoginRequest\x1a\x1d.berth.v1.ForgetLoginResponse\x12;\n" +
@@ -4871,7 +5043,7 @@ func file_berthv1_berth_proto_rawDescGZIP() []byte {
 	return file_berthv1_berth_proto_rawDescData
 }
 
-var file_berthv1_berth_proto_msgTypes = make([]protoimpl.MessageInfo, 71)
+var file_berthv1_berth_proto_msgTypes = make([]protoimpl.MessageInfo, 74)
 var file_berthv1_berth_proto_goTypes = []any{
 	(*ErrorDetail)(nil),             // 0: berth.v1.ErrorDetail
 	(*GetInfoRequest)(nil),          // 1: berth.v1.GetInfoRequest
@@ -4910,159 +5082,166 @@ var file_berthv1_berth_proto_goTypes = []any{
 	(*TunnelHistoryResponse)(nil),   // 34: berth.v1.TunnelHistoryResponse
 	(*CheckTunnelsRequest)(nil),     // 35: berth.v1.CheckTunnelsRequest
 	(*CheckTunnelsResponse)(nil),    // 36: berth.v1.CheckTunnelsResponse
-	(*TunnelPlotRequest)(nil),       // 37: berth.v1.TunnelPlotRequest
-	(*TunnelPlotResponse)(nil),      // 38: berth.v1.TunnelPlotResponse
-	(*PlotPoint)(nil),               // 39: berth.v1.PlotPoint
-	(*ChangeSettingRequest)(nil),    // 40: berth.v1.ChangeSettingRequest
-	(*ChangeSettingResponse)(nil),   // 41: berth.v1.ChangeSettingResponse
-	(*KubeCredentialsRequest)(nil),  // 42: berth.v1.KubeCredentialsRequest
-	(*KubeCredentialsResponse)(nil), // 43: berth.v1.KubeCredentialsResponse
-	(*LocalCARequest)(nil),          // 44: berth.v1.LocalCARequest
-	(*LocalCAResponse)(nil),         // 45: berth.v1.LocalCAResponse
-	(*DismissNoticeRequest)(nil),    // 46: berth.v1.DismissNoticeRequest
-	(*DismissNoticeResponse)(nil),   // 47: berth.v1.DismissNoticeResponse
-	(*ReloadConfigRequest)(nil),     // 48: berth.v1.ReloadConfigRequest
-	(*ReloadConfigResponse)(nil),    // 49: berth.v1.ReloadConfigResponse
-	(*ShutdownRequest)(nil),         // 50: berth.v1.ShutdownRequest
-	(*ShutdownResponse)(nil),        // 51: berth.v1.ShutdownResponse
-	(*HandOverRequest)(nil),         // 52: berth.v1.HandOverRequest
-	(*HandOverResponse)(nil),        // 53: berth.v1.HandOverResponse
-	(*Resource)(nil),                // 54: berth.v1.Resource
-	(*TunnelSpec)(nil),              // 55: berth.v1.TunnelSpec
-	(*Snapshot)(nil),                // 56: berth.v1.Snapshot
-	(*Policy)(nil),                  // 57: berth.v1.Policy
-	(*AgentInfo)(nil),               // 58: berth.v1.AgentInfo
-	(*Profile)(nil),                 // 59: berth.v1.Profile
-	(*Renewal)(nil),                 // 60: berth.v1.Renewal
-	(*Login)(nil),                   // 61: berth.v1.Login
-	(*Tunnel)(nil),                  // 62: berth.v1.Tunnel
-	(*Event)(nil),                   // 63: berth.v1.Event
-	(*Readiness)(nil),               // 64: berth.v1.Readiness
-	(*Request)(nil),                 // 65: berth.v1.Request
-	(*Review)(nil),                  // 66: berth.v1.Review
-	(*Notice)(nil),                  // 67: berth.v1.Notice
-	(*NoticeAction)(nil),            // 68: berth.v1.NoticeAction
-	(*Problem)(nil),                 // 69: berth.v1.Problem
-	nil,                             // 70: berth.v1.Resource.LabelsEntry
-	(*durationpb.Duration)(nil),     // 71: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),   // 72: google.protobuf.Timestamp
+	(*TunnelClientsRequest)(nil),    // 37: berth.v1.TunnelClientsRequest
+	(*TunnelClientsResponse)(nil),   // 38: berth.v1.TunnelClientsResponse
+	(*TunnelClient)(nil),            // 39: berth.v1.TunnelClient
+	(*TunnelPlotRequest)(nil),       // 40: berth.v1.TunnelPlotRequest
+	(*TunnelPlotResponse)(nil),      // 41: berth.v1.TunnelPlotResponse
+	(*PlotPoint)(nil),               // 42: berth.v1.PlotPoint
+	(*ChangeSettingRequest)(nil),    // 43: berth.v1.ChangeSettingRequest
+	(*ChangeSettingResponse)(nil),   // 44: berth.v1.ChangeSettingResponse
+	(*KubeCredentialsRequest)(nil),  // 45: berth.v1.KubeCredentialsRequest
+	(*KubeCredentialsResponse)(nil), // 46: berth.v1.KubeCredentialsResponse
+	(*LocalCARequest)(nil),          // 47: berth.v1.LocalCARequest
+	(*LocalCAResponse)(nil),         // 48: berth.v1.LocalCAResponse
+	(*DismissNoticeRequest)(nil),    // 49: berth.v1.DismissNoticeRequest
+	(*DismissNoticeResponse)(nil),   // 50: berth.v1.DismissNoticeResponse
+	(*ReloadConfigRequest)(nil),     // 51: berth.v1.ReloadConfigRequest
+	(*ReloadConfigResponse)(nil),    // 52: berth.v1.ReloadConfigResponse
+	(*ShutdownRequest)(nil),         // 53: berth.v1.ShutdownRequest
+	(*ShutdownResponse)(nil),        // 54: berth.v1.ShutdownResponse
+	(*HandOverRequest)(nil),         // 55: berth.v1.HandOverRequest
+	(*HandOverResponse)(nil),        // 56: berth.v1.HandOverResponse
+	(*Resource)(nil),                // 57: berth.v1.Resource
+	(*TunnelSpec)(nil),              // 58: berth.v1.TunnelSpec
+	(*Snapshot)(nil),                // 59: berth.v1.Snapshot
+	(*Policy)(nil),                  // 60: berth.v1.Policy
+	(*AgentInfo)(nil),               // 61: berth.v1.AgentInfo
+	(*Profile)(nil),                 // 62: berth.v1.Profile
+	(*Renewal)(nil),                 // 63: berth.v1.Renewal
+	(*Login)(nil),                   // 64: berth.v1.Login
+	(*Tunnel)(nil),                  // 65: berth.v1.Tunnel
+	(*Event)(nil),                   // 66: berth.v1.Event
+	(*Readiness)(nil),               // 67: berth.v1.Readiness
+	(*Request)(nil),                 // 68: berth.v1.Request
+	(*Review)(nil),                  // 69: berth.v1.Review
+	(*Notice)(nil),                  // 70: berth.v1.Notice
+	(*NoticeAction)(nil),            // 71: berth.v1.NoticeAction
+	(*Problem)(nil),                 // 72: berth.v1.Problem
+	nil,                             // 73: berth.v1.Resource.LabelsEntry
+	(*durationpb.Duration)(nil),     // 74: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),   // 75: google.protobuf.Timestamp
 }
 var file_berthv1_berth_proto_depIdxs = []int32{
-	58, // 0: berth.v1.GetInfoResponse.agent:type_name -> berth.v1.AgentInfo
-	56, // 1: berth.v1.GetSnapshotResponse.snapshot:type_name -> berth.v1.Snapshot
-	56, // 2: berth.v1.WatchSnapshotsResponse.snapshot:type_name -> berth.v1.Snapshot
-	54, // 3: berth.v1.ListResourcesResponse.resources:type_name -> berth.v1.Resource
-	55, // 4: berth.v1.AddTunnelRequest.spec:type_name -> berth.v1.TunnelSpec
-	55, // 5: berth.v1.AddTunnelResponse.spec:type_name -> berth.v1.TunnelSpec
-	55, // 6: berth.v1.ChangeTunnelRequest.spec:type_name -> berth.v1.TunnelSpec
-	55, // 7: berth.v1.ChangeTunnelResponse.spec:type_name -> berth.v1.TunnelSpec
+	61, // 0: berth.v1.GetInfoResponse.agent:type_name -> berth.v1.AgentInfo
+	59, // 1: berth.v1.GetSnapshotResponse.snapshot:type_name -> berth.v1.Snapshot
+	59, // 2: berth.v1.WatchSnapshotsResponse.snapshot:type_name -> berth.v1.Snapshot
+	57, // 3: berth.v1.ListResourcesResponse.resources:type_name -> berth.v1.Resource
+	58, // 4: berth.v1.AddTunnelRequest.spec:type_name -> berth.v1.TunnelSpec
+	58, // 5: berth.v1.AddTunnelResponse.spec:type_name -> berth.v1.TunnelSpec
+	58, // 6: berth.v1.ChangeTunnelRequest.spec:type_name -> berth.v1.TunnelSpec
+	58, // 7: berth.v1.ChangeTunnelResponse.spec:type_name -> berth.v1.TunnelSpec
 	22, // 8: berth.v1.LoginRequest.start:type_name -> berth.v1.LoginStart
 	23, // 9: berth.v1.LoginRequest.answer:type_name -> berth.v1.LoginAnswer
-	71, // 10: berth.v1.LoginStart.ttl:type_name -> google.protobuf.Duration
-	72, // 11: berth.v1.LoginResponse.deadline:type_name -> google.protobuf.Timestamp
-	72, // 12: berth.v1.SnoozeRenewalResponse.until:type_name -> google.protobuf.Timestamp
-	63, // 13: berth.v1.TunnelHistoryResponse.events:type_name -> berth.v1.Event
-	64, // 14: berth.v1.CheckTunnelsResponse.tunnels:type_name -> berth.v1.Readiness
-	39, // 15: berth.v1.TunnelPlotResponse.points:type_name -> berth.v1.PlotPoint
-	72, // 16: berth.v1.PlotPoint.at:type_name -> google.protobuf.Timestamp
-	71, // 17: berth.v1.PlotPoint.span:type_name -> google.protobuf.Duration
-	71, // 18: berth.v1.PlotPoint.held:type_name -> google.protobuf.Duration
-	71, // 19: berth.v1.PlotPoint.dial:type_name -> google.protobuf.Duration
-	72, // 20: berth.v1.KubeCredentialsResponse.valid_until:type_name -> google.protobuf.Timestamp
-	72, // 21: berth.v1.LocalCAResponse.valid_until:type_name -> google.protobuf.Timestamp
-	70, // 22: berth.v1.Resource.labels:type_name -> berth.v1.Resource.LabelsEntry
-	71, // 23: berth.v1.TunnelSpec.hold:type_name -> google.protobuf.Duration
-	58, // 24: berth.v1.Snapshot.agent:type_name -> berth.v1.AgentInfo
-	59, // 25: berth.v1.Snapshot.profiles:type_name -> berth.v1.Profile
-	62, // 26: berth.v1.Snapshot.tunnels:type_name -> berth.v1.Tunnel
-	65, // 27: berth.v1.Snapshot.requests:type_name -> berth.v1.Request
-	69, // 28: berth.v1.Snapshot.problems:type_name -> berth.v1.Problem
-	67, // 29: berth.v1.Snapshot.notices:type_name -> berth.v1.Notice
-	57, // 30: berth.v1.Snapshot.policy:type_name -> berth.v1.Policy
-	72, // 31: berth.v1.AgentInfo.started_at:type_name -> google.protobuf.Timestamp
-	72, // 32: berth.v1.Profile.valid_until:type_name -> google.protobuf.Timestamp
-	72, // 33: berth.v1.Profile.ssh_valid_until:type_name -> google.protobuf.Timestamp
-	61, // 34: berth.v1.Profile.login:type_name -> berth.v1.Login
-	60, // 35: berth.v1.Profile.renewal:type_name -> berth.v1.Renewal
-	72, // 36: berth.v1.Profile.user_changed_at:type_name -> google.protobuf.Timestamp
-	72, // 37: berth.v1.Renewal.at:type_name -> google.protobuf.Timestamp
-	69, // 38: berth.v1.Renewal.problem:type_name -> berth.v1.Problem
-	72, // 39: berth.v1.Renewal.renewed_at:type_name -> google.protobuf.Timestamp
-	55, // 40: berth.v1.Tunnel.tunnel_spec:type_name -> berth.v1.TunnelSpec
-	69, // 41: berth.v1.Tunnel.problem:type_name -> berth.v1.Problem
-	72, // 42: berth.v1.Tunnel.cert_valid_until:type_name -> google.protobuf.Timestamp
-	72, // 43: berth.v1.Tunnel.last_error_at:type_name -> google.protobuf.Timestamp
-	72, // 44: berth.v1.Tunnel.waiting_since:type_name -> google.protobuf.Timestamp
-	72, // 45: berth.v1.Tunnel.foreign_at:type_name -> google.protobuf.Timestamp
-	72, // 46: berth.v1.Tunnel.ending_at:type_name -> google.protobuf.Timestamp
-	72, // 47: berth.v1.Event.at:type_name -> google.protobuf.Timestamp
-	72, // 48: berth.v1.Event.until:type_name -> google.protobuf.Timestamp
-	72, // 49: berth.v1.Readiness.probed_at:type_name -> google.protobuf.Timestamp
-	72, // 50: berth.v1.Request.created_at:type_name -> google.protobuf.Timestamp
-	72, // 51: berth.v1.Request.expires_at:type_name -> google.protobuf.Timestamp
-	66, // 52: berth.v1.Request.reviews:type_name -> berth.v1.Review
-	72, // 53: berth.v1.Request.access_until:type_name -> google.protobuf.Timestamp
-	72, // 54: berth.v1.Request.session_until:type_name -> google.protobuf.Timestamp
-	72, // 55: berth.v1.Request.assume_from:type_name -> google.protobuf.Timestamp
-	72, // 56: berth.v1.Review.at:type_name -> google.protobuf.Timestamp
-	72, // 57: berth.v1.Notice.since:type_name -> google.protobuf.Timestamp
-	68, // 58: berth.v1.Notice.actions:type_name -> berth.v1.NoticeAction
-	72, // 59: berth.v1.Problem.since:type_name -> google.protobuf.Timestamp
-	1,  // 60: berth.v1.Agent.GetInfo:input_type -> berth.v1.GetInfoRequest
-	3,  // 61: berth.v1.Agent.GetSnapshot:input_type -> berth.v1.GetSnapshotRequest
-	5,  // 62: berth.v1.Agent.WatchSnapshots:input_type -> berth.v1.WatchSnapshotsRequest
-	7,  // 63: berth.v1.Agent.ListResources:input_type -> berth.v1.ListResourcesRequest
-	9,  // 64: berth.v1.Agent.AddTunnel:input_type -> berth.v1.AddTunnelRequest
-	11, // 65: berth.v1.Agent.ChangeTunnel:input_type -> berth.v1.ChangeTunnelRequest
-	13, // 66: berth.v1.Agent.RemoveTunnel:input_type -> berth.v1.RemoveTunnelRequest
-	15, // 67: berth.v1.Agent.StartTunnel:input_type -> berth.v1.StartTunnelRequest
-	17, // 68: berth.v1.Agent.StopTunnel:input_type -> berth.v1.StopTunnelRequest
-	19, // 69: berth.v1.Agent.RestartTunnel:input_type -> berth.v1.RestartTunnelRequest
-	33, // 70: berth.v1.Agent.TunnelHistory:input_type -> berth.v1.TunnelHistoryRequest
-	35, // 71: berth.v1.Agent.CheckTunnels:input_type -> berth.v1.CheckTunnelsRequest
-	37, // 72: berth.v1.Agent.TunnelPlot:input_type -> berth.v1.TunnelPlotRequest
-	21, // 73: berth.v1.Agent.Login:input_type -> berth.v1.LoginRequest
-	25, // 74: berth.v1.Agent.CancelLogin:input_type -> berth.v1.CancelLoginRequest
-	27, // 75: berth.v1.Agent.ForgetLogin:input_type -> berth.v1.ForgetLoginRequest
-	29, // 76: berth.v1.Agent.Logout:input_type -> berth.v1.LogoutRequest
-	31, // 77: berth.v1.Agent.SnoozeRenewal:input_type -> berth.v1.SnoozeRenewalRequest
-	42, // 78: berth.v1.Agent.KubeCredentials:input_type -> berth.v1.KubeCredentialsRequest
-	44, // 79: berth.v1.Agent.LocalCA:input_type -> berth.v1.LocalCARequest
-	46, // 80: berth.v1.Agent.DismissNotice:input_type -> berth.v1.DismissNoticeRequest
-	48, // 81: berth.v1.Agent.ReloadConfig:input_type -> berth.v1.ReloadConfigRequest
-	40, // 82: berth.v1.Agent.ChangeSetting:input_type -> berth.v1.ChangeSettingRequest
-	50, // 83: berth.v1.Agent.Shutdown:input_type -> berth.v1.ShutdownRequest
-	52, // 84: berth.v1.Agent.HandOver:input_type -> berth.v1.HandOverRequest
-	2,  // 85: berth.v1.Agent.GetInfo:output_type -> berth.v1.GetInfoResponse
-	4,  // 86: berth.v1.Agent.GetSnapshot:output_type -> berth.v1.GetSnapshotResponse
-	6,  // 87: berth.v1.Agent.WatchSnapshots:output_type -> berth.v1.WatchSnapshotsResponse
-	8,  // 88: berth.v1.Agent.ListResources:output_type -> berth.v1.ListResourcesResponse
-	10, // 89: berth.v1.Agent.AddTunnel:output_type -> berth.v1.AddTunnelResponse
-	12, // 90: berth.v1.Agent.ChangeTunnel:output_type -> berth.v1.ChangeTunnelResponse
-	14, // 91: berth.v1.Agent.RemoveTunnel:output_type -> berth.v1.RemoveTunnelResponse
-	16, // 92: berth.v1.Agent.StartTunnel:output_type -> berth.v1.StartTunnelResponse
-	18, // 93: berth.v1.Agent.StopTunnel:output_type -> berth.v1.StopTunnelResponse
-	20, // 94: berth.v1.Agent.RestartTunnel:output_type -> berth.v1.RestartTunnelResponse
-	34, // 95: berth.v1.Agent.TunnelHistory:output_type -> berth.v1.TunnelHistoryResponse
-	36, // 96: berth.v1.Agent.CheckTunnels:output_type -> berth.v1.CheckTunnelsResponse
-	38, // 97: berth.v1.Agent.TunnelPlot:output_type -> berth.v1.TunnelPlotResponse
-	24, // 98: berth.v1.Agent.Login:output_type -> berth.v1.LoginResponse
-	26, // 99: berth.v1.Agent.CancelLogin:output_type -> berth.v1.CancelLoginResponse
-	28, // 100: berth.v1.Agent.ForgetLogin:output_type -> berth.v1.ForgetLoginResponse
-	30, // 101: berth.v1.Agent.Logout:output_type -> berth.v1.LogoutResponse
-	32, // 102: berth.v1.Agent.SnoozeRenewal:output_type -> berth.v1.SnoozeRenewalResponse
-	43, // 103: berth.v1.Agent.KubeCredentials:output_type -> berth.v1.KubeCredentialsResponse
-	45, // 104: berth.v1.Agent.LocalCA:output_type -> berth.v1.LocalCAResponse
-	47, // 105: berth.v1.Agent.DismissNotice:output_type -> berth.v1.DismissNoticeResponse
-	49, // 106: berth.v1.Agent.ReloadConfig:output_type -> berth.v1.ReloadConfigResponse
-	41, // 107: berth.v1.Agent.ChangeSetting:output_type -> berth.v1.ChangeSettingResponse
-	51, // 108: berth.v1.Agent.Shutdown:output_type -> berth.v1.ShutdownResponse
-	53, // 109: berth.v1.Agent.HandOver:output_type -> berth.v1.HandOverResponse
-	85, // [85:110] is the sub-list for method output_type
-	60, // [60:85] is the sub-list for method input_type
-	60, // [60:60] is the sub-list for extension type_name
-	60, // [60:60] is the sub-list for extension extendee
-	0,  // [0:60] is the sub-list for field type_name
+	74, // 10: berth.v1.LoginStart.ttl:type_name -> google.protobuf.Duration
+	75, // 11: berth.v1.LoginResponse.deadline:type_name -> google.protobuf.Timestamp
+	75, // 12: berth.v1.SnoozeRenewalResponse.until:type_name -> google.protobuf.Timestamp
+	66, // 13: berth.v1.TunnelHistoryResponse.events:type_name -> berth.v1.Event
+	67, // 14: berth.v1.CheckTunnelsResponse.tunnels:type_name -> berth.v1.Readiness
+	39, // 15: berth.v1.TunnelClientsResponse.clients:type_name -> berth.v1.TunnelClient
+	42, // 16: berth.v1.TunnelPlotResponse.points:type_name -> berth.v1.PlotPoint
+	75, // 17: berth.v1.PlotPoint.at:type_name -> google.protobuf.Timestamp
+	74, // 18: berth.v1.PlotPoint.span:type_name -> google.protobuf.Duration
+	74, // 19: berth.v1.PlotPoint.held:type_name -> google.protobuf.Duration
+	74, // 20: berth.v1.PlotPoint.dial:type_name -> google.protobuf.Duration
+	75, // 21: berth.v1.KubeCredentialsResponse.valid_until:type_name -> google.protobuf.Timestamp
+	75, // 22: berth.v1.LocalCAResponse.valid_until:type_name -> google.protobuf.Timestamp
+	73, // 23: berth.v1.Resource.labels:type_name -> berth.v1.Resource.LabelsEntry
+	74, // 24: berth.v1.TunnelSpec.hold:type_name -> google.protobuf.Duration
+	61, // 25: berth.v1.Snapshot.agent:type_name -> berth.v1.AgentInfo
+	62, // 26: berth.v1.Snapshot.profiles:type_name -> berth.v1.Profile
+	65, // 27: berth.v1.Snapshot.tunnels:type_name -> berth.v1.Tunnel
+	68, // 28: berth.v1.Snapshot.requests:type_name -> berth.v1.Request
+	72, // 29: berth.v1.Snapshot.problems:type_name -> berth.v1.Problem
+	70, // 30: berth.v1.Snapshot.notices:type_name -> berth.v1.Notice
+	60, // 31: berth.v1.Snapshot.policy:type_name -> berth.v1.Policy
+	75, // 32: berth.v1.AgentInfo.started_at:type_name -> google.protobuf.Timestamp
+	75, // 33: berth.v1.Profile.valid_until:type_name -> google.protobuf.Timestamp
+	75, // 34: berth.v1.Profile.ssh_valid_until:type_name -> google.protobuf.Timestamp
+	64, // 35: berth.v1.Profile.login:type_name -> berth.v1.Login
+	63, // 36: berth.v1.Profile.renewal:type_name -> berth.v1.Renewal
+	75, // 37: berth.v1.Profile.user_changed_at:type_name -> google.protobuf.Timestamp
+	75, // 38: berth.v1.Renewal.at:type_name -> google.protobuf.Timestamp
+	72, // 39: berth.v1.Renewal.problem:type_name -> berth.v1.Problem
+	75, // 40: berth.v1.Renewal.renewed_at:type_name -> google.protobuf.Timestamp
+	58, // 41: berth.v1.Tunnel.tunnel_spec:type_name -> berth.v1.TunnelSpec
+	72, // 42: berth.v1.Tunnel.problem:type_name -> berth.v1.Problem
+	75, // 43: berth.v1.Tunnel.cert_valid_until:type_name -> google.protobuf.Timestamp
+	75, // 44: berth.v1.Tunnel.last_error_at:type_name -> google.protobuf.Timestamp
+	75, // 45: berth.v1.Tunnel.waiting_since:type_name -> google.protobuf.Timestamp
+	75, // 46: berth.v1.Tunnel.foreign_at:type_name -> google.protobuf.Timestamp
+	75, // 47: berth.v1.Tunnel.ending_at:type_name -> google.protobuf.Timestamp
+	74, // 48: berth.v1.Tunnel.latency:type_name -> google.protobuf.Duration
+	75, // 49: berth.v1.Event.at:type_name -> google.protobuf.Timestamp
+	75, // 50: berth.v1.Event.until:type_name -> google.protobuf.Timestamp
+	75, // 51: berth.v1.Readiness.probed_at:type_name -> google.protobuf.Timestamp
+	75, // 52: berth.v1.Request.created_at:type_name -> google.protobuf.Timestamp
+	75, // 53: berth.v1.Request.expires_at:type_name -> google.protobuf.Timestamp
+	69, // 54: berth.v1.Request.reviews:type_name -> berth.v1.Review
+	75, // 55: berth.v1.Request.access_until:type_name -> google.protobuf.Timestamp
+	75, // 56: berth.v1.Request.session_until:type_name -> google.protobuf.Timestamp
+	75, // 57: berth.v1.Request.assume_from:type_name -> google.protobuf.Timestamp
+	75, // 58: berth.v1.Review.at:type_name -> google.protobuf.Timestamp
+	75, // 59: berth.v1.Notice.since:type_name -> google.protobuf.Timestamp
+	71, // 60: berth.v1.Notice.actions:type_name -> berth.v1.NoticeAction
+	75, // 61: berth.v1.Problem.since:type_name -> google.protobuf.Timestamp
+	1,  // 62: berth.v1.Agent.GetInfo:input_type -> berth.v1.GetInfoRequest
+	3,  // 63: berth.v1.Agent.GetSnapshot:input_type -> berth.v1.GetSnapshotRequest
+	5,  // 64: berth.v1.Agent.WatchSnapshots:input_type -> berth.v1.WatchSnapshotsRequest
+	7,  // 65: berth.v1.Agent.ListResources:input_type -> berth.v1.ListResourcesRequest
+	9,  // 66: berth.v1.Agent.AddTunnel:input_type -> berth.v1.AddTunnelRequest
+	11, // 67: berth.v1.Agent.ChangeTunnel:input_type -> berth.v1.ChangeTunnelRequest
+	13, // 68: berth.v1.Agent.RemoveTunnel:input_type -> berth.v1.RemoveTunnelRequest
+	15, // 69: berth.v1.Agent.StartTunnel:input_type -> berth.v1.StartTunnelRequest
+	17, // 70: berth.v1.Agent.StopTunnel:input_type -> berth.v1.StopTunnelRequest
+	19, // 71: berth.v1.Agent.RestartTunnel:input_type -> berth.v1.RestartTunnelRequest
+	33, // 72: berth.v1.Agent.TunnelHistory:input_type -> berth.v1.TunnelHistoryRequest
+	35, // 73: berth.v1.Agent.CheckTunnels:input_type -> berth.v1.CheckTunnelsRequest
+	40, // 74: berth.v1.Agent.TunnelPlot:input_type -> berth.v1.TunnelPlotRequest
+	37, // 75: berth.v1.Agent.TunnelClients:input_type -> berth.v1.TunnelClientsRequest
+	21, // 76: berth.v1.Agent.Login:input_type -> berth.v1.LoginRequest
+	25, // 77: berth.v1.Agent.CancelLogin:input_type -> berth.v1.CancelLoginRequest
+	27, // 78: berth.v1.Agent.ForgetLogin:input_type -> berth.v1.ForgetLoginRequest
+	29, // 79: berth.v1.Agent.Logout:input_type -> berth.v1.LogoutRequest
+	31, // 80: berth.v1.Agent.SnoozeRenewal:input_type -> berth.v1.SnoozeRenewalRequest
+	45, // 81: berth.v1.Agent.KubeCredentials:input_type -> berth.v1.KubeCredentialsRequest
+	47, // 82: berth.v1.Agent.LocalCA:input_type -> berth.v1.LocalCARequest
+	49, // 83: berth.v1.Agent.DismissNotice:input_type -> berth.v1.DismissNoticeRequest
+	51, // 84: berth.v1.Agent.ReloadConfig:input_type -> berth.v1.ReloadConfigRequest
+	43, // 85: berth.v1.Agent.ChangeSetting:input_type -> berth.v1.ChangeSettingRequest
+	53, // 86: berth.v1.Agent.Shutdown:input_type -> berth.v1.ShutdownRequest
+	55, // 87: berth.v1.Agent.HandOver:input_type -> berth.v1.HandOverRequest
+	2,  // 88: berth.v1.Agent.GetInfo:output_type -> berth.v1.GetInfoResponse
+	4,  // 89: berth.v1.Agent.GetSnapshot:output_type -> berth.v1.GetSnapshotResponse
+	6,  // 90: berth.v1.Agent.WatchSnapshots:output_type -> berth.v1.WatchSnapshotsResponse
+	8,  // 91: berth.v1.Agent.ListResources:output_type -> berth.v1.ListResourcesResponse
+	10, // 92: berth.v1.Agent.AddTunnel:output_type -> berth.v1.AddTunnelResponse
+	12, // 93: berth.v1.Agent.ChangeTunnel:output_type -> berth.v1.ChangeTunnelResponse
+	14, // 94: berth.v1.Agent.RemoveTunnel:output_type -> berth.v1.RemoveTunnelResponse
+	16, // 95: berth.v1.Agent.StartTunnel:output_type -> berth.v1.StartTunnelResponse
+	18, // 96: berth.v1.Agent.StopTunnel:output_type -> berth.v1.StopTunnelResponse
+	20, // 97: berth.v1.Agent.RestartTunnel:output_type -> berth.v1.RestartTunnelResponse
+	34, // 98: berth.v1.Agent.TunnelHistory:output_type -> berth.v1.TunnelHistoryResponse
+	36, // 99: berth.v1.Agent.CheckTunnels:output_type -> berth.v1.CheckTunnelsResponse
+	41, // 100: berth.v1.Agent.TunnelPlot:output_type -> berth.v1.TunnelPlotResponse
+	38, // 101: berth.v1.Agent.TunnelClients:output_type -> berth.v1.TunnelClientsResponse
+	24, // 102: berth.v1.Agent.Login:output_type -> berth.v1.LoginResponse
+	26, // 103: berth.v1.Agent.CancelLogin:output_type -> berth.v1.CancelLoginResponse
+	28, // 104: berth.v1.Agent.ForgetLogin:output_type -> berth.v1.ForgetLoginResponse
+	30, // 105: berth.v1.Agent.Logout:output_type -> berth.v1.LogoutResponse
+	32, // 106: berth.v1.Agent.SnoozeRenewal:output_type -> berth.v1.SnoozeRenewalResponse
+	46, // 107: berth.v1.Agent.KubeCredentials:output_type -> berth.v1.KubeCredentialsResponse
+	48, // 108: berth.v1.Agent.LocalCA:output_type -> berth.v1.LocalCAResponse
+	50, // 109: berth.v1.Agent.DismissNotice:output_type -> berth.v1.DismissNoticeResponse
+	52, // 110: berth.v1.Agent.ReloadConfig:output_type -> berth.v1.ReloadConfigResponse
+	44, // 111: berth.v1.Agent.ChangeSetting:output_type -> berth.v1.ChangeSettingResponse
+	54, // 112: berth.v1.Agent.Shutdown:output_type -> berth.v1.ShutdownResponse
+	56, // 113: berth.v1.Agent.HandOver:output_type -> berth.v1.HandOverResponse
+	88, // [88:114] is the sub-list for method output_type
+	62, // [62:88] is the sub-list for method input_type
+	62, // [62:62] is the sub-list for extension type_name
+	62, // [62:62] is the sub-list for extension extendee
+	0,  // [0:62] is the sub-list for field type_name
 }
 
 func init() { file_berthv1_berth_proto_init() }
@@ -5070,14 +5249,14 @@ func file_berthv1_berth_proto_init() {
 	if File_berthv1_berth_proto != nil {
 		return
 	}
-	file_berthv1_berth_proto_msgTypes[55].OneofWrappers = []any{}
+	file_berthv1_berth_proto_msgTypes[58].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berthv1_berth_proto_rawDesc), len(file_berthv1_berth_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   71,
+			NumMessages:   74,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -21,7 +21,6 @@ package berthv1
 
 import (
 	context "context"
-
 	grpc "google.golang.org/grpc"
 	codes "google.golang.org/grpc/codes"
 	status "google.golang.org/grpc/status"
@@ -46,6 +45,7 @@ const (
 	Agent_TunnelHistory_FullMethodName   = "/berth.v1.Agent/TunnelHistory"
 	Agent_CheckTunnels_FullMethodName    = "/berth.v1.Agent/CheckTunnels"
 	Agent_TunnelPlot_FullMethodName      = "/berth.v1.Agent/TunnelPlot"
+	Agent_TunnelClients_FullMethodName   = "/berth.v1.Agent/TunnelClients"
 	Agent_Login_FullMethodName           = "/berth.v1.Agent/Login"
 	Agent_CancelLogin_FullMethodName     = "/berth.v1.Agent/CancelLogin"
 	Agent_ForgetLogin_FullMethodName     = "/berth.v1.Agent/ForgetLogin"
@@ -97,6 +97,8 @@ type AgentClient interface {
 	// TunnelPlot returns how a tunnel was used in the last hour, the oldest point
 	// first.
 	TunnelPlot(ctx context.Context, in *TunnelPlotRequest, opts ...grpc.CallOption) (*TunnelPlotResponse, error)
+	// TunnelClients returns the programs that are connected to tunnels.
+	TunnelClients(ctx context.Context, in *TunnelClientsRequest, opts ...grpc.CallOption) (*TunnelClientsResponse, error)
 	// Login logs in through tsh: the front end says where, then answers what it
 	// is asked. A login of the same profile that runs already is joined. The last
 	// event is done; a login that failed ends with an error.
@@ -276,6 +278,16 @@ func (c *agentClient) TunnelPlot(ctx context.Context, in *TunnelPlotRequest, opt
 	return out, nil
 }
 
+func (c *agentClient) TunnelClients(ctx context.Context, in *TunnelClientsRequest, opts ...grpc.CallOption) (*TunnelClientsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(TunnelClientsResponse)
+	err := c.cc.Invoke(ctx, Agent_TunnelClients_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *agentClient) Login(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[LoginRequest, LoginResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &Agent_ServiceDesc.Streams[1], Agent_Login_FullMethodName, cOpts...)
@@ -436,6 +448,8 @@ type AgentServer interface {
 	// TunnelPlot returns how a tunnel was used in the last hour, the oldest point
 	// first.
 	TunnelPlot(context.Context, *TunnelPlotRequest) (*TunnelPlotResponse, error)
+	// TunnelClients returns the programs that are connected to tunnels.
+	TunnelClients(context.Context, *TunnelClientsRequest) (*TunnelClientsResponse, error)
 	// Login logs in through tsh: the front end says where, then answers what it
 	// is asked. A login of the same profile that runs already is joined. The last
 	// event is done; a login that failed ends with an error.
@@ -514,6 +528,9 @@ func (UnimplementedAgentServer) CheckTunnels(context.Context, *CheckTunnelsReque
 }
 func (UnimplementedAgentServer) TunnelPlot(context.Context, *TunnelPlotRequest) (*TunnelPlotResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method TunnelPlot not implemented")
+}
+func (UnimplementedAgentServer) TunnelClients(context.Context, *TunnelClientsRequest) (*TunnelClientsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method TunnelClients not implemented")
 }
 func (UnimplementedAgentServer) Login(grpc.BidiStreamingServer[LoginRequest, LoginResponse]) error {
 	return status.Error(codes.Unimplemented, "method Login not implemented")
@@ -799,6 +816,24 @@ func _Agent_TunnelPlot_Handler(srv interface{}, ctx context.Context, dec func(in
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Agent_TunnelClients_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(TunnelClientsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AgentServer).TunnelClients(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Agent_TunnelClients_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AgentServer).TunnelClients(ctx, req.(*TunnelClientsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Agent_Login_Handler(srv interface{}, stream grpc.ServerStream) error {
 	return srv.(AgentServer).Login(&grpc.GenericServerStream[LoginRequest, LoginResponse]{ServerStream: stream})
 }
@@ -1058,6 +1093,10 @@ var Agent_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "TunnelPlot",
 			Handler:    _Agent_TunnelPlot_Handler,
+		},
+		{
+			MethodName: "TunnelClients",
+			Handler:    _Agent_TunnelClients_Handler,
 		},
 		{
 			MethodName: "CancelLogin",

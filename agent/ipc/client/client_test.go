@@ -181,6 +181,10 @@ func (a *fakeAgent) TunnelPlot(ctx context.Context, n string) ([]state.PlotPoint
 	return []state.PlotPoint{{At: at, Connections: 3, BytesIn: 5, Held: state.Duration(time.Second)}}, a.record(ctx, "plot %s", n)
 }
 
+func (a *fakeAgent) TunnelClients(ctx context.Context) ([]state.TunnelClient, error) {
+	return []state.TunnelClient{{Tunnel: "t", Program: "ps\x1b[2Jql\u202e", PID: 7, Connections: 2}}, a.record(ctx, "clients")
+}
+
 func (a *fakeAgent) ChangeSetting(ctx context.Context, c ipc.SettingChange) error {
 	return a.record(ctx, "set %s %s %s", c.Key, c.Proxy, c.Value)
 }
@@ -598,6 +602,10 @@ func TestJSON(t *testing.T) {
 	if err != nil || !strings.Contains(strings.ReplaceAll(string(answer), " ", ""), `"port":"15432"`) {
 		t.Errorf("AddTunnel: %s, %v", answer, err)
 	}
+	answer, err = c.CallJSON(ctx, "TunnelClients", []byte(`{}`))
+	if err != nil || strings.ReplaceAll(string(answer), " ", "") != `{"clients":[{"tunnel":"t","program":"psql","pid":"7","connections":"2"}]}` {
+		t.Errorf("TunnelClients: %s, %v", answer, err)
+	}
 	for call, request := range map[string]string{
 		"KubeCredentials": `{}`, "LocalCA": `{}`, "Shutdown": `{}`, "HandOver": `{}`, "Login": `{}`, "WatchSnapshots": `{}`, "": `{}`,
 		"AddTunnel": `{"spec":{"nome":"t"}}`, "StopTunnel": `{"name":`,
@@ -621,7 +629,7 @@ func TestJSON(t *testing.T) {
 		}
 		break
 	}
-	if want := []string{"add t"}; !cmp.Equal(want, a.calls) {
+	if want := []string{"add t", "clients"}; !cmp.Equal(want, a.calls) {
 		t.Errorf("the agent was asked %q", a.calls)
 	}
 }

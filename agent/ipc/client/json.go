@@ -28,6 +28,7 @@ var jsonCalls = map[string]struct {
 }{
 	"GetInfo":       {pb.Agent_GetInfo_FullMethodName, readTimeout},
 	"TunnelHistory": {pb.Agent_TunnelHistory_FullMethodName, readTimeout},
+	"TunnelClients": {pb.Agent_TunnelClients_FullMethodName, readTimeout},
 	"ListResources": {pb.Agent_ListResources_FullMethodName, commandTimeout},
 	"AddTunnel":     {pb.Agent_AddTunnel_FullMethodName, commandTimeout},
 	"ChangeTunnel":  {pb.Agent_ChangeTunnel_FullMethodName, commandTimeout},

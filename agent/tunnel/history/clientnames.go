@@ -41,7 +41,7 @@ type nameQuery struct {
 
 func newClientNames() *clientNames {
 	return &clientNames{
-		asked: make(chan nameQuery, namesQueue), scan: localSockets, name: programName, pause: namesPause,
+		asked: make(chan nameQuery, namesQueue), scan: localSockets, name: ProgramName, pause: namesPause,
 	}
 }
 
@@ -123,8 +123,8 @@ func localSockets(ctx context.Context) (map[netip.AddrPort]int32, error) {
 	return pids, nil
 }
 
-// programName is the name of a process; empty when the system does not tell.
-func programName(ctx context.Context, pid int32) string {
+// ProgramName is the name of a process; empty when the system does not say.
+func ProgramName(ctx context.Context, pid int32) string {
 	p, err := process.NewProcessWithContext(ctx, pid)
 	if err != nil {
 		return ""

@@ -3,13 +3,26 @@ import { useState } from "preact/hooks";
 import { Failure, api, call } from "./api";
 import { go, say, useSnapshot } from "./store";
 import type { Request } from "./types";
-import { Ago, Button, Check, Dialog, Facts, Field, Left, Mark, Search, Select, State, Text, Wrong, useLoaded } from "./ui";
+import { Ago, Button, Check, CopyLink, Dialog, Facts, Field, Left, Mark, Search, Select, State, Text, Wrong, useLoaded } from "./ui";
 import { clock, matches } from "./words";
 
-// Access lists the requests, at first the one of an id alone if there is one.
-export function Access({ id }: { id: string }) {
+// OneRequest shows a request by itself. A link may have the beginning of its id alone.
+export function OneRequest({ id }: { id: string }) {
+  const found = (useSnapshot().requests ?? []).filter((r) => r.id === id || (id.length >= 8 && r.id.startsWith(id)));
+  const [r] = found;
+  return (
+    <section>
+      <p class="crumb"><a href="#/access">Access</a></p>
+      <h1 tabIndex={-1}>{r && found.length === 1 ? `Request of ${r.mine ? "yours" : (r.user ?? "")}` : `No request ${id}`}</h1>
+      {r && found.length === 1 ? <Card request={r} /> : <p>It is of another cluster, or has lapsed. <a href="#/access">All requests</a></p>}
+    </section>
+  );
+}
+
+// Access lists the requests.
+export function Access() {
   const all = (useSnapshot().requests ?? []).toSorted((a, b) => (b.createdAt ?? "").localeCompare(a.createdAt ?? ""));
-  const [query, setQuery] = useState(id);
+  const [query, setQuery] = useState("");
   const shown = all.filter((r) => matches(query, r.user, r.reason, r.state, r.id, ...(r.roles ?? []), ...(r.resources ?? [])));
   const review = shown.filter((r) => r.reviewable && r.state === "pending");
   const mine = shown.filter((r) => r.mine && !review.includes(r));
@@ -55,9 +68,10 @@ function Card({ request: r }: { request: Request }) {
   return (
     <article class="card request">
       <header class="head">
-        <h3>{r.mine ? whatOf(r) : `${r.user ?? ""}: ${whatOf(r)}`}</h3>
+        <h3><a href={`#/access/${encodeURIComponent(r.id)}`}>{r.mine ? whatOf(r) : `${r.user ?? ""}: ${whatOf(r)}`}</a></h3>
         <State state={has ? "assumed" : r.state} word={has ? "Assumed" : undefined} />
         <span class="buttons">
+          <CopyLink verb="request" to={r.id} />
           {r.reviewable && r.state === "pending" && (
             <>
               <Button kind="main" onPress={() => {

@@ -1,5 +1,5 @@
 // What the page asks berth, and how it proves that it may.
-import type { Abilities, Event, LoginStep, Recording, Resource, Snapshot } from "./types";
+import type { Abilities, Client, Event, LoginStep, Recording, Resource, Snapshot } from "./types";
 
 // Failure is an answer that is an error: what happened, and the next step.
 export class Failure extends Error {
@@ -118,11 +118,14 @@ export const api = {
   history: (name: string) => read<{ events?: Event[] }>(`${named(name)}/history`),
   forms: (name: string) => read<Forms>(`${named(name)}/urls`),
   plot: (name: string) => read<Plot>(`${named(name)}/plot`),
+  plots: (names: string[]) => read<Record<string, number[]>>(`/api/plots?${names.map((n) => `tunnel=${encodeURIComponent(n)}`).join("&")}`),
+  clients: () => read<{ clients?: Client[] }>("/api/clients"),
   recordings: (filter: Record<string, string>) =>
     read<{ recordings?: Recording[]; notes?: string[]; more?: boolean }>(`/api/recordings?${query(filter)}`),
   recording: (id: string, cluster: string) => `/api/recordings/${encodeURIComponent(id)}?${query({ cluster })}`,
   log: (lines: string) => read<{ path: string; lines: string[] }>(`/api/log?lines=${lines}`),
   config: () => read<{ path: string; text: string; settings: Kept[] }>("/api/config"),
+  link: (verb: string, to: string) => read<{ link: string }>(`/api/link?${query({ verb, to })}`),
   licenses: () => read<{ text: string }>("/api/licenses"),
   doctor: () => read<{ findings: Finding[] }>("/api/doctor"),
 };

@@ -1,6 +1,6 @@
 import { render } from "preact";
 import { useEffect, useState } from "preact/hooks";
-import { Access, NewRequest } from "./access";
+import { Access, NewRequest, OneRequest } from "./access";
 import { Add } from "./add";
 import { type Failure, failure, follow, open, take } from "./api";
 import { Logins } from "./login";
@@ -34,7 +34,8 @@ function View({ route }: { route: string[] }) {
     case "add":
       return <Add />;
     case "access":
-      return name === "new" ? <NewRequest /> : <Access key={name} id={name ?? ""} />;
+      if (!name) return <Access />;
+      return name === "new" ? <NewRequest /> : <OneRequest key={name} id={name} />;
     case "sessions":
       return <Sessions />;
     case "recordings":

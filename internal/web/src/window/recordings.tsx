@@ -3,7 +3,7 @@ import { useState } from "preact/hooks";
 import { api } from "./api";
 import { useNow } from "./store";
 import type { Recording } from "./types";
-import { Search, Wrong, useLoaded } from "./ui";
+import { CopyLink, Search, Wrong, useLoaded } from "./ui";
 import { clock, matches, span } from "./words";
 
 const kinds = [["", "Every kind"], ["ssh", "SSH"], ["kube", "Kubernetes"], ["db", "Database"], ["app", "Application"], ["desktop", "Desktop"]] as const;
@@ -50,7 +50,7 @@ function Row({ recording: r }: { recording: Recording }) {
         <span class="dim">{[r.kind, r.cluster].filter(Boolean).join(" · ")}</span>
       </div>
       <span>{r.user}{r.login && r.login !== r.user && ` as ${r.login}`}</span>
-      <span class="num dim">{r.live ? "under way" : r.startedAt && clock(r.startedAt)}{took && `, ${took}`}</span>
+      <span class="num dim"><CopyLink verb="recording" to={r.id} label={`Copy a link to ${r.where || r.id}`} /> {r.live ? "under way" : r.startedAt && clock(r.startedAt)}{took && `, ${took}`}</span>
     </li>
   );
 }

@@ -2,7 +2,7 @@
 import { useEffect, useState } from "preact/hooks";
 import { type Finding, type Kept, api, call, version, write } from "./api";
 import { startLogin } from "./login";
-import { say, useSnapshot } from "./store";
+import { go, say, tunnelPath, useSnapshot } from "./store";
 import { Ago, Button, Check, Facts, Field, Search, Select, State, Wrong, useLoaded } from "./ui";
 import { matches } from "./words";
 
@@ -13,30 +13,67 @@ export function Doctor() {
   const findings = (report.value?.findings ?? []).toSorted((a, b) => (urgent[a.status] ?? 1) - (urgent[b.status] ?? 1));
   const bad = findings.filter((f) => f.status === "fail").length;
   const odd = findings.filter((f) => f.status === "warn").length;
+  const mendable = findings.filter((f) => f.mendable).length;
+  const mend = async (): Promise<void> => {
+    await write("/api/doctor/mend", {});
+    report.again();
+  };
   const title = report.busy ? "Looking…" : bad + odd === 0 ? "berth found nothing wrong" : `${bad} broken, ${odd} to look at`;
   return (
     <section>
       <h1 tabIndex={-1}>Doctor {report.value && <small>{title}</small>}</h1>
       <p class="bar">
         <Button onPress={report.again} disabled={report.busy}>Look again</Button>
-        {findings.some((f) => f.mendable) && (
-          <Button kind="main" onPress={async () => {
-            await write("/api/doctor/mend", {});
-            report.again();
-          }}>Mend what is safe</Button>
-        )}
+        {mendable > 1 && <Button kind="main" onPress={mend}>Mend {mendable} that are safe</Button>}
       </p>
       {report.busy && <p class="dim" role="status">berth looks at the agent, the config, tsh, the proxies and the tunnels. It takes 10 seconds at most.</p>}
       {report.failed && <Wrong failure={report.failed} />}
       <ul class="rows">
-        {findings.map((f, i) => <Found key={`${f.check} ${i}`} finding={f} />)}
+        {findings.map((f, i) => <Found key={`${f.check} ${i}`} finding={f} again={report.again} mend={mendable === 1 ? mend : undefined} />)}
       </ul>
     </section>
   );
 }
 
-function Found({ finding: f }: { finding: Finding }) {
-  const proxy = /^berth login (\S+)/.exec(f.fix ?? "")?.[1];
+// remedies are the next steps that the window can take: those that lead to a page or a
+// question, and those that can be taken back. Each is known by the command that the
+// doctor names.
+const remedies: [command: RegExp, label: string, act: (name: string) => unknown][] = [
+  [/\bberth login ([\w.:-]+:\d+)/, "Log in…", (proxy) => {
+    startLogin({ proxy });
+  }],
+  [/\bberth login PROXY/, "Log in…", () => {
+    go("/sessions");
+  }],
+  [/\bberth tunnel start ([\w.-]+)/, "Start", (name) => call("StartTunnel", { name })],
+  [/\bberth tunnel why ([\w.-]+)/, "Why?", (name) => {
+    go(tunnelPath(name));
+  }],
+  [/\bberth tunnel (?:set|change) ([\w.-]+) --port/, "Change port…", (name) => {
+    go(tunnelPath(name));
+  }],
+  [/\bberth request (?:create|new)\b/, "Request access…", () => {
+    go("/access/new");
+  }],
+  [/\bberth tunnel add\b/, "Add a tunnel…", () => {
+    go("/add");
+  }],
+  [/\bberth tray install\b/, "Start the tray at login", () => write("/api/settings", { key: "start_tray", value: "true" })],
+  [/\bberth config (?:check|edit)\b/, "Show the config", () => {
+    go("/settings");
+  }],
+];
+
+function remedy(fix: string): { label: string; act: () => unknown } | undefined {
+  for (const [command, label, act] of remedies) {
+    const found = command.exec(fix);
+    if (found) return { label, act: () => act(found[1] ?? "") };
+  }
+  return undefined;
+}
+
+function Found({ finding: f, mend, again }: { finding: Finding; mend: (() => Promise<void>) | undefined; again: () => void }) {
+  const help = f.status === "ok" ? undefined : remedy(f.fix ?? "");
   return (
     <li class="row finding">
       <State state={f.status} />
@@ -45,9 +82,13 @@ function Found({ finding: f }: { finding: Finding }) {
         {f.fix && <p class="dim">{f.fix}</p>}
         {f.fixed && <p class="dim">Mended: {f.fixed}</p>}
       </div>
-      <span class="buttons">{proxy && <Button onPress={() => {
-        startLogin({ proxy });
-      }}>Log in…</Button>}</span>
+      <span class="buttons">
+        {f.mendable && mend && <Button kind="main" onPress={mend}>Mend</Button>}
+        {!f.mendable && help && <Button onPress={async () => {
+          await help.act();
+          if (location.hash === "#/doctor") again();
+        }}>{help.label}</Button>}
+      </span>
     </li>
   );
 }

@@ -3,11 +3,12 @@ import { useState } from "preact/hooks";
 import { type Forms, api, call } from "./api";
 import { ChangeDialog, remove } from "./change";
 import { Chart } from "./chart";
+import { programs, useClients } from "./live";
 import { useNow, useSnapshot } from "./store";
 import type { Event, Tunnel } from "./types";
 import { CertLeft, target } from "./tunnels";
-import { Ago, Button, Facts, Left, Mark, State, Wrong, copy, useLoaded } from "./ui";
-import { bytes, clock, count, kindWords, many, seconds } from "./words";
+import { Ago, Button, CopyLink, Facts, Left, Mark, State, Wrong, copy, useLoaded } from "./ui";
+import { bytes, clock, count, kindWords, latency, many, seconds } from "./words";
 
 export function TunnelView({ name }: { name: string }) {
   const t = useSnapshot().tunnels?.find((each) => each.tunnelSpec.name === name);
@@ -28,6 +29,7 @@ function Known({ tunnel: t }: { tunnel: Tunnel }) {
   const [changing, change] = useState<"port" | "all">();
   // What happened to it changes with these.
   const turn = `${t.state} ${count(t.totalConnections)} ${count(t.waiting)} ${t.problem?.code ?? ""}`;
+  const who = useClients([t]);
   const history = useLoaded(() => api.history(name), [turn]);
   return (
     <section>
@@ -36,6 +38,7 @@ function Known({ tunnel: t }: { tunnel: Tunnel }) {
         <h1 tabIndex={-1}>{name}</h1>
         <State state={t.state} />
         <span class="buttons">
+          <CopyLink verb="add" to={name} />
           <Button onPress={() => {
             change("all");
           }}>Change…</Button>
@@ -70,6 +73,8 @@ function Known({ tunnel: t }: { tunnel: Tunnel }) {
             ["Leads to", [spec.resource, t.protocol || kindWords[spec.kind], spec.cluster].filter(Boolean).join(" · ")],
             ["As", [spec.dbUser || spec.as, spec.dbName].filter(Boolean).join(" · ")],
             ["Clients", clients(t)],
+            ["Programs", programs(who.get(name) ?? [])],
+            ["To the proxy", latency(t)],
             ["Bytes", `${bytes(count(t.bytesIn))} in, ${bytes(count(t.bytesOut))} out`],
             ["Certificate", t.certValidUntil && <CertLeft key="c" tunnel={t} />],
             ["Ends", t.endingAt && <span key="e">{many(count(t.endingConnections), "connection")} in <Left until={t.endingAt} /></span>],

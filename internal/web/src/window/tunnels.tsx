@@ -2,12 +2,13 @@
 import { memo } from "preact/compat";
 import { useEffect, useMemo, useState } from "preact/hooks";
 import { api, call } from "./api";
+import { Spark, programs, useClients } from "./live";
 import { Needs } from "./needs";
 import { startLogin } from "./login";
 import { go, tunnelPath, useSnapshot } from "./store";
-import type { Tunnel } from "./types";
+import type { Client, Tunnel } from "./types";
 import { Button, Field, Left, Search, State, attempt, copy } from "./ui";
-import { bytes, count, kindWords, many, matches } from "./words";
+import { bytes, count, kindWords, latency, many, matches } from "./words";
 
 const rank: Record<string, number> = { error: 0, port_in_use: 0, waiting_for_login: 1, connecting: 2, ready: 3, stopped: 4 };
 const byRank = (a: Tunnel, b: Tunnel): number =>
@@ -21,6 +22,7 @@ export function Tunnels() {
   const [query, setQuery] = useState("");
   const [group, setGroup] = useState(localStorage.getItem("group") ?? "");
   const labels = useLabels(group);
+  const clients = useClients(all);
   const groups = useMemo(() => {
     const found = all
       .filter((t) => {
@@ -71,7 +73,7 @@ export function Tunnels() {
         <div key={name}>
           {group !== "" && <h2 class="group">{name} <small>{tunnels.length}</small></h2>}
           <ul class="rows" aria-label={name || "Tunnels"}>
-            {tunnels.map((t) => <Row key={t.tunnelSpec.name} tunnel={t} />)}
+            {tunnels.map((t) => <Row key={t.tunnelSpec.name} tunnel={t} clients={clients.get(t.tunnelSpec.name)} />)}
           </ul>
         </div>
       ))}
@@ -128,9 +130,10 @@ function grouped(tunnels: Tunnel[], by: string, labels: Labels): [string, Tunnel
 export const target = (t: Tunnel): string =>
   t.tunnelSpec.kind === "kube" ? `berth-${t.tunnelSpec.name}` : (t.address ?? "");
 
-const Row = memo(function Row({ tunnel: t }: { tunnel: Tunnel }) {
+const Row = memo(function Row({ tunnel: t, clients }: { tunnel: Tunnel; clients: Client[] | undefined }) {
   const spec = t.tunnelSpec;
-  const clients = count(t.connections);
+  const open = count(t.connections);
+  const who = open > 0 && clients ? programs(clients) : "";
   return (
     <li class="row tunnel">
       <State state={t.state} />
@@ -139,11 +142,17 @@ const Row = memo(function Row({ tunnel: t }: { tunnel: Tunnel }) {
         <span class="dim">{[t.protocol || kindWords[spec.kind], spec.resource, spec.cluster].filter(Boolean).join(" · ")}</span>
       </div>
       <code>{t.address}</code>
-      <span class="num">
-        {clients > 0 && many(clients, "client")}
-        {count(t.waiting) > 0 && <span class="held"> {count(t.waiting)} waiting</span>}
+      <span class="who num">
+        <span>
+          {open > 0 && many(open, "client")}
+          {count(t.waiting) > 0 && <span class="held"> {count(t.waiting)} waiting</span>}
+        </span>
+        {who && <span class="dim" title={who}>{who}</span>}
       </span>
-      <span class="num dim">{traffic(t)}</span>
+      <span class="use num dim">
+        <Spark name={spec.name} />
+        <span>{[traffic(t), latency(t)].filter(Boolean).join(" · ")}</span>
+      </span>
       <span class="buttons">
         {t.state === "stopped" ? (
           <Button label={`Start ${spec.name}`} onPress={() => call("StartTunnel", { name: spec.name })}>Start</Button>

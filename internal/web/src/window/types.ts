@@ -54,6 +54,15 @@ export interface Tunnel {
   runsAs?: string;
   endingConnections?: Int;
   endingAt?: string;
+  latency?: string;
+}
+
+// Client is a program that is connected to a tunnel.
+export interface Client {
+  tunnel: string;
+  program?: string;
+  pid?: Int;
+  connections?: Int;
 }
 
 export interface Profile {

@@ -1,7 +1,7 @@
 // The parts that the views are made of.
 import type { ComponentChildren, JSX } from "preact";
 import { useEffect, useId, useRef, useState } from "preact/hooks";
-import { type Failure, failure } from "./api";
+import { type Failure, api, failure } from "./api";
 import { say, useNow } from "./store";
 import { ago, clock, left, stateWord } from "./words";
 
@@ -98,6 +98,16 @@ export function Ago({ at }: { at: string }) {
 export async function copy(text: string, what: string): Promise<void> {
   await navigator.clipboard.writeText(text);
   say(`Copied ${what}`);
+}
+
+// CopyLink copies a berth:// link, for others to follow.
+export function CopyLink({ verb, to, label }: { verb: "add" | "request" | "recording"; to: string; label?: string }) {
+  return (
+    <Button kind="plain" label={label} onPress={async () => {
+      const { link } = await api.link(verb, to);
+      await copy(link, "the link");
+    }}>Copy link</Button>
+  );
 }
 
 // Dialog asks something. Escape and Cancel close it; done closes it after its form was sent.

@@ -41,6 +41,13 @@ export function bytes(n: number): string {
 export const seconds = (duration: string | undefined): number | undefined =>
   duration === undefined ? undefined : Number.parseFloat(duration);
 
+// latency is how long a way to the proxy takes; empty while that is not known.
+export function latency(t: { latency?: string }): string {
+  const ms = (seconds(t.latency) ?? 0) * 1000;
+  if (ms === 0) return "";
+  return ms < 10 ? `${ms.toFixed(1)} ms` : `${Math.round(ms)} ms`;
+}
+
 export const stateWords: Record<string, string> = {
   ready: "Ready",
   connecting: "Connecting",
