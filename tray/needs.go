@@ -113,16 +113,7 @@ func causeOf(s state.Snapshot, t state.Tunnel) string {
 		slices.ContainsFunc(s.Profiles, func(p state.Profile) bool { return p.Proxy == t.Profile && !loggedIn(p) }) {
 		return ""
 	}
-	if t.Problem != nil && slices.Contains(sharedCauses, t.Problem.Code) {
-		return string(t.Problem.Code) + " " + t.Profile
-	}
-	return "tunnel " + t.Name
-}
-
-// sharedCauses are the problems that all tunnels of a profile have together.
-var sharedCauses = []state.Code{
-	state.CodeProxyUnreachable, state.CodeProxyUntrusted, state.CodeSessionRefused, state.CodeSessionOutdated,
-	state.CodeLoginNeeded, state.CodeNoProfile, state.CodeTSHMissing, state.CodeClockSkew,
+	return cmp.Or(t.Cause(), "tunnel "+t.Name)
 }
 
 func tunnelNeed(t state.Tunnel) need {

@@ -17,8 +17,7 @@ type cause struct {
 	tunnels []string
 }
 
-// causesOf lists what is wrong, each cause once: a problem of tunnels that differs in
-// nothing but their names is one.
+// causesOf lists what is wrong, each cause once.
 func causesOf(s state.Snapshot) []cause {
 	var list []cause
 	for _, p := range s.Problems {
@@ -34,25 +33,14 @@ func causesOf(s state.Snapshot) []cause {
 		if t.Problem == nil || slices.Contains(s.Problems, *t.Problem) { // a problem of the whole cluster is listed once
 			continue
 		}
-		key := strings.Join([]string{string(t.Problem.Code), t.Problem.Title, nameless(t.Problem.Text, t.Name, ""), t.Problem.Action}, "\x00")
-		if i, ok := at[key]; ok {
+		if i, ok := at[t.Cause()]; ok {
 			list[i].tunnels = append(list[i].tunnels, t.Name)
 			continue
 		}
-		at[key] = len(list)
+		at[t.Cause()] = len(list)
 		list = append(list, cause{problem: *t.Problem, tunnels: []string{t.Name}})
 	}
 	return list
-}
-
-// nameless puts other words in the place of a tunnel and its name.
-func nameless(text, name, words string) string {
-	upper := words
-	if words != "" {
-		upper = strings.ToUpper(words[:1]) + words[1:]
-	}
-	quoted := fmt.Sprintf("%q", name)
-	return strings.NewReplacer("tunnel "+quoted, words, "Tunnel "+quoted, upper).Replace(text)
 }
 
 // adviceOf are the next steps that the causes name.
@@ -74,7 +62,7 @@ func (a *app) printProblems(s state.Snapshot) error {
 		case n == 1:
 			lead += plain.Line(c.tunnels[0]) + ": "
 		case n > 1:
-			text = nameless(text, c.tunnels[0], fmt.Sprintf("each of %d tunnels", n))
+			text = state.Nameless(text, c.tunnels[0], fmt.Sprintf("each of %d tunnels", n))
 		}
 		text = a.prose(lead+plain.Line(c.problem.Title)+": "+plain.Line(text), 2)
 		lines = append(lines, a.paint(red, "!")+strings.TrimPrefix(text, "!"))

@@ -242,9 +242,9 @@ func TestPage(t *testing.T) {
 	}
 	for path, want := range map[string]string{
 		"/api/log?lines=7": `"7"`, "/api/recordings/r%2F1?cluster=c": "c/r/1",
-		"/api/tunnels/pg/plot": `{"at":[60],"connections":[2],"bytesIn":[2],"bytesOut":[0],"heldMs":[1000],"dialMs":[0]}`,
+		"/api/tunnels/pg/plot":             `{"at":[60],"connections":[2],"bytesIn":[2],"bytesOut":[0],"heldMs":[1000],"dialMs":[0]}`,
 		"/api/plots?tunnel=pg&tunnel=none": `{"pg":[2]}`,
-		"/api/recordings/none": `{"code":"not_found","message":"there is no recording","hint":""}`,
+		"/api/recordings/none":             `{"code":"not_found","message":"there is no recording","hint":""}`,
 	} {
 		resp := p.do(http.MethodGet, path, "", nil)
 		if body, _ := io.ReadAll(resp.Body); string(body) != want {
