@@ -607,7 +607,7 @@ func TestSnapshotKeys(t *testing.T) {
 		"login":    {"asks", "in_progress", "url"},
 		"renewal":  {"at", "mode", "problem", "renewed_at", "warning"},
 		"tunnels": {"address", "addresses", "bytes_in", "bytes_out", "cert_valid_until", "connections",
-			"ending_at", "ending_connections", "engine_reason", "foreign_at", "foreign_user", "last_error_at", "problem", "profile", "protocol", "runs_as", "shipped_in", "stale_connections", "state",
+			"ending_at", "ending_connections", "engine_reason", "foreign_at", "foreign_user", "last_error_at", "latency", "problem", "profile", "protocol", "runs_as", "shipped_in", "stale_connections", "state",
 			"total_connections", "waiting", "waiting_client", "waiting_since"},
 	}
 	for _, k := range config.TunnelKeys {
