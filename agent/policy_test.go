@@ -59,11 +59,15 @@ func TestPolicyOfMachine(t *testing.T) {
 	if got := s.Tunnels[0]; got.State == state.TunnelReady || strings.Contains(got.Problem.Action, "berth login") {
 		t.Errorf("the tunnel is %s, its problem %+v", got.State, got.Problem)
 	}
+	_, _, err := e.Client().Resources(t.Context(), client.ResourceQuery{Cluster: e.Sim.Name()})
+	if err == nil || !strings.Contains(err.Error(), "is not allowed here: the policy "+file.Path) {
+		t.Errorf("a listing there ends with %v", err)
+	}
 	if conn, err := e.pg(t.Context(), port); err == nil {
 		_ = conn.Close(t.Context()) // it should not be there
 		t.Error("a client gets through to a proxy that is not allowed")
 	}
-	err := <-e.sit(t.Context(), client.LoginStart{Proxy: e.Sim.ProxyAddr()}).done
+	err = <-e.sit(t.Context(), client.LoginStart{Proxy: e.Sim.ProxyAddr()}).done
 	if err == nil || !strings.Contains(err.Error(), "is not allowed here: the policy "+file.Path) {
 		t.Errorf("a login there ends with %v", err)
 	}

@@ -370,6 +370,9 @@ func (r *Registry) mustHave(name string) error {
 // name means any cluster.
 func (r *Registry) LoginNeeded(clusterName string) error {
 	mem, _ := r.cfg.Memory.ProfileOf(clusterName)
+	if err := r.cfg.Current().Policy.AllowsProxy(mem.Proxy); err != nil && mem.Proxy != "" {
+		return Word(err)
+	}
 	return &ipc.Error{Code: ipc.CodeLoginNeeded, Message: "no valid Teleport session", Hint: sessions.LoginCommand(mem.Proxy, mem.User)}
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"berth/agent/access"
 	"berth/agent/cluster"
+	"berth/agent/config"
 	"berth/agent/ipc"
 	"berth/agent/memory"
 	"berth/agent/sessions"
@@ -135,7 +136,12 @@ func (s *Set) Word(err error, clusterName string) error {
 		proxy, mem.User = f.Profile.ProxyAddr, f.Profile.User
 	}
 	var expired *cluster.SessionExpiredError
-	if errors.Is(err, sessions.ErrLoginNeeded) || errors.As(err, &expired) {
+	needsLogin := errors.Is(err, sessions.ErrLoginNeeded) || errors.As(err, &expired)
+	forbidden, isForbidden := errors.AsType[*config.PolicyError](s.cfg.Config().Policy.AllowsProxy(proxy))
+	if isForbidden && proxy != "" && (needsLogin || errors.Is(err, sessions.ErrNoProfile)) {
+		return &ipc.Error{Code: ipc.CodeDenied, Message: forbidden.Error(), Hint: forbidden.NextStep()}
+	}
+	if needsLogin {
 		return &ipc.Error{
 			Code: ipc.CodeLoginNeeded, Message: fmt.Sprintf("no valid session for cluster %s", clusterName),
 			Hint: sessions.LoginCommand(proxy, mem.User),
