@@ -15,9 +15,6 @@ import (
 	"berth/agent/state"
 )
 
-// maxSide bounds a terminal's columns and rows: a recording may claim any.
-const maxSide = 1000
-
 // maxFields bounds the JSON that is kept of an event.
 const maxFields = 256 << 10
 
@@ -82,7 +79,7 @@ func size(text string) (cols, rows int) {
 	if !ok || errC != nil || errR != nil || c <= 0 || r <= 0 {
 		return 0, 0
 	}
-	return min(c, maxSide), min(r, maxSide)
+	return state.ShownSize(c, r)
 }
 
 // words says on one line what an event is about. It is of others, and not clean.
@@ -121,7 +118,11 @@ func words(kind string, raw []byte) string {
 	case "session.end", "db.session.end", "app.session.end", "windows.desktop.session.end":
 		return "session ends"
 	case state.EventResize:
-		return "terminal is " + strings.Replace(text("size"), ":", "×", 1)
+		is := strings.Replace(text("size"), ":", "×", 1)
+		if cols, rows := size(text("size")); cols > 0 && is != fmt.Sprintf("%d×%d", cols, rows) {
+			return fmt.Sprintf("terminal is %s, too large: %d×%d of it are shown", is, cols, rows)
+		}
+		return "terminal is " + is
 	case "session.join":
 		return text("user") + " joins"
 	case "session.leave":

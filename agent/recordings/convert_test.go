@@ -66,7 +66,7 @@ func TestTimeGoesOn(t *testing.T) {
 
 func TestSizes(t *testing.T) {
 	for text, want := range map[string][2]int{
-		"80:24": {80, 24}, "": {}, "80": {}, "x:y": {}, "0:24": {}, "-1:-1": {}, "99999999:3": {maxSide, 3}, "99999999999999999999:1": {},
+		"80:24": {80, 24}, "": {}, "80": {}, "x:y": {}, "0:24": {}, "-1:-1": {}, "99999999:3": {1000, 3}, "1000:1000": {1000, 160}, "99999999999999999999:1": {},
 	} {
 		if cols, rows := size(text); cols != want[0] || rows != want[1] {
 			t.Errorf("%q: %d, %d", text, cols, rows)

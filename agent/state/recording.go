@@ -27,6 +27,20 @@ func (r Recording) Duration() (time.Duration, bool) {
 	return max(0, r.EndedAt.Sub(*r.StartedAt)), true
 }
 
+const (
+	// maxSide bounds a terminal's columns and rows, and maxCells both together: a
+	// recording may claim any, and each of its screens is kept several times.
+	maxSide  = 1000
+	maxCells = 160_000
+)
+
+// ShownSize returns how much of a terminal's size is shown: all of it, unless no
+// screen is that large.
+func ShownSize(cols, rows int) (int, int) {
+	cols = min(cols, maxSide)
+	return cols, min(rows, maxSide, maxCells/max(cols, 1))
+}
+
 // The kinds of recordings.
 const (
 	RecordingSSH     = "ssh"

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -22,22 +23,32 @@ func (a *app) linkCommand() *cobra.Command {
 
 // printLinkCommand prints a link whose verb has one word, or none.
 func (a *app) printLinkCommand(verb link.Verb, use, short string, args cobra.PositionalArgs, word func(*link.Link) *string) *cobra.Command {
-	return &cobra.Command{
+	var asJSON bool
+	cmd := &cobra.Command{
 		Use: use, Short: short, Args: args,
 		RunE: func(_ *cobra.Command, args []string) error {
 			l := link.Link{Verb: verb}
 			if word != nil {
 				*word(&l) = args[0]
 			}
-			return a.printLink(l)
+			return a.printLink(l, asJSON)
 		},
 	}
+	linkJSONFlag(cmd, &asJSON)
+	return cmd
+}
+
+func linkJSONFlag(cmd *cobra.Command, asJSON *bool) {
+	cmd.Flags().BoolVar(asJSON, "json", false, "print the link as JSON")
 }
 
 // printLink prints a link that Parse reads.
-func (a *app) printLink(l link.Link) error {
+func (a *app) printLink(l link.Link, asJSON bool) error {
 	if err := l.Check(); err != nil {
 		return usageError{err}
+	}
+	if asJSON {
+		return a.printJSON(map[string]string{"url": l.String()})
 	}
 	_, err := fmt.Fprintln(a.out, l)
 	return err
@@ -52,6 +63,7 @@ func (a *app) linkTunnelCommand() *cobra.Command {
 
 func (a *app) linkAddCommand() *cobra.Command {
 	var name string
+	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "add TUNNEL [flags]",
 		Short: "Print a link that adds a tunnel like one of yours",
@@ -67,9 +79,10 @@ same database user. Whoever follows it is asked, and gets a port of their own.`,
 			if name == "" {
 				name = t.Name
 			}
-			return a.printLink(addLink(t, name))
+			return a.printLink(addLink(t, name), asJSON)
 		},
 	}
+	linkJSONFlag(cmd, &asJSON)
 	cmd.Flags().StringVar(&name, "name", "", "what the tunnel is to be called (default: as yours)")
 	return cmd
 }
@@ -81,15 +94,17 @@ func addLink(t state.Tunnel, name string) link.Link {
 
 func (a *app) linkAssumeCommand() *cobra.Command {
 	l := link.Link{Verb: link.Assume}
+	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "assume ID [flags]",
 		Short: "Print a link that assumes an approved access request",
 		Args:  exactArgs("ID"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			l.ID = args[0]
-			return a.printLink(l)
+			return a.printLink(l, asJSON)
 		},
 	}
+	linkJSONFlag(cmd, &asJSON)
 	cmd.Flags().StringVar(&l.Tunnel, "tunnel", "", "the tunnel `NAME` that alone gets the roles")
 	must(cmd.RegisterFlagCompletionFunc("tunnel", a.completeTunnels))
 	return cmd
@@ -97,17 +112,22 @@ func (a *app) linkAssumeCommand() *cobra.Command {
 
 func (a *app) linkRecordingCommand() *cobra.Command {
 	l := link.Link{Verb: link.Recording}
+	var asJSON bool
 	cmd := &cobra.Command{
 		Use:               "recording ID [flags]",
 		Short:             "Print a link that shows a recorded session",
 		Args:              exactArgs("ID"),
 		ValidArgsFunction: a.completeRecordings,
 		RunE: func(_ *cobra.Command, args []string) error {
-			l.ID, l.At = args[0], l.At.Truncate(time.Second)
-			return a.printLink(l)
+			if l.At < 0 {
+				return usageError{withHint(errors.New("--from cannot be below 0"), "write it as 2m10s")}
+			}
+			l.ID, l.At = args[0], l.At.Round(time.Millisecond)
+			return a.printLink(l, asJSON)
 		},
 	}
 	cmd.Flags().DurationVar(&l.At, "from", 0, "where to begin, as in 2m10s")
+	linkJSONFlag(cmd, &asJSON)
 	return cmd
 }
 

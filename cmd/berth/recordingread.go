@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"berth/agent/ipc"
 	"berth/agent/ipc/client"
@@ -97,12 +98,11 @@ func (s *recordingStream) state() (state.RecordingState, string) {
 // copyTo gives a writer all events, and says on stderr what is waited for. A
 // recording that is damaged is an error, once what there is has been written.
 func (s *recordingStream) copyTo(ctx context.Context, a *app, w replay.Writer) (events, printed int64, err error) {
-	s.note = func(now state.RecordingState, text string) {
-		if now == state.RecordingAwaited || now == state.RecordingWaiting {
-			fmt.Fprintln(a.err, "berth: "+plain.Line(text))
-		}
-	}
+	line := newWaitLine(a.err)
+	defer line.clear()
+	s.note = line.say
 	for ev, err := range s.events(ctx, 0) {
+		line.clear()
 		if err == nil {
 			err = w.Feed(ev)
 		}
@@ -115,6 +115,7 @@ func (s *recordingStream) copyTo(ctx context.Context, a *app, w replay.Writer) (
 	if err := w.Flush(); err != nil {
 		return events, printed, err
 	}
+	line.clear()
 	now, text := s.state()
 	if now == state.RecordingDamaged {
 		return events, printed, withHint(damagedError{text}, "what came before it was written")
@@ -123,6 +124,47 @@ func (s *recordingStream) copyTo(ctx context.Context, a *app, w replay.Writer) (
 		fmt.Fprintln(a.err, "berth: "+plain.Line(text))
 	}
 	return events, printed, nil
+}
+
+// waitLine says what is waited for: on a terminal in a line that writes over
+// itself, elsewhere in a line for each change.
+type waitLine struct {
+	out   io.Writer
+	width int // 0 where it is no terminal
+	last  state.RecordingState
+	drawn bool
+}
+
+func newWaitLine(out io.Writer) *waitLine {
+	l := &waitLine{out: out}
+	if file, ok := out.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
+		if width, _, err := term.GetSize(int(file.Fd())); err == nil {
+			l.width = width
+		}
+	}
+	return l
+}
+
+// say takes a change. Only what is waited for is of interest.
+func (l *waitLine) say(now state.RecordingState, text string) {
+	changed := now != l.last
+	l.last = now
+	switch {
+	case now != state.RecordingAwaited && now != state.RecordingWaiting:
+		l.clear()
+	case l.width > 1:
+		fmt.Fprint(l.out, "\r\x1b[K"+plain.Short("berth: "+text, l.width-1))
+		l.drawn = true
+	case changed:
+		fmt.Fprintln(l.out, "berth: "+plain.Line(text))
+	}
+}
+
+func (l *waitLine) clear() {
+	if l.drawn {
+		fmt.Fprint(l.out, "\r\x1b[K")
+		l.drawn = false
+	}
 }
 
 // damagedError says that the rest of a recording cannot be read. What came before

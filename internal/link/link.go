@@ -103,7 +103,7 @@ var forms = map[Verb]form{
 	},
 	Request:   {word: &idPart},
 	Assume:    {word: &idPart, keys: map[string]part{"tunnel": tunnelPart}},
-	Recording: {word: &idPart, keys: map[string]part{"t": {"a time in seconds", regexp.MustCompile(`^[0-9]{1,8}$`), 8, nil}}},
+	Recording: {word: &idPart, keys: map[string]part{"t": {"a time in seconds", regexp.MustCompile(`^[0-9]{1,8}(\.[0-9]{1,3})?$`), 12, nil}}},
 }
 
 // Error says why a text is no link that berth follows.
@@ -183,8 +183,7 @@ func (p part) set(l *Link, text string) error {
 		*p.field(l) = text
 		return nil
 	}
-	seconds, err := strconv.ParseUint(text, 10, 32)
-	if l.At = time.Duration(seconds) * time.Second; err != nil || l.At > maxOffset {
+	if l.At, err = time.ParseDuration(text + "s"); err != nil || l.At > maxOffset {
 		return refuse("it points too far into a recording")
 	}
 	return nil
@@ -234,7 +233,7 @@ func (l Link) String() string {
 		if p := f.keys[key]; p.field != nil {
 			value = *p.field(&l)
 		} else if l.At > 0 {
-			value = strconv.Itoa(int(l.At / time.Second))
+			value = strconv.FormatFloat(l.At.Round(time.Millisecond).Seconds(), 'f', -1, 64)
 		}
 		if value != "" {
 			pairs = append(pairs, key+"="+escape(value))

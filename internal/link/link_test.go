@@ -22,6 +22,7 @@ func TestParse(t *testing.T) {
 		"berth://assume/5e1f0c2a?tunnel=prod-pg":     {Verb: Assume, ID: "5e1f0c2a", Tunnel: "prod-pg"},
 		"berth://recording/5e1f0c2a":                 {Verb: Recording, ID: "5e1f0c2a"},
 		"berth://recording/5e1f0c2a?t=90":            {Verb: Recording, ID: "5e1f0c2a", At: 90 * time.Second},
+		"berth://recording/5e1f0c2a?t=90.25":         {Verb: Recording, ID: "5e1f0c2a", At: 90*time.Second + 250*time.Millisecond},
 		"berth://add?user=a%40b&name=x&resource=pg.eu&kind=db&cluster=example.com": {
 			Verb: Add, Cluster: "example.com", Kind: "db", Resource: "pg.eu", User: "a@b", Name: "x",
 		},
@@ -63,7 +64,7 @@ func TestParseRefuses(t *testing.T) {
 		"berth://add/x?cluster=c&kind=db&resource=pg", "berth://add?Cluster=c&kind=db&resource=pg", "berth://add?cluster=c&kind=db&resource=pg&user=",
 		"berth://add?cluster=c&kind=db&resource=pg?x=1", "berth://add?cluster=c&kind=db&resource=pg&name=a b",
 		"berth://request", "berth://request/abc", "berth://request/*", "berth://request/5e1f_c2a", "berth://assume/5e1f0c2a?tunnel=", "berth://assume/5e1f0c2a?tunnel=..",
-		"berth://assume/5e1f0c2a?yes=1", "berth://recording/5e1f0c2a?t=-1", "berth://recording/5e1f0c2a?t=1m", "berth://recording/5e1f0c2a?t=999999999",
+		"berth://assume/5e1f0c2a?yes=1", "berth://recording/5e1f0c2a?t=-1", "berth://recording/5e1f0c2a?t=1m", "berth://recording/5e1f0c2a?t=1.", "berth://recording/5e1f0c2a?t=1.2345", "berth://recording/5e1f0c2a?t=999999999",
 		"berth://recording/5e1f0c2a?t=1&t=2",
 	} {
 		l, err := Parse(raw)

@@ -62,7 +62,7 @@ func (a *Asciicast) Feed(ev state.RecordingEvent) error {
 	a.at = ev.At
 	sized := ev.Cols > 0 && ev.Rows > 0
 	if sized {
-		a.cols, a.rows = min(ev.Cols, maxSide), min(ev.Rows, maxSide)
+		a.cols, a.rows = state.ShownSize(ev.Cols, ev.Rows)
 	}
 	if !a.started && ev.Kind == "session.start" {
 		return nil // it says the size, if it has one

@@ -90,7 +90,7 @@ func (p *HTML) Feed(ev state.RecordingEvent) error {
 	p.total.Duration = max(p.total.Duration, ev.At.Milliseconds())
 	if ev.Kind != state.EventPrint {
 		p.total.Others++
-		cols, rows := min(max(0, ev.Cols), maxSide), min(max(0, ev.Rows), maxSide)
+		cols, rows := state.ShownSize(max(0, ev.Cols), max(0, ev.Rows))
 		p.events = append(p.events, htmlEvent{ev.At.Milliseconds(), 0, ev.Kind, ev.Text, cols, rows, ev.Fields})
 		if err := p.grow(ev.At, len(ev.Text)+len(ev.Fields)); err != nil {
 			return err

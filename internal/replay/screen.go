@@ -93,7 +93,7 @@ func (s *Screen) Feed(ev state.RecordingEvent) {
 }
 
 func (s *Screen) resize(cols, rows int) {
-	cols, rows = min(cols, maxSide), min(rows, maxSide)
+	cols, rows = state.ShownSize(cols, rows)
 	if cols != s.emulator.Width() || rows != s.emulator.Height() {
 		s.emulator.Resize(cols, rows)
 		s.tracker.region = [2]string{}

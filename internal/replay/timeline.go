@@ -26,6 +26,9 @@ const (
 	// frameBudget bounds the memory of the key frames, which are compressed: at it,
 	// every second one goes.
 	frameBudget = 4 << 20
+	// maxFrame bounds the cells of a screen that has key frames: a larger one would
+	// be kept once more to try them.
+	maxFrame = 60_000
 	// maxMarks bounds the marks that are kept.
 	maxMarks = 20_000
 	// lookEvery is how often a search looks at the screen, in the recording's time.
@@ -135,6 +138,10 @@ func (s *scanner) begin(ev state.RecordingEvent) {
 	s.bytes, s.last = 0, ev.At
 	if s.trial != nil && !s.t.wanted() {
 		return // the frame before is tried further
+	}
+	if cols, rows := s.screen.Size(); cols*rows > maxFrame {
+		s.endTrial()
+		return
 	}
 	var packed bytes.Buffer
 	s.packer.Reset(&packed)
