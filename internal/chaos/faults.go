@@ -120,7 +120,8 @@ func clusterFaults() []fault {
 			stop:  func(_ context.Context, w *world) error { w.sim.Faults().RPCDelay("", 0); return nil },
 		}),
 		lasting(fault{
-			name: "user-locked", about: "the user is locked, and unlocked", allows: fresh | open,
+			// A cluster that refuses the user is asked again every 15 s.
+			name: "user-locked", about: "the user is locked, and unlocked", allows: fresh | open, settle: 2 * settleTime,
 			start: func(_ context.Context, w *world) error { w.sim.Lock(user, "chaos"); return nil },
 			stop:  func(_ context.Context, w *world) error { w.sim.Unlock(user); return nil },
 		}),
