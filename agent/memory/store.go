@@ -36,6 +36,21 @@ type Store struct {
 // retryAfter is how long after a write that failed the next one is tried.
 const retryAfter = 15 * time.Second
 
+// formatVersion is the version of the file's format. It grows when an older berth
+// would misread a file, or lose what it must not.
+const formatVersion = 1
+
+// NewerError says that a file was written by a newer berth.
+type NewerError struct {
+	Path    string
+	Version int
+}
+
+// Error names both versions.
+func (e *NewerError) Error() string {
+	return fmt.Sprintf("%s is of format %d, which a newer berth has written; this one knows formats up to %d", e.Path, e.Version, formatVersion)
+}
+
 type contents struct {
 	Version int `json:"version"`
 	// Stopped are the tunnels the user stopped; they stay so over restarts.
@@ -63,7 +78,9 @@ type Profile struct {
 
 // Load reads the state file. A missing file is empty. A file that cannot be
 // parsed is renamed to the same name with ".broken" and the error says so; the
-// Store that comes back is empty and usable.
+// Store that comes back is empty and usable. So it is with the file of a newer
+// berth, which is kept as ".newer", for when that one comes back, and makes a
+// *NewerError.
 func Load(path string) (*Store, error) {
 	s := &Store{path: path}
 	s.data.fillIn()
@@ -73,6 +90,9 @@ func Load(path string) (*Store, error) {
 	}
 	if err != nil {
 		return s, fmt.Errorf("read saved state: %w", err)
+	}
+	if err := refuseNewer(path, raw); err != nil {
+		return s, err
 	}
 	var data contents
 	if err := json.Unmarshal(raw, &data); err != nil {
@@ -87,8 +107,24 @@ func Load(path string) (*Store, error) {
 	return s, nil
 }
 
+// refuseNewer sets the file of a newer berth aside, whatever else is in it.
+func refuseNewer(path string, raw []byte) error {
+	var said struct {
+		Version int `json:"version"`
+	}
+	if json.Unmarshal(raw, &said) != nil || said.Version <= formatVersion {
+		return nil // what cannot be understood is not said to be newer
+	}
+	newer := &NewerError{Path: path, Version: said.Version}
+	kept := path + ".newer"
+	if err := os.Rename(path, kept); err != nil {
+		return fmt.Errorf("%w; it cannot be set aside: %w", newer, err)
+	}
+	return fmt.Errorf("%w; it was set aside as %s", newer, kept)
+}
+
 func (d *contents) fillIn() {
-	d.Version = 1
+	d.Version = formatVersion
 	if d.Clusters == nil {
 		d.Clusters = map[string]Profile{}
 	}

@@ -1,8 +1,10 @@
 package memory
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -40,4 +42,28 @@ func TestWritesAgain(t *testing.T) {
 			t.Errorf("the file is read as %+v, %v", again, err)
 		}
 	})
+}
+
+// TestDowngrade: the state of a newer berth is neither misread nor lost, whatever its
+// form; that of this one is read.
+func TestDowngrade(t *testing.T) {
+	for _, text := range []string{`{"version":2,"stopped":["pg"]}`, `{"version":9,"stopped":{"pg":true}}`} {
+		path := filepath.Join(t.TempDir(), "state.json")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s, err := Load(path)
+		if newer, ok := errors.AsType[*NewerError](err); !ok || newer.Version < 2 || !strings.Contains(err.Error(), path+".newer") {
+			t.Errorf("%s: %v", text, err)
+		}
+		if kept, err := os.ReadFile(path + ".newer"); string(kept) != text || s.Stopped("pg") {
+			t.Errorf("%s is kept as %q, %v, and read: %v", text, kept, err, s.Stopped("pg"))
+		}
+		if err := s.SetStopped("redis", true); err != nil {
+			t.Error(err)
+		}
+		if again, err := Load(path); err != nil || !again.Stopped("redis") {
+			t.Errorf("what was written since cannot be read: %v", err)
+		}
+	}
 }
