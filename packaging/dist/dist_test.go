@@ -259,6 +259,17 @@ func TestBillOfMaterials(t *testing.T) {
 	}
 }
 
+// TestUnreadModules: a bill holds no module that deps.txt lacks.
+func TestUnreadModules(t *testing.T) {
+	info := &debug.BuildInfo{Deps: []*debug.Module{{Path: "example.com/a"}, {Path: "example.com/a/v2"}}}
+	if odd := unread(info, "berth\nexample.com/a\nexample.com/a/v2\n"); len(odd) > 0 {
+		t.Errorf("%q are unread", odd)
+	}
+	if odd := unread(info, "berth\nexample.com/a\n"); len(odd) != 1 || odd[0] != "example.com/a/v2" {
+		t.Errorf("%q are unread", odd)
+	}
+}
+
 // TestTemplate fills the package's description in for every format.
 func TestTemplate(t *testing.T) {
 	for _, f := range formats {

@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
+	"strings"
 	"time"
 
 	cdx "github.com/CycloneDX/cyclonedx-go"
@@ -20,6 +22,13 @@ func (r *release) writeSBOM(t target, program string) error {
 	info, err := buildinfo.ReadFile(program)
 	if err != nil {
 		return fmt.Errorf("read what the program is made of: %w", err)
+	}
+	deps, err := os.ReadFile(filepath.Join(r.root, "cmd", "berth", "deps.txt"))
+	if err != nil {
+		return err
+	}
+	if odd := unread(info, string(deps)); len(odd) > 0 {
+		return fmt.Errorf("%s links what cmd/berth/deps.txt does not list: %s", program, strings.Join(odd, ", "))
 	}
 	data, err := os.ReadFile(program)
 	if err != nil {
@@ -33,6 +42,19 @@ func (r *release) writeSBOM(t target, program string) error {
 	}
 	err = cdx.NewBOMEncoder(f, cdx.BOMFileFormatJSON).SetPretty(true).Encode(bom)
 	return errors.Join(err, f.Close())
+}
+
+// unread returns the modules in a program that are not in the list of those that
+// were read in review.
+func unread(info *debug.BuildInfo, list string) []string {
+	known := strings.Fields(list)
+	var odd []string
+	for _, m := range info.Deps {
+		if !slices.Contains(known, m.Path) {
+			odd = append(odd, m.Path)
+		}
+	}
+	return odd
 }
 
 // billOf is the bill of materials of the program with a checksum. Its serial
