@@ -39,6 +39,7 @@ type conn struct {
 	cancel context.CancelCauseFunc // ends Source and Dial
 
 	tooMany *LimitError // nil: the client may be served
+	reading bool        // readClient was started; serve's
 
 	// settled is closed when upstream is set, or stays nil for good.
 	settled    chan struct{}
@@ -91,6 +92,7 @@ func (c *conn) serve(ctx context.Context) {
 			return
 		}
 	}
+	c.reading = true
 	go c.readClient()
 	if c.tooMany != nil {
 		c.refuse(c.tooMany)
@@ -115,7 +117,10 @@ func (c *conn) serve(ctx context.Context) {
 	c.settle()
 	c.event(EventConnected, nil, c.waited)
 	if c.rest != nil {
-		c.t.wg.Go(func() { c.recycle(ctx) })
+		c.t.wg.Go(func() {
+			defer func() { _ = c.survive(recover()) }()
+			c.recycle(ctx)
+		})
 	}
 
 	c.readUpstream()

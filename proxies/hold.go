@@ -34,12 +34,14 @@ func (h Hold) Wait(ctx context.Context, source func(context.Context) error) (tim
 		defer close(begun)
 		h.Begin(began)
 	})
+	defer func() { // also when source panics
+		if !late.Stop() {
+			<-begun // Begin may be running still, and comes before End
+			h.End()
+		}
+	}()
 	err := source(holding)
 	waited, ended := time.Since(began), context.Cause(holding)
-	if !late.Stop() {
-		<-begun // Begin may be running still, and comes before End
-		h.End()
-	}
 	if err != nil {
 		err = because(ended, err)
 	}

@@ -13,6 +13,7 @@ import (
 // upstream once there is one.
 func (c *conn) readClient() {
 	defer close(c.clientDone)
+	defer func() { _ = c.survive(recover()) }() // serve says what became of the connection
 	err := c.readAhead()
 	if c.upstream == nil {
 		return

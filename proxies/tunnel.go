@@ -318,6 +318,7 @@ func (t *Tunnel) start(ctx context.Context, nc net.Conn, said []byte) {
 			end()
 			t.cfg.OnChange()
 		}()
+		defer func() { c.surviveServe(recover()) }()
 		c.event(EventAccepted, nil, 0)
 		t.cfg.OnChange()
 		c.serve(ctx)

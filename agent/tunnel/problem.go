@@ -97,7 +97,12 @@ func classifyFault(p *state.Problem, err error, proxy string) bool {
 		leaf    *cluster.LeafAwayError
 	)
 	var limit *proxies.LimitError
+	var bug *proxies.PanicError
 	switch {
+	case errors.As(err, &bug):
+		p.Code, p.Title = state.CodeInternal, "Bug in berth"
+		p.Text = "A bug in berth ended this connection; the others go on."
+		p.Action = `please report it with the lines around "[unexpected]" in the agent's log`
 	case errors.As(err, &limit):
 		p.Code, p.Title = state.CodeLimit, "Too many clients"
 		p.Text = tooMany(limit)
