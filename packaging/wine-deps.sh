@@ -13,7 +13,7 @@ if [ -z "${BERTH_WINE:-}" ] && ! command -v wine >/dev/null 2>&1; then
 	if [ "${have:-0}" -ge "$least" ]; then
 		missing="$missing wine wine64"
 	else
-		echo "wine-deps: this system offers wine ${have:-none}, and berth.exe wants $least or later: name another in BERTH_WINE" >&2
+		echo "wine-deps: this system offers wine ${have:-none}, and berth.exe wants $least or later: make one with packaging/wine-root.sh, and name it in BERTH_WINE" >&2
 	fi
 fi
 # shellcheck disable=SC2086 # a list of packages on purpose

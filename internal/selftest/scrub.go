@@ -37,8 +37,8 @@ func scrubberOf(dir, home, name, host string, environ []string) *scrubber {
 	s := &scrubber{environ: environ}
 	folders := [][2]string{{home, "HOME"}, {dir, "TEMP"}}
 	for i := range folders { // macOS has links in its usual paths
-		if real, err := filepath.EvalSymlinks(folders[i][0]); err == nil {
-			folders = append(folders, [2]string{real, folders[i][1]})
+		if direct, err := filepath.EvalSymlinks(folders[i][0]); err == nil {
+			folders = append(folders, [2]string{direct, folders[i][1]})
 		}
 	}
 	slices.SortStableFunc(folders, func(a, b [2]string) int { return cmp.Compare(len(b[0]), len(a[0])) })

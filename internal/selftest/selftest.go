@@ -174,8 +174,8 @@ func (r *run) each(ctx context.Context, clean *scrubber) []Result {
 // clean takes back what was done, the newest first.
 func (r *run) clean(ctx context.Context) error {
 	var errs []error
-	for i := len(r.undo) - 1; i >= 0; i-- {
-		errs = append(errs, r.undo[i](ctx))
+	for _, undo := range slices.Backward(r.undo) {
+		errs = append(errs, undo(ctx))
 	}
 	errs = append(errs, os.RemoveAll(r.dir))
 	return errors.Join(errs...)
@@ -202,8 +202,8 @@ func (r *run) home() string {
 func FindDemo(program string) string {
 	name := "berth-demo" + filepath.Ext(program)
 	places := []string{filepath.Join(filepath.Dir(program), name), name}
-	if real, err := filepath.EvalSymlinks(program); err == nil {
-		places = slices.Insert(places, 1, filepath.Join(filepath.Dir(real), name))
+	if file, err := filepath.EvalSymlinks(program); err == nil {
+		places = slices.Insert(places, 1, filepath.Join(filepath.Dir(file), name))
 	}
 	for _, place := range places {
 		if path, err := exec.LookPath(place); err == nil {

@@ -85,7 +85,7 @@ func TestFindDemo(t *testing.T) {
 	}
 	demo := filepath.Join(dir, "berth-demo")
 	for _, path := range []string{program, demo} {
-		if err := os.WriteFile(path, nil, 0o700); err != nil { //nolint:gosec // G306: a program
+		if err := os.WriteFile(path, nil, 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}

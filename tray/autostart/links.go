@@ -100,8 +100,8 @@ end open location
 // bundleOf is the application bundle that a program is part of, whose Info.plist
 // names the scheme already; empty means that it is part of none.
 func bundleOf(program string) string {
-	if real, err := filepath.EvalSymlinks(program); err == nil {
-		program = real
+	if file, err := filepath.EvalSymlinks(program); err == nil {
+		program = file
 	}
 	app, _, inside := strings.Cut(program, ".app/Contents/MacOS/")
 	if !inside {
