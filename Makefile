@@ -16,6 +16,7 @@ DISTFLAGS   := -trimpath -buildvcs=false -gcflags=all=-dwarf=false
 CROSS       := darwin/arm64 windows/amd64
 FUZZTIME    ?= 20s
 BENCH       ?= .
+BENCH_ONLY  ?=
 LICENSES    := internal/licenses/THIRD_PARTY_LICENSES
 MAINTAINER  ?=
 HOMEPAGE    ?=
@@ -98,14 +99,15 @@ wine-test: ## berth.exe under Wine 10 or later: on PATH, or BERTH_WINE="chroot F
 	$(GO) test -tags wine -count=1 -v -timeout 9m ./internal/winetest
 
 .PHONY: bench
-bench: build ## Go benchmarks and the table of docs/BENCHMARKS.md
-	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./proxies/... ./certwatch/... ./agent/...
-	$(GO) run ./internal/bench -berth bin/berth
+bench: build ## Go benchmarks and the tables of docs/BENCHMARKS.md and docs/PATTERNS.md; BENCH_ONLY=GROUP,… prints these groups alone
+	@if [ -z '$(BENCH_ONLY)' ]; then $(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./proxies/... ./certwatch/... ./agent/...; fi
+	$(GO) run ./internal/bench -berth bin/berth -only '$(BENCH_ONLY)'
 
 .PHONY: bench-page
-bench-page: build ## take all tables of docs/BENCHMARKS.md again, and draw its curves; see BERTH_E2E_TELEPORT_BIN
+bench-page: build ## take all tables of docs/BENCHMARKS.md and docs/PATTERNS.md again, and draw the curves; see BERTH_E2E_TELEPORT_BIN
 	for group in real far peers growth open kube tray; do \
 	  $(GO) run ./internal/bench -berth bin/berth -only $$group -write docs/BENCHMARKS.md || exit 1; done
+	$(GO) run ./internal/bench -berth bin/berth -only patterns -write docs/PATTERNS.md
 
 CHAOS = $(GO) run ./internal/chaos $(if $(SEED),-seed $(SEED))
 

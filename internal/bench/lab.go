@@ -32,21 +32,25 @@ type lab struct {
 	TSH         string `json:"tsh"`
 	PostgresBin string `json:"postgres_bin"`
 	Version     string `json:"version"`
+	// Of TestPatternsLab alone: the home of someone who decides, and the role
+	// that may be asked for.
+	Decider string `json:"decider"`
+	Role    string `json:"role"`
 
 	cmd   *exec.Cmd
 	stdin io.Closer
 }
 
-// startLab builds the end-to-end tests and has them start their cluster. It
+// startLab builds the end-to-end tests and has one of them start its cluster. It
 // needs the sources around it, as "go run" has them.
-func (b *bench) startLab(ctx context.Context) (*lab, error) {
+func (b *bench) startLab(ctx context.Context, test string) (*lab, error) {
 	const pkg = "berth/internal/e2e"
 	program := filepath.Join(b.dir, "lab.test")
 	build := exec.CommandContext(ctx, "go", "test", "-c", "-tags", "e2e,lab", "-o", program, pkg)
 	if out, err := build.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("build the end-to-end tests: %w\n%s", err, out)
 	}
-	l := &lab{cmd: exec.CommandContext(ctx, program, "-test.run=^TestLab$", "-test.timeout=3h")}
+	l := &lab{cmd: exec.CommandContext(ctx, program, "-test.run=^"+test+"$", "-test.timeout=3h")}
 	l.cmd.Env = append(os.Environ(), "BERTH_E2E_BERTH="+b.binary)
 	var said strings.Builder
 	l.cmd.Stderr = &said

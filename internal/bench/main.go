@@ -78,6 +78,7 @@ func measures() []measure {
 		{"cli", "a call of the command line", (*bench).cli},
 		{"kube", "requests to Kubernetes, and kubectl", (*bench).kube},
 		{"tray", "memory and CPU of the tray, left alone and talked at", (*bench).tray},
+		{"patterns", "three ways to talk to Teleport, on a real cluster if there is one (see " + tshVar + ")", (*bench).patterns},
 		{"far", "against tsh, with a real cluster far away (see " + tshVar + ")", (*bench).far},
 		{"real", "against tsh, on a real cluster (see " + tshVar + ")", (*bench).real},
 	}
@@ -129,7 +130,8 @@ type bench struct {
 	stderr io.Writer
 	began  time.Time
 	load   loadMeter
-	rows   []row // measured so far
+	rows   []row    // measured so far
+	tables []string // what groups show in a form of their own
 	curves map[string]curve
 
 	patienceLeft time.Duration // of the group that is measured

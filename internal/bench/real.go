@@ -31,7 +31,7 @@ func (b *bench) real(ctx context.Context) (err error) {
 		b.say("  skipped: set %s to the folder that holds teleport, tsh and tctl", tshVar)
 		return nil
 	}
-	l, err := b.startLab(ctx)
+	l, err := b.startLab(ctx, "TestLab")
 	if err != nil {
 		return err
 	}

@@ -53,7 +53,11 @@ func (b *bench) report(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%s\n%s\n", table(b.rows), m), nil
+	parts := b.tables
+	if len(b.rows) > 0 {
+		parts = append([]string{table(b.rows)}, parts...)
+	}
+	return fmt.Sprintf("%s\n%s\n", strings.Join(parts, "\n"), m), nil
 }
 
 // marks are the lines that a report stands between in a file: of some groups,

@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"os"
 	"testing"
@@ -20,6 +21,32 @@ func TestLab(t *testing.T) {
 		"database": "pg", "db_user": "app", "db_name": "appdb", "kube": kubeProd,
 		"tsh": p.shell().tsh, "postgres_bin": lab.postgres.bin, "version": p.at.version,
 	}
+	stayUp(t, where)
+}
+
+// TestPatternsLab keeps up a cluster with 500 databases, someone who may ask for
+// a role, and someone who decides.
+func TestPatternsLab(t *testing.T) {
+	tp := startAnother(t, func(cfg *teleportConfig) {
+		for i := len(cfg.databases); i < 500; i++ {
+			cfg.databases = append(cfg.databases, dbService{name: fmt.Sprintf("db-%03d", i), uri: "127.0.0.1:1"})
+		}
+	})
+	if err := tp.apply(t.Context(), requestRoles); err != nil {
+		t.Fatal(err)
+	}
+	p, decider := newPersonAt(t, tp, roleAsker), newPersonAt(t, tp, "req-setter")
+	p.login()
+	decider.login()
+	stayUp(t, map[string]string{
+		"home": p.tshHome, "decider": decider.tshHome, "ca_file": lab.webCA.file, "cluster": tp.cfg.cluster,
+		"role": roleReporter, "tsh": p.shell().tsh, "version": tp.version, "proxy": tp.addr(),
+	})
+}
+
+// stayUp says where everything is, and waits for the end of the standard input.
+func stayUp(t *testing.T, where map[string]string) {
+	t.Helper()
 	if err := json.NewEncoder(os.Stdout).Encode(where); err != nil {
 		t.Fatal(err)
 	}

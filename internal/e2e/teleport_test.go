@@ -93,6 +93,7 @@ func (tp *teleport) yaml(authPort int) (string, error) {
 teleport:
   nodename: e2e
   data_dir: %[1]s/data
+  storage: {type: sqlite, path: %[1]s/data/backend, sync: "OFF"}
   log: {output: stderr, severity: INFO}
 auth_service:
   enabled: "yes"
@@ -152,7 +153,8 @@ func (tp *teleport) start(ctx context.Context) error {
 		return tp.ping(ctx)
 	})
 	if err == nil {
-		err = until(ctx, 30*time.Second, 100*time.Millisecond, func() error { return tp.servesDatabases(ctx) })
+		limit := 30*time.Second + time.Duration(len(tp.cfg.databases))*time.Second/4 // they announce themselves one by one
+		err = until(ctx, limit, 100*time.Millisecond, func() error { return tp.servesDatabases(ctx) })
 	}
 	if err == nil {
 		err = until(ctx, 30*time.Second, 100*time.Millisecond, func() error { return tp.servesKubes(ctx) })
@@ -341,7 +343,7 @@ func (tp *teleport) web(ctx context.Context, method, path string, body any) ([]b
 // startAnother starts a cluster of the lab's name that a test may spoil.
 func startAnother(t *testing.T, change ...func(*teleportConfig)) *teleport {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
 	cfg := teleportConfig{
 		cluster: lab.teleport.cfg.cluster, folder: "another",

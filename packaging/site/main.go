@@ -91,7 +91,7 @@ var groups = []struct {
 	{"Start", []string{"README.md", "docs/CONCEPTS.md", "docs/GETTING-STARTED.md", "docs/FAQ.md", "docs/COMPARISON.md"}},
 	{"Use", []string{"docs/TUNNELS.md", "docs/SESSIONS.md", "docs/KUBERNETES.md", "docs/ACCESS-REQUESTS.md", "docs/NOTIFICATIONS.md", "docs/PLACES.md", "docs/TROUBLESHOOTING.md"}},
 	{"Clients", nil}, // docs/clients
-	{"Reference", []string{"docs/COMMANDS.md", "docs/CONFIG.md", "docs/SECURITY-MODEL.md", "docs/BENCHMARKS.md"}},
+	{"Reference", []string{"docs/COMMANDS.md", "docs/CONFIG.md", "docs/SECURITY-MODEL.md", "docs/BENCHMARKS.md", "docs/PATTERNS.md"}},
 	{"Project", nil}, // the rest
 	{"Manual", nil},  // man
 }
