@@ -13,10 +13,10 @@ import (
 
 func (a *app) linkCommand() *cobra.Command {
 	return commandGroup("link", "Print berth:// links, and follow one",
-		a.printLinkCommand(link.Open, "open", "Print a link that shows berth", noArgs, nil),
-		a.printLinkCommand(link.Login, "login PROXY", "Print a link that logs in at a proxy", exactArgs("PROXY"), func(l *link.Link) *string { return &l.Proxy }),
+		a.printLinkCommand(link.Open, "open [flags]", "Print a link that shows berth", noArgs, nil),
+		a.printLinkCommand(link.Login, "login PROXY [flags]", "Print a link that logs in at a proxy", exactArgs("PROXY"), func(l *link.Link) *string { return &l.Proxy }),
 		a.linkTunnelCommand(), a.linkAddCommand(),
-		a.printLinkCommand(link.Request, "request ID", "Print a link that shows an access request", exactArgs("ID"), func(l *link.Link) *string { return &l.ID }),
+		a.printLinkCommand(link.Request, "request ID [flags]", "Print a link that shows an access request", exactArgs("ID"), func(l *link.Link) *string { return &l.ID }),
 		a.linkAssumeCommand(), a.linkRecordingCommand(), a.linkFollowCommand(),
 	)
 }
@@ -55,7 +55,7 @@ func (a *app) printLink(l link.Link, asJSON bool) error {
 }
 
 func (a *app) linkTunnelCommand() *cobra.Command {
-	cmd := a.printLinkCommand(link.Tunnel, "tunnel NAME", "Print a link that shows a tunnel", exactArgs("NAME"),
+	cmd := a.printLinkCommand(link.Tunnel, "tunnel NAME [flags]", "Print a link that shows a tunnel", exactArgs("NAME"),
 		func(l *link.Link) *string { return &l.Name })
 	cmd.ValidArgsFunction = a.completeTunnels
 	return cmd
