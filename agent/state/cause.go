@@ -2,6 +2,7 @@ package state
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -14,6 +15,27 @@ func (t Tunnel) Cause() string {
 	}
 	p := t.Problem
 	return strings.Join([]string{t.Profile, string(p.Code), p.Title, Nameless(p.Text, t.Name, ""), p.Action}, "\x00")
+}
+
+// Causes groups the tunnels that have a problem by its cause, in the order in which they
+// are in the snapshot. A problem that the snapshot lists by itself, such as that of a
+// whole cluster, is in no group.
+func (s Snapshot) Causes() [][]Tunnel {
+	var groups [][]Tunnel
+	at := make(map[string]int)
+	for _, t := range s.Tunnels {
+		if t.Problem == nil || slices.Contains(s.Problems, *t.Problem) {
+			continue
+		}
+		i, ok := at[t.Cause()]
+		if !ok {
+			i = len(groups)
+			at[t.Cause()] = i
+			groups = append(groups, nil)
+		}
+		groups[i] = append(groups[i], t)
+	}
+	return groups
 }
 
 // Nameless puts other words in the place of a tunnel and its name.

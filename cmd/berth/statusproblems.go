@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"berth/agent/state"
@@ -28,17 +27,12 @@ func causesOf(s state.Snapshot) []cause {
 			list = append(list, cause{problem: *p.Renewal.Problem})
 		}
 	}
-	at := make(map[string]int)
-	for _, t := range s.Tunnels {
-		if t.Problem == nil || slices.Contains(s.Problems, *t.Problem) { // a problem of the whole cluster is listed once
-			continue
+	for _, tunnels := range s.Causes() {
+		c := cause{problem: *tunnels[0].Problem}
+		for _, t := range tunnels {
+			c.tunnels = append(c.tunnels, t.Name)
 		}
-		if i, ok := at[t.Cause()]; ok {
-			list[i].tunnels = append(list[i].tunnels, t.Name)
-			continue
-		}
-		at[t.Cause()] = len(list)
-		list = append(list, cause{problem: *t.Problem, tunnels: []string{t.Name}})
+		list = append(list, c)
 	}
 	return list
 }

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -592,7 +593,10 @@ func BenchmarkCall(b *testing.B) {
 func TestJSON(t *testing.T) {
 	a := &fakeAgent{cur: state.Snapshot{
 		Requests: []state.Request{{ID: "1", Reason: "two\nlines \x1b[31mred\u202e", Roles: []string{"a\x07b"}}},
-		Tunnels:  []state.Tunnel{{TunnelSpec: state.TunnelSpec{Name: "pg", Port: 15432}}},
+		Tunnels: []state.Tunnel{
+			{TunnelSpec: state.TunnelSpec{Name: "pg", Port: 15432}, Problem: &state.Problem{Text: `Tunnel "pg" waits.`}},
+			{TunnelSpec: state.TunnelSpec{Name: "my"}, Problem: &state.Problem{Text: `Tunnel "my" waits.`}},
+		},
 	}}
 	address := newAddress(t)
 	serve(t, a, address)
@@ -624,7 +628,8 @@ func TestJSON(t *testing.T) {
 	}
 	for text, err := range c.FollowJSON(ctx) {
 		got := strings.ReplaceAll(string(text), ": ", ":")
-		if err != nil || !strings.Contains(got, `"reason":"two\nlines red"`) || !strings.Contains(got, `"roles":["ab"]`) {
+		if err != nil || !strings.Contains(got, `"reason":"two\nlines red"`) || !strings.Contains(got, `"roles":["ab"]`) ||
+			!json.Valid(text) || !strings.Contains(got, `"causes":[{"tunnels":["pg","my"],"text":"Each of 2 tunnels waits."}]`) {
 			t.Errorf("the snapshot: %s, %v", text, err)
 		}
 		break

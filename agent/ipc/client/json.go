@@ -1,9 +1,12 @@
 package client
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"iter"
+	"slices"
 	"strings"
 	"time"
 
@@ -137,19 +140,51 @@ func messagesOf(method string) (req, resp proto.Message, err error) {
 	return in.New().Interface(), out.New().Interface(), nil
 }
 
-// FollowJSON is [Client.Follow] with the snapshots in protobuf's JSON.
+// FollowJSON is [Client.Follow] with the snapshots in protobuf's JSON, and beside what
+// each has its causes: one for all tunnels that have the same problem.
 func (c *Client) FollowJSON(ctx context.Context) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
 		for s, err := range c.Follow(ctx) {
 			var text []byte
 			if err == nil {
-				text, err = jsonOf(ipc.ToProto[pb.Snapshot](s))
+				text, err = snapshotJSON(s)
 			}
 			if !yield(text, err) {
 				return
 			}
 		}
 	}
+}
+
+// pageCause is why some tunnels have a problem.
+type pageCause struct {
+	Tunnels []string `json:"tunnels"`
+	Text    string   `json:"text"` // the problem's, for all of them
+}
+
+func snapshotJSON(s state.Snapshot) ([]byte, error) {
+	text, err := jsonOf(ipc.ToProto[pb.Snapshot](s))
+	if err != nil {
+		return nil, err
+	}
+	causes := []pageCause{}
+	for _, tunnels := range s.Causes() {
+		c := pageCause{Text: tunnels[0].Problem.Text}
+		for _, t := range tunnels {
+			c.Tunnels = append(c.Tunnels, plain.Text(t.Name))
+		}
+		if n := len(tunnels); n > 1 {
+			c.Text = state.Nameless(c.Text, tunnels[0].Name, fmt.Sprintf("each of %d tunnels", n))
+		}
+		c.Text = plain.Text(c.Text)
+		causes = append(causes, c)
+	}
+	more, err := json.Marshal(causes)
+	if err != nil {
+		return nil, err
+	}
+	open := bytes.TrimSuffix(text, []byte("}"))
+	return slices.Concat(open, []byte(`,"causes":`), more, []byte("}")), nil
 }
 
 // LoginEventJSON is a step of a login in protobuf's JSON.

@@ -54,7 +54,8 @@ function needs(s: Snapshot, ask: Ask): Need[] {
   const tunnels = s.tunnels ?? [];
   return [
     ...(s.profiles ?? []).flatMap((p) => sessionNeeds(p, tunnels)),
-    ...tunnelNeeds(tunnels, ask),
+    ...staleNeeds(tunnels),
+    ...tunnelNeeds(s, ask),
     ...(s.requests ?? []).flatMap((r) => requestNeeds(r, ask)),
     ...(s.problems ?? []).map((p) => problemNeed(`problem ${p.code} ${p.text ?? ""}`, p.title || p.code, p)),
   ];
@@ -122,33 +123,32 @@ const asks: Record<string, string> = {
   tap: "Touch your security key.",
 };
 
-function tunnelNeeds(all: Tunnel[], ask: Ask): Need[] {
+function staleNeeds(all: Tunnel[]): Need[] {
+  return all.filter((t) => count(t.staleConnections) > 0).map((t) => {
+    const name = t.tunnelSpec.name;
+    return {
+      id: `stale ${name}`,
+      mood: "warn",
+      title: `${name}: connections with dropped roles`,
+      text: `${many(count(t.staleConnections), "connection")} of this tunnel still ${count(t.staleConnections) === 1 ? "has" : "have"} roles that you dropped. A restart closes them.`,
+      buttons: <Button onPress={() => call("RestartTunnel", { name })}>Restart</Button>,
+    };
+  });
+}
+
+function tunnelNeeds(s: Snapshot, ask: Ask): Need[] {
   const found: Need[] = [];
-  const causes = new Map<string, Tunnel[]>();
-  for (const t of all) {
-    if (count(t.staleConnections) > 0) {
-      const name = t.tunnelSpec.name;
-      found.push({
-        id: `stale ${name}`,
-        mood: "warn",
-        title: `${name}: connections with dropped roles`,
-        text: `${many(count(t.staleConnections), "connection")} of this tunnel still ${count(t.staleConnections) === 1 ? "has" : "have"} roles that you dropped. A restart closes them.`,
-        buttons: <Button onPress={() => call("RestartTunnel", { name })}>Restart</Button>,
-      });
-    }
-    if (!t.problem || t.state === "waiting_for_login" || t.state === "stopped") continue;
-    const cause = t.state === "port_in_use" ? `port ${t.tunnelSpec.name}` : `${t.problem.code} ${t.profile ?? ""} ${t.problem.title ?? ""}`;
-    causes.set(cause, [...(causes.get(cause) ?? []), t]);
-  }
-  for (const [cause, tunnels] of causes) {
+  const all = new Map((s.tunnels ?? []).map((t) => [t.tunnelSpec.name, t]));
+  for (const cause of s.causes ?? []) {
+    const tunnels = cause.tunnels.flatMap((name) => all.get(name) ?? []).filter((t) => t.state !== "waiting_for_login" && t.state !== "stopped");
     const [t] = tunnels;
     if (!t?.problem) continue;
     const names = tunnels.map((each) => each.tunnelSpec.name);
     const title = t.problem.title || t.problem.code;
     found.push(problemNeed(
-      cause,
+      `cause ${names[0] ?? ""}`,
       names.length === 1 ? `${names[0] ?? ""}: ${title}` : `${names.length} tunnels: ${title}`,
-      t.problem,
+      { ...t.problem, text: cause.text },
       <>
         {t.state === "port_in_use" && (
           <Button kind="main" onPress={() => {

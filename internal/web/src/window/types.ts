@@ -123,12 +123,19 @@ export interface Agent {
   draining?: Int;
 }
 
+// Cause is why some tunnels have a problem: one for all that have the same.
+export interface Cause {
+  tunnels: string[];
+  text: string;
+}
+
 export interface Snapshot {
   agent?: Agent;
   profiles?: Profile[];
   tunnels?: Tunnel[];
   requests?: Request[];
   problems?: Problem[];
+  causes?: Cause[];
 }
 
 export interface Resource {
