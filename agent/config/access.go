@@ -93,21 +93,22 @@ func (a Access) plain() Access {
 	return a
 }
 
-// checkAccess refuses what the schema cannot: tunnels that do not exist, events
-// that never happen, hooks without a program.
-func checkAccess(access, tunnels *value, ms *mistakes) {
-	if access == nil {
-		return
-	}
-	if rules := access.get("auto_assume"); rules != nil {
-		for i, rule := range rules.list {
-			name, ok := rule.get("tunnel").str()
-			if ok && name != "" && !hasTunnel(tunnels, name) {
-				mark(rule.get("tunnel"), fmt.Sprintf("access.auto_assume[%d].tunnel", i), ms, "there is no tunnel %s", quote(name))
-			}
+// strays are the places of the rules that name a tunnel which c does not have: one
+// that the policy ships, or none.
+func (c *Config) strays() []int {
+	var list []int
+	for i, rule := range c.Access.AutoAssume {
+		has := func(t state.TunnelSpec) bool { return t.Name == rule.Tunnel }
+		if rule.Tunnel != "" && !slices.ContainsFunc(c.Tunnels, has) {
+			list = append(list, i)
 		}
 	}
-	hooks := access.get("hooks")
+	return list
+}
+
+// checkHooks refuses what the schema cannot: events that never happen, hooks without
+// a program.
+func checkHooks(hooks *value, ms *mistakes) {
 	if hooks == nil {
 		return
 	}
@@ -129,14 +130,4 @@ func checkAccess(access, tunnels *value, ms *mistakes) {
 			}
 		}
 	}
-}
-
-func hasTunnel(tunnels *value, name string) bool {
-	if tunnels == nil {
-		return false
-	}
-	return slices.ContainsFunc(tunnels.list, func(t *value) bool {
-		s, _ := t.get("name").str()
-		return s == name
-	})
 }

@@ -33,7 +33,7 @@ func check(root *value, ms *mistakes) {
 	checkPort(root.get("kube").get("port"), "kube.port", ports, ms)
 	checkMetrics(root.get("metrics"), ports, ms)
 	checkLimits(root, ms)
-	checkAccess(root.get("access"), root.get("tunnels"), ms)
+	checkHooks(root.get("access").get("hooks"), ms)
 	quiet := root.get("notifications").get("quiet_hours")
 	if s, ok := quiet.str(); ok && s != "" {
 		if _, _, ok := parseQuietHours(s); !ok {

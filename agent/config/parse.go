@@ -20,7 +20,8 @@ func parseText(path string, data []byte) (*Config, error) {
 }
 
 // Load reads the config file at path. Without a file it returns the default.
-// The error is an *Error.
+// The error is an *Error. Whether the tunnels that its rules name are there shows only
+// with the policy: see Check.
 func Load(path string) (*Config, error) {
 	cfg, _, err := inspect(path)
 	return cfg, err
@@ -86,11 +87,12 @@ func decode(root *value) (*Config, error) {
 }
 
 // Check reads the config file at path as Load does, and looks at what the file
-// names as well: warnings tell of things that a running agent would stumble
+// names as well: a rule whose tunnel neither the file has nor the policy ships is a mistake;
+// warnings tell of things that a running agent would stumble
 // over, such as a ca_file that is not there, and of those that the policy leaves
 // without effect.
 func Check(path string, policy *Policy) (warnings []Mistake, err error) {
-	cfg, root, err := inspect(path)
+	cfg, root, err := inspectFor(path, policy)
 	if err != nil || root == nil {
 		return nil, err
 	}
@@ -104,9 +106,9 @@ func Check(path string, policy *Policy) (warnings []Mistake, err error) {
 }
 
 // Overruled is what the config file at path says and the policy leaves without
-// effect. The error is an *Error, as that of Load.
+// effect. The error is an *Error, as that of Check.
 func Overruled(path string, policy *Policy) ([]Mistake, error) {
-	cfg, root, err := inspect(path)
+	cfg, root, err := inspectFor(path, policy)
 	if err != nil || root == nil {
 		return nil, err
 	}
@@ -124,6 +126,18 @@ func inspect(path string) (*Config, *value, error) {
 		return nil, nil, err
 	}
 	return parse(path, data)
+}
+
+// inspectFor is inspect for a file that the policy binds.
+func inspectFor(path string, policy *Policy) (*Config, *value, error) {
+	cfg, root, err := inspect(path)
+	if err == nil {
+		err = policy.checkFile(path, cfg, root)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	return cfg, root, nil
 }
 
 // warn adds what is no mistake, and will not work or should not stay.

@@ -425,6 +425,74 @@ func TestPolicyCheck(t *testing.T) {
 	}
 }
 
+// A rule names a tunnel of its own file or one that the policy ships, from whichever
+// file; without the policy the same rule is a mistake.
+func TestPolicyRulesNameShippedTunnels(t *testing.T) {
+	const rule = "access: {auto_assume: [{roles: [dba], tunnel: orders}]}\n"
+	const orders = "tunnels: [{name: orders, kind: db, cluster: c, resource: orders}]\n"
+	const mine = "tunnels: [{name: mine, kind: db, cluster: c, resource: r}]\n"
+	f := writePolicy(t, "include: [rules.yaml, company.yaml]\n")
+	dir := filepath.Dir(f.Path)
+	writeFile(t, filepath.Join(dir, "rules.yaml"), rule)
+	writeFile(t, filepath.Join(dir, "company.yaml"), orders)
+	path, lastGood := filepath.Join(dir, "config.yaml"), filepath.Join(dir, "good.yaml")
+	writeFile(t, path, rule+mine)
+	policy := f.Load()
+	if list, err := Check(path, policy); policy.Err != nil || err != nil || len(list) > 0 {
+		t.Errorf("policy %v; check: %v, %v", policy.Err, list, err)
+	}
+	const stray = `access.auto_assume[0].tunnel: there is no tunnel "orders"`
+	for name, check := range map[string]func(string, *Policy) ([]Mistake, error){"check": Check, "overruled": Overruled} {
+		if _, err := check(path, nil); err == nil || !strings.Contains(err.Error(), "1:47: "+stray) {
+			t.Errorf("%s without the policy: %v", name, err)
+		}
+	}
+	if err := AddTunnel(path, state.TunnelSpec{Name: "more", Kind: state.KindDB, Cluster: "c", Resource: "r"}); err != nil {
+		t.Errorf("the file cannot be edited: %v", err)
+	}
+	watcher := func() *Watcher {
+		w, err := NewWatcher(WatcherConfig{Path: path, Policy: f, LastGood: lastGood})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return w
+	}
+	w := watcher()
+	if got := w.Current(); got.Err != nil || len(got.Config.Tunnels) != 3 || got.Config.Access.AutoAssume[0].Tunnel != "orders" {
+		t.Errorf("loaded %+v", got)
+	}
+	// A rule of a shipped file that names nothing is a mistake of the policy, and what
+	// is shipped may then be hidden, so it is none of the user's.
+	writeFile(t, filepath.Join(dir, "company.yaml"), "log: {level: warn}\n")
+	if p := f.Load(); p.Err == nil || !strings.Contains(p.Err.Error(), "include[0]") || !strings.Contains(p.Err.Error(), stray) {
+		t.Errorf("the policy: %v", p.Err)
+	} else if _, err := Check(path, p); err != nil {
+		t.Errorf("check: %v", err)
+	}
+	// Once the tunnel is no longer shipped the rule is a mistake, and takes nothing away.
+	writeFile(t, f.Path, "include: [company.yaml]\n")
+	for when, got := range map[string]*Loaded{"after": w.Reload(), "at a start": watcher().Current()} {
+		if got.Err == nil || !strings.Contains(got.Err.Error(), stray) || len(got.Config.Tunnels) != 2 {
+			t.Errorf("%s: %v with %+v", when, got.Err, got.Config)
+		}
+	}
+}
+
+// An edit leaves no rule without its tunnel.
+func TestRemoveTunnelOfRule(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "config.yaml")
+	text := "access: {auto_assume: [{roles: [dba], tunnel: a}, {roles: [dba], tunnel: shipped}]}\n" +
+		"tunnels: [{name: a, kind: db, cluster: c, resource: r}, {name: b, kind: db, cluster: c, resource: r}]\n"
+	writeFile(t, path, text)
+	refused := (*RefusedError)(nil)
+	if err := RemoveTunnel(path, "a"); !errors.As(err, &refused) {
+		t.Errorf("a: %v", err)
+	}
+	if err := RemoveTunnel(path, "b"); err != nil {
+		t.Errorf("b: %v", err)
+	}
+}
+
 // The agent follows the policy as it follows the config, also while the config
 // is bad.
 func TestPolicyIsFollowed(t *testing.T) {

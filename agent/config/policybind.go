@@ -67,36 +67,71 @@ func (p *Policy) include(f PolicyFile, root *value) (whole bool) {
 	listed := root.find("include")
 	whole = (p.Err == nil || root != nil && !p.misspelt()) && (listed == nil || listed.sound())
 	p.shipped = shipped{from: make(map[string]string), defaults: make(map[string]any)}
+	note := func(i int, err error) {
+		if err == nil {
+			return
+		}
+		if p.Err == nil {
+			p.Err = &Error{Path: f.Path}
+		}
+		at := listed.list[i].at
+		p.Err.Mistakes = append(p.Err.Mistakes,
+			Mistake{Line: at.line, Column: at.column, Path: fmt.Sprintf("include[%d]", i), Text: err.Error()})
+		whole = false
+	}
+	var checks []func()
 	for i, name := range p.rules.Include {
 		path := name
 		if !filepath.IsAbs(path) {
 			path = filepath.Join(filepath.Dir(f.Path), path)
 		}
-		at := root.get("include").list[i].at
 		data, err := f.read(path)
 		p.print += "\x00" + string(data)
+		var cfg *Config
+		var said *value
 		if err == nil {
-			err = p.ship(path, data)
+			cfg, said, err = parse(path, data)
 		}
-		if err == nil {
-			continue
+		if err == nil && said != nil {
+			err = p.ship(path, cfg, said)
+			checks = append(checks, func() { note(i, p.checkRules(path, cfg, said)) })
 		}
-		mistake := Mistake{Line: at.line, Column: at.column, Path: fmt.Sprintf("include[%d]", i), Text: err.Error()}
-		if p.Err == nil {
-			p.Err = &Error{Path: f.Path}
+		note(i, err)
+	}
+	if whole { // every tunnel that is shipped is known
+		for _, check := range checks {
+			check()
 		}
-		p.Err.Mistakes = append(p.Err.Mistakes, mistake)
-		whole = false
 	}
 	return whole
 }
 
-// ship adds what a file says.
-func (p *Policy) ship(path string, data []byte) error {
-	cfg, root, err := parse(path, data)
-	if err != nil || root == nil {
+// checkFile returns an *Error when a rule of the user's file at path names a tunnel
+// that neither the file has nor the policy ships.
+func (p *Policy) checkFile(path string, cfg *Config, root *value) error {
+	if p != nil && p.Err != nil {
+		return nil // what is shipped may be hidden by the policy's mistakes
+	}
+	return p.checkRules(path, cfg, root)
+}
+
+// checkRules is checkFile whatever is wrong with the policy.
+func (p *Policy) checkRules(path string, cfg *Config, root *value) error {
+	var ms mistakes
+	for _, i := range cfg.strays() {
+		if name := cfg.Access.AutoAssume[i].Tunnel; p.ShippedIn(name) == "" {
+			at := root.get("access").get("auto_assume").list[i].get("tunnel")
+			mark(at, fmt.Sprintf("access.auto_assume[%d].tunnel", i), &ms, "there is no tunnel %s", quote(name))
+		}
+	}
+	if err := ms.err(path); err != nil {
 		return err
 	}
+	return nil
+}
+
+// ship adds what the file at path says.
+func (p *Policy) ship(path string, cfg *Config, root *value) error {
 	for _, t := range cfg.Tunnels {
 		if first := p.shippedAlike(t.Name); first != "" {
 			return fmt.Errorf("the tunnel %s of %s, or one that looks the same, is in %s already", quote(t.Name), path, p.ShippedIn(first))

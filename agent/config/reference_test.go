@@ -80,7 +80,7 @@ berth config schema --policy > policy.schema.json
 **Files that you ship.** ` + "`include`" + ` names files in the format of [a config file](CONFIG.md), as well owned as the policy. Their tunnels
 come first; their names, with all that look the same, and written ports are reserved, and the user can stop and start but not change or remove them. ` + "`berth status NAME`" + `
 and ` + "`shipped_in` of `berth status --json`" + ` name the file that a tunnel is from. Everything else in such a file is a default: a key that the
-user's own file has comes before it.
+user's own file has comes before it. A rule of the user's [access.auto_assume](ACCESS-REQUESTS.md) may name a tunnel that you ship.
 
 **What it is not.** berth runs as its user, who can run another program instead, or ` + "`tsh`" + ` itself. A policy keeps a config file,
 a flag or a click from loosening what you decided; what a user may reach is decided by your cluster's roles

@@ -266,7 +266,11 @@ func (w *Watcher) judge(data []byte, err error) (*Config, error) {
 		return nil, &Error{Path: w.path, Mistakes: []Mistake{{Text: "the file is empty: what it said last stays in force; " +
 			"if nothing is wanted any more, write version: 1"}}}
 	}
-	return parseText(w.path, data)
+	cfg, root, err := parse(w.path, data)
+	if err == nil {
+		err = w.bound.checkFile(w.path, cfg, root)
+	}
+	return cfg, err
 }
 
 func (w *Watcher) refuse(bad *Error) {

@@ -132,13 +132,10 @@ func (a *app) configCheck(args []string, asJSON bool) error {
 	if missing && len(args) == 1 {
 		return statErr
 	}
-	if _, err = config.Load(file); err != nil {
-		return a.reportMistakes(err, asJSON)
-	}
 	overruled, err := config.Overruled(file, a.policy.Load())
 	switch {
 	case err != nil:
-		return err
+		return a.reportMistakes(err, asJSON)
 	case asJSON:
 		return a.printJSON(append([]config.Mistake{}, overruled...))
 	case missing:
