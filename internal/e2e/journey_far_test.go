@@ -138,11 +138,26 @@ func load(t *testing.T) float64 {
 // auditEvents counts a user's events of a kind in the audit log.
 func auditEvents(t *testing.T, p *person, kind string) int {
 	t.Helper()
+	n := 0
+	for _, e := range auditLog(t, p) {
+		if e.Event == kind && e.User == p.name {
+			n++
+		}
+	}
+	return n
+}
+
+// auditEvent is what the tests read of an event in the audit log.
+type auditEvent struct{ Event, User, UID string }
+
+// auditLog are the events of everyone in the audit log of a person's cluster.
+func auditLog(t *testing.T, p *person) []auditEvent {
+	t.Helper()
 	logs, err := filepath.Glob(filepath.Join(p.at.dir, "data", "log", "*.log"))
 	if err != nil || len(logs) == 0 {
 		t.Fatalf("the audit log: %q, %v", logs, err)
 	}
-	n := 0
+	var list []auditEvent
 	seen := make(map[string]bool) // one of the files is a link to another
 	for _, log := range logs {
 		text, err := os.ReadFile(log)
@@ -150,12 +165,12 @@ func auditEvents(t *testing.T, p *person, kind string) int {
 			t.Fatal(err)
 		}
 		for line := range strings.Lines(string(text)) {
-			var e struct{ Event, User, UID string }
-			if json.Unmarshal([]byte(line), &e) == nil && e.Event == kind && e.User == p.name && !seen[e.UID] {
+			var e auditEvent
+			if json.Unmarshal([]byte(line), &e) == nil && !seen[e.UID] {
 				seen[e.UID] = true
-				n++
+				list = append(list, e)
 			}
 		}
 	}
-	return n
+	return list
 }
