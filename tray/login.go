@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"berth/agent/config"
 	"berth/agent/ipc"
 	"berth/agent/ipc/client"
 	"berth/agent/state"
@@ -26,12 +27,10 @@ const tries = 3
 // pages open in the browser, secrets are asked for in a window, and go to the
 // agent alone. A wrong one is asked for again.
 func (f *front) login(ctx context.Context, proxy string, renew bool) {
-	l := &login{front: f, start: client.LoginStart{Proxy: proxy, Renew: renew}, asking: make(map[int64]context.CancelFunc)}
-	l.place, l.user = hostOf(proxy), ""
-	if p, ok := f.profile(proxy); ok {
-		l.place, l.user = cmp.Or(p.Cluster, l.place), p.User
+	l := newLogin(f.Config, f.snapshot, client.LoginStart{Proxy: proxy, Renew: renew})
+	l.unopened = func(err error, _ context.CancelCauseFunc) {
+		f.tell("The login page was not opened", sentence(err)+" Choose \"Open the login page\" in the tray's menu, or run berth login.")
 	}
-	l.waits = whoWaits(f.snapshot, proxy)
 	f.held[proxy] = heldAt(f.snapshot, proxy)
 	a := Action{Do: DoLogin, Proxy: proxy}
 	f.beside(ctx, a, func(ctx context.Context) func() {
@@ -48,6 +47,14 @@ func (f *front) login(ctx context.Context, proxy string, renew bool) {
 		}
 		return func() { f.tellLoggedIn(l.done) }
 	})
+}
+
+// LogIn logs in at a proxy with the tray's dialogs, where no tray need be shown: of cfg
+// it uses Logger, Agent, Prompter and Browse. A page that cannot be opened is an error.
+func LogIn(ctx context.Context, cfg Config, s state.Snapshot, proxy string) error {
+	l := newLogin(cfg, s, client.LoginStart{Proxy: proxy})
+	l.unopened = func(err error, leave context.CancelCauseFunc) { leave(err) }
+	return l.run(ctx)
 }
 
 // ownLogin is a button that tries a login again.
@@ -146,7 +153,9 @@ func whoWaits(s state.Snapshot, proxy string) string {
 
 // login is the tray's part in one login.
 type login struct {
-	*front
+	Config
+	// unopened is called when the login's page was not opened; leave ends the login.
+	unopened    func(err error, leave context.CancelCauseFunc)
 	start       client.LoginStart
 	place, user string // what the dialogs name
 	waits       string // who waits for the login; may be empty
@@ -162,6 +171,15 @@ type login struct {
 	// that it was typed in asked for another login than the one under way.
 	next    string
 	restart bool
+}
+
+func newLogin(cfg Config, s state.Snapshot, start client.LoginStart) *login {
+	l := &login{Config: cfg, start: start, asking: make(map[int64]context.CancelFunc)}
+	l.place, l.waits = hostOf(start.Proxy), whoWaits(s, start.Proxy)
+	if i := slices.IndexFunc(s.Profiles, func(p state.Profile) bool { return config.SameProxy(p.Proxy, start.Proxy) }); i >= 0 {
+		l.place, l.user = cmp.Or(s.Profiles[i].Cluster, l.place), s.Profiles[i].User
+	}
+	return l
 }
 
 // run logs in, and once more when a person has mistyped.
@@ -229,7 +247,7 @@ func (l *login) step(ctx context.Context, leave context.CancelCauseFunc, e clien
 	case state.LoginDone:
 		l.done = e
 	case state.LoginURL:
-		l.parts.Go(func() { l.browse(ctx, e) })
+		l.parts.Go(func() { l.browse(ctx, leave, e) })
 	case state.LoginPassword, state.LoginOTP, state.LoginPIN:
 		l.ask(ctx, leave, e, answer)
 	case state.LoginSettled:
@@ -243,13 +261,13 @@ func (l *login) step(ctx context.Context, leave context.CancelCauseFunc, e clien
 	}
 }
 
-func (l *login) browse(ctx context.Context, e client.LoginEvent) {
+func (l *login) browse(ctx context.Context, leave context.CancelCauseFunc, e client.LoginEvent) {
 	err := l.Browse(ctx, e.URL, e.Browser, e.Proxy)
 	if err == nil || ctx.Err() != nil {
 		return
 	}
 	l.Logger.Warn("login page not opened", "profile", e.Proxy, "err", err)
-	l.tell("The login page was not opened", sentence(err)+" Choose \"Open the login page\" in the tray's menu, or run berth login.")
+	l.unopened(err, leave)
 }
 
 // ask opens a dialog for a secret.

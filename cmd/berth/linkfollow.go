@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"berth/agent/access"
@@ -26,14 +25,13 @@ import (
 	"berth/tray"
 )
 
-// linkAgent is what links can have the agent do, once a person has agreed. There is
-// no way to hand a login anything but the person's own answers.
+// linkAgent is what links can have the agent do, once a person has agreed, besides
+// a login, which is the tray's.
 type linkAgent interface {
 	Snapshot(ctx context.Context) (state.Snapshot, error)
 	AddTunnel(ctx context.Context, spec state.TunnelSpec) (state.TunnelSpec, error)
 	AssumeRequest(ctx context.Context, a client.Assume) (client.Assumed, error)
 	DecideRequest(ctx context.Context, id string, approve bool, reason string) (state.Request, error)
-	Login(ctx context.Context, start client.LoginStart, show func(e client.LoginEvent, answer func(string)) error) error
 }
 
 // linkFollower follows one link.
@@ -170,7 +168,7 @@ func (f *linkFollower) act(ctx context.Context) error {
 		}
 		return f.show(ctx)
 	case link.Login:
-		return f.login(ctx)
+		return tray.LogIn(ctx, f.desk, f.known, l.Proxy) // of the link, it gets the address alone
 	case link.Tunnel:
 		return f.showTunnel(ctx)
 	case link.Add:
@@ -280,47 +278,4 @@ func (f *linkFollower) assume(ctx context.Context) error {
 		_, err = f.agent.AssumeRequest(ctx, want)
 	}
 	return err
-}
-
-// login logs in at the link's proxy: its pages open in the browser, and what is to be
-// typed is asked for in a dialog. Nothing of the link goes to the login but the
-// proxy's address.
-func (f *linkFollower) login(ctx context.Context) error {
-	var parts sync.WaitGroup
-	defer parts.Wait()
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	err := f.agent.Login(ctx, client.LoginStart{Proxy: f.link.Proxy}, func(e client.LoginEvent, answer func(string)) error {
-		switch {
-		case e.Kind == state.LoginURL:
-			parts.Go(func() {
-				if err := f.desk.Browse(ctx, e.URL, e.Browser, e.Proxy); err != nil {
-					cancel(err)
-				}
-			})
-		case e.Kind.Typed():
-			parts.Go(func() {
-				text, err := f.typed(ctx, e)
-				if err != nil {
-					cancel(err)
-					return
-				}
-				answer(text)
-			})
-		}
-		return nil
-	})
-	if cause := context.Cause(ctx); cause != nil {
-		return cause
-	}
-	return err
-}
-
-// typed asks for what a login wants typed.
-func (f *linkFollower) typed(ctx context.Context, e client.LoginEvent) (string, error) {
-	q := prompt.Question{Title: "Log in to " + f.link.Proxy, Text: plain.Short(e.Text, 200), OK: "Log in"}
-	if e.Kind == state.LoginOTP {
-		return f.desk.Prompter.Code(ctx, q)
-	}
-	return f.desk.Prompter.Password(ctx, q)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -36,6 +37,8 @@ type linkDesk struct {
 	refusal  error                               // of the agent's first deed
 	login    []client.LoginEvent
 	answers  []string
+
+	noBrowser error
 }
 
 func (d *linkDesk) Confirm(_ context.Context, q prompt.Question) error {
@@ -53,11 +56,15 @@ func (d *linkDesk) Choose(_ context.Context, q prompt.Question) (int, error) {
 	return d.choice, nil
 }
 
-func (d *linkDesk) Password(context.Context, prompt.Question) (string, error) {
-	if d.typed == "" {
-		return "", prompt.ErrCanceled
+func (d *linkDesk) Login(ctx context.Context, _ prompt.Question) (prompt.Credentials, error) {
+	if d.noBrowser != nil { // and no answer, either
+		<-ctx.Done()
+		return prompt.Credentials{}, ctx.Err()
 	}
-	return d.typed, nil
+	if d.typed == "" {
+		return prompt.Credentials{}, prompt.ErrCanceled
+	}
+	return prompt.Credentials{Password: d.typed}, nil
 }
 
 func (d *linkDesk) Snapshot(context.Context) (state.Snapshot, error) { return d.snapshot, nil }
@@ -82,9 +89,13 @@ func (d *linkDesk) DecideRequest(_ context.Context, id string, approve bool, rea
 }
 
 // linkDeskAgent is the agent's side, whose Login is another than that of a dialog.
-type linkDeskAgent struct{ *linkDesk }
+type linkDeskAgent struct {
+	tray.Agent // no other call is made
+	desk       *linkDesk
+}
 
-func (d linkDeskAgent) Login(ctx context.Context, start client.LoginStart, show func(client.LoginEvent, func(string)) error) error {
+func (a linkDeskAgent) Login(ctx context.Context, start client.LoginStart, show func(client.LoginEvent, func(string)) error) error {
+	d := a.desk
 	if err := d.deed("login %s alone=%v", start.Proxy, start == client.LoginStart{Proxy: start.Proxy}); err != nil {
 		return err
 	}
@@ -114,10 +125,10 @@ func (d *linkDesk) followed(t *testing.T, raw string) error {
 	}
 	a, _, _ := testApp()
 	f := &linkFollower{
-		app: a, link: l, agent: linkDeskAgent{d}, desk: tray.Config{
-			Prompter: d, Logger: slog.New(slog.DiscardHandler),
+		app: a, link: l, agent: d, desk: tray.Config{
+			Prompter: d, Agent: linkDeskAgent{desk: d}, Logger: slog.New(slog.DiscardHandler),
 			OpenWindow: d.window, Browse: func(_ context.Context, url string, _ []string, proxy string) error {
-				return d.deed("browse %s for %s", url, proxy)
+				return cmp.Or(d.noBrowser, d.deed("browse %s for %s", url, proxy))
 			},
 		},
 		show: func(context.Context) error { return d.deed("open") },
@@ -213,6 +224,17 @@ func TestLinkFeedsNoLogin(t *testing.T) {
 	d = &linkDesk{snapshot: linkSnapshot(), login: []client.LoginEvent{{Kind: state.LoginPassword, ID: 1}}}
 	if err := d.followed(t, "berth://login/teleport.example.com"); err != nil || len(d.answers)+len(d.reported) > 0 {
 		t.Errorf("after a dialog that was closed: %v, answers %q, shown %q", err, d.answers, d.reported)
+	}
+}
+
+// A login whose page cannot be opened ends, and says why.
+func TestLinkLoginWithoutBrowser(t *testing.T) {
+	d := &linkDesk{snapshot: linkSnapshot(), noBrowser: errors.New("no browser here"), login: []client.LoginEvent{
+		{Kind: state.LoginURL, URL: "http://127.0.0.1:1234/x"}, {Kind: state.LoginPassword, ID: 1}, // which waits
+	}}
+	err := d.followed(t, "berth://login/teleport.example.com")
+	if err == nil || len(d.reported) != 1 || !strings.Contains(d.reported[0], "no browser here") {
+		t.Errorf("%v, shown %q", err, d.reported)
 	}
 }
 
