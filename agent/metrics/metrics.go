@@ -167,7 +167,7 @@ func (r *Room) serve(ctx context.Context, set config.Metrics) error {
 			if r.cfg.Config().Metrics.Same(set) {
 				continue
 			}
-			if u, ok := l.(*guarded).Listener.(*net.UnixListener); ok {
+			if u, ok := l.Listener.(*net.UnixListener); ok {
 				defer os.Remove(u.Addr().String()) //nolint:errcheck // the next listener replaces it
 			}
 		case <-ctx.Done():
@@ -185,14 +185,14 @@ func (r *Room) serve(ctx context.Context, set config.Metrics) error {
 func named(_, name string) string { return strings.ToValidUTF8(name, "?") }
 
 // listen opens the listener, and keeps other users' programs out of it.
-func (r *Room) listen(ctx context.Context, set config.Metrics) (net.Listener, error) {
+func (r *Room) listen(ctx context.Context, set config.Metrics) (*ipc.Guarded, error) {
 	tcp, socket := set.Address()
 	if tcp != "" {
 		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", tcp)
 		if err != nil {
 			return nil, err
 		}
-		return &guarded{Listener: l, check: r.cfg.Guard(), log: r.log}, nil
+		return r.guarded(l, r.cfg.Guard()), nil
 	}
 	if socket == "" {
 		socket = r.cfg.Socket
@@ -206,7 +206,7 @@ func (r *Room) listen(ctx context.Context, set config.Metrics) (net.Listener, er
 	if u, ok := l.(*net.UnixListener); ok {
 		u.SetUnlinkOnClose(false) // another agent's may be in its place by then
 	}
-	return &guarded{Listener: l, check: ipc.CheckPeer, log: r.log}, nil
+	return r.guarded(l, ipc.CheckPeer), nil
 }
 
 // isFree returns an error when a program listens at the socket: it would be put in
@@ -220,26 +220,11 @@ func isFree(ctx context.Context, socket string) error {
 	return fmt.Errorf("another program serves %s already: choose another path", socket)
 }
 
-// guarded hands on the connections of this user's programs alone.
-type guarded struct {
-	net.Listener
-	check func(net.Conn) error
-	log   *slog.Logger
-}
-
-// Accept waits for the next connection of this user's.
-func (g *guarded) Accept() (net.Conn, error) {
-	for {
-		conn, err := g.Listener.Accept()
-		if err != nil || g.check == nil {
-			return conn, err
-		}
-		if err = g.check(conn); err == nil {
-			return conn, nil
-		}
-		g.log.Debug("a client of metrics was turned away", "err", err)
-		_ = conn.Close()
-	}
+// guarded keeps those out of a listener whom check refuses.
+func (r *Room) guarded(l net.Listener, check func(net.Conn) error) *ipc.Guarded {
+	return &ipc.Guarded{Listener: l, Check: check, Refused: func(err error) {
+		r.log.Debug("a client of metrics was turned away", "err", err)
+	}}
 }
 
 // isOurs reports whether a request means this machine: a web page could have a

@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"berth/agent/ipc"
 	"berth/agent/ipc/client"
 	"berth/agent/state"
 )
@@ -183,7 +184,9 @@ func (s *Server) Run(ctx context.Context) error {
 		}
 	})
 	s.log.Info("window served", "at", s.host)
-	err := server.Serve(guarded{s.ln, s.cfg.Guard, s.log})
+	err := server.Serve(&ipc.Guarded{Listener: s.ln, Check: s.cfg.Guard, Refused: func(err error) {
+		s.log.Warn("a program was turned away from the window", "err", err)
+	}})
 	cancel()
 	parts.Wait()
 	s.log.Info("window closed")
@@ -191,30 +194,6 @@ func (s *Server) Run(ctx context.Context) error {
 		return fmt.Errorf("serve the window: %w", err)
 	}
 	return nil
-}
-
-// guarded is a listener that gives away only connections of the user's own programs.
-type guarded struct {
-	net.Listener
-
-	check func(net.Conn) error
-	log   *slog.Logger
-}
-
-// Accept returns the next connection of a program of the user's.
-func (g guarded) Accept() (net.Conn, error) {
-	for {
-		conn, err := g.Listener.Accept()
-		if err != nil || g.check == nil {
-			return conn, err
-		}
-		if err := g.check(conn); err != nil {
-			g.log.Warn("a program was turned away from the window", "err", err)
-			_ = conn.Close() // it gets nothing in any case
-			continue
-		}
-		return conn, nil
-	}
 }
 
 // idle calls a function when nothing has looked for a while.
