@@ -55,7 +55,7 @@ func (s *Set) Clients(ctx context.Context) ([]state.TunnelClient, error) {
 	}
 	byPort := make(map[uint32]string)
 	for _, e := range s.listed() {
-		byPort[uint32(e.port)] = e.spec.Name //nolint:gosec // a port
+		byPort[uint32(e.port)] = e.spec.Name
 	}
 	o.at, o.seen = time.Now(), clientsOf(socks, byPort, func(pid int32) string {
 		return plain.Short(history.ProgramName(ctx, pid), maxProgram)
@@ -90,7 +90,7 @@ func clientsOf(socks []gnet.ConnectionStat, byPort map[uint32]string, nameOf fun
 			tunnel, n = c.Tunnel, 0
 		}
 		if n++; n <= maxPrograms {
-			c.Program = nameOf(int32(c.PID)) //nolint:gosec // it was one
+			c.Program = nameOf(int32(c.PID))
 			named = append(named, c)
 		}
 	}

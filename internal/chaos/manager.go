@@ -31,7 +31,6 @@ type manager struct {
 	mu     sync.Mutex
 	kept   map[string]*os.File
 	main   int
-	alive  bool
 	starts int
 }
 
@@ -64,16 +63,9 @@ func (m *manager) run(ctx context.Context) error {
 		for ctx.Err() == nil && isAlive(m.pid()) {
 			wake.Sleep(ctx, 10*time.Millisecond)
 		}
-		m.ended()
 		wake.Sleep(ctx, restartAfter)
 	}
 	return m.stop()
-}
-
-func (m *manager) ended() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.alive = false
 }
 
 // start starts the agent with the sockets that were kept.
@@ -102,7 +94,7 @@ func (m *manager) start() error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	m.main, m.alive = cmd.Process.Pid, true
+	m.main = cmd.Process.Pid
 	m.starts++
 	go func() { _ = cmd.Wait() }() // its end is seen by its pid, as that of its successors
 	return nil

@@ -56,7 +56,7 @@ func TestSparingAsksNowAndThen(t *testing.T) {
 	asked, battery := 0, true
 	m := New(Config{})
 	m.sparing.battery = func() bool { asked++; return battery }
-	if !m.Sparing() || !m.Sparing() || asked != 1 {
+	if first, again := m.Sparing(), m.Sparing(); !first || !again || asked != 1 {
 		t.Errorf("on battery, asked %d times, want Sparing() to be true and to ask once", asked)
 	}
 	battery = false

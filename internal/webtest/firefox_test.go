@@ -102,7 +102,7 @@ func newFirefox(t *testing.T, scheme string) *firefox {
 	}
 	go func() { _, _ = io.Copy(io.Discard, said) }()
 	if address == "" {
-		t.Fatal("Firefox did not say where it listens")
+		t.Fatalf("Firefox did not say where it listens: %v", lines.Err())
 	}
 	conn, _, _, err := ws.Dial(ctx, address+"/session")
 	if err != nil {
