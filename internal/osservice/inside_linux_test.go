@@ -79,6 +79,7 @@ func TestInside(t *testing.T) {
 		{"upgrade", (*inside).upgrade},
 		{"restarts", (*inside).restarts},
 		{"hung", (*inside).hung},
+		{"watchdog", (*inside).watchdog},
 		{"stop_and_start", (*inside).stopAndStart},
 		{"by_hand", (*inside).byHand},
 		{"next_login", (*inside).nextLogin},

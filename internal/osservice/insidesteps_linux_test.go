@@ -211,6 +211,59 @@ func (in *inside) hung() {
 	}
 }
 
+// watchdog: an agent gives signs of life, also one that took another's place, and
+// systemd itself ends and restarts one that is stuck. The limit is a short one here.
+func (in *inside) watchdog() {
+	const limit = 3 * time.Second
+	dropIn := in.userUnit() + ".d"
+	if err := os.Mkdir(dropIn, 0o755); err != nil {
+		in.t.Fatal(err)
+	}
+	text := fmt.Sprintf("[Service]\nWatchdogSec=%d\n", limit/time.Second)
+	if err := os.WriteFile(filepath.Join(dropIn, "watchdog.conf"), []byte(text), 0o644); err != nil {
+		in.t.Fatal(err)
+	}
+	in.systemctl("daemon-reload")
+	in.systemctl("restart", "berth.service")
+	first := in.up("v2")
+	in.systemctl("reload", "berth.service")
+	in.succeeded(first)
+	for _, how := range []string{"that took another's place", "that systemd started"} {
+		pid, began := in.up("v2"), in.number("WatchdogTimestampMonotonic")
+		in.await("signs of life for longer than the limit", func() bool {
+			return in.number("WatchdogTimestampMonotonic")-began > limit.Microseconds()*3/2
+		})
+		if now := in.up("v2"); now != pid {
+			in.t.Errorf("an agent %s was restarted though it was alive", how)
+		}
+		stopped, restarts := time.Now(), in.number("NRestarts")
+		in.signal(pid, syscall.SIGSTOP)
+		in.await("systemd to restart the agent", func() bool { return in.number("NRestarts") > restarts })
+		in.t.Logf("FIGURE: an agent %s and got stuck was restarted after %s", how, time.Since(stopped).Round(time.Millisecond))
+		in.await("the new agent", func() bool {
+			st := in.status()
+			return st.Agent != nil && st.Agent.PID != pid && st.Trouble == ""
+		})
+	}
+	if err := os.RemoveAll(dropIn); err != nil {
+		in.t.Fatal(err)
+	}
+	in.systemctl("daemon-reload")
+	in.systemctl("restart", "berth.service")
+	in.up("v2")
+}
+
+// number is a property of the service that systemd knows.
+func (in *inside) number(property string) int64 {
+	in.t.Helper()
+	out, err := in.asUser("", "systemctl", "--user", "show", "-P", property, "berth.service").Output()
+	n, parseErr := strconv.ParseInt(strings.TrimSpace(string(out)), 10, 64)
+	if err = errors.Join(err, parseErr); err != nil {
+		in.t.Fatalf("%s: %v", property, err)
+	}
+	return n
+}
+
 func (in *inside) stopAndStart() {
 	in.must("is stopped", "agent", "stop")
 	in.down()
