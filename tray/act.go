@@ -78,6 +78,8 @@ func (f *front) do(ctx context.Context, id string, a state.NoticeAction) {
 		f.decide(ctx, a.Request, a.Verb == state.VerbApprove)
 	case verbReport:
 		f.start(ctx, Action{Do: DoOpenReport})
+	case verbCopyLink:
+		f.start(ctx, Action{Do: DoCopy, Text: requestLink(state.Request{ID: a.Request}).String()})
 	case verbStartAgent:
 		f.start(ctx, Action{Do: DoStartAgent})
 	case state.VerbDetails:

@@ -83,7 +83,7 @@ func (a *fakeAgent) RequestAbilities(context.Context, string, []string) (client.
 }
 
 func (a *fakeAgent) CreateRequest(_ context.Context, n client.NewRequest) (state.Request, error) {
-	return state.Request{}, a.call("request %s %v %q", n.Profile, n.Roles, n.Reason)
+	return state.Request{ID: "5e1f0c2a-0000-4000-8000-000000000001"}, a.call("request %s %v %q", n.Profile, n.Roles, n.Reason)
 }
 func (a *fakeAgent) RestartTunnel(_ context.Context, n string) error { return a.call("restart %s", n) }
 

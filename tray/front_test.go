@@ -49,6 +49,10 @@ func TestMenuActsHere(t *testing.T) {
 		if d.copied != "127.0.0.1:15432" {
 			t.Errorf("copied %q", d.copied)
 		}
+		d.click("prod__pg", "Copy link")
+		if d.copied != "berth://add?cluster=example.com&kind=db&name=prod_pg&resource=prod_pg-db" {
+			t.Errorf("copied %q", d.copied)
+		}
 		d.click("", "About berth")
 		d.click("old", "Why?")
 		if got := d.prompter.titles(); got != "berth 1.2.3; old: access denied" || d.copied != "The cluster refused." {
@@ -166,6 +170,11 @@ func TestRequestAccess(t *testing.T) {
 		d.click("", "Request access…")
 		if got := d.agent.asked(); got != `request teleport.example.com:443 [ops] "incident 7"` {
 			t.Errorf("asked for %q", got)
+		}
+		d.notifier.press(t, ownPrefix+"answer", "Copy link")
+		synctest.Wait()
+		if d.copied != "berth://request/5e1f0c2a-0000-4000-8000-000000000001" {
+			t.Errorf("copied %q", d.copied)
 		}
 	})
 }

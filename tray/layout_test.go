@@ -392,8 +392,8 @@ func TestOneCauseIsOneLine(t *testing.T) {
 		}
 	}
 	want := []string{
-		"1 needs you (1)", "t07 · 127.0.0.1:15432 · proxy unreachable (6)", "t20 · 127.0.0.1:15432 · proxy unreachable (6)",
-		"t29 · 127.0.0.1:15432 · proxy unreachable (6)", "example.com · t00 to t26 (25)", "example.com · t27 to t28 (2)",
+		"1 needs you (1)", "t07 · 127.0.0.1:15432 · proxy unreachable (7)", "t20 · 127.0.0.1:15432 · proxy unreachable (7)",
+		"t29 · 127.0.0.1:15432 · proxy unreachable (7)", "example.com · t00 to t26 (25)", "example.com · t27 to t28 (2)",
 	}
 	if diff := cmp.Diff(want, lines); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"berth/agent/state"
+	"berth/internal/link"
 	"berth/internal/plain"
 	"berth/internal/when"
 )
@@ -155,10 +156,15 @@ func requestActions(s state.Snapshot, r state.Request) []Item {
 	for _, name := range r.Tunnels[:min(len(r.Tunnels), maxOnly)] {
 		add("Drop for "+plain.Short(name, maxName), DoDrop, name)
 	}
-	return append(items,
-		Item{Label: "Copy request ID", Action: Action{Do: DoCopy, Text: plain.Words(r.ID)}},
-		Item{Label: "Details", Action: Action{Do: DoRequest, Request: r.ID}})
+	items = append(items, Item{Label: "Copy request ID", Action: Action{Do: DoCopy, Text: plain.Words(r.ID)}})
+	if l := requestLink(r); l.Check() == nil {
+		items = append(items, Item{Label: "Copy link", Action: Action{Do: DoCopy, Text: l.String()}})
+	}
+	return append(items, Item{Label: "Details", Action: Action{Do: DoRequest, Request: r.ID}})
 }
+
+// requestLink shows a request to those who may see it, such as its reviewers.
+func requestLink(r state.Request) link.Link { return link.Link{Verb: link.Request, ID: r.ID} }
 
 // requestDetails says all about a request that fits into a notification.
 func requestDetails(r state.Request, now time.Time) (title, text string) {

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"berth/agent/state"
+	"berth/internal/link"
 	"berth/internal/plain"
 )
 
@@ -147,6 +148,9 @@ func tunnelActions(s state.Snapshot, t state.Tunnel, env Env) []Item {
 			}
 		}
 	}
+	if l := LinkTo(t, t.Name); l.Check() == nil {
+		add("Copy link", Action{Do: DoCopy, Text: l.String()})
+	}
 	if t.State == state.TunnelWaitingForLogin && t.Profile != "" && !loginRuns(s, t.Profile) {
 		switch waitsFor(t) {
 		case "login":
@@ -166,6 +170,11 @@ func tunnelActions(s state.Snapshot, t state.Tunnel, env Env) []Item {
 	}
 	add("Remove…", Action{Do: DoRemove})
 	return append(items, Item{Label: tunnelFact(t), Disabled: true})
+}
+
+// LinkTo is a link that adds a tunnel like t under a name.
+func LinkTo(t state.Tunnel, name string) link.Link {
+	return link.Link{Verb: link.Add, Name: name, Kind: string(t.Kind), Cluster: t.Cluster, Resource: t.Resource, User: t.DBUser}
 }
 
 // tunnelFact sums up what a tunnel leads to, as a line that cannot be clicked.

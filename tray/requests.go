@@ -174,10 +174,19 @@ func (f *front) askAccess(ctx context.Context, a Action) {
 		if err != nil {
 			return err
 		}
-		_, err = f.Agent.CreateRequest(ctx, client.NewRequest{Profile: proxy, Roles: []string{role}, Reason: reason})
+		made, err := f.Agent.CreateRequest(ctx, client.NewRequest{Profile: proxy, Roles: []string{role}, Reason: reason})
 		if err == nil {
-			f.tell("Requested "+plain.Short(role, maxName), "You are told when it is decided.")
+			f.tell("Requested "+plain.Short(role, maxName), "You are told when it is decided.", createdButtons(made)...)
 		}
 		return err
 	})
+}
+
+// createdButtons are for a request just made; its link is for a reviewer.
+func createdButtons(r state.Request) []notify.Action {
+	buttons := []notify.Action{{Key: keyOf(state.NoticeAction{Verb: state.VerbDetails, Request: r.ID}), Label: "Details"}}
+	if requestLink(r).Check() == nil {
+		buttons = append(buttons, notify.Action{Key: keyOf(state.NoticeAction{Verb: verbCopyLink, Request: r.ID}), Label: "Copy link"})
+	}
+	return buttons
 }

@@ -16,6 +16,7 @@ const maxStatus = 3
 // Buttons of the tray's own notifications, beside those of the agent's notices.
 const (
 	verbReport     state.Verb = "open_report"
+	verbCopyLink   state.Verb = "copy_link"
 	verbStartAgent state.Verb = "start_agent"
 )
 

@@ -7,8 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"berth/agent/state"
 	"berth/internal/link"
+	"berth/tray"
 )
 
 func (a *app) linkCommand() *cobra.Command {
@@ -79,17 +79,12 @@ same database user. Whoever follows it is asked, and gets a port of their own.`,
 			if name == "" {
 				name = t.Name
 			}
-			return a.printLink(addLink(t, name), asJSON)
+			return a.printLink(tray.LinkTo(t, name), asJSON)
 		},
 	}
 	linkJSONFlag(cmd, &asJSON)
 	cmd.Flags().StringVar(&name, "name", "", "what the tunnel is to be called (default: as yours)")
 	return cmd
-}
-
-// addLink is a link that adds a tunnel like t.
-func addLink(t state.Tunnel, name string) link.Link {
-	return link.Link{Verb: link.Add, Name: name, Kind: string(t.Kind), Cluster: t.Cluster, Resource: t.Resource, User: t.DBUser}
 }
 
 func (a *app) linkAssumeCommand() *cobra.Command {

@@ -23,6 +23,7 @@ import (
 	"berth/internal/plain"
 	"berth/internal/replay"
 	"berth/internal/web"
+	"berth/tray"
 	"berth/tray/autostart"
 )
 
@@ -185,7 +186,7 @@ func (a *app) linkTo(ctx context.Context, c *client.Client, verb, to string) (li
 		if err != nil {
 			return linkJSON{}, err
 		}
-		l = addLink(t, t.Name)
+		l = tray.LinkTo(t, t.Name)
 	default:
 		return linkJSON{}, fmt.Errorf("there is no link %q for a page to copy", verb)
 	}
