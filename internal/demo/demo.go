@@ -183,6 +183,13 @@ func (d *demo) prepare(ctx context.Context) error {
 		return fmt.Errorf("start simulated cluster: %w", err)
 	}
 	d.sim = sim
+	for i, name := range []string{"ssh", "kube", "command"} {
+		session, err := simcluster.Golden(name, user, time.Now().Add(-time.Duration(i+1)*time.Hour))
+		if err != nil {
+			return err
+		}
+		d.sim.Record(session)
+	}
 	if err := d.sim.Login(d.tshHome, user); err != nil {
 		return fmt.Errorf("log in to the simulated cluster: %w", err)
 	}

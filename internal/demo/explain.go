@@ -37,6 +37,7 @@ What to look at:
   berth tunnel url demo-pg --as jdbc
   berth request create --role dba --reason trying --wait
   berth request assume ID --tunnel demo-pg
+  berth recording ls
   berth logout
   berth login
   berth doctor

@@ -77,7 +77,7 @@ func (s *Site) StreamsOf(id string) int {
 	return s.recorder.streams[id]
 }
 
-// Golden returns a recording made on a real Teleport, ssh, kube or psql, as if
+// Golden returns a recording made on a real Teleport, ssh, kube or command, as if
 // it had been that user's and had ended at that time.
 func Golden(name, user string, ended time.Time) (RecordedSession, error) {
 	raw, err := golden.ReadFile("golden/" + name + ".jsonl")
