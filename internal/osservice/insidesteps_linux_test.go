@@ -223,6 +223,7 @@ func (in *inside) watchdog() {
 	if err := os.WriteFile(filepath.Join(dropIn, "watchdog.conf"), []byte(text), 0o644); err != nil {
 		in.t.Fatal(err)
 	}
+	in.forgetCrashes()
 	in.systemctl("daemon-reload")
 	in.systemctl("restart", "berth.service")
 	first := in.up("v2")
@@ -248,9 +249,22 @@ func (in *inside) watchdog() {
 	if err := os.RemoveAll(dropIn); err != nil {
 		in.t.Fatal(err)
 	}
+	in.forgetCrashes()
 	in.systemctl("daemon-reload")
 	in.systemctl("restart", "berth.service")
 	in.up("v2")
+}
+
+// forgetCrashes spares the next starts the pause that an agent makes after crashes.
+func (in *inside) forgetCrashes() {
+	in.t.Helper()
+	notes, err := filepath.Glob(filepath.Join(in.home, ".local", "state", "berth", "*.crashes"))
+	if err != nil || len(notes) != 1 {
+		in.t.Fatalf("the notes of crashes: %q, %v", notes, err)
+	}
+	if err := os.Remove(notes[0]); err != nil {
+		in.t.Fatal(err)
+	}
 }
 
 // number is a property of the service that systemd knows.
