@@ -149,6 +149,13 @@ func TestWindowRequest(t *testing.T) {
 	tab.press("Send request")
 	w.become("a request", mine(func(state.Request) bool { return true }))
 	tab.sees("0 of 1 approval")
+	id := w.Snapshot().Requests[0].ID
+	if link := tab.copied("Copy link"); !strings.HasPrefix(link, "berth://") || !strings.Contains(link, id[:8]) {
+		t.Errorf("the request's link is %q", link)
+	}
+	tab.do(chromedp.Evaluate[chromedp.Void](fmt.Sprintf(`location.hash = "#/access/%s"`, id[:8])))
+	tab.sees("Request of yours")
+	tab.hit("2")
 
 	carol := w.beside("carol").window()
 	carol.sees("alice asks for dba")
@@ -196,6 +203,9 @@ func TestWindowPortInUse(t *testing.T) {
 	t.Logf("first paint after %.0f ms; memory of berth open: %s", tab.painted(), w.memory())
 	tab.sees("is taken by postgres")
 	tab.sees("carol asks for admin")
+	w.Sim.PutAccessRequest(simcluster.AccessRequest{User: "דנה", Roles: []string{"admin"}, Reason: "תקלה 42"})
+	tab.sees("\u2068דנה\u2069 asks for admin")
+	tab.until("its reason apart", `[...document.querySelectorAll(".needs p[dir=auto]")].some((p) => p.innerText === "תקלה 42" && p.matches(":dir(rtl)"))`)
 	tab.sees("1 client")
 	tab.sees(fmt.Sprintf("webtest.test (%d)", os.Getpid()))
 	tab.pictures("port")
