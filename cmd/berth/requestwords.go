@@ -74,10 +74,10 @@ func (a *app) printAskedOfYou(list []state.Request, now time.Time) {
 		switch {
 		case r.Assumable && len(r.Tunnels) == 0:
 			fmt.Fprintf(a.out, "\nAccess to %s is approved until %s.\n  → berth request assume %s\n",
-				plain.Line(rolesOf(r)), requestEnd(r, now), shell.Quote(plain.Line(shortID(r.ID))))
+				a.apart(plain.Line(rolesOf(r))), requestEnd(r, now), shell.Quote(plain.Line(shortID(r.ID))))
 		case r.Reviewable:
 			fmt.Fprintf(a.out, "\n%s asks for %s.\n  → berth request show %s\n",
-				plain.Line(r.User), plain.Line(rolesOf(r)), shell.Quote(plain.Line(shortID(r.ID))))
+				a.apart(plain.Line(r.User)), a.apart(plain.Line(rolesOf(r))), shell.Quote(plain.Line(shortID(r.ID))))
 		}
 	}
 }

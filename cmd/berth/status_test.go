@@ -53,6 +53,33 @@ func TestProfileLine(t *testing.T) {
 	}
 }
 
+// TestRightToLeft: on a terminal, words of others that are written from right to left
+// leave the others where they are.
+func TestRightToLeft(t *testing.T) {
+	const name, apart = "דנה", "\u2068דנה\u2069"
+	s := state.Snapshot{
+		Tunnels:  []state.Tunnel{{TunnelSpec: state.TunnelSpec{Name: "pg"}, Problem: &state.Problem{Title: "Access denied", Text: name}}},
+		Requests: []state.Request{{ID: "1", User: name, Roles: []string{name}, Reviewable: true}},
+	}
+	for _, terminal := range []bool{true, false} {
+		var out bytes.Buffer
+		a := &app{out: &out, terminal: terminal}
+		if err := a.printProblems(s); err != nil {
+			t.Fatal(err)
+		}
+		a.printAskedOfYou(s.Requests, time.Now())
+		want := apart
+		if !terminal {
+			want = name
+		}
+		for _, line := range []string{"! pg: Access denied: " + want + "\n", want + " asks for " + want + ".\n"} {
+			if !strings.Contains(out.String(), line) {
+				t.Errorf("terminal %v: there is no %q in %q", terminal, line, out.String())
+			}
+		}
+	}
+}
+
 // hostileSnapshot has an attack in every text that comes from elsewhere.
 func hostileSnapshot() state.Snapshot {
 	const evil = "x\x1b[2J\n! fake\u202e"

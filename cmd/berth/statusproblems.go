@@ -54,14 +54,14 @@ func (a *app) printProblems(s state.Snapshot) error {
 		lead, text := "! ", c.problem.Text
 		switch n := len(c.tunnels); {
 		case n == 1:
-			lead += plain.Line(c.tunnels[0]) + ": "
+			lead += a.apart(plain.Line(c.tunnels[0])) + ": "
 		case n > 1:
 			text = state.Nameless(text, c.tunnels[0], fmt.Sprintf("each of %d tunnels", n))
 		}
-		text = a.prose(lead+plain.Line(c.problem.Title)+": "+plain.Line(text), 2)
+		text = a.prose(lead+a.apart(plain.Line(c.problem.Title))+": "+a.apart(plain.Line(text)), 2)
 		lines = append(lines, a.paint(red, "!")+strings.TrimPrefix(text, "!"))
 		if step := a.nextStep(c.problem.Action); step != "" {
-			lines = append(lines, a.prose("    → "+plain.Line(step), 6))
+			lines = append(lines, a.prose("    → "+a.apart(plain.Line(step)), 6))
 		}
 	}
 	lines = append(lines, a.remarks(s)...)

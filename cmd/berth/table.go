@@ -42,9 +42,7 @@ func (a *app) table(header []string, rows [][]string, color func(column int, cel
 			full := cell
 			cell = plain.Middle(cell, widths[i])
 			used := plain.Width(cell)
-			if a.terminal {
-				cell = plain.Isolated(cell)
-			}
+			cell = a.apart(cell)
 			if n > 0 && color != nil {
 				cell = a.paint(color(i, full), cell)
 			}
@@ -58,6 +56,15 @@ func (a *app) table(header []string, rows [][]string, color func(column int, cel
 	}
 	_, err := a.out.Write([]byte(b.String()))
 	return err
+}
+
+// apart keeps a clean text of others from moving the words around it on a terminal,
+// where it may be written from right to left.
+func (a *app) apart(text string) string {
+	if a.terminal {
+		return plain.Isolated(text)
+	}
+	return text
 }
 
 // fit returns the widths that columns of cells, the first row being the header, get

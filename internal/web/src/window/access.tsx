@@ -4,7 +4,7 @@ import { Failure, api, call } from "./api";
 import { go, say, useSnapshot } from "./store";
 import type { Request } from "./types";
 import { Ago, Button, Check, CopyLink, Dialog, Facts, Field, Left, Mark, Search, Select, State, Text, Wrong, useLoaded } from "./ui";
-import { clock, matches } from "./words";
+import { apart, clock, matches } from "./words";
 
 // OneRequest shows a request by itself. A link may have the beginning of its id alone.
 export function OneRequest({ id }: { id: string }) {
@@ -57,7 +57,7 @@ function List({ title, requests }: { title: string; requests: Request[] }) {
 
 export const resourceName = (id: string): string => id.split("/").slice(2).join(" ") || id;
 
-const whatOf = (r: Request): string => [...(r.roles ?? []), ...(r.resources ?? []).map(resourceName)].join(", ");
+const whatOf = (r: Request): string => [...(r.roles ?? []), ...(r.resources ?? []).map(resourceName)].map(apart).join(", ");
 
 function Card({ request: r }: { request: Request }) {
   const [asked, ask] = useState<"approve" | "deny" | "assume">();
@@ -68,7 +68,7 @@ function Card({ request: r }: { request: Request }) {
   return (
     <article class="card request">
       <header class="head">
-        <h3><a href={`#/access/${encodeURIComponent(r.id)}`}>{r.mine ? whatOf(r) : `${r.user ?? ""}: ${whatOf(r)}`}</a></h3>
+        <h3><a href={`#/access/${encodeURIComponent(r.id)}`}>{r.mine ? whatOf(r) : `${apart(r.user ?? "")}: ${whatOf(r)}`}</a></h3>
         <State state={has ? "assumed" : r.state} word={has ? "Assumed" : undefined} />
         <span class="buttons">
           <CopyLink verb="request" to={r.id} />
@@ -93,7 +93,7 @@ function Card({ request: r }: { request: Request }) {
           )}
         </span>
       </header>
-      <blockquote>{r.reason || <span class="dim">No reason given.</span>}</blockquote>
+      <blockquote dir="auto">{r.reason || <span class="dim">No reason given.</span>}</blockquote>
       <Facts rows={[
         ["Roles", r.roles?.join(", ")],
         ["Resources", r.resources?.length ? <span key="r" class="tags">{r.resources.map((id) => <span key={id}>{id}</span>)}</span> : ""],
@@ -113,7 +113,7 @@ function Card({ request: r }: { request: Request }) {
         <ul class="reviews" aria-label="Reviews">
           {r.reviews?.map((v) => (
             <li key={`${v.author ?? ""} ${v.at ?? ""}`}>
-              <State state={v.state ?? ""} /> <strong>{v.author}</strong> {v.reason && <q>{v.reason}</q>} {v.at && <span class="dim"><Ago at={v.at} /></span>}
+              <State state={v.state ?? ""} /> <strong><bdi>{v.author}</bdi></strong> {v.reason && <q><bdi>{v.reason}</bdi></q>} {v.at && <span class="dim"><Ago at={v.at} /></span>}
             </li>
           ))}
         </ul>
@@ -133,7 +133,7 @@ export function DecideDialog({ request: r, approve, close }: { request: Request;
       say(approve ? `Approved ${r.user ?? ""}’s request` : `Denied ${r.user ?? ""}’s request`);
     }}>
       <p>{r.user} asks for <strong>{whatOf(r)}</strong>{r.accessUntil && <> until {clock(r.accessUntil)}</>}.</p>
-      <blockquote>{r.reason || "No reason given."}</blockquote>
+      <blockquote dir="auto">{r.reason || "No reason given."}</blockquote>
       <Text label="Your reason" value={reason} set={setReason} help={`${r.user ?? "The user"} and other reviewers read it.`} />
     </Dialog>
   );

@@ -6,7 +6,7 @@ import { go, say, tunnelPath, useSnapshot } from "./store";
 import type { Profile, Problem, Request, Snapshot, Tunnel } from "./types";
 import { Button, Left, Mark } from "./ui";
 import { ChangeDialog } from "./change";
-import { count, many } from "./words";
+import { apart, count, many } from "./words";
 import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
 
@@ -35,7 +35,7 @@ export function Needs() {
             <Mark state={need.mood} />
             <div>
               <strong>{need.title}</strong>
-              <p>{need.text}</p>
+              <p dir="auto">{need.text}</p>
               {need.action && <p class="dim">Next: {need.action}</p>}
             </div>
             <div class="buttons">{need.buttons}</div>
@@ -170,13 +170,13 @@ function tunnelNeeds(s: Snapshot, ask: Ask): Need[] {
 }
 
 function requestNeeds(r: Request, ask: Ask): Need[] {
-  const what = [...(r.roles ?? []), ...(r.resources ?? [])].join(", ");
+  const what = [...(r.roles ?? []), ...(r.resources ?? [])].map(apart).join(", ");
   const close = (): void => {
     ask(null);
   };
   if (r.reviewable && r.state === "pending") {
     return [{
-      id: `review ${r.id}`, mood: "warn", title: `${r.user ?? ""} asks for ${what}`, text: r.reason || "No reason given.",
+      id: `review ${r.id}`, mood: "warn", title: `${apart(r.user ?? "")} asks for ${what}`, text: r.reason || "No reason given.",
       buttons: (
         <>
           <Button kind="main" onPress={() => {

@@ -5,6 +5,10 @@ export const count = (value: string | number | undefined): number => Number(valu
 // many counts things: "1 tunnel", "3 tunnels".
 export const many = (n: number, one: string, more = `${one}s`): string => `${n} ${n === 1 ? one : more}`;
 
+// apart keeps what others wrote from moving the words around it: a text with letters that
+// are written from right to left is put between isolates.
+export const apart = (text: string): string => (/[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]/.test(text) ? `\u2068${text}\u2069` : text);
+
 // span is how long something takes, in its two largest units.
 export function span(ms: number): string {
   const s = Math.max(0, Math.round(ms / 1000));
