@@ -379,12 +379,15 @@ func (p *player) status(cols, height int) string {
 	case width > cols || tall > height:
 		note = fmt.Sprintf("cropped: the recording is %d×%d", width, tall)
 	}
-	if room := cols - plain.Width(text) - plain.Width(plain.Line(note)) - 5; known > 0 && room >= 10 {
+	if note = plain.Line(note); note != "" && plain.Width(text)+2+plain.Width(note) > cols {
+		text = sign + " " + position(p.at) // a narrow terminal has room for what matters more
+	}
+	if room := cols - plain.Width(text) - plain.Width(note) - 5; known > 0 && room >= 10 {
 		done := int(float64(room) * float64(p.at) / float64(known))
 		text += " [" + strings.Repeat("=", done) + strings.Repeat("-", room-done) + "]"
 	}
 	if note != "" {
-		text += "  " + plain.Line(note)
+		text += "  " + note
 	}
 	return "\x1b[7m" + plain.Cut(text, cols) + "\x1b[0m"
 }
