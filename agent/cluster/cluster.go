@@ -243,7 +243,7 @@ func (c *Cluster) call(ctx context.Context, name, op string, rpc func(context.Co
 	if _, away := errors.AsType[*UnreachableError](err); !away || ctx.Err() != nil {
 		return err
 	}
-	switch fault, decided := c.verdict(ctx); {
+	switch fault, decided := c.verdict(ctx, verdictWait); {
 	case !decided:
 		return err
 	case fault != nil:
@@ -284,7 +284,7 @@ func (c *Cluster) failed(ctx context.Context, name string, err error) error {
 		// It is the root's proxy that was dialled: does the root answer?
 		c.drop(name)
 		c.doubt(false)
-		switch fault, decided := c.verdict(ctx); {
+		switch fault, decided := c.verdict(ctx, verdictWait); {
 		case !decided:
 			return err
 		case fault != nil:

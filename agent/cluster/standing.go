@@ -32,8 +32,10 @@ const (
 	// slow is how long a dial or a call takes without a doubt: one that gets no
 	// answer at all takes seconds to fail.
 	slow = 700 * time.Millisecond
-	// verdictWait is how long a caller waits for a check.
+	// verdictWait is how long a caller waits for a check, and examWait one who has
+	// nothing else to go by: on a busy machine a new connection takes its time.
 	verdictWait = time.Second
+	examWait    = 2 * time.Second
 )
 
 // Fault is what keeps a session from its cluster, whatever is asked. It is
@@ -71,9 +73,15 @@ func (c *Cluster) Fault() *Fault {
 
 // Check asks the cluster over a new connection whether it still accepts the
 // session, and returns the fault that it finds. It takes verdictWait at most.
-func (c *Cluster) Check(ctx context.Context) *Fault {
+func (c *Cluster) Check(ctx context.Context) *Fault { return c.ask(ctx, verdictWait) }
+
+// Examine is Check for a client whose refusal depends on the answer. It takes
+// examWait at most.
+func (c *Cluster) Examine(ctx context.Context) *Fault { return c.ask(ctx, examWait) }
+
+func (c *Cluster) ask(ctx context.Context, wait time.Duration) *Fault {
 	c.doubt(false)
-	fault, _ := c.verdict(ctx)
+	fault, _ := c.verdict(ctx, wait)
 	return fault
 }
 
@@ -133,14 +141,14 @@ func (c *Cluster) doubtRefusal() {
 	}
 }
 
-// verdict waits for the next check to end, for verdictWait at most, and returns
+// verdict waits for the next check to end, for wait at most, and returns
 // the fault there is then; decided says that one has ended.
-func (c *Cluster) verdict(ctx context.Context) (fault *Fault, decided bool) {
+func (c *Cluster) verdict(ctx context.Context, wait time.Duration) (fault *Fault, decided bool) {
 	s := &c.stand
 	s.mu.Lock()
 	seen := s.checked
 	s.mu.Unlock()
-	decided = s.moved.Until(ctx, verdictWait, func() bool {
+	decided = s.moved.Until(ctx, wait, func() bool {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		return s.checked != seen || !s.asking

@@ -17,7 +17,7 @@ import (
 
 const (
 	// examTime bounds one examination: a client waits for its outcome.
-	examTime = 3 * time.Second
+	examTime = 4 * time.Second
 	// examFresh is how long the outcome of an examination is good for.
 	examFresh = time.Second
 	// examEvery is how often a way that is broken is tried again, and examSoon how
@@ -147,7 +147,7 @@ func (r *resolver) examine(ctx context.Context, t *tunnel, err error) error {
 	if f.Cluster == nil {
 		return err
 	}
-	if fault := f.Cluster.Check(ctx); fault != nil {
+	if fault := f.Cluster.Examine(ctx); fault != nil {
 		return fault.Err
 	}
 	if t.spec.Cluster != f.Cluster.Root() {
