@@ -107,13 +107,14 @@ type Checkup struct{ Title, Text, Report string }
 // The pages of the window that the tray opens. A page of a tunnel or a request
 // has its name or ID, escaped as in a URL, behind it.
 const (
-	PageHome     = ""
-	PageTunnel   = "tunnels/"
-	PageRequest  = "access/"
-	PageAsk      = "access/new"
-	PageDoctor   = "doctor"
-	PageSettings = "settings"
-	PageAbout    = "about"
+	PageHome       = ""
+	PageTunnel     = "tunnels/"
+	PageRequest    = "access/"
+	PageAsk        = "access/new"
+	PageRecordings = "recordings"
+	PageDoctor     = "doctor"
+	PageSettings   = "settings"
+	PageAbout      = "about"
 )
 
 // Run shows the tray until ctx ends or the user quits it. It must be called on

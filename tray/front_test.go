@@ -88,12 +88,12 @@ func TestTheWindowIsOpened(t *testing.T) {
 	onDesk(t, func(d *desk) {
 		d.say(waking())
 		for _, line := range [][2]string{
-			{"", "Open berth"}, {"", "About berth"}, {"", "Doctor"}, {"", "All settings"}, {"", "Request access…"}, {"old", "Why?"}, {"carol", "Details"},
+			{"", "Open berth"}, {"", "Recordings…"}, {"", "About berth"}, {"", "Doctor"}, {"", "All settings"}, {"", "Request access…"}, {"old", "Why?"}, {"carol", "Details"},
 		} {
 			d.click(line[0], line[1])
 		}
 		d.pause()
-		want := []string{"", "about", "doctor", "settings", "access/new", "tunnels/old", "access/r-1"}
+		want := []string{"", "recordings", "about", "doctor", "settings", "access/new", "tunnels/old", "access/r-1"}
 		if !slices.Equal(d.pages, want) || d.prompter.titles() != "" {
 			t.Errorf("opened %q, want %q", d.pages, want)
 		}

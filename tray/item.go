@@ -20,7 +20,7 @@ type Group int
 const (
 	GroupFirst    Group = iota // the one act that everything else waits for
 	GroupNeeds                 // a submenu: all that needs the person
-	GroupWindow                // "Open berth"
+	GroupWindow                // "Open berth" and "Recordings…"
 	GroupProfiles              // submenus
 	GroupRequests              // submenus
 	GroupAsk                   // "Request access…"
@@ -55,7 +55,7 @@ const (
 var shapes = [groupEnd]groupShape{
 	GroupFirst:    {slots: 1},
 	GroupNeeds:    {slots: 1, submenu: true},
-	GroupWindow:   {slots: 1},
+	GroupWindow:   {slots: 2},
 	GroupProfiles: {slots: maxProfiles + 1, submenu: true},
 	GroupRequests: {slots: maxRequests + 1, submenu: true},
 	GroupAsk:      {slots: 1},

@@ -152,7 +152,9 @@ func firstItems(s state.Snapshot, env Env, now time.Time) []Item {
 		items = append(items, needsItem(needs, len(items) > 0))
 	}
 	if env.Window {
-		items = append(items, Item{Group: GroupWindow, Label: "Open berth", Action: Action{Do: DoOpenWindow}})
+		items = append(items,
+			Item{Group: GroupWindow, Label: "Open berth", Action: Action{Do: DoOpenWindow}},
+			Item{Group: GroupWindow, Label: "Recordings…", Action: Action{Do: DoOpenWindow, Text: PageRecordings}})
 	}
 	return items
 }

@@ -218,7 +218,7 @@ func unknownProtocol(t state.Tunnel) error {
 		return withHint(fmt.Errorf("berth does not know the protocol %q of tunnel %q", t.Protocol, t.Name),
 			"connect your client to "+t.Address)
 	case t.State == state.TunnelStopped:
-		return withHint(fmt.Errorf("tunnel %q is stopped", t.Name), fmt.Sprintf("start it with %q", "berth tunnel start "+t.Name))
+		return stopped(t)
 	case t.Problem != nil:
 		err := fmt.Errorf("what tunnel %q leads to is not known yet: %s", t.Name, strings.TrimSuffix(t.Problem.Text, "."))
 		if t.State == state.TunnelWaitingForLogin {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"berth/agent/state"
 	"berth/internal/doctor"
 	"berth/internal/osservice"
 	"berth/internal/paths"
@@ -136,7 +137,9 @@ func (a *app) printFindings(findings []doctor.Finding, fixing bool) error {
 	case counts[doctor.Fail] > 0:
 		fmt.Fprintf(&b, "\n%d of %d do not work, %d could be better\n", counts[doctor.Fail], len(findings), counts[doctor.Warn])
 	case counts[doctor.Warn] > 0:
-		fmt.Fprintf(&b, "\nall works; %d could be better\n", counts[doctor.Warn])
+		fmt.Fprintf(&b, "\n%s; %d could be better\n", state.LowerFirst(working(findings)), counts[doctor.Warn])
+	case working(findings) != allWorks:
+		fmt.Fprintf(&b, "\n%s; nothing else is wrong\n", state.LowerFirst(working(findings)))
 	default:
 		b.WriteString("\nall is well\n")
 	}

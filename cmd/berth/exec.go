@@ -92,6 +92,9 @@ func (a *app) exec(ctx context.Context, name string, argv []string, quiet bool) 
 	if err != nil {
 		return err
 	}
+	if t.State == state.TunnelStopped {
+		return stopped(t)
+	}
 	if t.State == state.TunnelWaitingForLogin && a.canAsk() {
 		if t, err = a.offerLogin(ctx, t); err != nil {
 			return err
@@ -102,6 +105,11 @@ func (a *app) exec(ctx context.Context, name string, argv []string, quiet bool) 
 		return err
 	}
 	return k.exec(ctx, a, t, argv, quiet)
+}
+
+// stopped says that no client reaches a tunnel, since it was stopped.
+func stopped(t state.Tunnel) error {
+	return withHint(fmt.Errorf("%s is stopped", t.Name), "berth up "+t.Name)
 }
 
 // offerLogin asks whether to log in before a client starts that would be held. It

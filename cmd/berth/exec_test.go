@@ -23,7 +23,7 @@ func TestUnknownProtocol(t *testing.T) {
 		{"new_one", state.Tunnel{TunnelSpec: state.TunnelSpec{Name: "t"}, Protocol: "graphql", Address: "127.0.0.1:1"}, exitFailed,
 			`berth does not know the protocol "graphql" of tunnel "t"`, "connect your client to 127.0.0.1:1"},
 		{"stopped", state.Tunnel{TunnelSpec: state.TunnelSpec{Name: "t"}, State: state.TunnelStopped}, exitFailed,
-			`tunnel "t" is stopped`, `start it with "berth tunnel start t"`},
+			`t is stopped`, `berth up t`},
 		{"login", state.Tunnel{TunnelSpec: state.TunnelSpec{Name: "t"}, State: state.TunnelWaitingForLogin, Problem: problem}, exitLoginNeeded,
 			`login needed: what tunnel "t" leads to is not known yet: No session`, "tsh login"},
 		{"problem", state.Tunnel{TunnelSpec: state.TunnelSpec{Name: "t"}, State: state.TunnelError, Problem: problem}, exitFailed,
