@@ -146,14 +146,15 @@ func (in *inside) restarts() {
 	}
 }
 
-// succeeded waits until the agent before has ended and systemd knows the one that
-// took over: a restart within that time may refuse clients, see docs/RELIABILITY.md.
+// succeeded waits until the agent before has ended, and systemd knows the one that
+// took over and keeps its sockets, two for each tunnel: a restart within that time
+// may refuse clients, see docs/RELIABILITY.md.
 func (in *inside) succeeded(before int) {
 	in.t.Helper()
 	in.await("the agent before to have ended, and systemd to know", func() bool {
 		_, err := os.Stat(fmt.Sprintf("/proc/%d", before))
-		known, _ := in.asUser("", "systemctl", "--user", "show", "-P", "MainPID", "berth.service").Output()
-		return err != nil && strings.TrimSpace(string(known)) == strconv.Itoa(in.up("v2"))
+		known, _ := in.asUser("", "systemctl", "--user", "show", "-P", "MainPID", "-P", "NFileDescriptorStore", "berth.service").Output()
+		return err != nil && strings.TrimSpace(string(known)) == fmt.Sprintf("%d\n%d", in.up("v2"), 2*tunnelCount)
 	})
 }
 
