@@ -119,7 +119,10 @@ func words(kind string, raw []byte) string {
 		return "session ends"
 	case state.EventResize:
 		is := strings.Replace(text("size"), ":", "×", 1)
-		if cols, rows := size(text("size")); cols > 0 && is != fmt.Sprintf("%d×%d", cols, rows) {
+		switch cols, rows := size(text("size")); {
+		case cols == 0:
+			return "terminal has another size, which is not understood"
+		case is != fmt.Sprintf("%d×%d", cols, rows):
 			return fmt.Sprintf("terminal is %s, too large: %d×%d of it are shown", is, cols, rows)
 		}
 		return "terminal is " + is

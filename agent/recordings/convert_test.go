@@ -127,7 +127,7 @@ func TestTrackedOf(t *testing.T) {
 	if r.Kind != state.RecordingKube || r.Where != "prod" || !r.Live || r.User != "alice" || len(r.Participants) != 2 {
 		t.Errorf("%+v", r)
 	}
-	if got := JoinCommand(r); got != "tsh kube join --cluster=c s" {
+	if got := r.JoinCommand(); got != "tsh kube join --cluster=c s" {
 		t.Errorf("join: %s", got)
 	}
 }

@@ -419,7 +419,7 @@ func (s *stream) missing(ctx context.Context, waited time.Duration) error {
 	case s.running(ctx):
 		return &ipc.Error{
 			Code: ipc.CodeFailed, Message: "the session goes on, and this cluster shows its recording only after it has ended",
-			Hint: "to watch it now, join it: " + JoinCommand(s.recording),
+			Hint: "to watch it now, join it: " + s.recording.JoinCommand(),
 		}
 	case waited > s.rs.pace.patient:
 		return &ipc.Error{
@@ -433,13 +433,4 @@ func (s *stream) missing(ctx context.Context, waited time.Duration) error {
 	}
 	s.say(state.RecordingAwaited, text)
 	return nil
-}
-
-// JoinCommand is the command that joins a session under way.
-func JoinCommand(r state.Recording) string {
-	join := "tsh join "
-	if r.Kind == state.RecordingKube {
-		join = "tsh kube join "
-	}
-	return join + "--cluster=" + r.Cluster + " " + r.ID
 }

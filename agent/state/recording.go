@@ -27,6 +27,15 @@ func (r Recording) Duration() (time.Duration, bool) {
 	return max(0, r.EndedAt.Sub(*r.StartedAt)), true
 }
 
+// JoinCommand is the command that joins the session while it goes on.
+func (r Recording) JoinCommand() string {
+	join := "tsh join "
+	if r.Kind == RecordingKube {
+		join = "tsh kube join "
+	}
+	return join + "--cluster=" + r.Cluster + " " + r.ID
+}
+
 const (
 	// maxSide bounds a terminal's columns and rows, and maxCells both together: a
 	// recording may claim any, and each of its screens is kept several times.

@@ -117,13 +117,18 @@ func pastTime(text string, now time.Time) (time.Time, error) {
 	ago, err := time.ParseDuration(text)
 	if days, ok := strings.CutSuffix(text, "d"); ok {
 		var n float64
-		if n, err = strconv.ParseFloat(days, 64); err == nil && n < maxPast.Hours()/24 { // also false for NaN
-			ago = time.Duration(n * 24 * float64(time.Hour))
-		} else {
+		n, err = strconv.ParseFloat(days, 64)
+		switch {
+		case err == nil && n >= 0: // also false for NaN
+			ago = time.Duration(min(n*24*float64(time.Hour), float64(maxPast+time.Hour)))
+		default:
 			ago = -1
 		}
 	}
-	if err != nil || ago < 0 || ago > maxPast {
+	if err == nil && ago > maxPast {
+		return time.Time{}, fmt.Errorf("%q is further back than any recording: 20 years are the most", text)
+	}
+	if err != nil || ago < 0 {
 		return time.Time{}, fmt.Errorf("%q is no time in the past", text)
 	}
 	return now.Add(-ago), nil
@@ -147,7 +152,8 @@ func (a *app) printRecordings(list client.RecordingList, o recordingListOptions,
 	rows := make([][]string, 0, len(list.Recordings))
 	for _, r := range list.Recordings {
 		rows = append(rows, []string{
-			shortID(r.ID), recordingStart(r, now), recordingSpan(r, now), r.Kind, r.User, recordingWhere(r), otherParticipants(r),
+			shortID(r.ID), recordingStart(r, now), recordingSpan(r, now), r.Kind,
+			listed(r.User), listed(recordingWhere(r)), listed(otherParticipants(r)),
 		})
 	}
 	return a.table([]string{"ID", "START", "DURATION", "KIND", "USER", "WHERE", "WITH"}, rows, func(column int, cell string) string {
@@ -155,8 +161,14 @@ func (a *app) printRecordings(list client.RecordingList, o recordingListOptions,
 			return green
 		}
 		return ""
-	})
+	}, "WITH", "KIND", "DURATION", "START")
 }
+
+// maxListed is how wide a name may be in a list without a terminal, where each row
+// would be as wide as the longest.
+const maxListed = 64
+
+func listed(name string) string { return plain.Middle(plain.Line(name), maxListed) }
 
 func recordingStart(r state.Recording, now time.Time) string {
 	if r.StartedAt == nil {

@@ -62,7 +62,7 @@ read, as on the screen, nothing is written.`,
 				return usageError{withHint(fmt.Errorf("--as %q is no form of an export", o.as), "forms are "+strings.Join(exportForms, ", "))}
 			}
 			var pattern *regexp.Regexp
-			if o.redact != "" {
+			if cmd.Flags().Changed("redact") { // one that is empty, as of an unset variable, is a mistake
 				var err error
 				if pattern, err = regexp.Compile(o.redact); err != nil {
 					return usageError{withHint(fmt.Errorf("--redact: %w", err), "see https://pkg.go.dev/regexp/syntax")}
@@ -212,11 +212,11 @@ func (a *app) writeExport(ctx context.Context, s *recordingStream, o recordingEx
 		defer redactor.Close()
 		w = redactor
 	}
-	_, printed, err := s.copyTo(ctx, a, w)
+	events, printed, err := s.copyTo(ctx, a, w)
 	if visible, ok := errors.AsType[*replay.VisibleError](err); ok {
 		return withHint(visible, "nothing was written: choose a pattern that matches less, or do not share this recording")
 	}
-	if err == nil && printed == 0 {
+	if err == nil && events > 0 && printed == 0 {
 		fmt.Fprintln(a.err, "berth: "+plain.Line(noOutput(s.recording)))
 	}
 	return err

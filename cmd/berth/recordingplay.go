@@ -85,6 +85,8 @@ func (a *app) playRecording(ctx context.Context, s *recordingStream, screen *os.
 	}
 	if p.nothing() {
 		fmt.Fprintln(a.err, "berth: "+plain.Line(p.empty))
+	} else if known, all := p.timeline.Duration(); all && o.from > known && o.noControls {
+		fmt.Fprintf(a.err, "berth: --from %s is beyond the end: the recording is %s long\n", position(o.from), position(known))
 	}
 	return nil
 }

@@ -42,6 +42,8 @@ type player struct {
 	from     time.Duration // where to go once it is known
 	live     bool          // always at the newest, until a key leads elsewhere
 	drawn    []string      // the rows of the terminal
+	cursor   string        // where it was put
+	mark     int           // the one that was gone to last
 
 	typing bool // a search
 	query  string
@@ -64,7 +66,7 @@ type searched struct {
 func newPlayer(source replay.Source, o recordingPlayOptions) *player {
 	return &player{
 		timeline: replay.NewTimeline(), source: source, controls: !o.noControls, playing: true, speed: o.speed, maxIdle: o.maxIdle, from: o.from, live: o.live,
-		found: make(chan searched, 1),
+		found: make(chan searched, 1), mark: -1,
 	}
 }
 
@@ -299,11 +301,14 @@ func (p *player) toHit(ctx context.Context, forward bool) error {
 }
 
 func (p *player) toMark(ctx context.Context, forward bool, none string, want func(replay.Mark) bool) error {
-	mark, ok := replay.NextMark(p.timeline.Marks(), p.at, forward, want)
-	if !ok {
+	marks := p.timeline.Marks()
+	i := replay.NextMark(marks, p.at, p.mark, forward, want)
+	if i < 0 {
 		p.say = none
 		return nil
 	}
+	mark := marks[i]
+	p.mark = i
 	p.say = mark.Kind + ": " + mark.Text
 	return p.seek(ctx, mark.At)
 }
@@ -335,15 +340,15 @@ func (p *player) draw() error {
 			fmt.Fprintf(&b, "\x1b[%d;1H\x1b[0m%s\x1b[0m\x1b[K", i+1, line)
 		}
 	}
-	if b.Len() == 0 {
+	cursor := "\x1b[?25l"
+	if shown && x < cols && y-top < height {
+		cursor = fmt.Sprintf("\x1b[%d;%dH\x1b[?25h", y-top+1, x+1)
+	}
+	if b.Len() == 0 && cursor == p.cursor {
 		return nil
 	}
-	p.drawn = lines
-	if shown && x < cols && y-top < height {
-		fmt.Fprintf(&b, "\x1b[%d;%dH\x1b[?25h", y-top+1, x+1)
-	} else {
-		b.WriteString("\x1b[?25l")
-	}
+	p.drawn, p.cursor = lines, cursor
+	b.WriteString(cursor)
 	_, err := io.WriteString(p.out, b.String())
 	return err
 }
@@ -376,7 +381,7 @@ func (p *player) status(cols, height int) string {
 		note = p.empty
 	case p.from > 0:
 		note = "looking for " + position(p.from)
-	case width > cols || tall > height:
+	case width > cols || tall > height+1: // of the same size only this line is in the way
 		note = fmt.Sprintf("cropped: the recording is %d×%d", width, tall)
 	}
 	if note = plain.Line(note); note != "" && plain.Width(text)+2+plain.Width(note) > cols {

@@ -29,6 +29,10 @@ type recordingStream struct {
 	// note is called when what comes of the recording changes: it is waited for,
 	// or damaged. nil means no call.
 	note func(state.RecordingState, string)
+	// drain is called when what has come so far was yielded. nil means no call.
+	drain func()
+	// first is how far the recording was read when it was opened.
+	first state.RecordingState
 
 	mu        sync.Mutex
 	recording state.Recording
@@ -51,6 +55,7 @@ func openRecording(ctx context.Context, c *client.Client, want client.RecordingR
 			s.want.ID, s.want.Cluster = part.Recording.ID, part.Recording.Cluster
 			continue
 		}
+		s.first = part.State
 		break // it can be read, or is waited for
 	}
 	return s, nil
@@ -73,6 +78,9 @@ func (s *recordingStream) events(ctx context.Context, from int64) iter.Seq2[stat
 				if !yield(ev, nil) {
 					return
 				}
+			}
+			if len(part.Events) > 0 && s.drain != nil {
+				s.drain()
 			}
 		}
 	}
@@ -101,6 +109,9 @@ func (s *recordingStream) copyTo(ctx context.Context, a *app, w replay.Writer) (
 	line := newWaitLine(a.err)
 	defer line.clear()
 	s.note = line.say
+	if w, ok := w.(interface{ Drain() }); ok {
+		s.drain = w.Drain
+	}
 	for ev, err := range s.events(ctx, 0) {
 		line.clear()
 		if err == nil {
@@ -112,11 +123,14 @@ func (s *recordingStream) copyTo(ctx context.Context, a *app, w replay.Writer) (
 		events++
 		printed += int64(len(ev.Data))
 	}
+	now, text := s.state()
+	if now == state.RecordingDamaged || text != "" && events > 0 {
+		w.Cut()
+	}
 	if err := w.Flush(); err != nil {
 		return events, printed, err
 	}
 	line.clear()
-	now, text := s.state()
 	if now == state.RecordingDamaged {
 		return events, printed, withHint(damagedError{text}, "what came before it was written")
 	}
@@ -201,8 +215,8 @@ without the movements of the cursor. The beginning of the id will do.`,
 		ValidArgsFunction: a.completeRecordings,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withRecording(cmd, args[0], cluster, func(ctx context.Context, s *recordingStream) error {
-				_, printed, err := s.copyTo(ctx, a, replay.NewPlainText(a.out))
-				if err == nil && printed == 0 {
+				events, printed, err := s.copyTo(ctx, a, replay.NewPlainText(a.out))
+				if err == nil && events > 0 && printed == 0 { // of an empty one it is not known
 					fmt.Fprintln(a.err, "berth: "+plain.Line(noOutput(s.recording)))
 				}
 				return brokenPipe(err)
@@ -292,6 +306,12 @@ func (l *eventList) Feed(ev state.RecordingEvent) error {
 	_, err := fmt.Fprintf(l.out, "%9s  %-24s %s\n", position(ev.At), plain.Line(ev.Kind), plain.Line(ev.Text))
 	return err
 }
+
+// Cut is nothing to a list: that the end is missing is said beside it.
+func (l *eventList) Cut() {}
+
+// Drain writes the events so far. What fails is an error of what follows.
+func (l *eventList) Drain() { _ = l.Flush() }
 
 // Flush writes what is left.
 func (l *eventList) Flush() error {

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"berth/agent/config"
+	"berth/agent/ipc"
 	"berth/agent/ipc/client"
 	"berth/agent/state"
 	"berth/internal/doctor"
@@ -208,6 +209,18 @@ func (a *app) showRecording(c *client.Client) func(ctx context.Context, cluster,
 		s, err := openRecording(ctx, c, client.RecordingRead{ID: id, Cluster: cluster})
 		if err != nil {
 			return err
+		}
+		switch {
+		case s.recording.Live:
+			return &ipc.Error{
+				Code: ipc.CodeFailed, Message: "the session goes on: its recording can be watched here when it has ended",
+				Hint: "join it: " + s.recording.JoinCommand(),
+			}
+		case s.first == state.RecordingAwaited:
+			return &ipc.Error{
+				Code: ipc.CodeFailed, Message: "the session has ended; its recording is not uploaded yet",
+				Hint: "open it again in a moment",
+			}
 		}
 		page, err := replay.NewHTML(w, web.Player(), replay.Header{
 			Recording: s.recording, ExportedBy: s.reader, ExportedAt: time.Now().UTC().Truncate(time.Second),

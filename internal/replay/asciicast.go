@@ -35,11 +35,16 @@ func (h Header) Title() string {
 	return plain.Line(title)
 }
 
-// Writer takes a recording's events and writes them in some form. Flush ends it.
+// Writer takes a recording's events and writes them in some form. Flush ends it;
+// Cut, before that, says that the recording's end is missing.
 type Writer interface {
 	Feed(ev state.RecordingEvent) error
+	Cut()
 	Flush() error
 }
+
+// cutText is what an export says at its end when it is not the whole recording.
+const cutText = "this is not the whole recording: its end is missing"
 
 // Asciicast writes a recording in version 2 of asciinema's format.
 type Asciicast struct {
@@ -48,13 +53,14 @@ type Asciicast struct {
 	started bool
 	cols    int
 	rows    int
-	rest    []byte // of a character, which an event of the format must have whole
+	clean   *cleaner
+	cut     bool
 	at      time.Duration
 }
 
 // NewAsciicast returns a writer to w.
 func NewAsciicast(w io.Writer, h Header) *Asciicast {
-	return &Asciicast{out: bufio.NewWriter(w), header: h, cols: defaultCols, rows: defaultRows}
+	return &Asciicast{out: bufio.NewWriter(w), header: h, cols: defaultCols, rows: defaultRows, clean: newCleaner()}
 }
 
 // Feed takes an event.
@@ -72,8 +78,7 @@ func (a *Asciicast) Feed(ev state.RecordingEvent) error {
 	}
 	switch {
 	case len(ev.Data) > 0:
-		text, rest := wholeRunes(append(a.rest, ev.Data...))
-		a.rest = append([]byte(nil), rest...)
+		text := a.clean.take(ev.Data)
 		if text == "" {
 			return nil
 		}
@@ -81,7 +86,7 @@ func (a *Asciicast) Feed(ev state.RecordingEvent) error {
 	case sized:
 		return a.event("r", fmt.Sprintf("%dx%d", a.cols, a.rows))
 	case ev.Text != "":
-		return a.event("m", ev.Kind+": "+ev.Text)
+		return a.event("m", plain.Line(ev.Kind+": "+ev.Text))
 	}
 	return nil
 }
@@ -119,13 +124,21 @@ func (a *Asciicast) Flush() error {
 	if err := a.begin(); err != nil {
 		return err
 	}
-	if len(a.rest) > 0 {
-		if err := a.event("o", string(utf8.RuneError)); err != nil {
+	if rest := a.clean.end(); rest != "" {
+		if err := a.event("o", rest); err != nil {
+			return err
+		}
+	}
+	if a.cut {
+		if err := a.event("m", cutText); err != nil {
 			return err
 		}
 	}
 	return a.out.Flush()
 }
+
+// Cut has a marker say at the end that it is not that of the recording.
+func (a *Asciicast) Cut() { a.cut = true }
 
 // wholeRunes returns the text of complete characters, what is none replaced, and
 // the beginning of one at the end.
@@ -153,6 +166,7 @@ func wholeRunes(data []byte) (text string, rest []byte) {
 type JSON struct {
 	out   *bufio.Writer
 	first bool
+	cut   bool
 	rest  []byte
 }
 
@@ -209,8 +223,11 @@ func (j *JSON) Feed(ev state.RecordingEvent) error {
 
 // Flush ends the text.
 func (j *JSON) Flush() error {
-	if _, err := j.out.WriteString("\n]}\n"); err != nil {
+	if _, err := fmt.Fprintf(j.out, "\n],\n\"cut\":%t}\n", j.cut); err != nil {
 		return err
 	}
 	return j.out.Flush()
 }
+
+// Cut has the field "cut" be true.
+func (j *JSON) Cut() { j.cut = true }

@@ -44,6 +44,7 @@ type htmlTotal struct {
 	Duration int64 `json:"duration_ms"`
 	Printed  int64 `json:"printed"` // bytes
 	Others   int64 `json:"others"`  // events that print nothing
+	Cut      bool  `json:"cut"`     // its end is missing
 }
 
 // A print of a chunk is [ms, bytes]; what it printed follows the JSON. Another
@@ -165,6 +166,9 @@ func (p *HTML) pack() error {
 	_, err = p.out.WriteString("</script>\n")
 	return err
 }
+
+// Cut has the page say that the recording's end is missing.
+func (p *HTML) Cut() { p.total.Cut = true }
 
 // Flush writes what is left, and the rest of the page.
 func (p *HTML) Flush() error {

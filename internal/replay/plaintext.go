@@ -23,6 +23,7 @@ type PlainText struct {
 	line    []rune
 	column  int
 	rest    []byte // of a character
+	cut     bool
 	err     error
 }
 
@@ -137,10 +138,20 @@ func (p *PlainText) newline() {
 	p.line, p.column = p.line[:0], 0
 }
 
+// Cut has the last line say that the recording's end is missing.
+func (p *PlainText) Cut() { p.cut = true }
+
+// Drain writes the lines that are whole, before more is waited for. What fails is
+// an error of what follows.
+func (p *PlainText) Drain() { _ = p.out.Flush() }
+
 // Flush writes what is left.
 func (p *PlainText) Flush() error {
 	if len(p.line) > 0 {
 		p.newline()
+	}
+	if p.cut && p.err == nil {
+		_, p.err = p.out.WriteString("[" + cutText + "]\n")
 	}
 	if p.err != nil {
 		return p.err

@@ -341,6 +341,9 @@ func (r *Redactor) blot(g *glyph) {
 	g.char = maskRune
 }
 
+// Cut says that the recording's end is missing.
+func (r *Redactor) Cut() { r.next.Cut() }
+
 // Flush hands on what is held, and ends the writer.
 func (r *Redactor) Flush() error {
 	if err := r.release(len(r.text)); err != nil {

@@ -271,23 +271,25 @@ func (t *Timeline) frameFor(at time.Duration) frame {
 	return t.frames[i-1]
 }
 
-// NextMark returns the first mark that lies after a moment, or the last before
-// it, of those that want is true for.
-func NextMark(marks []Mark, at time.Duration, forward bool, want func(Mark) bool) (Mark, bool) {
+// NextMark returns the place of the first mark that lies after a moment, or the last
+// before it, of those that want is true for; -1 where there is none. Of marks at the
+// moment itself those beyond the one at place last count too, if that one is among them.
+func NextMark(marks []Mark, at time.Duration, last int, forward bool, want func(Mark) bool) int {
+	stepping := last >= 0 && last < len(marks) && marks[last].At == at
 	if forward {
-		for _, m := range marks {
-			if m.At > at && want(m) {
-				return m, true
+		for i, m := range marks {
+			if (m.At > at || stepping && m.At == at && i > last) && want(m) {
+				return i
 			}
 		}
-		return Mark{}, false
+		return -1
 	}
-	for _, m := range slices.Backward(marks) {
-		if m.At < at && want(m) {
-			return m, true
+	for i, m := range slices.Backward(marks) {
+		if (m.At < at || stepping && m.At == at && i < last) && want(m) {
+			return i
 		}
 	}
-	return Mark{}, false
+	return -1
 }
 
 // View shows a recording at one moment and moves to others.

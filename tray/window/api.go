@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"html"
 	"io"
 	"mime"
 	"net/http"
@@ -225,7 +227,7 @@ func (s *Server) serveRecording(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case err == nil || r.Context().Err() != nil:
 	case !page.sent:
-		fail(w, err)
+		failPage(w, err)
 	default: // the page has what came before
 		s.log.Info("a recording was not shown to its end", "err", err)
 	}
@@ -346,12 +348,36 @@ var statuses = map[client.Code]int{
 
 func fail(w http.ResponseWriter, err error) {
 	f := failureOf(err)
+	replyText(w, statusOf(f), mustJSON(f))
+}
+
+func statusOf(f failure) int {
 	status, ok := statuses[f.Code]
 	if !ok {
-		status = http.StatusInternalServerError
+		return http.StatusInternalServerError
 	}
-	replyText(w, status, mustJSON(f))
+	return status
 }
+
+// failPage says in a tab of its own, which no script of the page fills, what has failed.
+func failPage(w http.ResponseWriter, err error) {
+	f := failureOf(err)
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.WriteHeader(statusOf(f))
+	_, _ = fmt.Fprintf(w, failedPage, html.EscapeString(f.Message), html.EscapeString(f.Hint)) // a page that has gone needs no answer
+}
+
+const failedPage = `<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>Recording</title>
+<h1>This recording cannot be shown</h1>
+<p>%s</p>
+<p>%s</p>
+</html>
+`
 
 // answer sends what a func has returned.
 func answer(w http.ResponseWriter) func(v any, err error) {

@@ -13,6 +13,7 @@ export interface Total {
   duration_ms: number;
   printed: number;
   others: number;
+  cut: boolean; // its end is missing
 }
 
 // Printed is what a session printed at a moment.

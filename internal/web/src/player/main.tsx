@@ -178,6 +178,7 @@ function Page({ recording }: { recording: Recording }) {
     <div class={`page${printed ? "" : " quiet"}`} data-done={player.timeline.done} data-seeking={player.seeking} data-at={Math.floor(player.at)}>
       <Heading recording={recording} theme={theme} setTheme={setTheme} help={() => { setHelp(true); }} />
       {player.failed && <p class="failed" role="alert">{line(player.failed)}</p>}
+      {recording.total.cut && <p class="failed" role="alert">This is not the whole recording: its end is missing.</p>}
       {!printed && recording.header.recording.kind !== "db" && <p class="note">Nothing that this session printed was recorded.</p>}
       <main>
         {printed && <TerminalView screen={player.screen} />}

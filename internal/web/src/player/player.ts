@@ -33,6 +33,7 @@ export class Player {
   private index = 0;
   private target: number | undefined; // a seek that was asked for
   private searches = 0;
+  private mark = -1; // the one that was gone to last
   private readonly changed: () => void;
 
   constructor(recording: Recording, changed: () => void) {
@@ -231,8 +232,14 @@ export class Player {
   nextMark(forward: boolean, want: (m: Mark) => boolean): void {
     const at = this.target ?? this.at;
     const { marks } = this.timeline;
-    const mark = forward ? marks.find((m) => m.at > at && want(m)) : marks.findLast((m) => m.at < at && want(m));
+    const last = this.mark;
+    const stepping = marks[last]?.at === at; // of several at one moment each is gone to
+    const i = forward
+      ? marks.findIndex((m, i) => (m.at > at || (stepping && m.at === at && i > last)) && want(m))
+      : marks.findLastIndex((m, i) => (m.at < at || (stepping && m.at === at && i < last)) && want(m));
+    const mark = marks[i];
     if (mark !== undefined) {
+      this.mark = i;
       this.seek(mark.at);
     }
   }

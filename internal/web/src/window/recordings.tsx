@@ -42,7 +42,8 @@ export function Recordings() {
 
 function Row({ recording: r }: { recording: Recording }) {
   const now = useNow(10_000);
-  const took = r.startedAt && span((r.endedAt ? Date.parse(r.endedAt) : now) - Date.parse(r.startedAt));
+  const end = r.endedAt ? Date.parse(r.endedAt) : r.live ? now : undefined;
+  const took = r.startedAt && (end === undefined ? "–" : span(end - Date.parse(r.startedAt)));
   return (
     <li class="row offer">
       <div class="who">
