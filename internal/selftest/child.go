@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -42,6 +43,9 @@ func (r *run) environ() []string {
 			env = append(env, kv)
 		}
 	}
+	if r.ownConfig {
+		env = append(env, "XDG_CONFIG_HOME="+filepath.Join(r.dir, "config"))
+	}
 	return append(env, paths.HomeVar+"="+r.home())
 }
 
@@ -50,7 +54,7 @@ func (r *run) start(out io.Writer, program string, env []string, args ...string)
 	c := &child{cmd: exec.CommandContext(context.Background(), program, args...), done: make(chan struct{})} // it ends by stop
 	c.cmd.Env, c.cmd.Dir = env, r.dir
 	c.cmd.Stdout, c.cmd.Stderr = out, &c.said
-	c.cmd.WaitDelay = stopTime
+	c.cmd.WaitDelay, c.cmd.SysProcAttr = stopTime, endWithParent()
 	var err error
 	if c.stdin, err = c.cmd.StdinPipe(); err != nil {
 		return nil, err

@@ -16,6 +16,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"berth/agent/ipc/client"
@@ -98,6 +99,8 @@ type run struct {
 	demo   *child
 	agent  *child
 	client *client.Client
+	// ownConfig says that what is started has a config folder of the test's.
+	ownConfig bool
 	// undo is what is left to take back, the newest last.
 	undo []func(context.Context) error
 }
@@ -156,7 +159,9 @@ func (r *run) each(ctx context.Context, clean *scrubber) []Result {
 			limited, cancel := context.WithTimeoutCause(ctx, c.limit, fmt.Errorf("it did not come to an end within %v", c.limit))
 			v = c.try(limited)
 			if v.status == Failed && limited.Err() != nil {
-				v.text += fmt.Sprintf(" (%v)", context.Cause(limited))
+				if why := context.Cause(limited).Error(); !strings.Contains(v.text, why) {
+					v.text += " (" + why + ")"
+				}
 			}
 			cancel()
 		}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -104,6 +105,42 @@ func TestEnviron(t *testing.T) {
 	r := &run{dir: "/d", Config: Config{Environ: []string{"PATH=/bin", "BERTH_HOME=/mine", "TELEPORT_HOME=/tsh", "NOTIFY_SOCKET=/n", "LISTEN_FDS=3"}}}
 	if got, want := strings.Join(r.environ(), " "), "PATH=/bin BERTH_HOME="+filepath.Join("/d", "berth"); got != want {
 		t.Errorf("the environment is %q, want %q", got, want)
+	}
+	r.ownConfig = true
+	if want := "XDG_CONFIG_HOME=" + filepath.Join("/d", "config"); !slices.Contains(r.environ(), want) {
+		t.Errorf("the environment is %q, without %s", r.environ(), want)
+	}
+}
+
+// TestOwns: what calls itself berth-demo cannot lead the test to another berth.
+func TestOwns(t *testing.T) {
+	r := &run{dir: t.TempDir()}
+	inside, outside := filepath.Join(r.dir, "demo"), t.TempDir()
+	if err := os.Mkdir(inside, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for dir, want := range map[string]bool{
+		inside: true, r.dir: false, outside: false, "": false, filepath.Join(inside, "..", "..", filepath.Base(outside)): false,
+	} {
+		if got := r.owns(dir); got != want {
+			t.Errorf("%q is the test's own: %t, want %t", dir, got, want)
+		}
+	}
+	link := filepath.Join(r.dir, "link")
+	testneeds.Here(t, "links", os.Symlink(outside, link))
+	if r.owns(link) {
+		t.Error("a link to another folder is the test's own")
+	}
+}
+
+func TestForbidden(t *testing.T) {
+	s := state.Snapshot{Tunnels: []state.Tunnel{{Problem: &state.Problem{Code: state.CodeLoginNeeded, Text: "log in"}}}}
+	if why := forbidden(s); why != "" {
+		t.Errorf("a missing login is a policy: %q", why)
+	}
+	s.Tunnels[0].Problem = &state.Problem{Code: state.CodeProxyForbidden, Text: "the proxy is not allowed by it.yaml"}
+	if why := forbidden(s); !strings.Contains(why, "policy") || !strings.Contains(why, "it.yaml") {
+		t.Errorf("a policy is in the way: %q", why)
 	}
 }
 
