@@ -9,6 +9,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -53,7 +55,7 @@ func Read(stateDir string) (Kept, error) {
 		return empty, fmt.Errorf("telemetry: %w", err)
 	}
 	var k Kept
-	if err := json.Unmarshal(data, &k); err != nil || len(data) > maxSize || k.Format != format {
+	if err := json.Unmarshal(data, &k); err != nil || len(data) > maxSize || k.Format != format || !k.plausible() {
 		return empty, fmt.Errorf("telemetry: %s: %w", f.Name(), errBroken)
 	}
 	return k, nil
@@ -61,6 +63,9 @@ func Read(stateDir string) (Kept, error) {
 
 // Reset forgets everything that is kept, and the key.
 func Reset(stateDir string) error {
+	if none(stateDir) {
+		return nil // and no lock is left where nothing was kept
+	}
 	return locked(stateDir, func() error {
 		var errs []error
 		for _, path := range []string{Path(stateDir), brokenPath(stateDir), KeyPath(stateDir)} {
@@ -70,6 +75,13 @@ func Reset(stateDir string) error {
 		}
 		return errors.Join(append(errs, atomicfile.Clean(Path(stateDir), 0), atomicfile.Clean(KeyPath(stateDir), 0))...)
 	})
+}
+
+// none reports whether nothing was ever kept in a folder, or all was forgotten.
+func none(stateDir string) bool {
+	files, err := os.ReadDir(stateDir)
+	return errors.Is(err, fs.ErrNotExist) || err == nil &&
+		!slices.ContainsFunc(files, func(f fs.DirEntry) bool { return strings.Contains(f.Name(), "telemetry") })
 }
 
 // Rotate replaces the key: from now on clusters and users have other pseudonyms.

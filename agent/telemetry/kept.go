@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 )
 
 const (
@@ -46,6 +47,26 @@ var Fields = []struct{ Key, Text string }{
 	{"clusters", "the same by cluster, a pseudonym instead of its name"},
 	{"users", "the same by Teleport user, a pseudonym instead of their name"},
 }
+
+// plausible reports whether berth can have written k: whatever else is in the file
+// must not reach a terminal or an export.
+func (k Kept) plausible() bool {
+	for _, d := range k.Days {
+		if _, err := time.Parse(time.DateOnly, d.Day); err != nil || slices.ContainsFunc(d.Versions, hasControls) {
+			return false
+		}
+		for _, c := range []counts{d.Features, d.Tunnels, d.Clients, d.Refusals, d.Clusters, d.Users} {
+			for name, n := range c {
+				if n < 0 || hasControls(name) {
+					return false
+				}
+			}
+		}
+	}
+	return k.Days != nil
+}
+
+func hasControls(s string) bool { return strings.ContainsFunc(s, unicode.IsControl) }
 
 // counts are numbers by name; nil is empty.
 type counts map[string]int64

@@ -158,6 +158,14 @@ func TestOffWritesNothing(t *testing.T) {
 	if there, err := os.ReadDir(b.dir); err != nil || len(there) > 0 {
 		t.Errorf("the folder has %v: %v", there, err)
 	}
+	for _, dir := range []string{b.dir, filepath.Join(b.dir, "none")} {
+		if err := Reset(dir); err != nil {
+			t.Error(err)
+		}
+	}
+	if there, err := os.ReadDir(b.dir); err != nil || len(there) > 0 {
+		t.Errorf("after a reset the folder has %v: %v", there, err)
+	}
 }
 
 // TestTwoInstallationsCannotBeJoined: the same use of the same cluster by the same user
@@ -312,7 +320,12 @@ func TestTrouble(t *testing.T) {
 	if got := b.read(t).Days[0].Clients["postgres"]; got != 4 {
 		t.Errorf("after the trouble it has %d clients", got)
 	}
-	for _, text := range []string{"", "{", `{"format":2}`, strings.Repeat(" ", maxSize) + "{}"} {
+	for _, text := range []string{
+		"", "{", `{"format":2}`, `{"format":1,"days":null}`, `{"format":1,"days":[null]}`,
+		`{"format":1,"days":[{"day":"2026-05-01","clients":{"postgres":-1}}]}`,
+		`{"format":1,"days":[{"day":"2026-05-01","users":{"\u001b[2J":1}}]}`,
+		`{"format":1,"days":[{"day":"2026-05-01","versions":["1\n2"]}]}`, strings.Repeat(" ", maxSize) + "{}",
+	} {
 		if err := os.WriteFile(Path(b.dir), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -14,6 +14,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"runtime"
 
 	"berth/internal/atomicfile"
 )
@@ -21,7 +22,8 @@ import (
 // Key is a key of an installation.
 type Key [32]byte
 
-// Load returns the key in a file, and makes one where there is none.
+// Load returns the key in a file, and makes one where there is none. Others who may
+// read the file lose that right.
 func Load(path string) (Key, error) {
 	f, err := os.Open(path)
 	switch {
@@ -36,10 +38,22 @@ func Load(path string) (Key, error) {
 	if info, statErr := f.Stat(); err == nil && statErr == nil && info.Size() != int64(n) {
 		err = errors.New("its size is wrong")
 	}
+	if err == nil && runtime.GOOS != "windows" {
+		err = keepFromOthers(f)
+	}
 	if err != nil {
 		return Key{}, fmt.Errorf("pseudonyms: %s: %w", f.Name(), err)
 	}
 	return k, nil
+}
+
+// keepFromOthers gives a file the mode that Rotate makes it with.
+func keepFromOthers(f *os.File) error {
+	info, err := f.Stat()
+	if err != nil || info.Mode().Perm()&0o077 == 0 {
+		return err
+	}
+	return f.Chmod(0o600)
 }
 
 // Rotate replaces the key: what was named with the old one is never named so again.
