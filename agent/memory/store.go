@@ -234,13 +234,22 @@ func (s *Store) SetStopped(name string, stopped bool) error {
 	})
 }
 
-// ProfileOf returns the profile that last served a cluster; false means that
-// none is known.
+// ProfileOf returns the profile that last served a cluster, or without a name the one
+// that served them all; false means that none is known.
 func (s *Store) ProfileOf(clusterName string) (Profile, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p, ok := s.data.Clusters[clusterName]
-	return p, ok
+	if p, ok := s.data.Clusters[clusterName]; ok || clusterName != "" {
+		return p, ok
+	}
+	var only Profile
+	for _, p := range s.data.Clusters {
+		if only != (Profile{}) && only != p {
+			return Profile{}, false
+		}
+		only = p
+	}
+	return only, only != (Profile{})
 }
 
 // RememberClusters notes which profiles serve which clusters now.

@@ -67,3 +67,27 @@ func TestDowngrade(t *testing.T) {
 		}
 	}
 }
+
+// TestOnlyProfile: without a cluster's name the profile is known while there is but one.
+func TestOnlyProfile(t *testing.T) {
+	s, err := Load(filepath.Join(t.TempDir(), "state.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := Profile{Proxy: "p:443", User: "alice"}
+	for _, step := range []struct {
+		now  map[string]Profile
+		want Profile
+	}{
+		{nil, Profile{}},
+		{map[string]Profile{"root": p, "leaf": p}, p},
+		{map[string]Profile{"other": {Proxy: "q:443", User: "alice"}}, Profile{}},
+	} {
+		if err := s.RememberClusters(step.now); err != nil {
+			t.Fatal(err)
+		}
+		if got, ok := s.ProfileOf(""); got != step.want || ok != (step.want != Profile{}) {
+			t.Errorf("after %v: %v, %v", step.now, got, ok)
+		}
+	}
+}

@@ -141,6 +141,11 @@ func (s *Set) Word(err error, clusterName string) error {
 	if isForbidden && proxy != "" && (needsLogin || errors.Is(err, sessions.ErrNoProfile)) {
 		return &ipc.Error{Code: ipc.CodeDenied, Message: forbidden.Error(), Hint: forbidden.NextStep()}
 	}
+	if needsLogin && clusterName == "" {
+		return &ipc.Error{
+			Code: ipc.CodeLoginNeeded, Message: "no valid Teleport session", Hint: sessions.LoginCommand(proxy, mem.User),
+		}
+	}
 	if needsLogin {
 		return &ipc.Error{
 			Code: ipc.CodeLoginNeeded, Message: fmt.Sprintf("no valid session for cluster %s", clusterName),

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -49,7 +50,7 @@ whether to log in first.`,
 			if len(args) >= 1 {
 				return nil
 			}
-			return wrongArgs(cmd, "berth exec takes NAME and COMMAND", args)
+			return wrongArgs(cmd, fmt.Sprintf("berth %s takes NAME and COMMAND", cmp.Or(cmd.CalledAs(), cmd.Name())), args)
 		},
 		ValidArgsFunction: a.completeExec,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -103,6 +104,14 @@ func (a *app) exec(ctx context.Context, name string, argv []string, quiet bool) 
 	k, err := commandsOf(t)
 	if err != nil {
 		return err
+	}
+	if len(argv) > 0 && strings.HasPrefix(argv[0], "-") {
+		program := "COMMAND"
+		if usual, err := k.client(a, t); err == nil && len(usual) > 0 {
+			program = usual[0]
+		}
+		return usageError{withHint(fmt.Errorf("the name of a program comes before %q", plain.Line(argv[0])),
+			fmt.Sprintf("name it: berth exec %s -- %s %s …", t.Name, program, shell.Quote(argv[0])))}
 	}
 	return k.exec(ctx, a, t, argv, quiet)
 }

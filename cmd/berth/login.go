@@ -150,12 +150,22 @@ profile or the one at PROXY. The next, more urgent one comes all the same.`,
 				proxy = args[0]
 			}
 			return a.withAgent(func(c *client.Client) error {
+				before, err := c.Snapshot(cmd.Context())
+				if err != nil {
+					return err
+				}
 				snoozed, err := c.SnoozeRenewal(cmd.Context(), proxy)
 				switch {
 				case err != nil:
 					return err
 				case asJSON:
 					return a.printJSON(snoozed)
+				case !warned(before, snoozed.Proxy):
+					next := ""
+					if snoozed.Until != nil {
+						next = "; the next comes at " + when.ClockSeconds(*snoozed.Until, time.Now())
+					}
+					_, err = fmt.Fprintf(a.out, "there is no warning about the session at %s to snooze%s\n", plain.Line(snoozed.Proxy), next)
 				case snoozed.Until == nil:
 					_, err = fmt.Fprintf(a.out, "nothing more is said about the session at %s\n", plain.Line(snoozed.Proxy))
 				default:
@@ -187,11 +197,28 @@ tunnels keep their ports and wait for the next login.`,
 				if err != nil {
 					return err
 				}
+				if err := awaitLogout(cmd.Context(), c, proxy); err != nil {
+					return err
+				}
 				_, err = fmt.Fprintln(a.out, "logged out of", plain.Line(proxy))
 				return err
 			})
 		},
 	}
+}
+
+// awaitLogout waits, not for long, until no tunnel of a proxy's is shown as ready: what
+// is asked next is to agree with the logout.
+func awaitLogout(ctx context.Context, c *client.Client, proxy string) error {
+	waitCtx, cancel := context.WithTimeout(ctx, settleWait)
+	defer cancel()
+	for s, err := range c.Watch(waitCtx) {
+		serves := func(t state.Tunnel) bool { return t.Profile == proxy && t.State == state.TunnelReady }
+		if err != nil || !slices.ContainsFunc(s.Tunnels, serves) {
+			break
+		}
+	}
+	return ctx.Err()
 }
 
 func (a *app) completeProxies(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
@@ -327,4 +354,11 @@ func (f *loginFront) restore() {
 		_ = term.Restore(int(in.Fd()), f.before) // it may have gone
 	}
 	f.asking = 0
+}
+
+// warned reports whether there is a warning that the session at a proxy ends.
+func warned(s state.Snapshot, proxy string) bool {
+	return slices.ContainsFunc(s.Profiles, func(p state.Profile) bool {
+		return p.Proxy == proxy && p.Renewal.Warning != state.WarnNot
+	})
 }

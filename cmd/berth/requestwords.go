@@ -16,6 +16,14 @@ import (
 // shortID is enough of an id to name a request, most of the time.
 func shortID(id string) string { return id[:min(8, len(id))] }
 
+func shortIDs(ids []string) []string {
+	short := make([]string, len(ids))
+	for i, id := range ids {
+		short[i] = shortID(id)
+	}
+	return short
+}
+
 // rolesOf names what a request asks for: roles, and the resources they are for.
 func rolesOf(r state.Request) string {
 	what := strings.Join(r.Roles, ", ")

@@ -16,6 +16,7 @@ import (
 
 	"berth/agent/ipc/client"
 	"berth/internal/licenses"
+	"berth/internal/plain"
 )
 
 // version is set at link time; empty means: see the build info.
@@ -248,6 +249,15 @@ func meantBy(cmd *cobra.Command, word string) string {
 		if !slices.Contains(dangerous, name) {
 			return cmd.CommandPath() + " " + name
 		}
+	}
+	var aliases []string
+	for _, sub := range cmd.Commands() {
+		if sub.IsAvailableCommand() && !slices.Contains(dangerous, sub.Name()) {
+			aliases = append(aliases, sub.Aliases...)
+		}
+	}
+	if alias := plain.Nearest(word, aliases, strings.ToLower); alias != "" {
+		return cmd.CommandPath() + " " + alias
 	}
 	return ""
 }

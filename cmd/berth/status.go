@@ -251,7 +251,7 @@ func (a *app) printWhole(s state.Snapshot, rates map[string]rate) error {
 		fmt.Fprintln(a.out, `No Teleport profile found. Log in with "berth login <your proxy>".`)
 	}
 	fmt.Fprintln(a.out)
-	if err := a.printTunnels(s.Tunnels, elevated(s.Requests), rates); err != nil {
+	if err := a.printTunnels(s.Tunnels, withAssumed(s), rates); err != nil {
 		return err
 	}
 	if n := s.Agent.Draining; n > 0 {
@@ -280,7 +280,7 @@ func (a *app) profileLine(p state.Profile, now time.Time) (line, login string) {
 		}
 		line = fmt.Sprintf("%s · %s · until %s · roles %s", who, left, when.ClockSeconds(*p.ValidUntil, now), plain.Line(join(p.Roles)))
 		if len(p.ActiveRequests) > 0 {
-			line += a.paint(bold, " · assumed requests "+plain.Line(join(p.ActiveRequests)))
+			line += a.paint(bold, " · assumed requests "+plain.Line(join(shortIDs(p.ActiveRequests))))
 		}
 		return line, ""
 	case state.ProfileExpired:
@@ -387,6 +387,23 @@ func elevated(requests []state.Request) map[string]string {
 	for _, r := range requests {
 		for _, name := range r.Tunnels {
 			by[name] = r.ID
+		}
+	}
+	return by
+}
+
+// withAssumed says which tunnels have the roles of a request: assumed for them alone, or
+// for all that their profile serves.
+func withAssumed(s state.Snapshot) map[string]string {
+	by := elevated(s.Requests)
+	for _, p := range s.Profiles {
+		if len(p.ActiveRequests) == 0 {
+			continue
+		}
+		for _, t := range s.Tunnels {
+			if by[t.Name] == "" && t.Profile == p.Proxy && (t.User == "" || t.User == p.User) {
+				by[t.Name] = p.ActiveRequests[0]
+			}
 		}
 	}
 	return by

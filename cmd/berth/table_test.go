@@ -111,6 +111,30 @@ func TestOneCauseOneMessage(t *testing.T) {
 	}
 }
 
+// TestRolesForAll: what is assumed for a whole profile marks each of its tunnels.
+func TestRolesForAll(t *testing.T) {
+	until := time.Now().Add(time.Hour)
+	s := state.Snapshot{
+		Profiles: []state.Profile{{
+			Proxy: "p:443", User: "alice", Cluster: "c", State: state.ProfileValid, ValidUntil: &until,
+			ActiveRequests: []string{"0197aaaa-bbbb-7ccc-8ddd-eeeeeeeeeeee"},
+		}},
+		Tunnels: []state.Tunnel{
+			{TunnelSpec: state.TunnelSpec{Name: "mine"}, Profile: "p:443", State: state.TunnelReady},
+			{TunnelSpec: state.TunnelSpec{Name: "other"}, Profile: "q:443", State: state.TunnelReady},
+		},
+	}
+	var out bytes.Buffer
+	if err := (&app{out: &out}).printStatus(s, statusOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"assumed requests 0197aaaa\n", "mine    ready, elevated", "other   ready  "} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%q is not in:\n%s", want, &out)
+		}
+	}
+}
+
 // TestDrawnStatusFits: a watch never scrolls, and says what it leaves out.
 func TestDrawnStatusFits(t *testing.T) {
 	var out bytes.Buffer
