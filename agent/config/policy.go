@@ -297,11 +297,7 @@ func matchesProxy(pattern, addr string) bool {
 // checkPolicy adds the mistakes that the schema of a policy cannot see.
 func checkPolicy(root *value, ms *mistakes) {
 	checkText(root, "", ms)
-	for _, m := range root.keys {
-		if _, known := policySpecs().Properties[m.name]; known && m.val.null {
-			mark(m.val, m.name, ms, "this is empty: fill it in, or delete it")
-		}
-	}
+	checkEmpty(root, "", ms)
 	checkDuration(root.get("hold"), "hold", 0, MaxHold, ms)
 	if proxies := root.get("proxies"); proxies != nil {
 		for i, v := range proxies.list {
@@ -324,5 +320,19 @@ func checkPolicy(root *value, ms *mistakes) {
 					quote(s))
 			}
 		}
+	}
+}
+
+// checkEmpty refuses what is left empty, however deep: whoever wrote it wanted some
+// rule.
+func checkEmpty(v *value, path string, ms *mistakes) {
+	if v.null && !v.wrong && path != "" {
+		mark(v, path, ms, "this is empty: fill it in, or delete it")
+	}
+	for _, m := range v.keys {
+		checkEmpty(m.val, join(path, m.name), ms)
+	}
+	for i, e := range v.list {
+		checkEmpty(e, fmt.Sprintf("%s[%d]", path, i), ms)
 	}
 }

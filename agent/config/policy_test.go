@@ -155,6 +155,9 @@ func TestPolicyFailsClosed(t *testing.T) {
 		"a proxy":          {"proxies: [a.example.com, 'https://b']", "proxies[1]", []string{"proxies: []"}},
 		"no proxy":         {"proxies: []", "proxies", []string{"proxies: []"}},
 		"an empty rule":    {"remember:", "empty", []string{"remember: false"}},
+		"an empty key":     {"renew: {auto: }", "renew.auto: this is empty", []string{"renew.auto: false"}},
+		"a null":           {"recordings: {export: ~}", "recordings.export: this is empty", []string{"recordings.export: off"}},
+		"a null in a list": {"proxies: [a.example.com, ~]", "proxies[1]", []string{"proxies: []"}},
 		"twice":            {"links: on\nlinks: on", "already on line 1", []string{"links: off"}},
 		"a hold":           {"hold: 30 minutes", "hold", []string{"hold: 0s"}},
 		"a group":          {"renew: 5", "renew", []string{"renew.auto: false"}},
@@ -280,6 +283,41 @@ func TestPolicyLinks(t *testing.T) {
 	}
 }
 
+// So must each folder above those, on a link's way and an included file's too: its
+// owner could put another in the place of what is below.
+func TestPolicyFoldersAbove(t *testing.T) {
+	testneeds.Unix(t, "it makes symbolic links")
+	top := t.TempDir()
+	for _, dir := range []string{"etc/berth", "outer/inner", "users/way", "shared/files"} {
+		if err := os.MkdirAll(filepath.Join(top, dir), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for link, to := range map[string]string{
+		"etc/berth/policy.yaml": "../../users/way/policy.yaml", "users/way/policy.yaml": "../through/inner/policy.yaml",
+		"users/through": filepath.Join(top, "outer"),
+	} {
+		if err := os.Symlink(to, filepath.Join(top, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	writeFile(t, filepath.Join(top, "outer/inner/policy.yaml"), "links: off\ninclude: ["+filepath.Join(top, "shared/files/a.yaml")+"]\n")
+	writeFile(t, filepath.Join(top, "shared/files/a.yaml"), "log: {level: warn}\n")
+	for _, bad := range []string{"", "etc", "etc/berth", "users", "users/way", "outer", "outer/inner", "shared", "shared/files"} {
+		p := PolicyFile{Path: filepath.Join(top, "etc/berth/policy.yaml"), Trusted: func(f *os.File) error {
+			if bad != "" && strings.HasSuffix(f.Name(), "/"+bad) {
+				return errors.New("it is owned by the user 1000, not by root")
+			}
+			return nil
+		}}.Load()
+		if p == nil || (p.Err == nil) != (bad == "") {
+			t.Errorf("with a bad folder %q the policy is %+v", bad, p)
+		} else if bad != "" && !strings.Contains(p.Err.Error(), "not to be trusted: it is owned by the user 1000") {
+			t.Errorf("with a bad folder %q: %v", bad, p.Err)
+		}
+	}
+}
+
 // The machine's own place follows no variable of the user's.
 func TestSystemPolicy(t *testing.T) {
 	for _, name := range []string{"HOME", "BERTH_HOME", "XDG_CONFIG_HOME", "ProgramData", "ALLUSERSPROFILE"} {
@@ -298,6 +336,13 @@ func TestSystemPolicy(t *testing.T) {
 		return
 	}
 	testneeds.Unix(t, "it gives a file away")
+	whole := f.Trusted
+	f.Trusted = func(file *os.File) error {
+		if !strings.HasPrefix(file.Name(), filepath.Dir(own)) { // where tests may write, others may too
+			return nil
+		}
+		return whole(file)
+	}
 	if p := (PolicyFile{Path: own, Trusted: f.Trusted}).Load(); p == nil || p.Err != nil {
 		t.Errorf("root's own policy is %+v", p)
 	}
@@ -524,6 +569,53 @@ func TestPolicyIsFollowed(t *testing.T) {
 	}
 	if _, err := os.Stat(f.Path); !errors.Is(err, fs.ErrNotExist) {
 		t.Error(err)
+	}
+}
+
+// A slip in a machine's first policy takes no proxy and no hold from an agent that
+// runs; the other rules are strict. An agent that starts then allows no proxy.
+func TestFirstPolicyWithASlip(t *testing.T) {
+	f := writePolicy(t, "")
+	if err := os.Remove(f.Path); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "config.yaml")
+	writeFile(t, path, loosest)
+	watcher := func() *Watcher {
+		w, err := NewWatcher(WatcherConfig{Path: path, Policy: f})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return w
+	}
+	w := watcher()
+	writeFile(t, f.Path, "insecure: [")
+	for range 2 { // and after another slip
+		c := w.Reload().Config
+		if c.Policy.AllowsProxy("evil.example.net") != nil || c.Tunnels[0].HoldDuration() != 5*time.Minute {
+			t.Errorf("proxies %q, hold %s", c.Policy.Proxies(), c.Tunnels[0].HoldDuration())
+		}
+		if got := c.Policy.Forbids(); len(got) != len(policyKeys)-2 || !c.Tunnels[0].Guarded() || c.Profiles[0].Insecure || c.Metrics.On() {
+			t.Errorf("it forbids %q", got)
+		}
+		writeFile(t, f.Path, "links: [")
+	}
+	if p := watcher().Current().Config.Policy; p.AllowsProxy("evil.example.net") == nil {
+		t.Errorf("at a start proxies are %q", p.Proxies())
+	}
+}
+
+// A shipped tunnel's port is not served for metrics.
+func TestPolicyPortOfMetrics(t *testing.T) {
+	f := writePolicy(t, "include: [company.yaml]\n")
+	writeFile(t, filepath.Join(filepath.Dir(f.Path), "company.yaml"),
+		"tunnels: [{name: orders, kind: db, cluster: c, resource: orders, port: 15500}]\n")
+	p := f.Load()
+	for listen, taken := range map[string]bool{"127.0.0.1:15500": true, "127.0.0.1:15501": false, "/run/berth.sock": false} {
+		bound, notes := p.Bind(parsed(t, "metrics: {enabled: true, listen: '"+listen+"'}\n"))
+		if bound.Metrics.On() == taken || (len(notes) == 1 && notes[0].Path == "metrics.listen") != taken {
+			t.Errorf("%s: on %v, overruled is %v", listen, bound.Metrics.On(), notes)
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"net"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -184,6 +185,14 @@ func (p *Policy) Bind(cfg *Config) (bound *Config, overruled []Mistake) {
 			o.note("metrics", "%s", p.why(string(FeatureMetrics)))
 		}
 		bound.Metrics = Metrics{}
+	}
+	if tcp, _ := bound.Metrics.Address(); bound.Metrics.On() && tcp != "" {
+		_, text, _ := net.SplitHostPort(tcp)
+		port, _ := strconv.Atoi(text)
+		if name := p.shippedPort(port); name != "" {
+			o.note("metrics.listen", "port %d is reserved for the tunnel %s, which the policy %s ships", port, quote(name), p.Path)
+			bound.Metrics = Metrics{}
+		}
 	}
 	if bound.Telemetry.Local() && p.Allows(FeatureTelemetry) != nil {
 		if cfg.Telemetry.Local() {

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"unicode/utf8"
 
 	generator "github.com/invopop/jsonschema"
 )
@@ -113,42 +115,66 @@ func (f PolicyFile) read(path string) ([]byte, error) {
 // maxLinks are the most links that lead to a policy.
 const maxLinks = 40
 
-// follow returns the file to which path leads, over links if need be: each is in a
-// folder that is to be trusted. A link to what is not there may lead to a disk that
-// is not mounted, so it does not count as no file.
+// follow returns the file to which path leads, over links if need be. Each folder in
+// which something is looked up, from the root down, is one to be trusted: whoever owns
+// one can put another below it in its place. A link to what is not there may lead to a
+// disk that is not mounted, so it does not count as no file.
 func (f PolicyFile) follow(path string) (string, error) {
-	at := path
-	for hop := range maxLinks {
-		folder, err := filepath.EvalSymlinks(filepath.Dir(at))
-		if errors.Is(err, fs.ErrNotExist) && (hop > 0 || dangles(filepath.Dir(at))) {
-			return "", leadsToNothing(path, at)
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return "", fileError(path, err)
+	}
+	at, todo := fromRoot(abs)
+	own := len(todo) // how many names at the end of todo are path's own, not a link's
+	hops := 0
+	var untrusted error
+	for len(todo) > 0 {
+		name, linked := todo[0], len(todo) > own
+		todo = todo[1:]
+		own = min(own, len(todo))
+		if name == "." {
+			continue
 		}
-		if err != nil {
-			return "", fileError(path, err)
+		if name == ".." {
+			at = filepath.Dir(at)
+			continue
 		}
-		if err := f.trusts(path, folder); err != nil {
-			return "", err
-		}
-		at = filepath.Join(folder, filepath.Base(at))
-		info, err := os.Lstat(at)
+		untrusted = cmp.Or(untrusted, f.trusts(path, at))
+		next := filepath.Join(at, name)
+		info, err := os.Lstat(next)
 		switch {
-		case errors.Is(err, fs.ErrNotExist) && hop > 0:
-			return "", leadsToNothing(path, at)
+		case errors.Is(err, fs.ErrNotExist) && linked:
+			return "", leadsToNothing(path, next)
+		case errors.Is(err, fs.ErrNotExist) && len(todo) == 0 && untrusted != nil:
+			return "", untrusted
 		case err != nil:
 			return "", fileError(path, err)
 		case info.Mode()&fs.ModeSymlink == 0:
-			return at, nil
+			at = next
+			continue
 		}
-		to, err := os.Readlink(at)
+		to, err := os.Readlink(next)
 		if err != nil {
-			return "", leadsToNothing(path, at)
+			return "", leadsToNothing(path, next)
 		}
-		if !filepath.IsAbs(to) {
-			to = filepath.Join(folder, to)
+		if hops++; hops > maxLinks {
+			return "", &Error{Path: path, Mistakes: []Mistake{{Text: "too many links lead from one to the next"}}}
 		}
-		at = to
+		root, names := fromRoot(to)
+		if filepath.IsAbs(to) {
+			at = root
+		}
+		todo = append(names, todo...)
 	}
-	return "", &Error{Path: path, Mistakes: []Mistake{{Text: "too many links lead from one to the next"}}}
+	return at, untrusted
+}
+
+// fromRoot splits a path into its root and the names below that.
+func fromRoot(path string) (root string, names []string) {
+	volume := filepath.VolumeName(path)
+	return volume + string(filepath.Separator), strings.FieldsFunc(path[len(volume):], func(r rune) bool {
+		return r < utf8.RuneSelf && os.IsPathSeparator(uint8(r))
+	})
 }
 
 // trusts says why the folder of a policy, or of a link to it, is not to be trusted.
@@ -162,24 +188,6 @@ func (f PolicyFile) trusts(path, folder string) error {
 		return &Error{Path: path, Mistakes: []Mistake{{Text: "its folder is not to be trusted: " + err.Error()}}}
 	}
 	return nil
-}
-
-// dangles reports whether folder is not there because it, or one above it, is a
-// link to what is not there.
-func dangles(folder string) bool {
-	for {
-		if _, err := os.Stat(folder); err == nil {
-			return false
-		}
-		if _, err := os.Lstat(folder); err == nil {
-			return true
-		}
-		above := filepath.Dir(folder)
-		if above == folder {
-			return false
-		}
-		folder = above
-	}
 }
 
 func leadsToNothing(path, target string) error {

@@ -36,8 +36,8 @@ func rootOwns(mode fs.FileMode, uid uint32) error {
 	switch {
 	case uid != 0:
 		return fmt.Errorf("it is owned by the user %d, not by root", uid)
-	case mode.IsDir() && mode&fs.ModeSticky != 0:
-		return nil // where no one replaces another's file
+	case mode.IsDir() && mode&fs.ModeSticky != 0 && mode.Perm()&0o002 == 0:
+		return nil // where no one of its group, as of a system's builders, replaces another's file
 	case mode.Perm()&0o022 != 0:
 		return fmt.Errorf("users other than root can write it: its mode is %04o", mode.Perm())
 	}

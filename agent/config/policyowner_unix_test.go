@@ -15,7 +15,7 @@ func TestRootOwns(t *testing.T) {
 	}{
 		{0o644, 0, true}, {0o600, 0, true}, {0o644, 1000, false}, {0o664, 0, false}, {0o646, 0, false},
 		{fs.ModeDir | 0o755, 0, true}, {fs.ModeDir | 0o755, 1000, false}, {fs.ModeDir | 0o775, 0, false},
-		{fs.ModeDir | fs.ModeSticky | 0o777, 0, true}, {fs.ModeSticky | 0o666, 0, false},
+		{fs.ModeDir | fs.ModeSticky | 0o775, 0, true}, {fs.ModeDir | fs.ModeSticky | 0o777, 0, false}, {fs.ModeSticky | 0o666, 0, false},
 	} {
 		if err := rootOwns(tt.mode, tt.uid); (err == nil) != tt.want {
 			t.Errorf("%v of user %d: %v", tt.mode, tt.uid, err)

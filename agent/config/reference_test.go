@@ -61,15 +61,17 @@ What it says holds whatever a user's config file says. A setting of the user's t
 file has: ` + "`berth status`, `berth doctor` and `berth config check`" + ` name the setting, the policy and its line, and a command
 that would do what is forbidden ends with the same words. The agent follows every change of the file within seconds.
 
-**Owner.** The file and its folder must be root's, and writable by no one else; on Windows they belong to Administrators, SYSTEM
-or TrustedInstaller, and no other account may change or replace them. Where a link leads to the file, its folder must be so, too.
+**Owner.** The file, its folder and every folder above must be root's, and writable by no one else (but a group, where a folder has the sticky bit); on
+Windows they belong to Administrators, SYSTEM or TrustedInstaller, and no other account may change or replace them. Where a link
+leads to the file, the folders on its way must be so, too.
 No environment variable and no flag leads to another file, and ` + "`BERTH_HOME`" + ` changes nothing about it.
 
 **Mistakes.** A policy that cannot be trusted or read fails closed: every rule holds at its strictest, so no proxy is allowed and no
 client is held. Such a policy is a link to a file that is not there, as on a disk that is not mounted, and a folder without the file
-that others can write. In a file with mistakes the rules that are clear hold as they are, those that have mistakes hold at their strictest, and after an
+that others can write. In a file with mistakes the rules that are clear hold as they are, those that have mistakes or are
+left empty hold at their strictest, and after an
 unknown key, which may be a misspelt one, so do all rules that are not there. An agent that runs goes on with the proxies and
-tunnels that the policy allowed and shipped before. Status, doctor and the agent's log say what is wrong, so check a file before you
+tunnels that the policy allowed and shipped before, and with every proxy where there was no policy. Status, doctor and the agent's log say what is wrong, so check a file before you
 install it:
 
 ` + "```sh" + `

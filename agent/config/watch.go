@@ -234,7 +234,11 @@ func (w *Watcher) read() {
 	if err != nil {
 		now = "error: " + err.Error()
 	}
-	policy := w.policy.reload(w.bound)
+	last := w.bound
+	if last == nil && w.seen != "" {
+		last = &Policy{} // there was none, which allowed every proxy and hold
+	}
+	policy := w.policy.reload(last)
 	if now += "\x00policy: " + policy.fingerprint(); now == w.seen {
 		return
 	}
