@@ -3,6 +3,7 @@ package config
 import (
 	"net"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"reflect"
 	"strconv"
@@ -105,8 +106,11 @@ func checkMetrics(v *value, ports map[int64]*value, ms *mistakes) {
 		}
 		return
 	}
-	if !filepath.IsAbs(expand(s)) {
+	path := expand(s)
+	if !filepath.IsAbs(path) {
 		mark(listen, "metrics.listen", ms,
 			"%s is neither an address of this machine alone nor a file: write 127.0.0.1:9090, or the path of a socket", quote(s))
+	} else if info, err := os.Stat(path); err == nil && (info.Mode().IsRegular() || info.IsDir()) {
+		mark(listen, "metrics.listen", ms, "%s is there and is not a socket: write another path", quote(s))
 	}
 }

@@ -3,6 +3,7 @@ package config
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -265,6 +266,21 @@ func TestParseMistakes(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestMetricsFile: what is there and can be no socket is a mistake.
+func TestMetricsFile(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "passwd")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for path, bad := range map[string]bool{dir: true, file: true, filepath.Join(dir, "new.sock"): false} {
+		_, err := parseText("config.yaml", fmt.Appendf(nil, "metrics: {listen: '%s'}", path))
+		if is := err != nil && strings.Contains(err.Error(), "is there and is not a socket"); is != bad || err != nil && !bad {
+			t.Errorf("%s: %v", path, err)
+		}
 	}
 }
 

@@ -29,40 +29,40 @@ func Listen(address string) (net.Listener, error) {
 	var lc net.ListenConfig
 	ln, err := lc.Listen(context.Background(), "unix", address)
 	if err != nil {
-		return nil, fmt.Errorf("open control socket: %w", err)
+		return nil, fmt.Errorf("open socket: %w", err)
 	}
 	if err := os.Chmod(address, 0o600); err != nil {
-		return nil, errors.Join(fmt.Errorf("open control socket: %w", err), ln.Close())
+		return nil, errors.Join(fmt.Errorf("open socket: %w", err), ln.Close())
 	}
 	return ln, nil
 }
 
 func privateFolder(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("make folder for the control socket: %w", err)
+		return fmt.Errorf("make folder for the socket: %w", err)
 	}
 	info, err := os.Lstat(dir)
 	if err != nil {
-		return fmt.Errorf("check folder of the control socket: %w", err)
+		return fmt.Errorf("check folder of the socket: %w", err)
 	}
 	if !info.IsDir() { // a symbolic link too: its target may be changed by others
 		return &Error{
 			Code:    CodeDenied,
-			Message: fmt.Sprintf("control socket folder %q is not a folder", dir),
+			Message: fmt.Sprintf("socket folder %q is not a folder", dir),
 			Hint:    "remove it, or put berth's files elsewhere with BERTH_HOME",
 		}
 	}
 	if st, ok := info.Sys().(*syscall.Stat_t); ok && int(st.Uid) != os.Geteuid() {
 		return &Error{
 			Code:    CodeDenied,
-			Message: fmt.Sprintf("control socket folder %q belongs to user id %d, not to you", dir, st.Uid),
+			Message: fmt.Sprintf("socket folder %q belongs to user id %d, not to you", dir, st.Uid),
 			Hint:    "put berth's files into a folder of your own with BERTH_HOME",
 		}
 	}
 	if perm := info.Mode().Perm(); perm&0o077 != 0 {
 		return &Error{
 			Code:    CodeDenied,
-			Message: fmt.Sprintf("control socket folder %q is open to other users (mode %#o)", dir, perm),
+			Message: fmt.Sprintf("socket folder %q is open to other users (mode %#o)", dir, perm),
 			Hint:    fmt.Sprintf("close it with: chmod 700 %q", dir),
 		}
 	}
@@ -76,16 +76,16 @@ func removeStale(path string) error {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	case err != nil:
-		return fmt.Errorf("check for an old control socket: %w", err)
+		return fmt.Errorf("check for an old socket: %w", err)
 	case info.Mode().Type() != fs.ModeSocket:
 		return &Error{
 			Code:    CodeExists,
-			Message: fmt.Sprintf("%q is in the control socket's place and is not a socket", path),
+			Message: fmt.Sprintf("%q is in the socket's place and is not a socket", path),
 			Hint:    "move it away, then start the agent again",
 		}
 	}
 	if err := os.Remove(path); err != nil {
-		return fmt.Errorf("remove an old control socket: %w", err)
+		return fmt.Errorf("remove an old socket: %w", err)
 	}
 	return nil
 }

@@ -88,8 +88,15 @@ func (d *drawing) collectTunnels(gauge func(*prometheus.Desc, float64, ...string
 		state.TunnelReady: 0, state.TunnelConnecting: 0, state.TunnelWaitingForLogin: 0, state.TunnelPortInUse: 0,
 		state.TunnelError: 0, state.TunnelStopped: 0,
 	}
+	kinds := make(map[string]state.Kind)
+	for _, t := range d.tunnels {
+		kinds[t.Name] = t.Kind
+	}
 	tried := make(map[string]state.TunnelState)
 	for _, r := range d.ready {
+		if kinds[r.Name] == state.KindKube { // only databases have a protocol of their own
+			r.Protocol = "kubernetes"
+		}
 		tried[r.Name] = r.State
 		gauge(descReady, map[bool]float64{true: 1}[r.Ready], d.label("tunnel", r.Name), r.Protocol)
 	}

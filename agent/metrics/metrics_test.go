@@ -53,7 +53,7 @@ func newBed(t *testing.T, set config.Metrics) *bed {
 			TunnelSpec: state.TunnelSpec{Name: "prod-pg"}, State: state.TunnelReady, Protocol: "postgres",
 			Connections: 2, TotalConnections: 7, BytesIn: 1 << 40, CertValidUntil: new(time.Now().Add(time.Hour)),
 		},
-		{TunnelSpec: state.TunnelSpec{Name: "bad\xff"}, State: state.TunnelReady},
+		{TunnelSpec: state.TunnelSpec{Name: "bad\xff", Kind: state.KindKube}, State: state.TunnelReady},
 	}
 	b.Room = New(Config{
 		Config: b.cfg.Load, StateDir: t.TempDir(), Version: "1.2", Started: time.Now(), Logger: slog.New(slog.DiscardHandler),
@@ -200,7 +200,7 @@ func TestMetrics(t *testing.T) {
 		`berth_tunnels{state="ready"} 1`,
 		`berth_tunnels{state="error"} 1`,
 		`berth_tunnel_ready{protocol="postgres",tunnel="prod-pg"} 1`,
-		`berth_tunnel_ready{protocol="",tunnel="bad?"} 0`,
+		`berth_tunnel_ready{protocol="kubernetes",tunnel="bad?"} 0`,
 		`berth_connections{tunnel="prod-pg"} 2`,
 		`berth_connections_total{tunnel="prod-pg"} 7`,
 		`berth_received_bytes_total{tunnel="prod-pg"} 1.099511627776e+12`,
