@@ -104,9 +104,9 @@ func (b *bench) buildPattern(ctx context.Context, p *pattern) error {
 	return err
 }
 
-// lines are those of Go's files, tests apart.
+// lines are those of Go's files, tests apart, and of .proto files.
 type lines struct {
-	own       int // of the pattern's package
+	own       int // of the pattern's package, and of .proto files written by hand beneath it
 	generated int // of those beneath it that protoc made
 	beneath   int // of berth's other packages that it links
 }
@@ -127,7 +127,17 @@ func linked(ctx context.Context, program, pkg string) (packages int, of lines, e
 		if !strings.HasPrefix(path, "berth/") || path == program || path == "berth/internal/patterns" {
 			continue
 		}
-		for _, name := range fields[2:] {
+		names := fields[2:]
+		if path == pkg || strings.HasPrefix(path, pkg+"/") {
+			protos, err := filepath.Glob(filepath.Join(fields[1], "*.proto"))
+			if err != nil {
+				return 0, of, err
+			}
+			for _, proto := range protos {
+				names = append(names, filepath.Base(proto))
+			}
+		}
+		for _, name := range names {
 			src, err := os.ReadFile(filepath.Join(fields[1], name))
 			if err != nil {
 				return 0, of, err
@@ -136,7 +146,7 @@ func linked(ctx context.Context, program, pkg string) (packages int, of lines, e
 			switch {
 			case strings.HasSuffix(name, ".pb.go"):
 				of.generated += n
-			case path == pkg:
+			case path == pkg, strings.HasSuffix(name, ".proto"):
 				of.own += n
 			default:
 				of.beneath += n
