@@ -65,7 +65,7 @@ func (r *run) tryCluster(ctx context.Context) verdict {
 	}()
 	line, err := firstLine(ctx, out)
 	home, said := strings.CutPrefix(line, paths.HomeVar+"=")
-	if err == nil && !(said && r.owns(home)) {
+	if err == nil && (!said || !r.owns(home)) {
 		err = fmt.Errorf("berth-demo says %q", line)
 	}
 	if err != nil {
