@@ -172,7 +172,7 @@ func TestDrain(t *testing.T) {
 	done := make(chan error, 1)
 	ready := make(chan struct{})
 	go func() {
-		done <- Run(ctx, Options{Paths: e.Paths, Version: "test", Grace: 2 * time.Second,
+		done <- Run(ctx, Options{Paths: e.Paths, Version: "test", Grace: 4 * time.Second,
 			Logger: slog.New(slog.DiscardHandler), Ready: func() { close(ready) }})
 	}()
 	<-ready
