@@ -5,6 +5,8 @@ import (
 	"errors"
 	"testing"
 	"time"
+
+	"berth/proxies/internal/nettest"
 )
 
 // TestProbe: a way is tried up to the cert, which is shown only where that is asked
@@ -32,7 +34,11 @@ func TestProbe(t *testing.T) {
 			r := p.route(t)
 			tt.change(p, &r)
 			for _, show := range []bool{false, true} {
-				ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+				limit := nettest.Patience
+				if tt.cfg.stallAfter != "" {
+					limit = 500 * time.Millisecond
+				}
+				ctx, cancel := context.WithTimeout(t.Context(), limit)
 				if err := (Probe{ShowCert: show}).Try(ctx, r); !errors.Is(err, tt.want) {
 					t.Errorf("cert shown %v: %v, want %v", show, err, tt.want)
 				}
