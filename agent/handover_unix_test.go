@@ -20,13 +20,13 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"golang.org/x/sys/unix"
 
 	"berth/agent/handover"
 	"berth/agent/ipc/client"
 	"berth/agent/state"
 	"berth/internal/paths"
 	"berth/internal/sdnotify"
+	"berth/internal/sdnotify/sdnotifytest"
 	"berth/internal/simcluster"
 	"berth/internal/testwait"
 )
@@ -78,12 +78,11 @@ type agentProcess struct {
 // startProcess starts an agent as a process.
 func (e *env) startProcess(environ ...string) *agentProcess {
 	e.t.Helper()
-	return e.startCommand(exec.Command(os.Args[0]), nil, environ...)
+	return e.startCommand(exec.Command(os.Args[0]), environ...)
 }
 
-func (e *env) startCommand(cmd *exec.Cmd, files []*os.File, environ ...string) *agentProcess {
+func (e *env) startCommand(cmd *exec.Cmd, environ ...string) *agentProcess {
 	e.t.Helper()
-	cmd.ExtraFiles = files
 	cmd.Env = append(os.Environ(), childEnv+"=1", versionEnv+"=1", paths.HomeVar+"="+e.Dir)
 	cmd.Env = append(cmd.Env, environ...)
 	log, err := os.Create(filepath.Join(e.t.TempDir(), "log")) // not a pipe, which successors would keep open
@@ -373,12 +372,12 @@ func TestCrashKeepsThePorts(t *testing.T) {
 	item, port := e.pgTunnel("pg")
 	e.config(item)
 	m := newManager(t)
-	p := e.startProcess("NOTIFY_SOCKET=" + m.path)
+	p := e.startProcess("NOTIFY_SOCKET=" + m.Path)
 	first := p.mustRestart()
-	testwait.Eventually(t, "the manager follows", func() bool { return m.mainPID() == first.PID })
+	testwait.Eventually(t, "the manager follows", func() bool { return m.MainPID() == first.PID })
 	<-p.end
 	e.AwaitState("pg", state.TunnelReady)
-	testwait.Eventually(t, "the sockets are kept", func() bool { return m.count() >= 2 })
+	testwait.Eventually(t, "the sockets are kept", func() bool { return m.Kept() >= 2 })
 	if err := syscall.Kill(first.PID, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
@@ -403,89 +402,27 @@ func TestCrashKeepsThePorts(t *testing.T) {
 	}
 }
 
-// manager is a service manager that keeps sockets.
-type manager struct {
-	path string
-
-	mu   sync.Mutex
-	kept map[string]*os.File
-	main int
-}
-
-func newManager(t *testing.T) *manager {
+// newManager is a service manager that keeps sockets.
+func newManager(t *testing.T) *sdnotifytest.Manager {
 	t.Helper()
-	m := &manager{path: t.TempDir() + "/notify", kept: make(map[string]*os.File)}
-	l, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: m.path, Net: "unixgram"})
+	m, err := sdnotifytest.New(t.TempDir() + "/notify")
 	if err != nil {
 		t.Fatal(err)
 	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		for m.hear(l) {
-		}
+		m.Hear()
 	}()
 	t.Cleanup(func() {
-		_ = l.Close()
+		_ = m.Close()
 		<-done
 	})
 	return m
 }
 
-// hear takes one notification.
-func (m *manager) hear(l *net.UnixConn) bool {
-	text, rights := make([]byte, 4096), make([]byte, 4096)
-	n, oobn, _, _, err := l.ReadMsgUnix(text, rights)
-	if err != nil {
-		return false
-	}
-	says := make(map[string]string)
-	for line := range strings.Lines(string(text[:n])) {
-		name, value, _ := strings.Cut(strings.TrimSpace(line), "=")
-		says[name] = value
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if pid, err := strconv.Atoi(says["MAINPID"]); err == nil {
-		m.main = pid
-	}
-	if messages, err := unix.ParseSocketControlMessage(rights[:oobn]); err == nil && says["FDSTORE"] == "1" {
-		for _, c := range messages {
-			fds, _ := unix.ParseUnixRights(&c)
-			for _, fd := range fds {
-				m.kept[says["FDNAME"]] = os.NewFile(uintptr(fd), says["FDNAME"])
-			}
-		}
-	}
-	if says["FDSTOREREMOVE"] == "1" {
-		delete(m.kept, says["FDNAME"])
-	}
-	return true
-}
-
-func (m *manager) count() int {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return len(m.kept)
-}
-
-func (m *manager) mainPID() int {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.main
-}
-
 // startKept starts an agent with what the manager has kept.
-func (e *env) startKept(m *manager) *agentProcess {
+func (e *env) startKept(m *sdnotifytest.Manager) *agentProcess {
 	e.t.Helper()
-	m.mu.Lock()
-	var names []string
-	var files []*os.File
-	for name, f := range m.kept {
-		names, files = append(names, name), append(files, f)
-	}
-	m.mu.Unlock()
-	// As a manager does: the variables name the process that gets the sockets.
-	script := fmt.Sprintf("LISTEN_PID=$$ LISTEN_FDS=%d LISTEN_FDNAMES=%s exec %s", len(files), strings.Join(names, ":"), os.Args[0])
-	return e.startCommand(exec.Command("sh", "-c", script), files, "NOTIFY_SOCKET="+m.path)
+	return e.startCommand(m.Command(os.Args[0]), "NOTIFY_SOCKET="+m.Path)
 }

@@ -63,9 +63,9 @@ type followed struct {
 	away bool
 }
 
-// NewBoard returns a Board, which lists most() requests at most; Run starts it. onChange is called when Requests
-// may return something else, onEvent for each event, in order; neither may
-// call back.
+// NewBoard returns a Board, which lists most() requests at most; Run starts it.
+// onChange is called when Requests may return something else, onEvent for each
+// event, in order; neither may call back.
 func NewBoard(log *slog.Logger, most func() int, onChange func(), onEvent func(state.RequestEvent)) *Board {
 	return &Board{
 		log: log.With("component", "access"), most: most, onChange: onChange, onEvent: onEvent,

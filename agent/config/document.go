@@ -136,8 +136,8 @@ func (d *Document) checkTunnel(t state.TunnelSpec, others []state.TunnelSpec) er
 type change func(s *source, top *yaml.Node) ([]splice, bool)
 
 // splice applies a change and makes sure that the text then says exactly want:
-// what cannot be proven right is refused, and so is what takes a
-// rule its tunnel.
+// what cannot be proven right is refused, and so is what takes a rule its
+// tunnel.
 func (d *Document) splice(c change, want *Config, byHand error) error {
 	var ms mistakes
 	top := parseYAML(d.text, &ms)

@@ -14,7 +14,7 @@ import (
 	"berth/internal/wake"
 )
 
-// speaker is a pattern's program that runs: it is told commands and says lines.
+// speaker is a pattern's program that runs: it gets commands and prints lines.
 type speaker struct {
 	cmd    *exec.Cmd
 	stdin  io.WriteCloser

@@ -102,7 +102,7 @@ func twoAgents(ctx context.Context, w *world) (err error) {
 // awaitSuccessor does something that makes another process the agent, and waits
 // until that answers.
 func (w *world) awaitSuccessor(ctx context.Context, act func() error) error {
-	before := w.agent.pid()
+	before := w.agent.MainPID()
 	if err := act(); err != nil {
 		return err
 	}
@@ -139,7 +139,7 @@ func failingUpgrade(ctx context.Context, w *world) error {
 	}
 	err := os.WriteFile(w.berth, []byte("#!/bin/sh\nexit 1\n"), 0o755) //nolint:gosec // G306: a program
 	if err == nil {
-		before := w.agent.pid()
+		before := w.agent.MainPID()
 		err = signalTo(before, handOverSignal)
 		wake.Sleep(ctx, 2*time.Second)
 		s, asked := w.ipc.Snapshot(ctx)

@@ -94,7 +94,7 @@ func proxyFaults() []fault {
 			start: func(_ context.Context, w *world) error { return w.sim.ReplaceWebCert(true) },
 		},
 		lasting(fault{
-			name: "proxy-cert-stranger", about: "the proxy shows a TLS certificate of a CA that nobody knows", allows: fresh,
+			name: "proxy-cert-stranger", about: "the proxy shows a TLS certificate of an unknown CA", allows: fresh,
 			start: func(_ context.Context, w *world) error { return w.sim.ReplaceWebCert(false) },
 			stop:  func(_ context.Context, w *world) error { return w.sim.ReplaceWebCert(true) },
 		}),
@@ -249,19 +249,19 @@ func systemFaults() []fault {
 		{
 			name: "sleep", about: "the agent is stopped by SIGSTOP, up to a minute, as by a machine's sleep",
 			short: 5 * time.Second, long: 60 * time.Second,
-			start: func(_ context.Context, w *world) error { return signalTo(w.agent.pid(), stopSignal) },
-			stop:  func(_ context.Context, w *world) error { return signalTo(w.agent.pid(), continueSignal) },
+			start: func(_ context.Context, w *world) error { return signalTo(w.agent.MainPID(), stopSignal) },
+			stop:  func(_ context.Context, w *world) error { return signalTo(w.agent.MainPID(), continueSignal) },
 		},
 		lasting(fault{
 			name: "descriptors", about: "the agent may open two more files", allows: fresh,
-			start: func(_ context.Context, w *world) error { return limitFiles(w.agent.pid(), 2) },
-			stop:  func(_ context.Context, w *world) error { return limitFiles(w.agent.pid(), 0) },
+			start: func(_ context.Context, w *world) error { return limitFiles(w.agent.MainPID(), 2) },
+			stop:  func(_ context.Context, w *world) error { return limitFiles(w.agent.MainPID(), 0) },
 		}),
 		{
 			name: "memory", about: "the agent may have no more memory, and may end for it", allows: fresh | open,
 			short: 2 * time.Second, long: 5 * time.Second, settle: settleTime,
-			start: func(_ context.Context, w *world) error { return limitMemory(w.agent.pid(), true) },
-			stop:  func(_ context.Context, w *world) error { return limitMemory(w.agent.pid(), false) },
+			start: func(_ context.Context, w *world) error { return limitMemory(w.agent.MainPID(), true) },
+			stop:  func(_ context.Context, w *world) error { return limitMemory(w.agent.MainPID(), false) },
 		},
 	}
 }
@@ -273,7 +273,7 @@ func agentFaults() []fault {
 		{
 			name: "agent-signal", about: "SIGUSR2, as a package's scripts send it",
 			start: func(ctx context.Context, w *world) error {
-				return w.awaitSuccessor(ctx, func() error { return signalTo(w.agent.pid(), handOverSignal) })
+				return w.awaitSuccessor(ctx, func() error { return signalTo(w.agent.MainPID(), handOverSignal) })
 			},
 		},
 		{
@@ -293,7 +293,7 @@ func agentFaults() []fault {
 			// What was under way in it ends; whoever connects later waits.
 			name: "agent-killed", about: "kill -9 of the agent, under a manager that keeps its sockets", allows: fresh | open,
 			start: func(ctx context.Context, w *world) error {
-				return w.awaitSuccessor(ctx, func() error { return signalTo(w.agent.pid(), killSignal) })
+				return w.awaitSuccessor(ctx, func() error { return signalTo(w.agent.MainPID(), killSignal) })
 			},
 		},
 	}

@@ -17,7 +17,7 @@ import (
 
 // measure looks at the newest agent.
 func (w *world) measure(ctx context.Context) (size, error) {
-	s := size{At: time.Now(), PID: w.agent.pid()}
+	s := size{At: time.Now(), PID: w.agent.MainPID()}
 	proc := "/proc/" + strconv.Itoa(s.PID)
 	fds, err := os.ReadDir(proc + "/fd")
 	if err != nil {

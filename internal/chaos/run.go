@@ -48,7 +48,7 @@ func run(ctx context.Context, o options) (_ report, err error) {
 	})
 	err = g.Wait()
 	r.Seconds, r.Load[1] = time.Since(r.Began).Seconds(), load()
-	r.Starts, r.Asked, r.Lost = w.agent.starts, w.ledger.asked(), w.ledger.lost
+	r.Starts, r.Asked, r.Lost = int(w.agent.starts.Load()), w.ledger.asked(), w.ledger.lost
 	return r, err
 }
 

@@ -45,33 +45,31 @@ func comparePlayers(t *testing.T, p *person, id, cast string) {
 	if len(want) < 8 {
 		t.Errorf("the recording has only %d prompts", len(want))
 	}
-	for _, player := range [][]string{
-		{filepath.Join(lab.bin, "tsh"), "play", "--format=pty", id},
-		{"asciinema", "play", "-i", "0.1", cast},
+	for _, player := range []struct{ argv, prints []string }{
+		{[]string{filepath.Join(lab.bin, "tsh"), "play", "--format=pty", id}, pieces},
+		// An export lacks what only a terminal would obey: its screens alone are compared.
+		{[]string{"asciinema", "play", "-i", "0.1", cast}, nil},
 	} {
-		cmd := exec.Command(player[0], player[1:]...)
+		cmd := exec.Command(player.argv[0], player.argv[1:]...)
 		cmd.Env = append(p.env(p.tshHome), "TERM=xterm-256color")
 		s := onScreen(t, cmd)
 		s.end()
 		output := s.text()
 		rest, found := output, true // tsh sets titles between the pieces
-		for _, piece := range pieces {
-			if player[0] == "asciinema" {
-				break // an export lacks what only a terminal would obey: its screens are compared
-			}
+		for _, piece := range player.prints {
 			if _, rest, found = strings.Cut(rest, piece); !found {
-				t.Errorf("%s does not print %q, or not in its place", player[0], piece)
+				t.Errorf("%s does not print %q, or not in its place", player.argv[0], piece)
 				break
 			}
 		}
 		got := screens(output)
 		if len(got) != len(want) {
-			t.Errorf("%s prints %d prompts, want %d", player[0], len(got), len(want))
+			t.Errorf("%s prints %d prompts, want %d", player.argv[0], len(got), len(want))
 			continue
 		}
 		for i := range want {
 			if strings.TrimSpace(got[i]) != strings.TrimSpace(want[i]) {
-				t.Errorf("at prompt %d the screen of %s shows\n%s\nberth's\n%s", i, player[0], got[i], want[i])
+				t.Errorf("at prompt %d the screen of %s shows\n%s\nberth's\n%s", i, player.argv[0], got[i], want[i])
 			}
 		}
 	}

@@ -1,11 +1,14 @@
 package osevents
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"sync"
 	"time"
+
+	"berth/internal/busaddr"
 
 	"github.com/godbus/dbus/v5"
 )
@@ -38,6 +41,11 @@ func connect(ctx context.Context, address string) (*bus, error) {
 	b := &bus{Conn: conn, signals: make(chan *dbus.Signal, 16), owners: make(map[string]string)}
 	conn.Signal(b.signals)
 	return b, nil
+}
+
+// connectSystem connects to the system's bus.
+func (m *Monitor) connectSystem(ctx context.Context) (*bus, error) {
+	return connect(ctx, cmp.Or(m.cfg.SystemBus, busaddr.System()))
 }
 
 // follow keeps track of who owns name, and has its signals delivered that match.

@@ -7,8 +7,6 @@ import (
 	"time"
 
 	"github.com/godbus/dbus/v5"
-
-	"berth/internal/busaddr"
 )
 
 const (
@@ -32,11 +30,7 @@ type logind struct {
 }
 
 func listenLogind(ctx context.Context, m *Monitor, up func()) error {
-	address := m.cfg.SystemBus
-	if address == "" {
-		address = busaddr.System()
-	}
-	b, err := connect(ctx, address)
+	b, err := m.connectSystem(ctx)
 	if err != nil {
 		return err
 	}

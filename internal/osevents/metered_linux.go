@@ -4,8 +4,6 @@ import (
 	"context"
 
 	"github.com/godbus/dbus/v5"
-
-	"berth/internal/busaddr"
 )
 
 const (
@@ -18,11 +16,7 @@ const (
 
 // listenMetered follows whether NetworkManager counts the network as metered.
 func listenMetered(ctx context.Context, m *Monitor, up func()) error {
-	address := m.cfg.SystemBus
-	if address == "" {
-		address = busaddr.System()
-	}
-	b, err := connect(ctx, address)
+	b, err := m.connectSystem(ctx)
 	if err != nil {
 		return err
 	}

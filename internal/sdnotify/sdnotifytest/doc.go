@@ -1,0 +1,2 @@
+// Package sdnotifytest stands in for a service manager.
+package sdnotifytest
