@@ -107,7 +107,7 @@ func TestAssumeIsHeldForALogin(t *testing.T) {
 	if n := e.Sim.Counters().Logins - logins; n != 1 {
 		t.Errorf("%d logins, want one", n)
 	}
-	e.within2s(port, "access,brief,dba")
+	e.newRoles(port, "access,brief,dba")
 	if roles := e.rolesIn(); !slices.Equal(roles, []string{"access", "brief", "dba"}) {
 		t.Errorf("the home has the roles %q", roles)
 	}
@@ -193,7 +193,7 @@ func TestAssumesAtOnce(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	e.within2s(port, "access,brief,dba")
+	e.newRoles(port, "access,brief,dba")
 }
 
 // A rule is followed for what was approved while nobody was logged in.
@@ -240,5 +240,5 @@ func TestAssumeRightAfterALogout(t *testing.T) {
 	if err := e.result(held); err != nil {
 		t.Error(err)
 	}
-	e.within2s(port, "access,dba")
+	e.newRoles(port, "access,dba")
 }

@@ -53,7 +53,7 @@ func TestAssumeDuringARenewal(t *testing.T) {
 	if err := <-assumed; err != nil {
 		t.Errorf("assume: %v", err)
 	}
-	e.within2s(port, "access,dba")
+	e.newRoles(port, "access,dba")
 	if roles := e.rolesIn(); !slices.Equal(roles, []string{"access", "dba"}) {
 		t.Errorf("the home has the roles %q", roles)
 	}

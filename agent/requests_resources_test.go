@@ -58,8 +58,8 @@ func TestRequestForAResource(t *testing.T) {
 		t.Fatal(err)
 	}
 	e.AwaitState("secret", state.TunnelReady)
-	e.within2s(secret, "access,dba")
-	e.within2s(pg, "access")
+	e.newRoles(secret, "access,dba")
+	e.newRoles(pg, "access")
 	if _, err := c.DropRequests(t.Context(), nil, "secret"); err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +72,7 @@ func TestRequestForAResource(t *testing.T) {
 		t.Fatal(err)
 	}
 	e.AwaitState("secret", state.TunnelReady)
-	e.within2s(secret, "access,dba")
+	e.newRoles(secret, "access,dba")
 	if lost := e.AwaitState("pg", state.TunnelError); lost.Problem.Action != "berth request drop" {
 		t.Errorf("the lost tunnel's problem: %+v", lost.Problem)
 	}
@@ -80,7 +80,7 @@ func TestRequestForAResource(t *testing.T) {
 		t.Fatal(err)
 	}
 	e.AwaitState("pg", state.TunnelReady)
-	e.within2s(pg, "access")
+	e.newRoles(pg, "access")
 }
 
 // What two requests would cost is told together: the session's earlier end, and

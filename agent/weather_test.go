@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -160,8 +161,8 @@ func TestExpiryIsNoticed(t *testing.T) {
 	e.AwaitState("pg", state.TunnelReady)
 }
 
-// TestDrain checks that a stop lets an open connection go on for the grace
-// period and that new ones are refused meanwhile.
+// TestDrain checks that a stop lets an open connection go on that is owed an
+// answer, for the grace period, and that new ones are refused meanwhile.
 func TestDrain(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
@@ -172,13 +173,18 @@ func TestDrain(t *testing.T) {
 	done := make(chan error, 1)
 	ready := make(chan struct{})
 	go func() {
-		done <- Run(ctx, Options{Paths: e.Paths, Version: "test", Grace: 4 * time.Second,
+		done <- Run(ctx, Options{Paths: e.Paths, Version: "test", Grace: wait,
 			Logger: slog.New(slog.DiscardHandler), Ready: func() { close(ready) }})
 	}()
 	<-ready
 	e.AwaitState("pg", state.TunnelReady)
 	open := e.mustPG(port)
-	e.serial(open)
+	ask := "Q\x00\x00\x00\rselect 1\x00"
+	wire, sent := open.PgConn().Conn(), e.Snapshot().Tunnels[0].BytesOut
+	if _, err := io.WriteString(wire, ask[:5]); err != nil { // half a question
+		t.Fatal(err)
+	}
+	e.Await("berth to have read it", func(s state.Snapshot) bool { return s.Tunnels[0].BytesOut >= sent+5 })
 	cancel()
 	deadline := time.Now().Add(wait)
 	for {
@@ -191,7 +197,12 @@ func TestDrain(t *testing.T) {
 			t.Fatal("the port still listens after the stop")
 		}
 	}
-	e.serial(open)
+	if _, err := io.WriteString(wire, ask[5:]); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := bufio.NewReader(wire).ReadString('Z'); err != nil { // ready for the next
+		t.Errorf("the answer to what was asked before the stop: %v", err)
+	}
 	if err := <-done; err != nil {
 		t.Fatalf("agent: %v", err)
 	}

@@ -267,13 +267,14 @@ func (c *Cluster) judge(clt *client.Client, err error) (well bool, pause time.Du
 	}
 	s.fault = next
 	s.checked++
+	since := s.began // a doubt of the next moment sets another
 	s.mu.Unlock()
 
 	if next == nil && clt != nil {
 		c.adopt(clt, replace)
 	}
 	if (was == nil) != (next == nil) || was != nil && next != nil && was.Err.Error() != next.Err.Error() {
-		c.log.Info("session's standing", "fault", faultWords(next), "since", s.began)
+		c.log.Info("session's standing", "fault", faultWords(next), "since", since)
 		c.onStanding()
 	}
 	return next == nil, pause
