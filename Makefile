@@ -11,7 +11,7 @@ DEADCODE    := $(TOOLS)/deadcode@v0.52.0
 ACTIONLINT  := $(TOOLS)/actionlint@v1.7.12
 CROSSVET    := $(TOOLS)/crossvet
 # Without debug tables a test's program is linked in half the time.
-TEST        := $(GO) run ./internal/testreport -ldflags=-w
+TEST        := $(GO) run ./internal/testreport $(AGAIN) -ldflags=-w
 DISTFLAGS   := -trimpath -buildvcs=false -gcflags=all=-dwarf=false
 CROSS       := darwin/arm64 windows/amd64
 FUZZTIME    ?= 20s
@@ -55,7 +55,7 @@ test-deps: ## install the clients and servers the tests drive (root on Debian-li
 
 .PHONY: test
 test: test-deps ## all tests with the race detector
-	CGO_ENABLED=1 $(TEST) -race -shuffle=on -timeout 20m ./...
+	CGO_ENABLED=1 $(TEST) -race -shuffle=on -timeout=20m ./...
 
 .PHONY: test-short
 test-short: ## the fast tests only
@@ -64,7 +64,7 @@ test-short: ## the fast tests only
 .PHONY: cover
 cover: test-deps ## how much of each package the tests cover, the least covered first
 	@mkdir -p build
-	$(TEST) -coverpkg=./... -coverprofile=build/cover.out -timeout 20m ./...
+	$(TEST) -coverpkg=./... -coverprofile=build/cover.out -timeout=20m ./...
 
 .PHONY: e2e
 e2e: ## the journeys against real Teleport; BERTH_E2E_TELEPORT_BIN names the folder with teleport, tsh and tctl

@@ -4,6 +4,11 @@
 // took longest. If a coverage profile is among what "go test" is to write, it
 // prints how much of each package is covered, the least covered first. It exits
 // as "go test" does.
+//
+// With -again as the first argument, a few failed tests are run once more without the
+// others beside them, and decide: for machines that are as busy as they like. No
+// data race, panic, leaked goroutine or failed build is excused. The last argument
+// then names the packages, and all before it are flags.
 package main
 
 import (
@@ -23,7 +28,10 @@ import (
 	"syscall"
 )
 
-const profileFlag = "-coverprofile="
+const (
+	againFlag   = "-again"
+	profileFlag = "-coverprofile="
+)
 
 func main() { os.Exit(run(os.Args[1:])) }
 
@@ -32,6 +40,10 @@ func run(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	signal.Ignore(os.Interrupt)
+	again := len(args) > 1 && args[0] == againFlag
+	if again {
+		args = args[1:]
+	}
 	// Most tests wait most of the time: one package for each processor leaves them
 	// idle, and two for each make those late that measure time.
 	packages := strconv.Itoa(1 + runtime.NumCPU())
@@ -59,6 +71,9 @@ func run(args []string) int {
 		}
 	}
 	r.summary()
+	if again && len(r.failed) > 0 && readErr == nil && runAgain(ctx, os.Stdout, args[:len(args)-1], r.toRunAgain()) {
+		return 0
+	}
 	var exit *exec.ExitError
 	switch {
 	case errors.As(err, &exit) && exit.ExitCode() > 0:

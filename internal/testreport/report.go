@@ -25,6 +25,7 @@ type report struct {
 	failed  []test
 	passed  int
 	slow    []timed // the slowest first, and no more than slowest
+	grave   bool    // something went wrong that no second run excuses
 }
 
 // slowest is how many tests the summary names that took long, if they took
@@ -91,6 +92,9 @@ func (r *report) time(t test, seconds float64) {
 // output keeps what a test says until it is known how it ends. The one line
 // that tells how a package did is printed at once.
 func (r *report) output(t test, text string) {
+	if slices.ContainsFunc(grave, func(word string) bool { return strings.HasPrefix(text, word) }) {
+		r.grave = true
+	}
 	if t.name != "" {
 		r.said[t] = append(r.said[t], text)
 		return

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"io"
+	"slices"
 	"strings"
 	"testing"
 
@@ -92,5 +94,55 @@ func TestExitStatus(t *testing.T) {
 	}
 	if code := run([]string{"berth/internal/there-is-none"}); code == 0 {
 		t.Error("a run that fails exits with 0")
+	}
+}
+
+func TestRunAgain(t *testing.T) {
+	fails := func(pkg string, names ...string) (events []event) {
+		for _, name := range names {
+			events = append(events, event{Action: "output", Package: pkg, Test: name, Output: "    a_test.go:1: late\n"},
+				event{Action: "fail", Package: pkg, Test: name})
+		}
+		return append(events, event{Action: "fail", Package: pkg})
+	}
+	says := func(text string) event { return event{Action: "output", Package: "b/one", Test: "TestA", Output: text} }
+	for _, tc := range []struct {
+		name   string
+		events []event
+		want   map[string][]string
+	}{
+		{"two tests of one and one of another",
+			slices.Concat(fails("b/one", "TestA/x", "TestA/y", "TestA", "TestB"), fails("b/two", "TestA")),
+			map[string][]string{"b/one": {"TestA", "TestB"}, "b/two": {"TestA"}}},
+		{"a package that does not build", slices.Concat(fails("b/one", "TestA"), fails("b/two")), nil},
+		{"too many", fails("b/one", "T1", "T2", "T3", "T4", "T5", "T6", "T7"), nil},
+		{"a data race", slices.Concat([]event{says("WARNING: DATA RACE\n")}, fails("b/one", "TestA")), nil},
+		{"a panic", slices.Concat([]event{says("panic: oh [recovered]\n")}, fails("b/one", "TestA")), nil},
+		{"a goroutine is left", slices.Concat([]event{
+			{Action: "output", Package: "b/one", Output: "goleak: Errors on successful test run: found unexpected goroutines:\n"},
+		}, fails("b/one")), nil},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			r := newReport(io.Discard)
+			for _, e := range tc.events {
+				r.add(e)
+			}
+			if diff := cmp.Diff(tc.want, r.toRunAgain()); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+
+	flags := []string{"-ldflags=-w"}
+	var out strings.Builder
+	if !runAgain(t.Context(), &out, flags, map[string][]string{"berth/internal/testreport": {"TestCoverage"}}) ||
+		!strings.Contains(out.String(), "Once more, alone: berth/internal/testreport TestCoverage\n") {
+		t.Errorf("a test that passes alone: %s", out.String())
+	}
+	if runAgain(t.Context(), &out, flags, map[string][]string{"berth/internal/there-is-none": {"TestA"}}) {
+		t.Error("a test that fails alone too passes")
+	}
+	if runAgain(t.Context(), &out, flags, nil) {
+		t.Error("nothing to run again is taken for a pass")
 	}
 }
