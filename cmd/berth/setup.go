@@ -24,6 +24,7 @@ import (
 	"berth/internal/osservice"
 	"berth/internal/paths"
 	"berth/internal/plain"
+	"berth/proxies/db"
 )
 
 // setupOptions are what "berth setup" would ask for.
@@ -311,6 +312,10 @@ func (s *setup) addOne(ctx context.Context, c *client.Client, r client.Resource)
 		Name: freeTunnelName(r.Name, tunnelNames(snapshot.Tunnels)), Kind: r.Kind, Cluster: r.Cluster, Resource: r.Name,
 	}
 	if r.Kind == state.KindDB && !s.yes {
+		// Of a few users that roles allow, addTunnel asks for one.
+		if p, _ := db.Lookup(r.Protocol); p.DefaultDBUser == "" && slices.Contains(r.DBUsers, "*") {
+			spec.DBUser = s.ask("Database user for " + r.Name + ", or Enter to leave it to the client:")
+		}
 		spec.DBName = s.ask("Database in " + r.Name + ", or Enter to leave it to the client:")
 	}
 	added, err := s.addTunnel(ctx, c, spec, s.yes)
