@@ -44,6 +44,7 @@ func writeManPages(root *cobra.Command, dir string) error {
 func writeManPage(dir, name, section, markdown string) error {
 	head := fmt.Sprintf("%% %q %q \"\" \"berth\" \"berth manual\"\n", strings.ToUpper(name), section)
 	page := md2man.Render([]byte(head + markdown))
+	page = append([]byte(".ad l\n"), page...)                              // lines are not filled up with spaces
 	return os.WriteFile(filepath.Join(dir, name+"."+section), page, 0o644) //nolint:gosec // G306: for every user to read
 }
 

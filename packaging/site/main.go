@@ -89,9 +89,11 @@ var groups = []struct {
 	pages []string
 }{
 	{"Start", []string{"README.md", "docs/CONCEPTS.md", "docs/GETTING-STARTED.md", "docs/FAQ.md", "docs/COMPARISON.md"}},
-	{"Use", []string{"docs/TUNNELS.md", "docs/SESSIONS.md", "docs/KUBERNETES.md", "docs/ACCESS-REQUESTS.md", "docs/NOTIFICATIONS.md", "docs/PLACES.md", "docs/TROUBLESHOOTING.md"}},
+	{"Use", []string{"docs/TUNNELS.md", "docs/SESSIONS.md", "docs/KUBERNETES.md", "docs/ACCESS-REQUESTS.md", "docs/WINDOW.md",
+		"docs/RECORDINGS.md", "docs/NOTIFICATIONS.md", "docs/LINKS.md", "docs/PLACES.md", "docs/RELIABILITY.md", "docs/TROUBLESHOOTING.md"}},
 	{"Clients", nil}, // docs/clients
-	{"Reference", []string{"docs/COMMANDS.md", "docs/CONFIG.md", "docs/SECURITY-MODEL.md", "docs/BENCHMARKS.md", "docs/PATTERNS.md"}},
+	{"Reference", []string{"docs/COMMANDS.md", "docs/CONFIG.md", "docs/POLICY.md", "docs/METRICS.md", "docs/SECURITY-MODEL.md",
+		"docs/PRIVACY.md", "docs/PLATFORMS.md", "docs/BENCHMARKS.md"}},
 	{"Project", nil}, // the rest
 	{"Manual", nil},  // man
 }
