@@ -49,7 +49,7 @@ func TestDocsConfigReference(t *testing.T) {
 
 const policyHead = `# A policy for a fleet
 
-Whoever looks after many machines can bind the berth of every user on them by one file:
+If you look after many machines, one file on each binds the berth of all its users:
 
 | system | policy |
 |---|---|
@@ -57,36 +57,36 @@ Whoever looks after many machines can bind the berth of every user on them by on
 | macOS | ` + "`/Library/Application Support/berth/policy.yaml`" + ` |
 | Windows | ` + "`%ProgramData%\\berth\\policy.yaml`" + ` |
 
-What it says holds whatever a user's config file says. A setting of the user's that it forbids has no effect, the rest of their
-file has: ` + "`berth status`, `berth doctor` and `berth config check`" + ` name the setting, the policy and its line, and a command
-that would do what is forbidden ends with the same words. The agent follows every change of the file within seconds.
+It overrules users' config files. A user's setting that it forbids has no effect, and the rest of their file works as before:
+` + "`berth status`, `berth doctor` and `berth config check`" + ` name the setting, the policy and its line, and a command that would do
+what is forbidden fails with the same words. The agent follows every change of the file within seconds.
 
-**Owner.** The file, its folder and every folder above must be root's, and writable by no one else (but a group, where a folder has the sticky bit); on
-Windows they belong to Administrators, SYSTEM or TrustedInstaller, and no other account may change or replace them. Where a link
-leads to the file, the folders on its way must be so, too.
-No environment variable and no flag leads to another file, and ` + "`BERTH_HOME`" + ` changes nothing about it.
+**Owner.** The file, its folder and every folder above must belong to root and be writable by no one else, except by a group where
+a folder has the sticky bit. On Windows they must belong to Administrators, SYSTEM or TrustedInstaller, and no other account may
+change or replace them. If the file is a link, the same goes for the folders on its way. No environment variable and no flag names
+another file, and ` + "`BERTH_HOME`" + ` does not change this.
 
-**Mistakes.** A policy that cannot be trusted or read fails closed: every rule holds at its strictest, so no proxy is allowed and no
-client is held. Such a policy is a link to a file that is not there, as on a disk that is not mounted, and a folder without the file
-that others can write. In a file with mistakes the rules that are clear hold as they are, those that have mistakes or are
-left empty hold at their strictest, and after an
-unknown key, which may be a misspelt one, so do all rules that are not there. An agent that runs goes on with the proxies and
-tunnels that the policy allowed and shipped before, and with every proxy where there was no policy. Status, doctor and the agent's log say what is wrong, so check a file before you
-install it:
+**Mistakes.** berth fails closed. If it cannot trust or read the policy, every rule holds at its strictest: no proxy is allowed and
+no client is held. The same goes for a link to a file that is missing, as on a disk that is not mounted, and for a folder without
+a policy that others can write to. If single rules have mistakes or are empty, these hold at their strictest and the others as
+written. After an unknown key, which may be a misspelt rule, every rule that the file lacks holds at its strictest too. A running
+agent keeps the proxies and tunnels that the policy allowed and shipped before, and every proxy if there was no policy. Status,
+doctor and the agent's log name the mistakes, so check a file before you install it:
 
 ` + "```sh" + `
 berth config check --policy policy.yaml
 berth config schema --policy > policy.schema.json
 ` + "```" + `
 
-**Files that you ship.** ` + "`include`" + ` names files in the format of [a config file](CONFIG.md), as well owned as the policy. Their tunnels
-come first; their names, with all that look the same, and written ports are reserved, and the user can stop and start but not change or remove them. ` + "`berth status NAME`" + `
-and ` + "`shipped_in` of `berth status --json`" + ` name the file that a tunnel is from. Everything else in such a file is a default: a key that the
-user's own file has comes before it. A rule of the user's [access.auto_assume](ACCESS-REQUESTS.md) may name a tunnel that you ship.
+**Files that you ship.** ` + "`include`" + ` names files in the format of [a config file](CONFIG.md), with the same owner as the policy. Their tunnels come
+first. Users can stop and start them, but not change or remove them; their names, all that look the same, and their written ports
+are reserved. ` + "`berth status NAME`" + ` and ` + "`shipped_in` of `berth status --json`" + ` name the file that a tunnel comes from. Everything else in
+such a file is a default, which a key of the user's own file overrides. A rule of the user's [access.auto_assume](ACCESS-REQUESTS.md) may name
+a tunnel that you ship.
 
 **What it is not.** berth runs as its user, who can run another program instead, or ` + "`tsh`" + ` itself. A policy keeps a config file,
 a flag or a click from loosening what you decided; what a user may reach is decided by your cluster's roles
-([SECURITY-MODEL.md](SECURITY-MODEL.md)).
+([security model](SECURITY-MODEL.md)).
 
 ## A file with every key
 
