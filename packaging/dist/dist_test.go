@@ -210,11 +210,11 @@ func modes(t *testing.T, kind string, data []byte) map[string]os.FileMode {
 }
 
 func TestDebianChangelog(t *testing.T) {
-	changes := "# Changes\n\n## Unreleased\n\n- First " + strings.Repeat("word ", 30) + "\n  goes on.\n- Second.\n\n## 1.0.0\n\n- Old.\n"
+	changes := "# Changes\n\n## Unreleased\n\n- **First** " + strings.Repeat("word ", 30) + "\n  goes on ([how](docs/HOW.md)).\n- Second.\n\n## 1.0.0\n\n- Old.\n"
 	r := &release{version: version{base: "1.2.3"}, epoch: testTime, maintainer: "Jane Doe <jane@example.org>"}
 	got := string(r.debianChangelog(changes))
 	for _, want := range []string{
-		"berth (1.2.3) stable; urgency=medium\n\n  * First word", "\n    word", "goes on.\n  * Second.\n", " -- Jane Doe <jane@example.org>  Sun, 22 Nov 2026 20:15:04 +0000\n",
+		"berth (1.2.3) stable; urgency=medium\n\n  * First word", "\n    word", "goes on (how).\n  * Second.\n", " -- Jane Doe <jane@example.org>  Sun, 22 Nov 2026 20:15:04 +0000\n",
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("no %q in:\n%s", want, got)

@@ -171,7 +171,8 @@ func (r *release) debianChangelog(changes string) []byte {
 	if !strings.Contains(section, "\n- ") { // of a release nothing is unreleased
 		section, _, _ = strings.Cut(older, "\n## ")
 	}
-	section = subheading.ReplaceAllString(section, "")
+	section = relativeLink.ReplaceAllString(subheading.ReplaceAllString(section, ""), "$1")
+	section = strings.ReplaceAll(section, "**", "")
 	_, items, _ := strings.Cut(section, "\n- ") // after the heading
 	for item := range strings.SplitSeq(items, "\n- ") {
 		line := "  *"

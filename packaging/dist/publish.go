@@ -140,8 +140,8 @@ func (p *publication) publicKey() string {
 	return p.key.Public().(minisign.PublicKey).String()
 }
 
-// notesOf returns a version's section of the changelog. Without one a
-// pre-release gets what is unreleased.
+// notesOf returns a version's section of the changelog, without links to pages
+// of the source. Without one a pre-release gets what is unreleased.
 func notesOf(changes, version string, final bool) (string, error) {
 	names := []string{version}
 	if !final {
@@ -152,7 +152,7 @@ func notesOf(changes, version string, final bool) (string, error) {
 			heading, text, _ := strings.Cut(section, "\n")
 			heading = strings.Trim(strings.Fields(heading + " -")[0], "[]")
 			if heading == name && strings.TrimSpace(text) != "" {
-				return strings.TrimSpace(text), nil
+				return relativeLink.ReplaceAllString(strings.TrimSpace(text), "$1"), nil
 			}
 		}
 	}

@@ -34,13 +34,13 @@ func TestPreReleases(t *testing.T) {
 }
 
 func TestNotesOf(t *testing.T) {
-	const changes = "# Changes\n\n## [Unreleased]\n\n- soon\n\n## [1.2.3] - 2026-11-28\n\n### Added\n\n- a thing\n\n## [1.2.2]\n\n- old\n"
+	const changes = "# Changes\n\n## [Unreleased]\n\n- soon\n\n## [1.2.3] - 2026-11-28\n\n### Added\n\n- a thing ([how](docs/HOW.md))\n\n## [1.2.2]\n\n- old\n"
 	for _, tt := range []struct {
 		version string
 		final   bool
 		want    string
 	}{
-		{"1.2.3", true, "### Added\n\n- a thing"},
+		{"1.2.3", true, "### Added\n\n- a thing (how)"},
 		{"1.2.2", true, "- old"},
 		{"1.3.0", true, ""},
 		{"1.3.0-rc.1", false, "- soon"},
