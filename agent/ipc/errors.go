@@ -161,8 +161,8 @@ func utf8(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
 // destroy something names none.
 func UnknownTunnel(name string, others ...string) *Error {
 	e := &Error{Code: CodeNotFound, Message: fmt.Sprintf("there is no tunnel %q", name), Hint: `see "berth tunnel ls"`}
-	if near := plain.Nearest(name, others, strings.ToLower); near != "" {
-		e.Hint = fmt.Sprintf("did you mean %q?", near)
+	if ask := plain.DidYouMean(name, others); ask != "" {
+		e.Hint = ask
 	}
 	return e
 }

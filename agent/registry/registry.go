@@ -370,6 +370,9 @@ func (r *Registry) mustHave(name string) error {
 // name means any cluster.
 func (r *Registry) LoginNeeded(clusterName string) error {
 	mem, _ := r.cfg.Memory.ProfileOf(clusterName)
+	if known := r.cfg.Current().Profiles; mem.Proxy == "" && clusterName == "" && len(known) == 1 {
+		mem.Proxy = known[0].Proxy // where "berth login" alone goes
+	}
 	if err := r.cfg.Current().Policy.AllowsProxy(mem.Proxy); err != nil && mem.Proxy != "" {
 		return Word(err)
 	}

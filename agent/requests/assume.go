@@ -407,11 +407,7 @@ func (rs *Requests) holdTarget(proxy string) login.Target {
 // notHeldAnyMore is the error of an assume that timed out waiting for a login.
 // failed is the login's error; nil means that there was none in time.
 func (rs *Requests) notHeldAnyMore(target login.Target, want ipc.Assume, r state.Request, failed error) error {
-	user := ""
-	if target.Profile != nil {
-		user = target.Profile.User
-	}
-	e := &ipc.Error{Code: ipc.CodeLoginNeeded, Hint: sessions.LoginCommand(target.Proxy, user)}
+	e := &ipc.Error{Code: ipc.CodeLoginNeeded, Hint: sessions.LoginCommand(target.Proxy, userOf(target))}
 	where := ""
 	if target.Proxy != "" {
 		where = " at " + target.Proxy

@@ -367,7 +367,7 @@ func (rs *Requests) lookup(ctx context.Context, id string) (state.Request, error
 	case ctx.Err() != nil:
 		return r, ctx.Err()
 	case unknown && !rs.cfg.Sessions.ValidAt("", time.Now()):
-		return r, errNoSession()
+		return r, rs.noSession()
 	case unknown && len(id) == wholeID:
 		err = &cluster.UnknownRequestError{ID: id} // it was there when it was copied
 	}
@@ -401,11 +401,11 @@ func (rs *Requests) RequestAbilities(ctx context.Context, profile string, resour
 // requestSession returns the session to make a request in.
 func (rs *Requests) requestSession(profile string) (sessions.Session, error) {
 	target, err := rs.cfg.Logins.Target(profile)
-	if err != nil {
+	switch {
+	case err != nil && profile != "":
 		return sessions.Session{}, err
-	}
-	if target.Profile == nil {
-		return sessions.Session{}, errNoSession()
+	case target.Profile == nil:
+		return sessions.Session{}, rs.noSession()
 	}
 	f := rs.cfg.Sessions.At(target.Proxy)
 	switch {

@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"berth/agent/ipc"
+	"berth/agent/login"
 	"berth/agent/sessions"
 	"berth/agent/state"
 	"berth/internal/shell"
@@ -29,7 +30,18 @@ func assumeHint(why string, r state.Request) string {
 	}
 }
 
-// errNoSession is the answer while there is no valid session at all.
-func errNoSession() error {
-	return &ipc.Error{Code: ipc.CodeLoginNeeded, Message: "no valid Teleport session", Hint: sessions.LoginCommand("", "")}
+// noSession is the answer while there is no valid session at all.
+func (rs *Requests) noSession() error {
+	target := rs.holdTarget("")
+	return &ipc.Error{
+		Code: ipc.CodeLoginNeeded, Message: "no valid Teleport session", Hint: sessions.LoginCommand(target.Proxy, userOf(target)),
+	}
+}
+
+// userOf is whose login a target's would be; empty while that is not known.
+func userOf(target login.Target) string {
+	if target.Profile == nil {
+		return ""
+	}
+	return target.Profile.User
 }

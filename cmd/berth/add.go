@@ -15,6 +15,7 @@ import (
 	"berth/agent/ipc/client"
 	"berth/agent/state"
 	"berth/internal/plain"
+	"berth/internal/shell"
 )
 
 // quickAdd is "berth add": tunnels to what the clusters list, with as little to
@@ -117,11 +118,14 @@ func (a *app) addByName(ctx context.Context, c *client.Client, name string, o qu
 	if err != nil {
 		return err
 	}
-	r, err := a.oneOf(name, list, o.json)
+	s, err := c.Snapshot(ctx)
 	if err != nil {
 		return err
 	}
-	s, err := c.Snapshot(ctx)
+	r, err := a.oneOf(name, list, o.json)
+	if t, none := pick(s.Tunnels, name); err != nil && none == nil && !inList(name, list) {
+		return withHint(err, fmt.Sprintf("the tunnel %q is there already and leads to %s: berth show %s", t[0].Name, t[0].Resource, shell.Quote(t[0].Name)))
+	}
 	if err != nil {
 		return err
 	}
@@ -132,14 +136,23 @@ func (a *app) addByName(ctx context.Context, c *client.Client, name string, o qu
 		_, err := fmt.Fprintf(a.out, "the tunnel %s leads there already: %s\n", plain.Line(r.Tunnel), s.Tunnels[i].Address)
 		return err
 	}
+	free := freeTunnelName(r.Name, tunnelNames(s.Tunnels))
+	if t, err := pick(s.Tunnels, r.Name); err == nil && o.name == "" && !o.json {
+		fmt.Fprintf(a.err, "berth: the tunnel %s leads to %s, so this one is %s\n", plain.Line(t[0].Name), plain.Line(t[0].Resource), plain.Line(free))
+	}
 	spec := state.TunnelSpec{
-		Name: cmp.Or(o.name, freeTunnelName(r.Name, tunnelNames(s.Tunnels))), Kind: r.Kind, Cluster: r.Cluster, Resource: r.Name,
+		Name: cmp.Or(o.name, free), Kind: r.Kind, Cluster: r.Cluster, Resource: r.Name,
 		DBUser: o.dbUser, DBName: o.dbName,
 	}
 	if spec.DBUser == "" && slices.Contains(r.DBUsers, "*") && !o.json && a.canAsk() {
 		spec.DBUser = strings.TrimPrefix(a.askLine("Database user, or Enter to leave it to the client:"), "-")
 	}
 	return a.tunnelAdd(ctx, addOptions{spec: spec, json: o.json})
+}
+
+// inList reports whether the clusters list a resource of that name.
+func inList(name string, list []client.Resource) bool {
+	return slices.ContainsFunc(list, func(r client.Resource) bool { return r.Name == name })
 }
 
 // oneOf returns the resource of a name. A person chooses where there are several.
@@ -156,10 +169,7 @@ func (a *app) oneOf(name string, list []client.Resource, quiet bool) (client.Res
 	case len(found) == 1:
 		return found[0], nil
 	case len(found) == 0:
-		hint := `see "berth resources"`
-		if near := plain.Nearest(name, names, strings.ToLower); near != "" {
-			hint = fmt.Sprintf("did you mean %q?", near)
-		}
+		hint := cmp.Or(plain.DidYouMean(name, names), `see "berth resources"`)
 		return client.Resource{}, withHint(fmt.Errorf("the clusters list no %q", name), hint)
 	case quiet || !a.canAsk():
 		return client.Resource{}, usageError{withHint(fmt.Errorf("there are %d resources called %q", len(found), name), "choose with --kind or --cluster")}

@@ -42,6 +42,9 @@ func (a *app) agentLogsCommand() *cobra.Command {
 it, as when it crashed, is in the journal where systemd runs it: see --journal.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if o.lines < 0 {
+				return usageError{withHint(fmt.Errorf("there are no %d lines", o.lines), seeHelp(cmd))}
+			}
 			if o.journal {
 				return a.journal(cmd.Context(), o)
 			}

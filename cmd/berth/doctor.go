@@ -125,17 +125,23 @@ func (a *app) printFindings(findings []doctor.Finding, fixing bool) error {
 		counts[f.Status]++
 		mendable = mendable || f.Mendable
 		word, color := statusWord(f.Status)
-		fmt.Fprintf(&b, "%s  %s\n", a.paint(color, word), plain.Line(f.Text))
+		const margin = 6 // the word and two blanks
+		text := a.prose(strings.Repeat(" ", margin)+plain.Line(f.Text), margin)
+		b.WriteString(a.paint(color, word) + text[len(word):] + "\n")
 		switch step := a.nextStep(f.Fix); {
 		case f.Fixed != "":
-			fmt.Fprintf(&b, "      → mended: %s\n", plain.Line(f.Fixed))
+			b.WriteString(a.prose("      → mended: "+plain.Line(f.Fixed), margin+2) + "\n")
 		case step != "":
-			fmt.Fprintf(&b, "      → %s\n", plain.Line(step))
+			b.WriteString(a.prose("      → "+plain.Line(step), margin+2) + "\n")
 		}
 	}
 	switch {
 	case counts[doctor.Fail] > 0:
-		fmt.Fprintf(&b, "\n%d of %d do not work, %d could be better\n", counts[doctor.Fail], len(findings), counts[doctor.Warn])
+		verb := "do"
+		if counts[doctor.Fail] == 1 {
+			verb = "does"
+		}
+		fmt.Fprintf(&b, "\n%d of %d %s not work, %d could be better\n", counts[doctor.Fail], len(findings), verb, counts[doctor.Warn])
 	case counts[doctor.Warn] > 0:
 		fmt.Fprintf(&b, "\n%s; %d could be better\n", state.LowerFirst(working(findings)), counts[doctor.Warn])
 	case working(findings) != allWorks:

@@ -47,8 +47,13 @@ first: your own, and those that you may review.`,
 				list := slices.DeleteFunc(s.Requests, func(r state.Request) bool {
 					return mine && !r.Mine || reviewable && !r.Reviewable
 				})
-				if asJSON {
+				switch {
+				case asJSON:
 					return a.printJSON(list)
+				case len(list) == 0 && !loggedIn(s):
+					_, err := fmt.Fprintln(a.out, a.prose("No session is valid, so berth sees no access request.", 0)+
+						"\n"+a.prose("  → "+a.loginStep(s), 4))
+					return err
 				}
 				return a.printRequests(list, time.Now())
 			})

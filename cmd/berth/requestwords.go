@@ -93,7 +93,7 @@ func (a *app) printAskedOfYou(list []state.Request, now time.Time) {
 func (a *app) printRequest(r state.Request, now time.Time) error {
 	line := func(name, value string) {
 		if value != "" {
-			fmt.Fprintf(a.out, "%-12s %s\n", name, plain.Line(value))
+			a.labelled("", name, plain.Line(value))
 		}
 	}
 	at := func(t *time.Time) string {

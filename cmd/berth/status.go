@@ -248,7 +248,7 @@ func (a *app) printWhole(s state.Snapshot, rates map[string]rate) error {
 	case len(s.Profiles) == 0 && len(said) > 0:
 		fmt.Fprintln(a.out, "No Teleport profile found.")
 	case len(s.Profiles) == 0:
-		fmt.Fprintln(a.out, `No Teleport profile found. Log in with "berth login <your proxy>".`)
+		fmt.Fprintln(a.out, a.prose(`No Teleport profile found. Log in with "berth login <your proxy>".`, 2))
 	}
 	fmt.Fprintln(a.out)
 	if err := a.printTunnels(s.Tunnels, withAssumed(s), rates); err != nil {
@@ -290,24 +290,42 @@ func (a *app) profileLine(p state.Profile, now time.Time) (line, login string) {
 	}
 }
 
+// loggedIn reports whether there is a valid session.
+func loggedIn(s state.Snapshot) bool {
+	return slices.ContainsFunc(s.Profiles, func(p state.Profile) bool {
+		return p.State == state.ProfileValid || p.State == state.ProfileExpiring
+	})
+}
+
+// loginStep is the command that makes a valid session where there is none.
+func (a *app) loginStep(s state.Snapshot) string {
+	for _, p := range s.Profiles {
+		if _, login := a.profileLine(p, time.Now()); login != "" {
+			return login
+		}
+	}
+	return "berth login <your proxy>"
+}
+
 // printRenewal says what is done about the session's end.
 func (a *app) printRenewal(p state.Profile, now time.Time) {
+	say := func(text string) { fmt.Fprintln(a.out, a.prose("  "+text, 4)) }
 	if len(p.Stored) > 0 {
-		fmt.Fprintln(a.out, "  "+plain.Line(strings.Join(p.Stored, " and "))+" stored; delete: berth login --forget "+plain.Line(p.Proxy))
+		say(plain.Line(strings.Join(p.Stored, " and ")) + " stored; delete: berth login --forget " + plain.Line(p.Proxy))
 	}
 	r := p.Renewal
 	switch {
 	case p.Login.InProgress && p.Login.URL != "":
-		fmt.Fprintln(a.out, "  a login is under way: "+plain.Line(p.Login.URL))
+		say("a login is under way: " + plain.Line(p.Login.URL))
 	case p.Login.InProgress:
-		fmt.Fprintln(a.out, "  a login is under way")
+		say("a login is under way")
 	case r.Warning == state.WarnSoon, r.Warning == state.WarnLast:
-		fmt.Fprintln(a.out, "  renew it now: berth login --renew "+plain.Line(p.Proxy))
+		say("renew it now: berth login --renew " + plain.Line(p.Proxy))
 	case p.State == state.ProfileExpired, p.State == state.ProfileLoggedOut, r.At == nil:
 	case r.Mode == state.RenewAuto:
-		fmt.Fprintln(a.out, "  berth renews it at "+when.ClockSeconds(*r.At, now))
+		say("berth renews it at " + when.ClockSeconds(*r.At, now))
 	case r.Mode == state.RenewAsk:
-		fmt.Fprintln(a.out, "  berth reminds you at "+when.ClockSeconds(*r.At, now))
+		say("berth reminds you at " + when.ClockSeconds(*r.At, now))
 	}
 }
 
@@ -337,7 +355,7 @@ func stateColor(s state.TunnelState) string {
 func (a *app) printTunnels(tunnels []state.Tunnel, elevated map[string]string, rates map[string]rate) error {
 	if len(tunnels) == 0 {
 		_, err := fmt.Fprintln(a.out,
-			"No tunnels yet. \"berth resources\" lists what there is; then:\n  berth add RESOURCE")
+			a.prose("No tunnels yet. \"berth resources\" lists what there is; then:", 2)+"\n  berth add RESOURCE")
 		return err
 	}
 	header := []string{"TUNNEL", "STATE", "ADDRESS", "RESOURCE", "ENGINE", "CONNECTIONS"}
@@ -422,7 +440,7 @@ func (a *app) printTunnel(t state.Tunnel, s state.Snapshot) error {
 	fmt.Fprintf(a.out, "%s · %s\n", plain.Line(t.Name), a.paint(stateColor(t.State), words(t.State)))
 	line := func(what, text string) {
 		if text != "" {
-			fmt.Fprintf(a.out, "  %-12s %s\n", what, plain.Line(text))
+			a.labelled("  ", what, plain.Line(text))
 		}
 	}
 	line("address", join(t.Addresses))
@@ -464,7 +482,7 @@ func (a *app) printTunnel(t state.Tunnel, s state.Snapshot) error {
 			if login != "" {
 				line += " · log in: " + login
 			}
-			fmt.Fprintf(a.out, "  %-12s %s\n", "profile", line)
+			a.labelled("  ", "profile", line)
 		}
 	}
 	return a.printProblems(s)

@@ -46,6 +46,15 @@ func adviceOf(s state.Snapshot) map[string]bool {
 	return said
 }
 
+// problemLines says what is wrong with one tunnel, and the next step.
+func (a *app) problemLines(lead string, p state.Problem) string {
+	lines := a.prose(lead+plain.Line(p.Title)+": "+plain.Line(p.Text), len(lead))
+	if step := a.nextStep(p.Action); step != "" {
+		lines += "\n" + a.prose("    → "+plain.Line(step), 6)
+	}
+	return lines
+}
+
 // printProblems prints what is wrong, each cause with its next step, which tunnels
 // have roles of their own, and why some do not use the native engine.
 func (a *app) printProblems(s state.Snapshot) error {

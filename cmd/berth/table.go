@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -32,6 +33,9 @@ func (a *app) table(header []string, rows [][]string, color func(column int, cel
 		}
 	}
 	widths = fit(cells, widths, a.width(), spare)
+	if columns := a.width(); columns > 0 && total(widths) > columns {
+		return a.stacked(rows, widths, columns, color)
+	}
 	var b strings.Builder
 	for n, row := range cells {
 		line, gap := "", 0
@@ -56,6 +60,39 @@ func (a *app) table(header []string, rows [][]string, color func(column int, cel
 	}
 	_, err := a.out.Write([]byte(b.String()))
 	return err
+}
+
+// stacked prints rows on a terminal that is too narrow for columns: each cell in a line of
+// its own, under the first of its row.
+func (a *app) stacked(rows [][]string, widths []int, columns int, color func(column int, cell string) string) error {
+	var b strings.Builder
+	for _, row := range rows {
+		margin := ""
+		for i, cell := range row {
+			if widths[i] < 0 || cell == "" {
+				continue
+			}
+			line := a.apart(plain.Middle(cell, max(columns-len(margin), shortCell)))
+			if color != nil {
+				line = a.paint(color(i, cell), line)
+			}
+			b.WriteString(margin + line + "\n")
+			margin = strings.Repeat(" ", tableGap)
+		}
+	}
+	_, err := a.out.Write([]byte(b.String()))
+	return err
+}
+
+// total is how many columns of a terminal a table takes.
+func total(widths []int) int {
+	sum := -tableGap
+	for _, w := range widths {
+		if w >= 0 {
+			sum += w + tableGap
+		}
+	}
+	return sum
 }
 
 // apart keeps a clean text of others from moving the words around it on a terminal,
@@ -109,13 +146,7 @@ func alike(cells [][]string, widths []int, spare []string) bool {
 // narrow shortens the widest columns until all fit, none below least, and reports
 // whether they do.
 func narrow(header []string, widths []int, columns, least int) bool {
-	total := -tableGap
-	for _, w := range widths {
-		if w >= 0 {
-			total += w + tableGap
-		}
-	}
-	for ; total > columns; total-- {
+	for sum := total(widths); sum > columns; sum-- {
 		widest := -1
 		for i, w := range widths {
 			if w > least && !slices.Contains(rigid, header[i]) && (widest < 0 || w > widths[widest]) {
@@ -147,6 +178,28 @@ func (a *app) prose(text string, indent int) string {
 		return text
 	}
 	lead := text[:len(text)-len(strings.TrimLeft(text, " "))]
-	lines := plain.Wrap(text, max(columns-max(indent, len(lead)), 2*shortCell))
-	return lead + strings.Join(lines, "\n"+strings.Repeat(" ", indent))
+	return lead + hanging(text, max(indent, len(lead)), indent, columns)
+}
+
+// labelled prints a value after its label, in lines of its own where the terminal is
+// narrow.
+func (a *app) labelled(margin, label, value string) {
+	const gutter = 13 // the labels and a blank
+	columns, indent := a.width(), len(margin)+gutter
+	switch {
+	case columns == 0 || indent+plain.Width(plain.Line(value)) <= columns:
+		fmt.Fprintf(a.out, "%s%-12s %s\n", margin, label, value)
+	case columns < 3*gutter:
+		indent = len(margin) + tableGap
+		fmt.Fprintf(a.out, "%s%s\n%s%s\n", margin, label, strings.Repeat(" ", indent), hanging(value, indent, indent, columns))
+	default:
+		fmt.Fprintf(a.out, "%s%-12s %s\n", margin, label, hanging(value, indent, indent, columns))
+	}
+}
+
+// hanging breaks a text at words: its first line begins where used columns are taken, the
+// others are indented by so many blanks.
+func hanging(text string, used, indent, columns int) string {
+	lines := plain.Wrap(text, max(columns-max(used, indent), shortCell))
+	return strings.Join(lines, "\n"+strings.Repeat(" ", indent))
 }

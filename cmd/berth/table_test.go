@@ -42,6 +42,42 @@ func TestNarrowTable(t *testing.T) {
 	}
 }
 
+// TestStackedTable: where not even the columns that every row needs fit, each cell has a
+// line of its own.
+func TestStackedTable(t *testing.T) {
+	header := []string{"TUNNEL", "STATE", "ADDRESS", "RESOURCE", "ENGINE", "CONNECTIONS"}
+	for columns, want := range map[int]string{
+		31: "TUNNEL   STATE  ADDRESS\nprod-pg  ready  127.0.0.1:15432\n",
+		30: "prod-pg\n  ready\n  127.0.0.1:15432\n",
+		20: "prod-pg\n  ready\n  127.0.0.1:15432\n",
+	} {
+		var out bytes.Buffer
+		a := &app{out: &out, size: func() (int, int) { return columns, 20 }}
+		rows := [][]string{{"prod-pg", "ready", "127.0.0.1:15432", "pg (postgres)", "native", "12"}}
+		if err := a.table(header, rows, nil, spareColumns(header)...); err != nil {
+			t.Fatal(err)
+		}
+		if got := out.String(); got != want {
+			t.Errorf("in %d columns:\n%s, want\n%s", columns, got, want)
+		}
+	}
+}
+
+// TestLabelled: a value has lines of its own where its label leaves it no room.
+func TestLabelled(t *testing.T) {
+	for columns, want := range map[int]string{
+		0:  "  address      127.0.0.1:19296, [::1]:19296\n",
+		40: "  address      127.0.0.1:19296,\n               [::1]:19296\n",
+		20: "  address\n    127.0.0.1:19296,\n    [::1]:19296\n",
+	} {
+		var out bytes.Buffer
+		a := &app{out: &out, size: func() (int, int) { return columns, 20 }}
+		if a.labelled("  ", "address", "127.0.0.1:19296, [::1]:19296"); out.String() != want {
+			t.Errorf("in %d columns:\n%s, want\n%s", columns, &out, want)
+		}
+	}
+}
+
 // TestTunnelsDiffer: a column is left out before two tunnels look the same.
 func TestTunnelsDiffer(t *testing.T) {
 	header := []string{"TUNNEL", "STATE", "ADDRESS", "RESOURCE", "ENGINE", "CONNECTIONS"}

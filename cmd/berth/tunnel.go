@@ -75,10 +75,13 @@ func (a *app) tunnelVerb(verb, short string, do func(*client.Client, context.Con
 					return err
 				}
 				t, err := find(cmd.Context(), c, args[0])
-				if err != nil {
-					return err
+				if err == nil {
+					err = a.printDone(asJSON, done, t)
 				}
-				return a.printDone(asJSON, done, t)
+				if err == nil && !asJSON && t.Problem != nil { // it is started, and serves nobody yet
+					_, err = fmt.Fprintln(a.out, a.problemLines("  ", *t.Problem))
+				}
+				return err
 			})
 		},
 	}

@@ -159,10 +159,7 @@ func (a *app) printAdded(t state.Tunnel) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "added %s: %s → %s, %s\n", t.Name, t.Address, plain.Line(resourceOf(t)), words(t.State))
 	if t.Problem != nil {
-		fmt.Fprintf(&b, "  ! %s: %s\n", plain.Line(t.Problem.Title), plain.Line(t.Problem.Text))
-		if step := a.nextStep(t.Problem.Action); step != "" {
-			fmt.Fprintf(&b, "    → %s\n", plain.Line(step))
-		}
+		b.WriteString(a.problemLines("  ! ", *t.Problem) + "\n")
 	}
 	if k, err := commandsOf(t); err == nil {
 		k.describe(a, &b, t)

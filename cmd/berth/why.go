@@ -54,10 +54,7 @@ connections that simply worked share a line.`,
 func (a *app) printWhy(t state.Tunnel, events []state.Event, now time.Time) error {
 	fmt.Fprintf(a.out, "%s · %s\n", plain.Line(t.Name), a.paint(stateColor(t.State), words(t.State)))
 	if t.Problem != nil {
-		fmt.Fprintf(a.out, "  %s: %s\n", plain.Line(t.Problem.Title), plain.Line(t.Problem.Text))
-		if step := a.nextStep(t.Problem.Action); step != "" {
-			fmt.Fprintf(a.out, "    → %s\n", plain.Line(step))
-		}
+		fmt.Fprintln(a.out, a.problemLines("  ", *t.Problem))
 	}
 	if t.Waiting > 0 {
 		fmt.Fprintf(a.out, "  %d of %d connections wait\n", t.Waiting, t.Connections)
@@ -68,7 +65,7 @@ func (a *app) printWhy(t state.Tunnel, events []state.Event, now time.Time) erro
 		return err
 	}
 	for _, e := range events {
-		fmt.Fprintln(a.out, eventLine(e, now))
+		fmt.Fprintln(a.out, a.prose(eventLine(e, now), 4))
 	}
 	return nil
 }

@@ -1,5 +1,34 @@
 package plain
 
+import (
+	"fmt"
+	"strings"
+)
+
+// DidYouMean asks whether one of choices was meant by got: the nearest one, else those,
+// few, that have it within them. It is empty when nothing is alike.
+func DidYouMean(got string, choices []string) string {
+	if near := Nearest(got, choices, strings.ToLower); near != "" {
+		return fmt.Sprintf("did you mean %q?", near)
+	}
+	var found []string
+	for _, c := range choices {
+		if len(got) >= minWithin && strings.Contains(strings.ToLower(c), strings.ToLower(got)) {
+			found = append(found, fmt.Sprintf("%q", c))
+		}
+	}
+	if last := len(found) - 1; last >= 0 && last < maxWithin {
+		head := strings.Join(found[:last], ", ")
+		return "did you mean " + strings.TrimPrefix(head+" or "+found[last], " or ") + "?"
+	}
+	return ""
+}
+
+const (
+	minWithin = 2 // bytes: a letter alone is in most names
+	maxWithin = 3 // names: more are a list, which has a command of its own
+)
+
 // Nearest returns the one of choices that got was probably meant to be, letter for
 // letter as norm has them; empty when none is near.
 func Nearest(got string, choices []string, norm func(string) string) string {
