@@ -65,6 +65,7 @@ type Recordings struct {
 	mu      sync.Mutex
 	streams map[key]*stream
 	pace    pace
+	spool   func(dir string) (*spool, error)
 }
 
 // key names a recording.
@@ -75,6 +76,7 @@ func New(ctx context.Context, cfg Config) *Recordings {
 	clean(cfg.Dir)
 	return &Recordings{
 		cfg: cfg, log: cfg.Logger.With("component", "recordings"), ctx: ctx, streams: make(map[key]*stream), pace: usualPace,
+		spool: newSpool,
 	}
 }
 

@@ -129,7 +129,7 @@ func (rs *Recordings) open(ctx context.Context, want ipc.RecordingRead) (*stream
 		s.hold()
 		return s, nil
 	}
-	sp, err := newSpool(rs.cfg.Dir)
+	sp, err := rs.spool(rs.cfg.Dir)
 	if err != nil {
 		return nil, err
 	}
