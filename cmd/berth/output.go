@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
-	"unicode/utf16"
-	"unicode/utf8"
 
 	"berth/internal/plain"
 )
@@ -24,8 +22,7 @@ func cleanLines(s string) string {
 // printJSON prints v, indented.
 func (a *app) printJSON(v any) error { return a.writeJSON(v, "  ") }
 
-// writeJSON prints v. What [plain.Invisible] matches is escaped: the JSON says the same,
-// and is safe to look at.
+// writeJSON prints v, safe to look at.
 func (a *app) writeJSON(v any, indent string) error {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
@@ -34,34 +31,9 @@ func (a *app) writeJSON(v any, indent string) error {
 	if err := enc.Encode(v); err != nil {
 		return err
 	}
-	_, err := a.out.Write(escapeInvisible(b.Bytes()))
+	_, err := a.out.Write(plain.JSON(b.Bytes()))
 	return err
 }
-
-// escapeInvisible escapes the invisible characters of a JSON text. Outside of
-// strings there is none but the white space of ASCII.
-func escapeInvisible(text []byte) []byte {
-	if bytes.IndexFunc(text, escaped) < 0 {
-		return text
-	}
-	out := make([]byte, 0, len(text)+64)
-	for len(text) > 0 {
-		r, size := utf8.DecodeRune(text)
-		switch {
-		case !escaped(r):
-			out = append(out, text[:size]...)
-		case r > 0xffff:
-			hi, lo := utf16.EncodeRune(r)
-			out = fmt.Appendf(out, `\u%04x\u%04x`, hi, lo)
-		default:
-			out = fmt.Appendf(out, `\u%04x`, r)
-		}
-		text = text[size:]
-	}
-	return out
-}
-
-func escaped(r rune) bool { return r >= 0x7f && plain.Invisible(r) }
 
 // The colours of states. Words say the same.
 const (

@@ -199,7 +199,7 @@ func exportError(path string, err error) error {
 
 // writeExport writes a recording in a form.
 func (a *app) writeExport(ctx context.Context, s *recordingStream, o recordingExportOptions, pattern *regexp.Regexp, to io.Writer) error {
-	head := replay.Header{Recording: s.recording, ExportedBy: s.reader, ExportedAt: time.Now().UTC().Truncate(time.Second)}
+	head := replay.NewHeader(s.recording, s.reader)
 	if pattern != nil {
 		head = replay.RedactHeader(pattern, head)
 	}
@@ -231,7 +231,7 @@ func exportWriter(form string, to io.Writer, h replay.Header) (replay.Writer, er
 	case "json":
 		return replay.NewJSON(to, h)
 	default:
-		head := fmt.Sprintf("%s\nexported by %s at %s\n", h.Title(), plain.Line(h.ExportedBy), h.ExportedAt.Format(time.RFC3339))
+		head := fmt.Sprintf("%s\nexported by %s at %s\n", h.Title(), h.ExportedBy, h.ExportedAt.Format(time.RFC3339))
 		if h.Redacted {
 			head += "parts are masked\n"
 		}

@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"berth/agent/config"
 	"berth/agent/ipc"
@@ -222,9 +221,7 @@ func (a *app) showRecording(c *client.Client) func(ctx context.Context, cluster,
 				Hint: "open it again in a moment",
 			}
 		}
-		page, err := replay.NewHTML(w, web.Player(), replay.Header{
-			Recording: s.recording, ExportedBy: s.reader, ExportedAt: time.Now().UTC().Truncate(time.Second),
-		})
+		page, err := replay.NewHTML(w, web.Player(), replay.NewHeader(s.recording, s.reader))
 		if err != nil {
 			return err
 		}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 	"unicode/utf8"
 
@@ -20,6 +21,19 @@ type Header struct {
 	// Redacted says that parts are masked. The pattern is left out: it may be the
 	// secret itself.
 	Redacted bool `json:"redacted"`
+}
+
+// NewHeader returns the header of an export that by makes now. Names are cleaned:
+// whoever looks at the file may see them.
+func NewHeader(r state.Recording, by string) Header {
+	for _, name := range []*string{&r.ID, &r.Cluster, &r.Kind, &r.User, &r.Where, &r.Login} {
+		*name = plain.Line(*name)
+	}
+	r.Participants = slices.Clone(r.Participants)
+	for i, name := range r.Participants {
+		r.Participants[i] = plain.Line(name)
+	}
+	return Header{Recording: r, ExportedBy: plain.Line(by), ExportedAt: time.Now().UTC().Truncate(time.Second)}
 }
 
 // Title names the recording on one line, cleaned.
@@ -115,7 +129,7 @@ func (a *Asciicast) line(v any) error {
 	if err != nil {
 		return fmt.Errorf("write an event: %w", err)
 	}
-	_, err = a.out.Write(append(raw, '\n'))
+	_, err = a.out.Write(append(plain.JSON(raw), '\n'))
 	return err
 }
 
@@ -162,7 +176,7 @@ func wholeRunes(data []byte) (text string, rest []byte) {
 }
 
 // JSON writes a recording as one JSON text: a header, and the events with what
-// was printed as text.
+// was printed as text. What shows nothing is escaped, so that it is safe to look at.
 type JSON struct {
 	out   *bufio.Writer
 	first bool
@@ -177,7 +191,7 @@ func NewJSON(w io.Writer, h Header) (*JSON, error) {
 	if err != nil {
 		return nil, fmt.Errorf("write the header: %w", err)
 	}
-	_, err = fmt.Fprintf(j.out, "{\"header\":%s,\n\"events\":[", raw)
+	_, err = fmt.Fprintf(j.out, "{\"header\":%s,\n\"events\":[", plain.JSON(raw))
 	return j, err
 }
 
@@ -217,7 +231,7 @@ func (j *JSON) Feed(ev state.RecordingEvent) error {
 	if j.first {
 		separator, j.first = "\n", false
 	}
-	_, err = j.out.WriteString(separator + string(raw))
+	_, err = j.out.WriteString(separator + string(plain.JSON(raw)))
 	return err
 }
 
