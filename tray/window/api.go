@@ -80,7 +80,7 @@ func (s *Server) guardedBy(next http.Handler) http.Handler {
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
 		if why := s.gate.stranger(r); why != "" {
 			s.log.Warn("a request was refused", "why", why, "method", r.Method)
-			fail(w, &client.Error{Code: client.CodeDenied, Message: "the request is refused: " + why})
+			refuse(w, r, &client.Error{Code: client.CodeDenied, Message: "the request is refused: " + why})
 			return
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
@@ -93,11 +93,11 @@ func (s *Server) forSession(next http.HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		session := s.gate.session(r)
 		if session == nil {
-			fail(w, errNoSession)
+			refuse(w, r, errNoSession)
 			return
 		}
 		if err := s.forbidden(); err != nil {
-			fail(w, err)
+			refuse(w, r, err)
 			return
 		}
 		s.idle.touch()
@@ -227,7 +227,7 @@ func (s *Server) serveRecording(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case err == nil || r.Context().Err() != nil:
 	case !page.sent:
-		failPage(w, err)
+		failPage(w, "This recording cannot be shown", err)
 	default: // the page has what came before
 		s.log.Info("a recording was not shown to its end", "err", err)
 	}
@@ -359,12 +359,24 @@ func statusOf(f failure) int {
 	return status
 }
 
+// refuse answers a script of the page with JSON, and a tab with a page: it may show an
+// old link.
+func refuse(w http.ResponseWriter, r *http.Request, err error) {
+	if r.Header.Get("Sec-Fetch-Mode") == "navigate" {
+		failPage(w, "berth does not show this", err)
+		return
+	}
+	fail(w, err)
+}
+
 // failPage says in a tab of its own, which no script of the page fills, what has failed.
-func failPage(w http.ResponseWriter, err error) {
+func failPage(w http.ResponseWriter, title string, err error) {
 	f := failureOf(err)
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.WriteHeader(statusOf(f))
-	_, _ = fmt.Fprintf(w, failedPage, html.EscapeString(f.Message), html.EscapeString(f.Hint)) // a page that has gone needs no answer
+	title = html.EscapeString(title)
+	// A page that has gone needs no answer.
+	_, _ = fmt.Fprintf(w, failedPage, title, title, html.EscapeString(f.Message), html.EscapeString(f.Hint))
 }
 
 const failedPage = `<!doctype html>
@@ -372,8 +384,8 @@ const failedPage = `<!doctype html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
-<title>Recording</title>
-<h1>This recording cannot be shown</h1>
+<title>%s</title>
+<h1>%s</h1>
 <p>%s</p>
 <p>%s</p>
 </html>

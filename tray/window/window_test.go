@@ -311,6 +311,26 @@ func TestAttacks(t *testing.T) {
 	}
 }
 
+// TestOldLink: a tab that is refused shows a page, not JSON.
+func TestOldLink(t *testing.T) {
+	for name, tc := range map[string]struct {
+		change func(*http.Request)
+		want   string
+	}{
+		"no_session": {func(r *http.Request) { r.Header.Del("Cookie") }, "<p>this page is not open any longer</p>"},
+		"from_afar":  {func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "cross-site") }, "<p>the request is refused: "},
+	} {
+		resp := open(t).do(http.MethodGet, "/api/recordings/r", "", func(r *http.Request) {
+			r.Header.Set("Sec-Fetch-Mode", "navigate")
+			tc.change(r)
+		})
+		body, _ := io.ReadAll(resp.Body)
+		if kind := resp.Header.Get("Content-Type"); !strings.HasPrefix(kind, "text/html") || !strings.Contains(string(body), tc.want) {
+			t.Errorf("%s: %s, %s: %s", name, resp.Status, kind, body)
+		}
+	}
+}
+
 // TestWrites sends what a form, or a script without the key, could send.
 func TestWrites(t *testing.T) {
 	for name, change := range map[string]func(*http.Request){
