@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -84,7 +85,8 @@ func (a *app) playRecording(ctx context.Context, s *recordingStream, screen *os.
 		return damagedError{text}
 	}
 	if p.nothing() {
-		fmt.Fprintln(a.err, "berth: "+plain.Line(p.empty))
+		_, why := s.state()
+		fmt.Fprintln(a.err, "berth: "+plain.Line(cmp.Or(why, p.empty)))
 	} else if known, all := p.timeline.Duration(); all && o.from > known && o.noControls {
 		fmt.Fprintf(a.err, "berth: --from %s is beyond the end: the recording is %s long\n", position(o.from), position(known))
 	}

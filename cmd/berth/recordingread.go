@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"berth/agent/config"
 	"berth/agent/ipc"
 	"berth/agent/ipc/client"
 	"berth/agent/state"
@@ -187,6 +188,16 @@ type damagedError struct{ text string }
 
 func (e damagedError) Error() string { return e.text }
 
+// mayPrint returns nil where a recording may be printed: where the policy keeps
+// recordings out of files, on a terminal alone.
+func (a *app) mayPrint() error {
+	err := a.policy.Load().Allows(config.FeatureRecordingExport)
+	if err == nil || a.terminal {
+		return nil
+	}
+	return withHint(err, "a terminal shows it; a pipe or a file would be an export")
+}
+
 // withRecording runs what a command does with a recording.
 func (a *app) withRecording(cmd *cobra.Command, id, cluster string, do func(context.Context, *recordingStream) error) error {
 	return a.withAgent(func(c *client.Client) error {
@@ -214,6 +225,9 @@ without the movements of the cursor. The beginning of the id will do.`,
 		Args:              exactArgs("ID"),
 		ValidArgsFunction: a.completeRecordings,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := a.mayPrint(); err != nil {
+				return err
+			}
 			return a.withRecording(cmd, args[0], cluster, func(ctx context.Context, s *recordingStream) error {
 				events, printed, err := s.copyTo(ctx, a, replay.NewPlainText(a.out))
 				if err == nil && events > 0 && printed == 0 { // of an empty one it is not known
@@ -265,6 +279,9 @@ line, what was printed among them.`,
 		Args:              exactArgs("ID"),
 		ValidArgsFunction: a.completeRecordings,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := a.mayPrint(); err != nil {
+				return err
+			}
 			return a.withRecording(cmd, args[0], cluster, func(ctx context.Context, s *recordingStream) error {
 				list := &eventList{a: a, asJSON: asJSON}
 				_, _, err := s.copyTo(ctx, a, list)
