@@ -175,9 +175,7 @@ func (w *Warm) take(ctx context.Context, key any) *handed {
 	w.clients = append(w.lately(now), now)
 	w.failed, w.after = 0, time.Time{} // someone needs it now
 	w.sweep(now)
-	if n := len(w.ready); n > 0 {
-		s := w.ready[n-1]
-		w.ready = w.ready[:n-1]
+	if s := w.newest(); s != nil {
 		s.take()
 		w.tend()
 		w.mu.Unlock()
@@ -198,6 +196,22 @@ func (w *Warm) take(ctx context.Context, key any) *handed {
 	w.tend()
 	w.mu.Unlock()
 	return w.join(ctx, a, left)
+}
+
+// newest takes the newest connection of which the end is not known; nil means that
+// there is none. What watch has yet to read is known already: a proxy that resets
+// all connections may do so a moment before the client comes. The caller holds w.mu.
+func (w *Warm) newest() *standby {
+	for n := len(w.ready); n > 0; n = len(w.ready) {
+		s := w.ready[n-1]
+		w.ready = w.ready[:n-1]
+		ending, ok := s.handed.Conn.(interface{ HungUp() bool })
+		if !ok || !ending.HungUp() {
+			return s
+		}
+		w.close(s)
+	}
+	return nil
 }
 
 // join waits for a connection that is being made.

@@ -306,6 +306,50 @@ func TestWarmWhereSilenceEnds(t *testing.T) {
 	})
 }
 
+// ending is a connection whose end is known before it is read.
+type ending struct {
+	net.Conn
+	hungUp *atomic.Bool
+}
+
+func (e ending) HungUp() bool { return e.hungUp.Load() }
+
+// TestWarmIsLookedAt: a client gets no connection of which the system knows already
+// that it has ended, though nothing has read that yet.
+func TestWarmIsLookedAt(t *testing.T) {
+	far := &farEnd{}
+	synctest.Test(t, func(t *testing.T) {
+		var hungUp atomic.Bool
+		dial := far.dial(1)
+		w := NewWarm(nil, slog.New(slog.DiscardHandler))
+		defer w.Close()
+		w.Use(Way{Key: 1, Until: time.Now().Add(time.Hour), Dial: func(ctx context.Context) (net.Conn, error) {
+			conn, err := dial(ctx)
+			if err != nil {
+				return nil, err
+			}
+			return ending{conn, &hungUp}, nil
+		}})
+		w.take(t.Context(), 1)
+		time.Sleep(time.Second)
+		hungUp.Store(true)
+		if w.take(t.Context(), 1) != nil {
+			t.Error("a client got a connection that has ended")
+		}
+		hungUp.Store(false)
+		synctest.Wait()
+		if n := len(far.open()); n != 0 {
+			t.Errorf("%d that had ended are not closed", n)
+		}
+		time.Sleep(time.Second)
+		conn := w.take(t.Context(), 1)
+		if conn == nil {
+			t.Fatal("no other one took its place")
+		}
+		ask(t, conn)
+	})
+}
+
 // TestWarmWhileAway: a proxy that is away is dialled rarely, and soon again for a
 // client.
 func TestWarmWhileAway(t *testing.T) {

@@ -104,6 +104,9 @@ func (r Route) dial(ctx context.Context) (net.Conn, error) {
 	// Not everything below looks at ctx; closing the socket ends it all.
 	stop := context.AfterFunc(ctx, func() { _ = raw.Close() })
 	conn, err = r.overTCP(ctx, conn)
+	if s, ok := conn.(*stream); ok {
+		s.raw = raw
+	}
 	if !stop() && err == nil {
 		err = context.Cause(ctx)
 	}

@@ -35,6 +35,7 @@ func newStream(conn *tls.Conn, on *records, framed bool) *stream {
 type stream struct {
 	tls *tls.Conn
 	on  *records // beneath tls
+	raw net.Conn // the socket
 
 	framed bool
 	frame  uint32 // bytes of the current frame not read yet
@@ -66,6 +67,12 @@ func (s *stream) Gather(p []byte) (n int, err error) {
 		}
 	}
 	return n, nil
+}
+
+// HungUp reports whether the proxy is known to have ended the connection.
+func (s *stream) HungUp() bool {
+	tcp, ok := s.raw.(*net.TCPConn)
+	return ok && frugal.HungUp(tcp)
 }
 
 // Read reads as any other connection does.
