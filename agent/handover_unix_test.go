@@ -302,6 +302,45 @@ func TestOpenConnectionsStay(t *testing.T) {
 	}
 }
 
+// TestRolesGoWhileConnectionsDrain: on_drop counts for the connections too that the
+// agent before opened with the roles.
+func TestRolesGoWhileConnectionsDrain(t *testing.T) {
+	for _, closes := range []bool{false, true} {
+		t.Run(fmt.Sprintf("closes_%v", closes), func(t *testing.T) {
+			t.Parallel()
+			e := newEnv(t, requestsConfig())
+			e.Login()
+			item, port := e.pgTunnel("pg")
+			e.config(item)
+			if closes {
+				e.appendConfig("access: {on_drop: close}")
+			}
+			p := e.startProcess()
+			e.AwaitState("pg", state.TunnelReady)
+			e.awaitWatch()
+			id := e.approved("dba")
+			if _, err := e.Client().AssumeRequest(t.Context(), client.Assume{ID: id, Tunnel: "pg"}); err != nil {
+				t.Fatal(err)
+			}
+			testwait.Eventually(t, "new connections have the roles", func() bool { return e.rolesAt(port) == "access,dba" })
+			kept := e.mustPG(port)
+			p.mustRestart()
+			e.AwaitState("pg", state.TunnelReady)
+			e.Await("a connection that drains", func(s state.Snapshot) bool { return s.Agent.Draining == 1 })
+			if _, err := e.Client().DropRequests(t.Context(), []string{id}, "pg"); err != nil {
+				t.Fatal(err)
+			}
+			testwait.Eventually(t, "new connections lack the roles", func() bool { return e.rolesAt(port) == "access" })
+			if closes {
+				e.Await("no connection that drains", func(s state.Snapshot) bool { return s.Agent.Draining == 0 })
+			}
+			if _, err := servedBy(t.Context(), kept); (err != nil) != closes {
+				t.Errorf("the connection with the roles: %v", err)
+			}
+		})
+	}
+}
+
 // TestCrashWhileConnectionsDrain: an agent that has taken over and is killed can be
 // replaced at once, though the one before it still serves a connection.
 func TestCrashWhileConnectionsDrain(t *testing.T) {

@@ -22,7 +22,10 @@ const (
 	knockEvery  = 500 * time.Millisecond
 	knockSlowly = 5 * time.Second
 	knockLong   = 10 * time.Minute
-	// askEvery is how often a cluster that refuses the session is asked again.
+	// askEvery is how often a cluster that refuses the session is asked again at
+	// least: after a tenth of the time that it has refused, but not sooner than an
+	// unreachable one. A person who is unlocked soon is served soon, and a lock for
+	// a day costs the auth service four questions a minute.
 	askEvery = 15 * time.Second
 	// askAgain is the least time between two checks that callers ask for.
 	askAgain = 200 * time.Millisecond
@@ -244,7 +247,7 @@ func (c *Cluster) judge(clt *client.Client, err error) (well bool, pause time.Du
 	var denied *AccessDeniedError
 	var away *UnreachableError
 	next := &Fault{Since: s.began, Err: err}
-	pause = askEvery
+	pause = min(max(time.Since(s.began)/10, knockEvery), askEvery)
 	switch {
 	case errors.As(err, &denied):
 		next.Err = &RefusedError{Cluster: c.root, User: c.profile.User, Lock: s.lock, Err: denied.Err}

@@ -20,11 +20,11 @@ const (
 	examTime = 4 * time.Second
 	// examFresh is how long the outcome of an examination is good for.
 	examFresh = time.Second
-	// examEvery is how often a way that is broken is tried again, and examSoon how
-	// soon the first time: what the database's service knows of a person already
-	// the auth service may hear a moment later.
+	// A way that is broken is tried again after a tenth of the time that it has been,
+	// but not sooner than examSoon and not later than examEvery. What the database's
+	// service knows of a person already the auth service may hear a moment later.
 	examEvery = 15 * time.Second
-	examSoon  = 2 * time.Second
+	examSoon  = time.Second
 	// silence is how long a server that speaks second, and in words that berth
 	// does not know, may take to hang up.
 	silence = 400 * time.Millisecond
@@ -80,15 +80,11 @@ func examAgain(f *dialFailure) time.Duration {
 	if f == nil {
 		return examEvery
 	}
-	var leaf *cluster.LeafAwayError
-	switch {
-	case time.Since(f.at) < examSoon:
-		return examSoon
-	case errors.As(f.err, &leaf): // whose coming back nothing reports
-		return leafEvery
-	default:
-		return examEvery
+	longest := examEvery
+	if _, ok := errors.AsType[*cluster.LeafAwayError](f.err); ok { // whose coming back nothing reports
+		longest = leafEvery
 	}
+	return min(max(time.Since(f.at)/10, examSoon), longest)
 }
 
 // whyHungUp returns why the upstream hung up on a client, in place of err.

@@ -439,13 +439,22 @@ func (s *Set) running() []*tunnel {
 func (s *Set) RolesLost(proxies []string) {
 	for _, t := range s.running() {
 		if slices.Contains(proxies, t.servedBy()) {
-			s.cfg.OnEnd(t.spec.Name)
-			t.makeStale(s.closesOnDrop())
+			s.rolesGone(t.spec.Name, t)
 		}
 	}
 }
 
-func (s *Set) closesOnDrop() bool { return s.cfg.Config().Access.OnDrop == config.OnDropClose }
+// rolesGone treats a tunnel's connections as on_drop says, those that another
+// process still serves too. t is nil where the tunnel does not run.
+func (s *Set) rolesGone(name string, t *tunnel) {
+	closing := s.cfg.Config().Access.OnDrop == config.OnDropClose
+	if closing {
+		s.cfg.OnEnd(name)
+	}
+	if t != nil {
+		t.makeStale(closing)
+	}
+}
 
 // Grant gives a tunnel alone the roles of a request.
 func (s *Set) Grant(tunnel string, r state.Request) error {
@@ -472,10 +481,7 @@ func (s *Set) Ungrant(tunnel, id string) {
 		s.log.Warn("saved state not written", "err", err)
 	}
 	s.Note(tunnel, "no longer has the roles of access request "+id)
-	s.cfg.OnEnd(tunnel)
-	if t := s.tunnel(tunnel); t != nil {
-		t.makeStale(s.closesOnDrop())
-	}
+	s.rolesGone(tunnel, s.tunnel(tunnel))
 	s.grantsChanged(tunnel)
 }
 
