@@ -23,6 +23,9 @@ type fault struct {
 	name   string
 	about  string
 	allows loss
+	// acts is what the fault acts on: two that overlap act on different things.
+	// Empty means that none overlaps it.
+	acts string
 	// settle is how long after its end losses are still its own.
 	settle time.Duration
 	// short and long bound how long it is there.
@@ -37,9 +40,27 @@ type fault struct {
 // generous, because the machine may be busy. What it takes is measured.
 const settleTime = 15 * time.Second
 
+// What faults act on.
+const (
+	onProxy, onCluster, onDisk, onAgent, onDesktop, onNetwork = "proxy", "cluster", "disk", "agent", "desktop", "network"
+)
+
 // allFaults returns every fault of the simulated cluster.
 func allFaults() []fault {
-	return slices.Concat(proxyFaults(), clusterFaults(), sessionFaults(), configFaults(), systemFaults(), agentFaults(), trayFaults())
+	return slices.Concat(acting(onProxy, proxyFaults()), acting(onCluster, clusterFaults()), sessionFaults(),
+		acting(onDisk, configFaults()), systemFaults(), acting(onAgent, agentFaults()), acting(onDesktop, trayFaults()))
+}
+
+func acting(on string, faults []fault) []fault {
+	for i := range faults {
+		faults[i].acts = on
+	}
+	return faults
+}
+
+// overlaps reports whether two faults can be there at once: one has to last.
+func (f fault) overlaps(other fault) bool {
+	return f.acts != "" && other.acts != "" && f.acts != other.acts && (f.stop != nil || other.stop != nil)
 }
 
 // lasting is a fault for some seconds.
@@ -120,8 +141,7 @@ func clusterFaults() []fault {
 			stop:  func(_ context.Context, w *world) error { w.sim.Faults().RPCDelay("", 0); return nil },
 		}),
 		lasting(fault{
-			// A cluster that refuses the user is asked again every 15 s.
-			name: "user-locked", about: "the user is locked, and unlocked", allows: fresh | open, settle: 2 * settleTime,
+			name: "user-locked", about: "the user is locked, and unlocked", allows: fresh | open,
 			start: func(_ context.Context, w *world) error { w.sim.Lock(user, "chaos"); return nil },
 			stop:  func(_ context.Context, w *world) error { w.sim.Unlock(user); return nil },
 		}),
@@ -154,12 +174,12 @@ func clusterFaults() []fault {
 func sessionFaults() []fault {
 	return []fault{
 		lasting(fault{
-			name: "session-ends", about: "the session ends; a login follows", allows: fresh,
+			name: "session-ends", acts: onCluster, about: "the session ends; a login follows", allows: fresh,
 			start: func(_ context.Context, w *world) error { w.sim.Faults().ExpireSessions(); return nil },
 			stop:  func(_ context.Context, w *world) error { return w.login() },
 		}),
 		{
-			name: "login-tsh", about: "a login by tsh, over a valid session",
+			name: "login-tsh", acts: onCluster, about: "a login by tsh, over a valid session",
 			start: func(_ context.Context, w *world) error { return w.login() },
 		},
 		{
@@ -233,7 +253,7 @@ const fill = "fill"
 func systemFaults() []fault {
 	return []fault{
 		lasting(fault{
-			name: "disk-full", about: "the disk with berth's home is full", missing: unlessRoot,
+			name: "disk-full", acts: onDisk, about: "the disk with berth's home is full", missing: unlessRoot,
 			start: func(_ context.Context, w *world) error { return fillDisk(filepath.Join(w.base, fill)) },
 			stop:  func(_ context.Context, w *world) error { return os.Remove(filepath.Join(w.base, fill)) },
 		}),
@@ -242,18 +262,18 @@ func systemFaults() []fault {
 			missing: func(*world) string { return "Linux refuses it while the agent's log is open" },
 		},
 		lasting(fault{
-			name: "network-change", about: "an address comes and goes", missing: unlessRoot,
+			name: "network-change", acts: onNetwork, about: "an address comes and goes", missing: unlessRoot,
 			start: func(ctx context.Context, _ *world) error { return ip(ctx, "addr", "add", "10.99.7.1/32", "dev", "lo") },
 			stop:  func(ctx context.Context, _ *world) error { return ip(ctx, "addr", "del", "10.99.7.1/32", "dev", "lo") },
 		}),
 		{
-			name: "sleep", about: "the agent is stopped by SIGSTOP, up to a minute, as by a machine's sleep",
+			name: "sleep", acts: onAgent, about: "the agent is stopped by SIGSTOP, up to a minute, as by a machine's sleep",
 			short: 5 * time.Second, long: 60 * time.Second,
 			start: func(_ context.Context, w *world) error { return signalTo(w.agent.MainPID(), stopSignal) },
 			stop:  func(_ context.Context, w *world) error { return signalTo(w.agent.MainPID(), continueSignal) },
 		},
 		lasting(fault{
-			name: "descriptors", about: "the agent may open two more files", allows: fresh,
+			name: "descriptors", acts: onAgent, about: "the agent may open two more files", allows: fresh,
 			start: func(_ context.Context, w *world) error { return limitFiles(w.agent.MainPID(), 2) },
 			stop:  func(_ context.Context, w *world) error { return limitFiles(w.agent.MainPID(), 0) },
 		}),

@@ -68,22 +68,25 @@ type ledger struct {
 	windows    []*window
 	clients    map[string]*account
 	lost       []lost
-	recoveries map[string][]time.Duration // by fault
+	recoveries map[string][]time.Duration // of clients, by fault
+	readied    map[string][]time.Duration // of all tunnels, by fault
 	affected   map[string]map[string]bool // by fault: clients
 }
 
 // account is what is known of one client.
 type account struct {
-	Asked int // answers that were wanted
-	down  bool
-	usual time.Duration // what it takes, about
-	freed *window       // the last window of which it has recovered
+	Asked  int // answers that were wanted
+	down   bool
+	wanted time.Time     // while down: since when it has wanted an answer in vain
+	usual  time.Duration // what it takes, about
+	freed  *window       // the last window of which it has recovered
 }
 
 func newLedger() *ledger {
 	return &ledger{
 		clients:    make(map[string]*account),
-		recoveries: make(map[string][]time.Duration), affected: make(map[string]map[string]bool),
+		recoveries: make(map[string][]time.Duration), readied: make(map[string][]time.Duration),
+		affected: make(map[string]map[string]bool),
 	}
 }
 
@@ -113,18 +116,22 @@ func (l *ledger) add(d deed) {
 		l.clients[d.client] = a
 	}
 	a.Asked++
-	var w *window
-	if len(l.windows) > 0 {
-		w = l.windows[len(l.windows)-1]
-	}
 	if d.err != nil {
-		l.fail(a, w, d)
+		l.fail(a, d)
 		return
 	}
 	took := d.end.Sub(d.begin)
 	slow := a.usual > 0 && took > 2*a.usual+slowBy
-	if w != nil && !w.end.IsZero() && a.freed != w && !d.program && (a.down || slow) && d.end.After(w.end) && d.begin.Before(w.end.Add(w.settle)) {
-		l.recoveries[w.fault] = append(l.recoveries[w.fault], d.end.Sub(w.end))
+	w := l.ended()
+	if w != nil && a.freed != w && !d.program && (a.down || slow) && d.end.After(w.end) && d.begin.Before(w.end.Add(w.settle)) {
+		wanted := d.begin
+		if a.down {
+			wanted = a.wanted
+		}
+		if wanted.Before(w.end) {
+			wanted = w.end
+		}
+		l.recoveries[w.fault] = append(l.recoveries[w.fault], d.end.Sub(wanted))
 		l.touch(w.fault, d.client)
 		a.freed = w
 	}
@@ -137,14 +144,36 @@ func (l *ledger) add(d deed) {
 // slowBy is how much longer than usual an answer takes that a fault held up.
 const slowBy = 250 * time.Millisecond
 
-func (l *ledger) fail(a *account, w *window, d deed) {
-	a.down = true
+// ended returns the fault that has ended last; nil while there is one, or was none.
+func (l *ledger) ended() (last *window) {
+	for _, w := range l.windows {
+		if w.end.IsZero() {
+			return nil
+		}
+		if last == nil || !w.end.Before(last.end) {
+			last = w
+		}
+	}
+	return last
+}
+
+// ready notes how long after a fault's end all tunnels were ready.
+func (l *ledger) ready(fault string, after time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.readied[fault] = append(l.readied[fault], after)
+}
+
+func (l *ledger) fail(a *account, d deed) {
+	if !a.down {
+		a.down, a.wanted = true, d.begin
+	}
 	entry := lost{
 		Client: d.client, Wrong: errors.Is(d.err, errWrong), Open: d.kind == open,
 		At: d.end, After: d.end.Sub(d.begin).Seconds(), Error: d.err.Error(),
 	}
-	if w != nil {
-		entry.Fault = w.fault
+	if len(l.windows) > 0 {
+		entry.Fault = l.windows[len(l.windows)-1].fault
 	}
 	if errors.Is(d.err, errRefused) {
 		d.kind, d.since = fresh, d.begin

@@ -29,6 +29,7 @@ type options struct {
 	length  time.Duration
 	longest time.Duration // of a fault
 	only    []string
+	overlap float64 // how probable it is that a fault overlaps another
 	json    bool
 	keep    bool   // the folder of the run
 	berth   string // the program; empty means that it is built from here
@@ -105,6 +106,7 @@ func parse(args []string) (o options, list bool, err error) {
 	only := flags.String("only", "", "make these faults alone, with commas between")
 	flags.Uint64Var(&o.seed, "seed", rand.Uint64N(1_000_000), "repeat the order of the faults")
 	flags.DurationVar(&o.longest, "longest", time.Minute, "no fault lasts longer")
+	flags.Float64Var(&o.overlap, "overlap", 0.3, "how probable it is that another fault comes while one is there")
 	flags.BoolVar(&o.json, "json", false, "print the report as JSON")
 	flags.BoolVar(&o.keep, "keep", false, "keep the folder of the run, with the logs")
 	flags.BoolVar(&list, "list", false, "list the faults and end")

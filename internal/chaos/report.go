@@ -19,24 +19,27 @@ type row struct {
 	Needless   int       `json:"lost_needless"`
 	Wrong      int       `json:"wrong_answers"`
 	Recoveries []float64 `json:"recoveries_s"`
+	Readied    []float64 `json:"tunnels_ready_s"`
 }
 
 // report is what a run found.
 type report struct {
-	Seed     uint64    `json:"seed"`
-	Began    time.Time `json:"began"`
-	Seconds  float64   `json:"seconds"`
-	Where    string    `json:"where"` // simulated, or the release of a real Teleport
-	Tunnels  int       `json:"tunnels"`
-	Clients  int       `json:"clients"`
-	Asked    int       `json:"asked"`
-	Rows     []row     `json:"faults"`
-	Lost     []lost    `json:"lost"`
-	Sizes    []size    `json:"sizes"`
-	AtRest   [2]size   `json:"at_rest"` // before the clients, and after them
-	Starts   int       `json:"agent_starts"`
-	Load     [2]string `json:"load"` // of the machine: at the beginning, and at the end
-	Failures []string  `json:"failures"`
+	Seed        uint64    `json:"seed"`
+	Began       time.Time `json:"began"`
+	Seconds     float64   `json:"seconds"`
+	Where       string    `json:"where"` // simulated, or the release of a real Teleport
+	Tunnels     int       `json:"tunnels"`
+	Clients     int       `json:"clients"`
+	Asked       int       `json:"asked"`
+	Rows        []row     `json:"faults"`
+	Faults      int       `json:"faults_made"`
+	Overlapping int       `json:"faults_overlapping"` // of those: while another one was there
+	Lost        []lost    `json:"lost"`
+	Sizes       []size    `json:"sizes"`
+	AtRest      [2]size   `json:"at_rest"` // before the clients, and after them
+	Starts      int       `json:"agent_starts"`
+	Load        [2]string `json:"load"` // of the machine: at the beginning, and at the end
+	Failures    []string  `json:"failures"`
 }
 
 // rows makes the table of a ledger: of the faults in their order, and of calm
@@ -49,6 +52,9 @@ func (l *ledger) rows(names []string, missing map[string]string) []row {
 		byName[name] = &row{Fault: name, Missing: missing[name], Clients: len(l.affected[name])}
 		for _, d := range l.recoveries[name] {
 			byName[name].Recoveries = append(byName[name].Recoveries, d.Seconds())
+		}
+		for _, d := range l.readied[name] {
+			byName[name].Readied = append(byName[name].Readied, d.Seconds())
 		}
 	}
 	for _, w := range l.windows {
@@ -95,24 +101,25 @@ func quantile(values []float64, q float64) float64 {
 
 // write prints the report as a table in Markdown.
 func (r report) write(out io.Writer) {
-	fmt.Fprintf(out, "\n| fault | tried | clients affected | lost, allowed | lost, needless | wrong answers | recovery p50 / p95 / max |\n")
-	fmt.Fprintf(out, "|---|---|---|---|---|---|---|\n")
-	var all []float64
+	fmt.Fprintf(out, "\n| fault | tried | clients affected | lost, allowed | lost, needless | wrong answers | clients served, p50 / p95 / max | tunnels ready |\n")
+	fmt.Fprintf(out, "|---|---|---|---|---|---|---|---|\n")
+	var served, readied []float64
 	for _, row := range r.Rows {
 		if row.Missing != "" {
-			fmt.Fprintf(out, "| %s | not here: %s | | | | | |\n", row.Fault, row.Missing)
+			fmt.Fprintf(out, "| %s | not here: %s | | | | | | |\n", row.Fault, row.Missing)
 			continue
 		}
 		if row.Tried == 0 && row.Fault != "none" {
-			fmt.Fprintf(out, "| %s | 0: no time was left | | | | | |\n", row.Fault)
+			fmt.Fprintf(out, "| %s | 0: no time was left | | | | | | |\n", row.Fault)
 			continue
 		}
-		fmt.Fprintf(out, "| %s | %d | %d | %d | %d | %d | %s |\n",
-			row.Fault, row.Tried, row.Clients, row.Allowed, row.Needless, row.Wrong, recovery(row.Recoveries))
-		all = append(all, row.Recoveries...)
+		fmt.Fprintf(out, "| %s | %d | %d | %d | %d | %d | %s | %s |\n", row.Fault, row.Tried, row.Clients,
+			row.Allowed, row.Needless, row.Wrong, recovery(row.Recoveries), recovery(row.Readied))
+		served, readied = append(served, row.Recoveries...), append(readied, row.Readied...)
 	}
 	needless, wrong := r.bad()
-	fmt.Fprintf(out, "| all | | | | %d | %d | %s |\n\n", needless, wrong, recovery(all))
+	fmt.Fprintf(out, "| all | | | | %d | %d | %s | %s |\n\n", needless, wrong, recovery(served), recovery(readied))
+	fmt.Fprintf(out, "%d faults, %d of them overlapping. ", r.Faults, r.Overlapping)
 	fmt.Fprintf(out, "Seed %d, %s, %s: %d tunnels, %d clients, %d questions (%.1f a second); load %s, then %s.\n",
 		r.Seed, time.Duration(r.Seconds*float64(time.Second)).Round(time.Second), r.Where, r.Tunnels, r.Clients, r.Asked,
 		float64(r.Asked)/max(r.Seconds, 1), r.Load[0], r.Load[1])
@@ -160,19 +167,27 @@ func (s size) String() string {
 	return fmt.Sprintf("%.1f MB, %.0f goroutines, %.0f descriptors", s.RSS, s.Goroutines, s.Descriptors)
 }
 
-// perHour is the slope of the straight line that fits the sizes best.
+// perHour is the slope of the straight lines that fit the sizes best, one for each
+// process: a new one begins small.
 func perHour(all []size, of func(size) float64) float64 {
-	if len(all) < 2 {
-		return 0
-	}
-	var sx, sy, sxx, sxy float64
-	n := float64(len(all))
+	byPID := make(map[int][]size)
 	for _, s := range all {
-		x, y := s.At.Sub(all[0].At).Hours(), of(s)
-		sx, sy, sxx, sxy = sx+x, sy+y, sxx+x*x, sxy+x*y
+		byPID[s.PID] = append(byPID[s.PID], s)
 	}
-	if d := n*sxx - sx*sx; d > 0 {
-		return (n*sxy - sx*sy) / d
+	var sxx, sxy float64
+	for _, sizes := range byPID {
+		var mx, my float64
+		for _, s := range sizes {
+			mx += s.At.Sub(all[0].At).Hours() / float64(len(sizes))
+			my += of(s) / float64(len(sizes))
+		}
+		for _, s := range sizes {
+			x := s.At.Sub(all[0].At).Hours() - mx
+			sxx, sxy = sxx+x*x, sxy+x*(of(s)-my)
+		}
+	}
+	if sxx > 0 {
+		return sxy / sxx
 	}
 	return 0
 }

@@ -76,11 +76,11 @@ func (w *world) weather(ctx context.Context, o options, r *report) error {
 	w.schedule(ctx, o, faults, r)
 	stop()
 	<-served
-	var names []string
+	var all []string
 	for _, f := range o.faults() {
-		names = append(names, f.name)
+		all = append(all, f.name)
 	}
-	r.Rows = w.ledger.rows(names, missing)
+	r.Rows = w.ledger.rows(all, missing)
 	if !wake.Sleep(ctx, atRest) {
 		return nil // it was interrupted
 	}
@@ -113,13 +113,23 @@ func (w *world) schedule(ctx context.Context, o options, faults []fault, r *repo
 	for len(faults) > 0 {
 		round := slices.Clone(faults)
 		rnd.Shuffle(len(round), func(i, j int) { round[i], round[j] = round[j], round[i] })
-		for _, f := range round {
-			span := f.short + time.Duration(rnd.Float64()*float64(min(f.long, o.longest)-min(f.short, o.longest)))
-			if ctx.Err() != nil || time.Now().Add(min(span, o.longest)).After(end) {
+		for len(round) > 0 {
+			var now []fault
+			now, round = together(rnd, round, o.overlap)
+			var spans time.Duration
+			for _, f := range now {
+				spans += f.short + time.Duration(rnd.Float64()*float64(min(f.long, o.longest)-min(f.short, o.longest)))
+			}
+			spans = min(spans, o.longest)
+			if ctx.Err() != nil || time.Now().Add(spans).After(end) {
 				return
 			}
-			if err := w.make(ctx, f, min(span, o.longest), o); err != nil && ctx.Err() == nil {
-				r.Failures = append(r.Failures, f.name+": "+err.Error())
+			if err := w.make(ctx, now, spans, o); err != nil && ctx.Err() == nil {
+				r.Failures = append(r.Failures, names(now)+": "+err.Error())
+			}
+			r.Faults += len(now)
+			if len(now) > 1 {
+				r.Overlapping += len(now)
 			}
 			if s, err := w.measure(ctx); err == nil {
 				r.Sizes = append(r.Sizes, s)
@@ -128,24 +138,71 @@ func (w *world) schedule(ctx context.Context, o options, faults []fault, r *repo
 	}
 }
 
-// make makes one fault, and waits until the clients are served again.
-func (w *world) make(ctx context.Context, f fault, span time.Duration, o options) error {
-	began := time.Now()
-	win := w.ledger.start(f.name, f.allows, f.settle)
-	err := f.start(ctx, w)
-	wake.Sleep(ctx, span)
-	if f.stop != nil {
-		// It is undone even when the run ends.
-		err = errors.Join(err, f.stop(context.WithoutCancel(ctx), w))
+// together takes the next fault of a round, and with the probability p another
+// one that can overlap it. The one that lasts comes first.
+func together(rnd *rand.Rand, round []fault, p float64) (now, rest []fault) {
+	now, rest = []fault{round[0]}, round[1:]
+	if rnd.Float64() >= p {
+		return now, rest
 	}
-	w.ledger.stop(win)
+	if i := slices.IndexFunc(rest, round[0].overlaps); i >= 0 {
+		now = append(now, rest[i])
+		rest = slices.Delete(slices.Clone(rest), i, i+1)
+	}
+	if now[0].stop == nil {
+		slices.Reverse(now)
+	}
+	return now, rest
+}
+
+func names(faults []fault) string {
+	var list []string
+	for _, f := range faults {
+		list = append(list, f.name)
+	}
+	return strings.Join(list, " + ")
+}
+
+// make makes a fault, or two that overlap, and waits until the clients are served
+// again.
+func (w *world) make(ctx context.Context, faults []fault, span time.Duration, o options) (err error) {
+	began := time.Now()
+	part := span / time.Duration(len(faults))
+	var there []func()
+	for _, f := range faults {
+		win := w.ledger.start(f.name, f.allows, f.settle)
+		err = errors.Join(err, f.start(ctx, w))
+		wake.Sleep(ctx, part)
+		if f.stop == nil {
+			w.ledger.stop(win)
+			continue
+		}
+		there = append(there, func() {
+			// It is undone even when the run ends.
+			err = errors.Join(err, f.stop(context.WithoutCancel(ctx), w))
+			w.ledger.stop(win)
+		})
+	}
+	for i, undo := range there {
+		if i > 0 {
+			wake.Sleep(ctx, part)
+		}
+		undo()
+	}
 	over := time.Now()
+	if len(there) > 0 {
+		after, ready := w.untilReady(ctx, over)
+		if ready == nil {
+			w.ledger.ready(faults[len(faults)-1].name, after)
+		}
+		err = errors.Join(err, ready)
+	}
 	waiting, cancel := context.WithTimeout(ctx, 2*settleTime)
 	defer cancel()
 	for len(w.ledger.down()) > 0 && wake.Sleep(waiting, 100*time.Millisecond) {
 		continue
 	}
-	fmt.Fprintf(o.out, "%s %-20s %6.1f s, calm %5.1f s later%s\n", began.Format(time.TimeOnly), f.name,
+	fmt.Fprintf(o.out, "%s %-36s %6.1f s, calm %5.1f s later%s\n", began.Format(time.TimeOnly), names(faults),
 		over.Sub(began).Seconds(), time.Since(over).Seconds(), stillDown(w.ledger.down()))
 	wake.Sleep(ctx, calm)
 	return err

@@ -276,14 +276,7 @@ func (w *world) ready(ctx context.Context) error {
 		if err != nil {
 			continue // the agent is not there yet
 		}
-		last = s
-		n := 0
-		for _, t := range s.Tunnels {
-			if t.State == state.TunnelReady {
-				n++
-			}
-		}
-		if n == len(w.tunnels) {
+		if last = s; w.allReady(s) {
 			return nil
 		}
 	}
@@ -293,6 +286,29 @@ func (w *world) ready(ctx context.Context) error {
 		}
 	}
 	return fmt.Errorf("of %d tunnels not all are ready: %w", len(last.Tunnels), context.Cause(ctx))
+}
+
+func (w *world) allReady(s state.Snapshot) bool {
+	n := 0
+	for _, t := range s.Tunnels {
+		if t.State == state.TunnelReady {
+			n++
+		}
+	}
+	return n == len(w.tunnels)
+}
+
+// untilReady waits until every tunnel is ready, and returns how long after a moment
+// that was. It takes twice the time that a fault has to settle at most.
+func (w *world) untilReady(ctx context.Context, since time.Time) (time.Duration, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*settleTime)
+	defer cancel()
+	for s, err := range w.ipc.Follow(ctx) {
+		if err == nil && w.allReady(s) {
+			return time.Since(since), nil
+		}
+	}
+	return 0, fmt.Errorf("tunnels are not ready: %w", context.Cause(ctx))
 }
 
 // runBerth runs one of berth's commands, which has to succeed.
