@@ -22,7 +22,7 @@ func TestPatterns(t *testing.T) {
 	another.login()
 	for _, way := range conformance.Ways() {
 		t.Run(way.Name, func(t *testing.T) {
-			p := newPerson(t, roleAsker)
+			p := newPerson(t, roleAsker, "req-setter") // who sees the requests of others
 			p.login()
 			act := lab.teleport.acts(p.name)
 			do := func(what string) func(*testing.T) {

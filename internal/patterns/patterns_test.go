@@ -58,6 +58,7 @@ func config(t *testing.T, w *simworld.World) patterns.Config {
 func TestConformance(t *testing.T) {
 	cfg := simcluster.Config{
 		Users: []simcluster.User{{Name: "alice"}, {Name: "bob"}},
+		Roles: []simcluster.Role{{Name: "access", RequestVerbs: []string{"list", "read"}}},
 		Databases: []simcluster.Database{
 			{Name: "orders", Protocol: "mysql"}, {Name: "app", Protocol: "postgres", Replicas: 2}, {Name: "cache", Protocol: "redis"},
 		},
@@ -108,8 +109,13 @@ func TestProxyAway(t *testing.T) {
 		seen := make(chan patterns.Request, 1000)
 		ended := make(chan error, 1)
 		go func() { ended <- b.WatchRequests(ctx, func(r patterns.Request) { seen <- r }) }()
-		if r := <-seen; r.ID != id {
-			t.Errorf("the watch sees %+v, want %s", r, id)
+		select {
+		case r := <-seen:
+			if r.ID != id {
+				t.Errorf("the watch sees %+v, want %s", r, id)
+			}
+		case err := <-ended:
+			t.Fatalf("the watch ended before it saw %s: %v", id, err)
 		}
 		w.Sim.Faults().Stop()
 		conformance.Refused(t, way, <-ended, patterns.ErrUnreachable)
@@ -126,6 +132,22 @@ func TestExpired(t *testing.T) {
 		w.Login(simcluster.WithTTL(-time.Hour))
 		b := conformance.Start(t, way, config(t, w))
 		conformance.Refused(t, way, b.Ping(t.Context()), patterns.ErrExpired)
+	})
+}
+
+// TestWatchEnds watches with a login that expires, which ends the watch.
+func TestWatchEnds(t *testing.T) {
+	const left = 2 * time.Second
+	each(t, simcluster.Config{}, func(t *testing.T, way conformance.Way, w *simworld.World) {
+		w.Login(simcluster.WithTTL(left))
+		b := conformance.Start(t, way, config(t, w))
+		ctx, cancel := context.WithTimeout(t.Context(), left+testwait.Patience)
+		defer cancel()
+		err := b.WatchRequests(ctx, func(patterns.Request) {})
+		if ctx.Err() != nil {
+			t.Error("the watch goes on after its login has expired")
+		}
+		conformance.Refused(t, way, err, patterns.ErrExpired)
 	})
 }
 
@@ -155,6 +177,10 @@ func TestCodes(t *testing.T) {
 		}
 		if id := certwatch.ParseIdentity(cert.Leaf.Subject); id.MFADeviceID == "" {
 			t.Errorf("the certificate does not say that a code was given: %+v", id)
+		}
+		// The auth service gives a minute to whoever does not say that they are a tunnel.
+		if left := time.Until(cert.Leaf.NotAfter); left < time.Hour {
+			t.Errorf("the certificate that took a code ends in %s, want the session's end", left)
 		}
 	})
 }

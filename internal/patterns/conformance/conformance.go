@@ -4,9 +4,15 @@ package conformance
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -51,7 +57,7 @@ type World struct {
 	// its id and its roles. Approve decides it.
 	Ask     func(t *testing.T, reason string) (id string, roles []string)
 	Approve func(t *testing.T, id string)
-	// AskAsAnother makes a request of another user's.
+	// AskAsAnother makes a request of another user's, which the user may see.
 	AskAsAnother func(t *testing.T)
 	// Lock locks the user, and Unlock lets them in again.
 	Lock, Unlock func(t *testing.T)
@@ -78,6 +84,7 @@ func Run(t *testing.T, way Way, w World) {
 	t.Run("requests", func(t *testing.T) { requests(t, b, w) })
 	t.Run("watch", func(t *testing.T) { watch(t, b, w) })
 	t.Run("mint", func(t *testing.T) { mint(t, b, w) })
+	t.Run("stranger", func(t *testing.T) { stranger(t, way, w.Config) })
 	t.Run("locked", func(t *testing.T) {
 		w.Lock(t)
 		defer w.Unlock(t)
@@ -173,10 +180,65 @@ func watch(t *testing.T, b patterns.Backend, w World) {
 	w.AskAsAnother(t)
 	w.Approve(t, before)
 	await(before, patterns.Approved)
+	last, _ := w.Ask(t, "last") // comes after what was not to be seen
+	await(last, patterns.Pending)
 	cancel()
 	if err := <-ended; err == nil {
 		t.Error("a watch that was cancelled returned no error")
 	}
+}
+
+// stranger asks a cluster whose certificate is of no CA that the home knows.
+func stranger(t *testing.T, way Way, cfg patterns.Config) {
+	home := filepath.Join(t.TempDir(), "home")
+	if err := os.CopyFS(home, os.DirFS(cfg.Home)); err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob(filepath.Join(home, "keys", "*", "cas", "*.pem"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("the CAs of clusters in %s: %v, %v", home, files, err)
+	}
+	for _, file := range files {
+		if err := os.WriteFile(file, anotherCA(t, file), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	cfg.Home = home
+	if err := Start(t, way, cfg).Ping(ctx); err == nil {
+		t.Error("a cluster that no known CA vouches for is believed")
+	}
+}
+
+// anotherCA returns a CA with the name of the one in a file, and a key of its own.
+func anotherCA(t *testing.T, file string) []byte {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, _ := pem.Decode(text)
+	if block == nil {
+		t.Fatalf("no certificate in %s", file)
+	}
+	old, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca := &x509.Certificate{
+		SerialNumber: old.SerialNumber, Subject: old.Subject, NotBefore: old.NotBefore, NotAfter: old.NotAfter,
+		KeyUsage: old.KeyUsage, IsCA: true, BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, ca, ca, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 }
 
 // mint has a certificate for a database, and shows it to the proxy.
