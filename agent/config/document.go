@@ -98,12 +98,28 @@ func nameTaken(name string, tunnels []state.TunnelSpec) error {
 	return nil
 }
 
+// NamedByRuleError says that a tunnel cannot go because a rule names it.
+type NamedByRuleError struct{ Name, Rule string } // Rule as in access.auto_assume[0]
+
+func (e *NamedByRuleError) Error() string {
+	return fmt.Sprintf("the tunnel %q is named by %s in your config", e.Name, e.Rule)
+}
+
+// NextStep is what a person can do.
+func (e *NamedByRuleError) NextStep() string {
+	return `delete that rule first, or have it name another tunnel: "berth config edit"`
+}
+
 // RemoveTunnel removes the tunnel called name, and the comments within its
 // lines. Comments on lines of their own above it stay.
 func (d *Document) RemoveTunnel(name string) error {
 	i := slices.IndexFunc(d.cfg.Tunnels, func(t state.TunnelSpec) bool { return t.Name == name })
 	if i < 0 {
 		return fmt.Errorf("remove tunnel %q: %w", name, errNoTunnel)
+	}
+	rule := slices.IndexFunc(d.cfg.Access.AutoAssume, func(r autoAssume) bool { return r.Tunnel == name })
+	if rule >= 0 {
+		return &NamedByRuleError{Name: name, Rule: fmt.Sprintf("access.auto_assume[%d]", rule)}
 	}
 	want := *d.cfg
 	want.Tunnels = slices.Delete(slices.Clone(d.cfg.Tunnels), i, i+1)
@@ -136,8 +152,7 @@ func (d *Document) checkTunnel(t state.TunnelSpec, others []state.TunnelSpec) er
 type change func(s *source, top *yaml.Node) ([]splice, bool)
 
 // splice applies a change and makes sure that the text then says exactly want:
-// what cannot be proven right is refused, and so is what takes a rule its
-// tunnel.
+// what cannot be proven right is refused.
 func (d *Document) splice(c change, want *Config, byHand error) error {
 	var ms mistakes
 	top := parseYAML(d.text, &ms)
@@ -148,7 +163,7 @@ func (d *Document) splice(c change, want *Config, byHand error) error {
 	}
 	out := s.apply(splices)
 	got, err := parseText(d.path, out)
-	if err != nil || !sameConfig(got, want) || len(got.strays()) > len(d.cfg.strays()) {
+	if err != nil || !sameConfig(got, want) {
 		return byHand
 	}
 	d.text, d.cfg = out, got

@@ -514,10 +514,20 @@ func TestPolicyRulesNameShippedTunnels(t *testing.T) {
 	} else if _, err := Check(path, p); err != nil {
 		t.Errorf("check: %v", err)
 	}
-	// Once the tunnel is no longer shipped the rule is a mistake, and takes nothing away.
+	// Once the tunnel is no longer shipped the rule has no effect, and the rest of the
+	// file has: what the user changes then, too.
 	writeFile(t, f.Path, "include: [company.yaml]\n")
+	const note = "1:47: access.auto_assume[0].tunnel: this has no effect: there is no tunnel \"orders\", " +
+		"in this file or among those that the policy "
+	if list, err := Overruled(path, f.Load()); err != nil || len(list) != 1 || !strings.Contains(list[0].String(), note) {
+		t.Errorf("overruled: %v, %v", list, err)
+	}
+	if err := AddTunnel(path, state.TunnelSpec{Name: "third", Kind: state.KindDB, Cluster: "c", Resource: "r"}); err != nil {
+		t.Errorf("the file cannot be edited: %v", err)
+	}
 	for when, got := range map[string]*Loaded{"after": w.Reload(), "at a start": watcher().Current()} {
-		if got.Err == nil || !strings.Contains(got.Err.Error(), stray) || len(got.Config.Tunnels) != 2 {
+		rules := got.Config.Access.AutoAssume
+		if got.Err != nil || len(got.Config.Tunnels) != 3 || len(rules) != 1 || rules[0].Tunnel != "orders" || len(got.Overruled) != 1 {
 			t.Errorf("%s: %v with %+v", when, got.Err, got.Config)
 		}
 	}
@@ -529,8 +539,8 @@ func TestRemoveTunnelOfRule(t *testing.T) {
 	text := "access: {auto_assume: [{roles: [dba], tunnel: a}, {roles: [dba], tunnel: shipped}]}\n" +
 		"tunnels: [{name: a, kind: db, cluster: c, resource: r}, {name: b, kind: db, cluster: c, resource: r}]\n"
 	writeFile(t, path, text)
-	refused := (*RefusedError)(nil)
-	if err := RemoveTunnel(path, "a"); !errors.As(err, &refused) {
+	named := (*NamedByRuleError)(nil)
+	if err := RemoveTunnel(path, "a"); !errors.As(err, &named) || named.Rule != "access.auto_assume[0]" {
 		t.Errorf("a: %v", err)
 	}
 	if err := RemoveTunnel(path, "b"); err != nil {

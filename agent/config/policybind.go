@@ -3,7 +3,9 @@ package config
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"net"
 	"path/filepath"
@@ -68,7 +70,7 @@ func (p *Policy) include(f PolicyFile, root *value) (whole bool) {
 	listed := root.find("include")
 	whole = (p.Err == nil || root != nil && !p.misspelt()) && (listed == nil || listed.sound())
 	p.shipped = shipped{from: make(map[string]string), defaults: make(map[string]any)}
-	note := func(i int, err error) {
+	note := func(i int, path string, err error) {
 		if err == nil {
 			return
 		}
@@ -76,8 +78,10 @@ func (p *Policy) include(f PolicyFile, root *value) (whole bool) {
 			p.Err = &Error{Path: f.Path}
 		}
 		at := listed.list[i].at
-		p.Err.Mistakes = append(p.Err.Mistakes,
-			Mistake{Line: at.line, Column: at.column, Path: fmt.Sprintf("include[%d]", i), Text: err.Error()})
+		for _, text := range wrongWith(path, err) {
+			p.Err.Mistakes = append(p.Err.Mistakes,
+				Mistake{Line: at.line, Column: at.column, Path: fmt.Sprintf("include[%d]", i), Text: text})
+		}
 		whole = false
 	}
 	var checks []func()
@@ -95,9 +99,9 @@ func (p *Policy) include(f PolicyFile, root *value) (whole bool) {
 		}
 		if err == nil && said != nil {
 			err = p.ship(path, cfg, said)
-			checks = append(checks, func() { note(i, p.checkRules(path, cfg, said)) })
+			checks = append(checks, func() { note(i, path, p.checkRules(path, cfg, said)) })
 		}
-		note(i, err)
+		note(i, path, err)
 	}
 	if whole { // every tunnel that is shipped is known
 		for _, check := range checks {
@@ -107,29 +111,49 @@ func (p *Policy) include(f PolicyFile, root *value) (whole bool) {
 	return whole
 }
 
+// wrongWith says what is wrong with an included file, a text for each mistake.
+func wrongWith(path string, err error) []string {
+	bad, ok := errors.AsType[*Error](err)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return []string{"there is no " + path}
+	case !ok:
+		return []string{err.Error()}
+	}
+	return strings.Split(bad.Error(), "\n")
+}
+
 // checkFile returns an *Error when a rule of the user's file at path names a tunnel
-// that neither the file has nor the policy ships.
+// that the file does not have. Where there is a policy it may have shipped the tunnel
+// until now: the file then stays good, and Bind says that the rule has no effect.
 func (p *Policy) checkFile(path string, cfg *Config, root *value) error {
-	if p != nil && p.Err != nil {
-		return nil // what is shipped may be hidden by the policy's mistakes
+	if p != nil {
+		return nil
 	}
 	return p.checkRules(path, cfg, root)
 }
 
-// checkRules is checkFile whatever is wrong with the policy.
+// checkRules returns an *Error when a rule of the file at path names a tunnel that
+// neither the file has nor the policy ships.
 func (p *Policy) checkRules(path string, cfg *Config, root *value) error {
 	var ms mistakes
-	for _, i := range cfg.strays() {
-		if name := cfg.Access.AutoAssume[i].Tunnel; p.ShippedIn(name) == "" {
-			at := root.get("access").get("auto_assume").list[i].get("tunnel")
-			mark(at, fmt.Sprintf("access.auto_assume[%d].tunnel", i), &ms, "there is no tunnel %s", quote(name))
-		}
+	for _, i := range p.strays(cfg) {
+		at := root.get("access").get("auto_assume").list[i].get("tunnel")
+		mark(at, strayPath(i), &ms, "there is no tunnel %s", quote(cfg.Access.AutoAssume[i].Tunnel))
 	}
 	if err := ms.err(path); err != nil {
 		return err
 	}
 	return nil
 }
+
+// strays are the places of the rules in a file that name a tunnel which neither it
+// has nor the policy ships.
+func (p *Policy) strays(cfg *Config) []int {
+	return slices.DeleteFunc(cfg.strays(), func(i int) bool { return p.ShippedIn(cfg.Access.AutoAssume[i].Tunnel) != "" })
+}
+
+func strayPath(i int) string { return fmt.Sprintf("access.auto_assume[%d].tunnel", i) }
 
 // ship adds what the file at path says.
 func (p *Policy) ship(path string, cfg *Config, root *value) error {
@@ -176,6 +200,7 @@ func (p *Policy) Bind(cfg *Config) (bound *Config, overruled []Mistake) {
 	o := overruling{policy: p, cfg: cfg}
 	bound = o.merged()
 	bound.Profiles, bound.Tunnels, bound.Policy = o.profiles(), o.tunnels(), p
+	o.rules()
 	if name := p.shippedPort(cfg.Kube.Port); name != "" {
 		o.note("kube.port", "port %d is reserved for the tunnel %s, which the policy %s ships", cfg.Kube.Port, quote(name), p.Path)
 		bound.Kube.Port = 0
@@ -212,6 +237,19 @@ type overruling struct {
 
 func (o *overruling) note(path, format string, args ...any) {
 	o.notes = append(o.notes, Mistake{Path: path, Text: "this has no effect: " + fmt.Sprintf(format, args...)})
+}
+
+// rules notes the user's rules for tunnels that are not there. They stay, and assume
+// nothing: the next rule for the same roles would do what this one was written to
+// avoid, and the policy may ship the tunnel again.
+func (o *overruling) rules() {
+	if o.policy.Err != nil {
+		return // what is shipped may be hidden by the policy's mistakes
+	}
+	for _, i := range o.policy.strays(o.cfg) {
+		o.note(strayPath(i), "there is no tunnel %s, in this file or among those that the policy %s ships",
+			quote(o.cfg.Access.AutoAssume[i].Tunnel), o.policy.Path)
+	}
 }
 
 // merged is the user's config over the policy's defaults, all but profiles and

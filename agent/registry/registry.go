@@ -386,7 +386,10 @@ func Word(err error) error {
 	var refused *config.RefusedError
 	var policy *config.PolicyError
 	var setting *config.InvalidSettingError
+	var named *config.NamedByRuleError
 	switch {
+	case errors.As(err, &named):
+		return &ipc.Error{Code: ipc.CodeFailed, Message: named.Error(), Hint: named.NextStep()}
 	case errors.As(err, &setting):
 		return &ipc.Error{Code: ipc.CodeInvalid, Message: setting.Error()}
 	case errors.As(err, &policy):

@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"berth/agent/config"
 	"berth/internal/demo"
 	"berth/internal/demo/memsql"
 )
@@ -64,7 +65,7 @@ func run(args []string) int {
 
 // options reads the command line.
 func options(args []string) (demo.Options, error) {
-	o := demo.Options{Out: os.Stdout, Lifeline: os.Stdin, Version: buildVersion(), NewEngine: newEngine}
+	o := demo.Options{Out: os.Stdout, Lifeline: os.Stdin, Version: buildVersion(), NewEngine: newEngine, Policy: config.SystemPolicy()}
 	flags := flag.NewFlagSet("berth-demo", flag.ContinueOnError)
 	flags.Usage = func() {
 		fmt.Fprint(flags.Output(), `Start a simulated Teleport cluster on this machine, log in to it, and run an

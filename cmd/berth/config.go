@@ -132,7 +132,12 @@ func (a *app) configCheck(args []string, asJSON bool) error {
 	if missing && len(args) == 1 {
 		return statErr
 	}
-	overruled, err := config.Overruled(file, a.policy.Load())
+	machine := a.policy.Load()
+	if machine != nil && machine.Err != nil { // no mistake of this file's, and it decides what the file can do
+		fmt.Fprintln(a.err, mistakesText(machine.Err))
+		fmt.Fprintln(a.err, "until the policy's mistakes are mended, its rules hold at their strictest: "+machine.Hint())
+	}
+	overruled, err := config.Overruled(file, machine)
 	switch {
 	case err != nil:
 		return a.reportMistakes(err, asJSON)
@@ -149,13 +154,18 @@ func (a *app) configCheck(args []string, asJSON bool) error {
 	return err
 }
 
-// policyCheck checks a policy file, whoever owns it, or the machine's.
+// policyCheck checks a policy file, whoever owns it, or the machine's. It says what
+// would be wrong with the owner of the former where it is now.
 func (a *app) policyCheck(args []string, asJSON bool) error {
 	file := a.policy
 	if len(args) == 1 {
 		file = config.PolicyFile{Path: args[0], Trusted: func(*os.File) error { return nil }}
-		if _, err := os.Stat(args[0]); err != nil {
+		info, err := os.Stat(args[0])
+		if err != nil {
 			return err
+		}
+		if info.Mode().IsRegular() { // opening another may wait
+			a.noteOwner(args[0])
 		}
 	}
 	policy := file.Load()
@@ -170,6 +180,19 @@ func (a *app) policyCheck(args []string, asJSON bool) error {
 	}
 	_, err := fmt.Fprintf(a.out, "%s is fine: %s\n", file.Path, cmp.Or(strings.Join(policy.Forbids(), ", "), "it forbids nothing"))
 	return err
+}
+
+// noteOwner says why berth would not trust a policy file with the owner and mode that
+// it has now.
+func (a *app) noteOwner(path string) {
+	file, err := os.Open(path)
+	if err != nil {
+		return // the check says so
+	}
+	defer func() { _ = file.Close() }() // only looked at
+	if err := a.policy.Trusted(file); err != nil {
+		fmt.Fprintf(a.err, "note: installed like this, %s would not be trusted: %v\n", plain.Line(path), err)
+	}
 }
 
 // reportMistakes prints the mistakes of a file, and returns the error that says so.

@@ -24,9 +24,18 @@ func TestMain(m *testing.M) {
 // berthOfScript is berth with a policy that the script wrote, if it wrote one.
 func berthOfScript() {
 	machinePolicy = func() config.PolicyFile {
-		return config.PolicyFile{Path: os.Getenv("SCRIPT_POLICY"), Trusted: func(*os.File) error { return nil }}
+		return config.PolicyFile{Path: os.Getenv("SCRIPT_POLICY"), Trusted: notForAll}
 	}
 	main()
+}
+
+// notForAll trusts whatever is not for everyone to write, whoever owns it.
+func notForAll(f *os.File) error {
+	info, err := f.Stat()
+	if err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o002 != 0 {
+		err = errors.New("everyone can write it")
+	}
+	return err
 }
 
 // fakeTSH lets the test binary pass for tsh as well.

@@ -51,6 +51,9 @@ type Options struct {
 	// BERTH_HOME whose config leads to its databases, and ends when Lifeline does.
 	ClusterOnly bool
 	Lifeline    io.Reader
+	// Policy is this machine's. The demo's agent is not bound by it, since it leads
+	// to nothing but the demo's own cluster; the demo says so where there is one.
+	Policy config.PolicyFile
 	// SessionTTL is how long a session of the simulated cluster lasts, at
 	// least MinSessionTTL.
 	SessionTTL time.Duration

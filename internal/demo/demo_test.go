@@ -17,6 +17,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"berth/agent/config"
 	"berth/agent/ipc/client"
 	"berth/agent/state"
 	"berth/internal/testneeds"
@@ -254,4 +255,20 @@ func shortTemp(t *testing.T) string {
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	return dir
+}
+
+// TestPolicyIsNamed: a machine's policy does not bind the demo's agent, which is said
+// where there is one.
+func TestPolicyIsNamed(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "policy.yaml")
+	d := demo{Options: Options{Policy: config.PolicyFile{Path: path, Trusted: func(*os.File) error { return nil }}}}
+	if got := d.advice(); got != "" {
+		t.Errorf("without a policy the demo says %q", got)
+	}
+	if err := os.WriteFile(path, []byte("links: off\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := d.advice(); !strings.Contains(got, path+" does not bind the demo's agent") {
+		t.Errorf("with a policy the demo says %q", got)
+	}
 }

@@ -154,9 +154,14 @@ func clientOf(t state.Tunnel) (program string, argv []string, err error) {
 	return argv[0], argv, nil
 }
 
-// advice says why stand-ins answer, and how to have real servers.
+// advice says what is not as usual here: that a policy is not obeyed, and why
+// stand-ins answer and how to have real servers.
 func (d *demo) advice() string {
 	var b strings.Builder
+	if policy := d.Policy.Load(); policy != nil {
+		fmt.Fprintf(&b, "\nThe policy %s does not bind the demo's agent, which\n"+
+			"leads to nothing but this simulated cluster. berth's commands obey it.\n", policy.Path)
+	}
 	for _, note := range d.failed {
 		fmt.Fprintf(&b, "\n%s\n", note)
 	}
