@@ -17,6 +17,7 @@ import (
 	"berth/agent/state"
 	"berth/internal/plain"
 	"berth/internal/testneeds"
+	"berth/internal/testwait"
 )
 
 func TestParse(t *testing.T) {
@@ -309,26 +310,26 @@ func TestParseHostile(t *testing.T) {
 		bomb += "k" + string(c) + ": &" + string(c) + " [" + strings.TrimSuffix(strings.Repeat("*"+prev+",", 10), ",") + "]\n"
 	}
 	var keys strings.Builder
-	for i := range 50_000 {
+	for i := range 20_000 {
 		keys.WriteString("k" + strings.Repeat("x", i%7) + string(rune('a'+i%26)) + time.Duration(i).String() + ": 1\n")
 	}
 	tests := map[string]struct{ in, says string }{
 		"aliases":       {bomb, "aliases repeat more than"},
 		"merges":        {"a: &a {" + strings.Repeat("x: {<<: *a}, ", 3) + "}\n", "contains itself"},
-		"deep_brackets": {"homes: " + strings.Repeat("[", 100_000), ""},
+		"deep_brackets": {"homes: " + strings.Repeat("[", 40_000), ""},
 		"deep_closed":   {"homes: " + strings.Repeat("[", 5_000) + strings.Repeat("]", 5_000), "levels deep"},
 		"deep_lines":    {deepLines(500), "levels deep"},
 		"many_mistakes": {keys.String(), "more mistakes"},
 		"many_controls": {strings.Repeat("\x01", 500_000), "more mistakes"},
 		"many_tabs":     {strings.Repeat("\tx\n", 200_000), "more mistakes"},
 		"long_line":     {"homes: ['" + strings.Repeat("x", 900_000) + "']", "relative"},
-		"late_syntax":   {strings.Repeat("# comment\n", 45_000) + "a: b: c\n", ":45001:5: "},
+		"late_syntax":   {strings.Repeat("# comment\n", 15_000) + "a: b: c\n", ":15001:5: "},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			start := time.Now()
 			_, err := parseText("config.yaml", []byte(tt.in))
-			if took := time.Since(start); took > 20*time.Second {
+			if took := time.Since(start); took > testwait.Patience {
 				t.Errorf("took %v", took)
 			}
 			if err == nil || !strings.Contains(err.Error(), tt.says) {
