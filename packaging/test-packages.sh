@@ -82,6 +82,7 @@ if has rpm; then
 	rpm -qpl "$work"/a/*.rpm 2>/dev/null | sed 's,^/,,' >"$work/rpm.list"
 	# shellcheck disable=SC2086 # a list on purpose
 	check "the rpm holds everything" holds "$work/rpm.list" $common usr/share/zsh/site-functions/_berth
+	check "the rpm does not name the machine that built it" [ "$(rpm -qp --qf '%{BUILDHOST}' "$work"/a/*.rpm 2>/dev/null)" = localhost ]
 	check "the rpm keeps a changed autostart entry" sh -c "rpm -qpc '$work'/a/*.rpm | grep -qx /etc/xdg/autostart/berth-tray.desktop"
 fi
 tar -tzf "$(echo "$work"/a/*.apk)" >"$work/apk.list" 2>/dev/null || true # several streams in one

@@ -122,12 +122,14 @@ func (r *release) layOut(tree, program string) error {
 var (
 	pictureLine  = regexp.MustCompile(`(?m)^.*!\[[^\]]*\]\([^)]*\).*\n(?:\|[-|]+\|\n)?(?:\|.*\n)?`)
 	relativeLink = regexp.MustCompile(`\[([^\]]*)\]\((?:[^):]*)\)`)
+	emptyLines   = regexp.MustCompile(`\n{3,}`)
 )
 
 // packagedReadme is the README without pictures and without links to pages that
 // are not in the package.
 func packagedReadme(text string) string {
-	return relativeLink.ReplaceAllString(pictureLine.ReplaceAllString(text, ""), "$1")
+	text = relativeLink.ReplaceAllString(pictureLine.ReplaceAllString(text, ""), "$1")
+	return emptyLines.ReplaceAllString(text, "\n\n")
 }
 
 // stamp gives everything below dir one time: some formats keep that of folders.
