@@ -118,14 +118,14 @@ check_signature() {
 	fetch SHA256SUMS.minisig "$work/SHA256SUMS.minisig"
 	if has minisign; then
 		minisign -V -q -P "$public_key" -x "$work/SHA256SUMS.minisig" -m "$work/SHA256SUMS" ||
-			die 'the signature of the checksums is WRONG: somebody has changed this release'
+			die 'the signature of the checksums is WRONG: this release was changed after it was signed'
 		return 0
 	fi
 	result=0
 	openssl_verifies || result=$?
 	case $result in
 	0) return 0 ;;
-	1) die 'the signature of the checksums is WRONG: somebody has changed this release' ;;
+	1) die 'the signature of the checksums is WRONG: this release was changed after it was signed' ;;
 	esac
 	[ -n "$checksum_only" ] || die 'nothing here can check the signature: install minisign, or use --checksum-only'
 }
@@ -188,7 +188,7 @@ install_berth() {
 		say "$prefix/bin is not on your PATH; add it to your shell's profile"
 		;;
 	esac
-	say "next: $berth agent install"
+	say "next: $berth setup"
 }
 
 case $action in
