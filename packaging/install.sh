@@ -63,8 +63,7 @@ uninstall() {
 	[ -f "$prefix/$list" ] || die "nothing that this script installed is below $prefix"
 	berth=$prefix/bin/berth
 	if [ -x "$berth" ]; then
-		"$berth" tray uninstall >/dev/null 2>&1 || true # it may not be installed
-		"$berth" agent uninstall || say 'the agent could not be stopped; going on'
+		"$berth" uninstall || say 'the agent could not be stopped; going on'
 	fi
 	while IFS= read -r file; do
 		case $file in
@@ -73,7 +72,7 @@ uninstall() {
 		as_asked rm -f "$prefix/$file"
 	done <"$prefix/$list"
 	as_asked rm -f "$prefix/$list"
-	as_asked rmdir "$prefix/share/berth" 2>/dev/null || true
+	as_asked rmdir "$prefix/share/berth" "$prefix/share/doc/berth" 2>/dev/null || true
 	say "removed berth from $prefix; your config and ~/.tsh stay"
 }
 

@@ -80,7 +80,7 @@ func TestInstallScript(t *testing.T) {
 			if out, err := run(tt.args...); err != nil {
 				t.Errorf("a second time: %v\n%s", err, out)
 			}
-			if out, err := run("--uninstall"); err != nil || !strings.Contains(out, "berth 1.2.3 agent uninstall") {
+			if out, err := run("--uninstall"); err != nil || !strings.Contains(out, "berth 1.2.3 uninstall") {
 				t.Errorf("install.sh --uninstall: %v\n%s", err, out)
 			}
 			_ = filepath.WalkDir(home, func(path string, d os.DirEntry, _ error) error {
