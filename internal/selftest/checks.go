@@ -73,6 +73,9 @@ func (r *run) tryCluster(ctx context.Context) verdict {
 	}
 	demo.home = home
 	r.demo = demo
+	if err := r.record(); err != nil {
+		return failed(err, "")
+	}
 	return ok("the simulated cluster runs, with stand-ins for its databases")
 }
 
@@ -360,6 +363,9 @@ func (r *run) tryService(ctx context.Context) verdict {
 	// Only the desktop reads autostart entries, at login. A service manager would
 	// not find what is elsewhere.
 	r.ownConfig = s.Manager == string(osservice.KindAutostart)
+	if err := r.record(); err != nil {
+		return failed(err, "")
+	}
 	installed := true
 	uninstall := func(ctx context.Context) error {
 		if !installed {

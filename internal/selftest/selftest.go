@@ -3,7 +3,7 @@
 // keychain and service manager, each for real.
 //
 // All of it happens in a folder of its own with a BERTH_HOME of its own, and is
-// taken back. The user's config, sessions, agent and service are not touched.
+// taken back; what a killed self-test leaves, the next one removes. The user's config, sessions, agent and service are not touched.
 // With a berth-demo at hand the tunnels lead to its simulated cluster. [Run] ends
 // within [MaxTime], and what it returns names neither the user nor their folders.
 package selftest
@@ -24,7 +24,7 @@ import (
 	"berth/internal/plain"
 )
 
-// MaxTime is how long Run takes at most.
+// MaxTime is how long Run takes at most, after it has removed what an earlier one left.
 const MaxTime = 3 * time.Minute
 
 // cleanTime is how much of MaxTime is kept for taking everything back.
@@ -107,14 +107,20 @@ type run struct {
 
 // Run tries everything, one thing after the other.
 func Run(ctx context.Context, cfg Config) ([]Result, error) {
-	dir, err := os.MkdirTemp("", "berth-selftest-")
+	sweeping, end := context.WithTimeout(ctx, cleanTime)
+	swept, sweepErr := sweep(sweeping, cfg)
+	end()
+	dir, err := os.MkdirTemp("", folderName)
 	if err != nil {
 		return nil, fmt.Errorf("make the self-test's folder: %w", err)
 	}
 	r := &run{Config: cfg, dir: dir}
+	if err := r.record(); err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
 	clean := newScrubber(dir, cfg.Environ)
 	limited, cancel := context.WithTimeoutCause(ctx, MaxTime-cleanTime, errors.New("the self-test has taken too long"))
-	results := r.each(limited, clean)
+	results := append(remains(swept, sweepErr, clean), r.each(limited, clean)...)
 	cancel()
 	ending, end := context.WithTimeout(context.WithoutCancel(ctx), cleanTime)
 	defer end()
@@ -128,6 +134,20 @@ func Run(ctx context.Context, cfg Config) ([]Result, error) {
 		return nil, context.Cause(ctx)
 	}
 	return results, nil
+}
+
+// remains says what became of what earlier self-tests had left; mostly nothing.
+func remains(swept int, err error, clean *scrubber) []Result {
+	switch {
+	case err != nil:
+		return []Result{{
+			Check: "remains", Status: Failed, Next: "look for folders named berth-selftest among the temporary files, and remove them",
+			Text: clean.text(fmt.Sprintf("what a self-test that was killed left is still there: %v", err)),
+		}}
+	case swept > 0:
+		return []Result{{Check: "remains", Status: OK, Text: "what a self-test that was killed had left was removed"}}
+	}
+	return nil
 }
 
 func (r *run) checks() []check {
