@@ -171,10 +171,14 @@ const maxListed = 64
 func listed(name string) string { return plain.Middle(plain.Line(name), maxListed) }
 
 func recordingStart(r state.Recording, now time.Time) string {
-	if r.StartedAt == nil {
+	switch {
+	case r.StartedAt != nil:
+		return when.Clock(*r.StartedAt, now)
+	case r.EndedAt != nil: // version 16 does not say when a database's session began
+		return "before " + when.Clock(*r.EndedAt, now)
+	default:
 		return "-"
 	}
-	return when.Clock(*r.StartedAt, now)
 }
 
 func recordingSpan(r state.Recording, now time.Time) string {

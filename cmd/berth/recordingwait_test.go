@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"testing"
+	"time"
 
 	"berth/agent/state"
 )
@@ -24,6 +25,20 @@ func TestWaitLine(t *testing.T) {
 		l.clear()
 		if out.String() != want {
 			t.Errorf("%d columns: %q", width, out.String())
+		}
+	}
+}
+
+// TestRecordingStart: of a session of which only the end is known, that is what the
+// list says.
+func TestRecordingStart(t *testing.T) {
+	now := time.Date(2026, 11, 28, 20, 0, 0, 0, time.Local)
+	start, end := now.Add(-2*time.Hour), now.Add(-time.Hour)
+	for want, r := range map[string]state.Recording{
+		"18:00": {StartedAt: &start, EndedAt: &end}, "before 19:00": {EndedAt: &end}, "-": {},
+	} {
+		if got := recordingStart(r, now); got != want {
+			t.Errorf("%+v starts %q, want %q", r, got, want)
 		}
 	}
 }

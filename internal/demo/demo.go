@@ -186,7 +186,7 @@ func (d *demo) prepare(ctx context.Context) error {
 		return fmt.Errorf("start simulated cluster: %w", err)
 	}
 	d.sim = sim
-	for i, name := range []string{"ssh", "kube", "command"} {
+	for i, name := range []string{"ssh", "kube", "db", "command"} {
 		session, err := simcluster.Golden(name, user, time.Now().Add(-time.Duration(i+1)*time.Hour))
 		if err != nil {
 			return err

@@ -21,7 +21,7 @@ const (
 func roles() []simcluster.Role {
 	return []simcluster.Role{
 		{
-			Name: "access", KubeGroups: []string{"system:masters"},
+			Name: "access", KubeGroups: []string{"system:masters"}, ListEvents: true,
 			Request: simcluster.RequestRules{Roles: []string{"dba"}, MaxDuration: requestTTL},
 		},
 		{Name: "dba", KubeGroups: []string{"system:masters"}},

@@ -77,7 +77,7 @@ func (s *Site) StreamsOf(id string) int {
 	return s.recorder.streams[id]
 }
 
-// Golden returns a recording made on a real Teleport, ssh, kube or command, as if
+// Golden returns a recording made on a real Teleport, ssh, kube, db or command, as if
 // it had been that user's and had ended at that time.
 func Golden(name, user string, ended time.Time) (RecordedSession, error) {
 	raw, err := golden.ReadFile("golden/" + name + ".jsonl")
@@ -107,9 +107,10 @@ func adopt(ev apievents.AuditEvent, user string, shift time.Duration, id string)
 		ev.StartTime, ev.EndTime = ev.StartTime.Add(shift), ev.EndTime.Add(shift)
 	case *apievents.DatabaseSessionStart:
 		ev.User, id = user, ev.SessionID
-	case *apievents.DatabaseSessionEnd:
+	case *apievents.DatabaseSessionQuery:
+		ev.User = user
+	case *apievents.DatabaseSessionEnd: // version 16 leaves its times out
 		ev.User, id = user, ev.SessionID
-		ev.StartTime, ev.EndTime = ev.StartTime.Add(shift), ev.EndTime.Add(shift)
 	}
 	return id
 }
