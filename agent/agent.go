@@ -42,6 +42,7 @@ import (
 	"berth/internal/osevents"
 	"berth/internal/paths"
 	"berth/internal/sdnotify"
+	"berth/internal/survive"
 	"berth/internal/wake"
 	"berth/proxies/kube"
 )
@@ -586,9 +587,15 @@ func (a *Agent) keepPublished(ctx context.Context) {
 		case <-timer.C:
 		}
 		timer.Stop()
-		a.renewals.Decide(time.Now().Round(0))
-		a.pub.connecting = a.tunnels.Connecting()
-		a.publish()
+		_ = survive.Do(a.log, "decide about renewals", func() error { // it is logged, as below
+			a.renewals.Decide(time.Now().Round(0))
+			return nil
+		})
+		_ = survive.Do(a.log, "publish a snapshot", func() error {
+			a.pub.connecting = a.tunnels.Connecting()
+			a.publish()
+			return nil
+		})
 		a.pub.last = time.Now()
 	}
 }

@@ -42,6 +42,9 @@ const (
 
 // childSuccession lets a child be replaced, and take another one's place.
 func childSuccession(opts *Options) error {
+	if err := killBefore(os.Getenv(stepEnv), os.Getenv(stepsEnv)); err != nil {
+		return err
+	}
 	opts.Version = os.Getenv(versionEnv)
 	opts.Grace = 200 * time.Millisecond
 	opts.Manager = sdnotify.FromEnv()

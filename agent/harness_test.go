@@ -21,11 +21,11 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if faketsh.Invoked(os.Args[0], os.Environ()) { // a child's too, which has the child's environment
+		os.Exit(faketsh.Main(os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr))
+	}
 	if os.Getenv(childEnv) != "" {
 		os.Exit(childAgent())
-	}
-	if faketsh.Invoked(os.Args[0], os.Environ()) {
-		os.Exit(faketsh.Main(os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr))
 	}
 	for key, value := range map[string]string{"BERTH_FAKE_TSH_KEY": "ecdsa", "GORACE": "atexit_sleep_ms=0"} {
 		if err := os.Setenv(key, value); err != nil {

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"berth/internal/survive"
 )
 
 const (
@@ -180,7 +182,7 @@ func (n *notifier) callbacks(ctx context.Context) {
 	for {
 		select {
 		case f := <-n.events:
-			f()
+			_ = survive.Do(n.log, "act on a notification", func() error { f(); return nil }) // it is logged
 		case <-ctx.Done():
 			return
 		}
@@ -236,7 +238,7 @@ func (n *notifier) step(ctx context.Context) bool {
 	}
 	ctx, cancel := context.WithTimeout(ctx, showTime)
 	defer cancel()
-	err := n.backend.show(ctx, what)
+	err := survive.Do(n.log, "show a notification", func() error { return n.backend.show(ctx, what) })
 	n.outcome(what, err)
 	return true
 }
@@ -311,7 +313,8 @@ func (n *notifier) outcome(what Notification, err error) {
 func (n *notifier) withdraw(ctx context.Context, id string) {
 	ctx, cancel := context.WithTimeout(ctx, closeTime)
 	defer cancel()
-	if err := n.backend.withdraw(ctx, id); err != nil && ctx.Err() == nil {
+	err := survive.Do(n.log, "withdraw a notification", func() error { return n.backend.withdraw(ctx, id) })
+	if err != nil && ctx.Err() == nil {
 		n.log.Debug("a notification stays", "id", id, "err", err)
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"berth/agent/ipc/client"
 	"berth/agent/state"
 	"berth/internal/plain"
+	"berth/internal/survive"
 	"berth/notify"
 	"berth/notify/prompt"
 )
@@ -30,7 +31,14 @@ func (f *front) beside(ctx context.Context, a Action, work func(ctx context.Cont
 	}
 	f.running[a] = true
 	f.parts.Go(func() {
-		done := work(ctx)
+		var done func()
+		err := survive.Do(f.Logger, string(a.Do), func() error {
+			done = work(ctx)
+			return nil
+		})
+		if err != nil {
+			done = func() { f.tell("That did not work", sentence(err)) }
+		}
 		f.results <- func() {
 			delete(f.running, a)
 			if done != nil {

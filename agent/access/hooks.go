@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"berth/agent/state"
+	"berth/internal/survive"
 )
 
 // Hook is a program that is run for events.
@@ -69,7 +70,8 @@ func (h *Hooks) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case run := <-h.queue:
-			if err := runHook(ctx, run.hook, run.event); err != nil && ctx.Err() == nil {
+			err := survive.Do(h.log, "run a hook", func() error { return runHook(ctx, run.hook, run.event) })
+			if err != nil && ctx.Err() == nil {
 				h.log.Warn("hook failed", "event", run.event.Kind, "request_id", run.event.Request.ID, "err", err)
 			}
 		}

@@ -13,6 +13,7 @@ import (
 	"github.com/gravitational/teleport/api/types"
 
 	"berth/agent/cluster"
+	"berth/internal/survive"
 	"berth/internal/wake"
 )
 
@@ -110,11 +111,13 @@ func (t *tracker) watch(ctx context.Context) {
 	}
 	pause.Reset()
 	for {
-		err := t.source.WatchRequests(ctx, func(ev cluster.RequestEvent) {
-			if ev.Ready {
-				pause.Reset()
-			}
-			t.take(ev)
+		err := survive.Do(t.log, "watch access requests", func() error {
+			return t.source.WatchRequests(ctx, func(ev cluster.RequestEvent) {
+				if ev.Ready {
+					pause.Reset()
+				}
+				t.take(ev)
+			})
 		})
 		if ctx.Err() != nil {
 			return
@@ -231,7 +234,11 @@ func (t *tracker) list(ctx context.Context) time.Duration {
 	mark, sure := t.seq, t.doubt
 	t.doubt = false
 	t.mu.Unlock()
-	list, err := t.source.Requests(ctx)
+	var list []*types.AccessRequestV3
+	err := survive.Do(t.log, "list access requests", func() (err error) {
+		list, err = t.source.Requests(ctx)
+		return err
+	})
 	if ctx.Err() != nil {
 		return 0
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/gravitational/teleport/api/client"
 	"github.com/gravitational/teleport/api/constants"
 
+	"berth/internal/survive"
 	"berth/internal/wake"
 )
 
@@ -163,7 +164,11 @@ func (c *Cluster) verdict(ctx context.Context, wait time.Duration) (fault *Fault
 func (c *Cluster) keepAsking() {
 	s := &c.stand
 	for {
-		clt, err := c.check(c.ctx)
+		var clt *client.Client
+		err := survive.Do(c.log, "ask how a session stands", func() (err error) {
+			clt, err = c.check(c.ctx)
+			return err
+		})
 		if c.ctx.Err() != nil {
 			if clt != nil {
 				_ = clt.Close() // nothing was asked that is lost

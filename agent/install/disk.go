@@ -26,6 +26,7 @@ type disk struct {
 }
 
 func (d *disk) step(what, path string) error {
+	atomicfile.Step(what, path)
 	if d.before == nil {
 		return nil
 	}

@@ -19,6 +19,7 @@ import (
 	"berth/agent/secrets"
 	"berth/agent/state"
 	"berth/internal/atomicfile"
+	"berth/internal/survive"
 	"berth/internal/wake"
 	"berth/internal/when"
 	"berth/proxies/kube"
@@ -179,11 +180,14 @@ func (k *files) start(ctx context.Context) {
 // run does all the rest until ctx ends.
 func (k *files) run(ctx context.Context) {
 	for {
-		k.make(ctx)
-		every := lookEvery
-		if !k.settle(ctx) || !k.renew(ctx) {
-			every = retryEvery
-		}
+		every := retryEvery
+		_ = survive.Do(k.log, "keep Kubernetes' files", func() error { // it is logged, and tried again
+			k.make(ctx)
+			if k.settle(ctx) && k.renew(ctx) {
+				every = lookEvery
+			}
+			return nil
+		})
 		timer := time.NewTimer(every)
 		select {
 		case <-ctx.Done():

@@ -23,6 +23,7 @@ import (
 	"berth/agent/state"
 	"berth/agent/tsh"
 	"berth/certwatch"
+	"berth/internal/survive"
 )
 
 // loginGrace is how long a login that has succeeded waits for its session to
@@ -173,7 +174,7 @@ func (ls *Logins) Join(target Target, start ipc.LoginStart) *Login {
 		ls.cfg.OnChange()
 	}
 	l := ls.underway.join(ls.ctx, target.Key(), func(ctx context.Context, l *Login) error {
-		return ls.runLogin(ctx, target, start, l)
+		return survive.Do(ls.cfg.Logger, "log in", func() error { return ls.runLogin(ctx, target, start, l) })
 	}, moved)
 	l.want(start)
 	moved()

@@ -18,6 +18,7 @@ import (
 	"berth/agent/tsh"
 	"berth/certwatch"
 	"berth/internal/browser"
+	"berth/internal/survive"
 )
 
 // Config says what renewals look at and act through.
@@ -171,18 +172,20 @@ func (rs *Renewals) renewUnattended(p *certwatch.Profile, e *episode) {
 	rs.unattended.Go(func() {
 		shown := false
 		l := rs.cfg.Logins.Join(target, ipc.LoginStart{Proxy: p.ProxyAddr, Renew: true})
-		err := l.Follow(rs.ctx, nil, func(ev ipc.LoginEvent) error {
-			switch ev.Kind {
-			case state.LoginURL:
-				shown = true
-				return rs.open(ev)
-			case state.LoginTap:
-				shown = true
-			case state.LoginPassword, state.LoginOTP, state.LoginPIN:
-				return errNeedsPerson
-			case state.LoginInfo, state.LoginSettled, state.LoginDone:
-			}
-			return nil
+		err := survive.Do(rs.cfg.Logger, "log in unattended", func() error {
+			return l.Follow(rs.ctx, nil, func(ev ipc.LoginEvent) error {
+				switch ev.Kind {
+				case state.LoginURL:
+					shown = true
+					return rs.open(ev)
+				case state.LoginTap:
+					shown = true
+				case state.LoginPassword, state.LoginOTP, state.LoginPIN:
+					return errNeedsPerson
+				case state.LoginInfo, state.LoginSettled, state.LoginDone:
+				}
+				return nil
+			})
 		})
 		if rs.ctx.Err() != nil {
 			return

@@ -29,6 +29,7 @@ import (
 	"berth/agent/tunnel"
 	"berth/certwatch"
 	"berth/internal/shell"
+	"berth/internal/survive"
 	"berth/internal/wake"
 )
 
@@ -306,7 +307,11 @@ func (rs *Requests) autoAssume(ctx context.Context, r state.Request) {
 	rs.rules.Go(func() {
 		ctx, cancel := context.WithTimeout(ctx, ruleWait)
 		defer cancel()
-		if _, err := rs.assume(ctx, r, rule.Tunnel, true); err != nil {
+		err := survive.Do(rs.log, "assume by a rule", func() error {
+			_, err := rs.assume(ctx, r, rule.Tunnel, true)
+			return err
+		})
+		if err != nil {
 			rs.log.Warn("rule could not assume an access request", "request_id", r.ID, "err", err)
 		}
 	})

@@ -9,6 +9,7 @@ import (
 	"berth/agent/config"
 	"berth/agent/state"
 	"berth/agent/tunnel"
+	"berth/internal/survive"
 	"berth/internal/wake"
 	"berth/proxies/db"
 )
@@ -107,13 +108,14 @@ func (b *Book) Assumed() { b.count(func(d *Day) { d.Features.add("assume", 1) })
 
 // Run writes down what is counted until ctx ends.
 func (b *Book) Run(ctx context.Context) {
+	write := func() error { b.write(); return nil }
 	for {
 		select {
 		case <-ctx.Done():
-			b.write()
+			_ = survive.Do(b.log, "write statistics", write) // it is logged, as below
 			return
 		case <-b.changed:
-			b.write()
+			_ = survive.Do(b.log, "write statistics", write)
 		}
 		wake.Sleep(ctx, writeEvery)
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"berth/agent/cluster"
+	"berth/internal/survive"
 	"berth/internal/wake"
 	"berth/proxies"
 	"berth/proxies/db"
@@ -110,7 +111,7 @@ func (t *tunnel) examine(ctx context.Context, err error) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, examTime)
 	defer cancel()
-	why := t.resolver.examine(ctx, t, err)
+	why := survive.Do(t.log, "examine a tunnel", func() error { return t.resolver.examine(ctx, t, err) })
 	t.exam.mu.Lock()
 	t.exam.last, t.exam.at = why, time.Now()
 	t.exam.mu.Unlock()

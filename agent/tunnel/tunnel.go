@@ -15,6 +15,7 @@ import (
 	"berth/agent/state"
 	"berth/agent/tunnel/history"
 	"berth/certwatch"
+	"berth/internal/survive"
 	"berth/internal/wake"
 	"berth/proxies"
 	"berth/proxies/kube"
@@ -212,7 +213,7 @@ func (t *tunnel) keepResolved(ctx context.Context) {
 			}
 		}
 		drops := t.dropped()
-		res := t.resolver.resolve(ctx, t, reason)
+		res := t.resolve(ctx, reason)
 		if ctx.Err() != nil {
 			return
 		}
@@ -240,6 +241,21 @@ func (t *tunnel) keepResolved(ctx context.Context) {
 			pause.Reset()
 		}
 	}
+}
+
+// resolve has the resolver find what serves clients. A bug displaces no cert.
+func (t *tunnel) resolve(ctx context.Context, reason Reason) (res resolution) {
+	err := survive.Do(t.log, "resolve a tunnel", func() error {
+		res = t.resolver.resolve(ctx, t, reason)
+		return nil
+	})
+	if err != nil {
+		return resolution{
+			engine: t.lastEngine(), profile: t.servedBy(), state: state.TunnelError, err: err, keep: true,
+			problem: problemFor(err, t.spec, t.servedBy(), t.lastProfile()),
+		}
+	}
+	return res
 }
 
 // spare has a client's attempt wait, unless there is another reason for one; false

@@ -24,6 +24,19 @@ const tempSuffix = ".tmp"
 // maxLinks is how many symbolic links Resolve follows, as Linux does.
 const maxLinks = 40
 
+// Before is called ahead of every change of the disk with what comes next, where a
+// test has set it: those are the moments at which a kill leaves something else
+// behind. It must be set before the first change.
+var Before func(step string)
+
+// Step says that a change of the disk comes next, for whoever makes one that is not
+// made here.
+func Step(what, path string) {
+	if Before != nil {
+		Before(what + " " + path)
+	}
+}
+
 // Write replaces the file at path with data and the mode perm. The folder must
 // exist. A symbolic link at path is replaced too: pass the result of Resolve to
 // write through it.
@@ -32,16 +45,20 @@ func Write(path string, data []byte, perm fs.FileMode) error {
 	if dir == "" {
 		dir = "."
 	}
+	Step("create beside", path)
 	tmp, err := os.CreateTemp(dir, tempPattern(base))
 	if err != nil {
 		return fmt.Errorf("write %q: %w", path, err)
 	}
+	Step("fill beside", path)
 	if err := fill(tmp, data, perm); err != nil {
 		return errors.Join(fmt.Errorf("write %q: %w", path, err), os.Remove(tmp.Name()))
 	}
+	Step("replace", path)
 	if err := replace(tmp.Name(), path); err != nil {
 		return errors.Join(fmt.Errorf("write %q: %w", path, err), os.Remove(tmp.Name()))
 	}
+	Step("sync the folder of", path)
 	if err := syncDir(dir); err != nil {
 		return fmt.Errorf("write %q: sync its folder: %w", path, err)
 	}

@@ -1,0 +1,88 @@
+//go:build unix
+
+package agent
+
+import (
+	"errors"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"berth/agent/ipc/client"
+	"berth/agent/state"
+	"berth/internal/survive"
+	"berth/internal/testwait"
+)
+
+// TestBugInARoom: a panic ends the piece of work that met it, which is logged and
+// tried again. The agent and its tunnels go on.
+func TestBugInARoom(t *testing.T) { // not parallel: every agent of the process meets the bug
+	login := func(e *env) error {
+		return e.Client().Login(t.Context(), client.LoginStart{Proxy: e.Sim.ProxyAddr(), User: "alice", Renew: true},
+			func(ev client.LoginEvent, answer func(string)) error {
+				if ev.Kind == state.LoginPassword {
+					answer("alice-password")
+				}
+				return nil
+			})
+	}
+	locked := func(e *env) error {
+		e.Sim.Lock("alice", "for a moment")
+		defer e.Sim.Unlock("alice")
+		if _, err := e.pg(t.Context(), e.spec("pg").Port); err == nil {
+			return errors.New("served while locked")
+		}
+		return nil
+	}
+	approve := func(e *env) error { e.approved("dba"); return nil }
+	for work, cause := range map[string]func(e *env) error{
+		"resolve a tunnel":         nil, // it comes by itself
+		"keep Kubernetes' files":   nil,
+		"list access requests":     nil,
+		"watch access requests":    nil,
+		"decide about renewals":    nil,
+		"publish a snapshot":       nil,
+		"write statistics":         login,
+		"ask how a session stands": locked,
+		"examine a tunnel":         locked,
+		"log in":                   login,
+		"run a hook":               approve,
+		"assume by a rule":         approve,
+	} {
+		t.Run(strings.ReplaceAll(work, " ", "_"), func(t *testing.T) {
+			var met atomic.Bool
+			trap := func(what string) {
+				if what == work && met.CompareAndSwap(false, true) {
+					panic("a bug in " + what)
+				}
+			}
+			survive.Trap.Store(&trap)
+			defer survive.Trap.Store(nil)
+			e := newEnv(t, requestsConfig())
+			e.withTSH()
+			e.Login()
+			item, port := e.pgTunnel("pg")
+			e.config(item)
+			e.appendConfig("access: {auto_assume: [{roles: [dba], tunnel: pg}], hooks: [{on: [approved], run: [cat]}]}",
+				"telemetry: {mode: local}")
+			e.start()
+			if cause != nil {
+				e.AwaitState("pg", state.TunnelReady)
+				e.awaitWatch()
+				if err := cause(e); (err != nil) != (work == "log in") {
+					t.Errorf("%v", err)
+				}
+				_, _ = e.pg(t.Context(), port) // it may be refused
+			}
+			testwait.Eventually(t, "the bug to be met", met.Load)
+			testwait.Eventually(t, "the bug to be logged", func() bool {
+				return strings.Contains(e.Log.String(), "[unexpected] panic") && strings.Contains(e.Log.String(), work)
+			})
+			e.AwaitState("pg", state.TunnelReady)
+			e.mustPG(port)
+			if err := login(e); err != nil {
+				t.Errorf("a login afterwards: %v", err)
+			}
+		})
+	}
+}
