@@ -93,6 +93,11 @@ web-test: build ## what berth shows in a browser, in a real Chromium and Firefox
 	@sh packaging/web-deps.sh --browser
 	$(GO) test -tags web -count=1 -v -timeout 9m ./internal/webtest
 
+.PHONY: web-pictures
+web-pictures: build ## take the window's pictures in docs/images again, from its journeys
+	@sh packaging/web-deps.sh --browser
+	BERTH_WEBTEST_PICTURES=1 $(GO) test -tags web -count=1 -timeout 9m -run '^TestWindow' ./internal/webtest
+
 .PHONY: wine-test
 wine-test: ## berth.exe under Wine 10 or later: on PATH, or BERTH_WINE="chroot FOLDER" with BERTH_WINE_ROOT=FOLDER
 	@sh packaging/wine-deps.sh

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc"
@@ -174,7 +175,28 @@ func (s *service) Logout(ctx context.Context, req *pb.LogoutRequest) (*pb.Logout
 	if err != nil {
 		return nil, err
 	}
+	s.awaitLogout(ctx, proxy)
 	return &pb.LogoutResponse{Proxy: utf8(proxy)}, nil
+}
+
+// logoutWait is how long a logout waits for the tunnels.
+const logoutWait = 3 * time.Second
+
+// awaitLogout waits, not for long, until no tunnel of a proxy's is shown as ready: what a
+// front end shows or asks next is to agree with the logout.
+func (s *service) awaitLogout(ctx context.Context, proxy string) {
+	ctx, stop := context.WithTimeout(ctx, logoutWait)
+	defer stop()
+	wake, cancel := s.backend.Agent.Subscribe()
+	defer cancel()
+	serves := func(t state.Tunnel) bool { return t.Profile == proxy && t.State == state.TunnelReady }
+	for slices.ContainsFunc(s.backend.Agent.Snapshot().Tunnels, serves) {
+		select {
+		case <-wake:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // SnoozeRenewal puts aside what is said about a session's end.

@@ -96,7 +96,7 @@ func Failed(err error, proxy string) error {
 	case errors.Is(err, tsh.ErrUnknownConnector):
 		e.Hint = "choose one with --auth"
 	case errors.Is(err, tsh.ErrProxyUntrusted):
-		e.Hint = fmt.Sprintf("name its CA in the config: profiles: [{proxy: %q, ca_file: /path/to/ca.pem}]", proxy)
+		e.Hint = "name the CA that issued it: berth login --ca-file /path/to/ca.pem " + proxy
 	case errors.Is(err, tsh.ErrProxyUnreachable):
 		e.Hint = "check the address, and the network or VPN"
 	case errors.Is(err, tsh.ErrNoTerminal):

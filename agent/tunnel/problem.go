@@ -244,7 +244,7 @@ func classifyCluster(p *state.Problem, err error, spec state.TunnelSpec, proxy s
 	case errors.Is(err, route.ErrUntrusted):
 		p.Code, p.Title = state.CodeProxyUntrusted, "Proxy not trusted"
 		p.Text = fmt.Sprintf("The web certificate of %s is not trusted: %v.", proxy, rootCause(err))
-		p.Action = fmt.Sprintf("name its CA in the config: profiles: [{proxy: %q, ca_file: /path/to/ca.pem}]", proxy)
+		p.Action = "name the CA that issued it: berth login --ca-file /path/to/ca.pem " + proxy
 	case errors.As(err, &caFile):
 		p.Code, p.Title = state.CodeProxyUntrusted, "CA file unusable"
 		p.Text = fmt.Sprintf("The %v.", caFile)

@@ -197,28 +197,11 @@ tunnels keep their ports and wait for the next login.`,
 				if err != nil {
 					return err
 				}
-				if err := awaitLogout(cmd.Context(), c, proxy); err != nil {
-					return err
-				}
 				_, err = fmt.Fprintln(a.out, "logged out of", plain.Line(proxy))
 				return err
 			})
 		},
 	}
-}
-
-// awaitLogout waits, not for long, until no tunnel of a proxy's is shown as ready: what
-// is asked next is to agree with the logout.
-func awaitLogout(ctx context.Context, c *client.Client, proxy string) error {
-	waitCtx, cancel := context.WithTimeout(ctx, settleWait)
-	defer cancel()
-	for s, err := range c.Watch(waitCtx) {
-		serves := func(t state.Tunnel) bool { return t.Profile == proxy && t.State == state.TunnelReady }
-		if err != nil || !slices.ContainsFunc(s.Tunnels, serves) {
-			break
-		}
-	}
-	return ctx.Err()
 }
 
 func (a *app) completeProxies(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {

@@ -65,7 +65,14 @@ const hash = (text) => `'sha256-${createHash("sha256").update(text).digest("base
   await mkdir(new URL("window/", dist), { recursive: true });
   await writeFile(new URL("window/app.js", dist), script);
   await writeFile(new URL("window/app.css", dist), style);
-  await writeFile(new URL("window/index.html", dist), await readFile("src/window/index.html"));
+  // What the script draws first is in the page already, so that it is painted before the
+  // script runs. Its links lead nowhere yet: they would replace the token in the address.
+  const views = Object.values(JSON.parse(await readFile("src/window/views.json", "utf8")));
+  const icon = await readFile("../../packaging/icons/fine.svg", "utf8");
+  const page = (await readFile("src/window/index.html", "utf8"))
+    .replace("{{views}}", () => views.map((name) => `<li><a>${name}</a></li>`).join(""))
+    .replace("{{icon}}", () => `data:image/svg+xml,${encodeURIComponent(icon.replace(/\s*\n\s*/g, ""))}`);
+  await writeFile(new URL("window/index.html", dist), page);
 }
 
 // The player is one file with everything inside, so its policy stands in it: the

@@ -68,14 +68,31 @@ func get[T any](tab *tab, action chromedp.Action[T]) T {
 	return value
 }
 
+// picturesVar has the documents' pictures taken again, as "make web-pictures" does.
+const picturesVar = "BERTH_WEBTEST_PICTURES"
+
+// documented are pictures of the journeys that docs/images has.
+var documented = map[string]string{
+	"window-tunnel-light": "window-tunnel",
+	"window-login-light":  "window-login",
+	"window-port-light":   "window-tunnels",
+	"window-500-light":    "window-500",
+}
+
 // picture keeps what the tab shows, for a person to look at.
 func (tab *tab) picture(name string) {
 	tab.t.Helper()
-	dir := filepath.Join("..", "..", "build", "web")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		tab.t.Fatal(err)
+	image := get(tab, chromedp.CaptureScreenshot())
+	files := []string{filepath.Join("..", "..", "build", "web", name+".png")}
+	if inDocs := documented[name]; inDocs != "" && os.Getenv(picturesVar) != "" {
+		files = append(files, filepath.Join("..", "..", "docs", "images", inDocs+".png"))
 	}
-	if err := os.WriteFile(filepath.Join(dir, name+".png"), get(tab, chromedp.CaptureScreenshot()), 0o644); err != nil {
-		tab.t.Fatal(err)
+	for _, file := range files {
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			tab.t.Fatal(err)
+		}
+		if err := os.WriteFile(file, image, 0o644); err != nil {
+			tab.t.Fatal(err)
+		}
 	}
 }

@@ -38,6 +38,8 @@ type fakeAgent struct {
 	err      error // what commands return
 	block    chan struct{}
 	blocked  atomic.Int32 // calls
+	// onSubscribe is called after each subscription; nil: nothing is.
+	onSubscribe func()
 }
 
 func (a *fakeAgent) publish(n int) {
@@ -59,6 +61,9 @@ func (a *fakeAgent) Snapshot() *state.Snapshot {
 }
 
 func (a *fakeAgent) Subscribe() (<-chan struct{}, func()) {
+	if a.onSubscribe != nil {
+		defer a.onSubscribe()
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	ch := make(chan struct{}, 1)
@@ -254,6 +259,28 @@ func newClient(t *testing.T, address string) *Client {
 	c := Dial(address)
 	t.Cleanup(func() { _ = c.Close() })
 	return c
+}
+
+// A logout is answered when no tunnel of its proxy is shown as ready any longer.
+func TestLogoutAgrees(t *testing.T) {
+	ready := state.Tunnel{TunnelSpec: state.TunnelSpec{Name: "t"}, Profile: "p:443", State: state.TunnelReady}
+	a := &fakeAgent{cur: state.Snapshot{Tunnels: []state.Tunnel{ready}}}
+	a.onSubscribe = func() {
+		waiting := ready
+		waiting.State = state.TunnelWaitingForLogin
+		a.mu.Lock()
+		a.cur.Tunnels = []state.Tunnel{waiting}
+		a.mu.Unlock()
+		a.publish(1)
+	}
+	address := newAddress(t)
+	serve(t, a, address)
+	if _, err := newClient(t, address).Logout(t.Context(), "p"); err != nil {
+		t.Fatal(err)
+	}
+	if now := a.Snapshot().Tunnels[0].State; now != state.TunnelWaitingForLogin {
+		t.Errorf("after a logout the tunnel is shown as %s", now)
+	}
 }
 
 func TestCommands(t *testing.T) {

@@ -13,17 +13,9 @@ import { About, Doctor, Log, Settings } from "./system";
 import { TunnelView } from "./tunnel";
 import { Tunnels } from "./tunnels";
 import { Dialog, Mark } from "./ui";
+import names from "./views.json";
 
-const views = [
-  ["tunnels", "Tunnels"],
-  ["access", "Access"],
-  ["sessions", "Sessions"],
-  ["recordings", "Recordings"],
-  ["doctor", "Doctor"],
-  ["log", "Log"],
-  ["settings", "Settings"],
-  ["about", "About"],
-] as const;
+const views = Object.entries(names);
 
 // within says of views without a line of their own under which they are.
 const within: Record<string, string> = { add: "tunnels", help: "about" };
@@ -185,14 +177,13 @@ function Refused({ why }: { why: Failure }) {
 }
 
 async function start(app: HTMLElement): Promise<void> {
-  const token = take();
-  render(<Page />, app); // something to see while berth is asked
   try {
-    await open(token);
+    await open(take()); // meanwhile the browser paints what index.html has
   } catch (err) {
     render(<Refused why={failure(err)} />, app);
     return;
   }
+  render(<Page />, app);
   follow({
     snapshot,
     away: (message, hint) => {

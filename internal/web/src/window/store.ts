@@ -1,5 +1,5 @@
 // What the page knows, and the views' way to it.
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useState } from "preact/hooks";
 import type { Snapshot, Tunnel } from "./types";
 
 export interface Toast {
@@ -27,7 +27,9 @@ export function set(change: Partial<Known>): void {
 
 function useReader(): void {
   const [, again] = useState(0);
-  useEffect(() => {
+  // At once: an effect after the next frame would miss what comes before it, which in a hidden
+  // tab is seconds away.
+  useLayoutEffect(() => {
     const read = (): void => {
       again((n) => n + 1);
     };
