@@ -14,6 +14,7 @@ function find(query) {
       if (!points) { score = 0; break; }
       score += points;
     }
+    if (/^(man|docs.COMMANDS)/.test(s.p)) score /= 3; // the other documents explain
     if (score) hits.push([score + (text.includes(phrase) ? 6 : 0) + (title.includes(phrase) ? 20 : 0), s]);
   }
   return hits.sort((a, b) => b[0] - a[0]).slice(0, 12).map(h => h[1]);
