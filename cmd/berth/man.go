@@ -189,5 +189,12 @@ func manText(text string) string {
 	return strings.NewReplacer(`\`, `\\`, "*", `\*`, "_", `\_`, "<", `\<`, "`", "\\`", "[", `\[`, "~", `\~`).Replace(text)
 }
 
-func lowerFirst(s string) string { return strings.ToLower(s[:1]) + s[1:] }
+// lowerFirst leaves a name its capital.
+func lowerFirst(s string) string {
+	if strings.HasPrefix(s, "Teleport") {
+		return s
+	}
+	return strings.ToLower(s[:1]) + s[1:]
+}
+
 func upperFirst(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
