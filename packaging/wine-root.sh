@@ -20,5 +20,7 @@ fi
 for dir in proc dev; do
 	mountpoint -q "$root/$dir" || mount --bind "/$dir" "$root/$dir"
 done
+# A bare Debian has none, and Wine then finds no localhost.
+[ -e "$root/etc/hosts" ] || printf '127.0.0.1 localhost\n::1 localhost\n' >"$root/etc/hosts"
 chroot "$root" apt-get install -y -qq --no-install-recommends wine wine64 >/dev/null
 chroot "$root" wine --version

@@ -3,6 +3,7 @@
 package winetest
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"fmt"
@@ -262,14 +263,77 @@ func TestWine(t *testing.T) {
 	})
 	w.shot("menu")
 	// The second start.
-	if out := w.must("berth.exe", "tray"); !strings.Contains(out, "shows how things are") {
-		t.Errorf("a second tray says %q", out)
-	}
+	w.until("the second tray to be heard", func() bool { // on a busy machine the first one takes a while
+		out, err := w.run([]string{w.berthHome()}, "berth.exe", "tray")
+		return err == nil && strings.Contains(out, "shows how things are")
+	})
 	w.until("the tray to hear of the second one", func() bool {
 		log, _ := os.ReadFile(filepath.Join(w.dir, "berth", "state", "tray.log"))
 		return bytes.Contains(log, []byte("berth: 1 of 1 tunnel ready"))
 	})
+	w.tryPipe()
+	w.tryWindow()
+	w.tryPolicy()
 	w.must("berth.exe", "agent", "stop")
+}
+
+// tryPipe: the agent's pipe is its user's alone, as far as Wine looks at that.
+func (w *wine) tryPipe() {
+	w.t.Helper()
+	out := w.must("helper.exe", "pipe")
+	for _, want := range []string{"its user is let in", "its list names its user alone"} {
+		if !strings.Contains(out, want) {
+			w.t.Errorf("of the pipe the helper says %q, without %q", out, want)
+		}
+	}
+	if !strings.Contains(out, "someone else is refused") && !strings.Contains(out, "does not ask the lists of pipes") {
+		w.t.Errorf("of the pipe the helper says %q, and nothing of others", out)
+	}
+}
+
+// tryWindow: the window is served, and its link works once.
+func (w *wine) tryWindow() {
+	w.t.Helper()
+	ctx, cancel := context.WithCancel(w.t.Context())
+	cmd := w.command(ctx, []string{w.berthHome()}, "wine", w.windows("berth.exe"), "open", "--no-browser")
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer func() { cancel(); _ = cmd.Wait() }()
+	link, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		w.t.Fatalf("berth open prints %q: %v", link, err)
+	}
+	link = strings.TrimSpace(link)
+	if said := w.must("helper.exe", "get", link); !strings.Contains(said, "status 200") {
+		w.t.Errorf("the window's page: %q", said)
+	}
+}
+
+// tryPolicy: a policy that is not the administrators' alone is refused, and every
+// rule holds then.
+func (w *wine) tryPolicy() {
+	w.t.Helper()
+	dir := filepath.Join(w.dir, "home", "wine", "drive_c", "ProgramData", "berth")
+	if err := os.MkdirAll(dir, 0o777); err != nil {
+		w.t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "policy.yaml"), []byte("version: 1\nhold: 1m\n"), 0o666); err != nil {
+		w.t.Fatal(err)
+	}
+	if out, err := w.run([]string{w.berthHome()}, "berth.exe", "config", "check", "--policy"); err == nil || !strings.Contains(out, "policy.yaml: ") {
+		w.t.Errorf("a policy that anyone can write was taken: %v, %q", err, out)
+	}
+	if out := w.must("berth.exe", "config", "check"); !strings.Contains(out, "its rules hold at their strictest") {
+		w.t.Errorf("of the policy the check of the config says %q", out)
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		w.t.Fatal(err)
+	}
 }
 
 // TestWineAutostart: the entry is where Windows looks for it.
@@ -285,8 +349,21 @@ func TestWineAutostart(t *testing.T) {
 	if out := query(); !strings.Contains(out, w.windows("berth.exe")+" tray --quiet") {
 		t.Errorf("the Run key has %q", out)
 	}
+	class := func() string {
+		out, _ := w.command(t.Context(), nil, "wine", "reg", "query", `HKCU\Software\Classes\berth\shell\open\command`).CombinedOutput()
+		return string(out)
+	}
+	if out := class(); !strings.Contains(out, w.windows("berth.exe")) || !strings.Contains(out, `link follow -- "%1"`) {
+		t.Errorf("links are followed by %q", out)
+	}
+	if out, err := w.run(nil, "berth.exe", "link", "follow", "--", "berth://nonsense/x"); err == nil {
+		t.Errorf("a link that is none was followed: %q", out)
+	}
 	if _, err := w.run(nil, "berth.exe", "tray", "uninstall"); err != nil {
 		t.Error(err)
+	}
+	if out := class(); strings.Contains(out, "link follow") {
+		t.Errorf("links are still followed by %q", out)
 	}
 	if out := query(); strings.Contains(out, "berth-tray") {
 		t.Errorf("the Run key still has %q", out)

@@ -2,6 +2,8 @@
 //
 //	helper echo ADDRESS BYTES   send so many bytes and compare what comes back
 //	helper window CLASS FILE    write to FILE whether a window of the class is seen
+//	helper pipe                 open the agent's pipe as its user and as someone else, and look at its access list
+//	helper get URL              print the status of a page
 package main
 
 import (
@@ -11,9 +13,12 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"strconv"
 	"time"
+
+	"berth/internal/paths"
 )
 
 // patience bounds the exchange.
@@ -27,10 +32,19 @@ func main() {
 }
 
 func run(args []string) error {
-	if len(args) != 3 {
-		return errors.New("three words are wanted")
+	words := map[string]int{"echo": 3, "window": 3, "pipe": 1, "get": 2}
+	if len(args) == 0 || len(args) != words[args[0]] {
+		return fmt.Errorf("what %q is to do is not said", args)
 	}
 	switch args[0] {
+	case "pipe":
+		p, err := paths.Resolve(os.Getenv)
+		if err != nil {
+			return err
+		}
+		return tryPipe(p.Socket)
+	case "get":
+		return get(args[1])
 	case "echo":
 		n, err := strconv.Atoi(args[2])
 		if err != nil {
@@ -42,6 +56,16 @@ func run(args []string) error {
 	default:
 		return fmt.Errorf("no command %q", args[0])
 	}
+}
+
+// get prints the status of a page.
+func get(url string) error {
+	resp, err := (&http.Client{Timeout: patience}).Get(url) //nolint:noctx // it has a limit
+	if err != nil {
+		return err
+	}
+	fmt.Println("status", resp.StatusCode)
+	return resp.Body.Close()
 }
 
 // echo sends n bytes to address, which are expected back.
