@@ -4,6 +4,7 @@ package notify
 
 import (
 	"context"
+	"errors"
 	"os/exec"
 	"strings"
 	"testing"
@@ -60,16 +61,16 @@ func TestRealServers(t *testing.T) {
 			}
 			evil := request
 			evil.Body = "<b>bold</b> & <img src='x'> \x1b[31m\u202e" + strings.Repeat("long ", 3000)
-			d.mustShow(t, evil)
+			d.showReal(t, evil)
 			first := d.number(evil.ID)
 			evil.Title = "<b>Other</b> &amp; words & <i>title</i> " + strings.Repeat("x", 70)
-			d.mustShow(t, evil)
+			d.showReal(t, evil)
 			if again := d.number(evil.ID); first == 0 || again != first {
 				t.Errorf("it was shown as %d and replaced by %d, want the same number", first, again)
 			}
-			d.mustShow(t, Notification{ID: "two", Title: "Two"})
+			d.showReal(t, Notification{ID: "two", Title: "Two"})
 			d.Close("two")
-			d.mustShow(t, Notification{ID: "three", Title: "Three"}) // after the withdrawal
+			d.showReal(t, Notification{ID: "three", Title: "Three"}) // after the withdrawal
 			if n := d.number("two"); n != 0 {
 				t.Errorf("what was withdrawn is still there as %d", n)
 			}
@@ -78,6 +79,20 @@ func TestRealServers(t *testing.T) {
 			startServer(t, path)
 			testwait.Eventually(t, "what was open", func() bool { return d.number(evil.ID) != 0 })
 		})
+	}
+}
+
+// showReal is mustShow for a service that a busy machine may keep from answering in
+// time: it is asked again.
+func (d *desk) showReal(t *testing.T, n Notification) {
+	t.Helper()
+	var err error
+	testwait.Eventually(t, n.ID+" to be shown", func() bool {
+		err = d.Show(t.Context(), n)
+		return !errors.Is(err, errNoAnswer)
+	})
+	if err != nil {
+		t.Fatalf("Show(%q) = %v, want nil", n.ID, err)
 	}
 }
 
