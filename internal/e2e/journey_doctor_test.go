@@ -85,7 +85,24 @@ func TestDoctorLogsIn(t *testing.T) {
 	for name := range want {
 		p.awaitReady(name)
 	}
+	// Doctor gives each tunnel 3 s, which is little for a Teleport on a busy machine.
+	late := func(out string) bool {
+		for line := range strings.Lines(out) {
+			for name, words := range want {
+				if strings.Contains(line, "tunnel "+name+" ") && strings.Contains(line, "no answer") && !strings.Contains(line, words) {
+					return true
+				}
+			}
+		}
+		return false
+	}
 	r := p.tryBerth("doctor")
+	for range 10 {
+		if !late(r.out) {
+			break
+		}
+		r = p.tryBerth("doctor")
+	}
 	for name, words := range want {
 		found := false
 		for line := range strings.Lines(r.out) {
