@@ -65,7 +65,7 @@ type part struct {
 }
 
 var (
-	proxyPart  = part{"a proxy", regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[1-9][0-9]{0,4})?$`), 260, func(l *Link) *string { return &l.Proxy }}
+	proxyPart  = part{"a proxy", regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*(:[1-9][0-9]{0,4})?$`), 260, func(l *Link) *string { return &l.Proxy }}
 	namePart   = part{"a tunnel's name", tunnelName, 64, func(l *Link) *string { return &l.Name }}
 	tunnelPart = part{"a tunnel's name", tunnelName, 64, func(l *Link) *string { return &l.Tunnel }}
 	idPart     = part{"an id", regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9-]{3,}$`), 64, func(l *Link) *string { return &l.ID }}

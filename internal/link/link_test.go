@@ -49,7 +49,7 @@ func TestParseRefuses(t *testing.T) {
 		"berth://login", "berth://login/", "berth://login//evil.com", "berth://login/a/b", "berth://login/user@evil.com", "berth://login/evil.com:",
 		"berth://login/evil.com:0", "berth://login/evil.com:99999", "berth://login/-evil", "berth://login/--insecure", "berth://login/evil.com/",
 		"berth://login/evil.com%2Fpath", "berth://login/evil.com%00", "berth://login/evil.com%0a", "berth://login/evil.com%20--user",
-		"berth://login/%65vil.com%252F", "berth://login/%", "berth://login/%2", "berth://login/%zz", "berth://login/..", "berth://login/evil..",
+		"berth://login/%65vil.com%252F", "berth://login/%", "berth://login/%2", "berth://login/%zz", "berth://login/..", "berth://login/evil..", "berth://login/a..b", "berth://login/a-.b", "berth://login/a.-b:443",
 		"berth://login/" + strings.Repeat("a", 261), "berth://login/" + strings.Repeat("%61", 500), "berth://login/t\u0435leport.example.com",
 		"berth://login/%D1%82eleport.example.com", "berth://login/a?user=root", "berth://login/a?",
 		// No path tricks, no options.
