@@ -3,8 +3,13 @@
 package desktop
 
 import (
+	"bufio"
 	"context"
+	"fmt"
+	"io"
 	"net"
+	"net/http"
+	"net/http/cookiejar"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -53,10 +58,62 @@ func (w *world) openWindow() {
 	w.point(100, y)
 	settle()
 	w.click(100, y)
+	var link string
 	w.until("a link to the window", func() bool {
-		link, err := os.ReadFile(file)
-		return err == nil && strings.HasPrefix(string(link), "http://127.0.0.1:")
+		text, err := os.ReadFile(file)
+		link = strings.TrimSpace(string(text))
+		return err == nil && strings.HasPrefix(link, "http://127.0.0.1:")
 	})
+	w.looksAt(link)
+	rss := 0
+	w.until("the tray to be small again", func() bool {
+		rss = procNumber(w.t, fmt.Sprintf("/proc/%d/status", w.tray.Process.Pid), "VmRSS:")
+		return rss <= 45_000
+	})
+	w.t.Logf("the tray with the window open: %d kB", rss)
+}
+
+// looksAt asks the window for what its page asks for, until the first snapshot has come.
+// The stream stays open as long as the test.
+func (w *world) looksAt(link string) {
+	w.t.Helper()
+	address, token, _ := strings.Cut(link, "/#")
+	token, _, _ = strings.Cut(token, "&")
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	page := &http.Client{Jar: jar}
+	ask := func(method, path, body string) io.Reader {
+		r, err := http.NewRequestWithContext(w.t.Context(), method, address+path, strings.NewReader(body))
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		r.Header.Set("Origin", address)
+		answer, err := page.Do(r)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		w.t.Cleanup(func() { _ = answer.Body.Close() })
+		if answer.StatusCode != http.StatusOK {
+			w.t.Fatalf("the window answers %s with %s", path, answer.Status)
+		}
+		return answer.Body
+	}
+	for _, path := range []string{"/", "/app.js", "/app.css"} {
+		if _, err := io.Copy(io.Discard, ask(http.MethodGet, path, "")); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	ask(http.MethodPost, "/api/open", fmt.Sprintf(`{"token": %q}`, token))
+	for lines := bufio.NewScanner(ask(http.MethodGet, "/api/snapshot/stream", "")); ; {
+		if !lines.Scan() {
+			w.t.Fatalf("the window sends no snapshot: %v", lines.Err())
+		}
+		if strings.HasPrefix(lines.Text(), "data: ") {
+			return
+		}
+	}
 }
 
 // newPerson starts an agent and a tray in empty homes, beside a cluster whose
