@@ -3,6 +3,7 @@ package tunnel
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -158,6 +159,23 @@ func (r *resolver) examine(ctx context.Context, t *tunnel, err error) error {
 	if !cur.validAt(time.Now()) {
 		return nil // there is no way to try; the resolution says why
 	}
+	if err = t.connectAs(ctx, cur, protocol); err != nil && cur.isAhead() {
+		// It was issued while the cluster's clock, or this machine's, was wrong.
+		f.Cluster.Forget(t.spec.Cluster, t.spec.Resource)
+		t.wake(Changed)
+	}
+	return err
+}
+
+// isAhead reports whether the credential's cert is not valid yet by the clock here.
+// Whether it serves is the cluster's to say, by its own.
+func (c *credential) isAhead() bool {
+	cert, ok := c.identity.(*tls.Certificate)
+	return ok && time.Now().Before(cert.Leaf.NotBefore)
+}
+
+// connectAs connects with a credential as a client of the protocol would.
+func (t *tunnel) connectAs(ctx context.Context, cur *credential, protocol string) error {
 	conn, err := kinds[t.spec.Kind].try(ctx, cur)
 	if err != nil {
 		return err
