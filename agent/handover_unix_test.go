@@ -81,11 +81,12 @@ type agentProcess struct {
 // startProcess starts an agent as a process.
 func (e *env) startProcess(environ ...string) *agentProcess {
 	e.t.Helper()
-	return e.startCommand(exec.Command(os.Args[0]), environ...)
+	return e.startBy((*exec.Cmd).Start, environ...)
 }
 
-func (e *env) startCommand(cmd *exec.Cmd, environ ...string) *agentProcess {
+func (e *env) startBy(start func(*exec.Cmd) error, environ ...string) *agentProcess {
 	e.t.Helper()
+	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), childEnv+"=1", versionEnv+"=1", paths.HomeVar+"="+e.Dir)
 	cmd.Env = append(cmd.Env, environ...)
 	log, err := os.Create(filepath.Join(e.t.TempDir(), "log")) // not a pipe, which successors would keep open
@@ -93,7 +94,7 @@ func (e *env) startCommand(cmd *exec.Cmd, environ ...string) *agentProcess {
 		e.t.Fatal(err)
 	}
 	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Start(); err != nil {
+	if err := start(cmd); err != nil {
 		e.t.Fatal(err)
 	}
 	p := &agentProcess{env: e, cmd: cmd, end: make(chan error, 1)}
@@ -466,5 +467,5 @@ func newManager(t *testing.T) *sdnotifytest.Manager {
 // startKept starts an agent with what the manager has kept.
 func (e *env) startKept(m *sdnotifytest.Manager) *agentProcess {
 	e.t.Helper()
-	return e.startCommand(m.Command(os.Args[0]), "NOTIFY_SOCKET="+m.Path)
+	return e.startBy(m.Start, "NOTIFY_SOCKET="+m.Path)
 }

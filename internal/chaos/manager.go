@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -63,7 +64,7 @@ func (m *manager) run(ctx context.Context) error {
 
 // start starts the agent with the sockets that were kept.
 func (m *manager) start() error {
-	cmd := m.Command(m.binary, "agent", "run", "--quiet")
+	cmd := exec.Command(m.binary, "agent", "run", "--quiet")
 	cmd.Env = m.env
 	said, err := os.OpenFile(filepath.Join(m.dir, "agent.stderr"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -71,7 +72,7 @@ func (m *manager) start() error {
 	}
 	defer said.Close() //nolint:errcheck // the child writes it
 	cmd.Stderr = said
-	if err := cmd.Start(); err != nil {
+	if err := m.Start(cmd); err != nil {
 		return err
 	}
 	m.Started(cmd.Process.Pid)

@@ -3,11 +3,11 @@
 package sdnotifytest
 
 import (
-	"context"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -101,21 +101,19 @@ func (m *Manager) Started(pid int) {
 	m.main = pid
 }
 
-// Command returns a command that gets what is kept. Its environment is the caller's
-// choice, with Path in it.
-func (m *Manager) Command(program string, args ...string) *exec.Cmd {
+// Start starts a command that gets what is kept. Its environment is the caller's
+// choice, with Path in it. What is forgotten meanwhile is closed afterwards.
+func (m *Manager) Start(cmd *exec.Cmd) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var names []string
-	var files []*os.File
 	for name, f := range m.kept {
-		names, files = append(names, name), append(files, f)
+		names, cmd.ExtraFiles = append(names, name), append(cmd.ExtraFiles, f)
 	}
-	script := `exec "$0" "$@"`
-	if len(files) > 0 { // as a manager does: the variables name the process that gets the sockets
-		script = fmt.Sprintf("LISTEN_PID=$$ LISTEN_FDS=%d LISTEN_FDNAMES=%s %s", len(files), strings.Join(names, ":"), script)
+	if len(names) > 0 { // as a manager does: the variables name the process that gets the sockets
+		script := fmt.Sprintf(`LISTEN_PID=$$ LISTEN_FDS=%d LISTEN_FDNAMES=%s exec "$0" "$@"`, len(names), strings.Join(names, ":"))
+		cmd.Args = slices.Concat([]string{"sh", "-c", script, cmd.Path}, cmd.Args[1:])
+		cmd.Path = "/bin/sh"
 	}
-	cmd := exec.CommandContext(context.Background(), "sh", append([]string{"-c", script, program}, args...)...)
-	cmd.ExtraFiles = files
-	return cmd
+	return cmd.Start()
 }
