@@ -92,19 +92,23 @@ func (c *Cluster) serveDB(raw *conn, tc *tls.Conn, r route) {
 	base, _ := dbALPN(r.proto)
 	ctx, cancel := context.WithCancel(c.ctx)
 	defer cancel()
+	refuse := func(why error) {
+		s := simdb.Session{ServerVersion: mysqlVersion(r.offer), Authorize: func(string, string) error { return why }}
+		_ = simdb.ForProtocol(strings.TrimPrefix(base, "teleport-")).Serve(ctx, c.dbConn(ctx, tc, r), s)
+	}
 	who, err := callerOf(tc.ConnectionState())
 	if err != nil || who.identity.DBService == "" {
-		refuse := simdb.Session{
-			ServerVersion: mysqlVersion(r.offer),
-			Authorize:     func(string, string) error { return c.unrouted(who.identity) },
-		}
-		_ = simdb.ForProtocol(strings.TrimPrefix(base, "teleport-")).Serve(ctx, c.dbConn(ctx, tc, r), refuse)
+		refuse(c.unrouted(who.identity))
 		return
 	}
 	s := sessionOf(who)
 	db, site, ok := c.routedDB(who.identity)
 	if !ok || alpnOf(db.Protocol) != base {
 		return // an unknown service: hung up on without a word
+	}
+	if (base == alpnOf("postgres") || base == alpnOf("mysql")) && site.parting.Swap(false) {
+		refuse(clusterGone(site.name))
+		return
 	}
 	if site.away.Load() || c.refusalOf(who.identity.User) != nil {
 		return // without a word, too
@@ -141,11 +145,13 @@ func (c *Cluster) serveDB(raw *conn, tc *tls.Conn, r route) {
 	}
 }
 
+func clusterGone(name string) error { return fmt.Errorf("cluster %q is not found", name) }
+
 // unrouted says what an identity leads to that names no database: that of a
 // login, or the empty one of a client without a cert.
 func (c *Cluster) unrouted(id certwatch.Identity) error {
 	if c.site(id.RouteToCluster) == nil {
-		return fmt.Errorf("cluster %q is not found", id.RouteToCluster)
+		return clusterGone(id.RouteToCluster)
 	}
 	return fmt.Errorf("database %q not found among registered databases in cluster %q", id.DBService, id.RouteToCluster)
 }

@@ -97,10 +97,12 @@ func (c *Cluster) RotateHostCA() error {
 	return nil
 }
 
-// SetAway says whether a leaf is away: the root hangs up on whoever wants
+// SetAway says whether a leaf is away: the root tells the first client of Postgres
+// or MySQL that it does not find the cluster, as a real one may, and hangs up on whoever wants
 // something of it.
 func (s *Site) SetAway(away bool) {
 	s.away.Store(away)
+	s.parting.Store(away)
 	if !away {
 		return
 	}

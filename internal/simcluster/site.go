@@ -25,6 +25,8 @@ type Site struct {
 	auth  *authService
 	trust atomic.Pointer[trust]
 	away  atomic.Bool // of a leaf: it is not connected to the root
+	// parting is set until the root has said so to a client.
+	parting atomic.Bool
 
 	recorder recorder
 

@@ -60,9 +60,13 @@ func (e *RefusedError) Denied() bool {
 // dbDenied is what Teleport says to whoever lacks the rights.
 const dbDenied = "access to db denied"
 
-// Wordless reports whether it says nothing: the proxy says so on a connection that
-// was open before its user was locked, and hangs up on those that come after.
-func (e *RefusedError) Wordless() bool { return e.By == ByTeleport && e.Words == "access denied" }
+// Wordless reports whether it says no more than a hang-up does: of a locked user the
+// proxy says "access denied" on a connection that was open before, and of a leaf that
+// is going away that its cluster is not found. It hangs up on those who come after.
+func (e *RefusedError) Wordless() bool {
+	gone := strings.HasPrefix(e.Words, `cluster "`) && strings.HasSuffix(e.Words, `" is not found`)
+	return e.By == ByTeleport && (e.Words == "access denied" || gone)
+}
 
 // refusedBy makes the refusal of words that came from anywhere.
 func refusedBy(by By, words string) *RefusedError {
