@@ -240,7 +240,7 @@ func (a *Agent) furnish(ctx, rooms context.Context) {
 		Tunnels: func() []state.Tunnel { return a.tunnels.States() }, Logger: opts.Logger,
 	})
 	meters := meters{a.metrics, a.counted}
-	a.tunnels = tunnel.New(ctx, tunnel.Config{
+	a.tunnels = tunnel.New(a.next.serving(ctx), tunnel.Config{
 		StateDir: opts.Paths.StateDir, Sockets: a.next.sockets, Grace: opts.Grace, Config: a.current, Sessions: a.sessions, Memory: a.memory, Kube: a.kube,
 		RequestCommand: func(ctx context.Context, f sessions.Session, spec state.TunnelSpec) string {
 			return a.requests.Command(ctx, f, spec)

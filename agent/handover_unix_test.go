@@ -445,6 +445,26 @@ func TestCrashKeepsThePorts(t *testing.T) {
 	}
 }
 
+// TestStopKeepsThePorts: an agent that is stopped, as by a restart of the service,
+// leaves its sockets to the service manager.
+func TestStopKeepsThePorts(t *testing.T) {
+	e := newEnv(t, simcluster.Config{})
+	items := make([]string, 20)
+	for i := range items {
+		items[i], _ = e.pgTunnel(fmt.Sprintf("pg%d", i))
+	}
+	e.config(items...)
+	m := newManager(t)
+	p := e.startProcess("NOTIFY_SOCKET=" + m.Path)
+	testwait.Eventually(t, "the sockets are kept", func() bool { return m.Kept() == 2*len(items) })
+	p.stop()
+	if err := <-p.end; err != nil {
+		t.Error(err)
+	}
+	testwait.Never(t, "a socket is forgotten", func() bool { return m.Kept() < 2*len(items) })
+	e.startKept(m)
+}
+
 // newManager is a service manager that keeps sockets.
 func newManager(t *testing.T) *sdnotifytest.Manager {
 	t.Helper()

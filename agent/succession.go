@@ -100,6 +100,18 @@ func (s *succession) init(ctx context.Context) {
 	}
 }
 
+// serving returns a context for what serves clients. It ends with ctx, but not before
+// the service manager is to keep the sockets: it would forget each as its tunnel
+// ends, and the agent that it starts next would have ports to bind.
+func (s *succession) serving(ctx context.Context) context.Context {
+	serving, end := context.WithCancel(context.WithoutCancel(ctx))
+	context.AfterFunc(ctx, func() {
+		s.sockets.Keep()
+		end()
+	})
+	return serving
+}
+
 // former is an agent before this one.
 type former struct {
 	line *handover.Line

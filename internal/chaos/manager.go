@@ -64,7 +64,7 @@ func (m *manager) run(ctx context.Context) error {
 
 // start starts the agent with the sockets that were kept.
 func (m *manager) start() error {
-	cmd := exec.Command(m.binary, "agent", "run", "--quiet")
+	cmd := exec.CommandContext(context.Background(), m.binary, "agent", "run", "--quiet") // it outlives the caller
 	cmd.Env = m.env
 	said, err := os.OpenFile(filepath.Join(m.dir, "agent.stderr"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
