@@ -173,7 +173,7 @@ func newAgent(ctx context.Context, opts Options) (*Agent, error) {
 		a.system.sparing = a.system.monitor.Sparing
 	}
 	cfg, err := config.NewWatcher(config.WatcherConfig{
-		Path: opts.Paths.Config, Policy: opts.Policy, LastGood: filepath.Join(opts.Paths.StateDir, "config.last-good.yaml"), Logger: opts.Logger,
+		Path: opts.Paths.Config, Policy: opts.Policy, LastGood: opts.Paths.LastGoodConfig(), Logger: opts.Logger,
 	})
 	if err != nil {
 		return nil, err
@@ -255,7 +255,7 @@ func (a *Agent) furnish(ctx, rooms context.Context) {
 		OnChange: a.touch, Logger: opts.Logger,
 	})
 	a.Registry = registry.New(registry.Config{
-		File: opts.Paths.Config, Current: a.current, Reload: a.ReloadConfig, Sessions: a.sessions, Memory: a.memory, Tunnels: a.tunnels,
+		File: opts.Paths.Config, LastGood: opts.Paths.LastGoodConfig(), Current: a.current, Reload: a.ReloadConfig, Sessions: a.sessions, Memory: a.memory, Tunnels: a.tunnels,
 		Publish: a.publish,
 	})
 	a.logins = login.New(rooms, login.Config{

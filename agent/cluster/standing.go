@@ -175,6 +175,10 @@ func (c *Cluster) keepAsking() {
 			}
 			return
 		}
+		if _, bug := errors.AsType[*survive.Error](err); bug { // nothing was found out
+			wake.Sleep(c.ctx, askEvery)
+			continue
+		}
 		well, pause := c.judge(clt, err)
 		s.moved.Wake()
 		if well {

@@ -110,11 +110,6 @@ func AddTunnel(path string, t state.TunnelSpec) error {
 	return Edit(path, func(d *Document) error { return d.AddTunnel(t) })
 }
 
-// RemoveTunnel removes the tunnel called name from the config file at path.
-func RemoveTunnel(path, name string) error {
-	return Edit(path, func(d *Document) error { return d.RemoveTunnel(name) })
-}
-
 // Init makes a config file to begin with at path, unless there is one.
 func Init(path string) error {
 	return Edit(path, func(d *Document) error {

@@ -725,3 +725,8 @@ func wantAlone(t *testing.T, path string) {
 		}
 	}
 }
+
+// RemoveTunnel removes the tunnel called name from the config file at path.
+func RemoveTunnel(path, name string) error {
+	return Edit(path, func(d *Document) error { return d.RemoveTunnel(name) })
+}

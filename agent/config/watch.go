@@ -265,7 +265,7 @@ func (w *Watcher) judge(data []byte, err error) (*Config, error) {
 		return Default(), nil
 	case err != nil:
 		return nil, err
-	case w.fromFile && len(bytes.TrimSpace(data)) == 0:
+	case len(bytes.TrimSpace(data)) == 0 && (w.fromFile || w.lastGood != "" && hasText(w.lastGood)):
 		// A full disk or an editor that was interrupted leaves such a file.
 		return nil, &Error{Path: w.path, Mistakes: []Mistake{{Text: "the file is empty: what it said last stays in force; " +
 			"if nothing is wanted any more, write version: 1"}}}

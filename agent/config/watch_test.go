@@ -168,6 +168,15 @@ func TestWatch(t *testing.T) {
 		writeFile(t, path, "version: 1\n")
 		w.untilLevel("info")
 	})
+	t.Run("emptied_before_a_start_keeps_the_last_good", func(t *testing.T) {
+		path, lastGood := newPath(t), filepath.Join(t.TempDir(), "last-good.yaml")
+		writeFile(t, lastGood, levelText("warn"))
+		writeFile(t, path, "\n")
+		w := watch(t, WatcherConfig{Path: path, LastGood: lastGood})
+		if l := w.untilError("the file is empty"); level(l) != "warn" {
+			t.Errorf("level %s", level(l))
+		}
+	})
 	t.Run("linked_file", func(t *testing.T) {
 		path := newPath(t)
 		target := filepath.Join(t.TempDir(), "dotfiles.yaml")

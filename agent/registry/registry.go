@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,6 +26,7 @@ import (
 // Config is what a registry works with. All of it is needed.
 type Config struct {
 	File     string                      // the user's config file
+	LastGood string                      // the copy of what it said last
 	Current  func() *config.Config       // what is in force
 	Reload   func(context.Context) error // reads the file now and applies it
 	Sessions *sessions.Sessions
@@ -124,7 +126,7 @@ func (r *Registry) AddTunnel(ctx context.Context, spec state.TunnelSpec) (state.
 	if err := policy.AllowsTunnel(spec); err != nil {
 		return state.TunnelSpec{}, Word(err)
 	}
-	err = config.Edit(r.cfg.File, func(d *config.Document) error {
+	err = r.edit(func(d *config.Document) error {
 		if spec.Port == 0 && !spec.Kind.Info().SharesPort {
 			bound, _ := policy.Bind(d.Config())
 			spec.Port = ports.Derive(ports.Fill(bound), spec, proxies.PortBusy)
@@ -217,7 +219,7 @@ func (r *Registry) ChangeTunnel(ctx context.Context, name string, spec state.Tun
 		}
 	}
 	change := func() error {
-		return config.Edit(r.cfg.File, func(d *config.Document) error { return changeTunnel(d, name, was, spec) })
+		return r.edit(func(d *config.Document) error { return changeTunnel(d, name, was, spec) })
 	}
 	err := error(nil)
 	if spec.Name == name {
@@ -283,7 +285,7 @@ func (r *Registry) RemoveTunnel(ctx context.Context, name string) error {
 	if file := r.cfg.Current().Policy.ShippedIn(name); file != "" {
 		return shippedError(name, file)
 	}
-	if err := config.RemoveTunnel(r.cfg.File, name); err != nil {
+	if err := r.edit(func(d *config.Document) error { return d.RemoveTunnel(name) }); err != nil {
 		return Word(err)
 	}
 	return r.cfg.Reload(ctx)
@@ -334,10 +336,23 @@ func (r *Registry) TunnelClients(ctx context.Context) ([]state.TunnelClient, err
 // ChangeSetting writes one setting to the config file, and has it take effect.
 func (r *Registry) ChangeSetting(ctx context.Context, c ipc.SettingChange) error {
 	change := func(d *config.Document) error { return d.ChangeSetting(c.Key, c.Proxy, c.Value) }
-	if err := config.Edit(r.cfg.File, change); err != nil {
+	if err := r.edit(change); err != nil {
 		return Word(err)
 	}
 	return r.cfg.Reload(ctx)
+}
+
+// edit changes the config file. One that is gone or was emptied is not made anew while
+// what it said is in force: it would say nothing of the other tunnels.
+func (r *Registry) edit(change func(*config.Document) error) error {
+	return config.Edit(r.cfg.File, func(d *config.Document) error {
+		inForce := r.cfg.Current()
+		own := func(t state.TunnelSpec) bool { return inForce.Policy.ShippedIn(t.Name) == "" }
+		if err := config.CheckLost(r.cfg.File, r.cfg.LastGood); err != nil && slices.ContainsFunc(inForce.Tunnels, own) {
+			return err
+		}
+		return change(d)
+	})
 }
 
 // TunnelHistory returns what happened to a tunnel lately, the oldest first.
@@ -387,7 +402,10 @@ func Word(err error) error {
 	var policy *config.PolicyError
 	var setting *config.InvalidSettingError
 	var named *config.NamedByRuleError
+	var lost *config.LostError
 	switch {
+	case errors.As(err, &lost):
+		return &ipc.Error{Code: ipc.CodeFailed, Message: lost.Error(), Hint: lost.NextStep()}
 	case errors.As(err, &named):
 		return &ipc.Error{Code: ipc.CodeFailed, Message: named.Error(), Hint: named.NextStep()}
 	case errors.As(err, &setting):

@@ -196,7 +196,9 @@ func (t *tunnel) observe(ev proxies.Event) {
 		ev.Kind == proxies.EventClosed && errors.Is(ev.Err, proxies.ErrClosedEarly):
 		t.exam.doubt(ev.Err)
 	case ev.Kind == proxies.EventClosed && ev.BytesIn > 0 && !isStranger(ev.Err):
-		t.setDialFailure(nil)
+		if f := t.dialFailure(); f != nil { // it may be newer than the connection
+			t.exam.doubt(f.err)
+		}
 	}
 }
 

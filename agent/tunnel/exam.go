@@ -27,6 +27,9 @@ const (
 	// service knows of a person already the auth service may hear a moment later.
 	examEvery = 15 * time.Second
 	examSoon  = time.Second
+	// remakeEvery is how often a cert that is not valid yet is minted anew: where it is
+	// this machine's clock that is behind, the next one is not valid yet either.
+	remakeEvery = time.Minute
 	// silence is how long a server that speaks second, and in words that berth
 	// does not know, may take to hang up.
 	silence = 400 * time.Millisecond
@@ -38,7 +41,8 @@ const (
 type exam struct {
 	asked wake.Signal // there is a failure to look into
 
-	turn sync.Mutex // held while one is looked into
+	turn   sync.Mutex // held while one is looked into; guards remade
+	remade time.Time  // when a cert that is not valid yet was last given up
 
 	mu   sync.Mutex // guards everything below
 	err  error      // the newest failure
@@ -159,8 +163,9 @@ func (r *resolver) examine(ctx context.Context, t *tunnel, err error) error {
 	if !cur.validAt(time.Now()) {
 		return nil // there is no way to try; the resolution says why
 	}
-	if err = t.connectAs(ctx, cur, protocol); err != nil && cur.isAhead() {
+	if err = t.connectAs(ctx, cur, protocol); err != nil && cur.isAhead() && time.Since(t.exam.remade) > remakeEvery {
 		// It was issued while the cluster's clock, or this machine's, was wrong.
+		t.exam.remade = time.Now()
 		f.Cluster.Forget(t.spec.Cluster, t.spec.Resource)
 		t.wake(Changed)
 	}
@@ -168,10 +173,11 @@ func (r *resolver) examine(ctx context.Context, t *tunnel, err error) error {
 }
 
 // isAhead reports whether the credential's cert is not valid yet by the clock here.
-// Whether it serves is the cluster's to say, by its own.
+// Whether it serves is the cluster's to say, by its own. One that took a one-time code
+// is never replaced unasked.
 func (c *credential) isAhead() bool {
 	cert, ok := c.identity.(*tls.Certificate)
-	return ok && time.Now().Before(cert.Leaf.NotBefore)
+	return ok && c.verifiedFor == nil && time.Now().Before(cert.Leaf.NotBefore)
 }
 
 // connectAs connects with a credential as a client of the protocol would.

@@ -132,6 +132,9 @@ func (a *app) configCheck(args []string, asJSON bool) error {
 	if missing && len(args) == 1 {
 		return statErr
 	}
+	if lost, ok := errors.AsType[*config.LostError](config.CheckLost(file, p.LastGoodConfig())); ok && len(args) == 0 {
+		return withHint(lost, lost.NextStep())
+	}
 	machine := a.policy.Load()
 	if machine != nil && machine.Err != nil { // no mistake of this file's, and it decides what the file can do
 		fmt.Fprintln(a.err, mistakesText(machine.Err))

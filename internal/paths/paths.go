@@ -271,6 +271,9 @@ func (p Paths) MetricsSocket() string {
 // not Lock itself, since Windows lets no program read a locked file.
 func (p Paths) LockPID() string { return p.Lock + ".pid" }
 
+// LastGoodConfig is a copy of the config file as it was last without mistakes.
+func (p Paths) LastGoodConfig() string { return filepath.Join(p.StateDir, "config.last-good.yaml") }
+
 // Crashes is the file that notes when agents ended unexpectedly.
 func (p Paths) Crashes() string { return p.Lock + ".crashes" }
 

@@ -13,8 +13,14 @@ import (
 // againMost is how many failed tests are run again: more is no bad luck.
 const againMost = 6
 
-// grave are words of failures that no second run excuses.
-var grave = []string{"WARNING: DATA RACE", "panic: ", "fatal error: ", "found unexpected goroutines"}
+// isGrave reports whether a line is of a failure that no second run excuses, of the
+// test itself or of a program that it ran and whose output it prints.
+func isGrave(line string) bool {
+	line = strings.TrimSpace(line)
+	return strings.Contains(line, "WARNING: DATA RACE") || strings.Contains(line, "race detected during execution") ||
+		strings.Contains(line, "found unexpected goroutines") ||
+		strings.Contains(line, "[unexpected] panic") || strings.HasPrefix(line, "panic: ") || strings.HasPrefix(line, "fatal error: ")
+}
 
 // toRunAgain returns the failed tests by package, for another run without the rest of the
 // tests beside them. There are none if something failed that is more than a test, or

@@ -25,7 +25,8 @@ type report struct {
 	failed  []test
 	passed  int
 	slow    []timed // the slowest first, and no more than slowest
-	grave   bool    // something went wrong that no second run excuses
+	running map[test]bool
+	grave   bool // something went wrong that no second run excuses
 }
 
 // slowest is how many tests the summary names that took long, if they took
@@ -41,13 +42,19 @@ type timed struct {
 }
 
 func newReport(out io.Writer) *report {
-	return &report{out: out, said: make(map[test][]string), skipped: make(map[string][]test)}
+	return &report{out: out, said: make(map[test][]string), skipped: make(map[string][]test), running: make(map[test]bool)}
 }
 
 // add takes the next event.
 func (r *report) add(e event) {
 	t := test{e.Package, e.Test}
 	r.time(t, e.Elapsed)
+	switch e.Action {
+	case "run":
+		r.running[t] = true
+	case "pass", "skip", "fail":
+		delete(r.running, t)
+	}
 	switch e.Action {
 	case "build-output":
 		r.print(e.Output)
@@ -66,7 +73,11 @@ func (r *report) add(e event) {
 		delete(r.said, t)
 	case "fail":
 		r.failed = append(r.failed, t)
+		r.grave = r.grave || slices.ContainsFunc(r.said[t], isGrave)
 		if t.name == "" { // and with it whatever has not ended
+			for left := range r.running {
+				r.grave = r.grave || left.pkg == t.pkg // the tests after it did not run
+			}
 			for _, left := range slices.SortedFunc(maps.Keys(r.said), byName) {
 				if left.pkg == t.pkg && left.name != "" {
 					r.print(r.said[left]...)
@@ -92,9 +103,6 @@ func (r *report) time(t test, seconds float64) {
 // output keeps what a test says until it is known how it ends. The one line
 // that tells how a package did is printed at once.
 func (r *report) output(t test, text string) {
-	if slices.ContainsFunc(grave, func(word string) bool { return strings.HasPrefix(text, word) }) {
-		r.grave = true
-	}
 	if t.name != "" {
 		r.said[t] = append(r.said[t], text)
 		return

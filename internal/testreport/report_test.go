@@ -118,6 +118,8 @@ func TestRunAgain(t *testing.T) {
 		{"too many", fails("b/one", "T1", "T2", "T3", "T4", "T5", "T6", "T7"), nil},
 		{"a data race", slices.Concat([]event{says("WARNING: DATA RACE\n")}, fails("b/one", "TestA")), nil},
 		{"a panic", slices.Concat([]event{says("panic: oh [recovered]\n")}, fails("b/one", "TestA")), nil},
+		{"a child's data race", slices.Concat([]event{says("        WARNING: DATA RACE\n")}, fails("b/one", "TestA")), nil},
+		{"a package that ended in a test", slices.Concat([]event{{Action: "run", Package: "b/one", Test: "TestB"}}, fails("b/one", "TestA")), nil},
 		{"a goroutine is left", slices.Concat([]event{
 			{Action: "output", Package: "b/one", Output: "goleak: Errors on successful test run: found unexpected goroutines:\n"},
 		}, fails("b/one")), nil},
