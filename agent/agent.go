@@ -295,6 +295,7 @@ func (a *Agent) run(ctx context.Context) error {
 		l, err := ipc.Listen(a.opts.Paths.Socket)
 		if err != nil {
 			a.stop()
+			a.next.sockets.Keep()
 			a.tunnels.Close()
 			return err
 		}
