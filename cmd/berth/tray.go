@@ -195,6 +195,7 @@ func (a *app) runTray(ctx context.Context, o trayOptions) error {
 	defer wait()
 	defer stopWindow()
 	cfg.OpenWindow = open
+	lean.AfterStart(trimAfter, func(err error) { log.Debug("memory not given back", "err", err) })
 	bell, err := hangBell(p.TraySocket(), log)
 	if err != nil {
 		log.Warn("a second tray cannot have this one show itself", "err", err)
