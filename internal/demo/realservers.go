@@ -111,6 +111,10 @@ func (s *realServer) ready(ctx context.Context, answers, fill func(context.Conte
 	return s, nil
 }
 
+// mysqlPatience is for how many seconds the server waits for a login. The connections
+// that berth keeps ready log in when a client comes, which takes longer than the usual ten.
+const mysqlPatience = "86400"
+
 // startMySQL starts a MariaDB, or else a MySQL.
 func startMySQL(ctx context.Context, parent string) (*realServer, error) {
 	server, err := look("mariadbd")
@@ -145,6 +149,7 @@ func startMySQL(ctx context.Context, parent string) (*realServer, error) {
 	p := l.start(syscall.SIGTERM, append([]string{
 		server, "--no-defaults", data, "--socket=" + l.socket("mysql.sock"), "--pid-file=" + l.socket("pid"),
 		"--skip-networking", "--skip-log-bin", "--innodb-flush-log-at-trx-commit=0",
+		"--connect-timeout=" + mysqlPatience,
 	}, args...)...)
 	s := &realServer{dial: l.dialer("mysql.sock"), program: p}
 	answers := func(ctx context.Context) error {
