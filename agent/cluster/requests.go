@@ -135,12 +135,19 @@ func (c *Cluster) CreateRequest(ctx context.Context, n NewRequest) (*types.Acces
 	return v3, nil
 }
 
+// BadResourceError is about a text that is no id of a resource.
+type BadResourceError struct{ Resource string }
+
+func (e *BadResourceError) Error() string {
+	return fmt.Sprintf("%q does not say which resource of which cluster", e.Resource)
+}
+
 func resourceIDs(resources []string) ([]types.ResourceID, error) {
 	ids := make([]types.ResourceID, 0, len(resources))
 	for _, r := range resources {
 		id, err := types.ResourceIDFromString(r)
 		if err != nil {
-			return nil, fmt.Errorf("resource %q: %w; it is written /CLUSTER/KIND/NAME, as in /example.com/db/prod", r, plain(err))
+			return nil, &BadResourceError{Resource: r}
 		}
 		ids = append(ids, id)
 	}

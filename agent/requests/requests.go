@@ -458,6 +458,16 @@ func whoOf(p *certwatch.Profile) access.Who {
 
 // createRefused says what the user might ask for instead.
 func (rs *Requests) createRefused(ctx context.Context, f sessions.Session, n ipc.NewRequest, err error) error {
+	if bad, ok := errors.AsType[*cluster.BadResourceError](err); ok {
+		name := bad.Resource
+		if strings.Contains(name, "/") {
+			name = "NAME"
+		}
+		return &ipc.Error{
+			Code: ipc.CodeInvalid, Message: bad.Error(),
+			Hint: fmt.Sprintf("write it as /CLUSTER/KIND/NAME, for a database as /%s/db/%s", f.Profile.RootCluster, name),
+		}
+	}
 	out := rs.requestIPC(err, state.Request{Profile: f.Profile.ProxyAddr})
 	e, ok := errors.AsType[*ipc.Error](out)
 	able, ableErr := rs.abilities(ctx, f)
