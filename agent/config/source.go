@@ -29,11 +29,11 @@ func readFileIf(path string, trusted func(*os.File) error) ([]byte, error) {
 		return nil, fileError(path, err)
 	}
 	if !info.Mode().IsRegular() {
-		what := "not a file"
+		what := "no regular file"
 		if info.IsDir() {
-			what = "a folder"
+			what = "a folder, not a file"
 		}
-		return nil, &Error{Path: path, Mistakes: []Mistake{{Text: "this is " + what + ", where berth's config file should be"}}}
+		return nil, &Error{Path: path, Mistakes: []Mistake{{Text: "this is " + what}}}
 	}
 	if info.Size() > maxSize {
 		return nil, tooLarge(path, info.Size())

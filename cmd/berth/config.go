@@ -130,7 +130,7 @@ func (a *app) configCheck(args []string, asJSON bool) error {
 	_, statErr := os.Stat(file)
 	missing := errors.Is(statErr, fs.ErrNotExist)
 	if missing && len(args) == 1 {
-		return statErr
+		return noSuchFile(file)
 	}
 	if lost, ok := errors.AsType[*config.LostError](config.CheckLost(file, p.LastGoodConfig())); ok && len(args) == 0 {
 		return withHint(lost, lost.NextStep())
@@ -157,6 +157,10 @@ func (a *app) configCheck(args []string, asJSON bool) error {
 	return err
 }
 
+func noSuchFile(path string) error {
+	return withHint(fmt.Errorf("there is no %s", plain.Line(path)), "name a file that is there, or leave FILE out")
+}
+
 // policyCheck checks a policy file, whoever owns it, or the machine's. It says what
 // would be wrong with the owner of the former where it is now.
 func (a *app) policyCheck(args []string, asJSON bool) error {
@@ -164,6 +168,9 @@ func (a *app) policyCheck(args []string, asJSON bool) error {
 	if len(args) == 1 {
 		file = config.PolicyFile{Path: args[0], Trusted: func(*os.File) error { return nil }}
 		info, err := os.Stat(args[0])
+		if errors.Is(err, fs.ErrNotExist) {
+			return noSuchFile(args[0])
+		}
 		if err != nil {
 			return err
 		}
