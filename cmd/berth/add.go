@@ -122,6 +122,11 @@ func (a *app) addByName(ctx context.Context, c *client.Client, name string, o qu
 	if err != nil {
 		return err
 	}
+	if o.kind != "" && !inList(name, list) {
+		if err := a.otherKind(ctx, c, name, o.query); err != nil {
+			return err
+		}
+	}
 	r, err := a.oneOf(name, list, o.json)
 	if t, none := pick(s.Tunnels, name); err != nil && none == nil && !inList(name, list) {
 		return withHint(err, fmt.Sprintf("the tunnel %q is there already and leads to %s: berth show %s", t[0].Name, t[0].Resource, shell.Quote(t[0].Name)))
@@ -148,6 +153,23 @@ func (a *app) addByName(ctx context.Context, c *client.Client, name string, o qu
 		spec.DBUser = strings.TrimPrefix(a.askLine("Database user, or Enter to leave it to the client:"), "-")
 	}
 	return a.tunnelAdd(ctx, addOptions{spec: spec, json: o.json})
+}
+
+// otherKind is the error about a name that the clusters list, but not with the kind that
+// was asked for; nil where they do not list it at all.
+func (a *app) otherKind(ctx context.Context, c *client.Client, name string, q client.ResourceQuery) error {
+	wanted := q.Kind
+	q.Kind = ""
+	all, _, err := c.Resources(ctx, q) // what could not be asked was said
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(all, func(r client.Resource) bool { return r.Name == name && r.Kind != wanted })
+	if i < 0 {
+		return nil
+	}
+	return withHint(fmt.Errorf("the clusters list no %s %q, but a %s of that name", wanted.Info().Title, name, all[i].Kind.Info().Title),
+		"leave --kind out, or see \"berth resources\"")
 }
 
 // inList reports whether the clusters list a resource of that name.

@@ -42,8 +42,9 @@ of the logs to an archive (tar.gz) for whoever helps you. Passwords, keys, token
 and certificates are taken out; names of proxies, clusters and databases are not.
 
 The exit code is 1 if anything does not work.`,
-		Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.doctor(cmd.Context(), o) },
+		Args:    noArgs,
+		PreRunE: func(cmd *cobra.Command, _ []string) error { return noneEmptyFlags(cmd, "bundle") },
+		RunE:    func(cmd *cobra.Command, _ []string) error { return a.doctor(cmd.Context(), o) },
 	}
 	cmd.Flags().BoolVar(&o.json, "json", false, "print the findings as a JSON array")
 	cmd.Flags().BoolVar(&o.fix, "fix", false, "do what is safe about them")

@@ -48,7 +48,7 @@ whether to log in first.`,
   berth exec --quiet prod-pg -- ./my-program`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) >= 1 {
-				return nil
+				return noneEmpty(cmd, args[:1], "NAME")
 			}
 			return wrongArgs(cmd, fmt.Sprintf("berth %s takes NAME and COMMAND", cmp.Or(cmd.CalledAs(), cmd.Name())), args)
 		},

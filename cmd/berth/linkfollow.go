@@ -48,7 +48,7 @@ type linkFollower struct {
 func (a *app) followLink(ctx context.Context, raw string) error {
 	l, err := link.Parse(raw)
 	if err != nil {
-		return err
+		return usageError{err}
 	}
 	if err := a.policy.Load().Allows(config.FeatureLinks); err != nil {
 		return err

@@ -193,8 +193,18 @@ tunnels keep their ports and wait for the next login.`,
 				proxy = args[0]
 			}
 			return a.withAgent(func(c *client.Client) error {
+				before, err := c.Snapshot(cmd.Context())
+				if err != nil {
+					return err
+				}
 				proxy, err := c.Logout(cmd.Context(), proxy)
 				if err != nil {
+					return err
+				}
+				if slices.ContainsFunc(before.Profiles, func(p state.Profile) bool {
+					return p.Proxy == proxy && p.State == state.ProfileLoggedOut
+				}) {
+					_, err = fmt.Fprintln(a.out, "you were logged out of "+plain.Line(proxy)+" already")
 					return err
 				}
 				_, err = fmt.Fprintln(a.out, "logged out of", plain.Line(proxy))

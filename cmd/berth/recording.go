@@ -46,6 +46,9 @@ cluster that you are logged in to, and of their leaf clusters.`,
 		Example: `  berth recording ls --since 7d --kind ssh
   berth recording ls --host web-1 --json | jq -r '.recordings[].id'`,
 		Args: noArgs,
+		PreRunE: func(cmd *cobra.Command, _ []string) error {
+			return noneEmptyFlags(cmd, "user", "kind", "host", "cluster")
+		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			now := time.Now()
 			if err := o.parseTimes(now); err != nil {
@@ -142,18 +145,20 @@ func (a *app) printRecordings(list client.RecordingList, o recordingListOptions,
 		fmt.Fprintf(a.err, "berth: there are more than the %d listed: narrow the list, or raise --limit\n", len(list.Recordings))
 	}
 	if len(list.Recordings) == 0 {
-		what := "No session was recorded since then"
+		what := "No recorded session from that time"
 		if o.LiveOnly {
-			what = "No session is under way"
+			what = "No session under way"
 		}
-		_, err := fmt.Fprintln(a.out, what+" that your roles let you see, or none matches. See \"berth recording ls --help\".")
+		_, err := fmt.Fprintln(a.out, what+" matches, or your roles do not let you see any. See \"berth recording ls --help\".")
 		return err
 	}
+	columns := a.width()
+	withNote := columns == 0 || columns >= 2*recordingWhereMin
 	rows := make([][]string, 0, len(list.Recordings))
 	for _, r := range list.Recordings {
 		rows = append(rows, []string{
 			shortID(r.ID), recordingStart(r, now), recordingSpan(r, now), r.Kind,
-			listed(r.User), listed(recordingWhere(r)), listed(otherParticipants(r)),
+			listed(r.User), listed(recordingWhere(r, withNote)), listed(otherParticipants(r)),
 		})
 	}
 	return a.table([]string{"ID", "START", "DURATION", "KIND", "USER", "WHERE", "WITH"}, rows, func(column int, cell string) string {
@@ -195,12 +200,17 @@ func recordingSpan(r state.Recording, now time.Time) string {
 	}
 }
 
-func recordingWhere(r state.Recording) string {
+// recordingWhereMin is about what a host and the note beside it take.
+const recordingWhereMin = 32
+
+// recordingWhere says at what a session was, and with a note whether it had no terminal.
+// Shortened in a narrow column the note would be what remains, and not the host.
+func recordingWhere(r state.Recording, note bool) string {
 	where := cmp.Or(r.Where, "-")
 	if r.Login != "" {
 		where = r.Login + "@" + where
 	}
-	if !r.Interactive && r.Kind == state.RecordingSSH {
+	if note && !r.Interactive && r.Kind == state.RecordingSSH {
 		where += " (no terminal)"
 	}
 	return where

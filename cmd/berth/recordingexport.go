@@ -51,18 +51,18 @@ read, as on the screen, nothing is written.`,
   berth recording export 5e1f0c2a --as txt -o out.txt --redact 'AKIA\w{16}'`,
 		Args:              exactArgs("ID"),
 		ValidArgsFunction: a.completeRecordings,
-		PreRunE: func(*cobra.Command, []string) error {
+		PreRunE: func(cmd *cobra.Command, _ []string) error {
 			if o.as == "" {
 				return usageError{withHint(errors.New("--as is missing: in which form?"), "forms are "+strings.Join(exportForms, ", "))}
 			}
-			return nil
+			return noneEmptyFlags(cmd, "redact")
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !slices.Contains(exportForms, o.as) {
 				return usageError{withHint(fmt.Errorf("--as %q is no form of an export", o.as), "forms are "+strings.Join(exportForms, ", "))}
 			}
 			var pattern *regexp.Regexp
-			if cmd.Flags().Changed("redact") { // one that is empty, as of an unset variable, is a mistake
+			if o.redact != "" {
 				var err error
 				if pattern, err = regexp.Compile(o.redact); err != nil {
 					return usageError{withHint(fmt.Errorf("--redact: %w", err), "see https://pkg.go.dev/regexp/syntax")}

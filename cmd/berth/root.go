@@ -73,7 +73,7 @@ Without a command it shows the status of the running agent.`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		var value *pflag.InvalidValueError
 		if _, ok := errors.AsType[*strconv.NumError](err); ok && errors.As(err, &value) {
-			err = fmt.Errorf("--%s: %q is no such number", value.GetFlag().Name, value.GetValue())
+			err = fmt.Errorf("--%s: %q is %s", value.GetFlag().Name, value.GetValue(), notOf(value))
 		}
 		return usageError{withHint(err, seeHelp(cmd))}
 	})
@@ -179,6 +179,20 @@ what is not about one command{{end}}.
 {{- end}}
 `
 
+// notOf says what a flag's value is not, or what else is wrong with it.
+func notOf(value *pflag.InvalidValueError) string {
+	switch kind := value.GetFlag().Value.Type(); {
+	case errors.Is(value, strconv.ErrRange):
+		return "out of range"
+	case kind == "bool":
+		return "neither true nor false"
+	case strings.HasPrefix(kind, "int"), strings.HasPrefix(kind, "uint"):
+		return "not a whole number"
+	default:
+		return "not a number"
+	}
+}
+
 // commandGroup is a command that only holds others.
 func commandGroup(use, short string, cmds ...*cobra.Command) *cobra.Command {
 	group := &cobra.Command{
@@ -225,12 +239,12 @@ func noArgs(cmd *cobra.Command, args []string) error {
 	return usageError{withHint(fmt.Errorf("%s has no command %q", cmd.CommandPath(), args[0]), hint)}
 }
 
-// fromElsewhere are the words that other programs have for the commands of "berth tunnel",
-// which stand for one of them beneath berth and beneath it. Only a word in full counts,
+// fromElsewhere are the words that people try for the commands of "berth tunnel", which
+// stand for one of them beneath berth and beneath it. Only a word in full counts,
 // for some of them are dangerous.
 var fromElsewhere = map[string]string{
 	"remove": "rm", "delete": "rm", "rm": "rm", "rename": "rename", "mv": "rename",
-	"set": "set", "start": "start", "stop": "stop", "restart": "restart",
+	"set": "set", "start": "start", "stop": "stop", "restart": "restart", "why": "why", "url": "url",
 }
 
 // meantBy is the command that was probably meant by a word that cmd does not have;
@@ -285,6 +299,17 @@ func optionalArg(name string) cobra.PositionalArgs {
 func noneEmpty(cmd *cobra.Command, args []string, names ...string) error {
 	if i := slices.Index(args, ""); i >= 0 {
 		return usageError{withHint(fmt.Errorf("%s: %s is empty", cmd.CommandPath(), names[i]), "usage: "+cmd.UseLine())}
+	}
+	return nil
+}
+
+// noneEmptyFlags refuses a flag without text, as from a variable that is not set: it
+// would be taken for one that is left out.
+func noneEmptyFlags(cmd *cobra.Command, names ...string) error {
+	for _, name := range names {
+		if f := cmd.Flags().Lookup(name); f.Changed && f.Value.String() == "" {
+			return usageError{withHint(fmt.Errorf("%s: --%s is empty", cmd.CommandPath(), name), "give it a value, or leave it out")}
+		}
 	}
 	return nil
 }

@@ -111,8 +111,9 @@ why, then the next step behind "hint:".
   berth status --wait --timeout 30s prod-pg || echo "code $?"`},
 }
 
+// topicOf is the topic of a name, or of the first word of one.
 func topicOf(name string) (topic, bool) {
-	i := slices.IndexFunc(topics, func(t topic) bool { return t.name == name })
+	i := slices.IndexFunc(topics, func(t topic) bool { return t.name == name || strings.HasPrefix(t.name, name+"-") })
 	if i < 0 {
 		return topic{}, false
 	}

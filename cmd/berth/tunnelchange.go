@@ -59,7 +59,7 @@ empty text, as in --db-user '', leaves the choice to the client again;
 		ValidArgsFunction: a.completeTunnels,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !slices.ContainsFunc(flags, func(g *given) bool { return cmd.Flags().Changed(g.key.Flag) }) {
-				return usageError{withHint(errors.New("nothing is to be changed"), seeHelp(cmd))}
+				return usageError{withHint(errors.New("nothing to change: no flag says what"), seeHelp(cmd))}
 			}
 			return a.changeTunnel(cmd.Context(), args[0], asJSON, func(spec *state.TunnelSpec) error {
 				for _, g := range flags {
@@ -156,7 +156,7 @@ func (a *app) changeTunnel(ctx context.Context, name string, asJSON bool, change
 			return a.printJSON(t)
 		}
 		if len(changes) == 0 {
-			_, err := fmt.Fprintf(a.out, "%s is so already\n", plain.Line(name))
+			_, err := fmt.Fprintf(a.out, "nothing to change: %s is like that already\n", plain.Line(name))
 			return err
 		}
 		_, err = fmt.Fprintf(a.out, "changed %s: %s\n  undo: %s\n", plain.Line(name), plain.Line(strings.Join(changes, ", ")), plain.Line(undo(was, spec)))

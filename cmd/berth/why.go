@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -65,13 +66,15 @@ func (a *app) printWhy(t state.Tunnel, events []state.Event, now time.Time) erro
 		return err
 	}
 	for _, e := range events {
-		fmt.Fprintln(a.out, a.prose(eventLine(e, now), 4))
+		fmt.Fprintln(a.out, a.eventLine(e, now))
 	}
 	return nil
 }
 
-func eventLine(e state.Event, now time.Time) string {
-	line := when.ClockSeconds(e.At, now) + "  " + plain.Line(e.Text)
+// eventLine is the time of an event and what it was, broken at words below itself, or
+// below the time where the terminal leaves too little beside it.
+func (a *app) eventLine(e state.Event, now time.Time) string {
+	at, line := when.ClockSeconds(e.At, now), plain.Line(e.Text)
 	switch {
 	case e.Until == nil:
 	case e.Kind == state.EventCert:
@@ -79,5 +82,13 @@ func eventLine(e state.Event, now time.Time) string {
 	default:
 		line += " (the last at " + when.ClockSeconds(*e.Until, now) + ")"
 	}
-	return line
+	columns, beside := a.width(), plain.Width(at)+tableGap
+	switch {
+	case columns == 0 || beside+plain.Width(line) <= columns:
+		return at + strings.Repeat(" ", tableGap) + line
+	case columns < beside+2*shortCell:
+		return at + "\n" + strings.Repeat(" ", tableGap) + hanging(line, tableGap, tableGap, columns)
+	default:
+		return at + strings.Repeat(" ", tableGap) + hanging(line, beside, beside, columns)
+	}
 }

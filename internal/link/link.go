@@ -177,7 +177,7 @@ func (l *Link) setKeys(f form, query string) error {
 func (p part) set(l *Link, text string) error {
 	text, err := url.PathUnescape(text)
 	if err != nil || len(text) > p.max || !p.shape.MatchString(text) {
-		return refuse("it does not name %s as berth writes it", p.what)
+		return refuse("where it should have %s, it has something else", p.what)
 	}
 	if p.field != nil {
 		*p.field(l) = text
