@@ -78,7 +78,7 @@ func (a *app) tunnelVerb(verb, short string, do func(*client.Client, context.Con
 				if err == nil {
 					err = a.printDone(asJSON, done, t)
 				}
-				if err == nil && !asJSON && t.Problem != nil { // it is started, and serves nobody yet
+				if err == nil && !asJSON && t.Problem != nil { // it is started, and serves no client yet
 					_, err = fmt.Fprintln(a.out, a.problemLines("  ", *t.Problem))
 				}
 				return err

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
-	"sync"
 
 	"github.com/spf13/cobra"
 
@@ -156,7 +155,6 @@ func (a *app) windowOpener(
 	ctx context.Context, p paths.Paths, c *client.Client, log *slog.Logger,
 ) (open func(ctx context.Context, page string) error, wait func()) {
 	opener := window.NewOpener(ctx, a.windowConfig(ctx, p, c, log))
-	var first sync.Once // much of the program runs for the first time then
 	return func(ctx context.Context, page string) error {
 		if err := a.policy.Load().Allows(config.FeatureWindow); err != nil {
 			return err
@@ -165,7 +163,6 @@ func (a *app) windowOpener(
 		if err != nil {
 			return err
 		}
-		first.Do(func() { lean.AfterStart(trimAfter, func(error) {}) }) // it only stays larger then
 		return browser.OpenWindow(ctx, link, nil, a.env)
 	}, opener.Wait
 }

@@ -52,26 +52,25 @@ func (r *report) add(e event) {
 	switch e.Action {
 	case "run":
 		r.running[t] = true
-	case "pass", "skip", "fail":
-		delete(r.running, t)
-	}
-	switch e.Action {
 	case "build-output":
 		r.print(e.Output)
 	case "output":
 		r.output(t, e.Output)
 	case "pass":
+		delete(r.running, t)
 		if t.name != "" {
 			r.passed++
 		}
 		delete(r.said, t)
 	case "skip":
+		delete(r.running, t)
 		if t.name != "" {
 			reason := reasonOf(r.said[t])
 			r.skipped[reason] = append(r.skipped[reason], t)
 		}
 		delete(r.said, t)
 	case "fail":
+		delete(r.running, t)
 		r.failed = append(r.failed, t)
 		r.grave = r.grave || slices.ContainsFunc(r.said[t], isGrave)
 		if t.name == "" { // and with it whatever has not ended
