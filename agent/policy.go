@@ -49,7 +49,7 @@ func policyProblems(loaded *config.Loaded, view *certwatch.View) []state.Problem
 	}
 	for _, m := range loaded.Overruled {
 		list = append(list, state.Problem{
-			Code: state.CodePolicyOverrules, Title: "Policy overrules the config",
+			Code: state.CodePolicyOverrules, Title: state.OverruledTitle(m.Tunnel),
 			Text: fmt.Sprintf("%s: %s.", m.Path, m.Text), Action: "berth config check",
 		})
 	}

@@ -17,6 +17,8 @@ type Mistake struct {
 	Column int    `json:"column"` // from 1, in characters; 0 when it is about the whole line
 	Path   string `json:"path"`   // the key, as in tunnels[2].port; empty when it is about no key
 	Text   string `json:"text"`   // what is wrong and what to do
+
+	Tunnel string `json:"-"` // the tunnel whose settings a policy overrules, if it is about one
 }
 
 // String is the mistake without the name of the file.

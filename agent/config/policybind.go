@@ -232,11 +232,12 @@ func (p *Policy) Bind(cfg *Config) (bound *Config, overruled []Mistake) {
 type overruling struct {
 	policy *Policy
 	cfg    *Config
+	tunnel string // the one that notes are about
 	notes  []Mistake
 }
 
 func (o *overruling) note(path, format string, args ...any) {
-	o.notes = append(o.notes, Mistake{Path: path, Text: "this has no effect: " + fmt.Sprintf(format, args...)})
+	o.notes = append(o.notes, Mistake{Path: path, Tunnel: o.tunnel, Text: "this has no effect: " + fmt.Sprintf(format, args...)})
 }
 
 // rules notes the user's rules for tunnels that are not there. They stay, and assume
@@ -330,23 +331,28 @@ func (o *overruling) says(i int, key string) bool {
 	return profile[key] != nil
 }
 
-// tunnels are the shipped ones, then those of the user's that have neither name nor
-// port of a shipped one, nor a name that looks the same.
+// tunnels are the shipped ones, then those of the user's that have neither the name of
+// a shipped one nor a name that looks the same. One that has the port of a shipped one
+// gets a port as if it had none.
 func (o *overruling) tunnels() []state.TunnelSpec {
 	p := o.policy
 	list := slices.Clone(p.shipped.tunnels)
 	for i, t := range o.cfg.Tunnels {
-		path, name := fmt.Sprintf("tunnels[%d]", i), p.shippedPort(t.Port)
+		path := fmt.Sprintf("tunnels[%d]", i)
+		o.tunnel = t.Name
 		switch {
 		case p.ShippedIn(t.Name) != "":
-			o.note(path+".name", "the policy %s ships a tunnel %s: rename yours", p.Path, quote(t.Name))
+			o.note(path, "the tunnel %s is left out, since the policy %s ships one of that name: rename yours", quote(t.Name), p.Path)
 			continue
 		case p.shippedAlike(t.Name) != "":
-			o.note(path+".name", "it looks like %s, which the policy %s ships: rename yours", quote(p.shippedAlike(t.Name)), p.Path)
+			o.note(path, "the tunnel %s is left out, since its name looks like %s, which the policy %s ships: rename yours",
+				quote(t.Name), quote(p.shippedAlike(t.Name)), p.Path)
 			continue
-		case name != "":
-			o.note(path+".port", "port %d is reserved for the tunnel %s, which the policy %s ships", t.Port, quote(name), p.Path)
-			continue
+		}
+		if name := p.shippedPort(t.Port); name != "" {
+			o.note(path+".port", "port %d is reserved for the tunnel %s, which the policy %s ships, so %s gets another port",
+				t.Port, quote(name), p.Path, quote(t.Name))
+			t.Port = 0
 		}
 		if p.guards() && !t.Guarded() {
 			o.note(path+".guard", "%s", p.why("guard"))
@@ -356,6 +362,7 @@ func (o *overruling) tunnels() []state.TunnelSpec {
 		}
 		list = append(list, t)
 	}
+	o.tunnel = ""
 	for i := range list {
 		if p.guards() {
 			list[i].Guard = state.GuardOn

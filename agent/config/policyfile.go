@@ -35,9 +35,8 @@ func SystemPolicy() PolicyFile {
 // one too: it has an Err, and rules at their strictest.
 func (f PolicyFile) Load() *Policy { return f.reload(nil) }
 
-// reload is Load. Where mistakes hide which proxies are allowed, how long clients
-// may be held or what is shipped, what last said holds on: no tunnel ends because of
-// a slip.
+// reload is Load. Where mistakes hide which proxies are allowed or what is shipped,
+// what last said holds on: no tunnel ends because of a slip.
 func (f PolicyFile) reload(last *Policy) *Policy {
 	if f.Path == "" {
 		return nil
@@ -66,9 +65,6 @@ func (f PolicyFile) reload(last *Policy) *Policy {
 	shipped := p.include(f, root)
 	if last != nil && p.assumed["proxies"] {
 		p.rules.Proxies, p.rules.noProxy = last.rules.Proxies, last.rules.noProxy
-	}
-	if last != nil && p.assumed["hold"] {
-		p.rules.Hold = last.rules.Hold
 	}
 	if last != nil && !shipped {
 		p.shipped = last.shipped

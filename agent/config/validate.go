@@ -170,6 +170,9 @@ func refusal(v *value, key string, spec keySpec, why broken) string {
 		return fmt.Sprintf("%s is longer than %d characters", v.describe(), *spec.MaxLength)
 	case notBroken, brokenRange: // the key says it, or its want
 	}
+	if v.isList && len(v.list) == 0 && why == brokenRange {
+		return "this list is empty: " + w.use
+	}
 	if k := tunnelKeyAt(key); k != nil && k.refuse != nil {
 		return k.refuse(v)
 	}

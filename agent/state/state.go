@@ -144,6 +144,15 @@ type Problem struct {
 	Since  time.Time `json:"since"`
 }
 
+// OverruledTitle is the title of a problem with CodePolicyOverrules, about the named
+// tunnel or, when name is empty, the rest of the config.
+func OverruledTitle(name string) string {
+	if name == "" {
+		return "Policy overrules the config"
+	}
+	return "Policy overrules the tunnel " + name
+}
+
 // Code names a kind of Problem; it is stable, unlike the words.
 type Code string
 

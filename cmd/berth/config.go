@@ -161,21 +161,18 @@ func noSuchFile(path string) error {
 	return withHint(fmt.Errorf("there is no %s", plain.Line(path)), "name a file that is there, or leave FILE out")
 }
 
-// policyCheck checks a policy file, whoever owns it, or the machine's. It says what
-// would be wrong with the owner of the former where it is now.
+// policyCheck checks a policy file, whoever owns it and those that it includes, or the
+// machine's. It says what would be wrong with the owners of the former.
 func (a *app) policyCheck(args []string, asJSON bool) error {
 	file := a.policy
 	if len(args) == 1 {
-		file = config.PolicyFile{Path: args[0], Trusted: func(*os.File) error { return nil }}
-		info, err := os.Stat(args[0])
+		file = config.PolicyFile{Path: args[0], Trusted: a.noteOwner}
+		_, err := os.Stat(args[0])
 		if errors.Is(err, fs.ErrNotExist) {
 			return noSuchFile(args[0])
 		}
 		if err != nil {
 			return err
-		}
-		if info.Mode().IsRegular() { // opening another may wait
-			a.noteOwner(args[0])
 		}
 	}
 	policy := file.Load()
@@ -192,17 +189,17 @@ func (a *app) policyCheck(args []string, asJSON bool) error {
 	return err
 }
 
-// noteOwner says why berth would not trust a policy file with the owner and mode that
-// it has now.
-func (a *app) noteOwner(path string) {
-	file, err := os.Open(path)
-	if err != nil {
-		return // the check says so
+// noteOwner says why berth would not trust a policy's file with the owner and mode that
+// it has now. The folders are not those in which it will be.
+func (a *app) noteOwner(file *os.File) error {
+	info, err := file.Stat()
+	if err != nil || info.IsDir() {
+		return err
 	}
-	defer func() { _ = file.Close() }() // only looked at
 	if err := a.policy.Trusted(file); err != nil {
-		fmt.Fprintf(a.err, "note: installed like this, %s would not be trusted: %v\n", plain.Line(path), err)
+		fmt.Fprintf(a.err, "note: installed like this, %s would not be trusted: %v\n", plain.Line(file.Name()), err)
 	}
+	return nil
 }
 
 // reportMistakes prints the mistakes of a file, and returns the error that says so.

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"berth/agent/config"
 	"berth/internal/link"
 	"berth/tray"
 )
@@ -26,12 +28,12 @@ func (a *app) printLinkCommand(verb link.Verb, use, short string, args cobra.Pos
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use: use, Short: short, Args: args,
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			l := link.Link{Verb: verb}
 			if word != nil {
 				*word(&l) = args[0]
 			}
-			return a.printLink(l, asJSON)
+			return a.printLink(cmd.Context(), l, asJSON)
 		},
 	}
 	linkJSONFlag(cmd, &asJSON)
@@ -42,10 +44,23 @@ func linkJSONFlag(cmd *cobra.Command, asJSON *bool) {
 	cmd.Flags().BoolVar(asJSON, "json", false, "print the link as JSON")
 }
 
-// printLink prints a link that Parse reads.
-func (a *app) printLink(l link.Link, asJSON bool) error {
+// printLink prints a link that Parse reads, if the policy has links do something and the
+// tunnel that it is for is there.
+func (a *app) printLink(ctx context.Context, l link.Link, asJSON bool) error {
 	if err := l.Check(); err != nil {
 		return usageError{err}
+	}
+	if err := a.policy.Load().Allows(config.FeatureLinks); err != nil {
+		return err
+	}
+	name := l.Tunnel
+	if l.Verb == link.Tunnel {
+		name = l.Name
+	}
+	if name != "" {
+		if _, err := a.tunnel(ctx, name); err != nil {
+			return err
+		}
 	}
 	if asJSON {
 		return a.printJSON(map[string]string{"url": l.String()})
@@ -79,7 +94,7 @@ same database user. Whoever follows it is asked, and gets a port of their own.`,
 			if name == "" {
 				name = t.Name
 			}
-			return a.printLink(tray.LinkTo(t, name), asJSON)
+			return a.printLink(cmd.Context(), tray.LinkTo(t, name), asJSON)
 		},
 	}
 	linkJSONFlag(cmd, &asJSON)
@@ -94,9 +109,9 @@ func (a *app) linkAssumeCommand() *cobra.Command {
 		Use:   "assume ID [flags]",
 		Short: "Print a link that assumes an approved access request",
 		Args:  exactArgs("ID"),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			l.ID = args[0]
-			return a.printLink(l, asJSON)
+			return a.printLink(cmd.Context(), l, asJSON)
 		},
 	}
 	linkJSONFlag(cmd, &asJSON)
@@ -113,12 +128,12 @@ func (a *app) linkRecordingCommand() *cobra.Command {
 		Short:             "Print a link that shows a recorded session",
 		Args:              exactArgs("ID"),
 		ValidArgsFunction: a.completeRecordings,
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			if l.At < 0 {
 				return usageError{withHint(errors.New("--from cannot be below 0"), "write it as 2m10s")}
 			}
 			l.ID, l.At = args[0], l.At.Round(time.Millisecond)
-			return a.printLink(l, asJSON)
+			return a.printLink(cmd.Context(), l, asJSON)
 		},
 	}
 	cmd.Flags().DurationVar(&l.At, "from", 0, "where to begin, as in 2m10s")

@@ -224,6 +224,7 @@ func (f *linkFollower) showTunnel(ctx context.Context) error {
 	if f.desk.OpenWindow != nil {
 		return f.desk.OpenWindow(ctx, tray.PageTunnel+f.link.Name)
 	}
+	s.Problems = problemsFor(s.Problems, f.link.Name)
 	text, err := f.printed(func(a *app) error { return a.printTunnel(list[0], s) })
 	if err != nil {
 		return err

@@ -215,7 +215,7 @@ func (a *app) printStatus(s state.Snapshot, o statusOptions) error {
 		if err != nil {
 			return err
 		}
-		s.Tunnels = list
+		s.Tunnels, s.Problems = list, problemsFor(s.Problems, o.name)
 	}
 	switch {
 	case o.json && o.watch:
@@ -226,6 +226,13 @@ func (a *app) printStatus(s state.Snapshot, o statusOptions) error {
 		return a.printTunnel(s.Tunnels[0], s)
 	}
 	return a.printWhole(s, nil)
+}
+
+// problemsFor leaves out what a policy overrules of other tunnels than the named one.
+func problemsFor(list []state.Problem, name string) []state.Problem {
+	return slices.DeleteFunc(slices.Clone(list), func(p state.Problem) bool {
+		return p.Code == state.CodePolicyOverrules && p.Title != state.OverruledTitle("") && p.Title != state.OverruledTitle(name)
+	})
 }
 
 // printWhole prints everything: sessions, tunnels, what waits for a person, what is

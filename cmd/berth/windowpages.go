@@ -178,6 +178,9 @@ type linkJSON struct {
 // linkTo is a link for others: to a request or a recording by its id, or one that adds a
 // tunnel like the one of that name.
 func (a *app) linkTo(ctx context.Context, c *client.Client, verb, to string) (linkJSON, error) {
+	if err := a.policy.Load().Allows(config.FeatureLinks); err != nil {
+		return linkJSON{}, err
+	}
 	l := link.Link{Verb: link.Verb(verb), ID: to}
 	switch l.Verb {
 	case link.Request, link.Recording:
