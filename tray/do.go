@@ -52,12 +52,17 @@ func (f *front) beside(ctx context.Context, a Action, work func(ctx context.Cont
 func (f *front) try(ctx context.Context, a Action, failed string, work func(ctx context.Context) error) {
 	f.beside(ctx, a, func(ctx context.Context) func() {
 		err := work(ctx)
-		if err == nil || ctx.Err() != nil || errors.Is(err, prompt.ErrCanceled) {
-			return nil
-		}
-		f.Logger.Warn("an action failed", "action", a.Do, "err", err)
-		return func() { f.tell(failed, sentence(err)) }
+		return func() { f.answerFailure(ctx, a, failed, err) }
 	})
+}
+
+// answerFailure shows a notification if an action failed, except by the person's wish.
+func (f *front) answerFailure(ctx context.Context, a Action, title string, err error) {
+	if err == nil || ctx.Err() != nil || errors.Is(err, prompt.ErrCanceled) {
+		return
+	}
+	f.Logger.Warn("an action failed", "action", a.Do, "err", err)
+	f.tell(title, sentence(err))
 }
 
 // start does what a line of the menu says, if that is still so.
@@ -94,9 +99,11 @@ func (f *front) start(ctx context.Context, a Action) {
 	case DoOpenWindow:
 		f.try(ctx, a, "The window was not opened", func(ctx context.Context) error { return f.OpenWindow(ctx, a.Text) })
 	case DoDocs:
-		f.showText(ctx, "How berth works", f.Docs)
+		f.report(ctx, PageHelp, "How berth works", f.Docs)
 	case DoDiagnostics:
 		f.diagnose(ctx, a)
+	case DoSetting:
+		f.setting(ctx, a)
 	case DoOpenConfig:
 		f.open(ctx, a, f.ConfigFile)
 	case DoOpenLogs:

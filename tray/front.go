@@ -67,6 +67,11 @@ type Config struct {
 	FollowLink func(link string)
 	// HasTSH reports whether there is a tsh.
 	HasTSH func() bool
+	// Settings returns what a person may change, with what is of these proxies; beside an
+	// error it is what is known all the same. ChangeSetting changes one by its key. nil
+	// means that the menu has no settings.
+	Settings      func(proxies []string) ([]Setting, error)
+	ChangeSetting func(ctx context.Context, key, value string) error
 	// Doctor finds out what is wrong, and writes it to ReportFile.
 	Doctor func(ctx context.Context) (Checkup, error)
 	// Diagnostics is a text about this berth for those who help, without secrets.
@@ -114,6 +119,7 @@ const (
 	PageRecordings = "recordings"
 	PageDoctor     = "doctor"
 	PageSettings   = "settings"
+	PageHelp       = "help"
 	PageAbout      = "about"
 )
 
@@ -293,6 +299,7 @@ func (f *front) loop(ctx context.Context) error {
 			}
 		case <-minute.C:
 			minute.Reset(untilMinute(time.Now()))
+			f.lookAtSettings()
 			if f.known && !f.env.Away {
 				f.lookForTSH()
 				f.draw()
@@ -327,6 +334,9 @@ func (f *front) update(ctx context.Context, u update) {
 		}
 		f.env.Away, f.env.Offers, f.asked = true, Offers{}, ""
 		f.snapshot = state.Snapshot{}
+		if first {
+			f.lookAtSettings()
+		}
 		f.notes.clearAfter(awayGrace)
 		f.draw()
 		if first && f.StartAtOnce {
@@ -341,8 +351,12 @@ func (f *front) update(ctx context.Context, u update) {
 		f.startedBy.Stop()
 		f.startedBy = nil
 	}
-	f.env.Away, f.env.Starting = false, false
+	proxies := proxiesOf(f.snapshot)
 	f.snapshot = u.snapshot
+	if f.env.Away || !slices.Equal(proxies, proxiesOf(f.snapshot)) {
+		f.lookAtSettings()
+	}
+	f.env.Away, f.env.Starting = false, false
 	f.countHeld()
 	f.lookForTSH()
 	f.notes.follow(ctx, u.snapshot.Notices)

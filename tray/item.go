@@ -50,6 +50,7 @@ const (
 	maxFolds    = 20
 	maxMore     = 25 // under "More…", and in a fold
 	maxAdd      = 25
+	maxSettings = 12
 )
 
 var shapes = [groupEnd]groupShape{
@@ -100,6 +101,7 @@ const (
 	DoTell        Do = "tell"        // Action.Title and Action.Text
 	DoOpenWindow  Do = "open_window" // at the page Action.Text
 	DoOpenConfig  Do = "open_config"
+	DoSetting     Do = "setting" // Action.Title is its key, Action.Text the next value of a switch
 	DoOpenLogs    Do = "open_logs"
 	DoDoctor      Do = "doctor"
 	DoOpenReport  Do = "open_report"
@@ -120,6 +122,6 @@ type Action struct {
 	Kind     state.Kind // of DoAdd
 	Resource string     // of DoAdd
 	DBUser   string     // of DoAdd; empty: there is no choice, or each client names its own
-	Title    string     // of DoTell and DoProblem
-	Text     string     // of DoCopy, DoTell, DoProblem and DoOpenWindow
+	Title    string     // of DoTell, DoProblem and DoSetting
+	Text     string     // of DoCopy, DoTell, DoProblem, DoOpenWindow and DoSetting
 }

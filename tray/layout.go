@@ -25,7 +25,9 @@ type Env struct {
 	Examining bool
 	// Window says that there is a window to open.
 	Window bool
-	Offers Offers
+	// Settings are what a person may change in the menu.
+	Settings []Setting
+	Offers   Offers
 	// Client returns the usual client's name and command line for a tunnel,
 	// and false when there is none. nil means that no tunnel has one.
 	Client func(state.Tunnel) (name, command string, ok bool)
@@ -100,9 +102,9 @@ func problemAction(p state.Problem) Action {
 }
 
 func footItems(env Env) []Item {
-	settings := []Item{{Label: "Open config", Action: Action{Do: DoOpenConfig}}}
+	settings := append(settingItems(env), Item{Label: "Open config", Action: Action{Do: DoOpenConfig}})
 	if env.Window && !env.Away {
-		settings = append([]Item{{Label: "All settings", Action: Action{Do: DoOpenWindow, Text: PageSettings}}}, settings...)
+		settings = append(settings, Item{Label: "All settings", Action: Action{Do: DoOpenWindow, Text: PageSettings}})
 	}
 	help := []Item{
 		{Label: "Documentation", Action: Action{Do: DoDocs}},

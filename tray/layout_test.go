@@ -139,6 +139,20 @@ func nasty() state.Snapshot {
 	return state.Snapshot{Profiles: []state.Profile{p}, Tunnels: []state.Tunnel{t}, Requests: []state.Request{r}}
 }
 
+// settings are those of a new user with one profile.
+func settings() []Setting {
+	return []Setting{
+		{Key: "notifications.enabled", Title: "Notifications", Kind: SettingSwitch, Value: "true"},
+		{Key: "notifications.quiet_hours", Title: "Quiet hours", Kind: SettingText},
+		{Key: "browser", Title: "Browser for login pages", Kind: SettingText, Value: "firefox -P work %s"},
+		{
+			Key: "renew.mode@teleport.example.com:443", Title: "Session at teleport.example.com:443", Kind: SettingChoice, Value: "ask",
+			Choices: []WordsOf{{"ask", "Ask before it expires"}, {"auto", "Renew it before it expires"}, {"off", "Let it expire"}},
+		},
+		{Key: SettingStart, Title: "Start at login", Kind: SettingSwitch, Value: "false"},
+	}
+}
+
 func TestLayout(t *testing.T) {
 	manyState, manyEnv := crowd()
 	ending := alice()
@@ -158,9 +172,9 @@ func TestLayout(t *testing.T) {
 		"busy":          {busy(), Env{GOOS: "linux", Client: psql, Offers: offers()}},
 		"busy_windows":  {busy(), Env{GOOS: "windows", Client: psql, Offers: offers()}},
 		"busy_darwin":   {busy(), Env{GOOS: "darwin", Client: psql, Offers: offers()}},
-		"window":        {busy(), Env{GOOS: "linux", Client: psql, Offers: offers(), Window: true}},
+		"window":        {busy(), Env{GOOS: "linux", Client: psql, Offers: offers(), Window: true, Settings: settings()}},
 		"first_run":     {state.Snapshot{}, Env{GOOS: "linux", NoTSH: true, Window: true}},
-		"away":          {state.Snapshot{}, Env{GOOS: "linux", Away: true}},
+		"away":          {state.Snapshot{}, Env{GOOS: "linux", Away: true, Settings: settings()}},
 		"starting":      {state.Snapshot{}, Env{GOOS: "linux", Away: true, Starting: true}},
 		"empty":         {state.Snapshot{}, Env{GOOS: "linux"}},
 		"crowd":         {manyState, manyEnv},

@@ -257,11 +257,18 @@ func (a *app) trayConfig(p paths.Paths, c *client.Client, log *slog.Logger) tray
 		HasTSH:      func() bool { return a.hasTSH(p) },
 		Docs:        topicsText(),
 		Diagnostics: func(ctx context.Context) (string, error) { return a.diagnostics(ctx, p) },
-		Doctor:      func(ctx context.Context) (tray.Checkup, error) { return a.checkup(ctx, p) },
-		Open:        openFile,
-		Copy:        tray.Copy,
-		Client:      a.usualClient,
-		ConfigFile:  p.Config, LogFile: p.LogFile, ReportFile: reportFile(p), Version: buildVersion(),
+		Settings: func(proxies []string) ([]tray.Setting, error) {
+			_, list, err := a.settings(p.Config, proxies)
+			return list, err
+		},
+		ChangeSetting: func(ctx context.Context, key, value string) error {
+			return a.changeSetting(ctx, c, key, value)
+		},
+		Doctor:     func(ctx context.Context) (tray.Checkup, error) { return a.checkup(ctx, p) },
+		Open:       openFile,
+		Copy:       tray.Copy,
+		Client:     a.usualClient,
+		ConfigFile: p.Config, LogFile: p.LogFile, ReportFile: reportFile(p), Version: buildVersion(),
 		Rest: func() {
 			if err := lean.Trim(); err != nil {
 				log.Debug("memory not given back", "err", err)

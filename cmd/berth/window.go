@@ -136,14 +136,14 @@ func (a *app) windowConfig(ctx context.Context, p paths.Paths, c *client.Client,
 		Reads: map[string]func(context.Context, url.Values) (any, error){
 			"doctor": func(ctx context.Context, _ url.Values) (any, error) { return examined(ctx) },
 			"log":    func(_ context.Context, q url.Values) (any, error) { return logEnd(p.LogFile, q.Get("lines")) },
-			"config": func(ctx context.Context, _ url.Values) (any, error) { return a.settingsOf(ctx, c, p.Config) },
+			"config": func(ctx context.Context, _ url.Values) (any, error) { return a.configPage(ctx, c, p.Config) },
 			"link": func(_ context.Context, q url.Values) (any, error) {
 				return a.linkTo(ctx, c, q.Get("verb"), q.Get("to"))
 			},
 			"licenses": func(context.Context, url.Values) (any, error) { return licensesJSON{Text: licenses.Text}, nil },
 		},
 		Writes: map[string]func(context.Context, []byte) (any, error){
-			"settings":    func(ctx context.Context, body []byte) (any, error) { return struct{}{}, a.changeSetting(ctx, c, body) },
+			"settings":    func(ctx context.Context, body []byte) (any, error) { return struct{}{}, a.takeSetting(ctx, c, body) },
 			"doctor/mend": func(ctx context.Context, _ []byte) (any, error) { return examined(ctx, "--fix") },
 		},
 	}

@@ -73,27 +73,13 @@ func logEnd(path, lines string) (logJSON, error) {
 
 // configJSON is the config file, and what of it the window changes.
 type configJSON struct {
-	Path     string        `json:"path"`
-	Text     string        `json:"text"`
-	Settings []settingJSON `json:"settings"`
+	Path     string         `json:"path"`
+	Text     string         `json:"text"`
+	Settings []tray.Setting `json:"settings"`
 }
 
-// settingJSON is one setting, in words.
-type settingJSON struct {
-	Key     string   `json:"key"`
-	Title   string   `json:"title"`
-	Help    string   `json:"help"`
-	Kind    string   `json:"kind"` // switch, choice or text
-	Choices []string `json:"choices,omitempty"`
-	Value   string   `json:"value"`
-	Line    int      `json:"line,omitempty"` // in the file; zero where it is not there
-}
-
-// startTray is the key of the one setting that is not in the config.
-const startTray = "start_tray"
-
-// settingsOf shows the config. A file with mistakes is shown without settings.
-func (a *app) settingsOf(ctx context.Context, c *client.Client, path string) (configJSON, error) {
+// configPage shows the config.
+func (a *app) configPage(ctx context.Context, c *client.Client, path string) (configJSON, error) {
 	var proxies []string
 	if s, err := c.Snapshot(ctx); err == nil { // without an agent there are those of the file alone
 		for _, p := range s.Profiles {
@@ -102,40 +88,52 @@ func (a *app) settingsOf(ctx context.Context, c *client.Client, path string) (co
 			}
 		}
 	}
-	text, list, err := config.Settings(path, proxies)
+	text, list, err := a.settings(path, proxies)
 	if err != nil && text == "" {
 		return configJSON{}, err
 	}
-	shown := configJSON{Path: path, Text: plain.Text(text), Settings: []settingJSON{}}
-	for _, s := range list {
-		shown.Settings = append(shown.Settings, settingWords(s))
-	}
-	if entry, ok := a.trayEntry(); ok {
-		now, err := autostart.Look(entry, a.env)
-		if err != nil {
-			return shown, err
-		}
-		shown.Settings = append(shown.Settings, settingJSON{
-			Key: startTray, Title: "Start the tray when you log in", Kind: "switch", Value: strconv.FormatBool(now.Installed && !now.Off),
-			Help: "The icon, its menu and the notifications.",
-		})
-	}
-	return shown, nil
+	return configJSON{Path: path, Text: plain.Text(text), Settings: list}, nil
 }
 
-func settingWords(s config.Setting) settingJSON {
-	w := settingJSON{Key: s.Key, Value: s.Value, Line: s.Line, Kind: "text"}
+// settings are those of the config and of these proxies in it, and the tray's own. A
+// file with mistakes has its text, the tray's own setting and an error.
+func (a *app) settings(path string, proxies []string) (text string, shown []tray.Setting, err error) {
+	text, list, err := config.Settings(path, proxies)
+	shown = []tray.Setting{}
+	for _, s := range list {
+		shown = append(shown, settingWords(s))
+	}
+	entry, ok := a.trayEntry()
+	if !ok {
+		return text, shown, err
+	}
+	now, lookErr := autostart.Look(entry, a.env)
+	if lookErr != nil {
+		return text, shown, errors.Join(err, lookErr)
+	}
+	return text, append(shown, tray.Setting{
+		Key: tray.SettingStart, Title: "Start at login", Kind: tray.SettingSwitch, Value: strconv.FormatBool(now.Installed && !now.Off),
+		Help: "The tray: its icon, menu and notifications.",
+	}), err
+}
+
+func settingWords(s config.Setting) tray.Setting {
+	w := tray.Setting{Key: s.Key, Value: s.Value, Line: s.Line, Kind: tray.SettingText}
 	switch s.Key {
 	case config.SettingNotifications:
-		w.Title, w.Kind, w.Help = "Show notifications", "switch", "Of logins, access requests and tunnels that do not work."
+		w.Title, w.Kind, w.Help = "Notifications", tray.SettingSwitch, "Of logins, access requests and tunnels that do not work."
 	case config.SettingQuietHours:
-		w.Title, w.Help = "Quiet hours", "Such as 22:00-07:00, in local time. Only what cannot wait is shown then."
+		w.Title, w.Help = "Quiet hours", "Such as 22:00-07:00, in local time; empty for none. Only what cannot wait is shown then."
 	case config.SettingBrowser:
-		w.Title, w.Help = "Browser for login pages", "A command; %s stands for the address. Empty: the system's own."
+		w.Title, w.Help = "Browser for login pages", "A command; %s stands for the address. Empty for the system's own."
 	case config.SettingRenew:
 		w.Key += "@" + s.Proxy
-		w.Title, w.Kind = "Session at "+plain.Line(s.Proxy), "choice"
-		w.Choices = []string{string(state.RenewAsk), string(state.RenewAuto), string(state.RenewOff)}
+		w.Title, w.Kind = "Session at "+plain.Line(s.Proxy), tray.SettingChoice
+		w.Choices = []tray.WordsOf{
+			{Value: string(state.RenewAsk), Words: "Ask before it expires"},
+			{Value: string(state.RenewAuto), Words: "Renew it before it expires"},
+			{Value: string(state.RenewOff), Words: "Let it expire"},
+		}
 		w.Help = "What berth does before the session expires."
 	}
 	return w
@@ -147,22 +145,27 @@ func (a *app) trayEntry() (autostart.Entry, bool) {
 	return trayAtLogin(self), err == nil && a.env(paths.HomeVar) == ""
 }
 
-// changeSetting takes a setting from the window.
-func (a *app) changeSetting(ctx context.Context, c *client.Client, body []byte) error {
+// takeSetting takes a setting from the window.
+func (a *app) takeSetting(ctx context.Context, c *client.Client, body []byte) error {
 	var s struct{ Key, Value string }
 	if err := json.Unmarshal(body, &s); err != nil {
 		return fmt.Errorf("the setting is not understood: %w", err)
 	}
-	if s.Key != startTray {
-		key, proxy, _ := strings.Cut(s.Key, "@")
-		return c.ChangeSetting(ctx, client.SettingChange{Key: key, Proxy: proxy, Value: s.Value})
+	return a.changeSetting(ctx, c, s.Key, s.Value)
+}
+
+// changeSetting changes one of settings by its key.
+func (a *app) changeSetting(ctx context.Context, c *client.Client, key, value string) error {
+	if key != tray.SettingStart {
+		key, proxy, _ := strings.Cut(key, "@")
+		return c.ChangeSetting(ctx, client.SettingChange{Key: key, Proxy: proxy, Value: value})
 	}
 	entry, ok := a.trayEntry()
 	if !ok {
 		return errors.New("the tray of this berth is started by hand")
 	}
 	var err error
-	if s.Value == "true" {
+	if value == "true" {
 		_, err = autostart.Install(entry, a.env)
 	} else {
 		_, err = autostart.Uninstall(a.env)

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 
 	"github.com/shirou/gopsutil/v4/disk"
 
@@ -75,7 +76,11 @@ func (d *doctor) checkAutostart(context.Context) []Finding {
 	case !st.Installed:
 		return one("autostart", Skip, "the tray does not start when you log in", "berth tray install")
 	case st.Off:
-		return one("autostart", Warn, "the tray is switched off in the system's own settings", "switch it on there")
+		fix := "berth tray install"
+		if runtime.GOOS == "windows" {
+			fix = "switch it on in the Task Manager, under Startup apps"
+		}
+		return one("autostart", Skip, "the tray is switched off: it does not start when you log in", fix)
 	case !st.Current:
 		return []Finding{{
 			Check: "autostart", Status: Warn, Text: fmt.Sprintf("%s starts another program, or one that was moved", st.Path), Fix: "berth tray install",

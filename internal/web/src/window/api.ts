@@ -105,10 +105,9 @@ export interface Kept {
   title: string;
   help?: string;
   kind: "switch" | "choice" | "text";
-  choices?: string[];
+  choices?: { value: string; words: string }[];
   value: string;
   line?: number;
-  proxy?: string; // whose it is
 }
 
 export const api = {

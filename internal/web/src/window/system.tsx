@@ -117,8 +117,6 @@ export function Log() {
   );
 }
 
-const modes = [["ask", "Ask before it expires"], ["auto", "Renew it before it expires"], ["off", "Never"]] as const;
-
 export function Settings() {
   const config = useLoaded(api.config, []);
   const now = config.value;
@@ -129,7 +127,7 @@ export function Settings() {
       {now && (
         <>
           {now.settings.map((s) => (
-            <Setting key={`${s.key} ${s.proxy ?? ""}`} setting={s} changed={config.again} />
+            <Setting key={s.key} setting={s} changed={config.again} />
           ))}
           <div class="card">
             <h2>The config file</h2>
@@ -153,7 +151,7 @@ function Setting({ setting: s, changed }: { setting: Kept; changed: () => void }
     setValue(s.value);
   }, [s.value]);
   const put = async (next: string): Promise<void> => {
-    await write("/api/settings", { key: s.key, value: next, proxy: s.proxy ?? "" });
+    await write("/api/settings", { key: s.key, value: next });
     say(`${s.title}: saved`);
     changed();
   };
@@ -170,7 +168,7 @@ function Setting({ setting: s, changed }: { setting: Kept; changed: () => void }
         save(String(on));
       }} />}
       {s.kind === "choice" && <Select label={s.title} value={value} set={save}
-        options={(s.choices ?? []).map((c) => [c, modes.find(([mode]) => mode === c)?.[1] ?? c] as const)} />}
+        options={(s.choices ?? []).map((c) => [c.value, c.words] as const)} />}
       {s.kind === "text" && (
         <div class="bar">
           <Field label={s.title} value={value} set={setValue} />
