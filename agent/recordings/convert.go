@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -135,7 +136,7 @@ func words(kind string, raw []byte) string {
 	case "session.disk":
 		return failing(text("path"), text("return_code"))
 	case "session.network":
-		return text("dst_addr") + ":" + text("dst_port")
+		return net.JoinHostPort(text("dst_addr"), text("dst_port"))
 	case "db.session.start":
 		return failed("connects to "+text("db_name")+" as "+text("db_user"), text("error"))
 	case "exec":

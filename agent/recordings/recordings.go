@@ -29,8 +29,9 @@ const (
 	defaultSpan = 24 * time.Hour
 	// idSpan is how far back the beginning of an id is looked for.
 	idSpan = 90 * 24 * time.Hour
-	// ahead is how far in the future a session may have ended: clocks differ.
-	ahead = time.Hour
+	// ahead is how far in the future a session may have ended: clocks differ, by a
+	// time zone where one was set wrongly.
+	ahead = 24 * time.Hour
 	// pageSize is how many sessions a page of the cluster's has at most.
 	pageSize = 200
 	// defaultLimit and maxLimit bound a list.

@@ -55,7 +55,7 @@ read, as on the screen, nothing is written.`,
 			if o.as == "" {
 				return usageError{withHint(errors.New("--as is missing: in which form?"), "forms are "+strings.Join(exportForms, ", "))}
 			}
-			return noneEmptyFlags(cmd, "redact")
+			return noneEmptyFlags(cmd, "redact", "output", "cluster")
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !slices.Contains(exportForms, o.as) {

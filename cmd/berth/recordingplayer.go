@@ -39,6 +39,7 @@ type player struct {
 	speed    float64
 	maxIdle  time.Duration
 	at       time.Duration
+	behind   bool          // the view is not there yet
 	from     time.Duration // where to go once it is known
 	live     bool          // always at the newest, until a key leads elsewhere
 	drawn    []string      // the rows of the terminal
@@ -154,6 +155,11 @@ func (p *player) run(ctx context.Context, keys <-chan string, scanned <-chan err
 
 // step goes on by the time that has passed, and reports the recording's end.
 func (p *player) step(ctx context.Context, passed time.Duration) (ended bool, err error) {
+	if p.behind {
+		arrived, err := p.view.Play(p.at)
+		p.behind = !arrived
+		return false, err
+	}
 	known, all := p.timeline.Duration()
 	if p.from > 0 && (all || known >= p.from) {
 		from := p.from
@@ -162,7 +168,9 @@ func (p *player) step(ctx context.Context, passed time.Duration) (ended bool, er
 	}
 	if p.live && p.playing {
 		p.at = known
-		return all, p.view.Seek(ctx, known)
+		arrived, err := p.view.Seek(ctx, known)
+		p.behind = !arrived
+		return all && arrived, err
 	}
 	if !p.playing || p.from > 0 {
 		return false, nil
@@ -174,17 +182,17 @@ func (p *player) step(ctx context.Context, passed time.Duration) (ended bool, er
 		to = next - p.maxIdle
 	}
 	to = min(to, known)
-	if err := p.view.Play(to); err != nil {
-		return false, err
-	}
-	p.at = to
-	return all && to >= known, nil
+	arrived, err := p.view.Play(to)
+	p.at, p.behind = to, !arrived
+	return all && arrived && to >= known, err
 }
 
 func (p *player) seek(ctx context.Context, to time.Duration) error {
 	known, _ := p.timeline.Duration()
 	p.at, p.live = min(max(0, to), known), false
-	return p.view.Seek(ctx, p.at)
+	arrived, err := p.view.Seek(ctx, p.at)
+	p.behind = !arrived
+	return err
 }
 
 // key obeys a key and reports whether it ends the player.

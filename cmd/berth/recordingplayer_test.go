@@ -49,12 +49,23 @@ func TestPlayerDrawsTheCursor(t *testing.T) {
 		if err := p.seek(t.Context(), step.at); err != nil {
 			t.Fatal(err)
 		}
+		p.arrive(t)
 		if err := p.draw(); err != nil || !strings.HasSuffix(out.String(), step.want) || step.at > 0 && out.String() != step.want {
 			t.Errorf("at %v is drawn %q (%v), want %q", step.at, out.String(), err, step.want)
 		}
 		out.Reset()
 		if err := p.draw(); err != nil || out.Len() > 0 {
 			t.Errorf("at %v is drawn again: %q (%v)", step.at, out.String(), err)
+		}
+	}
+}
+
+// arrive goes on until the view is where the player is.
+func (p *player) arrive(t *testing.T) {
+	t.Helper()
+	for p.behind {
+		if _, err := p.step(t.Context(), 0); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

@@ -283,7 +283,7 @@ line, what was printed among them.`,
 				return err
 			}
 			return a.withRecording(cmd, args[0], cluster, func(ctx context.Context, s *recordingStream) error {
-				list := &eventList{a: a, asJSON: asJSON}
+				list := &eventList{a: a, asJSON: asJSON, columns: a.width()}
 				_, _, err := s.copyTo(ctx, a, list)
 				if err == nil && list.shown == 0 {
 					fmt.Fprintln(a.err, "berth: the recording has no events beside what the session printed")
@@ -299,10 +299,11 @@ line, what was printed among them.`,
 
 // eventList prints events as they come.
 type eventList struct {
-	a      *app
-	asJSON bool
-	shown  int
-	out    *bufio.Writer
+	a       *app
+	asJSON  bool
+	columns int // of the terminal; 0 where it is none
+	shown   int
+	out     *bufio.Writer
 }
 
 // Feed prints an event.
@@ -320,8 +321,22 @@ func (l *eventList) Feed(ev state.RecordingEvent) error {
 		return nil
 	}
 	l.shown++
-	_, err := fmt.Fprintf(l.out, "%9s  %-24s %s\n", position(ev.At), plain.Line(ev.Kind), plain.Line(ev.Text))
+	_, err := fmt.Fprintln(l.out, l.line(position(ev.At), plain.Line(ev.Kind), plain.Line(ev.Text)))
 	return err
+}
+
+// line says what an event is about, in lines of its own where the terminal is narrow.
+func (l *eventList) line(at, kind, text string) string {
+	head := fmt.Sprintf("%9s  %-24s ", at, kind)
+	used := plain.Width(head)
+	switch {
+	case l.columns == 0 || used+plain.Width(text) <= l.columns:
+		return strings.TrimRight(head+text, " ")
+	case l.columns >= 2*used:
+		return head + hanging(text, used, used, l.columns)
+	default:
+		return at + "  " + plain.Cut(kind, l.columns-len(at)-tableGap) + "\n  " + hanging(text, tableGap, tableGap, l.columns)
+	}
 }
 
 // Cut is nothing to a list: that the end is missing is said beside it.

@@ -48,9 +48,7 @@ func TestLargeScreens(t *testing.T) {
 		}
 	}, timeline)
 	defer view.Close()
-	if err := view.Play(time.Hour); err != nil {
-		t.Fatal(err)
-	}
+	arrive(t, view, time.Hour)
 	grown := int64(heap() - before)
 	end()
 	t.Logf("the heap grew by %d MiB", grown>>20)

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"berth/agent/state"
@@ -138,16 +139,15 @@ func TestSeekIsPlay(t *testing.T) {
 		straight, sought := NewView(t.Context(), source, timeline), NewView(t.Context(), source, timeline)
 		shown := make([][]string, len(events))
 		for i, ev := range events {
-			if err := straight.Play(ev.At); err != nil {
-				t.Fatal(err)
-			}
+			arrive(t, straight, ev.At)
 			shown[i] = look(straight.Screen())
 		}
 		for range 150 {
 			i := random.IntN(len(events))
-			if err := sought.Seek(t.Context(), events[i].At); err != nil {
+			if _, err := sought.Seek(t.Context(), events[i].At); err != nil {
 				t.Fatal(err)
 			}
+			arrive(t, sought, events[i].At)
 			if got := look(sought.Screen()); !slices.Equal(got, shown[i]) {
 				t.Errorf("session %d at event %d: seeking shows\n%s\nplaying\n%s", seed, i, strings.Join(got, "\n"), strings.Join(shown[i], "\n"))
 			}
@@ -159,6 +159,54 @@ func TestSeekIsPlay(t *testing.T) {
 		t.Errorf("only %d key frames", frames)
 	}
 	t.Logf("%d key frames", frames)
+}
+
+// arrive plays on until the view is at a moment.
+func arrive(t *testing.T, v *View, to time.Duration) {
+	t.Helper()
+	for {
+		switch arrived, err := v.Play(to); {
+		case err != nil:
+			t.Fatal(err)
+		case arrived:
+			return
+		}
+	}
+}
+
+// TestPlayLooksUp: a recording of which each event is dear is played in pieces, and
+// none of it twice.
+func TestPlayLooksUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		source := func(_ context.Context, from int64) iter.Seq2[state.RecordingEvent, error] {
+			return func(yield func(state.RecordingEvent, error) bool) {
+				for i := from; i < 10; i++ {
+					time.Sleep(playFor / 2)
+					if !yield(state.RecordingEvent{Seq: i, Kind: state.EventPrint, Data: []byte{'0' + byte(i)}}, nil) {
+						return
+					}
+				}
+			}
+		}
+		timeline := NewTimeline()
+		take, end := timeline.NewScan()
+		for ev := range source(t.Context(), 0) {
+			take(ev)
+		}
+		end()
+		v := NewView(t.Context(), source, timeline)
+		defer v.Close()
+		pieces, began := 1, time.Now()
+		for arrived, err := v.Seek(t.Context(), time.Second); !arrived; arrived, err = v.Play(time.Second) {
+			if took := time.Since(began); err != nil || took > playFor+playFor/2 {
+				t.Fatalf("piece %d takes %v: %v", pieces, took, err)
+			}
+			pieces, began = pieces+1, time.Now()
+		}
+		if got := v.Screen().Text()[0]; got != "0123456789" || pieces < 5 {
+			t.Errorf("%d pieces show %q", pieces, got)
+		}
+	})
 }
 
 // TestLinesAreSafe: whatever a session prints, what leaves a screen is text and

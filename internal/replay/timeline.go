@@ -35,6 +35,8 @@ const (
 	lookEvery = 100 * time.Millisecond
 	// lookBytes is how much may be printed between two looks: about a screen.
 	lookBytes = 2048
+	// playFor is how long a view works without looking up.
+	playFor = 100 * time.Millisecond
 )
 
 // Mark is a moment to go to: another size, a command, a query.
@@ -352,27 +354,31 @@ func (v *View) Next() (time.Duration, bool, error) {
 	return v.ahead.At, true, nil
 }
 
-// Play goes on to a later moment. It does not wait for what the timeline does not
-// know yet.
-func (v *View) Play(to time.Duration) error {
-	for {
+// Play goes on to a later moment, and reports whether it is there: it stops after
+// playFor, so that a recording of which each event is dear, such as a thousand
+// sizes of a huge terminal, does not keep its player from keys and signals. It does
+// not wait for what the timeline does not know yet.
+func (v *View) Play(to time.Duration) (arrived bool, err error) {
+	for began := time.Now(); time.Since(began) < playFor; {
 		at, ok, err := v.Next()
 		if err != nil {
-			return err
+			return false, err
 		}
 		if !ok || at > to {
 			v.at = max(v.at, to)
-			return nil
+			return true, nil
 		}
 		v.screen.Feed(*v.ahead)
 		v.at = max(v.at, at)
 		v.seq = v.ahead.Seq + 1
 		v.ahead = nil
 	}
+	return false, nil
 }
 
-// Seek goes to any moment, by the key frame before it.
-func (v *View) Seek(ctx context.Context, to time.Duration) error {
+// Seek goes to any moment, by the key frame before it. Where it did not arrive, Play
+// goes on.
+func (v *View) Seek(ctx context.Context, to time.Duration) (arrived bool, err error) {
 	to = max(0, to)
 	f := v.timeline.frameFor(to)
 	if to >= v.at && f.at <= v.at {
