@@ -3,6 +3,7 @@ package agent
 import (
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -66,9 +67,7 @@ func TestServersWordsAreSeen(t *testing.T) {
 				t.Error(err)
 			}
 			for _, ev := range events {
-				// Redis refuses a user at once: on a busy machine before the probe has said
-				// that it is one.
-				if ev.Kind == state.EventRefused && name != "kv-root" {
+				if ev.Kind == state.EventRefused {
 					t.Errorf("%s: %q", name, ev.Text)
 				}
 			}
@@ -139,6 +138,49 @@ func TestServersWordsAreSeen(t *testing.T) {
 			t.Errorf("mysql says\n%s", out)
 		}
 	})
+}
+
+// TestProbesChangeNoState: what a probe meets with is doctor's to say, in protocols
+// too in which the other side hangs up without a word.
+func TestProbesChangeNoState(t *testing.T) {
+	t.Parallel()
+	protocols := []string{
+		"postgres", "cockroachdb", "mysql", "redis", "mongodb", "cassandra", "clickhouse", "clickhouse-http", "elasticsearch",
+	}
+	cfg := simcluster.Config{}
+	for _, p := range protocols {
+		cfg.Databases = append(cfg.Databases, simcluster.Database{Name: p, Protocol: p})
+	}
+	e := newEnv(t, cfg)
+	e.Login()
+	ports := make(map[string]int)
+	var items []string
+	for _, p := range protocols {
+		ports[p] = simworld.FreePort(t)
+		items = append(items, fmt.Sprintf("name: %s, kind: db, cluster: %s, resource: %s, port: %d, db_user: app, db_name: app",
+			p, e.Sim.Name(), p, ports[p]))
+	}
+	e.config(items...)
+	e.start()
+	for _, p := range protocols {
+		e.AwaitState(p, state.TunnelReady)
+		e.Sim.Faults().Database(p, simcluster.Refusing)
+	}
+	for _, p := range protocols {
+		for range 2 {
+			if err := probe(t, e, p, ports[p]); err == nil {
+				t.Errorf("%s: the probe is served", p)
+			}
+		}
+	}
+	e.Await("the connections to end", func(s state.Snapshot) bool {
+		return !slices.ContainsFunc(s.Tunnels, func(t state.Tunnel) bool { return t.Connections > 0 })
+	})
+	for _, tun := range e.Snapshot().Tunnels {
+		if tun.State != state.TunnelReady || tun.Problem != nil {
+			t.Errorf("%s is %s: %+v", tun.Name, tun.State, tun.Problem)
+		}
+	}
 }
 
 // probe logs in through a tunnel with its own user and database.

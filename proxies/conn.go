@@ -24,6 +24,9 @@ const (
 	restAfter = 200 * time.Millisecond
 	// lingerTimeout is how long a refused client may take to hang up.
 	lingerTimeout = 500 * time.Millisecond
+	// firstWords is how long a client may take to speak after its upstream has hung
+	// up: before that it may have been too late.
+	firstWords = 500 * time.Millisecond
 )
 
 // conn is one client connection.
@@ -57,7 +60,9 @@ type conn struct {
 	// readClient owns both, and serve after readClient has returned.
 	early  []byte
 	talked bool
-	pauses chan pause // for the reader, before the connection is settled; see leave
+	// spokeOut means that the upstream has ended, and had spoken. serve alone uses it.
+	spokeOut bool
+	pauses   chan pause // for the reader, before the connection is settled; see leave
 	// move hands the client over with early and ahead, which Front has read; serve
 	// owns both after readClient has returned because of ErrMoved.
 	move  Move
@@ -134,6 +139,9 @@ func (c *conn) serve(ctx context.Context) {
 	}
 	c.shut(nil)
 	<-c.clientDone
+	if c.spokeOut && c.overhears() { // only now is it known what the client said
+		c.noteAnswer(c.ear.Ended())
+	}
 
 	// Clients come and go as they like, and what a stranger meets with says
 	// nothing of the tunnel; what the upstream breaks is the tunnel's.
@@ -271,8 +279,25 @@ func (c *conn) answer() {
 	if c.talked {
 		return
 	}
-	c.explain(c.why())
+	c.listenShortly()
+	if c.strange() != nil {
+		return
+	}
+	c.explain(c.outcome())
 	c.linger()
+}
+
+// listenShortly has the ear hear the client's first words where the upstream was
+// faster: what its hanging up means depends on who the client is.
+func (c *conn) listenShortly() {
+	if c.ear == nil || len(c.early) > 0 {
+		return
+	}
+	_ = c.client.SetReadDeadline(time.Now().Add(firstWords)) // fails on a closed connection only
+	buf := make([]byte, 512)
+	n, _ := c.client.Read(buf) // why it has no words does not matter
+	c.early = buf[:n]
+	c.ear.Client(c.early)
 }
 
 // unanswered reports whether the upstream hung up instead of answering, and
@@ -341,10 +366,16 @@ func (c *conn) restIn() (left time.Duration, answered bool) {
 // words may have answered before: then it has not hung up without a word.
 func (c *conn) outcome() error {
 	err := c.why()
-	if errors.Is(err, ErrClosedEarly) && c.in.Load() > 0 {
+	switch {
+	case !errors.Is(err, ErrClosedEarly):
+		return err
+	case c.in.Load() > 0:
 		return nil
+	case c.ear != nil && c.ear.Probe():
+		return fmt.Errorf("%w, %w", err, ErrProbe)
+	default:
+		return err
 	}
-	return err
 }
 
 func (c *conn) why() error {

@@ -19,6 +19,9 @@ type Ear interface {
 	// AnswerDue reports whether an upstream that has hung up without a word owed
 	// the client one.
 	AnswerDue() bool
+	// Probe reports whether the client only wants to know how the tunnel is: an
+	// upstream that hangs up on it is no evidence that others are not served.
+	Probe() bool
 	// Stranger returns what the client spoke instead of the tunnel's protocol;
 	// nil means that it may have been that. It is asked once all has ended.
 	Stranger() error
@@ -35,16 +38,16 @@ type Wordless interface {
 // overhears reports whether the connection's ear wants to hear more.
 func (c *conn) overhears() bool { return c.ear != nil && !c.heard.Load() }
 
-// hearServer lets the ear hear the upstream, and returns what the client gets. ok
-// is false if that is nothing, because the answer is Wordless.
-func (c *conn) hearServer(said []byte) (pass []byte, ok bool) {
+// hearServer lets the ear hear the upstream, and returns what the client gets:
+// nothing if the answer is Wordless, which is returned as the error.
+func (c *conn) hearServer(said []byte) (pass []byte, wordless error) {
 	pass, answered, refused := c.ear.Server(said)
 	var w Wordless
 	if c.t.cfg.Refuse != nil && c.in.Load() == 0 && errors.As(refused, &w) && w.Wordless() {
-		return nil, false
+		return nil, refused
 	}
 	c.noteAnswer(answered, refused)
-	return pass, true
+	return pass, nil
 }
 
 // noteAnswer reports an upstream's answer, which ends the hearing.

@@ -20,6 +20,9 @@ var (
 	// ErrClosedEarly means that the upstream hung up before it sent a byte, as
 	// a proxy does for a resource that it does not know.
 	ErrClosedEarly = errors.New("upstream hung up without an answer")
+	// ErrProbe means, beside another of these, that it happened to a client that
+	// only wanted to know how the tunnel is.
+	ErrProbe = errors.New("to a probe")
 )
 
 // TurnedAwayError says that Config.Guard rejected a client.

@@ -27,6 +27,7 @@ func (e deafEar) Server(said []byte) ([]byte, bool, error) {
 }
 func (deafEar) Ended() (bool, error) { return true, nil }
 func (deafEar) AnswerDue() bool      { return false }
+func (deafEar) Probe() bool          { return false }
 func (deafEar) Stranger() error      { return nil }
 
 // TestPanicEndsOneConnection: wherever a connection meets a bug, it ends with an event

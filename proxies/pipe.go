@@ -150,10 +150,10 @@ func (c *conn) readUpstream() {
 		if len(chunk) > 0 {
 			silent = false
 			if c.overhears() {
-				ok := false
-				if chunk, ok = c.hearServer(chunk); !ok {
+				var wordless error
+				if chunk, wordless = c.hearServer(chunk); wordless != nil {
 					r.release()
-					c.upstreamEnded(io.EOF, true)
+					c.upstreamEnded(wordless, true)
 					return
 				}
 			}
@@ -199,20 +199,21 @@ func (c *conn) writeClient(chunk []byte) (int, error) {
 
 // upstreamEnded ends the client's half as the upstream's ended: a clean end as
 // a clean end, anything else as a reset, since in some protocols a clean end
-// means that everything was sent.
+// means that everything was sent. A Wordless err is a clean end, too.
 func (c *conn) upstreamEnded(err error, silent bool) {
-	var why error
-	if !errors.Is(err, io.EOF) {
+	var why, early error
+	if _, wordless := errors.AsType[Wordless](err); wordless {
+		early = err
+	} else if !errors.Is(err, io.EOF) {
 		why = &ConnError{SideUpstream, "read", err}
+		early = why
 	}
 	if !silent && c.cutByCert() {
 		c.fail(ErrCertEnded)
 	}
-	if c.overhears() && !silent {
-		c.noteAnswer(c.ear.Ended())
-	}
+	c.spokeOut = !silent
 	if silent && !c.clientEOF.Load() && c.answerDue() {
-		c.fail(closedEarly(why))
+		c.fail(closedEarly(early))
 		if c.unanswered() {
 			return
 		}

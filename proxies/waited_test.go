@@ -21,6 +21,7 @@ func (due) Client([]byte)                            {}
 func (due) Server(said []byte) ([]byte, bool, error) { return said, true, nil }
 func (due) Ended() (bool, error)                     { return false, nil }
 func (d due) AnswerDue() bool                        { return bool(d) }
+func (due) Probe() bool                              { return false }
 func (due) Stranger() error                          { return nil }
 
 // hungUp returns a Source of connections that have waited for their client and on

@@ -203,7 +203,7 @@ func (r *Registry) ChangeTunnel(ctx context.Context, name string, spec state.Tun
 	}
 	policy := r.cfg.Current().Policy
 	if file := policy.ShippedIn(name); file != "" {
-		return spec, shippedError(name, file)
+		return spec, shippedError(name, file, "for one of your own with other settings: berth tunnel add --help")
 	}
 	if err := policy.AllowsTunnel(spec); err != nil {
 		return spec, Word(err)
@@ -270,10 +270,10 @@ func (r *Registry) mustNotHave(name string) error {
 }
 
 // shippedError refuses a change of a tunnel that the policy ships.
-func shippedError(name, file string) error {
+func shippedError(name, file, hint string) error {
 	return &ipc.Error{
 		Code: ipc.CodeDenied, Message: fmt.Sprintf("the tunnel %q is from %s, which only an administrator changes", name, file),
-		Hint: "berth tunnel stop " + name,
+		Hint: hint,
 	}
 }
 
@@ -283,7 +283,7 @@ func (r *Registry) RemoveTunnel(ctx context.Context, name string) error {
 		return ipc.UnknownTunnel(name)
 	}
 	if file := r.cfg.Current().Policy.ShippedIn(name); file != "" {
-		return shippedError(name, file)
+		return shippedError(name, file, "berth tunnel stop "+name)
 	}
 	if err := r.edit(func(d *config.Document) error { return d.RemoveTunnel(name) }); err != nil {
 		return Word(err)

@@ -193,7 +193,7 @@ func (t *tunnel) observe(ev proxies.Event) {
 	switch {
 	case ev.Kind == proxies.EventRefused && isDialFailure(ev.Err),
 		ev.Kind == proxies.EventAnswered && isWordless(ev.Err),
-		ev.Kind == proxies.EventClosed && errors.Is(ev.Err, proxies.ErrClosedEarly):
+		ev.Kind == proxies.EventClosed && errors.Is(ev.Err, proxies.ErrClosedEarly) && !errors.Is(ev.Err, proxies.ErrProbe):
 		t.exam.doubt(ev.Err)
 	case ev.Kind == proxies.EventClosed && ev.BytesIn > 0 && !isStranger(ev.Err):
 		if f := t.dialFailure(); f != nil { // it may be newer than the connection
@@ -202,10 +202,11 @@ func (t *tunnel) observe(ev proxies.Event) {
 	}
 }
 
-// isWordless reports whether a client was refused as one of a locked user is.
+// isWordless reports whether a client, not a probe, was refused as one of a locked
+// user is.
 func isWordless(err error) bool {
 	refused, ok := errors.AsType[*db.RefusedError](err)
-	return ok && refused.Wordless()
+	return ok && refused.Wordless() && !refused.Probe
 }
 
 // isStranger reports whether a client spoke another protocol: what it met with

@@ -208,11 +208,16 @@ func (dbKind) list(ctx context.Context, f sessions.Session, clusterName string) 
 	return list, nil
 }
 
-func (dbKind) hungUp(p *state.Problem, _ error, spec state.TunnelSpec, proxy string) {
+func (dbKind) hungUp(p *state.Problem, err error, spec state.TunnelSpec, proxy string) {
+	p.Action = listCommand(spec)
+	if refused, ok := errors.AsType[*db.RefusedError](err); ok {
+		p.Title = "Client refused"
+		p.Text = fmt.Sprintf("%s refused a client of tunnel %q, and says no more than: %s", proxy, spec.Name, sentence(refused.Words))
+		return
+	}
 	p.Title = "Database hung up"
 	p.Text = fmt.Sprintf("%s was reached, but it hung up on tunnel %q without a word: the service behind database %q may be away.",
 		proxy, spec.Name, spec.Resource)
-	p.Action = listCommand(spec)
 }
 
 func (dbKind) complete(ctx context.Context, f sessions.Session, spec state.TunnelSpec) (state.TunnelSpec, error) {

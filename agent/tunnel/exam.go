@@ -95,12 +95,23 @@ func examAgain(f *dialFailure) time.Duration {
 
 // whyHungUp returns why the upstream hung up on a client, in place of err.
 func (t *tunnel) whyHungUp(err error) error {
-	ctx, cancel := context.WithTimeout(context.Background(), examTime)
-	defer cancel()
-	if why := t.examine(ctx, err); why != nil {
+	examine := t.examine
+	if errors.Is(err, proxies.ErrProbe) {
+		t.exam.turn.Lock()
+		defer t.exam.turn.Unlock()
+		examine = t.look
+	}
+	if why := examine(context.Background(), err); why != nil {
 		return why
 	}
 	return err
+}
+
+// look is an examination of which only the caller learns, who holds t.exam.turn.
+func (t *tunnel) look(ctx context.Context, err error) error {
+	ctx, cancel := context.WithTimeout(ctx, examTime)
+	defer cancel()
+	return survive.Do(t.log, "examine a tunnel", func() error { return t.resolver.examine(ctx, t, err) })
 }
 
 // examine looks into a failure and makes the outcome the tunnel's state. It
@@ -114,9 +125,7 @@ func (t *tunnel) examine(ctx context.Context, err error) error {
 	if fresh {
 		return last
 	}
-	ctx, cancel := context.WithTimeout(ctx, examTime)
-	defer cancel()
-	why := survive.Do(t.log, "examine a tunnel", func() error { return t.resolver.examine(ctx, t, err) })
+	why := t.look(ctx, err)
 	t.exam.mu.Lock()
 	t.exam.last, t.exam.at = why, time.Now()
 	t.exam.mu.Unlock()

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -67,7 +69,30 @@ A tunnel to a Kubernetes cluster has url, the API server's address, and env.`,
 	cmd.Flags().StringVar(&o.as, "as", string(db.URL), "the format: "+join(db.AllFormats))
 	cmd.Flags().BoolVar(&o.json, "json", false, "print every format the protocol has as JSON")
 	cmd.Flags().BoolVar(&o.tls, "tls", false, "for clients that insist on TLS: with berth's local CA")
-	must(cmd.RegisterFlagCompletionFunc("as",
-		cobra.FixedCompletions(strings.Split(join(db.AllFormats), ", "), cobra.ShellCompDirectiveNoFileComp)))
+	must(cmd.RegisterFlagCompletionFunc("as", a.completeForms))
 	return cmd
+}
+
+// completeForms completes the ways to write the address of the tunnel that is named
+// already; all ways where none is, or it is not known.
+func (a *app) completeForms(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	ctx, cancel := context.WithTimeout(cmd.Context(), completeWait)
+	defer cancel()
+	all := strings.Split(join(db.AllFormats), ", ")
+	if len(args) == 0 {
+		return all, noCompletions
+	}
+	t, err := a.tunnel(ctx, args[0])
+	if err != nil {
+		return all, noCompletions
+	}
+	k, err := commandsOf(t)
+	if err != nil {
+		return all, noCompletions
+	}
+	forms, err := k.forms(a, t)
+	if err != nil {
+		return all, noCompletions
+	}
+	return slices.DeleteFunc(all, func(name string) bool { _, has := forms[db.Format(name)]; return !has }), noCompletions
 }

@@ -246,9 +246,6 @@ func TestSecondLogin(t *testing.T) {
 			return ready(tun) && tun.CertValidUntil != nil && tun.CertValidUntil.After(before.Add(30*time.Minute))
 		})
 		t.Logf("files moved -> status shows the new cert: %s", shown.Sub(installed).Round(time.Millisecond))
-		if limit := 500 * time.Millisecond; shown.Sub(installed) > limit {
-			t.Errorf("the new cert was there after %s, the budget is %s", shown.Sub(installed), limit)
-		}
 		s.neverUnready(t)
 		s.after(t)
 	})

@@ -31,6 +31,7 @@ type By string
 const (
 	ByTeleport By = "Teleport"
 	ByDatabase By = "the database"
+	ByBerth    By = "berth" // only a Probe hears it
 )
 
 // RefusedError says that the other side has refused a client in its own protocol.

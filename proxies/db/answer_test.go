@@ -60,7 +60,7 @@ func TestAnswers(t *testing.T) {
 		"mysql_in":           {mysql, mysqlLogin4, mysqlGreeting + "\x07\x00\x00\x02\x00\x00\x00\x02\x00\x00\x00", false, "served"},
 		"mysql_stranger":     {mysql, spoken["HTTP"], mysqlGreeting + "\x1b\x00\x00\x01\xffQ\x04invalid sequence 32 != 1", false, "nothing"},
 		"redis_denied":       {redis, redisSays(""), "-ERR Teleport: " + accessDenied + "\r\n", false, "refused by Teleport: " + accessDenied},
-		"redis_silent":       {redis, "", "-ERR Teleport: " + accessDenied + "\r\n", false, "refused by Teleport: " + accessDenied},
+		"redis_silent":       {redis, "", "-ERR Teleport: " + accessDenied + "\r\n", true, "refused by Teleport: " + accessDenied},
 		"redis_password":     {redis, redisSays(""), "-WRONGPASS invalid username-password pair or user is disabled.\r\n", false, "refused by the database: WRONGPASS invalid username-password pair or user is disabled."},
 		"redis_hello":        {redis, redisSays(""), "-ERR unknown command 'HELLO', with args beginning with: '3'\r\n", false, "nothing"},
 		"redis_hello_denied": {redis, redisSays(""), "-ERR unknown command 'HELLO'\r\n-ERR Teleport: down\r\n", false, "refused by Teleport: down"},
@@ -74,11 +74,16 @@ func TestAnswers(t *testing.T) {
 		"elastic_away":       {elasticsearch, spoken["HTTP"], elasticAway, true, `refused by Teleport: Get "https://127.0.0.1:1/": dial tcp 127.0.0.1:1: connect: connection refused`},
 		"elastic_forbids":    {elasticsearch, spoken["HTTP"], "HTTP/1.1 403 Forbidden\r\nContent-Length: 57\r\n\r\n" + `{"error":{"type":"security_exception","reason":"no way"}}`, false, "refused by the database: no way"},
 		"elastic_fails":      {elasticsearch, spoken["HTTP"], "HTTP/1.1 500 Oh\r\nContent-Length: 22\r\n\r\n" + `{"error":"secret data"}`, false, "served"},
+		"elastic_berth":      {elasticsearch, spoken["HTTP"], "HTTP/1.1 503 Service Unavailable\r\nServer: berth\r\nContent-Length: 2\r\nContent-Type: text/plain\r\n\r\nno", false, "refused by berth: no"},
 		"elastic_in":         {elasticsearch, spoken["HTTP"], "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", false, "served"},
 		"clickhouse_away":    {clickhouseHTTP, spoken["HTTP"], clickHouseAway, true, "refused by Teleport: dial tcp 127.0.0.1:1: connect: connection refused"},
 		"clickhouse_native":  {clickhouse, "\x00\x01c", "\x02\x00\x02\x00\x00\x0dDB::Exception\x06denied", false, "refused by the database: denied"},
 		"clickhouse_in":      {clickhouse, "\x00\x01c", "\x00\x0aClickHouse", false, "served"},
 		"cassandra_denied":   {cassandra, "\x04\x00\x00\x00\x01\x00\x00\x00\x00", cql(3, "\x00\x01x") + cql(0, "\x00\x00\x01\x00\x00\x06denied"), false, "refused by Teleport: denied"},
+		"cassandra_database": {cassandra, "\x04\x00\x00\x00\x01\x00\x00\x00\x00", cql(0, "\x00\x00\x10\x01\x00\x04busy"), false, "refused by the database: busy (error 0x1001)"},
+		"cassandra_password": {cassandra, "\x04\x00\x00\x00\x01\x00\x00\x00\x00", cql(0, "\x00\x00\x01\x00\x00\x0cbad password"), false, "refused by the database: bad password (error 0x0100)"},
+		"sqlserver_denied":   {sqlserver, "\x12", tdsErrorOf(28353, "denied"), false, "refused by Teleport: denied"},
+		"sqlserver_database": {sqlserver, "\x12", tdsErrorOf(4060, "no such"), false, "refused by the database: no such (error 4060)"},
 		"cassandra_in":       {cassandra, "\x04\x00\x00\x00\x01\x00\x00\x00\x00", cql(6, "") + cql(2, ""), false, "served"},
 		"hostile":            {redis, redisSays(""), "-ERR Teleport: \x1b]0;pwned\x07red\x1b[31m \u202eevil\r\n", false, "refused by Teleport: red evil"},
 	} {
@@ -185,4 +190,15 @@ func FuzzHearing(f *testing.F) {
 		h.AnswerDue()
 		_ = h.Stranger()
 	})
+}
+
+// tdsErrorOf is SQL Server's answer to a login: an ERROR token with its number.
+func tdsErrorOf(number uint32, text string) string {
+	token := binary.LittleEndian.AppendUint32([]byte{tdsError, 0, 0}, number)
+	token = binary.LittleEndian.AppendUint16(append(token, 1, 14), uint16(len(text)))
+	for _, c := range []byte(text) {
+		token = append(token, c, 0)
+	}
+	packet := binary.BigEndian.AppendUint16([]byte{tdsReply, 1}, uint16(tdsHead+len(token)))
+	return string(append(append(packet, 0, 0, 1, 0), token...))
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"regexp"
 	"slices"
+	"strings"
 )
 
 var cassandra = Protocol{
@@ -178,6 +179,23 @@ func cqlProbe(user, _ string) string {
 		frame(1, authResponse, answer)...))
 }
 
+// cqlRefused reads the body of an error: a code, and the text with its length.
+// Teleport's own have the code of a server's error, or of bad credentials where the
+// client names another user than the tunnel; the database says that of a password.
+func cqlRefused(body []byte) *RefusedError {
+	const serverError, badCredentials = 0, 0x0100
+	if len(body) < 6 {
+		return refusedBy(ByTeleport, "")
+	}
+	code, text := binary.BigEndian.Uint32(body), body[6:]
+	words := string(text[:min(len(text), int(binary.BigEndian.Uint16(body[4:])))])
+	password := code == badCredentials && strings.Contains(words, "password")
+	if code == serverError || code == badCredentials && !password {
+		return refusedBy(ByTeleport, words)
+	}
+	return refusedBy(ByDatabase, fmt.Sprintf("%s (error 0x%04x)", words, code)).because(password, password)
+}
+
 // cqlAnswers looks for the end of the login: READY, the success of an
 // authentication, or an error.
 func cqlAnswers(said, _ []byte, _ bool) answer {
@@ -193,11 +211,7 @@ func cqlAnswers(said, _ []byte, _ bool) answer {
 		body := said[cqlHead : cqlHead+int(size)]
 		switch said[4] {
 		case cqlError:
-			if len(body) < 6 {
-				return answer{refused: refusedBy(ByTeleport, "")}
-			}
-			text := body[6:]
-			return answer{refused: refusedBy(ByTeleport, string(text[:min(len(text), int(binary.BigEndian.Uint16(body[4:])))]))}
+			return answer{refused: cqlRefused(body)}
 		case ready, success:
 			return served
 		}

@@ -84,10 +84,11 @@ func (h *Hearing) Ended() (answered bool, refused error) {
 }
 
 // answer judges all that the server has said. A stranger has none: what it meets
-// with is about its own words. The caller holds h.mu.
+// with is about its own words. So is what a server says before a client that speaks
+// first has spoken judged only once it has. The caller holds h.mu.
 func (h *Hearing) answer(ended bool) answer {
 	v := h.verdict()
-	if v == verdictForeign || v == verdictShort && !h.proto.serverFirst && len(h.client) > 0 && !ended {
+	if v == verdictForeign || v == verdictShort && !h.proto.serverFirst && !ended {
 		return answer{}
 	}
 	if h.proto.answers == nil {
@@ -95,7 +96,7 @@ func (h *Hearing) answer(ended bool) answer {
 	}
 	a := h.proto.answers(h.server, h.client, ended)
 	if a.refused != nil {
-		a.refused.Probe = bytes.Contains(h.client, []byte(probeMark))
+		a.refused.Probe = h.probes()
 	}
 	if a.refused != nil && h.proto.names != nil {
 		a.refused.User, a.refused.Database = h.proto.names(h.client)
@@ -125,6 +126,17 @@ func (h *Hearing) AnswerDue() bool {
 		return false
 	}
 }
+
+// Probe reports whether the client is a Probe, or one that says nothing where a
+// Probe has nothing to say.
+func (h *Hearing) Probe() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.probes() || h.proto.login == nil && len(h.client) == 0
+}
+
+// probes reports whether what the client has said is a Probe's. The caller holds h.mu.
+func (h *Hearing) probes() bool { return bytes.Contains(h.client, []byte(probeMark)) }
 
 // Stranger returns a *StrangerError if the client spoke another protocol.
 func (h *Hearing) Stranger() error {

@@ -25,6 +25,9 @@ type page struct {
 	body        string
 }
 
+// ownServer is the server that berth's own pages name.
+const ownServer = "berth"
+
 // refuseHTTP answers the first request with what write makes. The request's
 // body is left unread: no client waits for it to be.
 func refuseHTTP(write func(Refusal) page) refuser {
@@ -50,7 +53,7 @@ func answerHTTP(client io.Writer, in *bufio.Reader, p page) error {
 func (p page) answer(w io.Writer, req *http.Request) error {
 	resp := http.Response{
 		StatusCode: p.status, ProtoMajor: 1, ProtoMinor: 1,
-		Header:        http.Header{"Content-Type": {p.contentType}, "Cache-Control": {"no-store"}},
+		Header:        http.Header{"Content-Type": {p.contentType}, "Cache-Control": {"no-store"}, "Server": {ownServer}},
 		Body:          io.NopCloser(strings.NewReader(p.body)),
 		ContentLength: int64(len(p.body)),
 		Request:       req, // the answer to a HEAD has no body
@@ -122,7 +125,7 @@ func httpURL(e Endpoint) string {
 
 // httpAnswers looks at the first response. One that denies access refuses the
 // client, and so does an error of Teleport's own, which has no length and ends
-// with the connection. Other errors are answers to what was asked.
+// with the connection, and berth's own. Other errors are answers to what was asked.
 func httpAnswers(said, _ []byte, ended bool) answer {
 	head, body, whole := bytes.Cut(said, []byte("\r\n\r\n"))
 	if !whole {
@@ -135,14 +138,18 @@ func httpAnswers(said, _ []byte, ended bool) answer {
 	_ = resp.Body.Close() // it reads from memory
 	denied := resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden
 	own := resp.Close && resp.ContentLength < 0 && len(resp.TransferEncoding) == 0
+	refusal := resp.Header.Get("Server") == ownServer
 	switch {
-	case !denied && (!own || resp.StatusCode < http.StatusInternalServerError):
+	case !denied && !refusal && (!own || resp.StatusCode < http.StatusInternalServerError):
 		return served
 	case own && !ended, int64(len(body)) < min(resp.ContentLength, hearMax/2) && !ended:
 		return answer{} // the words are not whole
 	}
 	by := ByDatabase
-	if own {
+	switch {
+	case refusal:
+		by = ByBerth
+	case own:
 		by = ByTeleport
 	}
 	return answer{refused: refusedBy(by, httpWords(resp, body))}

@@ -16,17 +16,11 @@ func (p Protocol) Probes(user string) bool { return p.login != nil && (p.names =
 func (p Protocol) Probe(conn net.Conn, user, database string) error {
 	h := p.Listen()
 	login := p.login(user, database)
-	said := false
-	say := func() error {
-		said = true
-		h.Client([]byte(login))
-		_, err := io.WriteString(conn, login)
+	// At once where the server speaks first, too: what berth's agent makes of its
+	// hanging up depends on who it hung up on.
+	h.Client([]byte(login))
+	if _, err := io.WriteString(conn, login); err != nil {
 		return err
-	}
-	if !p.serverFirst {
-		if err := say(); err != nil {
-			return err
-		}
 	}
 	for buf := make([]byte, 4096); ; {
 		n, err := conn.Read(buf)
@@ -36,11 +30,6 @@ func (p Protocol) Probe(conn net.Conn, user, database string) error {
 					_, _ = io.WriteString(conn, p.logout) // it hangs up anyway
 				}
 				return refused
-			}
-			if !said {
-				if err := say(); err != nil {
-					return err
-				}
 			}
 		}
 		if err != nil {

@@ -431,9 +431,10 @@ func tdsJudges(said, _ []byte, _ bool) answer {
 }
 
 // tdsRefused reads an ERROR token: a length, a number, a state and a class, and
-// the text with its length.
+// the text with its length. All of Teleport's have the same number.
 func tdsRefused(token []byte) *RefusedError {
 	const before = 1 + 2 + 4 + 1 + 1 + 2
+	const teleports, loginFailed, noDB = 28353, 18456, 4060
 	if len(token) < before {
 		return refusedBy(ByTeleport, "")
 	}
@@ -442,5 +443,11 @@ func tdsRefused(token []byte) *RefusedError {
 	for at := before; at+2 <= len(token) && len(units) < size; at += 2 {
 		units = append(units, binary.LittleEndian.Uint16(token[at:]))
 	}
-	return refusedBy(ByTeleport, string(utf16.Decode(units)))
+	words := string(utf16.Decode(units))
+	number := binary.LittleEndian.Uint32(token[3:])
+	if number == teleports {
+		return refusedBy(ByTeleport, words)
+	}
+	return refusedBy(ByDatabase, fmt.Sprintf("%s (error %d)", words, number)).
+		because(number == loginFailed, number == loginFailed || number == noDB)
 }

@@ -154,14 +154,7 @@ func (h *History) Connection(ev proxies.Event, awaited string, problem func(erro
 			h.unopenLocked(ev)
 		}
 		if ok && !refused.Probe {
-			key := entryKey{kind: state.EventRefused, by: string(refused.By), why: refused.Words}
-			e, fresh := h.burstLocked(key, ev.At, burstGap)
-			if ev.At.Sub(e.counted) < OneTry {
-				e.last = ev.At
-				return
-			}
-			e.counted = ev.At
-			h.countLocked(e, fresh, ev)
+			h.refusedLocked(ev, refused)
 		}
 	case proxies.EventWaiting:
 		if waiter != nil {
@@ -201,12 +194,29 @@ func (h *History) Connection(ev proxies.Event, awaited string, problem func(erro
 			h.countLocked(e, fresh, ev)
 			return
 		}
+		if refused, ok := errors.AsType[*db.RefusedError](ev.Err); ok && !errors.Is(ev.Err, proxies.ErrProbe) {
+			h.unopenLocked(ev)
+			h.refusedLocked(ev, refused)
+			return
+		}
 		if why := broken(ev.Err); why != "" {
 			e, _ := h.burstLocked(entryKey{kind: state.EventBroken, why: why}, ev.At, burstGap)
 			e.count++
 			e.last = ev.At
 		}
 	}
+}
+
+// refusedLocked notes that the other side has refused a client, in its own words.
+func (h *History) refusedLocked(ev proxies.Event, refused *db.RefusedError) {
+	key := entryKey{kind: state.EventRefused, by: string(refused.By), why: refused.Words}
+	e, fresh := h.burstLocked(key, ev.At, burstGap)
+	if ev.At.Sub(e.counted) < OneTry {
+		e.last = ev.At
+		return
+	}
+	e.counted = ev.At
+	h.countLocked(e, fresh, ev)
 }
 
 // unopenLocked takes back a connection that was opened a moment ago: its client
@@ -274,6 +284,8 @@ func broken(err error) string {
 		return cutByCert
 	case errors.Is(err, proxies.ErrRecycled):
 		return recycled
+	case errors.Is(err, proxies.ErrProbe): // which says so itself
+		return ""
 	case errors.Is(err, proxies.ErrClosedEarly):
 		return "the other side hung up without an answer"
 	case errors.As(err, &conn) && conn.Side == proxies.SideUpstream:

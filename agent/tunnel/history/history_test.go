@@ -125,6 +125,13 @@ func TestHistoryWords(t *testing.T) {
 			h.step(proxies.EventClosed, 812, failed(proxies.ErrClosedEarly))
 			h.step(proxies.EventClosed, 812, failed(gone))
 		}, []string{"1 connection broke: connection reset", "1 connection broke: the other side hung up without an answer"}},
+		"refused_without_a_reason": {func(h *historyTest) {
+			early := errors.Join(proxies.ErrClosedEarly, &db.RefusedError{By: db.ByTeleport, Words: "access denied"})
+			h.step(proxies.EventConnected, 812)
+			h.step(proxies.EventClosed, 812, failed(early))
+			h.step(proxies.EventConnected, 813)
+			h.step(proxies.EventClosed, 813, failed(errors.Join(early, proxies.ErrProbe)))
+		}, []string{"1 client was refused by Teleport: access denied [psql (pid 812)]", "1 connection opened"}},
 		"refused_by_the_other_side": {func(h *historyTest) {
 			denied := &db.RefusedError{By: db.ByTeleport, Words: "access to db denied."}
 			for port := 1; port <= 3; port++ {
