@@ -39,6 +39,7 @@ type Client struct {
 
 	format format
 	path   func(Places) (string, error)
+	wary   bool // it reads no file that every user may write
 }
 
 // An Entry is one of berth's in a client's file.
@@ -70,7 +71,7 @@ var Clients = []Client{
 	{
 		Name: "mycnf", Title: "the option file of MySQL's clients", Protocols: []string{"mysql"},
 		Use:    func(name string) string { return shell.Quote("mysql", "--defaults-group-suffix=_"+name) },
-		format: myCnf, path: myCnfPath,
+		format: myCnf, path: myCnfPath, wary: runtime.GOOS != "windows",
 	},
 	{
 		Name: "vscode", Title: "SQLTools in VS Code", Protocols: []string{"postgres", "cockroachdb", "mysql", "sqlserver"},

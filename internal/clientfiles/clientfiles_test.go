@@ -36,6 +36,26 @@ func client(t testing.TB, name string) Client {
 	return c
 }
 
+// TestIgnoredFile: an entry where MySQL's clients would not see it is refused.
+func TestIgnoredFile(t *testing.T) {
+	testneeds.Unix(t, "Windows has no such modes")
+	path := filepath.Join(t.TempDir(), "my.cnf")
+	if err := errors.Join(os.WriteFile(path, []byte("[client]\n"), 0o600), os.Chmod(path, 0o666)); err != nil {
+		t.Fatal(err)
+	}
+	f := File{Client: client(t, "mycnf"), Path: path, Record: filepath.Join(t.TempDir(), "record")}
+	var broken *BrokenError
+	if _, err := f.Add(protocol(t, "mysql"), endpoint("my")); !errors.As(err, &broken) || !strings.Contains(err.Error(), "chmod o-w ") {
+		t.Errorf("Add = %v, want the mode named", err)
+	}
+	if err := os.Chmod(path, 0o664); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Add(protocol(t, "mysql"), endpoint("my")); err != nil {
+		t.Error(err)
+	}
+}
+
 // Every client's entry goes into files as people have them, and comes out again
 // without a trace.
 func TestPutAndRemove(t *testing.T) {

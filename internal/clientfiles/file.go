@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 
 	"berth/internal/atomicfile"
+	"berth/internal/shell"
 	"berth/proxies/db"
 )
 
@@ -86,6 +87,9 @@ func (f File) Add(proto db.Protocol, ep db.Endpoint) (*Change, error) {
 	c, err := f.read()
 	if err != nil {
 		return nil, err
+	}
+	if f.Client.wary && c.there && c.mode&0o002 != 0 {
+		return nil, &BrokenError{c.Path, fmt.Errorf("every user may write it, so its clients ignore it: chmod o-w %s", shell.Quote(c.Path))}
 	}
 	if c.After, err = f.Client.format.put(c.Before, proto, ep); err != nil {
 		return nil, &BrokenError{c.Path, err}

@@ -302,7 +302,8 @@ server_tls_sslmode = disable
 		case err := <-ended:
 			failures = append(failures, fmt.Sprintf("pgbench ended by itself: %v\n%s", err, out.String()))
 		default:
-			if err := running.Process.Signal(os.Interrupt); err != nil {
+			// Not os.Interrupt, which a program may have inherited as ignored.
+			if err := running.Process.Signal(syscall.SIGTERM); err != nil {
 				failures = append(failures, err.Error())
 			}
 			<-ended
