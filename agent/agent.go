@@ -346,7 +346,7 @@ func (a *Agent) run(ctx context.Context) error {
 	a.logins.Wait()
 	a.recorded.Close()
 	if !a.next.left.Load() {
-		a.next.sockets.Keep()
+		a.next.keepPorts()
 		a.next.endFormers()
 	}
 	a.tunnels.Close()

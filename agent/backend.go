@@ -31,8 +31,11 @@ func (a *Agent) ReloadConfig(ctx context.Context) error {
 	return nil
 }
 
-// Shutdown asks the agent to drain and exit.
-func (a *Agent) Shutdown() { a.stop() }
+// Shutdown asks the agent to close its ports, drain and exit.
+func (a *Agent) Shutdown() {
+	a.next.forGood.Store(true)
+	a.stop()
+}
 
 // HandOver starts a successor and returns when that serves. Env is put over this
 // process's environment. An error means that nothing has changed.

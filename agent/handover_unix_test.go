@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"os/exec"
@@ -457,12 +458,53 @@ func TestStopKeepsThePorts(t *testing.T) {
 	m := newManager(t)
 	p := e.startProcess("NOTIFY_SOCKET=" + m.Path)
 	testwait.Eventually(t, "the sockets are kept", func() bool { return m.Kept() == 2*len(items) })
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	<-p.end
+	testwait.Never(t, "a socket is forgotten", func() bool { return m.Kept() < 2*len(items) })
+	e.startKept(m)
+}
+
+// TestStopForGoodClosesThePorts: an agent that is asked to stop, and not to make room
+// for the next one, leaves no port open behind it.
+func TestStopForGoodClosesThePorts(t *testing.T) {
+	e := newEnv(t, simcluster.Config{})
+	item, _ := e.pgTunnel("pg")
+	e.config(item)
+	m := newManager(t)
+	p := e.startProcess("NOTIFY_SOCKET=" + m.Path)
+	testwait.Eventually(t, "the sockets are kept", func() bool { return m.Kept() == 2 })
 	p.stop()
 	if err := <-p.end; err != nil {
 		t.Error(err)
 	}
-	testwait.Never(t, "a socket is forgotten", func() bool { return m.Kept() < 2*len(items) })
-	e.startKept(m)
+	testwait.Eventually(t, "the sockets are forgotten", func() bool { return m.Kept() == 0 })
+}
+
+// TestSuccessorForgetsLater: the service manager keeps a socket for which a successor
+// has no use until the successor is the main process.
+func TestSuccessorForgetsLater(t *testing.T) {
+	m := newManager(t)
+	listen := func() *net.TCPListener {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = l.Close() }) // the successor closes one
+		return l.(*net.TCPListener)
+	}
+	spare, other := listen(), listen()
+	s := succession{log: slog.New(slog.DiscardHandler), opts: Options{
+		Manager: sdnotify.At(m.Path), Kept: []*net.TCPListener{spare}, Succession: Succession{Line: &handover.Line{}},
+	}}
+	s.init(t.Context())
+	s.keepSocket(spare)
+	s.sockets.CloseSpare()
+	s.keepSocket(other) // what was said before is heard before
+	testwait.Eventually(t, "both sockets are kept", func() bool { return m.Kept() == 2 })
+	s.becomeMain()
+	testwait.Eventually(t, "the spare one is forgotten", func() bool { return m.Kept() == 1 })
 }
 
 // newManager is a service manager that keeps sockets.

@@ -73,6 +73,8 @@ type succession struct {
 	rooms  context.Context
 	retire context.CancelFunc
 	left   atomic.Bool // another agent has taken over
+	// forGood: the agent was asked to stop, and not by whoever would start it again.
+	forGood atomic.Bool
 
 	lock    *process.Lock
 	control *control
@@ -83,15 +85,17 @@ type succession struct {
 	deaf     <-chan struct{} // closed when that no longer matters, by deafen
 	deafen   func()
 
-	mu     sync.Mutex // guards everything below
-	before []*former
+	mu       sync.Mutex // guards everything below
+	before   []*former
+	main     bool     // the service manager takes this process's word
+	unwanted []string // what it is to forget once it does
 }
 
 // init readies the succession of an agent that ends with ctx; tunnels and memory
 // are yet to come.
 func (s *succession) init(ctx context.Context) {
 	s.rooms, s.retire = context.WithCancel(ctx)
-	s.requests = make(chan succeed)
+	s.requests, s.main = make(chan succeed), s.opts.Succession.Line == nil
 	deaf := make(chan struct{})
 	s.deaf, s.deafen = deaf, sync.OnceFunc(func() { close(deaf) })
 	s.sockets = proxies.NewSockets(s.keepSocket, s.forgetSocket)
@@ -106,10 +110,19 @@ func (s *succession) init(ctx context.Context) {
 func (s *succession) serving(ctx context.Context) context.Context {
 	serving, end := context.WithCancel(context.WithoutCancel(ctx))
 	context.AfterFunc(ctx, func() {
-		s.sockets.Keep()
+		s.keepPorts()
 		end()
 	})
 	return serving
+}
+
+// keepPorts leaves the sockets to the service manager as the agent ends, for the next
+// one. One that stops for good closes its ports: a client that came while connections
+// drain would be let in by nothing.
+func (s *succession) keepPorts() {
+	if !s.forGood.Load() {
+		s.sockets.Keep()
+	}
 }
 
 // former is an agent before this one.

@@ -173,6 +173,13 @@ func (s *succession) adopt(m handover.Message, files []handover.Received) string
 
 // becomeMain has the service manager know this process, once it takes its word.
 func (s *succession) becomeMain() {
+	s.mu.Lock()
+	unwanted := s.unwanted
+	s.main, s.unwanted = true, nil
+	s.mu.Unlock()
+	for _, name := range unwanted {
+		s.forget(name)
+	}
 	for _, l := range s.sockets.InUse() {
 		s.keepSocket(l)
 	}
@@ -211,8 +218,24 @@ func (s *succession) keepSocket(l *net.TCPListener) {
 	}
 }
 
+// forgetSocket has the service manager keep a listening socket no longer. Until this
+// process is the main one the manager does not take its word, and the agent before,
+// which goes on if this one fails, may need the socket.
 func (s *succession) forgetSocket(l *net.TCPListener) {
-	if err := s.opts.Manager.Forget(socketName(l)); err != nil {
+	name := socketName(l)
+	s.mu.Lock()
+	if !s.main {
+		s.unwanted = append(s.unwanted, name)
+		name = ""
+	}
+	s.mu.Unlock()
+	if name != "" {
+		s.forget(name)
+	}
+}
+
+func (s *succession) forget(name string) {
+	if err := s.opts.Manager.Forget(name); err != nil {
 		s.log.Debug("the service manager keeps a socket", "err", err)
 	}
 }

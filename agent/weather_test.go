@@ -10,8 +10,10 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -219,7 +221,9 @@ func childAgent() int {
 	if err == nil {
 		opts := Options{Paths: p, Version: "test", Logger: slog.New(slog.NewTextHandler(os.Stderr, nil))}
 		if err = childSuccession(&opts); err == nil {
-			err = Run(context.Background(), opts)
+			ctx, end := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+			defer end()
+			err = Run(ctx, opts)
 		}
 	}
 	if err != nil {

@@ -111,16 +111,18 @@ func (t *tracker) watch(ctx context.Context) {
 	}
 	pause.Reset()
 	for {
+		ready := false
 		err := survive.Do(t.log, "watch access requests", func() error {
 			return t.source.WatchRequests(ctx, func(ev cluster.RequestEvent) {
-				if ev.Ready {
-					pause.Reset()
-				}
+				ready = ready || ev.Ready
 				t.take(ev)
 			})
 		})
 		if ctx.Err() != nil {
 			return
+		}
+		if _, bug := errors.AsType[*survive.Error](err); ready && !bug { // a bug would be met again at once
+			pause.Reset()
 		}
 		if errors.Is(err, errNoWatch) {
 			t.mu.Lock()

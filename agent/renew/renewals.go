@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"strings"
 	"sync"
@@ -50,7 +51,9 @@ type Renewals struct {
 }
 
 // NewRenewals returns Renewals whose unattended logins end with ctx.
-func NewRenewals(ctx context.Context, cfg Config) *Renewals { return &Renewals{cfg: cfg, ctx: ctx} }
+func NewRenewals(ctx context.Context, cfg Config) *Renewals {
+	return &Renewals{cfg: cfg, ctx: ctx, by: make(map[certwatch.ProfileID]*episode)}
+}
 
 // Wait returns when no unattended login runs; their context must be over.
 func (rs *Renewals) Wait() { rs.unattended.Wait() }
@@ -79,13 +82,14 @@ func (rs *Renewals) Decide(now time.Time) {
 	}
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
-	fresh := make(map[certwatch.ProfileID]*episode, len(view.Profiles))
+	known := make(map[certwatch.ProfileID]bool, len(view.Profiles))
 	for i, p := range view.Profiles {
 		e, in := rs.by[p.ID()], inputs[i]
 		if e == nil || !e.until.Equal(in.ValidUntil) {
 			e = &episode{until: in.ValidUntil, running: e != nil && e.running}
+			rs.by[p.ID()] = e // at once: a bug below must not have a login start twice
 		}
-		fresh[p.ID()] = e
+		known[p.ID()] = true
 		in.Heard, in.Last = e.heard, e.last
 		before := e.decision
 		e.decision = Decide(in)
@@ -98,7 +102,7 @@ func (rs *Renewals) Decide(now time.Time) {
 			rs.renewUnattended(p, e)
 		}
 	}
-	rs.by = fresh
+	maps.DeleteFunc(rs.by, func(id certwatch.ProfileID, _ *episode) bool { return !known[id] })
 }
 
 // input is all that Decide looks at but for the episode.

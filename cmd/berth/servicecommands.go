@@ -265,22 +265,15 @@ func (s *agentService) stopAgent(ctx context.Context) error {
 		}
 		st = osservice.Status{} // an agent that runs by hand can be stopped all the same
 	}
-	stopped := false
-	if s.Kind().Supervises() && st.Installed && (st.Running || st.Trouble != "") {
-		if err := s.Stop(ctx); err != nil {
-			return err
-		}
-		stopped = true
+	agent, stopped, err := s.running(ctx)
+	if stopped { // asked by its manager it would leave the ports open while connections end
+		err = s.shutdown(ctx, agent.PID)
 	}
-	agent, runs, err := s.running(ctx)
+	if s.Kind().Supervises() && st.Installed && (st.Running || st.Trouble != "") {
+		stopped, err = true, s.Stop(ctx) // also one that does not answer
+	}
 	if err != nil {
 		return err
-	}
-	if runs {
-		if err := s.shutdown(ctx, agent.PID); err != nil {
-			return err
-		}
-		stopped = true
 	}
 	if !stopped {
 		return s.app.say("The agent is not running.")

@@ -1,0 +1,72 @@
+package renew
+
+import (
+	"context"
+	"log/slog"
+	"testing"
+	"time"
+
+	"berth/agent/config"
+	"berth/agent/login"
+	"berth/agent/sessions"
+	"berth/certwatch"
+	"berth/internal/survive"
+)
+
+// buggyLog panics at what is decided of one proxy, and counts what is of another.
+type buggyLog struct {
+	slog.Handler
+
+	buggy, other string
+	counted      int
+}
+
+func (l *buggyLog) Enabled(context.Context, slog.Level) bool { return true }
+
+func (l *buggyLog) Handle(_ context.Context, r slog.Record) error {
+	r.Attrs(func(a slog.Attr) bool {
+		switch {
+		case a.Key != "profile":
+		case a.Value.String() == l.buggy:
+			panic("a bug")
+		case a.Value.String() == l.other:
+			l.counted++
+		}
+		return true
+	})
+	return nil
+}
+
+// TestBugWhileDeciding: what was decided of one profile is remembered where a bug ends
+// the decisions at another.
+func TestBugWhileDeciding(t *testing.T) {
+	now := time.Now()
+	profile := func(name string) *certwatch.Profile {
+		return &certwatch.Profile{
+			Home: "/home", Name: name, ProxyAddr: name + ":443", User: "alice",
+			Session: &certwatch.Session{ValidFrom: now.Add(-time.Hour), ValidUntil: now.Add(time.Minute)},
+		}
+	}
+	log := &buggyLog{Handler: slog.DiscardHandler, buggy: "b.test:443", other: "a.test:443"}
+	quiet := slog.New(slog.DiscardHandler)
+	known := sessions.New(quiet)
+	known.Update(&certwatch.View{Profiles: []*certwatch.Profile{profile("a.test"), profile("b.test")}})
+	t.Cleanup(known.Close)
+	rs := NewRenewals(t.Context(), Config{
+		Config: func() *config.Config { return &config.Config{} }, Sessions: known,
+		Logins: login.New(t.Context(), login.Config{Logger: quiet}), Held: func() map[string]bool { return nil },
+		WokeAt: func() time.Time { return time.Time{} }, Away: func() bool { return false },
+		AsksNobody: func(*certwatch.Profile) bool { return false }, Logger: slog.New(log),
+	})
+	met := false
+	for range 3 {
+		err := survive.Do(quiet, "decide about renewals", func() error { rs.Decide(now); return nil })
+		met = met || err != nil
+	}
+	if !met {
+		t.Error("the bug was not met")
+	}
+	if log.counted != 1 {
+		t.Errorf("the same was decided %d times anew of the profile without a bug", log.counted)
+	}
+}
