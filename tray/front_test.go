@@ -42,6 +42,19 @@ func TestMenuActsOnTheAgent(t *testing.T) {
 	}
 }
 
+// Where the policy switches links off, none is offered.
+func TestNoLinksToCopy(t *testing.T) {
+	s := waking()
+	made := state.Request{ID: "5e1f0c2a"}
+	if lines := wanted(Layout(s, Env{}, time.Now())); !slices.Contains(lines, "    Copy link") || len(createdButtons(s, made)) != 2 {
+		t.Fatalf("with links there are none in %q", lines)
+	}
+	s.Policy = &state.Policy{Forbids: []string{"links: off"}}
+	if lines := wanted(Layout(s, Env{}, time.Now())); slices.Contains(lines, "    Copy link") || len(createdButtons(s, made)) != 1 {
+		t.Errorf("there are links in %q", lines)
+	}
+}
+
 func TestMenuActsHere(t *testing.T) {
 	onDesk(t, func(d *desk) {
 		d.say(waking())

@@ -157,7 +157,7 @@ func requestActions(s state.Snapshot, r state.Request) []Item {
 		add("Drop for "+plain.Short(name, maxName), DoDrop, name)
 	}
 	items = append(items, Item{Label: "Copy request ID", Action: Action{Do: DoCopy, Text: plain.Words(r.ID)}})
-	if l := requestLink(r); l.Check() == nil {
+	if l := requestLink(r); offersLink(s, l) {
 		items = append(items, Item{Label: "Copy link", Action: Action{Do: DoCopy, Text: l.String()}})
 	}
 	return append(items, Item{Label: "Details", Action: Action{Do: DoRequest, Request: r.ID}})

@@ -148,7 +148,7 @@ func tunnelActions(s state.Snapshot, t state.Tunnel, env Env) []Item {
 			}
 		}
 	}
-	if l := LinkTo(t, t.Name); l.Check() == nil {
+	if l := LinkTo(t, t.Name); offersLink(s, l) {
 		add("Copy link", Action{Do: DoCopy, Text: l.String()})
 	}
 	if t.State == state.TunnelWaitingForLogin && t.Profile != "" && !loginRuns(s, t.Profile) {
@@ -170,6 +170,12 @@ func tunnelActions(s state.Snapshot, t state.Tunnel, env Env) []Item {
 	}
 	add("Remove…", Action{Do: DoRemove})
 	return append(items, Item{Label: tunnelFact(t), Disabled: true})
+}
+
+// offersLink reports whether a link can be copied: berth would read it, and the policy
+// has links do something.
+func offersLink(s state.Snapshot, l link.Link) bool {
+	return !s.Policy.Off("links") && l.Check() == nil
 }
 
 // LinkTo is a link that adds a tunnel like t under a name.

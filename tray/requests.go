@@ -148,7 +148,7 @@ func (f *front) askAccess(ctx context.Context, a Action) {
 		f.tell("Nothing was requested", "Log in first.")
 		return
 	}
-	proxy := f.snapshot.Profiles[i].Proxy
+	proxy, known := f.snapshot.Profiles[i].Proxy, f.snapshot
 	f.try(ctx, a, "Nothing was requested", func(ctx context.Context) error {
 		if f.OpenWindow != nil {
 			return f.OpenWindow(ctx, PageAsk)
@@ -176,16 +176,16 @@ func (f *front) askAccess(ctx context.Context, a Action) {
 		}
 		made, err := f.Agent.CreateRequest(ctx, client.NewRequest{Profile: proxy, Roles: []string{role}, Reason: reason})
 		if err == nil {
-			f.tell("Requested "+plain.Short(role, maxName), "You are told when it is decided.", createdButtons(made)...)
+			f.tell("Requested "+plain.Short(role, maxName), "You are told when it is decided.", createdButtons(known, made)...)
 		}
 		return err
 	})
 }
 
 // createdButtons are for a request just made; its link is for a reviewer.
-func createdButtons(r state.Request) []notify.Action {
+func createdButtons(s state.Snapshot, r state.Request) []notify.Action {
 	buttons := []notify.Action{{Key: keyOf(state.NoticeAction{Verb: state.VerbDetails, Request: r.ID}), Label: "Details"}}
-	if requestLink(r).Check() == nil {
+	if offersLink(s, requestLink(r)) {
 		buttons = append(buttons, notify.Action{Key: keyOf(state.NoticeAction{Verb: verbCopyLink, Request: r.ID}), Label: "Copy link"})
 	}
 	return buttons

@@ -8,7 +8,10 @@
 // stable: scripts depend on them. All times are RFC 3339 in UTC.
 package state
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Snapshot is everything the agent knows, at one moment. It is immutable once
 // published: readers share it without locks, writers publish a new one.
@@ -28,6 +31,11 @@ type Policy struct {
 	Banner   string   `json:"banner"`  // a line for everyone; often empty
 	Forbids  []string `json:"forbids"` // each rule as the file has it, such as "links: off"
 	Included []string `json:"included"`
+}
+
+// Off reports whether the policy switches a feature off; no policy does.
+func (p *Policy) Off(feature string) bool {
+	return p != nil && slices.Contains(p.Forbids, feature+": off")
 }
 
 // Agent describes the running agent process.

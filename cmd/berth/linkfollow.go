@@ -60,7 +60,8 @@ func (a *app) followLink(ctx context.Context, raw string) error {
 	if err := p.MakeDirs(); err != nil {
 		return err
 	}
-	leave, err := linkGate{folder: p.StateDir}.enter(time.Now())
+	gate, asked := linkGate{folder: p.StateDir}, time.Now()
+	leave, err := gate.enter(asked)
 	if err != nil {
 		return err
 	}
@@ -79,7 +80,11 @@ func (a *app) followLink(ctx context.Context, raw string) error {
 	if a.policy.Load().Allows(config.FeatureWindow) == nil {
 		f.desk.OpenWindow = open
 	}
-	if err := f.follow(ctx); err != nil {
+	err = f.follow(ctx)
+	if _, ok := errors.AsType[*prompt.UnavailableError](err); ok {
+		return errors.Join(err, gate.forget(asked)) // no person was asked
+	}
+	if err != nil {
 		return err
 	}
 	leave() // the next link may ask while this one's window is open
@@ -152,10 +157,33 @@ func (f *linkFollower) caution() string {
 	if f.link.Verb == link.Login && !slices.ContainsFunc(f.known.Profiles, known) {
 		return "You have never logged in there from here. A false address could be after your password."
 	}
+	if f.link.Verb == link.Add {
+		return f.through()
+	}
 	if r, err := access.Find(f.known.Requests, f.link.ID); err == nil && f.link.Verb == link.Assume {
-		return fmt.Sprintf("%s asked for %s: %s", plain.Short(r.User, 60), plain.Short(rolesOf(r), 80), plain.Short(r.Reason, 100))
+		return fmt.Sprintf("%s asked for %s at %s: %s", plain.Short(r.User, 60), plain.Short(rolesOf(r), 80), r.Profile, plain.Short(r.Reason, 100))
 	}
 	return ""
+}
+
+// through names the proxies over which a new tunnel to the link's cluster could go.
+func (f *linkFollower) through() string {
+	var proxies []string
+	for _, p := range f.known.Profiles {
+		if p.Cluster == f.link.Cluster {
+			proxies = append(proxies, p.Proxy)
+		}
+	}
+	for _, t := range f.known.Tunnels { // a leaf's, or of a session that selects another cluster
+		if t.Cluster == f.link.Cluster && t.Profile != "" {
+			proxies = append(proxies, t.Profile)
+		}
+	}
+	if len(proxies) == 0 {
+		return "berth knows no proxy of that cluster yet: make sure that it is one of yours."
+	}
+	slices.Sort(proxies)
+	return "It goes through " + strings.Join(slices.Compact(proxies), " or ") + "."
 }
 
 // act does what the link wants.

@@ -138,11 +138,13 @@ func (d *linkDesk) followed(t *testing.T, raw string) error {
 
 func linkSnapshot() state.Snapshot {
 	return state.Snapshot{
-		Profiles: []state.Profile{{Proxy: "teleport.example.com:443"}},
-		Tunnels:  []state.Tunnel{{TunnelSpec: state.TunnelSpec{Name: "prod-pg", Kind: state.KindDB, Resource: "pg"}}},
+		Profiles: []state.Profile{{Proxy: "teleport.example.com:443", Cluster: "example.com"}},
+		Tunnels: []state.Tunnel{{
+			TunnelSpec: state.TunnelSpec{Name: "prod-pg", Kind: state.KindDB, Cluster: "leaf.example.com", Resource: "pg"}, Profile: "teleport.example.com:443",
+		}},
 		Requests: []state.Request{
 			{ID: "5e1f0c2a-1", User: "bob", Roles: []string{"dba"}, Reason: "an incident", State: state.RequestPending, Reviewable: true},
-			{ID: "7c1f0c2a-2", User: "alice", Roles: []string{"dba"}, State: state.RequestApproved, Mine: true, Assumable: true},
+			{ID: "7c1f0c2a-2", Profile: "teleport.example.com:443", User: "alice", Roles: []string{"dba"}, State: state.RequestApproved, Mine: true, Assumable: true},
 		},
 	}
 }
@@ -159,7 +161,7 @@ func TestFollowLink(t *testing.T) {
 		"berth://tunnel/prod-pg":                          {asks: `show the tunnel "prod-pg"`, says: "prod-pg · "},
 		"berth://add?cluster=c&kind=db&resource=r&user=u": {asks: `add a tunnel "r" to the database "r" of the cluster "c" as the user "u"`, done: "add r db c r u guard="},
 		"berth://request/7c1f":                            {asks: "show the access request 7c1f", says: "7c1f0c2a-2"},
-		"berth://assume/7c1f?tunnel=prod-pg":              {asks: "alice asked for dba", done: "assume 7c1f prod-pg false"},
+		"berth://assume/7c1f?tunnel=prod-pg":              {asks: "alice asked for dba at teleport.example.com:443", done: "assume 7c1f prod-pg false"},
 		"berth://recording/5e1f0c2a?t=90":                 {asks: "show the session recording 5e1f0c2a", says: "berth recording play 5e1f0c2a --from 1m30s"},
 	} {
 		d := &linkDesk{says: prompt.ErrCanceled, snapshot: linkSnapshot()}
@@ -178,6 +180,20 @@ func TestFollowLink(t *testing.T) {
 		}
 		if shown := strings.Join(d.reported, "\n"); !strings.Contains(shown, want.says) || want.says == "" && shown != "" {
 			t.Errorf("%s showed %q", raw, shown)
+		}
+	}
+}
+
+// Before a tunnel is added, a person reads which proxy it would go through.
+func TestLinkAddNamesTheProxy(t *testing.T) {
+	for cluster, want := range map[string]string{
+		"example.com":      "It goes through teleport.example.com:443.",
+		"leaf.example.com": "It goes through teleport.example.com:443.",
+		"evil.example.net": "berth knows no proxy of that cluster yet",
+	} {
+		d := &linkDesk{says: prompt.ErrCanceled, snapshot: linkSnapshot()}
+		if err := d.followed(t, "berth://add?cluster="+cluster+"&kind=db&resource=r"); err != nil || !strings.Contains(d.asked[0].Text, want) {
+			t.Errorf("%s: %v, asks %q", cluster, err, d.asked[0].Text)
 		}
 	}
 }
@@ -295,6 +311,16 @@ func TestLinkGate(t *testing.T) {
 		leave, err := g.enter(at)
 		if err != nil {
 			t.Fatal(err)
+		}
+		leave()
+	}
+	for range 2 * linkBurst { // of links that no person could be asked about
+		leave, err := g.enter(now.Add(time.Hour))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := g.forget(now.Add(time.Hour)); err != nil {
+			t.Error(err)
 		}
 		leave()
 	}

@@ -53,18 +53,34 @@ func (g linkGate) enter(now time.Time) (leave func(), err error) {
 // count notes a question; the lock is held. What was noted in the future, by
 // another clock, does not count.
 func (g linkGate) count(now time.Time) error {
-	path := filepath.Join(g.folder, "links.json")
-	var asked []time.Time
-	if raw, err := os.ReadFile(path); err == nil && json.Unmarshal(raw, &asked) != nil {
-		asked = nil // it is berth's own, and was damaged
-	}
-	asked = slices.DeleteFunc(asked, func(at time.Time) bool { return at.After(now) || now.Sub(at) >= linkSpan })
+	asked := slices.DeleteFunc(g.asked(), func(at time.Time) bool { return at.After(now) || now.Sub(at) >= linkSpan })
 	if len(asked) >= linkBurst {
 		return errLinkFlood
 	}
-	raw, err := json.Marshal(append(asked, now.UTC()))
+	return g.write(append(asked, now.UTC()))
+}
+
+// forget takes back the question of a link that no person could be asked; the lock is
+// held.
+func (g linkGate) forget(at time.Time) error {
+	return g.write(slices.DeleteFunc(g.asked(), at.Equal))
+}
+
+// asked are the times of the last questions.
+func (g linkGate) asked() []time.Time {
+	var asked []time.Time
+	if raw, err := os.ReadFile(g.path()); err == nil && json.Unmarshal(raw, &asked) != nil {
+		return nil // it is berth's own, and was damaged
+	}
+	return asked
+}
+
+func (g linkGate) write(asked []time.Time) error {
+	raw, err := json.Marshal(asked)
 	if err != nil {
 		return err
 	}
-	return atomicfile.Write(path, raw, 0o600)
+	return atomicfile.Write(g.path(), raw, 0o600)
 }
+
+func (g linkGate) path() string { return filepath.Join(g.folder, "links.json") }
