@@ -51,10 +51,12 @@ func (f *front) login(ctx context.Context, proxy string, renew bool) {
 
 // LogIn logs in at a proxy with the tray's dialogs, where no tray need be shown: of cfg
 // it uses Logger, Agent, Prompter and Browse. A page that cannot be opened is an error.
-func LogIn(ctx context.Context, cfg Config, s state.Snapshot, proxy string) error {
+// said is how the login ended, in the agent's words.
+func LogIn(ctx context.Context, cfg Config, s state.Snapshot, proxy string) (said string, err error) {
 	l := newLogin(cfg, s, client.LoginStart{Proxy: proxy})
 	l.unopened = func(err error, leave context.CancelCauseFunc) { leave(err) }
-	return l.run(ctx)
+	err = l.run(ctx)
+	return l.done.Text, err
 }
 
 // ownLogin is a button that tries a login again.

@@ -196,7 +196,7 @@ func (f *linkFollower) act(ctx context.Context) error {
 		}
 		return f.show(ctx)
 	case link.Login:
-		return tray.LogIn(ctx, f.desk, f.known, l.Proxy) // of the link, it gets the address alone
+		return f.logIn(ctx)
 	case link.Tunnel:
 		return f.showTunnel(ctx)
 	case link.Add:
@@ -238,6 +238,19 @@ func (f *linkFollower) printed(do func(a *app) error) (string, error) {
 	quiet.out, quiet.color, quiet.terminal = &out, false, false
 	err := do(&quiet)
 	return out.String(), err
+}
+
+// logIn logs in. A session that is there already is left alone, which would look as if
+// nothing had happened.
+func (f *linkFollower) logIn(ctx context.Context) error {
+	said, err := tray.LogIn(ctx, f.desk, f.known, f.link.Proxy) // of the link, it gets the address alone
+	valid := func(p state.Profile) bool {
+		return config.SameProxy(p.Proxy, f.link.Proxy) && (p.State == state.ProfileValid || p.State == state.ProfileExpiring)
+	}
+	if err != nil || !slices.ContainsFunc(f.known.Profiles, valid) {
+		return err
+	}
+	return f.report(ctx, "Logged in", plain.Line(said))
 }
 
 func (f *linkFollower) showTunnel(ctx context.Context) error {

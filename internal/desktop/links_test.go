@@ -3,13 +3,20 @@
 package desktop
 
 import (
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
+
+	"github.com/gravitational/teleport/api/types"
 
 	"berth/agent/state"
 	"berth/internal/paths"
+	"berth/internal/simcluster"
 )
 
 // TestLinks follows berth:// links as a browser has them followed: by xdg-open, which
@@ -60,6 +67,9 @@ func TestLinks(t *testing.T) {
 	w.key("Escape")
 	w.until("the dialog to be closed", func() bool { return w.dialogs() == 0 })
 
+	w.eachLink()
+	w.hostileLinks()
+
 	if s, err := w.agent.Snapshot(t.Context()); err != nil || hasTunnel(s, "refused") {
 		t.Errorf("the refused tunnel is there, or %v", err)
 	}
@@ -69,14 +79,117 @@ func TestLinks(t *testing.T) {
 	}
 }
 
+// eachLink clicks the links of the verbs that are left, and agrees. berth's window opens
+// at what a link shows.
+func (w *world) eachLink() {
+	w.t.Helper()
+	opened := filepath.Join(w.dir, "window")
+	if err := os.Remove(opened); err != nil { // from here on the browser opens the window
+		w.t.Fatal(err)
+	}
+	asked := w.Sim.PutAccessRequest(simcluster.AccessRequest{User: "carol", Roles: []string{"admin"}, Reason: "incident 42"})
+	w.become("a request", func(s state.Snapshot) bool { return len(s.Requests) > 0 })
+	for _, c := range []struct{ shot, link, page string }{
+		{"open", "berth://open", ""},
+		{"tunnel", "berth://tunnel/prod_pg", "tunnels/prod_pg"},
+		{"request", "berth://request/" + asked[:8], asked},
+	} {
+		w.anotherMinute()
+		w.clickLink(c.link)
+		w.agree(c.shot)
+		w.until("the window of "+c.link, func() bool {
+			text, err := os.ReadFile(opened)
+			return err == nil && strings.HasPrefix(string(text), "http://127.0.0.1:") && strings.Contains(string(text), c.page)
+		})
+		if err := os.Remove(opened); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+
+	mine := w.Sim.PutAccessRequest(simcluster.AccessRequest{User: "alice", Roles: []string{"dba"}, Reason: "migration"})
+	if err := w.Sim.ResolveAccessRequest(mine, types.RequestState_APPROVED, "ok"); err != nil {
+		w.t.Fatal(err)
+	}
+	w.become("an approval", func(s state.Snapshot) bool {
+		return slices.ContainsFunc(s.Requests, func(r state.Request) bool { return r.ID == mine && r.Assumable })
+	})
+	w.anotherMinute()
+	w.clickLink("berth://assume/" + mine + "?tunnel=prod_pg")
+	w.agree("assume")
+	w.become("the roles for one tunnel", func(s state.Snapshot) bool {
+		return slices.ContainsFunc(s.Requests, func(r state.Request) bool { return slices.Equal(r.Tunnels, []string{"prod_pg"}) })
+	})
+
+	w.clickLink("berth://login/" + w.Sim.ProxyAddr())
+	w.agree("login-needless")
+	w.until("one dialog to follow another", func() bool { return w.window("^Logged in$") != "" })
+	w.shot("logged-in-already")
+	w.key("Escape")
+	w.until("the dialog to be closed", func() bool { return w.dialogs() == 0 })
+
+	if err := w.Sim.Login(filepath.Join(w.dir, "tsh-home"), "alice", simcluster.WithTTL(2*time.Second)); err != nil {
+		w.t.Fatal(err)
+	}
+	session := func(want state.ProfileState) func(state.Snapshot) bool {
+		return func(s state.Snapshot) bool { return len(s.Profiles) == 1 && s.Profiles[0].State == want }
+	}
+	w.become("an expired session", session(state.ProfileExpired))
+	w.clickLink("berth://login/" + w.Sim.ProxyAddr())
+	w.agree("login")
+	w.become("a new session", session(state.ProfileValid))
+}
+
+// hostileLinks clicks links that ask for more than a link may. None opens a dialog, and
+// none uses up a question.
+func (w *world) hostileLinks() {
+	w.t.Helper()
+	w.anotherMinute()
+	for _, link := range []string{
+		"berth://login/teleport.example.com@evil.example.net",
+		"berth://login/evil.example.net:443/../teleport.example.com",
+		"berth://login/evil.example.net%00.example.com",
+		"berth://login/%65vil.example.net%252e:443",
+		"berth://tunnel/..%2f..%2fetc%2fpasswd",
+		"berth://tunnel/prod_pg?then=add",
+		"berth://add?cluster=c&kind=db&resource=r&name=--guard%3Doff",
+		"berth://add?cluster=c&kind=db&resource=r&resource=s",
+		"berth://add?cluster=c&kind=app&resource=r",
+		"berth://request/5e1f0c2a%0aapprove",
+		"berth://assume/5e1f0c2a?tunnel=prod_pg&accept=true",
+		"berth://recording/5e1f0c2a?t=1e99",
+		"berth://open#approve",
+		"berth://open/--no-browser",
+		"berth:--help",
+	} {
+		if out, err := w.openLink(link).CombinedOutput(); err == nil || w.dialogs() != 0 {
+			w.t.Errorf("%s ends with %v, and %d dialogs: %s", link, err, w.dialogs(), out)
+		}
+	}
+	w.clickLink("berth://open")
+	w.corner("zenity")
+	w.key("Escape")
+	w.until("the dialog to be closed", func() bool { return w.dialogs() == 0 })
+}
+
+// anotherMinute makes berth forget how many links have asked.
+func (w *world) anotherMinute() {
+	w.t.Helper()
+	if err := os.Remove(filepath.Join(w.Paths.StateDir, "links.json")); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
 // openLink is the system's own way to open a link; the tests' stand-in for it comes
 // first on PATH.
 func (w *world) openLink(link string) *exec.Cmd { return w.command("/usr/bin/xdg-open", link) }
 
-// clickLink clicks a link.
+// clickLink clicks a link. What follows it may serve a window, and ends with the test.
 func (w *world) clickLink(link string) {
 	w.t.Helper()
-	w.run("xdg-open", w.openLink(link))
+	cmd := w.openLink(link)
+	cmd.SysProcAttr.Setpgid = true
+	w.run("xdg-open", cmd)
+	w.t.Cleanup(func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) })
 }
 
 // dialogs counts the dialogs that are open.
