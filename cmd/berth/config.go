@@ -137,8 +137,8 @@ func (a *app) configCheck(args []string, asJSON bool) error {
 	}
 	machine := a.policy.Load()
 	if machine != nil && machine.Err != nil { // no mistake of this file's, and it decides what the file can do
-		fmt.Fprintln(a.err, mistakesText(machine.Err))
-		fmt.Fprintln(a.err, "until the policy's mistakes are mended, its rules hold at their strictest: "+machine.Hint())
+		fmt.Fprintln(a.err, a.mistakesText(machine.Err))
+		fmt.Fprintln(a.err, a.prose("until the policy's mistakes are mended, its rules hold at their strictest: "+machine.Hint(), 2))
 	}
 	overruled, err := config.Overruled(file, machine)
 	switch {
@@ -149,7 +149,7 @@ func (a *app) configCheck(args []string, asJSON bool) error {
 	case missing:
 		_, err = fmt.Fprintf(a.out, "there is no %s yet: the first tunnel you add makes it\n", file)
 	case len(overruled) > 0:
-		fmt.Fprintln(a.err, mistakesText(&config.Error{Path: file, Mistakes: overruled}))
+		fmt.Fprintln(a.err, a.mistakesText(&config.Error{Path: file, Mistakes: overruled}))
 		_, err = fmt.Fprintf(a.out, "%s has no mistakes\n", file)
 	default:
 		_, err = fmt.Fprintf(a.out, "%s is fine\n", file)
@@ -185,7 +185,8 @@ func (a *app) policyCheck(args []string, asJSON bool) error {
 		_, err := fmt.Fprintf(a.out, "this machine has no policy: there is no %s\n", file.Path)
 		return err
 	}
-	_, err := fmt.Fprintf(a.out, "%s is fine: %s\n", file.Path, cmp.Or(strings.Join(policy.Forbids(), ", "), "it forbids nothing"))
+	forbids := cmp.Or(strings.Join(policy.Forbids(), ", "), "it forbids nothing")
+	_, err := fmt.Fprintln(a.out, a.prose(plain.Line(file.Path+" is fine: "+forbids), 2))
 	return err
 }
 
@@ -197,7 +198,8 @@ func (a *app) noteOwner(file *os.File) error {
 		return err
 	}
 	if err := a.policy.Trusted(file); err != nil {
-		fmt.Fprintf(a.err, "note: installed like this, %s would not be trusted: %v\n", plain.Line(file.Name()), err)
+		note := fmt.Sprintf("note: installed like this, %s would not be trusted: %v", file.Name(), err)
+		fmt.Fprintln(a.err, a.prose(plain.Line(note), 2))
 	}
 	return nil
 }
@@ -213,13 +215,20 @@ func (a *app) reportMistakes(err error, asJSON bool) error {
 			return err
 		}
 	} else {
-		fmt.Fprintln(a.err, mistakesText(bad))
+		fmt.Fprintln(a.err, a.mistakesText(bad))
 	}
 	return fmt.Errorf("%w: %w", errSilent, err)
 }
 
-// mistakesText is one mistake a line, as compilers write them.
-func mistakesText(bad *config.Error) string { return plain.Text(bad.Error()) }
+// mistakesText is one mistake a line, as compilers write them; in a terminal that is too
+// narrow it is broken at words.
+func (a *app) mistakesText(bad *config.Error) string {
+	lines := strings.Split(plain.Text(bad.Error()), "\n")
+	for i, line := range lines {
+		lines[i] = a.prose(line, 2)
+	}
+	return strings.Join(lines, "\n")
+}
 
 // configEdit opens the editor the user named, on a file that exists.
 func (a *app) configEdit(ctx context.Context) error {

@@ -392,7 +392,7 @@ func cmdTerm(ts *testscript.TestScript, neg bool, args []string) {
 	path, err := exec.LookPath(args[0])
 	ts.Check(err)
 	cmd := exec.CommandContext(context.Background(), path, args[1:]...)
-	for _, name := range []string{"BERTH_HOME", "HOME", "PATH", "NO_COLOR", "TERM", "GORACE"} {
+	for _, name := range []string{"BERTH_HOME", "HOME", "PATH", "NO_COLOR", "TERM", "GORACE", "SCRIPT_POLICY"} {
 		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
 	}
 	cmd.Stdout, cmd.Stderr = tty, tty

@@ -266,7 +266,7 @@ func (a *app) printWhole(s state.Snapshot, rates map[string]rate) error {
 	}
 	a.printAskedOfYou(s.Requests, now)
 	if p := s.Policy; p != nil && len(p.Forbids) > 0 {
-		fmt.Fprintf(a.out, "policy %s: %s\n", plain.Line(p.Path), plain.Line(strings.Join(p.Forbids, ", ")))
+		fmt.Fprintln(a.out, a.prose(plain.Line("policy "+p.Path+": "+strings.Join(p.Forbids, ", ")), 2))
 	}
 	return a.printProblems(s)
 }

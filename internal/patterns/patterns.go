@@ -26,7 +26,7 @@ type Backend interface {
 	// WatchRequests calls handle for each of the user's own access requests
 	// as it is now, and again for each that is new or has changed. A change
 	// may be reported twice. It always returns an error, at the latest when
-	// ctx ends.
+	// ctx ends. A busy cluster ends watches now and then: begin another.
 	WatchRequests(ctx context.Context, handle func(Request)) error
 	// MintDB returns a certificate for a database, with its key.
 	MintDB(ctx context.Context, to Route) (*tls.Certificate, error)

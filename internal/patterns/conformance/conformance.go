@@ -157,7 +157,17 @@ func watch(t *testing.T, b patterns.Backend, w World) {
 	defer cancel()
 	seen := make(chan patterns.Request, 1000)
 	ended := make(chan error, 1)
-	go func() { ended <- b.WatchRequests(ctx, func(r patterns.Request) { seen <- r }) }()
+	go func() {
+		for left := 2; ; left-- {
+			began := false
+			err := b.WatchRequests(ctx, func(r patterns.Request) { began = true; seen <- r })
+			if ctx.Err() != nil || !began || left == 0 {
+				ended <- err
+				return
+			}
+			t.Logf("the cluster ended the watch, and it begins again: %v", err)
+		}
+	}()
 	await := func(id string, state patterns.State) {
 		t.Helper()
 		for {
