@@ -423,3 +423,11 @@ func (rs *Requests) notHeldAnyMore(target login.Target, want ipc.Assume, r state
 	}
 	return e
 }
+
+// noSession is the answer while there is no valid session at all.
+func (rs *Requests) noSession() error {
+	target := rs.holdTarget("")
+	return &ipc.Error{
+		Code: ipc.CodeLoginNeeded, Message: "no valid Teleport session", Hint: sessions.LoginCommand(target.Proxy, userOf(target)),
+	}
+}

@@ -6,11 +6,9 @@ package requests
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -19,16 +17,13 @@ import (
 	"berth/agent/access"
 	"berth/agent/cluster"
 	"berth/agent/config"
-	"berth/agent/install"
 	"berth/agent/ipc"
 	"berth/agent/login"
 	"berth/agent/memory"
 	"berth/agent/sessions"
 	"berth/agent/state"
 	"berth/agent/tsh"
-	"berth/agent/tunnel"
 	"berth/certwatch"
-	"berth/internal/shell"
 	"berth/internal/survive"
 	"berth/internal/wake"
 )
@@ -73,6 +68,7 @@ type Requests struct {
 	board *access.Board
 	hooks *access.Hooks
 	held  heldAssumes
+	able  abilities
 	// queue takes events from the board, which must not wait.
 	queue  chan *state.RequestEvent
 	rules  sync.WaitGroup // rules that are being followed
@@ -81,15 +77,7 @@ type Requests struct {
 	mu      sync.Mutex // guards everything below
 	watches map[chan *state.RequestEvent]struct{}
 	tried   map[string]bool // requests that a rule was followed for
-	able    map[certwatch.ProfileID]knownAbilities
 	turns   map[certwatch.ProfileID]chan struct{}
-}
-
-// knownAbilities lists what a user may request, as of a moment.
-type knownAbilities struct {
-	at          time.Time
-	fingerprint string
-	able        cluster.RequestAbilities
 }
 
 const (
@@ -111,7 +99,7 @@ func New(cfg Config) *Requests {
 	}
 	rs := &Requests{
 		cfg: cfg, log: cfg.Logger, hooks: access.NewHooks(cfg.Logger), queue: make(chan *state.RequestEvent, eventQueue),
-		watches: make(map[chan *state.RequestEvent]struct{}), tried: make(map[string]bool), able: make(map[certwatch.ProfileID]knownAbilities),
+		watches: make(map[chan *state.RequestEvent]struct{}), tried: make(map[string]bool),
 		turns: make(map[certwatch.ProfileID]chan struct{}),
 	}
 	changed := func() {
@@ -470,7 +458,7 @@ func (rs *Requests) createRefused(ctx context.Context, f sessions.Session, n ipc
 	}
 	out := rs.requestIPC(err, state.Request{Profile: f.Profile.ProxyAddr})
 	e, ok := errors.AsType[*ipc.Error](out)
-	able, ableErr := rs.abilities(ctx, f)
+	able, ableErr := rs.able.of(ctx, f)
 	if !ok || ableErr != nil || e.Code == ipc.CodeLoginNeeded {
 		return out
 	}
@@ -519,109 +507,18 @@ func (rs *Requests) DecideRequest(ctx context.Context, id string, approve bool, 
 	return access.Draw(req, whoOf(f.Profile), time.Now()), nil
 }
 
-// abilities returns what a session's user may request; the answer may be a while old.
-func (rs *Requests) abilities(ctx context.Context, f sessions.Session) (cluster.RequestAbilities, error) {
-	const fresh = time.Minute
-	key := f.Profile.ID()
-	rs.mu.Lock()
-	known := rs.able[key]
-	rs.mu.Unlock()
-	if known.fingerprint == f.Profile.Session.Fingerprint && time.Since(known.at) < fresh {
-		return known.able, nil
-	}
-	able, err := f.Cluster.RequestAbilities(ctx, nil)
-	if err != nil {
-		return able, err
-	}
-	rs.mu.Lock()
-	defer rs.mu.Unlock()
-	maps.DeleteFunc(rs.able, func(_ certwatch.ProfileID, k knownAbilities) bool { return time.Since(k.at) > fresh })
-	rs.able[key] = knownAbilities{at: time.Now(), fingerprint: f.Profile.Session.Fingerprint, able: able}
-	return able, nil
-}
-
 // Command is the command that asks for what a tunnel was refused; empty
 // means that the user may ask for nothing that could help.
 func (rs *Requests) Command(ctx context.Context, f sessions.Session, spec state.TunnelSpec) string {
-	if f.Cluster == nil || f.Profile.Session == nil {
-		return ""
-	}
-	if id := f.Profile.Session.Identity; id.AllowedResourceIDs != "" {
-		var reached state.Request
-		if err := json.Unmarshal([]byte(id.AllowedResourceIDs), &reached.Resources); err == nil && !tunnel.Reaches(reached, spec) {
-			return "berth request drop" // whatever the roles allow
-		}
-	}
-	resource := resourceID(spec)
-	if able, err := f.Cluster.RequestAbilities(ctx, []string{resource}); err == nil && len(able.ResourceRoles) > 0 {
-		return shell.Quote("berth", "request", "create", "--resource", resource) + reasonFlag(able)
-	}
-	able, err := rs.abilities(ctx, f)
-	if err != nil || len(able.Roles) == 0 {
-		return ""
-	}
-	cmd := shell.Quote("berth", "request", "create", "--role", access.Clean(able.Roles[0], 100)) + reasonFlag(able)
-	if len(able.Roles) > 1 {
-		cmd += " (you may ask for: " + access.Clean(strings.Join(able.Roles, ", "), 300) + ")"
-	}
-	return cmd
-}
-
-func reasonFlag(able cluster.RequestAbilities) string {
-	if able.RequireReason {
-		return " --reason '…'"
-	}
-	return ""
-}
-
-// resourceID returns the id of a tunnel's resource, in the form that requests use.
-func resourceID(spec state.TunnelSpec) string {
-	return fmt.Sprintf("/%s/%s/%s", spec.Cluster, spec.Kind.Info().ResourceKind, spec.Resource)
+	return rs.able.command(ctx, f, spec)
 }
 
 // requestIPC words what went wrong with a request.
 func (rs *Requests) requestIPC(err error, r state.Request) error {
-	var (
-		known     *ipc.Error
-		ambiguous *access.AmbiguousIDError
-		noID      *access.UnknownIDError
-		gone      *cluster.UnknownRequestError
-		not       *cluster.NotAssumableError
-		noReview  *cluster.CannotReviewError
-		cost      *access.CostError
-		denied    *cluster.AccessDeniedError
-		expired   *cluster.SessionExpiredError
-		away      *cluster.UnreachableError
-	)
-	fail := func(code ipc.Code, message, hint string) error {
-		return &ipc.Error{Code: code, Message: message, Hint: hint}
-	}
-	switch {
-	case errors.As(err, &known):
-		return err
-	case errors.Is(err, sessions.ErrLoginNeeded), errors.As(err, &expired):
-		return fail(ipc.CodeLoginNeeded, "no valid session at "+r.Profile, sessions.LoginCommand(r.Profile, ""))
-	case errors.As(err, &ambiguous):
-		return fail(ipc.CodeInvalid, ambiguous.Error(), "write more of the id")
-	case errors.As(err, &noID):
-		return fail(ipc.CodeNotFound, noID.Error(), `see "berth request ls"`)
-	case errors.As(err, &gone):
-		return fail(ipc.CodeNotFound, fmt.Sprintf("access request %s is not there any more: it expired, or was taken away; nothing was done", access.Clean(r.ID, 200)), `see "berth request ls"`)
-	case errors.As(err, &not):
-		return fail(ipc.CodeDenied, access.Clean(not.Error(), 1000), assumeHint(not.Why, r))
-	case errors.As(err, &noReview):
-		return fail(ipc.CodeDenied, noReview.Error(), fmt.Sprintf("who may: https://%s/web/requests/%s", r.Profile, r.ID))
-	case errors.As(err, &cost):
-		return fail(ipc.CodeConfirm, cost.Error(), "assume it all the same with --yes, or for one tunnel with --tunnel NAME")
-	case errors.As(err, &denied):
-		return fail(ipc.CodeDenied, access.Clean(denied.Error(), 1000), fmt.Sprintf("see %q", strings.TrimSpace("berth request show "+r.ID)))
-	case errors.As(err, &away):
+	if _, ok := errors.AsType[*cluster.UnreachableError](err); ok {
 		return rs.cfg.Tunnels.Word(err, r.Cluster)
-	case errors.Is(err, install.ErrChanged):
-		return fail(ipc.CodeFailed, "a new session came in the meantime", "try again")
-	default:
-		return fail(ipc.CodeFailed, access.Clean(err.Error(), 1000), "")
 	}
+	return inWords(err, r)
 }
 
 func (rs *Requests) mustHave(tunnel string) error {
