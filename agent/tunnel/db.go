@@ -187,7 +187,9 @@ func dialDB(
 	cred := &credential{dial: pace.Paced(t, ending(dial)), identity: cert.TLS, validUntil: until}
 	cred.probe = probing(f.Cluster, route.Probe{ShowCert: proto.Warm}, to)
 	if proto.Warm {
-		cred.spare = pace.Spare(ending(to.Dial))
+		// Watched too: a client that took a connection kept ready dials none, and what
+		// takes its place may be the first to meet with a proxy that is away.
+		cred.spare = pace.Spare(ending(f.Cluster.Watched(to.Dial)))
 	}
 	return cred, nil
 }
