@@ -71,6 +71,9 @@ Without a command it shows the status of the running agent.`,
 	root.SetVersionTemplate("berth {{.Version}}\n")
 	root.SetUsageTemplate(usageTemplate)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		if args := cmd.Flags().Args(); cmd.HasSubCommands() && len(args) > 0 {
+			return noArgs(cmd, args) // the flag may be right: it is of the command that is meant
+		}
 		var value *pflag.InvalidValueError
 		if _, ok := errors.AsType[*strconv.NumError](err); ok && errors.As(err, &value) {
 			err = fmt.Errorf("--%s: %q is %s", value.GetFlag().Name, value.GetValue(), notOf(value))

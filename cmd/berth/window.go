@@ -140,10 +140,12 @@ func (a *app) windowConfig(ctx context.Context, p paths.Paths, c *client.Client,
 			"link": func(_ context.Context, q url.Values) (any, error) {
 				return a.linkTo(ctx, c, q.Get("verb"), q.Get("to"))
 			},
+			"topics":   func(context.Context, url.Values) (any, error) { return topicsPage(), nil },
 			"licenses": func(context.Context, url.Values) (any, error) { return licensesJSON{Text: licenses.Text}, nil },
 		},
 		Writes: map[string]func(context.Context, []byte) (any, error){
 			"settings":    func(ctx context.Context, body []byte) (any, error) { return struct{}{}, a.takeSetting(ctx, c, body) },
+			"agent/start": func(ctx context.Context, _ []byte) (any, error) { return struct{}{}, a.startAgent(ctx) },
 			"doctor/mend": func(ctx context.Context, _ []byte) (any, error) { return examined(ctx, "--fix") },
 		},
 	}

@@ -199,6 +199,25 @@ func (a *app) linkTo(ctx context.Context, c *client.Client, verb, to string) (li
 	return linkJSON{Link: l.String()}, l.Check()
 }
 
+// topicsJSON are the pages of help.
+type topicsJSON struct {
+	Topics []topicJSON `json:"topics"`
+}
+
+type topicJSON struct {
+	Name  string `json:"name"`
+	Title string `json:"title"`
+	Text  string `json:"text"`
+}
+
+func topicsPage() topicsJSON {
+	var page topicsJSON
+	for _, t := range topics {
+		page.Topics = append(page.Topics, topicJSON{Name: t.name, Title: t.short, Text: t.text})
+	}
+	return page
+}
+
 // licensesJSON says what berth is made of.
 type licensesJSON struct {
 	Text string `json:"text"`

@@ -20,6 +20,7 @@ async function bundle(name) {
     jsxImportSource: "preact",
     // Its package names a file that it does not have.
     alias: { "@xterm/headless": "@xterm/headless/lib-headless/xterm-headless.mjs" },
+    loader: { ".svg": "dataurl" },
     legalComments: "none", // LICENSES has them whole
     metafile: true,
     outdir: "out",

@@ -77,6 +77,8 @@ var documented = map[string]string{
 	"window-login-light":  "window-login",
 	"window-port-light":   "window-tunnels",
 	"window-500-light":    "window-500",
+
+	"window-requests-light": "window-access",
 }
 
 // picture keeps what the tab shows, for a person to look at.

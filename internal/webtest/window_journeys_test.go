@@ -124,9 +124,6 @@ func TestWindowLoginWhilePsqlWaits(t *testing.T) {
 	tab.pictures("sessions")
 }
 
-// hostile is what others may write.
-const hostile = `<img src=x onerror="document.title='broken'"> & "quotes" </script><script>document.title='broken'</script>`
-
 // Alice asks, Carol approves, Alice assumes for one tunnel, and drops.
 func TestWindowRequest(t *testing.T) {
 	t.Parallel()
@@ -144,7 +141,7 @@ func TestWindowRequest(t *testing.T) {
 	tab.sees("There is no request")
 	tab.press("Request access…")
 	tab.press("dba")
-	tab.fill("Reason", hostile)
+	tab.fill("Reason", "Incident 42: orders are stuck, the queue has to be repaired")
 	tab.pictures("ask")
 	tab.press("Send request")
 	w.become("a request", mine(func(state.Request) bool { return true }))
@@ -159,7 +156,7 @@ func TestWindowRequest(t *testing.T) {
 
 	carol := w.beside("carol").window()
 	carol.sees("alice asks for dba")
-	carol.sees("<img src=x onerror=")
+	carol.sees("Incident 42: orders are stuck")
 	carol.pictures("review")
 	carol.press("Approve…")
 	carol.fill("Your reason", "ok, until tonight")
@@ -174,11 +171,13 @@ func TestWindowRequest(t *testing.T) {
 	tab.pictures("assume")
 	tab.press("Assume")
 	w.become("an assumed request", mine(func(r state.Request) bool { return slices.Equal(r.Tunnels, []string{"prod"}) }))
+	tab.sees("prod has dba now") // its dialog has closed
+	tab.hit("1")
+	tab.sees("With dba, by an access request")
+	tab.pictures("assumed")
+	tab.hit("2")
 	tab.press("Drop")
 	w.become("a dropped request", mine(func(r state.Request) bool { return len(r.Tunnels) == 0 }))
-	if title := get(tab, chromedp.Title()) + get(carol, chromedp.Title()); strings.Contains(title, "broken") {
-		t.Error("a reason was run as a script")
-	}
 }
 
 // A port is taken: the page says so and changes it. Then it goes through the other views.
@@ -203,12 +202,12 @@ func TestWindowPortInUse(t *testing.T) {
 	t.Logf("first paint after %.0f ms; memory of berth open: %s", tab.painted(), w.memory())
 	tab.sees("is taken by postgres")
 	tab.sees("carol asks for admin")
-	w.Sim.PutAccessRequest(simcluster.AccessRequest{User: "דנה", Roles: []string{"admin"}, Reason: "תקלה 42"})
-	tab.sees("\u2068דנה\u2069 asks for admin")
-	tab.until("its reason apart", `[...document.querySelectorAll(".needs p[dir=auto]")].some((p) => p.innerText === "תקלה 42" && p.matches(":dir(rtl)"))`)
 	tab.sees("1 client")
 	tab.sees(fmt.Sprintf("webtest.test (%d)", os.Getpid()))
 	tab.pictures("port")
+	w.Sim.PutAccessRequest(simcluster.AccessRequest{User: "דנה", Roles: []string{"admin"}, Reason: "תקלה 42"})
+	tab.sees("\u2068דנה\u2069 asks for admin")
+	tab.until("its reason apart", `[...document.querySelectorAll(".needs p[dir=auto]")].some((p) => p.innerText === "תקלה 42" && p.matches(":dir(rtl)"))`)
 	tab.press("Change port…")
 	free := simworld.FreePort(t)
 	tab.fill("Local port", fmt.Sprint(free))
@@ -220,8 +219,17 @@ func TestWindowPortInUse(t *testing.T) {
 	for i, view := range []string{"recordings", "doctor", "log", "settings", "about"} {
 		tab.hit(fmt.Sprint(4 + i))
 		tab.until("the view", `document.querySelector("main h1")?.innerText.toLowerCase().startsWith(%q)`, view)
+		tab.until("all of it", `!["It takes 10 seconds", "Asking the clusters…"].some((text) => document.body.innerText.includes(text))`)
 		tab.pictures(view)
 	}
+	tab.sees("How a tunnel gets its local port") // the help, beneath About
+	tab.hit("7")
+	tab.press("Notifications")
+	tab.sees("enabled: false")
+	tab.press("Notifications")
+	tab.sees("enabled: true")
+	tab.choose("Session at", "auto")
+	tab.sees("renew: {mode: auto}")
 }
 
 // Five hundred tunnels are there at once, are found as one types, and scroll without a stop.

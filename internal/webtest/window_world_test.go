@@ -148,6 +148,18 @@ func shortDir(t *testing.T) string {
 // run starts the agent.
 func (w *world) run(prepare func(*world), tunnels ...string) {
 	w.t.Helper()
+	w.install(tunnels...)
+	if prepare != nil {
+		prepare(w)
+	}
+	w.start("agent", "run")
+	w.agent = w.Client()
+	w.become("an agent that answers", func(state.Snapshot) bool { return true })
+}
+
+// install makes the config, and what programs are started with.
+func (w *world) install(tunnels ...string) {
+	w.t.Helper()
 	tsh, err := standIn()
 	if err != nil {
 		w.t.Fatal(err)
@@ -164,12 +176,6 @@ func (w *world) run(prepare func(*world), tunnels ...string) {
 		lines = []string{"tunnels:\n  - {" + strings.Join(tunnels, "}\n  - {") + "}"}
 	}
 	w.Configure(w.Trust(), append(lines, fmt.Sprintf("tsh: {path: %q}", tsh))...)
-	if prepare != nil {
-		prepare(w)
-	}
-	w.start("agent", "run")
-	w.agent = w.Client()
-	w.become("an agent that answers", func(state.Snapshot) bool { return true })
 }
 
 // start starts the program under test; it is ended with the test.
@@ -360,15 +366,30 @@ func (tab *tab) pictures(name string) {
 		tab.accessible(name + ", " + scheme)
 		tab.picture("window-" + name + "-" + scheme)
 	}
+	tab.fits(name)
 	tab.do(chromedp.EmulateViewport(360, 740))
 	tab.fits(name)
 	tab.picture("window-" + name + "-narrow")
 	tab.do(chromedp.EmulateViewport(1280, 800))
 }
 
-// fits fails the test when the page has to be scrolled sideways.
+// fits fails the test when the page has to be scrolled sideways, or what a row shows lies
+// on top of another part of it.
 func (tab *tab) fits(name string) {
 	tab.t.Helper()
+	covered := get(tab, chromedp.Evaluate[[]string](`[...document.querySelectorAll(".row, .needs li, .head")].flatMap((row) => {
+		const parts = [...row.children].map((e) => ({ e, r: e.getBoundingClientRect() })).filter(({ r }) => r.width > 0 && r.height > 0);
+		return parts.flatMap((a, i) => parts.slice(i + 1).filter((b) =>
+			Math.min(a.r.right, b.r.right) - Math.max(a.r.left, b.r.left) > 1 && Math.min(a.r.bottom, b.r.bottom) - Math.max(a.r.top, b.r.top) > 1,
+		).map((b) => a.e.outerHTML.slice(0, 100) + " and " + b.e.outerHTML.slice(0, 100)));
+	})`))
+	for _, pair := range covered {
+		tab.t.Errorf("%s: one lies on the other: %s", name, pair)
+	}
+	for _, over := range get(tab, chromedp.Evaluate[[]string](`[...document.querySelectorAll(".card, .row, dialog")]
+		.filter((e) => e.scrollWidth > e.clientWidth + 1).map((e) => e.outerHTML.slice(0, 200))`)) {
+		tab.t.Errorf("%s: what is in it is wider: %s", name, over)
+	}
 	wide := get(tab, chromedp.Evaluate[[]string](`document.documentElement.scrollWidth <= innerWidth ? [] :
 		[...document.querySelectorAll("main *")].filter((e) => e.getBoundingClientRect().right > innerWidth).map((e) => e.outerHTML.slice(0, 200))`))
 	if len(wide) > 0 {

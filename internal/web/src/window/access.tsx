@@ -4,7 +4,7 @@ import { Failure, api, call } from "./api";
 import { go, say, useSnapshot } from "./store";
 import type { Request } from "./types";
 import { Ago, Button, Check, CopyLink, Dialog, Facts, Field, Left, Mark, Search, Select, State, Text, Wrong, useLoaded } from "./ui";
-import { apart, clock, matches } from "./words";
+import { apart, clock, matches, whatOf } from "./words";
 
 // OneRequest shows a request by itself. A link may have the beginning of its id alone.
 export function OneRequest({ id }: { id: string }) {
@@ -54,10 +54,6 @@ function List({ title, requests }: { title: string; requests: Request[] }) {
     </>
   );
 }
-
-export const resourceName = (id: string): string => id.split("/").slice(2).join(" ") || id;
-
-const whatOf = (r: Request): string => [...(r.roles ?? []), ...(r.resources ?? []).map(resourceName)].map(apart).join(", ");
 
 function Card({ request: r }: { request: Request }) {
   const [asked, ask] = useState<"approve" | "deny" | "assume">();

@@ -110,6 +110,13 @@ export interface Kept {
   line?: number;
 }
 
+// Topic is a page of help.
+export interface Topic {
+  name: string;
+  title: string;
+  text: string;
+}
+
 export const api = {
   abilities: (profile: string, resources: string[]) =>
     read<Abilities>(`/api/requests?${query({ profile })}${resources.map((r) => `&resource=${encodeURIComponent(r)}`).join("")}`),
@@ -125,6 +132,7 @@ export const api = {
   log: (lines: string) => read<{ path: string; lines: string[] }>(`/api/log?lines=${lines}`),
   config: () => read<{ path: string; text: string; settings: Kept[] }>("/api/config"),
   link: (verb: string, to: string) => read<{ link: string }>(`/api/link?${query({ verb, to })}`),
+  topics: () => read<{ topics: Topic[] }>("/api/topics"),
   licenses: () => read<{ text: string }>("/api/licenses"),
   doctor: () => read<{ findings: Finding[] }>("/api/doctor"),
 };

@@ -38,6 +38,8 @@ function LoginDialog({ request, close }: { request: LoginRequest; close: () => v
   const [running, setRunning] = useState(false);
   const [wrong, setWrong] = useState<Failure>();
   const failed = useRef(0);
+  const place = useRef(""); // by its cluster's name, once that is known
+  place.current = profile?.cluster || (request.proxy ?? "") || "Teleport";
   const login = useRef<Login>();
   useEffect(() => () => login.current?.leave(), []);
 
@@ -54,7 +56,7 @@ function LoginDialog({ request, close }: { request: LoginRequest; close: () => v
         setStep(next);
         setSecret("");
       });
-      say(`Logged in at ${profile?.cluster || request.proxy || "Teleport"}`);
+      say(`Logged in at ${place.current}`);
       close();
     } catch (err) {
       setWrong(failure(err));
@@ -79,7 +81,7 @@ function LoginDialog({ request, close }: { request: LoginRequest; close: () => v
   const asks = step && wants[step.kind];
   return (
     <Dialog
-      title={`Log in to ${profile?.cluster || request.proxy || "Teleport"}`}
+      title={`Log in to ${place.current}`}
       close={close}
       enter={send}
       buttons={

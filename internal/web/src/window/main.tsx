@@ -2,7 +2,7 @@ import { render } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { Access, NewRequest, OneRequest } from "./access";
 import { Add } from "./add";
-import { type Failure, failure, follow, open, take } from "./api";
+import { type Failure, failure, follow, open, take, write } from "./api";
 import { Logins } from "./login";
 import { needCount } from "./needs";
 import { Recordings } from "./recordings";
@@ -12,8 +12,9 @@ import "./style.css";
 import { About, Doctor, Log, Settings } from "./system";
 import { TunnelView } from "./tunnel";
 import { Tunnels } from "./tunnels";
-import { Dialog, Mark } from "./ui";
+import { Button, Dialog, Mark } from "./ui";
 import names from "./views.json";
+import { sentence } from "./words";
 
 const views = Object.entries(names);
 
@@ -61,6 +62,9 @@ function Page() {
     document.title = `${needs ? `(${needs}) ` : ""}${route[1] ?? title} – berth`;
   }, [title, route[1], needs]);
   useEffect(() => {
+    document.querySelector("nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
+  }, [here]);
+  useEffect(() => {
     if (there) document.querySelector<HTMLElement>("main h1")?.focus();
   }, [route.join("/"), there]);
   return (
@@ -82,7 +86,10 @@ function Page() {
           <p class="banner" role="alert"><Mark state="error" /> {known.ended || "This page is no longer connected. Open it again: from the tray’s menu, or with “berth open”."}</p>
         )}
         {known.away && known.ended === undefined && (
-          <p class="banner" role="alert"><Mark state="error" /> {known.away.message} {known.away.hint}</p>
+          <div class="banner head" role="alert">
+            <span><Mark state="error" /> {sentence(known.away.message)} {sentence(known.away.hint)}</span>
+            <span class="buttons"><Button kind="main" onPress={() => write("/api/agent/start", {})}>Start the agent</Button></span>
+          </div>
         )}
         {there && <View route={route} />}
         {!there && !known.away && known.ended === undefined && <p class="dim" role="status">Asking the agent…</p>}
@@ -171,7 +178,7 @@ function Refused({ why }: { why: Failure }) {
   return (
     <main>
       <h1>berth</h1>
-      <p class="banner" role="alert"><Mark state="error" /> {why.message} {why.hint}</p>
+      <p class="banner" role="alert"><Mark state="error" /> {sentence(why.message)} {sentence(why.hint)}</p>
     </main>
   );
 }

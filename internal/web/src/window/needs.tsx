@@ -6,7 +6,7 @@ import { go, say, tunnelPath, useSnapshot } from "./store";
 import type { Profile, Problem, Request, Snapshot, Tunnel } from "./types";
 import { Button, Left, Mark } from "./ui";
 import { ChangeDialog } from "./change";
-import { apart, count, many } from "./words";
+import { apart, count, many, whatOf } from "./words";
 import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
 
@@ -170,7 +170,7 @@ function tunnelNeeds(s: Snapshot, ask: Ask): Need[] {
 }
 
 function requestNeeds(r: Request, ask: Ask): Need[] {
-  const what = [...(r.roles ?? []), ...(r.resources ?? [])].map(apart).join(", ");
+  const what = whatOf(r);
   const close = (): void => {
     ask(null);
   };

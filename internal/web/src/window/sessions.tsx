@@ -3,10 +3,10 @@ import { useState } from "preact/hooks";
 import { call } from "./api";
 import { startLogin } from "./login";
 import { say, useNow, useSnapshot } from "./store";
-import type { Profile } from "./types";
+import type { Profile, Request } from "./types";
 import { FirstLogin } from "./tunnels";
 import { Button, Facts, Left, State } from "./ui";
-import { clock, many } from "./words";
+import { clock, many, whatOf } from "./words";
 
 export function Sessions() {
   const s = useSnapshot();
@@ -16,7 +16,7 @@ export function Sessions() {
     <section>
       <h1 tabIndex={-1}>Sessions</h1>
       {profiles.map((p) => (
-        <Session key={`${p.proxy} ${p.home ?? ""}`} profile={p} tunnels={(s.tunnels ?? []).filter((t) => t.profile === p.proxy).length} />
+        <Session key={`${p.proxy} ${p.home ?? ""}`} profile={p} tunnels={(s.tunnels ?? []).filter((t) => t.profile === p.proxy).length} requests={s.requests ?? []} />
       ))}
       {another ? <FirstLogin /> : <Button onPress={() => {
         add(true);
@@ -33,7 +33,7 @@ const modes: Record<string, string> = {
   off: "never",
 };
 
-function Session({ profile: p, tunnels }: { profile: Profile; tunnels: number }) {
+function Session({ profile: p, tunnels, requests }: { profile: Profile; tunnels: number; requests: Request[] }) {
   const now = useNow();
   const name = p.cluster || p.proxy;
   const valid = p.validUntil !== undefined && (p.state === "valid" || p.state === "expiring");
@@ -72,7 +72,7 @@ function Session({ profile: p, tunnels }: { profile: Profile; tunnels: number })
         ["Proxy", p.proxy],
         ["User", p.user],
         ["Roles", p.roles?.join(", ")],
-        ["Assumed", p.activeRequests?.join(", ")],
+        ["Assumed", p.activeRequests?.map((id) => whatOf(requests.find((r) => r.id === id) ?? {}) || id).join("; ")],
         ["Renew", modes[p.renewal?.mode ?? ""]],
         ["Next", p.renewal?.at && valid && clock(p.renewal.at)],
         ["Keychain", p.stored?.join(", ")],

@@ -183,6 +183,7 @@ function Setting({ setting: s, changed }: { setting: Kept; changed: () => void }
 export function About() {
   const agent = useSnapshot().agent ?? {};
   const licences = useLoaded(api.licenses, []);
+  const topics = useLoaded(api.topics, []);
   return (
     <section>
       <h1 tabIndex={-1}>About</h1>
@@ -192,12 +193,22 @@ export function About() {
           ["Agent", agent.version && `${agent.version}, process ${String(agent.pid ?? "")}`],
           ["Runs since", agent.startedAt && <Ago key="s" at={agent.startedAt} />],
           ["Config", agent.configPath],
-          ["Help", "berth help topics, in a terminal"],
         ]} />
         {agent.version && version && agent.version !== version && (
           <p class="wrong">The agent is of another version. “berth agent install” switches to this one.</p>
         )}
       </div>
+      {topics.value && (
+        <div class="card">
+          <h2>How berth works</h2>
+          {topics.value.topics.map((t) => (
+            <details key={t.name}>
+              <summary>{t.title}</summary>
+              <pre class="log" role="region" tabIndex={0} aria-label={t.title}>{t.text}</pre>
+            </details>
+          ))}
+        </div>
+      )}
       {licences.value && (
         <details class="card">
           <summary>Licences of what berth is made of</summary>

@@ -6,12 +6,13 @@ import { Chart } from "./chart";
 import { programs, useClients } from "./live";
 import { useNow, useSnapshot } from "./store";
 import type { Event, Tunnel } from "./types";
-import { CertLeft, target } from "./tunnels";
+import { CertLeft, raised, target } from "./tunnels";
 import { Ago, Button, CopyLink, Facts, Left, Mark, State, Wrong, copy, useLoaded } from "./ui";
 import { bytes, clock, count, kindWords, latency, many, seconds } from "./words";
 
 export function TunnelView({ name }: { name: string }) {
-  const t = useSnapshot().tunnels?.find((each) => each.tunnelSpec.name === name);
+  const s = useSnapshot();
+  const t = s.tunnels?.find((each) => each.tunnelSpec.name === name);
   if (!t) {
     return (
       <section>
@@ -20,10 +21,10 @@ export function TunnelView({ name }: { name: string }) {
       </section>
     );
   }
-  return <Known tunnel={t} key={name} />;
+  return <Known tunnel={t} roles={raised(s.requests ?? []).get(name)} key={name} />;
 }
 
-function Known({ tunnel: t }: { tunnel: Tunnel }) {
+function Known({ tunnel: t, roles }: { tunnel: Tunnel; roles: string | undefined }) {
   const spec = t.tunnelSpec;
   const { name } = spec;
   const [changing, change] = useState<"port" | "all">();
@@ -79,7 +80,8 @@ function Known({ tunnel: t }: { tunnel: Tunnel }) {
             ["Certificate", t.certValidUntil && <CertLeft key="c" tunnel={t} />],
             ["Ends", t.endingAt && <span key="e">{many(count(t.endingConnections), "connection")} in <Left until={t.endingAt} /></span>],
             ["Runs as", t.runsAs],
-            ["Engine", [t.engine, t.engineReason].filter(Boolean).join(": ")],
+            ["Has alone", roles && <span key="h" class="raised">{roles}, by an access request</span>],
+            ["Engine", t.engineReason?.startsWith(t.engine ?? "") ? t.engineReason : [t.engine, t.engineReason].filter(Boolean).join(": ")],
             ["Holds clients", `${seconds(spec.hold) ?? 60} s`],
             ["Guard", t.guard],
             ["Turned away", t.foreignUser && <span key="f">a program of {t.foreignUser}{t.foreignAt && <>, <Ago at={t.foreignAt} /></>}</span>],
@@ -166,7 +168,7 @@ export function History({ events }: { events: Event[] }) {
   return (
     <ol class="history">
       {events.toReversed().map((e, i) => (
-        <li key={i} class={e.kind}>
+        <li key={i}>
           <time dateTime={e.at}>{clock(e.at)}</time>
           <span>{e.text}</span>
         </li>

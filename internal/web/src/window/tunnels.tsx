@@ -6,9 +6,9 @@ import { Spark, programs, useClients } from "./live";
 import { Needs } from "./needs";
 import { startLogin } from "./login";
 import { go, tunnelPath, useSnapshot } from "./store";
-import type { Client, Tunnel } from "./types";
+import type { Client, Request, Tunnel } from "./types";
 import { Button, Field, Left, Search, State, attempt, copy } from "./ui";
-import { bytes, count, kindWords, latency, many, matches } from "./words";
+import { bytes, count, kindWords, latency, many, matches, whatOf } from "./words";
 
 const rank: Record<string, number> = { error: 0, port_in_use: 0, waiting_for_login: 1, connecting: 2, ready: 3, stopped: 4 };
 const byRank = (a: Tunnel, b: Tunnel): number =>
@@ -17,8 +17,10 @@ const byRank = (a: Tunnel, b: Tunnel): number =>
 const groupings = [["", "No groups"], ["cluster", "Cluster"], ["state", "State"]] as const;
 
 export function Tunnels() {
-  const all = useSnapshot().tunnels ?? [];
-  const profiles = useSnapshot().profiles ?? [];
+  const s = useSnapshot();
+  const all = s.tunnels ?? [];
+  const profiles = s.profiles ?? [];
+  const roles = raised(s.requests ?? []);
   const [query, setQuery] = useState("");
   const [group, setGroup] = useState(localStorage.getItem("group") ?? "");
   const labels = useLabels(group);
@@ -73,7 +75,7 @@ export function Tunnels() {
         <div key={name}>
           {group !== "" && <h2 class="group">{name} <small>{tunnels.length}</small></h2>}
           <ul class="rows" aria-label={name || "Tunnels"}>
-            {tunnels.map((t) => <Row key={t.tunnelSpec.name} tunnel={t} clients={clients.get(t.tunnelSpec.name)} />)}
+            {tunnels.map((t) => <Row key={t.tunnelSpec.name} tunnel={t} roles={roles.get(t.tunnelSpec.name)} clients={clients.get(t.tunnelSpec.name)} />)}
           </ul>
         </div>
       ))}
@@ -130,7 +132,18 @@ function grouped(tunnels: Tunnel[], by: string, labels: Labels): [string, Tunnel
 export const target = (t: Tunnel): string =>
   t.tunnelSpec.kind === "kube" ? `berth-${t.tunnelSpec.name}` : (t.address ?? "");
 
-const Row = memo(function Row({ tunnel: t, clients }: { tunnel: Tunnel; clients: Client[] | undefined }) {
+// raised says which tunnels alone have roles of an access request, and which roles.
+export function raised(requests: Request[]): Map<string, string> {
+  return new Map(requests.flatMap((r) => (r.tunnels ?? []).map((name) => [name, whatOf(r)] as const)));
+}
+
+interface Shown {
+  tunnel: Tunnel;
+  roles: string | undefined; // that it alone has
+  clients: Client[] | undefined;
+}
+
+const Row = memo(function Row({ tunnel: t, roles, clients }: Shown) {
   const spec = t.tunnelSpec;
   const open = count(t.connections);
   const who = open > 0 && clients ? programs(clients) : "";
@@ -139,6 +152,7 @@ const Row = memo(function Row({ tunnel: t, clients }: { tunnel: Tunnel; clients:
       <State state={t.state} />
       <div class="who">
         <a href={`#${tunnelPath(spec.name)}`} data-row><strong>{spec.name}</strong></a>
+        {roles && <span class="raised">With {roles}, by an access request</span>}
         <span class="dim">{[t.protocol || kindWords[spec.kind], spec.resource, spec.cluster].filter(Boolean).join(" · ")}</span>
       </div>
       <code>{t.address}</code>

@@ -3,7 +3,7 @@ import type { ComponentChildren, JSX } from "preact";
 import { useEffect, useId, useRef, useState } from "preact/hooks";
 import { type Failure, api, failure } from "./api";
 import { say, useNow } from "./store";
-import { ago, clock, left, stateWord } from "./words";
+import { ago, clock, left, sentence, stateWord } from "./words";
 
 // attempt does something for the person and says so when it fails.
 export async function attempt(work: () => unknown): Promise<boolean> {
@@ -12,7 +12,7 @@ export async function attempt(work: () => unknown): Promise<boolean> {
     return true;
   } catch (err) {
     const f = failure(err);
-    say(f.message, { hint: f.hint, bad: true });
+    say(sentence(f.message), { hint: sentence(f.hint), bad: true });
     return false;
   }
 }
@@ -59,7 +59,7 @@ const moods: Record<string, string> = {
   ready: "good", valid: "good", approved: "good", ok: "good", assumed: "good",
   connecting: "busy", pending: "busy",
   waiting_for_login: "wait", expiring: "warn", warn: "warn",
-  port_in_use: "warn", error: "bad", fail: "bad", denied: "bad", expired: "wait",
+  port_in_use: "bad", error: "bad", fail: "bad", denied: "bad", expired: "wait",
 };
 
 export function Mark({ state }: { state: string }) {
@@ -176,7 +176,7 @@ export function Dialog(props: {
 export function Wrong({ failure: f }: { failure: Failure }) {
   return (
     <p class="wrong" role="alert">
-      <Mark state="error" /> {f.message} {f.hint && <span class="dim">{f.hint}</span>}
+      <Mark state="error" /> {sentence(f.message)} {f.hint && <span class="dim">{sentence(f.hint)}</span>}
     </p>
   );
 }

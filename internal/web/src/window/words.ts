@@ -75,7 +75,20 @@ export const stateWords: Record<string, string> = {
 
 export const stateWord = (state: string): string => stateWords[state] ?? state.replaceAll("_", " ");
 
+const resourceName = (id: string): string => id.split("/").slice(2).join(" ") || id;
+
+// whatOf says what a request is for.
+export const whatOf = (r: { roles?: string[]; resources?: string[] }): string =>
+  [...(r.roles ?? []), ...(r.resources ?? []).map(resourceName)].map(apart).join(", ");
+
 export const kindWords: Record<string, string> = { db: "database", kube: "Kubernetes" };
+
+// sentence writes what berth says of a failure as a sentence.
+export function sentence(text: string): string {
+  const said = text.trim();
+  if (said === "") return "";
+  return said.charAt(0).toUpperCase() + said.slice(1) + (/[.!?:…]$/.test(said) ? "" : ".");
+}
 
 // matches is the search as one types: every word is somewhere in the text.
 export function matches(query: string, ...text: (string | undefined)[]): boolean {
