@@ -164,8 +164,11 @@ func askKubectl(ctx context.Context, w *world, t tunnel, token string) error {
 
 func askExec(ctx context.Context, w *world, t tunnel, token string) error {
 	got, err := w.output(ctx, "kubectl", w.kubectl(t, "exec", "web-0", "--", "echo", token)...)
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
+	case got == "": // over SPDY, its second way, kubectl takes a cut for the command's end
+		return errors.New("kubectl exec: cut off, and the exit code is 0")
 	}
 	return equal(strings.TrimSpace(got), token)
 }

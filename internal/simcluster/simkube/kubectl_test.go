@@ -239,6 +239,17 @@ func TestKubectlExec(t *testing.T) {
 	}
 }
 
+// TestKubectlHearsACut: a command whose connection is cut fails over WebSocket. Over
+// SPDY kubectl takes the cut for the command's end, and exits with 0, see
+// docs/RELIABILITY.md.
+func TestKubectlHearsACut(t *testing.T) {
+	e, k := startEndpoint(t, Config{})
+	p := k.Transports()["websocket"].Start(t, "exec", PodWeb, "--", "sh", "-c", "echo begun; sleep 600")
+	p.Await(t, "begun")
+	e.CutStreams()
+	p.Await(t, "error:")
+}
+
 func TestKubectlCopies(t *testing.T) {
 	_, k := startEndpoint(t, Config{})
 	dir := t.TempDir()
