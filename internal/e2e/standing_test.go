@@ -317,11 +317,11 @@ func TestLockedUser(t *testing.T) {
 		t.Errorf("a login exits %d: %s", code, screen)
 	}
 	w.awaitProblem(locked, 15*time.Second, state.CodeSessionRefused, lockMessage)
-	p.tryBerth("doctor") // its dials change nothing
+	p.tryBerth("doctor")   // its dials change nothing
+	unlocked := time.Now() // which tctl reports later than it is felt
 	if err := act(t.Context(), "unlock"); err != nil {
 		t.Fatal(err)
 	}
-	unlocked := time.Now()
 	w.await(unlocked, 20*time.Second, "pg", "ready", func(tun state.Tunnel) bool { return ready(tun) && tun.Problem == nil })
 	t.Logf("ready %s after the lock was deleted", time.Since(unlocked).Round(time.Millisecond))
 	if r := p.psql(link, "select 1"); r.code != 0 {
