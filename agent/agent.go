@@ -272,7 +272,7 @@ func (a *Agent) furnish(ctx, rooms context.Context) {
 	})
 	a.renewals = renew.NewRenewals(rooms, renew.Config{
 		Config: a.current, Sessions: a.sessions, Logins: a.logins, Held: a.held, WokeAt: a.system.lastWake,
-		Away: a.system.personIsAway, AsksNobody: a.logins.AsksNobody, OnChange: a.touch, Publish: a.publish, Logger: a.log,
+		Away: a.system.personIsAway, Unattended: a.logins.Unattended, OnChange: a.touch, Publish: a.publish, Logger: a.log,
 	})
 }
 

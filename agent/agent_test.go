@@ -201,7 +201,7 @@ func TestHoldZeroRefusesAtOnce(t *testing.T) {
 	e.config(item)
 	e.start()
 	e.AwaitState("pg", state.TunnelWaitingForLogin)
-	// Nobody has logged in yet, so the database's protocol is not known: the
+	// No user has logged in yet, so the database's protocol is not known: the
 	// client's own first message tells it.
 	_, err := e.pg(t.Context(), port)
 	var told *pgconn.PgError

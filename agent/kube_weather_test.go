@@ -120,7 +120,7 @@ func TestKubeStreamsOutliveTheSession(t *testing.T) {
 	if r := k.Run(t, args, "get", "pods"); !strings.Contains(r.Err, "the Teleport session of tunnel prod ends in") {
 		// The watch or the log may have been warned in its place.
 		if out := w.Output() + logs.Output(); !strings.Contains(out, "the Teleport session of tunnel prod ends in") {
-			t.Errorf("nobody was warned of the session's end: %s%s", r.Err, out)
+			t.Errorf("no one was warned of the session's end: %s%s", r.Err, out)
 		}
 	}
 	var ended atomic.Bool

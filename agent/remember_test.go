@@ -71,7 +71,7 @@ func TestWrongStoredPasswordIsTriedOnce(t *testing.T) {
 	failed := e.Sim.Counters().FailedLogins
 	for range 3 {
 		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
-		p := e.sit(ctx, client.LoginStart{Renew: true}) // nobody answers
+		p := e.sit(ctx, client.LoginStart{Renew: true}) // its prompt is not answered
 		if err := p.result(t); err == nil {
 			t.Fatal("logged in with a wrong password")
 		}

@@ -114,7 +114,7 @@ func TestAssumeIsHeldForALogin(t *testing.T) {
 	e.Await("nothing to be held", func(s state.Snapshot) bool { return len(s.Profiles[0].HeldRequests) == 0 })
 }
 
-func TestNobodyLogsInForAnAssume(t *testing.T) {
+func TestNoLoginForAnAssume(t *testing.T) {
 	t.Parallel()
 	e, _, dba, _ := endedEnv(t)
 	began := time.Now()
@@ -150,7 +150,7 @@ func TestLoginForAnAssumeComesToNothing(t *testing.T) {
 	e.Await("nothing to be held", func(s state.Snapshot) bool { return len(s.Profiles[0].HeldRequests) == 0 })
 }
 
-func TestTunnelThatHoldsNobodyHoldsNoAssume(t *testing.T) {
+func TestTunnelThatHoldsNoClientHoldsNoAssume(t *testing.T) {
 	e, _, dba, _ := endedEnv(t)
 	tun, _ := e.pgTunnel("impatient", "hold: 0s")
 	e.config(tun)
@@ -196,7 +196,7 @@ func TestAssumesAtOnce(t *testing.T) {
 	e.newRoles(port, "access,brief,dba")
 }
 
-// A rule is followed for what was approved while nobody was logged in.
+// A rule is followed for what was approved while no user was logged in.
 func TestRuleIsFollowedAfterTheLogin(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, requestsConfig())

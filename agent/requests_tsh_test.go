@@ -95,7 +95,7 @@ func TestTunnelThroughTSHHasRolesAlone(t *testing.T) {
 	if _, err := c.DropRequests(t.Context(), nil, "pg"); err != nil {
 		t.Fatal(err)
 	}
-	if roles := e.rolesAt(port); roles != "access" { // at once: the old tsh takes nobody any more
+	if roles := e.rolesAt(port); roles != "access" { // at once: the old tsh takes no client any longer
 		t.Errorf("after the drop a new connection has the roles %q", roles)
 	}
 	if _, err := servedBy(t.Context(), withRoles); err != nil {

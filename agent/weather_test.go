@@ -246,7 +246,7 @@ func anyStopped(s *memory.Store, rounds int) bool {
 }
 
 // TestKilledWhileWriting kills agents that are busy adding and stopping
-// tunnels, at moments nobody chose, and checks that the config and the saved
+// tunnels, at random moments, and checks that the config and the saved
 // state can be read afterwards and that a new agent starts.
 func TestKilledWhileWriting(t *testing.T) {
 	t.Parallel()

@@ -11,8 +11,8 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// errNobody says that no service runs and none can be started.
-var errNobody = errors.New("no notification service")
+// errNoService says that no service runs and none can be started.
+var errNoService = errors.New("no notification service")
 
 // show implements backend.
 func (b *bus) show(ctx context.Context, n Notification) error {
@@ -20,7 +20,7 @@ func (b *bus) show(ctx context.Context, n Notification) error {
 	if err == nil {
 		err = b.give(ctx, conn, s, n)
 	}
-	if !errors.Is(err, errNobody) {
+	if !errors.Is(err, errNoService) {
 		return err
 	}
 	err = b.plain.show(ctx, n)
@@ -72,9 +72,9 @@ func (b *bus) startError(ctx context.Context, err error) error {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case isError(err, errNoServer):
-		return errNobody
+		return errNoService
 	}
-	return fmt.Errorf("%w (%w)", errNobody, err)
+	return fmt.Errorf("%w (%w)", errNoService, err)
 }
 
 // give hands n to the service, in the place of what it has under the same ID.
@@ -108,7 +108,7 @@ func (b *bus) given(conn *dbus.Conn, s server, n Notification, call *dbus.Call, 
 	var num uint32
 	if err := call.Store(&num); err != nil {
 		if isError(err, errNoServer, errNoOwner) {
-			return errNobody // it went just now
+			return errNoService // it went just now
 		}
 		return fmt.Errorf("show a notification through %q: %w", s.name, err)
 	}

@@ -205,7 +205,7 @@ func (d *desk) mustShow(t *testing.T, n Notification) {
 }
 
 // knows waits until the service's answer has come, without which a click on
-// the notification means nothing. Nobody presses as fast as a test.
+// the notification means nothing. No one presses as fast as a test.
 func (d *desk) knows(t *testing.T, id string) {
 	t.Helper()
 	testwait.Eventually(t, "the number of "+id, func() bool { return d.number(id) != 0 })

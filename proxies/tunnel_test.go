@@ -244,7 +244,7 @@ func TestCloseConnections(t *testing.T) {
 	nettest.RoundTrip(t, r.connect(t), "c") // the tunnel goes on
 }
 
-// TestDrain: a tunnel that ends lets answers end, and keeps nobody who is owed
+// TestDrain: a tunnel that ends lets answers end, and keeps no client that is owed
 // none.
 func TestDrain(t *testing.T) {
 	for name, tc := range map[string]struct {

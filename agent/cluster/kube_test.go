@@ -73,7 +73,7 @@ func TestKubeCertErrors(t *testing.T) {
 	sim, c := startKube(t)
 	var unknown *UnknownKubeError
 	if _, err := c.KubeCert(t.Context(), KubeRoute{Cluster: c.Root(), KubeCluster: "nope"}); !errors.As(err, &unknown) {
-		t.Errorf("KubeCert of a cluster nobody registered = %v, want UnknownKubeError", err)
+		t.Errorf("KubeCert of a cluster that is not registered = %v, want UnknownKubeError", err)
 	}
 	var noCluster *UnknownClusterError
 	if _, err := c.KubeCert(t.Context(), KubeRoute{Cluster: "nowhere.test", KubeCluster: "prod"}); !errors.As(err, &noCluster) {

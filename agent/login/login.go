@@ -390,9 +390,9 @@ func keychainFailed(err error) error {
 	return e
 }
 
-// AsksNobody reports whether a login of the profile would most likely need no
+// Unattended reports whether a login of the profile would most likely need no
 // person: its password is stored.
-func (ls *Logins) AsksNobody(p *certwatch.Profile) bool {
+func (ls *Logins) Unattended(p *certwatch.Profile) bool {
 	local := p.AuthConnector == "" || p.AuthConnector == "local"
 	return local && ls.cfg.Config().Policy.Allows(config.FeatureRemember) == nil &&
 		slices.Contains(ls.cfg.Memory.Stored(p.ProxyAddr, p.User), string(secrets.Password))

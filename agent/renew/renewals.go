@@ -30,8 +30,8 @@ type Config struct {
 	Held     func() map[string]bool // the proxies at which a login would release clients
 	WokeAt   func() time.Time       // when the machine last woke; zero: it did not
 	Away     func() bool            // whether the person is not at the machine
-	// AsksNobody reports whether a login of the profile would need no person.
-	AsksNobody func(*certwatch.Profile) bool
+	// Unattended reports whether a login of the profile would need no person.
+	Unattended func(*certwatch.Profile) bool
 	OnChange   func() // what the snapshot says of renewals has changed
 	// Publish publishes a snapshot now: a caller that has its answer finds in the
 	// next snapshot what it asked for.
@@ -111,7 +111,7 @@ func (rs *Renewals) input(p *certwatch.Profile, cfg *config.Config, waiting bool
 	in := Input{
 		Now: now, Mode: set.RenewMode(), Before: set.RenewBefore(), Quiet: cfg.Notifications.QuietAt(now),
 		Waiting: waiting, WokeAt: rs.cfg.WokeAt(),
-		Silent:  rs.cfg.AsksNobody(p),
+		Silent:  rs.cfg.Unattended(p),
 		Running: rs.cfg.Logins.State(p).InProgress,
 	}
 	if p.Session != nil {

@@ -56,7 +56,7 @@ func TestBugWhileDeciding(t *testing.T) {
 		Config: func() *config.Config { return &config.Config{} }, Sessions: known,
 		Logins: login.New(t.Context(), login.Config{Logger: quiet}), Held: func() map[string]bool { return nil },
 		WokeAt: func() time.Time { return time.Time{} }, Away: func() bool { return false },
-		AsksNobody: func(*certwatch.Profile) bool { return false }, Logger: slog.New(log),
+		Unattended: func(*certwatch.Profile) bool { return false }, Logger: slog.New(log),
 	})
 	met := false
 	for range 3 {

@@ -120,6 +120,6 @@ func TestOpenMany(t *testing.T) {
 	refused := errors.New("refused")
 	conns, err = openMany(t.Context(), way{"none", func(context.Context) (net.Conn, error) { return nil, refused }}, 100)
 	if len(conns) != 0 || !errors.Is(err, refused) {
-		t.Errorf("openMany where nobody listens = %d connections, %v", len(conns), err)
+		t.Errorf("openMany where nothing listens = %d connections, %v", len(conns), err)
 	}
 }

@@ -18,7 +18,7 @@ type place struct{ top, rows int }
 // height is that of a terminal in its font, with the border.
 func (p place) height() int { return 19*p.rows + 12 }
 
-// TestWaitingClient types what a person types: psql while nobody is logged in, and
+// TestWaitingClient types what a person types: psql while logged out, and
 // the login in another terminal. Its last picture is README's.
 func TestWaitingClient(t *testing.T) {
 	w := newWorld(t, "desktop-psql")

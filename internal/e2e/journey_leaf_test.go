@@ -23,7 +23,7 @@ func TestLeafCluster(t *testing.T) {
 	early.startAgent("tunnels:", strings.Replace(tunnelLine("waiting", "pg-leaf", mustFreePort(t)), "ref.test", "leaf.test", 1))
 	if r := early.tryBerth("tunnel", "add", "db", "leafy", "--cluster", "leaf.test", "--resource", "pg-leaf"); r.code != 1 ||
 		!strings.Contains(r.err, "leaf.test") {
-		t.Errorf("a tunnel to a cluster nobody knows: exit code %d\n%s", r.code, r.err)
+		t.Errorf("a tunnel to an unknown cluster: exit code %d\n%s", r.code, r.err)
 	}
 	waiting := early.watch()
 	leaf := startLeaf(t)

@@ -15,7 +15,7 @@ import (
 // knockEvery is how often a knocker dials.
 const knockEvery = 5 * time.Millisecond
 
-// knocker dials an address again and again and counts how often nobody
+// knocker dials an address again and again and counts how often no one
 // listens. It says nothing and hangs up.
 type knocker struct {
 	addr    string

@@ -28,7 +28,7 @@ func nodeModule(t *testing.T, name string) (node, dir string) {
 }
 
 // TestMongosh: MongoDB's shell as "berth exec" starts it, with TLS and without, and
-// while nobody has logged in.
+// while no user is logged in.
 func TestMongosh(t *testing.T) {
 	node, dir := nodeModule(t, "mongosh")
 	p, _ := db.Lookup("mongodb")
