@@ -299,7 +299,7 @@ func (s *Sessions) ValidClusters(now time.Time) []string {
 // not known.
 func LoginCommand(proxyAddr, user string) string {
 	if proxyAddr == "" {
-		return "berth login <your proxy>"
+		return "berth login PROXY"
 	}
 	cmd := "berth login " + proxyAddr
 	if user != "" {

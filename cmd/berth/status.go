@@ -255,10 +255,10 @@ func (a *app) printWhole(s state.Snapshot, rates map[string]rate) error {
 	case len(s.Profiles) == 0 && len(said) > 0:
 		fmt.Fprintln(a.out, "No Teleport profile found.")
 	case len(s.Profiles) == 0:
-		fmt.Fprintln(a.out, a.prose(`No Teleport profile found. Log in with "berth login <your proxy>".`, 2))
+		fmt.Fprintln(a.out, a.prose(`No Teleport profile found. Log in with "berth login PROXY".`, 2))
 	}
 	fmt.Fprintln(a.out)
-	if err := a.printTunnels(s.Tunnels, withAssumed(s), rates); err != nil {
+	if err := a.printTunnels(s, rates); err != nil {
 		return err
 	}
 	if n := s.Agent.Draining; n > 0 {
@@ -311,7 +311,7 @@ func (a *app) loginStep(s state.Snapshot) string {
 			return login
 		}
 	}
-	return "berth login <your proxy>"
+	return "berth login PROXY"
 }
 
 // printRenewal says what is done about the session's end.
@@ -359,12 +359,16 @@ func stateColor(s state.TunnelState) string {
 
 // printTunnels lists the tunnels. A terminal that is wide gets the rates as well, as
 // far as they are known.
-func (a *app) printTunnels(tunnels []state.Tunnel, elevated map[string]string, rates map[string]rate) error {
-	if len(tunnels) == 0 {
-		_, err := fmt.Fprintln(a.out,
-			a.prose("No tunnels yet. \"berth resources\" lists what there is; then:", 2)+"\n  berth add RESOURCE")
+func (a *app) printTunnels(s state.Snapshot, rates map[string]rate) error {
+	if len(s.Tunnels) == 0 {
+		where := `"berth resources" lists what there is; then:`
+		if !loggedIn(s) {
+			where = `After the login "berth resources" lists what there is; then:`
+		}
+		_, err := fmt.Fprintln(a.out, a.prose("No tunnels yet. "+where, 2)+"\n  berth add RESOURCE")
 		return err
 	}
+	tunnels, elevated := s.Tunnels, withAssumed(s)
 	header := []string{"TUNNEL", "STATE", "ADDRESS", "RESOURCE", "ENGINE", "CONNECTIONS"}
 	if rates != nil {
 		header = append(header, "IN/S", "OUT/S", "WAITING")

@@ -53,7 +53,7 @@ func (a *app) tunnelListCommand() *cobra.Command {
 				if asJSON {
 					return a.printJSON(s.Tunnels)
 				}
-				return a.printTunnels(s.Tunnels, withAssumed(s), nil)
+				return a.printTunnels(s, nil)
 			})
 		},
 	}
