@@ -20,10 +20,10 @@ func TestParse(t *testing.T) {
 		err  string // part of it
 	}{
 		{"nothing", "", nil, ""},
-		{"groups", "-only idle,\tcli", []string{"idle", "cli"}, ""},
-		{"unknown_group", "-only idle,speed", nil, "there is no such group"},
+		{"groups", "-only swap,\topen", []string{"swap", "open"}, ""},
+		{"unknown_group", "-only swap,speed", nil, "there is no such group"},
 		{"write_in_full", "-write x.md", nil, ""},
-		{"write_a_part", "-write x.md -only idle", []string{"idle"}, ""},
+		{"write_a_part", "-write x.md -only swap", []string{"swap"}, ""},
 		{"write_in_haste", "-write x.md -quick", nil, "-write is for figures"},
 		{"a_word_too_many", "now", nil, `unexpected argument "now"`},
 	}

@@ -2,12 +2,15 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"time"
 
 	"berth/agent/ipc/client"
+	"berth/agent/state"
 )
 
 // grown is what an agent with so many tunnels costs.
@@ -16,13 +19,14 @@ type grown struct {
 	statusCPU                    time.Duration
 	most                         int64 // memory from the start on
 	rest                         memory
+	core                         float64 // share of one core at rest; not watched with more than most tunnels
 }
 
 // growth measures agents with more and more tunnels.
 func (b *bench) growth(ctx context.Context) error {
 	memories := curve{title: "Memory of the agent at rest, by tunnels (MB)", lines: []string{"resident", "of its own"}}
 	for _, n := range []int{1, 50, 500, 2000} {
-		got, err := collect(b.times(2, 1), func(int) (grown, error) { return b.grow(ctx, n) })
+		got, err := collect(b.times(3, 1), func(int) (grown, error) { return b.grow(ctx, n) })
 		if err != nil {
 			return fmt.Errorf("%d tunnels: %w", n, err)
 		}
@@ -43,18 +47,28 @@ func growthRows(n int, got []grown) []row {
 		return each(got, func(g grown) float64 { return float64(what(g)) / 1e6 })
 	}
 	rss, own := size(func(g grown) int64 { return g.rest.rss }), size(func(g grown) int64 { return g.rest.rss - g.rest.file })
-	most := size(func(g grown) int64 { return g.most })
+	peak := size(func(g grown) int64 { return g.most })
 	bound, status := span(func(g grown) time.Duration { return g.bound }), span(func(g grown) time.Duration { return g.status })
 	reload := span(func(g grown) time.Duration { return g.reload })
 	cpu := span(func(g grown) time.Duration { return g.statusCPU })
 	who := fmt.Sprintf("%d tunnels: ", n)
+	if n == 1 {
+		who = "1 tunnel: "
+	}
 	rows := []row{
 		{what: who + "process start → ports bound", measured: spread(bound, "%.0f") + " ms"},
 		{what: who + "process start → tunnels ready", measured: spread(span(func(g grown) time.Duration { return g.ready }), "%.0f") + " ms"},
-		{what: who + "most memory from the start on", measured: spread(most, "%.1f") + " MB"},
+		{what: who + "most memory from the start on", measured: spread(peak, "%.1f") + " MB"},
 		{what: who + "memory at rest", measured: spread(rss, "%.1f") + " MB, of its own " + spread(own, "%.1f") + " MB"},
 		{what: who + "`berth status --json`", measured: spread(status, "%.0f") + " ms, CPU " + spread(cpu, "%.0f") + " ms"},
 		{what: who + "config without one of them → seen in the snapshot", measured: spread(reload, "%.0f") + " ms"},
+	}
+	if n <= most {
+		core := each(got, func(g grown) float64 { return 100 * g.core })
+		rows = append(rows, row{
+			what: who + "CPU at rest", measured: spread(core, "%.3f") + " % of a core",
+			budget: "< 0.1 % of a core", verdict: within(median(core), 0.1),
+		})
 	}
 	budget := func(row int, most float64, words string, figures []float64) {
 		rows[row].budget, rows[row].verdict = words, within(median(figures), most)
@@ -62,14 +76,14 @@ func growthRows(n int, got []grown) []row {
 	switch n {
 	case 50:
 		budget(0, 50, "≤ 50 ms", bound)
-		budget(2, 45, "≤ 45 MB", most)
+		budget(2, 45, "≤ 45 MB", peak)
 		budget(3, 14, "≤ 14 MB of its own", own)
 		budget(4, 15, "≤ 15 ms", status)
 	case 500:
-		budget(2, 60, "≤ 60 MB", most)
+		budget(2, 60, "≤ 60 MB", peak)
 	case 2000:
 		budget(0, 1000, "≤ 1 s", bound)
-		budget(2, 100, "≤ 100 MB", most)
+		budget(2, 100, "≤ 100 MB", peak)
 		budget(5, 50, "≤ 50 ms", reload)
 	}
 	return rows
@@ -86,8 +100,8 @@ func (b *bench) grow(ctx context.Context, n int) (got grown, err error) {
 	defer func() { err = errors.Join(err, a.stop()) }()
 	watching, stop := context.WithCancel(ctx)
 	defer stop()
-	most := make(chan int64, 1)
-	go func() { most <- mostMemory(watching, a.pid()) }()
+	peak := make(chan int64, 1)
+	go func() { peak <- mostMemory(watching, a.pid()) }()
 	if err := a.awaitTunnels(ctx); err != nil {
 		return got, err
 	}
@@ -96,8 +110,14 @@ func (b *bench) grow(ctx context.Context, n int) (got grown, err error) {
 		return got, err
 	}
 	stop()
-	got.most = <-most
-	if got.rest, err = memoryOf(a.pid()); err != nil {
+	got.most = <-peak
+	if n <= most {
+		idle, err := b.watch(ctx, a.pid(), 0)
+		if err != nil {
+			return got, err
+		}
+		got.rest, got.core = idle.memory, idle.core
+	} else if got.rest, err = memoryOf(a.pid()); err != nil {
 		return got, err
 	}
 	statuses, err := collect(b.times(7, 3), func(int) (call, error) { return a.status(ctx, b.binary) })
@@ -147,4 +167,28 @@ func (a *agent) reload(ctx context.Context) (took time.Duration, err error) {
 		}
 	}
 	return 0, fmt.Errorf("the config is not reloaded: %w", context.Cause(ctx))
+}
+
+// call is what a command took.
+type call struct{ took, cpu time.Duration }
+
+// status runs the command once.
+func (a *agent) status(ctx context.Context, berth string) (call, error) {
+	cmd := exec.CommandContext(ctx, berth, "status", "--json")
+	cmd.Env = a.env
+	began := time.Now()
+	out, err := cmd.Output()
+	took := time.Since(began)
+	if err != nil {
+		return call{}, fmt.Errorf("berth status: %w", err)
+	}
+	a.load.addChild(cmd.ProcessState)
+	var s state.Snapshot
+	if err := json.Unmarshal(out, &s); err != nil {
+		return call{}, err
+	}
+	if len(s.Tunnels) != len(a.ports) {
+		return call{}, fmt.Errorf("status shows %d tunnels, want %d", len(s.Tunnels), len(a.ports))
+	}
+	return call{took, cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()}, nil
 }

@@ -67,15 +67,12 @@ type measure struct {
 
 func measures() []measure {
 	return []measure{
-		{"idle", "memory and CPU of an idle agent with 1 and with 50 tunnels", (*bench).idle},
-		{"start", "from the process's start to its ports and tunnels", (*bench).start},
 		{"growth", "agents with 1 to 2,000 tunnels", (*bench).growth},
 		{"stream", "bytes through a tunnel, against the same stream without it", (*bench).stream},
 		{"peers", "the same stream through haproxy and stunnel", (*bench).peers},
 		{"connect", "what a new connection costs", (*bench).connect},
 		{"open", "memory of open connections", (*bench).open},
 		{"swap", "from a new login to its cert in use", (*bench).swap},
-		{"cli", "a call of the command line", (*bench).cli},
 		{"kube", "requests to Kubernetes, and kubectl", (*bench).kube},
 		{"tray", "memory and CPU of the tray, left alone and talked at", (*bench).tray},
 		{"patterns", "three ways to talk to Teleport, on a real cluster if there is one (see " + tshVar + ")", (*bench).patterns},

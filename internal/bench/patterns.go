@@ -41,7 +41,7 @@ type pattern struct {
 	lines    lines
 
 	first, list, latency []time.Duration
-	idle                 idleAgent
+	idle                 unused
 }
 
 // patterns compares the three in turns, or at the same time.

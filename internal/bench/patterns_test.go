@@ -27,7 +27,7 @@ func TestPatternsTable(t *testing.T) {
 	once := []time.Duration{2 * time.Second}
 	some := func(name string) *pattern {
 		return &pattern{
-			name: name, size: 5e6, first: once, list: once, latency: once, idle: idleAgent{memory: memory{rss: 7e6, file: 2e6}, core: 0.01},
+			name: name, size: 5e6, first: once, list: once, latency: once, idle: unused{memory: memory{rss: 7e6, file: 2e6}, core: 0.01},
 		}
 	}
 	a, b := some("tsh"), some("direct")

@@ -166,7 +166,7 @@ func (b *bench) realIdle(ctx context.Context, l *lab) (err error) {
 		return err
 	}
 	own := float64(got.rss - got.file)
-	size, usage := idleRows(fmt.Sprintf("real cluster, %d tunnels at rest", most), []idleAgent{got})
+	size, usage := idleRows(fmt.Sprintf("real cluster, %d tunnels at rest", most), []unused{got})
 	size.budget, size.verdict = "≤ 14 MB of its own", within(own, 14e6)
 	b.add(row{
 		what: fmt.Sprintf("real cluster, %d tunnels: most memory in the first 20 s", most), measured: mb(float64(highest)),

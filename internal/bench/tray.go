@@ -29,13 +29,13 @@ func (b *bench) tray(ctx context.Context) error {
 		b.say("  skipped: the tray wants a message bus, and there is no dbus-daemon")
 		return nil
 	}
-	idle, err := collect(b.times(3, 1), func(int) (idleAgent, error) { return b.trayRound(ctx, false) })
+	idle, err := collect(b.times(3, 1), func(int) (unused, error) { return b.trayRound(ctx, false) })
 	if err != nil {
 		return err
 	}
 	size, usage := idleRows(fmt.Sprintf("idle tray, tunnels: %d", trayTunnels), idle)
 	size.budget, size.verdict = "≤ 30 MB", within(size.figure, 30e6)
-	storm, err := collect(b.times(3, 1), func(int) (idleAgent, error) { return b.trayRound(ctx, true) })
+	storm, err := collect(b.times(3, 1), func(int) (unused, error) { return b.trayRound(ctx, true) })
 	if err != nil {
 		return err
 	}
@@ -46,7 +46,7 @@ func (b *bench) tray(ctx context.Context) error {
 }
 
 // trayRound measures one tray.
-func (b *bench) trayRound(ctx context.Context, storm bool) (got idleAgent, err error) {
+func (b *bench) trayRound(ctx context.Context, storm bool) (got unused, err error) {
 	b.agents++
 	dir := filepath.Join(b.dir, fmt.Sprintf("tray-%d", b.agents))
 	p, err := paths.Resolve(func(key string) string { return map[string]string{paths.HomeVar: dir}[key] })
