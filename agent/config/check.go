@@ -183,8 +183,7 @@ func checkProxyPorts(tunnels, profiles *value, ms *mistakes) {
 	own := make(map[string]*value)
 	for _, p := range profiles.list {
 		proxy, _ := p.get("proxy").str()
-		host, port, err := net.SplitHostPort(proxy)
-		if ip := net.ParseIP(host); err == nil && (host == "localhost" || ip != nil && ip.IsLoopback()) {
+		if port := ownPort(proxy); port != "" {
 			own[port] = p.get("proxy")
 		}
 	}
@@ -198,6 +197,15 @@ func checkProxyPorts(tunnels, profiles *value, ms *mistakes) {
 				"port %v is the one of the proxy on line %d: choose another", v.scalar, proxy.at.line)
 		}
 	}
+}
+
+// ownPort returns the port of a proxy on this machine; empty: it is elsewhere.
+func ownPort(proxy string) string {
+	host, port, err := net.SplitHostPort(proxy)
+	if ip := net.ParseIP(host); err == nil && (host == "localhost" || ip != nil && ip.IsLoopback()) {
+		return port
+	}
+	return ""
 }
 
 // misplaced says why a tunnel of a kind may not have the key.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -132,6 +133,12 @@ func (d *Document) checkTunnel(t state.TunnelSpec, others []state.TunnelSpec) er
 	for _, o := range others {
 		if t.Port != 0 && o.Port == t.Port {
 			return fmt.Errorf("tunnel %q: port %d is that of %q: %w", t.Name, t.Port, o.Name, ErrPortTaken)
+		}
+	}
+	for _, p := range d.cfg.Profiles {
+		if port := ownPort(p.Proxy); t.Port != 0 && port == strconv.Itoa(t.Port) {
+			text := fmt.Sprintf("%d is the one of the proxy %s: choose another", t.Port, p.Proxy)
+			return &InvalidTunnelError{Name: t.Name, Mistakes: []Mistake{{Path: "port", Text: text}}}
 		}
 	}
 	_, err := parseText(d.path, []byte("tunnels: ["+flowItem(t)+"]"))

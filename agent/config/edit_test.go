@@ -417,7 +417,11 @@ func TestEditRefused(t *testing.T) {
 	}{
 		"name_exists": {"tunnels: [" + strings.Replace(a, "name: a", "name: new", 1) + "]\n", add, is(ErrTunnelExists), `"new"`},
 		"port_taken":  {"tunnels: [" + strings.Replace(a, "15001", "20000", 1) + "]\n", add, is(ErrPortTaken), `20000 is that of "a"`},
-		"no_such":     {"tunnels: [" + a + "]\n", remove("b"), is(errNoTunnel), `"b"`},
+		"proxys_port": {
+			"profiles: [{proxy: 'localhost:20000'}]\n", add,
+			func(err error) bool { return errors.As(err, new(*InvalidTunnelError)) }, "20000 is the one of the proxy localhost:20000",
+		},
+		"no_such": {"tunnels: [" + a + "]\n", remove("b"), is(errNoTunnel), `"b"`},
 		"invalid_tunnel": {
 			"version: 1\n", func(d *Document) error { return d.AddTunnel(state.TunnelSpec{Name: "a b", Kind: "x", Port: 80}) },
 			func(err error) bool { return errors.As(err, new(*InvalidTunnelError)) }, "privileged",
