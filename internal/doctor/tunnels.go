@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"berth/agent/state"
@@ -169,8 +170,21 @@ func (d *doctor) logIn(proto db.Protocol, conn net.Conn, t state.Tunnel) (said s
 		if errors.As(err, &wait) && wait.Timeout() {
 			return "", fmt.Errorf("no answer within %v", stepTime)
 		}
-		return "", err
+		return "", berthsOwn(err, t.Name)
 	}
+}
+
+// berthsOwn returns the words of the tunnel itself where it is berth that refuses the
+// client, in the database's protocol; else err.
+func berthsOwn(err error, tunnel string) error {
+	refused, ok := errors.AsType[*db.RefusedError](err)
+	if !ok {
+		return err
+	}
+	if _, own, found := strings.Cut(refused.Words, "tunnel "+tunnel+": "); found {
+		return errors.New(own)
+	}
+	return err
 }
 
 // knockKube asks for the version, with berth's own kubeconfig.

@@ -91,8 +91,9 @@ func TestLogin(t *testing.T) {
 		status Status
 		text   string
 	}{
-		"in":      {"R\x00\x00\x00\x08\x00\x00\x00\x00", OK, "answers, and lets app in"},
-		"refused": {"E\x00\x00\x00\x19Mconnection refused\x00\x00", Fail, "refused by Teleport: connection refused"},
+		"in":       {"R\x00\x00\x00\x08\x00\x00\x00\x00", OK, "answers, and lets app in"},
+		"by_berth": {"E\x00\x00\x00\x2fSFATAL\x00C08006\x00Mtunnel x: database hung up\x00\x00", Fail, "is not served: database hung up"},
+		"refused":  {"E\x00\x00\x00\x19Mconnection refused\x00\x00", Fail, "refused by Teleport: connection refused"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			addr := serve(t, func(conn net.Conn) {
