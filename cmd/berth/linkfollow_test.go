@@ -198,6 +198,19 @@ func TestLinkAddNamesTheProxy(t *testing.T) {
 	}
 }
 
+// A login that is not needed says so: a person who agreed to it sees nothing else.
+func TestLinkLoginNotNeeded(t *testing.T) {
+	d := &linkDesk{
+		snapshot: linkSnapshot(),
+		login:    []client.LoginEvent{{Kind: state.LoginDone, Text: "alice is logged in already"}},
+	}
+	d.snapshot.Profiles[0].State = state.ProfileValid
+	err := d.followed(t, "berth://login/teleport.example.com")
+	if err != nil || len(d.reported) != 1 || d.reported[0] != "alice is logged in already" {
+		t.Errorf("%v, shown %q", err, d.reported)
+	}
+}
+
 // Where there is a window, it shows what a link wants to see.
 func TestLinkOpensTheWindow(t *testing.T) {
 	for raw, want := range map[string]string{
