@@ -147,14 +147,13 @@ func (a *app) configCheck(args []string, asJSON bool) error {
 	case asJSON:
 		return a.printJSON(append([]config.Mistake{}, overruled...))
 	case missing:
-		_, err = fmt.Fprintf(a.out, "there is no %s yet: the first tunnel you add makes it\n", file)
+		return a.sentences("there is no " + plain.Line(file) + " yet: the first tunnel you add makes it")
 	case len(overruled) > 0:
 		fmt.Fprintln(a.err, a.mistakesText(&config.Error{Path: file, Mistakes: overruled}))
-		_, err = fmt.Fprintf(a.out, "%s has no mistakes\n", file)
+		return a.sentences(plain.Line(file) + " has no mistakes")
 	default:
-		_, err = fmt.Fprintf(a.out, "%s is fine\n", file)
+		return a.sentences(plain.Line(file) + " is fine")
 	}
-	return err
 }
 
 func noSuchFile(path string) error {
@@ -182,12 +181,10 @@ func (a *app) policyCheck(args []string, asJSON bool) error {
 	case asJSON:
 		return a.printJSON([]config.Mistake{})
 	case policy == nil:
-		_, err := fmt.Fprintf(a.out, "this machine has no policy: there is no %s\n", file.Path)
-		return err
+		return a.sentences("this machine has no policy: there is no " + plain.Line(file.Path))
 	}
 	forbids := cmp.Or(strings.Join(policy.Forbids(), ", "), "it forbids nothing")
-	_, err := fmt.Fprintln(a.out, a.prose(plain.Line(file.Path+" is fine: "+forbids), 2))
-	return err
+	return a.sentences(plain.Line(file.Path + " is fine: " + forbids))
 }
 
 // noteOwner says why berth would not trust a policy's file with the owner and mode that

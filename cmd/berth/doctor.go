@@ -93,12 +93,14 @@ func (a *app) doctorConfig(o doctorOptions) (doctor.Config, error) {
 		return doctor.Config{}, err
 	}
 	cfg := doctor.Config{Logger: slog.New(slog.DiscardHandler), Paths: p, Policy: a.policy, Version: buildVersion(), Env: a.env}
-	cfg.Service = func(ctx context.Context) (osservice.Status, error) {
-		s, err := a.agentService()
-		if err != nil {
-			return osservice.Status{}, err
+	if !ofDemo(p) {
+		cfg.Service = func(ctx context.Context) (osservice.Status, error) {
+			s, err := a.agentService()
+			if err != nil {
+				return osservice.Status{}, err
+			}
+			return s.Status(ctx)
 		}
-		return s.Status(ctx)
 	}
 	if program, err := os.Executable(); err == nil && a.env(paths.HomeVar) == "" {
 		cfg.Autostart = trayAtLogin(program)

@@ -140,8 +140,8 @@ func (a *app) snoozeCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "snooze [PROXY] [flags]",
 		Short: "Snooze the session-expiry reminder",
-		Long: `Put aside the present warning about the end of a session, that of the current
-profile or the one at PROXY. The next, more urgent one comes all the same.`,
+		Long: `Snooze the reminder that a session ends soon, that of the current profile or
+the one at PROXY. The next, more urgent one comes all the same.`,
 		Args:              optionalArg("PROXY"),
 		ValidArgsFunction: a.completeProxies,
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -283,8 +283,7 @@ cluster's rules: more than one may be needed.`,
 				if asJSON {
 					return a.printJSON(r)
 				}
-				_, err = fmt.Fprintln(a.out, plain.Line(decidedLine(r, verb)))
-				return err
+				return a.sentences(plain.Line(decidedLine(r, verb)))
 			})
 		},
 	}

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"strings"
 	"time"
@@ -51,8 +50,7 @@ tunnel's clients are: for the tunnel's hold, or 60 s.`,
 				case asJSON:
 					return a.printJSON(got.Request)
 				default:
-					_, err = fmt.Fprintln(a.out, plain.Line(assumedLine(got, want.Tunnel, time.Now())))
-					return err
+					return a.sentences(plain.Line(assumedLine(got, want.Tunnel, time.Now())))
 				}
 			})
 		},
@@ -136,11 +134,9 @@ tunnel restart" closes them now.`,
 					return a.printJSON(ids)
 				}
 				if len(ids) == 0 {
-					_, err = fmt.Fprintln(a.out, "no access request is assumed")
-					return err
+					return a.sentences("no access request is assumed")
 				}
-				_, err = fmt.Fprintln(a.out, "dropped", plain.Line(join(ids)))
-				return err
+				return a.sentences("dropped " + plain.Line(join(ids)))
 			})
 		},
 	}

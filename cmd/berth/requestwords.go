@@ -63,8 +63,7 @@ func requestEnd(r state.Request, now time.Time) string {
 
 func (a *app) printRequests(list []state.Request, now time.Time) error {
 	if len(list) == 0 {
-		_, err := fmt.Fprintln(a.out, "There is no access request. \"berth request create\" makes one.")
-		return err
+		return a.sentences("There is no access request. \"berth request create\" makes one.")
 	}
 	rows := make([][]string, 0, len(list))
 	for _, r := range list {
@@ -81,11 +80,11 @@ func (a *app) printAskedOfYou(list []state.Request, now time.Time) {
 	for _, r := range list {
 		switch {
 		case r.Assumable && len(r.Tunnels) == 0:
-			fmt.Fprintf(a.out, "\nAccess to %s is approved until %s.\n  → berth request assume %s\n",
-				a.apart(plain.Line(rolesOf(r))), requestEnd(r, now), shell.Quote(plain.Line(shortID(r.ID))))
+			_ = a.sentences("", fmt.Sprintf("Access to %s is approved until %s.", a.apart(plain.Line(rolesOf(r))), requestEnd(r, now)),
+				"  → berth request assume "+shell.Quote(plain.Line(shortID(r.ID))))
 		case r.Reviewable:
-			fmt.Fprintf(a.out, "\n%s asks for %s.\n  → berth request show %s\n",
-				a.apart(plain.Line(r.User)), a.apart(plain.Line(rolesOf(r))), shell.Quote(plain.Line(shortID(r.ID))))
+			_ = a.sentences("", fmt.Sprintf("%s asks for %s.", a.apart(plain.Line(r.User)), a.apart(plain.Line(rolesOf(r)))),
+				"  → berth request show "+shell.Quote(plain.Line(shortID(r.ID))))
 		}
 	}
 }
@@ -126,7 +125,7 @@ func (a *app) printRequest(r state.Request, now time.Time) error {
 		line("review", text)
 	}
 	if next := nextStep(r, now); next != "" {
-		fmt.Fprintf(a.out, "\n→ %s\n", plain.Line(next))
+		return a.sentences("", "→ "+plain.Line(next))
 	}
 	return nil
 }
@@ -156,14 +155,15 @@ func nextStep(r state.Request, now time.Time) string {
 }
 
 func (a *app) printCreated(r state.Request, now time.Time) error {
-	fmt.Fprintf(a.out, "access request %s for %s: %s\n", plain.Line(r.ID), plain.Line(rolesOf(r)), plain.Line(requestState(r, now)))
+	roles := a.apart(plain.Line(rolesOf(r)))
+	lines := []string{fmt.Sprintf("access request %s for %s: %s", plain.Line(r.ID), roles, plain.Line(requestState(r, now)))}
 	if r.ResolveReason != "" {
-		fmt.Fprintf(a.out, "because: %s\n", plain.Line(r.ResolveReason))
+		lines = append(lines, "because: "+plain.Line(r.ResolveReason))
 	}
 	if next := nextStep(r, now); next != "" {
-		fmt.Fprintf(a.out, "→ %s\n", plain.Line(next))
+		lines = append(lines, "→ "+plain.Line(next))
 	}
-	return nil
+	return a.sentences(lines...)
 }
 
 func decidedLine(r state.Request, verb string) string {

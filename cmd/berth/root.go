@@ -74,11 +74,11 @@ Without a command it shows the status of the running agent.`,
 		if args := cmd.Flags().Args(); cmd.HasSubCommands() && len(args) > 0 {
 			return noArgs(cmd, args) // the flag may be right: it is of the command that is meant
 		}
-		var value *pflag.InvalidValueError
-		if _, ok := errors.AsType[*strconv.NumError](err); ok && errors.As(err, &value) {
-			err = fmt.Errorf("--%s: %q is %s", value.GetFlag().Name, value.GetValue(), notOf(value))
+		hint := seeHelp(cmd)
+		if value, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
+			err, hint = badValue(value, hint)
 		}
-		return usageError{withHint(err, seeHelp(cmd))}
+		return usageError{withHint(err, hint)}
 	})
 	root.AddGroup(
 		&cobra.Group{ID: groupTunnels, Title: "Tunnels:"},
@@ -183,6 +183,18 @@ what is not about one command{{end}}.
 `
 
 // notOf says what a flag's value is not, or what else is wrong with it.
+// badValue says what is wrong with a flag's value, and how to write it, else hint.
+func badValue(value *pflag.InvalidValueError, hint string) (error, string) {
+	name := value.GetFlag().Name
+	if value.GetFlag().Value.Type() == "duration" {
+		return fmt.Errorf("--%s: %q is no length of time", name, value.GetValue()), "write it as 30s, 5m or 1h30m"
+	}
+	if _, ok := errors.AsType[*strconv.NumError](value); ok {
+		return fmt.Errorf("--%s: %q is %s", name, value.GetValue(), notOf(value)), hint
+	}
+	return fmt.Errorf("--%s: %w", name, value.Unwrap()), hint
+}
+
 func notOf(value *pflag.InvalidValueError) string {
 	switch kind := value.GetFlag().Value.Type(); {
 	case errors.Is(value, strconv.ErrRange):

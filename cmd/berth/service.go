@@ -65,6 +65,18 @@ func (a *app) agentService() (*agentService, error) {
 	return &agentService{Manager: m, app: a, paths: p, cfg: cfg}, nil
 }
 
+// ofDemo reports whether the agent is berth-demo's.
+func ofDemo(p paths.Paths) bool { return there(p.Demo()) }
+
+// notOfDemo refuses what would take the demo's agent away from it, or leave a service
+// behind that outlives the demo's folder.
+func (s *agentService) notOfDemo() error {
+	if !ofDemo(s.paths) {
+		return nil
+	}
+	return withHint(errors.New("this agent is the demo's, which starts and ends it"), "end the demo with Ctrl-C; start it again with berth-demo")
+}
+
 // serviceConfig returns what every agent's service has in common.
 func serviceConfig(name, program string) osservice.Config {
 	return osservice.Config{

@@ -31,6 +31,9 @@ use. An agent that runs by hand is stopped in favour of the service.`,
 }
 
 func (s *agentService) install(ctx context.Context) error {
+	if err := s.notOfDemo(); err != nil {
+		return err
+	}
 	if s.app.env("SUDO_USER") != "" && os.Geteuid() == 0 {
 		return withHint(errors.New("this would install the agent for root"), "install it as yourself, without sudo")
 	}
@@ -145,6 +148,9 @@ kubeconfig stay in any case.`,
 		Example: "  berth uninstall\n  berth uninstall --purge",
 		Args:    noArgs,
 		RunE: a.serviceRun(func(ctx context.Context, s *agentService) error {
+			if err := s.notOfDemo(); err != nil {
+				return err
+			}
 			if purge && !yes {
 				if err := s.agreesToPurge(); err != nil {
 					return err
@@ -258,6 +264,9 @@ login, or with "berth agent start".`,
 
 // stopAgent stops the service, and an agent that runs without.
 func (s *agentService) stopAgent(ctx context.Context) error {
+	if err := s.notOfDemo(); err != nil {
+		return err
+	}
 	st, err := s.Status(ctx)
 	if err != nil {
 		if _, ok := errors.AsType[*osservice.NoManagerError](err); !ok {
@@ -290,6 +299,9 @@ the old process until they end ("draining" in "berth status"). If the new proces
 does not start, the old one goes on. Where an agent cannot hand over, as on Windows,
 it is stopped and started.`,
 		RunE: a.serviceRun(func(ctx context.Context, s *agentService) error {
+			if err := s.notOfDemo(); err != nil {
+				return err
+			}
 			st, err := s.restartable(ctx)
 			if err != nil {
 				return err

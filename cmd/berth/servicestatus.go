@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -104,7 +105,9 @@ func (s *agentService) serviceStatus(ctx context.Context) (serviceStatus, error)
 			out.Agent.ReadyMS = float64(st.ReadyAfter.Microseconds()) / 1000
 		}
 	}
-	out.judge()
+	if !ofDemo(s.paths) {
+		out.judge()
+	}
 	return out, nil
 }
 
@@ -145,6 +148,8 @@ func (s *agentService) printStatus(st serviceStatus) error {
 	if st.Agent != nil {
 		by := "by hand"
 		switch {
+		case ofDemo(s.paths):
+			by = "by the demo"
 		case st.Agent.ByService:
 			by = "by " + string(st.Manager)
 		case st.Installed && !st.Manager.Supervises():
@@ -173,10 +178,9 @@ func (s *agentService) printStatus(st serviceStatus) error {
 	if step := s.app.nextStep(st.Action); step != "" {
 		lines = append(lines, "Next:     "+step)
 	}
-	for _, line := range lines {
-		if _, err := fmt.Fprintln(s.app.out, plain.Line(line)); err != nil {
-			return err
-		}
+	for i, line := range lines {
+		lines[i] = s.app.prose(plain.Line(line), len("Service:  "))
 	}
-	return nil
+	_, err := fmt.Fprintln(s.app.out, strings.Join(lines, "\n"))
+	return err
 }

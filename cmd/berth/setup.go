@@ -107,7 +107,7 @@ func (s *setup) run(ctx context.Context) error {
 		{"login", "Log in to " + s.proxy + "?", s.logIn},
 		{"tunnels", "Choose databases and Kubernetes clusters for tunnels?", s.addTunnels},
 		{"tray", "Start the tray's icon and notifications at every login?", s.installTray},
-		{"completion", "Install completion for your shell?", func(context.Context) error { return s.installCompletion() }},
+		{"completion", "Install completion for your shell?", func(context.Context) error { return s.completeShell() }},
 	} {
 		if slices.Contains(s.skip, step.name) {
 			continue
@@ -220,6 +220,9 @@ func (s *setup) installAgent(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if ofDemo(service.paths) {
+		return s.say("The demo runs the agent.")
+	}
 	err = service.install(ctx)
 	if _, none := errors.AsType[*osservice.NoManagerError](err); none {
 		return explainService(err)
@@ -326,6 +329,13 @@ func (s *setup) addOne(ctx context.Context, c *client.Client, r client.Resource)
 	return nil
 }
 
+func (s *setup) completeShell() error {
+	if p, err := paths.Resolve(s.env); err == nil && ofDemo(p) {
+		return s.say("The demo leaves nothing in your shell.")
+	}
+	return s.installCompletion()
+}
+
 func (s *setup) installTray(ctx context.Context) error {
 	if s.env(paths.HomeVar) != "" {
 		return s.say("%s is set: the tray that starts at login is for your usual berth, so this one has none.", paths.HomeVar)
@@ -351,6 +361,9 @@ func (s *setup) summary(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+	}
+	if p, err := paths.Resolve(s.env); err == nil && ofDemo(p) {
+		return s.say("Done. How everything is: berth status.")
 	}
 	return s.say("Done. How everything is: berth status. To undo it all: berth uninstall.")
 }

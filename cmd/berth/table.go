@@ -181,6 +181,15 @@ func (a *app) prose(text string, indent int) string {
 	return lead + hanging(text, max(indent, len(lead)), indent, columns)
 }
 
+// sentences prints clean lines, each broken at words where the terminal ends.
+func (a *app) sentences(lines ...string) error {
+	for i, line := range lines {
+		lines[i] = a.prose(line, tableGap)
+	}
+	_, err := fmt.Fprintln(a.out, strings.Join(lines, "\n"))
+	return err
+}
+
 // labelled prints a value after its label, in lines of its own where the terminal is
 // narrow.
 func (a *app) labelled(margin, label, value string) {

@@ -78,6 +78,24 @@ func TestLabelled(t *testing.T) {
 	}
 }
 
+// TestSentences: what is said about a new access request is broken at words.
+func TestSentences(t *testing.T) {
+	r := state.Request{ID: "7c1f", Roles: []string{"dba"}, State: state.RequestDenied, ResolveReason: "please ask again after the release"}
+	for columns, want := range map[int]string{
+		0:  "access request 7c1f for dba: denied\nbecause: please ask again after the release\n",
+		32: "access request 7c1f for dba:\n  denied\nbecause: please ask again\n  after the release\n",
+	} {
+		var out bytes.Buffer
+		a := &app{out: &out, size: func() (int, int) { return columns, 20 }}
+		if err := a.printCreated(r, time.Time{}); err != nil {
+			t.Fatal(err)
+		}
+		if got := out.String(); got != want {
+			t.Errorf("in %d columns:\n%s, want\n%s", columns, got, want)
+		}
+	}
+}
+
 // TestTunnelsDiffer: a column is left out before two tunnels look the same.
 func TestTunnelsDiffer(t *testing.T) {
 	header := []string{"TUNNEL", "STATE", "ADDRESS", "RESOURCE", "ENGINE", "CONNECTIONS"}

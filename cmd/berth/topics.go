@@ -1,12 +1,15 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"berth/internal/plain"
 )
 
 // topic is a page of "berth help" about something that is no command.
@@ -132,6 +135,22 @@ func printTopics(w io.Writer) error {
 	return err
 }
 
+// noTopic is the error of a command that there is not, where a topic was meant.
+func noTopic(err error, args []string) error {
+	if t, ok := topicOf(args[0]); ok || args[0] == "topics" {
+		name := cmp.Or(t.name, args[0])
+		return usageError{withHint(fmt.Errorf("%q is a topic, and %q is none of its own", name, args[1]), "usage: berth help TOPIC")}
+	}
+	var names []string
+	for _, t := range topics {
+		names = append(names, t.name)
+	}
+	if near := plain.Nearest(args[0], names, strings.ToLower); near != "" && len(args) == 1 {
+		return usageError{withHint(fmt.Errorf("there is no command and no topic %q", args[0]), fmt.Sprintf("did you mean %q?", "berth help "+near))}
+	}
+	return err
+}
+
 func helpCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "help [COMMAND...]",
@@ -154,7 +173,7 @@ ports, held clients, the guard, roles, files, variables and exit codes.`,
 				err = noArgs(target, rest)
 			}
 			if err != nil {
-				return err
+				return noTopic(err, args)
 			}
 			return target.Help()
 		},

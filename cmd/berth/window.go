@@ -91,18 +91,19 @@ func (a *app) openWindow(ctx context.Context, page string, o openOptions) error 
 	if o.noBrowser {
 		opened.Link = link
 	}
+	if !o.noBrowser {
+		if err = browser.OpenWindow(ctx, link, nil, a.env); err != nil {
+			err = withHint(fmt.Errorf("the browser does not start: %w", err), `"berth open --no-browser" prints the link`)
+		}
+	}
 	switch {
+	case err != nil: // then nothing is left to be opened
 	case o.json:
 		err = a.printJSON(opened)
 	case o.noBrowser:
 		_, err = fmt.Fprintln(a.out, link)
 	default:
 		_, err = fmt.Fprintf(a.err, "The window is at %s until it is closed for 15 minutes, or Ctrl-C.\n", opened.Address)
-	}
-	if err == nil && !o.noBrowser {
-		if err = browser.OpenWindow(ctx, link, nil, a.env); err != nil {
-			err = withHint(err, `"berth open --no-browser" prints the link`)
-		}
 	}
 	if err != nil {
 		stop()

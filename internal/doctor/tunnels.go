@@ -66,8 +66,40 @@ func (d *doctor) checkTunnels(ctx context.Context) []Finding {
 	if len(snap.Tunnels) == 0 {
 		return one("tunnel", Skip, "the config has no tunnels", "berth tunnel add --help")
 	}
-	return each(ctx, snap.Tunnels, d.checkTunnel)
+	waiting, rest := d.forOneLogin(ctx, snap.Tunnels)
+	return append(waiting, each(ctx, rest, d.checkTunnel)...)
 }
+
+// forOneLogin takes the tunnels out of a list that wait for the login of a profile
+// which checkHomes has named already: they are no findings of their own.
+func (d *doctor) forOneLogin(ctx context.Context, tunnels []state.Tunnel) (waiting []Finding, rest []state.Tunnel) {
+	if !slices.ContainsFunc(tunnels, waits) {
+		return nil, tunnels
+	}
+	ctx, cancel := context.WithTimeout(ctx, stepTime)
+	defer cancel()
+	homes, _ := d.homes.get(ctx) // without them every tunnel stands for itself
+	named := make(map[string]bool)
+	for _, h := range homes {
+		for _, p := range h.profiles {
+			named[p.ProxyAddr] = named[p.ProxyAddr] || len(d.checkProfile(p)) > 0
+		}
+	}
+	var names []string
+	for _, t := range tunnels {
+		if waits(t) && named[t.Profile] {
+			names = append(names, t.Name)
+		} else {
+			rest = append(rest, t)
+		}
+	}
+	if len(names) > 0 {
+		waiting = one("tunnel", Skip, "before a login "+count(len(names), "tunnel")+" cannot be tried: "+strings.Join(names, ", "), "")
+	}
+	return waiting, rest
+}
+
+func waits(t state.Tunnel) bool { return t.State == state.TunnelWaitingForLogin }
 
 func (d *doctor) checkTunnel(ctx context.Context, t state.Tunnel) []Finding {
 	name := "tunnel " + t.Name

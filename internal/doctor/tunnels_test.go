@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"berth/agent/state"
+	"berth/certwatch"
 )
 
 // serve answers each connection with f until the test ends.
@@ -131,6 +132,23 @@ func TestTunnelStates(t *testing.T) {
 				t.Errorf("found %+v, want %s, %q, %q", found, c.status, c.text, c.fix)
 			}
 		})
+	}
+}
+
+// TestOneLoginIsOneFinding: tunnels that wait for a login which the session's finding
+// names are not counted once more.
+func TestOneLoginIsOneFinding(t *testing.T) {
+	waiting := func(name, profile string) state.Tunnel {
+		return state.Tunnel{TunnelSpec: state.TunnelSpec{Name: name}, State: state.TunnelWaitingForLogin, Profile: profile}
+	}
+	d := withAgent(state.Agent{}, waiting("a", "p:443"), waiting("b", "p:443"), waiting("c", "elsewhere:443"))
+	d.homes = newLazy(func() []homeFacts {
+		return []homeFacts{{profiles: []*certwatch.Profile{{ProxyAddr: "p:443"}}}}
+	})
+	found := d.checkTunnels(t.Context())
+	if len(found) != 2 || found[0].Status != Skip || !strings.HasSuffix(found[0].Text, "2 tunnels cannot be tried: a, b") ||
+		found[1].Status != Warn || !strings.Contains(found[1].Text, "tunnel c waits for a login") {
+		t.Errorf("found %+v", found)
 	}
 }
 

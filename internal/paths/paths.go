@@ -274,6 +274,9 @@ func (p Paths) LockPID() string { return p.Lock + ".pid" }
 // LastGoodConfig is a copy of the config file as it was last without mistakes.
 func (p Paths) LastGoodConfig() string { return filepath.Join(p.StateDir, "config.last-good.yaml") }
 
+// Demo is a file that berth-demo makes: it starts and ends the agent of these paths.
+func (p Paths) Demo() string { return filepath.Join(p.StateDir, "demo") }
+
 // Crashes is the file that notes when agents ended unexpectedly.
 func (p Paths) Crashes() string { return p.Lock + ".crashes" }
 
