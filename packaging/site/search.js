@@ -1,21 +1,23 @@
 "use strict";
 const box = document.getElementById("search"), list = document.getElementById("results"), up = document.body.dataset.up;
 
-// Every word must be there; one in the title counts more, and so does a phrase.
+// Every word must begin one that is there; one in the title counts more, and so does a phrase.
 function find(query) {
   const words = query.toLowerCase().split(/\s+/).filter(Boolean), phrase = words.join(" ");
   if (!phrase) return [];
+  const begins = words.map(w => new RegExp("(?<![\\p{L}\\p{N}])" + w.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&"), "gu"));
   const hits = [];
   for (const s of INDEX) {
     const title = s.t.toLowerCase(), text = s.x.toLowerCase();
     let score = 0;
-    for (const w of words) {
-      const points = (title.includes(w) ? 10 : 0) + Math.min(5, text.split(w).length - 1);
+    for (const w of begins) {
+      const points = (title.match(w) ? 10 : 0) + Math.min(5, text.match(w)?.length ?? 0);
       if (!points) { score = 0; break; }
       score += points;
     }
-    if (/^(man|docs.COMMANDS)/.test(s.p)) score /= 3; // the other documents explain
-    if (score) hits.push([score + (text.includes(phrase) ? 6 : 0) + (title.includes(phrase) ? 20 : 0), s]);
+    if (score) score += (text.includes(phrase) ? 6 : 0) + (title.includes(phrase) ? 20 : 0);
+    if (/^(man|docs.COMMANDS|CHANGELOG)/.test(s.p)) score /= 3; // the other documents explain
+    if (score) hits.push([score, s]);
   }
   return hits.sort((a, b) => b[0] - a[0]).slice(0, 12).map(h => h[1]);
 }
