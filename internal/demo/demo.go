@@ -213,8 +213,10 @@ func (d *demo) configure() error {
 	if err := p.MakeDirs(); err != nil {
 		return err
 	}
-	if err := os.WriteFile(p.Demo(), nil, 0o600); err != nil {
-		return fmt.Errorf("mark the demo's folder: %w", err)
+	if !d.ClusterOnly {
+		if err := os.WriteFile(p.Demo(), nil, 0o600); err != nil {
+			return fmt.Errorf("mark the demo's folder: %w", err)
+		}
 	}
 	caFile := filepath.Join(d.dir, "web-ca.pem")
 	if err := d.sim.WriteWebCA(caFile); err != nil {
