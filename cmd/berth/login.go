@@ -18,6 +18,7 @@ import (
 	"berth/agent/state"
 	"berth/internal/browser"
 	"berth/internal/plain"
+	"berth/internal/wake"
 	"berth/internal/when"
 )
 
@@ -78,7 +79,7 @@ forgotten, and --forget deletes both.`,
 				}
 				front := &loginFront{app: a, noBrowser: noBrowser}
 				if rememberTOTP {
-					seed, err := front.askSeed()
+					seed, err := front.askSeed(cmd.Context())
 					if err != nil {
 						return err
 					}
@@ -247,7 +248,7 @@ func (f *loginFront) show(ctx context.Context, e client.LoginEvent, answer func(
 	case state.LoginURL:
 		f.showURL(ctx, e)
 	case state.LoginPassword, state.LoginOTP, state.LoginPIN:
-		return f.ask(e, answer)
+		return f.ask(ctx, e, answer)
 	case state.LoginSettled:
 		f.mu.Lock()
 		mine := f.asking == e.ID
@@ -288,7 +289,7 @@ func (f *loginFront) showURL(ctx context.Context, e client.LoginEvent) {
 }
 
 // ask reads a secret from the terminal, without echo, while the login goes on.
-func (f *loginFront) ask(e client.LoginEvent, answer func(string)) error {
+func (f *loginFront) ask(ctx context.Context, e client.LoginEvent, answer func(string)) error {
 	in, ok := f.in.(*os.File)
 	if !ok || !term.IsTerminal(int(in.Fd())) {
 		return withHint(errors.New("a password is asked for, and there is no terminal to type it at"), "run berth login in a terminal")
@@ -303,7 +304,6 @@ func (f *loginFront) ask(e client.LoginEvent, answer func(string)) error {
 	}
 	f.asking = e.ID
 	f.mu.Unlock()
-	fmt.Fprint(f.err, plain.Line(e.Text)+" ")
 	go func() { // ended with the process at the latest: a read cannot be taken back
 		secret, err := term.ReadPassword(int(in.Fd()))
 		f.mu.Lock()
@@ -317,17 +317,44 @@ func (f *loginFront) ask(e client.LoginEvent, answer func(string)) error {
 			answer(string(secret))
 		}
 	}()
+	untilHidden(ctx, in, before)
+	fmt.Fprint(f.err, plain.Line(e.Text)+" ")
 	return nil
 }
 
+// untilHidden waits until a terminal no longer shows what is typed, as it did before:
+// who answers a question at once would else see the secret. One that showed
+// nothing before does not change.
+func untilHidden(ctx context.Context, in *os.File, before *term.State) {
+	const tries = 200
+	for range tries {
+		now, err := term.GetState(int(in.Fd()))
+		if err != nil || *now != *before || !wake.Sleep(ctx, time.Millisecond) {
+			return
+		}
+	}
+}
+
 // askSeed reads the seed of one-time codes, without echo.
-func (f *loginFront) askSeed() (string, error) {
+func (f *loginFront) askSeed(ctx context.Context) (string, error) {
 	in, ok := f.in.(*os.File)
 	if !ok || !term.IsTerminal(int(in.Fd())) {
 		return "", withHint(errors.New("a seed is asked for, and there is no terminal to type it at"), "run berth login in a terminal")
 	}
+	before, err := term.GetState(int(in.Fd()))
+	if err != nil {
+		return "", fmt.Errorf("look at the terminal: %w", err)
+	}
+	var seed []byte
+	typed := make(chan error, 1)
+	go func() {
+		var err error
+		seed, err = term.ReadPassword(int(in.Fd()))
+		typed <- err
+	}()
+	untilHidden(ctx, in, before)
 	fmt.Fprint(f.err, "Seed that your authenticator app was set up with (its letters, or the otpauth:// address): ")
-	seed, err := term.ReadPassword(int(in.Fd()))
+	err = <-typed
 	fmt.Fprintln(f.err)
 	if err != nil {
 		return "", fmt.Errorf("read the seed: %w", err)

@@ -76,7 +76,7 @@ Without a command it shows the status of the running agent.`,
 		}
 		hint := seeHelp(cmd)
 		if value, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
-			err, hint = badValue(value, hint)
+			hint, err = badValue(value, hint)
 		}
 		return usageError{withHint(err, hint)}
 	})
@@ -182,19 +182,19 @@ what is not about one command{{end}}.
 {{- end}}
 `
 
-// notOf says what a flag's value is not, or what else is wrong with it.
-// badValue says what is wrong with a flag's value, and how to write it, else hint.
-func badValue(value *pflag.InvalidValueError, hint string) (error, string) {
+// badValue says how to write a flag's value, else hint, and what is wrong with it.
+func badValue(value *pflag.InvalidValueError, hint string) (string, error) {
 	name := value.GetFlag().Name
 	if value.GetFlag().Value.Type() == "duration" {
-		return fmt.Errorf("--%s: %q is no length of time", name, value.GetValue()), "write it as 30s, 5m or 1h30m"
+		return "write it as 30s, 5m or 1h30m", fmt.Errorf("--%s: %q is no length of time", name, value.GetValue())
 	}
 	if _, ok := errors.AsType[*strconv.NumError](value); ok {
-		return fmt.Errorf("--%s: %q is %s", name, value.GetValue(), notOf(value)), hint
+		return hint, fmt.Errorf("--%s: %q is %s", name, value.GetValue(), notOf(value))
 	}
-	return fmt.Errorf("--%s: %w", name, value.Unwrap()), hint
+	return hint, fmt.Errorf("--%s: %w", name, value.Unwrap())
 }
 
+// notOf says what a flag's value is not, or what else is wrong with it.
 func notOf(value *pflag.InvalidValueError) string {
 	switch kind := value.GetFlag().Value.Type(); {
 	case errors.Is(value, strconv.ErrRange):
