@@ -62,9 +62,7 @@ forgotten, and --forget deletes both.`,
 		Args:              optionalArg("PROXY"),
 		ValidArgsFunction: a.completeProxies,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 1 {
-				start.Proxy = args[0]
-			}
+			start.Proxy = only(args)
 			if forget && (start.Remember || rememberTOTP || start.Renew) {
 				return usageError{withHint(errors.New("--forget does not log in"), "berth login --forget, then berth login --remember")}
 			}
@@ -146,10 +144,7 @@ the one at PROXY. The next, more urgent one comes all the same.`,
 		Args:              optionalArg("PROXY"),
 		ValidArgsFunction: a.completeProxies,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			proxy := ""
-			if len(args) == 1 {
-				proxy = args[0]
-			}
+			proxy := only(args)
 			return a.withAgent(func(c *client.Client) error {
 				before, err := c.Snapshot(cmd.Context())
 				if err != nil {
@@ -189,10 +184,7 @@ tunnels keep their ports and wait for the next login.`,
 		Args:              optionalArg("PROXY"),
 		ValidArgsFunction: a.completeProxies,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			proxy := ""
-			if len(args) == 1 {
-				proxy = args[0]
-			}
+			proxy := only(args)
 			return a.withAgent(func(c *client.Client) error {
 				before, err := c.Snapshot(cmd.Context())
 				if err != nil {

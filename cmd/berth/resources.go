@@ -40,10 +40,7 @@ these are of every cluster that you are logged in to, and of their leaf clusters
 		},
 		ValidArgs: kinds,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			query := client.ResourceQuery{Cluster: clusterName}
-			if len(args) == 1 {
-				query.Kind = state.Kind(args[0])
-			}
+			query := client.ResourceQuery{Cluster: clusterName, Kind: state.Kind(only(args))}
 			return a.withAgent(func(c *client.Client) error {
 				list, err := a.listed(cmd.Context(), c, query)
 				if err != nil {

@@ -309,6 +309,14 @@ func optionalArg(name string) cobra.PositionalArgs {
 	}
 }
 
+// only returns the argument of a command that takes an optionalArg; empty: it has none.
+func only(args []string) string {
+	if len(args) == 0 {
+		return ""
+	}
+	return args[0]
+}
+
 // noneEmpty refuses an argument without text, as from a variable that is not set: it
 // would be taken for one that is left out.
 func noneEmpty(cmd *cobra.Command, args []string, names ...string) error {

@@ -56,9 +56,7 @@ With --yes nothing is asked but what a login needs; name the proxy and, with
 		Args:              optionalArg("PROXY"),
 		ValidArgsFunction: a.completeProxies,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 1 {
-				o.proxy = args[0]
-			}
+			o.proxy = only(args)
 			for _, step := range o.skip {
 				if !slices.Contains(setupSteps, step) {
 					return usageError{withHint(fmt.Errorf("there is no step %q", step), "skip one of "+join(setupSteps))}

@@ -45,9 +45,7 @@ open up to the proxy. It ends with exit code 4 when a login is what is missing.`
 		Args:              optionalArg("NAME"),
 		ValidArgsFunction: a.completeTunnels,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 1 {
-				o.name = args[0]
-			}
+			o.name = only(args)
 			return a.status(cmd.Context(), o)
 		},
 	}

@@ -44,26 +44,7 @@ var mysql = Protocol{
 }
 
 // mariadb is what people call a resource whose protocol is mysql.
-var mariadb = Protocol{
-	Name:        "mariadb",
-	Title:       "MariaDB",
-	ALPN:        mysqlALPN,
-	Native:      true,
-	Warm:        true,
-	serverFirst: true,
-	opens:       mysqlOpens,
-	answers:     mysqlAnswer,
-	login:       mysqlProbe,
-	logout:      "\x01\x00\x00\x00\x01",
-	names:       mysqlNames,
-	retell:      mysqlRetell,
-	refuse:      refuseMySQL,
-	secure:      secureMySQL,
-	greet:       greetMySQL,
-	follow:      followMySQL,
-	farewell:    mysqlFarewell,
-	client:      mysqlClient(mariadbJDBC),
-}
+var mariadb = mysql.alias("mariadb", "MariaDB", mysqlClient(mariadbJDBC))
 
 const mysqlALPN = "teleport-mysql"
 

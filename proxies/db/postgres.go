@@ -35,26 +35,7 @@ var postgres = Protocol{
 }
 
 // cockroachdb speaks Postgres' protocol.
-var cockroachdb = Protocol{
-	Name:     "cockroachdb",
-	Title:    "CockroachDB",
-	ALPN:     "teleport-postgres",
-	Native:   true,
-	Warm:     true,
-	hello:    pgHello,
-	helloOwn: pgHelloOwn,
-	opens:    pgOpens,
-	answers:  pgAnswers,
-	login:    pgLogin,
-	logout:   "X\x00\x00\x00\x04",
-	names:    pgNames,
-	retell:   pgRetell,
-	refuse:   refusePostgres,
-	secure:   securePostgres,
-	follow:   followPostgres,
-	farewell: pgFarewell,
-	client:   cockroachClient(),
-}
+var cockroachdb = postgres.alias("cockroachdb", "CockroachDB", cockroachClient())
 
 // cockroachClient has CockroachDB's own program too, which obeys one variable
 // before all others.

@@ -82,6 +82,13 @@ type Protocol struct {
 	client client
 }
 
+// alias is the same protocol under another name, with clients of its own. No first
+// words are taken for it: they are p's.
+func (p Protocol) alias(name, title string, c client) Protocol {
+	p.Name, p.Title, p.client, p.guess = name, title, c, nil
+	return p
+}
+
 // protocols is the table, in the order in which a client's first words are
 // compared: a MongoDB message begins with its length, which may look like the
 // beginning of any other protocol, so its own signs are looked for first.
