@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"testing"
@@ -11,6 +12,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"berth/internal/survive"
 )
 
 // fakeBackend is a screen that does what it is told.
@@ -215,4 +218,41 @@ func TestSlowCallback(t *testing.T) {
 				t.Errorf("%d clicks were reported, want %d or one more", count, maxEvents)
 			}
 		})
+}
+
+// TestBugs: a bug while a notification is shown, withdrawn or acted on ends that alone.
+func TestBugs(t *testing.T) {
+	acted := 0
+	act := func(string, string) {
+		if acted++; acted == 1 {
+			panic("a bug")
+		}
+	}
+	inBubble(t, Config{OnAction: act}, func(t *testing.T, n *notifier, _ *fakeBackend, to sink) {
+		defer survive.Trap.Store(nil)
+		met := make(map[string]bool)
+		trap := func(what string) {
+			if what != "act on a notification" && !met[what] {
+				met[what] = true
+				panic("a bug in: " + what)
+			}
+		}
+		survive.Trap.Store(&trap)
+		for i, id := range []string{"x", "y", "closed"} {
+			err := n.Show(t.Context(), Notification{ID: id})
+			if _, bug := errors.AsType[*survive.Error](err); bug != (i == 0) {
+				t.Errorf("Show(%s) = %v", id, err)
+			}
+			if id == "closed" {
+				n.Close(id)
+			} else {
+				to.acted(id, "button")
+			}
+			synctest.Wait()
+		}
+		want := map[string]bool{"show a notification": true, "withdraw a notification": true}
+		if !maps.Equal(met, want) || acted != 2 {
+			t.Errorf("bugs were met in %v, and %d buttons acted", met, acted)
+		}
+	})
 }
