@@ -22,7 +22,7 @@ type Setting struct {
 	Title   string      `json:"title"`
 	Help    string      `json:"help"`
 	Kind    SettingKind `json:"kind"`
-	Choices []WordsOf   `json:"choices,omitempty"`
+	Choices []WordsOf   `json:"choices,omitempty"` // of a text: values that have a name
 	Value   string      `json:"value"`
 	Line    int         `json:"line,omitempty"` // in the config; zero where it is not there
 }

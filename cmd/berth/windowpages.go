@@ -126,6 +126,7 @@ func settingWords(s config.Setting) tray.Setting {
 		w.Title, w.Help = "Quiet hours", "Such as 22:00-07:00, in local time; empty for none. Only what cannot wait is shown then."
 	case config.SettingBrowser:
 		w.Title, w.Help = "Browser for login pages", "A command; %s stands for the address. Empty for the system's own."
+		w.Choices = []tray.WordsOf{{Value: "", Words: "the system's own"}}
 	case config.SettingRenew:
 		w.Key += "@" + s.Proxy
 		w.Title, w.Kind = "Session at "+plain.Line(s.Proxy), tray.SettingChoice
