@@ -296,35 +296,46 @@ func (f *loginFront) ask(ctx context.Context, e client.LoginEvent, answer func(s
 	}
 	f.asking = e.ID
 	f.mu.Unlock()
+	typed := f.typed(ctx, in, before, plain.Line(e.Text)+" ")
 	go func() { // ended with the process at the latest: a read cannot be taken back
-		secret, err := term.ReadPassword(int(in.Fd()))
+		got := <-typed
 		f.mu.Lock()
 		mine := f.asking == e.ID
 		if mine {
 			f.asking = 0
 		}
 		f.mu.Unlock()
-		if mine && (err == nil || errors.Is(err, io.EOF) && len(secret) > 0) {
+		if mine && (got.err == nil || errors.Is(got.err, io.EOF) && got.text != "") {
 			fmt.Fprintln(f.err)
-			answer(string(secret))
+			answer(got.text)
 		}
 	}()
-	untilHidden(ctx, in, before)
-	fmt.Fprint(f.err, plain.Line(e.Text)+" ")
 	return nil
 }
 
-// untilHidden waits until a terminal no longer shows what is typed, as it did before:
-// who answers a question at once would else see the secret. One that showed
-// nothing before does not change.
-func untilHidden(ctx context.Context, in *os.File, before *term.State) {
-	const tries = 200
+// typedSecret is what was typed at a terminal, unseen.
+type typedSecret struct {
+	text string
+	err  error
+}
+
+// typed asks a question and reads a line without echo. The echo goes off before the
+// question is printed: a secret that is typed at once would else be shown.
+func (f *loginFront) typed(ctx context.Context, in *os.File, before *term.State, question string) <-chan typedSecret {
+	const tries = 200 // a terminal that showed nothing before does not change
+	typed := make(chan typedSecret, 1)
+	go func() {
+		text, err := term.ReadPassword(int(in.Fd()))
+		typed <- typedSecret{string(text), err}
+	}()
 	for range tries {
 		now, err := term.GetState(int(in.Fd()))
-		if err != nil || *now != *before || !wake.Sleep(ctx, time.Millisecond) {
-			return
+		if err != nil || *now != *before || len(typed) > 0 || !wake.Sleep(ctx, time.Millisecond) {
+			break
 		}
 	}
+	fmt.Fprint(f.err, question)
+	return typed
 }
 
 // askSeed reads the seed of one-time codes, without echo.
@@ -337,24 +348,15 @@ func (f *loginFront) askSeed(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("look at the terminal: %w", err)
 	}
-	var seed []byte
-	typed := make(chan error, 1)
-	go func() {
-		var err error
-		seed, err = term.ReadPassword(int(in.Fd()))
-		typed <- err
-	}()
-	untilHidden(ctx, in, before)
-	fmt.Fprint(f.err, "Seed that your authenticator app was set up with (its letters, or the otpauth:// address): ")
-	err = <-typed
+	got := <-f.typed(ctx, in, before, "Seed that your authenticator app was set up with (its letters, or the otpauth:// address): ")
 	fmt.Fprintln(f.err)
-	if err != nil {
-		return "", fmt.Errorf("read the seed: %w", err)
+	if got.err != nil {
+		return "", fmt.Errorf("read the seed: %w", got.err)
 	}
-	if len(strings.TrimSpace(string(seed))) == 0 {
+	if strings.TrimSpace(got.text) == "" {
 		return "", errors.New("no seed was typed; nothing was done")
 	}
-	return string(seed), nil
+	return got.text, nil
 }
 
 // restore gives the terminal back as it was.
