@@ -299,7 +299,9 @@ func (f *front) loop(ctx context.Context) error {
 			}
 		case <-minute.C:
 			minute.Reset(untilMinute(time.Now()))
-			f.lookAtSettings()
+			if f.restless { // a changed config is news; without any the tray stays asleep
+				f.lookAtSettings()
+			}
 			if f.known && !f.env.Away {
 				f.lookForTSH()
 				f.draw()
