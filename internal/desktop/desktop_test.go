@@ -188,9 +188,14 @@ func (w *world) line(parent, child string) (y, down int) {
 		w.t.Fatal(err)
 	}
 	psql := func(state.Tunnel) (string, string, bool) { return "psql", "psql", true }
+	first := tray.Setting{Title: "Notifications", Kind: tray.SettingSwitch, Value: "true"}
+	if strings.Contains(w.config(), "enabled: false") {
+		first.Value = "false"
+	}
+	env := tray.Env{GOOS: "linux", Client: psql, Window: true, Settings: []tray.Setting{first}}
 	y = firstLine
 	group := tray.GroupFirst
-	for _, it := range tray.Layout(s, tray.Env{GOOS: "linux", Client: psql, Window: true}, time.Now()) {
+	for _, it := range tray.Layout(s, env, time.Now()) {
 		for _, line := range []tray.Group{tray.GroupNote, tray.GroupFoot} {
 			if group < line && it.Group >= line {
 				y++ // of the line between
@@ -253,6 +258,13 @@ func TestDesktop(t *testing.T) {
 	w.become("a started tunnel", func(state.Snapshot) bool { return w.tunnel("shop").State == state.TunnelReady })
 
 	settle()
+	w.choose("settings", "Settings", "Notifications: on · turn off")
+	w.until("a config without notifications", func() bool { return strings.Contains(w.config(), "enabled: false") })
+	settle()
+	w.choose("settings-off", "Settings", "Notifications: off · turn on")
+	w.until("a config with notifications", func() bool { return strings.Contains(w.config(), "enabled: true") })
+
+	settle()
 	w.click(iconX, iconY)
 	y, _ := w.line("Add tunnel", "")
 	w.point(100, y)
@@ -291,6 +303,16 @@ func TestDesktop(t *testing.T) {
 	w.agentAway()
 	w.small()
 	w.firstRun()
+}
+
+// config is the config file's text.
+func (w *world) config() string {
+	w.t.Helper()
+	text, err := os.ReadFile(w.Paths.Config)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return string(text)
 }
 
 // requests reviews one access request and assumes another, by the buttons of
