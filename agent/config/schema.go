@@ -84,7 +84,7 @@ var descriptions = map[string]string{
 	"policyRules": "What the berth of every user of this machine obeys, whatever their config files say. A policy with mistakes " +
 		"fails closed: the rules that cannot be read hold at their strictest.",
 	"policyRules.Version":  "The version of the file's format.",
-	"policyRules.Banner":   "A line of text that berth status shows first.",
+	"policyRules.Banner":   "A line of text that berth status and the window show first.",
 	"policyRules.Insecure": "false has every proxy's web certificate verified: insecure: true in a config file has no effect.",
 	"policyRules.Guard": "on serves only programs of the user who runs berth: guard: off in a config file has no " +
 		"effect.",

@@ -91,6 +91,7 @@ function Page() {
             <span class="buttons"><Button kind="main" onPress={() => write("/api/agent/start", {})}>Start the agent</Button></span>
           </div>
         )}
+        {known.snapshot?.policy?.banner && <p class="banner calm">{known.snapshot.policy.banner}</p>}
         {there && <View route={route} />}
         {!there && !known.away && known.ended === undefined && <p class="dim" role="status">Asking the agent…</p>}
       </main>

@@ -136,6 +136,13 @@ export interface Snapshot {
   requests?: Request[];
   problems?: Problem[];
   causes?: Cause[];
+  policy?: Policy;
+}
+
+// Policy is what the machine's owner binds: forbids has rules such as "links: off".
+export interface Policy {
+  banner?: string;
+  forbids?: string[];
 }
 
 export interface Resource {

@@ -2,7 +2,7 @@
 import type { ComponentChildren, JSX } from "preact";
 import { useEffect, useId, useRef, useState } from "preact/hooks";
 import { type Failure, api, failure } from "./api";
-import { say, useNow } from "./store";
+import { say, useNow, useSnapshot } from "./store";
 import { ago, clock, left, sentence, stateWord } from "./words";
 
 // attempt does something for the person and says so when it fails.
@@ -100,8 +100,9 @@ export async function copy(text: string, what: string): Promise<void> {
   say(`Copied ${what}`);
 }
 
-// CopyLink copies a berth:// link, for others to follow.
+// CopyLink copies a berth:// link, for others to follow; no link is offered that no one may.
 export function CopyLink({ verb, to, label }: { verb: "add" | "request" | "recording"; to: string; label?: string }) {
+  if (useSnapshot().policy?.forbids?.includes("links: off")) return null;
   return (
     <Button kind="plain" label={label} onPress={async () => {
       const { link } = await api.link(verb, to);
