@@ -135,11 +135,9 @@ func (d *Document) checkTunnel(t state.TunnelSpec, others []state.TunnelSpec) er
 			return fmt.Errorf("tunnel %q: port %d is that of %q: %w", t.Name, t.Port, o.Name, ErrPortTaken)
 		}
 	}
-	for _, p := range d.cfg.Profiles {
-		if port := ownPort(p.Proxy); t.Port != 0 && port == strconv.Itoa(t.Port) {
-			text := fmt.Sprintf("%d is the one of the proxy %s: choose another", t.Port, p.Proxy)
-			return &InvalidTunnelError{Name: t.Name, Mistakes: []Mistake{{Path: "port", Text: text}}}
-		}
+	if owner := d.portOwner(t.Port); owner != "" {
+		text := fmt.Sprintf("%d is the one of %s: choose another", t.Port, owner)
+		return &InvalidTunnelError{Name: t.Name, Mistakes: []Mistake{{Path: "port", Text: text}}}
 	}
 	_, err := parseText(d.path, []byte("tunnels: ["+flowItem(t)+"]"))
 	bad := (*Error)(nil)
@@ -152,6 +150,25 @@ func (d *Document) checkTunnel(t state.TunnelSpec, others []state.TunnelSpec) er
 		invalid.Mistakes = append(invalid.Mistakes, Mistake{Path: path, Text: m.Text})
 	}
 	return invalid
+}
+
+// portOwner is what else than a tunnel has a port; empty: nothing.
+func (d *Document) portOwner(port int) string {
+	if port == 0 {
+		return ""
+	}
+	if port == d.cfg.Kube.Port {
+		return "kube.port in your config"
+	}
+	if port == d.cfg.Metrics.Port() {
+		return "metrics.listen in your config"
+	}
+	for _, p := range d.cfg.Profiles {
+		if ownPort(p.Proxy) == strconv.Itoa(port) {
+			return "the proxy " + p.Proxy
+		}
+	}
+	return ""
 }
 
 // A change finds the splices that make it. It reports false where it does not

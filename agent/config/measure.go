@@ -48,6 +48,14 @@ func (m Metrics) Address() (tcp, socket string) {
 	return "", expand(m.Listen)
 }
 
+// Port is the TCP port where metrics are served; 0 when it is a socket.
+func (m Metrics) Port() int {
+	tcp, _ := m.Address()
+	_, port, _ := net.SplitHostPort(tcp)
+	n, _ := strconv.Atoi(port) // 0 for none
+	return n
+}
+
 // Same reports whether m means what o does.
 func (m Metrics) Same(o Metrics) bool { return reflect.DeepEqual(m.plain(), o.plain()) }
 

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"net"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -211,13 +210,10 @@ func (p *Policy) Bind(cfg *Config) (bound *Config, overruled []Mistake) {
 		}
 		bound.Metrics = Metrics{}
 	}
-	if tcp, _ := bound.Metrics.Address(); bound.Metrics.On() && tcp != "" {
-		_, text, _ := net.SplitHostPort(tcp)
-		port, _ := strconv.Atoi(text)
-		if name := p.shippedPort(port); name != "" {
-			o.note("metrics.listen", "port %d is reserved for the tunnel %s, which the policy %s ships", port, quote(name), p.Path)
-			bound.Metrics = Metrics{}
-		}
+	if name := p.shippedPort(bound.Metrics.Port()); bound.Metrics.On() && name != "" {
+		o.note("metrics.listen", "port %d is reserved for the tunnel %s, which the policy %s ships",
+			bound.Metrics.Port(), quote(name), p.Path)
+		bound.Metrics = Metrics{}
 	}
 	if bound.Telemetry.Local() && p.Allows(FeatureTelemetry) != nil {
 		if cfg.Telemetry.Local() {
