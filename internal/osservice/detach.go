@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 )
 
 // DetachedVar is set in the environment of a program that no manager watches.
@@ -21,12 +22,21 @@ func startDetached(ctx context.Context, cfg Config) error {
 	for _, e := range cfg.Env {
 		cmd.Env = append(cmd.Env, e.Name+"="+e.Value)
 	}
-	if home, err := os.UserHomeDir(); err == nil {
-		cmd.Dir = home // the folder we happen to be in may be unmounted one day
-	}
+	cmd.Dir = stayingFolder()
 	detach(cmd)
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start %s: %w", cfg.Program, err)
 	}
 	return cmd.Process.Release()
+}
+
+// stayingFolder is a folder that stays: the one we happen to be in may be unmounted
+// one day. HOME may name a folder that is not there, as that of a container's user.
+func stayingFolder() string {
+	if home, err := os.UserHomeDir(); err == nil {
+		if info, err := os.Stat(home); err == nil && info.IsDir() {
+			return home
+		}
+	}
+	return filepath.VolumeName(os.TempDir()) + string(filepath.Separator)
 }

@@ -23,19 +23,26 @@ type scrubber struct {
 	names    *regexp.Regexp
 }
 
-func newScrubber(dir string, environ []string) *scrubber {
+func newScrubber(dir, program string, environ []string) *scrubber {
 	home, _ := os.UserHomeDir() // empty means that there is none to take out
+	own := []string{home}
 	host, _ := os.Hostname()
 	var name string
 	if u, err := user.Current(); err == nil {
 		name = u.Username[strings.LastIndexByte(u.Username, '\\')+1:] // without Windows' domain
+		own = append(own, u.HomeDir)                                  // HOME may say another one
 	}
-	return scrubberOf(dir, home, name, host, environ)
+	return scrubberOf(dir, filepath.Dir(program), own, name, host, environ)
 }
 
-func scrubberOf(dir, home, name, host string, environ []string) *scrubber {
+// scrubberOf returns a scrubber: dir is the test's folder, bin the one that berth is in,
+// and homes are the user's.
+func scrubberOf(dir, bin string, homes []string, name, host string, environ []string) *scrubber {
 	s := &scrubber{environ: environ}
-	folders := [][2]string{{home, "HOME"}, {dir, "TEMP"}}
+	folders := [][2]string{{bin, "BIN"}, {dir, "TEMP"}}
+	for _, home := range homes {
+		folders = append(folders, [2]string{home, "HOME"})
+	}
 	for i := range folders { // macOS has links in its usual paths
 		if direct, err := filepath.EvalSymlinks(folders[i][0]); err == nil {
 			folders = append(folders, [2]string{direct, folders[i][1]})

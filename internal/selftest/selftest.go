@@ -118,7 +118,7 @@ func Run(ctx context.Context, cfg Config) ([]Result, error) {
 	if err := r.record(); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
-	clean := newScrubber(dir, cfg.Environ)
+	clean := newScrubber(dir, cfg.Program, cfg.Environ)
 	limited, cancel := context.WithTimeoutCause(ctx, MaxTime-cleanTime, errors.New("the self-test has taken too long"))
 	results := append(remains(swept, sweepErr, clean), r.each(limited, clean)...)
 	cancel()

@@ -16,9 +16,10 @@ import (
 
 func TestScrub(t *testing.T) {
 	dir := filepath.Join("/var/tmp", "berth-selftest-1")
-	s := scrubberOf(dir, "/home/jane", "jane", "desk-7", []string{"DB_PASSWORD=hunter2hunter2"})
+	s := scrubberOf(dir, "/data/private/bin", []string{"/home/jane", "/srv/jane"}, "jane", "desk-7", []string{"DB_PASSWORD=hunter2hunter2"})
 	for in, want := range map[string]string{
 		"open /home/jane/.config/x: no":                          "open HOME/.config/x: no",
+		"start /data/private/bin/berth in /srv/jane/x":           "start BIN/berth in HOME/x",
 		dir + "/berth/agent.log of jane@desk-7":                  "TEMP/berth/agent.log of NAME@NAME",
 		"JANE is not janet":                                      "NAME is not janet",
 		`\\.\pipe\berth-S-1-5-21-1004336348-1177238915-512-1001`: `\\.\pipe\berth-SID`,
@@ -30,7 +31,7 @@ func TestScrub(t *testing.T) {
 			t.Errorf("%q became %q, want %q", in, got, want)
 		}
 	}
-	if got := scrubberOf(dir, "", "berth", "", nil).text("berth runs"); got != "berth runs" {
+	if got := scrubberOf(dir, "", nil, "berth", "", nil).text("berth runs"); got != "berth runs" {
 		t.Errorf("the program's name became %q", got)
 	}
 }
