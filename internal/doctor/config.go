@@ -18,10 +18,26 @@ func (d *doctor) loadConfig() configFacts {
 	facts := configFacts{policy: d.Policy.Load()}
 	cfg, err := config.Load(d.Paths.Config)
 	if err != nil {
-		cfg, facts.err = config.Default(), err
+		cfg, facts.unknown = d.lastGood()
 	}
 	facts.cfg, _ = facts.policy.Bind(cfg)
 	return facts
+}
+
+// lastGood is the config that an agent goes on with while the file has mistakes. It
+// reports true where none is known, and returns the default one.
+func (d *doctor) lastGood() (cfg *config.Config, unknown bool) {
+	if _, err := os.Stat(d.Paths.LastGoodConfig()); err == nil {
+		if cfg, err := config.Load(d.Paths.LastGoodConfig()); err == nil {
+			return cfg, false
+		}
+	}
+	return config.Default(), true
+}
+
+// skipUnknown is the finding of what cannot be looked at while no config is known.
+func skipUnknown(check, what string) []Finding {
+	return one(check, Skip, "the config cannot be used until its mistakes are corrected, so "+what+" is not known", "")
 }
 
 // checkPolicy says which policy binds this berth, and what it forbids.

@@ -120,9 +120,9 @@ type doctor struct {
 }
 
 type configFacts struct {
-	cfg    *config.Config // the default when there are mistakes
-	err    error
-	policy *config.Policy // which binds cfg
+	cfg     *config.Config // when the file has mistakes the last good one, else the default
+	unknown bool           // cfg is the default, and what the file means is not known
+	policy  *config.Policy // which binds cfg
 }
 
 type homeFacts struct {

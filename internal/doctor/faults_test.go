@@ -125,6 +125,29 @@ func TestHealthy(t *testing.T) {
 	wants(t, r, "tsh", OK, "tsh 16.4.12", "")
 }
 
+// TestBadConfig: a mistake is one finding, and everything else is looked at with the
+// config that was good last; without one, what it would say is not guessed.
+func TestBadConfig(t *testing.T) {
+	b := newBench(t, nil)
+	good, err := os.ReadFile(b.cfg.Paths.Config)
+	b.must(err)
+	b.write(b.cfg.Paths.Config, string(good)+"nonsense: 1\n", 0o600)
+	b.write(b.cfg.Paths.LastGoodConfig(), string(good), 0o600)
+	r := Run(t.Context(), b.cfg)
+	wants(t, r, "config", Fail, "nonsense", "berth config edit")
+	wants(t, r, "home", OK, "1 profile", "")
+	wants(t, r, "proxy", OK, "reached and trusted", "")
+	wants(t, r, "tsh", OK, "tsh 16.4.12", "")
+
+	b.must(os.Remove(b.cfg.Paths.LastGoodConfig()))
+	b.must(os.Remove(b.path("bin/tsh")))
+	t.Setenv("HOME", t.TempDir()) // without a profile of tsh
+	r = Run(t.Context(), b.cfg)
+	for _, check := range []string{"home", "proxy", "tsh", "port", "kubeconfig"} {
+		wants(t, r, check, Skip, "mistakes are corrected", "")
+	}
+}
+
 // TestFaults plants one fault after the other.
 func TestFaults(t *testing.T) {
 	for name, c := range map[string]struct {

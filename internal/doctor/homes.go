@@ -73,6 +73,9 @@ func (d *doctor) checkHomes(ctx context.Context) []Finding {
 	if err != nil {
 		return one("home", Fail, "the homes of tsh cannot be read in time", "see whether their file system answers")
 	}
+	if conf, ok := d.config.peek(); ok && conf.unknown && !slices.ContainsFunc(homes, func(h homeFacts) bool { return len(h.profiles) > 0 }) {
+		return skipUnknown("home", "which homes of tsh there are")
+	}
 	var found []Finding
 	for _, h := range homes {
 		found = append(found, d.checkHome(h)...)

@@ -45,6 +45,9 @@ func (d *doctor) checkProxies(ctx context.Context) []Finding {
 	if err != nil {
 		return one("proxy", Fail, "the homes of tsh cannot be read in time, so berth does not know which proxies to ask", "")
 	}
+	if conf, ok := d.config.peek(); ok && conf.unknown && len(targets) == 0 {
+		return skipUnknown("proxy", "which proxies there are")
+	}
 	if len(targets) == 0 {
 		return one("proxy", Skip, "no profile and no config names a proxy", "berth login PROXY")
 	}

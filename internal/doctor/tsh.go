@@ -12,6 +12,7 @@ import (
 type tshFacts struct {
 	path    string
 	version tsh.Version
+	unknown bool // which tsh the config names
 	err     error
 }
 
@@ -20,7 +21,7 @@ func (d *doctor) askTSH(ctx context.Context) tshFacts {
 	if err != nil {
 		return tshFacts{err: err}
 	}
-	var facts tshFacts
+	facts := tshFacts{unknown: conf.unknown}
 	if facts.path, facts.err = tsh.Find(tsh.Options{ConfigPath: conf.cfg.TSHPath(), Env: d.Env}); facts.err == nil {
 		ctx, cancel := context.WithTimeout(ctx, 2*stepTime)
 		defer cancel()
@@ -36,6 +37,8 @@ func (d *doctor) checkTSH(ctx context.Context) []Finding {
 	}
 	missing, ok := errors.AsType[*tsh.NotFoundError](err)
 	switch {
+	case ok && facts.unknown:
+		return skipUnknown("tsh", "where tsh is")
 	case ok:
 		return one("tsh", Fail, missing.Error()+": berth cannot log in without it", missing.Hint())
 	case err != nil:

@@ -26,6 +26,9 @@ func (d *doctor) checkPorts(ctx context.Context) []Finding {
 	if err != nil {
 		return nil
 	}
+	if conf.unknown {
+		return skipUnknown("port", "which ports its tunnels have")
+	}
 	snap, running := d.snapshot(ctx)
 	var taken []state.TunnelSpec
 	for _, t := range conf.cfg.Tunnels {
@@ -290,6 +293,9 @@ func (d *doctor) checkKubeconfig(ctx context.Context) []Finding {
 	conf, err := d.config.get(ctx)
 	if err != nil {
 		return nil
+	}
+	if conf.unknown {
+		return skipUnknown("kubeconfig", "whether there are tunnels to Kubernetes")
 	}
 	var wanted []string
 	for _, t := range conf.cfg.Tunnels {
