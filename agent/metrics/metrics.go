@@ -122,6 +122,9 @@ func (r *Room) fail(err error) {
 			Code: state.CodeMetrics, Title: "Metrics not served", Text: fmt.Sprintf("metrics cannot be served: %v.", err),
 			Action: "berth config edit",
 		}
+		if key, ok := errors.AsType[*keyError](err); ok {
+			r.problem.Action = "delete " + key.path + ": names get new pseudonyms"
+		}
 	}
 	changed := (was == nil) != (r.problem == nil)
 	r.mu.Unlock()
@@ -133,14 +136,28 @@ func (r *Room) fail(err error) {
 	}
 }
 
+// keyError says that the key of pseudonyms cannot be read: the config is not to blame.
+type keyError struct {
+	path string
+	err  error
+}
+
+func (e *keyError) Error() string { return e.err.Error() }
+
+func (e *keyError) Unwrap() error { return e.err }
+
 // serve serves until ctx ends or the config says something else; an error means that
 // it could not begin, or broke.
 func (r *Room) serve(ctx context.Context, set config.Metrics) error {
 	now := &serving{set: set, counters: newCounters(), label: named}
 	if !set.Named() {
-		key, err := pseudonym.Load(filepath.Join(r.cfg.StateDir, "pseudonyms.key"))
+		path := filepath.Join(r.cfg.StateDir, "pseudonyms.key")
+		key, anew, err := pseudonym.Load(path)
 		if err != nil {
-			return err
+			return &keyError{path, err}
+		}
+		if anew {
+			r.log.Warn("a damaged key was set aside: names have new pseudonyms", "path", pseudonym.BrokenPath(path))
 		}
 		now.label = key.Of
 	}

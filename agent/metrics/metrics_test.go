@@ -311,3 +311,12 @@ func TestDocsNameMetrics(t *testing.T) {
 		}
 	}
 }
+
+// TestKeyCannotBeRead: the config is not to blame, and the next step says what follows.
+func TestKeyCannotBeRead(t *testing.T) {
+	r := New(Config{Logger: slog.New(slog.DiscardHandler), OnChange: func() {}})
+	r.fail(&keyError{"/x/pseudonyms.key", errors.New("pseudonyms: open /x/pseudonyms.key: permission denied")})
+	if p := r.Problems()[0]; !strings.HasPrefix(p.Action, "delete /x/pseudonyms.key: ") || !strings.Contains(p.Text, "denied") {
+		t.Errorf("the problem is %+v", p)
+	}
+}

@@ -139,7 +139,10 @@ func (b *Book) write() {
 	for protocol, n := range tunnels {
 		last.Tunnels.atLeast(protocol, n)
 	}
-	err := update(b.cfg.StateDir, time.Now(), counted)
+	newKey, err := update(b.cfg.StateDir, time.Now(), counted)
+	if newKey {
+		b.log.Warn("a damaged key was set aside: clusters and users have new pseudonyms", "path", BrokenKey(b.cfg.StateDir))
+	}
 	if err != nil {
 		b.mu.Lock()
 		b.pending.add(counted, func(_, name string) string { return name })

@@ -36,6 +36,26 @@ func Path(stateDir string) string { return filepath.Join(stateDir, "telemetry.js
 // KeyPath is the file of the key that pseudonyms are made with.
 func KeyPath(stateDir string) string { return filepath.Join(stateDir, "telemetry.key") }
 
+// BrokenKey is the damaged key that was set aside last; empty when none was since
+// pseudonyms were begun anew.
+func BrokenKey(stateDir string) string {
+	path := pseudonym.BrokenPath(KeyPath(stateDir))
+	if _, err := os.Lstat(path); err != nil {
+		return ""
+	}
+	return path
+}
+
+// CheckKey returns why nothing can be written down for want of the key. One that is
+// damaged is set aside at the next write.
+func CheckKey(stateDir string) error {
+	_, err := pseudonym.Read(KeyPath(stateDir))
+	if errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	return nil
+}
+
 func brokenPath(stateDir string) string { return Path(stateDir) + ".broken" }
 
 // Read returns what is kept in the folder of berth's state: no days when there is no
@@ -68,10 +88,10 @@ func Reset(stateDir string) error {
 	}
 	return locked(stateDir, func() error {
 		var errs []error
-		for _, path := range []string{Path(stateDir), brokenPath(stateDir), KeyPath(stateDir)} {
-			if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				errs = append(errs, err)
-			}
+		for _, path := range []string{
+			Path(stateDir), brokenPath(stateDir), KeyPath(stateDir), pseudonym.BrokenPath(KeyPath(stateDir)),
+		} {
+			errs = append(errs, os.RemoveAll(path)) // a folder in a file's place goes too
 		}
 		return errors.Join(append(errs, atomicfile.Clean(Path(stateDir), 0), atomicfile.Clean(KeyPath(stateDir), 0))...)
 	})
@@ -87,14 +107,18 @@ func none(stateDir string) bool {
 // Rotate replaces the key: from now on clusters and users have other pseudonyms.
 func Rotate(stateDir string) error {
 	return locked(stateDir, func() error {
+		if err := os.RemoveAll(pseudonym.BrokenPath(KeyPath(stateDir))); err != nil {
+			return fmt.Errorf("telemetry: %w", err)
+		}
 		_, err := pseudonym.Rotate(KeyPath(stateDir))
 		return err
 	})
 }
 
-// update adds to what is kept. What berth cannot have written is set aside.
-func update(stateDir string, now time.Time, counted Kept) error {
-	return locked(stateDir, func() error {
+// update adds to what is kept. What berth cannot have written is set aside; newKey
+// says that the key was.
+func update(stateDir string, now time.Time, counted Kept) (newKey bool, err error) {
+	err = locked(stateDir, func() error {
 		k, err := Read(stateDir)
 		if errors.Is(err, errBroken) {
 			err = os.Rename(Path(stateDir), brokenPath(stateDir))
@@ -102,10 +126,11 @@ func update(stateDir string, now time.Time, counted Kept) error {
 		if err != nil {
 			return err
 		}
-		key, err := pseudonym.Load(KeyPath(stateDir))
+		key, anew, err := pseudonym.Load(KeyPath(stateDir))
 		if err != nil {
 			return err
 		}
+		newKey = anew
 		k.add(counted, key.Of)
 		k.forget(now)
 		data, err := json.Marshal(k)
@@ -114,6 +139,7 @@ func update(stateDir string, now time.Time, counted Kept) error {
 		}
 		return atomicfile.Write(Path(stateDir), append(data, '\n'), 0o600)
 	})
+	return newKey, err
 }
 
 // locked calls change while no other process changes the files.

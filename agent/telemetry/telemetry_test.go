@@ -222,7 +222,7 @@ func TestDictionary(t *testing.T) {
 		}
 		return found
 	}
-	elsewhere, err := pseudonym.Load(KeyPath(t.TempDir()))
+	elsewhere, _, err := pseudonym.Load(KeyPath(t.TempDir()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -232,7 +232,7 @@ func TestDictionary(t *testing.T) {
 			t.Errorf("guess %d finds %d names", i, n)
 		}
 	}
-	own, err := pseudonym.Load(KeyPath(b.dir))
+	own, _, err := pseudonym.Load(KeyPath(b.dir))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -264,7 +264,7 @@ func TestFile(t *testing.T) {
 			}
 		}
 	}
-	if err := update(b.dir, now, most); err != nil {
+	if _, err := update(b.dir, now, most); err != nil {
 		t.Fatal(err)
 	}
 	info, err := os.Stat(Path(b.dir))
@@ -346,12 +346,14 @@ func TestTrouble(t *testing.T) {
 	}
 	b.everything()
 	b.write()
-	if err := Reset(b.dir); err != nil {
-		t.Fatal(err)
+	if got := b.read(t).Days[0]; got.Clients["postgres"] != 4 || len(got.Clusters) != 2 {
+		t.Errorf("after the key was damaged it has %d clients, and %d pseudonyms of one cluster", got.Clients["postgres"], len(got.Clusters))
 	}
-	b.write()
-	if got := b.read(t).Days[0].Clients["postgres"]; got != 2 {
-		t.Errorf("after the key was mended it has %d clients", got)
+	if aside, err := os.ReadFile(BrokenKey(b.dir)); err != nil || string(aside) != "short" {
+		t.Errorf("the damaged key was not set aside: %v", err)
+	}
+	if err := Reset(b.dir); err != nil || BrokenKey(b.dir) != "" {
+		t.Errorf("a reset leaves %s: %v", BrokenKey(b.dir), err)
 	}
 }
 
@@ -404,7 +406,7 @@ func TestTogether(t *testing.T) {
 			for range 5 {
 				var one Kept
 				one.day("2026-05-01").Clients.add("kube", 1)
-				if err := update(b.dir, time.Date(2026, 5, 1, 0, 0, 0, 0, time.UTC), one); err != nil {
+				if _, err := update(b.dir, time.Date(2026, 5, 1, 0, 0, 0, 0, time.UTC), one); err != nil {
 					t.Error(err)
 				}
 			}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -24,6 +25,8 @@ func (a *app) telemetryCommand() *cobra.Command {
 type counted struct {
 	Mode string `json:"mode"`
 	File string `json:"file"`
+	// BrokenKey is a damaged key of pseudonyms that was set aside.
+	BrokenKey string `json:"broken_key,omitempty"`
 	telemetry.Kept
 }
 
@@ -43,6 +46,7 @@ func (a *app) counted() (counted, error) {
 	if c.Kept, err = telemetry.Read(p.StateDir); err != nil {
 		return c, withHint(err, "berth telemetry reset")
 	}
+	c.BrokenKey = telemetry.BrokenKey(p.StateDir)
 	return c, nil
 }
 
@@ -60,9 +64,14 @@ half a minute.`,
 				return err
 			}
 			if asJSON {
-				return a.printJSON(c)
+				err = a.printJSON(c)
+			} else {
+				err = a.printCounted(c)
 			}
-			return a.printCounted(c)
+			if keyErr := telemetry.CheckKey(filepath.Dir(c.File)); err == nil && keyErr != nil && c.Mode == "local" {
+				return withHint(fmt.Errorf("nothing can be written down: %w", keyErr), "berth telemetry reset --key")
+			}
+			return err
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print it as JSON")
@@ -89,6 +98,10 @@ func (a *app) printCounted(c counted) error {
 	}
 	if len(c.Days) == 0 {
 		b.WriteString("nothing is kept\n")
+	}
+	if c.BrokenKey != "" {
+		b.WriteString("\n" + a.prose(plain.Line("the key of the pseudonyms was damaged and is now "+c.BrokenKey+
+			": clusters and users have new pseudonyms since. \"berth telemetry reset --key\" deletes it."), 0) + "\n")
 	}
 	_, err := a.out.Write([]byte(b.String()))
 	return err

@@ -22,21 +22,55 @@ import (
 // Key is a key of an installation.
 type Key [32]byte
 
-// Load returns the key in a file, and makes one where there is none. Others who may
-// read the file lose that right.
-func Load(path string) (Key, error) {
-	f, err := os.Open(path)
+// BrokenPath is where a damaged key is set aside.
+func BrokenPath(path string) string { return path + ".broken" }
+
+// errDamaged says that a file is no key.
+var errDamaged = errors.New("it is damaged")
+
+// Load returns the key in a file, and makes one where there is none. A damaged key can
+// name nothing as it did: it is set aside, and anew says that another one takes its
+// place. Others who may read the file lose that right.
+func Load(path string) (k Key, anew bool, err error) {
+	k, err = Read(path)
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return Rotate(path)
-	case err != nil:
+	case err == nil:
+		return k, false, nil
+	case errors.Is(err, errDamaged):
+		if err := setAside(path); err != nil {
+			return Key{}, false, fmt.Errorf("pseudonyms: %w", err)
+		}
+		anew = true
+	case !errors.Is(err, fs.ErrNotExist):
+		return Key{}, false, err
+	}
+	k, err = Rotate(path)
+	return k, anew, err
+}
+
+// setAside keeps what is in the place of a key beside it.
+func setAside(path string) error {
+	if err := os.RemoveAll(BrokenPath(path)); err != nil {
+		return err
+	}
+	return os.Rename(path, BrokenPath(path))
+}
+
+// Read returns the key in a file, which must be there.
+func Read(path string) (Key, error) {
+	f, err := os.Open(path)
+	if err != nil {
 		return Key{}, fmt.Errorf("pseudonyms: %w", err)
 	}
 	defer f.Close() //nolint:errcheck // it was only read
+	info, err := f.Stat()
 	var k Key
-	n, err := io.ReadFull(f, k[:])
-	if info, statErr := f.Stat(); err == nil && statErr == nil && info.Size() != int64(n) {
-		err = errors.New("its size is wrong")
+	switch {
+	case err != nil:
+	case !info.Mode().IsRegular() || info.Size() != int64(len(k)):
+		err = errDamaged
+	default:
+		_, err = io.ReadFull(f, k[:])
 	}
 	if err == nil && runtime.GOOS != "windows" {
 		err = keepFromOthers(f)

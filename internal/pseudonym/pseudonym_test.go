@@ -12,9 +12,9 @@ func keyIn(dir string) string { return filepath.Join(dir, "a.key") }
 
 func load(t *testing.T, dir string) Key {
 	t.Helper()
-	k, err := Load(keyIn(dir))
-	if err != nil {
-		t.Fatal(err)
+	k, anew, err := Load(keyIn(dir))
+	if err != nil || anew {
+		t.Fatal(anew, err)
 	}
 	return k
 }
@@ -79,8 +79,26 @@ func TestKeyFile(t *testing.T) {
 		if err := os.WriteFile(path, []byte(bad), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := Load(path); err == nil || !strings.Contains(err.Error(), path) {
+		if _, err := Read(path); err == nil || !strings.Contains(err.Error(), path) {
 			t.Errorf("a key of %d bytes: %v", len(bad), err)
+		}
+		if _, anew, err := Load(path); err != nil || !anew {
+			t.Errorf("a key of %d bytes is not replaced: %v", len(bad), err)
+		}
+		if kept, err := os.ReadFile(BrokenPath(path)); err != nil || string(kept) != bad {
+			t.Errorf("a key of %d bytes is not set aside: %q, %v", len(bad), kept, err)
+		}
+		load(t, dir)
+	}
+	for range 2 { // the second time something is aside already
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.MkdirAll(filepath.Join(path, "folder"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if _, anew, err := Load(path); err != nil || !anew {
+			t.Errorf("a folder in the place of a key is not replaced: %v", err)
 		}
 	}
 }
