@@ -291,6 +291,13 @@ func TestOpenConnectionsStay(t *testing.T) {
 	if err != nil || len(events) == 0 || !strings.Contains(fmt.Sprint(events), "first cert fetched") {
 		t.Errorf("history: %v, %v", events, err)
 	}
+	e.serial(first)
+	more := e.Await("what the first agent moves to be counted", func(s state.Snapshot) bool {
+		return s.Tunnels[0].BytesIn > after.Tunnels[0].BytesIn && s.Tunnels[0].BytesOut > after.Tunnels[0].BytesOut
+	})
+	if got := more.Tunnels[0].TotalConnections; got != 1 {
+		t.Errorf("%d connections in all, want 1 still", got)
+	}
 	if err := first.Close(t.Context()); err != nil {
 		t.Error(err)
 	}

@@ -85,6 +85,8 @@ type succession struct {
 	deaf     <-chan struct{} // closed when that no longer matters, by deafen
 	deafen   func()
 
+	counting sync.Mutex // held while counts are taken and sent: none is lost in between
+
 	mu       sync.Mutex // guards everything below
 	before   []*former
 	main     bool     // the service manager takes this process's word
@@ -306,6 +308,7 @@ func (s *succession) leave(ctx context.Context, next *handover.Successor) error 
 			time.AfterFunc(s.opts.Grace, func() { s.tunnels.Succession().Close("") })
 		}
 	}
+	s.reportCounts(next.Line)
 	_ = next.Send(handover.Message{Kind: handover.Open}) // none
 	s.log.Info("the last connection has ended since the agent handed over")
 	if s.opts.Succession.Stays && exit != nil {
@@ -349,11 +352,26 @@ func (s *succession) moveTo(line *handover.Line) func(string) proxies.Move {
 	}
 }
 
-// reportOpen has the successor know how many connections this agent still serves,
-// until there are none.
+// reportCounts has the successor know what this agent's connections have moved since
+// it last did. A successor that is gone counts no longer.
+func (s *succession) reportCounts(line *handover.Line) {
+	s.counting.Lock()
+	defer s.counting.Unlock()
+	counts := s.tunnels.Succession().Since()
+	if len(counts) == 0 {
+		return
+	}
+	if text, err := json.Marshal(counts); err == nil {
+		_ = line.Send(handover.Message{Kind: handover.Counted, State: text})
+	}
+}
+
+// reportOpen has the successor know how many connections this agent still serves, and
+// what they move, until there are none.
 func (s *succession) reportOpen(ctx context.Context, line *handover.Line, drained <-chan struct{}) {
 	said := -1
 	for {
+		s.reportCounts(line)
 		if open := s.tunnels.Succession().Open(); open != said {
 			said = open
 			if line.Send(handover.Message{Kind: handover.Open, Connections: open}) != nil {

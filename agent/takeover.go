@@ -12,6 +12,7 @@ import (
 
 	"berth/agent/handover"
 	"berth/agent/process"
+	"berth/agent/tunnel"
 )
 
 // takeOver gets everything from the agent before, which this process could take the
@@ -141,6 +142,14 @@ func (s *succession) hearFormer(f *former) {
 		case handover.Moved:
 			s.tunnels.Succession().Adopted(adopted)
 			s.becomeMain()
+		case handover.Counted:
+			var counts map[string]tunnel.Count
+			if err := json.Unmarshal(m.State, &counts); err != nil {
+				s.log.Warn("what an agent before this one has counted is not known", "err", err)
+				continue
+			}
+			s.tunnels.Succession().Add(counts)
+			s.touch()
 		case handover.Stop:
 			s.stop()
 		default: // about its connections alone, below

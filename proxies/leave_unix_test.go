@@ -71,6 +71,9 @@ func TestHeldClientsMove(t *testing.T) {
 		t.Errorf("after Leave the tunnel has %+v", s)
 	}
 	testwait.Eventually(t, "the other one holds them", func() bool { return next.Status().Waiting == len(clients) })
+	if n, here := r.Status().TotalConnections, next.Status().TotalConnections; n != int64(len(clients)) || here != 0 {
+		t.Errorf("%d clients are counted, and %d again where they went", n, here)
+	}
 	for i, c := range clients {
 		if i%2 == 0 {
 			fmt.Fprint(c, "said late")

@@ -264,6 +264,7 @@ func (t *Tunnel) accept(ctx context.Context, l net.Listener) {
 		switch {
 		case err == nil:
 			pause = 0
+			t.total.Add(1) // one that is adopted the process before has counted
 			t.start(ctx, c, nil)
 		case ctx.Err() != nil || errors.Is(err, net.ErrClosed):
 			return
@@ -293,7 +294,6 @@ func (t *Tunnel) start(ctx context.Context, nc net.Conn, said []byte) {
 		copyDone:   make(chan struct{}),
 		finished:   make(chan struct{}),
 	}
-	t.total.Add(1)
 	t.mu.Lock()
 	c.tooMany = t.cfg.Limits.Enter(len(t.conns))
 	t.conns[c] = struct{}{}

@@ -56,6 +56,9 @@ const (
 	Moved Kind = "moved"
 	// Open says how many connections the agent before still serves.
 	Open Kind = "open"
+	// Counted says what connections of the agent before have moved since it said so
+	// last, or handed over. It has State.
+	Counted Kind = "counted"
 	// Stop asks the successor to stop, as a signal would.
 	Stop Kind = "stop"
 )

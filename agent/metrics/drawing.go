@@ -29,6 +29,7 @@ var (
 	descReady       = desc("tunnel_ready", "Whether a client that connects now gets through, as a try of the last 30 seconds found.", "tunnel", "protocol")
 	descConnections = desc("connections", "Open connections of clients.", "tunnel")
 	descWaiting     = desc("connections_waiting", "Those of them that are held.", "tunnel")
+	descDraining    = desc("connections_draining", "Open connections that the agents before this one still serve.")
 	descTotal       = desc("connections_total", "Connections of clients since the agent started.", "tunnel")
 	descReceived    = desc("received_bytes_total", "Bytes from the resource to clients.", "tunnel")
 	descSent        = desc("sent_bytes_total", "Bytes from clients to the resource.", "tunnel")
@@ -41,8 +42,8 @@ var (
 // Describe implements prometheus.Collector.
 func (d *drawing) Describe(ch chan<- *prometheus.Desc) {
 	for _, one := range []*prometheus.Desc{
-		descInfo, descStarted, descTunnels, descReady, descConnections, descWaiting, descTotal, descReceived, descSent, descCert,
-		descSession, descRequests, descProblems,
+		descInfo, descStarted, descTunnels, descReady, descConnections, descWaiting, descDraining, descTotal, descReceived, descSent,
+		descCert, descSession, descRequests, descProblems,
 	} {
 		ch <- one
 	}
@@ -58,6 +59,7 @@ func (d *drawing) Collect(ch chan<- prometheus.Metric) {
 	}
 	gauge(descInfo, 1, d.cfg.Version)
 	gauge(descStarted, float64(d.cfg.Started.UnixMilli())/1000)
+	gauge(descDraining, float64(d.snapshot.Agent.Draining))
 	d.collectTunnels(gauge, counter)
 	sessions := make(map[string]float64) // two homes may have one profile
 	for _, p := range d.snapshot.Profiles {

@@ -76,6 +76,7 @@ func newBed(t *testing.T, set config.Metrics) *bed {
 		},
 		Snapshot: func() *state.Snapshot {
 			return &state.Snapshot{
+				Agent:    state.Agent{Draining: 3},
 				Profiles: []state.Profile{{Proxy: "p:443", User: "alice"}, {Proxy: "p:443", User: "alice", Home: "other"}},
 				Requests: []state.Request{{State: "PENDING"}}, Problems: []state.Problem{{Code: state.CodeClockSkew}},
 			}
@@ -202,6 +203,7 @@ func TestMetrics(t *testing.T) {
 		`berth_tunnel_ready{protocol="postgres",tunnel="prod-pg"} 1`,
 		`berth_tunnel_ready{protocol="kubernetes",tunnel="bad?"} 0`,
 		`berth_connections{tunnel="prod-pg"} 2`,
+		`berth_connections_draining 3`,
 		`berth_connections_total{tunnel="prod-pg"} 7`,
 		`berth_received_bytes_total{tunnel="prod-pg"} 1.099511627776e+12`,
 		`berth_dial_seconds_bucket{tunnel="prod-pg",le="0.05"} 1`,

@@ -198,10 +198,9 @@ func (e entry) draw(guard state.Guard, protocol string) state.Tunnel {
 		s.Address = px.Addresses[0]
 	}
 	s.StaleConnections = int64(px.Marked)
-	s.Connections, s.Waiting, s.TotalConnections = int64(px.Connections), int64(px.Waiting), px.TotalConnections
-	s.BytesIn, s.BytesOut = px.BytesIn, px.BytesOut
-	s.TotalConnections += e.past.Connections
-	s.BytesIn, s.BytesOut = s.BytesIn+e.past.BytesIn, s.BytesOut+e.past.BytesOut
+	s.Connections, s.Waiting = int64(px.Connections), int64(px.Waiting)
+	count := e.past.plus(Count{px.TotalConnections, px.BytesIn, px.BytesOut})
+	s.TotalConnections, s.BytesIn, s.BytesOut = count.Connections, count.BytesIn, count.BytesOut
 	s.LastErrorAt = state.Instant(px.LastErrorAt)
 	if n, at := e.t.nextEnd(); n > 0 {
 		s.EndingConnections, s.EndingAt = int64(n), state.Instant(at)

@@ -12,10 +12,26 @@ import (
 // Past is what a tunnel's users have seen so far, for the process that goes on with
 // it.
 type Past struct {
-	Connections int64         `json:"connections,omitempty"`
-	BytesIn     int64         `json:"bytes_in,omitempty"`
-	BytesOut    int64         `json:"bytes_out,omitempty"`
-	History     history.Saved `json:"history"`
+	Count
+	History history.Saved `json:"history"`
+}
+
+// Count is what a tunnel's connections add up to.
+type Count struct {
+	Connections int64 `json:"connections,omitempty"`
+	BytesIn     int64 `json:"bytes_in,omitempty"`
+	BytesOut    int64 `json:"bytes_out,omitempty"`
+}
+
+func (c Count) plus(d Count) Count {
+	return Count{c.Connections + d.Connections, c.BytesIn + d.BytesIn, c.BytesOut + d.BytesOut}
+}
+
+// since returns what was added to before; nothing, if the count began anew.
+func (c Count) since(before Count) Count {
+	return Count{
+		max(0, c.Connections-before.Connections), max(0, c.BytesIn-before.BytesIn), max(0, c.BytesOut-before.BytesOut),
+	}
 }
 
 // Succession is how the tunnels of a Set pass from one process to the next.
@@ -26,19 +42,53 @@ func (s *Set) Succession() Succession { return Succession{s} }
 
 // Pasts returns what there is to go on with, by tunnel.
 func (n Succession) Pasts() map[string]Past {
-	pasts := make(map[string]Past)
+	pasts, counts := make(map[string]Past), make(map[string]Count)
 	for _, e := range n.set.listed() {
-		p := e.past
-		if e.t != nil {
-			px := e.t.px.Status()
-			p.Connections += px.TotalConnections
-			p.BytesIn += px.BytesIn
-			p.BytesOut += px.BytesOut
-		}
-		p.History = n.set.book.Of(e.spec.Name).Save()
-		pasts[e.spec.Name] = p
+		p := Past{Count: e.count(), History: n.set.book.Of(e.spec.Name).Save()}
+		pasts[e.spec.Name], counts[e.spec.Name] = p, p.Count
 	}
+	n.set.mu.Lock()
+	n.set.passedOn = counts
+	n.set.mu.Unlock()
 	return pasts
+}
+
+// Since returns what was counted, by tunnel, since it or Pasts was called last:
+// connections that stay here go on, and the process that has taken over counts for
+// both.
+func (n Succession) Since() map[string]Count {
+	now := make(map[string]Count)
+	for _, e := range n.set.listed() {
+		now[e.spec.Name] = e.count()
+	}
+	n.set.mu.Lock()
+	defer n.set.mu.Unlock()
+	added := make(map[string]Count)
+	for name, count := range now {
+		if more := count.since(n.set.passedOn[name]); more != (Count{}) {
+			added[name] = more
+		}
+	}
+	n.set.passedOn = now
+	return added
+}
+
+// Add counts what a process before has counted since this one took over.
+func (n Succession) Add(counts map[string]Count) {
+	n.set.mu.Lock()
+	defer n.set.mu.Unlock()
+	for _, e := range n.set.entries {
+		e.past.Count = e.past.plus(counts[e.spec.Name])
+	}
+}
+
+// count is what the tunnel's connections add up to, here and in the processes before.
+func (e entry) count() Count {
+	if e.t == nil {
+		return e.past.Count
+	}
+	px := e.t.px.Status()
+	return e.past.plus(Count{px.TotalConnections, px.BytesIn, px.BytesOut})
 }
 
 // GoOn makes pasts those of the tunnels that Start makes.

@@ -77,10 +77,12 @@ type Set struct {
 	newCarrier func(*tunnel) carrier // a port and its clients; tests put another in its place
 	draining   sync.WaitGroup        // tunnels that were stopped and still serve open connections
 
-	mu      sync.Mutex        // guards everything below, and what entries point to
-	entries []*entry          // in the order of the config
-	pasts   map[string]Past   // of the process before, by tunnel
-	renamed map[string]string // tunnels about to have another name: the old one by the new
+	mu      sync.Mutex      // guards everything below, and what entries point to
+	entries []*entry        // in the order of the config
+	pasts   map[string]Past // of the process before, by tunnel
+	// passedOn is what the process that takes over knows to be counted, by tunnel.
+	passedOn map[string]Count
+	renamed  map[string]string // tunnels about to have another name: the old one by the new
 }
 
 // entry is one tunnel of the config.

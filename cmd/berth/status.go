@@ -260,7 +260,11 @@ func (a *app) printWhole(s state.Snapshot, rates map[string]rate) error {
 		return err
 	}
 	if n := s.Agent.Draining; n > 0 {
-		fmt.Fprintf(a.out, "draining (%d connections of the previous agent)\n", n)
+		connections := "connections"
+		if n == 1 {
+			connections = "connection"
+		}
+		fmt.Fprintf(a.out, "draining (%d %s of the previous agent)\n", n, connections)
 	}
 	a.printAskedOfYou(s.Requests, now)
 	if p := s.Policy; p != nil && len(p.Forbids) > 0 {

@@ -153,3 +153,16 @@ func TestComplain(t *testing.T) {
 		})
 	}
 }
+
+// TestDraining: one connection is not several.
+func TestDraining(t *testing.T) {
+	for n, want := range map[int64]string{1: "draining (1 connection of the previous agent)\n", 2: "draining (2 connections of the previous agent)\n"} {
+		var out bytes.Buffer
+		if err := (&app{out: &out}).printStatus(state.Snapshot{Agent: state.Agent{Draining: n}}, statusOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %q in %q", want, out.String())
+		}
+	}
+}
