@@ -90,9 +90,9 @@ func (a *Asciicast) Feed(ev state.RecordingEvent) error {
 	if err := a.begin(); err != nil {
 		return err
 	}
+	text := a.clean.take(ev)
 	switch {
 	case len(ev.Data) > 0:
-		text := a.clean.take(ev.Data)
 		if text == "" {
 			return nil
 		}

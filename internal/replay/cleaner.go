@@ -6,6 +6,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"berth/agent/state"
 	"berth/internal/plain"
 )
 
@@ -14,16 +15,17 @@ import (
 // titles, links, the clipboard, questions that it answers, modes of its keyboard and
 // mouse, and characters that show nothing or turn others round.
 type cleaner struct {
+	limiter *limiter
 	tracker *tracker
 	part    []byte // of a character that is not whole
 }
 
-func newCleaner() *cleaner { return &cleaner{tracker: newTracker()} }
+func newCleaner() *cleaner { return &cleaner{limiter: newLimiter(), tracker: newTracker()} }
 
-// take returns what is left of the next bytes, as whole characters.
-func (c *cleaner) take(data []byte) string {
+// take returns what is left of the next event, as whole characters.
+func (c *cleaner) take(ev state.RecordingEvent) string {
 	var kept strings.Builder
-	for _, b := range data {
+	for _, b := range c.limiter.take(ev) {
 		switch {
 		case c.tracker.phase != ground || b == 0x1b:
 			kept.WriteString(c.end())

@@ -21,11 +21,11 @@ func TestCleaner(t *testing.T) {
 		"\x1b[5i\x1b[?1s\x1b=\x1b[$p\x1b[2 q":                        "\x1b[2 q",
 	} {
 		whole, bytewise := newCleaner(), newCleaner()
-		got := whole.take([]byte(given))
+		got := whole.take(printEvent(given))
 		got += whole.end()
 		pieces := ""
 		for _, b := range []byte(given) {
-			pieces += bytewise.take([]byte{b})
+			pieces += bytewise.take(printEvent(string([]byte{b})))
 		}
 		pieces += bytewise.end()
 		if got != want || pieces != want {

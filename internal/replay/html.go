@@ -34,6 +34,7 @@ type HTML struct {
 	printed bytes.Buffer
 	size    int // of the chunk
 	from    time.Duration
+	limiter *limiter
 	tracker *tracker
 	packer  *flate.Writer
 	total   htmlTotal
@@ -64,7 +65,7 @@ func NewHTML(w io.Writer, page []byte, h Header) (*HTML, error) {
 	if err != nil {
 		return nil, fmt.Errorf("compress the recording: %w", err)
 	}
-	p := &HTML{out: bufio.NewWriter(w), rest: rest, tracker: newTracker(), packer: packer}
+	p := &HTML{out: bufio.NewWriter(w), rest: rest, limiter: newLimiter(), tracker: newTracker(), packer: packer}
 	if _, err := p.out.Write(head); err != nil {
 		return nil, err
 	}
@@ -97,7 +98,7 @@ func (p *HTML) Feed(ev state.RecordingEvent) error {
 			return err
 		}
 	}
-	for data := ev.Data; len(data) > 0; {
+	for data := p.limiter.take(ev); len(data) > 0; {
 		n := min(len(data), 32<<10)
 		p.print(ev.At.Milliseconds(), data[:n])
 		if err := p.grow(ev.At, n); err != nil {

@@ -60,7 +60,7 @@ func TestHTMLHoldsEverything(t *testing.T) {
 		add(time.Duration(i)*time.Millisecond, "1m"+strings.Repeat("text ", 50))
 	}
 	add(4*time.Second, strings.Repeat("one line ", 10<<20/9))
-	add(5*time.Second, "\x1b]0;"+strings.Repeat("a title that never ends", 1<<16))
+	add(5*time.Second, "\x1b]0;"+strings.Repeat("a title that never ends", 1<<15))
 	events = append(events, state.RecordingEvent{At: 6 * time.Second, Kind: evil, Text: evil})
 
 	page := pageOf(t, Header{Recording: state.Recording{User: evil}, ExportedBy: evil}, events)

@@ -19,6 +19,7 @@ const maxLine = 64 << 10
 // comes out as text as well, without its place.
 type PlainText struct {
 	out     *bufio.Writer
+	limiter *limiter
 	tracker *tracker
 	line    []rune
 	column  int
@@ -29,14 +30,14 @@ type PlainText struct {
 
 // NewPlainText returns a writer to w. Flush ends it.
 func NewPlainText(w io.Writer) *PlainText {
-	p := &PlainText{out: bufio.NewWriter(w), tracker: newTracker()}
+	p := &PlainText{out: bufio.NewWriter(w), limiter: newLimiter(), tracker: newTracker()}
 	p.tracker.before = p.sequence
 	return p
 }
 
 // Feed takes an event.
 func (p *PlainText) Feed(ev state.RecordingEvent) error {
-	for _, b := range ev.Data {
+	for _, b := range p.limiter.take(ev) {
 		if p.tracker.phase != ground || b == 0x1b {
 			p.tracker.advance(b)
 			continue

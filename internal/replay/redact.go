@@ -43,6 +43,7 @@ type Redactor struct {
 	held    []state.RecordingEvent
 	weight  int     // of what is held, in bytes
 	text    []glyph // what can be seen of what is held
+	limiter *limiter
 	tracker *tracker
 	part    []byte // of a character that is not whole
 }
@@ -58,7 +59,7 @@ type glyph struct {
 // line as well. Close ends it.
 func NewRedactor(pattern *regexp.Regexp, next Writer) *Redactor {
 	pattern = regexp.MustCompile("(?m)" + pattern.String())
-	return &Redactor{pattern: pattern, next: next, guard: newGuard(pattern), tracker: newTracker()}
+	return &Redactor{pattern: pattern, next: next, guard: newGuard(pattern), limiter: newLimiter(), tracker: newTracker()}
 }
 
 // Close ends what Flush does not, whether that was called or not.
@@ -78,7 +79,7 @@ func (r *Redactor) Feed(ev state.RecordingEvent) error {
 
 func (r *Redactor) feed(ev state.RecordingEvent) error {
 	ev.Text, ev.Fields = r.words(ev.Text, ev.Fields)
-	ev.Data = r.see(ev.Data)
+	ev.Data = r.see(r.limiter.take(ev))
 	r.held = append(r.held, ev)
 	r.weight += weightOf(ev)
 	switch {

@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	uv "github.com/charmbracelet/ultraviolet"
-	"github.com/charmbracelet/x/ansi"
 	"github.com/charmbracelet/x/vt"
 
 	"berth/agent/state"
@@ -20,9 +19,6 @@ const (
 	defaultCols, defaultRows = 80, 24
 	// maxSide bounds a side of it.
 	maxSide = 1000
-	// maxRepeat bounds how often a sequence repeats a character or a tab. The page
-	// of an export has the same bound (screen.ts), so that both show the same.
-	maxRepeat = 4096
 	// scrollback is how many lines above the screen the emulator keeps: none is
 	// ever looked at.
 	scrollback = 1
@@ -31,6 +27,7 @@ const (
 // Screen is what a recorded terminal shows.
 type Screen struct {
 	emulator *vt.Emulator
+	limiter  *limiter
 	tracker  *tracker
 	drained  chan struct{}
 	main     string // how the main screen looked when the other one was taken
@@ -39,7 +36,7 @@ type Screen struct {
 
 // NewScreen returns an empty screen. Close ends it.
 func NewScreen() *Screen {
-	s := &Screen{}
+	s := &Screen{limiter: newLimiter()}
 	s.start(defaultCols, defaultRows)
 	return s
 }
@@ -48,31 +45,11 @@ func (s *Screen) start(cols, rows int) {
 	s.emulator, s.tracker, s.drained = vt.NewEmulator(cols, rows), newTracker(), make(chan struct{})
 	s.emulator.SetScrollbackSize(scrollback)
 	s.tracker.before, s.main = s.before, ""
-	s.bound()
 	emulator, drained := s.emulator, s.drained
 	go func() { // the emulator answers what the session asked its terminal, and waits until that is read
 		defer close(drained)
 		_, _ = io.Copy(io.Discard, emulator)
 	}()
-}
-
-// bound keeps the emulator from counting to what a sequence says: a few bytes
-// would hold it up for minutes. A character or tab that is repeated more often
-// than any program does is left out; what erases characters ends with the row.
-func (s *Screen) bound() {
-	for _, final := range "bIZ" {
-		s.emulator.RegisterCsiHandler(int(final), func(params ansi.Params) bool {
-			n, _, _ := params.Param(0, 1)
-			return n > maxRepeat // true: it is dealt with
-		})
-	}
-	emulator := s.emulator
-	emulator.RegisterCsiHandler('X', func(params ansi.Params) bool {
-		if n, _, ok := params.Param(0, 1); ok && n > emulator.Width() {
-			params[0] = ansi.Param(emulator.Width()) // the emulator's own handler reads it next
-		}
-		return false
-	})
 }
 
 // Close ends the emulator.
@@ -89,7 +66,7 @@ func (s *Screen) Feed(ev state.RecordingEvent) {
 	if ev.Cols > 0 && ev.Rows > 0 {
 		s.resize(ev.Cols, ev.Rows)
 	}
-	s.write(ev.Data)
+	s.write(s.limiter.take(ev))
 }
 
 func (s *Screen) resize(cols, rows int) {
@@ -280,7 +257,7 @@ func blank(c *uv.Cell) bool { return c.Content == "" || c.Content == " " }
 // top.
 func (s *Screen) Clean() bool {
 	pos := s.emulator.CursorPosition()
-	return s.tracker.clean() && !s.tracker.modes["?6"] && pos.X < s.emulator.Width()-1
+	return s.limiter.clean() && s.tracker.clean() && !s.tracker.modes["?6"] && pos.X < s.emulator.Width()-1
 }
 
 // Dump returns what brings a new terminal, of the same size, to this one's state.

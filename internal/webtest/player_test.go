@@ -311,6 +311,12 @@ func TestPlayerHostile(t *testing.T) {
 	}
 	c.print(5*time.Second, string(noise))
 	c.add(state.RecordingEvent{At: 6 * time.Second, Kind: "resize", Cols: 80, Rows: 24})
+	for _, text := range []string{
+		"before\r\n", "x\x1b[99999999L\r\n", "after\r\n", "x\x1b[1;1r\x1b[5;3r\x1b[99999999S\x1b[99999999T",
+		"x\x1b[99999999I\x1b[99999999P\x1b[99999999M\x1b[99999999X\x1b[99999999@", "\x1b[999", "99999M\u009b99999999L",
+	} {
+		c.print(6*time.Second, text)
+	}
 	c.print(6*time.Second, "\x1bc\x1b[2Jstill here\r\nx\x1b[999999999b\x1b[999999999I\x1b[999999999Z|")
 	r := shell
 	r.User, r.Where = evil, evil

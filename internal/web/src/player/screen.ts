@@ -32,11 +32,6 @@ const inverse = 64;
 // maxWrite bounds what the emulator is given at a time.
 const maxWrite = 256 * 1024;
 
-// maxRepeat bounds how often a sequence repeats a character or a tab: the emulator
-// would count to what it says. replay.Screen has the same bound, so that both show
-// the same.
-const maxRepeat = 4096;
-
 // A character that every monospaced font has, as wide as a cell.
 const usual = /^[\u0020-\u024f\u2500-\u259f]$/u;
 
@@ -95,9 +90,6 @@ export class Screen {
         }
         return false;
       });
-    }
-    for (const final of ["b", "I", "Z"]) {
-      parser.registerCsiHandler({ final }, (params) => Number(params[0] ?? 1) > maxRepeat); // true: it is dealt with
     }
     const reset = () => {
       this.regions = ["", ""];
