@@ -19,6 +19,9 @@ import (
 // maxFields bounds the JSON that is kept of an event.
 const maxFields = 256 << 10
 
+// maxHead bounds what is kept of the text of an event that is larger.
+const maxHead = 4 << 10
+
 // converter makes plain values of a recording's events. It remembers what the
 // first said.
 type converter struct {
@@ -63,12 +66,19 @@ func (c *converter) event(ev apievents.AuditEvent) state.RecordingEvent {
 	}
 	out.At = c.last
 	raw, err := json.Marshal(ev)
-	if err != nil || len(raw) > maxFields {
-		out.Text = "an event that is too large or cannot be read"
+	if err != nil {
+		out.Text = "an event that cannot be read: " + err.Error()
 		return out
 	}
-	out.Fields = string(raw)
 	out.Text = words(out.Kind, raw)
+	if len(raw) <= maxFields {
+		out.Fields = string(raw)
+		return out
+	}
+	if len(out.Text) > maxHead {
+		out.Text = strings.ToValidUTF8(out.Text[:maxHead], "")
+	}
+	out.Text += fmt.Sprintf(" … cut, the event has %d bytes", len(raw))
 	return out
 }
 
@@ -131,12 +141,14 @@ func words(kind string, raw []byte) string {
 		return text("user") + " joins"
 	case "session.leave":
 		return text("user") + " leaves"
-	case "session.command":
-		return failing(firstOf(list("argv"), text("path")), text("return_code"))
+	case "session.command": // path is the first argument, and argv has the others
+		return failing(strings.TrimSpace(text("path")+" "+list("argv")), text("return_code"))
 	case "session.disk":
-		return failing(text("path"), text("return_code"))
+		flags, _ := f["flags"].(float64)
+		code, _ := f["return_code"].(float64)
+		return by(text("program"), opened(text("path"), int(flags), int(code)))
 	case "session.network":
-		return net.JoinHostPort(text("dst_addr"), text("dst_port"))
+		return by(text("program"), "connects to "+net.JoinHostPort(text("dst_addr"), text("dst_port")))
 	case "db.session.start":
 		return failed("connects to "+text("db_name")+" as "+text("db_user"), text("error"))
 	case "exec":
@@ -161,6 +173,47 @@ func failing(what, code string) string {
 		return what + " (exit code " + code + ")"
 	}
 	return what
+}
+
+// by says which program did something.
+func by(program, what string) string {
+	if program == "" {
+		return what
+	}
+	return program + " " + what
+}
+
+// Flags of openat, and what it answers where it fails, as Linux has them on every
+// processor that Teleport records on.
+const (
+	openWrite, openReadWrite = 0x1, 0x2
+	openCreate               = 0x40
+)
+
+var openErrors = map[int]string{
+	1: "operation not permitted", 2: "no such file or directory", 4: "interrupted", 6: "no such device", 13: "permission denied",
+	16: "busy", 17: "file exists", 20: "not a directory", 21: "is a directory", 23: "too many open files in the system",
+	24: "too many open files", 26: "text file busy", 28: "no space left on device", 30: "read-only file system",
+	36: "file name too long", 40: "too many levels of symbolic links",
+}
+
+// opened says how a file was opened: code is a file's descriptor, or an error below 0.
+func opened(path string, flags, code int) string {
+	how := "reads "
+	switch {
+	case flags&openReadWrite != 0:
+		how = "reads and writes "
+	case flags&openWrite != 0:
+		how = "writes "
+	}
+	if flags&openCreate != 0 {
+		how = strings.TrimSpace(how) + " or creates "
+	}
+	why := ""
+	if code < 0 {
+		why = firstOf(openErrors[-code], fmt.Sprintf("error %d", -code))
+	}
+	return failed(how+path, why)
 }
 
 func failed(what, why string) string {

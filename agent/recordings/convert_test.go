@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/gravitational/teleport/api/types"
 	apievents "github.com/gravitational/teleport/api/types/events"
@@ -14,18 +15,26 @@ import (
 func TestEventWords(t *testing.T) {
 	meta := func(kind string) apievents.Metadata { return apievents.Metadata{Type: kind, Time: time.Unix(100, 0)} }
 	for want, ev := range map[string]apievents.AuditEvent{
-		"ls -l /etc":                  &apievents.SessionCommand{Metadata: meta("session.command"), Path: "/bin/ls", Argv: []string{"ls", "-l", "/etc"}},
-		"/bin/false (exit code 1)":    &apievents.SessionCommand{Metadata: meta("session.command"), Path: "/bin/false", ReturnCode: 1},
-		"/etc/shadow (exit code -13)": &apievents.SessionDisk{Metadata: meta("session.disk"), Path: "/etc/shadow", ReturnCode: -13},
-		"10.0.0.1:443":                &apievents.SessionNetwork{Metadata: meta("session.network"), DstAddr: "10.0.0.1", DstPort: 443},
-		"select $1 (42)":              &apievents.DatabaseSessionQuery{Metadata: meta("db.session.query"), DatabaseQuery: "select $1", DatabaseQueryParameters: []string{"42"}},
-		"drop table x (failed: no)":   &apievents.DatabaseSessionQuery{Metadata: meta("db.session.query.failed"), DatabaseQuery: "drop table x", Status: apievents.Status{Error: "no"}},
-		"prepare me":                  &apievents.MySQLStatementPrepare{Metadata: meta("db.session.mysql.statements.prepare"), Query: "prepare me"},
-		"parse me":                    &apievents.PostgresParse{Metadata: meta("db.session.postgres.statements.parse"), Query: "parse me"},
-		"GET /api/v1/pods → 200":      &apievents.KubeRequest{Metadata: meta("kube.request"), Verb: "GET", RequestPath: "/api/v1/pods", ResponseCode: 200},
-		"POST /login → 403":           &apievents.AppSessionRequest{Metadata: meta("app.session.request"), Method: "POST", Path: "/login", StatusCode: 403},
-		"terminal is 120×40":          &apievents.Resize{Metadata: meta("resize"), TerminalSize: "120:40"},
-		"bob leaves":                  &apievents.SessionLeave{Metadata: meta("session.leave"), UserMetadata: apievents.UserMetadata{User: "bob"}},
+		"/bin/rm -rf /srv":         &apievents.SessionCommand{Metadata: meta("session.command"), Path: "/bin/rm", Argv: []string{"-rf", "/srv"}},
+		"/bin/false (exit code 1)": &apievents.SessionCommand{Metadata: meta("session.command"), Path: "/bin/false", ReturnCode: 1},
+		"cat reads /etc/shadow (failed: permission denied)": &apievents.SessionDisk{
+			Metadata: meta("session.disk"), BPFMetadata: apievents.BPFMetadata{Program: "cat"}, Path: "/etc/shadow", ReturnCode: -13,
+		},
+		"sh writes or creates /tmp/x": &apievents.SessionDisk{
+			Metadata: meta("session.disk"), BPFMetadata: apievents.BPFMetadata{Program: "sh"}, Path: "/tmp/x", Flags: 0o1101, ReturnCode: 3,
+		},
+		"reads and writes /x (failed: error 999)": &apievents.SessionDisk{Metadata: meta("session.disk"), Path: "/x", Flags: 2, ReturnCode: -999},
+		"curl connects to 10.0.0.1:443": &apievents.SessionNetwork{
+			Metadata: meta("session.network"), BPFMetadata: apievents.BPFMetadata{Program: "curl"}, DstAddr: "10.0.0.1", DstPort: 443,
+		},
+		"select $1 (42)":            &apievents.DatabaseSessionQuery{Metadata: meta("db.session.query"), DatabaseQuery: "select $1", DatabaseQueryParameters: []string{"42"}},
+		"drop table x (failed: no)": &apievents.DatabaseSessionQuery{Metadata: meta("db.session.query.failed"), DatabaseQuery: "drop table x", Status: apievents.Status{Error: "no"}},
+		"prepare me":                &apievents.MySQLStatementPrepare{Metadata: meta("db.session.mysql.statements.prepare"), Query: "prepare me"},
+		"parse me":                  &apievents.PostgresParse{Metadata: meta("db.session.postgres.statements.parse"), Query: "parse me"},
+		"GET /api/v1/pods → 200":    &apievents.KubeRequest{Metadata: meta("kube.request"), Verb: "GET", RequestPath: "/api/v1/pods", ResponseCode: 200},
+		"POST /login → 403":         &apievents.AppSessionRequest{Metadata: meta("app.session.request"), Method: "POST", Path: "/login", StatusCode: 403},
+		"terminal is 120×40":        &apievents.Resize{Metadata: meta("resize"), TerminalSize: "120:40"},
+		"bob leaves":                &apievents.SessionLeave{Metadata: meta("session.leave"), UserMetadata: apievents.UserMetadata{User: "bob"}},
 		"affected_records=3 success=true": &apievents.DatabaseSessionCommandResult{
 			Metadata: meta("db.session.result"), AffectedRecords: 3, Status: apievents.Status{Success: true},
 		},
@@ -74,13 +83,15 @@ func TestSizes(t *testing.T) {
 	}
 }
 
-// TestLargeEvent: an event's JSON is kept up to a limit.
+// TestLargeEvent: an event's JSON is kept up to a limit, and beyond it the head of
+// its text.
 func TestLargeEvent(t *testing.T) {
 	var c converter
 	ev := c.event(&apievents.DatabaseSessionQuery{
-		Metadata: apievents.Metadata{Type: "db.session.query"}, DatabaseQuery: strings.Repeat("x", 1<<20),
+		Metadata: apievents.Metadata{Type: "db.session.query", Time: time.Unix(100, 0)}, DatabaseQuery: "select " + strings.Repeat("é", 1<<19),
 	})
-	if len(ev.Fields) > 0 || ev.Text == "" {
+	if len(ev.Fields) > 0 || ev.Kind != "db.session.query" || ev.Time == nil || len(ev.Text) > 2*maxHead || !utf8.ValidString(ev.Text) ||
+		!strings.HasPrefix(ev.Text, "select éé") || !strings.Contains(ev.Text, "é … cut, the event has 10") {
 		t.Errorf("%d bytes of fields, text %q", len(ev.Fields), ev.Text)
 	}
 }
