@@ -20,9 +20,6 @@ import (
 // where there is one already a number follows.
 const backupSuffix = ".berth-backup"
 
-// maxSize bounds the files that are read: no client has one nearly as large.
-const maxSize = 16 << 20
-
 // A BrokenError says that a file was not touched because its client could not
 // read it.
 type BrokenError struct {
@@ -188,7 +185,7 @@ func keep(path string, data []byte, mode fs.FileMode) (string, error) {
 		if n > 1 {
 			backup = fmt.Sprintf("%s-%d", backup, n)
 		}
-		switch there, err := os.ReadFile(backup); {
+		switch there, _, err := atomicfile.Read(backup); {
 		case err == nil && bytes.Equal(there, data):
 			return backup, nil
 		case errors.Is(err, fs.ErrNotExist):
@@ -205,19 +202,17 @@ func (f File) read() (*Change, error) {
 		return nil, err
 	}
 	c := &Change{Path: path, file: f, mode: 0o600}
-	info, err := os.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	data, info, err := atomicfile.Read(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return c, nil
-	}
-	if err != nil {
+	case errors.Is(err, atomicfile.ErrForeign):
+		return nil, &BrokenError{path, err}
+	case err != nil:
 		return nil, err
 	}
-	if !info.Mode().IsRegular() || info.Size() > maxSize {
-		return nil, &BrokenError{path, errors.New("it is no file that a client would have written")}
-	}
-	c.mode, c.there = info.Mode().Perm(), true
-	c.Before, err = os.ReadFile(path)
-	return c, err
+	c.Before, c.mode, c.there = data, info.Mode().Perm(), true
+	return c, nil
 }
 
 // load reads the records. Without them an undo cuts the entry out, which is

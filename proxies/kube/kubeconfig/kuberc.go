@@ -1,12 +1,13 @@
 package kubeconfig
 
 import (
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"berth/internal/atomicfile"
 )
 
 // leading are the flags of kubectl that choose a cluster, or who to be there.
@@ -42,7 +43,7 @@ func Misleading(env func(string) string, home string) (file, flag string) {
 	case file == "":
 		file = filepath.Join(home, ".kube", "kuberc")
 	}
-	data, err := os.ReadFile(file)
+	data, _, err := atomicfile.Read(file)
 	if err != nil {
 		return "", "" // kubectl has none to read either
 	}

@@ -102,7 +102,7 @@ func (e *ExposedError) Error() string {
 // to berth's entries. A copy of the former content is kept beside the file. A
 // file that other users may read is refused, unless force says otherwise.
 func (m Merger) Merge(ctx context.Context, contexts []Context, force bool) (Result, error) {
-	var res Result
+	res := Result{Path: m.Path}
 	err := edit(ctx, m.Path, func(f file) (next, error) {
 		res = Result{Path: f.path}
 		doc, err := parse(f.data)
@@ -176,7 +176,7 @@ func Merged(kubeconfig, home, mergeRecord string) []string {
 		if err != nil || slices.Contains(merged, path) {
 			continue
 		}
-		data, err := os.ReadFile(path)
+		data, _, err := atomicfile.Read(path)
 		if err != nil {
 			continue
 		}
@@ -201,7 +201,7 @@ func (m Merger) load() (record, bool) {
 // Undo takes berth's contexts out of the file. If the file has not changed since
 // the merge, Undo restores its former content to the byte.
 func (m Merger) Undo(ctx context.Context) (Result, error) {
-	var res Result
+	res := Result{Path: m.Path}
 	spent := ""
 	err := edit(ctx, m.Path, func(f file) (next, error) {
 		res = Result{Path: f.path}
@@ -272,6 +272,9 @@ func edit(ctx context.Context, name string, change func(file) (next, error)) err
 	if err != nil {
 		return err
 	}
+	if _, err := read(path); err != nil { // before there is a lock beside it
+		return err
+	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
@@ -318,16 +321,17 @@ func edit(ctx context.Context, name string, change func(file) (next, error)) err
 
 func read(path string) (file, error) {
 	f := file{path: path, mode: 0o600}
-	info, err := os.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	data, info, err := atomicfile.Read(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return f, nil
-	}
-	if err != nil {
+	case errors.Is(err, atomicfile.ErrForeign):
+		return f, &BrokenError{err}
+	case err != nil:
 		return f, err
 	}
-	f.mode, f.there, f.exposed = info.Mode().Perm(), true, Exposed(info)
-	f.data, err = os.ReadFile(path)
-	return f, err
+	f.data, f.mode, f.there, f.exposed = data, info.Mode().Perm(), true, Exposed(info)
+	return f, nil
 }
 
 // lock makes the file that says that the kubeconfig at path is being changed,
