@@ -22,7 +22,15 @@ type shipped struct {
 	from     map[string]string // the file of each tunnel, by name
 	profiles []Profile
 	defaults map[string]any // the other keys of a config, as JSON
+	vain     []Mistake      // what the rules leave without effect; the places are the policy's
 }
+
+// ShipsInVain is what the included files say and the policy's own rules leave without
+// effect.
+func (p *Policy) ShipsInVain() []Mistake { return p.shipped.vain }
+
+// Ships is how many tunnels the policy ships.
+func (p *Policy) Ships() int { return len(p.shipped.tunnels) }
 
 // ShippedIn is the file in which the policy ships the tunnel called name; empty
 // when it ships none of that name.
@@ -98,6 +106,7 @@ func (p *Policy) include(f PolicyFile, root *value) (whole bool) {
 		}
 		if err == nil && said != nil {
 			err = p.ship(path, cfg, said)
+			p.shipped.vain = append(p.shipped.vain, p.inVain(i, path, cfg, said, listed.list[i])...)
 			checks = append(checks, func() { note(i, path, p.checkRules(path, cfg, said)) })
 		}
 		note(i, path, err)
@@ -108,6 +117,19 @@ func (p *Policy) include(f PolicyFile, root *value) (whole bool) {
 		}
 	}
 	return whole
+}
+
+// inVain is what the i-th included file says and the rules leave without effect.
+func (p *Policy) inVain(i int, path string, cfg *Config, said, listed *value) []Mistake {
+	alone := *p
+	alone.shipped = shipped{}
+	alone.Err = &Error{} // names of tunnels are checkRules' to check
+	var list []Mistake
+	for _, m := range alone.overruled(cfg, said) {
+		text := (&Error{Path: path, Mistakes: []Mistake{m}}).Error()
+		list = append(list, Mistake{Line: listed.at.line, Column: listed.at.column, Path: fmt.Sprintf("include[%d]", i), Text: text})
+	}
+	return list
 }
 
 // wrongWith says what is wrong with an included file, a text for each mistake.

@@ -78,7 +78,7 @@ berth config check --policy policy.yaml
 berth config schema --policy > policy.schema.json
 ` + "```" + `
 
-The first also names the mistakes of included files, and says whether the owner and mode of each would do once it is installed.
+The first also names the mistakes of included files and what the policy leaves without effect in them, and says whether the owner and mode of each would do once it is installed.
 
 **Files that you ship.** ` + "`include`" + ` names files in the format of [a config file](CONFIG.md), with the same owner as the policy. Their tunnels come
 first. Users can stop and start them, but not change or remove them; their names, all that look the same, and their written ports

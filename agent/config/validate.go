@@ -238,6 +238,9 @@ func unknownKey(name string, spec keySpec) string {
 	if near := nearest(name, keys); near != "" {
 		return fmt.Sprintf("unknown key: did you mean %s?", near)
 	}
+	if len(keys) == 1 {
+		return "unknown key: only " + keys[0] + " is known here"
+	}
 	return "unknown key: those known here are " + strings.Join(keys, ", ")
 }
 

@@ -178,13 +178,27 @@ func (a *app) policyCheck(args []string, asJSON bool) error {
 	switch {
 	case policy != nil && policy.Err != nil:
 		return a.reportMistakes(policy.Err, asJSON)
-	case asJSON:
+	case policy == nil && asJSON:
 		return a.printJSON([]config.Mistake{})
 	case policy == nil:
 		return a.sentences("this machine has no policy: there is no " + plain.Line(file.Path))
+	case asJSON:
+		return a.printJSON(append([]config.Mistake{}, policy.ShipsInVain()...))
 	}
-	forbids := cmp.Or(strings.Join(policy.Forbids(), ", "), "it forbids nothing")
-	return a.sentences(plain.Line(file.Path + " is fine: " + forbids))
+	says := cmp.Or(strings.Join(policy.Forbids(), ", "), "it forbids nothing")
+	switch n := policy.Ships(); n {
+	case 0:
+	case 1:
+		says += "; it ships 1 tunnel"
+	default:
+		says += fmt.Sprintf("; it ships %d tunnels", n)
+	}
+	verdict := " is fine: "
+	if vain := policy.ShipsInVain(); len(vain) > 0 {
+		fmt.Fprintln(a.err, a.mistakesText(&config.Error{Path: file.Path, Mistakes: vain}))
+		verdict = " has no mistakes: "
+	}
+	return a.sentences(plain.Line(file.Path + verdict + says))
 }
 
 // noteOwner says why berth would not trust a policy's file with the owner and mode that

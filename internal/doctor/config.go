@@ -57,6 +57,9 @@ func (d *doctor) checkPolicy(ctx context.Context) []Finding {
 	if forbids := p.Forbids(); len(forbids) > 0 {
 		text = p.Path + " says " + strings.Join(forbids, ", ")
 	}
+	if n := p.Ships(); n > 0 {
+		text += "; it ships " + count(n, "tunnel")
+	}
 	return one("policy", OK, text, "")
 }
 
