@@ -87,7 +87,7 @@ func (s *Set) AbsentKube(serverName string) kube.Refusal {
 		}
 	}
 	return kube.Refusal{
-		Code:    404,
+		Code:    403, // a 404 would be about what the cluster has
 		Message: "berth no longer has a tunnel for this context; to list the tunnels: berth tunnel ls",
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"berth/internal/plain"
 )
 
 // apiRoots are what paths of an API server begin with. A tunnel of such a name
@@ -37,7 +39,7 @@ type found struct {
 // clients that know none, the first part of the path names the tunnel, unless
 // the port leads to one only.
 func (l *Listener) find(r *http.Request) found {
-	serverName := r.TLS.ServerName
+	serverName := strings.ToLower(r.TLS.ServerName)
 	first, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
 	if slices.Contains(apiRoots, first) {
 		first = ""
@@ -48,7 +50,7 @@ func (l *Listener) find(r *http.Request) found {
 	l.mu.Unlock()
 	switch {
 	case t != nil:
-		if t.cfg.Name == first {
+		if strings.EqualFold(t.cfg.Name, first) {
 			r = below(r, first)
 		}
 		return found{tunnel: t, r: r}
@@ -58,21 +60,26 @@ func (l *Listener) find(r *http.Request) found {
 		return found{tunnel: byPath, r: below(r, first)}
 	}
 	names := l.names()
+	var meant string
+	alike := slices.IndexFunc(names, func(n string) bool { return strings.EqualFold(n, first) })
 	switch {
-	case slices.Contains(names, first):
-		return found{r: below(r, first), why: l.cfg.Absent(ServerName(first))}
+	case slices.Contains(names, first): // it is stopped
+		meant, r = first, below(r, first)
+	case alike >= 0:
+		meant, r = names[alike], below(r, first)
 	case len(names) == 1: // also while it is stopped
-		only := ServerName(names[0])
-		l.mu.Lock()
-		t := l.tunnels[only]
-		l.mu.Unlock()
-		if t == nil {
-			return found{r: r, why: l.cfg.Absent(only)}
-		}
-		return found{tunnel: t, r: r}
+		meant = names[0]
 	default:
-		return found{r: r, why: nameless(r, names)}
+		// kubectl reads the refusal of a path of the API's only.
+		return found{r: below(r, first), why: nameless(r.Host, first, names)}
 	}
+	l.mu.Lock()
+	t = l.tunnels[ServerName(meant)]
+	l.mu.Unlock()
+	if t == nil {
+		return found{r: r, why: l.cfg.Absent(ServerName(meant))}
+	}
+	return found{tunnel: t, r: r}
 }
 
 // names are the tunnels of this port, whether they run or not.
@@ -93,20 +100,26 @@ func (l *Listener) names() []string {
 // namesMax is how many tunnels a refusal names.
 const namesMax = 20
 
-// nameless refuses a client that does not say which tunnel it wants.
-func nameless(r *http.Request, names []string) Refusal {
+// nameless refuses a client that does not say which tunnel it wants, or names one
+// that is not among names. It is no 404: with --ignore-not-found kubectl takes one
+// for an object that the cluster does not have.
+func nameless(host, asked string, names []string) Refusal {
 	if len(names) == 0 {
-		return Refusal{Code: http.StatusNotFound, Message: "berth has no tunnel on this port; to list the tunnels: berth tunnel ls"}
+		return Refusal{Code: http.StatusForbidden, Message: "berth has no tunnel on this port; to list the tunnels: berth tunnel ls"}
 	}
 	more := ""
 	if len(names) > namesMax {
 		names, more = names[:namesMax], " and more"
 	}
+	why := "nothing here names one of them"
+	if asked != "" {
+		why = fmt.Sprintf("none of them is called %q", plain.Head(asked, 100))
+	}
 	return Refusal{
-		Code: http.StatusNotFound,
-		Message: fmt.Sprintf("several tunnels share this port, and nothing here names one of them: "+
+		Code: http.StatusForbidden,
+		Message: fmt.Sprintf("several tunnels share this port, and %s: "+
 			"set the server to https://%s/NAME, or the TLS server name to that of berth's kubeconfig; NAME is one of %s%s",
-			r.Host, strings.Join(names, ", "), more),
+			why, host, strings.Join(names, ", "), more),
 	}
 }
 

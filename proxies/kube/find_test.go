@@ -96,8 +96,14 @@ func TestClientsWithoutServerName(t *testing.T) {
 	for _, sni := range []string{"", "localhost", "kubernetes.default", "a." + ServerName("prod")} {
 		refused(sni, "/api/v1/pods", "several tunnels share this port", "https://"+addr+"/NAME", "prod, Prod, team.dev")
 		refused(sni, "/version", "several tunnels share this port")
-		refused(sni, "/nope/api/v1/pods", "several tunnels share this port")
+		refused(sni, "/nope/api/v1/pods", "several tunnels share this port", `none of them is called \"nope\"`)
+		if code, body, _ := ask(sni, addr, "/nope/api"); code != 403 || strings.HasPrefix(body, "{") { // kubectl prints no other
+			t.Errorf("%q: %d %s", sni, code, body)
+		}
 	}
+	// The case of a name does not matter, as names differ in more.
+	says("team.dev /api/v1/pods?", "", "/Team.Dev/api/v1/pods")
+	says("prod /api/v1/pods?", strings.ToUpper(ServerName("prod")), "/PROD/api/v1/pods")
 	refused(ServerName("gone"), "/prod/api/v1/pods", "gone")
 	if code, _, header := ask("", addr, "/prod/api/v1/moved"); code != 301 || header.Get("Location") != "/prod/api/v1/moved/" {
 		t.Errorf("redirected with %d to %q", code, header.Get("Location"))

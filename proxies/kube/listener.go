@@ -87,7 +87,7 @@ func NewListener(cfg ListenerConfig) *Listener {
 	if cfg.Absent == nil {
 		cfg.Absent = func(name string) Refusal {
 			return Refusal{
-				Code:    http.StatusNotFound,
+				Code:    http.StatusForbidden,
 				Message: fmt.Sprintf("berth has no tunnel at %s; see: berth tunnel ls", name),
 			}
 		}

@@ -46,7 +46,7 @@ func TestSharedListener(t *testing.T) {
 		t.Errorf("a second tunnel of the name runs: %v", err)
 	}
 	resp, body := get(t, kubectl(t, "gone"), "https://"+l.Status().Addresses[0]+"/api/v1/pods")
-	if s := statusOf(t, resp.Code, body); s.Code != 404 || s.Reason != "NotFound" {
+	if s := statusOf(t, resp.Code, body); s.Code != 403 || s.Reason != "Forbidden" {
 		t.Errorf("a tunnel that is not there says %+v", s)
 	}
 }

@@ -577,7 +577,7 @@ func TestDrain(t *testing.T) {
 		t.Errorf("draining logs say %q, %v", logs.Text(), logs.Err())
 	}
 	resp, body := get(t, client, "https://"+l.Status().Addresses[0]+"/api/v1/pods")
-	if s := statusOf(t, resp.Code, body); s.Code != 404 || !strings.Contains(s.Message, ServerName("a")) {
+	if s := statusOf(t, resp.Code, body); s.Code != 403 || !strings.Contains(s.Message, ServerName("a")) {
 		t.Errorf("a stopped tunnel says %+v", s)
 	}
 	a.end(proxies.ErrStopped)
