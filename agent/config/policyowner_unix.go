@@ -39,7 +39,16 @@ func rootOwns(mode fs.FileMode, uid uint32) error {
 	case mode.IsDir() && mode&fs.ModeSticky != 0 && mode.Perm()&0o002 == 0:
 		return nil // where no one of its group, as of a system's builders, replaces another's file
 	case mode.Perm()&0o022 != 0:
-		return fmt.Errorf("users other than root can write it: its mode is %04o", mode.Perm())
+		return fmt.Errorf("users other than root can write it: its mode is %04o", bits(mode))
 	}
 	return nil
+}
+
+// bits is a mode as ls and chmod have it.
+func bits(mode fs.FileMode) uint32 {
+	n := uint32(mode.Perm())
+	if mode&fs.ModeSticky != 0 {
+		n |= 0o1000
+	}
+	return n
 }

@@ -4,6 +4,7 @@ package config
 
 import (
 	"io/fs"
+	"strings"
 	"testing"
 )
 
@@ -20,5 +21,13 @@ func TestRootOwns(t *testing.T) {
 		if err := rootOwns(tt.mode, tt.uid); (err == nil) != tt.want {
 			t.Errorf("%v of user %d: %v", tt.mode, tt.uid, err)
 		}
+	}
+}
+
+// TestOwnerMode: a mode is named as ls shows it.
+func TestOwnerMode(t *testing.T) {
+	err := rootOwns(fs.ModeDir|fs.ModeSticky|0o777, 0)
+	if err == nil || !strings.HasSuffix(err.Error(), "its mode is 1777") {
+		t.Errorf("a sticky folder: %v", err)
 	}
 }
