@@ -1,17 +1,20 @@
 package config
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"strconv"
+	"strings"
 )
 
 // Metrics says whether, where and how the agent says how it is.
 type Metrics struct {
-	// Enabled turns it on or off; nil means on where Listen is set.
+	// Enabled turns it on or off; nil means on where another key is set.
 	Enabled *bool `json:"enabled,omitempty" jsonschema:"default=false"`
 	// Listen is a loopback host:port, or the path of a Unix socket; empty means
 	// berth's own socket.
@@ -31,7 +34,7 @@ const (
 // On reports whether metrics are served.
 func (m Metrics) On() bool {
 	if m.Enabled == nil {
-		return m.Listen != ""
+		return m.Listen != "" || m.Labels != "" || m.Pprof
 	}
 	return *m.Enabled
 }
@@ -114,11 +117,35 @@ func checkMetrics(v *value, ports map[int64]*value, ms *mistakes) {
 		}
 		return
 	}
-	path := expand(s)
-	if !filepath.IsAbs(path) {
-		mark(listen, "metrics.listen", ms,
-			"%s is neither an address of this machine alone nor a file: write 127.0.0.1:9090, or the path of a socket", quote(s))
-	} else if info, err := os.Stat(path); err == nil && (info.Mode().IsRegular() || info.IsDir()) {
-		mark(listen, "metrics.listen", ms, "%s is there and is not a socket: write another path", quote(s))
+	if why := addressRefusal(s); why != "" {
+		mark(listen, "metrics.listen", ms, "%s", why)
 	}
+}
+
+// maxSocket is the longest path of a Unix socket that every system takes.
+const maxSocket = 103
+
+// addressRefusal says why metrics cannot be served at s, which is no loopback address.
+func addressRefusal(s string) string {
+	const use = "write 127.0.0.1:9090, or the path of a socket"
+	path := expand(s)
+	info, err := os.Stat(path)
+	switch {
+	case !filepath.IsAbs(path):
+		host, port, splitErr := net.SplitHostPort(s)
+		ip, ipErr := netip.ParseAddr(host)
+		n, numErr := strconv.Atoi(port)
+		switch {
+		case splitErr == nil && strings.EqualFold(host, "localhost"):
+			return fmt.Sprintf("%s is a name, which others could have lead elsewhere: write %s", quote(s), net.JoinHostPort("127.0.0.1", port))
+		case splitErr == nil && numErr == nil && ipErr == nil && ip.IsLoopback():
+			return fmt.Sprintf("port %d cannot be: use one from %d to %d", n, minPort, maxPort)
+		}
+		return fmt.Sprintf("%s is neither an address of this machine alone nor a file: %s", quote(s), use)
+	case err == nil && (info.Mode().IsRegular() || info.IsDir()):
+		return quote(s) + " is there and is not a socket: write another path"
+	case runtime.GOOS != "windows" && len(path) > maxSocket:
+		return fmt.Sprintf("the path of a socket has at most %d bytes, and this one %d: write a shorter one", maxSocket, len(path))
+	}
+	return ""
 }

@@ -235,8 +235,8 @@ func TestParseMistakes(t *testing.T) {
 		"quiet_hours_never": {"notifications: {quiet_hours: 07:00-07:00}", []string{`1:30: notifications.quiet_hours: "07:00-07:00" is not a span of time: write it as "22:00-07:00"`}},
 		"enabled_word":      {"notifications: {enabled: 'true'}", []string{`1:26: notifications.enabled: "true" is not true or false: write one of the two, without quotes`}},
 		"metrics_everyone":  {"metrics: {listen: 0.0.0.0:9090}", []string{`1:19: metrics.listen: "0.0.0.0:9090" is neither an address of this machine alone nor a file: write 127.0.0.1:9090, or the path of a socket`}},
-		"metrics_name":      {"metrics: {listen: localhost:9090}", []string{`1:19: metrics.listen: "localhost:9090" is neither an address of this machine alone nor a file: write 127.0.0.1:9090, or the path of a socket`}},
-		"metrics_low_port":  {"metrics: {listen: 127.0.0.1:90}", []string{`1:19: metrics.listen: "127.0.0.1:90" is neither an address of this machine alone nor a file: write 127.0.0.1:9090, or the path of a socket`}},
+		"metrics_name":      {"metrics: {listen: localhost:9090}", []string{`1:19: metrics.listen: "localhost:9090" is a name, which others could have lead elsewhere: write 127.0.0.1:9090`}},
+		"metrics_low_port":  {"metrics: {listen: 127.0.0.1:90}", []string{"1:19: metrics.listen: port 90 cannot be: use one from 1024 to 65535"}},
 		"telemetry_mode":    {"telemetry: {mode: remote}", []string{`1:19: telemetry.mode: "remote" is not a choice: use off or local`}},
 		"log_level":         {"log: {level: verbose}", []string{`1:14: log.level: "verbose" is not a level: use debug, info, warn or error`}},
 
@@ -267,6 +267,31 @@ func TestParseMistakes(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestMetricsOn: whoever writes the group wants metrics, unless it says otherwise.
+func TestMetricsOn(t *testing.T) {
+	for text, on := range map[string]bool{
+		"{}": false, "{labels: names}": true, "{pprof: true}": true, "{enabled: true}": true, "{listen: '127.0.0.1:9090'}": true,
+		"{enabled: false, labels: names}": false, "{enabled: false, listen: '127.0.0.1:9090'}": false,
+	} {
+		cfg, err := parseText("config.yaml", []byte("metrics: "+text))
+		if err != nil || cfg.Metrics.On() != on {
+			t.Errorf("metrics: %s: on is not %v: %v", text, on, err)
+		}
+	}
+}
+
+// TestMetricsSocketLength: what no system could bind is a mistake.
+func TestMetricsSocketLength(t *testing.T) {
+	testneeds.Unix(t, "sockets with paths")
+	_, err := parseText("config.yaml", []byte("metrics: {listen: /tmp/"+strings.Repeat("x", 99)+"}"))
+	if err == nil || !strings.Contains(err.Error(), "has at most 103 bytes, and this one 104") {
+		t.Errorf("a path of 104 bytes: %v", err)
+	}
+	if _, err := parseText("config.yaml", []byte("metrics: {listen: /tmp/"+strings.Repeat("x", 98)+"}")); err != nil {
+		t.Errorf("a path of 103 bytes: %v", err)
 	}
 }
 

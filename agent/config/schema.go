@@ -102,7 +102,7 @@ var descriptions = map[string]string{
 		"policy's folder. What a user's file says comes before a default; a tunnel, its name and its port are reserved.",
 	"renewRule.Auto":        "false starts no login unasked: renew.mode auto in a config file means ask.",
 	"recordingsRule.Export": "off keeps recordings from leaving berth: berth recording export and the window refuse, cat and events print on a terminal alone.",
-	"Metrics.Enabled":       "Whether they are served. Without it, they are where listen is set.",
+	"Metrics.Enabled":       "Whether they are served. Without it, they are where another of these keys is set.",
 	"Metrics.Listen": "Where: an IP address of this machine alone and a port, as in 127.0.0.1:9090, or the path of a Unix " +
 		"socket. Empty means berth's own socket, metrics.sock beside the agent's.",
 	"Metrics.Labels": "What stands for a tunnel in metrics: hashed is a pseudonym that only this installation makes, " +

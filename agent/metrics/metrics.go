@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -213,7 +215,7 @@ func (r *Room) listen(ctx context.Context, set config.Metrics) (*ipc.Guarded, er
 	}
 	if socket == "" {
 		socket = r.cfg.Socket
-	} else if err := isFree(ctx, socket); err != nil {
+	} else if err := usable(ctx, socket); err != nil {
 		return nil, err
 	}
 	l, err := ipc.Listen(socket)
@@ -226,9 +228,14 @@ func (r *Room) listen(ctx context.Context, set config.Metrics) (*ipc.Guarded, er
 	return r.guarded(l, ipc.CheckPeer), nil
 }
 
-// isFree returns an error when a program listens at the socket: it would be put in
-// that one's place, which may be berth's own.
-func isFree(ctx context.Context, socket string) error {
+// usable returns an error when the socket's folder is missing, which only a person
+// may make, or when a program listens there: the socket would be put in the place of
+// that one's, which may be berth's own.
+func usable(ctx context.Context, socket string) error {
+	dir := filepath.Dir(socket)
+	if _, err := os.Stat(dir); runtime.GOOS != "windows" && errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("there is no folder %s for the socket: make one that only you can enter, or write another path", dir)
+	}
 	conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "unix", socket)
 	if err != nil {
 		return nil //nolint:nilerr // what is left of one that has ended is replaced

@@ -322,3 +322,13 @@ func TestKeyCannotBeRead(t *testing.T) {
 		t.Errorf("the problem is %+v", p)
 	}
 }
+
+// TestNoFolder: a folder that is not berth's is not made.
+func TestNoFolder(t *testing.T) {
+	testneeds.Unix(t, "sockets with paths")
+	dir := filepath.Join(t.TempDir(), "new")
+	err := usable(t.Context(), filepath.Join(dir, "metrics.sock"))
+	if err == nil || !strings.Contains(err.Error(), "there is no folder "+dir) {
+		t.Errorf("a socket in a folder that is not there: %v", err)
+	}
+}

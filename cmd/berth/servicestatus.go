@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -44,6 +45,8 @@ type agentStatus struct {
 	// ReadyMS is how long it took from its start until its ports were bound,
 	// in milliseconds; zero means unknown.
 	ReadyMS float64 `json:"ready_ms"`
+	// Metrics is where the config has it serve metrics; empty means nowhere.
+	Metrics string `json:"metrics"`
 }
 
 func (a *app) agentStatusCommand() *cobra.Command {
@@ -99,7 +102,7 @@ func (s *agentService) serviceStatus(ctx context.Context) (serviceStatus, error)
 	if runs {
 		out.Agent = &agentStatus{
 			Version: agent.Version, PID: agent.PID, StartedAt: agent.StartedAt,
-			ByService: s.ours(st, agent), Outdated: outdated(agent, s.cfg.Program),
+			ByService: s.ours(st, agent), Outdated: outdated(agent, s.cfg.Program), Metrics: s.metricsAt(),
 		}
 		if out.Agent.ByService {
 			out.Agent.ReadyMS = float64(st.ReadyAfter.Microseconds()) / 1000
@@ -109,6 +112,17 @@ func (s *agentService) serviceStatus(ctx context.Context) (serviceStatus, error)
 		out.judge()
 	}
 	return out, nil
+}
+
+// metricsAt is where the config has the agent serve metrics. What keeps it from that is
+// a problem of its own in "berth status".
+func (s *agentService) metricsAt() string {
+	cfg, err := s.app.loadConfig(s.paths)
+	if err != nil || !cfg.Metrics.On() {
+		return ""
+	}
+	tcp, socket := cfg.Metrics.Address()
+	return cmp.Or(tcp, socket, s.paths.MetricsSocket())
 }
 
 // judge says what is wrong and what to do, the worst first.
@@ -159,6 +173,9 @@ func (s *agentService) printStatus(st serviceStatus) error {
 		if st.Agent.ReadyMS > 0 {
 			lines = append(lines, fmt.Sprintf("Ready:    %.0f ms after its start", st.Agent.ReadyMS))
 		}
+	}
+	if st.Agent != nil && st.Agent.Metrics != "" {
+		lines = append(lines, "Metrics:  "+st.Agent.Metrics)
 	}
 	if st.Installed {
 		starts := "starts at login"
