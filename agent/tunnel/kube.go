@@ -19,6 +19,7 @@ import (
 	"berth/agent/tsh"
 	"berth/internal/plain"
 	"berth/proxies"
+	"berth/proxies/db"
 	"berth/proxies/kube"
 	"berth/proxies/route"
 )
@@ -49,6 +50,7 @@ func (kubeKind) carrier(s *Set, t *tunnel) carrier {
 		Logger:    s.cfg.Logger,
 		OnChange:  t.onChange,
 		OnEvent:   t.observe,
+		Stranger:  db.NewStranger,
 	})
 }
 

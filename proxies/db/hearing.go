@@ -200,6 +200,10 @@ type StrangerError struct {
 	Language string // what it spoke; empty: nothing that berth knows
 }
 
+// NewStranger returns the *StrangerError of a client that began with first where no
+// database's protocol is spoken.
+func NewStranger(first []byte) error { return &StrangerError{Language: language(first)} }
+
 // Error says what the client did.
 func (e *StrangerError) Error() string {
 	if e.Language == "" {

@@ -181,25 +181,13 @@ func (b *bounded) Accept() (net.Conn, error) {
 		}
 		most := b.l.cfg.Limits.Connections()
 		if open := b.l.open.Add(1); most < 0 || open <= int64(most) {
-			return &counting{Conn: c, left: sync.OnceFunc(func() { b.l.open.Add(-1) })}, nil
+			return &clientConn{Conn: c, l: b.l}, nil
 		}
 		b.l.open.Add(-1)
 		_ = c.Close() // nothing was sent
 		err = &proxies.LimitError{Limit: proxies.LimitConnections, Most: most}
 		b.l.log.Log(context.Background(), b.l.outcome.Failed(err), "connection closed", "err", err)
 	}
-}
-
-// counting is a connection that counts until it is closed.
-type counting struct {
-	net.Conn
-	left func()
-}
-
-// Close closes the connection.
-func (c *counting) Close() error {
-	c.left()
-	return c.Conn.Close()
 }
 
 // configFor returns the TLS config of a connection: the same one for as long as

@@ -86,6 +86,9 @@ type Config struct {
 	// proxies.Config.OnEvent is with a connection's. Requests of one client
 	// connection that are held at the same time count as one. nil means no call.
 	OnEvent func(proxies.Event)
+	// Stranger names what a client spoke instead of TLS, from its first bytes, for
+	// its EventClosed. nil means that such clients are not reported.
+	Stranger func(said []byte) error
 }
 
 // Tunnel is a stable local name, or port, of one Kubernetes cluster. It has
