@@ -180,7 +180,9 @@ func offersLink(s state.Snapshot, l link.Link) bool {
 
 // LinkTo is a link that adds a tunnel like t under a name.
 func LinkTo(t state.Tunnel, name string) link.Link {
-	return link.Link{Verb: link.Add, Name: name, Kind: string(t.Kind), Cluster: t.Cluster, Resource: t.Resource, User: t.DBUser}
+	return link.Link{
+		Verb: link.Add, Name: name, Kind: string(t.Kind), Cluster: t.Cluster, Resource: t.Resource, User: t.DBUser, Database: t.DBName,
+	}
 }
 
 // tunnelFact sums up what a tunnel leads to, as a line that cannot be clicked.

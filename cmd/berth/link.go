@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -48,10 +49,19 @@ func linkJSONFlag(cmd *cobra.Command, asJSON *bool) {
 // tunnel that it is for is there.
 func (a *app) printLink(ctx context.Context, l link.Link, asJSON bool) error {
 	if err := l.Check(); err != nil {
+		if strings.ContainsAny(l.Proxy, "/") {
+			err = withHint(err, "write host:port, as in teleport.example.com:443")
+		}
 		return usageError{err}
 	}
-	if err := a.policy.Load().Allows(config.FeatureLinks); err != nil {
+	policy := a.policy.Load()
+	if err := policy.Allows(config.FeatureLinks); err != nil {
 		return err
+	}
+	if l.Verb == link.Login {
+		if err := policy.AllowsProxy(l.Proxy); err != nil {
+			return err
+		}
 	}
 	name := l.Tunnel
 	if l.Verb == link.Tunnel {
@@ -83,7 +93,7 @@ func (a *app) linkAddCommand() *cobra.Command {
 		Use:   "add TUNNEL [flags]",
 		Short: "Print a link that adds a tunnel like one of yours",
 		Long: `Print a link that adds a tunnel like one of yours: to the same resource, as the
-same database user. Whoever follows it is asked, and gets a port of their own.`,
+same database user in the same database. Whoever follows it is asked, and gets a port of their own.`,
 		Args:              exactArgs("TUNNEL"),
 		ValidArgsFunction: a.completeTunnels,
 		RunE: func(cmd *cobra.Command, args []string) error {

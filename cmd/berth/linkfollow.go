@@ -201,7 +201,7 @@ func (f *linkFollower) act(ctx context.Context) error {
 		return f.showTunnel(ctx)
 	case link.Add:
 		_, err := f.agent.AddTunnel(ctx, state.TunnelSpec{
-			Name: l.Name, Kind: state.Kind(l.Kind), Cluster: l.Cluster, Resource: l.Resource, DBUser: l.User,
+			Name: l.Name, Kind: state.Kind(l.Kind), Cluster: l.Cluster, Resource: l.Resource, DBUser: l.User, DBName: l.Database,
 		})
 		return err
 	case link.Request:

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -77,7 +78,7 @@ func (d *linkDesk) deed(format string, args ...any) error {
 }
 
 func (d *linkDesk) AddTunnel(_ context.Context, spec state.TunnelSpec) (state.TunnelSpec, error) {
-	return spec, d.deed("add %s %s %s %s %s guard=%s", spec.Name, spec.Kind, spec.Cluster, spec.Resource, spec.DBUser, spec.Guard)
+	return spec, d.deed("add %s %s %s %s %s guard=%s", spec.Name, spec.Kind, spec.Cluster, spec.Resource, path.Join(spec.DBUser, spec.DBName), spec.Guard)
 }
 
 func (d *linkDesk) AssumeRequest(_ context.Context, a client.Assume) (client.Assumed, error) {
@@ -156,13 +157,14 @@ func TestFollowLink(t *testing.T) {
 		done string // by the agent; empty when something is shown
 		says string // what is shown
 	}{
-		"berth://open":                                    {asks: "wants berth to show itself", done: "open"},
-		"berth://login/teleport.example.com":              {asks: "log in to Teleport at teleport.example.com", done: "login teleport.example.com alone=true"},
-		"berth://tunnel/prod-pg":                          {asks: `show the tunnel "prod-pg"`, says: "prod-pg · "},
-		"berth://add?cluster=c&kind=db&resource=r&user=u": {asks: `add a tunnel "r" to the database "r" of the cluster "c" as the user "u"`, done: "add r db c r u guard="},
-		"berth://request/7c1f":                            {asks: "show the access request 7c1f", says: "7c1f0c2a-2"},
-		"berth://assume/7c1f?tunnel=prod-pg":              {asks: "alice asked for dba at teleport.example.com:443", done: "assume 7c1f prod-pg false"},
-		"berth://recording/5e1f0c2a?t=90":                 {asks: "show the session recording 5e1f0c2a", says: "berth recording play 5e1f0c2a --from 1m30s"},
+		"berth://open":                                               {asks: "wants berth to show itself", done: "open"},
+		"berth://login/teleport.example.com":                         {asks: "log in to Teleport at teleport.example.com", done: "login teleport.example.com alone=true"},
+		"berth://tunnel/prod-pg":                                     {asks: `show the tunnel "prod-pg"`, says: "prod-pg · "},
+		"berth://add?cluster=c&kind=db&resource=r&user=u":            {asks: `add a tunnel "r" to the database "r" of the cluster "c" as the user "u"`, done: "add r db c r u guard="},
+		"berth://add?cluster=c&database=d&kind=db&resource=r&user=u": {asks: `as the user "u" in its database "d"`, done: "add r db c r u/d guard="},
+		"berth://request/7c1f":                                       {asks: "show the access request 7c1f", says: "7c1f0c2a-2"},
+		"berth://assume/7c1f?tunnel=prod-pg":                         {asks: "alice asked for dba at teleport.example.com:443", done: "assume 7c1f prod-pg false"},
+		"berth://recording/5e1f0c2a?t=90":                            {asks: "show the session recording 5e1f0c2a", says: "berth recording play 5e1f0c2a --from 1m30s"},
 	} {
 		d := &linkDesk{says: prompt.ErrCanceled, snapshot: linkSnapshot()}
 		if err := d.followed(t, raw); err != nil || len(d.done)+len(d.reported) > 0 || len(d.asked) != 1 {

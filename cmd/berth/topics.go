@@ -69,6 +69,27 @@ would help.
   berth request create --role dba --reason 'incident 42' --wait
   berth request assume 7c1f --tunnel prod-pg
   berth request drop 7c1f`},
+	{"links", "What a berth:// link does", `A berth:// link on a page, in a ticket or in a chat opens berth at what it names:
+a login, a tunnel, an access request or a recorded session. berth asks at the
+desktop before it does anything, and refuses every text that is no such link.
+
+"berth tray install" registers links with the desktop, "berth link" prints them.
+
+  berth link tunnel prod-pg
+  berth link add prod-pg`},
+	{"metrics", "Health and metrics for programs that monitor berth", `metrics in the config has the agent serve /livez, /readyz, /readyz/NAME and
+/metrics, for Prometheus and probes of your own user on this machine alone. It is
+off unless you turn it on. Names are pseudonyms unless you set labels: names.
+
+  metrics: {listen: 127.0.0.1:9090}   # without listen: a socket
+
+  berth agent status                  # says where they are`},
+	{"policy", "What whoever looks after a machine can decide", `A policy is a file of root's: /etc/berth/policy.yaml on Linux. It can forbid
+features and proxies, and ship tunnels and defaults for everyone. What it forbids
+has no effect in your config, which "berth config check" and "berth status" say.
+
+  berth config check
+  berth config check --policy policy.yaml`},
 	{"files", "Where berth keeps its files", `  Linux    config      ~/.config/berth/config.yaml
            state       ~/.local/state/berth: kubeconfig, state, log
            socket      $XDG_RUNTIME_DIR/berth/agent.sock

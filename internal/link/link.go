@@ -36,7 +36,7 @@ const (
 	Open      Verb = "open"      // show berth
 	Login     Verb = "login"     // log in at Proxy
 	Tunnel    Verb = "tunnel"    // show the tunnel Name
-	Add       Verb = "add"       // add the tunnel Name to Resource of Kind in Cluster, as User
+	Add       Verb = "add"       // add the tunnel Name to Resource of Kind in Cluster, as User in Database
 	Request   Verb = "request"   // show the access request ID
 	Assume    Verb = "assume"    // assume the access request ID, for Tunnel alone if it is named
 	Recording Verb = "recording" // show the recording ID, at At
@@ -52,6 +52,7 @@ type Link struct {
 	Proxy                         string // host:port, or a host
 	Name, Tunnel                  string // of a tunnel
 	Cluster, Kind, Resource, User string
+	Database                      string // of the resource, where it has several
 	ID                            string // of a request or recording, or its beginning
 	At                            time.Duration
 }
@@ -77,6 +78,8 @@ var (
 	// resourceName is of the names in a cluster. A space, a quote or a slash is not among
 	// its characters: what it names goes into sentences and commands.
 	resourceName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:@+-]*$`)
+	// dbUser is of the names of database users, which at AWS are roles with a slash.
+	dbUser = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:@+/-]*$`)
 )
 
 // A form is what a verb's links look like: one word after the verb, or none, and
@@ -96,7 +99,8 @@ var forms = map[Verb]form{
 			"cluster":  {"a cluster's name", resourceName, 256, func(l *Link) *string { return &l.Cluster }},
 			"kind":     {"a kind of tunnel", regexp.MustCompile(`^(db|kube)$`), 8, func(l *Link) *string { return &l.Kind }},
 			"resource": {"a resource's name", resourceName, 256, func(l *Link) *string { return &l.Resource }},
-			"user":     {"a database user", resourceName, 128, func(l *Link) *string { return &l.User }},
+			"database": {"a database's name", resourceName, 128, func(l *Link) *string { return &l.Database }},
+			"user":     {"a database user", dbUser, 128, func(l *Link) *string { return &l.User }},
 			"name":     namePart,
 		},
 		need: []string{"cluster", "kind", "resource"},
@@ -266,6 +270,9 @@ func (l Link) Wish() string {
 		wish := fmt.Sprintf("add a tunnel %s to %s %s of the cluster %s", quote(l.Name), kind, quote(l.Resource), quote(l.Cluster))
 		if l.User != "" {
 			wish += " as the user " + quote(l.User)
+		}
+		if l.Database != "" {
+			wish += " in its database " + quote(l.Database)
 		}
 		return wish
 	case Request:
