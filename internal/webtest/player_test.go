@@ -451,6 +451,43 @@ func TestPlayerLarge(t *testing.T) {
 	}
 }
 
+// A search looks at the screen thousands of times without a wait for each, shows
+// where the match is, and leaves a narrow page as wide as it is.
+func TestPlayerSearch(t *testing.T) {
+	const prints = 3600
+	var c cast
+	c.add(state.RecordingEvent{Kind: "session.start", Cols: 40, Rows: 10})
+	for i := range prints {
+		c.print(time.Duration(i)*time.Second, fmt.Sprintf("line %d of an hour\r\n", i))
+	}
+	c.print(prints*time.Second, strings.Repeat("x", 37)+"Needle\r\n")
+	tab := openPage(t, writePage(t, shell, c.events), "light")
+	size := emulation.SetDeviceMetricsOverrideParams{Width: 360, Height: 800, DeviceScaleFactor: 1}
+	if _, err := chromedp.Call(tab.ctx, emulation.SetDeviceMetricsOverride, size); err != nil {
+		t.Fatal(err)
+	}
+	tab.do(chromedp.Evaluate[chromedp.Void](`globalThis.timers = 0; { const was = setTimeout; globalThis.setTimeout = (...a) => (timers++, was(...a)) }`))
+	tab.do(chromedp.KeyEvent("/"))
+	tab.do(chromedp.KeyEvent(kb.Backspace))
+	tab.do(chromedp.KeyEvent("needle\r"))
+	begin := time.Now()
+	tab.await(`document.getElementById("found").textContent === "1 match"`)
+	tab.await(settled + ` && document.querySelectorAll(".hit").length === 2`)
+	timers := get(tab, chromedp.Evaluate[int]("timers"))
+	t.Logf("the search took %s and %d timers", time.Since(begin).Round(10*time.Millisecond), timers)
+	if timers > prints/2 {
+		t.Errorf("the search of %d prints set %d timers", prints, timers)
+	}
+	hits := get(tab, chromedp.Evaluate[string](`[...document.querySelectorAll(".hit")].map((h) => h.style.translate + h.style.width).join()`))
+	if want := "calc(37 * var(--cell)) calc(7 * var(--line))calc(3 * var(--cell)),calc(0 * var(--cell)) calc(8 * var(--line))calc(3 * var(--cell))"; hits != want {
+		t.Errorf("the match is at %q", hits)
+	}
+	if wide := get(tab, chromedp.Evaluate[int]("document.documentElement.scrollWidth")); wide > 360 {
+		t.Errorf("the page is %d pixels wide", wide)
+	}
+	tab.picture("player-narrow-search")
+}
+
 // A page that was cut in the middle says so.
 func TestPlayerCut(t *testing.T) {
 	path := writePage(t, shell, aSession())

@@ -115,7 +115,7 @@ function Table({ player, marks, chosen, choose }: { player: Player; marks: Mark[
             }}
           >
             <span role="cell" class="time">{clock(m.at)}</span>
-            <span role="cell" class="kind">{line(m.kind).replace(/^(db\.)?session\./, "")}</span>
+            <span role="cell" class="kind">{line(m.kind).replace(/^(db\.)?session\./, "").replace(".statements.", ".")}</span>
             <span role="cell" class="what">
               <button type="button">{line(m.text) || "—"}</button>
             </span>

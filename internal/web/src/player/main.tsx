@@ -181,7 +181,7 @@ function Page({ recording }: { recording: Recording }) {
       {recording.total.cut && <p class="failed" role="alert">This is not the whole recording: its end is missing.</p>}
       {!printed && recording.header.recording.kind !== "db" && <p class="note">Nothing that this session printed was recorded.</p>}
       <main>
-        {printed && <TerminalView screen={player.screen} />}
+        {printed && <TerminalView screen={player.screen} query={player.query} />}
         <Events player={player} />
       </main>
       {recording.total.duration_ms > 0 && <Controls player={player} theme={theme} />}

@@ -60,6 +60,13 @@ const blank: Style = { fg: "", bg: "", flags: 0 };
 
 const same = (a: Style, b: Style): boolean => a.fg === b.fg && a.bg === b.bg && a.flags === b.flags;
 
+// Place is a part of a row.
+export interface Place {
+  row: number;
+  col: number;
+  width: number;
+}
+
 // State is what brings a new screen to where another one is.
 export interface State {
   cols: number;
@@ -129,43 +136,60 @@ export class Screen {
     this.terminal.dispose();
   }
 
-  private write(data: string | Uint8Array): Promise<void> {
+  // write shows data and calls then before any that is written later.
+  private write(data: string | Uint8Array, then?: () => void): Promise<void> {
     return new Promise((done) => {
-      this.terminal.write(data, done);
+      this.terminal.write(data, () => {
+        then?.();
+        done();
+      });
     });
   }
 
   // feed shows events, those between two sizes at once.
-  async feed(events: Event[]): Promise<void> {
+  feed(events: Event[]): Promise<void> {
+    return this.feedAll([events]);
+  }
+
+  // feedAll shows groups of events, and calls shown after each. The emulator has a
+  // pause of milliseconds ahead of what it is given, so that it is given all at once.
+  async feedAll(groups: Event[][], shown?: (group: number) => void): Promise<void> {
     let parts: Uint8Array[] = [];
     let size = 0;
-    const flush = async () => {
-      if (size > 0) {
-        const all = new Uint8Array(size);
-        let at = 0;
-        for (const part of parts) {
-          all.set(part, at);
-          at += part.length;
-        }
-        parts = [];
-        size = 0;
-        await this.write(all);
+    let written = Promise.resolve();
+    const flush = (then?: () => void) => {
+      const all = new Uint8Array(size);
+      let at = 0;
+      for (const part of parts) {
+        all.set(part, at);
+        at += part.length;
       }
+      parts = [];
+      size = 0;
+      written = this.write(all, then);
+      return written;
     };
-    for (const ev of events) {
-      if (isPrinted(ev)) {
-        parts.push(ev.data);
-        size += ev.data.length;
-        if (size >= maxWrite) {
+    for (const [i, events] of groups.entries()) {
+      for (const ev of events) {
+        if (isPrinted(ev)) {
+          parts.push(ev.data);
+          size += ev.data.length;
+          if (size >= maxWrite) {
+            await flush();
+          }
+        } else if (ev.cols > 0 && ev.rows > 0 && (ev.cols !== this.cols || ev.rows !== this.rows)) {
           await flush();
+          this.terminal.resize(Math.max(2, ev.cols), ev.rows);
+          this.regions = ["", ""];
         }
-      } else if (ev.cols > 0 && ev.rows > 0 && (ev.cols !== this.cols || ev.rows !== this.rows)) {
-        await flush();
-        this.terminal.resize(Math.max(2, ev.cols), ev.rows);
-        this.regions = ["", ""];
+      }
+      if (shown !== undefined) {
+        void flush(() => {
+          shown(i);
+        });
       }
     }
-    await flush();
+    await (size > 0 ? flush() : written);
   }
 
   // row returns a row's runs.
@@ -203,6 +227,49 @@ export class Screen {
   lines(): string[] {
     const buffer = this.terminal.buffer.active;
     return Array.from({ length: this.rows }, (_, y) => buffer.getLine(buffer.baseY + y)?.translateToString(true) ?? "");
+  }
+
+  // find returns where a text is to be seen; what goes on in the next row is two places.
+  find(query: string): Place[] {
+    const fold = query === query.toLowerCase();
+    const buffer = this.terminal.buffer.active;
+    const cells: Place[] = []; // of each unit of text
+    let text = "";
+    for (let y = 0; query !== "" && y < this.rows; y++) {
+      const row = buffer.getLine(buffer.baseY + y);
+      const end = row?.translateToString(true).length ?? 0;
+      for (let x = 0; row !== undefined && x < this.cols; x++) {
+        const c = row.getCell(x, this.read);
+        if (c === undefined) {
+          break;
+        }
+        this.read = c;
+        const width = c.getWidth();
+        const chars = width === 0 ? "" : c.getChars() || " ";
+        const shown = fold ? chars.toLowerCase() : chars;
+        text += shown;
+        for (let i = 0; i < shown.length; i++) {
+          cells.push({ row: y, col: x, width });
+        }
+      }
+      if (end < this.cols) {
+        text += "\n";
+        cells.push({ row: y, col: this.cols, width: 0 });
+      }
+    }
+    const places: Place[] = [];
+    for (let at = query === "" ? -1 : text.indexOf(query); at >= 0; at = text.indexOf(query, at + query.length)) {
+      let last: Place | undefined;
+      for (const c of cells.slice(at, at + query.length)) {
+        if (last?.row === c.row) {
+          last.width = c.col + c.width - last.col;
+        } else {
+          last = { ...c };
+          places.push(last);
+        }
+      }
+    }
+    return places;
   }
 
   // looks returns all that can be seen, as a text to compare.

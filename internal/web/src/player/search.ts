@@ -1,5 +1,5 @@
 // Search in what was on the screen, as "berth recording play" does it.
-import { isPrinted, type Recording } from "./data";
+import { isPrinted, type Event, type Recording } from "./data";
 import { Screen } from "./screen";
 
 export interface Hit {
@@ -55,32 +55,39 @@ export async function search(recording: Recording, query: string, found: (hits: 
     let due = 0;
     let last = 0;
     let fresh = 0; // bytes since the last look
-    const look = () => {
-      hits.push(...finder.look(screen, last));
-      fresh = 0;
-    };
     for (let i = 0; i < recording.chunks; i++) {
-      let waiting = [];
+      const groups: Event[][] = [[]]; // with a look after each but the last
+      const times: number[] = []; // of the looks
       for (const ev of await recording.chunk(i)) {
         if (fresh > 0 && (ev.at - due >= lookEvery || fresh >= lookBytes)) {
-          await screen.feed(waiting);
-          waiting = [];
-          look();
+          groups.push([]);
+          times.push(last);
+          fresh = 0;
           due = ev.at;
-          if (stopped() || hits.length >= maxHits) {
-            found(hits);
-            return false;
-          }
         }
-        waiting.push(ev);
+        groups.at(-1)?.push(ev);
         last = ev.at;
         fresh += isPrinted(ev) ? ev.data.length : 0;
       }
-      await screen.feed(waiting);
+      if (i === recording.chunks - 1) {
+        times.push(last);
+      }
+      await screen.feedAll(groups, (group) => {
+        const at = times[group];
+        if (at === undefined || hits.length >= maxHits || stopped()) {
+          return;
+        }
+        const before = hits.length;
+        hits.push(...finder.look(screen, at));
+        if (before === 0 && hits.length > 0) {
+          found(hits);
+        }
+      });
       found(hits);
+      if (stopped() || hits.length >= maxHits) {
+        return false;
+      }
     }
-    look();
-    found(hits);
     return true;
   } finally {
     screen.close();

@@ -45,16 +45,19 @@ function span(run: Run): HTMLSpanElement {
 class Rows {
   private readonly box: HTMLElement;
   private readonly cursor: HTMLElement;
+  private readonly hits: HTMLElement;
   private drawn: string[] = [];
+  private marked = "";
   private size = "";
 
   constructor(box: HTMLElement) {
     this.box = box;
     this.cursor = document.createElement("div");
     this.cursor.className = "cursor";
+    this.hits = document.createElement("div");
   }
 
-  draw(screen: Screen): void {
+  draw(screen: Screen, query: string): void {
     const { cols, rows } = screen;
     const size = `${cols}×${rows}`;
     if (size !== this.size) {
@@ -68,6 +71,7 @@ class Rows {
           return row;
         }),
         this.cursor,
+        this.hits,
       );
       this.fit(cols, rows);
     }
@@ -78,6 +82,20 @@ class Rows {
         this.drawn[y] = key;
         this.box.children[y]?.replaceChildren(...runs.map(span));
       }
+    }
+    const places = screen.find(query);
+    const marked = JSON.stringify(places);
+    if (marked !== this.marked) {
+      this.marked = marked;
+      this.hits.replaceChildren(
+        ...places.map(({ row, col, width }) => {
+          const e = document.createElement("div");
+          e.className = "hit";
+          e.style.translate = `calc(${col} * var(--cell)) calc(${row} * var(--line))`;
+          e.style.width = `calc(${width} * var(--cell))`;
+          return e;
+        }),
+      );
     }
     const { cursor } = screen;
     this.cursor.hidden = cursor === undefined;
@@ -105,7 +123,7 @@ class Rows {
   }
 }
 
-export function TerminalView({ screen }: { screen: Screen }) {
+export function TerminalView({ screen, query }: { screen: Screen; query: string }) {
   const box = useRef<HTMLDivElement>(null);
   const rows = useRef<Rows>(null);
   const shown = useRef(screen);
@@ -113,7 +131,7 @@ export function TerminalView({ screen }: { screen: Screen }) {
   useLayoutEffect(() => {
     if (box.current) {
       rows.current ??= new Rows(box.current);
-      rows.current.draw(screen);
+      rows.current.draw(screen, query);
     }
   });
   useEffect(() => {
