@@ -37,7 +37,7 @@ it cannot change this terminal's title, clipboard or colours.
 Keys: space pauses; ← and → go 5 seconds, with shift a minute; 0 to 9 go to
 tenths; + and - change the speed; i skips idle time; / searches what was on the
 screen, n and N go to the next and previous match; e goes to the next command or
-query, m and M to the next and previous mark; q ends.`,
+query, m and M to the next and previous mark; ? lists these; q ends.`,
 		Example: `  berth recording play 5e1f0c2a --from 2m10s --speed 2
   berth recording play 5e1f0c2a --max-idle 1s --no-controls`,
 		Args:              exactArgs("ID"),
@@ -77,6 +77,7 @@ func (a *app) playRecording(ctx context.Context, s *recordingStream, screen *os.
 	p := newPlayer(s.events, o)
 	defer p.close()
 	p.empty = noOutput(s.recording)
+	p.length, _ = s.recording.Duration()
 	s.note = p.note
 	if err := a.onTerminal(ctx, p, screen); err != nil {
 		return err

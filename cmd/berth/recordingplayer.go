@@ -41,6 +41,7 @@ type player struct {
 	at       time.Duration
 	behind   bool          // the view is not there yet
 	from     time.Duration // where to go once it is known
+	length   time.Duration // as the cluster lists it; 0 where it does not
 	live     bool          // always at the newest, until a key leads elsewhere
 	drawn    []string      // the rows of the terminal
 	cursor   string        // where it was put
@@ -48,6 +49,7 @@ type player struct {
 
 	typing bool // a search
 	query  string
+	sought string // what was searched for last, and found what it found
 	hits   []replay.Hit
 	found  chan searched
 	say    string // until the next key
@@ -189,7 +191,7 @@ func (p *player) step(ctx context.Context, passed time.Duration) (ended bool, er
 
 func (p *player) seek(ctx context.Context, to time.Duration) error {
 	known, _ := p.timeline.Duration()
-	p.at, p.live = min(max(0, to), known), false
+	p.at, p.live, p.from = min(max(0, to), known), false, 0
 	arrived, err := p.view.Seek(ctx, p.at)
 	p.behind = !arrived
 	return err
@@ -205,6 +207,8 @@ func (p *player) key(ctx context.Context, key string) (quit bool, err error) {
 	switch key {
 	case "q", "Q", "\x03", "\x04":
 		return true, nil
+	case "?":
+		p.say = playerKeys
 	case " ":
 		p.playing = !p.playing
 		if known, all := p.timeline.Duration(); p.playing && all && p.at >= known {
@@ -238,8 +242,7 @@ func (p *player) key(ctx context.Context, key string) (quit bool, err error) {
 		return false, p.toMark(ctx, key == "m", "no further mark", func(replay.Mark) bool { return true })
 	default:
 		if len(key) == 1 && key[0] >= '0' && key[0] <= '9' {
-			known, _ := p.timeline.Duration()
-			return false, p.seek(ctx, known*time.Duration(key[0]-'0')/10)
+			return false, p.toTenth(ctx, time.Duration(key[0]-'0'))
 		}
 	}
 	return false, nil
@@ -251,7 +254,7 @@ func (p *player) typed(ctx context.Context, key string) {
 	case key == "\r" || key == "\n":
 		p.typing = false
 		if p.query != "" {
-			p.say = "searching for " + p.query
+			p.say, p.sought, p.hits = "searching for "+p.query, "", nil
 			go func(query string) {
 				hits, err := replay.Search(ctx, p.source, query, maxHits)
 				select {
@@ -272,7 +275,7 @@ func (p *player) typed(ctx context.Context, key string) {
 }
 
 func (p *player) searched(ctx context.Context, got searched) {
-	p.hits = got.hits
+	p.hits, p.sought = got.hits, got.query
 	switch {
 	case got.err != nil && len(got.hits) == 0:
 		p.say = "the search failed: " + got.err.Error()
@@ -287,7 +290,15 @@ func (p *player) searched(ctx context.Context, got searched) {
 
 // toHit goes to the next or previous match, beginning again at the other end.
 func (p *player) toHit(ctx context.Context, forward bool) error {
-	if len(p.hits) == 0 {
+	switch {
+	case len(p.hits) > 0:
+	case p.sought != "":
+		p.say = "not found: " + p.sought
+		return nil
+	case p.query != "":
+		p.say = "searching for " + p.query
+		return nil
+	default:
 		p.say = "nothing was searched for"
 		return nil
 	}
@@ -312,13 +323,45 @@ func (p *player) toMark(ctx context.Context, forward bool, none string, want fun
 	marks := p.timeline.Marks()
 	i := replay.NextMark(marks, p.at, p.mark, forward, want)
 	if i < 0 {
-		p.say = none
+		if p.say = none; forward {
+			p.say += p.unread()
+		}
 		return nil
 	}
 	mark := marks[i]
 	p.mark = i
 	p.say = mark.Kind + ": " + mark.Text
 	return p.seek(ctx, mark.At)
+}
+
+// playerKeys are the player's keys, in a line.
+const playerKeys = "space ←→ 0-9 move, +- speed, i idle, / n N search, e query, m M mark, q quit"
+
+// toTenth goes to a tenth of the whole recording, once that much of it was read.
+func (p *player) toTenth(ctx context.Context, n time.Duration) error {
+	known, all := p.timeline.Duration()
+	if all || p.length <= known {
+		return p.seek(ctx, known*n/10)
+	}
+	if to := p.length * n / 10; to > known {
+		p.from, p.live = to, false
+		return nil
+	}
+	return p.seek(ctx, p.length*n/10)
+}
+
+// unread says that the recording is still being read, and how far it was; empty
+// once it was read.
+func (p *player) unread() string {
+	known, all := p.timeline.Duration()
+	switch {
+	case all:
+		return ""
+	case p.length > known:
+		return fmt.Sprintf(", reading … %d %%", 100*known/p.length)
+	default:
+		return ", still reading …"
+	}
 }
 
 // draw brings the terminal up to date: only rows that changed are written.
@@ -388,7 +431,7 @@ func (p *player) status(cols, height int) string {
 	case p.nothing():
 		note = p.empty
 	case p.from > 0:
-		note = "looking for " + position(p.from)
+		note = "looking for " + position(p.from) + p.unread()
 	case width > cols || tall > height+1: // of the same size only this line is in the way
 		note = fmt.Sprintf("cropped: the recording is %d×%d", width, tall)
 	}
