@@ -165,7 +165,12 @@ func (a *app) clientAdd(ctx context.Context, name, tunnel string, o clientOption
 	if err != nil {
 		return clientError(err)
 	}
-	return a.applyClient(change, clientChange{Client: name, Tunnel: tunnel, Use: f.Client.Use(tunnel)}, "added", o)
+	word := "added"
+	if had, err := f.Client.Entries(change.Before); err == nil &&
+		slices.ContainsFunc(had, func(e clientfiles.Entry) bool { return e.Tunnel == tunnel }) {
+		word = "changed"
+	}
+	return a.applyClient(change, clientChange{Client: name, Tunnel: tunnel, Use: f.Client.Use(tunnel)}, word, o)
 }
 
 // clientError says what to do about a file that was refused.

@@ -125,7 +125,7 @@ func (dbCommands) exec(ctx context.Context, a *app, t state.Tunnel, argv []strin
 			return err
 		}
 		if !quiet {
-			a.warnUnknown(argv[0], t)
+			a.warnUnknown(argv[0], t, "by a full path or with an emptied environment")
 		}
 	}
 	return a.runClient(ctx, path, cmd.Argv, cmd.Env)

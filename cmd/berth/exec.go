@@ -163,10 +163,11 @@ func loginOf(t state.Tunnel) (proxy, user string) {
 	return proxy, user
 }
 
-// warnUnknown says that a program may connect elsewhere.
-func (a *app) warnUnknown(program string, t state.Tunnel) {
-	fmt.Fprintf(a.err, "berth: warning: berth does not know how %q finds its server, so it may connect somewhere else; "+
-		"tunnel %s is at %s (--quiet omits this)\n", plain.Line(program), t.Name, t.Address)
+// warnUnknown says that a program may connect elsewhere, and so may clients that it
+// calls as unled says.
+func (a *app) warnUnknown(program string, t state.Tunnel, unled string) {
+	fmt.Fprintf(a.err, "berth: warning: berth does not know how %q finds its server, so it may connect somewhere else, "+
+		"and so does a client that it calls %s; tunnel %s is at %s (--quiet omits this)\n", plain.Line(program), unled, t.Name, t.Address)
 }
 
 // wrongClient refuses a program that would lead to a server of its own instead.

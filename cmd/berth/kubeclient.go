@@ -166,14 +166,16 @@ func (kubeCommands) exec(ctx context.Context, a *app, t state.Tunnel, argv []str
 		return wrongClient(argv[0], other.Title, t, "Kubernetes")
 	}
 	env := clientenv.Make(os.Environ(), kubeconfig.ClearEnv(), kubeconfig.Env(file))
-	if home, err := os.UserHomeDir(); err == nil {
+	if home, err := os.UserHomeDir(); err == nil && !kubeconfig.NamesKuberc(argv[1:]) {
 		if rc, flag := kubeconfig.Misleading(a.env, home); rc != "" {
-			env = clientenv.Make(env, nil, []string{"KUBERC=off"})
-			fmt.Fprintf(a.err, "berth: warning: kubectl does not read %s, since its --%s would lead elsewhere\n", plain.Line(rc), flag)
+			env = clientenv.Make(env, nil, []string{"KUBERC=off"}) // for what the program calls, too
+			if kubeconfig.IsKubectl(argv[0]) {
+				fmt.Fprintf(a.err, "berth: warning: kubectl does not read %s, since its --%s would lead elsewhere\n", plain.Line(rc), flag)
+			}
 		}
 	}
 	if !quiet && !kubeconfig.Obeys(argv[0]) {
-		a.warnUnknown(argv[0], t)
+		a.warnUnknown(argv[0], t, "with an emptied environment")
 	}
 	err = a.runClient(ctx, path, argv, env)
 	// The client may have changed its namespace, or added to its context.

@@ -34,6 +34,17 @@ type rcFlag struct {
 	Name string `yaml:"name"`
 }
 
+// IsKubectl reports whether the program is kubectl, or one that colours its output.
+func IsKubectl(program string) bool {
+	return slices.Contains([]string{"kubectl", "kubecolor"}, programName(program))
+}
+
+// NamesKuberc reports whether kubectl's arguments name a file of preferences. With
+// KUBERC=off kubectl refuses them.
+func NamesKuberc(args []string) bool {
+	return slices.ContainsFunc(args, func(a string) bool { return a == "--kuberc" || strings.HasPrefix(a, "--kuberc=") })
+}
+
 // Misleading returns kubectl's file of preferences if kubectl would be led elsewhere
 // by it, and the flag by which; else "". KUBERC=off has kubectl pass the file over.
 func Misleading(env func(string) string, home string) (file, flag string) {

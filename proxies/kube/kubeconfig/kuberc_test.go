@@ -3,6 +3,7 @@ package kubeconfig
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -36,5 +37,18 @@ func TestMisleading(t *testing.T) {
 				t.Errorf("Misleading = %q, %q; want %q", got, flag, tt.want)
 			}
 		})
+	}
+}
+
+func TestNamesKuberc(t *testing.T) {
+	for args, want := range map[string]bool{"get pods": false, "--kuberc=x get pods": true, "get --kuberc x": true, "--kubeconfig=x": false} {
+		if got := NamesKuberc(strings.Fields(args)); got != want {
+			t.Errorf("NamesKuberc(%q) = %v", args, got)
+		}
+	}
+	for program, want := range map[string]bool{"/usr/bin/kubectl": true, "kubectl.exe": true, "env": false, "helm": false} {
+		if got := IsKubectl(program); got != want {
+			t.Errorf("IsKubectl(%q) = %v", program, got)
+		}
 	}
 }
