@@ -200,7 +200,8 @@ func newAgent(ctx context.Context, opts Options) (*Agent, error) {
 	}
 	a.homes = certwatch.New(certwatch.Config{Homes: homes, Logger: opts.Logger})
 	a.sessions = sessions.New(opts.Logger)
-	a.sessions.Update(allowedView(a.homes.View(), a.current().Policy))
+	view, forbidden := allowedView(a.homes.View(), a.current().Policy)
+	a.sessions.Update(view, forbidden...)
 	a.furnish(ctx, a.next.rooms)
 	a.next.tunnels, a.next.memory = a.tunnels, a.memory
 	return a, nil
@@ -421,14 +422,14 @@ func (a *Agent) followStandings(ctx context.Context) {
 func (a *Agent) adoptView() {
 	a.applied.adopting.Lock()
 	defer a.applied.adopting.Unlock()
-	view := allowedView(a.homes.View(), a.current().Policy)
+	view, forbidden := allowedView(a.homes.View(), a.current().Policy)
 	reason := tunnel.Changed
 	if a.system.woke(view.WokeAt) {
 		// After a sleep connections look healthy and are not.
 		reason = tunnel.Verify
 		a.log.Info("woke from sleep, or the clock was set")
 	}
-	lost := a.sessions.Update(view)
+	lost := a.sessions.Update(view, forbidden...)
 	a.tunnels.RolesLost(a.proxiesOf(lost))
 	a.requests.Follow()
 	if err := a.memory.RememberClusters(servedClusters(view)); err != nil {

@@ -10,16 +10,19 @@ import (
 )
 
 // allowedView is the view without the profiles of proxies that the policy does not
-// allow: their sessions are as good as none.
-func allowedView(view *certwatch.View, policy *config.Policy) *certwatch.View {
+// allow, and these: their sessions are as good as none.
+func allowedView(view *certwatch.View, policy *config.Policy) (*certwatch.View, []*certwatch.Profile) {
 	allowed := *view
 	allowed.Profiles = nil
+	var forbidden []*certwatch.Profile
 	for _, p := range view.Profiles {
 		if policy.AllowsProxy(p.ProxyAddr) == nil {
 			allowed.Profiles = append(allowed.Profiles, p)
+		} else {
+			forbidden = append(forbidden, p)
 		}
 	}
-	return &allowed
+	return &allowed, forbidden
 }
 
 func policyState(p *config.Policy) *state.Policy {
@@ -54,7 +57,7 @@ func policyProblems(loaded *config.Loaded, view *certwatch.View) []state.Problem
 		})
 	}
 	for _, p := range view.Profiles {
-		if err := policy.AllowsProxy(p.ProxyAddr); err != nil {
+		if err := policy.AllowsProxy(p.ProxyAddr); err != nil && p.Session != nil {
 			list = append(list, state.Problem{
 				Code: state.CodeProxyForbidden, Title: "Proxy not allowed",
 				Text: fmt.Sprintf("The session of %s is not used: %v.", p.Name, err), Action: policy.Hint(),

@@ -23,6 +23,7 @@ import (
 func TestPolicyOfMachine(t *testing.T) {
 	e := newEnv(t, simcluster.Config{})
 	item, port := e.pgTunnel("pg", "guard: off", "hold: 0s")
+	e.withTSH()
 	e.config(item)
 	e.Login()
 	file := config.PolicyFile{Path: filepath.Join(t.TempDir(), "policy.yaml"), Trusted: func(*os.File) error { return nil }}
@@ -56,7 +57,7 @@ func TestPolicyOfMachine(t *testing.T) {
 		p := s.Tunnels[0].Problem
 		return has(state.CodeProxyForbidden)(s) && p != nil && p.Code == state.CodeProxyForbidden && len(s.Profiles) == 0
 	})
-	if got := s.Tunnels[0]; got.State == state.TunnelReady || strings.Contains(got.Problem.Action, "berth login") {
+	if got := s.Tunnels[0]; got.State != state.TunnelError || strings.Contains(got.Problem.Action, "berth login") {
 		t.Errorf("the tunnel is %s, its problem %+v", got.State, got.Problem)
 	}
 	_, _, err := e.Client().Resources(t.Context(), client.ResourceQuery{Cluster: e.Sim.Name()})
@@ -71,6 +72,13 @@ func TestPolicyOfMachine(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "is not allowed here: the policy "+file.Path) {
 		t.Errorf("a login there ends with %v", err)
 	}
+
+	if _, err := e.Client().Logout(t.Context(), e.Sim.ProxyAddr()); err != nil {
+		t.Errorf("a session that is not allowed cannot be ended: %v", err)
+	}
+	e.Await("the forbidden session to be gone", func(s state.Snapshot) bool { return !has(state.CodeProxyForbidden)(s) })
+	e.Login()
+	e.Await("the forbidden session to be back", has(state.CodeProxyForbidden))
 
 	write("proxies: [")
 	e.Await("the mistake", has(state.CodePolicyBroken))

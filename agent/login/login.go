@@ -330,6 +330,11 @@ func (ls *Logins) tshLogin(ctx context.Context, target Target, start ipc.LoginSt
 // Logout has tsh end the session at a proxy.
 func (ls *Logins) Logout(ctx context.Context, proxy string) (string, error) {
 	target, err := ls.Target(proxy)
+	if target.Profile == nil { // a session that the policy forbids can still be ended
+		if p := ls.cfg.Sessions.FindForbidden(proxy).Profile; p != nil {
+			target, err = Target{Proxy: p.ProxyAddr, Home: p.Home, Profile: p}, nil
+		}
+	}
 	if err != nil {
 		return "", err
 	}
@@ -351,7 +356,10 @@ func (ls *Logins) Logout(ctx context.Context, proxy string) (string, error) {
 	ls.log.Info("logged out", "profile", target.Proxy)
 	// certwatch takes a moment to believe that a session has gone.
 	ls.cfg.Refresh()
-	ls.cfg.Sessions.Moved.Until(ctx, logoutGrace, func() bool { return !ls.cfg.Sessions.Find(target.Proxy).Valid(time.Now()) })
+	ls.cfg.Sessions.Moved.Until(ctx, logoutGrace, func() bool {
+		now := time.Now()
+		return !ls.cfg.Sessions.Find(target.Proxy).Valid(now) && !ls.cfg.Sessions.FindForbidden(target.Proxy).Valid(now)
+	})
 	ls.cfg.Publish()
 	return target.Proxy, nil
 }

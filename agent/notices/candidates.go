@@ -287,6 +287,9 @@ func ofTunnel(t *state.Tunnel, s *state.Snapshot) (candidate, bool) {
 	if t.Problem == nil || (t.State != state.TunnelError && t.State != state.TunnelPortInUse) || slices.Contains(s.Problems, *t.Problem) {
 		return candidate{}, false
 	}
+	if t.Problem.Code == state.CodeProxyForbidden { // it is meant so, and nothing here mends it
+		return candidate{}, false
+	}
 	c := candidate{grace: graceTunnel, Notice: state.Notice{
 		ID: fmt.Sprintf("tunnel/%s/%s", t.Name, t.Problem.Code), Kind: state.NoticeTunnelBroken, Urgency: state.UrgencyNormal,
 		Title: fmt.Sprintf("%s: %s", t.Name, strings.ToLower(t.Problem.Title[:min(1, len(t.Problem.Title))])+t.Problem.Title[min(1, len(t.Problem.Title)):]),

@@ -81,6 +81,8 @@ type Sessions struct {
 type known struct {
 	view *certwatch.View
 	all  []Session // in the order of the view's profiles
+	// forbidden are the profiles that the policy does not let berth use.
+	forbidden []*certwatch.Profile
 }
 
 func (k *known) of(id certwatch.ProfileID) Session {
@@ -99,12 +101,13 @@ func New(log *slog.Logger) *Sessions {
 	return s
 }
 
-// Update adopts a new view of the homes and returns the profiles whose session
-// lacks roles that the one before had: connections opened with those are stale.
-// It must not be called from two goroutines at once.
-func (s *Sessions) Update(view *certwatch.View) (lostRoles []certwatch.ProfileID) {
+// Update adopts a new view of the homes, and the profiles there that the policy
+// forbids, which are not in the view. It returns the profiles whose session lacks
+// roles that the one before had: connections opened with those are stale. It must not
+// be called from two goroutines at once.
+func (s *Sessions) Update(view *certwatch.View, forbidden ...*certwatch.Profile) (lostRoles []certwatch.ProfileID) {
 	old := s.now.Load()
-	next := &known{view: view, all: make([]Session, 0, len(view.Profiles))}
+	next := &known{view: view, all: make([]Session, 0, len(view.Profiles)), forbidden: forbidden}
 	kept := make(map[*cluster.Cluster]bool)
 	for _, p := range view.Profiles {
 		was := old.of(p.ID())
@@ -188,16 +191,51 @@ func (s *Sessions) At(proxyAddr string) Session {
 // Find returns the session at a proxy that a person named: by its address, its
 // host, or its cluster's name.
 func (s *Sessions) Find(name string) Session {
-	for _, same := range []func(*certwatch.Profile) bool{
-		func(p *certwatch.Profile) bool { return p.ProxyAddr == name },
-		func(p *certwatch.Profile) bool { return p.Name == name || p.ProxyAddr == name+":443" },
-		func(p *certwatch.Profile) bool { return p.RootCluster == name },
-	} {
+	for _, same := range meant(name) {
 		if found := s.first(same); found.Profile != nil {
 			return found
 		}
 	}
 	return Session{}
+}
+
+// meant returns what a profile that a person named may have that name by, the
+// surest first.
+func meant(name string) []func(*certwatch.Profile) bool {
+	return []func(*certwatch.Profile) bool{
+		func(p *certwatch.Profile) bool { return p.ProxyAddr == name },
+		func(p *certwatch.Profile) bool { return p.Name == name || p.ProxyAddr == name+":443" },
+		func(p *certwatch.Profile) bool { return p.RootCluster == name },
+	}
+}
+
+// FindForbidden is Find among the profiles that the policy forbids; an empty name
+// means the current one.
+func (s *Sessions) FindForbidden(name string) Session {
+	list := s.now.Load().forbidden
+	rules := meant(name)
+	if name == "" {
+		rules = []func(*certwatch.Profile) bool{
+			func(p *certwatch.Profile) bool { return p.Current }, func(*certwatch.Profile) bool { return len(list) == 1 },
+		}
+	}
+	for _, same := range rules {
+		if i := slices.IndexFunc(list, same); i >= 0 {
+			return Session{Profile: list[i]}
+		}
+	}
+	return Session{}
+}
+
+// ForbiddenProxy returns the proxy of a profile that knows the cluster and that the
+// policy forbids, or of any for an empty name; empty: there is none.
+func (s *Sessions) ForbiddenProxy(clusterName string) string {
+	for _, p := range s.now.Load().forbidden {
+		if clusterName == "" || cluster.Knows(p, clusterName) {
+			return p.ProxyAddr
+		}
+	}
+	return ""
 }
 
 func (s *Sessions) first(same func(*certwatch.Profile) bool) Session {

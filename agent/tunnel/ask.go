@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -134,6 +135,9 @@ func (s *Set) Word(err error, clusterName string) error {
 	proxy := mem.Proxy
 	if f := s.cfg.Sessions.ForCluster(clusterName, "", time.Now()); f.Profile != nil {
 		proxy, mem.User = f.Profile.ProxyAddr, f.Profile.User
+	}
+	if clusterName != "" || len(s.cfg.Sessions.All()) == 0 {
+		proxy = cmp.Or(proxy, s.cfg.Sessions.ForbiddenProxy(clusterName))
 	}
 	var expired *cluster.SessionExpiredError
 	needsLogin := errors.Is(err, sessions.ErrLoginNeeded) || errors.As(err, &expired)

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"berth/agent/config"
 	"berth/agent/memory"
 	"berth/agent/state"
 	"berth/agent/tunnel/history"
@@ -133,6 +135,34 @@ func TestClientIsHeldUntilALogin(t *testing.T) {
 		tun.wake(Changed)
 		if err := <-released; err != nil || time.Since(began) != 0 {
 			t.Errorf("released after %v with %v, want at once", time.Since(began), err)
+		}
+	})
+}
+
+// TestForbiddenProxyHoldsNoClient: where the policy forbids the proxy no login can
+// help, so clients that wait are refused at once, and so are those that come.
+func TestForbiddenProxyHoldsNoClient(t *testing.T) {
+	inBubble(t, loggedOut, func(t *testing.T, tun *tunnel, s *script) {
+		forbidden := &config.PolicyError{What: "the proxy p is not allowed here", Why: "the policy it.yaml says proxies: [q]"}
+		held := make(chan error, 1)
+		go func() {
+			_, err := tun.credentialFor(t.Context())
+			held <- err
+		}()
+		synctest.Wait()
+		s.say(func(tun *tunnel) resolution { return (&resolver{}).waiting(tun, resolution{}, forbidden) })
+		began := time.Now()
+		tun.wake(Changed)
+		if err := <-held; !errors.Is(err, forbidden) || time.Since(began) != 0 {
+			t.Errorf("the held client is refused after %v with %v", time.Since(began), err)
+		}
+		_, err := tun.credentialFor(t.Context())
+		if !errors.Is(err, forbidden) || time.Since(began) > clientRetry {
+			t.Errorf("the next one is refused after %v with %v", time.Since(began), err)
+		}
+		said := tun.refusal(err, tun.status)
+		if !strings.Contains(said.Text, "the policy it.yaml says") || said.Hint != forbidden.NextStep() || strings.Contains(said.Text, "No login") {
+			t.Errorf("it says %+v", said)
 		}
 	})
 }

@@ -172,7 +172,7 @@ func classifySession(p *state.Problem, err error, spec state.TunnelSpec, proxy s
 	switch {
 	case errors.As(err, &forbidden):
 		p.Code, p.Title = state.CodeProxyForbidden, "Proxy not allowed"
-		p.Text = fmt.Sprintf("Tunnel %q waits: %v.", spec.Name, forbidden)
+		p.Text = fmt.Sprintf("Tunnel %q cannot be used: %v.", spec.Name, forbidden)
 		p.Action = forbidden.NextStep()
 	case errors.As(err, &other):
 		p.Code, p.Title = state.CodeLoginNeeded, "Another user's session"

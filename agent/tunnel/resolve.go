@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -248,17 +249,21 @@ func (r *resolver) suggestRequest(ctx context.Context, t *tunnel, res resolution
 // noProfile is the error of a tunnel without a session. It is a *config.PolicyError
 // as well where the policy would refuse the login.
 func (r *resolver) noProfile(t *tunnel) error {
-	proxy := t.lastProfile().Proxy
+	proxy := cmp.Or(t.lastProfile().Proxy, r.sessions.ForbiddenProxy(t.spec.Cluster))
 	if err := r.config().Policy.AllowsProxy(proxy); err != nil && proxy != "" {
 		return fmt.Errorf("%w: %w", sessions.ErrNoProfile, err)
 	}
 	return sessions.ErrNoProfile
 }
 
-// waiting is the outcome when only a login helps.
+// waiting is the outcome when only a login helps, or not even that: where the policy
+// forbids the proxy, no client is held.
 func (r *resolver) waiting(t *tunnel, res resolution, err error) resolution {
 	t.currentChild().gate()
 	res.state, res.err = state.TunnelWaitingForLogin, err
+	if _, ok := errors.AsType[*config.PolicyError](err); ok {
+		res.state = state.TunnelError
+	}
 	res.problem = problemFor(err, t.spec, res.profile, t.owner(res))
 	// Only a changed session helps, and that wakes the tunnel at once; the
 	// distant next look is for clocks that were set. A leaf cluster that joins

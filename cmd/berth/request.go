@@ -50,6 +50,11 @@ first: your own, and those that you may review.`,
 				switch {
 				case asJSON:
 					return a.printJSON(list)
+				case len(list) == 0 && len(s.Profiles) == 0 && proxyForbidden(s) != nil:
+					p := proxyForbidden(s)
+					_, err := fmt.Fprintln(a.out, a.prose("berth sees no access request. "+plain.Line(p.Text), 0)+
+						"\n"+a.prose("  → "+plain.Line(p.Action), 4))
+					return err
 				case len(list) == 0 && !loggedIn(s):
 					_, err := fmt.Fprintln(a.out, a.prose("No session is valid, so berth sees no access request.", 0)+
 						"\n"+a.prose("  → "+a.loginStep(s), 4))

@@ -250,6 +250,8 @@ func (a *app) printWhole(s state.Snapshot, rates map[string]rate) error {
 		a.printRenewal(p, now)
 	}
 	switch {
+	case len(s.Profiles) == 0 && proxyForbidden(s) != nil:
+		fmt.Fprintln(a.out, "The policy allows none of your sessions.")
 	case len(s.Profiles) == 0 && len(said) > 0:
 		fmt.Fprintln(a.out, "No Teleport profile found.")
 	case len(s.Profiles) == 0:
@@ -304,6 +306,17 @@ func loggedIn(s state.Snapshot) bool {
 	return slices.ContainsFunc(s.Profiles, func(p state.Profile) bool {
 		return p.State == state.ProfileValid || p.State == state.ProfileExpiring
 	})
+}
+
+// proxyForbidden returns the problem that a session's proxy is not allowed by the
+// policy; nil when each is.
+func proxyForbidden(s state.Snapshot) *state.Problem {
+	for _, p := range s.Problems {
+		if p.Code == state.CodeProxyForbidden {
+			return &p
+		}
+	}
+	return nil
 }
 
 // loginStep is the command that makes a valid session where there is none.

@@ -166,3 +166,18 @@ func TestDraining(t *testing.T) {
 		}
 	}
 }
+
+// TestForbiddenSession: a session that the policy forbids is there, and no login helps.
+func TestForbiddenSession(t *testing.T) {
+	s := state.Snapshot{Problems: []state.Problem{{
+		Code: state.CodeProxyForbidden, Title: "Proxy not allowed", Text: "The session of p is not used: the policy says so.", Action: "ask IT",
+	}}}
+	var out bytes.Buffer
+	if err := (&app{out: &out}).printStatus(s, statusOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	want := "The policy allows none of your sessions.\n"
+	if !strings.HasPrefix(out.String(), want) || !strings.Contains(out.String(), "the policy says so") || strings.Contains(out.String(), "berth login") {
+		t.Errorf("got %q", out.String())
+	}
+}
