@@ -24,11 +24,6 @@ func idleRows(who string, got []unused) (size, usage row) {
 	return size, row{what: who + ": CPU", measured: fmt.Sprintf("%.3f %% of a core", 100*core), figure: core}
 }
 
-// rest lets a process settle, and then watches it.
-func (b *bench) rest(ctx context.Context, pid int) (got unused, err error) {
-	return b.watch(ctx, pid, b.span(30*time.Second, 20*time.Second)) // the agent gives back what the start needed within 15 s
-}
-
 // watch watches a process after a while.
 func (b *bench) watch(ctx context.Context, pid int, after time.Duration) (got unused, err error) {
 	if err := pause(ctx, after); err != nil {
