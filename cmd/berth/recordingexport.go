@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"regexp/syntax"
 	"slices"
 	"strings"
 	"time"
@@ -61,15 +62,9 @@ read, as on the screen, nothing is written.`,
 			if !slices.Contains(exportForms, o.as) {
 				return usageError{withHint(fmt.Errorf("--as %q is no form of an export", o.as), "forms are "+strings.Join(exportForms, ", "))}
 			}
-			var pattern *regexp.Regexp
-			if o.redact != "" {
-				var err error
-				if pattern, err = regexp.Compile(o.redact); err != nil {
-					return usageError{withHint(fmt.Errorf("--redact: %w", err), "see https://pkg.go.dev/regexp/syntax")}
-				}
-				if pattern.MatchString("") {
-					return usageError{errors.New("--redact: the pattern matches nothing at all, so it would match everywhere")}
-				}
+			pattern, err := redactPattern(o.redact)
+			if err != nil {
+				return usageError{err}
 			}
 			if err := a.policy.Load().Allows(config.FeatureRecordingExport); err != nil {
 				return err
@@ -88,6 +83,33 @@ read, as on the screen, nothing is written.`,
 	must(cmd.MarkFlagRequired("as")) // for completion; PreRunE has the better words
 	must(cmd.RegisterFlagCompletionFunc("as", cobra.FixedCompletions(exportForms, noCompletions)))
 	return cmd
+}
+
+// redactPattern reads what --redact was given; nil is what an empty text gives. A
+// pattern that can match no character is a mistake: it would mask nothing.
+func redactPattern(text string) (*regexp.Regexp, error) {
+	if text == "" {
+		return nil, nil //nolint:nilnil // no pattern is no error
+	}
+	parsed, err := syntax.Parse(text, syntax.Perl)
+	if err != nil {
+		return nil, withHint(fmt.Errorf("--redact: %w", err), "see https://pkg.go.dev/regexp/syntax")
+	}
+	prog, err := syntax.Compile(parsed.Simplify())
+	if err != nil {
+		return nil, fmt.Errorf("--redact: %w", err)
+	}
+	takesCharacter := func(i syntax.Inst) bool {
+		return slices.Contains([]syntax.InstOp{syntax.InstRune, syntax.InstRune1, syntax.InstRuneAny, syntax.InstRuneAnyNotNL}, i.Op)
+	}
+	pattern := regexp.MustCompile(text)
+	switch {
+	case !slices.ContainsFunc(prog.Inst, takesCharacter):
+		return nil, fmt.Errorf("--redact: %q matches no character, so it would mask nothing", text)
+	case pattern.MatchString(""):
+		return nil, errors.New("--redact: the pattern matches nothing at all, so it would match everywhere")
+	}
+	return pattern, nil
 }
 
 func (a *app) exportRecording(ctx context.Context, s *recordingStream, o recordingExportOptions, pattern *regexp.Regexp) error {
@@ -200,15 +222,17 @@ func exportError(path string, err error) error {
 // writeExport writes a recording in a form.
 func (a *app) writeExport(ctx context.Context, s *recordingStream, o recordingExportOptions, pattern *regexp.Regexp, to io.Writer) error {
 	head := replay.NewHeader(s.recording, s.reader)
+	places := 0
 	if pattern != nil {
-		head = replay.RedactHeader(pattern, head)
+		head, places = replay.RedactHeader(pattern, head)
 	}
 	w, err := exportWriter(o.as, to, head)
 	if err != nil {
 		return err
 	}
+	var redactor *replay.Redactor
 	if pattern != nil {
-		redactor := replay.NewRedactor(pattern, w)
+		redactor = replay.NewRedactor(pattern, w)
 		defer redactor.Close()
 		w = redactor
 	}
@@ -219,7 +243,28 @@ func (a *app) writeExport(ctx context.Context, s *recordingStream, o recordingEx
 	if err == nil && events > 0 && printed == 0 {
 		fmt.Fprintln(a.err, "berth: "+plain.Line(noOutput(s.recording)))
 	}
+	if _, damaged := errors.AsType[damagedError](err); redactor != nil && (err == nil || damaged) {
+		masked := redactor.Masked()
+		places += masked.Printed
+		if o.as != "txt" { // which leaves the words of events out
+			places += masked.Words
+		}
+		fmt.Fprintln(a.err, "berth: "+maskedWords(places, o.redact))
+	}
 	return err
+}
+
+// maskedWords says what --redact did, since a pattern with a slip in it looks like
+// one that did its work.
+func maskedWords(places int, pattern string) string {
+	switch places {
+	case 0:
+		return "masked nothing: no visible text matches " + plain.Line(pattern)
+	case 1:
+		return "masked 1 place"
+	default:
+		return fmt.Sprintf("masked %d places", places)
+	}
 }
 
 func exportWriter(form string, to io.Writer, h replay.Header) (replay.Writer, error) {

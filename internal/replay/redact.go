@@ -46,6 +46,13 @@ type Redactor struct {
 	limiter *limiter
 	tracker *tracker
 	part    []byte // of a character that is not whole
+	masked  Masked
+}
+
+// Masked is in how many places a Redactor masked something.
+type Masked struct {
+	Printed int // in what was printed
+	Words   int // in the words of events, or of a header
 }
 
 // glyph is a character that can be seen, and where it is: in which event that is
@@ -64,6 +71,9 @@ func NewRedactor(pattern *regexp.Regexp, next Writer) *Redactor {
 
 // Close ends what Flush does not, whether that was called or not.
 func (r *Redactor) Close() { r.guard.close() }
+
+// Masked returns in how many places something was masked so far.
+func (r *Redactor) Masked() Masked { return r.masked }
 
 // Feed takes an event.
 func (r *Redactor) Feed(ev state.RecordingEvent) error {
@@ -214,17 +224,20 @@ func wellFormed(seq []byte) bool {
 // mask masks a text, its length in characters kept. What hides in a word or
 // breaks it is no way to keep something from it.
 func (r *Redactor) mask(text string) string {
-	masked := maskAll(r.pattern, text)
+	masked := r.maskAll(text)
 	for _, read := range []func(string) string{plain.Text, plain.Line} {
 		if shows(r.pattern, read(masked)) {
-			masked = maskAll(r.pattern, read(masked))
+			masked = r.maskAll(read(masked))
 		}
 	}
 	return masked
 }
 
-func maskAll(pattern *regexp.Regexp, text string) string {
-	return pattern.ReplaceAllStringFunc(text, func(match string) string {
+func (r *Redactor) maskAll(text string) string {
+	return r.pattern.ReplaceAllStringFunc(text, func(match string) string {
+		if isShown(match) {
+			r.masked.Words++
+		}
 		return strings.Repeat(string(maskRune), utf8.RuneCountInString(match))
 	})
 }
@@ -292,6 +305,7 @@ func (r *Redactor) blotAll(upTo int) error {
 					r.blot(&r.text[i])
 				}
 				found = true
+				r.masked.Printed++
 			}
 		}
 		if !found {

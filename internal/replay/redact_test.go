@@ -187,3 +187,27 @@ func TestRedactsEverything(t *testing.T) {
 		t.Errorf("%s, %v", got, err)
 	}
 }
+
+// TestCountsMasks: what is in an event's line and in its fields is one place.
+func TestCountsMasks(t *testing.T) {
+	r := NewRedactor(regexp.MustCompile("hunter2"), NewPlainText(&bytes.Buffer{}))
+	for i, ev := range []state.RecordingEvent{
+		at(0, "mysql -phunter2 hun"), at(1, "\x1b[1mter2\r\n"), at(2, "nothing\r\n"),
+		{At: 3 * time.Millisecond, Kind: "session.command", Text: "mysql -p hunter2", Fields: `{"argv":["-p","hunter2"],"program":"mysql"}`},
+		{At: 4 * time.Millisecond, Kind: "session.command", Text: "ls", Fields: `{"cwd":"/hunter2","pwd":"/hunter2"}`},
+	} {
+		ev.Seq = int64(i)
+		if err := r.Feed(ev); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := r.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.Masked(); got != (Masked{Printed: 2, Words: 3}) {
+		t.Errorf("masked %+v", got)
+	}
+	if _, places := RedactHeader(regexp.MustCompile("alice|absent"), Header{Recording: state.Recording{User: "alice", Participants: []string{"alice"}}}); places != 2 {
+		t.Errorf("%d places of a header", places)
+	}
+}

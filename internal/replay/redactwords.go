@@ -10,8 +10,8 @@ import (
 )
 
 // RedactHeader masks what a pattern matches in the words of a header. Its id and
-// times stay, and so does who exported it.
-func RedactHeader(pattern *regexp.Regexp, h Header) Header {
+// times stay, and so does who exported it. places is in how many it masked something.
+func RedactHeader(pattern *regexp.Regexp, h Header) (masked Header, places int) {
 	r := Redactor{pattern: pattern}
 	for _, text := range []*string{&h.Recording.Cluster, &h.Recording.User, &h.Recording.Login, &h.Recording.Where} {
 		*text = r.mask(*text)
@@ -21,34 +21,49 @@ func RedactHeader(pattern *regexp.Regexp, h Header) Header {
 		h.Recording.Participants[i] = r.mask(name)
 	}
 	h.Redacted = true
-	return h
+	return h, r.masked.Words
 }
 
-// words masks what an event says: its line of text, and its fields. The fields go
-// altogether where their strings do not hold what the text has, or where the
-// pattern matches their JSON across several.
+// words masks what an event says: its line of text, and its fields. What is in
+// both is one place.
 func (r *Redactor) words(text, fields string) (maskedText, maskedFields string) {
+	before := r.masked.Words
 	maskedText = r.mask(text)
+	inText := r.masked.Words
+	r.masked.Words = before
+	maskedFields = r.fields(text, fields)
+	r.masked.Words = max(inText, r.masked.Words)
+	return maskedText, maskedFields
+}
+
+// fields masks the fields of an event with a text. They go altogether where their
+// strings do not hold what the text has, or where the pattern matches their JSON
+// across several.
+func (r *Redactor) fields(text, fields string) string {
 	if fields == "" {
-		return maskedText, ""
+		return ""
 	}
 	decoder := json.NewDecoder(strings.NewReader(fields))
 	decoder.UseNumber()
 	var value any
 	if decoder.Decode(&value) != nil {
-		return maskedText, ""
+		return ""
 	}
 	f := fieldMask{r: r, found: make(map[string]bool)}
 	raw, err := json.Marshal(f.value(value))
-	if err != nil || shows(r.pattern, string(raw)) {
-		return maskedText, ""
+	if err != nil {
+		return ""
+	}
+	if shows(r.pattern, string(raw)) {
+		r.masked.Words++
+		return ""
 	}
 	for _, match := range r.pattern.FindAllString(text, -1) {
 		if !f.found[match] {
-			return maskedText, ""
+			return ""
 		}
 	}
-	return maskedText, string(raw)
+	return string(raw)
 }
 
 // fieldMask masks the strings of a JSON value.
