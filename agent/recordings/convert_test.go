@@ -142,3 +142,17 @@ func TestTrackedOf(t *testing.T) {
 		t.Errorf("join: %s", got)
 	}
 }
+
+// TestAmbiguous: an error that lists some says how many it leaves out.
+func TestAmbiguous(t *testing.T) {
+	found := []state.Recording{{ID: "5e01"}, {ID: "5e02"}, {ID: "5e03"}, {ID: "5e04"}}
+	for want, list := range map[string][]state.Recording{
+		`2 recordings begin with "5e0": 5e01, 5e02`:                        found[:2],
+		`4 recordings begin with "5e0": 5e01, 5e02, 5e03, 5e04`:            found,
+		`6 recordings begin with "5e0": 5e01, 5e02, 5e03, 5e04 and 2 more`: append(found, found[:2]...),
+	} {
+		if got := ambiguous("5e0", list).Error(); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}

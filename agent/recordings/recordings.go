@@ -417,12 +417,17 @@ func unknown(id string) error {
 }
 
 func ambiguous(id string, found []state.Recording) error {
+	const most = 4
 	var ids []string
-	for _, r := range found[:min(len(found), 4)] {
+	for _, r := range found[:min(len(found), most)] {
 		ids = append(ids, r.ID)
 	}
+	listed := strings.Join(ids, ", ")
+	if more := len(found) - len(ids); more > 0 {
+		listed += fmt.Sprintf(" and %d more", more)
+	}
 	return &ipc.Error{
-		Code: ipc.CodeInvalid, Message: fmt.Sprintf("%d recordings begin with %q: %s", len(found), plain.Line(id), plain.Line(strings.Join(ids, ", "))),
+		Code: ipc.CodeInvalid, Message: fmt.Sprintf("%d recordings begin with %q: %s", len(found), plain.Line(id), plain.Line(listed)),
 		Hint: "write more of the id",
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -99,6 +100,9 @@ func (o *recordingListOptions) parseTimes(now time.Time) error {
 	if o.Limit < 0 {
 		return usageError{withHint(errors.New("--limit cannot be below 0"), "leave it out, or say how many to list")}
 	}
+	if o.Since != nil && o.Since.After(now) {
+		return usageError{withHint(fmt.Errorf("--since %s is in the future", o.since), "say how far back to look, as in 7d")}
+	}
 	if o.Since != nil && o.Until != nil && !o.Since.Before(*o.Until) {
 		return usageError{withHint(fmt.Errorf("--since %s is not before --until %s", o.since, o.until),
 			"--since is 24h where it is left out: give an earlier one")}
@@ -154,10 +158,11 @@ func (a *app) printRecordings(list client.RecordingList, o recordingListOptions,
 	}
 	columns := a.width()
 	withNote := columns == 0 || columns >= 2*recordingWhereMin
+	short := idsApart(list.Recordings)
 	rows := make([][]string, 0, len(list.Recordings))
 	for _, r := range list.Recordings {
 		rows = append(rows, []string{
-			shortID(r.ID), recordingStart(r, now), recordingSpan(r, now), r.Kind,
+			short[r.ID], recordingStart(r, now), recordingSpan(r, now), r.Kind,
 			listed(r.User), listed(recordingWhere(r, withNote)), listed(otherParticipants(r)),
 		})
 	}
@@ -167,6 +172,31 @@ func (a *app) printRecordings(list client.RecordingList, o recordingListOptions,
 		}
 		return ""
 	}, "WITH", "KIND", "DURATION", "START")
+}
+
+// idsApart shortens ids, each as far as no other in the list begins like it: a
+// command takes the beginning of an id only if it names one session.
+func idsApart(list []state.Recording) map[string]string {
+	ids := make([]string, 0, len(list))
+	for _, r := range list {
+		ids = append(ids, r.ID)
+	}
+	slices.Sort(ids)
+	ids = slices.Compact(ids) // the same session may be listed for two clusters
+	short := make(map[string]string, len(ids))
+	for i, id := range ids {
+		enough := len(shortID(id))
+		for _, near := range ids[max(0, i-1):min(i+2, len(ids))] {
+			if near == id {
+				continue
+			}
+			for enough < len(id) && strings.HasPrefix(near, id[:enough]) {
+				enough++
+			}
+		}
+		short[id] = id[:enough]
+	}
+	return short
 }
 
 // maxListed is how wide a name may be in a list without a terminal, where each row

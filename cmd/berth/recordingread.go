@@ -245,7 +245,7 @@ without the movements of the cursor. The beginning of the id will do.`,
 func noOutput(r state.Recording) string {
 	switch {
 	case r.Kind == state.RecordingDB, r.Kind == state.RecordingApp:
-		return fmt.Sprintf("a %s session prints nothing; see: berth recording events %s", r.Kind, shortID(r.ID))
+		return fmt.Sprintf("a %s session prints nothing; see: berth recording events %s", r.Kind, r.ID)
 	case r.Kind == state.RecordingDesktop:
 		return "a desktop session is a film, which berth does not show"
 	case !r.Interactive:

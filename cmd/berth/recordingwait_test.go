@@ -42,3 +42,24 @@ func TestRecordingStart(t *testing.T) {
 		}
 	}
 }
+
+// TestIDsApart: what the list prints names one session.
+func TestIDsApart(t *testing.T) {
+	ids := []string{
+		"5e000001-aaaa-4000-8000-000000000001", "5e000001-aaab-4000-8000-000000000002", "5e000001-ab00-4000-8000-000000000003",
+		"5e000002-0000-4000-8000-000000000004", "5e000001-aaaa-4000-8000-000000000001", "short", "5e000003",
+		"5e000003-0000-4000-8000-000000000005",
+	}
+	var list []state.Recording
+	for _, id := range ids {
+		list = append(list, state.Recording{ID: id})
+	}
+	short := idsApart(list)
+	for i, want := range []string{
+		"5e000001-aaaa", "5e000001-aaab", "5e000001-ab", "5e000002", "5e000001-aaaa", "short", "5e000003", "5e000003-",
+	} {
+		if got := short[ids[i]]; got != want {
+			t.Errorf("%s is listed as %q, want %q", ids[i], got, want)
+		}
+	}
+}
