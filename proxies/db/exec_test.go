@@ -196,12 +196,17 @@ func TestMySQLPrograms(t *testing.T) {
 		"mysqldump": {"  --ssl     Enable SSL\n", "--defaults-file=f --no-data db", "--defaults-file=f " + args + " --skip-ssl --no-data db"},
 		"mysqladmin": {"", "--no-defaults --login-path=l --user=x ping --defaults-file=late",
 			"--no-defaults --login-path=l " + args + " --user=x ping --defaults-file=late"},
-		"mysqlcheck": {"dns-srv-name                      _mysql._tcp.example.com\n", "", ""},
+		"mysql_upgrade": {"  --ssl     Enable SSL\n", "--force", args + " --skip-ssl --force"},
+		"mysqlcheck":    {"dns-srv-name                      _mysql._tcp.example.com\n", "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			path := filepath.Join(dir, name)
-			if err := os.WriteFile(path, []byte("#!/bin/sh\ncat <<'.'\n"+test.help+".\n"), 0o700); err != nil {
+			exit := "0"
+			if name == "mysql_upgrade" { // as MariaDB's does
+				exit = "1"
+			}
+			if err := os.WriteFile(path, []byte("#!/bin/sh\ncat <<'.'\n"+test.help+".\nexit "+exit+"\n"), 0o700); err != nil {
 				t.Fatal(err)
 			}
 			c, err := p.Exec(usual, path, append([]string{name}, strings.Fields(test.argv)...), os.Environ(), dir)

@@ -234,10 +234,9 @@ func mysqlClientArgs(x execution) ([]string, error) {
 	asked := append(slices.Clone(x.given[:mysqlLeading(x.given)]), "--help")
 	cmd := exec.CommandContext(ctx, x.path, asked...)
 	cmd.Env = x.env
-	help, err := cmd.Output()
-	if err != nil {
-		return argv, nil //nolint:nilerr // an option file may be broken: the client itself says so best
-	}
+	// mysql_upgrade prints its help and fails. Where an option file is broken there is
+	// no help: the client itself says so best.
+	help, _ := cmd.Output()
 	if to := srvName.FindSubmatch(help); to != nil {
 		return nil, &LeadError{
 			Program: filepath.Base(x.path),
