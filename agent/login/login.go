@@ -327,6 +327,17 @@ func (ls *Logins) tshLogin(ctx context.Context, target Target, start ipc.LoginSt
 	return cfg, note, nil
 }
 
+// NoProfile says why berth knows no profile at a proxy: there is none, or the policy
+// forbids it. An empty name means the current profile.
+func (ls *Logins) NoProfile(proxy string) error {
+	if p := ls.cfg.Sessions.FindForbidden(proxy).Profile; p != nil {
+		if err := ls.cfg.Config().Policy.AllowsProxy(p.ProxyAddr); err != nil {
+			return forbidden(err)
+		}
+	}
+	return &ipc.Error{Code: ipc.CodeNotFound, Message: fmt.Sprintf("no profile is at %s", proxy), Hint: `see "berth status"`}
+}
+
 // Logout has tsh end the session at a proxy.
 func (ls *Logins) Logout(ctx context.Context, proxy string) (string, error) {
 	target, err := ls.Target(proxy)
@@ -339,7 +350,7 @@ func (ls *Logins) Logout(ctx context.Context, proxy string) (string, error) {
 		return "", err
 	}
 	if target.Profile == nil {
-		return "", &ipc.Error{Code: ipc.CodeNotFound, Message: fmt.Sprintf("no profile is at %s", target.Proxy), Hint: `see "berth status"`}
+		return "", ls.NoProfile(target.Proxy)
 	}
 	path, err := tsh.Find(tsh.Options{ConfigPath: ls.cfg.Config().TSHPath()})
 	if err != nil {

@@ -152,7 +152,7 @@ func (rs *Renewals) Snooze(_ context.Context, proxy string) (ipc.Snoozed, error)
 		return ipc.Snoozed{}, err
 	}
 	if target.Profile == nil {
-		return ipc.Snoozed{}, &ipc.Error{Code: ipc.CodeNotFound, Message: fmt.Sprintf("no profile is at %s", target.Proxy), Hint: `see "berth status"`}
+		return ipc.Snoozed{}, rs.cfg.Logins.NoProfile(target.Proxy)
 	}
 	rs.Decide(time.Now())
 	rs.mu.Lock()
