@@ -10,6 +10,8 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+
+	"berth/internal/paths"
 )
 
 // Metrics says whether, where and how the agent says how it is.
@@ -122,9 +124,6 @@ func checkMetrics(v *value, ports map[int64]*value, ms *mistakes) {
 	}
 }
 
-// maxSocket is the longest path of a Unix socket that every system takes.
-const maxSocket = 103
-
 // addressRefusal says why metrics cannot be served at s, which is no loopback address.
 func addressRefusal(s string) string {
 	const use = "write 127.0.0.1:9090, or the path of a socket"
@@ -144,8 +143,8 @@ func addressRefusal(s string) string {
 		return fmt.Sprintf("%s is neither an address of this machine alone nor a file: %s", quote(s), use)
 	case err == nil && (info.Mode().IsRegular() || info.IsDir()):
 		return quote(s) + " is there and is not a socket: write another path"
-	case runtime.GOOS != "windows" && len(path) > maxSocket:
-		return fmt.Sprintf("the path of a socket has at most %d bytes, and this one %d: write a shorter one", maxSocket, len(path))
+	case runtime.GOOS != "windows" && len(path) > paths.MaxSocket:
+		return fmt.Sprintf("the path of a socket has at most %d bytes, and this one %d: write a shorter one", paths.MaxSocket, len(path))
 	}
 	return ""
 }

@@ -214,7 +214,7 @@ func (dbKind) hungUp(p *state.Problem, err error, spec state.TunnelSpec, proxy s
 	p.Action = listCommand(spec)
 	if refused, ok := errors.AsType[*db.RefusedError](err); ok {
 		p.Title = "Client refused"
-		p.Text = fmt.Sprintf("%s refused a client of tunnel %q, and says no more than: %s", proxy, spec.Name, sentence(refused.Words))
+		p.Text = fmt.Sprintf("%s refused a client of tunnel %q, and all it says is: %s", proxy, spec.Name, sentence(refused.Words))
 		return
 	}
 	p.Title = "Database hung up"

@@ -22,9 +22,9 @@ import (
 // HomeVar is the environment variable that puts everything under one folder.
 const HomeVar = "BERTH_HOME"
 
-// maxSocket is the longest path of a Unix socket that every system takes:
+// MaxSocket is the longest path of a Unix socket that every system takes:
 // macOS has room for 104 bytes, the last a zero.
-const maxSocket = 103
+const MaxSocket = 103
 
 // Paths says where the files of one berth are. Resolve makes it.
 type Paths struct {
@@ -211,7 +211,7 @@ func (r resolver) homeDir() (string, error) {
 // temporary files, named after the user and dir.
 func (r resolver) socket(dir string) string {
 	path := filepath.Join(dir, "agent.sock")
-	if len(path) <= maxSocket && !r.fixed(path) {
+	if len(path) <= MaxSocket && !r.fixed(path) {
 		return path
 	}
 	name := "berth-" + r.id + "-" + shortHash(dir)
@@ -219,7 +219,7 @@ func (r resolver) socket(dir string) string {
 		if !filepath.IsAbs(tmp) {
 			continue
 		}
-		if path = filepath.Join(tmp, name, "agent.sock"); len(path) <= maxSocket {
+		if path = filepath.Join(tmp, name, "agent.sock"); len(path) <= MaxSocket {
 			break
 		}
 	}

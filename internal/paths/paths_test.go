@@ -185,7 +185,7 @@ func TestResolve(t *testing.T) {
 			if diff := cmp.Diff(tt.want, got); diff != "" {
 				t.Errorf("paths differ (-want +got):\n%s", diff)
 			}
-			if got.SocketDir() != "" && len(got.Socket) > maxSocket {
+			if got.SocketDir() != "" && len(got.Socket) > MaxSocket {
 				t.Errorf("socket path of %d bytes", len(got.Socket))
 			}
 		})
@@ -217,7 +217,7 @@ func TestRuntimeDir(t *testing.T) {
 func TestSocketTooLongEverywhere(t *testing.T) {
 	long := "/" + strings.Repeat("x", 120)
 	got := fake("linux", map[string]string{"TMPDIR": long}).socket(long)
-	if filepath.ToSlash(filepath.Dir(filepath.Dir(got))) != "/tmp" || len(got) > maxSocket {
+	if filepath.ToSlash(filepath.Dir(filepath.Dir(got))) != "/tmp" || len(got) > MaxSocket {
 		t.Errorf("socket = %q, want a short one in /tmp", got)
 	}
 	if other := fake("linux", nil).socket(long + "y"); other == got {

@@ -33,7 +33,7 @@ type limiter struct {
 	phase phase
 	held  []byte // of a sequence, from its ESC
 	lead  bool   // 0xc2 came, which begins a control character or an ordinary one
-	more  int    // bytes that the character lacks
+	more  lack   // of the character
 	count int    // bytes of the string
 	intro bool   // what came of the string are parameters, of a picture perhaps
 	sixel bool   // it is a picture
@@ -90,20 +90,11 @@ func (l *limiter) inGround(b byte) {
 	case b == 0x1b:
 		l.phase, l.more, l.held = inEscape, 0, append(l.held[:0], b)
 		return
-	case b >= 0xf0 && b < 0xf8:
-		l.more = 3
-	case b >= 0xe0 && b < 0xf0:
-		l.more = 2
-	case b >= 0xc0 && b < 0xe0:
-		l.more = 1
-	case b >= 0x80 && b < 0xc0 && l.more > 0:
-		l.more--
-	case b >= 0x80 && b < 0xa0: // a control character to some
+	case b >= 0x80 && b < 0xa0 && l.more == 0: // a control character to some
 		l.out = append(l.out, "\ufffd"...)
 		return
-	default:
-		l.more = 0
 	}
+	l.more.take(b)
 	l.out = append(l.out, b)
 }
 

@@ -93,7 +93,7 @@ func TestCountsAreCut(t *testing.T) {
 	}
 }
 
-// TestTextAfterATitle: a title that never ends hides its line, and no more.
+// TestTextAfterATitle: a title that never ends hides its line alone.
 func TestTextAfterATitle(t *testing.T) {
 	var out bytes.Buffer
 	p := NewPlainText(&out)

@@ -15,7 +15,7 @@ import (
 type tracker struct {
 	phase   phase
 	seq     []byte // of the sequence that is being read, without its ESC
-	more    int    // bytes that the character lacks
+	more    lack   // of the character
 	pen     []string
 	mainPen []string        // the main screen's, while the other one is shown
 	modes   map[string]bool // those that are set or reset, by prefix and number, as in ?25
@@ -113,21 +113,31 @@ func (t *tracker) advance(b byte) bool {
 }
 
 func (t *tracker) inGround(b byte) {
-	switch {
-	case b == 0x1b:
+	switch b {
+	case 0x1b:
 		t.phase, t.seq, t.more = inEscape, t.seq[:0], 0
-	case b == 0x0e || b == 0x0f:
+	case 0x0e, 0x0f:
 		t.shift, t.more = b, 0
-	case b >= 0xf0 && b < 0xf8:
-		t.more = 3
-	case b >= 0xe0 && b < 0xf0:
-		t.more = 2
-	case b >= 0xc0 && b < 0xe0:
-		t.more = 1
-	case b >= 0x80 && b < 0xc0 && t.more > 0:
-		t.more--
 	default:
-		t.more = 0
+		t.more.take(b)
+	}
+}
+
+// lack is how many bytes of UTF-8 the character that has begun still needs.
+type lack int
+
+func (n *lack) take(b byte) {
+	switch {
+	case b >= 0xf0 && b < 0xf8:
+		*n = 3
+	case b >= 0xe0 && b < 0xf0:
+		*n = 2
+	case b >= 0xc0 && b < 0xe0:
+		*n = 1
+	case b >= 0x80 && b < 0xc0 && *n > 0:
+		*n--
+	default:
+		*n = 0
 	}
 }
 
