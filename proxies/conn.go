@@ -164,7 +164,7 @@ func (c *conn) connect(ctx context.Context) (net.Conn, error) {
 	if limit <= 0 {
 		limit = MaxDialTimeout
 	}
-	began := time.Now()
+	began, pauses := time.Now(), NewPauses()
 	for {
 		var dial Dial
 		hold := Hold{Limit: limit - time.Since(began), Begin: c.markWaiting, End: c.unmarkWaiting}
@@ -183,6 +183,9 @@ func (c *conn) connect(ctx context.Context) (net.Conn, error) {
 		err = because(context.Cause(ctx), fmt.Errorf("dial: %w", err))
 		if cfg.Hold <= 0 || time.Since(began) >= cfg.Hold || ctx.Err() != nil || !cfg.Again(err) {
 			return nil, err
+		}
+		if !pauses.Wait(ctx) {
+			return nil, because(context.Cause(ctx), err)
 		}
 	}
 }

@@ -77,7 +77,7 @@ func (t *Tunnel) startChild(ctx context.Context) (*child, error) {
 		cancel: cancel,
 		cmd:    Command(ctx, t.cfg.Path, home, t.cfg.args(port)...),
 		banner: make(chan struct{}),
-		prompt: make(chan prompt, 4),
+		prompt: make(chan prompt, 1),
 	}
 	if t.cfg.CAFile != "" {
 		c.cmd.TrustCA(t.cfg.CAFile)
@@ -125,13 +125,27 @@ func (t *Tunnel) startChild(ctx context.Context) (*child, error) {
 type prompt struct {
 	text string
 	pin  bool // to type the PIN of a security key
+	late bool // it came when the child listened already: that it listens does not end it
 }
 
-// asks passes on what the child asks the user to do.
+// asks passes on what the child asks the user to do, in place of what it asked
+// before.
 func (c *child) asks(p prompt) {
 	select {
-	case c.prompt <- p:
-	default: // it asks faster than anyone could answer
+	case <-c.banner:
+		p.late = true
+	default:
+	}
+	for {
+		select {
+		case c.prompt <- p:
+			return
+		default:
+		}
+		select {
+		case <-c.prompt:
+		default:
+		}
 	}
 }
 
@@ -208,7 +222,8 @@ func (c *child) stop() {
 
 // awaitReady returns nil once the child has said that it listens and a
 // connection to it stays open. onPrompt is called when the user is needed,
-// who then gets more time.
+// who then gets more time; it has been called for all that the child has asked
+// until then.
 func (c *child) awaitReady(ctx context.Context, tm timing, onPrompt func(*child, prompt)) error {
 	timer := time.NewTimer(tm.ready)
 	defer timer.Stop()
@@ -243,6 +258,11 @@ func (c *child) awaitReady(ctx context.Context, tm timing, onPrompt func(*child,
 	var err error
 	for refusals := 0; refusals < probeTries; {
 		if err = c.probe(ctx, tm.settle); err == nil && c.alive() {
+			select {
+			case p := <-c.prompt:
+				onPrompt(c, p)
+			default:
+			}
 			return nil
 		}
 		if errors.Is(err, errClosesAtOnce) {

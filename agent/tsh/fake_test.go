@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -92,6 +93,14 @@ func play(part string) int {
 		}
 		fmt.Fprintln(os.Stderr, "confused")
 		return hang()
+	case "asks_pin_first_client": // as tsh does when it listens before it has a cert
+		ask := sync.OnceFunc(func() {
+			fmt.Fprint(os.Stderr, "Tap any security key\nDetected security key tap\nEnter your security key PIN:\n")
+		})
+		return serveDB(func(c net.Conn) {
+			ask()
+			echo(c)
+		})
 	case "taps":
 		fmt.Fprintln(os.Stderr, "Tap any security key")
 		time.Sleep(300 * time.Millisecond)

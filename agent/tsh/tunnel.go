@@ -89,6 +89,7 @@ type Tunnel struct {
 	current  *child             // takes new connections; nil when none
 	draining []*child           // oldest first
 	asking   *child             // whose prompt is in status
+	late     bool               // that prompt's
 	status   Status
 	failedAt time.Time // when the last child failed
 
@@ -304,7 +305,9 @@ func (t *Tunnel) launch(ctx context.Context) (*child, error) {
 	}
 	t.mu.Lock()
 	t.abort = nil
-	t.status.Prompt, t.status.PIN = "", false
+	if err != nil || t.asking != c || !t.status.PIN && !t.late { // listening ended what it asked
+		t.askLocked(c, prompt{})
+	}
 	t.mu.Unlock()
 	if err != nil && attempt.Err() != nil {
 		return nil, errSuperseded
@@ -315,7 +318,7 @@ func (t *Tunnel) launch(ctx context.Context) (*child, error) {
 func (t *Tunnel) prompted(c *child, p prompt) {
 	t.mu.Lock()
 	same := t.status.Prompt == p.text
-	t.status.Prompt, t.status.PIN, t.asking = p.text, p.pin, c
+	t.askLocked(c, p)
 	t.mu.Unlock()
 	if same {
 		return
@@ -324,6 +327,11 @@ func (t *Tunnel) prompted(c *child, p prompt) {
 		t.log.Info("tsh waits for the user", "prompt", p.text)
 	}
 	t.notify()
+}
+
+// askLocked has the user asked for p.
+func (t *Tunnel) askLocked(c *child, p prompt) {
+	t.status.Prompt, t.status.PIN, t.asking, t.late = p.text, p.pin, c, p.late
 }
 
 // AnswerPIN types the PIN that a child asks for, once.
@@ -360,6 +368,11 @@ func (t *Tunnel) promote(c *child) {
 func (t *Tunnel) serve(ctx context.Context, c *child) error {
 	asked := time.NewTimer(0) // ends a prompt that the user did not follow
 	defer asked.Stop()
+	t.mu.Lock()
+	if t.status.Prompt != "" { // it asks since before it was ready
+		asked.Reset(t.time.prompt)
+	}
+	t.mu.Unlock()
 	for {
 		t.mu.Lock()
 		leave := t.kicked || !t.open

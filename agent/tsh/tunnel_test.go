@@ -322,6 +322,30 @@ func TestPromptGivesMoreTime(t *testing.T) {
 	}
 }
 
+// TestReadyTellsOfThePrompt: what tsh asks once it listens is known from the moment
+// at which it counts as ready, or clients would be let through to wait there, unseen.
+func TestReadyTellsOfThePrompt(t *testing.T) {
+	useFake(t, "asks_pin_first_client")
+	tunnel, err := NewTunnel(TunnelConfig{
+		Path: os.Args[0], Target: Database{Name: "pg"}, Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ready := make(chan Status, 100)
+	tunnel.cfg.OnChange = func() {
+		if s := tunnel.Status(); s.State == StateReady {
+			ready <- s
+		}
+	}
+	tunnel.time = quick
+	tunnel.Gate(true)
+	runUntilEnd(t, tunnel)
+	if s := <-ready; !s.PIN || s.Prompt != "Enter your security key PIN:" {
+		t.Errorf("ready with %+v; want its PIN asked for", s)
+	}
+}
+
 func TestOnChangeTellsOfEveryState(t *testing.T) {
 	useFake(t, "serve")
 	var seen []State

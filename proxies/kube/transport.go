@@ -90,9 +90,9 @@ func newTransport(t *Tunnel, up *Upstream) *transport {
 // dial opens a connection, and tries again as long as a client may be held and it
 // may help.
 func (t *Tunnel) dial(ctx context.Context, up *Upstream, versions []string) (net.Conn, error) {
-	for began := time.Now(); ; {
+	for began, pauses := time.Now(), proxies.NewPauses(); ; {
 		conn, err := up.Dial(ctx, versions...)
-		if err == nil || time.Since(began) >= t.cfg.Hold || !t.cfg.Again(err) {
+		if err == nil || time.Since(began) >= t.cfg.Hold || !t.cfg.Again(err) || !pauses.Wait(ctx) {
 			return conn, err
 		}
 	}

@@ -174,6 +174,28 @@ func TestFortyAtOnce(t *testing.T) {
 	}
 }
 
+// TestHeldRequestDialsCalmly: a proxy that refuses at once does not keep a processor
+// busy with the dials of one held request.
+func TestHeldRequestDialsCalmly(t *testing.T) {
+	var dials atomic.Int32
+	up := &Upstream{Dial: func(context.Context, ...string) (net.Conn, error) {
+		dials.Add(1)
+		return nil, errors.New("connection refused")
+	}}
+	r := run(t, Config{Source: always(up), Hold: time.Second, Again: func(error) bool { return true }})
+	resp, err := kubectl(t, "prod").Get("https://" + r.addr() + "/api/v1/pods")
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode < 500 {
+		t.Errorf("answered %s", resp.Status)
+	}
+	if n := dials.Load(); n > 20 {
+		t.Errorf("%d dials within a second", n)
+	}
+}
+
 // TestDialFailureIsShared checks that a crowd does not wait for one failing
 // dial after the other.
 func TestDialFailureIsShared(t *testing.T) {
