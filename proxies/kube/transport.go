@@ -45,6 +45,8 @@ type transport struct {
 	shared  *http.Transport
 	upgrade *http.Transport
 	gate    gate
+	ctx     context.Context // ends when no request can want a connection any more
+	end     func()
 
 	mu      sync.Mutex // guards everything below
 	open    int        // requests
@@ -53,9 +55,10 @@ type transport struct {
 
 func newTransport(t *Tunnel, up *Upstream) *transport {
 	tr := &transport{up: up}
+	tr.ctx, tr.end = context.WithCancel(context.Background())
 	dial := func(versions ...string) func(context.Context, string, string) (net.Conn, error) {
 		return func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return t.dial(ctx, up, versions)
+			return t.dial(ctx, tr, versions)
 		}
 	}
 	tr.shared = &http.Transport{
@@ -87,12 +90,15 @@ func newTransport(t *Tunnel, up *Upstream) *transport {
 	return tr
 }
 
-// dial opens a connection, and tries again as long as a client may be held and it
-// may help.
-func (t *Tunnel) dial(ctx context.Context, up *Upstream, versions []string) (net.Conn, error) {
+// dial opens a connection, and tries again as long as a client may be held, is
+// still there, and it may help.
+func (t *Tunnel) dial(ctx context.Context, tr *transport, versions []string) (net.Conn, error) {
+	ctx, cancel := context.WithCancel(ctx) // which an http.Transport does not end with the request
+	defer cancel()
+	defer context.AfterFunc(tr.ctx, cancel)()
 	for began, pauses := time.Now(), proxies.NewPauses(); ; {
-		conn, err := up.Dial(ctx, versions...)
-		if err == nil || time.Since(began) >= t.cfg.Hold || !t.cfg.Again(err) || !pauses.Wait(ctx) {
+		conn, err := tr.up.Dial(ctx, versions...)
+		if err == nil || time.Since(began) >= t.cfg.Hold || !tr.used() || !t.cfg.Again(err) || !pauses.Wait(ctx) {
 			return conn, err
 		}
 	}
@@ -112,12 +118,20 @@ func (tr *transport) acquire() {
 	tr.mu.Unlock()
 }
 
+// used reports whether there is a request.
+func (tr *transport) used() bool {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	return tr.open > 0
+}
+
 func (tr *transport) release() {
 	tr.mu.Lock()
 	tr.open--
 	last := tr.retired && tr.open == 0
 	tr.mu.Unlock()
 	if last {
+		tr.end()
 		tr.closeIdle()
 		// The stream of a request that was canceled ends a moment after it, and
 		// keeps its connection from being idle until then.
@@ -129,7 +143,11 @@ func (tr *transport) release() {
 func (tr *transport) retire() {
 	tr.mu.Lock()
 	tr.retired = true
+	last := tr.open == 0
 	tr.mu.Unlock()
+	if last {
+		tr.end()
+	}
 	tr.closeIdle()
 }
 

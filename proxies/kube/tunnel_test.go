@@ -196,6 +196,40 @@ func TestHeldRequestDialsCalmly(t *testing.T) {
 	}
 }
 
+// TestDialEndsWithItsRequests: nobody dials for requests that are gone, which
+// net/http would.
+func TestDialEndsWithItsRequests(t *testing.T) {
+	var dialling atomic.Int32
+	up := &Upstream{Dial: func(context.Context, ...string) (net.Conn, error) {
+		dialling.Store(1)
+		return nil, errors.New("connection refused")
+	}}
+	r := run(t, Config{Source: always(up), Hold: time.Hour, Again: func(error) bool { return true }})
+	ctx, cancel := context.WithCancel(t.Context())
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+r.addr()+"/api/v1/pods", http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error)
+	go func() {
+		resp, err := kubectl(t, "prod").Do(req)
+		if err == nil {
+			resp.Body.Close()
+		}
+		done <- err
+	}()
+	testwait.Eventually(t, "a dial", func() bool { return dialling.Load() == 1 })
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Errorf("the request: %v", err)
+	}
+	testwait.Eventually(t, "the dials to end", func() bool { // there are some a second else
+		dialling.Store(0)
+		wake.Sleep(t.Context(), 500*time.Millisecond)
+		return dialling.Load() == 0
+	})
+}
+
 // TestDialFailureIsShared checks that a crowd does not wait for one failing
 // dial after the other.
 func TestDialFailureIsShared(t *testing.T) {
