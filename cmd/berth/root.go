@@ -4,23 +4,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"runtime"
-	"runtime/debug"
-	"slices"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"berth/agent/ipc/client"
 	"berth/internal/licenses"
-	"berth/internal/plain"
 )
-
-// version is set at link time; empty means: see the build info.
-var version string
 
 // The groups of commands in the help.
 const (
@@ -238,151 +230,11 @@ func (a *app) helpOfKnown(root *cobra.Command) {
 // seeHelp is the hint for whoever called cmd in a way it does not know.
 func seeHelp(cmd *cobra.Command) string { return fmt.Sprintf("see %q", cmd.CommandPath()+" --help") }
 
-// noArgs, exactArgs and optionalArg are cobra's checks with berth's words and
-// its exit code for usage.
-func noArgs(cmd *cobra.Command, args []string) error {
-	if len(args) == 0 {
-		return nil
-	}
-	if !cmd.HasSubCommands() {
-		return usageError{withHint(fmt.Errorf("%s takes no argument, got %q", cmd.CommandPath(), args[0]), seeHelp(cmd))}
-	}
-	hint := seeHelp(cmd)
-	if meant := meantBy(cmd, args[0]); meant != "" {
-		hint = fmt.Sprintf("did you mean %q?", meant)
-	}
-	return usageError{withHint(fmt.Errorf("%s has no command %q", cmd.CommandPath(), args[0]), hint)}
-}
-
-// fromElsewhere are the words that people try for the commands of "berth tunnel", which
-// stand for one of them beneath berth and beneath it. Only a word in full counts,
-// for some of them are dangerous.
-var fromElsewhere = map[string]string{
-	"remove": "rm", "delete": "rm", "rm": "rm", "rename": "rename", "mv": "rename",
-	"set": "set", "start": "start", "stop": "stop", "restart": "restart", "why": "why", "url": "url",
-}
-
-// meantBy is the command that was probably meant by a word that cmd does not have;
-// empty when there is none.
-func meantBy(cmd *cobra.Command, word string) string {
-	name := fromElsewhere[strings.ToLower(word)]
-	if name != "" && (!cmd.HasParent() || cmd.CommandPath() == "berth tunnel") {
-		return "berth tunnel " + name
-	}
-	if word == "" {
-		return ""
-	}
-	// Any two short words are alike when two letters may differ.
-	cmd.SuggestionsMinimumDistance = min(2, utf8.RuneCountInString(word)/2)
-	for _, name := range cmd.SuggestionsFor(word) {
-		if !slices.Contains(dangerous, name) {
-			return cmd.CommandPath() + " " + name
-		}
-	}
-	var aliases []string
-	for _, sub := range cmd.Commands() {
-		if sub.IsAvailableCommand() && !slices.Contains(dangerous, sub.Name()) {
-			aliases = append(aliases, sub.Aliases...)
-		}
-	}
-	if alias := plain.Nearest(word, aliases, strings.ToLower); alias != "" {
-		return cmd.CommandPath() + " " + alias
-	}
-	return ""
-}
-
-func exactArgs(names ...string) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if len(args) == len(names) {
-			return noneEmpty(cmd, args, names...)
-		}
-		return wrongArgs(cmd, fmt.Sprintf("%s takes %s", cmd.CommandPath(), strings.Join(names, " and ")), args)
-	}
-}
-
-func optionalArg(name string) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if len(args) <= 1 {
-			return noneEmpty(cmd, args, name)
-		}
-		return wrongArgs(cmd, fmt.Sprintf("%s takes at most one %s", cmd.CommandPath(), name), args)
-	}
-}
-
-// only returns the argument of a command that takes an optionalArg; empty: it has none.
-func only(args []string) string {
-	if len(args) == 0 {
-		return ""
-	}
-	return args[0]
-}
-
-// noneEmpty refuses an argument without text, as from a variable that is not set: it
-// would be taken for one that is left out.
-func noneEmpty(cmd *cobra.Command, args []string, names ...string) error {
-	if i := slices.Index(args, ""); i >= 0 {
-		return usageError{withHint(fmt.Errorf("%s: %s is empty", cmd.CommandPath(), names[i]), "usage: "+cmd.UseLine())}
-	}
-	return nil
-}
-
-// noneEmptyFlags refuses a flag without text, as from a variable that is not set: it
-// would be taken for one that is left out.
-func noneEmptyFlags(cmd *cobra.Command, names ...string) error {
-	for _, name := range names {
-		if f := cmd.Flags().Lookup(name); f.Changed && f.Value.String() == "" {
-			return usageError{withHint(fmt.Errorf("%s: --%s is empty", cmd.CommandPath(), name), "give it a value, or leave it out")}
-		}
-	}
-	return nil
-}
-
-// wrongArgs says what a command takes, and what it was given instead.
-func wrongArgs(cmd *cobra.Command, takes string, args []string) error {
-	got := "nothing"
-	if len(args) > 0 {
-		got = fmt.Sprintf("%q", args)
-		got = strings.Trim(got, "[]")
-	}
-	return usageError{withHint(fmt.Errorf("%s, got %s", takes, got), "usage: "+cmd.UseLine())}
-}
-
 // must is for mistakes in how the commands are put together.
 func must(err error) {
 	if err != nil {
 		panic(err)
 	}
-}
-
-// versionInfo is the JSON of "berth version".
-type versionInfo struct {
-	Version string `json:"version"`
-	Commit  string `json:"commit"` // empty when it was not built from a repository
-	Go      string `json:"go"`
-	OS      string `json:"os"`
-	Arch    string `json:"arch"`
-}
-
-func (a *app) versionCommand() *cobra.Command {
-	var asJSON bool
-	cmd := &cobra.Command{
-		Use:   "version [flags]",
-		Short: "Print berth's version",
-		Args:  noArgs,
-		RunE: func(*cobra.Command, []string) error {
-			if asJSON {
-				return a.printJSON(ownVersion())
-			}
-			_, err := fmt.Fprintln(a.out, "berth", buildVersion())
-			return err
-		},
-	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print version, commit and system as JSON")
-	return cmd
-}
-
-func ownVersion() versionInfo {
-	return versionInfo{Version: buildVersion(), Commit: commit(), Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH}
 }
 
 func (a *app) licensesCommand() *cobra.Command {
@@ -397,30 +249,4 @@ licence. berth's own is the Apache License 2.0.`,
 			return err
 		},
 	}
-}
-
-// buildVersion is the version set at link time, else the module's own.
-func buildVersion() string {
-	if version != "" {
-		return version
-	}
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		return info.Main.Version
-	}
-	return "(devel)"
-}
-
-func commit() string { return buildSetting("vcs.revision") }
-
-// buildSetting is how the program was built; empty when it does not say.
-func buildSetting(name string) string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return ""
-	}
-	i := slices.IndexFunc(info.Settings, func(s debug.BuildSetting) bool { return s.Key == name })
-	if i < 0 {
-		return ""
-	}
-	return info.Settings[i].Value
 }

@@ -3,9 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net"
 	"os"
@@ -19,7 +17,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/creack/pty"
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -377,32 +374,3 @@ func cmdEscapes(ts *testscript.TestScript, neg bool, args []string) {
 
 // cmdTerm runs a command whose output goes to a terminal, and keeps what the
 // terminal got as stdout.
-func cmdTerm(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) == 0 {
-		ts.Fatalf("usage: term COMMAND [ARG...]")
-	}
-	terminal, tty, err := pty.Open()
-	ts.Check(err)
-	if size := ts.Getenv("SIZE"); size != "" {
-		var columns, rows uint16
-		_, err := fmt.Sscanf(size, "%dx%d", &columns, &rows)
-		ts.Check(err)
-		ts.Check(pty.Setsize(tty, &pty.Winsize{Cols: columns, Rows: rows}))
-	}
-	path, err := exec.LookPath(args[0])
-	ts.Check(err)
-	cmd := exec.CommandContext(context.Background(), path, args[1:]...)
-	for _, name := range []string{"BERTH_HOME", "HOME", "PATH", "NO_COLOR", "TERM", "GORACE", "SCRIPT_POLICY"} {
-		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
-	}
-	cmd.Stdout, cmd.Stderr = tty, tty
-	got := make(chan []byte, 1)
-	go func() {
-		raw, _ := io.ReadAll(terminal) // its end is an error: the other side is gone
-		got <- raw
-	}()
-	err = cmd.Run()
-	ts.Check(errors.Join(err, tty.Close()))
-	_, err = ts.Stdout().Write(<-got)
-	ts.Check(errors.Join(err, terminal.Close()))
-}
