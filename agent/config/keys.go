@@ -97,7 +97,7 @@ var TunnelKeys = bind([]Key{
 		Name: "db_name", Kinds: []state.Kind{state.KindDB},
 		Flag: "db-name", usage: "the database in the server (default: the client's choice)",
 		doc: "The database to connect to inside the server, for kind db only. Empty leaves it to the client, " +
-			"where the database's protocol lets it say.",
+			"where the database's protocol lets it say. Redis has numbers, as 0, and no names.",
 		rules: generator.Schema{Examples: []any{"app"}},
 		want:  want{"a database's name", "write a name"},
 	},

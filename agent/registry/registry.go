@@ -217,6 +217,10 @@ func (r *Registry) ChangeTunnel(ctx context.Context, name string, spec state.Tun
 		if spec, err = r.completed(ctx, spec); err != nil {
 			return spec, err
 		}
+	} else if spec.DBName != was.DBName {
+		if err := tunnel.CheckDBName(r.cfg.Memory.ProtocolOf(spec.Cluster, spec.Resource), spec.DBName); err != nil {
+			return spec, err
+		}
 	}
 	change := func() error {
 		return r.edit(func(d *config.Document) error { return changeTunnel(d, name, was, spec) })

@@ -81,6 +81,9 @@ func ReadVersion(ctx context.Context, path string) (Version, error) {
 	if err != nil && ctx.Err() == nil { // a tsh without that format
 		out, err = Command(ctx, path, "", "version", "--client").Output()
 	}
+	if ctx.Err() != nil {
+		err = ctx.Err() // and not that tsh was killed for it
+	}
 	if err != nil {
 		return Version{}, fmt.Errorf("ask %q for its version: %w", path, err)
 	}

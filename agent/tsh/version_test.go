@@ -1,11 +1,13 @@
 package tsh
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestParseVersion(t *testing.T) {
@@ -102,6 +104,14 @@ func TestReadVersion(t *testing.T) {
 		var exit *ExitError
 		if !errors.As(err, &exit) || exit.Code != 1 {
 			t.Errorf("ReadVersion of a program that fails: %v, want an ExitError", err)
+		}
+	})
+	t.Run("slow", func(t *testing.T) {
+		useFake(t, "hangs")
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		if _, err := ReadVersion(ctx, os.Args[0]); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("ReadVersion of a program that hangs: %v, want the end of its time", err)
 		}
 	})
 	t.Run("missing", func(t *testing.T) {

@@ -222,9 +222,25 @@ func (dbKind) hungUp(p *state.Problem, err error, spec state.TunnelSpec, proxy s
 		proxy, spec.Name, spec.Resource)
 }
 
+// CheckDBName refuses a name that no database in a server of the protocol can have.
+func CheckDBName(protocol, name string) error {
+	proto, _ := db.Lookup(protocol)
+	if proto.TakesDBName(name) {
+		return nil
+	}
+	return &ipc.Error{
+		Code:    ipc.CodeInvalid,
+		Message: fmt.Sprintf("%s numbers its databases, and %q is no such number", proto.Title, name),
+		Hint:    "use a number as --db-name 0, or leave it to the client",
+	}
+}
+
 func (dbKind) complete(ctx context.Context, f sessions.Session, spec state.TunnelSpec) (state.TunnelSpec, error) {
 	d, err := f.Cluster.Database(ctx, spec.Cluster, spec.Resource)
 	if err != nil {
+		return spec, err
+	}
+	if err := CheckDBName(d.Protocol, spec.DBName); err != nil {
 		return spec, err
 	}
 	proto, known := db.Lookup(d.Protocol)

@@ -106,14 +106,16 @@ func signalContext(parent context.Context) (context.Context, func()) {
 		signal.Notify(signals, syscall.SIGHUP)
 	}
 	go func() {
-		defer signal.Stop(signals)
+		var cause error
 		select {
 		case <-ctx.Done():
 		case s := <-signals:
 			if s, ok := s.(syscall.Signal); ok {
-				cancel(signalError{s})
+				cause = signalError{s}
 			}
 		}
+		signal.Stop(signals) // before anything shows that the first one came: whoever sees that may send the second
+		cancel(cause)
 	}()
 	return ctx, func() { cancel(nil) }
 }

@@ -17,8 +17,8 @@ import (
 )
 
 // cmdType runs a command at a terminal, and answers as a person would: when the
-// text of a line's left side has appeared, its right side is typed. What the
-// terminal got is stdout.
+// text of a line's left side has appeared, its right side is typed; ^C is that key.
+// What the terminal, of $SIZE columns x rows if that is set, got is stdout.
 func cmdType(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) < 2 {
 		ts.Fatalf("usage: type FILE COMMAND [ARG...]")
@@ -28,10 +28,10 @@ func cmdType(ts *testscript.TestScript, neg bool, args []string) {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*wait)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, path, args[2:]...)
-	for _, name := range []string{"BERTH_HOME", "TELEPORT_HOME", "HOME", "PATH", "TERM", "SHELL", "TMPDIR", "GORACE"} {
+	for _, name := range []string{"BERTH_HOME", "TELEPORT_HOME", "HOME", "PATH", "TERM", "SHELL", "TMPDIR", "GORACE", "XDG_CONFIG_DIRS", "XDG_DATA_DIRS"} {
 		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
 	}
-	terminal, err := pty.Start(cmd)
+	terminal, err := pty.StartWithSize(cmd, terminalOfSize(ts))
 	ts.Check(err)
 	got := &simworld.Log{}
 	ended := make(chan struct{})
@@ -54,7 +54,11 @@ func cmdType(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Fatalf("the terminal never shows %q:\n%s", prompt, got)
 		}
 		seen += strings.Index(got.String()[seen:], prompt) + len(prompt)
-		_, err := terminal.Write([]byte(answer + "\n"))
+		keys := answer + "\n"
+		if answer == "^C" {
+			keys = "\x03"
+		}
+		_, err := terminal.Write([]byte(keys))
 		ts.Check(err)
 	}
 	err = cmd.Wait()
@@ -69,17 +73,26 @@ func cmdType(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
+// terminalOfSize is the size of a script's terminals; nil leaves it open.
+func terminalOfSize(ts *testscript.TestScript) *pty.Winsize {
+	size := ts.Getenv("SIZE")
+	if size == "" {
+		return nil
+	}
+	var w pty.Winsize
+	_, err := fmt.Sscanf(size, "%dx%d", &w.Cols, &w.Rows)
+	ts.Check(err)
+	return &w
+}
+
 func cmdTerm(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) == 0 {
 		ts.Fatalf("usage: term COMMAND [ARG...]")
 	}
 	terminal, tty, err := pty.Open()
 	ts.Check(err)
-	if size := ts.Getenv("SIZE"); size != "" {
-		var columns, rows uint16
-		_, err := fmt.Sscanf(size, "%dx%d", &columns, &rows)
-		ts.Check(err)
-		ts.Check(pty.Setsize(tty, &pty.Winsize{Cols: columns, Rows: rows}))
+	if size := terminalOfSize(ts); size != nil {
+		ts.Check(pty.Setsize(tty, size))
 	}
 	path, err := exec.LookPath(args[0])
 	ts.Check(err)

@@ -313,11 +313,18 @@ func (s *setup) addOne(ctx context.Context, c *client.Client, r client.Resource)
 		Name: freeTunnelName(r.Name, tunnelNames(snapshot.Tunnels)), Kind: r.Kind, Cluster: r.Cluster, Resource: r.Name,
 	}
 	if r.Kind == state.KindDB && !s.yes {
+		p, _ := db.Lookup(r.Protocol)
 		// Of a few users that roles allow, addTunnel asks for one.
-		if p, _ := db.Lookup(r.Protocol); p.DefaultDBUser == "" && slices.Contains(r.DBUsers, "*") {
+		if p.DefaultDBUser == "" && slices.Contains(r.DBUsers, "*") {
 			spec.DBUser = s.ask("Database user for " + r.Name + ", or Enter to leave it to the client:")
 		}
-		spec.DBName = s.ask("Database in " + r.Name + ", or Enter to leave it to the client:")
+		for {
+			spec.DBName = s.ask("Database in " + r.Name + ", or Enter to leave it to the client:")
+			if p.TakesDBName(spec.DBName) {
+				break
+			}
+			_ = s.say("%s numbers its databases: answer with a number, or Enter.", p.Title)
+		}
 	}
 	added, err := s.addTunnel(ctx, c, spec, s.yes)
 	if err != nil {

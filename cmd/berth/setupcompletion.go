@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"io/fs"
 	"os"
@@ -34,6 +35,15 @@ func (a *app) completionFile(shell string) string {
 	return ""
 }
 
+// packagedCompletion reports whether a package has brought the shell's script, where
+// the shell looks for those of all users.
+func (a *app) packagedCompletion(shell string) bool {
+	name := map[string]string{"bash": "bash-completion/completions/berth", "fish": "fish/vendor_completions.d/berth.fish"}[shell]
+	return slices.ContainsFunc(filepath.SplitList(cmp.Or(a.env("XDG_DATA_DIRS"), "/usr/local/share:/usr/share")), func(dir string) bool {
+		return filepath.IsAbs(dir) && there(filepath.Join(dir, name))
+	})
+}
+
 // completionScript is what "berth completion" prints for bash and fish.
 func (a *app) completionScript(shell string) ([]byte, error) {
 	var b bytes.Buffer
@@ -55,7 +65,7 @@ func (a *app) installCompletion() error {
 	if file == "" {
 		return a.say("Completion: see berth completion --help.")
 	}
-	if _, err := os.Stat("/usr/share/bash-completion/completions/berth"); err == nil {
+	if a.packagedCompletion(shell) {
 		return a.say("Completion came with the package.")
 	}
 	script, err := a.completionScript(shell)

@@ -31,16 +31,17 @@ import (
 const MaxTime = 10 * time.Second
 
 const (
-	checkTime = 8 * time.Second        // for one check
-	runTime   = 9 * time.Second        // for all of them; a check that is not done by then hangs
-	agentTime = 3 * time.Second        // for the agent to answer
-	stepTime  = 3 * time.Second        // for one thing on the network
-	atOnce    = 16                     // things on the network at the same time
-	maxClock  = 2 * time.Minute        // which a clock may be wrong by
-	maxText   = 600                    // columns of a finding
-	lowSpace  = uint64(500 << 20)      // bytes
-	noSpace   = uint64(20 << 20)       // bytes
-	pulseTime = 400 * time.Millisecond // for a server that speaks second to hang up
+	checkTime   = 8 * time.Second        // for one check
+	runTime     = 9 * time.Second        // for all of them; a check that is not done by then hangs
+	agentTime   = 3 * time.Second        // for the agent to answer
+	stepTime    = 3 * time.Second        // for one thing on the network
+	versionTime = 2 * stepTime           // for tsh to say its version
+	atOnce      = 16                     // things on the network at the same time
+	maxClock    = 2 * time.Minute        // which a clock may be wrong by
+	maxText     = 600                    // columns of a finding
+	lowSpace    = uint64(500 << 20)      // bytes
+	noSpace     = uint64(20 << 20)       // bytes
+	pulseTime   = 400 * time.Millisecond // for a server that speaks second to hang up
 )
 
 // Status is how serious a finding is.

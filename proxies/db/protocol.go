@@ -41,6 +41,9 @@ type Protocol struct {
 	// empty means that the cert names none either.
 	DefaultDBUser string
 
+	// dbName reports whether a database in a server can have that name; nil means
+	// that it may be any.
+	dbName func(name string) bool
 	// serverFirst reports whether the server speaks first.
 	serverFirst bool
 	// hello is what a client may say first so that the server answers without
@@ -117,6 +120,10 @@ func find(match func(Protocol) bool) (Protocol, bool) {
 func (p Protocol) Hello() (first string, own int, ok bool) {
 	return p.hello, p.helloOwn, p.serverFirst || p.hello != ""
 }
+
+// TakesDBName reports whether a client can be led to a database of that name in the
+// server; the empty name leaves it to the client.
+func (p Protocol) TakesDBName(name string) bool { return name == "" || p.dbName == nil || p.dbName(name) }
 
 // Refuse answers a client with the reason, in its own protocol: it reads from
 // conn's first byte on, up to the first place where the protocol has room for

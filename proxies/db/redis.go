@@ -16,6 +16,7 @@ var redis = Protocol{
 	ALPN:          "teleport-redis",
 	Native:        true,
 	DefaultDBUser: "default",
+	dbName:        isRedisDB,
 	hello:         "*1\r\n$4\r\nPING\r\n",
 	guess:         isRedis,
 	opens:         redisOpens,
@@ -67,12 +68,19 @@ func redisURL(e Endpoint) string {
 	return makeURL(e.secure([]string{"rediss"}, []string{"redis"})[0], "", e, redisDB(e))
 }
 
-// redisDB is the database's number: Redis has no names for them.
+// redisDB is the database's number.
 func redisDB(e Endpoint) string {
-	if _, err := strconv.ParseUint(e.DBName, 10, 16); err != nil {
+	if !isRedisDB(e.DBName) {
 		return ""
 	}
 	return e.DBName
+}
+
+// isRedisDB reports whether a database can be called that: Redis has numbers for
+// them, and no names.
+func isRedisDB(name string) bool {
+	_, err := strconv.ParseUint(name, 10, 16)
+	return err == nil
 }
 
 // redisSetUp are commands that client libraries send before the user's own,
