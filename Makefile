@@ -192,11 +192,12 @@ docs-check: ## fail on a dead link, a command that does not exist, or a made pag
 	$(GO) test ./internal/doctest ./cmd/berth ./agent/config ./agent/notices -run '^(TestDocs.*|TestTable)$$' -count=1
 
 .PHONY: site
-site: ## the documents and the manual as static HTML, searchable and offline, into build/site; fails on a dead link
+site: ## the documents and the manual as static HTML, searchable and offline, into build/site; fails on a dead link, or where the search misses
 	rm -rf build/site.files && mkdir -p build
 	$(GO) run -tags release ./cmd/berth release-files build/site.files
 	@if command -v man >/dev/null 2>&1; then man=$(CURDIR)/build/site.files/man; else echo "SKIPPED the manual: man is not installed"; fi; \
 		cd packaging/site && $(GO) run . -root ../.. -man "$$man"
+	@if command -v node >/dev/null 2>&1; then node packaging/site/questions.js build/site; else echo "SKIPPED what visitors ask the search: node is not installed"; fi
 
 .PHONY: module
 module: ## give the module another path, so that it can be "go install"ed: MODULE=github.com/OWNER/berth; the way back is MODULE=berth
