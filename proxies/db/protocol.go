@@ -123,7 +123,9 @@ func (p Protocol) Hello() (first string, own int, ok bool) {
 
 // TakesDBName reports whether a client can be led to a database of that name in the
 // server; the empty name leaves it to the client.
-func (p Protocol) TakesDBName(name string) bool { return name == "" || p.dbName == nil || p.dbName(name) }
+func (p Protocol) TakesDBName(name string) bool {
+	return name == "" || p.dbName == nil || p.dbName(name)
+}
 
 // Refuse answers a client with the reason, in its own protocol: it reads from
 // conn's first byte on, up to the first place where the protocol has room for
