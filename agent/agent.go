@@ -332,7 +332,8 @@ func (a *Agent) run(ctx context.Context) error {
 	g.Go(func() error { a.metrics.Run(a.next.rooms); return nil })
 	g.Go(func() error { a.counted.Run(a.next.rooms); return nil })
 	g.Go(func() error { a.opts.Manager.Watch(a.next.rooms, a.pub.alive); return nil })
-	a.next.hearing.Go(a.next.followFormers)
+	a.next.hear()
+	a.next.hearing.Go(a.next.endHearing)
 	g.Go(func() error {
 		err := a.next.follow(gctx)
 		if a.next.left.Load() {

@@ -81,7 +81,8 @@ type succession struct {
 	sockets *proxies.Sockets
 
 	requests chan succeed
-	hearing  sync.WaitGroup  // of what the agents before this one say
+	hearing  sync.WaitGroup  // of endHearing
+	hearers  sync.WaitGroup  // of what the agents before this one say
 	deaf     <-chan struct{} // closed when that no longer matters, by deafen
 	deafen   func()
 
@@ -129,8 +130,9 @@ func (s *succession) keepPorts() {
 
 // former is an agent before this one.
 type former struct {
-	line *handover.Line
-	open int // its connections
+	line    *handover.Line
+	open    int             // its connections
+	adopted map[string]bool // addresses of the clients that came from it
 }
 
 // succeed is a request for a successor.
@@ -221,6 +223,7 @@ func (s *succession) handOver(want succeed) (next *handover.Successor, who ipc.S
 	}
 	thaw := func(bool) {}
 	if err == nil {
+		s.hush() // the successor is to hear what they say next
 		thaw = s.memory.Freeze()
 		if err = s.give(next.Line); err == nil {
 			_, err = next.Await(handover.Serving, servingLimit)
@@ -229,6 +232,7 @@ func (s *succession) handOver(want succeed) (next *handover.Successor, who ipc.S
 	if err != nil {
 		next.Kill()
 		thaw(false)
+		s.hear()
 		return nil, who, err
 	}
 	thaw(true)

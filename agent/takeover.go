@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"slices"
-	"sync"
 	"time"
 
 	"berth/agent/handover"
@@ -82,6 +81,7 @@ func (s *succession) formers() []former {
 func (s *succession) addFormer(f *former) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	f.adopted = make(map[string]bool)
 	s.before = append(s.before, f)
 }
 
@@ -103,26 +103,42 @@ func (s *succession) endFormer(name string) {
 	}
 }
 
-// followFormers hears what the agents before this one say.
-func (s *succession) followFormers() {
-	var hearing sync.WaitGroup
-	s.mu.Lock()
-	for _, f := range s.before {
-		hearing.Go(func() { s.hearFormer(f) })
-	}
-	s.mu.Unlock()
+// endHearing waits until what the agents before this one say matters no longer.
+func (s *succession) endHearing() {
 	<-s.deaf
 	for _, f := range s.formers() {
 		_ = f.line.Close()
 	}
-	hearing.Wait()
+	s.hearers.Wait()
 }
 
-// hearFormer takes what an agent before this one says until it is gone.
+// hear begins to hear the agents before this one, or goes on.
+func (s *succession) hear() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range s.before {
+		f.line.Resume()
+		s.hearers.Go(func() { s.hearFormer(f) })
+	}
+}
+
+// hush hears the agents before this one no longer: no message is left half read, and
+// the next is heard by whoever gets the line.
+func (s *succession) hush() {
+	for _, f := range s.formers() {
+		f.line.Pause()
+	}
+	s.hearers.Wait()
+}
+
+// hearFormer takes what an agent before this one says until it is gone, or no longer
+// heard.
 func (s *succession) hearFormer(f *former) {
-	adopted := make(map[string]bool)
 	for {
 		m, files, err := f.line.Receive()
+		if errors.Is(err, handover.ErrPaused) {
+			return
+		}
 		if err != nil {
 			s.mu.Lock()
 			f.open = 0
@@ -137,10 +153,10 @@ func (s *succession) hearFormer(f *former) {
 		switch m.Kind {
 		case handover.Client:
 			if addr := s.adopt(m, files); addr != "" {
-				adopted[addr] = true
+				f.adopted[addr] = true
 			}
 		case handover.Moved:
-			s.tunnels.Succession().Adopted(adopted)
+			s.tunnels.Succession().Adopted(f.adopted)
 			s.becomeMain()
 		case handover.Counted:
 			var counts map[string]tunnel.Count

@@ -18,6 +18,8 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
+	"time"
 )
 
 // Format is the version of what is said over a line. Agents that speak another one
@@ -82,9 +84,17 @@ const maxMessage = 64 << 20
 // ErrUnsupported says that this system passes no sockets from process to process.
 var ErrUnsupported = errors.New("on this system an agent cannot hand over to another one")
 
+// ErrPaused is how Receive returns on a line that is paused.
+var ErrPaused = errors.New("the line is paused")
+
+// amid is how long the rest of a message may take on a line that is paused.
+const amid = 5 * time.Second
+
 // Line is one end of a line. One goroutine may receive while others send.
 type Line struct {
 	conn socket
+
+	paused atomic.Bool
 
 	sending sync.Mutex
 	files   []file // received, and not yet taken by a message; the receiver's
@@ -106,11 +116,27 @@ func (l *Line) Send(m Message, fds ...Descriptor) error {
 	return nil
 }
 
+// Pause has Receive return ErrPaused between two messages, of which the second is
+// still all there for whoever gets the line. One that has begun to come is received.
+func (l *Line) Pause() {
+	l.paused.Store(true)
+	_ = l.setReadDeadline(time.Now()) // a line that is closed is received no more
+}
+
+// Resume has Receive receive again. Nothing may receive while it is called.
+func (l *Line) Resume() {
+	l.paused.Store(false)
+	_ = l.setReadDeadline(time.Time{})
+}
+
 // Receive waits for the next message; io.EOF means that the other end is gone.
 func (l *Line) Receive() (Message, []Received, error) {
 	var m Message
+	if l.paused.Load() {
+		return m, nil, ErrPaused
+	}
 	head := make([]byte, 4)
-	if err := l.readFull(head); err != nil {
+	if err := l.readFull(head, true); err != nil {
 		return m, nil, err
 	}
 	size := binary.BigEndian.Uint32(head)
@@ -118,7 +144,7 @@ func (l *Line) Receive() (Message, []Received, error) {
 		return m, nil, fmt.Errorf("hand over: a message of %d bytes", size)
 	}
 	text := make([]byte, size)
-	if err := l.readFull(text); err != nil {
+	if err := l.readFull(text, false); err != nil {
 		return m, nil, errors.Join(err, io.ErrUnexpectedEOF)
 	}
 	if err := json.NewDecoder(bytes.NewReader(text)).Decode(&m); err != nil {

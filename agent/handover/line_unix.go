@@ -71,6 +71,8 @@ func (l *Line) SyscallConn() (syscall.RawConn, error) { return l.conn.SyscallCon
 // SetDeadline bounds Receive and Send.
 func (l *Line) SetDeadline(at time.Time) error { return l.conn.SetDeadline(at) }
 
+func (l *Line) setReadDeadline(at time.Time) error { return l.conn.SetReadDeadline(at) }
+
 func (l *Line) send(frame []byte, fds []Descriptor) error {
 	dups, err := duplicates(fds)
 	defer func() {
@@ -117,9 +119,11 @@ func duplicates(fds []Descriptor) (dups []int, err error) {
 	return dups, nil
 }
 
-// readFull fills buf, and keeps the descriptors that come along.
-func (l *Line) readFull(buf []byte) error {
+// readFull fills buf, and keeps the descriptors that come along. A pause ends it only
+// before the first byte of a message.
+func (l *Line) readFull(buf []byte, begins bool) error {
 	rights := make([]byte, unix.CmsgSpace(4*maxRights))
+	more := false // whether the pause has been put off
 	for got := 0; got < len(buf); {
 		n, oobn, _, _, err := l.conn.ReadMsgUnix(buf[got:], rights)
 		if oobn > 0 {
@@ -127,12 +131,17 @@ func (l *Line) readFull(buf []byte) error {
 				return err
 			}
 		}
-		got += n
+		got += max(n, 0)
 		switch {
 		case err != nil && got > 0 && errors.Is(err, io.EOF), err == nil && n == 0 && got > 0:
 			return io.ErrUnexpectedEOF
 		case err == nil && n == 0:
 			return io.EOF
+		case errors.Is(err, os.ErrDeadlineExceeded) && l.paused.Load() && begins && got == 0:
+			return ErrPaused
+		case errors.Is(err, os.ErrDeadlineExceeded) && l.paused.Load() && !more:
+			more = true
+			_ = l.setReadDeadline(time.Now().Add(amid)) // the next read says so if it is closed
 		case err != nil:
 			return err
 		}

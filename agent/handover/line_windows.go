@@ -40,7 +40,9 @@ func (*Line) SetDeadline(time.Time) error { return nil }
 
 func (*Line) send([]byte, []Descriptor) error { return ErrUnsupported }
 
-func (*Line) readFull([]byte) error { return ErrUnsupported }
+func (*Line) readFull([]byte, bool) error { return ErrUnsupported }
+
+func (*Line) setReadDeadline(time.Time) error { return nil }
 
 // FromEnv returns nil: no process is a successor.
 func FromEnv() (*Line, error) { return nil, nil }
