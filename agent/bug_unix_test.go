@@ -7,9 +7,12 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"berth/agent/ipc/client"
+	"berth/agent/secrets"
 	"berth/agent/state"
+	"berth/internal/simcluster"
 	"berth/internal/survive"
 	"berth/internal/testwait"
 )
@@ -85,4 +88,32 @@ func TestBugInARoom(t *testing.T) { // not parallel: every agent of the process 
 			}
 		})
 	}
+}
+
+// TestBugInAnUnattendedLogin: a renewal that meets a bug is noted as failed, and the
+// person can log in all the same.
+func TestBugInAnUnattendedLogin(t *testing.T) { // not parallel, as above
+	e, k := rememberEnv(t, simcluster.Config{}, "auto")
+	if err := e.sit(t.Context(), client.LoginStart{Remember: true}, "alice-password").result(t); err != nil || !k.Has(secrets.Password) {
+		t.Fatalf("login: %v, stored: %v", err, k.Has(secrets.Password))
+	}
+	trap := func(what string) {
+		if what == "log in unattended" {
+			panic("a bug in the renewal")
+		}
+	}
+	survive.Trap.Store(&trap)
+	defer survive.Trap.Store(nil)
+	e.Login(simcluster.WithTTL(time.Minute))
+	e.Await("the bug to be told", func(s state.Snapshot) bool {
+		r := s.Profiles[0].Renewal
+		return r.Problem != nil && strings.Contains(r.Problem.Text, "a bug in the renewal")
+	})
+	survive.Trap.Store(nil)
+	if err := e.sit(t.Context(), client.LoginStart{Renew: true}).result(t); err != nil { // the password is stored
+		t.Errorf("a login afterwards: %v", err)
+	}
+	e.Await("a session for hours", func(s state.Snapshot) bool {
+		return s.Profiles[0].ValidUntil != nil && time.Until(*s.Profiles[0].ValidUntil) > time.Hour && s.Profiles[0].Renewal.Problem == nil
+	})
 }

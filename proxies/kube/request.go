@@ -3,9 +3,11 @@ package kube
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -103,6 +105,26 @@ func (q *request) finish() {
 	t.cfg.Limits.Leave()
 	t.cfg.OnChange()
 	t.wg.Done()
+}
+
+// survive is deferred around a request, which a slip ends alone: what was answered is
+// cut off.
+func (q *request) survive(r any) {
+	if r == nil {
+		return
+	}
+	if r != http.ErrAbortHandler {
+		err := &proxies.PanicError{Value: r}
+		q.t.log.Error("[unexpected] panic in a request", "panic", fmt.Sprint(r), "stack", string(debug.Stack()))
+		q.t.noteError(err)
+		if q.settled {
+			q.setErr(err)
+		} else {
+			q.event(proxies.EventRefused, err)
+			q.setErr(errRefused)
+		}
+	}
+	panic(http.ErrAbortHandler)
 }
 
 // upstream waits for a credential.

@@ -218,6 +218,7 @@ func (t *Tunnel) serve(w http.ResponseWriter, r *http.Request) bool {
 		return false
 	}
 	defer q.finish()
+	defer func() { q.survive(recover()) }()
 	q.event(proxies.EventAccepted, nil)
 	if q.tooMany != nil {
 		q.refuse(w, r, q.tooMany)

@@ -665,3 +665,33 @@ func TestDiscoveryIsRefusedInWords(t *testing.T) {
 		t.Errorf("a list says %+v", s)
 	}
 }
+
+// TestPanicEndsOneRequest: a request that meets a bug is cut off with an event that says
+// so, and the next one is served.
+func TestPanicEndsOneRequest(t *testing.T) {
+	c := newCluster(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "served") })
+	var asked atomic.Int32
+	r := run(t, Config{Source: func(context.Context) (*Upstream, error) {
+		if asked.Add(1) == 1 {
+			panic("the source")
+		}
+		return c.upstream(), nil
+	}})
+	client, url := kubectl(t, "prod"), "https://"+r.addr()+"/api/v1/pods"
+	if resp, err := client.Get(url); err == nil {
+		_ = resp.Body.Close()
+		t.Errorf("the request that met the bug is answered %s", resp.Status)
+	}
+	r.events.mu.Lock()
+	last := r.events.all[len(r.events.all)-1]
+	r.events.mu.Unlock()
+	if _, ok := errors.AsType[*proxies.PanicError](last.Err); !ok || last.Kind != proxies.EventRefused {
+		t.Errorf("the events are %v, the last error %v", r.events.kinds(), last.Err)
+	}
+	if a, body := get(t, client, url); a.Code != http.StatusOK || body != "served" {
+		t.Errorf("the next request is answered %d %q", a.Code, body)
+	}
+	if s := r.Status(); s.Connections+s.Waiting > 1 {
+		t.Errorf("the request is still counted: %+v", s)
+	}
+}

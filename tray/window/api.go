@@ -11,8 +11,10 @@ import (
 	"net/http"
 	"time"
 
+	"berth/agent/ipc"
 	"berth/agent/ipc/client"
 	"berth/internal/plain"
+	"berth/internal/survive"
 	"berth/internal/wake"
 )
 
@@ -84,7 +86,16 @@ func (s *Server) guardedBy(next http.Handler) http.Handler {
 			return
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
-		next.ServeHTTP(w, r)
+		err := survive.Do(s.log, "answer the window", func() error {
+			next.ServeHTTP(w, r)
+			return nil
+		})
+		if err != nil {
+			fail(w, &client.Error{
+				Code: ipc.CodeInternal, Message: "the window met a bug in itself while doing this",
+				Hint: `please report it with the lines around "[unexpected]" in the tray's log`,
+			})
+		}
 	})
 }
 

@@ -642,3 +642,26 @@ func TestLogin(t *testing.T) {
 		t.Errorf("the answer is in the log:\n%s", p.log)
 	}
 }
+
+// TestBugInAnAnswer: a request that meets a bug is answered with an error, and the next
+// one as ever.
+func TestBugInAnAnswer(t *testing.T) {
+	p := open(t)
+	p.server.cfg.Reads["log"] = func(_ context.Context, q url.Values) (any, error) {
+		if q.Get("lines") == "0" {
+			panic("a bug")
+		}
+		return q.Get("lines"), nil
+	}
+	r := p.do(http.MethodGet, "/api/log?lines=0", "", nil)
+	body, _ := io.ReadAll(r.Body)
+	if r.StatusCode != http.StatusInternalServerError || !strings.Contains(string(body), "please report it") {
+		t.Errorf("answered %d %s", r.StatusCode, body)
+	}
+	if !strings.Contains(p.log.String(), "[unexpected] panic") {
+		t.Errorf("the log says %s", p.log)
+	}
+	if r := p.do(http.MethodGet, "/api/log?lines=7", "", nil); r.StatusCode != http.StatusOK {
+		t.Errorf("the next request is answered %s", r.Status)
+	}
+}
