@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -98,9 +99,24 @@ func (c *Cmd) start(stdout, stderr writer) (*process, error) {
 		err = &NotFoundError{Looked: []string{c.cmd.Path}}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("start %s: %w", c.name, err)
+		return nil, fmt.Errorf("start %s: %w", c.name, scarce(err))
 	}
 	return p, nil
+}
+
+// scarce says in plain words what this machine lacks for another program to start.
+func scarce(err error) error {
+	for lack, words := range map[syscall.Errno]string{
+		syscall.EAGAIN: `berth may start no more programs here; raise the limit of processes ("ulimit -u", TasksMax= of a service)`,
+		syscall.ENOMEM: "there is no memory left to start a program; end others",
+		syscall.EMFILE: `too many open files here; raise the limit ("ulimit -n")`,
+		syscall.ENFILE: "too many open files on this machine; end other programs",
+	} {
+		if errors.Is(err, lack) {
+			return fmt.Errorf("%s (%w)", words, err)
+		}
+	}
+	return err
 }
 
 // exitError says how p, which is done, has ended; nil means well.

@@ -3,12 +3,14 @@ package tsh
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -155,4 +157,23 @@ func readNote(t *testing.T, dir, name string) string {
 		t.Fatal(err)
 	}
 	return string(raw)
+}
+
+// TestScarceMachine: a machine that has nothing left for another program is named in
+// words that say what to do.
+func TestScarceMachine(t *testing.T) {
+	for lack, want := range map[syscall.Errno]string{
+		syscall.EAGAIN: "raise the limit of processes",
+		syscall.ENOMEM: "no memory",
+		syscall.EMFILE: "raise the limit (",
+		syscall.ENFILE: "too many open files on this machine",
+	} {
+		err := scarce(&fs.PathError{Op: "fork/exec", Path: "/usr/bin/tsh", Err: lack})
+		if !strings.Contains(err.Error(), want) || !errors.Is(err, lack) {
+			t.Errorf("%v: %v", lack, err)
+		}
+	}
+	if err := scarce(fs.ErrPermission); err != fs.ErrPermission { //nolint:errorlint // it is the same
+		t.Errorf("another error became %v", err)
+	}
 }

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"berth/internal/e2elab"
 	"berth/internal/relay"
 )
 
@@ -33,8 +34,8 @@ var distances = []distance{
 // far measures what a person far away waits for: a new connection and the
 // answer to its first query.
 func (b *bench) far(ctx context.Context) (err error) {
-	if os.Getenv(tshVar) == "" {
-		b.say("  skipped: set %s to the folder that holds teleport, tsh and tctl", tshVar)
+	if os.Getenv(e2elab.BinVar) == "" {
+		b.say("  skipped: set %s to the folder that holds teleport, tsh and tctl", e2elab.BinVar)
 		return nil
 	}
 	l, err := b.startLab(ctx, "TestLab")

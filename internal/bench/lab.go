@@ -1,22 +1,11 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
-	"errors"
-	"fmt"
-	"io"
-	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
-	"syscall"
-	"time"
-)
 
-// tshVar names the folder with the real tsh, as for the end-to-end tests.
-const tshVar = "BERTH_E2E_TELEPORT_BIN"
+	"berth/internal/e2elab"
+)
 
 // lab is the real cluster of the end-to-end tests, kept up for the benchmarks,
 // and a home that is logged in to it.
@@ -37,46 +26,20 @@ type lab struct {
 	Decider string `json:"decider"`
 	Role    string `json:"role"`
 
-	cmd   *exec.Cmd
-	stdin io.Closer
+	lab *e2elab.Lab
 }
 
-// startLab builds the end-to-end tests and has one of them start its cluster. It
-// needs the sources around it, as "go run" has them.
+// startLab has one of the end-to-end tests start its cluster.
 func (b *bench) startLab(ctx context.Context, test string) (*lab, error) {
-	const pkg = "berth/internal/e2e"
 	program := filepath.Join(b.dir, "lab.test")
-	build := exec.CommandContext(ctx, "go", "test", "-c", "-tags", "e2e,lab", "-o", program, pkg)
-	if out, err := build.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("build the end-to-end tests: %w\n%s", err, out)
-	}
-	l := &lab{cmd: exec.CommandContext(ctx, program, "-test.run=^"+test+"$", "-test.timeout=3h")}
-	l.cmd.Env = append(os.Environ(), "BERTH_E2E_BERTH="+b.binary)
-	var said strings.Builder
-	l.cmd.Stderr = &said
-	l.cmd.Cancel = func() error { return l.cmd.Process.Signal(syscall.SIGTERM) }
-	l.cmd.WaitDelay = time.Minute
-	stdout, err := l.cmd.StdoutPipe()
-	if err != nil {
+	if err := e2elab.Build(ctx, program); err != nil {
 		return nil, err
 	}
-	if l.stdin, err = l.cmd.StdinPipe(); err != nil {
-		return nil, err
-	}
-	if err := l.cmd.Start(); err != nil {
-		return nil, err
-	}
-	lines := bufio.NewScanner(stdout)
-	for lines.Scan() {
-		if strings.HasPrefix(lines.Text(), "{") {
-			err := json.Unmarshal(lines.Bytes(), l)
-			go func() { _, _ = io.Copy(io.Discard, stdout) }() // what it says as it ends
-			return l, err
-		}
-		said.WriteString(lines.Text() + "\n")
-	}
-	return nil, fmt.Errorf("start a real cluster: %w\n%s", errors.Join(lines.Err(), l.close()), &said)
+	l := &lab{}
+	var err error
+	l.lab, err = e2elab.Start(ctx, program, test, b.binary, l)
+	return l, err
 }
 
 // close ends the cluster.
-func (l *lab) close() error { return errors.Join(l.stdin.Close(), l.cmd.Wait()) }
+func (l *lab) close() error { return l.lab.Close() }

@@ -21,6 +21,7 @@ import (
 	"syscall"
 	"time"
 
+	"berth/internal/e2elab"
 	"berth/internal/simcluster/faketsh"
 	"berth/internal/wake"
 )
@@ -75,9 +76,9 @@ func measures() []measure {
 		{"swap", "from a new login to its cert in use", (*bench).swap},
 		{"kube", "requests to Kubernetes, and kubectl", (*bench).kube},
 		{"tray", "memory and CPU of the tray, left alone and talked at", (*bench).tray},
-		{"patterns", "three ways to talk to Teleport, on a real cluster if there is one (see " + tshVar + ")", (*bench).patterns},
-		{"far", "against tsh, with a real cluster far away (see " + tshVar + ")", (*bench).far},
-		{"real", "against tsh, on a real cluster (see " + tshVar + ")", (*bench).real},
+		{"patterns", "three ways to talk to Teleport, on a real cluster if there is one (see " + e2elab.BinVar + ")", (*bench).patterns},
+		{"far", "against tsh, with a real cluster far away (see " + e2elab.BinVar + ")", (*bench).far},
+		{"real", "against tsh, on a real cluster (see " + e2elab.BinVar + ")", (*bench).real},
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"berth/agent/cluster"
+	"berth/internal/e2elab"
 	"berth/internal/patterns"
 	"berth/internal/patterns/direct"
 	"berth/internal/patterns/sdk"
@@ -168,7 +169,7 @@ type place struct {
 // patternsPlace starts a real cluster, or a simulated one where there is no
 // Teleport.
 func (b *bench) patternsPlace(ctx context.Context) (*place, error) {
-	if os.Getenv(tshVar) == "" {
+	if os.Getenv(e2elab.BinVar) == "" {
 		return b.simulatedPlace(ctx)
 	}
 	l, err := b.startLab(ctx, "TestPatternsLab")

@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"berth/agent/cluster"
+	"berth/internal/e2elab"
 )
 
 // rival is one of the ways to the same PostgreSQL.
@@ -27,8 +28,8 @@ type rival struct {
 
 // real compares berth with tsh and with neither, on a real cluster.
 func (b *bench) real(ctx context.Context) (err error) {
-	if os.Getenv(tshVar) == "" {
-		b.say("  skipped: set %s to the folder that holds teleport, tsh and tctl", tshVar)
+	if os.Getenv(e2elab.BinVar) == "" {
+		b.say("  skipped: set %s to the folder that holds teleport, tsh and tctl", e2elab.BinVar)
 		return nil
 	}
 	l, err := b.startLab(ctx, "TestLab")

@@ -50,7 +50,7 @@ func (w *world) loginByBerth(ctx context.Context, c *client.Client) error {
 	defer cancel()
 	return c.Login(ctx, client.LoginStart{Renew: true}, func(e client.LoginEvent, answer func(string)) error {
 		if e.Kind == state.LoginPassword {
-			answer(password)
+			answer(w.password)
 		}
 		return nil
 	})
@@ -68,7 +68,7 @@ func twoAgents(ctx context.Context, w *world) (err error) {
 		return err
 	}
 	text := fmt.Sprintf("version: 1\nhomes: [%q]\ntsh: {path: %q}\nprofiles:\n  - {proxy: %q, ca_file: %q}\n",
-		w.home, w.tsh(), w.sim.ProxyAddr(), w.caFile)
+		w.home, w.tsh(), w.proxy, w.caFile)
 	if err := os.WriteFile(p.Config, []byte(text), 0o600); err != nil {
 		return err
 	}

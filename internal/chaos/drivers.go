@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"regexp"
+	"strings"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
@@ -45,16 +46,27 @@ func (w *world) dialer(t tunnel) func(ctx context.Context) (session, error) {
 
 // identity is what a simulated database knows of the connection, checked.
 func identity(rows map[string]string, t tunnel) error {
-	return equal(rows["teleport_user"]+" "+rows["service"], user+" "+t.resource)
+	return equal(rows["teleport_user"]+" "+rows["service"], t.user+" "+t.resource)
 }
 
-const identityQuery = "select * from session_identity"
+// identityQuery asks who is connected: real databases know no more than their own
+// user.
+func (t tunnel) identityQuery() string {
+	who := map[string]string{"postgres": "current_user::text", "mysql": "substring_index(current_user(), '@', 1)"}[t.protocol]
+	if !t.real {
+		return "select * from session_identity"
+	}
+	return fmt.Sprintf("select 'teleport_user', %s union all select 'service', '%s'", who, t.resource)
+}
 
 // pgSession is a connection to PostgreSQL.
-type pgSession struct{ conn *pgconn.PgConn }
+type pgSession struct {
+	conn *pgconn.PgConn
+	user string
+}
 
 func dialPG(ctx context.Context, t tunnel) (session, error) {
-	cfg, err := pgconn.ParseConfig(fmt.Sprintf("host=127.0.0.1 port=%d user=%s dbname=%s sslmode=disable", t.port, user, dbName))
+	cfg, err := pgconn.ParseConfig(fmt.Sprintf("host=127.0.0.1 port=%d user=%s dbname=%s sslmode=disable", t.port, t.user, t.database))
 	if err != nil {
 		return nil, err
 	}
@@ -62,9 +74,9 @@ func dialPG(ctx context.Context, t tunnel) (session, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &pgSession{conn}
+	s := &pgSession{conn, t.user}
 	rows := make(map[string]string)
-	all, err := conn.Exec(ctx, identityQuery).ReadAll()
+	all, err := conn.Exec(ctx, t.identityQuery()).ReadAll()
 	if err == nil {
 		for _, r := range all[0].Rows {
 			rows[string(r[0])] = string(r[1])
@@ -87,7 +99,7 @@ func (s *pgSession) ask(ctx context.Context, token string) error {
 		return wrong(fmt.Sprint(all), token)
 	}
 	r := all[0].Rows[0]
-	return equal(string(r[0])+" "+string(r[1]), token+" "+user)
+	return equal(string(r[0])+" "+string(r[1]), token+" "+s.user)
 }
 
 func (s *pgSession) close() {
@@ -98,8 +110,9 @@ func (s *pgSession) close() {
 
 // mySession is a connection to MySQL.
 type mySession struct {
-	pool *sql.DB
-	conn *sql.Conn
+	pool     *sql.DB
+	conn     *sql.Conn
+	database string
 }
 
 func init() { _ = mysql.SetLogger(quiet{}) } // what it prints is in the ledger
@@ -111,12 +124,12 @@ func (quiet) Print(...any) {}
 
 func dialMySQL(ctx context.Context, t tunnel) (session, error) {
 	cfg := mysql.NewConfig()
-	cfg.Net, cfg.Addr, cfg.User, cfg.DBName = "tcp", t.addr(), user, dbName
+	cfg.Net, cfg.Addr, cfg.User, cfg.DBName = "tcp", t.addr(), t.user, t.database
 	connector, err := mysql.NewConnector(cfg)
 	if err != nil {
 		return nil, err
 	}
-	s := &mySession{pool: sql.OpenDB(connector)}
+	s := &mySession{pool: sql.OpenDB(connector), database: t.database}
 	if s.conn, err = s.pool.Conn(ctx); err != nil {
 		_ = s.pool.Close() // it has no connection
 		return nil, err
@@ -129,7 +142,7 @@ func dialMySQL(ctx context.Context, t tunnel) (session, error) {
 }
 
 func (s *mySession) identify(ctx context.Context, t tunnel) error {
-	all, err := s.conn.QueryContext(ctx, identityQuery)
+	all, err := s.conn.QueryContext(ctx, t.identityQuery())
 	if err != nil {
 		return err
 	}
@@ -153,7 +166,7 @@ func (s *mySession) ask(ctx context.Context, token string) error {
 	if err := s.conn.QueryRowContext(ctx, fmt.Sprintf("select '%s', database()", token)).Scan(&got, &database); err != nil {
 		return err
 	}
-	return equal(got+" "+database, token+" "+dbName)
+	return equal(got+" "+database, token+" "+s.database)
 }
 
 func (s *mySession) close() {
@@ -208,11 +221,21 @@ var tokens = regexp.MustCompile(`t\d+-\d+`)
 
 func (s *wireSession) close() { _ = s.conn.Close() } // it may have been cut
 
+// redisWho is how a Redis is asked for a name, and that name: a real one knows its
+// user alone.
+func (t tunnel) redisWho() (question [2]string, name string) {
+	if t.real {
+		return [2]string{"ACL", "WHOAMI"}, t.user
+	}
+	return [2]string{"GET", "who"}, t.resource
+}
+
 func bulk(s string) string { return fmt.Sprintf("$%d\r\n%s\r\n", len(s), s) }
 
 func dialRedis(ctx context.Context, t tunnel) (session, error) {
 	s, err := dialWire(ctx, t, func(token string) (string, string) {
-		return "*2\r\n" + bulk("ECHO") + bulk(token) + "*2\r\n" + bulk("GET") + bulk("who"), bulk(token) + bulk(t.resource)
+		who, name := t.redisWho()
+		return "*2\r\n" + bulk("ECHO") + bulk(token) + "*2\r\n" + bulk(who[0]) + bulk(who[1]), bulk(token) + bulk(name)
 	})
 	if err != nil {
 		return nil, err // not s: it would be an interface that holds nil
@@ -253,10 +276,23 @@ type webSession struct {
 	client *http.Client
 	base   string
 	name   string
+	real   bool // whether it is a Kubernetes that knows no more than what it has
 }
 
+// question is what it is asked, and the right answer. The real one has no config
+// map of that name, and says so.
+func (s *webSession) question(token string) (path, answer string, code int) {
+	if s.real {
+		return configMaps + token, fmt.Sprintf("configmaps \\\"%s\\\" not found", token), http.StatusNotFound
+	}
+	return askPath + "?token=" + token, named(s.name, token), http.StatusOK
+}
+
+const configMaps = "/api/v1/namespaces/default/configmaps/"
+
 func (s *webSession) ask(ctx context.Context, token string) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.base+askPath+"?token="+token, http.NoBody)
+	path, answer, code := s.question(token)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.base+path, http.NoBody)
 	if err != nil {
 		return err
 	}
@@ -269,10 +305,13 @@ func (s *webSession) ask(ctx context.Context, token string) error {
 	if err != nil {
 		return err
 	}
-	if resp.StatusCode != http.StatusOK {
+	if s.real && strings.Contains(string(body), answer) {
+		body = []byte(answer)
+	}
+	if resp.StatusCode != code {
 		return fmt.Errorf("%w: %s: %.200s", errRefused, resp.Status, body)
 	}
-	return equal(string(body), named(s.name, token))
+	return equal(string(body), answer)
 }
 
 func (s *webSession) close() { s.client.CloseIdleConnections() }
@@ -296,5 +335,5 @@ func (w *world) dialKube(t tunnel) (session, error) {
 		return nil, err
 	}
 	transport := &http.Transport{TLSClientConfig: tlsCfg, ForceAttemptHTTP2: true}
-	return &webSession{client: &http.Client{Transport: transport}, base: cfg.Host, name: t.resource}, nil
+	return &webSession{client: &http.Client{Transport: transport}, base: cfg.Host, name: t.resource, real: t.real}, nil
 }

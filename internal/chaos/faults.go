@@ -172,16 +172,33 @@ func clusterFaults() []fault {
 }
 
 func sessionFaults() []fault {
-	return []fault{
+	return slices.Concat([]fault{
 		lasting(fault{
 			name: "session-ends", acts: onCluster, about: "the session ends; a login follows", allows: fresh,
 			start: func(_ context.Context, w *world) error { w.sim.Faults().ExpireSessions(); return nil },
 			stop:  func(_ context.Context, w *world) error { return w.login() },
 		}),
+		lasting(fault{
+			name: "logout", acts: onCluster, about: "tsh logout; a login follows",
+			start: func(ctx context.Context, w *world) error {
+				out, err := w.command(ctx, w.tsh(), "logout").CombinedOutput()
+				if err != nil {
+					err = fmt.Errorf("tsh logout: %w: %s", err, out)
+				}
+				return err
+			},
+			stop: func(_ context.Context, w *world) error { return w.login() },
+		}),
 		{
 			name: "login-tsh", acts: onCluster, about: "a login by tsh, over a valid session",
 			start: func(_ context.Context, w *world) error { return w.login() },
 		},
+	}, loginFaults())
+}
+
+// loginFaults are those that end nothing.
+func loginFaults() []fault {
+	return []fault{
 		{
 			name: "login-berth", about: "a login by berth, over a valid session",
 			start: func(ctx context.Context, w *world) error { return w.loginByBerth(ctx, w.ipc) },
@@ -194,7 +211,10 @@ func sessionFaults() []fault {
 			// Connections that an agent before this one serves end when roles are dropped.
 			name: "assume-drop", about: "an approved request's roles are assumed and dropped", allows: open,
 			start: func(ctx context.Context, w *world) error {
-				id := w.sim.PutAccessRequest(simcluster.AccessRequest{User: user, Roles: []string{"dba"}, State: approved})
+				id, err := w.grant()
+				if err != nil {
+					return err
+				}
 				if err := w.runBerth(ctx, "request", "assume", "--yes", id); err != nil {
 					return err
 				}

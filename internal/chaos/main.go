@@ -19,6 +19,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"berth/internal/e2elab"
 	"berth/internal/simcluster/faketsh"
 )
 
@@ -29,9 +30,12 @@ type options struct {
 	length  time.Duration
 	longest time.Duration // of a fault
 	only    []string
+	without []string
 	overlap float64 // how probable it is that a fault overlaps another
 	json    bool
 	keep    bool   // the folder of the run
+	real    bool   // whether the cluster is a real Teleport
+	lab     string // the program that keeps that up
 	berth   string // the program; empty means that it is built from here
 	next    string // the same in another version
 	inside  bool   // whether this is a namespace of the run's own
@@ -61,7 +65,7 @@ func start(ctx context.Context, args []string) int {
 		fmt.Fprintln(os.Stderr, "chaos:", err)
 		return 2
 	case list:
-		for _, f := range allFaults() {
+		for _, f := range o.all() {
 			fmt.Println(f.name + strings.Repeat(" ", max(1, 22-len(f.name))) + f.about)
 		}
 		return 0
@@ -104,6 +108,9 @@ func parse(args []string) (o options, list bool, err error) {
 	flags := flag.NewFlagSet("chaos", flag.ContinueOnError)
 	minutes := flags.Float64("minutes", 20, "how long to run")
 	only := flags.String("only", "", "make these faults alone, with commas between")
+	without := flags.String("without", "", "do not make these faults")
+	flags.BoolVar(&o.real, "real", false, "on a real Teleport, of the programs that "+e2elab.BinVar+" names")
+	flags.StringVar(&o.lab, "lab", "", "the end-to-end tests, for -real; empty means those built from here")
 	flags.Uint64Var(&o.seed, "seed", rand.Uint64N(1_000_000), "repeat the order of the faults")
 	flags.DurationVar(&o.longest, "longest", time.Minute, "no fault lasts longer")
 	flags.Float64Var(&o.overlap, "overlap", 0.3, "how probable it is that another fault comes while one is there")
@@ -122,8 +129,11 @@ func parse(args []string) (o options, list bool, err error) {
 	if *only != "" {
 		o.only = strings.Split(*only, ",")
 	}
-	for _, name := range o.only {
-		if !slices.ContainsFunc(allFaults(), func(f fault) bool { return f.name == name }) {
+	if *without != "" {
+		o.without = strings.Split(*without, ",")
+	}
+	for _, name := range append(slices.Clone(o.only), o.without...) {
+		if !slices.ContainsFunc(o.all(), func(f fault) bool { return f.name == name }) {
 			return o, false, fmt.Errorf("there is no fault %q; -list lists them", name)
 		}
 	}
@@ -132,7 +142,17 @@ func parse(args []string) (o options, list bool, err error) {
 
 // faults returns those that are wanted.
 func (o options) faults() []fault {
-	return slices.DeleteFunc(allFaults(), func(f fault) bool { return o.only != nil && !slices.Contains(o.only, f.name) })
+	return slices.DeleteFunc(o.all(), func(f fault) bool {
+		return o.only != nil && !slices.Contains(o.only, f.name) || slices.Contains(o.without, f.name)
+	})
+}
+
+// all returns every fault of the cluster.
+func (o options) all() []fault {
+	if o.real {
+		return realFaults()
+	}
+	return allFaults()
 }
 
 // has reports whether a program is installed.
@@ -164,11 +184,17 @@ func outside(ctx context.Context, o options, args []string) (code int, err error
 			return 0, fmt.Errorf("build berth: %w\n%s", err, out)
 		}
 	}
+	if o.real && o.lab == "" {
+		o.lab = filepath.Join(dir, "lab.test")
+		if err := e2elab.Build(ctx, o.lab); err != nil {
+			return 0, err
+		}
+	}
 	self, err := os.Executable()
 	if err != nil {
 		return 0, err
 	}
-	args = append(args, "-berth="+o.berth, "-next="+o.next, fmt.Sprintf("-seed=%d", o.seed))
+	args = append(args, "-berth="+o.berth, "-next="+o.next, "-lab="+o.lab, fmt.Sprintf("-seed=%d", o.seed))
 	for _, attr := range namespaces() {
 		cmd := exec.Command(self, args...) //nolint:noctx // it gets the terminal's Ctrl-C, or the signal below
 		cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr

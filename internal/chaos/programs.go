@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,11 +20,12 @@ import (
 
 // programClient is a real program that is a client of a tunnel.
 type programClient struct {
-	name    string
-	program string // on PATH
-	every   time.Duration
-	keeps   bool // whether it goes on after an answer
-	dial    func(w *world, t tunnel) func(context.Context) (session, error)
+	name      string
+	program   string // on PATH
+	every     time.Duration
+	keeps     bool // whether it goes on after an answer
+	simulated bool // whether it needs the simulated cluster
+	dial      func(w *world, t tunnel) func(context.Context) (session, error)
 }
 
 // programsFor returns the programs for a tunnel's protocol.
@@ -38,19 +40,19 @@ func programsFor(t tunnel) []programClient {
 	switch t.protocol {
 	case "postgres":
 		return []programClient{
-			{"psql", "psql", 5 * time.Second, false, once(askPSQL)},
-			{"pgbench -C", "pgbench", 8 * time.Second, false, once(askPGBench("-C", "-t", "5"))},
-			{"pgbench", "pgbench", 2 * time.Second, false, once(askPGBench("-T", "15", "-R", "1"))},
+			{name: "psql", program: "psql", every: 5 * time.Second, dial: once(askPSQL)},
+			{name: "pgbench -C", program: "pgbench", every: 8 * time.Second, dial: once(askPGBench("-C", "-t", "5"))},
+			{name: "pgbench", program: "pgbench", every: 2 * time.Second, dial: once(askPGBench("-T", "15", "-R", "1"))},
 		}
 	case "mysql":
-		return []programClient{{"mysql", "mysql", 5 * time.Second, false, once(askMySQL)}}
+		return []programClient{{name: "mysql", program: "mysql", every: 5 * time.Second, dial: once(askMySQL)}}
 	case "redis":
-		return []programClient{{"redis-cli", "redis-cli", 5 * time.Second, false, once(askRedisCLI)}}
+		return []programClient{{name: "redis-cli", program: "redis-cli", every: 5 * time.Second, dial: once(askRedisCLI)}}
 	case "":
 		return []programClient{
-			{"kubectl get", "kubectl", 8 * time.Second, false, once(askKubectl)},
-			{"kubectl exec", "kubectl", 10 * time.Second, false, once(askExec)},
-			{"kubectl watch", "kubectl", 2 * time.Second, true, watchKubectl},
+			{name: "kubectl get", program: "kubectl", every: 8 * time.Second, dial: once(askKubectl)},
+			{name: "kubectl exec", program: "kubectl", every: 10 * time.Second, dial: once(askExec)},
+			{name: "kubectl watch", program: "kubectl", every: 2 * time.Second, keeps: true, simulated: true, dial: watchKubectl},
 		}
 	}
 	return nil
@@ -84,12 +86,12 @@ func (w *world) output(ctx context.Context, program string, args ...string) (str
 }
 
 func askPSQL(ctx context.Context, w *world, t tunnel, token string) error {
-	got, err := w.output(ctx, "psql", "-XAtq", fmt.Sprintf("postgresql://%s@%s/%s?sslmode=disable", user, t.addr(), dbName),
-		"-c", identityQuery, "-c", fmt.Sprintf("select '%s'", token))
+	got, err := w.output(ctx, "psql", "-XAtq", fmt.Sprintf("postgresql://%s@%s/%s?sslmode=disable", t.user, t.addr(), t.database),
+		"-c", t.identityQuery(), "-c", fmt.Sprintf("select '%s'", token))
 	if err != nil {
 		return err
 	}
-	for _, line := range []string{"service|" + t.resource, "teleport_user|" + user, token} {
+	for _, line := range []string{"service|" + t.resource, "teleport_user|" + t.user, token} {
 		if !strings.Contains("\n"+got, "\n"+line+"\n") {
 			return wrong(got, line)
 		}
@@ -112,7 +114,7 @@ func askPGBench(args ...string) func(ctx context.Context, w *world, t tunnel, to
 		}
 		defer os.Remove(file) //nolint:errcheck // the folder goes with the run
 		_, err := w.output(ctx, "pgbench", append([]string{
-			"-n", "-h", "127.0.0.1", "-p", strconv.Itoa(t.port), "-U", user, "-f", file, dbName,
+			"-n", "-h", "127.0.0.1", "-p", strconv.Itoa(t.port), "-U", t.user, "-f", file, t.database,
 		}, args...)...)
 		if err != nil && strings.Contains(err.Error(), "wrong_answer") {
 			return fmt.Errorf("%w: %w", errWrong, err)
@@ -123,11 +125,11 @@ func askPGBench(args ...string) func(ctx context.Context, w *world, t tunnel, to
 
 func askMySQL(ctx context.Context, w *world, t tunnel, token string) error {
 	got, err := w.output(ctx, "mysql", "--no-defaults", "--protocol=tcp", "--skip-ssl", "-h", "127.0.0.1", "-P", strconv.Itoa(t.port),
-		"-u", user, "-N", "-B", "-e", identityQuery+fmt.Sprintf("; select '%s', database()", token), dbName)
+		"-u", t.user, "-N", "-B", "-e", t.identityQuery()+fmt.Sprintf("; select '%s', database()", token), t.database)
 	if err != nil {
 		return err
 	}
-	for _, line := range []string{"service\t" + t.resource, token + "\t" + dbName} {
+	for _, line := range []string{"service\t" + t.resource, token + "\t" + t.database} {
 		if !strings.Contains("\n"+got, "\n"+line+"\n") {
 			return wrong(got, line)
 		}
@@ -138,7 +140,8 @@ func askMySQL(ctx context.Context, w *world, t tunnel, token string) error {
 // askRedisCLI has redis-cli ask twice over one connection.
 func askRedisCLI(ctx context.Context, w *world, t tunnel, token string) error {
 	cmd := w.command(ctx, "redis-cli", "-h", "127.0.0.1", "-p", strconv.Itoa(t.port))
-	cmd.Stdin = strings.NewReader("ECHO " + token + "\nGET who\n")
+	who, name := t.redisWho()
+	cmd.Stdin = strings.NewReader("ECHO " + token + "\n" + who[0] + " " + who[1] + "\n")
 	out, err := cmd.CombinedOutput()
 	got := strings.TrimSpace(string(out))
 	switch {
@@ -147,7 +150,7 @@ func askRedisCLI(ctx context.Context, w *world, t tunnel, token string) error {
 	case strings.Contains(got, "ERR ") || strings.Contains(got, "Error:") || strings.Contains(got, "Could not connect"):
 		return errors.New(got)
 	}
-	return equal(got, token+"\n"+t.resource)
+	return equal(got, token+"\n"+name)
 }
 
 func (w *world) kubectl(t tunnel, args ...string) []string {
@@ -155,6 +158,13 @@ func (w *world) kubectl(t tunnel, args ...string) []string {
 }
 
 func askKubectl(ctx context.Context, w *world, t tunnel, token string) error {
+	if t.real { // it has no such config map, and says so
+		_, err := w.output(ctx, "kubectl", w.kubectl(t, "get", "configmap", token)...)
+		if err != nil && strings.Contains(err.Error(), fmt.Sprintf("configmaps %q not found", token)) {
+			return nil
+		}
+		return cmp.Or(err, wrong("no error", token))
+	}
 	got, err := w.output(ctx, "kubectl", w.kubectl(t, "get", "--raw", askPath+"?token="+token)...)
 	if err != nil {
 		return err

@@ -47,6 +47,9 @@ func run(ctx context.Context, o options) (_ report, err error) {
 		return w.weather(gctx, o, &r)
 	})
 	err = g.Wait()
+	if w.lab != nil {
+		r.Where = "real Teleport " + w.lab.Version
+	}
 	r.Seconds, r.Load[1] = time.Since(r.Began).Seconds(), load()
 	r.Starts, r.Asked, r.Lost = int(w.agent.starts.Load()), w.ledger.asked(), w.ledger.lost
 	return r, err

@@ -36,7 +36,10 @@ type tunnel struct {
 	name     string
 	protocol string // of the database; empty means Kubernetes
 	resource string
+	user     string // of the database
+	database string
 	port     int
+	real     bool // whether real programs are behind it
 }
 
 func (t tunnel) addr() string { return fmt.Sprintf("127.0.0.1:%d", t.port) }
@@ -66,7 +69,12 @@ type world struct {
 	keep   bool   // the folder
 	isRoot bool   // whether it may mount and change the network: of a namespace of its own
 
-	sim     *simcluster.Cluster
+	proxy    string // its address
+	cluster  string // its name
+	password string // the user's
+
+	sim     *simcluster.Cluster // nil where the cluster is real
+	lab     *lab                // nil where it is simulated
 	tunnels []tunnel
 	kubes   map[string]*simkube.Server // by resource
 	agent   *manager
@@ -95,7 +103,7 @@ func newWorld(ctx context.Context, o options) (_ *world, err error) {
 	if err := copyFile(o.berth, w.berth); err != nil {
 		return nil, err
 	}
-	if err := w.startCluster(); err != nil {
+	if err := w.startCluster(ctx, o); err != nil {
 		return nil, err
 	}
 	if w.paths, err = paths.Resolve(func(key string) string { return map[string]string{paths.HomeVar: w.base}[key] }); err != nil {
@@ -109,8 +117,10 @@ func newWorld(ctx context.Context, o options) (_ *world, err error) {
 	if err := errors.Join(w.paths.MakeDirs(), w.makeTSH()); err != nil {
 		return nil, err
 	}
-	if err := w.login(); err != nil {
-		return nil, err
+	if w.sim != nil {
+		if err := w.login(); err != nil {
+			return nil, err
+		}
 	}
 	if err := w.writeConfig(); err != nil {
 		return nil, err
@@ -137,6 +147,9 @@ func (w *world) close() error {
 	if w.sim != nil {
 		errs = append(errs, w.sim.Close())
 	}
+	if w.lab != nil {
+		errs = append(errs, w.lab.Close())
+	}
 	if w.keep {
 		fmt.Fprintln(w.out, "kept:", w.dir)
 		for _, name := range []string{w.paths.LogFile, filepath.Join(filepath.Dir(w.paths.LogFile), "tray.log")} {
@@ -151,9 +164,17 @@ func (w *world) close() error {
 }
 
 // tsh is the program that stands in for tsh: this one, under that name.
-func (w *world) tsh() string { return filepath.Join(w.dir, "bin", "tsh") }
+func (w *world) tsh() string {
+	if w.lab != nil {
+		return w.lab.TSH
+	}
+	return filepath.Join(w.dir, "bin", "tsh")
+}
 
 func (w *world) makeTSH() error {
+	if w.lab != nil {
+		return nil
+	}
 	self, err := os.Executable()
 	if err != nil {
 		return err
@@ -183,7 +204,25 @@ func (w *world) env() []string {
 	return env
 }
 
-func (w *world) startCluster() error {
+func (w *world) startCluster(ctx context.Context, o options) error {
+	if o.real {
+		return w.startReal(ctx, o)
+	}
+	return w.startSimulated()
+}
+
+// freePorts returns what finds one free port after the other.
+func freePorts() func() int {
+	port := 15000 + os.Getpid()%8000
+	return func() int {
+		for port++; proxies.PortBusy(port); port++ {
+			continue
+		}
+		return port
+	}
+}
+
+func (w *world) startSimulated() error {
 	cfg := simcluster.Config{
 		Name: "chaos.test", PingInterval: 10 * time.Second, SessionTTL: 12 * time.Hour,
 		Users: []simcluster.User{{Name: user, Password: password}},
@@ -193,13 +232,7 @@ func (w *world) startCluster() error {
 			{Name: "outsider", NoDatabases: true, NoKubes: true},
 		},
 	}
-	port := 15000 + os.Getpid()%8000
-	free := func() int {
-		for port++; proxies.PortBusy(port); port++ {
-			continue
-		}
-		return port
-	}
+	free := freePorts()
 	w.port = free()
 	for _, p := range plan {
 		for i := range p.count {
@@ -207,7 +240,10 @@ func (w *world) startCluster() error {
 			if p.protocol == "" {
 				name = fmt.Sprintf("kube-%d", i+1)
 			}
-			t := tunnel{name: name, protocol: p.protocol, resource: name, port: w.port}
+			t := tunnel{name: name, protocol: p.protocol, resource: name, user: user, database: dbName, port: w.port}
+			if p.protocol == "redis" {
+				t.database = "0"
+			}
 			if p.protocol == "" {
 				w.kubes[name] = simkube.New(simkube.Config{Name: name, LogInterval: -1, BookmarkInterval: time.Hour})
 				cfg.Kubes = append(cfg.Kubes, simcluster.Kube{Name: name, Handler: kubeHandler(name, w.kubes[name])})
@@ -222,6 +258,7 @@ func (w *world) startCluster() error {
 	if w.sim, err = simcluster.Start(cfg); err != nil {
 		return err
 	}
+	w.proxy, w.cluster, w.password = w.sim.ProxyAddr(), w.sim.Name(), password
 	return w.sim.WriteWebCA(w.caFile)
 }
 
@@ -238,8 +275,11 @@ func backendOf(protocol, name string) simdb.Backend {
 }
 
 // login does what "tsh login" does.
-func (w *world) login(opts ...simcluster.LoginOption) error {
-	return w.sim.Login(w.home, user, opts...)
+func (w *world) login() error {
+	if w.lab != nil {
+		return w.lab.does("login")
+	}
+	return w.sim.Login(w.home, user)
 }
 
 // config is the config file, with a comment that makes it another one.
@@ -247,18 +287,14 @@ func (w *world) config(comment string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# %s\nversion: 1\nhomes: [%q]\nkube: {port: %d}\nmetrics: {enabled: true, pprof: true}\ntsh: {path: %q}\n"+
 		"profiles:\n  - {proxy: %q, ca_file: %q}\n%stunnels:\n",
-		comment, w.home, w.port, w.tsh(), w.sim.ProxyAddr(), w.caFile, w.extra)
+		comment, w.home, w.port, w.tsh(), w.proxy, w.caFile, w.extra)
 	for _, t := range w.tunnels {
 		if t.protocol == "" {
-			fmt.Fprintf(&b, "  - {name: %s, kind: kube, cluster: %s, resource: %s}\n", t.name, w.sim.Name(), t.resource)
+			fmt.Fprintf(&b, "  - {name: %s, kind: kube, cluster: %s, resource: %s}\n", t.name, w.cluster, t.resource)
 			continue
 		}
-		database := dbName
-		if t.protocol == "redis" {
-			database = "0"
-		}
 		fmt.Fprintf(&b, "  - {name: %s, kind: db, cluster: %s, resource: %s, db_user: %s, db_name: %q, port: %d}\n",
-			t.name, w.sim.Name(), t.resource, user, database, t.port)
+			t.name, w.cluster, t.resource, t.user, t.database, t.port)
 	}
 	return b.String()
 }

@@ -17,30 +17,67 @@ import (
 // connection for each transaction and once with four that stay, while the
 // session is renewed five times: not one error.
 func TestPgbenchOverRenewals(t *testing.T) {
-	const (
-		seconds  = 60
-		renewals = 5
-	)
-	p := newPerson(t, roleDB)
+	const renewals = 5
+	p, addr := newBencher(t)
+	watch := p.watch()
+	p.benchOver(addr, time.Minute, func(every func(n int)) {
+		for i := range renewals {
+			every(renewals)
+			before := p.tunnel("bench").CertValidUntil
+			installed := p.stagedLogin(fmt.Sprintf("--ttl=%d", 600-60*i)) // each session ends earlier than the last, so the times differ
+			shown := watch.await(installed, 10*time.Second, "bench", "ready with another cert", newCert(before))
+			t.Logf("renewal %d: files moved -> new cert: %s", i+1, shown.Sub(installed).Round(time.Millisecond))
+		}
+	})
+}
+
+// TestPgbenchOverRestarts is the same while the agent is replaced five times.
+func TestPgbenchOverRestarts(t *testing.T) {
+	const restarts = 5
+	p, addr := newBencher(t)
+	p.benchOver(addr, 30*time.Second, func(every func(n int)) {
+		for range restarts {
+			every(restarts)
+			before := p.snapshot().Agent.PID
+			p.berth("agent", "restart")
+			if pid := p.snapshot().Agent.PID; pid == before {
+				t.Errorf("the agent is still process %d", pid)
+			}
+		}
+		t.Logf("status: %s", p.berth("status"))
+	})
+}
+
+// newBencher is a person whose database has pgbench's tables, and a tunnel to it.
+func newBencher(t *testing.T) (p *person, addr string) {
+	t.Helper()
+	p = newPerson(t, roleDB)
 	p.login()
 	p.startAgent()
-	addr := p.addTunnel("bench")
+	addr = p.addTunnel("bench")
 	p.awaitReady("bench")
+	if _, err := p.pgbench(t.Context(), addr, "-i", "-q", "-s", "4"); err != nil {
+		t.Fatal(err)
+	}
+	return p, addr
+}
+
+func (p *person) pgbench(ctx context.Context, addr string, args ...string) (string, error) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
-		t.Fatal(err)
+		return "", err
 	}
-	pgbench := func(ctx context.Context, args ...string) (string, error) {
-		args = append([]string{"-h", host, "-p", port, "-U", "app"}, args...)
-		return mustRun(ctx, environment("HOME="+p.dir), "", filepath.Join(lab.postgres.bin, "pgbench"), append(args, "appdb")...)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), (seconds+60)*time.Second)
-	defer cancel()
-	if _, err := pgbench(ctx, "-i", "-q", "-s", "4"); err != nil {
-		t.Fatal(err)
-	}
+	args = append([]string{"-h", host, "-p", port, "-U", "app"}, args...)
+	return mustRun(ctx, environment("HOME="+p.dir), "", filepath.Join(lab.postgres.bin, "pgbench"), append(args, "appdb")...)
+}
 
-	watch := p.watch()
+// benchOver has pgbench run while something happens n times, each time after every(n),
+// and fails the test for the first transaction that is lost.
+func (p *person) benchOver(addr string, length time.Duration, happens func(every func(n int))) {
+	t := p.t
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), length+time.Minute)
+	defer cancel()
 	k := knock(t, addr)
 	type report struct {
 		text string
@@ -49,17 +86,11 @@ func TestPgbenchOverRenewals(t *testing.T) {
 	runs := map[string]chan report{"a new connection each time": make(chan report, 1), "four that stay": make(chan report, 1)}
 	for name, extra := range map[string][]string{"a new connection each time": {"-C", "-S"}, "four that stay": nil} {
 		go func() {
-			text, err := pgbench(ctx, append([]string{"-n", "-c", "4", "-T", fmt.Sprint(seconds)}, extra...)...)
+			text, err := p.pgbench(ctx, addr, append([]string{"-n", "-c", "4", "-T", fmt.Sprint(length.Seconds())}, extra...)...)
 			runs[name] <- report{text, err}
 		}()
 	}
-	for i := range renewals {
-		sleepUntil(ctx, time.Now().Add(time.Second*seconds/(renewals+1)))
-		before := p.tunnel("bench").CertValidUntil
-		installed := p.stagedLogin(fmt.Sprintf("--ttl=%d", 600-60*i)) // each session ends earlier than the last, so the times differ
-		shown := watch.await(installed, 10*time.Second, "bench", "ready with another cert", newCert(before))
-		t.Logf("renewal %d: files moved -> new cert: %s", i+1, shown.Sub(installed).Round(time.Millisecond))
-	}
+	happens(func(n int) { sleepUntil(ctx, time.Now().Add(length/time.Duration(n+1))) })
 	for name, done := range runs {
 		r := <-done
 		if r.err != nil || !strings.Contains(r.text, "number of failed transactions: 0 (") {

@@ -3,11 +3,14 @@
 package e2e
 
 import (
+	"bufio"
+	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"os"
 	"testing"
+
+	"berth/internal/e2elab"
 )
 
 // TestLab keeps the laboratory up for another program, with a person who is
@@ -47,10 +50,32 @@ func TestPatternsLab(t *testing.T) {
 // stayUp says where everything is, and waits for the end of the standard input.
 func stayUp(t *testing.T, where map[string]string) {
 	t.Helper()
-	if err := json.NewEncoder(os.Stdout).Encode(where); err != nil {
+	obey(t, where, nil)
+}
+
+// obey says where everything is, and does what the lines of the standard input say
+// until that ends.
+func obey(t *testing.T, where map[string]string, deeds map[string]func(context.Context) (string, error)) {
+	t.Helper()
+	say := json.NewEncoder(os.Stdout)
+	if err := say.Encode(where); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := io.Copy(io.Discard, os.Stdin); err != nil {
+	lines := bufio.NewScanner(os.Stdin)
+	for lines.Scan() {
+		var a e2elab.Answer
+		err := fmt.Errorf("nobody knows how to %s", lines.Text())
+		if do := deeds[lines.Text()]; do != nil {
+			a.Said, err = do(t.Context())
+		}
+		if err != nil {
+			a.Error = err.Error()
+		}
+		if err := say.Encode(a); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := lines.Err(); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -94,13 +94,21 @@ func (p *person) login(args ...string) {
 // loginIn runs "tsh login" on a terminal and types the password.
 func (p *person) loginIn(tshHome string, args ...string) {
 	p.t.Helper()
+	if err := p.tryLoginIn(p.t.Context(), tshHome, args...); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// tryLoginIn is loginIn where it may fail.
+func (p *person) tryLoginIn(ctx context.Context, tshHome string, args ...string) error {
 	args = append([]string{"login", "--proxy=" + p.at.addr(), "--user=" + p.name, "--auth=local"}, args...)
-	ctx, cancel := context.WithTimeout(p.t.Context(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 60*time.Second)
 	defer cancel()
 	screen, code, err := p.shell().onTerminal(ctx, tshHome, passwordPrompt, p.password, args...)
 	if err != nil || code != 0 {
-		p.t.Fatalf("tsh %q: exit code %d, %v\n%s", args, code, err, screen)
+		return fmt.Errorf("tsh %q: exit code %d, %w\n%s", args, code, err, screen)
 	}
+	return nil
 }
 
 const passwordPrompt = "Enter password for Teleport user"

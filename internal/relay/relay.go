@@ -4,6 +4,7 @@
 package relay
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -20,6 +21,8 @@ import (
 type Config struct {
 	// To is the address that it leads to.
 	To string
+	// Listen is where it listens; empty means a free port of loopback.
+	Listen string
 	// Delay is how long a byte takes, in each direction: half a round trip. To
 	// connect takes a round trip too, as TCP's own handshake does.
 	Delay time.Duration
@@ -42,31 +45,89 @@ type Connection struct {
 
 // Relay is a listening relay.
 type Relay struct {
-	cfg    Config
-	listen net.Listener
-	ctx    context.Context // ended by Close
-	stop   context.CancelFunc
-	wg     sync.WaitGroup
+	cfg   Config
+	delay atomic.Int64    // of Config, and SetDelay
+	ctx   context.Context // ended by Close
+	stop  context.CancelFunc
+	wg    sync.WaitGroup
 
-	mu    sync.Mutex // guards everything below
-	links []*link
+	thawed wake.Broadcast
+	mu     sync.Mutex // guards everything below
+	addr   string
+	listen net.Listener // nil while it refuses
+	held   bool
+	links  []*link
 }
 
-// Start listens on a free port of loopback.
+// Start listens.
 func Start(cfg Config) (*Relay, error) {
 	ctx, stop := context.WithCancel(context.Background())
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
+	r := &Relay{cfg: cfg, ctx: ctx, stop: stop, addr: cmp.Or(cfg.Listen, "127.0.0.1:0")}
+	r.delay.Store(int64(cfg.Delay))
+	if err := r.Refuse(false); err != nil {
 		stop()
 		return nil, err
 	}
-	r := &Relay{cfg: cfg, listen: l, ctx: ctx, stop: stop}
-	r.wg.Go(r.accept)
 	return r, nil
 }
 
 // Addr is where the relay listens.
-func (r *Relay) Addr() string { return r.listen.Addr().String() }
+func (r *Relay) Addr() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.addr
+}
+
+// Refuse has new connections refused, or accepted again, at the same address. What
+// is open stays.
+func (r *Relay) Refuse(on bool) (err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if on == (r.listen == nil) {
+		return nil
+	}
+	if on {
+		err = r.listen.Close()
+		r.listen = nil
+		return err
+	}
+	l, err := new(net.ListenConfig).Listen(r.ctx, "tcp", r.addr)
+	if err != nil {
+		return err
+	}
+	r.listen, r.addr = l, l.Addr().String()
+	r.wg.Go(func() { r.accept(l) })
+	return nil
+}
+
+// Hold keeps every byte back, of new connections too, or lets all of them go on.
+func (r *Relay) Hold(on bool) {
+	r.mu.Lock()
+	r.held = on
+	r.mu.Unlock()
+	r.thawed.Wake()
+}
+
+// SetDelay changes how long a byte takes from now on.
+func (r *Relay) SetDelay(d time.Duration) { r.delay.Store(int64(d)) }
+
+// flows waits until nothing is held, and reports whether the connection still is.
+func (r *Relay) flows(ctx context.Context) bool {
+	for {
+		changed := r.thawed.Changed()
+		r.mu.Lock()
+		held := r.held
+		r.mu.Unlock()
+		if !held {
+			return ctx.Err() == nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
 
 // Connections returns all connections that there were, in the order in which
 // they came.
@@ -96,28 +157,29 @@ func (r *Relay) Cut() int {
 // Close stops listening, cuts what is open, and returns when all has ended.
 func (r *Relay) Close() {
 	r.stop()
-	_ = r.listen.Close() // it was open
+	_ = r.Refuse(true) // it was open
 	r.Cut()
 	r.wg.Wait()
 }
 
-func (r *Relay) accept() {
+func (r *Relay) accept(listen net.Listener) {
 	for {
-		c, err := r.listen.Accept()
+		c, err := listen.Accept()
 		if err != nil {
 			return
 		}
-		l := &link{near: c.(*net.TCPConn), began: time.Now()}
+		l := &link{r: r, near: c.(*net.TCPConn), began: time.Now()}
 		l.ctx, l.over = context.WithCancel(r.ctx)
 		r.mu.Lock()
 		r.links = append(r.links, l)
 		r.mu.Unlock()
-		r.wg.Go(func() { l.run(r.cfg) })
+		r.wg.Go(l.run)
 	}
 }
 
 // link is one connection.
 type link struct {
+	r     *Relay
 	near  *net.TCPConn
 	began time.Time
 	ctx   context.Context // ends when both ways have ended, or were cut
@@ -160,9 +222,10 @@ func (l *link) cut() bool {
 }
 
 // run connects and passes on both ways until they have ended.
-func (l *link) run(cfg Config) {
-	wake.Sleep(l.ctx, cfg.Delay)
-	c, err := new(net.Dialer).DialContext(l.ctx, "tcp", cfg.To)
+func (l *link) run() {
+	delay := l.delay()
+	wake.Sleep(l.ctx, delay)
+	c, err := new(net.Dialer).DialContext(l.ctx, "tcp", l.r.cfg.To)
 	if err != nil {
 		l.cut()
 		return
@@ -177,10 +240,10 @@ func (l *link) run(cfg Config) {
 	l.mu.Unlock()
 	// A client's socket is connected before the far side is: what it sends is as
 	// late as if it had waited for TCP's handshake.
-	connected := l.began.Add(2 * cfg.Delay)
+	connected := l.began.Add(2 * delay)
 	var ways sync.WaitGroup
-	ways.Go(func() { l.pass(cfg, l.far, l.near, connected, l.noteSent) })
-	ways.Go(func() { l.pass(cfg, l.near, l.far, connected, l.noteReceived) })
+	ways.Go(func() { l.pass(l.far, l.near, connected, l.noteSent) })
+	ways.Go(func() { l.pass(l.near, l.far, connected, l.noteReceived) })
 	ways.Wait()
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -192,6 +255,8 @@ func (l *link) run(cfg Config) {
 	_ = l.near.Close()
 	_ = l.far.Close()
 }
+
+func (l *link) delay() time.Duration { return time.Duration(l.r.delay.Load()) }
 
 func (l *link) noteSent(n int) {
 	if !l.asked.Swap(true) {
@@ -217,7 +282,7 @@ type piece struct {
 const underWay, pieceMax = 1024, 64 << 10
 
 // pass reads from one end, and writes to the other as the distance has it.
-func (l *link) pass(cfg Config, to, from *net.TCPConn, connected time.Time, note func(n int)) {
+func (l *link) pass(to, from *net.TCPConn, connected time.Time, note func(n int)) {
 	pieces := make(chan piece, underWay)
 	go func() {
 		defer close(pieces)
@@ -228,11 +293,11 @@ func (l *link) pass(cfg Config, to, from *net.TCPConn, connected time.Time, note
 			if sent.Before(connected) {
 				sent = connected
 			}
-			due := sent.Add(cfg.Delay)
+			due := sent.Add(l.delay())
 			if n > 0 {
 				note(n)
-				if cfg.Stall > 0 && rand.Float64() < cfg.Stall {
-					due = due.Add(cfg.StallFor)
+				if l.r.cfg.Stall > 0 && rand.Float64() < l.r.cfg.Stall {
+					due = due.Add(l.r.cfg.StallFor)
 				}
 				if !l.put(pieces, piece{append([]byte(nil), buf[:n]...), due}) {
 					return
@@ -249,7 +314,7 @@ func (l *link) pass(cfg Config, to, from *net.TCPConn, connected time.Time, note
 		}
 	}()
 	for p := range pieces {
-		if !wake.Sleep(l.ctx, time.Until(p.due)) {
+		if !wake.Sleep(l.ctx, time.Until(p.due)) || !l.r.flows(l.ctx) {
 			return
 		}
 		if p.bytes == nil {

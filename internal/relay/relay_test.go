@@ -136,3 +136,48 @@ func TestNowhere(t *testing.T) {
 		t.Error("read from nowhere")
 	}
 }
+
+// TestWeather: a relay refuses, holds and delays what passes, and does so no longer.
+func TestWeather(t *testing.T) {
+	r, c := start(t, Config{})
+	ask(t, c, "before")
+	addr := r.Addr()
+	for range 2 { // to refuse twice is to refuse
+		if err := r.Refuse(true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if other, err := net.Dial("tcp", addr); err == nil {
+		_ = other.Close()
+		t.Error("a connection was accepted")
+	}
+	ask(t, c, "what is open stays")
+	if err := r.Refuse(false); err != nil {
+		t.Fatal(err)
+	}
+	other, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	ask(t, other, "again")
+
+	r.Hold(true)
+	if _, err := io.WriteString(c, "held"); err != nil {
+		t.Fatal(err)
+	}
+	_ = c.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+	if n, err := c.Read(make([]byte, 1)); n > 0 || err == nil {
+		t.Error("a byte passed")
+	}
+	_ = c.SetReadDeadline(time.Time{})
+	r.Hold(false)
+	if _, err := io.ReadFull(c, make([]byte, len("held"))); err != nil {
+		t.Error(err)
+	}
+
+	r.SetDelay(50 * time.Millisecond)
+	if took := ask(t, c, "slow"); took < 100*time.Millisecond {
+		t.Errorf("a round trip took %v", took)
+	}
+}
