@@ -107,7 +107,7 @@ func (w *world) clients(o options) []*customer {
 			continue
 		}
 		for _, p := range programsFor(t) {
-			if o.has(p.program) && !(t.real && p.simulated) {
+			if o.has(p.program) && (!t.real || !p.simulated) {
 				program(t.name+" "+p.name, p.dial(w, t), p.every, p.keeps)
 			}
 		}

@@ -281,6 +281,7 @@ func open(port int) bool {
 	if err != nil {
 		return false
 	}
+	_ = conn.(*net.TCPConn).SetLinger(0) // no port of a test lingers
 	_ = conn.Close()
 	return true
 }

@@ -113,7 +113,7 @@ func (q *request) survive(r any) {
 	if r == nil {
 		return
 	}
-	if r != http.ErrAbortHandler {
+	if bug, _ := r.(error); !errors.Is(bug, http.ErrAbortHandler) {
 		err := &proxies.PanicError{Value: r}
 		q.t.log.Error("[unexpected] panic in a request", "panic", fmt.Sprint(r), "stack", string(debug.Stack()))
 		q.t.noteError(err)
