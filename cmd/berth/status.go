@@ -49,7 +49,7 @@ open up to the proxy. It ends with exit code 4 when a login is what is missing.`
 	}
 	f := cmd.Flags()
 	f.BoolVar(&o.json, "json", false, "print the snapshot as JSON; with --watch, one a line")
-	f.BoolVar(&o.watch, "watch", false, "go on at every change, until Ctrl-C; a terminal is drawn in place, a wide one with rates")
+	f.BoolVar(&o.watch, "watch", false, "go on at every change, until Ctrl-C; a terminal is drawn in place, a wide one with rates and clients")
 	f.StringVar(&o.wait, "wait", "", "return when this `STATE` is reached; --wait alone means --wait=ready")
 	f.Lookup("wait").NoOptDefVal = string(state.TunnelReady)
 	f.DurationVar(&o.timeout, "timeout", 0, "with --wait: give up after this long; 0 means never")
@@ -120,8 +120,8 @@ func problemsFor(list []state.Problem, name string) []state.Problem {
 }
 
 // printWhole prints everything: sessions, tunnels, what waits for a person, what is
-// wrong. rates are the bytes per second of tunnels, nil where they are not known.
-func (a *app) printWhole(s state.Snapshot, rates map[string]rate) error {
+// wrong. flow is what a watch knows besides, nil where there is none.
+func (a *app) printWhole(s state.Snapshot, flow *flow) error {
 	now := time.Now()
 	if s.Policy != nil && s.Policy.Banner != "" {
 		fmt.Fprintln(a.out, a.prose(plain.Line(s.Policy.Banner), 0))
@@ -144,7 +144,7 @@ func (a *app) printWhole(s state.Snapshot, rates map[string]rate) error {
 		fmt.Fprintln(a.out, a.prose(`No Teleport profile found. Log in with "berth login PROXY".`, 2))
 	}
 	fmt.Fprintln(a.out)
-	if err := a.printTunnels(s, rates); err != nil {
+	if err := a.printTunnels(s, flow); err != nil {
 		return err
 	}
 	if n := s.Agent.Draining; n > 0 {
@@ -258,9 +258,9 @@ func stateColor(s state.TunnelState) string {
 	}
 }
 
-// printTunnels lists the tunnels. A terminal that is wide gets the rates as well, as
-// far as they are known.
-func (a *app) printTunnels(s state.Snapshot, rates map[string]rate) error {
+// printTunnels lists the tunnels. A wide terminal that watches gets rates and clients as
+// well, as far as they are known.
+func (a *app) printTunnels(s state.Snapshot, flow *flow) error {
 	if len(s.Tunnels) == 0 {
 		where := `"berth resources" lists what there is; then:`
 		if !loggedIn(s) {
@@ -271,14 +271,14 @@ func (a *app) printTunnels(s state.Snapshot, rates map[string]rate) error {
 	}
 	tunnels, elevated := s.Tunnels, withAssumed(s)
 	header := []string{"TUNNEL", "STATE", "ADDRESS", "RESOURCE", "ENGINE", "CONNECTIONS"}
-	if rates != nil {
+	if flow != nil {
 		header = append(header, "IN/S", "OUT/S", "WAITING")
 	}
 	rows := make([][]string, 0, len(tunnels))
 	colors := make(map[string]string)
 	for _, t := range tunnels {
 		conns := fmt.Sprint(t.Connections)
-		if t.Waiting > 0 && rates == nil {
+		if t.Waiting > 0 && flow == nil {
 			conns += fmt.Sprintf(" (%d waiting)", t.Waiting)
 		}
 		is := words(t.State)
@@ -287,12 +287,13 @@ func (a *app) printTunnels(s state.Snapshot, rates map[string]rate) error {
 		}
 		colors[is] = stateColor(t.State)
 		row := []string{t.Name, is, t.Address, resourceOf(t), string(t.Engine), conns}
-		if rates != nil {
+		if flow != nil {
 			waiting := ""
 			if t.Waiting > 0 {
 				waiting = fmt.Sprintf("%d: %s", t.Waiting, cmp.Or(t.WaitingClient, "a client"))
 			}
-			row = append(row, rates[t.Name].in(), rates[t.Name].out(), waiting)
+			row[len(row)-1] = flow.connections(t)
+			row = append(row, flow.rates[t.Name].in(), flow.rates[t.Name].out(), waiting)
 		}
 		rows = append(rows, row)
 	}

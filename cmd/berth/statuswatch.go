@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
 	"berth/agent/ipc/client"
 	"berth/agent/state"
+	"berth/internal/plain"
 )
 
 // watchStatus prints the status at every change. A terminal is drawn in place.
@@ -35,8 +38,13 @@ func (a *app) watchStatus(ctx context.Context, c *client.Client, o statusOptions
 const (
 	// redrawEvery keeps times and rates right while nothing else changes.
 	redrawEvery = time.Second
-	// wideEnough is how many columns there must be for the rates.
+	// lookEvery is how often it is asked at most who is connected: the agent has to look
+	// through the system's sockets.
+	lookEvery = 5 * time.Second
+	// wideEnough is how many columns there must be for the rates and the clients' names.
 	wideEnough = 100
+	// maxClients is how many columns the clients of a tunnel have.
+	maxClients = 36
 )
 
 const (
@@ -87,6 +95,9 @@ func (a *app) watchScreen(ctx context.Context, c *client.Client, o statusOptions
 			flow.note(s.Tunnels, time.Now())
 		}
 		if seen {
+			if a.wide(o) {
+				flow.look(ctx, c.TunnelClients, time.Now())
+			}
 			if err := a.drawStatus(s, o, flow); err != nil {
 				return err
 			}
@@ -100,13 +111,13 @@ func (a *app) drawStatus(s state.Snapshot, o statusOptions, flow *flow) error {
 	var b bytes.Buffer
 	page := *a
 	page.out = &b
-	columns, rows := 0, 0
+	rows := 0
 	if a.size != nil {
-		columns, rows = a.size()
+		_, rows = a.size()
 	}
 	var err error
-	if o.name == "" && columns >= wideEnough {
-		err = page.printWhole(s, flow.rates)
+	if a.wide(o) {
+		err = page.printWhole(s, flow)
 	} else {
 		err = page.printStatus(s, o)
 	}
@@ -122,6 +133,15 @@ func (a *app) drawStatus(s state.Snapshot, o statusOptions, flow *flow) error {
 	return err
 }
 
+// wide reports whether there is room for rates and clients.
+func (a *app) wide(o statusOptions) bool {
+	if o.name != "" || a.size == nil {
+		return false
+	}
+	columns, _ := a.size()
+	return columns >= wideEnough
+}
+
 // rate is how many bytes a tunnel carries per second.
 type rate struct{ inward, outward float64 }
 
@@ -135,14 +155,55 @@ func perSecond(bytes float64) string {
 	return size(int64(bytes))
 }
 
-// flow makes rates of the counters of one look and the next, a second later.
+// flow is what a watch knows besides the snapshot: rates, made of the counters of one look
+// and the next, a second later, and who is connected.
 type flow struct {
 	at    time.Time
 	last  map[string]state.Tunnel
 	rates map[string]rate
+
+	looked  time.Time
+	turn    string // of the connections at that look
+	clients map[string][]state.TunnelClient
 }
 
 func newFlow() *flow { return &flow{rates: make(map[string]rate)} }
+
+// look asks who is connected, if connections have come or gone since the last look.
+func (f *flow) look(ctx context.Context, ask func(context.Context) ([]state.TunnelClient, error), now time.Time) {
+	var turn strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(f.last)) {
+		if t := f.last[name]; t.Connections > 0 {
+			fmt.Fprintln(&turn, name, t.Connections, t.TotalConnections)
+		}
+	}
+	if turn.String() == f.turn || now.Sub(f.looked) < lookEvery {
+		return
+	}
+	f.looked, f.turn, f.clients = now, turn.String(), nil
+	if f.turn == "" {
+		return
+	}
+	// The numbers of connections are there all the same.
+	if all, err := ask(ctx); err == nil {
+		f.clients = make(map[string][]state.TunnelClient)
+		for _, each := range all {
+			f.clients[each.Tunnel] = append(f.clients[each.Tunnel], each)
+		}
+	}
+}
+
+// connections counts a tunnel's, and names whose they are.
+func (f *flow) connections(t state.Tunnel) string {
+	who := make([]string, 0, len(f.clients[t.Name]))
+	for _, each := range f.clients[t.Name] {
+		who = append(who, strings.TrimSpace(fmt.Sprintf("%s %d", each.Program, each.PID)))
+	}
+	if t.Connections == 0 || len(who) == 0 {
+		return fmt.Sprint(t.Connections)
+	}
+	return fmt.Sprintf("%d: %s", t.Connections, plain.Short(strings.Join(who, ", "), maxClients))
+}
 
 // note takes the counters as they are now. Looks that come sooner than redrawEvery
 // make no new rates.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -214,5 +215,49 @@ func TestDrawnStatusFits(t *testing.T) {
 	flow.note(s.Tunnels, begun.Add(3*redrawEvery))
 	if got := flow.rates["pg-00"]; got != (rate{}) {
 		t.Errorf("after a restart the rates are %v", got)
+	}
+}
+
+// TestClientsAreNamed: a watch in a wide terminal names the programs that are connected,
+// and asks for them when connections come and go, no more often than each few seconds.
+func TestClientsAreNamed(t *testing.T) {
+	s := manyTunnels(2)
+	flow, begun, asked := newFlow(), time.Now(), 0
+	look := func(after time.Duration, connections int64, clients ...state.TunnelClient) {
+		s.Tunnels[0].Connections = connections
+		flow.note(s.Tunnels, begun.Add(after))
+		flow.look(t.Context(), func(context.Context) ([]state.TunnelClient, error) {
+			asked++
+			return clients, nil
+		}, begun.Add(after))
+	}
+	psql := state.TunnelClient{Tunnel: "pg-00", Program: "psql", PID: 812, Connections: 1}
+	unknown := state.TunnelClient{Tunnel: "pg-00", PID: 77, Connections: 2}
+	for _, turn := range []struct {
+		name        string
+		after       time.Duration
+		connections int64
+		asked       int
+		want        string
+	}{
+		{"none", 0, 0, 0, " 0 "},
+		{"first", time.Second, 3, 1, "3: psql 812, 77"},
+		{"another_soon", 3 * time.Second, 4, 1, "4: psql 812, 77"},
+		{"another_later", 7 * time.Second, 4, 2, "4: psql 812, 77"},
+		{"as_before", 20 * time.Second, 4, 2, "4: psql 812, 77"},
+		{"gone", 30 * time.Second, 0, 2, " 0 "},
+	} {
+		look(turn.after, turn.connections, psql, unknown)
+		if asked != turn.asked {
+			t.Errorf("%s: asked %d times, want %d", turn.name, asked, turn.asked)
+		}
+		var out bytes.Buffer
+		a := &app{out: &out, terminal: true, size: func() (int, int) { return 140, 12 }}
+		if err := a.drawStatus(s, statusOptions{}, flow); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(out.String(), turn.want) {
+			t.Errorf("%s: %q is not in:\n%s", turn.name, turn.want, &out)
+		}
 	}
 }

@@ -206,6 +206,16 @@ func (c *Client) TunnelPlot(ctx context.Context, name string) ([]state.PlotPoint
 	return ipc.FromProtos[state.PlotPoint](resp.GetPoints()), nil
 }
 
+// TunnelClients returns the programs that are connected to tunnels, by the tunnels' names;
+// of one tunnel those with the most connections first.
+func (c *Client) TunnelClients(ctx context.Context) ([]state.TunnelClient, error) {
+	resp, err := call(ctx, c, readTimeout, &pb.TunnelClientsRequest{}, pb.AgentClient.TunnelClients)
+	if err != nil {
+		return nil, err
+	}
+	return ipc.FromProtos[state.TunnelClient](resp.GetClients()), nil
+}
+
 // SettingChange is one setting of the config file, and its new value.
 type SettingChange = ipc.SettingChange
 

@@ -392,6 +392,13 @@ func TestCommands(t *testing.T) {
 			}
 			return err
 		},
+		func() error {
+			clients, err := c.TunnelClients(ctx)
+			if len(clients) != 1 || clients[0].Tunnel != "t" || clients[0].PID != 7 || clients[0].Connections != 2 {
+				t.Errorf("the clients are %+v", clients)
+			}
+			return err
+		},
 		func() error { return c.ChangeSetting(ctx, SettingChange{Key: "renew.mode", Proxy: "p", Value: "auto"}) },
 		func() error { return c.RemoveTunnel(ctx, "t") },
 		func() error { return c.ReloadConfig(ctx) },
@@ -408,7 +415,7 @@ func TestCommands(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	wantCalls := []string{"list db leaf", "add t", "change t to u", "stop t", "start t", "restart t", "history t", "check [t u]", "kube credentials c k", "login p u okta 1h0m0s: 7 hunter2", "logout p", "snooze p", "cancel p", "dismiss n", "forget p u", "plot t", "set renew.mode p auto", "remove t", "reload", "hand over to /b with [A=1]", "shutdown"}
+	wantCalls := []string{"list db leaf", "add t", "change t to u", "stop t", "start t", "restart t", "history t", "check [t u]", "kube credentials c k", "login p u okta 1h0m0s: 7 hunter2", "logout p", "snooze p", "cancel p", "dismiss n", "forget p u", "plot t", "clients", "set renew.mode p auto", "remove t", "reload", "hand over to /b with [A=1]", "shutdown"}
 	if diff := cmp.Diff(wantCalls, a.calls); diff != "" {
 		t.Errorf("the agent was asked (-want +got):\n%s", diff)
 	}
