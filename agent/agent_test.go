@@ -60,6 +60,9 @@ func TestBothLoopbackAddresses(t *testing.T) {
 	e.config(item)
 	e.start()
 	tun := e.AwaitState("pg", state.TunnelReady)
+	if tun.Latency <= 0 {
+		t.Error("a ready tunnel does not know how far its proxy is")
+	}
 	want := []string{fmt.Sprintf("127.0.0.1:%d", port)}
 	if ln, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "[::1]:0"); err == nil {
 		want = append(want, fmt.Sprintf("[::1]:%d", port))

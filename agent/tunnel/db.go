@@ -160,8 +160,12 @@ func dialDB(
 		if clusterCAs, err = f.Cluster.ClusterCAs(ctx, f.Cluster.Root()); err != nil {
 			return nil, err
 		}
-	} else if err := r.trust.check(ctx, f.Profile.ProxyAddr, set); err != nil {
-		return nil, err
+	} else {
+		took, err := r.trust.check(ctx, f.Profile.ProxyAddr, set)
+		if err != nil {
+			return nil, err
+		}
+		t.latency.CompareAndSwap(0, int64(took)) // the first client's way says more
 	}
 	host, _, err := net.SplitHostPort(f.Profile.ProxyAddr)
 	if err != nil {

@@ -2,8 +2,8 @@ package tunnel
 
 import (
 	"context"
-	"net"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/singleflight"
 
@@ -18,40 +18,41 @@ type trust struct {
 	flight singleflight.Group
 
 	mu       sync.Mutex
-	verified map[trustKey]bool
+	verified map[trustKey]time.Duration // how long the handshake took
 }
 
 type trustKey struct{ proxy, caFile string }
 
 // check makes one TLS handshake with the proxy, without a client cert, unless
-// that went well before. It returns an error that matches
-// route.ErrUntrusted when the web certificate is not to be trusted.
-func (tr *trust) check(ctx context.Context, proxyAddr string, set config.ProxyTrust) error {
+// that went well before. It returns how long that took, zero where none is made, and an
+// error that matches route.ErrUntrusted when the web certificate is not to be trusted.
+func (tr *trust) check(ctx context.Context, proxyAddr string, set config.ProxyTrust) (took time.Duration, err error) {
 	key := trustKey{proxy: proxyAddr, caFile: set.CAFile}
 	tr.mu.Lock()
-	done := tr.verified[key]
+	took, done := tr.verified[key]
 	tr.mu.Unlock()
 	if done || set.Insecure {
-		return nil
+		return took, nil
 	}
-	_, err, _ := tr.flight.Do(key.proxy+"\x00"+key.caFile, func() (any, error) {
+	answer, err, _ := tr.flight.Do(key.proxy+"\x00"+key.caFile, func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), proxies.MaxDialTimeout)
 		defer cancel()
-		var conn net.Conn
+		began := time.Now()
 		conn, err := route.Route{ProxyAddr: proxyAddr, RootCAs: set.RootCAs}.Dial(ctx)
 		if err != nil {
 			return nil, err
 		}
-		return nil, conn.Close()
+		return time.Since(began), conn.Close()
 	})
 	if err != nil {
-		return err
+		return 0, err
 	}
+	took, _ = answer.(time.Duration)
 	tr.mu.Lock()
 	defer tr.mu.Unlock()
 	if tr.verified == nil {
-		tr.verified = make(map[trustKey]bool)
+		tr.verified = make(map[trustKey]time.Duration)
 	}
-	tr.verified[key] = true
-	return nil
+	tr.verified[key] = took
+	return took, nil
 }
