@@ -357,6 +357,11 @@ func withWindow(d *desk, cfg *Config) {
 	}
 }
 
+// withClosedWindow gives the tray a window that does not open.
+func withClosedWindow(_ *desk, cfg *Config) {
+	cfg.OpenWindow = func(context.Context, string) error { return errors.New("no browser") }
+}
+
 // say has the agent say something, and waits until it is drawn.
 func (d *desk) say(s state.Snapshot) {
 	d.agent.updates <- update{snapshot: s}

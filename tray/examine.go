@@ -14,18 +14,7 @@ const aboutTSH = `berth logs in through tsh, Teleport's own client, and there is
 // examine has the doctor look, and shows the report: in the window, which has
 // a doctor of its own, else in a dialog, else in a file.
 func (f *front) examine(ctx context.Context, a Action) {
-	if f.OpenWindow == nil {
-		f.examineHere(ctx, a)
-		return
-	}
-	f.beside(ctx, a, func(ctx context.Context) func() {
-		err := f.OpenWindow(ctx, PageDoctor)
-		if err == nil || ctx.Err() != nil {
-			return nil
-		}
-		f.Logger.Warn("the window was not opened", "page", PageDoctor, "err", err)
-		return func() { f.examineHere(ctx, a) }
-	})
+	f.inWindow(ctx, PageDoctor, func() { f.examineHere(ctx, a) })
 }
 
 // examineHere has the doctor look without the window.

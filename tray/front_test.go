@@ -113,21 +113,23 @@ func TestTheWindowIsOpened(t *testing.T) {
 	}, withWindow)
 }
 
-// TestDetailsKeepTheirButtons: whoever reads on can still act.
+// TestDetailsKeepTheirButtons: whoever reads on can still act, with and without a window.
 func TestDetailsKeepTheirButtons(t *testing.T) {
-	onDesk(t, func(d *desk) {
-		d.say(waking())
-		d.click("dba", "Details")
-		d.notifier.press(t, ownPrefix+"answer", "Assume")
-		if got := d.agent.asked(); got != `assume r-2 tunnel="" accept=false` {
-			t.Errorf("asked for %q", got)
-		}
-		d.click("carol", "Details")
-		d.notifier.press(t, ownPrefix+"answer", "Deny…")
-		if got := d.agent.asked(); got != "decide r-1 false" || d.prompter.titles() != "Deny admin for carol?" {
-			t.Errorf("asked for %q", got)
-		}
-	})
+	for _, window := range [][]func(*desk, *Config){nil, {withClosedWindow}} {
+		onDesk(t, func(d *desk) {
+			d.say(waking())
+			d.click("dba", "Details")
+			d.notifier.press(t, ownPrefix+"answer", "Assume")
+			if got := d.agent.asked(); got != `assume r-2 tunnel="" accept=false` {
+				t.Errorf("asked for %q", got)
+			}
+			d.click("carol", "Details")
+			d.notifier.press(t, ownPrefix+"answer", "Deny…")
+			if got := d.agent.asked(); got != "decide r-1 false" || d.prompter.titles() != "Deny admin for carol?" {
+				t.Errorf("asked for %q", got)
+			}
+		}, window...)
+	}
 }
 
 // TestPortInUse: another port is asked for until it is one.
@@ -177,19 +179,21 @@ func TestNoTSH(t *testing.T) {
 }
 
 func TestRequestAccess(t *testing.T) {
-	onDesk(t, func(d *desk) {
-		d.prompter.text = "incident 7"
-		d.say(waking())
-		d.click("", "Request access…")
-		if got := d.agent.asked(); got != `request teleport.example.com:443 [ops] "incident 7"` {
-			t.Errorf("asked for %q", got)
-		}
-		d.notifier.press(t, ownPrefix+"answer", "Copy link")
-		synctest.Wait()
-		if d.copied != "berth://request/5e1f0c2a-0000-4000-8000-000000000001" {
-			t.Errorf("copied %q", d.copied)
-		}
-	})
+	for _, window := range [][]func(*desk, *Config){nil, {withClosedWindow}} {
+		onDesk(t, func(d *desk) {
+			d.prompter.text = "incident 7"
+			d.say(waking())
+			d.click("", "Request access…")
+			if got := d.agent.asked(); got != `request teleport.example.com:443 [ops] "incident 7"` {
+				t.Errorf("asked for %q", got)
+			}
+			d.notifier.press(t, ownPrefix+"answer", "Copy link")
+			synctest.Wait()
+			if d.copied != "berth://request/5e1f0c2a-0000-4000-8000-000000000001" {
+				t.Errorf("copied %q", d.copied)
+			}
+		}, window...)
+	}
 }
 
 // wrongTill refuses every password but the one that is right.

@@ -373,11 +373,20 @@ func TestMoods(t *testing.T) {
 		"snoozed": {with(func(s *state.Snapshot) {
 			s.Profiles[0].ValidUntil, s.Profiles[0].Renewal = in(10*time.Minute), state.Renewal{Mode: state.RenewAsk, At: in(5 * time.Minute)}
 		}), Env{}, MoodSoon, "alice @ example.com · ends in 10 min · next reminder at 12:05"},
+		"second_snoozed": {with(func(s *state.Snapshot) {
+			ending := alice()
+			ending.Cluster, ending.ValidUntil = "other.test", in(10*time.Minute)
+			s.Profiles = append(s.Profiles, ending)
+		}), Env{}, MoodSoon, "alice @ other.test · ends in 10 min"},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			if got := MoodOf(c.s, c.env, noon); got != c.want {
 				t.Errorf("the icon is %s, want %s", got, c.want)
+			}
+			// Whoever cannot see the icon hears what it is for.
+			if heard, _, _ := strings.Cut(c.says, ":"); (c.want == MoodMarked || c.want == MoodSoon) && !strings.Contains(Tooltip(c.s, c.env, noon), heard) {
+				t.Errorf("the icon's words are %q, without %q", Tooltip(c.s, c.env, noon), heard)
 			}
 			items := Layout(c.s, c.env, noon)
 			checkShape(t, items)

@@ -43,12 +43,25 @@ func MoodOf(s state.Snapshot, env Env, now time.Time) Mood {
 		return MoodSoon
 	case has(func(n need) bool { return n.good }):
 		return MoodNews
-	case slices.ContainsFunc(s.Requests, func(r state.Request) bool { return r.Assumed || len(r.Tunnels) > 0 }),
-		slices.ContainsFunc(s.Problems, func(p state.Problem) bool { return p.Code == state.CodeInsecureProxy }):
+	case len(marks(s)) > 0:
 		return MoodMarked
 	default:
 		return MoodFine
 	}
+}
+
+// marks says in words what is out of the ordinary although all is well.
+func marks(s state.Snapshot) []string {
+	var found []string
+	if slices.ContainsFunc(s.Problems, func(p state.Problem) bool { return p.Code == state.CodeInsecureProxy }) {
+		found = append(found, "INSECURE proxy")
+	}
+	for _, r := range s.Requests {
+		if r.Assumed || len(r.Tunnels) > 0 {
+			return append(found, plain.Short(asked(r), maxName)+" assumed")
+		}
+	}
+	return found
 }
 
 // Attention reports whether the icon of a mood should be noticed.
@@ -57,11 +70,20 @@ func (m Mood) Attention() bool { return m == MoodAction || m == MoodAsk || m == 
 // endsSoon reports whether a session or assumed roles end soon, also when the
 // reminder was snoozed.
 func endsSoon(s state.Snapshot, now time.Time) bool {
-	return slices.ContainsFunc(s.Profiles, func(p state.Profile) bool {
-		return p.ValidUntil != nil && now.Before(*p.ValidUntil) && p.ValidUntil.Sub(now) < state.ExpiringWithin
-	}) || slices.ContainsFunc(s.Requests, func(r state.Request) bool {
+	return slices.ContainsFunc(s.Profiles, func(p state.Profile) bool { return sessionEndsSoon(p, now) }) || slices.ContainsFunc(s.Requests, func(r state.Request) bool {
 		return r.Assumed && r.AccessUntil != nil && r.AccessUntil.Sub(now) < state.RequestEndsSoon
 	})
+}
+
+func sessionEndsSoon(p state.Profile, now time.Time) bool {
+	return p.ValidUntil != nil && now.Before(*p.ValidUntil) && p.ValidUntil.Sub(now) < state.ExpiringWithin
+}
+
+// nextToEnd is the session to speak of where there is room for one: the first that ends
+// soon, else the first. There is one at least.
+func nextToEnd(s state.Snapshot, now time.Time) state.Profile {
+	i := slices.IndexFunc(s.Profiles, func(p state.Profile) bool { return sessionEndsSoon(p, now) })
+	return s.Profiles[max(i, 0)]
 }
 
 func wantsAction(t state.Tunnel) bool {
@@ -78,12 +100,11 @@ func Tooltip(s state.Snapshot, env Env, now time.Time) string {
 	if env.Away {
 		return "berth: the agent is not running"
 	}
-	parts := []string{"berth: " + tally(s, now)}
+	parts := append([]string{"berth: " + tally(s, now)}, marks(s)...)
 	if len(s.Profiles) > 0 {
-		parts = append(parts, profileLabel(s.Profiles[0], now))
+		parts = append(parts, profileLabel(nextToEnd(s, now), now))
 	}
-	// Windows shows 127 characters.
-	return plain.Short(strings.Join(parts, " · "), maxLabel)
+	return plain.Short(strings.Join(parts, " · "), maxTip)
 }
 
 // tally says how many tunnels are ready and how many things need the person.

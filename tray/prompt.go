@@ -35,15 +35,20 @@ func (f *front) confirm(ctx context.Context, q prompt.Question, command string) 
 // report shows a text of any length: on a page of the window where there is
 // one, else in a dialog.
 func (f *front) report(ctx context.Context, page, title, text string) {
-	dialog := func() { f.showText(ctx, title, text) }
+	f.inWindow(ctx, page, func() { f.showText(ctx, title, text) })
+}
+
+// inWindow opens a page of the window; otherwise is called where there is no window, or
+// where it does not open.
+func (f *front) inWindow(ctx context.Context, page string, otherwise func()) {
 	if f.OpenWindow == nil {
-		dialog()
+		otherwise()
 		return
 	}
 	f.beside(ctx, Action{Do: DoOpenWindow, Text: page}, func(ctx context.Context) func() {
 		if err := f.OpenWindow(ctx, page); err != nil && ctx.Err() == nil {
 			f.Logger.Warn("the window was not opened", "page", page, "err", err)
-			return dialog
+			return otherwise
 		}
 		return nil
 	})

@@ -116,12 +116,10 @@ func (f *front) tellRequest(ctx context.Context, id string) {
 		f.tell("Access request", "It is gone.")
 		return
 	}
-	title, text := requestDetails(r, time.Now())
-	if f.OpenWindow != nil {
-		f.report(ctx, PageRequest+url.PathEscape(r.ID), title, text)
-		return
-	}
-	f.tell(title, text, requestButtons(r)...)
+	f.inWindow(ctx, PageRequest+url.PathEscape(r.ID), func() {
+		title, text := requestDetails(r, time.Now())
+		f.tell(title, text, requestButtons(r)...)
+	})
 }
 
 // requestButtons are what can be done about a request.
@@ -149,10 +147,12 @@ func (f *front) askAccess(ctx context.Context, a Action) {
 		return
 	}
 	proxy, known := f.snapshot.Profiles[i].Proxy, f.snapshot
+	f.inWindow(ctx, PageAsk, func() { f.askHere(ctx, a, proxy, known) })
+}
+
+// askHere asks for roles without the window.
+func (f *front) askHere(ctx context.Context, a Action, proxy string, known state.Snapshot) {
 	f.try(ctx, a, "Nothing was requested", func(ctx context.Context) error {
-		if f.OpenWindow != nil {
-			return f.OpenWindow(ctx, PageAsk)
-		}
 		can, err := f.Agent.RequestAbilities(ctx, proxy, nil)
 		switch {
 		case err != nil:

@@ -52,7 +52,7 @@ func Status(s state.Snapshot, env Env, now time.Time) (title, text string) {
 	if len(s.Profiles) == 0 {
 		lines = append(lines, "Not logged in: choose Log in… in the tray's menu")
 	} else {
-		line := profileLabel(s.Profiles[0], now)
+		line := profileLabel(nextToEnd(s, now), now)
 		if n := len(s.Profiles) - 1; n > 0 {
 			line += fmt.Sprintf(" · and %d more", n)
 		}

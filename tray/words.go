@@ -11,6 +11,7 @@ const (
 	maxName   = 40
 	maxReason = 48
 	maxLabel  = 96   // of a whole line
+	maxTip    = 120  // of the icon's words: Windows shows 127 characters
 	maxTold   = 1000 // of what a notification says
 )
 
