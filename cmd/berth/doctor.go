@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -19,9 +20,13 @@ import (
 )
 
 type doctorOptions struct {
-	json, fix bool
-	bundle    string
+	json   bool
+	fix    string // empty, fixAll or the name of a check
+	bundle string
 }
+
+// fixAll has the doctor do what is safe about every finding.
+const fixAll = "all"
 
 func (a *app) doctorCommand() *cobra.Command {
 	var o doctorOptions
@@ -33,9 +38,9 @@ config, the policy, files that others can read, tsh, its homes, every proxy step
 every tunnel as a client would use it, ports, the keychain and the desktop. It
 takes at most ten seconds, works without an agent, and changes nothing.
 
-With --fix it does what is safe: it closes files to other users, rewrites an
-autostart entry that starts a moved program, and removes what a killed agent has
-left behind.
+With --fix it does what is safe: it closes files to other users (--fix=files does
+that alone), rewrites an autostart entry that starts a moved program (autostart), and
+removes what a killed agent has left behind (stale_state).
 
 With --bundle it also writes what it found, the config, the status and the ends
 of the logs to an archive (tar.gz) for whoever helps you. Passwords, keys, tokens
@@ -47,7 +52,8 @@ The exit code is 1 if anything does not work.`,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return a.doctor(cmd.Context(), o) },
 	}
 	cmd.Flags().BoolVar(&o.json, "json", false, "print the findings as a JSON array")
-	cmd.Flags().BoolVar(&o.fix, "fix", false, "do what is safe about them")
+	cmd.Flags().StringVar(&o.fix, "fix", "", "do what is safe about them, or about one `CHECK` of --json alone")
+	cmd.Flags().Lookup("fix").NoOptDefVal = fixAll
 	cmd.Flags().StringVar(&o.bundle, "bundle", "", "write an archive without secrets to this file")
 	must(cmd.MarkFlagFilename("bundle", "tar.gz", "tgz"))
 	return cmd
@@ -62,13 +68,19 @@ func (a *app) doctor(ctx context.Context, o doctorOptions) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	if o.fix {
+	switch {
+	case o.fix == fixAll:
 		report.Findings = doctor.Mend(ctx, report.Findings)
+	case o.fix != "":
+		if !slices.ContainsFunc(report.Findings, func(f doctor.Finding) bool { return f.Check == o.fix }) {
+			return usageError{withHint(fmt.Errorf("the doctor has no finding of a check %q", o.fix), "berth doctor --json names the checks")}
+		}
+		report.Findings = doctor.Mend(ctx, report.Findings, o.fix)
 	}
 	if o.json {
 		err = a.printJSON(report.Findings)
 	} else {
-		err = a.printFindings(report.Findings, o.fix)
+		err = a.printFindings(report.Findings, o.fix != "")
 	}
 	if err != nil {
 		return err

@@ -147,7 +147,7 @@ func (a *app) windowConfig(ctx context.Context, p paths.Paths, c *client.Client,
 		Writes: map[string]func(context.Context, []byte) (any, error){
 			"settings":    func(ctx context.Context, body []byte) (any, error) { return struct{}{}, a.takeSetting(ctx, c, body) },
 			"agent/start": func(ctx context.Context, _ []byte) (any, error) { return struct{}{}, a.startAgent(ctx) },
-			"doctor/mend": func(ctx context.Context, _ []byte) (any, error) { return examined(ctx, "--fix") },
+			"doctor/mend": mend,
 		},
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -40,6 +41,15 @@ func examined(ctx context.Context, flags ...string) (examinedJSON, error) {
 	}
 	findings, err := askDoctor(ctx, self, flags...)
 	return examinedJSON{Findings: findings}, err
+}
+
+// mend has the doctor do what is safe about its findings, or about those of one check.
+func mend(ctx context.Context, body []byte) (any, error) {
+	var which struct{ Check string }
+	if err := json.Unmarshal(body, &which); err != nil {
+		return nil, fmt.Errorf("the check is not understood: %w", err)
+	}
+	return examined(ctx, "--fix="+cmp.Or(which.Check, fixAll))
 }
 
 // logJSON is the end of the agent's log.

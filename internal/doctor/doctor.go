@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -229,12 +230,12 @@ func (d *doctor) runAll(ctx context.Context, checks []check) []Finding {
 
 // Mend does what can be done safely about the findings, and returns them with
 // what was done: file permissions, the autostart entry, what a killed agent has
-// left behind.
-func Mend(ctx context.Context, findings []Finding) []Finding {
+// left behind. Where checks are named, it does so about their findings alone.
+func Mend(ctx context.Context, findings []Finding, checks ...string) []Finding {
 	mended := make([]Finding, len(findings))
 	for i, f := range findings {
 		mended[i] = f
-		if !f.Mendable {
+		if !f.Mendable || len(checks) > 0 && !slices.Contains(checks, f.Check) {
 			continue
 		}
 		did, err := f.repair(ctx)

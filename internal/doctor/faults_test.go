@@ -328,6 +328,12 @@ func TestMend(t *testing.T) {
 	b.must(os.Chmod(b.cfg.Paths.Config, 0o666))
 	b.write(b.cfg.Paths.LockPID(), "999999\n", 0o600)
 	before := Run(t.Context(), b.cfg)
+	for _, f := range Mend(t.Context(), before.Findings, "stale_state") {
+		if (f.Fixed != "") != (f.Check == "stale_state") {
+			t.Errorf("stale state alone was to be mended, and %+v", f)
+		}
+	}
+	b.write(b.cfg.Paths.LockPID(), "999999\n", 0o600)
 	mended := 0
 	for _, f := range Mend(t.Context(), before.Findings) {
 		if f.Fixed != "" {

@@ -14,9 +14,8 @@ export function Doctor() {
   const bad = findings.filter((f) => f.status === "fail").length;
   const odd = findings.filter((f) => f.status === "warn").length;
   const mendable = findings.filter((f) => f.mendable).length;
-  const mend = async (): Promise<void> => {
-    await write("/api/doctor/mend", {});
-    report.again();
+  const mend = async (check = ""): Promise<void> => {
+    report.put(await write("/api/doctor/mend", { check })); // it says what was done, and what could not be
   };
   const title = report.busy ? "Looking…" : bad + odd === 0 ? "berth found nothing wrong" : `${bad} broken, ${odd} to look at`;
   return (
@@ -24,12 +23,12 @@ export function Doctor() {
       <h1 tabIndex={-1}>Doctor {report.value && <small>{title}</small>}</h1>
       <p class="bar">
         <Button onPress={report.again} disabled={report.busy}>Look again</Button>
-        {mendable > 1 && <Button kind="main" onPress={mend}>Mend {mendable} that are safe</Button>}
+        {mendable > 1 && <Button kind="main" onPress={() => mend()}>Mend {mendable} that are safe</Button>}
       </p>
       {report.busy && <p class="dim" role="status">berth looks at the agent, the config, tsh, the proxies and the tunnels. It takes 10 seconds at most.</p>}
       {report.failed && <Wrong failure={report.failed} />}
       <ul class="rows">
-        {findings.map((f, i) => <Found key={`${f.check} ${i}`} finding={f} again={report.again} mend={mendable === 1 ? mend : undefined} />)}
+        {findings.map((f, i) => <Found key={`${f.check} ${i}`} finding={f} again={report.again} mend={() => mend(f.check)} />)}
       </ul>
     </section>
   );
@@ -72,7 +71,7 @@ function remedy(fix: string): { label: string; act: () => unknown } | undefined 
   return undefined;
 }
 
-function Found({ finding: f, mend, again }: { finding: Finding; mend: (() => Promise<void>) | undefined; again: () => void }) {
+function Found({ finding: f, mend, again }: { finding: Finding; mend: () => Promise<void>; again: () => void }) {
   const help = f.status === "ok" ? undefined : remedy(f.fix ?? "");
   return (
     <li class="row finding">
@@ -83,7 +82,7 @@ function Found({ finding: f, mend, again }: { finding: Finding; mend: (() => Pro
         {f.fixed && <p class="dim">Mended: {f.fixed}</p>}
       </div>
       <span class="buttons">
-        {f.mendable && mend && <Button kind="main" onPress={mend}>Mend</Button>}
+        {f.mendable && <Button kind={f.status === "fail" ? "main" : undefined} onPress={mend}>Mend</Button>}
         {!f.mendable && help && <Button onPress={async () => {
           await help.act();
           if (location.hash === "#/doctor") again();

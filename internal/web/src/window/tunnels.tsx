@@ -8,7 +8,7 @@ import { startLogin } from "./login";
 import { go, tunnelPath, useSnapshot } from "./store";
 import type { Client, Request, Tunnel } from "./types";
 import { Button, Field, Left, Search, State, attempt, copy } from "./ui";
-import { bytes, count, kindWords, latency, many, matches, whatOf } from "./words";
+import { bytes, clock, count, kindWords, latency, many, matches, whatOf } from "./words";
 
 const rank: Record<string, number> = { error: 0, port_in_use: 0, waiting_for_login: 1, connecting: 2, ready: 3, stopped: 4 };
 const byRank = (a: Tunnel, b: Tunnel): number =>
@@ -155,7 +155,10 @@ const Row = memo(function Row({ tunnel: t, roles, clients }: Shown) {
         {roles && <span class="raised">With {roles}, by an access request</span>}
         <span class="dim">{[t.protocol || kindWords[spec.kind], spec.resource, spec.cluster].filter(Boolean).join(" · ")}</span>
       </div>
-      <code>{t.address}</code>
+      <span class="who where">
+        <code>{t.address}</code>
+        {t.certValidUntil && <span class="dim">cert until {clock(t.certValidUntil)}</span>}
+      </span>
       <span class="who num">
         <span>
           {open > 0 && many(open, "client")}

@@ -322,6 +322,9 @@ export function useLoaded<T>(load: () => Promise<T>, inputs: readonly unknown[])
   }, [...inputs, turn]);
   return {
     ...state,
+    put: (value: T) => {
+      setState({ value, busy: false });
+    },
     again: () => {
       setTurn((n) => n + 1);
     },
