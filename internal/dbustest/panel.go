@@ -1,6 +1,8 @@
 package dbustest
 
 import (
+	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -82,6 +84,24 @@ type Tray struct {
 	conn *dbus.Conn
 }
 
+// TrayOn returns the tray whose icon is on the panel of the bus at an address. There is
+// one.
+func TrayOn(t testing.TB, address string) *Tray {
+	t.Helper()
+	conn, err := dbus.Connect(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	var items []string
+	err = conn.Object(WatcherName, watcherPath).StoreProperty(WatcherName+"."+itemsProperty, &items)
+	if err != nil || len(items) != 1 {
+		t.Fatalf("the panel has the icons %v: %v", items, err)
+	}
+	name, _, _ := strings.Cut(items[0], "/")
+	return &Tray{Name: name, conn: conn}
+}
+
 // Property reads a property of the icon. The tray may not have it yet.
 func (tr *Tray) Property(name string, into any) error {
 	return tr.conn.Object(tr.Name, "/StatusNotifierItem").StoreProperty("org.kde.StatusNotifierItem."+name, into)
@@ -98,6 +118,22 @@ type node struct {
 // the same label it returns one.
 func (tr *Tray) Menu(t testing.TB) map[string]int32 {
 	t.Helper()
+	into := make(map[string]int32)
+	tr.root(t).walk(t, "", func(_, label string, id int32) { into[label] = id })
+	return into
+}
+
+// Text returns the visible lines of all levels as a panel draws them, from top to
+// bottom; those of a submenu are indented below it.
+func (tr *Tray) Text(t testing.TB) string {
+	t.Helper()
+	var b strings.Builder
+	tr.root(t).walk(t, "", func(indent, label string, _ int32) { fmt.Fprintln(&b, indent+label) })
+	return b.String()
+}
+
+func (tr *Tray) root(t testing.TB) node {
+	t.Helper()
 	var revision uint32
 	var root node
 	// The first answer has one level only, on purpose.
@@ -108,10 +144,11 @@ func (tr *Tray) Menu(t testing.TB) map[string]int32 {
 			t.Fatal(err)
 		}
 	}
-	return root.lines(t, make(map[string]int32))
+	return root
 }
 
-func (n node) lines(t testing.TB, into map[string]int32) map[string]int32 {
+// walk calls line for each visible line with a label below n.
+func (n node) walk(t testing.TB, indent string, line func(indent, label string, id int32)) {
 	t.Helper()
 	for _, v := range n.Children {
 		var c node
@@ -122,11 +159,10 @@ func (n node) lines(t testing.TB, into map[string]int32) map[string]int32 {
 			continue
 		}
 		if label, ok := c.Props["label"].Value().(string); ok {
-			into[label] = c.ID
+			line(indent, label, c.ID)
 		}
-		c.lines(t, into)
+		c.walk(t, indent+"\t", line)
 	}
-	return into
 }
 
 // Click clicks the line with a number.

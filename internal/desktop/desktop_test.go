@@ -55,6 +55,8 @@ type world struct {
 	agent *client.Client
 
 	tray, agentProcess *exec.Cmd
+
+	few []string // the environment of fewPrograms
 }
 
 // newWorld makes a world whose pictures go to a folder of build.
@@ -139,18 +141,21 @@ func (w *world) startAgent() {
 
 func (w *world) startTray() {
 	w.t.Helper()
-	answers := func() int {
-		log, err := os.ReadFile(filepath.Join(w.shots, "tray.log"))
-		if err != nil {
-			return 0
-		}
-		return strings.Count(string(log), "the agent answers")
-	}
-	before := answers()
+	before := w.logged("the agent answers")
 	w.tray = w.start("tray", w.berth, "tray", "--log-level", "debug")
-	w.until("the icon", func() bool { return answers() > before })
+	w.until("the icon", func() bool { return w.logged("the agent answers") > before })
 	settle()
 	settle()
+}
+
+// logged is how often the trays have said something in their log.
+func (w *world) logged(what string) int {
+	w.t.Helper()
+	log, err := os.ReadFile(filepath.Join(w.shots, "tray.log"))
+	if err != nil {
+		return 0 // there is none yet
+	}
+	return strings.Count(string(log), what)
 }
 
 // become waits until the agent says that something is so.
@@ -337,7 +342,13 @@ func (w *world) requests() {
 		w.t.Fatal(err)
 	}
 	w.noticed("approved")
-	w.press(0, 2)      // Assume
+	w.press(1, 2) // Details, which keep the button where the window does not open
+	w.until("no window", func() bool { return w.logged("the window was not opened") == 1 })
+	w.point(500, 500)
+	settle()
+	settle()
+	w.shot("approved-details")
+	w.press(0, 1)      // Assume
 	w.agree("confirm") // since the session ends earlier with it
 	w.become("the role", func(s state.Snapshot) bool {
 		return len(s.Profiles) == 1 && slices.Contains(s.Profiles[0].Roles, "dba")
@@ -389,10 +400,7 @@ func (w *world) agentAway() {
 	w.become("an agent that works", func(s state.Snapshot) bool {
 		return len(s.Tunnels) == 3 && s.Tunnels[0].State == state.TunnelReady
 	})
-	w.until("the tray's answer", func() bool {
-		log, err := os.ReadFile(filepath.Join(w.shots, "tray.log"))
-		return err == nil && strings.Count(string(log), "the agent answers") == 2
-	})
+	w.until("the tray's answer", func() bool { return w.logged("the agent answers") == 2 })
 	settle()
 	settle()
 	w.shot("back")

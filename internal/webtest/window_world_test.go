@@ -309,6 +309,12 @@ func (tab *tab) press(text string) {
 		found?.setAttribute("data-test", "");
 		return found !== undefined;
 	})()`, text)
+	// Rows that came with the last frame have their size, and so their place, with the next.
+	// A hidden page has no frames.
+	tab.do(chromedp.Evaluate[chromedp.Void](`new Promise((drawn) => {
+		requestAnimationFrame(() => requestAnimationFrame(drawn));
+		setTimeout(drawn, 1000);
+	})`, chromedp.EvalAwaitPromise))
 	tab.do(chromedp.Click(chromedp.CSS("[data-test]")))
 }
 
