@@ -101,7 +101,12 @@ func Tooltip(s state.Snapshot, env Env, now time.Time) string {
 		return "berth: the agent is not running"
 	}
 	parts := append([]string{"berth: " + tally(s, now)}, marks(s)...)
-	if len(s.Profiles) > 0 {
+	switch {
+	case env.NoTSH:
+		parts = append(parts, "tsh is missing")
+	case len(s.Profiles) == 0:
+		parts = append(parts, "not logged in")
+	default:
 		parts = append(parts, profileLabel(nextToEnd(s, now), now))
 	}
 	return plain.Short(strings.Join(parts, " · "), maxTip)

@@ -316,7 +316,7 @@ func (w *world) withoutTSH() {
 	w.become("an agent", func(state.Snapshot) bool { return true })
 	w.restartTray(w.few)
 	icon := dbustest.TrayOn(w.t, w.bus())
-	w.face(icon, "no-tsh", "NeedsAttention", "")
+	w.face(icon, "no-tsh", "NeedsAttention", "0 of 0 tunnels ready · tsh is missing")
 	w.holds(icon, "Get tsh, which logs you in")
 	w.click(iconX, iconY)
 	w.click(100, firstLine)
