@@ -75,7 +75,7 @@ e2e: ## the journeys against real Teleport; BERTH_E2E_TELEPORT_BIN names the fol
 .PHONY: desktop-test
 desktop-test: build ## the tray on a real desktop without a screen; pictures of each step are left in build/desktop
 	@sh packaging/desktop-deps.sh
-	$(GO) test -tags desktop -count=1 -v -timeout 9m ./internal/desktop
+	$(GO) test -tags desktop -count=1 -v -timeout 14m ./internal/desktop
 
 .PHONY: web
 web: ## build internal/web/dist, what berth shows in a browser
