@@ -238,14 +238,20 @@ func (t *Tunnel) Run(ctx context.Context) error {
 	serving, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	t.serveCtx = serving
 	close(t.serving)
-	var accepting sync.WaitGroup
-	for _, l := range t.port.BindUntil(ctx) {
-		accepting.Go(func() { t.accept(serving, l) })
+	listeners := t.port.BindUntil(ctx)
+	var accepting atomic.Int32
+	accepting.Store(int32(len(listeners)))
+	for _, l := range listeners {
+		go func() {
+			t.accept(serving, l)
+			if accepting.Add(-1) == 0 {
+				close(t.accepted)
+			}
+		}()
 	}
-	go func() {
-		accepting.Wait()
+	if len(listeners) == 0 {
 		close(t.accepted)
-	}()
+	}
 	<-ctx.Done()
 	stop(ErrStopped)
 	t.port.Close()

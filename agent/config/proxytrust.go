@@ -1,10 +1,12 @@
 package config
 
 import (
+	"bytes"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 )
 
 // ProxyTrust is the config's trust in one proxy's web certificate.
@@ -43,9 +45,41 @@ func (c *Config) ProxyTrust(proxyAddr string) (ProxyTrust, error) {
 		}
 		return ProxyTrust{}, &CAFileError{Path: p.CAFile, Err: err}
 	}
-	trust.CAFile, trust.RootCAs = p.CAFilePath(), x509.NewCertPool()
-	if !trust.RootCAs.AppendCertsFromPEM(raw) {
+	trust.CAFile = p.CAFilePath()
+	if trust.RootCAs = pools.of(trust.CAFile, raw); trust.RootCAs == nil {
 		return ProxyTrust{}, &CAFileError{Path: p.CAFile, Err: errors.New("there is no certificate in it")}
 	}
 	return trust, nil
+}
+
+// pools has the newest pool of each file: all tunnels through a proxy share it.
+var pools poolCache
+
+type poolCache struct {
+	mu   sync.Mutex
+	made map[string]pool // by the file's path
+}
+
+type pool struct {
+	raw   []byte
+	certs *x509.CertPool
+}
+
+// of returns the pool of the certificates in raw, which is what a file has now; nil
+// means that there are none.
+func (c *poolCache) of(path string, raw []byte) *x509.CertPool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if p, ok := c.made[path]; ok && bytes.Equal(p.raw, raw) {
+		return p.certs
+	}
+	certs := x509.NewCertPool()
+	if !certs.AppendCertsFromPEM(raw) {
+		return nil
+	}
+	if c.made == nil {
+		c.made = make(map[string]pool)
+	}
+	c.made[path] = pool{raw, certs}
+	return certs
 }

@@ -103,7 +103,7 @@ func inBubble(t *testing.T, first func(*tunnel) resolution, test func(*testing.T
 			spec: state.TunnelSpec{Name: "db"}, resolver: s, px: &port{released: make(chan struct{})},
 			log: slog.New(slog.DiscardHandler), onChange: func() {},
 			lastProfile: func() memory.Profile { return memory.Profile{} },
-			history:     history.NewBook(func() int { return 50 }).Of("db"), kick: make(chan Reason, 1), exam: exam{asked: wake.NewSignal()},
+			history:     history.NewBook(func() int { return 50 }).Of("db"), kick: make(chan Reason, 1), exam: exam{asked: wake.NewSignal()}, turns: new(turns).of(""),
 			status: resolution{state: state.TunnelConnecting}, warm: proxies.NewWarm(nil, slog.New(slog.DiscardHandler)),
 		}
 		ctx, cancel := context.WithCancel(t.Context())

@@ -194,10 +194,10 @@ func (t *tunnel) observe(ev proxies.Event) {
 	case ev.Kind == proxies.EventRefused && isDialFailure(ev.Err),
 		ev.Kind == proxies.EventAnswered && isWordless(ev.Err),
 		ev.Kind == proxies.EventClosed && errors.Is(ev.Err, proxies.ErrClosedEarly) && !errors.Is(ev.Err, proxies.ErrProbe):
-		t.exam.doubt(ev.Err)
+		t.doubt(ev.Err)
 	case ev.Kind == proxies.EventClosed && ev.BytesIn > 0 && !isStranger(ev.Err):
 		if f := t.dialFailure(); f != nil { // it may be newer than the connection
-			t.exam.doubt(f.err)
+			t.doubt(f.err)
 		}
 	}
 }
@@ -297,7 +297,7 @@ func (t *tunnel) again(err error) bool {
 	if !unreachable(err) {
 		return false
 	}
-	t.exam.doubt(err)
+	t.doubt(err)
 	return true
 }
 

@@ -44,48 +44,89 @@ type exam struct {
 	turn   sync.Mutex // held while one is looked into; guards remade
 	remade time.Time  // when a cert that is not valid yet was last given up
 
-	mu   sync.Mutex // guards everything below
-	err  error      // the newest failure
-	at   time.Time  // when the last examination ended
-	last error      // what it found; nil: all is well
+	attending sync.WaitGroup
+	mu        sync.Mutex      // guards everything below; t.mu may be taken under it
+	ctx       context.Context // while the tunnel runs
+	attended  bool            // keepExamined runs: a tunnel that is well needs none
+	err       error           // the newest failure, until it is looked into
+	at        time.Time       // when the last examination ended
+	last      error           // what it found; nil: all is well
 }
 
-// doubt has a failure looked into.
-func (e *exam) doubt(err error) {
+// open has failures looked into until ctx ends and close was called.
+func (e *exam) open(ctx context.Context) {
 	e.mu.Lock()
-	e.err = err
-	e.mu.Unlock()
-	e.asked.Wake()
+	defer e.mu.Unlock()
+	e.ctx = ctx
 }
 
-// keepExamined looks into failures, and again into what is broken, until ctx
-// ends.
+func (e *exam) close() {
+	e.mu.Lock()
+	e.ctx = nil
+	e.mu.Unlock()
+	e.attending.Wait()
+}
+
+// doubt has a failure looked into. The caller does not hold t.mu.
+func (t *tunnel) doubt(err error) {
+	t.exam.mu.Lock()
+	t.exam.err = err
+	t.exam.mu.Unlock()
+	t.exam.asked.Wake()
+	t.attend()
+}
+
+// attend has failures looked into while there are any. The caller does not hold t.mu.
+func (t *tunnel) attend() {
+	e := &t.exam
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.ctx == nil || e.attended {
+		return
+	}
+	e.attended = true
+	ctx := e.ctx
+	e.attending.Go(func() { t.keepExamined(ctx) })
+}
+
+// keepExamined looks into failures, and again into what is broken, until nothing is
+// or ctx ends.
 func (t *tunnel) keepExamined(ctx context.Context) {
 	timer := time.NewTimer(examEvery)
 	defer timer.Stop()
 	for {
-		timer.Reset(examAgain(t.dialFailure()))
+		err, broken, ok := t.exam.next(t.dialFailure)
+		if !ok {
+			return
+		}
+		if err != nil {
+			t.examine(ctx, err)
+			continue
+		}
+		timer.Reset(examAgain(broken))
 		select {
 		case <-ctx.Done():
 			return
 		case <-t.exam.asked:
-			t.exam.mu.Lock()
-			err := t.exam.err
-			t.exam.mu.Unlock()
-			t.examine(ctx, err)
 		case <-timer.C:
-			if f := t.dialFailure(); f != nil {
-				t.examine(ctx, f.err)
-			}
+			t.examine(ctx, broken.err)
 		}
 	}
 }
 
+// next returns the failure to look into now, or else what is broken. Without either
+// it ends the attendance.
+func (e *exam) next(dialFailure func() *dialFailure) (err error, broken *dialFailure, ok bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	err, e.err = e.err, nil
+	broken = dialFailure()
+	e.attended = err != nil || broken != nil
+	return err, broken, e.attended
+}
+
 // examAgain returns how soon a failure is looked into again.
 func examAgain(f *dialFailure) time.Duration {
-	if f == nil {
-		return examEvery
-	}
 	longest := examEvery
 	if _, ok := errors.AsType[*cluster.LeafAwayError](f.err); ok { // whose coming back nothing reports
 		longest = leafEvery

@@ -156,7 +156,7 @@ func (t *tunnel) tryWay(ctx context.Context, away *away, fresh time.Duration) (a
 	}
 	t.probe.of, t.probe.at, t.probe.err = cur.identity, began.Round(0), err
 	if f := t.dialFailure(); err == nil && f != nil && unreachable(f.err) {
-		t.exam.doubt(f.err) // the proxy is back, and the tunnel says so as soon as it knows
+		t.doubt(f.err) // the proxy is back, and the tunnel says so as soon as it knows
 	}
 	return t.probe.at, err
 }

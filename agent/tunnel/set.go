@@ -72,6 +72,7 @@ type Set struct {
 	ctx        context.Context // the agent's: tunnels outlive the call that starts them
 	turn       chan struct{}   // capacity 1: held while tunnels are started or stopped
 	cuts       cutters
+	turns      turns
 	away       away // of the probes
 	onlooker   onlooker
 	newCarrier func(*tunnel) carrier // a port and its clients; tests put another in its place
@@ -285,7 +286,7 @@ func (s *Set) newTunnel(spec state.TunnelSpec) *tunnel {
 			return p
 		},
 		history: s.book.Of(spec.Name),
-		cuts:    &s.cuts,
+		cuts:    &s.cuts, turns: s.turns.of(spec.Cluster),
 		kick:    make(chan Reason, 1), exam: exam{asked: wake.NewSignal()},
 		status: resolution{state: state.TunnelConnecting, engine: state.EngineNative},
 		warm:   proxies.NewWarm(func() bool { return spec.Warms() && s.cfg.MayWarm() }, s.cfg.Logger.With("tunnel", spec.Name)),

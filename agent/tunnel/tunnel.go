@@ -53,6 +53,7 @@ type tunnel struct {
 	wanting     atomic.Int64   // clients that wait for a credential
 	latency     atomic.Int64   // of the newest way to the proxy, in nanoseconds
 	cuts        *cutters       // shared by all tunnels
+	turns       *turnsAt       // shared by all of the cluster
 	warm        *proxies.Warm  // for databases; it has what cur has
 
 	mu       sync.Mutex // guards everything below
@@ -174,12 +175,13 @@ func (t *tunnel) run(ctx context.Context) {
 			t.log.Error("tunnel ended", "err", err)
 		}
 	})
-	wg.Go(func() { t.keepExamined(ctx) })
+	t.exam.open(ctx)
 	t.keepResolved(ctx)
 	t.mu.Lock()
 	t.use(nil)
 	t.mu.Unlock()
 	t.resolver.noCode(t)
+	t.exam.close()
 	wg.Wait() // the child carries what drains
 	t.stopChild()
 	t.warm.Close()
@@ -245,11 +247,17 @@ func (t *tunnel) keepResolved(ctx context.Context) {
 
 // resolve has the resolver find what serves clients. A bug displaces no cert.
 func (t *tunnel) resolve(ctx context.Context, reason Reason) (res resolution) {
-	err := survive.Do(t.log, "resolve a tunnel", func() error {
-		res = t.resolver.resolve(ctx, t, reason)
-		return nil
-	})
-	if err != nil {
+	defer t.turns.take(ctx, func() bool { return t.wanting.Load() > 0 })()
+	// The deep stack that minting needs goes with a goroutine of its own: each tunnel
+	// would keep one.
+	done := make(chan error)
+	go func() {
+		done <- survive.Do(t.log, "resolve a tunnel", func() error {
+			res = t.resolver.resolve(ctx, t, reason)
+			return nil
+		})
+	}()
+	if err := <-done; err != nil {
 		return resolution{
 			engine: t.lastEngine(), profile: t.servedBy(), state: state.TunnelError, err: err, keep: true,
 			problem: problemFor(err, t.spec, t.servedBy(), t.lastProfile()),
@@ -304,6 +312,7 @@ func (t *tunnel) sleepUntil(ctx context.Context, next time.Time) (Reason, bool) 
 
 // adopt makes a resolution the tunnel's present one and wakes held clients.
 func (t *tunnel) adopt(res resolution) {
+	var doubtful error
 	t.mu.Lock()
 	was := t.status
 	switch {
@@ -311,7 +320,7 @@ func (t *tunnel) adopt(res resolution) {
 		if t.cur == nil || t.cur.identity != res.cred.identity {
 			t.refusals.forget() // with another cert they may not come again
 			if t.dialErr != nil && t.cur != nil {
-				t.exam.doubt(t.dialErr.err) // with another cert it may be otherwise
+				doubtful = t.dialErr.err // with another cert it may be otherwise
 			}
 		}
 		res.cred.user = res.user
@@ -325,6 +334,9 @@ func (t *tunnel) adopt(res resolution) {
 	t.status = res
 	t.attempts++
 	t.mu.Unlock()
+	if doubtful != nil {
+		t.doubt(doubtful)
+	}
 	t.changed.Wake()
 
 	if was.state != res.state {
@@ -349,6 +361,9 @@ func (t *tunnel) setDialFailure(f *dialFailure) {
 	changed := (t.dialErr == nil) != (f == nil)
 	t.dialErr = f
 	t.mu.Unlock()
+	if f != nil {
+		t.attend()
+	}
 	if changed {
 		t.onChange()
 	}

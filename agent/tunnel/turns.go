@@ -1,0 +1,75 @@
+package tunnel
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// turnsMost is how many tunnels of one cluster are resolved at once, beside those
+	// for which a client waits. Each keeps a stack of 16 to 32 KB while its cert is
+	// minted; at a distance of 200 ms so many still see to 300 tunnels a second.
+	turnsMost = 128
+	// turnsStuck is when nobody waits for a turn any longer because none has come
+	// free: what hangs must hold nothing else up. The first turns take as long as
+	// the way to the cluster, which is opened then.
+	turnsStuck = 2 * time.Second
+	// turnsLook is how soon it is seen that a client has come meanwhile.
+	turnsLook = 100 * time.Millisecond
+)
+
+// turns bounds the memory that resolving takes when a login or the start has
+// thousands of tunnels do so at once. The zero value is ready to use.
+type turns struct {
+	mu sync.Mutex // guards by
+	by map[string]*turnsAt
+}
+
+// turnsAt is those of one cluster.
+type turnsAt struct {
+	taken chan struct{}
+	given atomic.Int64 // when one came free last, in Unix nanoseconds
+}
+
+func (t *turns) of(cluster string) *turnsAt {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.by == nil {
+		t.by = make(map[string]*turnsAt)
+	}
+	if t.by[cluster] == nil {
+		t.by[cluster] = &turnsAt{taken: make(chan struct{}, turnsMost)}
+	}
+	return t.by[cluster]
+}
+
+// take waits for a turn, unless it is or becomes urgent, and returns what ends it.
+func (t *turnsAt) take(ctx context.Context, urgent func() bool) (end func()) {
+	select {
+	case t.taken <- struct{}{}:
+		return t.end
+	default:
+	}
+	none := func() {}
+	began, look := time.Now(), time.NewTicker(turnsLook)
+	defer look.Stop()
+	for {
+		if urgent() || min(time.Since(began), time.Since(time.Unix(0, t.given.Load()))) >= turnsStuck {
+			return none
+		}
+		select {
+		case t.taken <- struct{}{}:
+			return t.end
+		case <-ctx.Done():
+			return none
+		case <-look.C:
+		}
+	}
+}
+
+func (t *turnsAt) end() {
+	t.given.Store(time.Now().UnixNano())
+	<-t.taken
+}

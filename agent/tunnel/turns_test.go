@@ -1,0 +1,71 @@
+package tunnel
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func never() bool { return false }
+
+// TestTurns: so many go on at once and no more, as long as they end.
+func TestTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var all turns
+		var now, most, urgent atomic.Int64
+		var wg sync.WaitGroup
+		for range 5 * turnsMost {
+			wg.Go(func() {
+				defer all.of("prod").take(t.Context(), never)()
+				if n := now.Add(1); n > most.Load() {
+					most.Store(n)
+				}
+				time.Sleep(turnsStuck / 2)
+				now.Add(-1)
+			})
+		}
+		synctest.Wait()
+		wg.Go(func() {
+			began := time.Now()
+			defer all.of("prod").take(t.Context(), func() bool { return time.Since(began) >= turnsLook })()
+			urgent.Store(now.Load())
+		})
+		wg.Wait()
+		if most.Load() != turnsMost || urgent.Load() != turnsMost {
+			t.Errorf("%d at once, and %d beside one that became urgent; want %d", most.Load(), urgent.Load(), turnsMost)
+		}
+	})
+}
+
+// TestTurnsThatHang hold nobody up for longer than turnsStuck, those of another
+// cluster not at all.
+func TestTurnsThatHang(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var all turns
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		for range turnsMost {
+			wg.Go(func() {
+				defer all.of("prod").take(ctx, never)()
+				<-ctx.Done()
+			})
+		}
+		synctest.Wait()
+		took := func(cluster string) time.Duration {
+			began := time.Now()
+			all.of(cluster).take(ctx, never)()
+			return time.Since(began)
+		}
+		if d := took("prod"); d != turnsStuck {
+			t.Errorf("a turn beside those that hang: after %v, want %v", d, turnsStuck)
+		}
+		if d := took("other"); d != 0 {
+			t.Errorf("a turn of another cluster: after %v", d)
+		}
+		cancel()
+		wg.Wait()
+	})
+}
