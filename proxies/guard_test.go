@@ -6,6 +6,8 @@ import (
 	"net"
 	"testing"
 	"time"
+
+	"berth/internal/testwait"
 )
 
 // TestGuard: whom the guard does not let in gets no byte and no upstream, and
@@ -60,7 +62,9 @@ func TestGuard(t *testing.T) {
 				t.Error("a credential was asked for")
 			default:
 			}
-			if s := tun.Status(); s.Connections != 0 || s.LastError != nil {
+			// It is off the list a moment after its last event.
+			testwait.Eventually(t, "the connection to be gone", func() bool { return tun.Status().Connections == 0 })
+			if s := tun.Status(); s.LastError != nil {
 				t.Errorf("status %+v", s)
 			}
 		})

@@ -287,7 +287,7 @@ func (s *Set) newTunnel(spec state.TunnelSpec) *tunnel {
 		},
 		history: s.book.Of(spec.Name),
 		cuts:    &s.cuts, turns: s.turns.of(spec.Cluster),
-		kick:    make(chan Reason, 1), exam: exam{asked: wake.NewSignal()},
+		kick: make(chan Reason, 1), exam: exam{asked: wake.NewSignal()},
 		status: resolution{state: state.TunnelConnecting, engine: state.EngineNative},
 		warm:   proxies.NewWarm(func() bool { return spec.Warms() && s.cfg.MayWarm() }, s.cfg.Logger.With("tunnel", spec.Name)),
 	}
