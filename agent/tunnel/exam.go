@@ -95,13 +95,13 @@ func (t *tunnel) keepExamined(ctx context.Context) {
 	timer := time.NewTimer(examEvery)
 	defer timer.Stop()
 	for {
-		err, broken, ok := t.exam.next(t.dialFailure)
-		if !ok {
-			return
-		}
+		broken, err := t.exam.next(t.dialFailure)
 		if err != nil {
 			t.examine(ctx, err)
 			continue
+		}
+		if broken == nil {
+			return
 		}
 		timer.Reset(examAgain(broken))
 		select {
@@ -114,15 +114,15 @@ func (t *tunnel) keepExamined(ctx context.Context) {
 	}
 }
 
-// next returns the failure to look into now, or else what is broken. Without either
-// it ends the attendance.
-func (e *exam) next(dialFailure func() *dialFailure) (err error, broken *dialFailure, ok bool) {
+// next returns what is broken, and the failure to look into now. Without either it
+// ends the attendance.
+func (e *exam) next(dialFailure func() *dialFailure) (broken *dialFailure, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	err, e.err = e.err, nil
 	broken = dialFailure()
 	e.attended = err != nil || broken != nil
-	return err, broken, e.attended
+	return broken, err
 }
 
 // examAgain returns how soon a failure is looked into again.
