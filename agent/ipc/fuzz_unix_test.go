@@ -45,6 +45,7 @@ func (obliging) StartTunnel(context.Context, string) error                      
 func (obliging) StopTunnel(context.Context, string) error                          { return nil }
 func (obliging) RestartTunnel(context.Context, string) error                       { return nil }
 func (obliging) TunnelPlot(context.Context, string) ([]state.PlotPoint, error)     { return nil, nil }
+func (obliging) TunnelClients(context.Context) ([]state.TunnelClient, error)       { return nil, nil }
 func (obliging) TunnelHistory(context.Context, string) ([]state.Event, error)      { return nil, nil }
 func (obliging) CheckTunnels(context.Context, []string) ([]state.Readiness, error) { return nil, nil }
 func (obliging) Logout(context.Context, string) (string, error)                    { return "", nil }

@@ -49,7 +49,8 @@ func TestWeatherLab(t *testing.T) {
 		if _, err := mustRun(ctx, p.env(p.tshHome), "", p.shell().tsh, "logout"); err != nil {
 			return err
 		}
-		return p.tryLoginIn(ctx, p.tshHome, args...)
+		// While the cluster's services take over a new CA it fails.
+		return until(ctx, time.Minute, time.Second, func() error { return p.tryLoginIn(ctx, p.tshHome, args...) })
 	}
 	loginAs := func(roles ...string) func(context.Context) (string, error) {
 		return deed(func(ctx context.Context) error {
