@@ -18,9 +18,9 @@ import (
 )
 
 const (
-	// holdPause is how long a client whose hold ended without a login is not
-	// held again, and holdAgain how long its requests may wait all the same:
-	// kubectl asks five times what the cluster has before it gives up.
+	// holdPause is how long a client that was held for as long as it may be is not held
+	// again, and holdAgain how long its requests may wait all the same: kubectl asks
+	// five times what the cluster has before it gives up.
 	holdPause = time.Minute
 	holdAgain = 500 * time.Millisecond
 )
@@ -39,27 +39,37 @@ type client struct {
 
 	mu       sync.Mutex // guards everything below
 	held     int        // requests of it that are held
+	since    time.Time  // when the first of them that got no login began to wait
 	timedOut time.Time  // when the hold of one of them last ended without a login
 }
 
-// holdEnded notes that the hold of a request ended without a login.
-func (c *client) holdEnded() {
+// holdEnded notes that the hold of a request, which began at a time, ended without a
+// login.
+func (c *client) holdEnded(began time.Time) {
 	if c == nil {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.timedOut.IsZero() || began.Sub(c.timedOut) >= holdPause {
+		c.since = began
+	}
 	c.timedOut = time.Now()
 }
 
-// lostPatience reports whether the client should not be held again yet.
-func (c *client) lostPatience() bool {
+// left returns how much of a hold is left for the next request of the client. A
+// request with less patience than that, such as one for the server's version, takes
+// its own time from it and no more.
+func (c *client) left(hold time.Duration) time.Duration {
 	if c == nil {
-		return false
+		return hold
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return !c.timedOut.IsZero() && time.Since(c.timedOut) < holdPause
+	if c.timedOut.IsZero() || time.Since(c.timedOut) >= holdPause {
+		return hold
+	}
+	return min(hold, max(hold-time.Since(c.since), holdAgain))
 }
 
 // request is one request through a tunnel.
@@ -137,10 +147,8 @@ func (q *request) upstream(r *http.Request) (*Upstream, error) {
 	if limit <= 0 {
 		limit = proxies.MaxDialTimeout
 	}
-	limit = min(limit, patience(r))
-	if q.client.lostPatience() {
-		limit = min(limit, holdAgain)
-	}
+	limit = min(q.client.left(limit), patience(r))
+	began := time.Now()
 	var up *Upstream
 	hold := proxies.Hold{Limit: limit, Begin: q.hold, End: q.unhold}
 	waited, err := hold.Wait(q.ctx, func(ctx context.Context) (err error) {
@@ -152,7 +160,7 @@ func (q *request) upstream(r *http.Request) (*Upstream, error) {
 	case err == nil:
 		return up, nil
 	case errors.Is(err, proxies.ErrHoldEnded):
-		q.client.holdEnded()
+		q.client.holdEnded(began)
 	case errors.Is(context.Cause(q.ctx), context.Canceled): // the request's own context
 		err = proxies.ErrClientGone
 	}

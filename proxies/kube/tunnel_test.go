@@ -666,6 +666,30 @@ func TestDiscoveryIsRefusedInWords(t *testing.T) {
 	}
 }
 
+// TestImpatientRequestTakesItsOwnTime: a request whose client waits for a moment only, as
+// some kubectl do for the server's version, leaves the rest of the hold to the next
+// request of the connection.
+func TestImpatientRequestTakesItsOwnTime(t *testing.T) {
+	c := newCluster(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "served") })
+	login := make(chan struct{})
+	r := run(t, Config{Hold: time.Hour, Source: func(ctx context.Context) (*Upstream, error) {
+		select {
+		case <-login:
+			return c.upstream(), nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}})
+	client := kubectl(t, "prod")
+	if resp, body := get(t, client, "https://"+r.addr()+"/version?timeout=10ms"); resp.Code != http.StatusForbidden {
+		t.Fatalf("without a login it answers %d %q", resp.Code, body)
+	}
+	time.AfterFunc(2*holdAgain, func() { close(login) })
+	if resp, body := get(t, client, "https://"+r.addr()+"/api?timeout=1h"); resp.Code != http.StatusOK || body != "served" {
+		t.Errorf("the next request is answered %d %q", resp.Code, body)
+	}
+}
+
 // TestPanicEndsOneRequest: a request that meets a bug is cut off with an event that says
 // so, and the next one is served.
 func TestPanicEndsOneRequest(t *testing.T) {
