@@ -253,6 +253,9 @@ func cmdStopAgent(ts *testscript.TestScript, _ bool, args []string) {
 	select {
 	case err = <-ended:
 	case <-time.After(wait):
+		_ = w.agent.Process.Kill()
+		<-ended // or the end of the script would wait for it at the same time
+		w.agent = nil
 		ts.Fatalf("the agent does not stop:\n%s", w.log)
 	}
 	w.agent = nil

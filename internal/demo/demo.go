@@ -282,11 +282,11 @@ func (d *demo) runAgent(ctx context.Context) error {
 	return agent.Run(ctx, agent.Options{Paths: d.paths, Version: d.Version, Logger: log})
 }
 
-// renew logs in again at two thirds of each session, as a person with tsh in a
-// terminal would, so that certificates change while connections are open. A user
+// renew logs in again within two thirds of each session, which ends on a whole second
+// and so up to one early, as a person with tsh in a terminal would, so that certificates change while connections are open. A user
 // who has logged out stays logged out, and assumed requests stay assumed.
 func (d *demo) renew(ctx context.Context) error {
-	every := time.NewTicker(d.SessionTTL * 2 / 3)
+	every := time.NewTicker((d.SessionTTL - time.Second) * 2 / 3)
 	defer every.Stop()
 	for {
 		select {

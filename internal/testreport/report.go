@@ -61,6 +61,10 @@ func (r *report) add(e event) {
 		if t.name != "" {
 			r.passed++
 		}
+		if slices.ContainsFunc(r.said[t], isGrave) { // of a test beside it, which fails for that
+			r.grave = true
+			r.print(r.said[t]...)
+		}
 		delete(r.said, t)
 	case "skip":
 		delete(r.running, t)

@@ -117,6 +117,9 @@ func TestRunAgain(t *testing.T) {
 		{"a package that does not build", slices.Concat(fails("b/one", "TestA"), fails("b/two")), nil},
 		{"too many", fails("b/one", "T1", "T2", "T3", "T4", "T5", "T6", "T7"), nil},
 		{"a data race", slices.Concat([]event{says("WARNING: DATA RACE\n")}, fails("b/one", "TestA")), nil},
+		{"a data race told in a test that passes", slices.Concat([]event{
+			{Action: "output", Package: "b/one", Test: "TestB", Output: "WARNING: DATA RACE\n"}, {Action: "pass", Package: "b/one", Test: "TestB"},
+		}, fails("b/one", "TestA")), nil},
 		{"a panic", slices.Concat([]event{says("panic: oh [recovered]\n")}, fails("b/one", "TestA")), nil},
 		{"a child's data race", slices.Concat([]event{says("        WARNING: DATA RACE\n")}, fails("b/one", "TestA")), nil},
 		{"a package that ended in a test", slices.Concat([]event{{Action: "run", Package: "b/one", Test: "TestB"}}, fails("b/one", "TestA")), nil},
