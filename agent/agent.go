@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -663,17 +662,8 @@ func (a *Agent) draw(now time.Time) *state.Snapshot {
 
 // problems are those that belong to no single tunnel.
 func (a *Agent) problems() []state.Problem {
-	list := slices.Clone(a.pub.atStart) // which nothing changes after the start
-	if list == nil {
-		list = []state.Problem{}
-	}
-	if loaded := a.config.Current(); loaded.Err != nil {
-		list = append(list, state.Problem{
-			Code: state.CodeConfigInvalid, Title: "Config has mistakes",
-			Text:   fmt.Sprintf("The last good config goes on: %v.", strings.TrimSuffix(oneLine(loaded.Err), ".")),
-			Action: "berth config check", Since: loaded.ErrSince.UTC(),
-		})
-	}
+	list := append([]state.Problem{}, a.pub.atStart...)
+	list = append(list, a.config.Current().Problems()...)
 	for _, p := range a.current().Profiles {
 		if p.Insecure {
 			list = append(list, state.Problem{
@@ -684,13 +674,7 @@ func (a *Agent) problems() []state.Problem {
 		}
 	}
 	list = append(list, policyProblems(a.config.Current(), a.homes.View())...)
-	if since, err := a.memory.Trouble(); err != nil {
-		list = append(list, state.Problem{
-			Code: state.CodeStateUnwritable, Title: "Nothing can be saved",
-			Text:   fmt.Sprintf("Tunnels are served, but what changes is forgotten when the agent ends, and its log may be missing: %s.", oneLine(err)),
-			Action: "free space, or make " + a.opts.Paths.StateDir + " writable; berth tries again by itself", Since: since.UTC(),
-		})
-	}
+	list = append(list, a.memory.Problems()...)
 	list = append(list, a.program.Problems(a.opts.Version)...)
 	list = append(list, a.next.lock.Problems(time.Now())...)
 	list = append(list, skewProblems(a.sessions.Usable(time.Now()))...)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/fsnotify/fsnotify"
 
+	"berth/agent/state"
 	"berth/internal/atomicfile"
 	"berth/internal/wake"
 )
@@ -48,6 +49,18 @@ type Loaded struct {
 	LoadedAt time.Time // when Config was read
 	// Overruled is what the file says and the policy leaves without effect.
 	Overruled []Mistake
+}
+
+// Problems says what is wrong with the file.
+func (l *Loaded) Problems() []state.Problem {
+	if l.Err == nil {
+		return nil
+	}
+	return []state.Problem{{
+		Code: state.CodeConfigInvalid, Title: "Config has mistakes",
+		Text:   fmt.Sprintf("The last good config goes on: %v.", strings.TrimSuffix(strings.ReplaceAll(l.Err.Error(), "\n", "; "), ".")),
+		Action: "berth config check", Since: l.ErrSince.UTC(),
+	}}
 }
 
 // Watcher follows a config file and the policy that binds it. A file that goes bad, is emptied or removed

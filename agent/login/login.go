@@ -254,8 +254,9 @@ func (ls *Logins) runLogin(ctx context.Context, target Target, start ipc.LoginSt
 	typist := newTypist(ctx, ls, target, cfg, l)
 	cfg.Ask = func(p tsh.Prompt, answer func(string)) { typist.ask(ctx, p, answer) }
 	ls.log.Info("login started", "profile", target.Proxy, "user", cfg.User, "home", target.Home)
-	err = ls.unlessLoggedIn(ctx, target, func(ctx context.Context) error {
-		err := ls.stagedLogin(ctx, target, cfg, l)
+	stage := &stager{sessions: ls.cfg.Sessions, refresh: ls.cfg.Refresh, log: ls.log}
+	err = stage.unlessLoggedIn(ctx, target, func(ctx context.Context) error {
+		err := stage.login(ctx, target, cfg, l)
 		typist.proved = err == nil
 		return err
 	})
@@ -267,7 +268,7 @@ func (ls *Logins) runLogin(ctx context.Context, target Target, start ipc.LoginSt
 		return err
 	}
 	ls.log.Info("logged in", "profile", target.Proxy)
-	if err := ls.awaitSession(ctx, target); err != nil {
+	if err := stage.await(ctx, target); err != nil {
 		return err
 	}
 	typist.succeeded(ctx)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"time"
@@ -20,17 +21,24 @@ import (
 // the new one: none of them waits for a person.
 const carryTime = 15 * time.Second
 
-// stagedLogin logs in into a home of its own and then puts the session into
+// stager makes sessions in homes of their own.
+type stager struct {
+	sessions *sessions.Sessions
+	refresh  func() // has the homes read now
+	log      *slog.Logger
+}
+
+// login logs in into a home of its own and then puts the session into
 // the real one, all at once. So a session that is still valid serves until
 // there is a new one, and a failed login changes nothing.
-func (ls *Logins) stagedLogin(ctx context.Context, target Target, cfg tsh.LoginConfig, l *Login) (err error) {
+func (s *stager) login(ctx context.Context, target Target, cfg tsh.LoginConfig, l *Login) (err error) {
 	stage, err := install.NewStaging(ctx, target.Home)
 	if err != nil {
 		return err
 	}
 	defer func() {
 		if closeErr := stage.Close(); closeErr != nil {
-			ls.log.Warn("staging home not removed", "home", stage.Dir, "err", closeErr)
+			s.log.Warn("staging home not removed", "home", stage.Dir, "err", closeErr)
 		}
 	}()
 	cfg.Home = stage.Dir
@@ -38,26 +46,26 @@ func (ls *Logins) stagedLogin(ctx context.Context, target Target, cfg tsh.LoginC
 		return err
 	}
 	// What the session has now, not what it had when the login began.
-	if p := ls.cfg.Sessions.Find(target.Proxy).Profile; p != nil && p.Session != nil {
-		ls.carryOver(ctx, p, cfg, l)
+	if p := s.sessions.Find(target.Proxy).Profile; p != nil && p.Session != nil {
+		s.carryOver(ctx, p, cfg, l)
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	return install.Login(ctx, install.Config{Staging: stage.Dir, Home: target.Home, Logger: ls.log})
+	return install.Login(ctx, install.Config{Staging: stage.Dir, Home: target.Home, Logger: s.log})
 }
 
 // carryOver gives the session in cfg's home what the profile's present one
 // has: its access requests, as far as they still stand, and its selected leaf.
 // What cannot be had is said, and is no reason to go without the session.
-func (ls *Logins) carryOver(ctx context.Context, p *certwatch.Profile, cfg tsh.LoginConfig, l *Login) {
+func (s *stager) carryOver(ctx context.Context, p *certwatch.Profile, cfg tsh.LoginConfig, l *Login) {
 	user := cfg.User
 	if user == "" {
 		user = p.User // single sign-on: tsh says who it is, and it is the same person
 	}
 	cfg.User = user
 	lost := func(what string, err error) {
-		ls.log.Warn("not carried over to the new session", "what", what, "profile", p.ProxyAddr, "err", err)
+		s.log.Warn("not carried over to the new session", "what", what, "profile", p.ProxyAddr, "err", err)
 		l.prompt(p.ProxyAddr, tsh.Prompt{Kind: state.LoginInfo, Text: fmt.Sprintf("%s did not come along: %v.", what, err)}, nil)
 	}
 	for _, id := range p.Session.Identity.ActiveRequests {
@@ -83,13 +91,13 @@ var errLoggedInElsewhere = errors.New("logged in by other means")
 
 // unlessLoggedIn runs f until it is done, or until a login by hand makes it
 // needless.
-func (ls *Logins) unlessLoggedIn(ctx context.Context, target Target, f func(context.Context) error) error {
+func (s *stager) unlessLoggedIn(ctx context.Context, target Target, f func(context.Context) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	var watching sync.WaitGroup
 	watching.Go(func() {
 		for ctx.Err() == nil {
-			moved := ls.cfg.Sessions.Moved.Changed()
-			if target.superseded(ls.cfg.Sessions.Find(target.Proxy)) {
+			moved := s.sessions.Moved.Changed()
+			if target.superseded(s.sessions.Find(target.Proxy)) {
 				cancel(errLoggedInElsewhere)
 			}
 			select {
@@ -118,16 +126,16 @@ func (t Target) superseded(f sessions.Session) bool {
 		f.Profile.Session.ValidUntil.After(t.Profile.Session.ValidUntil)
 }
 
-// awaitSession has the homes read and returns when the new session is there.
-func (ls *Logins) awaitSession(ctx context.Context, target Target) error {
-	ls.cfg.Refresh()
+// await has the homes read and returns when the new session is there.
+func (s *stager) await(ctx context.Context, target Target) error {
+	s.refresh()
 	var f sessions.Session
 	fresh := func() bool {
 		return f.Profile != nil && f.Profile.Session != nil && (target.Profile == nil || target.Profile.Session == nil ||
 			f.Profile.Session.Fingerprint != target.Profile.Session.Fingerprint)
 	}
-	usable := ls.cfg.Sessions.Moved.Until(ctx, loginGrace, func() bool {
-		f = ls.cfg.Sessions.Find(target.Proxy)
+	usable := s.sessions.Moved.Until(ctx, loginGrace, func() bool {
+		f = s.sessions.Find(target.Proxy)
 		now := time.Now()
 		return fresh() && f.Valid(now) && !now.Before(f.Profile.Session.ValidFrom)
 	})

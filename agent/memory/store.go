@@ -17,7 +17,9 @@ import (
 	"sync"
 	"time"
 
+	"berth/agent/state"
 	"berth/internal/atomicfile"
+	"berth/internal/plain"
 )
 
 // Store is the state file: what the agent remembers between runs.
@@ -216,6 +218,20 @@ func (s *Store) Trouble() (since time.Time, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.since, s.trouble
+}
+
+// Problems says that what is remembered is not on disk.
+func (s *Store) Problems() []state.Problem {
+	since, err := s.Trouble()
+	if err == nil {
+		return nil
+	}
+	return []state.Problem{{
+		Code: state.CodeStateUnwritable, Title: "Nothing can be saved",
+		Text: fmt.Sprintf("Tunnels are served, but what changes is forgotten when the agent ends, and its log may be missing: %s.",
+			plain.Words(err.Error())),
+		Action: "free space, or make " + filepath.Dir(s.path) + " writable; berth tries again by itself", Since: since.UTC(),
+	}}
 }
 
 // Stopped reports whether the user stopped the tunnel.

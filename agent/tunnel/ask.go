@@ -5,9 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"berth/agent/access"
 	"berth/agent/cluster"
@@ -66,6 +69,15 @@ func Reaches(r state.Request, spec state.TunnelSpec) bool {
 	return access.Reaches(r, spec.Cluster, spec.Kind.Info().ResourceKind, spec.Resource)
 }
 
+// Guard returns what lets only clients over TCP of the agent's own OS user pass; nil
+// means that the system does not say who a client is.
+func (s *Set) Guard() func(net.Conn) error {
+	if !s.watchman.works {
+		return nil
+	}
+	return s.watchman.guard.Check
+}
+
 // Record notes in the histories what is new in a snapshot. Snapshots must come
 // in order.
 func (s *Set) Record(snapshot *state.Snapshot) { s.book.Record(snapshot, time.Now()) }
@@ -93,6 +105,13 @@ func (s *Set) AbsentKube(serverName string) kube.Refusal {
 	}
 }
 
+// Clients returns the programs that are connected to tunnels, as far as the system
+// says. Those of one tunnel with the most connections come first, and of many some
+// are left out.
+func (s *Set) Clients(ctx context.Context) ([]state.TunnelClient, error) {
+	return s.onlooker.clients(ctx, s.listed)
+}
+
 // TunnelTo returns the name of a tunnel that leads to the resource.
 func (s *Set) TunnelTo(r ipc.Resource) string {
 	for _, e := range s.listed() {
@@ -110,6 +129,49 @@ func (s *Set) States() []state.Tunnel {
 		list = append(list, e.draw(s.watchman.state(e.spec), s.cfg.Memory.ProtocolOf(e.spec.Cluster, e.spec.Resource)))
 	}
 	return list
+}
+
+// Check says of the tunnels with these names, or of all that were not stopped,
+// whether a client that connects now gets through. Those that say so are tried:
+// with the cert they have, over TCP and TLS to the proxy, and no byte of data. A try
+// not older than fresh counts, and so does each of the last five seconds. An unknown
+// name is not in the answer.
+func (s *Set) Check(ctx context.Context, fresh time.Duration, names ...string) []state.Readiness {
+	fresh = max(fresh, probePause)
+	var picked []entry
+	for _, e := range s.listed() {
+		if slices.Contains(names, e.spec.Name) || len(names) == 0 && !e.stopped {
+			picked = append(picked, e)
+		}
+	}
+	list := make([]state.Readiness, len(picked))
+	var g errgroup.Group
+	g.SetLimit(probesAtOnce)
+	for i, e := range picked {
+		g.Go(func() error {
+			list[i] = s.check(ctx, e, fresh)
+			return nil
+		})
+	}
+	_ = g.Wait() // none fails
+	return list
+}
+
+func (s *Set) check(ctx context.Context, e entry, fresh time.Duration) state.Readiness {
+	is := e.draw(s.watchman.state(e.spec), "")
+	r := state.Readiness{Name: is.Name, State: is.State, Protocol: is.Protocol}
+	var err error
+	if e.t != nil {
+		r.ProbedAt, err = e.t.probe.try(ctx, e.t, &s.away, fresh)
+	}
+	switch {
+	case is.State != state.TunnelReady && is.Problem != nil:
+		r.Code = is.Problem.Code
+	case is.State == state.TunnelReady && err != nil:
+		r.State, r.Code = state.TunnelError, problemFor(err, e.spec, is.Profile, e.t.lastProfile()).Code
+	}
+	r.Ready = r.State == state.TunnelReady
+	return r
 }
 
 // KubeCert mints a cert for a Kubernetes cluster outside of any tunnel. Where

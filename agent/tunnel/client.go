@@ -55,6 +55,21 @@ func (t *tunnel) source(ctx context.Context) (proxies.Dial, error) {
 	return t.warm.Through(cred.identity, t.timed(cred.dial)), nil
 }
 
+// timed is dial, and counts.
+func (t *tunnel) timed(dial proxies.Dial) proxies.Dial {
+	return func(ctx context.Context) (net.Conn, error) {
+		began := time.Now()
+		conn, err := dial(ctx)
+		if err == nil {
+			t.latency.Store(int64(time.Since(began)))
+		}
+		if ctx.Err() == nil || err == nil { // a client that leaves says nothing of the way
+			t.meter.Dialled(t.spec.Name, time.Since(began), err)
+		}
+		return conn, err
+	}
+}
+
 // credentialFor hands a client a credential that is valid now. While there is no
 // session it waits, for as long as ctx allows (the tunnel's hold); while a cert
 // is being fetched it waits for the outcome; any other trouble is tried once
@@ -194,11 +209,34 @@ func (t *tunnel) observe(ev proxies.Event) {
 	case ev.Kind == proxies.EventRefused && isDialFailure(ev.Err),
 		ev.Kind == proxies.EventAnswered && isWordless(ev.Err),
 		ev.Kind == proxies.EventClosed && errors.Is(ev.Err, proxies.ErrClosedEarly) && !errors.Is(ev.Err, proxies.ErrProbe):
-		t.doubt(ev.Err)
+		t.exam.doubt(t, ev.Err)
 	case ev.Kind == proxies.EventClosed && ev.BytesIn > 0 && !isStranger(ev.Err):
 		if f := t.dialFailure(); f != nil { // it may be newer than the connection
-			t.doubt(f.err)
+			t.exam.doubt(t, f.err)
 		}
+	}
+}
+
+// count counts clients.
+func (t *tunnel) count(ev proxies.Event, res resolution) {
+	is := Metered{Name: t.spec.Name, Cluster: t.spec.Cluster, Protocol: res.protocol, User: res.user, Kind: t.spec.Kind}
+	switch ev.Kind {
+	case proxies.EventConnected:
+		held := ev.Waited
+		if held < proxies.HeldAfter {
+			held = 0
+		}
+		t.meter.Served(is, held)
+	case proxies.EventRefused:
+		if errors.Is(ev.Err, proxies.ErrClientGone) || errors.Is(ev.Err, proxies.ErrStopped) || errors.Is(ev.Err, proxies.ErrClosed) {
+			return
+		}
+		code := t.problemOf(ev.Err, res).Code
+		if _, away := errors.AsType[*proxies.TurnedAwayError](ev.Err); away {
+			code = codeForeign
+		}
+		t.meter.Refused(is, code)
+	default: // neither says whether a client got through
 	}
 }
 
@@ -245,7 +283,7 @@ func (t *tunnel) refuse(client net.Conn, err error) {
 	res := t.status
 	t.mu.Unlock()
 	if errors.Is(err, proxies.ErrClosedEarly) {
-		err = t.whyHungUp(err)
+		err = t.exam.whyHungUp(t, err)
 	}
 	say := db.RefuseUnknown
 	if res.protocol != "" {
@@ -297,8 +335,29 @@ func (t *tunnel) again(err error) bool {
 	if !unreachable(err) {
 		return false
 	}
-	t.doubt(err)
+	t.exam.doubt(t, err)
 	return true
+}
+
+// recycle returns what follows a connection whose cert ends at end, where the
+// cluster would cut it then; nil: nothing does.
+func (t *tunnel) recycle(end time.Time) proxies.Rest {
+	if !t.spec.Recycles() || !t.cuts.has(t.spec.Cluster) {
+		return nil
+	}
+	proto, ok := db.Lookup(t.protocol())
+	if !ok {
+		return nil
+	}
+	rest := proto.Rest(db.Refusal{
+		Title: fmt.Sprintf("tunnel %s: this connection's certificate ends at %s", t.spec.Name, when.ClockSeconds(end, time.Now())),
+		Text:  "The cluster would cut the connection then, also in the middle of a query. It was idle, so berth has ended it.",
+		Hint:  "Connect again: new connections have a newer certificate.",
+	})
+	if rest == nil {
+		return nil
+	}
+	return rest
 }
 
 // isLimit reports whether a client was refused because it was one too many, which
@@ -346,4 +405,22 @@ func (t *tunnel) protocol() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.status.protocol
+}
+
+// listen returns what hears the beginning of a client's connection; nil while the
+// database's protocol is not known.
+func (t *tunnel) listen() proxies.Ear {
+	proto, ok := db.Lookup(t.protocol())
+	if !ok {
+		return nil
+	}
+	return proto.Listen(t.allowedUsers()...)
+}
+
+// allowedUsers are the database users whom the session may be, "*" for any; none:
+// not known.
+func (t *tunnel) allowedUsers() []string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.status.dbUsers
 }

@@ -36,11 +36,8 @@ type onlooker struct {
 	seen []state.TunnelClient
 }
 
-// Clients returns the programs that are connected to tunnels, as far as the system
-// says. Those of one tunnel with the most connections come first, and of many some
-// are left out.
-func (s *Set) Clients(ctx context.Context) ([]state.TunnelClient, error) {
-	o := &s.onlooker
+// clients looks, unless it has just done so.
+func (o *onlooker) clients(ctx context.Context, tunnels func() []entry) ([]state.TunnelClient, error) {
 	o.turn.Lock()
 	defer o.turn.Unlock()
 	if time.Since(o.at) < lookPause {
@@ -54,7 +51,7 @@ func (s *Set) Clients(ctx context.Context) ([]state.TunnelClient, error) {
 		return nil, fmt.Errorf("ask the system for its sockets: %w", err)
 	}
 	byPort := make(map[uint32]string)
-	for _, e := range s.listed() {
+	for _, e := range tunnels() {
 		byPort[uint32(e.port)] = e.spec.Name
 	}
 	o.at, o.seen = time.Now(), clientsOf(socks, byPort, func(pid int32) string {

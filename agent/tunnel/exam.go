@@ -3,7 +3,6 @@ package tunnel
 import (
 	"bufio"
 	"context"
-	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -11,6 +10,7 @@ import (
 	"time"
 
 	"berth/agent/cluster"
+	"berth/agent/state"
 	"berth/internal/survive"
 	"berth/internal/wake"
 	"berth/proxies"
@@ -67,18 +67,17 @@ func (e *exam) close() {
 	e.attending.Wait()
 }
 
-// doubt has a failure looked into. The caller does not hold t.mu.
-func (t *tunnel) doubt(err error) {
-	t.exam.mu.Lock()
-	t.exam.err = err
-	t.exam.mu.Unlock()
-	t.exam.asked.Wake()
-	t.attend()
+// doubt has a failure of the tunnel looked into. The caller does not hold t.mu.
+func (e *exam) doubt(t *tunnel, err error) {
+	e.mu.Lock()
+	e.err = err
+	e.mu.Unlock()
+	e.asked.Wake()
+	e.attend(t)
 }
 
 // attend has failures looked into while there are any. The caller does not hold t.mu.
-func (t *tunnel) attend() {
-	e := &t.exam
+func (e *exam) attend(t *tunnel) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.ctx == nil || e.attended {
@@ -86,18 +85,18 @@ func (t *tunnel) attend() {
 	}
 	e.attended = true
 	ctx := e.ctx
-	e.attending.Go(func() { t.keepExamined(ctx) })
+	e.attending.Go(func() { e.keep(ctx, t) })
 }
 
-// keepExamined looks into failures, and again into what is broken, until nothing is
-// or ctx ends.
-func (t *tunnel) keepExamined(ctx context.Context) {
+// keep looks into failures of the tunnel, and again into what is broken, until
+// nothing is or ctx ends.
+func (e *exam) keep(ctx context.Context, t *tunnel) {
 	timer := time.NewTimer(examEvery)
 	defer timer.Stop()
 	for {
-		broken, err := t.exam.next(t.dialFailure)
+		broken, err := e.next(t.dialFailure)
 		if err != nil {
-			t.examine(ctx, err)
+			_ = e.find(ctx, t, err)
 			continue
 		}
 		if broken == nil {
@@ -107,9 +106,9 @@ func (t *tunnel) keepExamined(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-t.exam.asked:
+		case <-e.asked:
 		case <-timer.C:
-			t.examine(ctx, broken.err)
+			_ = e.find(ctx, t, broken.err)
 		}
 	}
 }
@@ -135,41 +134,41 @@ func examAgain(f *dialFailure) time.Duration {
 }
 
 // whyHungUp returns why the upstream hung up on a client, in place of err.
-func (t *tunnel) whyHungUp(err error) error {
-	examine := t.examine
+func (e *exam) whyHungUp(t *tunnel, err error) error {
+	examine := e.find
 	if errors.Is(err, proxies.ErrProbe) {
-		t.exam.turn.Lock()
-		defer t.exam.turn.Unlock()
-		examine = t.look
+		e.turn.Lock()
+		defer e.turn.Unlock()
+		examine = look
 	}
-	if why := examine(context.Background(), err); why != nil {
+	if why := examine(context.Background(), t, err); why != nil {
 		return why
 	}
 	return err
 }
 
 // look is an examination of which only the caller learns, who holds t.exam.turn.
-func (t *tunnel) look(ctx context.Context, err error) error {
+func look(ctx context.Context, t *tunnel, err error) error {
 	ctx, cancel := context.WithTimeout(ctx, examTime)
 	defer cancel()
 	return survive.Do(t.log, "examine a tunnel", func() error { return t.resolver.examine(ctx, t, err) })
 }
 
-// examine looks into a failure and makes the outcome the tunnel's state. It
-// returns what was found; nil means that all is well.
-func (t *tunnel) examine(ctx context.Context, err error) error {
-	t.exam.turn.Lock()
-	defer t.exam.turn.Unlock()
-	t.exam.mu.Lock()
-	last, fresh := t.exam.last, time.Since(t.exam.at) < examFresh
-	t.exam.mu.Unlock()
+// find looks into a failure and makes the outcome the tunnel's state. It returns
+// what was found; nil means that all is well.
+func (e *exam) find(ctx context.Context, t *tunnel, err error) error {
+	e.turn.Lock()
+	defer e.turn.Unlock()
+	e.mu.Lock()
+	last, fresh := e.last, time.Since(e.at) < examFresh
+	e.mu.Unlock()
 	if fresh {
 		return last
 	}
-	why := t.look(ctx, err)
-	t.exam.mu.Lock()
-	t.exam.last, t.exam.at = why, time.Now()
-	t.exam.mu.Unlock()
+	why := look(ctx, t, err)
+	e.mu.Lock()
+	e.last, e.at = why, time.Now()
+	e.mu.Unlock()
 	switch was := t.dialFailure(); {
 	case isFault(why): // it is the session's, and the next resolution says so
 		t.setDialFailure(nil)
@@ -184,62 +183,16 @@ func (t *tunnel) examine(ctx context.Context, err error) error {
 	return why
 }
 
-// isFault reports whether err is what keeps a session from its cluster.
-func isFault(err error) bool {
-	var away *cluster.UnreachableError
-	var refused *cluster.RefusedError
-	var old *cluster.OutdatedError
-	return errors.As(err, &away) || errors.As(err, &refused) || errors.As(err, &old)
-}
-
-// examine asks the cluster whether it still accepts the session, and then tries
-// the way itself, as a client would.
-func (r *resolver) examine(ctx context.Context, t *tunnel, err error) error {
-	f := r.sessions.ForCluster(t.spec.Cluster, t.spec.User, time.Now())
-	if f.Cluster == nil {
-		return err
-	}
-	if fault := f.Cluster.Examine(ctx); fault != nil {
-		return fault.Err
-	}
-	if t.spec.Cluster != f.Cluster.Root() {
-		if err := f.Cluster.PingLeaf(ctx, t.spec.Cluster); err != nil {
-			return err
-		}
-	}
-	t.mu.Lock()
-	cur, protocol := t.cur, t.status.protocol
-	t.mu.Unlock()
-	if !cur.validAt(time.Now()) {
-		return nil // there is no way to try; the resolution says why
-	}
-	if err = t.connectAs(ctx, cur, protocol); err != nil && cur.isAhead() && time.Since(t.exam.remade) > remakeEvery {
-		// It was issued while the cluster's clock, or this machine's, was wrong.
-		t.exam.remade = time.Now()
-		f.Cluster.Forget(t.spec.Cluster, t.spec.Resource)
-		t.wake(Changed)
-	}
-	return err
-}
-
-// isAhead reports whether the credential's cert is not valid yet by the clock here.
-// Whether it serves is the cluster's to say, by its own. One that took a one-time code
-// is never replaced unasked.
-func (c *credential) isAhead() bool {
-	cert, ok := c.identity.(*tls.Certificate)
-	return ok && c.verifiedFor == nil && time.Now().Before(cert.Leaf.NotBefore)
-}
-
 // connectAs connects with a credential as a client of the protocol would.
-func (t *tunnel) connectAs(ctx context.Context, cur *credential, protocol string) error {
-	conn, err := kinds[t.spec.Kind].try(ctx, cur)
+func connectAs(ctx context.Context, kind state.Kind, cur *credential, protocol string) error {
+	conn, err := kinds[kind].try(ctx, cur)
 	if err != nil {
 		return err
 	}
 	defer conn.Close() //nolint:errcheck // it has served
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
-	if t.spec.Kind.Info().ShowsCert { // of Kubernetes the handshake was asked
+	if kind.Info().ShowsCert { // of Kubernetes the handshake was asked
 		return nil
 	}
 	return greet(conn, protocol)
@@ -270,4 +223,12 @@ func greet(conn net.Conn, protocol string) error {
 	default:
 		return errors.Join(proxies.ErrClosedEarly, err)
 	}
+}
+
+// isFault reports whether err is what keeps a session from its cluster.
+func isFault(err error) bool {
+	var away *cluster.UnreachableError
+	var refused *cluster.RefusedError
+	var old *cluster.OutdatedError
+	return errors.As(err, &away) || errors.As(err, &refused) || errors.As(err, &old)
 }

@@ -49,15 +49,6 @@ func (w *watchman) state(spec state.TunnelSpec) state.Guard {
 	}
 }
 
-// Guard returns what lets only clients over TCP of the agent's own OS user pass; nil
-// means that the system does not say who a client is.
-func (s *Set) Guard() func(net.Conn) error {
-	if !s.watchman.works {
-		return nil
-	}
-	return s.watchman.guard.Check
-}
-
 // of is the guard of a tunnel's clients; nil means that all are served.
 func (w *watchman) of(spec state.TunnelSpec) func(net.Conn) error {
 	if w.state(spec) != state.GuardOn {

@@ -37,9 +37,6 @@ func (c Count) since(before Count) Count {
 // Succession is how the tunnels of a Set pass from one process to the next.
 type Succession struct{ set *Set }
 
-// Succession returns the Set's.
-func (s *Set) Succession() Succession { return Succession{s} }
-
 // Pasts returns what there is to go on with, by tunnel.
 func (n Succession) Pasts() map[string]Past {
 	pasts, counts := make(map[string]Past), make(map[string]Count)

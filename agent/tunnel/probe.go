@@ -5,14 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"slices"
 	"sync"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"berth/agent/cluster"
-	"berth/agent/state"
 	"berth/proxies/route"
 )
 
@@ -74,49 +70,6 @@ func (a *away) note(proxy string, err error) {
 	a.proxy[proxy] = failedProbe{at: time.Now(), err: err}
 }
 
-// Check says of the tunnels with these names, or of all that were not stopped,
-// whether a client that connects now gets through. Those that say so are tried:
-// with the cert they have, over TCP and TLS to the proxy, and no byte of data. A try
-// not older than fresh counts, and so does each of the last five seconds. An unknown
-// name is not in the answer.
-func (s *Set) Check(ctx context.Context, fresh time.Duration, names ...string) []state.Readiness {
-	fresh = max(fresh, probePause)
-	var picked []entry
-	for _, e := range s.listed() {
-		if slices.Contains(names, e.spec.Name) || len(names) == 0 && !e.stopped {
-			picked = append(picked, e)
-		}
-	}
-	list := make([]state.Readiness, len(picked))
-	var g errgroup.Group
-	g.SetLimit(probesAtOnce)
-	for i, e := range picked {
-		g.Go(func() error {
-			list[i] = s.check(ctx, e, fresh)
-			return nil
-		})
-	}
-	_ = g.Wait() // none fails
-	return list
-}
-
-func (s *Set) check(ctx context.Context, e entry, fresh time.Duration) state.Readiness {
-	is := e.draw(s.watchman.state(e.spec), "")
-	r := state.Readiness{Name: is.Name, State: is.State, Protocol: is.Protocol}
-	var err error
-	if e.t != nil {
-		r.ProbedAt, err = e.t.tryWay(ctx, &s.away, fresh)
-	}
-	switch {
-	case is.State != state.TunnelReady && is.Problem != nil:
-		r.Code = is.Problem.Code
-	case is.State == state.TunnelReady && err != nil:
-		r.State, r.Code = state.TunnelError, problemFor(err, e.spec, is.Profile, e.t.lastProfile()).Code
-	}
-	r.Ready = r.State == state.TunnelReady
-	return r
-}
-
 // probing returns how a way is tried. What is slow has the cluster asked how the
 // session stands, as a client's dial does; nil: there is no cluster to ask.
 func probing(c *cluster.Cluster, p route.Probe, to route.Route) func(context.Context) error {
@@ -130,20 +83,20 @@ func probing(c *cluster.Cluster, p route.Probe, to route.Route) func(context.Con
 	}
 }
 
-// tryWay tries the way to the tunnel's resource, unless that was done with the same
+// try tries the way to the tunnel's resource, unless that was done with the same
 // credential lately. Without a credential there is no way, and the tunnel's state
 // says why.
-func (t *tunnel) tryWay(ctx context.Context, away *away, fresh time.Duration) (at time.Time, err error) {
-	t.probe.turn.Lock()
-	defer t.probe.turn.Unlock()
+func (p *probe) try(ctx context.Context, t *tunnel, away *away, fresh time.Duration) (at time.Time, err error) {
+	p.turn.Lock()
+	defer p.turn.Unlock()
 	t.mu.Lock()
 	cur, proxy := t.cur, t.status.profile
 	t.mu.Unlock()
 	if !cur.validAt(time.Now()) {
 		return time.Time{}, nil
 	}
-	if t.probe.of == cur.identity && time.Since(t.probe.at) < fresh {
-		return t.probe.at, t.probe.err
+	if p.of == cur.identity && time.Since(p.at) < fresh {
+		return p.at, p.err
 	}
 	began := time.Now()
 	if err = away.lately(proxy); err == nil {
@@ -154,11 +107,11 @@ func (t *tunnel) tryWay(ctx context.Context, away *away, fresh time.Duration) (a
 		}
 		away.note(proxy, err)
 	}
-	t.probe.of, t.probe.at, t.probe.err = cur.identity, began.Round(0), err
+	p.of, p.at, p.err = cur.identity, began.Round(0), err
 	if f := t.dialFailure(); err == nil && f != nil && unreachable(f.err) {
-		t.doubt(f.err) // the proxy is back, and the tunnel says so as soon as it knows
+		t.exam.doubt(t, f.err) // the proxy is back, and the tunnel says so as soon as it knows
 	}
-	return t.probe.at, err
+	return p.at, err
 }
 
 var errProbeSlow = errors.New(fmt.Sprint("no answer within ", probeTime))

@@ -1,7 +1,6 @@
 package tunnel
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -142,17 +141,3 @@ func (rs *refusals) problem(spec state.TunnelSpec, allowed []string) (p *state.P
 
 // sentence ends a text as one.
 func sentence(s string) string { return strings.TrimRight(s, ".: ") + "." }
-
-// suggestForClients looks for the request that would help the tunnel's clients,
-// where the other side refuses them for want of rights.
-func (r *resolver) suggestForClients(ctx context.Context, t *tunnel) {
-	if t.refusals.suggest(func() string {
-		f := r.sessions.ForCluster(t.spec.Cluster, t.spec.User, time.Now())
-		if f.Profile == nil {
-			return ""
-		}
-		return r.requestCommand(ctx, f, t.spec)
-	}) {
-		t.onChange()
-	}
-}

@@ -115,6 +115,36 @@ func (r *resolver) fault(ctx context.Context, f sessions.Session, reason Reason)
 	return fault
 }
 
+// examine asks the cluster whether it still accepts the session, and then tries
+// the way itself, as a client would.
+func (r *resolver) examine(ctx context.Context, t *tunnel, err error) error {
+	f := r.sessions.ForCluster(t.spec.Cluster, t.spec.User, time.Now())
+	if f.Cluster == nil {
+		return err
+	}
+	if fault := f.Cluster.Examine(ctx); fault != nil {
+		return fault.Err
+	}
+	if t.spec.Cluster != f.Cluster.Root() {
+		if err := f.Cluster.PingLeaf(ctx, t.spec.Cluster); err != nil {
+			return err
+		}
+	}
+	t.mu.Lock()
+	cur, protocol := t.cur, t.status.protocol
+	t.mu.Unlock()
+	if !cur.validAt(time.Now()) {
+		return nil // there is no way to try; the resolution says why
+	}
+	if err = connectAs(ctx, t.spec.Kind, cur, protocol); err != nil && cur.isAhead() && time.Since(t.exam.remade) > remakeEvery {
+		// It was issued while the cluster's clock, or this machine's, was wrong.
+		t.exam.remade = time.Now()
+		f.Cluster.Forget(t.spec.Cluster, t.spec.Resource)
+		t.wake(Changed)
+	}
+	return err
+}
+
 // kept is the outcome when the session is kept from its cluster.
 func (r *resolver) kept(t *tunnel, res resolution, fault *cluster.Fault) resolution {
 	res = r.failed(t, res, fault.Err)
@@ -184,6 +214,19 @@ func (r *resolver) native(ctx context.Context, t *tunnel, res resolution, f sess
 	return res
 }
 
+// learnCuts notes what a tunnel's cluster says of itself. What a cut has shown
+// before stands where the cluster does not say.
+func (r *resolver) learnCuts(ctx context.Context, t *tunnel, f sessions.Session) {
+	cuts, err := f.Cluster.CutsExpired(ctx, t.spec.Cluster)
+	if err != nil {
+		r.log.Debug("not known whether the cluster cuts connections", "cluster", t.spec.Cluster, "err", err)
+		return
+	}
+	if cuts {
+		t.cuts.note(t.spec.Cluster, true)
+	}
+}
+
 // viaTSH has a supervised tsh carry the tunnel. One that asks for a security key
 // is started when a client comes: before, there may be no person to touch it.
 func (r *resolver) viaTSH(
@@ -230,6 +273,50 @@ func (r *resolver) waitsForKey(t *tunnel, res resolution) resolution {
 	return res
 }
 
+// waitsForCode is the outcome when a person must give a one-time code. The cert
+// of the session before goes on serving as long as it may: a new one would not
+// let the tunnel do more.
+func (r *resolver) waitsForCode(t *tunnel, res resolution, f sessions.Session) resolution {
+	if until, ok := t.verifiedUntil(&f.Profile.Session.Identity); ok {
+		res.state, res.keep, res.next = state.TunnelReady, true, until
+		return res
+	}
+	res.state, res.err, res.onDemand = state.TunnelWaitingForLogin, cluster.ErrCodeNeeded, true
+	res.problem = problemFor(res.err, t.spec, res.profile, t.lastProfile())
+	res.next = time.Now().Add(time.Minute) // as in waiting
+	return res
+}
+
+// askCode has people asked for the code of a tunnel.
+func (r *resolver) askCode(t *tunnel, f sessions.Session, c *codes) {
+	requests := r.grants(t.spec.Name)
+	r.needCode(CodeNeed{
+		Profile: f.Profile, Tunnel: t.spec.Name,
+		Held: func() bool { return t.wanting.Load() > 0 },
+		Met: func() bool {
+			_, err := c.verified(requests)
+			return err == nil
+		},
+		Answer: func(ctx context.Context, code string) error {
+			if err := c.verify(ctx, requests, code); err != nil {
+				return err
+			}
+			r.codeCame()
+			return nil
+		},
+	})
+}
+
+// askPIN has people asked for the PIN that the tunnel's tsh waits for.
+func (r *resolver) askPIN(t *tunnel, f sessions.Session, c *child) {
+	r.needCode(CodeNeed{
+		Profile: f.Profile, Tunnel: t.spec.Name, PIN: true,
+		Held:   func() bool { return t.wanting.Load() > 0 },
+		Met:    func() bool { return !c.proc.Status().PIN },
+		Answer: c.proc.AnswerPIN,
+	})
+}
+
 // grants are the access requests whose roles the tunnel alone has, as a route
 // names them.
 func (r *resolver) grants(tunnel string) string { return strings.Join(r.memory.Grants(tunnel), ",") }
@@ -244,6 +331,20 @@ func (r *resolver) suggestRequest(ctx context.Context, t *tunnel, res resolution
 		res.problem.Action = cmd
 	}
 	return res
+}
+
+// suggestForClients looks for the request that would help the tunnel's clients,
+// where the other side refuses them for want of rights.
+func (r *resolver) suggestForClients(ctx context.Context, t *tunnel) {
+	if t.refusals.suggest(func() string {
+		f := r.sessions.ForCluster(t.spec.Cluster, t.spec.User, time.Now())
+		if f.Profile == nil {
+			return ""
+		}
+		return r.requestCommand(ctx, f, t.spec)
+	}) {
+		t.onChange()
+	}
 }
 
 // noProfile is the error of a tunnel without a session. It is a *config.PolicyError

@@ -344,6 +344,9 @@ func (s *Set) change(ctx context.Context, name string, f func(*entry)) error {
 	return nil
 }
 
+// Succession returns the Set's.
+func (s *Set) Succession() Succession { return Succession{s} }
+
 // entry returns the entry of a tunnel; nil when there is none.
 func (s *Set) entry(name string) *entry {
 	s.mu.Lock()

@@ -5,12 +5,14 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
 
+	"berth/agent/cluster"
 	"berth/agent/memory"
 	"berth/agent/state"
 	"berth/agent/tunnel/history"
@@ -18,7 +20,6 @@ import (
 	"berth/internal/survive"
 	"berth/internal/wake"
 	"berth/proxies"
-	"berth/proxies/kube"
 )
 
 const (
@@ -110,62 +111,6 @@ const (
 	// first.
 	Verify
 )
-
-// resolution is the outcome of one attempt to find a tunnel's credential.
-type resolution struct {
-	state        state.TunnelState
-	problem      *state.Problem
-	err          error
-	profile      string // proxy address
-	user         string // of the profile
-	protocol     string
-	dbUsers      []string // whom the session may be; none: not known
-	engine       state.Engine
-	engineReason string
-	cred         *credential
-	next         time.Time // when to resolve again by itself; zero: only when something changes
-	keep         bool      // the credential there was may go on being used
-	needsCode    bool      // a one-time code or a PIN is asked for, see codes
-	onDemand     bool      // held clients make it resolve again, although it waits for a person
-	dated        bool      // problem knows since when it is
-}
-
-// isAway reports whether the proxy did not answer.
-func (r resolution) isAway() bool { return r.state == state.TunnelError && unreachable(r.err) }
-
-// awaited is what a client that is held waits for.
-func (r resolution) awaited() string {
-	switch {
-	case r.state == state.TunnelWaitingForLogin:
-		return "a login"
-	case r.isAway():
-		return "the proxy"
-	default:
-		return "a cert"
-	}
-}
-
-type dialFailure struct {
-	at  time.Time
-	err error
-}
-
-// credential holds everything a tunnel needs to serve a client.
-type credential struct {
-	dial  proxies.Dial
-	spare proxies.Dial   // makes connections that wait for their client; nil where none may
-	kube  *kube.Upstream // in place of dial, for a tunnel to Kubernetes
-	// probe tries the way, and says nothing on it.
-	probe      func(ctx context.Context) error
-	identity   any // what it was made for: the cert, or tsh's session; comparable
-	validUntil time.Time
-	// verifiedFor is the session's identity that a one-time code has brought the
-	// cert for; nil: it took no code.
-	verifiedFor *certwatch.Identity
-	user        string // of Teleport, whose cert it is
-}
-
-func (c *credential) validAt(now time.Time) bool { return c != nil && now.Before(c.validUntil) }
 
 // run serves the tunnel until ctx ends.
 func (t *tunnel) run(ctx context.Context) {
@@ -335,7 +280,7 @@ func (t *tunnel) adopt(res resolution) {
 	t.attempts++
 	t.mu.Unlock()
 	if doubtful != nil {
-		t.doubt(doubtful)
+		t.exam.doubt(t, doubtful)
 	}
 	t.changed.Wake()
 
@@ -362,7 +307,7 @@ func (t *tunnel) setDialFailure(f *dialFailure) {
 	t.dialErr = f
 	t.mu.Unlock()
 	if f != nil {
-		t.attend()
+		t.exam.attend(t)
 	}
 	if changed {
 		t.onChange()
@@ -455,6 +400,46 @@ func (t *tunnel) servesSameIdentity(res resolution) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.cur.validAt(time.Now()) && t.status.profile == res.profile
+}
+
+// minted counts a cert, unless the tunnel has it already.
+func (t *tunnel) minted(cert *cluster.Cert, took time.Duration, err error) {
+	t.mu.Lock()
+	known := cert != nil && t.cur != nil && t.cur.identity == any(cert.TLS)
+	t.mu.Unlock()
+	if !known {
+		t.meter.Minted(t.spec.Name, took, err)
+	}
+}
+
+// renewed reports whether a new connection would last longer than until end.
+func (t *tunnel) renewed(end time.Time) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.cur.validAt(time.Now()) && t.cur.validUntil.After(end.Add(time.Second))
+}
+
+// verifiedUntil returns when the tunnel's present cert ends; false when it has
+// none that a code has brought for an identity that may do the same.
+func (t *tunnel) verifiedUntil(id *certwatch.Identity) (time.Time, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.cur.validAt(time.Now()) || t.cur.verifiedFor == nil {
+		return time.Time{}, false
+	}
+	had := t.cur.verifiedFor
+	same := had.User == id.User && slices.Equal(had.Roles, id.Roles) && slices.Equal(had.ActiveRequests, id.ActiveRequests)
+	return t.cur.validUntil, same
+}
+
+// nextEnd returns how many connections the cluster cuts next, and when; zero:
+// none that is known of.
+func (t *tunnel) nextEnd() (connections int, at time.Time) {
+	px, ok := t.px.(interface{ NextEnd() (int, time.Time) })
+	if !ok || !t.cuts.has(t.spec.Cluster) {
+		return 0, time.Time{}
+	}
+	return px.NextEnd()
 }
 
 // takeChild sets the tsh that carries the tunnel and returns the one before.

@@ -490,3 +490,10 @@ func plural(n int, what string) string {
 	}
 	return fmt.Sprintf("%d %ss", n, what)
 }
+
+// Plot returns the last hour of the tunnel, the oldest first.
+func (h *History) Plot(now time.Time) []state.PlotPoint {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.plot.points(now)
+}

@@ -108,10 +108,3 @@ func (p *plot) points(now time.Time) []state.PlotPoint {
 	}
 	return list
 }
-
-// Plot returns the last hour of the tunnel, the oldest first.
-func (h *History) Plot(now time.Time) []state.PlotPoint {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.plot.points(now)
-}
