@@ -254,6 +254,14 @@ func call[Req, Resp any](
 	ctx context.Context, c *Client, limit time.Duration, req Req,
 	method func(pb.AgentClient, context.Context, Req, ...grpc.CallOption) (Resp, error),
 ) (Resp, error) {
+	return callOf(ctx, c, limit, req, pb.NewAgentClient, method)
+}
+
+// callOf is call for any of the socket's services.
+func callOf[Service, Req, Resp any](
+	ctx context.Context, c *Client, limit time.Duration, req Req, service func(grpc.ClientConnInterface) Service,
+	method func(Service, context.Context, Req, ...grpc.CallOption) (Resp, error),
+) (Resp, error) {
 	var none Resp
 	l, err := c.connection()
 	if err != nil {
@@ -261,7 +269,7 @@ func call[Req, Resp any](
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	resp, err := method(pb.NewAgentClient(l.conn), ctx, req)
+	resp, err := method(service(l.conn), ctx, req)
 	if err != nil {
 		return none, c.failed(l, err)
 	}

@@ -89,18 +89,7 @@ func callRequests[Req, Resp any](
 	ctx context.Context, c *Client, limit time.Duration, req Req,
 	method func(pb.AccessRequestsClient, context.Context, Req, ...grpc.CallOption) (Resp, error),
 ) (Resp, error) {
-	var none Resp
-	l, err := c.connection()
-	if err != nil {
-		return none, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	resp, err := method(pb.NewAccessRequestsClient(l.conn), ctx, req)
-	if err != nil {
-		return none, c.failed(l, err)
-	}
-	return resp, nil
+	return callOf(ctx, c, limit, req, pb.NewAccessRequestsClient, method)
 }
 
 // requestTimeout bounds a call about access requests: those ask a cluster,
