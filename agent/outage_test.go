@@ -99,9 +99,7 @@ func TestServedTheMomentTheProxyIsBack(t *testing.T) {
 				e.config(item)
 				e.start()
 				e.AwaitState("pg", state.TunnelReady)
-				asked := time.Now()
 				must(t, e.mustPG(port).Close(t.Context()))
-				usual := time.Since(asked)
 				began := time.Now()
 				end := outage.begin(t, e)
 				held := make(chan error, 1)
@@ -116,11 +114,11 @@ func TestServedTheMomentTheProxyIsBack(t *testing.T) {
 				meanwhile(t, e)
 				if length > 6*time.Second { // a dial that gets no answer has five
 					s := e.Await("the problem", func(s state.Snapshot) bool { return len(s.Problems) > 0 })
-					checkOneProblem(t, s, began, usual, outage.why)
+					checkOneProblem(t, s, began, outage.why)
 				}
 				wake.Sleep(t.Context(), time.Until(began.Add(length)))
 				end()
-				checkBack(t, e, port, time.Now(), usual, held)
+				checkBack(t, e, port, time.Now(), held)
 				s := e.Await("no problem", func(s state.Snapshot) bool { return len(s.Problems) == 0 })
 				if s.Tunnels[0].Problem != nil {
 					t.Errorf("the tunnel still has %+v", s.Tunnels[0].Problem)
@@ -152,37 +150,36 @@ func checkWords(t *testing.T, text string) {
 	}
 }
 
-// checkOneProblem checks the problem that an outage is. usual is how long a client
-// takes to connect on this machine, as busy as it is.
-func checkOneProblem(t *testing.T, s state.Snapshot, began time.Time, usual time.Duration, why string) {
+// checkOneProblem checks the problem that an outage is.
+func checkOneProblem(t *testing.T, s state.Snapshot, began time.Time, why string) {
 	t.Helper()
 	if len(s.Problems) != 1 || s.Problems[0].Code != state.CodeProxyUnreachable || !strings.Contains(s.Problems[0].Text, why) {
 		t.Fatalf("problems %+v, want one: the proxy's, %q", s.Problems, why)
 	}
 	checkWords(t, s.Problems[0].Text)
-	if off := s.Problems[0].Since.Sub(began); off < -time.Second || off > 6*time.Second+10*usual {
+	off := s.Problems[0].Since.Sub(began)
+	if off < -time.Second {
 		t.Errorf("the problem is said to be there since %v, %v off", s.Problems[0].Since, off)
 	}
+	testwait.Soon(t, "the beginning of the problem", off, 6*time.Second)
 }
 
-// checkBack measures how long it takes until everything is served. usual is how
-// long a client takes to connect on this machine, as busy as it is.
-func checkBack(t *testing.T, e *env, port int, back time.Time, usual time.Duration, held <-chan error) {
+// checkBack measures how long it takes until everything is served.
+func checkBack(t *testing.T, e *env, port int, back time.Time, held <-chan error) {
 	t.Helper()
-	soon := time.Second + 10*usual
 	first := func(what string, try func(context.Context) error) {
 		var err error
 		testwait.Until(func() bool {
 			ctx, cancel := context.WithTimeout(t.Context(), wait)
 			defer cancel()
 			err = try(ctx)
-			return err == nil || time.Since(back) > soon
+			return err == nil
 		})
-		if took := time.Since(back); err != nil || took > soon {
+		took := time.Since(back)
+		if err != nil {
 			t.Errorf("%s: %v after the proxy was back: %v", what, took, err)
-		} else {
-			t.Logf("%s: %v after the proxy was back", what, took.Round(time.Millisecond))
 		}
+		testwait.Soon(t, what+" after the proxy was back", took, time.Second)
 	}
 	c := e.Client()
 	var all sync.WaitGroup
@@ -235,7 +232,7 @@ func checkBack(t *testing.T, e *env, port int, back time.Time, usual time.Durati
 		if err != nil && !strings.Contains(err.Error(), "EOF") && !strings.Contains(err.Error(), "reset") {
 			t.Errorf("the client that came meanwhile: %v", err)
 		}
-	case <-time.After(3 * time.Second):
+	case <-time.After(testwait.Patience):
 		t.Error("the client that came meanwhile is still held")
 	}
 }

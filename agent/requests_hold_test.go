@@ -158,9 +158,7 @@ func TestTunnelThatHoldsNoClientHoldsNoAssume(t *testing.T) {
 	began := time.Now()
 	err := e.result(e.assuming(client.Assume{ID: dba, Tunnel: "impatient"}))
 	wantCode(t, err, ipc.CodeLoginNeeded, "no valid session at")
-	if took := time.Since(began); took > 5*time.Second {
-		t.Errorf("held for %v", took)
-	}
+	testwait.Soon(t, "the answer", time.Since(began), 5*time.Second)
 }
 
 // An agent that stops does not wait for a login.
@@ -174,9 +172,7 @@ func TestAgentStopsWithAHeldAssume(t *testing.T) {
 	e.Await("it to be held", func(s state.Snapshot) bool { return len(s.Profiles[0].HeldRequests) == 1 })
 	began := time.Now()
 	stop()
-	if took := time.Since(began); took > time.Second {
-		t.Errorf("the agent stopped after %v", took)
-	}
+	testwait.Soon(t, "the end of the agent", time.Since(began), time.Second)
 	wantCode(t, e.result(held), ipc.CodeNotRunning, "")
 }
 

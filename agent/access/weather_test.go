@@ -151,9 +151,7 @@ func TestDecisionsArriveAtOnce(t *testing.T) {
 			began := time.Now()
 			w.approve(id)
 			w.becomes(id, state.RequestApproved)
-			if took := time.Since(began); took > 2*time.Second {
-				t.Errorf("known after %v", took)
-			}
+			testwait.Soon(t, "what was decided", time.Since(began), 2*time.Second)
 			if r := w.request(id); !r.Assumable || r.ResolveReason != "ok" {
 				t.Errorf("%+v", r)
 			}
@@ -309,9 +307,7 @@ func TestThousandRequests(t *testing.T) {
 	began := time.Now()
 	w.approve("r-0500")
 	w.becomes("r-0500", state.RequestApproved)
-	if took := time.Since(began); took > 2*time.Second {
-		t.Errorf("known after %v", took)
-	}
+	testwait.Soon(t, "what was decided", time.Since(began), 2*time.Second)
 }
 
 func TestAssumeAndDrop(t *testing.T) {

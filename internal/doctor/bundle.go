@@ -21,10 +21,9 @@ import (
 	"berth/internal/logfile"
 )
 
-const (
-	logBytes = 512 << 10 // of the end of each log
-	maxFile  = 1 << 20   // of the config
-)
+const maxFile = 1 << 20 // of the config
+
+var logBytes int64 = 512 << 10 // of the end of each log; tests take less
 
 const bundleReadme = `What "berth doctor --bundle" found, for whoever helps you.
 
@@ -201,7 +200,7 @@ func readEnd(path string, size int64) ([]byte, error) {
 // wholeLines drops what may be the end of a cut line, in which a secret would
 // not be known as one.
 func wholeLines(data []byte) string {
-	if len(data) < logBytes {
+	if int64(len(data)) < logBytes {
 		return string(data)
 	}
 	_, rest, _ := bytes.Cut(data, []byte("\n"))

@@ -89,6 +89,9 @@ func keyLines(t *testing.T, home string) []string {
 
 // TestBundleHasNoSecrets plants secrets wherever berth could pick one up.
 func TestBundleHasNoSecrets(t *testing.T) {
+	whole := logBytes
+	logBytes = 32 << 10
+	t.Cleanup(func() { logBytes = whole })
 	b := newBench(t, nil)
 	keys := keyLines(t, b.Home)
 	key, err := os.ReadFile(filepath.Join(b.Home, "keys", "localhost", "alice"))
@@ -106,7 +109,7 @@ func TestBundleHasNoSecrets(t *testing.T) {
 	// Of a log set aside the end is taken too; of this one, from amid a key on.
 	const line = "level=INFO msg=older\n"
 	end := "level=WARN msg=\"set aside\"\n" + all
-	filler := strings.Repeat(line, (logBytes-len(end)-len(key)/2)/len(line))
+	filler := strings.Repeat(line, (int(logBytes)-len(end)-len(key)/2)/len(line))
 	b.write(b.cfg.Paths.LogFile+".1", string(key)+filler+end, 0o600)
 	b.write(b.cfg.Paths.LogFile+".3", all+"level=INFO msg=oldest\n", 0o600)
 	b.write(filepath.Join(filepath.Dir(b.cfg.Paths.LogFile), "tray.log.2"), "level=INFO msg=tray\n"+all, 0o600)

@@ -115,10 +115,11 @@ type check struct {
 // doctor is one examination. What several checks need is looked up once.
 type doctor struct {
 	Config
-	config   *lazy[configFacts]
-	agent    *lazy[agentFacts]
-	homes    *lazy[[]homeFacts]
-	tshFacts *lazy[tshFacts]
+	checkTime time.Duration // of one check
+	config    *lazy[configFacts]
+	agent     *lazy[agentFacts]
+	homes     *lazy[[]homeFacts]
+	tshFacts  *lazy[tshFacts]
 }
 
 type configFacts struct {
@@ -140,7 +141,7 @@ func newDoctor(ctx context.Context, cfg Config) *doctor {
 	if cfg.Resolver == nil {
 		cfg.Resolver = net.DefaultResolver
 	}
-	d := &doctor{Config: cfg}
+	d := &doctor{Config: cfg, checkTime: checkTime}
 	d.config = newLazy(d.loadConfig)
 	d.agent = newLazy(func() agentFacts { return d.askAgent(ctx) })
 	d.homes = newLazy(func() []homeFacts { return d.loadHomes(ctx) })
@@ -192,7 +193,7 @@ func (d *doctor) runAll(ctx context.Context, checks []check) []Finding {
 	results := make(chan result, len(checks))
 	for i, c := range checks {
 		go func() {
-			ctx, cancel := context.WithTimeout(ctx, checkTime)
+			ctx, cancel := context.WithTimeout(ctx, d.checkTime)
 			defer cancel()
 			results <- result{i, c.run(ctx)}
 		}()

@@ -15,6 +15,7 @@ import (
 	"github.com/shirou/gopsutil/v4/disk"
 
 	"berth/certwatch"
+	"berth/internal/testwait"
 )
 
 // TestEverythingHangs: what never answers is reported as such, in time.
@@ -53,11 +54,11 @@ func TestManyProfiles(t *testing.T) {
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}}
+	d := newDoctor(t.Context(), b.cfg)
+	d.checkTime = testwait.Patience // what a busy machine takes is judged at the end
 	started := time.Now()
-	r := Run(t.Context(), b.cfg)
-	if took := time.Since(started); took > MaxTime {
-		t.Errorf("took %v", took)
-	}
+	r := Report{Findings: d.runAll(t.Context(), d.checks())}
+	testwait.Soon(t, "an examination", time.Since(started), MaxTime)
 	wants(t, r, "home", OK, "501 profiles", "")
 	wants(t, r, "profile", Warn, "480 more profiles", "")
 	wants(t, r, "proxy", Skip, "469 more proxies", "")

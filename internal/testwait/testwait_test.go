@@ -3,6 +3,7 @@ package testwait
 import (
 	"fmt"
 	"runtime"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -58,3 +59,30 @@ func TestNever(t *testing.T) {
 		}
 	})
 }
+
+// Whatever the machine does, what takes a hundred times too long is seen, and what
+// takes half of what it may is not.
+func TestSoon(t *testing.T) {
+	r := &reported{}
+	Soon(r, "a thing", time.Second, 2*time.Second)
+	if r.text != "" {
+		t.Errorf("in time: %q", r.text)
+	}
+	busy := slower()
+	if busy < 1 {
+		t.Errorf("the machine is %v times slower than by itself", busy)
+	}
+	Soon(r, "a thing", time.Duration(100*busy)*time.Second, time.Second)
+	if !strings.HasPrefix(r.text, "a thing took ") {
+		t.Errorf("too late: %q", r.text)
+	}
+}
+
+type reported struct {
+	testing.TB
+	text string
+}
+
+func (r *reported) Helper() {}
+
+func (r *reported) Errorf(format string, args ...any) { r.text = fmt.Sprintf(format, args...) }

@@ -233,17 +233,20 @@ func TestDialEndsWithItsRequests(t *testing.T) {
 // TestDialFailureIsShared checks that a crowd does not wait for one failing
 // dial after the other.
 func TestDialFailureIsShared(t *testing.T) {
+	const crowd = 20
 	var dials atomic.Int32
+	var r *running
 	noRoute := errors.New("no route to host")
 	up := &Upstream{Dial: func(ctx context.Context, _ ...string) (net.Conn, error) {
-		dials.Add(1)
+		if dials.Add(1) == 1 { // until all are there, however slowly they come
+			testwait.Until(func() bool { return r.Status().Waiting == crowd })
+		}
 		wake.Sleep(ctx, 300*time.Millisecond)
 		return nil, noRoute
 	}}
-	r := run(t, Config{Source: always(up)})
-	begin := time.Now()
+	r = run(t, Config{Source: always(up)})
 	var wg sync.WaitGroup
-	for range 20 {
+	for range crowd {
 		client := kubectl(t, "prod")
 		wg.Go(func() {
 			resp, err := client.Get("https://" + r.addr() + "/api/v1/pods")
@@ -258,8 +261,8 @@ func TestDialFailureIsShared(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if took := time.Since(begin); dials.Load() > 3 || took > 2*time.Second {
-		t.Errorf("%d dials in %v", dials.Load(), took)
+	if dials.Load() > crowd/3 {
+		t.Errorf("%d dials", dials.Load())
 	}
 	if s := r.Status(); !errors.Is(s.LastError, noRoute) {
 		t.Errorf("last error is %v", s.LastError)
@@ -657,9 +660,7 @@ func TestDiscoveryIsRefusedInWords(t *testing.T) {
 			t.Errorf("%s says %d %q, %v", path, resp.Code, body, resp.Header)
 		}
 	}
-	if took := time.Since(began); took > 800*time.Millisecond+3*holdAgain+time.Second {
-		t.Errorf("four requests of one client were held for %v", took)
-	}
+	testwait.Soon(t, "holding four requests of one client", time.Since(began), 800*time.Millisecond+3*holdAgain+time.Second)
 	resp, body := get(t, client, "https://"+r.addr()+"/apis/apps/v1/deployments")
 	if s := statusOf(t, resp.Code, body); s.Code != 401 {
 		t.Errorf("a list says %+v", s)

@@ -15,6 +15,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"berth/internal/testwait"
 )
 
 // endless writes the same until the client has gone, and counts the bytes.
@@ -83,9 +85,7 @@ func TestPingOfAHostileProxy(t *testing.T) {
 			if n := sent.Load(); n > 16<<20 {
 				t.Errorf("%d MB were taken", n>>20)
 			}
-			if took := time.Since(began); took > 10*time.Second {
-				t.Errorf("it took %v", took)
-			}
+			testwait.Soon(t, "the answer", time.Since(began), 10*time.Second)
 			switch {
 			case c.want == "":
 				if err != nil || pong.Version != "17.0.0" || pong.Auth != "saml" || pong.Date.IsZero() {
