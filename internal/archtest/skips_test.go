@@ -1,6 +1,7 @@
 package archtest
 
 import (
+	"bytes"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -30,6 +31,9 @@ func TestSkips(t *testing.T) {
 		src, err := os.ReadFile(path)
 		if err != nil {
 			return err
+		}
+		if !bytes.Contains(src, []byte(".Skip")) { // which is found sooner than by the pattern
+			return nil
 		}
 		for _, m := range skips.FindAllSubmatch(src, -1) {
 			if string(m[1]) != "testneeds" {
