@@ -12,17 +12,17 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"go.uber.org/goleak"
 
+	"berth/internal/testwait"
 	"berth/proxies"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // patience is how long tests wait for what must happen.
-const patienceInTests = 10 * time.Second
+const patienceInTests = testwait.Patience
 
 // memStore is a KeyStore in memory.
 type memStore struct {

@@ -234,17 +234,16 @@ func TestDialEndsWithItsRequests(t *testing.T) {
 // dial after the other.
 func TestDialFailureIsShared(t *testing.T) {
 	const crowd = 20
-	var dials atomic.Int32
-	var r *running
+	var dials, came atomic.Int32
 	noRoute := errors.New("no route to host")
 	up := &Upstream{Dial: func(ctx context.Context, _ ...string) (net.Conn, error) {
 		if dials.Add(1) == 1 { // until all are there, however slowly they come
-			testwait.Until(func() bool { return r.Status().Waiting == crowd })
+			testwait.Until(func() bool { return came.Load() >= crowd })
 		}
 		wake.Sleep(ctx, 300*time.Millisecond)
 		return nil, noRoute
 	}}
-	r = run(t, Config{Source: always(up)})
+	r := run(t, Config{Source: func(context.Context) (*Upstream, error) { came.Add(1); return up, nil }})
 	var wg sync.WaitGroup
 	for range crowd {
 		client := kubectl(t, "prod")
