@@ -287,7 +287,7 @@ func (a *Agent) held() map[string]bool {
 
 func (a *Agent) run(ctx context.Context) error {
 	defer a.next.retire()
-	a.shoutInsecure(a.current())
+	a.current().ShoutInsecure(a.log)
 	a.tunnels.Start(a.current())
 	a.kube.Start(ctx, a.current())
 	a.next.sockets.CloseSpare()
@@ -461,15 +461,6 @@ func (a *Agent) proxiesOf(ids []certwatch.ProfileID) []string {
 	return proxies
 }
 
-// shoutInsecure logs every proxy that is not verified.
-func (a *Agent) shoutInsecure(cfg *config.Config) {
-	for _, p := range cfg.Profiles {
-		if p.Insecure {
-			a.log.Warn("INSECURE: this proxy's web certificate is not verified", "proxy", p.Proxy)
-		}
-	}
-}
-
 func (a *Agent) setLog(cfg *config.Config) {
 	if a.opts.LogLevel != nil {
 		a.opts.LogLevel.Set(cfg.LogLevel().Level())
@@ -516,7 +507,7 @@ func (a *Agent) applyConfig() {
 		a.homes.SetHomes(homes)
 	}
 	if diff.ProfilesChanged {
-		a.shoutInsecure(next)
+		next.ShoutInsecure(a.log)
 		a.tunnels.Kick(tunnel.Changed)
 	}
 	if !slices.Equal(before.Policy.Proxies(), next.Policy.Proxies()) {
@@ -664,15 +655,7 @@ func (a *Agent) draw(now time.Time) *state.Snapshot {
 func (a *Agent) problems() []state.Problem {
 	list := append([]state.Problem{}, a.pub.atStart...)
 	list = append(list, a.config.Current().Problems()...)
-	for _, p := range a.current().Profiles {
-		if p.Insecure {
-			list = append(list, state.Problem{
-				Code: state.CodeInsecureProxy, Title: "INSECURE proxy",
-				Text:   fmt.Sprintf("insecure: true is set for %s: its web certificate is NOT verified, and anyone on the way can read your data.", p.Proxy),
-				Action: "remove insecure: true, or name the CA with ca_file", Since: a.pub.started,
-			})
-		}
-	}
+	list = append(list, a.current().InsecureProblems(a.pub.started)...)
 	list = append(list, policyProblems(a.config.Current(), a.homes.View())...)
 	list = append(list, a.memory.Problems()...)
 	list = append(list, a.program.Problems(a.opts.Version)...)

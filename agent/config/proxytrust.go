@@ -5,8 +5,12 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"sync"
+	"time"
+
+	"berth/agent/state"
 )
 
 // ProxyTrust is the config's trust in one proxy's web certificate.
@@ -82,4 +86,28 @@ func (c *poolCache) of(path string, raw []byte) *x509.CertPool {
 	}
 	c.made[path] = pool{raw, certs}
 	return certs
+}
+
+// ShoutInsecure logs every proxy that is not verified.
+func (c *Config) ShoutInsecure(log *slog.Logger) {
+	for _, p := range c.Profiles {
+		if p.Insecure {
+			log.Warn("INSECURE: this proxy's web certificate is not verified", "proxy", p.Proxy)
+		}
+	}
+}
+
+// InsecureProblems are the proxies that have not been verified since.
+func (c *Config) InsecureProblems(since time.Time) []state.Problem {
+	var list []state.Problem
+	for _, p := range c.Profiles {
+		if p.Insecure {
+			list = append(list, state.Problem{
+				Code: state.CodeInsecureProxy, Title: "INSECURE proxy",
+				Text:   fmt.Sprintf("insecure: true is set for %s: its web certificate is NOT verified, and anyone on the way can read your data.", p.Proxy),
+				Action: "remove insecure: true, or name the CA with ca_file", Since: since,
+			})
+		}
+	}
+	return list
 }
