@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -55,6 +56,21 @@ func (tab *tab) do(steps ...chromedp.Action[chromedp.Void]) {
 	tab.t.Helper()
 	if err := chromedp.Do(tab.ctx, steps...); err != nil {
 		tab.t.Fatal(err)
+	}
+}
+
+// click clicks what a selector finds first. A page that is drawn anew between the
+// finding and the click has had none, and is clicked again.
+func (tab *tab) click(selector string) {
+	tab.t.Helper()
+	for {
+		err := chromedp.Do(tab.ctx, chromedp.Click(chromedp.CSS(selector)))
+		if err == nil {
+			return
+		}
+		if !strings.Contains(err.Error(), "Could not find node with given id") || tab.ctx.Err() != nil {
+			tab.t.Fatalf("click %s: %v", selector, err)
+		}
 	}
 }
 

@@ -200,7 +200,7 @@ func TestPlayer(t *testing.T) {
 	if now := get(tab, chromedp.Text(chromedp.CSS(".mark[aria-current]"))); !strings.Contains(now, "100×30") {
 		t.Errorf("the pane is at %q", now)
 	}
-	tab.do(chromedp.Click(chromedp.CSS(".mark:nth-child(2) button")))
+	tab.click(".mark:nth-child(2) button")
 	tab.await(settled + ` && document.querySelector(".detail details") !== null`)
 	if text := get(tab, chromedp.Evaluate[string](`document.querySelector(".detail").textContent`)); !strings.Contains(text, `"path": "/usr/bin/ls"`) {
 		t.Errorf("of the event it says %q", text)
@@ -292,7 +292,7 @@ func TestPlayerQueries(t *testing.T) {
 	if row := get(tab, chromedp.Text(chromedp.CSS(".mark"))); !strings.Contains(row, "drop table <b>orders</b>") {
 		t.Errorf("the failed query is %q", row)
 	}
-	tab.do(chromedp.Click(chromedp.CSS(".mark button")))
+	tab.click(".mark button")
 	tab.picture("player-queries")
 }
 
@@ -342,7 +342,7 @@ func TestPlayerHostile(t *testing.T) {
 		inert(fmt.Sprintf("at %d ms", at))
 		for i := range len(get(tab, chromedp.Evaluate[[]string](`[...document.querySelectorAll(".mark button")].map(b => "")`))) {
 			if i < 3 {
-				tab.do(chromedp.Click(chromedp.CSS(fmt.Sprintf(".mark:nth-child(%d) button", i+1))))
+				tab.click(fmt.Sprintf(".mark:nth-child(%d) button", i+1))
 				tab.await(settled)
 				inert("with a detail")
 			}

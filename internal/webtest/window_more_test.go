@@ -28,7 +28,7 @@ func (from *tab) follow(selector string) *tab {
 	from.t.Helper()
 	from.until("a link "+selector, `document.querySelector(%q) !== null`, selector)
 	opened := chromedp.WaitNewTarget(from.ctx, func(info *target.Info) bool { return info.Type == "page" })
-	from.do(chromedp.Click(chromedp.CSS(selector)))
+	from.click(selector)
 	select {
 	case id := <-opened:
 		ctx, closeIt := chromedp.NewContext(from.ctx, chromedp.WithTargetID(id))
@@ -98,7 +98,7 @@ func TestWindowRecording(t *testing.T) {
 	}
 	player := tab.follow("a[data-row]")
 	player.until("the recording", `document.querySelector(".page[data-done=true]") !== null`)
-	player.do(chromedp.Click(chromedp.CSS("#play")))
+	player.click("#play")
 	player.until("its last line", `[...document.querySelectorAll(".terminal .row")].some((r) => r.textContent.includes("tea is ready"))`)
 	if origin := get(player, chromedp.Evaluate[string]("self.origin")); origin != "null" {
 		t.Errorf("the player is a page of %s: it is not sandboxed", origin)

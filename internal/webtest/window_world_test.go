@@ -315,7 +315,7 @@ func (tab *tab) press(text string) {
 		requestAnimationFrame(() => requestAnimationFrame(drawn));
 		setTimeout(drawn, 1000);
 	})`, chromedp.EvalAwaitPromise))
-	tab.do(chromedp.Click(chromedp.CSS("[data-test]")))
+	tab.click("[data-test]")
 }
 
 // fill types into the field with this label, instead of what is in it.
