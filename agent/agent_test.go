@@ -275,6 +275,7 @@ func TestProblemsAreNamed(t *testing.T) {
 		change func(e *env)
 		want   state.Code
 		state  state.TunnelState
+		says   string // part of the text
 	}{
 		{
 			name: "unknown_database",
@@ -355,6 +356,15 @@ func TestProblemsAreNamed(t *testing.T) {
 			change: func(e *env) { e.Sim.AddDatabase(simcluster.Database{Name: "mongo", Protocol: "mongodb"}) },
 			want:   state.CodeProtocol, state: state.TunnelError,
 		},
+		{
+			name: "db_name_no_number",
+			item: func(e *env) string {
+				return fmt.Sprintf("name: x, kind: db, cluster: %s, resource: cache, db_name: app, port: %d", e.Sim.Name(), simworld.FreePort(e.t))
+			},
+			change: func(e *env) { e.Sim.AddDatabase(simcluster.Database{Name: "cache", Protocol: "redis"}) },
+			want:   state.CodeProtocol, state: state.TunnelError,
+			says: `Tunnel "x": Redis numbers its databases, and db_name "app" (config.yaml line `,
+		},
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
@@ -372,6 +382,9 @@ func TestProblemsAreNamed(t *testing.T) {
 			}
 			if got.Problem.Title == "" || got.Problem.Action == "" || got.Problem.Since.IsZero() {
 				t.Errorf("problem %+v lacks a title, a next step or a date", got.Problem)
+			}
+			if !strings.Contains(got.Problem.Text, tc.says) {
+				t.Errorf("text %q does not say %q", got.Problem.Text, tc.says)
 			}
 			if strings.Contains(got.Problem.Text, "rpc error") || strings.Contains(got.Problem.Text, "goroutine") {
 				t.Errorf("text %q is not for people", got.Problem.Text)

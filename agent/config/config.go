@@ -9,6 +9,8 @@
 package config
 
 import (
+	"cmp"
+	"fmt"
 	"log/slog"
 	"net"
 	"os"
@@ -75,6 +77,7 @@ type Config struct {
 	Limits    Limits    `json:"limits,omitzero"` // see Limit
 
 	said map[string]any // the file as JSON: with what it sets to nothing, such as a list
+	path string         // the file
 }
 
 // Profile holds the settings of one proxy.
@@ -191,6 +194,23 @@ func (c *Config) TunnelNames() []string {
 		names[i] = t.Name
 	}
 	return names
+}
+
+// Place is where a key of a tunnel is written now, as in "config.yaml line 12"; empty
+// where no file has it.
+func (c *Config) Place(tunnel, key string) string {
+	path := cmp.Or(c.Policy.ShippedIn(tunnel), c.path)
+	_, root, err := inspect(path)
+	tunnels := root.get("tunnels")
+	if err != nil || tunnels == nil {
+		return ""
+	}
+	for _, t := range tunnels.list {
+		if name, _ := t.get("name").str(); name == tunnel && t.byName[key] != nil {
+			return fmt.Sprintf("%s line %d", filepath.Base(path), t.byName[key].at.line)
+		}
+	}
+	return ""
 }
 
 // TSHPath is the tsh to run, with ~ expanded; empty means the one on PATH.

@@ -168,6 +168,36 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
+func TestPlace(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "config.yaml")
+	const text = "version: 1\ntunnels:\n  - {name: a, kind: db, cluster: c, resource: a, port: 15001}\n" +
+		"  - name: b\n    kind: db\n    cluster: c\n    resource: b\n    db_name: app\n"
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for at, want := range map[[2]string]string{
+		{"b", "db_name"}: "config.yaml line 8", {"a", "port"}: "config.yaml line 3", {"a", "db_name"}: "", {"none", "db_name"}: "",
+	} {
+		if got := c.Place(at[0], at[1]); got != want {
+			t.Errorf("Place(%q, %q) = %q, want %q", at[0], at[1], got, want)
+		}
+	}
+	bound, _ := (&Policy{}).Bind(c)
+	if got := bound.Place("b", "db_name"); got != "config.yaml line 8" {
+		t.Errorf("with a policy it is at %q", got)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if got := c.Place("b", "db_name"); got != "" {
+		t.Errorf("without the file it is at %q", got)
+	}
+}
+
 func TestExpand(t *testing.T) {
 	home := t.TempDir()
 	t.Setenv("HOME", home)

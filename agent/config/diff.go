@@ -53,7 +53,7 @@ func (c Changes) Empty() bool {
 // filled in.
 func (c *Config) others() Config {
 	o := *c
-	o.Version, o.Homes, o.Profiles, o.Tunnels, o.said = 0, nil, nil, nil, nil
+	o.Version, o.Homes, o.Profiles, o.Tunnels, o.said, o.path = 0, nil, nil, nil, nil, ""
 	o.Notifications.Enabled = new(c.Notifications.On())
 	o.Access = c.Access.plain()
 	o.TSH.Path = c.TSHPath()

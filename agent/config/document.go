@@ -197,7 +197,7 @@ func (d *Document) splice(c change, want *Config, byHand error) error {
 // sameConfig compares configs; an empty list equals a list that is left out.
 func sameConfig(a, b *Config) bool {
 	x, y := *a, *b
-	x.Tunnels, y.Tunnels, x.said, y.said = nil, nil, nil, nil
+	x.Tunnels, y.Tunnels, x.said, y.said, x.path, y.path = nil, nil, nil, nil, "", ""
 	return reflect.DeepEqual(x, y) && slices.EqualFunc(a.Tunnels, b.Tunnels, func(t, u state.TunnelSpec) bool {
 		return flowItem(t) == flowItem(u)
 	})

@@ -49,6 +49,7 @@ func parse(path string, data []byte) (*Config, *value, error) {
 	if err != nil {
 		return nil, nil, &Error{Path: path, Mistakes: []Mistake{{Text: err.Error()}}}
 	}
+	cfg.path = path
 	return cfg, root, nil
 }
 

@@ -220,7 +220,7 @@ func (p *Policy) Bind(cfg *Config) (bound *Config, overruled []Mistake) {
 	}
 	o := overruling{policy: p, cfg: cfg}
 	bound = o.merged()
-	bound.Profiles, bound.Tunnels, bound.Policy = o.profiles(), o.tunnels(), p
+	bound.Profiles, bound.Tunnels, bound.Policy, bound.path = o.profiles(), o.tunnels(), p, cfg.path
 	o.rules()
 	if name := p.shippedPort(cfg.Kube.Port); name != "" {
 		o.note("kube.port", "port %d is reserved for the tunnel %s, which the policy %s ships", cfg.Kube.Port, quote(name), p.Path)

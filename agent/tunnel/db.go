@@ -115,6 +115,9 @@ func (dbKind) find(ctx context.Context, r *resolver, spec state.TunnelSpec, f se
 			return w, &noFactorError{fmt.Sprintf("%s is carried by tsh, which berth cannot give one-time codes", database.Protocol)}
 		}
 	}
+	if !proto.TakesDBName(spec.DBName) {
+		return w, &dbNameError{protocol: proto.Title, name: spec.DBName, place: r.config().Place(spec.Name, "db_name")}
+	}
 	if proto.NeedsDBUser && to.User == "" {
 		missing := &missingDBUserError{protocol: database.Protocol, allowed: f.Profile.Session.Identity.DBUsers}
 		w.mint = func(context.Context, string) (*cluster.Cert, error) { return nil, missing }

@@ -35,6 +35,18 @@ func (e *missingDBUserError) Error() string {
 	return e.protocol + " takes the database user from the cert"
 }
 
+// dbNameError says that no database in a server of the protocol can have the
+// tunnel's db_name. place is where that is written, if it is known.
+type dbNameError struct{ protocol, name, place string }
+
+func (e *dbNameError) Error() string {
+	at := ""
+	if e.place != "" {
+		at = " (" + e.place + ")"
+	}
+	return fmt.Sprintf("%s numbers its databases, and db_name %q%s is not a number", e.protocol, e.name, at)
+}
+
 // otherUserError says that the tunnel is for one user, and that another has the
 // profile.
 type otherUserError struct {
@@ -268,6 +280,7 @@ func classifyTunnel(p *state.Problem, err error, spec state.TunnelSpec) bool {
 	var (
 		engine  *engineError
 		dbUser  *missingDBUserError
+		dbName  *dbNameError
 		missing *tsh.NotFoundError
 		factor  *noFactorError
 		port    *proxies.PortError
@@ -281,6 +294,10 @@ func classifyTunnel(p *state.Problem, err error, spec state.TunnelSpec) bool {
 		p.Code, p.Title = state.CodeProtocol, "Database user missing"
 		p.Text = fmt.Sprintf("Tunnel %q: %v, so it must name one.", spec.Name, dbUser)
 		p.Action = "add db_user to the tunnel in the config" + allowedUsers(dbUser.allowed)
+	case errors.As(err, &dbName):
+		p.Code, p.Title = state.CodeProtocol, "Database number needed"
+		p.Text = fmt.Sprintf("Tunnel %q: %v.", spec.Name, dbName)
+		p.Action = "write a number, as in db_name: 0, or leave it out: berth config edit"
 	case errors.As(err, &factor):
 		p.Code, p.Title = state.CodeMFARequired, "No second factor"
 		p.Text = fmt.Sprintf("Tunnel %q: %v.", spec.Name, factor)
