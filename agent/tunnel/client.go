@@ -389,15 +389,16 @@ func refusalKind(code state.Code) db.RefusalKind {
 }
 
 // kubeCredential returns the credential that goes with identity: the one there
-// is while that stays the same, since a new one means new connections.
-func (t *tunnel) kubeCredential(identity any, dial kube.Dialer, validUntil time.Time) *credential {
+// is while that stays the same, since a new one means new connections. validFrom is
+// when the session began, zero if that is not known.
+func (t *tunnel) kubeCredential(identity any, dial kube.Dialer, validFrom, validUntil time.Time) *credential {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.cur != nil && t.cur.identity == identity {
 		return t.cur
 	}
 	validUntil = validUntil.Round(0)
-	return &credential{identity: identity, kube: &kube.Upstream{Dial: dial, ValidUntil: validUntil}, validUntil: validUntil}
+	return &credential{identity: identity, kube: &kube.Upstream{Dial: dial, ValidFrom: validFrom, ValidUntil: validUntil}, validUntil: validUntil}
 }
 
 // protocol returns what the tunnel's database speaks; empty: not known yet.

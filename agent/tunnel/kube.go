@@ -59,7 +59,7 @@ func (kubeKind) target(spec state.TunnelSpec, dir string) tsh.Target {
 }
 
 func (kubeKind) viaChild(t *tunnel, c *child, until time.Time) *credential {
-	return t.kubeCredential(c.identity(), paced(proxies.NewPace(), t, c.proc.Dial), until)
+	return t.kubeCredential(c.identity(), paced(proxies.NewPace(), t, c.proc.Dial), time.Time{}, until)
 }
 
 func (kubeKind) try(ctx context.Context, cred *credential) (net.Conn, error) {
@@ -138,7 +138,7 @@ func dialKube(
 	dial := func(ctx context.Context, versions ...string) (net.Conn, error) {
 		return f.Cluster.Watched(func(ctx context.Context) (net.Conn, error) { return dialer.DialHTTP(ctx, versions...) })(ctx)
 	}
-	cred := t.kubeCredential(cert.TLS, paced(r.paces.of(f.Profile.ProxyAddr), t, dial), cert.ValidUntil())
+	cred := t.kubeCredential(cert.TLS, paced(r.paces.of(f.Profile.ProxyAddr), t, dial), f.Profile.Session.ValidFrom, cert.ValidUntil())
 	if cred.probe == nil { // it is a new one
 		cred.probe = probing(f.Cluster, route.Probe{ShowCert: true, HTTP: []string{"http/1.1"}}, to)
 	}

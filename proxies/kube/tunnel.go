@@ -16,9 +16,10 @@ import (
 )
 
 const (
-	// warnWithin is how long before the session's end clients are warned, and
-	// warnEvery how often.
+	// warnWithin is how long before the session's end clients are warned, but not
+	// before the last warnPart of it, and warnEvery how often.
 	warnWithin = 15 * time.Minute
+	warnPart   = 8
 	warnEvery  = 5 * time.Minute
 )
 
@@ -28,9 +29,9 @@ const (
 type Upstream struct {
 	// Dial opens connections to the cluster.
 	Dial Dialer
-	// ValidUntil is when the session behind it expires; zero means that clients
-	// are not warned of that.
-	ValidUntil time.Time
+	// ValidFrom is when the session behind it began, zero if that is not known.
+	// ValidUntil is when it expires; zero means that clients are not warned of that.
+	ValidFrom, ValidUntil time.Time
 }
 
 // Source returns the way to the cluster, waiting until there is a credential.
@@ -384,8 +385,11 @@ func (t *Tunnel) transportOf(up *Upstream) *transport {
 // expire.
 func (t *Tunnel) warn(w http.ResponseWriter, up *Upstream) {
 	now := time.Now()
-	left := up.ValidUntil.Sub(now)
-	if up.ValidUntil.IsZero() || left <= 0 || left >= warnWithin {
+	left, within := up.ValidUntil.Sub(now), warnWithin
+	if !up.ValidFrom.IsZero() { // else a short session would warn from its beginning
+		within = min(within, up.ValidUntil.Sub(up.ValidFrom)/warnPart)
+	}
+	if up.ValidUntil.IsZero() || left <= 0 || left >= within {
 		return
 	}
 	t.mu.Lock()

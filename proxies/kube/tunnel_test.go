@@ -454,11 +454,22 @@ func TestWarning(t *testing.T) {
 	if resp, _ := get(t, client, "https://"+r.addr()+"/api/v1/pods"); resp.Header.Get("Warning") == "" {
 		t.Error("no warning five minutes later")
 	}
-	late := c.upstream()
-	late.ValidUntil = time.Now().Add(time.Hour)
-	r = run(t, Config{Source: always(late)})
-	if resp, _ := get(t, kubectl(t, "prod"), "https://"+r.addr()+"/api/v1/pods"); resp.Header.Get("Warning") != "" {
-		t.Error("a warning an hour before the end")
+	for what, tc := range map[string]struct {
+		ago, left time.Duration
+		warns     bool
+	}{
+		"an hour before the end":                            {time.Hour, time.Hour, false},
+		"at the beginning of a session of ten minutes":      {time.Minute, 9 * time.Minute, false},
+		"in the last minute of a session of ten":            {9 * time.Minute, time.Minute, true},
+		"in the last quarter of an hour of a day's session": {24 * time.Hour, 14 * time.Minute, true},
+	} {
+		up := c.upstream()
+		up.ValidFrom, up.ValidUntil = time.Now().Add(-tc.ago), time.Now().Add(tc.left)
+		r := run(t, Config{Source: always(up)})
+		resp, _ := get(t, kubectl(t, "prod"), "https://"+r.addr()+"/api/v1/pods")
+		if warned := resp.Header.Get("Warning") != ""; warned != tc.warns {
+			t.Errorf("%s: warned %v, want %v", what, warned, tc.warns)
+		}
 	}
 }
 
