@@ -49,12 +49,14 @@ func Turns(s string) bool {
 	return left && right
 }
 
-// alike are letters of other scripts that look like one of the Latin script.
+// alike are letters that look like one of a keyboard's: those of other scripts, and of
+// phonetic ones.
 var alike = strings.NewReplacer(
 	"\u0430", "a", "\u0432", "b", "\u0435", "e", "\u0456", "i", "\u0458", "j", "\u043a", "k", "\u043c", "m", "\u043d", "h", "\u043e", "o",
 	"\u0440", "p", "\u0441", "c", "\u0442", "t", "\u0443", "y", "\u0445", "x", "\u0455", "s", "\u04bb", "h", "\u0501", "d", "\u051b", "q", "\u051d", "w",
 	"\u03b1", "a", "\u03b5", "e", "\u03b9", "i", "\u03ba", "k", "\u03bd", "v", "\u03bf", "o", "\u03c1", "p", "\u03c4", "t", "\u03c5", "u",
 	"\u03c7", "x", "\u03b2", "b", "\u03b7", "n", "\u0585", "o", "\u057d", "u", "\u0570", "h", "\u0131", "i",
+	"\u0475", "v", "\u04cf", "l", "\u03f3", "j", "\u0251", "a", "\u0261", "g", "\u026a", "i", "\u029f", "l",
 )
 
 // SameName is equal for names that a person, or a file system that ignores case,

@@ -19,7 +19,7 @@ func TestName(t *testing.T) {
 }
 
 func TestSameName(t *testing.T) {
-	for _, pair := range [][2]string{{"prod", "PROD"}, {"straße", "STRASSE"}, {"pap", "\u0440\u0430\u0440"}, {"ABC", "\uff21\uff22\uff23"}, {"no", "n\u03bf"}} {
+	for _, pair := range [][2]string{{"prod", "PROD"}, {"straße", "STRASSE"}, {"pap", "\u0440\u0430\u0440"}, {"ABC", "\uff21\uff22\uff23"}, {"no", "n\u03bf"}, {"local", "\u04c0\u043e\u0441\u0430\u04cf"}, {"pg", "p\u0261"}} {
 		if plain.SameName(pair[0]) != plain.SameName(pair[1]) {
 			t.Errorf("%q and %q are not the same", pair[0], pair[1])
 		}
