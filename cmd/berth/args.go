@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -45,23 +44,30 @@ func meantBy(cmd *cobra.Command, word string) string {
 	if word == "" {
 		return ""
 	}
-	// Any two short words are alike when two letters may differ.
-	cmd.SuggestionsMinimumDistance = min(2, utf8.RuneCountInString(word)/2)
-	for _, name := range cmd.SuggestionsFor(word) {
-		if !slices.Contains(dangerous, name) {
-			return cmd.CommandPath() + " " + name
-		}
-	}
-	var aliases []string
+	var names []string
+	of := make(map[string]string) // the command of a name or alias
 	for _, sub := range cmd.Commands() {
-		if sub.IsAvailableCommand() && !slices.Contains(dangerous, sub.Name()) {
-			aliases = append(aliases, sub.Aliases...)
+		if !sub.IsAvailableCommand() {
+			continue
+		}
+		for _, name := range append([]string{sub.Name()}, sub.Aliases...) {
+			names, of[name] = append(names, name), sub.Name()
 		}
 	}
-	if alias := plain.Nearest(word, aliases, strings.ToLower); alias != "" {
-		return cmd.CommandPath() + " " + alias
+	near := plain.Nearest(word, names, strings.ToLower)
+	if near == "" {
+		begun := func(name string) bool {
+			return strings.HasPrefix(name, strings.ToLower(word)) && !slices.Contains(dangerous, of[name])
+		}
+		if i := slices.IndexFunc(names, begun); i >= 0 {
+			near = names[i]
+		}
 	}
-	return ""
+	// Where a dangerous command is the nearest, the next one is its opposite: "login" for "logut".
+	if near == "" || slices.Contains(dangerous, of[near]) {
+		return ""
+	}
+	return cmd.CommandPath() + " " + near
 }
 
 func exactArgs(names ...string) cobra.PositionalArgs {

@@ -21,7 +21,7 @@ import (
 
 type doctorOptions struct {
 	json   bool
-	fix    string // empty, fixAll or the name of a check
+	fix    string // empty, fixAll or the name of a check or of a finding
 	bundle string
 }
 
@@ -39,7 +39,7 @@ every tunnel as a client would use it, ports, the keychain and the desktop. It
 takes at most ten seconds, works without an agent, and changes nothing.
 
 With --fix it does what is safe: it closes files to other users (--fix=files does
-that alone), rewrites an autostart entry that starts a moved program (autostart), and
+that alone, --fix=files:PATH for one file), rewrites an autostart entry that starts a moved program (autostart), and
 removes what a killed agent has left behind (stale_state).
 
 With --bundle it also writes what it found, the config, the status and the ends
@@ -52,7 +52,7 @@ The exit code is 1 if anything does not work.`,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return a.doctor(cmd.Context(), o) },
 	}
 	cmd.Flags().BoolVar(&o.json, "json", false, "print the findings as a JSON array")
-	cmd.Flags().StringVar(&o.fix, "fix", "", "do what is safe about them, or about one `CHECK` of --json alone")
+	cmd.Flags().StringVar(&o.fix, "fix", "", "do what is safe about them, or about one `CHECK` or name of --json alone")
 	cmd.Flags().Lookup("fix").NoOptDefVal = fixAll
 	cmd.Flags().StringVar(&o.bundle, "bundle", "", "write an archive without secrets to this file")
 	must(cmd.MarkFlagFilename("bundle", "tar.gz", "tgz"))
@@ -72,8 +72,8 @@ func (a *app) doctor(ctx context.Context, o doctorOptions) error {
 	case o.fix == fixAll:
 		report.Findings = doctor.Mend(ctx, report.Findings)
 	case o.fix != "":
-		if !slices.ContainsFunc(report.Findings, func(f doctor.Finding) bool { return f.Check == o.fix }) {
-			return usageError{withHint(fmt.Errorf("the doctor has no finding of a check %q", o.fix), "berth doctor --json names the checks")}
+		if !slices.ContainsFunc(report.Findings, func(f doctor.Finding) bool { return f.IsNamed(o.fix) }) {
+			return usageError{withHint(fmt.Errorf("the doctor has no finding %q", o.fix), "berth doctor --json names its findings and their checks")}
 		}
 		report.Findings = doctor.Mend(ctx, report.Findings, o.fix)
 	}

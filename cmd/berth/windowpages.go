@@ -43,13 +43,13 @@ func examined(ctx context.Context, flags ...string) (examinedJSON, error) {
 	return examinedJSON{Findings: findings}, err
 }
 
-// mend has the doctor do what is safe about its findings, or about those of one check.
+// mend has the doctor do what is safe about its findings, or about one.
 func mend(ctx context.Context, body []byte) (any, error) {
-	var which struct{ Check string }
+	var which struct{ Name string }
 	if err := json.Unmarshal(body, &which); err != nil {
-		return nil, fmt.Errorf("the check is not understood: %w", err)
+		return nil, fmt.Errorf("the finding is not understood: %w", err)
 	}
-	return examined(ctx, "--fix="+cmp.Or(which.Check, fixAll))
+	return examined(ctx, "--fix="+cmp.Or(which.Name, fixAll))
 }
 
 // logJSON is the end of the agent's log.

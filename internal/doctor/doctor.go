@@ -11,6 +11,7 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -65,9 +66,14 @@ type Finding struct {
 	Fixed  string `json:"fixed"` // what Mend has done about it; empty when nothing
 	// Mendable says that Mend would do something about it.
 	Mendable bool `json:"mendable"`
+	// Name names it for Mend, apart from the other findings of its check.
+	Name string `json:"name"`
 
 	repair func(context.Context) (did string, err error) // nil when only a person can
 }
+
+// IsNamed reports whether name is the finding's own, or that of its check.
+func (f Finding) IsNamed(name string) bool { return name == f.Check || name == f.Name }
 
 // Config says what to look at.
 type Config struct {
@@ -225,18 +231,20 @@ func (d *doctor) runAll(ctx context.Context, checks []check) []Finding {
 	for i := range all {
 		all[i].Text, all[i].Fix = clean(all[i].Text), clean(all[i].Fix)
 		all[i].Mendable = all[i].repair != nil
+		all[i].Name = cmp.Or(all[i].Name, all[i].Check)
 	}
 	return all
 }
 
 // Mend does what can be done safely about the findings, and returns them with
 // what was done: file permissions, the autostart entry, what a killed agent has
-// left behind. Where checks are named, it does so about their findings alone.
-func Mend(ctx context.Context, findings []Finding, checks ...string) []Finding {
+// left behind. Where findings are named, by their check or their own name, it does so
+// about these alone.
+func Mend(ctx context.Context, findings []Finding, named ...string) []Finding {
 	mended := make([]Finding, len(findings))
 	for i, f := range findings {
 		mended[i] = f
-		if !f.Mendable || len(checks) > 0 && !slices.Contains(checks, f.Check) {
+		if !f.Mendable || len(named) > 0 && !slices.ContainsFunc(named, f.IsNamed) {
 			continue
 		}
 		did, err := f.repair(ctx)

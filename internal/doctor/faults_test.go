@@ -332,6 +332,11 @@ func TestMend(t *testing.T) {
 			t.Errorf("stale state alone was to be mended, and %+v", f)
 		}
 	}
+	for _, f := range Mend(t.Context(), before.Findings, "files:"+key) {
+		if (f.Fixed != "") != strings.Contains(f.Text, key) {
+			t.Errorf("one file alone was to be closed, and %+v", f)
+		}
+	}
 	b.write(b.cfg.Paths.LockPID(), "999999\n", 0o600)
 	mended := 0
 	for _, f := range Mend(t.Context(), before.Findings) {

@@ -99,7 +99,7 @@ func (f private) look() []Finding {
 		status = Fail
 	}
 	return []Finding{{
-		Check: "files", Status: status, Text: fmt.Sprintf("other users have access to %s (mode %04o)", f.path, info.Mode().Perm()),
+		Check: "files", Name: "files:" + f.path, Status: status, Text: fmt.Sprintf("other users have access to %s (mode %04o)", f.path, info.Mode().Perm()),
 		Fix:    fmt.Sprintf("chmod %04o %q", want, f.path),
 		repair: func(context.Context) (string, error) { return closeToOthers(f.path, info, want) },
 	}}

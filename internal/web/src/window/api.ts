@@ -92,6 +92,7 @@ export interface Plot {
 
 export interface Finding {
   check: string;
+  name: string; // apart from the others of its check
   status: string;
   text: string;
   fix?: string;

@@ -14,8 +14,8 @@ export function Doctor() {
   const bad = findings.filter((f) => f.status === "fail").length;
   const odd = findings.filter((f) => f.status === "warn").length;
   const mendable = findings.filter((f) => f.mendable).length;
-  const mend = async (check = ""): Promise<void> => {
-    report.put(await write("/api/doctor/mend", { check })); // it says what was done, and what could not be
+  const mend = async (name = ""): Promise<void> => {
+    report.put(await write("/api/doctor/mend", { name })); // it says what was done, and what could not be
   };
   const title = report.busy ? "Looking…" : bad + odd === 0 ? "berth found nothing wrong" : `${bad} broken, ${odd} to look at`;
   return (
@@ -28,7 +28,7 @@ export function Doctor() {
       {report.busy && <p class="dim" role="status">berth looks at the agent, the config, tsh, the proxies and the tunnels. It takes 10 seconds at most.</p>}
       {report.failed && <Wrong failure={report.failed} />}
       <ul class="rows">
-        {findings.map((f, i) => <Found key={`${f.check} ${i}`} finding={f} again={report.again} mend={() => mend(f.check)} />)}
+        {findings.map((f, i) => <Found key={`${f.check} ${i}`} finding={f} again={report.again} mend={() => mend(f.name)} />)}
       </ul>
     </section>
   );
