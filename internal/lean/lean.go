@@ -38,7 +38,7 @@ func AfterStart(heapAt []time.Duration, failed func(error)) {
 const (
 	// startEvery is how often pages are given back while much happens for the
 	// first time, for as long as startLasts.
-	startEvery, startLasts = 250 * time.Millisecond, 3 * time.Second
+	startEvery, startLasts = 50 * time.Millisecond, 3 * time.Second
 	// pagesEvery is how often they are given back later. To have the needed ones
 	// back takes a millisecond.
 	pagesEvery = 30 * time.Second

@@ -1,6 +1,7 @@
 package simcluster
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -238,7 +239,8 @@ func (f *Faults) ExpireSessions() {
 }
 
 // RPCDelay makes a call of the auth service slow; the method is its bare name,
-// such as "GenerateUserCerts", and "" means every one. Zero undoes it.
+// such as "GenerateUserCerts", and "" means every one. Zero undoes it, and calls
+// that wait go on: the auth service is no longer slow.
 func (f *Faults) RPCDelay(method string, d time.Duration) {
 	f.update(func() { f.rpcDelay[method] = d })
 }
@@ -263,17 +265,26 @@ func (f *Faults) Clear() error {
 
 // rpc applies the faults of a call.
 func (f *Faults) rpc(ctx context.Context, method string) error {
-	f.mu.Lock()
-	delay := f.rpcDelay[""] + f.rpcDelay[method]
-	err := f.rpcError[method]
-	if err == nil {
-		err = f.rpcError[""]
+	for began := time.Now(); ; {
+		f.mu.Lock()
+		left := f.rpcDelay[""] + f.rpcDelay[method] - time.Since(began)
+		err := cmp.Or(f.rpcError[method], f.rpcError[""])
+		changed := f.changed
+		f.mu.Unlock()
+		if left <= 0 {
+			return err
+		}
+		timer := time.NewTimer(left)
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+		case <-changed:
+		}
+		timer.Stop()
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 	}
-	f.mu.Unlock()
-	if delay > 0 && !wake.Sleep(ctx, delay) {
-		return ctx.Err()
-	}
-	return err
 }
 
 func (f *Faults) clock() time.Duration {

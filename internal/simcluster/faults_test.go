@@ -283,10 +283,17 @@ func TestRPCFaults(t *testing.T) {
 	if _, err := clt.Ping(t.Context()); err != nil || time.Since(began) < 100*time.Millisecond {
 		t.Errorf("delayed Ping took %v, %v", time.Since(began), err)
 	}
+	c.Faults().RPCDelay("", time.Hour)
+	answered := make(chan error, 1)
+	go func() { _, err := clt.Ping(t.Context()); answered <- err }()
+	testwait.Eventually(t, "the call waits", func() bool { return c.Counters().RPCs["Ping"] == 3 })
 	if err := c.Faults().Clear(); err != nil {
 		t.Fatal(err)
 	}
-	if n := c.Counters().RPCs; n["Ping"] != 2 || n["GetDomainName"] != 1 {
+	if err := <-answered; err != nil {
+		t.Errorf("a call that waited when the delay was undone: %v", err)
+	}
+	if n := c.Counters().RPCs; n["Ping"] != 3 || n["GetDomainName"] != 1 {
 		t.Errorf("calls counted: %v", n)
 	}
 }
