@@ -51,6 +51,9 @@ type Succession struct {
 // last did not end as it was asked to.
 var errSuccessorDied = errors.New("the agent that had taken over ended unexpectedly")
 
+// errStopping says why an agent has no successor.
+var errStopping = errors.New("the agent is stopping")
+
 // inheritance is what a successor gets besides sockets.
 type inheritance struct {
 	Tunnels map[string]tunnel.Past `json:"tunnels"`
@@ -155,7 +158,7 @@ func (s *succession) ask(ctx context.Context, program string, env []string) (ipc
 	case <-ctx.Done():
 		return ipc.Successor{}, ctx.Err()
 	case <-s.rooms.Done():
-		return ipc.Successor{}, errors.New("the agent is stopping")
+		return ipc.Successor{}, errStopping
 	}
 	select {
 	case done := <-answer:
@@ -178,8 +181,8 @@ func (s *succession) follow(ctx context.Context) error {
 			answer := make(chan succeeded, 1)
 			want = succeed{answer: answer}
 		}
-		next, who, err := s.handOver(want)
-		if err != nil {
+		next, who, err := s.handOver(ctx, want)
+		if err != nil && !errors.Is(err, errStopping) {
 			s.log.Error("no successor took over, this agent goes on", "err", err)
 			code := ipc.CodeFailed
 			if errors.Is(err, handover.ErrUnsupported) {
@@ -202,8 +205,8 @@ func (s *succession) follow(ctx context.Context) error {
 }
 
 // handOver starts a successor and gives it everything. When it returns without an
-// error, that serves.
-func (s *succession) handOver(want succeed) (next *handover.Successor, who ipc.Successor, err error) {
+// error, that serves. An agent that is to stop, since ctx ends, needs none.
+func (s *succession) handOver(ctx context.Context, want succeed) (next *handover.Successor, who ipc.Successor, err error) {
 	program, env := want.program, append(os.Environ(), want.env...)
 	if program == "" {
 		program = s.opts.Succession.Program
@@ -217,26 +220,44 @@ func (s *succession) handOver(want succeed) (next *handover.Successor, who ipc.S
 	if err != nil {
 		return nil, who, err
 	}
+	goesOn := context.AfterFunc(ctx, next.Kill)
+	defer goesOn()
 	ready, err := next.Await(handover.Ready, readyLimit)
 	if err == nil && ready.Format != handover.Format {
 		err = fmt.Errorf("%s (version %s) hands over in another way", program, ready.Version)
 	}
-	thaw := func(bool) {}
 	if err == nil {
-		s.hush() // the successor is to hear what they say next
-		thaw = s.memory.Freeze()
-		if err = s.give(next.Line); err == nil {
-			_, err = next.Await(handover.Serving, servingLimit)
-		}
+		err = s.passOn(next, goesOn)
 	}
 	if err != nil {
 		next.Kill()
-		thaw(false)
-		s.hear()
+		if ctx.Err() != nil {
+			err = errStopping
+		}
 		return nil, who, err
 	}
-	thaw(true)
 	return next, ipc.Successor{PID: next.PID(), Version: ready.Version}, nil
+}
+
+// passOn gives a successor that is ready everything, and waits until it serves. A
+// successor that fails, or comes when nothing goesOn, is ended before this agent writes
+// and hears again.
+func (s *succession) passOn(next *handover.Successor, goesOn func() bool) error {
+	s.hush() // the successor is to hear what they say next
+	thaw := s.memory.Freeze()
+	err := s.give(next.Line)
+	if err == nil {
+		_, err = next.Await(handover.Serving, servingLimit)
+	}
+	if err == nil && !goesOn() {
+		err = errStopping
+	}
+	if err != nil {
+		next.Kill()
+		s.hear()
+	}
+	thaw(err == nil)
+	return err
 }
 
 // give passes what a successor needs.

@@ -144,6 +144,7 @@ func (s *succession) hearFormer(f *former) {
 			f.open = 0
 			s.before = slices.DeleteFunc(s.before, func(have *former) bool { return have == f })
 			s.mu.Unlock()
+			_ = f.line.Close() // one that is not gone would wait for ever for this process to read
 			if !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
 				s.log.Warn("an agent before this one is no longer heard", "err", err)
 			}
