@@ -299,7 +299,7 @@ func (a *Agent) run(ctx context.Context) error {
 			a.tunnels.Close()
 			return err
 		}
-		a.next.control = newControl(l)
+		a.next.control = handover.NewControl(l)
 	}
 	a.publish()
 	a.log.Info("agent started", "version", a.opts.Version, "pid", os.Getpid(), "config", a.opts.Paths.Config,

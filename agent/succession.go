@@ -80,7 +80,7 @@ type succession struct {
 	forGood atomic.Bool
 
 	lock    *process.Lock
-	control *control
+	control *handover.Control
 	sockets *proxies.Sockets
 
 	requests chan succeed
@@ -195,7 +195,7 @@ func (s *succession) follow(ctx context.Context) error {
 		}
 		if err == nil {
 			s.left.Store(true)
-			s.control.leave() // whoever hears the answer and asks more asks the successor
+			s.control.Leave() // whoever hears the answer and asks more asks the successor
 		}
 		want.answer <- succeeded{who, err} // it has room
 		if err == nil {

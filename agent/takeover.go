@@ -63,7 +63,7 @@ func (s *succession) inherit(m handover.Message, files []handover.Received) erro
 	if err != nil {
 		return fmt.Errorf("take over the control socket: %w", err)
 	}
-	s.control = newControl(control)
+	s.control = handover.NewControl(control)
 	s.tunnels.Succession().GoOn(got.Tunnels)
 	return s.memory.Reload()
 }

@@ -1,20 +1,21 @@
-package agent
+package handover
 
 import (
 	"net"
 	"sync"
 )
 
-// control is the control socket's listener. One that leaves accepts nothing, and
+// Control is the control socket's listener. One that leaves accepts nothing, and
 // does not say so until it is closed: calls that have come are still answered.
-type control struct {
+type Control struct {
 	net.Listener
 	left, closed chan struct{}
 	leaving, end func()
 }
 
-func newControl(l net.Listener) *control {
-	c := &control{Listener: l, left: make(chan struct{}), closed: make(chan struct{})}
+// NewControl returns the socket at which l listens.
+func NewControl(l net.Listener) *Control {
+	c := &Control{Listener: l, left: make(chan struct{}), closed: make(chan struct{})}
 	c.leaving = sync.OnceFunc(func() { close(c.left) })
 	c.end = sync.OnceFunc(func() { close(c.closed) })
 	if u, ok := l.(interface{ SetUnlinkOnClose(bool) }); ok {
@@ -23,8 +24,8 @@ func newControl(l net.Listener) *control {
 	return c
 }
 
-// leave closes the socket here; another process has it.
-func (c *control) leave() {
+// Leave closes the socket here; another process has it.
+func (c *Control) Leave() {
 	if u, ok := c.Listener.(interface{ SetUnlinkOnClose(bool) }); ok {
 		u.SetUnlinkOnClose(false)
 	}
@@ -33,7 +34,7 @@ func (c *control) leave() {
 }
 
 // Accept waits for the next call.
-func (c *control) Accept() (net.Conn, error) {
+func (c *Control) Accept() (net.Conn, error) {
 	conn, err := c.Listener.Accept()
 	select {
 	case <-c.left:
@@ -46,7 +47,7 @@ func (c *control) Accept() (net.Conn, error) {
 }
 
 // Close closes the socket.
-func (c *control) Close() error {
+func (c *Control) Close() error {
 	c.end()
 	return c.Listener.Close()
 }
