@@ -12,6 +12,7 @@ apt_install $(lacking $want)
 
 cd "$(dirname "$0")/../internal/web"
 installed=node_modules/.package-lock.json
+# shellcheck disable=SC3013 # every sh of these systems has -nt
 if [ ! -e "$installed" ] || [ package-lock.json -nt "$installed" ]; then
 	npm ci --no-audit --no-fund --loglevel=error
 	touch "$installed"

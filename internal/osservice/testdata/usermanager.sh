@@ -1,3 +1,4 @@
+#!/bin/sh
 # Runs a program as root in namespaces and a control group of its own, in which
 # a user's systemd can run beside a machine that may have none. What is started
 # here ends with it.
