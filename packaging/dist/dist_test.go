@@ -214,7 +214,7 @@ func TestDebianChangelog(t *testing.T) {
 	r := &release{version: version{base: "1.2.3"}, epoch: testTime, maintainer: "Jane Doe <jane@example.org>"}
 	got := string(r.debianChangelog(changes))
 	for _, want := range []string{
-		"berth (1.2.3) stable; urgency=medium\n\n  * First word", "\n    word", "goes on (how).\n  * Second.\n", " -- Jane Doe <jane@example.org>  Sun, 22 Nov 2026 20:15:04 +0000\n",
+		"berth (1.2.3) stable; urgency=medium\n\n  * First word", "\n    word", "goes on.\n  * Second.\n", " -- Jane Doe <jane@example.org>  Sun, 22 Nov 2026 20:15:04 +0000\n",
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("no %q in:\n%s", want, got)

@@ -122,14 +122,19 @@ func (r *release) layOut(tree, program string) error {
 var (
 	pictureLine  = regexp.MustCompile(`(?m)^.*!\[[^\]]*\]\([^)]*\).*\n(?:\|[-|]+\|\n)?(?:\|.*\n)?`)
 	relativeLink = regexp.MustCompile(`\[([^\]]*)\]\((?:[^):]*)\)`)
+	asideLink    = regexp.MustCompile(`\s*\(\[[^\]]*\]\([^):]*\)\)`) // says nothing without the link
 	emptyLines   = regexp.MustCompile(`\n{3,}`)
 )
+
+// unlinked is text without links to pages of the source.
+func unlinked(text string) string {
+	return relativeLink.ReplaceAllString(asideLink.ReplaceAllString(text, ""), "$1")
+}
 
 // packagedReadme is the README without pictures and without links to pages that
 // are not in the package.
 func packagedReadme(text string) string {
-	text = relativeLink.ReplaceAllString(pictureLine.ReplaceAllString(text, ""), "$1")
-	return emptyLines.ReplaceAllString(text, "\n\n")
+	return emptyLines.ReplaceAllString(unlinked(pictureLine.ReplaceAllString(text, "")), "\n\n")
 }
 
 // stamp gives everything below dir one time: some formats keep that of folders.
@@ -173,7 +178,7 @@ func (r *release) debianChangelog(changes string) []byte {
 	if !strings.Contains(section, "\n- ") { // of a release nothing is unreleased
 		section, _, _ = strings.Cut(older, "\n## ")
 	}
-	section = relativeLink.ReplaceAllString(subheading.ReplaceAllString(section, ""), "$1")
+	section = unlinked(subheading.ReplaceAllString(section, ""))
 	section = strings.ReplaceAll(section, "**", "")
 	_, items, _ := strings.Cut(section, "\n- ") // after the heading
 	for item := range strings.SplitSeq(items, "\n- ") {

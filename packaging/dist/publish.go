@@ -152,7 +152,7 @@ func notesOf(changes, version string, final bool) (string, error) {
 			heading, text, _ := strings.Cut(section, "\n")
 			heading = strings.Trim(strings.Fields(heading + " -")[0], "[]")
 			if heading == name && strings.TrimSpace(text) != "" {
-				return relativeLink.ReplaceAllString(strings.TrimSpace(text), "$1"), nil
+				return unlinked(strings.TrimSpace(text)), nil
 			}
 		}
 	}

@@ -34,13 +34,13 @@ func TestPreReleases(t *testing.T) {
 }
 
 func TestNotesOf(t *testing.T) {
-	const changes = "# Changes\n\n## [Unreleased]\n\n- soon\n\n## [1.2.3] - 2026-11-28\n\n### Added\n\n- a thing ([how](docs/HOW.md))\n\n## [1.2.2]\n\n- old\n"
+	const changes = "# Changes\n\n## [Unreleased]\n\n- soon\n\n## [1.2.3] - 2026-11-28\n\n### Added\n\n- a thing\n  ([how](docs/HOW.md)), [two](x.md); [three](https://example.org)\n\n## [1.2.2]\n\n- old\n"
 	for _, tt := range []struct {
 		version string
 		final   bool
 		want    string
 	}{
-		{"1.2.3", true, "### Added\n\n- a thing (how)"},
+		{"1.2.3", true, "### Added\n\n- a thing, two; [three](https://example.org)"},
 		{"1.2.2", true, "- old"},
 		{"1.3.0", true, ""},
 		{"1.3.0-rc.1", false, "- soon"},
@@ -221,8 +221,12 @@ func TestRelease(t *testing.T) {
 	if !strings.Contains(sums, "  install.sh\n") || strings.Contains(sums, "manifests") {
 		t.Errorf("the checksums are of\n%s", sums)
 	}
-	if notes := read("RELEASE-NOTES.md"); !strings.HasPrefix(notes, "- a thing\n") || strings.Contains(notes, "@") && regexp.MustCompile(`@[A-Z_]+@`).MatchString(notes) {
+	notes := read("RELEASE-NOTES.md")
+	if !strings.HasPrefix(notes, "- a thing\n") || regexp.MustCompile(`@[A-Z_]+@`).MatchString(notes) {
 		t.Errorf("the notes:\n%s", notes)
+	}
+	if m := regexp.MustCompile(`ARTEFACT=(\S+)`).FindStringSubmatch(notes); m == nil || !strings.Contains(sums, "  "+m[1]+"\n") {
+		t.Errorf("the notes verify a file that there is not: %q", m)
 	}
 	var scoop struct {
 		Version      string
