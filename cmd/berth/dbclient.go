@@ -44,7 +44,10 @@ func (d dbCommands) describe(a *app, w io.Writer, t state.Tunnel) {
 	if argv, err := d.client(a, t); err == nil {
 		_, _ = fmt.Fprintf(w, "  %s\n", plain.Line(shell.Quote(argv...)))
 	}
-	proto, _ := db.Lookup(t.Protocol)
+	proto, known := db.Lookup(t.Protocol)
+	if known && t.DBUser == "" && !proto.NeedsDBUser && proto.DefaultDBUser == "" {
+		_, _ = fmt.Fprintf(w, "  The client names the database user, as with -U or -u. For good: berth tunnel set %s --db-user USER\n", t.Name)
+	}
 	if formats := proto.Formats(); len(formats) > 0 {
 		_, _ = fmt.Fprintf(w, "other clients: berth tunnel url %s --as %s\n", t.Name, strings.ReplaceAll(join(formats), ", ", "|"))
 	}

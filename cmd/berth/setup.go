@@ -316,7 +316,7 @@ func (s *setup) addOne(ctx context.Context, c *client.Client, r client.Resource)
 		p, _ := db.Lookup(r.Protocol)
 		// Of a few users that roles allow, addTunnel asks for one.
 		if p.DefaultDBUser == "" && slices.Contains(r.DBUsers, "*") {
-			spec.DBUser = s.ask("Database user for " + r.Name + ", or Enter to leave it to the client:")
+			spec.DBUser = s.ask("Database user for " + r.Name + ", or Enter if each client is to name one:")
 		}
 		for {
 			spec.DBName = s.ask("Database in " + r.Name + ", or Enter to leave it to the client:")
