@@ -81,8 +81,8 @@ berth config schema --policy > policy.schema.json
 The first also names the mistakes of included files and what the policy leaves without effect in them, and says whether the owner and mode of each would do once it is installed.
 
 **Files that you ship.** ` + "`include`" + ` names files in the format of [a config file](CONFIG.md), with the same owner as the policy. Their tunnels come
-first. Users can stop and start them, but not change or remove them; their names, all that look the same, and their written ports
-are reserved: a user's tunnel of such a name is left out, and one with such a port gets another.
+first. Users can stop and start them, but not change or remove them; their names, every name that looks the same, and their written
+ports are reserved: a user's tunnel of such a name is left out, and one with such a port gets another.
 ` + "`berth status NAME`" + ` and ` + "`shipped_in` of `berth status --json`" + ` name the file that a tunnel comes from. Everything else in
 such a file is a default, which a key of the user's own file overrides. A rule of the user's [access.auto_assume](ACCESS-REQUESTS.md) may name
 a tunnel that you ship; once you no longer ship it, the rule has no effect and the rest of the file has.

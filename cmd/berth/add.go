@@ -42,8 +42,8 @@ func (a *app) addCommand(use string) *cobra.Command {
 		Use:   use + " RESOURCE [flags]",
 		Short: "Add a tunnel to a database or Kubernetes cluster, by its name",
 		Long: `Add a tunnel to the database or Kubernetes cluster of that name, as "berth
-resources" lists it. The tunnel is called the same. Where there are several of the
-name, or you may be several database users, a terminal asks.
+resources" lists it. The tunnel gets the same name. If several resources have that
+name, or you may be several database users, you are asked at a terminal.
 
 With --all every resource that has no tunnel yet gets one, or with --label those
 with these labels. "berth tunnel add db" and "berth tunnel add kube" have more to

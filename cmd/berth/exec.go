@@ -40,8 +40,8 @@ warning: it may obey none of them. Clients that it starts by their names are led
 the tunnel as if berth started them, except on Windows. A program that cannot be led
 anywhere is not started. Without a command berth runs the usual client of the
 protocol. The exit code is the client's own; 127 means that there is no such program,
-126 that it is none that can be run. While a login is needed a terminal is asked
-whether to log in first.`,
+126 that it cannot be run. If a login is needed, you are asked at a terminal whether
+to log in first.`,
 		Example: `  berth exec prod-pg
   berth exec prod-pg -- pg_dump --schema-only
   berth exec cache -- redis-cli --scan

@@ -47,7 +47,7 @@ func (a *app) importCommand() *cobra.Command {
 
 Nothing is changed without --write, which adds the new ones to the config as
 "berth tunnel add" does: where you may be several database users and the entry names
-none, a terminal asks. A local port stays what it was, so that clients need no
+none, you are asked at a terminal. A local port stays what it was, so that clients need no
 change; close what listens there now. Where an entry names no resource, the
 cluster's list is searched for one of its name.`,
 		Example: `  berth import connect

@@ -35,7 +35,7 @@ stays the same for as long as the tunnels do. berth makes no context the current
 one; what kubectl and others write into it stays.
 
 With --exec, print contexts that lead straight to the Teleport proxy instead and
-ask "berth kube credentials" each time. They need a valid login to be printed.`,
+ask "berth kube credentials" each time. Printing them needs a valid login.`,
 		Example: `  export KUBECONFIG="$(berth kube config --path)"
   kubectl --context berth-prod-k8s get pods
   KUBECONFIG=~/.kube/config:$(berth kube config --path) k9s`,

@@ -72,7 +72,7 @@ func (kubeCommands) addHelp() (long, example string) {
 kubeconfig. All these tunnels share one local port, unless one is given here.
 
 Where your roles let you be several users in Kubernetes, --as says which one to
-be; kubectl's own --as comes first.`, `  berth tunnel add kube prod-k8s --resource prod
+be; kubectl's own --as takes precedence.`, `  berth tunnel add kube prod-k8s --resource prod
   export KUBECONFIG="$(berth kube config --path)"
   kubectl --context berth-prod-k8s get pods`
 }

@@ -34,13 +34,13 @@ sign-on your browser opens ("browser" in the config or $BROWSER names another
 one); a password or a code is typed here and goes to tsh alone. Waiting clients
 go on the moment it is done.
 
-A login of the same profile that runs already, from a terminal or a tray, is
-joined. A session that is still valid is left alone, unless you ask with --renew
-for a new one: it takes the old one's place when it is there, so that nothing
-ever goes without.
+If a login of the profile is running already, from a terminal or the tray, yours
+joins it. A session that is still valid is left alone unless you ask for a new one
+with --renew. The new one replaces the old one once it is complete, so that no
+tunnel is without a session in between.
 
 --ca-file names the CA of a proxy with a certificate that your system does not
-know; --insecure, which asks twice, has the certificate not verified. Both are kept
+know; --insecure, which asks twice, turns its verification off. Both are kept
 in the config. Where the agent finds no tsh, yours is used, and remembered if you
 agree.
 

@@ -146,7 +146,7 @@ func (a *app) requestCreateCommand() *cobra.Command {
 ask for and whether it wants a reason; completion lists the roles.
 
 With --wait the command ends when the request is decided: with 0 when it was
-approved, else with 1. "berth request assume" then takes the roles.`,
+approved, else with 1. Then assume it with "berth request assume".`,
 		Example: `  berth request create --role dba --reason 'incident 42'
   berth request create --role dba --for 4h --wait
   berth request create --resource /example.com/db/pg-prod`,

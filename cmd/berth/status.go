@@ -34,8 +34,8 @@ their addresses, and every problem with its next step. With NAME, all about one
 tunnel.
 
 --wait returns when the tunnel (or every tunnel that is not stopped) has the
-given state. A tunnel that says it is ready is tried as well: its way must be
-open up to the proxy. It ends with exit code 4 when a login is what is missing.`,
+given state. A tunnel that says it is ready is tried as well: it must get through to
+the proxy. The exit code is 4 if a login is missing.`,
 		Example: `  berth status
   berth status prod-pg
   berth status --json | jq '.tunnels[].address'

@@ -136,7 +136,7 @@ func (a *app) telemetryExportCommand() *cobra.Command {
 		Use:   "export",
 		Short: "Print what is counted as JSON that you may hand on",
 		Long: `Print what is counted as JSON that you may hand to whoever asked: what the file
-has, and no more. Clusters and users are pseudonyms in it, whose key stays here.`,
+has and nothing else. Clusters and users are pseudonyms in it, whose key stays here.`,
 		Example: "  berth telemetry export > berth-statistics.json",
 		Args:    noArgs,
 		RunE: func(*cobra.Command, []string) error {
