@@ -18,6 +18,7 @@ import (
 // TestLeafAway: the root answers, the leaf is not connected to it. That is one
 // problem of the leaf's tunnels, and goes when it does.
 func TestLeafAway(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
 	leaf, err := e.Sim.AddLeaf("leaf.test",
 		simcluster.Database{Name: "pg-leaf", Protocol: "postgres"}, simcluster.Database{Name: "pg-two", Protocol: "postgres"})
@@ -79,6 +80,7 @@ func TestLeafAway(t *testing.T) {
 
 // TestLeafThatJoins is ready within seconds, for a tunnel that waits for it.
 func TestLeafThatJoins(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
 	e.Login()
 	e.config(fmt.Sprintf("name: leafy, kind: db, cluster: leaf.test, resource: pg-leaf, db_user: alice, port: %d", simworld.FreePort(t)))

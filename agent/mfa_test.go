@@ -148,6 +148,7 @@ func TestSessionCodeIsAskedFor(t *testing.T) {
 // TestCodeGoesOnAfterLogin: the login that releases a held client goes on to
 // ask for the code that the client needs then.
 func TestCodeGoesOnAfterLogin(t *testing.T) {
+	t.Parallel()
 	e, _, port := mfaEnv(t, simcluster.User{TOTP: mfaSeed})
 	e.awaitCodeNeeded("pg")
 	e.Login(simcluster.WithTTL(-time.Minute))
@@ -211,6 +212,7 @@ func TestStoredSeedAnswersSessions(t *testing.T) {
 // TestLoginAfterSessionCode: a login and a session take no code of a stored seed twice;
 // the login would fail, and what is stored would be forgotten.
 func TestLoginAfterSessionCode(t *testing.T) {
+	t.Parallel()
 	e, _, _ := mfaEnv(t, simcluster.User{TOTP: mfaSeed, LoginTOTP: true})
 	e.awaitCodeNeeded("pg")
 	if err := e.sit(t.Context(), client.LoginStart{Remember: true, TOTPSeed: mfaSeed}, "alice-password").result(t); err != nil {

@@ -38,8 +38,8 @@ func TestServersWordsAreSeen(t *testing.T) {
 	var items []string
 	add := func(name, resource, user string) {
 		ports[name] = simworld.FreePort(t)
-		items = append(items, fmt.Sprintf("name: %s, kind: db, cluster: %s, resource: %s, port: %d, db_user: %s, db_name: app",
-			name, e.Sim.Name(), resource, ports[name], user))
+		items = append(items, fmt.Sprintf("name: %s, kind: db, cluster: %s, resource: %s, port: %d, db_user: %s, db_name: %q",
+			name, e.Sim.Name(), resource, ports[name], user, dbNameOf(resource)))
 	}
 	for _, name := range []string{"pg", "away", "my", "kv", "kv-away"} {
 		add(name, name, "app")
@@ -157,8 +157,8 @@ func TestProbesChangeNoState(t *testing.T) {
 	var items []string
 	for _, p := range protocols {
 		ports[p] = simworld.FreePort(t)
-		items = append(items, fmt.Sprintf("name: %s, kind: db, cluster: %s, resource: %s, port: %d, db_user: app, db_name: app",
-			p, e.Sim.Name(), p, ports[p]))
+		items = append(items, fmt.Sprintf("name: %s, kind: db, cluster: %s, resource: %s, port: %d, db_user: app, db_name: %q",
+			p, e.Sim.Name(), p, ports[p], dbNameOf(p)))
 	}
 	e.config(items...)
 	e.start()
@@ -203,4 +203,12 @@ func probe(t *testing.T, e *env, name string, port int) error {
 func cfgWith(cfg simcluster.Config, dbs ...simcluster.Database) simcluster.Config {
 	cfg.Databases = dbs
 	return cfg
+}
+
+// dbNameOf is the database to write for a resource: Redis numbers its own.
+func dbNameOf(resource string) string {
+	if strings.HasPrefix(resource, "kv") || resource == "redis" {
+		return "0"
+	}
+	return "app"
 }

@@ -64,6 +64,7 @@ func (e *env) result(of <-chan error) error {
 
 // One login serves every assume that is held, and the held client of a tunnel.
 func TestAssumeIsHeldForALogin(t *testing.T) {
+	t.Parallel()
 	e, port, dba, brief := endedEnv(t)
 	c := e.Client()
 	testwait.Never(t, "a request that cannot be assumed after the next login", func() bool {
@@ -151,6 +152,7 @@ func TestLoginForAnAssumeComesToNothing(t *testing.T) {
 }
 
 func TestTunnelThatHoldsNoClientHoldsNoAssume(t *testing.T) {
+	t.Parallel()
 	e, _, dba, _ := endedEnv(t)
 	tun, _ := e.pgTunnel("impatient", "hold: 0s")
 	e.config(tun)
@@ -163,6 +165,7 @@ func TestTunnelThatHoldsNoClientHoldsNoAssume(t *testing.T) {
 
 // An agent that stops does not wait for a login.
 func TestAgentStopsWithAHeldAssume(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t, requestsConfig())
 	e.Login(simcluster.WithTTL(time.Second))
 	e.config()
@@ -179,6 +182,7 @@ func TestAgentStopsWithAHeldAssume(t *testing.T) {
 // Requests that are assumed at once come one after the other: no cert is made
 // from one that lacks the others' roles.
 func TestAssumesAtOnce(t *testing.T) {
+	t.Parallel()
 	e, port := requestsEnv(t)
 	dba, brief := e.approved("dba"), e.approved("brief")
 	held := []<-chan error{
@@ -220,6 +224,7 @@ func TestRuleIsFollowedAfterTheLogin(t *testing.T) {
 // Right after a logout by hand the agent still believes in the session; the
 // assume finds out, and is held all the same.
 func TestAssumeRightAfterALogout(t *testing.T) {
+	t.Parallel()
 	e, port := requestsEnv(t)
 	id := e.approved("dba")
 	if err := os.RemoveAll(e.Home); err != nil {

@@ -13,6 +13,7 @@ import (
 
 // A renewal puts another session in the place of the one that an assume is for.
 func TestAssumeDuringARenewal(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t, requestsConfig())
 	e.withTSH()
 	e.Login()

@@ -18,6 +18,7 @@ import (
 // A request for a resource is asked for from the refusal, and gives access to
 // that resource alone: for one tunnel, or for the whole session.
 func TestRequestForAResource(t *testing.T) {
+	t.Parallel()
 	cfg := requestsConfig()
 	cfg.Roles[0].Request.SearchAsRoles = []string{"dba"}
 	e := newEnv(t, cfg)

@@ -155,6 +155,7 @@ func wantCode(t *testing.T, err error, code ipc.Code, text string) {
 }
 
 func TestAssumeForTheSession(t *testing.T) {
+	t.Parallel()
 	e, port := requestsEnv(t)
 	c := e.Client()
 	old := e.mustPG(port)
@@ -201,6 +202,7 @@ func TestAssumeForTheSession(t *testing.T) {
 }
 
 func TestAssumeForOneTunnel(t *testing.T) {
+	t.Parallel()
 	e, port := requestsEnv(t, "access: {on_drop: close}")
 	c := e.Client()
 	id := e.approved("dba")
@@ -242,6 +244,7 @@ func TestAssumeForOneTunnel(t *testing.T) {
 }
 
 func TestTunnelsGrantOutlivesTheAgent(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t, requestsConfig())
 	e.Login()
 	tun, port := e.pgTunnel("pg")
@@ -328,6 +331,7 @@ func TestReviews(t *testing.T) {
 }
 
 func TestCreateAndWatch(t *testing.T) {
+	t.Parallel()
 	e, _ := requestsEnv(t)
 	c := e.Client()
 	able, err := c.RequestAbilities(t.Context(), "", nil)
@@ -387,6 +391,7 @@ func TestCreateAndWatch(t *testing.T) {
 }
 
 func TestRuleAssumes(t *testing.T) {
+	t.Parallel()
 	e, port := requestsEnv(t, "access: {auto_assume: [{roles: [dba], tunnel: pg}]}")
 	e.Sim.PutAccessRequest(simcluster.AccessRequest{ID: "wide", User: "alice", Roles: []string{"dba", "brief"}, State: types.RequestState_APPROVED})
 	id := e.Sim.PutAccessRequest(simcluster.AccessRequest{User: "alice", Roles: []string{"dba"}})
@@ -434,6 +439,7 @@ func TestLoggedOutAssume(t *testing.T) {
 
 // What the session may not even see, a tunnel with a request's roles reaches.
 func TestTunnelReachesWhatTheSessionDoesNotSee(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t, requestsConfig())
 	e.Login()
 	tun, port := e.pgTunnel("secret")

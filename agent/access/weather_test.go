@@ -199,8 +199,11 @@ func TestTwiceAndOutOfOrder(t *testing.T) {
 	w.Faults().ReleaseEvents() // the denial comes before the approval
 	w.becomes(id, state.RequestDenied)
 	w.eventually("what does not exist is not shown", func() bool { return w.request(gone).ID == "" })
-	lists := w.Counters().RPCs["GetAccessRequestsV2"]
-	w.eventually("the lists after it", func() bool { return w.Counters().RPCs["GetAccessRequestsV2"] > lists+1 })
+	for range 2 {
+		lists := w.Counters().RPCs["GetAccessRequestsV2"]
+		w.board.Refresh()
+		w.eventually("a list after it", func() bool { return w.Counters().RPCs["GetAccessRequestsV2"] > lists })
+	}
 	if w.request(id).State != state.RequestDenied || w.request(gone).ID != "" {
 		t.Errorf("in the end %s and %q", w.request(id).State, w.request(gone).ID)
 	}

@@ -71,7 +71,7 @@ func (c *Cluster) authorizeDB(id certwatch.Identity, site *Site, db Database, us
 	}
 	roles := c.userRoles(id.Roles)
 	if !slices.ContainsFunc(roles, func(r Role) bool {
-		return r.allowsDB(db) && allows(r.DBUsers, user) && (name == "" || allows(r.DBNames, name))
+		return r.allowsDB(db) && allows(r.DBUsers, user) && (name == "" || !namesMatter(db.Protocol) || allows(r.DBNames, name))
 	}) {
 		return errDBDenied
 	}
@@ -79,6 +79,15 @@ func (c *Cluster) authorizeDB(id certwatch.Identity, site *Site, db Database, us
 		return errDBNeedsMFA
 	}
 	return nil
+}
+
+// namesMatter reports whether roles limit the database names of a protocol, as
+// databaseNameMatcher of Teleport 16 (lib/srv/db/common/role) has it.
+func namesMatter(protocol string) bool {
+	return !slices.Contains([]string{
+		"mysql", "cockroachdb", "redis", "cassandra", "elasticsearch", "opensearch", "dynamodb", "snowflake", "oracle",
+		"clickhouse", "clickhouse-http",
+	}, protocol)
 }
 
 // mfaRequired reports whether a role that allows the database wants
