@@ -145,8 +145,12 @@ func manKeys(b *strings.Builder, at string, s *generator.Schema) {
 	for p := s.Properties.Oldest(); p != nil; p = p.Next() {
 		name := strings.TrimPrefix(at+"."+p.Key, ".")
 		fmt.Fprintf(b, "**%s**\n: %s", manText(name), manText(p.Value.Description))
-		if len(p.Value.Enum) > 0 {
-			fmt.Fprintf(b, " One of %s.", manText(strings.Trim(fmt.Sprint(p.Value.Enum), "[]")))
+		if len(p.Value.Enum) > 1 {
+			words := make([]string, len(p.Value.Enum))
+			for i, v := range p.Value.Enum {
+				words[i] = fmt.Sprint(v)
+			}
+			fmt.Fprintf(b, " One of %s.", manText(strings.Join(words, ", ")))
 		}
 		if p.Value.Default != nil && p.Value.Default != false {
 			fmt.Fprintf(b, " Default: %v.", p.Value.Default)

@@ -123,6 +123,7 @@ var (
 	pictureLine  = regexp.MustCompile(`(?m)^.*!\[[^\]]*\]\([^)]*\).*\n(?:\|[-|]+\|\n)?(?:\|.*\n)?`)
 	relativeLink = regexp.MustCompile(`\[([^\]]*)\]\((?:[^):]*)\)`)
 	asideLink    = regexp.MustCompile(`\s*\(\[[^\]]*\]\([^):]*\)\)`) // says nothing without the link
+	sourceOnly   = regexp.MustCompile(`(?s)## Try it\n.*?\n(## )|\*\*Read on:\*\*.*?\n\n`)
 	emptyLines   = regexp.MustCompile(`\n{3,}`)
 )
 
@@ -131,9 +132,10 @@ func unlinked(text string) string {
 	return relativeLink.ReplaceAllString(asideLink.ReplaceAllString(text, ""), "$1")
 }
 
-// packagedReadme is the README without pictures and without links to pages that
-// are not in the package.
+// packagedReadme is the README without pictures, without links to pages that are not
+// in the package, and without what needs the source.
 func packagedReadme(text string) string {
+	text = sourceOnly.ReplaceAllString(text, "$1")
 	return emptyLines.ReplaceAllString(unlinked(pictureLine.ReplaceAllString(text, "")), "\n\n")
 }
 

@@ -280,7 +280,12 @@ func TestPackagedReadme(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := packagedReadme(string(raw))
-	if strings.Contains(text, "](docs/") || strings.Contains(text, "![") || !strings.Contains(text, "berth agent install") {
+	for _, not := range []string{"](docs/", "![", "make demo", "Read on"} {
+		if strings.Contains(text, not) {
+			t.Errorf("the packaged README has %q", not)
+		}
+	}
+	if !strings.Contains(text, "\n## How it differs\n") || !strings.Contains(text, "berth agent install") || !strings.HasSuffix(text, "\nApache-2.0\n") {
 		t.Errorf("the packaged README:\n%s", text)
 	}
 }
