@@ -166,10 +166,16 @@ func trustCommands(goos, path string, has func(string) bool) []trustCommand {
 		list = append(list, trustCommand{
 			"Windows, for you alone", "certutil -user -addstore Root " + file, `certutil -user -delstore Root "berth local CA"`,
 		})
+	case has("zypper"): // its update-ca-certificates reads another folder
+		const to = "/etc/pki/trust/anchors/" + alias + ".crt"
+		list = append(list, trustCommand{
+			"this system (openSUSE)", "sudo cp " + file + " " + to + " && sudo update-ca-certificates",
+			"sudo rm " + to + " && sudo update-ca-certificates",
+		})
 	case has("update-ca-certificates"):
 		const to = "/usr/local/share/ca-certificates/" + alias + ".crt"
 		list = append(list, trustCommand{
-			"this system (Debian, Ubuntu, Alpine, openSUSE)", "sudo cp " + file + " " + to + " && sudo update-ca-certificates",
+			"this system (Debian, Ubuntu, Alpine)", "sudo cp " + file + " " + to + " && sudo update-ca-certificates",
 			"sudo rm " + to + " && sudo update-ca-certificates --fresh",
 		})
 	default:
