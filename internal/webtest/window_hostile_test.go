@@ -3,6 +3,7 @@
 package webtest
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -61,4 +62,51 @@ func TestWindowHostile(t *testing.T) {
 	tab.press("Approve…")
 	tab.sees("’s request?")
 	tab.pictures("hostile")
+}
+
+// Words without an end stay within their rows and cards, on a wide screen, at 200 % zoom
+// and on a narrow one, and a page that is long has no less to say to a screen reader.
+func TestWindowLongWords(t *testing.T) {
+	t.Parallel()
+	const recording = "7d3f1f9e-1a5e-4c64-9f0e-0c7a1d6f2b11"
+	word := strings.Repeat("Longwordwithoutanyspace", 8)
+	resource, name := "pg-"+strings.ToLower(word), strings.ToLower(word[:60])
+	cfg := company()
+	cfg.Roles = append(cfg.Roles, simcluster.Role{Name: word})
+	cfg.Roles[0].Request.Roles = append(cfg.Roles[0].Request.Roles, word)
+	cfg.Roles[0].Request.SuggestedReviewers = []string{word}
+	cfg.Databases = append(cfg.Databases, simcluster.Database{
+		Name: resource, Protocol: "postgres", Description: word, Labels: map[string]string{"env": word, word: "x"},
+	})
+	w := newWorld(t, cfg, func(w *world) {
+		w.Sim.Record(simcluster.PrintedSession(recording, word, time.Now().Add(-time.Hour), time.Millisecond, word))
+		w.Login()
+	}, tunnel(t, name, resource), tunnel(t, "broken", word))
+	w.Sim.PutAccessRequest(simcluster.AccessRequest{User: word, Roles: []string{"admin"}, Reason: word})
+	w.Sim.PutAccessRequest(simcluster.AccessRequest{User: "alice", Roles: []string{word}, Reason: word})
+	w.become("two requests and a broken tunnel", func(s state.Snapshot) bool {
+		return len(s.Requests) == 2 && is(s, "broken", state.TunnelError) && is(s, name, state.TunnelReady)
+	})
+	tab := w.window()
+	views := map[string]string{
+		"tunnels": "asks for admin", "access": "Wait for your review", "access/new": word[:100], "add": resource, "sessions": "left, until",
+		"recordings": "sim-host", "tunnels/" + name: "JDBC", "tunnels/broken": "lists no database", "doctor": "Look again",
+	}
+	for _, r := range w.Snapshot().Requests {
+		views["access/"+r.ID] = "Request of"
+	}
+	for view, text := range views {
+		tab.do(chromedp.Evaluate[chromedp.Void](`location.hash = "#/` + view + `"`))
+		tab.sees(text)
+		tab.until("all of it", `!document.body.innerText.includes("It takes 10 seconds")`)
+		for _, width := range []int64{1280, 640, 360} {
+			tab.do(chromedp.EmulateViewport(width, 800))
+			tab.fits(fmt.Sprintf("%s, %d wide", view, width))
+			tab.picture(fmt.Sprintf("window-long-%s-%d", strings.ReplaceAll(view[:min(len(view), 20)], "/", "-"), width))
+		}
+		tab.accessible(view)
+	}
+	tab.do(chromedp.Evaluate[chromedp.Void](`location.hash = "#/tunnels"`))
+	tab.press("Approve…")
+	tab.fits("a review")
 }

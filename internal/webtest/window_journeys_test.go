@@ -150,14 +150,21 @@ func TestWindowRequest(t *testing.T) {
 	if link := tab.copied("Copy link"); !strings.HasPrefix(link, "berth://") || !strings.Contains(link, id[:8]) {
 		t.Errorf("the request's link is %q", link)
 	}
+	tab.press("dba")
+	tab.sees("Request of yours")
+	tab.pictures("request")
 	tab.do(chromedp.Evaluate[chromedp.Void](fmt.Sprintf(`location.hash = "#/access/%s"`, id[:8])))
 	tab.sees("Request of yours")
 	tab.hit("2")
+	tab.until("all requests", `document.querySelector("main h1")?.innerText === "Access"`)
 
 	carol := w.beside("carol").window()
 	carol.sees("alice asks for dba")
 	carol.sees("Incident 42: orders are stuck")
 	carol.pictures("review")
+	carol.hit("2")
+	carol.press("alice: dba")
+	carol.sees("Request of alice")
 	carol.press("Approve…")
 	carol.fill("Your reason", "ok, until tonight")
 	carol.press("Approve")

@@ -93,7 +93,7 @@ func TestWindowRecording(t *testing.T) {
 	tab := w.window()
 	tab.hit("4")
 	tab.sees("sim-host")
-	if link := tab.copied("Copy a link to sim-host"); !strings.HasPrefix(link, "berth://") || !strings.Contains(link, id) {
+	if link := tab.copied("Copy link to sim-host"); !strings.HasPrefix(link, "berth://") || !strings.Contains(link, id) {
 		t.Errorf("the recording's link is %q", link)
 	}
 	player := tab.follow("a[data-row]")

@@ -51,7 +51,7 @@ function Row({ recording: r }: { recording: Recording }) {
         <span class="dim">{[r.kind, r.cluster].filter(Boolean).join(" · ")}</span>
       </div>
       <span>{r.user}{r.login && r.login !== r.user && ` as ${r.login}`}</span>
-      <span class="num dim"><CopyLink verb="recording" to={r.id} label={`Copy a link to ${r.where || r.id}`} /> {r.live ? "under way" : r.startedAt ? clock(r.startedAt) : r.endedAt && `before ${clock(r.endedAt)}`}{took && `, ${took}`}</span>
+      <span class="num dim"><CopyLink verb="recording" to={r.id} label={`Copy link to ${r.where || r.id}`} /> {r.live ? "under way" : r.startedAt ? clock(r.startedAt) : r.endedAt && `before ${clock(r.endedAt)}`}{took && `, ${took}`}</span>
     </li>
   );
 }
