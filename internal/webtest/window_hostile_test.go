@@ -102,11 +102,16 @@ func TestWindowLongWords(t *testing.T) {
 		for _, width := range []int64{1280, 640, 360} {
 			tab.do(chromedp.EmulateViewport(width, 800))
 			tab.fits(fmt.Sprintf("%s, %d wide", view, width))
-			tab.picture(fmt.Sprintf("window-long-%s-%d", strings.ReplaceAll(view[:min(len(view), 20)], "/", "-"), width))
+			tab.picture(fmt.Sprintf("window-long-%.9s-%d", strings.ReplaceAll(view, "/", "-"), width))
 		}
 		tab.accessible(view)
 	}
 	tab.do(chromedp.Evaluate[chromedp.Void](`location.hash = "#/tunnels"`))
 	tab.press("Approve…")
 	tab.fits("a review")
+	tab.press("Cancel")
+	tab.press("broken")
+	tab.sees("What happened")
+	tab.press("Request access…")
+	tab.sees("Suggested reviewers")
 }

@@ -157,9 +157,7 @@ function tunnelNeeds(s: Snapshot, ask: Ask): Need[] {
             }} />);
           }}>Change port…</Button>
         )}
-        {t.problem.code === "access_denied" && <Button kind="main" onPress={() => {
-          go("/access/new");
-        }}>Request access…</Button>}
+        <AskAccess problem={t.problem} />
         {names.length === 1 && <Button onPress={() => {
           go(tunnelPath(t.tunnelSpec.name));
         }}>Why?</Button>}
@@ -167,6 +165,17 @@ function tunnelNeeds(s: Snapshot, ask: Ask): Need[] {
     ));
   }
   return found;
+}
+
+// AskAccess leads to the form to ask, where roles are what a tunnel lacks: the agent says
+// so by the command that asks.
+export function AskAccess({ problem: p }: { problem: Problem }) {
+  if (p.code !== "access_denied" && !p.action?.includes("berth request create")) return null;
+  return (
+    <Button kind="main" onPress={() => {
+      go("/access/new");
+    }}>Request access…</Button>
+  );
 }
 
 function requestNeeds(r: Request, ask: Ask): Need[] {

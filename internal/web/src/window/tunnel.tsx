@@ -4,6 +4,7 @@ import { type Forms, api, call } from "./api";
 import { ChangeDialog, remove } from "./change";
 import { Chart } from "./chart";
 import { programs, useClients } from "./live";
+import { AskAccess } from "./needs";
 import { useNow, useSnapshot } from "./store";
 import type { Event, Tunnel } from "./types";
 import { CertLeft, raised, target } from "./tunnels";
@@ -59,6 +60,7 @@ function Known({ tunnel: t, roles }: { tunnel: Tunnel; roles: string | undefined
             {t.problem.action && <p class="dim">Next: {t.problem.action}</p>}
           </div>
           <div class="buttons">
+            <AskAccess problem={t.problem} />
             {t.state === "port_in_use" && <Button kind="main" onPress={() => {
               change("port");
             }}>Change port…</Button>}
