@@ -9,6 +9,7 @@ import (
 
 	"github.com/chromedp/cdproto/target"
 	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 
 	"berth/agent/state"
 	"berth/internal/simcluster"
@@ -103,4 +104,39 @@ func TestWindowRecording(t *testing.T) {
 	if origin := get(player, chromedp.Evaluate[string]("self.origin")); origin != "null" {
 		t.Errorf("the player is a page of %s: it is not sandboxed", origin)
 	}
+}
+
+// The keyboard alone is enough, and what it works on keeps the focus: a button that is at
+// work, and one whose dialog was left.
+func TestWindowKeyboard(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, company(), func(w *world) { w.Login() }, tunnel(t, "prod", "pg-prod"))
+	w.become("a ready tunnel", func(s state.Snapshot) bool { return is(s, "prod", state.TunnelReady) })
+	tab := w.window()
+	focused := func(text string) {
+		t.Helper()
+		tab.until("the focus on "+text, `document.activeElement?.innerText.trim() === %q && document.activeElement.ariaDisabled !== "true"`, text)
+	}
+	tab.sees("1, all ready")
+	tab.hit("j")
+	focused("prod")
+	tab.hit(kb.Enter)
+	tab.sees("What happened")
+	focused("prod") // the heading of its page
+	for _, button := range []string{"Copy link", "Change…", "Stop"} {
+		tab.hit(kb.Tab)
+		focused(button)
+	}
+	tab.hit(kb.Enter)
+	focused("Start")
+	w.become("a stopped tunnel", func(s state.Snapshot) bool { return is(s, "prod", state.TunnelStopped) })
+	tab.hit(kb.Enter)
+	focused("Stop")
+	w.become("a ready tunnel", func(s state.Snapshot) bool { return is(s, "prod", state.TunnelReady) })
+	tab.do(chromedp.Focus(chromedp.CSS("main .head button:nth-of-type(2)")))
+	focused("Change…")
+	tab.hit(kb.Enter)
+	tab.until("a dialog", `document.activeElement?.closest("dialog") !== null`)
+	tab.hit(kb.Escape)
+	focused("Change…")
 }

@@ -305,7 +305,7 @@ func (tab *tab) press(text string) {
 		const within = [...document.querySelectorAll("dialog[open]")].at(-1) ?? document;
 		document.querySelector("[data-test]")?.removeAttribute("data-test");
 		const found = [...within.querySelectorAll("button, a, summary, label")].find((b) =>
-			(b.innerText.trim() === %[1]q || b.getAttribute("aria-label") === %[1]q) && !b.disabled && b.checkVisibility());
+			(b.innerText.trim() === %[1]q || b.getAttribute("aria-label") === %[1]q) && !b.disabled && b.ariaDisabled !== "true" && b.checkVisibility());
 		found?.setAttribute("data-test", "");
 		return found !== undefined;
 	})()`, text)

@@ -26,16 +26,20 @@ export function Button(props: {
 }) {
   const [busy, setBusy] = useState(false);
   const press = async (): Promise<void> => {
+    if (busy) return;
     setBusy(true);
     await attempt(props.onPress);
     setBusy(false);
   };
+  // While it works it is not disabled: the browser would take the focus from it, and whoever
+  // uses the keyboard would be at the top of the page.
   return (
     <button
       type="button"
       class={props.kind}
       aria-label={props.label}
-      disabled={(props.disabled ?? false) || busy}
+      disabled={props.disabled}
+      aria-disabled={busy}
       onClick={() => {
         void press();
       }}
@@ -136,6 +140,7 @@ export function Dialog(props: {
   }, []);
   const { send } = props;
   const submit = async (): Promise<void> => {
+    if (busy) return;
     setBusy(true);
     setWrong(undefined);
     try {
@@ -164,7 +169,7 @@ export function Dialog(props: {
           </button>
           {props.buttons}
           {send && (
-            <button type="submit" class={props.bad ? "bad" : "main"} disabled={busy || props.ready === false}>
+            <button type="submit" class={props.bad ? "bad" : "main"} disabled={props.ready === false} aria-disabled={busy}>
               {props.verb}
             </button>
           )}
