@@ -234,3 +234,21 @@ func TestErrorEndsWithItsCause(t *testing.T) {
 	e.awaitWell()
 	t.Logf("it is over after %v", time.Since(began))
 }
+
+// TestStoppedTunnelSaysSo: a client that is held when its tunnel stops reads of that,
+// and of no hold that is over.
+func TestStoppedTunnelSaysSo(t *testing.T) {
+	e := newEnv(t, simcluster.Config{})
+	item, port := e.pgTunnel("pg", "hold: 5m")
+	e.config(item)
+	e.startOptions(func(o *Options) { o.Grace = wait }, func(*Agent) {})
+	e.AwaitState("pg", state.TunnelWaitingForLogin)
+	held := e.connecting(port)
+	e.Await("a held client", func(s state.Snapshot) bool { return s.Tunnels[0].Waiting == 1 })
+	if err := e.Client().StopTunnel(t.Context(), "pg"); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-held; err == nil || !strings.Contains(err.Error(), "tunnel pg: stopping") || strings.Contains(err.Error(), "No login") {
+		t.Errorf("the held client reads %v", err)
+	}
+}

@@ -301,6 +301,12 @@ func (t *tunnel) refuse(client net.Conn, err error) {
 // refusal words a refusal: the same problem that status shows, with the
 // tunnel's name and how long it has been so.
 func (t *tunnel) refusal(err error, res resolution) db.Refusal {
+	if errors.Is(err, proxies.ErrStopped) { // and nothing else: a held client has waited for less than its hold
+		return db.Refusal{
+			Title: fmt.Sprintf("tunnel %s: stopping", t.spec.Name),
+			Text:  "The tunnel was stopped or changed, or berth itself was stopped.", Hint: "berth status",
+		}
+	}
 	p := t.problemOf(err, res)
 	r := db.Refusal{
 		Title: fmt.Sprintf("tunnel %s: %s", t.spec.Name, state.LowerFirst(p.Title)),
