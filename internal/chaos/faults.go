@@ -277,10 +277,12 @@ func systemFaults() []fault {
 			start: func(_ context.Context, w *world) error { return fillDisk(filepath.Join(w.base, fill)) },
 			stop:  func(_ context.Context, w *world) error { return os.Remove(filepath.Join(w.base, fill)) },
 		}),
-		{
-			name: "home-read-only", about: "berth's home is mounted read-only",
-			missing: func(*world) string { return "Linux refuses it while the agent's log is open" },
-		},
+		lasting(fault{
+			// It overlaps none: others write there, or start an agent whose socket is elsewhere.
+			name: "home-read-only", about: "berth's home is mounted read-only", missing: unlessRoot,
+			start: func(_ context.Context, w *world) error { return mountReadOnly(w.base) },
+			stop:  func(_ context.Context, w *world) error { return unmount(w.base) },
+		}),
 		lasting(fault{
 			name: "network-change", acts: onNetwork, about: "an address comes and goes", missing: unlessRoot,
 			start: func(ctx context.Context, _ *world) error { return ip(ctx, "addr", "add", "10.99.7.1/32", "dev", "lo") },

@@ -45,3 +45,17 @@ func mountOn(dir string) error {
 	}
 	return os.NewSyscallError("mount", unix.Mount("tmpfs", dir, "tmpfs", 0, "size=32m,mode=0700"))
 }
+
+// mountReadOnly puts a read-only view of a folder in its place: the disk itself stays
+// as it is, since Linux refuses that while a file, as the agent's log, is open on it.
+func mountReadOnly(dir string) error {
+	if err := unix.Mount(dir, dir, "", unix.MS_BIND, ""); err != nil {
+		return os.NewSyscallError("mount", err)
+	}
+	return os.NewSyscallError("mount", unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, ""))
+}
+
+// unmount takes the view away, whoever still has it open.
+func unmount(dir string) error {
+	return os.NewSyscallError("umount", unix.Unmount(dir, unix.MNT_DETACH))
+}

@@ -4,19 +4,23 @@
 // instances use it. Without it they live in the platform's own places: the XDG
 // folders on Linux, Library on macOS, AppData on Windows. The same environment
 // always gives the same paths, so the agent and its clients meet. Where these are
-// read-only, the agent's socket and lock are among the temporary files.
+// read-only, the agent's socket and lock are among the temporary files; where that
+// has changed since the agent started, its clients find it all the same.
 package paths
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
+	"time"
 )
 
 // HomeVar is the environment variable that puts everything under one folder.
@@ -44,7 +48,7 @@ func Resolve(env func(string) string) (Paths, error) {
 	if err != nil {
 		return Paths{}, fmt.Errorf("find out who runs berth: %w", err)
 	}
-	return resolver{goos: runtime.GOOS, env: env, id: id, home: passwdHome, private: ownPrivate, fixed: readOnly}.resolve()
+	return resolver{goos: runtime.GOOS, env: env, id: id, home: passwdHome, private: ownPrivate, fixed: readOnly, served: served}.resolve()
 }
 
 // resolver holds what the paths depend on.
@@ -54,6 +58,7 @@ type resolver struct {
 	id      string                  // uid or, on Windows, SID
 	home    func() (string, error)  // the home folder when the environment names none
 	private func(path string) error // nil when path is a folder that only this user can enter
+	served  func(path string) bool  // a program of this user listens at the socket
 	fixed   func(path string) bool  // the file cannot be made, nor its folder, since what is there is read-only
 }
 
@@ -208,12 +213,21 @@ func (r resolver) homeDir() (string, error) {
 
 // socket is the path of the socket in dir. Where that would be longer than a
 // socket's path can be, or is read-only, it is a short one in the folder of
-// temporary files, named after the user and dir.
+// temporary files, named after the user and dir. An agent is found where it listens,
+// though dir may have become read-only, or writable, since it started.
 func (r resolver) socket(dir string) string {
-	path := filepath.Join(dir, "agent.sock")
-	if len(path) <= MaxSocket && !r.fixed(path) {
+	path, short := filepath.Join(dir, "agent.sock"), r.shortSocket(dir)
+	switch {
+	case len(path) > MaxSocket:
+		return short
+	case r.fixed(path) && !r.served(path), r.served(short) && !r.served(path):
+		return short
+	default:
 		return path
 	}
+}
+
+func (r resolver) shortSocket(dir string) (path string) {
 	name := "berth-" + r.id + "-" + shortHash(dir)
 	for _, tmp := range []string{r.env("TMPDIR"), "/tmp"} {
 		if !filepath.IsAbs(tmp) {
@@ -224,6 +238,20 @@ func (r resolver) socket(dir string) string {
 		}
 	}
 	return path
+}
+
+// served reports whether a program listens at the socket, in a folder that no other
+// user can enter.
+func served(path string) bool {
+	if ownPrivate(filepath.Dir(path)) != nil {
+		return false
+	}
+	conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(context.Background(), "unix", path)
+	if err != nil {
+		return false
+	}
+	_ = conn.Close() // nothing was said
+	return true
 }
 
 // pipe is the name of the control pipe. It holds the user's SID, so that no

@@ -3,6 +3,7 @@ package paths
 import (
 	"errors"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -27,7 +28,8 @@ func fake(goos string, env map[string]string, private ...string) resolver {
 			}
 			return fs.ErrNotExist
 		},
-		fixed: func(path string) bool { return strings.HasPrefix(path, "/readonly/") },
+		fixed:  func(path string) bool { return strings.HasPrefix(path, "/readonly/") },
+		served: func(string) bool { return false },
 	}
 }
 
@@ -222,6 +224,68 @@ func TestSocketTooLongEverywhere(t *testing.T) {
 	}
 	if other := fake("linux", nil).socket(long + "y"); other == got {
 		t.Errorf("two instances share the socket %q", got)
+	}
+}
+
+// TestSocketOfARunningAgent: whether a folder can be written says where an agent's
+// socket would be made, and not where that of one is which runs already.
+func TestSocketOfARunningAgent(t *testing.T) {
+	testneeds.Unix(t, "the wanted paths are written with slashes and roots of Unix")
+	for name, test := range map[string]struct {
+		home   string
+		served func(usual, short string) []string
+		short  bool // wanted
+	}{
+		"writable":         {"/b", func(string, string) []string { return nil }, false},
+		"readonly":         {"/readonly/b", func(string, string) []string { return nil }, true},
+		"readonly_since":   {"/readonly/b", func(usual, _ string) []string { return []string{usual} }, false},
+		"writable_since":   {"/b", func(_, short string) []string { return []string{short} }, true},
+		"another_at_short": {"/b", func(usual, short string) []string { return []string{usual, short} }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := fake("linux", map[string]string{HomeVar: test.home})
+			dir := filepath.Join(test.home, "run")
+			usual, short := filepath.Join(dir, "agent.sock"), r.shortSocket(dir)
+			r.served = func(path string) bool { return slices.Contains(test.served(usual, short), path) }
+			p, err := r.resolve()
+			if want := map[bool]string{true: short, false: usual}[test.short]; err != nil || p.Socket != want {
+				t.Errorf("the socket is %s, %v; want %s", p.Socket, err, want)
+			}
+		})
+	}
+}
+
+// TestServed: a socket that nobody listens at is none, nor one in a folder that others
+// can enter.
+func TestServed(t *testing.T) {
+	testneeds.Unix(t, "on Windows the agent has a named pipe")
+	dir, err := os.MkdirTemp("", "served") // short enough for a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "s")
+	if served(path) {
+		t.Error("a socket that is not there is served")
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !served(path) {
+		t.Error("a socket with a listener is not served")
+	}
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if served(path) {
+		t.Error("a socket is believed that others could have made")
+	}
+	if err := errors.Join(os.Chmod(dir, 0o700), l.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if served(path) {
+		t.Error("a socket without a listener is served")
 	}
 }
 
