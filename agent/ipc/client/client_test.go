@@ -668,3 +668,29 @@ func TestJSON(t *testing.T) {
 		t.Errorf("the agent was asked %q", a.calls)
 	}
 }
+
+// TestLargestSnapshot: a snapshot below the limit of the agent's answers arrives, and
+// of one above it the caller reads which limit that is.
+func TestLargestSnapshot(t *testing.T) {
+	a := &fakeAgent{}
+	address := newAddress(t)
+	serve(t, a, address)
+	c := newClient(t, address)
+	const rest = 1 << 10 // of a message, beside the text
+	for _, large := range []bool{false, true} {
+		size := ipc.MaxReplyBytes - rest
+		if large {
+			size = ipc.MaxReplyBytes
+		}
+		a.mu.Lock()
+		a.cur.Agent.ConfigPath = strings.Repeat("x", size)
+		a.mu.Unlock()
+		s, err := c.Snapshot(t.Context())
+		switch {
+		case large && (err == nil || !strings.Contains(err.Error(), "64 MB for an answer")):
+			t.Errorf("a snapshot above the limit: %v", err)
+		case !large && (err != nil || len(s.Agent.ConfigPath) != size):
+			t.Errorf("a snapshot below the limit: %v", err)
+		}
+	}
+}
