@@ -1,8 +1,10 @@
 package handover
 
 import (
+	"errors"
 	"net"
 	"sync"
+	"time"
 )
 
 // Control is the control socket's listener. One that leaves accepts nothing, and
@@ -33,17 +35,30 @@ func (c *Control) Leave() {
 	_ = c.Listener.Close()
 }
 
-// Accept waits for the next call.
+// Accept waits for the next call, and for the descriptors or the memory that one takes
+// where the system has none left: an agent that cannot be asked serves all the same.
 func (c *Control) Accept() (net.Conn, error) {
-	conn, err := c.Listener.Accept()
-	select {
-	case <-c.left:
-		if err != nil {
-			<-c.closed
+	for pause := 5 * time.Millisecond; ; pause = min(2*pause, time.Second) {
+		conn, err := c.Listener.Accept()
+		if err == nil {
+			return conn, nil
 		}
-	default:
+		select {
+		case <-c.left:
+			<-c.closed
+			return nil, err
+		default:
+		}
+		if errors.Is(err, net.ErrClosed) {
+			return nil, err
+		}
+		select {
+		case <-c.left:
+		case <-c.closed:
+			return nil, err
+		case <-time.After(pause):
+		}
 	}
-	return conn, err
 }
 
 // Close closes the socket.

@@ -2,9 +2,13 @@ package kube
 
 import (
 	"crypto/tls"
+	"errors"
+	"net"
 	"net/http"
 	"strings"
+	"syscall"
 	"testing"
+	"testing/synctest"
 
 	"berth/internal/testwait"
 	"berth/proxies"
@@ -82,5 +86,38 @@ func TestLimitOfKubeConnections(t *testing.T) {
 			return false
 		}
 		return c.Close() == nil
+	})
+}
+
+// poor is a listener on a machine that now and then lacks what a connection takes.
+type poor struct {
+	net.Listener
+	errs []error
+}
+
+func (p *poor) Accept() (net.Conn, error) {
+	err := p.errs[0]
+	p.errs = p.errs[1:]
+	if err != nil {
+		return nil, err
+	}
+	near, far := net.Pipe()
+	return near, far.Close()
+}
+
+// TestListenerOutlivesScarcity: a port that could not take a connection takes the next
+// one, and ends when it is closed.
+func TestListenerOutlivesScarcity(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := NewListener(ListenerConfig{CA: testCA})
+		b := &bounded{l: l, Listener: &poor{errs: []error{syscall.ENOMEM, syscall.EMFILE, nil, net.ErrClosed}}}
+		c, err := b.Accept()
+		if err != nil {
+			t.Fatalf("the connection after two that could not be taken: %v", err)
+		}
+		_ = c.Close()
+		if _, err := b.Accept(); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("a closed port: %v", err)
+		}
 	})
 }

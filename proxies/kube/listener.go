@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"berth/internal/wake"
 	"berth/proxies"
 )
 
@@ -172,13 +173,22 @@ type bounded struct {
 	l *Listener
 }
 
-// Accept returns the next connection that may be.
+// Accept returns the next connection that may be. Where the system has no descriptors
+// or memory left for one it waits: http.Server would give up for good on some errors.
 func (b *bounded) Accept() (net.Conn, error) {
+	var pause time.Duration
 	for {
 		c, err := b.Listener.Accept()
-		if err != nil {
+		if errors.Is(err, net.ErrClosed) {
 			return nil, err
 		}
+		if err != nil {
+			b.l.log.Log(context.Background(), b.l.outcome.Failed(err), "no connection accepted", "err", err)
+			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+			wake.Sleep(context.Background(), pause)
+			continue
+		}
+		pause = 0
 		most := b.l.cfg.Limits.Connections()
 		if open := b.l.open.Add(1); most < 0 || open <= int64(most) {
 			return &clientConn{Conn: c, l: b.l}, nil
