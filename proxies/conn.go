@@ -122,6 +122,8 @@ func (c *conn) serve(ctx context.Context) {
 	c.settle()
 	c.event(EventConnected, nil, c.waited)
 	if c.rest != nil {
+		ctx, end := context.WithCancel(context.WithoutCancel(ctx)) // a tunnel that has left is stopped, too
+		defer end()
 		c.t.wg.Go(func() {
 			defer func() { _ = c.survive(recover()) }()
 			c.recycle(ctx)

@@ -48,6 +48,13 @@ func (t *Tunnel) Leave(grace time.Duration, move Move) (calm <-chan struct{}) {
 	return none
 }
 
+// hasLeft reports whether another process has the tunnel's place.
+func (t *Tunnel) hasLeft() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.leaving
+}
+
 // Adopt serves a client that another process has handed over. Run must have been
 // called, or be called soon.
 func (t *Tunnel) Adopt(client *net.TCPConn, said []byte) {

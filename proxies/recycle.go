@@ -94,7 +94,8 @@ func (c *conn) restServer(chunk []byte) {
 }
 
 // recycle waits for the last minute of the connection's cert, and then for a
-// moment in which the connection is at rest and a new one would last longer.
+// moment in which the connection is at rest and a new one would last longer. Where
+// another process has the tunnel's place, a new one is that process's affair.
 func (c *conn) recycle(ctx context.Context) {
 	for {
 		left := time.Until(c.ends)
@@ -104,7 +105,7 @@ func (c *conn) recycle(ctx context.Context) {
 			return
 		case left > recycleLead:
 			pause = left - recycleLead
-		case c.t.cfg.Renewed(c.ends):
+		case c.t.hasLeft() || c.t.cfg.Renewed(c.ends):
 			c.hurried.Store(left <= recycleLast)
 			if left <= recycleNow {
 				pause = restFor(left)

@@ -77,3 +77,43 @@ func busyUntilTheEnd(t *testing.T) bool {
 	}
 	return true
 }
+
+// TestLeftConnectionIsRecycled: a connection that stays with a process whose place
+// another one has taken is told farewell at rest, and not cut at the end of its cert.
+func TestLeftConnectionIsRecycled(t *testing.T) {
+	t.Parallel()
+	up := nettest.Serve(t, nettest.Echo)
+	end := time.Now().Add(recycleLead / 2)
+	r := run(t, Config{
+		Source: func(context.Context) (Dial, error) {
+			return func(ctx context.Context) (net.Conn, error) {
+				conn, err := up.Dial(ctx)
+				if err != nil {
+					return nil, err
+				}
+				return Ending(conn, end), nil
+			}, nil
+		},
+		Recycle: func(time.Time) Rest { return &turns{} },
+		Renewed: func(time.Time) bool { return false }, // it gives up its credential as it leaves
+	})
+	c := r.connect(t)
+	if _, err := c.Write([]byte("ask\n")); err != nil {
+		t.Fatal(err)
+	}
+	in := bufio.NewReader(c)
+	if answer, err := in.ReadString('\n'); err != nil || answer != "ask\n" {
+		t.Fatalf("a question is answered by %q, %v", answer, err)
+	}
+	<-r.Leave(nettest.Patience, nil)
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		r.stop()
+	}()
+	said, err := in.ReadString('\n')
+	if left := time.Until(end); err != nil || said != "bye\n" || left <= 0 {
+		t.Errorf("it reads %q, %v, %s before the end of its cert", said, err, left)
+	}
+	<-stopped
+}
