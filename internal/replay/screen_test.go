@@ -46,7 +46,7 @@ var words = []string{
 // one that was dumped. A few of the random sessions may differ, in what the
 // emulator keeps and does not say, such as a pen that it saved.
 func TestDumpIsTheWholeState(t *testing.T) {
-	const sessions = 100
+	const sessions = 40
 	dumps, differ := 0, 0
 	for seed := range uint64(sessions) {
 		n, same := dumpsOf(rand.New(rand.NewPCG(seed, 1)))
