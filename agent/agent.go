@@ -149,7 +149,9 @@ func runWith(ctx context.Context, opts Options, change func(*Agent)) error {
 	err = a.run(ctx)
 	if !a.next.left.Load() {
 		a.next.lock.Release()
-		a.next.goodbye()
+		if err == nil {
+			a.next.goodbye()
+		}
 	}
 	a.next.deafen()
 	a.next.hearing.Wait()

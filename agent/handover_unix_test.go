@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -70,6 +71,16 @@ func childSuccession(opts *Options) error {
 	}
 	opts.Succession = Succession{Program: os.Args[0], Line: line, Stays: line == nil && os.Getenv(stayEnv) != ""}
 	return nil
+}
+
+// breakable has a child's agent lose its control socket, and give up, on SIGUSR1.
+func breakable(a *Agent) {
+	broken := make(chan os.Signal, 1)
+	signal.Notify(broken, syscall.SIGUSR1)
+	go func() {
+		<-broken
+		_ = a.next.control.Listener.Close() // what follows shows in how the agent ends
+	}()
 }
 
 // agentProcess is an agent in a process of its own, or those that came after it.
@@ -390,6 +401,7 @@ func TestWatchedAgentStays(t *testing.T) {
 	}{
 		"asked":  {func(p *agentProcess, _ client.Successor) { p.stop() }, 0},
 		"killed": {func(_ *agentProcess, next client.Successor) { _ = syscall.Kill(next.PID, syscall.SIGKILL) }, 1},
+		"broken": {func(_ *agentProcess, next client.Successor) { _ = syscall.Kill(next.PID, syscall.SIGUSR1) }, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := newEnv(t, simcluster.Config{})

@@ -223,7 +223,7 @@ func childAgent() int {
 		if err = childSuccession(&opts); err == nil {
 			ctx, end := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 			defer end()
-			err = Run(ctx, opts)
+			err = runWith(ctx, opts, breakable)
 		}
 	}
 	if err != nil {
