@@ -24,12 +24,12 @@ func (*turns) Farewell() []byte     { return []byte("bye\n") }
 // so slow that the connection was at rest.
 func TestBusyConnectionIsRecycled(t *testing.T) {
 	t.Parallel()
-	for range 5 {
+	for range 25 {
 		if busyUntilTheEnd(t) {
 			return
 		}
 	}
-	t.Error("the farewell came behind no answer, five times")
+	t.Error("the farewell came behind no answer, 25 times")
 }
 
 // busyUntilTheEnd reports whether the farewell came behind an answer, and not in place of
