@@ -191,19 +191,24 @@ func interrupt(p *os.Process) error {
 	return p.Signal(os.Interrupt)
 }
 
-// nextPort is where to look on for a free port: below the ephemeral ranges,
-// so that no outgoing connection takes one between here and its use.
-var nextPort = 15000 + os.Getpid()%8000
+// Free ports are looked for below the ephemeral ranges, so that no outgoing
+// connection takes one between here and its use; nextPort is where to look on.
+const firstPort, lastPort = 15000, 30000
+
+var nextPort = firstPort + os.Getpid()%8000
 
 func freePorts(n int) ([]int, error) {
 	var ports []int
-	for ; len(ports) < n; nextPort++ {
-		if nextPort > 30000 {
-			return nil, errors.New("no free ports below the ephemeral range")
-		}
+	for range lastPort - firstPort {
 		if !proxies.PortBusy(nextPort) {
 			ports = append(ports, nextPort)
 		}
+		if nextPort++; nextPort == lastPort { // those of the first agents are free again
+			nextPort = firstPort
+		}
+		if len(ports) == n {
+			return ports, nil
+		}
 	}
-	return ports, nil
+	return nil, errors.New("no free ports below the ephemeral range")
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -268,5 +269,19 @@ func TestFlow(t *testing.T) {
 	want = flow{rate: 1000, cpuAll: 1}
 	if got := to.since(from); got != want {
 		t.Errorf("flow without an agent = %+v, want %+v", got, want)
+	}
+}
+
+// TestFreePorts: agents that are started one after another have ports, however many
+// there are.
+func TestFreePorts(t *testing.T) {
+	for range 10 {
+		ports, err := freePorts(2000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if low, high := slices.Min(ports), slices.Max(ports); len(ports) != 2000 || low < firstPort || high >= lastPort {
+			t.Fatalf("%d ports from %d to %d", len(ports), low, high)
+		}
 	}
 }
