@@ -87,7 +87,9 @@ func TestKeyringHasTheLocalCA(t *testing.T) {
 		t.Errorf("the file has %d certs and %d keys: the CA's own is in it", certs, keys)
 	}
 	stop()
-	dbustest.LockKeyring(t, bus.Address)
+	if err := dbustest.LockKeyring(bus.Address); err != nil {
+		t.Fatal(err)
+	}
 	e.startChild(environ)
 	e.AwaitState("prod", state.TunnelReady)
 	if code, body := get(podsPath); code != http.StatusOK || !bytes.Equal(e.mustRead(e.kubeconfig()), before) {

@@ -42,7 +42,9 @@ func TestGnomeKeyring(t *testing.T) {
 		if err := s.Set(t.Context(), aliceKey, NewSecret(hunter)); err != nil {
 			t.Fatal(err)
 		}
-		dbustest.LockKeyring(t, os.Getenv("DBUS_SESSION_BUS_ADDRESS"))
+		if err := dbustest.LockKeyring(os.Getenv("DBUS_SESSION_BUS_ADDRESS")); err != nil {
+			t.Fatal(err)
+		}
 		testLocked(t, s)
 		return
 	}

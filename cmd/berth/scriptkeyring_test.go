@@ -11,7 +11,7 @@ import (
 // cmdKeyring starts a session bus with an unlocked keyring, or locks that.
 func cmdKeyring(t *testing.T, ts *testscript.TestScript, args []string) {
 	if len(args) == 1 && args[0] == "lock" {
-		dbustest.LockKeyring(t, ts.Getenv("DBUS_SESSION_BUS_ADDRESS"))
+		ts.Check(dbustest.LockKeyring(ts.Getenv("DBUS_SESSION_BUS_ADDRESS")))
 		return
 	}
 	bus := dbustest.Start(t)

@@ -19,6 +19,7 @@ import (
 
 	"berth/agent/ipc/client"
 	"berth/agent/state"
+	"berth/internal/dbustest"
 	"berth/internal/paths"
 	"berth/internal/wake"
 )
@@ -44,16 +45,48 @@ func signalTo(pid int, sig unix.Signal) error {
 	return err
 }
 
-// loginByBerth has an agent log in, over the session that there is.
-func (w *world) loginByBerth(ctx context.Context, c *client.Client) error {
+// loginByBerth has an agent log in, over the session that there is, and says whether
+// it asked for the password.
+func (w *world) loginByBerth(ctx context.Context, c *client.Client, how client.LoginStart) (asked bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	return c.Login(ctx, client.LoginStart{Renew: true}, func(e client.LoginEvent, answer func(string)) error {
+	how.Renew = true
+	err = c.Login(ctx, how, func(e client.LoginEvent, answer func(string)) error {
 		if e.Kind == state.LoginPassword {
+			asked = true
 			answer(w.password)
 		}
 		return nil
 	})
+	return asked, err
+}
+
+// keychainLocked has berth remember the password, and log in twice more: with a
+// keychain that gives it, and with one that is locked.
+func keychainLocked(ctx context.Context, w *world) error {
+	end, err := dbustest.RunKeyring(ctx, w.bus.address)
+	if err != nil {
+		return err
+	}
+	defer end()
+	if _, err := w.loginByBerth(ctx, w.ipc, client.LoginStart{Remember: true}); err != nil {
+		return err
+	}
+	asked, err := w.loginByBerth(ctx, w.ipc, client.LoginStart{})
+	if err == nil && asked {
+		err = errors.New("berth asked for a password that it remembers")
+	}
+	if err == nil {
+		err = dbustest.LockKeyring(w.bus.address)
+	}
+	if err != nil {
+		return err
+	}
+	asked, err = w.loginByBerth(ctx, w.ipc, client.LoginStart{})
+	if err == nil && !asked {
+		err = errors.New("a locked keychain gave a password")
+	}
+	return err
 }
 
 // twoAgents runs a second agent on the same Teleport home, without tunnels, and
@@ -93,8 +126,9 @@ func twoAgents(ctx context.Context, w *world) (err error) {
 		}
 	}
 	g, gctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return w.loginByBerth(gctx, w.ipc) })
-	g.Go(func() error { return w.loginByBerth(gctx, second) })
+	for _, c := range []*client.Client{w.ipc, second} {
+		g.Go(func() error { _, err := w.loginByBerth(gctx, c, client.LoginStart{}); return err })
+	}
 	g.Go(func() error { return w.login() })
 	return g.Wait()
 }

@@ -7,12 +7,15 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"time"
 
 	"github.com/gravitational/trace"
 
+	"berth/agent/ipc/client"
+	"berth/internal/dbustest"
 	"berth/internal/simcluster"
 	"berth/internal/wake"
 )
@@ -201,7 +204,14 @@ func loginFaults() []fault {
 	return []fault{
 		{
 			name: "login-berth", about: "a login by berth, over a valid session",
-			start: func(ctx context.Context, w *world) error { return w.loginByBerth(ctx, w.ipc) },
+			start: func(ctx context.Context, w *world) error {
+				_, err := w.loginByBerth(ctx, w.ipc, client.LoginStart{})
+				return err
+			},
+		},
+		{
+			name: "keychain-locked", about: "berth remembers the password, then wants it while the keychain is locked",
+			missing: unlessKeyring, start: keychainLocked,
 		},
 		{
 			name: "two-agents", about: "a second agent on the same Teleport home, and both log in at once, with tsh",
@@ -362,11 +372,14 @@ func trayFaults() []fault {
 			start: func(_ context.Context, w *world) error { w.bus.stop(); return nil },
 			stop:  func(ctx context.Context, w *world) error { return w.bus.start(ctx) },
 		}),
-		{
-			name: "keychain-locked", about: "the keychain is locked while berth wants a password of it",
-			missing: func(*world) string { return "no password is remembered in this run" },
-		},
 	}
+}
+
+func unlessKeyring(w *world) string {
+	if _, err := exec.LookPath(dbustest.KeyringProgram); w.bus == nil || err != nil {
+		return "there is no keyring on a bus here"
+	}
+	return ""
 }
 
 // ignoreGone forgives that a process is there no longer.

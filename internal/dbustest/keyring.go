@@ -1,17 +1,20 @@
 package dbustest
 
 import (
-	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/godbus/dbus/v5"
 
 	"berth/internal/testneeds"
 	"berth/internal/testwait"
+	"berth/internal/wake"
 )
 
 const (
@@ -24,50 +27,79 @@ const (
 // the test is skipped, or fails where the environment says CI.
 func (b *Bus) StartKeyring(t testing.TB) {
 	t.Helper()
-	testneeds.Program(t, "gnome-keyring-daemon")
-	home, err := os.MkdirTemp("", "keyring") // short enough for sockets
+	testneeds.Program(t, KeyringProgram)
+	end, err := RunKeyring(t.Context(), b.Address)
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(context.Background(), "gnome-keyring-daemon", "--foreground", "--unlock",
+	t.Cleanup(end)
+}
+
+// KeyringProgram is what RunKeyring runs.
+const KeyringProgram = "gnome-keyring-daemon"
+
+// RunKeyring starts an unlocked keyring, without a display and with a home of its
+// own, on the bus at address, and waits until it serves. The function ends it.
+func RunKeyring(ctx context.Context, address string) (end func(), err error) {
+	home, err := os.MkdirTemp("", "keyring") // short enough for sockets
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), KeyringProgram, "--foreground", "--unlock",
 		"--components=secrets", "--control-directory="+home)
 	cmd.Env = []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + home, "XDG_RUNTIME_DIR=" + home,
-		"XDG_DATA_HOME=" + home, "DBUS_SESSION_BUS_ADDRESS=" + b.Address,
+		"XDG_DATA_HOME=" + home, "DBUS_SESSION_BUS_ADDRESS=" + address,
 	}
 	cmd.Stdin = strings.NewReader("the keyring's own password")
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
+		return nil, errors.Join(err, os.RemoveAll(home))
 	}
-	t.Cleanup(func() {
+	end = func() {
 		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
+		_ = cmd.Wait() // it was killed
 		_ = os.RemoveAll(home)
-	})
-	conn := b.Connect(t)
-	testwait.Eventually(t, "the keyring to come up", func() bool {
+	}
+	if err := awaitName(ctx, address, keyringName); err != nil {
+		end()
+		return nil, err
+	}
+	return end, nil
+}
+
+// awaitName waits until somebody has a name on the bus at address.
+func awaitName(ctx context.Context, address, name string) error {
+	conn, err := dbus.Connect(address)
+	if err != nil {
+		return err
+	}
+	defer conn.Close() //nolint:errcheck // nothing is to be sent any more
+	ctx, cancel := context.WithTimeout(ctx, testwait.Patience)
+	defer cancel()
+	for {
 		var owned bool
-		if err := conn.BusObject().Call("org.freedesktop.DBus.NameHasOwner", 0, keyringName).Store(&owned); err != nil {
-			t.Fatal(err)
+		if err := conn.BusObject().CallWithContext(ctx, "org.freedesktop.DBus.NameHasOwner", 0, name).Store(&owned); err != nil || owned {
+			return err
 		}
-		return owned
-	})
+		if !wake.Sleep(ctx, 10*time.Millisecond) {
+			return fmt.Errorf("nobody has the name %s: %w", name, ctx.Err())
+		}
+	}
 }
 
 // LockKeyring locks the keyring on the bus at address.
-func LockKeyring(t testing.TB, address string) {
-	t.Helper()
+func LockKeyring(address string) error {
 	conn, err := dbus.Connect(address)
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
 	defer conn.Close() //nolint:errcheck // nothing is to be sent any more
 	var locked []dbus.ObjectPath
 	var prompt dbus.ObjectPath
-	if err := conn.Object(keyringName, keyringPath).Call("org.freedesktop.Secret.Service.Lock", 0,
-		[]dbus.ObjectPath{keyringPath + "/collection/login"}).Store(&locked, &prompt); err != nil || len(locked) != 1 {
-		t.Fatalf("lock the keyring: %v, %v", locked, err)
+	err = conn.Object(keyringName, keyringPath).Call("org.freedesktop.Secret.Service.Lock", 0,
+		[]dbus.ObjectPath{keyringPath + "/collection/login"}).Store(&locked, &prompt)
+	if err == nil && len(locked) != 1 {
+		err = fmt.Errorf("%d keyrings were locked", len(locked))
 	}
+	return err
 }
