@@ -19,6 +19,19 @@ func (t *turns) Server(said []byte) { t.due -= len(said) }
 func (t *turns) AtRest() bool       { return t.due == 0 }
 func (*turns) Farewell() []byte     { return []byte("bye\n") }
 
+// endingAt is a source of connections whose cert ends then.
+func endingAt(up *nettest.Server, end time.Time) Source {
+	return func(context.Context) (Dial, error) {
+		return func(ctx context.Context) (net.Conn, error) {
+			conn, err := up.Dial(ctx)
+			if err != nil {
+				return nil, err
+			}
+			return Ending(conn, end), nil
+		}, nil
+	}
+}
+
 // TestBusyConnectionIsRecycled: a client that asks again as soon as it has its
 // answer finds the farewell right behind one. It is tried again where the machine was
 // so slow that the connection was at rest.
@@ -39,15 +52,7 @@ func busyUntilTheEnd(t *testing.T) bool {
 	up := nettest.Serve(t, nettest.Echo)
 	end := time.Now().Add(recycleLast + 200*time.Millisecond)
 	r := run(t, Config{
-		Source: func(context.Context) (Dial, error) {
-			return func(ctx context.Context) (net.Conn, error) {
-				conn, err := up.Dial(ctx)
-				if err != nil {
-					return nil, err
-				}
-				return Ending(conn, end), nil
-			}, nil
-		},
+		Source:  endingAt(up, end),
 		Recycle: func(time.Time) Rest { return &turns{} },
 		Renewed: func(time.Time) bool { return true },
 	})
@@ -79,21 +84,13 @@ func busyUntilTheEnd(t *testing.T) bool {
 }
 
 // TestLeftConnectionIsRecycled: a connection that stays with a process whose place
-// another one has taken is told farewell at rest, and not cut at the end of its cert.
+// another one has taken gets its farewell at rest, and is not cut at the end of its cert.
 func TestLeftConnectionIsRecycled(t *testing.T) {
 	t.Parallel()
 	up := nettest.Serve(t, nettest.Echo)
 	end := time.Now().Add(recycleLead / 2)
 	r := run(t, Config{
-		Source: func(context.Context) (Dial, error) {
-			return func(ctx context.Context) (net.Conn, error) {
-				conn, err := up.Dial(ctx)
-				if err != nil {
-					return nil, err
-				}
-				return Ending(conn, end), nil
-			}, nil
-		},
+		Source:  endingAt(up, end),
 		Recycle: func(time.Time) Rest { return &turns{} },
 		Renewed: func(time.Time) bool { return false }, // it gives up its credential as it leaves
 	})

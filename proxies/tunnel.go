@@ -264,21 +264,13 @@ func (t *Tunnel) Run(ctx context.Context) error {
 // accept starts a goroutine for each client, and never gives up: when the
 // process is out of file descriptors it waits for connections to end.
 func (t *Tunnel) accept(ctx context.Context, l net.Listener) {
-	var pause time.Duration
 	for {
-		c, err := l.Accept()
-		switch {
-		case err == nil:
-			pause = 0
-			t.total.Add(1) // one that is adopted the process before has counted
-			t.start(ctx, c, nil)
-		case ctx.Err() != nil || errors.Is(err, net.ErrClosed):
+		c, err := wake.Accept(ctx.Done(), l, t.noteError)
+		if err != nil {
 			return
-		default:
-			t.noteError(err)
-			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
-			wake.Sleep(ctx, pause) // Accept returns once ctx has ended
 		}
+		t.total.Add(1) // one that is adopted the process before has counted
+		t.start(ctx, c, nil)
 	}
 }
 

@@ -67,7 +67,7 @@ func RunKeyring(ctx context.Context, address string) (end func(), err error) {
 	return end, nil
 }
 
-// awaitName waits until somebody has a name on the bus at address.
+// awaitName waits until a program owns name on the bus at address.
 func awaitName(ctx context.Context, address, name string) error {
 	conn, err := dbus.Connect(address)
 	if err != nil {
@@ -82,7 +82,7 @@ func awaitName(ctx context.Context, address, name string) error {
 			return err
 		}
 		if !wake.Sleep(ctx, 10*time.Millisecond) {
-			return fmt.Errorf("nobody has the name %s: %w", name, ctx.Err())
+			return fmt.Errorf("no program owns %s on the bus: %w", name, ctx.Err())
 		}
 	}
 }

@@ -20,19 +20,20 @@ func AfterStart(heapAt []time.Duration, failed func(error)) {
 			failed(err)
 		}
 	}
-	try(Pages)
-	for after := startEvery; after <= startLasts; after += startEvery {
-		time.AfterFunc(after, func() { try(Pages) })
-	}
 	for _, after := range heapAt {
 		time.AfterFunc(after, func() { try(Trim) })
 	}
-	var later func()
-	later = func() {
+	began := time.Now()
+	var again func()
+	again = func() {
 		try(Pages)
-		time.AfterFunc(pagesEvery, later)
+		pause := startEvery
+		if time.Since(began) > startLasts {
+			pause = pagesEvery
+		}
+		time.AfterFunc(pause, again)
 	}
-	time.AfterFunc(pagesEvery, later)
+	again()
 }
 
 const (

@@ -255,8 +255,8 @@ func TestSocketOfARunningAgent(t *testing.T) {
 	}
 }
 
-// TestServed: a socket that nobody listens at is none, nor one in a folder that others
-// can enter.
+// TestServed: a socket counts as served while a program listens at it, in a folder that
+// others cannot enter.
 func TestServed(t *testing.T) {
 	testneeds.Unix(t, "on Windows the agent has a named pipe")
 	dir, err := os.MkdirTemp("", "served") // short enough for a socket

@@ -274,13 +274,12 @@ func (f *Faults) rpc(ctx context.Context, method string) error {
 		if left <= 0 {
 			return err
 		}
-		timer := time.NewTimer(left)
+		waiting, cancel := context.WithTimeout(ctx, left)
 		select {
-		case <-ctx.Done():
-		case <-timer.C:
+		case <-waiting.Done():
 		case <-changed:
 		}
-		timer.Stop()
+		cancel()
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}

@@ -141,10 +141,12 @@ func (l *Listener) Run(ctx context.Context) error {
 			return context.WithValue(ctx, clientKey{}, &client{addr: c.RemoteAddr()})
 		},
 	}
+	accepting, over := context.WithCancel(ctx)
+	defer over()
 	var serving sync.WaitGroup
 	for _, ln := range l.port.BindUntil(ctx) {
 		serving.Go(func() {
-			if err := srv.ServeTLS(&bounded{Listener: ln, l: l}, "", ""); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
+			if err := srv.ServeTLS(&bounded{Listener: ln, l: l, done: accepting.Done()}, "", ""); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
 				l.log.Error("listener ended", "err", err)
 			}
 		})
@@ -153,6 +155,7 @@ func (l *Listener) Run(ctx context.Context) error {
 	case <-ctx.Done():
 	case <-l.leaving:
 	}
+	over()
 	l.port.Close()
 	l.mu.Lock()
 	limit := max(l.cfg.Grace, refuseTime)
@@ -170,25 +173,21 @@ func (l *Listener) Run(ctx context.Context) error {
 // once, since its TLS alone would cost more than a client that may be served.
 type bounded struct {
 	net.Listener
-	l *Listener
+	l    *Listener
+	done <-chan struct{} // closed when nothing is to be accepted any more
 }
 
 // Accept returns the next connection that may be. Where the system has no descriptors
 // or memory left for one it waits: http.Server would give up for good on some errors.
 func (b *bounded) Accept() (net.Conn, error) {
-	var pause time.Duration
+	failed := func(err error) {
+		b.l.log.Log(context.Background(), b.l.outcome.Failed(err), "no connection accepted", "err", err)
+	}
 	for {
-		c, err := b.Listener.Accept()
-		if errors.Is(err, net.ErrClosed) {
+		c, err := wake.Accept(b.done, b.Listener, failed)
+		if err != nil {
 			return nil, err
 		}
-		if err != nil {
-			b.l.log.Log(context.Background(), b.l.outcome.Failed(err), "no connection accepted", "err", err)
-			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
-			wake.Sleep(context.Background(), pause)
-			continue
-		}
-		pause = 0
 		most := b.l.cfg.Limits.Connections()
 		if open := b.l.open.Add(1); most < 0 || open <= int64(most) {
 			return &clientConn{Conn: c, l: b.l}, nil
