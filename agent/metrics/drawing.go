@@ -1,6 +1,8 @@
 package metrics
 
 import (
+	"cmp"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -96,9 +98,7 @@ func (d *drawing) collectTunnels(gauge func(*prometheus.Desc, float64, ...string
 	}
 	tried := make(map[string]state.TunnelState)
 	for _, r := range d.ready {
-		if kinds[r.Name] == state.KindKube { // only databases have a protocol of their own
-			r.Protocol = "kubernetes"
-		}
+		r.Protocol = cmp.Or(strings.ToLower(kinds[r.Name].Info().Protocol), r.Protocol)
 		tried[r.Name] = r.State
 		gauge(descReady, map[bool]float64{true: 1}[r.Ready], d.label("tunnel", r.Name), r.Protocol)
 	}

@@ -78,7 +78,7 @@ func WriteKube(d *config.Document, spec state.TunnelSpec, busy func(port int) bo
 }
 
 // SharesKube reports whether a tunnel listens where the others do.
-func SharesKube(t state.TunnelSpec) bool { return t.Kind == state.KindKube && t.Port == 0 }
+func SharesKube(t state.TunnelSpec) bool { return t.Kind.Info().SharesPort && t.Port == 0 }
 
 // Derive derives a tunnel's port, passing over those of the config's
 // tunnels and those for which busy is true.

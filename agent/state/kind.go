@@ -27,11 +27,14 @@ type KindInfo struct {
 	// ShowsCert means that clients prove with a certificate whose they are, so
 	// that nothing needs to guard the port.
 	ShowsCert bool
+	// NamesUser means that such resources have users of their own, of whom a tunnel
+	// may name the one to be.
+	NamesUser bool
 }
 
 // Kinds are all kinds of tunnels.
 var Kinds = []KindInfo{
-	{Kind: KindDB, Title: "database", Plural: "databases", ResourceKind: "db"},
+	{Kind: KindDB, Title: "database", Plural: "databases", ResourceKind: "db", NamesUser: true},
 	{
 		Kind: KindKube, Title: "Kubernetes cluster", Plural: "Kubernetes", Protocol: "Kubernetes", ResourceKind: "kube_cluster",
 		SharesPort: true, ShowsCert: true,

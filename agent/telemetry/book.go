@@ -62,7 +62,7 @@ func (b *Book) count(what func(*Day)) {
 // protocolOf returns a kind's or a database's protocol. The latter is the cluster's
 // word: whatever berth does not know is another one.
 func protocolOf(kind state.Kind, protocol string) string {
-	if kind != state.KindDB {
+	if kind.Info().Protocol != "" { // shared by all of the kind
 		return string(kind)
 	}
 	if _, ok := db.Lookup(protocol); !ok {

@@ -73,9 +73,7 @@ func cmdEachCommand(ts *testscript.TestScript, neg bool, args []string) {
 func runFor(ts *testscript.TestScript, d time.Duration, words []string) {
 	ctx, cancel := context.WithTimeout(context.Background(), d)
 	defer cancel()
-	path, err := exec.LookPath(words[0])
-	ts.Check(err)
-	cmd := exec.CommandContext(ctx, path, words[1:]...)
+	cmd := exec.CommandContext(ctx, programOf(ts, words[0]), words[1:]...)
 	cmd.Dir = ts.MkAbs(".")
 	for _, name := range []string{"BERTH_HOME", "TELEPORT_HOME", "HOME", "KUBECONFIG", "TMPDIR", "PATH", "PROXY", "GORACE", "LC_ALL"} {
 		if value := ts.Getenv(name); value != "" {
@@ -99,6 +97,17 @@ func runFor(ts *testscript.TestScript, d time.Duration, words []string) {
 	default:
 		ts.Check(err)
 	}
+}
+
+// programOf is the path of a program as the script itself finds it.
+func programOf(ts *testscript.TestScript, name string) string {
+	for _, dir := range filepath.SplitList(ts.Getenv("PATH")) {
+		if path, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
+			return path
+		}
+	}
+	ts.Fatalf("no program %s on the script's PATH", name)
+	return ""
 }
 
 // contents is what the files below a folder hold, and when each was written.

@@ -312,7 +312,7 @@ func (s *setup) addOne(ctx context.Context, c *client.Client, r client.Resource)
 	spec := state.TunnelSpec{
 		Name: freeTunnelName(r.Name, tunnelNames(snapshot.Tunnels)), Kind: r.Kind, Cluster: r.Cluster, Resource: r.Name,
 	}
-	if r.Kind == state.KindDB && !s.yes {
+	if r.Kind.Info().NamesUser && !s.yes {
 		p, _ := db.Lookup(r.Protocol)
 		// Of a few users that roles allow, addTunnel asks for one.
 		if p.DefaultDBUser == "" && slices.Contains(r.DBUsers, "*") {

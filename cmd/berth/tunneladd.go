@@ -124,7 +124,7 @@ func (a *app) tunnelAdd(ctx context.Context, o addOptions) error {
 // addTunnel adds a tunnel, and asks for a database user where one may be several.
 // quiet has it ask nothing.
 func (a *app) addTunnel(ctx context.Context, c *client.Client, spec state.TunnelSpec, quiet bool) (state.TunnelSpec, error) {
-	if spec.Kind == state.KindDB && spec.DBUser == "" && !quiet && a.canAsk() {
+	if spec.Kind.Info().NamesUser && spec.DBUser == "" && !quiet && a.canAsk() {
 		user, err := a.askDBUser(ctx, c, spec)
 		if err != nil {
 			return spec, err

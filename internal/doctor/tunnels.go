@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"berth/agent/ports"
 	"berth/agent/state"
 	"berth/proxies"
 	"berth/proxies/db"
@@ -298,10 +299,8 @@ func (d *doctor) checkKubeconfig(ctx context.Context) []Finding {
 		return skipUnknown("kubeconfig", "whether there are tunnels to Kubernetes")
 	}
 	var wanted []string
-	for _, t := range conf.cfg.Tunnels {
-		if t.Kind == state.KindKube {
-			wanted = append(wanted, t.Name)
-		}
+	for _, t := range ports.KubeTunnels(conf.cfg) {
+		wanted = append(wanted, t.Name)
 	}
 	if len(wanted) == 0 {
 		return one("kubeconfig", Skip, "the config has no tunnels to Kubernetes", "")
