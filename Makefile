@@ -10,8 +10,9 @@ BUF         := $(TOOLS)/buf@v1.75.0
 DEADCODE    := $(TOOLS)/deadcode@v0.52.0
 ACTIONLINT  := $(TOOLS)/actionlint@v1.7.12
 CROSSVET    := $(TOOLS)/crossvet
-# Without debug tables a test's program is linked in half the time.
-TEST        := $(GO) run ./internal/testreport $(AGAIN) -ldflags=-w
+# Without tables for debuggers a test's program is linked in half the time; "make vet"
+# is what vets.
+TEST        := $(GO) run ./internal/testreport $(AGAIN) -ldflags=-s -vet=off
 DISTFLAGS   := -trimpath -buildvcs=false -gcflags=all=-dwarf=false
 CROSS       := darwin/arm64 windows/amd64
 FUZZTIME    ?= 20s
@@ -56,6 +57,10 @@ test-deps: ## install the clients and servers the tests drive (root on Debian-li
 .PHONY: test
 test: test-deps ## all tests with the race detector
 	CGO_ENABLED=1 $(TEST) -race -shuffle=on -timeout=20m ./...
+
+.PHONY: test-whole
+test-whole: ## without the race detector, and whole: what only computes, of which "make test" does a part
+	$(TEST) -shuffle=on ./agent/install ./internal/replay
 
 .PHONY: test-short
 test-short: ## the fast tests only

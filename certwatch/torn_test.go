@@ -95,10 +95,10 @@ var writers = []struct {
 	rename bool
 	times  int
 }{
-	{"v16_in_place", tshhome.V16, false, 500},
-	{"v17_in_place", tshhome.V17, false, 500},
-	{"v16_rename", tshhome.V16, true, 150},
-	{"v17_rename", tshhome.V17, true, 150},
+	{"v16_in_place", tshhome.V16, false, 300},
+	{"v17_in_place", tshhome.V17, false, 300},
+	{"v16_rename", tshhome.V16, true, 100},
+	{"v17_rename", tshhome.V17, true, 100},
 }
 
 // restless makes h stop now and then before and in the middle of files.

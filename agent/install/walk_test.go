@@ -10,6 +10,7 @@ import (
 
 	"berth/certwatch"
 	"berth/certwatch/certwatchtest"
+	"berth/internal/testneeds"
 	"berth/internal/tshhome"
 )
 
@@ -32,9 +33,10 @@ func (k *killer) before(step string) error {
 	return nil
 }
 
-// stride is by how many steps a walk goes on: all are walked but in short tests.
+// stride is by how many steps a walk goes on: all are walked but in short tests and
+// under the race detector, to which a single goroutine shows nothing.
 func stride() int {
-	if testing.Short() {
+	if testing.Short() || testneeds.Race {
 		return 5
 	}
 	return 1

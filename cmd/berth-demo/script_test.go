@@ -5,8 +5,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"runtime/debug"
-	"slices"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -51,8 +49,7 @@ func buildBerth(t *testing.T) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "berth")
 	args := []string{"build", "-ldflags=-w", "-o", path}
-	race := debug.BuildSetting{Key: "-race", Value: "true"}
-	if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, race) {
+	if testneeds.Race {
 		args = append(args, "-race")
 	}
 	out, err := exec.CommandContext(t.Context(), "go", append(args, "berth/cmd/berth")...).CombinedOutput()

@@ -5,8 +5,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime/debug"
-	"slices"
 	"strconv"
 	"testing"
 
@@ -137,8 +135,7 @@ func TestScripts(t *testing.T) {
 // same test program without it. Agents, and whatever runs at a terminal, keep it.
 func quickPrograms(t *testing.T) string {
 	t.Helper()
-	info, ok := debug.ReadBuildInfo()
-	if !ok || !slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
+	if !testneeds.Race {
 		return ""
 	}
 	dir := t.TempDir()

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"berth/agent/state"
+	"berth/internal/testneeds"
 )
 
 var chunkElement = regexp.MustCompile(`<script type="application/x-recording" data-from="(\d+)">([A-Za-z0-9+/=]*)</script>`)
@@ -110,7 +111,7 @@ func TestHTMLHoldsEverything(t *testing.T) {
 
 // TestExportsAreSmall: what an export holds does not grow with the recording.
 func TestExportsAreSmall(t *testing.T) {
-	pieces := 2 << 8 // of 4 KiB
+	pieces := testneeds.Part(2 << 8) // of 4 KiB
 	if size := os.Getenv("BERTH_EXPORT_MIB"); size != "" {
 		mib, err := strconv.Atoi(size)
 		if err != nil {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"berth/agent/state"
+	"berth/internal/testneeds"
 )
 
 // TestLargeScreens: a recording that claims the largest screens, all of them
@@ -17,7 +18,7 @@ import (
 func TestLargeScreens(t *testing.T) {
 	const most = 100 << 20
 	var full strings.Builder
-	for y := range 1000 {
+	for y := range testneeds.Part(1000) {
 		fmt.Fprintf(&full, "\x1b[%d;1H\x1b[38;5;%dm%s", y+1, y%256, strings.Repeat("x", 1000))
 	}
 	var events []state.RecordingEvent

@@ -16,6 +16,7 @@ import (
 	"github.com/charmbracelet/x/ansi"
 
 	"berth/agent/state"
+	"berth/internal/testneeds"
 )
 
 // secretPatterns are ways to name the secret that the random sessions hold.
@@ -200,7 +201,7 @@ func leaks(pattern *regexp.Regexp, events []state.RecordingEvent) string {
 // TestRedactRandom: what a pattern matches is in no form of an export, however it
 // was printed, or nothing is exported.
 func TestRedactRandom(t *testing.T) {
-	const sessions = 200
+	sessions := testneeds.Part(200)
 	exported, masked := 0, 0
 	for seed := range uint64(sessions) {
 		random := rand.New(rand.NewPCG(seed, 7))

@@ -13,6 +13,7 @@ import (
 
 	"berth/agent/state"
 	"berth/internal/plain"
+	"berth/internal/testneeds"
 )
 
 func printEvent(text string) state.RecordingEvent {
@@ -46,7 +47,7 @@ var words = []string{
 // one that was dumped. A few of the random sessions may differ, in what the
 // emulator keeps and does not say, such as a pen that it saved.
 func TestDumpIsTheWholeState(t *testing.T) {
-	const sessions = 40
+	sessions := testneeds.Part(40)
 	dumps, differ := 0, 0
 	for seed := range uint64(sessions) {
 		n, same := dumpsOf(rand.New(rand.NewPCG(seed, 1)))
@@ -56,7 +57,7 @@ func TestDumpIsTheWholeState(t *testing.T) {
 		}
 	}
 	t.Logf("%d dumps, %d of %d sessions differ", dumps, differ, sessions)
-	if dumps < 100 || differ > sessions/5 {
+	if dumps < 2*sessions || differ > 1+sessions/5 {
 		t.Errorf("%d of %d sessions differ, with %d dumps", differ, sessions, dumps)
 	}
 }
@@ -107,8 +108,8 @@ func dumpsOf(random *rand.Rand) (dumps int, same bool) {
 // playing straight shows. What the emulator keeps and does not say, such as a pen
 // that it saved, makes a key frame wrong, which the scan finds.
 func TestSeekIsPlay(t *testing.T) {
-	frames := 0
-	for seed := range uint64(5) {
+	frames, sessions := 0, testneeds.Part(5)
+	for seed := range uint64(sessions) {
 		random := rand.New(rand.NewPCG(seed, 3))
 		events := make([]state.RecordingEvent, 1500)
 		for i := range events {
@@ -160,7 +161,7 @@ func TestSeekIsPlay(t *testing.T) {
 		straight.Close()
 		sought.Close()
 	}
-	if frames < 50 {
+	if frames < 10*sessions {
 		t.Errorf("only %d key frames", frames)
 	}
 	t.Logf("%d key frames", frames)
@@ -272,7 +273,7 @@ func TestEmulatorMayPanic(t *testing.T) {
 func TestHostileSizes(t *testing.T) {
 	s := NewScreen()
 	defer s.Close()
-	for i := range 100 {
+	for i := range testneeds.Part(100) {
 		s.Feed(state.RecordingEvent{Cols: 1 + (i*5)%500, Rows: 1 + (i*35)%500, Data: []byte("x\x1b[999;999H\x1b[9999X\x1b[9999@y")})
 	}
 	s.Feed(state.RecordingEvent{Cols: 1 << 30, Rows: 1 << 30})

@@ -96,3 +96,13 @@ func Skip(t testing.TB, what, why string) {
 	t.Helper()
 	t.Skipf("needs %s: %s", what, why)
 }
+
+// Part is how often a test that only computes does so. Under the race detector, which
+// makes that ten times as slow and sees nothing in it, this is a fifth of the whole;
+// "make test-whole" does all of it.
+func Part(whole int) int {
+	if Race {
+		return max(1, whole/5)
+	}
+	return whole
+}

@@ -499,7 +499,7 @@ func TestForbiddenIsExplained(t *testing.T) {
 // TestManyBytesLittleMemory reads a long log slowly, then fast.
 func TestManyBytesLittleMemory(t *testing.T) {
 	size := int64(1 << 30)
-	if testing.Short() || raceEnabled {
+	if testing.Short() || testneeds.Race {
 		size = 64 << 20
 	}
 	c := newCluster(t, func(w http.ResponseWriter, _ *http.Request) {
