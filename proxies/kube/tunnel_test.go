@@ -19,6 +19,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"berth/internal/testneeds"
 	"berth/internal/testwait"
 	"berth/internal/wake"
 	"berth/proxies"
