@@ -15,6 +15,7 @@ import (
 	"github.com/godbus/dbus/v5"
 
 	"berth/internal/plain"
+	"berth/internal/wake"
 )
 
 const (
@@ -45,11 +46,11 @@ type bus struct {
 	kick     chan struct{} // capacity 1: a caller waits for a connection
 	dirty    chan struct{} // capacity 1: the state file is out of date
 
-	mu      sync.Mutex    // guards what follows
-	changed chan struct{} // closed and replaced when any of it changes
-	conn    *dbus.Conn    // nil while there is none
-	tried   bool          // to connect, since the last connection
-	err     error         // why there is no connection
+	changed wake.Broadcast // what follows has changed
+	mu      sync.Mutex     // guards what follows
+	conn    *dbus.Conn     // nil while there is none
+	tried   bool           // to connect, since the last connection
+	err     error          // why there is no connection
 	server  server
 	starts  bool            // the bus can start a service when one is needed
 	plainly bool            // the last message went out plainly
@@ -77,7 +78,7 @@ type shown struct {
 func newBus(cfg Config, address func() (string, error), plain *plainer) *bus {
 	return &bus{
 		cfg: cfg, log: cfg.Logger, address: address, plain: plain, patience: callTime, picture: picture(cfg.Icon),
-		kick: make(chan struct{}, 1), dirty: make(chan struct{}, 1), changed: make(chan struct{}),
+		kick: make(chan struct{}, 1), dirty: make(chan struct{}, 1),
 		shown: make(map[string]shown), byNum: make(map[uint32]string), late: make(map[string]bool),
 	}
 }
@@ -87,16 +88,16 @@ func (b *bus) change(f func()) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	f()
-	close(b.changed)
-	b.changed = make(chan struct{})
+	b.changed.Wake()
 }
 
 // await waits until ok, which is called with the lock held, and reports whether
 // it came to that before ctx ended.
 func (b *bus) await(ctx context.Context, ok func() bool) bool {
 	for {
+		changed := b.changed.Changed()
 		b.mu.Lock()
-		yes, changed := ok(), b.changed
+		yes := ok()
 		b.mu.Unlock()
 		if yes {
 			return true

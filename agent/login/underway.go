@@ -9,6 +9,7 @@ import (
 	"berth/agent/ipc"
 	"berth/agent/state"
 	"berth/agent/tsh"
+	"berth/internal/wake"
 )
 
 // ErrLeft is why a login ends in which no front end takes part any longer.
@@ -40,6 +41,7 @@ type Login struct {
 	// browser is the command that the config wants pages opened with; set
 	// before the first prompt.
 	browser []string
+	changed wake.Broadcast // what follows has changed
 
 	mu       sync.Mutex // guards everything below
 	people   int
@@ -50,7 +52,6 @@ type Login struct {
 	err      error
 	wanted   ipc.LoginStart // what is to be remembered, of all who take part
 	seedUsed bool           // the seed to be remembered has answered a prompt
-	changed  chan struct{}  // closed and replaced at every change of the above
 }
 
 // loginStep is an event that people who join late get too, unless it has been
@@ -70,7 +71,7 @@ func (u *underway) join(ctx context.Context, key Key, run func(context.Context, 
 		return before
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	l := &Login{cancel: cancel, people: 1, ended: make(chan struct{}), changed: make(chan struct{})}
+	l := &Login{cancel: cancel, people: 1, ended: make(chan struct{})}
 	if u.by == nil {
 		u.by = make(map[Key]*Login)
 	}
@@ -147,16 +148,11 @@ func (l *Login) leave() {
 	}
 }
 
-func (l *Login) changedLocked() {
-	close(l.changed)
-	l.changed = make(chan struct{})
-}
-
 func (l *Login) finish(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.over, l.err = true, err
-	l.changedLocked()
+	l.changed.Wake()
 }
 
 // Failure returns the login's error; nil while it runs or if it succeeded.
@@ -216,7 +212,7 @@ func (l *Login) prompt(proxy string, p tsh.Prompt, answer func(string)) {
 	if p.Kind != state.LoginInfo {
 		l.url, l.asks = p.URL, p.Kind
 	}
-	l.changedLocked()
+	l.changed.Wake()
 }
 
 // settle says that nothing that was asked wants an answer.
@@ -226,7 +222,7 @@ func (l *Login) settle() {
 	for i := range l.steps {
 		l.settleLocked(i)
 	}
-	l.changedLocked()
+	l.changed.Wake()
 }
 
 // settleLocked says that a step wants no answer any more.
@@ -246,7 +242,7 @@ func (l *Login) answered(a ipc.LoginAnswer) {
 	if i >= 0 {
 		answer = l.steps[i].answer
 		l.settleLocked(i)
-		l.changedLocked()
+		l.changed.Wake()
 	}
 	l.mu.Unlock()
 	if answer != nil {
@@ -258,10 +254,11 @@ func (l *Login) answered(a ipc.LoginAnswer) {
 func (l *Login) Follow(ctx context.Context, answers <-chan ipc.LoginAnswer, show func(ipc.LoginEvent) error) error {
 	defer l.leave()
 	for next, joined := 0, true; ; joined = false {
+		changed := l.changed.Changed()
 		l.mu.Lock()
 		fresh := slices.Clone(l.steps[next:])
 		next = len(l.steps)
-		over, err, changed := l.over, l.err, l.changed
+		over, err := l.over, l.err
 		l.mu.Unlock()
 		for _, s := range fresh {
 			if joined && (s.settled || s.event.Kind == state.LoginSettled) {

@@ -26,6 +26,10 @@ var single = []struct {
 		looks: regexp.MustCompile(`(?m)(^|;)\s*<-time\.After\(|\btime\.Sleep\(`), words: []string{"time.After(", "time.Sleep("}, in: "internal/wake",
 		why: "wake.Sleep is the only sleep, and ends with its context",
 	},
+	{
+		looks: regexp.MustCompile(`close\([\w.]+\)[^\n]*\n\s*[\w.]+ = make\(chan struct\{\}\)`), words: []string{"= make(chan struct{})"}, in: "internal/wake",
+		why: "wake.Broadcast is the only channel that is closed to wake all who wait, and replaced",
+	},
 }
 
 // TestSingle looks for seconds of what there is to be one of, in all code but

@@ -54,7 +54,7 @@ type Faults struct {
 	mu       sync.Mutex
 	proxy    condition
 	dbs      map[string]condition
-	changed  chan struct{} // closed at each change, and replaced
+	changed  wake.Broadcast
 	rpcDelay map[string]time.Duration
 	rpcError map[string]error
 	offset   time.Duration
@@ -67,7 +67,6 @@ func newFaults(c *Cluster) *Faults {
 	return &Faults{
 		c:        c,
 		dbs:      make(map[string]condition),
-		changed:  make(chan struct{}),
 		rpcDelay: make(map[string]time.Duration),
 		rpcError: make(map[string]error),
 	}
@@ -87,8 +86,7 @@ func (f *Faults) update(change func()) {
 		some = true
 	}
 	f.any.Store(some)
-	close(f.changed)
-	f.changed = make(chan struct{})
+	f.changed.Wake()
 }
 
 // of returns what holds for a connection to target, nil meaning the proxy
@@ -105,7 +103,7 @@ func (f *Faults) of(target *string) (stalled bool, link Link, changed <-chan str
 			link.BytesPerSecond = db.link.BytesPerSecond
 		}
 	}
-	return stalled, link, f.changed
+	return stalled, link, f.changed.Changed()
 }
 
 // holdAfterTLS waits while new connections to target are not to be answered.
@@ -117,7 +115,7 @@ func (f *Faults) holdAfterTLS(ctx context.Context, raw *conn, target *string) bo
 		if target != nil {
 			cond = f.dbs[*target]
 		}
-		changed := f.changed
+		changed := f.changed.Changed()
 		f.mu.Unlock()
 		if cond.mode != StalledAfterTLS {
 			return target == nil || cond.mode != Refusing
@@ -269,7 +267,7 @@ func (f *Faults) rpc(ctx context.Context, method string) error {
 		f.mu.Lock()
 		left := f.rpcDelay[""] + f.rpcDelay[method] - time.Since(began)
 		err := cmp.Or(f.rpcError[method], f.rpcError[""])
-		changed := f.changed
+		changed := f.changed.Changed()
 		f.mu.Unlock()
 		if left <= 0 {
 			return err

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"berth/internal/wake"
 )
 
 // maxLines is how many lines a pod's log keeps.
@@ -18,7 +20,7 @@ const maxLines = 10_000
 type logs struct {
 	mu      sync.Mutex
 	lines   map[key][]line
-	changed chan struct{} // closed when a line comes, and replaced
+	changed wake.Broadcast // a line has come, or a log is gone
 }
 
 type line struct {
@@ -27,14 +29,13 @@ type line struct {
 	text   string
 }
 
-func newLogs() *logs { return &logs{lines: make(map[key][]line), changed: make(chan struct{})} }
+func newLogs() *logs { return &logs{lines: make(map[key][]line)} }
 
 func (l *logs) forget(k key) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.lines, k)
-	close(l.changed) // who follows it is to notice
-	l.changed = make(chan struct{})
+	l.changed.Wake()
 }
 
 // Log writes a line to a pod's log.
@@ -48,8 +49,7 @@ func (s *Server) Log(namespace, pod, text string) {
 		l.lines[k] = all[max(0, len(all)+1-maxLines):]
 	}
 	l.lines[k] = append(l.lines[k], line{n, time.Now().UTC(), text})
-	close(l.changed)
-	l.changed = make(chan struct{})
+	l.changed.Wake()
 }
 
 // after returns the lines with a higher number, and a channel that is closed
@@ -63,7 +63,7 @@ func (l *logs) after(k key, number int) ([]line, <-chan struct{}) {
 			found = append(found, ln)
 		}
 	}
-	return found, l.changed
+	return found, l.changed.Changed()
 }
 
 // logOptions are what a client wants of a log.

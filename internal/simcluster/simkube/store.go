@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"berth/internal/wake"
 )
 
 // object is an API object as JSON has it.
@@ -64,14 +66,13 @@ type store struct {
 	first   uint64 // the version of history[0]
 	history []change
 	objects map[*resource]map[key]*record
-	changed chan struct{} // closed at each change, and replaced
+	changed wake.Broadcast
 }
 
 func newStore(limit int) *store {
 	return &store{
 		limit: limit, version: 1, first: 2,
 		objects: make(map[*resource]map[key]*record),
-		changed: make(chan struct{}),
 	}
 }
 
@@ -202,8 +203,7 @@ func (st *store) noteLocked(c change) {
 		st.history = slices.Clone(st.history[drop:])
 		st.first += uint64(drop)
 	}
-	close(st.changed)
-	st.changed = make(chan struct{})
+	st.changed.Wake()
 }
 
 func (st *store) forget() {
@@ -225,5 +225,5 @@ func (st *store) since(version uint64) (changes []change, now uint64, more <-cha
 	if i := version + 1 - st.first; i < uint64(len(st.history)) {
 		changes = slices.Clone(st.history[i:])
 	}
-	return changes, st.version, st.changed, true
+	return changes, st.version, st.changed.Changed(), true
 }
