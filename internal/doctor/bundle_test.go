@@ -4,10 +4,12 @@ package doctor
 
 import (
 	"archive/tar"
+	"cmp"
 	"compress/gzip"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -16,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"berth/agent/config"
 	"berth/agent/state"
 )
 
@@ -177,6 +180,40 @@ func checkUseful(t *testing.T, files map[string]string, broken bool) {
 				t.Errorf("%s has no %q:\n%s", file, w, files[file])
 			}
 		}
+	}
+}
+
+// TestBundleKeepsKeys: the config in a bundle has each key that it has in the file, and
+// each value that can be nothing but plain. A key that is new needs no word in this package.
+func TestBundleKeepsKeys(t *testing.T) {
+	file, want := "tunnels:\n", []string{"log_size: 20", "handover_grace: 1h", "listen: ", "mode: local", "pprof: true", "sensitive:"}
+	for i, k := range config.TunnelKeys {
+		value := map[string]string{"int": "15432", "bool": "false", "duration": "90s"}[k.Type()]
+		if choices := k.Choices(); len(choices) > 0 {
+			value = choices[0]
+		}
+		if value != "" {
+			want = append(want, k.Name+": "+value)
+		} else {
+			want = append(want, k.Name+": ")
+		}
+		file += fmt.Sprintf("  - {name: t%d, %s: %s}\n", i, k.Name, cmp.Or(value, "text"))
+	}
+	file += "limits: {log_size: 20}\nhandover_grace: 1h\nmetrics: {listen: 127.0.0.1:1, pprof: true}\n" +
+		"telemetry: {mode: local}\naccess: {sensitive: [admin], hooks: [{run: [a-command]}]}\n"
+	got := newRedactor(nil).config([]byte(file))
+	for _, w := range want {
+		if !strings.Contains(got, w) {
+			t.Errorf("no %q", w)
+		}
+	}
+	for _, gone := range []string{"REMOVED:", "admin", "a-command"} {
+		if strings.Contains(got, gone) {
+			t.Errorf("it has %q", gone)
+		}
+	}
+	if t.Failed() {
+		t.Log(got)
 	}
 }
 

@@ -2,12 +2,17 @@ package doctor
 
 import (
 	"cmp"
+	"encoding/json"
+	"fmt"
 	"os"
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"go.yaml.in/yaml/v3"
+
+	"berth/agent/config"
 )
 
 // gone stands for what was taken out.
@@ -104,15 +109,46 @@ func (r *redactor) text(s string) string {
 	return s
 }
 
-// plainKeys are the keys of the config whose values say how berth is set up.
-// The values of all others are left out: commands and names of a person's own
-// may hold anything.
-var plainKeys = map[string]bool{
-	"version": true, "homes": true, "proxy": true, "auth": true, "mode": true, "before": true, "ca_file": true, "insecure": true,
-	"name": true, "kind": true, "cluster": true, "resource": true, "port": true, "hold": true, "engine": true, "guard": true,
-	"enabled": true, "quiet_hours": true, "path": true, "level": true, "notify": true, "on_drop": true, "on": true, "timeout": true,
-	"tunnel": true, "labels": true, "pprof": true,
+// plainTexts are the keys of the config whose texts say how berth is set up. Those of
+// all others are left out: commands and names of a person's own may hold anything.
+var plainTexts = []string{"homes", "proxy", "auth", "ca_file", "cluster", "resource", "quiet_hours", "path", "on", "tunnel"}
+
+// schema is what the config's schema says of one place.
+type schema struct {
+	Type, Pattern string
+	Enum          []any
+	Items         *schema
+	Properties    map[string]schema
 }
+
+// isPlain reports whether the value of a key says how berth is set up, and can say
+// nothing else.
+func (s schema) isPlain(key string) bool {
+	return len(s.Enum) > 0 || s.Pattern != "" || s.Type == "integer" || s.Type == "boolean" || slices.Contains(plainTexts, key)
+}
+
+// configKeys are all keys that a config may have, each with whether it is plain
+// wherever it stands.
+var configKeys = sync.OnceValue(func() map[string]bool {
+	var root schema
+	if err := json.Unmarshal(config.Schema(), &root); err != nil {
+		panic(fmt.Sprintf("doctor: schema of the config: %v", err))
+	}
+	keys := make(map[string]bool)
+	var collect func(schema)
+	collect = func(s schema) {
+		if s.Items != nil {
+			collect(*s.Items)
+		}
+		for key, sub := range s.Properties {
+			plain, seen := keys[key]
+			keys[key] = sub.isPlain(key) && (plain || !seen)
+			collect(sub)
+		}
+	}
+	collect(root)
+	return keys
+})
 
 // config returns a config file with its shape and its plain values, and
 // without its comments. What is no YAML is left out.
@@ -137,9 +173,10 @@ func strip(n *yaml.Node, plain bool) {
 	case yaml.MappingNode:
 		for i := 0; i+1 < len(n.Content); i += 2 {
 			key := n.Content[i]
-			known := key.Kind == yaml.ScalarNode && knownKeys[key.Value]
+			plain, known := configKeys()[key.Value]
+			known = known && key.Kind == yaml.ScalarNode
 			strip(key, known)
-			strip(n.Content[i+1], known && plainKeys[key.Value])
+			strip(n.Content[i+1], known && plain)
 		}
 	case yaml.AliasNode:
 		*n = yaml.Node{Kind: yaml.ScalarNode, Value: gone}
@@ -153,21 +190,6 @@ func strip(n *yaml.Node, plain bool) {
 		}
 	}
 }
-
-// knownKeys are all keys that a config may have.
-var knownKeys = func() map[string]bool {
-	keys := map[string]bool{}
-	for k := range plainKeys {
-		keys[k] = true
-	}
-	for _, k := range []string{
-		"profiles", "tunnels", "kube", "notifications", "access", "tsh", "browser", "log", "renew", "db_user", "db_name", "as", "as_groups",
-		"auto_assume", "roles", "hooks", "run",
-	} {
-		keys[k] = true
-	}
-	return keys
-}()
 
 // Redact returns a text without what looks like a secret, and without the values
 // that the environment calls secrets.
