@@ -412,7 +412,7 @@ func TestWatchedAgentStays(t *testing.T) {
 			select {
 			case err := <-p.end:
 				t.Fatalf("the first agent has ended: %v", err)
-			case <-time.After(3 * answerTime):
+			case <-time.After(answerTime + answerTime/2):
 			}
 			test.end(p, next)
 			err := <-p.end

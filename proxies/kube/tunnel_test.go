@@ -226,7 +226,7 @@ func TestDialEndsWithItsRequests(t *testing.T) {
 	}
 	testwait.Eventually(t, "the dials to end", func() bool { // there are some a second else
 		dialling.Store(0)
-		wake.Sleep(t.Context(), 500*time.Millisecond)
+		wake.Sleep(t.Context(), 300*time.Millisecond)
 		return dialling.Load() == 0
 	})
 }
