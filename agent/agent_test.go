@@ -24,6 +24,7 @@ import (
 	"berth/agent/state"
 	"berth/internal/simcluster"
 	"berth/internal/simworld"
+	"berth/internal/testneeds"
 	"berth/internal/testwait"
 	"berth/internal/tshhome"
 	"berth/internal/wake"
@@ -772,6 +773,7 @@ func TestLeafThatJoinsAfterTheLogin(t *testing.T) {
 // TestRefusedInTheClientsProtocol checks what a Postgres client is told: the
 // tunnel, the cause and the command that helps.
 func TestRefusedInTheClientsProtocol(t *testing.T) {
+	testneeds.Time(t, "it waits for the end of a session")
 	e := newEnv(t, simcluster.Config{})
 	e.Login(simcluster.WithTTL(4 * time.Second))
 	item, port := e.pgTunnel("prod-pg", "hold: 0s")

@@ -5,6 +5,7 @@ package agent
 import (
 	"errors"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -14,12 +15,14 @@ import (
 	"berth/agent/state"
 	"berth/internal/simcluster"
 	"berth/internal/survive"
+	"berth/internal/testneeds"
 	"berth/internal/testwait"
 )
 
 // TestBugInARoom: a panic ends the piece of work that met it, which is logged and
 // tried again. The agent and its tunnels go on.
 func TestBugInARoom(t *testing.T) { // not parallel: every agent of the process meets the bug
+	testneeds.Time(t, "each room has an agent of its own")
 	login := func(e *env) error {
 		return e.Client().Login(t.Context(), client.LoginStart{Proxy: e.Sim.ProxyAddr(), User: "alice", Renew: true},
 			func(ev client.LoginEvent, answer func(string)) error {
@@ -97,9 +100,15 @@ func TestBugInAnUnattendedLogin(t *testing.T) { // not parallel, as above
 	if err := e.sit(t.Context(), client.LoginStart{Remember: true}, "alice-password").result(t); err != nil || !k.Has(secrets.Password) {
 		t.Fatalf("login: %v, stored: %v", err, k.Has(secrets.Password))
 	}
+	told := make(chan struct{})
+	goOn := sync.OnceFunc(func() { close(told) })
+	defer goOn()
 	trap := func(what string) {
-		if what == "log in unattended" {
+		switch what {
+		case "log in unattended":
 			panic("a bug in the renewal")
+		case "log in": // which goes on without it, and whose success would end what is told
+			<-told
 		}
 	}
 	survive.Trap.Store(&trap)
@@ -110,6 +119,7 @@ func TestBugInAnUnattendedLogin(t *testing.T) { // not parallel, as above
 		return r.Problem != nil && strings.Contains(r.Problem.Text, "a bug in the renewal")
 	})
 	survive.Trap.Store(nil)
+	goOn()
 	if err := e.sit(t.Context(), client.LoginStart{Renew: true}).result(t); err != nil { // the password is stored
 		t.Errorf("a login afterwards: %v", err)
 	}

@@ -18,6 +18,7 @@ import (
 	"berth/internal/atomicfile"
 	"berth/internal/paths"
 	"berth/internal/simcluster"
+	"berth/internal/testneeds"
 	"berth/internal/testwait"
 )
 
@@ -131,6 +132,7 @@ func (e *env) intact(port int) {
 // disk: the next one finds config, saved state and session whole, and serves on the
 // same port.
 func TestKilledBeforeEveryChange(t *testing.T) {
+	testneeds.Time(t, "an agent is killed before each of its changes")
 	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
 	e.withTSH()

@@ -18,6 +18,7 @@ import (
 	"berth/internal/simcluster/kubectltest"
 	"berth/internal/simcluster/simkube"
 	"berth/internal/simworld"
+	"berth/internal/testneeds"
 	"berth/internal/testwait"
 	"berth/proxies/kube/kubeconfig"
 )
@@ -25,6 +26,7 @@ import (
 // TestKubectlAcrossARenewal has every kind of kubectl's streams open while the
 // session is renewed, and opens them again after it.
 func TestKubectlAcrossARenewal(t *testing.T) {
+	testneeds.Time(t, "it copies files across renewals")
 	t.Parallel()
 	e := newKubeEnv(t, simcluster.Config{})
 	e.Login()

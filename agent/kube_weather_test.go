@@ -23,6 +23,7 @@ import (
 	"berth/internal/simcluster/kubectltest"
 	"berth/internal/simcluster/simkube"
 	"berth/internal/simworld"
+	"berth/internal/testneeds"
 	"berth/internal/testwait"
 	"berth/proxies/kube/kubeconfig"
 )
@@ -105,6 +106,7 @@ func TestKubeProxyRestart(t *testing.T) {
 // TestKubeStreamsOutliveTheSession ends the session under a watch and a log
 // that is followed: both go on; new requests are told to log in.
 func TestKubeStreamsOutliveTheSession(t *testing.T) {
+	testneeds.Time(t, "it waits for the end of a session")
 	t.Parallel()
 	e := newKubeEnv(t, simcluster.Config{})
 	e.Login(simcluster.WithTTL(20 * time.Second))

@@ -20,6 +20,7 @@ import (
 	"berth/internal/paths"
 	"berth/internal/simcluster"
 	"berth/internal/simworld"
+	"berth/internal/testneeds"
 )
 
 // childEnvironment is what an agent without a BERTH_HOME sees, with a bus of its
@@ -108,6 +109,7 @@ func (s silentSecrets) Get(string, string) (dbus.Variant, *dbus.Error) {
 
 // TestKeyringThatNeverAnswers starts an agent beside one.
 func TestKeyringThatNeverAnswers(t *testing.T) {
+	testneeds.Time(t, "a keychain that does not answer is waited for")
 	t.Parallel()
 	bus := dbustest.Start(t)
 	s := silentSecrets{make(chan struct{})}

@@ -21,6 +21,7 @@ import (
 	"berth/agent/state"
 	"berth/internal/simcluster"
 	"berth/internal/simworld"
+	"berth/internal/testneeds"
 	"berth/internal/testwait"
 )
 
@@ -57,6 +58,7 @@ func (e *env) awaitKubeconfig() []byte {
 // TestLocalCAInKeychain has the key of the local CA in a keychain, or in a file
 // where that cannot be, and clients that see no difference.
 func TestLocalCAInKeychain(t *testing.T) {
+	testneeds.Time(t, "each case starts an agent and a kubectl")
 	t.Parallel()
 	tests := map[string]struct {
 		err        error
@@ -140,6 +142,7 @@ func (k *silentKeychain) Set(context.Context, secrets.Key, secrets.Secret) error
 // TestStartWaitsForNoKeychain starts an agent that has to make its local CA,
 // with a keychain that does not answer.
 func TestStartWaitsForNoKeychain(t *testing.T) {
+	testneeds.Time(t, "a keychain that does not answer is waited for")
 	t.Parallel()
 	e := newKubeEnv(t, simcluster.Config{})
 	e.Login()

@@ -18,6 +18,7 @@ import (
 	"berth/agent/state"
 	"berth/internal/simcluster"
 	"berth/internal/simworld"
+	"berth/internal/testneeds"
 	"berth/internal/testwait"
 )
 
@@ -62,6 +63,7 @@ func (e *env) metricsConfig(metrics string, tunnels ...string) {
 // TestReadinessDoesNotLie: a proxy that accepts and then hangs turns a tunnel red,
 // and green after it is back: each within ten seconds where the machine has time.
 func TestReadinessDoesNotLie(t *testing.T) {
+	testneeds.Time(t, "a tunnel that hangs is found within ten seconds, and not at once")
 	t.Parallel()
 	e := newEnv(t, simcluster.Config{
 		Databases: []simcluster.Database{{Name: "pg", Protocol: "postgres"}, {Name: "cache", Protocol: "redis"}},

@@ -16,6 +16,7 @@ import (
 	"berth/agent/secrets/secretstest"
 	"berth/agent/state"
 	"berth/internal/simcluster"
+	"berth/internal/testneeds"
 	"berth/internal/testwait"
 )
 
@@ -212,6 +213,7 @@ func TestStoredSeedAnswersSessions(t *testing.T) {
 // TestLoginAfterSessionCode: a login and a session take no code of a stored seed twice;
 // the login would fail, and what is stored would be forgotten.
 func TestLoginAfterSessionCode(t *testing.T) {
+	testneeds.Time(t, "it waits for the codes of the next minute")
 	t.Parallel()
 	e, _, _ := mfaEnv(t, simcluster.User{TOTP: mfaSeed, LoginTOTP: true})
 	e.awaitCodeNeeded("pg")
@@ -230,6 +232,7 @@ func TestLoginAfterSessionCode(t *testing.T) {
 // TestSecurityKeyThroughTSH: tsh runs when a client comes, its prompt is passed
 // on, and a key that is not touched causes no restarts.
 func TestSecurityKeyThroughTSH(t *testing.T) {
+	testneeds.Time(t, "a key that is not touched is waited for")
 	t.Parallel()
 	e, _, port := mfaEnv(t, simcluster.User{SecurityKey: true})
 	e.awaitCodeNeeded("pg")

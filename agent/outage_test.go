@@ -17,6 +17,7 @@ import (
 	"berth/agent/ipc/client"
 	"berth/agent/state"
 	"berth/internal/simcluster"
+	"berth/internal/testneeds"
 	"berth/internal/testwait"
 	"berth/internal/wake"
 )
@@ -79,6 +80,7 @@ func blackHole(t *testing.T, port int) (end func()) {
 // is one problem that knows since when, in plain words; and certs, lists and
 // queries are there within a second.
 func TestServedTheMomentTheProxyIsBack(t *testing.T) {
+	testneeds.Time(t, "each kind of outage takes seconds")
 	lengths := []time.Duration{time.Second, 7 * time.Second}
 	if long, err := time.ParseDuration(os.Getenv("BERTH_TEST_OUTAGE")); err == nil {
 		lengths = append(lengths, long)

@@ -160,6 +160,7 @@ func TestRecordingsOfARole(t *testing.T) {
 }
 
 func TestRecordingIsRead(t *testing.T) {
+	testneeds.Time(t, "it follows a recording")
 	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
 	text := []string{"one ", "two ", "thr", "ee ", "four"}

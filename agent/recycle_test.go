@@ -14,6 +14,7 @@ import (
 
 	"berth/agent/state"
 	"berth/internal/simcluster"
+	"berth/internal/testneeds"
 	"berth/internal/wake"
 )
 
@@ -51,6 +52,7 @@ func (p *pooled) close(ctx context.Context) {
 // of their certs, status says when, idle ones are ended politely before, so that
 // a pool loses no query, and what is cut in a transaction is named afterwards.
 func TestConnectionsEndWithTheirCert(t *testing.T) {
+	testneeds.Time(t, "it waits for the end of certs")
 	t.Parallel()
 	e := newEnv(t, simcluster.Config{Roles: []simcluster.Role{{Name: "access", DisconnectExpiredCert: true}}})
 	item, port := e.pgTunnel("pg")

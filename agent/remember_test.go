@@ -19,6 +19,7 @@ import (
 	"berth/agent/secrets/secretstest"
 	"berth/agent/state"
 	"berth/internal/simcluster"
+	"berth/internal/testneeds"
 )
 
 // rememberEnv runs an agent with a keychain and a session.
@@ -62,6 +63,7 @@ func TestRenewsUnaskedByStoredPassword(t *testing.T) {
 }
 
 func TestWrongStoredPasswordIsTriedOnce(t *testing.T) {
+	testneeds.Time(t, "it waits for the renewal that must not come")
 	t.Parallel()
 	e, k := rememberEnv(t, simcluster.Config{}, "ask")
 	if err := e.sit(t.Context(), client.LoginStart{Remember: true}, "alice-password").result(t); err != nil {
@@ -101,6 +103,7 @@ func TestMistypedPasswordIsNotStored(t *testing.T) {
 }
 
 func TestStoredSeedAnswers(t *testing.T) {
+	testneeds.Time(t, "it waits for the code of the next half minute")
 	t.Parallel()
 	e, k := rememberEnv(t, simcluster.Config{Users: []simcluster.User{{
 		Name: "alice", Password: "alice-password", TOTP: mfaSeed, LoginTOTP: true,

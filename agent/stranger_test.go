@@ -23,6 +23,7 @@ import (
 // TestStrangersBreakNoTunnel: what does not speak the tunnel's protocol meets with
 // a hang-up or an error, and the tunnel stays as it is.
 func TestStrangersBreakNoTunnel(t *testing.T) {
+	testneeds.Time(t, "a stranger who says nothing is waited for")
 	t.Parallel()
 	protocols := []string{"postgres", "mysql", "redis", "elasticsearch", "mongodb", "cassandra", "sqlserver", "clickhouse"}
 	cfg := simcluster.Config{}

@@ -17,6 +17,7 @@ import (
 	"berth/internal/osevents"
 	"berth/internal/relay"
 	"berth/internal/simcluster"
+	"berth/internal/testneeds"
 	"berth/internal/testwait"
 	"berth/internal/tshhome"
 )
@@ -156,6 +157,7 @@ func TestRoundTripsThroughBalancer(t *testing.T) {
 // TestShortConnectTimeout: a client that is gone before its connection is made
 // leaves the way warm for the next one, which is as impatient.
 func TestShortConnectTimeout(t *testing.T) {
+	testneeds.Time(t, "impatient clients are far away")
 	const delay = 250 * time.Millisecond
 	e, away, port := farWorld(t, delay, simcluster.Config{})
 	before := len(away.Connections())
@@ -276,6 +278,7 @@ func TestSparingKeepsNoneWarm(t *testing.T) {
 // roles, none has the old ones, while they are assumed and dropped and a thousand
 // clients come.
 func TestWarmNeverHasOldRoles(t *testing.T) {
+	testneeds.Time(t, "a thousand clients come")
 	e, port := requestsEnv(t)
 	c := e.Client()
 	id := e.approved("dba")

@@ -26,6 +26,7 @@ import (
 	"berth/internal/paths"
 	"berth/internal/simcluster"
 	"berth/internal/simworld"
+	"berth/internal/testneeds"
 	"berth/internal/wake"
 )
 
@@ -249,6 +250,7 @@ func anyStopped(s *memory.Store, rounds int) bool {
 // tunnels, at random moments, and checks that the config and the saved
 // state can be read afterwards and that a new agent starts.
 func TestKilledWhileWriting(t *testing.T) {
+	testneeds.Time(t, "it kills eight agents at work")
 	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
 	e.config()

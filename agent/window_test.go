@@ -10,11 +10,13 @@ import (
 	"berth/agent/ipc/client"
 	"berth/agent/state"
 	"berth/internal/simcluster"
+	"berth/internal/testneeds"
 	"berth/internal/testwait"
 )
 
 // TestWhatTheWindowAsks: a tunnel's last hour, and settings that take effect.
 func TestWhatTheWindowAsks(t *testing.T) {
+	testneeds.Time(t, "a point of the plot is a quarter of a minute")
 	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
 	item, port := e.pgTunnel("pg")

@@ -73,6 +73,8 @@ type Requests struct {
 	queue  chan *state.RequestEvent
 	rules  sync.WaitGroup // rules that are being followed
 	listed wake.Broadcast // the board has changed
+	// followed wakes what waits for the end of a session: there may be another one.
+	followed wake.Signal
 
 	mu      sync.Mutex // guards everything below
 	watches map[chan *state.RequestEvent]struct{}
@@ -100,7 +102,7 @@ func New(cfg Config) *Requests {
 	rs := &Requests{
 		cfg: cfg, log: cfg.Logger, hooks: access.NewHooks(cfg.Logger), queue: make(chan *state.RequestEvent, eventQueue),
 		watches: make(map[chan *state.RequestEvent]struct{}), tried: make(map[string]bool),
-		turns: make(map[certwatch.ProfileID]chan struct{}),
+		turns: make(map[certwatch.ProfileID]chan struct{}), followed: wake.NewSignal(),
 	}
 	changed := func() {
 		rs.listed.Wake()
@@ -178,6 +180,7 @@ func (rs *Requests) Run(ctx context.Context) {
 			return
 		case <-clock.C:
 			rs.Follow()
+		case <-rs.followed:
 			clock.Reset(rs.untilExpiry())
 		case ev := <-rs.queue:
 			rs.requestEvent(ctx, *ev)
@@ -221,6 +224,7 @@ func (rs *Requests) Follow() {
 	}
 	rs.board.Follow(list)
 	rs.GrantsChanged()
+	rs.followed.Wake()
 }
 
 // tshRunner returns what runs tsh for a profile.
