@@ -270,6 +270,7 @@ func TestSecurityKeyThroughTSH(t *testing.T) {
 // TestSecurityKeyWithPIN: the PIN is asked for like a code, and never answered from a
 // stored seed.
 func TestSecurityKeyWithPIN(t *testing.T) {
+	testneeds.Time(t, "what a wrong PIN ends is waited for")
 	t.Parallel()
 	e, _, port := mfaEnv(t, simcluster.User{SecurityKey: true, SecurityKeyPIN: "  12 34"})
 	e.awaitCodeNeeded("pg")

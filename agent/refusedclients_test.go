@@ -12,12 +12,14 @@ import (
 	"berth/agent/tunnel/history"
 	"berth/internal/simcluster"
 	"berth/internal/simworld"
+	"berth/internal/testneeds"
 	"berth/proxies/db"
 )
 
 // TestServersWordsAreSeen: what the other side says to a client that it refuses is
 // in the history, for real clients, and a problem when it repeats.
 func TestServersWordsAreSeen(t *testing.T) {
+	testneeds.Time(t, "the usual clients come, again and again")
 	t.Parallel()
 	const denied = "refused by Teleport: access to db denied. User does not have permissions. Confirm database user and name."
 	cfg := simcluster.Config{

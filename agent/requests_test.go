@@ -307,6 +307,7 @@ func TestWhatCannotBeAssumed(t *testing.T) {
 }
 
 func TestReviews(t *testing.T) {
+	testneeds.Time(t, "each review is waited for at the desktop")
 	t.Parallel()
 	e, _ := requestsEnv(t)
 	c := e.Client()

@@ -18,6 +18,7 @@ import (
 	"berth/agent/state"
 	"berth/internal/osevents"
 	"berth/internal/simcluster"
+	"berth/internal/testneeds"
 	"berth/internal/testwait"
 )
 
@@ -185,6 +186,7 @@ func TestClockDiffers(t *testing.T) {
 // TestLoginWithAClockBehind: the session that a login brings begins in the
 // future, and both the login and the tunnel say which clock is wrong.
 func TestLoginWithAClockBehind(t *testing.T) {
+	testneeds.Time(t, "a clock that is behind is waited for")
 	t.Parallel()
 	e, start := loginEnv(t, simcluster.Config{})
 	e.Sim.Faults().ClockOffset(5 * time.Minute)
