@@ -394,13 +394,13 @@ func ended(ctx context.Context, what string, err error) error {
 func (a *Agent) followHomes(ctx context.Context) {
 	wake, cancel := a.homes.Subscribe()
 	defer cancel()
-	a.adoptView()
+	a.adoptView(ctx)
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-wake:
-			a.adoptView()
+			a.adoptView(ctx)
 		}
 	}
 }
@@ -420,10 +420,13 @@ func (a *Agent) followStandings(ctx context.Context) {
 	}
 }
 
-// adoptView takes over the newest view of the homes.
-func (a *Agent) adoptView() {
-	a.applied.adopting.Lock()
-	defer a.applied.adopting.Unlock()
+// adoptView takes over the newest view of the homes, unless ctx ends before it is its
+// turn.
+func (a *Agent) adoptView(ctx context.Context) {
+	if !a.applied.adopting.Take(ctx) {
+		return
+	}
+	defer a.applied.adopting.Give()
 	view, forbidden := allowedView(a.homes.View(), a.current().Policy)
 	reason := tunnel.Changed
 	if a.system.woke(view.WokeAt) {
@@ -476,21 +479,24 @@ func (a *Agent) setLog(cfg *config.Config) {
 func (a *Agent) followConfig(ctx context.Context) {
 	wake, cancel := a.config.Subscribe()
 	defer cancel()
-	a.applyConfig()
+	_ = a.applyConfig(ctx)
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-wake:
-			a.applyConfig()
+			_ = a.applyConfig(ctx)
 		}
 	}
 }
 
-// applyConfig brings everything in line with the newest good config.
-func (a *Agent) applyConfig() {
-	a.applied.turn.Lock()
-	defer a.applied.turn.Unlock()
+// applyConfig brings everything in line with the newest good config. The only error is
+// that ctx ended before it was its turn.
+func (a *Agent) applyConfig(ctx context.Context) error {
+	if !a.applied.turn.Take(ctx) {
+		return ctx.Err()
+	}
+	defer a.applied.turn.Give()
 	before, next := a.current(), ports.Fill(a.config.Current().Config)
 	diff := config.Diff(before, next)
 	a.applied.mu.Lock()
@@ -513,13 +519,14 @@ func (a *Agent) applyConfig() {
 		a.tunnels.Kick(tunnel.Changed)
 	}
 	if !slices.Equal(before.Policy.Proxies(), next.Policy.Proxies()) {
-		a.adoptView()
+		a.adoptView(a.ctx) // it must not end with a command that was given up
 	}
 	if !diff.Empty() {
 		a.log.Info("config applied", "added", len(diff.Added), "changed", len(diff.Changed), "removed", len(diff.Removed))
 	}
 	a.metrics.Follow()
 	a.touch()
+	return nil
 }
 
 // current is the config in force.
@@ -531,8 +538,8 @@ func (a *Agent) current() *config.Config {
 
 // applied is the config in force.
 type applied struct {
-	turn     sync.Mutex // one config after the other; may be held while ports are bound
-	adopting sync.Mutex // one view of the homes after the other
+	turn     wake.Turn // one config after the other
+	adopting wake.Turn // one view of the homes after the other
 
 	mu     sync.Mutex // guards config
 	config *config.Config

@@ -2,12 +2,14 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"berth/internal/simcluster"
 	"berth/internal/wake"
 )
 
@@ -140,5 +142,29 @@ func TestStartIsSeenWhenItIsOver(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestConfigThatTakesLong: while a config is being applied, and a port slow to come
+// free, snapshots are published, and whoever waits to have the next one applied may leave.
+func TestConfigThatTakesLong(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t, simcluster.Config{})
+	item, _ := e.pgTunnel("pg")
+	e.config(item)
+	a := e.startAgent()
+	a.applied.turn.Take(t.Context())
+	defer a.applied.turn.Give()
+	ctx, cancel := context.WithCancel(t.Context())
+	left := make(chan error, 1)
+	go func() { left <- a.ReloadConfig(ctx) }()
+	before := a.Snapshot()
+	a.publish()
+	if a.Snapshot() == before {
+		t.Error("no snapshot meanwhile")
+	}
+	cancel()
+	if err := <-left; !errors.Is(err, context.Canceled) {
+		t.Errorf("ReloadConfig = %v", err)
 	}
 }

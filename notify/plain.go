@@ -5,7 +5,7 @@ package notify
 import (
 	"context"
 	"fmt"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gen2brain/beeep"
@@ -21,7 +21,7 @@ type plainer struct {
 	send func(title, body string, icon any) error
 	icon any
 
-	busy sync.Mutex // held while one is on its way
+	busy atomic.Bool // one is on its way
 }
 
 func newPlainer(cfg Config) *plainer {
@@ -37,7 +37,7 @@ func newPlainer(cfg Config) *plainer {
 // show shows the words of n. They pass through command lines: only harmless
 // characters are let through.
 func (p *plainer) show(ctx context.Context, n Notification) error {
-	if !p.busy.TryLock() {
+	if p.busy.Swap(true) {
 		return fmt.Errorf("%w (the message before has not gone out)", ErrUnavailable)
 	}
 	title, body := words.Harmless(n.Title), words.Harmless(n.Body)
@@ -46,7 +46,7 @@ func (p *plainer) show(ctx context.Context, n Notification) error {
 	}
 	done := make(chan error, 1)
 	go func() {
-		defer p.busy.Unlock()
+		defer p.busy.Store(false)
 		done <- p.send(title, body, p.icon)
 	}()
 	timer := time.NewTimer(plainTime)

@@ -45,7 +45,7 @@ type Port struct {
 	log      *slog.Logger
 	onChange func()
 	released chan struct{} // closed when the port is released for good
-	binding  sync.Mutex    // held by the one attempt to bind; Status and Close do not wait for it
+	binding  wake.Turn     // of the one attempt to bind; Status and Close do not wait for it
 
 	mu        sync.Mutex // guards everything below
 	listeners []net.Listener
@@ -95,8 +95,8 @@ func (p *Port) Status() PortStatus {
 // that do not exist on this machine, or none. Clients that connect before
 // their connections are accepted wait in the OS's queue.
 func (p *Port) Bind() error {
-	p.binding.Lock()
-	defer p.binding.Unlock()
+	p.binding.Take(context.Background())
+	defer p.binding.Give()
 	p.mu.Lock()
 	was, done := p.err, p.closed || len(p.listeners) > 0
 	p.mu.Unlock()

@@ -26,6 +26,7 @@ import (
 	"github.com/gravitational/teleport/api/client"
 	"github.com/gravitational/teleport/api/types"
 	"github.com/gravitational/teleport/api/utils"
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/singleflight"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
@@ -180,13 +181,20 @@ func (c *Cluster) RequireConnUpgrade() {
 // ones.
 func (c *Cluster) reset() {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	for name, clt := range c.clients {
-		if err := clt.Close(); err != nil {
-			c.log.Debug("close client", "cluster", name, "err", err)
-		}
-		delete(c.clients, name)
+	old := c.clients
+	c.clients = make(map[string]*client.Client)
+	c.mu.Unlock()
+	_ = closeAll(old) // they have failed
+}
+
+// closeAll closes connections, all at once. That may take seconds where the network
+// swallows what is sent, so the caller holds no lock.
+func closeAll(clients map[string]*client.Client) error {
+	var closing errgroup.Group
+	for _, clt := range clients {
+		closing.Go(clt.Close)
 	}
+	return closing.Wait()
 }
 
 // Close ends the connections to the auth service. Certs already minted stay
@@ -194,17 +202,15 @@ func (c *Cluster) reset() {
 func (c *Cluster) Close() error {
 	c.mu.Lock()
 	c.closed = true
-	var errs []error
-	for name, clt := range c.clients {
-		errs = append(errs, clt.Close())
-		delete(c.clients, name)
-	}
+	old := c.clients
+	c.clients = nil
 	c.mu.Unlock()
+	err := closeAll(old)
 	c.stand.mu.Lock() // no check begins after this
 	c.cancel()
 	c.stand.mu.Unlock()
 	c.stand.checks.Wait()
-	return errors.Join(errs...)
+	return err
 }
 
 // Ping checks that the root cluster's auth service answers and still accepts
@@ -307,10 +313,11 @@ func isOutdated(err error) bool {
 // drop closes the connection to a leaf: its way through the root is gone.
 func (c *Cluster) drop(name string) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if clt := c.clients[name]; clt != nil {
+	clt := c.clients[name]
+	delete(c.clients, name)
+	c.mu.Unlock()
+	if clt != nil {
 		_ = clt.Close() // the call on it has failed
-		delete(c.clients, name)
 	}
 }
 
@@ -409,18 +416,21 @@ func (c *Cluster) client(ctx context.Context, name string) (*client.Client, erro
 		return nil, fmt.Errorf("connect to cluster %s through %s: %w", name, c.profile.ProxyAddr, err)
 	}
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if other := c.clients[name]; other != nil || c.closed {
-		if err := clt.Close(); err != nil {
-			c.log.Debug("close surplus client", "err", err)
-		}
-		if c.closed {
-			return nil, errClosed
-		}
-		return other, nil
+	other, closed := c.clients[name], c.closed
+	if other == nil && !closed {
+		c.clients[name] = clt
 	}
-	c.clients[name] = clt
-	return clt, nil
+	c.mu.Unlock()
+	switch {
+	case closed:
+		_ = clt.Close() // nothing was sent
+		return nil, errClosed
+	case other != nil: // it was faster
+		_ = clt.Close()
+		return other, nil
+	default:
+		return clt, nil
+	}
 }
 
 var errClosed = errors.New("session was replaced by a newer one")

@@ -324,12 +324,15 @@ func (c *Cluster) adopt(clt *client.Client, replace bool) {
 		_ = clt.Close() // it has served
 		return
 	}
-	c.reset()
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closed || c.clients[c.root] != nil {
-		_ = clt.Close() // another was faster
-		return
+	old := c.clients
+	if !c.closed {
+		c.clients = map[string]*client.Client{c.root: clt}
 	}
-	c.clients[c.root] = clt
+	closed := c.closed
+	c.mu.Unlock()
+	if closed {
+		_ = clt.Close() // nothing calls any more
+	}
+	_ = closeAll(old) // they have failed
 }

@@ -2,10 +2,12 @@
 // config: the tunnels that the user stopped, who served which cluster, which
 // requests a tunnel alone has, and what the keychain holds. Nothing in the state
 // file is secret, and nothing in it was written by the user. Every change is on
-// disk, atomically and 0600, before the call that makes it returns.
+// disk, atomically and 0600, before the call that makes it returns, unless the file
+// is about to be another process's.
 package memory
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,13 +22,14 @@ import (
 	"berth/agent/state"
 	"berth/internal/atomicfile"
 	"berth/internal/plain"
+	"berth/internal/wake"
 )
 
 // Store is the state file: what the agent remembers between runs.
 type Store struct {
 	path string
 
-	writing   sync.Mutex // held over a change and its writing; taken before mu
+	writing   wake.Turn  // of a change and its writing; taken before mu
 	unwritten bool       // changes are not written; guarded by writing
 	mu        sync.Mutex // guards what is below; never held over the disk, since snapshots read
 	data      contents
@@ -153,21 +156,31 @@ func (s *Store) Reload() error {
 	return nil
 }
 
-// Freeze has changes wait until thaw is called. With keep the file is another
-// process's from then on: what changes later is remembered here only.
+// Freeze has changes remembered here only until thaw is called: another process is
+// about to read the file, and none waits for it. With keep the file is that process's
+// from then on; otherwise what has changed meanwhile is written.
 func (s *Store) Freeze() (thaw func(keep bool)) {
-	s.writing.Lock()
+	was := s.freeze(true)
 	return func(keep bool) {
-		s.unwritten = s.unwritten || keep
-		s.writing.Unlock()
+		if s.freeze(was || keep); !was && !keep {
+			_ = s.change(func(*contents) bool { return true }) // what fails is in doubt, and tried again
+		}
 	}
+}
+
+// freeze has changes written no longer, or again, and returns how it was.
+func (s *Store) freeze(unwritten bool) (was bool) {
+	s.writing.Take(context.Background())
+	defer s.writing.Give()
+	was, s.unwritten = s.unwritten, unwritten
+	return was
 }
 
 // change applies f to the contents and, if f reports a difference, writes them.
 // Changes are written in the order in which they are made.
 func (s *Store) change(f func(*contents) bool) error {
-	s.writing.Lock()
-	defer s.writing.Unlock()
+	s.writing.Take(context.Background())
+	defer s.writing.Give()
 	s.mu.Lock()
 	differs := f(&s.data)
 	raw, err := json.MarshalIndent(s.data, "", "  ")

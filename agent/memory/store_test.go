@@ -44,6 +44,36 @@ func TestWritesAgain(t *testing.T) {
 	})
 }
 
+// TestFreeze: while another process is about to take the file over a change waits for
+// nothing and is not in it. It gets there if that process never serves.
+func TestFreeze(t *testing.T) {
+	for name, keep := range map[string]bool{"it_serves": true, "it_fails": false} {
+		t.Run(name, func(t *testing.T) {
+			s, err := Load(filepath.Join(t.TempDir(), "state.json"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			stop := func(tunnel string, written bool) {
+				t.Helper()
+				if err := s.SetStopped(tunnel, true); err != nil {
+					t.Error(err)
+				}
+				if again, err := Load(s.path); err != nil || again.Stopped(tunnel) != written || !s.Stopped(tunnel) {
+					t.Errorf("%s: %v; in the file: %v, want %v", tunnel, err, again.Stopped(tunnel), written)
+				}
+			}
+			stop("before", true)
+			thaw := s.Freeze()
+			stop("meanwhile", false)
+			thaw(keep)
+			if again, err := Load(s.path); err != nil || again.Stopped("meanwhile") == keep {
+				t.Errorf("%v; what changed meanwhile is in the file: %v", err, again.Stopped("meanwhile"))
+			}
+			stop("after", !keep)
+		})
+	}
+}
+
 // TestDowngrade: the state of a newer berth is neither misread nor lost, whatever its
 // form; that of this one is read.
 func TestDowngrade(t *testing.T) {

@@ -292,7 +292,7 @@ func ofTunnel(t *state.Tunnel, s *state.Snapshot) (candidate, bool) {
 	}
 	c := candidate{grace: graceTunnel, Notice: state.Notice{
 		ID: fmt.Sprintf("tunnel/%s/%s", t.Name, t.Problem.Code), Kind: state.NoticeTunnelBroken, Urgency: state.UrgencyNormal,
-		Title: fmt.Sprintf("%s: %s", t.Name, strings.ToLower(t.Problem.Title[:min(1, len(t.Problem.Title))])+t.Problem.Title[min(1, len(t.Problem.Title)):]),
+		Title: t.Name + ": " + state.LowerFirst(t.Problem.Title),
 		Body:  t.Problem.Text,
 		Actions: []state.NoticeAction{
 			{Verb: state.VerbDetails, Label: "Why?", Tunnel: t.Name}, {Verb: state.VerbRestart, Label: "Restart", Tunnel: t.Name},

@@ -122,16 +122,17 @@ func (rs *Recordings) open(ctx context.Context, want ipc.RecordingRead) (*stream
 	if err != nil {
 		return nil, err
 	}
-	rs.mu.Lock()
-	defer rs.mu.Unlock()
-	k := key{r.Cluster, r.ID}
-	if s := rs.streams[k]; s != nil {
-		s.hold()
-		return s, nil
-	}
 	sp, err := rs.spool(rs.cfg.Dir)
 	if err != nil {
 		return nil, err
+	}
+	k := key{r.Cluster, r.ID}
+	rs.mu.Lock()
+	if s := rs.streams[k]; s != nil { // another reader was faster
+		s.hold()
+		rs.mu.Unlock()
+		sp.close()
+		return s, nil
 	}
 	fetching, cancel := context.WithCancel(rs.ctx)
 	s = &stream{
@@ -139,6 +140,7 @@ func (rs *Recordings) open(ctx context.Context, want ipc.RecordingRead) (*stream
 		state: state.RecordingReading,
 	}
 	rs.streams[k] = s
+	rs.mu.Unlock()
 	go func() {
 		defer close(s.done)
 		s.fetch(fetching)

@@ -1,6 +1,7 @@
 // Package registry is the tunnels of the config and what they could be: it lists what
-// the clusters offer, adds, changes and removes tunnels in the file, and does with one
-// of them what a person asks by its name.
+// the clusters offer, adds, changes and removes tunnels in the file, does with one
+// of them what a person asks by its name, and gives out credentials for what needs no
+// tunnel.
 package registry
 
 import (

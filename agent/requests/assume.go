@@ -117,12 +117,10 @@ const changeTries = 3
 // login under way, which would replace the session.
 func (rs *Requests) changeSession(ctx context.Context, f sessions.Session, change func(sessions.Session) error) error {
 	turn := rs.turn(f.Profile.ID())
-	select {
-	case turn <- struct{}{}:
-		defer func() { <-turn }()
-	case <-ctx.Done():
+	if !turn.Take(ctx) {
 		return ctx.Err()
 	}
+	defer turn.Give()
 	for try := 1; ; try++ {
 		if err := rs.awaitLogin(ctx, f.Profile); err != nil {
 			return err

@@ -79,7 +79,7 @@ type Requests struct {
 	mu      sync.Mutex // guards everything below
 	watches map[chan *state.RequestEvent]struct{}
 	tried   map[string]bool // requests that a rule was followed for
-	turns   map[certwatch.ProfileID]chan struct{}
+	turns   map[certwatch.ProfileID]*wake.Turn
 }
 
 const (
@@ -102,7 +102,7 @@ func New(cfg Config) *Requests {
 	rs := &Requests{
 		cfg: cfg, log: cfg.Logger, hooks: access.NewHooks(cfg.Logger), queue: make(chan *state.RequestEvent, eventQueue),
 		watches: make(map[chan *state.RequestEvent]struct{}), tried: make(map[string]bool),
-		turns: make(map[certwatch.ProfileID]chan struct{}), followed: wake.NewSignal(),
+		turns: make(map[certwatch.ProfileID]*wake.Turn), followed: wake.NewSignal(),
 	}
 	changed := func() {
 		rs.listed.Wake()
@@ -151,13 +151,12 @@ const lookupWait = 2 * time.Second
 // wholeID is the length of an id that is not the beginning of one: a UUID.
 const wholeID = 36
 
-// turn returns what changes to a profile's session take turns by: whoever has
-// put something into it has it.
-func (rs *Requests) turn(key certwatch.ProfileID) chan struct{} {
+// turn returns what changes to a profile's session take turns by.
+func (rs *Requests) turn(key certwatch.ProfileID) *wake.Turn {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
 	if rs.turns[key] == nil {
-		rs.turns[key] = make(chan struct{}, 1)
+		rs.turns[key] = new(wake.Turn)
 	}
 	return rs.turns[key]
 }

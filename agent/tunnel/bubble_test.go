@@ -314,3 +314,39 @@ func TestSlowPortDelaysNoSnapshot(t *testing.T) {
 		}
 	})
 }
+
+// TestProbersLeave: whoever waits while another probe hangs may leave, and so may
+// whoever waits for what an examination finds.
+func TestProbersLeave(t *testing.T) {
+	inBubble(t, serving, func(t *testing.T, tun *tunnel, _ *script) {
+		tun.mu.Lock()
+		tun.cur.probe = func(ctx context.Context) error {
+			<-ctx.Done()
+			return context.Cause(ctx)
+		}
+		tun.mu.Unlock()
+		var hanging sync.WaitGroup
+		defer hanging.Wait()
+		var none away
+		hanging.Go(func() {
+			if _, err := tun.probe.try(t.Context(), tun, &none, 0); !errors.Is(err, errProbeSlow) {
+				t.Errorf("the probe that hangs: %v", err)
+			}
+		})
+		tun.exam.turn.Take(t.Context())
+		defer tun.exam.turn.Give()
+		synctest.Wait()
+		began := time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := tun.probe.try(ctx, tun, &none, 0); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("a probe that waits for its turn: %v", err)
+		}
+		if err := tun.exam.find(ctx, tun, errCluster); !errors.Is(err, errCluster) {
+			t.Errorf("an examination that waits for its turn: %v", err)
+		}
+		if took := time.Since(began); took != time.Second {
+			t.Errorf("they left after %v, want a second", took)
+		}
+	})
+}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"sync"
 	"time"
 
 	gnet "github.com/shirou/gopsutil/v4/net"
@@ -14,6 +13,7 @@ import (
 	"berth/agent/state"
 	"berth/agent/tunnel/history"
 	"berth/internal/plain"
+	"berth/internal/wake"
 )
 
 const (
@@ -31,15 +31,17 @@ const (
 // onlooker sees which programs are connected to tunnels. It looks when it is asked
 // only, so that ten thousand connections cost nothing while no one wants to know.
 type onlooker struct {
-	turn sync.Mutex // held while one looks; guards everything below
+	turn wake.Turn // whose it is to look; guards everything below
 	at   time.Time
 	seen []state.TunnelClient
 }
 
 // clients looks, unless it has just done so.
 func (o *onlooker) clients(ctx context.Context, tunnels func() []entry) ([]state.TunnelClient, error) {
-	o.turn.Lock()
-	defer o.turn.Unlock()
+	if !o.turn.Take(ctx) {
+		return nil, ctx.Err()
+	}
+	defer o.turn.Give()
 	if time.Since(o.at) < lookPause {
 		return o.seen, nil
 	}

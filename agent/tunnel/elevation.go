@@ -71,33 +71,34 @@ func (es *elevations) give(e *elevation) {
 // process that takes connections uses.
 func (es *elevations) tidy(served func() (home string, ok bool)) {
 	home, ok := served()
-	es.mu.Lock()
-	defer es.mu.Unlock()
-	if len(es.list) == 0 {
-		return
-	}
-	last := es.list[len(es.list)-1]
-	if !ok || last != nil && last.stage.Dir != home {
-		return // the process is yet to come
-	}
-	if last == nil && slices.ContainsFunc(es.list, func(e *elevation) bool { return e != nil && e.stage.Dir == home }) {
-		return // the process for the session's own home is yet to come
-	}
-	es.closeLocked(es.list[:len(es.list)-1])
-	if es.list = es.list[len(es.list)-1:]; last == nil {
-		es.list = nil
-	}
+	es.remove(func(list []*elevation) (kept int) {
+		if len(list) == 0 {
+			return 0
+		}
+		last := list[len(list)-1]
+		if !ok || last != nil && last.stage.Dir != home {
+			return len(list) // the process is yet to come
+		}
+		if last == nil && slices.ContainsFunc(list, func(e *elevation) bool { return e != nil && e.stage.Dir == home }) {
+			return len(list) // the process for the session's own home is yet to come
+		}
+		if last == nil {
+			return 0
+		}
+		return 1
+	})
 }
 
 // close removes them all.
-func (es *elevations) close() {
-	es.mu.Lock()
-	defer es.mu.Unlock()
-	es.closeLocked(es.list)
-	es.list = nil
-}
+func (es *elevations) close() { es.remove(func([]*elevation) int { return 0 }) }
 
-func (es *elevations) closeLocked(list []*elevation) {
+// remove removes all homes but the last ones, of which keep says how many.
+func (es *elevations) remove(keep func([]*elevation) int) {
+	es.mu.Lock()
+	gone := len(es.list) - keep(es.list)
+	list := es.list[:gone]
+	es.list = es.list[gone:]
+	es.mu.Unlock()
 	for _, e := range list {
 		if e == nil {
 			continue

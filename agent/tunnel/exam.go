@@ -41,8 +41,8 @@ const (
 type exam struct {
 	asked wake.Signal // there is a failure to look into
 
-	turn   sync.Mutex // held while one is looked into; guards remade
-	remade time.Time  // when a cert that is not valid yet was last given up
+	turn   wake.Turn // whose failure is looked into; guards remade
+	remade time.Time // when a cert that is not valid yet was last given up
 
 	attending sync.WaitGroup
 	mu        sync.Mutex      // guards everything below; t.mu may be taken under it
@@ -135,19 +135,19 @@ func examAgain(f *dialFailure) time.Duration {
 
 // whyHungUp returns why the upstream hung up on a client, in place of err.
 func (e *exam) whyHungUp(t *tunnel, err error) error {
-	examine := e.find
+	ctx, examine := context.Background(), e.find
 	if errors.Is(err, proxies.ErrProbe) {
-		e.turn.Lock()
-		defer e.turn.Unlock()
+		e.turn.Take(ctx)
+		defer e.turn.Give()
 		examine = look
 	}
-	if why := examine(context.Background(), t, err); why != nil {
+	if why := examine(ctx, t, err); why != nil {
 		return why
 	}
 	return err
 }
 
-// look is an examination of which only the caller learns, who holds t.exam.turn.
+// look is an examination of which only the caller learns, who has t.exam.turn.
 func look(ctx context.Context, t *tunnel, err error) error {
 	ctx, cancel := context.WithTimeout(ctx, examTime)
 	defer cancel()
@@ -155,10 +155,13 @@ func look(ctx context.Context, t *tunnel, err error) error {
 }
 
 // find looks into a failure and makes the outcome the tunnel's state. It returns
-// what was found; nil means that all is well.
+// what was found; nil means that all is well. Nothing is found, and err returned, when
+// ctx ends before it is its turn.
 func (e *exam) find(ctx context.Context, t *tunnel, err error) error {
-	e.turn.Lock()
-	defer e.turn.Unlock()
+	if !e.turn.Take(ctx) {
+		return err
+	}
+	defer e.turn.Give()
 	e.mu.Lock()
 	last, fresh := e.last, time.Since(e.at) < examFresh
 	e.mu.Unlock()

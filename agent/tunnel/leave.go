@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"context"
 	"net"
 	"sync"
 	"time"
@@ -144,8 +145,8 @@ func (n Succession) Close(name string) {
 // last connection has ended or grace is over. No tunnel is started or stopped from
 // then on.
 func (n Succession) Leave(grace time.Duration, move func(tunnel string) proxies.Move, moved func()) {
-	n.set.turn <- struct{}{}
-	defer func() { <-n.set.turn }()
+	n.set.turn.Take(context.Background())
+	defer n.set.turn.Give()
 	n.set.cfg.Kube.Leave(grace)
 	var moving, serving sync.WaitGroup
 	for _, e := range n.set.listed() {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"berth/agent/cluster"
+	"berth/internal/wake"
 	"berth/proxies/route"
 )
 
@@ -28,8 +29,8 @@ const ProbeFresh = 30 * time.Second
 
 // probe is the newest try of a tunnel's way.
 type probe struct {
-	turn sync.Mutex // held while one is made
-	of   any        // the credential it was made with
+	turn wake.Turn // whose one is made
+	of   any       // the credential it was made with
 	at   time.Time
 	err  error
 }
@@ -87,8 +88,10 @@ func probing(c *cluster.Cluster, p route.Probe, to route.Route) func(context.Con
 // credential lately. Without a credential there is no way, and the tunnel's state
 // says why.
 func (p *probe) try(ctx context.Context, t *tunnel, away *away, fresh time.Duration) (at time.Time, err error) {
-	p.turn.Lock()
-	defer p.turn.Unlock()
+	if !p.turn.Take(ctx) {
+		return time.Time{}, ctx.Err()
+	}
+	defer p.turn.Give()
 	t.mu.Lock()
 	cur, proxy := t.cur, t.status.profile
 	t.mu.Unlock()

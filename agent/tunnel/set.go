@@ -70,7 +70,7 @@ type Set struct {
 	watchman   *watchman
 	book       *history.Book
 	ctx        context.Context // the agent's: tunnels outlive the call that starts them
-	turn       chan struct{}   // capacity 1: held while tunnels are started or stopped
+	turn       wake.Turn       // whose it is to start or stop tunnels
 	cuts       cutters
 	turns      turns
 	away       away // of the probes
@@ -113,8 +113,8 @@ func New(ctx context.Context, cfg Config) *Set {
 	}
 	s := &Set{
 		cfg: cfg, log: cfg.Logger.With("component", "agent"), watchman: newWatchman(ctx, cfg.Logger), ctx: ctx,
-		book: history.NewBook(func() int { return cfg.Config().Limit(config.LimitHistory) }),
-		turn: make(chan struct{}, 1), renamed: make(map[string]string),
+		book:    history.NewBook(func() int { return cfg.Config().Limit(config.LimitHistory) }),
+		renamed: make(map[string]string),
 	}
 	s.newCarrier = func(t *tunnel) carrier { return kinds[t.spec.Kind].carrier(s, t) }
 	s.resolver = &resolver{
@@ -148,8 +148,8 @@ func (s *Set) Run(ctx context.Context) { s.book.Run(ctx) }
 
 // Start makes every tunnel of the config. When it returns each port was tried.
 func (s *Set) Start(cfg *config.Config) {
-	s.turn <- struct{}{}
-	defer func() { <-s.turn }()
+	s.turn.Take(context.Background())
+	defer s.turn.Give()
 	s.mu.Lock()
 	for _, spec := range cfg.Tunnels {
 		e := s.newEntry(cfg, spec)
@@ -164,8 +164,8 @@ func (s *Set) Start(cfg *config.Config) {
 // Apply brings the tunnels in line with the config next: only those in diff are
 // touched. When it returns each new port was tried.
 func (s *Set) Apply(before, next *config.Config, diff config.Changes) {
-	s.turn <- struct{}{}
-	defer func() { <-s.turn }()
+	s.turn.Take(context.Background())
+	defer s.turn.Give()
 	changed := append(slices.Clone(diff.Changed), movedKube(before, next, diff)...)
 	s.noteChanges(before, diff.Added, changed)
 
@@ -318,12 +318,12 @@ func (s *Set) halt(old []*entry) {
 // Close ends every tunnel and waits until all have drained. The Set's context
 // must be over.
 func (s *Set) Close() {
-	s.turn <- struct{}{}
+	s.turn.Take(context.Background())
 	s.mu.Lock()
 	all := slices.Clone(s.entries)
 	s.mu.Unlock()
 	s.halt(all)
-	<-s.turn
+	s.turn.Give()
 	s.draining.Wait()
 	s.cfg.Kube.CloseListener()
 	s.cfg.Kube.Wait()
@@ -332,12 +332,10 @@ func (s *Set) Close() {
 
 // change runs f for one tunnel's entry, with the turn.
 func (s *Set) change(ctx context.Context, name string, f func(*entry)) error {
-	select {
-	case s.turn <- struct{}{}:
-		defer func() { <-s.turn }()
-	case <-ctx.Done():
+	if !s.turn.Take(ctx) {
 		return ctx.Err()
 	}
+	defer s.turn.Give()
 	if e := s.entry(name); e != nil {
 		f(e)
 	}

@@ -94,13 +94,13 @@ func Dial(address string) *Client { return &Client{address: address} }
 // Close ends the connection and the calls that use it.
 func (c *Client) Close() error {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.link == nil {
+	old := c.link
+	c.link = nil
+	c.mu.Unlock()
+	if old == nil {
 		return nil
 	}
-	conn := c.link.conn
-	c.link = nil
-	return conn.Close()
+	return old.conn.Close()
 }
 
 // Info says which agent answers.
