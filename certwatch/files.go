@@ -20,9 +20,9 @@ const (
 	maxEntries  = 256 // files of a kind, in one folder of a profile
 )
 
-// MaxProfiles is how many profiles of a home are looked at. Who works for many
+// maxProfiles is how many profiles of a home are looked at. Who works for many
 // customers has hundreds.
-const MaxProfiles = 4096
+const maxProfiles = 4096
 
 // clockSkew is by how much a file server's clock may be ahead of ours for the
 // times it gives to files to be of use.

@@ -112,7 +112,7 @@ func listProfiles(path string) ([]string, error) {
 	var names []string
 	for _, entry := range entries {
 		name, ok := strings.CutSuffix(entry.Name(), ".yaml")
-		if !ok || entry.IsDir() || name == "" || name[0] == '.' || len(names) == MaxProfiles {
+		if !ok || entry.IsDir() || name == "" || name[0] == '.' || len(names) == maxProfiles {
 			continue
 		}
 		names = append(names, name)

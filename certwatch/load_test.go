@@ -131,8 +131,7 @@ func TestLoadBothLayouts(t *testing.T) {
 			got := *p
 			got.Session = nil
 			want := certwatch.Profile{
-				Home: f.home.Dir, Name: "proxy.test", Current: true, ProxyAddr: "proxy.test:443",
-				SSHProxyAddr: "proxy.test:443", KubeProxyAddr: "proxy.test:443", User: "alice",
+				Home: f.home.Dir, Name: "proxy.test", Current: true, ProxyAddr: "proxy.test:443", User: "alice",
 				Cluster: "root", RootCluster: "root", AuthConnector: "local", MFAMode: "auto",
 				PrivateKeyPolicy: "none", TLSRoutingEnabled: true,
 			}

@@ -22,8 +22,6 @@ type Profile struct {
 	Current bool   // whether it is the home's current profile
 
 	ProxyAddr           string // host:port of the Proxy Service
-	SSHProxyAddr        string
-	KubeProxyAddr       string
 	User                string
 	Cluster             string // the selected cluster: the root, or a leaf
 	RootCluster         string // from the certificate; empty when there is no session
@@ -98,8 +96,6 @@ func DefaultHome() (string, error) {
 // profileFile holds the keys that are read of a profile's yaml file.
 type profileFile struct {
 	WebProxyAddr        string `yaml:"web_proxy_addr"`
-	SSHProxyAddr        string `yaml:"ssh_proxy_addr"`
-	KubeProxyAddr       string `yaml:"kube_proxy_addr"`
 	User                string `yaml:"user"`
 	Cluster             string `yaml:"cluster"`
 	TLSRoutingEnabled   bool   `yaml:"tls_routing_enabled"`
@@ -143,8 +139,6 @@ func (f profileFile) profile(home, name string) Profile {
 		Home:                home,
 		Name:                name,
 		ProxyAddr:           f.WebProxyAddr,
-		SSHProxyAddr:        f.SSHProxyAddr,
-		KubeProxyAddr:       f.KubeProxyAddr,
 		User:                f.User,
 		Cluster:             f.Cluster,
 		AuthConnector:       f.AuthConnector,

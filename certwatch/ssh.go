@@ -9,22 +9,13 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// SSHIdentity is the content of an SSH certificate.
+// SSHIdentity is what an SSH certificate says, as far as berth needs it.
 type SSHIdentity struct {
-	KeyID                   string // the Teleport user
-	Principals              []string
-	ValidAfter, ValidUntil  time.Time // zero means unbounded
-	Roles                   []string
-	Traits                  map[string][]string
-	RouteToCluster          string
-	ActiveRequests          []string
-	PrivateKeyPolicy        string
-	LoginIP                 string
-	PinnedIP                string // the source-address option
-	MFAVerified             string // the device id
-	DeviceID                string
-	PreviousIdentityExpires time.Time
-	Extensions              map[string]string // all of them
+	KeyID                  string    // the Teleport user
+	ValidAfter, ValidUntil time.Time // zero means unbounded
+	Roles                  []string
+	RouteToCluster         string
+	ActiveRequests         []string
 	// PublicKey is the certified key in authorized_keys form; a request for a
 	// new certificate must contain it.
 	PublicKey []byte `json:"-"`
@@ -49,30 +40,15 @@ func parseSSHCert(data []byte) (*ssh.Certificate, error) {
 // sshIdentity returns what cert says.
 func sshIdentity(cert *ssh.Certificate) *SSHIdentity {
 	ext := cert.Extensions
-	id := &SSHIdentity{
-		PublicKey:        ssh.MarshalAuthorizedKey(cert.Key),
-		KeyID:            cert.KeyId,
-		Principals:       cert.ValidPrincipals,
-		ValidAfter:       certTime(cert.ValidAfter),
-		ValidUntil:       certTime(cert.ValidBefore),
-		Roles:            jsonList(ext["teleport-roles"], "roles"),
-		RouteToCluster:   ext["teleport-route-to-cluster"],
-		ActiveRequests:   jsonList(ext["teleport-active-requests"], "access_requests"),
-		PrivateKeyPolicy: ext["private-key-policy"],
-		LoginIP:          ext["login-ip"],
-		PinnedIP:         cert.CriticalOptions["source-address"],
-		MFAVerified:      ext["mfa-verified"],
-		DeviceID:         ext["teleport-device-id"],
-		Extensions:       ext,
+	return &SSHIdentity{
+		PublicKey:      ssh.MarshalAuthorizedKey(cert.Key),
+		KeyID:          cert.KeyId,
+		ValidAfter:     certTime(cert.ValidAfter),
+		ValidUntil:     certTime(cert.ValidBefore),
+		Roles:          jsonList(ext["teleport-roles"], "roles"),
+		RouteToCluster: ext["teleport-route-to-cluster"],
+		ActiveRequests: jsonList(ext["teleport-active-requests"], "access_requests"),
 	}
-	if t, err := time.Parse(time.RFC3339, ext["prev-identity-expires"]); err == nil {
-		id.PreviousIdentityExpires = t.UTC()
-	}
-	var traits map[string][]string
-	if json.Unmarshal([]byte(ext["teleport-traits"]), &traits) == nil {
-		id.Traits = traits
-	}
-	return id
 }
 
 // certTime converts a certificate's time; "for ever" and "since ever" are zero.

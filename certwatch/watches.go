@@ -216,7 +216,7 @@ func subfolders(dir string) []string {
 		} else if !entry.IsDir() {
 			continue
 		}
-		if folders = append(folders, path); len(folders) == MaxProfiles {
+		if folders = append(folders, path); len(folders) == maxProfiles {
 			break
 		}
 	}

@@ -346,7 +346,7 @@ func TestMany(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
 		err := d.Show(ctx, n)
 		cancel()
-		if i >= maxOpen && !errors.Is(err, ErrTooMany) {
+		if i >= maxOpen && !errors.Is(err, errTooMany) {
 			t.Fatalf("Show() of number %d = %v, want ErrTooMany", i, err)
 		}
 	}

@@ -115,7 +115,7 @@ func (n *notifier) want(what Notification) (<-chan error, error) {
 	c := n.open[what.ID]
 	if c == nil {
 		if len(n.open) >= maxOpen {
-			return nil, ErrTooMany
+			return nil, errTooMany
 		}
 		n.order++
 		c = &card{order: n.order}

@@ -64,7 +64,7 @@ type conn struct {
 	spokeOut bool
 	pauses   chan pause // for the reader, before the connection is settled; see leave
 	// move hands the client over with early and ahead, which Front has read; serve
-	// owns both after readClient has returned because of ErrMoved.
+	// owns both after readClient has returned because of errMoved.
 	move  Move
 	ahead []byte
 	// waited is how long Source took; serve owns it.
@@ -247,12 +247,12 @@ func (c *conn) unmarkWaiting() {
 func (c *conn) refuse(err error) {
 	c.settle()
 	<-c.clientDone
-	if errors.Is(err, ErrMoved) {
+	if errors.Is(err, errMoved) {
 		if moving := c.moveAway(); moving != nil {
 			err = fmt.Errorf("%w, and this client could not be handed over: %w", ErrStopped, moving)
 		}
 	}
-	if errors.Is(err, ErrClientGone) || errors.Is(err, ErrClosed) || errors.Is(err, ErrMoved) {
+	if errors.Is(err, ErrClientGone) || errors.Is(err, ErrClosed) || errors.Is(err, errMoved) {
 		c.shut(nil)
 		c.event(EventClosed, err, c.waited)
 		return

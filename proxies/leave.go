@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// ErrMoved means that another process serves the client from now on.
-var ErrMoved = errors.New("client was handed over")
+// errMoved means that another process serves the client from now on.
+var errMoved = errors.New("client was handed over")
 
 // Move hands a client's socket to another process, with what the client has sent
 // and that process has not read. The caller closes its own descriptor afterwards.
@@ -91,7 +91,7 @@ func (c *conn) leave(move Move) {
 		return
 	}
 	c.ahead, c.move = rest, move
-	c.cancel(ErrMoved)
+	c.cancel(errMoved)
 	<-c.settled
 	if c.upstream == nil { // else it was connected at the last moment
 		<-c.finished

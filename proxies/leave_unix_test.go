@@ -91,7 +91,7 @@ func TestHeldClientsMove(t *testing.T) {
 		}
 	}
 	for _, e := range r.of(EventClosed) {
-		if !errors.Is(e.Err, ErrMoved) {
+		if !errors.Is(e.Err, errMoved) {
 			t.Errorf("closed with %v, want ErrMoved", e.Err)
 		}
 	}

@@ -207,7 +207,7 @@ and 197 more: see berth status`,
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
-			title, text := Status(c.s, c.env, noon)
+			title, text := statusText(c.s, c.env, noon)
 			if diff := cmp.Diff(c.title+"\n"+c.text, title+"\n"+text); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}

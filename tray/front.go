@@ -384,5 +384,5 @@ func (f *front) draw() {
 	f.drawn = now
 	wall := now.Round(0)
 	f.menu.draw(Layout(f.snapshot, f.env, wall), now)
-	f.menu.face(MoodOf(f.snapshot, f.env, wall), Tooltip(f.snapshot, f.env, wall))
+	f.menu.face(moodOf(f.snapshot, f.env, wall), tooltipOf(f.snapshot, f.env, wall))
 }

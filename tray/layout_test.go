@@ -200,7 +200,7 @@ func drawing(items []Item, c struct {
 }, now time.Time,
 ) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "icon: %s\ntooltip: %s\n\n", MoodOf(c.s, c.env, now), Tooltip(c.s, c.env, now))
+	fmt.Fprintf(&b, "icon: %s\ntooltip: %s\n\n", moodOf(c.s, c.env, now), tooltipOf(c.s, c.env, now))
 	line := func(indent string, it Item) {
 		fmt.Fprintf(&b, "%s%s", indent, it.Label)
 		if it.Disabled {
@@ -381,12 +381,12 @@ func TestMoods(t *testing.T) {
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
-			if got := MoodOf(c.s, c.env, noon); got != c.want {
+			if got := moodOf(c.s, c.env, noon); got != c.want {
 				t.Errorf("the icon is %s, want %s", got, c.want)
 			}
 			// Whoever cannot see the icon hears what it is for.
-			if heard, _, _ := strings.Cut(c.says, ":"); (c.want == MoodMarked || c.want == MoodSoon) && !strings.Contains(Tooltip(c.s, c.env, noon), heard) {
-				t.Errorf("the icon's words are %q, without %q", Tooltip(c.s, c.env, noon), heard)
+			if heard, _, _ := strings.Cut(c.says, ":"); (c.want == MoodMarked || c.want == MoodSoon) && !strings.Contains(tooltipOf(c.s, c.env, noon), heard) {
+				t.Errorf("the icon's words are %q, without %q", tooltipOf(c.s, c.env, noon), heard)
 			}
 			items := Layout(c.s, c.env, noon)
 			checkShape(t, items)

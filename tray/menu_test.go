@@ -185,7 +185,7 @@ func TestDrawTouchesOnlyWhatChanged(t *testing.T) {
 	draw := func(now time.Time) int {
 		before := kit.calls
 		m.draw(Layout(busy(), env, now), now)
-		m.face(MoodOf(busy(), env, now), Tooltip(busy(), env, now))
+		m.face(moodOf(busy(), env, now), tooltipOf(busy(), env, now))
 		return kit.calls - before
 	}
 	draw(noon)

@@ -24,11 +24,11 @@ const (
 	MoodOff    Mood = "off"    // no agent
 )
 
-// Moods are all of them.
-var Moods = []Mood{MoodFine, MoodMarked, MoodNews, MoodSoon, MoodAsk, MoodAction, MoodOff}
+// moods are all of them.
+var moods = []Mood{MoodFine, MoodMarked, MoodNews, MoodSoon, MoodAsk, MoodAction, MoodOff}
 
-// MoodOf decides which icon is shown.
-func MoodOf(s state.Snapshot, env Env, now time.Time) Mood {
+// moodOf decides which icon is shown.
+func moodOf(s state.Snapshot, env Env, now time.Time) Mood {
 	if env.Away {
 		return MoodOff
 	}
@@ -95,8 +95,8 @@ func wantsAction(t state.Tunnel) bool {
 	}
 }
 
-// Tooltip returns the text shown when the pointer rests on the icon.
-func Tooltip(s state.Snapshot, env Env, now time.Time) string {
+// tooltipOf returns the text shown when the pointer rests on the icon.
+func tooltipOf(s state.Snapshot, env Env, now time.Time) string {
 	if env.Away {
 		return "berth: the agent is not running"
 	}

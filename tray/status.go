@@ -27,7 +27,7 @@ func ownButton(verb state.Verb, label string) notify.Action {
 
 // showStatus answers whoever starts the tray a second time, or cannot find it.
 func (f *front) showStatus() {
-	title, text := Status(f.snapshot, f.env, time.Now().Round(0))
+	title, text := statusText(f.snapshot, f.env, time.Now().Round(0))
 	if !f.hosted() {
 		text = "No panel here shows the icon: berth doctor says what helps.\n" + text
 	}
@@ -38,10 +38,10 @@ func (f *front) showStatus() {
 	f.tell(title, text, buttons...)
 }
 
-// Status describes the current state in a title and a few lines: the logins,
+// statusText describes the current state in a title and a few lines: the logins,
 // then the tunnels, those that need attention first. It depends on its
 // arguments alone.
-func Status(s state.Snapshot, env Env, now time.Time) (title, text string) {
+func statusText(s state.Snapshot, env Env, now time.Time) (title, text string) {
 	switch {
 	case env.Starting:
 		return "berth: the agent is starting", "Tunnels are there in a moment."

@@ -99,7 +99,7 @@ func Check(ctx context.Context, c connection, id string, now time.Time) (*types.
 		return nil, err
 	}
 	refuse := func(why, format string, args ...any) error {
-		return &cluster.NotAssumableError{ID: id, Why: why, Err: fmt.Errorf("access request %s "+format, append([]any{id}, args...)...)}
+		return &cluster.NotAssumableError{Why: why, Err: fmt.Errorf("access request %s "+format, append([]any{id}, args...)...)}
 	}
 	switch s := req.GetState(); {
 	case s.IsDenied() && req.GetResolveReason() != "":

@@ -279,11 +279,11 @@ func TestRules(t *testing.T) {
 	}
 	if diff := cmp.Diff([]bool{true, false, true, true, true, false, true}, []bool{
 		Notify("").Wants(state.RequestEvent{Kind: state.RequestEventReviewAsked}),
-		NotifyMine.Wants(state.RequestEvent{Kind: state.RequestEventReviewAsked}),
-		NotifyMine.Wants(state.RequestEvent{Request: state.Request{Mine: true}}),
-		NotifyAll.Wants(state.RequestEvent{}),
-		Notify("").WantsRequest(state.Request{Reviewable: true}), NotifyMine.WantsRequest(state.Request{Reviewable: true}),
-		NotifyAll.WantsRequest(state.Request{}),
+		notifyMine.Wants(state.RequestEvent{Kind: state.RequestEventReviewAsked}),
+		notifyMine.Wants(state.RequestEvent{Request: state.Request{Mine: true}}),
+		notifyAll.Wants(state.RequestEvent{}),
+		Notify("").WantsRequest(state.Request{Reviewable: true}), notifyMine.WantsRequest(state.Request{Reviewable: true}),
+		notifyAll.WantsRequest(state.Request{}),
 	}); diff != "" {
 		t.Error(diff)
 	}

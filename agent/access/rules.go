@@ -33,17 +33,17 @@ type Notify string
 
 // What a person may want to hear of.
 const (
-	NotifyMine       Notify = "mine"
-	NotifyReviewable Notify = "reviewable" // one's own, and those that wait for one's review
-	NotifyAll        Notify = "all"
+	notifyMine       Notify = "mine"
+	notifyReviewable Notify = "reviewable" // one's own, and those that wait for one's review
+	notifyAll        Notify = "all"
 )
 
 // WantsRequest reports whether a request may lead to notices at all.
 func (n Notify) WantsRequest(r state.Request) bool {
 	switch n {
-	case NotifyAll:
+	case notifyAll:
 		return true
-	case NotifyMine:
+	case notifyMine:
 		return r.Mine
 	default:
 		return r.Mine || r.Reviewable
@@ -51,12 +51,12 @@ func (n Notify) WantsRequest(r state.Request) bool {
 }
 
 // Wants reports whether an event leads to a notice; the zero Notify is
-// NotifyReviewable.
+// notifyReviewable.
 func (n Notify) Wants(ev state.RequestEvent) bool {
 	switch n {
-	case NotifyAll:
+	case notifyAll:
 		return true
-	case NotifyMine:
+	case notifyMine:
 		return ev.Request.Mine
 	default:
 		return ev.Request.Mine || ev.Kind == state.RequestEventReviewAsked

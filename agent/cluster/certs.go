@@ -83,17 +83,17 @@ type Cert struct {
 // ValidUntil is the end of the cert.
 func (c *Cert) ValidUntil() time.Time { return c.TLS.Leaf.NotAfter }
 
-// ErrStillborn says that the auth service issued a cert that had already
+// errStillborn says that the auth service issued a cert that had already
 // ended, which it does on a connection that outlived its session.
-var ErrStillborn = errors.New("the auth service issued a cert that has already ended")
+var errStillborn = errors.New("the auth service issued a cert that has already ended")
 
 // minRefresh is the least time between two mints of one route: near its end,
 // two thirds of what is left would come round ever faster.
 const minRefresh = 20 * time.Second
 
-// RefreshAt returns when to mint the successor of a cert that was minted at
+// refreshAt returns when to mint the successor of a cert that was minted at
 // mintedAt and ends at notAfter: after two thirds of its life.
-func RefreshAt(mintedAt, notAfter time.Time) time.Time {
+func refreshAt(mintedAt, notAfter time.Time) time.Time {
 	life := notAfter.Sub(mintedAt)
 	at := mintedAt.Add(life * 2 / 3)
 	if at.Sub(mintedAt) < minRefresh {
@@ -232,10 +232,10 @@ func (c *Cluster) mint(ctx context.Context, r target, code string) (*Cert, error
 	c.noteSkew(cert.Leaf.NotBefore, mintedAt, time.Now().Round(0))
 	notAfter := cert.Leaf.NotAfter
 	if !mintedAt.Before(notAfter) {
-		return nil, fmt.Errorf("%s: %w", op, ErrStillborn)
+		return nil, fmt.Errorf("%s: %w", op, errStillborn)
 	}
 	c.log.Debug("cert minted", "cluster", clusterName, "resource", resource, "valid_until", notAfter)
-	minted := &Cert{TLS: cert, MintedAt: mintedAt, RefreshAt: RefreshAt(mintedAt, notAfter), verified: code != ""}
+	minted := &Cert{TLS: cert, MintedAt: mintedAt, RefreshAt: refreshAt(mintedAt, notAfter), verified: code != ""}
 	if minted.verified { // a newer one would take another code, and end no later
 		minted.RefreshAt = notAfter.Add(-min(verifiedLead, notAfter.Sub(mintedAt)/10))
 	}

@@ -91,16 +91,16 @@ type Cluster struct {
 	clients map[string]*client.Client // by cluster name: the root's and the leaves'
 }
 
-// ErrNoUsableSession is returned by New for a profile that cannot act: logged
+// errNoUsableSession is returned by New for a profile that cannot act: logged
 // out, or with a key berth cannot use (a hardware key).
-var ErrNoUsableSession = errors.New("profile has no session berth can use")
+var errNoUsableSession = errors.New("profile has no session berth can use")
 
 // New returns a Cluster for the session of cfg.Profile. It does not touch the
 // network; the first call that needs the auth service connects.
 func New(cfg Config) (*Cluster, error) {
 	p := cfg.Profile
 	if p == nil || p.Session == nil || p.Session.Cert.PrivateKey == nil {
-		return nil, ErrNoUsableSession
+		return nil, errNoUsableSession
 	}
 	root := p.RootCluster
 	if root == "" {

@@ -285,7 +285,7 @@ func TestRefreshAt(t *testing.T) {
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
-			got := RefreshAt(minted, minted.Add(tc.life))
+			got := refreshAt(minted, minted.Add(tc.life))
 			if want := minted.Add(tc.want); !got.Equal(want) {
 				t.Errorf("RefreshAt(life %v) = %v, want %v", tc.life, got, want)
 			}

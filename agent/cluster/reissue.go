@@ -45,7 +45,7 @@ func (c *Cluster) Reissue(ctx context.Context, r Reissue) (*SessionCerts, error)
 	}
 	pub, ok := c.session.Cert.PrivateKey.(crypto.Signer)
 	if !ok {
-		return nil, fmt.Errorf("%s: %w", op, ErrNoUsableSession)
+		return nil, fmt.Errorf("%s: %w", op, errNoUsableSession)
 	}
 	der, err := x509.MarshalPKIXPublicKey(pub.Public())
 	if err != nil {
@@ -143,7 +143,7 @@ func (c *Cluster) checkReissued(certs *proto.Certs, signer crypto.Signer) (*Sess
 		until = before
 	}
 	if !time.Now().Before(until) {
-		return nil, ErrStillborn
+		return nil, errStillborn
 	}
 	id := certwatch.ParseIdentity(leaf.Subject)
 	return &SessionCerts{

@@ -20,7 +20,6 @@ func (e *UnknownRequestError) Error() string {
 
 // NotAssumableError says why the roles of a request cannot be taken now.
 type NotAssumableError struct {
-	ID  string
 	Why string // "denied", "pending", "promoted", "expired" or "early"
 	Err error  // in the server's words
 }
@@ -67,7 +66,7 @@ func requestError(id string, err error) error {
 	}
 	for _, r := range assumeRefusals {
 		if r.words.MatchString(text) {
-			return &NotAssumableError{ID: id, Why: r.why, Err: err}
+			return &NotAssumableError{Why: r.why, Err: err}
 		}
 	}
 	return err

@@ -62,7 +62,7 @@ func (c *Config) others() Config {
 	if !o.Telemetry.Local() {
 		o.Telemetry.Mode = telemetryOff
 	}
-	for _, k := range LimitKeys {
+	for _, k := range limitKeys {
 		*k.of(&o.Limits) = c.Limit(k.Name)
 	}
 	if len(o.Browser) == 0 {

@@ -9,7 +9,7 @@ import (
 )
 
 // Limits are how much of each thing there may be. Zero is the default: see
-// Config.Limit and LimitKeys.
+// Config.Limit and limitKeys.
 type Limits struct {
 	Connections       int `json:"connections,omitempty"`
 	TunnelConnections int `json:"tunnel_connections,omitempty"`
@@ -45,8 +45,8 @@ type LimitKey struct {
 	of                   func(*Limits) *int
 }
 
-// LimitKeys are the keys of limits: all that people can set otherwise.
-var LimitKeys = []LimitKey{
+// limitKeys are the keys of limits: all that people can set otherwise.
+var limitKeys = []LimitKey{
 	{
 		LimitConnections, 16_000, 1, 1_000_000,
 		"How many clients may be connected at a time, by all tunnels together; each request to Kubernetes counts as one. The " +
@@ -87,7 +87,7 @@ var LimitKeys = []LimitKey{
 
 // Limit is the value of a limit, its default where the file has none.
 func (c *Config) Limit(name LimitName) int {
-	for _, k := range LimitKeys {
+	for _, k := range limitKeys {
 		if k.Name == name {
 			if n := *k.of(&c.Limits); n != 0 {
 				return n
@@ -100,7 +100,7 @@ func (c *Config) Limit(name LimitName) int {
 
 // describeLimits completes the schema of limits, which has the types so far.
 func describeLimits(limits *generator.Schema) {
-	for _, k := range LimitKeys {
+	for _, k := range limitKeys {
 		p, ok := limits.Properties.Get(string(k.Name))
 		if !ok {
 			panic(fmt.Sprintf("[unexpected] config schema: no %s", k.Name.Path()))
@@ -112,7 +112,7 @@ func describeLimits(limits *generator.Schema) {
 
 // withLimits adds the words for the keys of limits.
 func withLimits(wants map[string]want) map[string]want {
-	for _, k := range LimitKeys {
+	for _, k := range limitKeys {
 		wants[k.Name.Path()] = want{"a number", fmt.Sprintf("use %d–%d", k.Least, k.Most)}
 	}
 	return wants

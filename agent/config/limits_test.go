@@ -12,7 +12,7 @@ import (
 // TestLimitsAreKept: a limit has its default, may be what its bounds allow, and is
 // refused beyond, in words that name the key and the bounds.
 func TestLimitsAreKept(t *testing.T) {
-	for _, k := range LimitKeys {
+	for _, k := range limitKeys {
 		if got := Default().Limit(k.Name); got != k.Default || k.Default < k.Least || k.Default > k.Most {
 			t.Errorf("%s is %d by default, of %d to %d", k.Name, got, k.Least, k.Most)
 		}
@@ -62,7 +62,7 @@ func TestDocsLimits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, k := range LimitKeys {
+	for _, k := range limitKeys {
 		number := strconv.Itoa(k.Default)
 		if n := len(number); n > 3 {
 			number = number[:n-3] + "," + number[n-3:]

@@ -284,7 +284,7 @@ limits:
 // exampleLimits is every limit at its default.
 func exampleLimits() string {
 	var b strings.Builder
-	for _, k := range LimitKeys {
+	for _, k := range limitKeys {
 		fmt.Fprintf(&b, "  %s: %d\n", k.Name, k.Default)
 	}
 	return b.String()

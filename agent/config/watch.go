@@ -45,7 +45,6 @@ type Loaded struct {
 	Config   *Config   // the last good one, bound by the policy; the default when there was none. Never nil
 	Err      *Error    // what is wrong with the file now; nil when Config is what it says
 	ErrSince time.Time // when the file went bad; zero when it is good
-	Path     string    // of the file
 	LoadedAt time.Time // when Config was read
 	// Overruled is what the file says and the policy leaves without effect.
 	Overruled []Mistake
@@ -339,7 +338,7 @@ func (w *Watcher) recall() {
 
 // publish binds the last good config by the policy, and wakes the subscribers.
 func (w *Watcher) publish(bad *Error, since, loadedAt time.Time) {
-	l := &Loaded{Err: bad, ErrSince: since, Path: w.path, LoadedAt: loadedAt}
+	l := &Loaded{Err: bad, ErrSince: since, LoadedAt: loadedAt}
 	l.Config, l.Overruled = w.bound.Bind(w.file)
 	w.cur.Store(l)
 	w.followers.Wake()

@@ -15,7 +15,7 @@ func explain(home string, err error) error {
 		return fmt.Errorf("%w: make room on the disk of %s; nothing there has changed", err, home)
 	case isReadOnly(err), errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("%w: make %s writable for yourself; nothing there has changed", err, home)
-	case errors.Is(err, errDisturbed), errors.Is(err, ErrBusy):
+	case errors.Is(err, errDisturbed), errors.Is(err, errBusy):
 		return fmt.Errorf("%w: try again when no other tsh or berth is at work in %s", err, home)
 	default:
 		return err

@@ -34,9 +34,9 @@ const (
 	tshLockSuffix = ".lock.tmp"
 )
 
-// ErrBusy says that another program is installing into the same home and does
+// errBusy says that another program is installing into the same home and does
 // not come to an end.
-var ErrBusy = errors.New("another program is installing a session there")
+var errBusy = errors.New("another program is installing a session there")
 
 // workDir returns the folder in which installers of a home work.
 func workDir(home string) string { return filepath.Join(home, workName) }
@@ -45,7 +45,7 @@ func workDir(home string) string { return filepath.Join(home, workName) }
 func lockHome(ctx context.Context, d *disk, home string) (unlock func(), err error) {
 	dir := workDir(home)
 	path := filepath.Join(dir, lockName)
-	ctx, cancel := context.WithTimeoutCause(ctx, homeWait, ErrBusy)
+	ctx, cancel := context.WithTimeoutCause(ctx, homeWait, errBusy)
 	defer cancel()
 	for {
 		if err := d.mkdirAll(dir); err != nil {

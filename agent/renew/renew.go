@@ -43,9 +43,9 @@ func (l Level) String() string { return [...]string{"", "soon", "last", "ended"}
 const (
 	// lastWarning is how long before the end the last warning comes.
 	lastWarning = 5 * time.Minute
-	// WakeQuiet is how long after a wake-up no warning is shown: the
+	// wakeQuiet is how long after a wake-up no warning is shown: the
 	// network is not there yet, and neither is the person.
-	WakeQuiet = 10 * time.Second
+	wakeQuiet = 10 * time.Second
 	// stale is how long after its end a session is still worth a word.
 	stale = 24 * time.Hour
 	// retryFirst is the pause after a login that failed for no reason of the
@@ -113,9 +113,9 @@ func Decide(in Input) Decision {
 	case in.Now.After(in.ValidUntil.Add(stale)):
 		return Decision{Action: Stop, Why: "it ended long ago"}
 	}
-	soon, last := Times(in.ValidFrom, in.ValidUntil, in.Before)
+	soon, last := times(in.ValidFrom, in.ValidUntil, in.Before)
 	level, next := levelAt(in.Now, soon, last, in.ValidUntil)
-	quietUntil := in.WokeAt.Add(WakeQuiet)
+	quietUntil := in.WokeAt.Add(wakeQuiet)
 	switch {
 	case in.Running:
 		return Decision{Action: Wait, At: next, Why: "a login is under way"}
@@ -174,10 +174,10 @@ func backoff(count int) time.Duration {
 	return d
 }
 
-// Times are when a session's end is first near, and when nearly there. A
+// times are when a session's end is first near, and when nearly there. A
 // session too short for its usual warnings gets them closer to the end: the
 // first never comes before half of it is over.
-func Times(from, until time.Time, before time.Duration) (soon, last time.Time) {
+func times(from, until time.Time, before time.Duration) (soon, last time.Time) {
 	lead := before
 	if half := until.Sub(from) / 2; !from.IsZero() && half > 0 {
 		lead = min(lead, half)

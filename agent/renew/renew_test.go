@@ -52,7 +52,7 @@ func TestDecide(t *testing.T) {
 		{"auto_over_one_waits_person_away", -time.Minute, func(in *Input) { auto(in); in.Waiting, in.Away = true, true }, Warn, Ended, time.Time{}},
 		{"auto_silent_at_night", 10 * time.Minute, func(in *Input) { auto(in); in.Silent, in.Away, in.Quiet = true, true, true }, Login, None, at(5 * time.Minute)},
 		{"auto_silent_after_the_end", -time.Hour, func(in *Input) { auto(in); in.Silent = true }, Login, None, time.Time{}},
-		{"auto_silent_just_woken", -time.Hour, func(in *Input) { auto(in); in.Silent = true; in.WokeAt = in.Now }, Wait, None, at(-time.Hour).Add(WakeQuiet)},
+		{"auto_silent_just_woken", -time.Hour, func(in *Input) { auto(in); in.Silent = true; in.WokeAt = in.Now }, Wait, None, at(-time.Hour).Add(wakeQuiet)},
 		{"auto_dismissed", 14 * time.Minute, func(in *Input) { auto(in); in.Last = Attempt{At: at(15 * time.Minute), Outcome: Dismissed} }, Warn, Soon, at(5 * time.Minute)},
 		{"auto_dismissed_and_put_aside", 14 * time.Minute, func(in *Input) {
 			auto(in)
@@ -101,7 +101,7 @@ func TestTimes(t *testing.T) {
 		{"certs_that_make_no_sense", -time.Hour, 15 * time.Minute, 15 * time.Minute, 5 * time.Minute},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			soon, last := Times(end.Add(-test.lifetime), end, test.before)
+			soon, last := times(end.Add(-test.lifetime), end, test.before)
 			if diff := cmp.Diff([]time.Duration{test.soonLeft, test.lastLeft}, []time.Duration{end.Sub(soon), end.Sub(last)}); diff != "" {
 				t.Errorf("left at the warnings (-want +got):\n%s", diff)
 			}

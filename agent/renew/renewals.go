@@ -263,6 +263,6 @@ func outcomeOf(err error, shown bool) Outcome {
 // nearEnd reports whether a session is so near its end that a decision may be
 // due.
 func nearEnd(in Input) bool {
-	soon, _ := Times(in.ValidFrom, in.ValidUntil, in.Before)
+	soon, _ := times(in.ValidFrom, in.ValidUntil, in.Before)
 	return !in.ValidUntil.IsZero() && !in.Now.Before(soon)
 }

@@ -186,7 +186,7 @@ func (rs *Requests) check(ctx context.Context, f sessions.Session, r state.Reque
 		return err
 	}
 	if !access.AssumableAt(r, time.Now()) {
-		return &cluster.NotAssumableError{ID: r.ID, Why: string(r.State), Err: fmt.Errorf("access request %s is %s and cannot be assumed now", r.ID, r.State)}
+		return &cluster.NotAssumableError{Why: string(r.State), Err: fmt.Errorf("access request %s is %s and cannot be assumed now", r.ID, r.State)}
 	}
 	return nil
 }

@@ -120,18 +120,6 @@ func (s *Store) Get(ctx context.Context, k Key) (Secret, error) {
 	return NewSecret(<-got), nil
 }
 
-// Has reports whether there is such a secret.
-func (s *Store) Has(ctx context.Context, k Key) (bool, error) {
-	switch _, err := s.Get(ctx, k); {
-	case err == nil:
-		return true, nil
-	case errors.Is(err, ErrNotStored):
-		return false, nil
-	default:
-		return false, err
-	}
-}
-
 // Set keeps a secret in place of the one before. What cannot be one is refused
 // with an *InvalidError. A keychain that does not answer in time may still take
 // the secret when it does.

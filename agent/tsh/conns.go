@@ -34,16 +34,6 @@ func (t *Tunnel) Dial(ctx context.Context, versions ...string) (net.Conn, error)
 	return through, nil
 }
 
-// Ready waits as Dial does and returns nil when Dial would connect at once.
-func (t *Tunnel) Ready(ctx context.Context) error {
-	c, err := t.acquire(ctx)
-	if err != nil {
-		return err
-	}
-	t.release(c)
-	return nil
-}
-
 // childConn is a connection through a child. It stays a TCPConn for those who
 // copy with splice or pass on a half-close.
 type childConn struct {

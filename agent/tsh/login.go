@@ -93,7 +93,7 @@ var (
 	ErrLocked           = errors.New("the cluster has locked you out")
 	ErrLoginRefused     = errors.New("the identity provider refused")
 	ErrNoTerminal       = errors.New("tsh needs a terminal for this login")
-	ErrLoginFailed      = errors.New("the login failed") // tsh's words are all there is
+	errLoginFailed      = errors.New("the login failed") // tsh's words are all there is
 )
 
 // LoginError is a login that tsh ended, or that was ended for it.

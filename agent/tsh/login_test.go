@@ -248,7 +248,7 @@ func TestLoginWithABadTSH(t *testing.T) {
 	t.Run("exits", func(t *testing.T) {
 		w := newLoginWorld(t, "exits", simcluster.Config{})
 		err := w.answering(t.Context(), nil)
-		if !errors.Is(err, ErrLoginFailed) || !strings.Contains(err.Error(), `database "nope" not found`) {
+		if !errors.Is(err, errLoginFailed) || !strings.Contains(err.Error(), `database "nope" not found`) {
 			t.Errorf("Login = %v, want tsh's own words", err)
 		}
 	})

@@ -72,7 +72,7 @@ func loginError(said []string, err error) error {
 			return &LoginError{Reason: e.reason, Text: text, Err: err}
 		}
 	}
-	return &LoginError{Reason: ErrLoginFailed, Text: text, Err: err}
+	return &LoginError{Reason: errLoginFailed, Text: text, Err: err}
 }
 
 // screenWriter passes a stream on to lines, and takes a prompt that waits at

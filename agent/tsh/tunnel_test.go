@@ -155,7 +155,7 @@ func TestTunnelFailures(t *testing.T) {
 				t.Errorf("status %+v", s)
 			}
 			start := time.Now()
-			if err := tunnel.Ready(ctx); err == nil {
+			if err := ready(ctx, tunnel); err == nil {
 				t.Error("a failing tunnel is ready")
 			}
 			testwait.Soon(t, "Ready of a failing tunnel", time.Since(start), 100*time.Millisecond)
@@ -275,7 +275,7 @@ func TestGate(t *testing.T) {
 	testwait.Eventually(t, "the child to end with its last connection", func() bool { return !running(pid) })
 
 	waiting := make(chan error, 1)
-	go func() { waiting <- tunnel.Ready(context.Background()) }()
+	go func() { waiting <- ready(context.Background(), tunnel) }()
 	tunnel.Gate(true)
 	if err := <-waiting; err != nil {
 		t.Errorf("a client that waited at the gate: %v", err)
@@ -443,4 +443,13 @@ func TestTSHThatIsGone(t *testing.T) {
 	if _, err := tunnel.Dial(t.Context()); !errors.As(err, &missing) || missing.Hint() == "" {
 		t.Errorf("Dial: %v, want a NotFoundError", err)
 	}
+}
+
+// ready waits as Dial does and returns nil when Dial would connect at once.
+func ready(ctx context.Context, t *Tunnel) error {
+	c, err := t.acquire(ctx)
+	if err == nil {
+		t.release(c)
+	}
+	return err
 }

@@ -18,7 +18,6 @@ import (
 // watchman keeps other users' programs out of the tunnels, where the system
 // says who they are.
 type watchman struct {
-	log   *slog.Logger
 	works bool
 	guard guard.Guard
 }
@@ -26,7 +25,7 @@ type watchman struct {
 // newWatchman finds out by trying whether the system says who a client is: in
 // some containers it may not be asked.
 func newWatchman(ctx context.Context, log *slog.Logger) *watchman {
-	w := &watchman{log: log}
+	w := &watchman{}
 	if err := w.guard.Try(ctx); err != nil {
 		log.Warn("the system does not say whose program a client is: every user of it may use the tunnels", "err", err)
 		return w

@@ -13,9 +13,9 @@ const readMax = 16 << 20
 // device, a pipe, a folder, or a file of a size that no client's has.
 var ErrForeign = errors.New("it is no file that a client would have written")
 
-// Stat returns what is at path, or ErrForeign. It opens nothing: to open a pipe
+// stat returns what is at path, or ErrForeign. It opens nothing: to open a pipe
 // is to wait for whoever writes into it.
-func Stat(path string) (fs.FileInfo, error) {
+func stat(path string) (fs.FileInfo, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err
@@ -29,7 +29,7 @@ func Stat(path string) (fs.FileInfo, error) {
 // Read reads a file of another program's that Write may replace, or returns
 // ErrForeign.
 func Read(path string) ([]byte, fs.FileInfo, error) {
-	info, err := Stat(path)
+	info, err := stat(path)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -55,15 +55,15 @@ type Options struct {
 	// to nothing but the demo's own cluster; the demo says so where there is one.
 	Policy config.PolicyFile
 	// SessionTTL is how long a session of the simulated cluster lasts, at
-	// least MinSessionTTL.
+	// least minSessionTTL.
 	SessionTTL time.Duration
 }
 
-// MinSessionTTL is the shortest session with which there is time to look at
+// minSessionTTL is the shortest session with which there is time to look at
 // anything between two renewals.
-const MinSessionTTL = 3 * time.Second
+const minSessionTTL = 3 * time.Second
 
-// ErrShortSession is the error for a session shorter than MinSessionTTL.
+// ErrShortSession is the error for a session shorter than minSessionTTL.
 var ErrShortSession = errors.New("the session is too short")
 
 // startWait bounds how long the demo's parts may take to be ready.
@@ -78,8 +78,8 @@ const (
 // Run runs the demo until ctx ends, or with Check until the tour is done; a
 // tour that was cut short is an error. It leaves nothing behind.
 func Run(ctx context.Context, o Options) (err error) {
-	if o.SessionTTL < MinSessionTTL {
-		return fmt.Errorf("%w: %s, use %s or more", ErrShortSession, o.SessionTTL, MinSessionTTL)
+	if o.SessionTTL < minSessionTTL {
+		return fmt.Errorf("%w: %s, use %s or more", ErrShortSession, o.SessionTTL, minSessionTTL)
 	}
 	dir, err := os.MkdirTemp("", "berth-demo-")
 	if err != nil {

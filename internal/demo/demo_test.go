@@ -109,7 +109,7 @@ func TestCheck(t *testing.T) {
 // What is printed must be true: the home, the addresses, the renewals.
 func TestWhatItPrints(t *testing.T) {
 	ownTemp(t, shortTemp(t))
-	out, stop := start(t, MinSessionTTL)
+	out, stop := start(t, minSessionTTL)
 	text := out.String()
 	home := regexp.MustCompile(`(?:export BERTH_HOME=|BERTH_HOME = ')([^\n']+)`).FindStringSubmatch(text)
 	if home == nil {
@@ -239,7 +239,7 @@ func TestLongTemporaryFolder(t *testing.T) {
 
 func TestShortSessionIsRefused(t *testing.T) {
 	ownTemp(t, t.TempDir())
-	for _, ttl := range []time.Duration{0, -time.Second, MinSessionTTL - 1} {
+	for _, ttl := range []time.Duration{0, -time.Second, minSessionTTL - 1} {
 		if err := Run(t.Context(), Options{Out: io.Discard, SessionTTL: ttl}); err == nil || !strings.Contains(err.Error(), "too short") {
 			t.Errorf("Run with a session of %s: %v, want a refusal", ttl, err)
 		}

@@ -2,7 +2,7 @@
 //
 // Starting the program touches much of it: each package prepares itself. What
 // is mapped from its file stays counted as the process's memory although it is
-// the file's, and most of it is never needed again. Trim and Pages give it back.
+// the file's, and most of it is never needed again. Trim and pages give it back.
 package lean
 
 import (
@@ -26,7 +26,7 @@ func AfterStart(heapAt []time.Duration, failed func(error)) {
 	began := time.Now()
 	var again func()
 	again = func() {
-		try(Pages)
+		try(pages)
 		pause := startEvery
 		if time.Since(began) > startLasts {
 			pause = pagesEvery
@@ -45,10 +45,10 @@ const (
 	pagesEvery = 30 * time.Second
 )
 
-// Trim gives back the heap that only the start needed, and Pages.
+// Trim gives back the heap that only the start needed, and pages.
 func Trim() error {
 	freeHeap()
-	return Pages()
+	return pages()
 }
 
 // freeHeap gives back what Go has no use for. A collection makes a goroutine's

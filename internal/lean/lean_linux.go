@@ -9,9 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Pages gives back the read-only pages of the program's own file. Those that are
+// pages gives back the read-only pages of the program's own file. Those that are
 // needed again come back from the page cache, some at a time.
-func Pages() error {
+func pages() error {
 	self, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("find the program's file: %w", err)

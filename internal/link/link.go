@@ -18,8 +18,8 @@ import (
 	"time"
 )
 
-// Scheme is what a link begins with, before ://.
-const Scheme = "berth"
+// scheme is what a link begins with, before ://.
+const scheme = "berth"
 
 // maxLength is how long a link may be, and maxOffset how far into a recording it
 // may point.
@@ -42,8 +42,8 @@ const (
 	Recording Verb = "recording" // show the recording ID, at At
 )
 
-// Verbs are all verbs.
-var Verbs = []Verb{Open, Login, Tunnel, Add, Request, Assume, Recording}
+// verbs are all verbs.
+var verbs = []Verb{Open, Login, Tunnel, Add, Request, Assume, Recording}
 
 // Link is what a link says. The fields that its verb does not have are empty.
 type Link struct {
@@ -122,9 +122,9 @@ func Parse(raw string) (Link, error) {
 	if len(raw) > maxLength {
 		return Link{}, refuse("it is longer than %d characters", maxLength)
 	}
-	rest, ok := strings.CutPrefix(raw, Scheme+"://")
+	rest, ok := strings.CutPrefix(raw, scheme+"://")
 	if !ok {
-		return Link{}, refuse("it does not begin with %s://", Scheme)
+		return Link{}, refuse("it does not begin with %s://", scheme)
 	}
 	if !usual.MatchString(rest) {
 		return Link{}, refuse("it has unusual characters")
@@ -227,7 +227,7 @@ func (l Link) Check() error {
 // String is the link as text.
 func (l Link) String() string {
 	f := forms[l.Verb]
-	text := Scheme + "://" + string(l.Verb)
+	text := scheme + "://" + string(l.Verb)
 	if f.word != nil {
 		text += "/" + url.PathEscape(*f.word.field(&l))
 	}

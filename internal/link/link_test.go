@@ -102,8 +102,8 @@ func TestNoLinkCarriesACode(t *testing.T) {
 			}
 		}
 	}
-	if len(forms) != len(Verbs) {
-		t.Errorf("there are %d verbs and %d forms", len(Verbs), len(forms))
+	if len(forms) != len(verbs) {
+		t.Errorf("there are %d verbs and %d forms", len(verbs), len(forms))
 	}
 }
 

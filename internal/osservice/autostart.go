@@ -8,8 +8,8 @@ import (
 // programKey is the desktop entry's own note of what it starts, unquoted.
 const programKey = "X-Berth-Program="
 
-// DesktopEntry returns the autostart entry of cfg.
-func DesktopEntry(cfg Config) string {
+// desktopEntry returns the autostart entry of cfg.
+func desktopEntry(cfg Config) string {
 	words := []string{cfg.Program}
 	if len(cfg.Env) > 0 {
 		words = []string{"env"}

@@ -69,7 +69,7 @@ func TestAutostart(t *testing.T) {
 		t.Error("a program that is not there was started")
 	}
 	for _, err := range []error{a.Stop(t.Context()), a.Restart(t.Context())} {
-		if !errors.Is(err, ErrUnsupervised) {
+		if !errors.Is(err, errUnsupervised) {
 			t.Errorf("err = %v, want ErrUnsupervised", err)
 		}
 	}

@@ -46,7 +46,7 @@ func (a *autostart) Status(context.Context) (Status, error) {
 }
 
 func (a *autostart) Install(context.Context) (Change, error) {
-	want := DesktopEntry(a.cfg)
+	want := desktopEntry(a.cfg)
 	change := Created
 	if have, err := os.ReadFile(a.file); err == nil {
 		if string(have) == want {
@@ -72,6 +72,6 @@ func (a *autostart) Uninstall(context.Context) error {
 
 func (a *autostart) Start(ctx context.Context) error { return startDetached(ctx, a.cfg) }
 
-func (a *autostart) Stop(context.Context) error { return ErrUnsupervised }
+func (a *autostart) Stop(context.Context) error { return errUnsupervised }
 
-func (a *autostart) Restart(context.Context) error { return ErrUnsupervised }
+func (a *autostart) Restart(context.Context) error { return errUnsupervised }

@@ -14,9 +14,9 @@ func TestGolden(t *testing.T) {
 	odd := Config{Name: "berth", Program: `C:\b\berth.exe`, Args: []string{"", `a "b" c\`, `d\e`, `\\x y\\`}}
 	for name, got := range map[string]string{
 		"berth.service": Unit(plain), "awkward.service": Unit(awkward),
-		"berth.plist": Plist(plain), "awkward.plist": Plist(awkward),
-		"berth.desktop": DesktopEntry(plain), "awkward.desktop": DesktopEntry(awkward),
-		"run_key.txt": RunKeyCommand(windows) + "\n" + RunKeyCommand(odd) + "\n",
+		"berth.plist": plistOf(plain), "awkward.plist": plistOf(awkward),
+		"berth.desktop": desktopEntry(plain), "awkward.desktop": desktopEntry(awkward),
+		"run_key.txt": runKeyCommand(windows) + "\n" + runKeyCommand(odd) + "\n",
 	} {
 		t.Run(name, func(t *testing.T) { golden(t, name, got) })
 	}
@@ -25,7 +25,7 @@ func TestGolden(t *testing.T) {
 // TestNoTemplate checks that nothing a user's paths hold reaches the template
 // engine that writes units and plists.
 func TestNoTemplate(t *testing.T) {
-	for name, text := range map[string]string{"unit": Unit(awkward), "plist": Plist(awkward)} {
+	for name, text := range map[string]string{"unit": Unit(awkward), "plist": plistOf(awkward)} {
 		if strings.ContainsAny(text, "{}") {
 			t.Errorf("the %s has braces:\n%s", name, text)
 		}
@@ -34,15 +34,15 @@ func TestNoTemplate(t *testing.T) {
 
 func TestProgramIsFoundAgain(t *testing.T) {
 	for _, cfg := range []Config{plain, awkward} {
-		if got := plistProgram([]byte(Plist(cfg))); got != cfg.Program {
+		if got := plistProgram([]byte(plistOf(cfg))); got != cfg.Program {
 			t.Errorf("plistProgram() = %q, want %q", got, cfg.Program)
 		}
-		if got := desktopProgram(DesktopEntry(cfg)); got != cfg.Program {
+		if got := desktopProgram(desktopEntry(cfg)); got != cfg.Program {
 			t.Errorf("desktopProgram() = %q, want %q", got, cfg.Program)
 		}
 	}
 	const windows = `C:\Program Files\berth\berth.exe`
-	for _, command := range []string{RunKeyCommand(Config{Program: windows, Args: []string{"x y"}}), `"` + windows + `"`} {
+	for _, command := range []string{runKeyCommand(Config{Program: windows, Args: []string{"x y"}}), `"` + windows + `"`} {
 		if got := runKeyProgram(command); got != windows {
 			t.Errorf("runKeyProgram(%q) = %q, want %q", command, got, windows)
 		}
@@ -63,7 +63,7 @@ func FuzzPlistProgram(f *testing.F) {
 			return // XML has no way to write it
 		}
 		cfg := Config{Name: arg, Program: program, Args: []string{arg}, Env: []EnvVar{{arg, program}}}
-		if got := plistProgram([]byte(Plist(cfg))); got != program {
+		if got := plistProgram([]byte(plistOf(cfg))); got != program {
 			t.Errorf("plistProgram() = %q, want %q", got, program)
 		}
 	})

@@ -33,7 +33,7 @@ func newManager(cfg Config) (Manager, error) {
 	svc, err := service.New(program{}, &service.Config{
 		Name: label(cfg.Name), Description: cfg.Description, Executable: cfg.Program, Arguments: cfg.Args,
 		Option: service.KeyValue{
-			"UserService": true, "RunAtLoad": true, "LogDirectory": cfg.LogDir, "LaunchdConfig": Plist(cfg),
+			"UserService": true, "RunAtLoad": true, "LogDirectory": cfg.LogDir, "LaunchdConfig": plistOf(cfg),
 		},
 	})
 	if err != nil {
@@ -52,7 +52,7 @@ func (l *launchd) Kind() Kind { return KindLaunchd }
 
 func (l *launchd) Install(ctx context.Context) (Change, error) {
 	have, err := os.ReadFile(l.file)
-	if err == nil && string(have) == Plist(l.cfg) {
+	if err == nil && string(have) == plistOf(l.cfg) {
 		return Unchanged, nil
 	}
 	change := Updated

@@ -7,10 +7,10 @@ import (
 	"strings"
 )
 
-// Plist returns the launchd agent of cfg. It is started at login and again
+// plistOf returns the launchd agent of cfg. It is started at login and again
 // when it fails, but not when it was stopped. Output goes to a file of
 // its own: the program keeps its log itself, so only a crash is seen there.
-func Plist(cfg Config) string {
+func plistOf(cfg Config) string {
 	var b strings.Builder
 	b.WriteString(`<?xml version="1.0" encoding="UTF-8"?>
 <!DOCTYPE plist PUBLIC "-//Apple//DTD PLIST 1.0//EN" "http://www.apple.com/DTDs/PropertyList-1.0.dtd">

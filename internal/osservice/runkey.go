@@ -2,9 +2,9 @@ package osservice
 
 import "strings"
 
-// RunKeyCommand returns the value of the Run key for cfg: a command line as
+// runKeyCommand returns the value of the Run key for cfg: a command line as
 // Windows programs take them apart.
-func RunKeyCommand(cfg Config) string {
+func runKeyCommand(cfg Config) string {
 	words := []string{windowsQuote(cfg.Program, true)}
 	for _, w := range cfg.Args {
 		words = append(words, windowsQuote(w, false))

@@ -72,7 +72,7 @@ func (r *runKey) Install(context.Context) (Change, error) {
 	if err != nil {
 		return "", err
 	}
-	want := RunKeyCommand(r.cfg)
+	want := runKeyCommand(r.cfg)
 	off := r.switchedOff()
 	if have == want && !off {
 		return Unchanged, nil
@@ -118,6 +118,6 @@ func remove(path, name string) error {
 
 func (r *runKey) Start(ctx context.Context) error { return startDetached(ctx, r.cfg) }
 
-func (r *runKey) Stop(context.Context) error { return ErrUnsupervised }
+func (r *runKey) Stop(context.Context) error { return errUnsupervised }
 
-func (r *runKey) Restart(context.Context) error { return ErrUnsupervised }
+func (r *runKey) Restart(context.Context) error { return errUnsupervised }

@@ -94,15 +94,15 @@ type Manager interface {
 	// Start starts the installed service. Where the program reports to the
 	// manager that it is ready, Start waits for that.
 	Start(ctx context.Context) error
-	// Stop stops it. It is ErrUnsupervised where the manager cannot.
+	// Stop stops it. It is errUnsupervised where the manager cannot.
 	Stop(ctx context.Context) error
 	// Restart is Stop and Start.
 	Restart(ctx context.Context) error
 }
 
 var (
-	// ErrUnsupervised says that the manager only starts the program.
-	ErrUnsupervised = errors.New("the system does not look after the program once it runs")
+	// errUnsupervised says that the manager only starts the program.
+	errUnsupervised = errors.New("the system does not look after the program once it runs")
 	// ErrNotInstalled says that there is no such service.
 	ErrNotInstalled = errors.New("the service is not installed")
 )

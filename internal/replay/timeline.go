@@ -214,13 +214,13 @@ func (t *Timeline) note(ev state.RecordingEvent) {
 	t.duration = max(t.duration, ev.At)
 	t.events = ev.Seq + 1
 	t.printed += int64(len(ev.Data))
-	if mark, ok := MarkOf(ev); ok && len(t.marks) < maxMarks {
+	if mark, ok := markOf(ev); ok && len(t.marks) < maxMarks {
 		t.marks = append(t.marks, mark)
 	}
 }
 
-// MarkOf returns the mark that an event makes; false for what was printed.
-func MarkOf(ev state.RecordingEvent) (Mark, bool) {
+// markOf returns the mark that an event makes; false for what was printed.
+func markOf(ev state.RecordingEvent) (Mark, bool) {
 	if ev.Kind == state.EventPrint {
 		return Mark{}, false
 	}
@@ -406,8 +406,8 @@ type Finder struct {
 	due   time.Duration
 }
 
-// NewFinder returns a finder.
-func NewFinder(query string) *Finder {
+// newFinder returns a finder.
+func newFinder(query string) *Finder {
 	fold := !strings.ContainsFunc(query, unicode.IsUpper)
 	if fold {
 		query = strings.ToLower(query)
@@ -445,7 +445,7 @@ func Search(ctx context.Context, source Source, query string, limit int) (hits [
 	}
 	screen := NewScreen()
 	defer screen.Close()
-	f := NewFinder(query)
+	f := newFinder(query)
 	var last time.Duration
 	fresh := 0 // bytes printed since the last look
 	for ev, err := range source(ctx, 0) {

@@ -16,8 +16,8 @@ import (
 // ErrCanceled says that the person does not want to, or said no.
 var ErrCanceled = errors.New("canceled in the dialog")
 
-// ErrBusy says that too many dialogs are waiting already.
-var ErrBusy = fmt.Errorf("more than %d dialogs wait: answer the open one first", maxWaiting)
+// errBusy says that too many dialogs are waiting already.
+var errBusy = fmt.Errorf("more than %d dialogs wait: answer the open one first", maxWaiting)
 
 // UnavailableError says that no dialog can be shown.
 type UnavailableError struct {
@@ -189,7 +189,7 @@ func (a *Asker) Report(ctx context.Context, q Question) error {
 }
 
 // ask opens the dialog when it is its turn. It returns the person's answer,
-// ErrCanceled, ErrBusy, an *UnavailableError, or why ctx or the time limit
+// ErrCanceled, errBusy, an *UnavailableError, or why ctx or the time limit
 // ended it.
 func (a *Asker) ask(ctx context.Context, k kind, q Question) (string, error) {
 	if err := a.available(); err != nil {
@@ -199,7 +199,7 @@ func (a *Asker) ask(ctx context.Context, k kind, q Question) (string, error) {
 	case a.queue <- struct{}{}:
 		defer func() { <-a.queue }()
 	default:
-		return "", ErrBusy
+		return "", errBusy
 	}
 	if k != kindReport { // which asks nothing, and may be read for long
 		select {

@@ -42,7 +42,7 @@ func TestQueue(t *testing.T) {
 			}()
 		}
 		synctest.Wait()
-		if _, err := a.Code(t.Context(), Question{}); !errors.Is(err, ErrBusy) {
+		if _, err := a.Code(t.Context(), Question{}); !errors.Is(err, errBusy) {
 			t.Errorf("one too many: %v, want ErrBusy", err)
 		}
 		for range maxWaiting + 1 {

@@ -13,7 +13,7 @@
 //
 // On Linux one question costs some microseconds, whatever the number of
 // sockets; on Windows and macOS the system hands out the list of all sockets.
-// On systems without such a question [Supported] is false, and every client is
+// On systems without such a question supported is false, and every client is
 // let through.
 package guard
 
@@ -66,7 +66,7 @@ func (g *Guard) Check(conn net.Conn) error {
 // Try asks about a client of this process's own. It fails where the system does not say
 // who a client is, as in some containers.
 func (g *Guard) Try(ctx context.Context) error {
-	if !Supported {
+	if !supported {
 		return errors.ErrUnsupported
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Second)

@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Supported reports whether this system discloses the user of a client.
-const Supported = true
+// supported reports whether this system discloses the user of a client.
+const supported = true
 
 // system asks for the list of all TCP sockets, for which no right is needed.
 type system struct{}

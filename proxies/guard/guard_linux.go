@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Supported reports whether this system discloses the user of a client.
-const Supported = true
+// supported reports whether this system discloses the user of a client.
+const supported = true
 
 // system asks the kernel's socket diagnosis (sock_diag(7)) about one socket at
 // a time, over one netlink socket that stays open.

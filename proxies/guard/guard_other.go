@@ -4,8 +4,8 @@ package guard
 
 import "net/netip"
 
-// Supported reports whether this system discloses the user of a client.
-const Supported = false
+// supported reports whether this system discloses the user of a client.
+const supported = false
 
 type system struct{}
 

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// Supported reports whether this system discloses the user of a client.
-const Supported = true
+// supported reports whether this system discloses the user of a client.
+const supported = true
 
 // system asks GetExtendedTcpTable which process holds a socket, and that
 // process's token whose it is.

@@ -6,8 +6,8 @@
 // nothing but its own.
 package autostart
 
-// Name is the entry's name.
-const Name = "berth-tray"
+// name is the entry's name.
+const name = "berth-tray"
 
 // Entry is the program to start at login.
 type Entry struct {

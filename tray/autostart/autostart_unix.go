@@ -22,7 +22,7 @@ func path(env func(string) string) (string, error) {
 		}
 		config = filepath.Join(home, ".config")
 	}
-	return filepath.Join(config, "autostart", Name+".desktop"), nil
+	return filepath.Join(config, "autostart", name+".desktop"), nil
 }
 
 func content(e Entry) []byte { return desktopEntry(e) }
@@ -81,7 +81,7 @@ func Uninstall(env func(string) string) (Result, error) {
 // forAll is the entry that a package has for all users; empty when there is none.
 func forAll(env func(string) string) string {
 	for _, dir := range filepath.SplitList(cmp.Or(env("XDG_CONFIG_DIRS"), "/etc/xdg")) {
-		path := filepath.Join(dir, "autostart", Name+".desktop")
+		path := filepath.Join(dir, "autostart", name+".desktop")
 		if _, err := os.Stat(path); err == nil && filepath.IsAbs(dir) {
 			return path
 		}

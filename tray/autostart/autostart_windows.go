@@ -16,17 +16,17 @@ const (
 
 // Install has Windows start e at login.
 func Install(e Entry, _ func(string) string) (Result, error) {
-	r := Result{Path: `HKCU\` + runKey + `\` + Name, Off: switchedOff()}
+	r := Result{Path: `HKCU\` + runKey + `\` + name, Off: switchedOff()}
 	key, _, err := registry.CreateKey(registry.CURRENT_USER, runKey, registry.QUERY_VALUE|registry.SET_VALUE)
 	if err != nil {
 		return r, fmt.Errorf("open the registry's list of what is started: %w", err)
 	}
 	defer func() { _ = key.Close() }() // what was written is written
 	command := commandLine(e)
-	if old, _, err := key.GetStringValue(Name); err == nil && old == command {
+	if old, _, err := key.GetStringValue(name); err == nil && old == command {
 		return r, nil
 	}
-	if err := key.SetStringValue(Name, command); err != nil {
+	if err := key.SetStringValue(name, command); err != nil {
 		return r, fmt.Errorf("write to the registry's list of what is started: %w", err)
 	}
 	r.Changed = true
@@ -35,7 +35,7 @@ func Install(e Entry, _ func(string) string) (Result, error) {
 
 // Look says how e's entry is, and changes nothing.
 func Look(e Entry, _ func(string) string) (State, error) {
-	st := State{Path: `HKCU\` + runKey + `\` + Name, Off: switchedOff()}
+	st := State{Path: `HKCU\` + runKey + `\` + name, Off: switchedOff()}
 	key, err := registry.OpenKey(registry.CURRENT_USER, runKey, registry.QUERY_VALUE)
 	if errors.Is(err, registry.ErrNotExist) {
 		return st, nil
@@ -44,7 +44,7 @@ func Look(e Entry, _ func(string) string) (State, error) {
 		return st, fmt.Errorf("open the registry's list of what is started: %w", err)
 	}
 	defer func() { _ = key.Close() }() // it was only read
-	is, _, err := key.GetStringValue(Name)
+	is, _, err := key.GetStringValue(name)
 	if errors.Is(err, registry.ErrNotExist) {
 		return st, nil
 	}
@@ -57,7 +57,7 @@ func Look(e Entry, _ func(string) string) (State, error) {
 
 // Uninstall takes the entry away.
 func Uninstall(func(string) string) (Result, error) {
-	r := Result{Path: `HKCU\` + runKey + `\` + Name}
+	r := Result{Path: `HKCU\` + runKey + `\` + name}
 	key, err := registry.OpenKey(registry.CURRENT_USER, runKey, registry.SET_VALUE)
 	if errors.Is(err, registry.ErrNotExist) {
 		return r, nil
@@ -66,7 +66,7 @@ func Uninstall(func(string) string) (Result, error) {
 		return r, fmt.Errorf("open the registry's list of what is started: %w", err)
 	}
 	defer func() { _ = key.Close() }() // what was written is written
-	err = key.DeleteValue(Name)
+	err = key.DeleteValue(name)
 	if errors.Is(err, registry.ErrNotExist) {
 		return r, nil
 	}
@@ -93,6 +93,6 @@ func switchedOff() bool {
 		return false
 	}
 	defer func() { _ = key.Close() }() // it was only read
-	value, _, err := key.GetBinaryValue(Name)
+	value, _, err := key.GetBinaryValue(name)
 	return err == nil && len(value) > 0 && value[0]%2 == 1
 }

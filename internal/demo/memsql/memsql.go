@@ -23,8 +23,8 @@ import (
 	"berth/internal/simcluster/simdb"
 )
 
-// Version is the MySQL release the server passes for.
-const Version = "8.0.31"
+// version is the MySQL release the server passes for.
+const version = "8.0.31"
 
 // Server is a running server.
 type Server struct {
@@ -43,7 +43,7 @@ func New(database string) (*Server, error) {
 	db.EnablePrimaryKeyIndexes()
 	s := &Server{provider: memory.NewDBProvider(db), conns: newConns(), done: make(chan struct{})}
 	s.engine = sqle.NewDefault(s.provider)
-	cfg := server.Config{Listener: s.conns, Version: Version, MaxConnections: 100}
+	cfg := server.Config{Listener: s.conns, Version: version, MaxConnections: 100}
 	var err error
 	s.wire, err = server.NewServer(cfg, s.engine, sql.NewContext, memory.NewSessionBuilder(s.provider), nil)
 	if err != nil {

@@ -49,7 +49,7 @@ func TestMySQLProtocol(t *testing.T) {
 		}
 	}
 	for query, want := range map[string]string{
-		"select version()":                Version,
+		"select version()":                version,
 		"select database()":               "app",
 		"show tables":                     "t",
 		"select name from t where id = ?": "b",
