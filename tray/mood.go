@@ -24,9 +24,6 @@ const (
 	MoodOff    Mood = "off"    // no agent
 )
 
-// moods are all of them.
-var moods = []Mood{MoodFine, MoodMarked, MoodNews, MoodSoon, MoodAsk, MoodAction, MoodOff}
-
 // moodOf decides which icon is shown.
 func moodOf(s state.Snapshot, env Env, now time.Time) Mood {
 	if env.Away {
