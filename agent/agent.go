@@ -75,7 +75,7 @@ type Options struct {
 	sparing    func() bool        // in place of Monitor.Sparing, for tests
 }
 
-// Agent is the running daemon: it owns the rooms, has them follow the homes, the
+// Agent is the agent while it runs: it owns the rooms, has them follow the homes, the
 // config and the operating system, and publishes what they say. It is the
 // backend of the control socket.
 type Agent struct {

@@ -1,4 +1,4 @@
-// Package agent is the daemon: it owns the tunnels, follows the Teleport
+// Package agent is the program that runs tunnels: it follows the Teleport
 // homes, keeps a live connection per login session, and publishes what it
 // knows as one immutable state.Snapshot that every front end draws.
 //

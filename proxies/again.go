@@ -9,7 +9,7 @@ import (
 	"berth/internal/wake"
 )
 
-// A held client's dials are so far apart: a port that nobody listens on refuses
+// A held client's dials are so far apart: a port without a listener refuses
 // within microseconds, and dialling at once would keep a processor busy for as long
 // as the proxy is away. The longest keeps well within the second in which held
 // clients go on once it is back.

@@ -81,7 +81,7 @@ type conn struct {
 	hurried   atomic.Bool  // the next rest is the last
 
 	restMu sync.Mutex // guards the calls of rest, and parted
-	parted bool       // the client was told farewell
+	parted bool       // the client has had its farewell
 
 	mu     sync.Mutex // guards everything below
 	open   net.Conn   // upstream, to be closed by shut

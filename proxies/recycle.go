@@ -48,7 +48,7 @@ func restFor(left time.Duration) time.Duration {
 type Rest interface {
 	Client(said []byte)
 	Server(said []byte)
-	// AtRest reports whether the client may be told farewell now.
+	// AtRest reports whether the farewell may be sent now.
 	AtRest() bool
 	// Farewell returns what ends the connection politely, in its own protocol. It
 	// may be nothing.
@@ -122,8 +122,8 @@ func (c *conn) recycle(ctx context.Context) {
 	}
 }
 
-// part tells the client farewell if the connection has been at rest for so long,
-// and reports whether it was told.
+// part sends the client its farewell if the connection has been at rest for so long,
+// and reports whether it has had it.
 func (c *conn) part(rested time.Duration) bool {
 	c.restMu.Lock()
 	parted := c.parted

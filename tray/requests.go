@@ -176,7 +176,7 @@ func (f *front) askHere(ctx context.Context, a Action, proxy string, known state
 		}
 		made, err := f.Agent.CreateRequest(ctx, client.NewRequest{Profile: proxy, Roles: []string{role}, Reason: reason})
 		if err == nil {
-			f.tell("Requested "+plain.Short(role, maxName), "You are told when it is decided.", createdButtons(known, made)...)
+			f.tell("Requested "+plain.Short(role, maxName), "berth notifies you when it is decided.", createdButtons(known, made)...)
 		}
 		return err
 	})

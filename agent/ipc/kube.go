@@ -40,7 +40,6 @@ func (KubeCredentials) String() string { return "KubeCredentials(secret)" }
 // GoString says nothing either.
 func (k KubeCredentials) GoString() string { return k.String() }
 
-// KubeCredentials returns a credential for a Kubernetes cluster.
 func (s *service) KubeCredentials(
 	ctx context.Context, req *pb.KubeCredentialsRequest,
 ) (*pb.KubeCredentialsResponse, error) {
@@ -51,7 +50,6 @@ func (s *service) KubeCredentials(
 	return ToProto[pb.KubeCredentialsResponse](k), nil
 }
 
-// LocalCA returns the certificate of the local CA.
 func (s *service) LocalCA(ctx context.Context, _ *pb.LocalCARequest) (*pb.LocalCAResponse, error) {
 	ca, err := s.backend.Kube.LocalCA(ctx)
 	if err != nil {

@@ -152,7 +152,6 @@ func receiveAnswers(
 	}
 }
 
-// CancelLogin ends a login under way.
 func (s *service) CancelLogin(ctx context.Context, req *pb.CancelLoginRequest) (*pb.CancelLoginResponse, error) {
 	if err := s.backend.Logins.Cancel(ctx, req.GetProxy()); err != nil {
 		return nil, err
@@ -160,7 +159,6 @@ func (s *service) CancelLogin(ctx context.Context, req *pb.CancelLoginRequest) (
 	return &pb.CancelLoginResponse{}, nil
 }
 
-// ForgetLogin deletes what the keychain holds.
 func (s *service) ForgetLogin(ctx context.Context, req *pb.ForgetLoginRequest) (*pb.ForgetLoginResponse, error) {
 	f, err := s.backend.Logins.Forget(ctx, req.GetProxy(), req.GetUser())
 	if err != nil {
@@ -169,7 +167,6 @@ func (s *service) ForgetLogin(ctx context.Context, req *pb.ForgetLoginRequest) (
 	return ToProto[pb.ForgetLoginResponse](f), nil
 }
 
-// Logout ends the session at a proxy.
 func (s *service) Logout(ctx context.Context, req *pb.LogoutRequest) (*pb.LogoutResponse, error) {
 	proxy, err := s.backend.Logins.Logout(ctx, req.GetProxy())
 	if err != nil {
@@ -199,7 +196,6 @@ func (s *service) awaitLogout(ctx context.Context, proxy string) {
 	}
 }
 
-// SnoozeRenewal puts aside what is said about a session's end.
 func (s *service) SnoozeRenewal(ctx context.Context, req *pb.SnoozeRenewalRequest) (*pb.SnoozeRenewalResponse, error) {
 	snoozed, err := s.backend.Renewals.Snooze(ctx, req.GetProxy())
 	if err != nil {

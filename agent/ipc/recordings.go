@@ -64,7 +64,6 @@ type recordingService struct {
 	stopping <-chan struct{}
 }
 
-// List lists recordings.
 func (s *recordingService) List(ctx context.Context, req *pb.ListRecordingsRequest) (*pb.ListRecordingsResponse, error) {
 	list, err := s.backend.ListRecordings(ctx, FromProto[RecordingQuery](req))
 	if err != nil {

@@ -76,7 +76,6 @@ type requestService struct {
 	stopping <-chan struct{}
 }
 
-// Abilities says what the user may ask for.
 func (s *requestService) Abilities(ctx context.Context, req *pb.AbilitiesRequest) (*pb.AbilitiesResponse, error) {
 	able, err := s.backend.RequestAbilities(ctx, req.GetProfile(), req.GetResources())
 	if err != nil {
@@ -85,7 +84,6 @@ func (s *requestService) Abilities(ctx context.Context, req *pb.AbilitiesRequest
 	return ToProto[pb.AbilitiesResponse](able), nil
 }
 
-// Create makes a request.
 func (s *requestService) Create(ctx context.Context, req *pb.CreateRequest) (*pb.CreateResponse, error) {
 	made, err := s.backend.CreateRequest(ctx, FromProto[NewRequest](req))
 	if err != nil {
@@ -94,7 +92,6 @@ func (s *requestService) Create(ctx context.Context, req *pb.CreateRequest) (*pb
 	return &pb.CreateResponse{Request: ToProto[pb.Request](made)}, nil
 }
 
-// Decide approves or denies a request.
 func (s *requestService) Decide(ctx context.Context, req *pb.DecideRequest) (*pb.DecideResponse, error) {
 	r, err := s.backend.DecideRequest(ctx, req.GetId(), req.GetApprove(), req.GetReason())
 	if err != nil {
@@ -103,7 +100,6 @@ func (s *requestService) Decide(ctx context.Context, req *pb.DecideRequest) (*pb
 	return &pb.DecideResponse{Request: ToProto[pb.Request](r)}, nil
 }
 
-// Assume takes a request's roles.
 func (s *requestService) Assume(ctx context.Context, req *pb.AssumeRequest) (*pb.AssumeResponse, error) {
 	held, cancel := context.WithCancel(ctx)
 	defer untilStopping(held, s.stopping, cancel)()
@@ -117,7 +113,6 @@ func (s *requestService) Assume(ctx context.Context, req *pb.AssumeRequest) (*pb
 	return ToProto[pb.AssumeResponse](got), nil
 }
 
-// Drop gives roles up.
 func (s *requestService) Drop(ctx context.Context, req *pb.DropRequest) (*pb.DropResponse, error) {
 	ids, err := s.backend.DropRequests(ctx, req.GetIds(), req.GetTunnel())
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"berth/agent/state"
 )
 
-// service is berth.v1 in terms of a Backend.
+// service is berth.v1 in terms of a Backend, which says what each call does.
 type service struct {
 	pb.UnimplementedAgentServer
 
@@ -18,12 +18,10 @@ type service struct {
 	stopping <-chan struct{}
 }
 
-// GetInfo says which agent this is.
 func (s *service) GetInfo(context.Context, *pb.GetInfoRequest) (*pb.GetInfoResponse, error) {
 	return &pb.GetInfoResponse{Agent: ToProto[pb.AgentInfo](s.backend.Agent.Snapshot().Agent)}, nil
 }
 
-// GetSnapshot returns the newest snapshot.
 func (s *service) GetSnapshot(context.Context, *pb.GetSnapshotRequest) (*pb.GetSnapshotResponse, error) {
 	return &pb.GetSnapshotResponse{Snapshot: ToProto[pb.Snapshot](*s.backend.Agent.Snapshot())}, nil
 }
@@ -65,7 +63,6 @@ func (s *service) WatchSnapshots(
 	}
 }
 
-// ListResources asks the clusters what they offer.
 func (s *service) ListResources(
 	ctx context.Context, req *pb.ListResourcesRequest,
 ) (*pb.ListResourcesResponse, error) {
@@ -76,7 +73,6 @@ func (s *service) ListResources(
 	return &pb.ListResourcesResponse{Resources: toProtos[pb.Resource](list), Unasked: unasked}, nil
 }
 
-// AddTunnel configures a tunnel.
 func (s *service) AddTunnel(ctx context.Context, req *pb.AddTunnelRequest) (*pb.AddTunnelResponse, error) {
 	spec, err := s.backend.Tunnels.AddTunnel(ctx, FromProto[state.TunnelSpec](req.GetSpec()))
 	if err != nil {
@@ -85,7 +81,6 @@ func (s *service) AddTunnel(ctx context.Context, req *pb.AddTunnelRequest) (*pb.
 	return &pb.AddTunnelResponse{Spec: ToProto[pb.TunnelSpec](spec)}, nil
 }
 
-// ChangeTunnel makes a tunnel another one.
 func (s *service) ChangeTunnel(ctx context.Context, req *pb.ChangeTunnelRequest) (*pb.ChangeTunnelResponse, error) {
 	spec, err := s.backend.Tunnels.ChangeTunnel(ctx, req.GetName(), FromProto[state.TunnelSpec](req.GetSpec()))
 	if err != nil {
@@ -94,31 +89,26 @@ func (s *service) ChangeTunnel(ctx context.Context, req *pb.ChangeTunnelRequest)
 	return &pb.ChangeTunnelResponse{Spec: ToProto[pb.TunnelSpec](spec)}, nil
 }
 
-// RemoveTunnel takes a tunnel out of the config.
 func (s *service) RemoveTunnel(
 	ctx context.Context, req *pb.RemoveTunnelRequest,
 ) (*pb.RemoveTunnelResponse, error) {
 	return &pb.RemoveTunnelResponse{}, s.backend.Tunnels.RemoveTunnel(ctx, req.GetName())
 }
 
-// StartTunnel starts a stopped tunnel.
 func (s *service) StartTunnel(ctx context.Context, req *pb.StartTunnelRequest) (*pb.StartTunnelResponse, error) {
 	return &pb.StartTunnelResponse{}, s.backend.Tunnels.StartTunnel(ctx, req.GetName())
 }
 
-// StopTunnel stops a tunnel.
 func (s *service) StopTunnel(ctx context.Context, req *pb.StopTunnelRequest) (*pb.StopTunnelResponse, error) {
 	return &pb.StopTunnelResponse{}, s.backend.Tunnels.StopTunnel(ctx, req.GetName())
 }
 
-// RestartTunnel stops a tunnel and starts it again.
 func (s *service) RestartTunnel(
 	ctx context.Context, req *pb.RestartTunnelRequest,
 ) (*pb.RestartTunnelResponse, error) {
 	return &pb.RestartTunnelResponse{}, s.backend.Tunnels.RestartTunnel(ctx, req.GetName())
 }
 
-// TunnelHistory returns what happened to a tunnel lately.
 func (s *service) TunnelHistory(
 	ctx context.Context, req *pb.TunnelHistoryRequest,
 ) (*pb.TunnelHistoryResponse, error) {
@@ -129,7 +119,6 @@ func (s *service) TunnelHistory(
 	return &pb.TunnelHistoryResponse{Events: toProtos[pb.Event](events)}, nil
 }
 
-// CheckTunnels tries the ways of tunnels.
 func (s *service) CheckTunnels(ctx context.Context, req *pb.CheckTunnelsRequest) (*pb.CheckTunnelsResponse, error) {
 	list, err := s.backend.Tunnels.CheckTunnels(ctx, req.GetNames())
 	if err != nil {
@@ -138,7 +127,6 @@ func (s *service) CheckTunnels(ctx context.Context, req *pb.CheckTunnelsRequest)
 	return &pb.CheckTunnelsResponse{Tunnels: toProtos[pb.Readiness](list)}, nil
 }
 
-// TunnelPlot returns how a tunnel was used in the last hour.
 func (s *service) TunnelPlot(ctx context.Context, req *pb.TunnelPlotRequest) (*pb.TunnelPlotResponse, error) {
 	points, err := s.backend.Tunnels.TunnelPlot(ctx, req.GetName())
 	if err != nil {
@@ -147,7 +135,6 @@ func (s *service) TunnelPlot(ctx context.Context, req *pb.TunnelPlotRequest) (*p
 	return &pb.TunnelPlotResponse{Points: toProtos[pb.PlotPoint](points)}, nil
 }
 
-// TunnelClients returns the programs that are connected to tunnels.
 func (s *service) TunnelClients(ctx context.Context, _ *pb.TunnelClientsRequest) (*pb.TunnelClientsResponse, error) {
 	clients, err := s.backend.Tunnels.TunnelClients(ctx)
 	if err != nil {
@@ -156,12 +143,10 @@ func (s *service) TunnelClients(ctx context.Context, _ *pb.TunnelClientsRequest)
 	return &pb.TunnelClientsResponse{Clients: toProtos[pb.TunnelClient](clients)}, nil
 }
 
-// ChangeSetting writes one setting to the config file.
 func (s *service) ChangeSetting(ctx context.Context, req *pb.ChangeSettingRequest) (*pb.ChangeSettingResponse, error) {
 	return &pb.ChangeSettingResponse{}, s.backend.Agent.ChangeSetting(ctx, FromProto[SettingChange](req))
 }
 
-// DismissNotice says that a notice need not be shown any more.
 func (s *service) DismissNotice(ctx context.Context, req *pb.DismissNoticeRequest) (*pb.DismissNoticeResponse, error) {
 	if err := s.backend.Agent.DismissNotice(ctx, req.GetId()); err != nil {
 		return nil, err
@@ -169,7 +154,6 @@ func (s *service) DismissNotice(ctx context.Context, req *pb.DismissNoticeReques
 	return &pb.DismissNoticeResponse{}, nil
 }
 
-// ReloadConfig reads the config file again.
 func (s *service) ReloadConfig(
 	ctx context.Context, _ *pb.ReloadConfigRequest,
 ) (*pb.ReloadConfigResponse, error) {

@@ -12,7 +12,7 @@ const (
 	// for which a client waits. Each keeps a stack of 16 to 32 KB while its cert is
 	// minted; at a distance of 200 ms so many still see to 300 tunnels a second.
 	turnsMost = 128
-	// turnsStuck is when nobody waits for a turn any longer because none has come
+	// turnsStuck is when no tunnel waits for a turn any longer because none has come
 	// free: what hangs must hold nothing else up. The first turns take as long as
 	// the way to the cluster, which is opened then.
 	turnsStuck = 2 * time.Second

@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	// maxAgentLines is how large the daemon's own package may be: what has a subject
+	// maxAgentLines is how large the agent's own package may be: what has a subject
 	// of its own is a room.
 	maxAgentLines = 2000
 	// maxMethodFiles is how many files the methods of a room's type may stand in. A

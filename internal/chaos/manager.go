@@ -33,7 +33,7 @@ type manager struct {
 }
 
 // restartAfter is how long after its end the agent is started again: what
-// systemd does unless it is told otherwise.
+// systemd does unless its unit says otherwise.
 const restartAfter = 100 * time.Millisecond
 
 func newManager(dir, binary string, env []string) (*manager, error) {
