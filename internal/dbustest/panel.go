@@ -3,12 +3,14 @@ package dbustest
 import (
 	"fmt"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/godbus/dbus/v5"
-	"github.com/godbus/dbus/v5/prop"
+
+	"berth/internal/wake"
 )
 
 const (
@@ -22,21 +24,36 @@ const (
 // Panel is a panel with a tray, without a display.
 type Panel struct {
 	Items chan string // who registers an icon; it must be read
+	Asked wake.Signal // someone has asked which icons there are
 
-	conn  *dbus.Conn
-	props *prop.Properties
-	deaf  atomic.Int32 // how many items it still does not hear of
+	conn *dbus.Conn
+	deaf atomic.Int32 // how many items it still does not hear of
+
+	mu    sync.Mutex // guards shown
+	shown []string   // the icons
+}
+
+// properties are those of a panel, as the bus asks for them.
+type properties struct{ p *Panel }
+
+// Get is the method that asks for a property.
+func (ps properties) Get(_, name string) (dbus.Variant, *dbus.Error) {
+	if name != itemsProperty {
+		return dbus.Variant{}, dbus.MakeFailedError(fmt.Errorf("the panel has no %s", name))
+	}
+	ps.p.Asked.Wake()
+	ps.p.mu.Lock()
+	defer ps.p.mu.Unlock()
+	return dbus.MakeVariant(ps.p.shown), nil
 }
 
 // StartPanel starts a panel that ends with the test, and that misses the first
 // icons that are registered with it, as many as deaf says.
 func (b *Bus) StartPanel(t testing.TB, deaf int32) *Panel {
 	t.Helper()
-	p := &Panel{Items: make(chan string, 4), conn: b.Connect(t)}
+	p := &Panel{Items: make(chan string, 4), Asked: wake.NewSignal(), conn: b.Connect(t), shown: []string{":1.9999/other"}}
 	p.deaf.Store(deaf)
-	var err error
-	p.props, err = prop.Export(p.conn, watcherPath, prop.Map{WatcherName: {itemsProperty: {Value: []string{":1.9999/other"}}}})
-	if err != nil {
+	if err := p.conn.Export(properties{p}, watcherPath, "org.freedesktop.DBus.Properties"); err != nil {
 		t.Fatal(err)
 	}
 	if err := p.conn.Export(p, watcherPath, WatcherName); err != nil {
@@ -53,7 +70,9 @@ func (p *Panel) RegisterStatusNotifierItem(path string, s dbus.Sender) *dbus.Err
 	if p.deaf.Add(-1) >= 0 {
 		return nil
 	}
-	p.props.SetMust(WatcherName, itemsProperty, []string{string(s) + path})
+	p.mu.Lock()
+	p.shown = []string{string(s) + path}
+	p.mu.Unlock()
 	p.Items <- string(s)
 	return nil
 }
