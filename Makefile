@@ -115,7 +115,7 @@ bench: build ## Go benchmarks and the tables of docs/BENCHMARKS.md and docs/PATT
 
 .PHONY: bench-page
 bench-page: build ## take all tables of docs/BENCHMARKS.md and docs/PATTERNS.md again, and draw the curves; see BERTH_E2E_TELEPORT_BIN
-	for group in real far peers growth open stream,connect,swap kube tray; do \
+	for group in real far peers growth open stream,connect,swap wake kube tray; do \
 	  $(GO) run ./internal/bench -berth bin/berth -only $$group -write docs/BENCHMARKS.md || exit 1; done
 	$(GO) run ./internal/bench -berth bin/berth -only patterns -write docs/PATTERNS.md
 

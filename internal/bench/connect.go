@@ -38,21 +38,16 @@ func (b *bench) connect(ctx context.Context) (err error) {
 // is counted as the tunnel's, so what it adds before the upstream dial is less.
 func (b *bench) latency(ctx context.Context, direct, tunnel way) (row, error) {
 	type pair struct{ direct, tunnel time.Duration }
-	visitTimed := func(w way) (time.Duration, error) {
-		began := time.Now()
-		err := visit(ctx, w)
-		return time.Since(began), err
-	}
 	pairs, err := collect(b.times(600, 50), func(round int) (p pair, err error) {
 		if round%50 == 0 {
 			if err := b.calm(ctx); err != nil {
 				return p, err
 			}
 		}
-		if p.direct, err = visitTimed(direct); err != nil {
+		if p.direct, err = visitTimed(ctx, direct); err != nil {
 			return p, err
 		}
-		p.tunnel, err = visitTimed(tunnel)
+		p.tunnel, err = visitTimed(ctx, tunnel)
 		return p, err
 	})
 	if err != nil {
@@ -65,6 +60,13 @@ func (b *bench) latency(ctx context.Context, direct, tunnel way) (row, error) {
 			ms(median(each(pairs, func(p pair) time.Duration { return p.direct })))),
 		budget: "≤ 1 ms", verdict: within(added.Seconds(), 0.001),
 	}, nil
+}
+
+// visitTimed is a visit, and how long it took.
+func visitTimed(ctx context.Context, w way) (time.Duration, error) {
+	began := time.Now()
+	err := visit(ctx, w)
+	return time.Since(began), err
 }
 
 // visitors is how many clients connect at once, over and over.

@@ -74,6 +74,7 @@ func measures() []measure {
 		{"connect", "what a new connection costs", (*bench).connect},
 		{"open", "memory of open connections", (*bench).open},
 		{"swap", "from a new login to its cert in use", (*bench).swap},
+		{"wake", "the first answer after a sleep", (*bench).wake},
 		{"kube", "requests to Kubernetes, and kubectl", (*bench).kube},
 		{"tray", "memory and CPU of the tray, left alone and talked at", (*bench).tray},
 		{"patterns", "three ways to talk to Teleport, on a real cluster if there is one (see " + e2elab.BinVar + ")", (*bench).patterns},
