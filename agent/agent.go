@@ -665,7 +665,7 @@ func (a *Agent) problems() []state.Problem {
 	list := append([]state.Problem{}, a.pub.atStart...)
 	list = append(list, a.config.Current().Problems()...)
 	list = append(list, a.current().InsecureProblems(a.pub.started)...)
-	list = append(list, policyProblems(a.config.Current(), a.homes.View())...)
+	list = append(list, policyProblems(a.config.Current(), a.sessions.Forbidden())...)
 	list = append(list, a.memory.Problems()...)
 	list = append(list, a.program.Problems(a.opts.Version)...)
 	list = append(list, a.next.lock.Problems(time.Now())...)

@@ -35,8 +35,8 @@ func policyState(p *config.Policy) *state.Policy {
 }
 
 // policyProblems are what is wrong with the policy, and what it leaves without
-// effect: in the config, and among the profiles.
-func policyProblems(loaded *config.Loaded, view *certwatch.View) []state.Problem {
+// effect: in the config, and the profiles that it forbids.
+func policyProblems(loaded *config.Loaded, forbidden []*certwatch.Profile) []state.Problem {
 	policy := loaded.Config.Policy
 	if policy == nil {
 		return nil
@@ -56,7 +56,7 @@ func policyProblems(loaded *config.Loaded, view *certwatch.View) []state.Problem
 			Text: fmt.Sprintf("%s: %s.", m.Path, m.Text), Action: "berth config check",
 		})
 	}
-	for _, p := range view.Profiles {
+	for _, p := range forbidden {
 		if err := policy.AllowsProxy(p.ProxyAddr); err != nil && p.Session != nil {
 			list = append(list, state.Problem{
 				Code: state.CodeProxyForbidden, Title: "Proxy not allowed",

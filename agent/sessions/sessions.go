@@ -177,6 +177,10 @@ func (s *Sessions) Close() {
 // View is the view that was adopted last.
 func (s *Sessions) View() *certwatch.View { return s.now.Load().view }
 
+// Forbidden returns the profiles that the policy does not let berth use. The slice must
+// not be changed.
+func (s *Sessions) Forbidden() []*certwatch.Profile { return s.now.Load().forbidden }
+
 // All returns every profile with its connection. The slice must not be changed.
 func (s *Sessions) All() []Session { return s.now.Load().all }
 
