@@ -3,8 +3,9 @@
 // clients so that they find the tunnel.
 //
 // A protocol is a file, named after it: its row of the table, how its clients
-// are led to a tunnel, how one is recognised by its first words, and how it is
-// refused. To add a protocol, add the file and its name to protocols.
+// are led to a tunnel, how one is recognised by its first words, how it is
+// refused, and how a connection is followed until it is at rest. To add a
+// protocol, add the file and its name to protocols.
 //
 // Strings that the package makes are escaped for the client they are meant for
 // and contain no secret: a tunnel's clients need none.
