@@ -14,6 +14,7 @@ import (
 	apievents "github.com/gravitational/teleport/api/types/events"
 
 	"berth/agent/state"
+	"berth/internal/plain"
 )
 
 // maxFields bounds the JSON that is kept of an event.
@@ -75,10 +76,7 @@ func (c *converter) event(ev apievents.AuditEvent) state.RecordingEvent {
 		out.Fields = string(raw)
 		return out
 	}
-	if len(out.Text) > maxHead {
-		out.Text = strings.ToValidUTF8(out.Text[:maxHead], "")
-	}
-	out.Text += fmt.Sprintf(" … cut, the event has %d bytes", len(raw))
+	out.Text = plain.Head(out.Text, maxHead) + fmt.Sprintf(" … cut, the event has %d bytes", len(raw))
 	return out
 }
 

@@ -257,5 +257,5 @@ func cutBytes(s string, limit int) string {
 	if len(s) <= limit {
 		return s
 	}
-	return strings.ToValidUTF8(s[:limit], "") + "\n…"
+	return plain.Head(s, limit) + "\n…"
 }
