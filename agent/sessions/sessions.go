@@ -9,6 +9,7 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -75,6 +76,9 @@ type Sessions struct {
 	Moved wake.Broadcast
 	// Stood is given when how a session stands with its cluster has changed.
 	Stood wake.Signal
+
+	end     func(*cluster.Cluster) error // Close, but in tests
+	closing sync.WaitGroup               // connections of sessions that were replaced
 }
 
 // known is immutable.
@@ -96,7 +100,7 @@ func (k *known) of(id certwatch.ProfileID) Session {
 
 // New returns Sessions that know of no profile yet.
 func New(log *slog.Logger) *Sessions {
-	s := &Sessions{log: log, Stood: wake.NewSignal()}
+	s := &Sessions{log: log, Stood: wake.NewSignal(), end: (*cluster.Cluster).Close}
 	s.now.Store(&known{view: &certwatch.View{}})
 	return s
 }
@@ -129,12 +133,12 @@ func (s *Sessions) Update(view *certwatch.View, forbidden ...*certwatch.Profile)
 		next.all = append(next.all, is)
 	}
 	s.now.Store(next)
+	s.Moved.Wake()
 	for _, was := range old.all {
 		if was.Cluster != nil && !kept[was.Cluster] {
-			s.close(was)
+			s.closing.Go(func() { s.close(was) }) // seconds, where the network swallows what is sent
 		}
 	}
-	s.Moved.Wake()
 	return lostRoles
 }
 
@@ -152,7 +156,7 @@ func (s *Sessions) open(p *certwatch.Profile) *cluster.Cluster {
 }
 
 func (s *Sessions) close(old Session) {
-	if err := old.Cluster.Close(); err != nil {
+	if err := s.end(old.Cluster); err != nil {
 		s.log.Debug("close replaced session", "profile", old.Profile.Name, "err", err)
 	}
 }
@@ -172,6 +176,7 @@ func (s *Sessions) Close() {
 			s.close(was)
 		}
 	}
+	s.closing.Wait()
 }
 
 // View is the view that was adopted last.
