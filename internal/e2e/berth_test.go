@@ -124,8 +124,8 @@ func (p *person) tryBerth(args ...string) result {
 // address. It may still be on its way to being ready.
 func (p *person) addTunnel(name string, more ...string) (addr string) {
 	p.t.Helper()
-	args := []string{"tunnel", "add", "db", name, "--db-name", "appdb", "--json"}
-	for _, flag := range [][2]string{{"--resource", "pg"}, {"--db-user", "app"}} {
+	args := []string{"tunnel", "add", "db", name, "--json"}
+	for _, flag := range [][2]string{{"--resource", "pg"}, {"--db-user", "app"}, {"--db-name", "appdb"}} {
 		if !slices.Contains(more, flag[0]) {
 			args = append(args, flag[0], flag[1])
 		}

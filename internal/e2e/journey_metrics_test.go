@@ -24,7 +24,7 @@ func TestReadyPages(t *testing.T) {
 	listen := fmt.Sprintf("127.0.0.1:%d", mustFreePort(t))
 	p.startAgent("metrics: {listen: " + listen + "}")
 	p.addTunnel("pg")
-	p.addTunnel("re", "--resource", "re-ready")
+	p.addTunnel("re", "--resource", "re-ready", "--db-name", "0")
 	names := []string{"pg", "re"}
 	for _, name := range names {
 		p.awaitReady(name)

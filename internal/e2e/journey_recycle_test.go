@@ -38,7 +38,7 @@ func TestConnectionsEndWithTheirCert(t *testing.T) {
 	p.login()
 	p.startAgent()
 	my := p.addTunnel("my", "--resource", "my-cut")
-	re := p.addTunnel("re", "--resource", "re-cut", "--db-user", "default")
+	re := p.addTunnel("re", "--resource", "re-cut", "--db-user", "default", "--db-name", "0")
 	bench := p.addTunnel("bench", "--guard", "off") // PgBouncer runs as another user
 	p.addTunnel("prod")
 	for _, name := range []string{"prod", "my", "re", "bench"} {

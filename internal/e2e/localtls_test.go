@@ -26,7 +26,7 @@ func TestLocalTLS(t *testing.T) {
 	p.startAgent()
 	addrs := map[string]string{
 		"pg": p.addTunnel("pg"), "my": p.addTunnel("my", "--resource", "my-tls"),
-		"re": p.addTunnel("re", "--resource", "re-tls", "--db-user", "default"),
+		"re": p.addTunnel("re", "--resource", "re-tls", "--db-user", "default", "--db-name", "0"),
 	}
 	for name := range addrs {
 		p.awaitReady(name)
