@@ -68,14 +68,14 @@ test-short: ## the fast tests only
 
 .PHONY: cover
 cover: test-deps ## how much of each package the tests cover, the least covered first
-	@mkdir -p build
-	$(TEST) -coverpkg=./... -coverprofile=build/cover.out -timeout=20m ./...
+	@mkdir -p build/cover
+	GOCOVERDIR=$(CURDIR)/build/cover $(TEST) -coverpkg=./... -coverprofile=build/cover.out -timeout=20m ./...
 
 .PHONY: e2e
 e2e: ## the journeys against real Teleport; BERTH_E2E_TELEPORT_BIN names the folder with teleport, tsh and tctl
 	@if [ -z "$$BERTH_E2E_TELEPORT_BIN" ]; then \
 		echo "skipped: set BERTH_E2E_TELEPORT_BIN to the folder that holds teleport, tsh and tctl; berth does not bring them along"; \
-	else $(MAKE) --no-print-directory test-deps && $(GO) test -tags e2e -count=1 -v -timeout 40m ./internal/e2e/...; fi
+	else sh packaging/test-deps.sh --e2e && $(GO) test -tags e2e -count=1 -v -timeout 40m ./internal/e2e/...; fi
 
 .PHONY: desktop-test
 desktop-test: build ## the tray on a real desktop without a screen; pictures of each step are left in build/desktop

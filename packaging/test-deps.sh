@@ -1,18 +1,20 @@
 #!/bin/sh
 # Installs the real clients, servers and desktop services the tests drive, where that
 # needs no questions: as root on a Debian-like system. Elsewhere the tests that
-# want them skip and say so.
+# want them skip and say so. With --e2e also those of the tests against real Teleport.
 set -eu
 . "$(dirname "$0")/apt.sh"
 
 want="psql:postgresql-client pgbench:postgresql-contrib mysql:mariadb-client redis-cli:redis-tools redis-server:redis-server ip:iproute2 tsql:freetds-bin asciinema:asciinema
 	dbus-daemon:dbus gnome-keyring-daemon:gnome-keyring
 	Xvfb:xvfb xdotool:xdotool zenity:zenity dunst:dunst"
+[ "${1-}" != --e2e ] || want="$want pgbouncer:pgbouncer mariadb-install-db:mariadb-server"
 # shellcheck disable=SC2086 # a list on purpose
 missing=$(lacking $want)
 /usr/bin/python3 -c "import kubernetes" 2>/dev/null || missing="$missing python3-kubernetes"
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"
 /usr/bin/python3 -c 'import pymysql' 2>/dev/null || missing="$missing python3-pymysql"
+[ "${1-}" != --e2e ] || /usr/bin/python3 -c 'import redis' 2>/dev/null || missing="$missing python3-redis"
 
 # kubectl comes from its own module, built where berth is and once for each
 # version: Debian's is too old to stream over WebSocket, and those up to 1.33

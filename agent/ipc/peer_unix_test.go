@@ -67,7 +67,7 @@ func TestForeignUserIsRefused(t *testing.T) {
 	cmd.Dir = "/"
 	cmd.Env = []string{dialerEnv + "=" + address}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
-	out, err := cmd.CombinedOutput()
+	out, err := cmd.Output()
 	if err != nil {
 		t.Fatalf("dialer: %v: %s", err, out)
 	}

@@ -75,7 +75,7 @@ func runFor(ts *testscript.TestScript, d time.Duration, words []string) {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, programOf(ts, words[0]), words[1:]...)
 	cmd.Dir = ts.MkAbs(".")
-	for _, name := range []string{"BERTH_HOME", "TELEPORT_HOME", "HOME", "KUBECONFIG", "TMPDIR", "PATH", "PROXY", "GORACE", "LC_ALL"} {
+	for _, name := range []string{"BERTH_HOME", "TELEPORT_HOME", "HOME", "KUBECONFIG", "TMPDIR", "PATH", "PROXY", "GORACE", "GOCOVERDIR", "LC_ALL"} {
 		if value := ts.Getenv(name); value != "" {
 			cmd.Env = append(cmd.Env, name+"="+value)
 		}

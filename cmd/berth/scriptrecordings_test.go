@@ -73,7 +73,7 @@ func cmdPlayed(ts *testscript.TestScript, neg bool, args []string) {
 	path, err := exec.LookPath("berth")
 	ts.Check(err)
 	cmd := exec.CommandContext(context.Background(), path, append([]string{"recording", "play"}, words...)...)
-	for _, name := range []string{"BERTH_HOME", "HOME", "PATH", "TERM", "GORACE"} {
+	for _, name := range []string{"BERTH_HOME", "HOME", "PATH", "TERM", "GORACE", "GOCOVERDIR"} {
 		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
 	}
 	tty, err := pty.StartWithSize(cmd, size)

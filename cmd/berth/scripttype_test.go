@@ -28,7 +28,7 @@ func cmdType(ts *testscript.TestScript, neg bool, args []string) {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*wait)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, path, args[2:]...)
-	for _, name := range []string{"BERTH_HOME", "TELEPORT_HOME", "HOME", "PATH", "TERM", "SHELL", "TMPDIR", "GORACE", "XDG_CONFIG_DIRS", "XDG_DATA_DIRS"} {
+	for _, name := range []string{"BERTH_HOME", "TELEPORT_HOME", "HOME", "PATH", "TERM", "SHELL", "TMPDIR", "GORACE", "GOCOVERDIR", "XDG_CONFIG_DIRS", "XDG_DATA_DIRS"} {
 		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
 	}
 	terminal, err := pty.StartWithSize(cmd, terminalOfSize(ts))
@@ -97,7 +97,7 @@ func cmdTerm(ts *testscript.TestScript, neg bool, args []string) {
 	path, err := exec.LookPath(args[0])
 	ts.Check(err)
 	cmd := exec.CommandContext(context.Background(), path, args[1:]...)
-	for _, name := range []string{"BERTH_HOME", "HOME", "PATH", "NO_COLOR", "TERM", "GORACE", "SCRIPT_POLICY"} {
+	for _, name := range []string{"BERTH_HOME", "HOME", "PATH", "NO_COLOR", "TERM", "GORACE", "GOCOVERDIR", "SCRIPT_POLICY"} {
 		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
 	}
 	cmd.Stdout, cmd.Stderr = tty, tty

@@ -216,7 +216,7 @@ func cmdAgent(ts *testscript.TestScript, _ bool, args []string) {
 	w.log = &simworld.Log{}
 	w.agent = exec.CommandContext(context.Background(), path, append([]string{"agent", "run"}, args...)...)
 	w.agent.Dir = w.dir
-	for _, name := range []string{"BERTH_HOME", "TELEPORT_HOME", "HOME", "TMPDIR", "PATH", "NOTIFY_SOCKET", "GORACE", "DBUS_SESSION_BUS_ADDRESS", "DBUS_SYSTEM_BUS_ADDRESS", "SCRIPT_POLICY"} {
+	for _, name := range []string{"BERTH_HOME", "TELEPORT_HOME", "HOME", "TMPDIR", "PATH", "NOTIFY_SOCKET", "GORACE", "GOCOVERDIR", "DBUS_SESSION_BUS_ADDRESS", "DBUS_SYSTEM_BUS_ADDRESS", "SCRIPT_POLICY"} {
 		if value := ts.Getenv(name); value != "" {
 			w.agent.Env = append(w.agent.Env, name+"="+value)
 		}

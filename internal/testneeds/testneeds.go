@@ -17,7 +17,7 @@ var packages = map[string]string{
 	"psql": "postgresql-client", "pg_isready": "postgresql-client", "pgbench": "postgresql-contrib",
 	"initdb": "postgresql", "postgres": "postgresql",
 	"mysql": "mariadb-client", "my_print_defaults": "mariadb-client", "redis-cli": "redis-tools", "tsql": "freetds-bin",
-	"mariadb": "mariadb-client", "mariadbd": "mariadb-server", "Python's pymysql": "python3-pymysql",
+	"mariadb": "mariadb-client", "mariadbd": "mariadb-server", "mariadb-install-db": "mariadb-server", "Python's pymysql": "python3-pymysql", "Python's redis": "python3-redis",
 	"Xvfb": "xvfb", "dbus-daemon": "dbus", "gnome-keyring-daemon": "gnome-keyring", "go": "golang-go", "sh": "dash",
 }
 
