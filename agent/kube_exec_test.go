@@ -23,6 +23,7 @@ import (
 // nothing outlives its cert: then kubectl fails at once. Either way the next
 // one is told to log in, and goes on after it.
 func TestKubeExecWhileTheCertEnds(t *testing.T) {
+	testneeds.Time(t, "it waits for the end of certs")
 	for name, cut := range map[string]bool{"goes_on": false, "disconnect_expired_cert": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

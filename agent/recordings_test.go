@@ -130,6 +130,7 @@ func TestRecordingsAreListed(t *testing.T) {
 }
 
 func TestRecordingsOfARole(t *testing.T) {
+	testneeds.Time(t, "each role lists recordings of its own")
 	t.Parallel()
 	for rule, want := range map[string]struct {
 		note, err string

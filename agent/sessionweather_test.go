@@ -202,6 +202,7 @@ func TestLoginWithAClockBehind(t *testing.T) {
 // TestExpiryInTheMiddle: what becomes of an open connection when its session
 // ends is the cluster's to say, and berth adds nothing to it.
 func TestExpiryInTheMiddle(t *testing.T) {
+	testneeds.Time(t, "it waits for the end of sessions")
 	t.Parallel()
 	for _, cut := range []bool{false, true} {
 		t.Run(fmt.Sprintf("disconnect_expired_cert_%v", cut), func(t *testing.T) {
