@@ -118,6 +118,18 @@ func (a *agent) addr(i int) string { return net.JoinHostPort("127.0.0.1", strcon
 
 func (a *agent) pid() int { return a.cmd.Process.Pid }
 
+// readyAgent is startAgent, and returns when every tunnel is ready.
+func (w *world) readyAgent(ctx context.Context, n int) (*agent, error) {
+	a, err := w.startAgent(ctx, n)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.awaitTunnels(ctx); err != nil {
+		return nil, errors.Join(err, a.stop())
+	}
+	return a, nil
+}
+
 // awaitTunnels waits until every tunnel is ready.
 func (a *agent) awaitTunnels(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startWait)

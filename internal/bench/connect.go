@@ -12,14 +12,11 @@ import (
 // connect measures new connections: one after the other in pairs for what the
 // tunnel adds, and many at once for how many per second there can be.
 func (b *bench) connect(ctx context.Context) (err error) {
-	a, err := b.startAgent(ctx, 1)
+	a, err := b.readyAgent(ctx, 1)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, a.stop()) }()
-	if err := a.awaitTunnels(ctx); err != nil {
-		return err
-	}
 	direct, tunnel := b.without(), through(a.addr(0))
 	latency, err := b.latency(ctx, direct, tunnel)
 	if err != nil {

@@ -68,14 +68,11 @@ func crowdRow(want, limit int, got []crowd) row {
 }
 
 func (b *bench) crowd(ctx context.Context, n int) (got crowd, err error) {
-	a, err := b.startAgent(ctx, 1)
+	a, err := b.readyAgent(ctx, 1)
 	if err != nil {
 		return got, err
 	}
 	defer func() { err = errors.Join(err, a.stop()) }()
-	if err := a.awaitTunnels(ctx); err != nil {
-		return got, err
-	}
 	settle := b.span(10*time.Second, time.Second)
 	if err := pause(ctx, settle); err != nil {
 		return got, err

@@ -57,14 +57,11 @@ sni = example.com
 // peers compares a tunnel with programs written in C, with the same pieces in
 // TLS. Only the tunnel has frames with pings around them.
 func (b *bench) peers(ctx context.Context) (err error) {
-	a, err := b.startAgent(ctx, 1)
+	a, err := b.readyAgent(ctx, 1)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, a.stop()) }()
-	if err := a.awaitTunnels(ctx); err != nil {
-		return err
-	}
 	s, err := b.startStreams()
 	if err != nil {
 		return err

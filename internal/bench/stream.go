@@ -37,14 +37,11 @@ func paced(what string, rate uint16) streamKind {
 }
 
 func (b *bench) stream(ctx context.Context) (err error) {
-	a, err := b.startAgent(ctx, 1)
+	a, err := b.readyAgent(ctx, 1)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, a.stop()) }()
-	if err := a.awaitTunnels(ctx); err != nil {
-		return err
-	}
 	for _, k := range []streamKind{
 		{"down, 1 connection", []byte{cmdDown}, 1, "≥ 0.95"},
 		{"up, 1 connection", []byte{cmdUp}, 1, "≥ 0.95"},

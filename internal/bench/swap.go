@@ -15,14 +15,11 @@ const betweenLogins = 500 * time.Millisecond
 // swap measures how soon after a login a new connection has the new cert,
 // while clients connect all the time and others stay.
 func (b *bench) swap(ctx context.Context) (err error) {
-	a, err := b.startAgent(ctx, 1)
+	a, err := b.readyAgent(ctx, 1)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, a.stop()) }()
-	if err := a.awaitTunnels(ctx); err != nil {
-		return err
-	}
 	if err := b.calm(ctx); err != nil {
 		return err
 	}

@@ -14,14 +14,11 @@ const asleep = 3 * time.Second
 // The agent is stopped as by a sleep, and meanwhile the other side gives up all of its
 // connections, so that none that was kept warm is of use.
 func (b *bench) wake(ctx context.Context) (err error) {
-	a, err := b.startAgent(ctx, 1)
+	a, err := b.readyAgent(ctx, 1)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, a.stop()) }()
-	if err := a.awaitTunnels(ctx); err != nil {
-		return err
-	}
 	w := through(a.addr(0))
 	type pair struct{ awake, woken time.Duration }
 	pairs, err := collect(b.times(15, 3), func(int) (p pair, err error) {
