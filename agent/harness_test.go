@@ -17,7 +17,6 @@ import (
 	"berth/internal/simcluster"
 	"berth/internal/simcluster/faketsh"
 	"berth/internal/simworld"
-	"berth/internal/testneeds"
 	"berth/internal/testwait"
 )
 
@@ -34,13 +33,8 @@ func TestMain(m *testing.M) {
 		}
 	}
 	flag.Parse()
-	// They mostly wait, but under the race detector they work as well.
-	if n := flag.Lookup("test.parallel"); !testneeds.Race {
-		if err := n.Value.Set("16"); err != nil {
-			panic(err)
-		}
-	} else if n.Value.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) {
-		if err := n.Value.Set("8"); err != nil {
+	if n := flag.Lookup("test.parallel"); n.Value.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) {
+		if err := n.Value.Set("8"); err != nil { // they mostly wait
 			panic(err)
 		}
 	}
