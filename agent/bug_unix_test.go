@@ -100,15 +100,15 @@ func TestBugInAnUnattendedLogin(t *testing.T) { // not parallel, as above
 	if err := e.sit(t.Context(), client.LoginStart{Remember: true}, "alice-password").result(t); err != nil || !k.Has(secrets.Password) {
 		t.Fatalf("login: %v, stored: %v", err, k.Has(secrets.Password))
 	}
-	told := make(chan struct{})
-	goOn := sync.OnceFunc(func() { close(told) })
+	seen := make(chan struct{})
+	goOn := sync.OnceFunc(func() { close(seen) })
 	defer goOn()
 	trap := func(what string) {
 		switch what {
 		case "log in unattended":
 			panic("a bug in the renewal")
-		case "log in": // which goes on without it, and whose success would end what is told
-			<-told
+		case "log in": // it goes on by itself, and its success would end the problem
+			<-seen
 		}
 	}
 	survive.Trap.Store(&trap)

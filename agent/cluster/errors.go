@@ -44,9 +44,8 @@ var whys = []struct {
 	{regexp.MustCompile(`reset|EOF|broken pipe|closing|closed|hung up`), hangsUp},
 }
 
-// exhausted matches what the system says to a process that may open no more
-// descriptors: of its own (EMFILE) or of the whole system (ENFILE). gRPC passes on the
-// words only.
+// exhausted matches the system's errors for too many open files: of this process
+// (EMFILE) or of the whole system (ENFILE). gRPC keeps only their text.
 var exhausted = regexp.MustCompile(`too many open files|file table overflow`)
 
 // Exhausted reports whether a connection failed since this process, or the
