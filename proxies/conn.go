@@ -80,8 +80,9 @@ type conn struct {
 	heard     atomic.Bool  // ear has heard enough
 	hurried   atomic.Bool  // the next rest is the last
 
-	restMu sync.Mutex // guards the calls of rest, and parted
+	restMu sync.Mutex // guards the calls of rest, and the two below
 	parted bool       // the client has had its farewell
+	told   int64      // when an answer had been passed on to the client, in Tunnel.now
 
 	mu     sync.Mutex // guards everything below
 	open   net.Conn   // upstream, to be closed by shut

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"berth/internal/wake"
+	"berth/proxies/internal/frugal"
 )
 
 // Why a connection ended with the cert it was opened with.
@@ -19,10 +20,11 @@ var (
 )
 
 const (
-	// recycleLead is how long before a cert's end its connections are recycled,
-	// recycleNow how long before it the shortest rest will do, and recycleLast how long
-	// before it that happens right behind an answer.
-	recycleLead, recycleNow, recycleLast = time.Minute, 2 * time.Second, 500 * time.Millisecond
+	// recycleLead is how long before a cert's end its connections are recycled: one that
+	// is used three times a second rests for long enough once in a quarter of a minute.
+	// recycleNow is how long before it the shortest rest will do, and recycleLast how
+	// long before it that happens right behind an answer.
+	recycleLead, recycleNow, recycleLast = 3 * time.Minute, 2 * time.Second, 500 * time.Millisecond
 	// cutSlack is how far from the end of its cert a connection may end and still
 	// have been cut for it. Measured: 3 ms; clocks may differ by a second.
 	cutSlack = 2 * time.Second
@@ -30,7 +32,8 @@ const (
 
 // restFor is how long a connection must have been at rest to be recycled with so
 // much time left. Most pools look at a connection before they use it only after
-// it was idle for a second; HikariCP does after half a second.
+// it was idle for a second; HikariCP does after half a second. On a busy machine a
+// client reads its answer late, and counts from there.
 func restFor(left time.Duration) time.Duration {
 	switch {
 	case left > 10*time.Second:
@@ -91,15 +94,16 @@ func (c *conn) restServer(chunk []byte) {
 	c.restMu.Lock()
 	defer c.restMu.Unlock()
 	c.rest.Server(chunk)
+	c.told = c.t.now()
 }
 
-// recycle waits for the last minute of the connection's cert, and then for a
+// recycle waits for the last minutes of the connection's cert, and then for a
 // moment in which the connection is at rest and a new one would last longer. Where
 // another process has the tunnel's place, a new one is that process's affair.
 func (c *conn) recycle(ctx context.Context) {
 	for {
 		left := time.Until(c.ends)
-		pause := 100 * time.Millisecond
+		pause := restFor(left) // a rest that begins from here on is not seen late
 		switch {
 		case left <= 0:
 			return
@@ -107,13 +111,14 @@ func (c *conn) recycle(ctx context.Context) {
 			pause = left - recycleLead
 		case c.t.hasLeft() || c.t.cfg.Renewed(c.ends):
 			c.hurried.Store(left <= recycleLast)
-			if left <= recycleNow {
-				pause = restFor(left)
-			}
-			if c.part(restFor(left)) {
+			parted, silent := c.part(pause)
+			if parted {
 				wake.Sleep(ctx, lingerTimeout) // the client reads the farewell and hangs up
 				c.shut(ErrRecycled)
 				return
+			}
+			if silent < pause {
+				pause -= silent
 			}
 		}
 		if !wake.Sleep(ctx, pause) {
@@ -123,22 +128,24 @@ func (c *conn) recycle(ctx context.Context) {
 }
 
 // part sends the client its farewell if the connection has been at rest for so long,
-// and reports whether it has had it.
-func (c *conn) part(rested time.Duration) bool {
+// and reports whether it has had it, and how long nothing was said. On a busy machine a
+// question may have been at the socket for a while before it is read here: that is no
+// rest.
+func (c *conn) part(rested time.Duration) (parted bool, silent time.Duration) {
 	c.restMu.Lock()
-	parted := c.parted
-	silent := time.Duration(c.t.now() - max(c.asked.Load(), c.answered.Load()))
-	c.parted = parted || silent >= rested && c.rest.AtRest()
-	now := c.parted && !parted
+	had := c.parted
+	silent = time.Duration(c.t.now() - max(c.asked.Load(), c.answered.Load(), c.told))
+	c.parted = had || silent >= rested && c.rest.AtRest() && !frugal.Unread(c.tcp)
+	parted = c.parted
 	c.restMu.Unlock()
-	if now {
+	if parted && !had {
 		c.fail(ErrRecycled)
 		_ = c.client.SetWriteDeadline(time.Now().Add(refuseTimeout)) // fails on a closed connection only
 		if _, err := c.client.Write(c.rest.Farewell()); err == nil {
 			_ = c.client.CloseWrite() // it may have gone
 		}
 	}
-	return parted || now
+	return parted, silent
 }
 
 // lastAnswer passes on what may be the last answer of a connection that is never

@@ -371,6 +371,7 @@ var editCases = map[string]struct {
 // Each case is tried as it is, with the line ends of Windows, and with a byte
 // order mark.
 func TestEdit(t *testing.T) {
+	t.Parallel()
 	crlf := func(s string) string { return strings.ReplaceAll(s, "\n", "\r\n") }
 	for name, tt := range editCases {
 		t.Run(name, func(t *testing.T) {
@@ -653,6 +654,7 @@ func editForEver(path string) {
 // Two processes edit without end and are killed at any moment: the file is
 // whole each time, nothing else in it is touched, and the next edit works.
 func TestEditKilled(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "config.yaml")
 	const before = "# keep me\nversion: 1\ntunnels:\n  - " + a + "\n"
 	writeFile(t, path, before)

@@ -170,7 +170,7 @@ var TunnelKeys = bind([]Key{
 		usage: "it is rarely wanted",
 		doc: "Where the cluster cuts each connection at the end of the certificate it was opened with " +
 			"(disconnect_expired_cert), a connection to Postgres, CockroachDB, MySQL, MariaDB or Redis that is idle outside " +
-			"a transaction is ended politely in the last minute, so that a pool opens another instead of losing a query. " +
+			"a transaction is ended politely in the last minutes, so that a pool opens another instead of losing a query. " +
 			"false leaves it to the cluster. For kind db only.",
 		rules: generator.Schema{Default: true},
 		want:  want{"true or false", useBool},

@@ -329,6 +329,7 @@ func TestErrorText(t *testing.T) {
 // Small files that grow, and large ones that are wrong everywhere, are refused
 // soon and in few words.
 func TestParseHostile(t *testing.T) {
+	t.Parallel()
 	bomb := "homes: &a [x,x,x,x,x,x,x,x,x,x]\n"
 	for _, c := range "bcdefghij" {
 		prev := string(c - 1)

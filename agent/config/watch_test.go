@@ -82,6 +82,7 @@ func (w *watched) untilError(says string) *Loaded {
 }
 
 func TestWatch(t *testing.T) {
+	t.Parallel()
 	newPath := func(t *testing.T) string { return filepath.Join(t.TempDir(), "berth", "config.yaml") }
 	rewrite := func(t *testing.T, path, text string) {
 		t.Helper()
@@ -238,6 +239,7 @@ func TestWatchWithoutSigns(t *testing.T) {
 // Signs that never end, as from a log in the same folder, do not keep a change
 // from being read.
 func TestWatchBusyFolder(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "config.yaml")
 	writeFile(t, path, levelText("warn"))
 	w := watch(t, WatcherConfig{Path: path})
@@ -264,6 +266,7 @@ func TestWatchBusyFolder(t *testing.T) {
 
 // An unwatched change wakes no follower.
 func TestWatchSameContent(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "config.yaml")
 	writeFile(t, path, levelText("warn"))
 	w := watch(t, WatcherConfig{Path: path})

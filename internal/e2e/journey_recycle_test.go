@@ -16,6 +16,7 @@ import (
 
 	"berth/agent/state"
 	"berth/internal/testneeds"
+	"berth/internal/testwait"
 )
 
 const (
@@ -75,9 +76,13 @@ func TestConnectionsEndWithTheirCert(t *testing.T) {
 		if _, err := open.Exec(t.Context(), "begin"); err != nil {
 			t.Fatal(err)
 		}
-		tun := p.tunnel("prod")
-		if tun.EndingAt == nil || tun.EndingConnections < 2 || !strings.Contains(p.berth("status", "prod"), "connections end at ") {
-			t.Fatalf("status does not say when the connections end: %+v", tun)
+		var tun state.Tunnel
+		testwait.Eventually(t, "status to say when the connections end", func() bool {
+			tun = p.tunnel("prod")
+			return tun.EndingAt != nil && tun.EndingConnections >= 2
+		})
+		if text := p.berth("status", "prod"); !strings.Contains(text, "connections end at ") {
+			t.Fatalf("status does not say when the connections end:\n%s", text)
 		}
 		end := *tun.EndingAt
 		sleepUntil(t.Context(), end.Add(-time.Minute))

@@ -34,6 +34,22 @@ const poolWorkers = 4
 // second after which pools look at a connection before they use it.
 func breath() time.Duration { return 700*time.Millisecond + rand.N(time.Second) }
 
+// lull is breath, but that four times a minute all rest together for two seconds. pgx
+// gives the connection that it got back last, and one of four is used three times a
+// second: without that it may never rest for as long as pgx needs, see docs/TUNNELS.md.
+func lull() time.Duration {
+	const every, length = 15 * time.Second, 2 * time.Second
+	next := time.Now().Add(breath())
+	if in := time.Duration(next.UnixNano()) % every; in < length {
+		next = next.Add(length - in)
+	}
+	return time.Until(next)
+}
+
+// oftenEnough is how long a worker of a pool rests that looks at each connection before
+// it uses it.
+func oftenEnough() time.Duration { return 200 * time.Millisecond }
+
 // pool is a real pool in use. stop ends it, and returns what it says of itself and
 // of its failures.
 type pool struct {
@@ -41,8 +57,8 @@ type pool struct {
 	stop func() (queries int64, failures []string)
 }
 
-// goPool has workers use a pool of this process; none rests where busy says so.
-func goPool(name string, busy bool, query func(context.Context) error, end func() error) pool {
+// goPool has workers use a pool of this process, each of which pauses between queries.
+func goPool(name string, pause func() time.Duration, query func(context.Context) error, end func() error) pool {
 	ctx, stop := context.WithCancel(context.Background())
 	var workers sync.WaitGroup
 	var queries atomic.Int64
@@ -60,11 +76,7 @@ func goPool(name string, busy bool, query func(context.Context) error, end func(
 					note(err)
 				}
 				queries.Add(1)
-				pause := 200 * time.Millisecond
-				if !busy {
-					pause = breath()
-				}
-				sleepUntil(ctx, time.Now().Add(pause))
+				sleepUntil(ctx, time.Now().Add(pause()))
 			}
 		})
 	}
@@ -90,7 +102,7 @@ func pgxPool(t *testing.T, link string) pool {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return goPool("pgx", false, func(ctx context.Context) error {
+	return goPool("pgx", lull, func(ctx context.Context) error {
 		_, err := p.Exec(ctx, "select 1")
 		return err
 	}, func() error { p.Close(); return nil })
@@ -104,11 +116,11 @@ func mysqlPool(t *testing.T, dsn string, busy bool) pool {
 		t.Fatal(err)
 	}
 	p.SetMaxIdleConns(poolWorkers)
-	name := "database/sql with MySQL"
+	name, pause := "database/sql with MySQL", breath
 	if busy {
-		name += ", busy"
+		name, pause = name+", busy", oftenEnough
 	}
-	return goPool(name, busy, func(ctx context.Context) error {
+	return goPool(name, pause, func(ctx context.Context) error {
 		var one int
 		return p.QueryRowContext(ctx, "select ?", 1).Scan(&one) // it is prepared
 	}, p.Close)
