@@ -176,6 +176,7 @@ func sayPG(c net.Conn) error {
 // TestRestartsRefuseNoClient: clients connect all the time while agents take each
 // other's place, one of another version, and others fail to.
 func TestRestartsRefuseNoClient(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
 	item, port := e.pgTunnel("pg", "hold: 2m")
 	e.config(item, "name: k8s, kind: kube, cluster: "+e.Sim.Name()+", resource: prod")
@@ -277,6 +278,7 @@ func TestRestartsRefuseNoClient(t *testing.T) {
 // TestOpenConnectionsStay: a connection outlives the agent that opened it, is seen in
 // the status, and counters and history go on.
 func TestOpenConnectionsStay(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
 	e.Login()
 	item, port := e.pgTunnel("pg")
@@ -367,6 +369,7 @@ func TestRolesGoWhileConnectionsDrain(t *testing.T) {
 // TestCrashWhileConnectionsDrain: an agent that has taken over and is killed can be
 // replaced at once, though the one before it still serves a connection.
 func TestCrashWhileConnectionsDrain(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
 	e.Login()
 	item, port := e.pgTunnel("pg")
@@ -395,6 +398,7 @@ func TestCrashWhileConnectionsDrain(t *testing.T) {
 // TestWatchedAgentStays: where the starter watches the first process, that ends as its
 // successors do.
 func TestWatchedAgentStays(t *testing.T) {
+	t.Parallel()
 	for name, test := range map[string]struct {
 		end  func(*agentProcess, client.Successor)
 		want int // exit code
@@ -404,6 +408,7 @@ func TestWatchedAgentStays(t *testing.T) {
 		"broken": {func(_ *agentProcess, next client.Successor) { _ = syscall.Kill(next.PID, syscall.SIGUSR1) }, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			e := newEnv(t, simcluster.Config{})
 			e.config()
 			p := e.startProcess(stayEnv + "=1")
@@ -430,6 +435,7 @@ func TestWatchedAgentStays(t *testing.T) {
 // TestCrashKeepsThePorts plays a service manager that keeps sockets: the agent is
 // killed, and clients that connect meanwhile are served by the next one.
 func TestCrashKeepsThePorts(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
 	e.Login()
 	item, port := e.pgTunnel("pg")
@@ -468,6 +474,7 @@ func TestCrashKeepsThePorts(t *testing.T) {
 // TestStopKeepsThePorts: an agent that is stopped, as by a restart of the service,
 // leaves its sockets to the service manager.
 func TestStopKeepsThePorts(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
 	items := make([]string, 20)
 	for i := range items {

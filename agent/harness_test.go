@@ -2,12 +2,9 @@ package agent
 
 import (
 	"context"
-	"flag"
 	"fmt"
 	"log/slog"
 	"os"
-	"runtime"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -32,12 +29,7 @@ func TestMain(m *testing.M) {
 			panic(err)
 		}
 	}
-	flag.Parse()
-	if n := flag.Lookup("test.parallel"); n.Value.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) {
-		if err := n.Value.Set("8"); err != nil { // they mostly wait
-			panic(err)
-		}
-	}
+	testwait.ManyAtOnce()
 	goleak.VerifyTestMain(m,
 		// Kept by gRPC's and OpenTelemetry's package state for the process's life.
 		goleak.IgnoreTopFunction("google.golang.org/grpc/internal/grpcsync.(*CallbackSerializer).run"),

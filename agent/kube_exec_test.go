@@ -80,6 +80,7 @@ func testKubeExecWhileTheCertEnds(t *testing.T, cut bool) {
 // TestKubectlFromXargs runs forty kubectl at once, as scripts do: none fails,
 // one cert serves them all, and no tsh is run.
 func TestKubectlFromXargs(t *testing.T) {
+	testneeds.Time(t, "it starts forty kubectl")
 	t.Parallel()
 	testneeds.Unix(t, "there is no xargs on Windows")
 	e := newKubeEnv(t, simcluster.Config{})

@@ -252,6 +252,7 @@ func TestKubeProblems(t *testing.T) {
 // streams, while the certificate is renewed under it. The user's own kubeconfig
 // stays as it is.
 func TestKubectl(t *testing.T) {
+	testneeds.Time(t, "it starts fifty kubectl")
 	t.Parallel()
 	e := newKubeEnv(t, simcluster.Config{})
 	e.Login()

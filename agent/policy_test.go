@@ -21,6 +21,7 @@ import (
 // A proxy that it does not allow has no session any more, and gets no login; with
 // the policy gone all is as before.
 func TestPolicyOfMachine(t *testing.T) {
+	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
 	item, port := e.pgTunnel("pg", "guard: off", "hold: 0s")
 	e.withTSH()

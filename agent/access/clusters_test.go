@@ -80,6 +80,7 @@ func session(t *testing.T, sim *simcluster.Cluster, user string) (*cluster.Clust
 // Whatever the thresholds, their filters and the rules that lead to them: what
 // is counted is done exactly when the (simulated) auth service approves.
 func TestProgressAgreesWithTheServer(t *testing.T) {
+	t.Parallel()
 	cfg := simcluster.Config{Users: []simcluster.User{{Name: "alice"}}, Roles: []simcluster.Role{{Name: "dba"}, {Name: "admin"}, {Name: "access"}}}
 	teams := []string{"security", "ops"}
 	for _, team := range teams {
@@ -162,6 +163,7 @@ func randomRequest(t *testing.T, rng *rand.Rand, id string, teams []string) *typ
 // While a session is over, what can be assumed after the next login stays
 // listed; what has happened meanwhile is told then.
 func TestWhatHappensWhileLoggedOut(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, simcluster.V16)
 	w.watching()
 	asked, usable, theirs := w.put("asked", "alice", pending), w.put("usable", "alice", types.RequestState_APPROVED), w.put("theirs", "bob", pending)

@@ -142,6 +142,7 @@ func (w *world) approve(id string) {
 const pending = types.RequestState_PENDING
 
 func TestDecisionsArriveAtOnce(t *testing.T) {
+	t.Parallel()
 	for _, version := range []string{simcluster.V16, simcluster.V17} {
 		t.Run(version, func(t *testing.T) {
 			w := newWorld(t, version)
@@ -166,6 +167,7 @@ func TestDecisionsArriveAtOnce(t *testing.T) {
 }
 
 func TestNothingIsMissedInAGap(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, simcluster.V16)
 	w.watching()
 	id := w.put("", "alice", pending)
@@ -183,6 +185,7 @@ func TestNothingIsMissedInAGap(t *testing.T) {
 }
 
 func TestTwiceAndOutOfOrder(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, simcluster.V16)
 	w.watching()
 	w.Faults().DuplicateEvents(true)
@@ -262,6 +265,7 @@ func TestWhatIsThereAtFirstIsNoNews(t *testing.T) {
 }
 
 func TestRenewalKeepsWhatIsKnown(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, simcluster.V16)
 	w.watching()
 	id := w.put("", "alice", types.RequestState_APPROVED)

@@ -21,7 +21,10 @@ import (
 	"berth/internal/tshhome"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	testwait.ManyAtOnce()
+	goleak.VerifyTestMain(m)
+}
 
 func start(t *testing.T, cfg simcluster.Config) *simcluster.Cluster {
 	t.Helper()
@@ -111,6 +114,7 @@ func TestDBCert(t *testing.T) {
 }
 
 func TestDBCertIsSharedByConcurrentCallers(t *testing.T) {
+	t.Parallel()
 	sim := start(t, simcluster.Config{})
 	c := connect(t, sim)
 	sim.Faults().RPCDelay("GenerateUserCerts", 200*time.Millisecond)
@@ -135,6 +139,7 @@ func TestDBCertIsSharedByConcurrentCallers(t *testing.T) {
 // TestDBCertOfACancelledCaller checks that the caller who asked first can give
 // up without taking the others with it.
 func TestDBCertOfACancelledCaller(t *testing.T) {
+	t.Parallel()
 	sim := start(t, simcluster.Config{})
 	c := connect(t, sim)
 	sim.Faults().RPCDelay("GenerateUserCerts", 300*time.Millisecond)
@@ -186,6 +191,7 @@ func TestLeafCluster(t *testing.T) {
 }
 
 func TestErrorsAreClassified(t *testing.T) {
+	t.Parallel()
 	t.Run("refused_connection_is_told_at_once", func(t *testing.T) {
 		sim := start(t, simcluster.Config{})
 		c := connect(t, sim)
@@ -225,6 +231,7 @@ func TestErrorsAreClassified(t *testing.T) {
 }
 
 func TestPingDropsADeadConnection(t *testing.T) {
+	t.Parallel()
 	sim := start(t, simcluster.Config{})
 	c := connect(t, sim)
 	if err := c.Ping(t.Context()); err != nil {
@@ -296,6 +303,7 @@ func TestRefreshAt(t *testing.T) {
 // TestAddedJustNow asks for a leaf and a database before they are there, and
 // again when they are.
 func TestAddedJustNow(t *testing.T) {
+	t.Parallel()
 	sim := start(t, simcluster.Config{})
 	c := connect(t, sim)
 	if _, err := c.ClusterCAs(t.Context(), "late.test"); err == nil {

@@ -21,6 +21,7 @@ func startKube(t *testing.T) (*simcluster.Cluster, *Cluster) {
 }
 
 func TestKubeClusters(t *testing.T) {
+	t.Parallel()
 	sim, c := startKube(t)
 	got, err := c.KubeClusters(t.Context(), c.Root())
 	if err != nil {

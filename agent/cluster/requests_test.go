@@ -42,6 +42,7 @@ func as(t *testing.T, sim *simcluster.Cluster, user string) *Cluster {
 }
 
 func TestRequestLifecycle(t *testing.T) {
+	t.Parallel()
 	for _, version := range []string{simcluster.V16, simcluster.V17} {
 		t.Run(version, func(t *testing.T) {
 			sim := start(t, requestConfig(version))
@@ -194,6 +195,7 @@ func TestRequestsByThePage(t *testing.T) {
 // One call gives the connection up; another that is under way on it is made
 // again on the next.
 func TestConnectionGivenUpByAnother(t *testing.T) {
+	t.Parallel()
 	sim := start(t, requestConfig(simcluster.V16))
 	alice := as(t, sim, "alice")
 	if _, err := alice.Requests(t.Context()); err != nil {

@@ -3,6 +3,7 @@
 package handover
 
 import (
+	"berth/internal/testneeds"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -106,6 +107,7 @@ func TestPauseEndsSilence(t *testing.T) {
 
 // TestPauseIsShort: a message that does not come to its end is not waited for.
 func TestPauseIsShort(t *testing.T) {
+	testneeds.Time(t, "it waits for the end of a pause")
 	t.Parallel()
 	far, near := newPair(t)
 	failed := make(chan error)

@@ -33,6 +33,7 @@ func (f *fixture) reissue(layout tshhome.Layout, change func(*certwatchtest.Logi
 }
 
 func TestCerts(t *testing.T) {
+	t.Parallel()
 	for way, swap := range ways {
 		for name, layout := range layouts {
 			t.Run(way+"/"+name, func(t *testing.T) {

@@ -60,6 +60,7 @@ func contents(t *testing.T, home string) map[string]string {
 
 // What is no whole session is not copied, and leaves nothing.
 func TestCopySessionRefuses(t *testing.T) {
+	t.Parallel()
 	for name, spoil := range map[string]func(f *fixture) (profile, user string){
 		"no_such_profile": func(*fixture) (string, string) { return "nowhere", userName },
 		"no_such_user":    func(*fixture) (string, string) { return proxyName, "carol" },
@@ -70,6 +71,7 @@ func TestCopySessionRefuses(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			f := newFixture(t, layouts["v17"]).withOld(layouts["v17"])
 			profile, user := spoil(f)
 			s, err := CopySession(t.Context(), f.home.Dir, profile, user)

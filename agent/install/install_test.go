@@ -100,6 +100,7 @@ func TestOthersStay(t *testing.T) {
 
 // Another user's login leaves the old user's files, and the profile decides.
 func TestAnotherUser(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, tshhome.V17).withOld(tshhome.V17)
 	f.stage(certwatchtest.Login{Layout: tshhome.V17, Identity: certwatch.Identity{User: "bob", Roles: []string{"new"}}})
 	var user *UserError
@@ -201,6 +202,7 @@ func TestOthersWriteMeanwhile(t *testing.T) {
 
 // tsh, reissuing just then, writes the old session's files over the new ones.
 func TestOldFilesWrittenOver(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, tshhome.V17).withOld(tshhome.V17)
 	once := false
 	before := func(step string) error {
@@ -224,6 +226,7 @@ func TestOldFilesWrittenOver(t *testing.T) {
 
 // The lock that tsh holds on a key is waited for.
 func TestKeyLock(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, tshhome.V17).withOld(tshhome.V17)
 	unlock, err := lockKey(t.Context(), &disk{}, filepath.Join(f.home.Dir, "keys", proxyName, "alice.key"))
 	f.check(err)
@@ -238,6 +241,7 @@ func TestKeyLock(t *testing.T) {
 }
 
 func TestTwoInstallers(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, tshhome.V16).withOld(tshhome.V16)
 	errs := make(chan error)
 	for range 4 {

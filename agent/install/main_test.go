@@ -16,6 +16,7 @@ import (
 
 	"berth/certwatch"
 	"berth/certwatch/certwatchtest"
+	"berth/internal/testwait"
 	"berth/internal/tshhome"
 )
 
@@ -26,6 +27,7 @@ func TestMain(m *testing.M) {
 			panic(err)
 		}
 	}
+	testwait.ManyAtOnce()
 	goleak.VerifyTestMain(m)
 }
 

@@ -64,9 +64,11 @@ func (w *watcher) await(role string) time.Duration {
 // certwatch must see each installation, soon and with no bad moment in between,
 // and afterwards what others write into the folder that is there now.
 func TestWatcherSeesInstallations(t *testing.T) {
+	t.Parallel()
 	for way, swap := range ways {
 		for name, layout := range layouts {
 			t.Run(way+"/"+name, func(t *testing.T) {
+				t.Parallel()
 				f := newFixture(t, layout).withOld(layout)
 				w := watch(t, f.home.Dir)
 				w.await("old")
@@ -90,6 +92,7 @@ func TestWatcherSeesInstallations(t *testing.T) {
 // A change in a subfolder alone must be noticed too: the watches on the folders
 // in the old keys folder went with it.
 func TestWatcherSeesSubfolders(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, layouts["v17"]).withOld(layouts["v17"])
 	w := watch(t, f.home.Dir)
 	w.await("old")

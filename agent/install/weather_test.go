@@ -56,6 +56,7 @@ func TestEveryStepFails(t *testing.T) {
 // The disk fails while files are placed one by one, and then the process is
 // killed while it undoes that.
 func TestKilledWhileUndoing(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, tshhome.V17).withOld(tshhome.V17)
 	pristine := f.home.Dir
 	for fails := 1; fails <= 5; fails++ { // the file whose placing fails
@@ -120,6 +121,7 @@ func TestOddModes(t *testing.T) {
 // A link to the home, to its keys or to the profile's keys stays a link.
 func TestSymlinks(t *testing.T) {
 	testneeds.Unix(t, "links need a privilege on Windows")
+	t.Parallel()
 	for _, link := range []string{"", "keys", filepath.Join("keys", proxyName), proxyName + ".yaml", "known_hosts"} {
 		t.Run("home_"+filepath.Base(link), func(t *testing.T) {
 			f := newFixture(t, tshhome.V17).withOld(tshhome.V17)
@@ -178,12 +180,14 @@ func TestReadOnlyHome(t *testing.T) {
 
 // On a full disk the old session stays. Every size of what is free is tried.
 func TestFullDisk(t *testing.T) {
+	t.Parallel()
 	for way, swap := range ways {
 		t.Run(way, func(t *testing.T) {
+			t.Parallel()
 			f := newFixture(t, tshhome.V17).withOld(tshhome.V17)
 			pristine, small := f.home.Dir, tinyDisk(t)
 			seen := map[string]int{}
-			for free := 0; free < 256; free += 4 {
+			for free := 0; free < 256; free += 4 * stride() {
 				f.home.Dir = filepath.Join(small, ".tsh")
 				copyHome(t, pristine, f.home.Dir)
 				filler := fill(t, small, int64(free)<<10)

@@ -230,6 +230,7 @@ func TestMetrics(t *testing.T) {
 }
 
 func TestProfiles(t *testing.T) {
+	t.Parallel()
 	b := newBed(t, config.Metrics{Pprof: true})
 	b.want(200, "goroutine", "GET", "/debug/pprof/goroutine?debug=1", "127.0.0.1")
 	b.want(200, "", "GET", "/debug/pprof/heap", "127.0.0.1")
@@ -246,6 +247,7 @@ func TestProfiles(t *testing.T) {
 // TestTakenAddress: where another program listens the room says so, and serves as
 // soon as it can.
 func TestTakenAddress(t *testing.T) {
+	t.Parallel()
 	for network, address := range map[string]string{"tcp": "127.0.0.1:0", "unix": filepath.Join(t.TempDir(), "s", "agent.sock")} {
 		t.Run(network, func(t *testing.T) { testTakenAddress(t, network, address) })
 	}

@@ -36,6 +36,7 @@ func runCopy(t *testing.T, bus *dbustest.Bus, test string) {
 }
 
 func TestGnomeKeyring(t *testing.T) {
+	t.Parallel()
 	if os.Getenv(copyEnv) != "" {
 		s := New(slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})))
 		roundTrip(t, s)
@@ -147,6 +148,7 @@ func TestOnlyUnlockShowsADialog(t *testing.T) {
 }
 
 func TestKeyringThatBlocks(t *testing.T) {
+	t.Parallel()
 	if os.Getenv(copyEnv) != "" {
 		s := New(slog.New(slog.DiscardHandler))
 		s.limit = 300 * time.Millisecond

@@ -40,17 +40,16 @@ func TestEnvironment(t *testing.T) {
 
 func TestCommand(t *testing.T) {
 	t.Run("child_sees_the_scrubbed_environment", func(t *testing.T) {
-		dir := useFake(t, "prints_and_fails")
+		program := useFake(t, "prints_and_fails")
 		t.Setenv("TELEPORT_PROXY", "evil:443")
-		_, _ = Command(t.Context(), os.Args[0], "/some/home", "status").Output()
-		env := readNote(t, dir, "env")
+		_, _ = Command(t.Context(), program, "/some/home", "status").Output()
+		env := readNote(t, filepath.Dir(program), "env")
 		if strings.Contains(env, "evil") || !strings.Contains(env, "\nTELEPORT_HOME=/some/home\n") {
 			t.Errorf("the child's environment:\n%s", env)
 		}
 	})
 	t.Run("output_and_error_together", func(t *testing.T) {
-		useFake(t, "prints_and_fails")
-		out, err := Command(t.Context(), os.Args[0], "", "status", "--format=json").Output()
+		out, err := Command(t.Context(), useFake(t, "prints_and_fails"), "", "status", "--format=json").Output()
 		if string(out) != "{\"active\":null}\n" {
 			t.Errorf("stdout = %q", out)
 		}
@@ -63,25 +62,23 @@ func TestCommand(t *testing.T) {
 		}
 	})
 	t.Run("stdin_is_empty", func(t *testing.T) {
-		useFake(t, "reads_stdin")
-		out, err := Command(t.Context(), os.Args[0], "").Output()
+		out, err := Command(t.Context(), useFake(t, "reads_stdin"), "").Output()
 		if err != nil || string(out) != "0 <nil>\n" {
 			t.Errorf("reading stdin: %q, %v", out, err)
 		}
 	})
 	t.Run("arguments_stay_out_of_the_error", func(t *testing.T) {
-		useFake(t, "exits")
-		_, err := Command(t.Context(), os.Args[0], "", "proxy", "db", "--db-user=alice", "pg").Output()
+		_, err := Command(t.Context(), useFake(t, "exits"), "", "proxy", "db", "--db-user=alice", "pg").Output()
 		if want := `tsh proxy db exited with code 1: database "nope" not found in cluster`; err == nil || err.Error() != want {
 			t.Errorf("error = %v, want %q", err, want)
 		}
 	})
 	t.Run("ends_with_its_context", func(t *testing.T) {
-		useFake(t, "hangs")
+		program := useFake(t, "hangs")
 		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 		defer cancel()
 		start := time.Now()
-		_, err := Command(ctx, os.Args[0], "", "login").Output()
+		_, err := Command(ctx, program, "", "login").Output()
 		if !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("error = %v, want the context's", err)
 		}
@@ -90,17 +87,17 @@ func TestCommand(t *testing.T) {
 }
 
 func TestWhatAChildLeavesBehindIsKilled(t *testing.T) {
-	for _, how := range []string{"when_it_ends_itself", "when_it_is_ended"} {
-		t.Run(how, func(t *testing.T) {
-			dir := useFake(t, "parent")
+	t.Parallel()
+	for _, part := range []string{"parent_that_leaves", "parent"} {
+		t.Run(part, func(t *testing.T) {
+			t.Parallel()
+			program := useFake(t, part)
+			dir := filepath.Dir(program)
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
-			if how == "when_it_ends_itself" {
-				t.Setenv("BERTH_FAKE_LEAVE", "1")
-			}
 			done := make(chan error, 1)
 			go func() {
-				_, err := Command(ctx, os.Args[0], "", "proxy").Output()
+				_, err := Command(ctx, program, "", "proxy").Output()
 				done <- err
 			}()
 			testwait.Eventually(t, "the grandchild to start", func() bool {
@@ -108,7 +105,7 @@ func TestWhatAChildLeavesBehindIsKilled(t *testing.T) {
 				return err == nil
 			})
 			pid, _ := strconv.Atoi(readNote(t, dir, "grandchild"))
-			if how == "when_it_is_ended" {
+			if part == "parent" {
 				cancel()
 			}
 			start := time.Now()
@@ -124,13 +121,14 @@ func TestWhatAChildLeavesBehindIsKilled(t *testing.T) {
 // TestChildOutlivesTheThreadThatAskedForIt: on Linux the death signal comes
 // with the end of the thread that forked.
 func TestChildOutlivesTheThreadThatAskedForIt(t *testing.T) {
-	useFake(t, "hangs")
+	t.Parallel()
+	program := useFake(t, "hangs")
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	started := make(chan *process)
 	go func() {
 		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-		p, err := startProcess(Command(ctx, os.Args[0], ""), &lineWriter{}, &lineWriter{})
+		p, err := startProcess(Command(ctx, program, ""), &lineWriter{}, &lineWriter{})
 		if err != nil {
 			t.Error(err)
 		}

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -26,16 +27,21 @@ import (
 )
 
 // The test binary plays tsh, and an agent that can be killed. Which part it
-// plays is in fakeEnv; fakeDirEnv names a folder it leaves notes in.
-const (
-	fakeEnv    = "BERTH_FAKE_TSH"
-	fakeDirEnv = "BERTH_FAKE_DIR"
-)
+// plays is in the name that it was started by, which begins so; it leaves notes in the
+// folder of that name.
+const fakePrefix = "fake-"
 
 func TestMain(m *testing.M) {
-	if part := os.Getenv(fakeEnv); part != "" {
+	if part, ok := strings.CutPrefix(strings.TrimSuffix(filepath.Base(os.Args[0]), ".exe"), fakePrefix); ok {
 		os.Exit(play(part))
 	}
+	// Else a child with the race detector lingers for a second, and RSA takes another.
+	for key, value := range map[string]string{"BERTH_FAKE_TSH_KEY": "ecdsa", "GORACE": "atexit_sleep_ms=0"} {
+		if err := os.Setenv(key, value); err != nil {
+			panic(err)
+		}
+	}
+	testwait.ManyAtOnce()
 	goleak.VerifyTestMain(m)
 }
 
@@ -105,15 +111,15 @@ func play(part string) int {
 		fmt.Fprintln(os.Stderr, "Tap any security key")
 		time.Sleep(300 * time.Millisecond)
 		return serveDB(echo)
-	case "parent":
+	case "parent", "parent_that_leaves":
 		child := exec.Command(os.Args[0])
-		child.Env = append(os.Environ(), fakeEnv+"=orphan")
+		child.Args[0] = filepath.Join(filepath.Dir(os.Args[0]), fakePrefix+"orphan")
 		child.Stdout, child.Stderr = os.Stdout, os.Stderr // keeps the pipes open
 		if err := child.Start(); err != nil {
 			return 1
 		}
 		note("grandchild", fmt.Sprint(child.Process.Pid))
-		if os.Getenv("BERTH_FAKE_LEAVE") != "" {
+		if part == "parent_that_leaves" {
 			return 1
 		}
 		return serveDB(echo)
@@ -198,11 +204,12 @@ func echo(c net.Conn) {
 
 // playAgent runs a tunnel until it is killed.
 func playAgent() int {
-	if err := os.Setenv(fakeEnv, "serve"); err != nil {
+	program, err := fake(filepath.Dir(os.Args[0]), "serve")
+	if err != nil {
 		return 1
 	}
 	t, err := NewTunnel(TunnelConfig{
-		Path: os.Args[0], Target: Database{Name: "pg"}, Logger: slog.New(slog.DiscardHandler),
+		Path: program, Target: Database{Name: "pg"}, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		return 1
@@ -258,11 +265,7 @@ func playConsole(echo bool) int {
 }
 
 func note(name, text string) {
-	dir := os.Getenv(fakeDirEnv)
-	if dir == "" {
-		return
-	}
-	f, err := os.OpenFile(filepath.Join(dir, name), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	f, err := os.OpenFile(filepath.Join(filepath.Dir(os.Args[0]), name), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		panic(err)
 	}
@@ -273,7 +276,7 @@ func note(name, text string) {
 }
 
 func notes(name string) string {
-	raw, _ := os.ReadFile(filepath.Join(os.Getenv(fakeDirEnv), name))
+	raw, _ := os.ReadFile(filepath.Join(filepath.Dir(os.Args[0]), name))
 	return string(raw)
 }
 
@@ -281,13 +284,30 @@ func contains(list []string, s string) bool {
 	return slices.Contains(list, s)
 }
 
-// useFake makes the programs this test starts play part, and returns the
-// folder of their notes.
-func useFake(t *testing.T, part string) string {
+// useFake returns a program that plays part, and leaves its notes in its folder.
+func useFake(t *testing.T, part string) (program string) {
 	t.Helper()
-	dir := t.TempDir()
-	t.Setenv(fakeEnv, part)
-	t.Setenv(fakeDirEnv, dir)
-	t.Setenv("GORACE", "atexit_sleep_ms=0") // else a child with the race detector lingers for a second
-	return dir
+	program, err := fake(t.TempDir(), part)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return program
+}
+
+// fake puts a program that plays part into dir.
+func fake(dir, part string) (program string, err error) {
+	program = filepath.Join(dir, fakePrefix+part)
+	self, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	if runtime.GOOS != "windows" {
+		return program, os.Symlink(self, program)
+	}
+	program += ".exe" // and no link: not everybody may make one
+	raw, err := os.ReadFile(self)
+	if err != nil {
+		return "", err
+	}
+	return program, os.WriteFile(program, raw, 0o700)
 }

@@ -25,6 +25,7 @@ import (
 	"berth/agent/state"
 	"berth/internal/simcluster"
 	"berth/internal/simworld"
+	"berth/internal/testneeds"
 )
 
 // loginWorld is a simulated cluster, and the fake tsh to log in to it with.
@@ -41,13 +42,13 @@ type loginWorld struct {
 func newLoginWorld(t *testing.T, part string, cfg simcluster.Config) *loginWorld {
 	t.Helper()
 	sim := simworld.Start(t, cfg)
-	w := &loginWorld{Cluster: sim, noted: useFake(t, part), caFile: filepath.Join(t.TempDir(), "ca.pem")}
+	program := useFake(t, part)
+	w := &loginWorld{Cluster: sim, noted: filepath.Dir(program), caFile: filepath.Join(t.TempDir(), "ca.pem")}
 	if err := sim.WriteWebCA(w.caFile); err != nil {
 		t.Fatal(err)
 	}
-	t.Setenv("BERTH_FAKE_TSH_KEY", "ecdsa")
 	w.cfg = LoginConfig{
-		Path: os.Args[0], Home: filepath.Join(t.TempDir(), "home"), Proxy: sim.ProxyAddr(), User: "alice",
+		Path: program, Home: filepath.Join(t.TempDir(), "home"), Proxy: sim.ProxyAddr(), User: "alice",
 		CAFile: w.caFile, Terminal: true, Logger: slog.New(slog.NewTextHandler(&w.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 	return w
@@ -74,6 +75,7 @@ func (w *loginWorld) loggedIn(t *testing.T) bool {
 }
 
 func TestLoginWithAPassword(t *testing.T) {
+	t.Parallel()
 	otp := []simcluster.User{{Name: "alice", Password: "hunter2-secret", OTP: "123456"}}
 	plain := []simcluster.User{{Name: "alice", Password: "hunter2-secret"}}
 	for name, tt := range map[string]struct {
@@ -228,6 +230,7 @@ func TestLoginWithABrowser(t *testing.T) {
 
 // TestLoginWithABadTSH has a tsh that does not do what it should.
 func TestLoginWithABadTSH(t *testing.T) {
+	t.Parallel()
 	t.Run("missing", func(t *testing.T) {
 		w := newLoginWorld(t, "login", simcluster.Config{})
 		w.cfg.Path = filepath.Join(t.TempDir(), "tsh")
@@ -274,6 +277,8 @@ func TestLoginWithABadTSH(t *testing.T) {
 }
 
 func TestSecretIsNotTypedWhileItWouldShow(t *testing.T) {
+	testneeds.Time(t, "it waits for a tsh that never turns its echo off")
+	t.Parallel()
 	w := newLoginWorld(t, "shows_secrets", simcluster.Config{})
 	began := time.Now()
 	err := w.answering(t.Context(), map[state.LoginKind]string{state.LoginPassword: "hunter2"})

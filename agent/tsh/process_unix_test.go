@@ -28,11 +28,11 @@ func running(pid int) bool {
 }
 
 func TestChildDiesWithAKilledAgent(t *testing.T) {
+	t.Parallel()
 	if runtime.GOOS != "linux" {
 		testneeds.Skip(t, "Linux", "no other system ends a child with its parent")
 	}
-	useFake(t, "agent")
-	agent := exec.CommandContext(t.Context(), os.Args[0])
+	agent := exec.CommandContext(t.Context(), useFake(t, "agent"))
 	agent.Stderr = os.Stderr
 	out, err := agent.StdoutPipe()
 	if err != nil {

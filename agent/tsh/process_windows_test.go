@@ -27,8 +27,7 @@ func running(pid int) bool {
 }
 
 func TestChildDiesWithAKilledAgent(t *testing.T) {
-	useFake(t, "agent")
-	agent := exec.CommandContext(t.Context(), os.Args[0])
+	agent := exec.CommandContext(t.Context(), useFake(t, "agent"))
 	agent.Stderr = os.Stderr
 	out, err := agent.StdoutPipe()
 	if err != nil {

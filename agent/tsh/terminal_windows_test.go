@@ -36,10 +36,9 @@ func useConsole() error {
 // consoleLogin runs a login in a console; the test binary plays tsh.
 func consoleLogin(t *testing.T, part, password string) (kinds []state.LoginKind, said string, err error) {
 	t.Helper()
-	useFake(t, part)
 	var log bytes.Buffer
 	cfg := LoginConfig{
-		Path: os.Args[0], Home: t.TempDir(), Proxy: "proxy.example.com:443", User: "alice", Terminal: true,
+		Path: useFake(t, part), Home: t.TempDir(), Proxy: "proxy.example.com:443", User: "alice", Terminal: true,
 		Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Ask: func(p Prompt, answer func(string)) {
 			kinds = append(kinds, p.Kind)
@@ -84,12 +83,12 @@ func TestShownPasswordIsDropped(t *testing.T) {
 }
 
 func TestCancelledByConsole(t *testing.T) {
-	useFake(t, "hangs")
+	program := useFake(t, "hangs")
 	ctx, cancel := context.WithCancel(t.Context())
 	time.AfterFunc(500*time.Millisecond, cancel)
 	begin := time.Now()
 	err := Login(ctx, LoginConfig{
-		Path: os.Args[0], Home: t.TempDir(), Proxy: "proxy.example.com:443", Terminal: true,
+		Path: program, Home: t.TempDir(), Proxy: "proxy.example.com:443", Terminal: true,
 		Logger: slog.New(slog.DiscardHandler), Ask: func(Prompt, func(string)) {},
 	})
 	if !errors.Is(err, context.Canceled) || time.Since(begin) > 10*time.Second {

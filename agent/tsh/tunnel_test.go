@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -33,9 +34,9 @@ var quick = timing{
 // runTunnel starts a tunnel over the fake that plays part, behind an open gate.
 func runTunnel(t *testing.T, part string, tm timing) (tunnel *Tunnel, dir string) {
 	t.Helper()
-	dir = useFake(t, part)
+	program := useFake(t, part)
 	tunnel, err := NewTunnel(TunnelConfig{
-		Path: os.Args[0], Home: "/a/home", Proxy: "example.com:443", Cluster: "leaf",
+		Path: program, Home: "/a/home", Proxy: "example.com:443", Cluster: "leaf",
 		Target: Database{Name: "pg", User: "alice", DBName: "app"}, Insecure: true, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
@@ -44,7 +45,7 @@ func runTunnel(t *testing.T, part string, tm timing) (tunnel *Tunnel, dir string
 	tunnel.time = tm
 	tunnel.Gate(true)
 	runUntilEnd(t, tunnel)
-	return tunnel, dir
+	return tunnel, filepath.Dir(program)
 }
 
 func runUntilEnd(t *testing.T, tunnel *Tunnel) {
@@ -97,8 +98,10 @@ func ask(t *testing.T, conn net.Conn) int {
 }
 
 func TestTunnelCarriesConnections(t *testing.T) {
+	t.Parallel()
 	for _, part := range []string{"serve", "stubborn"} {
 		t.Run(part, func(t *testing.T) {
+			t.Parallel()
 			tunnel, dir := runTunnel(t, part, quick)
 			conn := mustDial(t, tunnel)
 			s := tunnel.Status()
@@ -129,6 +132,7 @@ func TestServerThatSpeaksFirstIsReady(t *testing.T) {
 }
 
 func TestTunnelFailures(t *testing.T) {
+	t.Parallel()
 	short := quick
 	short.ready = time.Second
 	long := short
@@ -144,6 +148,7 @@ func TestTunnelFailures(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.part, func(t *testing.T) {
+			t.Parallel()
 			tunnel, _ := runTunnel(t, tt.part, long)
 			ctx, cancel := context.WithTimeout(t.Context(), 8*time.Second)
 			defer cancel()
@@ -164,6 +169,7 @@ func TestTunnelFailures(t *testing.T) {
 }
 
 func TestTunnelTriesAgain(t *testing.T) {
+	t.Parallel()
 	tunnel, dir := runTunnel(t, "flaky", quick)
 	testwait.Eventually(t, "the third child to be ready", func() bool { return tunnel.Status().State == StateReady })
 	if runs := len(readNote(t, dir, "runs")); runs != 3 {
@@ -175,6 +181,7 @@ func TestTunnelTriesAgain(t *testing.T) {
 }
 
 func TestTunnelReplacesAChildThatDies(t *testing.T) {
+	t.Parallel()
 	tunnel, _ := runTunnel(t, "serve", quick)
 	pid := ask(t, mustDial(t, tunnel))
 	victim, err := os.FindProcess(pid)
@@ -194,6 +201,7 @@ func TestTunnelReplacesAChildThatDies(t *testing.T) {
 }
 
 func TestRestartKeepsOpenConnections(t *testing.T) {
+	t.Parallel()
 	tunnel, _ := runTunnel(t, "serve", quick)
 	old := mustDial(t, tunnel)
 	oldPID := ask(t, old)
@@ -220,6 +228,7 @@ func TestRestartKeepsOpenConnections(t *testing.T) {
 }
 
 func TestRestartsDoNotPileUpChildren(t *testing.T) {
+	t.Parallel()
 	tunnel, _ := runTunnel(t, "serve", quick)
 	var conns []net.Conn
 	for range maxDraining + 2 {
@@ -241,6 +250,7 @@ func TestRestartsDoNotPileUpChildren(t *testing.T) {
 }
 
 func TestFailedRestartKeepsTheOldChild(t *testing.T) {
+	t.Parallel()
 	tunnel, _ := runTunnel(t, "fails_later", quick)
 	pid := ask(t, mustDial(t, tunnel))
 	tunnel.Restart()
@@ -254,6 +264,7 @@ func TestFailedRestartKeepsTheOldChild(t *testing.T) {
 }
 
 func TestGate(t *testing.T) {
+	t.Parallel()
 	tunnel, dir := runTunnel(t, "serve", quick)
 	open := mustDial(t, tunnel)
 	pid := ask(t, open)
@@ -295,6 +306,7 @@ func TestGateClosedDuringAStart(t *testing.T) {
 }
 
 func TestRestartEndsAPause(t *testing.T) {
+	t.Parallel()
 	tm := quick
 	tm.first, tm.longest = time.Hour, time.Hour
 	tunnel, _ := runTunnel(t, "flaky", tm)
@@ -309,6 +321,7 @@ func TestRestartEndsAPause(t *testing.T) {
 }
 
 func TestPromptGivesMoreTime(t *testing.T) {
+	t.Parallel()
 	tm := quick
 	tm.ready = 150 * time.Millisecond // the fake takes twice as long after it asked
 	tunnel, _ := runTunnel(t, "taps", tm)
@@ -322,9 +335,9 @@ func TestPromptGivesMoreTime(t *testing.T) {
 // TestReadyTellsOfThePrompt: what tsh asks once it listens is known from the moment
 // at which it counts as ready, or clients would be let through to wait there, unseen.
 func TestReadyTellsOfThePrompt(t *testing.T) {
-	useFake(t, "asks_pin_first_client")
+	t.Parallel()
 	tunnel, err := NewTunnel(TunnelConfig{
-		Path: os.Args[0], Target: Database{Name: "pg"}, Logger: slog.New(slog.DiscardHandler),
+		Path: useFake(t, "asks_pin_first_client"), Target: Database{Name: "pg"}, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -344,12 +357,12 @@ func TestReadyTellsOfThePrompt(t *testing.T) {
 }
 
 func TestOnChangeTellsOfEveryState(t *testing.T) {
-	useFake(t, "serve")
+	t.Parallel()
 	var seen []State
 	var calls atomic.Int32
 	all := make(chan State, 100)
 	tunnel, err := NewTunnel(TunnelConfig{
-		Path: os.Args[0], Target: Database{Name: "pg"}, Logger: slog.New(slog.DiscardHandler),
+		Path: useFake(t, "serve"), Target: Database{Name: "pg"}, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -373,6 +386,7 @@ func TestOnChangeTellsOfEveryState(t *testing.T) {
 }
 
 func TestManyClientsDuringRestarts(t *testing.T) {
+	t.Parallel()
 	tunnel, _ := runTunnel(t, "serve", quick)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()

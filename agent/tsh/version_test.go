@@ -3,7 +3,6 @@ package tsh
 import (
 	"context"
 	"errors"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -91,26 +90,24 @@ func FuzzParseVersion(f *testing.F) {
 func TestReadVersion(t *testing.T) {
 	for part, want := range map[string]string{"version_json": "17.2.1", "version_text": "13.4.26"} {
 		t.Run(part, func(t *testing.T) {
-			useFake(t, part)
-			v, err := ReadVersion(t.Context(), os.Args[0])
+			v, err := ReadVersion(t.Context(), useFake(t, part))
 			if err != nil || v.String() != want {
 				t.Errorf("ReadVersion = %v, %v, want %s", v, err, want)
 			}
 		})
 	}
 	t.Run("not_tsh", func(t *testing.T) {
-		useFake(t, "exits")
-		_, err := ReadVersion(t.Context(), os.Args[0])
+		_, err := ReadVersion(t.Context(), useFake(t, "exits"))
 		var exit *ExitError
 		if !errors.As(err, &exit) || exit.Code != 1 {
 			t.Errorf("ReadVersion of a program that fails: %v, want an ExitError", err)
 		}
 	})
 	t.Run("slow", func(t *testing.T) {
-		useFake(t, "hangs")
+		program := useFake(t, "hangs")
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		defer cancel()
-		if _, err := ReadVersion(ctx, os.Args[0]); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := ReadVersion(ctx, program); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("ReadVersion of a program that hangs: %v, want the end of its time", err)
 		}
 	})

@@ -3,6 +3,9 @@
 package testwait
 
 import (
+	"flag"
+	"runtime"
+	"strconv"
 	"testing"
 	"time"
 )
@@ -42,6 +45,18 @@ func Hang() { time.Sleep(time.Hour) }
 func NextSecond() {
 	now := time.Now()
 	time.Sleep(now.Truncate(time.Second).Add(time.Second).Sub(now))
+}
+
+// ManyAtOnce is for a TestMain, and has twelve of its package's parallel tests run at
+// once, unless the command line asks for another number than one for each core: they
+// mostly wait.
+func ManyAtOnce() {
+	flag.Parse()
+	if n := flag.Lookup("test.parallel"); n.Value.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) {
+		if err := n.Value.Set("12"); err != nil {
+			panic(err)
+		}
+	}
 }
 
 // Never fails the test when ok comes true within a moment. A wait shows an
