@@ -64,7 +64,7 @@ test-whole: ## without the race detector, and whole: what only computes, of whic
 
 .PHONY: test-short
 test-short: ## the fast tests only
-	$(TEST) -short ./...
+	$(TEST) -p 4 -parallel 12 -short ./...
 
 .PHONY: cover
 cover: test-deps ## how much of each package the tests cover, the least covered first

@@ -13,7 +13,10 @@ import (
 	"berth/internal/testwait"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	testwait.ManyAtOnce()
+	goleak.VerifyTestMain(m)
+}
 
 // runWatcher starts a Watcher that logs to the test and ends with it.
 func runWatcher(t testing.TB, cfg certwatch.Config) *certwatch.Watcher {

@@ -37,6 +37,7 @@ func loginAt(t testing.TB, ca *certwatchtest.CA, h tshhome.Home, i int, role str
 // TestManyProfiles: of 500 profiles each is known, and a login at any of them
 // is noticed.
 func TestManyProfiles(t *testing.T) {
+	t.Parallel()
 	const n = 500
 	ca, h := manyProfiles(t, n)
 	w := runWatcher(t, certwatch.Config{Homes: []string{h.Dir}, Safety: time.Hour})

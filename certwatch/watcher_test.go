@@ -51,6 +51,7 @@ func newWatched(t *testing.T, home string) (*fixture, *certwatch.Watcher) {
 }
 
 func TestHomeComesAndGoes(t *testing.T) {
+	t.Parallel()
 	top := t.TempDir()
 	f, w := newWatched(t, filepath.Join(top, "not", "yet", ".tsh"))
 	if !empty(w.View()) {
@@ -76,6 +77,7 @@ func TestHomeComesAndGoes(t *testing.T) {
 }
 
 func TestHomeMovedAside(t *testing.T) {
+	t.Parallel()
 	f, w := newWatched(t, filepath.Join(t.TempDir(), ".tsh"))
 	f.loginAs("first")
 	await(t, w, "the first login", loggedIn("first"))
@@ -89,6 +91,7 @@ func TestHomeMovedAside(t *testing.T) {
 }
 
 func TestHomeOfAnotherKind(t *testing.T) {
+	t.Parallel()
 	f, w := newWatched(t, filepath.Join(t.TempDir(), ".tsh"))
 	f.loginAs("first")
 	await(t, w, "the first login", loggedIn("first"))
@@ -116,6 +119,7 @@ func TestHomeOfAnotherKind(t *testing.T) {
 }
 
 func TestLogout(t *testing.T) {
+	t.Parallel()
 	for _, layout := range []tshhome.Layout{tshhome.V16, tshhome.V17} {
 		f, w := newWatched(t, filepath.Join(t.TempDir(), ".tsh"))
 		f.home.Layout = layout
@@ -135,6 +139,7 @@ func TestLogout(t *testing.T) {
 // A broken home keeps its last good session for a while, then says what is
 // wrong, and is well again with the next login.
 func TestBrokenForLong(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, certwatchtest.Login{Identity: certwatch.Identity{Roles: []string{"first"}}})
 	const patience = time.Second
 	w := runWatcher(t, certwatch.Config{Homes: []string{f.home.Dir}, Safety: time.Hour, Patience: patience})
@@ -177,6 +182,7 @@ func (f *fixture) untilAnother(w *certwatch.Watcher, check func(*certwatch.Profi
 }
 
 func TestSameSessionIsTheSameValue(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t, certwatchtest.Login{})
 	other, creds := f.ca.Issue(t, certwatchtest.Login{Proxy: "another.test:3080"})
 	w := runWatcher(t, certwatch.Config{Homes: []string{f.home.Dir}, Safety: time.Hour})
@@ -302,6 +308,7 @@ func TestRestlessLogins(t *testing.T) {
 // A v17 login stopped after the X.509 pair: key and certificates all belong
 // together in pairs, but are of two logins.
 func TestTwoLoginsAreNeverMixed(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name string
 		old  bool // the new files look old, as if moved here from elsewhere

@@ -45,6 +45,7 @@ func TestShowsWithButtons(t *testing.T) {
 }
 
 func TestClicks(t *testing.T) {
+	t.Parallel()
 	bus := dbustest.Start(t)
 	server := serve(t, bus, &fakeServer{can: everything})
 	d := newDesk(t, at(bus))
@@ -260,6 +261,7 @@ func TestNoBus(t *testing.T) {
 }
 
 func TestBusRestarted(t *testing.T) {
+	t.Parallel()
 	bus := dbustest.Start(t)
 	serve(t, bus, &fakeServer{can: everything})
 	d := newDesk(t, at(bus))
@@ -274,6 +276,7 @@ func TestBusRestarted(t *testing.T) {
 }
 
 func TestSlowServer(t *testing.T) {
+	t.Parallel()
 	bus := dbustest.Start(t)
 	slow := make(chan struct{})
 	server := serve(t, bus, &fakeServer{can: everything, slow: slow})
@@ -312,6 +315,7 @@ func TestSlowServer(t *testing.T) {
 }
 
 func TestServerThatDoesNotSayWhatItCan(t *testing.T) {
+	t.Parallel()
 	bus := dbustest.Start(t)
 	mute := make(chan struct{})
 	server := serve(t, bus, &fakeServer{can: everything, mute: mute})

@@ -1,13 +1,17 @@
 package notify
 
 import (
+	"berth/internal/testwait"
 	"log/slog"
 	"testing"
 
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	testwait.ManyAtOnce()
+	goleak.VerifyTestMain(m)
+}
 
 // testLog sends the log to the test's.
 func testLog(t testing.TB) *slog.Logger {

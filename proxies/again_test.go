@@ -40,6 +40,7 @@ func TestPauses(t *testing.T) {
 // TestHeldClientDialsCalmly: a proxy that refuses at once does not keep a processor
 // busy with the dials of one held client.
 func TestHeldClientDialsCalmly(t *testing.T) {
+	t.Parallel()
 	const hold = time.Second
 	refused := errors.New("connection refused")
 	dials := 0

@@ -116,6 +116,7 @@ func TestNoHoldStillLeavesTimeToMint(t *testing.T) {
 }
 
 func TestClientHangsUp(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		name   string
 		during string // "hold" or "dial"

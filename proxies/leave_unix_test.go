@@ -51,6 +51,7 @@ func inherited(t *testing.T, from *Sockets) *Sockets {
 }
 
 func TestHeldClientsMove(t *testing.T) {
+	t.Parallel()
 	g := newGate(nettest.Serve(t, nettest.Echo))
 	sockets := NewSockets(nil, nil)
 	r := run(t, Config{Source: g.source, Hold: nettest.Patience, Sockets: sockets})
@@ -126,6 +127,7 @@ func TestClientsThatCannotMoveStay(t *testing.T) {
 }
 
 func TestClientThatNoProcessTakesIsRefused(t *testing.T) {
+	t.Parallel()
 	g := newGate(nettest.Serve(t, nettest.Echo))
 	r := run(t, Config{Source: g.source, Hold: nettest.Patience, Refuse: func(c net.Conn, err error) {
 		fmt.Fprint(c, errors.Is(err, ErrStopped))
@@ -140,6 +142,7 @@ func TestClientThatNoProcessTakesIsRefused(t *testing.T) {
 
 // TestOpenConnectionsOutliveLeave: also those at rest, until the grace is over.
 func TestOpenConnectionsOutliveLeave(t *testing.T) {
+	t.Parallel()
 	r := run(t, Config{Source: source(nettest.Serve(t, nettest.Echo))})
 	c := r.connect(t)
 	nettest.RoundTrip(t, c, "before")

@@ -26,6 +26,7 @@ func isRefused(t *testing.T, c net.Conn, limit Limit, most int) {
 // TestLimitsOfConnections: as many clients as the limits allow are served, the next
 // one is refused in words, and another is served once one has left.
 func TestLimitsOfConnections(t *testing.T) {
+	t.Parallel()
 	up := nettest.Serve(t, nettest.Echo)
 	limits := NewLimits(func() Bounds { return Bounds{Connections: 3, TunnelConnections: 2, Held: 1} })
 	cfg := Config{Source: newOpenGate(up).source, Hold: nettest.Patience, Limits: limits, Refuse: refusing}
@@ -48,6 +49,7 @@ func TestLimitsOfConnections(t *testing.T) {
 // TestLimitOfHeld: the client that would be one too many to wait is refused at
 // once, and those that wait are served.
 func TestLimitOfHeld(t *testing.T) {
+	t.Parallel()
 	g := newGate(nettest.Serve(t, nettest.Echo))
 	limits := NewLimits(func() Bounds { return Bounds{Connections: 9, TunnelConnections: 9, Held: 2} })
 	r := run(t, Config{Source: g.source, Hold: nettest.Patience, Limits: limits, Refuse: refusing})

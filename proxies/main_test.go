@@ -9,10 +9,14 @@ import (
 
 	"go.uber.org/goleak"
 
+	"berth/internal/testwait"
 	"berth/proxies/internal/nettest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	testwait.ManyAtOnce()
+	goleak.VerifyTestMain(m)
+}
 
 // source is a Source that dials the server at once.
 func source(s *nettest.Server) Source {

@@ -28,6 +28,7 @@ func freePort(t *testing.T) int {
 }
 
 func TestPortTakenThenFreed(t *testing.T) {
+	t.Parallel()
 	for _, host := range []string{"127.0.0.1", "::1"} {
 		t.Run(host, func(t *testing.T) {
 			port := freePort(t)

@@ -247,6 +247,7 @@ func TestCloseConnections(t *testing.T) {
 // TestDrain: a tunnel that ends lets answers end, and keeps no client that is owed
 // none.
 func TestDrain(t *testing.T) {
+	t.Parallel()
 	for name, tc := range map[string]struct {
 		grace   time.Duration
 		asks    bool // the client waits for an answer when the tunnel ends

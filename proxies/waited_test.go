@@ -100,6 +100,7 @@ func TestHungUpForGood(t *testing.T) {
 // TestHungUpWhileAway: a client whose connection has ended without a word while the
 // proxy is away is held as one that had none, and is free to leave.
 func TestHungUpWhileAway(t *testing.T) {
+	t.Parallel()
 	for _, leaves := range []bool{false, true} {
 		t.Run(fmt.Sprintf("leaves_%v", leaves), func(t *testing.T) {
 			echo := nettest.Serve(t, nettest.Echo)

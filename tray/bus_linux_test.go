@@ -118,6 +118,7 @@ func (c *child) until(what string, is func() bool) {
 // TestPanelComesLaterAndIsRestarted: a tray lives without a panel, is shown by
 // one that comes, and again by the next; its menu works.
 func TestPanelComesLaterAndIsRestarted(t *testing.T) {
+	t.Parallel()
 	bus := dbustest.Start(t)
 	c := startChild(t, bus.Address)
 	c.says("no panel shows the icon")
@@ -156,6 +157,7 @@ func TestPanelComesLaterAndIsRestarted(t *testing.T) {
 // TestPanelThatMissedTheIcon: an icon that the panel does not have is
 // registered once more, and one that it has is not.
 func TestPanelThatMissedTheIcon(t *testing.T) {
+	t.Parallel()
 	for name, missed := range map[string]int32{"has_it": 0, "missed_it": 1} {
 		t.Run(name, func(t *testing.T) {
 			bus := dbustest.Start(t)

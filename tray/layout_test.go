@@ -15,6 +15,7 @@ import (
 
 	"berth/agent/state"
 	"berth/internal/plain"
+	"berth/internal/testwait"
 )
 
 var rewrite = flag.Bool("update", false, "rewrite the golden files")
@@ -29,6 +30,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(childVar) != "" {
 		os.Exit(runChild())
 	}
+	testwait.ManyAtOnce()
 	goleak.VerifyTestMain(m)
 }
 

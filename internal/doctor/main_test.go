@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"berth/internal/testwait"
 	"os"
 	"testing"
 
@@ -12,5 +13,6 @@ func TestMain(m *testing.M) {
 		_ = os.Unsetenv(name)
 	}
 	_ = os.Setenv("DBUS_SESSION_BUS_ADDRESS", "none:") // a test that wants a desktop has its own
+	testwait.ManyAtOnce()
 	goleak.VerifyTestMain(m)
 }

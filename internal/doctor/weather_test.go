@@ -15,6 +15,7 @@ import (
 	"github.com/shirou/gopsutil/v4/disk"
 
 	"berth/certwatch"
+	"berth/internal/testneeds"
 	"berth/internal/testwait"
 )
 
@@ -43,6 +44,8 @@ func TestEverythingHangs(t *testing.T) {
 // TestManyProfiles: a home of 500 profiles is checked in time, and reported in
 // few lines.
 func TestManyProfiles(t *testing.T) {
+	testneeds.Time(t, "it waits for a name server that never answers")
+	t.Parallel()
 	b := newBench(t, nil)
 	text, err := os.ReadFile(filepath.Join(b.Home, "localhost.yaml"))
 	b.must(err)

@@ -96,6 +96,7 @@ func TestStopAndRestart(t *testing.T) {
 }
 
 func TestAPIClientSurvivesARestart(t *testing.T) {
+	t.Parallel()
 	c := start(t, Config{})
 	clt := authClient(t, c, c.Root(), loginCert(t, c, "alice"))
 	if _, err := clt.Ping(t.Context()); err != nil {
@@ -197,6 +198,7 @@ func TestStalledProxy(t *testing.T) {
 }
 
 func TestSlow(t *testing.T) {
+	t.Parallel()
 	c := startDBs(t, Config{})
 	conn := echoConn(t, c, mintEcho(t, c))
 	took := func() time.Duration {
@@ -299,6 +301,7 @@ func TestRPCFaults(t *testing.T) {
 }
 
 func TestDisconnectExpiredCert(t *testing.T) {
+	t.Parallel()
 	for _, disconnect := range []bool{false, true} {
 		c := startDBs(t, Config{Roles: []Role{{Name: "access", DisconnectExpiredCert: disconnect}}})
 		session := loginCert(t, c, "alice", WithTTL(2*time.Second))

@@ -27,10 +27,12 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"berth/internal/simcluster/simdb"
+	"berth/internal/testwait"
 	"berth/internal/tshhome"
 )
 
 func TestMain(m *testing.M) {
+	testwait.ManyAtOnce()
 	goleak.VerifyTestMain(m)
 }
 

@@ -238,6 +238,7 @@ func wantCut(t *testing.T, dec *json.Decoder) {
 }
 
 func TestKubeStreamsEndWithTheCert(t *testing.T) {
+	t.Parallel()
 	c := start(t, Config{Kubes: []Kube{{Name: "prod"}}, DisconnectExpiredCert: true})
 	session := loginCert(t, c, "alice")
 	cert := mintKube(t, c, session, "", "prod", func(r *proto.UserCertsRequest) { r.Expires = time.Now().Add(2 * time.Second) })
@@ -250,6 +251,7 @@ func TestKubeStreamsEndWithTheCert(t *testing.T) {
 }
 
 func TestKubeFaults(t *testing.T) {
+	t.Parallel()
 	c := start(t, Config{Kubes: []Kube{{Name: "prod"}, {Name: "dev"}}})
 	session := loginCert(t, c, "alice")
 	prod := kubeClient(t, c, mintKube(t, c, session, "", "prod"))

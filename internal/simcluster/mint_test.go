@@ -100,6 +100,7 @@ func TestPrivateKeyPolicyRefusesPlainKeys(t *testing.T) {
 // A connection outlives the session it was opened in, and what it mints then
 // is stillborn.
 func TestMintAfterTheSessionEnded(t *testing.T) {
+	t.Parallel()
 	c := start(t, Config{})
 	session := loginCert(t, c, "alice", WithTTL(2*time.Second))
 	clt := authClient(t, c, c.Root(), session)

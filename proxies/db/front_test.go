@@ -169,6 +169,7 @@ func psqlTo(f *fronted, more string) string {
 }
 
 func TestPostgresModes(t *testing.T) {
+	t.Parallel()
 	f := front(t, "postgres", simulated(t, simdb.NewPostgres(), simdb.Session{}))
 	for mode, want := range map[string]bool{
 		"disable": false, "allow": false, "prefer": true, "require": true, "verify-ca": true, "verify-full": true,
@@ -222,6 +223,7 @@ func TestPostgresWithoutCert(t *testing.T) {
 
 // TestPostgresHeld: a client with TLS is held, and refused inside it.
 func TestPostgresHeld(t *testing.T) {
+	t.Parallel()
 	for _, known := range []string{"postgres", ""} {
 		f := front(t, "postgres", held, func(cfg *proxies.Config, fc *db.FrontConfig) {
 			cfg.Hold = time.Second
@@ -379,6 +381,7 @@ func (c *tapped) Read(p []byte) (int, error) {
 }
 
 func TestMySQLClients(t *testing.T) {
+	t.Parallel()
 	src, seen := mysqlCapabilities(t, simdb.NewMySQL())
 	f := front(t, "mysql", src)
 	base := []string{"--no-defaults", "--protocol=TCP", "-h", f.host, "-P", f.port, "-u", "bob", "-Ne", "select current_user()"}
@@ -446,6 +449,7 @@ func TestMySQLDriver(t *testing.T) {
 
 // TestMySQLRefused: the server refuses a login in TLS, and so does berth.
 func TestMySQLRefused(t *testing.T) {
+	t.Parallel()
 	no := simdb.Session{Authorize: func(string, string) error { return errors.New("access to db denied") }}
 	for want, src := range map[string]proxies.Source{"access to db denied": simulated(t, simdb.NewMySQL(), no), "login needed": held} {
 		f := front(t, "mysql", src, func(cfg *proxies.Config, _ *db.FrontConfig) { cfg.Hold = 500 * time.Millisecond })

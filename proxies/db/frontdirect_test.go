@@ -144,6 +144,7 @@ func TestHandshakeThatStalls(t *testing.T) {
 // TestServerSpeaksFirst: what a server says before a client has spoken reaches a
 // client that waits, and one that wants TLS.
 func TestServerSpeaksFirst(t *testing.T) {
+	t.Parallel()
 	up := serving(t, func(conn net.Conn) {
 		_, _ = io.WriteString(conn, "-NOPERM no\r\n")
 		_, _ = conn.Read(make([]byte, 100))
@@ -162,6 +163,7 @@ func TestServerSpeaksFirst(t *testing.T) {
 }
 
 func TestRedisCLI(t *testing.T) {
+	t.Parallel()
 	f := front(t, "redis", simulated(t, simdb.ForProtocol("redis"), simdb.Session{}))
 	args := []string{"-h", f.host, "-p", f.port, "PING"}
 	for name, more := range map[string][]string{"plain": nil, "verified": {"--tls", "--cacert", f.ca}, "insecure": {"--tls", "--insecure"}} {
@@ -246,6 +248,7 @@ func mongoServer(conn net.Conn) {
 }
 
 func TestMongoDBDriver(t *testing.T) {
+	t.Parallel()
 	f := front(t, "mongodb", serving(t, mongoServer))
 	for query, fails := range map[string]bool{"": false, "&tls=true&tlsCAFile=" + f.ca: false, "&tls=true&tlsInsecure=true": false, "&tls=true": true} {
 		client, err := mongo.Connect(options.Client().SetServerSelectionTimeout(5 * time.Second).

@@ -136,6 +136,7 @@ func TestSQLServerClients(t *testing.T) {
 
 // TestSQLServerRefused: a client with TLS is refused inside it.
 func TestSQLServerRefused(t *testing.T) {
+	t.Parallel()
 	for _, known := range []string{"sqlserver", ""} {
 		f := front(t, "sqlserver", held, func(cfg *proxies.Config, fc *db.FrontConfig) {
 			cfg.Hold = 500 * time.Millisecond

@@ -51,6 +51,7 @@ func startups(t *testing.T) (port int, asked <-chan map[string]string) {
 }
 
 func TestRealPsql(t *testing.T) {
+	t.Parallel()
 	psql := testneeds.Program(t, "psql")
 	p, _ := Lookup("postgres")
 	for _, e := range []Endpoint{usual, nasty} {

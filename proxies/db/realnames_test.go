@@ -136,6 +136,7 @@ func goDriversReadNames(t *testing.T, ca string) {
 }
 
 func TestPsqlReadsNames(t *testing.T) {
+	t.Parallel()
 	psql := testneeds.Program(t, "psql")
 	port, asked := startups(t)
 	run := func(t *testing.T, env []string, args ...string) names {
@@ -217,6 +218,7 @@ public class Reader {
 }`
 
 func TestJDBCDriversReadNames(t *testing.T) {
+	t.Parallel()
 	jars := []string{"/usr/share/java/postgresql.jar", "/usr/share/java/mariadb-java-client.jar"}
 	_, noJava := exec.LookPath("javac")
 	_, noPG := os.Stat(jars[0])

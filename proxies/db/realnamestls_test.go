@@ -32,6 +32,7 @@ func namesServer(conn net.Conn) {
 // TestPsqlNamesWithTLS: what "tunnel url --tls" prints brings awkward names through
 // TLS, checked by a CA in a folder with an awkward name.
 func TestPsqlNamesWithTLS(t *testing.T) {
+	t.Parallel()
 	psql := testneeds.Program(t, "psql")
 	f := front(t, "postgres", serving(t, namesServer))
 	pem, err := os.ReadFile(f.ca)

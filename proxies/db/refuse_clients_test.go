@@ -163,6 +163,7 @@ func TestRefuseUpload(t *testing.T) {
 
 // TestRefuseRealClients keeps what people get to read.
 func TestRefuseRealClients(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		name, program, protocol string
 		args                    []string // HOST and PORT stand for the tunnel's

@@ -83,6 +83,7 @@ func TestRefuseUnknownSaysNothing(t *testing.T) {
 // TestRefuseUnknownSilent: over a real connection, the silent client is taken
 // for one that waits for the server.
 func TestRefuseUnknownSilent(t *testing.T) {
+	t.Parallel()
 	client, server := net.Pipe()
 	defer client.Close()
 	done := make(chan error, 1)

@@ -17,13 +17,17 @@ import (
 	"testing/synctest"
 	"time"
 
+	"berth/internal/testwait"
 	"berth/internal/wake"
 
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	testwait.ManyAtOnce()
+	goleak.VerifyTestMain(m)
+}
 
 // waiting is a refusal as the agent makes them.
 var waiting = Refusal{

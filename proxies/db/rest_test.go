@@ -94,6 +94,7 @@ func mysqlPackets(number byte, bodies ...string) []byte {
 }
 
 func TestMySQLAtRest(t *testing.T) {
+	t.Parallel()
 	const (
 		ok, inTrans = "\x00\x00\x00\x02\x00\x00\x00", "\x00\x00\x00\x03\x00\x00\x00"
 		eof, more   = "\xfe\x00\x00\x02\x00", "\xfe\x00\x00\x0a\x00"

@@ -13,6 +13,7 @@ import (
 // TestLeave: a stream that is open goes on, a request that is held is served, and
 // only then does the tunnel's place belong to the other process.
 func TestLeave(t *testing.T) {
+	t.Parallel()
 	for _, sharing := range []bool{true, false} {
 		t.Run(fmt.Sprintf("shared_%v", sharing), func(t *testing.T) {
 			more := make(chan string)

@@ -381,6 +381,7 @@ func TestUpgradeAfterARefusedOne(t *testing.T) {
 }
 
 func TestPortInUse(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, ok)
 	a := run(t, Config{Source: always(c.upstream())})
 	var port int

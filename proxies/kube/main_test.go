@@ -19,7 +19,10 @@ import (
 	"berth/proxies"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	testwait.ManyAtOnce()
+	goleak.VerifyTestMain(m)
+}
 
 // patience is how long tests wait for what must happen.
 const patienceInTests = testwait.Patience

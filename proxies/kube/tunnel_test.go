@@ -58,6 +58,7 @@ func statusOf(t *testing.T, code int, body string) status {
 // TestRequestIsPassedOnUnchanged compares what the client sent with what
 // arrives, and the same for the answer.
 func TestRequestIsPassedOnUnchanged(t *testing.T) {
+	t.Parallel()
 	type seen struct {
 		Proto, Method, URI, Host, Body string
 		Header                         http.Header
@@ -178,6 +179,7 @@ func TestFortyAtOnce(t *testing.T) {
 // TestHeldRequestDialsCalmly: a proxy that refuses at once does not keep a processor
 // busy with the dials of one held request.
 func TestHeldRequestDialsCalmly(t *testing.T) {
+	t.Parallel()
 	var dials atomic.Int32
 	up := &Upstream{Dial: func(context.Context, ...string) (net.Conn, error) {
 		dials.Add(1)
@@ -200,6 +202,7 @@ func TestHeldRequestDialsCalmly(t *testing.T) {
 // TestDialEndsWithItsRequests: nobody dials for requests that are gone, which
 // net/http would.
 func TestDialEndsWithItsRequests(t *testing.T) {
+	t.Parallel()
 	var dialling atomic.Int32
 	up := &Upstream{Dial: func(context.Context, ...string) (net.Conn, error) {
 		dialling.Store(1)
@@ -234,6 +237,7 @@ func TestDialEndsWithItsRequests(t *testing.T) {
 // TestDialFailureIsShared checks that a crowd does not wait for one failing
 // dial after the other.
 func TestDialFailureIsShared(t *testing.T) {
+	t.Parallel()
 	const crowd = 20
 	var dials, came atomic.Int32
 	noRoute := errors.New("no route to host")
@@ -379,6 +383,7 @@ func TestHold(t *testing.T) {
 }
 
 func TestHoldEnds(t *testing.T) {
+	t.Parallel()
 	never := func(ctx context.Context) (*Upstream, error) {
 		<-ctx.Done()
 		return nil, fmt.Errorf("logged out: %w", ctx.Err())
@@ -658,6 +663,7 @@ func TestDrain(t *testing.T) {
 // TestDiscoveryIsRefusedInWords checks the answers that clients read without
 // looking for a Status, and that a client is held once, not five times.
 func TestDiscoveryIsRefusedInWords(t *testing.T) {
+	t.Parallel()
 	r := run(t, Config{
 		Hold:   800 * time.Millisecond,
 		Source: func(ctx context.Context) (*Upstream, error) { <-ctx.Done(); return nil, ctx.Err() },
@@ -682,6 +688,7 @@ func TestDiscoveryIsRefusedInWords(t *testing.T) {
 // some kubectl do for the server's version, leaves the rest of the hold to the next
 // request of the connection.
 func TestImpatientRequestTakesItsOwnTime(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "served") })
 	login := make(chan struct{})
 	r := run(t, Config{Hold: time.Hour, Source: func(ctx context.Context) (*Upstream, error) {

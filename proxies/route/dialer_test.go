@@ -67,6 +67,7 @@ func TestDialerTriesAgain(t *testing.T) {
 // TestDialerGivesUp: no further attempt is made where it cannot help, or when
 // the time is up.
 func TestDialerGivesUp(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		name   string
 		cfg    fakeConfig

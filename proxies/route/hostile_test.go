@@ -34,6 +34,7 @@ func endless(w http.ResponseWriter, text string, sent *atomic.Int64) {
 // TestPingOfAHostileProxy: answers of any size, at any pace, that lead anywhere or are
 // of other types cost little memory and end in time with an error of one line.
 func TestPingOfAHostileProxy(t *testing.T) {
+	t.Parallel()
 	const good = `{"server_version":"17.0.0","min_client_version":"16.0.0","auth":{"type":"saml"}}`
 	var sent atomic.Int64
 	for name, c := range map[string]struct {

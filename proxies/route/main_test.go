@@ -10,6 +10,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"berth/internal/testwait"
 	"berth/proxies"
 	"berth/proxies/internal/nettest"
 )
@@ -19,6 +20,7 @@ func TestMain(m *testing.M) {
 		runChild(mode)
 		return
 	}
+	testwait.ManyAtOnce()
 	goleak.VerifyTestMain(m)
 }
 

@@ -98,6 +98,7 @@ func sendFrame(w io.Writer, content string) error {
 // TestGatherEverySplit cuts what comes at every byte: what is whole before the
 // cut is returned before the rest comes, and nothing is lost or twice there.
 func TestGatherEverySplit(t *testing.T) {
+	t.Parallel()
 	const want = "first" + "second, in a longer frame" + "x" + "last"
 	write := func(c net.Conn) error {
 		return errors.Join(
@@ -317,6 +318,7 @@ func (c *countWrites) Write(p []byte) (int, error) {
 // TestKeyUpdate: a server may change its keys at any time, and want the
 // client to change its own.
 func TestKeyUpdate(t *testing.T) {
+	t.Parallel()
 	openssl := testneeds.Program(t, "openssl")
 	dir := t.TempDir()
 	certFile, keyFile := dir+"/cert.pem", dir+"/key.pem"

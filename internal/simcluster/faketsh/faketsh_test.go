@@ -255,6 +255,7 @@ func TestDBLogin(t *testing.T) {
 }
 
 func TestRequests(t *testing.T) {
+	t.Parallel()
 	for _, version := range []string{simcluster.V16, simcluster.V17} {
 		w := newWorld(t, simcluster.Config{Version: version, Roles: []simcluster.Role{{Name: "access"}, {Name: "dba"}}})
 		if err := w.Login(w.home, "alice"); err != nil {
@@ -293,6 +294,7 @@ func TestRequests(t *testing.T) {
 }
 
 func TestPendingRequestIsWaitedFor(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, simcluster.Config{Roles: []simcluster.Role{{Name: "access"}, {Name: "dba"}}})
 	if err := w.Login(w.home, "alice"); err != nil {
 		t.Fatal(err)

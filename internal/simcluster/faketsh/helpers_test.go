@@ -13,12 +13,14 @@ import (
 
 	"berth/internal/simcluster"
 	"berth/internal/simworld"
+	"berth/internal/testwait"
 )
 
 func TestMain(m *testing.M) {
 	if Invoked(os.Args[0], os.Environ()) {
 		os.Exit(Main(os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr))
 	}
+	testwait.ManyAtOnce()
 	goleak.VerifyTestMain(m)
 }
 

@@ -84,6 +84,7 @@ func TestKubeCredentials(t *testing.T) {
 }
 
 func TestKubeCredentialsLeaveALockBehind(t *testing.T) {
+	t.Parallel()
 	w := kubeWorld(t, "", simcluster.WithTTL(time.Second))
 	args := []string{"kube", "credentials", "--kube-cluster=prod", "--teleport-cluster=" + w.Name()}
 	testwait.Eventually(t, "end of the session", func() bool { return w.tsh(t, "status").code != 0 })
@@ -125,6 +126,7 @@ func runKubeProxy(t *testing.T, w *world, args ...string) string {
 }
 
 func TestProxyKube(t *testing.T) {
+	t.Parallel()
 	w := kubeWorld(t, "")
 	path := runKubeProxy(t, w, "prod")
 	k := kubectltest.New(t, path)
@@ -145,6 +147,7 @@ func TestProxyKube(t *testing.T) {
 }
 
 func TestProxyKubeWithoutASession(t *testing.T) {
+	t.Parallel()
 	w := kubeWorld(t, "", simcluster.WithTTL(4*time.Second))
 	k := kubectltest.New(t, runKubeProxy(t, w, "prod"))
 	k.Must(t, "get", "--raw", "/api")

@@ -148,6 +148,7 @@ func TestTunnelErrors(t *testing.T) {
 // After its session has ended a tunnel stays up and hangs up on clients
 // without a word, until someone logs in again in its home.
 func TestTunnelAfterTheSessionEnded(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, simcluster.Config{})
 	if err := w.Login(w.home, "alice", simcluster.WithTTL(2*time.Second)); err != nil {
 		t.Fatal(err)
@@ -217,6 +218,7 @@ func (w *world) browse(t *testing.T, start, link string) {
 }
 
 func TestSingleSignOn(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name   string
 		env    []string
