@@ -20,10 +20,10 @@ var (
 )
 
 const (
-	// recycleLead is how long before a cert's end its connections are recycled: one that
-	// is used three times a second rests for long enough once in a quarter of a minute.
-	// recycleNow is how long before it the shortest rest will do, and recycleLast how
-	// long before it that happens right behind an answer.
+	// recycleLead is how long before a cert's end its connections are recycled. A
+	// connection used at random three times a second rests for 1.2 s about every 15 s.
+	// recycleNow is how long before the end the shortest rest will do, and recycleLast
+	// how long before it the farewell follows right behind an answer.
 	recycleLead, recycleNow, recycleLast = 3 * time.Minute, 2 * time.Second, 500 * time.Millisecond
 	// cutSlack is how far from the end of its cert a connection may end and still
 	// have been cut for it. Measured: 3 ms; clocks may differ by a second.
@@ -32,8 +32,8 @@ const (
 
 // restFor is how long a connection must have been at rest to be recycled with so
 // much time left. Most pools look at a connection before they use it only after
-// it was idle for a second; HikariCP does after half a second. On a busy machine a
-// client reads its answer late, and counts from there.
+// it was idle for a second; HikariCP does after half a second. A client on a busy
+// machine reads its answer late, and counts from then.
 func restFor(left time.Duration) time.Duration {
 	switch {
 	case left > 10*time.Second:
@@ -127,10 +127,10 @@ func (c *conn) recycle(ctx context.Context) {
 	}
 }
 
-// part sends the client its farewell if the connection has been at rest for so long,
-// and reports whether it has had it, and how long nothing was said. On a busy machine a
-// question may have been at the socket for a while before it is read here: that is no
-// rest.
+// part sends the client its farewell if the connection has been at rest for so long.
+// It reports whether the client has its farewell, and how long neither side has spoken.
+// On a busy machine a question may lie at the socket for a while before it is read here:
+// that is no rest.
 func (c *conn) part(rested time.Duration) (parted bool, silent time.Duration) {
 	c.restMu.Lock()
 	had := c.parted

@@ -26,9 +26,8 @@ import (
 	"berth/internal/testwait"
 )
 
-// The test binary plays tsh, and an agent that can be killed. Which part it
-// plays is in the name that it was started by, which begins so; it leaves notes in the
-// folder of that name.
+// The test binary plays tsh, and an agent that can be killed. It is started by a name
+// of this prefix and the part to play, and leaves its notes in the folder of that name.
 const fakePrefix = "fake-"
 
 func TestMain(m *testing.M) {

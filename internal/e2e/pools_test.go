@@ -34,9 +34,10 @@ const poolWorkers = 4
 // second after which pools look at a connection before they use it.
 func breath() time.Duration { return 700*time.Millisecond + rand.N(time.Second) }
 
-// lull is breath, but that four times a minute all rest together for two seconds. pgx
-// gives the connection that it got back last, and one of four is used three times a
-// second: without that it may never rest for as long as pgx needs, see docs/TUNNELS.md.
+// lull is breath, except that four times a minute all workers rest together for two
+// seconds. pgx always hands out the connection it got back last, so one of the four is
+// used three times a second: without the lull it may never rest for as long as pgx
+// needs, see docs/TUNNELS.md.
 func lull() time.Duration {
 	const every, length = 15 * time.Second, 2 * time.Second
 	next := time.Now().Add(breath())
@@ -46,9 +47,8 @@ func lull() time.Duration {
 	return time.Until(next)
 }
 
-// oftenEnough is how long a worker of a pool rests that looks at each connection before
-// it uses it.
-func oftenEnough() time.Duration { return 200 * time.Millisecond }
+// briefly is how long a worker of a busy pool rests.
+func briefly() time.Duration { return 200 * time.Millisecond }
 
 // pool is a real pool in use. stop ends it, and returns what it says of itself and
 // of its failures.
@@ -118,7 +118,7 @@ func mysqlPool(t *testing.T, dsn string, busy bool) pool {
 	p.SetMaxIdleConns(poolWorkers)
 	name, pause := "database/sql with MySQL", breath
 	if busy {
-		name, pause = name+", busy", oftenEnough
+		name, pause = name+", busy", briefly
 	}
 	return goPool(name, pause, func(ctx context.Context) error {
 		var one int

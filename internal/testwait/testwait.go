@@ -47,9 +47,8 @@ func NextSecond() {
 	time.Sleep(now.Truncate(time.Second).Add(time.Second).Sub(now))
 }
 
-// ManyAtOnce is for a TestMain, and has twelve of its package's parallel tests run at
-// once, unless the command line asks for another number than one for each core: they
-// mostly wait.
+// ManyAtOnce is for the TestMain of a package whose tests mostly wait: twelve parallel
+// tests run at once, unless the command line asks for another number.
 func ManyAtOnce() {
 	flag.Parse()
 	if n := flag.Lookup("test.parallel"); n.Value.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) {
