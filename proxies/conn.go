@@ -82,7 +82,7 @@ type conn struct {
 
 	restMu sync.Mutex // guards the calls of rest, and the two below
 	parted bool       // the client has had its farewell
-	told   int64      // when an answer had been passed on to the client, in Tunnel.now
+	told   int64      // when the last answer had reached the client's socket, in Tunnel.now
 
 	mu     sync.Mutex // guards everything below
 	open   net.Conn   // upstream, to be closed by shut

@@ -226,7 +226,7 @@ func (f *front) startSession(ctx context.Context, a Action) {
 			return f.Browse(ctx, p.Login.URL, nil, a.Proxy)
 		})
 	case DoSnooze:
-		f.try(ctx, a, "Not put aside", func(ctx context.Context) error {
+		f.try(ctx, a, "The reminder was not snoozed", func(ctx context.Context) error {
 			_, err := f.Agent.SnoozeRenewal(ctx, a.Proxy)
 			return err
 		})

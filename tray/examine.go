@@ -2,7 +2,7 @@ package tray
 
 import "context"
 
-// aboutTSH is what a person does who has no tsh.
+// aboutTSH is what a person without tsh should do.
 const aboutTSH = `berth logs in through tsh, Teleport's own client, and there is none here.
 
 1. Get it from https://goteleport.com/download, the version of your cluster, or

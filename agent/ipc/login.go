@@ -87,7 +87,7 @@ type LoginAnswer struct {
 	Secret string
 }
 
-// Snoozed is a session's end put aside.
+// Snoozed reports that the reminder of a session's expiry is snoozed, and until when.
 type Snoozed struct {
 	Proxy string     `json:"proxy"`
 	Until *time.Time `json:"until"` // when the next word comes; nil when none will

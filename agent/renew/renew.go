@@ -34,7 +34,7 @@ const (
 	None  Level = iota // not near
 	Soon               // the first warning, or the moment a login is started unattended
 	Last               // the last warning
-	Ended              // it is over
+	Ended              // it has expired
 )
 
 // String returns the level as a snapshot has it; none is empty.
@@ -91,7 +91,7 @@ type Input struct {
 	Running bool      // a login is under way, whoever started it
 	WokeAt  time.Time // zero means never
 
-	Heard Level   // the highest warning the person has put aside
+	Heard Level   // the highest warning the person has snoozed
 	Last  Attempt // for this session
 }
 
@@ -131,7 +131,7 @@ func Decide(in Input) Decision {
 	}
 	switch {
 	case in.Heard >= level:
-		return Decision{Action: Wait, At: next, Why: "put aside"}
+		return Decision{Action: Wait, At: next, Why: "snoozed"}
 	case in.Quiet:
 		return Decision{Action: Wait, At: next, Why: "quiet hours"}
 	}

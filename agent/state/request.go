@@ -13,7 +13,7 @@ const (
 	RequestApproved RequestState = "approved"
 	RequestDenied   RequestState = "denied"
 	RequestPromoted RequestState = "promoted" // made a member of an access list instead
-	RequestExpired  RequestState = "expired"  // its time is over
+	RequestExpired  RequestState = "expired"  // its time is up
 )
 
 // Request is an access request. All text in it is cleaned: it can be printed

@@ -449,7 +449,7 @@ type mysqlLogin struct {
 	got   []byte // the beginning of a packet
 	out   []byte // what Read is to return
 	first bool   // the first packet was seen
-	later bool   // the login is over
+	later bool   // the login has ended
 }
 
 func (m *mysqlLogin) Read(p []byte) (int, error) {
@@ -499,7 +499,7 @@ func (m *mysqlLogin) packets() {
 type mysqlAnswers struct {
 	w     io.Writer
 	got   []byte // the beginning of a packet
-	later bool   // the login is over
+	later bool   // the login has ended
 }
 
 func (m *mysqlAnswers) Write(p []byte) (int, error) {

@@ -99,7 +99,7 @@ func (s *Server) guardedBy(next http.Handler) http.Handler {
 	})
 }
 
-// forSession lets in who has a session.
+// forSession serves only a request with a session.
 func (s *Server) forSession(next http.HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		session := s.gate.session(r)
@@ -124,7 +124,7 @@ var errNoSession = &client.Error{
 	Hint: `open the window again: from the tray's menu, or with "berth open"`,
 }
 
-// withKey lets in who has the session's key too, and sends JSON, which no form can.
+// withKey serves only a request with the session's key, too, and with JSON, which no form sends.
 func withKey(next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))

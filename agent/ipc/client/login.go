@@ -87,7 +87,7 @@ func (c *Client) ForgetLogin(ctx context.Context, proxy, user string) (Forgotten
 	return ipc.FromProto[Forgotten](resp), nil
 }
 
-// Snoozed is a session's end put aside.
+// Snoozed reports that the reminder of a session's expiry is snoozed, and until when.
 type Snoozed = ipc.Snoozed
 
 // SnoozeRenewal puts aside what is said now about the end of the session at a
