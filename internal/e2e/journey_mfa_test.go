@@ -64,8 +64,12 @@ func (p *person) registerCodes(t *testing.T) (seed string, next func() string) {
 		t.Fatal(err)
 	}
 	defer clt.Close()
-	challenge, err := clt.CreateRegisterChallenge(t.Context(), &proto.CreateRegisterChallengeRequest{
-		ExistingMFAResponse: &proto.MFAAuthenticateResponse{}, DeviceType: proto.DeviceType_DEVICE_TYPE_TOTP,
+	var challenge *proto.MFARegisterChallenge
+	testwait.Eventually(t, "the auth server's cache to learn of second factors", func() bool {
+		challenge, err = clt.CreateRegisterChallenge(t.Context(), &proto.CreateRegisterChallengeRequest{
+			ExistingMFAResponse: &proto.MFAAuthenticateResponse{}, DeviceType: proto.DeviceType_DEVICE_TYPE_TOTP,
+		})
+		return err == nil || !strings.Contains(err.Error(), "second factor disabled by cluster configuration")
 	})
 	if err != nil {
 		t.Fatal(err)
