@@ -80,9 +80,11 @@ type conn struct {
 	heard     atomic.Bool  // ear has heard enough
 	hurried   atomic.Bool  // the next rest is the last
 
-	restMu sync.Mutex // guards the calls of rest, and the two below
-	parted bool       // the client has had its farewell
-	told   int64      // when the last answer had reached the client's socket, in Tunnel.now
+	reader  atomic.Pointer[reader] // the client's, once there is an upstream
+	restMu  sync.Mutex             // guards the calls of rest, and the three below
+	parted  bool                   // the client has had its farewell
+	telling bool                   // rest has followed an answer that is still being written
+	told    int64                  // when the last answer had reached the client's socket, in Tunnel.now
 
 	mu     sync.Mutex // guards everything below
 	open   net.Conn   // upstream, to be closed by shut

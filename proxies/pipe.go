@@ -26,6 +26,7 @@ func (c *conn) readClient() {
 	if wary { // it speaks TLS, or may ask for it yet
 		r = newReader(c.client)
 	}
+	c.reader.Store(r)
 	for err == nil {
 		if c.unread.Load() {
 			return
@@ -40,6 +41,7 @@ func (c *conn) readClient() {
 		}
 		if wary && c.client.Plain() {
 			r, wary = newReader(c.tcp), false
+			c.reader.Store(r)
 		}
 		if woken(err) { // wakeReader came after the deadline was reset
 			err = c.client.SetReadDeadline(time.Time{})
@@ -175,26 +177,17 @@ func (c *conn) toClient(chunk []byte) bool {
 	if c.answered.Swap(c.t.now()) < c.asked.Load() {
 		c.t.spoke.Wake()
 	}
-	n, err := c.writeClient(chunk)
+	write := c.client.Write
+	if c.rest != nil {
+		write = c.tell
+	}
+	n, err := write(chunk)
 	c.in.Add(int64(n))
 	c.t.bytesIn.Add(int64(n))
 	if err != nil {
 		c.shut(&ConnError{SideClient, "write", err})
 	}
 	return err == nil
-}
-
-// writeClient has the connection's Rest follow what it writes.
-func (c *conn) writeClient(chunk []byte) (int, error) {
-	switch {
-	case c.rest == nil:
-		return c.client.Write(chunk)
-	case c.hurried.Load():
-		return c.lastAnswer(chunk)
-	}
-	n, err := c.client.Write(chunk)
-	c.restServer(chunk)
-	return n, err
 }
 
 // upstreamEnded ends the client's half as the upstream's ended: a clean end as

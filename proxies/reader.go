@@ -35,6 +35,10 @@ func newReader(nc net.Conn) *reader {
 	return &reader{conn: frugal.NewReader(nc)}
 }
 
+// waiting reports whether r waits, and its user has done with all that next returned.
+// Any goroutine may ask.
+func (r *reader) waiting() bool { return r != nil && r.conn != nil && r.conn.Waiting() }
+
 // next waits for something to read. What it returns may come with an error.
 func (r *reader) next() ([]byte, error) {
 	if r.from != nil {

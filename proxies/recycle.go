@@ -25,29 +25,43 @@ const (
 	// recycleNow is how long before the end the shortest rest will do, and recycleLast
 	// how long before it the farewell follows right behind an answer.
 	recycleLead, recycleNow, recycleLast = 3 * time.Minute, 2 * time.Second, 500 * time.Millisecond
+	// renewedPoll is how often a connection looks whether its cert was renewed.
+	renewedPoll = 200 * time.Millisecond
 	// cutSlack is how far from the end of its cert a connection may end and still
 	// have been cut for it. Measured: 3 ms; clocks may differ by a second.
 	cutSlack = 2 * time.Second
 )
 
 // restFor is how long a connection must have been at rest to be recycled with so
-// much time left. Most pools look at a connection before they use it only after
-// it was idle for a second; HikariCP does after half a second. A client on a busy
-// machine reads its answer late, and counts from then.
-func restFor(left time.Duration) time.Duration {
+// much time left, and until when that holds. Most pools look at a connection before
+// they use it only after it was idle for a second; HikariCP does after half a second. A
+// client on a busy machine reads its answer late, and counts from then.
+func restFor(left time.Duration) (rest, until time.Duration) {
+	const recycleSoon = 10 * time.Second
 	switch {
-	case left > 10*time.Second:
-		return 1200 * time.Millisecond
+	case left > recycleSoon:
+		return 1200 * time.Millisecond, recycleSoon
 	case left > recycleNow:
-		return 600 * time.Millisecond
+		return 600 * time.Millisecond, recycleNow
 	default: // until the client has read the answer: what it then finds at the socket is no part of that
-		return 10 * time.Millisecond
+		return 10 * time.Millisecond, 0
 	}
+}
+
+// nextLook is how long nothing need be looked at: until a rest that has lasted for silent
+// is long enough, one that begins now would be, or a shorter one will do.
+func nextLook(left, silent time.Duration) time.Duration {
+	rest, until := restFor(left)
+	if silent < rest {
+		return min(rest-silent, left-until)
+	}
+	return min(rest, left-until)
 }
 
 // Rest follows what is said on one connection, from its beginning, to know when
 // it is at rest: nothing is under way, not even a transaction. Its methods are
-// not called at the same time.
+// not called at the same time. Server hears of an answer before the client does, and so
+// before Client hears what the client says to it.
 type Rest interface {
 	Client(said []byte)
 	Server(said []byte)
@@ -89,12 +103,30 @@ func (c *conn) restClient(chunk []byte) bool {
 	return !c.parted
 }
 
-// restServer has it follow what the client got.
-func (c *conn) restServer(chunk []byte) {
+// tell writes to the client what comes from upstream. The connection's Rest follows it
+// first, because the client may ask again before Write returns here. If the connection
+// is never long at rest, and this answer brings rest, then the farewell is in the same
+// piece: a pool reads it before it can use the connection again.
+func (c *conn) tell(chunk []byte) (int, error) {
 	c.restMu.Lock()
-	defer c.restMu.Unlock()
 	c.rest.Server(chunk)
-	c.told = c.t.now()
+	last := c.hurried.Load() && !c.parted && c.rest.AtRest()
+	c.parted, c.telling = c.parted || last, true
+	c.restMu.Unlock()
+	defer func() {
+		c.restMu.Lock()
+		c.telling, c.told = false, c.t.now()
+		c.restMu.Unlock()
+	}()
+	if !last {
+		return c.client.Write(chunk)
+	}
+	c.fail(ErrRecycled)
+	n, err := c.client.Write(slices.Concat(chunk, c.rest.Farewell()))
+	if err == nil {
+		err = c.client.CloseWrite()
+	}
+	return min(n, len(chunk)), err
 }
 
 // recycle waits for the last minutes of the connection's cert, and then for a
@@ -103,7 +135,7 @@ func (c *conn) restServer(chunk []byte) {
 func (c *conn) recycle(ctx context.Context) {
 	for {
 		left := time.Until(c.ends)
-		pause := restFor(left) // a rest that begins from here on is not seen late
+		pause := renewedPoll
 		switch {
 		case left <= 0:
 			return
@@ -111,15 +143,14 @@ func (c *conn) recycle(ctx context.Context) {
 			pause = left - recycleLead
 		case c.t.hasLeft() || c.t.cfg.Renewed(c.ends):
 			c.hurried.Store(left <= recycleLast)
-			parted, silent := c.part(pause)
+			rested, _ := restFor(left)
+			parted, silent := c.part(rested)
 			if parted {
 				wake.Sleep(ctx, lingerTimeout) // the client reads the farewell and hangs up
 				c.shut(ErrRecycled)
 				return
 			}
-			if silent < pause {
-				pause -= silent
-			}
+			pause = nextLook(left, silent)
 		}
 		if !wake.Sleep(ctx, pause) {
 			return
@@ -129,13 +160,14 @@ func (c *conn) recycle(ctx context.Context) {
 
 // part sends the client its farewell if the connection has been at rest for so long.
 // It reports whether the client has its farewell, and how long neither side has spoken.
-// On a busy machine a question may lie at the socket for a while before it is read here:
-// that is no rest.
+// On a busy machine a question may lie at the socket for a while before it is read, and
+// then for another while before rest hears of it: neither is a rest. That is why the
+// socket is looked at before the reader, and the reader before rest.
 func (c *conn) part(rested time.Duration) (parted bool, silent time.Duration) {
 	c.restMu.Lock()
 	had := c.parted
 	silent = time.Duration(c.t.now() - max(c.asked.Load(), c.answered.Load(), c.told))
-	c.parted = had || silent >= rested && c.rest.AtRest() && !frugal.Unread(c.tcp)
+	c.parted = had || !c.telling && silent >= rested && !frugal.Unread(c.tcp) && c.reader.Load().waiting() && c.rest.AtRest()
 	parted = c.parted
 	c.restMu.Unlock()
 	if parted && !had {
@@ -146,26 +178,6 @@ func (c *conn) part(rested time.Duration) (parted bool, silent time.Duration) {
 		}
 	}
 	return parted, silent
-}
-
-// lastAnswer passes on what may be the last answer of a connection that is never
-// long at rest. If it brings rest the farewell is in the same piece: a pool reads
-// it before it can use the connection again.
-func (c *conn) lastAnswer(chunk []byte) (int, error) {
-	c.restMu.Lock()
-	c.rest.Server(chunk)
-	now := !c.parted && c.rest.AtRest()
-	c.parted = c.parted || now
-	c.restMu.Unlock()
-	if !now {
-		return c.client.Write(chunk)
-	}
-	c.fail(ErrRecycled)
-	n, err := c.client.Write(slices.Concat(chunk, c.rest.Farewell()))
-	if err == nil {
-		err = c.client.CloseWrite()
-	}
-	return min(n, len(chunk)), err
 }
 
 // cutByCert reports whether the upstream, which has ended, cut the connection

@@ -4,7 +4,10 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"io"
 	"net"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -29,6 +32,97 @@ func endingAt(up *nettest.Server, end time.Time) Source {
 			}
 			return Ending(conn, end), nil
 		}, nil
+	}
+}
+
+// TestNextLook: no look comes later than the moment at which a rest is long enough,
+// also across the borders at which a shorter one will do, and none is needless.
+func TestNextLook(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct{ left, silent, want time.Duration }{
+		{time.Minute, 0, 1200 * time.Millisecond},
+		{time.Minute, time.Second, 200 * time.Millisecond},
+		{time.Minute, time.Hour, 1200 * time.Millisecond}, // a transaction is open
+		{10*time.Second + 50*time.Millisecond, 0, 50 * time.Millisecond},
+		{10 * time.Second, 0, 600 * time.Millisecond},
+		{10 * time.Second, 500 * time.Millisecond, 100 * time.Millisecond},
+		{2*time.Second + 30*time.Millisecond, time.Hour, 30 * time.Millisecond},
+		{2 * time.Second, 0, 10 * time.Millisecond},
+		{2 * time.Second, 4 * time.Millisecond, 6 * time.Millisecond},
+		{4 * time.Millisecond, time.Hour, 4 * time.Millisecond},
+	} {
+		if got := nextLook(test.left, test.silent); got != test.want {
+			t.Errorf("%s before the end, %s silent: the next look is in %s, want %s", test.left, test.silent, got, test.want)
+		}
+	}
+}
+
+// minutes is a Rest that notes who spoke, in the order in which it heard of it.
+type minutes struct {
+	mu   sync.Mutex
+	who  []string
+	said chan struct{} // gets something whenever the client has spoken
+}
+
+func (m *minutes) Client([]byte) {
+	m.note("client")
+	m.said <- struct{}{}
+}
+
+func (m *minutes) Server([]byte)  { m.note("server") }
+func (*minutes) AtRest() bool     { return false }
+func (*minutes) Farewell() []byte { return nil }
+
+func (m *minutes) note(who string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.who = append(m.who, who)
+}
+
+// lateFront is a client whose Write returns only after the client has spoken again.
+type lateFront struct {
+	Front
+	said <-chan struct{}
+}
+
+func (f *lateFront) Write(answer []byte) (int, error) {
+	n, err := f.Front.Write(answer)
+	select {
+	case <-f.said:
+	case <-time.After(nettest.Patience):
+	}
+	return n, err
+}
+
+// TestRestHearsInOrder: a client that asks again before the write of its answer has
+// returned is heard after that answer. In the other order a follower of MySQL takes the
+// first command for a password, and the connection is never at rest again.
+func TestRestHearsInOrder(t *testing.T) {
+	t.Parallel()
+	up := nettest.Serve(t, nettest.Echo)
+	order := &minutes{said: make(chan struct{}, 3)}
+	r := run(t, Config{
+		Source:  endingAt(up, time.Now().Add(time.Hour)),
+		Recycle: func(time.Time) Rest { return order },
+		Front:   func(c *net.TCPConn, said []byte) Front { return &lateFront{&bare{c, said}, order.said} },
+	})
+	c := r.connect(t)
+	for i := range 3 {
+		if _, err := c.Write([]byte("ask\n")); err != nil {
+			t.Fatal(err)
+		}
+		if i == 0 {
+			<-order.said // the first question answers nothing
+		}
+		if _, err := io.ReadFull(c, make([]byte, len("ask\n"))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(order.said) // for the last answer
+	order.mu.Lock()
+	defer order.mu.Unlock()
+	if who := strings.Join(order.who[:5], " "); who != "client server client server client" {
+		t.Errorf("it heard of %s", who)
 	}
 }
 

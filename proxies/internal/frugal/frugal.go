@@ -6,6 +6,7 @@ package frugal
 import (
 	"net"
 	"sync"
+	"sync/atomic"
 )
 
 // Size is the size of a Buffer: a socket with much to move gives as much at once.
@@ -32,6 +33,9 @@ type Reader interface {
 	// Read waits for data and appends it to the first n bytes of *b, which it
 	// takes where it is nil. At the end it returns io.EOF.
 	Read(b **Buffer, n int) (int, error)
+	// Waiting reports whether Read waits for data, as far as the Reader can know. Any
+	// goroutine may ask.
+	Waiting() bool
 }
 
 // NewReader returns the most frugal Reader for nc.
@@ -47,12 +51,18 @@ func NewReader(nc net.Conn) Reader {
 // stream waits with a small buffer of its own, and takes a large one for as
 // long as reads fill that.
 type stream struct {
-	conn net.Conn
-	full bool // the last read filled the small buffer
-	idle [idleSize]byte
+	conn    net.Conn
+	waiting atomic.Bool
+	full    bool // the last read filled the small buffer
+	idle    [idleSize]byte
 }
 
+// Waiting may be true for a moment before conn returns what it has already.
+func (s *stream) Waiting() bool { return s.waiting.Load() }
+
 func (s *stream) Read(b **Buffer, n int) (int, error) {
+	s.waiting.Store(true)
+	defer s.waiting.Store(false)
 	if *b != nil || s.full {
 		if *b == nil {
 			*b = Take()

@@ -3,6 +3,7 @@
 package frugal
 
 import (
+	"errors"
 	"net"
 
 	"golang.org/x/sys/unix"
@@ -23,16 +24,19 @@ func Unread(tcp *net.TCPConn) bool {
 	return err != nil || events != 0
 }
 
+// poll returns which of events, and of ends, are there now.
 func poll(tcp *net.TCPConn, events int16) (got int16, err error) {
+	var failed error
 	raw, err := tcp.SyscallConn()
 	if err != nil {
 		return 0, err
 	}
 	err = raw.Control(func(fd uintptr) {
 		fds := []unix.PollFd{{Fd: int32(fd), Events: events}}
-		if n, err := unix.Poll(fds, 0); n == 1 && err == nil {
-			got = fds[0].Revents
+		for failed = unix.EINTR; errors.Is(failed, unix.EINTR); {
+			_, failed = unix.Poll(fds, 0)
 		}
+		got = fds[0].Revents
 	})
-	return got, err
+	return got, errors.Join(err, failed)
 }

@@ -3,6 +3,7 @@
 package frugal_test
 
 import (
+	"errors"
 	"io"
 	"net"
 	"testing"
@@ -67,4 +68,52 @@ func TestHungUpOnClosed(t *testing.T) {
 	if !frugal.HungUp(conn.(*net.TCPConn)) {
 		t.Error("a closed connection has not hung up")
 	}
+}
+
+// TestUnread: what has come, or has ended, is known until it is read, and a Reader waits
+// only once it has handed out all that came.
+func TestUnread(t *testing.T) {
+	far := make(chan *net.TCPConn, 1)
+	over := make(chan struct{})
+	defer close(over)
+	s := nettest.Serve(t, func(c *net.TCPConn) { far <- c; <-over })
+	conn, err := s.Dial(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	tcp, peer := conn.(*net.TCPConn), <-far
+	unread := func() bool { return frugal.Unread(tcp) }
+	testwait.Never(t, "a silent peer has spoken", unread)
+	if _, err := io.WriteString(peer, "hello"); err != nil {
+		t.Fatal(err)
+	}
+	testwait.Eventually(t, "what has come to be known", unread)
+	r := frugal.NewReader(tcp)
+	if r.Waiting() {
+		t.Error("a Reader that does not read waits")
+	}
+	var b *frugal.Buffer
+	if n, err := r.Read(&b, 0); n != len("hello") || err != nil {
+		t.Fatal(n, err)
+	}
+	if unread() || r.Waiting() {
+		t.Errorf("after a read: unread %v, waiting %v", unread(), r.Waiting())
+	}
+	ended := make(chan error)
+	go func() {
+		_, err := r.Read(&b, 0)
+		ended <- err
+	}()
+	testwait.Eventually(t, "the Reader to wait", r.Waiting)
+	if err := peer.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; !errors.Is(err, io.EOF) {
+		t.Errorf("it ends with %v", err)
+	}
+	if !unread() || r.Waiting() {
+		t.Errorf("after the end: unread %v, waiting %v", unread(), r.Waiting())
+	}
+	frugal.Give(b)
 }

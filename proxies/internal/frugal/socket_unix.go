@@ -6,17 +6,19 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync/atomic"
 	"syscall"
 )
 
 // socket is a TCP connection that is waited for without a buffer.
 type socket struct {
-	raw syscall.RawConn
-	try func(fd uintptr) bool // readNow, made once
-	buf *Buffer
-	at  int // where in buf to read to
-	n   int // how much was read
-	err error
+	raw     syscall.RawConn
+	waiting atomic.Bool
+	try     func(fd uintptr) bool // readNow, made once
+	buf     *Buffer
+	at      int // where in buf to read to
+	n       int // how much was read
+	err     error
 }
 
 func newSocket(tcp *net.TCPConn) Reader {
@@ -28,6 +30,8 @@ func newSocket(tcp *net.TCPConn) Reader {
 	s.try = s.readNow
 	return s
 }
+
+func (s *socket) Waiting() bool { return s.waiting.Load() }
 
 func (s *socket) Read(b **Buffer, n int) (int, error) {
 	s.buf, s.at, s.n, s.err = *b, n, 0, nil
@@ -48,6 +52,7 @@ func (s *socket) Read(b **Buffer, n int) (int, error) {
 // readNow reads what there is, and reports false to be called again when
 // there is something.
 func (s *socket) readNow(fd uintptr) bool {
+	s.waiting.Store(false)
 	taken := s.buf == nil
 	if taken {
 		s.buf = Take()
@@ -65,6 +70,7 @@ func (s *socket) readNow(fd uintptr) bool {
 		s.buf = nil
 	}
 	if err == syscall.EAGAIN {
+		s.waiting.Store(true)
 		return false
 	}
 	if err != nil {
