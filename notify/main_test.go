@@ -1,11 +1,12 @@
 package notify
 
 import (
-	"berth/internal/testwait"
 	"log/slog"
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"berth/internal/testwait"
 )
 
 func TestMain(m *testing.M) {

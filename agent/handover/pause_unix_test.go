@@ -3,12 +3,13 @@
 package handover
 
 import (
-	"berth/internal/testneeds"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"os"
 	"testing"
+
+	"berth/internal/testneeds"
 )
 
 // newPair returns both ends of a line.

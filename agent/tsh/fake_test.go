@@ -30,6 +30,9 @@ import (
 // of this prefix and the part to play, and leaves its notes in the folder of that name.
 const fakePrefix = "fake-"
 
+// tapTime is how long the fake waits for a key to be touched.
+const tapTime = 2500 * time.Millisecond
+
 func TestMain(m *testing.M) {
 	if part, ok := strings.CutPrefix(strings.TrimSuffix(filepath.Base(os.Args[0]), ".exe"), fakePrefix); ok {
 		os.Exit(play(part))
@@ -108,7 +111,7 @@ func play(part string) int {
 		})
 	case "taps":
 		fmt.Fprintln(os.Stderr, "Tap any security key")
-		time.Sleep(300 * time.Millisecond)
+		time.Sleep(tapTime)
 		return serveDB(echo)
 	case "parent", "parent_that_leaves":
 		child := exec.Command(os.Args[0])

@@ -133,24 +133,24 @@ func TestServerThatSpeaksFirstIsReady(t *testing.T) {
 
 func TestTunnelFailures(t *testing.T) {
 	t.Parallel()
-	short := quick
-	short.ready = time.Second
-	long := short
-	long.first, long.longest = time.Minute, time.Minute // stays in its first pause
 	tests := []struct {
-		part, says string
+		part  string
+		ready time.Duration
+		says  string
 	}{
-		{"exits", `tsh proxy db exited with code 1: database "nope" not found in cluster`},
-		{"exits_after_banner", "tsh proxy db exited with code 1: access to resource requires MFA"},
-		{"hangs", "tsh was not ready in time"},
-		{"garbage", "tsh was not ready in time: it last said: confused"},
-		{"closes_at_once", errClosesAtOnce.Error()},
+		{"exits", testwait.Patience, `tsh proxy db exited with code 1: database "nope" not found in cluster`},
+		{"exits_after_banner", testwait.Patience, "tsh proxy db exited with code 1: access to resource requires MFA"},
+		{"hangs", time.Second, "tsh was not ready in time"},
+		{"garbage", 2 * time.Second, "tsh was not ready in time: it last said: confused"}, // which it has to say first
+		{"closes_at_once", testwait.Patience, errClosesAtOnce.Error()},
 	}
 	for _, tt := range tests {
 		t.Run(tt.part, func(t *testing.T) {
 			t.Parallel()
-			tunnel, _ := runTunnel(t, tt.part, long)
-			ctx, cancel := context.WithTimeout(t.Context(), 8*time.Second)
+			tm := quick
+			tm.ready, tm.first, tm.longest = tt.ready, time.Minute, time.Minute // stays in its first pause
+			tunnel, _ := runTunnel(t, tt.part, tm)
+			ctx, cancel := context.WithTimeout(t.Context(), testwait.Patience)
 			defer cancel()
 			_, err := tunnel.Dial(ctx)
 			if err == nil || err.Error() != tt.says {
@@ -242,7 +242,7 @@ func TestRestartsDoNotPileUpChildren(t *testing.T) {
 		})
 	}
 	testwait.Eventually(t, "the oldest children to end", func() bool { return tunnel.Status().Draining == maxDraining })
-	_ = conns[0].SetDeadline(time.Now().Add(5 * time.Second))
+	_ = conns[0].SetDeadline(time.Now().Add(testwait.Patience))
 	if _, err := conns[0].Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("the oldest connection still lives: %v", err)
 	}
@@ -323,7 +323,7 @@ func TestRestartEndsAPause(t *testing.T) {
 func TestPromptGivesMoreTime(t *testing.T) {
 	t.Parallel()
 	tm := quick
-	tm.ready = 150 * time.Millisecond // the fake takes twice as long after it asked
+	tm.ready = tapTime - 500*time.Millisecond // enough to start and to ask, on a busy machine too
 	tunnel, _ := runTunnel(t, "taps", tm)
 	testwait.Eventually(t, "the prompt", func() bool { return tunnel.Status().Prompt == "Tap any security key" })
 	ask(t, mustDial(t, tunnel))

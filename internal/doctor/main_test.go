@@ -1,11 +1,12 @@
 package doctor
 
 import (
-	"berth/internal/testwait"
 	"os"
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"berth/internal/testwait"
 )
 
 func TestMain(m *testing.M) {

@@ -4,8 +4,6 @@ package testwait
 
 import (
 	"flag"
-	"runtime"
-	"strconv"
 	"testing"
 	"time"
 )
@@ -48,15 +46,20 @@ func NextSecond() {
 }
 
 // ManyAtOnce is for the TestMain of a package whose tests mostly wait: twelve parallel
-// tests run at once, unless the command line asks for another number.
+// tests run at once, unless the command line gives a number.
 func ManyAtOnce() {
 	flag.Parse()
-	if n := flag.Lookup("test.parallel"); n.Value.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) {
-		if err := n.Value.Set("12"); err != nil {
-			panic(err)
-		}
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == parallelFlag })
+	if given {
+		return
+	}
+	if err := flag.Set(parallelFlag, "12"); err != nil {
+		panic(err)
 	}
 }
+
+const parallelFlag = "test.parallel"
 
 // Never fails the test when ok comes true within a moment. A wait shows an
 // absence only by chance: where an event tells that the time has passed,
