@@ -6,7 +6,9 @@ import (
 	"bufio"
 	"context"
 	"io"
+	"maps"
 	"net"
+	"slices"
 	"testing"
 	"time"
 
@@ -29,9 +31,7 @@ func TestAskedInTime(t *testing.T) {
 	client := r.connect(t)
 	r.await(t, EventConnected, 1)
 	r.Tunnel.mu.Lock()
-	var c *conn
-	for c = range r.conns {
-	}
+	c := slices.Collect(maps.Keys(r.conns))[0]
 	r.Tunnel.mu.Unlock()
 	in, asked := bufio.NewReader(client), []byte("ask\n")
 	expect := func(want string) {
