@@ -4,13 +4,14 @@ import (
 	"bufio"
 	"context"
 	"errors"
-	"io"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"berth/internal/testwait"
 	"berth/proxies/internal/nettest"
 )
 
@@ -59,16 +60,11 @@ func TestNextLook(t *testing.T) {
 
 // minutes is a Rest that notes who spoke, in the order in which it heard of it.
 type minutes struct {
-	mu   sync.Mutex
-	who  []string
-	said chan struct{} // gets something whenever the client has spoken
+	mu  sync.Mutex
+	who []string
 }
 
-func (m *minutes) Client([]byte) {
-	m.note("client")
-	m.said <- struct{}{}
-}
-
+func (m *minutes) Client([]byte)  { m.note("client") }
 func (m *minutes) Server([]byte)  { m.note("server") }
 func (*minutes) AtRest() bool     { return false }
 func (*minutes) Farewell() []byte { return nil }
@@ -79,18 +75,31 @@ func (m *minutes) note(who string) {
 	m.who = append(m.who, who)
 }
 
-// lateFront is a client whose Write returns only after the client has spoken again.
+func (m *minutes) noted() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.who)
+}
+
+// lateFront is a client whose Write returns only after order has heard the client again,
+// or it is over.
 type lateFront struct {
 	Front
-	said <-chan struct{}
+	order *minutes
+	over  <-chan struct{}
 }
 
 func (f *lateFront) Write(answer []byte) (int, error) {
+	before := len(f.order.noted())
 	n, err := f.Front.Write(answer)
-	select {
-	case <-f.said:
-	case <-time.After(nettest.Patience):
-	}
+	testwait.Until(func() bool {
+		select {
+		case <-f.over:
+			return true
+		default:
+			return slices.Contains(f.order.noted()[before:], "client")
+		}
+	})
 	return n, err
 }
 
@@ -100,28 +109,18 @@ func (f *lateFront) Write(answer []byte) (int, error) {
 func TestRestHearsInOrder(t *testing.T) {
 	t.Parallel()
 	up := nettest.Serve(t, nettest.Echo)
-	order := &minutes{said: make(chan struct{}, 3)}
+	order, over := &minutes{}, make(chan struct{})
 	r := run(t, Config{
 		Source:  endingAt(up, time.Now().Add(time.Hour)),
 		Recycle: func(time.Time) Rest { return order },
-		Front:   func(c *net.TCPConn, said []byte) Front { return &lateFront{&bare{c, said}, order.said} },
+		Front:   func(c *net.TCPConn, said []byte) Front { return &lateFront{&bare{c, said}, order, over} },
 	})
 	c := r.connect(t)
-	for i := range 3 {
-		if _, err := c.Write([]byte("ask\n")); err != nil {
-			t.Fatal(err)
-		}
-		if i == 0 {
-			<-order.said // the first question answers nothing
-		}
-		if _, err := io.ReadFull(c, make([]byte, len("ask\n"))); err != nil {
-			t.Fatal(err)
-		}
+	for range 3 {
+		nettest.RoundTrip(t, c, "ask")
 	}
-	close(order.said) // for the last answer
-	order.mu.Lock()
-	defer order.mu.Unlock()
-	if who := strings.Join(order.who[:5], " "); who != "client server client server client" {
+	close(over) // for the last answer
+	if who := strings.Join(order.noted(), " "); who != "client server client server client server" {
 		t.Errorf("it heard of %s", who)
 	}
 }
