@@ -300,6 +300,35 @@ func TestRefreshAt(t *testing.T) {
 	}
 }
 
+// TestCheckIsFresh: a check that was under way when a caller asks, and finds that the
+// user is locked, does not decide: the lock may have ended since.
+func TestCheckIsFresh(t *testing.T) {
+	t.Parallel()
+	c := connect(t, start(t, simcluster.Config{}))
+	s := &c.stand
+	begin := func() {
+		s.mu.Lock()
+		s.begun++
+		s.mu.Unlock()
+	}
+	s.mu.Lock()
+	s.asking = true // and the test is the goroutine that asks
+	s.mu.Unlock()
+	begin()
+	found := make(chan *Fault)
+	go func() { found <- c.Examine(t.Context()) }()
+	<-s.ask
+	c.judge(nil, &AccessDeniedError{Op: "ping", Err: errors.New("locked")})
+	s.moved.Wake()
+	testwait.Moment() // for a caller that takes this for its answer
+	begin()
+	c.judge(nil, nil)
+	s.moved.Wake()
+	if fault := <-found; fault != nil {
+		t.Errorf("a check that began before it was asked for decides: %v", fault.Err)
+	}
+}
+
 // TestAddedJustNow asks for a leaf and a database before they are there, and
 // again when they are.
 func TestAddedJustNow(t *testing.T) {

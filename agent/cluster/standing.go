@@ -62,7 +62,8 @@ type standing struct {
 	broken  bool       // the connections there are failed: replace them
 	fault   *Fault     // nil: all is well, as far as is known
 	began   time.Time  // of the doubt
-	checked int        // checks finished so far
+	begun   int        // checks begun so far
+	checked int        // how many had begun when the last one that has finished began
 	denied  time.Time  // when a refusal of one call last made a doubt
 	lock    string     // a lock's message, from a login
 }
@@ -76,7 +77,8 @@ func (c *Cluster) Fault() *Fault {
 }
 
 // Check asks the cluster over a new connection whether it still accepts the
-// session, and returns the fault that it finds. It takes verdictWait at most.
+// session, and returns the fault that it finds: a check that was under way says nothing
+// of what has changed since it began. It takes verdictWait at most.
 func (c *Cluster) Check(ctx context.Context) *Fault { return c.ask(ctx, verdictWait) }
 
 // Examine is Check for a client whose refusal depends on the answer. It takes
@@ -84,8 +86,11 @@ func (c *Cluster) Check(ctx context.Context) *Fault { return c.ask(ctx, verdictW
 func (c *Cluster) Examine(ctx context.Context) *Fault { return c.ask(ctx, examWait) }
 
 func (c *Cluster) ask(ctx context.Context, wait time.Duration) *Fault {
+	c.stand.mu.Lock()
+	before := c.stand.begun
+	c.stand.mu.Unlock()
 	c.doubt(false)
-	fault, _ := c.verdict(ctx, wait)
+	fault, _ := c.decision(ctx, wait, before)
 	return fault
 }
 
@@ -148,14 +153,19 @@ func (c *Cluster) doubtRefusal() {
 // verdict waits for the next check to end, for wait at most, and returns
 // the fault there is then; decided says that one has ended.
 func (c *Cluster) verdict(ctx context.Context, wait time.Duration) (fault *Fault, decided bool) {
+	c.stand.mu.Lock()
+	seen := c.stand.checked
+	c.stand.mu.Unlock()
+	return c.decision(ctx, wait, seen)
+}
+
+// decision is verdict for a check that is not among the first ones.
+func (c *Cluster) decision(ctx context.Context, wait time.Duration, first int) (fault *Fault, decided bool) {
 	s := &c.stand
-	s.mu.Lock()
-	seen := s.checked
-	s.mu.Unlock()
 	decided = s.moved.Until(ctx, wait, func() bool {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		return s.checked != seen || !s.asking
+		return s.checked > first || !s.asking
 	})
 	return c.Fault(), decided
 }
@@ -164,6 +174,9 @@ func (c *Cluster) verdict(ctx context.Context, wait time.Duration) (fault *Fault
 func (c *Cluster) keepAsking() {
 	s := &c.stand
 	for {
+		s.mu.Lock()
+		s.begun++
+		s.mu.Unlock()
 		var clt *client.Client
 		err := survive.Do(c.log, "ask how a session stands", func() (err error) {
 			clt, err = c.check(c.ctx)
@@ -278,7 +291,7 @@ func (c *Cluster) judge(clt *client.Client, err error) (well bool, pause time.Du
 		next.Since = s.began
 	}
 	s.fault = next
-	s.checked++
+	s.checked = s.begun
 	since := s.began // a doubt of the next moment sets another
 	s.mu.Unlock()
 
