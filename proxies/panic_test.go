@@ -3,8 +3,10 @@ package proxies
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"testing"
+	"time"
 
 	"berth/internal/testwait"
 	"berth/proxies/internal/nettest"
@@ -30,6 +32,28 @@ func (deafEar) AnswerDue() bool      { return false }
 func (deafEar) Probe() bool          { return false }
 func (deafEar) Stranger() error      { return nil }
 
+// restless panics at what the server says, or as it is asked whether there is rest.
+type restless struct{ server bool }
+
+func (restless) Client([]byte) {}
+
+func (r restless) Server([]byte) {
+	if r.server {
+		panic("the server's words")
+	}
+}
+func (restless) AtRest() bool     { panic("the rest") }
+func (restless) Farewell() []byte { return nil }
+
+// endingSoon has connections whose certs end soon followed by rest.
+func endingSoon(up *nettest.Server, rest Rest) func(*Config) {
+	return func(c *Config) {
+		c.Source = endingAt(up, time.Now().Add(recycleNow))
+		c.Recycle = func(time.Time) Rest { return rest }
+		c.Renewed = func(time.Time) bool { return true }
+	}
+}
+
 // TestPanicEndsOneConnection: wherever a connection meets a bug, it ends with an event
 // that says so, and the tunnel serves the others.
 func TestPanicEndsOneConnection(t *testing.T) {
@@ -44,9 +68,11 @@ func TestPanicEndsOneConnection(t *testing.T) {
 			c.Limits = NewLimits(func() Bounds { return Bounds{Connections: 1, TunnelConnections: 1, Held: 1} })
 			c.Refuse = func(net.Conn, error) { panic("the refusal") }
 		}, EventRefused},
-		"client": {func(c *Config) { c.Listen = func() Ear { return deafEar{client: true} } }, EventClosed},
-		"server": {func(c *Config) { c.Listen = func() Ear { return deafEar{server: true} } }, EventClosed},
-		"listen": {func(c *Config) { c.Listen = func() Ear { panic("no ear") } }, EventClosed},
+		"client":        {func(c *Config) { c.Listen = func() Ear { return deafEar{client: true} } }, EventClosed},
+		"server":        {func(c *Config) { c.Listen = func() Ear { return deafEar{server: true} } }, EventClosed},
+		"rest's server": {endingSoon(up, restless{server: true}), EventClosed},
+		"rest":          {endingSoon(up, restless{}), EventClosed},
+		"listen":        {func(c *Config) { c.Listen = func() Ear { panic("no ear") } }, EventClosed},
 	} {
 		t.Run(name, func(t *testing.T) {
 			good := Config{Source: newOpenGate(up).source, Hold: nettest.Patience}
@@ -58,8 +84,9 @@ func TestPanicEndsOneConnection(t *testing.T) {
 			}
 			client := r.connect(t)
 			_, _ = client.Write([]byte("hello"))
-			if n, err := client.Read(make([]byte, 1)); err == nil {
-				t.Errorf("the client reads %d bytes", n)
+			said, err := io.ReadAll(client)
+			if len(said) > 0 && name != "rest" { // which is asked later
+				t.Errorf("the client reads %q, %v", said, err)
 			}
 			var last Event
 			r.await(t, c.kind, 1)

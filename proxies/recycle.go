@@ -103,16 +103,24 @@ func (c *conn) restClient(chunk []byte) bool {
 	return !c.parted
 }
 
+// restServer has it follow what the client is about to get, and reports whether the
+// farewell belongs right behind that.
+func (c *conn) restServer(chunk []byte) (last bool) {
+	c.restMu.Lock()
+	defer c.restMu.Unlock()
+	c.telling = true
+	c.rest.Server(chunk)
+	last = c.hurried.Load() && !c.parted && c.rest.AtRest()
+	c.parted = c.parted || last
+	return last
+}
+
 // tell writes to the client what comes from upstream. The connection's Rest follows it
 // first, because the client may ask again before Write returns here. If the connection
 // is never long at rest, and this answer brings rest, then the farewell is in the same
 // piece: a pool reads it before it can use the connection again.
 func (c *conn) tell(chunk []byte) (int, error) {
-	c.restMu.Lock()
-	c.rest.Server(chunk)
-	last := c.hurried.Load() && !c.parted && c.rest.AtRest()
-	c.parted, c.telling = c.parted || last, true
-	c.restMu.Unlock()
+	last := c.restServer(chunk)
 	defer func() {
 		c.restMu.Lock()
 		c.telling, c.told = false, c.t.now()
@@ -158,18 +166,24 @@ func (c *conn) recycle(ctx context.Context) {
 	}
 }
 
-// part sends the client its farewell if the connection has been at rest for so long.
-// It reports whether the client has its farewell, and how long neither side has spoken.
-// On a busy machine a question may lie at the socket for a while before it is read, and
-// then for another while before rest hears of it: neither is a rest. That is why the
-// socket is looked at before the reader, and the reader before rest.
-func (c *conn) part(rested time.Duration) (parted bool, silent time.Duration) {
+// restedFor decides whether the connection has been at rest for so long: then the caller
+// sends the farewell, unless the client has had it. It returns how long neither side has
+// spoken. On a busy machine a question may lie at the socket for a while before it is
+// read, and then for another while before rest hears of it: neither is a rest. That is
+// why the socket is looked at before the reader, and the reader before rest.
+func (c *conn) restedFor(rested time.Duration) (parted, had bool, silent time.Duration) {
 	c.restMu.Lock()
-	had := c.parted
+	defer c.restMu.Unlock()
+	had = c.parted
 	silent = time.Duration(c.t.now() - max(c.asked.Load(), c.answered.Load(), c.told))
 	c.parted = had || !c.telling && silent >= rested && !frugal.Unread(c.tcp) && c.reader.Load().waiting() && c.rest.AtRest()
-	parted = c.parted
-	c.restMu.Unlock()
+	return c.parted, had, silent
+}
+
+// part sends the client its farewell if the connection has been at rest for so long.
+// It reports whether the client has its farewell, and how long neither side has spoken.
+func (c *conn) part(rested time.Duration) (parted bool, silent time.Duration) {
+	parted, had, silent := c.restedFor(rested)
 	if parted && !had {
 		c.fail(ErrRecycled)
 		_ = c.client.SetWriteDeadline(time.Now().Add(refuseTimeout)) // fails on a closed connection only
