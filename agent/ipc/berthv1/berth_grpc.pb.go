@@ -109,8 +109,8 @@ type AgentClient interface {
 	ForgetLogin(ctx context.Context, in *ForgetLoginRequest, opts ...grpc.CallOption) (*ForgetLoginResponse, error)
 	// Logout ends the session at a proxy, through tsh.
 	Logout(ctx context.Context, in *LogoutRequest, opts ...grpc.CallOption) (*LogoutResponse, error)
-	// SnoozeRenewal puts aside what is said now about a session's end. The next,
-	// more urgent word comes all the same.
+	// SnoozeRenewal snoozes the reminder of a session's expiry. The next,
+	// more urgent reminder comes all the same.
 	SnoozeRenewal(ctx context.Context, in *SnoozeRenewalRequest, opts ...grpc.CallOption) (*SnoozeRenewalResponse, error)
 	// KubeCredentials returns a credential for a Kubernetes cluster, and how to
 	// reach the cluster with it. It is from memory whenever there is a valid one.
@@ -460,8 +460,8 @@ type AgentServer interface {
 	ForgetLogin(context.Context, *ForgetLoginRequest) (*ForgetLoginResponse, error)
 	// Logout ends the session at a proxy, through tsh.
 	Logout(context.Context, *LogoutRequest) (*LogoutResponse, error)
-	// SnoozeRenewal puts aside what is said now about a session's end. The next,
-	// more urgent word comes all the same.
+	// SnoozeRenewal snoozes the reminder of a session's expiry. The next,
+	// more urgent reminder comes all the same.
 	SnoozeRenewal(context.Context, *SnoozeRenewalRequest) (*SnoozeRenewalResponse, error)
 	// KubeCredentials returns a credential for a Kubernetes cluster, and how to
 	// reach the cluster with it. It is from memory whenever there is a valid one.

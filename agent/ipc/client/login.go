@@ -90,8 +90,8 @@ func (c *Client) ForgetLogin(ctx context.Context, proxy, user string) (Forgotten
 // Snoozed reports that the reminder of a session's expiry is snoozed, and until when.
 type Snoozed = ipc.Snoozed
 
-// SnoozeRenewal puts aside what is said now about the end of the session at a
-// proxy, the current profile's when it is empty.
+// SnoozeRenewal snoozes the reminder that the session at a proxy expires; empty means
+// the current profile's proxy. The next, more urgent reminder comes all the same.
 func (c *Client) SnoozeRenewal(ctx context.Context, proxy string) (Snoozed, error) {
 	resp, err := call(ctx, c, commandTimeout, &pb.SnoozeRenewalRequest{Proxy: proxy}, pb.AgentClient.SnoozeRenewal)
 	if err != nil {
