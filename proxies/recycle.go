@@ -53,7 +53,7 @@ func restFor(left time.Duration) (rest, until time.Duration) {
 func nextLook(left, silent time.Duration) time.Duration {
 	rest, until := restFor(left)
 	if silent < rest {
-		return min(rest-silent, left-until)
+		rest -= silent
 	}
 	return min(rest, left-until)
 }

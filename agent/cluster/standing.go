@@ -62,8 +62,8 @@ type standing struct {
 	broken  bool       // the connections there are failed: replace them
 	fault   *Fault     // nil: all is well, as far as is known
 	began   time.Time  // of the doubt
-	begun   int        // checks begun so far
-	checked int        // how many had begun when the last one that has finished began
+	begun   int        // checks begun so far: the number of the one under way
+	checked int        // the number of the last one that has finished
 	denied  time.Time  // when a refusal of one call last made a doubt
 	lock    string     // a lock's message, from a login
 }
@@ -87,10 +87,10 @@ func (c *Cluster) Examine(ctx context.Context) *Fault { return c.ask(ctx, examWa
 
 func (c *Cluster) ask(ctx context.Context, wait time.Duration) *Fault {
 	c.stand.mu.Lock()
-	before := c.stand.begun
+	begun := c.stand.begun
 	c.stand.mu.Unlock()
 	c.doubt(false)
-	fault, _ := c.decision(ctx, wait, before)
+	fault, _ := c.verdictAfter(ctx, wait, begun)
 	return fault
 }
 
@@ -156,16 +156,16 @@ func (c *Cluster) verdict(ctx context.Context, wait time.Duration) (fault *Fault
 	c.stand.mu.Lock()
 	seen := c.stand.checked
 	c.stand.mu.Unlock()
-	return c.decision(ctx, wait, seen)
+	return c.verdictAfter(ctx, wait, seen)
 }
 
-// decision is verdict for a check that is not among the first ones.
-func (c *Cluster) decision(ctx context.Context, wait time.Duration, first int) (fault *Fault, decided bool) {
+// verdictAfter is verdict, and the first n checks decide nothing.
+func (c *Cluster) verdictAfter(ctx context.Context, wait time.Duration, n int) (fault *Fault, decided bool) {
 	s := &c.stand
 	decided = s.moved.Until(ctx, wait, func() bool {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		return s.checked > first || !s.asking
+		return s.checked > n || !s.asking
 	})
 	return c.Fault(), decided
 }
