@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,7 +27,15 @@ func TestMain(m *testing.M) {
 func TestScripts(t *testing.T) {
 	testneeds.Unix(t, "the scripts stop the demo with SIGINT, which Windows does not have")
 	testneeds.Time(t, "the script takes the tour three times")
-	berth := buildBerth(t)
+	bin := t.TempDir()
+	build(t, filepath.Join(bin, "berth"), "berth/cmd/berth", testneeds.Race)
+	// Under the race detector a program with the demo's MySQL takes 2.4 s of processor
+	// time to start, for its regular expressions; what starts it again and again
+	// then takes another program for tsh.
+	quickTSH := filepath.Join(bin, "quick", "tsh")
+	if testneeds.Race {
+		build(t, quickTSH, "berth/internal/simcluster/cmd/tsh", false)
+	}
 	testscript.Run(t, testscript.Params{
 		Dir:                 filepath.Join("testdata", "script"),
 		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"wait-for": waitFor},
@@ -34,29 +43,36 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		Setup: func(env *testscript.Env) error {
 			tmp := filepath.Join(env.WorkDir, "tmp")
-			env.Setenv("PATH", filepath.Dir(berth)+string(filepath.ListSeparator)+env.Getenv("PATH"))
+			env.Setenv("QUICK_TSH", quickTSH)
+			env.Setenv("PATH", bin+string(filepath.ListSeparator)+env.Getenv("PATH"))
 			env.Setenv("HOME", env.WorkDir)
 			env.Setenv("TMPDIR", tmp)
 			env.Setenv("GORACE", "atexit_sleep_ms=0") // else every berth under the race detector sleeps at its end
 			return os.Mkdir(tmp, 0o700)
 		},
+		Condition: func(cond string) (bool, error) {
+			if cond != "race" {
+				return false, errors.New("no such condition: " + cond)
+			}
+			return testneeds.Race, nil
+		},
 	})
 }
 
-// buildBerth builds berth as this test was built, so that the build cache has
-// its packages already.
-func buildBerth(t *testing.T) string {
+// build builds a program the way that the build cache has its packages already:
+// as this test was built, or as the programs of berth's own scripts are.
+func build(t *testing.T, path, pkg string, race bool) {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "berth")
+	cgo := "0"
 	args := []string{"build", "-ldflags=-w", "-o", path}
-	if testneeds.Race {
-		args = append(args, "-race")
+	if race {
+		cgo, args = "1", append(args, "-race")
 	}
-	out, err := exec.CommandContext(t.Context(), "go", append(args, "berth/cmd/berth")...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("build berth: %v\n%s", err, out)
+	cmd := exec.CommandContext(t.Context(), "go", append(args, pkg)...)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED="+cgo)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build %s: %v\n%s", pkg, err, out)
 	}
-	return path
 }
 
 func waitFor(ts *testscript.TestScript, neg bool, args []string) {
