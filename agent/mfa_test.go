@@ -267,6 +267,31 @@ func TestSecurityKeyThroughTSH(t *testing.T) {
 	}
 }
 
+// TestPINFarAway: tsh listens long before it asks for the PIN, so the client is let
+// through to it already. It is asked for all the same.
+func TestPINFarAway(t *testing.T) {
+	t.Parallel()
+	e, _, port := mfaEnv(t, simcluster.User{SecurityKey: true, SecurityKeyPIN: "12 34"})
+	e.Sim.Faults().RPCDelay("CreateAuthenticateChallenge", time.Second)
+	e.awaitCodeNeeded("pg")
+	held := e.connecting(port)
+	e.Await("a notice that asks for the PIN", asksPIN)
+	e.Sim.TouchKey()
+	if err := e.sit(t.Context(), client.LoginStart{}, "12 34").result(t); err != nil {
+		t.Fatal(err)
+	}
+	e.mustArrive(held)
+	e.AwaitState("pg", state.TunnelReady)
+}
+
+// asksPIN reports whether the tunnel's tsh wants a PIN, and a person is told.
+func asksPIN(s state.Snapshot) bool {
+	asks := slices.ContainsFunc(s.Notices, func(n state.Notice) bool { // a wrong one may have its own still
+		return n.Title == "PIN of your security key for sim.test" && n.Actions[0].Label == "Enter the PIN"
+	})
+	return asks && s.Tunnels[0].Problem != nil && s.Tunnels[0].Problem.Code == state.CodePINNeeded
+}
+
 // TestSecurityKeyWithPIN: the PIN is asked for like a code, and never answered from a
 // stored seed.
 func TestSecurityKeyWithPIN(t *testing.T) {
@@ -275,12 +300,7 @@ func TestSecurityKeyWithPIN(t *testing.T) {
 	e, _, port := mfaEnv(t, simcluster.User{SecurityKey: true, SecurityKeyPIN: "  12 34"})
 	e.awaitCodeNeeded("pg")
 	for _, pin := range []string{"0 wrong 0", "  12 34"} {
-		held, _ := e.connectingUntil(port, "a notice that asks for the PIN", func(s state.Snapshot) bool {
-			asks := slices.ContainsFunc(s.Notices, func(n state.Notice) bool { // the wrong one may have its own still
-				return n.Title == "PIN of your security key for sim.test" && n.Actions[0].Label == "Enter the PIN"
-			})
-			return asks && s.Tunnels[0].Problem != nil && s.Tunnels[0].Problem.Code == state.CodePINNeeded
-		})
+		held, _ := e.connectingUntil(port, "a notice that asks for the PIN", asksPIN)
 		e.Sim.TouchKey()
 		p := e.sit(t.Context(), client.LoginStart{}, pin)
 		if err := p.result(t); err != nil {

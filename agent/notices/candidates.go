@@ -1,6 +1,7 @@
 package notices
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -94,15 +95,15 @@ func ofSession(p *state.Profile, s *state.Snapshot, in Input) []candidate {
 	logIn := []state.NoticeAction{
 		{Verb: state.VerbLogin, Label: "Log in", Proxy: p.Proxy}, {Verb: state.VerbSnooze, Label: "Not now", Proxy: p.Proxy},
 	}
-	pin, code := wants(state.CodePINNeeded, p, s), wants(state.CodeMFARequired, p, s)
+	pin, code := asksPIN(p, s), wantsCode(p, s)
 	switch {
-	case clients != "" && pin != nil:
+	case pin != nil:
 		list = append(list, candidate{Notice: state.Notice{
-			ID: id("pin/" + strconv.FormatInt(pin.Since.Unix(), 10)), Kind: state.NoticeLoginNeeded, Urgency: state.UrgencyCritical,
-			Title: "PIN of your security key for " + where, Body: clients,
+			ID: id("pin/" + strconv.FormatInt(pin.Problem.Since.Unix(), 10)), Kind: state.NoticeLoginNeeded, Urgency: state.UrgencyCritical,
+			Title: "PIN of your security key for " + where, Body: cmp.Or(clients, fmt.Sprintf("Tunnel %s waits for it.", pin.Name)),
 			Actions: []state.NoticeAction{{Verb: state.VerbLogin, Label: "Enter the PIN", Proxy: p.Proxy}},
 		}})
-	case clients != "" && code != nil:
+	case clients != "" && code:
 		list = append(list, candidate{Notice: state.Notice{
 			ID: id("code"), Kind: state.NoticeLoginNeeded, Urgency: state.UrgencyCritical,
 			Title: "One-time code for " + where, Body: clients,
@@ -149,16 +150,29 @@ func because(r state.Renewal, text string) string {
 // proxy, or for a one-time code.
 func waits(t *state.Tunnel, p *state.Profile) bool {
 	tap := t.Problem != nil && t.Problem.Code == state.CodeTapNeeded // no login helps
-	other := t.User != "" && t.User != p.User                        // it is another's login
-	return t.Profile == p.Proxy && t.State == state.TunnelWaitingForLogin && t.Waiting > 0 && !tap && !other
+	return wantsLogin(t, p) && t.Waiting > 0 && !tap
 }
 
-// wants returns the problem with the code that clients wait for while the session
-// is valid: they want a one-time code or a PIN.
-func wants(code state.Code, p *state.Profile, s *state.Snapshot) *state.Problem {
+// wantsLogin reports whether a tunnel waits for a login of the profile's user.
+func wantsLogin(t *state.Tunnel, p *state.Profile) bool {
+	other := t.User != "" && t.User != p.User // it is another's login
+	return t.Profile == p.Proxy && t.State == state.TunnelWaitingForLogin && !other
+}
+
+// wantsCode reports whether clients wait for a one-time code while the session
+// is valid.
+func wantsCode(p *state.Profile, s *state.Snapshot) bool {
+	return slices.ContainsFunc(s.Tunnels, func(t state.Tunnel) bool {
+		return waits(&t, p) && t.Problem != nil && t.Problem.Code == state.CodeMFARequired
+	})
+}
+
+// asksPIN returns a tunnel whose tsh asks for the PIN of a security key. It does
+// because of a client, which a proxy far away may have let through to it before it asked.
+func asksPIN(p *state.Profile, s *state.Snapshot) *state.Tunnel {
 	for i := range s.Tunnels {
-		if t := &s.Tunnels[i]; waits(t, p) && t.Problem != nil && t.Problem.Code == code {
-			return t.Problem
+		if t := &s.Tunnels[i]; wantsLogin(t, p) && t.Problem != nil && t.Problem.Code == state.CodePINNeeded {
+			return t
 		}
 	}
 	return nil

@@ -307,11 +307,12 @@ func (r *resolver) askCode(t *tunnel, f sessions.Session, c *codes) {
 	})
 }
 
-// askPIN has people asked for the PIN that the tunnel's tsh waits for.
+// askPIN has people asked for the PIN that the tunnel's tsh waits for: because of
+// a client, also where that is let through to it already.
 func (r *resolver) askPIN(t *tunnel, f sessions.Session, c *child) {
 	r.needCode(CodeNeed{
 		Profile: f.Profile, Tunnel: t.spec.Name, PIN: true,
-		Held:   func() bool { return t.wanting.Load() > 0 },
+		Held:   func() bool { return true },
 		Met:    func() bool { return !c.proc.Status().PIN },
 		Answer: c.proc.AnswerPIN,
 	})
