@@ -37,15 +37,15 @@ func TestLeafAway(t *testing.T) {
 	}
 
 	leaf.SetAway(true)
-	_, err = e.pg(t.Context(), port)
 	const words = "leaf.test is not connected to sim.test at the moment."
-	if !strings.Contains(detail(err), words) {
-		t.Errorf("a client is refused with %v, %q", err, detail(err))
-	}
-	s := e.Await("the leaf's problem", func(s state.Snapshot) bool { return len(s.Problems) == 1 })
-	if p := s.Problems[0]; p.Code != state.CodeLeafAway || p.Text != words {
-		t.Errorf("the problem is %+v", p)
-	}
+	// On a busy machine the root may not have answered when a client must be told.
+	testwait.Eventually(t, "a client to be told that the leaf is away", func() bool {
+		_, err := e.pg(t.Context(), port)
+		return strings.Contains(detail(err), words)
+	})
+	s := e.Await("the leaf's problem, and no other", func(s state.Snapshot) bool {
+		return len(s.Problems) == 1 && s.Problems[0].Code == state.CodeLeafAway && s.Problems[0].Text == words
+	})
 	if s.Tunnels[0].State != state.TunnelReady || s.Tunnels[0].Problem != nil {
 		t.Errorf("with the leaf away the root's tunnel is %s: %+v", s.Tunnels[0].State, s.Tunnels[0].Problem)
 	}
