@@ -226,6 +226,20 @@ func TestRuleIsFollowedAfterTheLogin(t *testing.T) {
 func TestAssumeRightAfterALogout(t *testing.T) {
 	t.Parallel()
 	e, port := requestsEnv(t)
+	heldAfterLogout(t, e, port, func() {})
+}
+
+// A logout while the cluster is being asked ends the question, and is no sign of
+// a proxy that is away.
+func TestLogoutDuringAnAssume(t *testing.T) {
+	t.Parallel()
+	e, port := requestsEnv(t)
+	e.Sim.Faults().RPCDelay("GenerateUserCerts", 5*time.Second)
+	heldAfterLogout(t, e, port, func() { e.Sim.Faults().RPCDelay("GenerateUserCerts", 0) })
+}
+
+func heldAfterLogout(t *testing.T, e *env, port int, beforeLogin func()) {
+	t.Helper()
 	id := e.approved("dba")
 	if err := os.RemoveAll(e.Home); err != nil {
 		t.Fatal(err)
@@ -237,6 +251,7 @@ func TestAssumeRightAfterALogout(t *testing.T) {
 		t.Fatalf("not held: %v", err)
 	case <-time.After(300 * time.Millisecond):
 	}
+	beforeLogin()
 	e.Login()
 	if err := e.result(held); err != nil {
 		t.Error(err)

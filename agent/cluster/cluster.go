@@ -402,7 +402,7 @@ func (c *Cluster) client(ctx context.Context, name string) (*client.Client, erro
 	clt, closed := c.clients[name], c.closed
 	c.mu.Unlock()
 	if closed {
-		return nil, errClosed
+		return nil, ErrClosed
 	}
 	if clt != nil {
 		return clt, nil
@@ -424,7 +424,7 @@ func (c *Cluster) client(ctx context.Context, name string) (*client.Client, erro
 	switch {
 	case closed:
 		_ = clt.Close() // nothing was sent
-		return nil, errClosed
+		return nil, ErrClosed
 	case other != nil: // it was faster
 		_ = clt.Close()
 		return other, nil
@@ -433,7 +433,15 @@ func (c *Cluster) client(ctx context.Context, name string) (*client.Client, erro
 	}
 }
 
-var errClosed = errors.New("session was replaced by a newer one")
+// ErrClosed is the error of a call to a session that is over: another has replaced it,
+// or a logout.
+var ErrClosed = errors.New("the session was replaced by a newer one, or logged out")
+
+func (c *Cluster) isClosed() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.closed
+}
 
 func (c *Cluster) connect(name string, pool *x509.CertPool) (*client.Client, error) {
 	return client.New(context.Background(), client.Config{

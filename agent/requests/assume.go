@@ -129,7 +129,7 @@ func (rs *Requests) changeSession(ctx context.Context, f sessions.Session, chang
 			return sessions.ErrLoginNeeded
 		}
 		err := change(f)
-		if !errors.Is(err, install.ErrChanged) || try == changeTries {
+		if !errors.Is(err, install.ErrChanged) && !errors.Is(err, cluster.ErrClosed) || try == changeTries {
 			return err
 		}
 		if !rs.awaitAnother(ctx, f) {
