@@ -3,6 +3,7 @@
 package agent
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -40,8 +41,15 @@ func TestLeafAway(t *testing.T) {
 	const words = "leaf.test is not connected to sim.test at the moment."
 	// On a busy machine the root may not have answered when a client must be told.
 	testwait.Eventually(t, "a client to be told that the leaf is away", func() bool {
-		_, err := e.pg(t.Context(), port)
-		return strings.Contains(detail(err), words)
+		conn, err := e.pg(t.Context(), port)
+		if err == nil {
+			t.Fatal(errors.Join(errors.New("served by a leaf that is away"), conn.Close(t.Context())))
+		}
+		told := detail(err)
+		if !strings.Contains(told, words) && !strings.Contains(told, "does not answer") {
+			t.Fatalf("a client is refused with %v, %q", err, told)
+		}
+		return strings.Contains(told, words)
 	})
 	s := e.Await("the leaf's problem, and no other", func(s state.Snapshot) bool {
 		return len(s.Problems) == 1 && s.Problems[0].Code == state.CodeLeafAway && s.Problems[0].Text == words

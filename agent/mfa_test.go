@@ -270,11 +270,10 @@ func TestSecurityKeyThroughTSH(t *testing.T) {
 // TestPINFarAway: tsh listens long before it asks for the PIN, so the client is let
 // through to it already. It is asked for all the same.
 func TestPINFarAway(t *testing.T) {
+	testneeds.Time(t, "tsh asks late")
 	t.Parallel()
 	e, _, port := mfaEnv(t, simcluster.User{SecurityKey: true, SecurityKeyPIN: "12 34"})
-	e.Sim.Faults().RPCDelay("CreateAuthenticateChallenge", time.Second)
-	e.awaitCodeNeeded("pg")
-	held := e.connecting(port)
+	held := e.letThrough(port)
 	e.Await("a notice that asks for the PIN", asksPIN)
 	e.Sim.TouchKey()
 	if err := e.sit(t.Context(), client.LoginStart{}, "12 34").result(t); err != nil {
@@ -282,6 +281,33 @@ func TestPINFarAway(t *testing.T) {
 	}
 	e.mustArrive(held)
 	e.AwaitState("pg", state.TunnelReady)
+}
+
+// TestTapFarAway: the same for a touch; who does not touch the key is told why.
+func TestTapFarAway(t *testing.T) {
+	testneeds.Time(t, "a key that is not touched is waited for")
+	t.Parallel()
+	e, _, port := mfaEnv(t, simcluster.User{SecurityKey: true})
+	held := e.letThrough(port)
+	e.Await("a notice to touch the key", func(s state.Snapshot) bool {
+		return len(s.Notices) > 0 && s.Notices[0].Kind == state.NoticeTap
+	})
+	if err := <-held; err == nil || !strings.Contains(err.Error(), "second factor") {
+		t.Errorf("the client of a key that is not touched: %v", err)
+	}
+}
+
+// letThrough has a client connect while tsh is slow to ask for the key, and waits
+// until berth has let it through to tsh.
+func (e *env) letThrough(port int) (held <-chan error) {
+	e.t.Helper()
+	e.Sim.Faults().RPCDelay("CreateAuthenticateChallenge", 3*time.Second)
+	e.awaitCodeNeeded("pg")
+	held = e.connecting(port)
+	e.Await("the client to be let through", func(s state.Snapshot) bool {
+		return s.Tunnels[0].State == state.TunnelReady && s.Tunnels[0].Connections == 1 && s.Tunnels[0].Waiting == 0
+	})
+	return held
 }
 
 // asksPIN reports whether the tunnel's tsh wants a PIN, and a person is told.

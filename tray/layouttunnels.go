@@ -97,13 +97,16 @@ func trouble(t state.Tunnel) string {
 	}
 }
 
+// wantsPIN is what waitsFor says of a security key that berth can give its PIN.
+const wantsPIN = "your security key's PIN"
+
 // waitsFor is what a person must give a tunnel that waits.
 func waitsFor(t state.Tunnel) string {
 	switch {
 	case t.Problem == nil:
 		return "login"
 	case t.Problem.Code == state.CodePINNeeded:
-		return "your security key's PIN"
+		return wantsPIN
 	case t.Problem.Code == state.CodeTapNeeded:
 		return "your security key"
 	case t.Problem.Code == state.CodeMFARequired && t.Engine == state.EngineTSH:
@@ -155,6 +158,8 @@ func tunnelActions(s state.Snapshot, t state.Tunnel, env Env) []Item {
 		switch waitsFor(t) {
 		case "login":
 			items = append(items, Item{Label: "Log in", Action: Action{Do: DoLogin, Proxy: t.Profile}})
+		case wantsPIN:
+			items = append(items, Item{Label: "Enter the PIN", Action: Action{Do: DoLogin, Proxy: t.Profile}})
 		case "code":
 			items = append(items, Item{Label: "Enter the code", Action: Action{Do: DoLogin, Proxy: t.Profile}})
 		}

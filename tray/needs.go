@@ -121,7 +121,7 @@ func tunnelNeed(t state.Tunnel) need {
 	switch {
 	case t.State == state.TunnelPortInUse:
 		n.action.Do = DoPort
-	case t.State == state.TunnelWaitingForLogin && t.Profile != "" && slices.Contains([]string{"login", "code"}, waitsFor(t)):
+	case t.State == state.TunnelWaitingForLogin && t.Profile != "" && slices.Contains([]string{"login", "code", wantsPIN}, waitsFor(t)):
 		n.action = Action{Do: DoLogin, Proxy: t.Profile}
 	}
 	return n

@@ -29,7 +29,7 @@ type CodeNeed struct {
 	Profile *certwatch.Profile
 	Tunnel  string
 	PIN     bool
-	Held    func() bool // a client waits for it
+	Held    func() bool // a client waits for it, here or in tsh
 	Met     func() bool // it has what it needs: another tunnel's code served it too
 	// Answer fetches the tunnel's cert with a code. Its error matches
 	// cluster.ErrWrongCode or ErrUsedCode when the code is at fault.

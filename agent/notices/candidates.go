@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -88,6 +87,15 @@ func ofSession(p *state.Profile, s *state.Snapshot, in Input) []candidate {
 	if p.Login.InProgress {
 		return list // a login is under way
 	}
+	for i := range s.Tunnels {
+		if t := &s.Tunnels[i]; wantsLogin(t, p) && t.Connections > 0 && t.Problem != nil && t.Problem.Code == state.CodePINNeeded {
+			list = append(list, candidate{Notice: state.Notice{
+				ID: id(fmt.Sprintf("pin/%s/%d", t.Name, t.Problem.Since.Unix())), Kind: state.NoticeLoginNeeded, Urgency: state.UrgencyCritical,
+				Title: "PIN of your security key for " + where, Body: fmt.Sprintf("%s waits for tunnel %s.", client(t), t.Name),
+				Actions: []state.NoticeAction{{Verb: state.VerbLogin, Label: "Enter the PIN", Proxy: p.Proxy}},
+			}})
+		}
+	}
 	clients := strings.TrimSpace(waiting(p, s) + " " + held(p, s))
 	renewing := []state.NoticeAction{
 		{Verb: state.VerbRenew, Label: "Renew now", Proxy: p.Proxy}, {Verb: state.VerbSnooze, Label: "Snooze", Proxy: p.Proxy},
@@ -95,15 +103,8 @@ func ofSession(p *state.Profile, s *state.Snapshot, in Input) []candidate {
 	logIn := []state.NoticeAction{
 		{Verb: state.VerbLogin, Label: "Log in", Proxy: p.Proxy}, {Verb: state.VerbSnooze, Label: "Not now", Proxy: p.Proxy},
 	}
-	pin, code := asksPIN(p, s), wantsCode(p, s)
 	switch {
-	case pin != nil:
-		list = append(list, candidate{Notice: state.Notice{
-			ID: id("pin/" + strconv.FormatInt(pin.Problem.Since.Unix(), 10)), Kind: state.NoticeLoginNeeded, Urgency: state.UrgencyCritical,
-			Title: "PIN of your security key for " + where, Body: cmp.Or(clients, fmt.Sprintf("Tunnel %s waits for it.", pin.Name)),
-			Actions: []state.NoticeAction{{Verb: state.VerbLogin, Label: "Enter the PIN", Proxy: p.Proxy}},
-		}})
-	case clients != "" && code:
+	case clients != "" && wantsCode(p, s):
 		list = append(list, candidate{Notice: state.Notice{
 			ID: id("code"), Kind: state.NoticeLoginNeeded, Urgency: state.UrgencyCritical,
 			Title: "One-time code for " + where, Body: clients,
@@ -149,8 +150,23 @@ func because(r state.Renewal, text string) string {
 // waits reports whether clients of a tunnel wait for a login at the profile's
 // proxy, or for a one-time code.
 func waits(t *state.Tunnel, p *state.Profile) bool {
-	tap := t.Problem != nil && t.Problem.Code == state.CodeTapNeeded // no login helps
-	return wantsLogin(t, p) && t.Waiting > 0 && !tap
+	return wantsLogin(t, p) && t.Waiting > 0 && !wantsKey(t)
+}
+
+// wantsKey reports whether a tunnel's tsh wants a security key, or its PIN, or will
+// when it has started: no login helps.
+func wantsKey(t *state.Tunnel) bool {
+	if t.Problem == nil {
+		return false
+	}
+	switch t.Problem.Code {
+	case state.CodeTapNeeded, state.CodePINNeeded:
+		return true
+	case state.CodeMFARequired:
+		return t.Engine == state.EngineTSH
+	default:
+		return false
+	}
 }
 
 // wantsLogin reports whether a tunnel waits for a login of the profile's user.
@@ -167,16 +183,8 @@ func wantsCode(p *state.Profile, s *state.Snapshot) bool {
 	})
 }
 
-// asksPIN returns a tunnel whose tsh asks for the PIN of a security key. It does
-// because of a client, which a proxy far away may have let through to it before it asked.
-func asksPIN(p *state.Profile, s *state.Snapshot) *state.Tunnel {
-	for i := range s.Tunnels {
-		if t := &s.Tunnels[i]; wantsLogin(t, p) && t.Problem != nil && t.Problem.Code == state.CodePINNeeded {
-			return t
-		}
-	}
-	return nil
-}
+// client names the client that has waited for longest.
+func client(t *state.Tunnel) string { return cmp.Or(t.WaitingClient, "A client") }
 
 // waiting says which clients wait for a login at the profile's proxy.
 func waiting(p *state.Profile, s *state.Snapshot) string {
@@ -195,10 +203,7 @@ func waiting(p *state.Profile, s *state.Snapshot) string {
 	if n == 0 {
 		return ""
 	}
-	who := first.WaitingClient
-	if who == "" {
-		who = "A client"
-	}
+	who := client(first)
 	switch n {
 	case 1:
 		return fmt.Sprintf("%s waits for tunnel %s.", who, first.Name)

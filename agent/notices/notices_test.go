@@ -115,6 +115,27 @@ func TestSessionsEnd(t *testing.T) {
 	w.want(8*time.Hour, state.NoticeSessionEnding) // the next session's end is news
 }
 
+// TestPINIsAskedFor: of whoever has a client there, and beside what else there is to
+// say. What tsh will ask for once it has started is no one-time code.
+func TestPINIsAskedFor(t *testing.T) {
+	w := newWorld(t)
+	pg, orders := &w.s.Tunnels[0], &w.s.Tunnels[1]
+	pg.Engine, pg.State, pg.Connections, pg.Waiting = state.EngineTSH, state.TunnelWaitingForLogin, 1, 1
+	pg.Problem = &state.Problem{Code: state.CodeMFARequired, Since: noon}
+	w.want(0)
+	pg.Problem = &state.Problem{Code: state.CodePINNeeded, Since: noon}
+	pg.Waiting = 0 // it was let through to tsh
+	asks := w.want(time.Second, state.NoticeLoginNeeded)[0]
+	if asks.Title != "PIN of your security key for example.com" || asks.Body != "A client waits for tunnel prod-pg." || asks.Actions[0].Verb != state.VerbLogin {
+		t.Errorf("got %+v", asks)
+	}
+	w.profile().Renewal.Warning = state.WarnLast
+	orders.State, orders.Problem = pg.State, pg.Problem // after a renewal, and nobody uses it
+	w.want(time.Minute, state.NoticeLoginNeeded, state.NoticeSessionEnding)
+	pg.Connections = 0
+	w.want(time.Second, state.NoticeSessionEnding)
+}
+
 func TestWaitingClientIsNamed(t *testing.T) {
 	w := newWorld(t)
 	w.want(0)

@@ -43,6 +43,7 @@ type child struct {
 	// The tunnel's lock guards these.
 	conns   int
 	retired bool // replaced, or gated: ends with its last connection
+	typed   bool // the PIN that it asked for
 }
 
 // args are the arguments of the child that listens on port.
@@ -100,7 +101,7 @@ func (t *Tunnel) startChild(ctx context.Context) (*child, error) {
 			switch {
 			case own.MatchString(line): // on a console, both streams are one
 				seen()
-			case pinPrompt.MatchString(line):
+			case pinPrompt.MatchString(line) && c.tty != nil: // else nothing can be typed, and tsh gives up
 				c.asks(prompt{text: clip(oneLine(line), maxError), pin: true})
 			case isPrompt(line):
 				c.asks(prompt{text: clip(oneLine(line), maxError)})

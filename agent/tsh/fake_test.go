@@ -30,6 +30,9 @@ import (
 // of this prefix and the part to play, and leaves its notes in the folder of that name.
 const fakePrefix = "fake-"
 
+// pinWords are what tsh says of a key that wants its PIN.
+const pinWords = "Tap any security key\nDetected security key tap\nEnter your security key PIN:\n"
+
 // tapTime is how long the fake waits for a key to be touched.
 const tapTime = 2500 * time.Millisecond
 
@@ -102,12 +105,21 @@ func play(part string) int {
 		fmt.Fprintln(os.Stderr, "confused")
 		return hang()
 	case "asks_pin_first_client": // as tsh does when it listens before it has a cert
-		ask := sync.OnceFunc(func() {
-			fmt.Fprint(os.Stderr, "Tap any security key\nDetected security key tap\nEnter your security key PIN:\n")
-		})
+		ask := sync.OnceFunc(func() { fmt.Fprint(os.Stderr, pinWords) })
 		return serveDB(func(c net.Conn) {
 			ask()
 			echo(c)
+		})
+	case "wants_pin_each_client":
+		var one sync.Mutex
+		return serveDB(func(c net.Conn) {
+			one.Lock()
+			fmt.Fprint(os.Stderr, pinWords)
+			_, err := term.ReadPassword(int(os.Stdin.Fd()))
+			one.Unlock()
+			if err == nil {
+				echo(c)
+			}
 		})
 	case "taps":
 		fmt.Fprintln(os.Stderr, "Tap any security key")

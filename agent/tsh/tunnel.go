@@ -340,6 +340,7 @@ func (t *Tunnel) AnswerPIN(ctx context.Context, pin string) error {
 	c, asked := t.asking, t.status.PIN
 	if asked {
 		t.status.Prompt, t.status.PIN = "Tap your security key", false // as it will say
+		c.typed = true
 	}
 	t.mu.Unlock()
 	if !asked || c.tty == nil {
@@ -386,6 +387,9 @@ func (t *Tunnel) serve(ctx context.Context, c *child) error {
 			asked.Reset(t.time.prompt)
 			t.prompted(c, p)
 		case <-asked.C:
+			if t.giveUp(c) {
+				return &factorError{errors.New("nobody typed the PIN of the security key")}
+			}
 			t.prompted(c, prompt{})
 		case <-c.proc.done:
 			return c.exitError()
@@ -393,6 +397,25 @@ func (t *Tunnel) serve(ctx context.Context, c *child) error {
 			return ctx.Err()
 		}
 	}
+}
+
+// giveUp has no further client come to a child that asks for a PIN which nobody has
+// typed: it would wait for ever, and so would they. It reports whether c is one. With a
+// PIN that was typed before it has connections that work, which stay.
+func (t *Tunnel) giveUp(c *child) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.asking != c || !t.status.PIN {
+		return false
+	}
+	t.askLocked(c, prompt{})
+	t.current = nil
+	if c.typed {
+		t.retireLocked(c)
+	} else {
+		c.cancel()
+	}
+	return true
 }
 
 // failed publishes why the last child failed. A child that still runs, because

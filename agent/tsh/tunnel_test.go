@@ -337,7 +337,7 @@ func TestPromptGivesMoreTime(t *testing.T) {
 func TestReadyTellsOfThePrompt(t *testing.T) {
 	t.Parallel()
 	tunnel, err := NewTunnel(TunnelConfig{
-		Path: useFake(t, "asks_pin_first_client"), Target: Database{Name: "pg"}, Logger: slog.New(slog.DiscardHandler),
+		Path: useFake(t, "asks_pin_first_client"), Target: Database{Name: "pg"}, Terminal: true, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -354,6 +354,51 @@ func TestReadyTellsOfThePrompt(t *testing.T) {
 	if s := <-ready; !s.PIN || s.Prompt != "Enter your security key PIN:" {
 		t.Errorf("ready with %+v; want its PIN asked for", s)
 	}
+}
+
+// TestNobodyTypesThePIN: tsh would wait for it for ever, and its clients with it. The
+// next client has it asked for again. Connections that a PIN has brought stay.
+func TestNobodyTypesThePIN(t *testing.T) {
+	t.Parallel()
+	tunnel, err := NewTunnel(TunnelConfig{
+		Path: useFake(t, "wants_pin_each_client"), Target: Database{Name: "pg"}, Terminal: true, Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tunnel.time = quick
+	tunnel.time.prompt = 3 * time.Second
+	tunnel.Gate(true)
+	runUntilEnd(t, tunnel)
+	asked := func() bool { s := tunnel.Status(); return s.State == StateReady && s.PIN }
+	gaveUp := func() bool {
+		s := tunnel.Status()
+		return s.State == StateFailing && errors.Is(s.LastError, ErrFactor) && !s.PIN && s.Prompt == ""
+	}
+	testwait.Eventually(t, "the PIN to be asked for", asked)
+	conn := mustDial(t, tunnel)
+	if err := conn.SetReadDeadline(time.Now().Add(testwait.Patience)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Read(make([]byte, 1)); errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error("the client still waits")
+	}
+	testwait.Eventually(t, "the tunnel to say why", gaveUp)
+	if _, err := tunnel.Dial(t.Context()); !errors.Is(err, ErrFactor) {
+		t.Errorf("the next Dial: %v, want ErrFactor", err)
+	}
+
+	testwait.Eventually(t, "another try", tunnel.TryAgain)
+	typed := func() bool { return tunnel.AnswerPIN(t.Context(), "1234") == nil }
+	testwait.Eventually(t, "the PIN to be typed for berth's own connection", typed)
+	testwait.Eventually(t, "the tunnel to be ready", func() bool { return tunnel.Status().State == StateReady })
+	works := mustDial(t, tunnel)
+	testwait.Eventually(t, "the PIN to be typed for the client", typed)
+	ask(t, works)
+	mustDial(t, tunnel)
+	testwait.Eventually(t, "the PIN to be asked for once more", asked)
+	testwait.Eventually(t, "the tunnel to say why again", gaveUp)
+	ask(t, works)
 }
 
 func TestOnChangeTellsOfEveryState(t *testing.T) {

@@ -146,7 +146,7 @@ func (c *child) state(spec state.TunnelSpec, login string) (state.TunnelState, *
 		}
 	case st.State == tsh.StateReady:
 		return state.TunnelReady, nil
-	case st.State == tsh.StateFailing && errors.Is(st.LastError, tsh.ErrFactor):
+	case c.lacksFactor():
 		return state.TunnelError, &state.Problem{
 			Code: state.CodeMFARequired, Title: "No second factor", Since: st.Since.UTC(),
 			Text:   fmt.Sprintf("The cluster asks for a second factor for tunnel %q, and tsh could not show one: %v.", spec.Name, st.LastError),
@@ -161,6 +161,13 @@ func (c *child) state(spec state.TunnelSpec, login string) (state.TunnelState, *
 	default:
 		return state.TunnelConnecting, nil
 	}
+}
+
+// lacksFactor reports whether nobody has shown the second factor that the child
+// asked for.
+func (c *child) lacksFactor() bool {
+	st := c.proc.Status()
+	return st.State == tsh.StateFailing && errors.Is(st.LastError, tsh.ErrFactor)
 }
 
 // identity names the child and the session it runs with: what its connections

@@ -21,6 +21,9 @@ import (
 // fetched; waiting for a person to log in is bounded by the tunnel's hold.
 const connectWait = 12 * time.Second
 
+// tshEnds is how long after a connection through it tsh has ended itself.
+const tshEnds = time.Second
+
 // sourceError is why a client got no credential, as opposed to a dial that
 // failed with one.
 type sourceError struct {
@@ -284,6 +287,12 @@ func (t *tunnel) refuse(client net.Conn, err error) {
 	t.mu.Unlock()
 	if errors.Is(err, proxies.ErrClosedEarly) {
 		err = t.exam.whyHungUp(t, err)
+		// It may have been let through to a tsh that asked late for a key, and ends.
+		if c := t.currentChild(); c != nil && c.args.keyed && errors.Is(err, proxies.ErrClosedEarly) &&
+			t.changed.Until(context.Background(), tshEnds, c.lacksFactor) {
+			_, res.problem = c.state(t.spec, "")
+			err = &sourceError{err: c.proc.Status().LastError}
+		}
 	}
 	say := db.RefuseUnknown
 	if res.protocol != "" {

@@ -307,12 +307,12 @@ func (r *resolver) askCode(t *tunnel, f sessions.Session, c *codes) {
 	})
 }
 
-// askPIN has people asked for the PIN that the tunnel's tsh waits for: because of
-// a client, also where that is let through to it already.
+// askPIN has people asked for the PIN that the tunnel's tsh waits for. A proxy far
+// away may have let the client through to it before it asked.
 func (r *resolver) askPIN(t *tunnel, f sessions.Session, c *child) {
 	r.needCode(CodeNeed{
 		Profile: f.Profile, Tunnel: t.spec.Name, PIN: true,
-		Held:   func() bool { return true },
+		Held:   func() bool { return t.px.Status().Connections > 0 },
 		Met:    func() bool { return !c.proc.Status().PIN },
 		Answer: c.proc.AnswerPIN,
 	})

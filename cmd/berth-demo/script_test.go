@@ -30,8 +30,8 @@ func TestScripts(t *testing.T) {
 	bin := t.TempDir()
 	build(t, filepath.Join(bin, "berth"), "berth/cmd/berth", testneeds.Race)
 	// Under the race detector a program with the demo's MySQL takes 2.4 s of processor
-	// time to start, for its regular expressions; what starts it again and again
-	// then takes another program for tsh.
+	// time to start, for its regular expressions. The agent, which starts tsh often, then
+	// gets the simulated one alone.
 	quickTSH := filepath.Join(bin, "quick", "tsh")
 	if testneeds.Race {
 		build(t, quickTSH, "berth/internal/simcluster/cmd/tsh", false)
@@ -59,8 +59,8 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// build builds a program the way that the build cache has its packages already:
-// as this test was built, or as the programs of berth's own scripts are.
+// build builds a program with one of the settings for which "make test" has its
+// packages in the build cache.
 func build(t *testing.T, path, pkg string, race bool) {
 	t.Helper()
 	cgo := "0"
