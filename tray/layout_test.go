@@ -425,6 +425,28 @@ func TestOneCauseIsOneLine(t *testing.T) {
 	}
 }
 
+// TestPINIsTypedFromTheMenu: for whoever has missed the notification.
+func TestPINIsTypedFromTheMenu(t *testing.T) {
+	s := state.Snapshot{Profiles: []state.Profile{alice()}, Tunnels: []state.Tunnel{tunnel("pg", state.TunnelWaitingForLogin)}}
+	s.Tunnels[0].Problem = &state.Problem{Code: state.CodePINNeeded, Title: "PIN needed"}
+	asks := Action{Do: DoLogin, Proxy: s.Tunnels[0].Profile}
+	var lines []string
+	for _, it := range Layout(s, Env{}, noon) {
+		for _, child := range it.Children {
+			if child.Action == asks {
+				lines = append(lines, it.Label+" → "+child.Label)
+			}
+		}
+	}
+	want := []string{
+		"1 needs you → pg: waiting for your security key's PIN",
+		"pg · 127.0.0.1:15432 · waiting for your security key's PIN → Enter the PIN",
+	}
+	if diff := cmp.Diff(want, lines); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 // An upgrade that waits for a restart is a line of the menu, with the command.
 func TestProgramReplaced(t *testing.T) {
 	s := busy()
