@@ -16,6 +16,7 @@ import (
 	"berth/agent/ipc/client"
 	"berth/agent/state"
 	"berth/internal/simcluster"
+	"berth/internal/testneeds"
 	"berth/internal/testwait"
 )
 
@@ -236,6 +237,14 @@ func TestLogoutDuringAnAssume(t *testing.T) {
 	e, port := requestsEnv(t)
 	e.Sim.Faults().RPCDelay("GenerateUserCerts", 5*time.Second)
 	heldAfterLogout(t, e, port, func() { e.Sim.Faults().RPCDelay("GenerateUserCerts", 0) })
+}
+
+// A cluster that is slow to list its requests after a login has not lost any.
+func TestAssumeBeforeTheFirstList(t *testing.T) {
+	testneeds.Time(t, "the cluster is slow")
+	t.Parallel()
+	e, port := requestsEnv(t)
+	heldAfterLogout(t, e, port, func() { e.Sim.Faults().RPCDelay("ListAccessRequests", 3*time.Second) })
 }
 
 func heldAfterLogout(t *testing.T, e *env, port int, beforeLogin func()) {

@@ -190,6 +190,21 @@ func (f *followed) list() []*types.AccessRequestV3 {
 	return list
 }
 
+// Listed reports whether each session that is followed has listed its requests.
+func (b *Board) Listed() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, f := range b.followed {
+		if f.tracker == nil {
+			continue
+		}
+		if _, listed := f.tracker.List(); !listed {
+			return false
+		}
+	}
+	return true
+}
+
 // SetTunnels says which tunnels alone have the roles of which requests.
 func (b *Board) SetTunnels(byRequest map[string][]string) {
 	b.mu.Lock()

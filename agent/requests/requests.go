@@ -144,9 +144,14 @@ func (rs *Requests) Held(proxyAddr string) []string { return rs.held.at(proxyAdd
 // GrantsChanged hands the board which tunnels alone have a request's roles.
 func (rs *Requests) GrantsChanged() { rs.board.SetTunnels(rs.cfg.Memory.Granted()) }
 
-// lookupWait is how long a request that is not listed is waited for: right
-// after a login nothing has been listed yet.
-const lookupWait = 2 * time.Second
+const (
+	// lookupWait is how long a request that is not listed is waited for: it may have
+	// just been made.
+	lookupWait = 2 * time.Second
+	// listWait is how long the first list is waited for in addition: right after a
+	// login nothing has been listed yet, and a cluster may be slow.
+	listWait = 8 * time.Second
+)
 
 // wholeID is the length of an id that is not the beginning of one: a UUID.
 const wholeID = 36
@@ -352,9 +357,13 @@ func (rs *Requests) lookup(ctx context.Context, id string) (state.Request, error
 		_, unknown := errors.AsType[*access.UnknownIDError](err)
 		return !unknown || !rs.cfg.Sessions.ValidAt("", time.Now())
 	}
+	listed := true
 	if !look() {
 		rs.board.Refresh()
-		rs.listed.Until(ctx, lookupWait, look)
+		if !rs.listed.Until(ctx, lookupWait, look) {
+			listed = rs.listed.Until(ctx, listWait, rs.board.Listed)
+			look()
+		}
 	}
 	_, unknown := errors.AsType[*access.UnknownIDError](err)
 	switch {
@@ -364,6 +373,8 @@ func (rs *Requests) lookup(ctx context.Context, id string) (state.Request, error
 		return r, ctx.Err()
 	case unknown && !rs.cfg.Sessions.ValidAt("", time.Now()):
 		return r, rs.noSession()
+	case unknown && !listed:
+		return r, &ipc.Error{Code: ipc.CodeTimeout, Message: "the cluster has not listed the access requests yet", Hint: "try again"}
 	case unknown && len(id) == wholeID:
 		err = &cluster.UnknownRequestError{ID: id} // it was there when it was copied
 	}
