@@ -301,7 +301,7 @@ func TestTapFarAway(t *testing.T) {
 // until berth has let it through to tsh.
 func (e *env) letThrough(port int) (held <-chan error) {
 	e.t.Helper()
-	e.Sim.Faults().RPCDelay("CreateAuthenticateChallenge", 3*time.Second)
+	e.Sim.Faults().RPCDelay("CreateAuthenticateChallenge", 5*time.Second)
 	e.awaitCodeNeeded("pg")
 	held = e.connecting(port)
 	e.Await("the client to be let through", func(s state.Snapshot) bool {

@@ -227,7 +227,7 @@ func TestRuleIsFollowedAfterTheLogin(t *testing.T) {
 func TestAssumeRightAfterALogout(t *testing.T) {
 	t.Parallel()
 	e, port := requestsEnv(t)
-	heldAfterLogout(t, e, port, func() {})
+	heldAfterLogout(t, e, port, client.Assume{ID: e.approved("dba")}, func() {})
 }
 
 // A logout while the cluster is being asked ends the question, and is no sign of
@@ -235,8 +235,17 @@ func TestAssumeRightAfterALogout(t *testing.T) {
 func TestLogoutDuringAnAssume(t *testing.T) {
 	t.Parallel()
 	e, port := requestsEnv(t)
+	want := client.Assume{ID: e.approved("dba")}
 	e.Sim.Faults().RPCDelay("GenerateUserCerts", 5*time.Second)
-	heldAfterLogout(t, e, port, func() { e.Sim.Faults().RPCDelay("GenerateUserCerts", 0) })
+	heldAfterLogout(t, e, port, want, func() { e.Sim.Faults().RPCDelay("GenerateUserCerts", 0) })
+}
+
+func TestLogoutDuringAnAssumeForATunnel(t *testing.T) {
+	t.Parallel()
+	e, port := requestsEnv(t)
+	want := client.Assume{ID: e.approved("dba"), Tunnel: "pg"}
+	e.Sim.Faults().RPCDelay("ListAccessRequests", 5*time.Second)
+	heldAfterLogout(t, e, port, want, func() { e.Sim.Faults().RPCDelay("ListAccessRequests", 0) })
 }
 
 // A cluster that is slow to list its requests after a login has not lost any.
@@ -244,16 +253,16 @@ func TestAssumeBeforeTheFirstList(t *testing.T) {
 	testneeds.Time(t, "the cluster is slow")
 	t.Parallel()
 	e, port := requestsEnv(t)
-	heldAfterLogout(t, e, port, func() { e.Sim.Faults().RPCDelay("ListAccessRequests", 3*time.Second) })
+	want := client.Assume{ID: e.approved("dba")}
+	heldAfterLogout(t, e, port, want, func() { e.Sim.Faults().RPCDelay("ListAccessRequests", 3*time.Second) })
 }
 
-func heldAfterLogout(t *testing.T, e *env, port int, beforeLogin func()) {
+func heldAfterLogout(t *testing.T, e *env, port int, want client.Assume, beforeLogin func()) {
 	t.Helper()
-	id := e.approved("dba")
 	if err := os.RemoveAll(e.Home); err != nil {
 		t.Fatal(err)
 	}
-	held := e.assuming(client.Assume{ID: id})
+	held := e.assuming(want)
 	e.Await("the logout to be seen", func(s state.Snapshot) bool { return len(s.Profiles) == 0 })
 	select {
 	case err := <-held:

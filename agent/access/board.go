@@ -190,19 +190,19 @@ func (f *followed) list() []*types.AccessRequestV3 {
 	return list
 }
 
-// Listed reports whether each session that is followed has listed its requests.
-func (b *Board) Listed() bool {
+// Listed reports whether each session that is followed has listed its requests, and
+// tried whether it has or has failed to.
+func (b *Board) Listed() (listed, tried bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	listed, tried = true, true
 	for _, f := range b.followed {
-		if f.tracker == nil {
-			continue
-		}
-		if _, listed := f.tracker.List(); !listed {
-			return false
+		if f.tracker != nil {
+			l, t := f.tracker.asked()
+			listed, tried = listed && l, tried && t
 		}
 	}
-	return true
+	return listed, tried
 }
 
 // SetTunnels says which tunnels alone have the roles of which requests.

@@ -93,6 +93,13 @@ func (t *tracker) List() (list []*types.AccessRequestV3, listed bool) {
 	return list, t.listed
 }
 
+// asked reports whether the requests have been listed at all, and whether that was tried.
+func (t *tracker) asked() (listed, tried bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.listed, t.listed || t.failed
+}
+
 // Refresh lists now: the caller knows that something has changed.
 func (t *tracker) Refresh() { t.relist.Wake() }
 
@@ -249,6 +256,7 @@ func (t *tracker) list(ctx context.Context) time.Duration {
 	if err != nil {
 		if !t.failed {
 			t.log.Info("access requests cannot be listed", "err", err)
+			t.changedLocked()
 		}
 		t.failed = true
 		return 0

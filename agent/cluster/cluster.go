@@ -213,6 +213,14 @@ func (c *Cluster) Close() error {
 	return err
 }
 
+// Closed reports whether the session is over: another has taken its place, or a logout.
+// That ends the calls under way, which then fail like those to a cluster that is away.
+func (c *Cluster) Closed() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.closed
+}
+
 // Ping checks that the root cluster's auth service answers and still accepts
 // the session. A connection that looks healthy and does not answer within 3 s,
 // as after a suspend, is dropped, so that the next call makes a new one.
@@ -402,7 +410,7 @@ func (c *Cluster) client(ctx context.Context, name string) (*client.Client, erro
 	clt, closed := c.clients[name], c.closed
 	c.mu.Unlock()
 	if closed {
-		return nil, ErrClosed
+		return nil, errClosed
 	}
 	if clt != nil {
 		return clt, nil
@@ -424,7 +432,7 @@ func (c *Cluster) client(ctx context.Context, name string) (*client.Client, erro
 	switch {
 	case closed:
 		_ = clt.Close() // nothing was sent
-		return nil, ErrClosed
+		return nil, errClosed
 	case other != nil: // it was faster
 		_ = clt.Close()
 		return other, nil
@@ -433,15 +441,7 @@ func (c *Cluster) client(ctx context.Context, name string) (*client.Client, erro
 	}
 }
 
-// ErrClosed is the error of a call to a session that is over: another has replaced it,
-// or a logout.
-var ErrClosed = errors.New("the session was replaced by a newer one, or logged out")
-
-func (c *Cluster) isClosed() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.closed
-}
+var errClosed = errors.New("session was replaced by a newer one")
 
 func (c *Cluster) connect(name string, pool *x509.CertPool) (*client.Client, error) {
 	return client.New(context.Background(), client.Config{

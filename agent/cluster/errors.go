@@ -184,9 +184,6 @@ func (c *Cluster) classify(ctx context.Context, op string, err error) error {
 		return &AccessDeniedError{Op: op, Err: plain(err)}
 	case trace.IsConnectionProblem(err), status.Code(err) == codes.Unavailable, closedUnder(err),
 		status.Code(err) == codes.DeadlineExceeded, errors.Is(err, context.DeadlineExceeded):
-		if c.isClosed() { // which ended the call
-			return fmt.Errorf("%s: %w", op, ErrClosed)
-		}
 		return &UnreachableError{Proxy: c.profile.ProxyAddr, Err: plain(err)}
 	default:
 		return fmt.Errorf("%s: %w", op, plain(err))

@@ -129,13 +129,17 @@ func (rs *Requests) changeSession(ctx context.Context, f sessions.Session, chang
 			return sessions.ErrLoginNeeded
 		}
 		err := change(f)
-		if !errors.Is(err, install.ErrChanged) && !errors.Is(err, cluster.ErrClosed) || try == changeTries {
-			return err
-		}
-		if !rs.awaitAnother(ctx, f) {
+		if try == changeTries || !rs.overtaken(ctx, f, err) {
 			return err
 		}
 	}
+}
+
+// overtaken reports whether err came because another session, or a logout, has taken
+// the place of f, and waits until that is read.
+func (rs *Requests) overtaken(ctx context.Context, f sessions.Session, err error) bool {
+	over := errors.Is(err, install.ErrChanged) || err != nil && f.Cluster != nil && f.Cluster.Closed()
+	return over && rs.awaitAnother(ctx, f)
 }
 
 // awaitAnother waits until a session is read back as another one, or as none:
@@ -167,7 +171,14 @@ func (rs *Requests) assumeFor(ctx context.Context, f sessions.Session, r state.R
 			Hint: "choose a tunnel that leads there, or ask for more: " + shell.Quote("berth", "request", "create", "--resource", resourceID(spec)),
 		}
 	}
-	if err := rs.check(ctx, f, r); err != nil {
+	err := rs.check(ctx, f, r)
+	if rs.overtaken(ctx, f, err) {
+		if f = rs.cfg.Sessions.At(r.Profile); !f.Valid(time.Now()) {
+			return sessions.ErrLoginNeeded
+		}
+		err = rs.check(ctx, f, r)
+	}
+	if err != nil {
 		return err
 	}
 	if err := rs.cfg.Tunnels.Grant(name, r); err != nil {

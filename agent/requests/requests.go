@@ -357,14 +357,17 @@ func (rs *Requests) lookup(ctx context.Context, id string) (state.Request, error
 		_, unknown := errors.AsType[*access.UnknownIDError](err)
 		return !unknown || !rs.cfg.Sessions.ValidAt("", time.Now())
 	}
-	listed := true
 	if !look() {
 		rs.board.Refresh()
 		if !rs.listed.Until(ctx, lookupWait, look) {
-			listed = rs.listed.Until(ctx, listWait, rs.board.Listed)
+			rs.listed.Until(ctx, listWait, func() bool {
+				_, tried := rs.board.Listed()
+				return look() || tried
+			})
 			look()
 		}
 	}
+	listed, _ := rs.board.Listed()
 	_, unknown := errors.AsType[*access.UnknownIDError](err)
 	switch {
 	case err == nil:
@@ -374,7 +377,10 @@ func (rs *Requests) lookup(ctx context.Context, id string) (state.Request, error
 	case unknown && !rs.cfg.Sessions.ValidAt("", time.Now()):
 		return r, rs.noSession()
 	case unknown && !listed:
-		return r, &ipc.Error{Code: ipc.CodeTimeout, Message: "the cluster has not listed the access requests yet", Hint: "try again"}
+		return r, &ipc.Error{
+			Code: ipc.CodeNotFound, Hint: "try again",
+			Message: fmt.Sprintf("access request %q is not known, and not every cluster has listed its requests yet", access.Clean(id, 200)),
+		}
 	case unknown && len(id) == wholeID:
 		err = &cluster.UnknownRequestError{ID: id} // it was there when it was copied
 	}

@@ -43,7 +43,7 @@ type child struct {
 	// The tunnel's lock guards these.
 	conns   int
 	retired bool // replaced, or gated: ends with its last connection
-	typed   bool // the PIN that it asked for
+	typed   bool // a PIN was typed for it
 }
 
 // args are the arguments of the child that listens on port.

@@ -208,7 +208,9 @@ func (t *Tunnel) Run(ctx context.Context) error {
 				pauses.Reset()
 				continue
 			}
-			t.forget(c)
+			if !c.alive() {
+				t.forget(c)
+			}
 			if time.Since(ready) >= t.time.healthy {
 				pauses.Reset()
 				t.forgetFailures()
@@ -400,12 +402,12 @@ func (t *Tunnel) serve(ctx context.Context, c *child) error {
 }
 
 // giveUp has no further client come to a child that asks for a PIN which nobody has
-// typed: it would wait for ever, and so would they. It reports whether c is one. With a
-// PIN that was typed before it has connections that work, which stay.
+// typed: it would wait for ever, and so would they. It reports whether c is one. A child
+// for which a PIN was typed before may have connections that work: those stay.
 func (t *Tunnel) giveUp(c *child) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.asking != c || !t.status.PIN {
+	if t.asking != c || !t.status.PIN || t.current != c || t.kicked || !t.open {
 		return false
 	}
 	t.askLocked(c, prompt{})

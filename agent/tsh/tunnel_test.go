@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"berth/internal/testneeds"
 	"berth/internal/testwait"
 	"berth/internal/wake"
 )
@@ -359,6 +360,7 @@ func TestReadyTellsOfThePrompt(t *testing.T) {
 // TestNobodyTypesThePIN: tsh would wait for it for ever, and its clients with it. The
 // next client has it asked for again. Connections that a PIN has brought stay.
 func TestNobodyTypesThePIN(t *testing.T) {
+	testneeds.Time(t, "what nobody types is waited for")
 	t.Parallel()
 	tunnel, err := NewTunnel(TunnelConfig{
 		Path: useFake(t, "wants_pin_each_client"), Target: Database{Name: "pg"}, Terminal: true, Logger: slog.New(slog.DiscardHandler),
@@ -367,7 +369,7 @@ func TestNobodyTypesThePIN(t *testing.T) {
 		t.Fatal(err)
 	}
 	tunnel.time = quick
-	tunnel.time.prompt = 3 * time.Second
+	tunnel.time.prompt = 6 * time.Second
 	tunnel.Gate(true)
 	runUntilEnd(t, tunnel)
 	asked := func() bool { s := tunnel.Status(); return s.State == StateReady && s.PIN }
@@ -399,6 +401,9 @@ func TestNobodyTypesThePIN(t *testing.T) {
 	testwait.Eventually(t, "the PIN to be asked for once more", asked)
 	testwait.Eventually(t, "the tunnel to say why again", gaveUp)
 	ask(t, works)
+	if s := tunnel.Status(); s.Draining != 1 {
+		t.Errorf("%d children carry connections, want the one that was given up", s.Draining)
+	}
 }
 
 func TestOnChangeTellsOfEveryState(t *testing.T) {

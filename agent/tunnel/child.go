@@ -146,7 +146,7 @@ func (c *child) state(spec state.TunnelSpec, login string) (state.TunnelState, *
 		}
 	case st.State == tsh.StateReady:
 		return state.TunnelReady, nil
-	case c.lacksFactor():
+	case lacksFactor(st):
 		return state.TunnelError, &state.Problem{
 			Code: state.CodeMFARequired, Title: "No second factor", Since: st.Since.UTC(),
 			Text:   fmt.Sprintf("The cluster asks for a second factor for tunnel %q, and tsh could not show one: %v.", spec.Name, st.LastError),
@@ -163,10 +163,9 @@ func (c *child) state(spec state.TunnelSpec, login string) (state.TunnelState, *
 	}
 }
 
-// lacksFactor reports whether nobody has shown the second factor that the child
-// asked for.
-func (c *child) lacksFactor() bool {
-	st := c.proc.Status()
+// lacksFactor reports whether nobody has shown the second factor that a child asked
+// for.
+func lacksFactor(st tsh.Status) bool {
 	return st.State == tsh.StateFailing && errors.Is(st.LastError, tsh.ErrFactor)
 }
 

@@ -11,6 +11,7 @@ import (
 	"berth/agent/memory"
 	"berth/agent/sessions"
 	"berth/agent/state"
+	"berth/agent/tsh"
 	"berth/internal/when"
 	"berth/proxies"
 	"berth/proxies/db"
@@ -286,12 +287,10 @@ func (t *tunnel) refuse(client net.Conn, err error) {
 	res := t.status
 	t.mu.Unlock()
 	if errors.Is(err, proxies.ErrClosedEarly) {
-		err = t.exam.whyHungUp(t, err)
-		// It may have been let through to a tsh that asked late for a key, and ends.
-		if c := t.currentChild(); c != nil && c.args.keyed && errors.Is(err, proxies.ErrClosedEarly) &&
-			t.changed.Until(context.Background(), tshEnds, c.lacksFactor) {
-			_, res.problem = c.state(t.spec, "")
-			err = &sourceError{err: c.proc.Status().LastError}
+		if problem, why := t.lostForFactor(); problem != nil {
+			res.problem, err = problem, &sourceError{err: why}
+		} else {
+			err = t.exam.whyHungUp(t, err)
 		}
 	}
 	say := db.RefuseUnknown
@@ -305,6 +304,28 @@ func (t *tunnel) refuse(client net.Conn, err error) {
 	if err := say(client, t.refusal(err, res)); err != nil && !errors.Is(err, errors.ErrUnsupported) {
 		t.log.Debug("refusal not sent to the client", "err", err)
 	}
+}
+
+// lostForFactor returns what there is to say when the tunnel's tsh, to which a client
+// was let through before it asked for a key, ends since nobody has shown it; else nil.
+func (t *tunnel) lostForFactor() (*state.Problem, error) {
+	c := t.currentChild()
+	if c == nil || !c.args.keyed {
+		return nil, nil
+	}
+	st := c.proc.Status()
+	if st.State == tsh.StateReady && st.Prompt == "" {
+		return nil, nil // it is another trouble
+	}
+	ended := func() bool {
+		st = c.proc.Status()
+		return lacksFactor(st)
+	}
+	if !t.changed.Until(context.Background(), tshEnds, ended) {
+		return nil, nil
+	}
+	_, problem := c.state(t.spec, "")
+	return problem, st.LastError
 }
 
 // refusal words a refusal: the same problem that status shows, with the
