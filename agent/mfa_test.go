@@ -283,7 +283,7 @@ func TestPINFarAway(t *testing.T) {
 	e.AwaitState("pg", state.TunnelReady)
 }
 
-// TestTapFarAway: the same for a touch; who does not touch the key is told why.
+// TestTapFarAway: the same for a touch. If the key is not touched, the client gets the reason.
 func TestTapFarAway(t *testing.T) {
 	testneeds.Time(t, "a key that is not touched is waited for")
 	t.Parallel()
@@ -310,7 +310,7 @@ func (e *env) letThrough(port int) (held <-chan error) {
 	return held
 }
 
-// asksPIN reports whether the tunnel's tsh wants a PIN, and a person is told.
+// asksPIN reports whether the tunnel's tsh wants a PIN and a notification asks for it.
 func asksPIN(s state.Snapshot) bool {
 	asks := slices.ContainsFunc(s.Notices, func(n state.Notice) bool { // a wrong one may have its own still
 		return n.Title == "PIN of your security key for sim.test" && n.Actions[0].Label == "Enter the PIN"

@@ -130,7 +130,7 @@ func TestPINIsAskedFor(t *testing.T) {
 		t.Errorf("got %+v", asks)
 	}
 	w.profile().Renewal.Warning = state.WarnLast
-	orders.State, orders.Problem = pg.State, pg.Problem // after a renewal, and nobody uses it
+	orders.State, orders.Problem = pg.State, pg.Problem // after a renewal, without a client
 	w.want(time.Minute, state.NoticeLoginNeeded, state.NoticeSessionEnding)
 	pg.Connections = 0
 	w.want(time.Second, state.NoticeSessionEnding)

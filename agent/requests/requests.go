@@ -364,7 +364,6 @@ func (rs *Requests) lookup(ctx context.Context, id string) (state.Request, error
 				_, tried := rs.board.Listed()
 				return look() || tried
 			})
-			look()
 		}
 	}
 	listed, _ := rs.board.Listed()

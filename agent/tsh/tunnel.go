@@ -390,7 +390,7 @@ func (t *Tunnel) serve(ctx context.Context, c *child) error {
 			t.prompted(c, p)
 		case <-asked.C:
 			if t.giveUp(c) {
-				return &factorError{errors.New("nobody typed the PIN of the security key")}
+				return &factorError{errors.New("the PIN of the security key was not entered in time")}
 			}
 			t.prompted(c, prompt{})
 		case <-c.proc.done:
@@ -401,9 +401,9 @@ func (t *Tunnel) serve(ctx context.Context, c *child) error {
 	}
 }
 
-// giveUp has no further client come to a child that asks for a PIN which nobody has
-// typed: it would wait for ever, and so would they. It reports whether c is one. A child
-// for which a PIN was typed before may have connections that work: those stay.
+// giveUp stops sending clients to a child that has waited too long for a PIN, and reports
+// whether c is such a child. tsh itself would wait forever, and so would every client. If
+// c was given a PIN before, it may carry working connections, which stay open.
 func (t *Tunnel) giveUp(c *child) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()

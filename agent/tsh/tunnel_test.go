@@ -357,10 +357,10 @@ func TestReadyTellsOfThePrompt(t *testing.T) {
 	}
 }
 
-// TestNobodyTypesThePIN: tsh would wait for it for ever, and its clients with it. The
-// next client has it asked for again. Connections that a PIN has brought stay.
-func TestNobodyTypesThePIN(t *testing.T) {
-	testneeds.Time(t, "what nobody types is waited for")
+// TestUnansweredPIN: tsh would wait forever for a PIN, so the client is refused and the
+// next one causes another prompt. Connections opened with an earlier PIN stay.
+func TestUnansweredPIN(t *testing.T) {
+	testneeds.Time(t, "a prompt must time out")
 	t.Parallel()
 	tunnel, err := NewTunnel(TunnelConfig{
 		Path: useFake(t, "wants_pin_each_client"), Target: Database{Name: "pg"}, Terminal: true, Logger: slog.New(slog.DiscardHandler),

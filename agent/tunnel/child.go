@@ -163,8 +163,7 @@ func (c *child) state(spec state.TunnelSpec, login string) (state.TunnelState, *
 	}
 }
 
-// lacksFactor reports whether nobody has shown the second factor that a child asked
-// for.
+// lacksFactor reports whether a child failed because its second factor was missing.
 func lacksFactor(st tsh.Status) bool {
 	return st.State == tsh.StateFailing && errors.Is(st.LastError, tsh.ErrFactor)
 }

@@ -306,8 +306,8 @@ func (t *tunnel) refuse(client net.Conn, err error) {
 	}
 }
 
-// lostForFactor returns what there is to say when the tunnel's tsh, to which a client
-// was let through before it asked for a key, ends since nobody has shown it; else nil.
+// lostForFactor returns the problem and the error of a tsh that asked for a security key
+// after it took the client's connection, and then failed without it; else nil.
 func (t *tunnel) lostForFactor() (*state.Problem, error) {
 	c := t.currentChild()
 	if c == nil || !c.args.keyed {
