@@ -78,6 +78,7 @@ func TestReadinessDoesNotLie(t *testing.T) {
 	e.start()
 	c := overTCP(t)
 	names := []string{"pg", "cache", "k"}
+	e.awaitServed(c, "http://"+listen)
 	for _, name := range names {
 		e.AwaitState(name, state.TunnelReady)
 		if code, body := get(t, c, "http://"+listen+"/readyz/"+name); code != http.StatusOK {
@@ -94,6 +95,16 @@ func TestReadinessDoesNotLie(t *testing.T) {
 	if n := e.Sim.Counters(); n.DBTotal["cache"] != 0 || n.KubeTotal["k"] != 0 {
 		t.Errorf("probes made sessions: %v %v", n.DBTotal, n.KubeTotal)
 	}
+}
+
+// awaitServed waits until metrics are served: a listener of their own, which the agent
+// opens when it has begun.
+func (e *env) awaitServed(c *http.Client, base string) {
+	e.t.Helper()
+	testwait.Eventually(e.t, "metrics", func() bool {
+		code, _ := get(e.t, c, base+"/livez")
+		return code == http.StatusOK
+	})
 }
 
 // turns waits until tunnels turn to a status, and logs how long that took.
