@@ -384,3 +384,37 @@ func TestClientsOfTheFirstMoment(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// A session that another takes the place of while a client waits for its cert costs
+// that client nothing: the new one serves it.
+func TestSessionReplacedUnderAClient(t *testing.T) {
+	t.Parallel()
+	for _, method := range []string{"GetAuthPreference", "ListResources", "GenerateUserCerts"} {
+		t.Run(method, func(t *testing.T) {
+			t.Parallel()
+			e := newEnv(t, simcluster.Config{Databases: []simcluster.Database{{Name: "pg", Protocol: "postgres"}}})
+			e.Login()
+			pg, port := e.pgTunnel("pg", "hold: 0s")
+			e.config(pg)
+			e.Sim.Faults().RPCDelay(method, 8*time.Second)
+			e.start()
+			testwait.Eventually(t, "the call to wait", func() bool { return e.Sim.Counters().RPCs[method] > 0 })
+			conn := make(chan error, 1)
+			go func() {
+				c, err := e.pg(t.Context(), port)
+				if err == nil {
+					err = c.Close(t.Context())
+				}
+				conn <- err
+			}()
+			e.Await("the client to wait", func(s state.Snapshot) bool { return s.Tunnels[0].Waiting == 1 })
+			before := e.Sim.Counters().RPCs[method]
+			e.Login()
+			testwait.Eventually(t, "the new session to be asked", func() bool { return e.Sim.Counters().RPCs[method] > before })
+			e.Sim.Faults().RPCDelay(method, 0)
+			if err := <-conn; err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}

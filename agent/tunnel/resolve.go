@@ -39,10 +39,21 @@ type resolver struct {
 	codeCame     func() // a code has brought a cert, which may serve several tunnels
 }
 
+// resolve finds what serves a tunnel's clients now. An end of the session that was asked
+// says nothing of the one that has taken its place: that one is asked then.
 func (r *resolver) resolve(ctx context.Context, t *tunnel, reason Reason) resolution {
+	for {
+		f := r.sessions.Discover(ctx, t.spec.Cluster, t.spec.User, time.Now())
+		res := r.resolveWith(ctx, t, reason, f)
+		if res.err == nil || f.Cluster == nil || !f.Cluster.Closed() {
+			return res
+		}
+	}
+}
+
+func (r *resolver) resolveWith(ctx context.Context, t *tunnel, reason Reason, f sessions.Session) resolution {
 	now := time.Now()
 	res := resolution{engine: t.lastEngine(), protocol: r.memory.ProtocolOf(t.spec.Cluster, t.spec.Resource)}
-	f := r.sessions.Discover(ctx, t.spec.Cluster, t.spec.User, now)
 	if f.Profile != nil {
 		res.profile, res.user = f.Profile.ProxyAddr, f.Profile.User
 	}
@@ -118,10 +129,18 @@ func (r *resolver) fault(ctx context.Context, f sessions.Session, reason Reason)
 // examine asks the cluster whether it still accepts the session, and then tries
 // the way itself, as a client would.
 func (r *resolver) examine(ctx context.Context, t *tunnel, err error) error {
-	f := r.sessions.ForCluster(t.spec.Cluster, t.spec.User, time.Now())
-	if f.Cluster == nil {
-		return err
+	for {
+		f := r.sessions.ForCluster(t.spec.Cluster, t.spec.User, time.Now())
+		if f.Cluster == nil {
+			return err
+		}
+		if why := r.examineWith(ctx, t, f); why == nil || !f.Cluster.Closed() { // as in resolve
+			return why
+		}
 	}
+}
+
+func (r *resolver) examineWith(ctx context.Context, t *tunnel, f sessions.Session) error {
 	if fault := f.Cluster.Examine(ctx); fault != nil {
 		return fault.Err
 	}
@@ -136,7 +155,8 @@ func (r *resolver) examine(ctx context.Context, t *tunnel, err error) error {
 	if !cur.validAt(time.Now()) {
 		return nil // there is no way to try; the resolution says why
 	}
-	if err = connectAs(ctx, t.spec.Kind, cur, protocol); err != nil && cur.isAhead() && time.Since(t.exam.remade) > remakeEvery {
+	err := connectAs(ctx, t.spec.Kind, cur, protocol)
+	if err != nil && cur.isAhead() && time.Since(t.exam.remade) > remakeEvery {
 		// It was issued while the cluster's clock, or this machine's, was wrong.
 		t.exam.remade = time.Now()
 		f.Cluster.Forget(t.spec.Cluster, t.spec.Resource)
