@@ -93,17 +93,14 @@ func TestSecondLogin(t *testing.T) {
 		"in_place":       func(e *env) { e.Login() },
 		"logout_between": func(e *env) { e.logout(); e.Login() },
 		"expired_before": func(e *env) {
+			e.Login(simcluster.WithTTL(2 * time.Second))
 			e.AwaitState("pg", state.TunnelWaitingForLogin)
 			e.Login()
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := newEnv(t, simcluster.Config{})
-			ttl := time.Hour
-			if name == "expired_before" {
-				ttl = 4 * time.Second
-			}
-			e.Login(simcluster.WithTTL(ttl))
+			e.Login()
 			item, port := e.pgTunnel("pg")
 			e.config(item)
 			e.start()
@@ -775,11 +772,12 @@ func TestLeafThatJoinsAfterTheLogin(t *testing.T) {
 func TestRefusedInTheClientsProtocol(t *testing.T) {
 	testneeds.Time(t, "it waits for the end of a session")
 	e := newEnv(t, simcluster.Config{})
-	e.Login(simcluster.WithTTL(4 * time.Second))
+	e.Login()
 	item, port := e.pgTunnel("prod-pg", "hold: 0s")
 	e.config(item)
 	e.start()
 	e.AwaitState("prod-pg", state.TunnelReady) // the cluster has told the protocol
+	e.Login(simcluster.WithTTL(2 * time.Second))
 	e.AwaitState("prod-pg", state.TunnelWaitingForLogin)
 	_, err := e.pg(t.Context(), port)
 	var told *pgconn.PgError

@@ -208,13 +208,13 @@ func TestExpiryInTheMiddle(t *testing.T) {
 		t.Run(fmt.Sprintf("disconnect_expired_cert_%v", cut), func(t *testing.T) {
 			t.Parallel()
 			e := newEnv(t, simcluster.Config{DisconnectExpiredCert: cut})
-			e.Login(simcluster.WithTTL(4 * time.Second))
+			e.Login(simcluster.WithTTL(10 * time.Second))
 			item, port := e.pgTunnel("pg")
 			e.config(item)
 			e.start()
-			e.AwaitState("pg", state.TunnelReady)
+			end := *e.AwaitState("pg", state.TunnelReady).CertValidUntil
 			conn := e.mustPG(port)
-			_, err := conn.Exec(t.Context(), "select pg_sleep(6)")
+			_, err := conn.Exec(t.Context(), fmt.Sprintf("select pg_sleep(%d)", int(time.Until(end).Seconds())+3))
 			if (err != nil) != cut {
 				t.Errorf("a query over the session's end: %v", err)
 			}

@@ -156,6 +156,7 @@ func TestDecisionsArriveAtOnce(t *testing.T) {
 			if r := w.request(id); !r.Assumable || r.ResolveReason != "ok" {
 				t.Errorf("%+v", r)
 			}
+			w.eventually("the decision is reported", func() bool { return len(w.kinds()) == 2 })
 			w.DeleteAccessRequest(id)
 			w.eventually("it is gone", func() bool { return w.request(id).ID == "" })
 			w.eventually("all is reported", func() bool { return len(w.kinds()) == 3 })

@@ -350,6 +350,7 @@ func TestReadyTellsOfThePrompt(t *testing.T) {
 		}
 	}
 	tunnel.time = quick
+	tunnel.time.settle = 3 * time.Second // enough to ask on a busy machine
 	tunnel.Gate(true)
 	runUntilEnd(t, tunnel)
 	if s := <-ready; !s.PIN || s.Prompt != "Enter your security key PIN:" {
