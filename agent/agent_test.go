@@ -505,7 +505,7 @@ func TestBadConfigKeepsTheLastGoodOne(t *testing.T) {
 
 func TestCommands(t *testing.T) {
 	t.Parallel()
-	e := newEnv(t, simcluster.Config{})
+	e := newEnv(t, simcluster.Config{Name: "commands.test"}) // no other test derives the same port
 	e.Login()
 	e.config()
 	stop := e.start()

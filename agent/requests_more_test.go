@@ -14,6 +14,7 @@ import (
 	"berth/agent/state"
 	"berth/internal/simcluster"
 	"berth/internal/simworld"
+	"berth/internal/testneeds"
 )
 
 // What is asked for later, and for a while, can be had then and no earlier.
@@ -68,6 +69,26 @@ func TestWhoMayDecideNothing(t *testing.T) {
 	wantCode(t, err, ipc.CodeDenied, "who may: https://"+e.Sim.ProxyAddr()+"/web/requests/"+id)
 	e.awaitRequest(id, func(r state.Request) bool { return !r.Reviewable })
 	if r, _ := e.Sim.AccessRequest(id); !r.GetState().IsPending() {
+		t.Errorf("it is %s", r.GetState())
+	}
+}
+
+// A request of another user is found by listing alone, and is none the less there where
+// that takes its time.
+func TestDecideWhereTheClusterIsSlow(t *testing.T) {
+	testneeds.Time(t, "the cluster is slow")
+	t.Parallel()
+	e := newEnv(t, requestsConfig())
+	e.Login()
+	e.config()
+	e.start()
+	e.awaitWatch()
+	e.Sim.Faults().RPCDelay("ListAccessRequests", 4*time.Second)
+	id := e.Sim.PutAccessRequest(simcluster.AccessRequest{User: "bob", Roles: []string{"dba"}})
+	if _, err := e.Client().DecideRequest(t.Context(), id, true, ""); err != nil {
+		t.Fatal(err)
+	}
+	if r, _ := e.Sim.AccessRequest(id); !r.GetState().IsApproved() {
 		t.Errorf("it is %s", r.GetState())
 	}
 }

@@ -190,21 +190,6 @@ func (f *followed) list() []*types.AccessRequestV3 {
 	return list
 }
 
-// Listed reports whether each session that is followed has listed its requests, and
-// tried whether it has or has failed to.
-func (b *Board) Listed() (listed, tried bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	listed, tried = true, true
-	for _, f := range b.followed {
-		if f.tracker != nil {
-			l, t := f.tracker.asked()
-			listed, tried = listed && l, tried && t
-		}
-	}
-	return listed, tried
-}
-
 // SetTunnels says which tunnels alone have the roles of which requests.
 func (b *Board) SetTunnels(byRequest map[string][]string) {
 	b.mu.Lock()
@@ -216,14 +201,29 @@ func (b *Board) SetTunnels(byRequest map[string][]string) {
 	b.changed.Wake()
 }
 
-// Refresh lists at once: something has just been changed.
-func (b *Board) Refresh() {
+// Refresh lists at once: something has just been changed. The func that it returns reports
+// whether each session that is followed by then has listed its requests since, and tried
+// whether it has or has failed to.
+func (b *Board) Refresh() (since func() (listed, tried bool)) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	asked := make(map[*tracker]int)
 	for _, f := range b.followed {
 		if f.tracker != nil {
-			f.tracker.Refresh()
+			asked[f.tracker] = f.tracker.Refresh()
 		}
+	}
+	return func() (listed, tried bool) {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		listed, tried = true, true
+		for _, f := range b.followed {
+			if f.tracker != nil {
+				l, t := f.tracker.asked(max(asked[f.tracker], 1)) // a session that began since: its first
+				listed, tried = listed && l, tried && t
+			}
+		}
+		return listed, tried
 	}
 }
 

@@ -61,9 +61,12 @@ type tracker struct {
 	gone    map[string]int // deleted since the last list, and when by seq
 	seq     int            // counts events and lists
 	doubt   bool           // the last list is asked for because of something odd
-	listed  bool
-	noWatch bool // the source can only list
-	failed  bool // the last list did, and the log says so
+	begun   int            // lists
+	wanted  int            // the newest list that a Refresh has asked for
+	tried   int            // the last list that has ended
+	listed  int            // the last list that has not failed; 0: there is none
+	noWatch bool           // the source can only list
+	failed  bool           // the last list did, and the log says so
 }
 
 // entry is a request and when it was last heard of.
@@ -90,18 +93,30 @@ func (t *tracker) List() (list []*types.AccessRequestV3, listed bool) {
 	for _, e := range t.entries {
 		list = append(list, e.req)
 	}
-	return list, t.listed
+	return list, t.listed > 0
 }
 
-// asked reports whether the requests have been listed at all, and whether that was tried.
-func (t *tracker) asked() (listed, tried bool) {
+// Refresh lists now: the caller knows that something has changed. It returns the number
+// of that list.
+func (t *tracker) Refresh() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.listed, t.listed || t.failed
+	return t.refreshLocked()
 }
 
-// Refresh lists now: the caller knows that something has changed.
-func (t *tracker) Refresh() { t.relist.Wake() }
+func (t *tracker) refreshLocked() int {
+	t.wanted = t.begun + 1
+	t.relist.Wake()
+	return t.wanted
+}
+
+// asked reports whether the requests have been listed since the list of a number began,
+// and whether that was tried.
+func (t *tracker) asked(list int) (listed, tried bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.listed >= list, t.tried >= list
+}
 
 // Run follows the requests until ctx ends.
 func (t *tracker) Run(ctx context.Context) {
@@ -171,7 +186,7 @@ func (t *tracker) take(ev cluster.RequestEvent) {
 	if old, known := t.entries[id]; deleted || known && backward(old.req, ev.Request) {
 		// An event from before what is known: out of order. Ask.
 		t.doubt = true
-		t.Refresh()
+		t.refreshLocked()
 		return
 	}
 	t.entries[id] = entry{req: ev.Request, seq: t.seq}
@@ -242,6 +257,7 @@ func (t *tracker) list(ctx context.Context) time.Duration {
 	t.mu.Lock()
 	mark, sure := t.seq, t.doubt
 	t.doubt = false
+	t.begun++
 	t.mu.Unlock()
 	var list []*types.AccessRequestV3
 	err := survive.Do(t.log, "list access requests", func() (err error) {
@@ -253,6 +269,9 @@ func (t *tracker) list(ctx context.Context) time.Duration {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.tried = t.begun; t.tried == t.wanted {
+		t.changedLocked() // it is waited for
+	}
 	if err != nil {
 		if !t.failed {
 			t.log.Info("access requests cannot be listed", "err", err)
@@ -289,7 +308,7 @@ func (t *tracker) adoptLocked(list []*types.AccessRequestV3, mark int, sure bool
 			next[id] = entry{req: req, seq: t.seq}
 		}
 	}
-	changed := !t.listed || len(next) != len(t.entries)
+	changed := t.listed == 0 || len(next) != len(t.entries)
 	for id, old := range t.entries {
 		if _, ok := next[id]; !ok && old.seq > mark {
 			next[id] = old // it came while the list was on its way
@@ -299,7 +318,7 @@ func (t *tracker) adoptLocked(list []*types.AccessRequestV3, mark int, sure bool
 		}
 	}
 	maps.DeleteFunc(t.gone, func(_ string, seq int) bool { return seq <= mark })
-	t.entries, t.listed, t.failed = next, true, false
+	t.entries, t.listed, t.failed = next, t.begun, false
 	if changed {
 		t.changedLocked()
 	}

@@ -82,3 +82,30 @@ func TestSlowCloseDelaysNoCall(t *testing.T) {
 		t.Error("a call waits for the end of a connection that was given up")
 	}
 }
+
+// TestCloseEndsTheWaitForAVerdict: a call that waits to hear whether its cluster is away
+// does not wait on when the session is closed, which ends the check.
+func TestCloseEndsTheWaitForAVerdict(t *testing.T) {
+	t.Parallel()
+	c := connect(t, start(t, simcluster.Config{}))
+	c.stand.mu.Lock()
+	c.stand.asking = true // and the check does not end
+	c.stand.mu.Unlock()
+	decided := make(chan bool, 1)
+	go func() {
+		_, ok := c.verdict(t.Context(), time.Hour)
+		decided <- ok
+	}()
+	testwait.Moment() // for it to wait
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case ok := <-decided:
+		if ok {
+			t.Error("a check that did not end has decided")
+		}
+	case <-time.After(testwait.Patience):
+		t.Error("a call waits on after the close")
+	}
+}

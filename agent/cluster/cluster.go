@@ -209,6 +209,7 @@ func (c *Cluster) Close() error {
 	c.stand.mu.Lock() // no check begins after this
 	c.cancel()
 	c.stand.mu.Unlock()
+	c.stand.moved.Wake()
 	c.stand.checks.Wait()
 	return err
 }

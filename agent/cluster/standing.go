@@ -162,10 +162,11 @@ func (c *Cluster) verdict(ctx context.Context, wait time.Duration) (fault *Fault
 // verdictAfter is verdict, and the first n checks decide nothing.
 func (c *Cluster) verdictAfter(ctx context.Context, wait time.Duration, n int) (fault *Fault, decided bool) {
 	s := &c.stand
-	decided = s.moved.Until(ctx, wait, func() bool {
+	s.moved.Until(ctx, wait, func() bool {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		return s.checked > n || !s.asking
+		decided = s.checked > n || !s.asking
+		return decided || c.ctx.Err() != nil // closed: nothing more is decided
 	})
 	return c.Fault(), decided
 }

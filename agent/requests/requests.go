@@ -148,8 +148,8 @@ const (
 	// lookupWait is how long a request that is not listed is waited for: it may have
 	// just been made.
 	lookupWait = 2 * time.Second
-	// listWait is how long the first list is waited for in addition: right after a
-	// login nothing has been listed yet, and a cluster may be slow.
+	// listWait is how long the list that is asked for then is waited for in addition: a
+	// cluster may be slow.
 	listWait = 8 * time.Second
 )
 
@@ -357,16 +357,16 @@ func (rs *Requests) lookup(ctx context.Context, id string) (state.Request, error
 		_, unknown := errors.AsType[*access.UnknownIDError](err)
 		return !unknown || !rs.cfg.Sessions.ValidAt("", time.Now())
 	}
+	listed := true
 	if !look() {
-		rs.board.Refresh()
+		since := rs.board.Refresh()
 		if !rs.listed.Until(ctx, lookupWait, look) {
-			rs.listed.Until(ctx, listWait, func() bool {
-				_, tried := rs.board.Listed()
+			rs.listed.Until(ctx, listWait, func() (tried bool) {
+				listed, tried = since()
 				return look() || tried
 			})
 		}
 	}
-	listed, _ := rs.board.Listed()
 	_, unknown := errors.AsType[*access.UnknownIDError](err)
 	switch {
 	case err == nil:
@@ -378,7 +378,7 @@ func (rs *Requests) lookup(ctx context.Context, id string) (state.Request, error
 	case unknown && !listed:
 		return r, &ipc.Error{
 			Code: ipc.CodeNotFound, Hint: "try again",
-			Message: fmt.Sprintf("access request %q is not known, and not every cluster has listed its requests yet", access.Clean(id, 200)),
+			Message: fmt.Sprintf("access request %q is not known, and not every cluster has listed its requests", access.Clean(id, 200)),
 		}
 	case unknown && len(id) == wholeID:
 		err = &cluster.UnknownRequestError{ID: id} // it was there when it was copied

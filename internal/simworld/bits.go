@@ -2,6 +2,8 @@ package simworld
 
 import (
 	"bytes"
+	"fmt"
+	"net"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -23,9 +25,16 @@ func FreePort(t testing.TB) int {
 		if port > 30000 {
 			t.Fatal("no free port below the ephemeral range")
 		}
-		if !proxies.PortBusy(port) {
-			return port
+		if proxies.PortBusy(port) {
+			continue
 		}
+		// The tests of other packages, which run beside, pass over what is held.
+		held, err := (&net.ListenConfig{}).ListenPacket(t.Context(), "udp4", fmt.Sprintf("127.0.0.1:%d", port))
+		if err != nil {
+			continue
+		}
+		t.Cleanup(func() { _ = held.Close() })
+		return port
 	}
 }
 
