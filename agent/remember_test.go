@@ -82,6 +82,7 @@ func TestWrongStoredPasswordIsTriedOnce(t *testing.T) {
 		if err := p.result(t); err == nil {
 			t.Fatal("logged in with a wrong password")
 		}
+		e.Await("the login to end", func(s state.Snapshot) bool { return !s.Profiles[0].Login.InProgress })
 	}
 	if n := e.Sim.Counters().FailedLogins - failed; n != 1 {
 		t.Errorf("%d logins with the wrong password, want one: a few lock the account", n)

@@ -83,7 +83,7 @@ func TestDecideWhereTheClusterIsSlow(t *testing.T) {
 	e.config()
 	e.start()
 	e.awaitWatch()
-	e.Sim.Faults().RPCDelay("ListAccessRequests", 4*time.Second)
+	e.Sim.Faults().RPCDelay("ListAccessRequests", 1500*time.Millisecond) // which is asked twice
 	id := e.Sim.PutAccessRequest(simcluster.AccessRequest{User: "bob", Roles: []string{"dba"}})
 	if _, err := e.Client().DecideRequest(t.Context(), id, true, ""); err != nil {
 		t.Fatal(err)

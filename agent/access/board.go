@@ -202,8 +202,8 @@ func (b *Board) SetTunnels(byRequest map[string][]string) {
 }
 
 // Refresh lists at once: something has just been changed. The func that it returns reports
-// whether each session that is followed by then has listed its requests since, and tried
-// whether it has or has failed to.
+// whether each session that is followed when it is called has listed its requests since,
+// and tried whether each has or has failed to.
 func (b *Board) Refresh() (since func() (listed, tried bool)) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -61,10 +61,10 @@ type tracker struct {
 	gone    map[string]int // deleted since the last list, and when by seq
 	seq     int            // counts events and lists
 	doubt   bool           // the last list is asked for because of something odd
-	begun   int            // lists
+	begun   int            // lists that have begun so far, which numbers them from 1
 	wanted  int            // the newest list that a Refresh has asked for
 	tried   int            // the last list that has ended
-	listed  int            // the last list that has not failed; 0: there is none
+	listed  int            // the last list that has ended well; 0: there is none
 	noWatch bool           // the source can only list
 	failed  bool           // the last list did, and the log says so
 }
@@ -110,8 +110,8 @@ func (t *tracker) refreshLocked() int {
 	return t.wanted
 }
 
-// asked reports whether the requests have been listed since the list of a number began,
-// and whether that was tried.
+// asked reports whether the list of a number, or a later one, has ended well, and whether
+// one has ended at all.
 func (t *tracker) asked(list int) (listed, tried bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -269,9 +269,10 @@ func (t *tracker) list(ctx context.Context) time.Duration {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.tried = t.begun; t.tried == t.wanted {
-		t.changedLocked() // it is waited for
+	if t.tried < t.wanted {
+		t.changedLocked() // it may be waited for
 	}
+	t.tried = t.begun
 	if err != nil {
 		if !t.failed {
 			t.log.Info("access requests cannot be listed", "err", err)

@@ -205,17 +205,17 @@ func (c *Cluster) Close() error {
 	old := c.clients
 	c.clients = nil
 	c.mu.Unlock()
-	err := closeAll(old)
 	c.stand.mu.Lock() // no check begins after this
 	c.cancel()
 	c.stand.mu.Unlock()
 	c.stand.moved.Wake()
+	err := closeAll(old) // seconds, where the network swallows what is sent
 	c.stand.checks.Wait()
 	return err
 }
 
 // Closed reports whether the session is over: another has taken its place, or a logout.
-// That ends the calls under way, which then fail like those to a cluster that is away.
+// That ends the calls under way.
 func (c *Cluster) Closed() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -295,6 +295,8 @@ func (c *Cluster) failed(ctx context.Context, name string, err error) error {
 	var away *UnreachableError
 	var denied *AccessDeniedError
 	switch {
+	case errors.As(err, &away) && c.Closed():
+		return errClosed
 	case name != c.root && errors.As(err, &away):
 		// It is the root's proxy that was dialled: does the root answer?
 		c.drop(name)
@@ -442,7 +444,7 @@ func (c *Cluster) client(ctx context.Context, name string) (*client.Client, erro
 	}
 }
 
-var errClosed = errors.New("session was replaced by a newer one")
+var errClosed = errors.New("the session is over: a login or a logout came in between")
 
 func (c *Cluster) connect(name string, pool *x509.CertPool) (*client.Client, error) {
 	return client.New(context.Background(), client.Config{

@@ -151,7 +151,8 @@ func (c *Cluster) doubtRefusal() {
 }
 
 // verdict waits for the next check to end, for wait at most, and returns
-// the fault there is then; decided says that one has ended.
+// the fault there is then; decided says that one has ended. Nothing is decided any more
+// once the session is closed.
 func (c *Cluster) verdict(ctx context.Context, wait time.Duration) (fault *Fault, decided bool) {
 	c.stand.mu.Lock()
 	seen := c.stand.checked
@@ -165,8 +166,9 @@ func (c *Cluster) verdictAfter(ctx context.Context, wait time.Duration, n int) (
 	s.moved.Until(ctx, wait, func() bool {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		decided = s.checked > n || !s.asking
-		return decided || c.ctx.Err() != nil // closed: nothing more is decided
+		closed := c.ctx.Err() != nil
+		decided = s.checked > n || !s.asking && !closed
+		return decided || closed
 	})
 	return c.Fault(), decided
 }

@@ -304,8 +304,12 @@ func (s *Sessions) Discover(ctx context.Context, name, user string, now time.Tim
 		if user != "" && f.Profile.User != user {
 			continue
 		}
-		if _, err := f.Cluster.ClusterCAs(ctx, name); err == nil {
+		_, err := f.Cluster.ClusterCAs(ctx, name)
+		switch {
+		case err == nil:
 			return f
+		case ctx.Err() == nil && f.Cluster.Closed(): // and another has taken its place
+			return s.Discover(ctx, name, user, now)
 		}
 	}
 	return Session{}

@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	// examTime bounds one examination: a client waits for its outcome.
+	// examTime bounds one examination of one session: a client waits for its outcome.
 	examTime = 4 * time.Second
 	// examFresh is how long the outcome of an examination is good for.
 	examFresh = time.Second
@@ -149,8 +149,6 @@ func (e *exam) whyHungUp(t *tunnel, err error) error {
 
 // look is an examination of which only the caller learns, who has t.exam.turn.
 func look(ctx context.Context, t *tunnel, err error) error {
-	ctx, cancel := context.WithTimeout(ctx, examTime)
-	defer cancel()
 	return survive.Do(t.log, "examine a tunnel", func() error { return t.resolver.examine(ctx, t, err) })
 }
 

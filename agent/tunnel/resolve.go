@@ -39,13 +39,13 @@ type resolver struct {
 	codeCame     func() // a code has brought a cert, which may serve several tunnels
 }
 
-// resolve finds what serves a tunnel's clients now. An end of the session that was asked
+// resolve finds what serves a tunnel's clients now. The end of the session that was asked
 // says nothing of the one that has taken its place: that one is asked then.
 func (r *resolver) resolve(ctx context.Context, t *tunnel, reason Reason) resolution {
 	for {
 		f := r.sessions.Discover(ctx, t.spec.Cluster, t.spec.User, time.Now())
 		res := r.resolveWith(ctx, t, reason, f)
-		if res.err == nil || f.Cluster == nil || !f.Cluster.Closed() {
+		if res.err == nil || ctx.Err() != nil || f.Cluster == nil || !f.Cluster.Closed() {
 			return res
 		}
 	}
@@ -134,13 +134,15 @@ func (r *resolver) examine(ctx context.Context, t *tunnel, err error) error {
 		if f.Cluster == nil {
 			return err
 		}
-		if why := r.examineWith(ctx, t, f); why == nil || !f.Cluster.Closed() { // as in resolve
+		if why := r.examineWith(ctx, t, f); why == nil || ctx.Err() != nil || !f.Cluster.Closed() { // as in resolve
 			return why
 		}
 	}
 }
 
 func (r *resolver) examineWith(ctx context.Context, t *tunnel, f sessions.Session) error {
+	ctx, cancel := context.WithTimeout(ctx, examTime)
+	defer cancel()
 	if fault := f.Cluster.Examine(ctx); fault != nil {
 		return fault.Err
 	}

@@ -68,8 +68,8 @@ type tunnel struct {
 
 // resolving finds a tunnel's credential: a *resolver.
 type resolving interface {
-	// resolve makes one attempt. It blocks no longer than the deadlines of the
-	// calls it makes.
+	// resolve makes one attempt, with one session after the other where they replace each
+	// other. It blocks no longer than the deadlines of the calls it makes.
 	resolve(ctx context.Context, t *tunnel, reason Reason) resolution
 	// examine finds out why a connection failed with err: by the session, by the
 	// cluster, or by the way to the resource, which it tries itself. nil means

@@ -158,6 +158,7 @@ type scriptT struct {
 
 // What simworld reports at the end of a script comes too late to fail it.
 func (t scriptT) Helper()                           {}
+func (t scriptT) Context() context.Context          { return context.Background() }
 func (t scriptT) Cleanup(f func())                  { t.ts.Defer(f) }
 func (t scriptT) Fatal(args ...any)                 { t.ts.Fatalf("%s", fmt.Sprint(args...)) }
 func (t scriptT) Errorf(format string, args ...any) { t.ts.Logf(format, args...) }
