@@ -75,7 +75,8 @@ func TestWrongStoredPasswordIsTriedOnce(t *testing.T) {
 		defer cancel()
 		p := e.sit(ctx, client.LoginStart{Renew: true})
 		if try > 0 {
-			for !p.next(t).Kind.Typed() { // until the person is asked, who does not answer
+			for asked := false; !asked; { // the person, who does not answer
+				asked = p.next(t).Kind.Typed()
 			}
 			cancel()
 		}
