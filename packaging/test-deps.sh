@@ -19,6 +19,8 @@ ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgre
 # kubectl comes from its own module, built where berth is and once for each
 # version: Debian's is too old to stream over WebSocket, and those up to 1.33
 # lose what a pod sends first. A newer one on PATH will do.
+# Its modules are at berth's versions, and it is built as the tests build berth: the two
+# share most of what they compile.
 here=$(cd "$(dirname "$0")" && pwd)
 kubectl="$here/../build/tools/kubectl"
 kubectl_is() { "$1" version --client -o json 2>/dev/null | sed -n "s/.*\"$2\": \"v*\([0-9.]*\).*/\1/p" | head -n 1; }
@@ -28,7 +30,7 @@ if [ "$(kubectl_is "$kubectl" gitVersion)" != "1.$version" ]; then
 	if [ "${minor:-0}" -lt 34 ]; then
 		echo "test-deps: building kubectl 1.$version; this takes a few minutes, once" >&2
 		set_version=k8s.io/component-base/version
-		(cd "$here/kubectl" && CGO_ENABLED=0 ${GO:-go} build -trimpath -ldflags "-s -w -X $set_version.gitVersion=v1.$version \
+		(cd "$here/kubectl" && CGO_ENABLED=0 ${GO:-go} build -ldflags "-s -w -X $set_version.gitVersion=v1.$version \
 			-X $set_version.gitMajor=1 -X $set_version.gitMinor=${version%%.*}" -o "$kubectl" .) ||
 			echo "test-deps: could not build kubectl; the tests that drive it will skip, and fail in CI" >&2
 	fi
