@@ -247,14 +247,7 @@ func TestProxyRestart(t *testing.T) {
 		t.Error("a connection went on over a proxy that is gone")
 	}
 	// A client that comes while the proxy restarts waits for it.
-	served := make(chan error, 1)
-	go func() {
-		conn, err := e.pg(t.Context(), port)
-		if err == nil {
-			err = conn.Close(t.Context())
-		}
-		served <- err
-	}()
+	served := e.connecting(port)
 	e.Await("the client to arrive", func(s state.Snapshot) bool { return s.Tunnels[0].Connections > 0 })
 	if err := e.Sim.Faults().Start(); err != nil {
 		t.Fatal(err)

@@ -136,6 +136,21 @@ func (e *env) mustPG(port int) *pgx.Conn {
 	return conn
 }
 
+// connecting connects to a Postgres tunnel in the background.
+func (e *env) connecting(port int) <-chan error {
+	done := make(chan error, 1)
+	ctx, cancel := context.WithTimeout(e.t.Context(), 2*wait)
+	go func() {
+		defer cancel()
+		conn, err := e.pg(ctx, port)
+		if err == nil {
+			err = conn.Close(ctx)
+		}
+		done <- err
+	}()
+	return done
+}
+
 // servedBy asks the simulated Postgres about the cert it was reached with.
 func servedBy(ctx context.Context, conn *pgx.Conn) (map[string]string, error) {
 	rows, err := conn.Query(ctx, "select * from session_identity", pgx.QueryExecModeSimpleProtocol)

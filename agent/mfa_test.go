@@ -3,7 +3,6 @@
 package agent
 
 import (
-	"context"
 	"slices"
 	"strings"
 	"testing"
@@ -58,21 +57,6 @@ func (e *env) awaitCodeNeeded(name string) {
 	if tun := e.AwaitState(name, state.TunnelWaitingForLogin); tun.Problem == nil || tun.Problem.Code != state.CodeMFARequired {
 		e.t.Fatalf("tunnel %s waits for want of %+v, not of a code", name, tun.Problem)
 	}
-}
-
-// connecting connects to a Postgres tunnel in the background.
-func (e *env) connecting(port int) <-chan error {
-	done := make(chan error, 1)
-	ctx, cancel := context.WithTimeout(e.t.Context(), 2*wait)
-	go func() {
-		defer cancel()
-		conn, err := e.pg(ctx, port)
-		if err == nil {
-			err = conn.Close(ctx)
-		}
-		done <- err
-	}()
-	return done
 }
 
 // connectingUntil has clients come until a snapshot is as wanted, and returns the

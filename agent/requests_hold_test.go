@@ -79,14 +79,7 @@ func TestAssumeIsHeldForALogin(t *testing.T) {
 		e.assuming(client.Assume{ID: dba, AcceptEarlierEnd: true}),
 		e.assuming(client.Assume{ID: brief, Tunnel: "pg"}),
 	}
-	conn := make(chan error, 1)
-	go func() {
-		c, err := e.pg(t.Context(), port)
-		if err == nil {
-			err = c.Close(t.Context())
-		}
-		conn <- err
-	}()
+	conn := e.connecting(port)
 	want := slices.Sorted(slices.Values([]string{dba, brief}))
 	e.Await("all to be held", func(s state.Snapshot) bool {
 		return slices.Equal(s.Profiles[0].HeldRequests, want) && s.Tunnels[0].Waiting == 1 &&

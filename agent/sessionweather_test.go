@@ -399,14 +399,7 @@ func TestSessionReplacedUnderAClient(t *testing.T) {
 			e.Sim.Faults().RPCDelay(method, 8*time.Second)
 			e.start()
 			testwait.Eventually(t, "the call to wait", func() bool { return e.Sim.Counters().RPCs[method] > 0 })
-			conn := make(chan error, 1)
-			go func() {
-				c, err := e.pg(t.Context(), port)
-				if err == nil {
-					err = c.Close(t.Context())
-				}
-				conn <- err
-			}()
+			conn := e.connecting(port)
 			e.Await("the client to wait", func(s state.Snapshot) bool { return s.Tunnels[0].Waiting == 1 })
 			before := e.Sim.Counters().RPCs[method]
 			e.Login()

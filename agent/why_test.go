@@ -20,14 +20,7 @@ func TestWhyAClientWaited(t *testing.T) {
 	e.config(item)
 	e.start()
 	e.AwaitState("pg", state.TunnelWaitingForLogin)
-	got := make(chan error, 1)
-	go func() {
-		conn, err := e.pg(t.Context(), port)
-		if err == nil {
-			err = conn.Close(t.Context())
-		}
-		got <- err
-	}()
+	got := e.connecting(port)
 	e.Await("a held client", func(s state.Snapshot) bool { return s.Tunnels[0].Waiting == 1 })
 	pid := fmt.Sprintf("(pid %d) waits for a login", os.Getpid())
 	e.awaitEvent("pg", state.EventWaited, pid)
