@@ -271,7 +271,7 @@ func callOf[Service, Req, Resp any](
 	defer cancel()
 	resp, err := method(service(l.conn), ctx, req)
 	if err != nil {
-		return none, c.failed(l, err)
+		return none, c.failed(ctx, l, err)
 	}
 	return resp, nil
 }
@@ -299,7 +299,7 @@ func streamed[T any, P proto.Message](
 		defer cancel()
 		stream, err := open(ctx, l)
 		if err != nil {
-			yield(none, c.failed(l, err))
+			yield(none, c.failed(ctx, l, err))
 			return
 		}
 		for {
@@ -311,7 +311,7 @@ func streamed[T any, P proto.Message](
 				yield(none, ctx.Err())
 				return
 			case err != nil:
-				yield(none, c.failed(l, err))
+				yield(none, c.failed(ctx, l, err))
 				return
 			case !yield(ipc.FromProto[T](resp), nil):
 				return
@@ -361,7 +361,12 @@ func (l *link) dial(ctx context.Context, address string) (net.Conn, error) {
 // failed turns a call's error into what the front end gets. A connection that
 // failed is given up: gRPC would make the next call wait for its backoff, or
 // fail it with an error that is no longer true.
-func (c *Client) failed(l *link, err error) error {
+func (c *Client) failed(ctx context.Context, l *link, err error) error {
+	// The agent's side of gRPC cancels a call at its deadline, and on a busy machine
+	// that arrives before ctx has noticed.
+	if deadline, ok := ctx.Deadline(); ok && status.Code(err) == codes.Canceled && !time.Now().Before(deadline) {
+		err = status.FromContextError(context.DeadlineExceeded).Err()
+	}
 	if status.Code(err) != codes.Unavailable {
 		return ipc.FromStatus(err)
 	}

@@ -19,6 +19,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
+	"google.golang.org/grpc/status"
 
 	"berth/agent/ipc"
 	"berth/agent/state"
@@ -692,5 +693,33 @@ func TestLargestSnapshot(t *testing.T) {
 		case !large && (err != nil || len(s.Agent.ConfigPath) != size):
 			t.Errorf("a snapshot below the limit: %v", err)
 		}
+	}
+}
+
+// lateContext is one whose deadline has passed and whose timer has not run yet, as
+// on a busy machine.
+type lateContext struct{ context.Context }
+
+func (lateContext) Deadline() (time.Time, bool) { return time.Now(), true }
+
+func TestCancelledAtTheDeadlineIsTimeout(t *testing.T) {
+	early, cancel := context.WithTimeout(t.Context(), time.Hour)
+	defer cancel()
+	cancelled := status.FromContextError(context.Canceled).Err()
+	for _, tt := range []struct {
+		name string
+		ctx  context.Context
+		want ipc.Code
+	}{
+		{"after the deadline", lateContext{t.Context()}, ipc.CodeTimeout},
+		{"before it", early, ipc.CodeFailed},
+		{"without one", t.Context(), ipc.CodeFailed},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			err := new(Client).failed(tt.ctx, nil, cancelled)
+			if e, ok := errors.AsType[*Error](err); !ok || e.Code != tt.want {
+				t.Errorf("failed() = %v, want the code %s", err, tt.want)
+			}
+		})
 	}
 }

@@ -79,7 +79,7 @@ func (c *Client) CallJSON(ctx context.Context, name string, request []byte) ([]b
 	ctx, cancel := context.WithTimeout(ctx, known.limit)
 	defer cancel()
 	if err := l.conn.Invoke(ctx, known.method, req, resp); err != nil {
-		return nil, c.failed(l, err)
+		return nil, c.failed(ctx, l, err)
 	}
 	return jsonOf(resp)
 }

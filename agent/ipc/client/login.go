@@ -32,7 +32,7 @@ func (c *Client) Login(ctx context.Context, start LoginStart, show func(e LoginE
 	defer cancel()
 	stream, err := pb.NewAgentClient(l.conn).Login(ctx)
 	if err != nil {
-		return c.failed(l, err)
+		return c.failed(ctx, l, err)
 	}
 	var sending sync.Mutex
 	send := func(req *pb.LoginRequest) error {
@@ -41,7 +41,7 @@ func (c *Client) Login(ctx context.Context, start LoginStart, show func(e LoginE
 		return stream.Send(req)
 	}
 	if err := send(&pb.LoginRequest{Start: ipc.ToProto[pb.LoginStart](start)}); err != nil && !errors.Is(err, io.EOF) {
-		return c.failed(l, err)
+		return c.failed(ctx, l, err)
 	}
 	for {
 		resp, err := stream.Recv()
@@ -51,7 +51,7 @@ func (c *Client) Login(ctx context.Context, start LoginStart, show func(e LoginE
 		case err != nil && ctx.Err() != nil:
 			return ctx.Err()
 		case err != nil:
-			return c.failed(l, err)
+			return c.failed(ctx, l, err)
 		}
 		e := ipc.FromProto[LoginEvent](resp)
 		err = show(e, func(secret string) {

@@ -35,7 +35,7 @@ func (c *Client) Recordings(ctx context.Context, q RecordingQuery) (RecordingLis
 	defer cancel()
 	resp, err := pb.NewRecordingsClient(l.conn).List(ctx, ipc.ToProto[pb.ListRecordingsRequest](q))
 	if err != nil {
-		return RecordingList{}, c.failed(l, err)
+		return RecordingList{}, c.failed(ctx, l, err)
 	}
 	return ipc.FromProto[RecordingList](resp), nil
 }

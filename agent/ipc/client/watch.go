@@ -32,7 +32,7 @@ func (c *Client) Watch(ctx context.Context) iter.Seq2[state.Snapshot, error] {
 		defer cancel()
 		stream, err := pb.NewAgentClient(l.conn).WatchSnapshots(streamCtx, &pb.WatchSnapshotsRequest{})
 		if err != nil {
-			yield(state.Snapshot{}, c.failed(l, err))
+			yield(state.Snapshot{}, c.failed(ctx, l, err))
 			return
 		}
 		newest := make(chan *pb.Snapshot, 1)
@@ -50,7 +50,7 @@ func (c *Client) Watch(ctx context.Context) iter.Seq2[state.Snapshot, error] {
 		if ctx.Err() != nil {
 			err = ctx.Err()
 		} else {
-			err = c.failed(l, err)
+			err = c.failed(ctx, l, err)
 		}
 		yield(state.Snapshot{}, err)
 	}
