@@ -53,7 +53,7 @@ func newBed(t *testing.T, set config.Metrics) *bed {
 			TunnelSpec: state.TunnelSpec{Name: "prod-pg"}, State: state.TunnelReady, Protocol: "postgres",
 			Connections: 2, TotalConnections: 7, BytesIn: 1 << 40, CertValidUntil: new(time.Now().Add(time.Hour)),
 		},
-		{TunnelSpec: state.TunnelSpec{Name: "bad\xff", Kind: state.KindKube}, State: state.TunnelReady},
+		{TunnelSpec: state.TunnelSpec{Name: "wrong\xff", Kind: state.KindKube}, State: state.TunnelReady},
 	}
 	b.Room = New(Config{
 		Config: b.cfg.Load, StateDir: t.TempDir(), Version: "1.2", Started: time.Now(), Logger: slog.New(slog.DiscardHandler),
@@ -62,7 +62,7 @@ func newBed(t *testing.T, set config.Metrics) *bed {
 			b.checks.Add(1)
 			list := []state.Readiness{
 				{Name: "prod-pg", Ready: true, State: state.TunnelReady, Protocol: "postgres"},
-				{Name: "bad\xff", State: state.TunnelError, Code: state.CodeProxyUnreachable},
+				{Name: "wrong\xff", State: state.TunnelError, Code: state.CodeProxyUnreachable},
 			}
 			if len(names) == 1 {
 				for _, r := range list {
@@ -146,7 +146,7 @@ func TestPages(t *testing.T) {
 	b.want(503, "stuck", "GET", "/livez", host)
 	b.want(200, "ok", "GET", "/readyz/prod-pg", "localhost:9090")
 	b.want(404, "no such", "GET", "/readyz/unknown", "[::1]:9090")
-	if body := b.want(503, "1 of 2", "GET", "/readyz", host); strings.Contains(body, "bad") {
+	if body := b.want(503, "1 of 2", "GET", "/readyz", host); strings.Contains(body, "wrong") {
 		t.Errorf("a name is disclosed: %s", body)
 	}
 	b.want(404, "there are", "GET", "/", host)
@@ -201,7 +201,7 @@ func TestMetrics(t *testing.T) {
 		`berth_tunnels{state="ready"} 1`,
 		`berth_tunnels{state="error"} 1`,
 		`berth_tunnel_ready{protocol="postgres",tunnel="prod-pg"} 1`,
-		`berth_tunnel_ready{protocol="kubernetes",tunnel="bad?"} 0`,
+		`berth_tunnel_ready{protocol="kubernetes",tunnel="wrong?"} 0`,
 		`berth_connections{tunnel="prod-pg"} 2`,
 		`berth_connections_draining 3`,
 		`berth_connections_total{tunnel="prod-pg"} 7`,

@@ -50,7 +50,7 @@ func run(args []string) int {
 	}
 	// Most tests wait most of the time: one package for each processor, and as many
 	// tests in each, leave them idle.
-	packages, parallel := strconv.Itoa(1+runtime.NumCPU()), strconv.Itoa(2*runtime.NumCPU())
+	packages, parallel := strconv.Itoa(2+runtime.NumCPU()), strconv.Itoa(2*runtime.NumCPU())
 	began := time.Now()
 	cmd := exec.CommandContext(ctx, "go", append([]string{"test", "-json", "-p", packages, "-parallel", parallel}, args...)...)
 	if os.Getenv("GORACE") == "" {
