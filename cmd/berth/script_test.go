@@ -44,9 +44,9 @@ func fakeTSH() { os.Exit(faketsh.Main(os.Args[1:], os.Environ(), os.Stdin, os.St
 // The scripts know these commands beside testscript's own, which are described
 // in its documentation:
 //
-//	sim [CONNECTOR] [db-users=A,B]
+//	sim [CONNECTOR] [db-users=A,B] [kube-port]
 //	                         start a simulated cluster, and write a config that trusts it; users log in by the connector,
-//	                         and may be these database users, or any
+//	                         and may be these database users, or any; the shared port of Kubernetes is a free one
 //	person URL               a browser with alice at it: log in at the page (a program)
 //	approve-all              approve the access requests that are pending, once there is one
 //	record NAME [LIVE]       have the cluster hold a recording made on a real one: ssh, kube, command or hostile

@@ -16,7 +16,7 @@ import (
 func cmdRequests(ts *testscript.TestScript, _ bool, _ []string) {
 	w := worldOf(ts)
 	w.start(ts, simcluster.Config{
-		Name:  "sim.test",
+		Name:  clusterOf(ts),
 		Users: []simcluster.User{{Name: "alice"}, {Name: "bob", Roles: []string{"dev"}}},
 		Roles: []simcluster.Role{
 			{Name: "access", Review: []string{"dba"}, Request: simcluster.RequestRules{

@@ -97,7 +97,13 @@ func cmdSim(ts *testscript.TestScript, _ bool, args []string) {
 	labels := map[string]string{"env": "test", "tier": "1"}
 	var connectors []simcluster.Connector
 	var roles []simcluster.Role
+	var lines []string
 	for _, arg := range args {
+		// All agents derive the same one, and scripts run beside each other.
+		if arg == "kube-port" {
+			lines = append(lines, fmt.Sprintf("kube: {port: %d}", simworld.FreePort(scriptT{ts: ts})))
+			continue
+		}
 		if users, ok := strings.CutPrefix(arg, "db-users="); ok {
 			roles = []simcluster.Role{{Name: "access", DBUsers: strings.Split(users, ",")}}
 			continue
@@ -105,7 +111,7 @@ func cmdSim(ts *testscript.TestScript, _ bool, args []string) {
 		connectors = append(connectors, simcluster.Connector{Name: arg, Type: simcluster.OIDC})
 	}
 	w.start(ts, simcluster.Config{
-		Name:       "sim.test",
+		Name:       clusterOf(ts),
 		Connectors: connectors,
 		Roles:      roles,
 		Databases: []simcluster.Database{
@@ -115,7 +121,7 @@ func cmdSim(ts *testscript.TestScript, _ bool, args []string) {
 			{Name: "search", Protocol: "elasticsearch"},
 		},
 		Kubes: []simcluster.Kube{{Name: "prod", Labels: map[string]string{"env": "prod"}}, {Name: "dev"}},
-	})
+	}, lines...)
 }
 
 // cmdFault has the proxy misbehave, or no longer.
@@ -132,17 +138,23 @@ func cmdHostile(ts *testscript.TestScript, _ bool, _ []string) {
 	w := worldOf(ts)
 	evil := "\x1b]0;owned\a\x1b[2J\u202egnp.exe\u2066\u200b\n! fake: line\r\u009b31m\U000e0041"
 	w.start(ts, simcluster.Config{
-		Name: "sim.test",
+		Name: clusterOf(ts),
 		Databases: []simcluster.Database{
 			{Name: "orders", Protocol: "postgres", Description: evil, Labels: map[string]string{"team": evil}},
 		},
 	})
 }
 
-// start starts a cluster and writes a config that trusts it.
-func (w *world) start(ts *testscript.TestScript, cfg simcluster.Config) {
+// clusterOf names a script's cluster after the script: the ports that berth derives
+// follow from the name, and scripts that run beside each other would want the same.
+func clusterOf(ts *testscript.TestScript) string {
+	return strings.ReplaceAll(ts.Name(), "_", "-") + ".test"
+}
+
+// start starts a cluster and writes a config that trusts it, with further lines.
+func (w *world) start(ts *testscript.TestScript, cfg simcluster.Config, lines ...string) {
 	w.World = simworld.In(scriptT{ts: ts}, cfg, w.tshHome, w.berthHome)
-	w.Configure(w.Trust())
+	w.Configure(w.Trust(), lines...)
 	for name, value := range map[string]string{
 		"PROXY": w.Sim.ProxyAddr(), "CONFIG": w.Paths.Config, "LOG": w.Paths.LogFile, "STATE": w.Paths.StateFile, "WEB_CA": w.CAFile(),
 	} {
@@ -183,7 +195,8 @@ func cmdTunnel(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Fatalf("usage: tunnel NAME RESOURCE")
 	}
 	spec := state.TunnelSpec{
-		Name: args[0], Kind: state.KindDB, Cluster: "sim.test", Resource: args[1], DBUser: "alice", DBName: "app", Port: simworld.FreePort(scriptT{ts: ts}),
+		Name: args[0], Kind: state.KindDB, Cluster: clusterOf(ts), Resource: args[1], DBUser: "alice", DBName: "app",
+		Port: simworld.FreePort(scriptT{ts: ts}),
 	}
 	if args[1] == "cache" {
 		spec.DBName = "0"

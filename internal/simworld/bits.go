@@ -15,15 +15,15 @@ import (
 // lastPort is the last port given to a test.
 var lastPort atomic.Int64
 
-// FreePort returns a port below the ephemeral range, so that no outgoing
-// connection takes it before it is used.
+// FreePort returns a port below those that berth derives, so that no agent beside
+// tries it, and below the ephemeral ones, so that no outgoing connection takes it.
 func FreePort(t testing.TB) int {
 	t.Helper()
-	lastPort.CompareAndSwap(0, int64(15000+os.Getpid()%10000))
+	lastPort.CompareAndSwap(0, int64(10000+os.Getpid()%4000))
 	for {
 		port := int(lastPort.Add(1))
-		if port > 30000 {
-			t.Fatal("no free port below the ephemeral range")
+		if port >= 15000 {
+			t.Fatal("no free port below those that berth derives")
 		}
 		if proxies.PortBusy(port) {
 			continue
