@@ -30,7 +30,7 @@ if [ "$(kubectl_is "$kubectl" gitVersion)" != "1.$version" ]; then
 	if [ "${minor:-0}" -lt 34 ]; then
 		echo "test-deps: building kubectl 1.$version; this takes a few minutes, once" >&2
 		set_version=k8s.io/component-base/version
-		(cd "$here/kubectl" && CGO_ENABLED=0 ${GO:-go} build -ldflags "-s -w -X $set_version.gitVersion=v1.$version \
+		(cd "$here/kubectl" && CGO_ENABLED=0 GOGC=400 ${GO:-go} build -ldflags "-s -w -X $set_version.gitVersion=v1.$version \
 			-X $set_version.gitMajor=1 -X $set_version.gitMinor=${version%%.*}" -o "$kubectl" .) ||
 			echo "test-deps: could not build kubectl; the tests that drive it will skip, and fail in CI" >&2
 	fi
