@@ -30,6 +30,7 @@ import (
 	"berth/internal/sdnotify"
 	"berth/internal/sdnotify/sdnotifytest"
 	"berth/internal/simcluster"
+	"berth/internal/simworld"
 	"berth/internal/testwait"
 )
 
@@ -179,7 +180,7 @@ func TestRestartsRefuseNoClient(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, simcluster.Config{})
 	item, port := e.pgTunnel("pg", "hold: 2m")
-	e.config(item, "name: k8s, kind: kube, cluster: "+e.Sim.Name()+", resource: prod")
+	e.kubeConfig(simworld.FreePort(t), item, e.kubeTunnel("k8s", "prod"))
 	p := e.startProcess()
 	e.AwaitState("pg", state.TunnelWaitingForLogin)
 	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))

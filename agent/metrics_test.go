@@ -73,8 +73,8 @@ func TestReadinessDoesNotLie(t *testing.T) {
 	pg, _ := e.pgTunnel("pg")
 	listen := fmt.Sprintf("127.0.0.1:%d", simworld.FreePort(t))
 	e.metricsConfig("listen: '"+listen+"'", pg,
-		"name: cache, kind: db, cluster: "+e.Sim.Name()+", resource: cache",
-		"name: k, kind: kube, cluster: "+e.Sim.Name()+", resource: k")
+		fmt.Sprintf("name: cache, kind: db, cluster: %s, resource: cache, port: %d", e.Sim.Name(), simworld.FreePort(t)),
+		e.kubeTunnel("k", "k", fmt.Sprintf("port: %d", simworld.FreePort(t))))
 	e.start()
 	c := overTCP(t)
 	names := []string{"pg", "cache", "k"}

@@ -36,6 +36,7 @@ func (n *notifier) take(id string) bool {
 		return false
 	}
 	delete(n.open, id)
+	c.settle(nil) // it was on the screen, though Show may not have heard of it yet
 	return true
 }
 

@@ -261,3 +261,33 @@ func TestBugs(t *testing.T) {
 		}
 	})
 }
+
+// TestShowAnswersWhenGoneAlready: what happens to a notification can be heard of before
+// the answer of the service that showed it.
+func TestShowAnswersWhenGoneAlready(t *testing.T) {
+	for name, happens := range map[string]func(to sink){
+		"closed":  func(to sink) { to.closed("x") },
+		"expired": func(to sink) { to.expired("x") },
+		"clicked": func(to sink) { to.acted("x", "ok") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, Config{}, func(t *testing.T, n *notifier, screen *fakeBackend, to sink) {
+				screen.becomes(time.Second, nil)
+				shown := make(chan error, 1)
+				go func() { shown <- n.Show(t.Context(), Notification{ID: "x", Title: "X"}) }()
+				synctest.Wait()
+				happens(to)
+				time.Sleep(time.Minute)
+				synctest.Wait()
+				select {
+				case err := <-shown:
+					if err != nil {
+						t.Errorf("Show() = %v, want nil", err)
+					}
+				default:
+					t.Fatal("Show() waits for ever")
+				}
+			})
+		})
+	}
+}
