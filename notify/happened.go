@@ -35,8 +35,7 @@ func (n *notifier) take(id string) bool {
 		c.shown = false
 		return false
 	}
-	delete(n.open, id)
-	c.settle(nil) // it was on the screen, though Show may not have heard of it yet
+	n.forget(id, c)
 	return true
 }
 
@@ -62,8 +61,7 @@ func (n *notifier) fresh() {
 		case time.Since(c.again) > againAfter:
 			c.pending, c.shown, c.again = true, false, time.Now()
 		default:
-			delete(n.open, id)
-			c.settle(nil)
+			n.forget(id, c)
 		}
 	}
 	n.mu.Unlock()

@@ -134,12 +134,18 @@ func (n *notifier) Close(id string) {
 	n.mu.Lock()
 	c := n.open[id]
 	if c != nil {
-		delete(n.open, id)
-		c.settle(nil)
+		n.forget(id, c)
 		n.gone = append(n.gone, id) // even what is not shown may be about to be
 	}
 	n.mu.Unlock()
 	n.poke()
+}
+
+// forget takes a card away, and answers those who wait for it: Show may not have heard
+// yet of what is gone already. The caller holds mu.
+func (n *notifier) forget(id string, c *card) {
+	delete(n.open, id)
+	c.settle(nil)
 }
 
 // settle answers the calls of Show that wait; the caller holds mu.

@@ -10,7 +10,8 @@ import (
 // ephemeral ports (Linux from 32768, macOS and Windows from 49152), which the
 // OS hands out to any program, and above the crowded ports below 15000.
 const (
-	firstDerivedPort = 15000
+	// FirstDerivedPort is the lowest port that DerivePort returns.
+	FirstDerivedPort = 15000
 	lastDerivedPort  = 29999
 )
 
@@ -104,12 +105,12 @@ var wellKnown = map[int]string{
 // next one up. taken may be nil. The result is 0 only if every port in the
 // range is taken.
 func DerivePort(cluster, kind, resource string, taken func(port int) bool) int {
-	const size = lastDerivedPort - firstDerivedPort + 1
+	const size = lastDerivedPort - FirstDerivedPort + 1
 	// NUL keeps apart ("a", "bc") and ("ab", "c").
 	sum := sha256.Sum256([]byte(strings.Join([]string{cluster, kind, resource}, "\x00")))
 	start := int(binary.BigEndian.Uint64(sum[:]) % size)
 	for i := range size {
-		port := firstDerivedPort + (start+i)%size
+		port := FirstDerivedPort + (start+i)%size
 		if _, known := wellKnown[port]; known || taken != nil && taken(port) {
 			continue
 		}

@@ -29,7 +29,7 @@ func TestDerivePortOfManyResources(t *testing.T) {
 	for i := range 1000 {
 		name := fmt.Sprintf("db-%d", i)
 		port := DerivePort("example.com", "db", name, taken)
-		if port < firstDerivedPort || port > lastDerivedPort {
+		if port < FirstDerivedPort || port > lastDerivedPort {
 			t.Fatalf("%s: port %d is out of range", name, port)
 		}
 		if what := wellKnown[port]; what != "" {
@@ -75,7 +75,7 @@ func TestDerivePortPassesOver(t *testing.T) {
 
 func TestWellKnownPortsAreInRange(t *testing.T) {
 	for port, what := range wellKnown {
-		if port < firstDerivedPort || port > lastDerivedPort || what == "" {
+		if port < FirstDerivedPort || port > lastDerivedPort || what == "" {
 			t.Errorf("%d (%q) does not belong in the list", port, what)
 		}
 	}

@@ -141,7 +141,7 @@ func quickPrograms(t *testing.T) string {
 	dir := t.TempDir()
 	berth := filepath.Join(dir, "berth")
 	build := exec.CommandContext(t.Context(), "go", "test", "-c", "-ldflags=-w", "-o", berth, "berth/cmd/berth")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOGC=400")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build the scripts' programs: %v\n%s", err, out)
 	}

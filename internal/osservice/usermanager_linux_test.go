@@ -82,7 +82,7 @@ func skipWithoutManager(t *testing.T) {
 func build(t *testing.T, file, version string) {
 	t.Helper()
 	cmd := exec.Command("go", "build", "-ldflags", "-s -w -X main.version="+version, "-o", file, "berth/cmd/berth")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-buildvcs=false", "GOGC=400")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-buildvcs=false")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("build berth: %v\n%s", err, out)
 	}

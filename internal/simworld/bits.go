@@ -22,7 +22,7 @@ func FreePort(t testing.TB) int {
 	lastPort.CompareAndSwap(0, int64(10000+os.Getpid()%4000))
 	for {
 		port := int(lastPort.Add(1))
-		if port >= 15000 {
+		if port >= proxies.FirstDerivedPort {
 			t.Fatal("no free port below those that berth derives")
 		}
 		if proxies.PortBusy(port) {
