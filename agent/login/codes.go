@@ -75,7 +75,7 @@ func (ls *Logins) Need(n CodeNeed) {
 	ls.codes.mu.Unlock()
 	ls.codes.changed.Wake()
 	if unattended {
-		ls.underway.wg.Go(func() { ls.answerUnattended(n.Profile) })
+		ls.underway.start(func() { ls.answerUnattended(n.Profile) })
 	}
 }
 

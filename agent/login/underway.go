@@ -19,12 +19,28 @@ var ErrLeft = errors.New("login cancelled")
 type underway struct {
 	wg sync.WaitGroup // one for each login
 
-	mu sync.Mutex // guards by
-	by map[Key]*Login
+	mu   sync.Mutex // guards everything below
+	by   map[Key]*Login
+	over bool // wait was called
 }
 
-// wait returns when no login runs; their context must be over.
-func (u *underway) wait() { u.wg.Wait() }
+// wait returns when no login runs and nothing that start has begun; their context must be
+// over.
+func (u *underway) wait() {
+	u.mu.Lock()
+	u.over = true
+	u.mu.Unlock()
+	u.wg.Wait()
+}
+
+// start runs f on a goroutine that wait waits for; after wait it does nothing.
+func (u *underway) start(f func()) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if !u.over {
+		u.wg.Go(f)
+	}
+}
 
 // Key names what a login is for.
 type Key struct {

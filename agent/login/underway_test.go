@@ -90,3 +90,26 @@ func TestLoginIsShared(t *testing.T) {
 		u.wait()
 	})
 }
+
+// TestNothingStartsAfterWait: a tunnel may ask for a code while the agent stops.
+func TestNothingStartsAfterWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var u underway
+		hold, waited, after := make(chan struct{}), false, false
+		u.start(func() { <-hold })
+		go func() {
+			u.wait()
+			waited = true
+		}()
+		synctest.Wait()
+		if waited {
+			t.Error("wait did not wait for what had begun")
+		}
+		u.start(func() { after = true })
+		close(hold)
+		synctest.Wait()
+		if !waited || after {
+			t.Errorf("waited %v, and what came after it ran: %v", waited, after)
+		}
+	})
+}
