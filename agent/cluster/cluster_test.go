@@ -300,32 +300,49 @@ func TestRefreshAt(t *testing.T) {
 	}
 }
 
-// TestCheckIsFresh: a check that was under way when a caller asks, and finds that the
-// user is locked, does not decide: the lock may have ended since.
+// TestCheckIsFresh: a check that was under way when a caller asks says nothing of
+// what has changed since it began, whether it finds that the cluster refuses the
+// session or that all is well.
 func TestCheckIsFresh(t *testing.T) {
 	t.Parallel()
-	c := connect(t, start(t, simcluster.Config{}))
-	s := &c.stand
-	begin := func() {
-		s.mu.Lock()
-		s.begun++
-		s.mu.Unlock()
-	}
-	s.mu.Lock()
-	s.asking = true // and the test is the goroutine that asks
-	s.mu.Unlock()
-	begin()
-	found := make(chan *Fault)
-	go func() { found <- c.Examine(t.Context()) }()
-	<-s.ask
-	c.judge(nil, &AccessDeniedError{Op: "ping", Err: errors.New("locked")})
-	s.moved.Wake()
-	testwait.Moment() // for a caller that takes this for its answer
-	begin()
-	c.judge(nil, nil)
-	s.moved.Wake()
-	if fault := <-found; fault != nil {
-		t.Errorf("a check that began before it was asked for decides: %v", fault.Err)
+	refused := &AccessDeniedError{Op: "ping", Err: errors.New("locked")}
+	for name, tc := range map[string]struct{ underway, asked error }{
+		"unlocked": {underway: refused},
+		"locked":   {asked: refused},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := connect(t, start(t, simcluster.Config{}))
+			s := &c.stand
+			check := func(err error) (last bool) { // the test is the goroutine that asks
+				last, _ = c.judge(nil, err)
+				s.moved.Wake()
+				return last
+			}
+			begin := func() {
+				s.mu.Lock()
+				s.begun++
+				s.mu.Unlock()
+			}
+			s.mu.Lock()
+			s.asking = true
+			s.mu.Unlock()
+			begin()
+			found := make(chan *Fault)
+			go func() { found <- c.Examine(t.Context()) }()
+			<-s.ask
+			if check(tc.underway) {
+				t.Error("no check follows the one that was under way")
+			}
+			testwait.Moment() // for a caller that takes it for its answer
+			begin()
+			if last := check(tc.asked); last != (tc.asked == nil) {
+				t.Errorf("the check that was asked for is the last: %v", last)
+			}
+			if fault := <-found; (fault != nil) != (tc.asked != nil) {
+				t.Errorf("a check that began before it was asked for decides: %v", fault)
+			}
+		})
 	}
 }
 

@@ -63,6 +63,7 @@ type standing struct {
 	fault   *Fault     // nil: all is well, as far as is known
 	began   time.Time  // of the doubt
 	begun   int        // checks begun so far: the number of the one under way
+	wanted  int        // the number of the last one that a caller waits for
 	checked int        // the number of the last one that has finished
 	denied  time.Time  // when a refusal of one call last made a doubt
 	lock    string     // a lock's message, from a login
@@ -88,6 +89,7 @@ func (c *Cluster) Examine(ctx context.Context) *Fault { return c.ask(ctx, examWa
 func (c *Cluster) ask(ctx context.Context, wait time.Duration) *Fault {
 	c.stand.mu.Lock()
 	begun := c.stand.begun
+	c.stand.wanted = begun + 1
 	c.stand.mu.Unlock()
 	c.doubt(false)
 	fault, _ := c.verdictAfter(ctx, wait, begun)
@@ -195,9 +197,9 @@ func (c *Cluster) keepAsking() {
 			wake.Sleep(c.ctx, askEvery)
 			continue
 		}
-		well, pause := c.judge(clt, err)
+		last, pause := c.judge(clt, err)
 		s.moved.Wake()
-		if well {
+		if last {
 			return
 		}
 		began := time.Now()
@@ -263,9 +265,9 @@ func (c *Cluster) alert(ctx context.Context, pool *x509.CertPool) error {
 	return &OutdatedError{Cluster: c.root, Trust: *outdated(err), Err: err}
 }
 
-// judge notes what a check has found, reports whether all is well, and returns
+// judge notes what a check has found, reports whether it was the last, and returns
 // when to check again otherwise.
-func (c *Cluster) judge(clt *client.Client, err error) (well bool, pause time.Duration) {
+func (c *Cluster) judge(clt *client.Client, err error) (last bool, pause time.Duration) {
 	s := &c.stand
 	s.mu.Lock()
 	was, replace := s.fault, s.broken || s.fault != nil
@@ -286,7 +288,10 @@ func (c *Cluster) judge(clt *client.Client, err error) (well bool, pause time.Du
 	}
 	switch {
 	case next == nil:
-		s.asking, s.broken = false, false
+		s.broken = false
+		if s.asking = s.wanted > s.begun; s.asking { // this one began too early for that caller
+			s.began = time.Now().Round(0)
+		}
 	case was != nil && sameFault(was.Err, next.Err):
 		next.Since = was.Since
 	case was != nil: // one trouble gave way to another
@@ -296,6 +301,7 @@ func (c *Cluster) judge(clt *client.Client, err error) (well bool, pause time.Du
 	s.fault = next
 	s.checked = s.begun
 	since := s.began // a doubt of the next moment sets another
+	last = !s.asking
 	s.mu.Unlock()
 
 	if next == nil && clt != nil {
@@ -305,7 +311,7 @@ func (c *Cluster) judge(clt *client.Client, err error) (well bool, pause time.Du
 		c.log.Info("session's standing", "fault", faultWords(next), "since", since)
 		c.onStanding()
 	}
-	return next == nil, pause
+	return last, pause
 }
 
 func faultWords(f *Fault) string {
