@@ -88,7 +88,7 @@ func ofSession(p *state.Profile, s *state.Snapshot, in Input) []candidate {
 		return list // a login is under way
 	}
 	for i := range s.Tunnels {
-		if t := &s.Tunnels[i]; wantsLogin(t, p) && t.Connections > 0 && t.Problem != nil && t.Problem.Code == state.CodePINNeeded {
+		if t := &s.Tunnels[i]; wantsLogin(t, p) && t.Waiting > 0 && t.Problem != nil && t.Problem.Code == state.CodePINNeeded {
 			list = append(list, candidate{Notice: state.Notice{
 				ID: id(fmt.Sprintf("pin/%s/%d", t.Name, t.Problem.Since.Unix())), Kind: state.NoticeLoginNeeded, Urgency: state.UrgencyCritical,
 				Title: "PIN of your security key for " + where, Body: fmt.Sprintf("%s waits for tunnel %s.", client(t), t.Name),

@@ -124,7 +124,6 @@ func TestPINIsAskedFor(t *testing.T) {
 	pg.Problem = &state.Problem{Code: state.CodeMFARequired, Since: noon}
 	w.want(0)
 	pg.Problem = &state.Problem{Code: state.CodePINNeeded, Since: noon}
-	pg.Waiting = 0 // it was let through to tsh
 	asks := w.want(time.Second, state.NoticeLoginNeeded)[0]
 	if asks.Title != "PIN of your security key for example.com" || asks.Body != "A client waits for tunnel prod-pg." || asks.Actions[0].Verb != state.VerbLogin {
 		t.Errorf("got %+v", asks)
@@ -132,7 +131,7 @@ func TestPINIsAskedFor(t *testing.T) {
 	w.profile().Renewal.Warning = state.WarnLast
 	orders.State, orders.Problem = pg.State, pg.Problem // after a renewal, without a client
 	w.want(time.Minute, state.NoticeLoginNeeded, state.NoticeSessionEnding)
-	pg.Connections = 0
+	pg.Waiting = 0 // a pool rests on the tsh from before the renewal
 	w.want(time.Second, state.NoticeSessionEnding)
 }
 

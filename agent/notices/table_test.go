@@ -122,7 +122,7 @@ func examples() []example {
 			w.s.Tunnels[0].State, w.s.Tunnels[0].Waiting, w.s.Tunnels[0].WaitingClient = state.TunnelWaitingForLogin, 2, "DBeaver (pid 812)"
 		}, nil, ""},
 		{"a client waits for a security key that wants its PIN", func(w *world) {
-			w.s.Tunnels[0].State, w.s.Tunnels[0].Connections = state.TunnelWaitingForLogin, 1
+			w.s.Tunnels[0].State, w.s.Tunnels[0].Waiting = state.TunnelWaitingForLogin, 1
 			w.s.Tunnels[0].Problem = problem(state.CodePINNeeded, "PIN needed", `The security key for tunnel "prod" wants its PIN.`)
 		}, nil, ""},
 		{"an access request that was assumed while logged out waits for the login", func(w *world) {

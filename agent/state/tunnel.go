@@ -106,7 +106,8 @@ type Tunnel struct {
 	State        TunnelState `json:"state"`
 	Problem      *Problem    `json:"problem"` // null when healthy
 	// Connections counts open client connections, Waiting those of them held
-	// until a login lands, TotalConnections all since the agent started.
+	// until a login lands or tsh has its security key, TotalConnections all since
+	// the agent started.
 	Connections      int64 `json:"connections"`
 	Waiting          int64 `json:"waiting"`
 	TotalConnections int64 `json:"total_connections"`

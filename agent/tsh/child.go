@@ -41,9 +41,11 @@ type child struct {
 	tty    *terminal     // nil without a terminal
 
 	// The tunnel's lock guards these.
-	conns   int
+	conns   int // being dialled, and open
+	open    map[*childConn]struct{}
 	retired bool // replaced, or gated: ends with its last connection
 	typed   bool // a PIN was typed for it
+	givenUp bool // it waited too long for another PIN
 }
 
 // args are the arguments of the child that listens on port.
@@ -79,6 +81,7 @@ func (t *Tunnel) startChild(ctx context.Context) (*child, error) {
 		cmd:    Command(ctx, t.cfg.Path, home, t.cfg.args(port)...),
 		banner: make(chan struct{}),
 		prompt: make(chan prompt, 1),
+		open:   make(map[*childConn]struct{}),
 	}
 	if t.cfg.CAFile != "" {
 		c.cmd.TrustCA(t.cfg.CAFile)

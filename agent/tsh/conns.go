@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 )
 
 // Dial opens a connection to the target through the child, to a Kubernetes
@@ -20,10 +22,14 @@ func (t *Tunnel) Dial(ctx context.Context, versions ...string) (net.Conn, error)
 	var d net.Dialer
 	raw, err := d.DialContext(ctx, "tcp4", c.address())
 	if err != nil {
-		t.release(c)
+		t.release(c, nil)
 		return nil, fmt.Errorf("dial tsh: %w", err)
 	}
-	conn := &childConn{TCPConn: raw.(*net.TCPConn), release: sync.OnceFunc(func() { t.release(c) })}
+	conn := &childConn{TCPConn: raw.(*net.TCPConn)}
+	conn.release = sync.OnceFunc(func() { t.release(c, conn) })
+	if !t.hold(c, conn) {
+		return nil, errors.Join(fmt.Errorf("dial tsh: %w", errPINNotEntered), conn.Close())
+	}
 	if !c.alive() { // whoever has the port now, it is not tsh
 		return nil, errors.Join(fmt.Errorf("dial tsh: %w", c.exitError()), conn.Close())
 	}
@@ -35,11 +41,26 @@ func (t *Tunnel) Dial(ctx context.Context, versions ...string) (net.Conn, error)
 }
 
 // childConn is a connection through a child. It stays a TCPConn for those who
-// copy with splice or pass on a half-close.
+// pass on a half-close.
 type childConn struct {
 	*net.TCPConn
 
-	release func()
+	release  func()
+	answered atomic.Bool // something has come
+}
+
+// Read reads as of a TCPConn.
+func (c *childConn) Read(p []byte) (int, error) {
+	n, err := c.TCPConn.Read(p)
+	if n > 0 && !c.answered.Load() {
+		c.answered.Store(true)
+	}
+	return n, err
+}
+
+// WriteTo is not a TCPConn's, which would pass Read by.
+func (c *childConn) WriteTo(w io.Writer) (int64, error) {
+	return io.Copy(w, struct{ io.Reader }{c})
 }
 
 // Close closes the connection and lets a replaced child end.
@@ -76,11 +97,36 @@ func (t *Tunnel) acquire(ctx context.Context) (*child, error) {
 	}
 }
 
+// hold notes a connection for which acquire has returned c, and reports whether c is not
+// given up meanwhile.
+func (t *Tunnel) hold(c *child, conn *childConn) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if c.givenUp {
+		return false
+	}
+	c.open[conn] = struct{}{}
+	return true
+}
+
+// waitingLocked returns the connections of c that may wait for what it asks the user: to
+// a database those that have had no answer yet, else all. t.mu is held.
+func (c *child) waitingLocked() []*childConn {
+	var list []*childConn
+	for conn := range c.open {
+		if !c.target.transparent() || !conn.answered.Load() {
+			list = append(list, conn)
+		}
+	}
+	return list
+}
+
 // release counts a connection less; a replaced child without any ends.
-func (t *Tunnel) release(c *child) {
+func (t *Tunnel) release(c *child, conn *childConn) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	c.conns--
+	delete(c.open, conn)
 	if c.retired && c.conns == 0 {
 		c.cancel()
 	}

@@ -36,4 +36,6 @@ func (d Database) reach(int) (connect, error) {
 	return func(_ context.Context, conn net.Conn, _ []string) (net.Conn, error) { return conn, nil }, nil
 }
 
+func (d Database) transparent() bool { return true }
+
 func (d Database) clean(int) {}

@@ -55,6 +55,9 @@ func (k KubeCluster) reach(port int) (connect, error) {
 	return access.connect, nil
 }
 
+// transparent reports false: tsh itself speaks TLS and HTTP/2, and each request may wait.
+func (k KubeCluster) transparent() bool { return false }
+
 // clean removes the kubeconfig that a killed tsh has left.
 func (k KubeCluster) clean(port int) { _ = os.Remove(k.file(port)) }
 

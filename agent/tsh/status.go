@@ -24,6 +24,7 @@ type Status struct {
 	PID       int    // the same child's; zero when none
 	Failures  int    // since the last time it was healthy for a while
 	Draining  int    // replaced children that still have connections
+	Waiting   int    // connections that may wait until the user has done what Prompt asks
 }
 
 // Status returns how the tunnel is now.
@@ -34,6 +35,9 @@ func (t *Tunnel) Status() Status {
 	s.Draining = len(t.draining)
 	if t.current != nil {
 		s.Port, s.PID = t.current.port, t.current.proc.pid
+	}
+	if s.Prompt != "" && t.asking != nil {
+		s.Waiting = len(t.asking.waitingLocked())
 	}
 	return s
 }

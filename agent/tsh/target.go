@@ -19,6 +19,9 @@ type Target interface {
 	// reach returns how to use the child on port, which listens already; an
 	// error as long as that is not known.
 	reach(port int) (connect, error)
+	// transparent reports whether all that comes over a connection is from the target:
+	// one to which nothing has come is kept waiting by tsh.
+	transparent() bool
 	// clean removes what the child on port, which has ended, may have left.
 	clean(port int)
 }

@@ -24,6 +24,9 @@ const maxDraining = 2
 // for. No further child is started by itself, since each would ask again.
 var ErrFactor = errors.New("no second factor was shown")
 
+// errPINNotEntered is a child that has waited too long for the PIN of a security key.
+var errPINNotEntered = &factorError{errors.New("the PIN of the security key was not entered in time")}
+
 // errSuperseded ends an attempt that a Gate or Restart has made pointless.
 var errSuperseded = errors.New("superseded")
 
@@ -390,7 +393,7 @@ func (t *Tunnel) serve(ctx context.Context, c *child) error {
 			t.prompted(c, p)
 		case <-asked.C:
 			if t.giveUp(c) {
-				return &factorError{errors.New("the PIN of the security key was not entered in time")}
+				return errPINNotEntered
 			}
 			t.prompted(c, prompt{})
 		case <-c.proc.done:
@@ -403,19 +406,29 @@ func (t *Tunnel) serve(ctx context.Context, c *child) error {
 
 // giveUp stops sending clients to a child that has waited too long for a PIN, and reports
 // whether c is such a child. tsh itself would wait forever, and so would every client. If
-// c was given a PIN before, it may carry working connections, which stay open.
+// c was given a PIN before, it may carry working connections, which stay open; those that
+// wait for the PIN are closed.
 func (t *Tunnel) giveUp(c *child) bool {
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	if t.asking != c || !t.status.PIN || t.current != c || t.kicked || !t.open {
+		t.mu.Unlock()
 		return false
 	}
 	t.askLocked(c, prompt{})
 	t.current = nil
+	var waiting []*childConn
 	if c.typed {
+		c.givenUp = true
+		if c.target.transparent() {
+			waiting = c.waitingLocked()
+		}
 		t.retireLocked(c)
 	} else {
 		c.cancel()
+	}
+	t.mu.Unlock()
+	for _, conn := range waiting {
+		_ = conn.Close() // whoever reads it finds out
 	}
 	return true
 }

@@ -398,9 +398,16 @@ func TestUnansweredPIN(t *testing.T) {
 	works := mustDial(t, tunnel)
 	testwait.Eventually(t, "the PIN to be typed for the client", typed)
 	ask(t, works)
-	mustDial(t, tunnel)
+	waits := mustDial(t, tunnel)
 	testwait.Eventually(t, "the PIN to be asked for once more", asked)
+	if s := tunnel.Status(); s.Waiting != 1 {
+		t.Errorf("%d connections wait for the PIN, want the one that has no answer", s.Waiting)
+	}
 	testwait.Eventually(t, "the tunnel to say why again", gaveUp)
+	_ = waits.SetReadDeadline(time.Now().Add(testwait.Patience)) // fails on a closed connection only
+	if _, err := waits.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the client that waits for the PIN: %v, want it to be closed", err)
+	}
 	ask(t, works)
 	if s := tunnel.Status(); s.Draining != 1 {
 		t.Errorf("%d children carry connections, want the one that was given up", s.Draining)
@@ -514,7 +521,7 @@ func TestTSHThatIsGone(t *testing.T) {
 func ready(ctx context.Context, t *Tunnel) error {
 	c, err := t.acquire(ctx)
 	if err == nil {
-		t.release(c)
+		t.release(c, nil)
 	}
 	return err
 }
