@@ -22,8 +22,11 @@ import (
 // fetched; waiting for a person to log in is bounded by the tunnel's hold.
 const connectWait = 12 * time.Second
 
-// tshEnds is how long after a connection through it tsh has ended itself.
+// tshEnds is how long tsh may take to end once it has dropped a client's connection.
 const tshEnds = time.Second
+
+// sayTimeout is how long a refusal may take to reach the client.
+const sayTimeout = 4 * time.Second
 
 // sourceError is why a client got no credential, as opposed to a dial that
 // failed with one.
@@ -292,6 +295,7 @@ func (t *tunnel) refuse(client net.Conn, err error) {
 		} else {
 			err = t.exam.whyHungUp(t, err)
 		}
+		_ = client.SetDeadline(time.Now().Add(sayTimeout)) // to find that out may have taken all that was left
 	}
 	say := db.RefuseUnknown
 	if res.protocol != "" {
@@ -314,7 +318,7 @@ func (t *tunnel) lostForFactor() (*state.Problem, error) {
 		return nil, nil
 	}
 	st := c.proc.Status()
-	if st.State == tsh.StateReady && st.Prompt == "" {
+	if st.State == tsh.StateReady && st.Prompt == "" || st.State == tsh.StateFailing && !lacksFactor(st) {
 		return nil, nil // it is another trouble
 	}
 	ended := func() bool {

@@ -39,8 +39,8 @@ type resolver struct {
 	codeCame     func() // a code has brought a cert, which may serve several tunnels
 }
 
-// resolve finds what serves a tunnel's clients now. The end of the session that was asked
-// says nothing of the one that has taken its place: that one is asked then.
+// resolve finds what serves a tunnel's clients now. If the session ends meanwhile, the one
+// that has taken its place is asked.
 func (r *resolver) resolve(ctx context.Context, t *tunnel, reason Reason) resolution {
 	for {
 		f := r.sessions.Discover(ctx, t.spec.Cluster, t.spec.User, time.Now())
@@ -218,7 +218,9 @@ func (r *resolver) native(ctx context.Context, t *tunnel, res resolution, f sess
 	case res.needsCode && cert == nil:
 		return r.waitsForCode(t, res, f)
 	case err != nil && cert == nil:
-		t.minted(nil, time.Since(began), err)
+		if !f.Cluster.Closed() { // else the session in its place is asked, and nothing has failed
+			t.minted(nil, time.Since(began), err)
+		}
 		return r.suggestRequest(ctx, t, r.failed(t, res, err), f)
 	}
 	t.minted(cert, time.Since(began), err)
@@ -334,7 +336,7 @@ func (r *resolver) askCode(t *tunnel, f sessions.Session, c *codes) {
 func (r *resolver) askPIN(t *tunnel, f sessions.Session, c *child) {
 	r.needCode(CodeNeed{
 		Profile: f.Profile, Tunnel: t.spec.Name, PIN: true,
-		Held:   func() bool { return t.px.Status().Connections > 0 },
+		Held:   func() bool { return t.px.Status().Waiting > 0 || c.proc.Status().Waiting > 0 },
 		Met:    func() bool { return !c.proc.Status().PIN },
 		Answer: c.proc.AnswerPIN,
 	})
