@@ -18,7 +18,7 @@ const (
 	// earlyMax is how much is read ahead of a client that is not connected
 	// yet, to notice when it hangs up; a greeting is a few hundred bytes.
 	earlyMax = 16 << 10
-	// refuseTimeout is how long Config.Refuse may take.
+	// refuseTimeout is how long Config.Refuse may take, unless it gives itself more.
 	refuseTimeout = 4 * time.Second
 	// restAfter is how long an answer may pause without having ended.
 	restAfter = 200 * time.Millisecond

@@ -25,6 +25,9 @@ const (
 	// recycleNow is how long before the end the shortest rest will do, and recycleLast
 	// how long before it the farewell follows right behind an answer.
 	recycleLead, recycleNow, recycleLast = 3 * time.Minute, 2 * time.Second, 500 * time.Millisecond
+	// clockPoll is how often the wall clock is looked at before that: a timer stands still
+	// while the machine sleeps.
+	clockPoll = time.Minute
 	// renewedPoll is how often a connection looks whether its cert was renewed.
 	renewedPoll = 200 * time.Millisecond
 	// cutSlack is how far from the end of its cert a connection may end and still
@@ -148,7 +151,7 @@ func (c *conn) recycle(ctx context.Context) {
 		case left <= 0:
 			return
 		case left > recycleLead:
-			pause = left - recycleLead
+			pause = min(left-recycleLead, clockPoll)
 		case c.t.hasLeft() || c.t.cfg.Renewed(c.ends):
 			c.hurried.Store(left <= recycleLast)
 			rested, _ := restFor(left)
@@ -170,7 +173,8 @@ func (c *conn) recycle(ctx context.Context) {
 // sends the farewell, unless the client has had it. It returns how long neither side has
 // spoken. On a busy machine a question may lie at the socket for a while before it is
 // read, and then for another while before rest hears of it: neither is a rest. That is
-// why the socket is looked at before the reader, and the reader before rest.
+// why the socket is looked at before the reader, and the reader before rest. What has
+// been read and is not decrypted yet, behind a Front that speaks TLS, no one sees.
 func (c *conn) restedFor(rested time.Duration) (parted, had bool, silent time.Duration) {
 	c.restMu.Lock()
 	defer c.restMu.Unlock()

@@ -75,7 +75,7 @@ type Config struct {
 	// Refuse answers a client with the reason why it is refused, in its own
 	// protocol. It owns the client's reads and writes until it returns, reads
 	// what the client has sent from the first byte on, and has a deadline of
-	// four seconds set. The tunnel closes the connection. nil means just close.
+	// four seconds set, which it may move. The tunnel closes the connection. nil means just close.
 	// A client whose upstream hung up on its first words is refused too, with
 	// ErrClosedEarly.
 	Refuse func(client net.Conn, err error)
