@@ -4,7 +4,6 @@ package agent
 
 import (
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -220,7 +219,9 @@ func TestRuleIsFollowedAfterTheLogin(t *testing.T) {
 func TestAssumeRightAfterALogout(t *testing.T) {
 	t.Parallel()
 	e, port := requestsEnv(t)
-	heldAfterLogout(t, e, port, client.Assume{ID: e.approved("dba")}, func() {})
+	want := client.Assume{ID: e.approved("dba")}
+	e.logout()
+	servedAfterLogout(t, e, port, e.assuming(want), func() {})
 }
 
 // A logout while the cluster is being asked ends the question, and is no sign of
@@ -229,16 +230,14 @@ func TestLogoutDuringAnAssume(t *testing.T) {
 	t.Parallel()
 	e, port := requestsEnv(t)
 	want := client.Assume{ID: e.approved("dba")}
-	e.Sim.Faults().RPCDelay("GenerateUserCerts", 5*time.Second)
-	heldAfterLogout(t, e, port, want, func() { e.Sim.Faults().RPCDelay("GenerateUserCerts", 0) })
+	logoutDuringAnAssume(t, e, port, want, "GenerateUserCerts")
 }
 
 func TestLogoutDuringAnAssumeForATunnel(t *testing.T) {
 	t.Parallel()
 	e, port := requestsEnv(t)
 	want := client.Assume{ID: e.approved("dba"), Tunnel: "pg"}
-	e.Sim.Faults().RPCDelay("ListAccessRequests", 5*time.Second)
-	heldAfterLogout(t, e, port, want, func() { e.Sim.Faults().RPCDelay("ListAccessRequests", 0) })
+	logoutDuringAnAssume(t, e, port, want, "ListAccessRequests")
 }
 
 // A cluster that is slow to list its requests after a login has not lost any.
@@ -247,15 +246,25 @@ func TestAssumeBeforeTheFirstList(t *testing.T) {
 	t.Parallel()
 	e, port := requestsEnv(t)
 	want := client.Assume{ID: e.approved("dba")}
-	heldAfterLogout(t, e, port, want, func() { e.Sim.Faults().RPCDelay("ListAccessRequests", 3*time.Second) })
+	e.logout()
+	servedAfterLogout(t, e, port, e.assuming(want), func() { e.Sim.Faults().RPCDelay("ListAccessRequests", 3*time.Second) })
 }
 
-func heldAfterLogout(t *testing.T, e *env, port int, want client.Assume, beforeLogin func()) {
+// logoutDuringAnAssume logs out while the assume waits for the answer to a call.
+func logoutDuringAnAssume(t *testing.T, e *env, port int, want client.Assume, method string) {
 	t.Helper()
-	if err := os.RemoveAll(e.Home); err != nil {
-		t.Fatal(err)
-	}
+	asked := func() int { return e.Sim.Counters().RPCs[method] }
+	e.Sim.Faults().RPCDelay(method, testwait.Patience)
+	before := asked()
 	held := e.assuming(want)
+	testwait.Eventually(t, "the cluster to be asked", func() bool { return asked() > before })
+	e.logout()
+	servedAfterLogout(t, e, port, held, func() { e.Sim.Faults().RPCDelay(method, 0) })
+}
+
+// servedAfterLogout wants an assume to be held after a logout, and served after the login.
+func servedAfterLogout(t *testing.T, e *env, port int, held <-chan error, beforeLogin func()) {
+	t.Helper()
 	e.Await("the logout to be seen", func(s state.Snapshot) bool { return len(s.Profiles) == 0 })
 	select {
 	case err := <-held:

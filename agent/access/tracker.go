@@ -110,8 +110,8 @@ func (t *tracker) refreshLocked() int {
 	return t.wanted
 }
 
-// asked reports whether the list of a number, or a later one, has ended well, and whether
-// one has ended at all.
+// asked reports of the list of a number, or a later one, whether one has ended well, and
+// whether one has ended at all.
 func (t *tracker) asked(list int) (listed, tried bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -377,7 +377,7 @@ func (rs *Requests) lookup(ctx context.Context, id string) (state.Request, error
 		return r, rs.noSession()
 	case unknown && !listed:
 		return r, &ipc.Error{
-			Code: ipc.CodeNotFound, Hint: "try again",
+			Code: ipc.CodeTimeout, Hint: "try again",
 			Message: fmt.Sprintf("access request %q is not known, and not every cluster has listed its requests", access.Clean(id, 200)),
 		}
 	case unknown && len(id) == wholeID:
