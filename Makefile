@@ -10,8 +10,8 @@ BUF         := $(TOOLS)/buf@v1.75.0
 DEADCODE    := $(TOOLS)/deadcode@v0.52.0
 ACTIONLINT  := $(TOOLS)/actionlint@v1.7.12
 CROSSVET    := $(TOOLS)/crossvet
-# Without tables for debuggers a test's program is linked in half the time, and a
-# compiler ends before its garbage matters, which to collect is a quarter of its work.
+# Without tables for debuggers a test's program is linked in half the time. A compiler
+# ends before its garbage matters, and to collect it is a quarter of its work.
 # "make vet" is what vets.
 TEST        := $(GO) run ./internal/testreport $(AGAIN) -toolexec='env GOGC=400' -ldflags=-s -vet=off
 DISTFLAGS   := -trimpath -buildvcs=false -gcflags=all=-dwarf=false

@@ -19,9 +19,9 @@ ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgre
 # kubectl comes from its own module, built where berth is and once for each
 # version: Debian's is too old to stream over WebSocket, and those up to 1.33
 # lose what a pod sends first. A newer one on PATH will do.
-# Its modules are at berth's versions, and it is built as the tests build berth: the two
-# share most of what they compile. What is its own is not optimised: to compile it takes
-# two thirds of the time then, and it mostly waits.
+# Its modules are at berth's versions, and it is built as the tests build berth: what the
+# two have in common is compiled once. The rest of Kubernetes is not optimised, which saves
+# a third of the time, and kubectl mostly waits.
 here=$(cd "$(dirname "$0")" && pwd)
 kubectl="$here/../build/tools/kubectl"
 kubectl_is() { "$1" version --client -o json 2>/dev/null | sed -n "s/.*\"$2\": \"v*\([0-9.]*\).*/\1/p" | head -n 1; }

@@ -19,12 +19,10 @@ var lastPort atomic.Int64
 // tries it, and below the ephemeral ones, so that no outgoing connection takes it.
 func FreePort(t testing.TB) int {
 	t.Helper()
-	lastPort.CompareAndSwap(0, int64(10000+os.Getpid()%4000))
-	for {
-		port := int(lastPort.Add(1))
-		if port >= proxies.FirstDerivedPort {
-			t.Fatal("no free port below those that berth derives")
-		}
+	const first = 10000
+	lastPort.CompareAndSwap(0, int64(os.Getpid()))
+	for range proxies.FirstDerivedPort - first {
+		port := first + int(lastPort.Add(1))%(proxies.FirstDerivedPort-first)
 		if proxies.PortBusy(port) {
 			continue
 		}
@@ -36,6 +34,8 @@ func FreePort(t testing.TB) int {
 		t.Cleanup(func() { _ = held.Close() })
 		return port
 	}
+	t.Fatal("no free port below those that berth derives")
+	return 0
 }
 
 // Log is a buffer that many goroutines write.

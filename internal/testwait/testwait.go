@@ -4,6 +4,8 @@ package testwait
 
 import (
 	"flag"
+	"runtime"
+	"strconv"
 	"testing"
 	"time"
 )
@@ -46,7 +48,8 @@ func NextSecond() {
 }
 
 // ManyAtOnce is for the TestMain of a package whose tests mostly wait: twelve parallel
-// tests run at once, unless the command line gives a number.
+// tests run at once, or as many as there are processors, unless the command line gives
+// a number.
 func ManyAtOnce() {
 	flag.Parse()
 	given := false
@@ -54,7 +57,7 @@ func ManyAtOnce() {
 	if given {
 		return
 	}
-	if err := flag.Set(parallelFlag, "12"); err != nil {
+	if err := flag.Set(parallelFlag, strconv.Itoa(max(12, runtime.GOMAXPROCS(0)))); err != nil {
 		panic(err)
 	}
 }

@@ -124,7 +124,7 @@ var errNoSession = &client.Error{
 	Hint: `open the window again: from the tray's menu, or with "berth open"`,
 }
 
-// withKey serves only a request with the session's key, too, and with JSON, which no form sends.
+// withKey serves only requests that carry the session's key and JSON, which no form sends.
 func withKey(next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
