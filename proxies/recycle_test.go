@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"berth/internal/testwait"
@@ -207,3 +208,28 @@ func TestLeftConnectionIsRecycled(t *testing.T) {
 	}
 	<-stopped
 }
+
+// TestRecycleAfterASleep: hours before its cert's end the machine goes to sleep, and timers
+// stand still with it.
+func TestRecycleAfterASleep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		looks := 0
+		c := &conn{t: &Tunnel{cfg: Config{Renewed: func(time.Time) bool { looks++; return false }}}, ends: time.Now().Add(5 * time.Hour)}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go c.recycle(ctx)
+		synctest.Wait()
+		sleepUntil(c, recycleLead)
+		time.Sleep(clockPoll + time.Second)
+		synctest.Wait()
+		if looks == 0 {
+			t.Error("the end of the cert is near, and the connection does not look for a new one")
+		}
+	})
+}
+
+// sleepUntil lets so much time be left when the machine awakes. The connection, in whose
+// bubble it is, waits meanwhile, which the race detector does not know.
+//
+//go:norace
+func sleepUntil(c *conn, left time.Duration) { c.ends = time.Now().Add(left) }
