@@ -88,10 +88,11 @@ func (f *front) countHeld() {
 	}
 }
 
-// heldAt counts the clients that wait for a login at a proxy.
+// heldAt counts the clients that wait for a login at a proxy: none helps those that wait
+// for a PIN.
 func heldAt(s state.Snapshot, proxy string) (n int64) {
 	for _, t := range s.Tunnels {
-		if t.Profile == proxy {
+		if t.Profile == proxy && waitsFor(t) != wantsPIN {
 			n += t.Waiting
 		}
 	}
@@ -135,7 +136,7 @@ func whoWaits(s state.Snapshot, proxy string) string {
 	var clients int64
 	var who, where string
 	for _, t := range s.Tunnels {
-		if t.Profile != proxy || t.Waiting == 0 {
+		if t.Profile != proxy || t.Waiting == 0 || waitsFor(t) == wantsPIN {
 			continue
 		}
 		clients += t.Waiting

@@ -286,6 +286,7 @@ func (c *Cluster) judge(clt *client.Client, err error) (last bool, pause time.Du
 	default: // it answers; the end of a session is nothing to ask about
 		next, s.lock = nil, ""
 	}
+	since := s.began
 	switch {
 	case next == nil:
 		s.broken = false
@@ -296,12 +297,11 @@ func (c *Cluster) judge(clt *client.Client, err error) (last bool, pause time.Du
 		next.Since = was.Since
 	case was != nil: // one trouble gave way to another
 		s.began = time.Now().Round(0)
-		next.Since = s.began
+		next.Since, since = s.began, s.began
 	}
 	s.fault = next
 	s.checked = s.begun
-	since := s.began // a doubt of the next moment sets another
-	last = !s.asking
+	last = !s.asking // a doubt of the next moment sets it again
 	s.mu.Unlock()
 
 	if next == nil && clt != nil {

@@ -30,7 +30,7 @@ var (
 	descTunnels     = desc("tunnels", "Tunnels, by state.", "state")
 	descReady       = desc("tunnel_ready", "Whether a client that connects now gets through, as a try of the last 30 seconds found.", "tunnel", "protocol")
 	descConnections = desc("connections", "Open connections of clients.", "tunnel")
-	descWaiting     = desc("connections_waiting", "Those of them that are held.", "tunnel")
+	descWaiting     = desc("connections_waiting", "Those of them that wait for a login or a PIN.", "tunnel")
 	descDraining    = desc("connections_draining", "Open connections that the agents before this one still serve.")
 	descTotal       = desc("connections_total", "Connections of clients since the agent started.", "tunnel")
 	descReceived    = desc("received_bytes_total", "Bytes from the resource to clients.", "tunnel")

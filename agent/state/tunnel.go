@@ -106,8 +106,8 @@ type Tunnel struct {
 	State        TunnelState `json:"state"`
 	Problem      *Problem    `json:"problem"` // null when healthy
 	// Connections counts open client connections, Waiting those of them held
-	// until a login lands or tsh has its security key, TotalConnections all since
-	// the agent started.
+	// until a login lands, by berth, or until a PIN is entered, by tsh.
+	// TotalConnections counts all since the agent started.
 	Connections      int64 `json:"connections"`
 	Waiting          int64 `json:"waiting"`
 	TotalConnections int64 `json:"total_connections"`
@@ -120,8 +120,8 @@ type Tunnel struct {
 	RunsAs           string     `json:"runs_as"` // the Teleport user whose cert it has; empty without one
 	LastErrorAt      *time.Time `json:"last_error_at"`
 	// WaitingSince is since when the longest held client waits, and
-	// WaitingClient its program, "psql (pid 812)"; null and empty while no client
-	// waits or, of the program, while it is not known.
+	// WaitingClient its program, "psql (pid 812)"; null and empty while berth
+	// holds no client or, of the program, while it is not known.
 	WaitingSince  *time.Time `json:"waiting_since"`
 	WaitingClient string     `json:"waiting_client"`
 	Guard         Guard      `json:"guard"` // the guard in use, whatever TunnelSpec.Guard asks for

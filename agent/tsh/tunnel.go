@@ -406,8 +406,8 @@ func (t *Tunnel) serve(ctx context.Context, c *child) error {
 
 // giveUp stops sending clients to a child that has waited too long for a PIN, and reports
 // whether c is such a child. tsh itself would wait forever, and so would every client. If
-// c was given a PIN before, it may carry working connections, which stay open; those that
-// wait for the PIN are closed.
+// c was given a PIN before, it may carry working connections, which stay open; those to a
+// database that wait for the PIN are closed. Of those to Kubernetes none is known to wait.
 func (t *Tunnel) giveUp(c *child) bool {
 	t.mu.Lock()
 	if t.asking != c || !t.status.PIN || t.current != c || t.kicked || !t.open {
@@ -416,6 +416,7 @@ func (t *Tunnel) giveUp(c *child) bool {
 	}
 	t.askLocked(c, prompt{})
 	t.current = nil
+	t.enterLocked(StateStarting) // until the failure is noted: whoever is closed waits for it
 	var waiting []*childConn
 	if c.typed {
 		c.givenUp = true

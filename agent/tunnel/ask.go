@@ -264,10 +264,7 @@ func (e entry) draw(guard state.Guard, protocol string) state.Tunnel {
 		s.Address = px.Addresses[0]
 	}
 	s.StaleConnections = int64(px.Marked)
-	s.Connections, s.Waiting = int64(px.Connections), int64(px.Waiting)
-	if c := e.t.currentChild(); c != nil {
-		s.Waiting += int64(c.proc.Status().Waiting)
-	}
+	s.Connections, s.Waiting = int64(px.Connections), int64(waiting(px, e.t.currentChild()))
 	count := e.past.plus(Count{px.TotalConnections, px.BytesIn, px.BytesOut})
 	s.TotalConnections, s.BytesIn, s.BytesOut = count.Connections, count.BytesIn, count.BytesOut
 	s.LastErrorAt = state.Instant(px.LastErrorAt)

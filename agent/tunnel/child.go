@@ -12,6 +12,7 @@ import (
 	"berth/agent/state"
 	"berth/agent/tsh"
 	"berth/certwatch"
+	"berth/proxies"
 )
 
 // launcher starts the tsh processes that carry what berth itself cannot.
@@ -161,6 +162,19 @@ func (c *child) state(spec state.TunnelSpec, login string) (state.TunnelState, *
 	default:
 		return state.TunnelConnecting, nil
 	}
+}
+
+// waiting is how many clients wait: those that berth holds, and those that wait in the
+// child for the PIN of a security key. The child may have connections without a client,
+// such as those that a Kubernetes tunnel keeps.
+func waiting(px proxies.Status, c *child) int {
+	n := px.Waiting
+	if c != nil {
+		if st := c.proc.Status(); st.PIN {
+			n += min(st.Waiting, max(0, px.Connections-px.Waiting))
+		}
+	}
+	return n
 }
 
 // lacksFactor reports whether a child failed because its second factor was missing.

@@ -336,7 +336,7 @@ func (r *resolver) askCode(t *tunnel, f sessions.Session, c *codes) {
 func (r *resolver) askPIN(t *tunnel, f sessions.Session, c *child) {
 	r.needCode(CodeNeed{
 		Profile: f.Profile, Tunnel: t.spec.Name, PIN: true,
-		Held:   func() bool { return t.px.Status().Waiting > 0 || c.proc.Status().Waiting > 0 },
+		Held:   func() bool { return waiting(t.px.Status(), c) > 0 },
 		Met:    func() bool { return !c.proc.Status().PIN },
 		Answer: c.proc.AnswerPIN,
 	})

@@ -3688,7 +3688,7 @@ type Tunnel struct {
 	CertValidUntil   *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=cert_valid_until,json=certValidUntil,proto3" json:"cert_valid_until,omitempty"`
 	LastErrorAt      *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=last_error_at,json=lastErrorAt,proto3" json:"last_error_at,omitempty"`
 	// waiting_since and waiting_client are of the longest held client; absent and
-	// empty while no client waits.
+	// empty while berth holds no client.
 	WaitingSince  *timestamppb.Timestamp `protobuf:"bytes,18,opt,name=waiting_since,json=waitingSince,proto3" json:"waiting_since,omitempty"`
 	WaitingClient string                 `protobuf:"bytes,19,opt,name=waiting_client,json=waitingClient,proto3" json:"waiting_client,omitempty"`
 	// guard is the guard in use: on, off or none.
