@@ -36,9 +36,9 @@ type CodeNeed struct {
 	Answer func(ctx context.Context, code string) error
 }
 
-func (n CodeNeed) key() Key {
-	return Key{Home: n.Profile.Home, Proxy: n.Profile.ProxyAddr, Codes: true}
-}
+func (n CodeNeed) key() Key { return codesKey(n.Profile) }
+
+func codesKey(p *certwatch.Profile) Key { return Key{Home: p.Home, Proxy: p.ProxyAddr, Codes: true} }
 
 // codes are the tunnels that take a one-time code now.
 type codes struct {
@@ -54,6 +54,7 @@ type seedUse struct {
 	last    string // the code that was used last: each is good once, for a login or a cert
 	refused bool   // the cluster did not take its code
 	runs    bool   // an unattended run answers with it
+	missed  bool   // something may have come that the run did not see
 }
 
 // Need notes that a tunnel takes a code, in place of what was noted for it
@@ -67,15 +68,36 @@ func (ls *Logins) Need(n CodeNeed) {
 	} else {
 		ls.codes.needs = append(ls.codes.needs, n)
 	}
-	use := ls.codes.seedLocked(n.key())
-	unattended := !n.PIN && !use.refused && !use.runs && slices.Contains(ls.cfg.Memory.Stored(n.Profile.ProxyAddr, n.Profile.User), string(secrets.TOTP))
-	if unattended {
-		use.runs = true
-	}
 	ls.codes.mu.Unlock()
 	ls.codes.changed.Wake()
-	if unattended {
-		ls.underway.start(func() { ls.answerUnattended(n.Profile) })
+	if !n.PIN {
+		ls.answerStored(n.Profile)
+	}
+}
+
+// answerStored has the stored seed, where there is one that was not refused, answer what
+// the tunnels of a profile take.
+func (ls *Logins) answerStored(p *certwatch.Profile) {
+	ls.codes.mu.Lock()
+	use := ls.codes.seedLocked(codesKey(p))
+	use.missed = true
+	start := !use.refused && !use.runs && slices.Contains(ls.cfg.Memory.Stored(p.ProxyAddr, p.User), string(secrets.TOTP))
+	use.runs = use.runs || start
+	ls.codes.mu.Unlock()
+	if start {
+		ls.underway.start(func() { ls.answerUnattended(p) })
+	}
+}
+
+// seedStored notes that a seed was stored, in place of the one that may have been
+// refused. Tunnels with the login's session may have taken a code before it was.
+func (ls *Logins) seedStored(p *certwatch.Profile) {
+	key := codesKey(p)
+	ls.codes.mu.Lock()
+	ls.codes.seedLocked(key).refused = false
+	ls.codes.mu.Unlock()
+	if needs, _ := ls.codes.of(key); slices.ContainsFunc(needs, func(n CodeNeed) bool { return !n.PIN }) {
+		ls.answerStored(needs[0].Profile)
 	}
 }
 
@@ -171,16 +193,26 @@ func (ls *Logins) joinCodes(key Key) *Login {
 // answerUnattended answers with the stored seed as long as that serves. What it
 // cannot answer is left to people.
 func (ls *Logins) answerUnattended(p *certwatch.Profile) {
-	key := Key{Home: p.Home, Proxy: p.ProxyAddr, Codes: true}
-	err := ls.joinCodes(key).Follow(ls.ctx, nil, func(ev ipc.LoginEvent) error {
-		if ev.Kind == state.LoginOTP {
-			return errNeedsPerson
+	key := codesKey(p)
+	var err error
+	for goes := true; goes; {
+		ls.codes.mu.Lock()
+		ls.codes.seedLocked(key).missed = false
+		ls.codes.mu.Unlock()
+		if needs, _ := ls.codes.of(key); len(needs) > 0 {
+			err = ls.joinCodes(key).Follow(ls.ctx, nil, func(ev ipc.LoginEvent) error {
+				if ev.Kind == state.LoginOTP {
+					return errNeedsPerson
+				}
+				return nil
+			})
 		}
-		return nil
-	})
-	ls.codes.mu.Lock()
-	ls.codes.seedLocked(key).runs = false
-	ls.codes.mu.Unlock()
+		ls.codes.mu.Lock()
+		use := ls.codes.seedLocked(key)
+		goes = err == nil && use.missed // it came as the run ended
+		use.runs = goes
+		ls.codes.mu.Unlock()
+	}
 	if err != nil && ls.ctx.Err() == nil {
 		ls.log.Info("one-time codes not answered unattended", "profile", p.ProxyAddr, "err", err)
 	}
@@ -286,7 +318,7 @@ func (ls *Logins) storedSeed(ctx context.Context, n CodeNeed) (secrets.Seed, boo
 	}
 	p := n.Profile
 	ls.codes.mu.Lock()
-	refused := ls.codes.seedLocked(Key{Home: p.Home, Proxy: p.ProxyAddr, Codes: true}).refused
+	refused := ls.codes.seedLocked(codesKey(p)).refused
 	ls.codes.mu.Unlock()
 	if refused || !slices.Contains(ls.cfg.Memory.Stored(p.ProxyAddr, p.User), string(secrets.TOTP)) {
 		return secrets.Seed{}, false

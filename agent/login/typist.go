@@ -154,19 +154,21 @@ func (t *typist) succeeded(ctx context.Context) {
 	if wants.Remember && password != "" {
 		t.keep(ctx, secrets.Password, password)
 	}
-	if wants.TOTPSeed != "" {
-		t.keep(ctx, secrets.TOTP, wants.TOTPSeed)
+	if wants.TOTPSeed != "" && t.keep(ctx, secrets.TOTP, wants.TOTPSeed) {
+		t.ls.seedStored(p)
 	}
 }
 
-func (t *typist) keep(ctx context.Context, kind secrets.Kind, text string) {
+// keep stores what was typed, and reports whether that succeeded.
+func (t *typist) keep(ctx context.Context, kind secrets.Kind, text string) bool {
 	if err := t.ls.cfg.Keychain.Set(ctx, t.key(kind), secrets.NewSecret(text)); err != nil {
 		t.ls.log.Warn("secret not stored", "profile", t.proxy, "kind", kind, "err", err)
 		t.inform(fmt.Sprintf("The %s was not stored: %v.", secretName(kind), err))
-		return
+		return false
 	}
 	t.ls.noteStored(t.proxy, t.user, kind, true)
 	t.inform(fmt.Sprintf("The %s is stored in the keychain.", secretName(kind)))
+	return true
 }
 
 // newTypist reads what the keychain holds for the login. A keychain that is locked or
