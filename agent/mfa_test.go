@@ -332,6 +332,32 @@ func TestSecurityKeyWithPIN(t *testing.T) {
 	e.noSecretsTold("0 wrong 0", "12 34")
 }
 
+// TestNewSessionWhilePINIsAsked: a client that waits in tsh for a PIN is not left there
+// when a new session has tsh replaced; the next one is asked anew.
+func TestNewSessionWhilePINIsAsked(t *testing.T) {
+	testneeds.Time(t, "the proxy is far away")
+	t.Parallel()
+	e, _, port := mfaEnv(t, simcluster.User{SecurityKey: true, SecurityKeyPIN: "12 34"})
+	held := e.letThrough(port)
+	e.Await("a notice that asks for the PIN", asksPIN)
+	e.Login()
+	select {
+	case err := <-held:
+		if err == nil || !strings.Contains(err.Error(), "tunnel pg: PIN needed anew") {
+			t.Errorf("the client that waited hears %v", err)
+		}
+	case <-time.After(wait):
+		t.Fatal("the client still waits in the tsh that was replaced")
+	}
+	e.Await("the PIN no longer to be asked for", func(s state.Snapshot) bool { return !asksPIN(s) })
+	held, _ = e.connectingUntil(port, "another notice that asks for the PIN", asksPIN)
+	e.Sim.TouchKey()
+	if err := e.sit(t.Context(), client.LoginStart{}, "12 34").result(t); err != nil {
+		t.Fatal(err)
+	}
+	e.mustArrive(held)
+}
+
 // TestNoSecondFactor: one sentence, and no tsh.
 func TestNoSecondFactor(t *testing.T) {
 	t.Parallel()

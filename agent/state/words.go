@@ -14,9 +14,10 @@ func Instant(t time.Time) *time.Time {
 	return new(t.Round(0).UTC())
 }
 
-// LowerFirst returns a title or sentence as it reads after a colon.
+// LowerFirst returns a title or sentence as it reads after a colon. One that begins with
+// an abbreviation, as in "PIN needed", stays as it is.
 func LowerFirst(s string) string {
-	if s == "" {
+	if s == "" || len(s) > 1 && 'A' <= s[1] && s[1] <= 'Z' {
 		return s
 	}
 	return strings.ToLower(s[:1]) + s[1:]

@@ -45,7 +45,7 @@ type child struct {
 	open    map[*childConn]struct{}
 	retired bool // replaced, or gated: ends with its last connection
 	typed   bool // a PIN was typed for it
-	givenUp bool // it waited too long for another PIN
+	givenUp bool // nobody will type the PIN that it asks for
 }
 
 // args are the arguments of the child that listens on port.

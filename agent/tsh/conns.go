@@ -28,7 +28,8 @@ func (t *Tunnel) Dial(ctx context.Context, versions ...string) (net.Conn, error)
 	conn := &childConn{TCPConn: raw.(*net.TCPConn)}
 	conn.release = sync.OnceFunc(func() { t.release(c, conn) })
 	if !t.hold(c, conn) {
-		return nil, errors.Join(fmt.Errorf("dial tsh: %w", errPINNotEntered), conn.Close())
+		_ = conn.Close() // nothing was sent
+		return t.Dial(ctx, versions...)
 	}
 	if !c.alive() { // whoever has the port now, it is not tsh
 		return nil, errors.Join(fmt.Errorf("dial tsh: %w", c.exitError()), conn.Close())
@@ -47,13 +48,17 @@ type childConn struct {
 
 	release  func()
 	answered atomic.Bool // something has come
+	replaced atomic.Bool // its child was replaced while it waited for a PIN
 }
 
-// Read reads as of a TCPConn.
+// Read reads as of a TCPConn. Its error is ErrReplaced where that has closed it.
 func (c *childConn) Read(p []byte) (int, error) {
 	n, err := c.TCPConn.Read(p)
 	if n > 0 && !c.answered.Load() {
 		c.answered.Store(true)
+	}
+	if err != nil && c.replaced.Load() {
+		err = ErrReplaced
 	}
 	return n, err
 }

@@ -27,6 +27,10 @@ var ErrFactor = errors.New("no second factor was shown")
 // errPINNotEntered is a child that has waited too long for the PIN of a security key.
 var errPINNotEntered = &factorError{errors.New("the PIN of the security key was not entered in time")}
 
+// ErrReplaced ends a connection that waited for the PIN of a security key in a child
+// that another one replaces: its prompt has no reader any more, and the new child asks anew.
+var ErrReplaced = errors.New("another tsh took the place of the one that waited for a PIN")
+
 // errSuperseded ends an attempt that a Gate or Restart has made pointless.
 var errSuperseded = errors.New("superseded")
 
@@ -384,6 +388,7 @@ func (t *Tunnel) serve(ctx context.Context, c *child) error {
 		leave := t.kicked || !t.open
 		t.mu.Unlock()
 		if leave {
+			t.giveUp(c)
 			return nil
 		}
 		select {
@@ -404,32 +409,37 @@ func (t *Tunnel) serve(ctx context.Context, c *child) error {
 	}
 }
 
-// giveUp stops sending clients to a child that has waited too long for a PIN, and reports
-// whether c is such a child. tsh itself would wait forever, and so would every client. If
-// c was given a PIN before, it may carry working connections, which stay open; those to a
-// database that wait for the PIN are closed. Of those to Kubernetes none is known to wait.
+// giveUp stops sending clients to a child that asks for a PIN which nobody will type any
+// more, and reports whether c is such a child. tsh itself would wait forever, and so would
+// every client. If c was given a PIN before, it may carry working connections, which stay
+// open; those to a database that wait for the PIN are closed. Of those to Kubernetes none
+// is known to wait.
 func (t *Tunnel) giveUp(c *child) bool {
 	t.mu.Lock()
-	if t.asking != c || !t.status.PIN || t.current != c || t.kicked || !t.open {
+	if t.asking != c || !t.status.PIN || t.current != c {
 		t.mu.Unlock()
 		return false
 	}
 	t.askLocked(c, prompt{})
 	t.current = nil
-	t.enterLocked(StateStarting) // until the failure is noted: whoever is closed waits for it
+	t.enterLocked(StateStarting) // until a failure is noted: whoever is closed waits for it
+	c.givenUp = true
 	var waiting []*childConn
+	if c.target.transparent() {
+		waiting = c.waitingLocked()
+	}
+	for _, conn := range waiting {
+		conn.replaced.Store(t.kicked || !t.open)
+	}
 	if c.typed {
-		c.givenUp = true
-		if c.target.transparent() {
-			waiting = c.waitingLocked()
-		}
 		t.retireLocked(c)
-	} else {
-		c.cancel()
 	}
 	t.mu.Unlock()
 	for _, conn := range waiting {
 		_ = conn.Close() // whoever reads it finds out
+	}
+	if !c.typed {
+		c.cancel()
 	}
 	return true
 }

@@ -142,11 +142,14 @@ func TestTunnelFailures(t *testing.T) {
 		{"exits", testwait.Patience, `tsh proxy db exited with code 1: database "nope" not found in cluster`},
 		{"exits_after_banner", testwait.Patience, "tsh proxy db exited with code 1: access to resource requires MFA"},
 		{"hangs", time.Second, "tsh was not ready in time"},
-		{"garbage", 2 * time.Second, "tsh was not ready in time: it last said: confused"}, // which it has to say first
+		{"garbage", 10 * time.Second, "tsh was not ready in time: it last said: confused"}, // which it has to say first
 		{"closes_at_once", testwait.Patience, errClosesAtOnce.Error()},
 	}
 	for _, tt := range tests {
 		t.Run(tt.part, func(t *testing.T) {
+			if tt.part == "garbage" {
+				testneeds.Time(t, "what it says takes a while on a busy machine")
+			}
 			t.Parallel()
 			tm := quick
 			tm.ready, tm.first, tm.longest = tt.ready, time.Minute, time.Minute // stays in its first pause
@@ -411,6 +414,51 @@ func TestUnansweredPIN(t *testing.T) {
 	ask(t, works)
 	if s := tunnel.Status(); s.Draining != 1 {
 		t.Errorf("%d children carry connections, want the one that was given up", s.Draining)
+	}
+}
+
+// TestReplacedWhilePINIsAsked: nobody reads the prompt of a child that a new session has
+// replaced, so its clients are not left waiting there. Connections opened with an earlier
+// PIN stay.
+func TestReplacedWhilePINIsAsked(t *testing.T) {
+	t.Parallel()
+	tunnel, err := NewTunnel(TunnelConfig{
+		Path: useFake(t, "wants_pin_each_client"), Target: Database{Name: "pg"}, Terminal: true, Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tunnel.time = quick
+	tunnel.time.prompt = testwait.Patience
+	tunnel.Gate(true)
+	runUntilEnd(t, tunnel)
+	asked := func() bool { s := tunnel.Status(); return s.State == StateReady && s.PIN }
+	typed := func() bool { return tunnel.AnswerPIN(t.Context(), "1234") == nil }
+	replaced := func(what string, conn net.Conn) {
+		t.Helper()
+		_ = conn.SetReadDeadline(time.Now().Add(testwait.Patience)) // fails on a closed connection only
+		if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, ErrReplaced) {
+			t.Errorf("the client that waits for the PIN, %s: %v, want ErrReplaced", what, err)
+		}
+	}
+	testwait.Eventually(t, "the PIN to be asked for", asked)
+	waits, pid := mustDial(t, tunnel), tunnel.Status().PID
+	tunnel.Restart()
+	replaced("of a child without a PIN yet", waits)
+	testwait.Eventually(t, "the next child to ask for it", func() bool { return asked() && tunnel.Status().PID != pid })
+
+	testwait.Eventually(t, "the PIN to be typed for berth's own connection", typed)
+	works := mustDial(t, tunnel)
+	testwait.Eventually(t, "the PIN to be typed for the client", typed)
+	ask(t, works)
+	waits, pid = mustDial(t, tunnel), tunnel.Status().PID
+	testwait.Eventually(t, "the PIN to be asked for once more", asked)
+	tunnel.Restart()
+	replaced("beside working connections", waits)
+	ask(t, works)
+	testwait.Eventually(t, "the PIN to be typed for the third child", func() bool { return tunnel.Status().PID != pid && typed() })
+	if s := tunnel.Status(); s.Draining != 1 {
+		t.Errorf("%d children carry connections beside the newest, want the one that was replaced", s.Draining)
 	}
 }
 

@@ -215,7 +215,8 @@ func (t *tunnel) observe(ev proxies.Event) {
 	switch {
 	case ev.Kind == proxies.EventRefused && isDialFailure(ev.Err),
 		ev.Kind == proxies.EventAnswered && isWordless(ev.Err),
-		ev.Kind == proxies.EventClosed && errors.Is(ev.Err, proxies.ErrClosedEarly) && !errors.Is(ev.Err, proxies.ErrProbe):
+		ev.Kind == proxies.EventClosed && errors.Is(ev.Err, proxies.ErrClosedEarly) && !errors.Is(ev.Err, proxies.ErrProbe) &&
+			!errors.Is(ev.Err, tsh.ErrReplaced):
 		t.exam.doubt(t, ev.Err)
 	case ev.Kind == proxies.EventClosed && ev.BytesIn > 0 && !isStranger(ev.Err):
 		if f := t.dialFailure(); f != nil { // it may be newer than the connection
@@ -289,7 +290,7 @@ func (t *tunnel) refuse(client net.Conn, err error) {
 	t.mu.Lock()
 	res := t.status
 	t.mu.Unlock()
-	if errors.Is(err, proxies.ErrClosedEarly) {
+	if errors.Is(err, proxies.ErrClosedEarly) && !errors.Is(err, tsh.ErrReplaced) {
 		if problem, why := t.lostForFactor(); problem != nil {
 			res.problem, err = problem, &sourceError{err: why}
 		} else {

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"berth/agent/config"
+	"berth/agent/state"
 )
 
 // manTopics are the sections that every page has at its end, and the topics
@@ -198,7 +199,7 @@ func lowerFirst(s string) string {
 	if strings.HasPrefix(s, "Teleport") {
 		return s
 	}
-	return strings.ToLower(s[:1]) + s[1:]
+	return state.LowerFirst(s)
 }
 
 func upperFirst(s string) string { return strings.ToUpper(s[:1]) + s[1:] }

@@ -13,7 +13,7 @@ import (
 const (
 	// Patience is how long anything may take that should happen at once. It is
 	// generous: a busy machine is no reason for a test to fail.
-	Patience = time.Minute
+	Patience = 2 * time.Minute
 	// moment is how long Never watches.
 	moment = 200 * time.Millisecond
 	// Between two looks it waits from pollFirst on, and longer each time.

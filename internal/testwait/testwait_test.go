@@ -38,7 +38,7 @@ func TestEventually(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
 		after := func(d time.Duration) func() bool { return func() bool { return time.Since(began) >= d } }
-		if text := ending(func(tb testing.TB) { Eventually(tb, "an hour", after(time.Hour)) }); text != "waited 1m0s in vain for: an hour" {
+		if text := ending(func(tb testing.TB) { Eventually(tb, "an hour", after(time.Hour)) }); text != "waited 2m0s in vain for: an hour" {
 			t.Errorf("failed with %q", text)
 		}
 		if text := ending(func(tb testing.TB) { Eventually(tb, "three quarters", after(45*time.Second)) }); text != "" {

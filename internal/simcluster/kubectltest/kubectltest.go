@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"berth/internal/plain"
 	"berth/internal/testneeds"
 )
 
@@ -156,13 +157,13 @@ func (k *Kubectl) RunIn(t testing.TB, stdin []byte, args ...string) Result {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, k.Path, args...)
 	cmd.Env, cmd.Dir, cmd.Stdin = k.env, k.dir, bytes.NewReader(stdin)
-	cmd.WaitDelay = 2 * time.Second
+	cmd.WaitDelay = patience // what it wrote may be read late on a busy machine
 	var out, errOut bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errOut
 	err := cmd.Run()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) || ctx.Err() != nil {
-		t.Fatalf("kubectl %q: %v\n%s%s", args, errors.Join(err, ctx.Err()), out.String(), errOut.String())
+		t.Fatalf("kubectl %q: %v\n%s%s", args, errors.Join(err, ctx.Err()), plain.Head(out.String(), 2<<10), errOut.String())
 	}
 	return Result{out.String(), errOut.String(), cmd.ProcessState.ExitCode()}
 }
