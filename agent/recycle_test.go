@@ -58,7 +58,7 @@ func TestConnectionsEndWithTheirCert(t *testing.T) {
 	item, port := e.pgTunnel("pg")
 	left, keptPort := e.pgTunnel("left", "recycle: false")
 	e.config(item, left)
-	e.Login(simcluster.WithTTL(9 * time.Second))
+	e.Login(simcluster.WithTTL(20 * time.Second)) // what comes before the end may take long on a busy machine
 	e.start()
 	end := *e.AwaitState("pg", state.TunnelReady).CertValidUntil
 	e.AwaitState("left", state.TunnelReady)

@@ -52,9 +52,10 @@ type codes struct {
 // seedUse is what is known of a stored seed, beside the seed.
 type seedUse struct {
 	last    string // the code that was used last: each is good once, for a login or a cert
-	refused bool   // the cluster did not take its code
+	stored  int    // how often one was stored in place of the one before
+	refused string // the user whose code the cluster did not take
 	runs    bool   // an unattended run answers with it
-	missed  bool   // something may have come that the run did not see
+	missed  bool   // a need has come that the run may not have seen
 }
 
 // Need notes that a tunnel takes a code, in place of what was noted for it
@@ -81,7 +82,7 @@ func (ls *Logins) answerStored(p *certwatch.Profile) {
 	ls.codes.mu.Lock()
 	use := ls.codes.seedLocked(codesKey(p))
 	use.missed = true
-	start := !use.refused && !use.runs && slices.Contains(ls.cfg.Memory.Stored(p.ProxyAddr, p.User), string(secrets.TOTP))
+	start := use.refused != p.User && !use.runs && slices.Contains(ls.cfg.Memory.Stored(p.ProxyAddr, p.User), string(secrets.TOTP))
 	use.runs = use.runs || start
 	ls.codes.mu.Unlock()
 	if start {
@@ -94,11 +95,20 @@ func (ls *Logins) answerStored(p *certwatch.Profile) {
 func (ls *Logins) seedStored(p *certwatch.Profile) {
 	key := codesKey(p)
 	ls.codes.mu.Lock()
-	ls.codes.seedLocked(key).refused = false
+	use := ls.codes.seedLocked(key)
+	use.stored, use.refused = use.stored+1, ""
 	ls.codes.mu.Unlock()
+	ls.codes.changed.Wake() // people may be asked for what it answers
 	if needs, _ := ls.codes.of(key); slices.ContainsFunc(needs, func(n CodeNeed) bool { return !n.PIN }) {
-		ls.answerStored(needs[0].Profile)
+		ls.answerStored(p)
 	}
+}
+
+// storedTimes returns how often a seed was stored.
+func (c *codes) storedTimes(key Key) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.seedLocked(key).stored
 }
 
 // NeedGone notes that a tunnel takes no code.
@@ -197,19 +207,23 @@ func (ls *Logins) answerUnattended(p *certwatch.Profile) {
 	var err error
 	for goes := true; goes; {
 		ls.codes.mu.Lock()
-		ls.codes.seedLocked(key).missed = false
+		use := ls.codes.seedLocked(key)
+		use.missed = false
+		stored := use.stored
 		ls.codes.mu.Unlock()
-		if needs, _ := ls.codes.of(key); len(needs) > 0 {
+		needs, _ := ls.codes.of(key)
+		needed := slices.ContainsFunc(needs, func(n CodeNeed) bool { return !n.PIN })
+		if err = nil; needed {
 			err = ls.joinCodes(key).Follow(ls.ctx, nil, func(ev ipc.LoginEvent) error {
-				if ev.Kind == state.LoginOTP {
+				if ev.Kind == state.LoginOTP || ev.Kind == state.LoginPIN {
 					return errNeedsPerson
 				}
 				return nil
 			})
 		}
 		ls.codes.mu.Lock()
-		use := ls.codes.seedLocked(key)
-		goes = err == nil && use.missed // it came as the run ended
+		// A run that ends does not see what comes then.
+		goes = ls.ctx.Err() == nil && (err == nil && (needed || use.missed) || use.stored != stored)
 		use.runs = goes
 		ls.codes.mu.Unlock()
 	}
@@ -236,8 +250,8 @@ func (ls *Logins) runCodes(ctx context.Context, key Key, l *Login) error {
 		if len(needs) == 0 {
 			return nil
 		}
-		n := needs[0]
-		seed, stored := ls.storedSeed(ctx, n)
+		times := ls.codes.storedTimes(key)
+		n, seed, stored := ls.nextNeed(ctx, needs)
 		if !stored && onlyHeld && held == 0 {
 			return nil
 		}
@@ -246,7 +260,7 @@ func (ls *Logins) runCodes(ctx context.Context, key Key, l *Login) error {
 		if stored {
 			code, err = ls.nextCode(ctx, key, seed)
 		} else {
-			code, err = ls.typedCode(ctx, n, asked, l)
+			code, err = ls.typedCode(ctx, n, asked, times, l)
 			if !n.PIN {
 				asked++
 			}
@@ -260,7 +274,7 @@ func (ls *Logins) runCodes(ctx context.Context, key Key, l *Login) error {
 		case errors.Is(err, cluster.ErrUsedCode):
 			l.inform(key.Proxy, "That code was used before: wait for the next one.")
 		case errors.Is(err, cluster.ErrWrongCode) && stored:
-			ls.refuseSeed(key)
+			ls.refuseSeed(n, times)
 			l.inform(key.Proxy, "The code from the stored seed was not accepted.")
 		case errors.Is(err, cluster.ErrWrongCode):
 			if wrong++; wrong >= maxWrongCodes {
@@ -274,14 +288,25 @@ func (ls *Logins) runCodes(ctx context.Context, key Key, l *Login) error {
 	}
 }
 
+// nextNeed returns the first need that the stored seed answers, else the first.
+func (ls *Logins) nextNeed(ctx context.Context, needs []CodeNeed) (n CodeNeed, seed secrets.Seed, stored bool) {
+	if i := slices.IndexFunc(needs, func(n CodeNeed) bool { return !n.PIN }); i >= 0 {
+		if seed, stored = ls.storedSeed(ctx, needs[i]); stored {
+			return needs[i], seed, true
+		}
+	}
+	return needs[0], secrets.Seed{}, false
+}
+
 // inform shows people a line.
 func (l *Login) inform(proxy, text string) {
 	l.prompt(proxy, tsh.Prompt{Kind: state.LoginInfo, Text: text}, nil)
 }
 
 // typedCode asks people for the code or PIN of a tunnel. An empty one means that the
-// tunnel no longer needs it.
-func (ls *Logins) typedCode(ctx context.Context, n CodeNeed, asked int, l *Login) (string, error) {
+// tunnel no longer needs it, or that a seed was stored since one was so many times, which
+// may answer it.
+func (ls *Logins) typedCode(ctx context.Context, n CodeNeed, asked, times int, l *Login) (string, error) {
 	typed := make(chan string, 1)
 	p := tsh.Prompt{Kind: state.LoginOTP, Text: fmt.Sprintf("One-time code for tunnel %s:", n.Tunnel)}
 	switch {
@@ -294,7 +319,7 @@ func (ls *Logins) typedCode(ctx context.Context, n CodeNeed, asked int, l *Login
 	ls.cfg.OnChange()
 	for {
 		changed := ls.codes.changed.Changed()
-		if !ls.codes.lacks(n) {
+		if !ls.codes.lacks(n) || ls.codes.storedTimes(n.key()) != times {
 			l.settle()
 			return "", nil
 		}
@@ -313,12 +338,12 @@ func (ls *Logins) typedCode(ctx context.Context, n CodeNeed, asked int, l *Login
 
 // storedSeed returns the seed that answers n, unless it was refused.
 func (ls *Logins) storedSeed(ctx context.Context, n CodeNeed) (secrets.Seed, bool) {
-	if n.PIN || ls.cfg.Config().Policy.Allows(config.FeatureRemember) != nil {
+	if ls.cfg.Config().Policy.Allows(config.FeatureRemember) != nil {
 		return secrets.Seed{}, false
 	}
 	p := n.Profile
 	ls.codes.mu.Lock()
-	refused := ls.codes.seedLocked(codesKey(p)).refused
+	refused := ls.codes.seedLocked(codesKey(p)).refused == p.User
 	ls.codes.mu.Unlock()
 	if refused || !slices.Contains(ls.cfg.Memory.Stored(p.ProxyAddr, p.User), string(secrets.TOTP)) {
 		return secrets.Seed{}, false
@@ -358,10 +383,12 @@ func (ls *Logins) nextCode(ctx context.Context, key Key, seed secrets.Seed) (str
 	}
 }
 
-// refuseSeed has the stored seed answer nothing further: a few more wrong codes,
-// and the account would be locked.
-func (ls *Logins) refuseSeed(key Key) {
+// refuseSeed has the seed answer nothing further that was stored when one was so many
+// times: a few more wrong codes, and the account would be locked.
+func (ls *Logins) refuseSeed(n CodeNeed, times int) {
 	ls.codes.mu.Lock()
 	defer ls.codes.mu.Unlock()
-	ls.codes.seedLocked(key).refused = true
+	if use := ls.codes.seedLocked(n.key()); use.stored == times {
+		use.refused = n.Profile.User
+	}
 }

@@ -4,12 +4,15 @@ import (
 	"context"
 	"log/slog"
 	"path/filepath"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"berth/agent/cluster"
 	"berth/agent/config"
+	"berth/agent/ipc"
 	"berth/agent/memory"
 	"berth/agent/secrets"
 	"berth/agent/secrets/secretstest"
@@ -17,90 +20,165 @@ import (
 	"berth/certwatch"
 )
 
-const seedInTests = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"
-
-// tunnelTaking is a tunnel that takes codes, and is answered once.
-type tunnelTaking struct {
-	ls  *Logins
-	p   *certwatch.Profile
-	met bool
-	got []string
-	err error // what its answers come to
+// codesBench is the logins of one profile, in a bubble, with a tunnel that takes codes.
+type codesBench struct {
+	*Logins
+	t      *testing.T
+	p      *certwatch.Profile
+	got    []string     // the codes that the tunnel's answers were
+	met    atomic.Bool  // one was taken
+	answer func() error // what the cluster makes of one
 }
 
-func (f *tunnelTaking) need(name string) {
-	f.met = false
-	f.ls.Need(CodeNeed{
-		Profile: f.p, Tunnel: name,
+// withCodes runs f in a bubble.
+func withCodes(t *testing.T, f func(b *codesBench)) {
+	t.Helper()
+	kept, err := memory.Load(filepath.Join(t.TempDir(), "memory.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		log := slog.New(slog.DiscardHandler)
+		b := &codesBench{
+			t: t, p: &certwatch.Profile{Home: "/home/alice/.tsh", ProxyAddr: "tele.example.com:443", User: "alice"},
+			answer: func() error { return nil },
+		}
+		b.Logins = New(ctx, Config{
+			Config:   func() *config.Config { return &config.Config{} },
+			Sessions: sessions.New(log), Memory: kept, Keychain: &secretstest.Keychain{},
+			OnChange: func() {}, Publish: func() {}, Logger: log,
+		})
+		defer b.Wait()
+		defer cancel()
+		f(b)
+	})
+}
+
+// need has the tunnel take a code.
+func (b *codesBench) need() {
+	b.met.Store(false)
+	b.Need(CodeNeed{
+		Profile: b.p, Tunnel: "pg",
 		Held: func() bool { return false },
-		Met:  func() bool { return f.met },
+		Met:  b.met.Load,
 		Answer: func(_ context.Context, code string) error {
-			f.got, f.met = append(f.got, code), f.err == nil
-			return f.err
+			b.got = append(b.got, code)
+			err := b.answer()
+			b.met.Store(err == nil)
+			return err
 		},
 	})
 }
 
-// TestSeedStoredAfterItIsNeeded: a login's session is there a moment before its seed is
-// stored, and a tunnel may have taken a code in between. A new seed takes the place of
-// one that was refused.
-func TestSeedStoredAfterItIsNeeded(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "memory.json")
-	synctest.Test(t, func(t *testing.T) {
-		log := slog.New(slog.DiscardHandler)
-		kept, err := memory.Load(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		keychain := &secretstest.Keychain{}
-		ls := New(ctx, Config{
-			Config:   func() *config.Config { return &config.Config{} },
-			Sessions: sessions.New(log), Memory: kept, Keychain: keychain,
-			OnChange: func() {}, Publish: func() {}, Logger: log,
-		})
-		defer ls.Wait()
-		defer cancel()
-		p := &certwatch.Profile{Home: "/home/alice/.tsh", ProxyAddr: "tele.example.com:443", User: "alice"}
-		tunnel := &tunnelTaking{ls: ls, p: p}
-		typist := &typist{ls: ls, l: &Login{}, proxy: p.ProxyAddr, user: p.User}
-		store := func() {
-			if !typist.keep(ctx, secrets.TOTP, seedInTests) {
-				t.Fatal("the seed was not stored")
-			}
-			ls.seedStored(p)
-			synctest.Wait()
-		}
+// settled waits for what is under way, and until the code of before is none any more:
+// each is good once.
+func (b *codesBench) settled() {
+	synctest.Wait()
+	time.Sleep(40 * time.Second)
+	synctest.Wait()
+}
 
-		tunnel.need("pg")
-		synctest.Wait()
-		if len(tunnel.got) != 0 {
+// store stores a seed as a login does that has succeeded.
+func (b *codesBench) store() {
+	typist := &typist{ls: b.Logins, l: &Login{}, proxy: b.p.ProxyAddr, user: b.p.User}
+	if !typist.keep(b.t.Context(), secrets.TOTP, "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ") {
+		b.t.Error("the seed was not stored")
+	}
+	b.seedStored(b.p)
+}
+
+// TestSeedStoredAfterItIsNeeded: a login's session is there a moment before its seed is
+// stored, and a tunnel may have taken a code in between.
+func TestSeedStoredAfterItIsNeeded(t *testing.T) {
+	withCodes(t, func(b *codesBench) {
+		b.need()
+		b.settled()
+		if len(b.got) != 0 {
 			t.Fatal("a code came from nowhere")
 		}
-		store()
-		if !tunnel.met {
-			t.Fatal("the seed that was stored answers nothing")
+		b.store()
+		b.settled()
+		if !b.met.Load() {
+			t.Error("the seed that was stored answers nothing")
 		}
+	})
+}
 
-		tunnel.err = cluster.ErrWrongCode
-		tunnel.need("pg")
-		synctest.Wait()
-		time.Sleep(30 * time.Second) // each code is good once
-		synctest.Wait()
-		if len(tunnel.got) != 2 {
-			t.Fatalf("%d codes, want one more, which was wrong", len(tunnel.got))
+// TestRefusedSeed: a seed that was refused is not used again, and one that is stored in
+// its place is.
+func TestRefusedSeed(t *testing.T) {
+	withCodes(t, func(b *codesBench) {
+		b.store()
+		b.answer = func() error { return cluster.ErrWrongCode }
+		b.need()
+		b.settled()
+		b.answer = func() error { return nil }
+		b.need()
+		b.settled()
+		if len(b.got) != 1 || b.met.Load() {
+			t.Fatalf("%d codes of a wrong seed were tried, want 1", len(b.got))
 		}
-		tunnel.err = nil
-		tunnel.need("pg")
-		synctest.Wait()
-		if tunnel.met {
-			t.Fatal("a seed that was refused is used again")
-		}
-		store()
-		time.Sleep(30 * time.Second) // each code is good once
-		synctest.Wait()
-		if !tunnel.met {
+		b.store()
+		b.settled()
+		if !b.met.Load() {
 			t.Error("the seed stored in place of a refused one answers nothing")
+		}
+	})
+}
+
+// TestSeedStoredWhileAnotherIsTried: what is refused then is the old one.
+func TestSeedStoredWhileAnotherIsTried(t *testing.T) {
+	withCodes(t, func(b *codesBench) {
+		b.store()
+		b.answer = func() error {
+			b.answer = func() error { return nil }
+			b.store()
+			return cluster.ErrWrongCode
+		}
+		b.need()
+		b.settled()
+		if len(b.got) != 2 || !b.met.Load() {
+			t.Errorf("%d codes were tried, want one of each seed; answered: %v", len(b.got), b.met.Load())
+		}
+	})
+}
+
+// TestSeedStoredWhilePeopleAreAsked: it answers in their place.
+func TestSeedStoredWhilePeopleAreAsked(t *testing.T) {
+	withCodes(t, func(b *codesBench) {
+		b.need()
+		result := make(chan error, 1)
+		go func() {
+			result <- b.joinCodes(codesKey(b.p)).Follow(b.t.Context(), nil, func(ipc.LoginEvent) error { return nil })
+		}()
+		synctest.Wait()
+		b.store()
+		b.settled()
+		if !b.met.Load() {
+			t.Fatal("people are still asked for what the seed answers")
+		}
+		if err := <-result; err != nil {
+			t.Errorf("the asking ended with %v", err)
+		}
+	})
+}
+
+// TestNeedAsARunEnds: a run that has found nothing left to answer does not see what comes
+// before it is over.
+func TestNeedAsARunEnds(t *testing.T) {
+	withCodes(t, func(b *codesBench) {
+		b.store()
+		var again sync.Once
+		b.cfg.OnChange = func() { // the last that a run does is to say so
+			if b.met.Load() && b.Of(codesKey(b.p)) == nil {
+				again.Do(b.need)
+			}
+		}
+		b.need()
+		b.settled()
+		if len(b.got) != 2 || !b.met.Load() {
+			t.Errorf("%d codes, want 2; answered: %v", len(b.got), b.met.Load())
 		}
 	})
 }

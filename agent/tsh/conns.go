@@ -15,28 +15,40 @@ import (
 // starts or the gate is closed, and returns the child's own error while it keeps
 // failing.
 func (t *Tunnel) Dial(ctx context.Context, versions ...string) (net.Conn, error) {
-	c, err := t.acquire(ctx)
-	if err != nil {
-		return nil, err
+	for {
+		c, err := t.acquire(ctx)
+		if err != nil {
+			return nil, err
+		}
+		conn, err := t.dialChild(ctx, c, versions)
+		switch {
+		case err == nil:
+			return conn, nil
+		case ctx.Err() != nil || !t.gaveUp(c):
+			return nil, fmt.Errorf("dial tsh: %w", err)
+		}
 	}
+}
+
+// dialChild connects through c, which acquire has returned.
+func (t *Tunnel) dialChild(ctx context.Context, c *child, versions []string) (net.Conn, error) {
 	var d net.Dialer
 	raw, err := d.DialContext(ctx, "tcp4", c.address())
 	if err != nil {
 		t.release(c, nil)
-		return nil, fmt.Errorf("dial tsh: %w", err)
+		return nil, err
 	}
 	conn := &childConn{TCPConn: raw.(*net.TCPConn)}
 	conn.release = sync.OnceFunc(func() { t.release(c, conn) })
 	if !t.hold(c, conn) {
-		_ = conn.Close() // nothing was sent
-		return t.Dial(ctx, versions...)
+		return nil, errors.Join(errPINNotEntered, conn.Close())
 	}
 	if !c.alive() { // whoever has the port now, it is not tsh
-		return nil, errors.Join(fmt.Errorf("dial tsh: %w", c.exitError()), conn.Close())
+		return nil, errors.Join(c.exitError(), conn.Close())
 	}
 	through, err := c.reach(ctx, conn, versions)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("dial tsh: %w", err), conn.Close())
+		return nil, errors.Join(err, conn.Close())
 	}
 	return through, nil
 }
@@ -57,10 +69,20 @@ func (c *childConn) Read(p []byte) (int, error) {
 	if n > 0 && !c.answered.Load() {
 		c.answered.Store(true)
 	}
+	return n, c.why(err)
+}
+
+// Write writes as to a TCPConn, with the same error as Read.
+func (c *childConn) Write(p []byte) (int, error) {
+	n, err := c.TCPConn.Write(p)
+	return n, c.why(err)
+}
+
+func (c *childConn) why(err error) error {
 	if err != nil && c.replaced.Load() {
-		err = ErrReplaced
+		return ErrReplaced
 	}
-	return n, err
+	return err
 }
 
 // WriteTo is not a TCPConn's, which would pass Read by.
@@ -100,6 +122,13 @@ func (t *Tunnel) acquire(ctx context.Context) (*child, error) {
 			return nil, fmt.Errorf("wait for tsh: %w", ctx.Err())
 		}
 	}
+}
+
+// gaveUp reports whether c was given up.
+func (t *Tunnel) gaveUp(c *child) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return c.givenUp
 }
 
 // hold notes a connection for which acquire has returned c, and reports whether c is not

@@ -28,8 +28,8 @@ var ErrFactor = errors.New("no second factor was shown")
 var errPINNotEntered = &factorError{errors.New("the PIN of the security key was not entered in time")}
 
 // ErrReplaced ends a connection that waited for the PIN of a security key in a child
-// that another one replaces: its prompt has no reader any more, and the new child asks anew.
-var ErrReplaced = errors.New("another tsh took the place of the one that waited for a PIN")
+// that is replaced, or whose session has ended: nobody reads that prompt any more.
+var ErrReplaced = errors.New("tsh was replaced while it waited for a PIN")
 
 // errSuperseded ends an attempt that a Gate or Restart has made pointless.
 var errSuperseded = errors.New("superseded")
@@ -129,7 +129,8 @@ func NewTunnel(cfg TunnelConfig) (*Tunnel, error) {
 }
 
 // Gate says whether there is a session to run tsh with. Closing it lets no new
-// connection through; those that are open go on, and so does their child.
+// connection through; those that are open go on, and so does their child, but for
+// those that end with ErrReplaced.
 func (t *Tunnel) Gate(open bool) {
 	t.mu.Lock()
 	if t.open == open {
@@ -142,9 +143,9 @@ func (t *Tunnel) Gate(open bool) {
 }
 
 // Restart replaces the running child, as is needed after access requests were
-// assumed or dropped. The old one takes connections
-// until the new one is ready, and then ends with its last connection. It also
-// ends a pause after a failure.
+// assumed or dropped. The old one takes connections until the new one is ready or it
+// asks for a PIN, and then ends with its last connection. It also ends a pause after a
+// failure.
 func (t *Tunnel) Restart() { t.kick() }
 
 // TryAgain starts a child after one that failed with ErrFactor, because a person
@@ -212,6 +213,7 @@ func (t *Tunnel) Run(ctx context.Context) error {
 			t.promote(c)
 			ready := time.Now()
 			if err = t.serve(ctx, c); err == nil {
+				t.children.Go(func() { t.unheard(c) })
 				pauses.Reset()
 				continue
 			}
@@ -388,7 +390,9 @@ func (t *Tunnel) serve(ctx context.Context, c *child) error {
 		leave := t.kicked || !t.open
 		t.mu.Unlock()
 		if leave {
-			t.giveUp(c)
+			if t.asksPIN(c) {
+				t.giveUp(c, true)
+			}
 			return nil
 		}
 		select {
@@ -397,7 +401,8 @@ func (t *Tunnel) serve(ctx context.Context, c *child) error {
 			asked.Reset(t.time.prompt)
 			t.prompted(c, p)
 		case <-asked.C:
-			if t.giveUp(c) {
+			if t.asksPIN(c) {
+				t.giveUp(c, false)
 				return errPINNotEntered
 			}
 			t.prompted(c, prompt{})
@@ -409,39 +414,60 @@ func (t *Tunnel) serve(ctx context.Context, c *child) error {
 	}
 }
 
-// giveUp stops sending clients to a child that asks for a PIN which nobody will type any
-// more, and reports whether c is such a child. tsh itself would wait forever, and so would
-// every client. If c was given a PIN before, it may carry working connections, which stay
-// open; those to a database that wait for the PIN are closed. Of those to Kubernetes none
-// is known to wait.
-func (t *Tunnel) giveUp(c *child) bool {
+// asksPIN reports whether the PIN that is asked for is c's.
+func (t *Tunnel) asksPIN(c *child) bool {
 	t.mu.Lock()
-	if t.asking != c || !t.status.PIN || t.current != c {
-		t.mu.Unlock()
-		return false
+	defer t.mu.Unlock()
+	return t.asking == c && t.status.PIN
+}
+
+// unheard gives c up, which is being replaced, once it asks for a PIN: nobody is asked
+// for it.
+func (t *Tunnel) unheard(c *child) {
+	for {
+		select {
+		case p := <-c.prompt:
+			if p.pin {
+				t.giveUp(c, true)
+			}
+		case <-c.proc.done:
+			return
+		}
 	}
-	t.askLocked(c, prompt{})
-	t.current = nil
-	t.enterLocked(StateStarting) // until a failure is noted: whoever is closed waits for it
+}
+
+// giveUp stops sending clients to a child that asks for a PIN which will not be typed:
+// tsh itself would wait forever, and so would every client. Working connections stay
+// open. Those to a database that wait for the PIN are closed, with ErrReplaced where that
+// is why; of those to Kubernetes none is known to wait.
+func (t *Tunnel) giveUp(c *child, replaced bool) {
+	t.mu.Lock()
+	if t.asking == c {
+		t.askLocked(c, prompt{})
+	}
+	if t.current == c {
+		t.current = nil
+		t.leftLocked()
+	}
 	c.givenUp = true
 	var waiting []*childConn
 	if c.target.transparent() {
 		waiting = c.waitingLocked()
 	}
+	t.mu.Unlock()
 	for _, conn := range waiting {
-		conn.replaced.Store(t.kicked || !t.open)
+		conn.replaced.Store(replaced)
+		_ = conn.Close() // whoever reads it finds out
 	}
-	if c.typed {
+	t.mu.Lock()
+	switch {
+	case !c.typed && !c.target.transparent(): // nothing works through it yet
+		c.cancel()
+	case !c.retired:
 		t.retireLocked(c)
 	}
 	t.mu.Unlock()
-	for _, conn := range waiting {
-		_ = conn.Close() // whoever reads it finds out
-	}
-	if !c.typed {
-		c.cancel()
-	}
-	return true
+	t.notify()
 }
 
 // failed publishes why the last child failed. A child that still runs, because
@@ -506,6 +532,11 @@ func (t *Tunnel) forget(c *child) {
 	}
 	t.current = nil
 	t.status.Prompt, t.status.PIN = "", false
+	t.leftLocked()
+}
+
+// leftLocked sets the state when the child that took connections has left. t.mu is held.
+func (t *Tunnel) leftLocked() {
 	if t.status.LastError != nil { // what should have replaced it failed before
 		t.enterLocked(StateFailing)
 	} else {

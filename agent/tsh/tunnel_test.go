@@ -417,48 +417,99 @@ func TestUnansweredPIN(t *testing.T) {
 	}
 }
 
-// TestReplacedWhilePINIsAsked: nobody reads the prompt of a child that a new session has
-// replaced, so its clients are not left waiting there. Connections opened with an earlier
-// PIN stay.
-func TestReplacedWhilePINIsAsked(t *testing.T) {
-	t.Parallel()
+// pinTunnel runs a tunnel over a fake that asks for PINs, for which there is time.
+func pinTunnel(t *testing.T, part string) *Tunnel {
+	t.Helper()
 	tunnel, err := NewTunnel(TunnelConfig{
-		Path: useFake(t, "wants_pin_each_client"), Target: Database{Name: "pg"}, Terminal: true, Logger: slog.New(slog.DiscardHandler),
+		Path: useFake(t, part), Target: Database{Name: "pg"}, Terminal: true, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	tunnel.time = quick
-	tunnel.time.prompt = testwait.Patience
+	tunnel.time.ready, tunnel.time.prompt = testwait.Patience, testwait.Patience
 	tunnel.Gate(true)
 	runUntilEnd(t, tunnel)
-	asked := func() bool { s := tunnel.Status(); return s.State == StateReady && s.PIN }
-	typed := func() bool { return tunnel.AnswerPIN(t.Context(), "1234") == nil }
-	replaced := func(what string, conn net.Conn) {
-		t.Helper()
-		_ = conn.SetReadDeadline(time.Now().Add(testwait.Patience)) // fails on a closed connection only
-		if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, ErrReplaced) {
-			t.Errorf("the client that waits for the PIN, %s: %v, want ErrReplaced", what, err)
-		}
-	}
-	testwait.Eventually(t, "the PIN to be asked for", asked)
-	waits, pid := mustDial(t, tunnel), tunnel.Status().PID
-	tunnel.Restart()
-	replaced("of a child without a PIN yet", waits)
-	testwait.Eventually(t, "the next child to ask for it", func() bool { return asked() && tunnel.Status().PID != pid })
+	return tunnel
+}
 
+func asksPIN(tunnel *Tunnel) func() bool {
+	return func() bool { s := tunnel.Status(); return s.State == StateReady && s.PIN }
+}
+
+func typesPIN(t *testing.T, tunnel *Tunnel) func() bool {
+	return func() bool { return tunnel.AnswerPIN(t.Context(), "1234") == nil }
+}
+
+// wantReplaced expects conn to be closed with ErrReplaced, whether its client waits or
+// goes on asking.
+func wantReplaced(t *testing.T, conn net.Conn) {
+	t.Helper()
+	_ = conn.SetDeadline(time.Now().Add(testwait.Patience)) // fails on a closed connection only
+	if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, ErrReplaced) {
+		t.Errorf("the client that waits for the PIN reads %v, want ErrReplaced", err)
+	}
+	if _, err := conn.Write([]byte("more")); !errors.Is(err, ErrReplaced) {
+		t.Errorf("the client that waits for the PIN writes with %v, want ErrReplaced", err)
+	}
+}
+
+// TestReplacedWhilePINIsAsked: nobody reads the prompt of a child that is replaced or
+// whose session has ended, so its clients are not left waiting there. Connections opened
+// with an earlier PIN stay.
+func TestReplacedWhilePINIsAsked(t *testing.T) {
+	t.Parallel()
+	for name, replace := range map[string]func(*Tunnel){
+		"restart": (*Tunnel).Restart,
+		"rehome":  func(tunnel *Tunnel) { tunnel.Rehome("/another/home", true) },
+		"gate": func(tunnel *Tunnel) {
+			tunnel.Gate(false)
+			tunnel.Gate(true)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			tunnel := pinTunnel(t, "wants_pin_each_client")
+			testwait.Eventually(t, "the PIN to be asked for", asksPIN(tunnel))
+			waits, pid := mustDial(t, tunnel), tunnel.Status().PID
+			replace(tunnel)
+			wantReplaced(t, waits)
+			testwait.Eventually(t, "the next child to ask for it", func() bool { return asksPIN(tunnel)() && tunnel.Status().PID != pid })
+
+			typed := typesPIN(t, tunnel)
+			testwait.Eventually(t, "the PIN to be typed for berth's own connection", typed)
+			works := mustDial(t, tunnel)
+			testwait.Eventually(t, "the PIN to be typed for the client", typed)
+			ask(t, works)
+			waits, pid = mustDial(t, tunnel), tunnel.Status().PID
+			testwait.Eventually(t, "the PIN to be asked for once more", asksPIN(tunnel))
+			replace(tunnel)
+			wantReplaced(t, waits)
+			ask(t, works)
+			testwait.Eventually(t, "the PIN to be typed for the third child", func() bool { return tunnel.Status().PID != pid && typed() })
+			if s := tunnel.Status(); s.Draining != 1 {
+				t.Errorf("%d children carry connections beside the newest, want the one that was replaced", s.Draining)
+			}
+		})
+	}
+}
+
+// TestPINAskedWhileReplaced: the same where the child asks after its replacement has
+// begun to start.
+func TestPINAskedWhileReplaced(t *testing.T) {
+	t.Parallel()
+	tunnel := pinTunnel(t, "wants_pin_first_run")
+	typed := typesPIN(t, tunnel)
 	testwait.Eventually(t, "the PIN to be typed for berth's own connection", typed)
 	works := mustDial(t, tunnel)
 	testwait.Eventually(t, "the PIN to be typed for the client", typed)
 	ask(t, works)
-	waits, pid = mustDial(t, tunnel), tunnel.Status().PID
-	testwait.Eventually(t, "the PIN to be asked for once more", asked)
 	tunnel.Restart()
-	replaced("beside working connections", waits)
+	waits := mustDial(t, tunnel) // through the old one still
+	wantReplaced(t, waits)
 	ask(t, works)
-	testwait.Eventually(t, "the PIN to be typed for the third child", func() bool { return tunnel.Status().PID != pid && typed() })
-	if s := tunnel.Status(); s.Draining != 1 {
-		t.Errorf("%d children carry connections beside the newest, want the one that was replaced", s.Draining)
+	if s := tunnel.Status(); s.State != StateStarting || s.PIN || s.Draining != 1 {
+		t.Errorf("while the next child starts: %+v", s)
 	}
 }
 

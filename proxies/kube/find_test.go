@@ -3,6 +3,7 @@ package kube
 import (
 	"crypto/tls"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -136,7 +137,7 @@ func TestStrangersWithoutServerName(t *testing.T) {
 	for _, sni := range []string{"", "localhost", ServerName("prod")} {
 		cfg := tlsFor(t, "")
 		cfg.Certificates, cfg.ServerName = nil, sni
-		conn, err := tls.Dial("tcp", l.Status().Addresses[0], cfg)
+		conn, err := tls.DialWithDialer(&net.Dialer{Timeout: patienceInTests}, "tcp", l.Status().Addresses[0], cfg)
 		if err == nil { // of TLS 1.3 the refusal is what comes first
 			_ = conn.SetDeadline(time.Now().Add(patienceInTests))
 			_, err = conn.Read(make([]byte, 1))
