@@ -3,6 +3,7 @@
 package agent
 
 import (
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -14,7 +15,10 @@ import (
 
 	"berth/agent/ipc/client"
 	"berth/agent/state"
+	"berth/internal/simcluster"
+	"berth/internal/testneeds"
 	"berth/internal/testwait"
+	"berth/proxies"
 )
 
 // comesToHave waits until a new connection's roles are those.
@@ -102,6 +106,26 @@ func TestTunnelThroughTSHHasRolesAlone(t *testing.T) {
 		t.Errorf("on_drop is keep, and the connection broke: %v", err)
 	}
 	e.awaitNoPrivateHome("after the drop")
+}
+
+// TestTSHThatStartsSlowly: a client waits for it longer than a dial may take.
+func TestTSHThatStartsSlowly(t *testing.T) {
+	testneeds.Time(t, "a slow tsh is waited for")
+	t.Parallel()
+	e := newEnv(t, simcluster.Config{})
+	e.withTSH()
+	slow := filepath.Join(t.TempDir(), "tsh")
+	script := fmt.Sprintf("#!/bin/sh\n[ \"$1\" = proxy ] && sleep %d\nexec %s \"$@\"\n", int(proxies.MaxDialTimeout.Seconds())+2, e.tsh)
+	must(t, os.WriteFile(slow, []byte(script), 0o700))
+	e.tsh = slow
+	e.Login()
+	item, port := e.pgTunnel("pg", "engine: tsh")
+	e.config(item)
+	e.start()
+	e.AwaitState("pg", state.TunnelConnecting)
+	if roles := e.rolesAt(port); roles != "access" {
+		t.Errorf("a client that came as tsh started has the roles %q", roles)
+	}
 }
 
 // What only the roles see, tsh reaches as well; and it loses them with the

@@ -51,11 +51,11 @@ type codes struct {
 
 // seedUse is what is known of a stored seed, beside the seed.
 type seedUse struct {
-	last    string // the code that was used last: each is good once, for a login or a cert
-	stored  int    // how often one was stored in place of the one before
-	refused string // the user whose code the cluster did not take
-	runs    bool   // an unattended run answers with it
-	missed  bool   // a need has come that the run may not have seen
+	last    string          // the code that was used last: each is good once, for a login or a cert
+	stored  int             // how often one was stored in place of the one before
+	refused map[string]bool // the users whose code the cluster did not take
+	runs    bool            // an unattended run answers with it
+	missed  bool            // a need has come that the run may not have seen
 }
 
 // Need notes that a tunnel takes a code, in place of what was noted for it
@@ -82,7 +82,7 @@ func (ls *Logins) answerStored(p *certwatch.Profile) {
 	ls.codes.mu.Lock()
 	use := ls.codes.seedLocked(codesKey(p))
 	use.missed = true
-	start := use.refused != p.User && !use.runs && slices.Contains(ls.cfg.Memory.Stored(p.ProxyAddr, p.User), string(secrets.TOTP))
+	start := !use.refused[p.User] && !use.runs && slices.Contains(ls.cfg.Memory.Stored(p.ProxyAddr, p.User), string(secrets.TOTP))
 	use.runs = use.runs || start
 	ls.codes.mu.Unlock()
 	if start {
@@ -96,7 +96,8 @@ func (ls *Logins) seedStored(p *certwatch.Profile) {
 	key := codesKey(p)
 	ls.codes.mu.Lock()
 	use := ls.codes.seedLocked(key)
-	use.stored, use.refused = use.stored+1, ""
+	use.stored++
+	delete(use.refused, p.User)
 	ls.codes.mu.Unlock()
 	ls.codes.changed.Wake() // people may be asked for what it answers
 	if needs, _ := ls.codes.of(key); slices.ContainsFunc(needs, func(n CodeNeed) bool { return !n.PIN }) {
@@ -124,7 +125,7 @@ func (c *codes) seedLocked(key Key) *seedUse {
 		c.seeds = make(map[Key]*seedUse)
 	}
 	if c.seeds[key] == nil {
-		c.seeds[key] = new(seedUse)
+		c.seeds[key] = &seedUse{refused: make(map[string]bool)}
 	}
 	return c.seeds[key]
 }
@@ -145,6 +146,20 @@ func (c *codes) of(key Key) (needs []CodeNeed, held int) {
 		}
 	}
 	return append(needs, others...), len(needs)
+}
+
+// newest returns what the tunnel of n needs now: a code is waited for, and meanwhile a
+// new session may have taken the place of the one that n is for.
+func (c *codes) newest(n CodeNeed) CodeNeed {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	i := slices.IndexFunc(c.needs, func(o CodeNeed) bool {
+		return o.Tunnel == n.Tunnel && o.PIN == n.PIN && o.key() == n.key() && o.Profile.User == n.Profile.User
+	})
+	if i < 0 {
+		return n
+	}
+	return c.needs[i]
 }
 
 // lacks reports whether the tunnel still lacks its code.
@@ -258,7 +273,9 @@ func (ls *Logins) runCodes(ctx context.Context, key Key, l *Login) error {
 		var code string
 		var err error
 		if stored {
-			code, err = ls.nextCode(ctx, key, seed)
+			if code, err = ls.nextCode(ctx, key, seed); err == nil {
+				n = ls.codes.newest(n)
+			}
 		} else {
 			code, err = ls.typedCode(ctx, n, asked, times, l)
 			if !n.PIN {
@@ -288,12 +305,17 @@ func (ls *Logins) runCodes(ctx context.Context, key Key, l *Login) error {
 	}
 }
 
-// nextNeed returns the first need that the stored seed answers, else the first.
+// nextNeed returns the first need that a stored seed answers, else the first.
 func (ls *Logins) nextNeed(ctx context.Context, needs []CodeNeed) (n CodeNeed, seed secrets.Seed, stored bool) {
-	if i := slices.IndexFunc(needs, func(n CodeNeed) bool { return !n.PIN }); i >= 0 {
-		if seed, stored = ls.storedSeed(ctx, needs[i]); stored {
-			return needs[i], seed, true
+	var users []string // without a seed
+	for _, n := range needs {
+		if n.PIN || slices.Contains(users, n.Profile.User) {
+			continue
 		}
+		if seed, stored := ls.storedSeed(ctx, n); stored {
+			return n, seed, true
+		}
+		users = append(users, n.Profile.User)
 	}
 	return needs[0], secrets.Seed{}, false
 }
@@ -304,8 +326,8 @@ func (l *Login) inform(proxy, text string) {
 }
 
 // typedCode asks people for the code or PIN of a tunnel. An empty one means that the
-// tunnel no longer needs it, or that a seed was stored since one was so many times, which
-// may answer it.
+// tunnel no longer needs it, or that a seed was stored meanwhile, which may answer it:
+// times is what storedTimes was before the stored one was looked for.
 func (ls *Logins) typedCode(ctx context.Context, n CodeNeed, asked, times int, l *Login) (string, error) {
 	typed := make(chan string, 1)
 	p := tsh.Prompt{Kind: state.LoginOTP, Text: fmt.Sprintf("One-time code for tunnel %s:", n.Tunnel)}
@@ -343,7 +365,7 @@ func (ls *Logins) storedSeed(ctx context.Context, n CodeNeed) (secrets.Seed, boo
 	}
 	p := n.Profile
 	ls.codes.mu.Lock()
-	refused := ls.codes.seedLocked(codesKey(p)).refused == p.User
+	refused := ls.codes.seedLocked(codesKey(p)).refused[p.User]
 	ls.codes.mu.Unlock()
 	if refused || !slices.Contains(ls.cfg.Memory.Stored(p.ProxyAddr, p.User), string(secrets.TOTP)) {
 		return secrets.Seed{}, false
@@ -383,12 +405,13 @@ func (ls *Logins) nextCode(ctx context.Context, key Key, seed secrets.Seed) (str
 	}
 }
 
-// refuseSeed has the seed answer nothing further that was stored when one was so many
-// times: a few more wrong codes, and the account would be locked.
+// refuseSeed has the seed that answered n answer nothing further: a few more wrong codes,
+// and the account would be locked. It spares one that was stored meanwhile: times is what
+// storedTimes was before the seed was read.
 func (ls *Logins) refuseSeed(n CodeNeed, times int) {
 	ls.codes.mu.Lock()
 	defer ls.codes.mu.Unlock()
 	if use := ls.codes.seedLocked(n.key()); use.stored == times {
-		use.refused = n.Profile.User
+		use.refused[n.Profile.User] = true
 	}
 }

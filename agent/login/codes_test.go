@@ -2,6 +2,7 @@ package login
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"path/filepath"
 	"sync"
@@ -56,15 +57,20 @@ func withCodes(t *testing.T, f func(b *codesBench)) {
 }
 
 // need has the tunnel take a code.
-func (b *codesBench) need() {
+func (b *codesBench) need() { b.needOf(b.p) }
+
+func (b *codesBench) needOf(p *certwatch.Profile) {
 	b.met.Store(false)
 	b.Need(CodeNeed{
-		Profile: b.p, Tunnel: "pg",
+		Profile: p, Tunnel: "pg",
 		Held: func() bool { return false },
 		Met:  b.met.Load,
 		Answer: func(_ context.Context, code string) error {
 			b.got = append(b.got, code)
 			err := b.answer()
+			if p != b.p {
+				err = errors.New("that session was replaced")
+			}
 			b.met.Store(err == nil)
 			return err
 		},
@@ -179,6 +185,24 @@ func TestNeedAsARunEnds(t *testing.T) {
 		b.settled()
 		if len(b.got) != 2 || !b.met.Load() {
 			t.Errorf("%d codes, want 2; answered: %v", len(b.got), b.met.Load())
+		}
+	})
+}
+
+// TestSessionReplacedWhileACodeIsWaitedFor: the code is not wasted on the session before,
+// since the next would take half a minute.
+func TestSessionReplacedWhileACodeIsWaitedFor(t *testing.T) {
+	withCodes(t, func(b *codesBench) {
+		b.store()
+		b.need()
+		synctest.Wait()
+		before := *b.p
+		b.needOf(&before)
+		synctest.Wait() // for the next code
+		b.need()
+		b.settled()
+		if len(b.got) != 2 || !b.met.Load() {
+			t.Errorf("%d codes were tried, want one for each session that asked; answered: %v", len(b.got), b.met.Load())
 		}
 	})
 }

@@ -43,7 +43,7 @@ type child struct {
 	// The tunnel's lock guards these.
 	conns   int // being dialled, and open
 	open    map[*childConn]struct{}
-	retired bool // replaced, or gated: ends with its last connection
+	retired bool // replaced, gated or given up: ends with its last connection
 	typed   bool // a PIN was typed for it
 	givenUp bool // nobody will type the PIN that it asks for
 }

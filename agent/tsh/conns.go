@@ -30,6 +30,26 @@ func (t *Tunnel) Dial(ctx context.Context, versions ...string) (net.Conn, error)
 	}
 }
 
+// Started waits while a child starts and asks for nothing: longer than a dial may take,
+// where the proxy is far away. Whether one takes connections then, Dial finds out. It
+// returns ctx's error.
+func (t *Tunnel) Started(ctx context.Context) error {
+	for {
+		changed := t.changed.Changed()
+		t.mu.Lock()
+		starting := t.current == nil && t.status.State == StateStarting && t.status.Prompt == ""
+		t.mu.Unlock()
+		if !starting {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
 // dialChild connects through c, which acquire has returned.
 func (t *Tunnel) dialChild(ctx context.Context, c *child, versions []string) (net.Conn, error) {
 	var d net.Dialer
@@ -166,12 +186,16 @@ func (t *Tunnel) release(c *child, conn *childConn) {
 	}
 }
 
-// retireLocked lets c end with its last connection. t.mu is held.
-func (t *Tunnel) retireLocked(c *child) {
+// retireLocked lets c end with its last connection, of which as many as closing are about
+// to be closed. t.mu is held.
+func (t *Tunnel) retireLocked(c *child, closing int) {
 	c.retired = true
-	if c.conns == 0 {
+	if c.conns == 0 || !c.alive() {
 		c.cancel()
 		return
+	}
+	if c.conns <= closing {
+		return // the last release ends it
 	}
 	t.draining = append(t.draining, c)
 	if len(t.draining) > maxDraining {

@@ -110,7 +110,7 @@ func play(part string) int {
 			ask()
 			echo(c)
 		})
-	case "wants_pin_each_client", "wants_pin_first_run": // of which the other runs never listen
+	case "wants_pin_each_client", "wants_pin_first_run": // the latter never listens in its other runs
 		if part == "wants_pin_first_run" && len(notes("runs")) > 1 {
 			return hang()
 		}

@@ -177,7 +177,7 @@ func (t *Tunnel) Rehome(home string, leave bool) {
 	t.mu.Lock()
 	t.home = home
 	if leave && t.current != nil {
-		t.retireLocked(t.current)
+		t.retireLocked(t.current, 0)
 		t.current = nil
 		t.enterLocked(StateStarting)
 	}
@@ -278,7 +278,7 @@ func (t *Tunnel) passGate() bool {
 		return true
 	}
 	if t.current != nil {
-		t.retireLocked(t.current)
+		t.retireLocked(t.current, 0)
 		t.current = nil
 	}
 	t.enterLocked(StateGated)
@@ -365,7 +365,7 @@ func (t *Tunnel) AnswerPIN(ctx context.Context, pin string) error {
 func (t *Tunnel) promote(c *child) {
 	t.mu.Lock()
 	if t.current != nil {
-		t.retireLocked(t.current)
+		t.retireLocked(t.current, 0)
 	}
 	t.current = c
 	t.enterLocked(StateReady)
@@ -454,19 +454,17 @@ func (t *Tunnel) giveUp(c *child, replaced bool) {
 	if c.target.transparent() {
 		waiting = c.waitingLocked()
 	}
+	switch {
+	case !c.typed && !c.target.transparent(): // what asks for a PIN carries nothing without one
+		c.cancel()
+	case !c.retired:
+		t.retireLocked(c, len(waiting))
+	}
 	t.mu.Unlock()
 	for _, conn := range waiting {
 		conn.replaced.Store(replaced)
 		_ = conn.Close() // whoever reads it finds out
 	}
-	t.mu.Lock()
-	switch {
-	case !c.typed && !c.target.transparent(): // nothing works through it yet
-		c.cancel()
-	case !c.retired:
-		t.retireLocked(c)
-	}
-	t.mu.Unlock()
 	t.notify()
 }
 

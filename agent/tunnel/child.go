@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"sync"
 
@@ -13,6 +14,7 @@ import (
 	"berth/agent/tsh"
 	"berth/certwatch"
 	"berth/proxies"
+	"berth/proxies/kube"
 )
 
 // launcher starts the tsh processes that carry what berth itself cannot.
@@ -161,6 +163,16 @@ func (c *child) state(spec state.TunnelSpec, login string) (state.TunnelState, *
 		}
 	default:
 		return state.TunnelConnecting, nil
+	}
+}
+
+// onceStarted is dial, once the child does not start any more: a dial has little time.
+func (c *child) onceStarted(dial kube.Dialer) kube.Dialer {
+	return func(ctx context.Context, versions ...string) (net.Conn, error) {
+		if err := c.proc.Started(ctx); err != nil {
+			return nil, err
+		}
+		return dial(ctx, versions...)
 	}
 }
 

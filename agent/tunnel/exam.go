@@ -11,6 +11,7 @@ import (
 
 	"berth/agent/cluster"
 	"berth/agent/state"
+	"berth/agent/tsh"
 	"berth/internal/survive"
 	"berth/internal/wake"
 	"berth/proxies"
@@ -167,6 +168,9 @@ func (e *exam) find(ctx context.Context, t *tunnel, err error) error {
 		return last
 	}
 	why := look(ctx, t, err)
+	if errors.Is(why, tsh.ErrReplaced) {
+		return err // the way is another now, and nothing is known of it
+	}
 	e.mu.Lock()
 	e.last, e.at = why, time.Now()
 	e.mu.Unlock()

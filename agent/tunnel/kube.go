@@ -59,7 +59,7 @@ func (kubeKind) target(spec state.TunnelSpec, dir string) tsh.Target {
 }
 
 func (kubeKind) viaChild(t *tunnel, c *child, until time.Time) *credential {
-	return t.kubeCredential(c.identity(), paced(proxies.NewPace(), t, c.proc.Dial), time.Time{}, until)
+	return t.kubeCredential(c.identity(), c.onceStarted(paced(proxies.NewPace(), t, c.proc.Dial)), time.Time{}, until)
 }
 
 func (kubeKind) try(ctx context.Context, cred *credential) (net.Conn, error) {

@@ -206,8 +206,8 @@ func classifySession(p *state.Problem, err error, spec state.TunnelSpec, proxy s
 		p.Text = fmt.Sprintf("The cluster asks for a one-time code for each session, so tunnel %q waits for one.", spec.Name)
 		p.Action = sessions.LoginCommand(proxy, mem.User)
 	case errors.Is(err, tsh.ErrReplaced):
-		p.Code, p.Title = state.CodePINNeeded, "Session ended"
-		p.Text = fmt.Sprintf("The session ended, or another took its place, while a client of tunnel %q waited for the PIN of the security key.", spec.Name)
+		p.Code, p.Title = state.CodePINNeeded, "Session changed"
+		p.Text = fmt.Sprintf("The session, or its roles, changed while a client of tunnel %q waited for the PIN of the security key.", spec.Name)
 		p.Action = "connect again"
 	case errors.As(err, &skew):
 		p.Code, p.Title = state.CodeClockSkew, "Clock is wrong"

@@ -15,7 +15,6 @@ import (
 	"berth/agent/memory"
 	"berth/agent/sessions"
 	"berth/agent/state"
-	"berth/agent/tsh"
 	"berth/proxies/route"
 )
 
@@ -159,9 +158,6 @@ func (r *resolver) examineWith(ctx context.Context, t *tunnel, f sessions.Sessio
 		return nil // there is no way to try; the resolution says why
 	}
 	err := connectAs(ctx, t.spec.Kind, cur, protocol)
-	if errors.Is(err, tsh.ErrReplaced) {
-		return nil // the way is another now
-	}
 	if err != nil && cur.isAhead() && time.Since(t.exam.remade) > remakeEvery {
 		// It was issued while the cluster's clock, or this machine's, was wrong.
 		t.exam.remade = time.Now()
