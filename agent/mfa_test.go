@@ -343,7 +343,7 @@ func TestNewSessionWhilePINIsAsked(t *testing.T) {
 	e.Login()
 	select {
 	case err := <-held:
-		if err == nil || !strings.Contains(err.Error(), "tunnel pg: session ended") {
+		if err == nil || !strings.Contains(err.Error(), "tunnel pg: session changed") {
 			t.Errorf("the client that waited hears %v", err)
 		}
 	case <-time.After(wait):

@@ -148,20 +148,6 @@ func (c *codes) of(key Key) (needs []CodeNeed, held int) {
 	return append(needs, others...), len(needs)
 }
 
-// newest returns what the tunnel of n needs now: a code is waited for, and meanwhile a
-// new session may have taken the place of the one that n is for.
-func (c *codes) newest(n CodeNeed) CodeNeed {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	i := slices.IndexFunc(c.needs, func(o CodeNeed) bool {
-		return o.Tunnel == n.Tunnel && o.PIN == n.PIN && o.key() == n.key() && o.Profile.User == n.Profile.User
-	})
-	if i < 0 {
-		return n
-	}
-	return c.needs[i]
-}
-
 // lacks reports whether the tunnel still lacks its code.
 func (c *codes) lacks(n CodeNeed) bool {
 	c.mu.Lock()
@@ -274,7 +260,13 @@ func (ls *Logins) runCodes(ctx context.Context, key Key, l *Login) error {
 		var err error
 		if stored {
 			if code, err = ls.nextCode(ctx, key, seed); err == nil {
-				n = ls.codes.newest(n)
+				// A new session may have come while the code was waited for.
+				needs, _ = ls.codes.of(key)
+				i := slices.IndexFunc(needs, func(o CodeNeed) bool { return !o.PIN && o.Profile.User == n.Profile.User })
+				if i < 0 {
+					continue
+				}
+				n = needs[i]
 			}
 		} else {
 			code, err = ls.typedCode(ctx, n, asked, times, l)

@@ -30,26 +30,6 @@ func (t *Tunnel) Dial(ctx context.Context, versions ...string) (net.Conn, error)
 	}
 }
 
-// Started waits while a child starts and asks for nothing: longer than a dial may take,
-// where the proxy is far away. Whether one takes connections then, Dial finds out. It
-// returns ctx's error.
-func (t *Tunnel) Started(ctx context.Context) error {
-	for {
-		changed := t.changed.Changed()
-		t.mu.Lock()
-		starting := t.current == nil && t.status.State == StateStarting && t.status.Prompt == ""
-		t.mu.Unlock()
-		if !starting {
-			return nil
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-}
-
 // dialChild connects through c, which acquire has returned.
 func (t *Tunnel) dialChild(ctx context.Context, c *child, versions []string) (net.Conn, error) {
 	var d net.Dialer

@@ -42,6 +42,14 @@ func (t *Tunnel) Status() Status {
 	return s
 }
 
+// Starting reports whether a child starts, and asks for nothing: one that is far from its
+// proxy takes longer than a dial may.
+func (t *Tunnel) Starting() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.open && t.current == nil && t.status.State != StateFailing && t.status.Prompt == ""
+}
+
 // enterLocked sets the state. t.mu is held.
 func (t *Tunnel) enterLocked(s State) {
 	if t.status.State != s {

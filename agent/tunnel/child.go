@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"sync"
 
@@ -14,7 +13,6 @@ import (
 	"berth/agent/tsh"
 	"berth/certwatch"
 	"berth/proxies"
-	"berth/proxies/kube"
 )
 
 // launcher starts the tsh processes that carry what berth itself cannot.
@@ -90,7 +88,10 @@ func (l *launcher) start(t *tunnel, args childArgs) (*child, error) {
 	proc, err := tsh.NewTunnel(tsh.TunnelConfig{
 		Path: args.path, Home: args.home, Proxy: args.proxy, Cluster: t.spec.Cluster,
 		Target: kinds[t.spec.Kind].target(t.spec, l.dir), Insecure: args.insecure, CAFile: args.caFile, Terminal: args.keyed, Logger: t.log,
-		OnChange: func() { t.wake(Changed) },
+		OnChange: func() {
+			t.wake(Changed)
+			t.changed.Wake() // clients may wait for it to start
+		},
 	})
 	if err != nil {
 		return nil, err
@@ -163,16 +164,6 @@ func (c *child) state(spec state.TunnelSpec, login string) (state.TunnelState, *
 		}
 	default:
 		return state.TunnelConnecting, nil
-	}
-}
-
-// onceStarted is dial, once the child does not start any more: a dial has little time.
-func (c *child) onceStarted(dial kube.Dialer) kube.Dialer {
-	return func(ctx context.Context, versions ...string) (net.Conn, error) {
-		if err := c.proc.Started(ctx); err != nil {
-			return nil, err
-		}
-		return dial(ctx, versions...)
 	}
 }
 

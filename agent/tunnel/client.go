@@ -31,7 +31,7 @@ const sayTimeout = 4 * time.Second
 // sourceError is why a client got no credential, as opposed to a dial that
 // failed with one.
 type sourceError struct {
-	why error // errHoldEnded or errConnectSlow; nil: the resolution's own error
+	why error // errHoldEnded, errConnectSlow or errStartSlow; nil: the resolution's own error
 	err error // the resolution's error; may be nil
 }
 
@@ -51,6 +51,7 @@ func (e *sourceError) Unwrap() []error { return []error{e.why, e.err} }
 var (
 	errHoldEnded   = errors.New("no login came while the client was held")
 	errConnectSlow = errors.New("the cluster took too long to issue a cert")
+	errStartSlow   = errors.New("tsh took too long to start")
 )
 
 // source hands a client the way to dial.
@@ -78,8 +79,8 @@ func (t *tunnel) timed(dial proxies.Dial) proxies.Dial {
 }
 
 // credentialFor hands a client a credential that is valid now. While there is no
-// session it waits, for as long as ctx allows (the tunnel's hold); while a cert
-// is being fetched it waits for the outcome; any other trouble is tried once
+// session, or tsh starts, it waits, for as long as ctx allows (the tunnel's hold); while
+// a cert is being fetched it waits for the outcome; any other trouble is tried once
 // more for this client and then returned.
 func (t *tunnel) credentialFor(ctx context.Context) (*credential, error) {
 	t.mu.Lock()
@@ -97,7 +98,15 @@ func (t *tunnel) credentialFor(ctx context.Context) (*credential, error) {
 		holds := t.spec.HoldDuration() > 0
 		isAway := status.isAway()
 		if cur.validAt(time.Now()) && (!isAway || !holds) {
-			return cur, nil
+			if cur.servesAt(time.Now()) {
+				return cur, nil
+			}
+			select {
+			case <-changed:
+				continue
+			case <-ctx.Done():
+				return nil, &sourceError{why: errStartSlow, err: status.err}
+			}
 		}
 		waitsForLogin := status.state == state.TunnelWaitingForLogin
 		if attempts > 0 && (waitsForLogin || isAway) && !holds {
@@ -147,7 +156,7 @@ func (t *tunnel) kubeNow() *kube.Upstream {
 	t.mu.Lock()
 	cur := t.cur
 	t.mu.Unlock()
-	if !cur.validAt(time.Now()) {
+	if !cur.servesAt(time.Now()) {
 		return nil
 	}
 	return cur.kube

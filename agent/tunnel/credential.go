@@ -56,7 +56,10 @@ type credential struct {
 	spare proxies.Dial   // makes connections that wait for their client; nil where none may
 	kube  *kube.Upstream // in place of dial, for a tunnel to Kubernetes
 	// probe tries the way, and says nothing on it.
-	probe      func(ctx context.Context) error
+	probe func(ctx context.Context) error
+	// starting reports that the tsh which carries it starts: clients wait until then, as
+	// for a cert. Nil: no tsh does.
+	starting   func() bool
 	identity   any // what it was made for: the cert, or tsh's session; comparable
 	validUntil time.Time
 	// verifiedFor is the session's identity that a one-time code has brought the
@@ -66,6 +69,11 @@ type credential struct {
 }
 
 func (c *credential) validAt(now time.Time) bool { return c != nil && now.Before(c.validUntil) }
+
+// servesAt reports whether a client can be given c.
+func (c *credential) servesAt(now time.Time) bool {
+	return c.validAt(now) && (c.starting == nil || !c.starting())
+}
 
 // isAhead reports whether the credential's cert is not valid yet by the clock here.
 // Whether it serves is the cluster's to say, by its own. One that took a one-time code

@@ -57,10 +57,8 @@ func (dbKind) target(spec state.TunnelSpec, _ string) tsh.Target {
 }
 
 func (dbKind) viaChild(_ *tunnel, c *child, until time.Time) *credential {
-	paced := proxies.NewPace().Paced(c, func(ctx context.Context) (net.Conn, error) { return c.proc.Dial(ctx) })
-	started := c.onceStarted(func(ctx context.Context, _ ...string) (net.Conn, error) { return paced(ctx) })
-	dial := func(ctx context.Context) (net.Conn, error) { return started(ctx) }
-	return &credential{dial: dial, identity: c.identity(), validUntil: until}
+	dial := func(ctx context.Context) (net.Conn, error) { return c.proc.Dial(ctx) }
+	return &credential{dial: proxies.NewPace().Paced(c, dial), identity: c.identity(), validUntil: until, starting: c.proc.Starting}
 }
 
 func (dbKind) try(ctx context.Context, cred *credential) (net.Conn, error) { return cred.dial(ctx) }

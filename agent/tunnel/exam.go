@@ -142,7 +142,7 @@ func (e *exam) whyHungUp(t *tunnel, err error) error {
 		defer e.turn.Give()
 		examine = look
 	}
-	if why := examine(ctx, t, err); why != nil {
+	if why := examine(ctx, t, err); why != nil && !errors.Is(why, tsh.ErrReplaced) {
 		return why
 	}
 	return err
@@ -155,7 +155,7 @@ func look(ctx context.Context, t *tunnel, err error) error {
 
 // find looks into a failure and makes the outcome the tunnel's state. It returns
 // what was found; nil means that all is well. Nothing is found, and err returned, when
-// ctx ends before it is its turn.
+// ctx ends before it is its turn, or tsh is replaced meanwhile.
 func (e *exam) find(ctx context.Context, t *tunnel, err error) error {
 	if !e.turn.Take(ctx) {
 		return err
@@ -169,7 +169,7 @@ func (e *exam) find(ctx context.Context, t *tunnel, err error) error {
 	}
 	why := look(ctx, t, err)
 	if errors.Is(why, tsh.ErrReplaced) {
-		return err // the way is another now, and nothing is known of it
+		return err // of the new way nothing is known
 	}
 	e.mu.Lock()
 	e.last, e.at = why, time.Now()

@@ -59,7 +59,9 @@ func (kubeKind) target(spec state.TunnelSpec, dir string) tsh.Target {
 }
 
 func (kubeKind) viaChild(t *tunnel, c *child, until time.Time) *credential {
-	return t.kubeCredential(c.identity(), c.onceStarted(paced(proxies.NewPace(), t, c.proc.Dial)), time.Time{}, until)
+	cred := t.kubeCredential(c.identity(), paced(proxies.NewPace(), t, c.proc.Dial), time.Time{}, until)
+	cred.starting = c.proc.Starting
+	return cred
 }
 
 func (kubeKind) try(ctx context.Context, cred *credential) (net.Conn, error) {
