@@ -42,12 +42,12 @@ func (t *Tunnel) Status() Status {
 	return s
 }
 
-// Starting reports whether a child starts, and asks for nothing: one that is far from its
-// proxy takes longer than a dial may.
+// Starting reports whether no child takes connections yet, and none has failed or asks for
+// something: one that is far from its proxy takes longer to start than a dial may.
 func (t *Tunnel) Starting() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.open && t.current == nil && t.status.State != StateFailing && t.status.Prompt == ""
+	return t.current == nil && t.status.State != StateFailing && t.status.Prompt == ""
 }
 
 // enterLocked sets the state. t.mu is held.

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -348,5 +349,47 @@ func TestProbersLeave(t *testing.T) {
 		if took := time.Since(began); took != time.Second {
 			t.Errorf("they left after %v, want a second", took)
 		}
+	})
+}
+
+// TestClientsWaitForATSHThatStarts: longer than a dial may take, and as long as they are
+// held.
+func TestClientsWaitForATSHThatStarts(t *testing.T) {
+	inBubble(t, failing, func(t *testing.T, tun *tunnel, s *script) {
+		var started atomic.Bool
+		cred := &credential{validUntil: time.Now().Add(time.Hour), starting: func() bool { return !started.Load() }}
+		s.say(func(*tunnel) resolution { return resolution{state: state.TunnelConnecting, cred: cred} })
+		tun.wake(Changed)
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		if _, err := tun.credentialFor(ctx); !errors.Is(err, errStartSlow) {
+			t.Errorf("a client whose hold has ended: %v, want errStartSlow", err)
+		}
+		got := make(chan *credential, 1)
+		go func() {
+			c, err := tun.credentialFor(t.Context())
+			if err != nil {
+				t.Error(err)
+			}
+			got <- c
+		}()
+		time.Sleep(2 * proxies.MaxDialTimeout)
+		synctest.Wait()
+		if len(got) > 0 {
+			t.Fatal("the client did not wait")
+		}
+		started.Store(true)
+		tun.changed.Wake()
+		if c := <-got; c != cred {
+			t.Errorf("the client has %+v, want the credential that tsh carries", c)
+		}
+		tun.takeChild(&child{cancel: func() {}, done: make(chan struct{})})
+		close(tun.currentChild().done)
+		tun.stopChild()
+		if tun.mu.Lock(); tun.cur != nil {
+			t.Error("a credential outlives the tsh that carried it")
+		}
+		tun.mu.Unlock()
 	})
 }

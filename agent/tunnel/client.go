@@ -179,7 +179,7 @@ func (t *tunnel) refuseKube(err error) kube.Refusal {
 		text += " Next step: " + p.Action
 	}
 	code := kubeCode(p.Code)
-	if errors.Is(err, errConnectSlow) || errors.Is(err, context.DeadlineExceeded) {
+	if errors.Is(err, errConnectSlow) || errors.Is(err, errStartSlow) || errors.Is(err, context.DeadlineExceeded) {
 		code = http.StatusGatewayTimeout
 	}
 	return kube.Refusal{Code: code, Message: text}

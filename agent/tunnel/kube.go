@@ -60,7 +60,9 @@ func (kubeKind) target(spec state.TunnelSpec, dir string) tsh.Target {
 
 func (kubeKind) viaChild(t *tunnel, c *child, until time.Time) *credential {
 	cred := t.kubeCredential(c.identity(), paced(proxies.NewPace(), t, c.proc.Dial), time.Time{}, until)
-	cred.starting = c.proc.Starting
+	if cred.starting == nil { // it is a new one
+		cred.starting = c.proc.Starting
+	}
 	return cred
 }
 

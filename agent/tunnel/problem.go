@@ -309,6 +309,10 @@ func classifyTunnel(p *state.Problem, err error, spec state.TunnelSpec) bool {
 		if spec.Engine == state.EngineTSH {
 			p.Action = "set engine: auto for this tunnel in the config"
 		}
+	case errors.Is(err, errStartSlow):
+		p.Code, p.Title = state.CodeTSHFailed, "tsh is slow to start"
+		p.Text = fmt.Sprintf("The tsh process behind tunnel %q was not ready while the client was held.", spec.Name)
+		p.Action = "connect again, or berth tunnel why " + spec.Name
 	case errors.Is(err, errKeyNeeded):
 		p.Code, p.Title = state.CodeMFARequired, "Security key needed"
 		p.Text = fmt.Sprintf("The cluster asks for a security key for each session of tunnel %q: tsh asks for it when a client connects.", spec.Name)

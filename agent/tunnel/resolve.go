@@ -154,7 +154,7 @@ func (r *resolver) examineWith(ctx context.Context, t *tunnel, f sessions.Sessio
 	t.mu.Lock()
 	cur, protocol := t.cur, t.status.protocol
 	t.mu.Unlock()
-	if !cur.validAt(time.Now()) {
+	if !cur.servesAt(time.Now()) {
 		return nil // there is no way to try; the resolution says why
 	}
 	err := connectAs(ctx, t.spec.Kind, cur, protocol)

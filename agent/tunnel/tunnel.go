@@ -457,11 +457,20 @@ func (t *tunnel) currentChild() *child {
 	return t.child
 }
 
-// stopChild ends the tunnel's tsh, if it has one, and waits for it.
+// stopChild ends the tunnel's tsh, if it has one, and waits for it. A credential that it
+// carried serves no more.
 func (t *tunnel) stopChild() {
-	if c := t.takeChild(nil); c != nil {
-		c.stop()
+	c := t.takeChild(nil)
+	if c == nil {
+		return
 	}
+	t.mu.Lock()
+	if t.cur != nil && t.cur.starting != nil {
+		t.use(nil)
+	}
+	t.mu.Unlock()
+	t.changed.Wake()
+	c.stop()
 }
 
 // draw fills in what the tunnel's last resolution and last dial say.
