@@ -93,16 +93,13 @@ func (ls *Logins) answerStored(p *certwatch.Profile) {
 // seedStored notes that a seed was stored, in place of the one that may have been
 // refused. Tunnels with the login's session may have taken a code before it was.
 func (ls *Logins) seedStored(p *certwatch.Profile) {
-	key := codesKey(p)
 	ls.codes.mu.Lock()
-	use := ls.codes.seedLocked(key)
+	use := ls.codes.seedLocked(codesKey(p))
 	use.stored++
 	delete(use.refused, p.User)
 	ls.codes.mu.Unlock()
 	ls.codes.changed.Wake() // people may be asked for what it answers
-	if needs, _ := ls.codes.of(key); slices.ContainsFunc(needs, func(n CodeNeed) bool { return !n.PIN }) {
-		ls.answerStored(p)
-	}
+	ls.answerStored(p)
 }
 
 // storedTimes returns how often a seed was stored.

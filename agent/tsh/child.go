@@ -45,7 +45,7 @@ type child struct {
 	open    map[*childConn]struct{}
 	retired bool // replaced, gated or given up: ends with its last connection
 	typed   bool // a PIN was typed for it
-	givenUp bool // nobody will type the PIN that it asks for
+	givenUp bool // the PIN that it asks for will not be typed
 }
 
 // args are the arguments of the child that listens on port.

@@ -28,7 +28,7 @@ var ErrFactor = errors.New("no second factor was shown")
 var errPINNotEntered = &factorError{errors.New("the PIN of the security key was not entered in time")}
 
 // ErrReplaced ends a connection that waited for the PIN of a security key in a child
-// that is replaced, or whose session has ended: nobody reads that prompt any more.
+// that is replaced, or whose session has ended: its prompt reaches no person any longer.
 var ErrReplaced = errors.New("tsh was replaced while it waited for a PIN")
 
 // errSuperseded ends an attempt that a Gate or Restart has made pointless.
@@ -421,8 +421,8 @@ func (t *Tunnel) asksPIN(c *child) bool {
 	return t.asking == c && t.status.PIN
 }
 
-// unheard gives c up, which is being replaced, once it asks for a PIN: nobody is asked
-// for it.
+// unheard gives c up, which is being replaced, once it asks for a PIN: its prompt reaches
+// no person.
 func (t *Tunnel) unheard(c *child) {
 	for {
 		select {

@@ -366,17 +366,8 @@ func TestReadyTellsOfThePrompt(t *testing.T) {
 func TestUnansweredPIN(t *testing.T) {
 	testneeds.Time(t, "a prompt must time out")
 	t.Parallel()
-	tunnel, err := NewTunnel(TunnelConfig{
-		Path: useFake(t, "wants_pin_each_client"), Target: Database{Name: "pg"}, Terminal: true, Logger: slog.New(slog.DiscardHandler),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	tunnel.time = quick
-	tunnel.time.prompt = 6 * time.Second
-	tunnel.Gate(true)
-	runUntilEnd(t, tunnel)
-	asked := func() bool { s := tunnel.Status(); return s.State == StateReady && s.PIN }
+	tunnel := pinTunnel(t, "wants_pin_each_client", 6*time.Second)
+	asked := asksPIN(tunnel)
 	gaveUp := func() bool {
 		s := tunnel.Status()
 		return s.State == StateFailing && errors.Is(s.LastError, ErrFactor) && !s.PIN && s.Prompt == ""
@@ -395,7 +386,7 @@ func TestUnansweredPIN(t *testing.T) {
 	}
 
 	testwait.Eventually(t, "another try", tunnel.TryAgain)
-	typed := func() bool { return tunnel.AnswerPIN(t.Context(), "1234") == nil }
+	typed := typesPIN(t, tunnel)
 	testwait.Eventually(t, "the PIN to be typed for berth's own connection", typed)
 	testwait.Eventually(t, "the tunnel to be ready", func() bool { return tunnel.Status().State == StateReady })
 	works := mustDial(t, tunnel)
@@ -417,8 +408,9 @@ func TestUnansweredPIN(t *testing.T) {
 	}
 }
 
-// pinTunnel runs a tunnel over a fake that asks for PINs, for which there is time.
-func pinTunnel(t *testing.T, part string) *Tunnel {
+// pinTunnel runs a tunnel over a fake that asks for PINs, each of which may take as long
+// as prompt.
+func pinTunnel(t *testing.T, part string, prompt time.Duration) *Tunnel {
 	t.Helper()
 	tunnel, err := NewTunnel(TunnelConfig{
 		Path: useFake(t, part), Target: Database{Name: "pg"}, Terminal: true, Logger: slog.New(slog.DiscardHandler),
@@ -427,7 +419,7 @@ func pinTunnel(t *testing.T, part string) *Tunnel {
 		t.Fatal(err)
 	}
 	tunnel.time = quick
-	tunnel.time.ready, tunnel.time.prompt = testwait.Patience, testwait.Patience
+	tunnel.time.ready, tunnel.time.prompt = testwait.Patience, prompt
 	tunnel.Gate(true)
 	runUntilEnd(t, tunnel)
 	return tunnel
@@ -454,8 +446,8 @@ func wantReplaced(t *testing.T, conn net.Conn) {
 	}
 }
 
-// TestReplacedWhilePINIsAsked: nobody reads the prompt of a child that is replaced or
-// whose session has ended, so its clients are not left waiting there. Connections opened
+// TestReplacedWhilePINIsAsked: the prompt of a child that is replaced, or whose session
+// has ended, reaches no person, so its clients are not left waiting there. Connections opened
 // with an earlier PIN stay.
 func TestReplacedWhilePINIsAsked(t *testing.T) {
 	t.Parallel()
@@ -469,7 +461,7 @@ func TestReplacedWhilePINIsAsked(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			tunnel := pinTunnel(t, "wants_pin_each_client")
+			tunnel := pinTunnel(t, "wants_pin_each_client", testwait.Patience)
 			testwait.Eventually(t, "the PIN to be asked for", asksPIN(tunnel))
 			waits, pid := mustDial(t, tunnel), tunnel.Status().PID
 			replace(tunnel)
@@ -498,7 +490,7 @@ func TestReplacedWhilePINIsAsked(t *testing.T) {
 // begun to start.
 func TestPINAskedWhileReplaced(t *testing.T) {
 	t.Parallel()
-	tunnel := pinTunnel(t, "wants_pin_first_run")
+	tunnel := pinTunnel(t, "wants_pin_first_run", testwait.Patience)
 	typed := typesPIN(t, tunnel)
 	testwait.Eventually(t, "the PIN to be typed for berth's own connection", typed)
 	works := mustDial(t, tunnel)

@@ -458,7 +458,7 @@ func (t *tunnel) currentChild() *child {
 }
 
 // stopChild ends the tunnel's tsh, if it has one, and waits for it. A credential that it
-// carried serves no more.
+// carried no longer serves.
 func (t *tunnel) stopChild() {
 	c := t.takeChild(nil)
 	if c == nil {
