@@ -14,6 +14,7 @@ import (
 	"berth/internal/simcluster"
 	"berth/internal/simcluster/faketsh"
 	"berth/internal/simworld"
+	"berth/internal/testneeds"
 	"berth/internal/testwait"
 )
 
@@ -24,7 +25,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(childEnv) != "" {
 		os.Exit(childAgent())
 	}
-	for key, value := range map[string]string{"BERTH_FAKE_TSH_KEY": "ecdsa", "GORACE": "atexit_sleep_ms=0"} {
+	for key, value := range map[string]string{"BERTH_FAKE_TSH_KEY": "ecdsa", "GORACE": testneeds.RaceOptions} {
 		if err := os.Setenv(key, value); err != nil {
 			panic(err)
 		}

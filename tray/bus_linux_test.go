@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"berth/internal/dbustest"
+	"berth/internal/testneeds"
 	"berth/internal/testwait"
 	"berth/notify"
 )
@@ -68,7 +69,7 @@ func startChild(t *testing.T, address string) *child {
 		t.Fatal(err)
 	}
 	c := &child{T: t, cmd: exec.CommandContext(t.Context(), self), ended: make(chan error, 1)}
-	c.cmd.Env = append(os.Environ(), childVar+"=1", "DBUS_SESSION_BUS_ADDRESS="+address, "GORACE=exitcode=0 log_path=/dev/null")
+	c.cmd.Env = append(os.Environ(), childVar+"=1", "DBUS_SESSION_BUS_ADDRESS="+address, "GORACE=exitcode=0 log_path=/dev/null "+testneeds.RaceOptions)
 	out, err := c.cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

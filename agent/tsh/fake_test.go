@@ -23,6 +23,7 @@ import (
 	"golang.org/x/term"
 
 	"berth/internal/simcluster/faketsh"
+	"berth/internal/testneeds"
 	"berth/internal/testwait"
 )
 
@@ -40,8 +41,8 @@ func TestMain(m *testing.M) {
 	if part, ok := strings.CutPrefix(strings.TrimSuffix(filepath.Base(os.Args[0]), ".exe"), fakePrefix); ok {
 		os.Exit(play(part))
 	}
-	// Else a child with the race detector lingers for a second, and RSA takes another.
-	for key, value := range map[string]string{"BERTH_FAKE_TSH_KEY": "ecdsa", "GORACE": "atexit_sleep_ms=0"} {
+	// RSA takes a child a second.
+	for key, value := range map[string]string{"BERTH_FAKE_TSH_KEY": "ecdsa", "GORACE": testneeds.RaceOptions} {
 		if err := os.Setenv(key, value); err != nil {
 			panic(err)
 		}

@@ -19,6 +19,7 @@ import (
 	"berth/agent/tsh"
 	"berth/internal/simcluster"
 	"berth/internal/simworld"
+	"berth/internal/testneeds"
 )
 
 // Where berth cannot use the session's key, tsh assumes in the private home.
@@ -37,7 +38,7 @@ func TestElevationByTSH(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv("BERTH_FAKE_TSH_KEY", "ecdsa")
-	t.Setenv("GORACE", "atexit_sleep_ms=0")
+	t.Setenv("GORACE", testneeds.RaceOptions)
 	id := w.Sim.PutAccessRequest(simcluster.AccessRequest{
 		User: "alice", Roles: []string{"dba"}, State: types.RequestState_APPROVED, Expires: time.Now().Add(13 * time.Hour),
 	})

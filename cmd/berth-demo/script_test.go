@@ -47,7 +47,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("PATH", bin+string(filepath.ListSeparator)+env.Getenv("PATH"))
 			env.Setenv("HOME", env.WorkDir)
 			env.Setenv("TMPDIR", tmp)
-			env.Setenv("GORACE", "atexit_sleep_ms=0") // else every berth under the race detector sleeps at its end
+			env.Setenv("GORACE", testneeds.RaceOptions)
 			return os.Mkdir(tmp, 0o700)
 		},
 		Condition: func(cond string) (bool, error) {

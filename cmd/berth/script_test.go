@@ -106,7 +106,7 @@ func TestScripts(t *testing.T) {
 				{"BERTH_HOME", home}, {"TELEPORT_HOME", w.tshHome}, {"HOME", env.WorkDir}, {"TMPDIR", filepath.Join(env.WorkDir, "tmp")},
 				{"NO_COLOR", ""}, {"TERM", "xterm"}, {"VISUAL", ""}, {"EDITOR", ""}, {"PGPASSFILE", "/dev/null"}, {"LC_ALL", "C.UTF-8"},
 				{"XDG_CONFIG_DIRS", "/none"}, {"XDG_DATA_DIRS", "/none"}, // a berth that is installed here is none of the scripts'
-				{"GORACE", "atexit_sleep_ms=0"}, // else every berth under the race detector sleeps for a second at its end
+				{"GORACE", testneeds.RaceOptions},
 			} {
 				env.Setenv(kv[0], kv[1])
 			}

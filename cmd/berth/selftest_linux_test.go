@@ -26,7 +26,7 @@ func TestSelftestOnADesktop(t *testing.T) {
 	home := t.TempDir()
 	cmd := exec.CommandContext(t.Context(), "berth", "selftest", "--json")
 	cmd.Env = append(os.Environ(), "HOME="+home, "TMPDIR="+home, "XDG_CONFIG_HOME=", "XDG_RUNTIME_DIR=",
-		"DBUS_SESSION_BUS_ADDRESS="+bus.Address, "GORACE=atexit_sleep_ms=0")
+		"DBUS_SESSION_BUS_ADDRESS="+bus.Address, "GORACE="+testneeds.RaceOptions)
 	out, err := cmd.Output()
 	var r selftestReport
 	if json.Unmarshal(out, &r) != nil || err != nil {

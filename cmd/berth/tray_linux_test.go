@@ -129,7 +129,7 @@ func newTrayWorld(t *testing.T) *trayWorld {
 		"DBUS_SESSION_BUS_ADDRESS": w.bus.Address, "PATH": bin + ":" + os.Getenv("PATH"),
 		"BROWSER": "false", // so that no window opens on the desk of whoever runs the tests
 		// systray has races of its own once a panel talks to it.
-		"GORACE": "exitcode=0 log_path=/dev/null atexit_sleep_ms=0",
+		"GORACE": "exitcode=0 log_path=/dev/null " + testneeds.RaceOptions,
 	}
 	for k, v := range set {
 		w.env = append(w.env, k+"="+v)

@@ -21,6 +21,11 @@ var packages = map[string]string{
 	"Xvfb": "xvfb", "dbus-daemon": "dbus", "gnome-keyring-daemon": "gnome-keyring", "go": "golang-go", "sh": "dash",
 }
 
+// RaceOptions is GORACE for the programs that a test starts. Under the race detector
+// they sleep for a second at their end by default, and start in ten thousand small
+// pages, a third of which huge ones save.
+const RaceOptions = "atexit_sleep_ms=0 no_huge_pages_for_shadow=0"
+
 // Program returns the path of a program.
 func Program(t testing.TB, name string) string {
 	t.Helper()

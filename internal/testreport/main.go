@@ -34,7 +34,8 @@ const (
 	profileFlag = "-coverprofile="
 	// The race detector has a program sleep for a second at its end by default, for
 	// what other goroutines may still do: with eighty packages that is most of a minute.
-	raceAtExit = "GORACE=atexit_sleep_ms=50"
+	// Huge pages save a fifth of what it takes to start one.
+	raceOptions = "GORACE=atexit_sleep_ms=50 no_huge_pages_for_shadow=0"
 )
 
 func main() { os.Exit(run(os.Args[1:])) }
@@ -54,7 +55,7 @@ func run(args []string) int {
 	began := time.Now()
 	cmd := exec.CommandContext(ctx, "go", append([]string{"test", "-json", "-p", packages, "-parallel", parallel}, args...)...)
 	if os.Getenv("GORACE") == "" {
-		cmd.Env = append(os.Environ(), raceAtExit)
+		cmd.Env = append(os.Environ(), raceOptions)
 	}
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.Stderr = os.Stderr
