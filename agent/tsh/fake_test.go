@@ -61,6 +61,8 @@ func play(part string) int {
 	case "stubborn":
 		signal.Ignore(syscall.SIGTERM)
 		return serveDB(echo)
+	case "notes_clients":
+		return serveDB(func(c net.Conn) { note("clients", "x"); echo(c) })
 	case "closes_at_once":
 		return serveDB(func(c net.Conn) { _ = c.Close() })
 	case "speaks_first":

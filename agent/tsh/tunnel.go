@@ -133,41 +133,43 @@ func NewTunnel(cfg TunnelConfig) (*Tunnel, error) {
 // those that end with ErrReplaced.
 func (t *Tunnel) Gate(open bool) {
 	t.mu.Lock()
-	if t.open == open {
-		t.mu.Unlock()
-		return
+	defer t.mu.Unlock()
+	if t.open != open {
+		t.open = open
+		t.kickLocked()
 	}
-	t.open = open
-	t.mu.Unlock()
-	t.kick()
 }
 
 // Restart replaces the running child, as is needed after access requests were
 // assumed or dropped. The old one takes connections until the new one is ready or it
 // asks for a PIN, and then ends with its last connection. It also ends a pause after a
 // failure.
-func (t *Tunnel) Restart() { t.kick() }
+func (t *Tunnel) Restart() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.kickLocked()
+}
 
 // TryAgain starts a child after one that failed with ErrFactor, because a person
 // may be there now, and reports whether it does.
 func (t *Tunnel) TryAgain() bool {
 	t.mu.Lock()
+	defer t.mu.Unlock()
 	failed := t.current == nil && t.status.State == StateFailing && errors.Is(t.status.LastError, ErrFactor) &&
 		time.Since(t.failedAt) > t.time.again
-	t.mu.Unlock()
 	if failed {
-		t.kick()
+		t.kickLocked()
 	}
 	return failed
 }
 
-func (t *Tunnel) kick() {
-	t.mu.Lock()
+// kickLocked ends the attempt that runs and has Run look again. t.mu is held, and was when
+// the reason was set, so that no child started before it takes connections after it.
+func (t *Tunnel) kickLocked() {
 	t.kicked = true
 	if t.abort != nil {
 		t.abort()
 	}
-	t.mu.Unlock()
 	t.wake.Wake()
 }
 
@@ -175,14 +177,14 @@ func (t *Tunnel) kick() {
 // old one takes no further connection: clients wait for the new one.
 func (t *Tunnel) Rehome(home string, leave bool) {
 	t.mu.Lock()
+	defer t.mu.Unlock()
 	t.home = home
 	if leave && t.current != nil {
 		t.retireLocked(t.current, 0)
 		t.current = nil
 		t.enterLocked(StateStarting)
 	}
-	t.mu.Unlock()
-	t.kick()
+	t.kickLocked()
 }
 
 // Home returns the TELEPORT_HOME of the child that takes connections; false
@@ -210,7 +212,6 @@ func (t *Tunnel) Run(ctx context.Context) error {
 		case errors.Is(err, errSuperseded):
 			continue
 		case err == nil:
-			t.promote(c)
 			ready := time.Now()
 			if err = t.serve(ctx, c); err == nil {
 				t.children.Go(func() { t.unheard(c) })
@@ -288,7 +289,8 @@ func (t *Tunnel) passGate() bool {
 	return false
 }
 
-// launch starts a child and waits until it is ready.
+// launch starts a child, waits until it is ready, and has it take connections. Its error
+// is errSuperseded if something else is wanted by then.
 func (t *Tunnel) launch(ctx context.Context) (*child, error) {
 	attempt, abort := context.WithCancel(ctx)
 	defer abort()
@@ -310,18 +312,25 @@ func (t *Tunnel) launch(ctx context.Context) (*child, error) {
 		if err = c.awaitReady(attempt, t.time, t.prompted); err == nil {
 			err = c.awaitReach(attempt)
 		}
-		if err != nil {
-			c.stop()
-		}
 	}
 	t.mu.Lock()
 	t.abort = nil
+	if t.kicked { // however far it has come
+		err = errSuperseded
+	}
 	if err != nil || t.asking != c || !t.status.PIN && !t.late { // listening ended what it asked
 		t.askLocked(c, prompt{})
 	}
+	if err == nil {
+		t.promoteLocked(c)
+	}
 	t.mu.Unlock()
-	if err != nil && attempt.Err() != nil {
-		return nil, errSuperseded
+	switch {
+	case err == nil:
+		t.log.Info("tsh tunnel up", "local_port", c.port, "pid", c.proc.pid)
+		t.notify()
+	case c != nil:
+		c.stop()
 	}
 	return c, err
 }
@@ -361,18 +370,14 @@ func (t *Tunnel) AnswerPIN(ctx context.Context, pin string) error {
 	return typeSecret(ctx, c.tty, pin)
 }
 
-// promote makes c the child that takes connections.
-func (t *Tunnel) promote(c *child) {
-	t.mu.Lock()
+// promoteLocked makes c the child that takes connections. t.mu is held.
+func (t *Tunnel) promoteLocked(c *child) {
 	if t.current != nil {
 		t.retireLocked(t.current, 0)
 	}
 	t.current = c
 	t.enterLocked(StateReady)
 	t.status.LastError = nil
-	t.mu.Unlock()
-	t.log.Info("tsh tunnel up", "local_port", c.port, "pid", c.proc.pid)
-	t.notify()
 }
 
 // serve waits while c takes connections. It returns nil when the gate or a
@@ -387,7 +392,7 @@ func (t *Tunnel) serve(ctx context.Context, c *child) error {
 	t.mu.Unlock()
 	for {
 		t.mu.Lock()
-		leave := t.kicked || !t.open
+		leave := t.kicked
 		t.mu.Unlock()
 		if leave {
 			if t.asksPIN(c) {

@@ -309,6 +309,34 @@ func TestGateClosedDuringAStart(t *testing.T) {
 	testwait.Soon(t, "closing the gate", time.Since(start), 2*time.Second)
 }
 
+// TestRehomeDuringTheLastLook: a child that starts with what was given up takes no
+// connection, however far it has come.
+func TestRehomeDuringTheLastLook(t *testing.T) {
+	t.Parallel()
+	program := useFake(t, "notes_clients")
+	tunnel, err := NewTunnel(TunnelConfig{
+		Path: program, Home: "/given/up", Target: Database{Name: "pg"}, Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	homes := make(chan string, 100)
+	tunnel.cfg.OnChange = func() {
+		if home, ok := tunnel.Home(); ok {
+			homes <- home
+		}
+	}
+	tunnel.time = quick
+	tunnel.time.settle = 2 * time.Second // enough to see that it looks, on a busy machine
+	tunnel.Gate(true)
+	runUntilEnd(t, tunnel)
+	testwait.Eventually(t, "the look at the first child", func() bool { return readNote(t, filepath.Dir(program), "clients") != "" })
+	tunnel.Rehome("/another/home", true)
+	if home := <-homes; home != "/another/home" {
+		t.Errorf("a child with the home %s takes connections", home)
+	}
+}
+
 func TestRestartEndsAPause(t *testing.T) {
 	t.Parallel()
 	tm := quick
