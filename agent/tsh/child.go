@@ -45,7 +45,7 @@ type child struct {
 	open    map[*childConn]struct{}
 	retired bool // replaced, gated or given up: ends with its last connection
 	typed   bool // a PIN was typed for it
-	givenUp bool // the PIN that it asks for will not be typed
+	givenUp bool // the tap or PIN that it asks for will not come
 }
 
 // args are the arguments of the child that listens on port.

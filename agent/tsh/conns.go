@@ -60,7 +60,7 @@ type childConn struct {
 
 	release  func()
 	answered atomic.Bool // something has come
-	replaced atomic.Bool // its child was replaced while it waited for a PIN
+	replaced atomic.Bool // its child was replaced while it waited for a security key
 }
 
 // Read reads as of a TCPConn. Its error is ErrReplaced where that has closed it.

@@ -31,8 +31,12 @@ import (
 // of this prefix and the part to play, and leaves its notes in the folder of that name.
 const fakePrefix = "fake-"
 
-// pinWords are what tsh says of a key that wants its PIN.
-const pinWords = "Tap any security key\nDetected security key tap\nEnter your security key PIN:\n"
+// tapWords are what tsh says when it wants a security key, and pinWords of one that wants
+// its PIN.
+const (
+	tapWords = "Tap any security key"
+	pinWords = tapWords + "\nDetected security key tap\nEnter your security key PIN:\n"
+)
 
 // tapTime is how long the fake waits for a key to be touched.
 const tapTime = 2500 * time.Millisecond
@@ -113,22 +117,29 @@ func play(part string) int {
 			ask()
 			echo(c)
 		})
-	case "wants_pin_each_client", "wants_pin_first_run": // the latter never listens in its other runs
-		if part == "wants_pin_first_run" && len(notes("runs")) > 1 {
-			return hang()
-		}
-		var one sync.Mutex
+	case "wants_pin_each_client":
 		return serveDB(func(c net.Conn) {
-			one.Lock()
-			fmt.Fprint(os.Stderr, pinWords)
-			_, err := term.ReadPassword(int(os.Stdin.Fd()))
-			one.Unlock()
-			if err == nil {
+			if wantPIN() {
 				echo(c)
 			}
 		})
+	case "wants_pin_first_run": // once a client has said something; it never listens in its other runs
+		if len(notes("runs")) > 1 {
+			return hang()
+		}
+		return serveDB(func(c net.Conn) { echoAfter(c, wantPIN) })
+	case "taps_unheard": // its later runs before they listen, the first one for a client that is new by then
+		wantTap := func() bool {
+			if len(notes("runs")) > 1 {
+				fmt.Fprintln(os.Stderr, tapWords)
+				hang()
+			}
+			return true
+		}
+		wantTap()
+		return serveDB(func(c net.Conn) { echoAfter(c, wantTap) })
 	case "taps":
-		fmt.Fprintln(os.Stderr, "Tap any security key")
+		fmt.Fprintln(os.Stderr, tapWords)
 		time.Sleep(tapTime)
 		return serveDB(echo)
 	case "parent", "parent_that_leaves":
@@ -210,11 +221,28 @@ func serveDB(serve func(net.Conn)) int {
 	}
 }
 
+// wantPIN asks for a PIN, for one client after the other.
+func wantPIN() bool {
+	oneKey.Lock()
+	defer oneKey.Unlock()
+	fmt.Fprint(os.Stderr, pinWords)
+	_, err := term.ReadPassword(int(os.Stdin.Fd()))
+	return err == nil
+}
+
+var oneKey sync.Mutex
+
 // echo sends lines back, each with the pid in front.
-func echo(c net.Conn) {
+func echo(c net.Conn) { echoAfter(c, func() bool { return true }) }
+
+// echoAfter is echo that answers the first line only if may then returns true.
+func echoAfter(c net.Conn, may func() bool) {
 	defer c.Close()
 	lines := bufio.NewScanner(c)
-	for lines.Scan() {
+	for first := true; lines.Scan(); first = false {
+		if first && !may() {
+			return
+		}
 		fmt.Fprintf(c, "%d %s\n", os.Getpid(), lines.Text())
 	}
 	if err := lines.Err(); err != nil {

@@ -27,9 +27,9 @@ var ErrFactor = errors.New("no second factor was shown")
 // errPINNotEntered is a child that has waited too long for the PIN of a security key.
 var errPINNotEntered = &factorError{errors.New("the PIN of the security key was not entered in time")}
 
-// ErrReplaced ends a connection that waited for the PIN of a security key in a child
-// that is replaced, or whose session has ended: its prompt reaches no person any longer.
-var ErrReplaced = errors.New("tsh was replaced while it waited for a PIN")
+// ErrReplaced ends a connection that waited for a security key in a child that is
+// replaced, or whose session has ended: its prompt reaches no person any longer.
+var ErrReplaced = errors.New("tsh was replaced while it waited for a security key")
 
 // errSuperseded ends an attempt that a Gate or Restart has made pointless.
 var errSuperseded = errors.New("superseded")
@@ -142,8 +142,8 @@ func (t *Tunnel) Gate(open bool) {
 
 // Restart replaces the running child, as is needed after access requests were
 // assumed or dropped. The old one takes connections until the new one is ready or it
-// asks for a PIN, and then ends with its last connection. It also ends a pause after a
-// failure.
+// asks for a security key, and then ends with its last connection. It also ends a pause
+// after a failure.
 func (t *Tunnel) Restart() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -396,7 +396,7 @@ func (t *Tunnel) serve(ctx context.Context, c *child) error {
 		t.mu.Unlock()
 		if leave {
 			if t.asksPIN(c) {
-				t.giveUp(c, true)
+				t.giveUp(c, true, true)
 			}
 			return nil
 		}
@@ -407,7 +407,7 @@ func (t *Tunnel) serve(ctx context.Context, c *child) error {
 			t.prompted(c, p)
 		case <-asked.C:
 			if t.asksPIN(c) {
-				t.giveUp(c, false)
+				t.giveUp(c, true, false)
 				return errPINNotEntered
 			}
 			t.prompted(c, prompt{})
@@ -426,14 +426,15 @@ func (t *Tunnel) asksPIN(c *child) bool {
 	return t.asking == c && t.status.PIN
 }
 
-// unheard gives c up, which is being replaced, once it asks for a PIN: its prompt reaches
-// no person.
+// unheard gives c up, which is being replaced, once it asks for a security key: its prompt
+// reaches no person. Where what should have replaced it has failed, the next client's
+// TryAgain brings one that is heard.
 func (t *Tunnel) unheard(c *child) {
 	for {
 		select {
 		case p := <-c.prompt:
-			if p.pin {
-				t.giveUp(c, true)
+			if p.text != "" {
+				t.giveUp(c, p.pin, true)
 			}
 		case <-c.proc.done:
 			return
@@ -441,11 +442,11 @@ func (t *Tunnel) unheard(c *child) {
 	}
 }
 
-// giveUp stops sending clients to a child that asks for a PIN which will not be typed:
-// tsh itself would wait forever, and so would every client. Working connections stay
-// open. Those to a database that wait for the PIN are closed, with ErrReplaced where that
-// is why; of those to Kubernetes none is known to wait.
-func (t *Tunnel) giveUp(c *child, replaced bool) {
+// giveUp stops sending clients to a child that asks for a tap, or with pin for a PIN,
+// which will not come: for a PIN tsh itself would wait forever, and so would every client.
+// Working connections stay open. Those to a database that wait are closed, with
+// ErrReplaced where that is why; of those to Kubernetes none is known to wait.
+func (t *Tunnel) giveUp(c *child, pin, replaced bool) {
 	t.mu.Lock()
 	if t.asking == c {
 		t.askLocked(c, prompt{})
@@ -460,7 +461,7 @@ func (t *Tunnel) giveUp(c *child, replaced bool) {
 		waiting = c.waitingLocked()
 	}
 	switch {
-	case !c.typed && !c.target.transparent(): // what asks for a PIN carries nothing without one
+	case pin && !c.typed && !c.target.transparent(): // what asks for a PIN carries nothing without one
 		c.cancel()
 	case !c.retired:
 		t.retireLocked(c, len(waiting))

@@ -82,10 +82,21 @@ func mustDial(t *testing.T, tunnel *Tunnel) net.Conn {
 // ask sends a line and returns the pid of the child that answers.
 func ask(t *testing.T, conn net.Conn) int {
 	t.Helper()
+	say(t, conn)
+	return hear(t, conn)
+}
+
+func say(t *testing.T, conn net.Conn) {
+	t.Helper()
 	_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
 	if _, err := fmt.Fprintln(conn, "hello"); err != nil {
 		t.Fatalf("write: %v", err)
 	}
+}
+
+func hear(t *testing.T, conn net.Conn) int {
+	t.Helper()
+	_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
 	line, err := bufio.NewReader(conn).ReadString('\n')
 	if err != nil {
 		t.Fatalf("read: %v", err)
@@ -357,7 +368,7 @@ func TestPromptGivesMoreTime(t *testing.T) {
 	tm := quick
 	tm.ready = tapTime - 500*time.Millisecond // enough to start and to ask, on a busy machine too
 	tunnel, _ := runTunnel(t, "taps", tm)
-	testwait.Eventually(t, "the prompt", func() bool { return tunnel.Status().Prompt == "Tap any security key" })
+	testwait.Eventually(t, "the prompt", func() bool { return tunnel.Status().Prompt == tapWords })
 	ask(t, mustDial(t, tunnel))
 	if s := tunnel.Status(); s.Prompt != "" {
 		t.Errorf("prompt %q is left", s.Prompt)
@@ -467,10 +478,10 @@ func wantReplaced(t *testing.T, conn net.Conn) {
 	t.Helper()
 	_ = conn.SetDeadline(time.Now().Add(testwait.Patience)) // fails on a closed connection only
 	if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, ErrReplaced) {
-		t.Errorf("the client that waits for the PIN reads %v, want ErrReplaced", err)
+		t.Errorf("the client that waits for the key reads %v, want ErrReplaced", err)
 	}
 	if _, err := conn.Write([]byte("more")); !errors.Is(err, ErrReplaced) {
-		t.Errorf("the client that waits for the PIN writes with %v, want ErrReplaced", err)
+		t.Errorf("the client that waits for the key writes with %v, want ErrReplaced", err)
 	}
 }
 
@@ -519,18 +530,41 @@ func TestReplacedWhilePINIsAsked(t *testing.T) {
 func TestPINAskedWhileReplaced(t *testing.T) {
 	t.Parallel()
 	tunnel := pinTunnel(t, "wants_pin_first_run", testwait.Patience)
-	typed := typesPIN(t, tunnel)
-	testwait.Eventually(t, "the PIN to be typed for berth's own connection", typed)
 	works := mustDial(t, tunnel)
-	testwait.Eventually(t, "the PIN to be typed for the client", typed)
-	ask(t, works)
+	say(t, works)
+	testwait.Eventually(t, "the PIN to be typed for the client", typesPIN(t, tunnel))
+	hear(t, works)
 	tunnel.Restart()
 	waits := mustDial(t, tunnel) // through the old one still
+	say(t, waits)
 	wantReplaced(t, waits)
 	ask(t, works)
 	if s := tunnel.Status(); s.State != StateStarting || s.PIN || s.Draining != 1 {
 		t.Errorf("while the next child starts: %+v", s)
 	}
+}
+
+// TestTapAskedWhenTheReplacementFailed: a child that keeps its place because no key was
+// touched for the one after it gives the place up once it asks for the key itself, and the
+// next client causes a prompt that is seen.
+func TestTapAskedWhenTheReplacementFailed(t *testing.T) {
+	t.Parallel()
+	tm := quick
+	tm.prompt = 2 * time.Second
+	tunnel, _ := runTunnel(t, "taps_unheard", tm)
+	works := mustDial(t, tunnel)
+	ask(t, works)
+	tunnel.Restart()
+	testwait.Eventually(t, "the next child to give up", func() bool { return errors.Is(tunnel.Status().LastError, ErrFactor) })
+	if s := tunnel.Status(); s.State != StateReady {
+		t.Errorf("the first child does not serve any longer: %+v", s)
+	}
+	waits := mustDial(t, tunnel)
+	say(t, waits)
+	wantReplaced(t, waits)
+	testwait.Eventually(t, "another child", tunnel.TryAgain)
+	testwait.Eventually(t, "its prompt", func() bool { return tunnel.Status().Prompt == tapWords })
+	ask(t, works)
 }
 
 func TestOnChangeTellsOfEveryState(t *testing.T) {

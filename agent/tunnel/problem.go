@@ -207,7 +207,7 @@ func classifySession(p *state.Problem, err error, spec state.TunnelSpec, proxy s
 		p.Action = sessions.LoginCommand(proxy, mem.User)
 	case errors.Is(err, tsh.ErrReplaced):
 		p.Code, p.Title = state.CodePINNeeded, "Session changed"
-		p.Text = fmt.Sprintf("The session, or its roles, changed while a client of tunnel %q waited for the PIN of the security key.", spec.Name)
+		p.Text = fmt.Sprintf("The session, or its roles, changed while a client of tunnel %q waited for the security key.", spec.Name)
 		p.Action = "connect again"
 	case errors.As(err, &skew):
 		p.Code, p.Title = state.CodeClockSkew, "Clock is wrong"
