@@ -108,6 +108,64 @@ func TestTunnelThroughTSHHasRolesAlone(t *testing.T) {
 	e.awaitNoPrivateHome("after the drop")
 }
 
+// withHeldTSH is withTSH for a tsh that carries no tunnel: between hold and release none
+// that is started comes to anything.
+func (e *env) withHeldTSH() (hold, release func()) {
+	e.t.Helper()
+	e.withTSH()
+	held, script := filepath.Join(e.t.TempDir(), "held"), filepath.Join(e.t.TempDir(), "tsh")
+	must(e.t, os.WriteFile(script, fmt.Appendf(nil,
+		"#!/bin/sh\nwhile [ \"$1\" = proxy ] && [ -e %s ]; do sleep 0.1; done\nexec %s \"$@\"\n", held, e.tsh), 0o700))
+	e.tsh = script
+	return func() { must(e.t, os.WriteFile(held, nil, 0o600)) }, func() { must(e.t, os.Remove(held)) }
+}
+
+// TestTunnelThroughTSHLosesTheSessionsRoles: a tsh that was started with roles which were
+// dropped, or as another person, takes no client, however long the next one takes to start.
+func TestTunnelThroughTSHLosesTheSessionsRoles(t *testing.T) {
+	t.Parallel()
+	for name, lose := range map[string]func(*env) error{
+		"dropped": func(e *env) error {
+			_, err := e.Client().DropRequests(e.t.Context(), nil, "")
+			return err
+		},
+		"bob": func(e *env) error {
+			e.loginAs("bob")
+			return nil
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e := newEnv(t, requestsConfig())
+			hold, release := e.withHeldTSH()
+			e.Login()
+			item, port := e.pgTunnel("pg", "engine: tsh")
+			e.config(item)
+			e.start()
+			e.AwaitState("pg", state.TunnelReady)
+			e.awaitWatch()
+			if _, err := e.Client().AssumeRequest(t.Context(), client.Assume{ID: e.approved("dba")}); err != nil {
+				t.Fatal(err)
+			}
+			e.comesToHave(port, "access,dba")
+			before := e.mustPG(port)
+			hold()
+			must(t, lose(e))
+			e.Await("the connection from before to be stale", func(s state.Snapshot) bool { return s.Tunnels[0].StaleConnections == 1 })
+			roles := make(chan string, 1)
+			go func() { roles <- e.rolesAt(port) }()
+			e.Await("the client to wait", func(s state.Snapshot) bool { return s.Tunnels[0].Waiting == 1 || len(roles) == 1 })
+			release()
+			if got := <-roles; got != "access" {
+				t.Errorf("a new connection has the roles %q", got)
+			}
+			if _, err := servedBy(t.Context(), before); err != nil {
+				t.Errorf("on_drop is keep, and the connection broke: %v", err)
+			}
+		})
+	}
+}
+
 // TestTSHThatStartsSlowly: a client waits for it longer than a dial may take.
 func TestTSHThatStartsSlowly(t *testing.T) {
 	testneeds.Time(t, "a slow tsh is waited for")

@@ -140,13 +140,20 @@ func (t *Tunnel) Gate(open bool) {
 	}
 }
 
-// Restart replaces the running child, as is needed after access requests were
-// assumed or dropped. The old one takes connections until the new one is ready or it
-// asks for a security key, and then ends with its last connection. It also ends a pause
-// after a failure.
-func (t *Tunnel) Restart() {
+// Restart replaces the running child by one with this TELEPORT_HOME, as is needed after
+// access requests were assumed or dropped. The old one takes connections until the new
+// one is ready or it asks for a security key, and then ends with its last connection;
+// with leave it takes none from now on, and clients wait for the new one. It also ends a
+// pause after a failure.
+func (t *Tunnel) Restart(home string, leave bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.home = home
+	if leave && t.current != nil {
+		t.retireLocked(t.current, 0)
+		t.current = nil
+		t.enterLocked(StateStarting)
+	}
 	t.kickLocked()
 }
 
@@ -171,20 +178,6 @@ func (t *Tunnel) kickLocked() {
 		t.abort()
 	}
 	t.wake.Wake()
-}
-
-// Rehome is Restart with another TELEPORT_HOME for the new child. With leave the
-// old one takes no further connection: clients wait for the new one.
-func (t *Tunnel) Rehome(home string, leave bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.home = home
-	if leave && t.current != nil {
-		t.retireLocked(t.current, 0)
-		t.current = nil
-		t.enterLocked(StateStarting)
-	}
-	t.kickLocked()
 }
 
 // Home returns the TELEPORT_HOME of the child that takes connections; false

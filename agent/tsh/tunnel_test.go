@@ -220,7 +220,7 @@ func TestRestartKeepsOpenConnections(t *testing.T) {
 	tunnel, _ := runTunnel(t, "serve", quick)
 	old := mustDial(t, tunnel)
 	oldPID := ask(t, old)
-	tunnel.Restart()
+	tunnel.Restart("/a/home", false)
 	testwait.Eventually(t, "the new child", func() bool {
 		s := tunnel.Status()
 		return s.State == StateReady && s.PID != oldPID
@@ -250,7 +250,7 @@ func TestRestartsDoNotPileUpChildren(t *testing.T) {
 		conn := mustDial(t, tunnel)
 		conns = append(conns, conn)
 		pid := ask(t, conn)
-		tunnel.Restart()
+		tunnel.Restart("/a/home", false)
 		testwait.Eventually(t, "the next child", func() bool {
 			s := tunnel.Status()
 			return s.State == StateReady && s.PID != pid
@@ -268,7 +268,7 @@ func TestFailedRestartKeepsTheOldChild(t *testing.T) {
 	t.Parallel()
 	tunnel, _ := runTunnel(t, "fails_later", quick)
 	pid := ask(t, mustDial(t, tunnel))
-	tunnel.Restart()
+	tunnel.Restart("/a/home", false)
 	testwait.Eventually(t, "the restart to fail", func() bool { return tunnel.Status().LastError != nil })
 	if s := tunnel.Status(); s.State != StateReady || s.PID != pid {
 		t.Errorf("status %+v, want ready with child %d", s, pid)
@@ -320,9 +320,9 @@ func TestGateClosedDuringAStart(t *testing.T) {
 	testwait.Soon(t, "closing the gate", time.Since(start), 2*time.Second)
 }
 
-// TestRehomeDuringTheLastLook: a child that starts with what was given up takes no
+// TestRestartDuringTheLastLook: a child that starts with what was given up takes no
 // connection, however far it has come.
-func TestRehomeDuringTheLastLook(t *testing.T) {
+func TestRestartDuringTheLastLook(t *testing.T) {
 	t.Parallel()
 	program := useFake(t, "notes_clients")
 	tunnel, err := NewTunnel(TunnelConfig{
@@ -342,7 +342,7 @@ func TestRehomeDuringTheLastLook(t *testing.T) {
 	tunnel.Gate(true)
 	runUntilEnd(t, tunnel)
 	testwait.Eventually(t, "the look at the first child", func() bool { return readNote(t, filepath.Dir(program), "clients") != "" })
-	tunnel.Rehome("/another/home", true)
+	tunnel.Restart("/another/home", true)
 	if home := <-homes; home != "/another/home" {
 		t.Errorf("a child with the home %s takes connections", home)
 	}
@@ -358,7 +358,7 @@ func TestRestartEndsAPause(t *testing.T) {
 			s := tunnel.Status()
 			return s.State == StateFailing && s.Failures == failures
 		})
-		tunnel.Restart()
+		tunnel.Restart("/a/home", false)
 	}
 	testwait.Eventually(t, "the tunnel to be ready", func() bool { return tunnel.Status().State == StateReady })
 }
@@ -491,8 +491,8 @@ func wantReplaced(t *testing.T, conn net.Conn) {
 func TestReplacedWhilePINIsAsked(t *testing.T) {
 	t.Parallel()
 	for name, replace := range map[string]func(*Tunnel){
-		"restart": (*Tunnel).Restart,
-		"rehome":  func(tunnel *Tunnel) { tunnel.Rehome("/another/home", true) },
+		"restart": func(tunnel *Tunnel) { tunnel.Restart("/a/home", false) },
+		"leave":   func(tunnel *Tunnel) { tunnel.Restart("/another/home", true) },
 		"gate": func(tunnel *Tunnel) {
 			tunnel.Gate(false)
 			tunnel.Gate(true)
@@ -534,7 +534,7 @@ func TestPINAskedWhileReplaced(t *testing.T) {
 	say(t, works)
 	testwait.Eventually(t, "the PIN to be typed for the client", typesPIN(t, tunnel))
 	hear(t, works)
-	tunnel.Restart()
+	tunnel.Restart("/a/home", false)
 	waits := mustDial(t, tunnel) // through the old one still
 	say(t, waits)
 	wantReplaced(t, waits)
@@ -554,7 +554,7 @@ func TestTapAskedWhenTheReplacementFailed(t *testing.T) {
 	tunnel, _ := runTunnel(t, "taps_unheard", tm)
 	works := mustDial(t, tunnel)
 	ask(t, works)
-	tunnel.Restart()
+	tunnel.Restart("/a/home", false)
 	testwait.Eventually(t, "the next child to give up", func() bool { return errors.Is(tunnel.Status().LastError, ErrFactor) })
 	if s := tunnel.Status(); s.State != StateReady {
 		t.Errorf("the first child does not serve any longer: %+v", s)
@@ -625,7 +625,7 @@ func TestManyClientsDuringRestarts(t *testing.T) {
 		}()
 	}
 	for range 5 {
-		tunnel.Restart()
+		tunnel.Restart("/a/home", false)
 		before := served.Load()
 		testwait.Eventually(t, "clients to be served", func() bool { return served.Load() >= before+16 || failed.Load() > 0 })
 	}

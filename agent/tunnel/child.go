@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 
 	"berth/agent/config"
@@ -30,7 +31,8 @@ type launcher struct {
 type child struct {
 	proc   *tsh.Tunnel
 	args   childArgs
-	fresh  string // fingerprint of the session the process was started with
+	fresh  string             // fingerprint of the session the process was started with, or is about to be
+	holder certwatch.Identity // of that session
 	cancel context.CancelFunc
 	done   chan struct{}
 	homes  elevations // private ones, for roles that the tunnel alone has
@@ -59,26 +61,39 @@ func (l *launcher) ensure(t *tunnel, p *certwatch.Profile, set config.ProxyTrust
 		t.stopChild()
 		c = nil
 	}
+	is := p.Session
 	if c == nil {
 		if c, err = l.start(t, args); err != nil {
 			return nil, err
 		}
-	} else if c.fresh != p.Session.Fingerprint && c.homes.current() == up {
-		// tsh would take the new session only when its cert ends.
-		c.proc.Restart()
+		c.fresh, c.holder = is.Fingerprint, is.Identity
 	}
-	if was := c.homes.current(); was != up {
+	// tsh would take the new session only when its cert ends.
+	if was := c.homes.current(); was != up || c.fresh != is.Fingerprint {
 		home := args.home
 		if up != nil {
 			home = up.stage.Dir
 		}
-		c.homes.take(up)
-		c.proc.Rehome(home, was.hasMoreThan(up))
+		if was != up {
+			c.homes.take(up)
+		}
+		c.proc.Restart(home, was.hasMoreThan(up) || mayLess(is.Identity, c.holder))
+		c.fresh, c.holder = is.Fingerprint, is.Identity
 	}
 	c.homes.tidy(c.proc.Home)
-	c.fresh = p.Session.Fingerprint
 	c.proc.Gate(true)
 	return c, nil
+}
+
+// mayLess reports whether is lacks a role or access request that was had, or is another
+// user's.
+func mayLess(is, was certwatch.Identity) bool {
+	return is.User != was.User || lacks(is.Roles, was.Roles) || lacks(is.ActiveRequests, was.ActiveRequests)
+}
+
+// lacks reports whether is lacks one of those in was.
+func lacks(is, was []string) bool {
+	return slices.ContainsFunc(was, func(had string) bool { return !slices.Contains(is, had) })
 }
 
 func (l *launcher) start(t *tunnel, args childArgs) (*child, error) {
@@ -121,7 +136,7 @@ func (c *child) gate() {
 	raised := c.homes.current() != nil
 	c.homes.close() // also where the process that was to leave them never came
 	if raised {
-		c.proc.Rehome(c.args.home, true)
+		c.proc.Restart(c.args.home, true)
 	}
 }
 

@@ -31,7 +31,7 @@ func (e *elevation) fits(fingerprint string, requests []string, now time.Time) b
 
 // hasMoreThan reports whether e has roles that next has not; either may be nil.
 func (e *elevation) hasMoreThan(next *elevation) bool {
-	return e != nil && (next == nil || slices.ContainsFunc(e.requests, func(id string) bool { return !slices.Contains(next.requests, id) }))
+	return e != nil && (next == nil || lacks(next.requests, e.requests))
 }
 
 // elevations are the private homes of one child: the one it runs with or is
