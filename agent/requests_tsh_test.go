@@ -5,17 +5,20 @@ package agent
 import (
 	"fmt"
 	"io/fs"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/gravitational/teleport/api/types"
 
 	"berth/agent/ipc/client"
 	"berth/agent/state"
 	"berth/internal/simcluster"
+	"berth/internal/simworld"
 	"berth/internal/testneeds"
 	"berth/internal/testwait"
 	"berth/proxies"
@@ -164,6 +167,47 @@ func TestTunnelThroughTSHLosesTheSessionsRoles(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestKubeThroughTSHFollowsItsRoles: requests that go on while tsh is replaced, over a
+// connection made with what is new and through the old process still, go through the new
+// one as soon as it is ready.
+func TestKubeThroughTSHFollowsItsRoles(t *testing.T) {
+	t.Parallel()
+	e := newKubeEnv(t, simcluster.Config{
+		Users: []simcluster.User{{Name: "alice", Password: "alice-password"}},
+		Roles: []simcluster.Role{
+			{Name: "access", KubeGroups: []string{"all"}, Request: simcluster.RequestRules{Roles: []string{"brief"}}},
+			{Name: "brief", MaxSessionTTL: time.Hour},
+		},
+		KubeHandler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			fmt.Fprint(w, strings.Join(slices.Sorted(slices.Values(simcluster.KubeIdentity(r).Roles)), ","))
+		}),
+	})
+	hold, release := e.withHeldTSH()
+	e.Login()
+	e.kubeConfig(simworld.FreePort(t), e.kubeTunnel("prod", "prod", "engine: tsh"))
+	e.start()
+	until := e.AwaitState("prod", state.TunnelReady).CertValidUntil
+	get, _ := e.kube("prod")
+	e.awaitWatch()
+	id := e.approved("brief")
+	hold()
+	if _, err := e.Client().AssumeRequest(t.Context(), client.Assume{ID: id, Tunnel: "prod", AcceptEarlierEnd: true}); err != nil {
+		t.Fatal(err)
+	}
+	e.Await("the way with the roles", func(s state.Snapshot) bool {
+		is := s.Tunnels[0].CertValidUntil
+		return is != nil && is.Before(*until)
+	})
+	if code, roles := get(podsPath); code != 200 || roles != "access" {
+		t.Errorf("while the next tsh starts: %d %s", code, roles)
+	}
+	release()
+	testwait.Eventually(t, "requests to have the roles", func() bool {
+		_, roles := get(podsPath)
+		return roles == "access,brief"
+	})
 }
 
 // TestTSHThatStartsSlowly: a client waits for it longer than a dial may take.

@@ -200,12 +200,14 @@ func lacksFactor(st tsh.Status) bool {
 	return st.State == tsh.StateFailing && errors.Is(st.LastError, tsh.ErrFactor)
 }
 
-// identity names the child and the session it runs with: what its connections
-// stand for. It is comparable.
+// identity names the child, the process that takes connections, and the session it runs
+// with or is about to: what its connections stand for. It is comparable. While a process is
+// replaced, the old one takes connections that should not be used once the new one is ready.
 func (c *child) identity() any {
 	return struct {
 		c       *child
+		pid     int
 		session string
 		up      *elevation
-	}{c, c.fresh, c.homes.current()}
+	}{c, c.proc.Status().PID, c.fresh, c.homes.current()}
 }
