@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"regexp"
@@ -63,31 +64,28 @@ func (cfg *TunnelConfig) args(port int) []string {
 	return append(args, cfg.Target.name())
 }
 
-// startChild starts a child on a free loopback port. It ends with ctx.
-func (t *Tunnel) startChild(ctx context.Context) (*child, error) {
+// start starts a child on a free loopback port, with that TELEPORT_HOME. It ends with ctx.
+func (cfg *TunnelConfig) start(ctx context.Context, home string, log *slog.Logger) (*child, error) {
 	port, err := freePort(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("find a free port for tsh: %w", err)
 	}
-	t.mu.Lock()
-	home := t.home
-	t.mu.Unlock()
 	ctx, cancel := context.WithCancel(ctx)
 	c := &child{
-		target: t.cfg.Target,
+		target: cfg.Target,
 		port:   port,
 		home:   home,
 		cancel: cancel,
-		cmd:    Command(ctx, t.cfg.Path, home, t.cfg.args(port)...),
+		cmd:    Command(ctx, cfg.Path, home, cfg.args(port)...),
 		banner: make(chan struct{}),
 		prompt: make(chan prompt, 1),
 		open:   make(map[*childConn]struct{}),
 	}
-	if t.cfg.CAFile != "" {
-		c.cmd.TrustCA(t.cfg.CAFile)
+	if cfg.CAFile != "" {
+		c.cmd.TrustCA(cfg.CAFile)
 	}
-	c.cmd.cmd.Env = append(c.cmd.cmd.Env, t.cfg.Target.env(port)...)
-	if t.cfg.Terminal {
+	c.cmd.cmd.Env = append(c.cmd.cmd.Env, cfg.Target.env(port)...)
+	if cfg.Terminal {
 		if c.tty, err = openTerminal(); err != nil {
 			cancel()
 			return nil, fmt.Errorf("open a terminal for tsh: %w", err)
@@ -100,7 +98,7 @@ func (t *Tunnel) startChild(ctx context.Context) (*child, error) {
 	seen := sync.OnceFunc(func() { close(c.banner) })
 	hear := func(stream string) func(string) {
 		return func(line string) {
-			t.log.Debug("tsh says", "stream", stream, "local_port", port, "line", oneLine(line))
+			log.Debug("tsh says", "stream", stream, "local_port", port, "line", oneLine(line))
 			switch {
 			case own.MatchString(line): // on a console, both streams are one
 				seen()

@@ -124,6 +124,38 @@ func (t *Tunnel) acquire(ctx context.Context) (*child, error) {
 	}
 }
 
+// giveUp stops sending clients to a child that asks for a tap, or with pin for a PIN,
+// which will not come: for a PIN tsh itself would wait forever, and so would every client.
+// Working connections stay open. Those to a database that wait are closed, with
+// ErrReplaced where that is why; of those to Kubernetes none is known to wait.
+func (t *Tunnel) giveUp(c *child, pin, replaced bool) {
+	t.mu.Lock()
+	if t.asking == c {
+		t.askLocked(c, prompt{})
+	}
+	if t.current == c {
+		t.current = nil
+		t.leftLocked()
+	}
+	c.givenUp = true
+	var waiting []*childConn
+	if c.target.transparent() {
+		waiting = c.waitingLocked()
+	}
+	switch {
+	case pin && !c.typed && !c.target.transparent(): // what asks for a PIN carries nothing without one
+		c.cancel()
+	case !c.retired:
+		t.retireLocked(c, len(waiting))
+	}
+	t.mu.Unlock()
+	for _, conn := range waiting {
+		conn.replaced.Store(replaced)
+		_ = conn.Close() // whoever reads it finds out
+	}
+	t.notify()
+}
+
 // gaveUp reports whether c was given up.
 func (t *Tunnel) gaveUp(c *child) bool {
 	t.mu.Lock()

@@ -191,6 +191,29 @@ func (t *Tunnel) Home() (string, bool) {
 	return t.current.home, true
 }
 
+// Status returns how the tunnel is now.
+func (t *Tunnel) Status() Status {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s := t.status
+	s.Draining = len(t.draining)
+	if t.current != nil {
+		s.Port, s.PID = t.current.port, t.current.proc.pid
+	}
+	if s.Prompt != "" && t.asking != nil {
+		s.Waiting = len(t.asking.waitingLocked())
+	}
+	return s
+}
+
+// Starting reports whether no child takes connections yet, and none has failed or asks for
+// something: one that is far from its proxy takes longer to start than a dial may.
+func (t *Tunnel) Starting() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.current == nil && t.status.State != StateFailing && t.status.Prompt == ""
+}
+
 // Run keeps a child running until ctx ends. It returns nil when all children
 // are gone, and with them every connection through them.
 func (t *Tunnel) Run(ctx context.Context) error {
@@ -293,13 +316,14 @@ func (t *Tunnel) launch(ctx context.Context) (*child, error) {
 		return nil, errSuperseded
 	}
 	t.kicked, t.abort = false, abort
+	home := t.home
 	if t.current == nil {
 		t.enterLocked(StateStarting)
 	}
 	t.mu.Unlock()
 	t.notify()
 
-	c, err := t.startChild(ctx)
+	c, err := t.cfg.start(ctx, home, t.log)
 	if err == nil {
 		t.children.Go(func() { t.watch(c) })
 		if err = c.awaitReady(attempt, t.time, t.prompted); err == nil {
@@ -435,38 +459,6 @@ func (t *Tunnel) unheard(c *child) {
 	}
 }
 
-// giveUp stops sending clients to a child that asks for a tap, or with pin for a PIN,
-// which will not come: for a PIN tsh itself would wait forever, and so would every client.
-// Working connections stay open. Those to a database that wait are closed, with
-// ErrReplaced where that is why; of those to Kubernetes none is known to wait.
-func (t *Tunnel) giveUp(c *child, pin, replaced bool) {
-	t.mu.Lock()
-	if t.asking == c {
-		t.askLocked(c, prompt{})
-	}
-	if t.current == c {
-		t.current = nil
-		t.leftLocked()
-	}
-	c.givenUp = true
-	var waiting []*childConn
-	if c.target.transparent() {
-		waiting = c.waitingLocked()
-	}
-	switch {
-	case pin && !c.typed && !c.target.transparent(): // what asks for a PIN carries nothing without one
-		c.cancel()
-	case !c.retired:
-		t.retireLocked(c, len(waiting))
-	}
-	t.mu.Unlock()
-	for _, conn := range waiting {
-		conn.replaced.Store(replaced)
-		_ = conn.Close() // whoever reads it finds out
-	}
-	t.notify()
-}
-
 // failed publishes why the last child failed. A child that still runs, because
 // the failed one should have replaced it, keeps its place.
 func (t *Tunnel) failed(err error, pause time.Duration) {
@@ -538,5 +530,20 @@ func (t *Tunnel) leftLocked() {
 		t.enterLocked(StateFailing)
 	} else {
 		t.enterLocked(StateStarting)
+	}
+}
+
+// enterLocked sets the state. t.mu is held.
+func (t *Tunnel) enterLocked(s State) {
+	if t.status.State != s {
+		t.status.State, t.status.Since = s, time.Now()
+	}
+}
+
+// notify tells those who wait and the owner that something has changed.
+func (t *Tunnel) notify() {
+	t.changed.Wake()
+	if t.cfg.OnChange != nil {
+		t.cfg.OnChange()
 	}
 }

@@ -25,7 +25,7 @@ const (
 // rooms are those of the agent.
 var rooms = []string{
 	"agent", "agent/kubelocal", "agent/login", "agent/memory", "agent/metrics", "agent/process", "agent/recordings",
-	"agent/registry", "agent/renew", "agent/requests", "agent/sessions", "agent/telemetry", "agent/tunnel", "agent/tunnel/history",
+	"agent/registry", "agent/renew", "agent/requests", "agent/sessions", "agent/telemetry", "agent/tsh", "agent/tunnel", "agent/tunnel/history",
 }
 
 func TestRooms(t *testing.T) {
