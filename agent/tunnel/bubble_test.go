@@ -379,11 +379,8 @@ func TestClientsWaitForATSHThatStarts(t *testing.T) {
 		if len(got) > 0 {
 			t.Fatal("the client did not wait")
 		}
-		started.Store(true)
-		tun.changed.Wake()
-		if c := <-got; c != cred {
-			t.Errorf("the client has %+v, want the credential that tsh carries", c)
-		}
+		tun.wake(Changed)
+		synctest.Wait()
 		tun.takeChild(&child{cancel: func() {}, done: make(chan struct{})})
 		close(tun.currentChild().done)
 		tun.stopChild()
@@ -391,5 +388,11 @@ func TestClientsWaitForATSHThatStarts(t *testing.T) {
 			t.Error("a credential outlives the tsh that carried it")
 		}
 		tun.mu.Unlock()
+		synctest.Wait() // the client waits for the next one
+		started.Store(true)
+		tun.wake(Changed)
+		if c := <-got; c != cred {
+			t.Errorf("the client has %+v, want the credential that tsh carries", c)
+		}
 	})
 }

@@ -117,7 +117,12 @@ func (t *tunnel) credentialFor(ctx context.Context) (*credential, error) {
 		}
 		waitsForLogin = waitsForLogin || isAway
 		if attempts > arrived && !waitsForLogin && !errors.Is(status.err, sessions.ErrSettling) { // certwatch will report shortly
-			return nil, &sourceError{err: status.err}
+			if status.err != nil {
+				return nil, &sourceError{err: status.err}
+			}
+			if cur == nil { // all was well, and what served is gone, as with a tsh that is started again
+				arrived, kicked, deadline = attempts, false, time.Now().Add(connectWait)
+			}
 		}
 		if !kicked && (!waitsForLogin || isAway || status.onDemand) {
 			t.wake(client)

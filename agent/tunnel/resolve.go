@@ -80,7 +80,7 @@ func (r *resolver) resolveWith(ctx context.Context, t *tunnel, reason Reason, f 
 	if err != nil {
 		return r.failed(t, res, err)
 	}
-	found := r.connect(ctx, t, res, f, set)
+	found := r.connect(ctx, t, res, f, set, reason)
 	if found.err == nil || f.Cluster == nil {
 		return found
 	}
@@ -127,14 +127,15 @@ func (r *resolver) fault(ctx context.Context, f sessions.Session, reason Reason)
 }
 
 // examine asks the cluster whether it still accepts the session, and then tries
-// the way itself, as a client would.
+// the way itself, as a client would. A session whose key only tsh can use has but the
+// way; where a person had to touch that key for it, err stands.
 func (r *resolver) examine(ctx context.Context, t *tunnel, err error) error {
 	for {
 		f := r.sessions.ForCluster(t.spec.Cluster, t.spec.User, time.Now())
-		if f.Cluster == nil {
+		if f.Cluster == nil && (!f.Valid(time.Now()) || strings.Contains(f.Profile.Session.Identity.PrivateKeyPolicy, "touch")) {
 			return err
 		}
-		if why := r.examineWith(ctx, t, f); why == nil || ctx.Err() != nil || !f.Cluster.Closed() { // as in resolve
+		if why := r.examineWith(ctx, t, f); why == nil || ctx.Err() != nil || f.Cluster == nil || !f.Cluster.Closed() { // as in resolve
 			return why
 		}
 	}
@@ -143,12 +144,14 @@ func (r *resolver) examine(ctx context.Context, t *tunnel, err error) error {
 func (r *resolver) examineWith(ctx context.Context, t *tunnel, f sessions.Session) error {
 	ctx, cancel := context.WithTimeout(ctx, examTime)
 	defer cancel()
-	if fault := f.Cluster.Examine(ctx); fault != nil {
-		return fault.Err
-	}
-	if t.spec.Cluster != f.Cluster.Root() {
-		if err := f.Cluster.PingLeaf(ctx, t.spec.Cluster); err != nil {
-			return err
+	if f.Cluster != nil {
+		if fault := f.Cluster.Examine(ctx); fault != nil {
+			return fault.Err
+		}
+		if t.spec.Cluster != f.Cluster.Root() {
+			if err := f.Cluster.PingLeaf(ctx, t.spec.Cluster); err != nil {
+				return err
+			}
 		}
 	}
 	t.mu.Lock()
@@ -158,7 +161,7 @@ func (r *resolver) examineWith(ctx context.Context, t *tunnel, f sessions.Sessio
 		return nil // there is no way to try; the resolution says why
 	}
 	err := connectAs(ctx, t.spec.Kind, cur, protocol)
-	if err != nil && cur.isAhead() && time.Since(t.exam.remade) > remakeEvery {
+	if err != nil && f.Cluster != nil && cur.isAhead() && time.Since(t.exam.remade) > remakeEvery {
 		// It was issued while the cluster's clock, or this machine's, was wrong.
 		t.exam.remade = time.Now()
 		f.Cluster.Forget(t.spec.Cluster, t.spec.Resource)
@@ -177,7 +180,9 @@ func (r *resolver) kept(t *tunnel, res resolution, fault *cluster.Fault) resolut
 }
 
 // connect finds the credential that goes with a valid session.
-func (r *resolver) connect(ctx context.Context, t *tunnel, res resolution, f sessions.Session, set config.ProxyTrust) resolution {
+func (r *resolver) connect(
+	ctx context.Context, t *tunnel, res resolution, f sessions.Session, set config.ProxyTrust, reason Reason,
+) resolution {
 	w, err := kinds[t.spec.Kind].find(ctx, r, t.spec, f)
 	res.dbUsers = w.dbUsers
 	if w.protocol != "" {
@@ -196,7 +201,7 @@ func (r *resolver) connect(ctx context.Context, t *tunnel, res resolution, f ses
 	case err != nil:
 		return r.suggestRequest(ctx, t, r.failed(t, res, err), f)
 	case res.engine == state.EngineTSH:
-		return r.viaTSH(ctx, t, res, f, set, w.keyed)
+		return r.viaTSH(ctx, t, res, f, set, w.keyed, reason == client || t.wanting.Load() > 0)
 	}
 	t.stopChild()
 	r.learnCuts(ctx, t, f)
@@ -252,19 +257,19 @@ func (r *resolver) learnCuts(ctx context.Context, t *tunnel, f sessions.Session)
 }
 
 // viaTSH has a supervised tsh carry the tunnel. One that asks for a security key
-// is started when a client comes: before, there may be no person to touch it.
+// is started when it is wanted, by a client: before, there may be no person to touch it.
 func (r *resolver) viaTSH(
-	ctx context.Context, t *tunnel, res resolution, f sessions.Session, set config.ProxyTrust, keyed bool,
+	ctx context.Context, t *tunnel, res resolution, f sessions.Session, set config.ProxyTrust, keyed, wanted bool,
 ) resolution {
 	res.onDemand = keyed
-	if keyed && t.wanting.Load() == 0 && t.currentChild() == nil {
+	if keyed && !wanted && t.currentChild() == nil {
 		return r.waitsForKey(t, res)
 	}
 	c, until, err := r.childFor(ctx, t, f, set, keyed)
 	if err != nil {
 		return r.failed(t, res, err)
 	}
-	if keyed && t.wanting.Load() > 0 && c.proc.TryAgain() {
+	if keyed && wanted && c.proc.TryAgain() {
 		return r.waitsForKey(t, res)
 	}
 	res.state, res.problem = c.state(t.spec, sessions.LoginCommand(res.profile, f.Profile.User))
@@ -273,9 +278,11 @@ func (r *resolver) viaTSH(
 		res.needsCode = true
 	}
 	if keyed && res.state != state.TunnelReady { // clients wait for the key, not in a dial
-		res.err = c.proc.Status().LastError
 		if res.state == state.TunnelConnecting {
 			return r.waitsForKey(t, res)
+		}
+		if res.err = c.proc.Status().LastError; res.err == nil { // it asks for the key
+			res.err = errKeyNeeded
 		}
 		res.next = until
 		return res
