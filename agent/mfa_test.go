@@ -3,6 +3,7 @@
 package agent
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -15,6 +16,7 @@ import (
 	"berth/agent/secrets/secretstest"
 	"berth/agent/state"
 	"berth/internal/simcluster"
+	"berth/internal/simworld"
 	"berth/internal/testneeds"
 	"berth/internal/testwait"
 )
@@ -249,6 +251,25 @@ func TestSecurityKeyThroughTSH(t *testing.T) {
 	if tun := e.AwaitState("pg", state.TunnelReady); tun.Engine != state.EngineTSH || tun.Problem != nil {
 		t.Errorf("tunnel %+v; want it carried by tsh", tun)
 	}
+}
+
+// TestSecurityKeyWithoutHold: a client that is not held is refused, and starts the tsh
+// that asks for the key, for those to come.
+func TestSecurityKeyWithoutHold(t *testing.T) {
+	t.Parallel()
+	port := simworld.FreePort(t)
+	e, _, _ := mfaEnv(t, simcluster.User{SecurityKey: true},
+		fmt.Sprintf("name: now, kind: db, cluster: sim.test, resource: pg2, db_user: alice, db_name: app, port: %d, hold: 0s", port))
+	e.awaitCodeNeeded("now")
+	if err := <-e.connecting(port); err == nil || !strings.Contains(err.Error(), "security key needed") {
+		t.Errorf("the client before the key was touched: %v", err)
+	}
+	e.Await("a notice to touch the key", func(s state.Snapshot) bool {
+		return len(s.Notices) > 0 && s.Notices[0].Kind == state.NoticeTap
+	})
+	e.Sim.TouchKey()
+	e.AwaitState("now", state.TunnelReady)
+	e.mustArrive(e.connecting(port))
 }
 
 // TestPINFarAway: tsh listens long before it asks for the PIN, so the client is let
