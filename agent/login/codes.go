@@ -28,6 +28,7 @@ const maxWrongCodes = 3
 type CodeNeed struct {
 	Profile *certwatch.Profile
 	Tunnel  string
+	Of      any // tells the tunnel from the one of its name that it took the place of
 	PIN     bool
 	Held    func() bool // a client waits for it, here or in tsh
 	Met     func() bool // it has what it needs: another tunnel's code served it too
@@ -63,7 +64,7 @@ type seedUse struct {
 // asked when they log in.
 func (ls *Logins) Need(n CodeNeed) {
 	ls.codes.mu.Lock()
-	i := slices.IndexFunc(ls.codes.needs, func(o CodeNeed) bool { return o.Tunnel == n.Tunnel })
+	i := slices.IndexFunc(ls.codes.needs, func(o CodeNeed) bool { return o.Tunnel == n.Tunnel && o.Of == n.Of })
 	if i >= 0 {
 		ls.codes.needs[i] = n
 	} else {
@@ -109,10 +110,10 @@ func (c *codes) storedTimes(key Key) int {
 	return c.seedLocked(key).stored
 }
 
-// NeedGone notes that a tunnel takes no code.
-func (ls *Logins) NeedGone(tunnel string) {
+// NeedGone notes that a tunnel, of those of its name this one, takes no code.
+func (ls *Logins) NeedGone(tunnel string, of any) {
 	ls.codes.mu.Lock()
-	ls.codes.needs = slices.DeleteFunc(ls.codes.needs, func(n CodeNeed) bool { return n.Tunnel == tunnel })
+	ls.codes.needs = slices.DeleteFunc(ls.codes.needs, func(n CodeNeed) bool { return n.Tunnel == tunnel && n.Of == of })
 	ls.codes.mu.Unlock()
 	ls.codes.changed.Wake()
 }

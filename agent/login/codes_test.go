@@ -174,13 +174,13 @@ func TestSeedStoredWhilePeopleAreAsked(t *testing.T) {
 // before it is over.
 func TestNeedAsARunEnds(t *testing.T) {
 	withCodes(t, func(b *codesBench) {
-		b.store()
 		var again sync.Once
 		b.cfg.OnChange = func() { // the last that a run does is to say so
 			if b.met.Load() && b.Of(codesKey(b.p)) == nil {
 				again.Do(b.need)
 			}
 		}
+		b.store()
 		b.need()
 		b.settled()
 		if len(b.got) != 2 || !b.met.Load() {
@@ -203,6 +203,21 @@ func TestSessionReplacedWhileACodeIsWaitedFor(t *testing.T) {
 		b.settled()
 		if len(b.got) != 2 || !b.met.Load() {
 			t.Errorf("%d codes were tried, want one for each session that asked; answered: %v", len(b.got), b.met.Load())
+		}
+	})
+}
+
+// TestNeedOfASuccessor: a tunnel that has ended takes back its own need, not that of the
+// tunnel in its place.
+func TestNeedOfASuccessor(t *testing.T) {
+	withCodes(t, func(b *codesBench) {
+		never := func() bool { return false }
+		old, successor := CodeNeed{Profile: b.p, Tunnel: "pg", Of: "old", Held: never, Met: never}, CodeNeed{Profile: b.p, Tunnel: "pg", Of: "new", Held: never, Met: never}
+		b.Need(successor)
+		b.Need(old)
+		b.NeedGone("pg", old.Of)
+		if left, _ := b.codes.of(old.key()); len(left) != 1 || left[0].Of != successor.Of {
+			t.Errorf("left: %+v", left)
 		}
 	})
 }

@@ -61,6 +61,7 @@ type Login struct {
 
 	mu       sync.Mutex // guards everything below
 	people   int
+	left     bool // it is being ended, and takes no more people
 	steps    []loginStep
 	url      string
 	asks     state.LoginKind // what the newest prompt wants; empty when it is settled
@@ -95,7 +96,7 @@ func (u *underway) join(ctx context.Context, key Key, run func(context.Context, 
 	u.wg.Go(func() {
 		defer close(l.ended)
 		if before != nil {
-			<-before.ended // every front end has left it, and its tsh is about to end
+			<-before.ended // its tsh is about to end
 		}
 		err := run(ctx, l)
 		if cause := context.Cause(ctx); err != nil && cause != nil {
@@ -118,10 +119,14 @@ func (u *underway) cancel(key Key) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	l := u.by[key]
-	if l != nil {
-		l.cancel(ErrLeft)
+	if l == nil {
+		return false
 	}
-	return l != nil
+	l.mu.Lock()
+	l.left = true
+	l.mu.Unlock()
+	l.cancel(ErrLeft)
+	return true
 }
 
 // of returns the login of key; nil when none is under way.
@@ -146,7 +151,7 @@ func (u *underway) state(key Key) state.Login {
 func (l *Login) enter() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.over || l.people == 0 {
+	if l.over || l.left {
 		return false
 	}
 	l.people++
@@ -158,6 +163,7 @@ func (l *Login) leave() {
 	l.mu.Lock()
 	l.people--
 	last := l.people == 0
+	l.left = l.left || last
 	l.mu.Unlock()
 	if last {
 		l.cancel(ErrLeft)

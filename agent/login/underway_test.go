@@ -5,6 +5,7 @@ import (
 	"errors"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"berth/agent/ipc"
 	"berth/agent/state"
@@ -86,6 +87,36 @@ func TestLoginIsShared(t *testing.T) {
 		}
 		if err := l.Follow(t.Context(), nil, func(ipc.LoginEvent) error { return nil }); !errors.Is(err, ErrLeft) || u.cancel(key) {
 			t.Errorf("cancelled: %v", err)
+		}
+		u.wait()
+	})
+}
+
+// TestLoginAfterCancel: one that is begun while the cancelled one still ends is another.
+func TestLoginAfterCancel(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var u underway
+		key, runs := Key{Proxy: "tele.example.com:443"}, 0
+		join := func() *Login {
+			return u.join(t.Context(), key, func(ctx context.Context, _ *Login) error {
+				if runs++; runs > 1 {
+					return nil
+				}
+				<-ctx.Done()
+				time.Sleep(time.Second) // tsh takes its time to end
+				return ctx.Err()
+			}, func() {})
+		}
+		first := join()
+		synctest.Wait()
+		u.cancel(key)
+		second := join()
+		if second == first {
+			t.Fatal("it joined the login that was cancelled")
+		}
+		<-second.ended
+		if err := second.Failure(); err != nil || !errors.Is(first.Failure(), ErrLeft) {
+			t.Errorf("ended with %v, the one before with %v", err, first.Failure())
 		}
 		u.wait()
 	})

@@ -339,16 +339,22 @@ func (s *Store) Granted() map[string][]string {
 	return by
 }
 
-// SetGrants remembers which requests' roles a tunnel alone has.
-func (s *Store) SetGrants(tunnel string, ids []string) error {
+// SetGrant remembers whether a tunnel alone has the roles of a request, and reports
+// whether that is new.
+func (s *Store) SetGrant(tunnel, id string, has bool) (changed bool, err error) {
+	err = s.change(func(d *contents) bool {
+		changed = setList(d.Grants, tunnel, id, has)
+		return changed
+	})
+	return changed, err
+}
+
+// ForgetGrants forgets which requests' roles a tunnel alone has.
+func (s *Store) ForgetGrants(tunnel string) error {
 	return s.change(func(d *contents) bool {
-		before := d.Grants[tunnel]
-		if len(ids) == 0 {
-			delete(d.Grants, tunnel)
-		} else {
-			d.Grants[tunnel] = slices.Clone(ids)
-		}
-		return !slices.Equal(before, ids)
+		_, had := d.Grants[tunnel]
+		delete(d.Grants, tunnel)
+		return had
 	})
 }
 

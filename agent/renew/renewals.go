@@ -84,11 +84,7 @@ func (rs *Renewals) Decide(now time.Time) {
 	defer rs.mu.Unlock()
 	known := make(map[certwatch.ProfileID]bool, len(view.Profiles))
 	for i, p := range view.Profiles {
-		e, in := rs.by[p.ID()], inputs[i]
-		if e == nil || !e.until.Equal(in.ValidUntil) {
-			e = &episode{until: in.ValidUntil, running: e != nil && e.running}
-			rs.by[p.ID()] = e // at once: a bug below must not have a login start twice
-		}
+		e, in := rs.episode(p), inputs[i]
 		known[p.ID()] = true
 		in.Heard, in.Last = e.heard, e.last
 		before := e.decision
@@ -103,6 +99,21 @@ func (rs *Renewals) Decide(now time.Time) {
 		}
 	}
 	maps.DeleteFunc(rs.by, func(id certwatch.ProfileID, _ *episode) bool { return !known[id] })
+}
+
+// episode returns that of a profile's session, which may be a new one. It is called with
+// renewals.mu held.
+func (rs *Renewals) episode(p *certwatch.Profile) *episode {
+	var until time.Time
+	if p.Session != nil {
+		until = p.Session.ValidUntil
+	}
+	e := rs.by[p.ID()]
+	if e == nil || !e.until.Equal(until) {
+		e = &episode{until: until, running: e != nil && e.running}
+		rs.by[p.ID()] = e
+	}
+	return e
 }
 
 // input is all that Decide looks at but for the episode.
@@ -196,8 +207,9 @@ func (rs *Renewals) renewUnattended(p *certwatch.Profile, e *episode) {
 		}
 		rs.mu.Lock()
 		e.running = false
-		if cur := rs.by[p.ID()]; cur != nil {
-			cur.running = false // the session has changed meanwhile
+		if now := rs.cfg.Sessions.Of(p.ID()).Profile; now != nil {
+			cur := rs.episode(now) // of the session that it brought, of which none may have decided yet
+			cur.running = false
 			if err == nil {
 				cur.renewedAt = time.Now()
 			}

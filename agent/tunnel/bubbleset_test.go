@@ -4,6 +4,8 @@ import (
 	"context"
 	"log/slog"
 	"path/filepath"
+	"strconv"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -40,4 +42,30 @@ func newSet(t *testing.T, slow time.Duration) (set *Set, done func()) {
 		cancel()
 		set.Close()
 	}
+}
+
+// TestManyGrantsAtOnce: of requests that are assumed for one tunnel at once none is lost.
+func TestManyGrantsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		set, done := newSet(t, 0)
+		defer done()
+		var wg sync.WaitGroup
+		for i := range 20 {
+			wg.Go(func() {
+				if err := set.Grant("one", state.Request{ID: strconv.Itoa(i)}); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if ids := set.cfg.Memory.Grants("one"); len(ids) != 20 {
+			t.Errorf("the tunnel has %q", ids)
+		}
+		wg.Go(func() { set.Ungrant("one", "3") })
+		wg.Go(func() { set.Ungrant("one", "4") })
+		wg.Wait()
+		if ids := set.cfg.Memory.Grants("one"); len(ids) != 18 {
+			t.Errorf("two taken back, left: %q", ids)
+		}
+	})
 }

@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"time"
@@ -109,6 +110,9 @@ type codes struct {
 
 // keyPerSession is why tsh carries what wants a security key for each session.
 const keyPerSession = "the cluster asks for a security key for each session"
+
+// errKeyNeeded says that a person must touch a security key.
+var errKeyNeeded = errors.New(keyPerSession)
 
 // noFactorError says that the cluster asks for MFA per session and the user has
 // no second factor that could be shown.

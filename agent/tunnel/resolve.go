@@ -12,6 +12,7 @@ import (
 
 	"berth/agent/cluster"
 	"berth/agent/config"
+	"berth/agent/login"
 	"berth/agent/memory"
 	"berth/agent/sessions"
 	"berth/agent/state"
@@ -34,8 +35,8 @@ type resolver struct {
 	// grantRefused takes from a tunnel the access requests that a refusal shows
 	// to be over, and reports whether there were any.
 	grantRefused func(tunnel string, err error) bool
-	needCode     func(CodeNeed)
-	codeGone     func(tunnel string)
+	needCode     func(login.CodeNeed)
+	codeGone     func(tunnel string, of any)
 	codeCame     func() // a code has brought a cert, which may serve several tunnels
 }
 
@@ -321,8 +322,8 @@ func (r *resolver) waitsForCode(t *tunnel, res resolution, f sessions.Session) r
 // askCode has people asked for the code of a tunnel.
 func (r *resolver) askCode(t *tunnel, f sessions.Session, c *codes) {
 	requests := r.grants(t.spec.Name)
-	r.needCode(CodeNeed{
-		Profile: f.Profile, Tunnel: t.spec.Name,
+	r.needCode(login.CodeNeed{
+		Profile: f.Profile, Tunnel: t.spec.Name, Of: t,
 		Held: func() bool { return t.wanting.Load() > 0 },
 		Met: func() bool {
 			_, err := c.verified(requests)
@@ -341,8 +342,8 @@ func (r *resolver) askCode(t *tunnel, f sessions.Session, c *codes) {
 // askPIN has people asked for the PIN that the tunnel's tsh waits for. A proxy far
 // away may have let the client through to it before it asked.
 func (r *resolver) askPIN(t *tunnel, f sessions.Session, c *child) {
-	r.needCode(CodeNeed{
-		Profile: f.Profile, Tunnel: t.spec.Name, PIN: true,
+	r.needCode(login.CodeNeed{
+		Profile: f.Profile, Tunnel: t.spec.Name, Of: t, PIN: true,
 		Held:   func() bool { return waiting(t.px.Status(), c) > 0 },
 		Met:    func() bool { return !c.proc.Status().PIN },
 		Answer: c.proc.AnswerPIN,
@@ -432,7 +433,7 @@ func (r *resolver) failed(t *tunnel, res resolution, err error) resolution {
 	return res
 }
 
-func (r *resolver) noCode(t *tunnel) { r.codeGone(t.spec.Name) }
+func (r *resolver) noCode(t *tunnel) { r.codeGone(t.spec.Name, t) }
 
 func (r *resolver) release(t *tunnel) {
 	t.stopChild()

@@ -21,6 +21,7 @@ import (
 	"berth/agent/cluster"
 	"berth/agent/config"
 	"berth/agent/kubelocal"
+	"berth/agent/login"
 	"berth/agent/memory"
 	"berth/agent/ports"
 	"berth/agent/sessions"
@@ -45,8 +46,8 @@ type Config struct {
 	// NeedCode is called when a tunnel takes a one-time code or a PIN, in place of what it
 	// was called with for it before, and CodeGone when it takes none. nil means
 	// that no person can be asked.
-	NeedCode func(CodeNeed)
-	CodeGone func(tunnel string)
+	NeedCode func(login.CodeNeed)
+	CodeGone func(tunnel string, of any)
 	// OnEnd is called when connections of a tunnel that other processes may still
 	// serve are to end: it was stopped or restarted, or its roles were dropped.
 	OnEnd func(tunnel string)
@@ -100,7 +101,7 @@ type entry struct {
 // New returns a Set without tunnels. Those that it will have end with ctx.
 func New(ctx context.Context, cfg Config) *Set {
 	if cfg.NeedCode == nil {
-		cfg.NeedCode, cfg.CodeGone = func(CodeNeed) {}, func(string) {}
+		cfg.NeedCode, cfg.CodeGone = func(login.CodeNeed) {}, func(string, any) {}
 	}
 	if cfg.OnEnd == nil {
 		cfg.OnEnd = func(string) {}
@@ -210,7 +211,7 @@ func (s *Set) Apply(before, next *config.Config, diff config.Changes) {
 // forget drops what is remembered of a tunnel that is gone.
 func (s *Set) forget(name string) {
 	s.book.Forget(name)
-	if err := errors.Join(s.cfg.Memory.SetStopped(name, false), s.cfg.Memory.SetGrants(name, nil)); err != nil {
+	if err := errors.Join(s.cfg.Memory.SetStopped(name, false), s.cfg.Memory.ForgetGrants(name)); err != nil {
 		s.log.Warn("saved state not written", "err", err)
 	}
 }
@@ -462,11 +463,11 @@ func (s *Set) rolesGone(name string, t *tunnel) {
 
 // Grant gives a tunnel alone the roles of a request.
 func (s *Set) Grant(tunnel string, r state.Request) error {
-	ids := s.cfg.Memory.Grants(tunnel)
-	if !slices.Contains(ids, r.ID) {
-		if err := s.cfg.Memory.SetGrants(tunnel, append(ids, r.ID)); err != nil {
-			return err
-		}
+	changed, err := s.cfg.Memory.SetGrant(tunnel, r.ID, true)
+	if err != nil {
+		return err
+	}
+	if changed {
 		s.grantsChanged(tunnel)
 	}
 	s.Note(tunnel, fmt.Sprintf("has %s alone, by access request %s", strings.Join(r.Roles, ", "), r.ID))
@@ -476,13 +477,12 @@ func (s *Set) Grant(tunnel string, r state.Request) error {
 // Ungrant takes the roles of a request back from a tunnel: connections opened
 // with them are stale.
 func (s *Set) Ungrant(tunnel, id string) {
-	ids := s.cfg.Memory.Grants(tunnel)
-	left := slices.DeleteFunc(slices.Clone(ids), func(have string) bool { return have == id })
-	if len(left) == len(ids) {
-		return
-	}
-	if err := s.cfg.Memory.SetGrants(tunnel, left); err != nil {
+	changed, err := s.cfg.Memory.SetGrant(tunnel, id, false)
+	if err != nil {
 		s.log.Warn("saved state not written", "err", err)
+	}
+	if !changed {
+		return
 	}
 	s.Note(tunnel, "no longer has the roles of access request "+id)
 	s.rolesGone(tunnel, s.tunnel(tunnel))
