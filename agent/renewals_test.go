@@ -184,6 +184,7 @@ func TestRenewsUnasked(t *testing.T) {
 	e.Login(simcluster.WithTTL(40*time.Second), viaOkta) // more than half of it is over: a cert begins a minute back
 	before = *e.Await("the short session", func(s state.Snapshot) bool { return s.Profiles[0].ValidUntil.Before(before) }).Profiles[0].ValidUntil
 	e.Await("a new session", func(s state.Snapshot) bool { return s.Profiles[0].ValidUntil.After(before) })
+	e.Await("word of the renewal", func(s state.Snapshot) bool { return s.Profiles[0].Renewal.RenewedAt != nil })
 	if n := opened(); n != 1 {
 		t.Errorf("%d login pages were opened, want one", n)
 	}

@@ -87,6 +87,7 @@ func (t *tunnel) credentialFor(ctx context.Context) (*credential, error) {
 	arrived := t.attempts
 	t.mu.Unlock()
 	t.wanting.Add(1)
+	t.wanted.Wake()
 	defer t.wanting.Add(-1)
 	deadline := time.Now().Add(connectWait)
 	kicked := false

@@ -68,13 +68,11 @@ func (dbKind) find(ctx context.Context, r *resolver, spec state.TunnelSpec, f se
 		return way{needsTSH: hardwareKey}, nil
 	}
 	database, err := f.Cluster.Database(ctx, spec.Cluster, spec.Resource)
-	if _, unknown := errors.AsType[*cluster.UnknownDatabaseError](err); unknown && len(r.memory.Grants(spec.Name)) > 0 {
-		// The session does not see it, but the tunnel may.
-		err = f.Cluster.As(ctx, r.memory.Grants(spec.Name), func(c *cluster.Cluster) error {
+	if _, unknown := errors.AsType[*cluster.UnknownDatabaseError](err); unknown {
+		err = r.asGranted(ctx, spec.Name, f, err, func(c *cluster.Cluster) error {
 			database, err = c.Database(ctx, spec.Cluster, spec.Resource)
 			return err
 		})
-		r.grantRefused(spec.Name, err)
 	}
 	if err != nil {
 		return way{}, err

@@ -79,9 +79,8 @@ func (kubeKind) find(ctx context.Context, r *resolver, spec state.TunnelSpec, f 
 		return w, nil
 	}
 	_, err := f.Cluster.KubeCluster(ctx, spec.Cluster, spec.Resource)
-	if _, unknown := errors.AsType[*cluster.UnknownKubeError](err); unknown && len(r.memory.Grants(spec.Name)) > 0 {
-		// The session does not see it, but the tunnel may.
-		err = f.Cluster.As(ctx, r.memory.Grants(spec.Name), func(c *cluster.Cluster) error {
+	if _, unknown := errors.AsType[*cluster.UnknownKubeError](err); unknown {
+		err = r.asGranted(ctx, spec.Name, f, err, func(c *cluster.Cluster) error {
 			_, err := c.KubeCluster(ctx, spec.Cluster, spec.Resource)
 			return err
 		})

@@ -209,6 +209,20 @@ func (r *resolver) connect(
 	return r.native(ctx, t, res, f, set, w)
 }
 
+// asGranted asks the cluster for what the session does not see, with the roles that the
+// tunnel alone has. It returns unknown where it has none.
+func (r *resolver) asGranted(
+	ctx context.Context, tunnel string, f sessions.Session, unknown error, ask func(*cluster.Cluster) error,
+) error {
+	ids := r.memory.Grants(tunnel)
+	if len(ids) == 0 {
+		return unknown
+	}
+	err := f.Cluster.As(ctx, ids, ask)
+	r.grantRefused(tunnel, err)
+	return err
+}
+
 // native mints (or reuses) a cert and makes of it what serves clients.
 func (r *resolver) native(ctx context.Context, t *tunnel, res resolution, f sessions.Session, set config.ProxyTrust, w way) resolution {
 	requests, began := r.grants(t.spec.Name), time.Now()

@@ -52,6 +52,7 @@ type tunnel struct {
 	kick        chan Reason    // capacity 1
 	changed     wake.Broadcast // cur, status or attempts have changed
 	wanting     atomic.Int64   // clients that wait for a credential
+	wanted      wake.Broadcast // another one does
 	latency     atomic.Int64   // of the newest way to the proxy, in nanoseconds
 	cuts        *cutters       // shared by all tunnels
 	turns       *turnsAt       // shared by all of the cluster
@@ -192,7 +193,7 @@ func (t *tunnel) keepResolved(ctx context.Context) {
 
 // resolve has the resolver find what serves clients. A bug displaces no cert.
 func (t *tunnel) resolve(ctx context.Context, reason Reason) (res resolution) {
-	defer t.turns.take(ctx, func() bool { return t.wanting.Load() > 0 })()
+	defer t.turns.take(ctx, &t.wanted, func() bool { return t.wanting.Load() > 0 })()
 	// The deep stack that minting needs goes with a goroutine of its own: each tunnel
 	// would keep one.
 	done := make(chan error)

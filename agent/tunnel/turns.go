@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"berth/internal/wake"
 )
 
 const (
@@ -16,8 +18,6 @@ const (
 	// free: what hangs must hold nothing else up. The first turns take as long as
 	// the way to the cluster, which is opened then.
 	turnsStuck = 2 * time.Second
-	// turnsLook is how soon it is seen that a client has come meanwhile.
-	turnsLook = 100 * time.Millisecond
 )
 
 // turns bounds the memory that resolving takes when a login or the start has
@@ -45,26 +45,31 @@ func (t *turns) of(cluster string) *turnsAt {
 	return t.by[cluster]
 }
 
-// take waits for a turn, unless it is or becomes urgent, and returns what ends it.
-func (t *turnsAt) take(ctx context.Context, urgent func() bool) (end func()) {
+// take waits for a turn, unless it is urgent or becomes so, of which changed hears, and
+// returns what ends the turn.
+func (t *turnsAt) take(ctx context.Context, changed *wake.Broadcast, urgent func() bool) (end func()) {
 	select {
 	case t.taken <- struct{}{}:
 		return t.end
 	default:
 	}
 	none := func() {}
-	began, look := time.Now(), time.NewTicker(turnsLook)
-	defer look.Stop()
+	began, stuck := time.Now(), time.NewTimer(turnsStuck)
+	defer stuck.Stop()
 	for {
-		if urgent() || min(time.Since(began), time.Since(time.Unix(0, t.given.Load()))) >= turnsStuck {
+		hurry := changed.Changed()
+		left := turnsStuck - min(time.Since(began), time.Since(time.Unix(0, t.given.Load())))
+		if urgent() || left <= 0 {
 			return none
 		}
+		stuck.Reset(left)
 		select {
 		case t.taken <- struct{}{}:
 			return t.end
 		case <-ctx.Done():
 			return none
-		case <-look.C:
+		case <-hurry:
+		case <-stuck.C:
 		}
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"berth/internal/wake"
 )
 
 func never() bool { return false }
@@ -19,7 +21,7 @@ func TestTurns(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 5 * turnsMost {
 			wg.Go(func() {
-				defer all.of("prod").take(t.Context(), never)()
+				defer all.of("prod").take(t.Context(), new(wake.Broadcast), never)()
 				if n := now.Add(1); n > most.Load() {
 					most.Store(n)
 				}
@@ -27,12 +29,15 @@ func TestTurns(t *testing.T) {
 				now.Add(-1)
 			})
 		}
-		synctest.Wait()
+		var comes wake.Broadcast
+		var wants atomic.Bool
 		wg.Go(func() {
-			began := time.Now()
-			defer all.of("prod").take(t.Context(), func() bool { return time.Since(began) >= turnsLook })()
+			defer all.of("prod").take(t.Context(), &comes, wants.Load)()
 			urgent.Store(now.Load())
 		})
+		synctest.Wait()
+		wants.Store(true)
+		comes.Wake()
 		wg.Wait()
 		if most.Load() != turnsMost || urgent.Load() != turnsMost {
 			t.Errorf("%d at once, and %d beside one that became urgent; want %d", most.Load(), urgent.Load(), turnsMost)
@@ -49,14 +54,14 @@ func TestTurnsThatHang(t *testing.T) {
 		var wg sync.WaitGroup
 		for range turnsMost {
 			wg.Go(func() {
-				defer all.of("prod").take(ctx, never)()
+				defer all.of("prod").take(ctx, new(wake.Broadcast), never)()
 				<-ctx.Done()
 			})
 		}
 		synctest.Wait()
 		took := func(cluster string) time.Duration {
 			began := time.Now()
-			all.of(cluster).take(ctx, never)()
+			all.of(cluster).take(ctx, new(wake.Broadcast), never)()
 			return time.Since(began)
 		}
 		if d := took("prod"); d != turnsStuck {
