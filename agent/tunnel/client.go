@@ -341,7 +341,7 @@ func (t *tunnel) lostForFactor() (*state.Problem, error) {
 		st = c.proc.Status()
 		return lacksFactor(st)
 	}
-	if !t.changed.Until(context.Background(), tshEnds, ended) {
+	if !t.changed.Until(t.exam.running(), tshEnds, ended) {
 		return nil, nil
 	}
 	_, problem := c.state(t.spec, "")

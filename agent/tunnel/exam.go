@@ -134,15 +134,30 @@ func examAgain(f *dialFailure) time.Duration {
 	return min(max(time.Since(f.at)/10, examSoon), longest)
 }
 
-// whyHungUp returns why the upstream hung up on a client, in place of err.
+// running returns what ends with the tunnel.
+func (e *exam) running() context.Context {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.ctx != nil {
+		return e.ctx
+	}
+	over, end := context.WithCancel(context.Background())
+	end()
+	return over
+}
+
+// whyHungUp returns why the upstream hung up on a client, in place of err. A tunnel that
+// stops does not look into it.
 func (e *exam) whyHungUp(t *tunnel, err error) error {
-	ctx, examine := context.Background(), e.find
+	ctx, examine := e.running(), e.find
 	if errors.Is(err, proxies.ErrProbe) {
-		e.turn.Take(ctx)
+		if !e.turn.Take(ctx) {
+			return err
+		}
 		defer e.turn.Give()
 		examine = look
 	}
-	if why := examine(ctx, t, err); why != nil && !errors.Is(why, tsh.ErrReplaced) {
+	if why := examine(ctx, t, err); why != nil && ctx.Err() == nil && !errors.Is(why, tsh.ErrReplaced) {
 		return why
 	}
 	return err
@@ -155,7 +170,7 @@ func look(ctx context.Context, t *tunnel, err error) error {
 
 // find looks into a failure and makes the outcome the tunnel's state. It returns
 // what was found; nil means that all is well. Nothing is found, and err returned, when
-// ctx ends before it is its turn, or tsh is replaced meanwhile.
+// ctx ends or tsh is replaced meanwhile.
 func (e *exam) find(ctx context.Context, t *tunnel, err error) error {
 	if !e.turn.Take(ctx) {
 		return err
@@ -168,7 +183,7 @@ func (e *exam) find(ctx context.Context, t *tunnel, err error) error {
 		return last
 	}
 	why := look(ctx, t, err)
-	if errors.Is(why, tsh.ErrReplaced) {
+	if ctx.Err() != nil || errors.Is(why, tsh.ErrReplaced) {
 		return err // of the new way nothing is known
 	}
 	e.mu.Lock()
