@@ -42,7 +42,7 @@ func TestManyHeldClientsOneLogin(t *testing.T) {
 	var failed atomic.Int64
 	for i := range clients {
 		wg.Go(func() {
-			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			ctx, cancel := context.WithTimeout(t.Context(), 2*wait)
 			defer cancel()
 			conn, err := e.pg(ctx, ports[i%tunnels])
 			if err == nil {
