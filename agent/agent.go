@@ -608,9 +608,10 @@ func (a *Agent) publish() {
 	a.pub.turn.Lock()
 	defer a.pub.turn.Unlock()
 	now := time.Now().Round(0)
+	in := a.noticeInput(now)
 	s := a.draw(now)
 	a.tunnels.Record(s)
-	s.Notices = a.pub.notices(s, a.noticeInput(now))
+	s.Notices = a.pub.notices(s, in)
 	a.pub.hub.publish(s)
 }
 
@@ -620,6 +621,7 @@ func (a *Agent) noticeInput(now time.Time) notices.Input {
 		Now: now, Enabled: set.On(), Quiet: set.QuietAt(now), WokeAt: a.system.lastWake(),
 		Requests:  access.Notify(rules.Notify).WantsRequest,
 		Sensitive: func(r state.Request) bool { return rules.IsSensitive(r.Roles) },
+		Listed:    a.requests.Listed(),
 	}
 }
 

@@ -8,6 +8,9 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/gravitational/teleport/api/types"
 
 	"berth/agent/state"
 	"berth/internal/simcluster"
@@ -60,5 +63,29 @@ func TestWaitingClientIsTold(t *testing.T) {
 	}
 	if err := e.Client().DismissNotice(t.Context(), "nonsense"); err == nil {
 		t.Error("a notice that is not there was dismissed")
+	}
+}
+
+// TestOldApprovalIsNoNews: what was approved before the agent started is listed, and no
+// notice comes of it.
+func TestOldApprovalIsNoNews(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t, requestsConfig())
+	e.Login()
+	item, _ := e.pgTunnel("pg")
+	e.config(item)
+	approved := func() string {
+		return e.Sim.PutAccessRequest(simcluster.AccessRequest{
+			User: "alice", Roles: []string{"dba"}, State: types.RequestState_APPROVED, Expires: time.Now().Add(13 * time.Hour),
+		})
+	}
+	approved()
+	e.start()
+	e.Await("the old request", func(s state.Snapshot) bool { return len(s.Requests) == 1 && s.Requests[0].Assumable })
+	e.awaitWatch()
+	id := approved()
+	s := e.Await("the new one's notice", func(s state.Snapshot) bool { return len(s.Notices) > 0 })
+	if len(s.Notices) != 1 || s.Notices[0].Kind != state.NoticeApproved || s.Notices[0].Actions[0].Request != id {
+		t.Errorf("notices %+v, want one of the request that was approved meanwhile", s.Notices)
 	}
 }

@@ -237,6 +237,22 @@ func (b *Board) NoReview(key certwatch.ProfileID) {
 	}
 }
 
+// Listed returns the proxies whose requests are known, by their addresses.
+func (b *Board) Listed() map[string]bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	proxies := make(map[string]bool)
+	for _, f := range b.followed {
+		if f.tracker == nil {
+			continue
+		}
+		if _, listed := f.tracker.List(); listed {
+			proxies[f.session.Profile] = true
+		}
+	}
+	return proxies
+}
+
 // Over returns how many requests there are above what is listed.
 func (b *Board) Over() int {
 	b.mu.Lock()

@@ -14,6 +14,7 @@ package notices
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -43,6 +44,9 @@ type Input struct {
 	// Sensitive reports whether approving a request needs a confirmation; nil
 	// means never.
 	Sensitive func(state.Request) bool
+	// Listed are the proxies whose access requests were known before the snapshot was
+	// drawn.
+	Listed map[string]bool
 }
 
 // candidate is a notice that the snapshot asks for; whether it is shown now
@@ -52,6 +56,7 @@ type candidate struct {
 
 	grace     time.Duration // how long the cause must last
 	onlyFresh bool          // shown only if it appeared while the Tracker ran
+	at        string        // the proxy whose access request it is, for onlyFresh: its requests were known by then
 	recovered *state.Notice // shown briefly when a shown cause ends; nil means none
 }
 
@@ -62,15 +67,16 @@ type memory struct {
 	absent    bool      // at the last look
 	shownAt   time.Time // this time; zero means not yet
 	notBefore time.Time // the earliest time to show it
-	stale     bool      // it was there before the Tracker
+	stale     bool      // it was there before berth looked
 	dismissed bool
 	recovered *state.Notice
 }
 
 // Tracker turns snapshots into notices. It is not safe for concurrent use.
 type Tracker struct {
-	started  bool
 	by       map[string]*memory
+	started  bool
+	listed   map[string]bool   // the proxies whose requests were known at the last look, or before
 	moments  map[string]moment // notices that are withdrawn after a while
 	showings []time.Time       // of the last minute
 	held     map[string]bool   // causes over the limit
@@ -84,7 +90,7 @@ type moment struct {
 
 // New returns a Tracker that has shown nothing yet.
 func New() *Tracker {
-	return &Tracker{by: make(map[string]*memory), moments: make(map[string]moment), held: make(map[string]bool)}
+	return &Tracker{by: make(map[string]*memory), listed: make(map[string]bool), moments: make(map[string]moment), held: make(map[string]bool)}
 }
 
 // Update returns the notices to show now, the most urgent first. Snapshots must
@@ -109,6 +115,7 @@ func (t *Tracker) Update(s *state.Snapshot, in Input) []state.Notice {
 		out = append(out, m.notice)
 	}
 	t.started = true
+	maps.Copy(t.listed, in.Listed)
 	if n := len(t.held); n > 0 && in.Enabled {
 		out = append(out, more(n, in.Now))
 	}
@@ -124,7 +131,7 @@ func rank(u state.Urgency) int {
 
 // due reports whether a candidate is shown now, and remembers it if so.
 func (t *Tracker) due(c candidate, in Input) bool {
-	m := t.remember(c.ID, in.Now)
+	m := t.remember(c, in.Now)
 	m.recovered = c.recovered
 	switch {
 	case m.dismissed, m.stale && c.onlyFresh, !in.Enabled:
@@ -143,12 +150,12 @@ func (t *Tracker) due(c candidate, in Input) bool {
 }
 
 // remember notes that a cause is there now.
-func (t *Tracker) remember(id string, now time.Time) *memory {
-	m := t.by[id]
+func (t *Tracker) remember(c candidate, now time.Time) *memory {
+	m := t.by[c.ID]
 	switch {
 	case m == nil:
-		m = &memory{since: now, stale: !t.started}
-		t.by[id] = m
+		m = &memory{since: now, stale: !t.started || c.at != "" && !t.listed[c.at]}
+		t.by[c.ID] = m
 	case m.absent && now.Sub(m.last) > again && !m.dismissed:
 		*m = memory{since: now}
 	case m.absent:

@@ -25,7 +25,7 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{t: t, tr: New(), in: Input{Now: noon, Enabled: true}}
+	w := &world{t: t, tr: New(), in: Input{Now: noon, Enabled: true, Listed: map[string]bool{"p.example.com:443": true}}}
 	w.s.Profiles = []state.Profile{{
 		Proxy: "p.example.com:443", Cluster: "example.com", User: "alice", State: state.ProfileValid, ValidUntil: new(noon.Add(15 * time.Minute)),
 		Renewal: state.Renewal{Mode: state.RenewAsk},
@@ -268,9 +268,13 @@ func TestRateLimit(t *testing.T) {
 
 func TestRequests(t *testing.T) {
 	w := newWorld(t)
-	old := state.Request{ID: "old", Mine: true, Roles: []string{"dba"}, State: state.RequestApproved, Assumable: true}
+	old := state.Request{ID: "old", Profile: "p.example.com:443", Mine: true, Roles: []string{"dba"}, State: state.RequestApproved, Assumable: true}
+	listed := w.in.Listed
+	w.in.Listed = nil
+	w.want(0)
+	w.in.Listed = listed
 	w.s.Requests = []state.Request{old}
-	w.want(0) // decided before anybody looked
+	w.want(time.Second) // decided before anybody looked
 	mine := state.Request{ID: "mine", Profile: "p.example.com:443", Mine: true, Roles: []string{"dba", "admin"}, State: state.RequestPending, CreatedAt: noon}
 	w.s.Requests = []state.Request{old, mine}
 	w.want(time.Second)
@@ -289,7 +293,7 @@ func TestRequests(t *testing.T) {
 	w.profile().ValidUntil = new(noon.Add(6 * time.Hour)) // the session ends then as well: that is shown
 	w.want(time.Second)
 
-	denied := state.Request{ID: "no", Mine: true, Resources: []string{"/c/db/a", "/c/db/b", "/c/db/c", "/c/db/d"}, State: state.RequestDenied, CreatedAt: w.in.Now, ResolveReason: "no"}
+	denied := state.Request{ID: "no", Profile: "p.example.com:443", Mine: true, Resources: []string{"/c/db/a", "/c/db/b", "/c/db/c", "/c/db/d"}, State: state.RequestDenied, CreatedAt: w.in.Now, ResolveReason: "no"}
 	review := state.Request{
 		ID: "rev", User: "carol", Roles: []string{"admin"}, State: state.RequestPending, Reviewable: true, Reason: "incident 42", Progress: "0 of 2 approvals",
 	}

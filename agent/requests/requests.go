@@ -122,6 +122,9 @@ func New(cfg Config) *Requests {
 // Draw returns the requests as a snapshot has them.
 func (rs *Requests) Draw(now time.Time) []state.Request { return rs.board.Requests(now) }
 
+// Listed returns the proxies whose requests are known.
+func (rs *Requests) Listed() map[string]bool { return rs.board.Listed() }
+
 // Problems says that there are more requests than are listed.
 func (rs *Requests) Problems() []state.Problem {
 	over, most := rs.board.Over(), rs.cfg.Config().Limit(config.LimitRequests)
