@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -350,10 +351,19 @@ func TestMany(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
 		err := d.Show(ctx, n)
 		cancel()
-		if i >= maxOpen && !errors.Is(err, errTooMany) {
+		if i >= maxOpen && !errors.Is(err, ErrTooMany) {
 			t.Fatalf("Show() of number %d = %v, want ErrTooMany", i, err)
 		}
 	}
+	urgent, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
+	defer cancel()
+	if err := d.Show(urgent, Notification{ID: "urgent", Urgency: UrgencyCritical, Title: "urgent"}); errors.Is(err, ErrTooMany) {
+		t.Error("what is urgent finds no room")
+	}
+	if open := openIDs(d.notifier); len(open) != maxOpen || slices.Contains(open, "0") || !slices.Contains(open, "urgent") {
+		t.Errorf("open: %q, want the urgent one in place of the oldest", open)
+	}
+	d.Close("urgent")
 	if n, limit := len(server.got()), burst+int(time.Since(start)/interval)+1; n > limit {
 		t.Errorf("%d were shown at once, want at most %d", n, limit)
 	}

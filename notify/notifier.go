@@ -114,8 +114,8 @@ func (n *notifier) want(what Notification) (<-chan error, error) {
 	defer n.mu.Unlock()
 	c := n.open[what.ID]
 	if c == nil {
-		if len(n.open) >= maxOpen {
-			return nil, errTooMany
+		if len(n.open) >= maxOpen && (what.Urgency != UrgencyCritical || !n.makeRoom()) {
+			return nil, ErrTooMany
 		}
 		n.order++
 		c = &card{order: n.order}
@@ -127,6 +127,23 @@ func (n *notifier) want(what Notification) (<-chan error, error) {
 	done := make(chan error, 1)
 	c.wait = append(c.wait, done)
 	return done, nil
+}
+
+// makeRoom withdraws the oldest card that is not critical; false means that all are. The
+// caller holds mu.
+func (n *notifier) makeRoom() bool {
+	var oldest string
+	for id, c := range n.open {
+		if c.n.Urgency != UrgencyCritical && (oldest == "" || c.order < n.open[oldest].order) {
+			oldest = id
+		}
+	}
+	if oldest == "" {
+		return false
+	}
+	n.forget(oldest, n.open[oldest])
+	n.gone = append(n.gone, oldest)
+	return true
 }
 
 // Close implements Notifier.

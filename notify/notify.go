@@ -90,8 +90,8 @@ type Notifier interface {
 // ErrUnavailable says that nothing here shows notifications.
 var ErrUnavailable = errors.New("nothing here shows notifications: " + remedy)
 
-// errTooMany says that too many notifications are on the screen or waiting.
-var errTooMany = fmt.Errorf("more than %d notifications at once: close some first", maxOpen)
+// ErrTooMany says that too many notifications are on the screen or waiting.
+var ErrTooMany = fmt.Errorf("more than %d notifications at once: close some first", maxOpen)
 
 // ErrStopped says that Run has returned.
 var ErrStopped = errors.New("notifications have been stopped")

@@ -39,6 +39,7 @@ type noted struct {
 	want    notify.Notification
 	pending bool // its words are not on their way yet
 	done    bool // dealt with: it is not shown again
+	crowded bool // there were too many others to show it
 }
 
 func newNotes(n Notifier, log *slog.Logger) *notes {
@@ -173,10 +174,13 @@ func (n *notes) bring(ctx context.Context, id string) {
 		card := c.want
 		n.mu.Unlock()
 		err := n.notifier.Show(ctx, card)
-		if err != nil && ctx.Err() == nil && !errors.Is(err, notify.ErrStopped) {
+		if err != nil && ctx.Err() == nil && !errors.Is(err, notify.ErrStopped) && !c.crowded {
 			n.log.Warn("not shown as a notification", "notification", id, "title", card.Title, "err", err)
 		}
 		n.mu.Lock()
+		if c.crowded = errors.Is(err, notify.ErrTooMany); c.crowded && !c.pending {
+			c.want = notify.Notification{} // the next snapshot has it tried again
+		}
 		if n.cards[id] == nil { // withdrawn while it was on its way
 			n.notifier.Close(id)
 		}

@@ -59,6 +59,24 @@ func TestNoticesAreFollowed(t *testing.T) {
 	})
 }
 
+// TestOneTooManyIsTriedAgain: with the next snapshot, when others may be gone.
+func TestOneTooManyIsTriedAgain(t *testing.T) {
+	onDesk(t, func(d *desk) {
+		s := waking()
+		s.Notices = []state.Notice{ending("a", "A")}
+		d.notifier.fail = notify.ErrTooMany
+		d.say(s)
+		if got := d.notifier.titles(); got != "" {
+			t.Errorf("shown: %q", got)
+		}
+		d.notifier.fail = nil
+		d.say(s)
+		if got := d.notifier.titles(); got != "A" {
+			t.Errorf("shown: %q", got)
+		}
+	})
+}
+
 func TestButtons(t *testing.T) {
 	cases := map[string]struct {
 		label, want string
