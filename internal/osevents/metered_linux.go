@@ -21,7 +21,7 @@ func listenMetered(ctx context.Context, m *Monitor, up func()) error {
 		return err
 	}
 	defer b.Close() //nolint:errcheck // nothing is to be sent any more
-	defer m.sparing.setMetered(false)
+	defer m.sparing.metered.Store(false)
 	if err := b.follow(ctx, networkName, dbus.WithMatchObjectPath(networkPath), dbus.WithMatchMember("PropertiesChanged")); err != nil {
 		return err
 	}
@@ -50,5 +50,5 @@ func askMetered(ctx context.Context, m *Monitor, b *bus) {
 			m.log.Debug("network manager not understood", "err", err)
 		}
 	}
-	m.sparing.setMetered(metered == meteredYes || metered == meteredGuessYes)
+	m.sparing.metered.Store(metered == meteredYes || metered == meteredGuessYes)
 }

@@ -129,7 +129,7 @@ func New(cfg Config) *Monitor {
 	m.clock.read = readClock
 	m.network.read = readNetwork
 	m.lock.tell = m.events.add
-	m.sparing.battery = onBattery
+	m.sparing.battery, m.sparing.wanted = onBattery, wake.NewSignal()
 	m.events.ready = make(chan struct{}, 1)
 	return m
 }
@@ -145,6 +145,7 @@ func (m *Monitor) Run(ctx context.Context) error {
 		all.Go(func() { m.keep(ctx, s) })
 	}
 	all.Go(func() { m.look(ctx) })
+	all.Go(func() { m.sparing.keep(ctx) })
 	all.Wait()
 	m.lock.stop()
 	return nil

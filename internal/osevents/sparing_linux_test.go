@@ -3,7 +3,10 @@ package osevents
 import (
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/godbus/dbus/v5"
 	"github.com/godbus/dbus/v5/prop"
@@ -52,18 +55,65 @@ func TestDrained(t *testing.T) {
 	}
 }
 
+// TestSparingAsksNowAndThen: the battery is asked at the start, and later while
+// someone is interested, but not at every look.
 func TestSparingAsksNowAndThen(t *testing.T) {
-	asked, battery := 0, true
-	m := New(Config{})
-	m.sparing.battery = func() bool { asked++; return battery }
-	if first, again := m.Sparing(), m.Sparing(); !first || !again || asked != 1 {
-		t.Errorf("on battery, asked %d times, want Sparing() to be true and to ask once", asked)
-	}
-	battery = false
-	m.sparing.asked = m.sparing.asked.Add(-powerAskedFor)
-	if m.Sparing() || asked != 2 {
-		t.Errorf("plugged in, asked %d times, want Sparing() to have asked again", asked)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		var asked atomic.Int64
+		var battery atomic.Bool
+		battery.Store(true)
+		m := newFakeMachine().monitor(Config{}, source{name: "all", covers: coverSleep | coverClock | coverNetwork, listen: listening})
+		m.sparing.battery = func() bool { asked.Add(1); return battery.Load() }
+		start(t, m)
+		want := func(sparing bool, times int64) {
+			t.Helper()
+			synctest.Wait()
+			if got := m.Sparing(); got != sparing || asked.Load() != times {
+				t.Errorf("Sparing() = %v, asked %d times; want %v and %d", got, asked.Load(), sparing, times)
+			}
+		}
+		want(true, 1)
+		battery.Store(false)
+		for range powerAskedFor / time.Second { // it is asked again after powerAskedFor
+			want(true, 1)
+			time.Sleep(time.Second)
+		}
+		want(false, 2)
+		time.Sleep(powerAskedFor) // for the look of just now
+		want(false, 3)
+		time.Sleep(powerAskedFor)
+		synctest.Wait()
+		before := asked.Load()
+		time.Sleep(time.Hour)
+		if asked.Load() != before {
+			t.Errorf("asked %d times while no one was interested", asked.Load()-before)
+		}
+	})
+}
+
+// TestBatteryThatIsSlow: whoever asks does not wait for it, and has what was known.
+func TestBatteryThatIsSlow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		answer := make(chan bool)
+		m := newFakeMachine().monitor(Config{}, source{name: "all", covers: coverSleep | coverClock | coverNetwork, listen: listening})
+		m.sparing.battery = func() bool { return <-answer }
+		start(t, m)
+		known := false
+		for range 3 {
+			asked := time.Now()
+			if m.Sparing() != known || time.Since(asked) != 0 {
+				t.Errorf("Sparing() = %v after %v, want %v at once", !known, time.Since(asked), known)
+			}
+			known = !known
+			answer <- known
+			synctest.Wait()
+			if m.Sparing() != known {
+				t.Errorf("Sparing() = %v, want what was answered", !known)
+			}
+			time.Sleep(powerAskedFor)
+		}
+		answer <- false // for Run to end
+	})
 }
 
 // offerNetwork is a NetworkManager that says how the network is charged for.
