@@ -85,7 +85,7 @@ type Agent struct {
 	stop context.CancelFunc
 	next succession
 
-	program process.Executable
+	program *process.Executable
 	config  *config.Watcher
 	homes   *certwatch.Watcher
 	rooms
@@ -589,6 +589,7 @@ func (a *Agent) keepPublished(ctx context.Context) {
 		case <-timer.C:
 		}
 		timer.Stop()
+		a.program.Look()
 		_ = survive.Do(a.log, "decide about renewals", func() error { // it is logged, as below
 			a.renewals.Decide(time.Now().Round(0))
 			return nil

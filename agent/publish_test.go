@@ -3,12 +3,17 @@ package agent
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"berth/agent/process"
+	"berth/agent/state"
 	"berth/internal/simcluster"
 	"berth/internal/wake"
 )
@@ -167,4 +172,23 @@ func TestConfigThatTakesLong(t *testing.T) {
 	if err := <-left; !errors.Is(err, context.Canceled) {
 		t.Errorf("ReloadConfig = %v", err)
 	}
+}
+
+// TestReplacedProgramIsSeen: the agent looks at its program as time passes, and not for
+// each command that publishes.
+func TestReplacedProgramIsSeen(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t, simcluster.Config{})
+	e.config()
+	path := filepath.Join(t.TempDir(), "berth")
+	if err := os.WriteFile(path, []byte("old"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	e.startWith(func(a *Agent) { a.program = process.ExecutableAt(path) })
+	if err := os.WriteFile(path, []byte("newer"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	e.Await("the upgrade to be seen", func(s state.Snapshot) bool {
+		return slices.ContainsFunc(s.Problems, func(p state.Problem) bool { return p.Code == state.CodeProgramReplaced })
+	})
 }

@@ -3,42 +3,50 @@ package process
 import (
 	"fmt"
 	"os"
+	"sync/atomic"
 
 	"berth/agent/state"
 )
 
 // Executable is the file that a process was started from.
 type Executable struct {
-	path string
-	info os.FileInfo // nil when the system does not say
+	path     string
+	info     os.FileInfo // nil when the system does not say
+	replaced atomic.Bool // what Look found
 }
 
 // OwnExecutable is that of this process.
-func OwnExecutable() Executable {
+func OwnExecutable() *Executable {
 	path, err := os.Executable()
 	if err != nil {
-		return Executable{}
+		return &Executable{}
 	}
+	return ExecutableAt(path)
+}
+
+// ExecutableAt is the file at path, as it is now.
+func ExecutableAt(path string) *Executable {
 	info, err := os.Stat(path)
 	if err != nil {
-		return Executable{}
+		return &Executable{}
 	}
-	return Executable{path: path, info: info}
+	return &Executable{path: path, info: info}
 }
 
-// replaced reports whether another program is in the place of this one now. One
-// that is missing is none: an upgrade may be half-way.
-func (p Executable) replaced() bool {
+// Look looks whether another program is in the place of this one now. One that is
+// missing is none: an upgrade may be half-way. It asks the disk.
+func (p *Executable) Look() {
 	if p.info == nil {
-		return false
+		return
 	}
 	now, err := os.Stat(p.path)
-	return err == nil && (!os.SameFile(p.info, now) || !p.info.ModTime().Equal(now.ModTime()) || p.info.Size() != now.Size())
+	p.replaced.Store(err == nil && (!os.SameFile(p.info, now) || !p.info.ModTime().Equal(now.ModTime()) || p.info.Size() != now.Size()))
 }
 
-// Problems says that an upgrade waits for the agent to be restarted.
-func (p Executable) Problems(version string) []state.Problem {
-	if !p.replaced() {
+// Problems says that an upgrade waits for the agent to be restarted, if the last Look
+// found one. It does not wait.
+func (p *Executable) Problems(version string) []state.Problem {
+	if !p.replaced.Load() {
 		return nil
 	}
 	return []state.Problem{{

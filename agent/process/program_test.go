@@ -29,20 +29,22 @@ func TestReplaced(t *testing.T) {
 			if err := os.WriteFile(path, []byte("old"), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			info, err := os.Stat(path)
-			if err != nil {
-				t.Fatal(err)
-			}
+			p := ExecutableAt(path)
 			if err := tt.change(path); err != nil {
 				t.Fatal(err)
 			}
-			p := Executable{path: path, info: info}
+			if got := p.Problems("1.2.3"); got != nil {
+				t.Errorf("before a look: %+v", got)
+			}
+			p.Look()
 			if got := p.Problems("1.2.3"); (len(got) == 1) != tt.want || tt.want && got[0].Action != "berth agent restart" {
 				t.Errorf("problems: %+v, want one: %v", got, tt.want)
 			}
 		})
 	}
-	if p := OwnExecutable(); p.info == nil || p.replaced() {
-		t.Errorf("of this test: %+v", p)
+	p := OwnExecutable()
+	p.Look()
+	if p.info == nil || p.Problems("1.2.3") != nil {
+		t.Errorf("of this test: %+v, %+v", p.info, p.Problems("1.2.3"))
 	}
 }
