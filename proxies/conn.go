@@ -210,12 +210,15 @@ func (c *conn) adopt(ctx context.Context, up net.Conn) error {
 		_ = tcp.SetKeepAliveConfig(KeepAlive) // fails on a dead connection only
 	}
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closed {
-		_ = up.Close() // nothing was sent
-		return c.cause
+	closed, cause := c.closed, c.cause
+	if !closed {
+		c.open, c.upstream = up, up
 	}
-	c.open, c.upstream = up, up
+	c.mu.Unlock()
+	if closed {
+		_ = up.Close() // nothing was sent
+		return cause
+	}
 	return nil
 }
 

@@ -15,7 +15,9 @@ type waited struct {
 	begun <-chan piece
 	again func() (net.Conn, error) // makes a new one, for as long as the client may be held
 
-	mu     sync.Mutex // guards everything below
+	writing sync.Mutex // keeps what is sent in order, and may be held for long; taken before mu
+
+	mu     sync.Mutex // guards everything below; never held over the network
 	cur    net.Conn
 	said   []byte // by the client
 	known  bool   // it has answered, or is the second: said is not kept
@@ -26,19 +28,19 @@ type waited struct {
 // Write sends what the client says. An upstream that has gone before it answered
 // takes everything: the reader finds out.
 func (u *waited) Write(p []byte) (int, error) {
+	u.writing.Lock()
+	defer u.writing.Unlock()
 	u.mu.Lock()
-	if u.known {
-		cur := u.cur
-		u.mu.Unlock()
-		return cur.Write(p)
+	if !u.known {
+		u.said = append(u.said, p...)
+		if len(u.said) > earlyMax {
+			u.said, u.known = nil, true
+		}
 	}
-	defer u.mu.Unlock()
-	u.said = append(u.said, p...)
-	if len(u.said) > earlyMax {
-		u.said, u.known = nil, true
-	}
-	n, err := u.cur.Write(p)
-	if err != nil && !u.known {
+	cur, known := u.cur, u.known
+	u.mu.Unlock()
+	n, err := cur.Write(p)
+	if err != nil && !known {
 		return len(p), nil
 	}
 	return n, err
@@ -46,18 +48,23 @@ func (u *waited) Write(p []byte) (int, error) {
 
 // CloseWrite ends the sending half.
 func (u *waited) CloseWrite() error {
+	u.writing.Lock()
+	defer u.writing.Unlock()
 	u.mu.Lock()
-	defer u.mu.Unlock()
 	u.halved = true
-	return (&handed{Conn: u.cur}).CloseWrite()
+	cur := u.cur
+	u.mu.Unlock()
+	return (&handed{Conn: cur}).CloseWrite()
 }
 
-// Close closes the connection, and one that is yet to come.
+// Close closes the connection, and one that is yet to come. A write that the proxy
+// does not take ends with it.
 func (u *waited) Close() error {
 	u.mu.Lock()
-	defer u.mu.Unlock()
 	u.closed = true
-	return u.cur.Close()
+	cur := u.cur
+	u.mu.Unlock()
+	return cur.Close()
 }
 
 // answered is called when the upstream has said something.
@@ -84,19 +91,24 @@ func (u *waited) second(ended error) error {
 	if h, ok := conn.(*handed); ok {
 		conn = h.Conn
 	}
+	u.writing.Lock()
+	defer u.writing.Unlock()
 	u.mu.Lock()
-	defer u.mu.Unlock()
-	if u.closed || u.known { // known: the client said too much meanwhile
+	old, late := u.cur, u.closed || u.known // known: the client said too much meanwhile
+	said, halved := u.said, u.halved
+	if !late {
+		u.cur, u.said, u.known = conn, nil, true
+	}
+	u.mu.Unlock()
+	if late {
 		_ = conn.Close() // nothing was sent
 		return ended
 	}
-	_ = u.cur.Close() // it has ended
-	u.cur = conn
-	if _, err := conn.Write(u.said); err != nil {
+	_ = old.Close() // it has ended
+	if _, err := conn.Write(said); err != nil {
 		return err
 	}
-	u.said, u.known = nil, true
-	if u.halved {
+	if halved {
 		_ = (&handed{Conn: conn}).CloseWrite() // fails on a closed connection only
 	}
 	return nil

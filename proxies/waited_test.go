@@ -153,3 +153,71 @@ func TestHungUpWhileAway(t *testing.T) {
 		})
 	}
 }
+
+// writing is a connection that says when a write has begun.
+type writing struct {
+	net.Conn
+	began chan struct{}
+}
+
+func (w writing) Write(p []byte) (int, error) {
+	close(w.began)
+	return w.Conn.Write(p)
+}
+
+// TestCloseBreaksAStuckWrite: a proxy that reads nothing holds up the client's words,
+// and not whoever closes the connection.
+func TestCloseBreaksAStuckWrite(t *testing.T) {
+	t.Parallel()
+	deaf := nettest.Serve(t, func(*net.TCPConn) { <-t.Context().Done() })
+	conn, err := deaf.Dial(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close() //nolint:errcheck // it is closed already, unless the test fails
+	up := writing{conn, make(chan struct{})}
+	u := &waited{cur: up}
+	wrote := make(chan error, 1)
+	go func() {
+		_, err := u.Write(make([]byte, 64<<20)) // more than the buffers hold
+		wrote <- err
+	}()
+	<-up.began
+	closed := make(chan error, 1)
+	go func() { closed <- u.Close() }()
+	select {
+	case err := <-closed:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(testwait.Patience):
+		t.Fatal("Close waits for a write that no one takes")
+	}
+	if err := <-wrote; !errors.Is(err, net.ErrClosed) {
+		t.Errorf("the write: %v, want %v", err, net.ErrClosed)
+	}
+}
+
+// lateUpstream is an upstream that arrives when its connection is closed already.
+type lateUpstream struct {
+	net.Conn
+	c *conn
+	t *testing.T
+}
+
+func (l lateUpstream) Close() error {
+	if !l.c.mu.TryLock() {
+		l.t.Error("an upstream is closed under the connection's lock")
+		return nil
+	}
+	l.c.mu.Unlock()
+	return nil
+}
+
+// TestUpstreamThatComesTooLate is closed, and its farewell holds up no one else.
+func TestUpstreamThatComesTooLate(t *testing.T) {
+	c := &conn{closed: true, cause: ErrClosed}
+	if err := c.adopt(t.Context(), lateUpstream{c: c, t: t}); !errors.Is(err, ErrClosed) {
+		t.Errorf("adopt = %v, want %v", err, ErrClosed)
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"sync/atomic"
 	"testing"
 
 	"berth/internal/testwait"
@@ -105,5 +106,28 @@ func TestLeave(t *testing.T) {
 			}
 			<-left
 		})
+	}
+}
+
+// TestLeaveLocksNothing: what is called when the port is released may ask the listener.
+func TestLeaveLocksNothing(t *testing.T) {
+	var l *Listener
+	var calls atomic.Int32
+	l = NewListener(ListenerConfig{CA: testCA, OnChange: func() {
+		calls.Add(1)
+		if !l.mu.TryLock() {
+			t.Error("the port is released under the listener's lock")
+			return
+		}
+		l.mu.Unlock()
+	}})
+	if err := l.Bind(); err != nil {
+		t.Fatal(err)
+	}
+	bound := calls.Load()
+	l.Leave(0)
+	l.Leave(0)
+	if n := calls.Load() - bound; n != 1 {
+		t.Errorf("%d changes, want one", n)
 	}
 }

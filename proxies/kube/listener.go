@@ -70,7 +70,7 @@ type Listener struct {
 	ended   chan struct{} // closed when Run has returned
 
 	mu      sync.Mutex // guards everything below, and cfg.Grace
-	left    bool       // leaving is closed
+	left    bool       // leaving is closed, or about to be
 	ca      *LocalCA   // what tls was made for
 	tls     *tls.Config
 	tunnels map[string]*Tunnel // by server name
@@ -116,11 +116,14 @@ func (l *Listener) Released() <-chan struct{} { return l.port.Released() }
 // that go on, or grace is over. Clients are asked to connect anew for further ones.
 func (l *Listener) Leave(grace time.Duration) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.left {
+	again := l.left
+	if !again {
+		l.left, l.cfg.Grace = true, grace
+	}
+	l.mu.Unlock()
+	if again {
 		return
 	}
-	l.left, l.cfg.Grace = true, grace
 	l.port.Close()
 	close(l.leaving)
 }
