@@ -89,8 +89,6 @@ type succession struct {
 	deaf     <-chan struct{} // closed when that no longer matters, by deafen
 	deafen   func()
 
-	counting sync.Mutex // held while counts are taken and sent: none is lost in between
-
 	mu       sync.Mutex // guards everything below
 	before   []*former
 	main     bool     // the service manager takes this process's word
@@ -313,7 +311,11 @@ func (s *succession) leave(ctx context.Context, next *handover.Successor) error 
 			_ = next.Send(handover.Message{Kind: handover.Moved, Connections: tunnels.Open()})
 		})
 	}()
-	go s.reportOpen(ctx, next.Line, drained)
+	reported := make(chan struct{})
+	go func() {
+		defer close(reported)
+		s.reportOpen(ctx, next.Line, drained)
+	}()
 
 	stop := ctx.Done()
 	var died error
@@ -333,8 +335,7 @@ func (s *succession) leave(ctx context.Context, next *handover.Successor) error 
 			time.AfterFunc(s.opts.Grace, func() { s.tunnels.Succession().Close("") })
 		}
 	}
-	s.reportCounts(next.Line)
-	_ = next.Send(handover.Message{Kind: handover.Open}) // none
+	<-reported
 	s.log.Info("the last connection has ended since the agent handed over")
 	if s.opts.Succession.Stays && exit != nil {
 		select {
@@ -380,8 +381,6 @@ func (s *succession) moveTo(line *handover.Line) func(string) proxies.Move {
 // reportCounts has the successor know what this agent's connections have moved since
 // it last did. A successor that is gone counts no longer.
 func (s *succession) reportCounts(line *handover.Line) {
-	s.counting.Lock()
-	defer s.counting.Unlock()
 	counts := s.tunnels.Succession().Since()
 	if len(counts) == 0 {
 		return
@@ -392,7 +391,7 @@ func (s *succession) reportCounts(line *handover.Line) {
 }
 
 // reportOpen has the successor know how many connections this agent still serves, and
-// what they move, until there are none.
+// what they move, until there are none, which it says too.
 func (s *succession) reportOpen(ctx context.Context, line *handover.Line, drained <-chan struct{}) {
 	said := -1
 	for {
@@ -405,6 +404,8 @@ func (s *succession) reportOpen(ctx context.Context, line *handover.Line, draine
 		}
 		select {
 		case <-drained:
+			s.reportCounts(line)
+			_ = line.Send(handover.Message{Kind: handover.Open}) // none
 			return
 		case <-s.changed:
 		case <-time.After(publishCounters): // who publishes may have taken the signal

@@ -12,14 +12,16 @@ package handover
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"sync"
 	"sync/atomic"
 	"time"
+
+	"berth/internal/wake"
 )
 
 // Format is the version of what is said over a line. Agents that speak another one
@@ -90,17 +92,23 @@ var ErrPaused = errors.New("the line is paused")
 // amid is how long the rest of a message may take on a line that is paused.
 const amid = 5 * time.Second
 
+// sendMost is how long it may take to say something, the turn included: the other end
+// reads all the time, unless it hangs.
+const sendMost = 30 * time.Second
+
 // Line is one end of a line. One goroutine may receive while others send.
 type Line struct {
-	conn socket
+	conn     socket
+	sendMost time.Duration
 
 	paused atomic.Bool
 
-	sending sync.Mutex
+	sending wake.Turn
 	files   []file // received, and not yet taken by a message; the receiver's
 }
 
-// Send says m and passes descriptors, which stay open here.
+// Send says m and passes descriptors, which stay open here. It returns within half a
+// minute: to an end that did not read for so long, nothing can be said any more.
 func (l *Line) Send(m Message, fds ...Descriptor) error {
 	m.FDs = len(fds)
 	text, err := json.Marshal(m)
@@ -108,9 +116,14 @@ func (l *Line) Send(m Message, fds ...Descriptor) error {
 		return fmt.Errorf("hand over: %w", err)
 	}
 	frame := binary.BigEndian.AppendUint32(nil, uint32(len(text)))
-	l.sending.Lock()
-	defer l.sending.Unlock()
-	if err := l.send(append(frame, text...), fds); err != nil {
+	ctx, cancel := context.WithTimeout(context.Background(), l.sendMost)
+	defer cancel()
+	if !l.sending.Take(ctx) {
+		return fmt.Errorf("hand over: %w", ctx.Err())
+	}
+	defer l.sending.Give()
+	until, _ := ctx.Deadline()
+	if err := l.send(append(frame, text...), fds, until); err != nil {
 		return fmt.Errorf("hand over: %w", err)
 	}
 	return nil

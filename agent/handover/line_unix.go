@@ -53,7 +53,7 @@ func (r Received) Line() (*Line, error) {
 	if !ok {
 		return nil, errors.Join(errors.New("hand over: not a line"), c.Close())
 	}
-	return &Line{conn: uc}, nil
+	return &Line{conn: uc, sendMost: sendMost}, nil
 }
 
 // File returns it as it is.
@@ -68,12 +68,9 @@ func (l *Line) Close() error { return l.conn.Close() }
 // SyscallConn is the line's socket, to pass it on.
 func (l *Line) SyscallConn() (syscall.RawConn, error) { return l.conn.SyscallConn() }
 
-// SetDeadline bounds Receive and Send.
-func (l *Line) SetDeadline(at time.Time) error { return l.conn.SetDeadline(at) }
-
 func (l *Line) setReadDeadline(at time.Time) error { return l.conn.SetReadDeadline(at) }
 
-func (l *Line) send(frame []byte, fds []Descriptor) error {
+func (l *Line) send(frame []byte, fds []Descriptor, until time.Time) (err error) {
 	dups, err := duplicates(fds)
 	defer func() {
 		for _, fd := range dups {
@@ -83,6 +80,12 @@ func (l *Line) send(frame []byte, fds []Descriptor) error {
 	if err != nil {
 		return err
 	}
+	_ = l.conn.SetWriteDeadline(until) // a line that is closed is written no more
+	defer func() {
+		if errors.Is(err, os.ErrDeadlineExceeded) { // perhaps amid a message: what follows would not be understood
+			_ = l.conn.CloseWrite()
+		}
+	}()
 	// The frame's head is four bytes; each packet takes one of them along.
 	for len(dups) > 0 {
 		n := min(len(dups), maxRights)
@@ -236,8 +239,8 @@ func (s *Successor) PID() int { return s.cmd.Process.Pid }
 // Await receives a message of the kind, for limit at most. Otherwise the error says
 // what came instead.
 func (s *Successor) Await(kind Kind, limit time.Duration) (Message, error) {
-	_ = s.SetDeadline(time.Now().Add(limit))
-	defer func() { _ = s.SetDeadline(time.Time{}) }()
+	_ = s.setReadDeadline(time.Now().Add(limit)) // a line that is closed is received no more
+	defer func() { _ = s.setReadDeadline(time.Time{}) }()
 	m, files, err := s.Receive()
 	for _, f := range files {
 		f.Close()

@@ -35,10 +35,7 @@ func (Received) Close() {}
 // Close does nothing.
 func (*Line) Close() error { return nil }
 
-// SetDeadline does nothing.
-func (*Line) SetDeadline(time.Time) error { return nil }
-
-func (*Line) send([]byte, []Descriptor) error { return ErrUnsupported }
+func (*Line) send([]byte, []Descriptor, time.Time) error { return ErrUnsupported }
 
 func (*Line) readFull([]byte, bool) error { return ErrUnsupported }
 

@@ -6,8 +6,10 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"io"
 	"os"
 	"testing"
+	"time"
 
 	"berth/internal/testneeds"
 )
@@ -120,6 +122,34 @@ func TestPauseIsShort(t *testing.T) {
 	near.Pause()
 	if err := <-failed; !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("a message that stops half way: %v", err)
+	}
+}
+
+// TestDeafEnd: an end that does not read holds up those who send to it for a while
+// only, and knows that it has missed something.
+func TestDeafEnd(t *testing.T) {
+	near, far := newPair(t)
+	near.sendMost = 200 * time.Millisecond
+	sent := make(chan error)
+	for range 2 {
+		go func() { sent <- near.Send(Message{Kind: Counted, Said: make([]byte, 1<<20)}) }()
+	}
+	for range 2 {
+		if err := <-sent; err == nil {
+			t.Fatal("more than a socket holds was sent to an end that does not read")
+		}
+	}
+	if err := near.Send(Message{Kind: Open}); err == nil {
+		t.Error("a message was sent right behind half of another one")
+	}
+	if m, _, err := far.Receive(); !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
+		t.Errorf("the other end received %q, %v", m.Kind, err)
+	}
+	if err := far.Send(Message{Kind: Open}); err != nil {
+		t.Errorf("the way back: %v", err)
+	}
+	if m, _, err := near.Receive(); err != nil || m.Kind != Open {
+		t.Errorf("the way back: %q, %v", m.Kind, err)
 	}
 }
 
