@@ -15,7 +15,10 @@ import (
 // ReloadConfig reads the config file now and applies it, instead of waiting
 // for the file watcher to notice.
 func (a *Agent) ReloadConfig(ctx context.Context) error {
-	loaded := a.config.Reload()
+	loaded, err := a.config.Reload(ctx)
+	if err != nil {
+		return err
+	}
 	if err := a.applyConfig(ctx); err != nil {
 		return err
 	}

@@ -527,7 +527,7 @@ func TestPolicyRulesNameShippedTunnels(t *testing.T) {
 	if err := AddTunnel(path, state.TunnelSpec{Name: "third", Kind: state.KindDB, Cluster: "c", Resource: "r"}); err != nil {
 		t.Errorf("the file cannot be edited: %v", err)
 	}
-	for when, got := range map[string]*Loaded{"after": w.Reload(), "at a start": watcher().Current()} {
+	for when, got := range map[string]*Loaded{"after": reload(t, w), "at a start": watcher().Current()} {
 		rules := got.Config.Access.AutoAssume
 		if got.Err != nil || len(got.Config.Tunnels) != 3 || len(rules) != 1 || rules[0].Tunnel != "orders" || len(got.Overruled) != 1 {
 			t.Errorf("%s: %v with %+v", when, got.Err, got.Config)
@@ -565,7 +565,7 @@ func TestPolicyIsFollowed(t *testing.T) {
 	}
 	writeFile(t, path, "tunnels: 5\n")
 	writeFile(t, f.Path, "insecure: [")
-	got := w.Reload()
+	got := reload(t, w)
 	if got.Err == nil || got.Config.Profiles[0].Insecure || got.Config.Policy.Err == nil {
 		t.Errorf("loaded %+v", got)
 	}
@@ -576,7 +576,7 @@ func TestPolicyIsFollowed(t *testing.T) {
 	if err := os.Remove(f.Path); err != nil {
 		t.Fatal(err)
 	}
-	if got := w.Reload(); got.Config.Policy != nil || !got.Config.Profiles[0].Insecure {
+	if got := reload(t, w); got.Config.Policy != nil || !got.Config.Profiles[0].Insecure {
 		t.Errorf("without a policy: %+v", got)
 	}
 	if _, err := os.Stat(f.Path); !errors.Is(err, fs.ErrNotExist) {
@@ -603,7 +603,7 @@ func TestFirstPolicyWithASlip(t *testing.T) {
 	w := watcher()
 	writeFile(t, f.Path, "insecure: [")
 	for range 2 { // and after another slip
-		c := w.Reload().Config
+		c := reload(t, w).Config
 		if c.Policy.AllowsProxy("evil.example.net") != nil || c.Tunnels[0].HoldDuration() != 0 {
 			t.Errorf("proxies %q, hold %s", c.Policy.Proxies(), c.Tunnels[0].HoldDuration())
 		}

@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -74,11 +73,11 @@ type Watcher struct {
 
 	settle, settleMost, reread time.Duration
 
-	reading  sync.Mutex // one reading at a time; guards the following
-	seen     string     // what the last reading found, to tell changes from noise
-	fromFile bool       // file was read, not assumed
-	file     *Config    // what the last good file says
-	bound    *Policy    // what binds it
+	reading  wake.Turn // one reading at a time; guards the following
+	seen     string    // what the last reading found, to tell changes from noise
+	fromFile bool      // file was read, not assumed
+	file     *Config   // what the last good file says
+	bound    *Policy   // what binds it
 
 	followers wake.Followers
 }
@@ -99,7 +98,7 @@ func NewWatcher(c WatcherConfig) (*Watcher, error) {
 	}
 	w.log = w.log.With("component", "config")
 	w.cur.Store(&Loaded{LoadedAt: time.Now()})
-	w.read()
+	w.read(context.Background()) // it is the first
 	if w.Current().Err != nil {
 		w.recall()
 	}
@@ -114,10 +113,12 @@ func (w *Watcher) Current() *Loaded { return w.cur.Load() }
 func (w *Watcher) Subscribe() (<-chan struct{}, func()) { return w.followers.Subscribe() }
 
 // Reload reads the file now, without waiting for a sign of a change, and
-// returns what is then known.
-func (w *Watcher) Reload() *Loaded {
-	w.read()
-	return w.Current()
+// returns what is then known. The only error is that ctx ended before it was its turn.
+func (w *Watcher) Reload(ctx context.Context) (*Loaded, error) {
+	if !w.read(ctx) {
+		return nil, ctx.Err()
+	}
+	return w.Current(), nil
 }
 
 // Run follows the file until ctx ends, then returns nil.
@@ -155,11 +156,11 @@ func (w *Watcher) Run(ctx context.Context) error {
 			}
 		case <-w.lost:
 		case <-ticker.C:
-			w.follow(watch)
+			w.follow(ctx, watch)
 			continue
 		case <-quiet.C:
 			first = time.Time{}
-			w.follow(watch)
+			w.follow(ctx, watch)
 			continue
 		}
 		if first.IsZero() {
@@ -171,11 +172,11 @@ func (w *Watcher) Run(ctx context.Context) error {
 
 // follow brings the watches up to date, then reads: in this order nothing is
 // missed.
-func (w *Watcher) follow(watch *fsnotify.Watcher) {
+func (w *Watcher) follow(ctx context.Context, watch *fsnotify.Watcher) {
 	if watch != nil {
 		w.rewatch(watch)
 	}
-	w.read()
+	w.read(ctx)
 }
 
 // dirs returns the folders to watch: the file's own, or the nearest one above
@@ -237,10 +238,13 @@ func (w *Watcher) concerns(name string) bool {
 		dir == w.targetDir() || w.policy.Path != "" && dir == filepath.Dir(w.policy.Path)
 }
 
-// read reads the file and the policy, and publishes what is new.
-func (w *Watcher) read() {
-	w.reading.Lock()
-	defer w.reading.Unlock()
+// read reads the file and the policy, and publishes what is new. It returns false if
+// ctx ended before it was its turn.
+func (w *Watcher) read(ctx context.Context) bool {
+	if !w.reading.Take(ctx) {
+		return false
+	}
+	defer w.reading.Give()
 	data, err := readFile(w.path)
 	now := "content: " + string(data)
 	if err != nil {
@@ -252,7 +256,7 @@ func (w *Watcher) read() {
 	}
 	policy := w.policy.reload(last)
 	if now += "\x00policy: " + policy.fingerprint(); now == w.seen {
-		return
+		return true
 	}
 	w.seen, w.bound = now, policy
 	if policy != nil && policy.Err != nil {
@@ -261,9 +265,10 @@ func (w *Watcher) read() {
 	cfg, err := w.judge(data, err)
 	if bad := (*Error)(nil); errors.As(err, &bad) {
 		w.refuse(bad)
-		return
+		return true
 	}
 	w.accept(cfg, data)
+	return true
 }
 
 // judge decides what a reading means. The error is an *Error.

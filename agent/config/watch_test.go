@@ -3,6 +3,7 @@ package config
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -211,6 +212,31 @@ func TestWatch(t *testing.T) {
 	})
 }
 
+func reload(t *testing.T, w *Watcher) *Loaded {
+	t.Helper()
+	l, err := w.Reload(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// TestReloadMayBeGivenUp: whoever waits for a reading that the disk holds up may leave.
+func TestReloadMayBeGivenUp(t *testing.T) {
+	w, err := NewWatcher(WatcherConfig{Path: filepath.Join(t.TempDir(), "config.yaml")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.reading.Take(t.Context())
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := w.Reload(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("Reload = %v", err)
+	}
+	w.reading.Give()
+	reload(t, w)
+}
+
 // Without any sign of a change, the slow reading finds it; and Reload at once.
 func TestWatchWithoutSigns(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "config.yaml")
@@ -220,7 +246,7 @@ func TestWatchWithoutSigns(t *testing.T) {
 		t.Fatal(err)
 	}
 	writeFile(t, path, levelText("debug"))
-	if l := w.Reload(); level(l) != "debug" {
+	if l := reload(t, w); level(l) != "debug" {
 		t.Errorf("Reload: level %s", level(l))
 	}
 	w.settle, w.settleMost, w.reread = time.Hour, time.Hour, 20*time.Millisecond
@@ -343,7 +369,7 @@ func TestWatchLog(t *testing.T) {
 	}
 	writeFile(t, path, "log: {level: loud}\n")
 	for range 3 {
-		w.Reload()
+		reload(t, w)
 	}
 	if n := strings.Count(log.String(), "level=WARN"); n != 1 {
 		t.Errorf("%d warnings in\n%s", n, &log)
