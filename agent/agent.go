@@ -230,16 +230,16 @@ func (a *Agent) furnish(ctx, rooms context.Context) {
 	a.metrics = metrics.New(metrics.Config{
 		Config: a.current, Socket: opts.Paths.MetricsSocket(), StateDir: opts.Paths.StateDir,
 		Version: opts.Version, Started: a.pub.started,
-		Tunnels: func() []state.Tunnel { return a.tunnels.States() },
 		Check: func(ctx context.Context, fresh time.Duration, names ...string) []state.Readiness {
 			return a.tunnels.Check(ctx, fresh, names...)
 		},
-		Snapshot: a.Snapshot, Alive: a.pub.alive, OnChange: a.touch, Logger: opts.Logger,
+		Snapshot: func() *state.Snapshot { a.publish(); return a.Snapshot() },
+		Alive:    a.pub.alive, OnChange: a.touch, Logger: opts.Logger,
 		Guard: func() func(net.Conn) error { return a.tunnels.Guard() },
 	})
 	a.counted = telemetry.New(telemetry.Config{
 		Config: a.current, StateDir: opts.Paths.StateDir, Version: opts.Version,
-		Tunnels: func() []state.Tunnel { return a.tunnels.States() }, Logger: opts.Logger,
+		Tunnels: func() []state.Tunnel { return a.Snapshot().Tunnels }, Logger: opts.Logger,
 	})
 	meters := meters{a.metrics, a.counted}
 	a.tunnels = tunnel.New(a.next.serving(ctx), tunnel.Config{
@@ -600,6 +600,7 @@ func (a *Agent) keepPublished(ctx context.Context) {
 			return nil
 		})
 		a.pub.last = time.Now()
+		a.pub.at.Store(new(a.pub.last))
 	}
 }
 

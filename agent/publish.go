@@ -38,6 +38,8 @@ type publisher struct {
 	last       time.Time     // when it published
 	connecting bool          // a tunnel was, in that snapshot
 
+	at atomic.Pointer[time.Time] // last, for alive; nil: not yet
+
 	started time.Time
 	atStart []state.Problem // found while starting; they last as long as the agent
 
@@ -78,14 +80,15 @@ func (p *publisher) due(ctx context.Context, connecting func() bool) bool {
 	}
 }
 
-// silentMax is how old a snapshot is of an agent that still does its work: one comes
-// every publishIdle.
+// silentMax is how long ago an agent that does its work has last published changes: it
+// does so every publishIdle.
 const silentMax = 3 * publishIdle
 
-// alive returns an error when no snapshot was published for so long that a room must
-// be stuck: each is asked for every one.
+// alive returns an error when no changes were published for so long that a room must
+// be stuck: each is asked for every snapshot. What commands and metrics have published
+// shows less, and does not count.
 func (p *publisher) alive() error {
-	if at := p.hub.at.Load(); at != nil {
+	if at := p.at.Load(); at != nil {
 		if silent := time.Since(*at); silent > silentMax {
 			return fmt.Errorf("nothing was published for %s", silent.Round(time.Second))
 		}
@@ -111,7 +114,6 @@ func (p *publisher) notices(s *state.Snapshot, in notices.Input) []state.Notice 
 // lock; publishing never waits for a reader.
 type hub struct {
 	cur       atomic.Pointer[state.Snapshot]
-	at        atomic.Pointer[time.Time] // when it was published
 	followers wake.Followers
 	woken     time.Time // when the followers were last woken; publish only
 }
@@ -124,7 +126,6 @@ const sameAgain = time.Minute
 func (h *hub) publish(s *state.Snapshot) {
 	old := h.cur.Swap(s)
 	now := time.Now()
-	h.at.Store(&now)
 	if old == nil || now.Sub(h.woken) >= sameAgain || !reflect.DeepEqual(old, s) {
 		h.woken = now
 		h.followers.Wake()

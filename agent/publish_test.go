@@ -150,6 +150,27 @@ func TestStartIsSeenWhenItIsOver(t *testing.T) {
 	}
 }
 
+// TestOnlyPublishedChangesShowLife: an agent that no longer publishes changes is stuck,
+// although commands and metrics still publish.
+func TestOnlyPublishedChangesShowLife(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var p publisher
+		if err := p.alive(); err != nil {
+			t.Errorf("at the start: %v", err)
+		}
+		p.at.Store(new(time.Now()))
+		time.Sleep(silentMax)
+		if err := p.alive(); err != nil {
+			t.Errorf("after %v: %v", silentMax, err)
+		}
+		time.Sleep(time.Second)
+		p.hub.publish(&state.Snapshot{})
+		if p.alive() == nil {
+			t.Error("what others publish passes for life")
+		}
+	})
+}
+
 // TestConfigThatTakesLong: while a config is being applied, and a port slow to come
 // free, snapshots are published, and whoever waits to have the next one applied may leave.
 func TestConfigThatTakesLong(t *testing.T) {

@@ -15,7 +15,6 @@ type drawing struct {
 	cfg      Config
 	label    func(sort, name string) string
 	now      time.Time
-	tunnels  []state.Tunnel
 	ready    []state.Readiness
 	snapshot *state.Snapshot
 }
@@ -93,7 +92,7 @@ func (d *drawing) collectTunnels(gauge func(*prometheus.Desc, float64, ...string
 		state.TunnelError: 0, state.TunnelStopped: 0,
 	}
 	kinds := make(map[string]state.Kind)
-	for _, t := range d.tunnels {
+	for _, t := range d.snapshot.Tunnels {
 		kinds[t.Name] = t.Kind
 	}
 	tried := make(map[string]state.TunnelState)
@@ -102,7 +101,7 @@ func (d *drawing) collectTunnels(gauge func(*prometheus.Desc, float64, ...string
 		tried[r.Name] = r.State
 		gauge(descReady, map[bool]float64{true: 1}[r.Ready], d.label("tunnel", r.Name), r.Protocol)
 	}
-	for _, t := range d.tunnels {
+	for _, t := range d.snapshot.Tunnels {
 		name := d.label("tunnel", t.Name)
 		if is, ok := tried[t.Name]; ok {
 			t.State = is

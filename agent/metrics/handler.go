@@ -127,7 +127,7 @@ func (h *handler) metrics(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	drawn := &drawing{
 		label: h.label, cfg: h.room.cfg, now: time.Now(),
-		tunnels: h.room.cfg.Tunnels(), ready: h.room.cfg.Check(ctx, tunnel.ProbeFresh), snapshot: h.room.cfg.Snapshot(),
+		ready: h.room.cfg.Check(ctx, tunnel.ProbeFresh), snapshot: h.room.cfg.Snapshot(),
 	}
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(h.counters, drawn)

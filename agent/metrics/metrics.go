@@ -35,9 +35,8 @@ type Config struct {
 	StateDir string // of the key of pseudonyms
 	Version  string
 	Started  time.Time
-	// Tunnels draws the tunnels as they are now, Check tries their ways, and Snapshot
-	// returns what was published last.
-	Tunnels  func() []state.Tunnel
+	// Check tries the tunnels' ways, and Snapshot has a snapshot published and returns
+	// it.
 	Check    func(ctx context.Context, fresh time.Duration, names ...string) []state.Readiness
 	Snapshot func() *state.Snapshot
 	// Alive returns nil while the agent does its work.

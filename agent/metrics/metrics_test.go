@@ -57,7 +57,6 @@ func newBed(t *testing.T, set config.Metrics) *bed {
 	}
 	b.Room = New(Config{
 		Config: b.cfg.Load, StateDir: t.TempDir(), Version: "1.2", Started: time.Now(), Logger: slog.New(slog.DiscardHandler),
-		Tunnels: func() []state.Tunnel { return tunnels },
 		Check: func(_ context.Context, _ time.Duration, names ...string) []state.Readiness {
 			b.checks.Add(1)
 			list := []state.Readiness{
@@ -76,7 +75,7 @@ func newBed(t *testing.T, set config.Metrics) *bed {
 		},
 		Snapshot: func() *state.Snapshot {
 			return &state.Snapshot{
-				Agent:    state.Agent{Draining: 3},
+				Agent: state.Agent{Draining: 3}, Tunnels: tunnels,
 				Profiles: []state.Profile{{Proxy: "p:443", User: "alice"}, {Proxy: "p:443", User: "alice", Home: "other"}},
 				Requests: []state.Request{{State: "PENDING"}}, Problems: []state.Problem{{Code: state.CodeClockSkew}},
 			}

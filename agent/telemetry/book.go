@@ -22,7 +22,7 @@ type Config struct {
 	Config   func() *config.Config
 	StateDir string
 	Version  string
-	Tunnels  func() []state.Tunnel // as they are now
+	Tunnels  func() []state.Tunnel // as they were published last
 	Logger   *slog.Logger
 }
 
