@@ -69,8 +69,9 @@ func (a *app) journal(ctx context.Context, o logsOptions) error {
 		args = append(args, "--follow")
 	}
 	cmd := exec.CommandContext(ctx, "journalctl", args...)
-	cmd.Stdout, cmd.Stderr = a.out, a.err
-	err := cmd.Run()
+	out := &cleaning{w: a.out}
+	cmd.Stdout, cmd.Stderr = out, a.err
+	err := errors.Join(cmd.Run(), out.end())
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok && ctx.Err() == nil {
 		return childError{exit.ExitCode()}
 	}
@@ -135,6 +136,27 @@ func followed(log *os.File, path string) (*os.File, error) {
 	}
 	return next, log.Close()
 }
+
+// cleaning cleans what is written to it as copyClean does, and passes each line on when
+// it is complete.
+type cleaning struct {
+	w    io.Writer
+	rest []byte // the beginning of a line
+}
+
+func (c *cleaning) Write(p []byte) (int, error) {
+	c.rest = append(c.rest, p...)
+	end := bytes.LastIndexByte(c.rest, '\n') + 1
+	if end == 0 {
+		return len(p), nil
+	}
+	_, err := io.WriteString(c.w, plain.Text(string(c.rest[:end])))
+	c.rest = append(c.rest[:0], c.rest[end:]...)
+	return len(p), err
+}
+
+// end passes on a last line that has no end.
+func (c *cleaning) end() error { return copyClean(c.w, bytes.NewReader(c.rest)) }
 
 // copyTail copies the last lines of a file.
 func copyTail(w io.Writer, f *os.File, lines int) error {
