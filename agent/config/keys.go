@@ -304,6 +304,12 @@ func (k Key) Type() string {
 	return "string"
 }
 
+// List returns the values of a key that has a list of them; Set adds one of these.
+func (k Key) List(t state.TunnelSpec) []string {
+	list, _ := reflect.ValueOf(t).Field(k.field).Interface().([]string)
+	return list
+}
+
 // Text is the key's value, empty when it is left out.
 func (k Key) Text(t state.TunnelSpec) string {
 	switch v := reflect.ValueOf(t).Field(k.field).Interface().(type) {

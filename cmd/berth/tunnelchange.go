@@ -174,9 +174,9 @@ func undo(was, is state.TunnelSpec) string {
 		if k.Flag == "" || k.Text(was) == k.Text(is) {
 			continue
 		}
-		if k.Name == "as_groups" && len(was.AsGroups) > 0 {
-			for _, group := range was.AsGroups {
-				argv = append(argv, "--"+k.Flag, group)
+		if list := k.List(was); len(list) > 0 {
+			for _, text := range list {
+				argv = append(argv, "--"+k.Flag, text)
 			}
 			continue
 		}

@@ -5,7 +5,19 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"berth/agent/state"
 )
+
+// TestEveryKind: a link can add a tunnel of each kind, although the parser may not import
+// the table of kinds.
+func TestEveryKind(t *testing.T) {
+	for _, k := range state.Kinds {
+		if _, err := Parse("berth://add?cluster=c&resource=r&kind=" + string(k.Kind)); err != nil {
+			t.Errorf("%s: %v", k.Kind, err)
+		}
+	}
+}
 
 func TestParse(t *testing.T) {
 	for raw, want := range map[string]Link{
