@@ -215,8 +215,9 @@ func (rs *Renewals) renewUnattended(p *certwatch.Profile, e *episode) {
 			}
 		}
 		e.noteAttempt(err, shown, p.ProxyAddr, time.Now())
+		outcome := e.last.Outcome
 		rs.mu.Unlock()
-		rs.cfg.Logger.Info("unattended login", "profile", p.ProxyAddr, "outcome", e.last.Outcome, "err", err)
+		rs.cfg.Logger.Info("unattended login", "profile", p.ProxyAddr, "outcome", outcome, "err", err)
 		rs.cfg.OnChange()
 	})
 }
