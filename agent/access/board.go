@@ -373,7 +373,8 @@ func without(list []state.Request, profile string) []state.Request {
 	return slices.DeleteFunc(slices.Clone(list), of(profile))
 }
 
-// addQuietly returns prev as if it had had next's requests of a profile.
+// addQuietly returns prev plus the profile's requests that only next has, so that
+// none of them is news.
 func addQuietly(prev, next []state.Request, profile string) []state.Request {
 	out := slices.Clone(prev)
 	have := make(map[key]bool, len(prev))

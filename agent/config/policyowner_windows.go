@@ -65,7 +65,7 @@ func ownedBySystem(f *os.File) error {
 		sid := (*windows.SID)(unsafe.Pointer(&ace.SidStart))
 		if ace.Header.AceType == windows.ACCESS_ALLOWED_ACE_TYPE && ace.Header.AceFlags&windows.INHERIT_ONLY_ACE == 0 &&
 			ace.Mask&changes != 0 && !administrates(sid) {
-			return fmt.Errorf("%s can write it, who is no administrator", sid)
+			return fmt.Errorf("%s can write it and is not an administrator", sid)
 		}
 	}
 	return nil

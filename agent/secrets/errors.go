@@ -56,7 +56,6 @@ func (e *LockedError) Hint() string {
 // InvalidError says that something cannot be kept, because of what it is.
 type InvalidError struct{ Reason string }
 
-// Error gives the reason.
 func (e *InvalidError) Error() string { return e.Reason }
 
 func invalid(format string, args ...any) error {

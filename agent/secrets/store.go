@@ -161,7 +161,7 @@ func (s *Store) Delete(ctx context.Context, k Key) error {
 }
 
 // DeleteAll forgets everything that berth ever kept in this keychain, also for
-// agents of other BERTH_HOMEs. It is for who removes berth.
+// agents of other BERTH_HOMEs. It is for uninstalling.
 func (s *Store) DeleteAll(ctx context.Context) error {
 	return s.do(ctx, "empty", s.limit, false, func() error { return s.keychain.delAll(service) })
 }

@@ -246,7 +246,7 @@ func (s *agentService) installed(ctx context.Context) (osservice.Status, error) 
 	case !st.Installed:
 		return st, osservice.ErrNotInstalled
 	case st.ProgramMissing:
-		return st, withHint(fmt.Errorf("the service starts %s, which is gone", st.Program), `take this program into use with "berth agent install"`)
+		return st, withHint(fmt.Errorf("the service starts %s, which is gone", st.Program), `switch to this program with "berth agent install"`)
 	default:
 		return st, nil
 	}

@@ -169,7 +169,7 @@ func (m *Monitor) keep(ctx context.Context, s source) {
 			return
 		}
 		if !logged {
-			log.Info("the system does not tell; looking now and then instead", "err", err)
+			log.Info("no system events from this source; looking now and then instead", "err", err)
 			logged = true
 		}
 		if errors.Is(err, errors.ErrUnsupported) {
