@@ -15,19 +15,19 @@ func TestOutcomes(t *testing.T) {
 		name  string
 		err   error
 		shown bool
-		want  Outcome
+		want  outcome
 	}{
-		{"done", nil, true, NotTried},
-		{"cancelled", login.ErrLeft, true, Dismissed},
-		{"page_left_open", failed(tsh.ErrLoginTimeout), true, Dismissed},
-		{"nothing_came", failed(tsh.ErrLoginTimeout), false, Failed},
-		{"wrong_password", failed(tsh.ErrBadLogin), false, Refused},
-		{"provider_says_no", failed(tsh.ErrLoginRefused), true, Refused},
-		{"asks", errNeedsPerson, true, NeedsPerson},
-		{"no_tsh", fmt.Errorf("start: %w", &tsh.NotFoundError{}), false, NeedsPerson},
-		{"old_tsh", &login.OldTSHError{}, false, NeedsPerson},
-		{"proxy_away", failed(tsh.ErrProxyUnreachable), false, Failed},
-		{"full_disk", fmt.Errorf("write: %w", os.ErrPermission), true, Failed},
+		{"done", nil, true, notTried},
+		{"cancelled", login.ErrLeft, true, loginDismissed},
+		{"page_left_open", failed(tsh.ErrLoginTimeout), true, loginDismissed},
+		{"nothing_came", failed(tsh.ErrLoginTimeout), false, loginFailed},
+		{"wrong_password", failed(tsh.ErrBadLogin), false, loginRefused},
+		{"provider_says_no", failed(tsh.ErrLoginRefused), true, loginRefused},
+		{"asks", errNeedsPerson, true, loginNeedsPerson},
+		{"no_tsh", fmt.Errorf("start: %w", &tsh.NotFoundError{}), false, loginNeedsPerson},
+		{"old_tsh", &login.OldTSHError{}, false, loginNeedsPerson},
+		{"proxy_away", failed(tsh.ErrProxyUnreachable), false, loginFailed},
+		{"full_disk", fmt.Errorf("write: %w", os.ErrPermission), true, loginFailed},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if got := outcomeOf(test.err, test.shown); got != test.want {

@@ -1,8 +1,8 @@
 // Package renew decides what is done about a session that nears its end.
 //
-// It promises to be pure: [Decide] looks at nothing but its Input, so what
+// It promises to be pure: decide looks at nothing but its input, so what
 // berth does at any moment, after any sleep and with any clock, can be asked
-// in a test. Acting on the Decision, and finding out what is in the Input, is
+// in a test. Acting on the decision, and finding out what is in the input, is
 // its caller's.
 package renew
 
@@ -12,33 +12,33 @@ import (
 	"berth/agent/state"
 )
 
-// Action says what to do now.
-type Action int
+// action says what to do now.
+type action int
 
 // The actions.
 const (
-	Wait  Action = iota // nothing; look again at Decision.At, or when the Input changes
-	Warn                // tell the person, at Decision.Level
-	Login               // start a login
-	Stop                // nothing, and nothing will be due for this session
+	actWait  action = iota // nothing; look again at decision.At, or when the input changes
+	actWarn                // tell the person, at decision.Level
+	actLogin               // start a login
+	actStop                // nothing, and nothing will be due for this session
 )
 
 // String returns the action's name.
-func (a Action) String() string { return [...]string{"wait", "warn", "login", "stop"}[a] }
+func (a action) String() string { return [...]string{"wait", "warn", "login", "stop"}[a] }
 
-// Level is how near the end of a session is.
-type Level int
+// nearness is how near the end of a session is.
+type nearness int
 
 // The levels.
 const (
-	None  Level = iota // not near
-	Soon               // the first warning, or the moment a login is started unattended
-	Last               // the last warning
-	Ended              // it has expired
+	levelNone  nearness = iota // not near
+	levelSoon                  // the first warning, or the moment a login is started unattended
+	levelLast                  // the last warning
+	levelEnded                 // it has expired
 )
 
 // String returns the level as a snapshot has it; none is empty.
-func (l Level) String() string { return [...]string{"", "soon", "last", "ended"}[l] }
+func (l nearness) String() string { return [...]string{"", "soon", "last", "ended"}[l] }
 
 const (
 	// lastWarning is how long before the end the last warning comes.
@@ -54,28 +54,28 @@ const (
 	retryMax   = 15 * time.Minute
 )
 
-// Outcome is how a login that was started unattended has ended.
-type Outcome int
+// outcome is how a login that was started unattended has ended.
+type outcome int
 
-// The outcomes. After those below Failed nothing is started unattended any more
+// The outcomes. After those below loginFailed nothing is started unattended any more
 // until there is another session.
 const (
-	NotTried    Outcome = iota
-	Failed              // something was away; worth another try
-	Dismissed           // the person cancelled it, or let it run out
-	Refused             // a secret was wrong, or the identity provider said no
-	NeedsPerson         // it asked for something that only a person can give
+	notTried         outcome = iota
+	loginFailed              // something was away; worth another try
+	loginDismissed           // the person cancelled it, or let it run out
+	loginRefused             // a secret was wrong, or the identity provider said no
+	loginNeedsPerson         // it asked for something that only a person can give
 )
 
-// Attempt is the last login that was started unattended for a session.
-type Attempt struct {
+// attempt is the last login that was started unattended for a session.
+type attempt struct {
 	At      time.Time
-	Outcome Outcome
-	Count   int // of attempts that Failed in a row
+	Outcome outcome
+	Count   int // of attempts that failed in a row
 }
 
-// Input is all that a decision rests on. All times are of the wall clock.
-type Input struct {
+// input is all that a decision rests on. All times are of the wall clock.
+type input struct {
 	Now       time.Time
 	ValidFrom time.Time
 	// ValidUntil is the session's end; zero means that there is no session.
@@ -91,38 +91,38 @@ type Input struct {
 	Running bool      // a login is under way, whoever started it
 	WokeAt  time.Time // zero means never
 
-	Heard Level   // the highest warning the person has snoozed
-	Last  Attempt // for this session
+	Heard nearness // the highest warning the person has snoozed
+	Last  attempt  // for this session
 }
 
-// Decision says what to do, and why.
-type Decision struct {
-	Action Action
-	Level  Level     // of a Warn
+// decision says what to do, and why.
+type decision struct {
+	Action action
+	Level  nearness  // of a warning
 	At     time.Time // when something is due next at the latest; zero means that only a change helps
 	Why    string    // in a few words, for the log
 }
 
-// Decide says what to do about a session.
-func Decide(in Input) Decision {
+// decide says what to do about a session.
+func decide(in input) decision {
 	switch {
 	case in.ValidUntil.IsZero():
-		return Decision{Action: Stop, Why: "no session"}
+		return decision{Action: actStop, Why: "no session"}
 	case in.Mode == state.RenewOff:
-		return Decision{Action: Stop, Why: "renewing is off"}
+		return decision{Action: actStop, Why: "renewing is off"}
 	case in.Now.After(in.ValidUntil.Add(stale)):
-		return Decision{Action: Stop, Why: "it ended long ago"}
+		return decision{Action: actStop, Why: "it ended long ago"}
 	}
 	soon, last := times(in.ValidFrom, in.ValidUntil, in.Before)
 	level, next := levelAt(in.Now, soon, last, in.ValidUntil)
 	quietUntil := in.WokeAt.Add(wakeQuiet)
 	switch {
 	case in.Running:
-		return Decision{Action: Wait, At: next, Why: "a login is under way"}
-	case level == None:
-		return Decision{Action: Wait, At: next, Why: "not near its end"}
+		return decision{Action: actWait, At: next, Why: "a login is under way"}
+	case level == levelNone:
+		return decision{Action: actWait, At: next, Why: "not near its end"}
 	case !in.WokeAt.IsZero() && in.Now.Before(quietUntil) && !in.Now.Before(in.WokeAt):
-		return Decision{Action: Wait, At: quietUntil, Why: "just woken"}
+		return decision{Action: actWait, At: quietUntil, Why: "just woken"}
 	}
 	if in.Mode == state.RenewAuto {
 		if d, ok := unattended(in, level, next); ok {
@@ -131,37 +131,37 @@ func Decide(in Input) Decision {
 	}
 	switch {
 	case in.Heard >= level:
-		return Decision{Action: Wait, At: next, Why: "snoozed"}
+		return decision{Action: actWait, At: next, Why: "snoozed"}
 	case in.Quiet:
-		return Decision{Action: Wait, At: next, Why: "quiet hours"}
+		return decision{Action: actWait, At: next, Why: "quiet hours"}
 	}
-	return Decision{Action: Warn, Level: level, At: next, Why: "it " + map[Level]string{Soon: "ends soon", Last: "is about to end", Ended: "has ended"}[level]}
+	return decision{Action: actWarn, Level: level, At: next, Why: "it " + map[nearness]string{levelSoon: "ends soon", levelLast: "is about to end", levelEnded: "has ended"}[level]}
 }
 
 // unattended decides about an unattended login; false means that the person is
 // warned instead.
-func unattended(in Input, level Level, next time.Time) (Decision, bool) {
+func unattended(in input, level nearness, next time.Time) (decision, bool) {
 	switch {
-	case in.Last.Outcome > Failed:
-		return Decision{}, false // once is enough
+	case in.Last.Outcome > loginFailed:
+		return decision{}, false // once is enough
 	case in.Silent:
 		// It opens nothing and needs no person, at any hour.
-	case level == Ended && !in.Waiting:
-		return Decision{}, false // no client waits for it: no page opens by itself
-	case in.Away && level == Soon:
-		return Decision{Action: Wait, At: next, Why: "the user is away"}, true
+	case level == levelEnded && !in.Waiting:
+		return decision{}, false // no client waits for it: no page opens by itself
+	case in.Away && level == levelSoon:
+		return decision{Action: actWait, At: next, Why: "the user is away"}, true
 	case in.Away, in.Quiet:
-		return Decision{}, false
+		return decision{}, false
 	}
-	if in.Last.Outcome == Failed {
+	if in.Last.Outcome == loginFailed {
 		if again := in.Last.At.Add(backoff(in.Last.Count)); in.Now.Before(again) && !in.Now.Before(in.Last.At) {
-			if level > Soon {
-				return Decision{}, false // time runs out: better said than hoped
+			if level > levelSoon {
+				return decision{}, false // time runs out: better said than hoped
 			}
-			return Decision{Action: Wait, At: again, Why: "tried just now"}, true
+			return decision{Action: actWait, At: again, Why: "tried just now"}, true
 		}
 	}
-	return Decision{Action: Login, At: next, Why: "it ends soon"}, true
+	return decision{Action: actLogin, At: next, Why: "it ends soon"}, true
 }
 
 func backoff(count int) time.Duration {
@@ -186,15 +186,15 @@ func times(from, until time.Time, before time.Duration) (soon, last time.Time) {
 }
 
 // levelAt is the level at now, and when the next one begins.
-func levelAt(now, soon, last, until time.Time) (Level, time.Time) {
+func levelAt(now, soon, last, until time.Time) (nearness, time.Time) {
 	switch {
 	case now.Before(soon):
-		return None, soon
+		return levelNone, soon
 	case now.Before(last):
-		return Soon, last
+		return levelSoon, last
 	case now.Before(until):
-		return Last, until
+		return levelLast, until
 	default:
-		return Ended, time.Time{}
+		return levelEnded, time.Time{}
 	}
 }

@@ -40,7 +40,7 @@ type Config struct {
 }
 
 // Renewals remembers each profile's session and its end. What
-// to do is for Decide; this does it.
+// to do is for decide; this does it.
 type Renewals struct {
 	cfg        Config
 	ctx        context.Context // the agent's
@@ -62,10 +62,10 @@ func (rs *Renewals) Wait() { rs.unattended.Wait() }
 // keeps the end, does not begin a new one.
 type episode struct {
 	until    time.Time
-	heard    Level
-	last     Attempt
+	heard    nearness
+	last     attempt
 	running  bool // an unattended login
-	decision Decision
+	decision decision
 	problem  *state.Problem
 	// renewedAt is when an unattended login brought this session.
 	renewedAt time.Time
@@ -76,7 +76,7 @@ type episode struct {
 // snapshot, so what the snapshot says is what was decided.
 func (rs *Renewals) Decide(now time.Time) {
 	view, cfg, held := rs.cfg.Sessions.View(), rs.cfg.Config(), rs.cfg.Held()
-	inputs := make([]Input, len(view.Profiles))
+	inputs := make([]input, len(view.Profiles))
 	for i, p := range view.Profiles {
 		inputs[i] = rs.input(p, cfg, held[p.ProxyAddr], now)
 	}
@@ -88,12 +88,12 @@ func (rs *Renewals) Decide(now time.Time) {
 		known[p.ID()] = true
 		in.Heard, in.Last = e.heard, e.last
 		before := e.decision
-		e.decision = Decide(in)
+		e.decision = decide(in)
 		if e.decision.Action != before.Action || e.decision.Level != before.Level {
 			rs.cfg.Logger.Info("renewal", "profile", p.ProxyAddr, "action", e.decision.Action.String(), "warning", e.decision.Level.String(),
 				"why", e.decision.Why)
 		}
-		if e.decision.Action == Login && !e.running {
+		if e.decision.Action == actLogin && !e.running {
 			e.running = true
 			rs.renewUnattended(p, e)
 		}
@@ -116,10 +116,10 @@ func (rs *Renewals) episode(p *certwatch.Profile) *episode {
 	return e
 }
 
-// input is all that Decide looks at but for the episode.
-func (rs *Renewals) input(p *certwatch.Profile, cfg *config.Config, waiting bool, now time.Time) Input {
+// input is all that decide looks at but for the episode.
+func (rs *Renewals) input(p *certwatch.Profile, cfg *config.Config, waiting bool, now time.Time) input {
 	set, _ := cfg.Profile(p.ProxyAddr)
-	in := Input{
+	in := input{
 		Now: now, Mode: set.RenewMode(), Before: set.RenewBefore(), Quiet: cfg.Notifications.QuietAt(now),
 		Waiting: waiting, WokeAt: rs.cfg.WokeAt(),
 		Silent:  rs.cfg.Unattended(p),
@@ -143,10 +143,10 @@ func (rs *Renewals) State(p *certwatch.Profile) state.Renewal {
 	if e == nil {
 		return r
 	}
-	if e.decision.Action == Warn {
+	if e.decision.Action == actWarn {
 		r.Warning = state.RenewalWarning(e.decision.Level.String())
 	}
-	if e.decision.Action != Stop {
+	if e.decision.Action != actStop {
 		r.At = state.Instant(e.decision.At)
 	}
 	r.RenewedAt = state.Instant(e.renewedAt)
@@ -170,7 +170,7 @@ func (rs *Renewals) Snooze(_ context.Context, proxy string) (ipc.Snoozed, error)
 	e := rs.by[target.Profile.ID()]
 	snoozed := ipc.Snoozed{Proxy: target.Proxy}
 	if e != nil {
-		if e.decision.Action == Warn {
+		if e.decision.Action == actWarn {
 			e.heard = e.decision.Level
 		}
 		snoozed.Until = state.Instant(e.decision.At)
@@ -244,7 +244,7 @@ func (e *episode) noteAttempt(err error, shown bool, proxy string, now time.Time
 	if e.last.Outcome == outcome {
 		count = e.last.Count + 1
 	}
-	e.last = Attempt{At: now.Round(0), Outcome: outcome, Count: count}
+	e.last = attempt{At: now.Round(0), Outcome: outcome, Count: count}
 	if err == nil {
 		e.problem = nil
 		return
@@ -256,26 +256,26 @@ func (e *episode) noteAttempt(err error, shown bool, proxy string, now time.Time
 	}
 }
 
-func outcomeOf(err error, shown bool) Outcome {
+func outcomeOf(err error, shown bool) outcome {
 	var missing *tsh.NotFoundError
 	var old *login.OldTSHError
 	switch {
 	case err == nil:
-		return NotTried
+		return notTried
 	case errors.Is(err, login.ErrLeft), errors.Is(err, tsh.ErrLoginTimeout) && shown:
-		return Dismissed
+		return loginDismissed
 	case errors.Is(err, tsh.ErrBadLogin), errors.Is(err, tsh.ErrLoginRefused), errors.Is(err, tsh.ErrLocked), errors.Is(err, tsh.ErrUnknownConnector):
-		return Refused
+		return loginRefused
 	case errors.Is(err, errNeedsPerson), errors.Is(err, tsh.ErrNoTerminal), errors.As(err, &missing), errors.As(err, &old):
-		return NeedsPerson
+		return loginNeedsPerson
 	default:
-		return Failed
+		return loginFailed
 	}
 }
 
 // nearEnd reports whether a session is so near its end that a decision may be
 // due.
-func nearEnd(in Input) bool {
+func nearEnd(in input) bool {
 	soon, _ := times(in.ValidFrom, in.ValidUntil, in.Before)
 	return !in.ValidUntil.IsZero() && !in.Now.Before(soon)
 }
