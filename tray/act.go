@@ -39,7 +39,7 @@ func (f *front) meant(p press) (state.NoticeAction, bool) {
 
 // confirmed asks for a confirmation before it acts.
 func (f *front) confirmed(ctx context.Context, id string, a state.NoticeAction) {
-	key := Action{Do: DoTell, Title: id, Text: keyOf(a)}
+	key := Action{Do: doTell, Title: id, Text: keyOf(a)}
 	question := f.question(a)
 	f.beside(ctx, key, func(ctx context.Context) func() {
 		yes, err := f.confirm(ctx, question, commandFor(a))
@@ -62,26 +62,26 @@ func (f *front) confirmed(ctx context.Context, id string, a state.NoticeAction) 
 func (f *front) do(ctx context.Context, id string, a state.NoticeAction) {
 	switch a.Verb {
 	case state.VerbLogin:
-		f.start(ctx, Action{Do: DoLogin, Proxy: a.Proxy})
+		f.start(ctx, Action{Do: doLogin, Proxy: a.Proxy})
 	case state.VerbRenew:
-		f.start(ctx, Action{Do: DoRenew, Proxy: a.Proxy})
+		f.start(ctx, Action{Do: doRenew, Proxy: a.Proxy})
 	case state.VerbSnooze:
-		f.start(ctx, Action{Do: DoSnooze, Proxy: a.Proxy})
+		f.start(ctx, Action{Do: doSnooze, Proxy: a.Proxy})
 	case state.VerbRestart:
-		f.start(ctx, Action{Do: DoRestart, Tunnel: a.Tunnel})
+		f.start(ctx, Action{Do: doRestart, Tunnel: a.Tunnel})
 	case state.VerbAssume:
-		f.start(ctx, Action{Do: DoAssume, Request: a.Request, Tunnel: a.Tunnel})
+		f.start(ctx, Action{Do: doAssume, Request: a.Request, Tunnel: a.Tunnel})
 	case state.VerbDrop:
-		f.start(ctx, Action{Do: DoDrop, Request: a.Request, Tunnel: a.Tunnel})
+		f.start(ctx, Action{Do: doDrop, Request: a.Request, Tunnel: a.Tunnel})
 	case state.VerbApprove, state.VerbDeny:
 		// Whatever is to be confirmed was confirmed.
 		f.decide(ctx, a.Request, a.Verb == state.VerbApprove)
 	case verbReport:
-		f.start(ctx, Action{Do: DoOpenReport})
+		f.start(ctx, Action{Do: doOpenReport})
 	case verbCopyLink:
-		f.start(ctx, Action{Do: DoCopy, Text: requestLink(state.Request{ID: a.Request}).String()})
+		f.start(ctx, Action{Do: doCopy, Text: requestLink(state.Request{ID: a.Request}).String()})
 	case verbStartAgent:
-		f.start(ctx, Action{Do: DoStartAgent})
+		f.start(ctx, Action{Do: doStartAgent})
 	case state.VerbDetails:
 		f.details(ctx, a)
 		f.dismiss(ctx, id)
@@ -99,7 +99,7 @@ func (f *front) dismiss(ctx context.Context, id string) {
 	if !slices.ContainsFunc(f.snapshot.Notices, func(n state.Notice) bool { return n.ID == id }) {
 		return // the tray's own, or over
 	}
-	f.beside(ctx, Action{Do: DoTell, Title: id}, func(ctx context.Context) func() {
+	f.beside(ctx, Action{Do: doTell, Title: id}, func(ctx context.Context) func() {
 		if err := f.Agent.DismissNotice(ctx, id); err != nil && ctx.Err() == nil {
 			f.Logger.Warn("notice not dismissed", "notice", id, "err", err)
 		}

@@ -45,7 +45,7 @@ type appKit struct {
 
 // runTray shows the tray until ctx ends or body returns, which it runs with the
 // menu. It must be called on the main goroutine.
-func runTray(ctx context.Context, first Mood, follow func(link string), body func(context.Context, *menu) error) error {
+func runTray(ctx context.Context, first mood, follow func(link string), body func(context.Context, *menu) error) error {
 	defer cocoa.Pool()()
 	if err := cocoa.Load("Foundation", "AppKit"); err != nil {
 		return err

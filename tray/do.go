@@ -69,50 +69,50 @@ func (f *front) answerFailure(ctx context.Context, a Action, title string, err e
 func (f *front) start(ctx context.Context, a Action) {
 	f.Logger.Debug("clicked", "action", a.Do, "tunnel", a.Tunnel, "proxy", a.Proxy)
 	switch a.Do {
-	case DoStartAgent:
+	case doStartAgent:
 		f.startAgent(ctx, a)
-	case DoLogin, DoRenew, DoCancelLogin, DoOpenLogin, DoSnooze, DoLogout:
+	case doLogin, doRenew, doCancelLogin, doOpenLogin, doSnooze, doLogout:
 		f.startSession(ctx, a)
-	case DoLoginAt:
+	case doLoginAt:
 		f.loginAt(ctx, a)
-	case DoGetTSH:
+	case doGetTSH:
 		f.showText(ctx, "berth needs tsh", aboutTSH)
-	case DoStart, DoStop, DoRestart, DoWhy, DoPort, DoRemove:
+	case doStart, doStop, doRestart, doWhy, doPort, doRemove:
 		f.startTunnel(ctx, a)
-	case DoApprove, DoDeny, DoAssume, DoDrop:
+	case doApprove, doDeny, doAssume, doDrop:
 		f.startRequest(ctx, a)
-	case DoRequest:
+	case doRequest:
 		f.tellRequest(ctx, a.Request)
-	case DoAskAccess:
+	case doAskAccess:
 		f.askAccess(ctx, a)
-	case DoCopy:
+	case doCopy:
 		f.try(ctx, a, "Nothing was copied", func(ctx context.Context) error { return f.Copy(ctx, a.Text) })
-	case DoAdd:
+	case doAdd:
 		f.add(ctx, a)
-	case DoListAgain:
+	case doListAgain:
 		f.ask(ctx)
 		f.draw()
-	case DoTell:
+	case doTell:
 		f.tell(a.Title, a.Text)
-	case DoProblem:
+	case doProblem:
 		f.startProblem(ctx, a)
-	case DoOpenWindow:
+	case doOpenWindow:
 		f.try(ctx, a, "The window was not opened", func(ctx context.Context) error { return f.OpenWindow(ctx, a.Text) })
-	case DoDocs:
+	case doDocs:
 		f.report(ctx, PageHelp, "How berth works", f.Docs)
-	case DoDiagnostics:
+	case doDiagnostics:
 		f.diagnose(ctx, a)
-	case DoSetting:
+	case doSetting:
 		f.setting(ctx, a)
-	case DoOpenConfig:
+	case doOpenConfig:
 		f.open(ctx, a, f.ConfigFile)
-	case DoOpenLogs:
+	case doOpenLogs:
 		f.open(ctx, a, f.LogFile)
-	case DoDoctor:
+	case doDoctor:
 		f.examine(ctx, a)
-	case DoOpenReport:
+	case doOpenReport:
 		f.open(ctx, a, f.ReportFile)
-	case DoAbout:
+	case doAbout:
 		f.report(ctx, PageAbout, "berth "+f.Version, f.about())
 	default:
 		f.Logger.Error("[unexpected] a line of the menu does nothing that is known", "action", a.Do)
@@ -215,22 +215,22 @@ func (f *front) startSession(ctx context.Context, a Action) {
 		return
 	}
 	switch a.Do {
-	case DoLogin:
+	case doLogin:
 		f.login(ctx, a.Proxy, false)
-	case DoRenew:
+	case doRenew:
 		f.login(ctx, a.Proxy, true)
-	case DoCancelLogin:
+	case doCancelLogin:
 		f.try(ctx, a, "The login goes on", func(ctx context.Context) error { return f.Agent.CancelLogin(ctx, a.Proxy) })
-	case DoOpenLogin:
+	case doOpenLogin:
 		f.try(ctx, a, "The login page was not opened", func(ctx context.Context) error {
 			return f.Browse(ctx, p.Login.URL, nil, a.Proxy)
 		})
-	case DoSnooze:
+	case doSnooze:
 		f.try(ctx, a, "The reminder was not snoozed", func(ctx context.Context) error {
 			_, err := f.Agent.SnoozeRenewal(ctx, a.Proxy)
 			return err
 		})
-	case DoLogout:
+	case doLogout:
 		f.logout(ctx, a, p)
 	default: // start has sorted them
 	}
@@ -266,21 +266,21 @@ func (f *front) startTunnel(ctx context.Context, a Action) {
 	}
 	name := plain.Short(t.Name, maxName)
 	switch a.Do {
-	case DoStart:
+	case doStart:
 		f.try(ctx, a, name+" was not started", func(ctx context.Context) error { return f.Agent.StartTunnel(ctx, a.Tunnel) })
-	case DoStop:
+	case doStop:
 		f.try(ctx, a, name+" was not stopped", func(ctx context.Context) error { return f.Agent.StopTunnel(ctx, a.Tunnel) })
-	case DoRestart:
+	case doRestart:
 		f.try(ctx, a, name+" was not restarted", func(ctx context.Context) error { return f.Agent.RestartTunnel(ctx, a.Tunnel) })
-	case DoWhy:
+	case doWhy:
 		if t.Problem == nil {
 			f.tell(name, "Nothing is wrong with it.")
 			return
 		}
 		f.tellProblem(ctx, PageTunnel+url.PathEscape(t.Name), name+": ", *t.Problem)
-	case DoPort:
+	case doPort:
 		f.changePort(ctx, a, t)
-	case DoRemove:
+	case doRemove:
 		f.try(ctx, a, name+" was not removed", func(ctx context.Context) error {
 			text := fmt.Sprintf("Remove %s? Whoever connects to %s gets no answer any longer. The config loses the tunnel.", name, t.Address)
 			yes, err := f.confirm(ctx, prompt.Question{Title: "Remove " + name, Text: text, OK: "Remove"}, "berth tunnel remove "+name)

@@ -47,6 +47,6 @@ func (f *front) tellFound(ctx context.Context, found Checkup) {
 	f.tell(found.Title, found.Text, ownButton(verbReport, "Open report"))
 	if !f.notifier.Capabilities().Actions {
 		// There is no button to press: whoever asked wants to see it.
-		f.start(ctx, Action{Do: DoOpenReport})
+		f.start(ctx, Action{Do: doOpenReport})
 	}
 }

@@ -129,7 +129,7 @@ func Run(ctx context.Context, cfg Config) error {
 	cfg.Logger = cfg.Logger.With("component", "tray")
 	var errOver error
 	err := withHost(ctx, cfg.Logger, func(ctx context.Context, hosted func() bool) error {
-		return runTray(ctx, MoodOff, cfg.FollowLink, func(ctx context.Context, m *menu) error {
+		return runTray(ctx, moodOff, cfg.FollowLink, func(ctx context.Context, m *menu) error {
 			f := newFront(cfg, m)
 			f.hosted = hosted
 			errOver = f.run(ctx)
@@ -272,7 +272,7 @@ func (f *front) loop(ctx context.Context) error {
 			f.restless = true
 			f.update(ctx, u)
 		case a := <-f.menu.clicks:
-			if a.Do == DoQuit {
+			if a.Do == doQuit {
 				f.Logger.Info("tray quit from its menu")
 				return errQuit
 			}
@@ -342,7 +342,7 @@ func (f *front) update(ctx context.Context, u update) {
 		f.notes.clearAfter(awayGrace)
 		f.draw()
 		if first && f.StartAtOnce {
-			f.start(ctx, Action{Do: DoStartAgent})
+			f.start(ctx, Action{Do: doStartAgent})
 		}
 		return
 	}

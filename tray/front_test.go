@@ -320,7 +320,7 @@ func TestFailuresAreTold(t *testing.T) {
 func TestAgentComesAndGoes(t *testing.T) {
 	onDesk(t, func(d *desk) {
 		d.away()
-		if d.kit.mood != MoodOff || !slices.Contains(d.kit.screen(), "Start agent") {
+		if d.kit.mood != moodOff || !slices.Contains(d.kit.screen(), "Start agent") {
 			t.Errorf("icon %s, menu %q", d.kit.mood, d.kit.screen())
 		}
 		d.click("", "Start agent")
@@ -329,7 +329,7 @@ func TestAgentComesAndGoes(t *testing.T) {
 			t.Errorf("%d starts, menu %q", d.starts, d.kit.screen())
 		}
 		d.say(waking())
-		if d.kit.mood != MoodAction || slices.Contains(d.kit.screen(), "Start agent") {
+		if d.kit.mood != moodAction || slices.Contains(d.kit.screen(), "Start agent") {
 			t.Errorf("icon %s, menu %q", d.kit.mood, d.kit.screen())
 		}
 		d.away()

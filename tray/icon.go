@@ -19,7 +19,7 @@ var icons embed.FS
 
 // iconFor is a mood's icon as the system's tray wants it, and whether it is a
 // template that the system paints itself.
-func iconFor(goos string, mood Mood) (data []byte, template bool) {
+func iconFor(goos string, mood mood) (data []byte, template bool) {
 	switch goos {
 	case "windows":
 		return iconFile(string(mood) + ".ico"), false
@@ -129,4 +129,4 @@ func decodeRawConfig(r io.Reader) (image.Config, error) {
 }
 
 // AppIcon is berth's icon as a PNG, for notifications.
-func AppIcon() []byte { return iconFile(string(MoodFine) + ".png") }
+func AppIcon() []byte { return iconFile(string(moodFine) + ".png") }

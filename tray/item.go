@@ -72,43 +72,43 @@ type Do string
 
 // The actions of the menu.
 const (
-	DoNothing     Do = ""
-	DoStartAgent  Do = "start_agent"
-	DoLogin       Do = "login"
-	DoRenew       Do = "renew"
-	DoCancelLogin Do = "cancel_login"
-	DoOpenLogin   Do = "open_login"
-	DoLoginAt     Do = "login_at" // asks where
-	DoGetTSH      Do = "get_tsh"
-	DoSnooze      Do = "snooze"
-	DoLogout      Do = "logout"
-	DoCopy        Do = "copy" // Action.Text
-	DoStart       Do = "start"
-	DoStop        Do = "stop"
-	DoRestart     Do = "restart"
-	DoWhy         Do = "why"
-	DoPort        Do = "port" // asks for another one
-	DoRemove      Do = "remove"
-	DoAdd         Do = "add"
-	DoApprove     Do = "approve"
-	DoDeny        Do = "deny"
-	DoAssume      Do = "assume"  // for Action.Tunnel alone when it is named
-	DoDrop        Do = "drop"    // for Action.Tunnel alone when it is named
-	DoRequest     Do = "request" // all about Action.Request
-	DoAskAccess   Do = "ask_access"
-	DoListAgain   Do = "list_again"
-	DoProblem     Do = "problem"     // all about the agent's problem with the code Action.Text, best that of the text Action.Title
-	DoTell        Do = "tell"        // Action.Title and Action.Text
-	DoOpenWindow  Do = "open_window" // at the page Action.Text
-	DoOpenConfig  Do = "open_config"
-	DoSetting     Do = "setting" // Action.Title is its key, Action.Text the next value of a switch
-	DoOpenLogs    Do = "open_logs"
-	DoDoctor      Do = "doctor"
-	DoOpenReport  Do = "open_report"
-	DoAbout       Do = "about"
-	DoDocs        Do = "docs"
-	DoDiagnostics Do = "diagnostics" // copied
-	DoQuit        Do = "quit"
+	doNothing     Do = ""
+	doStartAgent  Do = "start_agent"
+	doLogin       Do = "login"
+	doRenew       Do = "renew"
+	doCancelLogin Do = "cancel_login"
+	doOpenLogin   Do = "open_login"
+	doLoginAt     Do = "login_at" // asks where
+	doGetTSH      Do = "get_tsh"
+	doSnooze      Do = "snooze"
+	doLogout      Do = "logout"
+	doCopy        Do = "copy" // Action.Text
+	doStart       Do = "start"
+	doStop        Do = "stop"
+	doRestart     Do = "restart"
+	doWhy         Do = "why"
+	doPort        Do = "port" // asks for another one
+	doRemove      Do = "remove"
+	doAdd         Do = "add"
+	doApprove     Do = "approve"
+	doDeny        Do = "deny"
+	doAssume      Do = "assume"  // for Action.Tunnel alone when it is named
+	doDrop        Do = "drop"    // for Action.Tunnel alone when it is named
+	doRequest     Do = "request" // all about Action.Request
+	doAskAccess   Do = "ask_access"
+	doListAgain   Do = "list_again"
+	doProblem     Do = "problem"     // all about the agent's problem with the code Action.Text, best that of the text Action.Title
+	doTell        Do = "tell"        // Action.Title and Action.Text
+	doOpenWindow  Do = "open_window" // at the page Action.Text
+	doOpenConfig  Do = "open_config"
+	doSetting     Do = "setting" // Action.Title is its key, Action.Text the next value of a switch
+	doOpenLogs    Do = "open_logs"
+	doDoctor      Do = "doctor"
+	doOpenReport  Do = "open_report"
+	doAbout       Do = "about"
+	doDocs        Do = "docs"
+	doDiagnostics Do = "diagnostics" // copied
+	doQuit        Do = "quit"
 )
 
 // Action is what a click on an Item, or on a notification's button, does. It
@@ -118,10 +118,10 @@ type Action struct {
 	Proxy    string
 	Tunnel   string
 	Request  string
-	Cluster  string     // of DoAdd
-	Kind     state.Kind // of DoAdd
-	Resource string     // of DoAdd
-	DBUser   string     // of DoAdd; empty: there is no choice, or each client names its own
-	Title    string     // of DoTell, DoProblem and DoSetting
-	Text     string     // of DoCopy, DoTell, DoProblem, DoOpenWindow and DoSetting
+	Cluster  string     // of doAdd
+	Kind     state.Kind // of doAdd
+	Resource string     // of doAdd
+	DBUser   string     // of doAdd; empty: there is no choice, or each client names its own
+	Title    string     // of doTell, doProblem and doSetting
+	Text     string     // of doCopy, doTell, doProblem, doOpenWindow and doSetting
 }

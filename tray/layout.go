@@ -73,7 +73,7 @@ func Layout(s state.Snapshot, env Env, now time.Time) []Item {
 func finish(goos, label string) string { return escape(goos, plain.Short(label, maxLabel)) }
 
 func awayItems(env Env) []Item {
-	start := Item{Group: GroupFirst, Label: "Start agent", Action: Action{Do: DoStartAgent}}
+	start := Item{Group: GroupFirst, Label: "Start agent", Action: Action{Do: doStartAgent}}
 	if env.Starting {
 		start = Item{Group: GroupFirst, Label: "Starting the agent…", Disabled: true}
 	}
@@ -98,20 +98,20 @@ func noteItems(s state.Snapshot) []Item {
 
 // problemAction shows all about a problem of the agent's.
 func problemAction(p state.Problem) Action {
-	return Action{Do: DoProblem, Title: p.Text, Text: string(p.Code)}
+	return Action{Do: doProblem, Title: p.Text, Text: string(p.Code)}
 }
 
 func footItems(env Env) []Item {
-	settings := append(settingItems(env), Item{Label: "Open config", Action: Action{Do: DoOpenConfig}})
+	settings := append(settingItems(env), Item{Label: "Open config", Action: Action{Do: doOpenConfig}})
 	if env.Window && !env.Away {
-		settings = append(settings, Item{Label: "All settings", Action: Action{Do: DoOpenWindow, Text: PageSettings}})
+		settings = append(settings, Item{Label: "All settings", Action: Action{Do: doOpenWindow, Text: PageSettings}})
 	}
 	help := []Item{
-		{Label: "Documentation", Action: Action{Do: DoDocs}},
+		{Label: "Documentation", Action: Action{Do: doDocs}},
 		doctorItem(env),
-		{Label: "Logs", Action: Action{Do: DoOpenLogs}},
-		{Label: "Copy diagnostics", Action: Action{Do: DoDiagnostics}},
-		{Label: "About berth", Action: Action{Do: DoAbout}},
+		{Label: "Logs", Action: Action{Do: doOpenLogs}},
+		{Label: "Copy diagnostics", Action: Action{Do: doDiagnostics}},
+		{Label: "About berth", Action: Action{Do: doAbout}},
 	}
 	quit := "Quit tray (tunnels stay up)"
 	if env.Away {
@@ -120,7 +120,7 @@ func footItems(env Env) []Item {
 	return []Item{
 		{Group: GroupFoot, Label: "Settings", Children: settings},
 		{Group: GroupFoot, Label: "Help", Children: help},
-		{Group: GroupQuit, Label: quit, Action: Action{Do: DoQuit}},
+		{Group: GroupQuit, Label: quit, Action: Action{Do: doQuit}},
 	}
 }
 
@@ -129,7 +129,7 @@ func doctorItem(env Env) Item {
 	if env.Examining {
 		return Item{Label: "Doctor is looking…", Disabled: true}
 	}
-	return Item{Label: "Doctor", Action: Action{Do: DoDoctor}}
+	return Item{Label: "Doctor", Action: Action{Do: doDoctor}}
 }
 
 func profileItems(s state.Snapshot, now time.Time) []Item {
@@ -181,24 +181,24 @@ func profileActions(p state.Profile) []Item {
 	switch {
 	case p.Login.InProgress:
 		if p.Login.URL != "" {
-			add("Open the login page", DoOpenLogin)
+			add("Open the login page", doOpenLogin)
 		} else {
-			add("Take part in the login", DoLogin)
+			add("Take part in the login", doLogin)
 		}
-		add("Cancel the login", DoCancelLogin)
+		add("Cancel the login", doCancelLogin)
 	case loggedIn(p):
-		add("Renew now", DoRenew)
+		add("Renew now", doRenew)
 	default:
-		add("Log in", DoLogin)
+		add("Log in", doLogin)
 	}
 	if p.Renewal.Warning != state.WarnNot && !p.Login.InProgress {
-		add("Remind me later", DoSnooze)
+		add("Remind me later", doSnooze)
 	}
 	if loggedIn(p) {
-		add("Log out", DoLogout)
+		add("Log out", doLogout)
 	}
 	if len(p.Roles) > 0 {
-		items = append(items, Item{Label: "Copy roles", Action: Action{Do: DoCopy, Text: joined(p.Roles)}})
+		items = append(items, Item{Label: "Copy roles", Action: Action{Do: doCopy, Text: joined(p.Roles)}})
 	}
 	return items
 }

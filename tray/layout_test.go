@@ -208,7 +208,7 @@ func drawing(items []Item, c struct {
 		if it.Disabled {
 			b.WriteString("  (grey)")
 		}
-		if a := it.Action; a.Do != DoNothing {
+		if a := it.Action; a.Do != doNothing {
 			fmt.Fprintf(&b, "  -> %s", a.Do)
 			for _, word := range []string{a.Proxy, a.Request, a.Tunnel, string(a.Kind), a.Cluster, a.Resource, a.Title, a.Text} {
 				if word != "" {
@@ -327,7 +327,7 @@ func TestOffersNameTheirUser(t *testing.T) {
 	s := state.Snapshot{Profiles: []state.Profile{{State: state.ProfileValid}}}
 	var got []string
 	for _, child := range addItem(s, env)[0].Children {
-		if child.Action.Do == DoAdd {
+		if child.Action.Do == doAdd {
 			got = append(got, child.Label+" → "+child.Action.DBUser)
 		}
 	}
@@ -356,30 +356,30 @@ func TestMoods(t *testing.T) {
 	cases := map[string]struct {
 		s    state.Snapshot
 		env  Env
-		want Mood
+		want mood
 		says string // in the menu
 	}{
-		"well":      {well, Env{}, MoodFine, "a · 127.0.0.1:15432 · ready"},
-		"away":      {well, Env{Away: true}, MoodOff, "Start agent"},
-		"first_run": {state.Snapshot{}, Env{}, MoodAction, "Log in…"},
-		"no_tsh":    {state.Snapshot{}, Env{NoTSH: true}, MoodAction, "Get tsh, which logs you in"},
+		"well":      {well, Env{}, moodFine, "a · 127.0.0.1:15432 · ready"},
+		"away":      {well, Env{Away: true}, moodOff, "Start agent"},
+		"first_run": {state.Snapshot{}, Env{}, moodAction, "Log in…"},
+		"no_tsh":    {state.Snapshot{}, Env{NoTSH: true}, moodAction, "Get tsh, which logs you in"},
 		"logged_out": {with(func(s *state.Snapshot) {
 			s.Profiles[0].State, s.Profiles[0].ValidUntil = state.ProfileLoggedOut, nil
-		}), Env{}, MoodAction, "Log in to example.com"},
-		"question": {request(state.Request{ID: "r", User: "carol", Roles: []string{"x"}, State: state.RequestPending, Reviewable: true}), Env{}, MoodAsk, "1 needs you"},
-		"news":     {request(state.Request{ID: "r", Roles: []string{"x"}, State: state.RequestApproved, Assumable: true}), Env{}, MoodNews, "1 needs you"},
-		"assumed":  {request(state.Request{ID: "r", Roles: []string{"x"}, State: state.RequestApproved, Assumed: true}), Env{}, MoodMarked, "x assumed"},
+		}), Env{}, moodAction, "Log in to example.com"},
+		"question": {request(state.Request{ID: "r", User: "carol", Roles: []string{"x"}, State: state.RequestPending, Reviewable: true}), Env{}, moodAsk, "1 needs you"},
+		"news":     {request(state.Request{ID: "r", Roles: []string{"x"}, State: state.RequestApproved, Assumable: true}), Env{}, moodNews, "1 needs you"},
+		"assumed":  {request(state.Request{ID: "r", Roles: []string{"x"}, State: state.RequestApproved, Assumed: true}), Env{}, moodMarked, "x assumed"},
 		"insecure": {with(func(s *state.Snapshot) {
 			s.Problems = []state.Problem{{Code: state.CodeInsecureProxy, Title: "INSECURE proxy", Text: "Not verified."}}
-		}), Env{}, MoodMarked, "INSECURE proxy: Not verified."},
+		}), Env{}, moodMarked, "INSECURE proxy: Not verified."},
 		"snoozed": {with(func(s *state.Snapshot) {
 			s.Profiles[0].ValidUntil, s.Profiles[0].Renewal = in(10*time.Minute), state.Renewal{Mode: state.RenewAsk, At: in(5 * time.Minute)}
-		}), Env{}, MoodSoon, "alice @ example.com · ends in 10 min · next reminder at 12:05"},
+		}), Env{}, moodSoon, "alice @ example.com · ends in 10 min · next reminder at 12:05"},
 		"second_snoozed": {with(func(s *state.Snapshot) {
 			ending := alice()
 			ending.Cluster, ending.ValidUntil = "other.test", in(10*time.Minute)
 			s.Profiles = append(s.Profiles, ending)
-		}), Env{}, MoodSoon, "alice @ other.test · ends in 10 min"},
+		}), Env{}, moodSoon, "alice @ other.test · ends in 10 min"},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -387,7 +387,7 @@ func TestMoods(t *testing.T) {
 				t.Errorf("the icon is %s, want %s", got, c.want)
 			}
 			// Whoever cannot see the icon hears what it is for.
-			if heard, _, _ := strings.Cut(c.says, ":"); (c.want == MoodMarked || c.want == MoodSoon) && !strings.Contains(tooltipOf(c.s, c.env, noon), heard) {
+			if heard, _, _ := strings.Cut(c.says, ":"); (c.want == moodMarked || c.want == moodSoon) && !strings.Contains(tooltipOf(c.s, c.env, noon), heard) {
 				t.Errorf("the icon's words are %q, without %q", tooltipOf(c.s, c.env, noon), heard)
 			}
 			items := Layout(c.s, c.env, noon)
@@ -429,7 +429,7 @@ func TestOneCauseIsOneLine(t *testing.T) {
 func TestPINIsTypedFromTheMenu(t *testing.T) {
 	s := state.Snapshot{Profiles: []state.Profile{alice()}, Tunnels: []state.Tunnel{tunnel("pg", state.TunnelWaitingForLogin)}}
 	s.Tunnels[0].Problem = &state.Problem{Code: state.CodePINNeeded, Title: "PIN needed"}
-	asks := Action{Do: DoLogin, Proxy: s.Tunnels[0].Profile}
+	asks := Action{Do: doLogin, Proxy: s.Tunnels[0].Profile}
 	var lines []string
 	for _, it := range Layout(s, Env{}, noon) {
 		for _, child := range it.Children {

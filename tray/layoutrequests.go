@@ -45,7 +45,7 @@ func askItem(s state.Snapshot) []Item {
 	if !slices.ContainsFunc(s.Profiles, loggedIn) {
 		return nil
 	}
-	return []Item{{Group: GroupAsk, Label: "Request access…", Action: Action{Do: DoAskAccess}}}
+	return []Item{{Group: GroupAsk, Label: "Request access…", Action: Action{Do: doAskAccess}}}
 }
 
 // requestRank orders requests by how much they want doing; zero is not shown.
@@ -137,30 +137,30 @@ func requestActions(s state.Snapshot, r state.Request) []Item {
 	}
 	rank := requestRank(r)
 	if rank == 1 {
-		add("Approve…", DoApprove, "")
-		add("Deny…", DoDeny, "")
+		add("Approve…", doApprove, "")
+		add("Deny…", doDeny, "")
 	}
 	if r.Assumable && !r.Assumed {
-		add("Assume", DoAssume, "")
+		add("Assume", doAssume, "")
 		n := 0
 		for _, t := range s.Tunnels {
 			if n < maxOnly && t.Profile == r.Profile && !slices.Contains(r.Tunnels, t.Name) {
-				add("Assume for "+plain.Short(t.Name, maxName)+" only", DoAssume, t.Name)
+				add("Assume for "+plain.Short(t.Name, maxName)+" only", doAssume, t.Name)
 				n++
 			}
 		}
 	}
 	if r.Assumed {
-		add("Drop", DoDrop, "")
+		add("Drop", doDrop, "")
 	}
 	for _, name := range r.Tunnels[:min(len(r.Tunnels), maxOnly)] {
-		add("Drop for "+plain.Short(name, maxName), DoDrop, name)
+		add("Drop for "+plain.Short(name, maxName), doDrop, name)
 	}
-	items = append(items, Item{Label: "Copy request ID", Action: Action{Do: DoCopy, Text: plain.Words(r.ID)}})
+	items = append(items, Item{Label: "Copy request ID", Action: Action{Do: doCopy, Text: plain.Words(r.ID)}})
 	if l := requestLink(r); offersLink(s, l) {
-		items = append(items, Item{Label: "Copy link", Action: Action{Do: DoCopy, Text: l.String()}})
+		items = append(items, Item{Label: "Copy link", Action: Action{Do: doCopy, Text: l.String()}})
 	}
-	return append(items, Item{Label: "Details", Action: Action{Do: DoRequest, Request: r.ID}})
+	return append(items, Item{Label: "Details", Action: Action{Do: doRequest, Request: r.ID}})
 }
 
 // requestLink shows a request to those who may see it, such as its reviewers.

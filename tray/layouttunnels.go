@@ -57,7 +57,7 @@ func foldTunnels(tunnels []state.Tunnel) []Item {
 			item := Item{Group: GroupTunnels, Label: label}
 			for _, t := range fold {
 				item.Children = append(item.Children, Item{
-					Label: tunnelLabel(t), Action: Action{Do: DoCopy, Tunnel: t.Name, Text: aimOf(t).text},
+					Label: tunnelLabel(t), Action: Action{Do: doCopy, Tunnel: t.Name, Text: aimOf(t).text},
 				})
 			}
 			items = append(items, item)
@@ -141,39 +141,39 @@ func tunnelActions(s state.Snapshot, t state.Tunnel, env Env) []Item {
 	}
 	if t.State == state.TunnelPortInUse {
 		// Copied, the address would lead to the program that holds the port.
-		add("Change port…", Action{Do: DoPort})
+		add("Change port…", Action{Do: doPort})
 	} else {
 		aim := aimOf(t)
-		add("Copy "+aim.what, Action{Do: DoCopy, Text: aim.text})
+		add("Copy "+aim.what, Action{Do: doCopy, Text: aim.text})
 		if env.Client != nil {
 			if name, command, ok := env.Client(t); ok {
-				add("Copy "+plain.Short(name, maxName)+" command", Action{Do: DoCopy, Text: command})
+				add("Copy "+plain.Short(name, maxName)+" command", Action{Do: doCopy, Text: command})
 			}
 		}
 	}
 	if l := LinkTo(t, t.Name); offersLink(s, l) {
-		add("Copy link", Action{Do: DoCopy, Text: l.String()})
+		add("Copy link", Action{Do: doCopy, Text: l.String()})
 	}
 	if t.State == state.TunnelWaitingForLogin && t.Profile != "" && !loginRuns(s, t.Profile) {
 		switch waitsFor(t) {
 		case "login":
-			items = append(items, Item{Label: "Log in", Action: Action{Do: DoLogin, Proxy: t.Profile}})
+			items = append(items, Item{Label: "Log in", Action: Action{Do: doLogin, Proxy: t.Profile}})
 		case wantsPIN:
-			items = append(items, Item{Label: "Enter the PIN", Action: Action{Do: DoLogin, Proxy: t.Profile}})
+			items = append(items, Item{Label: "Enter the PIN", Action: Action{Do: doLogin, Proxy: t.Profile}})
 		case "code":
-			items = append(items, Item{Label: "Enter the code", Action: Action{Do: DoLogin, Proxy: t.Profile}})
+			items = append(items, Item{Label: "Enter the code", Action: Action{Do: doLogin, Proxy: t.Profile}})
 		}
 	}
 	if t.State == state.TunnelStopped {
-		add("Start", Action{Do: DoStart})
+		add("Start", Action{Do: doStart})
 	} else {
-		add("Restart", Action{Do: DoRestart})
-		add("Stop", Action{Do: DoStop})
+		add("Restart", Action{Do: doRestart})
+		add("Stop", Action{Do: doStop})
 	}
 	if t.Problem != nil {
-		add("Why?", Action{Do: DoWhy})
+		add("Why?", Action{Do: doWhy})
 	}
-	add("Remove…", Action{Do: DoRemove})
+	add("Remove…", Action{Do: doRemove})
 	return append(items, Item{Label: tunnelFact(t), Disabled: true})
 }
 
@@ -209,7 +209,7 @@ func addItem(s state.Snapshot, env Env) []Item {
 	usable := slices.ContainsFunc(s.Profiles, loggedIn)
 	item := Item{Group: GroupAdd, Label: "Add tunnel"}
 	note := func(text string) { item.Children = append(item.Children, Item{Label: text, Disabled: true}) }
-	again := Item{Label: "Ask the cluster again", Action: Action{Do: DoListAgain}}
+	again := Item{Label: "Ask the cluster again", Action: Action{Do: doListAgain}}
 	switch {
 	case !usable:
 		note("Log in to see what the cluster offers")
@@ -239,7 +239,7 @@ func addItem(s state.Snapshot, env Env) []Item {
 			item.Children = append(item.Children, Item{
 				Label: fmt.Sprintf("More… (%d)", len(left)-maxAdd),
 				Action: Action{
-					Do: DoTell, Title: fmt.Sprintf("%d more resources", len(left)-maxAdd),
+					Do: doTell, Title: fmt.Sprintf("%d more resources", len(left)-maxAdd),
 					Text: `"berth resources" lists them all; "berth tunnel add" adds a tunnel to one.`,
 				},
 			})
@@ -257,7 +257,7 @@ func offerItem(r Offer, nameCluster bool) Item {
 	if nameCluster {
 		label += " in " + plain.Short(r.Cluster, maxName)
 	}
-	a := Action{Do: DoAdd, Kind: r.Kind, Cluster: r.Cluster, Resource: r.Name}
+	a := Action{Do: doAdd, Kind: r.Kind, Cluster: r.Cluster, Resource: r.Name}
 	if len(r.Users) == 1 && r.Users[0] != "*" {
 		a.DBUser = r.Users[0]
 		label += " as " + plain.Short(a.DBUser, maxName)

@@ -32,7 +32,7 @@ func (f *front) login(ctx context.Context, proxy string, renew bool) {
 		f.tell("The login page was not opened", sentence(err)+" Choose \"Open the login page\" in the tray's menu, or run berth login.")
 	}
 	f.held[proxy] = heldAt(f.snapshot, proxy)
-	a := Action{Do: DoLogin, Proxy: proxy}
+	a := Action{Do: doLogin, Proxy: proxy}
 	f.beside(ctx, a, func(ctx context.Context) func() {
 		err := l.run(ctx)
 		switch {

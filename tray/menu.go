@@ -20,7 +20,7 @@ const (
 type toolkit interface {
 	add(label string) entry
 	separator()
-	icon(Mood)
+	icon(mood)
 	tooltip(string)
 }
 
@@ -193,7 +193,7 @@ func (m *menu) arm(s *slot, a Action, now time.Time) {
 }
 
 // face draws the icon and what it says when it is pointed at.
-func (m *menu) face(mood Mood, tip string) {
+func (m *menu) face(mood mood, tip string) {
 	if m.icon != string(mood) {
 		m.icon = string(mood)
 		m.kit.icon(mood)

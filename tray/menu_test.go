@@ -17,7 +17,7 @@ type fakeKit struct {
 	mu      sync.Mutex
 	entries []*fakeEntry
 	calls   int
-	mood    Mood
+	mood    mood
 	tip     string
 }
 
@@ -45,7 +45,7 @@ func (k *fakeKit) separator() {
 	defer k.mu.Unlock()
 	k.entries = append(k.entries, &fakeEntry{line: true})
 }
-func (k *fakeKit) icon(m Mood)      { k.mu.Lock(); defer k.mu.Unlock(); k.calls++; k.mood = m }
+func (k *fakeKit) icon(m mood)      { k.mu.Lock(); defer k.mu.Unlock(); k.calls++; k.mood = m }
 func (k *fakeKit) tooltip(s string) { k.mu.Lock(); defer k.mu.Unlock(); k.calls++; k.tip = s }
 
 func (e *fakeEntry) change(f func()) {
@@ -208,7 +208,7 @@ func settledMenu(t *testing.T) (*fakeKit, *menu) {
 }
 
 func TestClicks(t *testing.T) {
-	stop := Action{Do: DoStop, Tunnel: "prod_pg"}
+	stop := Action{Do: doStop, Tunnel: "prod_pg"}
 	env := Env{GOOS: "linux"}
 	press := func(e *fakeEntry) {
 		synctest.Wait()
@@ -280,7 +280,7 @@ func TestClicks(t *testing.T) {
 			kit, m := settledMenu(t)
 			m.draw(Layout(busy(), env, noon.Add(time.Minute)), time.Now())
 			press(kit.find(t, "alice", "Renew now"))
-			if a, ok := m.take(t); !ok || a.Do != DoRenew {
+			if a, ok := m.take(t); !ok || a.Do != doRenew {
 				t.Errorf("got %v, %v", a, ok)
 			}
 		})

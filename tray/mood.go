@@ -10,40 +10,40 @@ import (
 	"berth/internal/plain"
 )
 
-// Mood is the state that the icon shows.
-type Mood string
+// mood is the state that the icon shows.
+type mood string
 
 // The moods. They differ in shape, not in colour alone.
 const (
-	MoodFine   Mood = "fine"
-	MoodMarked Mood = "marked" // well, and out of the ordinary: assumed roles, a proxy that is not verified
-	MoodNews   Mood = "news"   // good news: an approved request waits to be assumed
-	MoodSoon   Mood = "soon"   // something ends soon
-	MoodAsk    Mood = "ask"    // another person waits for an answer
-	MoodAction Mood = "action" // something does not work, or waits for a login
-	MoodOff    Mood = "off"    // no agent
+	moodFine   mood = "fine"
+	moodMarked mood = "marked" // well, and out of the ordinary: assumed roles, a proxy that is not verified
+	moodNews   mood = "news"   // good news: an approved request waits to be assumed
+	moodSoon   mood = "soon"   // something ends soon
+	moodAsk    mood = "ask"    // another person waits for an answer
+	moodAction mood = "action" // something does not work, or waits for a login
+	moodOff    mood = "off"    // no agent
 )
 
 // moodOf decides which icon is shown.
-func moodOf(s state.Snapshot, env Env, now time.Time) Mood {
+func moodOf(s state.Snapshot, env Env, now time.Time) mood {
 	if env.Away {
-		return MoodOff
+		return moodOff
 	}
 	needs := needsOf(s, now)
 	has := func(match func(need) bool) bool { return slices.ContainsFunc(needs, match) }
 	switch {
 	case env.NoTSH, len(s.Profiles) == 0, has(func(n need) bool { return !n.good && !n.asks }):
-		return MoodAction
+		return moodAction
 	case has(func(n need) bool { return n.asks }):
-		return MoodAsk
+		return moodAsk
 	case endsSoon(s, now):
-		return MoodSoon
+		return moodSoon
 	case has(func(n need) bool { return n.good }):
-		return MoodNews
+		return moodNews
 	case len(marks(s)) > 0:
-		return MoodMarked
+		return moodMarked
 	default:
-		return MoodFine
+		return moodFine
 	}
 }
 
@@ -62,7 +62,7 @@ func marks(s state.Snapshot) []string {
 }
 
 // Attention reports whether the icon of a mood should be noticed.
-func (m Mood) Attention() bool { return m == MoodAction || m == MoodAsk || m == MoodNews }
+func (m mood) Attention() bool { return m == moodAction || m == moodAsk || m == moodNews }
 
 // endsSoon reports whether a session or assumed roles end soon, also when the
 // reminder was snoozed.

@@ -33,7 +33,7 @@ type change struct {
 	parent int
 	text   string
 	on     bool
-	mood   Mood
+	mood   mood
 }
 
 type changeKind int
@@ -98,7 +98,7 @@ func (m *nativeMenu) insert(parent int, label string, line bool) *nativeEntry {
 
 func (m *nativeMenu) add(label string) entry { return m.insert(0, label, false) }
 func (m *nativeMenu) separator()             { m.insert(0, "", true) }
-func (m *nativeMenu) icon(mood Mood)         { m.say(change{what: changeIcon, mood: mood}) }
+func (m *nativeMenu) icon(mood mood)         { m.say(change{what: changeIcon, mood: mood}) }
 func (m *nativeMenu) tooltip(text string)    { m.say(change{what: changeTip, text: text}) }
 
 func (e *nativeEntry) add(label string) entry { return e.menu.insert(e.id, label, false) }

@@ -60,7 +60,7 @@ func TestNativeMenuIsDrawnInOrder(t *testing.T) {
 	sub := top.add("beneath")
 	w.separator()
 	w.add("two").setEnabled(false)
-	w.icon(MoodFine)
+	w.icon(moodFine)
 	w.tooltip("berth: all well")
 	if w.woken != 1 {
 		t.Errorf("the main thread was woken %d times for what it does at once", w.woken)
@@ -142,7 +142,7 @@ func TestNativeMenuWithTheMenu(t *testing.T) {
 		}
 	})
 	m := newMenu(w.nativeMenu)
-	m.face(MoodAction, "berth")
+	m.face(moodAction, "berth")
 	m.close()
 	close(done)
 	main.Wait()

@@ -60,11 +60,11 @@ func needsOf(s state.Snapshot, now time.Time) []need {
 	for _, r := range shownRequests(s) {
 		switch requestRank(r) {
 		case 1:
-			people = append(people, need{label: requestLabel(r, now), action: Action{Do: DoRequest, Request: r.ID}, asks: true})
+			people = append(people, need{label: requestLabel(r, now), action: Action{Do: doRequest, Request: r.ID}, asks: true})
 		case 2:
 			people = append(people, need{
 				label:  "Assume " + plain.Short(asked(r), maxName) + until(r.AccessUntil, now),
-				action: Action{Do: DoAssume, Request: r.ID}, good: true,
+				action: Action{Do: doAssume, Request: r.ID}, good: true,
 			})
 		}
 	}
@@ -77,11 +77,11 @@ func loginNeed(s state.Snapshot, p state.Profile) (need, bool) {
 	if loggedIn(p) || p.Login.InProgress && p.Login.Asks == state.LoginTap {
 		return need{}, false
 	}
-	n := need{login: true, action: Action{Do: DoLogin, Proxy: p.Proxy}, label: "Log in to " + placeOf(p)}
+	n := need{login: true, action: Action{Do: doLogin, Proxy: p.Proxy}, label: "Log in to " + placeOf(p)}
 	if p.Login.InProgress {
 		n.label = "Finish the login to " + placeOf(p)
 		if p.Login.URL != "" {
-			n.action.Do = DoOpenLogin
+			n.action.Do = doOpenLogin
 		}
 	}
 	client := ""
@@ -117,12 +117,12 @@ func causeOf(s state.Snapshot, t state.Tunnel) string {
 }
 
 func tunnelNeed(t state.Tunnel) need {
-	n := need{label: plain.Short(t.Name, maxName) + ": " + trouble(t), action: Action{Do: DoWhy, Tunnel: t.Name}}
+	n := need{label: plain.Short(t.Name, maxName) + ": " + trouble(t), action: Action{Do: doWhy, Tunnel: t.Name}}
 	switch {
 	case t.State == state.TunnelPortInUse:
-		n.action.Do = DoPort
+		n.action.Do = doPort
 	case t.State == state.TunnelWaitingForLogin && t.Profile != "" && slices.Contains([]string{"login", "code", wantsPIN}, waitsFor(t)):
-		n.action = Action{Do: DoLogin, Proxy: t.Profile}
+		n.action = Action{Do: doLogin, Proxy: t.Profile}
 	}
 	return n
 }
@@ -141,9 +141,9 @@ func firstItems(s state.Snapshot, env Env, now time.Time) []Item {
 	needs := needsOf(s, now)
 	switch {
 	case env.NoTSH && !slices.ContainsFunc(s.Profiles, loggedIn):
-		items = append(items, Item{Group: GroupFirst, Label: "Get tsh, which logs you in", Action: Action{Do: DoGetTSH}})
+		items = append(items, Item{Group: GroupFirst, Label: "Get tsh, which logs you in", Action: Action{Do: doGetTSH}})
 	case len(s.Profiles) == 0:
-		items = append(items, Item{Group: GroupFirst, Label: "Log in…", Action: Action{Do: DoLoginAt}})
+		items = append(items, Item{Group: GroupFirst, Label: "Log in…", Action: Action{Do: doLoginAt}})
 	case len(needs) > 0 && needs[0].login:
 		items = append(items, Item{Group: GroupFirst, Label: needs[0].label, Action: needs[0].action})
 		needs = needs[1:]
@@ -153,8 +153,8 @@ func firstItems(s state.Snapshot, env Env, now time.Time) []Item {
 	}
 	if env.Window {
 		items = append(items,
-			Item{Group: GroupWindow, Label: "Open berth", Action: Action{Do: DoOpenWindow}},
-			Item{Group: GroupWindow, Label: "Recordings…", Action: Action{Do: DoOpenWindow, Text: PageRecordings}})
+			Item{Group: GroupWindow, Label: "Open berth", Action: Action{Do: doOpenWindow}},
+			Item{Group: GroupWindow, Label: "Recordings…", Action: Action{Do: doOpenWindow, Text: PageRecordings}})
 	}
 	return items
 }

@@ -33,7 +33,7 @@ func (f *front) ask(ctx context.Context) {
 	who := sessions(f.snapshot)
 	f.asked, f.askedAt = who, time.Now()
 	f.env.Offers.Waiting = true
-	f.beside(ctx, Action{Do: DoListAgain}, func(ctx context.Context) func() {
+	f.beside(ctx, Action{Do: doListAgain}, func(ctx context.Context) func() {
 		list, _, err := f.Agent.Resources(ctx, client.ResourceQuery{})
 		return func() {
 			if f.asked != who {

@@ -45,7 +45,7 @@ func (f *front) inWindow(ctx context.Context, page string, otherwise func()) {
 		otherwise()
 		return
 	}
-	f.beside(ctx, Action{Do: DoOpenWindow, Text: page}, func(ctx context.Context) func() {
+	f.beside(ctx, Action{Do: doOpenWindow, Text: page}, func(ctx context.Context) func() {
 		if err := f.OpenWindow(ctx, page); err != nil && ctx.Err() == nil {
 			f.Logger.Warn("the window was not opened", "page", page, "err", err)
 			return otherwise
@@ -62,7 +62,7 @@ func (f *front) showText(ctx context.Context, title, text string) {
 // show shows a text in a dialog that scrolls and copies; otherwise is called
 // where there are no dialogs.
 func (f *front) show(ctx context.Context, title, text string, otherwise func()) {
-	f.beside(ctx, Action{Do: DoTell, Title: title}, func(ctx context.Context) func() {
+	f.beside(ctx, Action{Do: doTell, Title: title}, func(ctx context.Context) func() {
 		err := f.Prompter.Report(ctx, prompt.Question{Title: title, Text: text, OK: "Copy", Cancel: "Close"})
 		if _, none := errors.AsType[*prompt.UnavailableError](err); none {
 			return otherwise

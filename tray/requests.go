@@ -28,14 +28,14 @@ func (f *front) startRequest(ctx context.Context, a Action) {
 	}
 	what := plain.Short(asked(r), maxName)
 	switch a.Do {
-	case DoApprove, DoDeny:
+	case doApprove, doDeny:
 		f.review(ctx, a, r)
-	case DoAssume:
+	case doAssume:
 		f.assume(ctx, a, what)
 		if p, ok := f.profile(r.Profile); ok && (p.State == state.ProfileExpired || p.State == state.ProfileLoggedOut) {
 			f.login(ctx, r.Profile, false) // the agent holds the assume until then
 		}
-	case DoDrop:
+	case doDrop:
 		f.try(ctx, a, what+" was not dropped", func(ctx context.Context) error {
 			_, err := f.Agent.DropRequests(ctx, []string{a.Request}, a.Tunnel)
 			return err
@@ -47,7 +47,7 @@ func (f *front) startRequest(ctx context.Context, a Action) {
 // review asks first, with all that the menu had no room for.
 func (f *front) review(ctx context.Context, a Action, r state.Request) {
 	verb := state.VerbDeny
-	if a.Do == DoApprove {
+	if a.Do == doApprove {
 		verb = state.VerbApprove
 	}
 	action := state.NoticeAction{Verb: verb, Request: r.ID}
@@ -69,9 +69,9 @@ func (f *front) review(ctx context.Context, a Action, r state.Request) {
 // decide tells the agent of a decision, which looks whether there is still
 // one to be made.
 func (f *front) decide(ctx context.Context, id string, approve bool) {
-	do := DoDeny
+	do := doDeny
 	if approve {
-		do = DoApprove
+		do = doApprove
 	}
 	f.try(ctx, Action{Do: do, Request: id, Title: "decided"}, "Nothing was decided", func(ctx context.Context) error {
 		_, err := f.Agent.DecideRequest(ctx, id, approve, "")

@@ -51,7 +51,7 @@ func settingItems(env Env) []Item {
 		if env.Away && s.Key != SettingStart {
 			continue // it is the agent that writes the config
 		}
-		item := Item{Action: Action{Do: DoSetting, Title: s.Key}}
+		item := Item{Action: Action{Do: doSetting, Title: s.Key}}
 		title := plain.Short(s.Title, maxName*2)
 		switch s.Kind {
 		case SettingSwitch:

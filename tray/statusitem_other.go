@@ -6,4 +6,4 @@ package tray
 type statusItem struct{}
 
 func (statusItem) title(string) {}
-func (statusItem) mood(Mood)    {}
+func (statusItem) mood(mood)    {}

@@ -25,7 +25,7 @@ const (
 // place of systray.
 type statusItem struct {
 	mu    sync.Mutex // guards what follows
-	now   Mood
+	now   mood
 	icon  []pixmap // of now
 	words string
 	conn  *dbus.Conn // nil: systray answers
@@ -54,7 +54,7 @@ func (s *statusItem) title(text string) {
 }
 
 // mood says which icon there is, and whether it should be noticed.
-func (s *statusItem) mood(m Mood) {
+func (s *statusItem) mood(m mood) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.now, s.icon = m, []pixmap{pixmapOf(m)}
@@ -148,7 +148,7 @@ func (p *itemProperties) Get(of, name string) (dbus.Variant, *dbus.Error) {
 func (p *itemProperties) Set(_, _ string, _ dbus.Variant) *dbus.Error { return prop.ErrReadOnly }
 
 // statusOf is a mood in the specification's words.
-func statusOf(m Mood) string {
+func statusOf(m mood) string {
 	if m.Attention() {
 		return "NeedsAttention"
 	}
@@ -156,7 +156,7 @@ func statusOf(m Mood) string {
 }
 
 // pixmapOf is a mood's icon as ARGB.
-func pixmapOf(m Mood) pixmap {
+func pixmapOf(m mood) pixmap {
 	w, h, pixels := pixelsOf(iconFile(string(m) + ".png"))
 	for i := 0; i < len(pixels); i += 4 {
 		pixels[i], pixels[i+1], pixels[i+2], pixels[i+3] = pixels[i+3], pixels[i], pixels[i+1], pixels[i+2]

@@ -23,7 +23,7 @@ func (systrayKit) tooltip(text string) {
 	systray.SetTooltip(text)
 }
 
-func (systrayKit) icon(mood Mood) {
+func (systrayKit) icon(mood mood) {
 	panelItem.mood(mood)
 	data, template := iconFor(runtime.GOOS, mood)
 	// SetIcon panics when the bus has gone; withHost notices that as well, and
@@ -66,7 +66,7 @@ func (e *systrayEntry) setShown(on bool) {
 // runTray shows the tray until ctx ends or body returns, which it runs with
 // the menu. It must be called on the main goroutine, which systray keeps on the
 // main thread. No link comes this way: systray hears of none.
-func runTray(ctx context.Context, first Mood, _ func(link string), body func(context.Context, *menu) error) (err error) {
+func runTray(ctx context.Context, first mood, _ func(link string), body func(context.Context, *menu) error) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var m *menu
