@@ -169,17 +169,23 @@ func (w writing) Write(p []byte) (int, error) {
 // and not whoever closes the connection.
 func TestCloseBreaksAStuckWrite(t *testing.T) {
 	t.Parallel()
-	deaf := nettest.Serve(t, func(*net.TCPConn) { <-t.Context().Done() })
+	deaf := nettest.Serve(t, func(c *net.TCPConn) {
+		_ = c.SetReadBuffer(16 << 10) // what is sent fills whatever there is
+		<-t.Context().Done()
+	})
 	conn, err := deaf.Dial(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close() //nolint:errcheck // it is closed already, unless the test fails
+	if err := conn.(*net.TCPConn).SetWriteBuffer(16 << 10); err != nil {
+		t.Fatal(err)
+	}
 	up := writing{conn, make(chan struct{})}
 	u := &waited{cur: up}
 	wrote := make(chan error, 1)
 	go func() {
-		_, err := u.Write(make([]byte, 64<<20)) // more than the buffers hold
+		_, err := u.Write(make([]byte, 4<<20)) // more than the buffers hold
 		wrote <- err
 	}()
 	<-up.began
