@@ -306,7 +306,7 @@ func (k Key) Type() string {
 
 // List returns the values of a key that has a list of them; Set adds one of these.
 func (k Key) List(t state.TunnelSpec) []string {
-	list, _ := reflect.ValueOf(t).Field(k.field).Interface().([]string)
+	list, _ := reflect.TypeAssert[[]string](reflect.ValueOf(t).Field(k.field))
 	return list
 }
 
