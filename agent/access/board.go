@@ -43,8 +43,7 @@ type Board struct {
 	ctx      context.Context // Run's; nil before and after
 	followed map[certwatch.ProfileID]*followed
 	tunnels  map[string][]string // by request id: the tunnels that alone have its roles
-	last     []state.Request     // as drawn for the events
-	lastAt   time.Time
+	lastAt   time.Time           // of the last look for events
 	running  sync.WaitGroup
 }
 
@@ -56,6 +55,9 @@ type followed struct {
 	// before holds the requests of the previous session until this one has
 	// listed: a renewal makes no request vanish.
 	before []*types.AccessRequestV3
+	// last is what was drawn at the last look for events. Each session has its own: two
+	// homes may have sessions at one proxy, and the same request in both.
+	last []state.Request
 	// quiet says that the first list is yet to come: its content is no news.
 	quiet bool
 	// away says that the session has ended, or that its successor has not
@@ -122,6 +124,7 @@ func (b *Board) Follow(sessions []Session) {
 		f := &followed{session: s, quiet: true}
 		if old != nil {
 			old.stop()
+			f.last = old.last
 			if old.session.User == s.User {
 				f.before, f.quiet, f.away = old.list(), old.quiet, old.away
 			}
@@ -134,17 +137,10 @@ func (b *Board) Follow(sessions []Session) {
 	for k, f := range b.followed {
 		if !seen[k] {
 			f.stop()
-			delete(b.followed, k)
-			// A logout is no event of any request.
-			b.last = slices.DeleteFunc(b.last, of(f.session.Profile))
+			delete(b.followed, k) // a logout is no event of any request
 		}
 	}
 	b.changed.Wake()
-}
-
-// of returns what is true for the requests of a profile.
-func of(profile string) func(state.Request) bool {
-	return func(r state.Request) bool { return r.Profile == profile }
 }
 
 // endLocked keeps those requests of an ended session that can be assumed after
@@ -155,7 +151,7 @@ func (b *Board) endLocked(old *followed, s Session) {
 	}
 	old.stop()
 	now := time.Now()
-	f := &followed{session: s, quiet: old.quiet, away: true}
+	f := &followed{session: s, last: old.last, quiet: old.quiet, away: true}
 	for _, req := range old.list() {
 		if r := Draw(req, old.session.Who, now); r.Mine && r.State == state.RequestApproved && !r.Assumed {
 			f.before = append(f.before, req)
@@ -257,33 +253,86 @@ func (b *Board) Listed() map[string]bool {
 func (b *Board) Over() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	n := 0
+	n, most := 0, b.most()
 	for _, f := range b.followed {
 		n += len(f.list())
 	}
-	return max(0, n-b.most())
+	if n <= most {
+		return 0
+	}
+	distinct := make(map[key]struct{}, n)
+	for _, f := range b.followed {
+		for _, req := range f.list() {
+			distinct[key{f.session.Profile, req.GetName()}] = struct{}{}
+		}
+	}
+	return max(0, len(distinct)-most)
 }
 
-// Requests draws the requests as of now, the newest first.
+// Requests draws the requests as of now, the newest first. One that several
+// sessions list is there once: as the session has it that can do most with it.
 func (b *Board) Requests(now time.Time) []state.Request {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.drawLocked(now)
-}
-
-func (b *Board) drawLocked(now time.Time) []state.Request {
 	list := []state.Request{}
-	for _, f := range b.followed {
-		for _, req := range f.list() {
-			r := Draw(req, f.session.Who, now)
-			r.Tunnels = append(r.Tunnels, b.tunnels[req.GetName()]...)
-			list = append(list, r)
+	at := make(map[key]int)
+	for _, f := range b.orderedLocked() {
+		for _, r := range b.drawLocked(f, now) {
+			i, twice := at[keyOf(r)]
+			switch {
+			case !twice:
+				at[keyOf(r)] = len(list)
+				list = append(list, r)
+			case claim(r) > claim(list[i]):
+				list[i] = r
+			}
 		}
 	}
-	slices.SortFunc(list, func(a, c state.Request) int {
-		return cmp.Or(c.CreatedAt.Compare(a.CreatedAt), cmp.Compare(a.Profile, c.Profile), cmp.Compare(a.ID, c.ID))
-	})
+	slices.SortFunc(list, newest)
 	return list[:min(len(list), b.most())]
+}
+
+// key names a request: ids are random, but two clusters are two clusters.
+type key struct{ profile, id string }
+
+func keyOf(r state.Request) key { return key{r.Profile, r.ID} }
+
+// newest orders requests by age.
+func newest(a, b state.Request) int {
+	return cmp.Or(b.CreatedAt.Compare(a.CreatedAt), cmp.Compare(a.Profile, b.Profile), cmp.Compare(a.ID, b.ID))
+}
+
+// claim is the more, the more the person has to do with a request.
+func claim(r state.Request) int {
+	switch {
+	case r.Assumed:
+		return 3
+	case r.Mine:
+		return 2
+	case r.Reviewable:
+		return 1
+	default:
+		return 0
+	}
+}
+
+// orderedLocked returns what is followed, always in the same order.
+func (b *Board) orderedLocked() []*followed {
+	return slices.SortedFunc(maps.Values(b.followed), func(a, c *followed) int {
+		return cmp.Or(cmp.Compare(a.session.Key.Home, c.session.Key.Home), cmp.Compare(a.session.Key.Name, c.session.Key.Name))
+	})
+}
+
+// drawLocked draws the requests of a session, in no order.
+func (b *Board) drawLocked(f *followed, now time.Time) []state.Request {
+	list := f.list()
+	drawn := make([]state.Request, 0, len(list))
+	for _, req := range list {
+		r := Draw(req, f.session.Who, now)
+		r.Tunnels = append(r.Tunnels, b.tunnels[req.GetName()]...)
+		drawn = append(drawn, r)
+	}
+	return drawn
 }
 
 // update tells what has happened since the last time.
@@ -299,38 +348,32 @@ func (b *Board) update(now time.Time, changed bool) {
 	}
 }
 
-// news compares what is known with what was known the last time.
-func (b *Board) news(now time.Time) []state.RequestEvent {
+// news compares what each session lists with what it listed the last time.
+func (b *Board) news(now time.Time) (events []state.RequestEvent) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	// Asked ahead of drawing: a list that comes in between is the next time's.
-	listed := make(map[*followed]bool, len(b.followed))
-	for _, f := range b.followed {
+	for _, f := range b.orderedLocked() {
+		listed := false
 		if f.tracker != nil {
-			_, listed[f] = f.tracker.List()
+			_, listed = f.tracker.List() // asked ahead of drawing: a list that comes in between is the next time's
 		}
-	}
-	next := b.drawLocked(now)
-	prev, before := b.last, b.lastAt
-	var kept []state.Request // as known the last time
-	for _, f := range b.followed {
-		profile := f.session.Profile
-		switch f.compare(listed[f]) {
-		case nothingHeard:
-			kept = append(kept, only(prev, profile)...)
-			next, prev = without(next, profile), without(prev, profile)
-		case nothingKnown:
-			next = without(next, profile)
-		case firstList:
-			prev = addQuietly(prev, next, profile)
-		case usual:
+		how := f.compare(listed)
+		if how == nothingHeard {
+			continue
 		}
-		if listed[f] {
+		var next []state.Request
+		if how != nothingKnown {
+			next = b.drawLocked(f, now)
+			slices.SortFunc(next, newest)
+		}
+		events = append(events, diff(f.last, next, b.lastAt, now, how == firstList)...)
+		f.last = next
+		if listed {
 			f.quiet, f.away = false, false
 		}
 	}
-	b.last, b.lastAt = append(slices.Clone(next), kept...), now
-	return diff(prev, next, before, now)
+	b.lastAt = now
+	return events
 }
 
 // comparison is how the requests of a session are compared with those of the
@@ -361,30 +404,4 @@ func (f *followed) compare(listed bool) comparison {
 	default:
 		return usual
 	}
-}
-
-// only returns the requests of a profile in a list.
-func only(list []state.Request, profile string) []state.Request {
-	return slices.DeleteFunc(slices.Clone(list), func(r state.Request) bool { return r.Profile != profile })
-}
-
-// without returns a list less the requests of a profile.
-func without(list []state.Request, profile string) []state.Request {
-	return slices.DeleteFunc(slices.Clone(list), of(profile))
-}
-
-// addQuietly returns prev plus the profile's requests that only next has, so that
-// none of them is news.
-func addQuietly(prev, next []state.Request, profile string) []state.Request {
-	out := slices.Clone(prev)
-	have := make(map[key]bool, len(prev))
-	for _, r := range prev {
-		have[keyOf(r)] = true
-	}
-	for _, r := range next {
-		if r.Profile == profile && !have[keyOf(r)] {
-			out = append(out, r)
-		}
-	}
-	return out
 }

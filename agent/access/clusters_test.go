@@ -191,3 +191,50 @@ func TestWhatHappensWhileLoggedOut(t *testing.T) {
 		t.Errorf("reported after the login: %v", got)
 	}
 }
+
+// Two homes may have sessions at one proxy, and the same request in both: each session's
+// news is its own, and the request is shown once.
+func TestTwoHomesAtOneProxy(t *testing.T) {
+	t.Parallel()
+	for _, user := range []string{"alice", "bob"} { // of the second home
+		t.Run(user, func(t *testing.T) {
+			w := newWorld(t, simcluster.V16)
+			w.watching()
+			id := w.put("", "alice", pending)
+			w.eventually("it is reported", func() bool { return len(w.kinds()) == 1 })
+			one := Session{
+				Who: Who{Profile: w.ProxyAddr(), Cluster: w.Name(), User: "alice"}, Key: certwatch.ProfileID{Name: "localhost"}, Fingerprint: "one", Source: w.session,
+			}
+			two := one
+			two.User, two.Key.Home = user, "/second"
+			two.Source, _ = session(t, w.Cluster, user)
+			after := func(what string, sessions []Session, want ...string) {
+				t.Helper()
+				w.board.Follow(sessions)
+				w.eventually("all have listed", w.listed)
+				for range 3 {
+					w.board.update(time.Now(), false)
+				}
+				if got := w.kinds(); !slices.Equal(got, want) {
+					t.Fatalf("%s: events %v, want %v", what, got, want)
+				}
+			}
+			after("both have listed", []Session{one, two}, "created")
+			list := w.board.Requests(time.Now())
+			if len(list) != 1 || !list[0].Mine {
+				t.Errorf("shown are %+v, want the one request as its user's", list)
+			}
+			if r, err := Find(list, id[:8]); err != nil || r.ID != id {
+				t.Errorf("Find(%q) = %q, %v", id[:8], r.ID, err)
+			}
+			ended := two
+			ended.Ended, ended.Source = true, nil
+			after("one has ended", []Session{one, ended}, "created")
+			w.approve(id)
+			w.eventually("the decision is known", func() bool { return w.request(id).State == state.RequestApproved })
+			w.eventually("it is reported", func() bool { return len(w.kinds()) > 1 })
+			after("it was approved", []Session{one, ended}, "created", "approved")
+			after("the other home is logged out", []Session{one}, "created", "approved")
+		})
+	}
+}

@@ -6,33 +6,30 @@ import (
 	"berth/agent/state"
 )
 
-// key names a request: ids are random, but two clusters are two clusters.
-type key struct{ profile, id string }
-
-func keyOf(r state.Request) key { return key{r.Profile, r.ID} }
-
-// diff returns what happened between two lists of requests, as they were drawn
-// at before and at now. What is in both and did not change makes no event.
-func diff(prev, next []state.Request, before, now time.Time) []state.RequestEvent {
-	was := make(map[key]state.Request, len(prev))
+// diff returns what happened between two lists of a session's requests, as they
+// were drawn at before and at now. What is in both and did not change makes no
+// event; quiet says that neither does what appeared.
+func diff(prev, next []state.Request, before, now time.Time, quiet bool) []state.RequestEvent {
+	was := make(map[string]state.Request, len(prev))
 	for _, r := range prev {
-		was[keyOf(r)] = r
+		was[r.ID] = r
 	}
 	var events []state.RequestEvent
 	tell := func(kind state.RequestEventKind, r state.Request) {
 		events = append(events, state.RequestEvent{Kind: kind, At: now.UTC(), Request: r})
 	}
 	for _, r := range next {
-		old, known := was[keyOf(r)]
-		delete(was, keyOf(r))
-		if !known {
+		old, known := was[r.ID]
+		delete(was, r.ID)
+		switch {
+		case known:
+			changed(old, r, before, now, tell)
+		case !quiet:
 			appeared(r, tell)
-			continue
 		}
-		changed(old, r, before, now, tell)
 	}
 	for _, r := range prev { // in order
-		if _, gone := was[keyOf(r)]; gone {
+		if _, gone := was[r.ID]; gone {
 			vanished(r, now, tell)
 		}
 	}

@@ -227,7 +227,7 @@ func TestDiff(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var kinds []state.RequestEventKind
-			for _, ev := range diff(tc.prev, tc.next, start, start.Add(tc.after)) {
+			for _, ev := range diff(tc.prev, tc.next, start, start.Add(tc.after), false) {
 				kinds = append(kinds, ev.Kind)
 			}
 			if got := fmt.Sprint(kinds); got != tc.want {
