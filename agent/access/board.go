@@ -292,6 +292,23 @@ func (b *Board) Requests(now time.Time) []state.Request {
 	return list[:min(len(list), b.most())]
 }
 
+// Of returns a request as the list of one session has it; false means that it is
+// not there.
+func (b *Board) Of(session certwatch.ProfileID, id string, now time.Time) (state.Request, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	f := b.followed[session]
+	if f == nil {
+		return state.Request{}, false
+	}
+	list := b.drawLocked(f, now)
+	i := slices.IndexFunc(list, func(r state.Request) bool { return r.ID == id })
+	if i < 0 {
+		return state.Request{}, false
+	}
+	return list[i], true
+}
+
 // key names a request: ids are random, but two clusters are two clusters.
 type key struct{ profile, id string }
 

@@ -46,7 +46,7 @@ func (rs *Requests) AssumeRequest(ctx context.Context, want ipc.Assume) (ipc.Ass
 	}
 	for until := time.Now().Add(rs.hold(want)); ; {
 		r, got, err := rs.tryAssume(ctx, want)
-		if !errors.Is(err, ipc.ErrLoginNeeded) || rs.cfg.Sessions.ValidAt(r.Profile, time.Now()) {
+		if !errors.Is(err, ipc.ErrLoginNeeded) || rs.loggedIn(r) {
 			return got, err
 		}
 		if err := rs.awaitSessionFor(ctx, want, r, until); err != nil {
@@ -76,7 +76,7 @@ func (rs *Requests) tryAssume(ctx context.Context, want ipc.Assume) (r state.Req
 
 // assume takes a request's roles for the session, or for one tunnel alone.
 func (rs *Requests) assume(ctx context.Context, r state.Request, tunnel string, acceptCost bool) (time.Time, error) {
-	f := rs.cfg.Sessions.At(r.Profile)
+	f := rs.owner(r)
 	switch {
 	case !r.Mine:
 		return time.Time{}, &ipc.Error{
@@ -108,6 +108,33 @@ func (rs *Requests) assume(ctx context.Context, r state.Request, tunnel string, 
 	return p.Session.ValidUntil, nil
 }
 
+// owner returns the session that acts for a request's user: of those at its proxy,
+// one of the user before another's, and a valid one before one that is not.
+func (rs *Requests) owner(r state.Request) sessions.Session {
+	return rs.cfg.Sessions.Best(func(f sessions.Session) int {
+		if f.Profile.ProxyAddr != r.Profile {
+			return -1
+		}
+		rank := 0
+		if f.Profile.User == r.User {
+			rank += 2
+		}
+		if f.Valid(time.Now()) {
+			rank++
+		}
+		return rank
+	})
+}
+
+// loggedIn reports whether there is a session to assume a request with; while it is
+// not known whose the request is, any will do.
+func (rs *Requests) loggedIn(r state.Request) bool {
+	if r.Profile == "" {
+		return rs.cfg.Sessions.ValidAt("", time.Now())
+	}
+	return rs.owner(r).Valid(time.Now())
+}
+
 // changeTries is how often a change of a session's certs starts over because
 // another session has come in between.
 const changeTries = 3
@@ -125,7 +152,7 @@ func (rs *Requests) changeSession(ctx context.Context, f sessions.Session, chang
 		if err := rs.awaitLogin(ctx, f.Profile); err != nil {
 			return err
 		}
-		if f = rs.cfg.Sessions.At(f.Profile.ProxyAddr); !f.Valid(time.Now()) {
+		if f = rs.cfg.Sessions.Of(f.Profile.ID()); !f.Valid(time.Now()) {
 			return sessions.ErrLoginNeeded
 		}
 		err := change(f)
@@ -148,7 +175,7 @@ func (rs *Requests) overtaken(ctx context.Context, f sessions.Session, err error
 func (rs *Requests) awaitAnother(ctx context.Context, was sessions.Session) bool {
 	rs.cfg.Refresh()
 	return rs.cfg.Sessions.Moved.Until(ctx, believeWait, func() bool {
-		now := rs.cfg.Sessions.At(was.Profile.ProxyAddr)
+		now := rs.cfg.Sessions.Of(was.Profile.ID())
 		return !now.Valid(time.Now()) || now.Profile.Session.Fingerprint != was.Profile.Session.Fingerprint
 	})
 }
@@ -159,10 +186,17 @@ func (rs *Requests) assumeFor(ctx context.Context, f sessions.Session, r state.R
 	if !ok {
 		return rs.mustHave(name)
 	}
-	if serving := rs.cfg.Sessions.ForCluster(spec.Cluster, spec.User, time.Now()); serving.Profile == nil || serving.Profile.ProxyAddr != r.Profile {
+	serving := rs.cfg.Sessions.ForCluster(spec.Cluster, spec.User, time.Now()).Profile
+	if serving == nil || serving.ProxyAddr != r.Profile {
 		return &ipc.Error{
 			Code: ipc.CodeInvalid, Message: fmt.Sprintf("tunnel %s leads to cluster %s, and the request is of %s", name, spec.Cluster, r.Cluster),
 			Hint: "choose a tunnel of that cluster, or leave --tunnel out",
+		}
+	}
+	if serving.User != f.Profile.User {
+		return &ipc.Error{
+			Code: ipc.CodeInvalid, Message: fmt.Sprintf("tunnel %s runs as %s, and the request is %s's", name, serving.User, r.User),
+			Hint: "choose a tunnel that runs as " + r.User + ", or leave --tunnel out",
 		}
 	}
 	if !tunnel.Reaches(r, spec) {
@@ -173,7 +207,7 @@ func (rs *Requests) assumeFor(ctx context.Context, f sessions.Session, r state.R
 	}
 	err := rs.check(ctx, f, r)
 	if rs.overtaken(ctx, f, err) {
-		if f = rs.cfg.Sessions.At(r.Profile); !f.Valid(time.Now()) {
+		if f = rs.cfg.Sessions.Of(f.Profile.ID()); !f.Valid(time.Now()) {
 			return sessions.ErrLoginNeeded
 		}
 		err = rs.check(ctx, f, r)
@@ -366,7 +400,7 @@ func (rs *Requests) hold(want ipc.Assume) time.Duration {
 // A login under way when the time is up is waited for; its failure ends the
 // hold.
 func (rs *Requests) awaitSessionFor(ctx context.Context, want ipc.Assume, r state.Request, until time.Time) error {
-	target := rs.holdTarget(r.Profile)
+	target := rs.holdTarget(r)
 	if rs.hold(want) > 0 {
 		leave := rs.held.enter(target.Proxy, cmp.Or(r.ID, access.Clean(want.ID, 200)))
 		rs.cfg.OnChange() // the snapshot shows who waits
@@ -378,7 +412,7 @@ func (rs *Requests) awaitSessionFor(ctx context.Context, want ipc.Assume, r stat
 	var under *login.Login
 	logged, failed := false, error(nil)
 	settled := func() bool {
-		logged = rs.cfg.Sessions.ValidAt(r.Profile, time.Now())
+		logged = rs.loggedIn(r)
 		now := rs.cfg.Logins.Of(target.Key())
 		if now != nil {
 			under = now
@@ -403,10 +437,13 @@ func (rs *Requests) awaitSessionFor(ctx context.Context, want ipc.Assume, r stat
 	}
 }
 
-// holdTarget returns where the login must happen: at the request's proxy, else
-// at the proxy of a login without a name. There may be none.
-func (rs *Requests) holdTarget(proxy string) login.Target {
-	target, err := rs.cfg.Logins.Target(proxy)
+// holdTarget returns where the login must happen: where the session of the request's
+// user is or was, else at the proxy of a login without a name. There may be none.
+func (rs *Requests) holdTarget(r state.Request) login.Target {
+	if p := rs.owner(r).Profile; p != nil {
+		return login.Target{Proxy: p.ProxyAddr, Home: p.Home, Profile: p}
+	}
+	target, err := rs.cfg.Logins.Target(r.Profile)
 	if err != nil {
 		return login.Target{}
 	}
@@ -435,7 +472,7 @@ func (rs *Requests) notHeldAnyMore(target login.Target, want ipc.Assume, r state
 
 // noSession is the answer while there is no valid session at all.
 func (rs *Requests) noSession() error {
-	target := rs.holdTarget("")
+	target := rs.holdTarget(state.Request{})
 	return &ipc.Error{
 		Code: ipc.CodeLoginNeeded, Message: "no valid Teleport session", Hint: sessions.LoginCommand(target.Proxy, userOf(target)),
 	}

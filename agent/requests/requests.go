@@ -422,7 +422,7 @@ func (rs *Requests) requestSession(profile string) (sessions.Session, error) {
 	case target.Profile == nil:
 		return sessions.Session{}, rs.noSession()
 	}
-	f := rs.cfg.Sessions.At(target.Proxy)
+	f := rs.cfg.Sessions.Of(target.Profile.ID())
 	switch {
 	case !f.Valid(time.Now()):
 		return f, &ipc.Error{
@@ -499,17 +499,37 @@ func (rs *Requests) createRefused(ctx context.Context, f sessions.Session, n ipc
 	return &refusal
 }
 
+// reviewer returns the session to decide a request with: of those at its proxy that are
+// not its user's, one that may review it before one that only lists it. Without such a
+// session it belongs to no profile.
+func (rs *Requests) reviewer(r state.Request) sessions.Session {
+	now := time.Now()
+	return rs.cfg.Sessions.Best(func(f sessions.Session) int {
+		seen, ok := rs.board.Of(f.Profile.ID(), r.ID, now)
+		switch {
+		case f.Profile.ProxyAddr != r.Profile || !ok || seen.Mine:
+			return -1
+		case seen.Reviewable:
+			return 1
+		default:
+			return 0
+		}
+	})
+}
+
 // DecideRequest approves or denies a request.
 func (rs *Requests) DecideRequest(ctx context.Context, id string, approve bool, reason string) (state.Request, error) {
 	r, err := rs.lookup(ctx, id)
 	if err != nil {
 		return r, err
 	}
-	if r.Mine {
+	f := rs.reviewer(r)
+	switch {
+	case f.Profile == nil && r.Mine:
 		return r, &ipc.Error{Code: ipc.CodeDenied, Message: "you cannot review your own request", Hint: "ask a reviewer" + askWhom(r)}
-	}
-	f := rs.cfg.Sessions.At(r.Profile)
-	if !f.Valid(time.Now()) || f.Cluster == nil {
+	case f.Profile == nil: // since it was looked up
+		return r, rs.requestIPC(&cluster.UnknownRequestError{ID: r.ID}, r)
+	case !f.Valid(time.Now()) || f.Cluster == nil:
 		return r, rs.requestIPC(sessions.ErrLoginNeeded, r)
 	}
 	if err := f.Cluster.Decide(ctx, r.ID, cluster.Decision{Approve: approve, Reason: reason}); err != nil {

@@ -271,11 +271,9 @@ func (s *Sessions) Current() Session {
 // without, a root cluster's before one that knows it as a leaf, and then in the
 // order of the homes. Where no such profile is of the user, it is another's.
 func (s *Sessions) ForCluster(name, user string, now time.Time) Session {
-	var best Session
-	bestRank := -1
-	for _, f := range s.All() {
+	return s.Best(func(f Session) int {
 		if !cluster.Knows(f.Profile, name) {
-			continue
+			return -1
 		}
 		rank := 0
 		if user != "" && f.Profile.User == user {
@@ -287,8 +285,18 @@ func (s *Sessions) ForCluster(name, user string, now time.Time) Session {
 		if f.Profile.RootCluster == name {
 			rank++
 		}
-		if rank > bestRank {
-			best, bestRank = f, rank
+		return rank
+	})
+}
+
+// Best returns the session with the highest rank; of equals, the first in the order
+// of the homes. One with a rank below zero is not considered.
+func (s *Sessions) Best(rank func(Session) int) Session {
+	var best Session
+	bestRank := -1
+	for _, f := range s.All() {
+		if r := rank(f); r > bestRank {
+			best, bestRank = f, r
 		}
 	}
 	return best
