@@ -271,6 +271,8 @@ func (b *Board) Over() int {
 
 // Requests draws the requests as of now, the newest first. One that several
 // sessions list is there once: as the session has it that can do most with it.
+// Above most, those are left out that the person has least to do with, the oldest
+// first; events take account of them all the same.
 func (b *Board) Requests(now time.Time) []state.Request {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -288,8 +290,12 @@ func (b *Board) Requests(now time.Time) []state.Request {
 			}
 		}
 	}
+	if most := b.most(); len(list) > most {
+		slices.SortFunc(list, func(a, c state.Request) int { return cmp.Or(cmp.Compare(claim(c), claim(a)), newest(a, c)) })
+		list = list[:most]
+	}
 	slices.SortFunc(list, newest)
-	return list[:min(len(list), b.most())]
+	return list
 }
 
 // Of returns a request as the list of one session has it; false means that it is
@@ -322,7 +328,7 @@ func newest(a, b state.Request) int {
 // claim is the more, the more the person has to do with a request.
 func claim(r state.Request) int {
 	switch {
-	case r.Assumed:
+	case r.Assumed, r.Mine && len(r.Tunnels) > 0:
 		return 3
 	case r.Mine:
 		return 2

@@ -70,7 +70,7 @@ var limitKeys = []LimitKey{
 	},
 	{
 		LimitRequests, 5_000, 10, 50_000,
-		"How many access requests are shown; of more, the newest are.",
+		"How many access requests are shown; of more, your own come first, then those that wait for your review, then the newest.",
 		func(l *Limits) *int { return &l.Requests },
 	},
 	{

@@ -133,7 +133,7 @@ func (rs *Requests) Problems() []state.Problem {
 	}
 	return []state.Problem{{
 		Code: state.CodeLimit, Title: "Too many access requests",
-		Text:   fmt.Sprintf("There are %d access requests, and only the newest %d are shown: %s.", most+over, most, config.LimitRequests.Path()),
+		Text:   fmt.Sprintf("There are %d access requests, and only %d of them are shown: %s.", most+over, most, config.LimitRequests.Path()),
 		Action: fmt.Sprintf("set %s higher: berth config edit", config.LimitRequests.Path()),
 	}}
 }
