@@ -3,6 +3,7 @@ package access
 import (
 	"cmp"
 	"context"
+	"iter"
 	"log/slog"
 	"maps"
 	"slices"
@@ -279,7 +280,7 @@ func (b *Board) Requests(now time.Time) []state.Request {
 	list := []state.Request{}
 	at := make(map[key]int)
 	for _, f := range b.orderedLocked() {
-		for _, r := range b.drawLocked(f, now) {
+		for r := range b.drawLocked(f, now) {
 			i, twice := at[keyOf(r)]
 			switch {
 			case !twice:
@@ -303,16 +304,14 @@ func (b *Board) Requests(now time.Time) []state.Request {
 func (b *Board) Of(session certwatch.ProfileID, id string, now time.Time) (state.Request, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	f := b.followed[session]
-	if f == nil {
-		return state.Request{}, false
+	if f := b.followed[session]; f != nil {
+		for r := range b.drawLocked(f, now) {
+			if r.ID == id {
+				return r, true
+			}
+		}
 	}
-	list := b.drawLocked(f, now)
-	i := slices.IndexFunc(list, func(r state.Request) bool { return r.ID == id })
-	if i < 0 {
-		return state.Request{}, false
-	}
-	return list[i], true
+	return state.Request{}, false
 }
 
 // key names a request: ids are random, but two clusters are two clusters.
@@ -347,15 +346,16 @@ func (b *Board) orderedLocked() []*followed {
 }
 
 // drawLocked draws the requests of a session, in no order.
-func (b *Board) drawLocked(f *followed, now time.Time) []state.Request {
-	list := f.list()
-	drawn := make([]state.Request, 0, len(list))
-	for _, req := range list {
-		r := Draw(req, f.session.Who, now)
-		r.Tunnels = append(r.Tunnels, b.tunnels[req.GetName()]...)
-		drawn = append(drawn, r)
+func (b *Board) drawLocked(f *followed, now time.Time) iter.Seq[state.Request] {
+	return func(yield func(state.Request) bool) {
+		for _, req := range f.list() {
+			r := Draw(req, f.session.Who, now)
+			r.Tunnels = append(r.Tunnels, b.tunnels[req.GetName()]...)
+			if !yield(r) {
+				return
+			}
+		}
 	}
-	return drawn
 }
 
 // update tells what has happened since the last time.
@@ -386,8 +386,7 @@ func (b *Board) news(now time.Time) (events []state.RequestEvent) {
 		}
 		var next []state.Request
 		if how != nothingKnown {
-			next = b.drawLocked(f, now)
-			slices.SortFunc(next, newest)
+			next = slices.SortedFunc(b.drawLocked(f, now), newest)
 		}
 		events = append(events, diff(f.last, next, b.lastAt, now, how == firstList)...)
 		f.last = next
