@@ -22,7 +22,7 @@ var clickhouse = Protocol{
 	answers:     clickHouseAnswers,
 	login:       clickHouseProbe,
 	refuse:      refuseClickHouse,
-	secure:      secureDirect(alpnHTTP), // one database has both protocols
+	secure:      secureHTTP, // one database has both protocols
 	client: client{
 		text: map[Format]func(Endpoint) string{URL: clickhouseURL},
 		noCA: httpNoCA,
@@ -53,7 +53,7 @@ var clickhouseHTTP = Protocol{
 	answers:     httpAnswers,
 	login:       httpProbe,
 	refuse:      refuseHTTP(clickHousePage),
-	secure:      secureDirect(alpnHTTP),
+	secure:      secureHTTP,
 	client: client{
 		text: map[Format]func(Endpoint) string{
 			URL: httpURL,

@@ -16,7 +16,7 @@ var dynamodb = Protocol{
 	answers:     httpAnswers,
 	login:       httpProbe,
 	refuse:      refuseHTTP(dynamoPage),
-	secure:      secureDirect(alpnHTTP),
+	secure:      secureHTTP,
 	client: client{
 		text: map[Format]func(Endpoint) string{URL: httpURL},
 		noCA: []Format{URL},

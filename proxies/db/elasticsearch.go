@@ -13,7 +13,7 @@ var elasticsearch = Protocol{
 	answers:     httpAnswers,
 	login:       httpProbe,
 	refuse:      refuseHTTP(elasticPage),
-	secure:      secureDirect(alpnHTTP),
+	secure:      secureHTTP,
 	client: client{
 		text: map[Format]func(Endpoint) string{URL: httpURL},
 		noCA: httpNoCA,
@@ -39,7 +39,7 @@ var opensearch = Protocol{
 	answers:     httpAnswers,
 	login:       httpProbe,
 	refuse:      refuseHTTP(elasticPage),
-	secure:      secureDirect(alpnHTTP),
+	secure:      secureHTTP,
 	client: client{
 		text: map[Format]func(Endpoint) string{URL: httpURL},
 		noCA: httpNoCA,

@@ -50,6 +50,10 @@ type Front struct {
 	// much of it Read may return. Both are the reader's.
 	said []byte
 	pass int
+	// wary says that a web page may speak next, and body how much is still to come of
+	// its last request, which may pass. Both are the reader's.
+	wary bool
+	body int64
 	// asked says that the client has asked for GSSAPI encryption. It is the
 	// reader's.
 	asked bool
@@ -87,7 +91,7 @@ type handshakeError struct{ err error }
 func (e *handshakeError) Error() string { return "TLS handshake: " + e.err.Error() }
 
 // Decide is called when it is known whether the client gets a connection. Until
-// then a client that begins with TLS waits if the protocol is not known: some
+// then a client that begins with TLS or HTTP waits if the protocol is not known: some
 // protocols have TLS of their own, which is none of berth's business.
 func (f *Front) Decide() { f.late.Store(true) }
 
@@ -95,7 +99,7 @@ func (f *Front) Decide() { f.late.Store(true) }
 // was read, so that the socket itself can be read instead. It is the reader's.
 func (f *Front) Plain() bool {
 	v := f.via.Load()
-	return v != nil && v.plain && f.pass == 0
+	return v != nil && v.plain && f.pass == 0 && !f.wary
 }
 
 // Unread returns what the client has said and Read has not returned. It is false
@@ -117,13 +121,18 @@ func (f *Front) Read(p []byte) (int, error) {
 			return n, nil
 		}
 		if v := f.via.Load(); v != nil {
-			f.said = nil
-			n, err := v.Read(p)
-			if err != nil && f.ended.Load() && !errors.Is(err, os.ErrDeadlineExceeded) {
-				// A client that has closed its socket answers the end of TLS,
-				// which is a message, with a reset.
-				err = io.EOF
+			if f.wary && f.body == 0 {
+				if err := f.judge(v); err != nil {
+					return 0, err
+				}
+				continue
 			}
+			f.said = nil
+			if !f.wary {
+				return f.readFrom(v, p)
+			}
+			n, err := f.readFrom(v, p[:min(int64(len(p)), f.body)])
+			f.body -= int64(n)
 			return n, err
 		}
 		err := f.open()
@@ -137,6 +146,16 @@ func (f *Front) Read(p []byte) (int, error) {
 	}
 }
 
+func (f *Front) readFrom(v *via, p []byte) (int, error) {
+	n, err := v.Read(p)
+	if err != nil && f.ended.Load() && !errors.Is(err, os.ErrDeadlineExceeded) {
+		// A client that has closed its socket answers the end of TLS,
+		// which is a message, with a reset.
+		err = io.EOF
+	}
+	return n, err
+}
+
 // open looks at what the client has said. It returns without an error when that
 // was enough for a decision, or Read should return some of it.
 func (f *Front) open() error {
@@ -144,7 +163,7 @@ func (f *Front) open() error {
 		return err
 	}
 	name := f.cfg.Protocol()
-	if name == "" && !f.late.Load() && f.said[0] == tlsHandshake && len(f.said) < frontMax {
+	if name == "" && !f.late.Load() && (f.said[0] == tlsHandshake || mayBeHTTP(f.said)) && len(f.said) < frontMax {
 		return f.need(len(f.said) + 1)
 	}
 	secure := secureUnknown
@@ -176,7 +195,9 @@ func (f *Front) need(n int) error {
 func (f *Front) plain() {
 	f.turn.Lock()
 	defer f.turn.Unlock()
-	f.pass = len(f.said)
+	if !f.wary {
+		f.pass = len(f.said)
+	}
 	f.decide(&via{f.tcp, f.tcp, f.tcp.CloseWrite, true})
 }
 
@@ -401,6 +422,7 @@ func secureUnknown(f *Front) error {
 	case tdsPrelogin:
 		return secureSQLServer(f)
 	default:
+		f.wary = true
 		return f.direct(alpnPostgres, alpnTDS, alpnHTTP)
 	}
 }

@@ -12,11 +12,12 @@ import (
 // FuzzFront has a client of each protocol say anything first: what is passed on is a
 // part of it, or nothing, and the connection ends.
 func FuzzFront(f *testing.F) {
-	names := []string{"", "postgres", "mysql", "redis", "mongodb", "sqlserver", "unheard-of"}
+	names := []string{"", "postgres", "mysql", "redis", "mongodb", "sqlserver", "elasticsearch", "unheard-of"}
 	for i := range names {
 		f.Add(i, []byte("\x00\x00\x00\x08\x04\xd2\x16\x2f"))
 		f.Add(i, []byte("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"))
 		f.Add(i, []byte("*1\r\n$4\r\nPING\r\n"))
+		f.Add(i, []byte("POST / HTTP/1.1\r\nHost: localhost\r\nSec-Fetch-Site: none\r\nContent-Length: 2\r\n\r\n{}GET / HTTP/1.1\r\n\r\n"))
 		f.Add(i, []byte("\x12\x01\x00\x2f\x00\x00\x01\x00"))
 	}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")

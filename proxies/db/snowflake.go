@@ -11,7 +11,7 @@ var snowflake = Protocol{
 	opens:       httpOpens,
 	answers:     httpAnswers,
 	refuse:      refuseHTTP(snowflakePage),
-	secure:      secureDirect(alpnHTTP),
+	secure:      secureHTTP,
 	client: client{
 		text: map[Format]func(Endpoint) string{
 			URL: httpURL,

@@ -14,6 +14,7 @@ import (
 
 	"berth/internal/wake"
 	"berth/proxies"
+	"berth/proxies/internal/webpage"
 )
 
 const (
@@ -246,7 +247,9 @@ func (l *Listener) remove(t *Tunnel) {
 
 // serve hands a request to its tunnel.
 func (l *Listener) serve(w http.ResponseWriter, r *http.Request) {
-	if why := fromBrowser(r); why != "" {
+	// Whoever shows the client cert is trusted, and no page can show it unless the user
+	// has imported it into the browser. For that case this is the second lock.
+	if why := webpage.Foreign(r, func(host string) bool { return host == Domain || ours(host) }); why != "" {
 		l.log.Warn("request refused", "why", why, "client", r.RemoteAddr)
 		Refusal{
 			Code:    http.StatusForbidden,

@@ -1,4 +1,6 @@
-package kube
+// Package webpage recognises HTTP requests that a foreign web page had a browser
+// make: any page can have it call a port of this machine.
+package webpage
 
 import (
 	"net"
@@ -8,25 +10,24 @@ import (
 	"strings"
 )
 
-// fromBrowser returns why a request looks like one that a foreign web page had
-// a browser make; empty means that it does not.
+// Foreign returns why a request looks like a foreign web page's; empty means that it
+// does not. local reports which Host names, in lower case and without a port, are the
+// port's own besides loopback addresses and localhost.
 //
-// Whoever shows the client cert is trusted, and no page can show it unless the
-// user has imported it into the browser. For that case this is the second lock:
-// a page must have a name of its own, in Host if the name was made to point to
+// A page must have a name of its own, in Host if the name was made to point to
 // this machine, else in Origin, and browsers set both. Everything else is a
 // client's: pages of this machine, such as those behind "kubectl proxy", programs
 // with pages that have no host ("null", "file://", "app://…", "vscode-webview://…"),
 // and libraries that make up an Origin of the address they call.
-func fromBrowser(r *http.Request) string {
+func Foreign(r *http.Request, local func(host string) bool) string {
 	site := r.Header.Get("Sec-Fetch-Site") // browsers set it, and no page can change it
 	origin, has := r.Header["Origin"]
 	switch {
-	case !loopbackHost(r.Host):
+	case !here(r.Host, local):
 		return "the Host header names another machine"
 	case r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "":
 		return "it asks for leave to call from a web page"
-	case has && slices.ContainsFunc(origin, foreign) && site != "same-origin":
+	case site != "same-origin" && slices.ContainsFunc(origin, func(o string) bool { return foreign(o, local) }):
 		// "same-origin" as a proxy saw it that passes on what its own page asks
 		// for: a browser that called this address would say otherwise.
 		return "it comes from a web page"
@@ -36,8 +37,8 @@ func fromBrowser(r *http.Request) string {
 	return ""
 }
 
-// loopbackHost reports whether a Host header names this listener.
-func loopbackHost(hostport string) bool {
+// here reports whether a Host header names a port of this machine.
+func here(hostport string, local func(host string) bool) bool {
 	host := hostport
 	if h, _, err := net.SplitHostPort(hostport); err == nil {
 		host = h
@@ -48,14 +49,14 @@ func loopbackHost(hostport string) bool {
 	}
 	// No DNS answers for names below localhost: front ends such as Tauri's call
 	// themselves so.
-	return host == "localhost" || strings.HasSuffix(host, ".localhost") || host == Domain || ours(host)
+	return host == "localhost" || strings.HasSuffix(host, ".localhost") || local(host)
 }
 
 // foreign reports whether an Origin is that of a web page from elsewhere.
-func foreign(origin string) bool {
+func foreign(origin string, local func(host string) bool) bool {
 	u, err := url.Parse(origin)
 	if err != nil {
 		return true
 	}
-	return (u.Scheme == "http" || u.Scheme == "https") && !loopbackHost(u.Host)
+	return (u.Scheme == "http" || u.Scheme == "https") && !here(u.Host, local)
 }
