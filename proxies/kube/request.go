@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -24,6 +25,9 @@ const (
 	holdPause = time.Minute
 	holdAgain = 500 * time.Millisecond
 )
+
+// bodyMax is the longest body that is kept while its request waits, in bytes.
+const bodyMax = 1 << 20
 
 // patienceMargin is how long before a client gives up berth answers.
 const patienceMargin = 2 * time.Second
@@ -138,10 +142,13 @@ func (q *request) survive(r any) {
 }
 
 // upstream waits for a credential.
-func (q *request) upstream(r *http.Request) (*Upstream, error) {
+func (q *request) upstream(w http.ResponseWriter, r *http.Request) (*Upstream, error) {
 	q.t.cfg.OnChange()
 	if up := q.t.cfg.Now(); up != nil && q.ctx.Err() == nil {
 		return up, nil
+	}
+	if err := q.readBody(w, r); err != nil {
+		return nil, err
 	}
 	limit := q.t.cfg.Hold
 	if limit <= 0 {
@@ -165,6 +172,27 @@ func (q *request) upstream(r *http.Request) (*Upstream, error) {
 		err = proxies.ErrClientGone
 	}
 	return nil, err
+}
+
+// readBody keeps the body of a request that may wait. Over HTTP/1 net/http notices a
+// client's hang-up only once it has no body left to read.
+func (q *request) readBody(w http.ResponseWriter, r *http.Request) error {
+	if r.ProtoMajor != 1 || r.ContentLength <= 0 || r.ContentLength > bodyMax {
+		return nil
+	}
+	conn := http.NewResponseController(w)
+	_ = conn.SetReadDeadline(time.Now().Add(headerTimeout)) // fails on a closed connection only
+	stop := context.AfterFunc(q.ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })
+	body, err := io.ReadAll(r.Body)
+	if err == nil && stop() {
+		_ = conn.SetReadDeadline(time.Time{})
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		return nil
+	}
+	if cause := context.Cause(q.ctx); cause != nil && !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return proxies.ErrClientGone
 }
 
 // patience is how long the client waits for an answer: it says so in the query,
@@ -228,7 +256,7 @@ func (q *request) unhold() {
 func (q *request) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	if errors.Is(err, proxies.ErrClientGone) {
 		q.event(proxies.EventClosed, err)
-		return
+		panic(http.ErrAbortHandler) // else net/http would say that all went well
 	}
 	if !errors.Is(err, proxies.ErrStopped) && !errors.Is(err, proxies.ErrClosed) {
 		q.t.noteError(err)

@@ -225,7 +225,7 @@ func (t *Tunnel) serve(w http.ResponseWriter, r *http.Request) bool {
 		q.refuse(w, r, q.tooMany)
 		return true
 	}
-	up, err := q.upstream(r)
+	up, err := q.upstream(w, r)
 	if err != nil {
 		q.refuse(w, r, err)
 		return true

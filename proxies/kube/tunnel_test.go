@@ -3,6 +3,7 @@ package kube
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -421,6 +422,55 @@ func TestHoldEnds(t *testing.T) {
 		t.Error("answered after all")
 	}
 	testwait.Eventually(t, "it is forgotten", func() bool { return r.Status().Connections == 0 })
+	// So is one over HTTP/1 with a body; that of one that stays reaches the cluster.
+	bodies := make(chan string, 2)
+	c := newCluster(t, func(_ http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		bodies <- string(body)
+	})
+	login := make(chan struct{})
+	posted := run(t, Config{Hold: time.Hour, Refuse: refuse, Source: func(ctx context.Context) (*Upstream, error) {
+		select {
+		case <-login:
+			return c.upstream(), nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}})
+	conn, err := tls.Dial("tcp", posted.addr(), tlsFor(t, "prod"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(conn, "POST /apis/batch/v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n0123456789"); err != nil {
+		t.Fatal(err)
+	}
+	testwait.Eventually(t, "the post waits", func() bool { return posted.Status().Waiting == 1 })
+	conn.Close()
+	forgotten := testwait.Until(func() bool { return posted.Status().Connections == 0 })
+	stays := make(chan error, 1)
+	go func() {
+		tr := &http.Transport{TLSClientConfig: tlsFor(t, "prod")} // without HTTP/2
+		defer tr.CloseIdleConnections()
+		resp, err := (&http.Client{Transport: tr}).Post("https://"+posted.addr()+"/api/v1/pods", "application/json", strings.NewReader("stays"))
+		if err == nil {
+			err = resp.Body.Close()
+		}
+		stays <- err
+	}()
+	testwait.Eventually(t, "the other post waits", func() bool { return posted.Status().Waiting > 0 })
+	close(login)
+	if err := <-stays; err != nil {
+		t.Error(err)
+	}
+	testwait.Eventually(t, "all posts have ended", func() bool { return posted.Status().Connections == 0 })
+	close(bodies)
+	var got []string
+	for body := range bodies {
+		got = append(got, body)
+	}
+	if !forgotten || !slices.Equal(got, []string{"stays"}) {
+		t.Errorf("the first post is forgotten: %v, and the cluster gets %q", forgotten, got)
+	}
 	// One that is held when the tunnel stops is told.
 	done := make(chan string, 1)
 	client := kubectl(t, "prod")
