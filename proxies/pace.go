@@ -92,6 +92,7 @@ type try struct {
 	dialled time.Time // zero while it waits
 	pressed bool      // it took the last turn there was, or others wait
 	stuck   bool      // its turn was given to another
+	over    bool      // it has given its turn back
 }
 
 // try returns a dial whose context ends when nothing gets through for
@@ -181,6 +182,7 @@ func (p *Pace) leave(t *try, of any, err error) {
 		}
 	}
 	t.late.Stop()
+	t.over = true // passOver may be waiting for p.mu
 	if t.stuck {
 		p.under++ // as if it had its turn still
 		p.stuck--
@@ -192,7 +194,7 @@ func (p *Pace) leave(t *try, of any, err error) {
 func (p *Pace) passOver(t *try) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.stuck < stuckMost && p.through.Before(t.dialled) && t.ctx.Err() == nil {
+	if p.stuck < stuckMost && p.through.Before(t.dialled) && !t.over && t.ctx.Err() == nil {
 		t.stuck = true
 		p.stuck++
 		p.under--

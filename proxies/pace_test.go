@@ -261,3 +261,19 @@ func TestStuck(t *testing.T) {
 		}
 	})
 }
+
+// TestStuckTooLate: a dial that ends at the instant when it would be passed over keeps
+// no turn and is not counted as stuck.
+func TestStuckTooLate(t *testing.T) {
+	pace := NewPace()
+	dial := pace.try(t.Context())
+	defer dial.stop()
+	if !pace.enter(dial, "pg") {
+		t.Fatal("it may not begin")
+	}
+	pace.leave(dial, "pg", errors.New("refused"))
+	pace.passOver(dial)
+	if pace.under != 0 || pace.stuck != 0 {
+		t.Errorf("%d turns are taken, %d are stuck", pace.under, pace.stuck)
+	}
+}
