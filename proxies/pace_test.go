@@ -266,13 +266,13 @@ func TestStuck(t *testing.T) {
 // no turn and is not counted as stuck.
 func TestStuckTooLate(t *testing.T) {
 	pace := NewPace()
-	dial := pace.try(t.Context())
-	defer dial.stop()
-	if !pace.enter(dial, "pg") {
+	one := pace.try(t.Context())
+	defer one.stop()
+	if !pace.enter(one, "pg") {
 		t.Fatal("it may not begin")
 	}
-	pace.leave(dial, "pg", errors.New("refused"))
-	pace.passOver(dial)
+	pace.leave(one, "pg", errors.New("refused"))
+	pace.passOver(one)
 	if pace.under != 0 || pace.stuck != 0 {
 		t.Errorf("%d turns are taken, %d are stuck", pace.under, pace.stuck)
 	}
