@@ -47,9 +47,11 @@ func TestPolicyOfMachine(t *testing.T) {
 		}
 	}
 	write("guard: on\nproxies: [%q]\n", e.Sim.ProxyAddr())
-	s := e.Await("the policy's word on the config", has(state.CodePolicyOverrules))
-	if s.Policy == nil || !slices.Contains(s.Policy.Forbids, "guard: on") || s.Tunnels[0].Guard == state.GuardOff {
-		t.Errorf("the policy is %+v, the guard %s", s.Policy, s.Tunnels[0].Guard)
+	s := e.Await("the policy's word on the config", func(s state.Snapshot) bool { // which is there before it is applied
+		return has(state.CodePolicyOverrules)(s) && s.Policy != nil && s.Tunnels[0].Guard != state.GuardOff
+	})
+	if !slices.Contains(s.Policy.Forbids, "guard: on") {
+		t.Errorf("the policy is %+v", s.Policy)
 	}
 	e.AwaitState("pg", state.TunnelReady)
 
