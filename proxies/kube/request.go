@@ -2,6 +2,7 @@ package kube
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"berth/internal/wake"
 	"berth/proxies"
 )
 
@@ -31,6 +33,9 @@ const bodyMax = 1 << 20
 
 // patienceMargin is how long before a client gives up berth answers.
 const patienceMargin = 2 * time.Second
+
+// forever is longer than any client waits.
+const forever = 24 * time.Hour
 
 type (
 	clientKey  struct{} // of a connection's *client, in its context
@@ -85,6 +90,7 @@ type request struct {
 	waited  time.Duration       // how long Source took
 	watch   bool                // its answer may end anywhere: the client asks again
 	turn    *turn               // of the transport's gate; nil before and for upgrades
+	arrived func()              // ends the wait for a connection; see await
 	settled bool                // EventConnected or EventRefused was sent
 	tooMany *proxies.LimitError // nil: the request may be served
 	marked  bool                // guarded by t.mu; see Tunnel.MarkConnections
@@ -174,6 +180,49 @@ func (q *request) upstream(w http.ResponseWriter, r *http.Request) (*Upstream, e
 	return nil, err
 }
 
+// await ends the request unless its connection comes in time, and counts it among
+// those that wait once a dial has failed. The dial itself is for all requests, and
+// goes on. end is called when there is a connection, and when none will come.
+func (q *request) await(r *http.Request, tr *transport) (end func()) {
+	began := time.Now().Add(-q.waited)
+	ctx, cancel := context.WithTimeoutCause(q.ctx, q.limit(r), proxies.ErrHoldEnded)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		tr.tried.Until(ctx, forever, func() bool { return tr.failure() != nil })
+		if wake.Sleep(ctx, proxies.HeldAfter-time.Since(began)) {
+			q.hold(began)
+			<-ctx.Done()
+			q.unhold()
+		}
+		if errors.Is(context.Cause(ctx), proxies.ErrHoldEnded) {
+			q.client.holdEnded(began)
+			q.cancel(cmp.Or(tr.failure(), errSlowDial))
+		}
+	}()
+	return func() {
+		cancel()
+		<-done
+	}
+}
+
+// errSlowDial says that there was no connection in the time that a client has, and
+// that no dial has failed yet.
+var errSlowDial = fmt.Errorf("dial: %w", context.DeadlineExceeded)
+
+// limit returns how long the request may wait for a connection. The hold's last
+// moments are enough for a dial.
+func (q *request) limit(r *http.Request) time.Duration {
+	limit := forever
+	if hold := q.t.cfg.Hold; hold > 0 {
+		if limit = q.client.left(hold); limit == hold {
+			limit = max(hold-q.waited, proxies.MaxDialTimeout)
+		}
+	}
+	most := patience(r)
+	return min(limit, max(most-q.waited, min(most, holdAgain)))
+}
+
 // readBody keeps the body of a request that may wait. Over HTTP/1 net/http notices a
 // client's hang-up only once it has no body left to read.
 func (q *request) readBody(w http.ResponseWriter, r *http.Request) error {
@@ -199,7 +248,6 @@ func (q *request) readBody(w http.ResponseWriter, r *http.Request) error {
 // as kubectl does when it asks what the cluster has. In a watch's query the same
 // key says how long the watch should last.
 func patience(r *http.Request) time.Duration {
-	const forever = 24 * time.Hour
 	if isWatch(r) {
 		return forever
 	}
@@ -229,9 +277,10 @@ func (q *request) hold(since time.Time) {
 		q.cancel(err)
 	}
 	q.mu.Lock()
+	again := q.held // for a credential, and now for a connection
 	q.held = true
 	q.mu.Unlock()
-	if q.client != nil {
+	if q.client != nil && !again {
 		q.client.mu.Lock()
 		q.client.held++
 		first := q.client.held == 1

@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"berth/internal/wake"
 	"berth/proxies"
 )
 
@@ -48,9 +49,12 @@ type transport struct {
 	ctx     context.Context // ends when no request can want a connection any more
 	end     func()
 
+	tried wake.Broadcast // a dial has failed
+
 	mu      sync.Mutex // guards everything below
 	open    int        // requests
 	retired bool       // it gets no further request: close what is idle
+	failed  error      // of the last dial
 }
 
 func newTransport(t *Tunnel, up *Upstream) *transport {
@@ -98,6 +102,7 @@ func (t *Tunnel) dial(ctx context.Context, tr *transport, versions []string) (ne
 	defer context.AfterFunc(tr.ctx, cancel)()
 	for began, pauses := time.Now(), proxies.NewPauses(); ; {
 		conn, err := tr.up.Dial(ctx, versions...)
+		tr.note(err)
 		if err == nil || time.Since(began) >= t.cfg.Hold || !tr.used() || !t.cfg.Again(err) || !pauses.Wait(ctx) {
 			return conn, err
 		}
@@ -110,6 +115,24 @@ func (tr *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		return tr.upgrade.RoundTrip(r)
 	}
 	return tr.gate.roundTrip(tr.shared, r)
+}
+
+// note keeps how a dial has ended.
+func (tr *transport) note(err error) {
+	tr.mu.Lock()
+	tr.failed = err
+	tr.mu.Unlock()
+	if err != nil {
+		tr.tried.Wake()
+	}
+}
+
+// failure returns the error of the last dial; nil while none has failed since one
+// succeeded.
+func (tr *transport) failure() error {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	return tr.failed
 }
 
 func (tr *transport) acquire() {
@@ -274,6 +297,7 @@ func (t *Tunnel) answered(resp *http.Response) error {
 // failed answers a request whose way to the cluster failed.
 func (t *Tunnel) failed(w http.ResponseWriter, r *http.Request, err error) {
 	q := requestOf(r.Context())
+	q.arrived()
 	cause := context.Cause(q.ctx)
 	switch {
 	case errors.Is(cause, context.Canceled):

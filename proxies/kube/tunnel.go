@@ -59,7 +59,8 @@ type Config struct {
 	Now func() *Upstream
 	// Hold is how long a request may wait for Source; zero means that Source
 	// has proxies.MaxDialTimeout to fetch a cert and should not wait for a
-	// person. A client that says how long it waits is answered before that.
+	// person. A request waits as long for a connection, while dials fail and Again says
+	// so. A client that says how long it waits is answered before that.
 	Hold time.Duration
 	// Again reports whether to dial again after a dial failed with err, for as long
 	// as a request may be held. nil means never.
@@ -234,7 +235,10 @@ func (t *Tunnel) serve(w http.ResponseWriter, r *http.Request) bool {
 		t.warn(w, up)
 	}
 	ctx := httptrace.WithClientTrace(context.WithValue(q.ctx, requestKey{}, q), &httptrace.ClientTrace{
-		GotConn: func(httptrace.GotConnInfo) { q.turn.leave(nil) },
+		GotConn: func(httptrace.GotConnInfo) {
+			q.turn.leave(nil)
+			q.arrived()
+		},
 	})
 	r = r.WithContext(ctx)
 	if r.Body != nil && r.ContentLength != 0 {
@@ -242,6 +246,8 @@ func (t *Tunnel) serve(w http.ResponseWriter, r *http.Request) bool {
 	}
 	tr := t.transportOf(up)
 	defer tr.release()
+	q.arrived = q.await(r, tr)
+	defer q.arrived()
 	tr.proxy.ServeHTTP(w, r) // may panic with http.ErrAbortHandler, which means to hang up
 	return true
 }

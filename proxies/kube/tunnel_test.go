@@ -200,6 +200,73 @@ func TestHeldRequestDialsCalmly(t *testing.T) {
 	}
 }
 
+// TestUnreachableProxyAndPatience: while the proxy is away a request is answered in its
+// client's own time, with why. Another one that waits for the same dial goes on.
+func TestUnreachableProxyAndPatience(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "served") })
+	var away atomic.Bool
+	away.Store(true)
+	up, there := c.upstream(), c.upstream().Dial
+	up.Dial = func(ctx context.Context, versions ...string) (net.Conn, error) {
+		if away.Load() {
+			return nil, errors.New("no route to host")
+		}
+		return there(ctx, versions...)
+	}
+	r := run(t, Config{Source: always(up), Now: func() *Upstream { return up }, Hold: time.Hour, Again: func(error) bool { return true }})
+	served := make(chan string, 1)
+	patient, impatient := kubectl(t, "prod"), kubectl(t, "prod")
+	ask := func() {
+		resp, err := patient.Get("https://" + r.addr() + "/api/v1/pods")
+		if err != nil {
+			served <- err.Error()
+			return
+		}
+		defer resp.Body.Close()
+		body, _ := io.ReadAll(resp.Body)
+		served <- string(body)
+	}
+	for _, first := range []bool{true, false} { // whose dial it is
+		away.Store(true)
+		r.CloseConnections()
+		if first {
+			go ask()
+			testwait.Eventually(t, "the patient request waits", func() bool { return r.Status().Waiting == 1 })
+		} else {
+			time.AfterFunc(500*time.Millisecond, ask)
+		}
+		began := time.Now()
+		resp, body := get(t, impatient, "https://"+r.addr()+"/api/v1/pods?timeout=2s")
+		if s := statusOf(t, resp.Code, body); s.Code < 500 || !strings.Contains(s.Message, "no route to host") {
+			t.Errorf("the impatient request gets %+v", s)
+		}
+		testwait.Soon(t, "its answer", time.Since(began), 1900*time.Millisecond)
+		testwait.Eventually(t, "the patient request alone waits", func() bool { s := r.Status(); return s.Waiting == 1 && s.Connections == 1 })
+		away.Store(false)
+		if got := <-served; got != "served" {
+			t.Errorf("the patient request gets %q", got)
+		}
+		testwait.Eventually(t, "no request waits", func() bool { s := r.Status(); return s.Waiting == 0 && s.Connections == 0 })
+	}
+}
+
+// TestUnreachableProxyHoldsOnce: a client whose request was held for as long as it may
+// be while the proxy is away is not held again.
+func TestUnreachableProxyHoldsOnce(t *testing.T) {
+	t.Parallel()
+	up := &Upstream{Dial: func(context.Context, ...string) (net.Conn, error) { return nil, errors.New("no route to host") }}
+	r := run(t, Config{Source: always(up), Hold: proxies.MaxDialTimeout, Again: func(error) bool { return true }})
+	client := kubectl(t, "prod")
+	began := time.Now()
+	for range 3 {
+		if resp, body := get(t, client, "https://"+r.addr()+"/api/v1/pods"); resp.Code < 500 || !strings.Contains(body, "no route to host") {
+			t.Errorf("answered %d %q", resp.Code, body)
+		}
+	}
+	testwait.Soon(t, "three answers", time.Since(began), proxies.MaxDialTimeout+2*holdAgain+time.Second)
+}
+
 // TestDialEndsWithItsRequests: nobody dials for requests that are gone, which
 // net/http would.
 func TestDialEndsWithItsRequests(t *testing.T) {
