@@ -107,6 +107,7 @@ func TestWebPagesAreRefused(t *testing.T) {
 						t.Fatal(err)
 					}
 					body, _ := io.ReadAll(resp.Body)
+					resp.Body.Close()
 					if resp.StatusCode != tt.want {
 						t.Errorf("answer is %d %q, want %d", resp.StatusCode, body, tt.want)
 					}
@@ -153,7 +154,9 @@ func TestWebPageOfAUsedConnection(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, _ = io.Copy(io.Discard, resp.Body); resp.StatusCode != tt.want {
+		_, _ = io.Copy(io.Discard, resp.Body)
+		resp.Body.Close()
+		if resp.StatusCode != tt.want {
 			t.Errorf("request %d is answered %d, want %d", i, resp.StatusCode, tt.want)
 		}
 		if tt.want == 200 {
@@ -196,6 +199,7 @@ func TestWebPageBeforeProtocolIsKnown(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			resp.Body.Close()
 			if resp.StatusCode != want {
 				t.Errorf("protocol %q: answered %d, want %d", protocol, resp.StatusCode, want)
 			}
