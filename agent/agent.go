@@ -610,7 +610,7 @@ func (a *Agent) publish() {
 	a.pub.turn.Lock()
 	defer a.pub.turn.Unlock()
 	now := time.Now().Round(0)
-	in := a.noticeInput(now)
+	in := a.noticeInput(now) // ahead of drawing: requests that are listed in between are the next time's
 	s := a.draw(now)
 	a.tunnels.Record(s)
 	s.Notices = a.pub.notices(s, in)

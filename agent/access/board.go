@@ -187,6 +187,15 @@ func (f *followed) list() []*types.AccessRequestV3 {
 	return list
 }
 
+// listed reports whether this session's requests have been listed.
+func (f *followed) listed() bool {
+	if f.tracker == nil {
+		return false
+	}
+	listed, _ := f.tracker.asked(1)
+	return listed
+}
+
 // SetTunnels says which tunnels alone have the roles of which requests.
 func (b *Board) SetTunnels(byRequest map[string][]string) {
 	b.mu.Lock()
@@ -240,10 +249,7 @@ func (b *Board) Listed() map[string]bool {
 	defer b.mu.Unlock()
 	proxies := make(map[string]bool)
 	for _, f := range b.followed {
-		if f.tracker == nil {
-			continue
-		}
-		if _, listed := f.tracker.List(); listed {
+		if f.listed() {
 			proxies[f.session.Profile] = true
 		}
 	}
@@ -376,10 +382,7 @@ func (b *Board) news(now time.Time) (events []state.RequestEvent) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, f := range b.orderedLocked() {
-		listed := false
-		if f.tracker != nil {
-			_, listed = f.tracker.List() // asked ahead of drawing: a list that comes in between is the next time's
-		}
+		listed := f.listed() // asked ahead of drawing: a list that comes in between is the next time's
 		how := f.compare(listed)
 		if how == nothingHeard {
 			continue

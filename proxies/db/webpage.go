@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/net/http/httpguts"
+
 	"berth/proxies/internal/webpage"
 )
 
@@ -122,13 +124,8 @@ const dockerHost = "host.docker.internal"
 func mayBeHTTP(said []byte) bool {
 	line, _, whole := bytes.Cut(said, []byte("\n"))
 	method, _, _ := bytes.Cut(line[:min(len(line), methodMax)], []byte(" "))
-	return len(method) > 0 && !bytes.ContainsFunc(method, func(r rune) bool { return !isToken(r) }) &&
+	return len(method) > 0 && !bytes.ContainsFunc(method, func(r rune) bool { return !httpguts.IsTokenRune(r) }) &&
 		(!whole || bytes.Contains(line, []byte(" HTTP/1.")))
-}
-
-// isToken reports whether a method may have the character. Source: RFC 9110, 5.6.2.
-func isToken(r rune) bool {
-	return 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("!#$%&'*+-.^_`|~", r)
 }
 
 // endOfHead returns where the first empty line ends; 0: there is none yet.

@@ -185,9 +185,10 @@ func (q *request) upstream(w http.ResponseWriter, r *http.Request) (*Upstream, e
 // goes on. end is called when there is a connection, and when none will come.
 func (q *request) await(r *http.Request, tr *transport) (end func()) {
 	began := time.Now().Add(-q.waited)
-	ctx, cancel := context.WithTimeoutCause(q.ctx, q.limit(r), proxies.ErrHoldEnded)
+	limit := q.limit(r)
+	ctx, cancel := context.WithTimeoutCause(q.ctx, limit, proxies.ErrHoldEnded)
 	done := make(chan struct{})
-	go func() {
+	late := time.AfterFunc(min(limit, proxies.HeldAfter-q.waited), func() { // most requests have one by then
 		defer close(done)
 		tr.tried.Until(ctx, forever, func() bool { return tr.failure() != nil })
 		if wake.Sleep(ctx, proxies.HeldAfter-time.Since(began)) {
@@ -199,11 +200,13 @@ func (q *request) await(r *http.Request, tr *transport) (end func()) {
 			q.client.holdEnded(began)
 			q.cancel(cmp.Or(tr.failure(), errSlowDial))
 		}
-	}()
-	return func() {
+	})
+	return sync.OnceFunc(func() {
 		cancel()
-		<-done
-	}
+		if !late.Stop() {
+			<-done
+		}
+	})
 }
 
 // errSlowDial says that there was no connection in the time that a client has, and
