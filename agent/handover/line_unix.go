@@ -80,7 +80,7 @@ func (l *Line) send(frame []byte, fds []Descriptor, until time.Time) (err error)
 	if err != nil {
 		return err
 	}
-	_ = l.conn.SetWriteDeadline(until) // a line that is closed is written no more
+	_ = l.conn.SetWriteDeadline(until) // fails on a closed line only
 	defer func() {
 		if errors.Is(err, os.ErrDeadlineExceeded) { // perhaps amid a message: what follows would not be understood
 			_ = l.conn.CloseWrite()
@@ -239,7 +239,7 @@ func (s *Successor) PID() int { return s.cmd.Process.Pid }
 // Await receives a message of the kind, for limit at most. Otherwise the error says
 // what came instead.
 func (s *Successor) Await(kind Kind, limit time.Duration) (Message, error) {
-	_ = s.setReadDeadline(time.Now().Add(limit)) // a line that is closed is received no more
+	_ = s.setReadDeadline(time.Now().Add(limit)) // fails on a closed line only
 	defer func() { _ = s.setReadDeadline(time.Time{}) }()
 	m, files, err := s.Receive()
 	for _, f := range files {

@@ -61,7 +61,7 @@ type Login struct {
 
 	mu       sync.Mutex // guards everything below
 	people   int
-	left     bool // it is being ended, and takes no more people
+	left     bool // it is being ended: whoever comes now begins another
 	steps    []loginStep
 	url      string
 	asks     state.LoginKind // what the newest prompt wants; empty when it is settled
