@@ -7,12 +7,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"runtime"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -135,13 +135,18 @@ func mustRun(ctx context.Context, env []string, stdin, path string, args ...stri
 	return r.out, nil
 }
 
+// lastPort is the last port that freePort gave: it goes on from there, so that no two
+// of one test are the same before they are bound.
+var lastPort atomic.Int64
+
 // freePort finds a free port. It lies below the range the system
 // takes for outgoing connections, so that it stays free while a server that
 // owns it restarts, and above the range berth derives ports from.
 func freePort() (int, error) {
 	const low, high = 30000, 32700
-	for range 100 {
-		port := low + rand.IntN(high-low)
+	lastPort.CompareAndSwap(0, int64(os.Getpid()))
+	for range high - low {
+		port := low + int(lastPort.Add(1))%(high-low)
 		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 		if err == nil {
 			return port, l.Close()
