@@ -304,6 +304,7 @@ func (a *Agent) run(ctx context.Context) error {
 		a.next.control = handover.NewControl(l)
 	}
 	a.publish()
+	a.pub.at.Store(new(time.Now()))
 	a.log.Info("agent started", "version", a.opts.Version, "pid", os.Getpid(), "config", a.opts.Paths.Config,
 		"tunnels", len(a.current().Tunnels))
 	a.began()
@@ -594,13 +595,14 @@ func (a *Agent) keepPublished(ctx context.Context) {
 			a.renewals.Decide(time.Now().Round(0))
 			return nil
 		})
-		_ = survive.Do(a.log, "publish a snapshot", func() error {
+		err := survive.Do(a.log, "publish a snapshot", func() error {
 			a.pub.connecting = a.tunnels.Connecting()
 			a.publish()
 			return nil
 		})
-		a.pub.last = time.Now()
-		a.pub.at.Store(new(a.pub.last))
+		if a.pub.last = time.Now(); err == nil {
+			a.pub.at.Store(new(a.pub.last))
+		}
 	}
 }
 

@@ -35,10 +35,10 @@ type publisher struct {
 
 	// Of the goroutine that publishes changes:
 	pause      time.Duration // to the next snapshot
-	last       time.Time     // when it published
+	last       time.Time     // when it published, or failed to
 	connecting bool          // a tunnel was, in that snapshot
 
-	at atomic.Pointer[time.Time] // last, for alive; nil: not yet
+	at atomic.Pointer[time.Time] // when changes were published, for alive; nil: not yet
 
 	started time.Time
 	atStart []state.Problem // found while starting; they last as long as the agent

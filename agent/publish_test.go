@@ -15,6 +15,8 @@ import (
 	"berth/agent/process"
 	"berth/agent/state"
 	"berth/internal/simcluster"
+	"berth/internal/survive"
+	"berth/internal/testwait"
 	"berth/internal/wake"
 )
 
@@ -169,6 +171,35 @@ func TestOnlyPublishedChangesShowLife(t *testing.T) {
 			t.Error("what others publish passes for life")
 		}
 	})
+}
+
+// TestPublishingThatFailsShowsNoLife: an agent that meets a bug at each snapshot is stuck.
+func TestPublishingThatFailsShowsNoLife(t *testing.T) { // not parallel: every agent of the process meets the bug
+	e := newEnv(t, simcluster.Config{})
+	e.config()
+	a := e.startAgent()
+	var met atomic.Int64
+	trap := func(what string) {
+		if what == "publish a snapshot" {
+			met.Add(1)
+			panic("a bug in publishing")
+		}
+	}
+	survive.Trap.Store(&trap)
+	defer survive.Trap.Store(nil)
+	meet := func(times int64) {
+		t.Helper()
+		testwait.Eventually(t, "the bug to be met", func() bool { a.touch(); return met.Load() >= times })
+	}
+	meet(1)
+	before := a.pub.at.Load()
+	if before == nil {
+		t.Error("the first snapshot did not show life")
+	}
+	meet(3) // what comes after the second has been done by then
+	if a.pub.at.Load() != before {
+		t.Error("a snapshot that failed passes for life")
+	}
 }
 
 // TestConfigThatTakesLong: while a config is being applied, and a port slow to come

@@ -243,15 +243,15 @@ func (b *Board) NoReview(key certwatch.ProfileID) {
 	}
 }
 
-// Listed returns the proxies whose requests are known, by their addresses.
+// Listed reports of proxies, by their addresses, whether what their requests become is
+// news: for that each session there must have listed once, or the one that it renews.
 func (b *Board) Listed() map[string]bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	proxies := make(map[string]bool)
 	for _, f := range b.followed {
-		if f.listed() {
-			proxies[f.session.Profile] = true
-		}
+		others, more := proxies[f.session.Profile]
+		proxies[f.session.Profile] = !f.quiet && (others || !more)
 	}
 	return proxies
 }

@@ -192,6 +192,43 @@ func TestWhatHappensWhileLoggedOut(t *testing.T) {
 	}
 }
 
+// TestListed: what requests become is news once every session at a proxy has listed; to
+// renew one changes nothing.
+func TestListed(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, simcluster.V16)
+	w.watching()
+	slow := slowSource{w.session, make(chan struct{})}
+	session := func(user, home, fingerprint string) Session {
+		return Session{
+			Who: Who{Profile: w.ProxyAddr(), Cluster: w.Name(), User: user}, Key: certwatch.ProfileID{Home: home, Name: "localhost"},
+			Fingerprint: fingerprint, Source: slow,
+		}
+	}
+	ended := session("alice", "", "two")
+	ended.Ended, ended.Source = true, nil
+	for _, step := range []struct {
+		what     string
+		sessions []Session
+		want     bool
+	}{
+		{"renewed", []Session{session("alice", "", "two")}, true},
+		{"ended", []Session{ended}, true},
+		{"logged in again", []Session{session("alice", "", "three")}, true},
+		{"a second home", []Session{session("alice", "", "three"), session("bob", "/second", "one")}, false},
+		{"without it", []Session{session("alice", "", "three")}, true},
+		{"another user", []Session{session("bob", "", "four")}, false},
+		{"nobody", nil, false},
+		{"alice again", []Session{session("alice", "", "five")}, false},
+	} {
+		if w.board.Follow(step.sessions); w.board.Listed()[w.ProxyAddr()] != step.want {
+			t.Errorf("%s: %v, want %v", step.what, !step.want, step.want)
+		}
+	}
+	close(slow.allowed)
+	w.eventually("the list", func() bool { return w.board.Listed()[w.ProxyAddr()] })
+}
+
 // Two homes may have sessions at one proxy, and the same request in both: each session's
 // news is its own, and the request is shown once.
 func TestTwoHomesAtOneProxy(t *testing.T) {

@@ -149,7 +149,7 @@ func (c *codes) of(key Key) (needs []CodeNeed, held int) {
 // lacks reports whether the tunnel still lacks its code.
 func (c *codes) lacks(n CodeNeed) bool {
 	c.mu.Lock()
-	known := slices.ContainsFunc(c.needs, func(o CodeNeed) bool { return o.Tunnel == n.Tunnel && o.Profile == n.Profile })
+	known := slices.ContainsFunc(c.needs, func(o CodeNeed) bool { return o.Tunnel == n.Tunnel && o.Of == n.Of && o.Profile == n.Profile })
 	c.mu.Unlock()
 	return known && !n.Met()
 }

@@ -219,5 +219,8 @@ func TestNeedOfASuccessor(t *testing.T) {
 		if left, _ := b.codes.of(old.key()); len(left) != 1 || left[0].Of != successor.Of {
 			t.Errorf("left: %+v", left)
 		}
+		if b.codes.lacks(old) || !b.codes.lacks(successor) {
+			t.Error("the successor's need passes for that of the tunnel that has ended")
+		}
 	})
 }

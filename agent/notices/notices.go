@@ -14,7 +14,6 @@ package notices
 import (
 	"cmp"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
@@ -44,8 +43,8 @@ type Input struct {
 	// Sensitive reports whether approving a request needs a confirmation; nil
 	// means never.
 	Sensitive func(state.Request) bool
-	// Listed are the proxies whose access requests were known before the snapshot was
-	// drawn.
+	// Listed reports of proxies whether what their access requests become was news
+	// before the snapshot was drawn.
 	Listed map[string]bool
 }
 
@@ -76,7 +75,7 @@ type memory struct {
 type Tracker struct {
 	by       map[string]*memory
 	started  bool
-	listed   map[string]bool   // the proxies whose requests were known at the last look, or before
+	listed   map[string]bool   // Input's at the last look
 	moments  map[string]moment // notices that are withdrawn after a while
 	showings []time.Time       // of the last minute
 	held     map[string]bool   // causes over the limit
@@ -90,7 +89,7 @@ type moment struct {
 
 // New returns a Tracker that has shown nothing yet.
 func New() *Tracker {
-	return &Tracker{by: make(map[string]*memory), listed: make(map[string]bool), moments: make(map[string]moment), held: make(map[string]bool)}
+	return &Tracker{by: make(map[string]*memory), moments: make(map[string]moment), held: make(map[string]bool)}
 }
 
 // Update returns the notices to show now, the most urgent first. Snapshots must
@@ -115,7 +114,7 @@ func (t *Tracker) Update(s *state.Snapshot, in Input) []state.Notice {
 		out = append(out, m.notice)
 	}
 	t.started = true
-	maps.Copy(t.listed, in.Listed)
+	t.listed = in.Listed
 	if n := len(t.held); n > 0 && in.Enabled {
 		out = append(out, more(n, in.Now))
 	}

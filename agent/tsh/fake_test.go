@@ -138,6 +138,14 @@ func play(part string) int {
 		}
 		wantTap()
 		return serveDB(func(c net.Conn) { echoAfter(c, wantTap) })
+	case "taps_for_client": // once it has said something, and waits
+		return serveDB(func(c net.Conn) {
+			echoAfter(c, func() bool {
+				fmt.Fprintln(os.Stderr, tapWords)
+				hang()
+				return false
+			})
+		})
 	case "taps":
 		fmt.Fprintln(os.Stderr, tapWords)
 		time.Sleep(tapTime)

@@ -409,11 +409,13 @@ func (t *Tunnel) serve(ctx context.Context, c *child) error {
 	t.mu.Unlock()
 	for {
 		t.mu.Lock()
-		leave := t.kicked
+		leave, left := t.kicked, t.current != c
 		t.mu.Unlock()
 		if leave {
-			if t.asksPIN(c) {
-				t.giveUp(c, true, true)
+			if asks, pin := t.asks(c); asks {
+				t.giveUp(c, pin, true)
+			} else if left { // what it asked was done, or nothing hangs on it
+				t.prompted(c, prompt{})
 			}
 			return nil
 		}
@@ -423,7 +425,7 @@ func (t *Tunnel) serve(ctx context.Context, c *child) error {
 			asked.Reset(t.time.prompt)
 			t.prompted(c, p)
 		case <-asked.C:
-			if t.asksPIN(c) {
+			if _, pin := t.asks(c); pin {
 				t.giveUp(c, true, false)
 				return errPINNotEntered
 			}
@@ -436,11 +438,15 @@ func (t *Tunnel) serve(ctx context.Context, c *child) error {
 	}
 }
 
-// asksPIN reports whether the PIN that is asked for is c's.
-func (t *Tunnel) asksPIN(c *child) bool {
+// asks reports whether c asks a person for a PIN or, as far as is known, for a tap: that
+// one came it does not say, but clients that wait are served then.
+func (t *Tunnel) asks(c *child) (asks, pin bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.asking == c && t.status.PIN
+	if t.asking != c || t.status.Prompt == "" {
+		return false, false
+	}
+	return t.status.PIN || c.target.transparent() && len(c.waitingLocked()) > 0, t.status.PIN
 }
 
 // unheard gives c up, which is being replaced, once it asks for a security key: its prompt

@@ -525,6 +525,25 @@ func TestReplacedWhilePINIsAsked(t *testing.T) {
 	}
 }
 
+// TestReplacedWhileTapIsAsked: the same for a tap.
+func TestReplacedWhileTapIsAsked(t *testing.T) {
+	t.Parallel()
+	for _, leave := range []bool{false, true} {
+		t.Run(fmt.Sprint("leave_", leave), func(t *testing.T) {
+			t.Parallel()
+			tm := quick
+			tm.prompt = testwait.Patience
+			tunnel, _ := runTunnel(t, "taps_for_client", tm)
+			waits, pid := mustDial(t, tunnel), tunnel.Status().PID
+			say(t, waits)
+			testwait.Eventually(t, "the prompt", func() bool { return tunnel.Status().Prompt == tapWords })
+			tunnel.Restart("/another/home", leave)
+			wantReplaced(t, waits)
+			testwait.Eventually(t, "the next child", func() bool { s := tunnel.Status(); return s.State == StateReady && s.PID != pid && s.Prompt == "" })
+		})
+	}
+}
+
 // TestPINAskedWhileReplaced: the same where the child asks after its replacement has
 // begun to start.
 func TestPINAskedWhileReplaced(t *testing.T) {

@@ -34,6 +34,8 @@ func (s *script) resolve(_ context.Context, t *tunnel, _ Reason) resolution {
 	return s.next(t)
 }
 
+func (s *script) examinable(*tunnel) bool { return true }
+
 func (s *script) examine(context.Context, *tunnel, error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

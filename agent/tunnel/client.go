@@ -233,10 +233,9 @@ func (t *tunnel) observe(ev proxies.Event) {
 		ev.Kind == proxies.EventClosed && errors.Is(ev.Err, proxies.ErrClosedEarly) && !errors.Is(ev.Err, proxies.ErrProbe) &&
 			!errors.Is(ev.Err, tsh.ErrReplaced):
 		t.exam.doubt(t, ev.Err)
-	case ev.Kind == proxies.EventClosed && ev.BytesIn > 0 && !isStranger(ev.Err):
-		if f := t.dialFailure(); f != nil { // it may be newer than the connection
-			t.exam.doubt(t, f.err)
-		}
+	case ev.Kind == proxies.EventAnswered && ev.Err == nil,
+		ev.Kind == proxies.EventClosed && ev.BytesIn > 0 && !isStranger(ev.Err): // what is broken may be newer than that connection
+		t.exam.reconsider(t)
 	}
 }
 

@@ -77,6 +77,20 @@ func (e *exam) doubt(t *tunnel, err error) {
 	e.attend(t)
 }
 
+// reconsider has what is broken looked into again, since a client was served or the
+// credential is another one. Where nothing can be found out, all is taken to be well.
+// The caller does not hold t.mu.
+func (e *exam) reconsider(t *tunnel) {
+	f := t.dialFailure()
+	switch {
+	case f == nil:
+	case t.resolver.examinable(t):
+		e.doubt(t, f.err)
+	default:
+		t.setDialFailure(nil)
+	}
+}
+
 // attend has failures looked into while there are any. The caller does not hold t.mu.
 func (e *exam) attend(t *tunnel) {
 	e.mu.Lock()

@@ -13,6 +13,7 @@ import (
 	"berth/certwatch"
 	"berth/internal/simcluster"
 	"berth/internal/simworld"
+	"berth/internal/wake"
 	"berth/proxies"
 )
 
@@ -53,6 +54,12 @@ func TestExaminedWithoutACluster(t *testing.T) {
 			}
 			if err := (&resolver{sessions: known}).examine(t.Context(), tun, errCluster); err != c.want { //nolint:errorlint // it is that very error
 				t.Errorf("found %v, want %v", err, c.want)
+			}
+			tun.resolver, tun.onChange, tun.dialErr = &resolver{sessions: known}, func() {}, &dialFailure{at: time.Now(), err: errCluster}
+			tun.exam.asked = wake.NewSignal()
+			tun.exam.reconsider(tun)
+			if believed := tun.dialFailure() != nil; believed != (c.policy == "hardware_key") {
+				t.Errorf("when reconsidered, the failure is believed: %v", believed)
 			}
 		})
 	}

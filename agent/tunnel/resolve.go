@@ -129,17 +129,27 @@ func (r *resolver) fault(ctx context.Context, f sessions.Session, reason Reason)
 
 // examine asks the cluster whether it still accepts the session, and then tries
 // the way itself, as a client would. A session whose key only tsh can use has but the
-// way; where a person had to touch that key for it, err stands.
+// way; where that is not to be tried, err stands.
 func (r *resolver) examine(ctx context.Context, t *tunnel, err error) error {
 	for {
 		f := r.sessions.ForCluster(t.spec.Cluster, t.spec.User, time.Now())
-		if f.Cluster == nil && (!f.Valid(time.Now()) || strings.Contains(f.Profile.Session.Identity.PrivateKeyPolicy, "touch")) {
+		if !mayTry(f) {
 			return err
 		}
 		if why := r.examineWith(ctx, t, f); why == nil || ctx.Err() != nil || f.Cluster == nil || !f.Cluster.Closed() { // as in resolve
 			return why
 		}
 	}
+}
+
+func (r *resolver) examinable(t *tunnel) bool {
+	return mayTry(r.sessions.ForCluster(t.spec.Cluster, t.spec.User, time.Now()))
+}
+
+// mayTry reports whether a session's way may be tried: not where a person would have to
+// touch its key for that, or it is over.
+func mayTry(f sessions.Session) bool {
+	return f.Cluster != nil || f.Valid(time.Now()) && !strings.Contains(f.Profile.Session.Identity.PrivateKeyPolicy, "touch")
 }
 
 func (r *resolver) examineWith(ctx context.Context, t *tunnel, f sessions.Session) error {
@@ -301,6 +311,9 @@ func (r *resolver) viaTSH(
 		}
 		res.next = until
 		return res
+	}
+	if res.state == state.TunnelWaitingForLogin { // it asks for the key
+		res.err = errKeyNeeded
 	}
 	res.cred = kinds[t.spec.Kind].viaChild(t, c, until)
 	if res.cred.probe == nil { // what tsh does with its session only a client finds out; the proxy can be asked

@@ -464,11 +464,11 @@ func (s *Set) rolesGone(name string, t *tunnel) {
 // Grant gives a tunnel alone the roles of a request.
 func (s *Set) Grant(tunnel string, r state.Request) error {
 	changed, err := s.cfg.Memory.SetGrant(tunnel, r.ID, true)
+	if changed { // with an error too, it holds until the agent ends
+		s.grantsChanged(tunnel)
+	}
 	if err != nil {
 		return err
-	}
-	if changed {
-		s.grantsChanged(tunnel)
 	}
 	s.Note(tunnel, fmt.Sprintf("has %s alone, by access request %s", strings.Join(r.Roles, ", "), r.ID))
 	return nil

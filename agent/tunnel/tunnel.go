@@ -76,6 +76,8 @@ type resolving interface {
 	// cluster, or by the way to the resource, which it tries itself. nil means
 	// that all of them are well.
 	examine(ctx context.Context, t *tunnel, err error) error
+	// examinable reports whether examine can find out anything now.
+	examinable(t *tunnel) bool
 	// suggestForClients looks for the request that would help clients whom the
 	// other side refuses.
 	suggestForClients(ctx context.Context, t *tunnel)
@@ -258,16 +260,14 @@ func (t *tunnel) sleepUntil(ctx context.Context, next time.Time) (Reason, bool) 
 
 // adopt makes a resolution the tunnel's present one and wakes held clients.
 func (t *tunnel) adopt(res resolution) {
-	var doubtful error
+	another := false // credential, with which it may be otherwise
 	t.mu.Lock()
 	was := t.status
 	switch {
 	case res.cred != nil:
 		if t.cur == nil || t.cur.identity != res.cred.identity {
 			t.refusals.forget() // with another cert they may not come again
-			if t.dialErr != nil && t.cur != nil {
-				doubtful = t.dialErr.err // with another cert it may be otherwise
-			}
+			another = t.cur != nil
 		}
 		res.cred.user = res.user
 		t.use(res.cred)
@@ -280,8 +280,8 @@ func (t *tunnel) adopt(res resolution) {
 	t.status = res
 	t.attempts++
 	t.mu.Unlock()
-	if doubtful != nil {
-		t.exam.doubt(t, doubtful)
+	if another {
+		t.exam.reconsider(t)
 	}
 	t.changed.Wake()
 

@@ -137,6 +137,7 @@ func (f *Front) Read(p []byte) (int, error) {
 		}
 		err := f.open()
 		if errors.Is(err, io.EOF) && f.via.Load() == nil && len(f.said) > 0 {
+			f.wary = mayBeHTTP(f.said)
 			f.plain() // it has ended, and this is all that it said
 			continue
 		}

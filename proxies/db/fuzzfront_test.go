@@ -18,6 +18,7 @@ func FuzzFront(f *testing.F) {
 		f.Add(i, []byte("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"))
 		f.Add(i, []byte("*1\r\n$4\r\nPING\r\n"))
 		f.Add(i, []byte("POST / HTTP/1.1\r\nHost: localhost\r\nSec-Fetch-Site: none\r\nContent-Length: 2\r\n\r\n{}GET / HTTP/1.1\r\n\r\n"))
+		f.Add(i, []byte("PUT / HTTP/1.1\r\nHost: localhost\r\nUser-Agent: Mozilla/5.0\r\nContent-Length: 9223372036854775807\r\n\r\n{}"))
 		f.Add(i, []byte("\x12\x01\x00\x2f\x00\x00\x01\x00"))
 	}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")

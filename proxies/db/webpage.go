@@ -56,9 +56,8 @@ func (f *Front) judge(v *via) error {
 	f.wary = r.ContentLength >= 0 && (r.Header.Get("Sec-Fetch-Site") != "" || strings.HasPrefix(r.UserAgent(), "Mozilla/"))
 	f.pass = len(f.said)
 	if f.wary {
-		whole := int64(size) + r.ContentLength
-		f.pass = int(min(whole, int64(len(f.said))))
-		f.body = whole - int64(f.pass)
+		came := min(r.ContentLength, int64(len(f.said)-size)) // of the body
+		f.pass, f.body = size+int(came), r.ContentLength-came
 	}
 	return nil
 }

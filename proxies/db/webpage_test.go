@@ -63,11 +63,13 @@ func TestWebPagesAreRefused(t *testing.T) {
 		"curl_posts":      {"POST /i/_search", []string{local, "Content-Length: 0"}, 200},
 		"localhost":       {"GET /", []string{"Host: localhost:PORT"}, 200},
 		"ipv6":            {"GET /", []string{"Host: [::1]:PORT"}, 200},
+		"ipv4_in_ipv6":    {"GET /", []string{"Host: [::ffff:127.0.0.1]:PORT"}, 403},
 		"container":       {"GET /", []string{"Host: host.docker.internal:PORT"}, 200},
 		"no_host":         {"GET /", nil, 200},
 		"long_address":    {"GET /?query=" + strings.Repeat("x", 100<<10), []string{local}, 200},
 		"typed_address":   {"GET /", []string{local, "Sec-Fetch-Site: none"}, 200},
 		"own_page":        {"POST /", []string{local, "Origin: http://127.0.0.1:PORT", "Sec-Fetch-Site: same-origin", "Content-Length: 0"}, 200},
+		"own_preflight":   {"OPTIONS /", []string{local, "Origin: http://localhost:8080", "Access-Control-Request-Method: DELETE"}, 200},
 		"app":             {"POST /", []string{local, "Origin: app://search", cross, "Content-Length: 0"}, 200},
 		"rebound_name":    {"GET /", []string{"Host: evil.example:PORT"}, 403},
 		"rebound_method":  {"sEARCH /", []string{"Host: evil.example:PORT"}, 403},
@@ -207,5 +209,41 @@ func TestWebPageBeforeProtocolIsKnown(t *testing.T) {
 		if n := heard.Load(); n != int64(len(asked)) {
 			t.Errorf("protocol %q: the database reads %d bytes, want curl's %d", protocol, n, len(asked))
 		}
+	}
+}
+
+// TestWebPageThatHangsUp: the request of a page that has gone before the protocol is known
+// is looked at as well.
+func TestWebPageThatHangsUp(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	for said, passes := range map[string]bool{
+		"POST /i HTTP/1.1\r\nHost: evil.example\r\nContent-Length: 0\r\n\r\n": false,
+		"POST /i HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n":    true,
+		"GET /": true, // no request
+	} {
+		out, err := net.Dial("tcp", ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		in, err := ln.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.WriteString(out, said)
+		_ = out.(*net.TCPConn).CloseWrite()
+		front := db.NewFront(in.(*net.TCPConn), nil, db.FrontConfig{Protocol: func() string { return "" }})
+		want := ""
+		if passes {
+			want = said
+		}
+		if passed, err := io.ReadAll(front); string(passed) != want || (err == nil) != passes {
+			t.Errorf("of %q passes %q, %v", said, passed, err)
+		}
+		in.Close()
+		out.Close()
 	}
 }

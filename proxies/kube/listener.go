@@ -249,7 +249,11 @@ func (l *Listener) remove(t *Tunnel) {
 func (l *Listener) serve(w http.ResponseWriter, r *http.Request) {
 	// Whoever shows the client cert is trusted, and no page can show it unless the user
 	// has imported it into the browser. For that case this is the second lock.
-	if why := webpage.Foreign(r, func(host string) bool { return host == Domain || ours(host) }); why != "" {
+	why := webpage.Foreign(r, func(host string) bool { return host == Domain || ours(host) })
+	if why == "" && r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "" {
+		why = "it asks for leave to call from a web page"
+	}
+	if why != "" {
 		l.log.Warn("request refused", "why", why, "client", r.RemoteAddr)
 		Refusal{
 			Code:    http.StatusForbidden,

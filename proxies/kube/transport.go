@@ -53,8 +53,9 @@ type transport struct {
 
 	mu      sync.Mutex // guards everything below
 	open    int        // requests
+	dials   int        // under way
 	retired bool       // it gets no further request: close what is idle
-	failed  error      // of the last dial
+	failed  error      // of the last dial; nil when none is under way any more and another begins
 }
 
 func newTransport(t *Tunnel, up *Upstream) *transport {
@@ -94,16 +95,18 @@ func newTransport(t *Tunnel, up *Upstream) *transport {
 	return tr
 }
 
-// dial opens a connection, and tries again as long as a client may be held, is
-// still there, and it may help.
+// dial opens a connection, and tries again as long as a client may be held, a request
+// wants the connection, and it may help.
 func (t *Tunnel) dial(ctx context.Context, tr *transport, versions []string) (net.Conn, error) {
 	ctx, cancel := context.WithCancel(ctx) // which an http.Transport does not end with the request
 	defer cancel()
 	defer context.AfterFunc(tr.ctx, cancel)()
+	tr.dialBegins()
+	defer tr.dialEnds()
 	for began, pauses := time.Now(), proxies.NewPauses(); ; {
 		conn, err := tr.up.Dial(ctx, versions...)
 		tr.note(err)
-		if err == nil || time.Since(began) >= t.cfg.Hold || !tr.used() || !t.cfg.Again(err) || !pauses.Wait(ctx) {
+		if err == nil || time.Since(began) >= t.cfg.Hold || !tr.wants(ctx) || !t.cfg.Again(err) || !pauses.Wait(ctx) {
 			return conn, err
 		}
 	}
@@ -115,6 +118,33 @@ func (tr *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		return tr.upgrade.RoundTrip(r)
 	}
 	return tr.gate.roundTrip(tr.shared, r)
+}
+
+// dialBegins forgets how a dial has ended that no other has followed: how the way is now
+// is not known.
+func (tr *transport) dialBegins() {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	if tr.dials == 0 {
+		tr.failed = nil
+	}
+	tr.dials++
+}
+
+func (tr *transport) dialEnds() {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	tr.dials--
+}
+
+// wants reports whether a request still wants the connection that is dialled with ctx:
+// the one that it is dialled for, or any, if no other dial is under way. What requests
+// that have given up leave behind is one dial at most.
+func (tr *transport) wants(ctx context.Context) bool {
+	q := requestOf(ctx)
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	return tr.open > 0 && (tr.dials == 1 || q.ctx.Err() == nil)
 }
 
 // note keeps how a dial has ended.
@@ -139,13 +169,6 @@ func (tr *transport) acquire() {
 	tr.mu.Lock()
 	tr.open++
 	tr.mu.Unlock()
-}
-
-// used reports whether there is a request.
-func (tr *transport) used() bool {
-	tr.mu.Lock()
-	defer tr.mu.Unlock()
-	return tr.open > 0
 }
 
 func (tr *transport) release() {

@@ -302,6 +302,80 @@ func TestDialEndsWithItsRequests(t *testing.T) {
 	})
 }
 
+// TestRequestsLeaveNoDials: requests that have given up leave no dials behind beside that
+// of one that waits.
+func TestRequestsLeaveNoDials(t *testing.T) {
+	t.Parallel()
+	up := &Upstream{Dial: func(context.Context, ...string) (net.Conn, error) { return nil, errors.New("no route to host") }}
+	r := run(t, Config{Source: always(up), Now: func() *Upstream { return up }, Hold: time.Hour, Again: func(error) bool { return true }})
+	dials := func() int {
+		tr := r.transportOf(up)
+		defer tr.release()
+		tr.mu.Lock()
+		defer tr.mu.Unlock()
+		return tr.dials
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var asking sync.WaitGroup
+	ask := func(query string) {
+		client := kubectl(t, "prod")
+		asking.Go(func() {
+			req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+r.addr()+"/api/v1/pods"+query, http.NoBody)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if resp, err := client.Do(req); err == nil {
+				resp.Body.Close()
+			}
+		})
+	}
+	const impatient = 6
+	for i := range impatient { // each dials from when the one before has given up
+		ask(fmt.Sprintf("?timeout=%dms", 600+200*i))
+	}
+	ask("")
+	testwait.Eventually(t, "all to have come", func() bool {
+		came := slices.DeleteFunc(r.events.kinds(), func(k proxies.EventKind) bool { return k != proxies.EventAccepted })
+		return len(came) > impatient
+	})
+	testwait.Eventually(t, "all dials but one to end", func() bool { return r.Status().Connections == 1 && dials() == 1 })
+	cancel()
+	asking.Wait()
+}
+
+// TestFailureIsForgotten: what a dial met with says nothing of a later one.
+func TestFailureIsForgotten(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "served") })
+	var there atomic.Bool
+	slow := make(chan struct{})
+	up := c.upstream()
+	dial := up.Dial
+	up.Dial = func(ctx context.Context, versions ...string) (net.Conn, error) {
+		if !there.Load() {
+			return nil, errors.New("no route to host")
+		}
+		<-slow
+		return dial(ctx, versions...)
+	}
+	r := run(t, Config{Source: always(up), Now: func() *Upstream { return up }, Hold: time.Hour, Again: func(error) bool { return false }})
+	client := kubectl(t, "prod")
+	if resp, body := get(t, client, "https://"+r.addr()+"/api/v1/pods"); resp.Code < 500 {
+		t.Errorf("answered %d %q", resp.Code, body)
+	}
+	there.Store(true)
+	time.AfterFunc(2*proxies.HeldAfter, func() {
+		if s := r.Status(); s.Connections != 1 || s.Waiting != 0 {
+			t.Errorf("while a dial takes its time: %+v", s)
+		}
+		close(slow)
+	})
+	if resp, body := get(t, client, "https://"+r.addr()+"/api/v1/pods"); resp.Code != http.StatusOK || body != "served" {
+		t.Errorf("answered %d %q", resp.Code, body)
+	}
+}
+
 // TestDialFailureIsShared checks that a crowd does not wait for one failing
 // dial after the other.
 func TestDialFailureIsShared(t *testing.T) {

@@ -5,6 +5,7 @@ package webpage
 import (
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -25,8 +26,6 @@ func Foreign(r *http.Request, local func(host string) bool) string {
 	switch {
 	case !here(r.Host, local):
 		return "the Host header names another machine"
-	case r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "":
-		return "it asks for leave to call from a web page"
 	case site != "same-origin" && slices.ContainsFunc(origin, func(o string) bool { return foreign(o, local) }):
 		// "same-origin" as a proxy saw it that passes on what its own page asks
 		// for: a browser that called this address would say otherwise.
@@ -44,8 +43,8 @@ func here(hostport string, local func(host string) bool) bool {
 		host = h
 	}
 	host = strings.TrimSuffix(strings.ToLower(strings.Trim(host, "[]")), ".")
-	if ip := net.ParseIP(host); ip != nil {
-		return ip.IsLoopback()
+	if ip, err := netip.ParseAddr(host); err == nil {
+		return ip.IsLoopback() && !ip.Is4In6() // browsers send that no Sec-Fetch-Site
 	}
 	// No DNS answers for names below localhost: front ends such as Tauri's call
 	// themselves so.

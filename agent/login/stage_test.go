@@ -1,0 +1,53 @@
+package login
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"berth/agent/sessions"
+	"berth/certwatch"
+	"berth/internal/wake"
+)
+
+// TestLoginBesideAnotherHome: a session that another home has at the same proxy neither
+// makes a login needless nor passes for what it has brought.
+func TestLoginBesideAnotherHome(t *testing.T) { synctest.Test(t, loginBesideAnotherHome) }
+
+func loginBesideAnotherHome(t *testing.T) {
+	now := time.Now()
+	profile := func(home, user, fingerprint string, left time.Duration) *certwatch.Profile {
+		return &certwatch.Profile{
+			Home: home, Name: "tele.example.com", ProxyAddr: "tele.example.com:443", User: user,
+			Session: &certwatch.Session{Fingerprint: fingerprint, ValidFrom: now.Add(-time.Hour), ValidUntil: now.Add(left)},
+		}
+	}
+	alice, bob, renewed := profile("/first", "alice", "a", time.Hour), profile("/second", "bob", "b", time.Minute), profile("/second", "bob", "c", time.Hour)
+	known := sessions.New(slog.New(slog.DiscardHandler))
+	t.Cleanup(known.Close)
+	known.Update(&certwatch.View{Profiles: []*certwatch.Profile{alice, bob}})
+	s := &stager{sessions: known, refresh: func() {}, log: slog.New(slog.DiscardHandler)}
+	target := Target{Proxy: bob.ProxyAddr, Home: bob.Home, Profile: bob}
+
+	failed := errors.New("tsh failed")
+	err := s.unlessLoggedIn(t.Context(), target, func(ctx context.Context) error {
+		wake.Sleep(ctx, time.Second)
+		return failed
+	})
+	if !errors.Is(err, failed) {
+		t.Errorf("the login ended with %v, want its own error", err)
+	}
+
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if err := s.await(ctx, target); err == nil {
+		t.Error("the other home's session passes for the new one")
+	}
+	known.Update(&certwatch.View{Profiles: []*certwatch.Profile{alice, renewed}})
+	if err := s.await(t.Context(), target); err != nil {
+		t.Errorf("the new session: %v", err)
+	}
+}
