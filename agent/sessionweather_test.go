@@ -208,11 +208,19 @@ func TestExpiryInTheMiddle(t *testing.T) {
 		t.Run(fmt.Sprintf("disconnect_expired_cert_%v", cut), func(t *testing.T) {
 			t.Parallel()
 			e := newEnv(t, simcluster.Config{DisconnectExpiredCert: cut})
-			e.Login(simcluster.WithTTL(10 * time.Second))
+			e.Login()
 			item, port := e.pgTunnel("pg")
 			e.config(item)
 			e.start()
-			end := *e.AwaitState("pg", state.TunnelReady).CertValidUntil
+			e.AwaitState("pg", state.TunnelReady)
+			e.Login(simcluster.WithTTL(10 * time.Second)) // when all has started, however long that took
+			var end time.Time
+			e.Await("the cert of the short session", func(s state.Snapshot) bool {
+				if until := s.Tunnels[0].CertValidUntil; until != nil {
+					end = *until
+				}
+				return s.Tunnels[0].State == state.TunnelReady && time.Until(end) < time.Minute
+			})
 			conn := e.mustPG(port)
 			_, err := conn.Exec(t.Context(), fmt.Sprintf("select pg_sleep(%d)", int(time.Until(end).Seconds())+3))
 			if (err != nil) != cut {

@@ -207,6 +207,8 @@ func TestListed(t *testing.T) {
 	}
 	ended := session("alice", "", "two")
 	ended.Ended, ended.Source = true, nil
+	endedFirst := session("bob", "/second", "one")
+	endedFirst.Ended, endedFirst.Source = true, nil
 	for _, step := range []struct {
 		what     string
 		sessions []Session
@@ -216,6 +218,7 @@ func TestListed(t *testing.T) {
 		{"ended", []Session{ended}, true},
 		{"logged in again", []Session{session("alice", "", "three")}, true},
 		{"a second home", []Session{session("alice", "", "three"), session("bob", "/second", "one")}, false},
+		{"one that ended first", []Session{session("alice", "", "three"), endedFirst}, true},
 		{"without it", []Session{session("alice", "", "three")}, true},
 		{"another user", []Session{session("bob", "", "four")}, false},
 		{"nobody", nil, false},

@@ -95,7 +95,7 @@ func (ls *Logins) State(p *certwatch.Profile) state.Login {
 // already. A session that is still valid is left alone, unless it is to be
 // renewed.
 func (ls *Logins) Login(ctx context.Context, start ipc.LoginStart, answers <-chan ipc.LoginAnswer, show func(ipc.LoginEvent) error) error {
-	target, err := ls.Target(start.Proxy)
+	target, err := ls.targetOf(start.Proxy, start.User)
 	if err != nil {
 		return err
 	}
@@ -144,7 +144,7 @@ func (ls *Logins) Login(ctx context.Context, start ipc.LoginStart, answers <-cha
 		return Failed(err, target.Proxy)
 	}
 	done := ipc.LoginEvent{Kind: state.LoginDone, Proxy: target.Proxy, Text: "logged in to " + target.Proxy}
-	if p := ls.cfg.Sessions.Find(target.Proxy).Profile; p != nil && p.Session != nil {
+	if p := target.session(ls.cfg.Sessions).Profile; p != nil && p.Session != nil {
 		done.Text = fmt.Sprintf("logged in to %s as %s", target.Proxy, p.User)
 		done.Deadline = state.Instant(p.Session.ValidUntil)
 	}
@@ -204,6 +204,30 @@ type Target struct {
 
 // Key names the login.
 func (t Target) Key() Key { return Key{Home: t.Home, Proxy: t.Proxy} }
+
+// session returns what there is now of the target's session, or the first one, which a
+// login has brought. Another home may have a session at the same proxy.
+func (t Target) session(known *sessions.Sessions) sessions.Session {
+	if t.Profile != nil {
+		return known.Of(t.Profile.ID())
+	}
+	return known.Find(t.Proxy)
+}
+
+// targetOf is Target for a user, if one is named: of several homes at the proxy the one
+// with that user's profile.
+func (ls *Logins) targetOf(proxy, user string) (Target, error) {
+	target, err := ls.Target(proxy)
+	if err != nil || target.Profile == nil || user == "" || user == target.Profile.User {
+		return target, err
+	}
+	for _, s := range ls.cfg.Sessions.All() {
+		if p := s.Profile; p.ProxyAddr == target.Proxy && p.User == user {
+			return Target{Proxy: p.ProxyAddr, Home: p.Home, Profile: p}, nil
+		}
+	}
+	return target, nil
+}
 
 // Target finds what a front end means by a proxy: an address, a host, a
 // cluster's name, or nothing for the current profile.
@@ -370,7 +394,7 @@ func (ls *Logins) Logout(ctx context.Context, proxy string) (string, error) {
 	ls.cfg.Refresh()
 	ls.cfg.Sessions.Moved.Until(ctx, logoutGrace, func() bool {
 		now := time.Now()
-		return !ls.cfg.Sessions.Find(target.Proxy).Valid(now) && !ls.cfg.Sessions.FindForbidden(target.Proxy).Valid(now)
+		return !target.session(ls.cfg.Sessions).Valid(now) && !ls.cfg.Sessions.FindForbidden(target.Proxy).Valid(now)
 	})
 	ls.cfg.Publish()
 	return target.Proxy, nil

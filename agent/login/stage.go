@@ -46,7 +46,7 @@ func (s *stager) login(ctx context.Context, target Target, cfg tsh.LoginConfig, 
 		return err
 	}
 	// What the session has now, not what it had when the login began.
-	if p := s.session(target).Profile; p != nil && p.Session != nil {
+	if p := target.session(s.sessions).Profile; p != nil && p.Session != nil {
 		s.carryOver(ctx, p, cfg, l)
 	}
 	if ctx.Err() != nil {
@@ -80,15 +80,6 @@ func (s *stager) carryOver(ctx context.Context, p *certwatch.Profile, cfg tsh.Lo
 	}
 }
 
-// session returns what there is now of the session that a login is to replace, or the
-// one that it has brought. Another home may have a session at the same proxy.
-func (s *stager) session(target Target) sessions.Session {
-	if target.Profile != nil {
-		return s.sessions.Of(target.Profile.ID())
-	}
-	return s.sessions.Find(target.Proxy)
-}
-
 func within(ctx context.Context, d time.Duration, f func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
@@ -106,7 +97,7 @@ func (s *stager) unlessLoggedIn(ctx context.Context, target Target, f func(conte
 	watching.Go(func() {
 		for ctx.Err() == nil {
 			moved := s.sessions.Moved.Changed()
-			if target.superseded(s.session(target)) {
+			if target.superseded(target.session(s.sessions)) {
 				cancel(errLoggedInElsewhere)
 			}
 			select {
@@ -144,7 +135,7 @@ func (s *stager) await(ctx context.Context, target Target) error {
 			f.Profile.Session.Fingerprint != target.Profile.Session.Fingerprint)
 	}
 	usable := s.sessions.Moved.Until(ctx, loginGrace, func() bool {
-		f = s.session(target)
+		f = target.session(s.sessions)
 		now := time.Now()
 		return fresh() && f.Valid(now) && !now.Before(f.Profile.Session.ValidFrom)
 	})

@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"berth/agent/config"
 	"berth/agent/sessions"
 	"berth/certwatch"
 	"berth/internal/wake"
@@ -49,5 +50,13 @@ func loginBesideAnotherHome(t *testing.T) {
 	known.Update(&certwatch.View{Profiles: []*certwatch.Profile{alice, renewed}})
 	if err := s.await(t.Context(), target); err != nil {
 		t.Errorf("the new session: %v", err)
+	}
+
+	ls := New(t.Context(), Config{Config: func() *config.Config { return &config.Config{} }, Sessions: known, Logger: s.log})
+	for user, want := range map[string]*certwatch.Profile{"": alice, "alice": alice, "bob": renewed, "carol": alice} {
+		target, err := ls.targetOf("tele.example.com", user)
+		if err != nil || target.Profile != want || target.Home != want.Home || target.session(known).Profile != want {
+			t.Errorf("who names %q means %+v, %v", user, target, err)
+		}
 	}
 }

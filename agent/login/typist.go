@@ -20,6 +20,7 @@ import (
 type typist struct {
 	ls          *Logins
 	l           *Login
+	target      Target
 	proxy, user string
 	codes       Key            // of the codes that tunnels take, from the same seed
 	waiting     sync.WaitGroup // for codes
@@ -145,7 +146,7 @@ func (t *typist) succeeded(ctx context.Context) {
 	t.mu.Lock()
 	password, proved := t.password, t.proved
 	t.mu.Unlock()
-	p := t.ls.cfg.Sessions.Find(t.proxy).Profile
+	p := t.target.session(t.ls.cfg.Sessions).Profile
 	wants := t.l.wants()
 	if !proved || p == nil {
 		return
@@ -174,7 +175,7 @@ func (t *typist) keep(ctx context.Context, kind secrets.Kind, text string) bool 
 // newTypist reads what the keychain holds for the login. A keychain that is locked or
 // gone holds nothing: the person is asked.
 func newTypist(ctx context.Context, ls *Logins, target Target, cfg tsh.LoginConfig, l *Login) *typist {
-	t := &typist{ls: ls, l: l, proxy: target.Proxy, user: cfg.User, stored: make(map[secrets.Kind]secrets.Secret)}
+	t := &typist{ls: ls, l: l, target: target, proxy: target.Proxy, user: cfg.User, stored: make(map[secrets.Kind]secrets.Secret)}
 	t.codes = target.Key()
 	t.codes.Codes = true
 	if !cfg.Terminal || cfg.User == "" || ls.cfg.Config().Policy.Allows(config.FeatureRemember) != nil {

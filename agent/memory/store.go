@@ -2,8 +2,9 @@
 // config: the tunnels that the user stopped, who served which cluster, which
 // requests a tunnel alone has, and what the keychain holds. Nothing in the state
 // file is secret, and nothing in it was written by the user. Every change is on
-// disk, atomically and 0600, before the call that makes it returns, unless the file
-// is about to be another process's.
+// disk, atomically and 0600, before the call that makes it returns. While the file is
+// about to be another process's, and once it is, what the user asks for is refused with
+// ErrPassedOn, and what the agent has learned is kept in this process alone.
 package memory
 
 import (
@@ -156,9 +157,13 @@ func (s *Store) Reload() error {
 	return nil
 }
 
-// Freeze has changes remembered here only until thaw is called: another process is
-// about to read the file, and none waits for it. With keep the file is that process's
-// from then on; otherwise what has changed meanwhile is written.
+// ErrPassedOn is why something is not remembered: the successor, which has read the file,
+// would not know of it.
+var ErrPassedOn = errors.New("the agent hands over to its successor just now: try again in a moment")
+
+// Freeze has changes remembered here only, or refused, until thaw is called: another
+// process is about to read the file, and no change waits for it. With keep the file is
+// that process's from then on; otherwise what has changed meanwhile is written.
 func (s *Store) Freeze() (thaw func(keep bool)) {
 	was := s.freeze(true)
 	return func(keep bool) {
@@ -176,11 +181,26 @@ func (s *Store) freeze(unwritten bool) (was bool) {
 	return was
 }
 
+// changeLasting is change for what the user asks for.
+func (s *Store) changeLasting(f func(*contents) bool) error {
+	s.writing.Take(context.Background())
+	defer s.writing.Give()
+	if s.unwritten {
+		return ErrPassedOn
+	}
+	return s.changeInTurn(f)
+}
+
 // change applies f to the contents and, if f reports a difference, writes them.
 // Changes are written in the order in which they are made.
 func (s *Store) change(f func(*contents) bool) error {
 	s.writing.Take(context.Background())
 	defer s.writing.Give()
+	return s.changeInTurn(f)
+}
+
+// changeInTurn is change for a caller that has s.writing.
+func (s *Store) changeInTurn(f func(*contents) bool) error {
 	s.mu.Lock()
 	differs := f(&s.data)
 	raw, err := json.MarshalIndent(s.data, "", "  ")
@@ -256,7 +276,7 @@ func (s *Store) Stopped(name string) bool {
 
 // SetStopped remembers whether the user stopped the tunnel.
 func (s *Store) SetStopped(name string, stopped bool) error {
-	return s.change(func(d *contents) bool {
+	return s.changeLasting(func(d *contents) bool {
 		before := d.Stopped
 		d.Stopped = with(before, name, stopped)
 		return !slices.Equal(before, d.Stopped)
@@ -342,7 +362,11 @@ func (s *Store) Granted() map[string][]string {
 // SetGrant remembers whether a tunnel alone has the roles of a request, and reports
 // whether that is new.
 func (s *Store) SetGrant(tunnel, id string, has bool) (changed bool, err error) {
-	err = s.change(func(d *contents) bool {
+	change := s.change // a loss is known without the file
+	if has {
+		change = s.changeLasting
+	}
+	err = change(func(d *contents) bool {
 		changed = setList(d.Grants, tunnel, id, has)
 		return changed
 	})
@@ -361,7 +385,7 @@ func (s *Store) ForgetGrants(tunnel string) error {
 // CopyTunnel remembers of the tunnel called to what is remembered of from: that the
 // user stopped it, and the requests whose roles it has.
 func (s *Store) CopyTunnel(from, to string) error {
-	return s.change(func(d *contents) bool {
+	return s.changeLasting(func(d *contents) bool {
 		stopped, grants := slices.Contains(d.Stopped, from), d.Grants[from]
 		d.Stopped = with(d.Stopped, to, stopped)
 		if len(grants) > 0 {

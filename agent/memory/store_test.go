@@ -45,7 +45,8 @@ func TestWritesAgain(t *testing.T) {
 }
 
 // TestFreeze: while another process is about to take the file over a change waits for
-// nothing and is not in it. It gets there if that process never serves.
+// nothing and is not in it. It gets there if that process never serves. What the user
+// asks for meanwhile is refused, and nothing of it done.
 func TestFreeze(t *testing.T) {
 	for name, keep := range map[string]bool{"it_serves": true, "it_fails": false} {
 		t.Run(name, func(t *testing.T) {
@@ -53,23 +54,32 @@ func TestFreeze(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			stop := func(tunnel string, written bool) {
+			change := func(tunnel string, written bool) {
 				t.Helper()
-				if err := s.SetStopped(tunnel, true); err != nil {
+				if err := s.RememberProtocol("c", tunnel, "redis"); err != nil {
 					t.Error(err)
 				}
-				if again, err := Load(s.path); err != nil || again.Stopped(tunnel) != written || !s.Stopped(tunnel) {
-					t.Errorf("%s: %v; in the file: %v, want %v", tunnel, err, again.Stopped(tunnel), written)
+				_, granting := s.SetGrant(tunnel, "id", true)
+				for what, err := range map[string]error{"stop": s.SetStopped(tunnel, true), "grant": granting, "copy": s.CopyTunnel("before", tunnel+"2")} {
+					if written != (err == nil) || !written && !errors.Is(err, ErrPassedOn) {
+						t.Errorf("%s: %s: %v", tunnel, what, err)
+					}
+				}
+				if s.Stopped(tunnel) != written || s.Stopped(tunnel+"2") != written || len(s.Grants(tunnel)) > 0 != written || s.ProtocolOf("c", tunnel) == "" {
+					t.Errorf("%s: remembered is %+v", tunnel, s.data)
+				}
+				if again, err := Load(s.path); err != nil || again.Stopped(tunnel) != written || (again.ProtocolOf("c", tunnel) != "") != written {
+					t.Errorf("%s: %v; in the file is %+v", tunnel, err, again.data)
 				}
 			}
-			stop("before", true)
+			change("before", true)
 			thaw := s.Freeze()
-			stop("meanwhile", false)
+			change("meanwhile", false)
 			thaw(keep)
-			if again, err := Load(s.path); err != nil || again.Stopped("meanwhile") == keep {
-				t.Errorf("%v; what changed meanwhile is in the file: %v", err, again.Stopped("meanwhile"))
+			if again, err := Load(s.path); err != nil || (again.ProtocolOf("c", "meanwhile") == "") != keep {
+				t.Errorf("%v; of what changed meanwhile there is in the file %+v", err, again.data)
 			}
-			stop("after", !keep)
+			change("after", !keep)
 		})
 	}
 }

@@ -156,7 +156,7 @@ func (t *Tracker) remember(c candidate, now time.Time) *memory {
 		m = &memory{since: now, stale: !t.started || c.at != "" && !t.listed[c.at]}
 		t.by[c.ID] = m
 	case m.absent && now.Sub(m.last) > again && !m.dismissed:
-		*m = memory{since: now}
+		*m = memory{since: now, stale: c.at != "" && !t.listed[c.at]}
 	case m.absent:
 		// Back so soon, it is the same problem: no second notice yet.
 		if !m.shownAt.IsZero() {

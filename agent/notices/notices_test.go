@@ -266,6 +266,22 @@ func TestRateLimit(t *testing.T) {
 	}
 }
 
+// TestRequestsAfterALogout: what was decided before the login is no news then either.
+func TestRequestsAfterALogout(t *testing.T) {
+	w := newWorld(t)
+	w.profile().ValidUntil = new(noon.Add(12 * time.Hour))
+	old := []state.Request{{ID: "old", Profile: "p.example.com:443", Mine: true, Roles: []string{"dba"}, State: state.RequestApproved, Assumable: true}}
+	listed := w.in.Listed
+	for range 2 {
+		w.s.Requests, w.in.Listed = nil, nil
+		w.want(again + time.Minute)
+		w.s.Requests = old
+		w.want(time.Second)
+		w.in.Listed = listed
+		w.want(time.Second)
+	}
+}
+
 func TestRequests(t *testing.T) {
 	w := newWorld(t)
 	old := state.Request{ID: "old", Profile: "p.example.com:443", Mine: true, Roles: []string{"dba"}, State: state.RequestApproved, Assumable: true}

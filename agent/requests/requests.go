@@ -122,7 +122,7 @@ func New(cfg Config) *Requests {
 // Draw returns the requests as a snapshot has them.
 func (rs *Requests) Draw(now time.Time) []state.Request { return rs.board.Requests(now) }
 
-// Listed returns the proxies whose requests are known.
+// Listed reports of proxies whether what their requests become is news.
 func (rs *Requests) Listed() map[string]bool { return rs.board.Listed() }
 
 // Problems says that there are more requests than are listed.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -24,6 +25,7 @@ type script struct {
 	mu    sync.Mutex
 	next  func(t *tunnel) resolution
 	found error // what an examination finds
+	blind bool  // none can find out anything
 	count int
 }
 
@@ -34,11 +36,14 @@ func (s *script) resolve(_ context.Context, t *tunnel, _ Reason) resolution {
 	return s.next(t)
 }
 
-func (s *script) examinable(*tunnel) bool { return true }
+func (s *script) examinable(*tunnel) bool { return !s.blind }
 
-func (s *script) examine(context.Context, *tunnel, error) error {
+func (s *script) examine(_ context.Context, _ *tunnel, err error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.blind {
+		return err
+	}
 	return s.found
 }
 
@@ -315,6 +320,35 @@ func TestSlowPortDelaysNoSnapshot(t *testing.T) {
 		if took := <-stopped; took != 5*time.Second {
 			t.Errorf("the port was free after %v, want 5 s", took)
 		}
+	})
+}
+
+// TestFailureThatNothingCanExamine: it is believed until a client is served, and not found
+// again by itself.
+func TestFailureThatNothingCanExamine(t *testing.T) {
+	inBubble(t, serving, func(t *testing.T, tun *tunnel, s *script) {
+		s.blind = true
+		believed := func(what string, want bool) {
+			t.Helper()
+			time.Sleep(2 * examEvery)
+			synctest.Wait()
+			if got := tun.dialFailure() != nil; got != want {
+				t.Errorf("%s: the failure is believed: %v", what, got)
+			}
+		}
+		tell := func(kind proxies.EventKind, in int64, err error) {
+			tun.observe(proxies.Event{At: time.Now(), Kind: kind, Client: &net.TCPAddr{}, Err: err, BytesIn: in})
+		}
+		tell(proxies.EventClosed, 0, proxies.ErrClosedEarly)
+		believed("hung up on", true)
+		tell(proxies.EventClosed, 1, &proxies.ConnError{Err: errCluster})
+		believed("another one was cut", true)
+		tell(proxies.EventAnswered, 0, nil)
+		believed("another one was answered", false)
+		tell(proxies.EventClosed, 0, proxies.ErrClosedEarly)
+		believed("hung up on again", true)
+		tell(proxies.EventClosed, 1, nil)
+		believed("another one was served", false)
 	})
 }
 

@@ -235,7 +235,7 @@ func (t *tunnel) observe(ev proxies.Event) {
 		t.exam.doubt(t, ev.Err)
 	case ev.Kind == proxies.EventAnswered && ev.Err == nil,
 		ev.Kind == proxies.EventClosed && ev.BytesIn > 0 && !isStranger(ev.Err): // what is broken may be newer than that connection
-		t.exam.reconsider(t)
+		t.exam.reconsider(t, ev.Err == nil)
 	}
 }
 

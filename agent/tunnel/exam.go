@@ -78,16 +78,17 @@ func (e *exam) doubt(t *tunnel, err error) {
 }
 
 // reconsider has what is broken looked into again, since a client was served or the
-// credential is another one. Where nothing can be found out, all is taken to be well.
-// The caller does not hold t.mu.
-func (e *exam) reconsider(t *tunnel) {
+// credential is another one. Where nothing can be found out, and well says so, all is
+// taken to be well. The caller does not hold t.mu.
+func (e *exam) reconsider(t *tunnel, well bool) {
 	f := t.dialFailure()
 	switch {
 	case f == nil:
 	case t.resolver.examinable(t):
 		e.doubt(t, f.err)
-	default:
+	case well:
 		t.setDialFailure(nil)
+		e.asked.Wake()
 	}
 }
 
@@ -123,7 +124,9 @@ func (e *exam) keep(ctx context.Context, t *tunnel) {
 			return
 		case <-e.asked:
 		case <-timer.C:
-			_ = e.find(ctx, t, broken.err)
+			if broken = t.dialFailure(); broken != nil { // still
+				_ = e.find(ctx, t, broken.err)
+			}
 		}
 	}
 }

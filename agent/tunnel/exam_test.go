@@ -57,7 +57,7 @@ func TestExaminedWithoutACluster(t *testing.T) {
 			}
 			tun.resolver, tun.onChange, tun.dialErr = &resolver{sessions: known}, func() {}, &dialFailure{at: time.Now(), err: errCluster}
 			tun.exam.asked = wake.NewSignal()
-			tun.exam.reconsider(tun)
+			tun.exam.reconsider(tun, true)
 			if believed := tun.dialFailure() != nil; believed != (c.policy == "hardware_key") {
 				t.Errorf("when reconsidered, the failure is believed: %v", believed)
 			}

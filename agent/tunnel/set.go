@@ -464,14 +464,13 @@ func (s *Set) rolesGone(name string, t *tunnel) {
 // Grant gives a tunnel alone the roles of a request.
 func (s *Set) Grant(tunnel string, r state.Request) error {
 	changed, err := s.cfg.Memory.SetGrant(tunnel, r.ID, true)
-	if changed { // with an error too, it holds until the agent ends
+	if changed || err == nil { // with an error too, it holds until the agent ends
+		s.Note(tunnel, fmt.Sprintf("has %s alone, by access request %s", strings.Join(r.Roles, ", "), r.ID))
+	}
+	if changed {
 		s.grantsChanged(tunnel)
 	}
-	if err != nil {
-		return err
-	}
-	s.Note(tunnel, fmt.Sprintf("has %s alone, by access request %s", strings.Join(r.Roles, ", "), r.ID))
-	return nil
+	return err
 }
 
 // Ungrant takes the roles of a request back from a tunnel: connections opened

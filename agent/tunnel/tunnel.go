@@ -281,7 +281,7 @@ func (t *tunnel) adopt(res resolution) {
 	t.attempts++
 	t.mu.Unlock()
 	if another {
-		t.exam.reconsider(t)
+		t.exam.reconsider(t, true)
 	}
 	t.changed.Wake()
 

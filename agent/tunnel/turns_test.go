@@ -17,30 +17,37 @@ func never() bool { return false }
 func TestTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var all turns
-		var now, most, urgent atomic.Int64
+		var mu sync.Mutex // guards now and most
+		var now, most, urgent int
+		add := func(n int) int {
+			mu.Lock()
+			defer mu.Unlock()
+			now += n
+			most = max(most, now)
+			return now
+		}
 		var wg sync.WaitGroup
 		for range 5 * turnsMost {
 			wg.Go(func() {
 				defer all.of("prod").take(t.Context(), new(wake.Broadcast), never)()
-				if n := now.Add(1); n > most.Load() {
-					most.Store(n)
-				}
+				add(1)
 				time.Sleep(turnsStuck / 2)
-				now.Add(-1)
+				add(-1)
 			})
 		}
+		synctest.Wait() // all turns are taken
 		var comes wake.Broadcast
 		var wants atomic.Bool
 		wg.Go(func() {
 			defer all.of("prod").take(t.Context(), &comes, wants.Load)()
-			urgent.Store(now.Load())
+			urgent = add(0)
 		})
 		synctest.Wait()
 		wants.Store(true)
 		comes.Wake()
 		wg.Wait()
-		if most.Load() != turnsMost || urgent.Load() != turnsMost {
-			t.Errorf("%d at once, and %d beside one that became urgent; want %d", most.Load(), urgent.Load(), turnsMost)
+		if most != turnsMost || urgent != turnsMost {
+			t.Errorf("%d at once, and %d beside one that became urgent; want %d", most, urgent, turnsMost)
 		}
 	})
 }

@@ -334,12 +334,16 @@ func TestRequestsLeaveNoDials(t *testing.T) {
 	for i := range impatient { // each dials from when the one before has given up
 		ask(fmt.Sprintf("?timeout=%dms", 600+200*i))
 	}
-	ask("")
-	testwait.Eventually(t, "all to have come", func() bool {
+	testwait.Eventually(t, "them to have come", func() bool {
 		came := slices.DeleteFunc(r.events.kinds(), func(k proxies.EventKind) bool { return k != proxies.EventAccepted })
-		return len(came) > impatient
+		return len(came) == impatient
 	})
-	testwait.Eventually(t, "all dials but one to end", func() bool { return r.Status().Connections == 1 && dials() == 1 })
+	ask("")
+	testwait.Eventually(t, "it to wait alone", func() bool {
+		refused := slices.DeleteFunc(r.events.kinds(), func(k proxies.EventKind) bool { return k != proxies.EventRefused })
+		return len(refused) == impatient && r.Status().Connections == 1
+	})
+	testwait.Eventually(t, "all dials but one to end", func() bool { return dials() == 1 })
 	cancel()
 	asking.Wait()
 }
@@ -349,13 +353,14 @@ func TestFailureIsForgotten(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "served") })
 	var there atomic.Bool
-	slow := make(chan struct{})
+	dialling, slow := make(chan struct{}), make(chan struct{})
 	up := c.upstream()
 	dial := up.Dial
 	up.Dial = func(ctx context.Context, versions ...string) (net.Conn, error) {
 		if !there.Load() {
 			return nil, errors.New("no route to host")
 		}
+		close(dialling)
 		<-slow
 		return dial(ctx, versions...)
 	}
@@ -365,14 +370,21 @@ func TestFailureIsForgotten(t *testing.T) {
 		t.Errorf("answered %d %q", resp.Code, body)
 	}
 	there.Store(true)
-	time.AfterFunc(2*proxies.HeldAfter, func() {
-		if s := r.Status(); s.Connections != 1 || s.Waiting != 0 {
-			t.Errorf("while a dial takes its time: %+v", s)
+	answered := make(chan string, 1)
+	go func() {
+		resp, err := client.Get("https://" + r.addr() + "/api/v1/pods")
+		if err != nil {
+			answered <- err.Error()
+			return
 		}
-		close(slow)
-	})
-	if resp, body := get(t, client, "https://"+r.addr()+"/api/v1/pods"); resp.Code != http.StatusOK || body != "served" {
-		t.Errorf("answered %d %q", resp.Code, body)
+		resp.Body.Close()
+		answered <- resp.Status
+	}()
+	<-dialling
+	testwait.Never(t, "a request that waits, while a dial takes its time", func() bool { return r.Status().Waiting != 0 })
+	close(slow)
+	if got := <-answered; got != "200 OK" {
+		t.Errorf("answered %q", got)
 	}
 }
 
