@@ -196,15 +196,6 @@ func (f *followed) listed() bool {
 	return listed
 }
 
-// triedInVain reports whether this session's requests were asked for, and none listed.
-func (f *followed) triedInVain() bool {
-	if f.tracker == nil {
-		return false
-	}
-	listed, tried := f.tracker.asked(1)
-	return tried && !listed
-}
-
 // SetTunnels says which tunnels alone have the roles of which requests.
 func (b *Board) SetTunnels(byRequest map[string][]string) {
 	b.mu.Lock()
@@ -253,14 +244,14 @@ func (b *Board) NoReview(key certwatch.ProfileID) {
 }
 
 // Listed reports of proxies, by their addresses, whether what their requests become is
-// news: for that each session there must have listed once, or the one that it renews. One
-// that has ended before, or that the cluster lets list nothing, hides no other's news.
+// news: for that each session there must have listed once, or the one that it renews, but
+// for those that have ended before.
 func (b *Board) Listed() map[string]bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	proxies := make(map[string]bool)
 	for _, f := range b.followed {
-		if f.quiet && (f.session.Ended || f.triedInVain()) {
+		if f.quiet && f.session.Ended {
 			continue
 		}
 		others, more := proxies[f.session.Profile]

@@ -188,12 +188,20 @@ func (ls *Logins) Cancel(_ context.Context, proxy string) error {
 	if err != nil {
 		return err
 	}
-	codes := target.Key()
-	codes.Codes = true
-	if !ls.underway.cancel(target.Key()) && !ls.underway.cancel(codes) {
-		return &ipc.Error{Code: ipc.CodeNotFound, Message: "no login is under way at " + target.Proxy, Hint: "berth login " + target.Proxy}
+	keys := []Key{target.Key()}
+	for _, s := range ls.cfg.Sessions.All() { // the login may be another home's
+		if s.Profile.ProxyAddr == target.Proxy {
+			keys = append(keys, Key{Home: s.Profile.Home, Proxy: target.Proxy})
+		}
 	}
-	return nil
+	for _, key := range keys {
+		codes := key
+		codes.Codes = true
+		if ls.underway.cancel(key) || ls.underway.cancel(codes) {
+			return nil
+		}
+	}
+	return &ipc.Error{Code: ipc.CodeNotFound, Message: "no login is under way at " + target.Proxy, Hint: "berth login " + target.Proxy}
 }
 
 // Target is a proxy to log in to or out of.

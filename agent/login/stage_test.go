@@ -59,4 +59,20 @@ func loginBesideAnotherHome(t *testing.T) {
 			t.Errorf("who names %q means %+v, %v", user, target, err)
 		}
 	}
+
+	// A login that runs in either home can be cancelled by the proxy's name.
+	target, _ = ls.targetOf("tele.example.com", "bob")
+	ended := make(chan error, 1)
+	l := ls.underway.join(t.Context(), target.Key(), func(ctx context.Context, _ *Login) error {
+		<-ctx.Done()
+		ended <- context.Cause(ctx)
+		return ctx.Err()
+	}, func() {})
+	if err := ls.Cancel(t.Context(), "tele.example.com"); err != nil {
+		t.Error(err)
+	}
+	if err := <-ended; !errors.Is(err, ErrLeft) {
+		t.Errorf("it ended with %v", err)
+	}
+	<-l.ended
 }

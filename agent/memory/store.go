@@ -359,26 +359,35 @@ func (s *Store) Granted() map[string][]string {
 	return by
 }
 
-// SetGrant remembers whether a tunnel alone has the roles of a request, and reports
-// whether that is new.
+// SetGrant remembers whether a tunnel alone has the roles of a request, as the user wants
+// it, and reports whether that is new.
 func (s *Store) SetGrant(tunnel, id string, has bool) (changed bool, err error) {
-	change := s.change // a loss is known without the file
-	if has {
-		change = s.changeLasting
-	}
-	err = change(func(d *contents) bool {
+	err = s.changeLasting(func(d *contents) bool {
 		changed = setList(d.Grants, tunnel, id, has)
 		return changed
 	})
 	return changed, err
 }
 
-// ForgetGrants forgets which requests' roles a tunnel alone has.
-func (s *Store) ForgetGrants(tunnel string) error {
+// GrantLost remembers that a request's roles are lost, of which a successor learns as this
+// agent has, and reports whether the tunnel had them.
+func (s *Store) GrantLost(tunnel, id string) (changed bool, err error) {
+	err = s.change(func(d *contents) bool {
+		changed = setList(d.Grants, tunnel, id, false)
+		return changed
+	})
+	return changed, err
+}
+
+// ForgetTunnel forgets what is remembered of a tunnel by its name: that the user stopped
+// it, and the requests whose roles it has.
+func (s *Store) ForgetTunnel(name string) error {
 	return s.change(func(d *contents) bool {
-		_, had := d.Grants[tunnel]
-		delete(d.Grants, tunnel)
-		return had
+		_, had := d.Grants[name]
+		delete(d.Grants, name)
+		before := d.Stopped
+		d.Stopped = with(before, name, false)
+		return had || !slices.Equal(before, d.Stopped)
 	})
 }
 

@@ -73,9 +73,25 @@ func TestFreeze(t *testing.T) {
 				}
 			}
 			change("before", true)
+			if _, err := s.SetGrant("ends", "id", true); err != nil {
+				t.Fatal(err)
+			}
 			thaw := s.Freeze()
 			change("meanwhile", false)
+			if _, err := s.SetGrant("before", "id", false); !errors.Is(err, ErrPassedOn) || len(s.Grants("before")) == 0 {
+				t.Errorf("a drop meanwhile: %v, left is %v", err, s.Grants("before"))
+			}
+			// What the successor sees for itself goes on.
+			if lost, err := s.GrantLost("ends", "id"); err != nil || !lost {
+				t.Errorf("a loss meanwhile: %v, %v", lost, err)
+			}
+			if err := s.ForgetTunnel("before2"); err != nil || s.Stopped("before2") {
+				t.Errorf("a tunnel that is removed meanwhile: %v", err)
+			}
 			thaw(keep)
+			if again, err := Load(s.path); err != nil || again.Stopped("before2") != keep || len(again.Grants("ends")) > 0 != keep {
+				t.Errorf("%v; of what ended meanwhile there is in the file %+v", err, again.data)
+			}
 			if again, err := Load(s.path); err != nil || (again.ProtocolOf("c", "meanwhile") == "") != keep {
 				t.Errorf("%v; of what changed meanwhile there is in the file %+v", err, again.data)
 			}

@@ -302,7 +302,10 @@ func (rs *Requests) DropRequests(ctx context.Context, ids []string, tunnel strin
 		wanted = append(wanted, r)
 	}
 	named := func(id string) bool { return len(wanted) == 0 || slices.Contains(wanted, id) }
-	dropped := rs.dropGrants(tunnel, named)
+	dropped, err := rs.dropGrants(tunnel, named)
+	if err != nil {
+		return nil, err
+	}
 	if tunnel == "" {
 		for _, f := range rs.cfg.Sessions.All() {
 			more, err := rs.dropOf(ctx, f, wanted, named)
@@ -347,17 +350,19 @@ func (rs *Requests) findActive(id string) (string, error) {
 	return r.ID, err
 }
 
-func (rs *Requests) dropGrants(tunnel string, named func(string) bool) []string {
+func (rs *Requests) dropGrants(tunnel string, named func(string) bool) ([]string, error) {
 	var dropped []string
 	for id, tunnels := range rs.cfg.Memory.Granted() {
 		for _, t := range tunnels {
 			if (tunnel == "" || t == tunnel) && named(id) {
-				rs.cfg.Tunnels.Ungrant(t, id)
+				if err := rs.cfg.Tunnels.Ungrant(t, id); err != nil {
+					return nil, err
+				}
 				dropped = append(dropped, id)
 			}
 		}
 	}
-	return dropped
+	return dropped, nil
 }
 
 // dropOf drops a session's requests; ids are those that were named.

@@ -37,7 +37,8 @@ func (f *fakeLogins) Of(login.Key) *login.Login {
 type noTunnels struct{}
 
 func (noTunnels) Grant(string, state.Request) error { return nil }
-func (noTunnels) Ungrant(string, string)            {}
+func (noTunnels) Ungrant(string, string) error      { return nil }
+func (noTunnels) GrantLost(string, string)          {}
 func (noTunnels) Outside(state.Request) []string    { return nil }
 func (noTunnels) Word(err error, _ string) error    { return err }
 

@@ -47,7 +47,8 @@ type Config struct {
 // Tunnels are those that can have a request's roles alone; a *tunnel.Set.
 type Tunnels interface {
 	Grant(tunnel string, r state.Request) error
-	Ungrant(tunnel, id string)
+	Ungrant(tunnel, id string) error
+	GrantLost(tunnel, id string)
 	// Outside returns the tunnels of the request's session that its access does
 	// not reach.
 	Outside(r state.Request) []string
@@ -271,7 +272,7 @@ func (rs *Requests) requestEvent(ctx context.Context, ev state.RequestEvent) {
 	case state.RequestEventExpired, state.RequestEventDeleted, state.RequestEventDenied:
 		for _, tunnel := range rs.cfg.Memory.Granted()[r.ID] {
 			rs.log.Info("tunnel loses an access request's roles", "tunnel", tunnel, "request_id", r.ID, "why", ev.Kind)
-			rs.cfg.Tunnels.Ungrant(tunnel, r.ID)
+			rs.cfg.Tunnels.GrantLost(tunnel, r.ID)
 		}
 	case state.RequestEventApproved, state.RequestEventAssumable:
 		rs.autoAssume(ctx, r)

@@ -61,8 +61,12 @@ func TestManyGrantsAtOnce(t *testing.T) {
 		if ids := set.cfg.Memory.Grants("one"); len(ids) != 20 {
 			t.Errorf("the tunnel has %q", ids)
 		}
-		wg.Go(func() { set.Ungrant("one", "3") })
-		wg.Go(func() { set.Ungrant("one", "4") })
+		wg.Go(func() {
+			if err := set.Ungrant("one", "3"); err != nil {
+				t.Error(err)
+			}
+		})
+		wg.Go(func() { set.GrantLost("one", "4") })
 		wg.Wait()
 		if ids := set.cfg.Memory.Grants("one"); len(ids) != 18 {
 			t.Errorf("two taken back, left: %q", ids)

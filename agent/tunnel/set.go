@@ -211,7 +211,7 @@ func (s *Set) Apply(before, next *config.Config, diff config.Changes) {
 // forget drops what is remembered of a tunnel that is gone.
 func (s *Set) forget(name string) {
 	s.book.Forget(name)
-	if err := errors.Join(s.cfg.Memory.SetStopped(name, false), s.cfg.Memory.ForgetGrants(name)); err != nil {
+	if err := s.cfg.Memory.ForgetTunnel(name); err != nil {
 		s.log.Warn("saved state not written", "err", err)
 	}
 }
@@ -473,19 +473,32 @@ func (s *Set) Grant(tunnel string, r state.Request) error {
 	return err
 }
 
-// Ungrant takes the roles of a request back from a tunnel: connections opened
-// with them are stale.
-func (s *Set) Ungrant(tunnel, id string) {
+// Ungrant takes the roles of a request back from a tunnel, as the user wants it:
+// connections opened with them are stale. It fails with memory.ErrPassedOn alone.
+func (s *Set) Ungrant(tunnel, id string) error {
 	changed, err := s.cfg.Memory.SetGrant(tunnel, id, false)
+	if errors.Is(err, memory.ErrPassedOn) {
+		return err
+	}
+	s.ungranted(tunnel, id, changed, err)
+	return nil
+}
+
+// GrantLost is Ungrant for roles that have ended or were taken away.
+func (s *Set) GrantLost(tunnel, id string) {
+	changed, err := s.cfg.Memory.GrantLost(tunnel, id)
+	s.ungranted(tunnel, id, changed, err)
+}
+
+func (s *Set) ungranted(tunnel, id string, changed bool, err error) {
 	if err != nil {
 		s.log.Warn("saved state not written", "err", err)
 	}
-	if !changed {
-		return
+	if changed {
+		s.Note(tunnel, "no longer has the roles of access request "+id)
+		s.rolesGone(tunnel, s.tunnel(tunnel))
+		s.grantsChanged(tunnel)
 	}
-	s.Note(tunnel, "no longer has the roles of access request "+id)
-	s.rolesGone(tunnel, s.tunnel(tunnel))
-	s.grantsChanged(tunnel)
 }
 
 func (s *Set) grantsChanged(tunnel string) {
@@ -515,7 +528,7 @@ func (s *Set) grantRefused(tunnel string, err error) bool {
 		ended = one
 	}
 	for _, id := range ended {
-		s.Ungrant(tunnel, id)
+		s.GrantLost(tunnel, id)
 	}
 	return true
 }
