@@ -532,7 +532,7 @@ func TestReplacedWhileTapIsAsked(t *testing.T) {
 		t.Run(fmt.Sprint("leave_", leave), func(t *testing.T) {
 			t.Parallel()
 			tm := quick
-			tm.prompt = testwait.Patience
+			tm.ready, tm.prompt = testwait.Patience, testwait.Patience
 			tunnel, _ := runTunnel(t, "taps_for_client", tm)
 			waits, pid := mustDial(t, tunnel), tunnel.Status().PID
 			say(t, waits)
