@@ -35,6 +35,7 @@ func TestLimitOfClients(t *testing.T) {
 	if p := e.Snapshot().Tunnels[0].Problem; p != nil && p.Code != state.CodeProxyUnreachable { // as that of a very busy machine is
 		t.Errorf("the tunnel's problem is %+v", p)
 	}
+	e.awaitWell()
 	limited(3)
 	testwait.Eventually(t, "a third is served", func() bool {
 		_, err := e.pg(t.Context(), port)

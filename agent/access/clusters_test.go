@@ -221,7 +221,7 @@ func TestListed(t *testing.T) {
 		{"one that ended first", []Session{session("alice", "", "three"), endedFirst}, true},
 		{"without it", []Session{session("alice", "", "three")}, true},
 		{"another user", []Session{session("bob", "", "four")}, false},
-		{"nobody", nil, false},
+		{"logged out", nil, false},
 		{"alice again", []Session{session("alice", "", "five")}, false},
 	} {
 		if w.board.Follow(step.sessions); w.board.Listed()[w.ProxyAddr()] != step.want {
