@@ -59,19 +59,23 @@ as_asked() {
 # What an installation consists of, one path a line, below the prefix.
 list=share/berth/installed
 
+remove_listed() { # remove_listed LIST: the files of a list, and what was to become one
+	while IFS= read -r file; do
+		case $file in
+		/* | *..*) die "$prefix/$list is damaged: $file" ;;
+		esac
+		as_asked rm -f "$prefix/$file" "$prefix/$file.new"
+	done <"$1"
+}
+
 uninstall() {
 	[ -f "$prefix/$list" ] || die "nothing that this script installed is below $prefix"
 	berth=$prefix/bin/berth
 	if [ -x "$berth" ]; then
 		"$berth" uninstall || say 'the agent could not be stopped; going on'
 	fi
-	while IFS= read -r file; do
-		case $file in
-		/* | *..*) die "$prefix/$list is damaged: $file" ;;
-		esac
-		as_asked rm -f "$prefix/$file"
-	done <"$prefix/$list"
-	as_asked rm -f "$prefix/$list"
+	remove_listed "$prefix/$list"
+	as_asked rm -f "$prefix/$list" "$prefix/$list.new"
 	as_asked rmdir "$prefix/share/berth" "$prefix/share/doc/berth" 2>/dev/null || true
 	say "removed berth from $prefix; your config and ~/.tsh stay"
 }
@@ -129,12 +133,26 @@ check_signature() {
 	[ -n "$checksum_only" ] || die 'nothing here can check the signature: install minisign, or use --checksum-only'
 }
 
-put() { # put MODE SOURCE TARGET: a file, in one step, noted in the list
+put() { # put MODE SOURCE TARGET: a file, in one step
 	as_asked mkdir -p "$(dirname "$prefix/$3")"
 	as_asked cp "$2" "$prefix/$3.new"
 	as_asked chmod "$1" "$prefix/$3.new"
 	as_asked mv -f "$prefix/$3.new" "$prefix/$3"
-	printf '%s\n' "$3" >>"$work/list"
+}
+
+note() { printf '%s\n' "$3" >>"$work/list"; }
+
+each() { # each COMMAND: COMMAND MODE SOURCE TARGET, for each file
+	"$1" 755 "$from/berth" bin/berth
+	for page in "$from"/man/*.[15]; do
+		[ -f "$page" ] || continue
+		"$1" 644 "$page" "share/man/man${page##*.}/${page##*/}"
+	done
+	"$1" 644 "$from/completions/berth.bash" share/bash-completion/completions/berth
+	"$1" 644 "$from/completions/_berth" share/zsh/site-functions/_berth
+	"$1" 644 "$from/completions/berth.fish" share/fish/vendor_completions.d/berth.fish
+	"$1" 644 "$from/LICENSE" share/doc/berth/LICENSE
+	"$1" 644 "$from/THIRD_PARTY_LICENSES" share/doc/berth/THIRD_PARTY_LICENSES
 }
 
 install_berth() {
@@ -166,18 +184,16 @@ install_berth() {
 	fi
 
 	from=$work/$name
-	put 755 "$from/berth" bin/berth
-	for page in "$from"/man/*.[15]; do
-		[ -f "$page" ] || continue
-		put 644 "$page" "share/man/man${page##*.}/${page##*/}"
-	done
-	put 644 "$from/completions/berth.bash" share/bash-completion/completions/berth
-	put 644 "$from/completions/_berth" share/zsh/site-functions/_berth
-	put 644 "$from/completions/berth.fish" share/fish/vendor_completions.d/berth.fish
-	put 644 "$from/LICENSE" share/doc/berth/LICENSE
-	put 644 "$from/THIRD_PARTY_LICENSES" share/doc/berth/THIRD_PARTY_LICENSES
-	as_asked mkdir -p "$prefix/share/berth"
-	as_asked cp "$work/list" "$prefix/$list"
+	each note
+	# The list comes first, with what an earlier version has brought: --uninstall takes away
+	# what an installation that did not end has left, too.
+	cp "$work/list" "$work/both"
+	[ ! -f "$prefix/$list" ] || grep -vxFf "$work/list" "$prefix/$list" >"$work/old" || true
+	[ ! -f "$work/old" ] || cat "$work/old" >>"$work/both"
+	put 644 "$work/both" "$list"
+	each put
+	[ ! -f "$work/old" ] || remove_listed "$work/old"
+	put 644 "$work/list" "$list"
 
 	say "berth $version is $prefix/bin/berth"
 	case ":$PATH:" in

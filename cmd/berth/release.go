@@ -56,7 +56,13 @@ func (a *app) releaseRoot() *cobra.Command {
 
 func writeCompletions(root *cobra.Command, dir string) error {
 	for name, write := range map[string]func(string) error{
-		"berth.bash": func(f string) error { return root.GenBashCompletionFileV2(f, true) },
+		"berth.bash": func(f string) error {
+			var b bytes.Buffer
+			if err := bashCompletion(root, &b); err != nil {
+				return err
+			}
+			return os.WriteFile(f, b.Bytes(), 0o644) //nolint:gosec // G306: for every user to read
+		},
 		"_berth":     root.GenZshCompletionFile,
 		"berth.fish": func(f string) error { return root.GenFishCompletionFile(f, true) },
 		"berth.ps1":  root.GenPowerShellCompletionFileWithDesc,

@@ -35,13 +35,16 @@ func (a *app) completionFile(shell string) string {
 	return ""
 }
 
-// packagedCompletion reports whether a package has brought the shell's script, where
-// the shell looks for those of all users.
-func (a *app) packagedCompletion(shell string) bool {
+// packagedCompletion is the shell's script that a package has brought, where the shell
+// looks for those of all users; empty without one.
+func (a *app) packagedCompletion(shell string) string {
 	name := map[string]string{"bash": "bash-completion/completions/berth", "fish": "fish/vendor_completions.d/berth.fish"}[shell]
-	return slices.ContainsFunc(filepath.SplitList(cmp.Or(a.env("XDG_DATA_DIRS"), "/usr/local/share:/usr/share")), func(dir string) bool {
-		return filepath.IsAbs(dir) && there(filepath.Join(dir, name))
-	})
+	for _, dir := range filepath.SplitList(cmp.Or(a.env("XDG_DATA_DIRS"), "/usr/local/share:/usr/share")) {
+		if file := filepath.Join(dir, name); filepath.IsAbs(dir) && there(file) {
+			return file
+		}
+	}
+	return ""
 }
 
 // completionScript is what "berth completion" prints for bash and fish.
@@ -65,8 +68,12 @@ func (a *app) installCompletion() error {
 	if file == "" {
 		return a.say("Completion: see berth completion --help.")
 	}
-	if a.packagedCompletion(shell) {
+	// Without it nothing reads the script, whoever brought it.
+	lacksPackage := shell == "bash" && !slices.ContainsFunc(bashCompletionHomes, there)
+	if packaged := a.packagedCompletion(shell); packaged != "" && !lacksPackage {
 		return a.say("Completion came with the package.")
+	} else if packaged != "" {
+		return a.sayToSource(packaged)
 	}
 	script, err := a.completionScript(shell)
 	if err != nil {
@@ -78,10 +85,14 @@ func (a *app) installCompletion() error {
 	if err := atomicfile.Write(file, script, 0o644); err != nil {
 		return err
 	}
-	if shell == "bash" && !slices.ContainsFunc(bashCompletionHomes, there) {
-		return a.say("Completion for bash: add this to ~/.bashrc, since the package bash-completion is not installed:\n  source %s", file)
+	if lacksPackage {
+		return a.sayToSource(file)
 	}
 	return a.say("Completion for %s: %s", shell, file)
+}
+
+func (a *app) sayToSource(file string) error {
+	return a.say("Completion for bash: add this to ~/.bashrc, since the package bash-completion is not installed:\n  source %s", file)
 }
 
 // bashCompletionHomes is where the package bash-completion is, which reads the

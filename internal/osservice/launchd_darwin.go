@@ -1,7 +1,6 @@
 package osservice
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -59,8 +58,8 @@ func (l *launchd) Install(ctx context.Context) (Change, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		change = Created
 	}
-	// What is loaded keeps its old plist until it is unloaded.
-	if st, err := l.Status(ctx); err == nil && st.Running {
+	// What is loaded keeps its old plist until it is unloaded, whether it runs or fails.
+	if _, loaded := l.list(ctx); loaded {
 		if err := l.Stop(ctx); err != nil {
 			return "", err
 		}
@@ -84,7 +83,18 @@ func (l *launchd) Uninstall(ctx context.Context) error {
 	return nil
 }
 
-func (l *launchd) Start(ctx context.Context) error { return l.do(ctx, "start", l.svc.Start) }
+func (l *launchd) Start(ctx context.Context) error {
+	// What failed stays loaded, and launchd loads nothing twice.
+	if out, loaded := l.list(ctx); loaded {
+		if pid, _ := launchdList(out); pid != 0 {
+			return nil
+		}
+		if err := l.Stop(ctx); err != nil {
+			return err
+		}
+	}
+	return l.do(ctx, "start", l.svc.Start)
+}
 
 func (l *launchd) Stop(ctx context.Context) error { return l.do(ctx, "stop", l.svc.Stop) }
 
@@ -107,15 +117,17 @@ func (l *launchd) Status(ctx context.Context) (Status, error) {
 	case !errors.Is(err, fs.ErrNotExist):
 		return st, fmt.Errorf("read the launchd agent: %w", err)
 	}
+	if out, loaded := l.list(ctx); loaded {
+		st.PID, st.Trouble = launchdList(out)
+		st.Running = st.PID != 0
+	}
+	return st, nil
+}
+
+// list is what launchd says of the service; false if it is not loaded.
+func (l *launchd) list(ctx context.Context) (string, bool) {
 	ctx, cancel := context.WithTimeout(ctx, launchctlWait)
 	defer cancel()
-	var out bytes.Buffer
-	cmd := exec.CommandContext(ctx, "launchctl", "list", label(l.cfg.Name))
-	cmd.Stdout = &out
-	if cmd.Run() != nil {
-		return st, nil // launchd does not know it: it is not loaded
-	}
-	st.PID, st.Trouble = launchdList(out.String())
-	st.Running = st.PID != 0
-	return st, nil
+	out, err := exec.CommandContext(ctx, "launchctl", "list", label(l.cfg.Name)).Output()
+	return string(out), err == nil
 }

@@ -77,8 +77,22 @@ func TestInstallScript(t *testing.T) {
 					t.Error(err)
 				}
 			}
+			older := filepath.Join("share", "man", "man1", "berth-older.1")
+			list, err := os.OpenFile(filepath.Join(home, ".local", "share", "berth", "installed"), os.O_APPEND|os.O_WRONLY, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := list.WriteString(older + "\n"); err != nil || list.Close() != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(home, ".local", older), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
 			if out, err := run(tt.args...); err != nil {
 				t.Errorf("a second time: %v\n%s", err, out)
+			}
+			if _, err := os.Stat(filepath.Join(home, ".local", older)); !os.IsNotExist(err) {
+				t.Errorf("what only an earlier version had is left: %v", err)
 			}
 			if out, err := run("--uninstall"); err != nil || !strings.Contains(out, "berth 1.2.3 uninstall") {
 				t.Errorf("install.sh --uninstall: %v\n%s", err, out)
@@ -91,6 +105,44 @@ func TestInstallScript(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestInstallScriptInterrupted: what an installation that did not end has left can be
+// removed.
+func TestInstallScriptInterrupted(t *testing.T) {
+	p := released(t)
+	server := httptest.NewServer(http.FileServer(http.Dir(p.out)))
+	defer server.Close()
+	p.downloads = server.URL
+	if err := p.finish(); err != nil {
+		t.Fatal(err)
+	}
+	home := t.TempDir()
+	inTheWay := filepath.Join(home, ".local", "share", "zsh")
+	if err := os.MkdirAll(filepath.Dir(inTheWay), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(inTheWay, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	run := func(args ...string) (string, error) {
+		cmd := exec.CommandContext(t.Context(), "sh", append([]string{filepath.Join(p.out, "install.sh")}, args...)...)
+		cmd.Env = []string{"HOME=" + home, "PATH=" + os.Getenv("PATH"), "TMPDIR=" + t.TempDir()}
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	if out, err := run(); err == nil {
+		t.Fatalf("it installed below a file:\n%s", out)
+	}
+	if out, err := run("--uninstall"); err != nil {
+		t.Errorf("install.sh --uninstall: %v\n%s", err, out)
+	}
+	_ = filepath.WalkDir(home, func(path string, d os.DirEntry, _ error) error {
+		if !d.IsDir() && path != inTheWay {
+			t.Errorf("left behind: %s", path)
+		}
+		return nil
+	})
 }
 
 func changeSums(t *testing.T, dir string) {

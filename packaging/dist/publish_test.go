@@ -238,6 +238,9 @@ func TestRelease(t *testing.T) {
 	if at := scoop.Architecture["64bit"]; !strings.Contains(sums, at.Hash+"  "+at.URL[strings.LastIndex(at.URL, "/")+1:]) {
 		t.Errorf("Scoop's checksum: %+v", at)
 	}
+	if cask := read("manifests/homebrew/Casks/berth.rb"); !strings.Contains(cask, `"dev.berth.agent", "dev.berth.tray"`) {
+		t.Errorf("Homebrew's cask does not name berth's launchd labels:\n%s", cask)
+	}
 	for _, to := range manifests {
 		text := read("manifests/" + to)
 		if strings.HasSuffix(to, ".yaml") {

@@ -77,8 +77,10 @@ func Uninstall(func(string) string) (Result, error) {
 	return r, nil
 }
 
+// commandLine is what the installer writes too: a program's path, in which no quote can
+// be, is quoted in any case.
 func commandLine(e Entry) string {
-	words := []string{windows.EscapeArg(e.Program)}
+	words := []string{`"` + e.Program + `"`}
 	for _, a := range e.Args {
 		words = append(words, windows.EscapeArg(a))
 	}
