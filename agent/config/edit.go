@@ -110,9 +110,22 @@ func AddTunnel(path string, t state.TunnelSpec) error {
 	return Edit(path, func(d *Document) error { return d.AddTunnel(t) })
 }
 
-// Init makes a config file to begin with at path, unless there is one.
-func Init(path string) error {
+// editKept is Edit for who does not know what is in force: a file that is gone or was
+// emptied, while the copy at lastGood says something, is not made anew. What would be
+// written then is read as all that is wanted, and replaces the copy.
+func editKept(path, lastGood string, change func(*Document) error) error {
 	return Edit(path, func(d *Document) error {
+		if err := CheckLost(path, lastGood); err != nil {
+			return err
+		}
+		return change(d)
+	})
+}
+
+// Init makes a config file to begin with at path, unless there is one. The error is a
+// *LostError if there was one, of which the copy at lastGood is left.
+func Init(path, lastGood string) error {
+	return editKept(path, lastGood, func(d *Document) error {
 		if !d.there {
 			d.text = []byte(header + starter)
 		}

@@ -499,8 +499,8 @@ func TestEditMakesFolder(t *testing.T) {
 }
 
 func TestInit(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "config.yaml")
-	if err := Init(path); err != nil {
+	path, none := filepath.Join(t.TempDir(), "config.yaml"), filepath.Join(t.TempDir(), "last-good.yaml")
+	if err := Init(path, none); err != nil {
 		t.Fatal(err)
 	}
 	if got := readString(t, path); got != header+starter {
@@ -512,11 +512,38 @@ func TestInit(t *testing.T) {
 	want := header + starter + "tunnels:\n  - " + newFlow + "\n"
 	for _, text := range []string{want, ""} { // what is there stays, even when it is nothing
 		writeFile(t, path, text)
-		if err := Init(path); err != nil {
+		if err := Init(path, none); err != nil {
 			t.Fatal(err)
 		}
 		if got := readString(t, path); got != text {
 			t.Errorf("a file that was there says %q, want %q", got, text)
+		}
+	}
+}
+
+// TestEditKept: what is left of a lost config is not replaced by what begins a new one.
+func TestEditKept(t *testing.T) {
+	for name, edit := range map[string]func(path, lastGood string) error{
+		"init": Init,
+		"trust": func(path, lastGood string) error {
+			return TrustProxy(path, lastGood, "p.example.com", "/etc/ca.pem", false)
+		},
+		"tsh": func(path, lastGood string) error { return RememberTSH(path, lastGood, "/opt/tsh") },
+	} {
+		for _, gone := range []bool{true, false} {
+			dir := t.TempDir()
+			path, lastGood := filepath.Join(dir, "config.yaml"), filepath.Join(dir, "last-good.yaml")
+			writeFile(t, lastGood, "version: 1\n")
+			if !gone {
+				writeFile(t, path, "\n")
+			}
+			lost, ok := errors.AsType[*LostError](edit(path, lastGood))
+			if !ok || lost.Gone != gone {
+				t.Errorf("%s, gone %v: %v", name, gone, lost)
+			}
+			if text, err := os.ReadFile(path); gone != errors.Is(err, os.ErrNotExist) || len(text) > 1 {
+				t.Errorf("%s, gone %v: the file says %q now, %v", name, gone, text, err)
+			}
 		}
 	}
 }

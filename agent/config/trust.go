@@ -10,9 +10,10 @@ import (
 
 // TrustProxy has the config file at path name the certificate authorities of a
 // proxy's web certificate, or with insecure that it is not verified. The other of the
-// two is taken out.
-func TrustProxy(path, proxy, caFile string, insecure bool) error {
-	return Edit(path, func(d *Document) error { return d.trustProxy(proxy, caFile, insecure) })
+// two is taken out. The error is a *LostError if the file is lost, and the copy at
+// lastGood is left.
+func TrustProxy(path, lastGood, proxy, caFile string, insecure bool) error {
+	return editKept(path, lastGood, func(d *Document) error { return d.trustProxy(proxy, caFile, insecure) })
 }
 
 func (d *Document) trustProxy(proxy, caFile string, insecure bool) error {
@@ -82,9 +83,10 @@ func (s *source) appendProfile(top *yaml.Node, entry string) ([]splice, bool) {
 	return []splice{{at, at, s.open(at) + strings.Repeat(" ", s.indent(dash)) + "- " + entry + s.eol()}}, true
 }
 
-// RememberTSH has the config file at path name the tsh to run.
-func RememberTSH(path, program string) error {
-	return Edit(path, func(d *Document) error {
+// RememberTSH has the config file at path name the tsh to run. The error is a *LostError
+// if the file is lost, and the copy at lastGood is left.
+func RememberTSH(path, lastGood, program string) error {
+	return editKept(path, lastGood, func(d *Document) error {
 		if err := d.SetTSH(program); err != nil {
 			return fmt.Errorf("remember tsh: %w", err)
 		}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"cmp"
 	"context"
 	"errors"
@@ -127,7 +126,7 @@ func (a *app) addByName(ctx context.Context, c *client.Client, name string, o qu
 			return err
 		}
 	}
-	r, err := a.oneOf(name, list, o.json)
+	r, err := a.oneOf(ctx, name, list, o.json)
 	if t, none := pick(s.Tunnels, name); err != nil && none == nil && !inList(name, list) {
 		return withHint(err, fmt.Sprintf("the tunnel %q is there already and leads to %s: berth show %s", t[0].Name, t[0].Resource, shell.Quote(t[0].Name)))
 	}
@@ -150,7 +149,9 @@ func (a *app) addByName(ctx context.Context, c *client.Client, name string, o qu
 		DBUser: o.dbUser, DBName: o.dbName,
 	}
 	if spec.DBUser == "" && slices.Contains(r.DBUsers, "*") && !o.json && a.canAsk() {
-		spec.DBUser = strings.TrimPrefix(a.askLine("Database user, or Enter to leave it to the client:"), "-")
+		if spec.DBUser, err = a.askLine(ctx, "Database user, or Enter to leave it to the client:"); err != nil {
+			return err
+		}
 	}
 	return a.tunnelAdd(ctx, addOptions{spec: spec, json: o.json})
 }
@@ -178,7 +179,7 @@ func inList(name string, list []client.Resource) bool {
 }
 
 // oneOf returns the resource of a name. A person chooses where there are several.
-func (a *app) oneOf(name string, list []client.Resource, quiet bool) (client.Resource, error) {
+func (a *app) oneOf(ctx context.Context, name string, list []client.Resource, quiet bool) (client.Resource, error) {
 	var found []client.Resource
 	names := make([]string, len(list))
 	for i, r := range list {
@@ -199,7 +200,11 @@ func (a *app) oneOf(name string, list []client.Resource, quiet bool) (client.Res
 	if err := a.printChoices(found); err != nil {
 		return client.Resource{}, err
 	}
-	n, err := strconv.Atoi(a.askLine("Which one?"))
+	answer, err := a.askLine(ctx, "Which one?")
+	if err != nil {
+		return client.Resource{}, err
+	}
+	n, err := strconv.Atoi(answer)
 	if err != nil || n < 1 || n > len(found) {
 		return client.Resource{}, withHint(errors.New("none was chosen"), "choose with --kind or --cluster")
 	}
@@ -215,17 +220,6 @@ func (a *app) printChoices(list []client.Resource) error {
 		})
 	}
 	return a.table([]string{"", "NAME", "PROTOCOL", "CLUSTER", "DESCRIPTION"}, rows, nil, "DESCRIPTION", "PROTOCOL")
-}
-
-// askLine asks for a line at the terminal. Where that has ended there is no answer,
-// which no question takes for a yes.
-func (a *app) askLine(question string) string {
-	fmt.Fprint(a.err, plain.Line(question)+" ")
-	answer, err := bufio.NewReader(a.in).ReadString('\n')
-	if err != nil && answer == "" {
-		return "-"
-	}
-	return strings.TrimSpace(answer)
 }
 
 func (a *app) addAll(ctx context.Context, c *client.Client, o quickAdd) error {
@@ -257,7 +251,7 @@ func (a *app) addAll(ctx context.Context, c *client.Client, o quickAdd) error {
 		if err := a.printChoices(list); err != nil {
 			return err
 		}
-		if !a.confirm(fmt.Sprintf("Add %d tunnels?", len(list))) {
+		if !a.confirm(ctx, fmt.Sprintf("Add %d tunnels?", len(list))) {
 			_, err := fmt.Fprintln(a.out, "nothing was added")
 			return err
 		}

@@ -89,7 +89,7 @@ was before, to the byte. It needs no agent, and no tunnel of that name.`,
 		Example:           `  berth client rm pgservice prod-pg`,
 		Args:              exactArgs("CLIENT", "NAME"),
 		ValidArgsFunction: a.completeClientEntry,
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			f, err := a.clientFile(args[0], o.file)
 			if err != nil {
 				return err
@@ -101,7 +101,7 @@ was before, to the byte. It needs no agent, and no tunnel of that name.`,
 			if err != nil {
 				return clientError(err)
 			}
-			return a.applyClient(change, clientChange{Client: args[0], Tunnel: args[1]}, "removed", o)
+			return a.applyClient(cmd.Context(), change, clientChange{Client: args[0], Tunnel: args[1]}, "removed", o)
 		},
 	}
 	o.flags(cmd)
@@ -170,7 +170,7 @@ func (a *app) clientAdd(ctx context.Context, name, tunnel string, o clientOption
 		slices.ContainsFunc(had, func(e clientfiles.Entry) bool { return e.Tunnel == tunnel }) {
 		word = "changed"
 	}
-	return a.applyClient(change, clientChange{Client: name, Tunnel: tunnel, Use: f.Client.Use(tunnel)}, word, o)
+	return a.applyClient(ctx, change, clientChange{Client: name, Tunnel: tunnel, Use: f.Client.Use(tunnel)}, word, o)
 }
 
 // clientError says what to do about a file that was refused.
@@ -187,7 +187,7 @@ func clientError(err error) error {
 }
 
 // applyClient shows the change, asks unless --yes is given, and writes it.
-func (a *app) applyClient(change *clientfiles.Change, done clientChange, word string, o clientOptions) error {
+func (a *app) applyClient(ctx context.Context, change *clientfiles.Change, done clientChange, word string, o clientOptions) error {
 	done.File = change.Path
 	if change.Changed() {
 		done.Diff = clientfiles.Diff(change.Before, change.After)
@@ -201,7 +201,7 @@ func (a *app) applyClient(change *clientfiles.Change, done clientChange, word st
 				return usageError{withHint(errors.New("berth asks before it writes into another program's file, and there is no terminal"),
 					"give --yes, or --dry-run to see the difference")}
 			}
-			if !a.confirm("Write it?") {
+			if !a.confirm(ctx, "Write it?") {
 				return errors.New("nothing was written")
 			}
 		}

@@ -35,7 +35,7 @@ func TestClientAsks(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			err = a.applyClient(change, clientChange{Client: "pgservice", Tunnel: "pg"}, "added", clientOptions{})
+			err = a.applyClient(t.Context(), change, clientChange{Client: "pgservice", Tunnel: "pg"}, "added", clientOptions{})
 			if (err == nil) != want {
 				t.Errorf("applyClient = %v", err)
 			}

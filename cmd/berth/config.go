@@ -132,8 +132,8 @@ func (a *app) configCheck(args []string, asJSON bool) error {
 	if missing && len(args) == 1 {
 		return noSuchFile(file)
 	}
-	if lost, ok := errors.AsType[*config.LostError](config.CheckLost(file, p.LastGoodConfig())); ok && len(args) == 0 {
-		return withHint(lost, lost.NextStep())
+	if lost := config.CheckLost(file, p.LastGoodConfig()); lost != nil && len(args) == 0 {
+		return lost
 	}
 	machine := a.policy.Load()
 	if machine != nil && machine.Err != nil { // no mistake of this file's, and it decides what the file can do
@@ -247,7 +247,7 @@ func (a *app) configEdit(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := config.Init(p.Config); err != nil {
+	if err := config.Init(p.Config, p.LastGoodConfig()); err != nil {
 		if _, ok := errors.AsType[*config.Error](err); !ok { // an editor is there to correct mistakes
 			return err
 		}

@@ -114,8 +114,8 @@ func (a *app) doctorConfig(o doctorOptions) (doctor.Config, error) {
 			return s.Status(ctx)
 		}
 	}
-	if program, err := os.Executable(); err == nil && a.env(paths.HomeVar) == "" {
-		cfg.Autostart = trayAtLogin(program)
+	if entry, ok := a.trayEntry(); ok {
+		cfg.Autostart = entry
 	}
 	if a.terminal && !o.json {
 		cfg.Progress = func(done, total int) { _, _ = io.WriteString(a.out, progress(done, total)) }

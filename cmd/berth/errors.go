@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 
-	"berth/agent/config"
 	"berth/agent/ipc"
 	"berth/agent/ipc/client"
 )
@@ -109,14 +108,11 @@ func sortCommand(args []string) (flags, words []string) {
 }
 
 func hintOf(err error) string {
-	var h hintError
 	var rpc *client.Error
-	var policy *config.PolicyError
+	var step interface{ NextStep() string }
 	switch {
-	case errors.As(err, &h):
-		return h.hint
-	case errors.As(err, &policy):
-		return policy.NextStep()
+	case errors.As(err, &step):
+		return step.NextStep()
 	case errors.Is(err, client.ErrNotRunning):
 		return `start it with "berth agent install", or in this terminal with "berth agent run"`
 	case errors.As(err, &rpc):

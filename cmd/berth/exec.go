@@ -129,7 +129,7 @@ func (a *app) offerLogin(ctx context.Context, t state.Tunnel) (state.Tunnel, err
 		return t, nil
 	}
 	question := fmt.Sprintf("%s is waiting for a login (%s) · log in now?", t.Name, when.SpanSeconds(t.HoldDuration()))
-	if !a.confirmYes(question) {
+	if !a.confirmYes(ctx, question) {
 		return t, nil
 	}
 	err := a.withAgent(func(c *client.Client) error {

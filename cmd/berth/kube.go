@@ -117,13 +117,17 @@ func readKubeConfig(path string) ([]byte, error) {
 
 // printExecConfig prints contexts of the exec-credential form.
 func (a *app) printExecConfig(ctx context.Context) error {
-	self, err := os.Executable()
+	self, err := ownProgram()
 	if err != nil {
-		return fmt.Errorf("find berth's own program: %w", err)
+		return err
+	}
+	p, err := paths.Resolve(a.env)
+	if err != nil {
+		return err
 	}
 	var env []string
-	if home := a.env(paths.HomeVar); home != "" {
-		env = append(env, paths.HomeVar+"="+home)
+	if p.Home != "" {
+		env = append(env, paths.HomeVar+"="+p.Home)
 	}
 	var contexts []kubeconfig.Context
 	err = a.withAgent(func(c *client.Client) error {

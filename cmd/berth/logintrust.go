@@ -37,7 +37,7 @@ func (a *app) logIn(ctx context.Context, c *client.Client, start client.LoginSta
 		return err
 	}
 	front.restore()
-	if !a.canAsk() || !a.confirmYes("Remember it in the config, so that the agent can renew sessions?") {
+	if !a.canAsk() || !a.confirmYes(ctx, "Remember it in the config, so that the agent can renew sessions?") {
 		fmt.Fprintf(a.err, "To have the agent find it: tsh: {path: %s} in the config\n", plain.Line(own))
 		return nil
 	}
@@ -45,7 +45,7 @@ func (a *app) logIn(ctx context.Context, c *client.Client, start client.LoginSta
 	if err != nil {
 		return err
 	}
-	if err := config.RememberTSH(p.Config, own); err != nil {
+	if err := config.RememberTSH(p.Config, p.LastGoodConfig(), own); err != nil {
 		return err
 	}
 	return c.ReloadConfig(ctx)
@@ -71,14 +71,14 @@ func (a *app) trust(ctx context.Context, c *client.Client, proxy, caFile string,
 		}
 	} else if is, err := insecureAlready(p.Config, proxy); err != nil || is {
 		return err
-	} else if !a.confirm("Not verify the certificate of "+proxy+"? Whoever answers at this address then gets your password and your queries.") ||
-		!a.confirm("Every login and tunnel through "+proxy+" stays open to such an attack until you take \"insecure: true\" out of the config. Are you sure?") {
+	} else if !a.confirm(ctx, "Not verify the certificate of "+proxy+"? Whoever answers at this address then gets your password and your queries.") ||
+		!a.confirm(ctx, "Every login and tunnel through "+proxy+" stays open to such an attack until you take \"insecure: true\" out of the config. Are you sure?") {
 		return withHint(errors.New("nothing was changed"), "use --ca-file FILE")
 	}
 	if err := p.MakeDirs(); err != nil {
 		return err
 	}
-	if err := config.TrustProxy(p.Config, proxy, caFile, insecure); err != nil {
+	if err := config.TrustProxy(p.Config, p.LastGoodConfig(), proxy, caFile, insecure); err != nil {
 		return err
 	}
 	return c.ReloadConfig(ctx)

@@ -23,14 +23,18 @@ type keychain interface {
 }
 
 // agreesToPurge asks before a config is deleted that may be the only copy.
-func (s *agentService) agreesToPurge() error {
-	if _, err := os.Stat(s.paths.Config); err != nil {
-		return nil //nolint:nilerr // nothing that a person wrote would be lost
+func (s *agentService) agreesToPurge(ctx context.Context) error {
+	own := s.paths.Config
+	if !there(own) {
+		own = s.paths.LastGoodConfig() // all that is left of it
+	}
+	if !there(own) {
+		return nil // nothing that a person wrote would be lost
 	}
 	if !s.app.canAsk() {
-		return usageError{withHint(fmt.Errorf("--purge deletes your config, %s, and there is no terminal to ask", s.paths.Config), "give --yes")}
+		return usageError{withHint(fmt.Errorf("--purge deletes your config, %s, and there is no terminal to ask", own), "give --yes")}
 	}
-	if !s.app.confirm("Delete your config " + s.paths.Config + ", and berth's state, logs and stored passwords?") {
+	if !s.app.confirm(ctx, "Delete your config "+own+", and berth's state, logs and stored passwords?") {
 		return errors.New("nothing was deleted")
 	}
 	return nil

@@ -3,12 +3,9 @@ package main
 import (
 	"context"
 	"errors"
-	"os"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"berth/agent/ipc"
 	"berth/agent/ipc/client"
@@ -84,30 +81,12 @@ func (a *app) assumeRequest(ctx context.Context, c *client.Client, want client.A
 			if err != nil {
 				return got, err
 			}
-		case errors.As(err, &rpc) && rpc.Code == ipc.CodeConfirm && a.canAsk() && a.confirm(rpc.Message+". Assume it?"):
+		case errors.As(err, &rpc) && rpc.Code == ipc.CodeConfirm && a.canAsk() && a.confirm(ctx, rpc.Message+". Assume it?"):
 			want.AcceptEarlierEnd = true
 		default:
 			return got, err
 		}
 	}
-}
-
-// canAsk reports whether berth can ask the user: whether it reads a terminal.
-func (a *app) canAsk() bool {
-	in, ok := a.in.(*os.File)
-	return ok && term.IsTerminal(int(in.Fd()))
-}
-
-// confirm asks a yes or no; no answer means no.
-func (a *app) confirm(question string) bool {
-	answer := strings.ToLower(a.askLine(question + " [y/N]"))
-	return answer == "y" || answer == "yes"
-}
-
-// confirmYes asks a yes or no; no answer means yes.
-func (a *app) confirmYes(question string) bool {
-	answer := strings.ToLower(a.askLine(question + " [Y/n]"))
-	return answer == "" || answer == "y" || answer == "yes"
 }
 
 func (a *app) requestDropCommand() *cobra.Command {

@@ -17,7 +17,7 @@ import (
 )
 
 // cmdType runs a command at a terminal, and answers as a person would: when the
-// text of a line's left side has appeared, its right side is typed; ^C is that key.
+// text of a line's left side has appeared, its right side is typed; ^C and ^D are those keys.
 // What the terminal, of $SIZE columns x rows if that is set, got is stdout.
 func cmdType(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) < 2 {
@@ -55,8 +55,8 @@ func cmdType(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		seen += strings.Index(got.String()[seen:], prompt) + len(prompt)
 		keys := answer + "\n"
-		if answer == "^C" {
-			keys = "\x03"
+		if key, ok := map[string]string{"^C": "\x03", "^D": "\x04"}[answer]; ok {
+			keys = key
 		}
 		_, err := terminal.Write([]byte(keys))
 		ts.Check(err)

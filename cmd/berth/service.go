@@ -38,6 +38,8 @@ type agentService struct {
 	app   *app
 	paths paths.Paths
 	cfg   osservice.Config
+	// dropped are the variables that the service has set until now.
+	dropped []string
 }
 
 func (a *app) agentService() (*agentService, error) {
@@ -152,6 +154,18 @@ func serviceEnv(env func(string) string, look func(string) (string, error)) []os
 	return vars
 }
 
+// droppedFrom returns the carried variables that a service with this text sets, and one
+// with these variables does not.
+func droppedFrom(text string, vars []osservice.EnvVar) []string {
+	var dropped []string
+	for _, name := range carried {
+		if strings.Contains(text, name) && !slices.ContainsFunc(vars, func(v osservice.EnvVar) bool { return v.Name == name }) {
+			dropped = append(dropped, name)
+		}
+	}
+	return dropped
+}
+
 // usualPath are the folders in which every service finds programs.
 var usualPath = []string{"/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"}
 
@@ -232,6 +246,9 @@ func (s *agentService) handOver(ctx context.Context) (state.Agent, bool, error) 
 	env := make([]string, 0, len(s.cfg.Env))
 	for _, e := range s.cfg.Env {
 		env = append(env, e.Name+"="+e.Value)
+	}
+	for _, name := range s.dropped { // the successor would inherit it
+		env = append(env, name+"=")
 	}
 	var next client.Successor
 	err := s.app.withAgent(func(c *client.Client) (err error) {

@@ -37,12 +37,17 @@ func (s *agentService) install(ctx context.Context) error {
 	if s.app.env("SUDO_USER") != "" && os.Geteuid() == 0 {
 		return withHint(errors.New("this would install the agent for root"), "install it as yourself, without sudo")
 	}
+	st, err := s.Status(ctx)
+	if err != nil {
+		return err
+	}
+	before, _ := os.ReadFile(st.File) // what is not there sets nothing
+	s.dropped = droppedFrom(string(before), s.cfg.Env)
 	change, err := s.Install(ctx)
 	if err != nil {
 		return err
 	}
-	st, err := s.Status(ctx)
-	if err != nil {
+	if st, err = s.Status(ctx); err != nil {
 		return err
 	}
 	agent, runs, err := s.runningUnder(ctx, st)
@@ -122,7 +127,7 @@ with "berth kube config merge --undo".
 		Args: noArgs,
 		RunE: a.serviceRun(func(ctx context.Context, s *agentService) error {
 			if purge && !yes {
-				if err := s.agreesToPurge(); err != nil {
+				if err := s.agreesToPurge(ctx); err != nil {
 					return err
 				}
 			}
@@ -152,7 +157,7 @@ kubeconfig stay in any case.`,
 				return err
 			}
 			if purge && !yes {
-				if err := s.agreesToPurge(); err != nil {
+				if err := s.agreesToPurge(ctx); err != nil {
 					return err
 				}
 			}

@@ -1,12 +1,10 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"path/filepath"
 	"slices"
@@ -65,7 +63,7 @@ With --yes nothing is asked but what a login needs; name the proxy and, with
 			if !o.yes && !a.canAsk() {
 				return usageError{withHint(errors.New("berth setup asks, and there is no terminal"), "add --yes, and name the PROXY")}
 			}
-			return (&setup{app: a, setupOptions: o, in: bufio.NewReader(a.in)}).run(cmd.Context())
+			return (&setup{app: a, setupOptions: o}).run(cmd.Context())
 		},
 	}
 	f := cmd.Flags()
@@ -86,7 +84,6 @@ type setup struct {
 	*app
 	setupOptions
 
-	in    *bufio.Reader
 	added []string // tunnels
 }
 
@@ -110,7 +107,11 @@ func (s *setup) run(ctx context.Context) error {
 		if slices.Contains(s.skip, step.name) {
 			continue
 		}
-		if !s.agrees(step.question) {
+		agrees, err := s.agrees(ctx, step.question)
+		if err != nil {
+			return err
+		}
+		if !agrees {
 			continue
 		}
 		if err := step.do(ctx); err != nil {
@@ -120,23 +121,23 @@ func (s *setup) run(ctx context.Context) error {
 	return s.summary(ctx)
 }
 
-// agrees asks before a step; no answer means yes.
-func (s *setup) agrees(question string) bool {
+// agrees asks before a step; Enter alone means yes.
+func (s *setup) agrees(ctx context.Context, question string) (bool, error) {
 	if s.yes {
-		return true
+		return true, nil
 	}
-	answer := strings.ToLower(s.ask(question + " [Y/n]"))
-	return answer == "" || answer == "y" || answer == "yes"
+	answer, err := s.ask(ctx, question+" [Y/n]")
+	return answer == "" || isYes(answer), err
 }
 
-// ask reads a line from the terminal.
-func (s *setup) ask(question string) string {
-	fmt.Fprintf(s.err, "\n%s ", plain.Line(question))
-	answer, err := s.in.ReadString('\n')
-	if err != nil && !errors.Is(err, io.EOF) {
-		return ""
+// ask asks for a line, below an empty one. Without an answer setup ends.
+func (s *setup) ask(ctx context.Context, question string) (string, error) {
+	fmt.Fprintln(s.err)
+	answer, err := s.askLine(ctx, question)
+	if errors.Is(err, errUnanswered) {
+		err = withHint(err, "what was done stays; berth setup goes on from there")
 	}
-	return strings.TrimSpace(answer)
+	return answer, err
 }
 
 func (s *setup) findTSH() error {
@@ -161,7 +162,11 @@ func (s *setup) findTSH() error {
 // findProxy asks for the proxy unless it is known, and tries it.
 func (s *setup) findProxy(ctx context.Context) error {
 	if s.proxy == "" && !s.yes {
-		s.proxy = s.ask("Address of your Teleport proxy, such as teleport.example.com:")
+		answer, err := s.ask(ctx, "Address of your Teleport proxy, such as teleport.example.com:")
+		if err != nil {
+			return err
+		}
+		s.proxy = answer
 	}
 	if s.proxy == "" {
 		return usageError{withHint(errors.New("no proxy was named"), "berth setup PROXY")}
@@ -195,7 +200,10 @@ func (s *setup) findProxy(ctx context.Context) error {
 			return withHint(fmt.Errorf("%s does not answer as a Teleport proxy: %w", addr, err), "check the address, HTTPS_PROXY and --ca-file; berth doctor tries it step by step")
 		}
 		_ = s.say("%s shows a certificate of a CA that this system does not know.", addr)
-		if s.caFile = s.ask("File with that CA in PEM, or Enter to stop:"); s.caFile == "" {
+		if s.caFile, err = s.ask(ctx, "File with that CA in PEM, or Enter to stop:"); err != nil {
+			return err
+		}
+		if s.caFile == "" {
 			return withHint(errors.New("the proxy is not trusted"), "ask whoever runs it for the CA")
 		}
 	}
@@ -206,7 +214,7 @@ func (s *setup) findProxy(ctx context.Context) error {
 		if err := p.MakeDirs(); err != nil {
 			return err
 		}
-		if err := config.TrustProxy(p.Config, addr, s.caFile, false); err != nil {
+		if err := config.TrustProxy(p.Config, p.LastGoodConfig(), addr, s.caFile, false); err != nil {
 			return err
 		}
 	}
@@ -243,7 +251,7 @@ func (s *setup) addTunnels(ctx context.Context) error {
 			return err
 		}
 		list = slices.DeleteFunc(list, func(r client.Resource) bool { return r.Tunnel != "" })
-		chosen, err := s.choose(list)
+		chosen, err := s.choose(ctx, list)
 		if err != nil {
 			return err
 		}
@@ -257,7 +265,7 @@ func (s *setup) addTunnels(ctx context.Context) error {
 }
 
 // choose returns the resources that were named, or that a person picks.
-func (s *setup) choose(list []client.Resource) ([]client.Resource, error) {
+func (s *setup) choose(ctx context.Context, list []client.Resource) ([]client.Resource, error) {
 	if len(s.wanted) > 0 || s.yes {
 		var chosen []client.Resource
 		for _, name := range s.wanted {
@@ -276,7 +284,11 @@ func (s *setup) choose(list []client.Resource) ([]client.Resource, error) {
 		return nil, err
 	}
 	for {
-		chosen, err := picked(s.ask("Which ones? Numbers, or all; Enter for none:"), list)
+		answer, err := s.ask(ctx, "Which ones? Numbers, or all; Enter for none:")
+		if err != nil {
+			return nil, err
+		}
+		chosen, err := picked(answer, list)
 		if err == nil {
 			return chosen, nil
 		}
@@ -316,10 +328,14 @@ func (s *setup) addOne(ctx context.Context, c *client.Client, r client.Resource)
 		p, _ := db.Lookup(r.Protocol)
 		// Of a few users that roles allow, addTunnel asks for one.
 		if p.DefaultDBUser == "" && slices.Contains(r.DBUsers, "*") {
-			spec.DBUser = s.ask("Database user for " + r.Name + ", or Enter if each client is to name one:")
+			if spec.DBUser, err = s.ask(ctx, "Database user for "+r.Name+", or Enter if each client is to name one:"); err != nil {
+				return err
+			}
 		}
 		for {
-			spec.DBName = s.ask("Database in " + r.Name + ", or Enter to leave it to the client:")
+			if spec.DBName, err = s.ask(ctx, "Database in "+r.Name+", or Enter to leave it to the client:"); err != nil {
+				return err
+			}
 			if p.TakesDBName(spec.DBName) {
 				break
 			}

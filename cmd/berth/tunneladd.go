@@ -147,8 +147,11 @@ func (a *app) askDBUser(ctx context.Context, c *client.Client, spec state.Tunnel
 	}
 	users := list[i].DBUsers
 	fmt.Fprintf(a.err, "You may be these database users of %s: %s\n", plain.Line(spec.Resource), plain.Line(strings.Join(users, ", ")))
-	answer := a.askLine("Which one?")
-	if answer == "" || answer == "-" {
+	answer, err := a.askLine(ctx, "Which one?")
+	if err != nil {
+		return "", err
+	}
+	if answer == "" {
 		return "", withHint(errors.New("no database user was named"), "add --db-user")
 	}
 	return answer, nil

@@ -17,12 +17,15 @@ const maxMistakes = 20
 func (d *doctor) loadConfig() configFacts {
 	facts := configFacts{policy: d.Policy.Load()}
 	cfg, err := config.Load(d.Paths.Config)
-	if err != nil {
+	if err != nil || d.lost() != nil {
 		cfg, facts.unknown = d.lastGood()
 	}
 	facts.cfg, _ = facts.policy.Bind(cfg)
 	return facts
 }
+
+// lost is a *config.LostError if the file says nothing while a copy of it does.
+func (d *doctor) lost() error { return config.CheckLost(d.Paths.Config, d.Paths.LastGoodConfig()) }
 
 // lastGood is the config that an agent goes on with while the file has mistakes. It
 // reports true where none is known, and returns the default one.
@@ -64,6 +67,9 @@ func (d *doctor) checkPolicy(ctx context.Context) []Finding {
 }
 
 func (d *doctor) checkConfig(context.Context) []Finding {
+	if lost, ok := errors.AsType[*config.LostError](d.lost()); ok {
+		return one("config", Fail, lost.Error(), lost.NextStep())
+	}
 	warnings, err := config.Check(d.Paths.Config, d.Policy.Load())
 	if err != nil {
 		bad, ok := errors.AsType[*config.Error](err)

@@ -129,7 +129,7 @@ type doctor struct {
 }
 
 type configFacts struct {
-	cfg     *config.Config // when the file has mistakes the last good one, else the default
+	cfg     *config.Config // when the file has mistakes or is lost the last good one, else the default
 	unknown bool           // cfg is the default, and what the file means is not known
 	policy  *config.Policy // which binds cfg
 }

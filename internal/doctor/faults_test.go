@@ -149,6 +149,21 @@ func TestBadConfig(t *testing.T) {
 	}
 }
 
+// TestLostConfig: a config that is gone or was emptied is no config without mistakes, and
+// everything else is looked at with what it said.
+func TestLostConfig(t *testing.T) {
+	b := newBench(t, nil)
+	good, err := os.ReadFile(b.cfg.Paths.Config)
+	b.must(err)
+	b.write(b.cfg.Paths.LastGoodConfig(), string(good), 0o600)
+	b.write(b.cfg.Paths.Config, "\n", 0o600)
+	wants(t, Run(t.Context(), b.cfg), "config", Fail, "is empty; what it said last is in", "to have it back: cp ")
+	b.must(os.Remove(b.cfg.Paths.Config))
+	r := Run(t.Context(), b.cfg)
+	wants(t, r, "config", Fail, "is gone; what it said last is in", "to have it back: cp ")
+	wants(t, r, "proxy", OK, "reached and trusted", "")
+}
+
 // TestFaults plants one fault after the other.
 func TestFaults(t *testing.T) {
 	for name, c := range map[string]struct {

@@ -9,8 +9,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"syscall"
 
+	"berth/internal/shell"
 	"berth/proxies/kube/kubeconfig"
 )
 
@@ -87,7 +89,7 @@ func (f private) look() []Finding {
 		return nil // its owner put it there; what it leads to is not ours to judge
 	}
 	if st, ok := info.Sys().(*syscall.Stat_t); ok && int(st.Uid) != os.Getuid() {
-		return one("files", Fail, f.path+" belongs to another user", fmt.Sprintf("sudo chown %d %q", os.Getuid(), f.path))
+		return one("files", Fail, f.path+" belongs to another user", shell.Quote("sudo", "chown", strconv.Itoa(os.Getuid()), f.path))
 	}
 	open := info.Mode().Perm() & 0o077
 	if open == 0 {
@@ -100,7 +102,7 @@ func (f private) look() []Finding {
 	}
 	return []Finding{{
 		Check: "files", Name: "files:" + f.path, Status: status, Text: fmt.Sprintf("other users have access to %s (mode %04o)", f.path, info.Mode().Perm()),
-		Fix:    fmt.Sprintf("chmod %04o %q", want, f.path),
+		Fix:    shell.Quote("chmod", fmt.Sprintf("%04o", want), f.path),
 		repair: func(context.Context) (string, error) { return closeToOthers(f.path, info, want) },
 	}}
 }
