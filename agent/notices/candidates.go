@@ -243,10 +243,10 @@ func ofProblem(p *state.Problem, s *state.Snapshot) (candidate, bool) {
 		c.grace = graceProxy
 		c.ID = fmt.Sprintf("problem/%s/%s", p.Code, proxy)
 		c.Actions[0].Proxy = proxy
-		c.recovered = &state.Notice{
-			ID: c.ID + "/over", Kind: state.NoticeTunnelRecovered, Urgency: state.UrgencyLow,
+		c.recovered = &recovery{tunnels: with(p, s), notice: state.Notice{
+			ID: fmt.Sprintf("proxy/%s/over", proxy), Kind: state.NoticeTunnelRecovered, Urgency: state.UrgencyLow,
 			Title: "Proxy is back", Body: fmt.Sprintf("Tunnels through %s work again.", proxy),
-		}
+		}}
 	case state.CodeSessionRefused, state.CodeSessionOutdated, state.CodeLeafAway:
 		c.grace = graceTunnel
 		c.Actions[0].Proxy = proxyOf(p, s)
@@ -254,7 +254,7 @@ func ofProblem(p *state.Problem, s *state.Snapshot) (candidate, bool) {
 		if p.Code == state.CodeLeafAway { // a proxy may lead to several
 			c.ID += "/" + p.Text
 		}
-		c.recovered = over(p, c.ID)
+		c.recovered = over(p, c.ID, s)
 	case state.CodeClockSkew, state.CodeConfigInvalid, state.CodeHomeUnreadable, state.CodeStateUnreadable,
 		state.CodeStateUnwritable, state.CodeFilesExhausted:
 		c.ID = "problem/" + string(p.Code)
@@ -272,9 +272,9 @@ func ofProblem(p *state.Problem, s *state.Snapshot) (candidate, bool) {
 
 // over tells that what was wrong with a session or a leaf cluster is over; nil
 // where a login has ended it, which the person knows.
-func over(p *state.Problem, id string) *state.Notice {
-	n := &state.Notice{ID: id + "/over", Kind: state.NoticeTunnelRecovered, Urgency: state.UrgencyLow}
-	switch p.Code {
+func over(p *state.Problem, id string, s *state.Snapshot) *recovery {
+	r := &recovery{tunnels: with(p, s), notice: state.Notice{ID: id + "/over", Kind: state.NoticeTunnelRecovered, Urgency: state.UrgencyLow}}
+	switch n := &r.notice; p.Code {
 	case state.CodeSessionRefused:
 		n.Title, n.Body = "You are let in again", "The cluster accepts your session, and tunnels work again."
 	case state.CodeLeafAway:
@@ -282,7 +282,18 @@ func over(p *state.Problem, id string) *state.Notice {
 	default:
 		return nil
 	}
-	return n
+	return r
+}
+
+// with names the tunnels that a shared problem is the problem of.
+func with(p *state.Problem, s *state.Snapshot) []string {
+	var names []string
+	for i := range s.Tunnels {
+		if t := &s.Tunnels[i]; t.Problem != nil && *t.Problem == *p {
+			names = append(names, t.Name)
+		}
+	}
+	return names
 }
 
 // proxyOf is the proxy that a shared problem is about.
@@ -317,10 +328,10 @@ func ofTunnel(t *state.Tunnel, s *state.Snapshot) (candidate, bool) {
 			{Verb: state.VerbDetails, Label: "Why?", Tunnel: t.Name}, {Verb: state.VerbRestart, Label: "Restart", Tunnel: t.Name},
 		},
 	}}
-	c.recovered = &state.Notice{
-		ID: c.ID + "/over", Kind: state.NoticeTunnelRecovered, Urgency: state.UrgencyLow,
+	c.recovered = &recovery{tunnels: []string{t.Name}, retries: t.Problem.Code == state.CodeTSHFailed, notice: state.Notice{
+		ID: fmt.Sprintf("tunnel/%s/over", t.Name), Kind: state.NoticeTunnelRecovered, Urgency: state.UrgencyLow,
 		Title: t.Name + " works again", Body: fmt.Sprintf("New connections to tunnel %s get through.", t.Name),
-	}
+	}}
 	if t.State == state.TunnelPortInUse {
 		c.Kind, c.grace = state.NoticePortTaken, gracePort
 		c.Actions = c.Actions[:1]

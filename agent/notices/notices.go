@@ -56,7 +56,28 @@ type candidate struct {
 	grace     time.Duration // how long the cause must last
 	onlyFresh bool          // shown only if it appeared while the Tracker ran
 	at        string        // the proxy whose access request it is, for onlyFresh: its requests were known by then
-	recovered *state.Notice // shown briefly when a shown cause ends; nil means none
+	recovered *recovery     // shown briefly when a shown cause ends; nil means none
+}
+
+// recovery is what is said when a cause has ended, and what shows that it has.
+type recovery struct {
+	notice  state.Notice
+	tunnels []string // those it kept from working: one of them works
+	retries bool     // without end, by itself: that a try has begun says nothing
+}
+
+// works reports whether one of the tunnels works.
+func (r *recovery) works(s *state.Snapshot) bool {
+	return r.one(s, func(t *state.Tunnel) bool { return t.State == state.TunnelReady && t.Problem == nil })
+}
+
+// triedAgain reports whether one of the tunnels is being tried again, as after a restart.
+func (r *recovery) triedAgain(s *state.Snapshot) bool {
+	return !r.retries && r.one(s, func(t *state.Tunnel) bool { return t.State == state.TunnelConnecting })
+}
+
+func (r *recovery) one(s *state.Snapshot, is func(*state.Tunnel) bool) bool {
+	return slices.ContainsFunc(s.Tunnels, func(t state.Tunnel) bool { return slices.Contains(r.tunnels, t.Name) && is(&t) })
 }
 
 // memory is what the Tracker knows of a cause.
@@ -64,11 +85,12 @@ type memory struct {
 	since     time.Time // when the cause appeared, this time
 	last      time.Time // when it was last seen
 	absent    bool      // at the last look
+	goesOn    bool      // if it comes back: nothing has shown that it ended
 	shownAt   time.Time // this time; zero means not yet
 	notBefore time.Time // the earliest time to show it
 	stale     bool      // it was there before berth looked
 	dismissed bool
-	recovered *state.Notice
+	recovered *recovery // nil means none, or that it was said
 }
 
 // Tracker turns snapshots into notices. It is not safe for concurrent use.
@@ -81,10 +103,10 @@ type Tracker struct {
 	held     map[string]bool   // causes over the limit
 }
 
-// moment is a notice that is shown for a while.
+// moment is a recovery that is shown for a while.
 type moment struct {
-	notice state.Notice
-	until  time.Time
+	*recovery
+	since time.Time
 }
 
 // New returns a Tracker that has shown nothing yet.
@@ -105,13 +127,15 @@ func (t *Tracker) Update(s *state.Snapshot, in Input) []state.Notice {
 			out = append(out, c.Notice)
 		}
 	}
-	t.goneBy(present, in)
+	t.goneBy(present, s, in)
 	for id, m := range t.moments {
-		if in.Now.After(m.until) || !in.Enabled {
+		if in.Now.Sub(m.since) > recoveredFor || !in.Enabled || !m.works(s) {
 			delete(t.moments, id)
 			continue
 		}
-		out = append(out, m.notice)
+		n := m.notice
+		n.Since = m.since.UTC()
+		out = append(out, n)
 	}
 	t.started = true
 	t.listed = in.Listed
@@ -131,7 +155,9 @@ func rank(u state.Urgency) int {
 // due reports whether a candidate is shown now, and remembers it if so.
 func (t *Tracker) due(c candidate, in Input) bool {
 	m := t.remember(c, in.Now)
-	m.recovered = c.recovered
+	if m.recovered = c.recovered; m.recovered != nil {
+		delete(t.moments, m.recovered.notice.ID)
+	}
 	switch {
 	case m.dismissed, m.stale && c.onlyFresh, !in.Enabled:
 		return false
@@ -159,12 +185,15 @@ func (t *Tracker) remember(c candidate, now time.Time) *memory {
 		*m = memory{since: now, stale: c.at != "" && !t.listed[c.at]}
 	case m.absent:
 		// Back so soon, it is the same problem: no second notice yet.
-		if !m.shownAt.IsZero() {
-			m.notBefore = m.shownAt.Add(again)
+		if !m.goesOn {
+			if !m.shownAt.IsZero() {
+				m.notBefore = m.shownAt.Add(again)
+			}
+			m.since = now
 		}
-		m.since, m.shownAt, m.absent = now, time.Time{}, false
+		m.shownAt, m.absent = time.Time{}, false
 	}
-	m.last = now
+	m.last, m.goesOn = now, false
 	return m
 }
 
@@ -184,23 +213,36 @@ func (t *Tracker) allow(c candidate, now time.Time) bool {
 	return true
 }
 
-// goneBy notes which causes have ended.
-func (t *Tracker) goneBy(present map[string]bool, in Input) {
+// goneBy notes which causes are gone.
+func (t *Tracker) goneBy(present map[string]bool, s *state.Snapshot, in Input) {
 	for id, m := range t.by {
 		if present[id] {
 			continue
 		}
 		delete(t.held, id)
 		m.absent = true
-		if r := m.recovered; r != nil && !m.shownAt.IsZero() && !m.dismissed && in.Enabled && !in.Quiet {
-			n := *r
-			n.Since = in.Now.UTC()
-			t.moments[n.ID] = moment{notice: n, until: in.Now.Add(recoveredFor)}
-		}
-		m.recovered = nil
+		t.ended(m, s, in)
 		if in.Now.Sub(m.last) > forget {
 			delete(t.by, id)
 		}
+	}
+}
+
+// ended says that a cause which is gone has ended, once the snapshot shows it: its
+// tunnels may as well have been stopped, or wait for a login.
+func (t *Tracker) ended(m *memory, s *state.Snapshot, in Input) {
+	r := m.recovered
+	switch {
+	case r == nil:
+	case in.Now.Sub(m.last) > again: // what is seen from now on has other reasons
+		m.recovered = nil
+	case r.works(s):
+		m.recovered, m.goesOn = nil, false
+		if !m.shownAt.IsZero() && !m.dismissed && in.Enabled && !in.Quiet {
+			t.moments[r.notice.ID] = moment{recovery: r, since: in.Now}
+		}
+	case r.triedAgain(s):
+		m.goesOn = true
 	}
 }
 

@@ -219,6 +219,85 @@ func TestTunnelsOwnTrouble(t *testing.T) {
 	w.want(time.Second, state.NoticeTunnelRecovered, state.NoticeTunnelRecovered)
 }
 
+// breaks has a tunnel refused by its cluster, until that is shown.
+func (w *world) breaks(t *state.Tunnel, code state.Code) {
+	w.t.Helper()
+	t.State, t.Problem = state.TunnelError, &state.Problem{Code: code, Title: "Access denied", Text: "The cluster refused."}
+	w.want(time.Second)
+	w.want(graceTunnel, state.NoticeTunnelBroken)
+}
+
+// TestEndIsNoRecovery: that a problem is gone does not say that its tunnel works.
+func TestEndIsNoRecovery(t *testing.T) {
+	for name, ends := range map[string]func(w *world){
+		"restarted": func(w *world) { w.s.Tunnels[0].State = state.TunnelConnecting },
+		"stopped":   func(w *world) { w.s.Tunnels[0].State, w.s.Tunnels[0].Problem = state.TunnelStopped, nil },
+		"removed":   func(w *world) { w.s.Tunnels = w.s.Tunnels[1:] },
+		"another_problem": func(w *world) {
+			w.s.Tunnels[0].Problem = &state.Problem{Code: state.CodeUpstream, Title: "Tunnel failed"}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.want(0)
+			broken := w.s.Tunnels
+			w.breaks(&broken[0], state.CodeAccessDenied)
+			ends(w)
+			w.want(time.Second)
+			w.s.Tunnels = broken
+			w.up()
+			if n := w.want(time.Second, state.NoticeTunnelRecovered)[0]; n.Title != "prod-pg works again" {
+				t.Errorf("got %+v", n)
+			}
+			broken[0].State = state.TunnelStopped
+			w.want(time.Second) // what it says is so no longer
+		})
+	}
+}
+
+// TestProxyIsBackWhenATunnelIs: while the network is away a session expires, and then
+// nothing finds out how the proxy is.
+func TestProxyIsBackWhenATunnelIs(t *testing.T) {
+	w := newWorld(t)
+	w.want(0)
+	w.down()
+	w.want(time.Second)
+	w.want(graceProxy, state.NoticeTunnelBroken)
+	w.s.Problems = nil
+	for i := range w.s.Tunnels {
+		w.s.Tunnels[i].State, w.s.Tunnels[i].Problem = state.TunnelWaitingForLogin, &state.Problem{Code: state.CodeLoginNeeded}
+	}
+	w.s.Tunnels = append(w.s.Tunnels, state.Tunnel{
+		TunnelSpec: state.TunnelSpec{Name: "other home's"}, Profile: "p.example.com:443", State: state.TunnelReady,
+	})
+	w.want(time.Second)
+	w.s.Tunnels[1].State, w.s.Tunnels[1].Problem = state.TunnelReady, nil
+	w.want(time.Second, state.NoticeTunnelRecovered)
+	w.down()
+	w.s.Tunnels[1].State, w.s.Tunnels[1].Problem = state.TunnelReady, nil
+	w.want(time.Second) // it is away again, which not every tunnel has found out
+}
+
+// TestRestartThatFails: its notice comes back at once, unless tsh has restarted itself.
+func TestRestartThatFails(t *testing.T) {
+	for code, want := range map[state.Code][]state.NoticeKind{
+		state.CodeAccessDenied: {state.NoticeTunnelBroken},
+		state.CodeTSHFailed:    nil,
+	} {
+		w := newWorld(t)
+		w.want(0)
+		pg := &w.s.Tunnels[0]
+		w.breaks(pg, code)
+		pg.State = state.TunnelConnecting
+		w.want(time.Minute)
+		pg.State = state.TunnelError
+		w.want(time.Second, want...)
+		w.want(again, state.NoticeTunnelBroken)
+		w.up()
+		w.want(time.Second, state.NoticeTunnelRecovered)
+	}
+}
+
 func TestSilence(t *testing.T) {
 	for name, change := range map[string]func(*Input){
 		"quiet_hours":  func(in *Input) { in.Quiet = true },

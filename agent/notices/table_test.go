@@ -144,10 +144,11 @@ func examples() []example {
 		}, nil, ""},
 		{"you are let in again", func(w *world) {
 			w.s.Problems = []state.Problem{*problem(state.CodeSessionRefused, "Session refused", `example.com refuses alice: locked, "incident 7".`)}
+			w.s.Tunnels[0].State, w.s.Tunnels[0].Problem = state.TunnelError, &w.s.Problems[0]
 		}, func(w *world) {
 			w.in.Now = w.in.Now.Add(-20 * time.Second)
 			w.tr.Update(&w.s, w.in)
-			w.s.Problems = nil
+			w.up()
 			w.in.Now = w.in.Now.Add(-30 * time.Second)
 		}, state.NoticeTunnelRecovered},
 		{"a CA of the cluster was rotated, and only a login helps", func(w *world) {
