@@ -79,7 +79,8 @@ func ofSession(p *state.Profile, s *state.Snapshot, in Input) []candidate {
 		}})
 	}
 	if p.Login.Asks == state.LoginTap {
-		list = append(list, candidate{Notice: state.Notice{
+		// A snapshot does not say which login it is, but between two there is none.
+		list = append(list, candidate{occasion: fmt.Sprint(in.Now.Unix()), Notice: state.Notice{
 			ID: id("tap"), Kind: state.NoticeTap, Urgency: state.UrgencyCritical,
 			Title: "Touch your security key", Body: fmt.Sprintf("The login to %s waits for it.", where),
 		}})
@@ -97,6 +98,7 @@ func ofSession(p *state.Profile, s *state.Snapshot, in Input) []candidate {
 		}
 	}
 	clients := strings.TrimSpace(waiting(p, s) + " " + held(p, s))
+	code, _ := longest(s, func(t *state.Tunnel) bool { return waits(t, p) && wantsCode(t) })
 	renewing := []state.NoticeAction{
 		{Verb: state.VerbRenew, Label: "Renew now", Proxy: p.Proxy}, {Verb: state.VerbSnooze, Label: "Snooze", Proxy: p.Proxy},
 	}
@@ -104,8 +106,8 @@ func ofSession(p *state.Profile, s *state.Snapshot, in Input) []candidate {
 		{Verb: state.VerbLogin, Label: "Log in", Proxy: p.Proxy}, {Verb: state.VerbSnooze, Label: "Not now", Proxy: p.Proxy},
 	}
 	switch {
-	case clients != "" && wantsCode(p, s):
-		list = append(list, candidate{Notice: state.Notice{
+	case code != nil:
+		list = append(list, candidate{occasion: fmt.Sprintf("%s/%d", code.Name, code.Problem.Since.Unix()), Notice: state.Notice{
 			ID: id("code"), Kind: state.NoticeLoginNeeded, Urgency: state.UrgencyCritical,
 			Title: "One-time code for " + where, Body: clients,
 			Actions: []state.NoticeAction{{Verb: state.VerbLogin, Label: "Enter the code", Proxy: p.Proxy}},
@@ -175,31 +177,34 @@ func wantsLogin(t *state.Tunnel, p *state.Profile) bool {
 	return t.Profile == p.Proxy && t.State == state.TunnelWaitingForLogin && !other
 }
 
-// wantsCode reports whether clients wait for a one-time code while the session
-// is valid.
-func wantsCode(p *state.Profile, s *state.Snapshot) bool {
-	return slices.ContainsFunc(s.Tunnels, func(t state.Tunnel) bool {
-		return waits(&t, p) && t.Problem != nil && t.Problem.Code == state.CodeMFARequired
-	})
+// wantsCode reports whether a tunnel waits for a one-time code while the session is
+// valid.
+func wantsCode(t *state.Tunnel) bool {
+	return t.Problem != nil && t.Problem.Code == state.CodeMFARequired
 }
 
 // client names the client that has waited for longest.
 func client(t *state.Tunnel) string { return cmp.Or(t.WaitingClient, "A client") }
 
-// waiting says which clients wait for a login at the profile's proxy.
-func waiting(p *state.Profile, s *state.Snapshot) string {
-	var first *state.Tunnel
-	var n int64
+// longest returns, of some tunnels, the one whose client has waited for longest, and how
+// many clients wait at all of them; nil: at none.
+func longest(s *state.Snapshot, of func(*state.Tunnel) bool) (first *state.Tunnel, clients int64) {
 	for i := range s.Tunnels {
 		t := &s.Tunnels[i]
-		if !waits(t, p) {
+		if !of(t) {
 			continue
 		}
-		n += t.Waiting
+		clients += t.Waiting
 		if first == nil || t.WaitingSince != nil && (first.WaitingSince == nil || t.WaitingSince.Before(*first.WaitingSince)) {
 			first = t
 		}
 	}
+	return first, clients
+}
+
+// waiting says which clients wait for a login at the profile's proxy.
+func waiting(p *state.Profile, s *state.Snapshot) string {
+	first, n := longest(s, func(t *state.Tunnel) bool { return waits(t, p) })
 	if n == 0 {
 		return ""
 	}

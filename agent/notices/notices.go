@@ -56,6 +56,7 @@ type candidate struct {
 	grace     time.Duration // how long the cause must last
 	onlyFresh bool          // shown only if it appeared while the Tracker ran
 	at        string        // the proxy whose access request it is, for onlyFresh: its requests were known by then
+	occasion  string        // completes the ID of a cause that comes again; the one that it had at first counts
 	recovered *recovery     // shown briefly when a shown cause ends; nil means none
 }
 
@@ -98,6 +99,7 @@ type Tracker struct {
 	by       map[string]*memory
 	started  bool
 	listed   map[string]bool   // Input's at the last look
+	standing map[string]string // at the last look, by the ID: the one with the occasion
 	moments  map[string]moment // notices that are withdrawn after a while
 	showings []time.Time       // of the last minute
 	held     map[string]bool   // causes over the limit
@@ -118,6 +120,7 @@ func New() *Tracker {
 // come in order.
 func (t *Tracker) Update(s *state.Snapshot, in Input) []state.Notice {
 	list := candidates(s, in)
+	t.complete(list)
 	present := make(map[string]bool, len(list))
 	var out []state.Notice
 	for _, c := range list {
@@ -146,6 +149,20 @@ func (t *Tracker) Update(s *state.Snapshot, in Input) []state.Notice {
 		return cmp.Or(cmp.Compare(rank(b.Urgency), rank(a.Urgency)), a.Since.Compare(b.Since), cmp.Compare(a.ID, b.ID))
 	})
 	return out
+}
+
+// complete gives the candidates their occasions: the next time is another cause, which
+// was neither shown nor dismissed.
+func (t *Tracker) complete(list []candidate) {
+	standing := make(map[string]string)
+	for i := range list {
+		if c := &list[i]; c.occasion != "" {
+			id := cmp.Or(t.standing[c.ID], c.ID+"/"+c.occasion)
+			standing[c.ID] = id
+			c.ID = id
+		}
+	}
+	t.standing = standing
 }
 
 func rank(u state.Urgency) int {

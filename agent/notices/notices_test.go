@@ -135,6 +135,55 @@ func TestPINIsAskedFor(t *testing.T) {
 	w.want(time.Second, state.NoticeSessionEnding)
 }
 
+// TestEachTap: what a login wants touched is shown each time, also after it was dismissed.
+func TestEachTap(t *testing.T) {
+	w := newWorld(t)
+	w.want(0)
+	for range 3 {
+		w.profile().Login = state.Login{InProgress: true, Asks: state.LoginTap}
+		n := w.want(time.Second, state.NoticeTap)[0]
+		if still := w.want(time.Second, state.NoticeTap)[0]; still.ID != n.ID || !still.Since.Equal(n.Since) {
+			t.Errorf("a second later it is another notice: %+v", still)
+		}
+		w.tr.Dismiss(n.ID)
+		w.want(time.Second)
+		w.profile().Login = state.Login{}
+		w.want(time.Minute)
+	}
+}
+
+// TestEachCode: the next tunnel's code is asked for by another notice, also after the
+// first one's was dismissed. That its client tries again is no news.
+func TestEachCode(t *testing.T) {
+	w := newWorld(t)
+	w.want(0)
+	pg, orders := &w.s.Tunnels[0], &w.s.Tunnels[1]
+	for _, tun := range []*state.Tunnel{pg, orders} {
+		tun.State, tun.Problem = state.TunnelWaitingForLogin, &state.Problem{Code: state.CodeMFARequired, Since: noon}
+	}
+	pg.Waiting = 1
+	first := w.want(time.Second, state.NoticeLoginNeeded)[0]
+	pg.WaitingSince = new(w.in.Now)
+	orders.Waiting, orders.WaitingSince = 1, new(noon) // it has waited for longer
+	if both := w.want(time.Second, state.NoticeLoginNeeded)[0]; both.ID != first.ID {
+		t.Errorf("with a second client it is another notice: %+v", both)
+	}
+	w.tr.Dismiss(first.ID)
+	w.want(time.Second)
+	pg.Waiting, orders.Waiting = 0, 0
+	w.want(time.Second)
+	pg.Waiting = 1
+	w.want(time.Minute)
+	pg.Waiting = 0
+	w.want(time.Second)
+	orders.Waiting = 1
+	w.want(time.Minute, state.NoticeLoginNeeded)
+	orders.Waiting = 0
+	w.want(time.Second)
+	pg.Waiting, pg.Problem = 1, &state.Problem{Code: state.CodeMFARequired, Since: w.in.Now} // its cert has ended
+	w.want(time.Second, state.NoticeLoginNeeded)
+}
+
 func TestWaitingClientIsNamed(t *testing.T) {
 	w := newWorld(t)
 	w.want(0)
