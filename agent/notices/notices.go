@@ -56,6 +56,7 @@ type candidate struct {
 	grace     time.Duration // how long the cause must last
 	onlyFresh bool          // shown only if it appeared while the Tracker ran
 	at        string        // the proxy whose access request it is, for onlyFresh: its requests were known by then
+	done      bool          // it was dealt with: not to be shown, from now on
 	occasion  string        // completes the ID of a cause that comes again; the one that it had at first counts
 	recovered *recovery     // shown briefly when a shown cause ends; nil means none
 }
@@ -175,6 +176,7 @@ func (t *Tracker) due(c candidate, in Input) bool {
 	if m.recovered = c.recovered; m.recovered != nil {
 		delete(t.moments, m.recovered.notice.ID)
 	}
+	m.dismissed = m.dismissed || c.done
 	switch {
 	case m.dismissed, m.stale && c.onlyFresh, !in.Enabled:
 		return false

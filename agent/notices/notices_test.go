@@ -455,6 +455,36 @@ func TestRequests(t *testing.T) {
 	w.want(2 * time.Hour)
 }
 
+// TestDroppedRolesAreNoNews: an approval is dealt with once its roles were assumed, by the
+// session or for a tunnel, and also where they were before berth looked.
+func TestDroppedRolesAreNoNews(t *testing.T) {
+	for name, assume := range map[string]func(*state.Request){
+		"session": func(r *state.Request) { r.Assumed = true },
+		"tunnel":  func(r *state.Request) { r.Tunnels = []string{"prod-pg"} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.profile().ValidUntil = new(noon.Add(12 * time.Hour))
+			mine := state.Request{Profile: "p.example.com:443", Mine: true, Roles: []string{"dba"}, State: state.RequestApproved, Assumable: true}
+			early, late := mine, mine
+			early.ID, late.ID = "early", "late"
+			assume(&early)
+			w.s.Requests = []state.Request{early}
+			w.want(0)
+			w.s.Requests = []state.Request{early, late}
+			w.want(time.Second, state.NoticeApproved)
+			assume(&late)
+			w.s.Requests = []state.Request{early, late}
+			w.want(time.Second)
+			w.want(again)
+			for i := range w.s.Requests {
+				w.s.Requests[i].Assumed, w.s.Requests[i].Tunnels = false, nil
+			}
+			w.want(time.Minute)
+		})
+	}
+}
+
 func TestRenewedUnasked(t *testing.T) {
 	w := newWorld(t)
 	w.want(0)
