@@ -43,9 +43,9 @@ type Input struct {
 	// Sensitive reports whether approving a request needs a confirmation; nil
 	// means never.
 	Sensitive func(state.Request) bool
-	// Listed reports of proxies whether what their access requests become was news
-	// before the snapshot was drawn.
-	Listed map[string]bool
+	// Listed reports whether what a request of the user's own becomes was news before the
+	// snapshot was drawn; nil means of none.
+	Listed func(state.Request) bool
 }
 
 // candidate is a notice that the snapshot asks for; whether it is shown now
@@ -53,12 +53,12 @@ type Input struct {
 type candidate struct {
 	state.Notice
 
-	grace     time.Duration // how long the cause must last
-	onlyFresh bool          // shown only if it appeared while the Tracker ran
-	at        string        // the proxy whose access request it is, for onlyFresh: its requests were known by then
-	done      bool          // it was dealt with: not to be shown, from now on
-	occasion  string        // completes the ID of a cause that comes again; the one that it had at first counts
-	recovered *recovery     // shown briefly when a shown cause ends; nil means none
+	grace     time.Duration  // how long the cause must last
+	onlyFresh bool           // shown only if it appeared while the Tracker ran
+	of        *state.Request // for onlyFresh: it must have been news by then; nil means no request
+	done      bool           // it was dealt with: not to be shown, from now on
+	occasion  string         // completes the ID of a cause that comes again; the one that it had at first counts
+	recovered *recovery      // shown briefly when a shown cause ends; nil means none
 }
 
 // recovery is what is said when a cause has ended, and what shows that it has.
@@ -99,11 +99,11 @@ type memory struct {
 type Tracker struct {
 	by       map[string]*memory
 	started  bool
-	listed   map[string]bool   // Input's at the last look
-	standing map[string]string // at the last look, by the ID: the one with the occasion
-	moments  map[string]moment // notices that are withdrawn after a while
-	showings []time.Time       // of the last minute
-	held     map[string]bool   // causes over the limit
+	listed   func(state.Request) bool // Input's at the last look
+	standing map[string]string        // at the last look, by the ID: the one with the occasion
+	moments  map[string]moment        // notices that are withdrawn after a while
+	showings []time.Time              // of the last minute
+	held     map[string]bool          // causes over the limit
 }
 
 // moment is a recovery that is shown for a while.
@@ -198,10 +198,10 @@ func (t *Tracker) remember(c candidate, now time.Time) *memory {
 	m := t.by[c.ID]
 	switch {
 	case m == nil:
-		m = &memory{since: now, stale: !t.started || c.at != "" && !t.listed[c.at]}
+		m = &memory{since: now, stale: !t.started || !t.news(c)}
 		t.by[c.ID] = m
 	case m.absent && now.Sub(m.last) > again && !m.dismissed:
-		*m = memory{since: now, stale: c.at != "" && !t.listed[c.at]}
+		*m = memory{since: now, stale: !t.news(c)}
 	case m.absent:
 		// Back so soon, it is the same problem: no second notice yet.
 		if !m.goesOn {
@@ -215,6 +215,9 @@ func (t *Tracker) remember(c candidate, now time.Time) *memory {
 	m.last, m.goesOn = now, false
 	return m
 }
+
+// news reports whether what a candidate is about was news at the last look already.
+func (t *Tracker) news(c candidate) bool { return c.of == nil || t.listed != nil && t.listed(*c.of) }
 
 func justWoken(in Input) bool {
 	since := in.Now.Sub(in.WokeAt)

@@ -25,7 +25,9 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{t: t, tr: New(), in: Input{Now: noon, Enabled: true, Listed: map[string]bool{"p.example.com:443": true}}}
+	w := &world{t: t, tr: New(), in: Input{
+		Now: noon, Enabled: true, Listed: func(r state.Request) bool { return r.Profile == "p.example.com:443" },
+	}}
 	w.s.Profiles = []state.Profile{{
 		Proxy: "p.example.com:443", Cluster: "example.com", User: "alice", State: state.ProfileValid, ValidUntil: new(noon.Add(15 * time.Minute)),
 		Renewal: state.Renewal{Mode: state.RenewAsk},

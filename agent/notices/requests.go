@@ -26,13 +26,13 @@ func ofRequest(r *state.Request, s *state.Snapshot, in Input) []candidate {
 			Actions: []state.NoticeAction{details, {Verb: state.VerbDrop, Label: "Drop now", Request: r.ID, Proxy: r.Profile}},
 		}}}
 	case r.Mine && r.State == state.RequestApproved && r.Assumable && !r.Assumed && len(r.Tunnels) == 0:
-		return []candidate{{onlyFresh: true, at: r.Profile, Notice: state.Notice{
+		return []candidate{{onlyFresh: true, of: r, Notice: state.Notice{
 			ID: id("approved"), Kind: state.NoticeApproved, Urgency: state.UrgencyCritical,
 			Title: "Approved: " + what + untilWords(r, in.Now), Body: said(r, "Your access request was approved."),
 			Actions: []state.NoticeAction{{Verb: state.VerbAssume, Label: "Assume", Request: r.ID, Proxy: r.Profile}, details},
 		}}}
 	case r.Mine && r.State == state.RequestDenied && in.Now.Sub(decided(r)) < deniedFor:
-		return []candidate{{onlyFresh: true, at: r.Profile, Notice: state.Notice{
+		return []candidate{{onlyFresh: true, of: r, Notice: state.Notice{
 			ID: id("denied"), Kind: state.NoticeDenied, Urgency: state.UrgencyNormal,
 			Title: "Denied: " + what, Body: said(r, "Your access request was denied."), Actions: []state.NoticeAction{details},
 		}}}
