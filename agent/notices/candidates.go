@@ -248,7 +248,7 @@ func ofProblem(p *state.Problem, s *state.Snapshot) (candidate, bool) {
 		c.grace = graceProxy
 		c.ID = fmt.Sprintf("problem/%s/%s", p.Code, proxy)
 		c.Actions[0].Proxy = proxy
-		c.recovered = &recovery{tunnels: with(p, s), notice: state.Notice{
+		c.recovered = &recovery{Tunnels: with(p, s), Notice: state.Notice{
 			ID: fmt.Sprintf("proxy/%s/over", proxy), Kind: state.NoticeTunnelRecovered, Urgency: state.UrgencyLow,
 			Title: "Proxy is back", Body: fmt.Sprintf("Tunnels through %s work again.", proxy),
 		}}
@@ -278,8 +278,8 @@ func ofProblem(p *state.Problem, s *state.Snapshot) (candidate, bool) {
 // over tells that what was wrong with a session or a leaf cluster is over; nil
 // where a login has ended it, which the person knows.
 func over(p *state.Problem, id string, s *state.Snapshot) *recovery {
-	r := &recovery{tunnels: with(p, s), notice: state.Notice{ID: id + "/over", Kind: state.NoticeTunnelRecovered, Urgency: state.UrgencyLow}}
-	switch n := &r.notice; p.Code {
+	r := &recovery{Tunnels: with(p, s), Notice: state.Notice{ID: id + "/over", Kind: state.NoticeTunnelRecovered, Urgency: state.UrgencyLow}}
+	switch n := &r.Notice; p.Code {
 	case state.CodeSessionRefused:
 		n.Title, n.Body = "You are let in again", "The cluster accepts your session, and tunnels work again."
 	case state.CodeLeafAway:
@@ -333,7 +333,7 @@ func ofTunnel(t *state.Tunnel, s *state.Snapshot) (candidate, bool) {
 			{Verb: state.VerbDetails, Label: "Why?", Tunnel: t.Name}, {Verb: state.VerbRestart, Label: "Restart", Tunnel: t.Name},
 		},
 	}}
-	c.recovered = &recovery{tunnels: []string{t.Name}, retries: t.Problem.Code == state.CodeTSHFailed, notice: state.Notice{
+	c.recovered = &recovery{Tunnels: []string{t.Name}, Retries: t.Problem.Code == state.CodeTSHFailed, Notice: state.Notice{
 		ID: fmt.Sprintf("tunnel/%s/over", t.Name), Kind: state.NoticeTunnelRecovered, Urgency: state.UrgencyLow,
 		Title: t.Name + " works again", Body: fmt.Sprintf("New connections to tunnel %s get through.", t.Name),
 	}}

@@ -63,9 +63,9 @@ type candidate struct {
 
 // recovery is what is said when a cause has ended, and what shows that it has.
 type recovery struct {
-	notice  state.Notice
-	tunnels []string // those it kept from working: one of them works
-	retries bool     // without end, by itself: that a try has begun says nothing
+	Notice  state.Notice `json:"notice"`
+	Tunnels []string     `json:"tunnels"`           // those it kept from working: one of them works
+	Retries bool         `json:"retries,omitempty"` // without end, by itself: that a try has begun says nothing
 }
 
 // works reports whether one of the tunnels works.
@@ -75,29 +75,32 @@ func (r *recovery) works(s *state.Snapshot) bool {
 
 // triedAgain reports whether one of the tunnels is being tried again, as after a restart.
 func (r *recovery) triedAgain(s *state.Snapshot) bool {
-	return !r.retries && r.one(s, func(t *state.Tunnel) bool { return t.State == state.TunnelConnecting })
+	return !r.Retries && r.one(s, func(t *state.Tunnel) bool { return t.State == state.TunnelConnecting })
 }
 
 func (r *recovery) one(s *state.Snapshot, is func(*state.Tunnel) bool) bool {
-	return slices.ContainsFunc(s.Tunnels, func(t state.Tunnel) bool { return slices.Contains(r.tunnels, t.Name) && is(&t) })
+	return slices.ContainsFunc(s.Tunnels, func(t state.Tunnel) bool { return slices.Contains(r.Tunnels, t.Name) && is(&t) })
 }
 
-// memory is what the Tracker knows of a cause.
-type memory struct {
-	since     time.Time // when the cause appeared, this time
-	last      time.Time // when it was last seen
-	absent    bool      // at the last look
-	goesOn    bool      // if it comes back: nothing has shown that it ended
-	shownAt   time.Time // this time; zero means not yet
-	notBefore time.Time // the earliest time to show it
-	stale     bool      // it was there before berth looked
-	dismissed bool
-	recovered *recovery // nil means none, or that it was said
+// Memory is what a Tracker knows of a cause.
+type Memory struct {
+	Since     time.Time `json:"since"`               // when the cause appeared, this time
+	Last      time.Time `json:"last"`                // when it was last seen
+	Absent    bool      `json:"absent,omitempty"`    // at the last look
+	GoesOn    bool      `json:"goes_on,omitempty"`   // if it comes back: nothing has shown that it ended
+	ShownAt   time.Time `json:"shown_at,omitzero"`   // this time; zero means not yet
+	NotBefore time.Time `json:"not_before,omitzero"` // the earliest time to show it
+	Stale     bool      `json:"stale,omitempty"`     // it was there before berth looked
+	Dismissed bool      `json:"dismissed,omitempty"`
+	Recovered *recovery `json:"recovered,omitempty"` // nil means none, or that it was said
 }
+
+// Saved is what a Tracker remembers on its way to another process, by the causes' IDs.
+type Saved map[string]Memory
 
 // Tracker turns snapshots into notices. It is not safe for concurrent use.
 type Tracker struct {
-	by       map[string]*memory
+	by       map[string]*Memory
 	started  bool
 	listed   func(state.Request) bool // Input's at the last look
 	standing map[string]string        // at the last look, by the ID: the one with the occasion
@@ -114,7 +117,25 @@ type moment struct {
 
 // New returns a Tracker that has shown nothing yet.
 func New() *Tracker {
-	return &Tracker{by: make(map[string]*memory), moments: make(map[string]moment), held: make(map[string]bool)}
+	return &Tracker{by: make(map[string]*Memory), moments: make(map[string]moment), held: make(map[string]bool)}
+}
+
+// Save returns what there is to remember.
+func (t *Tracker) Save() Saved {
+	s := make(Saved, len(t.by))
+	for id, m := range t.by {
+		s[id] = *m
+	}
+	return s
+}
+
+// Restore has a new Tracker go on where another one ended. What it cannot see yet, such as
+// requests that are yet to be listed, has not ended.
+func (t *Tracker) Restore(s Saved) {
+	for id, m := range s {
+		m.GoesOn = m.GoesOn || !m.Absent
+		t.by[id], t.started = &m, true
+	}
 }
 
 // Update returns the notices to show now, the most urgent first. Snapshots must
@@ -127,7 +148,7 @@ func (t *Tracker) Update(s *state.Snapshot, in Input) []state.Notice {
 	for _, c := range list {
 		present[c.ID] = true
 		if t.due(c, in) {
-			c.Since = t.by[c.ID].shownAt.UTC()
+			c.Since = t.by[c.ID].ShownAt.UTC()
 			out = append(out, c.Notice)
 		}
 	}
@@ -137,7 +158,7 @@ func (t *Tracker) Update(s *state.Snapshot, in Input) []state.Notice {
 			delete(t.moments, id)
 			continue
 		}
-		n := m.notice
+		n := m.Notice
 		n.Since = m.since.UTC()
 		out = append(out, n)
 	}
@@ -173,46 +194,46 @@ func rank(u state.Urgency) int {
 // due reports whether a candidate is shown now, and remembers it if so.
 func (t *Tracker) due(c candidate, in Input) bool {
 	m := t.remember(c, in.Now)
-	if m.recovered = c.recovered; m.recovered != nil {
-		delete(t.moments, m.recovered.notice.ID)
+	if m.Recovered = c.recovered; m.Recovered != nil {
+		delete(t.moments, m.Recovered.Notice.ID)
 	}
-	m.dismissed = m.dismissed || c.done
+	m.Dismissed = m.Dismissed || c.done
 	switch {
-	case m.dismissed, m.stale && c.onlyFresh, !in.Enabled:
+	case m.Dismissed, m.Stale && c.onlyFresh, !in.Enabled:
 		return false
-	case !m.shownAt.IsZero():
+	case !m.ShownAt.IsZero():
 		return true
-	case in.Quiet, justWoken(in), in.Now.Before(m.since.Add(c.grace)), in.Now.Before(m.notBefore):
+	case in.Quiet, justWoken(in), in.Now.Before(m.Since.Add(c.grace)), in.Now.Before(m.NotBefore):
 		return false
 	case !t.allow(c, in.Now):
 		t.held[c.ID] = true
 		return false
 	}
 	delete(t.held, c.ID)
-	m.shownAt = in.Now
+	m.ShownAt = in.Now
 	return true
 }
 
 // remember notes that a cause is there now.
-func (t *Tracker) remember(c candidate, now time.Time) *memory {
+func (t *Tracker) remember(c candidate, now time.Time) *Memory {
 	m := t.by[c.ID]
 	switch {
 	case m == nil:
-		m = &memory{since: now, stale: !t.started || !t.news(c)}
+		m = &Memory{Since: now, Stale: !t.started || !t.news(c)}
 		t.by[c.ID] = m
-	case m.absent && now.Sub(m.last) > again && !m.dismissed:
-		*m = memory{since: now, stale: !t.news(c)}
-	case m.absent:
+	case m.Absent && now.Sub(m.Last) > again && !m.Dismissed:
+		*m = Memory{Since: now, Stale: !t.news(c)}
+	case m.Absent:
 		// Back so soon, it is the same problem: no second notice yet.
-		if !m.goesOn {
-			if !m.shownAt.IsZero() {
-				m.notBefore = m.shownAt.Add(again)
+		if !m.GoesOn {
+			if !m.ShownAt.IsZero() {
+				m.NotBefore = m.ShownAt.Add(again)
 			}
-			m.since = now
+			m.Since = now
 		}
-		m.shownAt, m.absent = time.Time{}, false
+		m.ShownAt, m.Absent = time.Time{}, false
 	}
-	m.last, m.goesOn = now, false
+	m.Last, m.GoesOn = now, false
 	return m
 }
 
@@ -242,9 +263,9 @@ func (t *Tracker) goneBy(present map[string]bool, s *state.Snapshot, in Input) {
 			continue
 		}
 		delete(t.held, id)
-		m.absent = true
+		m.Absent = true
 		t.ended(m, s, in)
-		if in.Now.Sub(m.last) > forget {
+		if in.Now.Sub(m.Last) > forget {
 			delete(t.by, id)
 		}
 	}
@@ -252,19 +273,19 @@ func (t *Tracker) goneBy(present map[string]bool, s *state.Snapshot, in Input) {
 
 // ended says that a cause which is gone has ended, once the snapshot shows it: its
 // tunnels may as well have been stopped, or wait for a login.
-func (t *Tracker) ended(m *memory, s *state.Snapshot, in Input) {
-	r := m.recovered
+func (t *Tracker) ended(m *Memory, s *state.Snapshot, in Input) {
+	r := m.Recovered
 	switch {
 	case r == nil:
-	case in.Now.Sub(m.last) > again: // what is seen from now on has other reasons
-		m.recovered = nil
+	case in.Now.Sub(m.Last) > again: // what is seen from now on has other reasons
+		m.Recovered = nil
 	case r.works(s):
-		m.recovered, m.goesOn = nil, false
-		if !m.shownAt.IsZero() && !m.dismissed && in.Enabled && !in.Quiet {
-			t.moments[r.notice.ID] = moment{recovery: r, since: in.Now}
+		m.Recovered, m.GoesOn = nil, false
+		if !m.ShownAt.IsZero() && !m.Dismissed && in.Enabled && !in.Quiet {
+			t.moments[r.Notice.ID] = moment{recovery: r, since: in.Now}
 		}
 	case r.triedAgain(s):
-		m.goesOn = true
+		m.GoesOn = true
 	}
 }
 
@@ -277,16 +298,16 @@ func (t *Tracker) Dismiss(id string) bool {
 	}
 	if id == moreID && len(t.held) > 0 {
 		for held := range t.held {
-			t.by[held].dismissed = true
+			t.by[held].Dismissed = true
 		}
 		clear(t.held)
 		return true
 	}
 	m := t.by[id]
-	if m == nil || m.shownAt.IsZero() {
+	if m == nil || m.ShownAt.IsZero() {
 		return false
 	}
-	m.dismissed = true
+	m.Dismissed = true
 	return true
 }
 

@@ -1,6 +1,7 @@
 package notices
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -520,6 +521,45 @@ func TestForeigners(t *testing.T) {
 		t.Errorf("shown again: %+v", first)
 	}
 	w.want(foreignFor + time.Minute)
+}
+
+// TestSuccessorGoesOn: what the agent before has shown comes back as soon as it is seen
+// again, and what was dismissed there stays away.
+func TestSuccessorGoesOn(t *testing.T) {
+	w := newWorld(t)
+	w.profile().ValidUntil = new(noon.Add(12 * time.Hour))
+	w.want(0)
+	requests := []state.Request{
+		{ID: "mine", Profile: "p.example.com:443", Mine: true, Roles: []string{"dba"}, State: state.RequestApproved, Assumable: true},
+		{ID: "rev", Profile: "p.example.com:443", User: "carol", Roles: []string{"dba"}, State: state.RequestPending, Reviewable: true},
+	}
+	w.s.Requests = requests
+	w.tr.Dismiss(w.want(time.Second, state.NoticeApproved, state.NoticeReview)[1].ID)
+	pg := &w.s.Tunnels[0]
+	pg.State, pg.Problem = state.TunnelError, &state.Problem{Code: state.CodeAccessDenied, Title: "Access denied", Text: "The cluster refused."}
+	w.want(time.Second, state.NoticeApproved)
+	w.want(graceTunnel, state.NoticeApproved, state.NoticeTunnelBroken)
+
+	for range 2 {
+		raw, err := json.Marshal(w.tr.Save())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var saved Saved
+		if err := json.Unmarshal(raw, &saved); err != nil {
+			t.Fatal(err)
+		}
+		w.tr = New()
+		w.tr.Restore(saved)
+		listed := w.in.Listed
+		w.s.Requests, w.in.Listed, pg.State = nil, nil, state.TunnelConnecting
+		w.want(time.Second)
+		w.in.Listed = listed
+	}
+	w.s.Requests, pg.State = requests, state.TunnelError
+	w.want(time.Second, state.NoticeApproved, state.NoticeTunnelBroken)
+	w.up()
+	w.want(time.Second, state.NoticeApproved, state.NoticeTunnelRecovered)
 }
 
 // TestMemoryIsBounded: a tracker that sees new causes for weeks forgets them.

@@ -76,8 +76,9 @@ func buttons(n state.Notice) string {
 const tableHead = `# Notifications
 
 Every notification berth shows, with the words of an example. One cause has one notification, however many tunnels
-it affects. berth withdraws it when the cause is gone, does not repeat it within ten minutes, and never repeats one that you
-dismissed. None is shown in ` + "`notifications.quiet_hours`" + ` or within ten seconds of a wake-up, and at most five in
+it affects. berth withdraws it when the cause is gone and does not repeat it within ten minutes, unless a tunnel fails again
+after a restart. One that you dismissed stays away until the agent is stopped; an agent that takes over
+remembers it. None is shown in ` + "`notifications.quiet_hours`" + ` or within ten seconds of a wake-up, and at most five in
 a minute: berth counts the others. Notifications about something only you can do have no such limit. ` + "`notifications.enabled: false`" + ` turns all of them off.
 
 Every action is also in the tray's menu and on the command line. Each checks the current state before it does anything, so a
