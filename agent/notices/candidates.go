@@ -333,7 +333,7 @@ func ofTunnel(t *state.Tunnel, s *state.Snapshot) (candidate, bool) {
 			{Verb: state.VerbDetails, Label: "Why?", Tunnel: t.Name}, {Verb: state.VerbRestart, Label: "Restart", Tunnel: t.Name},
 		},
 	}}
-	c.recovered = &recovery{Tunnels: []string{t.Name}, Retries: t.Problem.Code == state.CodeTSHFailed, Notice: state.Notice{
+	c.recovered = &recovery{Tunnels: []string{t.Name}, Notice: state.Notice{
 		ID: fmt.Sprintf("tunnel/%s/over", t.Name), Kind: state.NoticeTunnelRecovered, Urgency: state.UrgencyLow,
 		Title: t.Name + " works again", Body: fmt.Sprintf("New connections to tunnel %s get through.", t.Name),
 	}}

@@ -3,12 +3,13 @@
 // It promises one notice per cause, and only for changes and for things to do.
 // A problem becomes a notice after a grace period (one for the whole cluster
 // when the cluster is its cause), and the notice is withdrawn when the problem
-// ends. No notice comes in quiet hours or in the first seconds after a wake-up,
-// none returns within minutes or after it was dismissed, and at most a few
-// come in a minute: the others are counted.
+// ends; that its tunnels work again is said when they are seen to. No notice comes in
+// quiet hours or in the first seconds after a wake-up, none returns within minutes,
+// unless a restart has failed, or after it was dismissed, and at most a few come in a
+// minute: the others are counted.
 //
 // The notices follow from the snapshots alone; the Tracker remembers only which
-// ones it has shown.
+// ones it has shown, for the process that goes on in its place too.
 package notices
 
 import (
@@ -64,8 +65,7 @@ type candidate struct {
 // recovery is what is said when a cause has ended, and what shows that it has.
 type recovery struct {
 	Notice  state.Notice `json:"notice"`
-	Tunnels []string     `json:"tunnels"`           // those it kept from working: one of them works
-	Retries bool         `json:"retries,omitempty"` // without end, by itself: that a try has begun says nothing
+	Tunnels []string     `json:"tunnels"` // those it kept from working: one of them works
 }
 
 // works reports whether one of the tunnels works.
@@ -75,7 +75,7 @@ func (r *recovery) works(s *state.Snapshot) bool {
 
 // triedAgain reports whether one of the tunnels is being tried again, as after a restart.
 func (r *recovery) triedAgain(s *state.Snapshot) bool {
-	return !r.Retries && r.one(s, func(t *state.Tunnel) bool { return t.State == state.TunnelConnecting })
+	return r.one(s, func(t *state.Tunnel) bool { return t.State == state.TunnelConnecting })
 }
 
 func (r *recovery) one(s *state.Snapshot, is func(*state.Tunnel) bool) bool {
