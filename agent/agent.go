@@ -166,7 +166,7 @@ func newAgent(ctx context.Context, opts Options) (*Agent, error) {
 	a.pub.changed, a.pub.hurry, a.pub.pause = wake.NewSignal(), wake.NewSignal(), publishPause
 	a.next = succession{
 		opts: opts, log: a.log, touch: a.touch, changed: a.pub.changed, stop: func() { a.stop() },
-		grace: func() time.Duration { return a.current().HandoverGraceDuration() },
+		pub: &a.pub, grace: func() time.Duration { return a.current().HandoverGraceDuration() },
 	}
 	a.next.init(ctx)
 	a.system.monitor = osevents.New(osevents.Config{Logger: opts.Logger, Tell: a.heardFromSystem})

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -364,6 +365,37 @@ func TestRolesGoWhileConnectionsDrain(t *testing.T) {
 				t.Errorf("the connection with the roles: %v", err)
 			}
 		})
+	}
+}
+
+// TestNoticesGoOn: a successor shows what the agent before it has shown, and nothing that
+// was dismissed.
+func TestNoticesGoOn(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t, requestsConfig())
+	e.Login()
+	e.config()
+	p := e.startProcess()
+	e.awaitWatch()
+	mine, theirs := e.approved("dba"), e.Sim.PutAccessRequest(simcluster.AccessRequest{User: "bob", Roles: []string{"dba"}})
+	shown := func(kind state.NoticeKind, request string) func(state.Snapshot) bool {
+		return func(s state.Snapshot) bool {
+			return slices.ContainsFunc(s.Notices, func(n state.Notice) bool { return n.Kind == kind && n.Actions[0].Request == request })
+		}
+	}
+	approved, review := shown(state.NoticeApproved, mine), shown(state.NoticeReview, theirs)
+	s := e.Await("both notices", func(s state.Snapshot) bool { return approved(s) && review(s) })
+	for _, n := range s.Notices {
+		if n.Kind == state.NoticeReview {
+			if err := e.Client().DismissNotice(t.Context(), n.ID); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	p.mustRestart()
+	s = e.Await("the approval's notice", approved)
+	if len(s.Requests) != 2 || review(s) {
+		t.Errorf("of the requests %+v there are the notices %+v", s.Requests, s.Notices)
 	}
 }
 

@@ -101,13 +101,31 @@ func (p *publisher) alive() error {
 func (p *publisher) notices(s *state.Snapshot, in notices.Input) []state.Notice {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.tracker == nil {
-		p.tracker = notices.New()
-	}
-	if list := p.tracker.Update(s, in); list != nil {
+	if list := p.trackerLocked().Update(s, in); list != nil {
 		return list
 	}
 	return []state.Notice{}
+}
+
+// shown returns what there is to remember of notices, for the next agent.
+func (p *publisher) shown() notices.Saved {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.trackerLocked().Save()
+}
+
+// goOn makes notices those that the agent before has shown.
+func (p *publisher) goOn(shown notices.Saved) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.trackerLocked().Restore(shown)
+}
+
+func (p *publisher) trackerLocked() *notices.Tracker {
+	if p.tracker == nil {
+		p.tracker = notices.New()
+	}
+	return p.tracker
 }
 
 // hub holds the newest snapshot and wakes whoever follows it. Readers never

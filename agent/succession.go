@@ -16,6 +16,7 @@ import (
 	"berth/agent/handover"
 	"berth/agent/ipc"
 	"berth/agent/memory"
+	"berth/agent/notices"
 	"berth/agent/process"
 	"berth/agent/tunnel"
 	"berth/internal/wake"
@@ -57,6 +58,7 @@ var errStopping = errors.New("the agent is stopping")
 // inheritance is what a successor gets besides sockets.
 type inheritance struct {
 	Tunnels map[string]tunnel.Past `json:"tunnels"`
+	Notices notices.Saved          `json:"notices,omitempty"`
 }
 
 // succession passes an agent's work on to the next one, and takes it over from the
@@ -66,6 +68,7 @@ type succession struct {
 	log     *slog.Logger
 	tunnels *tunnel.Set
 	memory  *memory.Store
+	pub     *publisher
 	grace   func() time.Duration // for the connections that are left behind
 	touch   func()               // has the snapshot published
 	changed wake.Signal          // wakes when it may be
@@ -274,7 +277,7 @@ func (s *succession) give(line *handover.Line) error {
 			return err
 		}
 	}
-	state, err := json.Marshal(inheritance{Tunnels: s.tunnels.Succession().Pasts()})
+	state, err := json.Marshal(inheritance{Tunnels: s.tunnels.Succession().Pasts(), Notices: s.pub.shown()})
 	if err != nil {
 		return fmt.Errorf("hand over: %w", err)
 	}

@@ -65,6 +65,7 @@ func (s *succession) inherit(m handover.Message, files []handover.Received) erro
 	}
 	s.control = handover.NewControl(control)
 	s.tunnels.Succession().GoOn(got.Tunnels)
+	s.pub.goOn(got.Notices)
 	return s.memory.Reload()
 }
 

@@ -243,21 +243,20 @@ func (b *Board) NoReview(key certwatch.ProfileID) {
 	}
 }
 
-// Listed reports of proxies, by their addresses, whether what their requests become is
-// news: for that each session there must have listed once, or the one that it renews, but
-// for those that have ended before.
-func (b *Board) Listed() map[string]bool {
+// Listed returns a func that reports of the user's own requests whether what they become
+// is news as of now: for that a session of their user must have listed once, or the one
+// that it renews. One that never lists hides no other user's news.
+func (b *Board) Listed() func(state.Request) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	proxies := make(map[string]bool)
+	type owner struct{ profile, user string }
+	listed := make(map[owner]bool)
 	for _, f := range b.followed {
-		if f.quiet && f.session.Ended {
-			continue
+		if !f.quiet {
+			listed[owner{f.session.Profile, cleanName(f.session.User)}] = true
 		}
-		others, more := proxies[f.session.Profile]
-		proxies[f.session.Profile] = !f.quiet && (others || !more)
 	}
-	return proxies
+	return func(r state.Request) bool { return listed[owner{r.Profile, r.User}] }
 }
 
 // Over returns how many requests there are above what is listed.

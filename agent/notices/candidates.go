@@ -79,7 +79,8 @@ func ofSession(p *state.Profile, s *state.Snapshot, in Input) []candidate {
 		}})
 	}
 	if p.Login.Asks == state.LoginTap {
-		list = append(list, candidate{Notice: state.Notice{
+		// A snapshot does not say which login it is, but between two there is none.
+		list = append(list, candidate{occasion: fmt.Sprint(in.Now.Unix()), Notice: state.Notice{
 			ID: id("tap"), Kind: state.NoticeTap, Urgency: state.UrgencyCritical,
 			Title: "Touch your security key", Body: fmt.Sprintf("The login to %s waits for it.", where),
 		}})
@@ -97,6 +98,7 @@ func ofSession(p *state.Profile, s *state.Snapshot, in Input) []candidate {
 		}
 	}
 	clients := strings.TrimSpace(waiting(p, s) + " " + held(p, s))
+	code, _ := longest(s, func(t *state.Tunnel) bool { return waits(t, p) && wantsCode(t) })
 	renewing := []state.NoticeAction{
 		{Verb: state.VerbRenew, Label: "Renew now", Proxy: p.Proxy}, {Verb: state.VerbSnooze, Label: "Snooze", Proxy: p.Proxy},
 	}
@@ -104,8 +106,8 @@ func ofSession(p *state.Profile, s *state.Snapshot, in Input) []candidate {
 		{Verb: state.VerbLogin, Label: "Log in", Proxy: p.Proxy}, {Verb: state.VerbSnooze, Label: "Not now", Proxy: p.Proxy},
 	}
 	switch {
-	case clients != "" && wantsCode(p, s):
-		list = append(list, candidate{Notice: state.Notice{
+	case code != nil:
+		list = append(list, candidate{occasion: fmt.Sprintf("%s/%d", code.Name, code.Problem.Since.Unix()), Notice: state.Notice{
 			ID: id("code"), Kind: state.NoticeLoginNeeded, Urgency: state.UrgencyCritical,
 			Title: "One-time code for " + where, Body: clients,
 			Actions: []state.NoticeAction{{Verb: state.VerbLogin, Label: "Enter the code", Proxy: p.Proxy}},
@@ -175,31 +177,34 @@ func wantsLogin(t *state.Tunnel, p *state.Profile) bool {
 	return t.Profile == p.Proxy && t.State == state.TunnelWaitingForLogin && !other
 }
 
-// wantsCode reports whether clients wait for a one-time code while the session
-// is valid.
-func wantsCode(p *state.Profile, s *state.Snapshot) bool {
-	return slices.ContainsFunc(s.Tunnels, func(t state.Tunnel) bool {
-		return waits(&t, p) && t.Problem != nil && t.Problem.Code == state.CodeMFARequired
-	})
+// wantsCode reports whether a tunnel waits for a one-time code while the session is
+// valid.
+func wantsCode(t *state.Tunnel) bool {
+	return t.Problem != nil && t.Problem.Code == state.CodeMFARequired
 }
 
 // client names the client that has waited for longest.
 func client(t *state.Tunnel) string { return cmp.Or(t.WaitingClient, "A client") }
 
-// waiting says which clients wait for a login at the profile's proxy.
-func waiting(p *state.Profile, s *state.Snapshot) string {
-	var first *state.Tunnel
-	var n int64
+// longest returns, of some tunnels, the one whose client has waited for longest, and how
+// many clients wait at all of them; nil: at none.
+func longest(s *state.Snapshot, of func(*state.Tunnel) bool) (first *state.Tunnel, clients int64) {
 	for i := range s.Tunnels {
 		t := &s.Tunnels[i]
-		if !waits(t, p) {
+		if !of(t) {
 			continue
 		}
-		n += t.Waiting
+		clients += t.Waiting
 		if first == nil || t.WaitingSince != nil && (first.WaitingSince == nil || t.WaitingSince.Before(*first.WaitingSince)) {
 			first = t
 		}
 	}
+	return first, clients
+}
+
+// waiting says which clients wait for a login at the profile's proxy.
+func waiting(p *state.Profile, s *state.Snapshot) string {
+	first, n := longest(s, func(t *state.Tunnel) bool { return waits(t, p) })
 	if n == 0 {
 		return ""
 	}
@@ -243,10 +248,10 @@ func ofProblem(p *state.Problem, s *state.Snapshot) (candidate, bool) {
 		c.grace = graceProxy
 		c.ID = fmt.Sprintf("problem/%s/%s", p.Code, proxy)
 		c.Actions[0].Proxy = proxy
-		c.recovered = &state.Notice{
-			ID: c.ID + "/over", Kind: state.NoticeTunnelRecovered, Urgency: state.UrgencyLow,
+		c.recovered = &recovery{Tunnels: with(p, s), Notice: state.Notice{
+			ID: fmt.Sprintf("proxy/%s/over", proxy), Kind: state.NoticeTunnelRecovered, Urgency: state.UrgencyLow,
 			Title: "Proxy is back", Body: fmt.Sprintf("Tunnels through %s work again.", proxy),
-		}
+		}}
 	case state.CodeSessionRefused, state.CodeSessionOutdated, state.CodeLeafAway:
 		c.grace = graceTunnel
 		c.Actions[0].Proxy = proxyOf(p, s)
@@ -254,7 +259,7 @@ func ofProblem(p *state.Problem, s *state.Snapshot) (candidate, bool) {
 		if p.Code == state.CodeLeafAway { // a proxy may lead to several
 			c.ID += "/" + p.Text
 		}
-		c.recovered = over(p, c.ID)
+		c.recovered = over(p, c.ID, s)
 	case state.CodeClockSkew, state.CodeConfigInvalid, state.CodeHomeUnreadable, state.CodeStateUnreadable,
 		state.CodeStateUnwritable, state.CodeFilesExhausted:
 		c.ID = "problem/" + string(p.Code)
@@ -272,9 +277,9 @@ func ofProblem(p *state.Problem, s *state.Snapshot) (candidate, bool) {
 
 // over tells that what was wrong with a session or a leaf cluster is over; nil
 // where a login has ended it, which the person knows.
-func over(p *state.Problem, id string) *state.Notice {
-	n := &state.Notice{ID: id + "/over", Kind: state.NoticeTunnelRecovered, Urgency: state.UrgencyLow}
-	switch p.Code {
+func over(p *state.Problem, id string, s *state.Snapshot) *recovery {
+	r := &recovery{Tunnels: with(p, s), Notice: state.Notice{ID: id + "/over", Kind: state.NoticeTunnelRecovered, Urgency: state.UrgencyLow}}
+	switch n := &r.Notice; p.Code {
 	case state.CodeSessionRefused:
 		n.Title, n.Body = "You are let in again", "The cluster accepts your session, and tunnels work again."
 	case state.CodeLeafAway:
@@ -282,7 +287,18 @@ func over(p *state.Problem, id string) *state.Notice {
 	default:
 		return nil
 	}
-	return n
+	return r
+}
+
+// with names the tunnels that a shared problem is the problem of.
+func with(p *state.Problem, s *state.Snapshot) []string {
+	var names []string
+	for i := range s.Tunnels {
+		if t := &s.Tunnels[i]; t.Problem != nil && *t.Problem == *p {
+			names = append(names, t.Name)
+		}
+	}
+	return names
 }
 
 // proxyOf is the proxy that a shared problem is about.
@@ -317,10 +333,10 @@ func ofTunnel(t *state.Tunnel, s *state.Snapshot) (candidate, bool) {
 			{Verb: state.VerbDetails, Label: "Why?", Tunnel: t.Name}, {Verb: state.VerbRestart, Label: "Restart", Tunnel: t.Name},
 		},
 	}}
-	c.recovered = &state.Notice{
-		ID: c.ID + "/over", Kind: state.NoticeTunnelRecovered, Urgency: state.UrgencyLow,
+	c.recovered = &recovery{Tunnels: []string{t.Name}, Notice: state.Notice{
+		ID: fmt.Sprintf("tunnel/%s/over", t.Name), Kind: state.NoticeTunnelRecovered, Urgency: state.UrgencyLow,
 		Title: t.Name + " works again", Body: fmt.Sprintf("New connections to tunnel %s get through.", t.Name),
-	}
+	}}
 	if t.State == state.TunnelPortInUse {
 		c.Kind, c.grace = state.NoticePortTaken, gracePort
 		c.Actions = c.Actions[:1]

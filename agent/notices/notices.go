@@ -3,12 +3,13 @@
 // It promises one notice per cause, and only for changes and for things to do.
 // A problem becomes a notice after a grace period (one for the whole cluster
 // when the cluster is its cause), and the notice is withdrawn when the problem
-// ends. No notice comes in quiet hours or in the first seconds after a wake-up,
-// none returns within minutes or after it was dismissed, and at most a few
-// come in a minute: the others are counted.
+// ends; that its tunnels work again is said when they are seen to. No notice comes in
+// quiet hours or in the first seconds after a wake-up, none returns within minutes,
+// unless a restart has failed, or after it was dismissed, and at most a few come in a
+// minute: the others are counted.
 //
 // The notices follow from the snapshots alone; the Tracker remembers only which
-// ones it has shown.
+// ones it has shown, for the process that goes on in its place too.
 package notices
 
 import (
@@ -43,9 +44,9 @@ type Input struct {
 	// Sensitive reports whether approving a request needs a confirmation; nil
 	// means never.
 	Sensitive func(state.Request) bool
-	// Listed reports of proxies whether what their access requests become was news
-	// before the snapshot was drawn.
-	Listed map[string]bool
+	// Listed reports whether what a request of the user's own becomes was news before the
+	// snapshot was drawn; nil means of none.
+	Listed func(state.Request) bool
 }
 
 // candidate is a notice that the snapshot asks for; whether it is shown now
@@ -53,65 +54,113 @@ type Input struct {
 type candidate struct {
 	state.Notice
 
-	grace     time.Duration // how long the cause must last
-	onlyFresh bool          // shown only if it appeared while the Tracker ran
-	at        string        // the proxy whose access request it is, for onlyFresh: its requests were known by then
-	recovered *state.Notice // shown briefly when a shown cause ends; nil means none
+	grace     time.Duration  // how long the cause must last
+	onlyFresh bool           // shown only if it appeared while the Tracker ran
+	of        *state.Request // for onlyFresh: it must have been news by then; nil means no request
+	done      bool           // it was dealt with: not to be shown, from now on
+	occasion  string         // completes the ID of a cause that comes again; the one that it had at first counts
+	recovered *recovery      // shown briefly when a shown cause ends; nil means none
 }
 
-// memory is what the Tracker knows of a cause.
-type memory struct {
-	since     time.Time // when the cause appeared, this time
-	last      time.Time // when it was last seen
-	absent    bool      // at the last look
-	shownAt   time.Time // this time; zero means not yet
-	notBefore time.Time // the earliest time to show it
-	stale     bool      // it was there before berth looked
-	dismissed bool
-	recovered *state.Notice
+// recovery is what is said when a cause has ended, and what shows that it has.
+type recovery struct {
+	Notice  state.Notice `json:"notice"`
+	Tunnels []string     `json:"tunnels"` // those it kept from working: one of them works
 }
+
+// works reports whether one of the tunnels works.
+func (r *recovery) works(s *state.Snapshot) bool {
+	return r.one(s, func(t *state.Tunnel) bool { return t.State == state.TunnelReady && t.Problem == nil })
+}
+
+// triedAgain reports whether one of the tunnels is being tried again, as after a restart.
+func (r *recovery) triedAgain(s *state.Snapshot) bool {
+	return r.one(s, func(t *state.Tunnel) bool { return t.State == state.TunnelConnecting })
+}
+
+func (r *recovery) one(s *state.Snapshot, is func(*state.Tunnel) bool) bool {
+	return slices.ContainsFunc(s.Tunnels, func(t state.Tunnel) bool { return slices.Contains(r.Tunnels, t.Name) && is(&t) })
+}
+
+// Memory is what a Tracker knows of a cause.
+type Memory struct {
+	Since     time.Time `json:"since"`               // when the cause appeared, this time
+	Last      time.Time `json:"last"`                // when it was last seen
+	Absent    bool      `json:"absent,omitempty"`    // at the last look
+	GoesOn    bool      `json:"goes_on,omitempty"`   // if it comes back: nothing has shown that it ended
+	ShownAt   time.Time `json:"shown_at,omitzero"`   // this time; zero means not yet
+	NotBefore time.Time `json:"not_before,omitzero"` // the earliest time to show it
+	Stale     bool      `json:"stale,omitempty"`     // it was there before berth looked
+	Dismissed bool      `json:"dismissed,omitempty"`
+	Recovered *recovery `json:"recovered,omitempty"` // nil means none, or that it was said
+}
+
+// Saved is what a Tracker remembers on its way to another process, by the causes' IDs.
+type Saved map[string]Memory
 
 // Tracker turns snapshots into notices. It is not safe for concurrent use.
 type Tracker struct {
-	by       map[string]*memory
+	by       map[string]*Memory
 	started  bool
-	listed   map[string]bool   // Input's at the last look
-	moments  map[string]moment // notices that are withdrawn after a while
-	showings []time.Time       // of the last minute
-	held     map[string]bool   // causes over the limit
+	listed   func(state.Request) bool // Input's at the last look
+	standing map[string]string        // at the last look, by the ID: the one with the occasion
+	moments  map[string]moment        // notices that are withdrawn after a while
+	showings []time.Time              // of the last minute
+	held     map[string]bool          // causes over the limit
 }
 
-// moment is a notice that is shown for a while.
+// moment is a recovery that is shown for a while.
 type moment struct {
-	notice state.Notice
-	until  time.Time
+	*recovery
+	since time.Time
 }
 
 // New returns a Tracker that has shown nothing yet.
 func New() *Tracker {
-	return &Tracker{by: make(map[string]*memory), moments: make(map[string]moment), held: make(map[string]bool)}
+	return &Tracker{by: make(map[string]*Memory), moments: make(map[string]moment), held: make(map[string]bool)}
+}
+
+// Save returns what there is to remember.
+func (t *Tracker) Save() Saved {
+	s := make(Saved, len(t.by))
+	for id, m := range t.by {
+		s[id] = *m
+	}
+	return s
+}
+
+// Restore has a new Tracker go on where another one ended. What it cannot see yet, such as
+// requests that are yet to be listed, has not ended.
+func (t *Tracker) Restore(s Saved) {
+	for id, m := range s {
+		m.GoesOn = m.GoesOn || !m.Absent
+		t.by[id], t.started = &m, true
+	}
 }
 
 // Update returns the notices to show now, the most urgent first. Snapshots must
 // come in order.
 func (t *Tracker) Update(s *state.Snapshot, in Input) []state.Notice {
 	list := candidates(s, in)
+	t.complete(list)
 	present := make(map[string]bool, len(list))
 	var out []state.Notice
 	for _, c := range list {
 		present[c.ID] = true
 		if t.due(c, in) {
-			c.Since = t.by[c.ID].shownAt.UTC()
+			c.Since = t.by[c.ID].ShownAt.UTC()
 			out = append(out, c.Notice)
 		}
 	}
-	t.goneBy(present, in)
+	t.goneBy(present, s, in)
 	for id, m := range t.moments {
-		if in.Now.After(m.until) || !in.Enabled {
+		if in.Now.Sub(m.since) > recoveredFor || !in.Enabled || !m.works(s) {
 			delete(t.moments, id)
 			continue
 		}
-		out = append(out, m.notice)
+		n := m.Notice
+		n.Since = m.since.UTC()
+		out = append(out, n)
 	}
 	t.started = true
 	t.listed = in.Listed
@@ -124,6 +173,20 @@ func (t *Tracker) Update(s *state.Snapshot, in Input) []state.Notice {
 	return out
 }
 
+// complete gives the candidates their occasions: the next time is another cause, which
+// was neither shown nor dismissed.
+func (t *Tracker) complete(list []candidate) {
+	standing := make(map[string]string)
+	for i := range list {
+		if c := &list[i]; c.occasion != "" {
+			id := cmp.Or(t.standing[c.ID], c.ID+"/"+c.occasion)
+			standing[c.ID] = id
+			c.ID = id
+		}
+	}
+	t.standing = standing
+}
+
 func rank(u state.Urgency) int {
 	return slices.Index([]state.Urgency{state.UrgencyLow, state.UrgencyNormal, state.UrgencyCritical}, u)
 }
@@ -131,42 +194,51 @@ func rank(u state.Urgency) int {
 // due reports whether a candidate is shown now, and remembers it if so.
 func (t *Tracker) due(c candidate, in Input) bool {
 	m := t.remember(c, in.Now)
-	m.recovered = c.recovered
+	if m.Recovered = c.recovered; m.Recovered != nil {
+		delete(t.moments, m.Recovered.Notice.ID)
+	}
+	m.Dismissed = m.Dismissed || c.done
 	switch {
-	case m.dismissed, m.stale && c.onlyFresh, !in.Enabled:
+	case m.Dismissed, m.Stale && c.onlyFresh, !in.Enabled:
 		return false
-	case !m.shownAt.IsZero():
+	case !m.ShownAt.IsZero():
 		return true
-	case in.Quiet, justWoken(in), in.Now.Before(m.since.Add(c.grace)), in.Now.Before(m.notBefore):
+	case in.Quiet, justWoken(in), in.Now.Before(m.Since.Add(c.grace)), in.Now.Before(m.NotBefore):
 		return false
 	case !t.allow(c, in.Now):
 		t.held[c.ID] = true
 		return false
 	}
 	delete(t.held, c.ID)
-	m.shownAt = in.Now
+	m.ShownAt = in.Now
 	return true
 }
 
 // remember notes that a cause is there now.
-func (t *Tracker) remember(c candidate, now time.Time) *memory {
+func (t *Tracker) remember(c candidate, now time.Time) *Memory {
 	m := t.by[c.ID]
 	switch {
 	case m == nil:
-		m = &memory{since: now, stale: !t.started || c.at != "" && !t.listed[c.at]}
+		m = &Memory{Since: now, Stale: !t.started || !t.news(c)}
 		t.by[c.ID] = m
-	case m.absent && now.Sub(m.last) > again && !m.dismissed:
-		*m = memory{since: now, stale: c.at != "" && !t.listed[c.at]}
-	case m.absent:
+	case m.Absent && now.Sub(m.Last) > again && !m.Dismissed:
+		*m = Memory{Since: now, Stale: !t.news(c)}
+	case m.Absent:
 		// Back so soon, it is the same problem: no second notice yet.
-		if !m.shownAt.IsZero() {
-			m.notBefore = m.shownAt.Add(again)
+		if !m.GoesOn {
+			if !m.ShownAt.IsZero() {
+				m.NotBefore = m.ShownAt.Add(again)
+			}
+			m.Since = now
 		}
-		m.since, m.shownAt, m.absent = now, time.Time{}, false
+		m.ShownAt, m.Absent = time.Time{}, false
 	}
-	m.last = now
+	m.Last, m.GoesOn = now, false
 	return m
 }
+
+// news reports whether what a candidate is about was news at the last look already.
+func (t *Tracker) news(c candidate) bool { return c.of == nil || t.listed != nil && t.listed(*c.of) }
 
 func justWoken(in Input) bool {
 	since := in.Now.Sub(in.WokeAt)
@@ -184,23 +256,36 @@ func (t *Tracker) allow(c candidate, now time.Time) bool {
 	return true
 }
 
-// goneBy notes which causes have ended.
-func (t *Tracker) goneBy(present map[string]bool, in Input) {
+// goneBy notes which causes are gone.
+func (t *Tracker) goneBy(present map[string]bool, s *state.Snapshot, in Input) {
 	for id, m := range t.by {
 		if present[id] {
 			continue
 		}
 		delete(t.held, id)
-		m.absent = true
-		if r := m.recovered; r != nil && !m.shownAt.IsZero() && !m.dismissed && in.Enabled && !in.Quiet {
-			n := *r
-			n.Since = in.Now.UTC()
-			t.moments[n.ID] = moment{notice: n, until: in.Now.Add(recoveredFor)}
-		}
-		m.recovered = nil
-		if in.Now.Sub(m.last) > forget {
+		m.Absent = true
+		t.ended(m, s, in)
+		if in.Now.Sub(m.Last) > forget {
 			delete(t.by, id)
 		}
+	}
+}
+
+// ended says that a cause which is gone has ended, once the snapshot shows it: its
+// tunnels may as well have been stopped, or wait for a login.
+func (t *Tracker) ended(m *Memory, s *state.Snapshot, in Input) {
+	r := m.Recovered
+	switch {
+	case r == nil:
+	case in.Now.Sub(m.Last) > again: // what is seen from now on has other reasons
+		m.Recovered = nil
+	case r.works(s):
+		m.Recovered, m.GoesOn = nil, false
+		if !m.ShownAt.IsZero() && !m.Dismissed && in.Enabled && !in.Quiet {
+			t.moments[r.Notice.ID] = moment{recovery: r, since: in.Now}
+		}
+	case r.triedAgain(s):
+		m.GoesOn = true
 	}
 }
 
@@ -213,16 +298,16 @@ func (t *Tracker) Dismiss(id string) bool {
 	}
 	if id == moreID && len(t.held) > 0 {
 		for held := range t.held {
-			t.by[held].dismissed = true
+			t.by[held].Dismissed = true
 		}
 		clear(t.held)
 		return true
 	}
 	m := t.by[id]
-	if m == nil || m.shownAt.IsZero() {
+	if m == nil || m.ShownAt.IsZero() {
 		return false
 	}
-	m.dismissed = true
+	m.Dismissed = true
 	return true
 }
 

@@ -1,6 +1,7 @@
 package notices
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -25,7 +26,9 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{t: t, tr: New(), in: Input{Now: noon, Enabled: true, Listed: map[string]bool{"p.example.com:443": true}}}
+	w := &world{t: t, tr: New(), in: Input{
+		Now: noon, Enabled: true, Listed: func(r state.Request) bool { return r.Profile == "p.example.com:443" },
+	}}
 	w.s.Profiles = []state.Profile{{
 		Proxy: "p.example.com:443", Cluster: "example.com", User: "alice", State: state.ProfileValid, ValidUntil: new(noon.Add(15 * time.Minute)),
 		Renewal: state.Renewal{Mode: state.RenewAsk},
@@ -135,6 +138,55 @@ func TestPINIsAskedFor(t *testing.T) {
 	w.want(time.Second, state.NoticeSessionEnding)
 }
 
+// TestEachTap: what a login wants touched is shown each time, also after it was dismissed.
+func TestEachTap(t *testing.T) {
+	w := newWorld(t)
+	w.want(0)
+	for range 3 {
+		w.profile().Login = state.Login{InProgress: true, Asks: state.LoginTap}
+		n := w.want(time.Second, state.NoticeTap)[0]
+		if still := w.want(time.Second, state.NoticeTap)[0]; still.ID != n.ID || !still.Since.Equal(n.Since) {
+			t.Errorf("a second later it is another notice: %+v", still)
+		}
+		w.tr.Dismiss(n.ID)
+		w.want(time.Second)
+		w.profile().Login = state.Login{}
+		w.want(time.Minute)
+	}
+}
+
+// TestEachCode: the next tunnel's code is asked for by another notice, also after the
+// first one's was dismissed. That its client tries again is no news.
+func TestEachCode(t *testing.T) {
+	w := newWorld(t)
+	w.want(0)
+	pg, orders := &w.s.Tunnels[0], &w.s.Tunnels[1]
+	for _, tun := range []*state.Tunnel{pg, orders} {
+		tun.State, tun.Problem = state.TunnelWaitingForLogin, &state.Problem{Code: state.CodeMFARequired, Since: noon}
+	}
+	pg.Waiting = 1
+	first := w.want(time.Second, state.NoticeLoginNeeded)[0]
+	pg.WaitingSince = new(w.in.Now)
+	orders.Waiting, orders.WaitingSince = 1, new(noon) // it has waited for longer
+	if both := w.want(time.Second, state.NoticeLoginNeeded)[0]; both.ID != first.ID {
+		t.Errorf("with a second client it is another notice: %+v", both)
+	}
+	w.tr.Dismiss(first.ID)
+	w.want(time.Second)
+	pg.Waiting, orders.Waiting = 0, 0
+	w.want(time.Second)
+	pg.Waiting = 1
+	w.want(time.Minute)
+	pg.Waiting = 0
+	w.want(time.Second)
+	orders.Waiting = 1
+	w.want(time.Minute, state.NoticeLoginNeeded)
+	orders.Waiting = 0
+	w.want(time.Second)
+	pg.Waiting, pg.Problem = 1, &state.Problem{Code: state.CodeMFARequired, Since: w.in.Now} // its cert has ended
+	w.want(time.Second, state.NoticeLoginNeeded)
+}
+
 func TestWaitingClientIsNamed(t *testing.T) {
 	w := newWorld(t)
 	w.want(0)
@@ -217,6 +269,81 @@ func TestTunnelsOwnTrouble(t *testing.T) {
 	w.want(20*time.Second, state.NoticePortTaken, state.NoticeTunnelBroken)
 	w.up()
 	w.want(time.Second, state.NoticeTunnelRecovered, state.NoticeTunnelRecovered)
+}
+
+// breaks has a tunnel refused by its cluster, until that is shown.
+func (w *world) breaks(t *state.Tunnel, code state.Code) {
+	w.t.Helper()
+	t.State, t.Problem = state.TunnelError, &state.Problem{Code: code, Title: "Access denied", Text: "The cluster refused."}
+	w.want(time.Second)
+	w.want(graceTunnel, state.NoticeTunnelBroken)
+}
+
+// TestEndIsNoRecovery: that a problem is gone does not say that its tunnel works.
+func TestEndIsNoRecovery(t *testing.T) {
+	for name, ends := range map[string]func(w *world){
+		"restarted": func(w *world) { w.s.Tunnels[0].State = state.TunnelConnecting },
+		"stopped":   func(w *world) { w.s.Tunnels[0].State, w.s.Tunnels[0].Problem = state.TunnelStopped, nil },
+		"removed":   func(w *world) { w.s.Tunnels = w.s.Tunnels[1:] },
+		"another_problem": func(w *world) {
+			w.s.Tunnels[0].Problem = &state.Problem{Code: state.CodeUpstream, Title: "Tunnel failed"}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.want(0)
+			broken := w.s.Tunnels
+			w.breaks(&broken[0], state.CodeAccessDenied)
+			ends(w)
+			w.want(time.Second)
+			w.s.Tunnels = broken
+			w.up()
+			if n := w.want(time.Second, state.NoticeTunnelRecovered)[0]; n.Title != "prod-pg works again" {
+				t.Errorf("got %+v", n)
+			}
+			broken[0].State = state.TunnelStopped
+			w.want(time.Second) // what it says is so no longer
+		})
+	}
+}
+
+// TestProxyIsBackWhenATunnelIs: while the network is away a session expires, and then
+// nothing finds out how the proxy is.
+func TestProxyIsBackWhenATunnelIs(t *testing.T) {
+	w := newWorld(t)
+	w.want(0)
+	w.down()
+	w.want(time.Second)
+	w.want(graceProxy, state.NoticeTunnelBroken)
+	w.s.Problems = nil
+	for i := range w.s.Tunnels {
+		w.s.Tunnels[i].State, w.s.Tunnels[i].Problem = state.TunnelWaitingForLogin, &state.Problem{Code: state.CodeLoginNeeded}
+	}
+	w.s.Tunnels = append(w.s.Tunnels, state.Tunnel{
+		TunnelSpec: state.TunnelSpec{Name: "other home's"}, Profile: "p.example.com:443", State: state.TunnelReady,
+	})
+	w.want(time.Second)
+	w.s.Tunnels[1].State, w.s.Tunnels[1].Problem = state.TunnelReady, nil
+	w.want(time.Second, state.NoticeTunnelRecovered)
+	w.down()
+	w.s.Tunnels[1].State, w.s.Tunnels[1].Problem = state.TunnelReady, nil
+	w.want(time.Second) // it is away again, which not every tunnel has found out
+}
+
+// TestRestartThatFails: its notice comes back at once.
+func TestRestartThatFails(t *testing.T) {
+	w := newWorld(t)
+	w.want(0)
+	pg := &w.s.Tunnels[0]
+	w.breaks(pg, state.CodeAccessDenied)
+	for range 2 {
+		pg.State = state.TunnelConnecting
+		w.want(time.Minute)
+		pg.State = state.TunnelError
+		w.want(time.Second, state.NoticeTunnelBroken)
+	}
+	w.up()
+	w.want(time.Second, state.NoticeTunnelRecovered)
 }
 
 func TestSilence(t *testing.T) {
@@ -327,6 +454,36 @@ func TestRequests(t *testing.T) {
 	w.want(2 * time.Hour)
 }
 
+// TestDroppedRolesAreNoNews: an approval is dealt with once its roles were assumed, by the
+// session or for a tunnel, and also where they were before berth looked.
+func TestDroppedRolesAreNoNews(t *testing.T) {
+	for name, assume := range map[string]func(*state.Request){
+		"session": func(r *state.Request) { r.Assumed = true },
+		"tunnel":  func(r *state.Request) { r.Tunnels = []string{"prod-pg"} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.profile().ValidUntil = new(noon.Add(12 * time.Hour))
+			mine := state.Request{Profile: "p.example.com:443", Mine: true, Roles: []string{"dba"}, State: state.RequestApproved, Assumable: true}
+			early, late := mine, mine
+			early.ID, late.ID = "early", "late"
+			assume(&early)
+			w.s.Requests = []state.Request{early}
+			w.want(0)
+			w.s.Requests = []state.Request{early, late}
+			w.want(time.Second, state.NoticeApproved)
+			assume(&late)
+			w.s.Requests = []state.Request{early, late}
+			w.want(time.Second)
+			w.want(again)
+			for i := range w.s.Requests {
+				w.s.Requests[i].Assumed, w.s.Requests[i].Tunnels = false, nil
+			}
+			w.want(time.Minute)
+		})
+	}
+}
+
 func TestRenewedUnasked(t *testing.T) {
 	w := newWorld(t)
 	w.want(0)
@@ -360,6 +517,45 @@ func TestForeigners(t *testing.T) {
 		t.Errorf("shown again: %+v", first)
 	}
 	w.want(foreignFor + time.Minute)
+}
+
+// TestSuccessorGoesOn: what the agent before has shown comes back as soon as it is seen
+// again, and what was dismissed there stays away.
+func TestSuccessorGoesOn(t *testing.T) {
+	w := newWorld(t)
+	w.profile().ValidUntil = new(noon.Add(12 * time.Hour))
+	w.want(0)
+	requests := []state.Request{
+		{ID: "mine", Profile: "p.example.com:443", Mine: true, Roles: []string{"dba"}, State: state.RequestApproved, Assumable: true},
+		{ID: "rev", Profile: "p.example.com:443", User: "carol", Roles: []string{"dba"}, State: state.RequestPending, Reviewable: true},
+	}
+	w.s.Requests = requests
+	w.tr.Dismiss(w.want(time.Second, state.NoticeApproved, state.NoticeReview)[1].ID)
+	pg := &w.s.Tunnels[0]
+	pg.State, pg.Problem = state.TunnelError, &state.Problem{Code: state.CodeAccessDenied, Title: "Access denied", Text: "The cluster refused."}
+	w.want(time.Second, state.NoticeApproved)
+	w.want(graceTunnel, state.NoticeApproved, state.NoticeTunnelBroken)
+
+	for range 2 {
+		raw, err := json.Marshal(w.tr.Save())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var saved Saved
+		if err := json.Unmarshal(raw, &saved); err != nil {
+			t.Fatal(err)
+		}
+		w.tr = New()
+		w.tr.Restore(saved)
+		listed := w.in.Listed
+		w.s.Requests, w.in.Listed, pg.State = nil, nil, state.TunnelConnecting
+		w.want(time.Second)
+		w.in.Listed = listed
+	}
+	w.s.Requests, pg.State = requests, state.TunnelError
+	w.want(time.Second, state.NoticeApproved, state.NoticeTunnelBroken)
+	w.up()
+	w.want(time.Second, state.NoticeApproved, state.NoticeTunnelRecovered)
 }
 
 // TestMemoryIsBounded: a tracker that sees new causes for weeks forgets them.

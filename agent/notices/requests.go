@@ -16,22 +16,23 @@ func ofRequest(r *state.Request, s *state.Snapshot, in Input) []candidate {
 	id := func(what string) string { return "request/" + r.ID + "/" + what }
 	details := state.NoticeAction{Verb: state.VerbDetails, Label: "Details", Request: r.ID, Proxy: r.Profile}
 	what := wanted(r)
+	taken := candidate{done: true, Notice: state.Notice{ID: id("approved")}} // once dropped, its roles are no news
 	switch {
 	case r.Assumed && endsSoon(r, s, in.Now):
 		until := accessEnd(r)
-		return []candidate{{Notice: state.Notice{
+		return []candidate{taken, {Notice: state.Notice{
 			ID: id("ending"), Kind: state.NoticeAssumedEnding, Urgency: state.UrgencyNormal,
 			Title: fmt.Sprintf("%s ends at %s", what, when.Clock(until, in.Now)), Body: "New connections lose these roles then.",
 			Actions: []state.NoticeAction{details, {Verb: state.VerbDrop, Label: "Drop now", Request: r.ID, Proxy: r.Profile}},
 		}}}
 	case r.Mine && r.State == state.RequestApproved && r.Assumable && !r.Assumed && len(r.Tunnels) == 0:
-		return []candidate{{onlyFresh: true, at: r.Profile, Notice: state.Notice{
+		return []candidate{{onlyFresh: true, of: r, Notice: state.Notice{
 			ID: id("approved"), Kind: state.NoticeApproved, Urgency: state.UrgencyCritical,
 			Title: "Approved: " + what + untilWords(r, in.Now), Body: said(r, "Your access request was approved."),
 			Actions: []state.NoticeAction{{Verb: state.VerbAssume, Label: "Assume", Request: r.ID, Proxy: r.Profile}, details},
 		}}}
 	case r.Mine && r.State == state.RequestDenied && in.Now.Sub(decided(r)) < deniedFor:
-		return []candidate{{onlyFresh: true, at: r.Profile, Notice: state.Notice{
+		return []candidate{{onlyFresh: true, of: r, Notice: state.Notice{
 			ID: id("denied"), Kind: state.NoticeDenied, Urgency: state.UrgencyNormal,
 			Title: "Denied: " + what, Body: said(r, "Your access request was denied."), Actions: []state.NoticeAction{details},
 		}}}
@@ -44,6 +45,8 @@ func ofRequest(r *state.Request, s *state.Snapshot, in Input) []candidate {
 				{Verb: state.VerbDeny, Label: "Deny", Request: r.ID, Proxy: r.Profile, Confirm: true},
 			},
 		}}}
+	case r.Assumed, len(r.Tunnels) > 0:
+		return []candidate{taken}
 	}
 	return nil
 }

@@ -76,8 +76,9 @@ func buttons(n state.Notice) string {
 const tableHead = `# Notifications
 
 Every notification berth shows, with the words of an example. One cause has one notification, however many tunnels
-it affects. berth withdraws it when the cause is gone, does not repeat it within ten minutes, and never repeats one that you
-dismissed. None is shown in ` + "`notifications.quiet_hours`" + ` or within ten seconds of a wake-up, and at most five in
+it affects. berth withdraws it when the cause is gone and does not repeat it within ten minutes, unless a tunnel fails again
+after a restart. One that you dismissed stays away until the agent is stopped; an agent that takes over
+remembers it. None is shown in ` + "`notifications.quiet_hours`" + ` or within ten seconds of a wake-up, and at most five in
 a minute: berth counts the others. Notifications about something only you can do have no such limit. ` + "`notifications.enabled: false`" + ` turns all of them off.
 
 Every action is also in the tray's menu and on the command line. Each checks the current state before it does anything, so a
@@ -144,10 +145,11 @@ func examples() []example {
 		}, nil, ""},
 		{"you are let in again", func(w *world) {
 			w.s.Problems = []state.Problem{*problem(state.CodeSessionRefused, "Session refused", `example.com refuses alice: locked, "incident 7".`)}
+			w.s.Tunnels[0].State, w.s.Tunnels[0].Problem = state.TunnelError, &w.s.Problems[0]
 		}, func(w *world) {
 			w.in.Now = w.in.Now.Add(-20 * time.Second)
 			w.tr.Update(&w.s, w.in)
-			w.s.Problems = nil
+			w.up()
 			w.in.Now = w.in.Now.Add(-30 * time.Second)
 		}, state.NoticeTunnelRecovered},
 		{"a CA of the cluster was rotated, and only a login helps", func(w *world) {

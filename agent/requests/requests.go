@@ -123,8 +123,9 @@ func New(cfg Config) *Requests {
 // Draw returns the requests as a snapshot has them.
 func (rs *Requests) Draw(now time.Time) []state.Request { return rs.board.Requests(now) }
 
-// Listed reports of proxies whether what their requests become is news.
-func (rs *Requests) Listed() map[string]bool { return rs.board.Listed() }
+// Listed returns a func that reports of the user's own requests whether what they become
+// is news as of now.
+func (rs *Requests) Listed() func(state.Request) bool { return rs.board.Listed() }
 
 // Problems says that there are more requests than are listed.
 func (rs *Requests) Problems() []state.Problem {

@@ -171,7 +171,7 @@ func (c *child) state(spec state.TunnelSpec, login string) (state.TunnelState, *
 			Text:   fmt.Sprintf("The cluster asks for a second factor for tunnel %q, and tsh could not show one: %v.", spec.Name, st.LastError),
 			Action: "connect again, with the security key at hand",
 		}
-	case st.State == tsh.StateFailing:
+	case st.State == tsh.StateFailing, st.State == tsh.StateStarting && st.Failures > 0 && !c.args.keyed: // it is tried again
 		return state.TunnelError, &state.Problem{
 			Code: state.CodeTSHFailed, Title: "tsh keeps failing", Since: st.Since.UTC(),
 			Text:   fmt.Sprintf("The tsh process behind tunnel %q fails: %v.", spec.Name, st.LastError),

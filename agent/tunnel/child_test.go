@@ -1,0 +1,49 @@
+package tunnel
+
+import (
+	"context"
+	"log/slog"
+	"path/filepath"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"berth/agent/state"
+	"berth/agent/tsh"
+)
+
+// TestFailingTSHIsNotConnecting: while a tsh that failed is started again, the tunnel says
+// so still. One that a person has restarted connects.
+func TestFailingTSHIsNotConnecting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &child{}
+		var said []state.TunnelState
+		proc, err := tsh.NewTunnel(tsh.TunnelConfig{
+			Path: filepath.Join(t.TempDir(), "tsh"), Proxy: "localhost:1", Target: tsh.Database{Name: "pg"}, Logger: slog.New(slog.DiscardHandler),
+			OnChange: func() {
+				s, _ := c.state(state.TunnelSpec{Name: "pg"}, "")
+				said = append(said, s)
+			},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.proc = proc
+		proc.Gate(true)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if err := proc.Run(ctx); err != nil {
+			t.Fatal(err)
+		}
+		said = said[:len(said)-1] // of its end
+		if len(said) < 6 || said[0] != state.TunnelConnecting {
+			t.Fatalf("a tsh that is not there: %v", said)
+		}
+		for _, s := range said[1:] {
+			if s != state.TunnelError {
+				t.Errorf("it was connecting, after it had failed: %v", said)
+				break
+			}
+		}
+	})
+}
