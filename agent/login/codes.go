@@ -169,8 +169,9 @@ func (ls *Logins) askCodes(ctx context.Context, target Target, answers <-chan ip
 }
 
 // codesWait is how long after a login it may take until it is known whether
-// clients that were held for it wait for a code now.
-const codesWait = 3 * time.Second
+// clients that were held for it wait for a code now. Only a cluster that is far away or
+// busy takes that long: a client that is served, or fails, ends the wait.
+const codesWait = 10 * time.Second
 
 // codesOfHeld goes on, after a login, with the codes that the clients need that
 // were held for it.
