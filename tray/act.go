@@ -15,8 +15,8 @@ import (
 
 // act does what a pressed button of a notification says.
 func (f *front) act(ctx context.Context, p press) {
-	a, ok := f.meant(p)
-	if !ok {
+	a, ok := actionOf(p.key)
+	if !ok || p.key == notify.DefaultKey { // a text without buttons
 		f.Logger.Warn("a button means nothing", "notification", p.id)
 		return
 	}
@@ -27,14 +27,6 @@ func (f *front) act(ctx context.Context, p press) {
 		return
 	}
 	f.do(ctx, p.id, a)
-}
-
-// meant is the action behind a button.
-func (f *front) meant(p press) (state.NoticeAction, bool) {
-	if p.key == notify.DefaultKey {
-		p.key = f.notes.first(p.id)
-	}
-	return actionOf(p.key)
 }
 
 // confirmed asks for a confirmation before it acts.

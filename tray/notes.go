@@ -98,17 +98,6 @@ func (n *notes) settle(id string) {
 	}
 }
 
-// first is the key of a notification's first button; empty means that it has
-// none, or is gone.
-func (n *notes) first(id string) string {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if c := n.cards[id]; c != nil && len(c.want.Actions) > 0 {
-		return c.want.Actions[0].Key
-	}
-	return ""
-}
-
 // again lets a notification be shown again after its action failed.
 func (n *notes) again(id string) {
 	n.mu.Lock()
