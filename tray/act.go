@@ -21,12 +21,26 @@ func (f *front) act(ctx context.Context, p press) {
 		return
 	}
 	f.Logger.Debug("pressed", "notification", p.id, "verb", a.Verb)
+	if f.lacksAgent(p.id, a) {
+		return
+	}
 	f.notes.settle(p.id)
 	if a.Confirm {
 		f.confirmed(ctx, p.id, a)
 		return
 	}
 	f.do(ctx, p.id, a)
+}
+
+// lacksAgent says so where a button is about what only an agent knows, and none answers.
+// The notification then comes back with the agent.
+func (f *front) lacksAgent(id string, a state.NoticeAction) bool {
+	if !f.env.Away || slices.Contains([]state.Verb{verbReport, verbCopyLink, verbStartAgent, state.VerbDismiss}, a.Verb) {
+		return false
+	}
+	f.notes.again(id)
+	f.tellAway()
+	return true
 }
 
 // confirmed asks for a confirmation before it acts.
@@ -41,7 +55,9 @@ func (f *front) confirmed(ctx context.Context, id string, a state.NoticeAction) 
 				f.notes.again(id)
 				f.tell("Nothing was done", sentence(err))
 			case yes:
-				f.do(ctx, id, a)
+				if !f.lacksAgent(id, a) {
+					f.do(ctx, id, a)
+				}
 			default:
 				f.notes.again(id) // not decided: it may be shown again
 			}

@@ -68,6 +68,10 @@ func (f *front) answerFailure(ctx context.Context, a Action, title string, err e
 // start does what a line of the menu says, if that is still so.
 func (f *front) start(ctx context.Context, a Action) {
 	f.Logger.Debug("clicked", "action", a.Do, "tunnel", a.Tunnel, "proxy", a.Proxy)
+	if f.env.Away && slices.Contains(ofAgent, a.Do) { // it has gone since the line was drawn
+		f.tellAway()
+		return
+	}
 	switch a.Do {
 	case doStartAgent:
 		f.startAgent(ctx, a)

@@ -261,6 +261,10 @@ func (f *front) loop(ctx context.Context) error {
 		if f.due != nil {
 			due = f.due.C
 		}
+		var pressed <-chan press
+		if f.known { // a button may have started the tray: what it is about comes with the first answer
+			pressed = f.pressed
+		}
 		var late <-chan time.Time
 		if f.startedBy != nil {
 			late = f.startedBy.C
@@ -277,7 +281,7 @@ func (f *front) loop(ctx context.Context) error {
 				return errQuit
 			}
 			f.start(ctx, a)
-		case p := <-f.pressed:
+		case p := <-pressed:
 			f.act(ctx, p)
 		case <-f.Show:
 			f.showStatus()
