@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"berth/agent/ipc"
 	"berth/agent/ipc/client"
 	"berth/agent/state"
 	"berth/notify"
@@ -25,10 +26,13 @@ type fakeAgent struct {
 	updates chan update
 	login   func(ctx context.Context, show func(client.LoginEvent, func(string)) error) error
 	assume  error
+	list    func() []client.Resource // nil means a list that never changes
 
-	mu    sync.Mutex
-	calls []string
-	fail  error
+	mu      sync.Mutex
+	calls   []string
+	fail    error
+	tunnels []state.Tunnel   // of the newest snapshot
+	changed state.TunnelSpec // what a tunnel was last changed to
 }
 
 func (a *fakeAgent) call(format string, args ...any) error {
@@ -64,7 +68,20 @@ func (a *fakeAgent) Follow(ctx context.Context) iter.Seq2[state.Snapshot, error]
 }
 
 func (a *fakeAgent) Resources(context.Context, client.ResourceQuery) ([]client.Resource, []string, error) {
+	if a.list != nil {
+		return a.list(), nil, nil
+	}
 	return []client.Resource{{Name: "orders db", Kind: state.KindDB, Protocol: "mysql", Cluster: "example.com"}}, nil, nil
+}
+
+func (a *fakeAgent) Tunnel(_ context.Context, n string) (state.Tunnel, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	i := slices.IndexFunc(a.tunnels, func(t state.Tunnel) bool { return t.Name == n })
+	if i < 0 {
+		return state.Tunnel{}, ipc.UnknownTunnel(n)
+	}
+	return a.tunnels[i], nil
 }
 
 func (a *fakeAgent) AddTunnel(_ context.Context, s state.TunnelSpec) (state.TunnelSpec, error) {
@@ -75,6 +92,9 @@ func (a *fakeAgent) StartTunnel(_ context.Context, n string) error  { return a.c
 func (a *fakeAgent) StopTunnel(_ context.Context, n string) error   { return a.call("stop %s", n) }
 func (a *fakeAgent) RemoveTunnel(_ context.Context, n string) error { return a.call("remove %s", n) }
 func (a *fakeAgent) ChangeTunnel(_ context.Context, n string, s state.TunnelSpec) (state.TunnelSpec, error) {
+	a.mu.Lock()
+	a.changed = s
+	a.mu.Unlock()
 	return s, a.call("change %s port=%d", n, s.Port)
 }
 
@@ -364,6 +384,9 @@ func withClosedWindow(_ *desk, cfg *Config) {
 
 // say has the agent say something, and waits until it is drawn.
 func (d *desk) say(s state.Snapshot) {
+	d.agent.mu.Lock()
+	d.agent.tunnels = s.Tunnels
+	d.agent.mu.Unlock()
 	d.agent.updates <- update{snapshot: s}
 	d.pause()
 }

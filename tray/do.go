@@ -312,12 +312,17 @@ func (f *front) changePort(ctx context.Context, a Action, t state.Tunnel) {
 			if err != nil {
 				return err
 			}
-			spec := t.TunnelSpec
-			if spec.Port, err = strconv.Atoi(answer); err != nil || spec.Port < 1 || spec.Port > 65535 {
+			port, err := strconv.Atoi(answer)
+			if err != nil || port < 1 || port > 65535 {
 				text = fmt.Sprintf("%q is no port: it takes a number from 1024 to 65535.", plain.Short(answer, maxName))
 				continue
 			}
-			changed, err := f.Agent.ChangeTunnel(ctx, t.Name, spec)
+			now, err := f.Agent.Tunnel(ctx, t.Name) // what else was changed while the dialog was open stays
+			if err != nil {
+				return err
+			}
+			now.Port = port
+			changed, err := f.Agent.ChangeTunnel(ctx, t.Name, now.TunnelSpec)
 			if err == nil {
 				f.tell(name+" is at a new port", "Connect to "+net.JoinHostPort("127.0.0.1", strconv.Itoa(changed.Port))+" from now on.")
 			}

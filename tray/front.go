@@ -19,6 +19,7 @@ import (
 type Agent interface {
 	Follow(ctx context.Context) iter.Seq2[state.Snapshot, error]
 	Resources(ctx context.Context, q client.ResourceQuery) (list []client.Resource, unasked []string, err error)
+	Tunnel(ctx context.Context, name string) (state.Tunnel, error)
 	AddTunnel(ctx context.Context, spec state.TunnelSpec) (state.TunnelSpec, error)
 	StartTunnel(ctx context.Context, name string) error
 	StopTunnel(ctx context.Context, name string) error

@@ -144,6 +144,26 @@ func TestPortInUse(t *testing.T) {
 	})
 }
 
+// TestPortOfAChangedTunnel: the port alone is changed of a tunnel that others changed while
+// the dialog was open.
+func TestPortOfAChangedTunnel(t *testing.T) {
+	onDesk(t, func(d *desk) {
+		d.prompter.text, d.prompter.wait = "15999", make(chan struct{})
+		s := waking()
+		d.say(s)
+		d.click("5 need", "taken: port in use")
+		s.Tunnels = slices.Clone(s.Tunnels)
+		i := slices.IndexFunc(s.Tunnels, func(t state.Tunnel) bool { return t.Name == "taken" })
+		s.Tunnels[i].DBUser = "reporting"
+		d.say(s)
+		close(d.prompter.wait)
+		synctest.Wait()
+		if got := d.agent.changed; got.Port != 15999 || got.DBUser != "reporting" {
+			t.Errorf("changed to %+v", got)
+		}
+	})
+}
+
 // TestFirstLogin: whoever has no profile is asked for the proxy's address.
 func TestFirstLogin(t *testing.T) {
 	for typed, want := range map[string]string{
