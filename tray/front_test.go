@@ -180,6 +180,36 @@ func TestFirstLogin(t *testing.T) {
 	}
 }
 
+// TestResourcesOfANewSession: a list that comes when another session is there is asked for
+// again.
+func TestResourcesOfANewSession(t *testing.T) {
+	onDesk(t, func(d *desk) {
+		asked := make(chan struct{})
+		names := []string{"old", "new"}
+		d.agent.list = func() []client.Resource {
+			name := names[0]
+			names = names[1:]
+			<-asked
+			return []client.Resource{{Name: name, Kind: state.KindDB, Protocol: "mysql", Cluster: "example.com"}}
+		}
+		s := waking()
+		d.say(s)
+		s.Profiles = slices.Clone(s.Profiles)
+		s.Profiles[0].Roles = []string{"access", "dba", "audit"}
+		d.say(s)
+		start := time.Now()
+		asked <- struct{}{}
+		asked <- struct{}{}
+		if took := time.Since(start); took > 0 {
+			t.Errorf("asked again after %s", took)
+		}
+		d.pause()
+		if got := d.kit.screen(); !slices.Contains(got, "    new (mysql)") || slices.Contains(got, "    Asking the cluster… (grey)") {
+			t.Errorf("the menu says %q", got)
+		}
+	})
+}
+
 // TestNoTSH: the first line says how to get it, until it is there.
 func TestNoTSH(t *testing.T) {
 	onDesk(t, func(d *desk) {
