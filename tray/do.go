@@ -214,7 +214,7 @@ func (f *front) profile(proxy string) (state.Profile, bool) {
 
 func (f *front) startSession(ctx context.Context, a Action) {
 	p, ok := f.profile(a.Proxy)
-	if !ok {
+	if !ok && a.Do != doLogin { // a first login has none yet
 		f.tell("Nothing was done", fmt.Sprintf("The profile of %s is gone.", hostOf(a.Proxy)))
 		return
 	}

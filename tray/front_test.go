@@ -2,6 +2,7 @@ package tray
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -178,6 +179,47 @@ func TestFirstLogin(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestFirstTouch: where there is no profile the agent has no notice of the security key,
+// and the tray asks for the touch until the login goes on. One that fails is tried again.
+func TestFirstTouch(t *testing.T) {
+	onDesk(t, func(d *desk) {
+		touched := make(chan error, 1)
+		d.prompter.text = "teleport.example.com"
+		d.agent.login = func(_ context.Context, show func(client.LoginEvent, func(string)) error) error {
+			_ = show(client.LoginEvent{Kind: state.LoginTap}, nil)
+			_ = show(client.LoginEvent{Kind: state.LoginInfo, Text: "Tap any security key"}, nil)
+			if err := <-touched; err != nil {
+				return err
+			}
+			return show(client.LoginEvent{Kind: state.LoginDone}, nil)
+		}
+		d.say(state.Snapshot{})
+		d.click("", "Log in…")
+		card := d.notifier.cards[ownPrefix+tapID]
+		if card.Title != "Touch your security key" || card.Body != "The login to teleport.example.com waits for it." {
+			t.Errorf("shown: %+v", card)
+		}
+		touched <- errors.New("no touch came")
+		if got := d.notifier.titles(); got != "Not logged in" {
+			t.Errorf("shown: %q", got)
+		}
+		d.notifier.press(t, ownPrefix+answerID, "Log in")
+		if got := d.notifier.titles(); got != "Touch your security key" {
+			t.Errorf("shown: %q", got)
+		}
+		touched <- nil
+		if got := d.notifier.titles(); got != "Logged in" {
+			t.Errorf("shown: %q", got)
+		}
+		d.say(waking())
+		d.click("alice", "Renew now")
+		if got := d.notifier.titles(); got != "Logged in" {
+			t.Errorf("beside the agent's notice is shown: %q", got)
+		}
+		touched <- nil
+	})
 }
 
 // TestResourcesOfANewSession: a list that comes when another session is there is asked for

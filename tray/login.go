@@ -31,6 +31,9 @@ func (f *front) login(ctx context.Context, proxy string, renew bool) {
 	l.unopened = func(err error, _ context.CancelCauseFunc) {
 		f.tell("The login page was not opened", sentence(err)+" Choose \"Open the login page\" in the tray's menu, or run berth login.")
 	}
+	if !l.known {
+		l.tap = func(wanted bool) { f.tellTap(l.place, wanted) }
+	}
 	f.held[proxy] = heldAt(f.snapshot, proxy)
 	a := Action{Do: doLogin, Proxy: proxy}
 	f.beside(ctx, a, func(ctx context.Context) func() {
@@ -76,6 +79,21 @@ func (f *front) tellLoggedIn(done client.LoginEvent) {
 	delete(f.held, done.Proxy)
 	f.notes.tell(context.Background(), notify.Notification{
 		ID: "login", Title: title, Body: plain.Short(asSentence(done.Text), maxTold), Group: "login", Urgency: notify.UrgencyLow,
+	})
+}
+
+// tapID is the notification that asks for a touch of the security key.
+const tapID = "tap"
+
+// tellTap asks for a touch of the security key, or withdraws that.
+func (f *front) tellTap(place string, wanted bool) {
+	if !wanted {
+		f.notes.withdraw(tapID)
+		return
+	}
+	f.notes.tell(context.Background(), notify.Notification{
+		ID: tapID, Title: "Touch your security key", Body: "The login to " + plain.Short(place, maxLabel) + " waits for it.",
+		Group: string(state.NoticeTap), Urgency: notify.UrgencyCritical,
 	})
 }
 
@@ -158,8 +176,12 @@ func whoWaits(s state.Snapshot, proxy string) string {
 type login struct {
 	Config
 	// unopened is called when the login's page was not opened; leave ends the login.
-	unopened    func(err error, leave context.CancelCauseFunc)
+	unopened func(err error, leave context.CancelCauseFunc)
+	// tap shows that the security key is to be touched, and withdraws that; nil where a
+	// notice of the agent's does, or nothing can.
+	tap         func(wanted bool)
 	start       client.LoginStart
+	known       bool   // there is a profile, which the agent's notices are about
 	place, user string // what the dialogs name
 	waits       string // who waits for the login; may be empty
 	done        client.LoginEvent
@@ -180,6 +202,7 @@ func newLogin(cfg Config, s state.Snapshot, start client.LoginStart) *login {
 	l := &login{Config: cfg, start: start, asking: make(map[int64]context.CancelFunc)}
 	l.place, l.waits = hostOf(start.Proxy), whoWaits(s, start.Proxy)
 	if i := slices.IndexFunc(s.Profiles, func(p state.Profile) bool { return config.SameProxy(p.Proxy, start.Proxy) }); i >= 0 {
+		l.known = true
 		l.place, l.user = cmp.Or(s.Profiles[i].Cluster, l.place), s.Profiles[i].User
 	}
 	return l
@@ -213,6 +236,9 @@ var errRestart = errors.New("the login begins anew")
 
 func (l *login) once(ctx context.Context) error {
 	defer l.end()
+	if l.tap != nil {
+		defer l.tap(false)
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	err := l.Agent.Login(ctx, l.start, func(e client.LoginEvent, answer func(string)) error {
@@ -243,9 +269,11 @@ func (l *login) end() {
 	l.parts.Wait()
 }
 
-// step takes one step of a login. A touch of the security key is asked for by
-// a notice of the agent's.
+// step takes one step of a login.
 func (l *login) step(ctx context.Context, leave context.CancelCauseFunc, e client.LoginEvent, answer func(string)) {
+	if l.tap != nil && e.Kind != state.LoginInfo {
+		l.tap(e.Kind == state.LoginTap)
+	}
 	switch e.Kind {
 	case state.LoginDone:
 		l.done = e
