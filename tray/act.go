@@ -70,11 +70,11 @@ func (f *front) confirmed(ctx context.Context, id string, a state.NoticeAction) 
 func (f *front) do(ctx context.Context, id string, a state.NoticeAction) {
 	switch a.Verb {
 	case state.VerbLogin:
-		f.start(ctx, Action{Do: doLogin, Proxy: a.Proxy})
+		f.start(ctx, Action{Do: doLogin, Proxy: a.Proxy, User: a.User})
 	case state.VerbRenew:
-		f.start(ctx, Action{Do: doRenew, Proxy: a.Proxy})
+		f.start(ctx, Action{Do: doRenew, Proxy: a.Proxy, User: a.User})
 	case state.VerbSnooze:
-		f.start(ctx, Action{Do: doSnooze, Proxy: a.Proxy})
+		f.start(ctx, Action{Do: doSnooze, Proxy: a.Proxy, User: a.User})
 	case state.VerbRestart:
 		f.start(ctx, Action{Do: doRestart, Tunnel: a.Tunnel})
 	case state.VerbAssume:
@@ -130,7 +130,7 @@ func (f *front) details(ctx context.Context, a state.NoticeAction) {
 	case len(f.snapshot.Problems) > 0:
 		f.tellProblem(ctx, PageHome, "", f.snapshot.Problems[0])
 	default:
-		p, ok := f.profile(a.Proxy)
+		p, ok := f.profile(a.Proxy, a.User)
 		if !ok {
 			f.tell("Nothing is wrong any more", "The tray's menu shows how things are.")
 			return

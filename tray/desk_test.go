@@ -108,23 +108,35 @@ func (a *fakeAgent) CreateRequest(_ context.Context, n client.NewRequest) (state
 func (a *fakeAgent) RestartTunnel(_ context.Context, n string) error { return a.call("restart %s", n) }
 
 func (a *fakeAgent) Login(ctx context.Context, s client.LoginStart, show func(client.LoginEvent, func(string)) error) error {
-	who := ""
-	if s.User != "" || s.Remember {
-		who = fmt.Sprintf(" user=%s remember=%v", s.User, s.Remember)
+	remember := ""
+	if s.Remember {
+		remember = " remember"
 	}
-	err := a.call("login %s renew=%v%s", s.Proxy, s.Renew, who)
+	err := a.call("login %s renew=%v%s", whose(s.Proxy, s.User), s.Renew, remember)
 	if a.login != nil {
 		return a.login(ctx, show)
 	}
 	return err
 }
-func (a *fakeAgent) CancelLogin(_ context.Context, p string) error { return a.call("cancel %s", p) }
-func (a *fakeAgent) Logout(_ context.Context, p string) (string, error) {
-	return p, a.call("logout %s", p)
+
+// whose is a session as the calls name it.
+func whose(proxy, user string) string {
+	if user == "" {
+		return proxy
+	}
+	return user + "@" + proxy
 }
 
-func (a *fakeAgent) SnoozeRenewal(_ context.Context, p string) (client.Snoozed, error) {
-	return client.Snoozed{}, a.call("snooze %s", p)
+func (a *fakeAgent) CancelLogin(_ context.Context, p, u string) error {
+	return a.call("cancel %s", whose(p, u))
+}
+
+func (a *fakeAgent) Logout(_ context.Context, p, u string) (string, error) {
+	return p, a.call("logout %s", whose(p, u))
+}
+
+func (a *fakeAgent) SnoozeRenewal(_ context.Context, p, u string) (client.Snoozed, error) {
+	return client.Snoozed{}, a.call("snooze %s", whose(p, u))
 }
 func (a *fakeAgent) DismissNotice(_ context.Context, id string) error {
 	return a.call("dismiss %s", id)

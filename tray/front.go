@@ -27,9 +27,9 @@ type Agent interface {
 	ChangeTunnel(ctx context.Context, name string, spec state.TunnelSpec) (state.TunnelSpec, error)
 	RemoveTunnel(ctx context.Context, name string) error
 	Login(ctx context.Context, start client.LoginStart, show func(e client.LoginEvent, answer func(secret string)) error) error
-	CancelLogin(ctx context.Context, proxy string) error
-	Logout(ctx context.Context, proxy string) (string, error)
-	SnoozeRenewal(ctx context.Context, proxy string) (client.Snoozed, error)
+	CancelLogin(ctx context.Context, proxy, user string) error
+	Logout(ctx context.Context, proxy, user string) (string, error)
+	SnoozeRenewal(ctx context.Context, proxy, user string) (client.Snoozed, error)
 	DismissNotice(ctx context.Context, id string) error
 	DecideRequest(ctx context.Context, id string, approve bool, reason string) (state.Request, error)
 	AssumeRequest(ctx context.Context, a client.Assume) (client.Assumed, error)

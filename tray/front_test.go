@@ -20,9 +20,9 @@ func TestMenuActsOnTheAgent(t *testing.T) {
 		"stop":    {"prod__pg", "Stop", "stop prod_pg"},
 		"start":   {"asleep", "Start", "start asleep"},
 		"restart": {"prod__pg", "Restart", "restart prod_pg"},
-		"renew":   {"alice", "Renew now", "login teleport.example.com:443 renew=true"},
-		"login":   {"staging", "Log in", "login teleport.example.com:443 renew=false"},
-		"logout":  {"alice", "Log out", "logout teleport.example.com:443"},
+		"renew":   {"alice", "Renew now", "login alice@teleport.example.com:443 renew=true"},
+		"login":   {"staging", "Log in", "login alice@teleport.example.com:443 renew=false"},
+		"logout":  {"alice", "Log out", "logout alice@teleport.example.com:443"},
 		"approve": {"carol", "Approve…", "decide r-1 true"},
 		"deny":    {"carol", "Deny…", "decide r-1 false"},
 		"assume":  {"dba", "Assume", `assume r-2 tunnel="" accept=false`},
@@ -179,6 +179,74 @@ func TestFirstLogin(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestTwoUsersAtOneProxy: of two homes, what is clicked of one user's session is done to that.
+func TestTwoUsersAtOneProxy(t *testing.T) {
+	const at = "teleport.example.com:443"
+	both := func(change func(bob *state.Profile)) state.Snapshot {
+		s := waking()
+		bob := s.Profiles[0]
+		bob.User, bob.Home = "bob", "/second"
+		change(&bob)
+		s.Profiles = append(s.Profiles, bob)
+		s.Notices = []state.Notice{ending("a", "A")}
+		for i := range s.Notices[0].Actions[:2] {
+			s.Notices[0].Actions[i].User = "bob"
+		}
+		return s
+	}
+	valid := func(*state.Profile) {}
+	expired := func(bob *state.Profile) { bob.State, bob.ValidUntil = state.ProfileLoggedOut, nil }
+	logsIn := func(bob *state.Profile) { bob.Login = state.Login{InProgress: true, URL: "http://127.0.0.1:1/bob"} }
+	warned := func(bob *state.Profile) { bob.Renewal.Warning = state.WarnSoon }
+	for name, c := range map[string]struct {
+		bob         func(*state.Profile)
+		label, want string
+		card        bool
+	}{
+		"logout":        {bob: valid, label: "Log out", want: "logout bob@" + at},
+		"renew":         {bob: valid, label: "Renew now", want: "login bob@" + at + " renew=true"},
+		"login":         {bob: expired, label: "Log in", want: "login bob@" + at + " renew=false"},
+		"cancel":        {bob: logsIn, label: "Cancel the login", want: "cancel bob@" + at},
+		"snooze":        {bob: warned, label: "Remind me later", want: "snooze bob@" + at},
+		"notice_renew":  {bob: valid, label: "Renew now", want: "login bob@" + at + " renew=true", card: true},
+		"notice_snooze": {bob: valid, label: "Snooze", want: "snooze bob@" + at, card: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onDesk(t, func(d *desk) {
+				d.say(both(c.bob))
+				if c.card {
+					d.notifier.press(t, "a", c.label)
+				} else {
+					d.click("bob", c.label)
+				}
+				if got := d.agent.asked(); got != c.want {
+					t.Errorf("asked for %q, want %q", got, c.want)
+				}
+			})
+		})
+	}
+	onDesk(t, func(d *desk) {
+		d.say(both(logsIn))
+		d.click("bob", "Open the login page")
+		if d.opened != "http://127.0.0.1:1/bob" {
+			t.Errorf("opened %q", d.opened)
+		}
+		d.agent.login = wrongTill("right")
+		d.prompter.secret = "right"
+		d.say(both(expired))
+		d.click("bob", "Log in")
+		if q := d.prompter.asked; len(q) != 1 || q[0].Initial != "bob" {
+			t.Errorf("asked %+v", q)
+		}
+		d.prompter.err = &prompt.UnavailableError{Reason: "no zenity"}
+		d.say(both(valid))
+		d.click("bob", "Log out")
+		if got := d.answer().Body; !strings.Contains(got, "berth logout teleport.example.com --user=bob") {
+			t.Errorf("shown: %q", got)
+		}
+	})
 }
 
 // TestFirstTouch: where there is no profile the agent has no notice of the security key,
@@ -338,8 +406,8 @@ func TestLoginAsAnotherUser(t *testing.T) {
 		d.agent.login = wrongTill("right")
 		d.say(waking())
 		d.click("alice", "Renew now")
-		want := "login teleport.example.com:443 renew=true; cancel teleport.example.com:443; " +
-			"login teleport.example.com:443 renew=true user=bob remember=true"
+		want := "login alice@teleport.example.com:443 renew=true; cancel alice@teleport.example.com:443; " +
+			"login bob@teleport.example.com:443 renew=true remember"
 		if got := d.agent.asked(); got != want || len(d.prompter.asked) != 1 {
 			t.Errorf("asked for %q after %d dialogs", got, len(d.prompter.asked))
 		}
@@ -549,7 +617,7 @@ func TestAssumeLoggedOut(t *testing.T) {
 		}}}
 		return s
 	}
-	const want = `assume r-2 tunnel="" accept=false; login teleport.example.com:443 renew=false`
+	const want = `assume r-2 tunnel="" accept=false; login alice@teleport.example.com:443 renew=false`
 	for name, click := range map[string]func(*desk){
 		"menu":         func(d *desk) { d.click("dba", "Assume") },
 		"notification": func(d *desk) { d.notifier.press(d.T, "n", "Assume") },

@@ -122,6 +122,7 @@ var ofAgent = []Do{
 type Action struct {
 	Do       Do
 	Proxy    string
+	User     string // whose session at Proxy; empty: any
 	Tunnel   string
 	Request  string
 	Cluster  string     // of doAdd

@@ -26,8 +26,12 @@ const tries = 3
 // login logs in at a proxy, or takes part in a login that runs there already:
 // pages open in the browser, secrets are asked for in a window, and go to the
 // agent alone. A wrong one is asked for again.
-func (f *front) login(ctx context.Context, proxy string, renew bool) {
-	l := newLogin(f.Config, f.snapshot, client.LoginStart{Proxy: proxy, Renew: renew})
+func (f *front) login(ctx context.Context, start client.LoginStart) {
+	proxy := start.Proxy
+	if p, ok := f.profile(proxy, ""); ok { // named, so that it is one login wherever it was clicked
+		start.User = cmp.Or(start.User, p.User)
+	}
+	l := newLogin(f.Config, f.snapshot, start)
 	l.unopened = func(err error, _ context.CancelCauseFunc) {
 		f.tell("The login page was not opened", sentence(err)+" Choose \"Open the login page\" in the tray's menu, or run berth login.")
 	}
@@ -35,7 +39,7 @@ func (f *front) login(ctx context.Context, proxy string, renew bool) {
 		l.tap = func(wanted bool) { f.tellTap(l.place, wanted) }
 	}
 	f.held[proxy] = heldAt(f.snapshot, proxy)
-	a := Action{Do: doLogin, Proxy: proxy}
+	a := Action{Do: doLogin, Proxy: proxy, User: start.User}
 	f.beside(ctx, a, func(ctx context.Context) func() {
 		err := l.run(ctx)
 		switch {
@@ -43,7 +47,7 @@ func (f *front) login(ctx context.Context, proxy string, renew bool) {
 			return nil
 		case err != nil:
 			f.Logger.Warn("not logged in", "profile", proxy, "err", err)
-			return func() { f.tell("Not logged in", sentence(err), ownLogin(proxy)) }
+			return func() { f.tell("Not logged in", sentence(err), ownLogin(start)) }
 		}
 		if l.done.Kind != state.LoginDone {
 			return nil // another front end's login, which is told there
@@ -63,8 +67,8 @@ func LogIn(ctx context.Context, cfg Config, s state.Snapshot, proxy string) (sai
 }
 
 // ownLogin is a button that tries a login again.
-func ownLogin(proxy string) notify.Action {
-	return notify.Action{Key: keyOf(state.NoticeAction{Verb: state.VerbLogin, Proxy: proxy}), Label: "Log in"}
+func ownLogin(start client.LoginStart) notify.Action {
+	return notify.Action{Key: keyOf(state.NoticeAction{Verb: state.VerbLogin, Proxy: start.Proxy, User: start.User}), Label: "Log in"}
 }
 
 // tellLoggedIn says quietly that a login has succeeded, and what went on.
@@ -131,7 +135,7 @@ func (f *front) loginAt(ctx context.Context, a Action) {
 			return func() { f.tell("Not logged in", sentence(err)) }
 		}
 		if proxy := proxyOf(answer); proxy != "" {
-			return func() { f.login(ctx, proxy, false) }
+			return func() { f.login(ctx, client.LoginStart{Proxy: proxy}) }
 		}
 		return nil
 	})
@@ -200,10 +204,10 @@ type login struct {
 
 func newLogin(cfg Config, s state.Snapshot, start client.LoginStart) *login {
 	l := &login{Config: cfg, start: start, asking: make(map[int64]context.CancelFunc)}
-	l.place, l.waits = hostOf(start.Proxy), whoWaits(s, start.Proxy)
+	l.place, l.user, l.waits = hostOf(start.Proxy), start.User, whoWaits(s, start.Proxy)
 	if i := slices.IndexFunc(s.Profiles, func(p state.Profile) bool { return config.SameProxy(p.Proxy, start.Proxy) }); i >= 0 {
 		l.known = true
-		l.place, l.user = cmp.Or(s.Profiles[i].Cluster, l.place), s.Profiles[i].User
+		l.place, l.user = cmp.Or(s.Profiles[i].Cluster, l.place), cmp.Or(l.user, s.Profiles[i].User)
 	}
 	return l
 }
@@ -212,10 +216,11 @@ func newLogin(cfg Config, s state.Snapshot, start client.LoginStart) *login {
 func (l *login) run(ctx context.Context) error {
 	for wrong := 0; ; {
 		l.typed = false
+		user := l.start.User
 		err := l.once(ctx)
 		if l.restart {
 			l.restart = false
-			if err := l.Agent.CancelLogin(ctx, l.start.Proxy); err != nil {
+			if err := l.Agent.CancelLogin(ctx, l.start.Proxy, user); err != nil {
 				l.Logger.Debug("no login is left to cancel", "profile", l.start.Proxy, "err", err)
 			}
 			continue

@@ -14,8 +14,8 @@ func ending(id, title string) state.Notice {
 	return state.Notice{
 		ID: id, Kind: state.NoticeSessionEnding, Title: title, Urgency: state.UrgencyNormal,
 		Actions: []state.NoticeAction{
-			{Verb: state.VerbRenew, Label: "Renew now", Proxy: "teleport.example.com:443"},
-			{Verb: state.VerbSnooze, Label: "Snooze", Proxy: "teleport.example.com:443"},
+			{Verb: state.VerbRenew, Label: "Renew now", Proxy: "teleport.example.com:443", User: "alice"},
+			{Verb: state.VerbSnooze, Label: "Snooze", Proxy: "teleport.example.com:443", User: "alice"},
 			{Verb: state.VerbDeny, Label: "Deny", Request: "r-1", Confirm: true},
 		},
 	}
@@ -83,8 +83,8 @@ func TestButtons(t *testing.T) {
 		label, want string
 		refuse      bool
 	}{
-		"renew":    {label: "Renew now", want: "login teleport.example.com:443 renew=true"},
-		"snooze":   {label: "Snooze", want: "snooze teleport.example.com:443"},
+		"renew":    {label: "Renew now", want: "login alice@teleport.example.com:443 renew=true"},
+		"snooze":   {label: "Snooze", want: "snooze alice@teleport.example.com:443"},
 		"deny":     {label: "Deny", want: "decide r-1 false"},
 		"deny_not": {label: "Deny", refuse: true},
 	}
@@ -186,7 +186,7 @@ func TestPressedWhileAway(t *testing.T) {
 			}
 			d.say(s())
 			d.notifier.press(t, "a", "Snooze")
-			if got := d.agent.asked(); got != "snooze teleport.example.com:443" {
+			if got := d.agent.asked(); got != "snooze alice@teleport.example.com:443" {
 				t.Errorf("asked for %q", got)
 			}
 		})
@@ -223,7 +223,7 @@ func TestPressedWhileAway(t *testing.T) {
 		onDesk(t, func(d *desk) {
 			d.notifier.acted("a", keyOf(ending("a", "A").Actions[1]))
 			d.say(s())
-			if got := d.agent.asked(); got != "snooze teleport.example.com:443" {
+			if got := d.agent.asked(); got != "snooze alice@teleport.example.com:443" {
 				t.Errorf("asked for %q, shown: %+v", got, d.answer())
 			}
 		})
