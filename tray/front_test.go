@@ -227,6 +227,9 @@ func TestTwoUsersAtOneProxy(t *testing.T) {
 			})
 		})
 	}
+	if got := proxiesOf(both(valid)); !slices.Equal(got, []string{at}) {
+		t.Errorf("there are settings of %q", got)
+	}
 	onDesk(t, func(d *desk) {
 		d.say(both(logsIn))
 		d.click("bob", "Open the login page")
