@@ -132,7 +132,7 @@ func TestLoginWakesTheTunnels(t *testing.T) {
 	if err := again.result(t); err != nil || len(again.saw()) != 1 || e.Sim.Counters().Logins != 1 {
 		t.Errorf("a second login: %v, steps %v, %d logins at the cluster", err, again.saw(), e.Sim.Counters().Logins)
 	}
-	if proxy, err := e.Client().Logout(t.Context(), ""); err != nil || proxy != e.Sim.ProxyAddr() {
+	if proxy, err := e.Client().Logout(t.Context(), "", ""); err != nil || proxy != e.Sim.ProxyAddr() {
 		t.Errorf("Logout = %q, %v", proxy, err)
 	}
 	for _, p := range e.Snapshot().Profiles {

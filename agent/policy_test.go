@@ -75,12 +75,12 @@ func TestPolicyOfMachine(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "is not allowed here: the policy "+file.Path) {
 		t.Errorf("a login there ends with %v", err)
 	}
-	_, err = e.Client().SnoozeRenewal(t.Context(), e.Sim.ProxyAddr())
+	_, err = e.Client().SnoozeRenewal(t.Context(), e.Sim.ProxyAddr(), "")
 	if err == nil || !strings.Contains(err.Error(), "is not allowed here: the policy "+file.Path) {
 		t.Errorf("snoozing its reminder ends with %v", err)
 	}
 
-	if _, err := e.Client().Logout(t.Context(), e.Sim.ProxyAddr()); err != nil {
+	if _, err := e.Client().Logout(t.Context(), e.Sim.ProxyAddr(), ""); err != nil {
 		t.Errorf("a session that is not allowed cannot be ended: %v", err)
 	}
 	e.Await("the forbidden session to be gone", func(s state.Snapshot) bool { return !has(state.CodeProxyForbidden)(s) })

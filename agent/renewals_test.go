@@ -212,7 +212,7 @@ func TestDismissedIsNotAskedAgain(t *testing.T) {
 	c := e.Client()
 	err := c.Login(t.Context(), client.LoginStart{Renew: true}, func(ev client.LoginEvent, _ func(string)) error {
 		if ev.Kind == state.LoginURL {
-			return c.CancelLogin(t.Context(), ev.Proxy)
+			return c.CancelLogin(t.Context(), ev.Proxy, "")
 		}
 		return nil
 	})
@@ -258,7 +258,7 @@ func TestSnooze(t *testing.T) {
 	e.profileConfig("renew: {mode: ask, before: 23h}")
 	until := e.startSession()
 	c := e.Client()
-	if s, err := c.SnoozeRenewal(t.Context(), ""); err != nil || s.Proxy != e.Sim.ProxyAddr() || s.Until == nil {
+	if s, err := c.SnoozeRenewal(t.Context(), "", ""); err != nil || s.Proxy != e.Sim.ProxyAddr() || s.Until == nil {
 		t.Errorf("snoozed before there was a warning: %+v, %v", s, err)
 	}
 	e.Login(simcluster.WithTTL(30 * time.Second))
@@ -267,12 +267,12 @@ func TestSnooze(t *testing.T) {
 		t.Fatal("still the old session")
 	}
 	last := *s.Profiles[0].Renewal.At
-	snoozed, err := c.SnoozeRenewal(t.Context(), e.Sim.ProxyAddr())
+	snoozed, err := c.SnoozeRenewal(t.Context(), e.Sim.ProxyAddr(), "")
 	if err != nil || snoozed.Until == nil || !snoozed.Until.Equal(last) {
 		t.Errorf("snoozed %+v, %v, want until %v", snoozed, err, last)
 	}
 	e.Await("silence", func(s state.Snapshot) bool { return s.Profiles[0].Renewal.Warning == state.WarnNot })
-	if _, err := c.SnoozeRenewal(t.Context(), "nowhere.test:443"); err == nil {
+	if _, err := c.SnoozeRenewal(t.Context(), "nowhere.test:443", ""); err == nil {
 		t.Error("a session that is not there was snoozed")
 	}
 }

@@ -134,7 +134,7 @@ func TestLoginForAnAssumeComesToNothing(t *testing.T) {
 	e.Await("it to be held", func(s state.Snapshot) bool { return len(s.Profiles[0].HeldRequests) == 1 })
 	p := e.sit(t.Context(), client.LoginStart{})
 	p.next(t)
-	if err := e.Client().CancelLogin(t.Context(), ""); err != nil {
+	if err := e.Client().CancelLogin(t.Context(), "", ""); err != nil {
 		t.Fatal(err)
 	}
 	wantCode(t, e.result(held), ipc.CodeLoginNeeded, "was cancelled; access request "+dba+" was not assumed")

@@ -86,3 +86,39 @@ func TestRequestsOfTwoHomes(t *testing.T) {
 		}
 	}
 }
+
+// TestLogoutOfTwoHomes: of the sessions of two users at one proxy, the one that is meant
+// is ended.
+func TestLogoutOfTwoHomes(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t, requestsConfig())
+	e.withTSH()
+	e.Login()
+	second := filepath.Join(t.TempDir(), "tsh")
+	must(t, e.Sim.Login(second, "bob"))
+	e.config()
+	text, err := os.ReadFile(e.Paths.Config)
+	must(t, err)
+	both := strings.Replace(string(text), "]", ", '"+second+"']", 1)
+	must(t, os.WriteFile(e.Paths.Config, []byte(both), 0o600))
+	e.start()
+	valid := func(s state.Snapshot) (users []string) {
+		for _, p := range s.Profiles {
+			if p.State == state.ProfileValid {
+				users = append(users, p.User)
+			}
+		}
+		return users
+	}
+	e.Await("both sessions", func(s state.Snapshot) bool { return len(valid(s)) == 2 })
+	c := e.Client()
+	if _, err := c.Logout(t.Context(), e.Sim.ProxyAddr(), "carol"); err == nil || !strings.Contains(err.Error(), "no profile of carol is at "+e.Sim.ProxyAddr()) {
+		t.Errorf("the logout of a user without a session ends with %v", err)
+	}
+	if _, err := c.Logout(t.Context(), e.Sim.ProxyAddr(), "bob"); err != nil {
+		t.Fatal(err)
+	}
+	if got := valid(e.Snapshot()); !slices.Equal(got, []string{"alice"}) {
+		t.Errorf("after bob's logout there are sessions of %q", got)
+	}
+}

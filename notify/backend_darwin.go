@@ -1,6 +1,7 @@
 package notify
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -43,7 +44,7 @@ func (u *userNotifications) capabilities() Capabilities {
 
 // run implements backend.
 func (u *userNotifications) run(ctx context.Context, to sink) error {
-	c, err := newCenter(func(id, key string) { u.response(id, key, to) })
+	c, err := newCenter(func(id, key, text string) { u.response(id, key, text, to) })
 	if err == nil {
 		err = c.authorize(ctx)
 	}
@@ -67,12 +68,13 @@ const (
 	responseDismiss = "com.apple.UNNotificationDismissActionIdentifier"
 )
 
-func (u *userNotifications) response(id, key string, to sink) {
+// response handles a click; text is the key that one on the words stands for.
+func (u *userNotifications) response(id, key, text string, to sink) {
 	switch {
 	case checkKey(id) != nil || checkKey(key) != nil:
 		u.log.Debug("a click that is not ours")
 	case key == responseText:
-		to.acted(id, DefaultKey)
+		to.acted(id, cmp.Or(text, DefaultKey))
 	case key == responseDismiss:
 		to.closed(id)
 	default:

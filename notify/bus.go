@@ -72,7 +72,8 @@ type server struct {
 type shown struct {
 	num    uint32
 	keys   []string
-	before bool // by a process before this one
+	text   string // the key that a click on the text stands for
+	before bool   // by a process before this one
 }
 
 func newBus(cfg Config, address func() (string, error), plain *plainer) *bus {

@@ -66,7 +66,7 @@ func TestClicks(t *testing.T) {
 		_ = server.conn.Emit(serverPath, serverName+".ActionInvoked", num, "approve:2")
 		d.none(t)
 		server.click(num, DefaultKey)
-		d.want(t, event{"action", "request-1", DefaultKey})
+		d.want(t, event{"action", "request-1", "assume:1"})
 	})
 	t.Run("unknown_number", func(t *testing.T) {
 		server.click(4711, "assume:1")

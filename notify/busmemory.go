@@ -32,6 +32,7 @@ type memory struct {
 type memoir struct {
 	Num  uint32   `json:"num"`
 	Keys []string `json:"keys"`
+	Text string   `json:"text"`
 }
 
 // recall takes over what a process before this one has shown, if the same
@@ -59,7 +60,7 @@ func (b *bus) recall(ctx context.Context, conn *dbus.Conn, owner string) (busID 
 		if one.Num == 0 || len(b.shown) >= maxOpen || checkKey(id) != nil || b.byNum[one.Num] != "" {
 			continue
 		}
-		b.shown[id] = shown{num: one.Num, keys: one.Keys, before: true}
+		b.shown[id] = shown{num: one.Num, keys: one.Keys, text: one.Text, before: true}
 		b.byNum[one.Num] = id
 	}
 	return busID
@@ -117,7 +118,7 @@ func (b *bus) save(busID string) {
 	b.mu.Lock()
 	m := memory{Bus: busID, Server: b.server.owner, Shown: make(map[string]memoir, len(b.shown))}
 	for id, one := range b.shown {
-		m.Shown[id] = memoir{Num: one.num, Keys: one.keys}
+		m.Shown[id] = memoir{Num: one.num, Keys: one.keys, Text: one.text}
 	}
 	b.mu.Unlock()
 	data, err := json.Marshal(m)

@@ -23,9 +23,10 @@ func TestAfterBeingKilled(t *testing.T) {
 		d := newDesk(t, at(bus), remembers)
 		d.mustShow(t, request)
 		d.mustShow(t, Notification{ID: "two", Title: "Two", Actions: []Action{{"ok:2", "OK"}}})
+		d.mustShow(t, Notification{ID: "three", Title: "Three", Actions: []Action{{"ok:3", "OK"}, {DefaultKey, "OK"}}})
 		testwait.Eventually(t, "the state file", func() bool {
 			left, _ = os.ReadFile(path)
-			return strings.Contains(string(left), "ok:2")
+			return strings.Contains(string(left), "ok:3")
 		})
 	})
 	kept, err := os.ReadFile(path)
@@ -51,6 +52,8 @@ func TestAfterBeingKilled(t *testing.T) {
 		}
 		server.click(2, "ok:2") // of the process before
 		d.want(t, event{"action", "two", "ok:2"})
+		server.click(3, DefaultKey)
+		d.want(t, event{"action", "three", "ok:3"})
 	})
 	t.Run("another_service", func(t *testing.T) {
 		write(t, strings.Replace(string(left), `"server":":`, `"server":":9`, 1))

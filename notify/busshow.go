@@ -3,6 +3,7 @@
 package notify
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -138,7 +139,7 @@ func (b *bus) given(conn *dbus.Conn, s server, n Notification, call *dbus.Call, 
 	if text != nil {
 		keys = append(keys, text.Key)
 	}
-	b.shown[n.ID], b.byNum[num] = shown{num: num, keys: keys}, n.ID
+	b.shown[n.ID], b.byNum[num] = shown{num: num, keys: keys, text: n.textKey()}, n.ID
 	b.touched()
 	return nil
 }
@@ -208,6 +209,9 @@ func (b *bus) signal(s *dbus.Signal, to sink) {
 		b.touched()
 	}
 	b.mu.Unlock()
+	if key == DefaultKey { // of these words: others may wait to take their place
+		key = cmp.Or(what.text, key)
+	}
 	switch {
 	case action:
 		to.acted(id, key)

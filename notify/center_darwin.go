@@ -15,6 +15,7 @@ import (
 
 const (
 	delegateName = "BerthNotificationDelegate"
+	textInfo     = "text" // under which a notification keeps the key that a click on its text stands for
 
 	authorizeSound = 1 << 1 // UNAuthorizationOptionSound
 	authorizeAlert = 1 << 2 // UNAuthorizationOptionAlert
@@ -41,7 +42,7 @@ type center struct {
 }
 
 // newCenter returns the center, whose clicks go to onResponse.
-func newCenter(onResponse func(id, key string)) (*center, error) {
+func newCenter(onResponse func(id, key, text string)) (*center, error) {
 	if err := cocoa.Load("Foundation", "UserNotifications"); err != nil {
 		return nil, err
 	}
@@ -59,7 +60,9 @@ func newCenter(onResponse func(id, key string)) (*center, error) {
 			{Cmd: objc.RegisterName("userNotificationCenter:didReceiveNotificationResponse:withCompletionHandler:"),
 				Fn: func(_ objc.ID, _ objc.SEL, _, response objc.ID, done objc.Block) {
 					request := cocoa.Send(cocoa.Send(response, "notification"), "request")
-					onResponse(cocoa.GoString(cocoa.Send(request, "identifier")), cocoa.GoString(cocoa.Send(response, "actionIdentifier")))
+					info := cocoa.Send(cocoa.Send(request, "content"), "userInfo")
+					onResponse(cocoa.GoString(cocoa.Send(request, "identifier")), cocoa.GoString(cocoa.Send(response, "actionIdentifier")),
+						cocoa.GoString(cocoa.Send(info, "objectForKey:", cocoa.String(textInfo))))
 					done.Invoke()
 				}},
 			{Cmd: objc.RegisterName("userNotificationCenter:willPresentNotification:withCompletionHandler:"),
@@ -109,6 +112,8 @@ func (c *center) add(ctx context.Context, n Notification) error {
 	if len(n.Actions) > 0 {
 		cocoa.Send(content, "setCategoryIdentifier:", cocoa.String(c.category(n)))
 	}
+	cocoa.Send(content, "setUserInfo:",
+		cocoa.Send(cocoa.Class("NSDictionary"), "dictionaryWithObject:forKey:", cocoa.String(n.textKey()), cocoa.String(textInfo)))
 	level := levelActive
 	if n.Urgency <= UrgencyLow {
 		level = levelPassive

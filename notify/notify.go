@@ -24,8 +24,9 @@ const (
 	UrgencyCritical                    // stays until it is dealt with
 )
 
-// DefaultKey is the key of the action that a click on the text stands for. Its
-// label is seen where desktops make a button of it.
+// DefaultKey is the key of the action that a click on the text stands for: that of the
+// first button, whose key comes back. Its label is seen where desktops make a button
+// of it.
 const DefaultKey = "default"
 
 // Action is a button.
@@ -210,4 +211,15 @@ func (n Notification) buttons(limit int) (buttons []Action, text *Action) {
 		}
 	}
 	return buttons, text
+}
+
+// textKey is the key that a click on the text comes back as; DefaultKey where there is
+// no button.
+func (n Notification) textKey() string {
+	for _, a := range n.Actions {
+		if a.Key != DefaultKey {
+			return a.Key
+		}
+	}
+	return DefaultKey
 }

@@ -48,7 +48,7 @@ func toast(n Notification) (string, error) {
 		t.Binding.Texts = append(t.Binding.Texts, n.Body)
 	}
 	if text != nil {
-		t.Launch = toastArguments(n.ID, text.Key)
+		t.Launch = toastArguments(n.ID, n.textKey())
 	}
 	if len(buttons) > 0 {
 		t.Actions = &actionsXML{}

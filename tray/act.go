@@ -15,12 +15,15 @@ import (
 
 // act does what a pressed button of a notification says.
 func (f *front) act(ctx context.Context, p press) {
-	a, ok := f.meant(p)
-	if !ok {
+	a, ok := actionOf(p.key)
+	if !ok || p.key == notify.DefaultKey { // a text without buttons
 		f.Logger.Warn("a button means nothing", "notification", p.id)
 		return
 	}
 	f.Logger.Debug("pressed", "notification", p.id, "verb", a.Verb)
+	if f.lacksAgent(p.id, a) {
+		return
+	}
 	f.notes.settle(p.id)
 	if a.Confirm {
 		f.confirmed(ctx, p.id, a)
@@ -29,12 +32,15 @@ func (f *front) act(ctx context.Context, p press) {
 	f.do(ctx, p.id, a)
 }
 
-// meant is the action behind a button.
-func (f *front) meant(p press) (state.NoticeAction, bool) {
-	if p.key == notify.DefaultKey {
-		p.key = f.notes.first(p.id)
+// lacksAgent says so where a button is about what only an agent knows, and none answers.
+// The notification then comes back with the agent.
+func (f *front) lacksAgent(id string, a state.NoticeAction) bool {
+	if !f.env.Away || slices.Contains([]state.Verb{verbReport, verbCopyLink, verbStartAgent, state.VerbDismiss}, a.Verb) {
+		return false
 	}
-	return actionOf(p.key)
+	f.notes.again(id)
+	f.tellAway()
+	return true
 }
 
 // confirmed asks for a confirmation before it acts.
@@ -49,7 +55,9 @@ func (f *front) confirmed(ctx context.Context, id string, a state.NoticeAction) 
 				f.notes.again(id)
 				f.tell("Nothing was done", sentence(err))
 			case yes:
-				f.do(ctx, id, a)
+				if !f.lacksAgent(id, a) {
+					f.do(ctx, id, a)
+				}
 			default:
 				f.notes.again(id) // not decided: it may be shown again
 			}
@@ -62,11 +70,11 @@ func (f *front) confirmed(ctx context.Context, id string, a state.NoticeAction) 
 func (f *front) do(ctx context.Context, id string, a state.NoticeAction) {
 	switch a.Verb {
 	case state.VerbLogin:
-		f.start(ctx, Action{Do: doLogin, Proxy: a.Proxy})
+		f.start(ctx, Action{Do: doLogin, Proxy: a.Proxy, User: a.User})
 	case state.VerbRenew:
-		f.start(ctx, Action{Do: doRenew, Proxy: a.Proxy})
+		f.start(ctx, Action{Do: doRenew, Proxy: a.Proxy, User: a.User})
 	case state.VerbSnooze:
-		f.start(ctx, Action{Do: doSnooze, Proxy: a.Proxy})
+		f.start(ctx, Action{Do: doSnooze, Proxy: a.Proxy, User: a.User})
 	case state.VerbRestart:
 		f.start(ctx, Action{Do: doRestart, Tunnel: a.Tunnel})
 	case state.VerbAssume:
@@ -122,7 +130,7 @@ func (f *front) details(ctx context.Context, a state.NoticeAction) {
 	case len(f.snapshot.Problems) > 0:
 		f.tellProblem(ctx, PageHome, "", f.snapshot.Problems[0])
 	default:
-		p, ok := f.profile(a.Proxy)
+		p, ok := f.profile(a.Proxy, a.User)
 		if !ok {
 			f.tell("Nothing is wrong any more", "The tray's menu shows how things are.")
 			return

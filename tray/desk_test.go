@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"berth/agent/ipc"
 	"berth/agent/ipc/client"
 	"berth/agent/state"
 	"berth/notify"
@@ -25,10 +26,13 @@ type fakeAgent struct {
 	updates chan update
 	login   func(ctx context.Context, show func(client.LoginEvent, func(string)) error) error
 	assume  error
+	list    func() []client.Resource // nil means a list that never changes
 
-	mu    sync.Mutex
-	calls []string
-	fail  error
+	mu      sync.Mutex
+	calls   []string
+	fail    error
+	tunnels []state.Tunnel   // of the newest snapshot
+	changed state.TunnelSpec // what a tunnel was last changed to
 }
 
 func (a *fakeAgent) call(format string, args ...any) error {
@@ -64,7 +68,20 @@ func (a *fakeAgent) Follow(ctx context.Context) iter.Seq2[state.Snapshot, error]
 }
 
 func (a *fakeAgent) Resources(context.Context, client.ResourceQuery) ([]client.Resource, []string, error) {
+	if a.list != nil {
+		return a.list(), nil, nil
+	}
 	return []client.Resource{{Name: "orders db", Kind: state.KindDB, Protocol: "mysql", Cluster: "example.com"}}, nil, nil
+}
+
+func (a *fakeAgent) Tunnel(_ context.Context, n string) (state.Tunnel, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	i := slices.IndexFunc(a.tunnels, func(t state.Tunnel) bool { return t.Name == n })
+	if i < 0 {
+		return state.Tunnel{}, ipc.UnknownTunnel(n)
+	}
+	return a.tunnels[i], nil
 }
 
 func (a *fakeAgent) AddTunnel(_ context.Context, s state.TunnelSpec) (state.TunnelSpec, error) {
@@ -75,6 +92,9 @@ func (a *fakeAgent) StartTunnel(_ context.Context, n string) error  { return a.c
 func (a *fakeAgent) StopTunnel(_ context.Context, n string) error   { return a.call("stop %s", n) }
 func (a *fakeAgent) RemoveTunnel(_ context.Context, n string) error { return a.call("remove %s", n) }
 func (a *fakeAgent) ChangeTunnel(_ context.Context, n string, s state.TunnelSpec) (state.TunnelSpec, error) {
+	a.mu.Lock()
+	a.changed = s
+	a.mu.Unlock()
 	return s, a.call("change %s port=%d", n, s.Port)
 }
 
@@ -88,23 +108,35 @@ func (a *fakeAgent) CreateRequest(_ context.Context, n client.NewRequest) (state
 func (a *fakeAgent) RestartTunnel(_ context.Context, n string) error { return a.call("restart %s", n) }
 
 func (a *fakeAgent) Login(ctx context.Context, s client.LoginStart, show func(client.LoginEvent, func(string)) error) error {
-	who := ""
-	if s.User != "" || s.Remember {
-		who = fmt.Sprintf(" user=%s remember=%v", s.User, s.Remember)
+	remember := ""
+	if s.Remember {
+		remember = " remember"
 	}
-	err := a.call("login %s renew=%v%s", s.Proxy, s.Renew, who)
+	err := a.call("login %s renew=%v%s", whose(s.Proxy, s.User), s.Renew, remember)
 	if a.login != nil {
 		return a.login(ctx, show)
 	}
 	return err
 }
-func (a *fakeAgent) CancelLogin(_ context.Context, p string) error { return a.call("cancel %s", p) }
-func (a *fakeAgent) Logout(_ context.Context, p string) (string, error) {
-	return p, a.call("logout %s", p)
+
+// whose is a session as the calls name it.
+func whose(proxy, user string) string {
+	if user == "" {
+		return proxy
+	}
+	return user + "@" + proxy
 }
 
-func (a *fakeAgent) SnoozeRenewal(_ context.Context, p string) (client.Snoozed, error) {
-	return client.Snoozed{}, a.call("snooze %s", p)
+func (a *fakeAgent) CancelLogin(_ context.Context, p, u string) error {
+	return a.call("cancel %s", whose(p, u))
+}
+
+func (a *fakeAgent) Logout(_ context.Context, p, u string) (string, error) {
+	return p, a.call("logout %s", whose(p, u))
+}
+
+func (a *fakeAgent) SnoozeRenewal(_ context.Context, p, u string) (client.Snoozed, error) {
+	return client.Snoozed{}, a.call("snooze %s", whose(p, u))
 }
 func (a *fakeAgent) DismissNotice(_ context.Context, id string) error {
 	return a.call("dismiss %s", id)
@@ -364,6 +396,9 @@ func withClosedWindow(_ *desk, cfg *Config) {
 
 // say has the agent say something, and waits until it is drawn.
 func (d *desk) say(s state.Snapshot) {
+	d.agent.mu.Lock()
+	d.agent.tunnels = s.Tunnels
+	d.agent.mu.Unlock()
 	d.agent.updates <- update{snapshot: s}
 	d.pause()
 }

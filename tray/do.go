@@ -68,6 +68,10 @@ func (f *front) answerFailure(ctx context.Context, a Action, title string, err e
 // start does what a line of the menu says, if that is still so.
 func (f *front) start(ctx context.Context, a Action) {
 	f.Logger.Debug("clicked", "action", a.Do, "tunnel", a.Tunnel, "proxy", a.Proxy)
+	if f.env.Away && slices.Contains(ofAgent, a.Do) { // it has gone since the line was drawn
+		f.tellAway()
+		return
+	}
 	switch a.Do {
 	case doStartAgent:
 		f.startAgent(ctx, a)
@@ -199,9 +203,11 @@ func (f *front) startAgent(ctx context.Context, a Action) {
 	})
 }
 
-// profile returns the profile of a proxy.
-func (f *front) profile(proxy string) (state.Profile, bool) {
-	i := slices.IndexFunc(f.snapshot.Profiles, func(p state.Profile) bool { return p.Proxy == proxy })
+// profile returns the profile of a user at a proxy, where an empty user means any.
+func (f *front) profile(proxy, user string) (state.Profile, bool) {
+	i := slices.IndexFunc(f.snapshot.Profiles, func(p state.Profile) bool {
+		return p.Proxy == proxy && (user == "" || p.User == user)
+	})
 	if i < 0 {
 		return state.Profile{}, false
 	}
@@ -209,25 +215,25 @@ func (f *front) profile(proxy string) (state.Profile, bool) {
 }
 
 func (f *front) startSession(ctx context.Context, a Action) {
-	p, ok := f.profile(a.Proxy)
-	if !ok {
+	p, ok := f.profile(a.Proxy, a.User)
+	if !ok && a.Do != doLogin { // a first login has none yet
 		f.tell("Nothing was done", fmt.Sprintf("The profile of %s is gone.", hostOf(a.Proxy)))
 		return
 	}
 	switch a.Do {
 	case doLogin:
-		f.login(ctx, a.Proxy, false)
+		f.login(ctx, client.LoginStart{Proxy: a.Proxy, User: a.User})
 	case doRenew:
-		f.login(ctx, a.Proxy, true)
+		f.login(ctx, client.LoginStart{Proxy: a.Proxy, User: a.User, Renew: true})
 	case doCancelLogin:
-		f.try(ctx, a, "The login goes on", func(ctx context.Context) error { return f.Agent.CancelLogin(ctx, a.Proxy) })
+		f.try(ctx, a, "The login goes on", func(ctx context.Context) error { return f.Agent.CancelLogin(ctx, a.Proxy, a.User) })
 	case doOpenLogin:
 		f.try(ctx, a, "The login page was not opened", func(ctx context.Context) error {
 			return f.Browse(ctx, p.Login.URL, nil, a.Proxy)
 		})
 	case doSnooze:
 		f.try(ctx, a, "The reminder was not snoozed", func(ctx context.Context) error {
-			_, err := f.Agent.SnoozeRenewal(ctx, a.Proxy)
+			_, err := f.Agent.SnoozeRenewal(ctx, a.Proxy, a.User)
 			return err
 		})
 	case doLogout:
@@ -238,14 +244,18 @@ func (f *front) startSession(ctx context.Context, a Action) {
 
 // logout asks first: one cannot take it back.
 func (f *front) logout(ctx context.Context, a Action, p state.Profile) {
+	command := "berth logout " + hostOf(p.Proxy)
+	if slices.ContainsFunc(f.snapshot.Profiles, func(o state.Profile) bool { return o.Proxy == p.Proxy && o.Home != p.Home }) {
+		command += " --user=" + plain.Short(p.User, maxName)
+	}
 	f.try(ctx, a, "You are still logged in", func(ctx context.Context) error {
 		text := fmt.Sprintf("End the session of %s at %s? Tunnels keep their addresses and wait for the next login.",
 			plain.Short(p.User, maxName), plain.Short(hostOf(p.Proxy), maxName))
-		yes, err := f.confirm(ctx, prompt.Question{Title: "Log out", Text: text, OK: "Log out"}, "berth logout "+hostOf(p.Proxy))
+		yes, err := f.confirm(ctx, prompt.Question{Title: "Log out", Text: text, OK: "Log out"}, command)
 		if err != nil || !yes {
 			return err
 		}
-		_, err = f.Agent.Logout(ctx, a.Proxy)
+		_, err = f.Agent.Logout(ctx, a.Proxy, a.User)
 		return err
 	})
 }
@@ -308,12 +318,17 @@ func (f *front) changePort(ctx context.Context, a Action, t state.Tunnel) {
 			if err != nil {
 				return err
 			}
-			spec := t.TunnelSpec
-			if spec.Port, err = strconv.Atoi(answer); err != nil || spec.Port < 1 || spec.Port > 65535 {
+			port, err := strconv.Atoi(answer)
+			if err != nil || port < 1 || port > 65535 {
 				text = fmt.Sprintf("%q is no port: it takes a number from 1024 to 65535.", plain.Short(answer, maxName))
 				continue
 			}
-			changed, err := f.Agent.ChangeTunnel(ctx, t.Name, spec)
+			now, err := f.Agent.Tunnel(ctx, t.Name) // what else was changed while the dialog was open stays
+			if err != nil {
+				return err
+			}
+			now.Port = port
+			changed, err := f.Agent.ChangeTunnel(ctx, t.Name, now.TunnelSpec)
 			if err == nil {
 				f.tell(name+" is at a new port", "Connect to "+net.JoinHostPort("127.0.0.1", strconv.Itoa(changed.Port))+" from now on.")
 			}

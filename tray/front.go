@@ -19,6 +19,7 @@ import (
 type Agent interface {
 	Follow(ctx context.Context) iter.Seq2[state.Snapshot, error]
 	Resources(ctx context.Context, q client.ResourceQuery) (list []client.Resource, unasked []string, err error)
+	Tunnel(ctx context.Context, name string) (state.Tunnel, error)
 	AddTunnel(ctx context.Context, spec state.TunnelSpec) (state.TunnelSpec, error)
 	StartTunnel(ctx context.Context, name string) error
 	StopTunnel(ctx context.Context, name string) error
@@ -26,9 +27,9 @@ type Agent interface {
 	ChangeTunnel(ctx context.Context, name string, spec state.TunnelSpec) (state.TunnelSpec, error)
 	RemoveTunnel(ctx context.Context, name string) error
 	Login(ctx context.Context, start client.LoginStart, show func(e client.LoginEvent, answer func(secret string)) error) error
-	CancelLogin(ctx context.Context, proxy string) error
-	Logout(ctx context.Context, proxy string) (string, error)
-	SnoozeRenewal(ctx context.Context, proxy string) (client.Snoozed, error)
+	CancelLogin(ctx context.Context, proxy, user string) error
+	Logout(ctx context.Context, proxy, user string) (string, error)
+	SnoozeRenewal(ctx context.Context, proxy, user string) (client.Snoozed, error)
 	DismissNotice(ctx context.Context, id string) error
 	DecideRequest(ctx context.Context, id string, approve bool, reason string) (state.Request, error)
 	AssumeRequest(ctx context.Context, a client.Assume) (client.Assumed, error)
@@ -261,6 +262,10 @@ func (f *front) loop(ctx context.Context) error {
 		if f.due != nil {
 			due = f.due.C
 		}
+		var pressed <-chan press
+		if f.known { // a button may have started the tray: what it is about comes with the first answer
+			pressed = f.pressed
+		}
 		var late <-chan time.Time
 		if f.startedBy != nil {
 			late = f.startedBy.C
@@ -277,7 +282,7 @@ func (f *front) loop(ctx context.Context) error {
 				return errQuit
 			}
 			f.start(ctx, a)
-		case p := <-f.pressed:
+		case p := <-pressed:
 			f.act(ctx, p)
 		case <-f.Show:
 			f.showStatus()

@@ -2,6 +2,7 @@ package tray
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -19,9 +20,9 @@ func TestMenuActsOnTheAgent(t *testing.T) {
 		"stop":    {"prod__pg", "Stop", "stop prod_pg"},
 		"start":   {"asleep", "Start", "start asleep"},
 		"restart": {"prod__pg", "Restart", "restart prod_pg"},
-		"renew":   {"alice", "Renew now", "login teleport.example.com:443 renew=true"},
-		"login":   {"staging", "Log in", "login teleport.example.com:443 renew=false"},
-		"logout":  {"alice", "Log out", "logout teleport.example.com:443"},
+		"renew":   {"alice", "Renew now", "login alice@teleport.example.com:443 renew=true"},
+		"login":   {"staging", "Log in", "login alice@teleport.example.com:443 renew=false"},
+		"logout":  {"alice", "Log out", "logout alice@teleport.example.com:443"},
 		"approve": {"carol", "Approve…", "decide r-1 true"},
 		"deny":    {"carol", "Deny…", "decide r-1 false"},
 		"assume":  {"dba", "Assume", `assume r-2 tunnel="" accept=false`},
@@ -144,6 +145,26 @@ func TestPortInUse(t *testing.T) {
 	})
 }
 
+// TestPortOfAChangedTunnel: the port alone is changed of a tunnel that others changed while
+// the dialog was open.
+func TestPortOfAChangedTunnel(t *testing.T) {
+	onDesk(t, func(d *desk) {
+		d.prompter.text, d.prompter.wait = "15999", make(chan struct{})
+		s := waking()
+		d.say(s)
+		d.click("5 need", "taken: port in use")
+		s.Tunnels = slices.Clone(s.Tunnels)
+		i := slices.IndexFunc(s.Tunnels, func(t state.Tunnel) bool { return t.Name == "taken" })
+		s.Tunnels[i].DBUser = "reporting"
+		d.say(s)
+		close(d.prompter.wait)
+		synctest.Wait()
+		if got := d.agent.changed; got.Port != 15999 || got.DBUser != "reporting" {
+			t.Errorf("changed to %+v", got)
+		}
+	})
+}
+
 // TestFirstLogin: whoever has no profile is asked for the proxy's address.
 func TestFirstLogin(t *testing.T) {
 	for typed, want := range map[string]string{
@@ -158,6 +179,148 @@ func TestFirstLogin(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestTwoUsersAtOneProxy: of two homes, what is clicked of one user's session is done to that.
+func TestTwoUsersAtOneProxy(t *testing.T) {
+	const at = "teleport.example.com:443"
+	both := func(change func(bob *state.Profile)) state.Snapshot {
+		s := waking()
+		bob := s.Profiles[0]
+		bob.User, bob.Home = "bob", "/second"
+		change(&bob)
+		s.Profiles = append(s.Profiles, bob)
+		s.Notices = []state.Notice{ending("a", "A")}
+		for i := range s.Notices[0].Actions[:2] {
+			s.Notices[0].Actions[i].User = "bob"
+		}
+		return s
+	}
+	valid := func(*state.Profile) {}
+	expired := func(bob *state.Profile) { bob.State, bob.ValidUntil = state.ProfileLoggedOut, nil }
+	logsIn := func(bob *state.Profile) { bob.Login = state.Login{InProgress: true, URL: "http://127.0.0.1:1/bob"} }
+	warned := func(bob *state.Profile) { bob.Renewal.Warning = state.WarnSoon }
+	for name, c := range map[string]struct {
+		bob         func(*state.Profile)
+		label, want string
+		card        bool
+	}{
+		"logout":        {bob: valid, label: "Log out", want: "logout bob@" + at},
+		"renew":         {bob: valid, label: "Renew now", want: "login bob@" + at + " renew=true"},
+		"login":         {bob: expired, label: "Log in", want: "login bob@" + at + " renew=false"},
+		"cancel":        {bob: logsIn, label: "Cancel the login", want: "cancel bob@" + at},
+		"snooze":        {bob: warned, label: "Remind me later", want: "snooze bob@" + at},
+		"notice_renew":  {bob: valid, label: "Renew now", want: "login bob@" + at + " renew=true", card: true},
+		"notice_snooze": {bob: valid, label: "Snooze", want: "snooze bob@" + at, card: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onDesk(t, func(d *desk) {
+				d.say(both(c.bob))
+				if c.card {
+					d.notifier.press(t, "a", c.label)
+				} else {
+					d.click("bob", c.label)
+				}
+				if got := d.agent.asked(); got != c.want {
+					t.Errorf("asked for %q, want %q", got, c.want)
+				}
+			})
+		})
+	}
+	if got := proxiesOf(both(valid)); !slices.Equal(got, []string{at}) {
+		t.Errorf("there are settings of %q", got)
+	}
+	onDesk(t, func(d *desk) {
+		d.say(both(logsIn))
+		d.click("bob", "Open the login page")
+		if d.opened != "http://127.0.0.1:1/bob" {
+			t.Errorf("opened %q", d.opened)
+		}
+		d.agent.login = wrongTill("right")
+		d.prompter.secret = "right"
+		d.say(both(expired))
+		d.click("bob", "Log in")
+		if q := d.prompter.asked; len(q) != 1 || q[0].Initial != "bob" {
+			t.Errorf("asked %+v", q)
+		}
+		d.prompter.err = &prompt.UnavailableError{Reason: "no zenity"}
+		d.say(both(valid))
+		d.click("bob", "Log out")
+		if got := d.answer().Body; !strings.Contains(got, "berth logout teleport.example.com --user=bob") {
+			t.Errorf("shown: %q", got)
+		}
+	})
+}
+
+// TestFirstTouch: where there is no profile the agent has no notice of the security key,
+// and the tray asks for the touch until the login goes on. One that fails is tried again.
+func TestFirstTouch(t *testing.T) {
+	onDesk(t, func(d *desk) {
+		touched := make(chan error, 1)
+		d.prompter.text = "teleport.example.com"
+		d.agent.login = func(_ context.Context, show func(client.LoginEvent, func(string)) error) error {
+			_ = show(client.LoginEvent{Kind: state.LoginTap}, nil)
+			_ = show(client.LoginEvent{Kind: state.LoginInfo, Text: "Tap any security key"}, nil)
+			if err := <-touched; err != nil {
+				return err
+			}
+			return show(client.LoginEvent{Kind: state.LoginDone}, nil)
+		}
+		d.say(state.Snapshot{})
+		d.click("", "Log in…")
+		card := d.notifier.cards[ownPrefix+tapID]
+		if card.Title != "Touch your security key" || card.Body != "The login to teleport.example.com waits for it." {
+			t.Errorf("shown: %+v", card)
+		}
+		touched <- errors.New("no touch came")
+		if got := d.notifier.titles(); got != "Not logged in" {
+			t.Errorf("shown: %q", got)
+		}
+		d.notifier.press(t, ownPrefix+answerID, "Log in")
+		if got := d.notifier.titles(); got != "Touch your security key" {
+			t.Errorf("shown: %q", got)
+		}
+		touched <- nil
+		if got := d.notifier.titles(); got != "Logged in" {
+			t.Errorf("shown: %q", got)
+		}
+		d.say(waking())
+		d.click("alice", "Renew now")
+		if got := d.notifier.titles(); got != "Logged in" {
+			t.Errorf("beside the agent's notice is shown: %q", got)
+		}
+		touched <- nil
+	})
+}
+
+// TestResourcesOfANewSession: a list that comes when another session is there is asked for
+// again.
+func TestResourcesOfANewSession(t *testing.T) {
+	onDesk(t, func(d *desk) {
+		asked := make(chan struct{})
+		names := []string{"old", "new"}
+		d.agent.list = func() []client.Resource {
+			name := names[0]
+			names = names[1:]
+			<-asked
+			return []client.Resource{{Name: name, Kind: state.KindDB, Protocol: "mysql", Cluster: "example.com"}}
+		}
+		s := waking()
+		d.say(s)
+		s.Profiles = slices.Clone(s.Profiles)
+		s.Profiles[0].Roles = []string{"access", "dba", "audit"}
+		d.say(s)
+		start := time.Now()
+		asked <- struct{}{}
+		asked <- struct{}{}
+		if took := time.Since(start); took > 0 {
+			t.Errorf("asked again after %s", took)
+		}
+		d.pause()
+		if got := d.kit.screen(); !slices.Contains(got, "    new (mysql)") || slices.Contains(got, "    Asking the cluster… (grey)") {
+			t.Errorf("the menu says %q", got)
+		}
+	})
 }
 
 // TestNoTSH: the first line says how to get it, until it is there.
@@ -246,8 +409,8 @@ func TestLoginAsAnotherUser(t *testing.T) {
 		d.agent.login = wrongTill("right")
 		d.say(waking())
 		d.click("alice", "Renew now")
-		want := "login teleport.example.com:443 renew=true; cancel teleport.example.com:443; " +
-			"login teleport.example.com:443 renew=true user=bob remember=true"
+		want := "login alice@teleport.example.com:443 renew=true; cancel alice@teleport.example.com:443; " +
+			"login bob@teleport.example.com:443 renew=true remember"
 		if got := d.agent.asked(); got != want || len(d.prompter.asked) != 1 {
 			t.Errorf("asked for %q after %d dialogs", got, len(d.prompter.asked))
 		}
@@ -457,7 +620,7 @@ func TestAssumeLoggedOut(t *testing.T) {
 		}}}
 		return s
 	}
-	const want = `assume r-2 tunnel="" accept=false; login teleport.example.com:443 renew=false`
+	const want = `assume r-2 tunnel="" accept=false; login alice@teleport.example.com:443 renew=false`
 	for name, click := range map[string]func(*desk){
 		"menu":         func(d *desk) { d.click("dba", "Assume") },
 		"notification": func(d *desk) { d.notifier.press(d.T, "n", "Assume") },

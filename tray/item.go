@@ -111,11 +111,18 @@ const (
 	doQuit        Do = "quit"
 )
 
+// ofAgent are the actions about what a snapshot has: nothing, while the agent is away.
+var ofAgent = []Do{
+	doLogin, doRenew, doCancelLogin, doOpenLogin, doSnooze, doLogout, doStart, doStop, doRestart, doWhy, doPort, doRemove,
+	doApprove, doDeny, doAssume, doDrop, doRequest, doAskAccess, doProblem,
+}
+
 // Action is what a click on an Item, or on a notification's button, does. It
 // names exact things, so that it can be looked at again before it is done.
 type Action struct {
 	Do       Do
 	Proxy    string
+	User     string // whose session at Proxy; empty: any
 	Tunnel   string
 	Request  string
 	Cluster  string     // of doAdd

@@ -176,7 +176,7 @@ func reminder(p state.Profile, now time.Time) string {
 func profileActions(p state.Profile) []Item {
 	var items []Item
 	add := func(label string, do Do) {
-		items = append(items, Item{Label: label, Action: Action{Do: do, Proxy: p.Proxy}})
+		items = append(items, Item{Label: label, Action: Action{Do: do, Proxy: p.Proxy, User: p.User}})
 	}
 	switch {
 	case p.Login.InProgress:

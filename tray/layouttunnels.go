@@ -157,11 +157,11 @@ func tunnelActions(s state.Snapshot, t state.Tunnel, env Env) []Item {
 	if t.State == state.TunnelWaitingForLogin && t.Profile != "" && !loginRuns(s, t.Profile) {
 		switch waitsFor(t) {
 		case "login":
-			items = append(items, Item{Label: "Log in", Action: Action{Do: doLogin, Proxy: t.Profile}})
+			items = append(items, Item{Label: "Log in", Action: Action{Do: doLogin, Proxy: t.Profile, User: t.User}})
 		case wantsPIN:
-			items = append(items, Item{Label: "Enter the PIN", Action: Action{Do: doLogin, Proxy: t.Profile}})
+			items = append(items, Item{Label: "Enter the PIN", Action: Action{Do: doLogin, Proxy: t.Profile, User: t.User}})
 		case "code":
-			items = append(items, Item{Label: "Enter the code", Action: Action{Do: doLogin, Proxy: t.Profile}})
+			items = append(items, Item{Label: "Enter the code", Action: Action{Do: doLogin, Proxy: t.Profile, User: t.User}})
 		}
 	}
 	if t.State == state.TunnelStopped {

@@ -26,13 +26,20 @@ const tries = 3
 // login logs in at a proxy, or takes part in a login that runs there already:
 // pages open in the browser, secrets are asked for in a window, and go to the
 // agent alone. A wrong one is asked for again.
-func (f *front) login(ctx context.Context, proxy string, renew bool) {
-	l := newLogin(f.Config, f.snapshot, client.LoginStart{Proxy: proxy, Renew: renew})
+func (f *front) login(ctx context.Context, start client.LoginStart) {
+	proxy := start.Proxy
+	if p, ok := f.profile(proxy, ""); ok { // named, so that it is one login wherever it was clicked
+		start.User = cmp.Or(start.User, p.User)
+	}
+	l := newLogin(f.Config, f.snapshot, start)
 	l.unopened = func(err error, _ context.CancelCauseFunc) {
 		f.tell("The login page was not opened", sentence(err)+" Choose \"Open the login page\" in the tray's menu, or run berth login.")
 	}
+	if !l.known {
+		l.tap = func(wanted bool) { f.tellTap(l.place, wanted) }
+	}
 	f.held[proxy] = heldAt(f.snapshot, proxy)
-	a := Action{Do: doLogin, Proxy: proxy}
+	a := Action{Do: doLogin, Proxy: proxy, User: start.User}
 	f.beside(ctx, a, func(ctx context.Context) func() {
 		err := l.run(ctx)
 		switch {
@@ -40,7 +47,7 @@ func (f *front) login(ctx context.Context, proxy string, renew bool) {
 			return nil
 		case err != nil:
 			f.Logger.Warn("not logged in", "profile", proxy, "err", err)
-			return func() { f.tell("Not logged in", sentence(err), ownLogin(proxy)) }
+			return func() { f.tell("Not logged in", sentence(err), ownLogin(start)) }
 		}
 		if l.done.Kind != state.LoginDone {
 			return nil // another front end's login, which is told there
@@ -60,8 +67,8 @@ func LogIn(ctx context.Context, cfg Config, s state.Snapshot, proxy string) (sai
 }
 
 // ownLogin is a button that tries a login again.
-func ownLogin(proxy string) notify.Action {
-	return notify.Action{Key: keyOf(state.NoticeAction{Verb: state.VerbLogin, Proxy: proxy}), Label: "Log in"}
+func ownLogin(start client.LoginStart) notify.Action {
+	return notify.Action{Key: keyOf(state.NoticeAction{Verb: state.VerbLogin, Proxy: start.Proxy, User: start.User}), Label: "Log in"}
 }
 
 // tellLoggedIn says quietly that a login has succeeded, and what went on.
@@ -76,6 +83,21 @@ func (f *front) tellLoggedIn(done client.LoginEvent) {
 	delete(f.held, done.Proxy)
 	f.notes.tell(context.Background(), notify.Notification{
 		ID: "login", Title: title, Body: plain.Short(asSentence(done.Text), maxTold), Group: "login", Urgency: notify.UrgencyLow,
+	})
+}
+
+// tapID is the notification that asks for a touch of the security key.
+const tapID = "tap"
+
+// tellTap asks for a touch of the security key, or withdraws that.
+func (f *front) tellTap(place string, wanted bool) {
+	if !wanted {
+		f.notes.withdraw(tapID)
+		return
+	}
+	f.notes.tell(context.Background(), notify.Notification{
+		ID: tapID, Title: "Touch your security key", Body: "The login to " + plain.Short(place, maxLabel) + " waits for it.",
+		Group: string(state.NoticeTap), Urgency: notify.UrgencyCritical,
 	})
 }
 
@@ -113,7 +135,7 @@ func (f *front) loginAt(ctx context.Context, a Action) {
 			return func() { f.tell("Not logged in", sentence(err)) }
 		}
 		if proxy := proxyOf(answer); proxy != "" {
-			return func() { f.login(ctx, proxy, false) }
+			return func() { f.login(ctx, client.LoginStart{Proxy: proxy}) }
 		}
 		return nil
 	})
@@ -158,8 +180,12 @@ func whoWaits(s state.Snapshot, proxy string) string {
 type login struct {
 	Config
 	// unopened is called when the login's page was not opened; leave ends the login.
-	unopened    func(err error, leave context.CancelCauseFunc)
+	unopened func(err error, leave context.CancelCauseFunc)
+	// tap shows that the security key is to be touched, and withdraws that; nil where a
+	// notice of the agent's does, or nothing can.
+	tap         func(wanted bool)
 	start       client.LoginStart
+	known       bool   // there is a profile, which the agent's notices are about
 	place, user string // what the dialogs name
 	waits       string // who waits for the login; may be empty
 	done        client.LoginEvent
@@ -178,9 +204,10 @@ type login struct {
 
 func newLogin(cfg Config, s state.Snapshot, start client.LoginStart) *login {
 	l := &login{Config: cfg, start: start, asking: make(map[int64]context.CancelFunc)}
-	l.place, l.waits = hostOf(start.Proxy), whoWaits(s, start.Proxy)
+	l.place, l.user, l.waits = hostOf(start.Proxy), start.User, whoWaits(s, start.Proxy)
 	if i := slices.IndexFunc(s.Profiles, func(p state.Profile) bool { return config.SameProxy(p.Proxy, start.Proxy) }); i >= 0 {
-		l.place, l.user = cmp.Or(s.Profiles[i].Cluster, l.place), s.Profiles[i].User
+		l.known = true
+		l.place, l.user = cmp.Or(s.Profiles[i].Cluster, l.place), cmp.Or(l.user, s.Profiles[i].User)
 	}
 	return l
 }
@@ -189,10 +216,11 @@ func newLogin(cfg Config, s state.Snapshot, start client.LoginStart) *login {
 func (l *login) run(ctx context.Context) error {
 	for wrong := 0; ; {
 		l.typed = false
+		user := l.start.User
 		err := l.once(ctx)
 		if l.restart {
 			l.restart = false
-			if err := l.Agent.CancelLogin(ctx, l.start.Proxy); err != nil {
+			if err := l.Agent.CancelLogin(ctx, l.start.Proxy, user); err != nil {
 				l.Logger.Debug("no login is left to cancel", "profile", l.start.Proxy, "err", err)
 			}
 			continue
@@ -213,6 +241,9 @@ var errRestart = errors.New("the login begins anew")
 
 func (l *login) once(ctx context.Context) error {
 	defer l.end()
+	if l.tap != nil {
+		defer l.tap(false)
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	err := l.Agent.Login(ctx, l.start, func(e client.LoginEvent, answer func(string)) error {
@@ -243,9 +274,11 @@ func (l *login) end() {
 	l.parts.Wait()
 }
 
-// step takes one step of a login. A touch of the security key is asked for by
-// a notice of the agent's.
+// step takes one step of a login.
 func (l *login) step(ctx context.Context, leave context.CancelCauseFunc, e client.LoginEvent, answer func(string)) {
+	if l.tap != nil && e.Kind != state.LoginInfo {
+		l.tap(e.Kind == state.LoginTap)
+	}
 	switch e.Kind {
 	case state.LoginDone:
 		l.done = e

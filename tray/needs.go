@@ -77,7 +77,7 @@ func loginNeed(s state.Snapshot, p state.Profile) (need, bool) {
 	if loggedIn(p) || p.Login.InProgress && p.Login.Asks == state.LoginTap {
 		return need{}, false
 	}
-	n := need{login: true, action: Action{Do: doLogin, Proxy: p.Proxy}, label: "Log in to " + placeOf(p)}
+	n := need{login: true, action: Action{Do: doLogin, Proxy: p.Proxy, User: p.User}, label: "Log in to " + placeOf(p)}
 	if p.Login.InProgress {
 		n.label = "Finish the login to " + placeOf(p)
 		if p.Login.URL != "" {
@@ -122,7 +122,7 @@ func tunnelNeed(t state.Tunnel) need {
 	case t.State == state.TunnelPortInUse:
 		n.action.Do = doPort
 	case t.State == state.TunnelWaitingForLogin && t.Profile != "" && slices.Contains([]string{"login", "code", wantsPIN}, waitsFor(t)):
-		n.action = Action{Do: doLogin, Proxy: t.Profile}
+		n.action = Action{Do: doLogin, Proxy: t.Profile, User: t.User}
 	}
 	return n
 }

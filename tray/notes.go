@@ -98,17 +98,6 @@ func (n *notes) settle(id string) {
 	}
 }
 
-// first is the key of a notification's first button; empty means that it has
-// none, or is gone.
-func (n *notes) first(id string) string {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if c := n.cards[id]; c != nil && len(c.want.Actions) > 0 {
-		return c.want.Actions[0].Key
-	}
-	return ""
-}
-
 // again lets a notification be shown again after its action failed.
 func (n *notes) again(id string) {
 	n.mu.Lock()
@@ -234,7 +223,7 @@ func urgency(u state.Urgency) notify.Urgency {
 // so that a button works although the tray was restarted since it was shown.
 func keyOf(a state.NoticeAction) string {
 	values := url.Values{}
-	for name, value := range map[string]string{"proxy": a.Proxy, "request": a.Request, "tunnel": a.Tunnel} {
+	for name, value := range map[string]string{"proxy": a.Proxy, "user": a.User, "request": a.Request, "tunnel": a.Tunnel} {
 		if value != "" {
 			values.Set(name, value)
 		}
@@ -254,7 +243,7 @@ func actionOf(key string) (state.NoticeAction, bool) {
 	}
 	return state.NoticeAction{
 		Verb:  state.Verb(verb),
-		Proxy: values.Get("proxy"), Request: values.Get("request"), Tunnel: values.Get("tunnel"),
+		Proxy: values.Get("proxy"), User: values.Get("user"), Request: values.Get("request"), Tunnel: values.Get("tunnel"),
 		Confirm: values.Get("confirm") == "1",
 	}, true
 }

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"berth/agent/ipc/client"
 	"berth/agent/state"
 	"berth/notify"
 	"berth/notify/prompt"
@@ -13,8 +14,8 @@ func ending(id, title string) state.Notice {
 	return state.Notice{
 		ID: id, Kind: state.NoticeSessionEnding, Title: title, Urgency: state.UrgencyNormal,
 		Actions: []state.NoticeAction{
-			{Verb: state.VerbRenew, Label: "Renew now", Proxy: "teleport.example.com:443"},
-			{Verb: state.VerbSnooze, Label: "Snooze", Proxy: "teleport.example.com:443"},
+			{Verb: state.VerbRenew, Label: "Renew now", Proxy: "teleport.example.com:443", User: "alice"},
+			{Verb: state.VerbSnooze, Label: "Snooze", Proxy: "teleport.example.com:443", User: "alice"},
 			{Verb: state.VerbDeny, Label: "Deny", Request: "r-1", Confirm: true},
 		},
 	}
@@ -82,8 +83,8 @@ func TestButtons(t *testing.T) {
 		label, want string
 		refuse      bool
 	}{
-		"renew":    {label: "Renew now", want: "login teleport.example.com:443 renew=true"},
-		"snooze":   {label: "Snooze", want: "snooze teleport.example.com:443"},
+		"renew":    {label: "Renew now", want: "login alice@teleport.example.com:443 renew=true"},
+		"snooze":   {label: "Snooze", want: "snooze alice@teleport.example.com:443"},
 		"deny":     {label: "Deny", want: "decide r-1 false"},
 		"deny_not": {label: "Deny", refuse: true},
 	}
@@ -103,16 +104,17 @@ func TestButtons(t *testing.T) {
 			})
 		})
 	}
-	t.Run("the_text_is_the_first_button", func(t *testing.T) {
+	t.Run("of_the_words_that_were_clicked", func(t *testing.T) {
 		onDesk(t, func(d *desk) {
 			s := waking()
 			s.Notices = []state.Notice{ending("a", "A")}
 			d.say(s)
-			d.notifier.acted("a", notify.DefaultKey)
-			if got := d.agent.asked(); got != "login teleport.example.com:443 renew=true" {
-				t.Errorf("asked for %q", got)
+			if list := d.notifier.cards["a"].Actions; list[len(list)-1] != (notify.Action{Key: notify.DefaultKey, Label: "Renew now"}) {
+				t.Errorf("a click on the text stands for %+v", list)
 			}
-			d.notifier.acted("gone", notify.DefaultKey)
+			// The newest words of an ID may not be those on the screen: what a click on
+			// the text stands for is for the notifier to say.
+			d.notifier.acted("a", notify.DefaultKey)
 			d.notifier.acted("a", "%zz?%zz")
 			d.notifier.acted("a", "format_disk")
 			if got := d.agent.asked(); got != "" {
@@ -162,5 +164,80 @@ func TestNotificationsThatFailDoNoHarm(t *testing.T) {
 		if got := d.agent.asked(); got != "stop prod_pg" {
 			t.Errorf("asked for %q", got)
 		}
+	})
+}
+
+// TestPressedWhileAway: what only an agent can do is not done, is said to be why, and can
+// be pressed again when the agent is back.
+func TestPressedWhileAway(t *testing.T) {
+	const why = "The agent is not running. Try again when it is."
+	s := func() state.Snapshot {
+		s := waking()
+		s.Notices = []state.Notice{ending("a", "A")}
+		return s
+	}
+	t.Run("button", func(t *testing.T) {
+		onDesk(t, func(d *desk) {
+			d.say(s())
+			d.away()
+			d.notifier.press(t, "a", "Snooze")
+			if got := d.answer(); got.Title != "Nothing was done" || got.Body != why || d.agent.asked() != "" {
+				t.Errorf("shown: %+v", got)
+			}
+			d.say(s())
+			d.notifier.press(t, "a", "Snooze")
+			if got := d.agent.asked(); got != "snooze alice@teleport.example.com:443" {
+				t.Errorf("asked for %q", got)
+			}
+		})
+	})
+	t.Run("asked_before_it_went", func(t *testing.T) {
+		onDesk(t, func(d *desk) {
+			d.prompter.wait = make(chan struct{})
+			d.say(s())
+			d.notifier.press(t, "a", "Deny")
+			d.away()
+			close(d.prompter.wait)
+			if got := d.answer(); got.Title != "Nothing was done" || got.Body != why || d.agent.asked() != "" {
+				t.Errorf("shown: %+v", got)
+			}
+			d.say(s())
+			d.notifier.press(t, "a", "Deny")
+			if got := d.agent.asked(); got != "decide r-1 false" {
+				t.Errorf("asked for %q", got)
+			}
+		})
+	})
+	t.Run("menu", func(t *testing.T) {
+		onDesk(t, func(d *desk) {
+			d.say(s())
+			d.agent.updates <- update{snapshot: s()} // drawn at once, and what comes now in a second
+			d.agent.updates <- update{err: client.ErrNotRunning}
+			d.click("alice", "Renew now")
+			if got := d.answer(); got.Title != "Nothing was done" || got.Body != why || d.agent.asked() != "" {
+				t.Errorf("shown: %+v", got)
+			}
+		})
+	})
+	t.Run("before_the_first_answer", func(t *testing.T) {
+		onDesk(t, func(d *desk) {
+			d.notifier.acted("a", keyOf(ending("a", "A").Actions[1]))
+			d.say(s())
+			if got := d.agent.asked(); got != "snooze alice@teleport.example.com:443" {
+				t.Errorf("asked for %q, shown: %+v", got, d.answer())
+			}
+		})
+	})
+	t.Run("what_needs_none", func(t *testing.T) {
+		onDesk(t, func(d *desk) {
+			d.say(s())
+			d.away()
+			d.notifier.Close("a")
+			d.notifier.closed("a")
+			d.say(s())
+			if got := d.notifier.titles(); got != "" {
+				t.Errorf("shown: %q", got)
+			}
+		})
 	})
 }

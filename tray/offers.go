@@ -36,8 +36,11 @@ func (f *front) ask(ctx context.Context) {
 	f.beside(ctx, Action{Do: doListAgain}, func(ctx context.Context) func() {
 		list, _, err := f.Agent.Resources(ctx, client.ResourceQuery{})
 		return func() {
-			if f.asked != who {
-				return // the list of an earlier session
+			if f.asked != who { // the list of an earlier session, which that of today waited for
+				if f.asked != "" {
+					f.ask(ctx)
+				}
+				return
 			}
 			f.env.Offers.Waiting = false
 			if err != nil {

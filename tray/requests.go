@@ -32,8 +32,8 @@ func (f *front) startRequest(ctx context.Context, a Action) {
 		f.review(ctx, a, r)
 	case doAssume:
 		f.assume(ctx, a, what)
-		if p, ok := f.profile(r.Profile); ok && (p.State == state.ProfileExpired || p.State == state.ProfileLoggedOut) {
-			f.login(ctx, r.Profile, false) // the agent holds the assume until then
+		if p, ok := f.profile(r.Profile, r.User); ok && (p.State == state.ProfileExpired || p.State == state.ProfileLoggedOut) {
+			f.login(ctx, client.LoginStart{Proxy: r.Profile, User: r.User}) // the agent holds the assume until then
 		}
 	case doDrop:
 		f.try(ctx, a, what+" was not dropped", func(ctx context.Context) error {

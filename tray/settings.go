@@ -88,11 +88,13 @@ func (f *front) lookAtSettings() {
 	f.env.Settings = list
 }
 
-// proxiesOf are the proxies that have a profile.
+// proxiesOf are the proxies that have a profile, or several in as many homes.
 func proxiesOf(s state.Snapshot) []string {
 	var proxies []string
 	for _, p := range s.Profiles {
-		proxies = append(proxies, p.Proxy)
+		if !slices.Contains(proxies, p.Proxy) {
+			proxies = append(proxies, p.Proxy)
+		}
 	}
 	return proxies
 }

@@ -31,11 +31,24 @@ func (f *front) showStatus() {
 	if !f.hosted() {
 		text = "No panel here shows the icon: berth doctor says what helps.\n" + text
 	}
-	var buttons []notify.Action
-	if f.env.Away && !f.env.Starting {
-		buttons = append(buttons, ownButton(verbStartAgent, "Start agent"))
+	f.tell(title, text, f.startButton()...)
+}
+
+// startButton starts an agent where none runs or is about to.
+func (f *front) startButton() []notify.Action {
+	if !f.env.Away || f.env.Starting {
+		return nil
 	}
-	f.tell(title, text, buttons...)
+	return []notify.Action{ownButton(verbStartAgent, "Start agent")}
+}
+
+// tellAway answers what only an agent can do.
+func (f *front) tellAway() {
+	text := "The agent is not running. Try again when it is."
+	if f.env.Starting {
+		text = "The agent is starting. Try again in a moment."
+	}
+	f.tell("Nothing was done", text, f.startButton()...)
 }
 
 // statusText describes the current state in a title and a few lines: the logins,

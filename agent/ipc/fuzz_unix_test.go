@@ -48,12 +48,12 @@ func (obliging) TunnelPlot(context.Context, string) ([]state.PlotPoint, error)  
 func (obliging) TunnelClients(context.Context) ([]state.TunnelClient, error)       { return nil, nil }
 func (obliging) TunnelHistory(context.Context, string) ([]state.Event, error)      { return nil, nil }
 func (obliging) CheckTunnels(context.Context, []string) ([]state.Readiness, error) { return nil, nil }
-func (obliging) Logout(context.Context, string) (string, error)                    { return "", nil }
+func (obliging) Logout(context.Context, string, string) (string, error)            { return "", nil }
 func (obliging) Forget(context.Context, string, string) (Forgotten, error)         { return Forgotten{}, nil }
-func (obliging) Cancel(context.Context, string) error                              { return nil }
+func (obliging) Cancel(context.Context, string, string) error                      { return nil }
 func (obliging) ChangeSetting(context.Context, SettingChange) error                { return nil }
 func (obliging) DismissNotice(context.Context, string) error                       { return nil }
-func (obliging) Snooze(context.Context, string) (Snoozed, error)                   { return Snoozed{}, nil }
+func (obliging) Snooze(context.Context, string, string) (Snoozed, error)           { return Snoozed{}, nil }
 func (obliging) ReloadConfig(context.Context) error                                { return nil }
 func (obliging) Shutdown()                                                         {}
 func (obliging) LocalCA(context.Context) (LocalCA, error)                          { return LocalCA{}, nil }

@@ -19,10 +19,12 @@ type LoginBackend interface {
 	// Login logs in, showing each step and taking answers until it is done or
 	// ctx ends. An error of show ends the caller's part in it.
 	Login(ctx context.Context, start LoginStart, answers <-chan LoginAnswer, show func(LoginEvent) error) error
-	// Cancel ends the login under way at a proxy, for all who take part in it.
-	Cancel(ctx context.Context, proxy string) error
-	// Logout ends the session at a proxy and returns which proxy it was.
-	Logout(ctx context.Context, proxy string) (string, error)
+	// Cancel ends the login under way at a proxy, for all who take part in it; user
+	// says whose, where several homes have a profile there, and empty means any.
+	Cancel(ctx context.Context, proxy, user string) error
+	// Logout ends the session at a proxy, of a user if one is named, and returns which
+	// proxy it was.
+	Logout(ctx context.Context, proxy, user string) (string, error)
 	// Forget deletes what the keychain holds for a user at a proxy; an empty user
 	// means the profile's own.
 	Forget(ctx context.Context, proxy, user string) (Forgotten, error)
@@ -30,8 +32,9 @@ type LoginBackend interface {
 
 // RenewalBackend answers for the renewing of sessions.
 type RenewalBackend interface {
-	// Snooze silences the current reminder that a session expires.
-	Snooze(ctx context.Context, proxy string) (Snoozed, error)
+	// Snooze silences the current reminder that a session expires, of a user if one is
+	// named.
+	Snooze(ctx context.Context, proxy, user string) (Snoozed, error)
 }
 
 // LoginStart says where to log in, and how.
@@ -153,7 +156,7 @@ func receiveAnswers(
 }
 
 func (s *service) CancelLogin(ctx context.Context, req *pb.CancelLoginRequest) (*pb.CancelLoginResponse, error) {
-	if err := s.backend.Logins.Cancel(ctx, req.GetProxy()); err != nil {
+	if err := s.backend.Logins.Cancel(ctx, req.GetProxy(), req.GetUser()); err != nil {
 		return nil, err
 	}
 	return &pb.CancelLoginResponse{}, nil
@@ -168,25 +171,28 @@ func (s *service) ForgetLogin(ctx context.Context, req *pb.ForgetLoginRequest) (
 }
 
 func (s *service) Logout(ctx context.Context, req *pb.LogoutRequest) (*pb.LogoutResponse, error) {
-	proxy, err := s.backend.Logins.Logout(ctx, req.GetProxy())
+	proxy, err := s.backend.Logins.Logout(ctx, req.GetProxy(), req.GetUser())
 	if err != nil {
 		return nil, err
 	}
-	s.awaitLogout(ctx, proxy)
+	s.awaitLogout(ctx, proxy, req.GetUser())
 	return &pb.LogoutResponse{Proxy: utf8(proxy)}, nil
 }
 
 // logoutWait is how long a logout waits for the tunnels.
 const logoutWait = 3 * time.Second
 
-// awaitLogout waits, not for long, until no tunnel of a proxy's is shown as ready: what a
-// front end shows or asks next is to agree with the logout.
-func (s *service) awaitLogout(ctx context.Context, proxy string) {
+// awaitLogout waits, not for long, until no tunnel of a user's at a proxy is shown as ready:
+// what a front end shows or asks next is to agree with the logout.
+func (s *service) awaitLogout(ctx context.Context, proxy, user string) {
 	ctx, stop := context.WithTimeout(ctx, logoutWait)
 	defer stop()
 	wake, cancel := s.backend.Agent.Subscribe()
 	defer cancel()
-	serves := func(t state.Tunnel) bool { return t.Profile == proxy && t.State == state.TunnelReady }
+	serves := func(t state.Tunnel) bool {
+		others := user != "" && t.User != "" && t.User != user
+		return t.Profile == proxy && t.State == state.TunnelReady && !others
+	}
 	for slices.ContainsFunc(s.backend.Agent.Snapshot().Tunnels, serves) {
 		select {
 		case <-wake:
@@ -197,7 +203,7 @@ func (s *service) awaitLogout(ctx context.Context, proxy string) {
 }
 
 func (s *service) SnoozeRenewal(ctx context.Context, req *pb.SnoozeRenewalRequest) (*pb.SnoozeRenewalResponse, error) {
-	snoozed, err := s.backend.Renewals.Snooze(ctx, req.GetProxy())
+	snoozed, err := s.backend.Renewals.Snooze(ctx, req.GetProxy(), req.GetUser())
 	if err != nil {
 		return nil, err
 	}

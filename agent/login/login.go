@@ -117,7 +117,7 @@ func (ls *Logins) Login(ctx context.Context, start ipc.LoginStart, answers <-cha
 			return &ipc.Error{
 				Code:    ipc.CodeInvalid,
 				Message: fmt.Sprintf("%s is logged in to %s", target.Profile.User, target.Proxy),
-				Hint:    "berth logout " + target.Proxy,
+				Hint:    strings.Replace(sessions.LoginCommand(target.Proxy, ls.cfg.Sessions.UserAt(target.Proxy, target.Profile.User)), "login", "logout", 1),
 			}
 		}
 		// A session that the cluster no longer accepts is none.
@@ -181,24 +181,25 @@ func (ls *Logins) Join(target Target, start ipc.LoginStart) *Login {
 	return l
 }
 
-// Cancel ends the login under way at a proxy, for every front end that takes
-// part in it.
-func (ls *Logins) Cancel(_ context.Context, proxy string) error {
-	target, err := ls.Target(proxy)
+// Cancel ends the login under way at a proxy, of a user if one is named, for every front
+// end that takes part in it.
+func (ls *Logins) Cancel(_ context.Context, proxy, user string) error {
+	target, err := ls.targetOf(proxy, user)
 	if err != nil {
 		return err
 	}
 	keys := []Key{target.Key()}
 	for _, s := range ls.cfg.Sessions.All() { // the login may be another home's
-		if s.Profile.ProxyAddr == target.Proxy {
+		if s.Profile.ProxyAddr == target.Proxy && user == "" {
 			keys = append(keys, Key{Home: s.Profile.Home, Proxy: target.Proxy})
 		}
 	}
-	for _, key := range keys {
-		codes := key
-		codes.Codes = true
-		if ls.underway.cancel(key) || ls.underway.cancel(codes) {
-			return nil
+	for _, codes := range []bool{false, true} { // while a login is under way, no codes are meant
+		for _, key := range keys {
+			key.Codes = codes
+			if ls.underway.cancel(key) {
+				return nil
+			}
 		}
 	}
 	return &ipc.Error{Code: ipc.CodeNotFound, Message: "no login is under way at " + target.Proxy, Hint: "berth login " + target.Proxy}
@@ -232,6 +233,22 @@ func (ls *Logins) targetOf(proxy, user string) (Target, error) {
 	for _, s := range ls.cfg.Sessions.All() {
 		if p := s.Profile; p.ProxyAddr == target.Proxy && p.User == user {
 			return Target{Proxy: p.ProxyAddr, Home: p.Home, Profile: p}, nil
+		}
+	}
+	return target, nil
+}
+
+// ProfileOf is Target for what takes a profile: that of a user, if one is named.
+func (ls *Logins) ProfileOf(proxy, user string) (Target, error) {
+	target, err := ls.targetOf(proxy, user)
+	switch {
+	case err != nil:
+		return Target{}, err
+	case target.Profile == nil:
+		return Target{}, ls.NoProfile(target.Proxy)
+	case user != "" && user != target.Profile.User:
+		return Target{}, &ipc.Error{
+			Code: ipc.CodeNotFound, Message: fmt.Sprintf("no profile of %s is at %s", user, target.Proxy), Hint: `see "berth status"`,
 		}
 	}
 	return target, nil
@@ -363,7 +380,7 @@ func (ls *Logins) tshLogin(ctx context.Context, target Target, start ipc.LoginSt
 // NoProfile says why berth knows no profile at a proxy: there is none, or the policy
 // forbids it. An empty name means the current profile.
 func (ls *Logins) NoProfile(proxy string) error {
-	if p := ls.cfg.Sessions.FindForbidden(proxy).Profile; p != nil {
+	if p := ls.cfg.Sessions.FindForbidden(proxy, "").Profile; p != nil {
 		if err := ls.cfg.Config().Policy.AllowsProxy(p.ProxyAddr); err != nil {
 			return forbidden(err)
 		}
@@ -371,19 +388,16 @@ func (ls *Logins) NoProfile(proxy string) error {
 	return &ipc.Error{Code: ipc.CodeNotFound, Message: fmt.Sprintf("no profile is at %s", proxy), Hint: `see "berth status"`}
 }
 
-// Logout has tsh end the session at a proxy.
-func (ls *Logins) Logout(ctx context.Context, proxy string) (string, error) {
-	target, err := ls.Target(proxy)
-	if target.Profile == nil { // a session that the policy forbids can still be ended
-		if p := ls.cfg.Sessions.FindForbidden(proxy).Profile; p != nil {
+// Logout has tsh end the session at a proxy, of a user if one is named.
+func (ls *Logins) Logout(ctx context.Context, proxy, user string) (string, error) {
+	target, err := ls.ProfileOf(proxy, user)
+	if err != nil { // a session that the policy forbids can still be ended
+		if p := ls.cfg.Sessions.FindForbidden(proxy, user).Profile; p != nil {
 			target, err = Target{Proxy: p.ProxyAddr, Home: p.Home, Profile: p}, nil
 		}
 	}
 	if err != nil {
 		return "", err
-	}
-	if target.Profile == nil {
-		return "", ls.NoProfile(target.Proxy)
 	}
 	path, err := tsh.Find(tsh.Options{ConfigPath: ls.cfg.Config().TSHPath()})
 	if err != nil {
@@ -402,7 +416,7 @@ func (ls *Logins) Logout(ctx context.Context, proxy string) (string, error) {
 	ls.cfg.Refresh()
 	ls.cfg.Sessions.Moved.Until(ctx, logoutGrace, func() bool {
 		now := time.Now()
-		return !target.session(ls.cfg.Sessions).Valid(now) && !ls.cfg.Sessions.FindForbidden(target.Proxy).Valid(now)
+		return !target.session(ls.cfg.Sessions).Valid(now) && !ls.cfg.Sessions.FindForbidden(target.Proxy, target.Profile.User).Valid(now)
 	})
 	ls.cfg.Publish()
 	return target.Proxy, nil

@@ -60,19 +60,48 @@ func loginBesideAnotherHome(t *testing.T) {
 		}
 	}
 
-	// A login that runs in either home can be cancelled by the proxy's name.
-	target, _ = ls.targetOf("tele.example.com", "bob")
-	ended := make(chan error, 1)
-	l := ls.underway.join(t.Context(), target.Key(), func(ctx context.Context, _ *Login) error {
-		<-ctx.Done()
-		ended <- context.Cause(ctx)
-		return ctx.Err()
-	}, func() {})
-	if err := ls.Cancel(t.Context(), "tele.example.com"); err != nil {
-		t.Error(err)
+	// A login that runs in either home can be cancelled by the proxy's name, whatever codes
+	// are asked for, and by its user's.
+	key := func(p *certwatch.Profile, codes bool) Key { return Key{Home: p.Home, Proxy: p.ProxyAddr, Codes: codes} }
+	for _, test := range []struct {
+		user string
+		run  []Key // the first is meant
+	}{
+		{"", []Key{key(bob, false)}},
+		{"", []Key{key(bob, false), key(alice, true)}},
+		{"bob", []Key{key(bob, false), key(alice, false)}},
+		{"bob", []Key{key(bob, true), key(alice, false)}},
+		{"alice", []Key{key(alice, false), key(bob, false)}},
+		{"carol", []Key{key(alice, false), key(bob, false)}}, // whose login is in the first home
+	} {
+		ended := make(chan Key, len(test.run))
+		var all []*Login
+		for _, key := range test.run {
+			all = append(all, ls.underway.join(t.Context(), key, func(ctx context.Context, _ *Login) error {
+				<-ctx.Done()
+				if !errors.Is(context.Cause(ctx), ErrLeft) {
+					t.Errorf("it ended with %v", context.Cause(ctx))
+				}
+				ended <- key
+				return ctx.Err()
+			}, func() {}))
+		}
+		if err := ls.Cancel(t.Context(), "tele.example.com", test.user); err != nil {
+			t.Error(err)
+		} else if got := <-ended; got != test.run[0] {
+			t.Errorf("cancelled of %v for %q: %v", test.run, test.user, got)
+		}
+		for i, key := range test.run {
+			ls.underway.cancel(key)
+			<-all[i].ended
+		}
 	}
-	if err := <-ended; !errors.Is(err, ErrLeft) {
-		t.Errorf("it ended with %v", err)
+
+	// What takes a profile takes no other user's.
+	for user, want := range map[string]*certwatch.Profile{"": alice, "alice": alice, "bob": renewed, "carol": nil} {
+		target, err := ls.ProfileOf("tele.example.com", user)
+		if target.Profile != want || (err == nil) != (want != nil) {
+			t.Errorf("the profile of %q is %+v, %v", user, target, err)
+		}
 	}
-	<-l.ended
 }

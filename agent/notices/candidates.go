@@ -61,8 +61,11 @@ func candidates(s *state.Snapshot, in Input) []candidate {
 
 // ofSession returns the notices of a session's end and of its renewal.
 func ofSession(p *state.Profile, s *state.Snapshot, in Input) []candidate {
-	where := at(p)
-	id := func(what string) string { return fmt.Sprintf("session/%s/%s/%d", p.Proxy, what, unix(p.ValidUntil)) }
+	where, whose := at(p), p.Proxy
+	if slices.ContainsFunc(s.Profiles, func(o state.Profile) bool { return o.Proxy == p.Proxy && o.Home != p.Home }) {
+		whose += "/" + p.User
+	}
+	id := func(what string) string { return fmt.Sprintf("session/%s/%s/%d", whose, what, unix(p.ValidUntil)) }
 	var list []candidate
 	r := p.Renewal
 	if r.RenewedAt != nil && in.Now.Sub(*r.RenewedAt) < renewedFor && p.ValidUntil != nil {
@@ -75,7 +78,7 @@ func ofSession(p *state.Profile, s *state.Snapshot, in Input) []candidate {
 		list = append(list, candidate{Notice: state.Notice{
 			ID: id("user/" + p.User), Kind: state.NoticeUserChanged, Urgency: state.UrgencyNormal,
 			Title: "Tunnels run as " + p.User, Body: fmt.Sprintf("Tunnels of %s now run as %s, before: %s.", where, p.User, p.PreviousUser),
-			Actions: []state.NoticeAction{{Verb: state.VerbDetails, Label: "Details", Proxy: p.Proxy}, {Verb: state.VerbDismiss, Label: "Dismiss"}},
+			Actions: []state.NoticeAction{{Verb: state.VerbDetails, Label: "Details", Proxy: p.Proxy, User: p.User}, {Verb: state.VerbDismiss, Label: "Dismiss"}},
 		}})
 	}
 	if p.Login.Asks == state.LoginTap {
@@ -93,24 +96,24 @@ func ofSession(p *state.Profile, s *state.Snapshot, in Input) []candidate {
 			list = append(list, candidate{Notice: state.Notice{
 				ID: id(fmt.Sprintf("pin/%s/%d", t.Name, t.Problem.Since.Unix())), Kind: state.NoticeLoginNeeded, Urgency: state.UrgencyCritical,
 				Title: "PIN of your security key for " + where, Body: fmt.Sprintf("%s waits for tunnel %s.", client(t), t.Name),
-				Actions: []state.NoticeAction{{Verb: state.VerbLogin, Label: "Enter the PIN", Proxy: p.Proxy}},
+				Actions: []state.NoticeAction{{Verb: state.VerbLogin, Label: "Enter the PIN", Proxy: p.Proxy, User: p.User}},
 			}})
 		}
 	}
 	clients := strings.TrimSpace(waiting(p, s) + " " + held(p, s))
 	code, _ := longest(s, func(t *state.Tunnel) bool { return waits(t, p) && wantsCode(t) })
 	renewing := []state.NoticeAction{
-		{Verb: state.VerbRenew, Label: "Renew now", Proxy: p.Proxy}, {Verb: state.VerbSnooze, Label: "Snooze", Proxy: p.Proxy},
+		{Verb: state.VerbRenew, Label: "Renew now", Proxy: p.Proxy, User: p.User}, {Verb: state.VerbSnooze, Label: "Snooze", Proxy: p.Proxy, User: p.User},
 	}
 	logIn := []state.NoticeAction{
-		{Verb: state.VerbLogin, Label: "Log in", Proxy: p.Proxy}, {Verb: state.VerbSnooze, Label: "Not now", Proxy: p.Proxy},
+		{Verb: state.VerbLogin, Label: "Log in", Proxy: p.Proxy, User: p.User}, {Verb: state.VerbSnooze, Label: "Not now", Proxy: p.Proxy, User: p.User},
 	}
 	switch {
 	case code != nil:
 		list = append(list, candidate{occasion: fmt.Sprintf("%s/%d", code.Name, code.Problem.Since.Unix()), Notice: state.Notice{
 			ID: id("code"), Kind: state.NoticeLoginNeeded, Urgency: state.UrgencyCritical,
 			Title: "One-time code for " + where, Body: clients,
-			Actions: []state.NoticeAction{{Verb: state.VerbLogin, Label: "Enter the code", Proxy: p.Proxy}},
+			Actions: []state.NoticeAction{{Verb: state.VerbLogin, Label: "Enter the code", Proxy: p.Proxy, User: p.User}},
 		}})
 	case clients != "":
 		list = append(list, candidate{Notice: state.Notice{

@@ -156,14 +156,11 @@ func (rs *Renewals) State(p *certwatch.Profile) state.Renewal {
 	return r
 }
 
-// Snooze silences the current reminder that a session expires.
-func (rs *Renewals) Snooze(_ context.Context, proxy string) (ipc.Snoozed, error) {
-	target, err := rs.cfg.Logins.Target(proxy)
+// Snooze silences the current reminder that a session expires, of a user if one is named.
+func (rs *Renewals) Snooze(_ context.Context, proxy, user string) (ipc.Snoozed, error) {
+	target, err := rs.cfg.Logins.ProfileOf(proxy, user)
 	if err != nil {
 		return ipc.Snoozed{}, err
-	}
-	if target.Profile == nil {
-		return ipc.Snoozed{}, rs.cfg.Logins.NoProfile(target.Proxy)
 	}
 	rs.Decide(time.Now())
 	rs.mu.Lock()
@@ -214,7 +211,7 @@ func (rs *Renewals) renewUnattended(p *certwatch.Profile, e *episode) {
 				cur.renewedAt = time.Now()
 			}
 		}
-		e.noteAttempt(err, shown, p.ProxyAddr, time.Now())
+		e.noteAttempt(err, shown, p.ProxyAddr, rs.cfg.Sessions.UserAt(p.ProxyAddr, p.User), time.Now())
 		outcome := e.last.Outcome
 		rs.mu.Unlock()
 		rs.cfg.Logger.Info("unattended login", "profile", p.ProxyAddr, "outcome", outcome, "err", err)
@@ -237,8 +234,8 @@ func (rs *Renewals) open(ev ipc.LoginEvent) error {
 }
 
 // noteAttempt notes how an unattended login has ended. shown says that there was
-// something for the person to do.
-func (e *episode) noteAttempt(err error, shown bool, proxy string, now time.Time) {
+// something for the person to do; user is whom a command has to name.
+func (e *episode) noteAttempt(err error, shown bool, proxy, user string, now time.Time) {
 	outcome := outcomeOf(err, shown)
 	count := 1
 	if e.last.Outcome == outcome {
@@ -252,7 +249,7 @@ func (e *episode) noteAttempt(err error, shown bool, proxy string, now time.Time
 	e.problem = &state.Problem{
 		Code: state.CodeRenewFailed, Title: "Not renewed",
 		Text:   fmt.Sprintf("The session at %s was to be renewed: %v.", proxy, strings.TrimSuffix(err.Error(), ".")),
-		Action: "berth login --renew " + proxy, Since: now.UTC(),
+		Action: sessions.LoginCommand(proxy, user) + " --renew", Since: now.UTC(),
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"berth/agent/config"
 	"berth/agent/login"
 	"berth/agent/sessions"
+	"berth/agent/state"
 	"berth/certwatch"
 	"berth/internal/survive"
 )
@@ -68,5 +69,47 @@ func TestBugWhileDeciding(t *testing.T) {
 	}
 	if log.counted != 1 {
 		t.Errorf("the same was decided %d times anew of the profile without a bug", log.counted)
+	}
+}
+
+// TestSnoozeOfTwoHomes: two homes have sessions of two users at one proxy, and each has
+// its own reminder, and its own command where its renewal has failed.
+func TestSnoozeOfTwoHomes(t *testing.T) {
+	now := time.Now()
+	profile := func(user string) *certwatch.Profile {
+		return &certwatch.Profile{
+			Home: "/" + user, Name: "a.test", ProxyAddr: "a.test:443", User: user,
+			Session: &certwatch.Session{ValidFrom: now.Add(-time.Hour), ValidUntil: now.Add(time.Minute)},
+		}
+	}
+	alice, bob := profile("alice"), profile("bob")
+	quiet := slog.New(slog.DiscardHandler)
+	known := sessions.New(quiet)
+	known.Update(&certwatch.View{Profiles: []*certwatch.Profile{alice, bob}})
+	t.Cleanup(known.Close)
+	set := func() *config.Config { return &config.Config{} }
+	rs := NewRenewals(t.Context(), Config{
+		Config: set, Sessions: known, Logins: login.New(t.Context(), login.Config{Config: set, Sessions: known, Logger: quiet}),
+		Held: func() map[string]bool { return nil }, WokeAt: func() time.Time { return time.Time{} }, Away: func() bool { return false },
+		Unattended: func(*certwatch.Profile) bool { return false }, Publish: func() {}, Logger: quiet,
+	})
+	if _, err := rs.Snooze(t.Context(), "a.test", "bob"); err != nil {
+		t.Fatal(err)
+	}
+	rs.Decide(now)
+	if a, b := rs.State(alice).Warning, rs.State(bob).Warning; a == state.WarnNot || b != state.WarnNot {
+		t.Errorf("alice is warned with %q, bob with %q", a, b)
+	}
+	if _, err := rs.Snooze(t.Context(), "a.test", "carol"); err == nil {
+		t.Error("the reminder of a user without a profile is snoozed")
+	}
+	for p, want := range map[*certwatch.Profile]string{alice: "alice", bob: "bob"} {
+		if got := known.UserAt(p.ProxyAddr, p.User); got != want {
+			t.Errorf("a command for %s names %q", want, got)
+		}
+	}
+	known.Update(&certwatch.View{Profiles: []*certwatch.Profile{alice}})
+	if got := known.UserAt(alice.ProxyAddr, alice.User); got != "" {
+		t.Errorf("a command names %q, who is alone", got)
 	}
 }

@@ -64,7 +64,7 @@ func (rs *Requests) tryAssume(ctx context.Context, want ipc.Assume) (r state.Req
 	end, err := rs.assume(ctx, r, want.Tunnel, want.AcceptEarlierEnd)
 	if err != nil {
 		rs.board.Refresh()
-		return r, got, rs.requestIPC(err, r)
+		return r, got, rs.requestIPC(err, r, r.User)
 	}
 	rs.cfg.Publish()
 	got = ipc.Assumed{Request: r, SessionUntil: state.Instant(end)}
@@ -297,7 +297,7 @@ func (rs *Requests) DropRequests(ctx context.Context, ids []string, tunnel strin
 	for _, id := range ids {
 		r, err := rs.findActive(id)
 		if err != nil {
-			return nil, rs.requestIPC(err, state.Request{ID: id})
+			return nil, rs.requestIPC(err, state.Request{ID: id}, "")
 		}
 		wanted = append(wanted, r)
 	}
@@ -310,7 +310,7 @@ func (rs *Requests) DropRequests(ctx context.Context, ids []string, tunnel strin
 		for _, f := range rs.cfg.Sessions.All() {
 			more, err := rs.dropOf(ctx, f, wanted, named)
 			if err != nil {
-				return nil, rs.requestIPC(err, state.Request{Profile: f.Profile.ProxyAddr})
+				return nil, rs.requestIPC(err, state.Request{Profile: f.Profile.ProxyAddr}, f.Profile.User)
 			}
 			dropped = append(dropped, more...)
 		}

@@ -388,7 +388,7 @@ func (rs *Requests) lookup(ctx context.Context, id string) (state.Request, error
 	case unknown && len(id) == wholeID:
 		err = &cluster.UnknownRequestError{ID: id} // it was there when it was copied
 	}
-	return r, rs.requestIPC(err, state.Request{ID: id})
+	return r, rs.requestIPC(err, state.Request{ID: id}, "")
 }
 
 // RequestAbilities says what the user may ask for.
@@ -399,7 +399,7 @@ func (rs *Requests) RequestAbilities(ctx context.Context, profile string, resour
 	}
 	able, err := f.Cluster.RequestAbilities(ctx, resources)
 	if err != nil {
-		return ipc.RequestAbilities{}, rs.requestIPC(err, state.Request{Profile: f.Profile.ProxyAddr})
+		return ipc.RequestAbilities{}, rs.requestIPC(err, state.Request{Profile: f.Profile.ProxyAddr}, f.Profile.User)
 	}
 	names := func(list []string) []string {
 		out := []string{}
@@ -480,7 +480,7 @@ func (rs *Requests) createRefused(ctx context.Context, f sessions.Session, n ipc
 			Hint: fmt.Sprintf("write it as /CLUSTER/KIND/NAME, for a database as /%s/db/%s", f.Profile.RootCluster, name),
 		}
 	}
-	out := rs.requestIPC(err, state.Request{Profile: f.Profile.ProxyAddr})
+	out := rs.requestIPC(err, state.Request{Profile: f.Profile.ProxyAddr}, f.Profile.User)
 	e, ok := errors.AsType[*ipc.Error](out)
 	able, ableErr := rs.able.of(ctx, f)
 	if !ok || ableErr != nil || e.Code == ipc.CodeLoginNeeded {
@@ -530,16 +530,16 @@ func (rs *Requests) DecideRequest(ctx context.Context, id string, approve bool, 
 	case f.Profile == nil && r.Mine:
 		return r, &ipc.Error{Code: ipc.CodeDenied, Message: "you cannot review your own request", Hint: "ask a reviewer" + askWhom(r)}
 	case f.Profile == nil: // since it was looked up
-		return r, rs.requestIPC(&cluster.UnknownRequestError{ID: r.ID}, r)
+		return r, rs.requestIPC(&cluster.UnknownRequestError{ID: r.ID}, r, "")
 	case !f.Valid(time.Now()) || f.Cluster == nil:
-		return r, rs.requestIPC(sessions.ErrLoginNeeded, r)
+		return r, rs.requestIPC(sessions.ErrLoginNeeded, r, f.Profile.User)
 	}
 	if err := f.Cluster.Decide(ctx, r.ID, cluster.Decision{Approve: approve, Reason: reason}); err != nil {
 		rs.board.Refresh()
 		if _, ok := errors.AsType[*cluster.CannotReviewError](err); ok {
 			rs.board.NoReview(f.Profile.ID())
 		}
-		return r, rs.requestIPC(err, r)
+		return r, rs.requestIPC(err, r, f.Profile.User)
 	}
 	rs.board.Refresh()
 	rs.cfg.Publish()
@@ -557,12 +557,12 @@ func (rs *Requests) Command(ctx context.Context, f sessions.Session, spec state.
 	return rs.able.command(ctx, f, spec)
 }
 
-// requestIPC words what went wrong with a request.
-func (rs *Requests) requestIPC(err error, r state.Request) error {
+// requestIPC words what went wrong with a request in the session of a user.
+func (rs *Requests) requestIPC(err error, r state.Request, user string) error {
 	if _, ok := errors.AsType[*cluster.UnreachableError](err); ok {
 		return rs.cfg.Tunnels.Word(err, r.Cluster)
 	}
-	return inWords(err, r)
+	return inWords(err, r, sessions.LoginCommand(r.Profile, rs.cfg.Sessions.UserAt(r.Profile, user)))
 }
 
 func (rs *Requests) mustHave(tunnel string) error {

@@ -22,14 +22,14 @@ func askWhom(r state.Request) string {
 	return ": " + strings.Join(r.SuggestedReviewers, ", ")
 }
 
-func assumeHint(why string, r state.Request) string {
+func assumeHint(why string, r state.Request, login string) string {
 	switch why {
 	case "pending":
 		return "berth request watch" + strings.Replace(askWhom(r), ": ", ", or ask ", 1)
 	case "denied", "expired":
 		return shell.Quote(r.AskAgain()...)
 	case "promoted":
-		return sessions.LoginCommand(r.Profile, "") + " --renew"
+		return login + " --renew"
 	default:
 		return shell.Quote("berth", "request", "show", r.ID)
 	}
@@ -43,8 +43,9 @@ func userOf(target login.Target) string {
 	return target.Profile.User
 }
 
-// inWords words what went wrong with a request, but for a cluster that is away.
-func inWords(err error, r state.Request) error {
+// inWords words what went wrong with a request, but for a cluster that is away; login is
+// the command that logs in to the session that it went wrong in.
+func inWords(err error, r state.Request, login string) error {
 	var (
 		known     *ipc.Error
 		ambiguous *access.AmbiguousIDError
@@ -63,7 +64,7 @@ func inWords(err error, r state.Request) error {
 	case errors.As(err, &known):
 		return err
 	case errors.Is(err, sessions.ErrLoginNeeded), errors.As(err, &expired):
-		return fail(ipc.CodeLoginNeeded, "no valid session at "+r.Profile, sessions.LoginCommand(r.Profile, ""))
+		return fail(ipc.CodeLoginNeeded, "no valid session at "+r.Profile, login)
 	case errors.As(err, &ambiguous):
 		return fail(ipc.CodeInvalid, ambiguous.Error(), "write more of the id")
 	case errors.As(err, &noID):
@@ -71,7 +72,7 @@ func inWords(err error, r state.Request) error {
 	case errors.As(err, &gone):
 		return fail(ipc.CodeNotFound, fmt.Sprintf("access request %s is not there any more: it expired, or was taken away; nothing was done", access.Clean(r.ID, 200)), `see "berth request ls"`)
 	case errors.As(err, &not):
-		return fail(ipc.CodeDenied, access.Clean(not.Error(), 1000), assumeHint(not.Why, r))
+		return fail(ipc.CodeDenied, access.Clean(not.Error(), 1000), assumeHint(not.Why, r, login))
 	case errors.As(err, &noReview):
 		return fail(ipc.CodeDenied, noReview.Error(), fmt.Sprintf("who may: https://%s/web/requests/%s", r.Profile, r.ID))
 	case errors.As(err, &cost):

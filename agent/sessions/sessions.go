@@ -218,9 +218,9 @@ func meant(name string) []func(*certwatch.Profile) bool {
 	}
 }
 
-// FindForbidden is Find among the profiles that the policy forbids; an empty name
-// means the current one.
-func (s *Sessions) FindForbidden(name string) Session {
+// FindForbidden is Find among the profiles that the policy forbids, of a user if one is
+// named; an empty name means the current one.
+func (s *Sessions) FindForbidden(name, user string) Session {
 	list := s.now.Load().forbidden
 	rules := meant(name)
 	if name == "" {
@@ -229,7 +229,8 @@ func (s *Sessions) FindForbidden(name string) Session {
 		}
 	}
 	for _, same := range rules {
-		if i := slices.IndexFunc(list, same); i >= 0 {
+		mine := func(p *certwatch.Profile) bool { return same(p) && (user == "" || p.User == user) }
+		if i := slices.IndexFunc(list, mine); i >= 0 {
 			return Session{Profile: list[i]}
 		}
 	}
@@ -352,6 +353,21 @@ func (s *Sessions) ValidClusters(now time.Time) []string {
 		}
 	}
 	return names
+}
+
+// UserAt returns whom a command about a user's session at a proxy has to name: the user,
+// where another home has a session there.
+func (s *Sessions) UserAt(proxyAddr, user string) string {
+	homes := 0
+	for _, f := range s.All() {
+		if f.Profile.ProxyAddr == proxyAddr {
+			homes++
+		}
+	}
+	if homes < 2 {
+		return ""
+	}
+	return user
 }
 
 // LoginCommand returns the command that logs in at a proxy; empty arguments are

@@ -57,9 +57,10 @@ const (
 type NoticeAction struct {
 	Verb  Verb   `json:"verb"`
 	Label string `json:"label"` // the button's text
-	// Proxy, Request and Tunnel are what the verb is about; those it does not
-	// need are empty.
+	// Proxy, User, Request and Tunnel are what the verb is about; those it does not
+	// need are empty. Other homes may have sessions of other users at the proxy.
 	Proxy   string `json:"proxy"`
+	User    string `json:"user"`
 	Request string `json:"request"`
 	Tunnel  string `json:"tunnel"`
 	// Confirm says that the front end asks for a confirmation before it acts.

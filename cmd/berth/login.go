@@ -135,6 +135,7 @@ func (a *app) forgetLogin(ctx context.Context, c *client.Client, start client.Lo
 }
 
 func (a *app) snoozeCommand() *cobra.Command {
+	var user string
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "snooze [PROXY] [flags]",
@@ -150,13 +151,13 @@ the one at PROXY. The next, more urgent one comes all the same.`,
 				if err != nil {
 					return err
 				}
-				snoozed, err := c.SnoozeRenewal(cmd.Context(), proxy)
+				snoozed, err := c.SnoozeRenewal(cmd.Context(), proxy, user)
 				switch {
 				case err != nil:
 					return err
 				case asJSON:
 					return a.printJSON(snoozed)
-				case !warned(before, snoozed.Proxy):
+				case !warned(before, snoozed.Proxy, user):
 					next := ""
 					if snoozed.Until != nil {
 						next = "; the next comes at " + when.ClockSeconds(*snoozed.Until, time.Now())
@@ -171,13 +172,15 @@ the one at PROXY. The next, more urgent one comes all the same.`,
 			})
 		},
 	}
+	cmd.Flags().StringVar(&user, "user", "", "the reminder of this `USER`, where several are logged in at the proxy")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print until when as JSON")
 	return cmd
 }
 
 func (a *app) logoutCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "logout [PROXY]",
+	var user string
+	cmd := &cobra.Command{
+		Use:   "logout [PROXY] [flags]",
 		Short: "End the session at a Teleport cluster",
 		Long: `Have tsh end the session, at the proxy of the current profile or at PROXY. Its
 tunnels keep their ports and wait for the next login.`,
@@ -190,12 +193,12 @@ tunnels keep their ports and wait for the next login.`,
 				if err != nil {
 					return err
 				}
-				proxy, err := c.Logout(cmd.Context(), proxy)
+				proxy, err := c.Logout(cmd.Context(), proxy, user)
 				if err != nil {
 					return err
 				}
 				if slices.ContainsFunc(before.Profiles, func(p state.Profile) bool {
-					return p.Proxy == proxy && p.State == state.ProfileLoggedOut
+					return p.Proxy == proxy && (user == "" || p.User == user) && p.State == state.ProfileLoggedOut
 				}) {
 					_, err = fmt.Fprintln(a.out, "you were logged out of "+plain.Line(proxy)+" already")
 					return err
@@ -205,6 +208,8 @@ tunnels keep their ports and wait for the next login.`,
 			})
 		},
 	}
+	cmd.Flags().StringVar(&user, "user", "", "end the session of this `USER`, where several are logged in at the proxy")
+	return cmd
 }
 
 func (a *app) completeProxies(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
@@ -371,8 +376,8 @@ func (f *loginFront) restore() {
 }
 
 // warned reports whether there is a warning that the session at a proxy ends.
-func warned(s state.Snapshot, proxy string) bool {
+func warned(s state.Snapshot, proxy, user string) bool {
 	return slices.ContainsFunc(s.Profiles, func(p state.Profile) bool {
-		return p.Proxy == proxy && p.Renewal.Warning != state.WarnNot
+		return p.Proxy == proxy && (user == "" || p.User == user) && p.Renewal.Warning != state.WarnNot
 	})
 }

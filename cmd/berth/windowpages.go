@@ -133,7 +133,7 @@ func settingWords(s config.Setting) tray.Setting {
 	case config.SettingNotifications:
 		w.Title, w.Kind, w.Help = "Notifications", tray.SettingSwitch, "Of logins, access requests and tunnels that do not work."
 	case config.SettingQuietHours:
-		w.Title, w.Help = "Quiet hours", "Such as 22:00-07:00, in local time; empty for none. Only what cannot wait is shown then."
+		w.Title, w.Help = "Quiet hours", "Such as 22:00-07:00, in local time; empty for none. No new notification is shown then."
 	case config.SettingBrowser:
 		w.Title, w.Help = "Browser for login pages", "A command; %s stands for the address. Empty for the system's own."
 		w.Choices = []tray.WordsOf{{Value: "", Words: "the system's own"}}

@@ -66,7 +66,7 @@ func TestMoods(t *testing.T) {
 	w.become("a warning", warned)
 	settle()
 	w.shot("warned")
-	if _, err := w.agent.SnoozeRenewal(t.Context(), w.Sim.ProxyAddr()); err != nil {
+	if _, err := w.agent.SnoozeRenewal(t.Context(), w.Sim.ProxyAddr(), ""); err != nil {
 		t.Fatal(err)
 	}
 	w.become("a snoozed warning", func(s state.Snapshot) bool { return !warned(s) })
@@ -82,7 +82,7 @@ func TestMoods(t *testing.T) {
 	w.restartTray(w.environ)
 	icon = dbustest.TrayOn(t, w.bus())
 	for _, sim := range []*simcluster.Cluster{w.Sim, other} {
-		if _, err := w.agent.Logout(t.Context(), sim.ProxyAddr()); err != nil {
+		if _, err := w.agent.Logout(t.Context(), sim.ProxyAddr(), ""); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -117,8 +117,10 @@ func newServer(cfg Config, ln net.Listener) *Server {
 }
 
 // Link returns a link that opens the window once, at a path such as tunnels/pg, escaped
-// as in a URL. It is a secret until it is used.
+// as in a URL. It is a secret until it is used. The server stays for whoever is about to
+// use it.
 func (s *Server) Link(path string) string {
+	s.idle.touch()
 	link := "http://" + s.host + "/#" + s.gate.newToken()
 	if path != "" {
 		link += "&" + path

@@ -458,6 +458,11 @@ func TestEnds(t *testing.T) {
 		if s.ended() {
 			t.Fatal("the window ended early")
 		}
+		s.Link("")
+		time.Sleep(idleEnd - time.Second)
+		if s.ended() {
+			t.Fatal("the window ended before its link was used")
+		}
 		time.Sleep(2 * time.Second)
 		if !s.ended() {
 			t.Error("the window stays without a page")

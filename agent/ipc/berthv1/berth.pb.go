@@ -1269,7 +1269,10 @@ func (x *LoginResponse) GetBrowser() []string {
 type CancelLoginRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// proxy is host:port or host; empty means the current profile's.
-	Proxy         string `protobuf:"bytes,1,opt,name=proxy,proto3" json:"proxy,omitempty"`
+	Proxy string `protobuf:"bytes,1,opt,name=proxy,proto3" json:"proxy,omitempty"`
+	// user is whose login is meant, where several homes have a profile at the proxy; empty
+	// means any.
+	User          string `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1307,6 +1310,13 @@ func (*CancelLoginRequest) Descriptor() ([]byte, []int) {
 func (x *CancelLoginRequest) GetProxy() string {
 	if x != nil {
 		return x.Proxy
+	}
+	return ""
+}
+
+func (x *CancelLoginRequest) GetUser() string {
+	if x != nil {
+		return x.User
 	}
 	return ""
 }
@@ -1465,7 +1475,10 @@ func (x *ForgetLoginResponse) GetStored() []string {
 type LogoutRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// proxy is host:port or host; empty means the current profile's.
-	Proxy         string `protobuf:"bytes,1,opt,name=proxy,proto3" json:"proxy,omitempty"`
+	Proxy string `protobuf:"bytes,1,opt,name=proxy,proto3" json:"proxy,omitempty"`
+	// user is whose session is meant, where several homes have a profile at the proxy;
+	// empty means the first.
+	User          string `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1503,6 +1516,13 @@ func (*LogoutRequest) Descriptor() ([]byte, []int) {
 func (x *LogoutRequest) GetProxy() string {
 	if x != nil {
 		return x.Proxy
+	}
+	return ""
+}
+
+func (x *LogoutRequest) GetUser() string {
+	if x != nil {
+		return x.User
 	}
 	return ""
 }
@@ -1554,7 +1574,10 @@ func (x *LogoutResponse) GetProxy() string {
 type SnoozeRenewalRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// proxy is host:port or host; empty means the current profile's.
-	Proxy         string `protobuf:"bytes,1,opt,name=proxy,proto3" json:"proxy,omitempty"`
+	Proxy string `protobuf:"bytes,1,opt,name=proxy,proto3" json:"proxy,omitempty"`
+	// user is whose session is meant, where several homes have a profile at the proxy;
+	// empty means the first.
+	User          string `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1592,6 +1615,13 @@ func (*SnoozeRenewalRequest) Descriptor() ([]byte, []int) {
 func (x *SnoozeRenewalRequest) GetProxy() string {
 	if x != nil {
 		return x.Proxy
+	}
+	return ""
+}
+
+func (x *SnoozeRenewalRequest) GetUser() string {
+	if x != nil {
+		return x.User
 	}
 	return ""
 }
@@ -4508,7 +4538,9 @@ type NoticeAction struct {
 	Request string `protobuf:"bytes,4,opt,name=request,proto3" json:"request,omitempty"`
 	Tunnel  string `protobuf:"bytes,5,opt,name=tunnel,proto3" json:"tunnel,omitempty"`
 	// confirm says that the front end asks once more before it acts.
-	Confirm       bool `protobuf:"varint,6,opt,name=confirm,proto3" json:"confirm,omitempty"`
+	Confirm bool `protobuf:"varint,6,opt,name=confirm,proto3" json:"confirm,omitempty"`
+	// user is whose session at the proxy is meant.
+	User          string `protobuf:"bytes,7,opt,name=user,proto3" json:"user,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4583,6 +4615,13 @@ func (x *NoticeAction) GetConfirm() bool {
 		return x.Confirm
 	}
 	return false
+}
+
+func (x *NoticeAction) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
 }
 
 // Problem is one thing that is wrong now, in words for a person.
@@ -4730,9 +4769,10 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\x03url\x18\x04 \x01(\tR\x03url\x12\x14\n" +
 	"\x05proxy\x18\x05 \x01(\tR\x05proxy\x126\n" +
 	"\bdeadline\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\bdeadline\x12\x18\n" +
-	"\abrowser\x18\a \x03(\tR\abrowser\"*\n" +
+	"\abrowser\x18\a \x03(\tR\abrowser\">\n" +
 	"\x12CancelLoginRequest\x12\x14\n" +
-	"\x05proxy\x18\x01 \x01(\tR\x05proxy\"\x15\n" +
+	"\x05proxy\x18\x01 \x01(\tR\x05proxy\x12\x12\n" +
+	"\x04user\x18\x02 \x01(\tR\x04user\"\x15\n" +
 	"\x13CancelLoginResponse\">\n" +
 	"\x12ForgetLoginRequest\x12\x14\n" +
 	"\x05proxy\x18\x01 \x01(\tR\x05proxy\x12\x12\n" +
@@ -4740,13 +4780,15 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\x13ForgetLoginResponse\x12\x14\n" +
 	"\x05proxy\x18\x01 \x01(\tR\x05proxy\x12\x12\n" +
 	"\x04user\x18\x02 \x01(\tR\x04user\x12\x16\n" +
-	"\x06stored\x18\x03 \x03(\tR\x06stored\"%\n" +
+	"\x06stored\x18\x03 \x03(\tR\x06stored\"9\n" +
 	"\rLogoutRequest\x12\x14\n" +
-	"\x05proxy\x18\x01 \x01(\tR\x05proxy\"&\n" +
+	"\x05proxy\x18\x01 \x01(\tR\x05proxy\x12\x12\n" +
+	"\x04user\x18\x02 \x01(\tR\x04user\"&\n" +
 	"\x0eLogoutResponse\x12\x14\n" +
-	"\x05proxy\x18\x01 \x01(\tR\x05proxy\",\n" +
+	"\x05proxy\x18\x01 \x01(\tR\x05proxy\"@\n" +
 	"\x14SnoozeRenewalRequest\x12\x14\n" +
-	"\x05proxy\x18\x01 \x01(\tR\x05proxy\"_\n" +
+	"\x05proxy\x18\x01 \x01(\tR\x05proxy\x12\x12\n" +
+	"\x04user\x18\x02 \x01(\tR\x04user\"_\n" +
 	"\x15SnoozeRenewalResponse\x12\x14\n" +
 	"\x05proxy\x18\x01 \x01(\tR\x05proxy\x120\n" +
 	"\x05until\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\"*\n" +
@@ -4987,14 +5029,15 @@ const file_berthv1_berth_proto_rawDesc = "" +
 	"\x05title\x18\x04 \x01(\tR\x05title\x12\x12\n" +
 	"\x04body\x18\x05 \x01(\tR\x04body\x120\n" +
 	"\x05since\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x120\n" +
-	"\aactions\x18\a \x03(\v2\x16.berth.v1.NoticeActionR\aactions\"\x9a\x01\n" +
+	"\aactions\x18\a \x03(\v2\x16.berth.v1.NoticeActionR\aactions\"\xae\x01\n" +
 	"\fNoticeAction\x12\x12\n" +
 	"\x04verb\x18\x01 \x01(\tR\x04verb\x12\x14\n" +
 	"\x05label\x18\x02 \x01(\tR\x05label\x12\x14\n" +
 	"\x05proxy\x18\x03 \x01(\tR\x05proxy\x12\x18\n" +
 	"\arequest\x18\x04 \x01(\tR\arequest\x12\x16\n" +
 	"\x06tunnel\x18\x05 \x01(\tR\x06tunnel\x12\x18\n" +
-	"\aconfirm\x18\x06 \x01(\bR\aconfirm\"\x91\x01\n" +
+	"\aconfirm\x18\x06 \x01(\bR\aconfirm\x12\x12\n" +
+	"\x04user\x18\a \x01(\tR\x04user\"\x91\x01\n" +
 	"\aProblem\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x14\n" +
 	"\x05title\x18\x02 \x01(\tR\x05title\x12\x12\n" +

@@ -171,16 +171,16 @@ func (a *fakeAgent) Login(
 	return show(ipc.LoginEvent{Kind: state.LoginDone, Text: "welcome"})
 }
 
-func (a *fakeAgent) Logout(ctx context.Context, proxy string) (string, error) {
-	return "p:443", a.record(ctx, "logout %s", proxy)
+func (a *fakeAgent) Logout(ctx context.Context, proxy, user string) (string, error) {
+	return "p:443", a.record(ctx, "logout %s", proxy+" "+user)
 }
 
 func (a *fakeAgent) Forget(ctx context.Context, proxy, user string) (ipc.Forgotten, error) {
 	return ipc.Forgotten{Proxy: "p:443", User: "u", Stored: []string{"password"}}, a.record(ctx, "forget %s", proxy+" "+user)
 }
 
-func (a *fakeAgent) Cancel(ctx context.Context, proxy string) error {
-	return a.record(ctx, "cancel %s", proxy)
+func (a *fakeAgent) Cancel(ctx context.Context, proxy, user string) error {
+	return a.record(ctx, "cancel %s", proxy+" "+user)
 }
 
 func (a *fakeAgent) TunnelPlot(ctx context.Context, n string) ([]state.PlotPoint, error) {
@@ -200,8 +200,8 @@ func (a *fakeAgent) DismissNotice(ctx context.Context, id string) error {
 	return a.record(ctx, "dismiss %s", id)
 }
 
-func (a *fakeAgent) Snooze(ctx context.Context, proxy string) (ipc.Snoozed, error) {
-	return ipc.Snoozed{Proxy: "p:443", Until: new(time.Unix(1, 0).UTC())}, a.record(ctx, "snooze %s", proxy)
+func (a *fakeAgent) Snooze(ctx context.Context, proxy, user string) (ipc.Snoozed, error) {
+	return ipc.Snoozed{Proxy: "p:443", Until: new(time.Unix(1, 0).UTC())}, a.record(ctx, "snooze %s", proxy+" "+user)
 }
 
 func (a *fakeAgent) ReloadConfig(ctx context.Context) error { return a.record(ctx, "reload") }
@@ -276,7 +276,7 @@ func TestLogoutAgrees(t *testing.T) {
 	}
 	address := newAddress(t)
 	serve(t, a, address)
-	if _, err := newClient(t, address).Logout(t.Context(), "p"); err != nil {
+	if _, err := newClient(t, address).Logout(t.Context(), "p", ""); err != nil {
 		t.Fatal(err)
 	}
 	if now := a.Snapshot().Tunnels[0].State; now != state.TunnelWaitingForLogin {
@@ -364,20 +364,20 @@ func TestCommands(t *testing.T) {
 			return err
 		},
 		func() error {
-			proxy, err := c.Logout(ctx, "p")
+			proxy, err := c.Logout(ctx, "p", "u")
 			if proxy != "p:443" {
 				t.Errorf("logged out of %q, want what the agent says", proxy)
 			}
 			return err
 		},
 		func() error {
-			s, err := c.SnoozeRenewal(ctx, "p")
+			s, err := c.SnoozeRenewal(ctx, "p", "u")
 			if s.Proxy != "p:443" || s.Until == nil || s.Until.Unix() != 1 {
 				t.Errorf("snoozed %+v, want what the agent says", s)
 			}
 			return err
 		},
-		func() error { return c.CancelLogin(ctx, "p") },
+		func() error { return c.CancelLogin(ctx, "p", "u") },
 		func() error { return c.DismissNotice(ctx, "n") },
 		func() error {
 			f, err := c.ForgetLogin(ctx, "p", "u")
@@ -416,7 +416,7 @@ func TestCommands(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	wantCalls := []string{"list db leaf", "add t", "change t to u", "stop t", "start t", "restart t", "history t", "check [t u]", "kube credentials c k", "login p u okta 1h0m0s: 7 hunter2", "logout p", "snooze p", "cancel p", "dismiss n", "forget p u", "plot t", "clients", "set renew.mode p auto", "remove t", "reload", "hand over to /b with [A=1]", "shutdown"}
+	wantCalls := []string{"list db leaf", "add t", "change t to u", "stop t", "start t", "restart t", "history t", "check [t u]", "kube credentials c k", "login p u okta 1h0m0s: 7 hunter2", "logout p u", "snooze p u", "cancel p u", "dismiss n", "forget p u", "plot t", "clients", "set renew.mode p auto", "remove t", "reload", "hand over to /b with [A=1]", "shutdown"}
 	if diff := cmp.Diff(wantCalls, a.calls); diff != "" {
 		t.Errorf("the agent was asked (-want +got):\n%s", diff)
 	}

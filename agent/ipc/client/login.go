@@ -64,10 +64,10 @@ func (c *Client) Login(ctx context.Context, start LoginStart, show func(e LoginE
 	}
 }
 
-// Logout ends the session at a proxy, the current profile's when it is empty,
-// and returns that proxy.
-func (c *Client) Logout(ctx context.Context, proxy string) (string, error) {
-	resp, err := call(ctx, c, commandTimeout, &pb.LogoutRequest{Proxy: proxy}, pb.AgentClient.Logout)
+// Logout ends the session of a user at a proxy, the current profile's when they are
+// empty, and returns that proxy.
+func (c *Client) Logout(ctx context.Context, proxy, user string) (string, error) {
+	resp, err := call(ctx, c, commandTimeout, &pb.LogoutRequest{Proxy: proxy, User: user}, pb.AgentClient.Logout)
 	if err != nil {
 		return "", err
 	}
@@ -90,20 +90,20 @@ func (c *Client) ForgetLogin(ctx context.Context, proxy, user string) (Forgotten
 // Snoozed reports that the reminder of a session's expiry is snoozed, and until when.
 type Snoozed = ipc.Snoozed
 
-// SnoozeRenewal snoozes the reminder that the session at a proxy expires; empty means
-// the current profile's proxy. The next, more urgent reminder comes all the same.
-func (c *Client) SnoozeRenewal(ctx context.Context, proxy string) (Snoozed, error) {
-	resp, err := call(ctx, c, commandTimeout, &pb.SnoozeRenewalRequest{Proxy: proxy}, pb.AgentClient.SnoozeRenewal)
+// SnoozeRenewal snoozes the reminder that the session of a user at a proxy expires; empty
+// ones mean the current profile's. The next, more urgent reminder comes all the same.
+func (c *Client) SnoozeRenewal(ctx context.Context, proxy, user string) (Snoozed, error) {
+	resp, err := call(ctx, c, commandTimeout, &pb.SnoozeRenewalRequest{Proxy: proxy, User: user}, pb.AgentClient.SnoozeRenewal)
 	if err != nil {
 		return Snoozed{}, err
 	}
 	return ipc.FromProto[Snoozed](resp), nil
 }
 
-// CancelLogin ends the login under way at a proxy, the current profile's when
-// it is empty, for every front end that takes part in it.
-func (c *Client) CancelLogin(ctx context.Context, proxy string) error {
-	_, err := call(ctx, c, commandTimeout, &pb.CancelLoginRequest{Proxy: proxy}, pb.AgentClient.CancelLogin)
+// CancelLogin ends the login of a user under way at a proxy, the current profile's when
+// it is empty, for every front end that takes part in it. An empty user means any.
+func (c *Client) CancelLogin(ctx context.Context, proxy, user string) error {
+	_, err := call(ctx, c, commandTimeout, &pb.CancelLoginRequest{Proxy: proxy, User: user}, pb.AgentClient.CancelLogin)
 	return err
 }
 

@@ -46,8 +46,14 @@ func Slug(s string) string {
 // tags match text that a server without markup support might still take for it.
 var tags = regexp.MustCompile(`</?[a-zA-Z][^<>]*>`)
 
-// WithoutTags removes what looks like markup.
-func WithoutTags(s string) string { return tags.ReplaceAllString(s, "") }
+// WithoutTags removes what looks like markup, also what does so only once a tag inside
+// it has gone.
+func WithoutTags(s string) string {
+	for tags.MatchString(s) {
+		s = tags.ReplaceAllString(s, "")
+	}
+	return s
+}
 
 var markup = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", `"`, "&quot;", "'", "&apos;")
 

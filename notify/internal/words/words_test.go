@@ -25,6 +25,7 @@ func TestHarmless(t *testing.T) {
 func TestWithoutTags(t *testing.T) {
 	for in, want := range map[string]string{
 		"<b>bold</b> <a href='x'>link</a>": "bold link", "a < b and c > d": "a < b and c > d", "<3": "<3",
+		`<<b>a href="http://evil">click<<b>/a>`: "click", "<<<i>b>i>deep<</<i>i>/b>": "deep", "<<b>3 and <<b> 4": "<3 and < 4",
 	} {
 		if got := WithoutTags(in); got != want {
 			t.Errorf("WithoutTags(%q) = %q, want %q", in, got, want)

@@ -1,24 +1,27 @@
 // Changing a tunnel in place, removing it, and getting it back.
 import { useState } from "preact/hooks";
 import { call } from "./api";
-import { go, say } from "./store";
+import { go, say, useSnapshot } from "./store";
 import type { Tunnel, TunnelSpec } from "./types";
 import { Dialog, Field, Select } from "./ui";
 import { count, seconds } from "./words";
 
 export function ChangeDialog({ tunnel, about, close }: { tunnel: Tunnel; about: "port" | "all"; close: () => void }) {
-  const old = tunnel.tunnelSpec;
+  // As it is now: what others change while the dialog is open stays, unless it is changed here too.
+  const old = useSnapshot().tunnels?.find((t) => t.tunnelSpec.name === tunnel.tunnelSpec.name)?.tunnelSpec ?? tunnel.tunnelSpec;
   const db = old.kind === "db";
-  const [spec, setSpec] = useState<TunnelSpec>(old);
-  const [port, setPort] = useState(String(about === "port" ? count(old.port) + 1 : count(old.port)));
-  const [hold, setHold] = useState(old.hold === undefined ? "" : String(seconds(old.hold)));
+  const [changed, setChanged] = useState<Partial<TunnelSpec>>({});
+  const [port, setPort] = useState(about === "port" ? String(count(old.port) + 1) : undefined);
+  const [hold, setHold] = useState<string>();
+  const spec: TunnelSpec = { ...old, ...changed };
   const put = (change: Partial<TunnelSpec>): void => {
-    setSpec({ ...spec, ...change });
+    setChanged({ ...changed, ...change });
   };
   const send = async (): Promise<void> => {
-    const next: TunnelSpec = { ...spec, port: Number(port) };
+    const next = { ...spec };
+    if (port !== undefined) next.port = Number(port);
     if (hold === "") delete next.hold;
-    else next.hold = `${Number(hold)}s`;
+    else if (hold !== undefined) next.hold = `${Number(hold)}s`;
     await call("ChangeTunnel", { name: old.name, spec: next });
     say(`Changed ${next.name}`);
     if (next.name !== old.name) go("/tunnels");
@@ -31,7 +34,7 @@ export function ChangeDialog({ tunnel, about, close }: { tunnel: Tunnel; about: 
           put({ name });
         }} />
       )}
-      <Field label="Local port" type="number" min="1" max="65535" required value={port} set={setPort}
+      <Field label="Local port" type="number" min="1" max="65535" required value={port ?? String(count(old.port))} set={setPort}
         help="Programs that connect to the tunnel need the new port too." />
       {about === "all" && (
         <>
@@ -51,7 +54,8 @@ export function ChangeDialog({ tunnel, about, close }: { tunnel: Tunnel; about: 
             }} />
           )}
           <div class="pair">
-            <Field label="Hold clients for (seconds)" type="number" min="0" max="600" value={hold} set={setHold}
+            <Field label="Hold clients for (seconds)" type="number" min="0" max="600"
+              value={hold ?? (old.hold === undefined ? "" : String(seconds(old.hold)))} set={setHold}
               help="How long a client waits for a login. Empty: 60" />
             <Select label="Engine" value={spec.engine || "auto"} options={engines} set={(engine) => {
               put({ engine });

@@ -17,7 +17,7 @@ export function startLogin(request: LoginRequest): void {
 export function Logins() {
   const [request, setRequest] = useState<LoginRequest>();
   show = setRequest;
-  return request && <LoginDialog key={request.proxy} request={request} close={() => {
+  return request && <LoginDialog key={`${request.proxy ?? ""} ${request.user ?? ""}`} request={request} close={() => {
     setRequest(undefined);
   }} />;
 }
@@ -86,7 +86,7 @@ function LoginDialog({ request, close }: { request: LoginRequest; close: () => v
       enter={send}
       buttons={
         <>
-          {running && <Button onPress={() => call("CancelLogin", { proxy: request.proxy ?? "" })}>Stop the login</Button>}
+          {running && <Button onPress={() => call("CancelLogin", { proxy: request.proxy ?? "", user })}>Stop the login</Button>}
           {(asks || (!running && failed.current < tries)) && <button type="submit" class="main">{asks ? "Continue" : "Log in"}</button>}
         </>
       }

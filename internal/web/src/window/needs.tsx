@@ -72,46 +72,47 @@ const problemNeed = (id: string, title: string, p: Problem, buttons: ComponentCh
 
 function sessionNeeds(p: Profile, all: Tunnel[]): Need[] {
   const name = p.cluster || p.proxy;
+  const whose = `${p.proxy} ${p.home ?? ""}`; // other homes may have sessions at the proxy
   const waiting = all.filter((t) => t.profile === p.proxy && t.state === "waiting_for_login");
   const held = waiting.reduce((n, t) => n + count(t.waiting), 0);
   const first = waiting.find((t) => t.waitingClient);
   const login = (
     <Button kind="main" onPress={() => {
-        startLogin({ proxy: p.proxy });
+        startLogin({ proxy: p.proxy, user: p.user ?? "" });
       }}>
       Log in…
     </Button>
   );
   if (p.login?.inProgress) {
-    return [{ id: `login ${p.proxy}`, mood: "waiting_for_login", title: `A login at ${name} is under way`, text: asks[p.login.asks ?? ""] ?? "It waits for tsh.", buttons: login }];
+    return [{ id: `login ${whose}`, mood: "waiting_for_login", title: `A login at ${name} is under way`, text: asks[p.login.asks ?? ""] ?? "It waits for tsh.", buttons: login }];
   }
   if (p.state === "expired" || p.state === "logged_out" || waiting.length > 0) {
     const text = held
       ? `${first?.waitingClient || "A client"} waits for ${first?.tunnelSpec.name ?? "a tunnel"}${held > 1 ? `, and ${many(held - 1, "more client")}` : ""}.`
       : waiting.length ? `${many(waiting.length, "tunnel")} ${waiting.length === 1 ? "waits" : "wait"} for it.` : "There is no session.";
-    return [{ id: `login ${p.proxy}`, mood: held ? "error" : "waiting_for_login", title: `Log in to ${name}`, text, buttons: login }];
+    return [{ id: `login ${whose}`, mood: held ? "error" : "waiting_for_login", title: `Log in to ${name}`, text, buttons: login }];
   }
   const found: Need[] = [];
   if (p.renewal?.warning && p.validUntil) {
     found.push({
-      id: `renew ${p.proxy}`,
+      id: `renew ${whose}`,
       mood: "expiring",
       title: `Your session at ${name} expires soon`,
       text: <>It has <Left until={p.validUntil} /> left.</>,
       buttons: (
         <>
           <Button kind="main" onPress={() => {
-        startLogin({ proxy: p.proxy, renew: true });
+        startLogin({ proxy: p.proxy, user: p.user ?? "", renew: true });
       }}>Renew…</Button>
           <Button onPress={async () => {
-            await call("SnoozeRenewal", { proxy: p.proxy });
+            await call("SnoozeRenewal", { proxy: p.proxy, user: p.user ?? "" });
             say("Snoozed the reminder");
           }}>Snooze</Button>
         </>
       ),
     });
   }
-  if (p.renewal?.problem) found.push(problemNeed(`renewal ${p.proxy}`, p.renewal.problem.title || "Renewing failed", p.renewal.problem, login));
+  if (p.renewal?.problem) found.push(problemNeed(`renewal ${whose}`, p.renewal.problem.title || "Renewing failed", p.renewal.problem, login));
   return found;
 }
 

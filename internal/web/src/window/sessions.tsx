@@ -45,17 +45,17 @@ function Session({ profile: p, tunnels, requests }: { profile: Profile; tunnels:
         <span class="buttons">
           <Button kind={valid ? undefined : "main"} label={`${valid ? "Renew" : "Log in to"} ${name}`}
             onPress={() => {
-        startLogin({ proxy: p.proxy, renew: valid });
+        startLogin({ proxy: p.proxy, user: p.user ?? "", renew: valid });
       }}>{valid ? "Renew…" : "Log in…"}</Button>
           {valid && (
             <Button label={`Log out of ${name}`} onPress={async () => {
-              await call("Logout", { proxy: p.proxy });
+              await call("Logout", { proxy: p.proxy, user: p.user ?? "" });
               say(`Logged out of ${name}`);
             }}>Log out</Button>
           )}
           {(p.stored?.length ?? 0) > 0 && (
             <Button onPress={async () => {
-              await call("ForgetLogin", { proxy: p.proxy });
+              await call("ForgetLogin", { proxy: p.proxy, user: p.user ?? "" });
               say("The keychain no longer holds it");
             }}>Forget {p.stored?.join(" and ")}</Button>
           )}

@@ -1,0 +1,33 @@
+package notices
+
+import (
+	"testing"
+	"time"
+
+	"berth/agent/state"
+)
+
+// TestSessionsOfTwoHomes: the sessions of two users at one proxy have a notice each, whose
+// buttons name the user.
+func TestSessionsOfTwoHomes(t *testing.T) {
+	now := time.Now()
+	until := now.Add(10 * time.Minute)
+	profile := func(user string) state.Profile {
+		return state.Profile{
+			Home: "/" + user, Proxy: "p.example.com:443", User: user, State: state.ProfileExpiring, ValidUntil: &until,
+			Renewal: state.Renewal{Mode: state.RenewAsk, Warning: state.WarnSoon},
+		}
+	}
+	s := state.Snapshot{Profiles: []state.Profile{profile("alice"), profile("bob")}}
+	shown := New().Update(&s, Input{Now: now, Enabled: true})
+	if len(shown) != 2 || shown[0].ID == shown[1].ID {
+		t.Fatalf("shown are %+v", shown)
+	}
+	for i, user := range []string{"alice", "bob"} {
+		for _, a := range shown[i].Actions {
+			if a.User != user {
+				t.Errorf("the action %s of notice %s is about %q", a.Verb, shown[i].ID, a.User)
+			}
+		}
+	}
+}
