@@ -117,7 +117,7 @@ func (ls *Logins) Login(ctx context.Context, start ipc.LoginStart, answers <-cha
 			return &ipc.Error{
 				Code:    ipc.CodeInvalid,
 				Message: fmt.Sprintf("%s is logged in to %s", target.Profile.User, target.Proxy),
-				Hint:    strings.Replace(sessions.LoginCommand(target.Proxy, ls.cfg.Sessions.UserAt(target.Proxy, target.Profile.User)), "login", "logout", 1),
+				Hint:    sessions.LogoutCommand(target.Proxy, ls.cfg.Sessions.UserAt(target.Proxy, target.Profile.User)),
 			}
 		}
 		// A session that the cluster no longer accepts is none.

@@ -16,6 +16,7 @@ import (
 	"berth/agent/cluster"
 	"berth/agent/config"
 	"berth/certwatch"
+	"berth/internal/shell"
 	"berth/internal/wake"
 )
 
@@ -372,15 +373,22 @@ func (s *Sessions) UserAt(proxyAddr, user string) string {
 
 // LoginCommand returns the command that logs in at a proxy; empty arguments are
 // not known.
-func LoginCommand(proxyAddr, user string) string {
-	if proxyAddr == "" {
-		return "berth login PROXY"
+func LoginCommand(proxyAddr, user string) string { return command("login", proxyAddr, user) }
+
+// LogoutCommand is LoginCommand for a logout.
+func LogoutCommand(proxyAddr, user string) string { return command("logout", proxyAddr, user) }
+
+func command(verb, proxyAddr, user string) string {
+	words := []string{"berth", verb}
+	switch {
+	case proxyAddr == "":
+		words = append(words, "PROXY")
+	case user == "":
+		words = append(words, proxyAddr)
+	default:
+		words = append(words, proxyAddr, "--user="+user)
 	}
-	cmd := "berth login " + proxyAddr
-	if user != "" {
-		cmd += " --user=" + user
-	}
-	return cmd
+	return shell.Quote(words...)
 }
 
 // Clusters returns the clusters, root and leaves, that the valid sessions lead to,
