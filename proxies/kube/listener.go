@@ -114,7 +114,8 @@ func (l *Listener) Released() <-chan struct{} { return l.port.Released() }
 
 // Leave gives the listener's place to another process, which listens on the same
 // sockets already: Run stops listening, and returns once the requests have ended
-// that go on, or grace is over. Clients are asked to connect anew for further ones.
+// that go on, but for those that were upgraded, or grace is over. Clients are asked to
+// connect anew for further ones.
 func (l *Listener) Leave(grace time.Duration) {
 	l.mu.Lock()
 	again := l.left
