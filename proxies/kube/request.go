@@ -45,6 +45,7 @@ type (
 // client is one client connection.
 type client struct {
 	addr net.Addr
+	conn net.Conn // beneath the TLS
 
 	mu       sync.Mutex // guards everything below
 	held     int        // requests of it that are held
@@ -125,6 +126,32 @@ func (q *request) finish() {
 	t.cfg.Limits.Leave()
 	t.cfg.OnChange()
 	t.wg.Done()
+}
+
+// hurry has a request that was ended return soon, although its client may read
+// nothing: a write to the client does not see that. The same is true of an upgraded
+// connection whose client does not hang up. over is called when the request has
+// returned.
+func (q *request) hurry(w http.ResponseWriter) (over func()) {
+	returned, hurried := make(chan struct{}), make(chan struct{})
+	stop := context.AfterFunc(q.ctx, func() {
+		defer close(hurried)
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(refuseTime)) // fails on a closed connection only
+		if errors.Is(context.Cause(q.ctx), context.Canceled) {
+			return // the client has given up the request, and may have others on the connection
+		}
+		select {
+		case <-returned:
+		case <-time.After(2 * refuseTime):
+			_ = q.client.conn.Close() // not even a frame that resets the stream gets through
+		}
+	})
+	return func() {
+		close(returned)
+		if !stop() {
+			<-hurried
+		}
+	}
 }
 
 // survive is deferred around a request, which a slip ends alone: what was answered is

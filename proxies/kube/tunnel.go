@@ -227,6 +227,7 @@ func (t *Tunnel) serve(w http.ResponseWriter, r *http.Request) bool {
 	}
 	defer q.finish()
 	defer func() { q.survive(recover()) }()
+	defer q.hurry(w)()
 	q.event(proxies.EventAccepted, nil)
 	if q.tooMany != nil {
 		q.refuse(w, r, q.tooMany)
