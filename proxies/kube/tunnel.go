@@ -335,9 +335,9 @@ func (t *Tunnel) CloseConnections() {
 	t.end(proxies.ErrClosed)
 }
 
-// MarkConnections marks every request that is open now: Status counts those
-// that are still open as Marked. The owner marks what was begun with a
-// credential that should no longer be used.
+// MarkConnections marks every request that has a credential now: Status counts those
+// that are still open as Marked. The owner marks what was begun with a credential that
+// should no longer be used, once Now and Source no longer return it.
 func (t *Tunnel) MarkConnections() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -347,9 +347,7 @@ func (t *Tunnel) MarkConnections() {
 }
 
 // CloseMarked ends the requests that are marked.
-func (t *Tunnel) CloseMarked() {
-	t.endThose(proxies.ErrClosed, func(q *request) bool { return q.marked })
-}
+func (t *Tunnel) CloseMarked() { t.endThose(proxies.ErrClosed, (*request).isMarked) }
 
 func (t *Tunnel) end(cause error) { t.endThose(cause, func(*request) bool { return true }) }
 
@@ -377,7 +375,7 @@ func (t *Tunnel) Status() proxies.Status {
 	defer t.mu.Unlock()
 	s.Count(func(yield func(bool) bool) {
 		for q := range t.active {
-			if !yield(q.marked) {
+			if !yield(q.isMarked()) {
 				return
 			}
 		}
