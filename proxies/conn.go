@@ -70,7 +70,9 @@ type conn struct {
 	// waited is how long Source took; serve owns it.
 	waited time.Duration
 
-	marked bool // guarded by t.mu; see MarkConnections
+	// served says that the client has a way to dial, or an upstream, and marked that
+	// MarkConnections was called since served was set; both are guarded by t.mu.
+	served, marked bool
 
 	in, out   atomic.Int64 // bytes from upstream, bytes from the client
 	asked     atomic.Int64 // when the client spoke last, in Tunnel.now
@@ -174,7 +176,7 @@ func (c *conn) connect(ctx context.Context) (net.Conn, error) {
 		var dial Dial
 		hold := Hold{Limit: limit - time.Since(began), Begin: c.markWaiting, End: c.unmarkWaiting}
 		waited, err := hold.Wait(ctx, func(ctx context.Context) (err error) {
-			dial, err = cfg.Source(ctx)
+			dial, err = c.way(ctx)
 			return err
 		})
 		c.waited += waited
@@ -194,6 +196,31 @@ func (c *conn) connect(ctx context.Context) (net.Conn, error) {
 		}
 	}
 }
+
+// way waits for a way to dial. One that comes while MarkConnections is called may be
+// what is no longer to be used: then Source is asked again.
+func (c *conn) way(ctx context.Context) (Dial, error) {
+	c.serves(false)
+	for {
+		dial, err := c.t.cfg.Source(ctx)
+		if err != nil || c.serves(true) {
+			return dial, err
+		}
+	}
+}
+
+// serves notes whether the client has a way to dial, and reports whether it has: not if
+// MarkConnections was called while it had none.
+func (c *conn) serves(has bool) bool {
+	c.t.mu.Lock()
+	defer c.t.mu.Unlock()
+	c.served = has && !c.marked
+	c.marked = false
+	return c.served
+}
+
+// isMarked reports whether MarkConnections was about the connection; t.mu is held.
+func (c *conn) isMarked() bool { return c.served && c.marked }
 
 // adopt makes up the upstream and has shut close it too, or closes it at once when
 // shut was faster.

@@ -105,7 +105,7 @@ func (c *conn) clientEnded(err error) {
 	case c.endedWaiting(): // its upstream had ended, and it is held for another one
 		c.shut(ErrClientGone)
 		return
-	case !closeWrite(c.upstream):
+	case !closeWrite(c.upstream) && !c.unread.Load(): // else serve has closed it, and answers the client
 		c.shut(nil)
 		return
 	}
@@ -192,10 +192,12 @@ func (c *conn) toClient(chunk []byte) bool {
 
 // upstreamEnded ends the client's half as the upstream's ended: a clean end as
 // a clean end, anything else as a reset, since in some protocols a clean end
-// means that everything was sent. A Wordless err is a clean end, too.
+// means that everything was sent. A Wordless err is a clean end, too, and what it
+// answers was kept from the client, which gets a refusal in its place.
 func (c *conn) upstreamEnded(err error, silent bool) {
 	var why, early error
-	if _, wordless := errors.AsType[Wordless](err); wordless {
+	_, wordless := errors.AsType[Wordless](err)
+	if wordless {
 		early = err
 	} else if !errors.Is(err, io.EOF) {
 		why = &ConnError{SideUpstream, "read", err}
@@ -205,7 +207,7 @@ func (c *conn) upstreamEnded(err error, silent bool) {
 		c.fail(ErrCertEnded)
 	}
 	c.spokeOut = !silent
-	if silent && !c.clientEOF.Load() && c.answerDue() {
+	if wordless || silent && !c.clientEOF.Load() && c.answerDue() {
 		c.fail(closedEarly(early))
 		if c.unanswered() {
 			return

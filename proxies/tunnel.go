@@ -374,9 +374,10 @@ func (t *Tunnel) now() int64 { return int64(time.Since(t.began)) }
 // listening.
 func (t *Tunnel) CloseConnections() { t.closeConnections(ErrClosed) }
 
-// MarkConnections marks every connection that is open now: Status counts those
-// that are still open as Marked. The owner marks what was opened with a
-// credential that should no longer be used.
+// MarkConnections marks every connection that is open or dialled now: Status counts
+// those that are still open as Marked. The owner marks what was opened with a
+// credential that should no longer be used, once Source no longer returns it. Clients
+// that have none yet are not meant.
 func (t *Tunnel) MarkConnections() {
 	t.mu.Lock()
 	for c := range t.conns {
@@ -387,7 +388,7 @@ func (t *Tunnel) MarkConnections() {
 }
 
 // CloseMarked closes the connections that are marked.
-func (t *Tunnel) CloseMarked() { t.closeThose(ErrClosed, func(c *conn) bool { return c.marked }) }
+func (t *Tunnel) CloseMarked() { t.closeThose(ErrClosed, (*conn).isMarked) }
 
 func (t *Tunnel) closeConnections(cause error) {
 	t.closeThose(cause, func(*conn) bool { return true })
@@ -421,7 +422,7 @@ func (t *Tunnel) Status() Status {
 	defer t.mu.Unlock()
 	s.Count(func(yield func(bool) bool) {
 		for c := range t.conns {
-			if !yield(c.marked) {
+			if !yield(c.isMarked()) {
 				return
 			}
 		}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -59,6 +60,60 @@ func TestUnansweredIsTold(t *testing.T) {
 			closed := r.await(t, EventClosed, 1)[0]
 			if early := errors.Is(closed.Err, ErrClosedEarly); early == (name == "had_an_answer") {
 				t.Errorf("closed event says %v", closed.Err)
+			}
+		})
+	}
+}
+
+// wordlessEar takes every answer for a refusal that says no more than a hang-up does.
+type wordlessEar struct {
+	due
+	hears func() // called when it hears the answer
+}
+
+func (e wordlessEar) Server([]byte) ([]byte, bool, error) {
+	e.hears()
+	return nil, true, errWordless{}
+}
+
+type errWordless struct{}
+
+func (errWordless) Error() string  { return "access denied" }
+func (errWordless) Wordless() bool { return true }
+
+// TestWordlessToAClientThatHasEnded: a client that has ended its half, before the answer
+// or just then, is refused like any other.
+func TestWordlessToAClientThatHasEnded(t *testing.T) {
+	for name, n := range map[string]int64{"before": 100, "just_then": 6} {
+		t.Run(name, func(t *testing.T) {
+			up := nettest.Serve(t, func(c *net.TCPConn) {
+				_, _ = io.CopyN(io.Discard, c, n)
+				fmt.Fprint(c, "access denied")
+			})
+			for i := range 20 {
+				var c *net.TCPConn
+				ends := sync.OnceFunc(func() { _ = c.CloseWrite() }) // fails on a closed connection only
+				r := run(t, Config{
+					Source: source(up), Listen: func() Ear { return wordlessEar{hears: ends} },
+					Refuse: func(c net.Conn, _ error) {
+						said := make([]byte, len("first."))
+						_, _ = io.ReadFull(c, said)
+						fmt.Fprintf(c, "refused: %s", said)
+					},
+				})
+				c = r.connect(t)
+				fmt.Fprint(c, "first.")
+				if name == "before" {
+					ends()
+				}
+				if heard, err := io.ReadAll(c); string(heard) != "refused: first." || err != nil {
+					t.Errorf("client %d heard %q, %v", i, heard, err)
+				}
+				var w Wordless
+				if closed := r.await(t, EventClosed, 1)[0]; !errors.Is(closed.Err, ErrClosedEarly) || !errors.As(closed.Err, &w) {
+					t.Errorf("client %d: closed event says %v", i, closed.Err)
+				}
+				r.stop()
 			}
 		})
 	}

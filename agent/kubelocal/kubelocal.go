@@ -37,9 +37,10 @@ type Local struct {
 	cfg   Config
 	files *files
 
-	// Below is for Listener and CloseListener, which take turns.
+	// Below is for Listener, Serve and CloseListener, which take turns.
 	listener *kube.Listener // nil while no tunnel needs it
 	port     int            // of the listener
+	serve    func()         // runs it, once
 	stop     context.CancelFunc
 	running  sync.WaitGroup // listeners, those that drain included
 }
@@ -111,8 +112,8 @@ func (l *Local) CACert(ctx context.Context) (CACert, error) {
 }
 
 // Listener returns the listener that tunnels share, bound to the port if that
-// is free. When the port has changed the former listener drains; its tunnels
-// must have been stopped. Not to be called by two goroutines at once.
+// is free; Serve has it serve. When the port has changed the former listener drains;
+// its tunnels must have been stopped. Not to be called by two goroutines at once.
 func (l *Local) Listener(ctx context.Context, port int) *kube.Listener {
 	if l.listener != nil && l.port == port {
 		return l.listener
@@ -126,10 +127,19 @@ func (l *Local) Listener(ctx context.Context, port int) *kube.Listener {
 	}
 	ctx, l.stop = context.WithCancel(ctx)
 	l.listener, l.port = listener, port
-	l.running.Go(func() {
-		_ = listener.Run(ctx) // it returns nil
+	l.serve = sync.OnceFunc(func() {
+		l.running.Go(func() { _ = listener.Run(ctx) }) // it returns nil
 	})
 	return listener
+}
+
+// Serve has the listener, if there is one, serve clients. Call it once every tunnel has
+// joined it: clients may be queued at the port already. Not to be called by two
+// goroutines at once.
+func (l *Local) Serve() {
+	if l.listener != nil {
+		l.serve()
+	}
 }
 
 // CloseListener closes the listener, if there is one; its port is free when it
@@ -139,12 +149,13 @@ func (l *Local) CloseListener() {
 		return
 	}
 	l.stop()
+	l.serve() // which closes one that never served
 	<-l.listener.Released()
 	l.listener, l.stop = nil, nil
 }
 
 // Leave gives the listener's place to another process; see kube.Listener.Leave. Not
-// to be called while Listener or CloseListener is.
+// to be called while Listener, Serve or CloseListener is.
 func (l *Local) Leave(grace time.Duration) {
 	if l.listener != nil {
 		l.listener.Leave(grace)

@@ -151,6 +151,7 @@ func (s *Set) Run(ctx context.Context) { s.book.Run(ctx) }
 func (s *Set) Start(cfg *config.Config) {
 	s.turn.Take(context.Background())
 	defer s.turn.Give()
+	s.cfg.Kube.Follow(cfg) // its listener names the config's tunnels
 	s.mu.Lock()
 	for _, spec := range cfg.Tunnels {
 		e := s.newEntry(cfg, spec)
@@ -270,6 +271,7 @@ func (s *Set) listen(fresh []*entry) {
 			t.run(ctx)
 		})
 	}
+	s.cfg.Kube.Serve()
 	for _, run := range start {
 		go run()
 	}

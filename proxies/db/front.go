@@ -199,6 +199,7 @@ func (f *Front) plain() {
 	if !f.wary {
 		f.pass = len(f.said)
 	}
+	_ = f.greeted.release(f.tcp) // a client that is gone is noticed by whoever writes or reads next
 	f.decide(&via{f.tcp, f.tcp, f.tcp.CloseWrite, true})
 }
 
@@ -336,7 +337,7 @@ func (f *Front) CloseWrite() error {
 	if v := f.via.Load(); v != nil {
 		return v.closeWrite()
 	}
-	return f.tcp.CloseWrite()
+	return errors.Join(f.greeted.release(f.tcp), f.tcp.CloseWrite())
 }
 
 // Close closes the socket. A client with TLS sees that no end was announced.

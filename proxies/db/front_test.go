@@ -23,6 +23,7 @@ import (
 
 	"berth/internal/simcluster/simdb"
 	"berth/internal/testneeds"
+	"berth/internal/testwait"
 	"berth/internal/wake"
 	"berth/proxies"
 	"berth/proxies/db"
@@ -527,6 +528,35 @@ func TestMySQLSwitchesAuth(t *testing.T) {
 	for _, want := range [][]byte{packet(1, "\x85\xa6"+login[2:]), packet(3, "\x00"), packet(0, "\x03select 1")} {
 		if got := <-heard; string(got) != string(want) {
 			t.Errorf("the server hears %q, want %q", got, want)
+		}
+	}
+}
+
+// TestMySQLGreetingInPieces: of a greeting whose beginning came before the client spoke,
+// or after which the server hung up, the client hears everything.
+func TestMySQLGreetingInPieces(t *testing.T) {
+	greeting, login := packet(0, "\x0a8.0.0\x00"+strings.Repeat("x", 50)), packet(1, strings.Repeat("y", 40))
+	const first = 20
+	for _, speaks := range []bool{true, false} {
+		f := front(t, "mysql", serving(t, func(conn net.Conn) {
+			_, _ = conn.Write(greeting[:first])
+			if !speaks {
+				return
+			}
+			if _, err := io.ReadFull(conn, make([]byte, len(login))); err == nil {
+				_, _ = conn.Write(greeting[first:])
+			}
+		}))
+		conn, want := dial(t, f), greeting[:first]
+		testwait.Eventually(t, "the beginning is there", func() bool { return f.Status().BytesIn == first })
+		if speaks {
+			want = greeting
+			if _, err := conn.Write(login); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got, err := io.ReadAll(conn); err != nil || string(got) != string(want) {
+			t.Errorf("a client that speaks (%v) hears %q, %v; want %q", speaks, got, err, want)
 		}
 	}
 }

@@ -361,7 +361,8 @@ const (
 	mysqlErr        = 0xff
 )
 
-// greeting is what a server has said first.
+// greeting is what a server has said first. But for offered it is guarded by the
+// Front's turn.
 type greeting struct {
 	got     []byte      // until it is complete
 	done    bool        // it was passed on
@@ -385,12 +386,22 @@ func greetMySQL(f *Front, p []byte) (int, error) {
 			g.offered.Store(true)
 		}
 	}
-	all := g.got
-	g.got, g.done = nil, true
-	if _, err := f.tcp.Write(all); err != nil {
+	if err := g.release(f.tcp); err != nil {
 		return 0, err
 	}
 	return len(p), nil
+}
+
+// release passes on what there is of a greeting that will not be changed, because the
+// client does not wait for the rest of it, or none follows. f.turn is held.
+func (g *greeting) release(client io.Writer) error {
+	part := g.got
+	g.got, g.done = nil, true
+	if len(part) == 0 {
+		return nil
+	}
+	_, err := client.Write(part)
+	return err
 }
 
 // mysqlSize is the length of the packet with that head.

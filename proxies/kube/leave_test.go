@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"berth/internal/testwait"
 )
@@ -106,6 +107,49 @@ func TestLeave(t *testing.T) {
 			}
 			<-left
 		})
+	}
+}
+
+// TestShellsOutliveLeave: what was upgraded the listener does not wait for, and it goes
+// on all the same, for as long as grace says.
+func TestShellsOutliveLeave(t *testing.T) {
+	t.Parallel()
+	echo := newCluster(t, func(w http.ResponseWriter, _ *http.Request) {
+		conn, rw := switches(t, w)
+		defer conn.Close()
+		_, _ = io.Copy(conn, rw)
+	})
+	for _, sharing := range []bool{true, false} {
+		for grace, other := range map[time.Duration]time.Duration{time.Hour: 0, 0: time.Hour} { // that of a stopped tunnel does not count
+			t.Run(fmt.Sprintf("shared_%v_for_%v", sharing, grace), func(t *testing.T) {
+				cfg := Config{Source: always(echo.upstream()), Grace: other}
+				if sharing {
+					cfg.Listener = shared(t)
+				}
+				r := run(t, cfg)
+				shell := upgrade(t, r.addr(), "/exec")
+				if sharing {
+					cfg.Listener.Leave(grace)
+				}
+				<-r.Leave(grace, nil)
+				stopped := make(chan struct{})
+				go func() { defer close(stopped); r.stop() }()
+				<-r.Released()
+				if grace == 0 {
+					testwait.Eventually(t, "the shell has ended", func() bool { return r.Status().Connections == 0 })
+					<-stopped
+					return
+				}
+				for range 20 {
+					fmt.Fprintln(shell, "still there?")
+					if line, err := shell.br.ReadString('\n'); line != "still there?\n" {
+						t.Fatalf("after the tunnel has left the shell says %q, %v", line, err)
+					}
+				}
+				shell.Close()
+				<-stopped
+			})
+		}
 	}
 }
 

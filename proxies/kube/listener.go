@@ -22,8 +22,8 @@ const (
 	// and idleTimeout how long it may keep a connection without a request.
 	headerTimeout = 20 * time.Second
 	idleTimeout   = 10 * time.Minute
-	// refuseTime is how long clients have to read their refusal when the
-	// listener ends, whatever its Grace.
+	// refuseTime is how long clients have to read their refusal, and what is left of an
+	// answer, when the listener or their request was ended, whatever the Grace.
 	refuseTime = time.Second
 	// maxStreams is how many requests one client connection may have open:
 	// controllers keep a watch for every kind of resource.
@@ -114,7 +114,8 @@ func (l *Listener) Released() <-chan struct{} { return l.port.Released() }
 
 // Leave gives the listener's place to another process, which listens on the same
 // sockets already: Run stops listening, and returns once the requests have ended
-// that go on, or grace is over. Clients are asked to connect anew for further ones.
+// that go on, but for those that were upgraded, or grace is over. Clients are asked to
+// connect anew for further ones.
 func (l *Listener) Leave(grace time.Duration) {
 	l.mu.Lock()
 	again := l.left
@@ -142,7 +143,10 @@ func (l *Listener) Run(ctx context.Context) error {
 		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
 		ErrorLog:          slog.NewLogLogger(l.log.Handler(), slog.LevelDebug),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			return context.WithValue(ctx, clientKey{}, &client{addr: c.RemoteAddr()})
+			if inner, ok := c.(interface{ NetConn() net.Conn }); ok {
+				c = inner.NetConn() // closing TLS would say so to the client first
+			}
+			return context.WithValue(ctx, clientKey{}, &client{addr: c.RemoteAddr(), conn: c})
 		},
 	}
 	accepting, over := context.WithCancel(ctx)

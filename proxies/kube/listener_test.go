@@ -286,20 +286,7 @@ func TestUpgradeLosesNoByte(t *testing.T) {
 		arrived <- got
 	})
 	r := run(t, Config{Source: always(c.upstream())})
-	cfg := tlsFor(t, "prod")
-	cfg.NextProtos = []string{"http/1.1"}
-	conn, err := tls.Dial("tcp", r.addr(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	fmt.Fprint(conn, "GET /exec HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
-	br := bufio.NewReader(conn)
-	resp, err := http.ReadResponse(br, nil)
-	if err != nil || resp.StatusCode != 101 {
-		t.Fatalf("answer is %v, %v", resp, err)
-	}
-	defer resp.Body.Close()
+	conn := upgrade(t, r.addr(), "/exec")
 	var sent sync.WaitGroup
 	sent.Go(func() {
 		for piece := range slices.Chunk(up, 10007) {
@@ -310,7 +297,7 @@ func TestUpgradeLosesNoByte(t *testing.T) {
 		}
 	})
 	got := make([]byte, size)
-	if _, err := io.ReadFull(br, got); err != nil {
+	if _, err := io.ReadFull(conn, got); err != nil {
 		t.Errorf("read from the cluster: %v", err)
 	}
 	sent.Wait()

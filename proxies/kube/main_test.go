@@ -1,9 +1,11 @@
 package kube
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"fmt"
 	"io/fs"
 	"net"
 	"net/http"
@@ -220,6 +222,48 @@ func clientOf(t testing.TB, ca *LocalCA, tunnel string) *http.Client {
 	tr := &http.Transport{TLSClientConfig: tlsOf(t, ca, tunnel), ForceAttemptHTTP2: true}
 	t.Cleanup(tr.CloseIdleConnections)
 	return &http.Client{Transport: tr, Timeout: patienceInTests}
+}
+
+// upgraded is a client's connection that leads into a pod, as exec's does.
+type upgraded struct {
+	net.Conn
+	br *bufio.Reader
+}
+
+// Read reads what came after the answer.
+func (u *upgraded) Read(p []byte) (int, error) { return u.br.Read(p) }
+
+// upgrade asks the tunnel called prod for what is at path and leads into a pod.
+func upgrade(t testing.TB, addr, path string) *upgraded {
+	t.Helper()
+	cfg := tlsFor(t, "prod")
+	cfg.NextProtos = []string{"http/1.1"}
+	conn, err := tls.Dial("tcp", addr, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", path)
+	u := &upgraded{conn, bufio.NewReader(conn)}
+	resp, err := http.ReadResponse(u.br, nil)
+	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
+		t.Fatalf("answer is %v, %v", resp, err)
+	}
+	_ = resp.Body.Close() // it has none
+	return u
+}
+
+// switches has an API server lead into a pod, and returns the connection to there.
+func switches(t testing.TB, w http.ResponseWriter) (net.Conn, *bufio.ReadWriter) {
+	t.Helper()
+	conn, rw, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		t.Error(err)
+		panic(http.ErrAbortHandler)
+	}
+	fmt.Fprint(rw, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+	_ = rw.Flush()
+	return conn, rw
 }
 
 func mustURL(s string) *url.URL {

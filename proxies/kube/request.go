@@ -45,6 +45,7 @@ type (
 // client is one client connection.
 type client struct {
 	addr net.Addr
+	conn net.Conn // beneath the TLS
 
 	mu       sync.Mutex // guards everything below
 	held     int        // requests of it that are held
@@ -93,7 +94,10 @@ type request struct {
 	arrived func()              // ends the wait for a connection; see await
 	settled bool                // EventConnected or EventRefused was sent
 	tooMany *proxies.LimitError // nil: the request may be served
-	marked  bool                // guarded by t.mu; see Tunnel.MarkConnections
+
+	// served says that the request has a credential, and marked that MarkConnections was
+	// called since served was set; both are guarded by t.mu.
+	served, marked bool
 
 	in, out atomic.Int64 // bytes to the client, bytes from it
 
@@ -127,6 +131,32 @@ func (q *request) finish() {
 	t.wg.Done()
 }
 
+// hurry has a request that was ended return soon, although its client may read
+// nothing: a write to the client does not see that. The same is true of an upgraded
+// connection whose client does not hang up. over is called when the request has
+// returned.
+func (q *request) hurry(w http.ResponseWriter) (over func()) {
+	returned, hurried := make(chan struct{}), make(chan struct{})
+	stop := context.AfterFunc(q.ctx, func() {
+		defer close(hurried)
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(refuseTime)) // fails on a closed connection only
+		if errors.Is(context.Cause(q.ctx), context.Canceled) {
+			return // the client has given up the request, and may have others on the connection
+		}
+		select {
+		case <-returned:
+		case <-time.After(2 * refuseTime):
+			_ = q.client.conn.Close() // not even a frame that resets the stream gets through
+		}
+	})
+	return func() {
+		close(returned)
+		if !stop() {
+			<-hurried
+		}
+	}
+}
+
 // survive is deferred around a request, which a slip ends alone: what was answered is
 // cut off.
 func (q *request) survive(r any) {
@@ -150,7 +180,7 @@ func (q *request) survive(r any) {
 // upstream waits for a credential.
 func (q *request) upstream(w http.ResponseWriter, r *http.Request) (*Upstream, error) {
 	q.t.cfg.OnChange()
-	if up := q.t.cfg.Now(); up != nil && q.ctx.Err() == nil {
+	if up := q.t.cfg.Now(); up != nil && q.ctx.Err() == nil && q.serves() {
 		return up, nil
 	}
 	if err := q.readBody(w, r); err != nil {
@@ -165,8 +195,11 @@ func (q *request) upstream(w http.ResponseWriter, r *http.Request) (*Upstream, e
 	var up *Upstream
 	hold := proxies.Hold{Limit: limit, Begin: q.hold, End: q.unhold}
 	waited, err := hold.Wait(q.ctx, func(ctx context.Context) (err error) {
-		up, err = q.t.cfg.Source(ctx)
-		return err
+		for {
+			if up, err = q.t.cfg.Source(ctx); err != nil || q.serves() {
+				return err
+			}
+		}
 	})
 	q.waited = waited
 	switch {
@@ -179,6 +212,20 @@ func (q *request) upstream(w http.ResponseWriter, r *http.Request) (*Upstream, e
 	}
 	return nil, err
 }
+
+// serves notes that the request has a credential, and reports whether it has. One that
+// came while MarkConnections was called may be what is no longer to be used: then
+// Source is to be asked again.
+func (q *request) serves() bool {
+	q.t.mu.Lock()
+	defer q.t.mu.Unlock()
+	q.served = !q.marked
+	q.marked = false
+	return q.served
+}
+
+// isMarked reports whether MarkConnections was about the request; t.mu is held.
+func (q *request) isMarked() bool { return q.served && q.marked }
 
 // await ends the request unless its connection comes in time, and counts it among
 // those that wait once a dial has failed. The dial itself is for all requests, and

@@ -108,6 +108,7 @@ type Tunnel struct {
 
 	mu        sync.Mutex // guards everything below
 	stopped   bool
+	leaveBy   time.Time // when everything must have ended after Leave; zero: it was not called
 	active    map[*request]struct{}
 	waiting   map[*request]time.Time // since when
 	transport *transport             // of the newest Upstream
@@ -174,8 +175,13 @@ func (t *Tunnel) Released() <-chan struct{} { return t.released }
 
 // Leave gives the tunnel's place to another process, like proxies.Tunnel.Leave; a
 // shared listener must leave too. calm is closed once the listener has no request
-// left: none can be handed over, since the client's TLS is this process's own.
+// left: none can be handed over, since the client's TLS is this process's own. What
+// was upgraded, such as a shell, the listener does not wait for: after that it goes on
+// for the rest of grace.
 func (t *Tunnel) Leave(grace time.Duration, _ proxies.Move) (calm <-chan struct{}) {
+	t.mu.Lock()
+	t.leaveBy = time.Now().Add(grace)
+	t.mu.Unlock()
 	if t.cfg.Listener == nil {
 		t.listener.Leave(grace)
 	}
@@ -221,6 +227,7 @@ func (t *Tunnel) serve(w http.ResponseWriter, r *http.Request) bool {
 	}
 	defer q.finish()
 	defer func() { q.survive(recover()) }()
+	defer q.hurry(w)()
 	q.event(proxies.EventAccepted, nil)
 	if q.tooMany != nil {
 		q.refuse(w, r, q.tooMany)
@@ -282,15 +289,23 @@ func (t *Tunnel) stop() {
 }
 
 // drain ends the watches, whose clients ask again anyway, waits for the other
-// requests, and ends them after Grace.
+// requests, and ends them after Grace. After Leave watches, too, go on until their time
+// is up.
 func (t *Tunnel) drain() {
-	t.endThose(proxies.ErrStopped, func(q *request) bool { return q.watch })
+	t.mu.Lock()
+	limit, leaveBy := t.cfg.Grace, t.leaveBy
+	t.mu.Unlock()
+	if leaveBy.IsZero() {
+		t.endThose(proxies.ErrStopped, func(q *request) bool { return q.watch })
+	} else {
+		limit = time.Until(leaveBy)
+	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		t.wg.Wait()
 	}()
-	grace := time.NewTimer(t.cfg.Grace)
+	grace := time.NewTimer(limit)
 	defer grace.Stop()
 	select {
 	case <-done:
@@ -320,9 +335,9 @@ func (t *Tunnel) CloseConnections() {
 	t.end(proxies.ErrClosed)
 }
 
-// MarkConnections marks every request that is open now: Status counts those
-// that are still open as Marked. The owner marks what was begun with a
-// credential that should no longer be used.
+// MarkConnections marks every request that has a credential now: Status counts those
+// that are still open as Marked. The owner marks what was begun with a credential that
+// should no longer be used, once Now and Source no longer return it.
 func (t *Tunnel) MarkConnections() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -332,9 +347,7 @@ func (t *Tunnel) MarkConnections() {
 }
 
 // CloseMarked ends the requests that are marked.
-func (t *Tunnel) CloseMarked() {
-	t.endThose(proxies.ErrClosed, func(q *request) bool { return q.marked })
-}
+func (t *Tunnel) CloseMarked() { t.endThose(proxies.ErrClosed, (*request).isMarked) }
 
 func (t *Tunnel) end(cause error) { t.endThose(cause, func(*request) bool { return true }) }
 
@@ -362,7 +375,7 @@ func (t *Tunnel) Status() proxies.Status {
 	defer t.mu.Unlock()
 	s.Count(func(yield func(bool) bool) {
 		for q := range t.active {
-			if !yield(q.marked) {
+			if !yield(q.isMarked()) {
 				return
 			}
 		}

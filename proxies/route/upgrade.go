@@ -14,6 +14,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gobwas/ws"
@@ -103,11 +104,11 @@ func acceptKey(key string) string {
 // wsConn carries bytes in the binary frames of a WebSocket client.
 type wsConn struct {
 	net.Conn
-	br   *bufio.Reader
-	left int64 // bytes of the current frame not read yet
-
-	mu       sync.Mutex // guards writing, as pongs are written while reading, and deadline
-	deadline time.Time  // for binary frames
+	br       *bufio.Reader
+	left     int64                     // bytes of the current frame not read yet
+	writing  sync.Mutex                // held while a frame is written, however long that takes
+	ping     atomic.Pointer[[]byte]    // the payload of the newest ping that has no answer yet
+	deadline atomic.Pointer[time.Time] // for binary frames; nil: none
 }
 
 // pongTimeout is how long a pong may take to be sent.
@@ -155,16 +156,32 @@ func (c *wsConn) nextFrame() error {
 	case ws.OpClose:
 		return io.EOF
 	case ws.OpPing:
-		_ = c.writeFrame(ws.OpPong, payload) // a broken conn may still have something to read
+		c.ping.Store(&payload)
+		c.answerPing()
 		return nil
 	default:
 		return nil
 	}
 }
 
+// answerPing sends the pong that is due, unless a write is under way, which does so
+// when it ends: the reader must not wait for a proxy that reads nothing until it is read.
+func (c *wsConn) answerPing() {
+	for c.ping.Load() != nil && c.writing.TryLock() {
+		if payload := c.ping.Swap(nil); payload != nil {
+			_ = c.writeFrame(ws.OpPong, *payload) // a broken conn may still have something to read
+		}
+		c.writing.Unlock()
+	}
+}
+
 // Write sends p as one binary frame.
 func (c *wsConn) Write(p []byte) (int, error) {
-	if err := c.writeFrame(ws.OpBinary, p); err != nil {
+	c.writing.Lock()
+	err := c.writeFrame(ws.OpBinary, p)
+	c.writing.Unlock()
+	c.answerPing()
+	if err != nil {
 		return 0, err
 	}
 	return len(p), nil
@@ -174,9 +191,7 @@ func (c *wsConn) Write(p []byte) (int, error) {
 // the Conn below: after its half-close the TLS inside sets one in the past,
 // and pings must still be answered.
 func (c *wsConn) SetWriteDeadline(t time.Time) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.deadline = t
+	c.deadline.Store(&t)
 	return nil
 }
 
@@ -186,10 +201,9 @@ func (c *wsConn) SetDeadline(t time.Time) error {
 }
 
 // writeFrame sends header and payload in one piece. Client frames must be
-// masked, but Teleport's servers do not unmask: a mask of zeros suits both.
+// masked, but Teleport's servers do not unmask: a mask of zeros suits both. The caller
+// holds c.writing.
 func (c *wsConn) writeFrame(op ws.OpCode, payload []byte) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	buf := framePool.Get().(*frame)
 	defer framePool.Put(buf)
 	w := appendTo{buf[:0]}
@@ -198,9 +212,11 @@ func (c *wsConn) writeFrame(op ws.OpCode, payload []byte) error {
 		return err
 	}
 	w.b = append(w.b, payload...)
-	deadline := c.deadline
+	var deadline time.Time
 	if op.IsControl() {
 		deadline = time.Now().Add(pongTimeout)
+	} else if set := c.deadline.Load(); set != nil {
+		deadline = *set
 	}
 	if err := c.Conn.SetWriteDeadline(deadline); err != nil {
 		return err

@@ -7,10 +7,13 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/gobwas/ws"
+
+	"berth/internal/testwait"
 )
 
 // memConn reads from memory and forgets what is written.
@@ -92,6 +95,43 @@ func TestWebSocketAnswersPings(t *testing.T) {
 		if f.Header.OpCode != want.op || string(f.Payload) != want.payload || !f.Header.Masked || f.Header.Mask != [4]byte{} {
 			t.Errorf("sent %+v %q, want %v %q masked with zeros", f.Header, f.Payload, want.op, want.payload)
 		}
+	}
+}
+
+// TestWebSocketPingsDuringAWrite has the proxy read nothing until it was read, pings
+// among what it sends.
+func TestWebSocketPingsDuringAWrite(t *testing.T) {
+	near, far := net.Pipe()
+	defer far.Close()
+	defer time.AfterFunc(testwait.Patience, func() { near.Close() }).Stop()
+	c := &wsConn{Conn: near, br: bufio.NewReader(near)}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer near.Close()
+	wrote := make(chan error, 1)
+	wg.Go(func() {
+		_, err := c.Write([]byte("data"))
+		wrote <- err
+	})
+	begun := make([]byte, 1) // of the frame: the write waits for the rest to be read
+	if _, err := io.ReadFull(far, begun); err != nil {
+		t.Fatal(err)
+	}
+	wg.Go(func() {
+		_, _ = far.Write(frames(t, ws.NewPingFrame([]byte("one")), ws.NewPingFrame([]byte("two")), ws.NewBinaryFrame([]byte("answer"))))
+	})
+	got := make([]byte, len("answer"))
+	if _, err := io.ReadFull(c, got); err != nil || string(got) != "answer" {
+		t.Fatalf("during the write it reads %q, %v", got, err)
+	}
+	proxy := io.MultiReader(bytes.NewReader(begun), far)
+	for _, want := range []string{"data", "two"} {
+		if f, err := ws.ReadFrame(proxy); err != nil || string(f.Payload) != want {
+			t.Errorf("the proxy reads %q, %v, want %q", f.Payload, err, want)
+		}
+	}
+	if err := <-wrote; err != nil {
+		t.Error(err)
 	}
 }
 
