@@ -220,14 +220,14 @@ func (s *Set) forget(name string) {
 // from ends: with its history, stopped if the user stopped that, with the same
 // roles. The file is changed by change; if that fails nothing has happened.
 func (s *Set) Rename(from, to string, change func() error) error {
-	if err := s.cfg.Memory.CopyTunnel(from, to); err != nil {
-		return err
+	err := s.cfg.Memory.CopyTunnel(from, to) // what cannot be saved is remembered all the same
+	if err == nil {
+		s.book.Share(from, to)
+		s.mu.Lock()
+		s.renamed[to] = from
+		s.mu.Unlock()
+		err = change()
 	}
-	s.book.Share(from, to)
-	s.mu.Lock()
-	s.renamed[to] = from
-	s.mu.Unlock()
-	err := change()
 	if err != nil {
 		s.mu.Lock()
 		delete(s.renamed, to)
@@ -331,8 +331,13 @@ func (s *Set) Close() {
 	s.resolver.launcher.running.Wait()
 }
 
-// change runs f for one tunnel's entry, with the turn.
-func (s *Set) change(ctx context.Context, name string, f func(*entry)) error {
+// setStopped remembers whether the user stopped a tunnel, and runs f for its entry, with
+// the turn. What cannot be saved is remembered too, so it is done.
+func (s *Set) setStopped(ctx context.Context, name string, stopped bool, f func(*entry)) error {
+	saving := s.cfg.Memory.SetStopped(name, stopped)
+	if errors.Is(saving, memory.ErrPassedOn) {
+		return saving
+	}
 	if !s.turn.Take(ctx) {
 		return ctx.Err()
 	}
@@ -340,7 +345,15 @@ func (s *Set) change(ctx context.Context, name string, f func(*entry)) error {
 	if e := s.entry(name); e != nil {
 		f(e)
 	}
-	return nil
+	return unsaved(saving)
+}
+
+// unsaved words err for what was done and could not be saved.
+func unsaved(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("it is done, but not saved yet: %w", err)
 }
 
 // Succession returns the Set's.
@@ -360,27 +373,20 @@ func (s *Set) entry(name string) *entry {
 // Stop stops a tunnel and frees its port until Resume, over restarts of the
 // agent too.
 func (s *Set) Stop(ctx context.Context, name string) error {
-	if err := s.cfg.Memory.SetStopped(name, true); err != nil {
-		return err
-	}
-	err := s.change(ctx, name, func(e *entry) {
+	return s.setStopped(ctx, name, true, func(e *entry) {
 		s.mu.Lock()
 		e.stopped = true
 		s.mu.Unlock()
 		s.halt([]*entry{e})
 		s.cfg.OnEnd(name)
+		s.Note(name, "stopped on request")
+		s.log.Info("tunnel stopped", "tunnel", name)
 	})
-	s.Note(name, "stopped on request")
-	s.log.Info("tunnel stopped", "tunnel", name)
-	return err
 }
 
 // Resume starts a tunnel that the user stopped; a running tunnel stays as it is.
 func (s *Set) Resume(ctx context.Context, name string) error {
-	if err := s.cfg.Memory.SetStopped(name, false); err != nil {
-		return err
-	}
-	err := s.change(ctx, name, func(e *entry) {
+	return s.setStopped(ctx, name, false, func(e *entry) {
 		s.mu.Lock()
 		runs := e.t != nil
 		e.stopped = false
@@ -388,10 +394,9 @@ func (s *Set) Resume(ctx context.Context, name string) error {
 		if !runs {
 			s.listen([]*entry{e})
 		}
+		s.Note(name, "started on request")
+		s.log.Info("tunnel started", "tunnel", name)
 	})
-	s.Note(name, "started on request")
-	s.log.Info("tunnel started", "tunnel", name)
-	return err
 }
 
 // Restart closes a tunnel's connections and fetches a new cert; the port stays
@@ -464,13 +469,14 @@ func (s *Set) rolesGone(name string, t *tunnel) {
 // Grant gives a tunnel alone the roles of a request.
 func (s *Set) Grant(tunnel string, r state.Request) error {
 	changed, err := s.cfg.Memory.SetGrant(tunnel, r.ID, true)
-	if changed || err == nil { // with an error too, it holds until the agent ends
-		s.Note(tunnel, fmt.Sprintf("has %s alone, by access request %s", strings.Join(r.Roles, ", "), r.ID))
+	if errors.Is(err, memory.ErrPassedOn) {
+		return err
 	}
+	s.Note(tunnel, fmt.Sprintf("has %s alone, by access request %s", strings.Join(r.Roles, ", "), r.ID))
 	if changed {
 		s.grantsChanged(tunnel)
 	}
-	return err
+	return unsaved(err)
 }
 
 // Ungrant takes the roles of a request back from a tunnel, as the user wants it:
