@@ -247,6 +247,9 @@ func (a *Agent) furnish(ctx, rooms context.Context) {
 		RequestCommand: func(ctx context.Context, f sessions.Session, spec state.TunnelSpec) string {
 			return a.requests.Command(ctx, f, spec)
 		},
+		Assumable: func(ctx context.Context, f sessions.Session, id string) error {
+			return a.requests.Assumable(ctx, f, id)
+		},
 		OnEnd:    a.next.endFormer,
 		OnGrants: func() { a.requests.GrantsChanged() },
 		NeedCode: func(n login.CodeNeed) { a.logins.Need(n) },

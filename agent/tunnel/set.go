@@ -43,6 +43,9 @@ type Config struct {
 	// RequestCommand returns the command that asks for access to what a tunnel
 	// was refused; empty: there is none.
 	RequestCommand func(ctx context.Context, f sessions.Session, spec state.TunnelSpec) string
+	// Assumable asks whether a session can have the roles of a request; the errors are
+	// those of access.Check.
+	Assumable func(ctx context.Context, f sessions.Session, id string) error
 	// NeedCode is called when a tunnel takes a one-time code or a PIN, in place of what it
 	// was called with for it before, and CodeGone when it takes none. nil means
 	// that no person can be asked.
@@ -123,9 +126,9 @@ func New(ctx context.Context, cfg Config) *Set {
 		launcher: &launcher{
 			ctx: ctx, tshPath: func() string { return cfg.Config().TSHPath() }, dir: filepath.Join(cfg.StateDir, "kube"), log: cfg.Logger,
 		},
-		requestCommand: cfg.RequestCommand,
-		grantRefused:   s.grantRefused,
-		needCode:       cfg.NeedCode, codeGone: cfg.CodeGone,
+		requestCommand: cfg.RequestCommand, assumable: cfg.Assumable,
+		grantRefused: s.grantRefused,
+		needCode:     cfg.NeedCode, codeGone: cfg.CodeGone,
 		codeCame: func() { s.Kick(Changed) },
 	}
 	return s
@@ -518,9 +521,7 @@ func (s *Set) grantsChanged(tunnel string) {
 // grantRefused is called when a tunnel's cert was refused because of a request
 // whose roles it has: the request is over.
 func (s *Set) grantRefused(tunnel string, err error) bool {
-	var unknown *cluster.UnknownRequestError
-	var not *cluster.NotAssumableError
-	if !errors.As(err, &unknown) && !errors.As(err, &not) {
+	if !isOver(err) {
 		return false
 	}
 	ids := s.cfg.Memory.Grants(tunnel)
@@ -537,6 +538,13 @@ func (s *Set) grantRefused(tunnel string, err error) bool {
 		s.GrantLost(tunnel, id)
 	}
 	return true
+}
+
+// isOver reports whether err says that a request's roles cannot be had any longer.
+func isOver(err error) bool {
+	var unknown *cluster.UnknownRequestError
+	var not *cluster.NotAssumableError
+	return errors.As(err, &unknown) || errors.As(err, &not)
 }
 
 // Note adds a line to a tunnel's history.
