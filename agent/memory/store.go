@@ -334,9 +334,14 @@ func (s *Store) Stored(proxy, user string) []string {
 	return slices.Clone(s.data.Stored[user+"@"+proxy])
 }
 
-// SetStored notes whether the keychain holds a secret of that kind.
+// SetStored notes whether the keychain holds a secret of that kind, or is about to. That
+// it holds none a successor finds out too.
 func (s *Store) SetStored(proxy, user, kind string, stored bool) error {
-	return s.change(func(d *contents) bool { return setList(d.Stored, user+"@"+proxy, kind, stored) })
+	change := s.change
+	if stored {
+		change = s.changeLasting
+	}
+	return change(func(d *contents) bool { return setList(d.Stored, user+"@"+proxy, kind, stored) })
 }
 
 // Grants returns the access requests whose roles a tunnel alone has.

@@ -60,7 +60,7 @@ func TestFreeze(t *testing.T) {
 					t.Error(err)
 				}
 				_, granting := s.SetGrant(tunnel, "id", true)
-				for what, err := range map[string]error{"stop": s.SetStopped(tunnel, true), "grant": granting, "copy": s.CopyTunnel("before", tunnel+"2")} {
+				for what, err := range map[string]error{"stop": s.SetStopped(tunnel, true), "grant": granting, "copy": s.CopyTunnel("before", tunnel+"2"), "store": s.SetStored("p:443", tunnel, "password", true)} {
 					if written != (err == nil) || !written && !errors.Is(err, ErrPassedOn) {
 						t.Errorf("%s: %s: %v", tunnel, what, err)
 					}
@@ -84,6 +84,9 @@ func TestFreeze(t *testing.T) {
 			// What the successor sees for itself goes on.
 			if lost, err := s.GrantLost("ends", "id"); err != nil || !lost {
 				t.Errorf("a loss meanwhile: %v, %v", lost, err)
+			}
+			if err := s.SetStored("p:443", "before", "password", false); err != nil || len(s.Stored("p:443", "before")) > 0 || len(s.Stored("p:443", "meanwhile")) > 0 {
+				t.Errorf("a secret that is gone: %v; left is %+v", err, s.data.Stored)
 			}
 			if err := s.ForgetTunnel("before2"); err != nil || s.Stopped("before2") {
 				t.Errorf("a tunnel that is removed meanwhile: %v", err)
