@@ -190,6 +190,7 @@ func newAgent(ctx context.Context, opts Options) (*Agent, error) {
 			Action: "berth tunnel ls", Since: a.pub.started,
 		})
 	}
+	a.forgetRemoved()
 	homes, err := sessions.Homes(a.current())
 	if err != nil {
 		return nil, err
@@ -206,6 +207,20 @@ func newAgent(ctx context.Context, opts Options) (*Agent, error) {
 	a.furnish(ctx, a.next.rooms)
 	a.next.tunnels, a.next.memory = a.tunnels, a.memory
 	return a, nil
+}
+
+// forgetRemoved forgets tunnels that were taken out of the config while no agent ran,
+// where it is known for certain what the config says. An agent that takes another's place
+// has no such tunnels, and what it has read of the config may be older than what it gets
+// to remember.
+func (a *Agent) forgetRemoved() {
+	read, policy := a.config.Current(), a.current().Policy
+	if a.opts.Succession.Line != nil || !read.FromFile || read.Err != nil || policy != nil && policy.Err != nil {
+		return
+	}
+	if err := a.memory.ForgetAllBut(a.current().TunnelNames()); err != nil {
+		a.log.Warn("saved state not written", "err", err)
+	}
 }
 
 // furnish makes the rooms: those that serve clients end with ctx, the others with

@@ -396,6 +396,17 @@ func (s *Store) ForgetTunnel(name string) error {
 	})
 }
 
+// ForgetAllBut forgets what is remembered of tunnels by other names than those.
+func (s *Store) ForgetAllBut(tunnels []string) error {
+	return s.change(func(d *contents) bool {
+		gone := func(name string) bool { return !slices.Contains(tunnels, name) }
+		before := len(d.Stopped) + len(d.Grants)
+		d.Stopped = slices.DeleteFunc(slices.Clone(d.Stopped), gone)
+		maps.DeleteFunc(d.Grants, func(name string, _ []string) bool { return gone(name) })
+		return len(d.Stopped)+len(d.Grants) != before
+	})
+}
+
 // CopyTunnel remembers of the tunnel called to what is remembered of from: that the
 // user stopped it, and the requests whose roles it has.
 func (s *Store) CopyTunnel(from, to string) error {

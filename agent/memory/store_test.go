@@ -8,6 +8,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // What could not be written is written later, without another change.
@@ -147,6 +149,34 @@ func TestOnlyProfile(t *testing.T) {
 		}
 		if got, ok := s.ProfileOf(""); got != step.want || ok != (step.want != Profile{}) {
 			t.Errorf("after %v: %v, %v", step.now, got, ok)
+		}
+	}
+}
+
+// TestForgetAllBut: of the tunnels that there are all is kept.
+func TestForgetAllBut(t *testing.T) {
+	s, err := Load(filepath.Join(t.TempDir(), "state.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"a", "b", "c"} {
+		_, granting := s.SetGrant(name, "id", true)
+		if err := errors.Join(granting, s.SetStopped(name, true)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.ForgetAllBut([]string{"b", "d"}); err != nil {
+		t.Fatal(err)
+	}
+	again, err := Load(s.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := contents{Stopped: []string{"b"}, Grants: map[string][]string{"b": {"id"}}}
+	want.fillIn()
+	for where, got := range map[string]*Store{"memory": s, "the file": again} {
+		if diff := cmp.Diff(want, got.data); diff != "" {
+			t.Errorf("in %s (-want +got):\n%s", where, diff)
 		}
 	}
 }
