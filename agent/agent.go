@@ -190,6 +190,7 @@ func newAgent(ctx context.Context, opts Options) (*Agent, error) {
 			Action: "berth tunnel ls", Since: a.pub.started,
 		})
 	}
+	a.forgetRemoved()
 	homes, err := sessions.Homes(a.current())
 	if err != nil {
 		return nil, err
@@ -206,6 +207,20 @@ func newAgent(ctx context.Context, opts Options) (*Agent, error) {
 	a.furnish(ctx, a.next.rooms)
 	a.next.tunnels, a.next.memory = a.tunnels, a.memory
 	return a, nil
+}
+
+// forgetRemoved forgets tunnels that were taken out of the config while no agent ran,
+// where it is known for certain what the config says. An agent that takes another's place
+// has no such tunnels, and what it has read of the config may be older than what it gets
+// to remember.
+func (a *Agent) forgetRemoved() {
+	read, policy := a.config.Current(), a.current().Policy
+	if a.opts.Succession.Line != nil || !read.FromFile || read.Err != nil || policy != nil && policy.Err != nil {
+		return
+	}
+	if err := a.memory.ForgetAllBut(a.current().TunnelNames()); err != nil {
+		a.log.Warn("saved state not written", "err", err)
+	}
 }
 
 // furnish makes the rooms: those that serve clients end with ctx, the others with
@@ -246,6 +261,9 @@ func (a *Agent) furnish(ctx, rooms context.Context) {
 		StateDir: opts.Paths.StateDir, Sockets: a.next.sockets, Grace: opts.Grace, Config: a.current, Sessions: a.sessions, Memory: a.memory, Kube: a.kube,
 		RequestCommand: func(ctx context.Context, f sessions.Session, spec state.TunnelSpec) string {
 			return a.requests.Command(ctx, f, spec)
+		},
+		Assumable: func(ctx context.Context, f sessions.Session, id string) error {
+			return a.requests.Assumable(ctx, f, id)
 		},
 		OnEnd:    a.next.endFormer,
 		OnGrants: func() { a.requests.GrantsChanged() },

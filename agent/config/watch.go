@@ -45,6 +45,7 @@ type Loaded struct {
 	Err      *Error    // what is wrong with the file now; nil when Config is what it says
 	ErrSince time.Time // when the file went bad; zero when it is good
 	LoadedAt time.Time // when Config was read
+	FromFile bool      // Config was read, and is not the default for want of a file
 	// Overruled is what the file says and the policy leaves without effect.
 	Overruled []Mistake
 }
@@ -343,7 +344,7 @@ func (w *Watcher) recall() {
 
 // publish binds the last good config by the policy, and wakes the subscribers.
 func (w *Watcher) publish(bad *Error, since, loadedAt time.Time) {
-	l := &Loaded{Err: bad, ErrSince: since, LoadedAt: loadedAt}
+	l := &Loaded{Err: bad, ErrSince: since, LoadedAt: loadedAt, FromFile: w.fromFile}
 	l.Config, l.Overruled = w.bound.Bind(w.file)
 	w.cur.Store(l)
 	w.followers.Wake()

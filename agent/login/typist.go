@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"berth/agent/config"
+	"berth/agent/memory"
 	"berth/agent/secrets"
 	"berth/agent/state"
 	"berth/agent/tsh"
@@ -162,14 +163,33 @@ func (t *typist) succeeded(ctx context.Context) {
 
 // keep stores what was typed, and reports whether that succeeded.
 func (t *typist) keep(ctx context.Context, kind secrets.Kind, text string) bool {
-	if err := t.ls.cfg.Keychain.Set(ctx, t.key(kind), secrets.NewSecret(text)); err != nil {
+	if err := t.store(ctx, kind, secrets.NewSecret(text)); err != nil {
 		t.ls.log.Warn("secret not stored", "profile", t.proxy, "kind", kind, "err", err)
 		t.inform(fmt.Sprintf("The %s was not stored: %v.", secretName(kind), err))
 		return false
 	}
-	t.ls.noteStored(t.proxy, t.user, kind, true)
 	t.inform(fmt.Sprintf("The %s is stored in the keychain.", secretName(kind)))
 	return true
+}
+
+// store notes that the keychain holds a secret, and then has it hold it: what is not
+// noted is never asked for.
+func (t *typist) store(ctx context.Context, kind secrets.Kind, secret secrets.Secret) error {
+	had := slices.Contains(t.ls.cfg.Memory.Stored(t.proxy, t.user), string(kind))
+	err := t.ls.cfg.Memory.SetStored(t.proxy, t.user, string(kind), true)
+	if errors.Is(err, memory.ErrPassedOn) {
+		return err
+	}
+	if err != nil { // it is written later
+		t.ls.log.Warn("state not saved", "err", err)
+	}
+	if err := t.ls.cfg.Keychain.Set(ctx, t.key(kind), secret); err != nil {
+		if !had {
+			t.ls.noteStored(t.proxy, t.user, kind, false)
+		}
+		return err
+	}
+	return nil
 }
 
 // newTypist reads what the keychain holds for the login. A keychain that is locked or

@@ -2,9 +2,15 @@ package login
 
 import (
 	"errors"
+	"log/slog"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
+	"berth/agent/memory"
+	"berth/agent/secrets"
+	"berth/agent/secrets/secretstest"
 	"berth/agent/tsh"
 )
 
@@ -13,4 +19,37 @@ func TestWrongStoredKeepsItsReason(t *testing.T) {
 	if !errors.Is(err, tsh.ErrBadLogin) || !strings.Contains(err.Error(), "forgotten") {
 		t.Errorf("%v is no wrong login that says what was done", err)
 	}
+}
+
+// TestStoredIsNoted: what the keychain holds is noted, or it is not said to be stored:
+// during a hand-over nothing can be.
+func TestStoredIsNoted(t *testing.T) {
+	store, err := memory.Load(filepath.Join(t.TempDir(), "state.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := &secretstest.Keychain{}
+	ls := New(t.Context(), Config{Memory: store, Keychain: k, Logger: slog.New(slog.DiscardHandler)})
+	typist := &typist{ls: ls, l: new(Login), proxy: "tele.test:443", user: "alice"}
+	keep := func(when string, kind secrets.Kind, says string, noted ...string) {
+		t.Helper()
+		kept := typist.keep(t.Context(), kind, "secret")
+		said := typist.l.steps[len(typist.l.steps)-1].event.Text
+		if kept != strings.Contains(said, "is stored") || !strings.Contains(said, says) {
+			t.Errorf("%s: %v, and it says %q", when, kept, said)
+		}
+		if got := store.Stored("tele.test:443", "alice"); !slices.Equal(got, noted) {
+			t.Errorf("%s: %q is noted, want %q", when, got, noted)
+		}
+	}
+	thaw := store.Freeze()
+	keep("during a hand-over", secrets.Password, "was not stored: the agent hands over")
+	if k.Len() > 0 {
+		t.Error("the keychain holds what no agent knows of")
+	}
+	thaw(false)
+	keep("after it", secrets.Password, "is stored", "password")
+	k.Fail(&secrets.LockedError{})
+	keep("locked", secrets.TOTP, "was not stored", "password")
+	keep("locked", secrets.Password, "was not stored", "password") // the former one is there
 }

@@ -334,9 +334,14 @@ func (s *Store) Stored(proxy, user string) []string {
 	return slices.Clone(s.data.Stored[user+"@"+proxy])
 }
 
-// SetStored notes whether the keychain holds a secret of that kind.
+// SetStored notes whether the keychain holds a secret of that kind, or is about to. That
+// it holds none a successor finds out too.
 func (s *Store) SetStored(proxy, user, kind string, stored bool) error {
-	return s.change(func(d *contents) bool { return setList(d.Stored, user+"@"+proxy, kind, stored) })
+	change := s.change
+	if stored {
+		change = s.changeLasting
+	}
+	return change(func(d *contents) bool { return setList(d.Stored, user+"@"+proxy, kind, stored) })
 }
 
 // Grants returns the access requests whose roles a tunnel alone has.
@@ -388,6 +393,17 @@ func (s *Store) ForgetTunnel(name string) error {
 		before := d.Stopped
 		d.Stopped = with(before, name, false)
 		return had || !slices.Equal(before, d.Stopped)
+	})
+}
+
+// ForgetAllBut forgets what is remembered of tunnels by other names than those.
+func (s *Store) ForgetAllBut(tunnels []string) error {
+	return s.change(func(d *contents) bool {
+		gone := func(name string) bool { return !slices.Contains(tunnels, name) }
+		before := len(d.Stopped) + len(d.Grants)
+		d.Stopped = slices.DeleteFunc(slices.Clone(d.Stopped), gone)
+		maps.DeleteFunc(d.Grants, func(name string, _ []string) bool { return gone(name) })
+		return len(d.Stopped)+len(d.Grants) != before
 	})
 }
 

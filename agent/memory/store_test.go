@@ -8,6 +8,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // What could not be written is written later, without another change.
@@ -60,7 +62,7 @@ func TestFreeze(t *testing.T) {
 					t.Error(err)
 				}
 				_, granting := s.SetGrant(tunnel, "id", true)
-				for what, err := range map[string]error{"stop": s.SetStopped(tunnel, true), "grant": granting, "copy": s.CopyTunnel("before", tunnel+"2")} {
+				for what, err := range map[string]error{"stop": s.SetStopped(tunnel, true), "grant": granting, "copy": s.CopyTunnel("before", tunnel+"2"), "store": s.SetStored("p:443", tunnel, "password", true)} {
 					if written != (err == nil) || !written && !errors.Is(err, ErrPassedOn) {
 						t.Errorf("%s: %s: %v", tunnel, what, err)
 					}
@@ -84,6 +86,9 @@ func TestFreeze(t *testing.T) {
 			// What the successor sees for itself goes on.
 			if lost, err := s.GrantLost("ends", "id"); err != nil || !lost {
 				t.Errorf("a loss meanwhile: %v, %v", lost, err)
+			}
+			if err := s.SetStored("p:443", "before", "password", false); err != nil || len(s.Stored("p:443", "before")) > 0 || len(s.Stored("p:443", "meanwhile")) > 0 {
+				t.Errorf("a secret that is gone: %v; left is %+v", err, s.data.Stored)
 			}
 			if err := s.ForgetTunnel("before2"); err != nil || s.Stopped("before2") {
 				t.Errorf("a tunnel that is removed meanwhile: %v", err)
@@ -144,6 +149,34 @@ func TestOnlyProfile(t *testing.T) {
 		}
 		if got, ok := s.ProfileOf(""); got != step.want || ok != (step.want != Profile{}) {
 			t.Errorf("after %v: %v, %v", step.now, got, ok)
+		}
+	}
+}
+
+// TestForgetAllBut: of the tunnels that there are all is kept.
+func TestForgetAllBut(t *testing.T) {
+	s, err := Load(filepath.Join(t.TempDir(), "state.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"a", "b", "c"} {
+		_, granting := s.SetGrant(name, "id", true)
+		if err := errors.Join(granting, s.SetStopped(name, true)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.ForgetAllBut([]string{"b", "d"}); err != nil {
+		t.Fatal(err)
+	}
+	again, err := Load(s.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := contents{Stopped: []string{"b"}, Grants: map[string][]string{"b": {"id"}}}
+	want.fillIn()
+	for where, got := range map[string]*Store{"memory": s, "the file": again} {
+		if diff := cmp.Diff(want, got.data); diff != "" {
+			t.Errorf("in %s (-want +got):\n%s", where, diff)
 		}
 	}
 }

@@ -318,11 +318,9 @@ func (r *Registry) forTunnel(ctx context.Context, name string, do func(context.C
 	if err := r.mustHave(name); err != nil {
 		return err
 	}
-	if err := do(ctx, name); err != nil {
-		return err
-	}
-	r.cfg.Publish()
-	return nil
+	err := do(ctx, name)
+	r.cfg.Publish() // what could not be saved is done
+	return err
 }
 
 // TunnelPlot returns how a tunnel was used in the last hour, the oldest point first.

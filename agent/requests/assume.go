@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/gravitational/teleport/api/types"
+
 	"berth/agent/access"
 	"berth/agent/cluster"
 	"berth/agent/config"
@@ -234,6 +236,24 @@ func (rs *Requests) check(ctx context.Context, f sessions.Session, r state.Reque
 		return &cluster.NotAssumableError{Why: string(r.State), Err: fmt.Errorf("access request %s is %s and cannot be assumed now", r.ID, r.State)}
 	}
 	return nil
+}
+
+// Assumable asks whether a session can have the roles of a request now; the errors are
+// those of access.Check.
+func (rs *Requests) Assumable(ctx context.Context, f sessions.Session, id string) error {
+	r := state.Request{ID: id}
+	if f.Cluster == nil {
+		list, err := access.TSH{Run: rs.tshRunner(f.Profile)}.Requests(ctx)
+		if err != nil {
+			return err
+		}
+		i := slices.IndexFunc(list, func(r *types.AccessRequestV3) bool { return r.GetName() == id })
+		if i < 0 {
+			return &cluster.UnknownRequestError{ID: id}
+		}
+		r = access.Draw(list[i], whoOf(f.Profile), time.Now())
+	}
+	return rs.check(ctx, f, r)
 }
 
 // changer changes the certs of a session.

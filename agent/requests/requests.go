@@ -93,6 +93,8 @@ const (
 	// ruleWait is how long a rule may take to be followed: a login that is
 	// under way comes first.
 	ruleWait = 5 * time.Minute
+	// ruleAgain is how soon a rule is tried again that a hand-over has refused.
+	ruleAgain = time.Second
 )
 
 // New returns Requests that follow none yet.
@@ -309,8 +311,12 @@ func (rs *Requests) autoAssume(ctx context.Context, r state.Request) {
 		ctx, cancel := context.WithTimeout(ctx, ruleWait)
 		defer cancel()
 		err := survive.Do(rs.log, "assume by a rule", func() error {
-			_, err := rs.assume(ctx, r, rule.Tunnel, true)
-			return err
+			for {
+				_, err := rs.assume(ctx, r, rule.Tunnel, true)
+				if !errors.Is(err, memory.ErrPassedOn) || !wake.Sleep(ctx, ruleAgain) { // this agent may go on
+					return err
+				}
+			}
 		})
 		if err != nil {
 			rs.log.Warn("rule could not assume an access request", "request_id", r.ID, "err", err)

@@ -352,6 +352,33 @@ func TestFailureThatNothingCanExamine(t *testing.T) {
 	})
 }
 
+// TestFailureSoonAfterAnother: the newest failure is believed, however soon it follows one
+// that a served client, or a restart, has done away with.
+func TestFailureSoonAfterAnother(t *testing.T) {
+	inBubble(t, serving, func(t *testing.T, tun *tunnel, s *script) {
+		s.blind, s.found = true, errCluster
+		step := func(what string, want bool, do func()) {
+			t.Helper()
+			do()
+			synctest.Wait()
+			if got := tun.dialFailure() != nil; got != want {
+				t.Errorf("%s: a failure is believed: %v", what, got)
+			}
+		}
+		tell := func(kind proxies.EventKind, err error) func() {
+			return func() {
+				tun.observe(proxies.Event{At: time.Now(), Kind: kind, Client: &net.TCPAddr{}, Err: err})
+			}
+		}
+		step("hung up on", true, tell(proxies.EventClosed, proxies.ErrClosedEarly))
+		step("another one was answered", false, tell(proxies.EventAnswered, nil))
+		step("hung up on again", true, tell(proxies.EventClosed, proxies.ErrClosedEarly))
+		s.blind = false
+		step("restarted", false, tun.restart)
+		step("hung up on after that", true, tell(proxies.EventClosed, proxies.ErrClosedEarly))
+	})
+}
+
 // TestProbersLeave: whoever waits while another probe hangs may leave, and so may
 // whoever waits for what an examination finds.
 func TestProbersLeave(t *testing.T) {

@@ -2,9 +2,12 @@ package tunnel
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -70,6 +73,51 @@ func TestManyGrantsAtOnce(t *testing.T) {
 		wg.Wait()
 		if ids := set.cfg.Memory.Grants("one"); len(ids) != 18 {
 			t.Errorf("two taken back, left: %q", ids)
+		}
+	})
+}
+
+// TestWhatCannotBeSavedIsDone: a tunnel stops and starts while nothing can be saved. A
+// change of its name is refused, and nothing of it left; during a hand-over all are.
+func TestWhatCannotBeSavedIsDone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		set, done := newSet(t, 0)
+		defer done()
+		full := filepath.Join(t.TempDir(), "full")
+		if err := os.WriteFile(full, nil, 0o600); err != nil { // in the folder's place
+			t.Fatal(err)
+		}
+		set.cfg.Memory, _ = memory.Load(filepath.Join(full, "state.json")) // it cannot be read either
+		said := func(what string, err error) {
+			t.Helper()
+			if err == nil || !strings.Contains(err.Error(), "it is done, but not saved yet") {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+		said("stop", set.Stop(t.Context(), "one"))
+		if set.tunnel("one") != nil {
+			t.Error("a stopped tunnel serves")
+		}
+		said("start", set.Resume(t.Context(), "one"))
+		if set.tunnel("one") == nil {
+			t.Error("a started tunnel does not serve")
+		}
+		said("stop again", set.Stop(t.Context(), "one"))
+		said("grant", set.Grant("one", state.Request{ID: "id"}))
+		err := set.Rename("one", "three", func() error {
+			t.Error("the config is changed")
+			return nil
+		})
+		if store := set.cfg.Memory; err == nil || store.Stopped("three") || len(store.Grants("three")) > 0 {
+			t.Errorf("rename: %v; remembered: stopped %v, roles of %q", err, store.Stopped("three"), store.Grants("three"))
+		}
+
+		thaw := set.cfg.Memory.Freeze()
+		defer thaw(true)
+		for name, change := range map[string]func(context.Context, string) error{"one": set.Resume, "two": set.Stop} {
+			if err, was := change(t.Context(), name), set.entry(name).t; !errors.Is(err, memory.ErrPassedOn) || (was != nil) != (name == "two") {
+				t.Errorf("tunnel %s during a hand-over: %v, and it runs: %v", name, err, was != nil)
+			}
 		}
 	})
 }

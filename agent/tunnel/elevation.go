@@ -2,6 +2,8 @@ package tunnel
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -188,7 +190,13 @@ func (r *resolver) elevateByTSH(ctx context.Context, e *elevation, f sessions.Se
 		Path: path, Home: e.stage.Dir, Proxy: f.Profile.ProxyAddr, User: f.Profile.User, Insecure: set.Insecure, CAFile: set.CAFile, Logger: r.log,
 	}
 	for _, id := range e.requests {
-		if err := assumeByTSH(ctx, cfg, id); err != nil {
+		err := assumeByTSH(ctx, cfg, id)
+		if _, refused := errors.AsType[*tsh.ExitError](err); refused { // why, only its words say
+			if why := r.assumable(ctx, f, id); isOver(why) {
+				return fmt.Errorf("%w: %w", why, err)
+			}
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"log/slog"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/gravitational/teleport/api/types"
 
+	"berth/agent/cluster"
 	"berth/agent/config"
 	"berth/agent/install"
 	"berth/agent/sessions"
@@ -46,7 +48,11 @@ func TestElevationByTSH(t *testing.T) {
 		return slices.Sorted(slices.Values(simworld.Profile(t, home).Session.Identity.Roles))
 	}
 	session := sessions.Session{Profile: simworld.Profile(t, w.Home)} // without a Cluster: the key is in hardware
-	r := &resolver{launcher: &launcher{tshPath: func() string { return tshPath }}, log: slog.New(slog.DiscardHandler)}
+	var assumable error
+	r := &resolver{
+		launcher: &launcher{tshPath: func() string { return tshPath }}, log: slog.New(slog.DiscardHandler),
+		assumable: func(context.Context, sessions.Session, string) error { return assumable },
+	}
 	trust := config.ProxyTrust{CAFile: w.CAFile()}
 	up, err := r.elevate(t.Context(), session, trust, []string{id})
 	if err != nil {
@@ -64,8 +70,12 @@ func TestElevationByTSH(t *testing.T) {
 	if err := w.Sim.ResolveAccessRequest(id, types.RequestState_DENIED, "no"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.elevate(t.Context(), session, trust, []string{id}); err == nil || !strings.Contains(err.Error(), "DENIED") {
-		t.Errorf("elevated by a denied request: %v", err)
+	// That it is over says the list, not what tsh prints.
+	for _, assumable = range []error{nil, errCluster, &cluster.UnknownRequestError{ID: id}} {
+		_, known := errors.AsType[*cluster.UnknownRequestError](assumable)
+		if _, err := r.elevate(t.Context(), session, trust, []string{id}); err == nil || !strings.Contains(err.Error(), "DENIED") || isOver(err) != known {
+			t.Errorf("elevated by a denied request: %v; it is over: %v", err, isOver(err))
+		}
 	}
 	if err := filepath.WalkDir(w.Home, func(path string, d fs.DirEntry, err error) error {
 		if err == nil && d.IsDir() && strings.HasPrefix(d.Name(), "staging-") {

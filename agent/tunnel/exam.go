@@ -87,9 +87,18 @@ func (e *exam) reconsider(t *tunnel, well bool) {
 	case t.resolver.examinable(t):
 		e.doubt(t, f.err)
 	case well:
-		t.setDialFailure(nil)
-		e.asked.Wake()
+		e.forget(t)
 	}
+}
+
+// forget takes all to be well: whatever fails next is looked into, however soon. The
+// caller does not hold t.mu.
+func (e *exam) forget(t *tunnel) {
+	e.mu.Lock()
+	e.at = time.Time{}
+	e.mu.Unlock()
+	t.setDialFailure(nil)
+	e.asked.Wake()
 }
 
 // attend has failures looked into while there are any. The caller does not hold t.mu.

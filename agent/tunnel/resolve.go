@@ -32,6 +32,8 @@ type resolver struct {
 	// requestCommand returns the command that asks for access to what a tunnel
 	// was refused, or nothing.
 	requestCommand func(ctx context.Context, f sessions.Session, spec state.TunnelSpec) string
+	// assumable asks whether a session can have the roles of a request.
+	assumable func(ctx context.Context, f sessions.Session, id string) error
 	// grantRefused takes from a tunnel the access requests that a refusal shows
 	// to be over, and reports whether there were any.
 	grantRefused func(tunnel string, err error) bool

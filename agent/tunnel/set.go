@@ -43,6 +43,9 @@ type Config struct {
 	// RequestCommand returns the command that asks for access to what a tunnel
 	// was refused; empty: there is none.
 	RequestCommand func(ctx context.Context, f sessions.Session, spec state.TunnelSpec) string
+	// Assumable asks whether a session can have the roles of a request; the errors are
+	// those of access.Check.
+	Assumable func(ctx context.Context, f sessions.Session, id string) error
 	// NeedCode is called when a tunnel takes a one-time code or a PIN, in place of what it
 	// was called with for it before, and CodeGone when it takes none. nil means
 	// that no person can be asked.
@@ -123,9 +126,9 @@ func New(ctx context.Context, cfg Config) *Set {
 		launcher: &launcher{
 			ctx: ctx, tshPath: func() string { return cfg.Config().TSHPath() }, dir: filepath.Join(cfg.StateDir, "kube"), log: cfg.Logger,
 		},
-		requestCommand: cfg.RequestCommand,
-		grantRefused:   s.grantRefused,
-		needCode:       cfg.NeedCode, codeGone: cfg.CodeGone,
+		requestCommand: cfg.RequestCommand, assumable: cfg.Assumable,
+		grantRefused: s.grantRefused,
+		needCode:     cfg.NeedCode, codeGone: cfg.CodeGone,
 		codeCame: func() { s.Kick(Changed) },
 	}
 	return s
@@ -221,14 +224,14 @@ func (s *Set) forget(name string) {
 // from ends: with its history, stopped if the user stopped that, with the same
 // roles. The file is changed by change; if that fails nothing has happened.
 func (s *Set) Rename(from, to string, change func() error) error {
-	if err := s.cfg.Memory.CopyTunnel(from, to); err != nil {
-		return err
+	err := s.cfg.Memory.CopyTunnel(from, to) // what cannot be saved is remembered all the same
+	if err == nil {
+		s.book.Share(from, to)
+		s.mu.Lock()
+		s.renamed[to] = from
+		s.mu.Unlock()
+		err = change()
 	}
-	s.book.Share(from, to)
-	s.mu.Lock()
-	s.renamed[to] = from
-	s.mu.Unlock()
-	err := change()
 	if err != nil {
 		s.mu.Lock()
 		delete(s.renamed, to)
@@ -333,8 +336,13 @@ func (s *Set) Close() {
 	s.resolver.launcher.running.Wait()
 }
 
-// change runs f for one tunnel's entry, with the turn.
-func (s *Set) change(ctx context.Context, name string, f func(*entry)) error {
+// setStopped remembers whether the user stopped a tunnel, and runs f for its entry, with
+// the turn. What cannot be saved is remembered too, so it is done.
+func (s *Set) setStopped(ctx context.Context, name string, stopped bool, f func(*entry)) error {
+	saving := s.cfg.Memory.SetStopped(name, stopped)
+	if errors.Is(saving, memory.ErrPassedOn) {
+		return saving
+	}
 	if !s.turn.Take(ctx) {
 		return ctx.Err()
 	}
@@ -342,7 +350,15 @@ func (s *Set) change(ctx context.Context, name string, f func(*entry)) error {
 	if e := s.entry(name); e != nil {
 		f(e)
 	}
-	return nil
+	return unsaved(saving)
+}
+
+// unsaved words err for what was done and could not be saved.
+func unsaved(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("it is done, but not saved yet: %w", err)
 }
 
 // Succession returns the Set's.
@@ -362,27 +378,20 @@ func (s *Set) entry(name string) *entry {
 // Stop stops a tunnel and frees its port until Resume, over restarts of the
 // agent too.
 func (s *Set) Stop(ctx context.Context, name string) error {
-	if err := s.cfg.Memory.SetStopped(name, true); err != nil {
-		return err
-	}
-	err := s.change(ctx, name, func(e *entry) {
+	return s.setStopped(ctx, name, true, func(e *entry) {
 		s.mu.Lock()
 		e.stopped = true
 		s.mu.Unlock()
 		s.halt([]*entry{e})
 		s.cfg.OnEnd(name)
+		s.Note(name, "stopped on request")
+		s.log.Info("tunnel stopped", "tunnel", name)
 	})
-	s.Note(name, "stopped on request")
-	s.log.Info("tunnel stopped", "tunnel", name)
-	return err
 }
 
 // Resume starts a tunnel that the user stopped; a running tunnel stays as it is.
 func (s *Set) Resume(ctx context.Context, name string) error {
-	if err := s.cfg.Memory.SetStopped(name, false); err != nil {
-		return err
-	}
-	err := s.change(ctx, name, func(e *entry) {
+	return s.setStopped(ctx, name, false, func(e *entry) {
 		s.mu.Lock()
 		runs := e.t != nil
 		e.stopped = false
@@ -390,10 +399,9 @@ func (s *Set) Resume(ctx context.Context, name string) error {
 		if !runs {
 			s.listen([]*entry{e})
 		}
+		s.Note(name, "started on request")
+		s.log.Info("tunnel started", "tunnel", name)
 	})
-	s.Note(name, "started on request")
-	s.log.Info("tunnel started", "tunnel", name)
-	return err
 }
 
 // Restart closes a tunnel's connections and fetches a new cert; the port stays
@@ -466,13 +474,14 @@ func (s *Set) rolesGone(name string, t *tunnel) {
 // Grant gives a tunnel alone the roles of a request.
 func (s *Set) Grant(tunnel string, r state.Request) error {
 	changed, err := s.cfg.Memory.SetGrant(tunnel, r.ID, true)
-	if changed || err == nil { // with an error too, it holds until the agent ends
-		s.Note(tunnel, fmt.Sprintf("has %s alone, by access request %s", strings.Join(r.Roles, ", "), r.ID))
+	if errors.Is(err, memory.ErrPassedOn) {
+		return err
 	}
+	s.Note(tunnel, fmt.Sprintf("has %s alone, by access request %s", strings.Join(r.Roles, ", "), r.ID))
 	if changed {
 		s.grantsChanged(tunnel)
 	}
-	return err
+	return unsaved(err)
 }
 
 // Ungrant takes the roles of a request back from a tunnel, as the user wants it:
@@ -514,9 +523,7 @@ func (s *Set) grantsChanged(tunnel string) {
 // grantRefused is called when a tunnel's cert was refused because of a request
 // whose roles it has: the request is over.
 func (s *Set) grantRefused(tunnel string, err error) bool {
-	var unknown *cluster.UnknownRequestError
-	var not *cluster.NotAssumableError
-	if !errors.As(err, &unknown) && !errors.As(err, &not) {
+	if !isOver(err) {
 		return false
 	}
 	ids := s.cfg.Memory.Grants(tunnel)
@@ -533,6 +540,13 @@ func (s *Set) grantRefused(tunnel string, err error) bool {
 		s.GrantLost(tunnel, id)
 	}
 	return true
+}
+
+// isOver reports whether err says that a request's roles cannot be had any longer.
+func isOver(err error) bool {
+	var unknown *cluster.UnknownRequestError
+	var not *cluster.NotAssumableError
+	return errors.As(err, &unknown) || errors.As(err, &not)
 }
 
 // Note adds a line to a tunnel's history.

@@ -329,7 +329,7 @@ func (t *tunnel) restart() {
 	t.status.state = state.TunnelConnecting
 	t.mu.Unlock()
 	t.px.CloseConnections()
-	t.setDialFailure(nil)
+	t.exam.forget(t)
 	t.refusals.forget()
 	t.wake(Changed)
 }

@@ -53,7 +53,7 @@ func (f *Front) judge(v *via) error {
 		return f.refusePage(v, http.StatusForbidden, "berth serves no web pages, and this request looks like one's: "+why, r)
 	}
 	// Browsers send no body in chunks.
-	f.wary = r.ContentLength >= 0 && (r.Header.Get("Sec-Fetch-Site") != "" || strings.HasPrefix(r.UserAgent(), "Mozilla/"))
+	f.wary = r.ContentLength >= 0 && mayBeBrowser(r)
 	f.pass = len(f.said)
 	if f.wary {
 		came := min(r.ContentLength, int64(len(f.said)-size)) // of the body
@@ -111,12 +111,29 @@ func fromPage(r *http.Request) string {
 		return "it comes from a web page without an address"
 	}
 	return webpage.Foreign(r, func(host string) bool {
-		return host == "" || host == dockerHost // browsers always name one
+		return host == "" || host == dockerHost && !mayBeBrowser(r) // browsers always name one
 	})
 }
 
-// dockerHost is what Docker Desktop's containers call this machine's loopback.
+// dockerHost is what Docker Desktop's containers call this machine's loopback. Where the
+// machine itself knows the name, browsers mark no foreign page's request to it: to them
+// it is no local host.
 const dockerHost = "host.docker.internal"
+
+// mayBeBrowser reports whether a request has anything that browsers send and the
+// libraries of programs do not. Node.js sends Sec-Fetch-Mode.
+func mayBeBrowser(r *http.Request) bool {
+	for name := range r.Header {
+		switch name {
+		case "Origin", "Referer", "Cookie":
+			return true
+		}
+		if strings.HasPrefix(name, "Sec-") && name != "Sec-Fetch-Mode" {
+			return true
+		}
+	}
+	return strings.Contains(r.UserAgent(), "Mozilla/")
+}
 
 // mayBeHTTP reports whether what a client has said may begin a request of HTTP/1: a
 // page chooses any word as the method.

@@ -54,6 +54,7 @@ func request(f *fronted, line string, header ...string) string {
 func TestWebPagesAreRefused(t *testing.T) {
 	src, heard := counting(t)
 	const local, evil, cross = "Host: 127.0.0.1:PORT", "Origin: https://evil.example", "Sec-Fetch-Site: cross-site"
+	const docker = "Host: host.docker.internal:PORT"
 	tests := map[string]struct {
 		line   string
 		header []string
@@ -64,7 +65,15 @@ func TestWebPagesAreRefused(t *testing.T) {
 		"localhost":       {"GET /", []string{"Host: localhost:PORT"}, 200},
 		"ipv6":            {"GET /", []string{"Host: [::1]:PORT"}, 200},
 		"ipv4_in_ipv6":    {"GET /", []string{"Host: [::ffff:127.0.0.1]:PORT"}, 403},
-		"container":       {"GET /", []string{"Host: host.docker.internal:PORT"}, 200},
+		"container":       {"GET /", []string{docker}, 200},
+		"docker_node":     {"POST /", []string{docker, "User-Agent: node", "Sec-Fetch-Mode: cors", "Content-Length: 0"}, 200},
+		"docker_image":    {"GET /?query=drop", []string{docker, "User-Agent: Mozilla/5.0"}, 403},
+		"docker_dot":      {"GET /?query=drop", []string{"Host: host.docker.internal.:PORT", "User-Agent: Mozilla/5.0"}, 403},
+		"docker_referer":  {"GET /", []string{docker, "Referer: http://evil.example/"}, 403},
+		"docker_cookie":   {"GET /", []string{docker, "Cookie: a=b"}, 403},
+		"docker_privacy":  {"GET /", []string{docker, "Sec-GPC: 1"}, 403},
+		"docker_page":     {"POST /", []string{docker, "Origin: http://host.docker.internal:PORT", "Content-Length: 0"}, 403},
+		"docker_origin":   {"POST /", []string{local, "Origin: http://host.docker.internal:8080", "Content-Length: 0"}, 403},
 		"no_host":         {"GET /", nil, 200},
 		"long_address":    {"GET /?query=" + strings.Repeat("x", 100<<10), []string{local}, 200},
 		"typed_address":   {"GET /", []string{local, "Sec-Fetch-Site: none"}, 200},
