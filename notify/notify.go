@@ -146,8 +146,8 @@ func New(cfg Config) Notifier {
 }
 
 const (
-	maxKey   = 256 // bytes of an ID or a key
-	maxTitle = 100 // columns
+	maxKey   = 1024 // bytes of an ID or a key
+	maxTitle = 100  // columns
 	maxBody  = 320
 	maxLabel = 40
 	maxLines = 6

@@ -99,7 +99,7 @@ func FuzzToast(f *testing.F) {
 
 func TestToastClickRefuses(t *testing.T) {
 	for _, arguments := range []string{"", "id=x", "key=x", "id=&key=x", "x&key=y", "id=%zz&key=x", "id=x&key=%00",
-		"id=" + strings.Repeat("x", 300) + "&key=y", strings.Repeat("x", 1<<20)} {
+		"id=" + strings.Repeat("x", maxKey+1) + "&key=y", strings.Repeat("x", 1<<20)} {
 		if id, key, ok := toastClick(arguments); ok {
 			t.Errorf("toastClick(%.40q) = %.40q, %q, want a refusal", arguments, id, key)
 		}

@@ -107,7 +107,7 @@ func Check(ctx context.Context, c connection, id string, now time.Time) (*types.
 	case s.IsDenied():
 		return nil, refuse("denied", "was denied")
 	case s.IsPromoted():
-		return nil, refuse("promoted", "was answered with a membership in the access list %q: log in again to have its roles", cleanName(req.GetPromotedAccessListTitle()))
+		return nil, refuse("promoted", "was answered with a membership in the access list %q: log in again to have its roles", CleanName(req.GetPromotedAccessListTitle()))
 	case !s.IsApproved():
 		return nil, refuse("pending", "is not approved yet: %s", progressOf(req))
 	}

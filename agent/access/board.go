@@ -253,7 +253,7 @@ func (b *Board) Listed() func(state.Request) bool {
 	listed := make(map[owner]bool)
 	for _, f := range b.followed {
 		if !f.quiet {
-			listed[owner{f.session.Profile, cleanName(f.session.User)}] = true
+			listed[owner{f.session.Profile, CleanName(f.session.User)}] = true
 		}
 	}
 	return func(r state.Request) bool { return listed[owner{r.Profile, r.User}] }

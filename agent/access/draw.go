@@ -22,12 +22,12 @@ type Who struct {
 func Draw(req *types.AccessRequestV3, who Who, now time.Time) state.Request {
 	p := progressOf(req)
 	r := state.Request{
-		ID: cleanName(req.GetName()), Profile: who.Profile, Cluster: who.Cluster, User: cleanName(req.GetUser()),
+		ID: CleanName(req.GetName()), Profile: who.Profile, Cluster: who.Cluster, User: CleanName(req.GetUser()),
 		Roles: cleanNames(req.GetRoles()), Resources: []string{},
 		Reason: Clean(req.GetRequestReason(), maxReason), ResolveReason: Clean(req.GetResolveReason(), maxReason),
 		State: stateOf(req.GetState()), CreatedAt: req.GetCreationTime().UTC(), ExpiresAt: req.Expiry().UTC(),
 		AccessUntil: instant(req.GetAccessExpiry()), SessionUntil: instant(req.GetSessionTLL()),
-		PromotedTo: cleanName(req.GetPromotedAccessListTitle()),
+		PromotedTo: CleanName(req.GetPromotedAccessListTitle()),
 		Approvals:  p.Approvals, ApprovalsNeeded: p.Needed,
 		Reviews: []state.Review{}, SuggestedReviewers: cleanNames(req.GetSuggestedReviewers()), Tunnels: []string{},
 		Mine: req.GetUser() == who.User,
@@ -39,13 +39,13 @@ func Draw(req *types.AccessRequestV3, who Who, now time.Time) state.Request {
 		r.ExpiresAt = req.GetAccessExpiry().UTC()
 	}
 	for _, id := range req.GetRequestedResourceIDs() {
-		r.Resources = append(r.Resources, cleanName(types.ResourceIDToString(id)))
+		r.Resources = append(r.Resources, CleanName(types.ResourceIDToString(id)))
 	}
 	reviewed := false
 	for _, rev := range req.GetReviews() {
 		reviewed = reviewed || rev.Author == who.User
 		r.Reviews = append(r.Reviews, state.Review{
-			Author: cleanName(rev.Author), State: stateOf(rev.ProposedState),
+			Author: CleanName(rev.Author), State: stateOf(rev.ProposedState),
 			Reason: Clean(rev.Reason, maxReason), At: rev.Created.UTC(),
 		})
 	}

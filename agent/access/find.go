@@ -46,7 +46,7 @@ func Reaches(r state.Request, cluster, kind, name string) bool {
 			return false
 		}
 		inside := kind == types.KindKubernetesCluster && slices.Contains(types.KubernetesResourcesKinds, id.Kind)
-		return id.ClusterName == cluster && id.Name == cleanName(name) && (id.Kind == kind || inside)
+		return id.ClusterName == cluster && id.Name == CleanName(name) && (id.Kind == kind || inside)
 	})
 }
 

@@ -66,8 +66,8 @@ func progressOf(req types.AccessRequest) progress {
 				blocked = true
 				continue
 			}
-			if near.left() > 0 && near.name != "" && near.name != "default" && !slices.Contains(p.Missing, cleanName(near.name)) {
-				p.Missing = append(p.Missing, cleanName(near.name))
+			if near.left() > 0 && near.name != "" && near.name != "default" && !slices.Contains(p.Missing, CleanName(near.name)) {
+				p.Missing = append(p.Missing, CleanName(near.name))
 			}
 			if cmp.Or(cmp.Compare(near.left(), furthest.left()), cmp.Compare(near.needed, furthest.needed)) > 0 {
 				furthest = near

@@ -30,13 +30,14 @@ func sizeOf(n int) string {
 	return fmt.Sprintf("%d KiB", (n+512)/1024)
 }
 
-func cleanName(s string) string { return Clean(s, maxName) }
+// CleanName is what is left of a name that others have chosen.
+func CleanName(s string) string { return Clean(s, maxName) }
 
 // cleanNames cleans a list; it returns no nil.
 func cleanNames(list []string) []string {
 	out := make([]string, 0, len(list))
 	for _, s := range list {
-		out = append(out, cleanName(s))
+		out = append(out, CleanName(s))
 	}
 	return out
 }

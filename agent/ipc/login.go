@@ -1,6 +1,7 @@
 package ipc
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -190,7 +191,7 @@ func (s *service) awaitLogout(ctx context.Context, proxy, user string) {
 	wake, cancel := s.backend.Agent.Subscribe()
 	defer cancel()
 	serves := func(t state.Tunnel) bool {
-		others := user != "" && t.User != "" && t.User != user
+		others := user != "" && !slices.Contains([]string{"", user}, cmp.Or(t.RunsAs, t.User))
 		return t.Profile == proxy && t.State == state.TunnelReady && !others
 	}
 	for slices.ContainsFunc(s.backend.Agent.Snapshot().Tunnels, serves) {

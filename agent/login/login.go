@@ -190,7 +190,7 @@ func (ls *Logins) Cancel(_ context.Context, proxy, user string) error {
 	}
 	keys := []Key{target.Key()}
 	for _, s := range ls.cfg.Sessions.All() { // the login may be another home's
-		if s.Profile.ProxyAddr == target.Proxy && user == "" {
+		if s.Profile.ProxyAddr == target.Proxy && (user == "" || s.Profile.User == user) {
 			keys = append(keys, Key{Home: s.Profile.Home, Proxy: target.Proxy})
 		}
 	}

@@ -47,7 +47,8 @@ func loginBesideAnotherHome(t *testing.T) {
 	if err := s.await(ctx, target); err == nil {
 		t.Error("the other home's session passes for the new one")
 	}
-	known.Update(&certwatch.View{Profiles: []*certwatch.Profile{alice, renewed}})
+	third := profile("/third", "alice", "d", time.Minute)
+	known.Update(&certwatch.View{Profiles: []*certwatch.Profile{alice, renewed, third}})
 	if err := s.await(t.Context(), target); err != nil {
 		t.Errorf("the new session: %v", err)
 	}
@@ -72,6 +73,7 @@ func loginBesideAnotherHome(t *testing.T) {
 		{"bob", []Key{key(bob, false), key(alice, false)}},
 		{"bob", []Key{key(bob, true), key(alice, false)}},
 		{"alice", []Key{key(alice, false), key(bob, false)}},
+		{"alice", []Key{key(third, false), key(bob, false)}}, // she has two
 		{"carol", []Key{key(alice, false), key(bob, false)}}, // whose login is in the first home
 	} {
 		ended := make(chan Key, len(test.run))

@@ -61,11 +61,10 @@ func candidates(s *state.Snapshot, in Input) []candidate {
 
 // ofSession returns the notices of a session's end and of its renewal.
 func ofSession(p *state.Profile, s *state.Snapshot, in Input) []candidate {
-	where, whose := at(p), p.Proxy
-	if slices.ContainsFunc(s.Profiles, func(o state.Profile) bool { return o.Proxy == p.Proxy && o.Home != p.Home }) {
-		whose += "/" + p.User
+	where := at(p)
+	id := func(what string) string {
+		return fmt.Sprintf("session/%s/%s/%s/%d", p.Proxy, p.User, what, unix(p.ValidUntil))
 	}
-	id := func(what string) string { return fmt.Sprintf("session/%s/%s/%d", whose, what, unix(p.ValidUntil)) }
 	var list []candidate
 	r := p.Renewal
 	if r.RenewedAt != nil && in.Now.Sub(*r.RenewedAt) < renewedFor && p.ValidUntil != nil {
@@ -83,7 +82,7 @@ func ofSession(p *state.Profile, s *state.Snapshot, in Input) []candidate {
 	}
 	if p.Login.Asks == state.LoginTap {
 		// A snapshot does not say which login it is, but between two there is none.
-		list = append(list, candidate{occasion: fmt.Sprint(in.Now.Unix()), Notice: state.Notice{
+		list = append(list, candidate{occasion: &occasion{at: in.Now}, Notice: state.Notice{
 			ID: id("tap"), Kind: state.NoticeTap, Urgency: state.UrgencyCritical,
 			Title: "Touch your security key", Body: fmt.Sprintf("The login to %s waits for it.", where),
 		}})
@@ -110,7 +109,7 @@ func ofSession(p *state.Profile, s *state.Snapshot, in Input) []candidate {
 	}
 	switch {
 	case code != nil:
-		list = append(list, candidate{occasion: fmt.Sprintf("%s/%d", code.Name, code.Problem.Since.Unix()), Notice: state.Notice{
+		list = append(list, candidate{occasion: &occasion{tunnel: code.Name, at: code.Problem.Since}, Notice: state.Notice{
 			ID: id("code"), Kind: state.NoticeLoginNeeded, Urgency: state.UrgencyCritical,
 			Title: "One-time code for " + where, Body: clients,
 			Actions: []state.NoticeAction{{Verb: state.VerbLogin, Label: "Enter the code", Proxy: p.Proxy, User: p.User}},

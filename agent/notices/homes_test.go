@@ -19,9 +19,11 @@ func TestSessionsOfTwoHomes(t *testing.T) {
 		}
 	}
 	s := state.Snapshot{Profiles: []state.Profile{profile("alice"), profile("bob")}}
-	shown := New().Update(&s, Input{Now: now, Enabled: true})
-	if len(shown) != 2 || shown[0].ID == shown[1].ID {
-		t.Fatalf("shown are %+v", shown)
+	tr := New()
+	alone := tr.Update(&state.Snapshot{Profiles: s.Profiles[:1]}, Input{Now: now, Enabled: true})
+	shown := tr.Update(&s, Input{Now: now, Enabled: true})
+	if len(alone) != 1 || len(shown) != 2 || alone[0].ID != shown[0].ID || shown[0].ID == shown[1].ID {
+		t.Fatalf("alone is shown %+v, with another home %+v", alone, shown)
 	}
 	for i, user := range []string{"alice", "bob"} {
 		for _, a := range shown[i].Actions {

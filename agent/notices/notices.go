@@ -16,6 +16,8 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"berth/agent/state"
@@ -58,8 +60,14 @@ type candidate struct {
 	onlyFresh bool           // shown only if it appeared while the Tracker ran
 	of        *state.Request // for onlyFresh: it must have been news by then; nil means no request
 	done      bool           // it was dealt with: not to be shown, from now on
-	occasion  string         // completes the ID of a cause that comes again; the one that it had at first counts
+	occasion  *occasion      // completes the ID of a cause that comes again; the one that it had at first counts
 	recovered *recovery      // shown briefly when a shown cause ends; nil means none
+}
+
+// occasion tells one time that a cause is there from the next.
+type occasion struct {
+	tunnel string // whose cause it is; empty: no tunnel's
+	at     time.Time
 }
 
 // recovery is what is said when a cause has ended, and what shows that it has.
@@ -178,13 +186,28 @@ func (t *Tracker) Update(s *state.Snapshot, in Input) []state.Notice {
 func (t *Tracker) complete(list []candidate) {
 	standing := make(map[string]string)
 	for i := range list {
-		if c := &list[i]; c.occasion != "" {
-			id := cmp.Or(t.standing[c.ID], c.ID+"/"+c.occasion)
+		if c := &list[i]; c.occasion != nil {
+			of := c.ID + "/"
+			if c.occasion.tunnel != "" {
+				of += c.occasion.tunnel + "/"
+			}
+			id := cmp.Or(t.standing[c.ID], t.goingOn(of), of+strconv.FormatInt(c.occasion.at.Unix(), 10))
 			standing[c.ID] = id
 			c.ID = id
 		}
 	}
 	t.standing = standing
+}
+
+// goingOn returns the ID of a cause that has not ended, of those that begin with of: to a
+// successor it is there since it has found it itself.
+func (t *Tracker) goingOn(of string) string {
+	for id, m := range t.by {
+		if m.GoesOn && strings.HasPrefix(id, of) {
+			return id
+		}
+	}
+	return ""
 }
 
 func rank(u state.Urgency) int {

@@ -558,6 +558,26 @@ func TestSuccessorGoesOn(t *testing.T) {
 	w.want(time.Second, state.NoticeApproved, state.NoticeTunnelRecovered)
 }
 
+// TestSuccessorKnowsCodes: a code that is still needed is no new one to the process that
+// goes on, though that has found out by itself.
+func TestSuccessorKnowsCodes(t *testing.T) {
+	w := newWorld(t)
+	w.want(0)
+	pg := &w.s.Tunnels[0]
+	needs := func() {
+		pg.State, pg.Waiting, pg.Problem = state.TunnelWaitingForLogin, 1, &state.Problem{Code: state.CodeMFARequired, Since: w.in.Now}
+	}
+	needs()
+	w.tr.Dismiss(w.want(time.Second, state.NoticeLoginNeeded)[0].ID)
+	saved := w.tr.Save()
+	w.tr = New()
+	w.tr.Restore(saved)
+	pg.State, pg.Problem = state.TunnelConnecting, nil
+	w.want(time.Second)
+	needs()
+	w.want(time.Second)
+}
+
 // TestMemoryIsBounded: a tracker that sees new causes for weeks forgets them.
 func TestMemoryIsBounded(t *testing.T) {
 	w := newWorld(t)

@@ -55,16 +55,18 @@ func TestAssumableByTSH(t *testing.T) {
 	is("no list", unknown)
 	for what, c := range map[string]struct {
 		id      string
+		user    string
 		state   types.RequestState
 		expires time.Duration
 		want    string
 	}{
-		"approved": {"id", types.RequestState_APPROVED, time.Hour, fine},
-		"denied":   {"id", types.RequestState_DENIED, time.Hour, over},
-		"expired":  {"id", types.RequestState_APPROVED, -time.Hour, over},
-		"deleted":  {"another", types.RequestState_APPROVED, time.Hour, gone},
+		"approved": {"id", "alice", types.RequestState_APPROVED, time.Hour, fine},
+		"denied":   {"id", "alice", types.RequestState_DENIED, time.Hour, over},
+		"expired":  {"id", "alice", types.RequestState_APPROVED, -time.Hour, over},
+		"deleted":  {"another", "alice", types.RequestState_APPROVED, time.Hour, gone},
+		"bob's":    {"id", "bob", types.RequestState_APPROVED, time.Hour, unknown},
 	} {
-		r := &types.AccessRequestV3{Metadata: types.Metadata{Name: c.id}, Spec: types.AccessRequestSpecV3{User: "alice", State: c.state}}
+		r := &types.AccessRequestV3{Metadata: types.Metadata{Name: c.id}, Spec: types.AccessRequestSpecV3{User: c.user, State: c.state}}
 		r.SetExpiry(time.Now().Add(c.expires))
 		text, err := json.Marshal([]*types.AccessRequestV3{r})
 		if err == nil {

@@ -241,6 +241,9 @@ func (rs *Requests) check(ctx context.Context, f sessions.Session, r state.Reque
 // Assumable asks whether a session can have the roles of a request now; the errors are
 // those of access.Check.
 func (rs *Requests) Assumable(ctx context.Context, f sessions.Session, id string) error {
+	if slices.ContainsFunc(rs.board.Requests(time.Now()), func(r state.Request) bool { return r.ID == id && r.User != access.CleanName(f.Profile.User) }) {
+		return notOf(f, id)
+	}
 	r := state.Request{ID: id}
 	if f.Cluster == nil {
 		list, err := access.TSH{Run: rs.tshRunner(f.Profile)}.Requests(ctx)
@@ -251,9 +254,17 @@ func (rs *Requests) Assumable(ctx context.Context, f sessions.Session, id string
 		if i < 0 {
 			return &cluster.UnknownRequestError{ID: id}
 		}
+		if list[i].GetUser() != f.Profile.User {
+			return notOf(f, id)
+		}
 		r = access.Draw(list[i], whoOf(f.Profile), time.Now())
 	}
 	return rs.check(ctx, f, r)
+}
+
+// notOf says that a request is another user's: it may be as good as ever.
+func notOf(f sessions.Session, id string) error {
+	return fmt.Errorf("access request %s is not one of %s", id, f.Profile.User)
 }
 
 // changer changes the certs of a session.

@@ -149,7 +149,10 @@ func (c *child) stop() {
 // state puts the child's state into the tunnel's words. login is the command that
 // asks for what is to be typed.
 func (c *child) state(spec state.TunnelSpec, login string) (state.TunnelState, *state.Problem) {
-	st := c.proc.Status()
+	return c.stateOf(c.proc.Status(), spec, login)
+}
+
+func (c *child) stateOf(st tsh.Status, spec state.TunnelSpec, login string) (state.TunnelState, *state.Problem) {
 	switch {
 	case st.PIN:
 		return state.TunnelWaitingForLogin, &state.Problem{
@@ -171,7 +174,7 @@ func (c *child) state(spec state.TunnelSpec, login string) (state.TunnelState, *
 			Text:   fmt.Sprintf("The cluster asks for a second factor for tunnel %q, and tsh could not show one: %v.", spec.Name, st.LastError),
 			Action: "connect again, with the security key at hand",
 		}
-	case st.State == tsh.StateFailing, st.State == tsh.StateStarting && st.Failures > 0 && !c.args.keyed: // it is tried again
+	case st.State == tsh.StateFailing, st.State == tsh.StateStarting && st.LastError != nil && !c.args.keyed: // it is tried again
 		return state.TunnelError, &state.Problem{
 			Code: state.CodeTSHFailed, Title: "tsh keeps failing", Since: st.Since.UTC(),
 			Text:   fmt.Sprintf("The tsh process behind tunnel %q fails: %v.", spec.Name, st.LastError),

@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"path/filepath"
 	"testing"
@@ -46,4 +47,17 @@ func TestFailingTSHIsNotConnecting(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestReplacedTSHConnects: a tsh that served, and is replaced on purpose, has not failed,
+// whatever was before.
+func TestReplacedTSHConnects(t *testing.T) {
+	st := tsh.Status{State: tsh.StateStarting, Failures: 1}
+	if is, problem := new(child).stateOf(st, state.TunnelSpec{Name: "pg"}, ""); is != state.TunnelConnecting || problem != nil {
+		t.Errorf("it is %v, %+v", is, problem)
+	}
+	st.LastError = errors.New("exit status 1")
+	if is, problem := new(child).stateOf(st, state.TunnelSpec{Name: "pg"}, ""); is != state.TunnelError || problem == nil {
+		t.Errorf("with a failure it is %v, %+v", is, problem)
+	}
 }

@@ -113,7 +113,7 @@ func (r *resolver) fault(ctx context.Context, f sessions.Session, reason Reason)
 	}
 	fault := f.Cluster.Fault()
 	if fault != nil && reason == client {
-		fault = f.Cluster.Check(ctx)
+		fault = f.Cluster.Examine(ctx)
 	}
 	if fault == nil {
 		return nil

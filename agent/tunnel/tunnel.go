@@ -376,7 +376,8 @@ func (t *tunnel) heldForLogin() (proxy string, held bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	_, another := errors.AsType[*otherUserError](t.status.err)
-	return t.status.profile, t.status.state == state.TunnelWaitingForLogin && !another
+	touch := errors.Is(t.status.err, errKeyNeeded) // of the key, which no login asks for
+	return t.status.profile, t.status.state == state.TunnelWaitingForLogin && !another && !touch
 }
 
 // lastEngine is the engine of the last resolution: what a tunnel says while it
