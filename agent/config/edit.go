@@ -110,7 +110,7 @@ func AddTunnel(path string, t state.TunnelSpec) error {
 	return Edit(path, func(d *Document) error { return d.AddTunnel(t) })
 }
 
-// editKept is Edit for who does not know what is in force: a file that is gone or was
+// editKept is Edit for those who do not know what is in force: a file that is gone or was
 // emptied, while the copy at lastGood says something, is not made anew. What would be
 // written then is read as all that is wanted, and replaces the copy.
 func editKept(path, lastGood string, change func(*Document) error) error {

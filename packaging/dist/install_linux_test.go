@@ -44,13 +44,7 @@ func TestInstallScript(t *testing.T) {
 		"folder_not_absolute":  {args: []string{"--prefix", "x"}, want: "must be absolute", fails: true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := released(t)
-			server := httptest.NewServer(http.FileServer(http.Dir(p.out)))
-			defer server.Close()
-			p.downloads = server.URL
-			if err := p.finish(); err != nil {
-				t.Fatal(err)
-			}
+			p := served(t)
 			if tt.spoil != nil {
 				tt.spoil(t, p.out)
 			}
@@ -110,13 +104,7 @@ func TestInstallScript(t *testing.T) {
 // TestInstallScriptInterrupted: what an installation that did not end has left can be
 // removed.
 func TestInstallScriptInterrupted(t *testing.T) {
-	p := released(t)
-	server := httptest.NewServer(http.FileServer(http.Dir(p.out)))
-	defer server.Close()
-	p.downloads = server.URL
-	if err := p.finish(); err != nil {
-		t.Fatal(err)
-	}
+	p := served(t)
 	home := t.TempDir()
 	inTheWay := filepath.Join(home, ".local", "share", "zsh")
 	if err := os.MkdirAll(filepath.Dir(inTheWay), 0o700); err != nil {
@@ -143,6 +131,19 @@ func TestInstallScriptInterrupted(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// served is a release that can be downloaded from loopback.
+func served(t *testing.T) *publication {
+	t.Helper()
+	p := released(t)
+	server := httptest.NewServer(http.FileServer(http.Dir(p.out)))
+	t.Cleanup(server.Close)
+	p.downloads = server.URL
+	if err := p.finish(); err != nil {
+		t.Fatal(err)
+	}
+	return p
 }
 
 func changeSums(t *testing.T, dir string) {
