@@ -65,7 +65,7 @@ func TestUnansweredIsTold(t *testing.T) {
 	}
 }
 
-// wordlessEar takes every answer for a refusal that says no more than a hang-up does.
+// wordlessEar takes every answer for a refusal that says only what a hang-up says.
 type wordlessEar struct {
 	due
 	hears func() // called when it hears the answer

@@ -191,7 +191,8 @@ func (s *service) awaitLogout(ctx context.Context, proxy, user string) {
 	wake, cancel := s.backend.Agent.Subscribe()
 	defer cancel()
 	serves := func(t state.Tunnel) bool {
-		others := user != "" && !slices.Contains([]string{"", user}, cmp.Or(t.RunsAs, t.User))
+		as := cmp.Or(t.RunsAs, t.User)
+		others := user != "" && as != "" && as != user
 		return t.Profile == proxy && t.State == state.TunnelReady && !others
 	}
 	for slices.ContainsFunc(s.backend.Agent.Snapshot().Tunnels, serves) {

@@ -24,23 +24,36 @@ import (
 // ports that take slow to be released.
 func newSet(t *testing.T, slow time.Duration) (set *Set, done func()) {
 	t.Helper()
+	cfg := twoTunnels(state.TunnelSpec{Kind: state.KindDB, Cluster: "prod", Port: 15432})
+	set, done = setOf(t, cfg, kubelocal.Config{Logger: slog.New(slog.DiscardHandler)})
+	set.newCarrier = func(*tunnel) carrier { return &port{slow: slow, released: make(chan struct{})} }
+	set.Start(cfg)
+	synctest.Wait()
+	return set, done
+}
+
+// twoTunnels is a config with tunnels one and two, which are else like spec.
+func twoTunnels(spec state.TunnelSpec) *config.Config {
+	cfg := config.Default()
+	for _, spec.Name = range []string{"one", "two"} {
+		cfg.Tunnels = append(cfg.Tunnels, spec)
+	}
+	return cfg
+}
+
+// setOf returns a Set for a config, without a session, that is not started yet.
+func setOf(t *testing.T, cfg *config.Config, kube kubelocal.Config) (set *Set, done func()) {
+	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	store, err := memory.Load(filepath.Join(t.TempDir(), "state.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := config.Default()
-	for _, name := range []string{"one", "two"} {
-		cfg.Tunnels = append(cfg.Tunnels, state.TunnelSpec{Name: name, Kind: state.KindDB, Cluster: "prod", Port: 15432})
-	}
 	ctx, cancel := context.WithCancel(t.Context())
 	set = New(ctx, Config{
 		Config: func() *config.Config { return cfg }, Sessions: sessions.New(log), Memory: store,
-		Kube: kubelocal.New(kubelocal.Config{Logger: log}), OnChange: func() {}, OnGrants: func() {}, Logger: log,
+		Kube: kubelocal.New(kube), OnChange: func() {}, OnGrants: func() {}, Logger: log,
 	})
-	set.newCarrier = func(*tunnel) carrier { return &port{slow: slow, released: make(chan struct{})} }
-	set.Start(cfg)
-	synctest.Wait()
 	return set, func() {
 		cancel()
 		set.Close()

@@ -8,14 +8,10 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"path/filepath"
 	"strings"
 	"testing"
 
-	"berth/agent/config"
 	"berth/agent/kubelocal"
-	"berth/agent/memory"
-	"berth/agent/sessions"
 	"berth/agent/state"
 	"berth/internal/testwait"
 	"berth/proxies/kube"
@@ -36,16 +32,8 @@ func (l *lateKube) Bind() error {
 // a take-over, find every tunnel.
 func TestSharedKubePortWaitsForAllTunnels(t *testing.T) {
 	t.Parallel()
-	log := slog.New(slog.DiscardHandler)
-	store, err := memory.Load(filepath.Join(t.TempDir(), "state.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	cfg := config.Default()
-	for _, name := range []string{"one", "two"} {
-		cfg.Tunnels = append(cfg.Tunnels, state.TunnelSpec{Name: name, Kind: state.KindKube, Cluster: "prod"})
-	}
-	files := kubelocal.Config{StateDir: t.TempDir(), OnChange: func() {}, Logger: log, Absent: func(string) kube.Refusal {
+	cfg := twoTunnels(state.TunnelSpec{Kind: state.KindKube, Cluster: "prod"})
+	files := kubelocal.Config{StateDir: t.TempDir(), OnChange: func() {}, Logger: slog.New(slog.DiscardHandler), Absent: func(string) kube.Refusal {
 		return kube.Refusal{Code: http.StatusServiceUnavailable, Message: "absent"}
 	}}
 	before := kubelocal.New(files) // what an agent left
@@ -61,15 +49,8 @@ func TestSharedKubePortWaitsForAllTunnels(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	ctx, cancel := context.WithCancel(t.Context())
-	set := New(ctx, Config{
-		Config: func() *config.Config { return cfg }, Sessions: sessions.New(log), Memory: store,
-		Kube: kubelocal.New(files), OnChange: func() {}, OnGrants: func() {}, Logger: log,
-	})
-	defer func() {
-		cancel()
-		set.Close()
-	}()
+	set, done := setOf(t, cfg, files)
+	defer done()
 	type client struct{ serverName, path, want string }
 	clients := []client{
 		{kube.ServerName("two"), "/api/v1/pods", "no login for two"},
@@ -78,7 +59,7 @@ func TestSharedKubePortWaitsForAllTunnels(t *testing.T) {
 	}
 	said := make(chan struct{}, len(clients))
 	set.newCarrier = func(tun *tunnel) carrier {
-		l, name := set.cfg.Kube.Listener(ctx, 0), tun.spec.Name
+		l, name := set.cfg.Kube.Listener(t.Context(), 0), tun.spec.Name
 		k := kube.New(kube.Config{Name: name, Listener: l, Source: func(context.Context) (*kube.Upstream, error) {
 			return nil, errors.New("no login for " + name)
 		}})

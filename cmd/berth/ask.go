@@ -56,10 +56,10 @@ func (a *app) confirm(ctx context.Context, question string) bool {
 	return err == nil && isYes(answer)
 }
 
-// confirmYes asks a yes or no; Enter alone means yes.
-func (a *app) confirmYes(ctx context.Context, question string) bool {
+// confirmYes asks a yes or no; Enter alone means yes. The errors are those of askLine.
+func (a *app) confirmYes(ctx context.Context, question string) (bool, error) {
 	answer, err := a.askLine(ctx, question+" [Y/n]")
-	return err == nil && (answer == "" || isYes(answer))
+	return err == nil && (answer == "" || isYes(answer)), err
 }
 
 func isYes(answer string) bool {

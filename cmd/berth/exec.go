@@ -129,12 +129,9 @@ func (a *app) offerLogin(ctx context.Context, t state.Tunnel) (state.Tunnel, err
 		return t, nil
 	}
 	question := fmt.Sprintf("%s is waiting for a login (%s) · log in now?", t.Name, when.SpanSeconds(t.HoldDuration()))
-	answer, err := a.askLine(ctx, question+" [Y/n]")
-	if err != nil { // no answer starts no client: it would run with the next login
+	agrees, err := a.confirmYes(ctx, question)
+	if err != nil || !agrees { // no answer starts no client: it would run with the next login
 		return t, err
-	}
-	if answer != "" && !isYes(answer) {
-		return t, nil
 	}
 	err = a.withAgent(func(c *client.Client) error {
 		err := a.logIn(ctx, c, client.LoginStart{Proxy: proxy, User: user}, &loginFront{app: a})

@@ -37,7 +37,11 @@ func (a *app) logIn(ctx context.Context, c *client.Client, start client.LoginSta
 		return err
 	}
 	front.restore()
-	if !a.canAsk() || !a.confirmYes(ctx, "Remember it in the config, so that the agent can renew sessions?") {
+	remember := false
+	if a.canAsk() {
+		remember, _ = a.confirmYes(ctx, "Remember it in the config, so that the agent can renew sessions?") // no answer is a no
+	}
+	if !remember {
 		fmt.Fprintf(a.err, "To have the agent find it: tsh: {path: %s} in the config\n", plain.Line(own))
 		return nil
 	}

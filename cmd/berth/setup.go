@@ -126,18 +126,24 @@ func (s *setup) agrees(ctx context.Context, question string) (bool, error) {
 	if s.yes {
 		return true, nil
 	}
-	answer, err := s.ask(ctx, question+" [Y/n]")
-	return answer == "" || isYes(answer), err
+	fmt.Fprintln(s.err)
+	agrees, err := s.confirmYes(ctx, question)
+	return agrees, goesOn(err)
 }
 
 // ask asks for a line, below an empty one. Without an answer setup ends.
 func (s *setup) ask(ctx context.Context, question string) (string, error) {
 	fmt.Fprintln(s.err)
 	answer, err := s.askLine(ctx, question)
-	if errors.Is(err, errUnanswered) {
-		err = withHint(err, "what was done stays; berth setup goes on from there")
+	return answer, goesOn(err)
+}
+
+// goesOn says how setup goes on where a question was not answered.
+func goesOn(err error) error {
+	if !errors.Is(err, errUnanswered) {
+		return err
 	}
-	return answer, err
+	return withHint(err, "what was done stays; berth setup goes on from there")
 }
 
 func (s *setup) findTSH() error {
