@@ -292,7 +292,8 @@ func (a *Agent) furnish(ctx, rooms context.Context) {
 	})
 	a.renewals = renew.NewRenewals(rooms, renew.Config{
 		Config: a.current, Sessions: a.sessions, Logins: a.logins, Held: a.held, WokeAt: a.system.lastWake,
-		Away: a.system.personIsAway, Unattended: a.logins.Unattended, OnChange: a.touch, Publish: a.publish, Logger: a.log,
+		Away: a.system.personIsAway, Unattended: a.logins.Unattended, Service: a.opts.Manager.Socket() != "",
+		OnChange: a.touch, Publish: a.publish, Logger: a.log,
 	})
 }
 

@@ -32,7 +32,9 @@ type Config struct {
 	Away     func() bool            // whether the person is not at the machine
 	// Unattended reports whether a login of the profile would need no person.
 	Unattended func(*certwatch.Profile) bool
-	OnChange   func() // what the snapshot says of renewals has changed
+	// Service reports that systemd's user manager runs the agent, and is to open pages.
+	Service  bool
+	OnChange func() // what the snapshot says of renewals has changed
 	// Publish publishes a snapshot now: a caller that has its answer finds in the
 	// next snapshot what it asked for.
 	Publish func()
@@ -226,7 +228,11 @@ var errNeedsPerson = errors.New("it asks for something that only you know")
 // open opens a login page on the person's screen. A page that cannot be opened
 // needs the person.
 func (rs *Renewals) open(ev ipc.LoginEvent) error {
-	if err := browser.Open(rs.ctx, ev.URL, ev.Browser, os.Getenv, ev.Proxy); err != nil {
+	open := browser.Open
+	if rs.cfg.Service {
+		open = browser.OpenFromService
+	}
+	if err := open(rs.ctx, ev.URL, ev.Browser, os.Getenv, ev.Proxy); err != nil {
 		rs.cfg.Logger.Warn("login page not opened", "profile", ev.Proxy, "err", err)
 		return errNeedsPerson
 	}

@@ -8,7 +8,6 @@ package browser
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/url"
@@ -93,17 +92,55 @@ const openWait = 2 * time.Second
 // what BROWSER names in the environment that env reads, else as the system
 // does. %s stands for the URL in a command, which otherwise gets it last.
 func Open(ctx context.Context, raw string, argv []string, env func(string) string, proxies ...string) error {
-	if err := Check(raw, proxies...); err != nil {
+	argv, err := opener(raw, argv, env, proxies)
+	if err != nil {
 		return err
+	}
+	return run(ctx, argv)
+}
+
+// OpenFromService opens as [Open] does, for a program that systemd's user manager runs: the
+// manager starts the command. What a service starts itself has the environment of the
+// service, which began before the desktop had a screen to name, ends with the service, and
+// may not gain privileges, which snap's browsers need.
+func OpenFromService(ctx context.Context, raw string, argv []string, env func(string) string, proxies ...string) error {
+	argv, err := opener(raw, argv, env, proxies)
+	if err != nil {
+		return err
+	}
+	if run(ctx, byManager(argv)) == nil {
+		return nil
+	}
+	return run(ctx, argv)
+}
+
+// byManager has systemd's user manager run a command, and tells how it ended (systemd-run(1)).
+// The manager would end what the command leaves running, as xdg-open does with a
+// browser, and would read a dollar as a variable's.
+func byManager(argv []string) []string {
+	line := []string{"systemd-run", "--user", "--collect", "--quiet", "--wait", "--property=KillMode=process", "--"}
+	for _, word := range argv {
+		line = append(line, strings.ReplaceAll(word, "$", "$$"))
+	}
+	return line
+}
+
+// opener returns the command that opens raw.
+func opener(raw string, argv []string, env func(string) string, proxies []string) ([]string, error) {
+	if err := Check(raw, proxies...); err != nil {
+		return nil, err
 	}
 	if argv = withURL(argv, raw); len(argv) == 0 {
 		argv = command(runtime.GOOS, env("BROWSER"), raw)
 	}
-	if len(argv) == 0 {
-		return errors.New("there is no command that opens a browser")
-	}
-	// It outlives us: a browser started here is the user's.
+	return argv, nil
+}
+
+// run starts a command, and reports what it fails with within openWait. The command
+// outlives us: a browser started here is the user's.
+func run(ctx context.Context, argv []string) error {
 	cmd := exec.CommandContext(context.WithoutCancel(ctx), argv[0], argv[1:]...)
+	detach(cmd)
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start the browser: %w", err)
 	}
@@ -184,6 +221,9 @@ func command(goos, browser, raw string) []string {
 	first, _, _ := strings.Cut(browser, ":")
 	if goos == "windows" || goos == "darwin" {
 		first = browser // there a colon does not part commands
+		if path, err := exec.LookPath(browser); err == nil {
+			return []string{path, raw} // a program's path, which there may have blanks in it
+		}
 	}
 	if argv := withURL(strings.Fields(first), raw); len(argv) > 0 {
 		return argv

@@ -91,6 +91,22 @@ func TestCommand(t *testing.T) {
 	}
 }
 
+// TestCommandWithBlanks: where a colon does not part commands, BROWSER may be a path as
+// people have it there, blanks and all.
+func TestCommandWithBlanks(t *testing.T) {
+	testneeds.Unix(t, "the stand-in for a browser is a shell script")
+	script := filepath.Join(t.TempDir(), "Google Chrome")
+	if err := os.WriteFile(script, []byte("#!/bin/sh\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	const raw = "http://127.0.0.1:1/x"
+	for _, goos := range []string{"darwin", "windows"} {
+		if got, want := command(goos, script, raw), []string{script, raw}; !slices.Equal(got, want) {
+			t.Errorf("command(%s, %q) = %q, want %q", goos, script, got, want)
+		}
+	}
+}
+
 func TestOpen(t *testing.T) {
 	testneeds.Unix(t, "the stand-in for a browser is a shell script")
 	dir := t.TempDir()

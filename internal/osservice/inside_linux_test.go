@@ -75,6 +75,7 @@ func TestInside(t *testing.T) {
 		{"never_installed", (*inside).neverInstalled},
 		{"install", (*inside).install},
 		{"install_again", (*inside).installAgain},
+		{"page", (*inside).page},
 		{"killed", (*inside).killed},
 		{"upgrade", (*inside).upgrade},
 		{"restarts", (*inside).restarts},

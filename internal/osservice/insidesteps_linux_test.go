@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -12,6 +13,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"berth/internal/browser"
 )
 
 // portsBack is how long a new agent's ports may be away, counted from
@@ -85,6 +88,56 @@ func (in *inside) installAgain() {
 	if after := in.up("v1"); after != before {
 		in.t.Errorf("the second installation restarted the agent: pid %d, then %d", before, after)
 	}
+}
+
+// page: a browser that the manager starts has the desktop's environment, which came after
+// the agent, outlives the command that started it, and how that ended is known.
+func (in *inside) page() {
+	in.systemctl("set-environment", "DISPLAY=:7")
+	opened := filepath.Join(in.home, "opened")
+	command := filepath.Join(in.home, "bin", "page")
+	if err := os.WriteFile(command, []byte("#!/bin/sh\nsleep 60 &\necho \"$DISPLAY $1 $!\" >"+opened+"\nexit \"$2\"\n"), 0o755); err != nil {
+		in.t.Fatal(err)
+	}
+	for _, want := range []int{0, 3} {
+		err := in.asUser("", in.managerLine(command, "%s", strconv.Itoa(want))...).Run()
+		code := 0
+		if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+			code = exit.ExitCode()
+		} else if err != nil {
+			in.t.Fatal(err)
+		}
+		text, err := os.ReadFile(opened)
+		var display, url string
+		var pid int
+		if _, scan := fmt.Sscan(string(text), &display, &url, &pid); err != nil || scan != nil {
+			in.t.Fatalf("opened %q: %v, %v", text, err, scan)
+		}
+		if code != want || display != ":7" || url != "http://127.0.0.1:1/$HOME" {
+			in.t.Errorf("exit code %d, want %d; opened %q with DISPLAY %q", code, want, url, display)
+		}
+		in.signal(pid, syscall.SIGKILL) // which fails if it no longer runs
+	}
+}
+
+// managerLine is what berth asks of the manager to have a command open a page.
+func (in *inside) managerLine(command ...string) []string {
+	in.t.Helper()
+	dir := in.t.TempDir()
+	asked := filepath.Join(dir, "asked")
+	script := "#!/bin/sh\nprintf '%s\\n' systemd-run \"$@\" >" + asked + "\n"
+	if err := os.WriteFile(filepath.Join(dir, "systemd-run"), []byte(script), 0o700); err != nil {
+		in.t.Fatal(err)
+	}
+	in.t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	if err := browser.OpenFromService(in.t.Context(), "http://127.0.0.1:1/$HOME", command, os.Getenv); err != nil {
+		in.t.Fatal(err)
+	}
+	line, err := os.ReadFile(asked)
+	if err != nil {
+		in.t.Fatal(err)
+	}
+	return strings.Split(strings.TrimSpace(string(line)), "\n")
 }
 
 func (in *inside) killed() {
