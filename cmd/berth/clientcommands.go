@@ -109,6 +109,7 @@ was before, to the byte. It needs no agent, and no tunnel of that name.`,
 }
 
 func (o *clientOptions) flags(cmd *cobra.Command) {
+	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error { return noneEmptyFlags(cmd, "file") }
 	f := cmd.Flags()
 	f.StringVar(&o.file, "file", "", "the client's file (default: where the client itself looks)")
 	f.BoolVarP(&o.yes, "yes", "y", false, "do not ask before the file is written")

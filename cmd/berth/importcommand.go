@@ -63,6 +63,7 @@ cluster's list is searched for one of its name.`,
 			}
 			return list, noCompletions
 		},
+		PreRunE: func(cmd *cobra.Command, _ []string) error { return noneEmptyFlags(cmd, "file") },
 		RunE: func(cmd *cobra.Command, args []string) error {
 			source, ok := clientfiles.LookupSource(args[0])
 			if !ok {

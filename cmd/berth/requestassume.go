@@ -34,6 +34,7 @@ tunnel's clients are: for the tunnel's hold, or 60 s.`,
   berth request assume 7c1f --tunnel prod-pg`,
 		Args:              exactArgs("ID"),
 		ValidArgsFunction: a.requestIDs(func(r state.Request) bool { return r.Assumable }),
+		PreRunE:           func(cmd *cobra.Command, _ []string) error { return noneEmptyFlags(cmd, "tunnel") },
 		RunE: func(cmd *cobra.Command, args []string) error {
 			want.ID = args[0]
 			if cmd.Flags().Changed("hold") {
@@ -103,6 +104,7 @@ tunnel restart" closes them now.`,
   berth request drop 7c1f
   berth request drop --tunnel prod-pg`,
 		ValidArgsFunction: a.requestIDs(func(r state.Request) bool { return r.Assumed || len(r.Tunnels) > 0 }),
+		PreRunE:           func(cmd *cobra.Command, _ []string) error { return noneEmptyFlags(cmd, "tunnel") },
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withAgent(func(c *client.Client) error {
 				ids, err := c.DropRequests(cmd.Context(), args, tunnel)
