@@ -127,7 +127,7 @@ func (a *app) linkAssumeCommand() *cobra.Command {
 	}
 	linkJSONFlag(cmd, &asJSON)
 	cmd.Flags().StringVar(&l.Tunnel, "tunnel", "", "the tunnel `NAME` that alone gets the roles")
-	must(cmd.RegisterFlagCompletionFunc("tunnel", a.completeTunnels))
+	must(cmd.RegisterFlagCompletionFunc("tunnel", a.completeTunnelFlag))
 	return cmd
 }
 

@@ -58,7 +58,7 @@ tunnel's clients are: for the tunnel's hold, or 60 s.`,
 	f.BoolVarP(&want.AcceptEarlierEnd, "yes", "y", false, "do not ask when the session ends earlier, or reaches less")
 	f.DurationVar(&hold, "hold", 0, "while logged out: wait this long for a login; 0 means not at all")
 	f.BoolVar(&asJSON, "json", false, "print the request, as it is afterwards, as JSON")
-	must(cmd.RegisterFlagCompletionFunc("tunnel", a.completeTunnels))
+	must(cmd.RegisterFlagCompletionFunc("tunnel", a.completeTunnelFlag))
 	return cmd
 }
 
@@ -123,6 +123,6 @@ tunnel restart" closes them now.`,
 	}
 	cmd.Flags().StringVar(&tunnel, "tunnel", "", "only what this tunnel `NAME` alone has")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the ids that were dropped as JSON")
-	must(cmd.RegisterFlagCompletionFunc("tunnel", a.completeTunnels))
+	must(cmd.RegisterFlagCompletionFunc("tunnel", a.completeTunnelFlag))
 	return cmd
 }
