@@ -189,8 +189,9 @@ func (r *Registry) checkUnknownCluster(spec state.TunnelSpec, f sessions.Session
 }
 
 // ChangeTunnel makes a tunnel of the config what spec says. It keeps its port unless
-// spec has another. Under a new name it goes on with its history, stopped if it was
-// stopped, with the roles that it alone has.
+// spec has another; the port that its kind shares means none of its own. Under a new
+// name it goes on with its history, stopped if it was stopped, with the roles that it
+// alone has.
 func (r *Registry) ChangeTunnel(ctx context.Context, name string, spec state.TunnelSpec) (state.TunnelSpec, error) {
 	was, ok := r.cfg.Current().Tunnel(name)
 	spec.Name = plain.NFC(spec.Name)
@@ -210,8 +211,11 @@ func (r *Registry) ChangeTunnel(ctx context.Context, name string, spec state.Tun
 		return spec, Word(err)
 	}
 	// A front end knows the port that the tunnel has, also where it shares one.
-	if spec.Port == 0 || spec.Port == ports.Of(r.cfg.Current(), was) {
+	switch {
+	case spec.Port == 0 || spec.Port == ports.Of(r.cfg.Current(), was):
 		spec.Port = was.Port
+	case spec.Kind.Info().SharesPort && spec.Port == ports.SharedKube(r.cfg.Current()):
+		spec.Port = 0 // none of its own any longer
 	}
 	if spec.Cluster != was.Cluster || spec.Resource != was.Resource {
 		var err error

@@ -69,6 +69,7 @@ choose, and work while you are logged out.`,
 			}
 			return a.resourceNames(cmd, state.Kind(o.kind))
 		},
+		PreRunE: func(cmd *cobra.Command, _ []string) error { return noneEmptyFlags(cmd, "kind", "cluster") },
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if o.kind != "" && !slices.Contains(kindNames, o.kind) {
 				return usageError{withHint(fmt.Errorf("unknown kind of resource %q", o.kind), "use "+strings.Join(kindNames, " or "))}

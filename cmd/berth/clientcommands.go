@@ -109,6 +109,7 @@ was before, to the byte. It needs no agent, and no tunnel of that name.`,
 }
 
 func (o *clientOptions) flags(cmd *cobra.Command) {
+	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error { return noneEmptyFlags(cmd, "file") }
 	f := cmd.Flags()
 	f.StringVar(&o.file, "file", "", "the client's file (default: where the client itself looks)")
 	f.BoolVarP(&o.yes, "yes", "y", false, "do not ask before the file is written")
@@ -116,7 +117,8 @@ func (o *clientOptions) flags(cmd *cobra.Command) {
 	f.BoolVar(&o.json, "json", false, "print what was done as JSON")
 }
 
-// clientFile returns the file of a client, by its name.
+// clientFile returns the file of a client, by its name: the usual one unless a path is
+// given. Where the program has no file yet, the rest is returned beside the error.
 func (a *app) clientFile(name, path string) (clientfiles.File, error) {
 	c, ok := clientfiles.Lookup(name)
 	if !ok {
@@ -127,16 +129,21 @@ func (a *app) clientFile(name, path string) (clientfiles.File, error) {
 	if err != nil {
 		return clientfiles.File{}, err
 	}
-	if path == "" {
-		places, err := clientfiles.Here(a.env)
-		if err != nil {
-			return clientfiles.File{}, err
-		}
-		if path, err = c.Path(places); err != nil {
-			return clientfiles.File{}, withHint(err, "start the program once, or name its file with --file")
-		}
+	f := clientfiles.File{Client: c, Record: filepath.Join(p.StateDir, "client-files.json")}
+	places, err := clientfiles.Here(a.env)
+	if err == nil {
+		f.Path, err = c.Path(places)
 	}
-	return clientfiles.File{Client: c, Path: path, Record: filepath.Join(p.StateDir, "client-files.json")}, nil
+	if path == "" && err != nil {
+		return f, withHint(err, "start the program once, or name its file with --file")
+	}
+	if path == "" {
+		return f, nil
+	}
+	if path, err = filepath.Abs(path); path != f.Path {
+		f.Path, f.Named = path, path
+	}
+	return f, err
 }
 
 // clientAdd prepares the entry from what the tunnel is now: its protocol is the
@@ -170,7 +177,7 @@ func (a *app) clientAdd(ctx context.Context, name, tunnel string, o clientOption
 		slices.ContainsFunc(had, func(e clientfiles.Entry) bool { return e.Tunnel == tunnel }) {
 		word = "changed"
 	}
-	return a.applyClient(ctx, change, clientChange{Client: name, Tunnel: tunnel, Use: f.Client.Use(tunnel)}, word, o)
+	return a.applyClient(ctx, change, clientChange{Client: name, Tunnel: tunnel, Use: f.Use(tunnel)}, word, o)
 }
 
 // clientError says what to do about a file that was refused.
@@ -245,7 +252,7 @@ func (a *app) printClientDone(done clientChange, word string) error {
 		fmt.Fprintf(&b, "  what it was before is in %s\n", plain.Line(done.Backup))
 	}
 	if done.Use != "" {
-		fmt.Fprintf(&b, "  %s\n", done.Use)
+		fmt.Fprintf(&b, "  %s\n", plain.Line(done.Use))
 	}
 	_, err := fmt.Fprint(a.out, b.String())
 	return err
@@ -293,8 +300,9 @@ func (a *app) clientListCommand() *cobra.Command {
 	return cmd
 }
 
-// clientEntries looks into every client's usual file. A program that is not
-// there has none; a file that cannot be read is an entry beside the others'.
+// clientEntries looks into every client's usual file, and into those where entries went
+// with --file. A program that is not there has no usual one; a file that cannot be read
+// is an entry beside the others'.
 func (a *app) clientEntries(ctx context.Context) []clientEntry {
 	var tunnels []state.Tunnel
 	known := a.withAgent(func(c *client.Client) error {
@@ -304,17 +312,20 @@ func (a *app) clientEntries(ctx context.Context) []clientEntry {
 	}) == nil
 	list := []clientEntry{}
 	for _, name := range clientNames() {
-		f, err := a.clientFile(name, "")
-		if err != nil {
-			continue // the program has never been started
+		usual, err := a.clientFile(name, "")
+		files := usual.Others()
+		if err == nil { // else the program has never been started
+			files = slices.Insert(files, 0, usual)
 		}
-		entries, err := f.Entries()
-		if err != nil {
-			list = append(list, clientEntry{Client: name, File: f.Path, State: "unreadable", Why: err.Error()})
-			continue
-		}
-		for _, e := range entries {
-			list = append(list, clientEntry{Client: name, File: f.Path, Entry: e, State: entryState(e, tunnels, known)})
+		for _, f := range files {
+			entries, err := f.Entries()
+			if err != nil {
+				list = append(list, clientEntry{Client: name, File: f.Path, State: "unreadable", Why: err.Error()})
+				continue
+			}
+			for _, e := range entries {
+				list = append(list, clientEntry{Client: name, File: f.Path, Entry: e, State: entryState(e, tunnels, known)})
+			}
 		}
 	}
 	return list
@@ -355,12 +366,13 @@ func (a *app) completeClientTunnel(cmd *cobra.Command, args []string, _ string) 
 	return nil, noCompletions
 }
 
-func (a *app) completeClientEntry(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+func (a *app) completeClientEntry(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 	switch len(args) {
 	case 0:
 		return a.completeClients()
 	case 1:
-		f, err := a.clientFile(args[0], "")
+		file, _ := cmd.Flags().GetString("file")
+		f, err := a.clientFile(args[0], file)
 		if err != nil {
 			return nil, noCompletions
 		}

@@ -48,6 +48,11 @@ func (a *app) completeTunnels(cmd *cobra.Command, args []string, _ string) ([]st
 	})
 }
 
+// completeTunnelFlag completes the tunnel of a flag, after arguments as well as before.
+func (a *app) completeTunnelFlag(cmd *cobra.Command, _ []string, toComplete string) ([]string, cobra.ShellCompDirective) {
+	return a.completeTunnels(cmd, nil, toComplete)
+}
+
 // completeExec completes a tunnel, and then leaves the program and its files
 // to the shell.
 func (a *app) completeExec(cmd *cobra.Command, args []string, toComplete string) ([]string, cobra.ShellCompDirective) {

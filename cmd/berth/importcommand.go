@@ -63,6 +63,7 @@ cluster's list is searched for one of its name.`,
 			}
 			return list, noCompletions
 		},
+		PreRunE: func(cmd *cobra.Command, _ []string) error { return noneEmptyFlags(cmd, "file") },
 		RunE: func(cmd *cobra.Command, args []string) error {
 			source, ok := clientfiles.LookupSource(args[0])
 			if !ok {
@@ -78,7 +79,8 @@ cluster's list is searched for one of its name.`,
 	return cmd
 }
 
-func (a *app) importFrom(ctx context.Context, source clientfiles.Source, path string, write, asJSON bool) error {
+func (a *app) importFrom(ctx context.Context, source clientfiles.Source, file string, write, asJSON bool) error {
+	path := file
 	if path == "" {
 		places, err := clientfiles.Here(a.env)
 		if err != nil {
@@ -111,7 +113,7 @@ func (a *app) importFrom(ctx context.Context, source clientfiles.Source, path st
 		if asJSON {
 			return cmp.Or(a.printJSON(list), refused)
 		}
-		return cmp.Or(a.printProposals(source, list, write), refused)
+		return cmp.Or(a.printProposals(source, file, list, write), refused)
 	})
 }
 
@@ -217,11 +219,14 @@ func matching(f clientfiles.Found, offers []client.Resource) []client.Resource {
 }
 
 // addProposals adds the new tunnels. One that the agent refuses keeps none of the
-// others from being added.
+// others from being added, and is not there for further entries that lead to it.
 func (a *app) addProposals(ctx context.Context, c *client.Client, list []proposal, asJSON bool) error {
-	refused := 0
+	refused := make(map[string]string) // why, by the name that the tunnel was to have
 	for i := range list {
 		p := &list[i]
+		if why, ok := refused[p.Tunnel.Name]; ok && p.State == "there" {
+			p.State, p.Why = "refused", why
+		}
 		if p.State != "new" {
 			continue
 		}
@@ -230,19 +235,20 @@ func (a *app) addProposals(ctx context.Context, c *client.Client, list []proposa
 			p.Tunnel, p.State = added, "added"
 			continue
 		}
-		refused++
 		if p.State, p.Why = "refused", err.Error(); hintOf(err) != "" {
 			p.Why += ": " + hintOf(err)
 		}
+		refused[p.Tunnel.Name] = p.Why
 	}
-	if refused > 0 {
-		return withHint(fmt.Errorf("new tunnels that were not added: %d", refused), "add them one by one, as shown, with what was missing")
+	if len(refused) > 0 {
+		return withHint(fmt.Errorf("new tunnels that were not added: %d", len(refused)), "add them one by one, as shown, with what was missing")
 	}
 	return nil
 }
 
-// printProposals shows each entry with the command that would add its tunnel.
-func (a *app) printProposals(source clientfiles.Source, list []proposal, write bool) error {
+// printProposals shows each entry with the command that would add its tunnel. A file is
+// what was given with --file.
+func (a *app) printProposals(source clientfiles.Source, file string, list []proposal, write bool) error {
 	if len(list) == 0 {
 		_, err := fmt.Fprintf(a.out, "nothing found: berth looks for %s\n", source.Title)
 		return err
@@ -269,7 +275,11 @@ func (a *app) printProposals(source clientfiles.Source, list []proposal, write b
 		}
 	}
 	if fresh > 0 && !write {
-		fmt.Fprintf(&b, "nothing was changed: berth import %s --write adds %d\n", source.Name, fresh)
+		argv := []string{"berth", "import", source.Name, "--write"}
+		if file != "" {
+			argv = slices.Insert(argv, 3, "--file", file)
+		}
+		fmt.Fprintf(&b, "nothing was changed: %s adds %d\n", plain.Line(shell.Quote(argv...)), fresh)
 	}
 	_, err := fmt.Fprint(a.out, b.String())
 	return err

@@ -176,7 +176,8 @@ a private key, so a file that other users can read is refused.
 before, to the byte.`,
 		Example: `  berth kube config merge
   berth kube config merge --undo`,
-		Args: noArgs,
+		Args:    noArgs,
+		PreRunE: func(cmd *cobra.Command, _ []string) error { return noneEmptyFlags(cmd, "file") },
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			res, err := a.merge(cmd.Context(), file, undo, force)
 			switch {

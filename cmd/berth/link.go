@@ -116,9 +116,10 @@ func (a *app) linkAssumeCommand() *cobra.Command {
 	l := link.Link{Verb: link.Assume}
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "assume ID [flags]",
-		Short: "Print a link that assumes an approved access request",
-		Args:  exactArgs("ID"),
+		Use:     "assume ID [flags]",
+		Short:   "Print a link that assumes an approved access request",
+		Args:    exactArgs("ID"),
+		PreRunE: func(cmd *cobra.Command, _ []string) error { return noneEmptyFlags(cmd, "tunnel") },
 		RunE: func(cmd *cobra.Command, args []string) error {
 			l.ID = args[0]
 			return a.printLink(cmd.Context(), l, asJSON)
@@ -126,7 +127,7 @@ func (a *app) linkAssumeCommand() *cobra.Command {
 	}
 	linkJSONFlag(cmd, &asJSON)
 	cmd.Flags().StringVar(&l.Tunnel, "tunnel", "", "the tunnel `NAME` that alone gets the roles")
-	must(cmd.RegisterFlagCompletionFunc("tunnel", a.completeTunnels))
+	must(cmd.RegisterFlagCompletionFunc("tunnel", a.completeTunnelFlag))
 	return cmd
 }
 

@@ -144,6 +144,7 @@ func (a *app) snoozeCommand() *cobra.Command {
 the one at PROXY. The next, more urgent one comes all the same.`,
 		Args:              optionalArg("PROXY"),
 		ValidArgsFunction: a.completeProxies,
+		PreRunE:           func(cmd *cobra.Command, _ []string) error { return noneEmptyFlags(cmd, "user") },
 		RunE: func(cmd *cobra.Command, args []string) error {
 			proxy := only(args)
 			return a.withAgent(func(c *client.Client) error {
@@ -186,6 +187,7 @@ func (a *app) logoutCommand() *cobra.Command {
 tunnels keep their ports and wait for the next login.`,
 		Args:              optionalArg("PROXY"),
 		ValidArgsFunction: a.completeProxies,
+		PreRunE:           func(cmd *cobra.Command, _ []string) error { return noneEmptyFlags(cmd, "user") },
 		RunE: func(cmd *cobra.Command, args []string) error {
 			proxy := only(args)
 			return a.withAgent(func(c *client.Client) error {

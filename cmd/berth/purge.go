@@ -22,19 +22,25 @@ type keychain interface {
 	DeleteAll(ctx context.Context) error
 }
 
-// agreesToPurge asks before a config is deleted that may be the only copy.
+// agreesToPurge asks before what a person wrote or typed is deleted: a config, which may
+// be the only copy, or passwords.
 func (s *agentService) agreesToPurge(ctx context.Context) error {
 	own := s.paths.Config
 	if !there(own) {
 		own = s.paths.LastGoodConfig() // all that is left of it
 	}
+	what, rest := "your config, "+own, ", and berth's state, logs and stored passwords"
 	if !there(own) {
-		return nil // nothing that a person wrote would be lost
+		stored, err := memory.StoredSecrets(s.paths.StateFile)
+		if err == nil && len(stored) == 0 {
+			return nil
+		}
+		what, rest = "the passwords that berth has stored", ", and berth's state and logs"
 	}
 	if !s.app.canAsk() {
-		return usageError{withHint(fmt.Errorf("--purge deletes your config, %s, and there is no terminal to ask", own), "give --yes")}
+		return usageError{withHint(fmt.Errorf("--purge deletes %s, and there is no terminal to ask", what), "give --yes")}
 	}
-	if !s.app.confirm(ctx, "Delete your config "+own+", and berth's state, logs and stored passwords?") {
+	if !s.app.confirm(ctx, "Delete "+what+rest+"?") {
 		return errors.New("nothing was deleted")
 	}
 	return nil

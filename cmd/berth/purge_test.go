@@ -37,6 +37,49 @@ func (f *fakeKeychain) DeleteAll(context.Context) error {
 	return f.err
 }
 
+// TestPurgeAsks: a config is asked about, and so are passwords without one.
+func TestPurgeAsks(t *testing.T) {
+	for name, tt := range map[string]struct {
+		config bool
+		state  string
+		asks   string // empty: it does not
+	}{
+		"config":           {config: true, asks: "--purge deletes your config, "},
+		"stored":           {state: `{"version":1,"stored":{"alice@tele.example.com:443":["password"]}}`, asks: "--purge deletes the passwords that berth has stored, "},
+		"perhaps_stored":   {state: "{", asks: "--purge deletes the passwords that berth has stored, "},
+		"nothing":          {},
+		"nothing_in_state": {state: `{"version":1}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			home := filepath.Join(t.TempDir(), "berth")
+			p, err := paths.Resolve(func(name string) string { return map[string]string{paths.HomeVar: home}[name] })
+			if err != nil {
+				t.Fatal(err)
+			}
+			files := map[string]string{p.StateFile: tt.state}
+			if tt.config {
+				files[p.Config] = "tunnels: []\n"
+			}
+			for file, text := range files {
+				if text == "" {
+					continue
+				}
+				if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o700), os.WriteFile(file, []byte(text), 0o600)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			a, _, _ := testApp()
+			err = (&agentService{app: a, paths: p}).agreesToPurge(t.Context())
+			if tt.asks == "" && err != nil {
+				t.Errorf("agreesToPurge() = %v", err)
+			}
+			if tt.asks != "" && (err == nil || !strings.HasPrefix(err.Error(), tt.asks) || hintOf(err) != "give --yes") {
+				t.Errorf("agreesToPurge() = %v, want %q and a hint", err, tt.asks)
+			}
+		})
+	}
+}
+
 // TestPurge: what berth keeps goes from disk and keychain, and it is said what
 // that was; a keychain that is locked keeps no file.
 func TestPurge(t *testing.T) {

@@ -34,6 +34,7 @@ tunnel's clients are: for the tunnel's hold, or 60 s.`,
   berth request assume 7c1f --tunnel prod-pg`,
 		Args:              exactArgs("ID"),
 		ValidArgsFunction: a.requestIDs(func(r state.Request) bool { return r.Assumable }),
+		PreRunE:           func(cmd *cobra.Command, _ []string) error { return noneEmptyFlags(cmd, "tunnel") },
 		RunE: func(cmd *cobra.Command, args []string) error {
 			want.ID = args[0]
 			if cmd.Flags().Changed("hold") {
@@ -57,7 +58,7 @@ tunnel's clients are: for the tunnel's hold, or 60 s.`,
 	f.BoolVarP(&want.AcceptEarlierEnd, "yes", "y", false, "do not ask when the session ends earlier, or reaches less")
 	f.DurationVar(&hold, "hold", 0, "while logged out: wait this long for a login; 0 means not at all")
 	f.BoolVar(&asJSON, "json", false, "print the request, as it is afterwards, as JSON")
-	must(cmd.RegisterFlagCompletionFunc("tunnel", a.completeTunnels))
+	must(cmd.RegisterFlagCompletionFunc("tunnel", a.completeTunnelFlag))
 	return cmd
 }
 
@@ -103,6 +104,7 @@ tunnel restart" closes them now.`,
   berth request drop 7c1f
   berth request drop --tunnel prod-pg`,
 		ValidArgsFunction: a.requestIDs(func(r state.Request) bool { return r.Assumed || len(r.Tunnels) > 0 }),
+		PreRunE:           func(cmd *cobra.Command, _ []string) error { return noneEmptyFlags(cmd, "tunnel") },
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withAgent(func(c *client.Client) error {
 				ids, err := c.DropRequests(cmd.Context(), args, tunnel)
@@ -121,6 +123,6 @@ tunnel restart" closes them now.`,
 	}
 	cmd.Flags().StringVar(&tunnel, "tunnel", "", "only what this tunnel `NAME` alone has")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the ids that were dropped as JSON")
-	must(cmd.RegisterFlagCompletionFunc("tunnel", a.completeTunnels))
+	must(cmd.RegisterFlagCompletionFunc("tunnel", a.completeTunnelFlag))
 	return cmd
 }

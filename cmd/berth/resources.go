@@ -39,6 +39,7 @@ these are of every cluster that you are logged in to, and of their leaf clusters
 			return nil
 		},
 		ValidArgs: kinds,
+		PreRunE:   func(cmd *cobra.Command, _ []string) error { return noneEmptyFlags(cmd, "cluster") },
 		RunE: func(cmd *cobra.Command, args []string) error {
 			query := client.ResourceQuery{Cluster: clusterName, Kind: state.Kind(only(args))}
 			return a.withAgent(func(c *client.Client) error {

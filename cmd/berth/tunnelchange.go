@@ -141,11 +141,12 @@ func (a *app) changeTunnel(ctx context.Context, name string, asJSON bool, change
 		}
 		changes := config.ChangedKeys(was, spec)
 		if len(changes) > 0 {
+			port := spec.Port
 			if spec, err = c.ChangeTunnel(ctx, name, spec); err != nil {
 				return err
 			}
-			if spec.Port == 0 { // it shares the one it had
-				spec.Port = was.Port
+			if spec.Port == 0 { // it shares this one
+				spec.Port = port
 			}
 		}
 		if asJSON {

@@ -34,9 +34,9 @@ type Client struct {
 	// Protocols are those of Teleport that the client can use through the
 	// entry.
 	Protocols []string
-	// Use says how to use the entry for a tunnel.
-	Use func(tunnel string) string
 
+	// use says how to use the entry for a tunnel, in a file elsewhere if one is named.
+	use    func(tunnel, file string) string
 	format format
 	path   func(Places) (string, error)
 	wary   bool // it reads no file that every user may write
@@ -52,7 +52,8 @@ type Entry struct {
 // client itself could not read is an error.
 type format interface {
 	entries(data []byte) ([]Entry, error)
-	put(data []byte, proto db.Protocol, ep db.Endpoint) ([]byte, error)
+	// put adds an entry that says how to remove it, where it has a place for words.
+	put(data []byte, proto db.Protocol, ep db.Endpoint, removal string) ([]byte, error)
 	remove(data []byte, tunnel string) ([]byte, error)
 }
 
@@ -60,22 +61,36 @@ type format interface {
 var Clients = []Client{
 	{
 		Name: "dbeaver", Title: "DBeaver", Protocols: []string{"postgres", "cockroachdb", "mysql", "sqlserver"},
-		Use:    func(name string) string { return fmt.Sprintf("restart DBeaver, and open the connection %s", name) },
+		use:    func(name, _ string) string { return fmt.Sprintf("restart DBeaver, and open the connection %s", name) },
 		format: dbeaver{}, path: dbeaverPath,
 	},
 	{
 		Name: "pgservice", Title: "libpq's service file", Protocols: []string{"postgres", "cockroachdb"},
-		Use:    func(name string) string { return shell.Quote("psql", "service="+name) },
+		use: func(name, file string) string {
+			psql := shell.Quote("psql", "service="+name)
+			if file != "" {
+				psql = "PGSERVICEFILE=" + shell.Quote(file) + " " + psql
+			}
+			return psql
+		},
 		format: pgService, path: pgServicePath,
 	},
 	{
 		Name: "mycnf", Title: "the option file of MySQL's clients", Protocols: []string{"mysql"},
-		Use:    func(name string) string { return shell.Quote("mysql", "--defaults-group-suffix=_"+name) },
+		use: func(name, file string) string {
+			argv := []string{"mysql", "--defaults-group-suffix=_" + name}
+			if file != "" { // --defaults-extra-file would let [client] in ~/.my.cnf lead elsewhere
+				argv = slices.Insert(argv, 1, "--defaults-file="+file)
+			}
+			return shell.Quote(argv...)
+		},
 		format: myCnf, path: myCnfPath, wary: runtime.GOOS != "windows",
 	},
 	{
 		Name: "vscode", Title: "SQLTools in VS Code", Protocols: []string{"postgres", "cockroachdb", "mysql", "sqlserver"},
-		Use:    func(name string) string { return fmt.Sprintf("open SQLTools in VS Code: %s, in the group berth", name) },
+		use: func(name, _ string) string {
+			return fmt.Sprintf("open SQLTools in VS Code: %s, in the group berth", name)
+		},
 		format: vscode{}, path: vscodePath,
 	},
 }

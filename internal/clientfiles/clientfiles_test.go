@@ -94,7 +94,7 @@ func TestPutAndRemove(t *testing.T) {
 		proto := protocol(t, c.Protocols[0])
 		for label, before := range cases {
 			t.Run(name+"/"+label, func(t *testing.T) {
-				after, err := c.format.put([]byte(before), proto, endpoint("prod-db"))
+				after, err := c.format.put([]byte(before), proto, endpoint("prod-db"), "")
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -111,7 +111,7 @@ func TestPutAndRemove(t *testing.T) {
 						t.Errorf("the line %q is gone:\n%s", text, after)
 					}
 				}
-				again, err := c.format.put(after, proto, endpoint("prod-db"))
+				again, err := c.format.put(after, proto, endpoint("prod-db"), "")
 				if err != nil || string(again) != string(after) {
 					t.Errorf("the second time changes the file (%v):\n%s", err, again)
 				}
@@ -141,7 +141,7 @@ func TestRemoveOneOfSeveral(t *testing.T) {
 			var data []byte
 			var err error
 			for _, name := range []string{"a", "b", "c"} {
-				if data, err = c.format.put(data, proto, endpoint(name)); err != nil {
+				if data, err = c.format.put(data, proto, endpoint(name), ""); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -163,16 +163,16 @@ func TestReplace(t *testing.T) {
 	for _, c := range Clients {
 		t.Run(c.Name, func(t *testing.T) {
 			proto := protocol(t, c.Protocols[0])
-			data, err := c.format.put(nil, proto, endpoint("a"))
+			data, err := c.format.put(nil, proto, endpoint("a"), "")
 			if err != nil {
 				t.Fatal(err)
 			}
-			if data, err = c.format.put(data, proto, endpoint("b")); err != nil {
+			if data, err = c.format.put(data, proto, endpoint("b"), ""); err != nil {
 				t.Fatal(err)
 			}
 			ep := endpoint("a")
 			ep.Port = 7777
-			if data, err = c.format.put(data, proto, ep); err != nil {
+			if data, err = c.format.put(data, proto, ep, ""); err != nil {
 				t.Fatal(err)
 			}
 			want := []Entry{{"a", "127.0.0.1:7777"}, {"b", "127.0.0.1:5544"}}
@@ -388,7 +388,7 @@ func FuzzClients(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, content string) {
 		for _, c := range Clients {
-			after, err := c.format.put([]byte(content), protocol(t, c.Protocols[0]), endpoint("a"))
+			after, err := c.format.put([]byte(content), protocol(t, c.Protocols[0]), endpoint("a"), "")
 			if err != nil {
 				continue
 			}

@@ -75,7 +75,7 @@ func (f dbeaver) entries(data []byte) ([]Entry, error) {
 	return entries, nil
 }
 
-func (f dbeaver) put(data []byte, proto db.Protocol, ep db.Endpoint) ([]byte, error) {
+func (f dbeaver) put(data []byte, proto db.Protocol, ep db.Endpoint, removal string) ([]byte, error) {
 	d, list, err := f.parse(data)
 	if err != nil {
 		return nil, err
@@ -87,7 +87,7 @@ func (f dbeaver) put(data []byte, proto db.Protocol, ep db.Endpoint) ([]byte, er
 	driver := dbeaverDriver[proto.Name]
 	conn := dbeaverConnection{
 		Provider: driver[0], Driver: driver[1], Name: ep.TunnelName, SavePassword: true,
-		Description: "Written by berth. To remove it: berth client rm dbeaver " + ep.TunnelName,
+		Description: "Written by berth. To remove it: " + removal,
 		Configuration: dbeaverConfig{
 			Host: ep.Host, Port: strconv.Itoa(ep.Port), Database: ep.DBName, User: ep.DBUser, URL: url, How: "URL",
 			Type: "dev", Auth: "native",

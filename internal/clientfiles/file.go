@@ -10,8 +10,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"berth/internal/atomicfile"
+	"berth/internal/plain"
 	"berth/internal/shell"
 	"berth/proxies/db"
 )
@@ -39,6 +42,9 @@ var ErrChanged = errors.New("another program has changed the file meanwhile")
 type File struct {
 	Client Client
 	Path   string // a symbolic link is followed, not replaced
+	// Named is the path where commands have to name it; empty: the client itself looks
+	// there.
+	Named string
 	// Record is where to remember what each file was before berth's entries, for
 	// an exact undo.
 	Record string
@@ -61,6 +67,7 @@ func (c *Change) Changed() bool { return c.Remove || !bytes.Equal(c.Before, c.Af
 
 // record remembers what one file was before berth's entries.
 type record struct {
+	Client  string `json:"client"`
 	Written string `json:"written"` // hash of what berth has written last
 	Backup  string `json:"backup"`  // the copy from before; empty: there was no file
 	Created bool   `json:"created"`
@@ -79,6 +86,31 @@ func (f File) Entries() ([]Entry, error) {
 	return list, nil
 }
 
+// Others returns the client's other files that have entries of berth's.
+func (f File) Others() []File {
+	own, _ := atomicfile.Resolve(f.Path) // a file that leads nowhere is none of them
+	var list []File
+	for path, rec := range f.load() {
+		if rec.Client == f.Client.Name && path != own {
+			list = append(list, File{Client: f.Client, Path: path, Named: path, Record: f.Record})
+		}
+	}
+	slices.SortFunc(list, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
+	return list
+}
+
+// Use says how to use the entry for a tunnel.
+func (f File) Use(tunnel string) string { return f.Client.use(tunnel, f.Named) }
+
+// removal is the command that removes the entry for a tunnel, on one line.
+func (f File) removal(tunnel string) string {
+	argv := []string{"berth", "client", "rm", f.Client.Name, tunnel}
+	if f.Named != "" {
+		argv = append(argv, "--file", f.Named)
+	}
+	return plain.Line(shell.Quote(argv...))
+}
+
 // Add prepares an entry for a tunnel, in place of berth's former one.
 func (f File) Add(proto db.Protocol, ep db.Endpoint) (*Change, error) {
 	c, err := f.read()
@@ -88,7 +120,7 @@ func (f File) Add(proto db.Protocol, ep db.Endpoint) (*Change, error) {
 	if f.Client.wary && c.there && c.mode&0o002 != 0 {
 		return nil, &BrokenError{c.Path, fmt.Errorf("every user may write it, so its clients ignore it: chmod o-w %s", shell.Quote(c.Path))}
 	}
-	if c.After, err = f.Client.format.put(c.Before, proto, ep); err != nil {
+	if c.After, err = f.Client.format.put(c.Before, proto, ep, f.removal(ep.TunnelName)); err != nil {
 		return nil, &BrokenError{c.Path, err}
 	}
 	return c, nil
@@ -149,7 +181,7 @@ func (c *Change) Apply() (backup string, err error) {
 	records := c.file.load()
 	rec, ok := records[c.Path]
 	if !ok || rec.Written != hash(c.Before) {
-		rec = record{Created: !c.there}
+		rec = record{Client: c.file.Client.Name, Created: !c.there}
 		if c.there {
 			if backup, err = keep(c.Path, c.Before, c.mode); err != nil {
 				return "", fmt.Errorf("keep a copy: %w", err)

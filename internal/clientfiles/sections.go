@@ -14,8 +14,7 @@ import (
 // sections is a format of named sections with one setting a line. An entry of
 // berth's stands between two comments that name its tunnel.
 type sections struct {
-	client string // of the command that removes an entry
-	as     db.Format
+	as db.Format
 	// rename names the sections of an entry after its tunnel.
 	rename func(text, tunnel string) string
 	// setting reports whether a line in a section is right; the first section
@@ -28,12 +27,12 @@ type sections struct {
 }
 
 var pgService = sections{
-	client: "pgservice", as: db.PGService, rename: func(text, _ string) string { return text },
+	as: db.PGService, rename: func(text, _ string) string { return text },
 	setting: func(line string) bool { return strings.Contains(line, "=") }, comments: "#",
 }
 
 var myCnf = sections{
-	client: "mycnf", as: db.MyCnf,
+	as: db.MyCnf,
 	rename: func(text, tunnel string) string {
 		return sectionLine.ReplaceAllStringFunc(text, func(line string) string {
 			return strings.TrimSuffix(line, "]") + "_" + tunnel + "]"
@@ -139,7 +138,7 @@ func (f sections) entries(data []byte) ([]Entry, error) {
 	return list, nil
 }
 
-func (f sections) put(data []byte, proto db.Protocol, ep db.Endpoint) ([]byte, error) {
+func (f sections) put(data []byte, proto db.Protocol, ep db.Endpoint, removal string) ([]byte, error) {
 	s, err := f.parse(data)
 	if err != nil {
 		return nil, err
@@ -154,8 +153,8 @@ func (f sections) put(data []byte, proto db.Protocol, ep db.Endpoint) ([]byte, e
 			return nil, fmt.Errorf("section %q: %w", name, ErrTaken)
 		}
 	}
-	entry := fmt.Sprintf("%s%s (to remove it: berth client rm %s %s)\n%s\n%s%s\n",
-		beginMark, ep.TunnelName, f.client, ep.TunnelName, strings.TrimRight(text, "\n"), endMark, ep.TunnelName)
+	entry := fmt.Sprintf("%s%s (to remove it: %s)\n%s\n%s%s\n",
+		beginMark, ep.TunnelName, removal, strings.TrimRight(text, "\n"), endMark, ep.TunnelName)
 	entry = strings.ReplaceAll(entry, "\n", s.newline)
 	if i := slices.IndexFunc(s.blocks, func(b block) bool { return b.tunnel == ep.TunnelName }); i >= 0 {
 		b := s.blocks[i]

@@ -84,7 +84,7 @@ func (vscode) find(list *hujson.Value, name string) (int, error) {
 	return found, nil
 }
 
-func (f vscode) put(data []byte, proto db.Protocol, ep db.Endpoint) ([]byte, error) {
+func (f vscode) put(data []byte, proto db.Protocol, ep db.Endpoint, _ string) ([]byte, error) {
 	d, list, err := f.parse(data)
 	if err != nil {
 		return nil, err
