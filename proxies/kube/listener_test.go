@@ -121,6 +121,7 @@ func TestStrangersAreRefused(t *testing.T) {
 func TestWebPagesAreRefused(t *testing.T) {
 	c := newCluster(t, ok)
 	r := run(t, Config{Source: always(c.upstream())})
+	const docker = "host.docker.internal:1"
 	tests := map[string]struct {
 		method, host string
 		header       map[string]string
@@ -150,7 +151,12 @@ func TestWebPagesAreRefused(t *testing.T) {
 		"proxied_page": {http.MethodPost, "", map[string]string{
 			"Origin": "https://c1.renderer.example.app:4711", "Sec-Fetch-Site": "same-origin",
 		}, 200},
-		"image_tag": {http.MethodGet, "", map[string]string{"Sec-Fetch-Site": "cross-site"}, 403},
+		"docker":        {http.MethodGet, docker, nil, 200},
+		"docker_exec":   {http.MethodGet, docker, map[string]string{"Sec-WebSocket-Key": "x", "Sec-WebSocket-Version": "13"}, 200},
+		"docker_image":  {http.MethodGet, docker, map[string]string{"User-Agent": "Mozilla/5.0"}, 403},
+		"docker_page":   {http.MethodPost, docker, map[string]string{"Origin": "https://host.docker.internal:1"}, 403},
+		"docker_origin": {http.MethodPost, "", map[string]string{"Origin": "https://host.docker.internal:1"}, 403},
+		"image_tag":     {http.MethodGet, "", map[string]string{"Sec-Fetch-Site": "cross-site"}, 403},
 		"preflight": {http.MethodOptions, "", map[string]string{
 			"Access-Control-Request-Method": "DELETE", "Sec-Fetch-Site": "same-origin",
 		}, 403},
