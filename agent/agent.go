@@ -426,7 +426,7 @@ func (a *Agent) followHomes(ctx context.Context) {
 }
 
 // followStandings makes the tunnels and the access requests look again whenever a
-// cluster starts or stops refusing a session.
+// cluster starts or stops refusing a session, or the way there is another one.
 func (a *Agent) followStandings(ctx context.Context) {
 	for {
 		select {

@@ -58,8 +58,8 @@ type Config struct {
 	// key must be usable.
 	Profile *certwatch.Profile
 	Logger  *slog.Logger
-	// OnStanding is called when what Fault returns has changed, from a goroutine
-	// that must not wait. nil means no call.
+	// OnStanding is called when what Fault or ConnUpgradeRequired returns has changed,
+	// from a goroutine that must not wait. nil means no call.
 	OnStanding func()
 }
 
@@ -174,6 +174,7 @@ func (c *Cluster) noteSkew(notBefore, asked, now time.Time) {
 func (c *Cluster) RequireConnUpgrade() {
 	if !c.mustUpgrade.Swap(true) {
 		c.reset()
+		c.onStanding() // the ways that were made without are of no use
 	}
 }
 

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"berth/agent/cluster"
 	"berth/agent/config"
 	"berth/agent/ipc"
 	"berth/agent/memory"
@@ -60,16 +59,22 @@ func (r *Registry) ListResources(ctx context.Context, q ipc.ResourceQuery) (list
 		}
 	}
 	resources := []ipc.Resource{}
+	var failed []error
 	for _, name := range names {
 		offered, err := r.offered(ctx, q.Kind, name, now)
-		_, isAway := errors.AsType[*cluster.LeafAwayError](err)
-		switch {
-		case isAway && len(names) > 1:
-			unasked = append(unasked, r.cfg.Tunnels.Word(err, name).Error())
-		case err != nil:
-			return nil, nil, r.cfg.Tunnels.Word(err, name)
+		if err != nil {
+			failed = append(failed, r.cfg.Tunnels.Word(err, name))
+			continue
 		}
 		resources = append(resources, offered...)
+	}
+	if len(failed) == len(names) {
+		return nil, nil, failed[0]
+	}
+	for _, err := range failed {
+		if why := err.Error(); !slices.Contains(unasked, why) { // a proxy that is away keeps its leaves away
+			unasked = append(unasked, why)
+		}
 	}
 	return resources, unasked, nil
 }
@@ -94,8 +99,14 @@ func (r *Registry) resources(ctx context.Context, kind state.Kind, clusterName s
 	if f.Profile == nil {
 		return nil, sessions.ErrNoProfile
 	}
-	if !f.Valid(now) || f.Cluster == nil {
+	if !f.Valid(now) {
 		return nil, sessions.ErrLoginNeeded
+	}
+	if f.Cluster == nil {
+		return nil, &ipc.Error{
+			Code: ipc.CodeUnsupported, Message: "only tsh can use the session's key, so berth cannot list " + clusterName,
+			Hint: `"tsh db ls" and "tsh kube ls" can; then: berth tunnel add --help`,
+		}
 	}
 	list, err := tunnel.List(ctx, kind, f, clusterName)
 	for i := range list {

@@ -75,7 +75,7 @@ type Sessions struct {
 	now atomic.Pointer[known]
 	// Moved is woken after every Update, and when a login begins or ends.
 	Moved wake.Broadcast
-	// Stood is given when how a session stands with its cluster has changed.
+	// Stood is given when how a session stands with its cluster, or gets there, has changed.
 	Stood wake.Signal
 
 	end     func(*cluster.Cluster) error // Close, but in tests

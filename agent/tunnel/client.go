@@ -443,17 +443,18 @@ func refusalKind(code state.Code) db.RefusalKind {
 	}
 }
 
-// kubeCredential returns the credential that goes with identity: the one there
-// is while that stays the same, since a new one means new connections. validFrom is
-// when the session began, zero if that is not known.
-func (t *tunnel) kubeCredential(identity any, dial kube.Dialer, validFrom, validUntil time.Time) *credential {
+// kubeCredential returns cred with a way to Kubernetes: the one there is while that is
+// like it, since a new one means new connections. validFrom is when the session began,
+// zero if that is not known.
+func (t *tunnel) kubeCredential(cred credential, dial kube.Dialer, validFrom time.Time) *credential {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.cur != nil && t.cur.identity == identity {
+	if t.cur.isLike(&cred) {
 		return t.cur
 	}
-	validUntil = validUntil.Round(0)
-	return &credential{identity: identity, kube: &kube.Upstream{Dial: dial, ValidFrom: validFrom, ValidUntil: validUntil}, validUntil: validUntil}
+	cred.validUntil = cred.validUntil.Round(0)
+	cred.kube = &kube.Upstream{Dial: dial, ValidFrom: validFrom, ValidUntil: cred.validUntil}
+	return &cred
 }
 
 // protocol returns what the tunnel's database speaks; empty: not known yet.

@@ -10,6 +10,7 @@ import (
 
 	gnet "github.com/shirou/gopsutil/v4/net"
 
+	"berth/agent/ports"
 	"berth/agent/state"
 	"berth/agent/tunnel/history"
 	"berth/internal/plain"
@@ -52,29 +53,69 @@ func (o *onlooker) clients(ctx context.Context, tunnels func() []entry) ([]state
 	if err != nil {
 		return nil, fmt.Errorf("ask the system for its sockets: %w", err)
 	}
-	byPort := make(map[uint32]string)
-	for _, e := range tunnels() {
-		byPort[uint32(e.port)] = e.spec.Name
-	}
-	o.at, o.seen = time.Now(), clientsOf(socks, byPort, func(pid int32) string {
+	o.at, o.seen = time.Now(), clientsOf(socks, leadsOf(tunnels()), func(pid int32) string {
 		return plain.Short(history.ProgramName(ctx, pid), maxProgram)
 	})
 	return o.seen, nil
 }
 
-// clientsOf lists the programs whose sockets lead to the ports of tunnels.
-func clientsOf(socks []gnet.ConnectionStat, byPort map[uint32]string, nameOf func(pid int32) string) []state.TunnelClient {
+// leads says which tunnels a socket leads to.
+type leads struct {
+	byPort map[uint32][]string
+	// byClient says it of the client's own address, where tunnels share a port.
+	byClient map[netip.AddrPort][]string
+}
+
+func leadsOf(tunnels []entry) leads {
+	l := leads{byPort: make(map[uint32][]string), byClient: make(map[netip.AddrPort][]string)}
+	for _, e := range tunnels {
+		if e.t == nil && ports.SharesKube(e.spec) {
+			continue // whoever is at the port is another tunnel's
+		}
+		l.byPort[uint32(e.port)] = append(l.byPort[uint32(e.port)], e.spec.Name)
+		if e.t == nil {
+			continue
+		}
+		if px, ok := e.t.px.(interface{ Clients() []netip.AddrPort }); ok {
+			for _, addr := range px.Clients() {
+				l.byClient[addr] = append(l.byClient[addr], e.spec.Name)
+			}
+		}
+	}
+	return l
+}
+
+// of returns the tunnels that a socket of a client leads to.
+func (l leads) of(c gnet.ConnectionStat) []string {
+	there, err := netip.ParseAddr(c.Raddr.IP)
+	if err != nil || !there.Unmap().IsLoopback() {
+		return nil
+	}
+	tunnels := l.byPort[c.Raddr.Port]
+	if len(tunnels) < 2 {
+		return tunnels
+	}
+	here, err := netip.ParseAddr(c.Laddr.IP)
+	if err != nil {
+		return nil
+	}
+	return l.byClient[netip.AddrPortFrom(here.Unmap(), uint16(c.Laddr.Port))]
+}
+
+// clientsOf lists the programs whose sockets lead to tunnels.
+func clientsOf(socks []gnet.ConnectionStat, to leads, nameOf func(pid int32) string) []state.TunnelClient {
 	type program struct {
 		tunnel string
 		pid    int32
 	}
 	open := make(map[program]int64)
 	for _, c := range socks {
-		tunnel, ok := byPort[c.Raddr.Port]
-		if ip, err := netip.ParseAddr(c.Raddr.IP); !ok || c.Pid == 0 || err != nil || !ip.Unmap().IsLoopback() {
+		if c.Pid == 0 {
 			continue
 		}
-		open[program{tunnel, c.Pid}]++
+		for _, tunnel := range to.of(c) {
+			open[program{tunnel, c.Pid}]++
+		}
 	}
 	clients := make([]state.TunnelClient, 0, len(open))
 	for p, n := range open {

@@ -60,12 +60,18 @@ type credential struct {
 	// starting reports that the tsh which carries it starts: clients wait until then, as
 	// for a cert. Nil: no tsh does.
 	starting   func() bool
-	identity   any // what it was made for: the cert, or tsh's session; comparable
+	identity   any  // what it was made for: the cert, or tsh's session; comparable
+	upgrade    bool // its way has a connection upgrade
 	validUntil time.Time
 	// verifiedFor is the session's identity that a one-time code has brought the
 	// cert for; nil: it took no code.
 	verifiedFor *certwatch.Identity
 	user        string // of Teleport, whose cert it is
+}
+
+// isLike reports whether d is made for the same, and goes the same way.
+func (c *credential) isLike(d *credential) bool {
+	return c != nil && c.identity == d.identity && c.upgrade == d.upgrade
 }
 
 func (c *credential) validAt(now time.Time) bool { return c != nil && now.Before(c.validUntil) }

@@ -189,7 +189,7 @@ func dialDB(
 	}
 	pace := r.paces.of(f.Profile.ProxyAddr)
 	dial := f.Cluster.Watched(route.Dialer{Route: to, UpgradeNeeded: f.Cluster.RequireConnUpgrade}.Dial)
-	cred := &credential{dial: pace.Paced(t, ending(dial)), identity: cert.TLS, validUntil: until}
+	cred := &credential{dial: pace.Paced(t, ending(dial)), identity: cert.TLS, upgrade: upgrade, validUntil: until}
 	cred.probe = probing(f.Cluster, route.Probe{ShowCert: proto.Warm}, to)
 	if proto.Warm {
 		// Watched too: a client that took a connection kept ready dials none, and what

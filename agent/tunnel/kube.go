@@ -59,7 +59,7 @@ func (kubeKind) target(spec state.TunnelSpec, dir string) tsh.Target {
 }
 
 func (kubeKind) viaChild(t *tunnel, c *child, until time.Time) *credential {
-	cred := t.kubeCredential(c.identity(), paced(proxies.NewPace(), t, c.proc.Dial), time.Time{}, until)
+	cred := t.kubeCredential(credential{identity: c.identity(), validUntil: until}, paced(proxies.NewPace(), t, c.proc.Dial), time.Time{})
 	if cred.starting == nil { // it is a new one
 		cred.starting = c.proc.Starting
 	}
@@ -141,7 +141,8 @@ func dialKube(
 	dial := func(ctx context.Context, versions ...string) (net.Conn, error) {
 		return f.Cluster.Watched(func(ctx context.Context) (net.Conn, error) { return dialer.DialHTTP(ctx, versions...) })(ctx)
 	}
-	cred := t.kubeCredential(cert.TLS, paced(r.paces.of(f.Profile.ProxyAddr), t, dial), f.Profile.Session.ValidFrom, cert.ValidUntil())
+	cred := t.kubeCredential(credential{identity: cert.TLS, upgrade: to.ConnUpgrade, validUntil: cert.ValidUntil()},
+		paced(r.paces.of(f.Profile.ProxyAddr), t, dial), f.Profile.Session.ValidFrom)
 	if cred.probe == nil { // it is a new one
 		cred.probe = probing(f.Cluster, route.Probe{ShowCert: true, HTTP: []string{"http/1.1"}}, to)
 	}

@@ -95,7 +95,7 @@ func (n Succession) GoOn(pasts map[string]Past) {
 	n.set.pasts = pasts
 	n.set.mu.Unlock()
 	for name, p := range pasts {
-		n.set.book.Of(name).Restore(p.History)
+		n.set.book.Of(name).Restore(p.History, p.BytesIn, p.BytesOut)
 	}
 }
 

@@ -1,10 +1,13 @@
 package tunnel
 
 import (
+	"log/slog"
 	"maps"
 	"testing"
 	"testing/synctest"
 
+	"berth/agent/kubelocal"
+	"berth/agent/state"
 	"berth/proxies"
 )
 
@@ -58,5 +61,51 @@ func TestCountsFollowConnections(t *testing.T) {
 		if got := leaving.Since(); len(got) != 0 {
 			t.Errorf("a tunnel that began anew: %+v", got)
 		}
+	})
+}
+
+// TestPlotAfterATakeOver: what moved before a process took over is in no plot of its
+// own, neither then nor after the tunnel was stopped and started.
+func TestPlotAfterATakeOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := twoTunnels(state.TunnelSpec{Kind: state.KindDB, Cluster: "prod", Port: 15432})
+		set, done := setOf(t, cfg, kubelocal.Config{Logger: slog.New(slog.DiscardHandler)})
+		defer done()
+		var px *countedPort // of the first tunnel
+		set.newCarrier = func(tun *tunnel) carrier {
+			p := &countedPort{carrier: &port{released: make(chan struct{})}}
+			if tun.spec.Name == "one" {
+				px = p
+			}
+			return p
+		}
+		past := Past{Count: Count{Connections: 7, BytesIn: 1 << 30, BytesOut: 1 << 20}}
+		set.Succession().GoOn(map[string]Past{"one": past})
+		set.Start(cfg)
+		synctest.Wait()
+		plotted := func(what string, in, out int64) {
+			t.Helper()
+			set.Record(&state.Snapshot{Tunnels: set.States()})
+			var gotIn, gotOut int64
+			for _, p := range set.Plot("one") {
+				gotIn, gotOut = gotIn+p.BytesIn, gotOut+p.BytesOut
+			}
+			if gotIn != in || gotOut != out {
+				t.Errorf("%s: %d and %d bytes are plotted, want %d and %d", what, gotIn, gotOut, in, out)
+			}
+		}
+		plotted("taken over", 0, 0)
+		px.status = proxies.Status{TotalConnections: 1, BytesIn: 300, BytesOut: 30}
+		plotted("used", 300, 30)
+		if err := set.Stop(t.Context(), "one"); err != nil {
+			t.Fatal(err)
+		}
+		plotted("stopped", 300, 30)
+		if err := set.Resume(t.Context(), "one"); err != nil {
+			t.Fatal(err)
+		}
+		plotted("started", 300, 30)
+		px.status.BytesIn = 5
+		plotted("used again", 305, 30)
 	})
 }

@@ -29,8 +29,8 @@ const ProbeFresh = 30 * time.Second
 
 // probe is the newest try of a tunnel's way.
 type probe struct {
-	turn wake.Turn // whose one is made
-	of   any       // the credential it was made with
+	turn wake.Turn   // whose one is made
+	of   *credential // that it was made with
 	at   time.Time
 	err  error
 }
@@ -98,7 +98,7 @@ func (p *probe) try(ctx context.Context, t *tunnel, away *away, fresh time.Durat
 	if !cur.validAt(time.Now()) {
 		return time.Time{}, nil
 	}
-	if p.of == cur.identity && time.Since(p.at) < fresh {
+	if p.of.isLike(cur) && time.Since(p.at) < fresh {
 		return p.at, p.err
 	}
 	began := time.Now()
@@ -110,7 +110,7 @@ func (p *probe) try(ctx context.Context, t *tunnel, away *away, fresh time.Durat
 		}
 		away.note(proxy, err)
 	}
-	p.of, p.at, p.err = cur.identity, began.Round(0), err
+	p.of, p.at, p.err = cur, began.Round(0), err
 	if f := t.dialFailure(); err == nil && f != nil && unreachable(f.err) {
 		t.exam.doubt(t, f.err) // the proxy is back, and the tunnel says so as soon as it knows
 	}

@@ -312,6 +312,7 @@ func (s *Set) halt(old []*entry) {
 			ending = append(ending, &entry{t: e.t, done: e.done})
 			e.cancel()
 			e.t = nil
+			e.past = Past{} // the counters begin anew, all of them
 		}
 	}
 	s.mu.Unlock()

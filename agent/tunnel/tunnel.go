@@ -265,7 +265,7 @@ func (t *tunnel) adopt(res resolution) {
 	was := t.status
 	switch {
 	case res.cred != nil:
-		if t.cur == nil || t.cur.identity != res.cred.identity {
+		if !t.cur.isLike(res.cred) {
 			t.refusals.forget() // with another cert they may not come again
 			another = t.cur != nil
 		}

@@ -35,6 +35,7 @@ type Cluster struct {
 	sso      ssoSessions
 	requests *requestStore
 	touched  chan struct{} // capacity 1: a touch of a security key
+	balanced atomic.Bool   // see Config.BehindLoadBalancer
 
 	ctx    context.Context // ends with Close; connections are served under it
 	cancel context.CancelFunc
@@ -71,6 +72,7 @@ func Start(cfg Config) (*Cluster, error) {
 		touched:  make(chan struct{}, 1),
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
+	c.balanced.Store(cfg.BehindLoadBalancer)
 	c.faults = newFaults(c)
 	c.requests = newRequestStore(c)
 	for _, u := range cfg.Users {

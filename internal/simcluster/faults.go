@@ -173,6 +173,10 @@ func (f *Faults) SlowDatabase(name string, l Link) {
 	})
 }
 
+// Balance puts a balancer in front, see Config.BehindLoadBalancer. Open connections go
+// on without.
+func (f *Faults) Balance() { f.c.balanced.Store(true) }
+
 // Drop cuts all connections and returns how many there were.
 func (f *Faults) Drop() int {
 	return f.c.closeConns(func(*conn) bool { return true })

@@ -109,7 +109,7 @@ func (c *Cluster) Profile(user, clusterName string) tshhome.Profile {
 		User:                user,
 		Cluster:             clusterName,
 		TLSRoutingEnabled:   true,
-		ConnUpgradeRequired: c.cfg.BehindLoadBalancer,
+		ConnUpgradeRequired: c.balanced.Load(),
 		AuthConnector:       "local",
 		MFAMode:             "auto",
 		PrivateKeyPolicy:    ProfilePolicy(c.cfg.PrivateKeyPolicy),

@@ -153,7 +153,7 @@ func (c *Cluster) configOf(r route, inner bool) *tls.Config {
 }
 
 func (c *Cluster) routeFor(serverName string, offered []string, inner bool) (route, error) {
-	if c.cfg.BehindLoadBalancer && !inner {
+	if c.balanced.Load() && !inner {
 		return route{kind: routeWeb}, nil // a balancer negotiates no ALPN
 	}
 	if strings.HasPrefix(serverName, constants.KubeTeleportProxyALPNPrefix) {

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"slices"
-	"strings"
 	"time"
 
 	"golang.org/x/net/http/httpguts"
@@ -53,7 +52,7 @@ func (f *Front) judge(v *via) error {
 		return f.refusePage(v, http.StatusForbidden, "berth serves no web pages, and this request looks like one's: "+why, r)
 	}
 	// Browsers send no body in chunks.
-	f.wary = r.ContentLength >= 0 && mayBeBrowser(r)
+	f.wary = r.ContentLength >= 0 && webpage.MayBeBrowser(r)
 	f.pass = len(f.said)
 	if f.wary {
 		came := min(r.ContentLength, int64(len(f.said)-size)) // of the body
@@ -110,29 +109,7 @@ func fromPage(r *http.Request) string {
 	if slices.Contains(r.Header["Origin"], "null") {
 		return "it comes from a web page without an address"
 	}
-	return webpage.Foreign(r, func(host string) bool {
-		return host == "" || host == dockerHost && !mayBeBrowser(r) // browsers always name one
-	})
-}
-
-// dockerHost is what Docker Desktop's containers call this machine's loopback. Where the
-// machine itself knows the name, browsers mark no foreign page's request to it: to them
-// it is no local host.
-const dockerHost = "host.docker.internal"
-
-// mayBeBrowser reports whether a request has anything that browsers send and the
-// libraries of programs do not. Node.js sends Sec-Fetch-Mode.
-func mayBeBrowser(r *http.Request) bool {
-	for name := range r.Header {
-		switch name {
-		case "Origin", "Referer", "Cookie":
-			return true
-		}
-		if strings.HasPrefix(name, "Sec-") && name != "Sec-Fetch-Mode" {
-			return true
-		}
-	}
-	return strings.Contains(r.UserAgent(), "Mozilla/")
+	return webpage.Foreign(r, func(host string) bool { return host == "" }) // browsers always name one
 }
 
 // mayBeHTTP reports whether what a client has said may begin a request of HTTP/1: a

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -48,6 +49,34 @@ func TestSharedListener(t *testing.T) {
 	resp, body := get(t, kubectl(t, "gone"), "https://"+l.Status().Addresses[0]+"/api/v1/pods")
 	if s := statusOf(t, resp.Code, body); s.Code != 403 || s.Reason != "Forbidden" {
 		t.Errorf("a tunnel that is not there says %+v", s)
+	}
+}
+
+// TestClients: of two tunnels on one port each knows the connections that ask it for
+// something.
+func TestClients(t *testing.T) {
+	var ticks sync.Map
+	c := newCluster(t, ticking(&ticks))
+	l := shared(t)
+	a := run(t, Config{Name: "a", Listener: l, Source: always(c.upstream())})
+	b := run(t, Config{Name: "b", Listener: l, Source: always(c.upstream())})
+	local := make(chan string, 2)
+	client := kubectl(t, "a")
+	client.Transport.(*http.Transport).DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := new(net.Dialer).DialContext(ctx, network, addr)
+		if err == nil {
+			local <- conn.LocalAddr().String()
+		}
+		return conn, err
+	}
+	for range 2 { // two requests, one connection
+		watch(t, client, a.addr())
+	}
+	if got, want := fmt.Sprint(a.Clients()), "["+<-local+"]"; got != want {
+		t.Errorf("the clients of a are %s, want %s", got, want)
+	}
+	if got := b.Clients(); len(got) != 0 {
+		t.Errorf("the clients of b are %v", got)
 	}
 }
 
@@ -121,6 +150,7 @@ func TestStrangersAreRefused(t *testing.T) {
 func TestWebPagesAreRefused(t *testing.T) {
 	c := newCluster(t, ok)
 	r := run(t, Config{Source: always(c.upstream())})
+	const docker = "host.docker.internal:1"
 	tests := map[string]struct {
 		method, host string
 		header       map[string]string
@@ -150,7 +180,12 @@ func TestWebPagesAreRefused(t *testing.T) {
 		"proxied_page": {http.MethodPost, "", map[string]string{
 			"Origin": "https://c1.renderer.example.app:4711", "Sec-Fetch-Site": "same-origin",
 		}, 200},
-		"image_tag": {http.MethodGet, "", map[string]string{"Sec-Fetch-Site": "cross-site"}, 403},
+		"docker":        {http.MethodGet, docker, nil, 200},
+		"docker_exec":   {http.MethodGet, docker, map[string]string{"Sec-WebSocket-Key": "x", "Sec-WebSocket-Version": "13"}, 200},
+		"docker_image":  {http.MethodGet, docker, map[string]string{"User-Agent": "Mozilla/5.0"}, 403},
+		"docker_page":   {http.MethodPost, docker, map[string]string{"Origin": "https://host.docker.internal:1"}, 403},
+		"docker_origin": {http.MethodPost, "", map[string]string{"Origin": "https://host.docker.internal:1"}, 403},
+		"image_tag":     {http.MethodGet, "", map[string]string{"Sec-Fetch-Site": "cross-site"}, 403},
 		"preflight": {http.MethodOptions, "", map[string]string{
 			"Access-Control-Request-Method": "DELETE", "Sec-Fetch-Site": "same-origin",
 		}, 403},

@@ -308,10 +308,12 @@ func patience(r *http.Request) time.Duration {
 	return max(d-patienceMargin, d/2)
 }
 
-// isWatch reports whether the request is for a stream of changes.
+// isWatch reports whether the request is for a stream of changes, as API servers read
+// it: by the first value, where all but two mean yes. Python's client says True. Source:
+// k8s.io/apimachinery, pkg/runtime, Convert_Slice_string_To_bool.
 func isWatch(r *http.Request) bool {
-	watch := r.URL.Query().Get("watch")
-	return watch == "true" || watch == "1"
+	watch := r.URL.Query()["watch"]
+	return len(watch) > 0 && watch[0] != "0" && !strings.EqualFold(watch[0], "false")
 }
 
 // hold counts the request among those that wait.

@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net"
 	"net/http"
 	"net/http/httptrace"
+	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -381,6 +384,24 @@ func (t *Tunnel) Status() proxies.Status {
 		}
 	}, maps.Values(t.waiting))
 	return s
+}
+
+// Clients returns where the connections come from that have a request open, each once.
+// What shares a listener cannot be told apart by the port.
+func (t *Tunnel) Clients() []netip.AddrPort {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	addrs := make(map[netip.AddrPort]struct{})
+	for q := range t.active {
+		if q.client == nil {
+			continue
+		}
+		if tcp, ok := q.client.addr.(*net.TCPAddr); ok {
+			addr := tcp.AddrPort()
+			addrs[netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())] = struct{}{}
+		}
+	}
+	return slices.Collect(maps.Keys(addrs))
 }
 
 // transportOf returns the transport for up, for one request; it must be

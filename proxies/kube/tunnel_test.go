@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"runtime"
 	"slices"
 	"strings"
@@ -825,6 +826,20 @@ func TestCloseConnections(t *testing.T) {
 	watch(t, client, r.addr()) // the tunnel goes on
 }
 
+// TestIsWatch: berth takes for a watch what an API server does, however the client
+// writes it: Python's says True.
+func TestIsWatch(t *testing.T) {
+	for query, want := range map[string]bool{
+		"watch=true": true, "watch=1": true, "watch=True": true, "watch": true, "watch=": true, "watch=yes": true,
+		"watch=true&watch=0": true,
+		"":                   false, "watch=0": false, "watch=false": false, "watch=False": false, "watch=0&watch=true": false,
+	} {
+		if got := isWatch(httptest.NewRequest(http.MethodGet, "/api/v1/pods?"+query, nil)); got != want {
+			t.Errorf("isWatch of %q is %v, want %v", query, got, want)
+		}
+	}
+}
+
 // TestDrain: a tunnel that ends lets requests end, but for watches, which have
 // no end and are asked for again.
 func TestDrain(t *testing.T) {
@@ -835,15 +850,18 @@ func TestDrain(t *testing.T) {
 	b := run(t, Config{Name: "b", Listener: l, Source: always(c.upstream()), Grace: patienceInTests})
 	client := kubectl(t, "a")
 	w := watch(t, client, a.addr())
+	python := follow(t, client, "https://"+a.addr()+"/api/v1/pods?watch=True")
 	logs := follow(t, client, "https://"+a.addr()+"/api/v1/namespaces/default/pods/web-0/log?follow=true")
-	testwait.Eventually(t, "both are open", func() bool { return a.Status().Connections == 2 })
+	testwait.Eventually(t, "all are open", func() bool { return a.Status().Connections == 3 })
 	stopped := make(chan struct{})
 	go func() { defer close(stopped); a.stop() }()
 	<-a.Released()
-	if w.Scan() || w.Err() != nil {
-		t.Errorf("a draining watch says %q, %v, want its end", w.Text(), w.Err())
+	for _, w := range []*bufio.Scanner{w, python} {
+		if w.Scan() || w.Err() != nil {
+			t.Errorf("a draining watch says %q, %v, want its end", w.Text(), w.Err())
+		}
 	}
-	testwait.Eventually(t, "the watch is over at the cluster too", func() bool {
+	testwait.Eventually(t, "the watches are over at the cluster too", func() bool {
 		n := 0
 		ticks.Range(func(_, _ any) bool { n++; return true })
 		return n == 1

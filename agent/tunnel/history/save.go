@@ -54,10 +54,11 @@ func (h *History) Save() Saved {
 	return s
 }
 
-// Restore makes s the history.
-func (h *History) Restore(s Saved) {
+// Restore makes s the history of a tunnel whose counters go on from in and out.
+func (h *History) Restore(s Saved, in, out int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.plot.in, h.plot.out = in, out
 	h.lastState, h.certUntil, h.runsAs = s.LastState, s.CertUntil, s.RunsAs
 	h.entries = nil
 	for _, e := range s.Entries {

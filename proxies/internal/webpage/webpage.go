@@ -11,16 +11,22 @@ import (
 	"strings"
 )
 
+// dockerHost is what Docker Desktop's containers call this machine's loopback. Where the
+// machine itself knows the name, browsers mark no foreign page's request to it: to them
+// it is no local host.
+const dockerHost = "host.docker.internal"
+
 // Foreign returns why a request looks like a foreign web page's; empty means that it
-// does not. local reports which Host names, in lower case and without a port, are the
-// port's own besides loopback addresses and localhost.
+// does not. own reports which Host names, in lower case and without a port, are the
+// port's own besides loopback addresses, localhost and what containers call it.
 //
 // A page must have a name of its own, in Host if the name was made to point to
 // this machine, else in Origin, and browsers set both. Everything else is a
 // client's: pages of this machine, such as those behind "kubectl proxy", programs
 // with pages that have no host ("null", "file://", "app://…", "vscode-webview://…"),
 // and libraries that make up an Origin of the address they call.
-func Foreign(r *http.Request, local func(host string) bool) string {
+func Foreign(r *http.Request, own func(host string) bool) string {
+	local := func(host string) bool { return own(host) || host == dockerHost && !MayBeBrowser(r) }
 	site := r.Header.Get("Sec-Fetch-Site") // browsers set it, and no page can change it
 	origin, has := r.Header["Origin"]
 	switch {
@@ -58,4 +64,20 @@ func foreign(origin string, local func(host string) bool) bool {
 		return true
 	}
 	return (u.Scheme == "http" || u.Scheme == "https") && !here(u.Host, local)
+}
+
+// MayBeBrowser reports whether a request has anything that browsers send and the
+// libraries of programs do not. Node.js sends Sec-Fetch-Mode, and kubectl asks for a
+// WebSocket, which browsers do with an Origin.
+func MayBeBrowser(r *http.Request) bool {
+	for name := range r.Header {
+		switch name {
+		case "Origin", "Referer", "Cookie":
+			return true
+		}
+		if strings.HasPrefix(name, "Sec-") && name != "Sec-Fetch-Mode" && !strings.HasPrefix(name, "Sec-Websocket-") {
+			return true
+		}
+	}
+	return strings.Contains(r.UserAgent(), "Mozilla/")
 }
