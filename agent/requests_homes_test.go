@@ -31,19 +31,21 @@ func active(t *testing.T, home string) []string {
 }
 
 // TestRequestsOfTwoHomes: two homes have sessions of two users at one proxy. Each request
-// is assumed, dropped and decided with the session that it is for.
+// is assumed, dropped and decided with the session that it is for, and what one of them
+// loses closes no connection of the other.
 func TestRequestsOfTwoHomes(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, requestsConfig())
 	e.Login()
 	second := filepath.Join(t.TempDir(), "tsh")
 	must(t, e.Sim.Login(second, "bob"))
-	tun, _ := e.pgTunnel("pg", "user: alice")
-	e.config(tun)
+	tun, port := e.pgTunnel("pg", "user: alice")
+	bobs, bobsPort := e.pgTunnel("bobs", "user: bob")
+	e.config(tun, bobs)
 	text, err := os.ReadFile(e.Paths.Config)
 	must(t, err)
 	both := strings.Replace(string(text), "]", ", '"+second+"']", 1)
-	must(t, os.WriteFile(e.Paths.Config, []byte(both), 0o600))
+	must(t, os.WriteFile(e.Paths.Config, []byte(both+"\naccess: {on_drop: close}\n"), 0o600))
 	pending := map[string]string{ // by user
 		"alice": e.Sim.PutAccessRequest(simcluster.AccessRequest{User: "alice", Roles: []string{"dba"}}),
 		"bob":   e.Sim.PutAccessRequest(simcluster.AccessRequest{User: "bob", Roles: []string{"dba"}}),
@@ -53,6 +55,7 @@ func TestRequestsOfTwoHomes(t *testing.T) {
 		return len(s.Profiles) == 2 && s.Profiles[0].State == state.ProfileValid && s.Profiles[1].State == state.ProfileValid
 	})
 	e.AwaitState("pg", state.TunnelReady)
+	e.AwaitState("bobs", state.TunnelReady)
 	c := e.Client()
 
 	id := e.Sim.PutAccessRequest(simcluster.AccessRequest{
@@ -61,7 +64,9 @@ func TestRequestsOfTwoHomes(t *testing.T) {
 	e.awaitRequest(id, func(r state.Request) bool { return r.Assumable })
 	_, err = c.AssumeRequest(t.Context(), client.Assume{ID: id, Tunnel: "pg"})
 	wantCode(t, err, ipc.CodeInvalid, "tunnel pg runs as alice, and the request is bob's")
+	alices := e.mustPG(port)
 	for _, named := range [][]string{nil, {id}} {
+		ofBob := e.mustPG(bobsPort)
 		if _, err := c.AssumeRequest(t.Context(), client.Assume{ID: id}); err != nil {
 			t.Fatalf("assume: %v", err)
 		}
@@ -74,6 +79,13 @@ func TestRequestsOfTwoHomes(t *testing.T) {
 		if left := active(t, second); len(left) != 0 {
 			t.Fatalf("after DropRequests(%q) bob's session has the roles of %q", named, left)
 		}
+		testwait.Eventually(t, "bob's connection to be closed", func() bool { // which is after alice's tunnel in the config
+			_, err := servedBy(t.Context(), ofBob)
+			return err != nil
+		})
+		if _, err := servedBy(t.Context(), alices); err != nil {
+			t.Fatalf("bob's roles were dropped, and alice's connection broke: %v", err)
+		}
 	}
 
 	for user, reviewer := range map[string]string{"alice": "bob", "bob": "alice"} {
@@ -84,6 +96,40 @@ func TestRequestsOfTwoHomes(t *testing.T) {
 		if r, _ := e.Sim.AccessRequest(pending[user]); len(r.GetReviews()) != 1 || r.GetReviews()[0].Author != reviewer {
 			t.Errorf("%s's request has the reviews %+v, want %s's", user, r.GetReviews(), reviewer)
 		}
+	}
+}
+
+// TestHeldOfTwoHomes: of the sessions of two users at one proxy, a client waits for the
+// one that its tunnel is for.
+func TestHeldOfTwoHomes(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t, requestsConfig())
+	second := filepath.Join(t.TempDir(), "tsh")
+	expired := simcluster.WithTTL(time.Second)
+	e.Login(expired)
+	must(t, e.Sim.Login(second, "bob", expired))
+	tun, port := e.pgTunnel("pg", "user: bob", "hold: 1m")
+	e.config(tun)
+	text, err := os.ReadFile(e.Paths.Config)
+	must(t, err)
+	both := strings.Replace(string(text), "]", ", '"+second+"']", 1)
+	must(t, os.WriteFile(e.Paths.Config, []byte(both), 0o600))
+	a := e.startAgent()
+	e.Await("both sessions to end", func(s state.Snapshot) bool {
+		return len(s.Profiles) == 2 && s.Profiles[0].State == state.ProfileExpired && s.Profiles[1].State == state.ProfileExpired
+	})
+	done := e.connecting(port)
+	e.Await("the client to be held", func(s state.Snapshot) bool {
+		return s.Tunnels[0].State == state.TunnelWaitingForLogin && s.Tunnels[0].Waiting == 1
+	})
+	for _, p := range a.sessions.View().Profiles {
+		if held := a.held()[p.ID()]; held != (p.User == "bob") {
+			t.Errorf("a login of %s releases a client: %v", p.User, held)
+		}
+	}
+	must(t, e.Sim.Login(second, "bob"))
+	if err := <-done; err != nil {
+		t.Errorf("the client is held until bob's login, and fails: %v", err)
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 	"berth/agent/memory"
 	"berth/agent/sessions"
 	"berth/agent/state"
+	"berth/certwatch"
 	"berth/proxies/kube"
 )
 
@@ -41,12 +42,12 @@ func (s *Set) Connecting() bool {
 	})
 }
 
-// Held returns the proxies at which a login would release clients.
-func (s *Set) Held() map[string]bool {
-	held := make(map[string]bool)
+// Held returns the profiles whose login would release clients.
+func (s *Set) Held() map[certwatch.ProfileID]bool {
+	held := make(map[certwatch.ProfileID]bool)
 	for _, t := range s.running() {
-		if proxy, ok := t.heldForLogin(); ok {
-			held[proxy] = true
+		if id, ok := t.heldForLogin(); ok {
+			held[id] = true
 		}
 	}
 	return held
@@ -57,7 +58,7 @@ func (s *Set) Held() map[string]bool {
 func (s *Set) Outside(r state.Request) []string {
 	var names []string
 	for _, t := range s.running() {
-		if t.servedBy() == r.Profile && !Reaches(r, t.spec) {
+		if res := t.resolved(); res.profile == r.Profile && res.user == r.User && !Reaches(r, t.spec) {
 			names = append(names, t.spec.Name)
 		}
 	}

@@ -16,7 +16,8 @@ type resolution struct {
 	state        state.TunnelState
 	problem      *state.Problem
 	err          error
-	profile      string // proxy address
+	id           certwatch.ProfileID
+	profile      string // its proxy address
 	user         string // of the profile
 	protocol     string
 	dbUsers      []string // whom the session may be; none: not known

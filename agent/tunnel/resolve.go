@@ -58,7 +58,7 @@ func (r *resolver) resolveWith(ctx context.Context, t *tunnel, reason Reason, f 
 	now := time.Now()
 	res := resolution{engine: t.lastEngine(), protocol: r.memory.ProtocolOf(t.spec.Cluster, t.spec.Resource)}
 	if f.Profile != nil {
-		res.profile, res.user = f.Profile.ProxyAddr, f.Profile.User
+		res.id, res.profile, res.user = f.Profile.ID(), f.Profile.ProxyAddr, f.Profile.User
 	}
 	switch {
 	case f.Profile == nil:
