@@ -655,8 +655,8 @@ func (a *Agent) draw(now time.Time) *state.Snapshot {
 	}
 	shared := make(map[cause]*state.Problem)
 	for _, f := range a.sessions.All() {
-		if p := tunnel.SessionProblem(f); p != nil && f.Valid(now) {
-			share(s, shared, cause{proxy: f.Profile.ProxyAddr, code: p.Code}, p)
+		if p := tunnel.SessionProblem(f, a.sessions); p != nil && f.Valid(now) {
+			share(s, shared, causeOf(p, f.Profile.ProxyAddr), p)
 		}
 	}
 	for _, p := range a.sessions.View().Profiles {

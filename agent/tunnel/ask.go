@@ -169,7 +169,7 @@ func (s *Set) check(ctx context.Context, e entry, fresh time.Duration) state.Rea
 	case is.State != state.TunnelReady && is.Problem != nil:
 		r.Code = is.Problem.Code
 	case is.State == state.TunnelReady && err != nil:
-		r.State, r.Code = state.TunnelError, problemFor(err, e.spec, is.Profile, e.t.lastProfile()).Code
+		r.State, r.Code = state.TunnelError, problemFor(err, e.spec, is.Profile, "", e.t.lastProfile()).Code
 	}
 	r.Ready = r.State == state.TunnelReady
 	return r
@@ -226,7 +226,7 @@ func (s *Set) Word(err error, clusterName string) error {
 		}
 		return &ipc.Error{Code: ipc.CodeNotFound, Message: fmt.Sprintf("no profile knows the cluster %q", clusterName), Hint: hint}
 	}
-	p := problemFor(err, state.TunnelSpec{Cluster: clusterName}, proxy, mem)
+	p := problemFor(err, state.TunnelSpec{Cluster: clusterName}, proxy, s.cfg.Sessions.UserAt(proxy, mem.User), mem)
 	code := ipc.CodeFailed
 	switch p.Code {
 	case state.CodeUnknownCluster, state.CodeUnknownResource:
@@ -282,7 +282,7 @@ func (e entry) draw(guard state.Guard, protocol string) state.Tunnel {
 		s.State = state.TunnelPortInUse
 		spec := e.spec
 		spec.Port = e.port
-		s.Problem = problemFor(px.BindError, spec, s.Profile, memory.Profile{})
+		s.Problem = problemFor(px.BindError, spec, s.Profile, "", memory.Profile{})
 		if s.Problem.Code != state.CodePortInUse {
 			s.State = state.TunnelError
 		}

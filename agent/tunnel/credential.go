@@ -19,6 +19,7 @@ type resolution struct {
 	id           certwatch.ProfileID
 	profile      string // its proxy address
 	user         string // of the profile
+	named        string // the same where a command about the session has to name it, see sessions.UserAt
 	protocol     string
 	dbUsers      []string // whom the session may be; none: not known
 	engine       state.Engine

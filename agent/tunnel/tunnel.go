@@ -208,8 +208,8 @@ func (t *tunnel) resolve(ctx context.Context, reason Reason) (res resolution) {
 	if err := <-done; err != nil {
 		was := t.resolved()
 		return resolution{
-			engine: t.lastEngine(), id: was.id, profile: was.profile, user: was.user, state: state.TunnelError, err: err, keep: true,
-			problem: problemFor(err, t.spec, was.profile, t.lastProfile()),
+			engine: t.lastEngine(), id: was.id, profile: was.profile, user: was.user, named: was.named, state: state.TunnelError, err: err, keep: true,
+			problem: problemFor(err, t.spec, was.profile, was.named, t.lastProfile()),
 		}
 	}
 	return res
@@ -492,7 +492,7 @@ func (t *tunnel) draw(s *state.Tunnel) {
 	}
 	if t.dialErr != nil && res.state == state.TunnelReady {
 		s.State = state.TunnelError
-		s.Problem = problemFor(t.dialErr.err, t.spec, res.profile, memory.Profile{})
+		s.Problem = problemFor(t.dialErr.err, t.spec, res.profile, res.named, memory.Profile{})
 		s.Problem.Since = t.dialErr.at.UTC()
 	}
 	if s.State != state.TunnelReady || s.Problem != nil {
