@@ -297,11 +297,11 @@ func (a *Agent) furnish(ctx, rooms context.Context) {
 	})
 }
 
-// held returns the proxies at which a login would release clients or assumes.
-func (a *Agent) held() map[string]bool {
+// held returns the profiles whose login would release clients or assumes.
+func (a *Agent) held() map[certwatch.ProfileID]bool {
 	held := a.tunnels.Held()
 	for _, p := range a.sessions.View().Profiles {
-		held[p.ProxyAddr] = held[p.ProxyAddr] || len(a.requests.Held(p.ProxyAddr)) > 0
+		held[p.ID()] = held[p.ID()] || len(a.requests.Held(p)) > 0
 	}
 	return held
 }
@@ -455,7 +455,7 @@ func (a *Agent) adoptView(ctx context.Context) {
 		a.log.Info("woke from sleep, or the clock was set")
 	}
 	lost := a.sessions.Update(view, forbidden...)
-	a.tunnels.RolesLost(a.proxiesOf(lost))
+	a.tunnels.RolesLost(lost)
 	a.requests.Follow()
 	if err := a.memory.RememberClusters(servedClusters(view)); err != nil {
 		a.log.Warn("saved state not written", "err", err)
@@ -474,16 +474,6 @@ func servedClusters(view *certwatch.View) map[string]memory.Profile {
 		}
 	}
 	return served
-}
-
-func (a *Agent) proxiesOf(ids []certwatch.ProfileID) []string {
-	var proxies []string
-	for _, id := range ids {
-		if p := a.sessions.Of(id).Profile; p != nil {
-			proxies = append(proxies, p.ProxyAddr)
-		}
-	}
-	return proxies
 }
 
 func (a *Agent) setLog(cfg *config.Config) {
@@ -666,8 +656,8 @@ func (a *Agent) draw(now time.Time) *state.Snapshot {
 	}
 	shared := make(map[cause]*state.Problem)
 	for _, f := range a.sessions.All() {
-		if p := tunnel.SessionProblem(f); p != nil && f.Valid(now) {
-			share(s, shared, cause{proxy: f.Profile.ProxyAddr, code: p.Code}, p)
+		if p := tunnel.SessionProblem(f, a.sessions); p != nil && f.Valid(now) {
+			share(s, shared, causeOf(p, f.Profile.ProxyAddr), p)
 		}
 	}
 	for _, p := range a.sessions.View().Profiles {
@@ -677,7 +667,7 @@ func (a *Agent) draw(now time.Time) *state.Snapshot {
 		}
 		ps.Login = a.logins.State(p)
 		ps.Renewal = a.renewals.State(p)
-		ps.HeldRequests = append(ps.HeldRequests, a.requests.Held(p.ProxyAddr)...)
+		ps.HeldRequests = append(ps.HeldRequests, a.requests.Held(p)...)
 		ps.Stored = append(ps.Stored, a.memory.Stored(p.ProxyAddr, p.User)...)
 		s.Profiles = append(s.Profiles, ps)
 	}

@@ -30,20 +30,31 @@ func active(t *testing.T, home string) []string {
 	return list[0].Session.Identity.ActiveRequests
 }
 
+// bobsHome configures a tunnel of alice's, and one of bob's whose session is in another
+// home.
+func (e *env) bobsHome(opts ...simcluster.LoginOption) (alicesPort, bobsPort int, home string) {
+	e.t.Helper()
+	home = filepath.Join(e.t.TempDir(), "tsh")
+	must(e.t, e.Sim.Login(home, "bob", opts...))
+	alices, alicesPort := e.pgTunnel("pg", "user: alice")
+	bobs, bobsPort := e.pgTunnel("bobs", "user: bob")
+	e.config(alices, bobs)
+	text, err := os.ReadFile(e.Paths.Config)
+	must(e.t, err)
+	both := strings.Replace(string(text), "]", ", '"+home+"']", 1)
+	must(e.t, os.WriteFile(e.Paths.Config, []byte(both), 0o600))
+	return alicesPort, bobsPort, home
+}
+
 // TestRequestsOfTwoHomes: two homes have sessions of two users at one proxy. Each request
-// is assumed, dropped and decided with the session that it is for.
+// is assumed, dropped and decided with the session that it is for, and what one of them
+// loses closes no connection of the other.
 func TestRequestsOfTwoHomes(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, requestsConfig())
 	e.Login()
-	second := filepath.Join(t.TempDir(), "tsh")
-	must(t, e.Sim.Login(second, "bob"))
-	tun, _ := e.pgTunnel("pg", "user: alice")
-	e.config(tun)
-	text, err := os.ReadFile(e.Paths.Config)
-	must(t, err)
-	both := strings.Replace(string(text), "]", ", '"+second+"']", 1)
-	must(t, os.WriteFile(e.Paths.Config, []byte(both), 0o600))
+	port, bobsPort, second := e.bobsHome()
+	e.appendConfig("access: {on_drop: close}")
 	pending := map[string]string{ // by user
 		"alice": e.Sim.PutAccessRequest(simcluster.AccessRequest{User: "alice", Roles: []string{"dba"}}),
 		"bob":   e.Sim.PutAccessRequest(simcluster.AccessRequest{User: "bob", Roles: []string{"dba"}}),
@@ -53,15 +64,18 @@ func TestRequestsOfTwoHomes(t *testing.T) {
 		return len(s.Profiles) == 2 && s.Profiles[0].State == state.ProfileValid && s.Profiles[1].State == state.ProfileValid
 	})
 	e.AwaitState("pg", state.TunnelReady)
+	e.AwaitState("bobs", state.TunnelReady)
 	c := e.Client()
 
 	id := e.Sim.PutAccessRequest(simcluster.AccessRequest{
 		User: "bob", Roles: []string{"dba"}, State: types.RequestState_APPROVED, Expires: time.Now().Add(13 * time.Hour),
 	})
 	e.awaitRequest(id, func(r state.Request) bool { return r.Assumable })
-	_, err = c.AssumeRequest(t.Context(), client.Assume{ID: id, Tunnel: "pg"})
+	_, err := c.AssumeRequest(t.Context(), client.Assume{ID: id, Tunnel: "pg"})
 	wantCode(t, err, ipc.CodeInvalid, "tunnel pg runs as alice, and the request is bob's")
+	alices := e.mustPG(port)
 	for _, named := range [][]string{nil, {id}} {
+		ofBob := e.mustPG(bobsPort)
 		if _, err := c.AssumeRequest(t.Context(), client.Assume{ID: id}); err != nil {
 			t.Fatalf("assume: %v", err)
 		}
@@ -73,6 +87,13 @@ func TestRequestsOfTwoHomes(t *testing.T) {
 		}
 		if left := active(t, second); len(left) != 0 {
 			t.Fatalf("after DropRequests(%q) bob's session has the roles of %q", named, left)
+		}
+		testwait.Eventually(t, "bob's connection to be closed", func() bool { // which is after alice's tunnel in the config
+			_, err := servedBy(t.Context(), ofBob)
+			return err != nil
+		})
+		if _, err := servedBy(t.Context(), alices); err != nil {
+			t.Fatalf("bob's roles were dropped, and alice's connection broke: %v", err)
 		}
 	}
 
@@ -87,6 +108,33 @@ func TestRequestsOfTwoHomes(t *testing.T) {
 	}
 }
 
+// TestHeldOfTwoHomes: of the sessions of two users at one proxy, a client waits for the
+// one that its tunnel is for.
+func TestHeldOfTwoHomes(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t, requestsConfig())
+	expired := simcluster.WithTTL(time.Second)
+	e.Login(expired)
+	_, port, second := e.bobsHome(expired)
+	a := e.startAgent()
+	e.Await("both sessions to end", func(s state.Snapshot) bool {
+		return len(s.Profiles) == 2 && s.Profiles[0].State == state.ProfileExpired && s.Profiles[1].State == state.ProfileExpired
+	})
+	done := e.connecting(port)
+	e.Await("the client to be held", func(s state.Snapshot) bool {
+		return s.Tunnels[1].State == state.TunnelWaitingForLogin && s.Tunnels[1].Waiting == 1
+	})
+	for _, p := range a.sessions.View().Profiles {
+		if held := a.held()[p.ID()]; held != (p.User == "bob") {
+			t.Errorf("a login of %s releases a client: %v", p.User, held)
+		}
+	}
+	must(t, e.Sim.Login(second, "bob"))
+	if err := <-done; err != nil {
+		t.Errorf("the client is held until bob's login, and fails: %v", err)
+	}
+}
+
 // TestLogoutOfTwoHomes: of the sessions of two users at one proxy, the one that is meant
 // is ended.
 func TestLogoutOfTwoHomes(t *testing.T) {
@@ -94,13 +142,7 @@ func TestLogoutOfTwoHomes(t *testing.T) {
 	e := newEnv(t, requestsConfig())
 	e.withTSH()
 	e.Login()
-	second := filepath.Join(t.TempDir(), "tsh")
-	must(t, e.Sim.Login(second, "bob"))
-	e.config()
-	text, err := os.ReadFile(e.Paths.Config)
-	must(t, err)
-	both := strings.Replace(string(text), "]", ", '"+second+"']", 1)
-	must(t, os.WriteFile(e.Paths.Config, []byte(both), 0o600))
+	e.bobsHome()
 	e.start()
 	valid := func(s state.Snapshot) (users []string) {
 		for _, p := range s.Profiles {
@@ -120,5 +162,41 @@ func TestLogoutOfTwoHomes(t *testing.T) {
 	}
 	if got := valid(e.Snapshot()); !slices.Equal(got, []string{"alice"}) {
 		t.Errorf("after bob's logout there are sessions of %q", got)
+	}
+}
+
+// TestProblemsOfTwoHomes: what keeps one of two users at a proxy from the cluster names
+// the command for that user's session.
+func TestProblemsOfTwoHomes(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t, requestsConfig())
+	e.Login()
+	_, bobsPort, _ := e.bobsHome()
+	e.start()
+	e.awaitWell()
+	renew := func(user string) string { return "berth login --renew " + e.Sim.ProxyAddr() + " --user=" + user }
+
+	e.Sim.Lock("bob", "incident 7")
+	if _, err := e.pg(t.Context(), bobsPort); err == nil {
+		t.Error("bob was served while locked")
+	}
+	p := e.awaitProblem(state.CodeSessionRefused, "sim.test refuses bob")
+	if !strings.HasPrefix(p.Action, renew("bob")+" says more") {
+		t.Errorf("bob is locked, and the way out is %q", p.Action)
+	}
+	e.Sim.Unlock("bob")
+	e.awaitWell()
+
+	must(t, e.Sim.RotateHostCA())
+	must(t, e.Client().RestartTunnel(t.Context(), "pg"))
+	must(t, e.Client().RestartTunnel(t.Context(), "bobs"))
+	s := e.Await("both sessions to be outdated", func(s state.Snapshot) bool {
+		return len(s.Problems) == 2 && s.Tunnels[0].Problem != nil && s.Tunnels[1].Problem != nil
+	})
+	for i, user := range []string{"alice", "bob"} {
+		p := s.Tunnels[i].Problem
+		if p.Code != state.CodeSessionOutdated || p.Action != renew(user) || !strings.Contains(p.Text, user+"'s login") || !slices.Contains(s.Problems, *p) {
+			t.Errorf("the CA was rotated, and the problem of %s's tunnel is %+v, of %+v", user, p, s.Problems)
+		}
 	}
 }

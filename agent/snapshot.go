@@ -17,7 +17,16 @@ import (
 type cause struct {
 	proxy string
 	code  state.Code
-	leaf  string
+	which string // of several at the proxy: a leaf cluster, or what is said of a session
+}
+
+// causeOf returns the cause of a problem with a session, or with a proxy.
+func causeOf(p *state.Problem, proxy string) cause {
+	of := cause{proxy: proxy, code: p.Code}
+	if p.Code == state.CodeSessionOutdated {
+		of.which = p.Text // which names the cluster, and the user where there are two
+	}
+	return of
 }
 
 // share puts a problem among the snapshot's own, unless the cause has one there,
@@ -36,14 +45,14 @@ func share(s *state.Snapshot, shared map[cause]*state.Problem, of cause, p *stat
 // that very problem.
 func shareProblems(s *state.Snapshot, shared map[cause]*state.Problem) {
 	since := make(map[cause]time.Time)
-	causeOf := func(t *state.Tunnel) (of cause, ok bool) {
+	sharedBy := func(t *state.Tunnel) (of cause, ok bool) {
 		if t.Problem == nil {
 			return cause{}, false
 		}
-		of = cause{proxy: t.Profile, code: t.Problem.Code}
+		of = causeOf(t.Problem, t.Profile)
 		switch of.code {
 		case state.CodeLeafAway:
-			of.leaf = t.Cluster
+			of.which = t.Cluster
 			return of, true
 		case state.CodeProxyUnreachable, state.CodeProxyUntrusted, state.CodeSessionRefused, state.CodeSessionOutdated:
 			return of, true
@@ -52,7 +61,7 @@ func shareProblems(s *state.Snapshot, shared map[cause]*state.Problem) {
 		}
 	}
 	for i := range s.Tunnels {
-		if of, ok := causeOf(&s.Tunnels[i]); ok && shared[of] == nil {
+		if of, ok := sharedBy(&s.Tunnels[i]); ok && shared[of] == nil {
 			if at := s.Tunnels[i].Problem.Since; since[of].IsZero() || at.Before(since[of]) {
 				since[of] = at
 			}
@@ -60,7 +69,7 @@ func shareProblems(s *state.Snapshot, shared map[cause]*state.Problem) {
 	}
 	for i := range s.Tunnels {
 		t := &s.Tunnels[i]
-		of, ok := causeOf(t)
+		of, ok := sharedBy(t)
 		if !ok {
 			continue
 		}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/gravitational/teleport/api/utils/keypaths"
@@ -37,6 +38,12 @@ type content struct {
 }
 
 func (c content) missing() bool { return errors.Is(c.err, fs.ErrNotExist) }
+
+// exhausted reports whether reading failed because too many files are open, or memory
+// is short: that says nothing about the files.
+func exhausted(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM)
+}
 
 // readFile reads a regular file of bounded size. It never blocks on a pipe.
 func readFile(path string) content {
@@ -82,12 +89,17 @@ type profileFiles struct {
 	allCAs         content // certs.pem
 
 	dirMod time.Time // when a name in the key folders last came or went
+
+	exhausted bool // a file or folder could not be read, see exhausted
 }
 
 // readProfile reads all files of a profile.
 func readProfile(home, name string) *profileFiles {
 	r := &profileFiles{home: home, name: name}
-	defer func() { r.readAt = time.Now() }() // so that a write meanwhile is of the past
+	defer func() {
+		r.readAt = time.Now() // so that a write meanwhile is of the past
+		r.each(func(c content) { r.exhausted = r.exhausted || exhausted(c.err) })
+	}()
 	r.yaml = readFile(keypaths.ProfileFilePath(home, name))
 	if r.yaml.err != nil {
 		return r
@@ -102,8 +114,8 @@ func readProfile(home, name string) *profileFiles {
 	r.tlsKey = readFile(keypaths.UserTLSKeyPath(home, name, user))
 	r.crt = readFile(keypaths.TLSCertPath(home, name, user))
 	sshDir, casDir := keypaths.SSHDir(home, name, user), keypaths.CAsDir(home, name)
-	r.sshCerts = readFolder(sshDir, "-cert.pub")
-	r.cas = readFolder(casDir, ".pem")
+	r.sshCerts = r.readFolder(sshDir, "-cert.pub")
+	r.cas = r.readFolder(casDir, ".pem")
 	r.allCAs = readFile(keypaths.TLSCAsPath(home, name))
 	for _, dir := range []string{keypaths.ProxyKeyDir(home, name), sshDir, casDir} {
 		if info, err := os.Stat(dir); err == nil && info.ModTime().After(r.dirMod) {
@@ -114,9 +126,10 @@ func readProfile(home, name string) *profileFiles {
 }
 
 // readFolder reads the files in dir with the suffix, by name without it.
-func readFolder(dir, suffix string) map[string]content {
+func (r *profileFiles) readFolder(dir, suffix string) map[string]content {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
+		r.exhausted = r.exhausted || exhausted(err)
 		return nil // the files in it are then missing, which is judged
 	}
 	files := map[string]content{}

@@ -45,9 +45,16 @@ func Load(path string) ([]*Profile, error) {
 }
 
 // read re-reads the whole home. It returns after how long to read again
-// because something is in doubt; zero means nothing is.
+// because something is in doubt; zero means nothing is. What is believed stands while
+// the system lets no more files be opened.
 func (h *home) read() time.Duration {
 	names, err := listProfiles(h.path)
+	if exhausted(err) {
+		if !h.known {
+			h.problem = err
+		}
+		return lastRetry
+	}
 	wait := h.judge(err)
 	found := map[string]bool{}
 	for _, name := range names {
@@ -57,7 +64,13 @@ func (h *home) read() time.Duration {
 			b = &belief{}
 			h.profiles[name] = b
 		}
-		wait = sooner(wait, b.take(h.readProfile(name, b)))
+		r, whole := h.readProfile(name, b)
+		if !whole {
+			wait = sooner(wait, lastRetry)
+		}
+		if whole || !b.known {
+			wait = sooner(wait, b.take(r))
+		}
 	}
 	for name, b := range h.profiles {
 		if !found[name] {
@@ -78,21 +91,23 @@ func (h *home) read() time.Duration {
 }
 
 // readProfile reads a profile, twice if there is news, so as not to take the
-// middle of a change for the news.
-func (h *home) readProfile(name string, b *belief) reading {
+// middle of a change for the news. whole is false where the system did not let all
+// of it be read.
+func (h *home) readProfile(name string, b *belief) (r reading, whole bool) {
 	files := readProfile(h.path, name)
 	if what, when := files.digests(); b.known && what == b.what {
-		return reading{what: what, when: when}
+		return reading{what: what, when: when}, !files.exhausted
 	}
 	first := assemble(files, h.patience)
 	again := readProfile(h.path, name)
+	whole = !files.exhausted && !again.exhausted
 	if what, when := again.digests(); when != first.when {
 		r := assemble(again, h.patience)
 		r.what, r.when = what, when
 		r.doubt = errors.Join(errChanging, r.doubt)
-		return r
+		return r, whole
 	}
-	return first
+	return first, whole
 }
 
 // listProfiles returns the names of the profiles in a home. The error is
@@ -148,6 +163,9 @@ func (h *home) judge(err error) time.Duration {
 // counts as being written, unless it has been like that for long.
 func (h *home) readCurrent() time.Duration {
 	c := readFile(keypaths.CurrentProfileFilePath(h.path))
+	if exhausted(c.err) {
+		return lastRetry
+	}
 	line, _, whole := strings.Cut(string(c.data), "\n")
 	if left := h.patience.broken - time.Since(c.mod); !whole && !c.missing() && left > 0 {
 		return min(left, lastRetry)

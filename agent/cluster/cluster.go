@@ -285,7 +285,7 @@ func (c *Cluster) callOnce(ctx context.Context, name, op string, rpc func(contex
 	defer cancel()
 	defer c.doubtWhenSlow()()
 	if err := rpc(ctx, clt); err != nil {
-		return c.failed(ctx, name, c.classify(ctx, op, err))
+		return c.failed(ctx, name, c.classify(ctx, name, op, err))
 	}
 	c.answered.Store(true)
 	return nil
@@ -309,6 +309,11 @@ func (c *Cluster) failed(ctx context.Context, name string, err error) error {
 			return fault.Err
 		}
 		return &LeafAwayError{Leaf: name, Root: c.root, Err: away.Err}
+	case name != c.root && isOutdated(err):
+		// Whether the root's CA was rotated too is asked. If it was not, the connection to
+		// the root is well.
+		c.drop(name)
+		c.doubt(false)
 	case errors.As(err, &away), isOutdated(err):
 		c.doubt(true)
 	case errors.As(err, &denied):

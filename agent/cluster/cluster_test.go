@@ -190,6 +190,41 @@ func TestLeafCluster(t *testing.T) {
 	}
 }
 
+// TestLeafsCAIsRotated: what a leaf shows is the leaf's, and nothing is wrong with the
+// connection to the root.
+func TestLeafsCAIsRotated(t *testing.T) {
+	t.Parallel()
+	sim := start(t, simcluster.Config{})
+	leaf, err := sim.AddLeaf("leaf.test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := connect(t, sim)
+	if err := errors.Join(c.Ping(t.Context()), c.PingLeaf(t.Context(), "leaf.test")); err != nil {
+		t.Fatal(err)
+	}
+	before, err := c.client(t.Context(), c.Root())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := leaf.RotateHostCA(); err != nil {
+		t.Fatal(err)
+	}
+	var old *OutdatedError
+	testwait.Eventually(t, "the leaf's old CA to be noticed", func() bool {
+		return errors.As(c.PingLeaf(t.Context(), "leaf.test"), &old)
+	})
+	if old.Cluster != "leaf.test" || !old.Trust {
+		t.Errorf("the leaf's CA was rotated, and the error is %v", old)
+	}
+	if fault := c.Check(t.Context()); fault != nil {
+		t.Errorf("the leaf's CA was rotated, and the session has the fault %v", fault.Err)
+	}
+	if after, err := c.client(t.Context(), c.Root()); err != nil || after != before {
+		t.Errorf("the connection to the root was given up (%v)", err)
+	}
+}
+
 func TestErrorsAreClassified(t *testing.T) {
 	t.Parallel()
 	t.Run("refused_connection_is_told_at_once", func(t *testing.T) {

@@ -165,9 +165,9 @@ func (e *AccessDeniedError) Error() string { return fmt.Sprintf("%s: %v", e.Op, 
 
 func (e *AccessDeniedError) Unwrap() error { return e.Err }
 
-// classify turns what the api client returned for op into one of the errors
-// above where it is one, and adds op where it is not.
-func (c *Cluster) classify(ctx context.Context, op string, err error) error {
+// classify turns what the api client returned for op, which it asked the named cluster
+// for, into one of the errors above where it is one, and adds op where it is not.
+func (c *Cluster) classify(ctx context.Context, name, op string, err error) error {
 	switch {
 	case err == nil:
 		return nil
@@ -178,7 +178,7 @@ func (c *Cluster) classify(ctx context.Context, op string, err error) error {
 		// breaks (EOF, broken pipe, tls: expired certificate): the clock decides.
 		return &SessionExpiredError{Profile: c.profile.ProxyAddr, At: c.session.ValidUntil}
 	case outdated(err) != nil:
-		return &OutdatedError{Cluster: c.root, Trust: *outdated(err), Err: plain(err)}
+		return &OutdatedError{Cluster: name, Trust: *outdated(err), Err: plain(err)}
 	case trace.IsAccessDenied(err), status.Code(err) == codes.PermissionDenied, status.Code(err) == codes.Unauthenticated,
 		trace.IsNotFound(err) && strings.HasPrefix(trace.UserMessage(err), denied): // the user is deleted
 		return &AccessDeniedError{Op: op, Err: plain(err)}

@@ -140,6 +140,6 @@ func (c *Cluster) ReadRecording(ctx context.Context, name, id string, from int64
 	case trace.IsNotFound(err):
 		return &NoRecordingError{ID: id, Err: plain(err)}
 	default:
-		return c.failed(ctx, name, c.classify(ctx, "read the recording", err))
+		return c.failed(ctx, name, c.classify(ctx, name, "read the recording", err))
 	}
 }

@@ -36,7 +36,7 @@ func (c *Cluster) WatchRequests(ctx context.Context, handle func(RequestEvent)) 
 	defer cancel()
 	w, err := c.newRequestWatcher(ctx, clt)
 	if err != nil {
-		return c.classify(ctx, op, err)
+		return c.classify(ctx, c.root, op, err)
 	}
 	defer w.Close() //nolint:errcheck // it only cancels, and returns nil
 	ready := time.NewTimer(rpcTimeout)
@@ -49,7 +49,7 @@ func (c *Cluster) WatchRequests(ctx context.Context, handle func(RequestEvent)) 
 				return &UnreachableError{Proxy: c.profile.ProxyAddr, Err: fmt.Errorf("%s: no answer within %s", op, rpcTimeout)}
 			}
 		case <-w.Done():
-			return c.classify(ctx, op, w.Error())
+			return c.classify(ctx, c.root, op, w.Error())
 		case ev := <-w.Events():
 			out, ok := requestEvent(ev)
 			if !ok {

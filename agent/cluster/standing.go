@@ -229,7 +229,7 @@ func (c *Cluster) check(ctx context.Context) (*client.Client, error) {
 	}
 	if _, err := clt.Ping(ctx); err != nil {
 		_ = clt.Close() // the failure is err
-		err = c.classify(ctx, "ping "+c.root, err)
+		err = c.classify(ctx, c.root, "ping "+c.root, err)
 		var away *UnreachableError
 		if errors.As(err, &away) && Why(away.Err) == hangsUp {
 			err = cmp.Or(c.alert(ctx, pool), err)

@@ -182,7 +182,7 @@ func (ls *Logins) codesOfHeld(ctx context.Context, target Target, answers <-chan
 		_, n := ls.codes.of(key)
 		return n
 	}
-	ls.codes.changed.Until(ctx, codesWait, func() bool { return held() > 0 || !ls.cfg.Held()[target.Proxy] })
+	ls.codes.changed.Until(ctx, codesWait, func() bool { return held() > 0 || !ls.heldAt(target.Proxy) })
 	if held() == 0 {
 		return nil
 	}

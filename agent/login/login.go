@@ -51,9 +51,9 @@ type Config struct {
 	Sessions *sessions.Sessions // its Moved is woken when a login begins or ends
 	Memory   *memory.Store
 	Keychain Keychain
-	Held     func() map[string]bool // the proxies at which clients are held
-	Refresh  func()                 // has the homes read now
-	OnChange func()                 // what the snapshot says of logins has changed
+	Held     func() map[certwatch.ProfileID]bool // the profiles whose login clients are held for
+	Refresh  func()                              // has the homes read now
+	OnChange func()                              // what the snapshot says of logins has changed
 	// OnLogin is called when a login has ended, with how long it took.
 	OnLogin func(took time.Duration, err error)
 	// Publish publishes a snapshot now: a caller that has its answer finds in the
@@ -149,12 +149,20 @@ func (ls *Logins) Login(ctx context.Context, start ipc.LoginStart, answers <-cha
 		done.Deadline = state.Instant(p.Session.ValidUntil)
 	}
 	ls.cfg.Publish()
-	if ls.cfg.Held()[target.Proxy] {
+	if ls.heldAt(target.Proxy) {
 		if err := ls.codesOfHeld(ctx, target, answers, show); err != nil {
 			return codesFailed(err, target.Proxy)
 		}
 	}
 	return show(done)
+}
+
+// heldAt reports whether clients are held at a proxy, for whichever session there.
+func (ls *Logins) heldAt(proxy string) bool {
+	held := ls.cfg.Held()
+	return slices.ContainsFunc(ls.cfg.Sessions.All(), func(f sessions.Session) bool {
+		return f.Profile.ProxyAddr == proxy && held[f.Profile.ID()]
+	})
 }
 
 // outdated reports whether a CA was rotated since the profile's login.

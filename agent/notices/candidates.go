@@ -258,7 +258,7 @@ func ofProblem(p *state.Problem, s *state.Snapshot) (candidate, bool) {
 		c.grace = graceTunnel
 		c.Actions[0].Proxy = proxyOf(p, s)
 		c.ID = fmt.Sprintf("problem/%s/%s", p.Code, c.Actions[0].Proxy)
-		if p.Code == state.CodeLeafAway { // a proxy may lead to several
+		if p.Code != state.CodeSessionRefused { // a proxy may lead to several clusters, and have sessions of two users
 			c.ID += "/" + p.Text
 		}
 		c.recovered = over(p, c.ID, s)

@@ -91,6 +91,20 @@ func (w *world) up() {
 	}
 }
 
+// TestTwoSessionsOutdated: two users have sessions at a proxy, and each its own notice.
+func TestTwoSessionsOutdated(t *testing.T) {
+	w := newWorld(t)
+	for i, user := range []string{"alice", "bob"} {
+		p := state.Problem{Code: state.CodeSessionOutdated, Title: "Session no longer accepted", Text: "It is " + user + "'s.", Since: noon}
+		w.s.Problems = append(w.s.Problems, p)
+		w.s.Tunnels[i].State, w.s.Tunnels[i].Problem = state.TunnelError, &p
+	}
+	w.want(0)
+	if ids := w.after(time.Minute); len(ids) != 2 || ids[0] == ids[1] {
+		t.Errorf("two sessions are outdated, and the notices are %q", ids)
+	}
+}
+
 func TestSessionsEnd(t *testing.T) {
 	w := newWorld(t)
 	w.want(0)

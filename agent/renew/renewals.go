@@ -27,9 +27,9 @@ type Config struct {
 	Config   func() *config.Config
 	Sessions *sessions.Sessions
 	Logins   *login.Logins
-	Held     func() map[string]bool // the proxies at which a login would release clients
-	WokeAt   func() time.Time       // when the machine last woke; zero: it did not
-	Away     func() bool            // whether the person is not at the machine
+	Held     func() map[certwatch.ProfileID]bool // the profiles whose login would release clients
+	WokeAt   func() time.Time                    // when the machine last woke; zero: it did not
+	Away     func() bool                         // whether the person is not at the machine
 	// Unattended reports whether a login of the profile would need no person.
 	Unattended func(*certwatch.Profile) bool
 	// Service reports that systemd's user manager runs the agent, and is to open pages.
@@ -80,7 +80,7 @@ func (rs *Renewals) Decide(now time.Time) {
 	view, cfg, held := rs.cfg.Sessions.View(), rs.cfg.Config(), rs.cfg.Held()
 	inputs := make([]input, len(view.Profiles))
 	for i, p := range view.Profiles {
-		inputs[i] = rs.input(p, cfg, held[p.ProxyAddr], now)
+		inputs[i] = rs.input(p, cfg, held[p.ID()], now)
 	}
 	rs.mu.Lock()
 	defer rs.mu.Unlock()

@@ -55,7 +55,7 @@ func TestBugWhileDeciding(t *testing.T) {
 	t.Cleanup(known.Close)
 	rs := NewRenewals(t.Context(), Config{
 		Config: func() *config.Config { return &config.Config{} }, Sessions: known,
-		Logins: login.New(t.Context(), login.Config{Logger: quiet}), Held: func() map[string]bool { return nil },
+		Logins: login.New(t.Context(), login.Config{Logger: quiet}), Held: func() map[certwatch.ProfileID]bool { return nil },
 		WokeAt: func() time.Time { return time.Time{} }, Away: func() bool { return false },
 		Unattended: func(*certwatch.Profile) bool { return false }, Logger: slog.New(log),
 	})
@@ -90,7 +90,7 @@ func TestSnoozeOfTwoHomes(t *testing.T) {
 	set := func() *config.Config { return &config.Config{} }
 	rs := NewRenewals(t.Context(), Config{
 		Config: set, Sessions: known, Logins: login.New(t.Context(), login.Config{Config: set, Sessions: known, Logger: quiet}),
-		Held: func() map[string]bool { return nil }, WokeAt: func() time.Time { return time.Time{} }, Away: func() bool { return false },
+		Held: func() map[certwatch.ProfileID]bool { return nil }, WokeAt: func() time.Time { return time.Time{} }, Away: func() bool { return false },
 		Unattended: func(*certwatch.Profile) bool { return false }, Publish: func() {}, Logger: quiet,
 	})
 	if _, err := rs.Snooze(t.Context(), "a.test", "bob"); err != nil {
@@ -111,5 +111,40 @@ func TestSnoozeOfTwoHomes(t *testing.T) {
 	known.Update(&certwatch.View{Profiles: []*certwatch.Profile{alice}})
 	if got := known.UserAt(alice.ProxyAddr, alice.User); got != "" {
 		t.Errorf("a command names %q, who is alone", got)
+	}
+}
+
+// TestHeldOfTwoHomes: two homes have sessions of two users at one proxy, and only the
+// one that a client is held for is renewed after its end.
+func TestHeldOfTwoHomes(t *testing.T) {
+	now := time.Now()
+	profile := func(user string) *certwatch.Profile {
+		return &certwatch.Profile{
+			Home: "/" + user, Name: "a.test", ProxyAddr: "a.test:443", User: user,
+			Session: &certwatch.Session{ValidFrom: now.Add(-time.Hour), ValidUntil: now.Add(-time.Minute)},
+		}
+	}
+	alice, bob := profile("alice"), profile("bob")
+	quiet := slog.New(slog.DiscardHandler)
+	known := sessions.New(quiet)
+	known.Update(&certwatch.View{Profiles: []*certwatch.Profile{alice, bob}})
+	t.Cleanup(known.Close)
+	set := config.Profile{Proxy: "a.test:443"}
+	set.Renew.Mode = state.RenewAuto
+	cfg := &config.Config{Profiles: []config.Profile{set}}
+	rs := NewRenewals(t.Context(), Config{
+		Config: func() *config.Config { return cfg }, Sessions: known, Logins: login.New(t.Context(), login.Config{Logger: quiet}),
+		Held:   func() map[certwatch.ProfileID]bool { return map[certwatch.ProfileID]bool{bob.ID(): true} },
+		WokeAt: func() time.Time { return time.Time{} }, Away: func() bool { return false },
+		Unattended: func(*certwatch.Profile) bool { return false }, Logger: quiet,
+	})
+	for _, p := range []*certwatch.Profile{alice, bob} {
+		rs.episode(p).running = true // no login begins in this test
+	}
+	rs.Decide(now)
+	for p, want := range map[*certwatch.Profile]action{alice: actWarn, bob: actLogin} {
+		if got := rs.by[p.ID()].decision.Action; got != want {
+			t.Errorf("%s's session is answered with %q, want %q", p.User, got, want)
+		}
 	}
 }

@@ -438,7 +438,7 @@ func (rs *Requests) hold(want ipc.Assume) time.Duration {
 func (rs *Requests) awaitSessionFor(ctx context.Context, want ipc.Assume, r state.Request, until time.Time) error {
 	target := rs.holdTarget(r)
 	if rs.hold(want) > 0 {
-		leave := rs.held.enter(target.Proxy, cmp.Or(r.ID, access.Clean(want.ID, 200)))
+		leave := rs.held.enter(target.Key(), cmp.Or(r.ID, access.Clean(want.ID, 200)))
 		rs.cfg.OnChange() // the snapshot shows who waits
 		defer func() {
 			leave()

@@ -4,38 +4,40 @@ import (
 	"maps"
 	"slices"
 	"sync"
+
+	"berth/agent/login"
 )
 
 // heldAssumes are the assumes that wait for a login, as clients of a tunnel do:
-// by the proxy to log in to, and the request.
+// by the login, and the request.
 type heldAssumes struct {
 	mu sync.Mutex // guards by
-	by map[string]map[string]int
+	by map[login.Key]map[string]int
 }
 
 // enter counts one more; the caller calls leave when it no longer waits.
-func (h *heldAssumes) enter(proxy, id string) (leave func()) {
+func (h *heldAssumes) enter(key login.Key, id string) (leave func()) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.by == nil {
-		h.by = make(map[string]map[string]int)
+		h.by = make(map[login.Key]map[string]int)
 	}
-	if h.by[proxy] == nil {
-		h.by[proxy] = make(map[string]int)
+	if h.by[key] == nil {
+		h.by[key] = make(map[string]int)
 	}
-	h.by[proxy][id]++
+	h.by[key][id]++
 	return func() {
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		if h.by[proxy][id]--; h.by[proxy][id] == 0 {
-			delete(h.by[proxy], id)
+		if h.by[key][id]--; h.by[key][id] == 0 {
+			delete(h.by[key], id)
 		}
 	}
 }
 
-// at returns the requests that wait for a login at a proxy.
-func (h *heldAssumes) at(proxy string) []string {
+// at returns the requests that wait for a login.
+func (h *heldAssumes) at(key login.Key) []string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return slices.Sorted(maps.Keys(h.by[proxy]))
+	return slices.Sorted(maps.Keys(h.by[key]))
 }

@@ -19,6 +19,9 @@ import (
 	"berth/internal/wake"
 )
 
+// heldFor is the profile that assumes wait for a login of.
+var heldFor = &certwatch.Profile{Home: "/home/tsh", Name: "tele.test", ProxyAddr: "tele.test:443", User: "alice"}
+
 // fakeLogins has a login under way at its one proxy until a moment.
 type fakeLogins struct{ until time.Time }
 
@@ -94,7 +97,7 @@ func TestHeldAssumeGivesUp(t *testing.T) {
 		if answer, took = h.assume(t, 0); answer.Code != ipc.CodeLoginNeeded || took != 0 {
 			t.Errorf("without a hold: %v after %v", answer, took)
 		}
-		if held := h.Held("tele.test:443"); len(held) != 0 {
+		if held := h.Held(heldFor); len(held) != 0 {
 			t.Errorf("%q is held when all have their answers", held)
 		}
 	})
@@ -106,7 +109,7 @@ func TestHeldAssumeGoesOnAfterALogin(t *testing.T) {
 		h := newHeldTest(t)
 		go func() {
 			wake.Sleep(t.Context(), 20*time.Second)
-			if held := h.Held("tele.test:443"); len(held) != 1 || held[0] != "0a1b2c3d" {
+			if held := h.Held(heldFor); len(held) != 1 || held[0] != "0a1b2c3d" {
 				t.Errorf("held is %q, want the request", held)
 			}
 			h.logIn()

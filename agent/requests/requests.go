@@ -145,8 +145,10 @@ func (rs *Requests) Problems() []state.Problem {
 // Relist has the requests listed now.
 func (rs *Requests) Relist() { rs.board.Refresh() }
 
-// Held returns the requests whose assume waits for a login at a proxy.
-func (rs *Requests) Held(proxyAddr string) []string { return rs.held.at(proxyAddr) }
+// Held returns the requests whose assume waits for a login of a profile.
+func (rs *Requests) Held(p *certwatch.Profile) []string {
+	return rs.held.at(login.Key{Home: p.Home, Proxy: p.ProxyAddr})
+}
 
 // GrantsChanged hands the board which tunnels alone have a request's roles.
 func (rs *Requests) GrantsChanged() { rs.board.SetTunnels(rs.cfg.Memory.Granted()) }

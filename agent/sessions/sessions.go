@@ -373,13 +373,19 @@ func (s *Sessions) UserAt(proxyAddr, user string) string {
 
 // LoginCommand returns the command that logs in at a proxy; empty arguments are
 // not known.
-func LoginCommand(proxyAddr, user string) string { return command("login", proxyAddr, user) }
+func LoginCommand(proxyAddr, user string) string { return command(proxyAddr, user, "berth", "login") }
+
+// RenewCommand is LoginCommand for a renewal.
+func RenewCommand(proxyAddr, user string) string {
+	return command(proxyAddr, user, "berth", "login", "--renew")
+}
 
 // LogoutCommand is LoginCommand for a logout.
-func LogoutCommand(proxyAddr, user string) string { return command("logout", proxyAddr, user) }
+func LogoutCommand(proxyAddr, user string) string {
+	return command(proxyAddr, user, "berth", "logout")
+}
 
-func command(verb, proxyAddr, user string) string {
-	words := []string{"berth", verb}
+func command(proxyAddr, user string, words ...string) string {
 	switch {
 	case proxyAddr == "":
 		words = append(words, "PROXY")

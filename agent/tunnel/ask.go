@@ -19,6 +19,7 @@ import (
 	"berth/agent/memory"
 	"berth/agent/sessions"
 	"berth/agent/state"
+	"berth/certwatch"
 	"berth/proxies/kube"
 )
 
@@ -41,12 +42,12 @@ func (s *Set) Connecting() bool {
 	})
 }
 
-// Held returns the proxies at which a login would release clients.
-func (s *Set) Held() map[string]bool {
-	held := make(map[string]bool)
+// Held returns the profiles whose login would release clients.
+func (s *Set) Held() map[certwatch.ProfileID]bool {
+	held := make(map[certwatch.ProfileID]bool)
 	for _, t := range s.running() {
-		if proxy, ok := t.heldForLogin(); ok {
-			held[proxy] = true
+		if id, ok := t.heldForLogin(); ok {
+			held[id] = true
 		}
 	}
 	return held
@@ -57,7 +58,7 @@ func (s *Set) Held() map[string]bool {
 func (s *Set) Outside(r state.Request) []string {
 	var names []string
 	for _, t := range s.running() {
-		if t.servedBy() == r.Profile && !Reaches(r, t.spec) {
+		if res := t.resolved(); res.profile == r.Profile && res.user == r.User && !Reaches(r, t.spec) {
 			names = append(names, t.spec.Name)
 		}
 	}
@@ -168,7 +169,7 @@ func (s *Set) check(ctx context.Context, e entry, fresh time.Duration) state.Rea
 	case is.State != state.TunnelReady && is.Problem != nil:
 		r.Code = is.Problem.Code
 	case is.State == state.TunnelReady && err != nil:
-		r.State, r.Code = state.TunnelError, problemFor(err, e.spec, is.Profile, e.t.lastProfile()).Code
+		r.State, r.Code = state.TunnelError, problemFor(err, e.spec, is.Profile, "", e.t.lastProfile()).Code
 	}
 	r.Ready = r.State == state.TunnelReady
 	return r
@@ -225,7 +226,7 @@ func (s *Set) Word(err error, clusterName string) error {
 		}
 		return &ipc.Error{Code: ipc.CodeNotFound, Message: fmt.Sprintf("no profile knows the cluster %q", clusterName), Hint: hint}
 	}
-	p := problemFor(err, state.TunnelSpec{Cluster: clusterName}, proxy, mem)
+	p := problemFor(err, state.TunnelSpec{Cluster: clusterName}, proxy, s.cfg.Sessions.UserAt(proxy, mem.User), mem)
 	code := ipc.CodeFailed
 	switch p.Code {
 	case state.CodeUnknownCluster, state.CodeUnknownResource:
@@ -281,7 +282,7 @@ func (e entry) draw(guard state.Guard, protocol string) state.Tunnel {
 		s.State = state.TunnelPortInUse
 		spec := e.spec
 		spec.Port = e.port
-		s.Problem = problemFor(px.BindError, spec, s.Profile, memory.Profile{})
+		s.Problem = problemFor(px.BindError, spec, s.Profile, "", memory.Profile{})
 		if s.Problem.Code != state.CodePortInUse {
 			s.State = state.TunnelError
 		}

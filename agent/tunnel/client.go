@@ -281,7 +281,7 @@ func (t *tunnel) shortly(err error, res resolution) string {
 	if why, ok := turnedAway(err); ok {
 		return why
 	}
-	p := problemFor(err, t.spec, res.profile, memory.Profile{})
+	p := problemFor(err, t.spec, res.profile, res.named, memory.Profile{})
 	if p.Title == titleTunnelFailed {
 		return err.Error()
 	}
@@ -381,7 +381,7 @@ func (t *tunnel) problemOf(err error, res resolution) *state.Problem {
 	if res.problem != nil && !isDialFailure(err) && !isLimit(err) {
 		return res.problem
 	}
-	return problemFor(err, t.spec, res.profile, t.owner(res))
+	return problemFor(err, t.spec, res.profile, res.named, t.owner(res))
 }
 
 // again reports whether a client whose dial failed is held: the proxy is away, and

@@ -16,8 +16,10 @@ type resolution struct {
 	state        state.TunnelState
 	problem      *state.Problem
 	err          error
-	profile      string // proxy address
+	id           certwatch.ProfileID
+	profile      string // its proxy address
 	user         string // of the profile
+	named        string // the same where a command about the session has to name it, see sessions.UserAt
 	protocol     string
 	dbUsers      []string // whom the session may be; none: not known
 	engine       state.Engine

@@ -28,7 +28,7 @@ func TestFilesExhausted(t *testing.T) {
 		"grpc": &cluster.UnreachableError{Proxy: "p.example.com:443", Err: status.Error(grpccodes.Unavailable,
 			fmt.Sprintf("connection error: desc = %q", "transport: Error while dialing: "+dial.Error()))},
 	} {
-		p := problemFor(err, spec, "p.example.com:443", memory.Profile{})
+		p := problemFor(err, spec, "p.example.com:443", "", memory.Profile{})
 		if p.Code != state.CodeFilesExhausted {
 			t.Errorf("%s: %+v", name, p)
 		}

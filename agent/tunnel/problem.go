@@ -70,11 +70,12 @@ func (e *clockSkewError) Error() string {
 const titleTunnelFailed = "Tunnel failed"
 
 // problemFor puts an error into a person's words: what is wrong with which
-// thing, and what to do next. proxy is the tunnel's proxy address, or empty;
-// mem is the agent's memory of the cluster's last profile.
-func problemFor(err error, spec state.TunnelSpec, proxy string, mem memory.Profile) *state.Problem {
+// thing, and what to do next. proxy is the tunnel's proxy address, or empty; user
+// is its session's, where a command about that has to name one; mem is the agent's
+// memory of the cluster's last profile.
+func problemFor(err error, spec state.TunnelSpec, proxy, user string, mem memory.Profile) *state.Problem {
 	p := &state.Problem{Since: time.Now().UTC()}
-	if classifyFault(p, err, proxy) || classifySession(p, err, spec, proxy, mem) || classifyCluster(p, err, spec, proxy) || classifyTunnel(p, err, spec) {
+	if classifyFault(p, err, proxy, user) || classifySession(p, err, spec, proxy, mem) || classifyCluster(p, err, spec, proxy) || classifyTunnel(p, err, spec) {
 		return p
 	}
 	p.Code, p.Title = state.CodeUpstream, titleTunnelFailed
@@ -83,25 +84,25 @@ func problemFor(err error, spec state.TunnelSpec, proxy string, mem memory.Profi
 	return p
 }
 
-// SessionProblem words what keeps a session from its cluster; nil means nothing
-// that is known.
-func SessionProblem(f sessions.Session) *state.Problem {
+// SessionProblem words what keeps one of all sessions from its cluster; nil means
+// nothing that is known.
+func SessionProblem(f sessions.Session, all *sessions.Sessions) *state.Problem {
 	fault := f.Fault()
 	if fault == nil {
 		return nil
 	}
-	return faultProblem(fault, f.Profile.ProxyAddr)
+	return faultProblem(fault, f.Profile.ProxyAddr, all.UserAt(f.Profile.ProxyAddr, f.Profile.User))
 }
 
-func faultProblem(fault *cluster.Fault, proxy string) *state.Problem {
-	p := problemFor(fault.Err, state.TunnelSpec{}, proxy, memory.Profile{})
+func faultProblem(fault *cluster.Fault, proxy, user string) *state.Problem {
+	p := problemFor(fault.Err, state.TunnelSpec{}, proxy, user, memory.Profile{})
 	p.Since = fault.Since.UTC()
 	return p
 }
 
 // classifyFault covers what is wrong for all tunnels of a session, or of a leaf
 // cluster, alike: its words name none of them.
-func classifyFault(p *state.Problem, err error, proxy string) bool {
+func classifyFault(p *state.Problem, err error, proxy, user string) bool {
 	var (
 		away    *cluster.UnreachableError
 		refused *cluster.RefusedError
@@ -110,6 +111,10 @@ func classifyFault(p *state.Problem, err error, proxy string) bool {
 	)
 	var limit *proxies.LimitError
 	var bug *proxies.PanicError
+	whose := "your login"
+	if user != "" {
+		whose = user + "'s login"
+	}
 	switch {
 	case errors.As(err, &bug):
 		p.Code, p.Title = state.CodeInternal, "Bug in berth"
@@ -128,17 +133,17 @@ func classifyFault(p *state.Problem, err error, proxy string) bool {
 		p.Text = fmt.Sprintf("%s refuses %s: %s", refused.Cluster, refused.User, refusedWhy(refused))
 		p.Action = "ask who runs " + refused.Cluster + "; berth goes on by itself when you are let in again"
 		if refused.Lock == "" {
-			p.Action = fmt.Sprintf("berth login --renew %s says more; berth goes on by itself when you are let in again", proxy)
+			p.Action = sessions.RenewCommand(proxy, user) + " says more; berth goes on by itself when you are let in again"
 		}
 	case errors.As(err, &old) && old.Trust:
 		p.Code, p.Title = state.CodeSessionOutdated, "Cluster's CA is old"
-		p.Text = fmt.Sprintf("The CA of %s that the login at %s stored no longer fits: it was rotated, so berth cannot ask the cluster "+
-			"for certs or lists. Tunnels go on while their certs last.", old.Cluster, proxy)
-		p.Action = "berth login --renew " + proxy
+		p.Text = fmt.Sprintf("The CA of %s that %s at %s stored no longer fits: it was rotated, so berth cannot ask the cluster "+
+			"for certs or lists. Tunnels go on while their certs last.", old.Cluster, whose, proxy)
+		p.Action = sessions.RenewCommand(proxy, user)
 	case errors.As(err, &old):
 		p.Code, p.Title = state.CodeSessionOutdated, "Session no longer accepted"
-		p.Text = fmt.Sprintf("%s no longer accepts the certs of your login at %s: its user CA was rotated.", old.Cluster, proxy)
-		p.Action = "berth login --renew " + proxy
+		p.Text = fmt.Sprintf("%s no longer accepts the certs of %s at %s: its user CA was rotated.", old.Cluster, whose, proxy)
+		p.Action = sessions.RenewCommand(proxy, user)
 	case errors.As(err, &leaf):
 		p.Code, p.Title = state.CodeLeafAway, "Leaf cluster away"
 		p.Text = fmt.Sprintf("%s is not connected to %s at the moment.", leaf.Leaf, leaf.Root)

@@ -58,7 +58,8 @@ func (r *resolver) resolveWith(ctx context.Context, t *tunnel, reason Reason, f 
 	now := time.Now()
 	res := resolution{engine: t.lastEngine(), protocol: r.memory.ProtocolOf(t.spec.Cluster, t.spec.Resource)}
 	if f.Profile != nil {
-		res.profile, res.user = f.Profile.ProxyAddr, f.Profile.User
+		res.id, res.profile, res.user = f.Profile.ID(), f.Profile.ProxyAddr, f.Profile.User
+		res.named = r.sessions.UserAt(res.profile, res.user)
 	}
 	switch {
 	case f.Profile == nil:
@@ -187,7 +188,7 @@ func (r *resolver) examineWith(ctx context.Context, t *tunnel, f sessions.Sessio
 func (r *resolver) kept(t *tunnel, res resolution, fault *cluster.Fault) resolution {
 	res = r.failed(t, res, fault.Err)
 	if res.problem != nil {
-		res.problem, res.dated = faultProblem(fault, res.profile), true
+		res.problem, res.dated = faultProblem(fault, res.profile, res.named), true
 	}
 	return res
 }
@@ -329,7 +330,7 @@ func (r *resolver) viaTSH(
 // waitsForKey is the outcome when a person must touch a security key.
 func (r *resolver) waitsForKey(t *tunnel, res resolution) resolution {
 	res.state, res.err = state.TunnelWaitingForLogin, errKeyNeeded
-	res.problem = problemFor(res.err, t.spec, res.profile, t.lastProfile())
+	res.problem = problemFor(res.err, t.spec, res.profile, res.named, t.lastProfile())
 	res.next = time.Now().Add(time.Minute) // as in waiting
 	return res
 }
@@ -343,7 +344,7 @@ func (r *resolver) waitsForCode(t *tunnel, res resolution, f sessions.Session) r
 		return res
 	}
 	res.state, res.err, res.onDemand = state.TunnelWaitingForLogin, cluster.ErrCodeNeeded, true
-	res.problem = problemFor(res.err, t.spec, res.profile, t.lastProfile())
+	res.problem = problemFor(res.err, t.spec, res.profile, res.named, t.lastProfile())
 	res.next = time.Now().Add(time.Minute) // as in waiting
 	return res
 }
@@ -427,7 +428,7 @@ func (r *resolver) waiting(t *tunnel, res resolution, err error) resolution {
 	if _, ok := errors.AsType[*config.PolicyError](err); ok {
 		res.state = state.TunnelError
 	}
-	res.problem = problemFor(err, t.spec, res.profile, t.owner(res))
+	res.problem = problemFor(err, t.spec, res.profile, res.named, t.owner(res))
 	// Only a changed session helps, and that wakes the tunnel at once; the
 	// distant next look is for clocks that were set. A leaf cluster that joins
 	// wakes nothing.
@@ -445,7 +446,7 @@ func (r *resolver) failed(t *tunnel, res resolution, err error) resolution {
 	if _, ok := errors.AsType[*cluster.SessionExpiredError](err); ok {
 		return r.waiting(t, res, sessions.ErrLoginNeeded)
 	}
-	res.problem = problemFor(err, t.spec, res.profile, t.owner(res))
+	res.problem = problemFor(err, t.spec, res.profile, res.named, t.owner(res))
 	res.state = state.TunnelError
 	if _, ok := errors.AsType[*cluster.LeafAwayError](err); ok {
 		res.next = time.Now().Add(leafEvery)

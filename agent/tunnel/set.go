@@ -27,6 +27,7 @@ import (
 	"berth/agent/sessions"
 	"berth/agent/state"
 	"berth/agent/tunnel/history"
+	"berth/certwatch"
 	"berth/internal/wake"
 	"berth/proxies"
 )
@@ -450,11 +451,11 @@ func (s *Set) running() []*tunnel {
 	return list
 }
 
-// RolesLost drops the credentials of the tunnels that went through those proxies,
+// RolesLost drops the credentials of the tunnels that those profiles served,
 // because their sessions have lost roles.
-func (s *Set) RolesLost(proxies []string) {
+func (s *Set) RolesLost(ids []certwatch.ProfileID) {
 	for _, t := range s.running() {
-		if slices.Contains(proxies, t.servedBy()) {
+		if slices.Contains(ids, t.resolved().id) {
 			s.rolesGone(t.spec.Name, t)
 		}
 	}

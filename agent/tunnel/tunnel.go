@@ -206,9 +206,10 @@ func (t *tunnel) resolve(ctx context.Context, reason Reason) (res resolution) {
 		})
 	}()
 	if err := <-done; err != nil {
+		was := t.resolved()
 		return resolution{
-			engine: t.lastEngine(), profile: t.servedBy(), state: state.TunnelError, err: err, keep: true,
-			problem: problemFor(err, t.spec, t.servedBy(), t.lastProfile()),
+			engine: t.lastEngine(), id: was.id, profile: was.profile, user: was.user, named: was.named, state: state.TunnelError, err: err, keep: true,
+			problem: problemFor(err, t.spec, was.profile, was.named, t.lastProfile()),
 		}
 	}
 	return res
@@ -360,24 +361,24 @@ func (t *tunnel) owner(res resolution) memory.Profile {
 	return p
 }
 
-// servedBy returns the proxy of the tunnel's last resolution.
-func (t *tunnel) servedBy() string {
+// resolved returns the tunnel's last resolution.
+func (t *tunnel) resolved() resolution {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.status.profile
+	return t.status
 }
 
-// heldForLogin returns the proxy at which a login would release the tunnel's
+// heldForLogin returns the profile whose login would release the tunnel's
 // clients; false means that none of them waits for one.
-func (t *tunnel) heldForLogin() (proxy string, held bool) {
+func (t *tunnel) heldForLogin() (id certwatch.ProfileID, held bool) {
 	if t.px.Status().Waiting == 0 {
-		return "", false
+		return certwatch.ProfileID{}, false
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	_, another := errors.AsType[*otherUserError](t.status.err)
 	touch := errors.Is(t.status.err, errKeyNeeded) // of the key, which no login asks for
-	return t.status.profile, t.status.state == state.TunnelWaitingForLogin && !another && !touch
+	return t.status.id, t.status.state == state.TunnelWaitingForLogin && !another && !touch
 }
 
 // lastEngine is the engine of the last resolution: what a tunnel says while it
@@ -397,11 +398,11 @@ func engineWanted(spec state.TunnelSpec) state.Engine {
 }
 
 // servesSameIdentity reports whether the tunnel has a valid credential from
-// the same proxy as the failed resolution.
+// the same profile as the failed resolution.
 func (t *tunnel) servesSameIdentity(res resolution) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.cur.validAt(time.Now()) && t.status.profile == res.profile
+	return t.cur.validAt(time.Now()) && t.status.id == res.id
 }
 
 // minted counts a cert, unless the tunnel has it already.
@@ -491,7 +492,7 @@ func (t *tunnel) draw(s *state.Tunnel) {
 	}
 	if t.dialErr != nil && res.state == state.TunnelReady {
 		s.State = state.TunnelError
-		s.Problem = problemFor(t.dialErr.err, t.spec, res.profile, memory.Profile{})
+		s.Problem = problemFor(t.dialErr.err, t.spec, res.profile, res.named, memory.Profile{})
 		s.Problem.Since = t.dialErr.at.UTC()
 	}
 	if s.State != state.TunnelReady || s.Problem != nil {

@@ -85,15 +85,18 @@ func (c *Cluster) RotateUserCA() error {
 // RotateHostCA takes a rotation of the host CA to its end: the proxy and the auth
 // service show certs that earlier logins do not trust. The services restart,
 // which ends the connections to the auth service.
-func (c *Cluster) RotateHostCA() error {
-	hostCA, err := newAuthority(c.root.name, c.serial, c.now())
+func (c *Cluster) RotateHostCA() error { return c.root.RotateHostCA() }
+
+// RotateHostCA is the same for one cluster, which may be a leaf.
+func (s *Site) RotateHostCA() error {
+	hostCA, err := newAuthority(s.name, s.c.serial, s.c.now())
 	if err != nil {
 		return err
 	}
-	if err := c.root.setTrust(c.root.trust.Load().userCA, hostCA); err != nil {
+	if err := s.setTrust(s.trust.Load().userCA, hostCA); err != nil {
 		return err
 	}
-	c.closeConns(func(raw *conn) bool { return raw.auth.Load() })
+	s.c.closeConns(func(raw *conn) bool { return raw.auth.Load() && (s.root == nil || raw.site.Load() == s) })
 	return nil
 }
 
