@@ -447,13 +447,21 @@ func TestWatchedAgentStays(t *testing.T) {
 			p := e.startProcess(stayEnv + "=1")
 			p.mustRestart()
 			next := p.mustRestart()
+			group, err := syscall.Getpgid(p.cmd.Process.Pid)
+			if err != nil {
+				t.Fatal(err)
+			}
+			// By it the commands know the newest agent as the service's.
+			if got, err := syscall.Getpgid(next.PID); got != group {
+				t.Errorf("the newest agent is in group %d, %v, want %d, the first one's", got, err, group)
+			}
 			select {
 			case err := <-p.end:
 				t.Fatalf("the first agent has ended: %v", err)
 			case <-time.After(answerTime + answerTime/2):
 			}
 			test.end(p, next)
-			err := <-p.end
+			err = <-p.end
 			code := 0
 			if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 				code = exit.ExitCode()

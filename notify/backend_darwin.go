@@ -44,7 +44,7 @@ func (u *userNotifications) capabilities() Capabilities {
 
 // run implements backend.
 func (u *userNotifications) run(ctx context.Context, to sink) error {
-	c, err := newCenter(func(id, key, text string) { u.response(id, key, text, to) })
+	c, err := newCenter(u.log, func(id, key, text string) { u.response(id, key, text, to) })
 	if err == nil {
 		err = c.authorize(ctx)
 	}

@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"log/slog"
 	"strconv"
 	"sync"
 
 	"github.com/ebitengine/purego/objc"
 
 	"berth/internal/cocoa"
+	"berth/internal/survive"
 )
 
 const (
@@ -42,7 +44,7 @@ type center struct {
 }
 
 // newCenter returns the center, whose clicks go to onResponse.
-func newCenter(onResponse func(id, key, text string)) (*center, error) {
+func newCenter(log *slog.Logger, onResponse func(id, key, text string)) (*center, error) {
 	if err := cocoa.Load("Foundation", "UserNotifications"); err != nil {
 		return nil, err
 	}
@@ -59,15 +61,18 @@ func newCenter(onResponse func(id, key, text string)) (*center, error) {
 		[]*objc.Protocol{objc.GetProtocol("UNUserNotificationCenterDelegate")}, nil, []objc.MethodDef{
 			{Cmd: objc.RegisterName("userNotificationCenter:didReceiveNotificationResponse:withCompletionHandler:"),
 				Fn: func(_ objc.ID, _ objc.SEL, _, response objc.ID, done objc.Block) {
-					request := cocoa.Send(cocoa.Send(response, "notification"), "request")
-					info := cocoa.Send(cocoa.Send(request, "content"), "userInfo")
-					onResponse(cocoa.GoString(cocoa.Send(request, "identifier")), cocoa.GoString(cocoa.Send(response, "actionIdentifier")),
-						cocoa.GoString(cocoa.Send(info, "objectForKey:", cocoa.String(textInfo))))
-					done.Invoke()
+					_ = survive.Do(log, "hear a click on a notification", func() error { // it is logged
+						request := cocoa.Send(cocoa.Send(response, "notification"), "request")
+						info := cocoa.Send(cocoa.Send(request, "content"), "userInfo")
+						onResponse(cocoa.GoString(cocoa.Send(request, "identifier")), cocoa.GoString(cocoa.Send(response, "actionIdentifier")),
+							cocoa.GoString(cocoa.Send(info, "objectForKey:", cocoa.String(textInfo))))
+						return nil
+					})
+					cocoa.Call(done)
 				}},
 			{Cmd: objc.RegisterName("userNotificationCenter:willPresentNotification:withCompletionHandler:"),
 				Fn: func(_ objc.ID, _ objc.SEL, _, _ objc.ID, done objc.Block) {
-					done.Invoke(uint64(presentBanner | presentList))
+					cocoa.Call(done, presentBanner|presentList)
 				}},
 		})
 	if err != nil {

@@ -169,6 +169,10 @@ install_berth() {
 	name=berth_${version}_${os}_${arch}
 	work=$(mktemp -d)
 	trap 'rm -rf "$work"' EXIT
+	# dash and others run that only where the shell exits by itself.
+	trap 'exit 129' HUP
+	trap 'exit 130' INT
+	trap 'exit 143' TERM
 
 	fetch SHA256SUMS "$work/SHA256SUMS"
 	check_signature

@@ -30,7 +30,7 @@ has() { # has TOOL: says aloud what cannot be tested
 	return 1
 }
 
-# The same source, built where it is and in another folder.
+# The same source, built where it is, and in another folder with another umask.
 BERTH_VERSION=$(git -C "$root" describe --tags --long --always --dirty --match 'v[0-9]*')
 SOURCE_DATE_EPOCH=$(git -C "$root" log -1 --format=%ct)
 export BERTH_VERSION SOURCE_DATE_EPOCH
@@ -41,7 +41,7 @@ flags="-trimpath -buildvcs=false -gcflags=all=-dwarf=false" # those of "make dis
 # shellcheck disable=SC2086 # a list on purpose
 (cd "$here/dist" && go run $flags . -root "$root" -out "$work/a" -only $only)
 # shellcheck disable=SC2086
-(cd "$work/elsewhere/packaging/dist" && go run $flags . -root ../.. -out "$work/b" -only $only)
+(umask 077 && cd "$work/elsewhere/packaging/dist" && go run $flags . -root ../.. -out "$work/b" -only $only)
 
 same_sums() {
 	for d in a b; do grep -v '\.msi$' "$work/$d/SHA256SUMS" >"$work/$d.sums"; done

@@ -283,9 +283,11 @@ func (s *agentService) restartService(ctx context.Context, st osservice.Status, 
 	return s.startService(ctx)
 }
 
-// ours reports whether the manager supervises this agent.
+// ours reports whether the manager supervises this agent. launchd goes on watching the
+// process that it started, which stays for those that take its place; it leads the
+// process group that is the job, and they are in it.
 func (s *agentService) ours(st osservice.Status, agent state.Agent) bool {
-	return s.Kind().Supervises() && st.Running && st.PID == agent.PID
+	return s.Kind().Supervises() && st.Running && (st.PID == agent.PID || st.PID == groupOf(agent.PID))
 }
 
 // outdated reports whether the running agent is not the program that is

@@ -3,6 +3,7 @@ package cocoa
 import (
 	"fmt"
 	"runtime"
+	"unsafe"
 
 	"github.com/ebitengine/purego"
 	"github.com/ebitengine/purego/objc"
@@ -47,4 +48,17 @@ func GoString(s objc.ID) string {
 		return ""
 	}
 	return objc.Send[string](s, objc.RegisterName("UTF8String"))
+}
+
+// Call calls a block of the system's: purego's Invoke knows only those that NewBlock made.
+func Call(b objc.Block, args ...uintptr) {
+	purego.SyscallN((*(**blockLiteral)(unsafe.Pointer(&b))).invoke, append([]uintptr{uintptr(b)}, args...)...)
+}
+
+// blockLiteral is how each block begins:
+// https://clang.llvm.org/docs/Block-ABI-Apple.html#high-level
+type blockLiteral struct {
+	_      uintptr  // its class
+	_      [2]int32 // flags, and what is reserved
+	invoke uintptr
 }

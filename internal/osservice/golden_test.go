@@ -142,7 +142,9 @@ func TestLaunchdList(t *testing.T) {
 	}{
 		"runs":    {"{\n\t\"LastExitStatus\" = 256;\n\t\"PID\" = 812;\n};\n", 812, ""},
 		"stopped": {"{\n\t\"LastExitStatus\" = 0;\n};\n", 0, ""},
-		"failed":  {"{\n\t\"LastExitStatus\" = 256;\n};\n", 0, "it failed with status 256, and is started again"},
+		"failed":  {"{\n\t\"LastExitStatus\" = 256;\n};\n", 0, "it failed with status 1, and is started again"},
+		"killed":  {"{\n\t\"LastExitStatus\" = 9;\n};\n", 0, "signal 9 (killed) ended it, and it is started again"},
+		"dumped":  {"{\n\t\"LastExitStatus\" = 139;\n};\n", 0, "signal 11 (segmentation fault) ended it, and it is started again"},
 		"nothing": {"", 0, ""},
 	}
 	for name, tt := range tests {

@@ -1,8 +1,10 @@
 package osservice
 
 import (
+	"fmt"
 	"regexp"
 	"strconv"
+	"syscall"
 )
 
 var (
@@ -17,8 +19,13 @@ func launchdList(out string) (pid int, trouble string) {
 		pid, _ = strconv.Atoi(m[1]) // it is digits; zero is unknown
 		return pid, ""
 	}
-	if m := launchdExit.FindStringSubmatch(out); m != nil && m[1] != "0" {
-		return 0, "it failed with status " + m[1] + ", and is started again"
+	m := launchdExit.FindStringSubmatch(out)
+	if m == nil || m[1] == "0" {
+		return 0, ""
 	}
-	return 0, ""
+	status, _ := strconv.Atoi(m[1]) // as wait(2) has it
+	if signal := syscall.Signal(status & 0x7f); signal != 0 {
+		return 0, fmt.Sprintf("signal %d (%v) ended it, and it is started again", int(signal), signal)
+	}
+	return 0, fmt.Sprintf("it failed with status %d, and is started again", status>>8)
 }

@@ -209,6 +209,37 @@ func modes(t *testing.T, kind string, data []byte) map[string]os.FileMode {
 	}
 }
 
+// TestStamp: what is packed from the disk has the same modes whatever the builder's umask
+// lets through.
+func TestStamp(t *testing.T) {
+	tree := t.TempDir()
+	want := map[string]os.FileMode{
+		"usr": 0o755, "usr/bin": 0o755, "usr/bin/berth": 0o755, "usr/share": 0o755, "usr/share/man.gz": 0o644,
+	}
+	for _, file := range []string{"usr/bin/berth", "usr/share/man.gz"} {
+		if err := place(tree, file, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for path, mode := range want {
+		if err := os.Chmod(filepath.Join(tree, path), mode&^0o077); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := stamp(tree, testTime); err != nil {
+		t.Fatal(err)
+	}
+	for path, mode := range want {
+		info, err := os.Stat(filepath.Join(tree, path))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.Mode().Perm() != mode || !info.ModTime().Equal(testTime) {
+			t.Errorf("%s has mode %v of %v, want %v of %v", path, info.Mode().Perm(), info.ModTime(), mode, testTime)
+		}
+	}
+}
+
 func TestDebianChangelog(t *testing.T) {
 	changes := "# Changes\n\n## Unreleased\n\n- **First** " + strings.Repeat("word ", 30) + "\n  goes on ([how](docs/HOW.md)).\n- Second.\n\n## 1.0.0\n\n- Old.\n"
 	r := &release{version: version{base: "1.2.3"}, epoch: testTime, maintainer: "Jane Doe <jane@example.org>"}

@@ -5,8 +5,10 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -44,7 +46,7 @@ func TestInstallScript(t *testing.T) {
 		"folder_not_absolute":  {args: []string{"--prefix", "x"}, want: "must be absolute", fails: true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := served(t)
+			p := served(t, nil)
 			if tt.spoil != nil {
 				tt.spoil(t, p.out)
 			}
@@ -104,7 +106,7 @@ func TestInstallScript(t *testing.T) {
 // TestInstallScriptInterrupted: what an installation that did not end has left can be
 // removed.
 func TestInstallScriptInterrupted(t *testing.T) {
-	p := served(t)
+	p := served(t, nil)
 	home := t.TempDir()
 	inTheWay := filepath.Join(home, ".local", "share", "zsh")
 	if err := os.MkdirAll(filepath.Dir(inTheWay), 0o700); err != nil {
@@ -133,11 +135,63 @@ func TestInstallScriptInterrupted(t *testing.T) {
 	})
 }
 
-// served is a release that can be downloaded from loopback.
-func served(t *testing.T) *publication {
+// TestInstallScriptSignalled: Ctrl-C and other signals during a download leave nothing of
+// it, in shells whose EXIT trap is not run for them, too.
+func TestInstallScriptSignalled(t *testing.T) {
+	for sig, code := range map[syscall.Signal]int{syscall.SIGHUP: 129, syscall.SIGINT: 130, syscall.SIGTERM: 143} {
+		t.Run(sig.String(), func(t *testing.T) {
+			if signal.Ignored(sig) {
+				t.Skip("these tests run with this signal ignored, and so would the script") // as below nohup
+			}
+			downloads := make(chan struct{}, 1)
+			p := served(t, func(r *http.Request) {
+				if strings.HasSuffix(r.URL.Path, ".tar.gz") {
+					downloads <- struct{}{}
+					<-r.Context().Done() // curl is gone
+				}
+			})
+			home, tmp := t.TempDir(), t.TempDir()
+			cmd := exec.CommandContext(t.Context(), "sh", filepath.Join(p.out, "install.sh"))
+			cmd.Env = []string{"HOME=" + home, "PATH=" + os.Getenv("PATH"), "TMPDIR=" + tmp}
+			cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // as a terminal's foreground job
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			ended := make(chan error, 1)
+			go func() { ended <- cmd.Wait() }()
+			select {
+			case <-downloads:
+			case err := <-ended:
+				t.Fatalf("it ended before it downloaded the archive: %v", err)
+			}
+			if err := syscall.Kill(-cmd.Process.Pid, sig); err != nil {
+				t.Fatal(err)
+			}
+			<-ended
+			if got := cmd.ProcessState.ExitCode(); got != code {
+				t.Errorf("it ended with %v, want exit code %d", cmd.ProcessState, code)
+			}
+			for _, dir := range []string{home, tmp} {
+				if left, _ := os.ReadDir(dir); len(left) > 0 {
+					t.Errorf("it left %v", left)
+				}
+			}
+		})
+	}
+}
+
+// served is a release that can be downloaded from loopback; what is not nil is called
+// ahead of each answer.
+func served(t *testing.T, ahead func(*http.Request)) *publication {
 	t.Helper()
 	p := released(t)
-	server := httptest.NewServer(http.FileServer(http.Dir(p.out)))
+	files := http.FileServer(http.Dir(p.out))
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if ahead != nil {
+			ahead(r)
+		}
+		files.ServeHTTP(w, r)
+	}))
 	t.Cleanup(server.Close)
 	p.downloads = server.URL
 	if err := p.finish(); err != nil {

@@ -139,10 +139,18 @@ func packagedReadme(text string) string {
 	return emptyLines.ReplaceAllString(unlinked(pictureLine.ReplaceAllString(text, "")), "\n\n")
 }
 
-// stamp gives everything below dir one time: some formats keep that of folders.
+// stamp gives everything below dir one time, which some formats keep of folders, and the
+// modes that it has under the usual umask: nfpm packs those on the disk.
 func stamp(dir string, at time.Time) error {
-	return filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
+			return err
+		}
+		mode := fs.FileMode(0o644)
+		if d.IsDir() || filepath.Base(filepath.Dir(path)) == "bin" {
+			mode = 0o755
+		}
+		if err := os.Chmod(path, mode); err != nil {
 			return err
 		}
 		return os.Chtimes(path, at, at)
