@@ -265,6 +265,9 @@ func ofProblem(p *state.Problem, s *state.Snapshot) (candidate, bool) {
 	case state.CodeClockSkew, state.CodeConfigInvalid, state.CodeHomeUnreadable, state.CodeStateUnreadable,
 		state.CodeStateUnwritable, state.CodeFilesExhausted:
 		c.ID = "problem/" + string(p.Code)
+		if p.Code == state.CodeHomeUnreadable { // there may be several
+			c.ID += "/" + p.Text
+		}
 		c.grace = gracePort
 	case state.CodeCrashLoop: // it may be over before it could be said
 		c.ID = "problem/" + string(p.Code)
