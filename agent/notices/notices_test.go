@@ -527,6 +527,26 @@ func TestRenewedUnasked(t *testing.T) {
 	}
 }
 
+// TestAnotherUserIsSaidOnce: the change of user is the same one after a renewal.
+func TestAnotherUserIsSaidOnce(t *testing.T) {
+	w := newWorld(t)
+	w.want(0)
+	p := w.profile()
+	p.PreviousUser, p.User, p.UserChangedAt = "alice", "bob", new(noon)
+	first := w.want(time.Second, state.NoticeUserChanged)[0]
+	p.ValidUntil = new(noon.Add(8 * time.Hour))
+	if again := w.want(time.Minute, state.NoticeUserChanged)[0]; again.ID != first.ID || !again.Since.Equal(first.Since) {
+		t.Errorf("after a renewal it is another notice: %+v, before: %+v", again, first)
+	}
+	w.tr.Dismiss(first.ID)
+	p.ValidUntil = new(noon.Add(9 * time.Hour))
+	w.want(time.Minute)
+	p.PreviousUser, p.User, p.UserChangedAt = "bob", "alice", new(w.in.Now)
+	w.want(time.Second, state.NoticeUserChanged)
+	p.PreviousUser, p.User, p.UserChangedAt = "alice", "bob", new(w.in.Now) // once more
+	w.want(time.Second, state.NoticeUserChanged)
+}
+
 func TestForeigners(t *testing.T) {
 	w := newWorld(t)
 	w.want(0)
