@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -180,6 +181,46 @@ func TestClockDiffers(t *testing.T) {
 			}
 			e.mustPG(port)
 		})
+	}
+}
+
+// TestClockDiffersInTwoHomes: a cluster that two sessions lead to is named once.
+func TestClockDiffersInTwoHomes(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t, aliceAndBob)
+	e.Sim.Faults().ClockOffset(-5 * time.Minute)
+	e.Login()
+	second := filepath.Join(t.TempDir(), "tsh")
+	must(t, e.Sim.Login(second, "bob"))
+	alices, _ := e.pgTunnel("alices", "user: alice")
+	bobs, _ := e.pgTunnel("bobs", "user: bob")
+	e.config(alices, bobs)
+	text, err := os.ReadFile(e.Paths.Config)
+	must(t, err)
+	must(t, os.WriteFile(e.Paths.Config, []byte(strings.Replace(string(text), "]", ", '"+second+"']", 1)), 0o600))
+	e.start()
+	e.AwaitState("alices", state.TunnelReady)
+	e.AwaitState("bobs", state.TunnelReady)
+	if list := e.Snapshot().Problems; len(list) != 1 || list[0].Text != "This machine's clock is 5 min ahead of that of sim.test." {
+		t.Errorf("problems %+v, want one", list)
+	}
+}
+
+// TestClockDiffersFromTwoClusters: this machine's clock is one problem.
+func TestClockDiffersFromTwoClusters(t *testing.T) {
+	for name, test := range map[string]struct {
+		skews map[string]time.Duration
+		want  string
+	}{
+		"one": {map[string]time.Duration{"a.test": -5 * time.Minute}, "This machine's clock is 5 min behind that of a.test."},
+		"two": {
+			map[string]time.Duration{"b.test": 3 * time.Minute, "a.test": 5 * time.Minute},
+			"This machine's clock is 5 min ahead of that of a.test and 3 min ahead of that of b.test.",
+		},
+	} {
+		if got := clockProblems(test.skews); len(got) != 1 || got[0].Text != test.want {
+			t.Errorf("%s: %+v, want %q", name, got, test.want)
+		}
 	}
 }
 

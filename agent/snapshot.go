@@ -2,7 +2,9 @@ package agent
 
 import (
 	"fmt"
+	"maps"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -100,25 +102,37 @@ func profileState(p *certwatch.Profile, now time.Time) state.Profile {
 // cert's beginning is dated back by one minute, so less does no harm.
 const skewToTell = 2 * time.Minute
 
-// skewProblems names the clocks that differ.
+// skewProblems names the clusters whose clocks differ from this machine's.
 func skewProblems(live []sessions.Session) []state.Problem {
-	var list []state.Problem
+	skews := make(map[string]time.Duration)
 	for _, f := range live {
-		skew := f.Cluster.Skew()
-		if skew.Abs() < skewToTell {
-			continue
+		name, skew := f.Profile.RootCluster, f.Cluster.Skew()
+		if skew.Abs() >= max(skewToTell, skews[name].Abs()) {
+			skews[name] = skew
 		}
+	}
+	return clockProblems(skews)
+}
+
+// clockProblems is one problem at most, however many clusters there are: the clock that
+// is to be set is one.
+func clockProblems(skews map[string]time.Duration) []state.Problem {
+	if len(skews) == 0 {
+		return nil
+	}
+	var differs []string
+	for _, name := range slices.Sorted(maps.Keys(skews)) {
 		way := "ahead of"
-		if skew < 0 {
+		if skews[name] < 0 {
 			way = "behind"
 		}
-		list = append(list, state.Problem{
-			Code: state.CodeClockSkew, Title: "Clock is wrong",
-			Text:   fmt.Sprintf("This machine's clock is %s %s that of %s.", when.Wait(skew.Abs()), way, f.Profile.RootCluster),
-			Action: "set this machine's clock",
-		})
+		differs = append(differs, fmt.Sprintf("%s %s that of %s", when.Wait(skews[name].Abs()), way, name))
 	}
-	return list
+	return []state.Problem{{
+		Code: state.CodeClockSkew, Title: "Clock is wrong",
+		Text:   fmt.Sprintf("This machine's clock is %s.", strings.Join(differs, " and ")),
+		Action: "set this machine's clock",
+	}}
 }
 
 // dated dates problems that do not know since when they are: from the first

@@ -1,12 +1,14 @@
 package access
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/gravitational/teleport/api/types"
@@ -279,4 +281,61 @@ func TestTwoHomesAtOneProxy(t *testing.T) {
 			after("the other home is logged out", []Session{one}, "created", "approved")
 		})
 	}
+}
+
+// onlyLists is a source that always lists the same.
+type onlyLists []*types.AccessRequestV3
+
+func (l onlyLists) Requests(context.Context) ([]*types.AccessRequestV3, error) { return l, nil }
+
+func (onlyLists) WatchRequests(context.Context, func(cluster.RequestEvent)) error { return errNoWatch }
+
+// TestWhatTimeBringsWhileLoggedOut: a request whose time comes, or is nearly up, while its
+// session is over is reported after the next login, which is when a rule can be followed.
+func TestWhatTimeBringsWhileLoggedOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		put := func(id string, change func(*types.AccessRequestV3)) *types.AccessRequestV3 {
+			return newRequest(func(r *types.AccessRequestV3) {
+				r.SetName(id)
+				r.Spec.State, r.Spec.Created = types.RequestState_APPROVED, began
+				r.SetExpiry(began.Add(8 * time.Hour))
+				r.SetAccessExpiry(began.Add(8 * time.Hour))
+				change(r)
+			})
+		}
+		source := onlyLists{
+			put("begins", func(r *types.AccessRequestV3) { r.SetAssumeStartTime(began.Add(time.Hour)) }),
+			put("ends", func(r *types.AccessRequestV3) { r.SetAccessExpiry(began.Add(2*time.Hour + 5*time.Minute)) }),
+		}
+		var events []string
+		board := NewBoard(slog.New(slog.DiscardHandler), func() int { return 5000 }, nil, func(ev state.RequestEvent) {
+			events = append(events, string(ev.Kind)+" "+ev.Request.ID)
+		})
+		board.SetTunnels(map[string][]string{"ends": {"pg"}})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); board.Run(ctx) }()
+		follow := func(s Session) {
+			s.Who, s.Key = Who{Profile: "p:443", User: "alice"}, certwatch.ProfileID{Name: "p"}
+			board.Follow([]Session{s})
+		}
+		follow(Session{Fingerprint: "one", Source: source})
+		time.Sleep(time.Minute)
+		follow(Session{Fingerprint: "one", Ended: true})
+		time.Sleep(2 * time.Hour)
+		if len(events) > 0 {
+			t.Errorf("reported while logged out: %q", events)
+		}
+		for _, session := range []string{"two", "three"} { // the second has no news
+			follow(Session{Fingerprint: session, Source: source})
+			time.Sleep(30 * time.Second)
+		}
+		cancel()
+		<-done
+		slices.Sort(events)
+		if want := []string{"assumable begins", "ends_soon ends"}; !slices.Equal(events, want) {
+			t.Errorf("reported after the login: %q, want %q", events, want)
+		}
+	})
 }

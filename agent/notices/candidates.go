@@ -75,7 +75,7 @@ func ofSession(p *state.Profile, s *state.Snapshot, in Input) []candidate {
 	}
 	if at := p.UserChangedAt; at != nil && in.Now.Sub(*at) < userFor {
 		list = append(list, candidate{Notice: state.Notice{
-			ID: id("user/" + p.User), Kind: state.NoticeUserChanged, Urgency: state.UrgencyNormal,
+			ID: fmt.Sprintf("session/%s/%s/user/%d", p.Proxy, p.User, at.Unix()), Kind: state.NoticeUserChanged, Urgency: state.UrgencyNormal,
 			Title: "Tunnels run as " + p.User, Body: fmt.Sprintf("Tunnels of %s now run as %s, before: %s.", where, p.User, p.PreviousUser),
 			Actions: []state.NoticeAction{{Verb: state.VerbDetails, Label: "Details", Proxy: p.Proxy, User: p.User}, {Verb: state.VerbDismiss, Label: "Dismiss"}},
 		}})
@@ -265,6 +265,9 @@ func ofProblem(p *state.Problem, s *state.Snapshot) (candidate, bool) {
 	case state.CodeClockSkew, state.CodeConfigInvalid, state.CodeHomeUnreadable, state.CodeStateUnreadable,
 		state.CodeStateUnwritable, state.CodeFilesExhausted:
 		c.ID = "problem/" + string(p.Code)
+		if p.Code == state.CodeHomeUnreadable { // there may be several
+			c.ID += "/" + p.Text
+		}
 		c.grace = gracePort
 	case state.CodeCrashLoop: // it may be over before it could be said
 		c.ID = "problem/" + string(p.Code)

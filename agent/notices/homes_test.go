@@ -33,3 +33,22 @@ func TestSessionsOfTwoHomes(t *testing.T) {
 		}
 	}
 }
+
+// TestHomesThatCannotBeRead: each has a notice of its own, which can be dismissed alone.
+func TestHomesThatCannotBeRead(t *testing.T) {
+	w := newWorld(t)
+	w.want(0)
+	for _, home := range []string{"/one", "/two"} {
+		w.s.Problems = append(w.s.Problems, state.Problem{
+			Code: state.CodeHomeUnreadable, Title: "Teleport home unreadable", Text: "The Teleport home " + home + " cannot be read.",
+		})
+	}
+	w.want(0)
+	shown := w.want(gracePort, state.NoticeTunnelBroken, state.NoticeTunnelBroken)
+	if !w.tr.Dismiss(shown[0].ID) {
+		t.Errorf("there is no notice %s", shown[0].ID)
+	}
+	if left := w.want(time.Second, state.NoticeTunnelBroken)[0]; left.Body != shown[1].Body {
+		t.Errorf("left is %+v, want %+v", left, shown[1])
+	}
+}

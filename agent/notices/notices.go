@@ -115,6 +115,7 @@ type Tracker struct {
 	moments  map[string]moment        // notices that are withdrawn after a while
 	showings []time.Time              // of the last minute
 	held     map[string]bool          // causes over the limit
+	counted  time.Time                // since when they are counted; zero means that there are none
 }
 
 // moment is a recovery that is shown for a while.
@@ -172,8 +173,14 @@ func (t *Tracker) Update(s *state.Snapshot, in Input) []state.Notice {
 	}
 	t.started = true
 	t.listed = in.Listed
-	if n := len(t.held); n > 0 && in.Enabled {
-		out = append(out, more(n, in.Now))
+	switch n := len(t.held); {
+	case n == 0:
+		t.counted = time.Time{}
+	case in.Enabled && !in.Quiet && !justWoken(in):
+		if t.counted.IsZero() {
+			t.counted = in.Now
+		}
+		out = append(out, more(n, t.counted))
 	}
 	slices.SortFunc(out, func(a, b state.Notice) int {
 		return cmp.Or(cmp.Compare(rank(b.Urgency), rank(a.Urgency)), a.Since.Compare(b.Since), cmp.Compare(a.ID, b.ID))
@@ -337,14 +344,14 @@ func (t *Tracker) Dismiss(id string) bool {
 // moreID is the notice that counts those held back.
 const moreID = "more"
 
-func more(n int, now time.Time) state.Notice {
+func more(n int, since time.Time) state.Notice {
 	what := "1 more thing"
 	if n > 1 {
 		what = fmt.Sprintf("%d more things", n)
 	}
 	return state.Notice{
 		ID: moreID, Kind: state.NoticeMore, Urgency: state.UrgencyLow, Title: what + " to look at",
-		Body: "The tray's menu and berth status have them all.", Since: now.UTC(),
+		Body: "The tray's menu and berth status have them all.", Since: since.UTC(),
 		Actions: []state.NoticeAction{{Verb: state.VerbDismiss, Label: "Dismiss"}},
 	}
 }

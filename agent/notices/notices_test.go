@@ -407,6 +407,29 @@ func TestRateLimit(t *testing.T) {
 	}
 }
 
+// TestCountRests: how many are held back is a notice like the others: the same in every
+// snapshot, and none in quiet hours, in which nothing is let through that would end it.
+func TestCountRests(t *testing.T) {
+	w := newWorld(t)
+	w.want(0)
+	for i := range perMinute + 3 {
+		w.s.Requests = append(w.s.Requests, state.Request{ID: fmt.Sprint(i), User: "carol", Roles: []string{"dba"}, State: state.RequestPending, Reviewable: true})
+	}
+	kinds := func(reviews int, more ...state.NoticeKind) []state.NoticeKind {
+		return append(slices.Repeat([]state.NoticeKind{state.NoticeReview}, reviews), more...)
+	}
+	first := w.want(time.Second, kinds(perMinute, state.NoticeMore)...)
+	if diff := cmp.Diff(first, w.want(time.Second, kinds(perMinute, state.NoticeMore)...)); diff != "" {
+		t.Errorf("nothing has changed, and it is shown otherwise (-first +then):\n%s", diff)
+	}
+	w.in.Quiet = true
+	w.want(time.Second, kinds(perMinute)...)
+	w.s.Requests = w.s.Requests[:perMinute+2] // one less at night
+	w.want(4*time.Hour, kinds(perMinute)...)
+	w.in.Quiet = false
+	w.want(time.Second, kinds(perMinute+2)...)
+}
+
 // TestRequestsAfterALogout: what was decided before the login is no news then either.
 func TestRequestsAfterALogout(t *testing.T) {
 	w := newWorld(t)
@@ -516,6 +539,26 @@ func TestRenewedUnasked(t *testing.T) {
 	if n := w.want(time.Second, state.NoticeSessionEnding)[0]; !strings.HasPrefix(n.Body, "The proxy was away. ") {
 		t.Errorf("the warning does not say why: %+v", n)
 	}
+}
+
+// TestAnotherUserIsSaidOnce: the change of user is the same one after a renewal.
+func TestAnotherUserIsSaidOnce(t *testing.T) {
+	w := newWorld(t)
+	w.want(0)
+	p := w.profile()
+	p.PreviousUser, p.User, p.UserChangedAt = "alice", "bob", new(noon)
+	first := w.want(time.Second, state.NoticeUserChanged)[0]
+	p.ValidUntil = new(noon.Add(8 * time.Hour))
+	if again := w.want(time.Minute, state.NoticeUserChanged)[0]; again.ID != first.ID || !again.Since.Equal(first.Since) {
+		t.Errorf("after a renewal it is another notice: %+v, before: %+v", again, first)
+	}
+	w.tr.Dismiss(first.ID)
+	p.ValidUntil = new(noon.Add(9 * time.Hour))
+	w.want(time.Minute)
+	p.PreviousUser, p.User, p.UserChangedAt = "bob", "alice", new(w.in.Now)
+	w.want(time.Second, state.NoticeUserChanged)
+	p.PreviousUser, p.User, p.UserChangedAt = "alice", "bob", new(w.in.Now) // once more
+	w.want(time.Second, state.NoticeUserChanged)
 }
 
 func TestForeigners(t *testing.T) {

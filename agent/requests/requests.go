@@ -549,14 +549,19 @@ func (rs *Requests) DecideRequest(ctx context.Context, id string, approve bool, 
 		}
 		return r, rs.requestIPC(err, r, f.Profile.User)
 	}
-	rs.board.Refresh()
-	rs.cfg.Publish()
+	since := rs.board.Refresh()
 	req, err := f.Cluster.Request(ctx, r.ID)
-	if err != nil {
-		// A decision can make it vanish from what one may see.
-		return r, nil //nolint:nilerr // it is decided all the same
+	if err == nil { // a decision can make it vanish from what one may see
+		r = access.Draw(req, whoOf(f.Profile), time.Now())
 	}
-	return access.Draw(req, whoOf(f.Profile), time.Now()), nil
+	// Whoever lists the requests next finds the decision, however slow other clusters are.
+	rs.listed.Until(ctx, lookupWait, func() bool {
+		seen, _ := access.Find(rs.board.Requests(time.Now()), r.ID)
+		_, tried := since()
+		return tried || err == nil && seen.State == r.State && len(seen.Reviews) == len(r.Reviews)
+	})
+	rs.cfg.Publish()
+	return r, nil
 }
 
 // Command is the command that asks for what a tunnel was refused; empty
