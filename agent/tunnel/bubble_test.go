@@ -27,12 +27,16 @@ type script struct {
 	found error // what an examination finds
 	blind bool  // none can find out anything
 	count int
+	slow  time.Duration // how long a resolution takes
+	why   Reason        // of the newest one
 }
 
-func (s *script) resolve(_ context.Context, t *tunnel, _ Reason) resolution {
+func (s *script) resolve(ctx context.Context, t *tunnel, why Reason) resolution {
+	wake.Sleep(ctx, s.slow)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.count++
+	s.why = why
 	return s.next(t)
 }
 
@@ -237,6 +241,38 @@ func TestClientsResolveOnceASecond(t *testing.T) {
 			t.Errorf("five clients caused %d resolutions in %v, want one each %v", n, took, clientRetry)
 		}
 	})
+}
+
+// TestClientHasTheClusterAsked: whatever has the tunnel resolved as a client comes, no
+// client is refused for what the cluster said before, which may be over.
+func TestClientHasTheClusterAsked(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		meet func(*tunnel) // a resolution that asks nothing
+	}{
+		{"under_way", func(tun *tunnel) { tun.wake(Changed); synctest.Wait() }},
+		{"due", func(tun *tunnel) { tun.wake(client); synctest.Wait(); tun.wake(Changed) }},
+		{"none", func(*tunnel) {}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			inBubble(t, failing, func(t *testing.T, tun *tunnel, s *script) {
+				time.Sleep(clientRetry)
+				s.slow = 100 * time.Millisecond
+				s.say(func(tun *tunnel) resolution {
+					if s.why == client {
+						return serving(tun)
+					}
+					res := failing(tun)
+					res.unasked = true
+					return res
+				})
+				tt.meet(tun)
+				if _, err := tun.credentialFor(t.Context()); err != nil {
+					t.Errorf("refused with %v", err)
+				}
+			})
+		})
+	}
 }
 
 func TestFailedRefreshKeepsTheCredential(t *testing.T) {

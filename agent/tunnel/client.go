@@ -117,6 +117,9 @@ func (t *tunnel) credentialFor(ctx context.Context) (*credential, error) {
 			return nil, &sourceError{err: status.err}
 		}
 		waitsForLogin = waitsForLogin || isAway
+		if attempts > arrived && status.unasked {
+			arrived, kicked = attempts, false // it was not the client's own, which may have been lost to it
+		}
 		if attempts > arrived && !waitsForLogin && !errors.Is(status.err, sessions.ErrSettling) { // certwatch will report shortly
 			if status.err != nil {
 				return nil, &sourceError{err: status.err}

@@ -30,6 +30,7 @@ type resolution struct {
 	needsCode    bool      // a one-time code or a PIN is asked for, see codes
 	onDemand     bool      // held clients make it resolve again, although it waits for a person
 	dated        bool      // problem knows since when it is
+	unasked      bool      // err is what the cluster said before, and a client has it asked again
 }
 
 // isAway reports whether the proxy did not answer.

@@ -78,6 +78,7 @@ func (r *resolver) resolveWith(ctx context.Context, t *tunnel, reason Reason, f 
 		return r.failed(t, res, &clockSkewError{validFrom: f.Profile.Session.ValidFrom})
 	}
 	if fault := r.fault(ctx, f, reason); fault != nil {
+		res.unasked = reason == Changed
 		return r.kept(t, res, fault)
 	}
 	set, err := r.config().ProxyTrust(f.Profile.ProxyAddr)
