@@ -8,10 +8,12 @@ import (
 	"strings"
 	"testing"
 
+	"berth/agent/config"
 	"berth/agent/memory"
 	"berth/agent/secrets"
 	"berth/agent/secrets/secretstest"
 	"berth/agent/tsh"
+	"berth/certwatch"
 )
 
 func TestWrongStoredKeepsItsReason(t *testing.T) {
@@ -52,4 +54,34 @@ func TestStoredIsNoted(t *testing.T) {
 	k.Fail(&secrets.LockedError{})
 	keep("locked", secrets.TOTP, "was not stored", "password")
 	keep("locked", secrets.Password, "was not stored", "password") // the former one is there
+}
+
+// TestUnattendedIsTheNextLogins: a stored password makes a login need no person where the
+// next one asks for it, whatever the last one did.
+func TestUnattendedIsTheNextLogins(t *testing.T) {
+	store, err := memory.Load(filepath.Join(t.TempDir(), "state.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := store.SetStored("tele.test:443", "alice", string(secrets.Password), true); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		last, configured string
+		want             bool
+	}{
+		{"", "", true},
+		{"local", "", true},
+		{"okta", "", false},
+		{"local", "local", true},
+		{"local", "okta", false},
+		{"okta", "local", true},
+	} {
+		set := &config.Config{Profiles: []config.Profile{{Proxy: "tele.test:443", Auth: test.configured}}}
+		ls := New(t.Context(), Config{Config: func() *config.Config { return set }, Memory: store, Logger: slog.New(slog.DiscardHandler)})
+		p := &certwatch.Profile{ProxyAddr: "tele.test:443", User: "alice", AuthConnector: test.last}
+		if got := ls.Unattended(p); got != test.want {
+			t.Errorf("the last login was by %q, the config says %q: unattended %v, want %v", test.last, test.configured, got, test.want)
+		}
+	}
 }
