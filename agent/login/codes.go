@@ -316,6 +316,13 @@ func (l *Login) inform(proxy, text string) {
 	l.prompt(proxy, tsh.Prompt{Kind: state.LoginInfo, Text: text}, nil)
 }
 
+// codeWait is how long a person may take to type a code or a PIN, as at a login.
+const codeWait = 3 * time.Minute
+
+// errNothingTyped ends a run whose prompt is not answered: while it asks, the snapshot
+// says that a login is under way, and no other notice of the session is shown.
+var errNothingTyped = errors.New("nothing was typed for three minutes")
+
 // typedCode asks people for the code or PIN of a tunnel. An empty one means that the
 // tunnel no longer needs it, or that a seed was stored meanwhile, which may answer it:
 // times is what storedTimes was before the stored one was looked for.
@@ -328,6 +335,9 @@ func (ls *Logins) typedCode(ctx context.Context, n CodeNeed, asked, times int, l
 	case asked > 0: // each is good for one cert
 		p.Text = fmt.Sprintf("The next one-time code, for tunnel %s:", n.Tunnel)
 	}
+	p.Deadline = time.Now().Add(codeWait).Round(0)
+	late := time.NewTimer(codeWait)
+	defer late.Stop()
 	l.prompt(n.Profile.ProxyAddr, p, func(code string) { typed <- code })
 	ls.cfg.OnChange()
 	for {
@@ -343,6 +353,8 @@ func (ls *Logins) typedCode(ctx context.Context, n CodeNeed, asked, times int, l
 			}
 			return strings.Join(strings.Fields(code), ""), nil // some apps show them in groups
 		case <-changed:
+		case <-late.C:
+			return "", errNothingTyped
 		case <-ctx.Done():
 			return "", ctx.Err()
 		}

@@ -170,6 +170,39 @@ func TestSeedStoredWhilePeopleAreAsked(t *testing.T) {
 	})
 }
 
+// TestCodePromptEnds: a prompt for a code says until when it waits, and does not outlast
+// that.
+func TestCodePromptEnds(t *testing.T) {
+	withCodes(t, func(b *codesBench) {
+		b.need()
+		until := make(chan *time.Time, 1)
+		result := make(chan error, 1)
+		go func() {
+			result <- b.joinCodes(codesKey(b.p)).Follow(b.t.Context(), nil, func(ev ipc.LoginEvent) error {
+				until <- ev.Deadline
+				return nil
+			})
+		}()
+		asked := time.Now()
+		if at := <-until; at == nil || at.Sub(asked) != codeWait {
+			t.Errorf("it waits until %v, asked at %v", at, asked)
+		}
+		time.Sleep(codeWait + time.Second)
+		synctest.Wait()
+		select {
+		case err := <-result:
+			if !errors.Is(err, errNothingTyped) {
+				t.Errorf("the asking ended with %v", err)
+			}
+		default:
+			t.Fatal("it is asked for ever")
+		}
+		if b.State(b.p).InProgress {
+			t.Error("the asking is still under way")
+		}
+	})
+}
+
 // TestNeedAsARunEnds: a run that has found nothing left to answer does not see what comes
 // before it is over.
 func TestNeedAsARunEnds(t *testing.T) {

@@ -122,8 +122,9 @@ func (rs *Renewals) input(p *certwatch.Profile, cfg *config.Config, waiting bool
 	in := input{
 		Now: now, Mode: set.RenewMode(), Before: set.RenewBefore(), Quiet: cfg.Notifications.QuietAt(now),
 		Waiting: waiting, WokeAt: rs.cfg.WokeAt(),
-		Silent:  rs.cfg.Unattended(p),
-		Running: rs.cfg.Logins.State(p).InProgress,
+		Silent: rs.cfg.Unattended(p),
+		// A prompt for a tunnel's code brings no session.
+		Running: rs.cfg.Logins.Of(login.Key{Home: p.Home, Proxy: p.ProxyAddr}) != nil,
 	}
 	if p.Session != nil {
 		in.ValidFrom, in.ValidUntil = p.Session.ValidFrom, p.Session.ValidUntil
