@@ -106,6 +106,8 @@ func Failed(err error, proxy string) error {
 		e.Hint = fmt.Sprintf("try again: berth login %s; add --user NAME if your Teleport user name differs from your local one", proxy)
 	case errors.Is(err, tsh.ErrLocked):
 		e.Hint = "ask who runs the cluster"
+	case errors.Is(err, tsh.ErrNotApproved):
+		e.Hint = "each login makes an access request; when a reviewer is there, try again: berth login " + proxy
 	case errors.Is(err, tsh.ErrLoginTimeout), errors.Is(err, tsh.ErrLoginRefused):
 		e.Hint = "try again: berth login " + proxy
 	}

@@ -264,7 +264,7 @@ func outcomeOf(err error, shown bool) outcome {
 		return loginDismissed
 	case errors.Is(err, tsh.ErrBadLogin), errors.Is(err, tsh.ErrLoginRefused), errors.Is(err, tsh.ErrLocked), errors.Is(err, tsh.ErrUnknownConnector):
 		return loginRefused
-	case errors.Is(err, errNeedsPerson), errors.Is(err, tsh.ErrNoTerminal), errors.As(err, &missing), errors.As(err, &old):
+	case errors.Is(err, errNeedsPerson), errors.Is(err, tsh.ErrNotApproved), errors.Is(err, tsh.ErrNoTerminal), errors.As(err, &missing), errors.As(err, &old):
 		return loginNeedsPerson
 	default:
 		return loginFailed

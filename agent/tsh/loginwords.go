@@ -18,6 +18,8 @@ var (
 	urlBefore      = regexp.MustCompile(
 		`(?i)^(Use the following URL to authenticate|If browser window does not open automatically, open it by clicking on the link):$`)
 	urlLine = regexp.MustCompile(`^https?://\S+$`)
+	// approvalLine is said where roles make a login an access request.
+	approvalLine = regexp.MustCompile(`(?i)^Waiting for request approval`)
 	// uninteresting lines say what berth knows or did on purpose.
 	uninteresting = regexp.MustCompile(`^(WARNING: Ignoring Teleport user|WARNING: You are using insecure connection)`)
 )
