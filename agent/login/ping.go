@@ -80,6 +80,9 @@ func Failed(err error, proxy string) error {
 	case errors.As(err, &wrong):
 		e.Code = ipc.CodeWrongSecret
 		e.Hint = "log in, and store the new one: berth login --remember " + proxy
+		if wrong.doubted {
+			e.Hint = "log in, or delete what is stored: berth login --forget " + proxy
+		}
 	case errors.Is(err, errNoPassword):
 		e.Hint = "berth login " + proxy
 	case errors.Is(err, ErrLeft):

@@ -22,6 +22,9 @@ type Prompt struct {
 	Text     string    // in tsh's words, cleaned
 	URL      string    // of LoginURL: as tsh printed it, not checked
 	Deadline time.Time // until when tsh waits; zero when that is unknown
+	// Together says of LoginOTP that tsh sends the code with the password, so that either
+	// may be what is refused. Else the cluster has taken the password already.
+	Together bool
 }
 
 const (

@@ -13,6 +13,7 @@ import (
 var (
 	passwordPrompt = regexp.MustCompile(`^Enter password for Teleport user .+:$`)
 	otpPrompt      = regexp.MustCompile(`(?i)^(Enter|Tap any security key or enter) .*\b(OTP|one-time)\b.*`)
+	togetherPrompt = regexp.MustCompile(`(?i)^Enter your OTP token\b`) // of older versions
 	tapPrompt      = regexp.MustCompile(`(?i)^(Tap (any|your|a)( registered)? security key|Touch (any|your) )`)
 	pinPrompt      = regexp.MustCompile(`(?i)^Enter your( \S+)? security key PIN:?$`)
 	urlBefore      = regexp.MustCompile(
@@ -36,7 +37,7 @@ func readPrompt(line string, urlExpected bool) Prompt {
 	case passwordPrompt.MatchString(line):
 		return Prompt{Kind: state.LoginPassword, Text: shown}
 	case otpPrompt.MatchString(line):
-		return Prompt{Kind: state.LoginOTP, Text: shown}
+		return Prompt{Kind: state.LoginOTP, Text: shown, Together: togetherPrompt.MatchString(line)}
 	case pinPrompt.MatchString(line):
 		return Prompt{Kind: state.LoginPIN, Text: shown}
 	case tapPrompt.MatchString(line):
