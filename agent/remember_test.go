@@ -139,6 +139,40 @@ func TestStoredSeedAnswers(t *testing.T) {
 	e.noSecretsTold("alice-password", mfaSeed)
 }
 
+// TestWrongStoredSeed: a seed that is stored without a password is used once, too.
+func TestWrongStoredSeed(t *testing.T) {
+	t.Parallel()
+	e, k := rememberEnv(t, simcluster.Config{Users: []simcluster.User{{
+		Name: "alice", Password: "alice-password", TOTP: mfaSeed, LoginTOTP: true,
+	}}}, "ask")
+	if err := e.sit(t.Context(), client.LoginStart{TOTPSeed: mfaSeed}, "alice-password").result(t); err != nil {
+		t.Fatal(err)
+	}
+	key, _ := k.Only(t)
+	if err := k.Set(t.Context(), key, secrets.NewSecret("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA")); err != nil {
+		t.Fatal(err)
+	}
+	err := e.sit(t.Context(), client.LoginStart{Renew: true}, "alice-password").result(t)
+	var told *client.Error
+	if !errors.As(err, &told) || told.Code != ipc.CodeWrongSecret || !strings.Contains(told.Message, "the next login asks you instead") ||
+		!strings.Contains(told.Hint, "berth login --forget") {
+		t.Errorf("login: %#v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	p := e.sit(ctx, client.LoginStart{Renew: true}, "alice-password")
+	for asked := state.LoginPassword; asked != state.LoginOTP; {
+		asked = p.next(t).Kind
+	}
+	cancel()
+	if err := p.result(t); !errors.Is(err, context.Canceled) {
+		t.Errorf("the login in which a code was asked for: %v", err)
+	}
+	if n := e.Sim.Counters().FailedLogins; n != 1 {
+		t.Errorf("%d logins with the wrong seed, want one: a few lock the account", n)
+	}
+}
+
 func TestWhatCannotBeRemembered(t *testing.T) {
 	t.Parallel()
 	e, k := rememberEnv(t, simcluster.Config{Connectors: okta}, "ask", viaOkta)

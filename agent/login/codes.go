@@ -48,15 +48,43 @@ type codes struct {
 	mu    sync.Mutex // guards everything below
 	needs []CodeNeed // in the order in which they came
 	seeds map[Key]*seedUse
+	// doubted are the stored secrets, passwords too, that were refused or may have been:
+	// a few more times, and the account would be locked. None is used until a login shows
+	// that it is right, or another is stored.
+	doubted map[secrets.Key]bool
 }
 
 // seedUse is what is known of a stored seed, beside the seed.
 type seedUse struct {
-	last    string          // the code that was used last: each is good once, for a login or a cert
-	stored  int             // how often one was stored in place of the one before
-	refused map[string]bool // the users whose code the cluster did not take
-	runs    bool            // an unattended run answers with it
-	missed  bool            // a need has come that the run may not have seen
+	last   string // the code that was used last: each is good once, for a login or a cert
+	stored int    // how often one was stored in place of the one before
+	runs   bool   // an unattended run answers with it
+	missed bool   // a need has come that the run may not have seen
+}
+
+func seedKey(p *certwatch.Profile) secrets.Key {
+	return secrets.Key{Proxy: p.ProxyAddr, User: p.User, Kind: secrets.TOTP}
+}
+
+// doubt has a stored secret not used, or used again.
+func (c *codes) doubt(key secrets.Key, doubted bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.doubtLocked(key, doubted)
+}
+
+func (c *codes) doubtLocked(key secrets.Key, doubted bool) {
+	if c.doubted == nil {
+		c.doubted = make(map[secrets.Key]bool)
+	}
+	c.doubted[key] = doubted
+}
+
+// doubts reports whether a stored secret is not to be used.
+func (c *codes) doubts(key secrets.Key) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.doubted[key]
 }
 
 // Need notes that a tunnel takes a code, in place of what was noted for it
@@ -83,7 +111,7 @@ func (ls *Logins) answerStored(p *certwatch.Profile) {
 	ls.codes.mu.Lock()
 	use := ls.codes.seedLocked(codesKey(p))
 	use.missed = true
-	start := !use.refused[p.User] && !use.runs && slices.Contains(ls.cfg.Memory.Stored(p.ProxyAddr, p.User), string(secrets.TOTP))
+	start := !ls.codes.doubted[seedKey(p)] && !use.runs && slices.Contains(ls.cfg.Memory.Stored(p.ProxyAddr, p.User), string(secrets.TOTP))
 	use.runs = use.runs || start
 	ls.codes.mu.Unlock()
 	if start {
@@ -92,12 +120,12 @@ func (ls *Logins) answerStored(p *certwatch.Profile) {
 }
 
 // seedStored notes that a seed was stored, in place of the one that may have been
-// refused. Tunnels with the login's session may have taken a code before it was.
+// refused, or that the stored one is right. Tunnels with the login's session may have taken a code before it was.
 func (ls *Logins) seedStored(p *certwatch.Profile) {
 	ls.codes.mu.Lock()
 	use := ls.codes.seedLocked(codesKey(p))
 	use.stored++
-	delete(use.refused, p.User)
+	ls.codes.doubtLocked(seedKey(p), false)
 	ls.codes.mu.Unlock()
 	ls.codes.changed.Wake() // people may be asked for what it answers
 	ls.answerStored(p)
@@ -123,7 +151,7 @@ func (c *codes) seedLocked(key Key) *seedUse {
 		c.seeds = make(map[Key]*seedUse)
 	}
 	if c.seeds[key] == nil {
-		c.seeds[key] = &seedUse{refused: make(map[string]bool)}
+		c.seeds[key] = new(seedUse)
 	}
 	return c.seeds[key]
 }
@@ -316,6 +344,13 @@ func (l *Login) inform(proxy, text string) {
 	l.prompt(proxy, tsh.Prompt{Kind: state.LoginInfo, Text: text}, nil)
 }
 
+// codeWait is how long a person may take to type a code or a PIN, as at a login.
+const codeWait = 3 * time.Minute
+
+// errNothingTyped ends a run whose prompt is not answered: while it asks, the snapshot
+// says that a login is under way, and no other notice of the session is shown.
+var errNothingTyped = errors.New("nothing was typed for three minutes")
+
 // typedCode asks people for the code or PIN of a tunnel. An empty one means that the
 // tunnel no longer needs it, or that a seed was stored meanwhile, which may answer it:
 // times is what storedTimes was before the stored one was looked for.
@@ -328,6 +363,9 @@ func (ls *Logins) typedCode(ctx context.Context, n CodeNeed, asked, times int, l
 	case asked > 0: // each is good for one cert
 		p.Text = fmt.Sprintf("The next one-time code, for tunnel %s:", n.Tunnel)
 	}
+	p.Deadline = time.Now().Add(codeWait).Round(0)
+	late := time.NewTimer(codeWait)
+	defer late.Stop()
 	l.prompt(n.Profile.ProxyAddr, p, func(code string) { typed <- code })
 	ls.cfg.OnChange()
 	for {
@@ -343,6 +381,8 @@ func (ls *Logins) typedCode(ctx context.Context, n CodeNeed, asked, times int, l
 			}
 			return strings.Join(strings.Fields(code), ""), nil // some apps show them in groups
 		case <-changed:
+		case <-late.C:
+			return "", errNothingTyped
 		case <-ctx.Done():
 			return "", ctx.Err()
 		}
@@ -355,13 +395,10 @@ func (ls *Logins) storedSeed(ctx context.Context, n CodeNeed) (secrets.Seed, boo
 		return secrets.Seed{}, false
 	}
 	p := n.Profile
-	ls.codes.mu.Lock()
-	refused := ls.codes.seedLocked(codesKey(p)).refused[p.User]
-	ls.codes.mu.Unlock()
-	if refused || !slices.Contains(ls.cfg.Memory.Stored(p.ProxyAddr, p.User), string(secrets.TOTP)) {
+	if ls.codes.doubts(seedKey(p)) || !slices.Contains(ls.cfg.Memory.Stored(p.ProxyAddr, p.User), string(secrets.TOTP)) {
 		return secrets.Seed{}, false
 	}
-	secret, err := ls.cfg.Keychain.Get(ctx, secrets.Key{Proxy: p.ProxyAddr, User: p.User, Kind: secrets.TOTP})
+	secret, err := ls.cfg.Keychain.Get(ctx, seedKey(p))
 	if err != nil {
 		ls.log.Warn("stored secret not read", "profile", p.ProxyAddr, "kind", secrets.TOTP, "err", err)
 		return secrets.Seed{}, false
@@ -396,13 +433,12 @@ func (ls *Logins) nextCode(ctx context.Context, key Key, seed secrets.Seed) (str
 	}
 }
 
-// refuseSeed has the seed that answered n answer nothing further: a few more wrong codes,
-// and the account would be locked. It spares one that was stored meanwhile: times is what
+// refuseSeed has the seed that answered n answer nothing further. It spares one that was stored meanwhile: times is what
 // storedTimes was before the seed was read.
 func (ls *Logins) refuseSeed(n CodeNeed, times int) {
 	ls.codes.mu.Lock()
 	defer ls.codes.mu.Unlock()
-	if use := ls.codes.seedLocked(n.key()); use.stored == times {
-		use.refused[n.Profile.User] = true
+	if ls.codes.seedLocked(n.key()).stored == times {
+		ls.codes.doubtLocked(seedKey(n.Profile), true)
 	}
 }

@@ -85,10 +85,13 @@ func (b *codesBench) settled() {
 	synctest.Wait()
 }
 
+// benchSeed is the seed that the bench stores.
+const benchSeed = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"
+
 // store stores a seed as a login does that has succeeded.
 func (b *codesBench) store() {
 	typist := &typist{ls: b.Logins, l: &Login{}, proxy: b.p.ProxyAddr, user: b.p.User}
-	if !typist.keep(b.t.Context(), secrets.TOTP, "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ") {
+	if !typist.keep(b.t.Context(), secrets.TOTP, benchSeed) {
 		b.t.Error("the seed was not stored")
 	}
 	b.seedStored(b.p)
@@ -166,6 +169,39 @@ func TestSeedStoredWhilePeopleAreAsked(t *testing.T) {
 		}
 		if err := <-result; err != nil {
 			t.Errorf("the asking ended with %v", err)
+		}
+	})
+}
+
+// TestCodePromptEnds: a prompt for a code says until when it waits, and does not outlast
+// that.
+func TestCodePromptEnds(t *testing.T) {
+	withCodes(t, func(b *codesBench) {
+		b.need()
+		until := make(chan *time.Time, 1)
+		result := make(chan error, 1)
+		go func() {
+			result <- b.joinCodes(codesKey(b.p)).Follow(b.t.Context(), nil, func(ev ipc.LoginEvent) error {
+				until <- ev.Deadline
+				return nil
+			})
+		}()
+		asked := time.Now()
+		if at := <-until; at == nil || at.Sub(asked) != codeWait {
+			t.Errorf("it waits until %v, asked at %v", at, asked)
+		}
+		time.Sleep(codeWait + time.Second)
+		synctest.Wait()
+		select {
+		case err := <-result:
+			if !errors.Is(err, errNothingTyped) {
+				t.Errorf("the asking ended with %v", err)
+			}
+		default:
+			t.Fatal("it is asked for ever")
+		}
+		if b.State(b.p).InProgress {
+			t.Error("the asking is still under way")
 		}
 	})
 }

@@ -465,10 +465,12 @@ func keychainFailed(err error) error {
 }
 
 // Unattended reports whether a login of the profile would most likely need no
-// person: its password is stored.
+// person: it asks for a password, which is stored.
 func (ls *Logins) Unattended(p *certwatch.Profile) bool {
-	local := p.AuthConnector == "" || p.AuthConnector == "local"
-	return local && ls.cfg.Config().Policy.Allows(config.FeatureRemember) == nil &&
+	set, _ := ls.cfg.Config().Profile(p.ProxyAddr)
+	auth := connector("", set.Auth, p)
+	return (auth == "" || auth == "local") && ls.cfg.Config().Policy.Allows(config.FeatureRemember) == nil &&
+		!ls.codes.doubts(secrets.Key{Proxy: p.ProxyAddr, User: p.User, Kind: secrets.Password}) &&
 		slices.Contains(ls.cfg.Memory.Stored(p.ProxyAddr, p.User), string(secrets.Password))
 }
 

@@ -80,6 +80,9 @@ func Failed(err error, proxy string) error {
 	case errors.As(err, &wrong):
 		e.Code = ipc.CodeWrongSecret
 		e.Hint = "log in, and store the new one: berth login --remember " + proxy
+		if wrong.doubted {
+			e.Hint = "log in, or delete what is stored: berth login --forget " + proxy
+		}
 	case errors.Is(err, errNoPassword):
 		e.Hint = "berth login " + proxy
 	case errors.Is(err, ErrLeft):
@@ -106,6 +109,8 @@ func Failed(err error, proxy string) error {
 		e.Hint = fmt.Sprintf("try again: berth login %s; add --user NAME if your Teleport user name differs from your local one", proxy)
 	case errors.Is(err, tsh.ErrLocked):
 		e.Hint = "ask who runs the cluster"
+	case errors.Is(err, tsh.ErrNotApproved):
+		e.Hint = "each login makes an access request; when a reviewer is there, try again: berth login " + proxy
 	case errors.Is(err, tsh.ErrLoginTimeout), errors.Is(err, tsh.ErrLoginRefused):
 		e.Hint = "try again: berth login " + proxy
 	}

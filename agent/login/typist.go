@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"berth/agent/config"
 	"berth/agent/memory"
@@ -28,9 +29,13 @@ type typist struct {
 
 	mu       sync.Mutex                      // guards what follows
 	stored   map[secrets.Kind]secrets.Secret // not tried yet
+	doubted  map[secrets.Kind]secrets.Secret // stored, and not used because a login was refused
 	tried    []secrets.Kind
+	coded    bool   // a code was asked for
+	together bool   // tsh sends it with the password
 	password string // as typed
-	proved   bool   // tsh has logged in with it
+	seedGave bool   // the code that was typed is the doubted seed's
+	proved   bool   // tsh has logged in with what was typed
 }
 
 func (t *typist) key(kind secrets.Kind) secrets.Key {
@@ -66,6 +71,9 @@ func (t *typist) ask(ctx context.Context, p tsh.Prompt, answer func(string)) {
 			pass(typed)
 		}
 	case state.LoginOTP:
+		t.mu.Lock()
+		t.coded, t.together = true, p.Together
+		t.mu.Unlock()
 		if seed, ok := t.takeSeed(); ok {
 			t.inform("A code from the stored seed is used.")
 			t.waiting.Go(func() {
@@ -74,6 +82,14 @@ func (t *typist) ask(ctx context.Context, p tsh.Prompt, answer func(string)) {
 				}
 			})
 			return
+		}
+		pass := answer
+		answer = func(typed string) {
+			t.mu.Lock()
+			seed, err := secrets.ParseSeed(t.doubted[secrets.TOTP].Reveal())
+			t.seedGave = err == nil && seed.Gives(strings.TrimSpace(typed), time.Now())
+			t.mu.Unlock()
+			pass(typed)
 		}
 	case state.LoginPIN, state.LoginURL, state.LoginTap, state.LoginInfo, state.LoginSettled, state.LoginDone:
 	}
@@ -110,42 +126,58 @@ func (t *typist) takeSeed() (secrets.Seed, bool) {
 
 // wrongStoredError is a login that failed with what was stored.
 type wrongStoredError struct {
-	what string
-	err  error
+	what    string
+	doubted bool // it may be something else that is wrong: it was not forgotten
+	err     error
 }
 
 func (e *wrongStoredError) Error() string {
+	if e.doubted {
+		return fmt.Sprintf("%v; the stored %s was used, and the next login asks you instead", e.err, e.what)
+	}
 	return fmt.Sprintf("%v; the stored %s has been forgotten", e.err, e.what)
 }
 
 func (e *wrongStoredError) Unwrap() error { return e.err }
 
-// failed forgets what was stored and is wrong, so that it is never tried again:
-// a few more times, and the account would be locked. A seed is kept when the
-// password was typed: that is likelier to be wrong.
+// failed forgets a stored password that is wrong, and doubts what was stored where
+// something else may be: none is tried again, because a few more times, and the account
+// would be locked.
 func (t *typist) failed(ctx context.Context, err error) error {
 	t.mu.Lock()
-	tried := slices.Clone(t.tried)
+	tried, coded, together := slices.Clone(t.tried), t.coded, t.together
 	t.mu.Unlock()
-	if !errors.Is(err, tsh.ErrBadLogin) || !slices.Contains(tried, secrets.Password) {
+	if coded && !together { // the cluster has taken the password
+		tried = slices.DeleteFunc(tried, func(kind secrets.Kind) bool { return kind == secrets.Password })
+	}
+	if !errors.Is(err, tsh.ErrBadLogin) || len(tried) == 0 {
 		return err
 	}
 	names := make([]string, 0, len(tried))
 	for _, kind := range tried {
-		t.ls.noteStored(t.proxy, t.user, kind, false) // first: without it the keychain is not asked
-		if err := t.ls.cfg.Keychain.Delete(context.WithoutCancel(ctx), t.key(kind)); err != nil {
-			t.ls.log.Warn("wrong secret left in the keychain, and not used any more", "profile", t.proxy, "kind", kind, "err", err)
+		if coded {
+			t.ls.codes.doubt(t.key(kind), true)
+		} else {
+			t.forget(ctx, kind)
 		}
 		names = append(names, secretName(kind))
 	}
-	t.ls.log.Info("stored secret forgotten: it is wrong", "profile", t.proxy, "user", t.user)
-	return &wrongStoredError{what: strings.Join(names, " and the "), err: err}
+	return &wrongStoredError{what: strings.Join(names, " and the "), doubted: coded, err: err}
 }
 
-// succeeded keeps what was typed, for those who wanted that.
+// forget deletes a stored secret that is wrong.
+func (t *typist) forget(ctx context.Context, kind secrets.Kind) {
+	t.ls.noteStored(t.proxy, t.user, kind, false) // first: without it the keychain is not asked
+	if err := t.ls.cfg.Keychain.Delete(context.WithoutCancel(ctx), t.key(kind)); err != nil {
+		t.ls.log.Warn("wrong secret left in the keychain, and not used any more", "profile", t.proxy, "kind", kind, "err", err)
+	}
+	t.ls.log.Info("stored secret forgotten: it is wrong", "profile", t.proxy, "user", t.user)
+}
+
+// succeeded keeps what was typed, for those who wanted that, and settles what was doubted.
 func (t *typist) succeeded(ctx context.Context) {
 	t.mu.Lock()
-	password, proved := t.password, t.proved
+	password, proved, seedGave := t.password, t.proved, t.seedGave
 	t.mu.Unlock()
 	p := t.target.session(t.ls.cfg.Sessions).Profile
 	wants := t.l.wants()
@@ -153,10 +185,20 @@ func (t *typist) succeeded(ctx context.Context) {
 		return
 	}
 	t.proxy, t.user = p.ProxyAddr, p.User // as they are looked up
-	if wants.Remember && password != "" {
-		t.keep(ctx, secrets.Password, password)
+	stored, doubted := t.doubted[secrets.Password]
+	switch {
+	case password == "":
+	case wants.Remember:
+		if t.keep(ctx, secrets.Password, password) {
+			t.ls.codes.doubt(t.key(secrets.Password), false)
+		}
+	case doubted && stored.Reveal() == password:
+		t.ls.codes.doubt(t.key(secrets.Password), false)
+	case doubted:
+		t.forget(ctx, secrets.Password)
+		t.inform("The stored password is another one, and has been forgotten.")
 	}
-	if wants.TOTPSeed != "" && t.keep(ctx, secrets.TOTP, wants.TOTPSeed) {
+	if wants.TOTPSeed != "" && t.keep(ctx, secrets.TOTP, wants.TOTPSeed) || wants.TOTPSeed == "" && seedGave {
 		t.ls.seedStored(p)
 	}
 }
@@ -195,7 +237,10 @@ func (t *typist) store(ctx context.Context, kind secrets.Kind, secret secrets.Se
 // newTypist reads what the keychain holds for the login. A keychain that is locked or
 // gone holds nothing: the person is asked.
 func newTypist(ctx context.Context, ls *Logins, target Target, cfg tsh.LoginConfig, l *Login) *typist {
-	t := &typist{ls: ls, l: l, target: target, proxy: target.Proxy, user: cfg.User, stored: make(map[secrets.Kind]secrets.Secret)}
+	t := &typist{
+		ls: ls, l: l, target: target, proxy: target.Proxy, user: cfg.User,
+		stored: make(map[secrets.Kind]secrets.Secret), doubted: make(map[secrets.Kind]secrets.Secret),
+	}
 	t.codes = target.Key()
 	t.codes.Codes = true
 	if !cfg.Terminal || cfg.User == "" || ls.cfg.Config().Policy.Allows(config.FeatureRemember) != nil {
@@ -204,6 +249,9 @@ func newTypist(ctx context.Context, ls *Logins, target Target, cfg tsh.LoginConf
 	for _, kind := range ls.cfg.Memory.Stored(target.Proxy, cfg.User) {
 		secret, err := ls.cfg.Keychain.Get(ctx, t.key(secrets.Kind(kind)))
 		switch {
+		case err == nil && ls.codes.doubts(t.key(secrets.Kind(kind))):
+			t.doubted[secrets.Kind(kind)] = secret
+			t.inform(fmt.Sprintf("The stored %s may be wrong and is not used.", secretName(secrets.Kind(kind))))
 		case err == nil:
 			t.stored[secrets.Kind(kind)] = secret
 		case errors.Is(err, secrets.ErrNotStored):

@@ -23,6 +23,7 @@ func TestOutcomes(t *testing.T) {
 		{"nothing_came", failed(tsh.ErrLoginTimeout), false, loginFailed},
 		{"wrong_password", failed(tsh.ErrBadLogin), false, loginRefused},
 		{"provider_says_no", failed(tsh.ErrLoginRefused), true, loginRefused},
+		{"not_approved", failed(tsh.ErrNotApproved), false, loginNeedsPerson}, // each login makes another access request
 		{"asks", errNeedsPerson, true, loginNeedsPerson},
 		{"no_tsh", fmt.Errorf("start: %w", &tsh.NotFoundError{}), false, loginNeedsPerson},
 		{"old_tsh", &login.OldTSHError{}, false, loginNeedsPerson},

@@ -46,7 +46,8 @@ const (
 	// wakeQuiet is how long after a wake-up no warning is shown: the
 	// network is not there yet, and neither is the person.
 	wakeQuiet = 10 * time.Second
-	// stale is how long after its end a session is still worth a word.
+	// stale is how long after its end a session is still worth a word, and a login that
+	// no client waits for.
 	stale = 24 * time.Hour
 	// retryFirst is the pause after a login that failed for no reason of the
 	// person's; it doubles up to retryMax.
@@ -105,13 +106,15 @@ type decision struct {
 
 // decide says what to do about a session.
 func decide(in input) decision {
+	old := in.Now.After(in.ValidUntil.Add(stale))
+	longOver := decision{Action: actStop, Why: "it ended long ago"}
 	switch {
 	case in.ValidUntil.IsZero():
 		return decision{Action: actStop, Why: "no session"}
 	case in.Mode == state.RenewOff:
 		return decision{Action: actStop, Why: "renewing is off"}
-	case in.Now.After(in.ValidUntil.Add(stale)):
-		return decision{Action: actStop, Why: "it ended long ago"}
+	case old && (in.Mode != state.RenewAuto || !in.Waiting):
+		return longOver
 	}
 	soon, last := times(in.ValidFrom, in.ValidUntil, in.Before)
 	level, next := levelAt(in.Now, soon, last, in.ValidUntil)
@@ -130,6 +133,8 @@ func decide(in input) decision {
 		}
 	}
 	switch {
+	case old: // a waiting client is worth a login at any time, but has a notice of its own
+		return longOver
 	case in.Heard >= level:
 		return decision{Action: actWait, At: next, Why: "snoozed"}
 	case in.Quiet:

@@ -53,6 +53,11 @@ func TestDecide(t *testing.T) {
 		{"auto_silent_at_night", 10 * time.Minute, func(in *input) { auto(in); in.Silent, in.Away, in.Quiet = true, true, true }, actLogin, levelNone, at(5 * time.Minute)},
 		{"auto_silent_after_the_end", -time.Hour, func(in *input) { auto(in); in.Silent = true }, actLogin, levelNone, time.Time{}},
 		{"auto_silent_just_woken", -time.Hour, func(in *input) { auto(in); in.Silent = true; in.WokeAt = in.Now }, actWait, levelNone, at(-time.Hour).Add(wakeQuiet)},
+		{"auto_long_over_and_none_waits", -60 * time.Hour, func(in *input) { auto(in); in.Silent = true }, actStop, levelNone, time.Time{}},
+		{"auto_long_over_and_a_client_waits", -60 * time.Hour, func(in *input) { auto(in); in.Waiting = true }, actLogin, levelNone, time.Time{}},
+		{"auto_long_over_one_waits_person_away", -60 * time.Hour, func(in *input) { auto(in); in.Waiting, in.Away = true, true }, actStop, levelNone, time.Time{}},
+		{"auto_long_over_one_waits_login_dismissed", -60 * time.Hour, func(in *input) { auto(in); in.Waiting = true; in.Last.Outcome = loginDismissed }, actStop, levelNone, time.Time{}},
+		{"ask_long_over_and_a_client_waits", -60 * time.Hour, func(in *input) { in.Waiting = true }, actStop, levelNone, time.Time{}},
 		{"auto_dismissed", 14 * time.Minute, func(in *input) { auto(in); in.Last = attempt{At: at(15 * time.Minute), Outcome: loginDismissed} }, actWarn, levelSoon, at(5 * time.Minute)},
 		{"auto_dismissed_and_put_aside", 14 * time.Minute, func(in *input) {
 			auto(in)

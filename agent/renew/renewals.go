@@ -124,8 +124,9 @@ func (rs *Renewals) input(p *certwatch.Profile, cfg *config.Config, waiting bool
 	in := input{
 		Now: now, Mode: set.RenewMode(), Before: set.RenewBefore(), Quiet: cfg.Notifications.QuietAt(now),
 		Waiting: waiting, WokeAt: rs.cfg.WokeAt(),
-		Silent:  rs.cfg.Unattended(p),
-		Running: rs.cfg.Logins.State(p).InProgress,
+		Silent: rs.cfg.Unattended(p),
+		// A prompt for a tunnel's code brings no session.
+		Running: rs.cfg.Logins.Of(login.Key{Home: p.Home, Proxy: p.ProxyAddr}) != nil,
 	}
 	if p.Session != nil {
 		in.ValidFrom, in.ValidUntil = p.Session.ValidFrom, p.Session.ValidUntil
@@ -269,7 +270,7 @@ func outcomeOf(err error, shown bool) outcome {
 		return loginDismissed
 	case errors.Is(err, tsh.ErrBadLogin), errors.Is(err, tsh.ErrLoginRefused), errors.Is(err, tsh.ErrLocked), errors.Is(err, tsh.ErrUnknownConnector):
 		return loginRefused
-	case errors.Is(err, errNeedsPerson), errors.Is(err, tsh.ErrNoTerminal), errors.As(err, &missing), errors.As(err, &old):
+	case errors.Is(err, errNeedsPerson), errors.Is(err, tsh.ErrNotApproved), errors.Is(err, tsh.ErrNoTerminal), errors.As(err, &missing), errors.As(err, &old):
 		return loginNeedsPerson
 	default:
 		return loginFailed

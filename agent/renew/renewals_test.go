@@ -2,12 +2,17 @@ package renew
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"berth/agent/config"
+	"berth/agent/ipc"
 	"berth/agent/login"
+	"berth/agent/memory"
 	"berth/agent/sessions"
 	"berth/agent/state"
 	"berth/certwatch"
@@ -146,5 +151,46 @@ func TestHeldOfTwoHomes(t *testing.T) {
 		if got := rs.by[p.ID()].decision.Action; got != want {
 			t.Errorf("%s's session is answered with %q, want %q", p.User, got, want)
 		}
+	}
+}
+
+// TestCodePromptSilencesNothing: while a tunnel's code is asked for, the session's end is
+// as near as ever.
+func TestCodePromptSilencesNothing(t *testing.T) {
+	now := time.Now()
+	p := &certwatch.Profile{
+		Home: "/home", Name: "a.test", ProxyAddr: "a.test:443", User: "alice",
+		Session: &certwatch.Session{ValidFrom: now.Add(-time.Hour), ValidUntil: now.Add(time.Minute)},
+	}
+	quiet := slog.New(slog.DiscardHandler)
+	known := sessions.New(quiet)
+	known.Update(&certwatch.View{Profiles: []*certwatch.Profile{p}})
+	t.Cleanup(known.Close)
+	kept, err := memory.Load(filepath.Join(t.TempDir(), "state.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, none := func() *config.Config { return &config.Config{} }, func() {}
+	ctx, cancel := context.WithCancel(t.Context())
+	logins := login.New(ctx, login.Config{Config: set, Sessions: known, Memory: kept, OnChange: none, Publish: none, Logger: quiet})
+	t.Cleanup(logins.Wait)
+	t.Cleanup(cancel)
+	rs := NewRenewals(ctx, Config{
+		Config: set, Sessions: known, Logins: logins,
+		Held: func() map[certwatch.ProfileID]bool { return nil }, WokeAt: func() time.Time { return time.Time{} }, Away: func() bool { return false },
+		Unattended: func(*certwatch.Profile) bool { return false }, Logger: quiet,
+	})
+	never := func() bool { return false }
+	logins.Need(login.CodeNeed{Profile: p, Tunnel: "pg", Held: never, Met: never})
+	done := errors.New("seen enough")
+	err = logins.Login(ctx, ipc.LoginStart{Proxy: "a.test"}, nil, func(ev ipc.LoginEvent) error {
+		rs.Decide(now)
+		if got := rs.State(p).Warning; ev.Kind != state.LoginOTP || got != state.WarnLast {
+			t.Errorf("while the person is asked for %q, the warning is %q, want %q", ev.Kind, got, state.WarnLast)
+		}
+		return done
+	})
+	if err == nil || !strings.Contains(err.Error(), done.Error()) {
+		t.Errorf("the asking ended with %v", err)
 	}
 }

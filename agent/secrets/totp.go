@@ -124,6 +124,18 @@ func (s Seed) CodeAt(now time.Time) (code Secret, until time.Time, err error) {
 	return NewSecret(text), time.Unix((now.Unix()/period+1)*period, 0), nil
 }
 
+// Gives reports whether a code is the seed's at a moment, or a period off: the auth
+// service takes those too.
+func (s Seed) Gives(code string, at time.Time) bool {
+	period := time.Duration(s.period) * time.Second
+	for _, off := range []time.Duration{-period, 0, period} {
+		if own, _, err := s.CodeAt(at.Add(off)); err == nil && own.Reveal() == code {
+			return true
+		}
+	}
+	return false
+}
+
 // Fresh returns a code that does not expire before it is used: it waits for the
 // next one when the current one is about to. Teleport takes each code once.
 func (s Seed) Fresh(ctx context.Context) (Secret, error) {

@@ -45,6 +45,21 @@ func TestCodeAt(t *testing.T) {
 	}
 }
 
+func TestGives(t *testing.T) {
+	s, err := ParseSeed(rfcSeed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for at, want := range map[int64]bool{29: true, 0: true, 59: true, 89: true, 90: false, 149: false} { // 287082 is of 30 to 59
+		if got := s.Gives("287082", time.Unix(at, 0)); got != want {
+			t.Errorf("at %d the code of 30 to 59 is the seed's: %v, want %v", at, got, want)
+		}
+	}
+	if s.Gives("", time.Unix(59, 0)) {
+		t.Error("no code is the seed's")
+	}
+}
+
 // again is the seed after it was kept.
 func again(t *testing.T, s Seed) Seed {
 	t.Helper()

@@ -105,6 +105,13 @@ func play(part string) int {
 		return hang()
 	case "hangs":
 		return hang()
+	case "waits_for_approval":
+		fmt.Println("Creating request...\nWaiting for request approval...")
+		return hang()
+	case "is_not_approved":
+		fmt.Println("Waiting for request approval...")
+		fmt.Fprintln(os.Stderr, `ERROR: request 0192f6c7 has been set to DENIED, reason="not today"`)
+		return 1
 	case "garbage":
 		for i := range 300 {
 			fmt.Print(strings.Repeat("\x00\xff\x1b[2J", 2000+i))

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"berth/agent/state"
@@ -21,6 +22,9 @@ type Prompt struct {
 	Text     string    // in tsh's words, cleaned
 	URL      string    // of LoginURL: as tsh printed it, not checked
 	Deadline time.Time // until when tsh waits; zero when that is unknown
+	// Together says of LoginOTP that tsh sends the code with the password, so that either
+	// may be what is refused. Else the cluster has taken the password already.
+	Together bool
 }
 
 const (
@@ -31,6 +35,9 @@ const (
 	// silentWait is how long tsh may say nothing before its first prompt or
 	// after an answer; an unreachable proxy takes it half a minute.
 	silentWait = 45 * time.Second
+	// approvalWait is how long the login's access request may take: after an hour one that
+	// was not decided lapses, unless a role says otherwise.
+	approvalWait = time.Hour
 )
 
 // LoginConfig says how to log in.
@@ -53,7 +60,8 @@ type LoginConfig struct {
 	// it does nothing.
 	Ask func(p Prompt, answer func(string))
 
-	silent time.Duration // zero means silentWait
+	silent   time.Duration // zero means silentWait
+	approval time.Duration // zero means approvalWait
 }
 
 // command returns tsh's arguments.
@@ -90,6 +98,7 @@ var (
 	ErrProxyUnreachable = errors.New("the proxy does not answer")
 	ErrProxyUntrusted   = errors.New("the proxy's web certificate is not trusted")
 	ErrLoginTimeout     = errors.New("the login took too long")
+	ErrNotApproved      = errors.New("the login's access request was not approved")
 	ErrLocked           = errors.New("the cluster has locked you out")
 	ErrLoginRefused     = errors.New("the identity provider refused")
 	ErrNoTerminal       = errors.New("tsh needs a terminal for this login")
@@ -138,6 +147,9 @@ func Login(ctx context.Context, cfg LoginConfig) error {
 	if cfg.silent == 0 {
 		cfg.silent = silentWait
 	}
+	if cfg.approval == 0 {
+		cfg.approval = approvalWait
+	}
 	runCtx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	c := Command(runCtx, cfg.Path, cfg.Home, cfg.command()...)
@@ -160,7 +172,7 @@ func Login(ctx context.Context, cfg LoginConfig) error {
 	if l.tty != nil {
 		screen = l.tty.screen(screen)
 	}
-	p, err := c.start(&limitedBuffer{limit: 0}, screen)
+	p, err := c.start(&lineWriter{onLine: func(text string) { l.awaitsApproval(text) }}, screen)
 	if err != nil {
 		return err
 	}
@@ -172,6 +184,10 @@ func Login(ctx context.Context, cfg LoginConfig) error {
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
+	case l.requested.Load() && cause != nil:
+		return &LoginError{Reason: ErrNotApproved, Err: cause}
+	case l.requested.Load() && p.err != nil:
+		return &LoginError{Reason: ErrNotApproved, Text: lastError(said), Err: c.exitError(p, said)}
 	case cause != nil:
 		return &LoginError{Reason: cause, Text: lastError(said)}
 	case p.err == nil:
@@ -189,6 +205,8 @@ type loginRun struct {
 	tty    *terminal // nil without a terminal
 	timer  *time.Timer
 	screen *lineWriter
+	// requested says that roles make the login an access request, which is made.
+	requested atomic.Bool
 
 	// The output's goroutine owns these.
 	urlNext bool // the next line is the login URL
@@ -202,6 +220,9 @@ type loginRun struct {
 // line takes one line of what tsh says.
 func (l *loginRun) line(text string) {
 	if l.failed = l.failed || strings.HasPrefix(text, "ERROR:"); l.failed {
+		return
+	}
+	if l.awaitsApproval(text) {
 		return
 	}
 	p := readPrompt(text, l.urlNext)
@@ -224,6 +245,21 @@ func (l *loginRun) line(text string) {
 	l.mu.Unlock()
 	var once sync.Once
 	l.cfg.Ask(p, func(secret string) { once.Do(func() { l.answer(number, secret) }) })
+}
+
+// awaitsApproval reports whether tsh has said, on stdout, that it waits for the login's
+// access request, and gives it the time.
+func (l *loginRun) awaitsApproval(text string) bool {
+	if !approvalLine.MatchString(text) {
+		return false
+	}
+	l.requested.Store(true)
+	l.timer.Reset(l.cfg.approval)
+	l.cfg.Ask(Prompt{
+		Kind: state.LoginInfo,
+		Text: "The login waits for an access request to be approved, for an hour at most: your roles make each login one.",
+	}, func(string) {})
+	return true
 }
 
 // answer types what tsh asked for.

@@ -276,6 +276,26 @@ func TestLoginWithABadTSH(t *testing.T) {
 	})
 }
 
+// TestLoginThatIsAnAccessRequest has roles that make each login wait for its approval.
+func TestLoginThatIsAnAccessRequest(t *testing.T) {
+	t.Parallel()
+	for part, says := range map[string]string{"waits_for_approval": "not approved", "is_not_approved": "not today"} {
+		t.Run(part, func(t *testing.T) {
+			w := newLoginWorld(t, part, simcluster.Config{})
+			w.cfg.silent, w.cfg.approval = time.Hour, 300*time.Millisecond
+			shown := make(chan Prompt, 10)
+			w.cfg.Ask = func(p Prompt, _ func(string)) { shown <- p }
+			err := Login(t.Context(), w.cfg)
+			if !errors.Is(err, ErrNotApproved) || !strings.Contains(err.Error(), says) {
+				t.Errorf("Login = %v, want %v", err, ErrNotApproved)
+			}
+			if p := <-shown; p.Kind != state.LoginInfo || !strings.Contains(p.Text, "waits for an access request") {
+				t.Errorf("shown: %+v", p)
+			}
+		})
+	}
+}
+
 func TestSecretIsNotTypedWhileItWouldShow(t *testing.T) {
 	testneeds.Time(t, "it waits for a tsh that never turns its echo off")
 	t.Parallel()

@@ -13,11 +13,14 @@ import (
 var (
 	passwordPrompt = regexp.MustCompile(`^Enter password for Teleport user .+:$`)
 	otpPrompt      = regexp.MustCompile(`(?i)^(Enter|Tap any security key or enter) .*\b(OTP|one-time)\b.*`)
+	togetherPrompt = regexp.MustCompile(`(?i)^Enter your OTP token\b`) // of older versions
 	tapPrompt      = regexp.MustCompile(`(?i)^(Tap (any|your|a)( registered)? security key|Touch (any|your) )`)
 	pinPrompt      = regexp.MustCompile(`(?i)^Enter your( \S+)? security key PIN:?$`)
 	urlBefore      = regexp.MustCompile(
 		`(?i)^(Use the following URL to authenticate|If browser window does not open automatically, open it by clicking on the link):$`)
 	urlLine = regexp.MustCompile(`^https?://\S+$`)
+	// approvalLine is said where roles make a login an access request.
+	approvalLine = regexp.MustCompile(`(?i)^Waiting for request approval`)
 	// uninteresting lines say what berth knows or did on purpose.
 	uninteresting = regexp.MustCompile(`^(WARNING: Ignoring Teleport user|WARNING: You are using insecure connection)`)
 )
@@ -34,7 +37,7 @@ func readPrompt(line string, urlExpected bool) Prompt {
 	case passwordPrompt.MatchString(line):
 		return Prompt{Kind: state.LoginPassword, Text: shown}
 	case otpPrompt.MatchString(line):
-		return Prompt{Kind: state.LoginOTP, Text: shown}
+		return Prompt{Kind: state.LoginOTP, Text: shown, Together: togetherPrompt.MatchString(line)}
 	case pinPrompt.MatchString(line):
 		return Prompt{Kind: state.LoginPIN, Text: shown}
 	case tapPrompt.MatchString(line):

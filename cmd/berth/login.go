@@ -51,8 +51,9 @@ waits. Teleport takes each code for one database.
 --remember keeps the password you type in the keychain of your system, and
 --remember-totp the seed of your one-time codes: with both, later logins ask you
 nothing. Both lie side by side then: whoever can read your keychain can log in as
-you. Nothing is ever kept in a file, what turns out to be wrong is tried once and
-forgotten, and --forget deletes both.`,
+you. Nothing is ever kept in a file, and --forget deletes both. What is refused is
+used once: a wrong password is forgotten, and where a code may have been wrong, the
+next login asks you.`,
 		Example: `  berth login
   berth login teleport.example.com
   berth login --renew

@@ -302,7 +302,7 @@ func TestPendingRequestIsWaitedFor(t *testing.T) {
 	r := simcluster.AccessRequest{ID: "11111111-1111-1111-1111-111111111111", User: "alice", Roles: []string{"dba"}, State: types.RequestState_PENDING}
 	w.PutAccessRequest(r)
 	p := w.begin(t, "login", "--request-id="+r.ID)
-	testwait.Eventually(t, "it waits", func() bool { return strings.Contains(p.stderr.String(), "Waiting for request approval...") })
+	testwait.Eventually(t, "it waits", func() bool { return strings.Contains(p.stdout.String(), "Waiting for request approval...") })
 	r.State = types.RequestState_APPROVED
 	w.PutAccessRequest(r)
 	if code := p.wait(t); code != 0 {

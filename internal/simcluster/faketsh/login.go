@@ -159,7 +159,7 @@ func (t *tsh) ceremony(ctx context.Context, addr string, p *ping, req simcluster
 		return nil, err
 	}
 	if p.Auth.SecondFactor == "otp" {
-		if req.OTPToken, err = t.readSecret("Enter an OTP code from a device:"); err != nil {
+		if req.OTPToken, err = t.readSecret("Enter your OTP token:"); err != nil {
 			return nil, err
 		}
 	}

@@ -92,7 +92,7 @@ func (t *tsh) awaitRequest(ctx context.Context, s *session, id string) (types.Ac
 			return nil, fmt.Errorf("request %s has been set to %s, reason=%q", id, state, list[0].GetResolveReason())
 		case !waiting:
 			waiting = true
-			fmt.Fprintln(t.stderr, "Waiting for request approval...")
+			fmt.Fprintln(t.stdout, "Waiting for request approval...")
 		}
 		if !wake.Sleep(ctx, requestPoll) {
 			return nil, ctx.Err()

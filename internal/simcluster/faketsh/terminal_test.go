@@ -77,7 +77,7 @@ func TestPasswordLogin(t *testing.T) {
 
 func TestOneTimeCode(t *testing.T) {
 	w := newWorld(t, simcluster.Config{Users: []simcluster.User{{Name: "alice", Password: "pw", OTP: "123456"}}})
-	code, screen := w.typed(t, []string{"Enter password for Teleport user alice:", "pw", "Enter an OTP code from a device:", "123456"},
+	code, screen := w.typed(t, []string{"Enter password for Teleport user alice:", "pw", "Enter your OTP token:", "123456"},
 		"login", "--proxy="+w.ProxyAddr())
 	if code != 0 || !strings.Contains(screen, "Logged in as:       alice") {
 		t.Errorf("exit %d, %s", code, screen)
