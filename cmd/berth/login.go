@@ -71,9 +71,11 @@ forgotten, and --forget deletes both.`,
 					return a.forgetLogin(cmd.Context(), c, start, asJSON)
 				}
 				if caFile != "" || insecure {
-					if err := a.trust(cmd.Context(), c, start.Proxy, caFile, insecure); err != nil {
+					proxy, err := a.trust(cmd.Context(), c, start.Proxy, caFile, insecure)
+					if err != nil {
 						return err
 					}
+					start.Proxy = proxy
 				}
 				front := &loginFront{app: a, noBrowser: noBrowser}
 				if rememberTOTP {
