@@ -2,6 +2,7 @@ package config
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -123,6 +124,14 @@ func checkProxy(v *value, path string, seen map[string]*value, ms *mistakes) {
 		return
 	}
 	seen[normalProxy(s)] = v
+}
+
+// CheckProxy refuses what cannot be the address of a proxy in the config.
+func CheckProxy(addr string) error {
+	if why := proxyRefusal(addr); why != "" {
+		return errors.New(why)
+	}
+	return nil
 }
 
 // proxyRefusal says what is wrong with the address of a proxy; nothing when it

@@ -4,9 +4,11 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -54,6 +56,15 @@ type LoginStart struct {
 	// TSH is the front end's own tsh, which serves where the agent finds none; empty
 	// means none.
 	TSH string
+}
+
+// CheckProxy refuses a word that cannot name a proxy: none that could be a flag of tsh's,
+// or a part of a URL.
+func CheckProxy(proxy string) error {
+	if strings.HasPrefix(proxy, "-") || strings.ContainsFunc(proxy, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune(`/@\?#"'`, r) }) {
+		return &Error{Code: CodeInvalid, Message: fmt.Sprintf("%q is no proxy's address", proxy), Hint: "use host:port"}
+	}
+	return nil
 }
 
 // LogValue keeps the seed out of logs.

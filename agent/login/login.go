@@ -11,7 +11,6 @@ import (
 	"log/slog"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"berth/agent/cluster"
@@ -265,8 +264,8 @@ func (ls *Logins) ProfileOf(proxy, user string) (Target, error) {
 // Target finds what a front end means by a proxy: an address, a host, a
 // cluster's name, or nothing for the current profile.
 func (ls *Logins) Target(proxy string) (Target, error) {
-	if strings.HasPrefix(proxy, "-") || strings.ContainsFunc(proxy, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune(`/@\?#"'`, r) }) {
-		return Target{}, &ipc.Error{Code: ipc.CodeInvalid, Message: fmt.Sprintf("%q is no proxy's address", proxy), Hint: "use host:port"}
+	if err := ipc.CheckProxy(proxy); err != nil {
+		return Target{}, err
 	}
 	var p *certwatch.Profile
 	if proxy == "" {

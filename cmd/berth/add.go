@@ -150,7 +150,7 @@ func (a *app) addByName(ctx context.Context, c *client.Client, name string, o qu
 		DBUser: o.dbUser, DBName: o.dbName,
 	}
 	if spec.DBUser == "" && slices.Contains(r.DBUsers, "*") && !o.json && a.canAsk() {
-		if spec.DBUser, err = a.askLine(ctx, "Database user, or Enter to leave it to the client:"); err != nil {
+		if spec.DBUser, err = askAnyUser(ctx, a.askLine, r); err != nil {
 			return err
 		}
 	}
@@ -264,6 +264,16 @@ func (a *app) addAll(ctx context.Context, c *client.Client, o quickAdd) error {
 	return a.addEach(ctx, c, list, tunnelNames(s.Tunnels), o)
 }
 
+// notAdded says why a resource, one of several, has no tunnel. A hint that names a flag
+// is for "berth add", which adds this one alone.
+func notAdded(r client.Resource, err error) error {
+	hint := hintOf(err)
+	if _, rest, ok := strings.Cut(hint, "--db-user"); ok {
+		hint = shell.Quote("berth", "add", r.Name, "--db-user", "USER") + rest
+	}
+	return withHint(fmt.Errorf("%s is not added: %w", r.Name, err), hint)
+}
+
 // addEach adds a tunnel to each resource. One that is refused keeps none of the
 // others from being added.
 func (a *app) addEach(ctx context.Context, c *client.Client, list []client.Resource, taken []string, o quickAdd) error {
@@ -272,7 +282,7 @@ func (a *app) addEach(ctx context.Context, c *client.Client, list []client.Resou
 		spec, err := a.addTunnel(ctx, c, state.TunnelSpec{Name: freeTunnelName(r.Name, taken), Kind: r.Kind, Cluster: r.Cluster, Resource: r.Name}, o.json || o.yes)
 		if err != nil {
 			refused++
-			a.complain(withHint(fmt.Errorf("%s is not added: %w", r.Name, err), hintOf(err)))
+			a.complain(notAdded(r, err))
 			continue
 		}
 		added, taken = append(added, spec.Name), append(taken, spec.Name)

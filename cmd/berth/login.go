@@ -18,7 +18,6 @@ import (
 	"berth/agent/state"
 	"berth/internal/browser"
 	"berth/internal/plain"
-	"berth/internal/wake"
 	"berth/internal/when"
 )
 
@@ -72,9 +71,11 @@ next login asks you.`,
 					return a.forgetLogin(cmd.Context(), c, start, asJSON)
 				}
 				if caFile != "" || insecure {
-					if err := a.trust(cmd.Context(), c, start.Proxy, caFile, insecure); err != nil {
+					proxy, err := a.trust(cmd.Context(), c, start.Proxy, caFile, insecure)
+					if err != nil {
 						return err
 					}
+					start.Proxy = proxy
 				}
 				front := &loginFront{app: a, noBrowser: noBrowser}
 				if rememberTOTP {
@@ -112,8 +113,7 @@ next login asks you.`,
 func passwordStored(ctx context.Context, c *client.Client, start client.LoginStart) bool {
 	s, err := c.Snapshot(ctx)
 	return err == nil && slices.ContainsFunc(s.Profiles, func(p state.Profile) bool {
-		host, _, _ := strings.Cut(p.Proxy, ":")
-		named := start.Proxy == "" || start.Proxy == p.Proxy || start.Proxy == host || start.Proxy == p.Cluster
+		named := start.Proxy == "" || addressOf(start.Proxy, s.Profiles) == p.Proxy
 		return named && (start.User == "" || start.User == p.User) && slices.Contains(p.Stored, "password")
 	})
 }
@@ -238,8 +238,8 @@ type loginFront struct {
 	noBrowser bool
 
 	mu     sync.Mutex
-	before *term.State // of the terminal; nil until a secret is asked for
-	asking int64       // the prompt that waits for the user; 0: none
+	asking int64  // the prompt that waits for the user; 0: none
+	stop   func() // ends the reading of a secret, and returns when it has ended; nil: none was asked for
 }
 
 // show takes one step of a login.
@@ -290,23 +290,21 @@ func (f *loginFront) showURL(ctx context.Context, e client.LoginEvent) {
 
 // ask reads a secret from the terminal, without echo, while the login goes on.
 func (f *loginFront) ask(ctx context.Context, e client.LoginEvent, answer func(string)) error {
-	in, ok := f.in.(*os.File)
-	if !ok || !term.IsTerminal(int(in.Fd())) {
-		return withHint(errors.New("a password is asked for, and there is no terminal to type it at"), "run berth login in a terminal")
-	}
-	before, err := term.GetState(int(in.Fd()))
+	f.restore()
+	ctx, cancel := context.WithCancel(ctx)
+	typed, err := f.typed(ctx, "a password", plain.Line(e.Text)+" ")
 	if err != nil {
-		return fmt.Errorf("look at the terminal: %w", err)
+		cancel()
+		return err
 	}
+	ended := make(chan struct{})
 	f.mu.Lock()
-	if f.before == nil {
-		f.before = before
-	}
-	f.asking = e.ID
+	f.asking, f.stop = e.ID, func() { cancel(); <-ended }
 	f.mu.Unlock()
-	typed := f.typed(ctx, in, before, plain.Line(e.Text)+" ")
-	go func() { // ended with the process at the latest: a read cannot be taken back
+	go func() {
 		got := <-typed
+		cancel()
+		close(ended)
 		f.mu.Lock()
 		mine := f.asking == e.ID
 		if mine {
@@ -327,37 +325,39 @@ type typedSecret struct {
 	err  error
 }
 
-// typed asks a question and reads a line without echo. The echo goes off before the
-// question is printed: a secret that is typed at once would else be shown.
-func (f *loginFront) typed(ctx context.Context, in *os.File, before *term.State, question string) <-chan typedSecret {
-	const tries = 200 // a terminal that showed nothing before does not change
-	typed := make(chan typedSecret, 1)
-	go func() {
-		text, err := term.ReadPassword(int(in.Fd()))
-		typed <- typedSecret{string(text), err}
-	}()
-	for range tries {
-		now, err := term.GetState(int(in.Fd()))
-		if err != nil || *now != *before || len(typed) > 0 || !wake.Sleep(ctx, time.Millisecond) {
-			break
-		}
+// typed asks for a secret and reads a line without echo, until ctx ends; the terminal is
+// as before then. The echo goes off before the question is printed: a secret that is typed
+// at once would else be shown.
+func (f *loginFront) typed(ctx context.Context, what, question string) (<-chan typedSecret, error) {
+	in, ok := f.in.(*os.File)
+	if !ok || !term.IsTerminal(int(in.Fd())) {
+		return nil, withHint(fmt.Errorf("%s is asked for, and there is no terminal to type it at", what), "run berth login in a terminal")
+	}
+	loud, err := silence(in)
+	if err != nil {
+		return nil, fmt.Errorf("look at the terminal: %w", err)
 	}
 	fmt.Fprint(f.err, question)
-	return typed
+	typed := make(chan typedSecret, 1)
+	go func() {
+		text, err := readTyped(ctx, in)
+		loud(ctx.Err() != nil) // the beginning of a secret is not for the program that reads next
+		typed <- typedSecret{text, err}
+	}()
+	return typed, nil
 }
 
 // askSeed reads the seed of one-time codes, without echo.
 func (f *loginFront) askSeed(ctx context.Context) (string, error) {
-	in, ok := f.in.(*os.File)
-	if !ok || !term.IsTerminal(int(in.Fd())) {
-		return "", withHint(errors.New("a seed is asked for, and there is no terminal to type it at"), "run berth login in a terminal")
-	}
-	before, err := term.GetState(int(in.Fd()))
+	typed, err := f.typed(ctx, "a seed", "Seed that your authenticator app was set up with (its letters, or the otpauth:// address): ")
 	if err != nil {
-		return "", fmt.Errorf("look at the terminal: %w", err)
+		return "", err
 	}
-	got := <-f.typed(ctx, in, before, "Seed that your authenticator app was set up with (its letters, or the otpauth:// address): ")
+	got := <-typed
 	fmt.Fprintln(f.err)
+	if ctx.Err() != nil {
+		return "", context.Cause(ctx)
+	}
 	if got.err != nil {
 		return "", fmt.Errorf("read the seed: %w", got.err)
 	}
@@ -367,15 +367,15 @@ func (f *loginFront) askSeed(ctx context.Context) (string, error) {
 	return got.text, nil
 }
 
-// restore gives the terminal back as it was.
+// restore ends the reading of a secret, and gives the terminal back as it was.
 func (f *loginFront) restore() {
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	in, ok := f.in.(*os.File)
-	if ok && f.before != nil {
-		_ = term.Restore(int(in.Fd()), f.before) // it may have gone
+	stop := f.stop
+	f.asking, f.stop = 0, nil
+	f.mu.Unlock()
+	if stop != nil {
+		stop()
 	}
-	f.asking = 0
 }
 
 // warned reports whether there is a warning that the session at a proxy ends.

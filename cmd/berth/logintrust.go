@@ -5,11 +5,15 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"berth/agent/config"
+	"berth/agent/ipc"
 	"berth/agent/ipc/client"
+	"berth/agent/state"
 	"berth/agent/tsh"
 	"berth/internal/paths"
 	"berth/internal/plain"
@@ -55,16 +59,47 @@ func (a *app) logIn(ctx context.Context, c *client.Client, start client.LoginSta
 	return c.ReloadConfig(ctx)
 }
 
-// trust writes to the config how the web certificate of a proxy is verified.
-func (a *app) trust(ctx context.Context, c *client.Client, proxy, caFile string, insecure bool) error {
+// trust writes to the config how the web certificate of a proxy is verified. It returns
+// the proxy's address, to which the login must go then.
+func (a *app) trust(ctx context.Context, c *client.Client, proxy, caFile string, insecure bool) (string, error) {
 	switch {
 	case proxy == "":
-		return usageError{withHint(errors.New("whose certificate? --ca-file and --insecure are for one proxy"), "name the PROXY")}
+		return "", usageError{withHint(errors.New("whose certificate? --ca-file and --insecure are for one proxy"), "name the PROXY")}
 	case caFile != "" && insecure:
-		return usageError{withHint(errors.New("--ca-file and --insecure do not go together"), "--ca-file is the safe one")}
+		return "", usageError{withHint(errors.New("--ca-file and --insecure do not go together"), "--ca-file is the safe one")}
 	case insecure && !a.canAsk():
-		return usageError{withHint(errors.New("--insecure asks twice, and there is no terminal"), "use --ca-file FILE")}
+		return "", usageError{withHint(errors.New("--insecure asks twice, and there is no terminal"), "use --ca-file FILE")}
 	}
+	if err := ipc.CheckProxy(proxy); err != nil {
+		return "", err
+	}
+	s, err := c.Snapshot(ctx)
+	if err != nil {
+		return "", err
+	}
+	proxy = addressOf(proxy, s.Profiles)
+	if err := config.CheckProxy(proxy); err != nil {
+		return "", usageError{err}
+	}
+	return proxy, a.trustAt(ctx, c, proxy, caFile, insecure)
+}
+
+// addressOf returns the address of the proxy that a word means to the agent: that of a
+// profile, by its address, its host or its cluster's name, else the word itself.
+func addressOf(proxy string, profiles []state.Profile) string {
+	for _, named := range []func(state.Profile) bool{
+		func(p state.Profile) bool { return p.Proxy == proxy },
+		func(p state.Profile) bool { host, _, _ := net.SplitHostPort(p.Proxy); return host == proxy },
+		func(p state.Profile) bool { return p.Cluster == proxy },
+	} {
+		if i := slices.IndexFunc(profiles, named); i >= 0 {
+			return profiles[i].Proxy
+		}
+	}
+	return proxy
+}
+
+func (a *app) trustAt(ctx context.Context, c *client.Client, proxy, caFile string, insecure bool) error {
 	p, err := paths.Resolve(a.env)
 	if err != nil {
 		return err

@@ -13,6 +13,7 @@ import (
 	"berth/agent/ipc/client"
 	"berth/agent/state"
 	"berth/internal/plain"
+	"berth/internal/shell"
 )
 
 func (a *app) requestCommand() *cobra.Command {
@@ -146,7 +147,8 @@ func (a *app) requestCreateCommand() *cobra.Command {
 ask for and whether it wants a reason; completion lists the roles.
 
 With --wait the command ends when the request is decided: with 0 when it was
-approved, else with 1. Then assume it with "berth request assume".`,
+approved, else with 1. Then assume it with "berth request assume". If your session
+ends first, so does the command, with 4; the request stays.`,
 		Example: `  berth request create --role dba --reason 'incident 42'
   berth request create --role dba --for 4h --wait
   berth request create --resource /example.com/db/pg-prod`,
@@ -240,7 +242,8 @@ func (a *app) createRequest(ctx context.Context, c *client.Client, o requestCrea
 	return err
 }
 
-// awaitDecision waits until a request is no longer pending.
+// awaitDecision waits until a request of your own is no longer pending. Without a session
+// berth sees no request, so the end of the session ends the waiting, but not the request.
 func awaitDecision(ctx context.Context, c *client.Client, r state.Request, limit time.Duration) (state.Request, error) {
 	if limit > 0 {
 		var cancel context.CancelFunc
@@ -259,6 +262,9 @@ func awaitDecision(ctx context.Context, c *client.Client, r state.Request, limit
 		switch {
 		case i >= 0 && s.Requests[i].State != state.RequestPending:
 			return s.Requests[i], nil
+		case i < 0 && time.Now().Before(r.ExpiresAt) && !loggedInFor(s, r):
+			return r, withHint(fmt.Errorf("%w: the session at %s has ended, and access request %s is still pending", errLoginNeeded, r.Profile, r.ID),
+				shell.Quote("berth", "login", r.Profile, "--user="+r.User))
 		case i < 0 && seen:
 			r.State = state.RequestExpired
 			return r, nil
@@ -266,6 +272,14 @@ func awaitDecision(ctx context.Context, c *client.Client, r state.Request, limit
 		seen = seen || i >= 0
 	}
 	return r, ctx.Err()
+}
+
+// loggedInFor reports whether the user of a request has a valid session at its proxy.
+func loggedInFor(s state.Snapshot, r state.Request) bool {
+	s.Profiles = slices.DeleteFunc(s.Profiles, func(p state.Profile) bool {
+		return p.Proxy != r.Profile || access.CleanName(p.User) != r.User
+	})
+	return loggedIn(s)
 }
 
 func (a *app) requestDecideCommand(verb, short string, approve bool) *cobra.Command {

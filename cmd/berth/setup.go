@@ -84,7 +84,8 @@ type setup struct {
 	*app
 	setupOptions
 
-	added []string // tunnels
+	added   []string // tunnels
+	refused int      // tunnels that were chosen
 }
 
 func (s *setup) run(ctx context.Context) error {
@@ -249,21 +250,27 @@ func (s *setup) logIn(ctx context.Context) error {
 	})
 }
 
-// addTunnels lists what the cluster offers, and adds what was chosen.
+// addTunnels lists what the cluster offers, and adds what was chosen. A tunnel that is
+// refused keeps neither the others nor the steps after it from being done.
 func (s *setup) addTunnels(ctx context.Context) error {
 	return s.withAgent(func(c *client.Client) error {
 		list, err := s.listed(ctx, c, client.ResourceQuery{})
 		if err != nil {
 			return err
 		}
-		list = slices.DeleteFunc(list, func(r client.Resource) bool { return r.Tunnel != "" })
 		chosen, err := s.choose(ctx, list)
 		if err != nil {
 			return err
 		}
 		for _, r := range chosen {
-			if err := s.addOne(ctx, c, r); err != nil {
-				return err
+			err := s.addOne(ctx, c, r)
+			switch {
+			case err == nil:
+			case ctx.Err() != nil || errors.Is(err, errUnanswered):
+				return goesOn(err)
+			default:
+				s.refused++
+				s.complain(notAdded(r, err))
 			}
 		}
 		return nil
@@ -277,12 +284,19 @@ func (s *setup) choose(ctx context.Context, list []client.Resource) ([]client.Re
 		for _, name := range s.wanted {
 			i := slices.IndexFunc(list, func(r client.Resource) bool { return r.Name == name })
 			if i < 0 {
-				return nil, withHint(fmt.Errorf("the cluster lists no %q that has no tunnel yet", name), "berth resources")
+				return nil, withHint(fmt.Errorf("the cluster lists no %q", name), "berth resources")
+			}
+			if there := list[i].Tunnel; there != "" {
+				if err := s.say("the tunnel %s leads to %s already", there, name); err != nil {
+					return nil, err
+				}
+				continue
 			}
 			chosen = append(chosen, list[i])
 		}
 		return chosen, nil
 	}
+	list = slices.DeleteFunc(list, func(r client.Resource) bool { return r.Tunnel != "" })
 	if len(list) == 0 {
 		return nil, s.say("The cluster offers you nothing that has no tunnel yet.")
 	}
@@ -334,7 +348,7 @@ func (s *setup) addOne(ctx context.Context, c *client.Client, r client.Resource)
 		p, _ := db.Lookup(r.Protocol)
 		// Of a few users that roles allow, addTunnel asks for one.
 		if p.DefaultDBUser == "" && slices.Contains(r.DBUsers, "*") {
-			if spec.DBUser, err = s.ask(ctx, "Database user for "+r.Name+", or Enter if each client is to name one:"); err != nil {
+			if spec.DBUser, err = askAnyUser(ctx, s.ask, r); err != nil {
 				return err
 			}
 		}
@@ -388,6 +402,9 @@ func (s *setup) summary(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+	}
+	if s.refused > 0 {
+		return fmt.Errorf("tunnels that were not added: %d", s.refused)
 	}
 	if p, err := paths.Resolve(s.env); err == nil && ofDemo(p) {
 		return s.say("Done. How everything is: berth status.")

@@ -14,6 +14,7 @@ import (
 	"berth/agent/ipc/client"
 	"berth/agent/state"
 	"berth/internal/plain"
+	"berth/proxies/db"
 )
 
 type addOptions struct {
@@ -155,6 +156,19 @@ func (a *app) askDBUser(ctx context.Context, c *client.Client, spec state.Tunnel
 		return "", withHint(errors.New("no database user was named"), "add --db-user")
 	}
 	return answer, nil
+}
+
+// askAnyUser asks for the database user of a resource that you may be any user of.
+// Enter leaves it to the clients, unless they cannot name one.
+func askAnyUser(ctx context.Context, ask func(context.Context, string) (string, error), r client.Resource) (string, error) {
+	if p, _ := db.Lookup(r.Protocol); !p.NeedsDBUser {
+		return ask(ctx, "Database user for "+r.Name+", or Enter to leave it to the client:")
+	}
+	for {
+		if user, err := ask(ctx, "Database user for "+r.Name+":"); err != nil || user != "" {
+			return user, err
+		}
+	}
 }
 
 // printAdded says where a new tunnel is and what to do with it.

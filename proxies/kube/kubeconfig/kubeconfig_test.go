@@ -234,6 +234,36 @@ func TestMergeAndUndo(t *testing.T) {
 	}
 }
 
+// TestUndoOfSeveral merges into two files, one of which was not there, and takes both
+// back to the byte, the one by its path from where it is.
+func TestUndoOfSeveral(t *testing.T) {
+	one := merger(t, theirs)
+	two := Merger{Path: filepath.Join(t.TempDir(), "config"), Record: one.Record}
+	for _, m := range []Merger{one, two} {
+		if _, err := m.Merge(t.Context(), contexts, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Chdir(filepath.Dir(one.Path))
+	if got := Merged("", t.TempDir(), one.Record); len(got) != 2 {
+		t.Errorf("merged into %q", got)
+	}
+	relative := Merger{Path: filepath.Base(one.Path), Record: one.Record}
+	for _, m := range []Merger{relative, two} {
+		if _, err := m.Undo(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if diff := cmp.Diff(theirs, slurp(t, one.Path)); diff != "" {
+		t.Errorf("after the undoing (-before +after):\n%s", diff)
+	}
+	for _, gone := range []string{two.Path, one.Path + backupSuffix, one.Record} {
+		if _, err := os.Stat(gone); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s is there: %v", gone, err)
+		}
+	}
+}
+
 // TestUndoKeepsLaterChanges has the user change the file after the merge.
 func TestUndoKeepsLaterChanges(t *testing.T) {
 	m := merger(t, theirs)

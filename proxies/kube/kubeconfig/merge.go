@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -69,9 +70,12 @@ type Merger struct {
 	Record string
 }
 
-// record describes the last merge.
+// records are the last merge into each file, by the path of the file: links followed, from
+// the root.
+type records map[string]record
+
+// record describes the last merge into a file.
 type record struct {
-	Path    string `json:"path"`
 	Backup  string `json:"backup"`  // empty: there was no file
 	Merged  string `json:"merged"`  // hash of what was written
 	Created bool   `json:"created"` // there was no file
@@ -144,10 +148,10 @@ func (m Merger) Merge(ctx context.Context, contexts []Context, force bool) (Resu
 
 // remember keeps the former content, unless it is berth's own last work.
 func (m Merger) remember(path string, data, merged []byte, there bool) (backup string, err error) {
-	rec := record{Path: path, Merged: hash(merged), Created: !there}
-	old, ok := m.load()
+	rec, all := record{Merged: hash(merged), Created: !there}, m.load()
+	old, ok := all[path]
 	switch {
-	case ok && old.Path == path && old.Merged == hash(data):
+	case ok && old.Merged == hash(data):
 		rec.Backup, rec.Created = old.Backup, old.Created
 	case there:
 		rec.Backup = path + backupSuffix
@@ -155,21 +159,16 @@ func (m Merger) remember(path string, data, merged []byte, there bool) (backup s
 			return "", fmt.Errorf("keep a copy: %w", err)
 		}
 	}
-	raw, err := json.Marshal(rec)
-	if err != nil {
-		return "", err
-	}
-	return rec.Backup, atomicfile.Write(m.Record, raw, 0o600)
+	all[path] = rec
+	return rec.Backup, m.save(all)
 }
 
 // Merged returns the kubeconfigs that hold a private key of berth's, links
-// followed: of those that KUBECONFIG lists, the usual one in home, and the one
-// that the last merge went to.
+// followed: of those that KUBECONFIG lists, the usual one in home, and those
+// that were merged into.
 func Merged(kubeconfig, home, mergeRecord string) []string {
 	files := append(filepath.SplitList(kubeconfig), filepath.Join(home, ".kube", "config"))
-	if rec, ok := (Merger{Record: mergeRecord}).load(); ok {
-		files = append(files, rec.Path)
-	}
+	files = slices.AppendSeq(files, maps.Keys((Merger{Record: mergeRecord}).load()))
 	var merged []string
 	for _, file := range files {
 		path, err := filepath.EvalSymlinks(file)
@@ -189,13 +188,36 @@ func Merged(kubeconfig, home, mergeRecord string) []string {
 	return merged
 }
 
-// RecordPath is where berth remembers its last merge, in its state folder.
+// RecordPath is where berth remembers its merges, in its state folder.
 func RecordPath(stateDir string) string { return filepath.Join(stateDir, "kubeconfig-merge.json") }
 
-func (m Merger) load() (record, bool) {
-	var rec record
+// load returns no records where they cannot be read: Undo manages without.
+func (m Merger) load() records {
+	all := make(records)
 	raw, err := os.ReadFile(m.Record)
-	return rec, err == nil && json.Unmarshal(raw, &rec) == nil
+	if err != nil || json.Unmarshal(raw, &all) != nil || all == nil {
+		return make(records)
+	}
+	return all
+}
+
+func (m Merger) save(all records) error {
+	if len(all) == 0 {
+		return removed(m.Record)
+	}
+	raw, err := json.Marshal(all)
+	if err != nil {
+		return err
+	}
+	return atomicfile.Write(m.Record, raw, 0o600)
+}
+
+// removed removes a file that may not be there.
+func removed(path string) error {
+	if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // Undo takes berth's contexts out of the file. If the file has not changed since
@@ -216,8 +238,7 @@ func (m Merger) Undo(ctx context.Context) (Result, error) {
 		// The copy from before the merge is only right while the file is as
 		// the merge left it; later edits of the user's must survive.
 		res.Changed = true
-		rec, ok := m.load()
-		if ok && rec.Path == f.path && rec.Merged == hash(f.data) {
+		if rec, ok := m.load()[f.path]; ok && rec.Merged == hash(f.data) {
 			if rec.Created {
 				return next{write: true, check: true}, nil
 			}
@@ -232,12 +253,16 @@ func (m Merger) Undo(ctx context.Context) (Result, error) {
 	if err != nil {
 		return res, err
 	}
-	for _, done := range []string{m.Record, spent} {
-		if err := os.Remove(done); done != "" && err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if all := m.load(); len(all) > 0 {
+		delete(all, res.Path)
+		if err := m.save(all); err != nil {
 			return res, err
 		}
 	}
-	return res, nil
+	if spent == "" {
+		return res, nil
+	}
+	return res, removed(spent)
 }
 
 // pristine reports whether a kubeconfig has nothing of berth's.
@@ -268,8 +293,11 @@ type next struct {
 // edit changes the kubeconfig at name under the lock that kubectl takes too. It
 // starts again when a program that knows no locks has written the file meanwhile.
 func edit(ctx context.Context, name string, change func(file) (next, error)) error {
-	path, err := atomicfile.Resolve(name)
+	path, err := filepath.Abs(name)
 	if err != nil {
+		return err
+	}
+	if path, err = atomicfile.Resolve(path); err != nil {
 		return err
 	}
 	if _, err := read(path); err != nil { // before there is a lock beside it

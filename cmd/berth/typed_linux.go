@@ -1,0 +1,9 @@
+package main
+
+import "golang.org/x/sys/unix"
+
+const (
+	getAttributes = unix.TCGETS
+	setAttributes = unix.TCSETS
+	setAndForget  = unix.TCSETSF
+)
