@@ -44,7 +44,6 @@ type Board struct {
 	ctx      context.Context // Run's; nil before and after
 	followed map[certwatch.ProfileID]*followed
 	tunnels  map[string][]string // by request id: the tunnels that alone have its roles
-	lastAt   time.Time           // of the last look for events
 	running  sync.WaitGroup
 }
 
@@ -56,9 +55,11 @@ type followed struct {
 	// before holds the requests of the previous session until this one has
 	// listed: a renewal makes no request vanish.
 	before []*types.AccessRequestV3
-	// last is what was drawn at the last look for events. Each session has its own: two
-	// homes may have sessions at one proxy, and the same request in both.
-	last []state.Request
+	// last is what was drawn at the last look for events, at lastAt. Each session has its
+	// own: two homes may have sessions at one proxy, and the same request in both; and
+	// while one is away, looks pass it over.
+	last   []state.Request
+	lastAt time.Time
 	// quiet says that the first list is yet to come: its content is no news.
 	quiet bool
 	// away says that the session has ended, or that its successor has not
@@ -125,7 +126,7 @@ func (b *Board) Follow(sessions []Session) {
 		f := &followed{session: s, quiet: true}
 		if old != nil {
 			old.stop()
-			f.last = old.last
+			f.last, f.lastAt = old.last, old.lastAt
 			if old.session.User == s.User {
 				f.before, f.quiet, f.away = old.list(), old.quiet, old.away
 			}
@@ -152,7 +153,7 @@ func (b *Board) endLocked(old *followed, s Session) {
 	}
 	old.stop()
 	now := time.Now()
-	f := &followed{session: s, last: old.last, quiet: old.quiet, away: true}
+	f := &followed{session: s, last: old.last, lastAt: old.lastAt, quiet: old.quiet, away: true}
 	for _, req := range old.list() {
 		if r := Draw(req, old.session.Who, now); r.Mine && r.State == state.RequestApproved && !r.Assumed {
 			f.before = append(f.before, req)
@@ -394,13 +395,12 @@ func (b *Board) news(now time.Time) (events []state.RequestEvent) {
 		if how != nothingKnown {
 			next = slices.SortedFunc(b.drawLocked(f, now), newest)
 		}
-		events = append(events, diff(f.last, next, b.lastAt, now, how == firstList)...)
-		f.last = next
+		events = append(events, diff(f.last, next, f.lastAt, now, how == firstList)...)
+		f.last, f.lastAt = next, now
 		if listed {
 			f.quiet, f.away = false, false
 		}
 	}
-	b.lastAt = now
 	return events
 }
 
