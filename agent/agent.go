@@ -186,7 +186,7 @@ func newAgent(ctx context.Context, opts Options) (*Agent, error) {
 	if a.memory, err = memory.Load(opts.Paths.StateFile); err != nil {
 		a.log.Warn("saved state not used", "err", err)
 		a.pub.atStart = append(a.pub.atStart, state.Problem{
-			Code: state.CodeStateUnreadable, Title: "Saved state set aside", Text: err.Error() + ".",
+			Code: state.CodeStateUnreadable, Title: "Saved state not used", Text: err.Error() + ".",
 			Action: "berth tunnel ls", Since: a.pub.started,
 		})
 	}

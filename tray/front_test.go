@@ -602,7 +602,8 @@ func TestQuit(t *testing.T) {
 }
 
 func TestFreeName(t *testing.T) {
-	taken := []state.Tunnel{{TunnelSpec: state.TunnelSpec{Name: "pg"}}, {TunnelSpec: state.TunnelSpec{Name: "pg-2"}}}
+	// The config takes no two names that look the same.
+	taken := []state.Tunnel{{TunnelSpec: state.TunnelSpec{Name: "PG"}}, {TunnelSpec: state.TunnelSpec{Name: "\u0440g-2"}}}
 	if got := freeName("pg", taken); got != "pg-3" {
 		t.Errorf("freeName = %q", got)
 	}

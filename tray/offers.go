@@ -69,11 +69,11 @@ func sessions(s state.Snapshot) string {
 	return b.String()
 }
 
-// freeName is a name for a tunnel to a resource that no tunnel has yet.
+// freeName is a name for a tunnel to a resource that looks like no tunnel's yet.
 func freeName(resource string, tunnels []state.Tunnel) string {
 	base := plain.Name(resource, maxName)
 	name := base
-	for n := 2; slices.ContainsFunc(tunnels, func(t state.Tunnel) bool { return t.Name == name }); n++ {
+	for n := 2; slices.ContainsFunc(tunnels, func(t state.Tunnel) bool { return plain.SameName(t.Name) == plain.SameName(name) }); n++ {
 		name = fmt.Sprintf("%s-%d", base, n)
 	}
 	return name

@@ -32,6 +32,7 @@ type Store struct {
 
 	writing   wake.Turn  // of a change and its writing; taken before mu
 	unwritten bool       // changes are not written; guarded by writing
+	aside     string     // where the file goes before another takes its place; empty: nowhere; guarded by writing
 	mu        sync.Mutex // guards what is below; never held over the disk, since snapshots read
 	data      contents
 	trouble   error       // why what is remembered is not on disk; nil: it is
@@ -41,6 +42,11 @@ type Store struct {
 
 // retryAfter is how long after a write that failed the next one is tried.
 const retryAfter = 15 * time.Second
+
+const (
+	readTries = 4
+	readPause = 100 * time.Millisecond
+)
 
 // formatVersion is the version of the file's format. It grows when an older berth
 // would misread a file, or lose what it must not.
@@ -82,51 +88,77 @@ type Profile struct {
 	User  string `json:"user"`
 }
 
-// Load reads the state file. A missing file is empty. A file that cannot be
+// Load reads the state file. A missing file is empty. A file that cannot be read or
 // parsed is renamed to the same name with ".broken" and the error says so; the
 // Store that comes back is empty and usable. So it is with the file of a newer
 // berth, which is kept as ".newer", for when that one comes back, and makes a
-// *NewerError.
+// *NewerError. Where a file cannot be renamed the Store writes nothing until it can.
 func Load(path string) (*Store, error) {
 	s := &Store{path: path}
 	s.data.fillIn()
-	raw, err := os.ReadFile(path)
+	raw, err := read(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return s, nil
 	}
 	if err != nil {
-		return s, fmt.Errorf("read saved state: %w", err)
+		return s, s.unused(".broken", fmt.Errorf("saved state cannot be read: %w", err))
 	}
-	if err := refuseNewer(path, raw); err != nil {
-		return s, err
+	if newer := newerThanThis(path, raw); newer != nil {
+		return s, s.unused(".newer", newer)
 	}
 	var data contents
 	if err := json.Unmarshal(raw, &data); err != nil {
-		broken := path + ".broken"
-		if mvErr := os.Rename(path, broken); mvErr != nil {
-			return s, fmt.Errorf("saved state %s cannot be understood (%w) nor set aside (%w)", path, err, mvErr)
-		}
-		return s, fmt.Errorf("saved state could not be understood and was set aside as %s: %w", broken, err)
+		return s, s.unused(".broken", fmt.Errorf("saved state %s cannot be understood: %w", path, err))
 	}
 	data.fillIn()
 	s.data = data
 	return s, nil
 }
 
-// refuseNewer sets the file of a newer berth aside, whatever else is in it.
-func refuseNewer(path string, raw []byte) error {
+// read reads the file, once more where what fails may last but a moment: another program
+// holds the file, or there are too few descriptors.
+func read(path string) (raw []byte, err error) {
+	for range readTries {
+		raw, err = os.ReadFile(path)
+		if err == nil || errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+			break
+		}
+		wake.Sleep(context.Background(), readPause)
+	}
+	return raw, err
+}
+
+// newerThanThis returns a *NewerError for the file of a newer berth, whatever else is in it.
+func newerThanThis(path string, raw []byte) error {
 	var said struct {
 		Version int `json:"version"`
 	}
 	if json.Unmarshal(raw, &said) != nil || said.Version <= formatVersion {
 		return nil // what cannot be understood is not said to be newer
 	}
-	newer := &NewerError{Path: path, Version: said.Version}
-	kept := path + ".newer"
-	if err := os.Rename(path, kept); err != nil {
-		return fmt.Errorf("%w; it cannot be set aside: %w", newer, err)
+	return &NewerError{Path: path, Version: said.Version}
+}
+
+// unused has the file, which is not used because of why, set aside by that suffix, and
+// returns why with what became of it.
+func (s *Store) unused(suffix string, why error) error {
+	s.aside = s.path + suffix
+	if err := s.setAside(); err != nil {
+		return fmt.Errorf("%w; it cannot be set aside: %w", why, err)
 	}
-	return fmt.Errorf("%w; it was set aside as %s", newer, kept)
+	return fmt.Errorf("%w; it was set aside as %s", why, s.path+suffix)
+}
+
+// setAside makes way for what is written. It is called by one at a time.
+func (s *Store) setAside() error {
+	if s.aside == "" {
+		return nil
+	}
+	if err := atomicfile.Rename(s.path, s.aside); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	s.aside = ""
+	return nil
 }
 
 func (d *contents) fillIn() {
@@ -151,6 +183,9 @@ func (s *Store) Reload() error {
 	if err != nil {
 		return err
 	}
+	s.writing.Take(context.Background())
+	defer s.writing.Give()
+	s.aside = "" // that was another file
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.data = fresh.data
@@ -215,7 +250,11 @@ func (s *Store) changeInTurn(f func(*contents) bool) error {
 	if trouble != nil { // the folder may not be there yet; if not, writing says why
 		_ = os.MkdirAll(filepath.Dir(s.path), 0o700)
 	}
-	if err := atomicfile.Write(s.path, append(raw, '\n'), 0o600); err != nil {
+	err = s.setAside()
+	if err == nil {
+		err = atomicfile.Write(s.path, append(raw, '\n'), 0o600)
+	}
+	if err != nil {
 		s.Doubt(err)
 		return fmt.Errorf("save state: %w", err)
 	}

@@ -2,6 +2,7 @@ package memory
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -127,6 +128,80 @@ func TestDowngrade(t *testing.T) {
 			t.Errorf("what was written since cannot be read: %v", err)
 		}
 	}
+}
+
+// TestSetAside: a file that is not used is kept beside the next one. Where it cannot be, it
+// stays, and nothing is written until it can.
+func TestSetAside(t *testing.T) {
+	for name, tt := range map[string]struct {
+		text, kept string
+	}{"unreadable": {"", ".broken"}, "broken": {"{", ".broken"}, "newer": {`{"version":2}`, ".newer"}} {
+		for _, taken := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, name taken %v", name, taken), func(t *testing.T) {
+				path := filepath.Join(t.TempDir(), "state.json")
+				kept, blocks := path+tt.kept, filepath.Join(path+tt.kept, "taken")
+				file := func(path string) string {
+					if tt.text == "" { // a folder cannot be read as a file
+						return filepath.Join(path, "whole")
+					}
+					return path
+				}
+				err := os.MkdirAll(filepath.Dir(file(path)), 0o700)
+				if taken {
+					err = errors.Join(err, os.MkdirAll(blocks, 0o700))
+				}
+				if err := errors.Join(err, os.WriteFile(file(path), []byte(tt.text), 0o600)); err != nil {
+					t.Fatal(err)
+				}
+				is := func(where string) bool {
+					raw, err := os.ReadFile(file(where))
+					return err == nil && string(raw) == tt.text
+				}
+				synctest.Test(t, func(t *testing.T) {
+					s, err := Load(path)
+					if err == nil || strings.Contains(err.Error(), "was set aside as "+kept) == taken {
+						t.Errorf("Load: %v", err)
+					}
+					if err := s.SetStopped("pg", true); (err != nil) != taken || !s.Stopped("pg") {
+						t.Errorf("a change: %v", err)
+					}
+					if taken {
+						if _, err := s.Trouble(); err == nil || !is(path) {
+							t.Errorf("trouble %v; it is where it was: %v", err, is(path))
+						}
+						if err := os.RemoveAll(kept); err != nil {
+							t.Fatal(err)
+						}
+						time.Sleep(retryAfter + time.Second)
+					}
+					if _, err := s.Trouble(); err != nil || !is(kept) {
+						t.Errorf("trouble %v; it is set aside: %v", err, is(kept))
+					}
+				})
+				if again, err := Load(path); err != nil || !again.Stopped("pg") {
+					t.Errorf("what was written since cannot be read: %v", err)
+				}
+			})
+		}
+	}
+}
+
+// TestReadAgain: a file that cannot be read for a moment is not set aside.
+func TestReadAgain(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state.json")
+	if err := os.Mkdir(path, 0o700); err != nil { // which cannot be read as a file
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		time.AfterFunc(readPause/2, func() {
+			if err := errors.Join(os.Remove(path), os.WriteFile(path, []byte(`{"stopped":["pg"]}`), 0o600)); err != nil {
+				t.Error(err)
+			}
+		})
+		if s, err := Load(path); err != nil || !s.Stopped("pg") {
+			t.Errorf("Load: %v", err)
+		}
+	})
 }
 
 // TestOnlyProfile: without a cluster's name the profile is known while there is but one.

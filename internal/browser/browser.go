@@ -26,6 +26,9 @@ type RefusedError struct{ Why string }
 // Error says why not.
 func (e *RefusedError) Error() string { return "the address is not opened: " + e.Why }
 
+// Refused is true. Packages that must not import this one know the error by it.
+func (e *RefusedError) Refused() bool { return true }
+
 // Check returns a [*RefusedError] unless raw is a loopback page or one of the
 // proxies, given as host:port.
 func Check(raw string, proxies ...string) error {

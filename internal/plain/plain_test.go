@@ -192,6 +192,7 @@ func FuzzPlain(f *testing.F) {
 	for _, s := range []string{
 		"", "prod-pg", "\x1b[31m", "\x1b]x", "\u009b", "a\x1b\u00e9", "a\u202eb\r\n", "\xff\xfe\x9b", "e\u0301\u0301\u0301\u0301",
 		"👩\u200d💻\u200d", "👍🏽\ufe0f", "\U000e0041", "ᄀᄀᄀᄀᄀᄀᄀᄀᄀᄀᄀᄀ", "ｶﾞﾞﾞﾞ", "\u0d4e\u0d4e", " \u0301",
+		"क" + strings.Repeat("ः", 9),
 	} {
 		f.Add(s, 7)
 	}
@@ -225,11 +226,15 @@ func FuzzPlain(f *testing.F) {
 			if kept, was := strings.CutSuffix(cut, "…"); cut != s && (!strings.HasPrefix(s, kept) || !was && n > 0) {
 				t.Errorf("Cut(%q, %d) = %q is not its beginning", s, n, cut)
 			}
+			if middle := plain.Middle(s, n); plain.Width(middle) > n || !strings.HasPrefix(s, strings.Split(middle, "…")[0]) {
+				t.Errorf("Middle(%q, %d) = %q has %d columns", s, n, middle, plain.Width(middle))
+			}
 			if head := plain.Head(s, n); len(head) > n || !strings.HasPrefix(s, head) {
 				t.Errorf("Head(%q, %d) = %q", s, n, head)
 			}
 		}
 		safe(t, "Cut", line, plain.Cut(line, n))
+		safe(t, "Middle", line, plain.Middle(line, n))
 		safe(t, "Short", in, plain.Short(in, n))
 		safe(t, "Head", line, plain.Head(line, n))
 	})
@@ -269,6 +274,9 @@ func TestMiddle(t *testing.T) {
 	}{
 		{"prod-pg", 7, "prod-pg"}, {"billing-production", 9, "bill…tion"}, {"billing-production", 10, "billi…tion"},
 		{"名前名前名前", 7, "名前…前"}, {"ab", 1, "…"}, {"abcd", 3, "ab…"}, {"e\u0301e\u0301e\u0301e\u0301e\u0301", 4, "e\u0301e\u0301…e\u0301"}, {"", 4, ""},
+		// the first character is wider than there is room for it
+		{"क" + strings.Repeat("ः", 9) + " please approve this", 17, "…ove this"},
+		{"क" + strings.Repeat("ः", 9), 5, "…"},
 	} {
 		if got := plain.Middle(tt.in, tt.columns); got != tt.want || plain.Width(got) > tt.columns {
 			t.Errorf("Middle(%q, %d) = %q, want %q", tt.in, tt.columns, got, tt.want)

@@ -51,14 +51,13 @@ func Middle(s string, columns int) string {
 	if columns < 4 {
 		return Cut(s, columns)
 	}
-	var ends []int // of the characters, in bytes
-	var widths []int
+	bounds, widths := []int{0}, []int{} // of the characters, in bytes and in columns
 	for i := 0; i < len(s); {
 		n, width := first(s[i:])
 		i += n
-		ends, widths = append(ends, i), append(widths, width)
+		bounds, widths = append(bounds, i), append(widths, width)
 	}
-	tail, from := 0, len(ends)
+	tail, from := 0, len(widths)
 	for from > 0 && tail+widths[from-1] <= (columns-1)/2 {
 		from--
 		tail += widths[from]
@@ -68,7 +67,7 @@ func Middle(s string, columns int) string {
 		head += widths[to]
 		to++
 	}
-	return s[:ends[to-1]] + more + s[ends[from-1]:]
+	return s[:bounds[to]] + more + s[bounds[from]:]
 }
 
 // Wrap breaks the text s, which is clean but for colours, at its blanks into lines

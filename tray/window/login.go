@@ -3,6 +3,7 @@ package window
 import (
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"sync"
 	"time"
@@ -81,11 +82,20 @@ type loginLine struct {
 
 func (s *stream) line(v any) { s.write(string(mustJSON(v)) + "\n") }
 
-// browse opens a login's page. One that is refused is not shown to the user either.
+// refusal is Browse's error for an address that is no login page.
+type refusal interface {
+	error
+	Refused() bool
+}
+
+// browse opens a login's page. One that is refused is no link in the window, either.
 func (s *Server) browse(r *http.Request, e *client.LoginEvent) {
 	if err := s.cfg.Browse(r.Context(), e.URL, e.Browser, e.Proxy); err != nil {
 		s.log.Warn("login page not opened", "profile", e.Proxy, "err", err)
 		e.Text = "The login page was not opened: " + err.Error()
+		if r, ok := errors.AsType[refusal](err); ok && r.Refused() {
+			e.URL = ""
+		}
 	}
 }
 

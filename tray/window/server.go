@@ -43,7 +43,8 @@ type Config struct {
 	// Allowed says why the window may not be open, in words for its page; nil means that
 	// it may. It is asked for each request and with each snapshot.
 	Allowed func() error
-	// Browse opens a login page if it is one of proxy's or of this machine.
+	// Browse opens a login page if it is one of proxy's or of this machine. Any other
+	// address is an error whose method Refused returns true.
 	Browse func(ctx context.Context, url string, command []string, proxy string) error
 	// URLs lists how clients connect to a tunnel, by the names of "berth tunnel url --as".
 	URLs func(state.Tunnel) (Connect, error)

@@ -2,6 +2,7 @@ package window
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -24,6 +25,7 @@ import (
 
 	"berth/agent/ipc/client"
 	"berth/agent/state"
+	"berth/internal/browser"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -645,6 +647,32 @@ func TestLogin(t *testing.T) {
 	}
 	if strings.Contains(p.log.String(), secret) {
 		t.Errorf("the answer is in the log:\n%s", p.log)
+	}
+}
+
+// TestLoginPage: a page that no browser could be started for is a link in the window;
+// one that is refused is none.
+func TestLoginPage(t *testing.T) {
+	const ours, theirs = "http://127.0.0.1:1234/callback", "https://evil.example.com/callback"
+	p := open(t)
+	p.server.cfg.Browse = func(_ context.Context, url string, _ []string, proxy string) error {
+		return cmp.Or(browser.Check(url, proxy), errors.New("no browser here"))
+	}
+	p.agent.ask = func(show func(e client.LoginEvent, answer func(string)) error) error {
+		for _, url := range []string{ours, theirs} {
+			if err := show(client.LoginEvent{Kind: state.LoginURL, URL: url, Proxy: "p:443"}, nil); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	resp := p.do(http.MethodPost, "/api/login", `{"proxy":"p:443"}`, nil)
+	body, _ := io.ReadAll(resp.Body)
+	if !strings.Contains(string(body), ours) || !strings.Contains(string(body), "no browser here") {
+		t.Errorf("a page that is not refused is no link:\n%s", body)
+	}
+	if strings.Contains(string(body), theirs) || !strings.Contains(string(body), "it is no page of the proxy") {
+		t.Errorf("a refused page is a link:\n%s", body)
 	}
 }
 

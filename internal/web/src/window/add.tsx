@@ -57,7 +57,7 @@ export function Add() {
 const labels = (r: Resource): string[] => Object.entries(r.labels ?? {}).map(([key, value]) => `${key}=${value}`);
 
 function AddDialog({ resource: r, close }: { resource: Resource; close: () => void }) {
-  const taken = new Set((useSnapshot().tunnels ?? []).map((t) => t.tunnelSpec.name));
+  const taken = new Set((useSnapshot().tunnels ?? []).map((t) => t.tunnelSpec.name.normalize("NFKC").toLowerCase()));
   const users = (r.dbUsers ?? []).filter((u) => u !== "*");
   const names = (r.dbNames ?? []).filter((n) => n !== "*");
   const [name, setName] = useState(() => free(r.name, taken));
@@ -93,6 +93,7 @@ function Choice(props: { label: string; value: string; set: (value: string) => v
   );
 }
 
+// free is a name that no tunnel has, whatever its case: the agent takes no two that look the same.
 function free(name: string, taken: Set<string>): string {
   const base = name.toLowerCase().replace(/[^a-z0-9._-]+/g, "-").replace(/^[^a-z0-9]+/, "") || "tunnel";
   let next = base;
