@@ -91,7 +91,7 @@ func (f *front) do(ctx context.Context, id string, a state.NoticeAction) {
 	case verbStartAgent:
 		f.start(ctx, Action{Do: doStartAgent})
 	case state.VerbDetails:
-		f.details(ctx, a)
+		f.details(ctx, id, a)
 		f.dismiss(ctx, id)
 	case state.VerbDismiss:
 		f.dismiss(ctx, id)
@@ -116,7 +116,7 @@ func (f *front) dismiss(ctx context.Context, id string) {
 }
 
 // details tells more about what a notice is about.
-func (f *front) details(ctx context.Context, a state.NoticeAction) {
+func (f *front) details(ctx context.Context, id string, a state.NoticeAction) {
 	switch {
 	case a.Tunnel != "":
 		t, ok := f.tunnel(a.Tunnel)
@@ -127,9 +127,11 @@ func (f *front) details(ctx context.Context, a state.NoticeAction) {
 		f.tellProblem(ctx, PageTunnel+url.PathEscape(t.Name), plain.Short(t.Name, maxName)+": ", *t.Problem)
 	case a.Request != "":
 		f.tellRequest(ctx, a.Request)
-	case len(f.snapshot.Problems) > 0:
-		f.tellProblem(ctx, PageHome, "", f.snapshot.Problems[0])
 	default:
+		if p, ok := f.problemOf(id); ok {
+			f.tellProblem(ctx, PageHome, "", p)
+			return
+		}
 		p, ok := f.profile(a.Proxy, a.User)
 		if !ok {
 			f.tell("Nothing is wrong any more", "The tray's menu shows how things are.")
@@ -137,6 +139,22 @@ func (f *front) details(ctx context.Context, a state.NoticeAction) {
 		}
 		f.tell(profileLabel(p, time.Now()), "Choose Log in or Renew now under it in the tray's menu.")
 	}
+}
+
+// problemOf returns the problem that a notice is about; false means that it is about none,
+// or that the problem is over.
+func (f *front) problemOf(notice string) (state.Problem, bool) {
+	n := slices.IndexFunc(f.snapshot.Notices, func(n state.Notice) bool { return n.ID == notice })
+	if n < 0 {
+		return state.Problem{}, false
+	}
+	i := slices.IndexFunc(f.snapshot.Problems, func(p state.Problem) bool {
+		return p.Title == f.snapshot.Notices[n].Title && p.Text == f.snapshot.Notices[n].Body
+	})
+	if i < 0 {
+		return state.Problem{}, false
+	}
+	return f.snapshot.Problems[i], true
 }
 
 // question returns the confirmation of an action that needs one.

@@ -609,6 +609,45 @@ func TestFreeName(t *testing.T) {
 	}
 }
 
+// TestDetailsOfANotice: they are about what the notice says, whatever else is wrong.
+func TestDetailsOfANotice(t *testing.T) {
+	notice := func(id, title, body, proxy, user string) state.Notice {
+		return state.Notice{ID: id, Title: title, Body: body, Actions: []state.NoticeAction{
+			{Verb: state.VerbDetails, Label: "Details", Proxy: proxy, User: user},
+		}}
+	}
+	for id, want := range map[string]string{
+		"clock": "The clock is wrong: By an hour.", "leaf": "Leaf cluster is away: two is away.",
+		"user": "alice @ example.com · 6 h 59 min left", "gone": "Nothing is wrong any more",
+	} {
+		onDesk(t, func(d *desk) {
+			s := waking()
+			s.Problems = []state.Problem{
+				{Code: state.CodeClockSkew, Title: "The clock is wrong", Text: "By an hour."},
+				{Code: state.CodeLeafAway, Title: "Leaf cluster is away", Text: "one is away."},
+				{Code: state.CodeLeafAway, Title: "Leaf cluster is away", Text: "two is away."},
+			}
+			here := s.Profiles[0]
+			s.Notices = []state.Notice{
+				notice("clock", "The clock is wrong", "By an hour.", "", ""),
+				notice("leaf", "Leaf cluster is away", "two is away.", here.Proxy, ""),
+				notice("user", "Tunnels run as alice", "Before: bob.", here.Proxy, here.User),
+				notice("gone", "The disk is full", "Free space.", "", ""),
+			}
+			d.say(s)
+			d.notifier.press(t, id, "Details")
+			synctest.Wait()
+			got := d.notifier.cards[ownPrefix+"answer"].Title
+			if title := d.prompter.titles(); title != "" {
+				got = title + ": " + d.copied
+			}
+			if got != want {
+				t.Errorf("%s: shown %q, want %q", id, got, want)
+			}
+		})
+	}
+}
+
 // TestAssumeLoggedOut: the click on Assume is the click on Log in as well, once;
 // the agent holds what was to be assumed until then.
 func TestAssumeLoggedOut(t *testing.T) {

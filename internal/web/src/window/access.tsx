@@ -215,8 +215,12 @@ export function NewRequest() {
       <form class="card" onSubmit={(e) => {
         e.preventDefault();
       }}>
-        {profiles.length > 1 && <Select label="Cluster" value={profile} set={setProfile}
-          options={profiles.map((p) => [p.proxy, p.cluster || p.proxy] as const)} />}
+        {profiles.length > 1 && <Select label="Cluster" value={profile} set={(p) => {
+          setProfile(p); // what another cluster offered is not to be asked of this one
+          setRoles([]);
+          setResources([]);
+          setReviewers([]);
+        }} options={profiles.map((p) => [p.proxy, p.cluster || p.proxy] as const)} />}
         {may.failed && <Wrong failure={may.failed} />}
         <fieldset>
           <legend>Roles</legend>
