@@ -171,7 +171,7 @@ func TestProblemsOfTwoHomes(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, requestsConfig())
 	e.Login()
-	_, bobsPort, _ := e.bobsHome()
+	alicesPort, bobsPort, _ := e.bobsHome()
 	e.start()
 	e.awaitWell()
 	renew := func(user string) string { return "berth login --renew " + e.Sim.ProxyAddr() + " --user=" + user }
@@ -184,13 +184,26 @@ func TestProblemsOfTwoHomes(t *testing.T) {
 	if !strings.HasPrefix(p.Action, renew("bob")+" says more") {
 		t.Errorf("bob is locked, and the way out is %q", p.Action)
 	}
+	e.Sim.Lock("alice", "incident 8")
+	if _, err := e.pg(t.Context(), alicesPort); err == nil {
+		t.Error("alice was served while locked")
+	}
+	s := e.Await("both to be refused", func(s state.Snapshot) bool {
+		return len(s.Problems) == 2 && s.Tunnels[0].Problem != nil && s.Tunnels[1].Problem != nil
+	})
+	for i, user := range []string{"alice", "bob"} {
+		if p := s.Tunnels[i].Problem; !strings.HasPrefix(p.Text, "sim.test refuses "+user) || !slices.Contains(s.Problems, *p) {
+			t.Errorf("both are locked, and the problem of %s's tunnel is %+v, of %+v", user, p, s.Problems)
+		}
+	}
+	e.Sim.Unlock("alice")
 	e.Sim.Unlock("bob")
 	e.awaitWell()
 
 	must(t, e.Sim.RotateHostCA())
 	must(t, e.Client().RestartTunnel(t.Context(), "pg"))
 	must(t, e.Client().RestartTunnel(t.Context(), "bobs"))
-	s := e.Await("both sessions to be outdated", func(s state.Snapshot) bool {
+	s = e.Await("both sessions to be outdated", func(s state.Snapshot) bool {
 		return len(s.Problems) == 2 && s.Tunnels[0].Problem != nil && s.Tunnels[1].Problem != nil
 	})
 	for i, user := range []string{"alice", "bob"} {

@@ -25,8 +25,8 @@ type cause struct {
 // causeOf returns the cause of a problem with a session, or with a proxy.
 func causeOf(p *state.Problem, proxy string) cause {
 	of := cause{proxy: proxy, code: p.Code}
-	if p.Code == state.CodeSessionOutdated {
-		of.which = p.Text // which names the cluster, and the user where there are two
+	if p.Code == state.CodeSessionRefused || p.Code == state.CodeSessionOutdated {
+		of.which = p.Subject()
 	}
 	return of
 }

@@ -257,10 +257,8 @@ func ofProblem(p *state.Problem, s *state.Snapshot) (candidate, bool) {
 	case state.CodeSessionRefused, state.CodeSessionOutdated, state.CodeLeafAway:
 		c.grace = graceTunnel
 		c.Actions[0].Proxy = proxyOf(p, s)
-		c.ID = fmt.Sprintf("problem/%s/%s", p.Code, c.Actions[0].Proxy)
-		if p.Code != state.CodeSessionRefused { // a proxy may lead to several clusters, and have sessions of two users
-			c.ID += "/" + p.Text
-		}
+		// A proxy may lead to several clusters, and have sessions of two users.
+		c.ID = fmt.Sprintf("problem/%s/%s/%s", p.Code, c.Actions[0].Proxy, p.Subject())
 		c.recovered = over(p, c.ID, s)
 	case state.CodeClockSkew, state.CodeConfigInvalid, state.CodeHomeUnreadable, state.CodeStateUnreadable,
 		state.CodeStateUnwritable, state.CodeFilesExhausted:

@@ -10,6 +10,7 @@ package state
 
 import (
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -150,6 +151,14 @@ type Problem struct {
 	Text   string    `json:"text"`   // one sentence: what, and which thing
 	Action string    `json:"action"` // the next step, often a command to run
 	Since  time.Time `json:"since"`
+}
+
+// Subject is the beginning of the text, up to its colon, which names whom and what the
+// problem is about. It stays the same while more is known of it: "CLUSTER refuses
+// USER".
+func (p *Problem) Subject() string {
+	subject, _, _ := strings.Cut(p.Text, ": ")
+	return subject
 }
 
 // OverruledTitle is the title of a problem with CodePolicyOverrules, about the named
