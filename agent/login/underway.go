@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"time"
 
 	"berth/agent/ipc"
 	"berth/agent/state"
@@ -52,6 +53,7 @@ type Key struct {
 
 // Login is one run of "tsh login" and the front ends that take part in it.
 type Login struct {
+	began  time.Time
 	cancel context.CancelCauseFunc
 	ended  chan struct{} // closed when tsh is gone
 	// browser is the command that the config wants pages opened with; set
@@ -71,6 +73,9 @@ type Login struct {
 	seedUsed bool           // the seed to be remembered has answered a prompt
 }
 
+// Began is when the login was started.
+func (l *Login) Began() time.Time { return l.began }
+
 // loginStep is an event that people who join late get too, unless it has been
 // settled.
 type loginStep struct {
@@ -88,7 +93,7 @@ func (u *underway) join(ctx context.Context, key Key, run func(context.Context, 
 		return before
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	l := &Login{cancel: cancel, people: 1, ended: make(chan struct{})}
+	l := &Login{began: time.Now().Round(0), cancel: cancel, people: 1, ended: make(chan struct{})}
 	if u.by == nil {
 		u.by = make(map[Key]*Login)
 	}

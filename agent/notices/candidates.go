@@ -87,8 +87,8 @@ func ofSession(p *state.Profile, s *state.Snapshot, in Input) []candidate {
 			Title: "Touch your security key", Body: fmt.Sprintf("The login to %s waits for it.", where),
 		}})
 	}
-	if p.Login.InProgress {
-		return list // a login is under way
+	if p.Login.InProgress && p.Renewal.Warning == state.WarnNot {
+		return list // a login is under way, and does not take long
 	}
 	for i := range s.Tunnels {
 		if t := &s.Tunnels[i]; wantsLogin(t, p) && t.Waiting > 0 && t.Problem != nil && t.Problem.Code == state.CodePINNeeded {

@@ -123,7 +123,10 @@ func TestSessionsEnd(t *testing.T) {
 		t.Errorf("the last warning is %+v", last)
 	}
 	w.profile().Login.InProgress = true
+	w.want(time.Second, state.NoticeSessionEnding) // the login takes so long that the warning stands
+	w.profile().Renewal.Warning = state.WarnNot
 	w.want(time.Second)
+	w.profile().Renewal.Warning = state.WarnLast
 	w.profile().Login = state.Login{}
 	w.profile().Renewal.Warning = state.WarnNot
 	w.profile().ValidUntil = new(noon.Add(8 * time.Hour))

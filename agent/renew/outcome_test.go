@@ -23,6 +23,7 @@ func TestOutcomes(t *testing.T) {
 		{"nothing_came", failed(tsh.ErrLoginTimeout), false, loginFailed},
 		{"wrong_password", failed(tsh.ErrBadLogin), false, loginRefused},
 		{"provider_says_no", failed(tsh.ErrLoginRefused), true, loginRefused},
+		{"approved_too_late", &tsh.LoginError{Reason: tsh.ErrNotApproved, Err: tsh.ErrLoginTimeout}, true, loginNeedsPerson},
 		{"not_approved", failed(tsh.ErrNotApproved), false, loginNeedsPerson}, // each login makes another access request
 		{"asks", errNeedsPerson, true, loginNeedsPerson},
 		{"no_tsh", fmt.Errorf("start: %w", &tsh.NotFoundError{}), false, loginNeedsPerson},

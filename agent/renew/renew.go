@@ -49,6 +49,9 @@ const (
 	// stale is how long after its end a session is still worth a word, and a login that
 	// no client waits for.
 	stale = 24 * time.Hour
+	// longLogin is longer than a login takes that asks a person: what takes longer waits
+	// for its access request, for up to an hour, and silences no warning.
+	longLogin = 5 * time.Minute
 	// retryFirst is the pause after a login that failed for no reason of the
 	// person's; it doubles up to retryMax.
 	retryFirst = time.Minute
@@ -90,6 +93,7 @@ type input struct {
 	Silent  bool      // a login needs no person: what it asks for is stored
 	Waiting bool      // clients are held for a login
 	Running bool      // a login is under way, whoever started it
+	Long    bool      // it takes so long that it may bring no session in time: longLogin
 	WokeAt  time.Time // zero means never
 
 	Heard nearness // the highest warning the person has snoozed
@@ -120,14 +124,14 @@ func decide(in input) decision {
 	level, next := levelAt(in.Now, soon, last, in.ValidUntil)
 	quietUntil := in.WokeAt.Add(wakeQuiet)
 	switch {
-	case in.Running:
+	case in.Running && !in.Long:
 		return decision{Action: actWait, At: next, Why: "a login is under way"}
 	case level == levelNone:
 		return decision{Action: actWait, At: next, Why: "not near its end"}
 	case !in.WokeAt.IsZero() && in.Now.Before(quietUntil) && !in.Now.Before(in.WokeAt):
 		return decision{Action: actWait, At: quietUntil, Why: "just woken"}
 	}
-	if in.Mode == state.RenewAuto {
+	if in.Mode == state.RenewAuto && !in.Running {
 		if d, ok := unattended(in, level, next); ok {
 			return d
 		}

@@ -38,6 +38,8 @@ func TestDecide(t *testing.T) {
 		{"off_and_over", -time.Minute, func(in *input) { in.Mode = state.RenewOff }, actStop, levelNone, time.Time{}},
 		{"logged_out", 0, func(in *input) { in.ValidUntil = time.Time{} }, actStop, levelNone, time.Time{}},
 		{"login_under_way", 10 * time.Minute, func(in *input) { in.Running = true }, actWait, levelNone, at(5 * time.Minute)},
+		{"login_takes_long", 10 * time.Minute, func(in *input) { in.Running, in.Long = true, true }, actWarn, levelSoon, at(5 * time.Minute)},
+		{"auto_login_takes_long", 4 * time.Minute, func(in *input) { auto(in); in.Running, in.Long = true, true }, actWarn, levelLast, at(0)},
 		{"just_woken", -9 * time.Hour, func(in *input) { in.WokeAt = in.Now.Add(-3 * time.Second) }, actWait, levelNone, at(-9*time.Hour - 7*time.Second)},
 		{"awake_for_a_while", -9 * time.Hour, func(in *input) { in.WokeAt = in.Now.Add(-10 * time.Second) }, actWarn, levelEnded, time.Time{}},
 		{"woken_in_the_future_by_a_clock_set_back", 10 * time.Minute, func(in *input) { in.WokeAt = in.Now.Add(time.Hour) }, actWarn, levelSoon, at(5 * time.Minute)},

@@ -125,8 +125,10 @@ func (rs *Renewals) input(p *certwatch.Profile, cfg *config.Config, waiting bool
 		Now: now, Mode: set.RenewMode(), Before: set.RenewBefore(), Quiet: cfg.Notifications.QuietAt(now),
 		Waiting: waiting, WokeAt: rs.cfg.WokeAt(),
 		Silent: rs.cfg.Unattended(p),
-		// A prompt for a tunnel's code brings no session.
-		Running: rs.cfg.Logins.Of(login.Key{Home: p.Home, Proxy: p.ProxyAddr}) != nil,
+	}
+	// A prompt for a tunnel's code brings no session.
+	if l := rs.cfg.Logins.Of(login.Key{Home: p.Home, Proxy: p.ProxyAddr}); l != nil {
+		in.Running, in.Long = true, now.Round(0).Sub(l.Began()) >= longLogin
 	}
 	if p.Session != nil {
 		in.ValidFrom, in.ValidUntil = p.Session.ValidFrom, p.Session.ValidUntil
@@ -266,11 +268,13 @@ func outcomeOf(err error, shown bool) outcome {
 	switch {
 	case err == nil:
 		return notTried
+	case errors.Is(err, tsh.ErrNotApproved): // which may be a timeout, too
+		return loginNeedsPerson
 	case errors.Is(err, login.ErrLeft), errors.Is(err, tsh.ErrLoginTimeout) && shown:
 		return loginDismissed
 	case errors.Is(err, tsh.ErrBadLogin), errors.Is(err, tsh.ErrLoginRefused), errors.Is(err, tsh.ErrLocked), errors.Is(err, tsh.ErrUnknownConnector):
 		return loginRefused
-	case errors.Is(err, errNeedsPerson), errors.Is(err, tsh.ErrNotApproved), errors.Is(err, tsh.ErrNoTerminal), errors.As(err, &missing), errors.As(err, &old):
+	case errors.Is(err, errNeedsPerson), errors.Is(err, tsh.ErrNoTerminal), errors.As(err, &missing), errors.As(err, &old):
 		return loginNeedsPerson
 	default:
 		return loginFailed

@@ -32,6 +32,7 @@ func silence(terminal *os.File) (loud func(forget bool), err error) {
 	return func(forget bool) {
 		set := uint(setAttributes)
 		if forget {
+			forgetArriving(fd)
 			set = setAndForget
 		}
 		_ = unix.IoctlSetTermios(fd, set, before) // it may have gone

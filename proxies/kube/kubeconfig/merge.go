@@ -168,7 +168,7 @@ func (m Merger) remember(path string, data, merged []byte, there bool) (backup s
 // that were merged into.
 func Merged(kubeconfig, home, mergeRecord string) []string {
 	files := append(filepath.SplitList(kubeconfig), filepath.Join(home, ".kube", "config"))
-	files = slices.AppendSeq(files, maps.Keys((Merger{Record: mergeRecord}).load()))
+	files = append(files, slices.Sorted(maps.Keys((Merger{Record: mergeRecord}).load()))...)
 	var merged []string
 	for _, file := range files {
 		path, err := filepath.EvalSymlinks(file)
