@@ -46,7 +46,7 @@ func Load(path string) ([]*Profile, error) {
 
 // read re-reads the whole home. It returns after how long to read again
 // because something is in doubt; zero means nothing is. What is believed stands while
-// the system lets no more files be opened.
+// files cannot be opened because too many are.
 func (h *home) read() time.Duration {
 	names, err := listProfiles(h.path)
 	if exhausted(err) {

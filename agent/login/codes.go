@@ -87,6 +87,11 @@ func (c *codes) doubts(key secrets.Key) bool {
 	return c.doubted[key]
 }
 
+// mayUse reports whether a secret is stored and not doubted.
+func (ls *Logins) mayUse(key secrets.Key) bool {
+	return !ls.codes.doubts(key) && slices.Contains(ls.cfg.Memory.Stored(key.Proxy, key.User), string(key.Kind))
+}
+
 // Need notes that a tunnel takes a code, in place of what was noted for it
 // before. Where the seed is stored, it is answered at once; else people are
 // asked when they log in.
@@ -120,7 +125,8 @@ func (ls *Logins) answerStored(p *certwatch.Profile) {
 }
 
 // seedStored notes that a seed was stored, in place of the one that may have been
-// refused, or that the stored one is right. Tunnels with the login's session may have taken a code before it was.
+// refused, or that the stored one is right. Tunnels with the login's session may have
+// taken a code before it was.
 func (ls *Logins) seedStored(p *certwatch.Profile) {
 	ls.codes.mu.Lock()
 	use := ls.codes.seedLocked(codesKey(p))
@@ -395,7 +401,7 @@ func (ls *Logins) storedSeed(ctx context.Context, n CodeNeed) (secrets.Seed, boo
 		return secrets.Seed{}, false
 	}
 	p := n.Profile
-	if ls.codes.doubts(seedKey(p)) || !slices.Contains(ls.cfg.Memory.Stored(p.ProxyAddr, p.User), string(secrets.TOTP)) {
+	if !ls.mayUse(seedKey(p)) {
 		return secrets.Seed{}, false
 	}
 	secret, err := ls.cfg.Keychain.Get(ctx, seedKey(p))
@@ -433,8 +439,8 @@ func (ls *Logins) nextCode(ctx context.Context, key Key, seed secrets.Seed) (str
 	}
 }
 
-// refuseSeed has the seed that answered n answer nothing further. It spares one that was stored meanwhile: times is what
-// storedTimes was before the seed was read.
+// refuseSeed has the seed that answered n answer nothing further. It spares one that was
+// stored meanwhile: times is what storedTimes was before the seed was read.
 func (ls *Logins) refuseSeed(n CodeNeed, times int) {
 	ls.codes.mu.Lock()
 	defer ls.codes.mu.Unlock()

@@ -469,8 +469,7 @@ func (ls *Logins) Unattended(p *certwatch.Profile) bool {
 	set, _ := ls.cfg.Config().Profile(p.ProxyAddr)
 	auth := connector("", set.Auth, p)
 	return (auth == "" || auth == "local") && ls.cfg.Config().Policy.Allows(config.FeatureRemember) == nil &&
-		!ls.codes.doubts(secrets.Key{Proxy: p.ProxyAddr, User: p.User, Kind: secrets.Password}) &&
-		slices.Contains(ls.cfg.Memory.Stored(p.ProxyAddr, p.User), string(secrets.Password))
+		ls.mayUse(secrets.Key{Proxy: p.ProxyAddr, User: p.User, Kind: secrets.Password})
 }
 
 // Forget deletes what the keychain holds for a user at a proxy.
