@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -35,7 +36,7 @@ type child struct {
 	cmd    *Cmd
 	proc   *process
 	cancel context.CancelFunc
-	stderr *lineWriter
+	said   *lineWriter   // both its streams, in the order in which it wrote
 	banner chan struct{} // closed when the readiness line has come
 	prompt chan prompt   // what the child asks the user to do
 	reach  connect       // set before the child takes connections
@@ -96,27 +97,26 @@ func (cfg *TunnelConfig) start(ctx context.Context, home string, log *slog.Logge
 	// program can have taken it meanwhile.
 	own := regexp.MustCompile(`:` + strconv.Itoa(port) + `\b`)
 	seen := sync.OnceFunc(func() { close(c.banner) })
-	hear := func(stream string) func(string) {
-		return func(line string) {
-			log.Debug("tsh says", "stream", stream, "local_port", port, "line", oneLine(line))
-			switch {
-			case own.MatchString(line): // on a console, both streams are one
-				seen()
-			case pinPrompt.MatchString(line) && c.tty != nil: // else nothing can be typed, and tsh gives up
-				c.asks(prompt{text: clip(oneLine(line), maxError), pin: true})
-			case isPrompt(line):
-				c.asks(prompt{text: clip(oneLine(line), maxError)})
-			case strings.Contains(strings.ToLower(line), "detected security key tap"):
-				c.asks(prompt{})
-			}
+	c.said = &lineWriter{onLine: func(line string) {
+		log.Debug("tsh says", "local_port", port, "line", oneLine(line))
+		switch {
+		case own.MatchString(line):
+			seen()
+		case pinPrompt.MatchString(line) && c.tty != nil: // else nothing can be typed, and tsh gives up
+			c.asks(prompt{text: clip(oneLine(line), maxError), pin: true})
+		case isPrompt(line):
+			c.asks(prompt{text: clip(oneLine(line), maxError)})
+		case strings.Contains(strings.ToLower(line), "detected security key tap"):
+			c.asks(prompt{})
 		}
-	}
-	c.stderr = &lineWriter{onLine: hear("stderr")}
-	var screen writer = c.stderr
+	}}
+	var screen writer = c.said
 	if c.tty != nil {
 		screen = c.tty.screen(screen)
 	}
-	if c.proc, err = c.cmd.start(&lineWriter{onLine: hear("stdout")}, screen); err != nil {
+	// One pipe for both: whether tsh asked before it listened or after is seen only in
+	// the order of what it wrote.
+	if c.proc, err = c.cmd.start(screen, screen); err != nil {
 		cancel()
 		return nil, errors.Join(err, c.closeTerminal())
 	}
@@ -193,7 +193,7 @@ func (c *child) alive() bool {
 // exitError says why the child ended.
 func (c *child) exitError() error {
 	<-c.proc.done
-	said := c.stderr.lines()
+	said := c.complaint()
 	err := c.cmd.exitError(c.proc, said)
 	if err == nil {
 		err = &ExitError{Command: c.cmd.name, Text: lastError(said)}
@@ -202,6 +202,20 @@ func (c *child) exitError() error {
 		err = &factorError{err}
 	}
 	return err
+}
+
+// complaint returns the last lines that may say why the child failed. Once it has
+// listened they are how to use it, unless one names an error.
+func (c *child) complaint() []string {
+	lines := c.said.lines()
+	select {
+	case <-c.banner:
+		if !slices.ContainsFunc(lines, isError) {
+			return nil
+		}
+	default:
+	}
+	return lines
 }
 
 // factorError is an error that matches ErrFactor.
@@ -232,7 +246,7 @@ func (c *child) awaitReady(ctx context.Context, tm timing, onPrompt func(*child,
 	asked := false
 	late := func() error {
 		text := ""
-		if said := lastError(c.stderr.lines()); said != "" {
+		if said := lastError(c.complaint()); said != "" {
 			text = ": it last said: " + said
 		}
 		err := fmt.Errorf("tsh was not ready in time%s", text)

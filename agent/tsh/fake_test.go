@@ -153,6 +153,8 @@ func play(part string) int {
 				return false
 			})
 		})
+	case "taps_listening":
+		return serveDB(func(net.Conn) { hang() }, tapWords)
 	case "taps":
 		fmt.Fprintln(os.Stderr, tapWords)
 		time.Sleep(tapTime)
@@ -222,10 +224,14 @@ func listenDB() (_ net.Listener, code int) {
 	return ln, 0
 }
 
-func serveDB(serve func(net.Conn)) int {
+// serveDB serves each connection, after what tsh asks at once.
+func serveDB(serve func(net.Conn), asks ...string) int {
 	ln, code := listenDB()
 	if code != 0 {
 		return code
+	}
+	for _, words := range asks {
+		fmt.Fprintln(os.Stderr, words)
 	}
 	for {
 		conn, err := ln.Accept()

@@ -19,7 +19,8 @@ type process struct {
 	cut  error         // the context's error if it ended the child; read after done
 }
 
-// startProcess starts c in a process group (on Windows a job) of its own.
+// startProcess starts c in a process group (on Windows a job) of its own. Where stdout
+// and stderr are one writer they are one pipe, which keeps their order.
 // When c's context ends the group is asked to end, and after its WaitDelay
 // killed; when c ends by itself, what it left behind is killed.
 func startProcess(c *Cmd, stdout, stderr writer) (*process, error) {
@@ -27,15 +28,18 @@ func startProcess(c *Cmd, stdout, stderr writer) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	errOut, err := newOutput(stderr)
-	if err != nil {
-		out.discard()
-		return nil, err
+	outputs, errOut := []*output{out}, out
+	if stderr != stdout {
+		if errOut, err = newOutput(stderr); err != nil {
+			out.discard()
+			return nil, err
+		}
+		outputs = append(outputs, errOut)
 	}
 	c.cmd.Stdout, c.cmd.Stderr = out.w, errOut.w
 	p := &process{done: make(chan struct{})}
 	started := make(chan error, 1)
-	go p.run(c, started, out, errOut)
+	go p.run(c, started, outputs...)
 	if err := <-started; err != nil {
 		return nil, err
 	}

@@ -57,7 +57,7 @@ func clip(s string, n int) string {
 func lastError(lines []string) string {
 	from := len(lines) - 1
 	for i, line := range lines {
-		if strings.HasPrefix(line, "ERROR:") {
+		if isError(line) {
 			from = i
 		}
 	}
@@ -67,6 +67,9 @@ func lastError(lines []string) string {
 	text := strings.Join(lines[from:], " ")
 	return clip(oneLine(strings.TrimPrefix(text, "ERROR:")), maxError)
 }
+
+// isError reports whether a line is where tsh begins to say why it fails.
+func isError(line string) bool { return strings.HasPrefix(line, "ERROR:") }
 
 // lineWriter cuts a stream into lines, without terminal codes, and keeps the
 // last few. It never fails and never holds more than a line: whatever a child

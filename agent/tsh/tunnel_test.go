@@ -375,6 +375,23 @@ func TestPromptGivesMoreTime(t *testing.T) {
 	}
 }
 
+// TestPromptOnceItListens: what tsh asks right after it has said that it listens still
+// stands when it is ready, however late berth reads either.
+func TestPromptOnceItListens(t *testing.T) {
+	t.Parallel()
+	var all []*Tunnel
+	for range 20 {
+		tunnel, _ := runTunnel(t, "taps_listening", quick)
+		all = append(all, tunnel)
+	}
+	for _, tunnel := range all {
+		testwait.Eventually(t, "the tunnel to be ready", func() bool { return tunnel.Status().State == StateReady })
+		if s := tunnel.Status(); s.Prompt != tapWords {
+			t.Errorf("ready with prompt %q, want %q", s.Prompt, tapWords)
+		}
+	}
+}
+
 // TestReadyTellsOfThePrompt: what tsh asks once it listens is known from the moment
 // at which it counts as ready, or clients would be let through to wait there, unseen.
 func TestReadyTellsOfThePrompt(t *testing.T) {
