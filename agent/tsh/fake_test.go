@@ -116,6 +116,7 @@ func play(part string) int {
 		for i := range 300 {
 			fmt.Print(strings.Repeat("\x00\xff\x1b[2J", 2000+i))
 		}
+		fmt.Println()
 		fmt.Fprintln(os.Stderr, "confused")
 		return hang()
 	case "asks_pin_first_client": // as tsh does when it listens before it has a cert
