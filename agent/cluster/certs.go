@@ -83,6 +83,11 @@ type Cert struct {
 // ValidUntil is the end of the cert.
 func (c *Cert) ValidUntil() time.Time { return c.TLS.Leaf.NotAfter }
 
+// servesAt reports whether no newer cert is wanted at a moment; there may be none yet.
+func (c *Cert) servesAt(now time.Time) bool {
+	return c != nil && now.Before(c.RefreshAt) && now.Before(c.ValidUntil())
+}
+
 // errStillborn says that the auth service issued a cert that had already
 // ended, which it does on a connection that outlived its session.
 var errStillborn = errors.New("the auth service issued a cert that has already ended")
@@ -149,7 +154,7 @@ func (c *Cluster) DBCert(ctx context.Context, r DBRoute) (*Cert, error) { return
 func (c *Cluster) cert(ctx context.Context, r target) (*Cert, error) {
 	now := time.Now()
 	cur := c.certs.get(r)
-	if cur != nil && now.Before(cur.RefreshAt) && now.Before(cur.ValidUntil()) {
+	if cur.servesAt(now) {
 		return cur, nil
 	}
 	fresh, err := c.mintShared(ctx, r)
@@ -165,6 +170,10 @@ func (c *Cluster) cert(ctx context.Context, r target) (*Cert, error) {
 func (c *Cluster) mintShared(ctx context.Context, r target) (*Cert, error) {
 	key := fmt.Sprintf("mint %#v", r)
 	ch := c.flight.DoChan(key, func() (any, error) {
+		// Another's call may have ended since this caller looked for a cert.
+		if cert := c.certs.get(r); cert.servesAt(time.Now()) {
+			return cert, nil
+		}
 		// The call is shared, so it must not die with the one who happened
 		// to ask first; it has its own clock.
 		cert, err := c.mint(context.WithoutCancel(ctx), r, "")

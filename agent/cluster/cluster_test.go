@@ -136,6 +136,24 @@ func TestDBCertIsSharedByConcurrentCallers(t *testing.T) {
 	}
 }
 
+// TestDBCertOfALateCaller: who found no cert before another's call brought one needs no
+// call of its own.
+func TestDBCertOfALateCaller(t *testing.T) {
+	t.Parallel()
+	sim := start(t, simcluster.Config{})
+	c := connect(t, sim)
+	cert, err := c.DBCert(t.Context(), routeOf(sim))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if late, err := c.mintShared(t.Context(), routeOf(sim)); err != nil || late != cert {
+		t.Errorf("a late caller got %v, %v; want the cert that is there", late, err)
+	}
+	if n := sim.Counters().RPCs["GenerateUserCerts"]; n != 1 {
+		t.Errorf("the auth service was called %d times, want once", n)
+	}
+}
+
 // TestDBCertOfACancelledCaller checks that the caller who asked first can give
 // up without taking the others with it.
 func TestDBCertOfACancelledCaller(t *testing.T) {

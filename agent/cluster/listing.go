@@ -37,13 +37,19 @@ type dated[T any] struct {
 
 // get returns what the cluster said maxAge ago at most, or has fetch ask it.
 func (r *recent[T]) get(clusterName string, maxAge time.Duration, fetch func() (T, error)) (T, error) {
-	r.mu.Lock()
-	last, ok := r.said[clusterName]
-	r.mu.Unlock()
-	if ok && time.Since(last.at) < maxAge {
-		return last.v, nil
+	said := func() (T, bool) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		last, ok := r.said[clusterName]
+		return last.v, ok && time.Since(last.at) < maxAge
+	}
+	if v, ok := said(); ok {
+		return v, nil
 	}
 	v, err, _ := r.flight.Do(clusterName, func() (any, error) {
+		if v, ok := said(); ok { // another's question was answered since
+			return v, nil
+		}
 		v, err := fetch()
 		if err != nil {
 			return v, err
