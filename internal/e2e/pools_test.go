@@ -203,7 +203,7 @@ public class Pool {
 					try (Connection x = source.getConnection(); PreparedStatement s = x.prepareStatement("select 1")) {
 						s.execute();
 					} catch (SQLException e) {
-						failures.add("at " + new java.util.Date() + ": " + e);
+						failures.add(("at " + new java.util.Date() + ": " + e).replace('\n', ' '));
 					}
 					count.incrementAndGet();
 					try {
