@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -128,7 +129,11 @@ func (c *Cmd) exitError(p *process, stderr []string) error {
 	case p.cut != nil: // it did not fail, it was ended
 		return fmt.Errorf("%s: %w", c.name, p.cut)
 	case errors.As(p.err, &exit):
-		return &ExitError{Command: c.name, Code: exit.ExitCode(), Text: lastError(stderr)}
+		e := &ExitError{Command: c.name, Code: exit.ExitCode(), Text: lastError(stderr)}
+		if e.Code < 0 && !slices.ContainsFunc(stderr, isError) {
+			e.Text = "" // it did not come to say why
+		}
+		return e
 	default:
 		return fmt.Errorf("%s: %w", c.name, p.err)
 	}

@@ -99,6 +99,12 @@ func play(part string) int {
 	case "shows_secrets": // asks without turning echo off
 		fmt.Fprint(os.Stderr, "Enter password for Teleport user alice:")
 		return hang()
+	case "asks_and_is_killed":
+		fmt.Fprintln(os.Stderr, "Enter password for Teleport user alice:")
+		if self, err := os.FindProcess(os.Getpid()); err == nil {
+			_ = self.Kill()
+		}
+		return hang()
 	case "asks_unfinished":
 		fmt.Fprintln(os.Stderr, "Shall I?")
 		fmt.Fprint(os.Stderr, "\x1b[1mTap any security key or enter a code from a OTP device:\x1b[0m ")

@@ -173,6 +173,9 @@ func Login(ctx context.Context, cfg LoginConfig) error {
 		screen = l.tty.screen(screen)
 	}
 	p, err := c.start(&lineWriter{onLine: func(text string) { l.awaitsApproval(text) }}, screen)
+	if cause := context.Cause(runCtx); err != nil && cause != nil && ctx.Err() == nil { // it had no time to start
+		return &LoginError{Reason: cause, Err: err}
+	}
 	if err != nil {
 		return err
 	}

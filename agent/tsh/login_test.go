@@ -248,6 +248,13 @@ func TestLoginWithABadTSH(t *testing.T) {
 			}
 		})
 	}
+	t.Run("no_time_to_start", func(t *testing.T) {
+		w := newLoginWorld(t, "hangs", simcluster.Config{})
+		w.cfg.silent = time.Nanosecond
+		if err := w.answering(t.Context(), nil); !errors.Is(err, ErrLoginTimeout) {
+			t.Errorf("Login = %v, want %v", err, ErrLoginTimeout)
+		}
+	})
 	t.Run("exits", func(t *testing.T) {
 		w := newLoginWorld(t, "exits", simcluster.Config{})
 		err := w.answering(t.Context(), nil)

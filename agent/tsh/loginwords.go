@@ -1,6 +1,7 @@
 package tsh
 
 import (
+	"errors"
 	"regexp"
 	"strings"
 	"unicode"
@@ -74,6 +75,9 @@ func loginError(said []string, err error) error {
 		if e.says.MatchString(text) || e.reason == ErrProxyUntrusted && e.says.MatchString(all) { //nolint:errorlint // a row of the table
 			return &LoginError{Reason: e.reason, Text: text, Err: err}
 		}
+	}
+	if exit, ok := errors.AsType[*ExitError](err); ok && exit.Text == "" { // what came last is no reason
+		text = exit.Error()
 	}
 	return &LoginError{Reason: errLoginFailed, Text: text, Err: err}
 }

@@ -4,6 +4,7 @@ package tsh
 
 import (
 	"bufio"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 	"syscall"
 	"testing"
 
+	"berth/internal/simcluster"
 	"berth/internal/testneeds"
 	"berth/internal/testwait"
 )
@@ -54,6 +56,16 @@ func TestChildDiesWithAKilledAgent(t *testing.T) {
 	}
 	_ = agent.Wait()
 	testwait.Eventually(t, "the child to die with its agent", func() bool { return !running(pid) })
+}
+
+// TestLoginOfAKilledTSH: what it asked last is no reason.
+func TestLoginOfAKilledTSH(t *testing.T) {
+	t.Parallel()
+	w := newLoginWorld(t, "asks_and_is_killed", simcluster.Config{})
+	err := w.answering(t.Context(), nil)
+	if want := "the login failed: tsh login was killed"; !errors.Is(err, errLoginFailed) || err.Error() != want {
+		t.Errorf("Login = %v, want %q", err, want)
+	}
 }
 
 // useConsole has nothing to make up for.
