@@ -6,8 +6,9 @@ import (
 	"errors"
 	"os"
 
-	"github.com/creack/pty"
 	"golang.org/x/sys/unix"
+
+	"berth/internal/pty"
 )
 
 // terminal is the pseudo terminal from which tsh reads a password.

@@ -379,9 +379,11 @@ func TestPromptGivesMoreTime(t *testing.T) {
 // stands when it is ready, however late berth reads either.
 func TestPromptOnceItListens(t *testing.T) {
 	t.Parallel()
+	tm := quick
+	tm.ready, tm.prompt = testwait.Patience, testwait.Patience
 	var all []*Tunnel
 	for range 20 {
-		tunnel, _ := runTunnel(t, "taps_listening", quick)
+		tunnel, _ := runTunnel(t, "taps_listening", tm)
 		all = append(all, tunnel)
 	}
 	for _, tunnel := range all {

@@ -7,9 +7,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/creack/pty"
-
 	"berth/internal/clientfiles"
+	"berth/internal/pty"
 	"berth/internal/testneeds"
 	"berth/proxies/db"
 )

@@ -12,10 +12,10 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/creack/pty"
 	"github.com/gravitational/trace"
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"berth/internal/pty/ptytest"
 	"berth/internal/simcluster"
 	"berth/internal/testwait"
 )
@@ -66,9 +66,9 @@ func cmdPlayed(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || split < 1 {
 		ts.Fatalf("usage: played [cols=N] ID [FLAG...] -- STEP...")
 	}
-	size, words := &pty.Winsize{Cols: 80, Rows: 24}, args[:split]
+	size, words := &ptytest.Size{Columns: 80, Rows: 24}, args[:split]
 	if words[0] == "cols=20" {
-		size.Cols, words = 20, words[1:]
+		size.Columns, words = 20, words[1:]
 	}
 	path, err := exec.LookPath("berth")
 	ts.Check(err)
@@ -76,7 +76,7 @@ func cmdPlayed(ts *testscript.TestScript, neg bool, args []string) {
 	for _, name := range []string{"BERTH_HOME", "HOME", "PATH", "TERM", "GORACE", "GOCOVERDIR"} {
 		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
 	}
-	tty, err := pty.StartWithSize(cmd, size)
+	tty, err := ptytest.Start(cmd, size)
 	ts.Check(err)
 	var got terminalOutput
 	copied := make(chan struct{})

@@ -9,9 +9,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/creack/pty"
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"berth/internal/pty"
+	"berth/internal/pty/ptytest"
 	"berth/internal/simworld"
 	"berth/internal/testwait"
 )
@@ -31,7 +32,7 @@ func cmdType(ts *testscript.TestScript, neg bool, args []string) {
 	for _, name := range []string{"BERTH_HOME", "TELEPORT_HOME", "HOME", "PATH", "TERM", "SHELL", "TMPDIR", "GORACE", "GOCOVERDIR", "XDG_CONFIG_DIRS", "XDG_DATA_DIRS"} {
 		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
 	}
-	terminal, err := pty.StartWithSize(cmd, terminalOfSize(ts))
+	terminal, err := ptytest.Start(cmd, terminalOfSize(ts))
 	ts.Check(err)
 	got := &simworld.Log{}
 	ended := make(chan struct{})
@@ -74,15 +75,15 @@ func cmdType(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // terminalOfSize is the size of a script's terminals; nil leaves it open.
-func terminalOfSize(ts *testscript.TestScript) *pty.Winsize {
+func terminalOfSize(ts *testscript.TestScript) *ptytest.Size {
 	size := ts.Getenv("SIZE")
 	if size == "" {
 		return nil
 	}
-	var w pty.Winsize
-	_, err := fmt.Sscanf(size, "%dx%d", &w.Cols, &w.Rows)
+	var s ptytest.Size
+	_, err := fmt.Sscanf(size, "%dx%d", &s.Columns, &s.Rows)
 	ts.Check(err)
-	return &w
+	return &s
 }
 
 func cmdTerm(ts *testscript.TestScript, neg bool, args []string) {
@@ -92,7 +93,7 @@ func cmdTerm(ts *testscript.TestScript, neg bool, args []string) {
 	terminal, tty, err := pty.Open()
 	ts.Check(err)
 	if size := terminalOfSize(ts); size != nil {
-		ts.Check(pty.Setsize(tty, size))
+		ts.Check(ptytest.Resize(tty, *size))
 	}
 	path, err := exec.LookPath(args[0])
 	ts.Check(err)

@@ -8,11 +8,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/creack/pty"
 	"golang.org/x/term"
 
 	"berth/agent/ipc/client"
 	"berth/agent/state"
+	"berth/internal/pty"
 	"berth/internal/simworld"
 	"berth/internal/testwait"
 )

@@ -12,12 +12,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/creack/pty"
 	"github.com/gravitational/teleport/api/client/proto"
 	"github.com/pquerna/otp/totp"
 
 	"berth/agent/state"
 	"berth/internal/dbustest"
+	"berth/internal/pty/ptytest"
 	"berth/internal/simcluster/simkube"
 	"berth/internal/testwait"
 )
@@ -112,7 +112,7 @@ type answer struct {
 // conversation runs a command on a terminal and types the answers, in their
 // order, as the questions appear.
 func conversation(ctx context.Context, cmd *exec.Cmd, answers ...answer) (screen string, code int, err error) {
-	terminal, err := pty.Start(cmd)
+	terminal, err := ptytest.Start(cmd, nil)
 	if err != nil {
 		return "", -1, err
 	}

@@ -14,8 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/creack/pty"
-
+	"berth/internal/pty/ptytest"
 	"berth/internal/simcluster/simkube"
 )
 
@@ -83,7 +82,7 @@ type screen struct {
 // onScreen starts a command on a terminal of 80 by 24.
 func onScreen(t *testing.T, cmd *exec.Cmd) *screen {
 	t.Helper()
-	tty, err := pty.StartWithSize(cmd, &pty.Winsize{Cols: 80, Rows: 24})
+	tty, err := ptytest.Start(cmd, &ptytest.Size{Columns: 80, Rows: 24})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -180,7 +179,7 @@ func (p *person) sshSession(pause time.Duration) {
 	s.await("\x1b[?1049l")
 	s.rest(time.Second) // what is typed before the shell is back would be lost
 	step("cat notes.txt; echo after-$((1+1))vim", "after-2vim")
-	if err := pty.Setsize(s.tty, &pty.Winsize{Cols: 100, Rows: 30}); err != nil {
+	if err := ptytest.Resize(s.tty, ptytest.Size{Columns: 100, Rows: 30}); err != nil {
 		t.Fatal(err)
 	}
 	s.rest(500 * time.Millisecond)

@@ -19,8 +19,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/creack/pty"
 	"golang.org/x/sys/unix"
+
+	"berth/internal/pty/ptytest"
 )
 
 // person is a Teleport user at a machine of their own: a TELEPORT_HOME, a
@@ -124,7 +125,7 @@ func (s shell) onTerminal(ctx context.Context, tshHome, question, answer string,
 // onTerminal runs a command on a terminal of its own and types answer when it
 // asks the question. It returns all that appeared there.
 func onTerminal(ctx context.Context, cmd *exec.Cmd, question, answer string) (string, int, error) {
-	terminal, err := pty.Start(cmd)
+	terminal, err := ptytest.Start(cmd, nil)
 	if err != nil {
 		return "", -1, err
 	}

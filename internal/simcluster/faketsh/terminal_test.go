@@ -13,9 +13,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/creack/pty"
 	"github.com/gravitational/teleport/api/identityfile"
 
+	"berth/internal/pty/ptytest"
 	"berth/internal/simcluster"
 	"berth/internal/simworld"
 	"berth/internal/testwait"
@@ -31,7 +31,7 @@ func (w *world) typed(t *testing.T, dialogue []string, args ...string) (int, str
 	}
 	cmd := exec.CommandContext(t.Context(), exe, args...)
 	cmd.Env = append(append(os.Environ(), w.env...), "BERTH_FAKE_TSH=1")
-	terminal, err := pty.Start(cmd)
+	terminal, err := ptytest.Start(cmd, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
