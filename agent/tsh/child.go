@@ -198,11 +198,21 @@ func (c *child) exitError() error {
 	if err == nil {
 		err = &ExitError{Command: c.cmd.name, Text: lastError(said)}
 	}
-	if noFactor.MatchString(lastError(said)) {
-		err = &factorError{err}
+	switch text := lastError(said); {
+	case noFactor.MatchString(text):
+		return &factorError{err}
+	case portTaken.MatchString(text):
+		return fmt.Errorf("%w: %w", errPortTaken, err)
+	default:
+		return err
 	}
-	return err
 }
+
+// errPortTaken is another program that took the port between its choice and tsh's bind.
+var errPortTaken = errors.New("another program took the port")
+
+// portTaken is what tsh says then: Go's words for EADDRINUSE and WSAEADDRINUSE.
+var portTaken = regexp.MustCompile(`bind: address already in use|bind: Only one usage of each socket address`)
 
 // complaint returns the last lines that may say why the child failed. Once it has
 // listened they are how to use it, unless one names an error.

@@ -86,6 +86,12 @@ func play(part string) int {
 			return 1
 		}
 		return serveDB(echo)
+	case "port_is_taken": // the first two runs find it so
+		if len(notes("runs")) <= 2 {
+			fmt.Fprintln(os.Stderr, "ERROR: listen tcp 127.0.0.1:1: bind: address already in use")
+			return 1
+		}
+		return serveDB(echo)
 	case "fails_later": // the first run is well, the others are not
 		if len(notes("runs")) > 1 {
 			fmt.Fprintln(os.Stderr, "ERROR: no longer")

@@ -323,12 +323,10 @@ func (t *Tunnel) launch(ctx context.Context) (*child, error) {
 	t.mu.Unlock()
 	t.notify()
 
-	c, err := t.cfg.start(ctx, home, t.log)
-	if err == nil {
-		t.children.Go(func() { t.watch(c) })
-		if err = c.awaitReady(attempt, t.time, t.prompted); err == nil {
-			err = c.awaitReach(attempt)
-		}
+	c, err := t.try(ctx, attempt, home)
+	for again := 0; errors.Is(err, errPortTaken) && again < portTries; again++ {
+		c.stop()
+		c, err = t.try(ctx, attempt, home)
 	}
 	t.mu.Lock()
 	t.abort = nil
@@ -350,6 +348,23 @@ func (t *Tunnel) launch(ctx context.Context) (*child, error) {
 		c.stop()
 	}
 	return c, err
+}
+
+// portTries is how often more a child is started whose port another program took.
+const portTries = 3
+
+// try starts a child and waits, until attempt ends, for it to be ready. The child may be
+// there beside an error.
+func (t *Tunnel) try(ctx, attempt context.Context, home string) (*child, error) {
+	c, err := t.cfg.start(ctx, home, t.log)
+	if err != nil {
+		return nil, err
+	}
+	t.children.Go(func() { t.watch(c) })
+	if err := c.awaitReady(attempt, t.time, t.prompted); err != nil {
+		return c, err
+	}
+	return c, c.awaitReach(attempt)
 }
 
 func (t *Tunnel) prompted(c *child, p prompt) {

@@ -363,6 +363,18 @@ func TestRestartEndsAPause(t *testing.T) {
 	testwait.Eventually(t, "the tunnel to be ready", func() bool { return tunnel.Status().State == StateReady })
 }
 
+// TestPortIsTaken: a port that another program took first is no failure.
+func TestPortIsTaken(t *testing.T) {
+	t.Parallel()
+	tm := quick
+	tm.ready, tm.first, tm.longest = testwait.Patience, time.Hour, time.Hour // no pause ends
+	tunnel, _ := runTunnel(t, "port_is_taken", tm)
+	ask(t, mustDial(t, tunnel))
+	if s := tunnel.Status(); s.Failures != 0 || s.LastError != nil {
+		t.Errorf("status %+v", s)
+	}
+}
+
 func TestPromptGivesMoreTime(t *testing.T) {
 	t.Parallel()
 	tm := quick
