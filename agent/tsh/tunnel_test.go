@@ -23,7 +23,7 @@ import (
 
 // quick is defaultTiming for tests.
 var quick = timing{
-	ready:   5 * time.Second,
+	ready:   testwait.Patience,
 	prompt:  5 * time.Second,
 	settle:  150 * time.Millisecond,
 	retry:   10 * time.Millisecond,
@@ -69,7 +69,7 @@ func runUntilEnd(t *testing.T, tunnel *Tunnel) {
 
 func mustDial(t *testing.T, tunnel *Tunnel) net.Conn {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), testwait.Patience)
 	defer cancel()
 	conn, err := tunnel.Dial(ctx)
 	if err != nil {
@@ -88,7 +88,7 @@ func ask(t *testing.T, conn net.Conn) int {
 
 func say(t *testing.T, conn net.Conn) {
 	t.Helper()
-	_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(testwait.Patience))
 	if _, err := fmt.Fprintln(conn, "hello"); err != nil {
 		t.Fatalf("write: %v", err)
 	}
@@ -96,7 +96,7 @@ func say(t *testing.T, conn net.Conn) {
 
 func hear(t *testing.T, conn net.Conn) int {
 	t.Helper()
-	_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(testwait.Patience))
 	line, err := bufio.NewReader(conn).ReadString('\n')
 	if err != nil {
 		t.Fatalf("read: %v", err)
