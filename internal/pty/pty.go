@@ -1,10 +1,9 @@
 // Package pty makes pseudo terminals.
 //
-// It promises that both ends belong together. Where the kernel is asked for the other
-// end's name, what it writes to must not move meanwhile: Go moves stacks, and a library
-// that hands over the address of a variable there as a plain number has the name end up
-// where nobody reads it, now and then. The name that is left is then that of terminal 0,
-// which is somebody else's.
+// It promises that both ends belong together. The kernel writes the other end's name
+// where it was asked to, which must not move meanwhile: Go moves stacks, and a library that
+// keeps the address of a variable there as a plain number loses the name now and then. It
+// then opens terminal 0, which belongs to another program.
 package pty
 
 import "os"
