@@ -12,6 +12,7 @@ import (
 
 	"berth/agent/config"
 	"berth/internal/simcluster/faketsh"
+	"berth/internal/simcluster/kubectltest"
 	"berth/internal/testneeds"
 )
 
@@ -86,7 +87,15 @@ func scriptCommands(t *testing.T) map[string]func(*testscript.TestScript, bool, 
 func TestScripts(t *testing.T) {
 	testneeds.Unix(t, "the scripts stop their agents with SIGTERM, which Windows does not have")
 	testneeds.Time(t, "every script runs an agent")
-	quick := quickPrograms(t)
+	first := quickPrograms(t)
+	kubectl, noKubectl := kubectltest.Path()
+	if noKubectl == nil {
+		dir := t.TempDir() // that of PATH may be too old
+		if err := os.Symlink(kubectl, filepath.Join(dir, "kubectl")); err != nil {
+			t.Fatal(err)
+		}
+		first += dir + string(filepath.ListSeparator)
+	}
 	testscript.Run(t, testscript.Params{
 		Dir:                 filepath.Join("testdata", "script"),
 		Cmds:                scriptCommands(t),
@@ -111,13 +120,15 @@ func TestScripts(t *testing.T) {
 				env.Setenv(kv[0], kv[1])
 			}
 			env.Setenv("ONE_PROGRAM", env.Getenv("PATH")) // berth at a terminal is then the same program as any other
-			env.Setenv("PATH", quick+env.Getenv("PATH"))
+			env.Setenv("PATH", first+env.Getenv("PATH"))
 			return w.makeTmp()
 		},
 		Condition: func(cond string) (bool, error) {
 			switch cond {
 			case "root":
 				return os.Getuid() == 0, nil
+			case "kubectl":
+				return noKubectl == nil, nil
 			case "python-kubernetes": // of the system's own python3, where Debian's package is
 				return exec.Command("/usr/bin/python3", "-c", "import kubernetes.stream").Run() == nil, nil
 			case "systemd":

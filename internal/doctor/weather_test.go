@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/shirou/gopsutil/v4/disk"
@@ -22,23 +23,25 @@ import (
 // TestEverythingHangs: what never answers is reported as such, in time.
 func TestEverythingHangs(t *testing.T) {
 	b := newBench(t, nil)
-	release := make(chan struct{})
-	ended := make(chan struct{})
-	d := newDoctor(t.Context(), b.cfg)
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	found := d.runAll(ctx, []check{
-		{"stuck", func(context.Context) []Finding { defer close(ended); <-release; return nil }},
-		{"fine", func(context.Context) []Finding { return one("fine", OK, "evil\x1b[2J\u202etext\nline", "") }},
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		ended := make(chan struct{})
+		d := newDoctor(t.Context(), b.cfg)
+		ctx, cancel := context.WithTimeout(t.Context(), runTime)
+		defer cancel()
+		found := d.runAll(ctx, []check{
+			{"stuck", func(context.Context) []Finding { defer close(ended); <-release; return nil }},
+			{"fine", func(context.Context) []Finding { return one("fine", OK, "evil\x1b[2J\u202etext\nline", "") }},
+		})
+		close(release)
+		<-ended
+		if len(found) != 2 || found[0].Check != "stuck" || found[0].Status != Fail || !strings.Contains(found[0].Text, "did not come to an end") {
+			t.Errorf("found %+v", found)
+		}
+		if want := "eviltext line"; found[1].Text != want {
+			t.Errorf("text %q, want %q", found[1].Text, want)
+		}
 	})
-	close(release)
-	<-ended
-	if len(found) != 2 || found[0].Check != "stuck" || found[0].Status != Fail || !strings.Contains(found[0].Text, "did not come to an end") {
-		t.Errorf("found %+v", found)
-	}
-	if want := "eviltext line"; found[1].Text != want {
-		t.Errorf("text %q, want %q", found[1].Text, want)
-	}
 }
 
 // TestManyProfiles: a home of 500 profiles is checked in time, and reported in

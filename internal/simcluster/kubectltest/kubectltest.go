@@ -47,7 +47,7 @@ type Kubectl struct {
 // test-deps" builds one.
 func New(t testing.TB, kubeconfig string) *Kubectl {
 	t.Helper()
-	path, err := found()
+	path, err := Path()
 	testneeds.Tool(t, fmt.Sprintf("kubectl 1.%d or later", leastMinor), err)
 	k := &Kubectl{Path: path, dir: t.TempDir()}
 	k.env = []string{"KUBECONFIG=" + kubeconfig, "HOME=" + k.dir, "KUBECACHEDIR=" + k.dir}
@@ -59,7 +59,10 @@ func New(t testing.TB, kubeconfig string) *Kubectl {
 	return k
 }
 
-// found looks for a kubectl once in a test program's life.
+// Path returns a kubectl that is new enough, or why there is none. It looks for
+// one once in a test program's life.
+func Path() (string, error) { return found() }
+
 var found = sync.OnceValues(find)
 
 // find returns the kubectl that Var names; without Var, the kubectl that "make
