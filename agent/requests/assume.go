@@ -29,7 +29,7 @@ var _ ipc.RequestBackend = (*Requests)(nil)
 
 const (
 	// readWait is how long changed certs may take to be read back.
-	readWait = 3 * time.Second
+	readWait = 10 * time.Second
 	// believeWait is how long certwatch may take to believe that a session has
 	// gone.
 	believeWait = 6 * time.Second

@@ -14,6 +14,7 @@ import (
 
 	"berth/agent/config"
 	"berth/agent/memory"
+	"berth/agent/sessions"
 	"berth/agent/state"
 	"berth/agent/tunnel/history"
 	"berth/internal/wake"
@@ -147,6 +148,29 @@ func TestClientIsHeldUntilALogin(t *testing.T) {
 		tun.wake(Changed)
 		if err := <-released; err != nil || time.Since(began) != 0 {
 			t.Errorf("released after %v with %v, want at once", time.Since(began), err)
+		}
+	})
+}
+
+// TestHeldClientWhoseLoginIsReadInTwo: a client that was held for long gets the cert of a
+// login whose files are read while they are still written.
+func TestHeldClientWhoseLoginIsReadInTwo(t *testing.T) {
+	inBubble(t, loggedOut, func(t *testing.T, tun *tunnel, s *script) {
+		released := make(chan error, 1)
+		go func() {
+			_, err := tun.credentialFor(t.Context())
+			released <- err
+		}()
+		time.Sleep(5 * connectWait)
+		s.say(func(*tunnel) resolution {
+			return resolution{state: state.TunnelConnecting, err: sessions.ErrSettling, next: time.Now().Add(time.Hour)}
+		})
+		tun.wake(Changed)
+		time.Sleep(time.Second)
+		s.say(serving)
+		tun.wake(Changed)
+		if err := <-released; err != nil {
+			t.Errorf("released with %v, want the cert", err)
 		}
 	})
 }

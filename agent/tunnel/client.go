@@ -140,6 +140,9 @@ func (t *tunnel) credentialFor(ctx context.Context) (*credential, error) {
 		}
 		select {
 		case <-changed:
+			if waitsForLogin {
+				deadline = time.Now().Add(connectWait) // what follows a login has its own time
+			}
 		case <-expire:
 			return nil, &sourceError{why: errConnectSlow, err: status.err}
 		case <-ctx.Done():
