@@ -7,10 +7,12 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"go.uber.org/goleak"
 
+	"berth/agent/state"
 	"berth/internal/simcluster"
 	"berth/internal/simcluster/faketsh"
 	"berth/internal/simworld"
@@ -118,6 +120,23 @@ func (e *env) startOptions(with func(*Options), change func(*Agent)) (stop func(
 		with(&opts)
 		return runWith(ctx, opts, change)
 	})
+}
+
+// shortSession logs in for so long, once all has started, however long that took. It
+// waits until every tunnel has a cert of that session, and returns when they end.
+func (e *env) shortSession(ttl time.Duration) (end time.Time) {
+	e.t.Helper()
+	e.Login(simcluster.WithTTL(ttl))
+	e.Await("the certs of the short session", func(s state.Snapshot) bool {
+		for _, tun := range s.Tunnels {
+			if tun.State != state.TunnelReady || tun.CertValidUntil == nil || time.Until(*tun.CertValidUntil) > time.Minute {
+				return false
+			}
+			end = *tun.CertValidUntil
+		}
+		return true
+	})
+	return end
 }
 
 // pg connects to a Postgres tunnel.

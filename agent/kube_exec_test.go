@@ -33,18 +33,16 @@ func TestKubeExecWhileTheCertEnds(t *testing.T) {
 }
 
 func testKubeExecWhileTheCertEnds(t *testing.T, cut bool) {
-	const ttl = 15 * time.Second
+	const ttl = 20 * time.Second
 	e := newKubeEnv(t, simcluster.Config{DisconnectExpiredCert: cut})
-	e.Login(simcluster.WithTTL(ttl))
+	e.Login()
 	e.kubeConfig(simworld.FreePort(t), e.kubeTunnel("prod", "prod", "hold: 0s"))
 	e.start()
-	ends := e.AwaitState("prod", state.TunnelReady).CertValidUntil
-	if ends == nil {
-		t.Fatal("the tunnel has no cert")
-	}
+	e.AwaitState("prod", state.TunnelReady)
+	ends := e.shortSession(ttl)
 	k := kubectltest.New(t, e.kubeconfig())
 	context := "--context=" + kubeconfig.ContextName("prod")
-	seconds := strconv.Itoa(int(time.Until(*ends).Seconds()) + 4)
+	seconds := strconv.Itoa(int(time.Until(ends).Seconds()) + 4)
 	running := make(map[string]*kubectltest.Process)
 	for way, k := range k.Transports() {
 		running[way] = k.Start(t, context, "exec", "web-0", "--", "sh", "-c", "echo begun; sleep "+seconds+"; echo finished")
@@ -52,16 +50,16 @@ func testKubeExecWhileTheCertEnds(t *testing.T, cut bool) {
 	for _, p := range running {
 		p.Await(t, "begun")
 	}
-	if time.Now().After(*ends) {
+	if time.Now().After(ends) {
 		t.Fatal("the machine is too slow: the cert ended before the commands began")
 	}
 	for way, p := range running {
 		if cut {
 			testwait.Eventually(t, way+": the command is cut off", p.Ended)
-			if late := time.Since(*ends); late < 0 || strings.Contains(p.Output(), "finished") {
+			if late := time.Since(ends); late < 0 || strings.Contains(p.Output(), "finished") {
 				t.Errorf("%s: it ended %s after the cert: %s", way, late, p.Output())
 			}
-			testwait.Soon(t, way+": the end of what the cert no longer allows", time.Since(*ends), 3*time.Second)
+			testwait.Soon(t, way+": the end of what the cert no longer allows", time.Since(ends), 3*time.Second)
 			continue
 		}
 		p.Await(t, "finished")

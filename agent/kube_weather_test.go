@@ -109,17 +109,18 @@ func TestKubeStreamsOutliveTheSession(t *testing.T) {
 	testneeds.Time(t, "it waits for the end of a session")
 	t.Parallel()
 	e := newKubeEnv(t, simcluster.Config{})
-	e.Login(simcluster.WithTTL(20 * time.Second))
+	e.Login()
 	e.kubeConfig(simworld.FreePort(t), e.kubeTunnel("prod", "prod", "hold: 0s"))
 	e.start()
 	e.AwaitState("prod", state.TunnelReady)
+	e.shortSession(30 * time.Second)
 	k := kubectltest.New(t, e.kubeconfig())
 	args := "--context=" + kubeconfig.ContextName("prod")
 	w := k.Start(t, args, "get", "pods", "-w", "--output-watch-events")
 	w.Await(t, simkube.PodWeb)
 	logs := k.Start(t, args, "logs", "-f", simkube.PodTalker)
 	logs.Await(t, "still here, 1")
-	// The session began a minute ago by its cert, so its last eighth is ten seconds.
+	// The session began a minute ago by its cert, so its last eighth is eleven seconds.
 	testwait.Eventually(t, "one is warned of the session's end", func() bool {
 		r := k.Run(t, args, "get", "pods")
 		return strings.Contains(r.Err+w.Output()+logs.Output(), "the Teleport session of tunnel prod ends in")

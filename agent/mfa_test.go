@@ -258,7 +258,7 @@ func TestSecurityKeyThroughTSH(t *testing.T) {
 func TestSecurityKeyWithoutHold(t *testing.T) {
 	t.Parallel()
 	port := simworld.FreePort(t)
-	e, _, _ := mfaEnv(t, simcluster.User{SecurityKey: true},
+	e, _, _ := mfaEnv(t, simcluster.User{SecurityKey: true, TouchWait: wait},
 		fmt.Sprintf("name: now, kind: db, cluster: sim.test, resource: pg2, db_user: alice, db_name: app, port: %d, hold: 0s", port))
 	e.awaitCodeNeeded("now")
 	if err := <-e.connecting(port); err == nil || !strings.Contains(err.Error(), "security key needed") {
@@ -306,12 +306,13 @@ func TestTapFarAway(t *testing.T) {
 // until berth has let it through to tsh.
 func (e *env) letThrough(port int) (held <-chan error) {
 	e.t.Helper()
-	e.Sim.Faults().RPCDelay("CreateAuthenticateChallenge", 5*time.Second)
 	e.awaitCodeNeeded("pg")
+	e.Sim.Faults().RPCDelay("CreateAuthenticateChallenge", wait)
 	held = e.connecting(port)
 	e.Await("the client to be let through", func(s state.Snapshot) bool {
 		return s.Tunnels[0].State == state.TunnelReady && s.Tunnels[0].Connections == 1 && s.Tunnels[0].Waiting == 0
 	})
+	e.Sim.Faults().RPCDelay("CreateAuthenticateChallenge", 0)
 	return held
 }
 

@@ -254,14 +254,7 @@ func TestExpiryInTheMiddle(t *testing.T) {
 			e.config(item)
 			e.start()
 			e.AwaitState("pg", state.TunnelReady)
-			e.Login(simcluster.WithTTL(10 * time.Second)) // when all has started, however long that took
-			var end time.Time
-			e.Await("the cert of the short session", func(s state.Snapshot) bool {
-				if until := s.Tunnels[0].CertValidUntil; until != nil {
-					end = *until
-				}
-				return s.Tunnels[0].State == state.TunnelReady && time.Until(end) < time.Minute
-			})
+			end := e.shortSession(20 * time.Second)
 			conn := e.mustPG(port)
 			_, err := conn.Exec(t.Context(), fmt.Sprintf("select pg_sleep(%d)", int(time.Until(end).Seconds())+3))
 			if (err != nil) != cut {
@@ -443,7 +436,7 @@ func TestSessionReplacedUnderAClient(t *testing.T) {
 			t.Parallel()
 			e := newEnv(t, simcluster.Config{Databases: []simcluster.Database{{Name: "pg", Protocol: "postgres"}}})
 			e.Login()
-			pg, port := e.pgTunnel("pg", "hold: 0s")
+			pg, port := e.pgTunnel("pg", "hold: 2m") // without one a client has five seconds for all this
 			e.config(pg)
 			e.Sim.Faults().RPCDelay(method, 8*time.Second)
 			e.start()
@@ -456,6 +449,11 @@ func TestSessionReplacedUnderAClient(t *testing.T) {
 			e.Sim.Faults().RPCDelay(method, 0)
 			if err := <-conn; err != nil {
 				t.Error(err)
+			}
+			for _, line := range strings.Split(e.Log.String(), "\n") {
+				if strings.Contains(line, `msg="tunnel state"`) && !strings.Contains(line, "state=connecting") && !strings.Contains(line, "state=ready") {
+					t.Errorf("without the hold it would have been refused: %s", line)
+				}
 			}
 		})
 	}

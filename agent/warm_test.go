@@ -65,8 +65,9 @@ func idle(r *relay.Relay, n, turns int) []int {
 	return list
 }
 
-// firstRow has a client connect and ask for one row.
-func firstRow(t *testing.T, port int, sslmode string) time.Duration {
+// firstRow has a client connect and ask for one row. It calls atRow before the client
+// says farewell.
+func firstRow(t *testing.T, port int, sslmode string, atRow ...func()) time.Duration {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), wait)
 	defer cancel()
@@ -81,6 +82,9 @@ func firstRow(t *testing.T, port int, sslmode string) time.Duration {
 	}
 	rows.Next()
 	took := time.Since(began)
+	for _, f := range atRow {
+		f()
+	}
 	rows.Close()
 	_ = conn.Close(ctx) // it has its row
 	return took
@@ -91,7 +95,7 @@ func firstRow(t *testing.T, port int, sslmode string) time.Duration {
 // TLS before and tsh the SSLRequest too.
 func TestRoundTrips(t *testing.T) {
 	const delay = 20 * time.Millisecond
-	_, away, port := farWorld(t, delay, simcluster.Config{})
+	e, away, port := farWorld(t, delay, simcluster.Config{})
 	before := len(away.Connections())
 	firstRow(t, port, "prefer")
 	// A warm connection is being made at the same time; the client's is the one
@@ -108,7 +112,8 @@ func TestRoundTrips(t *testing.T) {
 	if 1+cold.Turns != 4 && 1+cold.Turns != 5 { // a farewell may be one more
 		t.Errorf("the first client waited for %d round trips, want TCP, TLS, startup and query", 1+cold.Turns)
 	}
-	for _, sslmode := range []string{"disable", "prefer", "require"} {
+	for i, sslmode := range []string{"disable", "prefer", "require"} {
+		e.warmed(i + 1)
 		var ready []int
 		testwait.Eventually(t, "a warm connection", func() bool {
 			ready = idle(away, before, turnsOfTLS)
@@ -118,13 +123,22 @@ func TestRoundTrips(t *testing.T) {
 	}
 }
 
+// warmed waits until the agent has made so many warm connections: the proxy's side
+// knows of one a moment earlier.
+func (e *env) warmed(n int) {
+	e.t.Helper()
+	testwait.Eventually(e.t, fmt.Sprintf("%d warm connections", n), func() bool {
+		return strings.Count(e.Log.String(), `msg="warm connection ready"`) >= n
+	})
+}
+
 // wantTwoTrips has a client connect that takes one of the connections that are
 // ready, and counts its round trips up to the first row.
 func wantTwoTrips(t *testing.T, away *relay.Relay, ready []int, sslmode string, port int, delay time.Duration) {
 	t.Helper()
 	was := away.Connections()
-	took := firstRow(t, port, sslmode)
-	now := away.Connections()
+	var now []relay.Connection
+	took := firstRow(t, port, sslmode, func() { now = away.Connections() })
 	trips := 0
 	for _, i := range ready {
 		if now[i].Sent > was[i].Sent {
@@ -143,9 +157,10 @@ func wantTwoTrips(t *testing.T, away *relay.Relay, ready []int, sslmode string, 
 // connection too.
 func TestRoundTripsThroughBalancer(t *testing.T) {
 	const delay = 20 * time.Millisecond
-	_, away, port := farWorld(t, delay, simcluster.Config{BehindLoadBalancer: true})
+	e, away, port := farWorld(t, delay, simcluster.Config{BehindLoadBalancer: true})
 	before := len(away.Connections())
 	firstRow(t, port, "prefer")
+	e.warmed(1)
 	var ready []int
 	testwait.Eventually(t, "a warm connection", func() bool {
 		ready = idle(away, before, turnsOfUpgrade)

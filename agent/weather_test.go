@@ -102,7 +102,7 @@ func TestManyClientsAtOnce(t *testing.T) {
 	var failed atomic.Int64
 	for range clients {
 		wg.Go(func() {
-			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			ctx, cancel := context.WithTimeout(t.Context(), 2*wait)
 			defer cancel()
 			conn, err := e.pg(ctx, port)
 			if err == nil {

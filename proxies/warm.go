@@ -366,6 +366,7 @@ func (w *Warm) arrived(ctx context.Context, a *arrival, conn net.Conn, err error
 			a.done <- s.handed
 		} else {
 			w.ready = append(w.ready, s)
+			w.log.Debug("warm connection ready", "took", w.takes)
 		}
 	}
 	w.tend()

@@ -80,8 +80,9 @@ type User struct {
 	SecurityKey bool
 	// SecurityKeyPIN is the PIN that it wants too; empty means none.
 	SecurityKeyPIN string
-	Roles          []string // nil means the role access
-	Logins         []string // OS logins; nil means the user's name
+	TouchWait      time.Duration // how long it waits for a touch; zero means 5 s
+	Roles          []string      // nil means the role access
+	Logins         []string      // OS logins; nil means the user's name
 }
 
 // Role says what users of that role may do.

@@ -1,6 +1,7 @@
 package simcluster
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -27,7 +28,7 @@ const (
 // has the PIN as its type, since there is no key to look at it.
 const VerifyByPIN = "required"
 
-// touchWait is how long a security key waits for a touch.
+// touchWait is how long a security key waits for a touch, unless its user says otherwise.
 const touchWait = 5 * time.Second
 
 // TouchKey touches the security key that is waited for, or that will be next.
@@ -38,8 +39,8 @@ func (c *Cluster) TouchKey() {
 	}
 }
 
-func (c *Cluster) awaitTouch(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(ctx, touchWait)
+func (c *Cluster) awaitTouch(ctx context.Context, wait time.Duration) bool {
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(wait, touchWait))
 	defer cancel()
 	select {
 	case <-c.touched:
@@ -84,7 +85,7 @@ func (a *authService) secondFactor(ctx context.Context, id *certwatch.Identity, 
 		switch code := answer.GetTOTP(); {
 		case answer.GetWebauthn() != nil:
 			u, _ := a.c.user(id.User)
-			if answer.GetWebauthn().Type != u.SecurityKeyPIN || !a.c.awaitTouch(ctx) {
+			if answer.GetWebauthn().Type != u.SecurityKeyPIN || !a.c.awaitTouch(ctx, u.TouchWait) {
 				return time.Time{}, trace.AccessDenied("failed to authenticate using available MFA devices")
 			}
 			id.MFADeviceID = keyDevice
