@@ -73,6 +73,7 @@ type Cluster struct {
 	ctx     context.Context // ends with Close
 	cancel  context.CancelFunc
 
+	verdictWait time.Duration
 	stand       standing
 	onStanding  func()
 	mustUpgrade atomic.Bool  // connections need an upgrade, as far as is known
@@ -112,7 +113,7 @@ func New(cfg Config) (*Cluster, error) {
 		root:      root,
 		log:       cfg.Logger.With("component", "cluster", "profile", p.ProxyAddr),
 		clients:   make(map[string]*client.Client),
-		databases: databases(), kubes: kubes(), onStanding: cfg.OnStanding,
+		databases: databases(), kubes: kubes(), onStanding: cfg.OnStanding, verdictWait: verdictWait,
 	}
 	if c.onStanding == nil {
 		c.onStanding = func() {}
@@ -259,7 +260,7 @@ func (c *Cluster) call(ctx context.Context, name, op string, rpc func(context.Co
 	if _, away := errors.AsType[*UnreachableError](err); !away || ctx.Err() != nil {
 		return err
 	}
-	switch fault, decided := c.verdict(ctx, verdictWait); {
+	switch fault, decided := c.verdict(ctx, c.verdictWait); {
 	case !decided:
 		return err
 	case fault != nil:
@@ -302,7 +303,7 @@ func (c *Cluster) failed(ctx context.Context, name string, err error) error {
 		// It is the root's proxy that was dialled: does the root answer?
 		c.drop(name)
 		c.doubt(false)
-		switch fault, decided := c.verdict(ctx, verdictWait); {
+		switch fault, decided := c.verdict(ctx, c.verdictWait); {
 		case !decided:
 			return err
 		case fault != nil:

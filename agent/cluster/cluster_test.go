@@ -62,6 +62,15 @@ func connectHome(t *testing.T, home string) *Cluster {
 	return c
 }
 
+// untilWell waits until the cluster answers and no doubt is left of an answer that came
+// too late.
+func untilWell(t *testing.T, c *Cluster) {
+	t.Helper()
+	testwait.Eventually(t, "an answer of the cluster", func() bool {
+		return c.Ping(t.Context()) == nil && c.ask(t.Context(), testwait.Patience) == nil
+	})
+}
+
 func routeOf(sim *simcluster.Cluster) DBRoute {
 	return DBRoute{Cluster: sim.Name(), Service: "pg", Protocol: "postgres", User: "alice", Database: "app"}
 }
@@ -160,7 +169,7 @@ func TestDBCertOfACancelledCaller(t *testing.T) {
 	t.Parallel()
 	sim := start(t, simcluster.Config{})
 	c := connect(t, sim)
-	sim.Faults().RPCDelay("GenerateUserCerts", 300*time.Millisecond)
+	sim.Faults().RPCDelay("GenerateUserCerts", time.Hour)
 	ctx, cancel := context.WithCancel(t.Context())
 	first := make(chan error, 1)
 	go func() { _, err := c.DBCert(ctx, routeOf(sim)); first <- err }()
@@ -171,8 +180,12 @@ func TestDBCertOfACancelledCaller(t *testing.T) {
 	if err := <-first; !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled caller got %v", err)
 	}
+	sim.Faults().RPCDelay("GenerateUserCerts", 0)
 	if err := <-second; err != nil {
 		t.Errorf("the other caller got %v", err)
+	}
+	if n := sim.Counters().RPCs["GenerateUserCerts"]; n != 1 {
+		t.Errorf("the auth service was called %d times, want once", n)
 	}
 }
 
@@ -218,7 +231,8 @@ func TestLeafsCAIsRotated(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := connect(t, sim)
-	if err := errors.Join(c.Ping(t.Context()), c.PingLeaf(t.Context(), "leaf.test")); err != nil {
+	untilWell(t, c)
+	if err := c.PingLeaf(t.Context(), "leaf.test"); err != nil {
 		t.Fatal(err)
 	}
 	before, err := c.client(t.Context(), c.Root())
@@ -287,9 +301,7 @@ func TestPingDropsADeadConnection(t *testing.T) {
 	t.Parallel()
 	sim := start(t, simcluster.Config{})
 	c := connect(t, sim)
-	if err := c.Ping(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	untilWell(t, c)
 	if err := sim.Faults().Proxy(simcluster.Stalled); err != nil {
 		t.Fatal(err)
 	}
@@ -382,7 +394,7 @@ func TestCheckIsFresh(t *testing.T) {
 			s.mu.Unlock()
 			begin()
 			found := make(chan *Fault)
-			go func() { found <- c.Examine(t.Context()) }()
+			go func() { found <- c.ask(t.Context(), testwait.Patience) }()
 			<-s.ask
 			if check(tc.underway) {
 				t.Error("no check follows the one that was under way")

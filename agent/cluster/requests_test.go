@@ -198,11 +198,11 @@ func TestConnectionGivenUpByAnother(t *testing.T) {
 	t.Parallel()
 	sim := start(t, requestConfig(simcluster.V16))
 	alice := as(t, sim, "alice")
+	alice.verdictWait = testwait.Patience
 	if _, err := alice.Requests(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	const slow = 300 * time.Millisecond
-	sim.Faults().RPCDelay("GetAccessRequestsV2", slow)
+	sim.Faults().RPCDelay("GetAccessRequestsV2", time.Hour)
 	before := sim.Counters().RPCs["GetAccessRequestsV2"]
 	ended := make(chan error, 1)
 	go func() {
@@ -211,6 +211,7 @@ func TestConnectionGivenUpByAnother(t *testing.T) {
 	}()
 	testwait.Eventually(t, "the call", func() bool { return sim.Counters().RPCs["GetAccessRequestsV2"] > before })
 	alice.reset()
+	sim.Faults().RPCDelay("GetAccessRequestsV2", 0)
 	if err := <-ended; err != nil {
 		t.Errorf("the call ends with %v, want it made again", err)
 	}

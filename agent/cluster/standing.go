@@ -80,7 +80,7 @@ func (c *Cluster) Fault() *Fault {
 // Check asks the cluster over a new connection whether it still accepts the
 // session, and returns the fault that it finds: a check that was under way says nothing
 // of what has changed since it began. It takes verdictWait at most.
-func (c *Cluster) Check(ctx context.Context) *Fault { return c.ask(ctx, verdictWait) }
+func (c *Cluster) Check(ctx context.Context) *Fault { return c.ask(ctx, c.verdictWait) }
 
 // Examine is Check for a client whose refusal depends on the answer. It takes
 // examWait at most.
