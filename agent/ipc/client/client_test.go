@@ -22,6 +22,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"berth/agent/ipc"
+	pb "berth/agent/ipc/berthv1"
 	"berth/agent/state"
 	"berth/internal/paths"
 	"berth/internal/testneeds"
@@ -219,12 +220,18 @@ func (a *fakeAgent) Shutdown() {
 // serve runs a at address until the returned function, or the test's end.
 func serve(t *testing.T, a *fakeAgent, address string) (stop func()) {
 	t.Helper()
+	return serveFor(t, a, address, testwait.Patience)
+}
+
+// serveFor is serve with the time that calls have to end once the server stops.
+func serveFor(t *testing.T, a *fakeAgent, address string, grace time.Duration) (stop func()) {
+	t.Helper()
 	ln, err := ipc.Listen(address)
 	if err != nil {
 		t.Fatal(err)
 	}
 	srv := ipc.NewServer(ipc.ServerConfig{
-		Backend: ipc.Backend{Agent: a, Tunnels: a, Logins: a, Renewals: a, Kube: a}, Logger: slog.New(slog.DiscardHandler), Grace: 200 * time.Millisecond,
+		Backend: ipc.Backend{Agent: a, Tunnels: a, Logins: a, Renewals: a, Kube: a}, Logger: slog.New(slog.DiscardHandler), Grace: grace,
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -557,7 +564,7 @@ func TestFollowOutlivesTheAgent(t *testing.T) {
 func TestShutdownDoesNotWaitForEver(t *testing.T) {
 	a := &fakeAgent{block: make(chan struct{})}
 	address := newAddress(t)
-	stop := serve(t, a, address)
+	stop := serveFor(t, a, address, 200*time.Millisecond)
 	c := newClient(t, address)
 	failed := make(chan error, 1)
 	go func() { failed <- c.StopTunnel(context.Background(), "t") }()
@@ -686,11 +693,12 @@ func TestLargestSnapshot(t *testing.T) {
 		a.mu.Lock()
 		a.cur.Agent.ConfigPath = strings.Repeat("x", size)
 		a.mu.Unlock()
-		s, err := c.Snapshot(t.Context())
+		// As Snapshot does, with more time: so much takes a while on a busy machine.
+		s, err := call(t.Context(), c, testwait.Patience, &pb.GetSnapshotRequest{}, pb.AgentClient.GetSnapshot)
 		switch {
 		case large && (err == nil || !strings.Contains(err.Error(), "64 MB for an answer")):
 			t.Errorf("a snapshot above the limit: %v", err)
-		case !large && (err != nil || len(s.Agent.ConfigPath) != size):
+		case !large && (err != nil || len(s.GetSnapshot().GetAgent().GetConfigPath()) != size):
 			t.Errorf("a snapshot below the limit: %v", err)
 		}
 	}
