@@ -450,7 +450,7 @@ func TestSessionReplacedUnderAClient(t *testing.T) {
 			if err := <-conn; err != nil {
 				t.Error(err)
 			}
-			for _, line := range strings.Split(e.Log.String(), "\n") {
+			for line := range strings.SplitSeq(e.Log.String(), "\n") {
 				if strings.Contains(line, `msg="tunnel state"`) && !strings.Contains(line, "state=connecting") && !strings.Contains(line, "state=ready") {
 					t.Errorf("without the hold it would have been refused: %s", line)
 				}
