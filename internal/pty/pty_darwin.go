@@ -2,10 +2,21 @@ package pty
 
 import (
 	"bytes"
+	"os"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
+
+// master opens our end of a new terminal. It blocks: kqueue does not wait for such ends
+// (golang/go#22099).
+func master() (*os.File, error) {
+	fd, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: "/dev/ptmx", Err: err}
+	}
+	return os.NewFile(uintptr(fd), "/dev/ptmx"), nil
+}
 
 // nameSize is the size of the name that TIOCPTYGNAME writes (sys/ttycom.h).
 const nameSize = 128

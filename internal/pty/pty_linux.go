@@ -1,10 +1,16 @@
 package pty
 
 import (
+	"os"
 	"strconv"
 
 	"golang.org/x/sys/unix"
 )
+
+// master opens our end of a new terminal.
+func master() (*os.File, error) {
+	return os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+}
 
 // release lets the other end of fd's terminal be opened, and returns its path.
 func release(fd uintptr) (path string, err error) {

@@ -11,25 +11,27 @@ import (
 )
 
 func open() (ours, child *os.File, err error) {
-	ours, err = os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	ours, err = master()
 	if err != nil {
 		return nil, nil, err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, ours.Close())
-		}
-	}()
+	if child, err = other(ours); err != nil {
+		return nil, nil, errors.Join(fmt.Errorf("set up a terminal: %w", err), ours.Close())
+	}
+	return ours, child, nil
+}
+
+// other opens the other end of a new terminal.
+func other(ours *os.File) (*os.File, error) {
 	conn, err := ours.SyscallConn()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	var path string
 	var failed error
 	err = conn.Control(func(fd uintptr) { path, failed = release(fd) })
 	if err = errors.Join(err, failed); err != nil {
-		return nil, nil, fmt.Errorf("set up a terminal: %w", err)
+		return nil, err
 	}
-	child, err = os.OpenFile(path, os.O_RDWR|unix.O_NOCTTY, 0)
-	return ours, child, err
+	return os.OpenFile(path, os.O_RDWR|unix.O_NOCTTY, 0)
 }
