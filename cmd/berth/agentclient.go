@@ -87,7 +87,7 @@ const maxTunnelName = 40
 
 // settleWait is how long "tunnel add" gives a new tunnel to find out what it
 // leads to, so that it can tell how to use it.
-const settleWait = 3 * time.Second
+var settleWait = 3 * time.Second
 
 // settled returns the tunnel as soon as it knows how it is, or as it is after
 // a while.

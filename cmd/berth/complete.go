@@ -14,7 +14,7 @@ import (
 )
 
 // completeWait bounds a completion: a shell must not hang on Tab.
-const completeWait = 2 * time.Second
+var completeWait = 2 * time.Second
 
 // noCompletions is the answer when the agent cannot be asked.
 const noCompletions = cobra.ShellCompDirectiveNoFileComp

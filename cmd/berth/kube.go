@@ -282,7 +282,7 @@ func (a *app) printMerged(res kubeconfig.Result) error {
 }
 
 // credentialWait bounds "berth kube credentials": kubectl waits for it.
-const credentialWait = 5 * time.Second
+var credentialWait = 5 * time.Second
 
 func (a *app) kubeCredentialsCommand() *cobra.Command {
 	var clusterName, kubeCluster string

@@ -7,13 +7,17 @@ import (
 	"path/filepath"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"berth/agent/config"
+	"berth/agent/secrets"
+	"berth/internal/doctor"
 	"berth/internal/simcluster/faketsh"
 	"berth/internal/simcluster/kubectltest"
 	"berth/internal/testneeds"
+	"berth/internal/testwait"
 )
 
 // TestMain lets the test binary pass for berth: the scripts run it under that
@@ -22,12 +26,26 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"berth": berthOfScript, "tsh": fakeTSH, "person": person})
 }
 
-// berthOfScript is berth with a policy that the script wrote, if it wrote one.
+// berthOfScript is berth with a policy that the script wrote, if it wrote one, and
+// with patience.
 func berthOfScript() {
 	machinePolicy = func() config.PolicyFile {
 		return config.PolicyFile{Path: os.Getenv("SCRIPT_POLICY"), Trusted: notForAll}
 	}
+	bePatient()
 	main()
+}
+
+// bePatient has berth wait for answers that it would rather do without than keep a
+// person waiting. The scripts check these answers, and a busy machine brings them late.
+func bePatient() {
+	for _, limit := range []*time.Duration{&agentWait, &answerWait, &completeWait, &credentialWait, &settleWait} {
+		*limit = testwait.Patience
+	}
+	secrets.BePatient(testwait.Patience)
+	const times = int(testwait.Patience / doctor.MaxTime)
+	doctor.BePatient(times)
+	checkupTime *= time.Duration(times)
 }
 
 // notForAll trusts whatever is not for everyone to write, whoever owns it.

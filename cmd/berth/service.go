@@ -25,11 +25,11 @@ import (
 
 // agentWait is how long the agent may take to answer, or to be gone, after the
 // system was asked to start or stop it.
-const agentWait = 20 * time.Second
+var agentWait = 20 * time.Second
 
 // answerWait is how long an agent may take to say who it is before it counts
 // as hung.
-const answerWait = 3 * time.Second
+var answerWait = 3 * time.Second
 
 // agentService is the agent as a service of this user: what the system knows
 // of it, and the agent itself.

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -391,8 +390,6 @@ func (s *setup) summary(ctx context.Context) error {
 	}
 	for _, name := range s.added {
 		err := s.withAgent(func(c *client.Client) error {
-			ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-			defer cancel()
 			t, err := settled(ctx, c, name)
 			if err != nil {
 				return err

@@ -22,10 +22,12 @@ import (
 	"berth/tray"
 )
 
-const (
-	checkupTime = doctor.MaxTime + 5*time.Second // for a machine that is busy
-	maxNamed    = 2                              // findings that fit into a notification
-)
+// maxNamed is how many findings fit into a notification.
+const maxNamed = 2
+
+// checkupTime bounds a run of the doctor: its own bound, and more for a machine that
+// is busy.
+var checkupTime = doctor.MaxTime + 5*time.Second
 
 // reportFile is where the tray's menu puts what the doctor found.
 func reportFile(p paths.Paths) string { return filepath.Join(p.StateDir, "doctor.txt") }
