@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,7 +27,8 @@ import (
 // test presses.
 type screen struct {
 	conn  *dbus.Conn
-	cards chan card // the last ones that were shown; it must be read
+	cards chan card     // the last ones that were shown; it must be read
+	last  atomic.Uint32 // the number of the newest one
 }
 
 type card struct {
@@ -55,7 +57,7 @@ func startNotifications(t *testing.T, bus *dbustest.Bus) *screen {
 // Notify is the service's method; so are the next three.
 func (s *screen) Notify(_ string, id uint32, _, title, body string, actions []string, _ map[string]dbus.Variant, _ int32) (uint32, *dbus.Error) {
 	if id == 0 {
-		id = 7
+		id = s.last.Add(1)
 	}
 	s.cards <- card{id, title, body, actions}
 	return id, nil
@@ -70,7 +72,7 @@ func (s *screen) GetServerInformation() (a, b, c, d string, err *dbus.Error) {
 // shows waits for a notification with this in its title.
 func (s *screen) shows(t *testing.T, title string) card {
 	t.Helper()
-	late := time.After(wait)
+	late := time.After(testwait.Patience)
 	for {
 		select {
 		case c := <-s.cards:
@@ -83,16 +85,20 @@ func (s *screen) shows(t *testing.T, title string) card {
 	}
 }
 
-func (s *screen) press(t *testing.T, c card, label string) {
+// press presses a button until that has its effect: to a tray that does not know the
+// notification's number yet, the answer to Notify, it is a stranger's button.
+func (s *screen) press(t *testing.T, c card, label, effect string, seen func() bool) {
 	t.Helper()
 	i := slices.Index(c.actions, label)
 	if i < 1 {
 		t.Fatalf("notification %q has no button %q: %q", c.title, label, c.actions)
 	}
-	testwait.Moment() // people do not press what they have not seen
-	if err := s.conn.Emit(screenPath, screenName+".ActionInvoked", c.id, c.actions[i-1]); err != nil {
-		t.Fatal(err)
-	}
+	testwait.Eventually(t, effect, func() bool {
+		if err := s.conn.Emit(screenPath, screenName+".ActionInvoked", c.id, c.actions[i-1]); err != nil {
+			t.Fatal(err)
+		}
+		return seen()
+	})
 }
 
 // trayWorld is a tray, all around it, and no agent.
@@ -185,14 +191,12 @@ func (w *trayWorld) awaitAgent(tray *dbustest.Tray) {
 	w.Cleanup(func() { _ = c.Close() })
 	testwait.Eventually(w, "an agent", func() bool { _, err := c.Snapshot(w.Context()); return err == nil })
 	w.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), wait)
-		defer cancel()
-		if err := c.Shutdown(ctx); err != nil {
+		if err := c.Shutdown(context.Background()); err != nil {
 			w.Errorf("end the agent: %v", err)
 		}
 		testwait.Eventually(w, "the agent's end: its files are in use until then", func() bool {
-			_, err := c.Info(ctx)
-			return err != nil
+			_, err := c.Info(context.Background())
+			return errors.Is(err, client.ErrNotRunning)
 		})
 	})
 	testwait.Eventually(w, "the menu to show the agent", func() bool {
@@ -221,7 +225,10 @@ func TestSecondTray(t *testing.T) {
 		t.Errorf("a second tray: %v, %s", err, out)
 	}
 	shown := w.screen.shows(t, "berth: the agent is not running")
-	w.screen.press(t, shown, "Start agent")
+	w.screen.press(t, shown, "Start agent", "the agent's socket", func() bool {
+		_, err := os.Stat(w.paths.Socket)
+		return err == nil
+	})
 	w.awaitAgent(tray)
 	if out, err := w.command("tray", "--quiet").CombinedOutput(); err != nil {
 		t.Errorf("a third tray: %v, %s", err, out)
@@ -241,9 +248,8 @@ func TestDoctorFromTheMenu(t *testing.T) {
 	if !strings.Contains(found.body, "The agent is not running") {
 		t.Errorf("shown: %+v", found)
 	}
-	w.screen.press(t, found, "Open report")
 	var opened []byte
-	testwait.Eventually(t, "the report to be opened", func() bool {
+	w.screen.press(t, found, "Open report", "the report to be opened", func() bool {
 		opened, _ = os.ReadFile(w.opened)
 		return len(opened) > 0
 	})
