@@ -210,9 +210,9 @@ func (t *Tunnel) retireLocked(c *child, closing int) {
 		return // the last release ends it
 	}
 	t.draining = append(t.draining, c)
-	if len(t.draining) > maxDraining {
-		oldest := t.draining[0]
-		t.log.Warn("replaced tsh ended with connections open", "connections", oldest.conns)
-		oldest.cancel()
+	// The first of them may be ending already, and take its time.
+	for _, old := range t.draining[:max(0, len(t.draining)-maxDraining)] {
+		t.log.Warn("replaced tsh ended with connections open", "connections", old.conns)
+		old.cancel()
 	}
 }

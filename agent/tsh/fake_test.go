@@ -38,9 +38,6 @@ const (
 	pinWords = tapWords + "\nDetected security key tap\nEnter your security key PIN:\n"
 )
 
-// tapTime is how long the fake waits for a key to be touched.
-const tapTime = 2500 * time.Millisecond
-
 func TestMain(m *testing.M) {
 	if part, ok := strings.CutPrefix(strings.TrimSuffix(filepath.Base(os.Args[0]), ".exe"), fakePrefix); ok {
 		os.Exit(play(part))
@@ -65,8 +62,13 @@ func play(part string) int {
 	case "stubborn":
 		signal.Ignore(syscall.SIGTERM)
 		return serveDB(echo)
-	case "notes_clients":
-		return serveDB(func(c net.Conn) { note("clients", "x"); echo(c) })
+	case "notes_clients": // and says something once it may
+		return serveDB(func(c net.Conn) {
+			note("clients", "x")
+			awaitNote("speak")
+			fmt.Fprint(c, "hello")
+			echo(c)
+		})
 	case "closes_at_once":
 		return serveDB(func(c net.Conn) { _ = c.Close() })
 	case "speaks_first":
@@ -86,12 +88,22 @@ func play(part string) int {
 			return 1
 		}
 		return serveDB(echo)
-	case "port_is_taken": // the first two runs find it so
-		if len(notes("runs")) <= 2 {
-			fmt.Fprintln(os.Stderr, "ERROR: listen tcp 127.0.0.1:1: bind: address already in use")
-			return 1
+	case "port_is_taken": // the first two runs find it so, by one that speaks first
+		if len(notes("runs")) > 2 {
+			return serveDB(echo)
 		}
-		return serveDB(echo)
+		ln, err := net.Listen("tcp4", "127.0.0.1:"+flagOf("--port="))
+		if err == nil {
+			go func() {
+				for c, err := ln.Accept(); err == nil; c, err = ln.Accept() {
+					fmt.Fprint(c, "hello")
+				}
+			}()
+			_, err = net.Listen("tcp4", ln.Addr().String())
+		}
+		fmt.Fprintln(os.Stderr, "ERROR:", err)
+		testwait.Moment() // it takes its time to end
+		return 1
 	case "fails_later": // the first run is well, the others are not
 		if len(notes("runs")) > 1 {
 			fmt.Fprintln(os.Stderr, "ERROR: no longer")
@@ -105,12 +117,20 @@ func play(part string) int {
 	case "shows_secrets": // asks without turning echo off
 		fmt.Fprint(os.Stderr, "Enter password for Teleport user alice:")
 		return hang()
-	case "asks_and_is_killed":
+	case "asks_and_is_killed", "requests_and_is_killed":
+		if part == "requests_and_is_killed" {
+			fmt.Println("Waiting for request approval...")
+		}
 		fmt.Fprintln(os.Stderr, "Enter password for Teleport user alice:")
 		if self, err := os.FindProcess(os.Getpid()); err == nil {
 			_ = self.Kill()
 		}
 		return hang()
+	case "aborts", "is_killed":
+		kill := map[string]string{"aborts": "ABRT", "is_killed": "KILL"}[part]
+		err := syscall.Exec("/bin/sh", []string{"sh", "-c", "echo Library not loaded >&2; kill -" + kill + " $$"}, os.Environ())
+		fmt.Fprintln(os.Stderr, "ERROR:", err)
+		return 1
 	case "asks_unfinished":
 		fmt.Fprintln(os.Stderr, "Shall I?")
 		fmt.Fprint(os.Stderr, "\x1b[1mTap any security key or enter a code from a OTP device:\x1b[0m ")
@@ -170,7 +190,7 @@ func play(part string) int {
 		return serveDB(func(net.Conn) { hang() }, tapWords)
 	case "taps":
 		fmt.Fprintln(os.Stderr, tapWords)
-		time.Sleep(tapTime)
+		awaitNote("tapped")
 		return serveDB(echo)
 	case "parent", "parent_that_leaves":
 		child := exec.Command(os.Args[0])
@@ -219,32 +239,35 @@ func hang() int {
 	return 0
 }
 
-// listenDB listens at the address it was given and says so as tsh does.
-func listenDB() (_ net.Listener, code int) {
-	port := ""
-	for _, a := range os.Args {
-		if p, ok := strings.CutPrefix(a, "--port="); ok {
-			port = p
-		}
-	}
-	ln, err := net.Listen("tcp4", "127.0.0.1:"+port)
+// listenDB listens at the address it was given and says so as tsh does, and in one go
+// what it asks at once.
+func listenDB(asks ...string) (_ net.Listener, code int) {
+	ln, err := net.Listen("tcp4", "127.0.0.1:"+flagOf("--port="))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "ERROR:", err)
 		return nil, 1
 	}
-	fmt.Printf("Started authenticated tunnel for the PostgreSQL database %q in cluster \"ref.test\" on %s.\n",
+	listens := fmt.Sprintf("Started authenticated tunnel for the PostgreSQL database %q in cluster \"ref.test\" on %s.",
 		os.Args[len(os.Args)-1], ln.Addr())
+	fmt.Println(strings.Join(append([]string{listens}, asks...), "\n"))
 	return ln, 0
+}
+
+// flagOf is what follows name among the arguments.
+func flagOf(name string) string {
+	for _, a := range os.Args {
+		if value, ok := strings.CutPrefix(a, name); ok {
+			return value
+		}
+	}
+	return ""
 }
 
 // serveDB serves each connection, after what tsh asks at once.
 func serveDB(serve func(net.Conn), asks ...string) int {
-	ln, code := listenDB()
+	ln, code := listenDB(asks...)
 	if code != 0 {
 		return code
-	}
-	for _, words := range asks {
-		fmt.Fprintln(os.Stderr, words)
 	}
 	for {
 		conn, err := ln.Accept()
@@ -360,6 +383,21 @@ func note(name, text string) {
 func notes(name string) string {
 	raw, _ := os.ReadFile(filepath.Join(filepath.Dir(os.Args[0]), name))
 	return string(raw)
+}
+
+// awaitNote waits for a note that the test leaves.
+func awaitNote(name string) {
+	for notes(name) == "" {
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// leaveNote leaves one for the fake that runs in dir.
+func leaveNote(t *testing.T, dir, name string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(dir, name), []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func contains(list []string, s string) bool {

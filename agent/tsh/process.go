@@ -100,10 +100,14 @@ func (o *output) copy() {
 	o.wg.Go(func() { _, _ = io.Copy(o.to, o.r) })
 }
 
+// outputWait is how long what a child said last may take to be read: on a busy machine
+// that may begin seconds after the child's end.
+const outputWait = 5 * time.Second
+
 // finish waits until all is read. A process that left the group may still hold the
 // pipe open; the reader does not wait for it.
 func (o *output) finish() {
-	timer := time.AfterFunc(time.Second, func() { _ = o.r.Close() })
+	timer := time.AfterFunc(outputWait, func() { _ = o.r.Close() })
 	o.wg.Wait()
 	timer.Stop()
 	_ = o.r.Close()

@@ -164,6 +164,7 @@ func TestTunnelFailures(t *testing.T) {
 			t.Parallel()
 			tm := quick
 			tm.ready, tm.first, tm.longest = tt.ready, time.Minute, time.Minute // stays in its first pause
+			tm.settle = testwait.Patience                                       // a probe ends with its connection
 			tunnel, _ := runTunnel(t, tt.part, tm)
 			ctx, cancel := context.WithTimeout(t.Context(), testwait.Patience)
 			defer cancel()
@@ -174,11 +175,10 @@ func TestTunnelFailures(t *testing.T) {
 			if s := tunnel.Status(); s.State != StateFailing || s.Failures != 1 || s.Port != 0 {
 				t.Errorf("status %+v", s)
 			}
-			start := time.Now()
-			if err := ready(ctx, tunnel); err == nil {
-				t.Error("a failing tunnel is ready")
+			cancel() // which no answer comes from that waits
+			if err := ready(ctx, tunnel); err == nil || err.Error() != tt.says {
+				t.Errorf("a failing tunnel is ready: %v, want %q at once", err, tt.says)
 			}
-			testwait.Soon(t, "Ready of a failing tunnel", time.Since(start), 100*time.Millisecond)
 		})
 	}
 }
@@ -264,6 +264,21 @@ func TestRestartsDoNotPileUpChildren(t *testing.T) {
 	ask(t, conns[len(conns)-1])
 }
 
+// TestSlowEndsPileUpNoChildren: a child that takes its time to end keeps no other from
+// ending.
+func TestSlowEndsPileUpNoChildren(t *testing.T) {
+	tunnel := &Tunnel{log: slog.New(slog.DiscardHandler)}
+	var ended [maxDraining + 2]bool
+	for i := range ended {
+		tunnel.retireLocked(&child{conns: 1, cancel: func() { ended[i] = true }, proc: &process{done: make(chan struct{})}}, 0)
+	}
+	for i, got := range ended {
+		if want := i < len(ended)-maxDraining; got != want {
+			t.Errorf("of %d replaced children number %d is to end: %v, want %v", len(ended), i+1, got, want)
+		}
+	}
+}
+
 func TestFailedRestartKeepsTheOldChild(t *testing.T) {
 	t.Parallel()
 	tunnel, _ := runTunnel(t, "fails_later", quick)
@@ -338,11 +353,13 @@ func TestRestartDuringTheLastLook(t *testing.T) {
 		}
 	}
 	tunnel.time = quick
-	tunnel.time.settle = 2 * time.Second // enough to see that it looks, on a busy machine
+	tunnel.time.settle = testwait.Patience // it looks until the child speaks
 	tunnel.Gate(true)
 	runUntilEnd(t, tunnel)
-	testwait.Eventually(t, "the look at the first child", func() bool { return readNote(t, filepath.Dir(program), "clients") != "" })
+	dir := filepath.Dir(program)
+	testwait.Eventually(t, "the look at the first child", func() bool { return readNote(t, dir, "clients") != "" })
 	tunnel.Restart("/another/home", true)
+	leaveNote(t, dir, "speak")
 	if home := <-homes; home != "/another/home" {
 		t.Errorf("a child with the home %s takes connections", home)
 	}
@@ -378,9 +395,11 @@ func TestPortIsTaken(t *testing.T) {
 func TestPromptGivesMoreTime(t *testing.T) {
 	t.Parallel()
 	tm := quick
-	tm.ready = tapTime - 500*time.Millisecond // enough to start and to ask, on a busy machine too
-	tunnel, _ := runTunnel(t, "taps", tm)
+	tm.ready, tm.prompt = 3*time.Second, testwait.Patience // a child that takes longer to ask is not the last
+	tunnel, dir := runTunnel(t, "taps", tm)
 	testwait.Eventually(t, "the prompt", func() bool { return tunnel.Status().Prompt == tapWords })
+	time.Sleep(tm.ready)
+	leaveNote(t, dir, "tapped")
 	ask(t, mustDial(t, tunnel))
 	if s := tunnel.Status(); s.Prompt != "" {
 		t.Errorf("prompt %q is left", s.Prompt)
@@ -393,6 +412,7 @@ func TestPromptOnceItListens(t *testing.T) {
 	t.Parallel()
 	tm := quick
 	tm.ready, tm.prompt = testwait.Patience, testwait.Patience
+	tm.settle = 5 * time.Second // enough to read the prompt on a busy machine
 	var all []*Tunnel
 	for range 20 {
 		tunnel, _ := runTunnel(t, "taps_listening", tm)
@@ -423,7 +443,7 @@ func TestReadyTellsOfThePrompt(t *testing.T) {
 		}
 	}
 	tunnel.time = quick
-	tunnel.time.settle = 3 * time.Second // enough to ask on a busy machine
+	tunnel.time.settle = 10 * time.Second // enough to ask on a busy machine
 	tunnel.Gate(true)
 	runUntilEnd(t, tunnel)
 	if s := <-ready; !s.PIN || s.Prompt != "Enter your security key PIN:" {
@@ -612,8 +632,10 @@ func TestTapAskedWhenTheReplacementFailed(t *testing.T) {
 	waits := mustDial(t, tunnel)
 	say(t, waits)
 	wantReplaced(t, waits)
-	testwait.Eventually(t, "another child", tunnel.TryAgain)
-	testwait.Eventually(t, "its prompt", func() bool { return tunnel.Status().Prompt == tapWords })
+	testwait.Eventually(t, "the prompt of another child", func() bool {
+		tunnel.TryAgain() // each waits for the key in vain
+		return tunnel.Status().Prompt == tapWords
+	})
 	ask(t, works)
 }
 
