@@ -51,7 +51,7 @@ func await(t testing.TB, w *certwatch.Watcher, what string, ok func(*certwatch.V
 	t.Helper()
 	changed, cancel := w.Subscribe()
 	defer cancel()
-	deadline := time.After(15 * time.Second)
+	deadline := time.After(testwait.Patience)
 	for {
 		view := w.View()
 		if ok(view) {

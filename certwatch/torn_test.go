@@ -16,6 +16,7 @@ import (
 
 	"berth/certwatch"
 	"berth/certwatch/certwatchtest"
+	"berth/internal/testwait"
 	"berth/internal/tshhome"
 )
 
@@ -142,6 +143,7 @@ func TestNeverTorn(t *testing.T) {
 			atRest(t, h.Dir) // so is what is read first
 			w := runWatcher(t, certwatch.Config{
 				Homes: []string{h.Dir}, Debounce: 3 * time.Millisecond, MaxDebounce: 20 * time.Millisecond,
+				Patience: testwait.Patience, GonePatience: testwait.Patience, // a busy machine stops a writer anywhere
 			})
 			changed, cancel := w.Subscribe()
 			defer cancel()
@@ -164,7 +166,8 @@ func TestNeverTorn(t *testing.T) {
 			t.Cleanup(writing.Wait)
 
 			last, shown := 0, 0
-			deadline := time.After(3 * time.Minute)
+			deadline := time.NewTimer(testwait.Patience) // for another one
+			defer deadline.Stop()
 			for last < n-1 {
 				select {
 				case err := <-done:
@@ -172,7 +175,7 @@ func TestNeverTorn(t *testing.T) {
 						t.Fatal(err)
 					}
 				case <-changed:
-				case <-deadline:
+				case <-deadline.C:
 					t.Fatalf("generation %d is shown, %d was written", last, n-1)
 				}
 				gen, err := checkWhole(w.View())
@@ -184,6 +187,7 @@ func TestNeverTorn(t *testing.T) {
 				}
 				if gen > last {
 					shown++
+					deadline.Reset(testwait.Patience)
 				}
 				last = gen
 			}

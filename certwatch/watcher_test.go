@@ -158,7 +158,8 @@ func TestBrokenForLong(t *testing.T) {
 	await(t, w, "the second login", loggedIn("second"))
 
 	// Back in time: what is wrong for a moment only is never seen.
-	good = w.View().Profiles[0]
+	w = runWatcher(t, certwatch.Config{Homes: []string{f.home.Dir}, Safety: time.Hour, Patience: time.Hour})
+	good = await(t, w, "the second login again", loggedIn("second")).Profiles[0]
 	f.put("%s/alice.crt", nil)
 	wake.Sleep(t.Context(), patience/4)
 	f.put("%s/alice.crt", f.creds.Cert)
@@ -251,8 +252,8 @@ func TestSafetyReading(t *testing.T) {
 	w := runWatcher(t, certwatch.Config{
 		Homes: []string{f.home.Dir}, Safety: 200 * time.Millisecond, Debounce: time.Hour, MaxDebounce: time.Hour,
 	})
-	f.loginAs("unannounced")
 	before := w.View().ReadAt
+	f.loginAs("unannounced")
 	await(t, w, "a login that no notification told of", loggedIn("unannounced"))
 	if !w.View().ReadAt.After(before) {
 		t.Errorf("the reading is not dated")

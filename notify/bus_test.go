@@ -88,6 +88,7 @@ func TestClicks(t *testing.T) {
 	t.Run("expired", func(t *testing.T) {
 		d.mustShow(t, request)
 		server.dismiss(server.last(t).num, 1)
+		testwait.Eventually(t, "the end of it", func() bool { return !slices.Contains(openIDs(d.notifier), request.ID) })
 		d.none(t)
 	})
 	t.Run("nonsense", func(t *testing.T) {
@@ -194,7 +195,12 @@ func TestServerRestarted(t *testing.T) {
 	d.mustShow(t, request)
 	_ = second.conn.Close()
 	third := serve(t, bus, &fakeServer{can: everything})
-	testwait.Eventually(t, "what was open", func() bool { return len(third.got()) == 1 })
+	testwait.Eventually(t, "what was open", func() bool {
+		d.notifier.mu.Lock()
+		defer d.notifier.mu.Unlock()
+		c := d.notifier.open[request.ID]
+		return len(third.got()) == 1 && c != nil && c.shown && !c.flying
+	})
 	_ = third.conn.Close()
 	fourth := serve(t, bus, &fakeServer{can: everything})
 	testwait.Eventually(t, "the fourth service", func() bool { return len(openIDs(d.notifier)) == 0 })
@@ -281,8 +287,9 @@ func TestSlowServer(t *testing.T) {
 	bus := dbustest.Start(t)
 	slow := make(chan struct{})
 	server := serve(t, bus, &fakeServer{can: everything, slow: slow})
-	d := newDesk(t, at(bus))
-	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	d := newDeskOf(t, at(bus), 500*time.Millisecond)
+	d.ready(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 0)
 	defer cancel()
 	if err := d.Show(ctx, request); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Show() = %v, want that time ran out", err)
@@ -320,7 +327,7 @@ func TestServerThatDoesNotSayWhatItCan(t *testing.T) {
 	bus := dbustest.Start(t)
 	mute := make(chan struct{})
 	server := serve(t, bus, &fakeServer{can: everything, mute: mute})
-	d := newDesk(t, at(bus))
+	d := newDeskOf(t, at(bus), 3*time.Second)
 	d.mustShow(t, request)
 	if got := server.last(t); len(got.actions) != 0 || !strings.Contains(got.body, "berth status") {
 		t.Errorf("the service was given %q, %q", got.body, got.actions)
@@ -377,7 +384,5 @@ func TestWithdrawsAtTheEnd(t *testing.T) {
 	bus := dbustest.Start(t)
 	server := serve(t, bus, &fakeServer{can: everything})
 	t.Run("run", func(t *testing.T) { newDesk(t, at(bus)).mustShow(t, request) })
-	if got := server.withdrawn(); len(got) != 1 {
-		t.Errorf("%d were withdrawn at the end, want 1", len(got))
-	}
+	testwait.Eventually(t, "the withdrawal", func() bool { return len(server.withdrawn()) == 1 })
 }

@@ -133,8 +133,15 @@ type desk struct {
 	fail    error          // what the plain way returns
 }
 
-// newDesk starts a Notifier that ends with the test.
+// newDesk starts a Notifier that ends with the test, and is as patient with a service as
+// a busy machine needs.
 func newDesk(t *testing.T, address func() (string, error), change ...func(*Config)) *desk {
+	t.Helper()
+	return newDeskOf(t, address, testwait.Patience, change...)
+}
+
+// newDeskOf is newDesk with another patience.
+func newDeskOf(t *testing.T, address func() (string, error), patience time.Duration, change ...func(*Config)) *desk {
 	t.Helper()
 	d := &desk{events: make(chan event, 64), plain: make(chan [2]string, 64)}
 	cfg := Config{
@@ -149,7 +156,7 @@ func newDesk(t *testing.T, address func() (string, error), change ...func(*Confi
 		d.plain <- [2]string{title, body}
 		return d.fail
 	}})
-	d.backend.patience = 500 * time.Millisecond
+	d.backend.patience = patience
 	d.notifier = newNotifier(cfg, d.backend)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -161,9 +168,14 @@ func newDesk(t *testing.T, address func() (string, error), change ...func(*Confi
 			if err != nil {
 				t.Errorf("Run() = %v, want nil", err)
 			}
-		case <-time.After(20 * time.Second):
+		case <-time.After(testwait.Patience):
 			t.Error("Run does not end")
 		}
+	})
+	testwait.Eventually(t, "the bus, or that there is none", func() bool {
+		d.backend.mu.Lock()
+		defer d.backend.mu.Unlock()
+		return d.backend.conn != nil || d.backend.tried
 	})
 	return d
 }
@@ -180,7 +192,7 @@ func (d *desk) want(t *testing.T, e event) {
 		if got != e {
 			t.Fatalf("got %v, want %v", got, e)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(testwait.Patience):
 		t.Fatalf("nothing came, want %v", e)
 	}
 }
@@ -197,7 +209,7 @@ func (d *desk) none(t *testing.T) {
 
 func (d *desk) mustShow(t *testing.T, n Notification) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), testwait.Patience)
 	defer cancel()
 	if err := d.Show(ctx, n); err != nil {
 		t.Fatalf("Show(%q) = %v, want nil", n.ID, err)

@@ -170,7 +170,11 @@ func TestPanelThatMissedTheIcon(t *testing.T) {
 			case <-time.After(testwait.Patience):
 				t.Fatal("the panel is not asked which icons it has")
 			}
-			testwait.Never(t, "the icon is registered once too often", func() bool { return len(p.Items) > 0 })
+			more := 0
+			if missed == 0 && p.AskedEarly() { // systray was still to register
+				more = 1
+			}
+			testwait.Never(t, "the icon is registered once too often", func() bool { return len(p.Items) > more })
 		})
 	}
 }

@@ -29,8 +29,10 @@ type Panel struct {
 	conn *dbus.Conn
 	deaf atomic.Int32 // how many items it still does not hear of
 
-	mu    sync.Mutex // guards shown
+	mu    sync.Mutex // guards everything below
 	shown []string   // the icons
+	taken bool       // a tray's icon is among them
+	early bool       // it was not when someone asked last
 }
 
 // properties are those of a panel, as the bus asks for them.
@@ -41,9 +43,10 @@ func (ps properties) Get(_, name string) (dbus.Variant, *dbus.Error) {
 	if name != itemsProperty {
 		return dbus.Variant{}, dbus.MakeFailedError(fmt.Errorf("the panel has no %s", name))
 	}
-	ps.p.Asked.Wake()
 	ps.p.mu.Lock()
 	defer ps.p.mu.Unlock()
+	defer ps.p.Asked.Wake()
+	ps.p.early = !ps.p.taken
 	return dbus.MakeVariant(ps.p.shown), nil
 }
 
@@ -71,10 +74,18 @@ func (p *Panel) RegisterStatusNotifierItem(path string, s dbus.Sender) *dbus.Err
 		return nil
 	}
 	p.mu.Lock()
-	p.shown = []string{string(s) + path}
+	p.shown, p.taken = []string{string(s) + path}, true
 	p.mu.Unlock()
 	p.Items <- string(s)
 	return nil
+}
+
+// AskedEarly reports whether no tray had registered its icon yet when someone last asked
+// which icons there are.
+func (p *Panel) AskedEarly() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.early
 }
 
 // End has the panel go, as far as anybody on the bus can tell.
