@@ -10,6 +10,7 @@ import (
 
 	"berth/agent/state"
 	"berth/internal/testneeds"
+	"berth/internal/testwait"
 )
 
 func TestUnknownProtocol(t *testing.T) {
@@ -53,7 +54,7 @@ func TestSignalContext(t *testing.T) {
 	}
 	select {
 	case <-ctx.Done():
-	case <-time.After(wait):
+	case <-time.After(testwait.Patience):
 		t.Fatal("the signal did not end the context")
 	}
 	var sig signalError

@@ -16,6 +16,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/spf13/cobra"
+
+	"berth/internal/testwait"
 )
 
 // commandTime is after how long a command that goes on by itself is ended.
@@ -41,6 +43,10 @@ func cmdEachCommand(ts *testscript.TestScript, neg bool, args []string) {
 	})
 	folder := ts.MkAbs(args[1])
 	before := contents(ts, folder)
+	limit := commandTime
+	if neg { // what is to change the folder comes to its end
+		limit = testwait.Patience
+	}
 	for line := range strings.Lines(ts.ReadFile(args[0])) {
 		words := strings.Fields(os.Expand(line, ts.Getenv))
 		if len(words) == 0 {
@@ -51,7 +57,7 @@ func cmdEachCommand(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Check(err)
 			delete(missing, cmd.CommandPath())
 		}
-		runFor(ts, commandTime, words)
+		runFor(ts, limit, words)
 		switch diff := cmp.Diff(before, contents(ts, folder)); {
 		case diff == "":
 		case neg:
@@ -82,7 +88,7 @@ func runFor(ts *testscript.TestScript, d time.Duration, words []string) {
 	}
 	cmd.Env = append(cmd.Env, "EDITOR=true")
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	cmd.WaitDelay = wait
+	cmd.WaitDelay = testwait.Patience
 	out, err := cmd.CombinedOutput()
 	ts.Logf("%s\n%s", words, out)
 	if words[0] == "berth" {

@@ -11,7 +11,8 @@ import (
 	"os"
 	"regexp"
 	"strings"
-	"time"
+
+	"berth/internal/testwait"
 )
 
 // person is a browser with alice at it, as a program: it opens the login page
@@ -30,7 +31,7 @@ func logInAt(address string) error {
 	}
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(raw)
-	browser := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}}
+	browser := &http.Client{Timeout: testwait.Patience, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}}
 	page, at, err := get(browser, address)
 	if err != nil {
 		return err

@@ -101,7 +101,7 @@ func cmdPlayed(ts *testscript.TestScript, neg bool, args []string) {
 	go func() { ended <- cmd.Wait() }()
 	select {
 	case <-ended: // with a signal it is an error
-	case <-time.After(wait):
+	case <-time.After(testwait.Patience):
 		_ = cmd.Process.Kill()
 		ts.Fatalf("the player does not end:\n%q", got.String())
 	}

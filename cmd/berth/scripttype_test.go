@@ -26,7 +26,7 @@ func cmdType(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	path, err := exec.LookPath(args[1])
 	ts.Check(err)
-	ctx, cancel := context.WithTimeout(context.Background(), 3*wait)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*testwait.Patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, path, args[2:]...)
 	for _, name := range []string{"BERTH_HOME", "TELEPORT_HOME", "HOME", "PATH", "TERM", "SHELL", "TMPDIR", "GORACE", "GOCOVERDIR", "XDG_CONFIG_DIRS", "XDG_DATA_DIRS"} {

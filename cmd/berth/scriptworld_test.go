@@ -30,9 +30,6 @@ import (
 	"berth/internal/testwait"
 )
 
-// wait bounds anything that should happen at once.
-const wait = 20 * time.Second
-
 // world is what a script's commands share: a cluster, a home, an agent.
 type world struct {
 	dir, tshHome, berthHome string
@@ -240,9 +237,7 @@ func cmdAgent(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Setenv("AGENT_PID", strconv.Itoa(w.agent.Process.Pid))
 	c := client.Dial(w.paths(ts).Socket)
 	defer func() { ts.Check(c.Close()) }()
-	ctx, cancel := context.WithTimeout(context.Background(), wait)
-	defer cancel()
-	if !testwait.Until(func() bool { _, err = c.Info(ctx); return err == nil }) {
+	if !testwait.Until(func() bool { _, err = c.Info(context.Background()); return err == nil }) {
 		ts.Fatalf("the agent does not answer: %v\n%s", err, w.log)
 	}
 }
@@ -266,7 +261,7 @@ func cmdStopAgent(ts *testscript.TestScript, _ bool, args []string) {
 	var err error
 	select {
 	case err = <-ended:
-	case <-time.After(wait):
+	case <-time.After(testwait.Patience):
 		_ = w.agent.Process.Kill()
 		<-ended // or the end of the script would wait for it at the same time
 		w.agent = nil
