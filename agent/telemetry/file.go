@@ -19,13 +19,15 @@ import (
 	"berth/internal/pseudonym"
 )
 
-// lockTime is how long a change waits for another one, and lockEvery how often it
-// looks; tempAge is how old a killed writer's temporary file is when it is removed.
+// lockEvery is how often a change that waits for another one looks; tempAge is how old
+// a killed writer's temporary file is when it is removed.
 const (
-	lockTime  = 2 * time.Second
 	lockEvery = 20 * time.Millisecond
 	tempAge   = time.Minute
 )
+
+// lockTime is how long a change waits for another one.
+var lockTime = 2 * time.Second
 
 // errBroken says that a file is none of this berth's.
 var errBroken = errors.New("it is not what berth has written")

@@ -24,9 +24,13 @@ import (
 	"berth/agent/state"
 	"berth/agent/tunnel"
 	"berth/internal/pseudonym"
+	"berth/internal/testwait"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	lockTime = testwait.Patience
+	goleak.VerifyTestMain(m)
+}
 
 // book is a Book in a folder of its own, and the config that it obeys.
 type book struct {
