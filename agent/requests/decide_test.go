@@ -32,6 +32,7 @@ func TestDecidedBeforeItIsAnswered(t *testing.T) {
 		t.Fatal(err)
 	}
 	h := newHeldTest(t)
+	h.lookupWait = testwait.Patience
 	h.sessions.Update(&certwatch.View{Profiles: []*certwatch.Profile{simworld.Profile(t, home)}})
 	t.Cleanup(h.sessions.Close)
 	find := func(id string) (state.Request, error) { return access.Find(h.Draw(time.Now()), id) }

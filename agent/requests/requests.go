@@ -70,6 +70,8 @@ type Requests struct {
 	hooks *access.Hooks
 	held  heldAssumes
 	able  abilities
+	// lookupWait is the const but in tests.
+	lookupWait time.Duration
 	// queue takes events from the board, which must not wait.
 	queue  chan *state.RequestEvent
 	rules  sync.WaitGroup // rules that are being followed
@@ -105,7 +107,7 @@ func New(cfg Config) *Requests {
 	rs := &Requests{
 		cfg: cfg, log: cfg.Logger, hooks: access.NewHooks(cfg.Logger), queue: make(chan *state.RequestEvent, eventQueue),
 		watches: make(map[chan *state.RequestEvent]struct{}), tried: make(map[string]bool),
-		turns: make(map[certwatch.ProfileID]*wake.Turn), followed: wake.NewSignal(),
+		turns: make(map[certwatch.ProfileID]*wake.Turn), followed: wake.NewSignal(), lookupWait: lookupWait,
 	}
 	changed := func() {
 		rs.listed.Wake()
@@ -373,7 +375,7 @@ func (rs *Requests) lookup(ctx context.Context, id string) (state.Request, error
 	listed := true
 	if !look() {
 		since := rs.board.Refresh()
-		if !rs.listed.Until(ctx, lookupWait, look) {
+		if !rs.listed.Until(ctx, rs.lookupWait, look) {
 			rs.listed.Until(ctx, listWait, func() (tried bool) {
 				listed, tried = since()
 				return look() || tried
@@ -464,7 +466,7 @@ func (rs *Requests) CreateRequest(ctx context.Context, n ipc.NewRequest) (state.
 	}
 	rs.board.Refresh()
 	// Whoever lists the requests next finds the new one.
-	rs.listed.Until(ctx, lookupWait, func() bool {
+	rs.listed.Until(ctx, rs.lookupWait, func() bool {
 		_, err := access.Find(rs.board.Requests(time.Now()), made.GetName())
 		return err == nil
 	})
@@ -555,7 +557,7 @@ func (rs *Requests) DecideRequest(ctx context.Context, id string, approve bool, 
 		r = access.Draw(req, whoOf(f.Profile), time.Now())
 	}
 	// Whoever lists the requests next finds the decision, however slow other clusters are.
-	rs.listed.Until(ctx, lookupWait, func() bool {
+	rs.listed.Until(ctx, rs.lookupWait, func() bool {
 		seen, _ := access.Find(rs.board.Requests(time.Now()), r.ID)
 		_, tried := since()
 		return tried || err == nil && seen.State == r.State && len(seen.Reviews) == len(r.Reviews)
