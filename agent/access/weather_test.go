@@ -124,6 +124,13 @@ func (w *world) request(id string) state.Request {
 	return state.Request{}
 }
 
+// relist has the requests listed, and waits for that list.
+func (w *world) relist() {
+	w.t.Helper()
+	since := w.board.Refresh()
+	w.eventually("a list", func() bool { listed, _ := since(); return listed })
+}
+
 func (w *world) becomes(id string, s state.RequestState) {
 	w.t.Helper()
 	w.eventually(id+" becomes "+string(s), func() bool { return w.request(id).State == s })
@@ -193,6 +200,7 @@ func TestTwiceAndOutOfOrder(t *testing.T) {
 	w.Faults().DuplicateEvents(true)
 	id := w.put("", "alice", pending)
 	w.becomes(id, state.RequestPending)
+	w.relist() // what the watch had listed when it came up is over, and tells of no approval
 	w.Faults().DuplicateEvents(false)
 	w.Faults().HoldEvents()
 	w.approve(id)
@@ -205,8 +213,7 @@ func TestTwiceAndOutOfOrder(t *testing.T) {
 	w.becomes(id, state.RequestDenied)
 	w.eventually("what does not exist is not shown", func() bool { return w.request(gone).ID == "" })
 	for range 2 {
-		since := w.board.Refresh()
-		w.eventually("a list after it", func() bool { listed, _ := since(); return listed })
+		w.relist()
 	}
 	if w.request(id).State != state.RequestDenied || w.request(gone).ID != "" {
 		t.Errorf("in the end %s and %q", w.request(id).State, w.request(gone).ID)
