@@ -50,11 +50,12 @@ func TestPauseTearsNoMessage(t *testing.T) {
 			}
 		}
 	}()
+	next := long(t, 2) // made before the pause, which has an end
 	rest := begin(t, oldest, long(t, 1))
 	middle.Pause()
 	sent := make(chan error, 1)
 	go func() {
-		_, err := oldest.conn.Write(append(rest, long(t, 2)...))
+		_, err := oldest.conn.Write(append(rest, next...))
 		sent <- err
 	}()
 	if got := <-said; got.err != nil || got.Connections != 1 {
