@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -213,16 +214,19 @@ func (w *Watcher) targetDir() string {
 }
 
 func (w *Watcher) rewatch(watch *fsnotify.Watcher) {
-	want := make(map[string]bool)
-	for _, dir := range w.dirs() {
-		want[dir] = true
-		// Again each time: the watch of a folder that was replaced is dead.
-		if err := watch.Add(dir); err != nil {
-			w.log.Debug("folder not watched", "dir", dir, "err", err)
+	var added []string
+	want := w.dirs()
+	for !slices.Equal(added, want) {
+		for _, dir := range want {
+			// Again each time: the watch of a folder that was replaced is dead.
+			if err := watch.Add(dir); err != nil {
+				w.log.Debug("folder not watched", "dir", dir, "err", err)
+			}
 		}
+		added, want = want, w.dirs() // a folder may have been made before the one above was watched
 	}
 	for _, dir := range watch.WatchList() {
-		if !want[dir] {
+		if !slices.Contains(want, dir) {
 			_ = watch.Remove(dir) // it may have gone by itself
 		}
 	}

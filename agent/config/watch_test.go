@@ -296,7 +296,9 @@ func TestWatchSameContent(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "config.yaml")
 	writeFile(t, path, levelText("warn"))
 	w := watch(t, WatcherConfig{Path: path})
-	writeFile(t, path, levelText("warn"))
+	if err := atomicfile.Write(path, []byte(levelText("warn")), 0o600); err != nil { // at no moment empty
+		t.Fatal(err)
+	}
 	writeFile(t, filepath.Join(filepath.Dir(path), "other"), "x")
 	select {
 	case <-w.wake:
