@@ -24,6 +24,7 @@ func watch(t *testing.T, home string) *watcher {
 	t.Helper()
 	w := certwatch.New(certwatch.Config{
 		Homes: []string{home}, Safety: time.Hour, Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
+		Patience: testwait.Patience, GonePatience: testwait.Patience, // who writes may be held up half way
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
@@ -55,7 +56,7 @@ func (w *watcher) await(role string) time.Duration {
 		}
 		select {
 		case <-changed:
-		case <-time.After(10 * time.Second):
+		case <-time.After(testwait.Patience):
 			w.t.Fatalf("never saw role %q; the view is %+v", role, view)
 		}
 	}
