@@ -67,7 +67,7 @@ const minSessionTTL = 3 * time.Second
 var ErrShortSession = errors.New("the session is too short")
 
 // startWait bounds how long the demo's parts may take to be ready.
-const startWait = 15 * time.Second
+const startWait = time.Minute
 
 // Who logs in to the simulated cluster, and with what.
 const (
