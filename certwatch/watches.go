@@ -116,6 +116,13 @@ func (ws *watches) sync(homes []*home) {
 	if ws.fs == nil {
 		return
 	}
+	// First, since the system knows a folder that has another name now by its watch:
+	// fsnotify would keep that under the old name, and it would end with it.
+	for _, dir := range ws.fs.WatchList() {
+		if !wanted[dir] {
+			ws.unwatch(dir)
+		}
+	}
 	failed := false
 	for dir := range wanted {
 		err := ws.fs.Add(dir)
@@ -129,11 +136,6 @@ func (ws *watches) sync(homes []*home) {
 		}
 	}
 	ws.failed = failed
-	for _, dir := range ws.fs.WatchList() {
-		if !wanted[dir] {
-			ws.unwatch(dir)
-		}
-	}
 }
 
 // unwatch stops watching a folder. When two watched folders were exchanged, as a

@@ -82,6 +82,41 @@ func TestExchangedFolders(t *testing.T) {
 	}
 	ws.sync(homes)
 	ws.sync(nil) // panicked
+	silence(ws)
+	ws.sync(homes)
+	sees(t, ws, filepath.Join(session, "alice"))
+	ws.sync(nil)
+}
+
+// TestExchangedSubfolders: a staged session that was seen takes the place of the old one,
+// which is removed, all between two looks. What happens in its subfolders is seen.
+func TestExchangedSubfolders(t *testing.T) {
+	path := t.TempDir()
+	session, staged := filepath.Join(path, "keys", "proxy.test"), filepath.Join(path, "keys", "staged")
+	for _, dir := range []string{session, staged} {
+		if err := os.MkdirAll(filepath.Join(dir, "cas"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ws := openWatches(slog.New(slog.DiscardHandler))
+	defer ws.close()
+	homes := []*home{{path: path}}
+	ws.sync(homes)
+	err := unix.Renameat2(unix.AT_FDCWD, staged, unix.AT_FDCWD, session, unix.RENAME_EXCHANGE)
+	if err == nil {
+		err = os.RemoveAll(staged)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	silence(ws)
+	ws.sync(homes)
+	silence(ws)
+	sees(t, ws, filepath.Join(session, "cas", "extra.pem"))
+}
+
+// silence takes notifications until none comes.
+func silence(ws *watches) {
 	for heard := true; heard; {
 		select {
 		case <-ws.events():
@@ -89,15 +124,18 @@ func TestExchangedFolders(t *testing.T) {
 			heard = false
 		}
 	}
-	ws.sync(homes)
-	if err := os.WriteFile(filepath.Join(session, "alice"), nil, 0o600); err != nil {
+}
+
+// sees has a file made, and waits for a notification.
+func sees(t *testing.T, ws *watches, path string) {
+	t.Helper()
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	select {
 	case ev := <-ws.events():
 		t.Log(ev)
 	case <-time.After(testwait.Patience):
-		t.Error("a file in the new session's folder was not seen")
+		t.Errorf("%s was not seen", path)
 	}
-	ws.sync(nil)
 }
