@@ -196,9 +196,9 @@ func TestServerRestarted(t *testing.T) {
 	_ = second.conn.Close()
 	third := serve(t, bus, &fakeServer{can: everything})
 	testwait.Eventually(t, "what was open", func() bool {
-		d.notifier.mu.Lock()
-		defer d.notifier.mu.Unlock()
-		c := d.notifier.open[request.ID]
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		c := d.open[request.ID]
 		return len(third.got()) == 1 && c != nil && c.shown && !c.flying
 	})
 	_ = third.conn.Close()
