@@ -97,9 +97,12 @@ func (cfg *TunnelConfig) start(ctx context.Context, home string, log *slog.Logge
 	// program can have taken it meanwhile.
 	own := regexp.MustCompile(`:` + strconv.Itoa(port) + `\b`)
 	seen := sync.OnceFunc(func() { close(c.banner) })
+	failed := false
 	c.said = &lineWriter{onLine: func(line string) {
 		log.Debug("tsh says", "local_port", port, "line", oneLine(line))
+		failed = failed || isError(line)
 		switch {
+		case failed: // that the port is taken names it too
 		case own.MatchString(line):
 			seen()
 		case pinPrompt.MatchString(line) && c.tty != nil: // else nothing can be typed, and tsh gives up

@@ -130,8 +130,9 @@ func (c *Cmd) exitError(p *process, stderr []string) error {
 		return fmt.Errorf("%s: %w", c.name, p.cut)
 	case errors.As(p.err, &exit):
 		e := &ExitError{Command: c.name, Code: exit.ExitCode(), Text: lastError(stderr)}
-		if e.Code < 0 && !slices.ContainsFunc(stderr, isError) {
-			e.Text = "" // it did not come to say why
+		if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() && !slices.ContainsFunc(stderr, isError) &&
+			(status.Signal() == syscall.SIGKILL || status.Signal() == syscall.SIGTERM) {
+			e.Text = "" // it did not come to say why, as one that aborts does
 		}
 		return e
 	default:

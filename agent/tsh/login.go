@@ -190,7 +190,8 @@ func Login(ctx context.Context, cfg LoginConfig) error {
 	case l.requested.Load() && cause != nil:
 		return &LoginError{Reason: ErrNotApproved, Err: cause}
 	case l.requested.Load() && p.err != nil:
-		return &LoginError{Reason: ErrNotApproved, Text: lastError(said), Err: c.exitError(p, said)}
+		err := c.exitError(p, said)
+		return &LoginError{Reason: ErrNotApproved, Text: lastWords(said, err), Err: err}
 	case cause != nil:
 		return &LoginError{Reason: cause, Text: lastError(said)}
 	case p.err == nil:

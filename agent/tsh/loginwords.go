@@ -68,7 +68,7 @@ var loginErrors = []struct {
 
 // loginError classifies a login that ended with err.
 func loginError(said []string, err error) error {
-	text := lastError(said)
+	text := lastWords(said, err)
 	all := strings.Join(said, "\n")
 	for _, e := range loginErrors {
 		// tsh says that a certificate is not trusted in a warning.
@@ -76,10 +76,16 @@ func loginError(said []string, err error) error {
 			return &LoginError{Reason: e.reason, Text: text, Err: err}
 		}
 	}
-	if exit, ok := errors.AsType[*ExitError](err); ok && exit.Text == "" { // what came last is no reason
-		text = exit.Error()
-	}
 	return &LoginError{Reason: errLoginFailed, Text: text, Err: err}
+}
+
+// lastWords is what is said of a login that ended with err: tsh's last words, but of
+// one that did not come to say why how it ended.
+func lastWords(said []string, err error) string {
+	if exit, ok := errors.AsType[*ExitError](err); ok && exit.Text == "" {
+		return exit.Error()
+	}
+	return lastError(said)
 }
 
 // screenWriter passes a stream on to lines, and takes a prompt that waits at

@@ -61,10 +61,23 @@ func TestChildDiesWithAKilledAgent(t *testing.T) {
 // TestLoginOfAKilledTSH: what it asked last is no reason.
 func TestLoginOfAKilledTSH(t *testing.T) {
 	t.Parallel()
-	w := newLoginWorld(t, "asks_and_is_killed", simcluster.Config{})
-	err := w.answering(t.Context(), nil)
-	if want := "the login failed: tsh login was killed"; !errors.Is(err, errLoginFailed) || err.Error() != want {
-		t.Errorf("Login = %v, want %q", err, want)
+	for part, reason := range map[string]error{"asks_and_is_killed": errLoginFailed, "requests_and_is_killed": ErrNotApproved} {
+		w := newLoginWorld(t, part, simcluster.Config{})
+		err := w.answering(t.Context(), nil)
+		if want := reason.Error() + ": tsh login was killed"; !errors.Is(err, reason) || err.Error() != want {
+			t.Errorf("Login = %v, want %q", err, want)
+		}
+	}
+}
+
+// TestAbortSaysWhy: a program that aborts, as macOS has one do that lacks a library, has
+// said why.
+func TestAbortSaysWhy(t *testing.T) {
+	t.Parallel()
+	for part, want := range map[string]string{"aborts": "tsh version was killed: Library not loaded", "is_killed": "tsh version was killed"} {
+		if _, err := Command(t.Context(), useFake(t, part), "", "version").Output(); err == nil || err.Error() != want {
+			t.Errorf("%s: %v, want %q", part, err, want)
+		}
 	}
 }
 

@@ -324,8 +324,9 @@ func (t *Tunnel) launch(ctx context.Context) (*child, error) {
 	t.notify()
 
 	c, err := t.try(ctx, attempt, home)
-	for again := 0; errors.Is(err, errPortTaken) && again < portTries; again++ {
+	for again := 0; errors.Is(err, errPortTaken) && attempt.Err() == nil && again < portTries; again++ {
 		c.stop()
+		t.prompted(c, prompt{}) // what it asked has gone with it
 		c, err = t.try(ctx, attempt, home)
 	}
 	t.mu.Lock()
