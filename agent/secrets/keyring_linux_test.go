@@ -71,7 +71,7 @@ func testLocked(t *testing.T, s *Store) {
 	if err := s.Set(t.Context(), aliceKey, NewSecret(hunter)); !errors.As(err, &locked) {
 		t.Errorf("Set() = %v, want a LockedError", err)
 	}
-	testwait.Soon(t, "the answer", time.Since(begin), limit)
+	testwait.Soon(t, "the answer", time.Since(begin), Limit)
 	// There is no display for a dialog.
 	if err := s.Unlock(t.Context()); !errors.As(err, &locked) {
 		t.Errorf("Unlock() = %v, want a LockedError", err)
@@ -238,5 +238,5 @@ func wantNoKeychain(t *testing.T) {
 	if err := s.Check(t.Context()); !errors.As(err, &missing) || missing.Hint() == "" {
 		t.Errorf("Check() = %v, want a NoKeychainError with a hint", err)
 	}
-	testwait.Soon(t, "the answer", time.Since(begin), limit)
+	testwait.Soon(t, "the answer", time.Since(begin), Limit)
 }

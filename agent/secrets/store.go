@@ -69,12 +69,9 @@ func printable(s string) bool {
 	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
 }
 
-// limit bounds each call but Unlock.
-var limit = 3 * time.Second
-
-// BePatient sets how long a call of the stores that New makes after it may take, but
-// Unlock. It is for tests on busy machines, where a slow keychain is not a locked one.
-func BePatient(d time.Duration) { limit = d }
+// Limit bounds each call but Unlock. It is not a constant because a slow keychain is no
+// locked one to tests on a busy machine.
+var Limit = 3 * time.Second
 
 // keychain is the operating system's store of secrets.
 type keychain struct {
@@ -101,7 +98,7 @@ type Store struct {
 // New returns the user's keychain. It is not touched before the first call.
 func New(log *slog.Logger) *Store {
 	return &Store{
-		log: log.With("component", "secrets"), limit: limit, turn: make(chan struct{}, 1),
+		log: log.With("component", "secrets"), limit: Limit, turn: make(chan struct{}, 1),
 		keychain: keychain{check: check, set: keyring.Set, get: keyring.Get, del: keyring.Delete, delAll: keyring.DeleteAll},
 	}
 }

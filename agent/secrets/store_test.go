@@ -232,8 +232,8 @@ func TestKeychainThatHangs(t *testing.T) {
 		begin := time.Now()
 		_, err := s.Get(t.Context(), aliceKey)
 		var locked *LockedError
-		if !errors.As(err, &locked) || !locked.Asking || time.Since(begin) != limit {
-			t.Fatalf("Get() = %v after %v, want a LockedError that asks after %v", err, time.Since(begin), limit)
+		if !errors.As(err, &locked) || !locked.Asking || time.Since(begin) != Limit {
+			t.Fatalf("Get() = %v after %v, want a LockedError that asks after %v", err, time.Since(begin), Limit)
 		}
 		begin = time.Now()
 		for range 10 {

@@ -17,7 +17,6 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"go.uber.org/goleak"
 	"golang.org/x/term"
@@ -387,9 +386,7 @@ func notes(name string) string {
 
 // awaitNote waits for a note that the test leaves.
 func awaitNote(name string) {
-	for notes(name) == "" {
-		time.Sleep(10 * time.Millisecond)
-	}
+	testwait.Until(func() bool { return notes(name) != "" })
 }
 
 // leaveNote leaves one for the fake that runs in dir.

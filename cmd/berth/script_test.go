@@ -39,13 +39,12 @@ func berthOfScript() {
 // bePatient has berth wait for answers that it would rather do without than keep a
 // person waiting. The scripts check these answers, and a busy machine brings them late.
 func bePatient() {
-	for _, limit := range []*time.Duration{&agentWait, &answerWait, &completeWait, &credentialWait, &settleWait} {
+	for _, limit := range []*time.Duration{
+		&agentWait, &answerWait, &completeWait, &credentialWait, &settleWait, &checkupTime, &secrets.Limit,
+		&doctor.Limits.Check, &doctor.Limits.Run, &doctor.Limits.Agent, &doctor.Limits.Step,
+	} {
 		*limit = testwait.Patience
 	}
-	secrets.BePatient(testwait.Patience)
-	const times = int(testwait.Patience / doctor.MaxTime)
-	doctor.BePatient(times)
-	checkupTime *= time.Duration(times)
 }
 
 // notForAll trusts whatever is not for everyone to write, whoever owns it.

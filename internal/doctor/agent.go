@@ -23,7 +23,7 @@ type agentFacts struct {
 }
 
 func (d *doctor) askAgent(ctx context.Context) agentFacts {
-	ctx, cancel := context.WithTimeout(ctx, agentTime)
+	ctx, cancel := context.WithTimeout(ctx, Limits.Agent)
 	defer cancel()
 	// The same care that every command takes: the socket's folder must be ours.
 	if err := d.Paths.CheckSocketDir(); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -54,7 +54,7 @@ func (d *doctor) checkAgent(ctx context.Context) []Finding {
 		found := one("agent", Fail, "the agent is not running, so no tunnel is open", `"berth agent install" has it run always, "berth agent run" in a terminal`)
 		return append(found, d.leftBehind()...)
 	case errors.Is(err, context.DeadlineExceeded) || isTimeout(err):
-		return one("agent", Fail, fmt.Sprintf("the agent runs, but does not answer within %v", agentTime), "berth agent restart")
+		return one("agent", Fail, fmt.Sprintf("the agent runs, but does not answer within %v", Limits.Agent), "berth agent restart")
 	case err != nil:
 		return one("agent", Fail, "the agent cannot be asked: "+err.Error(), "berth agent restart")
 	}

@@ -10,7 +10,7 @@ import (
 // Desktop asks launchd whether this is a graphical session, which an ssh login
 // is not. Menu bar and notifications are part of the system.
 func Desktop(ctx context.Context) []Finding {
-	ctx, cancel := context.WithTimeout(ctx, stepTime)
+	ctx, cancel := context.WithTimeout(ctx, Limits.Step)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, "/bin/launchctl", "managername").Output()
 	if err != nil {

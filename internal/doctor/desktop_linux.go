@@ -24,7 +24,7 @@ func Desktop(ctx context.Context) []Finding {
 	if err != nil {
 		return one("desktop", Skip, "there is no desktop here: no icon and no notifications", `"berth status --watch" shows what they would`)
 	}
-	ctx, cancel := context.WithTimeout(ctx, stepTime)
+	ctx, cancel := context.WithTimeout(ctx, Limits.Step)
 	defer cancel()
 	conn, err := dbus.Connect(address, dbus.WithContext(ctx))
 	if err != nil {

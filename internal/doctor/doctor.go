@@ -29,7 +29,7 @@ import (
 	"berth/tray/autostart"
 )
 
-// MaxTime is how long Run takes at most.
+// MaxTime is how long Run takes at most, by the usual Limits.
 const MaxTime = 10 * time.Second
 
 const (
@@ -41,22 +41,17 @@ const (
 	pulseTime = 400 * time.Millisecond // for a server that speaks second to hang up
 )
 
-var (
-	checkTime   = 8 * time.Second // for one check
-	runTime     = 9 * time.Second // for all of them; a check that is not done by then hangs
-	agentTime   = 3 * time.Second // for the agent to answer
-	stepTime    = 3 * time.Second // for one thing on the network
-	versionTime = 2 * stepTime    // for tsh to say its version
-)
+// Limits bound what Run waits for. They are not constants because what is late is no
+// finding to tests on a busy machine.
+var Limits = struct {
+	Check time.Duration // one check
+	Run   time.Duration // all of them; a check that is not done by then hangs
+	Agent time.Duration // the agent's answer
+	Step  time.Duration // one thing on the network
+}{Check: 8 * time.Second, Run: 9 * time.Second, Agent: 3 * time.Second, Step: 3 * time.Second}
 
-// BePatient gives everything that is looked at times as long as usual, so that Run
-// may take times MaxTime. It is for tests on busy machines, which call it first: to
-// them what is late is no finding.
-func BePatient(times int) {
-	for _, limit := range []*time.Duration{&checkTime, &runTime, &agentTime, &stepTime, &versionTime} {
-		*limit *= time.Duration(times)
-	}
-}
+// versionTime is how long tsh may take to say its version.
+func versionTime() time.Duration { return 2 * Limits.Step }
 
 // Status is how serious a finding is.
 type Status string
@@ -159,7 +154,7 @@ func newDoctor(ctx context.Context, cfg Config) *doctor {
 	if cfg.Resolver == nil {
 		cfg.Resolver = net.DefaultResolver
 	}
-	d := &doctor{Config: cfg, checkTime: checkTime}
+	d := &doctor{Config: cfg, checkTime: Limits.Check}
 	d.config = newLazy(d.loadConfig)
 	d.agent = newLazy(func() agentFacts { return d.askAgent(ctx) })
 	d.homes = newLazy(func() []homeFacts { return d.loadHomes(ctx) })
@@ -191,7 +186,7 @@ func (d *doctor) checks() []check {
 
 // Run looks at everything at once, and returns what was found in a fixed order.
 func Run(ctx context.Context, cfg Config) Report {
-	ctx, cancel := context.WithTimeout(ctx, runTime)
+	ctx, cancel := context.WithTimeout(ctx, Limits.Run)
 	defer cancel()
 	d := newDoctor(ctx, cfg)
 	r := Report{Findings: d.runAll(ctx, d.checks())}
@@ -234,7 +229,7 @@ func (d *doctor) runAll(ctx context.Context, checks []check) []Finding {
 	for i, c := range checks {
 		if found[i] == nil {
 			found[i] = []Finding{{
-				Check: c.name, Status: Fail, Text: fmt.Sprintf("looking at this did not come to an end within %v", checkTime),
+				Check: c.name, Status: Fail, Text: fmt.Sprintf("looking at this did not come to an end within %v", d.checkTime),
 				Fix: "try again; a network file system that does not answer is a usual cause",
 			}}
 		}

@@ -306,7 +306,7 @@ func TestFaults(t *testing.T) {
 			}
 			started := time.Now()
 			r := Run(t.Context(), b.cfg)
-			testwait.Soon(t, "an examination", time.Since(started), MaxTime)
+			testwait.Soon(t, "an examination", time.Since(started), patience*MaxTime)
 			wants(t, r, c.check, c.status, c.text, c.fix)
 			if c.status == Fail && !r.Failed() {
 				t.Error("the report says that all works")

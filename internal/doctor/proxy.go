@@ -169,7 +169,7 @@ func (d *doctor) proxyDNS(ctx context.Context, t target) []Finding {
 	if net.ParseIP(t.host) != nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, stepTime)
+	ctx, cancel := context.WithTimeout(ctx, Limits.Step)
 	defer cancel()
 	if _, err := d.Resolver.LookupHost(ctx, t.host); err != nil {
 		return one("proxy_dns", Fail, fmt.Sprintf("the name %s is not found: %v", t.host, err), "check the name, the network and the VPN")
@@ -178,7 +178,7 @@ func (d *doctor) proxyDNS(ctx context.Context, t target) []Finding {
 }
 
 func (d *doctor) proxyTCP(ctx context.Context, t target) []Finding {
-	ctx, cancel := context.WithTimeout(ctx, stepTime)
+	ctx, cancel := context.WithTimeout(ctx, Limits.Step)
 	defer cancel()
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", t.addr)
 	if err != nil {
@@ -207,7 +207,7 @@ func (d *doctor) proxyTLS(ctx context.Context, t target) []Finding {
 
 // probe dials and hangs up.
 func probe(ctx context.Context, r route.Route) error {
-	ctx, cancel := context.WithTimeout(ctx, stepTime)
+	ctx, cancel := context.WithTimeout(ctx, Limits.Step)
 	defer cancel()
 	conn, err := r.Dial(ctx)
 	if err != nil {
@@ -271,7 +271,7 @@ func (d *doctor) proxyWeb(ctx context.Context, t target) []Finding {
 // ping returns the oldest client the proxy takes, and how far its clock is
 // ahead of this computer's.
 func (d *doctor) ping(ctx context.Context, t target) (least string, skew time.Duration, err error) {
-	ctx, cancel := context.WithTimeout(ctx, stepTime)
+	ctx, cancel := context.WithTimeout(ctx, Limits.Step)
 	defer cancel()
 	started := d.Now()
 	pong, err := route.Ping(ctx, t.addr, "", t.roots, t.insecure)

@@ -23,7 +23,7 @@ func (d *doctor) askTSH(ctx context.Context) tshFacts {
 	}
 	facts := tshFacts{unknown: conf.unknown}
 	if facts.path, facts.err = tsh.Find(tsh.Options{ConfigPath: conf.cfg.TSHPath(), Env: d.Env}); facts.err == nil {
-		ctx, cancel := context.WithTimeout(ctx, versionTime)
+		ctx, cancel := context.WithTimeout(ctx, versionTime())
 		defer cancel()
 		facts.version, facts.err = tsh.ReadVersion(ctx, facts.path)
 	}
@@ -42,7 +42,7 @@ func (d *doctor) checkTSH(ctx context.Context) []Finding {
 	case ok:
 		return one("tsh", Fail, missing.Error()+": berth cannot log in without it", missing.Hint())
 	case errors.Is(err, context.DeadlineExceeded):
-		return one("tsh", Fail, fmt.Sprintf("%s does not say its version within %v", facts.path, versionTime),
+		return one("tsh", Fail, fmt.Sprintf("%s does not say its version within %v", facts.path, versionTime()),
 			"run it by hand: tsh version; if the computer is just busy, run berth doctor again")
 	case err != nil:
 		return one("tsh", Fail, err.Error(), "run it by hand to see what is wrong with it: tsh version")

@@ -80,7 +80,7 @@ func (d *doctor) forOneLogin(ctx context.Context, tunnels []state.Tunnel) (waiti
 	if !slices.ContainsFunc(tunnels, waits) {
 		return nil, tunnels
 	}
-	ctx, cancel := context.WithTimeout(ctx, stepTime)
+	ctx, cancel := context.WithTimeout(ctx, Limits.Step)
 	defer cancel()
 	homes, _ := d.homes.get(ctx) // without them every tunnel stands for itself
 	named := make(map[string]bool)
@@ -113,7 +113,7 @@ func (d *doctor) checkTunnel(ctx context.Context, t state.Tunnel) []Finding {
 		if knock == nil {
 			return one("tunnel", Skip, fmt.Sprintf("%s is of kind %s, which this berth does not know", name, t.Kind), "")
 		}
-		ctx, cancel := context.WithTimeout(ctx, stepTime)
+		ctx, cancel := context.WithTimeout(ctx, Limits.Step)
 		defer cancel()
 		said, err := knock(d, ctx, t)
 		if err != nil {
@@ -188,7 +188,7 @@ func (d *doctor) knockDB(ctx context.Context, t state.Tunnel) (said string, err 
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return "", errors.New("the connection is closed at once")
 	case errors.As(err, &wait) && wait.Timeout():
-		return "", fmt.Errorf("no answer within %v", stepTime)
+		return "", fmt.Errorf("no answer within %v", Limits.Step)
 	default:
 		return "", err
 	}
@@ -204,7 +204,7 @@ func (d *doctor) logIn(proto db.Protocol, conn net.Conn, t state.Tunnel) (said s
 	default:
 		var wait net.Error
 		if errors.As(err, &wait) && wait.Timeout() {
-			return "", fmt.Errorf("no answer within %v", stepTime)
+			return "", fmt.Errorf("no answer within %v", Limits.Step)
 		}
 		return "", berthsOwn(err, t.Name)
 	}

@@ -27,7 +27,7 @@ func TestEverythingHangs(t *testing.T) {
 		release := make(chan struct{})
 		ended := make(chan struct{})
 		d := newDoctor(t.Context(), b.cfg)
-		ctx, cancel := context.WithTimeout(t.Context(), runTime)
+		ctx, cancel := context.WithTimeout(t.Context(), Limits.Run)
 		defer cancel()
 		found := d.runAll(ctx, []check{
 			{"stuck", func(context.Context) []Finding { defer close(ended); <-release; return nil }},
@@ -64,7 +64,7 @@ func TestManyProfiles(t *testing.T) {
 	d.checkTime = testwait.Patience // what a busy machine takes is judged at the end
 	started := time.Now()
 	r := Report{Findings: d.runAll(t.Context(), d.checks())}
-	testwait.Soon(t, "an examination", time.Since(started), MaxTime)
+	testwait.Soon(t, "an examination", time.Since(started), patience*MaxTime)
 	wants(t, r, "home", OK, "501 profiles", "")
 	wants(t, r, "profile", Warn, "480 more profiles", "")
 	wants(t, r, "proxy", Skip, "469 more proxies", "")
